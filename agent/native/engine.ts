@@ -1,0 +1,252 @@
+// The boundary between TypeScript and the C++ engine, whole: every function that crosses and every record that is shared.
+// native/src/napi/engine_binding.cc defines the same functions in the same order; native/src/core/records.h the same words.
+// Plain data only; absent is null, never an optional property. Validation and defaults stay on this side.
+
+/** Words (Int32) of a request or connection that waits for a decision. Valid until the decision callback returns. */
+export const DESCRIPTOR_WORDS = 24;
+export const enum Descriptor {
+  /** Engine's own handle of the stream (slot, then its generation). */
+  Slot = 0,
+  SlotGeneration = 1,
+  /** Byte offset and length in `arena` of the request head; length 0 for an opaque connection. */
+  HeadOffset = 2,
+  HeadLength = 3,
+  /** See StreamKind. */
+  Kind = 4,
+  /** See METHODS; 255 for any other token. */
+  Method = 5,
+  ListenerId = 6,
+  /** Index in TableSpec.destinations of the original destination; -1 if none there. Always -1 on gateway listeners. */
+  DestinationId = 7,
+  /** Index in TableSpec.hosts: exact before the longest "*." suffix; -1 if none. */
+  HostId = 8,
+  /** Index in TableSpec.paths of the longest registered path that is a whole-element prefix of the request's; -1 if none. */
+  PathId = 9,
+  /** See DescriptorFlag. */
+  Flags = 10,
+  /** Word offset in `predicates` of this request's bit set (bit i: TableSpec.predicates[i] holds); -1 if no bit is set. */
+  PredicateOffset = 11,
+  /** Index in TableSpec.sources of the client's address; -1 if none there. */
+  SourceId = 12,
+  /** Content-Length clipped to 2^31-1; -1 for chunked; 0 for none. */
+  BodyLength = 13,
+  /** Path without the query, byte offset and length in `arena`. */
+  PathOffset = 14,
+  PathLength = 15,
+  /** Authority as sent (host and port), byte offset and length in `arena`. */
+  AuthorityOffset = 16,
+  AuthorityLength = 17,
+  /** How many attempts this request has had; 0 the first time. */
+  Attempt = 18,
+  /** Random 31 bits, so that TypeScript needs no generator of its own. */
+  Random = 19,
+}
+export const enum StreamKind {
+  Http1 = 0,
+  Http2 = 1,
+  /** A TCP connection whose bytes are not read. */
+  Opaque = 2,
+}
+export const enum DescriptorFlag {
+  /** PathId is the request's path itself. */
+  PathExact = 1,
+  HasBody = 2,
+  Upgrade = 4,
+}
+/** Ids of Descriptor.Method: the index. */
+export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
+
+/** Words of the decision for the descriptor at the same position. All must be written, each time. */
+export const DECISION_WORDS = 12;
+export const enum Decision {
+  /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. ≤ -100: answer locally with status -value (opaque: reset). */
+  Target = 0,
+  /** See DecisionFlag. */
+  Flags = 1,
+  /** Returned in the completion. */
+  Token = 2,
+  /** Index in TableSpec.mutations; -1: none. */
+  RequestMutation = 3,
+  ResponseMutation = 4,
+  /** The whole exchange, ms; 0: the engine's default. */
+  TimeoutMs = 5,
+  /** One attempt, ms; 0: none. */
+  AttemptTimeoutMs = 6,
+  /** Index in TableSpec.localReplies; -1: an empty body. */
+  LocalReply = 7,
+  /** Returned in the access log record. */
+  RouteId = 8,
+}
+export const enum DecisionFlag {
+  /** Upstream socket is transparent and bound to the client's address (pools are then per client address). */
+  BindClient = 1,
+  /** SO_MARK 1: hand to the local pod that owns the destination. */
+  MarkDeliver = 2,
+  /** SO_MARK 2: re-enter the host as if sent by the pod that owns the source. */
+  MarkInject = 4,
+  /** Write an access log record at the end. */
+  Log = 8,
+  /** Another endpoint may be tried: an unanswered request comes back as a descriptor with Attempt + 1. */
+  Retry = 16,
+}
+
+/** Words of a finished request or connection. */
+export const COMPLETION_WORDS = 12;
+export const enum Completion {
+  /** As decided; -1 original destination; ≤ -100 local. */
+  Target = 0,
+  Token = 1,
+  /** HTTP status sent downstream; 0 for opaque or when none was sent. */
+  Status = 2,
+  /** See CompletionReason: why it ended other than well; 0 if well. */
+  Reason = 3,
+  /** µs from the first byte of the head (or accept) to the last byte of the answer. */
+  LatencyUs = 4,
+  /** µs from the decision to the first byte of the upstream's answer; -1 if none came. */
+  FirstByteUs = 5,
+  /** Bytes read from downstream / written to it, low and high 32 bits. */
+  ReceivedLow = 6,
+  ReceivedHigh = 7,
+  SentLow = 8,
+  SentHigh = 9,
+  Attempts = 10,
+}
+/** Why an exchange did not go well; the names are Envoy's response flags. Order shared with native (X-macro in reasons.h). */
+export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT'] as const;
+
+/** Int32 words of `header`. */
+export const enum Header {
+  RequestCount = 0,
+  CompletionCount = 1,
+  /** Generation of the tables that this batch's ids belong to. */
+  Generation = 2,
+}
+
+/** Everything the engine looks up by name. Plain arrays; an index is the id used in descriptors and decisions of that generation. */
+export interface TableSpec {
+  readonly generation: number;
+  /** Lower case, no port; "*.example.com" for a suffix. */
+  readonly hosts: readonly string[];
+  /** Without a trailing slash (except "/"). */
+  readonly paths: readonly string[];
+  readonly predicates: readonly PredicateSpec[];
+  readonly destinations: readonly DestinationSpec[];
+  /** Addresses of known clients, IPv4 or IPv6 text. One source may stand at several indexes. */
+  readonly sources: readonly string[];
+  readonly endpoints: readonly EndpointSpec[];
+  readonly mutations: readonly MutationSpec[];
+  readonly localReplies: readonly LocalReplySpec[];
+}
+export interface PredicateSpec {
+  readonly kind: 'header' | 'query' | 'method';
+  /** Lower case for headers; empty for a method. */
+  readonly name: string;
+  /** Exact value. Several fields of one name are compared as one list joined by ",". */
+  readonly value: string;
+}
+export interface DestinationSpec {
+  readonly address: string;
+  readonly port: number;
+  readonly protocol: 'http1' | 'opaque';
+}
+/** Ids are stable over generations: pools and `outstanding` belong to the id. An id that a generation lacks is drained. */
+export interface EndpointSpec {
+  readonly id: number;
+  readonly address: string;
+  readonly port: number;
+}
+export interface MutationSpec {
+  /** Lower-case names. Applied in the order remove, set, add. Hop-by-hop names and Host are refused. */
+  readonly remove: readonly string[];
+  readonly set: readonly (readonly [name: string, value: string])[];
+  readonly add: readonly (readonly [name: string, value: string])[];
+}
+export interface LocalReplySpec {
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly body: string;
+}
+
+/** Bounds and times; every one is enforced. 0 means off only where said. */
+export interface EngineLimits {
+  readonly maxConnections: number;
+  readonly maxHeadBytes: number;
+  readonly maxHeaders: number;
+  /** Bytes waiting for one slow reader before its source is no longer read. */
+  readonly maxBufferedBytes: number;
+  readonly maxIdlePerEndpoint: number;
+  readonly headerTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly upstreamIdleTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  /** The whole exchange where the decision says 0; 0: off. */
+  readonly requestTimeoutMs: number;
+  /** An opaque connection without a byte either way; 0: off. */
+  readonly tcpIdleTimeoutMs: number;
+}
+
+export interface EngineOptions {
+  readonly limits: EngineLimits;
+  /** Requests in flight by endpoint id, over a SharedArrayBuffer that all workers share. TypeScript adds on pick (Atomics), the engine subtracts at the end. */
+  readonly outstanding: Int32Array;
+  /** One slot a counter of `counterNames()`, over a SharedArrayBuffer; only this engine writes it. */
+  readonly counters: Float64Array;
+  /** Ring for access log records (native/src/core/access_log.h), over a SharedArrayBuffer; null: no access log. */
+  readonly accessLog: Uint8Array | null;
+  /** Where this worker beats, every 100 ms, for the redirection programs: the pinned `workers` map, its slot and how many there are; null: nowhere. */
+  readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
+  /** Source address of a connection whose client is also its destination (the kernel calls the pod's own address martian): IPv4 and IPv6 text. */
+  readonly hairpin: { readonly v4: string; readonly v6: string };
+}
+
+export interface ListenerSpec {
+  readonly id: number;
+  /** gateway: routes by Host alone. outbound, inbound: captured traffic, the socket is transparent and keeps the original destination. */
+  readonly kind: 'gateway' | 'outbound' | 'inbound';
+  readonly address: string;
+  /** 0: the kernel chooses; see listen()'s result. */
+  readonly port: number;
+  /** Protocol of connections whose destination is not in the tables. */
+  readonly protocol: 'http1' | 'opaque';
+  /** Register in this pinned SOCKMAP at this key, so that the redirection programs find it; null: don't. */
+  readonly sockmap: { readonly map: string; readonly key: number } | null;
+  /** Add X-Forwarded-For and X-Forwarded-Proto, and request id; captured traffic keeps the client's address by itself. */
+  readonly forwardedHeaders: boolean;
+}
+
+/** One reactor in one worker thread. Its methods may be called on that thread only. */
+export interface Engine {
+  /** Views of engine memory, valid until close(). */
+  readonly header: Int32Array;
+  /** [0]: µs since an arbitrary epoch (monotonic), at the start of the batch. */
+  readonly clock: Float64Array;
+  readonly descriptors: Int32Array;
+  readonly decisions: Int32Array;
+  readonly completions: Int32Array;
+  readonly predicates: Int32Array;
+  readonly arena: Uint8Array;
+  /** Throws an Error with `code` (EADDRINUSE, EACCES, …) and the address. Returns the port. */
+  listen(listener: ListenerSpec): number;
+  /** Stops accepting; open connections go on. */
+  unlisten(id: number): void;
+  /** The next batch sees these tables. The handle comes from createTables() on any thread. */
+  useTables(handle: number): void;
+  /** Stop accepting, answer with "connection: close", close idle connections. */
+  drain(): void;
+  /** Connections open now, downstream. */
+  connections(): number;
+  /** Idempotent. Closes every socket and leaves the event loop free to end. */
+  close(): void;
+}
+
+export interface EngineAddon {
+  /** Enters the network namespace with this calling thread; threads started afterwards inherit it. Throws with `code`. */
+  enterNetworkNamespace(path: string): void;
+  /** Builds the lookup tables, on any thread; one build serves every worker. Throws on a bad spec. */
+  createTables(spec: TableSpec): number;
+  /** Freed when no engine uses it any more. */
+  releaseTables(handle: number): void;
+  /** Starts the engine on this thread's event loop. `decide` is called once a tick: it must fill every decision and must not throw. */
+  createEngine(options: EngineOptions, decide: () => void): Engine;
+  /** Names of EngineOptions.counters, in order. */
+  counterNames(): readonly string[];
+}

@@ -1,0 +1,10 @@
+// What each binding file adds to the addon's exports.
+#pragma once
+#include <napi.h>
+
+namespace weft {
+
+void register_engine(Napi::Env env, Napi::Object exports);
+void register_capture(Napi::Env env, Napi::Object exports);
+
+}  // namespace weft

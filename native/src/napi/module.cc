@@ -1,0 +1,12 @@
+// The addon's entry: registers the functions of agent/native/engine.ts and agent/native/capture.ts.
+#include <napi.h>
+
+#include "napi/bindings.h"
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  weft::register_engine(env, exports);
+  weft::register_capture(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(weft, initialize)
