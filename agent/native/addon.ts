@@ -1,6 +1,7 @@
 // Loads the addon: the only file that knows where it lies.
-import { createRequire } from 'node:module';
+
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CaptureAddon } from './capture.js';
