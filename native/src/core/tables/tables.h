@@ -1,0 +1,185 @@
+// The engine's lookup tables: names of one configuration generation → the ids TypeScript gave them. Built once, immutable, shared by all
+// workers through shared_ptr<const Tables>. Lookups allocate nothing and take time linear in their (bounded) input.
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/http1/head.h"
+#include "core/http1/serialize.h"
+#include "core/tables/byte_index.h"
+
+namespace weft {
+
+/// IPv6, or IPv4 mapped (::ffff:a.b.c.d), network byte order.
+struct Address {
+  std::array<uint8_t, 16> bytes{};
+  bool operator==(const Address&) const = default;
+};
+/// False if `text` is neither an IPv4 nor an IPv6 address.
+bool parse_address(const std::string& text, Address* out);
+/// False for families other than AF_INET and AF_INET6. `port` in host order; may be null.
+bool address_of(const sockaddr* from, Address* out, uint16_t* port);
+/// AF_INET for mapped addresses. Returns the length.
+socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* out);
+
+// The same as TableSpec in agent/native/engine.ts, field by field.
+enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod };
+enum class Protocol : uint8_t { kHttp1, kOpaque };
+using HeaderPair = std::pair<std::string, std::string>;
+struct PredicateSpec {
+  PredicateKind kind = PredicateKind::kHeader;
+  std::string name;
+  std::string value;
+};
+struct DestinationSpec {
+  std::string address;
+  uint16_t port = 0;
+  Protocol protocol = Protocol::kHttp1;
+};
+struct EndpointSpec {
+  int32_t id = 0;
+  std::string address;
+  uint16_t port = 0;
+};
+struct MutationSpec {
+  std::vector<std::string> remove;
+  std::vector<HeaderPair> set;
+  std::vector<HeaderPair> add;
+};
+struct LocalReplySpec {
+  std::vector<HeaderPair> headers;
+  std::string body;
+};
+struct TableSpec {
+  int32_t generation = 0;
+  std::vector<std::string> hosts;
+  std::vector<std::string> paths;
+  std::vector<PredicateSpec> predicates;
+  std::vector<DestinationSpec> destinations;
+  std::vector<std::string> sources;
+  std::vector<EndpointSpec> endpoints;
+  std::vector<MutationSpec> mutations;
+  std::vector<LocalReplySpec> local_replies;
+};
+
+struct PathMatch {
+  /// -1: none.
+  int32_t id = -1;
+  /// The registered text is the whole path.
+  bool exact = false;
+};
+struct Destination {
+  int32_t id = -1;
+  Protocol protocol = Protocol::kHttp1;
+};
+struct Endpoint {
+  Address address;
+  uint16_t port = 0;
+};
+/// Ready to send: see http1::write_local_response.
+struct LocalReply {
+  /// Complete field lines, each with CRLF.
+  std::string lines;
+  std::string body;
+};
+
+class Tables {
+ public:
+  /// Null, with what is wrong and where in `error`, on a bad spec (an address that is none, a mutation of a managed header, …).
+  static std::shared_ptr<const Tables> build(const TableSpec& spec, std::string* error);
+
+  /// Largest EndpointSpec.id: ids are indexes (of `outstanding` too), so they are dense.
+  static constexpr int32_t kMaxEndpointId = (1 << 22) - 1;
+  /// Distinct header or query names in predicates.
+  static constexpr size_t kMaxPredicateNames = 1024;
+
+  int32_t generation() const { return generation_; }
+
+  /// `authority` as sent: port and one trailing dot are ignored, case too. Exact before the longest "*." suffix, before "*". -1: none.
+  int32_t host(std::string_view authority) const;
+
+  /// The longest registered path that is a whole-element prefix of `path` (no query): "/foo" is one of "/foo", "/foo/", "/foo/bar", not of
+  /// "/foobar"; "/" of everything that begins with "/". Bytes are compared as sent: neither decoded nor normalised.
+  PathMatch path(std::string_view path) const;
+
+  /// 32-bit words that match_predicates writes; 0 if the tables have no predicates.
+  size_t predicate_words() const { return (predicate_count_ + 31) / 32; }
+  /// Clears and sets `words` (bit i of word i / 32: predicate i holds); returns whether any holds.
+  /// Query: the first value of the name, as sent (no percent-decoding); a name without "=" has the empty value.
+  bool match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
+
+  /// id -1 if there is none.
+  Destination destination(const Address& address, uint16_t port) const;
+  /// The first index of that address; -1 if there is none.
+  int32_t source(const Address& address) const;
+
+  /// Null for an id that this generation lacks. Valid as long as the tables.
+  const Endpoint* endpoint(int32_t id) const;
+  /// Ids of all endpoints, ascending.
+  const std::vector<int32_t>& endpoint_ids() const { return endpoint_ids_; }
+  /// Null for -1 and for an index out of range.
+  const http1::MutationSet* mutation(int32_t id) const;
+  const LocalReply* local_reply(int32_t id) const;
+
+ private:
+  /// One header or query name that predicates ask for.
+  struct PredicateName {
+    std::string name;
+    /// value → first predicate with it; further ones by next_predicate_.
+    ByteIndex values;
+  };
+  struct PredicateGroup {
+    /// name → index in `names`.
+    ByteIndex index;
+    std::vector<PredicateName> names;
+    /// Bit (size & 63) of every name.
+    uint64_t sizes = 0;
+  };
+
+  Tables() = default;
+  bool add_hosts(const TableSpec& spec, std::string* error);
+  bool add_paths(const TableSpec& spec, std::string* error);
+  bool add_predicates(const TableSpec& spec, std::string* error);
+  bool add_addresses(const TableSpec& spec, std::string* error);
+  bool add_mutations(const TableSpec& spec, std::string* error);
+  bool add_local_replies(const TableSpec& spec, std::string* error);
+  void link_predicate(ByteIndex* values, const std::string& value, int32_t id);
+  void set_all(int32_t first, uint32_t* words) const;
+  bool match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
+  bool match_query(std::string_view query, uint32_t* words) const;
+
+  int32_t generation_ = 0;
+  ByteIndex exact_hosts_;
+  /// With the dot: ".example.com".
+  ByteIndex host_suffixes_;
+  size_t longest_suffix_ = 0;
+  int32_t any_host_ = -1;
+  ByteIndex paths_;
+  size_t longest_path_ = 0;
+  int32_t root_path_ = -1;
+  size_t predicate_count_ = 0;
+  std::vector<int32_t> next_predicate_;
+  PredicateGroup headers_;
+  PredicateGroup queries_;
+  ByteIndex methods_;
+  ByteIndex destinations_;
+  std::vector<Protocol> destination_protocols_;
+  ByteIndex sources_;
+  std::vector<Endpoint> endpoints_;
+  std::vector<int32_t> endpoint_slots_;
+  std::vector<int32_t> endpoint_ids_;
+  std::vector<http1::MutationSet> mutations_;
+  std::vector<LocalReply> local_replies_;
+};
+
+}  // namespace weft
