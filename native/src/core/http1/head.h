@@ -96,10 +96,10 @@ enum class HeadError : uint8_t {
 const char* head_error_name(HeadError error);
 int head_error_status(HeadError error);
 
-/// Bytes [offset, offset + size) of the buffer that was parsed.
+/// Bytes [offset, offset + size) of the buffer that was parsed. Trivial, so that a head on the stack costs nothing to declare.
 struct Span {
-  uint32_t offset = 0;
-  uint32_t size = 0;
+  uint32_t offset;
+  uint32_t size;
   std::string_view in(const uint8_t* base) const { return {reinterpret_cast<const char*>(base) + offset, size}; }
 };
 
@@ -158,7 +158,8 @@ struct RequestHead : FieldBlock {
   bool has_query;
   /// Expect: 100-continue, and HTTP/1.1.
   bool expects_continue;
-  /// Both Connection: upgrade and an Upgrade field, HTTP/1.1.
+  /// Connection: upgrade, Upgrade: websocket, HTTP/1.1, no body. Other protocols (h2c would leave our sight) are ignored, as RFC 9110 7.8
+  /// allows.
   bool wants_upgrade;
   /// Has a body: chunked, or a content length above 0.
   bool has_body;
@@ -209,7 +210,8 @@ ParseResult parse_response_head(ClassifyFunction classify, const uint8_t* data, 
 /// has reached the limit. Keeps a head that drips in byte by byte from costing quadratic time. Reads only the new bytes (and 3 before).
 bool may_complete_head(const uint8_t* data, size_t size, size_t known, const HeadLimits& limits);
 
-/// Host = uri-host [":" port], RFC 9110 4.2: reg-name, IPv4 or [IPv6], no user info, port at most 65535. Empty is not valid.
+/// uri-host [":" port], RFC 9110 4.2, no user info, port at most 65535, not empty. Of reg-name only letters, digits and "-._~": no DNS name
+/// has the percent-encoding and sub-delimiters that RFC 3986 also allows, and others decode them differently.
 bool is_valid_authority(std::string_view authority);
 
 }  // namespace weft::http1

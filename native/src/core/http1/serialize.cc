@@ -1,0 +1,255 @@
+// The writers of forwarded and local heads.
+#include "core/http1/serialize.h"
+
+#include <charconv>
+#include <cstring>
+
+#include "core/http1/ascii.h"
+
+namespace weft::http1 {
+namespace {
+
+/// RFC 9110 7.6.1: for this hop alone. Trailer and Upgrade are put back where the body or the caller keeps them.
+constexpr uint64_t kHopByHop = known_bit(KnownHeader::kConnection) | known_bit(KnownHeader::kKeepAlive) | known_bit(KnownHeader::kTe) |
+                               known_bit(KnownHeader::kTrailer) | known_bit(KnownHeader::kTransferEncoding) |
+                               known_bit(KnownHeader::kUpgrade) | known_bit(KnownHeader::kProxyConnection) |
+                               known_bit(KnownHeader::kContentLength);
+
+uint64_t hop_by_hop(const BodyFraming& framing, bool keep_upgrade) {
+  uint64_t mask = kHopByHop;
+  if (framing.kind == Framing::kChunked) mask &= ~known_bit(KnownHeader::kTrailer);
+  if (keep_upgrade) mask &= ~known_bit(KnownHeader::kUpgrade);
+  return mask;
+}
+
+std::string_view bytes(const uint8_t* base, uint32_t begin, uint32_t end) {
+  return {reinterpret_cast<const char*>(base) + begin, end - begin};
+}
+
+/// Kept field lines, neighbours in one copy.
+void put_fields(const FieldBlock& head, const uint8_t* base, uint64_t drop_known, const MutationSet* mutations, HeadWriter* out) {
+  uint32_t run = head.fields_begin;
+  for (size_t i = 0; i < head.field_count; i++) {
+    const Field& field = head.fields[i];
+    const bool known = field.known != KnownHeader::kOther && (drop_known >> static_cast<unsigned>(field.known) & 1) != 0;
+    if (!known && !field.named_by_connection && (mutations == nullptr || !mutations->drops(field.name(base)))) continue;
+    if (run < field.name_offset) out->put(bytes(base, run, field.name_offset));
+    run = head.line_end(i);
+  }
+  if (run < head.fields_end) out->put(bytes(base, run, head.fields_end));
+}
+
+/// A client that names "trailers" in TE, so that the next hop may be told so too.
+bool accepts_trailers(const FieldBlock& head, const uint8_t* base) {
+  if (!head.has(KnownHeader::kTe)) return false;
+  for (size_t i = 0; i < head.field_count; i++) {
+    if (head.fields[i].known != KnownHeader::kTe) continue;
+    std::string_view list = head.fields[i].value.in(base);
+    while (!list.empty()) {
+      const size_t comma = list.find(',');
+      if (equals_lower(trim(list.substr(0, comma)), "trailers")) return true;
+      list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+    }
+  }
+  return false;
+}
+
+void put_forwarded_for(const RequestHead& head, const uint8_t* base, std::string_view client, HeadWriter* out) {
+  out->put("x-forwarded-for: ");
+  for (size_t i = 0; head.has(KnownHeader::kXForwardedFor) && i < head.field_count; i++) {
+    const Field& field = head.fields[i];
+    if (field.known != KnownHeader::kXForwardedFor || field.named_by_connection || field.value.size == 0) continue;
+    out->put(field.value.in(base));
+    out->put(", ");
+  }
+  out->put(client);
+  out->put("\r\n");
+}
+
+void put_line(std::string_view name_colon, std::string_view value, HeadWriter* out) {
+  out->put(name_colon);
+  out->put(value);
+  out->put("\r\n");
+}
+
+/// A bodiless message still announces "content-length: 0" where `zero`.
+void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out) {
+  if (framing.kind == Framing::kChunked) {
+    out->put("transfer-encoding: chunked\r\n");
+  } else if (framing.kind == Framing::kLength || (framing.kind == Framing::kNone && zero)) {
+    out->put("content-length: ");
+    out->put_number(framing.length);
+    out->put("\r\n");
+  }
+}
+
+void put_request_line(const RequestHead& head, const uint8_t* base, HeadWriter* out) {
+  out->put(head.method_token.in(base));
+  out->put(" ");
+  if (head.form == TargetForm::kOrigin) {
+    out->put(head.target.in(base));
+  } else if (head.form == TargetForm::kAsterisk) {
+    out->put("*");
+  } else {
+    out->put(head.path.in(base));
+    if (head.has_query) {
+      out->put("?");
+      out->put(head.query.in(base));
+    }
+  }
+  out->put(" HTTP/1.1\r\n");
+}
+
+bool promises_content(const RequestHead& head) {
+  return head.method == Method::kPost || head.method == Method::kPut || head.method == Method::kPatch || head.has_content_length;
+}
+
+bool finish(HeadWriter* out, size_t* size) {
+  out->put("\r\n");
+  *size = out->size();
+  return !out->failed();
+}
+
+bool is_bodiless_status(int status) { return status < 200 || status == 204 || status == 304; }
+
+}  // namespace
+
+void HeadWriter::put(std::string_view text) {
+  if (failed_ || text.size() > static_cast<size_t>(end_ - at_)) {
+    failed_ = true;
+    return;
+  }
+  if (text.empty()) return;  // The view may be null.
+  memcpy(at_, text.data(), text.size());
+  at_ += text.size();
+}
+
+void HeadWriter::put_number(uint64_t number) {
+  char digits[20];
+  const auto result = std::to_chars(digits, digits + sizeof(digits), number);
+  put({digits, static_cast<size_t>(result.ptr - digits)});
+}
+
+bool write_request_head(const RequestHead& head, const uint8_t* base, const RequestHeadOptions& options, char* out, size_t capacity,
+                        size_t* size) {
+  HeadWriter writer(out, capacity);
+  put_request_line(head, base, &writer);
+  put_line("host: ", options.authority.empty() ? head.authority.in(base) : options.authority, &writer);
+
+  uint64_t drop = hop_by_hop(options.framing, options.keep_upgrade) | known_bit(KnownHeader::kHost) | options.drop_known;
+  // In HTTP/1.0 it means nothing, and in the 1.1 that we write it would ask for a 100 (RFC 9110 10.1.1).
+  if (head.minor == 0) drop |= known_bit(KnownHeader::kExpect);
+  if (!options.forwarded_for.empty()) drop |= known_bit(KnownHeader::kXForwardedFor);
+  if (!options.forwarded_proto.empty()) drop |= known_bit(KnownHeader::kXForwardedProto);
+  put_fields(head, base, drop, options.mutations, &writer);
+
+  if (!options.forwarded_for.empty()) put_forwarded_for(head, base, options.forwarded_for, &writer);
+  if (!options.forwarded_proto.empty()) put_line("x-forwarded-proto: ", options.forwarded_proto, &writer);
+  writer.put(options.extra_lines);
+  if (options.mutations != nullptr) writer.put(options.mutations->lines());
+  if (options.keep_upgrade) {
+    writer.put("connection: upgrade\r\n");
+  } else if (accepts_trailers(head, base)) {
+    writer.put(options.close ? "te: trailers\r\nconnection: te, close\r\n" : "te: trailers\r\nconnection: te\r\n");
+  } else if (options.close) {
+    writer.put("connection: close\r\n");
+  }
+  put_framing(options.framing, promises_content(head), &writer);
+  return finish(&writer, size);
+}
+
+bool write_response_head(const ResponseHead& head, const uint8_t* base, const ResponseHeadOptions& options, char* out, size_t capacity,
+                         size_t* size) {
+  HeadWriter writer(out, capacity);
+  writer.put("HTTP/1.1 ");
+  writer.put_number(head.status);
+  writer.put(" ");
+  writer.put(head.reason.in(base));
+  writer.put("\r\n");
+  put_fields(head, base, hop_by_hop(options.framing, options.keep_upgrade) | options.drop_known, options.mutations, &writer);
+  writer.put(options.extra_lines);
+  if (options.mutations != nullptr) writer.put(options.mutations->lines());
+  if (options.keep_upgrade) {
+    writer.put("connection: upgrade\r\n");
+  } else if (options.close) {
+    writer.put("connection: close\r\n");
+  } else if (options.keep_alive) {
+    writer.put("connection: keep-alive\r\n");
+  }
+  put_framing(options.framing, options.write_zero_length, &writer);
+  return finish(&writer, size);
+}
+
+void set_forwarded_framing(const ResponseHead& head, Method request_method, uint8_t client_minor, ResponseHeadOptions* options) {
+  const bool knows_chunks = client_minor >= 1;
+  options->framing = response_body_framing(head, request_method);
+  options->write_zero_length = false;
+  switch (options->framing.kind) {
+    case Framing::kNone:
+      if (head.status < 200 || head.status == 204) break;
+      if (request_method != Method::kHead && head.status != 304) {
+        options->write_zero_length = true;
+      } else if (head.has_content_length) {
+        options->framing = {Framing::kLength, head.content_length};
+      } else if (head.chunked && knows_chunks) {
+        options->framing = {Framing::kChunked};
+      }
+      break;
+    case Framing::kChunked:
+    case Framing::kUntilClose:
+      options->framing = {knows_chunks ? Framing::kChunked : Framing::kUntilClose};
+      options->close |= !knows_chunks;
+      break;
+    case Framing::kTunnel:
+      options->keep_upgrade = head.status == 101;
+      break;
+    case Framing::kLength:
+      break;
+  }
+}
+
+bool write_local_response(int status, std::string_view lines, std::string_view body, Method request_method, bool close, char* out,
+                          size_t capacity, size_t* size) {
+  HeadWriter writer(out, capacity);
+  writer.put("HTTP/1.1 ");
+  writer.put_number(static_cast<uint64_t>(status));
+  writer.put(" ");
+  writer.put(reason_phrase(status));
+  writer.put("\r\n");
+  writer.put(lines);
+  if (!is_bodiless_status(status)) put_framing({Framing::kLength, body.size()}, true, &writer);
+  if (close) writer.put("connection: close\r\n");
+  writer.put("\r\n");
+  if (request_method != Method::kHead && !is_bodiless_status(status)) writer.put(body);
+  *size = writer.size();
+  return !writer.failed();
+}
+
+std::string_view reason_phrase(int status) {
+  switch (status) {
+#define WEFT_X(code, text) \
+  case code:               \
+    return text;
+    WEFT_X(100, "Continue")
+    WEFT_X(101, "Switching Protocols") WEFT_X(103, "Early Hints") WEFT_X(200, "OK") WEFT_X(201, "Created") WEFT_X(202, "Accepted")
+        WEFT_X(203, "Non-Authoritative Information") WEFT_X(204, "No Content") WEFT_X(205, "Reset Content") WEFT_X(206, "Partial Content")
+            WEFT_X(300, "Multiple Choices") WEFT_X(301, "Moved Permanently") WEFT_X(302, "Found") WEFT_X(303, "See Other")
+                WEFT_X(304, "Not Modified") WEFT_X(307, "Temporary Redirect") WEFT_X(308, "Permanent Redirect") WEFT_X(400, "Bad Request")
+                    WEFT_X(401, "Unauthorized") WEFT_X(402, "Payment Required") WEFT_X(403, "Forbidden") WEFT_X(404, "Not Found")
+                        WEFT_X(405, "Method Not Allowed") WEFT_X(406, "Not Acceptable") WEFT_X(408, "Request Timeout")
+                            WEFT_X(409, "Conflict") WEFT_X(410, "Gone") WEFT_X(411, "Length Required") WEFT_X(412, "Precondition Failed")
+                                WEFT_X(413, "Content Too Large") WEFT_X(414, "URI Too Long") WEFT_X(415, "Unsupported Media Type")
+                                    WEFT_X(416, "Range Not Satisfiable") WEFT_X(417, "Expectation Failed") WEFT_X(418, "I'm a teapot")
+                                        WEFT_X(421, "Misdirected Request") WEFT_X(422, "Unprocessable Content") WEFT_X(425, "Too Early")
+                                            WEFT_X(426, "Upgrade Required") WEFT_X(428, "Precondition Required")
+                                                WEFT_X(429, "Too Many Requests") WEFT_X(431, "Request Header Fields Too Large")
+                                                    WEFT_X(451, "Unavailable For Legal Reasons") WEFT_X(500, "Internal Server Error")
+                                                        WEFT_X(501, "Not Implemented") WEFT_X(502, "Bad Gateway")
+                                                            WEFT_X(503, "Service Unavailable") WEFT_X(504, "Gateway Timeout")
+                                                                WEFT_X(505, "HTTP Version Not Supported")
+#undef WEFT_X
+  }
+  return "Unknown";
+}
+
+}  // namespace weft::http1
