@@ -53,7 +53,7 @@ function addressing(layout: Layout, pods: readonly Pod[]): Map<string, string[]>
       `address add ${host.v4}/24 dev eth0`,
       `address add ${host.v6}/64 dev eth0 nodad`,
       `route add default via ${host.gateway4}`,
-      `-6 route add default via ${host.gateway6}`,
+      `route add ::/0 via ${host.gateway6}`,
       ...pods.filter((pod) => pod.node === node).flatMap(podHostEnd),
     ]);
   }
@@ -68,7 +68,7 @@ function fabricEnd(node: (typeof NODES)[number]): string[] {
     `address add ${host.gateway4}/24 dev ${node}`,
     `address add ${host.gateway6}/64 dev ${node} nodad`,
     `route add ${host.podCidr4} via ${host.v4}`,
-    `-6 route add ${host.podCidr6} via ${host.v6}`,
+    `route add ${host.podCidr6} via ${host.v6}`,
   ];
 }
 
@@ -79,7 +79,7 @@ function podHostEnd(pod: Pod): string[] {
     `address add ${GATEWAY4}/32 dev ${device}`,
     `address add ${GATEWAY6}/64 dev ${device} nodad`,
     `route add ${pod.v4} dev ${device}`,
-    `-6 route add ${pod.v6} dev ${device}`,
+    `route add ${pod.v6} dev ${device}`,
   ];
 }
 
@@ -91,7 +91,7 @@ function podEnd(pod: Pod): string[] {
     'link set eth0 up',
     `route add ${GATEWAY4} dev eth0 scope link`,
     `route add default via ${GATEWAY4} dev eth0`,
-    `-6 route add default via ${GATEWAY6} dev eth0`,
+    `route add ::/0 via ${GATEWAY6} dev eth0`,
   ];
 }
 
