@@ -225,31 +225,4 @@ bool write_local_response(int status, std::string_view lines, std::string_view b
   return !writer.failed();
 }
 
-std::string_view reason_phrase(int status) {
-  switch (status) {
-#define WEFT_X(code, text) \
-  case code:               \
-    return text;
-    WEFT_X(100, "Continue")
-    WEFT_X(101, "Switching Protocols") WEFT_X(103, "Early Hints") WEFT_X(200, "OK") WEFT_X(201, "Created") WEFT_X(202, "Accepted")
-        WEFT_X(203, "Non-Authoritative Information") WEFT_X(204, "No Content") WEFT_X(205, "Reset Content") WEFT_X(206, "Partial Content")
-            WEFT_X(300, "Multiple Choices") WEFT_X(301, "Moved Permanently") WEFT_X(302, "Found") WEFT_X(303, "See Other")
-                WEFT_X(304, "Not Modified") WEFT_X(307, "Temporary Redirect") WEFT_X(308, "Permanent Redirect") WEFT_X(400, "Bad Request")
-                    WEFT_X(401, "Unauthorized") WEFT_X(402, "Payment Required") WEFT_X(403, "Forbidden") WEFT_X(404, "Not Found")
-                        WEFT_X(405, "Method Not Allowed") WEFT_X(406, "Not Acceptable") WEFT_X(408, "Request Timeout")
-                            WEFT_X(409, "Conflict") WEFT_X(410, "Gone") WEFT_X(411, "Length Required") WEFT_X(412, "Precondition Failed")
-                                WEFT_X(413, "Content Too Large") WEFT_X(414, "URI Too Long") WEFT_X(415, "Unsupported Media Type")
-                                    WEFT_X(416, "Range Not Satisfiable") WEFT_X(417, "Expectation Failed") WEFT_X(418, "I'm a teapot")
-                                        WEFT_X(421, "Misdirected Request") WEFT_X(422, "Unprocessable Content") WEFT_X(425, "Too Early")
-                                            WEFT_X(426, "Upgrade Required") WEFT_X(428, "Precondition Required")
-                                                WEFT_X(429, "Too Many Requests") WEFT_X(431, "Request Header Fields Too Large")
-                                                    WEFT_X(451, "Unavailable For Legal Reasons") WEFT_X(500, "Internal Server Error")
-                                                        WEFT_X(501, "Not Implemented") WEFT_X(502, "Bad Gateway")
-                                                            WEFT_X(503, "Service Unavailable") WEFT_X(504, "Gateway Timeout")
-                                                                WEFT_X(505, "HTTP Version Not Supported")
-#undef WEFT_X
-  }
-  return "Unknown";
-}
-
 }  // namespace weft::http1

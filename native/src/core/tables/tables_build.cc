@@ -1,0 +1,179 @@
+// Builds the tables from a spec; the only place that says what is wrong with one.
+#include <algorithm>
+#include <cstring>
+
+#include "core/http1/ascii.h"
+#include "core/tables/keys.h"
+#include "core/tables/tables.h"
+
+namespace weft {
+namespace {
+
+std::string at(const char* table, size_t index) { return std::string(table) + "[" + std::to_string(index) + "]"; }
+
+std::string lowered(std::string_view text) {
+  std::string copy(text);
+  std::transform(copy.begin(), copy.end(), copy.begin(), http1::lower);
+  return copy;
+}
+
+/// `address` into `out`, or an error that names the row.
+bool read_address(const char* table, size_t index, const std::string& text, Address* out, std::string* error) {
+  if (parse_address(text, out)) return true;
+  *error = at(table, index) + ": \"" + text + "\" is not an IPv4 or IPv6 address";
+  return false;
+}
+
+}  // namespace
+
+std::shared_ptr<const Tables> Tables::build(const TableSpec& spec, std::string* error) {
+  std::shared_ptr<Tables> tables(new Tables());
+  tables->generation_ = spec.generation;
+  const bool good = tables->add_hosts(spec, error) && tables->add_paths(spec, error) && tables->add_predicates(spec, error) &&
+                    tables->add_addresses(spec, error) && tables->add_mutations(spec, error) && tables->add_local_replies(spec, error);
+  return good ? tables : nullptr;
+}
+
+bool Tables::add_hosts(const TableSpec& spec, std::string* error) {
+  for (size_t i = 0; i < spec.hosts.size(); i++) {
+    const std::string host = lowered(spec.hosts[i]);
+    const int32_t id = static_cast<int32_t>(i);
+    if (host.empty()) {
+      *error = at("hosts", i) + ": is empty";
+      return false;
+    }
+    if (host == "*") {
+      if (any_host_ < 0) any_host_ = id;
+    } else if (host.size() > 2 && host[0] == '*' && host[1] == '.') {
+      longest_suffix_ = std::max(longest_suffix_, host.size() - 1);
+      host_suffixes_.insert(std::string_view(host).substr(1), id);
+    } else {
+      exact_hosts_.insert(host, id);
+    }
+  }
+  return true;
+}
+
+bool Tables::add_paths(const TableSpec& spec, std::string* error) {
+  for (size_t i = 0; i < spec.paths.size(); i++) {
+    const std::string_view path = spec.paths[i];
+    const int32_t id = static_cast<int32_t>(i);
+    if (path.empty() || path[0] != '/') {
+      *error = at("paths", i) + ": \"" + std::string(path) + "\" does not begin with \"/\"";
+      return false;
+    }
+    if (path == "/") {
+      if (root_path_ < 0) root_path_ = id;
+      continue;
+    }
+    uint64_t hash = hash_seed();
+    for (size_t begin = 0; begin < path.size();) {
+      const size_t end = element_end(path, begin);
+      hash = hash_bytes(path.data() + begin, end - begin, hash);
+      begin = end;
+    }
+    paths_.insert_hashed(path, hash, id);
+    longest_path_ = std::max(longest_path_, path.size());
+  }
+  return true;
+}
+
+void Tables::link_predicate(ByteIndex* values, const std::string& value, int32_t id) {
+  const int32_t first = values->insert(value, id);
+  if (first < 0) return;
+  next_predicate_[static_cast<size_t>(id)] = next_predicate_[static_cast<size_t>(first)];
+  next_predicate_[static_cast<size_t>(first)] = id;
+}
+
+bool Tables::add_predicates(const TableSpec& spec, std::string* error) {
+  predicate_count_ = spec.predicates.size();
+  next_predicate_.assign(predicate_count_, -1);
+  for (size_t i = 0; i < predicate_count_; i++) {
+    const PredicateSpec& predicate = spec.predicates[i];
+    const int32_t id = static_cast<int32_t>(i);
+    if (predicate.kind == PredicateKind::kMethod) {
+      link_predicate(&methods_, predicate.value, id);
+      continue;
+    }
+    const bool header = predicate.kind == PredicateKind::kHeader;
+    if (header && (!http1::is_token(predicate.name) || predicate.name.size() > kMaxHeaderName)) {
+      *error =
+          at("predicates", i) + ": \"" + predicate.name + "\" is not a header name of at most " + std::to_string(kMaxHeaderName) + " bytes";
+      return false;
+    }
+    PredicateGroup& group = header ? headers_ : queries_;
+    const std::string name = header ? lowered(predicate.name) : predicate.name;
+    int32_t slot = group.index.insert(name, static_cast<int32_t>(group.names.size()));
+    if (slot < 0) {
+      slot = static_cast<int32_t>(group.names.size());
+      group.names.push_back({name, {}});
+      group.sizes |= 1ull << (name.size() & 63);
+    }
+    if (group.names.size() > kMaxPredicateNames) {
+      *error = at("predicates", i) + ": more than " + std::to_string(kMaxPredicateNames) + " distinct names";
+      return false;
+    }
+    link_predicate(&group.names[static_cast<size_t>(slot)].values, predicate.value, id);
+  }
+  return true;
+}
+
+bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
+  Address address;
+  for (size_t i = 0; i < spec.destinations.size(); i++) {
+    if (!read_address("destinations", i, spec.destinations[i].address, &address, error)) return false;
+    destinations_.insert(SocketKey(address, spec.destinations[i].port).view(), static_cast<int32_t>(i));
+    destination_protocols_.push_back(spec.destinations[i].protocol);
+  }
+  for (size_t i = 0; i < spec.sources.size(); i++) {
+    if (!read_address("sources", i, spec.sources[i], &address, error)) return false;
+    sources_.insert(address_key(address), static_cast<int32_t>(i));
+  }
+  for (size_t i = 0; i < spec.endpoints.size(); i++) {
+    const EndpointSpec& endpoint = spec.endpoints[i];
+    if (!read_address("endpoints", i, endpoint.address, &address, error)) return false;
+    if (endpoint.id < 0 || endpoint.id > kMaxEndpointId || endpoint.port == 0) {
+      *error = at("endpoints", i) + ": id " + std::to_string(endpoint.id) + " is not in 0.." + std::to_string(kMaxEndpointId) +
+               " or the port is 0";
+      return false;
+    }
+    const size_t id = static_cast<size_t>(endpoint.id);
+    if (endpoint_slots_.size() <= id) endpoint_slots_.resize(id + 1, -1);
+    if (endpoint_slots_[id] >= 0) {
+      *error = at("endpoints", i) + ": id " + std::to_string(endpoint.id) + " stands there twice";
+      return false;
+    }
+    endpoint_slots_[id] = static_cast<int32_t>(i);
+    endpoints_.push_back({address, endpoint.port});
+    endpoint_ids_.push_back(endpoint.id);
+  }
+  std::sort(endpoint_ids_.begin(), endpoint_ids_.end());
+  return true;
+}
+
+bool Tables::add_mutations(const TableSpec& spec, std::string* error) {
+  mutations_.resize(spec.mutations.size());
+  for (size_t i = 0; i < spec.mutations.size(); i++) {
+    const MutationSpec& mutation = spec.mutations[i];
+    if (!mutations_[i].compile(mutation.remove, mutation.set, mutation.add, error)) {
+      *error = at("mutations", i) + ": " + *error;
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Tables::add_local_replies(const TableSpec& spec, std::string* error) {
+  for (size_t i = 0; i < spec.local_replies.size(); i++) {
+    // The same rules as for headers that a mutation adds.
+    http1::MutationSet lines;
+    if (!lines.compile({}, {}, spec.local_replies[i].headers, error)) {
+      *error = at("localReplies", i) + ": " + *error;
+      return false;
+    }
+    local_replies_.push_back({std::string(lines.lines()), spec.local_replies[i].body});
+  }
+  return true;
+}
+
+}  // namespace weft
