@@ -1,0 +1,151 @@
+// What makes a decoded model message senseless for a node, in words for the operator. The controller validates kinds; these checks guard
+// the node against a controller (or a file on disk) that is newer, older or broken. Must not repair anything.
+import { isIP } from 'node:net';
+import {
+  type Endpoint,
+  EndpointHealth,
+  type EndpointPort,
+  type HeaderMutation,
+  type HttpMatch,
+  type HttpRoute,
+  type HttpRule,
+  type Listener,
+  LoadBalancing_Algorithm,
+  PathMatch_Type,
+  Protocol,
+  type Service,
+  type Workload,
+} from '../../api/gen/mesh/v1/model.js';
+
+/** Gateway API's own bounds, or what the tables can hold; each is checked here so that the tables need not. */
+export const MODEL_BOUNDS = {
+  maxWeight: 1_000_000,
+  maxBackends: 1_000,
+  maxMatches: 256,
+  maxRules: 1_024,
+  maxTimeoutMs: 2 ** 31 - 1,
+} as const;
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+const HOSTNAME = /^(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/;
+
+export function serviceFault(service: Service, name: string): string | null {
+  if (`${service.namespace}/${service.name}` !== name) return `names ${service.namespace}/${service.name} inside, expected ${name}`;
+  const addresses = firstFault(service.addresses, addressFault);
+  if (addresses !== null) return addresses;
+  const algorithm = service.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED;
+  if (!(algorithm in LoadBalancing_Algorithm)) return `load balancing algorithm ${algorithm} is not known to this node`;
+  return (
+    firstFault(service.ports, (port) =>
+      port.protocol in Protocol ? portFault(port.port) : `port ${port.port}: protocol ${port.protocol} is not known to this node`,
+    ) ??
+    duplicate(
+      service.ports.map((port) => port.port),
+      'port',
+    ) ??
+    duplicate(
+      service.ports.map((port) => port.name),
+      'port name',
+    )
+  );
+}
+
+export function endpointFault(endpoint: Endpoint, name: string): string | null {
+  if (`${endpoint.service}/${endpoint.id}` !== name) return `names ${endpoint.service}/${endpoint.id} inside, expected ${name}`;
+  if (endpoint.weight > MODEL_BOUNDS.maxWeight) return `weight ${endpoint.weight}: expected at most ${MODEL_BOUNDS.maxWeight}`;
+  if (!(endpoint.health in EndpointHealth)) return `health ${endpoint.health} is not known to this node`;
+  return addressFault(endpoint.address) ?? firstFault(endpoint.ports, namedPortFault);
+}
+
+export function workloadFault(workload: Workload, name: string): string | null {
+  if (`${workload.namespace}/${workload.name}` !== name) return `names ${workload.namespace}/${workload.name} inside, expected ${name}`;
+  return firstFault(workload.addresses, addressFault) ?? firstFault(workload.ports, namedPortFault);
+}
+
+export function listenerFault(listener: Listener, name: string): string | null {
+  if (`${listener.gateway}/${listener.name}` !== name) return `names ${listener.gateway}/${listener.name} inside, expected ${name}`;
+  if (listener.address !== '' && isIP(listener.address) === 0) return `address "${listener.address}": expected an IP address`;
+  return portFault(listener.port) ?? hostnameFault(listener.hostname);
+}
+
+export function httpRouteFault(route: HttpRoute, name: string): string | null {
+  if (`${route.namespace}/${route.name}` !== name) return `names ${route.namespace}/${route.name} inside, expected ${name}`;
+  if (route.rules.length > MODEL_BOUNDS.maxRules) return `${route.rules.length} rules: expected at most ${MODEL_BOUNDS.maxRules}`;
+  if (route.parents.some(({ parent }) => parent === undefined)) return 'a parent is neither a service nor a gateway';
+  return firstFault(route.hostnames, hostnameFault) ?? firstFault(route.rules, ruleFault, 'rule');
+}
+
+function ruleFault(rule: HttpRule): string | null {
+  if (rule.matches.length > MODEL_BOUNDS.maxMatches) return `${rule.matches.length} matches: expected at most ${MODEL_BOUNDS.maxMatches}`;
+  if (rule.backends.length > MODEL_BOUNDS.maxBackends)
+    return `${rule.backends.length} backends: expected at most ${MODEL_BOUNDS.maxBackends}`;
+  if (Math.max(rule.requestTimeoutMs, rule.backendTimeoutMs) > MODEL_BOUNDS.maxTimeoutMs) return 'a timeout is longer than 24 days';
+  return (
+    firstFault(
+      rule.backends,
+      ({ weight }) => (weight > MODEL_BOUNDS.maxWeight ? `weight ${weight}: expected at most ${MODEL_BOUNDS.maxWeight}` : null),
+      'backend',
+    ) ??
+    firstFault(rule.matches, matchFault, 'match') ??
+    mutationFault(rule.requestHeaders) ??
+    mutationFault(rule.responseHeaders)
+  );
+}
+
+function matchFault(match: HttpMatch): string | null {
+  if (match.path !== undefined) {
+    const { type, value } = match.path;
+    if (!(type in PathMatch_Type)) return `path match type ${type} is not known to this node`;
+    if (!value.startsWith('/') || value.includes('//')) return `path "${value}": expected an absolute path without "//"`;
+    if (/[?#\s]/.test(value)) return `path "${value}": expected no query, fragment or blank`;
+  }
+  if (match.method !== '' && !TOKEN.test(match.method)) return `method "${match.method}": expected an HTTP token`;
+  return firstFault(match.headers, ({ name }) =>
+    TOKEN.test(name) && name === name.toLowerCase() ? null : `header name "${name}": expected a lower-case token`,
+  );
+}
+
+function mutationFault(mutation: HeaderMutation | undefined): string | null {
+  if (mutation === undefined) return null;
+  return (
+    firstFault([...mutation.set, ...mutation.add], ({ name, value }) =>
+      TOKEN.test(name) && FIELD_VALUE.test(value)
+        ? null
+        : `header "${name}: ${value}": expected a token and a value without control characters`,
+    ) ?? firstFault(mutation.remove, (name) => (TOKEN.test(name) ? null : `header name "${name}": expected a token`))
+  );
+}
+
+function addressFault(address: string): string | null {
+  return isIP(address) === 0 ? `address "${address}": expected an IP address` : null;
+}
+
+function hostnameFault(hostname: string): string | null {
+  return hostname === '' || HOSTNAME.test(hostname) ? null : `hostname "${hostname}": expected lower case, exact or "*.suffix"`;
+}
+
+function namedPortFault({ port }: EndpointPort): string | null {
+  return portFault(port);
+}
+
+function portFault(port: number): string | null {
+  return port >= 1 && port <= 65535 ? null : `port ${port}: expected 1 to 65535`;
+}
+
+function duplicate(values: readonly (string | number)[], what: string): string | null {
+  const seen = new Set<string | number>();
+  for (const value of values) {
+    if (seen.has(value)) return `${what} "${value}" appears twice`;
+    seen.add(value);
+  }
+  return null;
+}
+
+function firstFault<T>(items: readonly T[], fault: (item: T) => string | null, what?: string): string | null {
+  for (const [index, item] of items.entries()) {
+    const found = fault(item);
+    if (found !== null) return what === undefined ? found : `${what} ${index}: ${found}`;
+  }
+  return null;
+}

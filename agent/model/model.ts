@@ -1,0 +1,121 @@
+// The node's copy of the internal model: decoded, checked resources by name. Used by the proxy (tables) and the agent (capture).
+// Applies updates; must not know where they come from (discovery stream, disk, files) nor what is made of them.
+import type { Rejection, Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
+import { Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { endpointFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
+
+export interface ModelUpdate {
+  /** A whole snapshot: what it does not name is gone. */
+  readonly full: boolean;
+  readonly resources: readonly Resource[];
+  readonly removed: readonly ResourceName[];
+  /** Store revision that this brings the model to. */
+  readonly revision: number;
+}
+
+/** A resource type's decoder, its sense check (null: good), and where its messages are kept. */
+interface Collection<T> {
+  readonly decode: (body: Uint8Array) => T;
+  readonly fault: (message: T, name: string) => string | null;
+  readonly store: Map<string, T>;
+}
+
+/**
+ * Not thread-safe, not persistent. After apply() every map is consistent with the update but for the resources it reported: those keep
+ * their last good version, or stay absent when there never was one.
+ */
+export class Model {
+  revision = 0;
+  readonly services = new Map<string, Service>();
+  /** By service ("<namespace>/<name>"), then by resource name. A service without endpoints has no entry. */
+  readonly endpoints = new Map<string, Map<string, Endpoint>>();
+  readonly routes = new Map<string, HttpRoute>();
+  readonly workloads = new Map<string, Workload>();
+  readonly listeners = new Map<string, Listener>();
+
+  private readonly endpointByName = new Map<string, Endpoint>();
+  private readonly collections: ReadonlyMap<ResourceType, Collection<unknown>> = new Map<ResourceType, Collection<unknown>>([
+    collection(ResourceType.SERVICE, Service.decode, serviceFault, this.services),
+    collection(ResourceType.ENDPOINT, Endpoint.decode, endpointFault, this.endpointByName),
+    collection(ResourceType.HTTP_ROUTE, HttpRoute.decode, httpRouteFault, this.routes),
+    collection(ResourceType.WORKLOAD, Workload.decode, workloadFault, this.workloads),
+    collection(ResourceType.LISTENER, Listener.decode, listenerFault, this.listeners),
+  ]);
+
+  /** Refuses bad resources one by one and applies all others. Never throws on input. */
+  apply(update: ModelUpdate): Rejection[] {
+    if (update.full) this.dropUnnamed(update.resources);
+    for (const { type, name } of update.removed) this.remove(type, name);
+    const rejections: Rejection[] = [];
+    for (const resource of update.resources) {
+      const error = this.put(resource);
+      if (error !== null) rejections.push({ type: resource.type, name: resource.name, error });
+    }
+    this.revision = update.revision;
+    return rejections;
+  }
+
+  private put({ type, name, body }: Resource): string | null {
+    const collection = this.collections.get(type);
+    if (collection === undefined)
+      return `unknown resource type ${type}: this node's software is older than the controller's; upgrade the node`;
+    if (name === '') return 'the resource has no name';
+    let message: unknown;
+    try {
+      message = collection.decode(body);
+    } catch (error) {
+      return `does not decode: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    const fault = collection.fault(message, name);
+    if (fault !== null) return fault;
+    if (type === ResourceType.ENDPOINT) {
+      this.unlinkEndpoint(name);
+      this.linkEndpoint(name, message as Endpoint);
+    }
+    collection.store.set(name, message);
+    return null;
+  }
+
+  private remove(type: ResourceType, name: string): void {
+    if (type === ResourceType.ENDPOINT) this.unlinkEndpoint(name);
+    this.collections.get(type)?.store.delete(name);
+  }
+
+  /** A named resource stays even if its new body turns out to be bad: the last good version is kept. */
+  private dropUnnamed(resources: readonly Resource[]): void {
+    const named = new Map<ResourceType, Set<string>>();
+    for (const { type, name } of resources) {
+      const names = named.get(type);
+      if (names === undefined) named.set(type, new Set([name]));
+      else names.add(name);
+    }
+    for (const [type, { store }] of this.collections) {
+      for (const name of [...store.keys()]) {
+        if (named.get(type)?.has(name) !== true) this.remove(type, name);
+      }
+    }
+  }
+
+  private linkEndpoint(name: string, endpoint: Endpoint): void {
+    const siblings = this.endpoints.get(endpoint.service);
+    if (siblings === undefined) this.endpoints.set(endpoint.service, new Map([[name, endpoint]]));
+    else siblings.set(name, endpoint);
+  }
+
+  private unlinkEndpoint(name: string): void {
+    const service = this.endpointByName.get(name)?.service;
+    if (service === undefined) return;
+    const siblings = this.endpoints.get(service);
+    siblings?.delete(name);
+    if (siblings?.size === 0) this.endpoints.delete(service);
+  }
+}
+
+function collection<T>(
+  type: ResourceType,
+  decode: (body: Uint8Array) => T,
+  fault: (message: T, name: string) => string | null,
+  store: Map<string, T>,
+): [ResourceType, Collection<unknown>] {
+  return [type, { decode, fault, store } as unknown as Collection<unknown>];
+}

@@ -1,0 +1,293 @@
+import { describe, expect, test } from '@jest/globals';
+import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol } from '../../api/gen/mesh/v1/model.js';
+import { DecisionFlag } from '../native/engine.js';
+import { EDGE_WORDS, SERIES_SUMS, SERIES_WORDS } from './metrics/cells.js';
+import { mix } from './pick.js';
+import { Reply } from './tables/layout.js';
+import {
+  backend,
+  compiled,
+  endpoint,
+  listener,
+  modelOf,
+  newIds,
+  route,
+  service,
+  toGateway,
+  toService,
+  workload,
+} from './testing/models.js';
+import { TestProxy, type TestRequest } from './testing/requests.js';
+
+const OUTBOUND = 0;
+const INBOUND = 2;
+const GATEWAY = 4;
+const catalog: TestRequest = { listener: OUTBOUND, destination: ['10.0.0.1', 80], source: '10.1.0.9' };
+const shop = [
+  service('catalog', '10.0.0.1'),
+  service('v1', '10.0.0.2'),
+  service('v2', '10.0.0.3'),
+  endpoint('catalog', 'a', '10.1.0.1'),
+  endpoint('v1', 'a', '10.1.1.1', { workload: 'shop/v1-a' }),
+  endpoint('v2', 'a', '10.1.2.1', { workload: 'shop/v2-a' }),
+  workload('cart', { addresses: ['10.1.0.9'], node: 'a', capture: { outbound: true } }),
+];
+const deliver = DecisionFlag.BindClient | DecisionFlag.MarkDeliver;
+const inject = DecisionFlag.BindClient | DecisionFlag.MarkInject;
+
+function randoms(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x9e3779b9) | 0;
+    return mix(state);
+  };
+}
+
+function addressOf(proxy: ReturnType<typeof compiled>, target: number): string {
+  return proxy.spec.endpoints.find(({ id }) => id === target)?.address ?? String(target);
+}
+
+describe('outbound', () => {
+  test('a service without routes is served by its own endpoints', () => {
+    const tables = compiled(modelOf(...shop));
+    const decision = new TestProxy(tables).decide(catalog);
+    expect(addressOf(tables, decision.target)).toBe('10.1.0.1');
+    expect(decision.flags).toBe(inject);
+  });
+
+  test('a service with routes answers 404 where none matches', () => {
+    const only = route('only', {
+      parents: [toService('catalog')],
+      rules: [{ matches: [{ path: { value: '/v1' } }], backends: [backend('v1')] }],
+    });
+    const tables = compiled(modelOf(...shop, only));
+    const proxy = new TestProxy(tables);
+    expect(proxy.decide({ ...catalog, path: '/other' })).toMatchObject({ target: -404, localReply: Reply.NoRoute });
+    expect(addressOf(tables, proxy.decide({ ...catalog, path: '/v1/x' }).target)).toBe('10.1.1.1');
+    expect(proxy.decide({ ...catalog, path: '/v10' }).target).toBe(-404);
+  });
+
+  test('an endpoint of a captured workload on this node is delivered to, any other is injected towards', () => {
+    const here = workload('v1-a', { addresses: ['10.1.1.1'], node: 'a', capture: { inbound: true } });
+    const there = workload('v2-a', { addresses: ['10.1.2.1'], node: 'b', capture: { inbound: true } });
+    const proxy = new TestProxy(compiled(modelOf(...shop, here, there)));
+    expect(proxy.decide({ ...catalog, destination: ['10.0.0.2', 80] }).flags).toBe(deliver);
+    expect(proxy.decide({ ...catalog, destination: ['10.0.0.3', 80] }).flags).toBe(inject);
+    expect(proxy.decide({ ...catalog, destination: ['10.1.1.1', 8080] })).toMatchObject({ target: -1, flags: deliver });
+  });
+
+  test('an unknown destination is passed on as it is', () => {
+    const proxy = new TestProxy(compiled(modelOf(...shop)));
+    expect(proxy.decide({ ...catalog, destination: ['192.0.2.1', 443], opaque: true })).toMatchObject({
+      target: -1,
+      flags: inject,
+      localReply: -1,
+    });
+  });
+
+  test('an opaque connection to a service goes to one of its endpoints', () => {
+    const tcp = service('db', '10.0.0.9', { ports: [{ name: 'http', port: 5432, protocol: Protocol.TCP }] });
+    const tables = compiled(modelOf(...shop, tcp, endpoint('db', 'a', '10.1.9.1')));
+    expect(tables.spec.destinations.find(({ port }) => port === 5432)?.protocol).toBe('opaque');
+    const decision = new TestProxy(tables).decide({ ...catalog, destination: ['10.0.0.9', 5432], opaque: true });
+    expect(addressOf(tables, decision.target)).toBe('10.1.9.1');
+  });
+
+  test('without a ready endpoint the answer is 503, without a valid backend 500', () => {
+    const gone = route('gone', { parents: [toService('catalog')], rules: [{ backends: [{ service: '', port: 80, weight: 1 }] }] });
+    const draining = endpoint('empty', 'a', '10.1.8.1', { health: EndpointHealth.DRAINING });
+    const proxy = new TestProxy(compiled(modelOf(...shop, gone, service('empty', '10.0.0.8'), draining)));
+    expect(proxy.decide({ ...catalog, destination: ['10.0.0.8', 80] })).toMatchObject({ target: -503, localReply: Reply.NoEndpoint });
+    expect(proxy.decide(catalog)).toMatchObject({ target: -500, localReply: Reply.NoBackend });
+  });
+});
+
+test('inbound traffic is delivered to where it was going', () => {
+  const proxy = new TestProxy(compiled(modelOf(...shop)));
+  expect(proxy.decide({ listener: INBOUND, destination: ['10.1.1.1', 8080] })).toMatchObject({ target: -1, flags: deliver });
+  expect(proxy.decide({ listener: INBOUND, destination: ['10.1.1.1', 9], opaque: true })).toMatchObject({ target: -1, flags: deliver });
+});
+
+describe('gateway', () => {
+  const byHost = (name: string, hostnames: string[], to: string, section = '') =>
+    route(name, { hostnames, parents: [toGateway('edge', section)], rules: [{ backends: [backend(to)] }] });
+
+  test('the most specific hostname wins, and nothing is bound to the client', () => {
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        listener('edge', 'web', 8080),
+        byHost('any', [], 'catalog'),
+        byHost('wild', ['*.example.com'], 'v1'),
+        byHost('exact', ['a.example.com'], 'v2'),
+      ),
+      null,
+    );
+    const proxy = new TestProxy(tables);
+    const to = (host: string) => addressOf(tables, proxy.decide({ listener: GATEWAY, host }).target);
+    expect([to('a.example.com'), to('b.example.com'), to('x.b.example.com'), to('example.com'), to('')]).toEqual([
+      '10.1.2.1',
+      '10.1.1.1',
+      '10.1.1.1',
+      '10.1.0.1',
+      '10.1.0.1',
+    ]);
+    expect(proxy.decide({ listener: GATEWAY, host: 'a.example.com' }).flags).toBe(0);
+  });
+
+  test('a request belongs to the listener with the most specific hostname and sees no other listener’s routes', () => {
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        listener('edge', 'all', 8080),
+        listener('edge', 'wild', 8080, '*.example.com'),
+        byHost('all', [], 'catalog', 'all'),
+        byHost('some', ['a.example.com', 'b.test'], 'v1', 'wild'),
+      ),
+      null,
+    );
+    expect(tables.listeners).toHaveLength(1);
+    const proxy = new TestProxy(tables);
+    const to = (host: string) => addressOf(tables, proxy.decide({ listener: GATEWAY, host }).target);
+    expect([to('a.example.com'), to('c.example.com'), to('b.test')]).toEqual(['10.1.1.1', '-404', '10.1.0.1']);
+  });
+
+  test('conditions on path, method, headers and query are tried in Gateway API order', () => {
+    const rule = (to: string, match: object) => ({ matches: [match], backends: [backend(to)] });
+    const rules = [
+      rule('catalog', { path: { value: '/a' } }),
+      rule('v1', { path: { value: '/a' }, headers: [{ name: 'x-canary', value: 'yes' }] }),
+      rule('v2', { path: { value: '/a' }, method: 'POST' }),
+      rule('v2', { path: { type: PathMatch_Type.EXACT, value: '/a/exact/' } }),
+      rule('v1', { path: { type: PathMatch_Type.EXACT, value: '/a/exact' } }),
+      rule('v1', { path: { value: '/a' }, method: 'PROPFIND', query: [{ name: 'q', value: '1' }] }),
+    ];
+    const tables = compiled(modelOf(...shop, listener('edge', 'web', 8080), route('r', { parents: [toGateway('edge')], rules })), null);
+    const proxy = new TestProxy(tables);
+    const to = (request: Partial<TestRequest>) => addressOf(tables, proxy.decide({ listener: GATEWAY, ...request }).target);
+    expect(to({ path: '/a' })).toBe('10.1.0.1');
+    expect(to({ path: '/a/', headers: { 'x-canary': 'yes' } })).toBe('10.1.1.1');
+    expect(to({ path: '/a', headers: { 'x-canary': 'yes' }, method: 'POST' })).toBe('10.1.2.1');
+    expect(to({ path: '/a/exact' })).toBe('10.1.1.1');
+    expect(to({ path: '/a/exact/' })).toBe('10.1.2.1');
+    expect(to({ path: '/a/exact/x' })).toBe('10.1.0.1');
+    expect(to({ path: '/a', method: 'PROPFIND', query: { q: '1' } })).toBe('10.1.1.1');
+    expect(to({ path: '/b' })).toBe('-404');
+  });
+});
+
+describe('balancing', () => {
+  const of = (algorithm: LoadBalancing_Algorithm, weights: number[]) =>
+    compiled(
+      modelOf(
+        service('s', '10.0.0.1', { loadBalancing: { algorithm } }),
+        ...weights.map((weight, i) => endpoint('s', `e${i}`, `10.1.0.${i + 1}`, { weight })),
+      ),
+    );
+  const shares = (tables: ReturnType<typeof of>, requests: number, seed: number, finish = true): Record<string, number> => {
+    const proxy = new TestProxy(tables);
+    const random = randoms(seed);
+    const counts: Record<string, number> = {};
+    for (let i = 0; i < requests; i++) {
+      const decision = proxy.decide({ ...catalog, random: random() });
+      const address = addressOf(tables, decision.target);
+      counts[address] = (counts[address] ?? 0) + 1;
+      if (finish) proxy.complete(decision, 200, 0, 1000, 0, 0);
+    }
+    return counts;
+  };
+
+  test('a 90/10 split holds within four standard deviations', () => {
+    const split = route('split', {
+      parents: [toService('catalog')],
+      rules: [{ backends: [backend('v1', 90), backend('v2', 10), backend('catalog', 0)] }],
+    });
+    const tables = compiled(modelOf(...shop, split));
+    const requests = 20_000;
+    const counts = shares(tables, requests, 7);
+    expect(Object.keys(counts).sort()).toEqual(['10.1.1.1', '10.1.2.1']);
+    expect(Math.abs(counts['10.1.2.1']! - requests * 0.1)).toBeLessThan(4 * Math.sqrt(requests * 0.1 * 0.9));
+  });
+
+  test('round robin takes turns, in exact proportion to the weights', () => {
+    expect(shares(of(LoadBalancing_Algorithm.ROUND_ROBIN, [1, 1, 1]), 9, 1)).toEqual({ '10.1.0.1': 3, '10.1.0.2': 3, '10.1.0.3': 3 });
+    expect(shares(of(LoadBalancing_Algorithm.ROUND_ROBIN, [5, 1, 2]), 80, 1)).toEqual({ '10.1.0.1': 50, '10.1.0.2': 10, '10.1.0.3': 20 });
+  });
+
+  test('random follows the weights within four standard deviations', () => {
+    const counts = shares(of(LoadBalancing_Algorithm.RANDOM, [3, 1]), 10_000, 3);
+    expect(Math.abs(counts['10.1.0.2']! - 2_500)).toBeLessThan(4 * Math.sqrt(10_000 * 0.25 * 0.75));
+  });
+
+  test('least request keeps unfinished work in proportion to the weights, scanning few and sampling many', () => {
+    expect(shares(of(LoadBalancing_Algorithm.LEAST_REQUEST, [1, 1, 2]), 40, 5, false)).toEqual({
+      '10.1.0.1': 10,
+      '10.1.0.2': 10,
+      '10.1.0.3': 20,
+    });
+    const many = Object.values(shares(of(LoadBalancing_Algorithm.LEAST_REQUEST, new Array(20).fill(1)), 2_000, 5, false));
+    expect(Math.max(...many) - Math.min(...many)).toBeLessThan(12);
+  });
+
+  test('a retry goes elsewhere, at most twice, and the failure is counted against the endpoint', () => {
+    for (const algorithm of [LoadBalancing_Algorithm.ROUND_ROBIN, LoadBalancing_Algorithm.RANDOM, LoadBalancing_Algorithm.LEAST_REQUEST]) {
+      const tables = of(algorithm, [1, 1]);
+      const proxy = new TestProxy(tables);
+      const random = randoms(9);
+      for (let i = 0; i < 50; i++) {
+        const first = proxy.decide({ ...catalog, random: random() });
+        expect(first.flags & DecisionFlag.Retry).toBe(DecisionFlag.Retry);
+        const second = proxy.decide({ ...catalog, attempt: 1, previous: first.target, random: random() });
+        expect(second.target).not.toBe(first.target);
+        expect(proxy.decide({ ...catalog, attempt: 2, previous: second.target, random: random() }).flags & DecisionFlag.Retry).toBe(0);
+      }
+      expect(proxy.cells.endpointErrors[0]! + proxy.cells.endpointErrors[1]!).toBe(100);
+    }
+  });
+});
+
+describe('generations', () => {
+  test('the old tables decide until a batch of the new generation comes', () => {
+    const ids = newIds();
+    const model = modelOf(...shop);
+    const first = compiled(model, 'a', 1, ids);
+    const proxy = new TestProxy(first);
+    const block = route('block', { parents: [toService('catalog')], rules: [{ matches: [{ path: { value: '/none' } }] }] });
+    model.apply({ full: false, resources: [block], removed: [], revision: 2 });
+    const second = compiled(model, 'a', 2, ids);
+    proxy.publishLate(second);
+    expect(proxy.decide(catalog).target).toBeGreaterThanOrEqual(0);
+    expect(proxy.decider.generation).toBe(1);
+    proxy.publish(second);
+    expect(proxy.decide(catalog).target).toBe(-404);
+    expect(proxy.decider.generation).toBe(2);
+  });
+
+  test('an endpoint keeps its id while others come and go', () => {
+    const ids = newIds();
+    const model = modelOf(...shop);
+    const before = compiled(model, 'a', 1, ids).spec.endpoints.find(({ address }) => address === '10.1.2.1');
+    model.apply({ full: false, resources: [endpoint('catalog', 'b', '10.1.0.2')], removed: [{ type: 2, name: 'shop/v1/a' }], revision: 2 });
+    const after = compiled(model, 'a', 2, ids).spec.endpoints;
+    expect(after.find(({ address }) => address === '10.1.2.1')).toEqual(before);
+    expect(after.map(({ address }) => address).sort()).toEqual(['10.1.0.1', '10.1.0.2', '10.1.2.1']);
+  });
+});
+
+test('a completion is counted on the edge that was decided, with its outcome', () => {
+  const tables = compiled(modelOf(...shop));
+  const ids = newIds();
+  const proxy = new TestProxy(compiled(modelOf(...shop), 'a', 1, ids));
+  const decision = proxy.decide({ ...catalog, destination: ['10.0.0.2', 80] });
+  proxy.complete(decision, 200, 0, 1500, 120, 5_000_000_000 | 0);
+  proxy.complete(proxy.decide({ ...catalog, destination: ['10.0.0.2', 80] }), 502, 3, 2500, 120, 10);
+  const { cells } = proxy;
+  const edge = decision.token * EDGE_WORDS;
+  const names = [...cells.edges.subarray(edge, edge + 3)].map((label) => ids.labels.textOf(label));
+  expect(names).toEqual(['shop/cart', 'shop/v1:80', 'shop/v1-a']);
+  expect(cells.seriesCount).toBe(3);
+  expect([...cells.series.subarray(SERIES_WORDS, SERIES_WORDS * 3)]).toEqual([decision.token, 200 << 8, decision.token, (502 << 8) | 3]);
+  expect([...cells.sums.subarray(SERIES_SUMS, SERIES_SUMS + 3)]).toEqual([1, 1500, 120]);
+  expect(cells.endpointErrors[decision.target]).toBe(1);
+  expect(tables.warnings).toEqual([]);
+});

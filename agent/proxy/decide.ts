@@ -1,0 +1,333 @@
+// The decision on every request and connection, and the account of those that ended: the only code of ours that runs for each of them.
+// Runs on a worker's thread, once a tick, over a batch. Allocates nothing, reads no bytes, keeps no strings; everything was prepared in
+// the decision tables. Must not throw: the engine has no answer to that.
+import {
+  COMPLETION_WORDS,
+  Completion,
+  DECISION_WORDS,
+  DESCRIPTOR_WORDS,
+  Decision,
+  DecisionFlag,
+  Descriptor,
+  DescriptorFlag,
+  type Engine,
+  Header,
+  StreamKind,
+} from '../native/engine.js';
+import { type Cells, Traffic } from './metrics/cells.js';
+import { below, mix, pickMember } from './pick.js';
+import { LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
+import {
+  ACTION_WORDS,
+  ActionWord,
+  BACKEND_WORDS,
+  CLUSTER_WORDS,
+  ClusterWord,
+  DESTINATION_WORDS,
+  type DecisionTables,
+  DestinationWord,
+  LISTENER_WORDS,
+  ListenerKind,
+  lookup,
+  MEMBER_WORDS,
+  MemberWord,
+  NODE_WORDS,
+  NodePath,
+  NodeWord,
+  Reply,
+  SCOPE_WORDS,
+  ScopeWord,
+} from './tables/layout.js';
+
+// An enum of another module is an object to the compiler: copied once, so that the walk reads constants.
+const D_KIND = Descriptor.Kind as number;
+const D_METHOD = Descriptor.Method as number;
+const D_LISTENER = Descriptor.ListenerId as number;
+const D_DESTINATION = Descriptor.DestinationId as number;
+const D_HOST = Descriptor.HostId as number;
+const D_PATH = Descriptor.PathId as number;
+const D_FLAGS = Descriptor.Flags as number;
+const D_PREDICATES = Descriptor.PredicateOffset as number;
+const D_SOURCE = Descriptor.SourceId as number;
+const D_PATH_LENGTH = Descriptor.PathLength as number;
+const D_ATTEMPT = Descriptor.Attempt as number;
+const D_RANDOM = Descriptor.Random as number;
+const D_PREVIOUS = Descriptor.PreviousTarget as number;
+const PATH_EXACT = DescriptorFlag.PathExact as number;
+const OPAQUE = StreamKind.Opaque as number;
+const DELIVER = (DecisionFlag.BindClient | DecisionFlag.MarkDeliver) as number;
+const INJECT = (DecisionFlag.BindClient | DecisionFlag.MarkInject) as number;
+const RETRY = DecisionFlag.Retry as number;
+const GATEWAY = ListenerKind.Gateway as number;
+const OUTBOUND = ListenerKind.Outbound as number;
+const INBOUND = ListenerKind.Inbound as number;
+const NODE_EXACT = NodePath.Exact as number;
+const NODE_EXACT_SLASH = NodePath.ExactSlash as number;
+const N_METHOD = NodeWord.Method as number;
+const N_PREDICATES = NodeWord.Predicates as number;
+const N_ACTION = NodeWord.Action as number;
+const N_RULE = NodeWord.RuleId as number;
+const N_NEXT = NodeWord.Next as number;
+const D_ROW_CLUSTER = DestinationWord.Cluster as number;
+const D_ROW_LOCAL = DestinationWord.IsLocal as number;
+const D_ROW_SERVICE = DestinationWord.ServiceLabel as number;
+const D_ROW_WORKLOAD = DestinationWord.WorkloadLabel as number;
+
+/** As in hostIndex and hostParents. */
+const ANY_HOST = -1;
+/** Attempts after the first, on connect failures only. */
+const MAX_RETRIES = 2;
+/** Answers of ours when the engine gave no reason: indexes of COMPLETION_REASONS. */
+const REASON_NO_ROUTE = 1;
+const REASON_NO_ENDPOINT = 2;
+
+/** What the decision needs of the engine; the engine's memory in production, plain arrays in tests. */
+export type Batch = Pick<Engine, 'header' | 'descriptors' | 'decisions' | 'completions' | 'predicates'>;
+
+export class Decider {
+  private tables: DecisionTables;
+  /** Published but not yet seen in a batch. */
+  private next: DecisionTables | null = null;
+  private batch: Batch | null = null;
+
+  constructor(
+    tables: DecisionTables,
+    private readonly cells: Cells,
+    private readonly outstanding: Int32Array,
+    private readonly logFlag: 0 | DecisionFlag.Log,
+  ) {
+    this.tables = tables;
+  }
+
+  /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. */
+  attach(batch: Batch): void {
+    this.batch = batch;
+  }
+
+  /** Call with engine.useTables(): the first batch of this generation switches over. */
+  install(tables: DecisionTables): void {
+    this.next = tables;
+  }
+
+  /** Generation that the last batch used. */
+  get generation(): number {
+    return this.tables.generation;
+  }
+
+  /** The engine's callback: fills every decision, accounts for every completion. */
+  readonly run = (): void => {
+    const batch = this.batch;
+    if (batch === null) return;
+    const header = batch.header;
+    if (this.next !== null && header[Header.Generation] === this.next.generation) {
+      this.tables = this.next;
+      this.next = null;
+    }
+    const requests = header[Header.RequestCount]!;
+    for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
+    const completions = header[Header.CompletionCount]!;
+    for (let i = 0; i < completions; i++) this.account(batch.completions, i * COMPLETION_WORDS);
+  };
+
+  private decide(batch: Batch, d: number, q: number): void {
+    const { descriptors, decisions } = batch;
+    decisions[q + Decision.Flags] = 0;
+    decisions[q + Decision.Token] = 0;
+    decisions[q + Decision.RequestMutation] = -1;
+    decisions[q + Decision.ResponseMutation] = -1;
+    decisions[q + Decision.TimeoutMs] = 0;
+    decisions[q + Decision.AttemptTimeoutMs] = 0;
+    decisions[q + Decision.LocalReply] = -1;
+    decisions[q + Decision.RouteId] = -1;
+    const { listeners, destinations } = this.tables;
+    const listener = descriptors[d + D_LISTENER]! * LISTENER_WORDS;
+    const kind = listeners[listener]!;
+    if (kind === GATEWAY) {
+      this.route(batch, d, q, listeners[listener + 1]!, Traffic.Gateway);
+      return;
+    }
+    const destination = descriptors[d + D_DESTINATION]! * DESTINATION_WORDS;
+    if (kind === OUTBOUND && destination >= 0 && destinations[destination]! >= 0) {
+      if (descriptors[d + D_KIND] !== OPAQUE) this.route(batch, d, q, destinations[destination]!, Traffic.Outbound);
+      else this.forward(batch, d, q, destinations[destination + D_ROW_CLUSTER]!, Traffic.Outbound, descriptors[d + D_RANDOM]!);
+      return;
+    }
+    if (kind === OUTBOUND || kind === INBOUND) this.passOn(batch, d, q, destination, kind);
+    else this.answer(batch, d, q, 404, Reply.NoRoute, LABEL_UNKNOWN, Traffic.Gateway);
+  }
+
+  /** To the connection's own destination: every inbound one, and outbound what is no service's address. */
+  private passOn({ descriptors, decisions }: Batch, d: number, q: number, destination: number, kind: number): void {
+    const { destinations } = this.tables;
+    const isKnown = destination >= 0;
+    const isLocal = kind === INBOUND || (isKnown && destinations[destination + D_ROW_LOCAL] === 1);
+    const service = isKnown ? destinations[destination + D_ROW_SERVICE]! : LABEL_PASSTHROUGH;
+    const workload = isKnown ? destinations[destination + D_ROW_WORKLOAD]! : LABEL_UNKNOWN;
+    decisions[q] = -1;
+    decisions[q + Decision.Flags] = (isLocal ? DELIVER : INJECT) | this.logFlag;
+    decisions[q + Decision.Token] = this.begin(descriptors, d, service, workload, kind === INBOUND ? Traffic.Inbound : Traffic.Outbound);
+  }
+
+  /** Most specific host first, in each the longest path first, on each in order of precedence; the first whose conditions hold wins. */
+  private route(batch: Batch, d: number, q: number, scope: number, traffic: Traffic): void {
+    const { descriptors } = batch;
+    const tables = this.tables;
+    for (let host = descriptors[d + D_HOST]!; host >= ANY_HOST; host = host === ANY_HOST ? ANY_HOST - 1 : tables.hostParents[host]!) {
+      const entry = lookup(tables.hostIndex, scope, host);
+      if (entry >= 0) {
+        const node = this.match(batch, d, entry >> 1);
+        if (node >= 0) {
+          this.act(batch, d, q, scope, node, traffic);
+          return;
+        }
+        if ((entry & 1) === 1) break;
+      }
+    }
+    const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
+    if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!);
+    else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
+  }
+
+  /** Offset of the node that matches under the host's row; -1: none. */
+  private match({ descriptors, predicates }: Batch, d: number, row: number): number {
+    const { nodes, pathIndex, pathParents, pathLengths } = this.tables;
+    const method = descriptors[d + D_METHOD]!;
+    const bits = descriptors[d + D_PREDICATES]!;
+    const own = descriptors[d + D_PATH]!;
+    for (let path = own; path >= 0; path = pathParents[path]!) {
+      for (let node = lookup(pathIndex, row, path); node >= 0; node = nodes[node * NODE_WORDS + N_NEXT]!) {
+        const at = node * NODE_WORDS;
+        const kind = nodes[at]!;
+        if (kind === NODE_EXACT && (path !== own || (descriptors[d + D_FLAGS]! & PATH_EXACT) === 0)) continue;
+        // A whole-element prefix that is one byte shorter: the byte is a slash.
+        if (kind === NODE_EXACT_SLASH && (path !== own || descriptors[d + D_PATH_LENGTH] !== pathLengths[path]! + 1)) continue;
+        const wanted = nodes[at + N_METHOD]!;
+        if (wanted >= 0 && wanted !== method) continue;
+        const condition = nodes[at + N_PREDICATES]!;
+        if (condition >= 0 && (bits < 0 || !this.holds(predicates, bits, condition))) continue;
+        return at;
+      }
+    }
+    return -1;
+  }
+
+  private holds(bitSets: Int32Array, bits: number, condition: number): boolean {
+    const { predicates } = this.tables;
+    const end = condition + 1 + predicates[condition]! * 2;
+    for (let at = condition + 1; at < end; at += 2) {
+      const mask = predicates[at + 1]!;
+      if ((bitSets[bits + predicates[at]!]! & mask) !== mask) return false;
+    }
+    return true;
+  }
+
+  private act(batch: Batch, d: number, q: number, scope: number, node: number, traffic: Traffic): void {
+    const { descriptors, decisions } = batch;
+    const { nodes, actions, backends, scopes } = this.tables;
+    const action = nodes[node + N_ACTION]! * ACTION_WORDS;
+    const rule = nodes[node + N_RULE]!;
+    decisions[q + Decision.RouteId] = rule;
+    if (rule >= 0 && descriptors[d + D_ATTEMPT] === 0) this.cells.ruleRequests[rule]! += 1;
+    const random = descriptors[d + D_RANDOM]!;
+    const total = actions[action + ActionWord.TotalWeight]!;
+    let cluster = -1;
+    if (total > 0) {
+      const at = below(total, random);
+      let backend = actions[action]! * BACKEND_WORDS;
+      while (backends[backend]! <= at) backend += BACKEND_WORDS;
+      cluster = backends[backend + 1]!;
+    }
+    decisions[q + Decision.ResponseMutation] = actions[action + ActionWord.ResponseMutation]!;
+    if (cluster < 0) {
+      this.answer(batch, d, q, 500, Reply.NoBackend, scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
+      return;
+    }
+    decisions[q + Decision.RequestMutation] = actions[action + ActionWord.RequestMutation]!;
+    decisions[q + Decision.TimeoutMs] = actions[action + ActionWord.TimeoutMs]!;
+    decisions[q + Decision.AttemptTimeoutMs] = actions[action + ActionWord.AttemptTimeoutMs]!;
+    this.forward(batch, d, q, cluster, traffic, mix(random));
+  }
+
+  private forward(batch: Batch, d: number, q: number, cluster: number, traffic: Traffic, random: number): void {
+    const { descriptors, decisions } = batch;
+    const tables = this.tables;
+    const row = cluster * CLUSTER_WORDS;
+    const service = tables.clusters[row + ClusterWord.Label]!;
+    const attempt = descriptors[d + D_ATTEMPT]!;
+    const failed = attempt > 0 ? descriptors[d + D_PREVIOUS]! : -1;
+    if (failed >= 0) {
+      this.cells.endpointRequests[failed]! += 1;
+      this.cells.endpointErrors[failed]! += 1;
+    }
+    const picked = pickMember(tables, cluster, random, failed, this.outstanding);
+    if (picked < 0) {
+      this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
+      return;
+    }
+    const member = picked * MEMBER_WORDS;
+    const endpoint = tables.members[member]!;
+    Atomics.add(this.outstanding, endpoint, 1);
+    let flags = this.logFlag as number;
+    if (traffic === Traffic.Outbound) flags |= tables.members[member + MemberWord.IsLocal] === 1 ? DELIVER : INJECT;
+    if (attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1) flags |= RETRY;
+    decisions[q] = endpoint;
+    decisions[q + Decision.Flags] = flags;
+    decisions[q + Decision.Token] = this.begin(descriptors, d, service, tables.members[member + MemberWord.Label]!, traffic);
+  }
+
+  private answer(
+    { descriptors, decisions }: Batch,
+    d: number,
+    q: number,
+    status: number,
+    reply: Reply,
+    service: number,
+    traffic: Traffic,
+  ): void {
+    decisions[q] = -status;
+    decisions[q + Decision.Flags] = this.logFlag;
+    decisions[q + Decision.LocalReply] = reply;
+    decisions[q + Decision.Token] = this.begin(descriptors, d, service, LABEL_UNKNOWN, traffic);
+  }
+
+  /** The token: the row of the edge, stable over generations. */
+  private begin(descriptors: Int32Array, d: number, service: number, workload: number, traffic: Traffic): number {
+    const source = descriptors[d + D_SOURCE]!;
+    const isTcp = descriptors[d + D_KIND] === OPAQUE;
+    const edge = this.cells.edgeOf(
+      source < 0 ? LABEL_UNKNOWN : this.tables.sources[source]!,
+      service,
+      workload,
+      traffic * 2 + (isTcp ? 1 : 0),
+    );
+    if (isTcp && descriptors[d + D_ATTEMPT] === 0) this.cells.opened[edge]! += 1;
+    return edge;
+  }
+
+  private account(completions: Int32Array, c: number): void {
+    const target = completions[c]!;
+    const status = completions[c + Completion.Status]!;
+    const reason = reasonOf(target, completions[c + Completion.Reason]!);
+    const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);
+    const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
+    this.cells.finished(completions[c + Completion.Token]!, status, reason, completions[c + Completion.LatencyUs]!, received, sent);
+    if (target < 0) return;
+    this.cells.endpointRequests[target]! += 1;
+    if (isError(status, reason)) this.cells.endpointErrors[target]! += 1;
+  }
+}
+
+/** Index in COMPLETION_REASONS: what the engine said, else what a local answer of ours means. */
+export function reasonOf(target: number, reason: number): number {
+  if (reason !== 0) return reason;
+  return target === -404 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
+}
+
+/** 5xx, or it ended for a reason of its own (7: the client went away, which is no error of the service). */
+export function isError(status: number, reason: number): boolean {
+  return status >= 500 || (reason !== 0 && reason !== 1 && reason !== 7);
+}
+
+function wide(low: number, high: number): number {
+  return high * 0x100000000 + (low >>> 0);
+}

@@ -1,0 +1,128 @@
+// Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
+import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, type Service, type ServicePort } from '../../../api/gen/mesh/v1/model.js';
+import type { Model } from '../../model/model.js';
+import type { EndpointSpec } from '../../native/engine.js';
+import type { Labels } from './labels.js';
+import { Balancing } from './layout.js';
+import type { StableIds } from './stable-ids.js';
+
+export interface ClusterEndpoint {
+  /** The engine's id; -1: no id was free, the endpoint gets no work. */
+  readonly id: number;
+  readonly address: string;
+  readonly port: number;
+  readonly node: string;
+  /** "<namespace>/<name>"; empty where unknown. */
+  readonly workload: string;
+  readonly weight: number;
+  readonly health: EndpointHealth;
+}
+
+export interface Cluster {
+  /** "<namespace>/<service>:<port>" */
+  readonly name: string;
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly balancing: Balancing;
+  readonly endpoints: readonly ClusterEndpoint[];
+}
+
+export interface ClusterSet {
+  /** A cluster's row is its position. */
+  readonly clusters: readonly Cluster[];
+  readonly rowByName: ReadonlyMap<string, number>;
+  readonly endpoints: readonly EndpointSpec[];
+  readonly warnings: readonly string[];
+}
+
+export const BALANCING_NAMES: Readonly<Record<Balancing, string>> = {
+  [Balancing.RoundRobin]: 'round-robin',
+  [Balancing.Random]: 'random',
+  [Balancing.LeastRequest]: 'least-request',
+};
+
+export function clusterName(service: string, port: number): string {
+  return `${service}:${port}`;
+}
+
+/** "10.0.0.1:80", "[fd00::1]:80" */
+export function socketName(address: string, port: number): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+export function buildClusters(model: Model, ids: StableIds): ClusterSet {
+  const names = [...model.services.keys()].sort();
+  const found = names.flatMap((name) => portsOf(model, name));
+  const idBySocket = ids.assign(found.flatMap(({ sockets }) => sockets.map(({ address, port }) => socketName(address, port))));
+  const endpoints = new Map<number, EndpointSpec>();
+  const warnings = new Set<string>();
+  const clusters = found.map(({ sockets, ...cluster }) => ({
+    ...cluster,
+    endpoints: sockets.map((socket) => {
+      const id = idBySocket.get(socketName(socket.address, socket.port)) ?? -1;
+      if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port });
+      else
+        warnings.add(
+          `no endpoint id is free for ${socketName(socket.address, socket.port)} of ${cluster.name}: it gets no traffic; fewer endpoints are needed`,
+        );
+      return { ...socket, id };
+    }),
+  }));
+  const rowByName = new Map(clusters.map(({ name }, row) => [name, row]));
+  return { clusters, rowByName, endpoints: [...endpoints.values()], warnings: [...warnings] };
+}
+
+type Socket = Omit<ClusterEndpoint, 'id'>;
+
+function portsOf(model: Model, name: string): (Omit<Cluster, 'endpoints'> & { sockets: Socket[] })[] {
+  const service = model.services.get(name)!;
+  const endpoints = [...(model.endpoints.get(name)?.entries() ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint);
+  return service.ports.map((port) => ({
+    name: clusterName(name, port.port),
+    service,
+    port,
+    balancing: balancingOf(service),
+    sockets: endpoints.flatMap((endpoint) => socketOf(endpoint, port)),
+  }));
+}
+
+function socketOf(endpoint: Endpoint, port: ServicePort): Socket[] {
+  const target = endpoint.ports.find(({ name }) => name === port.name);
+  if (target === undefined) return [];
+  const { address, node, workload, health } = endpoint;
+  return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health }];
+}
+
+function balancingOf(service: Service): Balancing {
+  switch (service.loadBalancing?.algorithm) {
+    case LoadBalancing_Algorithm.ROUND_ROBIN:
+      return Balancing.RoundRobin;
+    case LoadBalancing_Algorithm.RANDOM:
+      return Balancing.Random;
+    default:
+      return Balancing.LeastRequest;
+  }
+}
+
+/** Rows of `clusters` and `members`. `isLocal`: whether a captured workload of this node owns the address. */
+export function clusterSections(
+  { clusters }: ClusterSet,
+  labels: Labels,
+  isLocal: (address: string) => boolean,
+): { clusters: number[]; members: number[] } {
+  const rows: number[] = [];
+  const members: number[] = [];
+  let first = 0;
+  for (const { name, balancing, endpoints } of clusters) {
+    const ready = endpoints.filter(({ id, health }) => id >= 0 && health === EndpointHealth.READY);
+    let total = 0;
+    for (const { id, weight, address, port, workload } of ready) {
+      total += weight;
+      members.push(id, weight, total, isLocal(address) ? 1 : 0, labels.idOf(workload === '' ? socketName(address, port) : workload));
+    }
+    const isEven = ready.every(({ weight }) => weight === ready[0]?.weight);
+    rows.push(balancing, first, ready.length, total, isEven ? 1 : 0, labels.idOf(name));
+    first += ready.length;
+  }
+  return { clusters: rows, members };
+}

@@ -1,0 +1,318 @@
+// Model → one generation: the engine's TableSpec, the decision tables in shared memory, and what status shows of them.
+// Runs on the main thread, never on the hot path. Owns what destinations, sources, listeners and scopes are; the rest is beside it.
+
+import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
+import { type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
+import type { Model } from '../../model/model.js';
+import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
+import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName } from './clusters.js';
+import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
+import { ListenerKind, MAX_LISTENERS, packTables } from './layout.js';
+import { RouteChains, type RouteRow } from './routes.js';
+import type { StableIds } from './stable-ids.js';
+
+/** What outlives generations. */
+export interface TableIds {
+  readonly endpoints: StableIds;
+  /** Counters of rules. */
+  readonly rules: StableIds;
+  /** Gateway listeners; the engine's id is FIRST_GATEWAY_LISTENER more. */
+  readonly listeners: StableIds;
+  readonly labels: Labels;
+}
+
+/** Engine ids of the listeners for captured traffic; also their order in the `listeners` sockmap. */
+export const MESH_LISTENERS = [
+  { id: 0, kind: 'outbound', address: '0.0.0.0', port: 15001 },
+  { id: 1, kind: 'outbound', address: '::', port: 15001 },
+  { id: 2, kind: 'inbound', address: '0.0.0.0', port: 15006 },
+  { id: 3, kind: 'inbound', address: '::', port: 15006 },
+] as const;
+export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
+export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
+
+export interface GatewayListener {
+  readonly id: number;
+  /** "<namespace>/<gateway>:<port>", of the first by name where several share the port. */
+  readonly name: string;
+  /** Empty: every address. */
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface Generation {
+  readonly generation: number;
+  readonly spec: TableSpec;
+  readonly buffer: SharedArrayBuffer;
+  readonly clusters: readonly Cluster[];
+  readonly routes: readonly RouteRow[];
+  readonly listeners: readonly GatewayListener[];
+  /** What could not be honoured, in words for the log. */
+  readonly warnings: readonly string[];
+}
+
+const PLAIN_TEXT = [['content-type', 'text/plain; charset=utf-8']] as const;
+/** In the order of Reply. */
+const LOCAL_REPLIES: readonly LocalReplySpec[] = [
+  { headers: PLAIN_TEXT, body: 'weft: no route matches this request\n' },
+  { headers: PLAIN_TEXT, body: 'weft: no endpoint of the service is ready\n' },
+  { headers: PLAIN_TEXT, body: 'weft: the route has no valid backend\n' },
+];
+
+/** `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either. */
+export function compileTables(model: Model, generation: number, node: string | null, ids: TableIds): Generation {
+  const clusterSet = buildClusters(model, ids.endpoints);
+  const local = localAddresses(model, node);
+  const { labels } = ids;
+  const chains = new RouteChains(clusterSet.rowByName);
+  const scopes = new Scopes(chains, labels);
+  const routes = [...model.routes.values()];
+  const attached = routesByService(routes);
+  for (const [row, cluster] of clusterSet.clusters.entries()) scopes.addService(cluster, row, attachedTo(attached, cluster));
+  const gateways = gatewayPorts(model, ids.listeners);
+  for (const { listener, members } of gateways.ports) scopes.addGateway(listener, members, routes);
+  const { sections, rows } = chains.finish(ids.rules);
+  const destinations = node === null ? new Destinations() : meshDestinations(model, clusterSet, attached, local, labels);
+  const sources = sourceRows(model, labels);
+  const spec: TableSpec = {
+    generation,
+    hosts: chains.hosts.items,
+    paths: chains.paths.items,
+    predicates: chains.predicates.items,
+    destinations: destinations.specs,
+    sources: sources.addresses,
+    endpoints: clusterSet.endpoints,
+    mutations: chains.mutations.items,
+    localReplies: LOCAL_REPLIES,
+  };
+  const buffer = packTables(generation, {
+    ...sections,
+    ...clusterSections(clusterSet, labels, (address) => local.has(address)),
+    listeners: listenerRows(scopes),
+    scopes: scopes.rows,
+    destinations: destinations.rows,
+    sources: sources.labels,
+  });
+  const warnings = [...clusterSet.warnings, ...gateways.warnings, ...capacityWarnings(rows, labels)];
+  return {
+    generation,
+    spec,
+    buffer,
+    clusters: clusterSet.clusters,
+    routes: rows,
+    listeners: gateways.ports.map(({ listener }) => listener),
+    warnings,
+  };
+}
+
+/** Rows of `scopes`: one for each service port (the cluster's row), then one for each gateway port. */
+class Scopes {
+  readonly rows: number[] = [];
+  readonly gatewayScopes = new Map<number, number>();
+
+  constructor(
+    private readonly chains: RouteChains,
+    private readonly labels: Labels,
+  ) {}
+
+  /** A route's hostnames mean nothing here: the destination is known (GAMMA). */
+  addService({ name }: Cluster, clusterRow: number, routes: readonly HttpRoute[]): void {
+    const scope = this.rows.length / 2;
+    for (const route of routes) this.chains.add(scope, `service ${name}`, '', route);
+    this.rows.push(routes.length === 0 ? clusterRow : -1, this.labels.idOf(name));
+  }
+
+  /** A request belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
+  addGateway({ id, name }: GatewayListener, listeners: readonly Listener[], routes: readonly HttpRoute[]): void {
+    const scope = this.rows.length / 2;
+    this.rows.push(-1, this.labels.idOf(name));
+    this.gatewayScopes.set(id, scope);
+    for (const listener of listeners) {
+      this.chains.stopAt(scope, listener.hostname);
+      for (const route of routes.filter((candidate) => isAttached(candidate, listener))) {
+        for (const host of effectiveHosts(route.hostnames, listener.hostname)) {
+          if (ownerOf(host, listeners) === listener) this.chains.add(scope, `gateway ${listener.gateway}:${listener.port}`, host, route);
+        }
+      }
+    }
+  }
+}
+
+function routesByService(routes: readonly HttpRoute[]): ReadonlyMap<string, readonly HttpRoute[]> {
+  const byService = new Map<string, HttpRoute[]>();
+  for (const route of routes) {
+    for (const service of new Set(route.parents.flatMap(({ parent }) => (parent?.$case === 'service' ? [parent.value] : [])))) {
+      const siblings = byService.get(service);
+      if (siblings === undefined) byService.set(service, [route]);
+      else siblings.push(route);
+    }
+  }
+  return byService;
+}
+
+function attachedTo(byService: ReadonlyMap<string, readonly HttpRoute[]>, { service, port }: Cluster): readonly HttpRoute[] {
+  const name = `${service.namespace}/${service.name}`;
+  return (byService.get(name) ?? []).filter((route) =>
+    route.parents.some(
+      (parent) => parent.parent?.$case === 'service' && parent.parent.value === name && (parent.port === 0 || parent.port === port.port),
+    ),
+  );
+}
+
+function isAttached(route: HttpRoute, listener: Listener): boolean {
+  return route.parents.some(
+    ({ parent, port, section }) =>
+      parent?.$case === 'gateway' &&
+      parent.value === listener.gateway &&
+      (port === 0 || port === listener.port) &&
+      (section === '' || section === listener.name),
+  );
+}
+
+/** The hosts that both the route and the listener cover, each as the more specific of the two says it. */
+function effectiveHosts(hostnames: readonly string[], listenerHost: string): string[] {
+  if (hostnames.length === 0) return [listenerHost];
+  if (listenerHost === '') return [...new Set(hostnames)];
+  const both = hostnames.flatMap((host) => (covers(listenerHost, host) ? [host] : covers(host, listenerHost) ? [listenerHost] : []));
+  return [...new Set(both)];
+}
+
+/** Whether every host of `inner` (exact or wildcard) is one of `outer`. */
+function covers(outer: string, inner: string): boolean {
+  if (outer === '' || outer === inner) return true;
+  return outer.startsWith('*.') && inner !== '' && hostnameMatches(outer, inner.startsWith('*.') ? `x${inner.slice(1)}` : inner);
+}
+
+function ownerOf(host: string, listeners: readonly Listener[]): Listener | undefined {
+  return listeners.filter(({ hostname }) => covers(hostname, host)).sort((a, b) => compareHostnames(a.hostname, b.hostname))[0];
+}
+
+interface GatewayPort {
+  readonly listener: GatewayListener;
+  readonly members: readonly Listener[];
+}
+
+/** The model's listeners by socket: those that share one are told apart by hostname. */
+function gatewayPorts(model: Model, ids: StableIds): { ports: GatewayPort[]; warnings: string[] } {
+  const warnings: string[] = [];
+  const bySocket = new Map<string, Listener[]>();
+  for (const [name, listener] of [...model.listeners].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (listener.protocol !== Protocol.HTTP) {
+      warnings.push(`listener ${name}: protocol ${Protocol[listener.protocol]} is not served by this version; it stays closed`);
+      continue;
+    }
+    const socket = socketName(listener.address, listener.port);
+    const members = bySocket.get(socket) ?? [];
+    const twin = members.find(({ hostname }) => hostname === listener.hostname);
+    if (twin !== undefined)
+      warnings.push(
+        `listener ${name}: ${socket} host "${listener.hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`,
+      );
+    else bySocket.set(socket, [...members, listener]);
+  }
+  const idBySocket = ids.assign(bySocket.keys());
+  const ports = [...bySocket].flatMap(([socket, members]) => {
+    const id = idBySocket.get(socket);
+    const { address, port, gateway } = members[0]!;
+    if (id !== undefined) return [{ listener: { id: id + FIRST_GATEWAY_LISTENER, name: `${gateway}:${port}`, address, port }, members }];
+    warnings.push(`${socket}: more than ${MAX_GATEWAY_LISTENERS} gateway sockets; it stays closed`);
+    return [];
+  });
+  return { ports, warnings };
+}
+
+function listenerRows({ gatewayScopes }: Scopes): number[] {
+  const rows = new Array<number>(MAX_LISTENERS * 2).fill(0);
+  for (const { id, kind } of MESH_LISTENERS) rows[id * 2] = kind === 'outbound' ? ListenerKind.Outbound : ListenerKind.Inbound;
+  for (const [id, scope] of gatewayScopes) rows.splice(id * 2, 2, ListenerKind.Gateway, scope);
+  return rows;
+}
+
+class Destinations {
+  readonly specs: DestinationSpec[] = [];
+  readonly rows: number[] = [];
+  private readonly seen = new Set<string>();
+
+  /** The first to name an address and port keeps it. */
+  add(spec: DestinationSpec, row: readonly [scope: number, cluster: number, isLocal: number, service: number, workload: number]): void {
+    const key = socketName(spec.address, spec.port);
+    if (this.seen.has(key)) return;
+    this.seen.add(key);
+    this.specs.push(spec);
+    this.rows.push(...row);
+  }
+}
+
+/** Service addresses first: they may not be shadowed. Then what can be called directly: endpoints, and declared ports of local workloads. */
+function meshDestinations(
+  model: Model,
+  { clusters }: ClusterSet,
+  attached: ReadonlyMap<string, readonly HttpRoute[]>,
+  local: ReadonlySet<string>,
+  labels: Labels,
+): Destinations {
+  const destinations = new Destinations();
+  for (const [row, cluster] of clusters.entries()) {
+    const { service, port, name } = cluster;
+    for (const address of service.addresses) {
+      destinations.add({ address, port: port.port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, [
+        row,
+        row,
+        0,
+        labels.idOf(name),
+        LABEL_UNKNOWN,
+      ]);
+    }
+  }
+  for (const cluster of clusters) {
+    for (const { address, port, workload } of cluster.endpoints) {
+      const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
+      destinations.add({ address, port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, [
+        -1,
+        -1,
+        local.has(address) ? 1 : 0,
+        labels.idOf(cluster.name),
+        label,
+      ]);
+    }
+  }
+  for (const [name, { addresses, ports }] of model.workloads) {
+    for (const address of addresses.filter((candidate) => local.has(candidate))) {
+      for (const { port } of ports) destinations.add({ address, port, protocol: 'opaque' }, [-1, -1, 1, LABEL_UNKNOWN, labels.idOf(name)]);
+    }
+  }
+  return destinations;
+}
+
+/** An undeclared port is opaque (sniffing breaks server-first protocols), unless an HTTP route says what it speaks. HTTP/2 is carried opaque. */
+function protocolOf({ port }: Cluster, routes: readonly HttpRoute[]): 'http1' | 'opaque' {
+  if (port.protocol === Protocol.HTTP) return 'http1';
+  return port.protocol === Protocol.UNSPECIFIED && routes.length > 0 ? 'http1' : 'opaque';
+}
+
+function isCaptured({ capture }: Workload): boolean {
+  return capture !== undefined && (capture.outbound || capture.inbound);
+}
+
+function localAddresses(model: Model, node: string | null): ReadonlySet<string> {
+  if (node === null) return new Set();
+  return new Set(
+    [...model.workloads.values()]
+      .filter((workload) => workload.node === node && isCaptured(workload))
+      .flatMap(({ addresses }) => addresses),
+  );
+}
+
+function sourceRows(model: Model, labels: Labels): { addresses: string[]; labels: number[] } {
+  const label = new Map<string, number>();
+  for (const [name, { addresses }] of model.workloads) for (const address of addresses) label.set(address, labels.idOf(name));
+  return { addresses: [...label.keys()], labels: [...label.values()] };
+}
+
+function capacityWarnings(rows: readonly RouteRow[], labels: Labels): string[] {
+  const uncounted = rows.filter(({ ruleId }) => ruleId < 0).length;
+  const warnings = uncounted === 0 ? [] : [`${uncounted} route matches are served but not counted: too many for the counters`];
+  if (labels.overflowed > 0)
+    warnings.push(`${labels.overflowed} names found no room in the metrics and are shown as "${labels.textOf(LABEL_OTHER)}"`);
+  return warnings;
+}

@@ -1,0 +1,243 @@
+// The decision tables of one generation: integers in one SharedArrayBuffer, packed on the main thread and read by every worker.
+// Owns their layout, packing and lookup; knows nothing of the model they were compiled from nor of the engine's own tables.
+
+/** Sections in the order in which they lie in the buffer. Each is an Int32Array of rows as described by the enums below. */
+const SECTIONS = [
+  'listeners',
+  'scopes',
+  'destinations',
+  'sources',
+  'hostParents',
+  'pathParents',
+  'pathLengths',
+  'hostIndex',
+  'pathIndex',
+  'nodes',
+  'predicates',
+  'actions',
+  'backends',
+  'clusters',
+  'members',
+] as const;
+export type Section = (typeof SECTIONS)[number];
+export type Sections = Readonly<Record<Section, readonly number[]>>;
+
+/** Listener ids are 0 … MAX_LISTENERS - 1, and there is a row for each. */
+export const MAX_LISTENERS = 256;
+export const LISTENER_WORDS = 2;
+export const enum ListenerWord {
+  Kind = 0,
+  /** Gateway listeners: row in scopes. */
+  Scope = 1,
+}
+export const enum ListenerKind {
+  None = 0,
+  Gateway = 1,
+  Outbound = 2,
+  Inbound = 3,
+}
+
+export const SCOPE_WORDS = 2;
+export const enum ScopeWord {
+  /** Where requests go when no rule matches; -1: nowhere, 404. */
+  DefaultCluster = 0,
+  /** Label of the destination when no rule matches. */
+  Label = 1,
+}
+
+export const DESTINATION_WORDS = 5;
+export const enum DestinationWord {
+  /** Row in scopes for HTTP; -1: an address that is delivered to as it is. */
+  Scope = 0,
+  /** Row in clusters for opaque connections; -1 as above. */
+  Cluster = 1,
+  /** 1: a captured workload of this node owns the address. */
+  IsLocal = 2,
+  ServiceLabel = 3,
+  WorkloadLabel = 4,
+}
+
+/** hostIndex: (scope, host id or -1) → row × 2 + (1: a more general host must not be tried). pathIndex: (row, path id) → first node. */
+export const INDEX_WORDS = 3;
+export const INDEX_EMPTY = -2;
+
+/** One match of one rule, in a chain of those with the same scope, host and path, in order of precedence. */
+export const NODE_WORDS = 6;
+export const enum NodeWord {
+  Path = 0,
+  /** Descriptor.Method; -1: any. */
+  Method = 1,
+  /** Offset in predicates; -1: none. There: count, then count × (word of the bit set, mask). */
+  Predicates = 2,
+  /** Row in actions. */
+  Action = 3,
+  /** Stable id under which requests are counted and logged. */
+  RuleId = 4,
+  /** Row in nodes; -1: the last. */
+  Next = 5,
+}
+export const enum NodePath {
+  Prefix = 0,
+  Exact = 1,
+  /** The path and one slash. */
+  ExactSlash = 2,
+}
+
+export const ACTION_WORDS = 7;
+export const enum ActionWord {
+  /** First row in backends, and how many. */
+  Backends = 0,
+  BackendCount = 1,
+  /** 0: no backend can be chosen. */
+  TotalWeight = 2,
+  RequestMutation = 3,
+  ResponseMutation = 4,
+  TimeoutMs = 5,
+  AttemptTimeoutMs = 6,
+}
+
+export const BACKEND_WORDS = 2;
+export const enum BackendWord {
+  /** Sum of the weights up to and with this one. */
+  UpTo = 0,
+  /** -1: resolves to nothing. */
+  Cluster = 1,
+}
+
+export const CLUSTER_WORDS = 6;
+export const enum ClusterWord {
+  Balancing = 0,
+  /** First row in members, and how many. Only endpoints that take new work. */
+  Members = 1,
+  MemberCount = 2,
+  TotalWeight = 3,
+  /** 1: every member has the same weight. */
+  IsEven = 4,
+  Label = 5,
+}
+export const enum Balancing {
+  RoundRobin = 1,
+  Random = 2,
+  LeastRequest = 3,
+}
+
+export const MEMBER_WORDS = 5;
+export const enum MemberWord {
+  EndpointId = 0,
+  Weight = 1,
+  UpTo = 2,
+  IsLocal = 3,
+  Label = 4,
+}
+
+/** Indexes of the bodies of our own answers, the same in every generation. */
+export const enum Reply {
+  NoRoute = 0,
+  NoEndpoint = 1,
+  NoBackend = 2,
+}
+
+/** Word 0: generation; then offset and length of every section, in words. */
+const HEADER_WORDS = 1 + 2 * SECTIONS.length;
+
+export function packTables(generation: number, sections: Sections): SharedArrayBuffer {
+  const words = SECTIONS.reduce((sum, name) => sum + sections[name].length, HEADER_WORDS);
+  const buffer = new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT);
+  const all = new Int32Array(buffer);
+  all[0] = generation;
+  let offset = HEADER_WORDS;
+  SECTIONS.forEach((name, index) => {
+    const rows = sections[name];
+    all[1 + 2 * index] = offset;
+    all[2 + 2 * index] = rows.length;
+    all.set(rows, offset);
+    offset += rows.length;
+  });
+  return buffer;
+}
+
+/** A worker's view of one generation, with the balancers' state, which is the worker's own. */
+export class DecisionTables {
+  readonly generation: number;
+  readonly listeners: Int32Array;
+  readonly scopes: Int32Array;
+  readonly destinations: Int32Array;
+  /** Label by Descriptor.SourceId. */
+  readonly sources: Int32Array;
+  /** Next more general host by host id; -1: any. */
+  readonly hostParents: Int32Array;
+  /** Next shorter registered path by path id; -1: none. */
+  readonly pathParents: Int32Array;
+  /** Bytes by path id. */
+  readonly pathLengths: Int32Array;
+  readonly hostIndex: Int32Array;
+  readonly pathIndex: Int32Array;
+  readonly nodes: Int32Array;
+  readonly predicates: Int32Array;
+  readonly actions: Int32Array;
+  readonly backends: Int32Array;
+  readonly clusters: Int32Array;
+  readonly members: Int32Array;
+  /** Round robin: where each cluster stands. */
+  readonly rotation: Int32Array;
+  /** Smooth weighted round robin: credit of each member. */
+  readonly credit: Float64Array;
+
+  constructor(buffer: SharedArrayBuffer) {
+    const all = new Int32Array(buffer);
+    this.generation = all[0]!;
+    const view = (name: Section): Int32Array => {
+      const index = SECTIONS.indexOf(name);
+      const offset = all[1 + 2 * index]!;
+      return all.subarray(offset, offset + all[2 + 2 * index]!);
+    };
+    this.listeners = view('listeners');
+    this.scopes = view('scopes');
+    this.destinations = view('destinations');
+    this.sources = view('sources');
+    this.hostParents = view('hostParents');
+    this.pathParents = view('pathParents');
+    this.pathLengths = view('pathLengths');
+    this.hostIndex = view('hostIndex');
+    this.pathIndex = view('pathIndex');
+    this.nodes = view('nodes');
+    this.predicates = view('predicates');
+    this.actions = view('actions');
+    this.backends = view('backends');
+    this.clusters = view('clusters');
+    this.members = view('members');
+    this.rotation = new Int32Array(this.clusters.length / CLUSTER_WORDS);
+    this.credit = new Float64Array(this.members.length / MEMBER_WORDS);
+  }
+}
+
+function hashPair(a: number, b: number): number {
+  let hash = Math.imul(a ^ 0x5bd1e995, 0x9e3779b1) ^ Math.imul(b + 1, 0x85ebca6b);
+  hash ^= hash >>> 15;
+  hash = Math.imul(hash, 0x2c1b3c6d);
+  return hash ^ (hash >>> 13);
+}
+
+/** Open addressing, at most half full, so that every search ends. Keys must differ; a ≥ 0. */
+export function buildIndex(entries: readonly (readonly [a: number, b: number, value: number])[]): number[] {
+  let rows = 2;
+  while (rows < entries.length * 2) rows *= 2;
+  const index = new Array<number>(rows * INDEX_WORDS).fill(INDEX_EMPTY);
+  for (const [a, b, value] of entries) {
+    let row = hashPair(a, b) & (rows - 1);
+    while (index[row * INDEX_WORDS] !== INDEX_EMPTY) row = (row + 1) & (rows - 1);
+    index.splice(row * INDEX_WORDS, INDEX_WORDS, a, b, value);
+  }
+  return index;
+}
+
+/** The value of (a, b); -1: none. */
+export function lookup(index: Int32Array, a: number, b: number): number {
+  const mask = index.length / INDEX_WORDS - 1;
+  for (let row = hashPair(a, b) & mask; ; row = (row + 1) & mask) {
+    const at = row * INDEX_WORDS;
+    const found = index[at]!;
+    if (found === INDEX_EMPTY) return -1;
+    if (found === a && index[at + 1] === b) return index[at + 2]!;
+  }
+}

@@ -1,0 +1,80 @@
+// For tests: small models in few words, through the same decoding as real ones.
+
+import { Resource } from '../../../api/gen/mesh/v1/discovery.js';
+import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service, Workload } from '../../../api/gen/mesh/v1/model.js';
+import { Model } from '../../model/model.js';
+import { compileTables, type Generation, MAX_GATEWAY_LISTENERS, type TableIds } from '../tables/compile.js';
+import { Labels } from '../tables/labels.js';
+import { StableIds } from '../tables/stable-ids.js';
+
+export function service(name: string, address: string, fields: Parameters<typeof Service.fromPartial>[0] = {}): Resource {
+  const message = Service.fromPartial({
+    namespace: 'shop',
+    name,
+    addresses: [address],
+    ports: [{ name: 'http', port: 80, protocol: Protocol.HTTP }],
+    ...fields,
+  });
+  return Resource.fromPartial({ type: ResourceType.SERVICE, name: `shop/${name}`, body: Buffer.from(Service.encode(message).finish()) });
+}
+
+export function endpoint(
+  serviceName: string,
+  id: string,
+  address: string,
+  fields: Parameters<typeof Endpoint.fromPartial>[0] = {},
+): Resource {
+  const message = Endpoint.fromPartial({ service: `shop/${serviceName}`, id, address, ports: [{ name: 'http', port: 8080 }], ...fields });
+  return Resource.fromPartial({
+    type: ResourceType.ENDPOINT,
+    name: `shop/${serviceName}/${id}`,
+    body: Buffer.from(Endpoint.encode(message).finish()),
+  });
+}
+
+export function route(name: string, fields: Parameters<typeof HttpRoute.fromPartial>[0]): Resource {
+  const message = HttpRoute.fromPartial({ namespace: 'shop', name, ...fields });
+  return Resource.fromPartial({
+    type: ResourceType.HTTP_ROUTE,
+    name: `shop/${name}`,
+    body: Buffer.from(HttpRoute.encode(message).finish()),
+  });
+}
+
+export function workload(name: string, fields: Parameters<typeof Workload.fromPartial>[0]): Resource {
+  const message = Workload.fromPartial({ namespace: 'shop', name, ...fields });
+  return Resource.fromPartial({ type: ResourceType.WORKLOAD, name: `shop/${name}`, body: Buffer.from(Workload.encode(message).finish()) });
+}
+
+export function listener(gateway: string, name: string, port: number, hostname = ''): Resource {
+  const message = Listener.fromPartial({ gateway: `shop/${gateway}`, name, port, hostname, protocol: Protocol.HTTP });
+  return Resource.fromPartial({
+    type: ResourceType.LISTENER,
+    name: `shop/${gateway}/${name}`,
+    body: Buffer.from(Listener.encode(message).finish()),
+  });
+}
+
+export function modelOf(...resources: Resource[]): Model {
+  const model = new Model();
+  const rejections = model.apply({ full: true, resources, removed: [], revision: 1 });
+  if (rejections.length > 0) throw new Error(JSON.stringify(rejections));
+  return model;
+}
+
+export function newIds(now: () => number = () => 0): TableIds {
+  const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 60_000, now });
+  return { endpoints: ids(1024), rules: ids(1024), listeners: ids(MAX_GATEWAY_LISTENERS), labels: new Labels(1024) };
+}
+
+export function compiled(model: Model, node: string | null = 'a', generation = 1, ids = newIds()): Generation {
+  return compileTables(model, generation, node, ids);
+}
+
+export const toService = (name: string, port = 0) => ({ parent: { $case: 'service' as const, value: `shop/${name}` }, port });
+export const toGateway = (name: string, section = '', port = 0) => ({
+  parent: { $case: 'gateway' as const, value: `shop/${name}` },
+  section,
+  port,
+});
+export const backend = (name: string, weight = 1) => ({ service: `shop/${name}`, port: 80, weight });

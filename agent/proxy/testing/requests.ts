@@ -1,0 +1,161 @@
+// For tests: requests in words → descriptors as the engine would make them (engine.ts is the contract), and decisions back.
+// Stands for the engine's tokeniser only; decides nothing.
+import { hostnameMatches } from '../../../api/compile/route-order.js';
+import {
+  COMPLETION_WORDS,
+  Completion,
+  DECISION_WORDS,
+  DESCRIPTOR_WORDS,
+  Decision,
+  Descriptor,
+  Header,
+  METHODS,
+  StreamKind,
+  type TableSpec,
+} from '../../native/engine.js';
+import { type Batch, Decider } from '../decide.js';
+import { Cells } from '../metrics/cells.js';
+import type { Generation } from '../tables/compile.js';
+import { DecisionTables } from '../tables/layout.js';
+
+export interface TestRequest {
+  readonly listener: number;
+  readonly destination?: readonly [address: string, port: number];
+  readonly source?: string;
+  readonly host?: string;
+  readonly path?: string;
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly query?: Readonly<Record<string, string>>;
+  readonly opaque?: boolean;
+  readonly random?: number;
+  readonly attempt?: number;
+  readonly previous?: number;
+}
+
+export interface TestDecision {
+  readonly target: number;
+  readonly flags: number;
+  readonly token: number;
+  readonly routeId: number;
+  readonly requestMutation: number;
+  readonly localReply: number;
+  readonly timeoutMs: number;
+}
+
+export class TestProxy {
+  readonly cells = new Cells(Cells.allocate());
+  readonly outstanding = new Int32Array(new SharedArrayBuffer(4 * 1024));
+  readonly decider: Decider;
+  private readonly batch: Batch = {
+    header: new Int32Array(16),
+    descriptors: new Int32Array(DESCRIPTOR_WORDS * 64),
+    decisions: new Int32Array(DECISION_WORDS * 64),
+    completions: new Int32Array(COMPLETION_WORDS * 64),
+    predicates: new Int32Array(1024),
+  };
+
+  constructor(private current: Generation) {
+    this.decider = new Decider(new DecisionTables(current.buffer), this.cells, this.outstanding, 0);
+    this.decider.attach(this.batch);
+  }
+
+  /** The engine uses the tables from the next batch on. */
+  publish(generation: Generation): void {
+    this.current = generation;
+    this.decider.install(new DecisionTables(generation.buffer));
+  }
+
+  /** The engine hasn't switched over yet. */
+  publishLate(generation: Generation): void {
+    this.decider.install(new DecisionTables(generation.buffer));
+  }
+
+  decide(request: TestRequest): TestDecision {
+    const { header, decisions } = this.batch;
+    header[Header.RequestCount] = 1;
+    header[Header.CompletionCount] = 0;
+    header[Header.Generation] = this.current.generation;
+    this.describe(request);
+    decisions.fill(0x7f7f7f7f);
+    this.decider.run();
+    return {
+      target: decisions[Decision.Target]!,
+      flags: decisions[Decision.Flags]!,
+      token: decisions[Decision.Token]!,
+      routeId: decisions[Decision.RouteId]!,
+      requestMutation: decisions[Decision.RequestMutation]!,
+      localReply: decisions[Decision.LocalReply]!,
+      timeoutMs: decisions[Decision.TimeoutMs]!,
+    };
+  }
+
+  complete({ target, token }: TestDecision, status: number, reason: number, latencyUs: number, received: number, sent: number): void {
+    const { header, completions } = this.batch;
+    header[Header.RequestCount] = 0;
+    header[Header.CompletionCount] = 1;
+    completions.fill(0);
+    completions[Completion.Target] = target;
+    completions[Completion.Token] = token;
+    completions[Completion.Status] = status;
+    completions[Completion.Reason] = reason;
+    completions[Completion.LatencyUs] = latencyUs;
+    completions[Completion.ReceivedLow] = received;
+    completions[Completion.SentLow] = sent;
+    if (target >= 0) this.outstanding[target]! -= 1;
+    this.decider.run();
+  }
+
+  private describe(request: TestRequest): void {
+    const { spec } = this.current;
+    const { descriptors } = this.batch;
+    descriptors.fill(0);
+    const path = request.path ?? '/';
+    const pathId = longestPath(spec.paths, path);
+    descriptors[Descriptor.Kind] = request.opaque === true ? StreamKind.Opaque : StreamKind.Http1;
+    const method = (METHODS as readonly string[]).indexOf(request.method ?? 'GET');
+    descriptors[Descriptor.Method] = method < 0 ? 255 : method;
+    descriptors[Descriptor.ListenerId] = request.listener;
+    descriptors[Descriptor.DestinationId] = spec.destinations.findIndex(
+      ({ address, port }) => address === request.destination?.[0] && port === request.destination[1],
+    );
+    descriptors[Descriptor.HostId] = longestHost(spec.hosts, request.host ?? '');
+    descriptors[Descriptor.PathId] = pathId;
+    descriptors[Descriptor.Flags] = spec.paths[pathId] === path ? 1 : 0;
+    descriptors[Descriptor.PredicateOffset] = this.writePredicates(spec, request);
+    descriptors[Descriptor.SourceId] = spec.sources.indexOf(request.source ?? '');
+    descriptors[Descriptor.PathLength] = Buffer.byteLength(path);
+    descriptors[Descriptor.Attempt] = request.attempt ?? 0;
+    descriptors[Descriptor.PreviousTarget] = request.previous ?? -1;
+    descriptors[Descriptor.Random] = request.random ?? 0;
+  }
+
+  private writePredicates(spec: TableSpec, request: TestRequest): number {
+    const { predicates } = this.batch;
+    predicates.fill(0);
+    const offset = 3;
+    spec.predicates.forEach(({ kind, name, value }, bit) => {
+      const actual = kind === 'header' ? request.headers?.[name] : kind === 'query' ? request.query?.[name] : request.method;
+      if (actual === value) predicates[offset + (bit >>> 5)]! |= 1 << (bit & 31);
+    });
+    return predicates.some((word) => word !== 0) ? offset : -1;
+  }
+}
+
+function longestPath(paths: readonly string[], path: string): number {
+  const fits = (prefix: string): boolean => prefix === '/' || path === prefix || path.startsWith(`${prefix}/`);
+  return longest(paths, fits);
+}
+
+function longestHost(hosts: readonly string[], host: string): number {
+  const exact = hosts.indexOf(host);
+  return exact >= 0 ? exact : longest(hosts, (pattern) => pattern.startsWith('*.') && hostnameMatches(pattern, host));
+}
+
+function longest(names: readonly string[], fits: (name: string) => boolean): number {
+  let best = -1;
+  names.forEach((name, index) => {
+    if (fits(name) && (best < 0 || name.length > names[best]!.length)) best = index;
+  });
+  return best;
+}
