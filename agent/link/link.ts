@@ -1,0 +1,200 @@
+// One long-lived bidirectional gRPC stream to any one of several equal servers: opens it, says when it is up, and when it breaks goes to
+// the next address after a jittered backoff, for ever, until stopped. What travels on the stream is the session's business, not ours.
+import { type Client, type ClientDuplexStream, type ClientOptions, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { Backoff } from './backoff.js';
+import { type Clock, systemClock } from './clock.js';
+
+export type LinkState = 'connecting' | 'connected' | 'lost';
+
+const backoffMinMs = 100;
+const backoffMaxMs = 5_000;
+/** A server that accepts no connection in this time counts as lost; TCP alone would take minutes. */
+const connectTimeoutMs = 5_000;
+/** A stream on a ready connection that was neither answered nor refused for this long counts as connected: an up-to-date resume has no answer. */
+const settleMs = 500;
+/** A connection that held this long earns a fresh backoff even if nothing happened on it. */
+const stableMs = 10_000;
+
+/** What every channel of ours wants: half-open connections noticed within 15 s, no surprises from the environment or DNS. */
+export const channelOptions: ClientOptions = {
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.keepalive_permit_without_calls': 1,
+  'grpc.enable_http_proxy': 0,
+  'grpc.enable_retries': 0,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.max_receive_message_length': 64 * 1024 * 1024,
+  'grpc.max_send_message_length': 64 * 1024 * 1024,
+};
+
+/** The session's hold on its link. */
+export interface LinkSession<Request, Response> {
+  readonly call: ClientDuplexStream<Request, Response>;
+  readonly address: string;
+  /** Aborts when the stream ended or the link is stopping. */
+  readonly signal: AbortSignal;
+  /** The stream did its job: the next loss starts again from the shortest backoff. */
+  good(): void;
+}
+
+export interface LinkOptions<C extends Client, Request, Response> {
+  /** For logs: what this link is to, e.g. "controller discovery". */
+  readonly name: string;
+  readonly addresses: readonly string[];
+  /** For logs: what an operator should check when no address answers. */
+  readonly hint: string;
+  connect(address: string, channelCredentials: ReturnType<typeof credentials.createInsecure>, options: ClientOptions): C;
+  open(client: C): ClientDuplexStream<Request, Response>;
+  /** Runs one stream; returns when it ended. A throw ends the stream and is reported as the reason. Must return soon after `signal`. */
+  session(session: LinkSession<Request, Response>): Promise<void>;
+  onState?(state: LinkState, detail: string): void;
+  readonly log: Logger;
+  readonly clock?: Clock | undefined;
+}
+
+export class Link<C extends Client, Request, Response> {
+  readonly #options: LinkOptions<C, Request, Response>;
+  readonly #clock: Clock;
+  readonly #backoff: Backoff;
+  readonly #addresses: readonly string[];
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | null = null;
+  #state: LinkState = 'connecting';
+  #address: string;
+  #error = '';
+  #connectedAtMs = 0;
+  /** The current outage has been logged: further failures of it go to debug. */
+  #outageLogged = false;
+
+  constructor(options: LinkOptions<C, Request, Response>) {
+    if (options.addresses.length === 0) throw new Error(`${options.name}: no address given`);
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#backoff = new Backoff(backoffMinMs, backoffMaxMs, this.#clock);
+    this.#addresses = shuffled(options.addresses, this.#clock);
+    this.#address = this.#addresses[0] as string;
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  /** The address in use, or tried last. */
+  get address(): string {
+    return this.#address;
+  }
+
+  /** Why the last stream ended; empty while connected. */
+  get error(): string {
+    return this.#state === 'connected' ? '' : this.#error;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Ends the stream and waits until its session has returned. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    for (let attempt = 0; !this.#stopping.signal.aborted; attempt++) {
+      this.#address = this.#addresses[attempt % this.#addresses.length] as string;
+      this.#set('connecting', this.#address);
+      const reason = await this.#attempt(this.#address);
+      if (this.#stopping.signal.aborted) return;
+      if (this.#state === 'connected' && this.#clock.now() - this.#connectedAtMs >= stableMs) this.#backoff.reset();
+      this.#error = reason;
+      this.#report(reason);
+      this.#set('lost', reason);
+      await this.#clock.delay(this.#backoff.nextMs(), this.#stopping.signal);
+    }
+  }
+
+  /** One stream from opening to end; returns why it ended. */
+  async #attempt(address: string): Promise<string> {
+    const { connect, open, session } = this.#options;
+    const ended = new AbortController();
+    const signal = AbortSignal.any([ended.signal, this.#stopping.signal]);
+    const client = connect(address, credentials.createInsecure(), channelOptions);
+    const call = open(client);
+    let failure: string | null = null;
+    const fail = (reason: string): void => {
+      failure ??= reason;
+      ended.abort();
+    };
+    call.on('error', (error: ServiceError) => fail(describe(error)));
+    call.on('status', () => fail('the stream was ended by the other side'));
+    signal.addEventListener('abort', () => call.cancel(), { once: true });
+    const established = (): void => {
+      if (!signal.aborted) this.#connected(address);
+    };
+    call.once('metadata', established);
+    void this.#watchConnect(client, signal, established, fail);
+    try {
+      await session({ call, address, signal, good: () => this.#backoff.reset() });
+    } catch (error) {
+      failure ??= error instanceof Error ? error.message : String(error);
+    } finally {
+      ended.abort();
+      client.close();
+    }
+    return failure ?? 'the stream was ended by the other side';
+  }
+
+  async #watchConnect(client: Client, signal: AbortSignal, established: () => void, fail: (reason: string) => void): Promise<void> {
+    const isReady = await new Promise<boolean>((resolve) => {
+      client.waitForReady(Date.now() + connectTimeoutMs, (error) => resolve(error === undefined || error === null));
+    });
+    if (signal.aborted) return;
+    if (!isReady) {
+      fail(`no connection within ${connectTimeoutMs} ms`);
+      return;
+    }
+    await this.#clock.delay(settleMs, signal);
+    established();
+  }
+
+  #connected(address: string): void {
+    if (this.#state === 'connected') return;
+    this.#error = '';
+    this.#connectedAtMs = this.#clock.now();
+    this.#outageLogged = false;
+    this.#options.log.info({ address }, `${this.#options.name}: connected to ${address}`);
+    this.#set('connected', address);
+  }
+
+  #report(reason: string): void {
+    const { log, name, hint } = this.#options;
+    const text = `${name}: ${this.#state === 'connected' ? 'lost' : 'cannot reach'} ${this.#address}: ${reason}; ${hint}`;
+    if (this.#outageLogged) log.debug({ address: this.#address }, text);
+    else log.warn({ address: this.#address }, text);
+    this.#outageLogged = true;
+  }
+
+  #set(state: LinkState, detail: string): void {
+    this.#state = state;
+    this.#options.onState?.(state, detail);
+  }
+}
+
+/** gRPC's error, without its repetition of the code. */
+function describe(error: ServiceError): string {
+  return `${status[error.code] ?? error.code}: ${error.details || error.message}`;
+}
+
+/** Fisher–Yates, so that the nodes of a cluster spread over its controllers. */
+function shuffled<T>(items: readonly T[], clock: Clock): T[] {
+  const result = [...items];
+  for (let i = result.length - 1; i > 0; i--) {
+    const j = Math.floor(clock.random() * (i + 1));
+    const swap = result[i] as T;
+    result[i] = result[j] as T;
+    result[j] = swap;
+  }
+  return result;
+}
