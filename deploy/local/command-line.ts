@@ -16,7 +16,8 @@ export function run(file: string, args: readonly string[], input = ''): Promise<
   return new Promise((resolve, reject) => {
     const child = execFile(file, args, { timeout: 60_000, maxBuffer: 16 << 20 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
-      else reject(new CommandFailed([file, ...args].join(' '), typeof error.code === 'number' ? error.code : null, stderr || error.message));
+      else
+        reject(new CommandFailed([file, ...args].join(' '), typeof error.code === 'number' ? error.code : null, stderr || error.message));
     });
     child.stdin?.on('error', () => undefined); // The exit code says why it stopped reading.
     child.stdin?.end(input);

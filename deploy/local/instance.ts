@@ -72,7 +72,11 @@ export async function removeInstance(layout: Layout, pods: readonly string[]): P
 
 /** Every namespace that an instance can have. */
 export function namespacesOf(layout: Layout, pods: readonly string[]): string[] {
-  return [layout.controlNamespace, ...NODES.flatMap((node) => [layout.hostNamespace(node), layout.meshNamespace(node)]), ...pods.map(layout.podNamespace)];
+  return [
+    layout.controlNamespace,
+    ...NODES.flatMap((node) => [layout.hostNamespace(node), layout.meshNamespace(node)]),
+    ...pods.map(layout.podNamespace),
+  ];
 }
 
 /** Pids of the instance's processes, found by their environment. */

@@ -1,8 +1,8 @@
 // One machine as a cluster: control plane, two hosts, pods, all in network namespaces with real daemons in them. Used by `weft up`
 // and by the end-to-end tests. Owns every process and namespace of its instance; decides nothing about what runs in the mesh.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { run } from './command-line.js';
 import { claimInstance, removeInstance } from './instance.js';
 import { CONTROLLER_ADDRESS, CONTROLLER_PORT, type Layout, layout, type NodeName, type Pod, type VirtualService } from './layout.js';
@@ -49,7 +49,9 @@ export class Lab {
     const claim = await claimInstance(names, podNames);
     switch (claim.kind) {
       case 'running':
-        throw new LabError(`Already running as process ${claim.pid}. Stop it (kill ${claim.pid}), or start another one with --instance NAME.`);
+        throw new LabError(
+          `Already running as process ${claim.pid}. Stop it (kill ${claim.pid}), or start another one with --instance NAME.`,
+        );
       case 'foreign':
         throw new LabError(`${claim.path} exists and is not a lab's: a weft agent of this machine? Start the lab with --instance NAME.`);
       case 'claimed':
@@ -67,7 +69,8 @@ export class Lab {
 
   async #prepare(): Promise<void> {
     const { layout: names, options } = this;
-    for (const directory of [names.logDir, names.bpfMount, names.etcdDir, `${names.runDir}/pods`]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+    for (const directory of [names.logDir, names.bpfMount, names.etcdDir, `${names.runDir}/pods`])
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
     await run('mount', ['-t', 'bpf', 'bpf', names.bpfMount]);
     for (const pod of options.pods) writeFileSync(names.podHostsFile(pod.name), options.hosts);
     await buildNetwork(names, options.pods, options.services);
@@ -158,7 +161,8 @@ export class Lab {
   async #ready(started: LabProcess, condition: () => boolean): Promise<void> {
     for (let waited = 0; !condition(); waited += 5) {
       if (started.exit !== null) throw new LabError(`${started.spec.name} ended at once. Its last words:\n${started.lastLines()}`);
-      if (waited > READY_TIMEOUT_MS) throw new LabError(`${started.spec.name} is not ready after 30 s. Its last words:\n${started.lastLines()}`);
+      if (waited > READY_TIMEOUT_MS)
+        throw new LabError(`${started.spec.name} is not ready after 30 s. Its last words:\n${started.lastLines()}`);
       await delay(5);
     }
   }
@@ -188,9 +192,13 @@ export class Lab {
     for (const group of ['pod-', 'proxy-', 'agent-', 'controller', 'etcd']) {
       const members = [...this.#processes.values()].filter(({ spec, exit }) => spec.name.startsWith(group) && exit === null);
       const stopped = await Promise.all(members.map(async (member) => ({ member, gently: await member.stop(STOP_GRACE_MS) })));
-      for (const { member, gently } of stopped) if (!gently) complaints.push(`${member.spec.name} did not end within ${STOP_GRACE_MS / 1000} s of SIGTERM`);
+      for (const { member, gently } of stopped)
+        if (!gently) complaints.push(`${member.spec.name} did not end within ${STOP_GRACE_MS / 1000} s of SIGTERM`);
     }
-    await removeInstance(this.layout, this.options.pods.map((pod) => pod.name));
+    await removeInstance(
+      this.layout,
+      this.options.pods.map((pod) => pod.name),
+    );
     return complaints;
   }
 }

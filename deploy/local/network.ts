@@ -33,7 +33,9 @@ export function podInterface(pod: string): string {
 
 function links(layout: Layout, pods: readonly Pod[]): string[] {
   return [
-    ...NODES.map((node) => `link add ${node} netns ${layout.controlNamespace} type veth peer name eth0 netns ${layout.hostNamespace(node)}`),
+    ...NODES.map(
+      (node) => `link add ${node} netns ${layout.controlNamespace} type veth peer name eth0 netns ${layout.hostNamespace(node)}`,
+    ),
     ...pods.map(
       (pod) =>
         `link add ${podInterface(pod.name)} netns ${layout.hostNamespace(pod.node)} type veth peer name eth0 netns ${layout.podNamespace(pod.name)}`,

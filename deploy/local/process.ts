@@ -89,6 +89,17 @@ function chain(spec: ProcessSpec): string[] {
   const command =
     spec.hostsFile === null
       ? spec.command
-      : ['unshare', '--mount', '--propagation', 'private', '--', 'sh', '-c', 'mount --bind "$0" /etc/hosts && exec "$@"', spec.hostsFile, ...spec.command];
+      : [
+          'unshare',
+          '--mount',
+          '--propagation',
+          'private',
+          '--',
+          'sh',
+          '-c',
+          'mount --bind "$0" /etc/hosts && exec "$@"',
+          spec.hostsFile,
+          ...spec.command,
+        ];
   return ['setpriv', '--pdeathsig', 'KILL', '--', 'nsenter', ...inNamespace(spec.namespace, command)];
 }

@@ -13,8 +13,18 @@ export function serviceTranslation(services: readonly VirtualService[], pods: re
     });
     if (behind.length === 0) return [];
     return [
-      rule('ip', service.v4, service, behind.map((pod) => pod.v4)),
-      rule('ip6', service.v6, service, behind.map((pod) => pod.v6)),
+      rule(
+        'ip',
+        service.v4,
+        service,
+        behind.map((pod) => pod.v4),
+      ),
+      rule(
+        'ip6',
+        service.v6,
+        service,
+        behind.map((pod) => pod.v6),
+      ),
     ];
   });
   return `table inet services {

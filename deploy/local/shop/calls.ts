@@ -37,7 +37,8 @@ export class Calls {
       return answer;
     } catch (error) {
       this.#count(service, family, '').failed++;
-      if (this.failures.length < MAX_FAILURES) this.failures.push(`${request} to ${service} over IPv${family}: ${(error as Error).message}`);
+      if (this.failures.length < MAX_FAILURES)
+        this.failures.push(`${request} to ${service} over IPv${family}: ${(error as Error).message}`);
       return null;
     }
   }
@@ -58,7 +59,14 @@ export class Calls {
 
   #exchange(service: string, family: Family, request: string): Promise<ShopAnswer> {
     return new Promise((resolve, reject) => {
-      const options = { host: service, path: '/', family, agent: this.#agents[family], headers: { [REQUEST_HEADER]: request }, timeout: CALL_TIMEOUT_MS };
+      const options = {
+        host: service,
+        path: '/',
+        family,
+        agent: this.#agents[family],
+        headers: { [REQUEST_HEADER]: request },
+        timeout: CALL_TIMEOUT_MS,
+      };
       const outgoing = http.get(options, (response) => {
         let text = '';
         response.setEncoding('utf8');

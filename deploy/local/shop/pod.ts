@@ -45,7 +45,14 @@ function listen(options: PodOptions, calls: Calls, arrivals: Arrivals): void {
     const family = familyOf(served++);
     const called = await Promise.all(options.calls.map((service) => calls.call(service, family)));
     const good = called.filter((answer): answer is ShopAnswer => answer !== null);
-    const answer: ShopAnswer = { service: options.service, version: options.version, workload: options.workload, peer, request: id, called: good };
+    const answer: ShopAnswer = {
+      service: options.service,
+      version: options.version,
+      workload: options.workload,
+      peer,
+      request: id,
+      called: good,
+    };
     reply(response, good.length === called.length ? 200 : 502, answer);
   });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
@@ -54,7 +61,12 @@ function listen(options: PodOptions, calls: Calls, arrivals: Arrivals): void {
 
 function control(options: PodOptions, calls: Calls, arrivals: Arrivals, load: Load): void {
   rmSync(options.controlSocket, { force: true });
-  const report = (): PodReport => ({ workload: options.workload, calls: calls.counts(), arrivals: arrivals.counts(), failures: calls.failures });
+  const report = (): PodReport => ({
+    workload: options.workload,
+    calls: calls.counts(),
+    arrivals: arrivals.counts(),
+    failures: calls.failures,
+  });
   const server = http.createServer(async (request, response) => {
     switch (`${request.method} ${request.url}`) {
       case 'GET /report':

@@ -32,7 +32,8 @@ export class Shop {
     const started = await this.lab.startInPod(pod.name, `pod-${pod.name}`, [process.execPath, POD_PROGRAM, JSON.stringify(options)]);
     for (let waited = 0; !existsSync(options.controlSocket); waited += 5) {
       if (started.exit !== null) throw new LabError(`pod ${pod.name} ended at once. Its last words:\n${started.lastLines()}`);
-      if (waited > START_TIMEOUT_MS) throw new LabError(`pod ${pod.name} does not listen after 30 s. Its last words:\n${started.lastLines()}`);
+      if (waited > START_TIMEOUT_MS)
+        throw new LabError(`pod ${pod.name} does not listen after 30 s. Its last words:\n${started.lastLines()}`);
       await delay(5);
     }
   }
@@ -56,23 +57,27 @@ export class Shop {
     for (;;) {
       const progress = await this.#ask<LoadProgress>(pod, 'GET', '/load');
       if (!progress.running) return;
-      if (performance.now() > deadline) throw new LabError(`the load of ${pod} is not through after ${timeoutMs / 1000} s: ${progress.sent} of ${order.requests} sent`);
+      if (performance.now() > deadline)
+        throw new LabError(`the load of ${pod} is not through after ${timeoutMs / 1000} s: ${progress.sent} of ${order.requests} sent`);
       await delay(20);
     }
   }
 
   #ask<Answer>(pod: string, method: string, path: string, body: unknown = null): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const request = http.request({ socketPath: this.lab.layout.podControlSocket(pod), method, path, agent: false, timeout: 10_000 }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.once('error', reject);
-        response.once('end', () => {
-          const text = Buffer.concat(chunks).toString();
-          if ((response.statusCode ?? 500) < 300) resolve(JSON.parse(text) as Answer);
-          else reject(new LabError(`pod ${pod}: ${method} ${path}: ${response.statusCode} ${text}`));
-        });
-      });
+      const request = http.request(
+        { socketPath: this.lab.layout.podControlSocket(pod), method, path, agent: false, timeout: 10_000 },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.once('error', reject);
+          response.once('end', () => {
+            const text = Buffer.concat(chunks).toString();
+            if ((response.statusCode ?? 500) < 300) resolve(JSON.parse(text) as Answer);
+            else reject(new LabError(`pod ${pod}: ${method} ${path}: ${response.statusCode} ${text}`));
+          });
+        },
+      );
       request.once('timeout', () => request.destroy(new Error(`pod ${pod} does not answer on its control socket`)));
       request.once('error', reject);
       request.end(body === null ? undefined : JSON.stringify(body));

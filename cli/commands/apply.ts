@@ -1,0 +1,149 @@
+// `weft apply` and `weft delete`: send manifests or names to the controller, say what changed, wait for the nodes if asked to.
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { type Change, Change_Action, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
+import { formatFinding } from '../../api/resources/finding.js';
+import { type Controller, withController } from '../connection.js';
+import { EXIT_USAGE, Failure } from '../failure.js';
+import { objectsIn, resolveKind } from '../kinds.js';
+import { readManifests } from '../manifest-files.js';
+import { plural } from '../terminal.js';
+import { type Context, contextOf, examples, filenameOption } from './context.js';
+
+interface WaitFlags {
+  readonly wait?: boolean;
+  readonly timeout: number;
+}
+
+interface ApplyFlags extends WaitFlags {
+  readonly filename: readonly string[];
+  readonly dryRun?: boolean;
+}
+
+interface DeleteFlags extends WaitFlags {
+  readonly filename?: readonly string[];
+  readonly namespace: string;
+}
+
+const DEFAULT_TIMEOUT_MS = 30_000;
+
+export function applyCommand(): Command {
+  const command = new Command('apply')
+    .description('Create or change the objects in these files: all of them in one revision, or none.')
+    .addOption(filenameOption().makeOptionMandatory())
+    .option('--wait', 'return when every live node runs on the new revision')
+    .addOption(timeoutOption())
+    .option('--dry-run', 'validate on the controller and say what would change; change nothing')
+    .action(async (flags: ApplyFlags, self: Command) => apply(flags, contextOf(self)));
+  return examples(
+    command,
+    ['weft apply -f shop.yaml --wait', 'in force on every node when it returns'],
+    ['weft apply -f manifests/ --dry-run', 'a folder: what would change'],
+    ['sed s/90/50/ route.yaml | weft apply -f -', 'from standard input'],
+  );
+}
+
+async function apply(flags: ApplyFlags, context: Context): Promise<void> {
+  const files = await readManifests(flags.filename);
+  await withController(context.controller, async (controller) => {
+    const answer = await controller.apply({ files, dryRun: flags.dryRun === true });
+    if (answer.findings.length > 0) {
+      throw new Failure(
+        [...answer.findings.map(formatFinding), `${plural(answer.findings.length, 'mistake')}: nothing was changed`].join('\n'),
+      );
+    }
+    printChanges(answer.changes, flags.dryRun === true ? ' (dry run)' : '', context);
+    if (flags.wait === true && flags.dryRun !== true) await waitForNodes(controller, answer.revision, flags.timeout, context);
+  });
+}
+
+export function deleteCommand(): Command {
+  const command = new Command('delete')
+    .description('Delete objects: those in these files, or one by kind and name.')
+    .argument('[kind]', 'service, workload, httproute, …')
+    .argument('[name]', 'its name')
+    .option('-n, --namespace <namespace>', 'namespace of the name', 'default')
+    .addOption(filenameOption())
+    .option('--wait', 'return when every live node runs on the new revision')
+    .addOption(timeoutOption())
+    .action(async (kind: string | undefined, name: string | undefined, flags: DeleteFlags, self: Command) =>
+      remove(kind, name, flags, contextOf(self)),
+    );
+  return examples(
+    command,
+    ['weft delete httproute catalog -n shop', 'one object'],
+    ['weft delete -f shop.yaml --wait', 'every object in the file'],
+  );
+}
+
+async function remove(kind: string | undefined, name: string | undefined, flags: DeleteFlags, context: Context): Promise<void> {
+  const byName = kind !== undefined && name !== undefined;
+  const { filename } = flags;
+  if (byName === (filename !== undefined)) throw new Failure('delete needs either KIND NAME or -f FILE', EXIT_USAGE);
+  const objects = byName ? [{ kind: resolveKind(kind), namespace: flags.namespace, name }] : objectsIn(await readManifests(filename ?? []));
+  await withController(context.controller, async (controller) => {
+    const answer = await controller.delete({ objects });
+    printChanges(answer.changes, '', context);
+    const gone = new Set(answer.changes.filter((change) => change.action === Change_Action.DELETED).map(identity));
+    const missing = objects.filter((object) => !gone.has(identity(object)));
+    if (flags.wait === true && gone.size > 0) await waitForNodes(controller, answer.revision, flags.timeout, context);
+    if (missing.length > 0) throw new Failure(missing.map((object) => `${identity(object)} was not there`).join('\n'));
+  });
+}
+
+const ACTIONS: Readonly<Record<number, string>> = {
+  [Change_Action.UNCHANGED]: 'unchanged',
+  [Change_Action.CREATED]: 'created',
+  [Change_Action.CONFIGURED]: 'configured',
+  [Change_Action.DELETED]: 'deleted',
+};
+
+function printChanges(changes: readonly Change[], suffix: string, context: Context): void {
+  const { good, warn, faint } = context.colours;
+  const colour = (action: Change_Action) =>
+    ({ [Change_Action.CREATED]: good, [Change_Action.CONFIGURED]: warn, [Change_Action.DELETED]: warn })[action as number] ?? faint;
+  for (const change of changes) {
+    context.print(`${identity(change)} ${colour(change.action)(ACTIONS[change.action] ?? 'changed')}${suffix}`);
+  }
+}
+
+function identity(object: { readonly kind: string; readonly namespace: string; readonly name: string }): string {
+  return `${object.kind.toLowerCase()} ${object.namespace === '' ? '' : `${object.namespace}/`}${object.name}`;
+}
+
+/** Revision 0: nothing was written, there is nothing to wait for. */
+async function waitForNodes(controller: Controller, revision: number, timeoutMs: number, context: Context): Promise<void> {
+  if (revision === 0) return;
+  const began = performance.now();
+  const answer = await controller.wait(revision, timeoutMs);
+  const seconds = ((performance.now() - began) / 1000).toFixed(2);
+  if (answer.pending.length === 0 && answer.rejected.length === 0) {
+    const where = answer.acked.length === 0 ? 'no node is connected' : `in force on ${answer.acked.join(', ')}`;
+    context.print(context.colours.faint(`revision ${revision}: ${where} after ${seconds} s`));
+    return;
+  }
+  throw new Failure(explainWait(revision, timeoutMs, answer));
+}
+
+function explainWait(revision: number, timeoutMs: number, answer: WaitResponse): string {
+  const lines = answer.rejected.map(
+    ({ node, rejection }) => `node ${node} refused ${rejection?.name ?? 'a resource'}: ${rejection?.error ?? 'no reason given'}`,
+  );
+  if (answer.pending.length > 0) lines.push(`not on revision ${revision} after ${timeoutMs / 1000} s: ${answer.pending.join(', ')}`);
+  lines.push('The change itself is stored. Look at the node with `weft status NODE`.');
+  return lines.join('\n');
+}
+
+function timeoutOption(): Option {
+  return new Option('--timeout <duration>', 'how long --wait waits: 500ms, 30s, 2m')
+    .argParser(parseDuration)
+    .default(DEFAULT_TIMEOUT_MS, '30s');
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
+
+function parseDuration(value: string): number {
+  const match = /^(\d+)(ms|s|m)$/.exec(value);
+  const ms = match === null ? Number.NaN : Number(match[1]) * (UNITS[match[2] ?? ''] ?? Number.NaN);
+  if (!(ms > 0 && ms <= 3_600_000)) throw new InvalidArgumentError('Expected a duration of at most 60m, such as 500ms, 30s or 2m.');
+  return ms;
+}

@@ -1,0 +1,39 @@
+// What every subcommand gets: where the controller is, where output goes, in which colours.
+import { type Command, Option } from 'commander';
+import { DEFAULT_CONTROLLER } from '../connection.js';
+import { type Palette, palette } from '../terminal.js';
+
+export interface Context {
+  readonly controller: string;
+  readonly colours: Palette;
+  print(text: string): void;
+  printError(text: string): void;
+}
+
+/** From the global options of the program that `command` belongs to. */
+export function contextOf(command: Command): Context {
+  const own = command.opts<{ controller?: string }>().controller;
+  const global = command.parent?.opts<{ controller?: string }>().controller;
+  return {
+    controller: own ?? global ?? DEFAULT_CONTROLLER,
+    colours: palette(process.stdout),
+    print: (text) => void process.stdout.write(`${text}\n`),
+    printError: (text) => void process.stderr.write(`${text}\n`),
+  };
+}
+
+/** Examples below a command's help. */
+export function examples(command: Command, ...lines: readonly (readonly [example: string, meaning: string])[]): Command {
+  const widest = Math.max(...lines.map(([example]) => example.length));
+  return command.addHelpText(
+    'after',
+    `\nExamples:\n${lines.map(([example, meaning]) => `  ${example.padEnd(widest)}   # ${meaning}`).join('\n')}`,
+  );
+}
+
+/** `-f`, given once or more. */
+export function filenameOption(): Option {
+  return new Option('-f, --filename <path>', 'file, folder (recursively) or - for standard input; repeatable').argParser(
+    (value: string, previous: readonly string[] = []) => [...previous, value],
+  );
+}

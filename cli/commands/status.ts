@@ -1,0 +1,133 @@
+// `weft status`: all nodes at a glance, or one in detail; what is wrong stands at the end, where the eye is.
+import { Command, Option } from 'commander';
+import type { Node } from '../../api/gen/mesh/v1/admin.js';
+import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { nodeStatus, withController } from '../connection.js';
+import { elapsed, facts, type Palette, plural, table } from '../terminal.js';
+import { type Context, contextOf, examples } from './context.js';
+import { workloadTable } from './node-tables.js';
+
+/** What is known of a node: what the controller says, and what the node itself says if it answers. */
+interface NodeView {
+  readonly node: Node;
+  readonly status: StatusResponse | null;
+  /** Why there is no status; empty when there is one. */
+  readonly statusError: string;
+}
+
+export function statusCommand(): Command {
+  const command = new Command('status')
+    .description('Show the nodes: applied revision, capture, proxy, and whatever is wrong.')
+    .argument('[node]', 'one node in detail')
+    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .action(async (name: string | undefined, flags: { output?: string }, self: Command) =>
+      status(name ?? null, flags.output === 'json', contextOf(self)),
+    );
+  return examples(
+    command,
+    ['weft status', 'every node'],
+    ['weft status node-a', 'one node in detail'],
+    ['weft status -o json', 'for a script'],
+  );
+}
+
+async function status(name: string | null, json: boolean, context: Context): Promise<void> {
+  const { views, revision } = await withController(context.controller, async (controller) => {
+    const answer =
+      name === null
+        ? await controller.listNodes()
+        : { nodes: [await controller.node(name)], revision: (await controller.listNodes()).revision };
+    return { views: await Promise.all(answer.nodes.map(view)), revision: answer.revision };
+  });
+  if (json) return context.print(JSON.stringify({ revision, nodes: views.map(forScripts) }, null, 2));
+  const [only] = views;
+  if (name !== null && only !== undefined) context.print(detail(only, context.colours));
+  else context.print(overview(views, revision, context.colours));
+  const problems = views.flatMap((each) => problemsOf(each, revision));
+  if (problems.length > 0) context.print(['', ...problems.map((problem) => context.colours.bad(`! ${problem}`))].join('\n'));
+}
+
+function forScripts({ node, status, statusError }: NodeView) {
+  return { ...node, status, statusError };
+}
+
+async function view(node: Node): Promise<NodeView> {
+  try {
+    return { node, status: await nodeStatus(node.name, node.statusAddress), statusError: '' };
+  } catch (error) {
+    return { node, status: null, statusError: (error as Error).message };
+  }
+}
+
+function overview(views: readonly NodeView[], revision: number, colours: Palette): string {
+  if (views.length === 0) return 'No node has registered yet. Start an agent: weft agent --node NAME --controller ADDRESS';
+  const columns = ['NODE', 'CONTROLLER', 'REVISION', 'CAPTURE', 'WORKLOADS', 'PROXY', 'UP', 'VERSION'].map((title) => ({ title }));
+  const rows = views.map(({ node, status }) => {
+    const workloads = status?.capture?.workloads ?? [];
+    const captured = workloads.filter((workload) => workload.state === 'captured').length;
+    return [
+      colours.strong(node.name),
+      node.connected ? colours.good('connected') : colours.bad('lost'),
+      node.ackedRevision === revision ? String(node.ackedRevision) : colours.warn(`${node.ackedRevision} of ${revision}`),
+      status?.capture?.mode ?? '?',
+      status === null ? String(node.workloads.length) : `${captured}/${workloads.length} captured`,
+      proxyState(status, colours),
+      status === null ? '?' : elapsed(status.uptimeSeconds),
+      node.version,
+    ];
+  });
+  return `${table(columns, rows, colours)}\n${colours.faint(`${plural(views.length, 'node')}, newest revision ${revision}`)}`;
+}
+
+function proxyState(status: StatusResponse | null, colours: Palette): string {
+  if (status === null) return '?';
+  return status.proxy === undefined ? colours.bad('down') : colours.good(`up (${plural(status.proxy.workers, 'worker')})`);
+}
+
+function detail({ node, status }: NodeView, colours: Palette): string {
+  const pairs: [string, string][] = [
+    ['Node', colours.strong(node.name)],
+    ['Zone', node.zone || '-'],
+    ['Status address', node.statusAddress],
+    ['Version', node.version],
+    ['Controller', linkState(node, status, colours)],
+    ['Revision', `${status?.appliedRevision ?? node.ackedRevision} applied`],
+  ];
+  if (status !== null) {
+    pairs.push(['Agent', `up ${elapsed(status.uptimeSeconds)}`]);
+    const { proxy } = status;
+    pairs.push([
+      'Proxy',
+      proxy === undefined
+        ? colours.bad(`down: ${status.proxyError || 'it does not answer'}`)
+        : `${colours.good('up')} ${elapsed(proxy.uptimeSeconds)}, pid ${proxy.pid}, ${plural(proxy.workers, 'worker')}, revision ${proxy.appliedRevision}`,
+    ]);
+    pairs.push(['Capture', `${status.capture?.mode ?? '?'}${status.capture?.reason ? colours.faint(` (${status.capture.reason})`) : ''}`]);
+  }
+  const workloads = status?.capture?.workloads ?? [];
+  return workloads.length === 0 ? facts(pairs, colours) : `${facts(pairs, colours)}\n\n${workloadTable(workloads, colours)}`;
+}
+
+function linkState(node: Node, status: StatusResponse | null, colours: Palette): string {
+  const link = status?.controller;
+  if (link === undefined) return node.connected ? colours.good('connected') : colours.bad('lost');
+  const state = link.connected ? colours.good('connected') : colours.bad(`lost: ${link.error}`);
+  return `${link.address} ${state}${link.fromDisk ? colours.warn(' (running on the snapshot from its disk)') : ''}`;
+}
+
+function problemsOf({ node, status, statusError }: NodeView, revision: number): string[] {
+  const problems: string[] = [];
+  if (!node.connected) problems.push(`${node.name}: its agent is not connected to the controller`);
+  if (statusError !== '') problems.push(statusError.replaceAll('\n', ' '));
+  if (node.connected && node.ackedRevision < revision)
+    problems.push(`${node.name}: runs on revision ${node.ackedRevision}, newest is ${revision}`);
+  if (status !== null && status.proxy === undefined)
+    problems.push(`${node.name}: no proxy answers; captured traffic goes direct or is refused, as each workload says`);
+  for (const workload of status?.capture?.workloads ?? []) {
+    if (workload.state === 'failed' || workload.state === 'pending')
+      problems.push(`${node.name}: ${workload.workload} is not captured (${workload.state}): ${workload.detail}`);
+  }
+  const rejected = new Map([...node.rejected, ...(status?.rejected ?? [])].map((rejection) => [rejection.name, rejection]));
+  for (const { name, error } of rejected.values()) problems.push(`${node.name}: refused ${name}, keeps its last good version: ${error}`);
+  return problems;
+}

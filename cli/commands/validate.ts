@@ -1,0 +1,25 @@
+// `weft validate`: the controller's own checks of manifests, without a controller.
+import { Command } from 'commander';
+import { formatFinding } from '../../api/resources/finding.js';
+import { Failure } from '../failure.js';
+import { checkManifests } from '../kinds.js';
+import { readManifests } from '../manifest-files.js';
+import { plural } from '../terminal.js';
+import { contextOf, examples, filenameOption } from './context.js';
+
+export function validateCommand(): Command {
+  const command = new Command('validate')
+    .description('Check manifests offline, with the checks that apply makes. References to objects in no file are not followed.')
+    .addOption(filenameOption().makeOptionMandatory())
+    .action(async ({ filename }: { filename: string[] }, self: Command) => {
+      const files = await readManifests(filename);
+      const { findings, count } = checkManifests(files);
+      if (findings.length > 0) throw new Failure([...findings.map(formatFinding), plural(findings.length, 'mistake')].join('\n'));
+      contextOf(self).print(`${plural(count, 'object')} in ${plural(files.length, 'file')}: all good`);
+    });
+  return examples(
+    command,
+    ['weft validate -f manifests/', 'every manifest below a folder'],
+    ['weft validate -f - < route.yaml', 'from standard input'],
+  );
+}

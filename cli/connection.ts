@@ -1,0 +1,136 @@
+// The CLI's calls to a controller and to nodes. Each has a deadline and fails as a Failure that says what to check.
+import {
+  type CallOptions,
+  type ClientOptions,
+  type ClientUnaryCall,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
+import {
+  AdminClient,
+  type ApplyRequest,
+  type ApplyResponse,
+  type DeleteRequest,
+  type DeleteResponse,
+  type GetRequest,
+  type GetResponse,
+  type ListNodesResponse,
+  type Node,
+  type WaitResponse,
+} from '../api/gen/mesh/v1/admin.js';
+import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
+import { Failure } from './failure.js';
+
+export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
+const CALL_TIMEOUT_MS = 10_000;
+export const NODE_TIMEOUT_MS = 3_000;
+
+const CHANNEL: ClientOptions = {
+  'grpc.enable_http_proxy': 0,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.max_receive_message_length': 64 << 20,
+  'grpc.max_send_message_length': 64 << 20,
+};
+
+type Tail<Response> = [
+  metadata: Metadata,
+  options: Partial<CallOptions>,
+  callback: (error: ServiceError | null, response: Response) => void,
+];
+
+export class Controller {
+  readonly #client: AdminClient;
+
+  constructor(readonly address: string) {
+    this.#client = new AdminClient(address, credentials.createInsecure(), CHANNEL);
+  }
+
+  apply(request: ApplyRequest): Promise<ApplyResponse> {
+    return this.#call((...tail) => this.#client.apply(request, ...tail));
+  }
+
+  delete(request: DeleteRequest): Promise<DeleteResponse> {
+    return this.#call((...tail) => this.#client.delete(request, ...tail));
+  }
+
+  get(request: GetRequest): Promise<GetResponse> {
+    return this.#call((...tail) => this.#client.get(request, ...tail));
+  }
+
+  listNodes(): Promise<ListNodesResponse> {
+    return this.#call((...tail) => this.#client.listNodes({}, ...tail));
+  }
+
+  /** The controller answers at `timeoutMs` at the latest, with what it has. */
+  wait(revision: number, timeoutMs: number): Promise<WaitResponse> {
+    return this.#call((...tail) => this.#client.wait({ revision, timeoutMs }, ...tail), timeoutMs + CALL_TIMEOUT_MS);
+  }
+
+  /** The node of that name; a Failure that names the others where there is none. */
+  async node(name: string): Promise<Node> {
+    const { nodes } = await this.listNodes();
+    const found = nodes.find((node) => node.name === name);
+    if (found !== undefined) return found;
+    const known = nodes.length === 0 ? 'No node has registered yet.' : `There are: ${nodes.map((node) => node.name).join(', ')}.`;
+    throw new Failure(`no node "${name}". ${known}`);
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {
+    return unary(start, timeoutMs, (error) => {
+      if (error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED) {
+        return `no controller answers at ${this.address}: ${reason(error)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).`;
+      }
+      return `the controller at ${this.address} refused: ${error.details} (${status[error.code]})`;
+    });
+  }
+}
+
+/** What the node says of itself, from its agent. */
+export async function nodeStatus(name: string, address: string, timeoutMs = NODE_TIMEOUT_MS): Promise<StatusResponse> {
+  if (address === '')
+    throw new Failure(`node ${name} told the controller no status address: start its agent with --status-advertise ADDRESS`);
+  const client = new NodeStatusClient(address, credentials.createInsecure(), CHANNEL);
+  try {
+    return await unary<StatusResponse>(
+      (...tail) => client.get({}, ...tail),
+      timeoutMs,
+      (error) => `node ${name} does not answer at ${address}: ${reason(error)}\nIs its agent running? Look at its log there.`,
+    );
+  } finally {
+    client.close();
+  }
+}
+
+/** What grpc-js wraps into three sentences. */
+function reason(error: ServiceError): string {
+  return /Last error: (?:Error: )?(.+?)\.? *(?:Resolution note:.*)?$/.exec(error.details)?.[1] ?? error.details;
+}
+
+function unary<Response>(
+  start: (...tail: Tail<Response>) => ClientUnaryCall,
+  timeoutMs: number,
+  explain: (error: ServiceError) => string,
+): Promise<Response> {
+  return new Promise((resolve, reject) => {
+    start(new Metadata(), { deadline: Date.now() + timeoutMs }, (error, response) => {
+      if (error === null) resolve(response);
+      else reject(new Failure(explain(error)));
+    });
+  });
+}
+
+/** Runs `use` on a connection and closes it, whatever happens. */
+export async function withController<Result>(address: string, use: (controller: Controller) => Promise<Result>): Promise<Result> {
+  const controller = new Controller(address);
+  try {
+    return await use(controller);
+  } finally {
+    controller.close();
+  }
+}

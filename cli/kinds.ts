@@ -1,0 +1,25 @@
+// Kinds and manifests as the CLI's commands need them: names as people type them, documents checked or reduced to what they name.
+import type { Finding, ManifestFile, ObjectRef } from '../api/gen/mesh/v1/admin.js';
+import { formatFinding } from '../api/resources/finding.js';
+import { findKind, KINDS } from '../api/resources/kinds.js';
+import { parseManifests } from '../api/resources/parse.js';
+import { EXIT_USAGE, Failure } from './failure.js';
+
+/** "svc" → "Service". */
+export function resolveKind(word: string): string {
+  const found = findKind(word);
+  if (found !== null) return found.kind;
+  throw new Failure(`unknown kind "${word}". There are: ${KINDS.map((kind) => kind.plural).join(', ')}`, EXIT_USAGE);
+}
+
+export function checkManifests(files: readonly ManifestFile[]): { readonly findings: readonly Finding[]; readonly count: number } {
+  const { objects, findings } = parseManifests(files);
+  return { findings, count: objects.length };
+}
+
+/** What the files name, in their order; a Failure with every mistake if there is one. */
+export function objectsIn(files: readonly ManifestFile[]): ObjectRef[] {
+  const { objects, findings } = parseManifests(files);
+  if (findings.length > 0) throw new Failure([...findings.map(formatFinding), 'nothing was deleted'].join('\n'));
+  return objects.map(({ kind, namespace, name }) => ({ kind, namespace, name }));
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env node
+// The `weft` command: the one list of its subcommands, and the one place that turns an error into text and an exit code.
+// The daemons' code is loaded only when asked for: `weft status` must answer at once.
+import { Command, CommanderError, Option } from 'commander';
+import { VERSION } from '../api/version.js';
+import { applyCommand, deleteCommand } from './commands/apply.js';
+import { getCommand } from './commands/get.js';
+import { nodeCommands } from './commands/node-tables.js';
+import { statusCommand } from './commands/status.js';
+import { validateCommand } from './commands/validate.js';
+import { DEFAULT_CONTROLLER } from './connection.js';
+import { EXIT_USAGE, Failure } from './failure.js';
+
+interface Daemon {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<Command>;
+}
+
+const DAEMONS: readonly Daemon[] = [
+  {
+    name: 'up',
+    summary: 'One machine as a cluster: control plane, two nodes, a sample shop and its traffic.',
+    load: async () => (await import('../deploy/local/command.js')).upCommand(),
+  },
+  {
+    name: 'controller',
+    summary: 'Run the controller: stores resources in etcd, streams them to the nodes.',
+    load: async () => (await import('../controller/command.js')).controllerCommand(),
+  },
+  {
+    name: 'agent',
+    summary: 'Run the agent of a node: captures traffic, relays configuration, tells its status.',
+    load: async () => (await import('../agent/command.js')).agentCommand(),
+  },
+  {
+    name: 'proxy',
+    summary: 'Run the proxy of a node: the data plane.',
+    load: async () => (await import('../agent/proxy/command.js')).proxyCommand(),
+  },
+];
+
+async function buildProgram(args: readonly string[]): Promise<Command> {
+  const program = new Command('weft')
+    .description('A service mesh without sidecars.')
+    .version(VERSION)
+    .addOption(controllerOption().env('WEFT_CONTROLLER').default(DEFAULT_CONTROLLER))
+    .showHelpAfterError('(add --help for what is possible)')
+    // `weft agent --controller` is the agent's own option.
+    .enablePositionalOptions();
+  program.commandsGroup('On one machine:');
+  program.addCommand(await daemon(DAEMONS[0] as Daemon, args));
+  program.commandsGroup('Resources:');
+  for (const command of [applyCommand(), getCommand(), deleteCommand(), validateCommand()])
+    program.addCommand(command.addOption(controllerOption()));
+  program.commandsGroup('Nodes:');
+  for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(command.addOption(controllerOption()));
+  program.commandsGroup('Daemons:');
+  for (const each of DAEMONS.slice(1)) program.addCommand(await daemon(each, args));
+  program.addHelpText('after', '\nExit codes: 0 done, 1 refused or failed, 2 bad usage.');
+  throwOnExit(program);
+  return program;
+}
+
+/** Before or after the subcommand; the environment is the global one's, or it would outdo an explicit flag. */
+function controllerOption(): Option {
+  return new Option('--controller <address>', 'where the controller is: host:port, [v6]:port or unix:/path');
+}
+
+/** The real command where it is meant, else a line for the list. */
+async function daemon({ name, summary, load }: Daemon, args: readonly string[]): Promise<Command> {
+  return (args.includes(name) ? await load() : new Command(name)).summary(summary);
+}
+
+function throwOnExit(command: Command): void {
+  command.exitOverride();
+  for (const child of command.commands) throwOnExit(child);
+}
+
+/** commander has said what is wrong before it throws. */
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (error instanceof Failure) {
+    process.stderr.write(`${error.message}\n`);
+    return error.exitCode;
+  }
+  process.stderr.write(`weft: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return 1;
+}
+
+const args = process.argv.slice(2);
+try {
+  await (await buildProgram(args)).parseAsync(args, { from: 'user' });
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+}

@@ -1,0 +1,51 @@
+// What `-f` names, read: files, folders (all *.yaml, *.yml and *.json below, sorted), "-" for standard input. Looks into no document.
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { ManifestFile } from '../api/gen/mesh/v1/admin.js';
+import { EXIT_USAGE, Failure } from './failure.js';
+
+const MANIFEST = /\.(ya?ml|json)$/i;
+/** Also the most that one gRPC message may hold. */
+const MAX_TOTAL_BYTES = 32 << 20;
+
+/** Throws Failure for what can't be read, for a folder without manifests and for more than 32 MiB. */
+export async function readManifests(paths: readonly string[], stdin: Readable = process.stdin): Promise<ManifestFile[]> {
+  const files: ManifestFile[] = [];
+  let total = 0;
+  for (const path of paths) {
+    for (const name of path === '-' ? ['-'] : await expand(path)) {
+      const content = name === '-' ? await readAll(stdin) : await read(name);
+      total += Buffer.byteLength(content);
+      if (total > MAX_TOTAL_BYTES) throw new Failure(`${name}: more than 32 MiB of manifests in one go: apply them in parts`);
+      files.push({ name: name === '-' ? '<stdin>' : name, content });
+    }
+  }
+  return files;
+}
+
+async function expand(path: string): Promise<string[]> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => unreadable(path, error));
+  if (!found.isDirectory()) return [path];
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
+  const files = entries
+    .filter((entry) => entry.isFile() && MANIFEST.test(entry.name))
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+  if (files.length === 0) throw new Failure(`${path}: no *.yaml, *.yml or *.json file in this folder or below`, EXIT_USAGE);
+  return files.sort();
+}
+
+function read(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => unreadable(path, error));
+}
+
+function unreadable(path: string, error: NodeJS.ErrnoException): never {
+  const reason = error.code === 'ENOENT' ? 'no such file or folder' : error.message;
+  throw new Failure(`${path}: ${reason}`, error.code === 'ENOENT' ? EXIT_USAGE : undefined);
+}
+
+async function readAll(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(Buffer.from(chunk as Uint8Array));
+  return Buffer.concat(chunks).toString('utf8');
+}

@@ -1,0 +1,103 @@
+// One line per stored object: what an operator looks for first, by kind. Reads objects loosely: they were validated when stored. Pure.
+import { type Column, elapsed } from './terminal.js';
+
+export interface StoredObject {
+  readonly kind?: string;
+  readonly metadata?: {
+    readonly namespace?: string;
+    readonly name?: string;
+    readonly creationTimestamp?: string;
+    readonly labels?: Record<string, string>;
+  };
+  readonly spec?: Record<string, unknown>;
+  readonly [field: string]: unknown;
+}
+
+type Cells = (object: StoredObject) => string[];
+
+interface View {
+  readonly titles: readonly string[];
+  readonly cells: Cells;
+  readonly wideTitles: readonly string[];
+  readonly wideCells: Cells;
+}
+
+const EMPTY: View = { titles: [], cells: () => [], wideTitles: [], wideCells: () => [] };
+
+const VIEWS: Readonly<Record<string, View>> = {
+  Service: {
+    titles: ['ADDRESSES', 'PORTS'],
+    cells: ({ spec }) => [
+      list(spec?.['clusterIPs'] ?? (spec?.['clusterIP'] === undefined ? [] : [spec['clusterIP']])),
+      records(spec?.['ports'])
+        .map(
+          (port) =>
+            `${port['port']}${port['targetPort'] === undefined || port['targetPort'] === port['port'] ? '' : `→${port['targetPort']}`}`,
+        )
+        .join(','),
+    ],
+    wideTitles: ['SELECTOR'],
+    wideCells: ({ spec }) => [pairs(spec?.['selector'])],
+  },
+  Workload: {
+    titles: ['NODE', 'ADDRESSES'],
+    cells: ({ spec }) => [text(spec?.['node']), list(spec?.['addresses'])],
+    wideTitles: ['LABELS', 'NETWORK-NAMESPACE'],
+    wideCells: ({ spec, metadata }) => [pairs(spec?.['labels'] ?? metadata?.labels), text(spec?.['networkNamespace'])],
+  },
+  HTTPRoute: {
+    titles: ['PARENTS', 'BACKENDS'],
+    cells: ({ spec }) => [
+      records(spec?.['parentRefs'])
+        .map((parent) => `${text(parent['kind']) || 'Gateway'}/${text(parent['name'])}`.toLowerCase())
+        .join(','),
+      records(spec?.['rules'])
+        .map((rule) =>
+          records(rule['backendRefs'])
+            .map((backend) => `${text(backend['name'])}${backend['weight'] === undefined ? '' : `=${backend['weight']}`}`)
+            .join(','),
+        )
+        .join(' | '),
+    ],
+    wideTitles: ['HOSTNAMES'],
+    wideCells: ({ spec }) => [list(spec?.['hostnames'])],
+  },
+};
+
+export function columnsOf(kind: string, wide: boolean): Column[] {
+  const view = VIEWS[kind] ?? EMPTY;
+  return ['NAMESPACE', 'NAME', ...view.titles, ...(wide ? view.wideTitles : []), 'AGE'].map((title) => ({ title }));
+}
+
+export function rowOf(kind: string, object: StoredObject, wide: boolean, nowMs: number): string[] {
+  const view = VIEWS[kind] ?? EMPTY;
+  const created = Date.parse(object.metadata?.creationTimestamp ?? '');
+  const age = Number.isNaN(created) ? '' : elapsed(Math.max(0, (nowMs - created) / 1000));
+  return [
+    object.metadata?.namespace ?? '',
+    object.metadata?.name ?? '',
+    ...view.cells(object),
+    ...(wide ? view.wideCells(object) : []),
+    age,
+  ];
+}
+
+function text(value: unknown): string {
+  return value === undefined || value === null ? '' : String(value);
+}
+
+function list(value: unknown): string {
+  return Array.isArray(value) ? value.join(',') : '';
+}
+
+function records(value: unknown): Record<string, unknown>[] {
+  return Array.isArray(value) ? value.filter((item): item is Record<string, unknown> => typeof item === 'object' && item !== null) : [];
+}
+
+function pairs(value: unknown): string {
+  return typeof value === 'object' && value !== null
+    ? Object.entries(value)
+        .map(([name, of]) => `${name}=${of}`)
+        .join(',')
+    : '';
+}
