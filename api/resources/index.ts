@@ -1,0 +1,8 @@
+// What others import of api/resources.
+export { type Finding, formatFieldPath, formatFinding } from './finding.js';
+export { SERVICE_NAME_LABEL } from './kind-endpoint-slice.js';
+export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS } from './kinds.js';
+export { DEFAULT_NAMESPACE } from './metadata.js';
+export { nearestName } from './nearest.js';
+export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
+export { type ParseResult, parseManifests, type ValidateResult, validateObject } from './parse.js';

@@ -1,0 +1,88 @@
+// discovery.k8s.io/v1 EndpointSlice. Owner: Kubernetes API reference, EndpointSlice v1.
+import { isIPv4, isIPv6 } from 'node:net';
+import { z } from 'zod';
+import { objectOf } from './metadata.js';
+import {
+  choice,
+  describe,
+  fields,
+  ownedElsewhere,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  withRule,
+} from './schema.js';
+import { dnsSubdomain, portName } from './syntax.js';
+
+/** The label that says whose endpoints a slice holds. */
+export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
+
+const endpoint = fields({
+  addresses: z
+    .array(text('an address', /^/, 253))
+    .min(1)
+    .max(100),
+  conditions: fields({
+    ready: z.boolean().optional(),
+    serving: z.boolean().optional(),
+    terminating: z.boolean().optional(),
+  }).optional(),
+  nodeName: dnsSubdomain.optional(),
+  zone: text('the name of a zone', /^/, 253).optional(),
+  hostname: ownedElsewhere(),
+  targetRef: ownedElsewhere(),
+  deprecatedTopology: ownedElsewhere(),
+  // Advice of a Kubernetes controller for its own proxy; zones are weighed by Weft itself.
+  hints: ownedElsewhere(),
+});
+
+const port = fields({
+  // Empty for the one port of a service with one unnamed port.
+  name: z
+    .union([z.literal(''), portName], { error: (issue) => `expected the name of a service port, found ${describe(issue.input)}` })
+    .default(''),
+  protocol: choice(['TCP', 'UDP', 'SCTP']).default('TCP'),
+  port: portNumber,
+  // The Service says it.
+  appProtocol: ownedElsewhere(),
+});
+
+const schema = withRule(
+  objectOf(
+    { kind: 'EndpointSlice', apiVersion: 'discovery.k8s.io/v1', name: dnsSubdomain },
+    {
+      addressType: choice(['IPv4', 'IPv6'], ['FQDN'], 'addresses of type'),
+      endpoints: z.array(endpoint).max(1000).default([]),
+      ports: unique(z.array(port).max(100), 'port names', ['name'], (item) => textOf(item, 'name') ?? '').default([]),
+    },
+  ),
+  checkAddresses,
+);
+
+function checkAddresses(value: Unchecked, report: Report): void {
+  const { addressType, endpoints } = value;
+  if (!Array.isArray(endpoints) || (addressType !== 'IPv4' && addressType !== 'IPv6')) return;
+  const isValid = addressType === 'IPv4' ? isIPv4 : isIPv6;
+  endpoints.forEach((item: unknown, index) => {
+    const addresses = (item as Unchecked | null)?.addresses;
+    if (!Array.isArray(addresses)) return;
+    addresses.forEach((address: unknown, position) => {
+      if (typeof address === 'string' && address !== '' && !isValid(address)) {
+        report(['endpoints', index, 'addresses', position], `expected an ${addressType} address (addressType), found ${describe(address)}`);
+      }
+    });
+  });
+}
+
+export const endpointSliceKind = {
+  kind: 'EndpointSlice',
+  apiVersion: 'discovery.k8s.io/v1',
+  plural: 'endpointslices',
+  shortNames: ['eps'],
+  schema,
+} as const;
+
+export type EndpointSliceManifest = z.output<typeof endpointSliceKind.schema>;

@@ -1,0 +1,91 @@
+// gateway.networking.k8s.io/v1 Gateway: HTTP and TCP listeners. Owner: Gateway API v1.
+import { z } from 'zod';
+import { objectOf } from './metadata.js';
+import {
+  choice,
+  describe,
+  fields,
+  notSupportedYet,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  withRule,
+} from './schema.js';
+import { dnsSubdomain, hostname, ipAddress, objectName, sectionName } from './syntax.js';
+
+const allowedRoutes = fields({
+  namespaces: fields({
+    from: choice(['Same', 'All', 'None'], ['Selector'], 'allowedRoutes from').default('Same'),
+    selector: notSupportedYet('allowedRoutes by namespace selector'),
+  }).prefault({}),
+  kinds: z
+    .array(fields({ group: text('an API group', /^/, 253, 0).default('gateway.networking.k8s.io'), kind: objectName }))
+    .max(8)
+    .optional(),
+});
+
+const listener = withRule(
+  fields({
+    name: sectionName,
+    hostname: hostname.optional(),
+    port: portNumber,
+    protocol: choice(['HTTP', 'TCP'], ['HTTPS', 'TLS', 'UDP'], 'listeners of protocol'),
+    tls: z.unknown().optional(),
+    allowedRoutes: allowedRoutes.prefault({}),
+  }),
+  checkListener,
+);
+
+function checkListener(value: Unchecked, report: Report): void {
+  const { protocol } = value;
+  if ((protocol === 'HTTP' || protocol === 'TCP' || protocol === 'UDP') && value.tls !== undefined) {
+    report(['tls'], `a listener of protocol ${protocol} has no tls; use protocol HTTPS or TLS`);
+  }
+  if ((protocol === 'TCP' || protocol === 'UDP') && typeof value.hostname === 'string' && value.hostname !== '') {
+    report(['hostname'], `a listener of protocol ${protocol} has no hostname`);
+  }
+}
+
+const listeners = unique(
+  unique(z.array(listener).min(1).max(64), 'listener names', ['name'], (item) => textOf(item, 'name')),
+  'port, protocol and hostname together',
+  ['port'],
+  (item) =>
+    typeof item.port === 'number'
+      ? `${item.port} ${textOf(item, 'protocol') ?? describe(item.protocol)} ${textOf(item, 'hostname') ?? '*'}`
+      : null,
+);
+
+const address = fields({
+  type: choice(['IPAddress'], ['Hostname', 'NamedAddress'], 'addresses of type').default('IPAddress'),
+  value: ipAddress.optional(),
+});
+
+const schema = objectOf(
+  { kind: 'Gateway', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+  {
+    spec: fields({
+      gatewayClassName: objectName,
+      listeners,
+      addresses: z.array(address).max(16).optional(),
+      infrastructure: notSupportedYet('infrastructure of a gateway'),
+      allowedListeners: notSupportedYet('listeners from other objects'),
+      backendTLS: notSupportedYet('TLS to backends'),
+      tls: notSupportedYet('TLS of gateways'),
+      defaultScope: notSupportedYet('default gateways'),
+    }),
+  },
+);
+
+export const gatewayKind = {
+  kind: 'Gateway',
+  apiVersion: 'gateway.networking.k8s.io/v1',
+  plural: 'gateways',
+  shortNames: ['gtw'],
+  schema,
+} as const;
+
+export type GatewayManifest = z.output<typeof gatewayKind.schema>;

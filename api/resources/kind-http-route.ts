@@ -1,0 +1,197 @@
+// gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are "not supported yet". Owner: Gateway API v1.
+import { z } from 'zod';
+import { filter } from './http-filter.js';
+import { objectOf } from './metadata.js';
+import {
+  choice,
+  describe,
+  fields,
+  isUnchecked,
+  notSupportedYet,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  wholeNumber,
+  withListRule,
+  withRule,
+} from './schema.js';
+import {
+  dnsLabel,
+  dnsSubdomain,
+  duration,
+  durationMs,
+  headerName,
+  headerValue,
+  hostname,
+  objectName,
+  sectionName,
+  uniqueHeaderNames,
+} from './syntax.js';
+
+export const GATEWAY_GROUP = 'gateway.networking.k8s.io';
+/** CommonRouteSpec.parentRefs, HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
+const MAX_PARENTS = 32;
+const MAX_RULES = 16;
+const MAX_MATCHES = 64;
+const MAX_MATCHES_OF_ROUTE = 128;
+
+const group = text('an API group', /^/, 253, 0);
+
+const parentRef = withRule(
+  fields({
+    group: group.default(GATEWAY_GROUP),
+    kind: objectName.default('Gateway'),
+    namespace: dnsLabel.optional(),
+    name: objectName,
+    sectionName: sectionName.optional(),
+    port: portNumber.optional(),
+  }),
+  (value, report) => {
+    const type = `${textOf(value, 'group') ?? ''}/${textOf(value, 'kind') ?? ''}`;
+    if (type === `${GATEWAY_GROUP}/Gateway` || type === '/Service') return;
+    if (value.kind === 'Service') report(['group'], `expected group: "" for a Service, found ${describe(value.group)}`);
+    else
+      report(
+        ['kind'],
+        `not supported yet: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}); expected Gateway, or Service with group: ""`,
+      );
+  },
+);
+
+const path = withRule(
+  fields({
+    type: choice(['PathPrefix', 'Exact'], ['RegularExpression'], 'path matches of type').default('PathPrefix'),
+    value: z.string().max(1024).default('/'),
+  }),
+  checkPath,
+);
+
+function checkPath(value: Unchecked, report: Report): void {
+  const { type, value: found } = value;
+  if (typeof found !== 'string' || (type !== 'PathPrefix' && type !== 'Exact')) return;
+  const shown = describe(found);
+  if (!found.startsWith('/')) report(['value'], `expected a path beginning with "/", found ${shown}`);
+  for (const refused of ['//', '/./', '/../', '%2f', '%2F', '#']) {
+    if (found.includes(refused))
+      report(['value'], `a path must not contain ${JSON.stringify(refused)}: no normalised request has it; found ${shown}`);
+  }
+  if (found.endsWith('/.') || found.endsWith('/..')) report(['value'], `a path must not end with "/." or "/..", found ${shown}`);
+  if (!/^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@#]|%[0-9a-fA-F]{2})*$/.test(found)) {
+    report(['value'], `expected a path of RFC 3986 characters, others percent-encoded, found ${shown}`);
+  }
+}
+
+function valueMatch(what: string, maxLength: number) {
+  return fields({
+    type: choice(['Exact'], ['RegularExpression'], `${what} matches of type`).default('Exact'),
+    name: headerName,
+    value: headerValue(maxLength),
+  });
+}
+
+const match = fields({
+  path: path.prefault({}),
+  headers: uniqueHeaderNames(z.array(valueMatch('header', 4096)).max(16)).optional(),
+  queryParams: unique(z.array(valueMatch('query parameter', 1024)).max(16), 'query parameter names', ['name'], (item) =>
+    textOf(item, 'name'),
+  ).optional(),
+  method: choice(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']).optional(),
+});
+
+const backendRef = withRule(
+  fields({
+    group: group.default(''),
+    kind: objectName.default('Service'),
+    namespace: dnsLabel.optional(),
+    name: objectName,
+    port: portNumber.optional(),
+    weight: wholeNumber(0, 1_000_000).default(1),
+    filters: notSupportedYet('filters of one backend'),
+  }),
+  (value, report) => {
+    const isService = value.group === '' && value.kind === 'Service';
+    if (isService && value.port === undefined) report(['port'], 'required: the port of the Service');
+    if (!isService && typeof value.kind === 'string') {
+      report(['kind'], `not supported yet: backends of kind ${value.kind} (group ${describe(value.group)}); expected Service`);
+    }
+  },
+);
+
+const timeouts = withRule(fields({ request: duration.optional(), backendRequest: duration.optional() }), (value, report) => {
+  const request = durationMs(textOf(value, 'request') ?? '');
+  const backendRequest = durationMs(textOf(value, 'backendRequest') ?? '');
+  if (request !== null && backendRequest !== null && request !== 0 && backendRequest > request) {
+    report(['backendRequest'], `expected at most timeouts.request (${textOf(value, 'request')}), found ${textOf(value, 'backendRequest')}`);
+  }
+});
+
+const filters = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
+  const type = textOf(item, 'type');
+  return type === 'RequestHeaderModifier' || type === 'ResponseHeaderModifier' ? type : null;
+});
+
+const rule = fields({
+  name: sectionName.optional(),
+  matches: z.array(match).max(MAX_MATCHES).prefault([{}]),
+  filters: filters.optional(),
+  backendRefs: z.array(backendRef).max(16).optional(),
+  timeouts: timeouts.optional(),
+  retry: notSupportedYet('retries'),
+  sessionPersistence: notSupportedYet('session persistence'),
+});
+
+const rules = withListRule(
+  unique(z.array(rule).min(1).max(MAX_RULES), 'rule names', ['name'], (item) => textOf(item, 'name')),
+  (items, report) => {
+    let total = 0;
+    for (const item of items) total += Array.isArray(item.matches) ? item.matches.length : 1;
+    if (total > MAX_MATCHES_OF_ROUTE) report([], `at most ${MAX_MATCHES_OF_ROUTE} matches in all rules together, found ${total}`);
+  },
+);
+
+const parentRefs = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRefs', ['name'], (item) =>
+  typeof item.name === 'string'
+    ? ['group', 'kind', 'namespace', 'name', 'sectionName', 'port']
+        .map((field) => String(item[field] ?? ''))
+        .join(' ')
+        .trim()
+    : null,
+);
+
+const schema = withRule(
+  objectOf(
+    { kind: 'HTTPRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+    {
+      spec: fields({
+        parentRefs: parentRefs.optional(),
+        useDefaultGateways: notSupportedYet('default gateways'),
+        hostnames: z.array(hostname).max(16).optional(),
+        rules: rules.prefault([{}]),
+      }),
+    },
+  ),
+  checkConsumerRoute,
+);
+
+/** A Service parent in another namespace makes a consumer route (GAMMA), which applies to requests from the route's namespace alone. */
+function checkConsumerRoute(value: Unchecked, report: Report): void {
+  if (!isUnchecked(value.metadata) || !isUnchecked(value.spec) || !Array.isArray(value.spec.parentRefs)) return;
+  const { namespace } = value.metadata;
+  value.spec.parentRefs.forEach((parent: unknown, index) => {
+    if (!isUnchecked(parent) || parent.kind !== 'Service' || parent.namespace === undefined || parent.namespace === namespace) return;
+    report(['spec', 'parentRefs', index, 'namespace'], 'not supported yet: routes for a Service of another namespace (consumer routes)');
+  });
+}
+
+export const httpRouteKind = {
+  kind: 'HTTPRoute',
+  apiVersion: 'gateway.networking.k8s.io/v1',
+  plural: 'httproutes',
+  shortNames: ['hr'],
+  schema,
+} as const;
+
+export type HttpRouteManifest = z.output<typeof httpRouteKind.schema>;

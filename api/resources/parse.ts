@@ -1,0 +1,131 @@
+// Manifests as operators write them → validated objects and every mistake, each with its place. Pure, bounded, never throws on input.
+import type { ManifestFile } from '../gen/mesh/v1/admin.js';
+import type { Explained } from './explain.js';
+import { type FieldPath, type Finding, formatFieldPath } from './finding.js';
+import { objectKey, type ResourceObject } from './object.js';
+import { describe, isUnchecked } from './schema.js';
+import { checkObject } from './validate.js';
+import { readDocuments, type TreeDocument } from './yaml-tree.js';
+
+const MAX_FILE_BYTES = 8 * 1_048_576;
+/** Documents and list items, over all files. */
+const MAX_OBJECTS = 10_000;
+const MAX_FINDINGS = 1_000;
+
+export interface ParseResult {
+  /** In the order of the text. Only those without a mistake; apply nothing while there are findings. */
+  readonly objects: ResourceObject[];
+  readonly findings: Finding[];
+}
+
+/** Multi-document YAML, JSON, and `kind: List`. Reports the mistakes of all documents, up to a bound that is itself a finding. */
+export function parseManifests(files: readonly ManifestFile[]): ParseResult {
+  const reading = new Reading();
+  for (const file of files) reading.readFile(file);
+  return reading.result();
+}
+
+export type ValidateResult = { readonly ok: true; readonly object: ResourceObject } | { readonly ok: false; readonly findings: Finding[] };
+
+/** For an object without text (from the store, from the Kubernetes API): findings have line 0. `name` is what stands for the file. */
+export function validateObject(manifest: unknown, name = ''): ValidateResult {
+  const checked = checkObject(withoutNulls(manifest, 0), { file: name, line: 0 });
+  if (checked.ok) return checked;
+  const findings = checked.mistakes.map(({ path, message }) => ({ file: name, line: 0, column: 0, path: formatFieldPath(path), message }));
+  return { ok: false, findings };
+}
+
+/** What the YAML reader does to text: a null map entry is an absent one. Depth is bounded by refusing what lies deeper. */
+function withoutNulls(value: unknown, depth: number): unknown {
+  if (depth > 64) return undefined;
+  if (Array.isArray(value)) return value.map((item) => withoutNulls(item, depth + 1));
+  if (!isUnchecked(value)) return value;
+  const entries = Object.entries(value).filter(([, entry]) => entry !== null && entry !== undefined);
+  return Object.fromEntries(entries.map(([key, entry]) => [key, withoutNulls(entry, depth + 1)]));
+}
+
+class Reading {
+  readonly #objects: ResourceObject[] = [];
+  readonly #findings: Finding[] = [];
+  /** Where each object was first defined. */
+  readonly #defined = new Map<string, string>();
+  #seen = 0;
+  #omitted = 0;
+
+  result(): ParseResult {
+    if (this.#omitted > 0) {
+      this.#findings.push({ file: '', line: 0, column: 0, path: '', message: `and ${this.#omitted} more: correct these first` });
+    }
+    return { objects: this.#objects, findings: this.#findings };
+  }
+
+  readFile(file: ManifestFile): void {
+    const bytes = Buffer.byteLength(file.content);
+    if (bytes > MAX_FILE_BYTES) {
+      this.#report(file.name, 1, 1, [], `too large: ${bytes} bytes, at most ${MAX_FILE_BYTES}; split the file`);
+      return;
+    }
+    try {
+      for (const document of readDocuments(file.content)) {
+        if (!this.#readDocument(file.name, document)) return;
+      }
+    } catch (error) {
+      // The composer recurses on nested collections: only the stack's end is expected here.
+      if (!(error instanceof RangeError)) throw error;
+      this.#report(file.name, 1, 1, [], 'not valid YAML: nested too deeply');
+    }
+  }
+
+  /** False when nothing more may be read. */
+  #readDocument(file: string, document: TreeDocument): boolean {
+    for (const mistake of document.mistakes) this.#report(file, mistake.line, mistake.column, mistake.path, mistake.message);
+    if (document.value === undefined || document.mistakes.length > 0) return true;
+    return this.#readValue(file, document, document.value, []);
+  }
+
+  #readValue(file: string, document: TreeDocument, value: unknown, base: FieldPath): boolean {
+    if (isUnchecked(value) && value.kind === 'List' && base.length === 0) return this.#readList(file, document, value);
+    const position = document.locate(base, 'value');
+    if (++this.#seen > MAX_OBJECTS) {
+      this.#report(file, position.line, position.column, base, `too many objects: at most ${MAX_OBJECTS} at once; apply them in parts`);
+      return false;
+    }
+    const checked = checkObject(value, { file, line: position.line });
+    if (checked.ok) this.#keep(checked.object, document, base);
+    else for (const mistake of checked.mistakes) this.#reportField(file, document, base, mistake);
+    return true;
+  }
+
+  #readList(file: string, document: TreeDocument, list: Readonly<Record<string, unknown>>): boolean {
+    const { items } = list;
+    if (items === undefined || !Array.isArray(items)) {
+      const message = items === undefined ? 'required: the list of objects' : `expected a list, found ${describe(items)}`;
+      this.#reportField(file, document, [], { path: ['items'], part: items === undefined ? 'parent' : 'value', message });
+      return true;
+    }
+    return items.every((item: unknown, index) => this.#readValue(file, document, item, ['items', index]));
+  }
+
+  #keep(object: ResourceObject, document: TreeDocument, base: FieldPath): void {
+    const key = objectKey(object.kind, object.namespace, object.name);
+    const earlier = this.#defined.get(key);
+    if (earlier === undefined) {
+      this.#defined.set(key, `${object.source.file}:${object.source.line}`);
+      this.#objects.push(object);
+      return;
+    }
+    const message = `${object.kind} ${object.namespace}/${object.name} is already defined at ${earlier}`;
+    this.#reportField(object.source.file, document, base, { path: ['metadata', 'name'], part: 'value', message });
+  }
+
+  #reportField(file: string, document: TreeDocument, base: FieldPath, mistake: Explained): void {
+    const path = [...base, ...mistake.path];
+    const { line, column } = document.locate(path, mistake.part);
+    this.#report(file, line, column, path, mistake.message);
+  }
+
+  #report(file: string, line: number, column: number, path: FieldPath, message: string): void {
+    if (this.#findings.length < MAX_FINDINGS) this.#findings.push({ file, line, column, path: formatFieldPath(path), message });
+    else this.#omitted++;
+  }
+}

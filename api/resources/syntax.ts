@@ -1,0 +1,118 @@
+// Names, labels, addresses, durations: the small grammars of Kubernetes and the Gateway API. Every pattern is linear: input is untrusted.
+import { isIP, isIPv4, isIPv6 } from 'node:net';
+import { z } from 'zod';
+import { describe, text, textOf, unique } from './schema.js';
+
+const LABEL = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
+const SUBDOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
+const QUALIFIED = /^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$/;
+
+/** RFC 1123 label: a namespace, a service. */
+export const dnsLabel = text('a DNS label (lower-case letters, digits and "-", beginning and ending with a letter or digit)', LABEL, 63);
+
+/** RFC 1123 subdomain: the name of most objects. */
+export const dnsSubdomain = text(
+  'a DNS name (lower-case letters, digits, "-" and ".", each part beginning and ending with a letter or digit)',
+  SUBDOMAIN,
+  253,
+);
+
+/** Gateway API SectionName. */
+export const sectionName = dnsSubdomain;
+
+/** IANA_SVC_NAME: port names; the letter rule is checked apart, since the pattern alone would need a lookahead. */
+export const portName = text(
+  'a port name (lower-case letters, digits and "-", with a letter, at most 15 characters)',
+  /^(?=[a-z0-9-]*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/,
+  15,
+);
+
+/** Reference by name within the Gateway API: bounded, of any syntax (ObjectName). */
+export const objectName = text('the name of an object', /^/, 253);
+
+function isLabelKey(key: string): boolean {
+  const slash = key.indexOf('/');
+  const prefix = slash < 0 ? null : key.slice(0, slash);
+  const name = key.slice(slash + 1);
+  return name.length <= 63 && QUALIFIED.test(name) && (prefix === null || (prefix.length <= 253 && SUBDOMAIN.test(prefix)));
+}
+
+const MAX_ENTRIES = 256;
+
+/** Kubernetes labels and label selectors by equality. */
+export const labels = z
+  .record(z.string(), text('a label value (letters, digits, "-", "_" and ".")', /^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$/, 63, 0))
+  .superRefine((map, context) => checkKeys(Object.keys(map), 'label', context), { when: isMap });
+
+/** Kubernetes annotations: any text; the object's size bounds it. */
+export const annotations = z
+  .record(z.string(), z.string())
+  .superRefine((map, context) => checkKeys(Object.keys(map), 'annotation', context), { when: isMap });
+
+function isMap(payload: { value: unknown }): boolean {
+  return typeof payload.value === 'object' && payload.value !== null;
+}
+
+function checkKeys(keys: readonly string[], what: string, context: z.core.$RefinementCtx): void {
+  if (keys.length > MAX_ENTRIES) context.addIssue({ code: 'custom', message: `at most ${MAX_ENTRIES} ${what}s, found ${keys.length}` });
+  for (const key of keys) {
+    if (!isLabelKey(key))
+      context.addIssue({
+        code: 'custom',
+        path: [key],
+        params: { atKey: true },
+        message: `expected a ${what} key ([prefix/]name, the name at most 63 letters, digits, "-", "_" and "."), found ${describe(key)}`,
+      });
+  }
+}
+
+function checkedText(expected: string, isValid: (value: string) => boolean) {
+  return z.string().refine(isValid, { error: (issue) => `expected ${expected}, found ${describe(issue.input)}` });
+}
+
+export const ipAddress = checkedText('an IPv4 or IPv6 address', (value) => isIP(value) !== 0 && !value.includes('%'));
+
+/** A prefix with no host bits required: "10.0.0.0/8", "fd00::/8". */
+export const cidr = checkedText('a CIDR such as 10.0.0.0/8 or fd00::/8', (value) => {
+  const [address = '', length, ...rest] = value.split('/');
+  if (length === undefined || rest.length > 0 || !/^(0|[1-9][0-9]{0,2})$/.test(length)) return false;
+  return (isIPv4(address) && Number(length) <= 32) || (isIPv6(address) && !address.includes('%') && Number(length) <= 128);
+});
+
+/** Gateway API Hostname: lower case, a wildcard only as the whole first label, no address, no port. */
+export const hostname = text(
+  'a host name in lower case, the first label may be "*" (no port, no IP address)',
+  /^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/,
+  253,
+).refine((value) => isIP(value) === 0, { error: (issue) => `expected a host name, found the IP address ${issue.input}` });
+
+/** RFC 9110 token. */
+export const headerName = text('a header name (an RFC 9110 token)', /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
+
+/** No control bytes: a value must not be able to end its header line. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control bytes are what is refused
+const HEADER_VALUE = /^[^\x00-\x08\x0a-\x1f\x7f]+$/;
+
+export function headerValue(maxLength: number) {
+  return text('a header value without control characters', HEADER_VALUE, maxLength);
+}
+
+/** Names are equal whatever their case (RFC 9110, 5.1). */
+export function uniqueHeaderNames<Schema extends z.ZodType>(list: Schema): Schema {
+  return unique(list, 'header names (without regard to case)', ['name'], (item) => textOf(item, 'name')?.toLowerCase() ?? null);
+}
+
+const DURATION = /^([0-9]{1,5}(h|m|s|ms)){1,4}$/;
+
+/** GEP-2257. */
+export const duration = text('a duration such as 500ms, 10s or 1h30m (GEP-2257)', DURATION, 32);
+
+const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };
+
+/** Milliseconds of a GEP-2257 duration; null for any other text. */
+export function durationMs(value: string): number | null {
+  if (value.length > 32 || !DURATION.test(value)) return null;
+  let total = 0;
+  for (const [, amount, unit] of value.matchAll(/([0-9]+)(ms|h|m|s)/g)) total += Number(amount) * (UNIT_MS[unit ?? ''] ?? 0);
+  return total;
+}

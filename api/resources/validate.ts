@@ -1,0 +1,57 @@
+// One plain JSON value → a validated, normalised object, or every mistake in it. Positions are the caller's.
+import { type Explained, explainIssue } from './explain.js';
+import { KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS } from './kinds.js';
+import { SERVER_METADATA } from './metadata.js';
+import { suggestion } from './nearest.js';
+import type { ResourceObject } from './object.js';
+import { describe, isUnchecked } from './schema.js';
+
+/** etcd takes 1.5 MiB a request; an object leaves room for its envelope. */
+export const MAX_OBJECT_BYTES = 1_048_576;
+
+export type Checked =
+  | { readonly ok: true; readonly object: ResourceObject }
+  | { readonly ok: false; readonly mistakes: readonly Explained[] };
+
+/** `source` is where the object was read; `value` is JSON without null map entries. Never throws. */
+export function checkObject(value: unknown, source: ResourceObject['source']): Checked {
+  if (!isUnchecked(value)) return refuse([], `expected an object with apiVersion, kind and metadata, found ${describe(value)}`);
+  const definition = definitionOf(value);
+  if ('mistakes' in definition) return definition;
+  const bytes = Buffer.byteLength(JSON.stringify(value));
+  if (bytes > MAX_OBJECT_BYTES) return refuse([], `too large: ${bytes} bytes as JSON, at most ${MAX_OBJECT_BYTES}`);
+  const result = definition.schema.safeParse(value, { reportInput: true });
+  if (!result.success) return { ok: false, mistakes: result.error.issues.flatMap(explainIssue) };
+  return { ok: true, object: normalise(definition.kind, result.data, source) };
+}
+
+function refuse(path: readonly string[], message: string, part: Explained['part'] = 'value'): Checked & { ok: false } {
+  return { ok: false, mistakes: [{ path, part, message }] };
+}
+
+function definitionOf(value: Readonly<Record<string, unknown>>): KindDefinition | (Checked & { ok: false }) {
+  const { kind, apiVersion } = value;
+  const known = KINDS.map((definition) => definition.kind);
+  if (kind === undefined) return refuse(['kind'], `required: one of ${known.join(', ')}`, 'parent');
+  if (typeof kind !== 'string') return refuse(['kind'], `expected one of ${known.join(', ')}, found ${describe(kind)}`);
+  const definition = kindDefinition(kind);
+  if (definition === null) return refuse(['kind'], unknownKind(kind, known));
+  if (apiVersion === undefined) return refuse(['apiVersion'], `required: ${definition.apiVersion}`, 'parent');
+  if (apiVersion === definition.apiVersion) return definition;
+  return refuse(['apiVersion'], `expected ${definition.apiVersion} for kind ${kind}, found ${describe(apiVersion)}`);
+}
+
+function unknownKind(kind: string, known: readonly string[]): string {
+  if (LATER_KINDS.includes(kind)) return `not supported yet: kind ${kind} is not supported yet by this version`;
+  const nearest = suggestion(kind, [...known, ...LATER_KINDS]);
+  return `unknown kind ${describe(kind)}${nearest === '' ? `: expected one of ${known.join(', ')}` : nearest}`;
+}
+
+/** The one place where a manifest's type is taken from its kind: the schema of that kind has just made it. */
+function normalise(kind: Kind, data: Record<string, unknown>, source: ResourceObject['source']): ResourceObject {
+  const { status: _status, metadata, ...rest } = data as { status?: unknown; metadata: Record<string, unknown>; apiVersion: string };
+  const kept = Object.fromEntries(Object.entries(metadata).filter(([field]) => !SERVER_METADATA.includes(field)));
+  const { apiVersion, kind: _kind, ...own } = rest as { apiVersion: string; kind: string };
+  const manifest = { apiVersion, kind, metadata: kept, ...own };
+  return { apiVersion, kind, namespace: kept.namespace, name: kept.name, manifest, source } as unknown as ResourceObject;
+}

@@ -1,0 +1,164 @@
+// YAML (and so JSON) text → documents of plain JSON with a position for every field. Knows nothing of kinds. Input is untrusted: everything is bounded.
+import { Composer, type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, Parser, type YAMLMap } from 'yaml';
+import type { FieldPath } from './finding.js';
+import { describe } from './schema.js';
+
+const MAX_DEPTH = 64;
+/** Of one document, aliases expanded: what a billion-laughs document runs into. */
+const MAX_NODES = 200_000;
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+export interface Position {
+  /** From 1. */
+  readonly line: number;
+  readonly column: number;
+}
+
+export interface TreeMistake extends Position {
+  readonly path: FieldPath;
+  readonly message: string;
+}
+
+/** Which part of a field is meant: its value, its key, or the object it is missing from. */
+export type Part = 'value' | 'key' | 'parent';
+
+export interface TreeDocument {
+  /** Undefined for an empty document. Map entries of null are left out, as Kubernetes does. */
+  readonly value: Json | undefined;
+  readonly mistakes: readonly TreeMistake[];
+  readonly locate: (path: FieldPath, part: Part) => Position;
+}
+
+/**
+ * Yields the documents in order, lazily, so that the caller can stop. A document with mistakes may still have a value.
+ * Throws RangeError on text nested so deeply that it exhausts the stack: the caller tells it.
+ */
+export function* readDocuments(text: string): Generator<TreeDocument> {
+  const lines = new LineCounter();
+  const tokens = new Parser(lines.addNewLine).parse(text);
+  const composer = new Composer({
+    version: '1.2',
+    schema: 'core',
+    uniqueKeys: true,
+    strict: true,
+    prettyErrors: false,
+    logLevel: 'silent',
+    stringKeys: false,
+  });
+  for (const document of composer.compose(tokens)) yield readDocument(document, lines);
+}
+
+function readDocument(document: Document.Parsed, lines: LineCounter): TreeDocument {
+  const at = (offset: number): Position => {
+    const { line, col } = lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  };
+  const mistakes: TreeMistake[] = document.errors.map((error) => ({ ...at(error.pos[0]), path: [], message: syntaxMessage(error) }));
+  const locate = (path: FieldPath, part: Part): Position => at(offsetOf(document, path, part));
+  if (mistakes.length > 0) return { value: undefined, mistakes, locate };
+  const value = new JsonReader(document, (node, path, message) => mistakes.push({ ...at(startOf(node) ?? 0), path, message })).read();
+  return { value, mistakes, locate };
+}
+
+function syntaxMessage(error: { readonly code: string; readonly message: string }): string {
+  if (error.code === 'DUPLICATE_KEY') return 'this field is given twice in the same object';
+  return `not valid YAML: ${error.message.split('\n')[0] ?? ''}`;
+}
+
+type NodeMistake = (node: Node | null, path: FieldPath, message: string) => void;
+
+/** One document's tree into JSON: aliases followed, bounds kept. */
+class JsonReader {
+  readonly #document: Document.Parsed;
+  readonly #report: NodeMistake;
+  #nodes = 0;
+
+  constructor(document: Document.Parsed, report: NodeMistake) {
+    this.#document = document;
+    this.#report = report;
+  }
+
+  read(): Json | undefined {
+    const { contents } = this.#document;
+    if (contents === null) return undefined;
+    const value = this.#value(contents, [], 0);
+    if (this.#nodes > MAX_NODES) this.#report(contents, [], `too large: more than ${MAX_NODES} values in one document, aliases expanded`);
+    return value === null ? undefined : value;
+  }
+
+  #value(node: unknown, path: FieldPath, depth: number): Json {
+    if (++this.#nodes > MAX_NODES) return null;
+    if (isAlias(node)) {
+      const target = node.resolve(this.#document);
+      if (target !== undefined && depth <= MAX_DEPTH) return this.#value(target, path, depth + 1);
+      this.#report(node, path, target === undefined ? `alias *${node.source} has no anchor` : 'nested too deeply');
+      return null;
+    }
+    if (isScalar(node)) return this.#scalar(node, path);
+    if (depth > MAX_DEPTH) {
+      this.#report(node as Node, path, `nested too deeply: at most ${MAX_DEPTH} levels`);
+      return null;
+    }
+    if (isSeq(node)) return node.items.map((item, index) => this.#value(item, [...path, index], depth + 1));
+    if (isMap(node)) return this.#map(node, path, depth);
+    return null;
+  }
+
+  #scalar(node: Node & { readonly value: unknown }, path: FieldPath): Json {
+    const { value } = node;
+    if (value === null || typeof value === 'boolean' || typeof value === 'string') return value;
+    if (typeof value === 'number' && Number.isFinite(value)) return value;
+    this.#report(node, path, `expected a value of JSON, found ${describe(value)}`);
+    return null;
+  }
+
+  #map(map: YAMLMap, path: FieldPath, depth: number): Json {
+    const result: { [key: string]: Json } = {};
+    for (const { key, value } of map.items) {
+      const name = keyText(key);
+      if (name === null || name === '__proto__' || name === '<<') {
+        this.#report(key as Node | null, path, `expected a field name, found ${name === null ? 'a key that is not text' : name}`);
+        continue;
+      }
+      const json = this.#value(value, [...path, name], depth + 1);
+      if (json !== null) result[name] = json;
+    }
+    return result;
+  }
+}
+
+/** The text of a key; null when it is a list, a map or an alias. Numbers and booleans are text in JSON too. */
+function keyText(key: unknown): string | null {
+  if (!isScalar(key)) return null;
+  return typeof key.value === 'string' ? key.value : (key.source ?? String(key.value));
+}
+
+/** Offset of a field's part; of the deepest enclosing object where the path leads nowhere. */
+function offsetOf(document: Document.Parsed, path: FieldPath, part: Part): number {
+  let node: unknown = document.contents;
+  let offset = startOf(document.contents) ?? 0;
+  const depth = part === 'parent' ? path.length - 1 : path.length;
+  for (let index = 0; index < depth; index++) {
+    const step = child(document, node, path[index] ?? '');
+    if (step === null) return offset;
+    node = step.value;
+    const keyOffset = startOf(step.key);
+    const wantsKey = part === 'key' && index === depth - 1;
+    offset = (wantsKey ? keyOffset : startOf(step.value)) ?? keyOffset ?? offset;
+  }
+  return offset;
+}
+
+function child(document: Document.Parsed, node: unknown, segment: string | number): { key: unknown; value: unknown } | null {
+  const target = isAlias(node) ? node.resolve(document) : node;
+  if (isSeq(target) && typeof segment === 'number')
+    return segment < target.items.length ? { key: null, value: target.items[segment] } : null;
+  if (isMap(target)) return target.items.find((pair) => keyText(pair.key) === String(segment)) ?? null;
+  return null;
+}
+
+function startOf(node: unknown): number | null {
+  const range = (node as Partial<Node> | null | undefined)?.range;
+  return range?.[0] ?? null;
+}
