@@ -6,3 +6,4 @@ export { DEFAULT_NAMESPACE } from './metadata.js';
 export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
 export { type ParseResult, parseManifests, type ValidateResult, validateObject } from './parse.js';
+export { durationMs } from './syntax.js';

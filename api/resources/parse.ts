@@ -92,7 +92,7 @@ class Reading {
     }
     const checked = checkObject(value, { file, line: position.line });
     if (checked.ok) this.#keep(checked.object, document, base);
-    else for (const mistake of checked.mistakes) this.#reportField(file, document, base, mistake);
+    else this.#reportFields(file, document, base, checked.mistakes);
     return true;
   }
 
@@ -119,9 +119,17 @@ class Reading {
   }
 
   #reportField(file: string, document: TreeDocument, base: FieldPath, mistake: Explained): void {
-    const path = [...base, ...mistake.path];
-    const { line, column } = document.locate(path, mistake.part);
-    this.#report(file, line, column, path, mistake.message);
+    this.#reportFields(file, document, base, [mistake]);
+  }
+
+  /** In the order of the text. */
+  #reportFields(file: string, document: TreeDocument, base: FieldPath, mistakes: readonly Explained[]): void {
+    const placed = mistakes.map(({ path, part, message }) => {
+      const full = [...base, ...path];
+      return { path: full, message, ...document.locate(full, part) };
+    });
+    placed.sort((a, b) => a.line - b.line || a.column - b.column);
+    for (const { line, column, path, message } of placed) this.#report(file, line, column, path, message);
   }
 
   #report(file: string, line: number, column: number, path: FieldPath, message: string): void {

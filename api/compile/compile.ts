@@ -1,0 +1,57 @@
+// Kinds → internal model: every object of one revision. Pure and deterministic: the same objects in any order give the same result.
+// Each kind's own function compiles one object against the index, so that a change can later recompile that object alone.
+import { ResourceType } from '../gen/mesh/v1/model.js';
+import { compileEndpoints } from './endpoints.js';
+import { compileGateway } from './gateway.js';
+import { compileHttpRoute } from './http-route.js';
+import { type CompileInput, indexObjects, nameOf, type ObjectIndex } from './input.js';
+import type { Problem, ReportProblem } from './problem.js';
+import { checkReferences } from './references.js';
+import { compareText } from './route-order.js';
+import { compileService } from './service.js';
+import type { CompiledResource } from './wire.js';
+import { compileWorkload } from './workload.js';
+
+export interface CompileOutput {
+  /** By type, then by name; a name occurs once in its type. */
+  readonly resources: CompiledResource[];
+  /** In no way fatal: what is listed here was compiled to what its message says. */
+  readonly problems: Problem[];
+}
+
+export function compileModel(input: CompileInput): CompileOutput {
+  const index = indexObjects(input.objects);
+  const problems: Problem[] = [];
+  const reporter =
+    (object: { kind: string; namespace: string; name: string }): ReportProblem =>
+    (path, message) =>
+      problems.push({ kind: object.kind, namespace: object.namespace, name: object.name, path, message });
+  const resources = compileAll(index, input, reporter);
+  checkReferences(index, input.running, reporter);
+  resources.sort((a, b) => a.type - b.type || compareText(a.name, b.name));
+  return { resources, problems };
+}
+
+function compileAll(
+  index: ObjectIndex,
+  { running }: CompileInput,
+  reporter: (object: { kind: string; namespace: string; name: string }) => ReportProblem,
+): CompiledResource[] {
+  const resources: CompiledResource[] = [];
+  for (const [name, service] of index.services) {
+    resources.push({ type: ResourceType.SERVICE, name, message: compileService(service, index) });
+    for (const endpoint of compileEndpoints(service, index, running, reporter(service))) {
+      resources.push({ type: ResourceType.ENDPOINT, name: `${name}/${endpoint.id}`, message: endpoint });
+    }
+  }
+  for (const [name, route] of index.routes) {
+    resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileHttpRoute(route, index, reporter(route)) });
+  }
+  for (const workload of index.workloads.values()) {
+    resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running) });
+  }
+  for (const gateway of index.gateways.values()) {
+    for (const { name, message } of compileGateway(gateway)) resources.push({ type: ResourceType.LISTENER, name, message });
+  }
+  return resources;
+}

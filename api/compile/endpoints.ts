@@ -1,0 +1,140 @@
+// What stands behind one service: running Workloads its selector matches, and EndpointSlices that name it. One endpoint per address.
+import { type Endpoint, EndpointHealth } from '../gen/mesh/v1/model.js';
+import { canonicalAddress, type Family, familyOf } from './address.js';
+import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
+import type { ReportProblem } from './problem.js';
+import { compareText } from './route-order.js';
+import { tcpPorts, virtualAddresses } from './service.js';
+import { placeOf } from './workload.js';
+
+/** Sorted by id. The id is the address: unique within the service, and stable over changes of slices. */
+export function compileEndpoints(
+  service: Stored<'Service'>,
+  index: Pick<ObjectIndex, 'workloadsByNamespace' | 'slicesByService'>,
+  running: Running,
+  report: ReportProblem,
+): Endpoint[] {
+  const found = [
+    ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, running, report)),
+    ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice)),
+  ];
+  const byAddress = new Map<string, Endpoint>();
+  for (const endpoint of found) {
+    const earlier = byAddress.get(endpoint.address);
+    byAddress.set(endpoint.address, earlier === undefined ? endpoint : merge(earlier, endpoint));
+  }
+  return [...byAddress.values()].sort((a, b) => compareText(a.id, b.id));
+}
+
+/** Kubernetes may spread one address over slices, by ports or while it moves between them: ports unite, the better health holds. */
+function merge(a: Endpoint, b: Endpoint): Endpoint {
+  const names = new Set(a.ports.map((port) => port.name));
+  return {
+    ...a,
+    ports: [...a.ports, ...b.ports.filter((port) => !names.has(port.name))],
+    health: Math.min(a.health, b.health),
+    node: a.node === '' ? b.node : a.node,
+    zone: a.zone === '' ? b.zone : a.zone,
+  };
+}
+
+function matchingWorkloads(service: Stored<'Service'>, index: Pick<ObjectIndex, 'workloadsByNamespace'>): Stored<'Workload'>[] {
+  const selector = Object.entries(service.manifest.spec.selector ?? {});
+  if (selector.length === 0) return [];
+  const isSelected = (workload: Stored<'Workload'>): boolean => {
+    const labels = workload.manifest.metadata.labels ?? {};
+    return selector.every(([key, value]) => labels[key] === value);
+  };
+  return (index.workloadsByNamespace.get(service.namespace) ?? []).filter(isSelected);
+}
+
+function endpointsOfWorkload(
+  service: Stored<'Service'>,
+  workload: Stored<'Workload'>,
+  running: Running,
+  report: ReportProblem,
+): Endpoint[] {
+  const place = placeOf(workload, running);
+  if (place === null) return [];
+  const ports = targetPorts(service, workload, report);
+  if (ports.length === 0) return [];
+  const isPublishedUnready = service.manifest.spec.publishNotReadyAddresses === true && place.health === EndpointHealth.UNHEALTHY;
+  return onePerFamily(place.addresses, familiesOf(service)).map((address) => ({
+    service: nameOf(service),
+    id: address,
+    address,
+    ports,
+    node: place.node,
+    zone: '',
+    weight: workload.manifest.spec.weight,
+    health: isPublishedUnready ? EndpointHealth.READY : place.health,
+    workload: nameOf(workload),
+  }));
+}
+
+/** Declared, else those of its virtual addresses, else both. */
+function familiesOf(service: Stored<'Service'>): ReadonlySet<Family> {
+  const { ipFamilies } = service.manifest.spec;
+  if (ipFamilies !== undefined && ipFamilies.length > 0) return new Set(ipFamilies.map((family) => (family === 'IPv4' ? 4 : 6)));
+  const addresses = virtualAddresses(service);
+  return addresses.length === 0 ? new Set([4, 6]) : new Set(addresses.map(familyOf));
+}
+
+/** A workload's first address of each family, as a pod's are published. */
+function onePerFamily(addresses: readonly string[], families: ReadonlySet<Family>): string[] {
+  const chosen = new Map<Family, string>();
+  for (const address of addresses) {
+    const family = familyOf(address);
+    if (families.has(family) && !chosen.has(family)) chosen.set(family, address);
+  }
+  return [...chosen.values()];
+}
+
+/** A port whose named target the workload doesn't declare is left out for that workload (Kubernetes does the same). */
+function targetPorts(service: Stored<'Service'>, workload: Stored<'Workload'>, report: ReportProblem): Endpoint['ports'] {
+  const byName = new Map(workload.manifest.spec.ports.map((port) => [port.name, port.port]));
+  return tcpPorts(service).flatMap((port) => {
+    const target = port.targetPort ?? port.port;
+    const number = typeof target === 'number' ? target : byName.get(target);
+    if (number !== undefined) return [{ name: port.name ?? '', port: number }];
+    report(
+      'spec.ports',
+      `targetPort ${target} of port ${port.port} is not in spec.ports of Workload ${nameOf(workload)}: it gets no requests there`,
+    );
+    return [];
+  });
+}
+
+function endpointsOfSlice(service: Stored<'Service'>, slice: Stored<'EndpointSlice'>): Endpoint[] {
+  const { manifest } = slice;
+  const ports = manifest.ports.filter((port) => port.protocol === 'TCP').map((port) => ({ name: port.name, port: port.port }));
+  if (ports.length === 0) return [];
+  return manifest.endpoints.flatMap((endpoint) => {
+    // The addresses of one entry are interchangeable and consumers take the first (EndpointSlice API).
+    const address = canonicalAddress(endpoint.addresses[0] ?? '');
+    return {
+      service: nameOf(service),
+      id: address,
+      address,
+      ports,
+      node: endpoint.nodeName ?? '',
+      zone: endpoint.zone ?? '',
+      weight: 1,
+      health: healthOf(endpoint.conditions ?? {}),
+      workload: '',
+    };
+  });
+}
+
+interface Conditions {
+  readonly ready?: boolean | undefined;
+  readonly serving?: boolean | undefined;
+  readonly terminating?: boolean | undefined;
+}
+
+/** EndpointSlice API: ready unset means true; a terminating endpoint is never ready, and drains while it still serves. */
+function healthOf(conditions: Conditions): EndpointHealth {
+  if (conditions.ready ?? true) return EndpointHealth.READY;
+  const isDraining = conditions.terminating === true && conditions.serving === true;
+  return isDraining ? EndpointHealth.DRAINING : EndpointHealth.UNHEALTHY;
+}

@@ -1,0 +1,97 @@
+// The parents of one HTTPRoute that take it: services and ports that exist, listeners that allow it (Gateway API, route attachment).
+import type { RouteParent } from '../gen/mesh/v1/model.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import type { ReportProblem } from './problem.js';
+import { hostnameMatches } from './route-order.js';
+import { tcpPorts } from './service.js';
+
+type Route = Stored<'HTTPRoute'>;
+type Reference = NonNullable<Route['manifest']['spec']['parentRefs']>[number];
+type Listener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
+
+/** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
+export function compileParents(route: Route, index: Pick<ObjectIndex, 'services' | 'gateways'>, report: ReportProblem): RouteParent[] {
+  return (route.manifest.spec.parentRefs ?? []).flatMap((reference, position) => {
+    const refuse = (message: string): void => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`);
+    const name = nameOf({ namespace: reference.namespace ?? route.namespace, name: reference.name });
+    return reference.kind === 'Service'
+      ? serviceParent(name, reference, index, refuse)
+      : gatewayParents(route, name, reference, index, refuse);
+  });
+}
+
+function serviceParent(
+  name: string,
+  reference: Reference,
+  index: Pick<ObjectIndex, 'services'>,
+  refuse: (message: string) => void,
+): RouteParent[] {
+  const service = index.services.get(name);
+  if (service === undefined) {
+    refuse(`Service ${name} doesn't exist`);
+    return [];
+  }
+  const parent = { $case: 'service', value: name } as const;
+  if (reference.port === undefined && reference.sectionName === undefined) return [{ parent, port: 0, section: '' }];
+  const port = tcpPorts(service).find(
+    (candidate) =>
+      (reference.port === undefined || candidate.port === reference.port) &&
+      (reference.sectionName === undefined || candidate.name === reference.sectionName),
+  );
+  if (port !== undefined) return [{ parent, port: port.port, section: '' }];
+  refuse(`Service ${name} has no TCP port ${reference.sectionName ?? reference.port}`);
+  return [];
+}
+
+function gatewayParents(
+  route: Route,
+  name: string,
+  reference: Reference,
+  index: Pick<ObjectIndex, 'gateways'>,
+  refuse: (message: string) => void,
+): RouteParent[] {
+  const gateway = index.gateways.get(name);
+  if (gateway === undefined) {
+    refuse(`Gateway ${name} doesn't exist`);
+    return [];
+  }
+  const named = gateway.manifest.spec.listeners.filter(
+    (listener) =>
+      (reference.sectionName === undefined || listener.name === reference.sectionName) &&
+      (reference.port === undefined || listener.port === reference.port),
+  );
+  if (named.length === 0)
+    refuse(
+      `Gateway ${name} has no listener ${reference.sectionName ?? ''}${reference.port === undefined ? '' : ` on port ${reference.port}`}`,
+    );
+  const allowed = named.filter((listener) => isAllowed(listener, route, gateway.namespace));
+  if (named.length > 0 && allowed.length === 0)
+    refuse(`no listener of Gateway ${name} allows an HTTPRoute of namespace ${route.namespace} (protocol, allowedRoutes)`);
+  const taking = allowed.filter((listener) => sharesHostname(listener, route));
+  if (allowed.length > 0 && taking.length === 0) refuse(`no hostname of the route is one of a listener of Gateway ${name}`);
+  return taking.map((listener) => ({ parent: { $case: 'gateway', value: name }, port: listener.port, section: listener.name }));
+}
+
+function isAllowed(listener: Listener, route: Route, gatewayNamespace: string): boolean {
+  const { namespaces, kinds } = listener.allowedRoutes;
+  if (listener.protocol !== 'HTTP' || namespaces.from === 'None') return false;
+  if (namespaces.from === 'Same' && route.namespace !== gatewayNamespace) return false;
+  return (
+    kinds === undefined ||
+    kinds.length === 0 ||
+    kinds.some(({ group, kind }) => group === 'gateway.networking.k8s.io' && kind === 'HTTPRoute')
+  );
+}
+
+function sharesHostname(listener: Listener, route: Route): boolean {
+  const hostnames = route.manifest.spec.hostnames ?? [];
+  const { hostname } = listener;
+  if (hostname === undefined || hostnames.length === 0) return true;
+  return hostnames.some((own) => intersects(own, hostname));
+}
+
+/** Whether some host is covered by both. Of two wildcards one suffix must end in the other. */
+function intersects(a: string, b: string): boolean {
+  if (a === b) return true;
+  return hostnameMatches(a, b.replace(/^\*(?=\.)/, 'x')) || hostnameMatches(b, a.replace(/^\*(?=\.)/, 'x'));
+}

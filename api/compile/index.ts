@@ -1,0 +1,11 @@
+// What others import of api/compile.
+export { type CompileOutput, compileModel } from './compile.js';
+export { compileEndpoints } from './endpoints.js';
+export { compileGateway, type NamedListener } from './gateway.js';
+export { compileHttpRoute } from './http-route.js';
+export { type CompileInput, indexObjects, type ObjectIndex, type Running, type RunningWorkload, type Stored } from './input.js';
+export type { Problem, ReportProblem } from './problem.js';
+export { compareCandidates, compareHostnames, compareText, hostnameMatches, type RouteCandidate } from './route-order.js';
+export { compileService } from './service.js';
+export { type CompiledResource, type DecodedResource, decodeResource, encodeResource } from './wire.js';
+export { compileWorkload, type Place, placeOf } from './workload.js';

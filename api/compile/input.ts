@@ -1,0 +1,85 @@
+// All objects of one revision, indexed for what compiling one of them asks of the others. Reads only; holds no compiled state.
+import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
+import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
+import { compareText } from './route-order.js';
+
+export type Stored<K extends Kind> = Extract<StoredObject, { kind: K }>;
+
+export interface RunningWorkload {
+  /** The node that says so. */
+  readonly node: string;
+  readonly state: WorkloadState;
+}
+
+/** By "<namespace>/<name>" of the Workload. Null: nobody reports (static mode), every Workload counts as running at its spec's addresses. */
+export type Running = ReadonlyMap<string, RunningWorkload> | null;
+
+export interface CompileInput {
+  readonly objects: readonly StoredObject[];
+  readonly running: Running;
+}
+
+/** Keys are "<namespace>/<name>", but for workloads, which are kept by namespace. */
+export interface ObjectIndex {
+  readonly services: ReadonlyMap<string, Stored<'Service'>>;
+  readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
+  readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
+  readonly workloads: ReadonlyMap<string, Stored<'Workload'>>;
+  readonly workloadsByNamespace: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
+  /** By the service their label names. */
+  readonly slicesByService: ReadonlyMap<string, readonly Stored<'EndpointSlice'>[]>;
+  /** By the service they target, the one in force first: the oldest, then by name (Gateway API, conflict resolution of policies). */
+  readonly policiesByService: ReadonlyMap<string, readonly Stored<'TrafficPolicy'>[]>;
+  readonly slices: readonly Stored<'EndpointSlice'>[];
+  readonly policies: readonly Stored<'TrafficPolicy'>[];
+}
+
+/** Independent of the order of `objects`. */
+export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
+  const sorted = [...objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
+  const workloads = ofKind(sorted, 'Workload');
+  const slices = ofKind(sorted, 'EndpointSlice');
+  const policies = ofKind(sorted, 'TrafficPolicy').sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
+  return {
+    services: byName(ofKind(sorted, 'Service')),
+    gateways: byName(ofKind(sorted, 'Gateway')),
+    routes: byName(ofKind(sorted, 'HTTPRoute')),
+    workloads: byName(workloads),
+    workloadsByNamespace: groupBy(workloads, (workload) => [workload.namespace]),
+    slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),
+    policiesByService: groupBy(policies, (policy) =>
+      policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name)),
+    ),
+    slices,
+    policies,
+  };
+}
+
+export function nameOf(object: { readonly namespace: string; readonly name: string }): string {
+  return qualifiedName(object.namespace, object.name);
+}
+
+function serviceOfSlice(slice: Stored<'EndpointSlice'>): string[] {
+  const service = slice.manifest.metadata.labels?.[SERVICE_NAME_LABEL];
+  return service === undefined ? [] : [qualifiedName(slice.namespace, service)];
+}
+
+function ofKind<K extends Kind>(objects: readonly StoredObject[], kind: K): Stored<K>[] {
+  return objects.filter((object): object is Stored<K> => object.kind === kind);
+}
+
+function byName<T extends { readonly namespace: string; readonly name: string }>(objects: readonly T[]): Map<string, T> {
+  return new Map(objects.map((object) => [nameOf(object), object]));
+}
+
+function groupBy<T>(items: readonly T[], keysOf: (item: T) => readonly string[]): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const item of items) {
+    for (const key of keysOf(item)) {
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, [item]);
+      else group.push(item);
+    }
+  }
+  return groups;
+}

@@ -1,0 +1,51 @@
+// References that no compiled resource would show: slices and policies of services that aren't there, policies that another one overrules, reports from the wrong node.
+import { qualifiedName, SERVICE_NAME_LABEL } from '../resources/index.js';
+import { nameOf, type ObjectIndex, type Running } from './input.js';
+import type { ReportProblem } from './problem.js';
+
+type Reporter = (object: { kind: string; namespace: string; name: string }) => ReportProblem;
+
+export function checkReferences(index: ObjectIndex, running: Running, reporter: Reporter): void {
+  checkSlices(index, reporter);
+  checkPolicies(index, reporter);
+  checkNodes(index, running, reporter);
+}
+
+function checkSlices(index: ObjectIndex, reporter: Reporter): void {
+  for (const slice of index.slices) {
+    const service = slice.manifest.metadata.labels?.[SERVICE_NAME_LABEL];
+    if (service === undefined) reporter(slice)('metadata.labels', `no label ${SERVICE_NAME_LABEL}: its endpoints belong to no service`);
+    else if (!index.services.has(qualifiedName(slice.namespace, service))) {
+      reporter(slice)('metadata.labels', `Service ${qualifiedName(slice.namespace, service)} doesn't exist: its endpoints are not used`);
+    }
+  }
+}
+
+function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
+  for (const policy of index.policies) {
+    policy.manifest.spec.targetRefs.forEach((target, position) => {
+      const path = `spec.targetRefs[${position}]`;
+      const service = qualifiedName(policy.namespace, target.name);
+      if (!index.services.has(service)) {
+        reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`);
+        return;
+      }
+      const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec.loadBalancer !== undefined);
+      if (winner === undefined || winner === policy || policy.manifest.spec.loadBalancer === undefined) return;
+      reporter(policy)(
+        path,
+        `TrafficPolicy ${nameOf(winner)} is older and sets the load balancer of Service ${service}: this one has no effect there`,
+      );
+    });
+  }
+}
+
+function checkNodes(index: ObjectIndex, running: Running, reporter: Reporter): void {
+  if (running === null) return;
+  for (const workload of index.workloads.values()) {
+    const { node } = workload.manifest.spec;
+    const report = running.get(nameOf(workload));
+    if (report === undefined || node === undefined || node === report.node) continue;
+    reporter(workload)('spec.node', `node ${report.node} says that it runs there, expected ${node}: its report is ignored`);
+  }
+}

@@ -1,0 +1,64 @@
+// Service (with its TrafficPolicy) → Service of the model. One service at a time.
+import { LoadBalancing_Algorithm, Protocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
+import { canonicalAddress } from './address.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
+
+/** The cluster domain: Kubernetes' default, the same on bare metal. */
+const CLUSTER_DOMAIN = 'cluster.local';
+
+export function compileService(service: Stored<'Service'>, index: Pick<ObjectIndex, 'policiesByService'>): Service {
+  const { namespace, name } = service;
+  const qualified = `${name}.${namespace}`;
+  return {
+    namespace,
+    name,
+    hostnames: [name, qualified, `${qualified}.svc`, `${qualified}.svc.${CLUSTER_DOMAIN}`],
+    addresses: virtualAddresses(service),
+    ports: tcpPorts(service).map((port): ServicePort => ({ name: port.name ?? '', port: port.port, protocol: protocolOf(port) })),
+    loadBalancing: { algorithm: algorithmOf(index.policiesByService.get(nameOf(service)) ?? []) },
+  };
+}
+
+type Port = NonNullable<Stored<'Service'>['manifest']['spec']['ports']>[number];
+
+/** UDP and SCTP pass the mesh by. */
+export function tcpPorts(service: Stored<'Service'>): Port[] {
+  return (service.manifest.spec.ports ?? []).filter((port) => port.protocol === 'TCP');
+}
+
+/** Canonical text; empty for a headless service and for one without an address yet. */
+export function virtualAddresses(service: Stored<'Service'>): string[] {
+  const { clusterIP, clusterIPs } = service.manifest.spec;
+  const declared = clusterIPs ?? (clusterIP === undefined ? [] : [clusterIP]);
+  return declared.filter((address) => address !== '' && address !== 'None').map(canonicalAddress);
+}
+
+const PROTOCOLS: Readonly<Record<string, Protocol>> = {
+  http: Protocol.HTTP,
+  'kubernetes.io/ws': Protocol.HTTP,
+  http2: Protocol.HTTP2,
+  'kubernetes.io/h2c': Protocol.HTTP2,
+  grpc: Protocol.GRPC,
+  tcp: Protocol.TCP,
+  https: Protocol.TLS,
+  tls: Protocol.TLS,
+};
+
+/** appProtocol, else the port name up to its first "-" (Istio: "http", "http-admin"), else not declared: the proxy sniffs. */
+function protocolOf(port: Port): Protocol {
+  if (port.appProtocol !== undefined) return PROTOCOLS[port.appProtocol] ?? Protocol.UNSPECIFIED;
+  const prefix = (port.name ?? '').split('-')[0] ?? '';
+  return PROTOCOLS[prefix] ?? Protocol.UNSPECIFIED;
+}
+
+const ALGORITHMS = {
+  RoundRobin: LoadBalancing_Algorithm.ROUND_ROBIN,
+  Random: LoadBalancing_Algorithm.RANDOM,
+  LeastRequest: LoadBalancing_Algorithm.LEAST_REQUEST,
+} as const;
+
+/** Of the first policy that says something. */
+function algorithmOf(policies: readonly Stored<'TrafficPolicy'>[]): LoadBalancing_Algorithm {
+  const type = policies.map((policy) => policy.manifest.spec.loadBalancer?.type).find((found) => found !== undefined);
+  return type === undefined ? LoadBalancing_Algorithm.UNSPECIFIED : ALGORITHMS[type];
+}

@@ -1,0 +1,47 @@
+// Workload → Workload of the model, and where it runs. One workload at a time.
+import { EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
+import { canonicalAddress } from './address.js';
+import { nameOf, type Running, type Stored } from './input.js';
+import { compareText } from './route-order.js';
+
+export interface Place {
+  readonly node: string;
+  /** Canonical text, in the order reported. */
+  readonly addresses: readonly string[];
+  readonly health: EndpointHealth;
+}
+
+/** Null while it doesn't run. A report from another node than `spec.node` counts for nothing: a node speaks for its own workloads alone. */
+export function placeOf(workload: Stored<'Workload'>, running: Running): Place | null {
+  const { node, addresses } = workload.manifest.spec;
+  if (running === null) return { node: node ?? '', addresses: addresses.map(canonicalAddress), health: EndpointHealth.READY };
+  const report = running.get(nameOf(workload));
+  if (report === undefined || (node !== undefined && node !== report.node)) return null;
+  return { node: report.node, addresses: report.state.addresses.map(canonicalAddress), health: report.state.health };
+}
+
+/** Present whether it runs or not: its node needs it to capture it. */
+export function compileWorkload(workload: Stored<'Workload'>, running: Running): Workload {
+  const { metadata, spec } = workload.manifest;
+  const place = placeOf(workload, running);
+  return {
+    namespace: workload.namespace,
+    name: workload.name,
+    node: spec.node ?? place?.node ?? '',
+    addresses: [...(place?.addresses ?? spec.addresses.map(canonicalAddress))],
+    labels: Object.fromEntries(Object.entries(metadata.labels ?? {}).sort(([a], [b]) => compareText(a, b))),
+    serviceAccount: spec.serviceAccount,
+    networkNamespace: spec.networkNamespace ?? '',
+    capture: {
+      outbound: spec.capture.outbound,
+      inbound: spec.capture.inbound,
+      failClosed: spec.capture.failClosed,
+      excludeOutboundPorts: spec.capture.excludeOutboundPorts,
+      excludeInboundPorts: spec.capture.excludeInboundPorts,
+      excludeOutboundCidrs: spec.capture.excludeOutboundCIDRs,
+      includeOutboundCidrs: spec.capture.includeOutboundCIDRs,
+    },
+    ports: spec.ports.map(({ name, port }) => ({ name, port })),
+    weight: spec.weight,
+  };
+}
