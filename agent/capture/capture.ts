@@ -1,0 +1,216 @@
+// The redirection of this host's workloads: follows the list it is given and the network namespaces that come and go. The agent's
+// composition root owns it; it must not know who makes the list, nor proxies. Everything it makes survives it, pinned.
+import { statSync } from 'node:fs';
+import type { Workload } from '../../api/gen/mesh/v1/model.js';
+import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
+import { loadAddon } from '../native/addon.js';
+import type { CaptureAddon, CaptureHandle, CaptureLocation } from '../native/capture.js';
+import { WorkloadTracker } from './workload-tracker.js';
+
+/** What this needs of a pino logger. */
+export interface CaptureLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface CaptureOptions {
+  readonly bpfDir: string;
+  readonly meshNetns: string;
+  /** off: nothing is captured, and the states say so. */
+  readonly mode: 'auto' | 'ebpf-tcx' | 'ebpf-clsact' | 'off';
+  readonly heartbeatTimeoutMs: number;
+  readonly log: CaptureLog;
+  /** Path of the host's network namespace; null or absent: the one the agent runs in. */
+  readonly hostNetns?: string | null;
+  /** skb mark bit of injected packets; change it where a CNI uses the same. */
+  readonly hostMark?: number;
+  /** cgroup v2 ids whose connections into workloads stay direct: kubelet's probes. At most two. */
+  readonly exemptCgroups?: readonly number[];
+}
+
+/** A workload whose network namespace is there, captured or not. */
+export interface WorkloadState {
+  readonly workload: Workload;
+  /** As declared, else as found on its interface. */
+  readonly addresses: readonly string[];
+}
+
+const DEFAULT_HOST_MARK = 0x80000;
+/** Namespaces are polled: /run/netns can be told apart from other paths only by its users, and inotify does not see mounts. */
+const POLL_MS = 500;
+/** Captured workloads whose namespace file did not change are looked at afresh every so many polls: a veth may be replaced in place. */
+const FULL_POLLS = 10;
+
+/** Identity of what is mounted at the path; null: nothing. */
+function inodeOf(path: string): number | null {
+  return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
+}
+
+function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): CaptureLocation {
+  return { bpfDir: options.bpfDir, meshNetns: options.meshNetns, hostNetns: options.hostNetns ?? null };
+}
+
+export class Capture {
+  private readonly trackers = new Map<string, WorkloadTracker>();
+  private readonly workloads = new Map<string, Workload>();
+  private readonly inodes = new Map<string, number | null>();
+  private readonly listeners = new Set<() => void>();
+  private readonly timer: NodeJS.Timeout;
+  private polls = 0;
+
+  private constructor(
+    private readonly log: CaptureLog,
+    private readonly addon: CaptureAddon | null,
+    private readonly handle: CaptureHandle | null,
+    private readonly hostNetns: string | null,
+  ) {
+    this.timer = setInterval(() => this.poll(), POLL_MS);
+    this.timer.unref();
+  }
+
+  /** Makes or adopts the host's redirection. Rejects with what is missing and what to do: capabilities, bpffs, kernel. */
+  static async open(options: CaptureOptions): Promise<Capture> {
+    if (options.mode === 'off') return new Capture(options.log, null, null, null);
+    const addon = loadAddon();
+    const handle = addon.openCapture({
+      ...locate(options),
+      mode: options.mode,
+      heartbeatTimeoutMs: options.heartbeatTimeoutMs,
+      hostMark: options.hostMark ?? DEFAULT_HOST_MARK,
+      exemptCgroups: options.exemptCgroups ?? [],
+    });
+    options.log.info({ mode: handle.mode, reason: handle.reason, adopted: handle.attached().length }, 'redirection is ready');
+    return new Capture(options.log, addon, handle, options.hostNetns ?? null);
+  }
+
+  /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
+  static async uninstall(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): Promise<void> {
+    loadAddon().uninstallCapture(locate(options));
+  }
+
+  /** The whole list: what is not in it is detached, also what an earlier agent attached. */
+  async reconcile(workloads: readonly Workload[]): Promise<void> {
+    this.workloads.clear();
+    for (const workload of workloads) this.workloads.set(`${workload.namespace}/${workload.name}`, workload);
+    if (this.addon === null || this.handle === null) {
+      this.changed();
+      return;
+    }
+    for (const [name, tracker] of this.trackers) {
+      if (this.workloads.has(name)) continue;
+      tracker.detach();
+      this.trackers.delete(name);
+    }
+    for (const [name, workload] of this.workloads) {
+      const known = this.trackers.get(name);
+      if (known === undefined) this.trackers.set(name, new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns));
+      else known.update(workload);
+    }
+    this.inspect(() => true);
+    this.detachStrangers(this.handle);
+    this.changed();
+  }
+
+  /** Those whose network namespace is there: what the node registers. In mode off, those with declared addresses whose namespace file is. */
+  running(): readonly WorkloadState[] {
+    const result: WorkloadState[] = [];
+    for (const [name, workload] of this.workloads) {
+      const tracker = this.trackers.get(name);
+      if (tracker === undefined) {
+        if (inodeOf(workload.networkNamespace) !== null) result.push({ workload, addresses: workload.addresses });
+        continue;
+      }
+      const addresses = tracker.runningAddresses();
+      if (addresses !== null) result.push({ workload, addresses });
+    }
+    return result;
+  }
+
+  /** Called after any workload's state changed. Returns the unsubscriber. */
+  onChange(callback: () => void): () => void {
+    this.listeners.add(callback);
+    return () => this.listeners.delete(callback);
+  }
+
+  state(): CaptureState {
+    if (this.addon === null || this.handle === null) return this.stateWhenOff();
+    const { programs, reasons } = this.addon.captureNames();
+    const values = this.handle.counters();
+    const counters = programs.flatMap((program, p) =>
+      reasons.map((reason, r) => ({ name: `${program}.${reason}`, value: values[p * reasons.length + r] ?? 0 })),
+    );
+    return {
+      mode: this.handle.mode,
+      reason: this.handle.reason,
+      workloads: [...this.trackers.values()].map((tracker) => tracker.state(reasons)),
+      counters: counters.filter(({ value }) => value > 0),
+    };
+  }
+
+  /** Stops following; what is attached stays, and the proxy goes on serving. Idempotent. */
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    this.listeners.clear();
+    this.trackers.clear();
+    this.workloads.clear();
+    this.handle?.close();
+  }
+
+  private poll(): void {
+    const isFull = ++this.polls % FULL_POLLS === 0;
+    if (this.handle === null) {
+      const gone = [...this.workloads.values()].filter(({ networkNamespace: path }) => this.inodes.get(path) !== inodeOf(path));
+      for (const { networkNamespace: path } of gone) this.inodes.set(path, inodeOf(path));
+      if (gone.length > 0) this.changed();
+      return;
+    }
+    if (this.inspect((tracker) => isFull || !tracker.isSettled || this.inodes.get(tracker.path) !== inodeOf(tracker.path))) this.changed();
+  }
+
+  /** Twice over where needed: a workload may wait for an address that another one gives up in the same round. */
+  private inspect(isDue: (tracker: WorkloadTracker) => boolean): boolean {
+    let hasChanged = false;
+    const due = [...this.trackers.values()].filter(isDue);
+    for (const tracker of due) {
+      this.inodes.set(tracker.path, inodeOf(tracker.path));
+      hasChanged = this.reconcileOne(tracker) || hasChanged;
+    }
+    for (const tracker of due.filter(({ isSettled }) => !isSettled)) hasChanged = this.reconcileOne(tracker) || hasChanged;
+    return hasChanged;
+  }
+
+  private reconcileOne(tracker: WorkloadTracker): boolean {
+    if (!tracker.reconcile()) return false;
+    const { workload, state, detail, interface: link } = tracker.state([]);
+    if (state === 'failed') this.log.warn({ workload, detail }, 'workload cannot be captured');
+    else this.log.info({ workload, state, detail, interface: link }, 'workload changed');
+    return true;
+  }
+
+  /** Attached by an earlier agent and not on the list any more. */
+  private detachStrangers(handle: CaptureHandle): void {
+    const wanted = new Set([...this.trackers.values()].map(({ ifindex }) => ifindex));
+    for (const ifindex of handle.attached()) {
+      if (!wanted.has(ifindex)) handle.detach(ifindex);
+    }
+  }
+
+  private changed(): void {
+    for (const listener of this.listeners) listener();
+  }
+
+  private stateWhenOff(): CaptureState {
+    const workloads = [...this.workloads].map(([name, { addresses, capture }]) => ({
+      workload: name,
+      state: 'excluded',
+      detail: 'redirection is off on this node: its connections are direct (--capture auto to switch it on)',
+      addresses,
+      interface: '',
+      outbound: capture?.outbound ?? false,
+      inbound: capture?.inbound ?? false,
+      failClosed: capture?.failClosed ?? false,
+      counters: [],
+    }));
+    return { mode: 'off', reason: 'switched off by --capture', workloads, counters: [] };
+  }
+}

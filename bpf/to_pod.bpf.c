@@ -1,0 +1,77 @@
+// Inbound capture and ICMP steering: egress of the host side of a workload's veth. Kernel 5.10.
+#include "lib/counters.h"
+#include "lib/exclusions.h"
+#include "lib/flow.h"
+#include "lib/listeners.h"
+#include "lib/packet.h"
+#include "lib/steer.h"
+
+INLINE int redirect(struct __sk_buff *skb, const struct weft_config *cfg, __u32 ifindex, enum weft_direction why) {
+  address_to_mesh(skb, cfg, ifindex, why);
+  return bpf_redirect(cfg->mesh0_ifindex, 0);
+}
+
+// Whether a process on this host in an exempt cgroup sent it. skb->sk is only there for local senders.
+INLINE bool exempt(struct __sk_buff *skb, const struct weft_config *cfg) {
+  if (!skb->sk || !(cfg->exempt_cgroup[0] | cfg->exempt_cgroup[1])) return false;
+  __u64 cgroup = bpf_skb_cgroup_id(skb);
+  return cgroup && (cgroup == cfg->exempt_cgroup[0] || cgroup == cfg->exempt_cgroup[1]);
+}
+
+// Precedence; the numbers stand again at the returns.
+//  1 injected by the proxy (so it has been through it), not a workload's → pass
+//  2 ICMP error about a flow of the proxy                                → the proxy's, though addressed to the workload
+//  3 not TCP                                                             → pass
+//  4 not a first packet                                                  → the proxy's if it has the flow, else pass
+//  5 inbound not captured, exempt sender, excluded port                  → pass
+//  6 no proxy                                                            → pass (fail-closed: redirect, answered by RST)
+//  7 redirect to an inbound listener
+SEC("tc")
+int to_pod(struct __sk_buff *skb) {
+  struct weft_config *cfg = get_config();
+  __u32 ifindex = skb->ifindex;
+  if (!cfg || skb->mark & cfg->host_mark) return TC_ACT_UNSPEC;  // 1
+  struct weft_workload *workload = bpf_map_lookup_elem(&workloads, &ifindex);
+  if (!workload) return TC_ACT_UNSPEC;  // 1
+
+  struct packet quoted = {};
+  if (parse_icmp_error(skb, &quoted)) {  // 2
+    if (!mesh_mark(skb, &quoted, cfg)) return TC_ACT_UNSPEC;
+    count(WEFT_PROGRAM_TO_POD, WEFT_REASON_ICMP_STEERED);
+    return redirect(skb, cfg, ifindex, WEFT_FLOW);
+  }
+  struct packet packet = {};
+  if (!parse_packet(skb, &packet) || packet.protocol != IPPROTO_TCP) return TC_ACT_UNSPEC;  // 3
+  if (!packet.first) {                                                                      // 4
+    if (!mesh_mark(skb, &packet, cfg)) return TC_ACT_UNSPEC;
+    count(WEFT_PROGRAM_TO_POD, WEFT_REASON_FLOW);
+    return redirect(skb, cfg, ifindex, WEFT_FLOW);
+  }
+  enum weft_reason bypass = WEFT_REASON_COUNT;  // 5
+  if (!(workload->flags & WEFT_CAPTURE_INBOUND))
+    bypass = WEFT_REASON_BYPASS_NOT_ENROLLED;
+  else if (exempt(skb, cfg))
+    bypass = WEFT_REASON_BYPASS_EXEMPT_CGROUP;
+  else if (port_excluded(&packet, ifindex, WEFT_INBOUND))
+    bypass = WEFT_REASON_BYPASS_EXCLUDED_PORT;
+  if (bypass != WEFT_REASON_COUNT) {
+    count_connection(WEFT_PROGRAM_TO_POD, bypass, ifindex);
+    return TC_ACT_UNSPEC;
+  }
+  bool stale = false;  // 6
+  __u32 ports = (__u32)packet.source_port << 16 | packet.destination_port;
+  __u32 hash = hash_flow(packet.source.word[3], packet.destination.word[3], ports);
+  struct bpf_sock *listener = pick_listener(cfg, packet.v6 ? WEFT_LISTENER_INBOUND6 : WEFT_LISTENER_INBOUND4, hash, &stale);
+  if (listener) {
+    bpf_sk_release(listener);
+    count_connection(WEFT_PROGRAM_TO_POD, WEFT_REASON_CAPTURED_INBOUND, ifindex);
+  } else if (workload->flags & WEFT_FAIL_CLOSED) {
+    count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_REFUSED_STALE_WORKER : WEFT_REASON_REFUSED_NO_LISTENER, ifindex);
+  } else {
+    count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_BYPASS_STALE_WORKER : WEFT_REASON_BYPASS_NO_LISTENER, ifindex);
+    return TC_ACT_UNSPEC;
+  }
+  return redirect(skb, cfg, ifindex, WEFT_INBOUND);  // 7
+}
+
+char _license[] __weak SEC("license") = "GPL";

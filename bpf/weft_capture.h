@@ -1,0 +1,174 @@
+// The contract between the redirection programs (BPF C) and the loader (C++): every map key and value, enum, socket mark and counted
+// reason. Both sides include this file; TypeScript gets the names through the binding and never sees a layout.
+// Padding is explicit and every size asserted: the maps outlive the processes that made them.
+#ifndef WEFT_CAPTURE_H
+#define WEFT_CAPTURE_H
+
+#include <linux/types.h>
+
+#ifndef __cplusplus
+#define static_assert _Static_assert
+#endif
+
+enum {
+  WEFT_MAX_WORKERS = 64,
+  WEFT_MAX_WORKLOADS = 4096,
+  WEFT_MAX_ADDRESSES = 16384,
+  WEFT_MAX_EXCLUSIONS = 16384,
+};
+
+// Key of the SOCKMAP `listeners`: worker * WEFT_LISTENERS_PER_WORKER + one of these.
+enum weft_listener {
+  WEFT_LISTENER_OUTBOUND4 = 0,
+  WEFT_LISTENER_OUTBOUND6 = 1,
+  WEFT_LISTENER_INBOUND4 = 2,
+  WEFT_LISTENER_INBOUND6 = 3,
+  WEFT_LISTENERS_PER_WORKER = 4,
+};
+
+// SO_MARK of sockets in the mesh namespace. mesh1_out copies it into the source MAC, because skb->mark does not cross a namespace.
+enum weft_socket_mark {
+  // Hand to the local workload that owns the destination address.
+  WEFT_DELIVER = 1,
+  // Re-enter the host as if sent by the local workload that owns the source address.
+  WEFT_INJECT = 2,
+};
+
+// Second byte of the source MAC of packets towards mesh1: why they were redirected.
+enum weft_direction {
+  WEFT_OUTBOUND = 1,
+  WEFT_INBOUND = 2,
+  // A packet of a flow that a socket of the mesh namespace owns already.
+  WEFT_FLOW = 3,
+};
+
+enum weft_attach_mode { WEFT_MODE_TCX = 1, WEFT_MODE_CLSACT = 2 };
+
+enum weft_workload_flag {
+  WEFT_CAPTURE_OUTBOUND = 1,
+  WEFT_CAPTURE_INBOUND = 2,
+  // Without a proxy connections are refused (RST), not direct.
+  WEFT_FAIL_CLOSED = 4,
+  // The clsact qdisc on this interface is ours: removed with the last filter.
+  WEFT_OWNS_QDISC = 8,
+};
+
+// IPv6, or IPv4 as ::ffff:a.b.c.d; network byte order.
+struct weft_address {
+  __u32 word[4];
+};
+static_assert(sizeof(struct weft_address) == 16, "weft_address");
+
+// `config`[0].
+struct weft_config {
+  // A worker whose last beat is older is not given connections; 0: beats are not looked at.
+  __u64 heartbeat_timeout_ns;
+  // cgroup v2 ids whose connections into workloads are left alone (kubelet's probes, the agent itself); 0: none.
+  __u64 exempt_cgroup[2];
+  __u32 mesh0_ifindex;
+  // The mesh namespace as the host's namespace calls it.
+  __s32 mesh_nsid;
+  // skb mark bit, in the host's namespace only, of packets that the proxy injected.
+  __u32 host_mark;
+  // enum weft_attach_mode
+  __u32 mode;
+  __u8 mesh1_mac[6];
+  __u8 pad[2];
+};
+static_assert(sizeof(struct weft_config) == 48, "weft_config");
+
+// `workers`[worker]: memory-mapped and written by that worker's engine.
+struct weft_worker {
+  // CLOCK_MONOTONIC.
+  __u64 beat_ns;
+  // How many workers the proxy runs; read from worker 0.
+  __u32 workers;
+  __u32 pad;
+};
+static_assert(sizeof(struct weft_worker) == 16, "weft_worker");
+
+// `workloads`[ifindex of the host side of its veth] and `addresses`[its address].
+struct weft_workload {
+  // enum weft_workload_flag
+  __u32 flags;
+  __u32 ifindex;
+  // Destination MAC of injected packets: the veth's own, or its bridge's.
+  __u8 gateway_mac[6];
+  __u8 pad[2];
+};
+static_assert(sizeof(struct weft_workload) == 16, "weft_workload");
+
+// `excluded_ports`: destination ports that stay direct.
+struct weft_port_key {
+  __u32 ifindex;
+  // Host byte order.
+  __u16 port;
+  // WEFT_OUTBOUND or WEFT_INBOUND
+  __u8 direction;
+  __u8 pad;
+};
+static_assert(sizeof(struct weft_port_key) == 8, "weft_port_key");
+
+// `excluded_cidrs`, longest prefix first: value 1 stays direct, 0 is captured all the same.
+struct weft_cidr_key {
+  // Bits of ifindex and address together: 32 + 96 + length for IPv4, 32 + length for IPv6.
+  __u32 prefix_length;
+  __u32 ifindex;
+  struct weft_address address;
+};
+static_assert(sizeof(struct weft_cidr_key) == 24, "weft_cidr_key");
+
+// Programs, in the order of their counters. X(enum suffix, name)
+#define WEFT_PROGRAMS(X)  \
+  X(FROM_POD, "from_pod") \
+  X(TO_POD, "to_pod")     \
+  X(MESH0_IN, "mesh0_in") \
+  X(MESH_LOOKUP, "mesh_lookup")
+
+// What became of a packet of a workload. Reasons about connections count first packets (SYN); what was never ours is not counted.
+// X(enum suffix, name, meaning)
+#define WEFT_REASONS(X)                                                                                      \
+  X(CAPTURED_OUTBOUND, "captured_outbound", "connection redirected to an outbound listener")                 \
+  X(CAPTURED_INBOUND, "captured_inbound", "connection redirected to an inbound listener")                    \
+  X(FLOW, "flow", "packet of a connection that the proxy holds")                                             \
+  X(ICMP_STEERED, "icmp_steered", "ICMP error about a connection that the proxy holds")                      \
+  X(DELIVERED, "delivered", "packet from the proxy handed to a local workload")                              \
+  X(INJECTED, "injected", "packet from the proxy sent on behalf of a local workload")                        \
+  X(ASSIGNED, "assigned", "connection given to a worker's listener")                                         \
+  X(BYPASS_NOT_ENROLLED, "bypass_not_enrolled", "connection in a direction that is not captured")            \
+  X(BYPASS_EXCLUDED_CIDR, "bypass_excluded_cidr", "connection to an excluded network")                       \
+  X(BYPASS_EXCLUDED_PORT, "bypass_excluded_port", "connection to an excluded port")                          \
+  X(BYPASS_EXEMPT_CGROUP, "bypass_exempt_cgroup", "connection of an exempt process on the host")             \
+  X(BYPASS_FOREIGN_SOURCE, "bypass_foreign_source", "packet from an address that is not the workload's")     \
+  X(BYPASS_NO_LISTENER, "bypass_no_listener", "connection went direct: no proxy is listening")               \
+  X(BYPASS_STALE_WORKER, "bypass_stale_worker", "connection went direct: no worker beats")                   \
+  X(REFUSED_NO_LISTENER, "refused_no_listener", "connection refused (fail-closed): no proxy is listening")   \
+  X(REFUSED_STALE_WORKER, "refused_stale_worker", "connection refused (fail-closed): no worker beats")       \
+  X(DROPPED_FOREIGN_SOURCE, "dropped_foreign_source", "fail-closed workload used an address not its own")    \
+  X(DROPPED_NO_WORKLOAD, "dropped_no_workload", "packet from the proxy for an address of no local workload") \
+  X(DROPPED_UNPARSED, "dropped_unparsed", "packet from the mesh namespace that is neither TCP nor UDP")      \
+  X(ASSIGN_FAILED, "assign_failed", "the kernel refused the listener chosen")
+
+enum weft_program {
+#define X(suffix, name) WEFT_PROGRAM_##suffix,
+  WEFT_PROGRAMS(X)
+#undef X
+      WEFT_PROGRAM_COUNT
+};
+
+enum weft_reason {
+#define X(suffix, name, meaning) WEFT_REASON_##suffix,
+  WEFT_REASONS(X)
+#undef X
+      WEFT_REASON_COUNT
+};
+
+// Entries of `counters`; key: enum weft_program * WEFT_REASON_COUNT + enum weft_reason.
+enum { WEFT_COUNTERS = (int)WEFT_PROGRAM_COUNT * (int)WEFT_REASON_COUNT };
+
+// `workload_counters`[ifindex], one per CPU: by enum weft_reason.
+struct weft_workload_counters {
+  __u64 reason[WEFT_REASON_COUNT];
+};
+
+#endif

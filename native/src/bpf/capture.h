@@ -1,0 +1,74 @@
+// The redirection of one host: mesh network, loaded programs, pinned maps and links. Everything outlives this object in its pins;
+// opening again adopts it. Not thread-safe: one owner thread. All work is done in the host's network namespace.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bpf/attachments.h"
+#include "bpf/mesh_network.h"
+#include "bpf/namespaces.h"
+#include "bpf/outcome.h"
+#include "bpf/workload_maps.h"
+
+struct weft_capture;
+
+namespace weft::bpf {
+
+struct CaptureLocation {
+  // On a bpffs; maps/ and links/ below it.
+  std::string bpf_dir;
+  std::string mesh_netns;
+  // Empty: the namespace of the thread that opens.
+  std::string host_netns;
+};
+
+struct CaptureOptions {
+  CaptureLocation location;
+  // 0: tcx where the kernel has it, else clsact. Otherwise a weft_attach_mode, which must work.
+  uint32_t mode = 0;
+  uint64_t heartbeat_timeout_ns = 0;
+  uint32_t host_mark = 0;
+  // cgroup v2 ids, at most two.
+  std::vector<uint64_t> exempt_cgroups;
+};
+
+class Capture {
+ public:
+  static Outcome open(const CaptureOptions& options, std::unique_ptr<Capture>& result);
+  // Removes programs, maps, pins, namespace. Missing parts are well.
+  static Outcome uninstall(const CaptureLocation& location);
+  ~Capture();
+
+  uint32_t mode() const { return mode_; }
+  const std::string& reason() const { return reason_; }
+  Outcome attach(const WorkloadSpec& spec);
+  Outcome detach(uint32_t ifindex);
+  // Workloads in the maps, those of an earlier process included.
+  std::vector<uint32_t> attached() const;
+  // By program, then by reason.
+  std::vector<uint64_t> counters() const;
+  ReasonCounts workload_counters(uint32_t ifindex) const;
+
+ private:
+  Capture() = default;
+  Outcome start(const CaptureOptions& options);
+  Outcome load();
+  Outcome choose_mode(const CaptureOptions& options, uint32_t previous);
+  Outcome attach_mesh();
+  Outcome attach_hook(int program, TcHook hook, const std::string& name, bool& created_qdisc);
+  Outcome attach_workload(uint32_t ifindex);
+  Outcome detach_workload(const weft_workload& workload, uint32_t mode);
+  Outcome detach_all(uint32_t mode);
+  std::string pin(const std::string& link) const { return location_.bpf_dir + "/links/" + link; }
+
+  CaptureLocation location_;
+  Descriptor host_;
+  MeshNetwork mesh_;
+  weft_capture* skeleton_ = nullptr;
+  std::unique_ptr<WorkloadMaps> maps_;
+  uint32_t mode_ = 0;
+  std::string reason_;
+};
+
+}  // namespace weft::bpf

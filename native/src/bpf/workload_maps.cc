@@ -1,0 +1,194 @@
+// See workload_maps.h.
+#include "bpf/workload_maps.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "bpf/skeleton.h"
+
+namespace weft::bpf {
+namespace {
+
+// `bits`: length of its prefix when mapped, 128 for an address.
+bool parse_address(const std::string& text, weft_address& result, bool& is_v4) {
+  memset(&result, 0, sizeof result);
+  is_v4 = inet_pton(AF_INET, text.c_str(), &result.word[3]) == 1;
+  if (is_v4) {
+    result.word[2] = htonl(0xffff);
+    return true;
+  }
+  return inet_pton(AF_INET6, text.c_str(), &result) == 1;
+}
+
+bool parse_cidr(const std::string& text, uint32_t ifindex, weft_cidr_key& key) {
+  size_t slash = text.find('/');
+  bool is_v4 = false;
+  if (slash == std::string::npos || !parse_address(text.substr(0, slash), key.address, is_v4)) return false;
+  char* end = nullptr;
+  unsigned long length = strtoul(text.c_str() + slash + 1, &end, 10);
+  if (end == text.c_str() + slash + 1 || *end != 0 || length > (is_v4 ? 32u : 128u)) return false;
+  key.ifindex = ifindex;
+  key.prefix_length = static_cast<uint32_t>(32 + length + (is_v4 ? 96 : 0));
+  return true;
+}
+
+// The value keys of a map for which `belongs` holds.
+template <typename Key, typename Predicate>
+std::vector<Key> keys_where(int map, Predicate belongs) {
+  std::vector<Key> result;
+  Key key{}, next{};
+  for (Key* from = nullptr; bpf_map_get_next_key(map, from, &next) == 0; from = &key) {
+    if (belongs(next)) result.push_back(next);
+    key = next;
+  }
+  return result;
+}
+
+template <typename Key>
+bool contains(const std::vector<Key>& keys, const Key& wanted) {
+  for (const Key& key : keys) {
+    if (memcmp(&key, &wanted, sizeof key) == 0) return true;
+  }
+  return false;
+}
+
+// Removes what belongs to the workload and is not wanted any more.
+template <typename Key, typename Predicate>
+void remove_others(int map, const std::vector<Key>& wanted, Predicate belongs) {
+  for (const Key& key : keys_where<Key>(map, belongs)) {
+    if (!contains(wanted, key)) bpf_map_delete_elem(map, &key);
+  }
+}
+
+Outcome update(int map, const void* key, const void* value, const char* what) {
+  if (bpf_map_update_elem(map, key, value, BPF_ANY) == 0) return {};
+  return failure(errno, std::string("cannot write ") + what + (errno == E2BIG || errno == ENOSPC ? ": the map is full" : ""));
+}
+
+int fd_of(const bpf_map* map) { return bpf_map__fd(map); }
+
+}  // namespace
+
+bool WorkloadMaps::find(uint32_t ifindex, weft_workload& result) const {
+  return bpf_map_lookup_elem(fd_of(skeleton_.maps.workloads), &ifindex, &result) == 0;
+}
+
+Outcome WorkloadMaps::write(const WorkloadSpec& spec) {
+  weft_workload value{}, previous{};
+  value.ifindex = spec.ifindex;
+  if (spec.outbound) value.flags |= WEFT_CAPTURE_OUTBOUND;
+  if (spec.inbound) value.flags |= WEFT_CAPTURE_INBOUND;
+  if (spec.fail_closed) value.flags |= WEFT_FAIL_CLOSED;
+  if (find(spec.ifindex, previous)) value.flags |= previous.flags & WEFT_OWNS_QDISC;
+  memcpy(value.gateway_mac, spec.gateway_mac, sizeof value.gateway_mac);
+  // The workload last: its entry is what makes the programs look at its packets.
+  WEFT_TRY(write_cidrs(spec));
+  WEFT_TRY(write_ports(spec));
+  WEFT_TRY(write_addresses(spec, value));
+  std::vector<weft_workload_counters> zeroes(static_cast<size_t>(libbpf_num_possible_cpus()));
+  int counters = fd_of(skeleton_.maps.workload_counters);
+  if (bpf_map_update_elem(counters, &spec.ifindex, zeroes.data(), BPF_NOEXIST) != 0 && errno != EEXIST) {
+    return failure(errno, "cannot write the workload's counters");
+  }
+  return update(fd_of(skeleton_.maps.workloads), &spec.ifindex, &value, "the workload");
+}
+
+Outcome WorkloadMaps::write_addresses(const WorkloadSpec& spec, const weft_workload& value) {
+  int map = fd_of(skeleton_.maps.addresses);
+  std::vector<weft_address> wanted;
+  for (const std::string& text : spec.addresses) {
+    weft_address address;
+    bool is_v4;
+    if (!parse_address(text, address, is_v4)) return failure(EINVAL, "\"" + text + "\" is not an IP address");
+    weft_workload owner{};
+    if (bpf_map_lookup_elem(map, &address, &owner) == 0 && owner.ifindex != spec.ifindex) {
+      return failure(EADDRINUSE,
+                     "the address " + text + " belongs to another captured workload (interface " + std::to_string(owner.ifindex) + ")");
+    }
+    wanted.push_back(address);
+  }
+  for (const weft_address& address : wanted) WEFT_TRY(update(map, &address, &value, "an address"));
+  remove_others(map, wanted, [&](const weft_address& key) {
+    weft_workload owner{};
+    return bpf_map_lookup_elem(map, &key, &owner) == 0 && owner.ifindex == spec.ifindex;
+  });
+  return {};
+}
+
+Outcome WorkloadMaps::write_ports(const WorkloadSpec& spec) {
+  int map = fd_of(skeleton_.maps.excluded_ports);
+  std::vector<weft_port_key> wanted;
+  auto add = [&](const std::vector<uint32_t>& ports, weft_direction direction) {
+    for (uint32_t port : ports) wanted.push_back({spec.ifindex, static_cast<uint16_t>(port), static_cast<uint8_t>(direction), 0});
+  };
+  add(spec.exclude_outbound_ports, WEFT_OUTBOUND);
+  add(spec.exclude_inbound_ports, WEFT_INBOUND);
+  uint8_t excluded = 1;
+  for (const weft_port_key& key : wanted) WEFT_TRY(update(map, &key, &excluded, "an excluded port"));
+  remove_others(map, wanted, [&](const weft_port_key& key) { return key.ifindex == spec.ifindex; });
+  return {};
+}
+
+Outcome WorkloadMaps::write_cidrs(const WorkloadSpec& spec) {
+  int map = fd_of(skeleton_.maps.excluded_cidrs);
+  std::vector<weft_cidr_key> wanted;
+  auto add = [&](const std::vector<std::string>& cidrs, uint32_t excluded) -> Outcome {
+    for (const std::string& text : cidrs) {
+      weft_cidr_key key{};
+      if (!parse_cidr(text, spec.ifindex, key))
+        return failure(EINVAL, "\"" + text + "\" is not a CIDR: expected \"10.0.0.0/8\" or \"fd00::/8\"");
+      WEFT_TRY(update(map, &key, &excluded, "an excluded network"));
+      wanted.push_back(key);
+    }
+    return {};
+  };
+  WEFT_TRY(add(spec.exclude_outbound_cidrs, 1));
+  WEFT_TRY(add(spec.include_outbound_cidrs, 0));
+  remove_others(map, wanted, [&](const weft_cidr_key& key) { return key.ifindex == spec.ifindex; });
+  return {};
+}
+
+Outcome WorkloadMaps::remove(uint32_t ifindex) {
+  bpf_map_delete_elem(fd_of(skeleton_.maps.workloads), &ifindex);
+  WorkloadSpec nothing;
+  nothing.ifindex = ifindex;
+  WEFT_TRY(write_addresses(nothing, {}));
+  WEFT_TRY(write_ports(nothing));
+  WEFT_TRY(write_cidrs(nothing));
+  bpf_map_delete_elem(fd_of(skeleton_.maps.workload_counters), &ifindex);
+  return {};
+}
+
+std::vector<weft_workload> WorkloadMaps::list() const {
+  std::vector<weft_workload> result;
+  int map = fd_of(skeleton_.maps.workloads);
+  for (uint32_t ifindex : keys_where<uint32_t>(map, [](uint32_t) { return true; })) {
+    weft_workload value{};
+    if (bpf_map_lookup_elem(map, &ifindex, &value) == 0) result.push_back(value);
+  }
+  return result;
+}
+
+Outcome WorkloadMaps::own_qdisc(uint32_t ifindex) {
+  weft_workload value{};
+  if (!find(ifindex, value)) return {};
+  value.flags |= WEFT_OWNS_QDISC;
+  return update(fd_of(skeleton_.maps.workloads), &ifindex, &value, "the workload");
+}
+
+ReasonCounts WorkloadMaps::counts(uint32_t ifindex) const {
+  ReasonCounts result{};
+  std::vector<weft_workload_counters> perCpu(static_cast<size_t>(libbpf_num_possible_cpus()));
+  if (bpf_map_lookup_elem(fd_of(skeleton_.maps.workload_counters), &ifindex, perCpu.data()) != 0) return result;
+  for (const auto& cpu : perCpu) {
+    for (size_t i = 0; i < result.size(); i++) result[i] += cpu.reason[i];
+  }
+  return result;
+}
+
+}  // namespace weft::bpf

@@ -1,0 +1,190 @@
+// Converts between agent/native/capture.ts and the loader in src/bpf: the same functions in the same order. Decides nothing.
+#include <string.h>
+
+#include <iterator>
+#include <memory>
+
+#include "bpf/capture.h"
+#include "bpf/workload_link.h"
+#include "napi/bindings.h"
+
+namespace weft {
+namespace {
+
+using bpf::Capture;
+
+// Throws an Error with `code` ("EEXIST") and the text; true if there was a failure.
+bool threw(Napi::Env env, const bpf::Outcome& outcome) {
+  if (!outcome) return false;
+  const char* name = strerrorname_np(outcome->code);
+  const char* meaning = strerrordesc_np(outcome->code);
+  Napi::Error error = Napi::Error::New(env, outcome->text + " (" + (meaning ? meaning : "unknown error") + ")");
+  error.Set("code", Napi::String::New(env, name ? name : "EUNKNOWN"));
+  error.ThrowAsJavaScriptException();
+  return true;
+}
+
+// Empty for null.
+std::string to_text(const Napi::Value& value) { return value.IsString() ? value.As<Napi::String>().Utf8Value() : std::string(); }
+
+template <typename Item, typename Convert>
+std::vector<Item> to_list(const Napi::Value& value, Convert convert) {
+  Napi::Array array = value.As<Napi::Array>();
+  std::vector<Item> result;
+  for (uint32_t i = 0; i < array.Length(); i++) result.push_back(convert(array.Get(i)));
+  return result;
+}
+
+std::vector<std::string> to_texts(const Napi::Value& value) { return to_list<std::string>(value, to_text); }
+
+std::vector<uint32_t> to_numbers(const Napi::Value& value) {
+  return to_list<uint32_t>(value, [](const Napi::Value& item) { return item.As<Napi::Number>().Uint32Value(); });
+}
+
+template <typename List, typename Convert>
+Napi::Array from_list(Napi::Env env, const List& list, Convert convert) {
+  Napi::Array array = Napi::Array::New(env, std::size(list));
+  uint32_t i = 0;
+  for (const auto& item : list) array.Set(i++, convert(item));
+  return array;
+}
+
+template <typename List>
+Napi::Array from_numbers(Napi::Env env, const List& list) {
+  return from_list(env, list, [&](auto item) { return Napi::Number::New(env, static_cast<double>(item)); });
+}
+
+bpf::CaptureLocation to_location(const Napi::Object& object) {
+  return {to_text(object.Get("bpfDir")), to_text(object.Get("meshNetns")), to_text(object.Get("hostNetns"))};
+}
+
+bpf::WorkloadSpec to_spec(const Napi::Object& object) {
+  bpf::WorkloadSpec spec;
+  spec.ifindex = object.Get("ifindex").As<Napi::Number>().Uint32Value();
+  std::vector<uint32_t> mac = to_numbers(object.Get("gatewayMac"));
+  for (size_t i = 0; i < sizeof spec.gateway_mac && i < mac.size(); i++) spec.gateway_mac[i] = static_cast<uint8_t>(mac[i]);
+  spec.outbound = object.Get("outbound").ToBoolean();
+  spec.inbound = object.Get("inbound").ToBoolean();
+  spec.fail_closed = object.Get("failClosed").ToBoolean();
+  spec.addresses = to_texts(object.Get("addresses"));
+  spec.exclude_outbound_ports = to_numbers(object.Get("excludeOutboundPorts"));
+  spec.exclude_inbound_ports = to_numbers(object.Get("excludeInboundPorts"));
+  spec.exclude_outbound_cidrs = to_texts(object.Get("excludeOutboundCidrs"));
+  spec.include_outbound_cidrs = to_texts(object.Get("includeOutboundCidrs"));
+  return spec;
+}
+
+Napi::Value capture_names(const Napi::CallbackInfo& info) {
+  static const char* const programs[] = {
+#define X(suffix, name) name,
+      WEFT_PROGRAMS(X)
+#undef X
+  };
+  static const char* const reasons[] = {
+#define X(suffix, name, meaning) name,
+      WEFT_REASONS(X)
+#undef X
+  };
+  Napi::Env env = info.Env();
+  Napi::Object result = Napi::Object::New(env);
+  auto text = [&](const char* item) { return Napi::String::New(env, item); };
+  result.Set("programs", from_list(env, std::vector<const char*>(std::begin(programs), std::end(programs)), text));
+  result.Set("reasons", from_list(env, std::vector<const char*>(std::begin(reasons), std::end(reasons)), text));
+  return result;
+}
+
+Napi::Value inspect_namespace(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  bpf::WorkloadNamespace found;
+  if (threw(env, bpf::inspect_workload(to_text(info[0]), to_text(info[1]), found))) return env.Undefined();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("inode", Napi::Number::New(env, static_cast<double>(found.inode)));
+  result.Set("links", from_list(env, found.links, [&](const bpf::WorkloadLink& link) {
+               Napi::Object object = Napi::Object::New(env);
+               object.Set("name", link.name);
+               object.Set("addresses",
+                          from_list(env, link.addresses, [&](const std::string& item) { return Napi::String::New(env, item); }));
+               object.Set("hostIfindex", Napi::Number::New(env, link.host_ifindex));
+               object.Set("hostName", link.host_name);
+               object.Set("gatewayMac", from_numbers(env, link.gateway_mac));
+               return object;
+             }));
+  return result;
+}
+
+// The handle is a plain object whose functions share the capture; close() empties it, and later calls throw.
+using Shared = std::shared_ptr<std::unique_ptr<Capture>>;
+
+Capture* opened(Napi::Env env, const Shared& shared) {
+  if (*shared) return shared->get();
+  threw(env, bpf::failure(EBADF, "the capture handle is closed"));
+  return nullptr;
+}
+
+template <typename Body>
+void method(Napi::Env env, Napi::Object& handle, const char* name, const Shared& shared, Body body) {
+  handle.Set(name, Napi::Function::New(
+                       env,
+                       [shared, body](const Napi::CallbackInfo& info) -> Napi::Value {
+                         Capture* capture = opened(info.Env(), shared);
+                         return capture != nullptr ? body(info, *capture) : info.Env().Undefined();
+                       },
+                       name));
+}
+
+Napi::Value make_handle(Napi::Env env, std::unique_ptr<Capture> capture) {
+  auto shared = std::make_shared<std::unique_ptr<Capture>>(std::move(capture));
+  Napi::Object handle = Napi::Object::New(env);
+  handle.Set("mode", (*shared)->mode() == WEFT_MODE_TCX ? "ebpf-tcx" : "ebpf-clsact");
+  handle.Set("reason", (*shared)->reason());
+  method(env, handle, "attach", shared, [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value {
+    threw(info.Env(), self.attach(to_spec(info[0].As<Napi::Object>())));
+    return info.Env().Undefined();
+  });
+  method(env, handle, "detach", shared, [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value {
+    threw(info.Env(), self.detach(info[0].As<Napi::Number>().Uint32Value()));
+    return info.Env().Undefined();
+  });
+  method(env, handle, "attached", shared,
+         [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value { return from_numbers(info.Env(), self.attached()); });
+  method(env, handle, "counters", shared,
+         [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value { return from_numbers(info.Env(), self.counters()); });
+  method(env, handle, "workloadCounters", shared, [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value {
+    return from_numbers(info.Env(), self.workload_counters(info[0].As<Napi::Number>().Uint32Value()));
+  });
+  handle.Set("close", Napi::Function::New(
+                          env, [shared](const Napi::CallbackInfo&) { shared->reset(); }, "close"));
+  return handle;
+}
+
+Napi::Value open_capture(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Object object = info[0].As<Napi::Object>();
+  bpf::CaptureOptions options;
+  options.location = to_location(object);
+  std::string mode = to_text(object.Get("mode"));
+  options.mode = mode == "ebpf-tcx" ? WEFT_MODE_TCX : mode == "ebpf-clsact" ? WEFT_MODE_CLSACT : 0;
+  options.heartbeat_timeout_ns = static_cast<uint64_t>(object.Get("heartbeatTimeoutMs").As<Napi::Number>().DoubleValue() * 1e6);
+  options.host_mark = object.Get("hostMark").As<Napi::Number>().Uint32Value();
+  options.exempt_cgroups = to_list<uint64_t>(
+      object.Get("exemptCgroups"), [](const Napi::Value& item) { return static_cast<uint64_t>(item.As<Napi::Number>().Int64Value()); });
+  std::unique_ptr<Capture> capture;
+  if (threw(env, Capture::open(options, capture))) return env.Undefined();
+  return make_handle(env, std::move(capture));
+}
+
+Napi::Value uninstall_capture(const Napi::CallbackInfo& info) {
+  threw(info.Env(), Capture::uninstall(to_location(info[0].As<Napi::Object>())));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void register_capture(Napi::Env env, Napi::Object exports) {
+  exports.Set("captureNames", Napi::Function::New(env, capture_names, "captureNames"));
+  exports.Set("inspectNamespace", Napi::Function::New(env, inspect_namespace, "inspectNamespace"));
+  exports.Set("openCapture", Napi::Function::New(env, open_capture, "openCapture"));
+  exports.Set("uninstallCapture", Napi::Function::New(env, uninstall_capture, "uninstallCapture"));
+}
+
+}  // namespace weft

@@ -1,0 +1,320 @@
+// The programs that the redirection tests run inside network namespaces: a server, a client, a probe that connects again and again, and
+// a transparent proxy with the same contract as the engine's (SOCKMAP registration, beats, marks, borrowed addresses).
+// One line of JSON per event on standard output, written before the next step is taken; "ready" on standard error. Started with nsenter;
+// must not set up anything itself.
+//   peer serve PORT                      dual-stack server: answers each connection with {"peer","local"} and then echoes
+//   peer connect ADDRESS PORT [TIMEOUT_MS]
+//   peer probe ADDRESS PORT MS INTERVAL_MS
+//   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "weft_capture.h"
+
+#ifndef IPV6_TRANSPARENT
+#define IPV6_TRANSPARENT 75
+#endif
+
+static void must(int ok, const char *what) {
+  if (ok) return;
+  fprintf(stderr, "%s: %s\n", what, strerror(errno));
+  exit(1);
+}
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1e3 + t.tv_nsec / 1e6;
+}
+
+static socklen_t size_of(const struct sockaddr_storage *address) {
+  return address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+static struct sockaddr_storage parse(const char *text, int port) {
+  struct sockaddr_storage result = {0};
+  struct sockaddr_in *v4 = (void *)&result;
+  struct sockaddr_in6 *v6 = (void *)&result;
+  if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+  } else {
+    must(inet_pton(AF_INET6, text, &v6->sin6_addr) == 1, text);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+  }
+  return result;
+}
+
+static void format(const struct sockaddr_storage *address, char *out) {
+  char text[64] = "";
+  const struct sockaddr_in *v4 = (const void *)address;
+  const struct sockaddr_in6 *v6 = (const void *)address;
+  if (address->ss_family == AF_INET) {
+    inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
+    sprintf(out, "%s:%d", text, ntohs(v4->sin_port));
+  } else if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+    inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], text, sizeof text);
+    sprintf(out, "%s:%d", text, ntohs(v6->sin6_port));
+  } else {
+    inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
+    sprintf(out, "[%s]:%d", text, ntohs(v6->sin6_port));
+  }
+}
+
+static void names(int fd, char *local, char *peer) {
+  struct sockaddr_storage address;
+  socklen_t length = sizeof address;
+  must(getsockname(fd, (void *)&address, &length) == 0, "getsockname");
+  format(&address, local);
+  length = sizeof address;
+  must(getpeername(fd, (void *)&address, &length) == 0 || errno == ENOTCONN, "getpeername");
+  format(&address, peer);
+}
+
+static void set(int fd, int level, int option, int value) { must(setsockopt(fd, level, option, &value, sizeof value) == 0, "setsockopt"); }
+
+static void spawn(void *(*body)(void *), void *argument) {
+  pthread_t thread;
+  must(pthread_create(&thread, NULL, body, argument) == 0, "pthread_create");
+  pthread_detach(thread);
+}
+
+static void *echo(void *argument) {
+  int fd = (long)argument;
+  char local[96], peer[96], buffer[65536];
+  names(fd, local, peer);
+  int length = snprintf(buffer, sizeof buffer, "{\"peer\":\"%s\",\"local\":\"%s\"}\n", peer, local);
+  while (length > 0 && write(fd, buffer, length) == length) length = read(fd, buffer, sizeof buffer);
+  close(fd);
+  return NULL;
+}
+
+static void serve(int port) {
+  int fd = socket(AF_INET6, SOCK_STREAM, 0);
+  set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  struct sockaddr_storage any = parse("::", port);
+  must(bind(fd, (void *)&any, size_of(&any)) == 0 && listen(fd, 1024) == 0, "listen");
+  fputs("ready\n", stderr);
+  for (;;) {
+    int connection = accept(fd, NULL, NULL);
+    if (connection >= 0) spawn(echo, (void *)(long)connection);
+  }
+}
+
+// Prints what became of one connection: the server's words, or the error. `began` is relative to `epoch`.
+static void attempt(const char *to, int port, int timeout_ms, double epoch) {
+  struct sockaddr_storage address = parse(to, port);
+  int fd = socket(address.ss_family, SOCK_STREAM, 0);
+  struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+  must(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0, "SO_SNDTIMEO");
+  must(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0, "SO_RCVTIMEO");
+  double began = now_ms();
+  char local[96] = "", peer[96] = "", answer[256] = "", echoed[8] = "";
+  const char *error = NULL;
+  if (connect(fd, (void *)&address, size_of(&address)) != 0) error = errno == EINPROGRESS ? "ETIMEDOUT" : strerrorname_np(errno);
+  double took = now_ms() - began;
+  if (!error) {
+    names(fd, local, peer);
+    long got = read(fd, answer, sizeof answer - 1);
+    if (got <= 0)
+      error = got == 0 ? "EOF" : strerrorname_np(errno);
+    else
+      answer[strcspn(answer, "\n")] = 0;
+    if (!error && (write(fd, "ping", 4) != 4 || read(fd, echoed, 4) != 4 || strcmp(echoed, "ping"))) error = "NOECHO";
+  }
+  printf("{\"began\":%.2f,\"connectMs\":%.2f,\"totalMs\":%.2f,\"local\":\"%s\",\"peer\":\"%s\",\"error\":%s%s%s,\"server\":%s}\n",
+         began - epoch, took, now_ms() - began, local, peer, error ? "\"" : "", error ? error : "null", error ? "\"" : "",
+         answer[0] ? answer : "null");
+  fflush(stdout);
+  close(fd);
+}
+
+static void probe(const char *to, int port, int duration_ms, int interval_ms) {
+  double epoch = now_ms();
+  fputs("ready\n", stderr);
+  for (int i = 0; i * interval_ms < duration_ms; i++) {
+    double wait = epoch + i * interval_ms - now_ms();
+    if (wait > 0) usleep(wait * 1000);
+    attempt(to, port, 3000, epoch);
+  }
+}
+
+// ── the proxy ──
+static const char *bpf_dir, *hairpin4, *hairpin6;
+
+static int open_map(const char *name) {
+  char path[256];
+  snprintf(path, sizeof path, "%s/maps/%s", bpf_dir, name);
+  int fd = bpf_obj_get(path);
+  must(fd >= 0, path);
+  return fd;
+}
+
+static void be_transparent(int fd, int family) {
+  set(fd, family == AF_INET ? SOL_IP : SOL_IPV6, family == AF_INET ? IP_TRANSPARENT : IPV6_TRANSPARENT, 1);
+}
+
+struct accepted {
+  int fd;
+  int inbound;
+};
+
+static int dial(struct sockaddr_storage *to, struct sockaddr_storage from, int mark) {
+  int fd = socket(to->ss_family, SOCK_STREAM, 0);
+  const struct sockaddr_in6 *a = (void *)to, *b = (void *)&from;
+  const struct sockaddr_in *c = (void *)to, *d = (void *)&from;
+  int hairpin = to->ss_family == AF_INET ? c->sin_addr.s_addr == d->sin_addr.s_addr : !memcmp(&a->sin6_addr, &b->sin6_addr, 16);
+  if (hairpin) {
+    from = parse(to->ss_family == AF_INET ? hairpin4 : hairpin6, 0);
+    mark = WEFT_DELIVER;
+  }
+  ((struct sockaddr_in *)&from)->sin_port = 0;
+  be_transparent(fd, to->ss_family);
+  set(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+  set(fd, SOL_SOCKET, SO_MARK, mark);
+  set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (bind(fd, (void *)&from, size_of(&from)) == 0 && connect(fd, (void *)to, size_of(to)) == 0) return fd;
+  fprintf(stderr, "dial: %s\n", strerror(errno));
+  close(fd);
+  return -1;
+}
+
+static void relay(int a, int b) {
+  struct pollfd ends[2] = {{a, POLLIN, 0}, {b, POLLIN, 0}};
+  char buffer[65536];
+  while ((ends[0].fd >= 0 || ends[1].fd >= 0) && poll(ends, 2, -1) > 0) {
+    for (int i = 0; i < 2; i++) {
+      if (!ends[i].revents) continue;
+      long got = read(i ? b : a, buffer, sizeof buffer);
+      if (got < 0) return;
+      if (got == 0) {
+        shutdown(i ? a : b, SHUT_WR);
+        ends[i].fd = -1;
+      } else if (write(i ? a : b, buffer, got) != got) {
+        return;
+      }
+    }
+  }
+}
+
+static void *forward(void *argument) {
+  struct accepted connection = *(struct accepted *)argument;
+  free(argument);
+  char local[96], peer[96];
+  names(connection.fd, local, peer);
+  struct sockaddr_storage to, from;
+  socklen_t length = sizeof to;
+  int mark = 0;
+  getsockname(connection.fd, (void *)&to, &length);
+  length = sizeof from;
+  getpeername(connection.fd, (void *)&from, &length);
+  length = sizeof mark;
+  getsockopt(connection.fd, SOL_SOCKET, SO_MARK, &mark, &length);
+  printf("{\"direction\":\"%s\",\"source\":\"%s\",\"destination\":\"%s\",\"mark\":%d}\n", connection.inbound ? "inbound" : "outbound", peer,
+         local, mark);
+  fflush(stdout);
+  // Where the engine would know a local workload's address it delivers; a local destination of this lab is 10.51.1.0/24 or fd51:1::/64.
+  int is_local = !strncmp(local, "10.51.1.", 8) || !strncmp(local, "[fd51:1::", 9);
+  int upstream = dial(&to, from, connection.inbound || is_local ? WEFT_DELIVER : WEFT_INJECT);
+  if (upstream >= 0) {
+    relay(connection.fd, upstream);
+    close(upstream);
+  } else {
+    struct linger reset = {1, 0};
+    setsockopt(connection.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  }
+  close(connection.fd);
+  return NULL;
+}
+
+struct listening {
+  int fd;
+  int inbound;
+};
+
+static void *accept_all(void *argument) {
+  struct listening *listener = argument;
+  for (;;) {
+    struct accepted *connection = malloc(sizeof *connection);
+    connection->fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    connection->inbound = listener->inbound;
+    if (connection->fd >= 0)
+      spawn(forward, connection);
+    else
+      free(connection);
+  }
+  return NULL;
+}
+
+static void listen_as(int map, unsigned worker, unsigned kind) {
+  int family = kind & 1 ? AF_INET6 : AF_INET;
+  struct listening *listener = malloc(sizeof *listener);
+  listener->inbound = kind >= WEFT_LISTENER_INBOUND4;
+  listener->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  set(listener->fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  set(listener->fd, SOL_SOCKET, SO_REUSEPORT, 1);
+  be_transparent(listener->fd, family);
+  // A request socket's mark is its listener's: from_pod reads it.
+  set(listener->fd, SOL_SOCKET, SO_MARK, listener->inbound ? WEFT_INJECT : WEFT_DELIVER);
+  struct sockaddr_storage loopback = parse(family == AF_INET ? "127.0.0.1" : "::1", listener->inbound ? 15006 : 15001);
+  must(bind(listener->fd, (void *)&loopback, size_of(&loopback)) == 0 && listen(listener->fd, 1024) == 0, "listen");
+  __u32 key = worker * WEFT_LISTENERS_PER_WORKER + kind;
+  __u64 value = listener->fd;
+  must(bpf_map_update_elem(map, &key, &value, BPF_ANY) == 0, "register a listener");
+  spawn(accept_all, listener);
+}
+
+static void proxy(unsigned count) {
+  int listeners = open_map("listeners"), beats = open_map("workers");
+  struct weft_worker *workers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beats, 0);
+  must(workers != MAP_FAILED, "mmap");
+  for (unsigned kind = 0; kind < WEFT_LISTENERS_PER_WORKER; kind++) {
+    for (unsigned worker = 0; worker < count; worker++) listen_as(listeners, worker, kind);
+  }
+  for (int first = 1;; first = 0) {
+    for (unsigned i = 0; i < count; i++) {
+      workers[i].beat_ns = now_ms() * 1e6;
+      workers[i].workers = count;
+    }
+    if (first) fputs("ready\n", stderr);
+    usleep(100000);
+  }
+}
+
+int main(int count, char **words) {
+  signal(SIGPIPE, SIG_IGN);
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  const char *role = count > 1 ? words[1] : "";
+  if (!strcmp(role, "serve") && count == 3) serve(atoi(words[2]));
+  if (!strcmp(role, "connect") && count >= 4) {
+    attempt(words[2], atoi(words[3]), count > 4 ? atoi(words[4]) : 3000, now_ms());
+    return 0;
+  }
+  if (!strcmp(role, "probe") && count == 6) {
+    probe(words[2], atoi(words[3]), atoi(words[4]), atoi(words[5]));
+    return 0;
+  }
+  if (!strcmp(role, "proxy") && count == 6) {
+    bpf_dir = words[2];
+    hairpin4 = words[4];
+    hairpin6 = words[5];
+    proxy(atoi(words[3]));
+  }
+  fprintf(stderr, "see the top of peer.c\n");
+  return 2;
+}
