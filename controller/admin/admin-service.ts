@@ -1,0 +1,181 @@
+// Admin: what operators and the CLI call. Owns the mapping of outcomes to gRPC statuses and the texts an operator reads.
+import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import type {
+  AdminServer,
+  ApplyRequest,
+  ApplyResponse,
+  DeleteRequest,
+  DeleteResponse,
+  Finding,
+  GetRequest,
+  GetResponse,
+  ListNodesRequest,
+  ListNodesResponse,
+  ManifestFile,
+  ObjectRef,
+  WaitRequest,
+  WaitResponse,
+} from '../../api/gen/mesh/v1/admin.js';
+import { findKind, objectKey, parseManifests } from '../../api/resources/index.js';
+import type { Clock } from '../clock.js';
+import type { NodeAcks } from '../serve/node-acks.js';
+import type { EtcdClient } from '../store/etcd-client.js';
+import { unavailableMessage } from '../store/etcd-client.js';
+import type { StoreView } from '../store/view.js';
+import type { ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
+
+export interface AdminParts {
+  readonly client: EtcdClient;
+  readonly view: StoreView;
+  readonly changes: ObjectChanges;
+  readonly acks: NodeAcks;
+  readonly clock: Clock;
+  /** Of the compiled model. */
+  readonly modelRevision: () => number;
+}
+
+/** How long an applied change may take to come back through the watch before the answer is given without it. */
+const READ_BACK_MS = 1_000;
+const MAX_WAIT_MS = 600_000;
+
+class Refusal extends Error {
+  constructor(
+    readonly code: status,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** The methods of the gRPC service. */
+export function createAdminService(parts: AdminParts): AdminServer {
+  return {
+    apply: unary((call: ServerUnaryCall<ApplyRequest, ApplyResponse>) => apply(parts, call.request)),
+    delete: unary((call: ServerUnaryCall<DeleteRequest, DeleteResponse>) => remove(parts, call.request)),
+    get: unary((call: ServerUnaryCall<GetRequest, GetResponse>) => get(parts, call.request)),
+    wait: unary((call: ServerUnaryCall<WaitRequest, WaitResponse>) => wait(parts, call)),
+    listNodes: unary((_: ServerUnaryCall<ListNodesRequest, ListNodesResponse>) => listNodes(parts)),
+  };
+}
+
+async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyResponse> {
+  requireList(parts);
+  const { objects, findings } = parseManifests(request.files);
+  const seen = new Map<string, { file: string; line: number }>();
+  const repeated: Finding[] = [];
+  for (const { kind, namespace, name, source } of objects) {
+    const key = objectKey(kind, namespace, name);
+    const first = seen.get(key);
+    if (first === undefined) seen.set(key, source);
+    else repeated.push({ ...source, column: 1, path: 'metadata.name', message: `${key} stands at ${first.file}:${first.line} already` });
+  }
+  const mistakes = findings.length > 0 ? findings : repeated;
+  if (mistakes.length > 0) return { findings: mistakes, revision: 0, changes: [] };
+  if (objects.length === 0) throw new Refusal(status.INVALID_ARGUMENT, `no object in ${fileNames(request.files)}`);
+  const wanted = objects.map(({ kind, namespace, name, manifest }): Wanted => ({ ref: { kind, namespace, name }, manifest }));
+  const { revision, changes } = await bring(parts, wanted, request.dryRun);
+  return { findings: [], revision, changes };
+}
+
+async function remove(parts: AdminParts, request: DeleteRequest): Promise<DeleteResponse> {
+  requireList(parts);
+  const wanted = new Map<string, Wanted>();
+  for (const object of request.objects) {
+    const ref = { ...object, kind: kindOf(object.kind) };
+    if (ref.namespace === '' || ref.name === '') throw new Refusal(status.INVALID_ARGUMENT, 'name what to delete: namespace and name');
+    wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null });
+  }
+  if (wanted.size === 0) throw new Refusal(status.INVALID_ARGUMENT, 'name at least one object to delete');
+  const { revision, changes } = await bring(parts, [...wanted.values()], false);
+  return { revision, changes };
+}
+
+async function bring(parts: AdminParts, wanted: readonly Wanted[], isDryRun: boolean): Promise<ChangeResult & { kind: 'done' }> {
+  const result = await parts.changes.bring(wanted, isDryRun);
+  switch (result.kind) {
+    case 'done':
+      // So that a following Get here sees it.
+      if (result.revision > 0) await parts.view.reached(result.revision, parts.clock, READ_BACK_MS);
+      return result;
+    case 'contended':
+      throw new Refusal(status.ABORTED, 'others keep changing the same objects: nothing was written, try again');
+    case 'too-large':
+      throw new Refusal(status.INVALID_ARGUMENT, result.message);
+    case 'unavailable':
+      throw new Refusal(status.UNAVAILABLE, result.message);
+  }
+}
+
+async function get(parts: AdminParts, request: GetRequest): Promise<GetResponse> {
+  requireList(parts);
+  const kind = kindOf(request.kind);
+  const found = [...parts.view.objects.values()].filter(({ ref }) => ref.kind === kind && matches(request, ref));
+  found.sort((a, b) => compare(a.ref.namespace, b.ref.namespace) || compare(a.ref.name, b.ref.name));
+  return { objects: found.map(({ record }) => JSON.stringify(record.manifest)), revision: parts.view.revision };
+}
+
+async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitResponse>): Promise<WaitResponse> {
+  requireList(parts);
+  const ended = new AbortController();
+  call.on('cancelled', () => ended.abort());
+  const { revision, timeoutMs } = call.request;
+  // An apply that changed nothing has revision 0: what it wants is in force when the newest is.
+  const wanted = revision > 0 ? revision : parts.modelRevision();
+  return parts.acks.wait(wanted, Math.min(timeoutMs, MAX_WAIT_MS), ended.signal);
+}
+
+async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
+  requireList(parts);
+  const nodes = [...parts.view.nodes]
+    .sort(([a], [b]) => compare(a, b))
+    .map(([name, { zone, version, statusAddress }]) => {
+      const ack = parts.acks.of(name);
+      const workloads = [...parts.view.running.values()].filter((workload) => workload.node === name).map(({ state }) => state);
+      workloads.sort((a, b) => compare(a.name, b.name));
+      const ackedRevision = ack?.revision ?? 0;
+      // Streams of other replicas show as acks on the node's lease.
+      const connected = parts.acks.isConnected(name) || ackedRevision >= parts.modelRevision();
+      return { name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected: [...(ack?.rejected ?? [])] };
+    });
+  return { nodes, revision: parts.modelRevision() };
+}
+
+/** Reads go on from memory while etcd is away, but not before it was read once. */
+function requireList({ view, client }: AdminParts): void {
+  if (view.revision > 0) return;
+  const reason = view.state.kind === 'down' ? view.state.reason : 'it is being read';
+  throw new Refusal(status.UNAVAILABLE, unavailableMessage(client.endpoints, reason));
+}
+
+function kindOf(word: string): string {
+  const definition = findKind(word);
+  if (definition === null) throw new Refusal(status.INVALID_ARGUMENT, `"${word}" is no kind this version knows`);
+  return definition.kind;
+}
+
+function matches(request: GetRequest, ref: ObjectRef): boolean {
+  return (request.namespace === '' || request.namespace === ref.namespace) && (request.name === '' || request.name === ref.name);
+}
+
+function fileNames(files: readonly ManifestFile[]): string {
+  return files.map(({ name }) => name).join(', ') || 'the request';
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** The one place where a refusal becomes a gRPC status. */
+function unary<Request, Response>(
+  handle: (call: ServerUnaryCall<Request, Response>) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return (call, done: sendUnaryData<Response>) => {
+    handle(call).then(
+      (response) => done(null, response),
+      (error: unknown) => {
+        const code = error instanceof Refusal ? error.code : status.INTERNAL;
+        done({ code, details: error instanceof Error ? error.message : String(error) });
+      },
+    );
+  };
+}

@@ -1,0 +1,39 @@
+// When to compile: at once after quiet, so that an apply reaches the nodes without delay; under a storm after 50 ms of quiet, 1 s at most.
+import type { Clock } from '../clock.js';
+
+const QUIET_MS = 50;
+const LONGEST_MS = 1_000;
+
+export class CompileSchedule {
+  readonly #clock: Clock;
+  readonly #compile: () => void;
+  #lastChange = Number.NEGATIVE_INFINITY;
+  #firstPending = 0;
+  #cancel: (() => void) | null = null;
+
+  constructor(clock: Clock, compile: () => void) {
+    this.#clock = clock;
+    this.#compile = compile;
+  }
+
+  changed(): void {
+    const now = this.#clock.now();
+    const wasQuiet = now - this.#lastChange >= QUIET_MS;
+    this.#lastChange = now;
+    if (this.#cancel === null) {
+      if (wasQuiet) return this.#compile();
+      this.#firstPending = now;
+    } else this.#cancel();
+    const delay = Math.min(QUIET_MS, Math.max(0, this.#firstPending + LONGEST_MS - now));
+    this.#cancel = this.#clock.after(delay, () => {
+      this.#cancel = null;
+      this.#compile();
+    });
+  }
+
+  /** Idempotent; a pending compilation is dropped. */
+  stop(): void {
+    this.#cancel?.();
+    this.#cancel = null;
+  }
+}

@@ -1,0 +1,80 @@
+// The controller's configuration: the one place that turns flags and environment into typed, checked, frozen values.
+import { isIP } from 'node:net';
+
+export interface ControllerConfig {
+  /** "http://host:port", "https://host:port" or "unix:/path". */
+  readonly etcdEndpoints: readonly string[];
+  /** Without a trailing slash. */
+  readonly etcdPrefix: string;
+  /** As gRPC writes addresses: "host:port", "[v6]:port" or "unix:/path". */
+  readonly listen: readonly string[];
+  /** "host:port"; null: no metrics. */
+  readonly metricsListen: string | null;
+  readonly nodeTtlMs: number;
+  readonly logLevel: LogLevel;
+  readonly clusterName: string;
+}
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export interface ControllerFlags {
+  readonly etcd: readonly string[];
+  readonly etcdPrefix: string;
+  readonly listen: readonly string[];
+  readonly metricsListen: string;
+  readonly nodeTtl: string;
+  readonly logLevel: string;
+  readonly clusterName: string;
+}
+
+export const DEFAULT_FLAGS: ControllerFlags = {
+  etcd: ['http://127.0.0.1:2379'],
+  etcdPrefix: '/weft',
+  listen: ['0.0.0.0:15010', 'unix:/run/weft/controller.sock'],
+  metricsListen: '0.0.0.0:15021',
+  nodeTtl: '10',
+  logLevel: 'info',
+  clusterName: 'weft',
+};
+
+/** Throws an Error that names the flag, what was expected and what was found. */
+export function controllerConfig(flags: ControllerFlags): ControllerConfig {
+  const level = LOG_LEVELS.find((known) => known === flags.logLevel);
+  if (level === undefined) throw new Error(`--log-level "${flags.logLevel}": expected one of ${LOG_LEVELS.join(', ')}`);
+  if (!/^(\/[A-Za-z0-9._-]+)+$/.test(flags.etcdPrefix))
+    throw new Error(`--etcd-prefix "${flags.etcdPrefix}": expected a path such as /weft`);
+  const secure = flags.etcd.filter((endpoint) => endpoint.startsWith('https:')).length;
+  if (secure !== 0 && secure !== flags.etcd.length) throw new Error('--etcd: all endpoints must be https:, or none');
+  for (const endpoint of flags.etcd) checkEndpoint(endpoint);
+  const ttl = Number(flags.nodeTtl);
+  if (!Number.isInteger(ttl) || ttl < 2 || ttl > 3_600) throw new Error(`--node-ttl "${flags.nodeTtl}": expected whole seconds, 2 to 3600`);
+  if (flags.metricsListen !== '' && parseHostPort(flags.metricsListen) === null) {
+    throw new Error(`--metrics-listen "${flags.metricsListen}": expected host:port, or nothing for no metrics`);
+  }
+  return Object.freeze({
+    etcdEndpoints: Object.freeze([...flags.etcd]),
+    etcdPrefix: flags.etcdPrefix,
+    listen: Object.freeze([...flags.listen]),
+    metricsListen: flags.metricsListen === '' ? null : flags.metricsListen,
+    nodeTtlMs: ttl * 1_000,
+    logLevel: level,
+    clusterName: flags.clusterName,
+  });
+}
+
+function checkEndpoint(endpoint: string): void {
+  const address = endpoint.replace(/^https?:\/\//, '');
+  if (address.startsWith('unix:/') || parseHostPort(address) !== null) return;
+  throw new Error(`--etcd "${endpoint}": expected http://host:port, https://host:port or unix:/path`);
+}
+
+/** "host:port" or "[v6]:port"; null if it is neither. */
+export function parseHostPort(address: string): { readonly host: string; readonly port: number } | null {
+  const match = /^(?:\[([^\]]+)\]|([^:/\s]+)):(\d{1,5})$/.exec(address);
+  if (match === null) return null;
+  const [, v6, name, digits] = match;
+  const port = Number(digits);
+  if (port > 65_535 || (v6 !== undefined && isIP(v6) !== 6)) return null;
+  return { host: v6 ?? name ?? '', port };
+}

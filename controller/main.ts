@@ -1,0 +1,190 @@
+// The controller's composition root: makes every part, joins them, and takes them apart again. Holds no behaviour of its own beyond that.
+import { Server } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { AdminService } from '../api/gen/mesh/v1/admin.js';
+import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
+import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
+import { listenGrpc } from '../api/grpc/listen.js';
+import { VERSION } from '../api/version.js';
+import { createAdminService } from './admin/admin-service.js';
+import { ObjectChanges } from './admin/object-changes.js';
+import { type Clock, systemClock } from './clock.js';
+import { CompileSchedule } from './compile/compile-schedule.js';
+import { ModelCompiler } from './compile/model-compiler.js';
+import type { ControllerConfig } from './config.js';
+import { ControllerMetrics, type Readiness, serveMetrics } from './metrics.js';
+import { RegistryService } from './registry/registry-service.js';
+import { DiscoveryService } from './serve/discovery-service.js';
+import { NodeAcks } from './serve/node-acks.js';
+import { storeBarrier } from './store/barrier.js';
+import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
+import { Keyspace } from './store/keys.js';
+import type { StoreState } from './store/reflector.js';
+import { StoreView } from './store/view.js';
+
+export interface Controller {
+  /** As bound: ports that were 0 are the kernel's. */
+  readonly addresses: readonly string[];
+  readonly metricsAddress: string | null;
+  readonly metrics: ControllerMetrics;
+  /** Ends streams, lets calls finish for 2 s, closes etcd. Idempotent. */
+  stop(): Promise<void>;
+}
+
+const MAX_REQUEST_BYTES = 8 * 1024 * 1024;
+const STOP_GRACE_MS = 2_000;
+
+/** Serves as soon as its addresses are bound; etcd may come later. Throws if an address can't be bound. */
+export async function startController(config: ControllerConfig, log: Logger, clock: Clock = systemClock): Promise<Controller> {
+  const metrics = new ControllerMetrics();
+  const keys = new Keyspace(config.etcdPrefix);
+  const client = new EtcdClient({ endpoints: config.etcdEndpoints });
+  const view = new StoreView(client, keys, clock, {
+    state: (state) => logState(state, client, metrics, log),
+    unreadable: (key) => log.warn({ key }, 'a value in etcd can’t be read and counts as absent: another version wrote it, or a hand'),
+  });
+  const acks = new NodeAcks(client, view, keys, clock);
+  const discovery = new DiscoveryService({
+    acks,
+    clock,
+    clusterId: () => view.clusterId,
+    catchUp: storeBarrier(client, view, keys, clock),
+    version: VERSION,
+    observe: {
+      connected: (node, resumed) => log.info({ node, resumed }, 'node connected'),
+      disconnected: (node) => log.info({ node }, 'node disconnected'),
+      encoded: () => metrics.encodings.inc(),
+      sent: () => metrics.pushes.inc(),
+      acked: (node, latencyMs, rejected) => {
+        metrics.pushSeconds.observe(latencyMs / 1_000);
+        metrics.rejectedResources.set({ node }, rejected);
+        if (rejected > 0) log.warn({ node, rejected }, 'node refuses resources: weft status names them');
+      },
+    },
+  });
+  const registry = new RegistryService({
+    client,
+    keys,
+    clock,
+    ttlMs: config.nodeTtlMs,
+    observe: {
+      registered: (node) => log.info({ node }, 'node registered'),
+      failed: (node, message) => {
+        metrics.registrations.inc();
+        log.warn({ node, message }, 'node can’t be written to etcd; tried again with its next message');
+      },
+    },
+  });
+  const schedule = compileOnChange({ view, discovery, clock, metrics, log });
+
+  const server = new Server({
+    'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
+    'grpc.keepalive_time_ms': 10_000,
+    'grpc.keepalive_timeout_ms': 5_000,
+  });
+  const changes = new ObjectChanges(client, view, keys, Date.now);
+  const modelRevision = (): number => discovery.history.model.revision;
+  server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision }));
+  server.addService(EncodedDiscoveryService, { stream: discovery.stream });
+  server.addService(RegistryDefinition, { register: registry.register });
+  const gauges = setInterval(() => {
+    metrics.connectedNodes.set(discovery.connectedNodes);
+    metrics.liveNodes.set(view.nodes.size);
+    metrics.storeRevision.set(view.revision);
+  }, 1_000);
+  gauges.unref();
+
+  const stop = once(async () => {
+    clearInterval(gauges);
+    discovery.stop();
+    await registry.stop();
+    await shutDown(server, clock);
+    schedule.stop();
+    acks.stop();
+    await view.stop();
+    client.close();
+    await metricsServer?.close();
+  });
+  let metricsServer: Awaited<ReturnType<typeof serveMetrics>> | null = null;
+  try {
+    const addresses: string[] = [];
+    for (const address of config.listen) addresses.push(await listenGrpc(server, address));
+    const readiness = (): Readiness => ({
+      isReady: discovery.history.isReady,
+      reason: view.state.kind === 'down' ? unavailableMessage(client.endpoints, view.state.reason) : 'the store is being read',
+    });
+    if (config.metricsListen !== null) metricsServer = await serveMetrics(config.metricsListen, metrics, readiness);
+    view.start();
+    const metricsAddress = metricsServer?.address ?? null;
+    log.info(
+      { version: VERSION, cluster: config.clusterName, addresses, metrics: metricsAddress, etcd: client.endpoints },
+      'controller serves',
+    );
+    return { addresses, metricsAddress, metrics, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function compileOnChange(parts: {
+  view: StoreView;
+  discovery: DiscoveryService;
+  clock: Clock;
+  metrics: ControllerMetrics;
+  log: Logger;
+}): CompileSchedule {
+  const { view, discovery, clock, metrics, log } = parts;
+  const compiler = new ModelCompiler(view);
+  let problemsBefore = '';
+  let isRestart = false;
+  const schedule = new CompileSchedule(clock, () => {
+    const startedMs = clock.now();
+    const { resources, problems } = compiler.compile();
+    const tookMs = clock.now() - startedMs;
+    const isFresh = isRestart || !discovery.history.isReady;
+    isRestart = false;
+    const revision = view.revision;
+    const changed = isFresh ? (discovery.restart(revision, resources), resources.length) : discovery.publish(revision, resources);
+    metrics.compileSeconds.observe(tookMs / 1_000);
+    metrics.revision.set(revision);
+    metrics.resources.set(resources.length);
+    metrics.problems.set(problems.length);
+    log.debug({ revision, changed, resources: resources.length, tookMs: Math.round(tookMs) }, 'model compiled');
+    const problemsNow = JSON.stringify(problems);
+    if (problemsNow !== problemsBefore) for (const problem of problems) log.warn(problem, 'object does not fit the others');
+    problemsBefore = problemsNow;
+  });
+  view.watch((change) => {
+    isRestart ||= change.restarted;
+    if (change.model) schedule.changed();
+  });
+  return schedule;
+}
+
+function logState(state: StoreState, client: EtcdClient, metrics: ControllerMetrics, log: Logger): void {
+  metrics.etcdUp.set(state.kind === 'up' ? 1 : 0);
+  if (state.kind === 'up') log.info({ etcd: client.endpoints }, 'etcd answers');
+  else log.error(`${unavailableMessage(client.endpoints, state.reason)}. Nodes go on with what they have; trying again`);
+}
+
+function shutDown(server: Server, clock: Clock): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = clock.after(STOP_GRACE_MS, () => {
+      server.forceShutdown();
+      resolve();
+    });
+    server.tryShutdown(() => {
+      cancel();
+      resolve();
+    });
+  });
+}
+
+function once(action: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | null = null;
+  return () => {
+    running ??= action();
+    return running;
+  };
+}

@@ -1,0 +1,139 @@
+// One Register stream: what a node says runs on it, on the node's lease in etcd. Owns that node's keys while its stream is the newest one
+// of the node, at any replica: every write is fenced by the session in <prefix>/nodes/<node>.
+import { randomUUID } from 'node:crypto';
+import type { RegisterRequest } from '../../api/gen/mesh/v1/discovery.js';
+import type { EtcdClient } from '../store/etcd-client.js';
+import { type Keyspace, leaseIdOfNode, prefixEnd } from '../store/keys.js';
+import type { Leases } from '../store/lease.js';
+import { readNode } from '../store/records.js';
+import { type CommitResult, commit, type Write } from '../store/transaction.js';
+
+export type RegistrationResult =
+  /** The state stands in etcd and the lease lives for the TTL from now. */
+  | { readonly kind: 'kept' }
+  /** Another stream registered the node since. */
+  | { readonly kind: 'superseded' }
+  /** To be tried again with the node's next message. */
+  | { readonly kind: 'failed'; readonly message: string };
+
+const WRITES_PER_TRANSACTION = 100;
+
+interface Claim {
+  /** Revision of the node's key as this session wrote it. */
+  readonly nodeRevision: number;
+  readonly nodeValue: string;
+  /** By workload: the value in etcd. */
+  readonly written: Map<string, string>;
+}
+
+export class NodeRegistration {
+  readonly node: string;
+  readonly #client: EtcdClient;
+  readonly #leases: Leases;
+  readonly #keys: Keyspace;
+  readonly #ttlMs: number;
+  readonly #leaseId: string;
+  readonly #session = randomUUID();
+  /** null: unknown what stands in etcd, so it is read before it is changed. */
+  #claim: Claim | null = null;
+  #wasClaimed = false;
+
+  constructor(parts: { node: string; client: EtcdClient; leases: Leases; keys: Keyspace; ttlMs: number }) {
+    this.node = parts.node;
+    this.#client = parts.client;
+    this.#leases = parts.leases;
+    this.#keys = parts.keys;
+    this.#ttlMs = parts.ttlMs;
+    this.#leaseId = leaseIdOfNode(parts.keys.root, parts.node);
+  }
+
+  /** Brings etcd to the node's state. One call at a time. Throws StoreError when etcd is away. */
+  async bring(state: RegisterRequest): Promise<RegistrationResult> {
+    try {
+      const isAlive = await this.#leases.keepAlive(this.#leaseId);
+      if (!isAlive) this.#claim = null;
+      if (this.#claim === null || this.#claim.nodeValue !== this.#nodeValue(state)) {
+        const failed = await this.#take(state);
+        if (failed !== null) return failed;
+      }
+      return await this.#writeWorkloads(state);
+    } catch (error) {
+      this.#claim = null;
+      throw error;
+    }
+  }
+
+  #nodeValue({ zone, version, statusAddress }: RegisterRequest): string {
+    return JSON.stringify({ zone, version, statusAddress, session: this.#session });
+  }
+
+  /** Takes the node for this session, or renews it. null: done. */
+  async #take(state: RegisterRequest): Promise<RegistrationResult | null> {
+    await this.#leases.acquire(this.#leaseId, this.#ttlMs);
+    const key = this.#keys.node(this.node);
+    const value = this.#nodeValue(state);
+    // A session that owned the node may not take it back from a newer one; only its own lost lease lets it write anew.
+    if (this.#wasClaimed) {
+      const found = (await this.#client.range({ key: Buffer.from(key) })).kvs[0];
+      if (found !== undefined && readNode(found.value)?.session !== this.#session) return { kind: 'superseded' };
+    }
+    const result = await commit(this.#client, { expect: new Map(), writes: [{ key, value, lease: this.#leaseId }] });
+    if (result.kind !== 'committed') return this.#failed(result);
+    this.#wasClaimed = true;
+    this.#claim = { nodeRevision: result.revision, nodeValue: value, written: await this.#readWritten() };
+    return null;
+  }
+
+  /** What stands there with the right lease: the rest is written again. */
+  async #readWritten(): Promise<Map<string, string>> {
+    const prefix = this.#keys.runningOf(this.node);
+    const found = await this.#client.range({ key: Buffer.from(prefix), range_end: prefixEnd(prefix) });
+    const written = new Map<string, string>();
+    for (const { key, value, lease } of found.kvs) {
+      written.set(key.toString().slice(prefix.length), lease === this.#leaseId ? value.toString() : '');
+    }
+    return written;
+  }
+
+  async #writeWorkloads(state: RegisterRequest): Promise<RegistrationResult> {
+    const claim = this.#claim;
+    if (claim === null) return { kind: 'failed', message: 'the node is not claimed' };
+    const wanted = new Map(state.workloads.map((workload) => [workload.name, JSON.stringify(workload)]));
+    const writes: (Write & { readonly workload: string })[] = [];
+    const changed = (workload: string, value: string | null): void => {
+      const lease = value === null ? null : this.#leaseId;
+      writes.push({ workload, key: this.#keys.running(this.node, workload), value, lease });
+    };
+    for (const [workload, value] of wanted) if (claim.written.get(workload) !== value) changed(workload, value);
+    for (const workload of claim.written.keys()) if (!wanted.has(workload)) changed(workload, null);
+    const expect = new Map([[this.#keys.node(this.node), claim.nodeRevision]]);
+    for (let from = 0; from < writes.length; from += WRITES_PER_TRANSACTION) {
+      const part = writes.slice(from, from + WRITES_PER_TRANSACTION);
+      const result = await commit(this.#client, { expect, writes: part });
+      if (result.kind !== 'committed') return this.#failed(result);
+      for (const { workload, value } of part) {
+        if (value === null) claim.written.delete(workload);
+        else claim.written.set(workload, value);
+      }
+    }
+    return { kind: 'kept' };
+  }
+
+  #failed(result: Exclude<CommitResult, { kind: 'committed' }>): RegistrationResult {
+    this.#claim = null;
+    switch (result.kind) {
+      case 'conflict': {
+        const owner = result.current.get(this.#keys.node(this.node));
+        const isTaken = owner != null && readNode(owner.value)?.session !== this.#session;
+        return isTaken
+          ? { kind: 'superseded' }
+          : { kind: 'failed', message: `the lease of node ${this.node} ran out while it was written` };
+      }
+      case 'lease-lost':
+        return { kind: 'failed', message: `the lease of node ${this.node} ran out while it was written` };
+      case 'too-large':
+      case 'unavailable':
+        return { kind: 'failed', message: result.message };
+    }
+  }
+}

@@ -1,0 +1,135 @@
+// Registry.Register: nodes tell what they are and run. Owns the streams; each stream's state is written by a NodeRegistration.
+import { type handleBidiStreamingCall, type ServerDuplexStream, status } from '@grpc/grpc-js';
+import type { RegisterRequest, RegisterResponse } from '../../api/gen/mesh/v1/discovery.js';
+import type { Clock } from '../clock.js';
+import type { EtcdClient } from '../store/etcd-client.js';
+import { storeError } from '../store/etcd-client.js';
+import type { Keyspace } from '../store/keys.js';
+import { Leases } from '../store/lease.js';
+import { NodeRegistration, type RegistrationResult } from './node-registration.js';
+
+export interface RegistryParts {
+  readonly client: EtcdClient;
+  readonly keys: Keyspace;
+  readonly clock: Clock;
+  readonly ttlMs: number;
+  readonly observe: RegistryObserver;
+}
+
+export interface RegistryObserver {
+  registered(node: string): void;
+  /** On each change from well to not well. */
+  failed(node: string, message: string): void;
+}
+
+type RegisterCall = ServerDuplexStream<RegisterRequest, RegisterResponse>;
+
+/** Bounds what one node may put into etcd. */
+const MAX_WORKLOADS = 5_000;
+const NODE_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+const WORKLOAD_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+
+export class RegistryService {
+  readonly #parts: RegistryParts;
+  readonly #leases: Leases;
+  readonly #calls = new Set<RegisterCall>();
+
+  constructor(parts: RegistryParts) {
+    this.#parts = parts;
+    this.#leases = new Leases(parts.client, parts.clock);
+  }
+
+  readonly register: handleBidiStreamingCall<RegisterRequest, RegisterResponse> = (call) => {
+    this.#calls.add(call);
+    const stream = new RegisterStream(call, this.#parts, this.#leases);
+    const close = (): void => {
+      this.#calls.delete(call);
+      stream.close();
+    };
+    call.on('data', (request: RegisterRequest) => stream.receive(request));
+    call.on('end', () => {
+      close();
+      call.end();
+    });
+    for (const event of ['error', 'cancelled', 'close']) call.on(event, close);
+  };
+
+  /** Ends every stream. The leases live on: the agents continue them at another replica. */
+  async stop(): Promise<void> {
+    for (const call of [...this.#calls]) fail(call, status.UNAVAILABLE, 'this controller stops: another replica serves');
+    await this.#leases.close();
+  }
+}
+
+/** Writes the newest message of one stream; those that come meanwhile replace each other. */
+class RegisterStream {
+  #registration: NodeRegistration | null = null;
+  #newest: RegisterRequest | null = null;
+  #isBusy = false;
+  #isClosed = false;
+  #isWell = false;
+
+  constructor(
+    readonly call: RegisterCall,
+    readonly parts: RegistryParts,
+    readonly leases: Leases,
+  ) {}
+
+  receive(request: RegisterRequest): void {
+    const mistake = this.#mistakeIn(request);
+    if (mistake !== null) return fail(this.call, status.INVALID_ARGUMENT, mistake);
+    this.#registration ??= new NodeRegistration({ ...this.parts, node: request.node, leases: this.leases });
+    this.#newest = request;
+    if (!this.#isBusy) void this.#work(this.#registration);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#newest = null;
+  }
+
+  async #work(registration: NodeRegistration): Promise<void> {
+    this.#isBusy = true;
+    for (let request = this.#take(); request !== null; request = this.#take()) {
+      const result = await registration
+        .bring(request)
+        .catch((error: unknown): RegistrationResult => ({ kind: 'failed', message: storeError(error).details }));
+      this.#tell(registration.node, result);
+    }
+    this.#isBusy = false;
+  }
+
+  #take(): RegisterRequest | null {
+    const request = this.#newest;
+    this.#newest = null;
+    return request;
+  }
+
+  #tell(node: string, result: RegistrationResult): void {
+    if (this.#isClosed) return;
+    if (result.kind === 'superseded') {
+      fail(this.call, status.ABORTED, `another stream registered node "${node}": does a second agent use that name?`);
+      return;
+    }
+    const isWell = result.kind === 'kept';
+    if (isWell && !this.#isWell) this.parts.observe.registered(node);
+    if (result.kind === 'failed') this.parts.observe.failed(node, result.message);
+    this.#isWell = isWell;
+    // A reader that takes no answers needs none: they all say the same.
+    if (isWell && this.call.writableLength === 0) this.call.write({ ttlMs: this.parts.ttlMs });
+  }
+
+  #mistakeIn(request: RegisterRequest): string | null {
+    if (!NODE_NAME.test(request.node)) return `"${request.node}" is no node name: expected lower-case letters, digits, "-" and "."`;
+    if (this.#registration !== null && this.#registration.node !== request.node) {
+      return `this stream is of node "${this.#registration.node}": use another one for "${request.node}"`;
+    }
+    if (request.workloads.length > MAX_WORKLOADS) return `${request.workloads.length} workloads on one node, at most ${MAX_WORKLOADS}`;
+    const bad = request.workloads.find((workload) => !WORKLOAD_NAME.test(workload.name));
+    return bad === undefined ? null : `"${bad.name}" is no workload: expected "<namespace>/<name>"`;
+  }
+}
+
+function fail(call: RegisterCall, code: status, details: string): void {
+  call.emit('error', { code, details });
+}

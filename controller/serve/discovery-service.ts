@@ -1,0 +1,186 @@
+// Discovery.Stream: every connected node gets each revision of the model. Owns the streams, the history and the shared pushes.
+import { createHash } from 'node:crypto';
+import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
+import type { DiscoveryRequest, Resource, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
+import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
+import type { Clock } from '../clock.js';
+import { type DiscoveryCall, DiscoverySession, type SessionHost } from './discovery-session.js';
+import { ModelHistory } from './model-history.js';
+import type { NodeAcks } from './node-acks.js';
+import { encodePush, type Push } from './push.js';
+
+/** Raise when the same input compiles to something else without a new version of the software. */
+const MODEL_VERSION = 1;
+
+export interface DiscoveryServiceParts {
+  readonly acks: NodeAcks;
+  readonly clock: Clock;
+  readonly clusterId: () => string;
+  /** Brings the store's view to `revision`; false if the store has no such revision, throws while it can't be asked. */
+  readonly catchUp: (revision: number) => Promise<boolean>;
+  readonly version: string;
+  readonly observe: DiscoveryObserver;
+}
+
+export interface DiscoveryObserver {
+  connected(node: string, resumed: 'full' | 'delta'): void;
+  disconnected(node: string): void;
+  encoded(push: Push): void;
+  sent(): void;
+  acked(node: string, latencyMs: number, rejected: number): void;
+}
+
+export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
+  readonly history = new ModelHistory();
+  /** By node: the newest stream of each. */
+  readonly #sessions = new Map<string, DiscoverySession>();
+  readonly #calls = new Map<DiscoverySession, DiscoveryCall>();
+  readonly #waiting = new Set<() => void>();
+  /** Pushes to the newest revision by where they start. */
+  readonly #pushes = new Map<number | null, Push>();
+  readonly #parts: DiscoveryServiceParts;
+  readonly #compiler: string;
+  #nonce = 0;
+
+  constructor(parts: DiscoveryServiceParts) {
+    this.#parts = parts;
+    this.#compiler = createHash('sha256').update(`${parts.version}\0${MODEL_VERSION}`).digest('hex').slice(0, 16);
+  }
+
+  get connectedNodes(): number {
+    return this.#sessions.size;
+  }
+
+  /** The first model, or one whose revisions have nothing to do with those before. Every stream gets all of it. */
+  restart(revision: number, resources: readonly Resource[]): void {
+    const wasReady = this.history.isReady;
+    this.history.restart(revision, resources);
+    this.#pushes.clear();
+    if (wasReady) this.#endAll(status.ABORTED, 'the store was replaced: subscribe again');
+    for (const start of this.#waiting) start();
+    this.#waiting.clear();
+  }
+
+  /** Returns how many resources changed. */
+  publish(revision: number, resources: readonly Resource[]): number {
+    const changed = this.history.advance(revision, resources);
+    this.#pushes.clear();
+    for (const session of this.#sessions.values()) session.advance();
+    return changed;
+  }
+
+  readonly stream: handleBidiStreamingCall<DiscoveryRequest, Buffer> = (call) => {
+    let session: DiscoverySession | null = null;
+    let isSubscribed = false;
+    let isOver = false;
+    const close = (): void => {
+      isOver = true;
+      if (session !== null) this.#remove(session);
+    };
+    call.on('data', ({ request }: DiscoveryRequest) => {
+      if (request?.$case === 'ack' && session !== null) return session.ack(request.value);
+      if (request?.$case !== 'subscribe' || isSubscribed || request.value.node === '') {
+        return fail(call, status.INVALID_ARGUMENT, 'the first message must be a Subscribe that names the node, every later one an Ack');
+      }
+      isSubscribed = true;
+      const subscribe = request.value;
+      this.#start(subscribe).then(
+        (from) => {
+          if (isOver) return;
+          session = this.#add(subscribe.node, call, from);
+        },
+        (error: unknown) => fail(call, status.UNAVAILABLE, error instanceof Error ? error.message : String(error)),
+      );
+    });
+    call.on('end', () => {
+      close();
+      call.end();
+    });
+    call.on('error', close);
+    call.on('cancelled', close);
+    call.on('close', close);
+  };
+
+  pushFrom(from: number): Push | null {
+    if (from >= this.history.model.revision) return null;
+    return this.#pushTo(from);
+  }
+
+  sent(): void {
+    this.#parts.observe.sent();
+  }
+
+  acked(session: DiscoverySession, latencyMs: number): void {
+    const rejected = session.rejected;
+    if (this.#sessions.get(session.node) !== session) return;
+    this.#parts.acks.acked(session.node, { revision: session.ackedRevision, rejected });
+    this.#parts.observe.acked(session.node, latencyMs, rejected.length);
+  }
+
+  now(): number {
+    return this.#parts.clock.now();
+  }
+
+  /** Ends every stream; the nodes go on with what they have and look for another replica. */
+  stop(): void {
+    this.#endAll(status.UNAVAILABLE, 'this controller stops: another replica serves');
+  }
+
+  /** From where the node may go on; null: from nothing. Waits for the first model, and for a token's revision to be seen here too. */
+  async #start(subscribe: Subscribe): Promise<number | null> {
+    if (!this.history.isReady) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    const token = subscribe.resume;
+    if (token === undefined || token.clusterId !== this.#parts.clusterId() || token.compiler !== this.#compiler) return null;
+    return (await this.#parts.catchUp(token.revision)) ? token.revision : null;
+  }
+
+  #add(node: string, call: DiscoveryCall, from: number | null): DiscoverySession {
+    const older = this.#sessions.get(node);
+    if (older !== undefined) {
+      const olderCall = this.#calls.get(older);
+      this.#remove(older);
+      if (olderCall !== undefined)
+        fail(olderCall, status.ABORTED, `another stream subscribed as node "${node}": does a second agent use that name?`);
+    }
+    const first = this.#pushTo(from);
+    const session = new DiscoverySession(node, call, this);
+    this.#sessions.set(node, session);
+    this.#calls.set(session, call);
+    this.#parts.acks.connected(node);
+    this.#parts.observe.connected(node, first.full ? 'full' : 'delta');
+    // Even one that resumes at the newest revision gets an empty delta: it tells the node that it is up to date, and has it ack.
+    session.send(first);
+    return session;
+  }
+
+  #remove(session: DiscoverySession): void {
+    session.end();
+    this.#calls.delete(session);
+    if (this.#sessions.get(session.node) !== session) return;
+    this.#sessions.delete(session.node);
+    this.#parts.acks.disconnected(session.node);
+    this.#parts.observe.disconnected(session.node);
+  }
+
+  #pushTo(from: number | null): Push {
+    const known = this.#pushes.get(from);
+    if (known !== undefined) return known;
+    const delta = this.history.since(from);
+    const token: ResumeToken = { clusterId: this.#parts.clusterId(), compiler: this.#compiler, revision: delta.revision };
+    const push = encodePush(delta, token, () => ++this.#nonce);
+    this.#pushes.set(from, push);
+    this.#parts.observe.encoded(push);
+    return push;
+  }
+
+  #endAll(code: status, details: string): void {
+    for (const [session, call] of [...this.#calls]) {
+      this.#remove(session);
+      fail(call, code, details);
+    }
+  }
+}
+
+function fail(call: DiscoveryCall, code: status, details: string): void {
+  call.emit('error', { code, details });
+}

@@ -1,0 +1,100 @@
+// One node's stream: sends what the node lacks, one message at a time, and takes its acks. Holds no queue: a slow reader skips revisions
+// and then gets the sum of them.
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import type { Ack, DiscoveryRequest, Rejection } from '../../api/gen/mesh/v1/discovery.js';
+import { resourceKey } from './model-history.js';
+import type { Push } from './push.js';
+
+export type DiscoveryCall = ServerDuplexStream<DiscoveryRequest, Buffer>;
+
+export interface SessionHost {
+  /** The push that brings a receiver at `from` to the newest revision; null when it is there. */
+  pushFrom(from: number): Push | null;
+  sent(): void;
+  acked(session: DiscoverySession, latencyMs: number): void;
+  now(): number;
+}
+
+/** A node that takes messages but doesn't ack gets no more until it does. */
+const MAX_UNACKED = 8;
+
+interface SentPush {
+  readonly push: Push;
+  readonly atMs: number;
+}
+
+export class DiscoverySession {
+  readonly node: string;
+  readonly #call: DiscoveryCall;
+  readonly #host: SessionHost;
+  readonly #rejected = new Map<string, Rejection>();
+  #unacked: SentPush[] = [];
+  #sentRevision = 0;
+  #ackedRevision = 0;
+  #isWriting = false;
+  #isEnded = false;
+
+  constructor(node: string, call: DiscoveryCall, host: SessionHost) {
+    this.node = node;
+    this.#call = call;
+    this.#host = host;
+  }
+
+  /** 0: none yet on this stream. */
+  get ackedRevision(): number {
+    return this.#ackedRevision;
+  }
+
+  /** What the node refuses still. */
+  get rejected(): readonly Rejection[] {
+    return [...this.#rejected.values()];
+  }
+
+  /** There may be something new. */
+  advance(): void {
+    if (this.#isWriting || this.#isEnded || this.#unacked.length >= MAX_UNACKED) return;
+    const push = this.#host.pushFrom(this.#sentRevision);
+    if (push !== null) this.send(push);
+  }
+
+  /** The first push, by the host; every later one by advance(). */
+  send(push: Push): void {
+    this.#sentRevision = push.revision;
+    this.#isWriting = true;
+    this.#unacked.push({ push, atMs: this.#host.now() });
+    this.#host.sent();
+    this.#write(push, 0);
+  }
+
+  /** An ack of an unknown nonce is ignored: it is of a push that a later one has overtaken. */
+  ack(ack: Ack): void {
+    const index = this.#unacked.findIndex(({ push }) => push.nonce === ack.nonce);
+    const sent = this.#unacked[index];
+    if (sent === undefined) return;
+    for (const { push } of this.#unacked.slice(0, index + 1)) {
+      if (push.full) this.#rejected.clear();
+      else for (const key of push.keys) this.#rejected.delete(key);
+    }
+    for (const rejection of ack.rejected) this.#rejected.set(resourceKey(rejection), rejection);
+    this.#unacked = this.#unacked.slice(index + 1);
+    this.#ackedRevision = Math.max(this.#ackedRevision, sent.push.revision);
+    this.#host.acked(this, this.#host.now() - sent.atMs);
+    this.advance();
+  }
+
+  /** Idempotent. Nothing is sent afterwards. */
+  end(): void {
+    this.#isEnded = true;
+  }
+
+  /** The callback comes when the transport took the message, so at most one of them waits in memory for a slow reader. */
+  #write(push: Push, index: number): void {
+    const chunk = push.chunks[index];
+    if (chunk === undefined || this.#isEnded) {
+      this.#isWriting = false;
+      this.advance();
+      return;
+    }
+    this.#call.write(chunk, () => this.#write(push, index + 1));
+  }
+}

@@ -1,0 +1,161 @@
+// Which node has acked what, at every replica: this replica's own streams from memory, the others' through <prefix>/acks/ on the nodes'
+// leases. Owns writing those keys. They are not part of the model, so writing them makes no revision to be acked.
+import type { NodeRejection } from '../../api/gen/mesh/v1/admin.js';
+import type { Clock } from '../clock.js';
+import type { EtcdClient } from '../store/etcd-client.js';
+import { type Keyspace, leaseIdOfNode } from '../store/keys.js';
+import { type AckRecord, MAX_REJECTIONS } from '../store/records.js';
+import { commit, type Write } from '../store/transaction.js';
+import type { StoreView } from '../store/view.js';
+
+const WRITE_INTERVAL_MS = 50;
+const RETRY_MS = 1_000;
+const WRITES_PER_TRANSACTION = 100;
+
+export interface WaitOutcome {
+  readonly acked: string[];
+  readonly pending: string[];
+  readonly rejected: NodeRejection[];
+}
+
+export class NodeAcks {
+  readonly #client: EtcdClient;
+  readonly #view: StoreView;
+  readonly #keys: Keyspace;
+  readonly #clock: Clock;
+  /** By node: of the streams this replica serves. */
+  readonly #own = new Map<string, AckRecord>();
+  readonly #dirty = new Set<string>();
+  readonly #watchers = new Set<() => void>();
+  #cancelTimer: (() => void) | null = null;
+  #lastWriteMs = Number.NEGATIVE_INFINITY;
+  #isWriting = false;
+  #isStopped = false;
+
+  constructor(client: EtcdClient, view: StoreView, keys: Keyspace, clock: Clock) {
+    this.#client = client;
+    this.#view = view;
+    this.#keys = keys;
+    this.#clock = clock;
+    // A node may register after its first ack, and lose its key with a lease that ran out.
+    view.watch(() => {
+      for (const [node, ack] of this.#own) if (view.nodes.has(node) && isNewer(ack, view.acks.get(node))) this.#dirty.add(node);
+      if (this.#dirty.size > 0) this.#schedule(WRITE_INTERVAL_MS);
+      this.#notify();
+    });
+  }
+
+  /** Of all replicas. null: none yet. */
+  of(node: string): AckRecord | null {
+    const own = this.#own.get(node) ?? null;
+    const stored = this.#view.acks.get(node) ?? null;
+    if (own === null || stored === null) return own ?? stored;
+    return stored.revision > own.revision ? stored : own;
+  }
+
+  isConnected(node: string): boolean {
+    return this.#own.has(node);
+  }
+
+  /** The node's stream is served here; it has acked nothing on it yet. */
+  connected(node: string): void {
+    this.#own.set(node, { revision: 0, rejected: [] });
+  }
+
+  disconnected(node: string): void {
+    this.#own.delete(node);
+  }
+
+  acked(node: string, ack: AckRecord): void {
+    this.#own.set(node, { revision: ack.revision, rejected: ack.rejected.slice(0, MAX_REJECTIONS) });
+    this.#dirty.add(node);
+    this.#notify();
+    this.#schedule(Math.max(0, this.#lastWriteMs + WRITE_INTERVAL_MS - this.#clock.now()));
+  }
+
+  /** Of the nodes whose lease lives: returns when all have acked `revision`, at the timeout, or when `signal` ends it. */
+  wait(revision: number, timeoutMs: number, signal: AbortSignal): Promise<WaitOutcome> {
+    const outcome = this.#outcome(revision);
+    if (outcome.pending.length === 0 || timeoutMs === 0 || signal.aborted) return Promise.resolve(outcome);
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        cancel();
+        this.#watchers.delete(check);
+        signal.removeEventListener('abort', finish);
+        resolve(this.#outcome(revision));
+      };
+      const check = (): void => {
+        if (this.#outcome(revision).pending.length === 0) finish();
+      };
+      const cancel = this.#clock.after(timeoutMs, finish);
+      signal.addEventListener('abort', finish);
+      this.#watchers.add(check);
+    });
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#cancelTimer?.();
+  }
+
+  #outcome(revision: number): WaitOutcome {
+    const acked: string[] = [];
+    const pending: string[] = [];
+    const rejected: NodeRejection[] = [];
+    for (const node of [...this.#view.nodes.keys()].sort()) {
+      const ack = this.of(node);
+      if (ack === null || ack.revision < revision) pending.push(node);
+      else {
+        acked.push(node);
+        for (const rejection of ack.rejected) rejected.push({ node, rejection });
+      }
+    }
+    return { acked, pending, rejected };
+  }
+
+  #notify(): void {
+    for (const watcher of [...this.#watchers]) watcher();
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#isStopped || this.#isWriting || this.#cancelTimer !== null) return;
+    this.#cancelTimer = this.#clock.after(delayMs, () => {
+      this.#cancelTimer = null;
+      void this.#write();
+    });
+  }
+
+  async #write(): Promise<void> {
+    this.#isWriting = true;
+    this.#lastWriteMs = this.#clock.now();
+    // Without a lease there is nothing to hang the key on: a node that isn't registered waits in #own.
+    const nodes = [...this.#dirty].filter((node) => this.#view.nodes.has(node) && this.#own.has(node)).slice(0, WRITES_PER_TRANSACTION);
+    if (this.#dirty.size < WRITES_PER_TRANSACTION) this.#dirty.clear();
+    else for (const node of nodes) this.#dirty.delete(node);
+    const isWritten = nodes.length === 0 || (await this.#commit(nodes));
+    this.#isWriting = false;
+    if (!isWritten) for (const node of nodes) this.#dirty.add(node);
+    if (this.#dirty.size > 0) this.#schedule(isWritten ? WRITE_INTERVAL_MS : RETRY_MS);
+  }
+
+  /** False: to be tried again. */
+  async #commit(nodes: readonly string[]): Promise<boolean> {
+    const writes = nodes.map(
+      (node): Write => ({
+        key: this.#keys.ack(node),
+        value: JSON.stringify(this.#own.get(node)),
+        lease: leaseIdOfNode(this.#keys.root, node),
+      }),
+    );
+    const result = await commit(this.#client, { expect: new Map(), writes });
+    if (result.kind === 'committed') return true;
+    if (result.kind === 'unavailable') return false;
+    // One of them has lost its lease, or the whole is too large: each by itself, and whoever fails is told again when it is back.
+    if (nodes.length > 1) for (const node of nodes) await this.#commit([node]);
+    return true;
+  }
+}
+
+function isNewer(own: AckRecord, stored: AckRecord | undefined): boolean {
+  return own.revision > 0 && (stored === undefined || stored.revision < own.revision);
+}

@@ -1,0 +1,75 @@
+// What the values in etcd mean: JSON both ways. A value that can't be read (another version's, or written by hand) is null, never a throw.
+import { Rejection, WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
+
+/** Under <prefix>/objects/. */
+export interface ObjectRecord {
+  readonly manifest: unknown;
+  /** Milliseconds since the epoch; kept over updates. */
+  readonly createdAtMs: number;
+  readonly requestId: string;
+}
+
+/** Under <prefix>/nodes/. */
+export interface NodeRecord {
+  readonly zone: string;
+  readonly version: string;
+  readonly statusAddress: string;
+  /** Of the Register stream that owns the node now: the fence of its writes. */
+  readonly session: string;
+}
+
+/** Under <prefix>/acks/. */
+export interface AckRecord {
+  readonly revision: number;
+  /** Of resources the node refuses still; at most MAX_REJECTIONS of them. */
+  readonly rejected: readonly Rejection[];
+}
+
+/** Bounds the value of one node's ack. */
+export const MAX_REJECTIONS = 100;
+
+export function readObject(value: Buffer): ObjectRecord | null {
+  const record = parse(value);
+  if (record === null || !('manifest' in record) || typeof record.createdAtMs !== 'number') return null;
+  return { manifest: record.manifest, createdAtMs: record.createdAtMs, requestId: textIn(record, 'requestId') };
+}
+
+export function readNode(value: Buffer): NodeRecord | null {
+  const record = parse(value);
+  if (record === null) return null;
+  return {
+    zone: textIn(record, 'zone'),
+    version: textIn(record, 'version'),
+    statusAddress: textIn(record, 'statusAddress'),
+    session: textIn(record, 'session'),
+  };
+}
+
+export function readAck(value: Buffer): AckRecord | null {
+  const record = parse(value);
+  if (record === null || typeof record.revision !== 'number') return null;
+  const rejected = Array.isArray(record.rejected) ? record.rejected : [];
+  return { revision: record.revision, rejected: rejected.map((item) => Rejection.fromPartial(item)) };
+}
+
+export function readRunning(value: Buffer): WorkloadState | null {
+  const record = parse(value);
+  if (record === null) return null;
+  const addresses = Array.isArray(record.addresses) ? record.addresses.filter((address) => typeof address === 'string') : [];
+  const health = typeof record.health === 'number' ? record.health : 0;
+  return WorkloadState.fromPartial({ name: textIn(record, 'name'), addresses, health });
+}
+
+function parse(value: Buffer): Record<string, unknown> | null {
+  try {
+    const parsed: unknown = JSON.parse(value.toString());
+    return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed) ? (parsed as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
+function textIn(record: Record<string, unknown>, field: string): string {
+  const value = record[field];
+  return typeof value === 'string' ? value : '';
+}

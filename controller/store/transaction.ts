@@ -1,0 +1,104 @@
+// One atomic change of the store: compare, then write. Owns etcd's size limits and the question whether a lost reply was a success.
+import { status } from '@grpc/grpc-js';
+import type { IRequestOp, ITxnResponse } from 'etcd3';
+import { type EtcdClient, storeError, unavailableMessage } from './etcd-client.js';
+import { type Entry, entryOf } from './reflector.js';
+
+export interface Write {
+  readonly key: string;
+  /** null deletes. Text should hold a request id: it is how an ambiguous reply is resolved. */
+  readonly value: string | null;
+  /** Decimal text; null for none. */
+  readonly lease: string | null;
+}
+
+export interface Transaction {
+  /** Each key must still be at this revision; 0: must not exist. */
+  readonly expect: ReadonlyMap<string, number>;
+  readonly writes: readonly Write[];
+}
+
+export type CommitResult =
+  | { readonly kind: 'committed'; readonly revision: number }
+  /** Nothing was written. `current` is what stands at the expected keys (null: nothing). */
+  | { readonly kind: 'conflict'; readonly current: ReadonlyMap<string, Entry | null> }
+  | { readonly kind: 'lease-lost' }
+  | { readonly kind: 'too-large'; readonly message: string }
+  /** `isKnown` false: it may have been written, or may yet be. */
+  | { readonly kind: 'unavailable'; readonly message: string; readonly isKnown: boolean };
+
+/** etcd's own limits (--max-txn-ops, --max-request-bytes). */
+export const MAX_OPERATIONS = 128;
+const MAX_BYTES = 1.5 * 1024 * 1024;
+/** Room for keys, lengths and compares beside the values. */
+const BYTES_PER_OPERATION = 64;
+
+/** Together under the 3 s in which an operator is to hear that etcd is away. */
+const COMMIT_DEADLINE_MS = 1_900;
+const RESOLVE_DEADLINE_MS = 900;
+
+/** Never retries by itself: a compare whose reply is lost would then answer "conflict" although it was applied. */
+export async function commit(client: EtcdClient, transaction: Transaction): Promise<CommitResult> {
+  const tooLarge = sizeProblem(transaction);
+  if (tooLarge !== null) return { kind: 'too-large', message: tooLarge };
+  const expected = [...transaction.expect];
+  const request = {
+    // Enums by their names in etcd's proto file, as the stubs want them.
+    compare: expected.map(([key, modRevision]) => ({ key: Buffer.from(key), target: 'MOD', result: 'EQUAL', mod_revision: modRevision })),
+    success: transaction.writes.map(operationOf),
+    failure: expected.map(([key]): IRequestOp => ({ request_range: { key: Buffer.from(key) } })),
+  };
+  try {
+    const response = await client.call<ITxnResponse>('KV', 'txn', request, COMMIT_DEADLINE_MS);
+    if (response.succeeded) return { kind: 'committed', revision: Number(response.header.revision) };
+    const current = expected.map(([key], index): [string, Entry | null] => {
+      const pair = response.responses[index]?.response_range.kvs[0];
+      return [key, pair === undefined ? null : entryOf(pair)];
+    });
+    return { kind: 'conflict', current: new Map(current) };
+  } catch (error) {
+    const failure = storeError(error);
+    if (failure.details.includes('requested lease not found')) return { kind: 'lease-lost' };
+    if (failure.code === status.INVALID_ARGUMENT || failure.code === status.RESOURCE_EXHAUSTED) {
+      return { kind: 'too-large', message: `etcd refused the change: ${failure.details}` };
+    }
+    if (!failure.mayBeApplied) return unavailable(client, failure.details, true);
+    return resolve(client, transaction, failure.details);
+  }
+}
+
+/** A reply was lost: the transaction was applied if one of its values stands there, as each holds a request id. */
+async function resolve(client: EtcdClient, transaction: Transaction, details: string): Promise<CommitResult> {
+  const witness = transaction.writes.find((write) => write.value !== null);
+  if (witness?.value == null) return unavailable(client, details, false);
+  try {
+    const found = await client.range({ key: Buffer.from(witness.key) }, RESOLVE_DEADLINE_MS);
+    const pair = found.kvs[0];
+    if (pair?.value.toString() === witness.value) return { kind: 'committed', revision: Number(pair.mod_revision) };
+  } catch {
+    // Still away: the first failure says more.
+  }
+  return unavailable(client, details, false);
+}
+
+function unavailable(client: EtcdClient, details: string, isKnown: boolean): CommitResult {
+  const outcome = isKnown ? 'Nothing was written.' : 'Whether the change was written is not known: repeat it, a repetition does no harm.';
+  return { kind: 'unavailable', message: `${unavailableMessage(client.endpoints, details)}. ${outcome}`, isKnown };
+}
+
+function sizeProblem(transaction: Transaction): string | null {
+  const operations = Math.max(transaction.writes.length, transaction.expect.size);
+  if (operations > MAX_OPERATIONS) {
+    return `${operations} objects change at once, etcd takes ${MAX_OPERATIONS} in one transaction: apply them in several steps`;
+  }
+  let bytes = 0;
+  for (const { key, value } of transaction.writes) bytes += key.length + Buffer.byteLength(value ?? '') + BYTES_PER_OPERATION;
+  for (const key of transaction.expect.keys()) bytes += 2 * (key.length + BYTES_PER_OPERATION);
+  if (bytes <= MAX_BYTES) return null;
+  return `the change is ${bytes} bytes, etcd takes ${MAX_BYTES} in one transaction: apply it in several steps`;
+}
+
+function operationOf({ key, value, lease }: Write): IRequestOp {
+  if (value === null) return { request_delete_range: { key: Buffer.from(key) } };
+  return { request_put: { key: Buffer.from(key), value: Buffer.from(value), lease: lease ?? 0 } };
+}

@@ -1,0 +1,148 @@
+// The store as the controller's parts read it: typed, in memory, as of one revision. Owns the reflector and who is told of changes. Writes
+// nothing; goes on answering from memory while etcd is away.
+import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
+import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
+import type { Clock } from '../clock.js';
+import type { EtcdClient } from './etcd-client.js';
+import type { Keyspace } from './keys.js';
+import { type AckRecord, type NodeRecord, type ObjectRecord, readAck, readNode, readObject, readRunning } from './records.js';
+import { type ChangeBatch, type EntryChange, Reflector, type StoreState } from './reflector.js';
+
+export interface StoredObject {
+  readonly ref: ObjectRef;
+  readonly record: ObjectRecord;
+  readonly modRevision: number;
+}
+
+export interface RunningWorkload {
+  readonly node: string;
+  readonly state: WorkloadState;
+  readonly modRevision: number;
+}
+
+/** What a batch touched; `model` if objects or running workloads changed, or might have. */
+export interface ViewChange {
+  readonly revision: number;
+  readonly model: boolean;
+  readonly relisted: boolean;
+  readonly restarted: boolean;
+}
+
+export interface ViewLog {
+  state(state: StoreState): void;
+  unreadable(key: string): void;
+}
+
+type Watcher = (change: ViewChange) => void;
+
+export class StoreView {
+  /** By etcd key. */
+  readonly objects = new Map<string, StoredObject>();
+  /** By etcd key. */
+  readonly running = new Map<string, RunningWorkload>();
+  /** By node name: those whose lease lives. */
+  readonly nodes = new Map<string, NodeRecord>();
+  /** By node name. */
+  readonly acks = new Map<string, AckRecord>();
+  readonly #reflector: Reflector;
+  readonly #keys: Keyspace;
+  readonly #log: ViewLog;
+  readonly #watchers = new Set<Watcher>();
+
+  constructor(client: EtcdClient, keys: Keyspace, clock: Clock, log: ViewLog) {
+    this.#keys = keys;
+    this.#log = log;
+    this.#reflector = new Reflector(client, keys.root, clock, {
+      onBatch: (batch) => this.#apply(batch),
+      onState: (state) => log.state(state),
+    });
+  }
+
+  get revision(): number {
+    return this.#reflector.revision;
+  }
+
+  get clusterId(): string {
+    return this.#reflector.clusterId;
+  }
+
+  get state(): StoreState {
+    return this.#reflector.state;
+  }
+
+  start(): void {
+    this.#reflector.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#reflector.stop();
+  }
+
+  /** Called after each batch, when the maps already hold it. The returned function ends it. */
+  watch(watcher: Watcher): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /** True when `revision` is in the view, false at the timeout. */
+  async reached(revision: number, clock: Clock, timeoutMs: number): Promise<boolean> {
+    if (this.revision >= revision) return true;
+    return new Promise((resolve) => {
+      const finish = (isReached: boolean): void => {
+        cancel();
+        unwatch();
+        resolve(isReached);
+      };
+      const cancel = clock.after(timeoutMs, () => finish(false));
+      const unwatch = this.watch((change) => {
+        if (change.revision >= revision) finish(true);
+      });
+    });
+  }
+
+  #apply(batch: ChangeBatch): void {
+    let model = batch.relisted;
+    for (const change of batch.changes) model = this.#applyOne(change) || model;
+    const { revision, relisted, restarted } = batch;
+    for (const watcher of [...this.#watchers]) watcher({ revision, model, relisted, restarted });
+  }
+
+  /** True if the key belongs to the model's input. */
+  #applyOne({ key, entry }: EntryChange): boolean {
+    const parsed = this.#keys.parse(key);
+    switch (parsed.kind) {
+      case 'object': {
+        const record = this.#read(key, entry?.value, readObject);
+        if (record === null || entry === null) this.objects.delete(key);
+        else this.objects.set(key, { ref: parsed.ref, record, modRevision: entry.modRevision });
+        return true;
+      }
+      case 'running': {
+        const state = this.#read(key, entry?.value, readRunning);
+        if (state === null || entry === null) this.running.delete(key);
+        else this.running.set(key, { node: parsed.node, state, modRevision: entry.modRevision });
+        return true;
+      }
+      case 'node':
+        setOrDelete(this.nodes, parsed.node, this.#read(key, entry?.value, readNode));
+        return false;
+      case 'ack':
+        setOrDelete(this.acks, parsed.node, this.#read(key, entry?.value, readAck));
+        return false;
+      case 'other':
+        return false;
+    }
+  }
+
+  #read<Record>(key: string, value: Buffer | undefined, reader: (value: Buffer) => Record | null): Record | null {
+    if (value === undefined) return null;
+    const record = reader(value);
+    if (record === null) this.#log.unreadable(key);
+    return record;
+  }
+}
+
+function setOrDelete<Value>(map: Map<string, Value>, key: string, value: Value | null): void {
+  if (value === null) map.delete(key);
+  else map.set(key, value);
+}
