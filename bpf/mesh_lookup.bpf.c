@@ -14,8 +14,12 @@ int mesh_lookup(struct bpf_sk_lookup *ctx) {
   struct weft_config *cfg = get_config();
   __u32 zero = 0, *shared = bpf_map_lookup_elem(&direction, &zero);
   if (!cfg || !shared || flow->protocol != PROTOCOL_TCP) return SK_PASS;
+  // Taken once: the socket lookups of from_pod and to_pod end up here too, for flows that the mesh does not have.
+  __u32 why = *shared;
+  *shared = 0;
+  if (why != WEFT_OUTBOUND && why != WEFT_INBOUND) return SK_PASS;
 
-  bool inbound = *shared == WEFT_INBOUND, v6 = flow->family == FAMILY_INET6, stale = false;
+  bool inbound = why == WEFT_INBOUND, v6 = flow->family == FAMILY_INET6, stale = false;
   // The fields of the other family read as 0. Not "v6 ? a : b": clang 14 makes one load of it, through a computed context pointer,
   // which the verifier refuses.
   __u32 source = flow->remote_ip4 ^ flow->remote_ip6[3], destination = flow->local_ip4 ^ flow->local_ip6[3];

@@ -2,7 +2,7 @@
 #pragma once
 #include "maps.h"
 
-// By hash, not in turn: a SYN cookie's ACK must find the listener that its SYN found.
+// By hash, not in turn: a SYN sent again finds the listener that it found before.
 INLINE __u32 hash_flow(__u32 source, __u32 destination, __u32 ports) {
   __u32 hash = source * 0x9e3779b1u ^ destination * 0x85ebca6bu ^ ports * 0xc2b2ae35u;
   hash ^= hash >> 15;

@@ -1,8 +1,12 @@
 // Every map of the redirection. All are pinned by the loader, so that a restarted agent adopts them.
 // __weak: each program file defines them and the linker (bpftool gen object) keeps one of each.
 #pragma once
-#include <bpf/bpf_helpers.h>
+// In this order: the helpers' headers need the types of the first.
+// clang-format off
 #include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+// clang-format on
 
 #include "../weft_capture.h"
 

@@ -1,8 +1,6 @@
 // Reads addresses and ports of a TCP or UDP packet, or those inside an ICMP error. Nothing is decided here.
 // IPv6 extension headers and later IPv4 fragments are not followed: such packets are "not TCP" and go direct.
 #pragma once
-#include <bpf/bpf_endian.h>
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>

@@ -31,6 +31,10 @@ constexpr std::pair<const char*, const char*> SYSCTLS[] = {
     {"net/ipv6/fwmark_reflect", "1"},
     // An accepted socket of a listener without SO_MARK takes the SYN's mark: DELIVER outbound, INJECT inbound. IPv6 follows it too.
     {"net/ipv4/tcp_fwmark_accept", "1"},
+    // A cookie leaves no request socket, and from_pod would let the handshake's last ACK go direct. The backlog is the bound instead.
+    {"net/ipv4/tcp_syncookies", "0"},
+    {"net/ipv4/tcp_max_syn_backlog", "16384"},
+    {"net/core/somaxconn", "16384"},
     // Apart from the workloads' own range: a port borrowed with an address must not meet the workload's own direct connection.
     {"net/ipv4/ip_local_port_range", "20000 32000"},
     {"net/ipv4/tcp_mtu_probing", "1"},

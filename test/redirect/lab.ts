@@ -1,0 +1,236 @@
+// A host, its pods and a remote node as network namespaces of this machine, in the routed (Calico-like) shape, and the processes in them.
+// Owns everything it makes and removes it; asserts nothing. Needs root: throws where it cannot work.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const ROOT = process.cwd();
+export const POD_A = { v4: '10.51.1.10', v6: 'fd51:1::10' };
+export const POD_B = { v4: '10.51.1.20', v6: 'fd51:1::20' };
+/** Not enrolled at the start. */
+export const POD_C = { v4: '10.51.1.30', v6: 'fd51:1::30' };
+export const REMOTE = { v4: '10.51.2.30', v6: 'fd51:2::30' };
+/** Translated to pod B, port 8080, by the host's nftables, as kube-proxy would. */
+export const VIP = { v4: '10.96.9.9', v6: 'fd96::9' };
+/** A service whose only endpoint is the pod that calls it, port 8080; the proxy knows it. */
+export const SELF_VIP = { v4: '10.96.9.11', v6: 'fd96::11' };
+export const HAIRPIN = { v4: '169.254.77.1', v6: 'fd77::1' };
+
+/** What became of one connection, seen by its client. */
+export interface Attempt {
+  readonly began: number;
+  readonly connectMs: number;
+  readonly totalMs: number;
+  readonly local: string;
+  readonly peer: string;
+  readonly error: string | null;
+  /** Addresses as the server sees them. */
+  readonly server: { readonly peer: string; readonly local: string } | null;
+}
+/** One connection through the proxy. */
+export interface Pass {
+  readonly direction: 'outbound' | 'inbound';
+  readonly source: string;
+  readonly destination: string;
+  readonly mark: number;
+}
+
+function run(command: string, args: readonly string[], input = ''): string {
+  try {
+    return execFileSync(command, args, { encoding: 'utf8', input, stdio: ['pipe', 'pipe', 'pipe'] });
+  } catch (error) {
+    const { stderr = '' } = error as { stderr?: string };
+    throw new Error(`${command} ${args.join(' ')}: ${stderr || String(error)} (the redirection tests need root, iproute2, nftables, gcc)`);
+  }
+}
+
+function lines<T>(text: string): T[] {
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as T);
+}
+
+export class Lab {
+  readonly folder = mkdtempSync(join(tmpdir(), 'weft-redirect-'));
+  readonly bpfDir: string;
+  readonly meshNetns: string;
+  private readonly peer = join(this.folder, 'peer');
+  private readonly children = new Set<ChildProcess>();
+  private readonly names: string[] = [];
+
+  constructor(private readonly prefix: string) {
+    this.bpfDir = `/sys/fs/bpf/${prefix}`;
+    this.meshNetns = this.path('mesh');
+    run('gcc', ['-O1', '-Wall', `-I${ROOT}/bpf`, '-o', this.peer, `${ROOT}/test/redirect/peer.c`, '-lbpf', '-lpthread']);
+  }
+
+  path(namespace: string): string {
+    return `/run/netns/${this.prefix}-${namespace}`;
+  }
+
+  /** iproute2 commands, one a line, in that namespace. */
+  ip(namespace: string, batch: string): void {
+    run('ip', ['-n', `${this.prefix}-${namespace}`, '-batch', '-'], batch);
+  }
+
+  in(namespace: string, command: string, args: readonly string[], input = ''): string {
+    return run('nsenter', [`--net=${this.path(namespace)}`, command, ...args], input);
+  }
+
+  addNamespace(name: string): void {
+    run('ip', ['netns', 'add', `${this.prefix}-${name}`]);
+    this.names.push(name);
+    // Or the first second of every link is spent on duplicate address detection.
+    this.in(name, 'sysctl', ['-qw', 'net.ipv6.conf.default.accept_dad=0', 'net.ipv6.conf.all.accept_dad=0']);
+    this.ip(name, 'link set lo up');
+  }
+
+  removeNamespace(name: string): void {
+    run('ip', ['netns', 'del', `${this.prefix}-${name}`]);
+  }
+
+  /** A pod as a routed CNI makes it: a /32, a link-local gateway, a host route. */
+  connectPod(name: string, { v4, v6 }: { v4: string; v6: string }): void {
+    const outside = `v-${name}`;
+    this.ip('host', `link add ${outside} type veth peer name eth0 netns ${this.prefix}-${name}`);
+    this.ip(name, `addr add ${v4}/32 dev eth0\naddr add ${v6}/128 dev eth0 nodad\nlink set eth0 up`);
+    this.ip('host', `link set ${outside} up\naddr add 169.254.1.1/32 dev ${outside}\naddr add fe80::1/64 dev ${outside} nodad`);
+    this.ip(name, 'route add 169.254.1.1 dev eth0 scope link\nroute add default via 169.254.1.1 dev eth0\nroute add default via fe80::1 dev eth0');
+    this.ip('host', `route add ${v4} dev ${outside}\nroute add ${v6} dev ${outside}`);
+  }
+
+  up(): void {
+    for (const name of ['host', 'a', 'b', 'c', 'remote']) this.addNamespace(name);
+    this.connectPod('a', POD_A);
+    this.connectPod('b', POD_B);
+    this.connectPod('c', POD_C);
+    this.ip('host', `link add up0 type veth peer name up0 netns ${this.prefix}-remote`);
+    this.ip('host', 'addr add 10.61.0.1/24 dev up0\naddr add fd61::1/64 dev up0 nodad\nlink set up0 up');
+    this.ip('remote', `addr add 10.61.0.2/24 dev up0\naddr add fd61::2/64 dev up0 nodad\naddr add ${REMOTE.v4}/32 dev lo\naddr add ${REMOTE.v6}/128 dev lo nodad\nlink set up0 up`);
+    this.ip('remote', `route add 10.51.1.0/24 via 10.61.0.1 src ${REMOTE.v4}\nroute add fd51:1::/64 via fd61::1 src ${REMOTE.v6}`);
+    this.ip('host', 'route add 10.51.2.0/24 via 10.61.0.2\nroute add fd51:2::/64 via fd61::2');
+    this.in('host', 'sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
+    const translate = `ip daddr ${VIP.v4} tcp dport 80 dnat ip to ${POD_B.v4}:8080; ip6 daddr ${VIP.v6} tcp dport 80 dnat ip6 to [${POD_B.v6}]:8080`;
+    this.in('host', 'nft', ['-f', '-'], `table inet lab {\nchain pre {\ntype nat hook prerouting priority dstnat\n${translate}\n}\n}\n`);
+  }
+
+  /** Starts it and waits until it says "ready". Standard output goes to the file. */
+  private async start(namespace: string, args: readonly string[], output: string): Promise<ChildProcess> {
+    const child = spawn('nsenter', [`--net=${this.path(namespace)}`, this.peer, ...args], { stdio: ['ignore', openSync(output, 'a'), 'pipe'] });
+    this.children.add(child);
+    await new Promise<void>((resolve, reject) => {
+      let said = '';
+      child.stderr?.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes('ready\n')) resolve();
+      });
+      child.once('exit', (code) => reject(new Error(`peer ${args.join(' ')} ended with ${code}: ${said}`)));
+    });
+    child.once('exit', () => this.children.delete(child));
+    return child;
+  }
+
+  async serve(namespace: string, port: number): Promise<void> {
+    await this.start(namespace, ['serve', String(port)], '/dev/null');
+  }
+
+  async proxy(workers = 2): Promise<Proxy> {
+    const output = join(this.folder, 'proxy.jsonl');
+    return new Proxy(await this.start('mesh', ['proxy', this.bpfDir, String(workers), HAIRPIN.v4, HAIRPIN.v6], output), output);
+  }
+
+  connect(namespace: string, address: string, port: number, timeoutMs = 2000): Attempt {
+    const [attempt] = lines<Attempt>(this.in(namespace, this.peer, ['connect', address, String(port), String(timeoutMs)]));
+    if (attempt === undefined) throw new Error('the client said nothing');
+    return attempt;
+  }
+
+  /** Connects every `intervalMs` for that long. `during` runs once it has begun; its result is the time, in the attempts' clock. */
+  async probe(namespace: string, address: string, durationMs: number, intervalMs: number, during: () => void): Promise<{ at: number; attempts: Attempt[] }> {
+    const output = join(this.folder, `probe-${Date.now()}.jsonl`);
+    const child = await this.start(namespace, ['probe', address, '8080', String(durationMs), String(intervalMs)], output);
+    const begun = performance.now();
+    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    await new Promise((resolve) => setTimeout(resolve, durationMs / 5));
+    const at = performance.now() - begun;
+    during();
+    await ended;
+    return { at, attempts: lines<Attempt>(readFileSync(output, 'utf8')) };
+  }
+
+  /** What an operator would see on the host: all that an uninstall must leave as it was. */
+  snapshot(): Record<string, string> {
+    const seen: Record<string, string> = {};
+    const ask = (name: string, command: string, ...args: string[]) => {
+      seen[name] = this.in('host', command, args);
+    };
+    ask('links', 'ip', '-d', 'link', 'show');
+    ask('addresses', 'ip', '-j', 'addr', 'show');
+    ask('routes', 'ip', 'route', 'show', 'table', 'all');
+    ask('routes6', 'ip', '-6', 'route', 'show', 'table', 'all');
+    ask('rules', 'ip', 'rule', 'show');
+    ask('rules6', 'ip', '-6', 'rule', 'show');
+    ask('qdiscs', 'tc', 'qdisc', 'show');
+    ask('firewall', 'nft', 'list', 'ruleset');
+    ask('sysctls', 'sysctl', '-a', '--pattern', '^net\\.(ipv4|ipv6|core|netfilter)\\.(?!.*(nf_conntrack_count|neigh\\.default\\.gc|stable_secret))');
+    seen.pins = run('find', ['/sys/fs/bpf', '-path', `${this.bpfDir}*`]);
+    return seen;
+  }
+
+  /** Ids of programs, maps and links that the pins hold. */
+  kernelObjects(): { kind: 'map' | 'link' | 'prog'; id: number }[] {
+    const pins = run('find', [this.bpfDir, '-type', 'f']).trim().split('\n');
+    return pins.flatMap((pin) => {
+      const kind = pin.includes('/maps/') ? 'map' : 'link';
+      const { id, prog_id: program } = JSON.parse(run('bpftool', ['-j', kind, 'show', 'pinned', pin])) as { id: number; prog_id?: number };
+      const own = [{ kind, id }] as { kind: 'map' | 'link' | 'prog'; id: number }[];
+      return program === undefined ? own : [...own, { kind: 'prog', id: program }];
+    });
+  }
+
+  kernelHas({ kind, id }: { kind: string; id: number }): boolean {
+    try {
+      run('bpftool', [kind, 'show', 'id', String(id)]);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  links(): string[] {
+    return run('ls', [`${this.bpfDir}/links`]).trim().split('\n').sort();
+  }
+
+  async down(): Promise<void> {
+    for (const child of this.children) child.kill('SIGKILL');
+    await Promise.all([...this.children].map((child) => new Promise((resolve) => child.once('exit', resolve))));
+    for (const name of this.names) {
+      if (statSync(this.path(name), { throwIfNoEntry: false }) !== undefined) this.removeNamespace(name);
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export class Proxy {
+  constructor(
+    private readonly child: ChildProcess,
+    private readonly output: string,
+  ) {}
+
+  /** All so far, of every proxy of this lab. It writes a line before it dials, so what a client has been answered is there. */
+  passes(): Pass[] {
+    return lines<Pass>(readFileSync(this.output, 'utf8'));
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void {
+    this.child.kill(name);
+  }
+
+  async kill(): Promise<void> {
+    const ended = new Promise((resolve) => this.child.once('exit', resolve));
+    this.child.kill('SIGKILL');
+    await ended;
+  }
+}
