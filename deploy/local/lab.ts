@@ -168,6 +168,7 @@ export class Lab {
   }
 
   async #start(name: string, namespace: string, command: readonly string[], hostsFile: string | null = null): Promise<LabProcess> {
+    if (this.#closing) throw new LabError('the lab is closing');
     const spec: ProcessSpec = {
       ...{ name, namespace, command, hostsFile, instance: this.layout.instance },
       environment: { NODE_OPTIONS: '' },
@@ -177,6 +178,7 @@ export class Lab {
   }
 
   #track(started: LabProcess): LabProcess {
+    if (this.#closing) started.signal('SIGKILL');
     this.#processes.set(started.spec.name, started);
     void started.exited.then(() => {
       if (!this.#closing) this.onUnexpectedExit(started);
