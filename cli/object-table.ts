@@ -1,12 +1,12 @@
 // One line per stored object: what an operator looks for first, by kind. Reads objects loosely: they were validated when stored. Pure.
-import { type Column, elapsed } from './terminal.js';
+import type { Column } from './terminal.js';
 
 export interface StoredObject {
   readonly kind?: string;
   readonly metadata?: {
     readonly namespace?: string;
     readonly name?: string;
-    readonly creationTimestamp?: string;
+
     readonly labels?: Record<string, string>;
   };
   readonly spec?: Record<string, unknown>;
@@ -66,13 +66,11 @@ const VIEWS: Readonly<Record<string, View>> = {
 
 export function columnsOf(kind: string, wide: boolean): Column[] {
   const view = VIEWS[kind] ?? EMPTY;
-  return ['NAMESPACE', 'NAME', ...view.titles, ...(wide ? view.wideTitles : []), 'AGE'].map((title) => ({ title }));
+  return ['NAMESPACE', 'NAME', ...view.titles, ...(wide ? view.wideTitles : [])].map((title) => ({ title }));
 }
 
-export function rowOf(kind: string, object: StoredObject, wide: boolean, nowMs: number): string[] {
+export function rowOf(kind: string, object: StoredObject, wide: boolean): string[] {
   const view = VIEWS[kind] ?? EMPTY;
-  const created = Date.parse(object.metadata?.creationTimestamp ?? '');
-  const age = Number.isNaN(created) ? '' : elapsed(Math.max(0, (nowMs - created) / 1000));
   return [
     object.metadata?.namespace ?? '',
     object.metadata?.name ?? '',

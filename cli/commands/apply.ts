@@ -4,7 +4,6 @@ import { type Change, Change_Action, type WaitResponse } from '../../api/gen/mes
 import { formatFinding } from '../../api/resources/finding.js';
 import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
-import { objectsIn, resolveKind } from '../kinds.js';
 import { readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption } from './context.js';
@@ -79,6 +78,7 @@ async function remove(kind: string | undefined, name: string | undefined, flags:
   const byName = kind !== undefined && name !== undefined;
   const { filename } = flags;
   if (byName === (filename !== undefined)) throw new Failure('delete needs either KIND NAME or -f FILE', EXIT_USAGE);
+  const { objectsIn, resolveKind } = await import('../kinds.js');
   const objects = byName ? [{ kind: resolveKind(kind), namespace: flags.namespace, name }] : objectsIn(await readManifests(filename ?? []));
   await withController(context.controller, async (controller) => {
     const answer = await controller.delete({ objects });

@@ -1,9 +1,7 @@
 // `weft get`: stored objects as a table, YAML or JSON.
 import { Command, Option } from 'commander';
-import { stringify } from 'yaml';
 import { withController } from '../connection.js';
 import { Failure } from '../failure.js';
-import { resolveKind } from '../kinds.js';
 import { columnsOf, rowOf, type StoredObject } from '../object-table.js';
 import { table } from '../terminal.js';
 import { type Context, contextOf, examples } from './context.js';
@@ -32,6 +30,8 @@ export function getCommand(): Command {
 }
 
 async function get(kind: string, name: string, flags: GetFlags, context: Context): Promise<void> {
+  // Schemas and YAML load here, not with every command.
+  const [{ resolveKind }, { stringify }] = await Promise.all([import('../kinds.js'), import('yaml')]);
   const canonical = resolveKind(kind);
   const answer = await withController(context.controller, (controller) =>
     controller.get({ kind: canonical, namespace: flags.namespace, name }),
@@ -51,7 +51,7 @@ async function get(kind: string, name: string, flags: GetFlags, context: Context
       context.print(
         table(
           columnsOf(canonical, wide),
-          objects.map((object) => rowOf(canonical, object, wide, Date.now())),
+          objects.map((object) => rowOf(canonical, object, wide)),
           context.colours,
         ),
       );

@@ -2,7 +2,6 @@
 import { Command } from 'commander';
 import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
-import { checkManifests } from '../kinds.js';
 import { readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { contextOf, examples, filenameOption } from './context.js';
@@ -13,6 +12,7 @@ export function validateCommand(): Command {
     .addOption(filenameOption().makeOptionMandatory())
     .action(async ({ filename }: { filename: string[] }, self: Command) => {
       const files = await readManifests(filename);
+      const { checkManifests } = await import('../kinds.js');
       const { findings, count } = checkManifests(files);
       if (findings.length > 0) throw new Failure([...findings.map(formatFinding), plural(findings.length, 'mistake')].join('\n'));
       contextOf(self).print(`${plural(count, 'object')} in ${plural(files.length, 'file')}: all good`);
