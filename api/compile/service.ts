@@ -1,5 +1,6 @@
 // Service (with its TrafficPolicy) → Service of the model. One service at a time.
 import { LoadBalancing_Algorithm, Protocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
+import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 
@@ -33,22 +34,10 @@ export function virtualAddresses(service: Stored<'Service'>): string[] {
   return declared.filter((address) => address !== '' && address !== 'None').map(canonicalAddress);
 }
 
-const PROTOCOLS: Readonly<Record<string, Protocol>> = {
-  http: Protocol.HTTP,
-  'kubernetes.io/ws': Protocol.HTTP,
-  http2: Protocol.HTTP2,
-  'kubernetes.io/h2c': Protocol.HTTP2,
-  grpc: Protocol.GRPC,
-  tcp: Protocol.TCP,
-  https: Protocol.TLS,
-  tls: Protocol.TLS,
-};
-
 /** appProtocol, else the port name up to its first "-" (Istio: "http", "http-admin"), else not declared: the proxy sniffs. */
 function protocolOf(port: Port): Protocol {
-  if (port.appProtocol !== undefined) return PROTOCOLS[port.appProtocol] ?? Protocol.UNSPECIFIED;
-  const prefix = (port.name ?? '').split('-')[0] ?? '';
-  return PROTOCOLS[prefix] ?? Protocol.UNSPECIFIED;
+  const declared = port.appProtocol ?? (port.name ?? '').split('-')[0] ?? '';
+  return protocolNamed(declared) ?? Protocol.UNSPECIFIED;
 }
 
 const ALGORITHMS = {

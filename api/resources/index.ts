@@ -1,4 +1,5 @@
 // What others import of api/resources.
+export { protocolNamed } from './app-protocol.js';
 export { type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { SERVICE_NAME_LABEL } from './kind-endpoint-slice.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS } from './kinds.js';

@@ -1,4 +1,5 @@
 // gateway.networking.k8s.io/v1 Gateway: HTTP and TCP listeners. Owner: Gateway API v1.
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import {
@@ -6,6 +7,7 @@ import {
   describe,
   fields,
   notSupportedYet,
+  openChoice,
   portNumber,
   type Report,
   text,
@@ -14,7 +16,7 @@ import {
   unique,
   withRule,
 } from './schema.js';
-import { dnsSubdomain, hostname, ipAddress, objectName, sectionName } from './syntax.js';
+import { dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
 
 const allowedRoutes = fields({
   namespaces: fields({
@@ -32,7 +34,7 @@ const listener = withRule(
     name: sectionName,
     hostname: hostname.optional(),
     port: portNumber,
-    protocol: choice(['HTTP', 'TCP'], ['HTTPS', 'TLS', 'UDP'], 'listeners of protocol'),
+    protocol: openChoice(['HTTP', 'TCP'], 'listeners of protocol'),
     tls: z.unknown().optional(),
     allowedRoutes: allowedRoutes.prefault({}),
   }),
@@ -59,10 +61,16 @@ const listeners = unique(
       : null,
 );
 
-const address = fields({
-  type: choice(['IPAddress'], ['Hostname', 'NamedAddress'], 'addresses of type').default('IPAddress'),
-  value: ipAddress.optional(),
-});
+const address = withRule(
+  fields({
+    type: openChoice(['IPAddress'], 'addresses of type').default('IPAddress'),
+    value: z.string().optional(),
+  }),
+  ({ type, value }, report) => {
+    if (type === 'IPAddress' && typeof value === 'string' && isIP(value) === 0)
+      report(['value'], `expected an IPv4 or IPv6 address, found ${describe(value)}`);
+  },
+);
 
 const schema = objectOf(
   { kind: 'Gateway', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },

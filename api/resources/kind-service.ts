@@ -1,6 +1,8 @@
 // core/v1 Service. Owner: Kubernetes API reference, Service v1.
 import { z } from 'zod';
+import { APP_PROTOCOLS, protocolNamed } from './app-protocol.js';
 import { objectOf } from './metadata.js';
+import { suggestion } from './nearest.js';
 import {
   choice,
   describe,
@@ -17,8 +19,10 @@ import {
 } from './schema.js';
 import { dnsLabel, ipAddress, labels, portName } from './syntax.js';
 
-/** What appProtocol means to the proxy; also the names and prefixes of port names (Istio's convention: "http", "http-admin"). */
-export const APP_PROTOCOLS = ['http', 'http2', 'kubernetes.io/h2c', 'grpc', 'tcp', 'https', 'tls', 'kubernetes.io/ws'] as const;
+const appProtocol = z.string().superRefine((value, context) => {
+  if (protocolNamed(value) !== undefined) return;
+  context.addIssue({ code: 'custom', message: `not supported yet: appProtocol ${describe(value)}${suggestion(value, APP_PROTOCOLS)}` });
+});
 
 const targetPort = z.union([portNumber, portName], {
   error: (issue) =>
@@ -30,7 +34,7 @@ const port = fields({
   protocol: choice(['TCP', 'UDP', 'SCTP']).default('TCP'),
   port: portNumber,
   targetPort: targetPort.optional(),
-  appProtocol: choice(APP_PROTOCOLS).optional(),
+  appProtocol: appProtocol.optional(),
   nodePort: ownedElsewhere(),
 });
 

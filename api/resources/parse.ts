@@ -5,7 +5,7 @@ import { type FieldPath, type Finding, formatFieldPath } from './finding.js';
 import { objectKey, type ResourceObject } from './object.js';
 import { describe, isUnchecked } from './schema.js';
 import { checkObject } from './validate.js';
-import { readDocuments, type TreeDocument } from './yaml-tree.js';
+import { readDocuments, TextBoundError, type TreeDocument } from './yaml-tree.js';
 
 const MAX_FILE_BYTES = 8 * 1_048_576;
 /** Documents and list items, over all files. */
@@ -66,13 +66,12 @@ class Reading {
       return;
     }
     try {
-      for (const document of readDocuments(file.content)) {
+      for (const document of readDocuments(file.content.replace(/^\ufeff/, ''))) {
         if (!this.#readDocument(file.name, document)) return;
       }
     } catch (error) {
-      // The composer recurses on nested collections: only the stack's end is expected here.
-      if (!(error instanceof RangeError)) throw error;
-      this.#report(file.name, 1, 1, [], 'not valid YAML: nested too deeply');
+      if (!(error instanceof TextBoundError)) throw error;
+      this.#report(file.name, error.position.line, error.position.column, [], error.message);
     }
   }
 
@@ -124,7 +123,10 @@ class Reading {
 
   /** In the order of the text. */
   #reportFields(file: string, document: TreeDocument, base: FieldPath, mistakes: readonly Explained[]): void {
-    const placed = mistakes.map(({ path, part, message }) => {
+    // Finding a place costs as much as its object has fields: only what will be shown is placed.
+    const shown = mistakes.slice(0, Math.max(0, MAX_FINDINGS - this.#findings.length));
+    this.#omitted += mistakes.length - shown.length;
+    const placed = shown.map(({ path, part, message }) => {
       const full = [...base, ...path];
       return { path: full, message, ...document.locate(full, part) };
     });

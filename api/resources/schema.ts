@@ -113,6 +113,17 @@ export function choice<const Supported extends readonly [string, ...string[]]>(
   });
 }
 
+/** As `choice`, where the owner leaves the set open: any other text is valid there, and not supported yet here. */
+export function openChoice<const Supported extends readonly [string, ...string[]]>(supported: Supported, what: string) {
+  return z.enum(supported, {
+    error: ({ input }) => {
+      if (typeof input !== 'string')
+        return input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`;
+      return `not supported yet: ${what} ${describe(input)}, only ${supported.join(' and ')}${suggestion(input, supported)}`;
+    },
+  });
+}
+
 /** Bounded text of one syntax; `expected` completes "expected …". */
 export function text(expected: string, pattern: RegExp, maxLength: number, minLength = 1) {
   return z

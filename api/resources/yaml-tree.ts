@@ -1,11 +1,15 @@
 // YAML (and so JSON) text → documents of plain JSON with a position for every field. Knows nothing of kinds. Input is untrusted: everything is bounded.
-import { Composer, type Document, isAlias, isMap, isScalar, isSeq, LineCounter, type Node, Parser, type YAMLMap } from 'yaml';
+import { Composer, type CST, type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, type Node, Parser, type YAMLMap } from 'yaml';
 import type { FieldPath } from './finding.js';
 import { describe } from './schema.js';
 
 const MAX_DEPTH = 64;
+/** The parser stacks at most two tokens a level, and the document. */
+const MAX_PARSER_STACK = 2 * MAX_DEPTH + 8;
 /** Of one document, aliases expanded: what a billion-laughs document runs into. */
 const MAX_NODES = 200_000;
+/** Of one document. About 800 bytes each in the tree (measured). */
+const MAX_LEXEMES = 600_000;
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
@@ -30,30 +34,63 @@ export interface TreeDocument {
   readonly locate: (path: FieldPath, part: Part) => Position;
 }
 
-/**
- * Yields the documents in order, lazily, so that the caller can stop. A document with mistakes may still have a value.
- * Throws RangeError on text nested so deeply that it exhausts the stack: the caller tells it.
- */
+/** The text as a whole can't be read on: too deep or too large. What came before it stays good. */
+export class TextBoundError extends Error {
+  constructor(
+    message: string,
+    readonly position: Position,
+  ) {
+    super(message);
+  }
+}
+
+/** Yields the documents in order, lazily, so that the caller can stop. A document with mistakes has no value. Throws TextBoundError. */
 export function* readDocuments(text: string): Generator<TreeDocument> {
   const lines = new LineCounter();
-  const tokens = new Parser(lines.addNewLine).parse(text);
+  const tokens = boundedTokens(text, lines);
   const composer = new Composer({
     version: '1.2',
     schema: 'core',
-    uniqueKeys: true,
+    // Quadratic in the library (20 s for 40,000 keys); JsonReader finds them.
+    uniqueKeys: false,
     strict: true,
     prettyErrors: false,
     logLevel: 'silent',
-    stringKeys: false,
   });
   for (const document of composer.compose(tokens)) yield readDocument(document, lines);
 }
 
-function readDocument(document: Document.Parsed, lines: LineCounter): TreeDocument {
-  const at = (offset: number): Position => {
-    const { line, col } = lines.linePos(offset);
-    return { line: Math.max(1, line), column: Math.max(1, col) };
+/**
+ * The composer recurses, and V8 aborts the process when a regular expression is first compiled at the end of the stack (Node 20, measured with
+ * a megabyte of "["): so the parser's own stack is bounded before anything is composed.
+ */
+function* boundedTokens(text: string, lines: LineCounter): Generator<CST.Token> {
+  const parser = new Parser(lines.addNewLine);
+  lines.addNewLine(0);
+  let offset = 0;
+  let lexemes = 0;
+  const refuse = (message: string): never => {
+    throw new TextBoundError(message, positionOf(lines, offset));
   };
+  for (const lexeme of new Lexer().lex(text)) {
+    for (const token of parser.next(lexeme)) {
+      yield token;
+      lexemes = 0;
+    }
+    offset = parser.offset;
+    if (parser.stack.length > MAX_PARSER_STACK) refuse(`nested too deeply: at most ${MAX_DEPTH} levels`);
+    if (++lexemes > MAX_LEXEMES) refuse(`too large: more than ${MAX_LEXEMES} YAML tokens in one document`);
+  }
+  yield* parser.end();
+}
+
+function positionOf(lines: LineCounter, offset: number): Position {
+  const { line, col } = lines.linePos(offset);
+  return { line: Math.max(1, line), column: Math.max(1, col) };
+}
+
+function readDocument(document: Document.Parsed, lines: LineCounter): TreeDocument {
+  const at = (offset: number): Position => positionOf(lines, offset);
   const mistakes: TreeMistake[] = document.errors.map((error) => ({ ...at(error.pos[0]), path: [], message: syntaxMessage(error) }));
   const locate = (path: FieldPath, part: Part): Position => at(offsetOf(document, path, part));
   if (mistakes.length > 0) return { value: undefined, mistakes, locate };
@@ -61,8 +98,7 @@ function readDocument(document: Document.Parsed, lines: LineCounter): TreeDocume
   return { value, mistakes, locate };
 }
 
-function syntaxMessage(error: { readonly code: string; readonly message: string }): string {
-  if (error.code === 'DUPLICATE_KEY') return 'this field is given twice in the same object';
+function syntaxMessage(error: { readonly message: string }): string {
   return `not valid YAML: ${error.message.split('\n')[0] ?? ''}`;
 }
 
@@ -115,12 +151,18 @@ class JsonReader {
 
   #map(map: YAMLMap, path: FieldPath, depth: number): Json {
     const result: { [key: string]: Json } = {};
+    const seen = new Set<string>();
     for (const { key, value } of map.items) {
       const name = keyText(key);
       if (name === null || name === '__proto__' || name === '<<') {
         this.#report(key as Node | null, path, `expected a field name, found ${name === null ? 'a key that is not text' : name}`);
         continue;
       }
+      if (seen.has(name)) {
+        this.#report(key as Node | null, [...path, name], 'this field is given twice in the same object');
+        continue;
+      }
+      seen.add(name);
       const json = this.#value(value, [...path, name], depth + 1);
       if (json !== null) result[name] = json;
     }
