@@ -48,5 +48,17 @@ TEST("scanners agree on random bytes at any alignment") {
   }
 }
 
+TEST("eight bytes are lowered as one by one") {
+  std::string text, expected(256, 0), actual(256, 0);
+  for (int i = 0; i < 256; i++) text += static_cast<char>(i);
+  for (size_t begin = 0; begin < 256; begin += 5) {
+    for (size_t size = 0; begin + size <= 256; size += 3) {
+      for (size_t i = 0; i < size; i++) expected[i] = lower(text[begin + i]);
+      copy_lower(std::string_view(text).substr(begin, size), actual.data());
+      CHECK(memcmp(expected.data(), actual.data(), size) == 0);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace weft::test

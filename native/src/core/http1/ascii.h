@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace weft::http1 {
@@ -18,6 +19,28 @@ constexpr bool equals_lower(std::string_view text, std::string_view literal) {
     if (lower(text[i]) != literal[i]) return false;
   }
   return true;
+}
+
+/// Eight bytes lowered at once; bytes from 0x80 stay.
+inline uint64_t lower8(uint64_t word) {
+  const uint64_t ones = 0x0101010101010101ull, high = ones * 0x80, low7 = word & ~high;
+  const uint64_t from_a = low7 + ones * (0x80 - 'A'), above_z = low7 + ones * (0x7f - 'Z');
+  return word | ((from_a ^ above_z) & ~word & high) >> 2;
+}
+
+/// `out` has room for text.size() bytes.
+inline void copy_lower(std::string_view text, char* out) {
+  const auto step = [&](size_t at) {
+    uint64_t word;
+    memcpy(&word, text.data() + at, sizeof(word));
+    word = lower8(word);
+    memcpy(out + at, &word, sizeof(word));
+  };
+  size_t at = 0;
+  for (; at + 8 <= text.size(); at += 8) step(at);
+  if (at == text.size()) return;
+  if (text.size() >= 8) return step(text.size() - 8);
+  for (; at < text.size(); at++) out[at] = lower(text[at]);
 }
 
 constexpr std::string_view trim(std::string_view text) {

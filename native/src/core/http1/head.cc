@@ -33,22 +33,31 @@ class Cursor {
 
  private:
   size_t next(const uint64_t* bitmap, size_t from) {
-    while (from < size_) {
-      if (from - window_begin_ >= window_size_) load(from);
+    for (;;) {
       const size_t relative = from - window_begin_;
-      const uint64_t hits = bitmap[relative / kBlockBytes] & (~0ull << (relative % kBlockBytes));
-      const size_t block = from - relative % kBlockBytes;
-      if (hits != 0) return std::min(block + static_cast<size_t>(__builtin_ctzll(hits)), size_);
-      from = block + kBlockBytes;
+      if (relative >= window_size_) {
+        if (from >= size_) return size_;
+        load(from);
+        continue;
+      }
+      const uint64_t hits = bitmap[relative / kBlockBytes] >> (relative % kBlockBytes);
+      if (hits != 0) return from + static_cast<size_t>(__builtin_ctzll(hits));
+      from += kBlockBytes - relative % kBlockBytes;
     }
-    return size_;
   }
 
-  void load(size_t from) {
+  __attribute__((noinline)) void load(size_t from) {
     window_begin_ = from;
     const size_t blocks = std::min(kWindowBlocks, (size_ - from + kBlockBytes - 1) / kBlockBytes);
     window_size_ = blocks * kBlockBytes;
     classify_(data_ + from, blocks, &bitmaps_);
+    // The end is of every class, so that no search needs to look for it; what lies behind is never reached.
+    const size_t end = size_ - from;
+    if (end < window_size_) {
+      for (uint64_t* bitmap : {bitmaps_.non_token, bitmaps_.control, bitmaps_.non_target}) {
+        bitmap[end / kBlockBytes] |= 1ull << (end % kBlockBytes);
+      }
+    }
   }
 
   const ClassifyFunction classify_;
@@ -62,7 +71,9 @@ class Cursor {
 HeadError bad_control(uint8_t byte) { return byte == '\n' || byte == '\r' ? HeadError::kBareLineEnd : HeadError::kControlByte; }
 
 /// `at` is a control byte that must be the CR of a CRLF. kComplete: it is.
-ParseResult line_end(const uint8_t* data, size_t size, size_t at) {
+inline ParseResult line_end(const uint8_t* data, size_t size, size_t at) {
+  if (at + 1 < size && data[at] == '\r' && data[at + 1] == '\n') [[likely]]
+    return complete();
   if (data[at] != '\r') return invalid(bad_control(data[at]));
   if (at + 1 >= size) return incomplete();
   return data[at + 1] == '\n' ? complete() : invalid(HeadError::kBareLineEnd);
@@ -76,9 +87,8 @@ HeadError bad_name_byte(uint8_t byte, bool leads) {
   return byte < 0x20 || byte == 0x7f ? HeadError::kControlByte : HeadError::kFieldName;
 }
 
-/// Field lines from `begin` to the empty line. `repeated` collects known headers that occur more than once.
-ParseResult parse_fields(Cursor& cursor, const uint8_t* data, size_t size, size_t begin, size_t max_fields, FieldBlock* block,
-                         uint64_t* repeated) {
+/// Field lines from `begin` to the empty line.
+ParseResult parse_fields(Cursor& cursor, const uint8_t* data, size_t size, size_t begin, size_t max_fields, FieldBlock* block) {
   block->fields_begin = static_cast<uint32_t>(begin);
   uint64_t present = 0, again = 0;
   size_t count = 0;
@@ -105,8 +115,10 @@ ParseResult parse_fields(Cursor& cursor, const uint8_t* data, size_t size, size_
     while (value_end > value && is_blank(data[value_end - 1])) value_end--;
     const KnownHeader known = known_header({reinterpret_cast<const char*>(data) + at, colon - at});
     if (known != KnownHeader::kOther) {
-      again |= present & known_bit(known);
-      present |= known_bit(known);
+      const uint64_t bit = known_bit(known);
+      if ((present & bit) == 0) block->first[static_cast<size_t>(known)] = static_cast<uint8_t>(count);
+      again |= present & bit;
+      present |= bit;
     }
     block->fields[count++] = {static_cast<uint32_t>(at),
                               static_cast<uint16_t>(colon - at),
@@ -117,7 +129,7 @@ ParseResult parse_fields(Cursor& cursor, const uint8_t* data, size_t size, size_
   }
   block->field_count = static_cast<uint16_t>(count);
   block->present = present;
-  *repeated = again;
+  block->repeated = again;
   return complete();
 }
 
@@ -160,7 +172,9 @@ HeadError check_connection(const uint8_t* data, FieldBlock* block) {
   block->connection_names_fields = false;
   if (block->has(KnownHeader::kConnection)) {
     size_t names = 0;
-    for (size_t i = 0; i < block->field_count; i++) {
+    const bool repeated = block->is_repeated(KnownHeader::kConnection);
+    const size_t first = block->first[static_cast<size_t>(KnownHeader::kConnection)];
+    for (size_t i = first; i < (repeated ? block->field_count : first + 1); i++) {
       if (block->fields[i].known != KnownHeader::kConnection) continue;
       const HeadError error = apply_connection(data, block->fields[i].value.in(data), block, &names);
       if (error != HeadError::kNone) return error;
@@ -183,20 +197,20 @@ HeadError parse_content_length(std::string_view text, uint64_t* length) {
 }
 
 /// RFC 9112 6.1 to 6.3, with every "may" that repairs taken as an error.
-HeadError check_framing(const uint8_t* data, uint64_t repeated, FieldBlock* block) {
+HeadError check_framing(const uint8_t* data, FieldBlock* block) {
   block->chunked = false;
   block->has_content_length = block->has(KnownHeader::kContentLength);
   block->content_length = 0;
   if (block->has(KnownHeader::kTransferEncoding)) {
     if (block->has_content_length) return HeadError::kTransferEncodingAndLength;
     if (block->minor == 0) return HeadError::kTransferEncodingVersion;
-    if ((repeated & known_bit(KnownHeader::kTransferEncoding)) != 0) return HeadError::kTransferEncodingUnsupported;
+    if (block->is_repeated(KnownHeader::kTransferEncoding)) return HeadError::kTransferEncodingUnsupported;
     if (!equals_lower(block->find(KnownHeader::kTransferEncoding)->value.in(data), "chunked")) {
       return HeadError::kTransferEncodingUnsupported;
     }
     block->chunked = true;
   } else if (block->has_content_length) {
-    if ((repeated & known_bit(KnownHeader::kContentLength)) != 0) return HeadError::kContentLengthRepeated;
+    if (block->is_repeated(KnownHeader::kContentLength)) return HeadError::kContentLengthRepeated;
     return parse_content_length(block->find(KnownHeader::kContentLength)->value.in(data), &block->content_length);
   }
   return HeadError::kNone;
@@ -322,30 +336,30 @@ HeadError parse_target(const uint8_t* data, RequestHead* head) {
 }
 
 /// RFC 9112 3.2, 3.3: exactly one Host in HTTP/1.1 and a valid one always; an absolute form's authority overrides it.
-HeadError check_host(const uint8_t* data, uint64_t repeated, RequestHead* head) {
+HeadError check_host(const uint8_t* data, RequestHead* head) {
   const Field* host = head->find(KnownHeader::kHost);
   if (host == nullptr) return head->minor == 0 ? HeadError::kNone : HeadError::kHostMissing;
-  if ((repeated & known_bit(KnownHeader::kHost)) != 0) return HeadError::kHostRepeated;
+  if (head->is_repeated(KnownHeader::kHost)) return HeadError::kHostRepeated;
   if (!is_valid_authority(host->value.in(data))) return HeadError::kHostSyntax;
   if (head->authority.size == 0) head->authority = host->value;
   return HeadError::kNone;
 }
 
-HeadError check_request(const uint8_t* data, uint64_t repeated, RequestHead* head) {
-  HeadError error = check_host(data, repeated, head);
-  if (error == HeadError::kNone) error = check_framing(data, repeated, head);
+HeadError check_request(const uint8_t* data, RequestHead* head) {
+  HeadError error = check_host(data, head);
+  if (error == HeadError::kNone) error = check_framing(data, head);
   if (error == HeadError::kNone) error = check_connection(data, head);
   if (error != HeadError::kNone) return error;
   head->has_body = head->chunked || head->content_length > 0;
   head->expects_continue = false;
   if (head->has(KnownHeader::kExpect) && head->minor == 1) {
     const bool known =
-        (repeated & known_bit(KnownHeader::kExpect)) == 0 && equals_lower(head->find(KnownHeader::kExpect)->value.in(data), "100-continue");
+        !head->is_repeated(KnownHeader::kExpect) && equals_lower(head->find(KnownHeader::kExpect)->value.in(data), "100-continue");
     if (!known) return HeadError::kExpectUnsupported;
     head->expects_continue = head->has_body;
   }
   head->wants_upgrade = head->has(KnownHeader::kUpgrade) && (head->connection_options & kConnectionUpgrade) != 0 && head->minor == 1 &&
-                        !head->has_body && (repeated & known_bit(KnownHeader::kUpgrade)) == 0 &&
+                        !head->has_body && !head->is_repeated(KnownHeader::kUpgrade) &&
                         equals_lower(head->find(KnownHeader::kUpgrade)->value.in(data), "websocket");
   return HeadError::kNone;
 }
@@ -359,10 +373,9 @@ ParseResult parse_request(ClassifyFunction classify, const uint8_t* data, size_t
   if (head->method == Method::kConnect) return invalid(HeadError::kMethodNotImplemented);
   HeadError error = parse_target(data, head);
   if (error != HeadError::kNone) return invalid(error);
-  uint64_t repeated = 0;
-  result = parse_fields(cursor, data, size, fields, max_fields, head, &repeated);
+  result = parse_fields(cursor, data, size, fields, max_fields, head);
   if (!is_complete(result)) return result;
-  error = check_request(data, repeated, head);
+  error = check_request(data, head);
   return error == HeadError::kNone ? complete() : invalid(error);
 }
 
@@ -387,10 +400,9 @@ ParseResult parse_response(ClassifyFunction classify, const uint8_t* data, size_
   size_t fields = 0;
   ParseResult result = parse_status_line(cursor, data, size, head, &fields);
   if (!is_complete(result)) return result;
-  uint64_t repeated = 0;
-  result = parse_fields(cursor, data, size, fields, max_fields, head, &repeated);
+  result = parse_fields(cursor, data, size, fields, max_fields, head);
   if (!is_complete(result)) return result;
-  HeadError error = check_framing(data, repeated, head);
+  HeadError error = check_framing(data, head);
   if (error == HeadError::kNone) error = check_connection(data, head);
   return error == HeadError::kNone ? complete() : invalid(error);
 }

@@ -141,11 +141,16 @@ struct FieldBlock {
   uint64_t content_length;
   /// known_bit() of every known header that occurs.
   uint64_t present;
+  /// Of those, what occurs more than once.
+  uint64_t repeated;
+  /// Index of the first field of each known header that occurs.
+  std::array<uint8_t, static_cast<size_t>(KnownHeader::kCount)> first;
   std::array<Field, kMaxFields> fields;
 
   bool has(KnownHeader header) const { return (present & known_bit(header)) != 0; }
-  /// First field of that name; null if there is none. O(fields).
-  const Field* find(KnownHeader header) const;
+  bool is_repeated(KnownHeader header) const { return (repeated & known_bit(header)) != 0; }
+  /// First field of that name; null if there is none.
+  const Field* find(KnownHeader header) const { return has(header) ? &fields[first[static_cast<size_t>(header)]] : nullptr; }
   /// Behind the CRLF of field `index`.
   uint32_t line_end(size_t index) const { return index + 1 < field_count ? fields[index + 1].name_offset : fields_end; }
 };

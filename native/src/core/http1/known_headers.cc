@@ -142,12 +142,4 @@ Method method_of(std::string_view token) {
 const char* head_error_name(HeadError error) { return error < HeadError::kCount ? kErrorNames[static_cast<size_t>(error)] : "?"; }
 int head_error_status(HeadError error) { return error < HeadError::kCount ? kErrorStatus[static_cast<size_t>(error)] : 400; }
 
-const Field* FieldBlock::find(KnownHeader header) const {
-  if (!has(header)) return nullptr;
-  for (size_t i = 0; i < field_count; i++) {
-    if (fields[i].known == header) return &fields[i];
-  }
-  return nullptr;
-}
-
 }  // namespace weft::http1

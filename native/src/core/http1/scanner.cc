@@ -29,14 +29,18 @@ constexpr std::array<uint8_t, 256> make_classes() {
 }
 constexpr std::array<uint8_t, 256> kClasses = make_classes();
 
+/// The lowest bit of each byte of `word` shifted by `shift`, byte i in bit i: the product gathers them in the top byte.
+uint64_t gather(uint64_t word, unsigned shift) { return ((word >> shift & 0x0101010101010101ull) * 0x0102040810204080ull) >> 56; }
+
 void classify_scalar(const uint8_t* bytes, size_t blocks, Bitmaps* out) {
   for (size_t block = 0; block < blocks; block++) {
     uint64_t token = 0, control = 0, target = 0;
-    for (size_t i = 0; i < kBlockBytes; i++) {
-      const uint64_t classes = kClasses[bytes[block * kBlockBytes + i]];
-      token |= (classes & 1) << i;
-      control |= (classes >> 1 & 1) << i;
-      target |= (classes >> 2 & 1) << i;
+    for (unsigned i = 0; i < kBlockBytes; i += 8, bytes += 8) {
+      uint64_t classes = 0;
+      for (unsigned k = 0; k < 8; k++) classes |= static_cast<uint64_t>(kClasses[bytes[k]]) << (k * 8);
+      token |= gather(classes, 0) << i;
+      control |= gather(classes, 1) << i;
+      target |= gather(classes, 2) << i;
     }
     out->non_token[block] = token;
     out->control[block] = control;

@@ -48,7 +48,7 @@ int32_t Tables::host(std::string_view authority) const {
   if (name.empty() || name.size() > kMaxHost) return any_host_;
   if (name.back() == '.') name.remove_suffix(1);
   char lowered[kMaxHost];
-  std::transform(name.begin(), name.end(), lowered, http1::lower);
+  http1::copy_lower(name, lowered);
   name = {lowered, name.size()};
   const int32_t exact = exact_hosts_.find(name);
   if (exact >= 0 || host_suffixes_.empty()) return exact >= 0 ? exact : any_host_;
@@ -92,7 +92,7 @@ bool Tables::match_headers(const http1::RequestHead& head, const uint8_t* base, 
     const std::string_view name = head.fields[i].name(base);
     if ((headers_.sizes >> (name.size() & 63) & 1) == 0 || name.size() > kMaxHeaderName) continue;
     char lowered[kMaxHeaderName];
-    std::transform(name.begin(), name.end(), lowered, http1::lower);
+    http1::copy_lower(name, lowered);
     const int32_t index = headers_.index.find({lowered, name.size()});
     if (index < 0) continue;
     if (seen.add(index)) {
