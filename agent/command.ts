@@ -1,0 +1,15 @@
+// The `weft agent` command: flags in, a running agent until a signal. No logic of its own.
+import { Command } from 'commander';
+import { addAgentOptions, agentConfig } from './config.js';
+import { runAgent, uninstallAgent } from './main.js';
+
+export function agentCommand(): Command {
+  const command = new Command('agent').description(
+    "The daemon of a host: redirects its workloads' traffic to the proxy, relays the configuration, answers for the node",
+  );
+  return addAgentOptions(command).action(async () => {
+    const config = agentConfig(command);
+    if (config.uninstall) await uninstallAgent(config, (line) => process.stdout.write(`${line}\n`));
+    else await runAgent(config);
+  });
+}

@@ -1,0 +1,148 @@
+// Flags and environment of `weft agent`, as one frozen, typed configuration. The only file of the agent that reads either.
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { LOG_LEVELS, type LogLevel } from './telemetry/log.js';
+
+const captureModes = ['auto', 'ebpf-tcx', 'ebpf-clsact', 'off'] as const;
+export type CaptureMode = (typeof captureModes)[number];
+
+export interface AgentConfig {
+  readonly node: string;
+  readonly zone: string;
+  readonly controllers: readonly string[];
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly bpfDir: string;
+  readonly meshNetns: string;
+  readonly capture: CaptureMode;
+  readonly heartbeatTimeoutMs: number;
+  readonly statusListen: readonly string[];
+  /** Where operators and the CLI reach this node's status. */
+  readonly statusAdvertise: string;
+  readonly metricsListen: { readonly host: string; readonly port: number };
+  readonly logLevel: LogLevel;
+  readonly uninstall: boolean;
+  /** Of the agent and of the proxy on this node. */
+  readonly agentSocket: string;
+  readonly proxySocket: string;
+}
+
+/** What commander hands over, by option name. */
+interface AgentFlags {
+  readonly node?: string;
+  readonly zone: string;
+  readonly controller?: readonly string[];
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly bpfDir: string;
+  readonly meshNetns: string;
+  readonly capture: CaptureMode;
+  readonly heartbeatTimeout: number;
+  readonly statusListen?: readonly string[];
+  readonly statusAdvertise?: string;
+  readonly metricsListen: string;
+  readonly logLevel: LogLevel;
+  readonly uninstall?: boolean;
+}
+
+const defaultController = '127.0.0.1:15010';
+const defaultStatusListen = '0.0.0.0:15011';
+
+export function addAgentOptions(command: Command): Command {
+  const option = (flags: string, env: string, description: string): Option => new Option(flags, description).env(env);
+  return command
+    .addOption(option('--node <name>', 'WEFT_NODE', "this node's name (default: the host name)").argParser(nodeName))
+    .addOption(option('--zone <name>', 'WEFT_ZONE', 'failure zone of this node').default(''))
+    .addOption(
+      option('--controller <address>', 'WEFT_CONTROLLER', `repeatable; tried in random order (default: ${defaultController})`).argParser(
+        addresses,
+      ),
+    )
+    .addOption(option('--run-dir <path>', 'WEFT_RUN_DIR', 'sockets of agent and proxy').default('/run/weft'))
+    .addOption(option('--state-dir <path>', 'WEFT_STATE_DIR', 'the last snapshot').default('/var/lib/weft'))
+    .addOption(option('--bpf-dir <path>', 'WEFT_BPF_DIR', 'pins of the BPF programs, on a bpffs').default('/sys/fs/bpf/weft'))
+    .addOption(option('--mesh-netns <path>', 'WEFT_MESH_NETNS', 'network namespace of the proxy').default('/run/netns/weft-mesh'))
+    .addOption(option('--capture <mode>', 'WEFT_CAPTURE', 'how traffic is redirected').choices(captureModes).default('auto'))
+    .addOption(
+      option('--heartbeat-timeout <ms>', 'WEFT_HEARTBEAT_TIMEOUT', 'a proxy silent for longer counts as dead, milliseconds')
+        .argParser(milliseconds)
+        .default(1_000),
+    )
+    .addOption(
+      option('--status-listen <address>', 'WEFT_STATUS_LISTEN', `gRPC status, repeatable (default: ${defaultStatusListen})`).argParser(
+        addresses,
+      ),
+    )
+    .addOption(
+      option(
+        '--status-advertise <address>',
+        'WEFT_STATUS_ADVERTISE',
+        'where others reach the status (default: the host name and port of the first listener)',
+      ),
+    )
+    .addOption(
+      option('--metrics-listen <address>', 'WEFT_METRICS_LISTEN', 'HTTP: /metrics, /healthz, /readyz')
+        .argParser(tcpAddress)
+        .default('0.0.0.0:15020'),
+    )
+    .addOption(option('--log-level <level>', 'WEFT_LOG_LEVEL', 'least severe level that is logged').choices(LOG_LEVELS).default('info'))
+    .addOption(option('--uninstall', 'WEFT_UNINSTALL', 'remove the redirection and the files of this node, and end'));
+}
+
+export function agentConfig(command: Command): AgentConfig {
+  const flags = command.opts<AgentFlags>();
+  const statusListen = flags.statusListen ?? [defaultStatusListen];
+  return Object.freeze({
+    node: flags.node ?? hostname(),
+    zone: flags.zone,
+    controllers: flags.controller ?? [defaultController],
+    runDir: flags.runDir,
+    stateDir: flags.stateDir,
+    bpfDir: flags.bpfDir,
+    meshNetns: flags.meshNetns,
+    capture: flags.capture,
+    heartbeatTimeoutMs: flags.heartbeatTimeout,
+    statusListen,
+    statusAdvertise: flags.statusAdvertise ?? reachable(statusListen[0] ?? defaultStatusListen),
+    metricsListen: splitTcp(flags.metricsListen),
+    logLevel: flags.logLevel,
+    uninstall: flags.uninstall ?? false,
+    agentSocket: join(flags.runDir, 'agent.sock'),
+    proxySocket: join(flags.runDir, 'proxy.sock'),
+  });
+}
+
+/** A wildcard address is no address to others: the host's name stands for it. */
+function reachable(listen: string): string {
+  return listen.replace(/^(0\.0\.0\.0|\[::\]):/, `${hostname()}:`);
+}
+
+/** Repeatable, and comma-separated in the environment. */
+function addresses(value: string, previous: readonly string[] | undefined): readonly string[] {
+  const added = value.split(',').map((part) => part.trim());
+  for (const address of added) if (!/^unix:\/./.test(address)) tcpAddress(address);
+  return [...(previous ?? []), ...added];
+}
+
+function tcpAddress(value: string): string {
+  const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/.exec(value)?.[1] ?? Number.NaN);
+  if (!(port <= 65_535)) throw new InvalidArgumentError('expected host:port, [v6]:port, or where a socket is possible unix:/path.');
+  return value;
+}
+
+function splitTcp(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(':');
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
+}
+
+function nodeName(value: string): string {
+  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(value)) throw new InvalidArgumentError('expected a DNS name in lower case.');
+  return value;
+}
+
+function milliseconds(value: string): number {
+  const ms = Number(value);
+  if (!Number.isInteger(ms) || ms < 100 || ms > 60_000) throw new InvalidArgumentError('expected 100 to 60000 milliseconds.');
+  return ms;
+}

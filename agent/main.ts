@@ -1,0 +1,193 @@
+// The agent's composition root: makes every part, connects them, and takes them down in order. No part knows another one but through here.
+import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Server } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
+import { VERSION } from '../api/version.js';
+import { Capture } from './capture/capture.js';
+import type { AgentConfig } from './config.js';
+import { DiscoveryClient } from './discovery/discovery-client.js';
+import { relayDefinition } from './discovery/relay.js';
+import { NodeUpdates } from './node-updates.js';
+import { RegistryClient } from './registry/registry-client.js';
+import { loadDescriptorSet } from './status/descriptor-set.js';
+import { bindGrpc } from './status/grpc-listener.js';
+import { MetricsServer } from './status/metrics-server.js';
+import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
+import { nodeStatusImplementation } from './status/node-status.js';
+import { ProxyStatus } from './status/proxy-status.js';
+import { addReflection } from './status/reflection.js';
+import { createLog } from './telemetry/log.js';
+
+export interface RunningAgent {
+  /** Bound ports of --status-listen, in order (0 for a unix socket), and of --metrics-listen. */
+  readonly statusPorts: readonly number[];
+  readonly metricsPort: number;
+  /** Stops the agent; redirection and proxy go on. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** Until SIGTERM or SIGINT. Rejects when it cannot start, with what to do. */
+export async function runAgent(config: AgentConfig): Promise<void> {
+  const log = createLog('agent', config.logLevel);
+  const signal = new Promise<string>((resolve) => {
+    process.once('SIGTERM', resolve);
+    process.once('SIGINT', resolve);
+  });
+  const agent = await startAgent(config, log);
+  const received = await signal;
+  log.info(`${received}: stopping; redirection and proxy go on serving`);
+  await agent.stop();
+}
+
+export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
+  mkdirSync(config.runDir, { recursive: true, mode: 0o755 });
+  const closers: (() => Promise<void> | void)[] = [];
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopping ??= closeAll(closers);
+    return stopping;
+  };
+  try {
+    return { ...(await compose(config, log, closers)), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Last made, first closed. */
+async function closeAll(closers: (() => Promise<void> | void)[]): Promise<void> {
+  for (const close of closers.splice(0).reverse()) await close();
+}
+
+async function compose(config: AgentConfig, log: Logger, closers: (() => Promise<void> | void)[]): Promise<Omit<RunningAgent, 'stop'>> {
+  const { bpfDir, meshNetns, heartbeatTimeoutMs, capture: mode } = config;
+  const capture = await Capture.open({ bpfDir, meshNetns, heartbeatTimeoutMs, mode, log });
+  closers.push(() => capture.close());
+  const updates = new NodeUpdates(config, capture, log);
+  closers.push(() => updates.store.close());
+  await updates.restore();
+
+  const discovery = new DiscoveryClient({
+    addresses: config.controllers,
+    node: config.node,
+    version: VERSION,
+    resume: updates.catalog.token,
+    onUpdate: (update) => updates.apply(update),
+    onState: (state) => {
+      if (state === 'connected') updates.confirm();
+    },
+    log,
+  });
+  const registry = new RegistryClient({ addresses: config.controllers, state: () => updates.registration(), log });
+  const proxy = new ProxyStatus(config.proxySocket);
+  const startedAtMs = performance.now();
+  const facts = (): MetricFacts => gatherFacts(config, capture, updates, discovery, registry, startedAtMs);
+
+  const statusPorts = await serveGrpc(config, facts, proxy, updates, closers);
+  const metrics = await MetricsServer.listen({
+    ...config.metricsListen,
+    metrics: async () => {
+      const answer = await proxy.metrics();
+      return renderMetrics(facts(), answer.kind === 'ok' ? answer.value.text : null);
+    },
+    isReady: () => updates.catalog.token !== null,
+  });
+  closers.push(() => metrics.close());
+
+  registry.start();
+  discovery.start();
+  const unsubscribe = capture.onChange(() => registry.changed());
+  closers.push(() => unsubscribe());
+  closers.push(async () => {
+    // First the relay: an update that waits for the proxy's ack would hold up the client's end.
+    updates.relay.close();
+    await Promise.all([discovery.stop(), registry.stop()]);
+  });
+  log.info({ node: config.node, version: VERSION, capture: capture.state().mode, status: config.statusListen }, 'the agent runs');
+  return { statusPorts, metricsPort: metrics.port };
+}
+
+/** The node's own socket has Discovery for the proxy besides; the addresses for others have not. */
+async function serveGrpc(
+  config: AgentConfig,
+  facts: () => MetricFacts,
+  proxy: ProxyStatus,
+  updates: NodeUpdates,
+  closers: (() => Promise<void> | void)[],
+): Promise<readonly number[]> {
+  const registry = loadDescriptorSet();
+  const make = (services: readonly string[]): Server => {
+    const server = new Server({ 'grpc.keepalive_time_ms': 10_000, 'grpc.keepalive_timeout_ms': 5_000, 'grpc.max_concurrent_streams': 100 });
+    server.addService(NodeStatusService, nodeStatusImplementation(facts, proxy));
+    addReflection(server, registry, services);
+    closers.push(() => server.forceShutdown());
+    return server;
+  };
+  const local = make(['mesh.v1.NodeStatus', 'mesh.v1.Discovery']);
+  local.addService(relayDefinition, updates.relay.implementation);
+  await bindGrpc(local, `unix:${config.agentSocket}`);
+  closers.push(() => rmSync(config.agentSocket, { force: true }));
+  const open = make(['mesh.v1.NodeStatus']);
+  const ports: number[] = [];
+  for (const address of config.statusListen) {
+    if (address !== `unix:${config.agentSocket}`) ports.push(await bindGrpc(open, address));
+  }
+  return ports;
+}
+
+function gatherFacts(
+  config: AgentConfig,
+  capture: Capture,
+  updates: NodeUpdates,
+  discovery: DiscoveryClient,
+  registry: RegistryClient,
+  startedAtMs: number,
+): MetricFacts {
+  const writtenAtMs = updates.store.writtenAtMs;
+  return {
+    node: config.node,
+    version: VERSION,
+    uptimeSeconds: (performance.now() - startedAtMs) / 1000,
+    appliedRevision: updates.catalog.token?.revision ?? 0,
+    controller: {
+      address: discovery.address,
+      connected: discovery.state === 'connected',
+      error: discovery.error,
+      fromDisk: updates.isFromDisk,
+    },
+    capture: capture.state(),
+    rejected: updates.rejected,
+    subscribedProxies: updates.relay.connected,
+    isProxyStalled: updates.relay.isStalled,
+    snapshotAgeSeconds: writtenAtMs === null ? null : Math.max(0, (Date.now() - writtenAtMs) / 1000),
+    isSnapshotFailing: updates.store.error !== '',
+    resources: updates.catalog.size,
+    isRegistered: registry.isConnected,
+  };
+}
+
+/** Removes redirection and files of this node and says what was there. Other nodes and the controller are not touched. */
+export async function uninstallAgent(config: AgentConfig, print: (line: string) => void): Promise<void> {
+  const { bpfDir, meshNetns } = config;
+  const redirection = [bpfDir, meshNetns].filter((path) => existsSync(path));
+  await Capture.uninstall({ bpfDir, meshNetns });
+  for (const path of redirection) print(`removed ${path}`);
+  const snapshot = join(config.stateDir, 'snapshot');
+  const files = [config.agentSocket, config.proxySocket, snapshot, `${snapshot}.bad`, `${snapshot}.tmp`];
+  for (const path of files.filter((file) => existsSync(file))) {
+    rmSync(path, { force: true });
+    print(`removed ${path}`);
+  }
+  for (const folder of new Set([config.runDir, dirname(snapshot)])) {
+    try {
+      rmdirSync(folder);
+      print(`removed ${folder}`);
+    } catch {
+      // Not there, or holds what is not ours.
+    }
+  }
+  print('this node is clean');
+}

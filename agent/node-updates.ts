@@ -1,0 +1,127 @@
+// What happens to a revision on this node, in order: check → catalog → { disk, proxy, redirection } → ack. Part of the agent's composition.
+import type { Logger } from 'pino';
+import type { RegisterRequest, Rejection, ResourceName } from '../api/gen/mesh/v1/discovery.js';
+import { EndpointHealth, ResourceType } from '../api/gen/mesh/v1/model.js';
+import { VERSION } from '../api/version.js';
+import type { Capture } from './capture/capture.js';
+import type { AgentConfig } from './config.js';
+import { Catalog, resourceKey } from './discovery/catalog.js';
+import type { DiscoveryUpdate } from './discovery/discovery-client.js';
+import { Relay } from './discovery/relay.js';
+import { SnapshotStore } from './discovery/snapshot-store.js';
+import { Model } from './model/model.js';
+
+export class NodeUpdates {
+  readonly catalog = new Catalog();
+  readonly relay: Relay;
+  readonly store: SnapshotStore;
+  readonly #config: AgentConfig;
+  readonly #capture: Capture;
+  readonly #log: Logger;
+  readonly #model = new Model();
+  /** By resource: what this node refuses now. */
+  #rejected = new Map<string, Rejection>();
+  #isFromDisk = false;
+
+  constructor(config: AgentConfig, capture: Capture, log: Logger) {
+    this.#config = config;
+    this.#capture = capture;
+    this.#log = log;
+    this.relay = new Relay({ catalog: this.catalog, log });
+    this.store = new SnapshotStore({ stateDir: config.stateDir, node: config.node, log });
+  }
+
+  /** True until a controller has confirmed or replaced what came from disk. */
+  get isFromDisk(): boolean {
+    return this.#isFromDisk;
+  }
+
+  get rejected(): readonly Rejection[] {
+    return [...this.#rejected.values()];
+  }
+
+  /** Serves from the snapshot on disk, if there is a good one. */
+  async restore(): Promise<void> {
+    const update = await this.store.load();
+    if (update === null) return;
+    this.#isFromDisk = true;
+    this.#admit(update);
+    await this.#redirect();
+    this.#log.info(
+      { revision: update.revision, resources: update.resources.length },
+      `serving revision ${update.revision} from ${this.store.path}`,
+    );
+  }
+
+  /** A controller accepted our resume token: what we have is current, or about to be. */
+  confirm(): void {
+    this.#isFromDisk = false;
+  }
+
+  /** Resolves when the node runs on the revision: redirection reconciled, and acked by the proxy if one is connected. */
+  async apply(update: DiscoveryUpdate): Promise<readonly Rejection[]> {
+    this.#isFromDisk = false;
+    const refused = this.#admit(update);
+    this.store.schedule(this.catalog);
+    this.relay.publish();
+    const touchesWorkloads = update.full || [...update.resources, ...update.removed].some(({ type }) => type === ResourceType.WORKLOAD);
+    const [byProxy, byCapture] = await Promise.all([this.relay.acked(update.revision), touchesWorkloads ? this.#redirect() : []]);
+    const rejected = new Map([...refused, ...byCapture, ...byProxy].map((rejection) => [resourceKey(rejection), rejection]));
+    for (const [key, rejection] of rejected) this.#rejected.set(key, rejection);
+    for (const { type, name, error } of rejected.values()) {
+      this.#log.warn(
+        { revision: update.revision, type: ResourceType[type], name, error },
+        'a resource is refused; its last good version stays',
+      );
+    }
+    return [...rejected.values()];
+  }
+
+  /** For the registry: all of the node. */
+  registration(): RegisterRequest {
+    const { node, zone, statusAdvertise } = this.#config;
+    const workloads = this.#capture.running().map(({ workload, addresses }) => ({
+      name: `${workload.namespace}/${workload.name}`,
+      addresses: [...addresses],
+      health: EndpointHealth.READY,
+    }));
+    return { node, zone, version: VERSION, statusAddress: statusAdvertise, workloads };
+  }
+
+  #admit(update: DiscoveryUpdate): readonly Rejection[] {
+    this.#forget(update);
+    const refused = this.#model.apply(update);
+    this.catalog.apply(update, new Set(refused.map(resourceKey)));
+    return refused;
+  }
+
+  /** A new version or a removal ends an old rejection; so does any revision for those that name no resource. */
+  #forget(update: DiscoveryUpdate): void {
+    if (update.full) {
+      this.#rejected = new Map();
+      return;
+    }
+    const touched: readonly ResourceName[] = [...update.resources, ...update.removed];
+    for (const name of touched) this.#rejected.delete(resourceKey(name));
+    for (const [key, { type }] of this.#rejected) if (type === ResourceType.UNSPECIFIED) this.#rejected.delete(key);
+  }
+
+  /** Never throws: a redirection that fails is this node's rejection, not the end of its configuration. */
+  async #redirect(): Promise<readonly Rejection[]> {
+    const workloads = [...this.#model.workloads.values()].filter(({ node }) => node === this.#config.node);
+    try {
+      await this.#capture.reconcile(workloads);
+      return [];
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#log.error({ err: error }, 'redirection could not be reconciled');
+      return [
+        {
+          type: ResourceType.UNSPECIFIED,
+          name: 'capture',
+          error: `redirection could not be reconciled: ${reason}; see the log of the agent`,
+        },
+      ];
+    }
+  }
+}

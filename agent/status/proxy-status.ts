@@ -1,0 +1,48 @@
+// Asks the proxy of this node for its state and metrics, on its unix socket. A proxy that is absent or hangs is an answer, not an error.
+import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { type ProxyMetrics, type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
+import { channelOptions } from '../link/link.js';
+
+const deadlineMs = 1_000;
+
+export type ProxyAnswer<T> = { readonly kind: 'ok'; readonly value: T } | { readonly kind: 'unavailable'; readonly reason: string };
+
+type Unary<T> = (deadline: { deadline: number }, callback: (error: ServiceError | null, value: T) => void) => void;
+
+export class ProxyStatus {
+  readonly #socket: string;
+
+  /** `socket`: a path. */
+  constructor(socket: string) {
+    this.#socket = socket;
+  }
+
+  get(): Promise<ProxyAnswer<ProxyState>> {
+    return this.#ask((client) => (options, callback) => client.get({}, new Metadata(), options, callback));
+  }
+
+  metrics(): Promise<ProxyAnswer<ProxyMetrics>> {
+    return this.#ask((client) => (options, callback) => client.metrics({}, new Metadata(), options, callback));
+  }
+
+  /** A connection a question: a kept one would sit out gRPC's reconnect backoff after the proxy's restart. */
+  #ask<T>(method: (client: ProxyStatusClient) => Unary<T>): Promise<ProxyAnswer<T>> {
+    const client = new ProxyStatusClient(`unix:${this.#socket}`, credentials.createInsecure(), channelOptions);
+    return new Promise((resolve) => {
+      method(client)({ deadline: Date.now() + deadlineMs }, (error, value) => {
+        client.close();
+        resolve(error === null ? { kind: 'ok', value } : { kind: 'unavailable', reason: this.#explain(error) });
+      });
+    });
+  }
+
+  #explain(error: ServiceError): string {
+    if (error.code === status.DEADLINE_EXCEEDED) {
+      return `the proxy does not answer on ${this.#socket} within ${deadlineMs} ms: it hangs or the machine is overloaded; look at its log`;
+    }
+    if (error.code === status.UNAVAILABLE) {
+      return `no proxy answers on ${this.#socket}: check that \`weft proxy\` runs with the same --run-dir (${error.details})`;
+    }
+    return `the proxy's status on ${this.#socket} failed: ${status[error.code]}: ${error.details}`;
+  }
+}
