@@ -64,7 +64,9 @@ export function workloadFault(workload: Workload, name: string): string | null {
 }
 
 export function listenerFault(listener: Listener, name: string): string | null {
-  if (`${listener.gateway}/${listener.name}` !== name) return `names ${listener.gateway}/${listener.name} inside, expected ${name}`;
+  // A gateway with several addresses has a listener for each: "<namespace>/<gateway>/<name>/<address>".
+  const base = `${listener.gateway}/${listener.name}`;
+  if (name !== base && name !== `${base}/${listener.address}`) return `names ${base} inside, expected ${name}`;
   if (listener.address !== '' && isIP(listener.address) === 0) return `address "${listener.address}": expected an IP address`;
   return portFault(listener.port) ?? hostnameFault(listener.hostname);
 }

@@ -258,6 +258,7 @@ export class Decider {
     if (failed >= 0) {
       this.cells.endpointRequests[failed]! += 1;
       this.cells.endpointErrors[failed]! += 1;
+      this.cells.inFlight[failed]! -= 1;
     }
     const picked = pickMember(tables, cluster, random, failed, this.outstanding);
     if (picked < 0) {
@@ -267,6 +268,7 @@ export class Decider {
     const member = picked * MEMBER_WORDS;
     const endpoint = tables.members[member]!;
     Atomics.add(this.outstanding, endpoint, 1);
+    this.cells.inFlight[endpoint]! += 1;
     let flags = this.logFlag as number;
     if (traffic === Traffic.Outbound) flags |= tables.members[member + MemberWord.IsLocal] === 1 ? DELIVER : INJECT;
     if (attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1) flags |= RETRY;
@@ -312,6 +314,7 @@ export class Decider {
     const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
     this.cells.finished(completions[c + Completion.Token]!, status, reason, completions[c + Completion.LatencyUs]!, received, sent);
     if (target < 0) return;
+    this.cells.inFlight[target]! -= 1;
     this.cells.endpointRequests[target]! += 1;
     if (isError(status, reason)) this.cells.endpointErrors[target]! += 1;
   }

@@ -54,6 +54,7 @@ const LAYOUT = {
   endpointErrors: MAX_ENDPOINTS * 8,
   ruleRequests: MAX_RULES * 8,
   counts: MAX_SERIES * SERIES_COUNTS * 4,
+  inFlight: MAX_ENDPOINTS * 4,
   edges: MAX_EDGES * EDGE_WORDS * 4,
   series: MAX_SERIES * SERIES_WORDS * 4,
   edgeSlots: EDGE_SLOTS * 4,
@@ -81,6 +82,8 @@ export class Cells {
   readonly endpointErrors: Float64Array;
   readonly ruleRequests: Float64Array;
   readonly counts: Uint32Array;
+  /** This worker's part of `outstanding`: what to give back should it crash. */
+  readonly inFlight: Int32Array;
   readonly edges: Int32Array;
   readonly series: Int32Array;
   private readonly edgeSlots: Int32Array;
@@ -102,6 +105,7 @@ export class Cells {
     this.endpointErrors = doubles('endpointErrors');
     this.ruleRequests = doubles('ruleRequests');
     this.counts = new Uint32Array(buffer, place('counts'), LAYOUT.counts / 4);
+    this.inFlight = words('inFlight');
     this.edges = words('edges');
     this.series = words('series');
     this.edgeSlots = words('edgeSlots');

@@ -31,13 +31,12 @@ export const MESH_LISTENERS = [
 export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
 export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
 
+/** One port of a gateway address; every address is two sockets, one for each IP version. */
 export interface GatewayListener {
-  readonly id: number;
   /** "<namespace>/<gateway>:<port>", of the first by name where several share the port. */
   readonly name: string;
-  /** Empty: every address. */
-  readonly address: string;
   readonly port: number;
+  readonly sockets: readonly { readonly id: number; readonly address: string }[];
 }
 
 export interface Generation {
@@ -123,10 +122,10 @@ class Scopes {
   }
 
   /** A request belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
-  addGateway({ id, name }: GatewayListener, listeners: readonly Listener[], routes: readonly HttpRoute[]): void {
+  addGateway({ sockets, name }: GatewayListener, listeners: readonly Listener[], routes: readonly HttpRoute[]): void {
     const scope = this.rows.length / 2;
     this.rows.push(-1, this.labels.idOf(name));
-    this.gatewayScopes.set(id, scope);
+    for (const { id } of sockets) this.gatewayScopes.set(id, scope);
     for (const listener of listeners) {
       this.chains.stopAt(scope, listener.hostname);
       for (const route of routes.filter((candidate) => isAttached(candidate, listener))) {
@@ -210,13 +209,18 @@ function gatewayPorts(model: Model, ids: StableIds): { ports: GatewayPort[]; war
       );
     else bySocket.set(socket, [...members, listener]);
   }
-  const idBySocket = ids.assign(bySocket.keys());
-  const ports = [...bySocket].flatMap(([socket, members]) => {
-    const id = idBySocket.get(socket);
-    const { address, port, gateway } = members[0]!;
-    if (id !== undefined) return [{ listener: { id: id + FIRST_GATEWAY_LISTENER, name: `${gateway}:${port}`, address, port }, members }];
-    warnings.push(`${socket}: more than ${MAX_GATEWAY_LISTENERS} gateway sockets; it stays closed`);
-    return [];
+  const socketsOf = ({ address, port }: Listener): { address: string; key: string }[] =>
+    (address === '' ? ['0.0.0.0', '::'] : [address]).map((each) => ({ address: each, key: socketName(each, port) }));
+  const idByKey = ids.assign([...bySocket.values()].flatMap((members) => socketsOf(members[0]!).map(({ key }) => key)));
+  const ports = [...bySocket.values()].map((members) => {
+    const { port, gateway } = members[0]!;
+    const sockets = socketsOf(members[0]!).flatMap(({ address, key }) => {
+      const id = idByKey.get(key);
+      if (id !== undefined) return [{ id: id + FIRST_GATEWAY_LISTENER, address }];
+      warnings.push(`${key}: more than ${MAX_GATEWAY_LISTENERS} gateway sockets; it stays closed`);
+      return [];
+    });
+    return { listener: { name: `${gateway}:${port}`, port, sockets }, members };
   });
   return { ports, warnings };
 }

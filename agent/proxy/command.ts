@@ -1,0 +1,90 @@
+// `weft proxy`: flags and environment → configuration, then the process. The only file of the proxy that reads either.
+import { hostname } from 'node:os';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { EngineLimits } from '../native/engine.js';
+import { LOG_LEVELS } from '../telemetry/log.js';
+import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig } from './config.js';
+import { runProxy } from './main.js';
+
+/** Flag, field, what it bounds. Every one has a default in DEFAULT_LIMITS. */
+const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text: string])[] = [
+  ['max-connections', 'maxConnections', 'downstream connections of one worker'],
+  ['max-head-bytes', 'maxHeadBytes', 'bytes of a request or response head'],
+  ['max-headers', 'maxHeaders', 'header fields of a message'],
+  ['max-buffered-bytes', 'maxBufferedBytes', 'bytes that wait for one slow reader before its source is no longer read'],
+  ['max-idle-per-endpoint', 'maxIdlePerEndpoint', 'idle upstream connections kept for one endpoint and worker'],
+  ['header-timeout-ms', 'headerTimeoutMs', 'for a whole request head to come'],
+  ['idle-timeout-ms', 'idleTimeoutMs', 'a downstream connection may be idle'],
+  ['upstream-idle-timeout-ms', 'upstreamIdleTimeoutMs', 'an upstream connection may be idle; keep it below the applications’ own'],
+  ['connect-timeout-ms', 'connectTimeoutMs', 'for an upstream connection to be made'],
+  ['request-timeout-ms', 'requestTimeoutMs', 'for a whole exchange where its route says nothing; 0: no limit'],
+  ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 'an opaque connection may be idle; 0: no limit'],
+];
+
+export function proxyCommand(): Command {
+  const command = new Command('proxy')
+    .description('Run the data plane: on files alone (--static), or as the proxy of this host’s agent (--agent).')
+    .addOption(
+      option('--static <file...>', 'manifests to serve; watched, and applied when they change').env('WEFT_STATIC').argParser(collectFiles),
+    )
+    .addOption(option('--agent <address>', 'the agent’s discovery, e.g. unix:/run/weft/agent.sock').env('WEFT_AGENT'))
+    .addOption(option('--run-dir <folder>', 'where proxy.sock (status, metrics) is made').env('WEFT_RUN_DIR').default('/run/weft'))
+    .addOption(option('--node <name>', 'this host’s name in the mesh').env('WEFT_NODE').default(hostname(), 'the host name'))
+    .addOption(option('--workers <n>', 'worker threads; default: one a core').env('WEFT_WORKERS').argParser(integer(1, 64)))
+    .addOption(
+      option('--mesh-netns <path>', 'serve captured traffic in this network namespace; waits until it exists').env('WEFT_MESH_NETNS'),
+    )
+    .addOption(
+      option('--bpf-dir <folder>', 'where the redirection programs’ maps are pinned').env('WEFT_BPF_DIR').default('/sys/fs/bpf/weft'),
+    )
+    .addOption(option('--access-log <which>', 'requests to log').env('WEFT_ACCESS_LOG').choices(['off', 'errors', 'all']).default('off'))
+    .addOption(option('--access-log-file <file>', 'where to; reopened on SIGHUP; default: standard output').env('WEFT_ACCESS_LOG_FILE'))
+    .addOption(option('--metrics-listen <host:port>', 'serve /metrics and /healthz here; off by default').env('WEFT_METRICS_LISTEN'))
+    .addOption(
+      option('--drain-timeout <ms>', 'on SIGTERM, how long open connections may take to end')
+        .env('WEFT_DRAIN_TIMEOUT')
+        .argParser(integer(0, 2 ** 31 - 1))
+        .default(60_000),
+    )
+    .addOption(
+      option('--log-level <level>', 'least severe messages to log')
+        .env('WEFT_LOG_LEVEL')
+        .choices([...LOG_LEVELS])
+        .default('info'),
+    );
+  for (const [flag, field, text] of LIMITS) {
+    const limit = option(`--${flag} <n>`, text).env(`WEFT_${flag.toUpperCase().replaceAll('-', '_')}`);
+    command.addOption(limit.argParser(integer(0, 2 ** 31 - 1)).default(DEFAULT_LIMITS[field]));
+  }
+  return command.action(async (flags: Record<string, unknown>, self: Command) => {
+    let config: ProxyConfig;
+    try {
+      config = makeConfig({ ...(flags as unknown as RawConfig), limits: limitsOf(flags) });
+    } catch (error) {
+      return self.error(`error: ${(error as Error).message}`, { exitCode: 2 });
+    }
+    process.exitCode = await runProxy(config);
+  });
+}
+
+function option(flags: string, text: string): Option {
+  return new Option(flags, text);
+}
+
+/** Flags come one at a time, the environment as one list with commas. */
+function collectFiles(value: string, before: readonly string[] | undefined): string[] {
+  return [...(before ?? []), ...value.split(',').filter((name) => name !== '')];
+}
+
+function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+    return value;
+  };
+}
+
+function limitsOf(flags: Record<string, unknown>): EngineLimits {
+  const fields = LIMITS.map(([, field]) => [field, flags[field]]);
+  return Object.fromEntries(fields) as unknown as EngineLimits;
+}

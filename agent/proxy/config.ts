@@ -1,0 +1,87 @@
+// The proxy's configuration, typed and frozen; the one place that knows defaults and what combinations make sense.
+// command.ts reads flags and environment into RawConfig; nothing else in the proxy looks at either.
+import { availableParallelism } from 'node:os';
+import type { EngineLimits } from '../native/engine.js';
+import type { LogLevel } from '../telemetry/log.js';
+
+export type AccessLogMode = 'off' | 'errors' | 'all';
+
+/** Where the model comes from. */
+export type Source = { readonly kind: 'static'; readonly files: readonly string[] } | { readonly kind: 'agent'; readonly address: string };
+
+export interface ProxyConfig {
+  readonly source: Source;
+  readonly runDir: string;
+  readonly node: string;
+  readonly workers: number;
+  /** Captured traffic: the namespace to enter, and where the redirection programs' maps are pinned. Null: gateway listeners only. */
+  readonly mesh: { readonly netns: string; readonly bpfDir: string } | null;
+  readonly accessLog: { readonly mode: AccessLogMode; readonly file: string | null };
+  readonly metricsListen: { readonly host: string; readonly port: number } | null;
+  readonly limits: EngineLimits;
+  readonly drainTimeoutMs: number;
+  readonly logLevel: LogLevel;
+}
+
+export const DEFAULT_LIMITS: EngineLimits = {
+  maxConnections: 65_536,
+  maxHeadBytes: 65_536,
+  maxHeaders: 128,
+  maxBufferedBytes: 262_144,
+  maxIdlePerEndpoint: 64,
+  headerTimeoutMs: 15_000,
+  idleTimeoutMs: 3_600_000,
+  upstreamIdleTimeoutMs: 4_000,
+  connectTimeoutMs: 5_000,
+  requestTimeoutMs: 0,
+  tcpIdleTimeoutMs: 3_600_000,
+};
+
+export interface RawConfig {
+  readonly static?: readonly string[];
+  readonly agent?: string;
+  readonly runDir: string;
+  readonly node: string;
+  readonly workers?: number;
+  readonly meshNetns?: string;
+  readonly bpfDir: string;
+  readonly accessLog: AccessLogMode;
+  readonly accessLogFile?: string;
+  readonly metricsListen?: string;
+  readonly drainTimeout: number;
+  readonly logLevel: LogLevel;
+  readonly limits: EngineLimits;
+}
+
+/** Throws an Error in words for the operator when the flags contradict each other. */
+export function makeConfig(raw: RawConfig): ProxyConfig {
+  const files = raw.static ?? [];
+  if (files.length > 0 === (raw.agent !== undefined)) throw new Error('give either --static FILE… or --agent ADDRESS');
+  if (files.length > 0 && raw.meshNetns !== undefined)
+    throw new Error('--mesh-netns is for captured traffic, which needs --agent; --static serves gateway listeners');
+  return deepFreeze({
+    source: raw.agent === undefined ? { kind: 'static', files: [...files] } : { kind: 'agent', address: raw.agent },
+    runDir: raw.runDir,
+    node: raw.node,
+    workers: raw.workers ?? availableParallelism(),
+    mesh: raw.meshNetns === undefined ? null : { netns: raw.meshNetns, bpfDir: raw.bpfDir },
+    accessLog: { mode: raw.accessLog, file: raw.accessLogFile ?? null },
+    metricsListen: raw.metricsListen === undefined ? null : parseListen(raw.metricsListen),
+    limits: raw.limits,
+    drainTimeoutMs: raw.drainTimeout,
+    logLevel: raw.logLevel,
+  });
+}
+
+/** "host:port" or "[v6]:port". */
+function parseListen(text: string): { host: string; port: number } {
+  const parts = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  const port = Number(parts?.[3] ?? Number.NaN);
+  if (parts === null || port > 65_535) throw new Error(`"${text}": expected host:port or [v6]:port`);
+  return { host: (parts[1] ?? parts[2])!, port };
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) for (const child of Object.values(value)) deepFreeze(child);
+  return Object.freeze(value);
+}

@@ -1,0 +1,194 @@
+// The model in force: applies updates, compiles them off the hot path, publishes each generation to every worker, opens and closes
+// gateway listeners. One update after the other; an update has been applied when the next request is decided by it.
+import type { Logger } from 'pino';
+import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
+import { Model, type ModelUpdate } from '../model/model.js';
+import type { EngineAddon, ListenerSpec } from '../native/engine.js';
+import type { ProxyConfig } from './config.js';
+import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
+import { socketName } from './tables/clusters.js';
+import {
+  compileTables,
+  type GatewayListener,
+  type Generation,
+  MAX_GATEWAY_LISTENERS,
+  MESH_LISTENERS,
+  type TableIds,
+} from './tables/compile.js';
+import { Labels } from './tables/labels.js';
+import { StableIds } from './tables/stable-ids.js';
+import { WorkerPool } from './worker-pool.js';
+
+const MAX_LABELS = 16_384;
+/** Long past the life of a pool, a log record and a scrape. */
+const QUARANTINE_MS = 120_000;
+
+export interface OpenListener {
+  readonly id: number;
+  readonly name: string;
+  readonly kind: ListenerSpec['kind'];
+  readonly address: string;
+  readonly port: number;
+}
+
+export class DataPlane {
+  readonly pool: WorkerPool;
+  readonly labels = new Labels(MAX_LABELS);
+  private readonly model = new Model();
+  private readonly ids: TableIds;
+  private readonly open = new Map<number, OpenListener>();
+  /** What was counted under an id before it changed hands. */
+  private readonly endpointBase = { requests: new Float64Array(MAX_ENDPOINTS), errors: new Float64Array(MAX_ENDPOINTS) };
+  private readonly ruleBase = new Float64Array(MAX_RULES);
+  private current: Generation | null = null;
+  private handle: number | null = null;
+  private chain: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly config: ProxyConfig,
+    private readonly addon: EngineAddon,
+    private readonly log: Logger,
+  ) {
+    this.pool = new WorkerPool({
+      workers: config.workers,
+      limits: config.limits,
+      counters: addon.counterNames().length,
+      accessLog: config.accessLog.mode !== 'off',
+      heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/workers`,
+      log,
+    });
+    const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
+      new StableIds({ capacity, quarantineMs: QUARANTINE_MS, now: () => performance.now(), ...options });
+    this.ids = {
+      endpoints: ids(MAX_ENDPOINTS, {
+        isBusy: (id) => Atomics.load(this.pool.outstanding, id) > 0,
+        onReuse: (id) => {
+          this.endpointBase.requests[id] = this.sum((cells) => cells.endpointRequests[id]!);
+          this.endpointBase.errors[id] = this.sum((cells) => cells.endpointErrors[id]!);
+        },
+      }),
+      rules: ids(MAX_RULES, {
+        onReuse: (id) => {
+          this.ruleBase[id] = this.sum((cells) => cells.ruleRequests[id]!);
+        },
+      }),
+      listeners: ids(MAX_GATEWAY_LISTENERS),
+      labels: this.labels,
+    };
+  }
+
+  get generation(): Generation | null {
+    return this.current;
+  }
+
+  /** Of the last update in force; 0 before the first. */
+  get revision(): number {
+    return this.current === null ? 0 : this.model.revision;
+  }
+
+  get listeners(): readonly OpenListener[] {
+    return [...this.open.values()];
+  }
+
+  requestsOfRule(id: number): number {
+    return id < 0 ? 0 : this.sum((cells) => cells.ruleRequests[id]!) - this.ruleBase[id]!;
+  }
+
+  trafficOfEndpoint(id: number): { requests: number; errors: number; outstanding: number } {
+    if (id < 0) return { requests: 0, errors: 0, outstanding: 0 };
+    return {
+      requests: this.sum((cells) => cells.endpointRequests[id]!) - this.endpointBase.requests[id]!,
+      errors: this.sum((cells) => cells.endpointErrors[id]!) - this.endpointBase.errors[id]!,
+      outstanding: Math.max(0, Atomics.load(this.pool.outstanding, id)),
+    };
+  }
+
+  /**
+   * Resolves when every worker decides by the update: `rejected` resources were left as they were, `closed` are listeners that could
+   * not be opened, in words.
+   */
+  apply(update: ModelUpdate): Promise<{ readonly rejected: Rejection[]; readonly closed: string[] }> {
+    const applied = this.chain.then(() => this.applyNow(update));
+    this.chain = applied.catch(() => undefined);
+    return applied;
+  }
+
+  private async applyNow(update: ModelUpdate): Promise<{ rejected: Rejection[]; closed: string[] }> {
+    const rejected = this.model.apply(update);
+    const { mesh, node } = this.config;
+    const next = compileTables(this.model, (this.current?.generation ?? 0) + 1, mesh === null ? null : node, this.ids);
+    for (const warning of next.warnings) this.log.warn({ revision: update.revision }, warning);
+    for (const { name, error } of rejected)
+      this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
+    const handle = this.addon.createTables(next.spec);
+    await this.pool.publish({ handle, buffer: next.buffer });
+    if (this.handle !== null) this.addon.releaseTables(this.handle);
+    this.handle = handle;
+    this.current = next;
+    const closed = [...(await this.openMeshListeners()), ...(await this.reconcileGateways(next.listeners))];
+    this.log.info(
+      { revision: update.revision, generation: next.generation, services: this.model.services.size, routes: this.model.routes.size },
+      `revision ${update.revision} is in force`,
+    );
+    return { rejected, closed };
+  }
+
+  /** Only now that there are tables: before, connections go direct rather than to a proxy that knows nothing. */
+  private async openMeshListeners(): Promise<string[]> {
+    const { mesh } = this.config;
+    if (mesh === null) return [];
+    const failures: string[] = [];
+    for (const [index, { id, kind, address, port }] of MESH_LISTENERS.entries()) {
+      if (this.open.has(id)) continue;
+      const name = `${kind}-${address.includes(':') ? 'v6' : 'v4'}`;
+      const sockmap = (slot: number) => ({ map: `${mesh.bpfDir}/listeners`, key: slot * MESH_LISTENERS.length + index });
+      const spec = (slot: number): ListenerSpec => ({
+        id,
+        kind,
+        address,
+        port,
+        protocol: 'opaque',
+        sockmap: sockmap(slot),
+        forwardedHeaders: false,
+      });
+      failures.push(...(await this.openListener({ id, name, kind, address, port }, spec)));
+    }
+    return failures;
+  }
+
+  private async reconcileGateways(wanted: readonly GatewayListener[]): Promise<string[]> {
+    const sockets = wanted.flatMap(({ name, port, sockets: all }) => all.map(({ id, address }) => ({ id, name, port, address })));
+    const keep = new Set(sockets.map(({ id }) => id));
+    for (const { id, kind } of [...this.open.values()]) {
+      if (kind !== 'gateway' || keep.has(id)) continue;
+      this.pool.unlisten(id);
+      this.open.delete(id);
+    }
+    const failures: string[] = [];
+    for (const { id, name, port, address } of sockets) {
+      if (this.open.has(id)) continue;
+      const spec: ListenerSpec = { id, kind: 'gateway', address, port, protocol: 'http1', sockmap: null, forwardedHeaders: true };
+      const errors = await this.openListener({ id, name, kind: 'gateway', address, port }, () => spec);
+      // A host without IPv6 still has its "every address".
+      if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
+      failures.push(...errors);
+    }
+    return failures;
+  }
+
+  private async openListener(listener: OpenListener, specOf: (slot: number) => ListenerSpec): Promise<string[]> {
+    const { port, error } = await this.pool.listen(listener.id, specOf);
+    if (error === null) {
+      this.open.set(listener.id, { ...listener, port });
+      this.log.info({ listener: listener.name }, `${listener.name} listens on ${socketName(listener.address, port)}`);
+      return [];
+    }
+    const text = `${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`;
+    this.log.error({ listener: listener.name }, text);
+    return [text];
+  }
+
+  private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {
+    return this.pool.memories.reduce((total, { cells }) => total + of(cells), 0);
+  }
+}

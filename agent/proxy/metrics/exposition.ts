@@ -1,0 +1,146 @@
+// The report → Prometheus text under Istio's standard names and labels (istio.io/latest/docs/reference/config/metrics), which Kiali and the
+// stock dashboards read. Format: prometheus.io/docs/instrumenting/exposition_formats, 0.0.4.
+import { countBelow } from '../../telemetry/histogram.js';
+import { BYTE_BUCKETS, Traffic } from './cells.js';
+import type { EdgeName, Report, SeriesReport } from './report.js';
+
+/** Upper bounds of istio_request_duration_milliseconds. All are bounds of our own buckets but 3,600,000. */
+const DURATION_BOUNDS_MS = [0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000];
+const BYTE_BOUNDS = Array.from({ length: BYTE_BUCKETS - 1 }, (_, power) => 8 ** power);
+
+type Labels = Readonly<Record<string, string>>;
+
+export function istioMetrics({ series, opened, refusedEdges, refusedSeries }: Report): string {
+  const http = series.filter(({ edge }) => !edge.isTcp).map((one) => ({ one, labels: seriesLabels(one) }));
+  const tcp = series.filter(({ edge }) => edge.isTcp).map((one) => ({ one, labels: seriesLabels(one) }));
+  const durations = (one: SeriesReport): [string, number][] =>
+    DURATION_BOUNDS_MS.map((ms) => [String(ms), countBelow(one.durations, ms * 1000)]);
+  return [
+    ...counter(
+      'istio_requests_total',
+      'Requests that ended.',
+      http.map(({ one, labels }) => [labels, one.count]),
+    ),
+    ...histogram(
+      'istio_request_duration_milliseconds',
+      'Milliseconds from the first byte of a request to the last of its response.',
+      http.map(({ one, labels }) => ({ labels, buckets: durations(one), sum: one.durationUs / 1000, count: one.count })),
+    ),
+    ...histogram(
+      'istio_request_bytes',
+      'Bytes of requests.',
+      http.map(({ one, labels }) => ({ labels, buckets: byteBuckets(one.receivedBuckets), sum: one.receivedBytes, count: one.count })),
+    ),
+    ...histogram(
+      'istio_response_bytes',
+      'Bytes of responses.',
+      http.map(({ one, labels }) => ({ labels, buckets: byteBuckets(one.sentBuckets), sum: one.sentBytes, count: one.count })),
+    ),
+    ...counter(
+      'istio_tcp_sent_bytes_total',
+      'Bytes sent to clients on TCP connections that ended.',
+      tcp.map(({ one, labels }) => [labels, one.sentBytes]),
+    ),
+    ...counter(
+      'istio_tcp_received_bytes_total',
+      'Bytes received from clients on TCP connections that ended.',
+      tcp.map(({ one, labels }) => [labels, one.receivedBytes]),
+    ),
+    ...counter(
+      'istio_tcp_connections_opened_total',
+      'TCP connections opened.',
+      opened.map(({ edge, count }) => [edgeLabels(edge), count]),
+    ),
+    ...counter(
+      'istio_tcp_connections_closed_total',
+      'TCP connections that ended.',
+      tcp.map(({ one, labels }) => [labels, one.count]),
+    ),
+    ...counter('weft_proxy_metric_overflow_total', 'Observations that found no room and were counted as "other".', [
+      [{ table: 'edges' }, refusedEdges],
+      [{ table: 'series' }, refusedSeries],
+    ]),
+    '',
+  ].join('\n');
+}
+
+/** Counters and gauges by name; names that end in "_open" are gauges. */
+export function engineMetrics(counters: ReadonlyMap<string, number>): string {
+  const lines = [...counters].flatMap(([name, value]) => {
+    const isGauge = name.endsWith('_open');
+    const full = `weft_proxy_${name}${isGauge ? '' : '_total'}`;
+    return [`# TYPE ${full} ${isGauge ? 'gauge' : 'counter'}`, `${full} ${value}`];
+  });
+  return [...lines, ''].join('\n');
+}
+
+function seriesLabels({ edge, status, reason }: SeriesReport): Labels {
+  const outcome = edge.isTcp ? {} : { response_code: String(status) };
+  return { ...edgeLabels(edge), ...outcome, response_flags: reason === '' ? '-' : reason };
+}
+
+function edgeLabels({ source, service, workload, traffic, isTcp }: EdgeName): Labels {
+  const named = /^([^/:]+)\/([^/:]+):(\d+)$/.exec(service);
+  const [sourceNamespace, sourceName] = workloadName(source);
+  const [workloadNamespace, destinationWorkload] = workloadName(workload);
+  const namespace = named?.[1] ?? 'unknown';
+  const name = named?.[2] ?? service;
+  return {
+    reporter: traffic === Traffic.Inbound ? 'destination' : 'source',
+    source_workload: sourceName,
+    source_workload_namespace: sourceNamespace,
+    destination_service: named === null ? name : `${name}.${namespace}.svc.cluster.local`,
+    destination_service_name: name,
+    destination_service_namespace: namespace,
+    destination_workload: destinationWorkload,
+    destination_workload_namespace: workloadNamespace,
+    request_protocol: isTcp ? 'tcp' : 'http',
+    connection_security_policy: traffic === Traffic.Inbound ? 'none' : 'unknown',
+  };
+}
+
+/** Addresses and "unknown" have no namespace. */
+function workloadName(label: string): readonly [namespace: string, name: string] {
+  const slash = label.indexOf('/');
+  return slash < 0 ? ['unknown', label] : [label.slice(0, slash), label.slice(slash + 1)];
+}
+
+function byteBuckets(counts: Float64Array): [string, number][] {
+  let sum = 0;
+  return BYTE_BOUNDS.map((bound, bucket) => {
+    sum += counts[bucket]!;
+    return [String(bound), sum];
+  });
+}
+
+function head(name: string, help: string, type: string): string[] {
+  return [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+}
+
+function counter(name: string, help: string, samples: readonly (readonly [Labels, number])[]): string[] {
+  return [...head(name, help, 'counter'), ...samples.map(([labels, value]) => `${name}${text(labels)} ${value}`)];
+}
+
+interface HistogramSample {
+  readonly labels: Labels;
+  /** Cumulative, without the last. */
+  readonly buckets: readonly (readonly [le: string, count: number])[];
+  readonly sum: number;
+  readonly count: number;
+}
+
+function histogram(name: string, help: string, samples: readonly HistogramSample[]): string[] {
+  const lines = samples.flatMap(({ labels, buckets, sum, count }) => [
+    ...[...buckets, ['+Inf', count] as const].map(([le, value]) => `${name}_bucket${text({ ...labels, le })} ${value}`),
+    `${name}_sum${text(labels)} ${sum}`,
+    `${name}_count${text(labels)} ${count}`,
+  ]);
+  return [...head(name, help, 'histogram'), ...lines];
+}
+
+function text(labels: Labels): string {
+  const pairs = Object.entries(labels).map(
+    ([name, value]) => `${name}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`,
+  );
+  return `{${pairs.join(',')}}`;
+}

@@ -1,0 +1,164 @@
+// What the proxy says of itself: mesh.v1.ProxyStatus on a unix socket, and the same metrics over HTTP where asked for. Reads; changes nothing.
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Server as HttpServer } from 'node:http';
+import { status as grpcStatus, Server, ServerCredentials, type ServiceError } from '@grpc/grpc-js';
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import {
+  type ClusterState,
+  type Counter,
+  type ListenerState,
+  type ProxyState,
+  type ProxyStatusServer,
+  ProxyStatusService,
+  type RouteState,
+  type TrafficEdge,
+} from '../../api/gen/mesh/v1/status.js';
+import { VERSION } from '../../api/version.js';
+import { COMPLETION_REASONS } from '../native/engine.js';
+import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
+import type { DataPlane } from './data-plane.js';
+import { isError } from './decide.js';
+import { engineMetrics, istioMetrics } from './metrics/exposition.js';
+import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
+import { BALANCING_NAMES } from './tables/clusters.js';
+import type { RouteRow } from './tables/routes.js';
+
+export class ProxyStatus {
+  private readonly registry = new Registry();
+
+  constructor(
+    private readonly plane: DataPlane,
+    private readonly counterNames: readonly string[],
+  ) {
+    collectDefaultMetrics({ register: this.registry, prefix: 'weft_proxy_' });
+    const gauge = (name: string, help: string, value: () => number): void => {
+      const metric: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => metric.set(value()) });
+    };
+    gauge('weft_proxy_applied_revision', 'Revision that requests are decided by.', () => plane.revision);
+    gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.length);
+    gauge('weft_proxy_label_overflow', 'Names that found no room in the metrics.', () => plane.labels.overflowed);
+  }
+
+  state(): ProxyState {
+    const { plane } = this;
+    return {
+      version: VERSION,
+      uptimeSeconds: process.uptime(),
+      appliedRevision: plane.revision,
+      pid: process.pid,
+      workers: plane.pool.memories.length,
+      listeners: plane.listeners.map(
+        (listener): ListenerState => ({ ...listener, protocol: listener.kind === 'gateway' ? 'http' : 'by destination', connections: 0 }),
+      ),
+      clusters: this.clusters(),
+      routes: (plane.generation?.routes ?? []).map((row) => this.route(row)),
+      traffic: trafficEdges(this.report()),
+      counters: [...this.counters()].map(([name, value]): Counter => ({ name, value })),
+    };
+  }
+
+  /** Prometheus text. */
+  async metrics(): Promise<string> {
+    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}`;
+  }
+
+  private report(): Report {
+    return report(
+      this.plane.pool.memories.map(({ cells }) => cells),
+      this.plane.labels,
+    );
+  }
+
+  private counters(): ReadonlyMap<string, number> {
+    const sum = (slot: number): number => this.plane.pool.memories.reduce((total, { counters }) => total + counters[slot]!, 0);
+    return new Map(this.counterNames.map((name, slot) => [name, sum(slot)]));
+  }
+
+  private clusters(): ClusterState[] {
+    return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }) => ({
+      name,
+      algorithm: BALANCING_NAMES[balancing],
+      endpoints: endpoints.map(({ id, ...endpoint }) => ({ ...endpoint, ...this.plane.trafficOfEndpoint(id) })),
+    }));
+  }
+
+  private route({ scope, host, match, route, backends, ruleId }: RouteRow): RouteState {
+    const total = backends.reduce((sum, { weight }) => sum + weight, 0);
+    const share = (weight: number): string => (total === 0 ? '0 %' : `${Math.round((weight / total) * 1000) / 10} %`);
+    const shares = backends.map(({ service, port, weight }) => `${service === '' ? 'invalid' : `${service}:${port}`} ${share(weight)}`);
+    return { scope, host, match, route, backends: shares, requests: this.plane.requestsOfRule(ruleId) };
+  }
+}
+
+/** Outcomes of one edge become one row. */
+export function trafficEdges({ series }: Report): TrafficEdge[] {
+  const edges = new Map<string, { edge: EdgeName; all: SeriesReport[] }>();
+  for (const one of series) {
+    const key = JSON.stringify(one.edge);
+    const entry = edges.get(key);
+    if (entry === undefined) edges.set(key, { edge: one.edge, all: [one] });
+    else entry.all.push(one);
+  }
+  return [...edges.values()].map(({ edge, all }) => {
+    const sum = (of: (one: SeriesReport) => number): number => all.reduce((total, one) => total + of(one), 0);
+    const durations = new Float64Array(HISTOGRAM_BUCKETS);
+    for (const one of all) for (let bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) durations[bucket]! += one.durations[bucket]!;
+    const failed = all.filter(({ status, reason }) =>
+      isError(status, COMPLETION_REASONS.indexOf(reason as (typeof COMPLETION_REASONS)[number])),
+    );
+    return {
+      source: edge.source,
+      destination: edge.service,
+      destinationWorkload: edge.workload,
+      direction: edge.traffic === null ? 'other' : TRAFFIC_NAMES[edge.traffic],
+      requests: sum(({ count }) => count),
+      errors: failed.reduce((total, { count }) => total + count, 0),
+      latencyP50Ms: quantileUs(durations, 0.5) / 1000,
+      latencyP99Ms: quantileUs(durations, 0.99) / 1000,
+      sentBytes: sum(({ sentBytes }) => sentBytes),
+      receivedBytes: sum(({ receivedBytes }) => receivedBytes),
+    };
+  });
+}
+
+/** Serves on unix:`path`, which only our own user may open. Throws when that fails. */
+export async function serveStatus(status: ProxyStatus, path: string): Promise<Server> {
+  const handlers: ProxyStatusServer = {
+    get: (_call, callback) => callback(null, status.state()),
+    metrics: (_call, callback) => {
+      status.metrics().then(
+        (text) => callback(null, { text }),
+        (error: Error) => callback({ code: grpcStatus.INTERNAL, details: error.message } as ServiceError),
+      );
+    },
+  };
+  const server = new Server();
+  server.addService(ProxyStatusService, handlers);
+  rmSync(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
+  });
+  chmodSync(path, 0o600);
+  return server;
+}
+
+export function serveMetrics(status: ProxyStatus, { host, port }: { host: string; port: number }): Promise<HttpServer> {
+  const server = createServer((request, response) => {
+    if (request.url === '/healthz') {
+      response.end('ok\n');
+      return;
+    }
+    if (request.url !== '/metrics') {
+      response.writeHead(404).end('weft proxy: /metrics and /healthz are here\n');
+      return;
+    }
+    status.metrics().then(
+      (text) => response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(text),
+      (error: Error) => response.writeHead(500).end(`${error.message}\n`),
+    );
+  });
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, host, () => resolve(server));
+  });
+}

@@ -1,0 +1,32 @@
+// What main and a worker say to each other. Small plain data: everything large is in shared memory.
+import type { EngineLimits, ListenerSpec } from '../native/engine.js';
+
+/** One generation: the engine's tables (made by createTables) and ours (packTables). */
+export interface PublishedTables {
+  readonly handle: number;
+  readonly buffer: SharedArrayBuffer;
+}
+
+export interface WorkerStart {
+  readonly limits: EngineLimits;
+  readonly tables: PublishedTables;
+  readonly cells: SharedArrayBuffer;
+  readonly outstanding: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
+  readonly accessLog: SharedArrayBuffer | null;
+  readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
+}
+
+export type ToWorker =
+  | { readonly kind: 'tables'; readonly tables: PublishedTables }
+  | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec }
+  | { readonly kind: 'unlisten'; readonly id: number }
+  | { readonly kind: 'drain' }
+  | { readonly kind: 'close' };
+
+export type FromWorker =
+  | { readonly kind: 'ready' }
+  /** The next request is decided by these tables. */
+  | { readonly kind: 'applied'; readonly handle: number }
+  /** `error` is null when it listens. */
+  | { readonly kind: 'listening'; readonly call: number; readonly port: number; readonly error: string | null };

@@ -1,0 +1,214 @@
+// The worker threads: starts them, gives all of them each new generation and listener, starts one that crashed again with the newest of
+// both, drains them. Owns their shared memory. Knows nothing of models.
+import { Worker } from 'node:worker_threads';
+import type { Logger } from 'pino';
+import { ACCESS_LOG_HEADER_BYTES, type EngineLimits, type ListenerSpec } from '../native/engine.js';
+import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
+import type { FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
+
+/** A worker that crashes again within this time is started after it, so that a crash loop leaves the machine usable. */
+const RESTART_DELAY_MS = 1_000;
+/** 4 MiB: 15,000 records of usual size, 150 ms at 100,000 requests a second. */
+const ACCESS_LOG_BYTES = ACCESS_LOG_HEADER_BYTES + 4 * 1_048_576;
+
+export interface WorkerPoolOptions {
+  readonly workers: number;
+  readonly limits: EngineLimits;
+  readonly counters: number;
+  readonly accessLog: boolean;
+  /** Pinned maps; null: no captured traffic. */
+  readonly heartbeatMap: string | null;
+  readonly log: Logger;
+}
+
+/** One worker's memory, which outlives its thread. */
+export interface WorkerMemory {
+  readonly cells: Cells;
+  readonly counters: Float64Array;
+  readonly accessLog: Uint8Array | null;
+}
+
+interface Seat {
+  readonly slot: number;
+  readonly start: Omit<WorkerStart, 'tables'>;
+  readonly memory: WorkerMemory;
+  thread: Worker | null;
+  /** Handle that the thread uses. */
+  applied: number;
+}
+
+/** The listener as worker `slot` has it: a sockmap key differs between workers. */
+export type ListenerOf = (slot: number) => ListenerSpec;
+
+export class WorkerPool {
+  readonly outstanding: Int32Array;
+  private readonly seats: readonly Seat[];
+  private readonly listeners = new Map<number, ListenerOf>();
+  private readonly calls = new Map<number, (answer: { port: number; error: string | null }) => void>();
+  private readonly waiting = new Set<() => void>();
+  private tables: PublishedTables | null = null;
+  private nextCall = 0;
+  private isStopping = false;
+
+  constructor(private readonly options: WorkerPoolOptions) {
+    const outstanding = new SharedArrayBuffer(MAX_ENDPOINTS * 4);
+    this.outstanding = new Int32Array(outstanding);
+    this.seats = Array.from({ length: options.workers }, (_, slot) => this.newSeat(slot, outstanding));
+  }
+
+  get memories(): readonly WorkerMemory[] {
+    return this.seats.map(({ memory }) => memory);
+  }
+
+  /** Resolves when every worker decides by these tables; starts the workers the first time. Calls must not overlap. */
+  async publish(tables: PublishedTables): Promise<void> {
+    this.tables = tables;
+    for (const seat of this.seats) {
+      if (seat.thread === null) this.startThread(seat);
+      else this.send(seat, { kind: 'tables', tables });
+    }
+    await this.until(() => this.isStopping || this.seats.every(({ applied }) => applied === tables.handle));
+  }
+
+  /** Every worker listens, or none: the error's text says why. Returns the port. */
+  async listen(id: number, listenerOf: ListenerOf): Promise<{ port: number; error: string | null }> {
+    let port: number | null = null;
+    for (const seat of this.seats) {
+      const spec: ListenerSpec = listenerOf(seat.slot);
+      const answer = await this.callListen(seat, port === null ? spec : { ...spec, port });
+      if (answer.error !== null) {
+        this.unlisten(id);
+        return answer;
+      }
+      port = answer.port;
+    }
+    const bound = port ?? 0;
+    this.listeners.set(id, (slot) => ({ ...listenerOf(slot), port: bound }));
+    return { port: bound, error: null };
+  }
+
+  unlisten(id: number): void {
+    this.listeners.delete(id);
+    for (const seat of this.seats) this.send(seat, { kind: 'unlisten', id });
+  }
+
+  /** Resolves when every connection has ended or been closed at the timeout, and the threads are gone. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.isStopping = true;
+    for (const seat of this.seats) this.send(seat, { kind: 'drain' });
+    const timer = setTimeout(() => this.close(), timeoutMs);
+    await this.until(() => this.seats.every(({ thread }) => thread === null));
+    clearTimeout(timer);
+  }
+
+  /** Closes every connection now; drain() then resolves. */
+  close(): void {
+    this.isStopping = true;
+    for (const seat of this.seats) this.send(seat, { kind: 'close' });
+  }
+
+  private newSeat(slot: number, outstanding: SharedArrayBuffer): Seat {
+    const { options } = this;
+    const cells = Cells.allocate();
+    const counters = new SharedArrayBuffer(options.counters * 8);
+    const accessLog = options.accessLog ? new SharedArrayBuffer(ACCESS_LOG_BYTES) : null;
+    const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
+    return {
+      slot,
+      start: { limits: options.limits, cells, outstanding, counters, accessLog, heartbeat },
+      memory: {
+        cells: new Cells(cells),
+        counters: new Float64Array(counters),
+        accessLog: accessLog === null ? null : new Uint8Array(accessLog),
+      },
+      thread: null,
+      applied: -1,
+    };
+  }
+
+  private startThread(seat: Seat): void {
+    const tables = this.tables;
+    if (tables === null || this.isStopping) return;
+    const startedAt = performance.now();
+    const thread = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: { ...seat.start, tables },
+      name: `weft-worker-${seat.slot}`,
+    });
+    seat.thread = thread;
+    thread.on('message', (message: FromWorker) => this.receive(seat, message, tables));
+    thread.on('error', (error) =>
+      this.options.log.error({ err: error, worker: seat.slot }, `worker ${seat.slot} crashed; its connections are lost; starting it again`),
+    );
+    thread.on('exit', () => {
+      seat.thread = null;
+      seat.applied = -1;
+      this.giveBack(seat);
+      this.wake();
+      if (this.isStopping) return;
+      const delay = performance.now() - startedAt < RESTART_DELAY_MS ? RESTART_DELAY_MS : 0;
+      setTimeout(() => this.startThread(seat), delay);
+    });
+  }
+
+  private receive(seat: Seat, message: FromWorker, startedWith: PublishedTables): void {
+    if (message.kind === 'listening') {
+      this.calls.get(message.call)?.(message);
+      this.calls.delete(message.call);
+      return;
+    }
+    if (message.kind === 'ready') {
+      seat.applied = startedWith.handle;
+      if (this.tables !== null && this.tables.handle !== startedWith.handle) this.send(seat, { kind: 'tables', tables: this.tables });
+      for (const listenerOf of this.listeners.values()) void this.relisten(seat, listenerOf(seat.slot));
+    } else {
+      seat.applied = message.handle;
+    }
+    this.wake();
+  }
+
+  private async relisten(seat: Seat, listener: ListenerSpec): Promise<void> {
+    const { error } = await this.callListen(seat, listener);
+    if (error !== null)
+      this.options.log.error({ worker: seat.slot, listener: listener.id }, `worker ${seat.slot} can't listen again: ${error}`);
+  }
+
+  private callListen(seat: Seat, listener: ListenerSpec): Promise<{ port: number; error: string | null }> {
+    const call = this.nextCall++;
+    return new Promise((resolve) => {
+      const thread = seat.thread;
+      const lost = (): void => answer({ port: 0, error: `worker ${seat.slot} is not running; its crash is in the log` });
+      const answer = (result: { port: number; error: string | null }): void => {
+        thread?.off('exit', lost);
+        this.calls.delete(call);
+        resolve(result);
+      };
+      this.calls.set(call, answer);
+      if (thread === null) lost();
+      else thread.once('exit', lost);
+      this.send(seat, { kind: 'listen', call, listener });
+    });
+  }
+
+  /** The engine of a crashed worker can't subtract its requests any more. */
+  private giveBack({ memory }: Seat): void {
+    const { inFlight } = memory.cells;
+    for (let endpoint = 0; endpoint < inFlight.length; endpoint++) {
+      if (inFlight[endpoint] !== 0) Atomics.sub(this.outstanding, endpoint, inFlight[endpoint]!);
+    }
+    inFlight.fill(0);
+  }
+
+  private send(seat: Seat, message: ToWorker): void {
+    seat.thread?.postMessage(message);
+  }
+
+  private async until(isTrue: () => boolean): Promise<void> {
+    while (!isTrue()) await new Promise<void>((resolve) => this.waiting.add(resolve));
+  }
+
+  private wake(): void {
+    const waiting = [...this.waiting];
+    this.waiting.clear();
+    for (const resolve of waiting) resolve();
+  }
+}

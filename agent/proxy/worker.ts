@@ -1,0 +1,80 @@
+// A worker thread: one engine and the decision, nothing else. No configuration, no logging, no resources: garbage here is latency there.
+import { parentPort, workerData } from 'node:worker_threads';
+import { loadAddon } from '../native/addon.js';
+import { DecisionFlag } from '../native/engine.js';
+import { Decider } from './decide.js';
+import { Cells } from './metrics/cells.js';
+import { DecisionTables } from './tables/layout.js';
+import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.js';
+
+/** How often a draining worker looks whether its last connection has ended. */
+const DRAIN_POLL_MS = 50;
+/** Sources for a pod that reaches itself through the mesh: link-local, never on the wire. */
+const HAIRPIN = { v4: '169.254.7.8', v6: 'fe80::7:8' };
+
+function run(start: WorkerStart): void {
+  const port = parentPort;
+  if (port === null) throw new Error('worker.ts runs in a worker thread only');
+  const outstanding = new Int32Array(start.outstanding);
+  const decider = new Decider(
+    new DecisionTables(start.tables.buffer),
+    new Cells(start.cells),
+    outstanding,
+    start.accessLog === null ? 0 : DecisionFlag.Log,
+  );
+  const engine = loadAddon().createEngine(
+    {
+      limits: start.limits,
+      outstanding,
+      counters: new Float64Array(start.counters),
+      accessLog: start.accessLog === null ? null : new Uint8Array(start.accessLog),
+      heartbeat: start.heartbeat,
+      hairpin: HAIRPIN,
+    },
+    decider.run,
+  );
+  decider.attach(engine);
+  engine.useTables(start.tables.handle);
+  const send = (message: FromWorker): void => port.postMessage(message);
+
+  const close = (): void => {
+    engine.close();
+    port.close();
+  };
+  const drain = (): void => {
+    engine.drain();
+    const poll = setInterval(() => {
+      if (engine.connections() > 0) return;
+      clearInterval(poll);
+      close();
+    }, DRAIN_POLL_MS);
+  };
+  port.on('message', (message: ToWorker) => {
+    switch (message.kind) {
+      case 'tables':
+        decider.install(new DecisionTables(message.tables.buffer));
+        engine.useTables(message.tables.handle);
+        send({ kind: 'applied', handle: message.tables.handle });
+        break;
+      case 'listen':
+        try {
+          send({ kind: 'listening', call: message.call, port: engine.listen(message.listener), error: null });
+        } catch (error) {
+          send({ kind: 'listening', call: message.call, port: 0, error: (error as Error).message });
+        }
+        break;
+      case 'unlisten':
+        engine.unlisten(message.id);
+        break;
+      case 'drain':
+        drain();
+        break;
+      case 'close':
+        close();
+        break;
+    }
+  });
+  send({ kind: 'ready' });
+}
+
+run(workerData as WorkerStart);
