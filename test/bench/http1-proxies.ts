@@ -1,0 +1,151 @@
+// The three proxies of the http1 benchmark, configured to do the same work: 50 routes by path prefix for one host, 8 endpoints by least
+// connections, keep-alive both ways, X-Forwarded-For and -Proto and a request id added, no log, one worker.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { childrenOf } from './process.js';
+
+export const ROUTES = 50;
+export const BACKENDS = 8;
+export const HOST = 'api.bench.test';
+
+export interface ProxySetup {
+  readonly name: string;
+  /** Writes its configuration into `folder`; returns its command. */
+  command(folder: string, port: number, firstBackend: number): string[];
+  /** The process that works, from the one that was started. */
+  worker(pid: number): number;
+}
+
+const indexes = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+export function weft(main: string): ProxySetup {
+  return {
+    name: 'weft',
+    command: (folder, port, firstBackend) => {
+      const file = join(folder, 'weft.yaml');
+      writeFileSync(
+        file,
+        manifests(port, firstBackend)
+          .map((object) => stringify(object))
+          .join('---\n'),
+      );
+      return [
+        process.execPath,
+        main,
+        'proxy',
+        '--static',
+        file,
+        '--workers',
+        '1',
+        '--run-dir',
+        folder,
+        '--drain-timeout',
+        '100',
+        '--log-level',
+        'warn',
+      ];
+    },
+    worker: (pid) => pid,
+  };
+}
+
+function manifests(port: number, firstBackend: number): object[] {
+  const rules = indexes(ROUTES).map((i) => ({
+    matches: [{ path: { type: 'PathPrefix', value: `/svc${i}` } }],
+    backendRefs: [{ name: 'pool', port: 80 }],
+  }));
+  const parentRefs = [{ name: 'edge' }];
+  // Gateway API allows 16 rules in a route.
+  const routes = indexes(Math.ceil(ROUTES / 16)).map((i) => ({
+    apiVersion: 'gateway.networking.k8s.io/v1',
+    kind: 'HTTPRoute',
+    metadata: { name: `routes-${i}` },
+    spec: { parentRefs, hostnames: [HOST], rules: rules.slice(i * 16, i * 16 + 16) },
+  }));
+  // Every endpoint has a port of its own, so each is a slice.
+  const slices = indexes(BACKENDS).map((i) => ({
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: { name: `pool-${i}`, labels: { 'kubernetes.io/service-name': 'pool' } },
+    addressType: 'IPv4',
+    ports: [{ name: 'http', port: firstBackend + i }],
+    endpoints: [{ addresses: ['127.0.0.1'] }],
+  }));
+  return [
+    {
+      apiVersion: 'gateway.networking.k8s.io/v1',
+      kind: 'Gateway',
+      metadata: { name: 'edge' },
+      spec: { gatewayClassName: 'weft', addresses: [{ value: '127.0.0.1' }], listeners: [{ name: 'http', port, protocol: 'HTTP' }] },
+    },
+    { apiVersion: 'v1', kind: 'Service', metadata: { name: 'pool' }, spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] } },
+    ...slices,
+    ...routes,
+  ];
+}
+
+export const nginx: ProxySetup = {
+  name: 'nginx',
+  command: (folder, port, firstBackend) => {
+    const servers = indexes(BACKENDS).map((i) => `server 127.0.0.1:${firstBackend + i};`);
+    const locations = indexes(ROUTES).map((i) => `location /svc${i}/ { proxy_pass http://pool; }`);
+    const file = join(folder, 'nginx.conf');
+    writeFileSync(
+      file,
+      `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 65536;
+events { worker_connections 16384; multi_accept on; }
+http {
+  access_log off; keepalive_timeout 300s; keepalive_requests 1000000000; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
+  fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
+  upstream pool { least_conn; ${servers.join(' ')} keepalive 64; keepalive_requests 1000000000; keepalive_timeout 300s; }
+  server {
+    listen 127.0.0.1:${port} backlog=1024; server_name ${HOST};
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Request-Id $request_id;
+    ${locations.join('\n    ')}
+  }
+}
+`,
+    );
+    return ['nginx', '-c', file, '-p', folder];
+  },
+  worker: (pid) => childrenOf(pid)[0]!,
+};
+
+export const haproxy: ProxySetup = {
+  name: 'haproxy',
+  command: (folder, port, firstBackend) => {
+    const rules = indexes(ROUTES).map((i) => `  use_backend pool if is_api { path_beg /svc${i}/ }`);
+    const servers = indexes(BACKENDS).map((i) => `  server s${i} 127.0.0.1:${firstBackend + i} maxconn 4096`);
+    const file = join(folder, 'haproxy.cfg');
+    writeFileSync(
+      file,
+      `global
+  nbthread 1
+  maxconn 16384
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+  timeout http-keep-alive 300s
+  option http-keep-alive
+  http-reuse always
+frontend edge
+  bind 127.0.0.1:${port} backlog 1024
+  acl is_api hdr(host) -i ${HOST}
+  option forwardfor
+  unique-id-format %[uuid()]
+  unique-id-header X-Request-Id
+  http-request set-header X-Forwarded-Proto http
+${rules.join('\n')}
+backend pool
+  balance leastconn
+${servers.join('\n')}
+`,
+    );
+    return ['haproxy', '-db', '-f', file];
+  },
+  worker: (pid) => pid,
+};

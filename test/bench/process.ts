@@ -1,0 +1,100 @@
+// Processes of a benchmark: started on a core of their own, measured by their CPU time, always stopped. Knows no proxy by name.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const READY_TIMEOUT_MS = 15_000;
+/** USER_HZ: fixed at 100 in the Linux ABI. */
+const TICK_US = 10_000;
+
+/** `command` pinned to `core`. Its output is kept for the error text, should it end early. */
+export class Pinned {
+  private output = '';
+  private readonly child: ChildProcess;
+
+  constructor(
+    core: number,
+    readonly command: readonly string[],
+  ) {
+    this.child = spawn('taskset', ['-c', String(core), ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const keep = (chunk: Buffer): void => {
+      this.output = (this.output + chunk.toString()).slice(-20_000);
+    };
+    this.child.stdout?.on('data', keep);
+    this.child.stderr?.on('data', keep);
+  }
+
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  /** Resolves with the output when it has ended; throws on a failure. */
+  async result(): Promise<string> {
+    if (this.child.exitCode === null) await once(this.child, 'close');
+    if (this.child.exitCode !== 0) throw new Error(`${this.command.join(' ')}: exit ${this.child.exitCode}\n${this.output}`);
+    return this.output;
+  }
+
+  /** Resolves when the port accepts. */
+  async listensOn(port: number): Promise<void> {
+    const deadline = performance.now() + READY_TIMEOUT_MS;
+    while (!(await accepts(port))) {
+      if (this.child.exitCode !== null || performance.now() > deadline)
+        throw new Error(`${this.command.join(' ')} doesn't listen on ${port}:\n${this.output}`);
+      await sleep(50);
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = once(this.child, 'exit');
+    this.child.kill('SIGTERM');
+    const killer = setTimeout(() => this.child.kill('SIGKILL'), 3_000);
+    await ended;
+    clearTimeout(killer);
+  }
+}
+
+/** User and system time of a process, all its threads, µs. */
+export function cpuTimeUs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * TICK_US;
+}
+
+export function childrenOf(pid: number): number[] {
+  return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1')
+      .split(' ')
+      .filter((text) => text.trim() !== '')
+      .map(Number),
+  );
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
+    socket.on('connect', () => socket.destroy());
+  });
+}
+
+/** `count` consecutive ports that were free a moment ago. */
+export async function freePorts(count: number): Promise<number> {
+  for (let tries = 0; tries < 50; tries++) {
+    const first = 12_000 + Math.floor(Math.random() * 18_000);
+    const free = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)));
+    if (free.every(Boolean)) return first;
+  }
+  throw new Error(`no ${count} free ports in a row between 12000 and 30000`);
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.on('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
