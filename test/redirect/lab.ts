@@ -33,7 +33,9 @@ export interface Pass {
   readonly direction: 'outbound' | 'inbound';
   readonly source: string;
   readonly destination: string;
+  /** SO_MARK of the accepted socket. */
   readonly mark: number;
+  readonly worker: number;
 }
 
 function run(command: string, args: readonly string[], input = ''): string {
@@ -97,7 +99,10 @@ export class Lab {
     this.ip('host', `link add ${outside} type veth peer name eth0 netns ${this.prefix}-${name}`);
     this.ip(name, `addr add ${v4}/32 dev eth0\naddr add ${v6}/128 dev eth0 nodad\nlink set eth0 up`);
     this.ip('host', `link set ${outside} up\naddr add 169.254.1.1/32 dev ${outside}\naddr add fe80::1/64 dev ${outside} nodad`);
-    this.ip(name, 'route add 169.254.1.1 dev eth0 scope link\nroute add default via 169.254.1.1 dev eth0\nroute add default via fe80::1 dev eth0');
+    this.ip(
+      name,
+      'route add 169.254.1.1 dev eth0 scope link\nroute add default via 169.254.1.1 dev eth0\nroute add default via fe80::1 dev eth0',
+    );
     this.ip('host', `route add ${v4} dev ${outside}\nroute add ${v6} dev ${outside}`);
   }
 
@@ -108,7 +113,10 @@ export class Lab {
     this.connectPod('c', POD_C);
     this.ip('host', `link add up0 type veth peer name up0 netns ${this.prefix}-remote`);
     this.ip('host', 'addr add 10.61.0.1/24 dev up0\naddr add fd61::1/64 dev up0 nodad\nlink set up0 up');
-    this.ip('remote', `addr add 10.61.0.2/24 dev up0\naddr add fd61::2/64 dev up0 nodad\naddr add ${REMOTE.v4}/32 dev lo\naddr add ${REMOTE.v6}/128 dev lo nodad\nlink set up0 up`);
+    this.ip(
+      'remote',
+      `addr add 10.61.0.2/24 dev up0\naddr add fd61::2/64 dev up0 nodad\naddr add ${REMOTE.v4}/32 dev lo\naddr add ${REMOTE.v6}/128 dev lo nodad\nlink set up0 up`,
+    );
     this.ip('remote', `route add 10.51.1.0/24 via 10.61.0.1 src ${REMOTE.v4}\nroute add fd51:1::/64 via fd61::1 src ${REMOTE.v6}`);
     this.ip('host', 'route add 10.51.2.0/24 via 10.61.0.2\nroute add fd51:2::/64 via fd61::2');
     this.in('host', 'sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
@@ -118,7 +126,9 @@ export class Lab {
 
   /** Starts it and waits until it says "ready". Standard output goes to the file. */
   private async start(namespace: string, args: readonly string[], output: string): Promise<ChildProcess> {
-    const child = spawn('nsenter', [`--net=${this.path(namespace)}`, this.peer, ...args], { stdio: ['ignore', openSync(output, 'a'), 'pipe'] });
+    const child = spawn('nsenter', [`--net=${this.path(namespace)}`, this.peer, ...args], {
+      stdio: ['ignore', openSync(output, 'a'), 'pipe'],
+    });
     this.children.add(child);
     await new Promise<void>((resolve, reject) => {
       let said = '';
@@ -136,19 +146,26 @@ export class Lab {
     await this.start(namespace, ['serve', String(port)], '/dev/null');
   }
 
-  async proxy(workers = 2): Promise<Proxy> {
+  async proxy(workers = 2): Promise<LabProxy> {
     const output = join(this.folder, 'proxy.jsonl');
-    return new Proxy(await this.start('mesh', ['proxy', this.bpfDir, String(workers), HAIRPIN.v4, HAIRPIN.v6], output), output);
+    return new LabProxy(await this.start('mesh', ['proxy', this.bpfDir, String(workers), HAIRPIN.v4, HAIRPIN.v6], output), output);
   }
 
-  connect(namespace: string, address: string, port: number, timeoutMs = 2000): Attempt {
-    const [attempt] = lines<Attempt>(this.in(namespace, this.peer, ['connect', address, String(port), String(timeoutMs)]));
+  /** Sends `bytes` after the server's greeting and wants them back. */
+  connect(namespace: string, address: string, port: number, bytes = 4, timeoutMs = 2000): Attempt {
+    const [attempt] = lines<Attempt>(this.in(namespace, this.peer, ['connect', address, String(port), String(timeoutMs), String(bytes)]));
     if (attempt === undefined) throw new Error('the client said nothing');
     return attempt;
   }
 
   /** Connects every `intervalMs` for that long. `during` runs once it has begun; its result is the time, in the attempts' clock. */
-  async probe(namespace: string, address: string, durationMs: number, intervalMs: number, during: () => void): Promise<{ at: number; attempts: Attempt[] }> {
+  async probe(
+    namespace: string,
+    address: string,
+    durationMs: number,
+    intervalMs: number,
+    during: () => void,
+  ): Promise<{ at: number; attempts: Attempt[] }> {
     const output = join(this.folder, `probe-${Date.now()}.jsonl`);
     const child = await this.start(namespace, ['probe', address, '8080', String(durationMs), String(intervalMs)], output);
     const begun = performance.now();
@@ -174,7 +191,13 @@ export class Lab {
     ask('rules6', 'ip', '-6', 'rule', 'show');
     ask('qdiscs', 'tc', 'qdisc', 'show');
     ask('firewall', 'nft', 'list', 'ruleset');
-    ask('sysctls', 'sysctl', '-a', '--pattern', '^net\\.(ipv4|ipv6|core|netfilter)\\.(?!.*(nf_conntrack_count|neigh\\.default\\.gc|stable_secret))');
+    ask(
+      'sysctls',
+      'sysctl',
+      '-a',
+      '--pattern',
+      '^net\\.(ipv4|ipv6|core|netfilter)\\.(?!.*(nf_conntrack_count|neigh\\.default\\.gc|stable_secret))',
+    );
     seen.pins = run('find', ['/sys/fs/bpf', '-path', `${this.bpfDir}*`]);
     return seen;
   }
@@ -200,7 +223,10 @@ export class Lab {
   }
 
   links(): string[] {
-    return run('ls', [`${this.bpfDir}/links`]).trim().split('\n').sort();
+    return run('ls', [`${this.bpfDir}/links`])
+      .trim()
+      .split('\n')
+      .sort();
   }
 
   async down(): Promise<void> {
@@ -213,7 +239,7 @@ export class Lab {
   }
 }
 
-export class Proxy {
+export class LabProxy {
   constructor(
     private readonly child: ChildProcess,
     private readonly output: string,

@@ -3,7 +3,7 @@
 // One line of JSON per event on standard output, written before the next step is taken; "ready" on standard error. Started with nsenter;
 // must not set up anything itself.
 //   peer serve PORT                      dual-stack server: answers each connection with {"peer","local"} and then echoes
-//   peer connect ADDRESS PORT [TIMEOUT_MS]
+//   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES]]   BYTES: sent and wanted back after the answer
 //   peer probe ADDRESS PORT MS INTERVAL_MS
 //   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
 #define _GNU_SOURCE
@@ -117,14 +117,15 @@ static void serve(int port) {
 }
 
 // Prints what became of one connection: the server's words, or the error. `began` is relative to `epoch`.
-static void attempt(const char *to, int port, int timeout_ms, double epoch) {
+static void attempt(const char *to, int port, int timeout_ms, long bytes, double epoch) {
   struct sockaddr_storage address = parse(to, port);
   int fd = socket(address.ss_family, SOCK_STREAM, 0);
   struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
   must(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0, "SO_SNDTIMEO");
   must(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0, "SO_RCVTIMEO");
   double began = now_ms();
-  char local[96] = "", peer[96] = "", answer[256] = "", echoed[8] = "";
+  char local[96] = "", peer[96] = "", answer[256] = "", chunk[16384];
+  memset(chunk, 'x', sizeof chunk);
   const char *error = NULL;
   if (connect(fd, (void *)&address, size_of(&address)) != 0) error = errno == EINPROGRESS ? "ETIMEDOUT" : strerrorname_np(errno);
   double took = now_ms() - began;
@@ -135,7 +136,10 @@ static void attempt(const char *to, int port, int timeout_ms, double epoch) {
       error = got == 0 ? "EOF" : strerrorname_np(errno);
     else
       answer[strcspn(answer, "\n")] = 0;
-    if (!error && (write(fd, "ping", 4) != 4 || read(fd, echoed, 4) != 4 || strcmp(echoed, "ping"))) error = "NOECHO";
+    for (long left = bytes; !error && left > 0; left -= sizeof chunk) {
+      long size = left < (long)sizeof chunk ? left : (long)sizeof chunk;
+      if (write(fd, chunk, size) != size || recv(fd, chunk, size, MSG_WAITALL) != size) error = "NOECHO";
+    }
   }
   printf("{\"began\":%.2f,\"connectMs\":%.2f,\"totalMs\":%.2f,\"local\":\"%s\",\"peer\":\"%s\",\"error\":%s%s%s,\"server\":%s}\n",
          began - epoch, took, now_ms() - began, local, peer, error ? "\"" : "", error ? error : "null", error ? "\"" : "",
@@ -150,7 +154,7 @@ static void probe(const char *to, int port, int duration_ms, int interval_ms) {
   for (int i = 0; i * interval_ms < duration_ms; i++) {
     double wait = epoch + i * interval_ms - now_ms();
     if (wait > 0) usleep(wait * 1000);
-    attempt(to, port, 3000, epoch);
+    attempt(to, port, 3000, 4, epoch);
   }
 }
 
@@ -172,6 +176,7 @@ static void be_transparent(int fd, int family) {
 struct accepted {
   int fd;
   int inbound;
+  unsigned worker;
 };
 
 static int dial(struct sockaddr_storage *to, struct sockaddr_storage from, int mark) {
@@ -225,8 +230,8 @@ static void *forward(void *argument) {
   getpeername(connection.fd, (void *)&from, &length);
   length = sizeof mark;
   getsockopt(connection.fd, SOL_SOCKET, SO_MARK, &mark, &length);
-  printf("{\"direction\":\"%s\",\"source\":\"%s\",\"destination\":\"%s\",\"mark\":%d}\n", connection.inbound ? "inbound" : "outbound", peer,
-         local, mark);
+  printf("{\"direction\":\"%s\",\"source\":\"%s\",\"destination\":\"%s\",\"mark\":%d,\"worker\":%u}\n",
+         connection.inbound ? "inbound" : "outbound", peer, local, mark, connection.worker);
   fflush(stdout);
   // Where the engine would know a local workload's address it delivers; a local destination of this lab is 10.51.1.0/24 or fd51:1::/64.
   int is_local = !strncmp(local, "10.51.1.", 8) || !strncmp(local, "[fd51:1::", 9);
@@ -250,6 +255,7 @@ static void *forward(void *argument) {
 struct listening {
   int fd;
   int inbound;
+  unsigned worker;
 };
 
 static void *accept_all(void *argument) {
@@ -258,6 +264,7 @@ static void *accept_all(void *argument) {
     struct accepted *connection = malloc(sizeof *connection);
     connection->fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
     connection->inbound = listener->inbound;
+    connection->worker = listener->worker;
     if (connection->fd >= 0)
       spawn(forward, connection);
     else
@@ -270,6 +277,7 @@ static void listen_as(int map, unsigned worker, unsigned kind) {
   int family = kind & 1 ? AF_INET6 : AF_INET;
   struct listening *listener = malloc(sizeof *listener);
   listener->inbound = kind >= WEFT_LISTENER_INBOUND4;
+  listener->worker = worker;
   listener->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   set(listener->fd, SOL_SOCKET, SO_REUSEADDR, 1);
   set(listener->fd, SOL_SOCKET, SO_REUSEPORT, 1);
@@ -307,7 +315,7 @@ int main(int count, char **words) {
   const char *role = count > 1 ? words[1] : "";
   if (!strcmp(role, "serve") && count == 3) serve(atoi(words[2]));
   if (!strcmp(role, "connect") && count >= 4) {
-    attempt(words[2], atoi(words[3]), count > 4 ? atoi(words[4]) : 3000, now_ms());
+    attempt(words[2], atoi(words[3]), count > 4 ? atoi(words[4]) : 3000, count > 5 ? atol(words[5]) : 4, now_ms());
     return 0;
   }
   if (!strcmp(role, "probe") && count == 6) {

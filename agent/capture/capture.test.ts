@@ -1,0 +1,25 @@
+import { expect, test } from '@jest/globals';
+import { Workload } from '../../api/gen/mesh/v1/model.js';
+import { Capture } from './capture.js';
+
+test('with redirection off nothing is captured, the states say so, and workloads whose namespace is there are running', async () => {
+  const log = { info() {}, warn() {} };
+  const capture = await Capture.open({ bpfDir: '/nowhere', meshNetns: '/nowhere', mode: 'off', heartbeatTimeoutMs: 1000, log });
+  const base = { namespace: 'shop', capture: { outbound: true, inbound: true, failClosed: false } };
+  let changes = 0;
+  capture.onChange(() => changes++);
+  await capture.reconcile([
+    Workload.fromPartial({ ...base, name: 'here', networkNamespace: '/proc/self/ns/net', addresses: ['10.0.0.1'] }),
+    Workload.fromPartial({ ...base, name: 'gone', networkNamespace: '/nowhere/ns' }),
+  ]);
+  expect(capture.state()).toMatchObject({
+    mode: 'off',
+    workloads: [
+      { workload: 'shop/here', state: 'excluded' },
+      { workload: 'shop/gone', state: 'excluded' },
+    ],
+  });
+  expect(capture.running()).toMatchObject([{ workload: { name: 'here' }, addresses: ['10.0.0.1'] }]);
+  expect(changes).toBe(1);
+  await capture.close();
+});
