@@ -71,13 +71,7 @@ export function columnsOf(kind: string, wide: boolean): Column[] {
 
 export function rowOf(kind: string, object: StoredObject, wide: boolean): string[] {
   const view = VIEWS[kind] ?? EMPTY;
-  return [
-    object.metadata?.namespace ?? '',
-    object.metadata?.name ?? '',
-    ...view.cells(object),
-    ...(wide ? view.wideCells(object) : []),
-    age,
-  ];
+  return [object.metadata?.namespace ?? '', object.metadata?.name ?? '', ...view.cells(object), ...(wide ? view.wideCells(object) : [])];
 }
 
 function text(value: unknown): string {

@@ -1,0 +1,116 @@
+// `npm test`: makes the checkout ready, then every test there is, and the sum of them on the last line: "N passed, N failed".
+// Plain Node: runs before `npm ci`. Arguments choose stages by name: npm test -- unit e2e
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { capture, main, passThrough, SetupError, say, tail } from './console.mjs';
+import { ROOT, setUp } from './setup.mjs';
+
+const NOTHING = { passed: 0, failed: 0, skipped: 0 };
+const SANITIZED = 'native/build-sanitize';
+
+const STAGES = [
+  { name: 'typecheck', run: () => script('typecheck') },
+  { name: 'lint', run: () => script('lint') },
+  { name: 'lock', run: () => script('check:lock') },
+  { name: 'core', run: core },
+  { name: 'unit', run: () => jest('unit') },
+  { name: 'integration', run: () => jest('integration') },
+  { name: 'redirect', run: () => jest('redirect') },
+  { name: 'e2e', run: () => jest('e2e') },
+];
+
+await main(async () => {
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.filter((name) => !STAGES.some((stage) => stage.name === name));
+  if (unknown.length > 0)
+    throw new SetupError(`no stage ${unknown.join(', ')}. There are: ${STAGES.map((stage) => stage.name).join(', ')}`);
+  if (process.getuid() !== 0)
+    throw new SetupError(
+      'The tests make network namespaces and load BPF programs: run them as root (sudo npm test). Without root: npm run check',
+    );
+  await setUp(['build', 'run', 'test']);
+  const total = { ...NOTHING };
+  for (const stage of STAGES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) add(total, await runStage(stage));
+  if (total.skipped > 0) say(`\n${total.skipped} skipped`);
+  say(`\n${total.passed} passed, ${total.failed} failed`);
+  return total.failed === 0 && total.passed > 0 ? 0 : 1;
+});
+
+async function runStage({ name, run }) {
+  say(`\n── ${name}`);
+  const began = Date.now();
+  const result = await run();
+  say(`── ${name}: ${result.passed} passed, ${result.failed} failed (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  return result;
+}
+
+/** A stage that is one check. */
+async function script(name) {
+  const code = await passThrough('npm', ['run', '-s', name], { cwd: ROOT });
+  return { ...NOTHING, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1 };
+}
+
+/** The engine's own tests, under ASan and UBSan, without Node. */
+async function core() {
+  try {
+    await capture('cmake', ['-S', 'native', '-B', SANITIZED, '-DWEFT_SANITIZE=ON', '-DWEFT_TESTS=ON', '-DCMAKE_BUILD_TYPE=Debug'], {
+      cwd: ROOT,
+    });
+    await capture('cmake', ['--build', SANITIZED, '--target', 'core_tests', '-j', '2'], { cwd: ROOT });
+  } catch (error) {
+    say(error.message);
+    return { ...NOTHING, failed: 1 };
+  }
+  const output = await capture(join(ROOT, SANITIZED, 'test/core_tests'), [], { cwd: ROOT }).catch((error) => error.message);
+  say(tail(output));
+  const counts = /(\d+) passed, (\d+) failed/.exec(output);
+  // A sanitizer's report ends the program before it has counted.
+  return counts === null ? { ...NOTHING, failed: 1 } : { ...NOTHING, passed: Number(counts[1]), failed: Number(counts[2]) };
+}
+
+async function jest(project) {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-test-'));
+  try {
+    const report = join(folder, 'jest.json');
+    // What uses namespaces or CPU time must not compete with its neighbours.
+    const alone = project === 'unit' ? [] : ['--runInBand'];
+    const code = await passThrough(
+      'npm',
+      ['run', '-s', 'jest', '--', '--selectProjects', project, '--passWithNoTests', '--json', '--outputFile', report, ...alone],
+      {
+        cwd: ROOT,
+        // The JSON also goes to standard output; the report for people goes to standard error.
+        stdio: ['ignore', 'ignore', 'inherit'],
+      },
+    );
+    return countJest(readReport(report), code);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function readReport(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    return null;
+  }
+}
+
+/** A file that can't even be loaded counts as one failure, and so does jest itself. */
+function countJest(report, code) {
+  if (report === null) return { ...NOTHING, failed: code === 0 ? 0 : 1 };
+  const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
+  return {
+    passed: report.numPassedTests,
+    failed: failed === 0 && code !== 0 ? 1 : failed,
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
+}
+
+function add(total, { passed, failed, skipped }) {
+  total.passed += passed;
+  total.failed += failed;
+  total.skipped += skipped;
+}
