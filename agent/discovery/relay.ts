@@ -6,7 +6,6 @@ import type { Logger } from 'pino';
 import {
   type DiscoveryRequest,
   DiscoveryResponse,
-  DiscoveryService,
   type Rejection,
   type Resource,
   type ResourceName,
@@ -39,15 +38,6 @@ export interface RelayOptions {
   readonly log: Logger;
   readonly ackTimeoutMs?: number;
 }
-
-/** The service with its responses already encoded: one encoding serves every stream. */
-export const relayDefinition = {
-  stream: {
-    ...DiscoveryService.stream,
-    responseSerialize: (bytes: Buffer): Buffer => bytes,
-    responseDeserialize: (bytes: Buffer): Buffer => bytes,
-  },
-};
 
 export class Relay {
   readonly #catalog: Catalog;

@@ -1,6 +1,14 @@
 // One long-lived bidirectional gRPC stream to any one of several equal servers: opens it, says when it is up, and when it breaks goes to
 // the next address after a jittered backoff, for ever, until stopped. What travels on the stream is the session's business, not ours.
-import { type Client, type ClientDuplexStream, type ClientOptions, credentials, type ServiceError, status } from '@grpc/grpc-js';
+import {
+  type Client,
+  type ClientDuplexStream,
+  type ClientOptions,
+  connectivityState,
+  credentials,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { Backoff } from './backoff.js';
 import { type Clock, systemClock } from './clock.js';
@@ -11,7 +19,7 @@ const backoffMinMs = 100;
 const backoffMaxMs = 5_000;
 /** A server that accepts no connection in this time counts as lost; TCP alone would take minutes. */
 const connectTimeoutMs = 5_000;
-/** A stream on a ready connection that was neither answered nor refused for this long counts as connected: an up-to-date resume has no answer. */
+/** A stream on a ready connection that is found neither answered nor refused at this interval counts as connected: an up-to-date resume has no answer. */
 const settleMs = 500;
 /** A connection that held this long earns a fresh backoff even if nothing happened on it. */
 const stableMs = 10_000;
@@ -147,16 +155,15 @@ export class Link<C extends Client, Request, Response> {
   }
 
   async #watchConnect(client: Client, signal: AbortSignal, established: () => void, fail: (reason: string) => void): Promise<void> {
-    const isReady = await new Promise<boolean>((resolve) => {
-      client.waitForReady(Date.now() + connectTimeoutMs, (error) => resolve(error === undefined || error === null));
-    });
-    if (signal.aborted) return;
-    if (!isReady) {
-      fail(`no connection within ${connectTimeoutMs} ms`);
-      return;
+    for (let waitedMs = 0; waitedMs < connectTimeoutMs; waitedMs += settleMs) {
+      await this.#clock.delay(settleMs, signal);
+      if (signal.aborted) return;
+      if (client.getChannel().getConnectivityState(false) === connectivityState.READY) {
+        established();
+        return;
+      }
     }
-    await this.#clock.delay(settleMs, signal);
-    established();
+    fail(`no connection within ${connectTimeoutMs} ms`);
   }
 
   #connected(address: string): void {
