@@ -145,7 +145,7 @@ function compileOnChange(parts: {
     const isFresh = isRestart || !discovery.history.isReady;
     isRestart = false;
     const revision = view.revision;
-    const changed = isFresh ? (discovery.restart(revision, resources), resources.length) : discovery.publish(revision, resources);
+    const changed = isFresh ? discovery.restart(revision, resources) : discovery.publish(revision, resources);
     metrics.compileSeconds.observe(tookMs / 1_000);
     metrics.revision.set(revision);
     metrics.resources.set(resources.length);

@@ -21,7 +21,10 @@ export class CompileSchedule {
     const wasQuiet = now - this.#lastChange >= QUIET_MS;
     this.#lastChange = now;
     if (this.#cancel === null) {
-      if (wasQuiet) return this.#compile();
+      if (wasQuiet) {
+        this.#compile();
+        return;
+      }
       this.#firstPending = now;
     } else this.#cancel();
     const delay = Math.min(QUIET_MS, Math.max(0, this.#firstPending + LONGEST_MS - now));

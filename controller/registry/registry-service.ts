@@ -77,7 +77,10 @@ class RegisterStream {
 
   receive(request: RegisterRequest): void {
     const mistake = this.#mistakeIn(request);
-    if (mistake !== null) return fail(this.call, status.INVALID_ARGUMENT, mistake);
+    if (mistake !== null) {
+      fail(this.call, status.INVALID_ARGUMENT, mistake);
+      return;
+    }
     this.#registration ??= new NodeRegistration({ ...this.parts, node: request.node, leases: this.leases });
     this.#newest = request;
     if (!this.#isBusy) void this.#work(this.#registration);

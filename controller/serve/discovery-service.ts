@@ -52,13 +52,14 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
   }
 
   /** The first model, or one whose revisions have nothing to do with those before. Every stream gets all of it. */
-  restart(revision: number, resources: readonly Resource[]): void {
+  restart(revision: number, resources: readonly Resource[]): number {
     const wasReady = this.history.isReady;
     this.history.restart(revision, resources);
     this.#pushes.clear();
     if (wasReady) this.#endAll(status.ABORTED, 'the store was replaced: subscribe again');
     for (const start of this.#waiting) start();
     this.#waiting.clear();
+    return resources.length;
   }
 
   /** Returns how many resources changed. */

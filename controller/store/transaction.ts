@@ -43,8 +43,8 @@ export async function commit(client: EtcdClient, transaction: Transaction): Prom
   if (tooLarge !== null) return { kind: 'too-large', message: tooLarge };
   const expected = [...transaction.expect];
   const request = {
-    // Enums by their names in etcd's proto file, as the stubs want them.
-    compare: expected.map(([key, modRevision]) => ({ key: Buffer.from(key), target: 'MOD', result: 'EQUAL', mod_revision: modRevision })),
+    // Enums as etcd3's copy of the proto file names them: another name would silently mean the first one.
+    compare: expected.map(([key, modRevision]) => ({ key: Buffer.from(key), target: 'Mod', result: 'Equal', mod_revision: modRevision })),
     success: transaction.writes.map(operationOf),
     failure: expected.map(([key]): IRequestOp => ({ request_range: { key: Buffer.from(key) } })),
   };

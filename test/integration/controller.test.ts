@@ -1,0 +1,316 @@
+// The controller from outside: real etcd, real gRPC clients.
+
+import { status } from '@grpc/grpc-js';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import {
+  Change_Action,
+  type DeleteResponse,
+  type GetResponse,
+  type ListNodesResponse,
+  type WaitResponse,
+} from '../../api/gen/mesh/v1/admin.js';
+import { EndpointHealth, ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import {
+  apply,
+  ask,
+  serviceYaml,
+  startTestController,
+  type TestController,
+  TestNode,
+  TestRegistration,
+  workloadYaml,
+} from './controller-lab.js';
+
+let etcd: TestEtcd;
+let one: TestController;
+const closing: { close(): void }[] = [];
+
+jest.setTimeout(30_000);
+
+beforeEach(async () => {
+  etcd = await startEtcd();
+  one = await startTestController(etcd.endpoint);
+});
+
+afterEach(async () => {
+  for (const each of closing.splice(0)) each.close();
+  await one.stop();
+  await etcd.stop();
+});
+
+function discover(at: TestController, node: string, options = {}): TestNode {
+  const stream = new TestNode(at.address, node, options);
+  closing.push(stream);
+  return stream;
+}
+
+function register(at: TestController, node: string, workloads: string[] = []): TestRegistration {
+  const registration = new TestRegistration(at.address, node, workloads.map(running));
+  closing.push(registration);
+  return registration;
+}
+
+function running(name: string) {
+  return { name, addresses: ['10.1.0.1'], health: EndpointHealth.READY };
+}
+
+function wait(at: TestController, revision: number, timeoutMs = 10_000) {
+  return ask<WaitResponse>((done) => at.admin.wait({ revision, timeoutMs }, done));
+}
+
+function remove(kind: string, name: string) {
+  return ask<DeleteResponse>((done) => one.admin.delete({ objects: [{ kind, namespace: 'shop', name }] }, done));
+}
+
+function list(kind: string) {
+  return ask<GetResponse>((done) => one.admin.get({ kind, namespace: '', name: '' }, done));
+}
+
+function listNodes(at: TestController) {
+  return ask<ListNodesResponse>((done) => at.admin.listNodes({}, done));
+}
+
+/** The first calls come while etcd is being read. */
+async function ready(at: TestController): Promise<void> {
+  const node = new TestNode(at.address, 'probe');
+  await node.until('the first model', () => node.responses.length > 0);
+  node.close();
+}
+
+test('apply reaches a node as a delta, is acked, and wait returns', async () => {
+  const node = discover(one, 'node-a');
+  const registration = register(one, 'node-a');
+  await node.until('the empty snapshot', () => node.responses.length === 1);
+  expect(node.responses[0]).toMatchObject({ full: true, more: false, resources: [] });
+  await registration.until('the registration', () => registration.responses > 0);
+
+  const applied = await apply(one, serviceYaml('catalog'));
+  expect(applied).toMatchObject({
+    findings: [],
+    changes: [{ kind: 'Service', namespace: 'shop', name: 'catalog', action: Change_Action.CREATED }],
+  });
+  const waited = await wait(one, applied.revision);
+  expect(waited).toEqual({ acked: ['node-a'], pending: [], rejected: [] });
+  expect(node.responses.at(-1)).toMatchObject({ full: false, revision: applied.revision });
+  expect(node.named(ResourceType.SERVICE)).toEqual(['shop/catalog']);
+
+  const again = await apply(one, serviceYaml('catalog'));
+  expect(again).toMatchObject({ revision: 0, changes: [{ action: Change_Action.UNCHANGED }] });
+  const deleted = await remove('service', 'catalog');
+  await wait(one, deleted.revision);
+  expect(node.resources.size).toBe(0);
+  expect(node.responses.at(-1)?.removed).toEqual([{ type: ResourceType.SERVICE, name: 'shop/catalog' }]);
+});
+
+test('three mistakes are all told with their lines, and nothing is written', async () => {
+  await ready(one);
+  const broken = `${serviceYaml('good')}---\napiVersion: v1\nkind: Service\nmetadata: { name: bad, namespace: shop }\nspec:\n  prots: []\n  ports: [{ port: 99999 }]\n  selector: 3\n`;
+  const applied = await apply(one, broken);
+  expect(applied.findings.length).toBeGreaterThanOrEqual(3);
+  for (const finding of applied.findings) expect(finding).toMatchObject({ file: 'test.yaml', line: expect.any(Number) });
+  expect(applied).toMatchObject({ revision: 0, changes: [] });
+  const got = await list('Service');
+  expect(got.objects).toEqual([]);
+});
+
+test('a dry run tells the changes and writes nothing', async () => {
+  await ready(one);
+  expect(await apply(one, serviceYaml('catalog'), true)).toMatchObject({ revision: 0, changes: [{ action: Change_Action.CREATED }] });
+  expect((await list('svc')).objects).toEqual([]);
+});
+
+test('a resource that a node refuses is refused alone and named', async () => {
+  const node = discover(one, 'node-a', { refuse: (resource: { name: string }) => (resource.name === 'shop/bad' ? 'no thanks' : null) });
+  const registration = register(one, 'node-a');
+  await registration.until('the registration', () => registration.responses > 0);
+  const applied = await apply(one, `${serviceYaml('bad')}---\n${serviceYaml('good')}`);
+  const waited = await wait(one, applied.revision);
+  expect(waited.acked).toEqual(['node-a']);
+  expect(waited.rejected).toEqual([{ node: 'node-a', rejection: { type: ResourceType.SERVICE, name: 'shop/bad', error: 'no thanks' } }]);
+  expect(node.named(ResourceType.SERVICE)).toEqual(['shop/good']);
+  const { nodes } = await listNodes(one);
+  expect(nodes[0]?.rejected).toHaveLength(1);
+  await wait(one, (await remove('Service', 'bad')).revision);
+  expect((await wait(one, 0)).rejected).toEqual([]);
+});
+
+test('a node that comes back gets what it missed and no more; after a restart of the controller, a full snapshot', async () => {
+  const before = discover(one, 'node-a');
+  await before.until('the first model', () => before.responses.length > 0);
+  const first = await apply(one, `${serviceYaml('catalog')}---\n${serviceYaml('cart')}`);
+  await before.until('both services', () => before.revision >= first.revision);
+  before.close();
+
+  const second = await apply(one, serviceYaml('order'));
+  await remove('Service', 'cart');
+  const after = discover(one, 'node-a', { resume: before.token });
+  await after.until('what it missed', () => after.revision > second.revision);
+  expect(after.responses.every((response) => !response.full)).toBe(true);
+  expect(after.named(ResourceType.SERVICE)).toEqual(['shop/order']);
+  expect(after.responses.flatMap(({ removed }) => removed)).toEqual([{ type: ResourceType.SERVICE, name: 'shop/cart' }]);
+
+  const token = after.token;
+  await apply(one, serviceYaml('web'));
+  await one.stop();
+  one = await startTestController(etcd.endpoint);
+  const anew = discover(one, 'node-a', { resume: token });
+  await anew.until('the snapshot', () => anew.responses.length > 0);
+  expect(anew.responses[0]?.full).toBe(true);
+  expect(anew.named(ResourceType.SERVICE).sort()).toEqual(['shop/catalog', 'shop/order', 'shop/web']);
+});
+
+test('a workload serves while its node says so, and ends with the node’s lease', async () => {
+  const watcher = discover(one, 'watcher');
+  const node = register(one, 'node-a', ['shop/catalog']);
+  await watcher.until('the first model', () => watcher.responses.length > 0);
+  await apply(one, `${serviceYaml('catalog')}---\n${workloadYaml('catalog', 'node-a', '10.1.0.1')}`);
+  const endpoints = (): string[] => watcher.named(ResourceType.ENDPOINT);
+  await watcher.until('the endpoint', () => endpoints().length === 1);
+  node.say([]);
+  await watcher.until('no endpoint, as the agent said so', () => endpoints().length === 0);
+  node.say([running('shop/catalog')]);
+  await watcher.until('the endpoint again', () => endpoints().length === 1);
+  expect((await listNodes(one)).nodes).toMatchObject([{ name: 'node-a', zone: 'z1', workloads: [{ name: 'shop/catalog' }] }]);
+  node.close();
+  await watcher.until('no endpoint, as the lease is over', () => endpoints().length === 0);
+  expect((await listNodes(one)).nodes).toEqual([]);
+});
+
+test('wait names the nodes that have not acked', async () => {
+  const registration = register(one, 'node-b');
+  await registration.until('the registration', () => registration.responses > 0);
+  const applied = await apply(one, serviceYaml('catalog'));
+  expect(await wait(one, applied.revision, 200)).toEqual({ acked: [], pending: ['node-b'], rejected: [] });
+});
+
+test('a second agent with the same name ends the first one’s streams with the reason', async () => {
+  const first = discover(one, 'node-a');
+  const firstRegistration = register(one, 'node-a');
+  await first.until('the first model', () => first.responses.length > 0);
+  await firstRegistration.until('the registration', () => firstRegistration.responses > 0);
+  const second = discover(one, 'node-a');
+  const secondRegistration = register(one, 'node-a', ['shop/x']);
+  await second.until('the model', () => second.responses.length > 0);
+  await secondRegistration.until('the registration', () => secondRegistration.responses > 0);
+  firstRegistration.say([running('shop/y')]);
+  await firstRegistration.until('the end', () => firstRegistration.error !== null);
+  expect(firstRegistration.error).toMatchObject({ code: status.ABORTED, details: expect.stringContaining('second agent') });
+  await first.until('the end', () => first.error !== null);
+});
+
+describe('two replicas over one etcd', () => {
+  let two: TestController;
+  beforeEach(async () => {
+    two = await startTestController(etcd.endpoint);
+    await ready(two);
+  });
+  afterEach(() => two.stop());
+
+  test('wait at one sees the ack that came to the other', async () => {
+    const node = discover(two, 'node-a');
+    const registration = register(two, 'node-a');
+    await registration.until('the registration', () => registration.responses > 0);
+    await ready(one);
+    const applied = await apply(one, serviceYaml('catalog'));
+    expect(await wait(one, applied.revision)).toEqual({ acked: ['node-a'], pending: [], rejected: [] });
+    expect(node.named(ResourceType.SERVICE)).toEqual(['shop/catalog']);
+  });
+
+  test('a node moves over with its token and its lease, without a gap', async () => {
+    const watcher = discover(one, 'watcher');
+    const node = discover(one, 'node-a');
+    const registration = register(one, 'node-a', ['shop/catalog']);
+    await registration.until('the registration', () => registration.responses > 0);
+    const applied = await apply(one, `${serviceYaml('catalog')}---\n${workloadYaml('catalog', 'node-a', '10.1.0.1')}`);
+    await watcher.until('the endpoint', () => watcher.named(ResourceType.ENDPOINT).length === 1);
+    await node.until('the delta', () => node.revision >= applied.revision);
+    node.close();
+    registration.close();
+    const moved = register(two, 'node-a', ['shop/catalog']);
+    const movedNode = discover(two, 'node-a', { resume: node.token });
+    await movedNode.until('a delta', () => movedNode.responses.length > 0);
+    expect(movedNode.responses[0]?.full).toBe(false);
+    await moved.until('heartbeats beyond the old lease', () => moved.responses >= 8);
+    expect(watcher.responses.some(({ removed }) => removed.some(({ type }) => type === ResourceType.ENDPOINT))).toBe(false);
+  });
+});
+
+describe('etcd goes away', () => {
+  test('kill -9: reads and streams go on, writes say what is wrong within 3 s, and all recovers', async () => {
+    const node = discover(one, 'node-a');
+    const registration = register(one, 'node-a');
+    await registration.until('the registration', () => registration.responses > 0);
+    await apply(one, serviceYaml('catalog'));
+    await node.until('the service', () => node.resources.size === 1);
+    await etcd.kill();
+    const started = performance.now();
+    await expect(apply(one, serviceYaml('cart'))).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+      details: expect.stringContaining(etcd.endpoint),
+    });
+    expect(performance.now() - started).toBeLessThan(3_000);
+    const late = discover(one, 'node-b');
+    await late.until('the model from memory', () => late.resources.size === 1);
+    expect((await list('Service')).objects).toHaveLength(1);
+    await etcd.restart();
+    await registration.until('a heartbeat after the return', heard(registration));
+    const applied = await apply(one, serviceYaml('cart'));
+    expect((await wait(one, applied.revision)).acked).toEqual(['node-a']);
+    expect(node.error).toBeNull();
+    expect(one.logs.filter((line) => line.includes('does not answer')).length).toBe(1);
+  });
+
+  test('SIGSTOP: a write fails within 3 s, and what was acked late is not lost', async () => {
+    const node = discover(one, 'node-a');
+    await node.until('the first model', () => node.responses.length > 0);
+    etcd.pause();
+    const started = performance.now();
+    await expect(apply(one, serviceYaml('cart'))).rejects.toMatchObject({ code: status.UNAVAILABLE });
+    expect(performance.now() - started).toBeLessThan(3_000);
+    etcd.resume();
+    await expect(retry(() => apply(one, serviceYaml('cart')))).resolves.toMatchObject({ findings: [] });
+    await node.until('the service', () => node.named(ResourceType.SERVICE).length === 1);
+  });
+});
+
+function heard(registration: TestRegistration): () => boolean {
+  const before = registration.responses;
+  return () => registration.responses > before;
+}
+
+async function retry<T>(action: () => Promise<T>): Promise<T> {
+  for (let left = 20; ; left--) {
+    try {
+      return await action();
+    } catch (error) {
+      if (left === 0) throw error;
+    }
+  }
+}
+
+describe('a controller whose etcd comes later', () => {
+  let late: TestEtcd;
+  beforeAll(async () => {
+    late = await startEtcd();
+    await late.kill();
+  });
+  afterAll(() => late.stop());
+
+  test('says once what is missing, and serves when it is there', async () => {
+    const controller = await startTestController(late.endpoint);
+    try {
+      await expect(apply(controller, serviceYaml('catalog'))).rejects.toMatchObject({ code: status.UNAVAILABLE });
+      const ready = await fetch(`http://${controller.controller.metricsAddress}/readyz`);
+      expect(ready.status).toBe(503);
+      const node = discover(controller, 'node-a');
+      await late.restart();
+      await node.until('the model', () => node.responses.length > 0);
+      expect((await fetch(`http://${controller.controller.metricsAddress}/readyz`)).status).toBe(200);
+      expect(controller.logs.filter((line) => line.includes('does not answer')).length).toBe(1);
+      expect(await (await fetch(`http://${controller.controller.metricsAddress}/metrics`)).text()).toContain('weft_controller_etcd_up 1');
+    } finally {
+      await controller.stop();
+    }
+  });
+});
