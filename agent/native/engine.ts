@@ -40,6 +40,9 @@ export const enum Descriptor {
   Attempt = 18,
   /** Random 31 bits, so that TypeScript needs no generator of its own. */
   Random = 19,
+  /** Target and Token of the attempt that failed; -1 and 0 the first time. Its `outstanding` is already given back. */
+  PreviousTarget = 20,
+  PreviousToken = 21,
 }
 export const enum StreamKind {
   Http1 = 0,
@@ -52,6 +55,8 @@ export const enum DescriptorFlag {
   PathExact = 1,
   HasBody = 2,
   Upgrade = 4,
+  /** "/.", "//", "\\", "%2e", "%2f" or "%5c" stands in the path: the upstream may see another path than the one matched. */
+  PathAmbiguous = 8,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
@@ -113,6 +118,66 @@ export const enum Completion {
 }
 /** Why an exchange did not go well; the names are Envoy's response flags. Order shared with native (X-macro in reasons.h). */
 export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT'] as const;
+
+/**
+ * Int32 words at the start of the access log ring. Positions count bytes and wrap at 2^32 (`>>> 0`); the bytes of position p lie at
+ * ACCESS_LOG_HEADER_BYTES + p % capacity, where capacity, a power of two, is the rest of the ring. The reader loads Written and stores
+ * Read with Atomics.
+ */
+export const ACCESS_LOG_HEADER_BYTES = 64;
+export const enum AccessLogRing {
+  Written = 0,
+  Read = 1,
+  Dropped = 2,
+}
+/**
+ * Int32 words of an access log record. "F64": a Float64 that takes two words (not 8-byte aligned in the record: read it with a DataView,
+ * little endian). Addresses are 16 bytes, IPv4 as v4-mapped. After the fixed words: the texts in the order of their lengths, latin1 bytes.
+ */
+export const ACCESS_LOG_RECORD_WORDS = 38;
+export const enum AccessLogRecord {
+  /** Bytes of the whole record, a multiple of 8. */
+  Size = 0,
+  /** See AccessLogKind. */
+  Kind = 1,
+  /** F64: Unix time in ms of the first byte of the head, or of accept. */
+  StartedMs = 2,
+  LatencyUs = 4,
+  FirstByteUs = 5,
+  Status = 6,
+  Reason = 7,
+  Target = 8,
+  Token = 9,
+  RouteId = 10,
+  ListenerId = 11,
+  Method = 12,
+  Attempts = 13,
+  /** F64: bytes read from downstream. */
+  Received = 14,
+  /** F64: bytes written to downstream. */
+  Sent = 16,
+  ClientAddress = 18,
+  /** Original destination; the listener's own address on gateway listeners. */
+  DestinationAddress = 22,
+  /** "::" when none was reached for. */
+  UpstreamAddress = 26,
+  ClientPort = 30,
+  DestinationPort = 31,
+  UpstreamPort = 32,
+  /** Generation of the tables of the last attempt. */
+  Generation = 33,
+  /** Path with its query. */
+  PathLength = 34,
+  AuthorityLength = 35,
+  UserAgentLength = 36,
+  RequestIdLength = 37,
+}
+export const enum AccessLogKind {
+  /** Fills the ring up to its end: skip it. */
+  Filler = 0,
+  Http = 1,
+  Opaque = 2,
+}
 
 /** Int32 words of `header`. */
 export const enum Header {
@@ -190,7 +255,7 @@ export interface EngineOptions {
   readonly outstanding: Int32Array;
   /** One slot a counter of `counterNames()`, over a SharedArrayBuffer; only this engine writes it. */
   readonly counters: Float64Array;
-  /** Ring for access log records (native/src/core/access_log.h), over a SharedArrayBuffer; null: no access log. */
+  /** Ring of access log records (AccessLogRing), ACCESS_LOG_HEADER_BYTES + a power of two ≥ 4096 bytes over a SharedArrayBuffer; null: no access log. */
   readonly accessLog: Uint8Array | null;
   /** Where this worker beats, every 100 ms, for the redirection programs: the pinned `workers` map, its slot and how many there are; null: nowhere. */
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;

@@ -1,0 +1,139 @@
+// Fills descriptors and reads decisions; the words are those of agent/native/engine.ts.
+#include "core/batch.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace weft {
+
+namespace {
+
+uint8_t* map_region(size_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) abort();
+  return static_cast<uint8_t*>(memory);
+}
+
+constexpr size_t page(size_t bytes) { return (bytes + 4095) & ~size_t{4095}; }
+
+template <typename Word>
+void set(int32_t* words, Word word, int64_t value) {
+  words[static_cast<int32_t>(word)] = static_cast<int32_t>(value);
+}
+
+int32_t clipped_length(const http1::RequestHead& head) {
+  if (head.chunked) return -1;
+  if (!head.has_content_length) return 0;
+  return head.content_length > INT32_MAX ? INT32_MAX : static_cast<int32_t>(head.content_length);
+}
+
+}  // namespace
+
+Batch::Layout Batch::layout() {
+  Layout at = {};
+  at.header = 0;
+  at.clock = kHeaderWords * sizeof(int32_t);
+  at.descriptors = 4096;
+  at.decisions = at.descriptors + page(size_t{kMaxBatch} * kDescriptorWords * sizeof(int32_t));
+  at.completions = at.decisions + page(size_t{kMaxBatch} * kDecisionWords * sizeof(int32_t));
+  at.predicates = at.completions + page(size_t{kMaxCompletions} * sizeof(Completion));
+  at.arena = at.predicates + page(kPredicateWords * sizeof(uint32_t));
+  at.total = at.arena + kArenaBytes;
+  return at;
+}
+
+Batch::Batch() : memory_(map_region(layout().total)), arena_(memory_ + layout().arena, kArenaBytes), pending_(new Pending[kMaxBatch]) {
+  const Layout at = layout();
+  header_ = reinterpret_cast<int32_t*>(memory_ + at.header);
+  clock_ = reinterpret_cast<double*>(memory_ + at.clock);
+  descriptors_ = reinterpret_cast<int32_t*>(memory_ + at.descriptors);
+  decisions_ = reinterpret_cast<int32_t*>(memory_ + at.decisions);
+  completions_ = reinterpret_cast<Completion*>(memory_ + at.completions);
+  predicates_ = reinterpret_cast<uint32_t*>(memory_ + at.predicates);
+}
+
+Batch::~Batch() { munmap(memory_, layout().total); }
+
+int32_t* Batch::begin_descriptor(const DescriptorContext& context, StreamKind kind) {
+  int32_t* words = descriptors_ + size_t{kDescriptorWords} * static_cast<size_t>(size_);
+  memset(words, 0, kDescriptorWords * sizeof(int32_t));
+  set(words, Descriptor::Slot, context.handle.slot);
+  set(words, Descriptor::SlotGeneration, context.handle.generation);
+  set(words, Descriptor::Kind, static_cast<int32_t>(kind));
+  set(words, Descriptor::Method, 255);
+  set(words, Descriptor::ListenerId, context.listener_id);
+  set(words, Descriptor::DestinationId, context.destination_id);
+  set(words, Descriptor::SourceId, context.source_id);
+  set(words, Descriptor::HostId, -1);
+  set(words, Descriptor::PathId, -1);
+  set(words, Descriptor::PredicateOffset, -1);
+  set(words, Descriptor::Attempt, context.attempt);
+  set(words, Descriptor::PreviousTarget, context.previous_target);
+  set(words, Descriptor::PreviousToken, context.previous_token);
+  set(words, Descriptor::Random, context.random);
+  pending_[size_].handle = context.handle;
+  pending_[size_].kind = kind;
+  return words;
+}
+
+void Batch::add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size) {
+  Pending& pending = pending_[size_];
+  pending.base = base;
+  pending.size = size;
+  const http1::RequestHead& head = pending.head;
+  int32_t* words = begin_descriptor(context, StreamKind::Http1);
+  const int32_t offset = arena_.offset(base);
+  const PathMatch path = tables.path(head.path.in(base));
+  int32_t flags = 0;
+  if (path.exact) flags |= kDescriptorPathExact;
+  if (head.has_body) flags |= kDescriptorHasBody;
+  if (head.wants_upgrade) flags |= kDescriptorUpgrade;
+  if (head.path_is_ambiguous) flags |= kDescriptorPathAmbiguous;
+  set(words, Descriptor::HeadOffset, offset);
+  set(words, Descriptor::HeadLength, head.size);
+  set(words, Descriptor::Method, static_cast<int32_t>(head.method));
+  set(words, Descriptor::HostId, tables.host(head.authority.in(base)));
+  set(words, Descriptor::PathId, path.id);
+  set(words, Descriptor::Flags, flags);
+  set(words, Descriptor::BodyLength, clipped_length(head));
+  set(words, Descriptor::PathOffset, offset + static_cast<int64_t>(head.path.offset));
+  set(words, Descriptor::PathLength, head.path.size);
+  set(words, Descriptor::AuthorityOffset, offset + static_cast<int64_t>(head.authority.offset));
+  set(words, Descriptor::AuthorityLength, head.authority.size);
+  if (tables.predicate_words() != 0 && tables.match_predicates(head, base, predicates_ + predicates_used_)) {
+    set(words, Descriptor::PredicateOffset, static_cast<int64_t>(predicates_used_));
+    predicates_used_ += tables.predicate_words();
+  }
+  size_++;
+}
+
+void Batch::add_opaque(const DescriptorContext& context) {
+  pending_[size_].base = nullptr;
+  pending_[size_].size = 0;
+  begin_descriptor(context, StreamKind::Opaque);
+  size_++;
+}
+
+void Batch::prepare(int32_t generation, uint64_t now_us) {
+  set(header_, HeaderWord::RequestCount, size_);
+  set(header_, HeaderWord::CompletionCount, completion_count_);
+  set(header_, HeaderWord::Generation, generation);
+  clock_[0] = static_cast<double>(now_us);
+  for (int32_t i = 0; i < size_; i++) decisions_[i * kDecisionWords] = kTargetUndecided;
+}
+
+Decision Batch::decision(int32_t index) const {
+  Decision decision;
+  memcpy(static_cast<void*>(&decision), decisions_ + size_t{kDecisionWords} * static_cast<size_t>(index), sizeof(decision));
+  return decision;
+}
+
+void Batch::clear() {
+  size_ = 0;
+  completion_count_ = 0;
+  predicates_used_ = 0;
+}
+
+}  // namespace weft

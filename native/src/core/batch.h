@@ -1,0 +1,91 @@
+// The memory shared with TypeScript for one tick: descriptors, decisions, completions, predicates and the arena, in one mapping.
+// Collects what waits for a decision; makes none.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "core/arena.h"
+#include "core/http1/head.h"
+#include "core/records.h"
+#include "core/slab.h"
+#include "core/tables/tables.h"
+
+namespace weft {
+
+// What stands in a descriptor besides the head.
+struct DescriptorContext {
+  Handle handle;
+  int32_t listener_id = 0;
+  int32_t destination_id = -1;
+  int32_t source_id = -1;
+  int32_t attempt = 0;
+  int32_t previous_target = -1;
+  int32_t previous_token = 0;
+  int32_t random = 0;
+};
+
+class Batch {
+ public:
+  static constexpr size_t kArenaBytes = 8u << 20;
+  static constexpr size_t kPredicateWords = 64 * 1024;
+
+  // What waits for the decision at the same position.
+  struct Pending {
+    Handle handle;
+    StreamKind kind = StreamKind::Opaque;
+    // Head and what followed it, in the arena.
+    const uint8_t* base = nullptr;
+    size_t size = 0;
+    http1::RequestHead head;
+  };
+
+  Batch();
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  Arena& arena() { return arena_; }
+  int32_t size() const { return size_; }
+  // Whether one more fits, with a predicate set of `predicate_words`.
+  bool has_room(size_t predicate_words) const { return size_ < kMaxBatch && predicates_used_ + predicate_words <= kPredicateWords; }
+  // The next position: parse the head into it, then add_request(). Needs room.
+  Pending* next() { return &pending_[size_]; }
+  void add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size);
+  void add_opaque(const DescriptorContext& context);
+
+  // Marks every decision as not made and publishes the counts.
+  void prepare(int32_t generation, uint64_t now_us);
+  const Pending& pending(int32_t index) const { return pending_[index]; }
+  Decision decision(int32_t index) const;
+  // Empties requests and completions; the arena is the caller's to reset.
+  void clear();
+
+  int32_t completions() const { return completion_count_; }
+  bool completions_full() const { return completion_count_ == kMaxCompletions; }
+  void add_completion(const Completion& completion) { completions_[completion_count_++] = completion; }
+
+  // Byte offsets of the views in memory().
+  struct Layout {
+    size_t header, clock, descriptors, decisions, completions, predicates, arena, total;
+  };
+  static Layout layout();
+  uint8_t* memory() { return memory_; }
+
+ private:
+  int32_t* begin_descriptor(const DescriptorContext& context, StreamKind kind);
+
+  uint8_t* memory_;
+  int32_t* header_;
+  double* clock_;
+  int32_t* descriptors_;
+  int32_t* decisions_;
+  Completion* completions_;
+  uint32_t* predicates_;
+  Arena arena_;
+  std::unique_ptr<Pending[]> pending_;
+  int32_t size_ = 0;
+  int32_t completion_count_ = 0;
+  size_t predicates_used_ = 0;
+};
+
+}  // namespace weft

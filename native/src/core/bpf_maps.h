@@ -1,0 +1,41 @@
+// The two pinned BPF maps the data plane touches itself: its heartbeat and its listeners' entries. Loading programs is src/bpf's.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace weft {
+
+// Puts the listener's socket into the pinned SOCKMAP at `key`; it leaves by itself when the socket is closed. 0 or -errno.
+int register_listener(const std::string& map, uint32_t key, int fd);
+
+// One value of the pinned, BPF_F_MMAPABLE `workers` array: bpf/ reads it.
+struct WorkerBeat {
+  uint64_t beat_ns;
+  uint32_t workers;
+  uint32_t reserved;
+};
+static_assert(sizeof(WorkerBeat) == 16);
+
+class Heartbeat {
+ public:
+  Heartbeat() = default;
+  Heartbeat(const Heartbeat&) = delete;
+  Heartbeat& operator=(const Heartbeat&) = delete;
+  ~Heartbeat();
+  // 0 or -errno. `slots` is how many workers there are.
+  int open(const std::string& map, uint32_t slot, uint32_t slots);
+  bool is_open() const { return beat_ != nullptr; }
+  // CLOCK_MONOTONIC now, what bpf_ktime_get_ns() reads.
+  void beat();
+  // Says at once that this worker is gone (beat 0).
+  void close();
+
+ private:
+  void* mapping_ = nullptr;
+  size_t mapping_bytes_ = 0;
+  WorkerBeat* beat_ = nullptr;
+  uint32_t slots_ = 0;
+};
+
+}  // namespace weft

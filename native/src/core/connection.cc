@@ -1,0 +1,65 @@
+// Socket input and output with the bookkeeping of edge-triggered readiness.
+#include "core/connection.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+namespace weft {
+
+bool Connection::write(const void* first, size_t first_count, const void* second, size_t second_count) {
+  if (is_connecting_ || !output_.empty()) {
+    output_.append(first, first_count);
+    output_.append(second, second_count);
+    return true;
+  }
+  ssize_t sent;
+  if (second_count == 0) {
+    sent = send(fd_, first, first_count, MSG_NOSIGNAL);
+  } else {
+    iovec ranges[2] = {{const_cast<void*>(first), first_count}, {const_cast<void*>(second), second_count}};
+    msghdr message = {};
+    message.msg_iov = ranges;
+    message.msg_iovlen = 2;
+    sent = sendmsg(fd_, &message, MSG_NOSIGNAL);
+  }
+  if (sent < 0) {
+    if (errno != EAGAIN && errno != EINTR) return false;
+    sent = 0;
+  }
+  const auto taken = static_cast<size_t>(sent);
+  if (taken < first_count) {
+    output_.append(static_cast<const uint8_t*>(first) + taken, first_count - taken);
+    output_.append(second, second_count);
+  } else {
+    output_.append(static_cast<const uint8_t*>(second) + (taken - first_count), second_count - (taken - first_count));
+  }
+  return true;
+}
+
+bool Connection::flush() {
+  while (!output_.empty()) {
+    const ssize_t sent = send(fd_, output_.data(), output_.size(), MSG_NOSIGNAL);
+    if (sent < 0) return errno == EAGAIN || errno == EINTR;
+    output_.consume(static_cast<size_t>(sent));
+  }
+  return true;
+}
+
+int64_t Connection::receive(uint8_t* out, size_t capacity) {
+  for (;;) {
+    const ssize_t count = recv(fd_, out, capacity, 0);
+    if (count > 0) {
+      // A short read has emptied the socket; the end that follows gives its own event, unless it has come already.
+      if (static_cast<size_t>(count) < capacity && !peer_finished_) readable_ = false;
+      return count;
+    }
+    if (count == 0) return 0;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return -2;
+    readable_ = false;
+    return -1;
+  }
+}
+
+}  // namespace weft

@@ -1,0 +1,79 @@
+// The engine's counters: one double each in memory that other threads read (EngineOptions.counters). One writer, so no atomics:
+// an aligned double is read whole on every machine we run on. Names are exported by counterNames() in this order.
+#pragma once
+#include <cstddef>
+
+namespace weft {
+
+// X(identifier, name). "…_open" are gauges; the others only grow.
+#define WEFT_COUNTERS(X)                                        \
+  X(DownstreamAccepted, "downstream_accepted")                  \
+  X(DownstreamOpen, "downstream_open")                          \
+  X(DownstreamRefusedLimit, "downstream_refused_limit")         \
+  X(AcceptErrors, "accept_errors")                              \
+  X(AcceptPausedNoDescriptors, "accept_paused_no_descriptors")  \
+  X(Requests, "requests")                                       \
+  X(RequestsRefusedMalformed, "requests_refused_malformed")     \
+  X(RequestsRefusedHeadSize, "requests_refused_head_size")      \
+  X(RequestsRefusedBody, "requests_refused_body")               \
+  X(RequestsRefusedUnsupported, "requests_refused_unsupported") \
+  X(Responses1xx, "responses_1xx")                              \
+  X(Responses2xx, "responses_2xx")                              \
+  X(Responses3xx, "responses_3xx")                              \
+  X(Responses4xx, "responses_4xx")                              \
+  X(Responses5xx, "responses_5xx")                              \
+  X(LocalReplies, "local_replies")                              \
+  X(OpaqueConnections, "opaque_connections")                    \
+  X(OpaqueOpen, "opaque_open")                                  \
+  X(Upgrades, "upgrades")                                       \
+  X(UpstreamConnects, "upstream_connects")                      \
+  X(UpstreamConnectFailures, "upstream_connect_failures")       \
+  X(UpstreamReuses, "upstream_reuses")                          \
+  X(UpstreamOpen, "upstream_open")                              \
+  X(UpstreamIdleOpen, "upstream_idle_open")                     \
+  X(UpstreamResets, "upstream_resets")                          \
+  X(UpstreamProtocolErrors, "upstream_protocol_errors")         \
+  X(RetriesStale, "retries_stale")                              \
+  X(RetriesDecided, "retries_decided")                          \
+  X(DownstreamResets, "downstream_resets")                      \
+  X(TimeoutsHeader, "timeouts_header")                          \
+  X(TimeoutsIdle, "timeouts_idle")                              \
+  X(TimeoutsConnect, "timeouts_connect")                        \
+  X(TimeoutsRequest, "timeouts_request")                        \
+  X(TimeoutsAttempt, "timeouts_attempt")                        \
+  X(TimeoutsTcpIdle, "timeouts_tcp_idle")                       \
+  X(TimeoutsUpstreamIdle, "timeouts_upstream_idle")             \
+  X(BytesDownstreamReceived, "bytes_downstream_received")       \
+  X(BytesDownstreamSent, "bytes_downstream_sent")               \
+  X(AccessLogRecords, "access_log_records")                     \
+  X(AccessLogDropped, "access_log_dropped")                     \
+  X(DecideCalls, "decide_calls")                                \
+  X(DecideFailures, "decide_failures")                          \
+  X(Ticks, "ticks")
+
+enum class Counter : size_t {
+#define X(identifier, name) identifier,
+  WEFT_COUNTERS(X)
+#undef X
+      Count
+};
+
+inline constexpr const char* kCounterNames[] = {
+#define X(identifier, name) name,
+    WEFT_COUNTERS(X)
+#undef X
+};
+
+// Does not own the memory.
+class Counters {
+ public:
+  Counters() = default;
+  explicit Counters(double* slots) : slots_(slots) {}
+  void add(Counter counter, double amount = 1) { slots_[static_cast<size_t>(counter)] += amount; }
+  double get(Counter counter) const { return slots_[static_cast<size_t>(counter)]; }
+
+ private:
+  double* slots_ = nullptr;
+};
+
+}  // namespace weft

@@ -1,0 +1,41 @@
+// See downstream.h.
+#include "core/downstream.h"
+
+#include "core/exchange.h"
+#include "core/reactor.h"
+
+namespace weft {
+
+DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
+  const Snapshot& tables = reactor_->tables();
+  if (ids_generation_ != tables->generation()) {
+    ids_generation_ = tables->generation();
+    source_id_ = tables->source(origin_.client.address);
+    destination_id_ = origin_.listener.is_captured() ? tables->destination(origin_.destination.address, origin_.destination.port).id : -1;
+  }
+  DescriptorContext context;
+  context.handle = handle_;
+  context.listener_id = origin_.listener.id;
+  context.destination_id = destination_id_;
+  context.source_id = source_id_;
+  context.random = static_cast<int32_t>(reactor_->random() >> 33);
+  if (exchange != nullptr && exchange->attempts > 0) {
+    context.attempt = exchange->attempts;
+    context.previous_target = exchange->decision.target;
+    context.previous_token = exchange->decision.token;
+  }
+  return context;
+}
+
+TargetContext Downstream::target_context() const {
+  TargetContext context;
+  context.client = origin_.client;
+  context.destination = origin_.destination;
+  // A connection made straight to the listener's port has no original destination but the listener: dialling it would never end.
+  context.has_destination = origin_.listener.is_captured() && origin_.destination.port != origin_.listener.port;
+  context.hairpin_v4 = reactor_->options().hairpin_v4;
+  context.hairpin_v6 = reactor_->options().hairpin_v6;
+  return context;
+}
+
+}  // namespace weft

@@ -1,0 +1,49 @@
+// A connection from a client, before anything is known of its protocol: where it came from, where it wanted to go, on which listener.
+#pragma once
+#include "core/batch.h"
+#include "core/connection.h"
+#include "core/options.h"
+#include "core/socket.h"
+#include "core/upstream_target.h"
+
+namespace weft {
+
+// What a connection keeps of its listener, which may be gone before it.
+struct ListenerInfo {
+  int32_t id = 0;
+  ListenerKind kind = ListenerKind::Gateway;
+  bool forwarded_headers = false;
+  uint16_t port = 0;
+
+  bool is_captured() const { return kind != ListenerKind::Gateway; }
+};
+
+struct DownstreamOrigin {
+  ListenerInfo listener;
+  Peer client;
+  // Original destination of captured traffic; unset on gateway listeners.
+  Peer destination;
+};
+
+class Downstream : public Connection {
+ public:
+  Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd), origin_(origin) {}
+  bool is_downstream() const override { return true; }
+  const DownstreamOrigin& origin() const { return origin_; }
+  // The decision on what this connection put into the batch.
+  virtual void on_decision(const Batch::Pending& pending, const Decision& decision) = 0;
+
+ protected:
+  // Ids of this connection's addresses in the tables of now.
+  DescriptorContext descriptor_context(const struct Exchange* exchange);
+  TargetContext target_context() const;
+
+  DownstreamOrigin origin_;
+
+ private:
+  int32_t ids_generation_ = -1;
+  int32_t destination_id_ = -1;
+  int32_t source_id_ = -1;
+};
+
+}  // namespace weft

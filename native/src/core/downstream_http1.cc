@@ -1,0 +1,234 @@
+// The client connection's own life: reading heads, idling, timeouts, closing. The exchange is in downstream_http1_exchange.cc.
+#include "core/downstream_http1.h"
+
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "core/reactor.h"
+#include "core/upstream_http1.h"
+
+namespace weft {
+
+namespace {
+constexpr size_t kHeadReadBytes = 16 * 1024;
+// After our end is closed, how long and how much the client may still send before it would get a reset that could eat our answer.
+constexpr uint64_t kLingerMs = 2'000;
+}  // namespace
+
+void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
+  auto* connection = new DownstreamHttp1(reactor, fd, origin);
+  reactor->adopt(connection);
+  reactor->schedule(connection, reactor->limits().idle_timeout_ms);
+}
+
+void DownstreamHttp1::on_events(uint32_t events) {
+  if ((events & (EPOLLERR | EPOLLHUP)) != 0 && state_ != State::Idle) {
+    // Reset, or both directions are finished: nobody reads an answer.
+    if (state_ != State::Deciding) return abort(Reason::DownstreamClosed);
+  }
+  if ((events & EPOLLOUT) != 0 && !output_.empty()) {
+    const size_t before = output_.size();
+    if (!flush()) return abort(Reason::DownstreamClosed);
+    if (output_.size() != before) note_progress();
+    if (state_ == State::Closing && output_.empty()) return linger();
+    if (upstream_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes) {
+      const Handle self = handle_;
+      upstream_->resume_reading();
+      if (reactor_->find(self) == nullptr) return;
+    }
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
+  readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
+  proceed();
+}
+
+void DownstreamHttp1::on_resume() { proceed(); }
+
+void DownstreamHttp1::proceed() {
+  switch (state_) {
+    case State::Idle:
+      return read_head();
+    case State::Busy:
+      if (!exchange_->request_complete()) return pump_request();
+      return read_ahead_check();
+    case State::Lingering:
+      return linger();
+    case State::Requeue:
+      return enter_batch_again();
+    case State::Deciding:
+    case State::Closing:
+      return;
+  }
+}
+
+// The client sent FIN. Unread bytes are pipelined requests of a client that sends no more: they are answered. Without any it has gone, as
+// far as HTTP/1 proxies can tell (nginx and Envoy see it so too), and its request need not be finished.
+void DownstreamHttp1::read_ahead_check() {
+  if (!peer_finished_ || !input_.empty()) return;
+  int unread = 0;
+  if (ioctl(fd_, FIONREAD, &unread) == 0 && unread > 0) return;
+  abort(Reason::DownstreamClosed);
+}
+
+void DownstreamHttp1::read_head() {
+  while (state_ == State::Idle && (readable_ || !input_.empty())) {
+    const size_t have = input_.size();
+    const size_t known = known_partial_;
+    uint8_t* base = reactor_->arena().peek(have + kHeadReadBytes);
+    if (base == nullptr || !reactor_->batch().has_room(reactor_->tables()->predicate_words())) return reactor_->resume_later(this);
+    if (have != 0) memcpy(base, input_.data(), have);
+    int64_t count = 0;
+    // Bytes that were never looked at come first: a pipelined request needs no recv.
+    if (have == 0 || known == have) {
+      if (!readable_) return;
+      count = receive(base + have, kHeadReadBytes);
+      if (count == 0 || count == -2) {
+        reactor_->close_downstream(this);
+        return;
+      }
+      if (count < 0) return;
+    }
+    if (head_started_us_ == 0) {
+      head_started_us_ = reactor_->now_us();
+      reactor_->schedule(this, reactor_->limits().header_timeout_ms);
+    }
+    const size_t size = have + static_cast<size_t>(count);
+    if (parse_head(base, size, known)) return;
+    if (state_ != State::Idle) return;
+    input_.append(base + have, static_cast<size_t>(count));
+    known_partial_ = static_cast<uint32_t>(size);
+  }
+}
+
+// True: the head was whole (and waits for its decision) or refused.
+bool DownstreamHttp1::parse_head(uint8_t* base, size_t size, size_t known) {
+  const http1::HeadLimits limits = reactor_->head_limits();
+  if (known != 0 && !http1::may_complete_head(base, size, known, limits)) return false;
+  const http1::ParseResult result = http1::parse_request_head(base, size, limits, &reactor_->batch().next()->head);
+  if (result.status == http1::ParseStatus::kIncomplete) return false;
+  if (result.status == http1::ParseStatus::kInvalid) {
+    refuse_head(result.error);
+    return true;
+  }
+  reactor_->arena().commit(size);
+  input_.clear();
+  known_partial_ = 0;
+  queue_descriptor(base, size);
+  return true;
+}
+
+void DownstreamHttp1::queue_descriptor(const uint8_t* base, size_t size) {
+  state_ = State::Deciding;
+  reactor_->batch().add_request(descriptor_context(exchange_.get()), *reactor_->tables(), base, size);
+}
+
+void DownstreamHttp1::refuse_head(http1::HeadError error) {
+  const int status = http1::head_error_status(error);
+  Counters& counters = reactor_->counters();
+  counters.add(status == 431   ? Counter::RequestsRefusedHeadSize
+               : status == 400 ? Counter::RequestsRefusedMalformed
+                               : Counter::RequestsRefusedUnsupported);
+  size_t size = 0;
+  if (!http1::write_local_response(status, {}, {}, http1::Method::kGet, true, reactor_->head_scratch(), Reactor::kHeadScratch, &size) ||
+      !write(reactor_->head_scratch(), size)) {
+    return reactor_->close_downstream(this);
+  }
+  counters.add(Counter::BytesDownstreamSent, static_cast<double>(size));
+  finish_and_close();
+}
+
+void DownstreamHttp1::note_progress() { progress_ms_ = reactor_->now_ms(); }
+
+void DownstreamHttp1::set_exchange_timer() {
+  // A client that neither reads its answer nor sends its body is given the idle timeout, whatever the exchange may take.
+  uint64_t deadline = reactor_->now_ms() + reactor_->limits().idle_timeout_ms;
+  if (exchange_->deadline_ms != 0 && exchange_->deadline_ms < deadline) deadline = exchange_->deadline_ms;
+  reactor_->schedule_at(this, deadline);
+}
+
+void DownstreamHttp1::on_timer() {
+  Counters& counters = reactor_->counters();
+  switch (state_) {
+    case State::Idle:
+      if (head_started_us_ == 0) {
+        counters.add(Counter::TimeoutsIdle);
+        return reactor_->close_downstream(this);
+      }
+      counters.add(Counter::TimeoutsHeader);
+      {
+        size_t size = 0;
+        http1::write_local_response(408, {}, {}, http1::Method::kGet, true, reactor_->head_scratch(), Reactor::kHeadScratch, &size);
+        if (!write(reactor_->head_scratch(), size)) return reactor_->close_downstream(this);
+      }
+      return finish_and_close();
+    case State::Busy: {
+      const uint64_t now = reactor_->now_ms();
+      if (exchange_->deadline_ms != 0 && now >= exchange_->deadline_ms) {
+        counters.add(Counter::TimeoutsRequest);
+        return fail(504, Reason::UpstreamTimeout);
+      }
+      const bool waits_for_upstream = upstream_ != nullptr && upstream_->output().size() >= reactor_->limits().max_buffered_bytes;
+      const bool waits_for_client = !output_.empty() || (!exchange_->request_complete() && !waits_for_upstream);
+      if (waits_for_client && now >= progress_ms_ + reactor_->limits().idle_timeout_ms) {
+        counters.add(Counter::TimeoutsIdle);
+        return fail(408, Reason::DownstreamTimeout);
+      }
+      return set_exchange_timer();
+    }
+    case State::Deciding:
+    case State::Requeue:
+      return set_exchange_timer();
+    case State::Closing:
+    case State::Lingering:
+      return reactor_->close_downstream(this);
+  }
+}
+
+void DownstreamHttp1::on_drain() {
+  if (state_ == State::Idle && head_started_us_ == 0 && output_.empty()) reactor_->close_downstream(this);
+}
+
+void DownstreamHttp1::on_engine_close() {
+  if (exchange_ != nullptr) {
+    detach_upstream();
+    give_back_outstanding();
+  }
+}
+
+void DownstreamHttp1::become_idle() {
+  state_ = State::Idle;
+  head_started_us_ = 0;
+  known_partial_ = 0;
+  reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
+  if (readable_ || !input_.empty() || peer_finished_) {
+    if (peer_finished_) readable_ = true;
+    reactor_->resume_later(this);
+  }
+}
+
+void DownstreamHttp1::finish_and_close() {
+  state_ = State::Closing;
+  reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
+  if (output_.empty()) linger();
+}
+
+// Closing a socket with unread input sends a reset, which can destroy an answer that is still on its way: say FIN, and read a while.
+void DownstreamHttp1::linger() {
+  if (state_ != State::Lingering) {
+    state_ = State::Lingering;
+    shutdown(fd_, SHUT_WR);
+    reactor_->schedule(this, kLingerMs);
+    input_.clear();
+  }
+  for (int i = 0; i < 4; i++) {
+    const int64_t count = receive(reactor_->read_scratch(), Reactor::kReadScratch);
+    if (count == -1) return;
+    if (count <= 0) return reactor_->close_downstream(this);
+  }
+  // Still sending after a megabyte: it is not listening.
+  reactor_->close_downstream(this);
+}
+
+}  // namespace weft

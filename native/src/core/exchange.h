@@ -1,0 +1,60 @@
+// One request, or one opaque connection, from its first byte to its completion record: what was decided and what is to be reported.
+// Exists only while it is in flight; the connection it came on outlives it. Does no input or output.
+#pragma once
+#include <cstdint>
+
+#include "core/byte_queue.h"
+#include "core/http1/body.h"
+#include "core/http1/head.h"
+#include "core/reasons.h"
+#include "core/records.h"
+#include "core/snapshot.h"
+#include "core/socket.h"
+
+namespace weft {
+
+struct Exchange {
+  // Tables of the last decision: the exchange sees one generation.
+  Snapshot tables;
+  Decision decision;
+  uint64_t started_us = 0;
+  uint64_t decided_us = 0;
+  uint64_t first_byte_us = 0;
+  uint64_t deadline_ms = 0;
+  uint64_t received = 0;
+  uint64_t sent = 0;
+  Peer upstream;
+  int32_t attempts = 0;
+  int32_t status = 0;
+  // Decision.Target whose `outstanding` is still to be given back; -1: none.
+  int32_t counted_target = -1;
+
+  // Request as it came: the head, and of the body what was consumed. Kept until it can't be sent again and needs no log record.
+  ByteQueue raw;
+  uint32_t head_size = 0;
+  // `raw` is complete and the response has not begun.
+  bool replayable = false;
+
+  http1::Method method = http1::Method::kGet;
+  uint8_t client_minor = 1;
+  bool client_keeps_alive = true;
+  bool forwards_upgrade = false;
+  bool response_started = false;
+  http1::BodyReader request_body;
+  http1::Framing request_framing = http1::Framing::kNone;
+
+  // Positions in `raw`, for the access log.
+  http1::Span path;
+  http1::Span authority;
+  http1::Span user_agent;
+  http1::Span request_id;
+
+  bool request_complete() const { return request_body.done(); }
+  // RFC 9110 9.2.2.
+  bool is_idempotent() const {
+    return method != http1::Method::kPost && method != http1::Method::kPatch && method != http1::Method::kConnect &&
+           method != http1::Method::kOther;
+  }
+};
+
+}  // namespace weft

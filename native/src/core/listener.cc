@@ -1,0 +1,76 @@
+// See listener.h.
+#include "core/listener.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/downstream_http1.h"
+#include "core/opaque.h"
+#include "core/reactor.h"
+
+namespace weft {
+
+namespace {
+// Connections of one event: the others wait for their turn.
+constexpr int kAcceptsPerTurn = 64;
+constexpr uint64_t kRestMs = 100;
+}  // namespace
+
+void Listener::on_events(uint32_t) { accept_some(); }
+void Listener::on_resume() { accept_some(); }
+void Listener::on_timer() { accept_some(); }
+void Listener::on_drain() { reactor_->close(this); }
+
+void Listener::accept_some() {
+  for (int i = 0; i < kAcceptsPerTurn; i++) {
+    sockaddr_storage client;
+    socklen_t length = sizeof(client);
+    const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&client), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      accept_one(fd, client);
+      continue;
+    }
+    if (errno == EAGAIN) return;
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      // The queue stays; edge-triggered, so nothing spins meanwhile.
+      reactor_->counters().add(Counter::AcceptPausedNoDescriptors);
+      reactor_->schedule(this, kRestMs);
+      return;
+    }
+    // ECONNABORTED and the network errors that accept(2) hands on belong to that one connection.
+    reactor_->counters().add(Counter::AcceptErrors);
+  }
+  reactor_->resume_later(this);
+}
+
+void Listener::accept_one(int fd, const sockaddr_storage& client) {
+  Counters& counters = reactor_->counters();
+  if (reactor_->open_downstream() >= reactor_->limits().max_connections) {
+    counters.add(Counter::DownstreamRefusedLimit);
+    ::close(fd);
+    return;
+  }
+  DownstreamOrigin origin;
+  origin.listener = {spec_.id, spec_.kind, spec_.forwarded_headers, spec_.port};
+  Protocol protocol = spec_.protocol;
+  if (!address_of(reinterpret_cast<const sockaddr*>(&client), &origin.client.address, &origin.client.port) ||
+      (spec_.is_captured() && !local_peer(fd, &origin.destination))) {
+    counters.add(Counter::AcceptErrors);
+    ::close(fd);
+    return;
+  }
+  if (spec_.is_captured()) {
+    const Destination known = reactor_->tables()->destination(origin.destination.address, origin.destination.port);
+    if (known.id >= 0) protocol = known.protocol;
+  }
+  counters.add(Counter::DownstreamAccepted);
+  reactor_->count_downstream(1);
+  if (protocol == Protocol::kOpaque) {
+    OpaqueDownstream::accept(reactor_, fd, origin);
+  } else {
+    DownstreamHttp1::accept(reactor_, fd, origin);
+  }
+}
+
+}  // namespace weft

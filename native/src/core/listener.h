@@ -1,0 +1,25 @@
+// Accepts connections and gives each its protocol. Refuses above the connection limit; rests when descriptors run out.
+#pragma once
+#include "core/connection.h"
+#include "core/downstream.h"
+#include "core/options.h"
+
+namespace weft {
+
+class Listener : public Connection {
+ public:
+  Listener(Reactor* reactor, int fd, const ListenerSpec& spec) : Connection(reactor, fd), spec_(spec) {}
+  const ListenerSpec& spec() const { return spec_; }
+  void on_events(uint32_t events) override;
+  void on_resume() override;
+  void on_timer() override;
+  void on_drain() override;
+
+ private:
+  void accept_some();
+  void accept_one(int fd, const struct sockaddr_storage& client);
+
+  ListenerSpec spec_;
+};
+
+}  // namespace weft

@@ -1,0 +1,219 @@
+// See opaque.h.
+#include "core/opaque.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "core/downstream_http1.h"
+#include "core/reactor.h"
+#include "core/upstream_http1.h"
+
+namespace weft {
+
+namespace {
+constexpr int kReadsPerTurn = 4;
+constexpr int32_t kMaxAttempts = 16;
+}  // namespace
+
+void OpaqueDownstream::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
+  auto* connection = new OpaqueDownstream(reactor, fd, origin);
+  connection->exchange_ = std::make_unique<Exchange>();
+  connection->exchange_->started_us = reactor->now_us();
+  reactor->counters().add(Counter::OpaqueConnections);
+  reactor->counters().add(Counter::OpaqueOpen);
+  reactor->adopt(connection);
+  connection->enter_batch();
+}
+
+void OpaqueDownstream::take_over(Reactor* reactor, DownstreamHttp1* client, UpstreamHttp1* upstream, std::unique_ptr<Exchange> exchange,
+                                 const uint8_t* early, size_t early_size, ByteQueue input) {
+  reactor->counters().add(Counter::Upgrades);
+  reactor->counters().add(Counter::OpaqueOpen);
+  ByteQueue to_upstream;
+  const int upstream_fd = upstream->take_socket(&to_upstream);
+  const DownstreamOrigin origin = client->origin();
+  ByteQueue to_client;
+  const int client_fd = reactor->take_socket(client, &to_client);
+  auto* tunnel = new OpaqueDownstream(reactor, client_fd, origin);
+  auto* far = new OpaqueUpstream(reactor, upstream_fd, tunnel);
+  tunnel->exchange_ = std::move(exchange);
+  tunnel->exchange_->received += input.size();
+  tunnel->exchange_->sent += early_size;
+  tunnel->upstream_ = far;
+  to_client.append(early, early_size);
+  to_upstream.append(input.data(), input.size());
+  tunnel->output_ = std::move(to_client);
+  far->output_ = std::move(to_upstream);
+  // Registering anew reports what is readable and writable now, so nothing that came meanwhile is missed.
+  reactor->adopt(tunnel);
+  reactor->adopt(far);
+  tunnel->open_relay();
+}
+
+void OpaqueDownstream::enter_batch() {
+  if (!reactor_->batch().has_room(0)) {
+    state_ = State::Queueing;
+    return reactor_->resume_later(this);
+  }
+  state_ = State::Deciding;
+  reactor_->batch().add_opaque(descriptor_context(exchange_.get()));
+}
+
+void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decision) {
+  Exchange& exchange = *exchange_;
+  exchange.tables = reactor_->tables();
+  exchange.decision = decision;
+  exchange.decided_us = reactor_->now_us();
+  exchange.counted_target = decision.target >= 0 ? decision.target : -1;
+  exchange.attempts++;
+  UpstreamTarget target;
+  if (decision.is_local()) return finish(decision.target == kTargetUndecided ? Reason::LocalReset : Reason::None, true);
+  if (!resolve_target(decision, *exchange.tables, target_context(), &target)) return finish(Reason::NoHealthyUpstream, true);
+  exchange.upstream = target.connect.to;
+  reactor_->counters().add(Counter::UpstreamConnects);
+  const int fd = open_connection(target.connect);
+  if (fd < 0) return on_upstream_failed(false);
+  state_ = State::Connecting;
+  upstream_ = new OpaqueUpstream(reactor_, fd, this);
+  upstream_->is_connecting_ = true;
+  reactor_->adopt(upstream_);
+  reactor_->schedule(upstream_, reactor_->limits().connect_timeout_ms);
+}
+
+void OpaqueDownstream::on_upstream_failed(bool timed_out) {
+  Counters& counters = reactor_->counters();
+  counters.add(timed_out ? Counter::TimeoutsConnect : Counter::UpstreamConnectFailures);
+  if (upstream_ != nullptr) reactor_->close(upstream_);
+  upstream_ = nullptr;
+  if (!exchange_->decision.has(kRetry) || exchange_->attempts >= kMaxAttempts) {
+    // The client's connect has succeeded long ago; a reset is the only honest answer.
+    return finish(exchange_->attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure, true);
+  }
+  reactor_->give_back(exchange_->counted_target);
+  exchange_->counted_target = -1;
+  counters.add(Counter::RetriesDecided);
+  state_ = State::Queueing;
+  reactor_->resume_later(this);
+}
+
+void OpaqueDownstream::on_upstream_connected() {
+  upstream_->is_connecting_ = false;
+  reactor_->cancel(upstream_);
+  open_relay();
+}
+
+void OpaqueDownstream::open_relay() {
+  state_ = State::Open;
+  note_progress();
+  if (reactor_->limits().tcp_idle_timeout_ms != 0) {
+    reactor_->schedule(this, reactor_->limits().tcp_idle_timeout_ms);
+  } else {
+    reactor_->cancel(this);
+  }
+  if (!flush()) return finish(Reason::DownstreamClosed, true);
+  if (!upstream_->flush()) return finish(Reason::UpstreamReset, true);
+  relay();
+}
+
+void OpaqueDownstream::note_progress() { progress_ms_ = reactor_->now_ms(); }
+
+void OpaqueDownstream::on_events(uint32_t events) {
+  if ((events & EPOLLERR) != 0) return finish(Reason::DownstreamClosed, true);
+  if ((events & EPOLLOUT) != 0 && !output_.empty() && !flush()) return finish(Reason::DownstreamClosed, true);
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0) {
+    readable_ = true;
+    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) peer_finished_ = true;
+  }
+  if (state_ == State::Open) relay();
+}
+
+void OpaqueUpstream::on_events(uint32_t events) {
+  if (is_connecting_) {
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return;
+    if (pending_error(fd_) != 0) return client_->on_upstream_failed(false);
+    if ((events & (EPOLLIN | EPOLLRDHUP)) != 0) readable_ = true;
+    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) readable_ = peer_finished_ = true;
+    return client_->on_upstream_connected();
+  }
+  if ((events & EPOLLERR) != 0) {
+    // What it sent before the reset is lost to the reset's reader anyway.
+    return client_->finish(Reason::UpstreamReset, true);
+  }
+  if ((events & EPOLLOUT) != 0 && !output_.empty() && !flush()) return client_->finish(Reason::UpstreamReset, true);
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0) {
+    readable_ = true;
+    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) peer_finished_ = true;
+  }
+  client_->relay();
+}
+
+void OpaqueUpstream::on_timer() {
+  if (is_connecting_) client_->on_upstream_failed(true);
+}
+
+OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, bool* from_ended, bool* to_shut, uint64_t* count) {
+  for (int turn = 0; from->is_readable() && !*from_ended; turn++) {
+    if (to->output().size() >= reactor_->limits().max_buffered_bytes) break;
+    if (turn == kReadsPerTurn) {
+      reactor_->resume_later(this);
+      break;
+    }
+    const int64_t size = from->receive(reactor_->read_scratch(), Reactor::kReadScratch);
+    if (size == -1) break;
+    if (size == -2) return Pump::SourceBroken;
+    note_progress();
+    if (size == 0) {
+      *from_ended = true;
+      break;
+    }
+    *count += static_cast<uint64_t>(size);
+    if (!to->write(reactor_->read_scratch(), static_cast<size_t>(size))) return Pump::SinkBroken;
+  }
+  if (*from_ended && !*to_shut && to->output().empty()) {
+    *to_shut = true;
+    shutdown(to->fd(), SHUT_WR);
+  }
+  return Pump::Waiting;
+}
+
+void OpaqueDownstream::relay() {
+  const Pump up = pump(this, upstream_, &client_ended_, &upstream_shut_, &exchange_->received);
+  if (up == Pump::SourceBroken) return finish(Reason::DownstreamClosed, true);
+  if (up == Pump::SinkBroken) return finish(Reason::UpstreamReset, true);
+  const uint64_t sent = exchange_->sent;
+  const Pump down = pump(upstream_, this, &upstream_ended_, &client_shut_, &exchange_->sent);
+  if (down == Pump::SourceBroken) return finish(Reason::UpstreamReset, true);
+  if (down == Pump::SinkBroken) return finish(Reason::DownstreamClosed, true);
+  if (sent != exchange_->sent && exchange_->first_byte_us == 0) exchange_->first_byte_us = reactor_->now_us();
+  if (client_shut_ && upstream_shut_) finish(Reason::None, false);
+}
+
+void OpaqueDownstream::on_resume() {
+  if (state_ == State::Queueing) return enter_batch();
+  if (state_ == State::Open) relay();
+}
+
+void OpaqueDownstream::on_timer() {
+  if (state_ != State::Open) return;
+  const uint64_t due = progress_ms_ + reactor_->limits().tcp_idle_timeout_ms;
+  if (reactor_->now_ms() < due) return reactor_->schedule_at(this, due);
+  reactor_->counters().add(Counter::TimeoutsTcpIdle);
+  finish(Reason::DownstreamTimeout, true);
+}
+
+void OpaqueDownstream::on_engine_close() { reactor_->give_back(exchange_->counted_target); }
+
+void OpaqueDownstream::finish(Reason reason, bool abortive) {
+  if (abortive) {
+    set_abortive_close(fd_);
+    if (upstream_ != nullptr) set_abortive_close(upstream_->fd());
+    reactor_->counters().add(Counter::DownstreamResets);
+  }
+  if (upstream_ != nullptr) reactor_->close(upstream_);
+  upstream_ = nullptr;
+  reactor_->report(*exchange_, *this, reason);
+  reactor_->counters().add(Counter::OpaqueOpen, -1);
+  reactor_->close_downstream(this);
+}
+
+}  // namespace weft

@@ -1,0 +1,67 @@
+// Connections whose bytes are not read: TCP streams, and HTTP/1 after a 101. Bytes, half-closes and resets go over as they come,
+// with backpressure. The client's end drives both; the upstream's end only passes its events on.
+#pragma once
+#include <memory>
+
+#include "core/downstream.h"
+#include "core/exchange.h"
+
+namespace weft {
+
+class DownstreamHttp1;
+class OpaqueUpstream;
+class UpstreamHttp1;
+
+class OpaqueDownstream final : public Downstream {
+ public:
+  OpaqueDownstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
+  static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
+  // Makes a tunnel of an HTTP/1 exchange. `early`: what the upstream sent behind its 101; `input`: what the client did.
+  static void take_over(Reactor* reactor, DownstreamHttp1* client, UpstreamHttp1* upstream, std::unique_ptr<Exchange> exchange,
+                        const uint8_t* early, size_t early_size, ByteQueue input);
+
+  void on_events(uint32_t events) override;
+  void on_timer() override;
+  void on_resume() override;
+  void on_engine_close() override;
+  void on_decision(const Batch::Pending& pending, const Decision& decision) override;
+
+  void on_upstream_connected();
+  void on_upstream_failed(bool timed_out);
+  // Moves what can be moved, both ways.
+  void relay();
+  // One end is broken: the other hears a reset.
+  void finish(Reason reason, bool abortive);
+
+ private:
+  friend class OpaqueUpstream;
+  enum class State : uint8_t { Queueing, Deciding, Connecting, Open };
+  enum class Pump : uint8_t { Waiting, SourceBroken, SinkBroken };
+
+  void enter_batch();
+  void open_relay();
+  Pump pump(Connection* from, Connection* to, bool* from_ended, bool* to_shut, uint64_t* count);
+  void note_progress();
+
+  std::unique_ptr<Exchange> exchange_;
+  OpaqueUpstream* upstream_ = nullptr;
+  uint64_t progress_ms_ = 0;
+  State state_ = State::Queueing;
+  bool client_ended_ = false;
+  bool client_shut_ = false;
+  bool upstream_ended_ = false;
+  bool upstream_shut_ = false;
+};
+
+class OpaqueUpstream final : public Connection {
+ public:
+  OpaqueUpstream(Reactor* reactor, int fd, OpaqueDownstream* client) : Connection(reactor, fd), client_(client) {}
+  void on_events(uint32_t events) override;
+  void on_timer() override;
+
+ private:
+  friend class OpaqueDownstream;
+  OpaqueDownstream* client_;
+};
+
+}  // namespace weft

@@ -1,0 +1,60 @@
+// What an engine is created with: EngineLimits, EngineOptions and ListenerSpec of agent/native/engine.ts, already validated.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "core/tables/tables.h"
+
+namespace weft {
+
+struct EngineLimits {
+  uint32_t max_connections = 10'000;
+  uint32_t max_head_bytes = 32 * 1024;
+  uint32_t max_headers = 100;
+  uint32_t max_buffered_bytes = 256 * 1024;
+  uint32_t max_idle_per_endpoint = 64;
+  uint32_t header_timeout_ms = 10'000;
+  uint32_t idle_timeout_ms = 60'000;
+  uint32_t upstream_idle_timeout_ms = 30'000;
+  uint32_t connect_timeout_ms = 5'000;
+  uint32_t request_timeout_ms = 0;
+  uint32_t tcp_idle_timeout_ms = 0;
+};
+
+struct HeartbeatOptions {
+  // Empty: no heartbeat.
+  std::string map;
+  uint32_t slot = 0;
+  uint32_t slots = 1;
+};
+
+struct EngineOptions {
+  EngineLimits limits;
+  // Shared by all workers; the engine only subtracts.
+  int32_t* outstanding = nullptr;
+  size_t outstanding_count = 0;
+  double* counters = nullptr;
+  uint8_t* access_log = nullptr;
+  size_t access_log_bytes = 0;
+  HeartbeatOptions heartbeat;
+  Address hairpin_v4;
+  Address hairpin_v6;
+};
+
+enum class ListenerKind : uint8_t { Gateway, Outbound, Inbound };
+
+struct ListenerSpec {
+  int32_t id = 0;
+  ListenerKind kind = ListenerKind::Gateway;
+  Address address;
+  uint16_t port = 0;
+  Protocol protocol = Protocol::kHttp1;
+  // Empty: not registered.
+  std::string sockmap;
+  uint32_t sockmap_key = 0;
+  bool forwarded_headers = false;
+
+  bool is_captured() const { return kind != ListenerKind::Gateway; }
+};
+
+}  // namespace weft

@@ -1,0 +1,317 @@
+// The tick. See reactor.h.
+#include "core/reactor.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/body_relay.h"
+#include "core/upstream_http1.h"
+
+namespace weft {
+
+struct EventBuffer {
+  epoll_event events[kMaxBatch];
+};
+
+namespace {
+constexpr uint64_t kWatched = UINT64_MAX;
+constexpr uint64_t kBeatMs = 100;
+// Turns for what the tick has left over before epoll is asked again.
+constexpr int kRounds = 8;
+
+uint64_t monotonic_us() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000u + static_cast<uint64_t>(now.tv_nsec) / 1000u;
+}
+
+std::shared_ptr<const Tables> empty_tables() {
+  std::string error;
+  return Tables::build(TableSpec{}, &error);
+}
+
+}  // namespace
+
+Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
+    : options_(options),
+      decide_(decide),
+      context_(context),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      now_us_(monotonic_us()),
+      counters_(options.counters),
+      tables_(empty_tables()),
+      timers_(now_us_ / 1000),
+      events_(new EventBuffer),
+      read_scratch_(new uint8_t[kReadScratch + kScanPadding]),
+      body_scratch_(new uint8_t[body_relay_capacity(std::max<size_t>(kReadScratch, options.limits.max_buffered_bytes) + 64 * 1024)]),
+      head_scratch_(new char[kHeadScratch]),
+      replay_head_(new http1::RequestHead),
+      response_head_(new http1::ResponseHead) {
+  if (getrandom(random_state_, sizeof(random_state_), 0) != sizeof(random_state_)) random_state_[0] = now_us_ | 1;
+  random_state_[1] |= 1;
+  if (epoll_ < 0) start_error_ = std::string("epoll_create1: ") + strerror(errno);
+  if (options.access_log != nullptr) {
+    access_log_ = AccessLog(options.access_log, options.access_log_bytes);
+    if (!access_log_.valid()) start_error_ = "the access log ring must have 64 bytes plus a power of two of at least 4096";
+  }
+  if (!options.heartbeat.map.empty()) {
+    const int result = heartbeat_.open(options.heartbeat.map, options.heartbeat.slot, options.heartbeat.slots);
+    if (result < 0) start_error_ = "heartbeat map " + options.heartbeat.map + ": " + strerror(-result);
+  }
+}
+
+Reactor::~Reactor() { close_everything(); }
+
+// xorshift128+: for load balancing and ids that must not collide, not for secrets.
+uint64_t Reactor::random() {
+  uint64_t x = random_state_[0];
+  const uint64_t y = random_state_[1];
+  random_state_[0] = y;
+  x ^= x << 23;
+  random_state_[1] = x ^ y ^ (x >> 17) ^ (y >> 26);
+  return random_state_[1] + y;
+}
+
+void Reactor::update_clock() { now_us_ = monotonic_us(); }
+
+int Reactor::wait_ms(int timeout_ms) const {
+  if (!resumes_.empty()) return 0;
+  int wait = timeout_ms;
+  const auto sooner = [&wait](int other) {
+    if (other >= 0 && (wait < 0 || other < wait)) wait = other;
+  };
+  const uint64_t now = now_ms();
+  sooner(timers_.next_timeout_ms(now));
+  if (heartbeat_.is_open()) sooner(next_beat_ms_ > now ? static_cast<int>(next_beat_ms_ - now) : 0);
+  if (batch_.completions() != 0) sooner(completions_due_ms_ > now ? static_cast<int>(completions_due_ms_ - now) : 0);
+  return wait;
+}
+
+int Reactor::run_once(int timeout_ms) {
+  if (closed_) return 0;
+  watched_ready_ = false;
+  decided_ = false;
+  if (timeout_ms != 0) {
+    update_clock();
+    timeout_ms = wait_ms(timeout_ms);
+  }
+  const int count = epoll_wait(epoll_, events_->events, kMaxBatch, timeout_ms);
+  update_clock();
+  counters_.add(Counter::Ticks);
+  if (count > 0) handle_events(count);
+  // Events before timers: what lay in the socket while the process was held up is no timeout.
+  timers_.advance(
+      now_ms(), [](void*, TimerNode* node) { static_cast<Connection*>(node)->on_timer(); }, nullptr);
+  run_rounds();
+  if (!closed_ && batch_.completions() != 0 && now_ms() >= completions_due_ms_) decide_batch();
+  beat();
+  connections_.reap();
+  return count > 0 ? count : 0;
+}
+
+void Reactor::handle_events(int count) {
+  for (int i = 0; i < count; i++) {
+    const epoll_event& event = events_->events[i];
+    if (event.data.u64 == kWatched) {
+      watched_ready_ = true;
+      continue;
+    }
+    const Handle handle = {static_cast<uint32_t>(event.data.u64), static_cast<uint32_t>(event.data.u64 >> 32)};
+    if (Connection* connection = connections_.get(handle)) connection->on_events(event.events);
+  }
+}
+
+void Reactor::run_rounds() {
+  for (int round = 0; round < kRounds && !closed_; round++) {
+    if (batch_.size() != 0) decide_batch();
+    if (closed_) return;
+    arena().reset();
+    if (resumes_.empty()) return;
+    resume_connections();
+  }
+  if (batch_.size() != 0 && !closed_) {
+    decide_batch();
+    arena().reset();
+  }
+}
+
+void Reactor::resume_connections() {
+  std::vector<Handle> turn;
+  turn.swap(resumes_);
+  for (const Handle handle : turn) {
+    Connection* connection = connections_.get(handle);
+    if (connection == nullptr) continue;
+    connection->resume_pending_ = false;
+    connection->on_resume();
+  }
+}
+
+void Reactor::resume_later(Connection* connection) {
+  if (connection->resume_pending_) return;
+  connection->resume_pending_ = true;
+  resumes_.push_back(connection->handle_);
+}
+
+void Reactor::decide_batch() {
+  const int32_t count = batch_.size();
+  batch_.prepare(tables_->generation(), now_us_);
+  counters_.add(Counter::DecideCalls);
+  decided_ = true;
+  const bool outer = deciding_;
+  deciding_ = true;
+  const bool made = decide_(context_);
+  deciding_ = outer;
+  batch_.clear();
+  if (!made) counters_.add(Counter::DecideFailures);
+  for (int32_t i = 0; i < count; i++) {
+    Decision decision = batch_.decision(i);
+    Connection* connection = connections_.get(batch_.pending(i).handle);
+    if (connection == nullptr || !made) {
+      // Counted by TypeScript, used by nobody.
+      give_back(decision.target);
+      decision = Decision{};
+    }
+    if (connection != nullptr) static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
+  }
+  if (close_wanted_ && !deciding_) close_everything();
+}
+
+void Reactor::beat() {
+  if (!heartbeat_.is_open() || now_ms() < next_beat_ms_) return;
+  heartbeat_.beat();
+  next_beat_ms_ = now_ms() + kBeatMs;
+}
+
+int Reactor::listen(const ListenerSpec& spec, std::string* error) {
+  ListenOptions options;
+  options.at = {spec.address, spec.port};
+  options.transparent = spec.is_captured();
+  // Answers to captured clients go to the local pod; answers to captured callers go back as if the pod had sent them.
+  options.mark = spec.kind == ListenerKind::Outbound ? kMarkValueDeliver : spec.kind == ListenerKind::Inbound ? kMarkValueInject : 0;
+  const int fd = open_listener(options);
+  if (fd < 0) {
+    *error = "listen";
+    return fd;
+  }
+  Peer local;
+  if (!spec.sockmap.empty()) {
+    const int result = register_listener(spec.sockmap, spec.sockmap_key, fd);
+    if (result < 0) {
+      ::close(fd);
+      *error = "register in " + spec.sockmap;
+      return result;
+    }
+  }
+  local_peer(fd, &local);
+  ListenerSpec kept = spec;
+  kept.port = local.port;
+  auto* listener = new Listener(this, fd, kept);
+  listeners_.push_back(listener);
+  adopt(listener);
+  return local.port;
+}
+
+void Reactor::unlisten(int32_t id) {
+  for (auto at = listeners_.begin(); at != listeners_.end();) {
+    if ((*at)->spec().id == id) {
+      close(*at);
+      at = listeners_.erase(at);
+    } else {
+      ++at;
+    }
+  }
+  if (!deciding_) connections_.reap();
+}
+
+void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
+  tables_ = Snapshot(std::move(tables));
+  for (PoolLink* link : pool_.idle_unless([this](const UpstreamTarget& target) { return still_wanted(target); })) {
+    static_cast<UpstreamHttp1*>(link)->close_idle();
+  }
+}
+
+bool Reactor::still_wanted(const UpstreamTarget& target) const {
+  if (target.endpoint < 0) return true;
+  const Endpoint* endpoint = tables_->endpoint(target.endpoint);
+  return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port;
+}
+
+void Reactor::drain() {
+  draining_ = true;
+  listeners_.clear();
+  connections_.for_each([](Connection* connection) { connection->on_drain(); });
+}
+
+bool Reactor::watch(int fd) {
+  epoll_event event = {};
+  event.events = EPOLLIN;
+  event.data.u64 = kWatched;
+  return epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void Reactor::adopt(Connection* connection) {
+  connection->handle_ = connections_.add(connection);
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.data.u64 = uint64_t{connection->handle_.generation} << 32 | connection->handle_.slot;
+  // It fails only out of memory or watches; the connection's timer ends it then.
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, connection->fd_, &event);
+}
+
+void Reactor::close(Connection* connection) {
+  timers_.cancel(connection);
+  if (connection->fd_ >= 0) ::close(connection->fd_);
+  connection->fd_ = -1;
+  connections_.release(connection->handle_);
+}
+
+void Reactor::close_downstream(Connection* connection) {
+  count_downstream(-1);
+  close(connection);
+}
+
+void Reactor::count_downstream(int change) {
+  open_downstream_ += static_cast<uint32_t>(change);
+  counters_.add(Counter::DownstreamOpen, change);
+}
+
+void Reactor::forget(Connection* connection) {
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, connection->fd_, nullptr);
+  connection->fd_ = -1;
+  close(connection);
+}
+
+int Reactor::take_socket(Connection* connection, ByteQueue* unsent) {
+  const int fd = connection->fd_;
+  *unsent = std::move(connection->output_);
+  forget(connection);
+  return fd;
+}
+
+void Reactor::close() {
+  close_wanted_ = true;
+  if (!deciding_) close_everything();
+}
+
+void Reactor::close_everything() {
+  if (closed_) return;
+  closed_ = true;
+  connections_.for_each([this](Connection* connection) {
+    connection->on_engine_close();
+    if (connection->is_downstream()) count_downstream(-1);
+    timers_.cancel(connection);
+    if (connection->fd_ >= 0) ::close(connection->fd_);
+    connection->fd_ = -1;
+  });
+  heartbeat_.close();
+  if (epoll_ >= 0) ::close(epoll_);
+  epoll_ = -1;
+}
+
+}  // namespace weft

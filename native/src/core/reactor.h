@@ -1,0 +1,144 @@
+// One thread's engine: epoll, the connections, the batch, the pools, the timers. run_once() is one tick:
+// epoll → events (receive, parse, descriptors) → decide() → execute → resume what was left → timers → free what was closed.
+// Knows no N-API and no libuv; a foreign descriptor may stand in its epoll set (see watch()).
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/access_log.h"
+#include "core/batch.h"
+#include "core/bpf_maps.h"
+#include "core/connection.h"
+#include "core/counters.h"
+#include "core/exchange.h"
+#include "core/listener.h"
+#include "core/options.h"
+#include "core/slab.h"
+#include "core/snapshot.h"
+#include "core/timer_wheel.h"
+#include "core/upstream_pool.h"
+
+namespace weft {
+
+class Reactor {
+ public:
+  // Fills every decision of the batch; false if it could not. May call close().
+  using Decide = bool (*)(void* context);
+
+  static constexpr size_t kReadScratch = 256 * 1024;
+  static constexpr size_t kHeadScratch = 160 * 1024;
+  // Bodies up to this are copied behind their head: one range is cheaper to send than two.
+  static constexpr size_t kCopyBelow = 8 * 1024;
+
+  Reactor(const EngineOptions& options, Decide decide, void* context);
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+  // What the constructor could not do (heartbeat map, access log memory); empty if all is well.
+  const std::string& start_error() const { return start_error_; }
+
+  // The port, or -errno with the failing step in `error`.
+  int listen(const ListenerSpec& spec, std::string* error);
+  void unlisten(int32_t id);
+  void use_tables(std::shared_ptr<const Tables> tables);
+  void drain();
+  // Closes every socket. Within decide(): when that has returned. Idempotent.
+  void close();
+  bool is_closed() const { return closed_; }
+  uint32_t open_downstream() const { return open_downstream_; }
+
+  // Wakes run_once() when `fd` is readable; watched_ready() then says so until the next tick. -1: none.
+  bool watch(int fd);
+  bool watched_ready() const { return watched_ready_; }
+  // Waits at most `timeout_ms` (-1: as long as nothing happens). Returns the events handled.
+  int run_once(int timeout_ms);
+  // Whether the last tick called decide().
+  bool decided() const { return decided_; }
+
+  // For connections.
+  const EngineOptions& options() const { return options_; }
+  const EngineLimits& limits() const { return options_.limits; }
+  http1::HeadLimits head_limits() const { return {limits().max_head_bytes, limits().max_headers}; }
+  Counters& counters() { return counters_; }
+  UpstreamPool& pool() { return pool_; }
+  Batch& batch() { return batch_; }
+  Arena& arena() { return batch_.arena(); }
+  const Snapshot& tables() const { return tables_; }
+  bool is_draining() const { return draining_; }
+  uint64_t now_us() const { return now_us_; }
+  uint64_t now_ms() const { return now_us_ / 1000; }
+  uint64_t random();
+  uint8_t* read_scratch() { return read_scratch_.get(); }
+  uint8_t* body_scratch() { return body_scratch_.get(); }
+  char* head_scratch() { return head_scratch_.get(); }
+  http1::RequestHead& replay_head() { return *replay_head_; }
+  http1::ResponseHead& response_head() { return *response_head_; }
+
+  // Takes ownership and watches the socket.
+  void adopt(Connection* connection);
+  Connection* find(Handle handle) const { return connections_.get(handle); }
+  void close(Connection* connection);
+  void close_downstream(Connection* connection);
+  void count_downstream(int change);
+  // Ends the connection but not its socket.
+  void forget(Connection* connection);
+  int take_socket(Connection* connection, ByteQueue* unsent);
+  void schedule(Connection* connection, uint64_t after_ms) { schedule_at(connection, now_ms() + after_ms); }
+  void schedule_at(Connection* connection, uint64_t deadline_ms) { timers_.schedule(connection, deadline_ms); }
+  void cancel(Connection* connection) { timers_.cancel(connection); }
+  // on_resume() soon: after this tick's decisions or in the next tick.
+  void resume_later(Connection* connection);
+  // Subtracts a decision's endpoint from `outstanding`; -1: nothing.
+  void give_back(int32_t target);
+  // The exchange is over: completion, access log, counters, outstanding.
+  void report(Exchange& exchange, const Downstream& downstream, Reason reason);
+  // Whether idle connections to the target are worth keeping under the tables of now.
+  bool still_wanted(const UpstreamTarget& target) const;
+
+ private:
+  void update_clock();
+  int wait_ms(int timeout_ms) const;
+  void handle_events(int count);
+  void run_rounds();
+  void decide_batch();
+  void resume_connections();
+  void beat();
+  void close_everything();
+  void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
+
+  EngineOptions options_;
+  Decide decide_;
+  void* context_;
+  std::string start_error_;
+  int epoll_ = -1;
+  uint64_t now_us_ = 0;
+  uint64_t random_state_[2];
+  Batch batch_;
+  Counters counters_;
+  AccessLog access_log_;
+  Heartbeat heartbeat_;
+  uint64_t next_beat_ms_ = 0;
+  uint64_t completions_due_ms_ = 0;
+  Snapshot tables_;
+  TimerWheel timers_;
+  UpstreamPool pool_;
+  Slab<Connection> connections_;
+  std::vector<Listener*> listeners_;
+  std::vector<Handle> resumes_;
+  std::unique_ptr<struct EventBuffer> events_;
+  std::unique_ptr<uint8_t[]> read_scratch_;
+  std::unique_ptr<uint8_t[]> body_scratch_;
+  std::unique_ptr<char[]> head_scratch_;
+  std::unique_ptr<http1::RequestHead> replay_head_;
+  std::unique_ptr<http1::ResponseHead> response_head_;
+  uint32_t open_downstream_ = 0;
+  bool draining_ = false;
+  bool deciding_ = false;
+  bool decided_ = false;
+  bool close_wanted_ = false;
+  bool closed_ = false;
+  bool watched_ready_ = false;
+};
+
+}  // namespace weft

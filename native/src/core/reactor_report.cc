@@ -1,0 +1,92 @@
+// What an ended exchange leaves behind: its completion, its access log record, its counters.
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/reactor.h"
+
+namespace weft {
+
+namespace {
+
+constexpr uint64_t kCompletionDelayMs = 100;
+
+int32_t clipped_us(uint64_t from, uint64_t to) { return to <= from ? 0 : static_cast<int32_t>(std::min<uint64_t>(to - from, INT32_MAX)); }
+
+double unix_ms() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
+std::string_view text(const Exchange& exchange, http1::Span span) {
+  return exchange.raw.size() >= exchange.head_size ? span.in(exchange.raw.data()) : std::string_view();
+}
+
+}  // namespace
+
+void Reactor::give_back(int32_t target) {
+  if (target < 0 || static_cast<size_t>(target) >= options_.outstanding_count) return;
+  __atomic_sub_fetch(&options_.outstanding[target], 1, __ATOMIC_RELAXED);
+}
+
+void Reactor::report(Exchange& exchange, const Downstream& downstream, Reason reason) {
+  give_back(exchange.counted_target);
+  exchange.counted_target = -1;
+  counters_.add(Counter::BytesDownstreamReceived, static_cast<double>(exchange.received));
+  counters_.add(Counter::BytesDownstreamSent, static_cast<double>(exchange.sent));
+  const int klass = exchange.status / 100;
+  if (klass >= 2 && klass <= 5)
+    counters_.add(static_cast<Counter>(static_cast<size_t>(Counter::Responses2xx) + static_cast<size_t>(klass) - 2));
+
+  Completion completion = {};
+  completion.target = exchange.decision.target == kTargetUndecided ? -503 : exchange.decision.target;
+  completion.token = exchange.decision.token;
+  completion.status = exchange.status;
+  completion.reason = static_cast<int32_t>(reason);
+  completion.latency_us = clipped_us(exchange.started_us, now_us_);
+  completion.first_byte_us = exchange.first_byte_us == 0 ? -1 : clipped_us(exchange.decided_us, exchange.first_byte_us);
+  completion.received_low = static_cast<uint32_t>(exchange.received);
+  completion.received_high = static_cast<uint32_t>(exchange.received >> 32);
+  completion.sent_low = static_cast<uint32_t>(exchange.sent);
+  completion.sent_high = static_cast<uint32_t>(exchange.sent >> 32);
+  completion.attempts = exchange.attempts;
+  if (batch_.completions() == 0) completions_due_ms_ = now_ms() + kCompletionDelayMs;
+  if (batch_.completions_full()) decide_batch();
+  batch_.add_completion(completion);
+  if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
+}
+
+void Reactor::write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason) {
+  AccessLogRecord record;
+  const DownstreamOrigin& origin = downstream.origin();
+  Peer destination = origin.destination;
+  if (!origin.listener.is_captured()) local_peer(downstream.fd(), &destination);
+  record.kind = exchange.head_size != 0 ? kAccessLogHttp : kAccessLogOpaque;
+  record.latency_us = clipped_us(exchange.started_us, now_us_);
+  record.started_ms = unix_ms() - record.latency_us / 1e3;
+  record.first_byte_us = exchange.first_byte_us == 0 ? -1 : clipped_us(exchange.decided_us, exchange.first_byte_us);
+  record.status = exchange.status;
+  record.reason = static_cast<int32_t>(reason);
+  record.target = exchange.decision.target;
+  record.token = exchange.decision.token;
+  record.route_id = exchange.decision.route_id;
+  record.listener_id = origin.listener.id;
+  record.method = exchange.head_size != 0 ? static_cast<int32_t>(exchange.method) : 255;
+  record.attempts = exchange.attempts;
+  record.received = static_cast<double>(exchange.received);
+  record.sent = static_cast<double>(exchange.sent);
+  memcpy(record.client, origin.client.address.bytes.data(), 16);
+  memcpy(record.destination, destination.address.bytes.data(), 16);
+  memcpy(record.upstream, exchange.upstream.address.bytes.data(), 16);
+  record.client_port = origin.client.port;
+  record.destination_port = destination.port;
+  record.upstream_port = exchange.upstream.port;
+  record.generation = exchange.tables->generation();
+  const bool written = access_log_.write(record, text(exchange, exchange.path), text(exchange, exchange.authority),
+                                         text(exchange, exchange.user_agent), text(exchange, exchange.request_id));
+  counters_.add(written ? Counter::AccessLogRecords : Counter::AccessLogDropped);
+}
+
+}  // namespace weft

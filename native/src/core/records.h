@@ -1,0 +1,107 @@
+// The words of the records that engine and TypeScript share, in the order of agent/native/engine.ts. Nothing else knows a layout.
+#pragma once
+#include <cstdint>
+
+namespace weft {
+
+inline constexpr int32_t kMaxBatch = 256;
+inline constexpr int32_t kMaxCompletions = 4096;
+
+inline constexpr int32_t kDescriptorWords = 24;
+enum class Descriptor : int32_t {
+  Slot = 0,
+  SlotGeneration = 1,
+  HeadOffset = 2,
+  HeadLength = 3,
+  Kind = 4,
+  Method = 5,
+  ListenerId = 6,
+  DestinationId = 7,
+  HostId = 8,
+  PathId = 9,
+  Flags = 10,
+  PredicateOffset = 11,
+  SourceId = 12,
+  BodyLength = 13,
+  PathOffset = 14,
+  PathLength = 15,
+  AuthorityOffset = 16,
+  AuthorityLength = 17,
+  Attempt = 18,
+  Random = 19,
+  PreviousTarget = 20,
+  PreviousToken = 21,
+};
+static_assert(static_cast<int32_t>(Descriptor::PreviousToken) < kDescriptorWords);
+
+enum class StreamKind : int32_t { Http1 = 0, Http2 = 1, Opaque = 2 };
+
+inline constexpr int32_t kDescriptorPathExact = 1;
+inline constexpr int32_t kDescriptorHasBody = 2;
+inline constexpr int32_t kDescriptorUpgrade = 4;
+inline constexpr int32_t kDescriptorPathAmbiguous = 8;
+
+inline constexpr int32_t kDecisionWords = 12;
+enum class DecisionWord : int32_t {
+  Target = 0,
+  Flags = 1,
+  Token = 2,
+  RequestMutation = 3,
+  ResponseMutation = 4,
+  TimeoutMs = 5,
+  AttemptTimeoutMs = 6,
+  LocalReply = 7,
+  RouteId = 8,
+};
+
+inline constexpr int32_t kBindClient = 1;
+inline constexpr int32_t kMarkDeliver = 2;
+inline constexpr int32_t kMarkInject = 4;
+inline constexpr int32_t kLog = 8;
+inline constexpr int32_t kRetry = 16;
+
+// Target: the connection's original destination; at or below kTargetLocal: answered here.
+inline constexpr int32_t kTargetOriginal = -1;
+inline constexpr int32_t kTargetLocal = -100;
+// What the engine writes before decide(), so that a decision that was not made is seen.
+inline constexpr int32_t kTargetUndecided = INT32_MIN;
+
+// One row of the decisions array, as C++ reads it.
+struct Decision {
+  int32_t target = kTargetUndecided;
+  int32_t flags = 0;
+  int32_t token = 0;
+  int32_t request_mutation = -1;
+  int32_t response_mutation = -1;
+  int32_t timeout_ms = 0;
+  int32_t attempt_timeout_ms = 0;
+  int32_t local_reply = -1;
+  int32_t route_id = -1;
+  int32_t reserved[3] = {};
+
+  bool has(int32_t flag) const { return (flags & flag) != 0; }
+  bool is_local() const { return target <= kTargetLocal; }
+};
+static_assert(sizeof(Decision) == kDecisionWords * sizeof(int32_t));
+
+inline constexpr int32_t kCompletionWords = 12;
+struct Completion {
+  int32_t target;
+  int32_t token;
+  int32_t status;
+  int32_t reason;
+  int32_t latency_us;
+  int32_t first_byte_us;
+  uint32_t received_low;
+  uint32_t received_high;
+  uint32_t sent_low;
+  uint32_t sent_high;
+  int32_t attempts;
+  int32_t reserved;
+};
+static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
+
+inline constexpr int32_t kHeaderWords = 16;
+enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2 };
+
+}  // namespace weft

@@ -1,0 +1,113 @@
+// See socket.h. Only this file calls setsockopt.
+#include "core/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+
+namespace weft {
+
+namespace {
+
+bool set_option(int fd, int level, int name, int value) { return setsockopt(fd, level, name, &value, sizeof(value)) == 0; }
+
+int fail(int fd) {
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
+bool set_transparent(int fd, int family) {
+  return family == AF_INET6 ? set_option(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1) : set_option(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
+}
+
+bool set_mark(int fd, uint32_t mark) { return mark == 0 || set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark)); }
+
+int open_stream_socket(int family) { return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
+
+}  // namespace
+
+bool is_mapped(const Address& address) {
+  static constexpr uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return memcmp(address.bytes.data(), kPrefix, sizeof(kPrefix)) == 0;
+}
+
+int open_listener(const ListenOptions& options) {
+  sockaddr_storage name;
+  const socklen_t length = to_sockaddr(options.at.address, options.at.port, &name);
+  const int fd = open_stream_socket(name.ss_family);
+  if (fd < 0) return -errno;
+  // One port may then have an IPv4 and an IPv6 listener.
+  if (name.ss_family == AF_INET6 && !set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return fail(fd);
+  if (!set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) || !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return fail(fd);
+  // Inherited by accepted sockets.
+  if (!set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1)) return fail(fd);
+  if (options.transparent && !set_transparent(fd, name.ss_family)) return fail(fd);
+  if (!set_mark(fd, options.mark)) return fail(fd);
+  if (bind(fd, reinterpret_cast<sockaddr*>(&name), length) != 0) return fail(fd);
+  if (listen(fd, 4096) != 0) return fail(fd);
+  return fd;
+}
+
+int open_connection(const ConnectOptions& options) {
+  sockaddr_storage name;
+  const socklen_t length = to_sockaddr(options.to.address, options.to.port, &name);
+  const int fd = open_stream_socket(name.ss_family);
+  if (fd < 0) return -errno;
+  if (!set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) || !set_mark(fd, options.mark)) return fail(fd);
+  if (options.bind_source) {
+    if (is_mapped(options.source) != (name.ss_family == AF_INET)) {
+      errno = EAFNOSUPPORT;
+      return fail(fd);
+    }
+    sockaddr_storage source;
+    const socklen_t source_length = to_sockaddr(options.source, 0, &source);
+    // The port is chosen by connect(), which knows the whole tuple: 28,000 per destination rather than per address.
+    if (!set_transparent(fd, name.ss_family) || !set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)) return fail(fd);
+    if (bind(fd, reinterpret_cast<sockaddr*>(&source), source_length) != 0) return fail(fd);
+  }
+  if (connect(fd, reinterpret_cast<sockaddr*>(&name), length) != 0 && errno != EINPROGRESS) return fail(fd);
+  return fd;
+}
+
+bool local_peer(int fd, Peer* out) {
+  sockaddr_storage name;
+  socklen_t length = sizeof(name);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return false;
+  return address_of(reinterpret_cast<sockaddr*>(&name), &out->address, &out->port);
+}
+
+int pending_error(int fd) {
+  int error = 0;
+  socklen_t length = sizeof(error);
+  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 ? error : errno;
+}
+
+int64_t acknowledged_bytes(int fd) {
+  tcp_info info = {};
+  socklen_t length = sizeof(info);
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return -1;
+  if (length < offsetof(tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked)) return -1;
+  return static_cast<int64_t>(info.tcpi_bytes_acked);
+}
+
+void set_abortive_close(int fd) {
+  const linger option = {1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
+}
+
+int enter_network_namespace(const char* path) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  const int result = setns(fd, CLONE_NEWNET) == 0 ? 0 : -errno;
+  close(fd);
+  return result;
+}
+
+}  // namespace weft

@@ -1,0 +1,54 @@
+// Sockets as the engine wants them: non-blocking, close-on-exec, TCP_NODELAY, with the marks and transparency of research "redirection".
+// Thin over the system calls: returns descriptors or errno, keeps no state.
+#pragma once
+#include <cstdint>
+
+#include "core/tables/tables.h"
+
+namespace weft {
+
+// SO_MARK values inside the mesh network namespace; bpf/ gives them their meaning.
+inline constexpr uint32_t kMarkValueDeliver = 1;
+inline constexpr uint32_t kMarkValueInject = 2;
+
+struct Peer {
+  Address address;
+  uint16_t port = 0;
+  bool operator==(const Peer&) const = default;
+};
+
+// Whether the address is ::ffff:a.b.c.d.
+bool is_mapped(const Address& address);
+
+struct ListenOptions {
+  Peer at;
+  // Captured traffic: accepts connections to any address.
+  bool transparent = false;
+  // 0: none. Accepted sockets and SYN-ACKs inherit it.
+  uint32_t mark = 0;
+};
+// The descriptor, or -errno.
+int open_listener(const ListenOptions& options);
+
+struct ConnectOptions {
+  Peer to;
+  // Source address to borrow (IP_TRANSPARENT); used when `bind_source`.
+  Address source;
+  bool bind_source = false;
+  uint32_t mark = 0;
+};
+// Starts connecting; the descriptor, or -errno.
+int open_connection(const ConnectOptions& options);
+
+// For a captured connection this is the original destination.
+bool local_peer(int fd, Peer* out);
+// SO_ERROR; 0 if connected.
+int pending_error(int fd);
+// Bytes the peer's TCP has acknowledged, SYN included; -1 if unknown.
+int64_t acknowledged_bytes(int fd);
+// close() then sends RST and drops what is unsent.
+void set_abortive_close(int fd);
+// Enters the network namespace with the calling thread; 0 or -errno.
+int enter_network_namespace(const char* path);
+
+}  // namespace weft

@@ -1,0 +1,44 @@
+// Tables by handle, for all threads of the process: one thread builds, every worker's engine takes the same object.
+// A handle is only a name: engines that use the tables keep them alive after release().
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "core/tables/tables.h"
+
+namespace weft {
+
+class TableRegistry {
+ public:
+  // Bounds what a batch of match_predicates results may need.
+  static constexpr size_t kMaxPredicateWords = 256;
+
+  static TableRegistry& instance() {
+    static TableRegistry registry;
+    return registry;
+  }
+  uint32_t add(std::shared_ptr<const Tables> tables) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    tables_.emplace(++last_, std::move(tables));
+    return last_;
+  }
+  // Null for a handle that was released or never given.
+  std::shared_ptr<const Tables> find(uint32_t handle) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto at = tables_.find(handle);
+    return at == tables_.end() ? nullptr : at->second;
+  }
+  void release(uint32_t handle) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    tables_.erase(handle);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<uint32_t, std::shared_ptr<const Tables>> tables_;
+  uint32_t last_ = 0;
+};
+
+}  // namespace weft

@@ -1,0 +1,60 @@
+// Idle HTTP/1 upstream connections by target, most recently used first. Owns no connection; the reactor's slab does.
+#pragma once
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "core/upstream_target.h"
+
+namespace weft {
+
+// Intrusive: a connection is in at most one group's list.
+struct PoolLink {
+  PoolLink* newer = nullptr;
+  PoolLink* older = nullptr;
+};
+
+class UpstreamPool {
+ public:
+  struct Group {
+    UpstreamTarget target;
+    // Ends of the idle list.
+    PoolLink* newest = nullptr;
+    PoolLink* oldest = nullptr;
+    uint32_t idle = 0;
+    // Connections of this target, idle or busy.
+    uint32_t open = 0;
+  };
+
+  // The target's group, made if need be; valid while open > 0. The caller calls opened() or drop_if_unused() in the same breath.
+  Group* group(const UpstreamTarget& target);
+  // The newest idle connection, taken off the list; null if there is none.
+  PoolLink* take(Group* group);
+  void put(Group* group, PoolLink* connection);
+  // Takes an idle connection off the list.
+  void remove(Group* group, PoolLink* connection);
+  void opened(Group* group) { group->open++; }
+  // The connection is closed; forgets the group with its last one.
+  void closed(Group* group);
+  void drop_if_unused(Group* group);
+
+  size_t groups() const { return groups_.size(); }
+  // Every idle connection whose target `wanted` refuses.
+  template <typename Wanted>
+  std::vector<PoolLink*> idle_unless(Wanted wanted) const {
+    std::vector<PoolLink*> found;
+    for (const auto& [target, group] : groups_) {
+      if (wanted(target)) continue;
+      for (PoolLink* link = group.newest; link != nullptr; link = link->older) found.push_back(link);
+    }
+    return found;
+  }
+
+ private:
+  struct Hash {
+    size_t operator()(const UpstreamTarget& target) const { return target.hash(); }
+  };
+  std::unordered_map<UpstreamTarget, Group, Hash> groups_;
+};
+
+}  // namespace weft

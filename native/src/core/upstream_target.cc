@@ -1,0 +1,45 @@
+// See upstream_target.h.
+#include "core/upstream_target.h"
+
+#include <cstring>
+
+namespace weft {
+
+bool UpstreamTarget::operator==(const UpstreamTarget& other) const {
+  return endpoint == other.endpoint && connect.mark == other.connect.mark && connect.bind_source == other.connect.bind_source &&
+         connect.to == other.connect.to && connect.source == other.connect.source;
+}
+
+size_t UpstreamTarget::hash() const {
+  uint64_t words[4];
+  memcpy(words, connect.to.address.bytes.data(), 16);
+  memcpy(words + 2, connect.source.bytes.data(), 16);
+  uint64_t hash = (static_cast<uint64_t>(static_cast<uint32_t>(endpoint)) << 32) ^ (uint64_t{connect.to.port} << 8) ^ connect.mark;
+  for (const uint64_t word : words) hash = (hash ^ word) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
+  return hash;
+}
+
+bool resolve_target(const Decision& decision, const Tables& tables, const TargetContext& context, UpstreamTarget* out) {
+  out->endpoint = decision.target;
+  if (decision.target >= 0) {
+    const Endpoint* endpoint = tables.endpoint(decision.target);
+    if (endpoint == nullptr) return false;
+    out->connect.to = {endpoint->address, endpoint->port};
+  } else {
+    if (decision.target != kTargetOriginal || !context.has_destination) return false;
+    out->connect.to = context.destination;
+  }
+  if (decision.has(kMarkInject)) out->connect.mark = kMarkValueInject;
+  if (decision.has(kMarkDeliver)) out->connect.mark = kMarkValueDeliver;
+  if (!decision.has(kBindClient)) return true;
+  out->connect.bind_source = true;
+  out->connect.source = context.client.address;
+  if (context.client.address == out->connect.to.address) {
+    // The kernel calls a packet from its own address martian: such a pod gets the link-local source instead.
+    out->connect.source = is_mapped(context.client.address) ? context.hairpin_v4 : context.hairpin_v6;
+    out->connect.mark = kMarkValueDeliver;
+  }
+  return true;
+}
+
+}  // namespace weft

@@ -1,0 +1,34 @@
+// Where a decision sends an exchange: the address to dial, the source to borrow, the mark. Also the key of the upstream pools: two
+// exchanges may share a connection exactly if their targets are equal.
+#pragma once
+#include <cstddef>
+
+#include "core/options.h"
+#include "core/records.h"
+#include "core/socket.h"
+
+namespace weft {
+
+struct UpstreamTarget {
+  // -1: the original destination.
+  int32_t endpoint = -1;
+  ConnectOptions connect;
+
+  bool operator==(const UpstreamTarget& other) const;
+  size_t hash() const;
+};
+
+// What resolve_target needs to know of the connection the exchange came on.
+struct TargetContext {
+  Peer client;
+  // Original destination of a captured connection.
+  Peer destination;
+  bool has_destination = false;
+  Address hairpin_v4;
+  Address hairpin_v6;
+};
+
+// False: the endpoint is not in the tables, or there is no original destination.
+bool resolve_target(const Decision& decision, const Tables& tables, const TargetContext& context, UpstreamTarget* out);
+
+}  // namespace weft

@@ -1,0 +1,205 @@
+// The functions of agent/native/engine.ts, in its order. Converts and checks; decides nothing.
+#include <napi.h>
+
+#include <cstring>
+
+#include "core/table_registry.h"
+#include "napi/bindings.h"
+#include "napi/engine_handle.h"
+#include "napi/spec_values.h"
+
+namespace weft {
+
+namespace {
+
+Napi::Value throw_type_error(Napi::Env env, const std::string& message) {
+  Napi::TypeError::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+Napi::Value throw_system_error(Napi::Env env, int error, const std::string& what) {
+  Napi::Error thrown = Napi::Error::New(env, what + ": " + strerror(error));
+  thrown.Set("code", Napi::String::New(env, uv_err_name(-error)));
+  thrown.ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+Napi::Value enter_namespace(const Napi::CallbackInfo& info) {
+  if (!info[0].IsString()) return throw_type_error(info.Env(), "enterNetworkNamespace(path): expected a string");
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  const int result = enter_network_namespace(path.c_str());
+  if (result < 0) return throw_system_error(info.Env(), -result, "enter network namespace " + path);
+  return info.Env().Undefined();
+}
+
+Napi::Value create_tables(const Napi::CallbackInfo& info) {
+  SpecReader reader(info.Env());
+  const TableSpec spec = reader.table_spec(info[0]);
+  if (!reader.ok()) return throw_type_error(info.Env(), "createTables: " + reader.error());
+  std::string error;
+  std::shared_ptr<const Tables> tables = Tables::build(spec, &error);
+  if (tables == nullptr) return throw_type_error(info.Env(), "createTables: " + error);
+  if (tables->predicate_words() > TableRegistry::kMaxPredicateWords)
+    return throw_type_error(info.Env(), "createTables: predicates: more than 8192");
+  return Napi::Number::New(info.Env(), TableRegistry::instance().add(std::move(tables)));
+}
+
+Napi::Value release_tables(const Napi::CallbackInfo& info) {
+  if (info[0].IsNumber()) TableRegistry::instance().release(info[0].As<Napi::Number>().Uint32Value());
+  return info.Env().Undefined();
+}
+
+EngineHandle* handle_of(const Napi::CallbackInfo& info) { return static_cast<EngineHandle*>(info.Data()); }
+
+Napi::Value listen(const Napi::CallbackInfo& info) {
+  EngineHandle* engine = handle_of(info);
+  SpecReader reader(info.Env());
+  const ListenerSpec spec = reader.listener_spec(info[0]);
+  if (!reader.ok()) return throw_type_error(info.Env(), "listen: " + reader.error());
+  if (engine->reactor().is_closed()) return throw_type_error(info.Env(), "listen: the engine is closed");
+  std::string step;
+  const int port = engine->reactor().listen(spec, &step);
+  if (port >= 0) return Napi::Number::New(info.Env(), port);
+  const std::string address = info[0].As<Napi::Object>().Get("address").ToString().Utf8Value();
+  return throw_system_error(info.Env(), -port, step + " " + address + " port " + std::to_string(spec.port));
+}
+
+Napi::Value unlisten(const Napi::CallbackInfo& info) {
+  if (info[0].IsNumber()) handle_of(info)->reactor().unlisten(info[0].As<Napi::Number>().Int32Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value use_tables(const Napi::CallbackInfo& info) {
+  std::shared_ptr<const Tables> tables;
+  if (info[0].IsNumber()) tables = TableRegistry::instance().find(info[0].As<Napi::Number>().Uint32Value());
+  if (tables == nullptr) return throw_type_error(info.Env(), "useTables: no such tables (released already?)");
+  if (!handle_of(info)->reactor().is_closed()) handle_of(info)->reactor().use_tables(std::move(tables));
+  return info.Env().Undefined();
+}
+
+Napi::Value drain(const Napi::CallbackInfo& info) {
+  if (!handle_of(info)->reactor().is_closed()) handle_of(info)->reactor().drain();
+  return info.Env().Undefined();
+}
+
+Napi::Value connections(const Napi::CallbackInfo& info) {
+  Reactor& reactor = handle_of(info)->reactor();
+  return Napi::Number::New(info.Env(), reactor.is_closed() ? 0 : reactor.open_downstream());
+}
+
+Napi::Value close_engine(const Napi::CallbackInfo& info) {
+  handle_of(info)->close();
+  return info.Env().Undefined();
+}
+
+// Its memory; null with `error` set if it is no typed array of that type.
+void* shared_memory(const Napi::Value& value, napi_typedarray_type type, const char* name, size_t* length, napi_ref* reference,
+                    std::string* error) {
+  napi_typedarray_type actual = napi_int8_array;
+  void* memory = nullptr;
+  napi_value buffer = nullptr;
+  size_t offset = 0;
+  if (!value.IsTypedArray() || napi_get_typedarray_info(value.Env(), value, &actual, length, &memory, &buffer, &offset) != napi_ok ||
+      actual != type) {
+    *error = std::string(name) + ": expected a typed array of the declared type";
+    return nullptr;
+  }
+  napi_create_reference(value.Env(), value, 1, reference);
+  return memory;
+}
+
+bool read_shared(const Napi::Object& object, EngineOptions* options, EngineHandle::References* references, std::string* error) {
+  size_t counters = 0;
+  options->outstanding = static_cast<int32_t*>(shared_memory(object.Get("outstanding"), napi_int32_array, "outstanding",
+                                                             &options->outstanding_count, &references->outstanding, error));
+  options->counters =
+      static_cast<double*>(shared_memory(object.Get("counters"), napi_float64_array, "counters", &counters, &references->counters, error));
+  if (!error->empty()) return false;
+  if (counters < static_cast<size_t>(Counter::Count)) {
+    *error = "counters: shorter than counterNames()";
+    return false;
+  }
+  const Napi::Value log = object.Get("accessLog");
+  if (log.IsNull() || log.IsUndefined()) return true;
+  options->access_log =
+      static_cast<uint8_t*>(shared_memory(log, napi_uint8_array, "accessLog", &options->access_log_bytes, &references->access_log, error));
+  return error->empty();
+}
+
+void add_method(Napi::Object engine, const char* name, Napi::Value (*method)(const Napi::CallbackInfo&), EngineHandle* handle) {
+  Napi::Function function = Napi::Function::New(engine.Env(), method, name, handle);
+  handle->retain();
+  napi_add_finalizer(
+      engine.Env(), function, handle, [](napi_env, void* data, void*) { static_cast<EngineHandle*>(data)->release(); }, nullptr, nullptr);
+  engine.Set(name, function);
+}
+
+void add_view(Napi::Object engine, const char* name, napi_typedarray_type type, napi_value buffer, size_t offset, size_t length) {
+  napi_value view;
+  napi_create_typedarray(engine.Env(), type, length, buffer, offset, &view);
+  engine.Set(name, view);
+}
+
+Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer) {
+  Napi::Object engine = Napi::Object::New(env);
+  const Batch::Layout at = Batch::layout();
+  add_view(engine, "header", napi_int32_array, buffer, at.header, kHeaderWords);
+  add_view(engine, "clock", napi_float64_array, buffer, at.clock, 1);
+  add_view(engine, "descriptors", napi_int32_array, buffer, at.descriptors, size_t{kMaxBatch} * kDescriptorWords);
+  add_view(engine, "decisions", napi_int32_array, buffer, at.decisions, size_t{kMaxBatch} * kDecisionWords);
+  add_view(engine, "completions", napi_int32_array, buffer, at.completions, size_t{kMaxCompletions} * kCompletionWords);
+  add_view(engine, "predicates", napi_int32_array, buffer, at.predicates, Batch::kPredicateWords);
+  add_view(engine, "arena", napi_uint8_array, buffer, at.arena, Batch::kArenaBytes);
+  add_method(engine, "listen", listen, handle);
+  add_method(engine, "unlisten", unlisten, handle);
+  add_method(engine, "useTables", use_tables, handle);
+  add_method(engine, "drain", drain, handle);
+  add_method(engine, "connections", connections, handle);
+  add_method(engine, "close", close_engine, handle);
+  return engine;
+}
+
+Napi::Value create_engine(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!info[0].IsObject() || !info[1].IsFunction()) return throw_type_error(env, "createEngine(options, decide)");
+  const auto object = info[0].As<Napi::Object>();
+  SpecReader reader(env);
+  EngineOptions options = reader.engine_options(object);
+  if (!reader.ok()) return throw_type_error(env, "createEngine: " + reader.error());
+  EngineHandle::References references;
+  std::string error;
+  if (!read_shared(object, &options, &references, &error)) return throw_type_error(env, "createEngine: " + error);
+  napi_create_reference(env, info[1], 1, &references.decide);
+  auto* handle = new EngineHandle(env, options);
+  if (!handle->reactor().start_error().empty()) {
+    const Napi::Value thrown = throw_type_error(env, "createEngine: " + handle->reactor().start_error());
+    handle->release();
+    return thrown;
+  }
+  const napi_value buffer = handle->make_buffer();
+  if (buffer == nullptr || !handle->start(references)) {
+    handle->release();
+    return throw_type_error(env, "createEngine: this runtime gives no event loop or no external buffers");
+  }
+  const Napi::Object engine = make_engine(env, handle, buffer);
+  handle->release();
+  return engine;
+}
+
+Napi::Value counter_names(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env(), std::size(kCounterNames));
+  for (uint32_t i = 0; i < std::size(kCounterNames); i++) names.Set(i, Napi::String::New(info.Env(), kCounterNames[i]));
+  return names;
+}
+
+}  // namespace
+
+void register_engine(Napi::Env env, Napi::Object exports) {
+  exports.Set("enterNetworkNamespace", Napi::Function::New(env, enter_namespace, "enterNetworkNamespace"));
+  exports.Set("createTables", Napi::Function::New(env, create_tables, "createTables"));
+  exports.Set("releaseTables", Napi::Function::New(env, release_tables, "releaseTables"));
+  exports.Set("createEngine", Napi::Function::New(env, create_engine, "createEngine"));
+  exports.Set("counterNames", Napi::Function::New(env, counter_names, "counterNames"));
+}
+
+}  // namespace weft

@@ -1,0 +1,175 @@
+// See spec_values.h.
+#include "napi/spec_values.h"
+
+namespace weft {
+
+namespace {
+constexpr int64_t kDayMs = 86'400'000;
+}
+
+void SpecReader::fail(const std::string& path, const char* expected) {
+  if (error_.empty()) error_ = path + ": expected " + expected;
+}
+
+Napi::Value SpecReader::field(const Napi::Object& object, const char* name) {
+  Napi::Value value = object.Get(name);
+  return value.IsEmpty() ? env_.Undefined() : value;
+}
+
+std::string SpecReader::text(const Napi::Object& object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (value.IsString()) return value.As<Napi::String>().Utf8Value();
+  fail(name, "a string");
+  return {};
+}
+
+int64_t SpecReader::integer(const Napi::Object& object, const char* name, int64_t least, int64_t most) {
+  const Napi::Value value = field(object, name);
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : 0.5;
+  const auto whole = static_cast<int64_t>(number);
+  if (static_cast<double>(whole) == number && whole >= least && whole <= most) return whole;
+  fail(name, ("an integer from " + std::to_string(least) + " to " + std::to_string(most)).c_str());
+  return least;
+}
+
+bool SpecReader::flag(const Napi::Object& object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (value.IsBoolean()) return value.As<Napi::Boolean>().Value();
+  fail(name, "true or false");
+  return false;
+}
+
+Address SpecReader::address(const Napi::Object& object, const char* name) {
+  Address parsed;
+  if (!parse_address(text(object, name), &parsed)) fail(name, "an IPv4 or IPv6 address");
+  return parsed;
+}
+
+template <typename Read>
+void SpecReader::each(const Napi::Object& object, const char* name, Read read) {
+  const Napi::Value value = field(object, name);
+  if (!value.IsArray()) return fail(name, "an array");
+  const auto list = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length() && ok(); i++) {
+    Napi::HandleScope scope(env_);
+    const Napi::Value item = list.Get(i);
+    read(item);
+    if (!ok()) error_ = std::string(name) + "[" + std::to_string(i) + "]." + error_;
+  }
+}
+
+std::vector<std::string> SpecReader::texts(const Napi::Object& object, const char* name) {
+  std::vector<std::string> found;
+  each(object, name, [&](const Napi::Value& item) {
+    if (!item.IsString()) return fail("", "a string");
+    found.push_back(item.As<Napi::String>().Utf8Value());
+  });
+  return found;
+}
+
+std::vector<HeaderPair> SpecReader::pairs(const Napi::Object& object, const char* name) {
+  std::vector<HeaderPair> found;
+  each(object, name, [&](const Napi::Value& item) {
+    if (!item.IsArray()) return fail("", "a [name, value] pair");
+    const auto pair = item.As<Napi::Array>();
+    const Napi::Value first = pair.Get(0u);
+    const Napi::Value second = pair.Get(1u);
+    if (!first.IsString() || !second.IsString()) return fail("", "a [name, value] pair");
+    found.emplace_back(first.As<Napi::String>().Utf8Value(), second.As<Napi::String>().Utf8Value());
+  });
+  return found;
+}
+
+TableSpec SpecReader::table_spec(const Napi::Value& value) {
+  TableSpec spec;
+  if (!value.IsObject()) return fail("tables", "an object"), spec;
+  const auto object = value.As<Napi::Object>();
+  spec.generation = static_cast<int32_t>(integer(object, "generation", 0, INT32_MAX));
+  spec.hosts = texts(object, "hosts");
+  spec.paths = texts(object, "paths");
+  spec.sources = texts(object, "sources");
+  const auto each_object = [&](const char* name, auto read) {
+    each(object, name, [&](const Napi::Value& item) {
+      if (!item.IsObject()) return fail("", "an object");
+      read(item.As<Napi::Object>());
+    });
+  };
+  each_object("predicates", [&](const Napi::Object& item) {
+    const std::string kind = text(item, "kind");
+    if (kind != "header" && kind != "query" && kind != "method") fail("kind", "header, query or method");
+    const PredicateKind parsed = kind == "header"  ? PredicateKind::kHeader
+                                 : kind == "query" ? PredicateKind::kQuery
+                                                   : PredicateKind::kMethod;
+    spec.predicates.push_back({parsed, text(item, "name"), text(item, "value")});
+  });
+  each_object("destinations", [&](const Napi::Object& item) {
+    const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
+    spec.destinations.push_back({text(item, "address"), port, text(item, "protocol") == "opaque" ? Protocol::kOpaque : Protocol::kHttp1});
+  });
+  each_object("endpoints", [&](const Napi::Object& item) {
+    const auto id = static_cast<int32_t>(integer(item, "id", 0, Tables::kMaxEndpointId));
+    spec.endpoints.push_back({id, text(item, "address"), static_cast<uint16_t>(integer(item, "port", 1, 65535))});
+  });
+  each_object("mutations", [&](const Napi::Object& item) {
+    spec.mutations.push_back({texts(item, "remove"), pairs(item, "set"), pairs(item, "add")});
+  });
+  each_object("localReplies", [&](const Napi::Object& item) {
+    spec.local_replies.push_back({pairs(item, "headers"), text(item, "body")});
+  });
+  return spec;
+}
+
+ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
+  ListenerSpec spec;
+  if (!value.IsObject()) return fail("listener", "an object"), spec;
+  const auto object = value.As<Napi::Object>();
+  const std::string kind = text(object, "kind");
+  if (kind != "gateway" && kind != "outbound" && kind != "inbound") fail("kind", "gateway, outbound or inbound");
+  spec.kind = kind == "outbound" ? ListenerKind::Outbound : kind == "inbound" ? ListenerKind::Inbound : ListenerKind::Gateway;
+  spec.id = static_cast<int32_t>(integer(object, "id", 0, INT32_MAX));
+  spec.address = address(object, "address");
+  spec.port = static_cast<uint16_t>(integer(object, "port", 0, 65535));
+  spec.protocol = text(object, "protocol") == "opaque" ? Protocol::kOpaque : Protocol::kHttp1;
+  spec.forwarded_headers = flag(object, "forwardedHeaders");
+  const Napi::Value sockmap = field(object, "sockmap");
+  if (sockmap.IsObject()) {
+    spec.sockmap = text(sockmap.As<Napi::Object>(), "map");
+    spec.sockmap_key = static_cast<uint32_t>(integer(sockmap.As<Napi::Object>(), "key", 0, UINT32_MAX));
+  }
+  return spec;
+}
+
+uint32_t SpecReader::limit(const Napi::Object& limits, const char* name, int64_t least, int64_t most) {
+  return static_cast<uint32_t>(integer(limits, name, least, most));
+}
+
+EngineOptions SpecReader::engine_options(const Napi::Object& options) {
+  EngineOptions read;
+  const Napi::Value limits_value = field(options, "limits");
+  const Napi::Value hairpin = field(options, "hairpin");
+  if (!limits_value.IsObject() || !hairpin.IsObject()) return fail("limits, hairpin", "objects"), read;
+  const auto limits = limits_value.As<Napi::Object>();
+  read.limits.max_connections = limit(limits, "maxConnections", 1, 10'000'000);
+  read.limits.max_head_bytes = limit(limits, "maxHeadBytes", 1024, 65536);
+  read.limits.max_headers = limit(limits, "maxHeaders", 1, static_cast<int64_t>(http1::kMaxFields));
+  read.limits.max_buffered_bytes = limit(limits, "maxBufferedBytes", 4096, 4 << 20);
+  read.limits.max_idle_per_endpoint = limit(limits, "maxIdlePerEndpoint", 0, 100'000);
+  read.limits.header_timeout_ms = limit(limits, "headerTimeoutMs", 1, kDayMs);
+  read.limits.idle_timeout_ms = limit(limits, "idleTimeoutMs", 1, kDayMs);
+  read.limits.upstream_idle_timeout_ms = limit(limits, "upstreamIdleTimeoutMs", 1, kDayMs);
+  read.limits.connect_timeout_ms = limit(limits, "connectTimeoutMs", 1, kDayMs);
+  read.limits.request_timeout_ms = limit(limits, "requestTimeoutMs", 0, kDayMs);
+  read.limits.tcp_idle_timeout_ms = limit(limits, "tcpIdleTimeoutMs", 0, kDayMs);
+  read.hairpin_v4 = address(hairpin.As<Napi::Object>(), "v4");
+  read.hairpin_v6 = address(hairpin.As<Napi::Object>(), "v6");
+  const Napi::Value heartbeat = field(options, "heartbeat");
+  if (heartbeat.IsObject()) {
+    const auto object = heartbeat.As<Napi::Object>();
+    read.heartbeat.map = text(object, "map");
+    read.heartbeat.slots = static_cast<uint32_t>(integer(object, "slots", 1, 4096));
+    read.heartbeat.slot = static_cast<uint32_t>(integer(object, "slot", 0, read.heartbeat.slots - 1));
+  }
+  return read;
+}
+
+}  // namespace weft

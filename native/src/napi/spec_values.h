@@ -1,0 +1,40 @@
+// JavaScript values → the engine's own structs. Reads what agent/native/engine.ts declares; the first thing that is not so makes ok()
+// false.
+#pragma once
+#include <napi.h>
+
+#include <string>
+
+#include "core/options.h"
+
+namespace weft {
+
+class SpecReader {
+ public:
+  explicit SpecReader(Napi::Env env) : env_(env) {}
+  bool ok() const { return error_.empty(); }
+  const std::string& error() const { return error_; }
+
+  TableSpec table_spec(const Napi::Value& value);
+  ListenerSpec listener_spec(const Napi::Value& value);
+  // Without the shared memory, which the engine keeps references to.
+  EngineOptions engine_options(const Napi::Object& options);
+
+ private:
+  void fail(const std::string& path, const char* expected);
+  Napi::Value field(const Napi::Object& object, const char* name);
+  std::string text(const Napi::Object& object, const char* name);
+  int64_t integer(const Napi::Object& object, const char* name, int64_t least, int64_t most);
+  bool flag(const Napi::Object& object, const char* name);
+  Address address(const Napi::Object& object, const char* name);
+  std::vector<std::string> texts(const Napi::Object& object, const char* name);
+  std::vector<HeaderPair> pairs(const Napi::Object& object, const char* name);
+  template <typename Read>
+  void each(const Napi::Object& object, const char* name, Read read);
+  uint32_t limit(const Napi::Object& limits, const char* name, int64_t least, int64_t most);
+
+  Napi::Env env_;
+  std::string error_;
+};
+
+}  // namespace weft
