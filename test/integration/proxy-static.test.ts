@@ -1,0 +1,341 @@
+// The real `weft proxy --static` process (from dist, as users run it) between real HTTP clients and servers.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, type IncomingMessage, request, type Server } from 'node:http';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { credentials } from '@grpc/grpc-js';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
+
+const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
+const DEADLINE_MS = 15_000;
+
+const cleanups: (() => unknown)[] = [];
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wpx-'));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+interface Backend {
+  readonly port: number;
+  readonly server: Server;
+  /** Requests that wait for release(). */
+  release(): void;
+  readonly waiting: Promise<void>;
+}
+
+/** Answers with its name and what it saw; "/slow" waits for release(). */
+async function backend(name: string): Promise<Backend> {
+  let release = (): void => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let arrived = (): void => undefined;
+  const waiting = new Promise<void>((resolve) => {
+    arrived = resolve;
+  });
+  const server = createServer(async (incoming, response) => {
+    let body = '';
+    for await (const chunk of incoming) body += chunk;
+    if (incoming.url === '/slow') {
+      response.write('first ');
+      arrived();
+      await released;
+    }
+    response.end(JSON.stringify({ name, url: incoming.url, headers: incoming.headers, body }));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  cleanups.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { port: (server.address() as AddressInfo).port, server, release, waiting };
+}
+
+async function freePort(): Promise<number> {
+  const server = createTcpServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+const service = (name: string, port: number): string => `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}}
+spec: {ports: [{name: http, port: 80, appProtocol: http}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${name}-1, labels: {kubernetes.io/service-name: ${name}}}
+addressType: IPv4
+ports: [{name: http, port: ${port}}]
+endpoints: [{addresses: [127.0.0.1]}]
+---`;
+
+function manifests(port: number, backends: Readonly<Record<string, { port: number; weight: number }>>): string {
+  const services = Object.entries(backends).map(([name, { port: target }]) => service(name, target));
+  const refs = Object.entries(backends).map(([name, { weight }]) => `{name: ${name}, port: 80, weight: ${weight}}`);
+  return `${services.join('')}
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: weft
+  addresses: [{value: 127.0.0.1}]
+  listeners: [{name: http, port: ${port}, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [shop.test]
+  rules:
+    - backendRefs: [${refs.join(', ')}]
+`;
+}
+
+class Proxy {
+  errors = '';
+  constructor(readonly child: ChildProcess) {
+    child.stderr?.on('data', (chunk: Buffer) => {
+      this.errors += chunk.toString();
+    });
+    cleanups.push(async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    });
+  }
+
+  static start(file: string, ...flags: string[]): Proxy {
+    const args = [join(dist, 'cli', 'main.js'), 'proxy', '--static', file, '--workers', '2', '--run-dir', folder, ...flags];
+    return new Proxy(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
+  }
+
+  /** Resolves when a log line has the text. */
+  async says(text: string, from = 0): Promise<void> {
+    await until(() => {
+      if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}:\n${this.errors}`);
+      return this.errors.slice(from).includes(text);
+    }, this.child.stderr!);
+  }
+
+  async exit(): Promise<number | null> {
+    if (this.child.exitCode === null) await once(this.child, 'close');
+    return this.child.exitCode;
+  }
+}
+
+/** Looks again at every event of the stream. */
+async function until(isTrue: () => boolean, stream: NodeJS.ReadableStream): Promise<void> {
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  while (!isTrue()) await Promise.race([once(stream, 'data', { signal }), once(stream, 'end', { signal })]);
+}
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+  readonly headers: IncomingMessage['headers'];
+}
+
+function send(port: number, path: string, options: { host?: string; agent?: Agent; method?: string; body?: string } = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const headers = { host: options.host ?? 'shop.test' };
+    const sent = request(
+      { port, host: '127.0.0.1', path, method: options.method ?? 'GET', headers, ...(options.agent && { agent: options.agent }) },
+      (response) => {
+        let text = '';
+        response.on('data', (chunk) => {
+          text += chunk;
+        });
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers }));
+        response.on('error', reject);
+      },
+    );
+    sent.on('error', reject);
+    sent.end(options.body);
+  });
+}
+
+function keepAlive(): Agent {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  cleanups.push(() => agent.destroy());
+  return agent;
+}
+
+function state(): Promise<ProxyState> {
+  const client = new ProxyStatusClient(`unix:${folder}/proxy.sock`, credentials.createInsecure());
+  cleanups.push(() => client.close());
+  return new Promise((resolve, reject) => client.get({}, (error, answer) => (error === null ? resolve(answer) : reject(error))));
+}
+
+async function shop(weights: readonly [number, number], ...flags: string[]) {
+  const [v1, v2, port] = [await backend('v1'), await backend('v2'), await freePort()];
+  const file = join(folder, 'shop.yaml');
+  const write = ([one, two]: readonly [number, number]): void =>
+    writeFileSync(file, manifests(port, { v1: { port: v1.port, weight: one }, v2: { port: v2.port, weight: two } }));
+  write(weights);
+  const proxy = Proxy.start(file, ...flags);
+  await proxy.says('"ready"');
+  return { proxy, port, file, v1, v2, write };
+}
+
+test('requests are forwarded over kept connections, split by weight, and told as they were', async () => {
+  const log = join(folder, 'access.log');
+  const { proxy, port } = await shop([90, 10], '--access-log', 'all', '--access-log-file', log);
+  const agent = keepAlive();
+  const counts = { v1: 0, v2: 0 };
+  const requests = 400;
+  for (let i = 0; i < requests; i++) {
+    const { status, text } = await send(port, `/item?n=${i}`, { agent, method: 'POST', body: 'x'.repeat(i) });
+    expect(status).toBe(200);
+    const seen = JSON.parse(text) as { name: 'v1' | 'v2'; url: string; body: string; headers: Record<string, string> };
+    expect([seen.url, seen.body.length, seen.headers['x-forwarded-for'], seen.headers.host]).toEqual([
+      `/item?n=${i}`,
+      i,
+      '127.0.0.1',
+      'shop.test',
+    ]);
+    counts[seen.name]++;
+  }
+  expect(Math.abs(counts.v2 - requests * 0.1)).toBeLessThan(4 * Math.sqrt(requests * 0.1 * 0.9));
+  expect(await send(port, '/', { host: 'other.test' })).toMatchObject({ status: 404, text: 'weft: no route matches this request\n' });
+
+  const told = await state();
+  expect(told.routes).toMatchObject([
+    {
+      scope: `gateway default/edge:${port}`,
+      host: 'shop.test',
+      route: 'default/shop rule 0',
+      requests,
+      backends: ['default/v1:80 90 %', 'default/v2:80 10 %'],
+    },
+  ]);
+  const edge = told.traffic.find(({ destination }) => destination === 'default/v1:80');
+  expect(edge).toMatchObject({ direction: 'gateway', requests: counts.v1, errors: 0 });
+  expect(edge!.latencyP50Ms).toBeGreaterThan(0);
+  const endpoint = told.clusters.find(({ name }) => name === 'default/v1:80')?.endpoints[0];
+  expect(endpoint).toMatchObject({ requests: counts.v1, errors: 0, outstanding: 0 });
+  expect(told.counters.find(({ name }) => name === 'downstream_accepted')?.value).toBe(2);
+
+  proxy.child.kill('SIGTERM');
+  agent.destroy();
+  expect(await proxy.exit()).toBe(0);
+  const lines = readFileSync(log, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(lines).toHaveLength(requests + 1);
+  expect(lines[5]).toMatchObject({
+    method: 'POST',
+    authority: 'shop.test',
+    path: '/item?n=5',
+    status: 200,
+    response_flag: '-',
+    route: 'default/shop rule 0',
+    attempts: 1,
+  });
+  expect(lines.find(({ status }) => status === 404)).toMatchObject({
+    authority: 'other.test',
+    response_flag: 'NR',
+    route: null,
+    endpoint: null,
+  });
+});
+
+test('a changed file is in force without a connection being closed, and a broken one changes nothing', async () => {
+  const { proxy, port, file, v1, write } = await shop([1, 0]);
+  const agent = keepAlive();
+  let sockets = 0;
+  v1.server.on('connection', () => sockets++);
+  expect(JSON.parse((await send(port, '/a', { agent })).text)).toMatchObject({ name: 'v1' });
+  const slow = send(port, '/slow');
+  await v1.waiting;
+
+  let from = proxy.errors.length;
+  write([0, 1]);
+  await proxy.says('is in force', from);
+  expect(JSON.parse((await send(port, '/b', { agent })).text)).toMatchObject({ name: 'v2' });
+  v1.release();
+  expect((await slow).text).toMatch(/^first .*"v1"/);
+  expect((await state()).counters.find(({ name }) => name === 'downstream_accepted')?.value).toBe(2);
+
+  from = proxy.errors.length;
+  writeFileSync(file, readFileSync(file, 'utf8').replace('hostnames', 'hostnamez'));
+  await proxy.says('hostnamez', from);
+  expect(proxy.errors.slice(from)).toMatch(/shop\.yaml:\d+:\d+: .*hostnamez/);
+  expect(JSON.parse((await send(port, '/c', { agent })).text)).toMatchObject({ name: 'v2' });
+});
+
+test('bad files at the start are told with their lines, and the exit code is 1', async () => {
+  const file = join(folder, 'bad.yaml');
+  writeFileSync(
+    file,
+    manifests(await freePort(), { v1: { port: 1, weight: 1 } })
+      .replace('protocol: HTTP', 'protocol: HTPP')
+      .replace('hostnames', 'hostname'),
+  );
+  const proxy = Proxy.start(file);
+  expect(await proxy.exit()).toBe(1);
+  const findings = proxy.errors.split('\n').filter((line) => /bad\.yaml:\d+:\d+: spec/.test(line));
+  expect(findings).toHaveLength(2);
+});
+
+test('draining ends what runs and takes nothing new', async () => {
+  const { proxy, port, v1 } = await shop([1, 0]);
+  const slow = send(port, '/slow');
+  await v1.waiting;
+  proxy.child.kill('SIGTERM');
+  await proxy.says('draining');
+  v1.release();
+  expect((await slow).text).toMatch(/^first .*"v1"/);
+  expect(await proxy.exit()).toBe(0);
+  const refused = connect(port, '127.0.0.1');
+  const [error] = (await once(refused, 'error')) as [NodeJS.ErrnoException];
+  expect(error.code).toBe('ECONNREFUSED');
+});
+
+test('a second signal ends it at once', async () => {
+  const { proxy, port, v1 } = await shop([1, 0]);
+  const slow = send(port, '/slow').catch((error: Error) => error);
+  await v1.waiting;
+  proxy.child.kill('SIGTERM');
+  await proxy.says('draining');
+  proxy.child.kill('SIGTERM');
+  expect(await proxy.exit()).toBe(0);
+  expect(await slow).toBeInstanceOf(Error);
+});
+
+test('metrics have Istio’s names and labels, over HTTP too', async () => {
+  const metricsPort = await freePort();
+  const { port } = await shop([1, 0], '--metrics-listen', `127.0.0.1:${metricsPort}`);
+  await send(port, '/one');
+  await send(port, '/two', { method: 'POST', body: 'hello' });
+  const { text } = await send(metricsPort, '/metrics');
+  const total = text.split('\n').find((line) => line.startsWith('istio_requests_total{'));
+  expect(total).toMatch(/ 2$/);
+  for (const label of [
+    'reporter="source"',
+    'destination_service="v1.default.svc.cluster.local"',
+    'destination_service_namespace="default"',
+    'response_code="200"',
+    'response_flags="-"',
+    'request_protocol="http"',
+  ]) {
+    expect(total).toContain(label);
+  }
+  expect(text).toMatch(/istio_request_duration_milliseconds_bucket\{.*le="\+Inf"\} 2/);
+  expect(text).toMatch(/weft_proxy_requests_total 2/);
+  expect((await send(metricsPort, '/healthz')).text).toBe('ok\n');
+});
