@@ -34,7 +34,7 @@ const listener = withRule(
     name: sectionName,
     hostname: hostname.optional(),
     port: portNumber,
-    protocol: openChoice(['HTTP', 'TCP'], 'listeners of protocol'),
+    protocol: openChoice(['HTTP', 'TCP'], 'listeners of protocol', ['HTTPS', 'TLS', 'UDP']),
     tls: z.unknown().optional(),
     allowedRoutes: allowedRoutes.prefault({}),
   }),
@@ -63,7 +63,7 @@ const listeners = unique(
 
 const address = withRule(
   fields({
-    type: openChoice(['IPAddress'], 'addresses of type').default('IPAddress'),
+    type: openChoice(['IPAddress'], 'addresses of type', ['Hostname', 'NamedAddress']).default('IPAddress'),
     value: z.string().optional(),
   }),
   ({ type, value }, report) => {

@@ -113,13 +113,18 @@ export function choice<const Supported extends readonly [string, ...string[]]>(
   });
 }
 
-/** As `choice`, where the owner leaves the set open: any other text is valid there, and not supported yet here. */
-export function openChoice<const Supported extends readonly [string, ...string[]]>(supported: Supported, what: string) {
+/** As `choice`, where the owner leaves the set open: any other text is valid there, and not supported yet here. `known` are its other usual values. */
+export function openChoice<const Supported extends readonly [string, ...string[]]>(
+  supported: Supported,
+  what: string,
+  known: readonly string[],
+) {
   return z.enum(supported, {
     error: ({ input }) => {
       if (typeof input !== 'string')
         return input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`;
-      return `not supported yet: ${what} ${describe(input)}, only ${supported.join(' and ')}${suggestion(input, supported)}`;
+      const nearest = known.includes(input) ? '' : suggestion(input, [...supported, ...known]);
+      return `not supported yet: ${what} ${describe(input)}, only ${supported.join(' and ')}${nearest}`;
     },
   });
 }

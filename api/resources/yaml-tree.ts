@@ -1,5 +1,19 @@
 // YAML (and so JSON) text → documents of plain JSON with a position for every field. Knows nothing of kinds. Input is untrusted: everything is bounded.
-import { Composer, type CST, type Document, isAlias, isMap, isScalar, isSeq, Lexer, LineCounter, type Node, Parser, type YAMLMap } from 'yaml';
+import {
+  type Alias,
+  Composer,
+  type CST,
+  type Document,
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  Lexer,
+  LineCounter,
+  type Node,
+  Parser,
+  type YAMLMap,
+} from 'yaml';
 import type { FieldPath } from './finding.js';
 import { describe } from './schema.js';
 
@@ -8,6 +22,8 @@ const MAX_DEPTH = 64;
 const MAX_PARSER_STACK = 2 * MAX_DEPTH + 8;
 /** Of one document, aliases expanded: what a billion-laughs document runs into. */
 const MAX_NODES = 200_000;
+/** Of one document: resolving one reads the whole document. */
+const MAX_ALIASES = 100;
 /** Of one document. About 800 bytes each in the tree (measured). */
 const MAX_LEXEMES = 600_000;
 
@@ -75,7 +91,7 @@ function* boundedTokens(text: string, lines: LineCounter): Generator<CST.Token> 
   for (const lexeme of new Lexer().lex(text)) {
     for (const token of parser.next(lexeme)) {
       yield token;
-      lexemes = 0;
+      if (token.type === 'document') lexemes = 0;
     }
     offset = parser.offset;
     if (parser.stack.length > MAX_PARSER_STACK) refuse(`nested too deeply: at most ${MAX_DEPTH} levels`);
@@ -108,6 +124,7 @@ type NodeMistake = (node: Node | null, path: FieldPath, message: string) => void
 class JsonReader {
   readonly #document: Document.Parsed;
   readonly #report: NodeMistake;
+  readonly #targets = new Map<Alias, Node | undefined>();
   #nodes = 0;
 
   constructor(document: Document.Parsed, report: NodeMistake) {
@@ -125,12 +142,7 @@ class JsonReader {
 
   #value(node: unknown, path: FieldPath, depth: number): Json {
     if (++this.#nodes > MAX_NODES) return null;
-    if (isAlias(node)) {
-      const target = node.resolve(this.#document);
-      if (target !== undefined && depth <= MAX_DEPTH) return this.#value(target, path, depth + 1);
-      this.#report(node, path, target === undefined ? `alias *${node.source} has no anchor` : 'nested too deeply');
-      return null;
-    }
+    if (isAlias(node)) return this.#alias(node, path, depth);
     if (isScalar(node)) return this.#scalar(node, path);
     if (depth > MAX_DEPTH) {
       this.#report(node as Node, path, `nested too deeply: at most ${MAX_DEPTH} levels`);
@@ -138,6 +150,16 @@ class JsonReader {
     }
     if (isSeq(node)) return node.items.map((item, index) => this.#value(item, [...path, index], depth + 1));
     if (isMap(node)) return this.#map(node, path, depth);
+    return null;
+  }
+
+  #alias(alias: Alias, path: FieldPath, depth: number): Json {
+    if (!this.#targets.has(alias) && this.#targets.size < MAX_ALIASES) this.#targets.set(alias, alias.resolve(this.#document));
+    const target = this.#targets.get(alias);
+    if (target !== undefined && depth <= MAX_DEPTH) return this.#value(target, path, depth + 1);
+    if (target !== undefined) this.#report(alias, path, `nested too deeply: at most ${MAX_DEPTH} levels`);
+    else if (this.#targets.has(alias)) this.#report(alias, path, `alias *${alias.source} has no anchor before it`);
+    else this.#report(alias, path, `too many aliases: at most ${MAX_ALIASES} in one document`);
     return null;
   }
 

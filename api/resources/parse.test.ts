@@ -1,0 +1,249 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { formatFieldPath, formatFinding, parseManifests, type ResourceObject, validateObject } from './index.js';
+
+const GOLDENS = new URL('./goldens/', import.meta.url);
+const GATEWAY_API = '/work/shared/testdata/gateway-api-manifests/';
+
+function findingsOf(content: string): string[] {
+  return parseManifests([{ name: 'f.yaml', content }]).findings.map(formatFinding);
+}
+
+function objectsOf(content: string): ResourceObject[] {
+  const { objects, findings } = parseManifests([{ name: 'f.yaml', content }]);
+  expect(findings.map(formatFinding)).toEqual([]);
+  return objects;
+}
+
+const SERVICE = 'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n';
+
+describe('goldens', () => {
+  const names = readdirSync(GOLDENS).filter((name) => name.endsWith('.yaml'));
+  test.each(names)('%s prints exactly the findings beside it', (name) => {
+    const content = readFileSync(new URL(name, GOLDENS), 'utf8');
+    const expected = readFileSync(new URL(name.replace(/yaml$/, 'findings'), GOLDENS), 'utf8');
+    const lines = parseManifests([{ name, content }]).findings.map(formatFinding);
+    expect(`${lines.join('\n')}\n`).toBe(expected);
+  });
+});
+
+describe('positions', () => {
+  test('an unknown field is told at its key, a wrong value at the value, a missing field at its parent', () => {
+    const content = 'apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  prots: []\n  ports:\n    - port: "x"\n    - name: b\n';
+    expect(findingsOf(content)).toEqual([
+      'f.yaml:6:3: spec.prots: unknown field; did you mean ports?',
+      'f.yaml:8:7: spec.ports[0].name: required: a service with several ports names each of them',
+      'f.yaml:8:13: spec.ports[0].port: expected a whole number from 1 to 65535, found "x"',
+      'f.yaml:9:7: spec.ports[1].port: required: a number',
+    ]);
+  });
+
+  test('a position behind an alias is where the anchor stands', () => {
+    const content = 'apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: &l {x: 1}}\nspec:\n  ports: [{port: 80}]\n  selector: *l\n';
+    expect(findingsOf(content).map((line) => line.slice(0, 12))).toEqual(['f.yaml:3:36:', 'f.yaml:3:36:']);
+  });
+
+  test('the same object twice is told with the place of the first', () => {
+    expect(findingsOf(`${SERVICE}---\n${SERVICE}`)).toEqual([
+      'f.yaml:8:18: metadata.name: Service default/a is already defined at f.yaml:1',
+    ]);
+  });
+
+  test('a field path quotes segments that are no plain names', () => {
+    expect(formatFieldPath(['metadata', 'labels', 'a/b', 0])).toBe('metadata.labels["a/b"][0]');
+  });
+});
+
+describe('normalising', () => {
+  test('defaults are filled in, null entries, status and server-owned metadata go', () => {
+    const [object] = objectsOf(
+      'apiVersion: v1\nkind: Service\nmetadata: {name: a, creationTimestamp: null, uid: x}\nspec: {ports: [{port: 80}]}\nstatus: {loadBalancer: {}}\n',
+    );
+    expect(object).toEqual({
+      apiVersion: 'v1',
+      kind: 'Service',
+      namespace: 'default',
+      name: 'a',
+      source: { file: 'f.yaml', line: 1 },
+      manifest: {
+        apiVersion: 'v1',
+        kind: 'Service',
+        metadata: { name: 'a', namespace: 'default' },
+        spec: { ports: [{ port: 80, protocol: 'TCP' }], type: 'ClusterIP' },
+      },
+    });
+  });
+
+  test('a normalised manifest validates to itself', () => {
+    const objects = readdirSync(GOLDENS).length === 0 ? [] : objectsOf(`${SERVICE}---\n${ROUTE}---\n${WORKLOAD}`);
+    for (const object of objects) {
+      const again = validateObject(JSON.parse(JSON.stringify(object.manifest)));
+      expect(again.ok && again.object.manifest).toEqual(object.manifest);
+    }
+  });
+
+  test('an empty text, comments and empty documents hold nothing', () => {
+    expect(objectsOf('')).toEqual([]);
+    expect(objectsOf('# nothing\n---\n---\n\n')).toEqual([]);
+  });
+
+  test('validateObject tells findings without a line', () => {
+    const result = validateObject({ apiVersion: 'v1', kind: 'Service', metadata: { name: 'a' }, spec: { ports: [{ port: 0 }] } }, 'etcd');
+    expect(result.ok ? [] : result.findings.map(formatFinding)).toEqual([
+      'etcd: spec.ports[0].port: expected a whole number from 1 to 65535, found number 0',
+    ]);
+  });
+});
+
+const ROUTE = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: a, port: 80}]
+`;
+const WORKLOAD = `apiVersion: mesh.weft.dev/v1
+kind: Workload
+metadata: {name: w, labels: {app: a}}
+spec: {node: n1, networkNamespace: /run/netns/w}
+`;
+
+describe('bounds', () => {
+  test.each([
+    ['a megabyte of brackets', '['.repeat(1_000_000), 'nested too deeply'],
+    ['nested block maps', Array.from({ length: 3000 }, (_, depth) => `${' '.repeat(depth)}a:`).join('\n'), 'nested too deeply'],
+    ['a billion laughs', laughs(), 'too large: more than 200000 values'],
+    ['an alias of itself', 'a: &a [*a]', 'nested too deeply'],
+    ['too many aliases', `a: &a 1\nb: [${'*a,'.repeat(200)}]`, 'too many aliases'],
+    ['too many tokens', `[${'[],'.repeat(400_000)}]`, 'too large: more than 600000 YAML tokens'],
+    ['too many documents', '---\na: 1\n'.repeat(10_001), 'more: correct these first'],
+    ['a file beyond 8 MiB', 'x'.repeat(8_388_609), 'too large: 8388609 bytes'],
+    ['an object beyond 1 MiB', SERVICE.replace('name: a', `name: a, annotations: {x: ${'y'.repeat(1_100_000)}}`), 'too large: 11'],
+  ])('%s is a finding, soon', (_, content, message) => {
+    const started = performance.now();
+    expect(findingsOf(content).join('\n')).toContain(message);
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+
+  test('40,000 keys take no quadratic time', () => {
+    const started = performance.now();
+    expect(findingsOf(`${SERVICE}${Array.from({ length: 40_000 }, (_, index) => `k${index}: 1`).join('\n')}`)).toHaveLength(1001);
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+});
+
+function laughs(): string {
+  let text = 'a: &a [x,x,x,x,x,x,x,x,x,x]\n';
+  for (let level = 1; level < 10; level++) {
+    const [previous, own] = [String.fromCharCode(96 + level), String.fromCharCode(97 + level)];
+    text += `${own}: &${own} [${Array(10).fill(`*${previous}`).join(',')}]\n`;
+  }
+  return text;
+}
+
+describe('arbitrary input', () => {
+  const fragment = fc.constantFrom(
+    'kind: ',
+    'Service',
+    '\n',
+    '  ',
+    '- ',
+    '{',
+    '}',
+    '[',
+    ']',
+    ': ',
+    '&a ',
+    '*a',
+    '"',
+    "'",
+    '|',
+    '>',
+    '#',
+    '---\n',
+    '!!',
+    '<<: ',
+    '\t',
+    'spec',
+    'a',
+  );
+
+  test('text of any kind never throws', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.string({ unit: 'binary', maxLength: 200 }),
+          fc.array(fragment, { maxLength: 60 }).map((parts) => parts.join('')),
+        ),
+        (content) => {
+          for (const finding of parseManifests([{ name: 'f', content }]).findings) expect(finding.message).not.toBe('');
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  test('any JSON under any kind never throws, and has a place for every finding', () => {
+    const kinds = fc.constantFrom('Service', 'EndpointSlice', 'Gateway', 'HTTPRoute', 'Workload', 'TrafficPolicy', 'GatewayClass');
+    const versions = fc.constantFrom('v1', 'discovery.k8s.io/v1', 'gateway.networking.k8s.io/v1', 'mesh.weft.dev/v1');
+    const key = fc.constantFrom(
+      'ports',
+      'rules',
+      'parentRefs',
+      'listeners',
+      'matches',
+      'path',
+      'headers',
+      'filters',
+      'capture',
+      'endpoints',
+      'selector',
+      'timeouts',
+      'type',
+      'name',
+      'port',
+    );
+    const value = fc.letrec((tie) => ({
+      node: fc.oneof(
+        { depthSize: 'small' },
+        fc.string(),
+        fc.integer(),
+        fc.boolean(),
+        fc.constant(null),
+        fc.array(tie('node')),
+        fc.dictionary(key, tie('node')),
+      ),
+    })).node;
+    fc.assert(
+      fc.property(kinds, versions, value, value, (kind, apiVersion, metadata, spec) => {
+        const manifest = { kind, apiVersion, metadata, spec };
+        validateObject(manifest);
+        for (const finding of parseManifests([{ name: 'f', content: JSON.stringify(manifest, null, 1) }]).findings) {
+          expect(finding.line).toBeGreaterThan(0);
+          expect(finding.message).not.toMatch(/^(Invalid|Too) /);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+/** What the conformance suite puts in before it applies a file. */
+function filled(content: string): string {
+  return content
+    .replaceAll('{GATEWAY_CLASS_NAME}', 'weft')
+    .replaceAll('{GATEWAY_CONTROLLER_NAME}', 'weft.dev/gateway')
+    .replaceAll('PLACEHOLDER_USABLE_ADDRS', '10.0.0.1')
+    .replaceAll('PLACEHOLDER_UNUSABLE_ADDRS', '10.0.0.2');
+}
+
+(existsSync(GATEWAY_API) ? describe : describe.skip)("the Gateway API's conformance manifests", () => {
+  const files = existsSync(GATEWAY_API) ? readdirSync(GATEWAY_API).filter((name) => name.endsWith('.yaml')) : ['absent'];
+  test.each(files)('%s: every object of a known kind is accepted or not supported yet', (name) => {
+    const { findings } = parseManifests([{ name, content: filled(readFileSync(GATEWAY_API + name, 'utf8')) }]);
+    const refused = findings
+      .map(formatFinding)
+      .filter((line) => !/not supported yet|unknown kind "(Deployment|ConfigMap|Secret)"/.test(line));
+    expect(refused).toEqual([]);
+  });
+});
