@@ -252,14 +252,14 @@ describe('life cycle', () => {
   });
 
   test.each(FAMILIES)("%s: the path MTU of the proxy's own connections is found, though its ICMP is addressed to the pod", (family) => {
-    lab.ip('host', 'link set up0 mtu 1300');
+    lab.narrowUplink(' mtu lock 1300');
     try {
       const steered = () => capture.state().counters.find(({ name }) => name === 'to_pod.icmp_steered')?.value ?? 0;
       const before = steered();
       expect(lab.connect('a', REMOTE[family], 8080, 500_000)).toMatchObject({ error: null });
       expect(steered()).toBeGreaterThan(before);
     } finally {
-      lab.ip('host', 'link set up0 mtu 1500');
+      lab.narrowUplink('');
     }
   });
 
@@ -324,6 +324,8 @@ describe('removal', () => {
       const before = lab.snapshot();
       const capture = await open(mode);
       await capture.reconcile(enrolled());
+      const during = lab.snapshot();
+      for (const part of ['links', 'pins', 'sysctls']) expect(during[part]).not.toBe(before[part]);
       const objects = lab.kernelObjects();
       expect(objects.length).toBeGreaterThan(10);
       await capture.close();
