@@ -2,11 +2,11 @@
 // One step after another where they depend on each other, and a line for each.
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { nodeStatus, withController } from '../../cli/connection.js';
 import { CommandFailed, run } from './command-line.js';
-import { COMPILED_WEFT, Lab, LabError } from './lab.js';
+import { compiled, source } from './compiled.js';
+import { Lab, LabError } from './lab.js';
 import { NODES } from './layout.js';
 import { hostsFile, SHOP_NAMESPACE, SHOP_PODS, SHOP_SERVICES } from './shop/plan.js';
 import { Shop } from './shop/shop.js';
@@ -20,10 +20,9 @@ export interface ClusterOptions {
 export type Progress = (step: string, seconds: number) => void;
 
 const READY_TIMEOUT_MS = 30_000;
-/** From the sources, or from dist/deploy/local. */
-const MANIFESTS = fileURLToPath(
-  new URL(import.meta.url.includes('/dist/') ? '../../../deploy/local/shop/manifests' : './shop/manifests', import.meta.url),
-);
+/** The real command. */
+export const WEFT = compiled('cli/main.js');
+const MANIFESTS = source('deploy/local/shop/manifests');
 
 export class Cluster {
   constructor(
@@ -35,7 +34,7 @@ export class Cluster {
   static async create(options: ClusterOptions, progress: Progress): Promise<Cluster> {
     const began = performance.now();
     const lab = await Lab.create({
-      ...{ instance: options.instance, workersPerProxy: options.workersPerProxy, weft: COMPILED_WEFT },
+      ...{ instance: options.instance, workersPerProxy: options.workersPerProxy, weft: WEFT },
       ...{ pods: SHOP_PODS, services: SHOP_SERVICES, hosts: hostsFile(SHOP_SERVICES) },
     });
     progress(`network: ${NODES.length} hosts, ${SHOP_PODS.length} pods`, since(began));
@@ -104,7 +103,7 @@ export class Cluster {
   async apply(files: readonly string[], flags: readonly string[]): Promise<string> {
     const args = ['apply', '--controller', this.lab.controllerAddress, ...files.flatMap((file) => ['-f', file]), ...flags];
     try {
-      return await run(process.execPath, [COMPILED_WEFT, ...args]);
+      return await run(process.execPath, [WEFT, ...args]);
     } catch (error) {
       if (error instanceof CommandFailed) throw new LabError(`weft ${args.join(' ')}\n${error.stderr}`);
       throw error;

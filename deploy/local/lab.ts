@@ -2,7 +2,6 @@
 // and by the end-to-end tests. Owns every process and namespace of its instance; decides nothing about what runs in the mesh.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { run } from './command-line.js';
 import { claimInstance, removeInstance } from './instance.js';
 import { CONTROLLER_ADDRESS, CONTROLLER_PORT, type Layout, layout, type NodeName, type Pod, type VirtualService } from './layout.js';
@@ -121,7 +120,7 @@ export class Lab {
     const runDir = this.layout.nodeRunDir(node);
     return this.startWeft(`proxy-${node}`, this.layout.hostNamespace(node), [
       ...['proxy', '--node', node, '--agent', `unix:${runDir}/agent.sock`, '--run-dir', runDir],
-      ...[...this.#nodePaths(node), '--workers', String(this.options.workersPerProxy)],
+      ...[...this.#nodePaths(node), '--workers', String(this.options.workersPerProxy), '--drain-timeout', '1000'],
     ]);
   }
 
@@ -204,6 +203,3 @@ export class Lab {
     return complaints;
   }
 }
-
-/** dist/cli/main.js, seen from this file's compiled place, dist/deploy/local/. */
-export const COMPILED_WEFT = fileURLToPath(new URL('../../cli/main.js', import.meta.url));

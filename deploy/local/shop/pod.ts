@@ -50,6 +50,7 @@ function listen(options: PodOptions, calls: Calls, arrivals: Arrivals): void {
       version: options.version,
       workload: options.workload,
       peer,
+      peerPort: request.socket.remotePort ?? 0,
       request: id,
       called: good,
     };

@@ -8,6 +8,8 @@ export interface ShopAnswer {
   readonly workload: string;
   /** Source address of the connection as the server saw it. */
   readonly peer: string;
+  /** Its port: the client's own where nothing stood between, for a proxy keeps the address but not the port. */
+  readonly peerPort: number;
   /** The caller's REQUEST_HEADER, repeated. */
   readonly request: string;
   /** Answers of the services that it called for this request. */

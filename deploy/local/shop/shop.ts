@@ -2,13 +2,13 @@
 import { existsSync } from 'node:fs';
 import http from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { compiled } from '../compiled.js';
 import { type Lab, LabError } from '../lab.js';
 import { SHOP_POD_PORT, SHOP_PODS, type ShopPod } from './plan.js';
 import type { PodOptions } from './pod.js';
 import type { LoadOrder, LoadProgress, PodReport } from './protocol.js';
 
-const POD_PROGRAM = fileURLToPath(new URL('./pod.js', import.meta.url));
+const POD_PROGRAM = compiled('deploy/local/shop/pod.js');
 const START_TIMEOUT_MS = 30_000;
 
 export class Shop {
