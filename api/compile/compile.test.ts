@@ -1,0 +1,247 @@
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { EndpointHealth, LoadBalancing_Algorithm, Protocol, ResourceType } from '../gen/mesh/v1/model.js';
+import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
+import { type CompiledResource, compileModel, decodeResource, encodeResource, type Running } from './index.js';
+
+function stored(...documents: string[]): StoredObject[] {
+  const { objects, findings } = parseManifests([{ name: 'f', content: documents.join('\n---\n') }]);
+  expect(findings.map(formatFinding)).toEqual([]);
+  return objects.map((object, index) => ({ ...object, createdAtMs: 1000 + index }));
+}
+
+function messages<T extends ResourceType>(resources: readonly CompiledResource[], type: T) {
+  return resources
+    .filter((resource): resource is Extract<CompiledResource, { type: T }> => resource.type === type)
+    .map((resource) => resource.message as Extract<CompiledResource, { type: T }>['message']);
+}
+
+const CATALOG = `apiVersion: v1
+kind: Service
+metadata: {name: catalog, namespace: shop}
+spec:
+  clusterIPs: [10.96.0.10, "FD00:0:0::A"]
+  selector: {app: catalog}
+  ports: [{name: http-web, port: 80, targetPort: web}, {name: dns, port: 53, protocol: UDP}]`;
+
+const workload = (name: string, spec: string, labels = '{app: catalog, version: v1}') => `apiVersion: mesh.weft.dev/v1
+kind: Workload
+metadata: {name: ${name}, namespace: shop, labels: ${labels}}
+spec: ${spec}`;
+const V1 = workload('catalog-v1', '{node: n1, addresses: [10.1.0.1, "fd01::0001", 10.1.0.9], ports: [{name: web, port: 8080}], weight: 3}');
+
+const route = (spec: string, namespace = 'shop', name = 'catalog') =>
+  `apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: ${spec}`;
+const gateway = (spec: string) =>
+  `apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: shop}\nspec: {gatewayClassName: weft, ${spec}}`;
+
+test('a service becomes its names, canonical addresses, TCP ports and protocol', () => {
+  const { resources, problems } = compileModel({ objects: stored(CATALOG), running: null });
+  expect(problems).toEqual([]);
+  expect(resources).toEqual([
+    {
+      type: ResourceType.SERVICE,
+      name: 'shop/catalog',
+      message: {
+        namespace: 'shop',
+        name: 'catalog',
+        hostnames: ['catalog', 'catalog.shop', 'catalog.shop.svc', 'catalog.shop.svc.cluster.local'],
+        addresses: ['10.96.0.10', 'fd00::a'],
+        ports: [{ name: 'http-web', port: 80, protocol: Protocol.HTTP }],
+        loadBalancing: { algorithm: LoadBalancing_Algorithm.UNSPECIFIED },
+      },
+    },
+  ]);
+});
+
+test('without reports every workload runs where its spec says, with one endpoint a family', () => {
+  const { resources } = compileModel({ objects: stored(CATALOG, V1), running: null });
+  const common = {
+    service: 'shop/catalog',
+    ports: [{ name: 'http-web', port: 8080 }],
+    node: 'n1',
+    zone: '',
+    weight: 3,
+    health: 0,
+    workload: 'shop/catalog-v1',
+  };
+  expect(messages(resources, ResourceType.ENDPOINT)).toEqual([
+    { ...common, id: '10.1.0.1', address: '10.1.0.1' },
+    { ...common, id: 'fd01::1', address: 'fd01::1' },
+  ]);
+});
+
+test('with reports only what runs on its own node is an endpoint, at the addresses and health reported', () => {
+  const report = (node: string, health: EndpointHealth): Running =>
+    new Map([['shop/catalog-v1', { node, state: { name: 'shop/catalog-v1', addresses: ['10.2.0.7'], health } }]]);
+  const objects = stored(CATALOG, V1);
+  const compile = (running: Running) => compileModel({ objects, running });
+  expect(messages(compile(new Map()).resources, ResourceType.ENDPOINT)).toEqual([]);
+  expect(messages(compile(report('n1', EndpointHealth.DRAINING)).resources, ResourceType.ENDPOINT)).toMatchObject([
+    { address: '10.2.0.7', node: 'n1', health: EndpointHealth.DRAINING },
+  ]);
+  const foreign = compile(report('n2', EndpointHealth.READY));
+  expect(messages(foreign.resources, ResourceType.ENDPOINT)).toEqual([]);
+  expect(foreign.problems).toMatchObject([{ kind: 'Workload', path: 'spec.node' }]);
+});
+
+test('a workload that lacks the named target port gets no requests, and that is told', () => {
+  const { resources, problems } = compileModel({ objects: stored(CATALOG, workload('bare', '{addresses: [10.1.0.2]}')), running: null });
+  expect(messages(resources, ResourceType.ENDPOINT)).toEqual([]);
+  expect(problems).toMatchObject([{ kind: 'Service', name: 'catalog', path: 'spec.ports' }]);
+});
+
+test('labels and namespace select workloads', () => {
+  const other = workload('cart', '{addresses: [10.1.0.3], ports: [{name: web, port: 1}]}', '{app: cart}');
+  const foreign = V1.replace('namespace: shop', 'namespace: other');
+  expect(messages(compileModel({ objects: stored(CATALOG, other, foreign), running: null }).resources, ResourceType.ENDPOINT)).toEqual([]);
+});
+
+test('slices of one service unite by address; conditions become health', () => {
+  const slice = (name: string, ports: string, endpoints: string) =>
+    `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: ${name}, namespace: shop, labels: {kubernetes.io/service-name: catalog}}\naddressType: IPv4\nports: ${ports}\nendpoints: ${endpoints}`;
+  const { resources, problems } = compileModel({
+    objects: stored(
+      CATALOG,
+      slice(
+        'a',
+        '[{name: http-web, port: 8080}]',
+        '[{addresses: [10.3.0.1], nodeName: n3, zone: z}, {addresses: [10.3.0.2], conditions: {ready: false}}]',
+      ),
+      slice(
+        'b',
+        '[{name: admin, port: 9090}]',
+        '[{addresses: [10.3.0.1]}, {addresses: [10.3.0.3], conditions: {ready: false, serving: true, terminating: true}}]',
+      ),
+      slice('c', '[{port: 1}]', '[{addresses: [10.3.0.9]}]').replace('service-name: catalog', 'service-name: gone'),
+    ),
+    running: null,
+  });
+  expect(messages(resources, ResourceType.ENDPOINT)).toMatchObject([
+    {
+      id: '10.3.0.1',
+      node: 'n3',
+      zone: 'z',
+      health: EndpointHealth.READY,
+      ports: [
+        { name: 'http-web', port: 8080 },
+        { name: 'admin', port: 9090 },
+      ],
+    },
+    { id: '10.3.0.2', health: EndpointHealth.UNHEALTHY },
+    { id: '10.3.0.3', health: EndpointHealth.DRAINING },
+  ]);
+  expect(problems.map((problem) => `${problem.name} ${problem.message}`)).toEqual([
+    "c Service shop/gone doesn't exist: its endpoints are not used",
+  ]);
+});
+
+test('a route keeps its shares where a backend dangles, with an empty service', () => {
+  const spec =
+    '{parentRefs: [{group: "", kind: Service, name: catalog, port: 80}], rules: [{backendRefs: [{name: catalog, port: 80, weight: 90}, {name: gone, port: 80, weight: 7}, {name: catalog, namespace: other, port: 80}, {name: catalog, port: 81, weight: 3}]}]}';
+  const { resources, problems } = compileModel({ objects: stored(CATALOG, route(spec)), running: null });
+  const [compiled] = messages(resources, ResourceType.HTTP_ROUTE);
+  expect(compiled?.parents).toEqual([{ parent: { $case: 'service', value: 'shop/catalog' }, port: 80, section: '' }]);
+  expect(compiled?.rules[0]?.backends).toEqual([
+    { service: 'shop/catalog', port: 80, weight: 90 },
+    { service: '', port: 80, weight: 7 },
+    { service: '', port: 80, weight: 1 },
+    { service: '', port: 81, weight: 3 },
+  ]);
+  expect(problems.map((problem) => problem.path)).toEqual([1, 2, 3].map((index) => `spec.rules[0].backendRefs[${index}]`));
+});
+
+test('matches, header mutations and timeouts are spelled out', () => {
+  const spec = `
+  rules:
+  - matches: [{path: {value: /v1/}, method: GET, headers: [{name: X-Beta, value: "1"}], queryParams: [{name: Q, value: a}]}, {path: {type: Exact, value: /x/}}]
+    filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-A, value: b}], remove: [X-C]}}
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: X-D, value: e}]}}
+    timeouts: {request: 1m30s, backendRequest: 250ms}
+  - {}`;
+  const [compiled] = messages(compileModel({ objects: stored(route(spec)), running: null }).resources, ResourceType.HTTP_ROUTE);
+  const rest = { name: '', backends: [] };
+  expect(compiled?.rules).toEqual([
+    {
+      ...rest,
+      matches: [
+        { path: { type: 0, value: '/v1' }, method: 'GET', headers: [{ name: 'x-beta', value: '1' }], query: [{ name: 'Q', value: 'a' }] },
+        { path: { type: 1, value: '/x/' }, method: '', headers: [], query: [] },
+      ],
+      requestHeaders: { set: [{ name: 'x-a', value: 'b' }], add: [], remove: ['x-c'] },
+      responseHeaders: { set: [], add: [{ name: 'x-d', value: 'e' }], remove: [] },
+      requestTimeoutMs: 90_000,
+      backendTimeoutMs: 250,
+    },
+    {
+      ...rest,
+      matches: [{ path: { type: 0, value: '/' }, method: '', headers: [], query: [] }],
+      requestHeaders: undefined,
+      responseHeaders: undefined,
+      requestTimeoutMs: 0,
+      backendTimeoutMs: 0,
+    },
+  ]);
+});
+
+test('a gateway takes routes by listener, namespace and hostname', () => {
+  const edge = gateway(
+    'listeners: [{name: a, port: 80, protocol: HTTP, hostname: "*.shop.test"}, {name: b, port: 81, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}, {name: t, port: 82, protocol: TCP}]',
+  );
+  const parent = 'parentRefs: [{name: edge, namespace: shop}]';
+  const { resources, problems } = compileModel({
+    objects: stored(
+      edge,
+      route(`{${parent}, hostnames: [x.shop.test]}`, 'shop', 'both'),
+      route(`{${parent}, hostnames: [elsewhere.test]}`, 'shop', 'b-only'),
+      route(`{${parent}}`, 'other', 'foreign'),
+      route('{parentRefs: [{name: edge, sectionName: t}, {name: gone}]}', 'shop', 'none'),
+    ),
+    running: null,
+  });
+  const sections = messages(resources, ResourceType.HTTP_ROUTE).map(
+    (compiled) => `${compiled.name}: ${compiled.parents.map((own) => own.section).join(' ')}`,
+  );
+  expect(sections).toEqual(['foreign: b', 'b-only: b', 'both: a b', 'none: ']);
+  expect(problems.map((problem) => `${problem.name} ${problem.path}`)).toEqual(['none spec.parentRefs[0]', 'none spec.parentRefs[1]']);
+  expect(messages(resources, ResourceType.LISTENER)).toMatchObject([
+    { gateway: 'shop/edge', name: 'a', port: 80, protocol: Protocol.HTTP, hostname: '*.shop.test', address: '' },
+    { name: 'b' },
+    { name: 't', protocol: Protocol.TCP },
+  ]);
+});
+
+test('the oldest policy sets the load balancer; the others are told', () => {
+  const policy = (name: string, type: string) =>
+    `apiVersion: mesh.weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: ${name}, namespace: shop}\nspec: {targetRefs: [{kind: Service, name: catalog}], loadBalancer: {type: ${type}}}`;
+  const { resources, problems } = compileModel({
+    objects: stored(CATALOG, policy('z', 'Random'), policy('a', 'RoundRobin')),
+    running: null,
+  });
+  expect(messages(resources, ResourceType.SERVICE)[0]?.loadBalancing?.algorithm).toBe(LoadBalancing_Algorithm.RANDOM);
+  expect(problems).toMatchObject([{ kind: 'TrafficPolicy', name: 'a' }]);
+});
+
+test('the order of the objects changes nothing, and everything survives the wire', () => {
+  const objects = stored(
+    CATALOG,
+    V1,
+    gateway('listeners: [{name: a, port: 80, protocol: HTTP}]'),
+    route('{parentRefs: [{name: edge}, {group: "", kind: Service, name: catalog}], rules: [{backendRefs: [{name: catalog, port: 80}]}]}'),
+  );
+  const expected = compileModel({ objects, running: null });
+  fc.assert(
+    fc.property(fc.shuffledSubarray(objects, { minLength: objects.length }), (shuffled) => {
+      expect(compileModel({ objects: shuffled, running: null })).toEqual(expected);
+    }),
+    { numRuns: 20 },
+  );
+  for (const resource of expected.resources) expect(decodeResource(encodeResource(resource))).toEqual({ kind: 'resource', resource });
+});
+
+test('what a node cannot decode is refused alone', () => {
+  const refused = decodeResource({ type: ResourceType.SERVICE, name: 'a/b', body: Buffer.from([0xff, 0xff]) });
+  expect(refused).toMatchObject({ kind: 'refused', name: 'a/b' });
+  expect(decodeResource({ type: 99 as ResourceType, name: 'a/b', body: Buffer.alloc(0) })).toMatchObject({ kind: 'refused' });
+});
