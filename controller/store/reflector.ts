@@ -47,9 +47,12 @@ const CREATE_DEADLINE_MS = 3_000;
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 1_000;
 
+const CREATE_TIMEOUT = new StoreError(status.DEADLINE_EXCEEDED, `no answer to a watch within ${CREATE_DEADLINE_MS} ms`, false);
+const WATCH_ENDED = new StoreError(status.UNAVAILABLE, 'etcd ended the watch', false);
+const STOPPED = new StoreError(status.CANCELLED, 'the controller stops', false);
 const NOT_TRIED: StoreState = { kind: 'down', reason: 'not tried yet' };
 
-type WatchEnd = { readonly kind: 'broken'; readonly reason: string } | { readonly kind: 'relist'; readonly reason: string };
+type WatchEnd = { readonly kind: 'broken'; readonly error: StoreError } | { readonly kind: 'relist' };
 type WatchStream = ClientDuplexStream<IWatchRequest, IWatchResponse>;
 
 export class Reflector {
@@ -103,8 +106,11 @@ export class Reflector {
     let retryMs = FIRST_RETRY_MS;
     while (!this.#stopped) {
       const before = this.#revision;
-      const reason = await this.#listAndWatch();
+      const failure = await this.#listAndWatch();
       if (this.#stopped) return;
+      // Open but silent: a new connection may reach what this one doesn't.
+      if (failure.code === status.DEADLINE_EXCEEDED) this.#client.reconnect();
+      const reason = failure.details;
       this.#enter({ kind: 'down', reason });
       retryMs = this.#revision > before ? FIRST_RETRY_MS : Math.min(retryMs * 2, LAST_RETRY_MS);
       await this.#pause(retryMs);
@@ -112,16 +118,17 @@ export class Reflector {
   }
 
   /** Returns when the connection broke, with the reason. */
-  async #listAndWatch(): Promise<string> {
+  async #listAndWatch(): Promise<StoreError> {
     try {
       for (;;) {
         if (this.#needsList) await this.#list();
         const end = await this.#watch();
-        if (end.kind === 'broken' || this.#stopped) return end.reason;
+        if (end.kind === 'broken') return end.error;
+        if (this.#stopped) return STOPPED;
         this.#needsList = true;
       }
     } catch (error) {
-      return storeError(error).details;
+      return storeError(error);
     }
   }
 
@@ -167,18 +174,16 @@ export class Reflector {
     let isOver = false;
     try {
       return await new Promise<WatchEnd>((resolve) => {
-        const broken = (reason: string): void => resolve({ kind: 'broken', reason });
-        cancelTimer = this.#clock.after(CREATE_DEADLINE_MS, () => broken(`no answer to a watch within ${CREATE_DEADLINE_MS} ms`));
+        const broken = (error: unknown): void => resolve({ kind: 'broken', error: storeError(error) });
+        cancelTimer = this.#clock.after(CREATE_DEADLINE_MS, () => broken(CREATE_TIMEOUT));
         const probeLater = (): void => {
           if (isOver) return;
-          cancelTimer = this.#clock.after(PROBE_INTERVAL_MS, () =>
-            this.#probe().then(probeLater, (error) => broken(storeError(error).details)),
-          );
+          cancelTimer = this.#clock.after(PROBE_INTERVAL_MS, () => this.#probe().then(probeLater, broken));
         };
         // What has come of the newest revision while fragments are open; a broken connection forgets it and asks for that revision again.
         let partial: IEvent[] = [];
-        stream.on('error', (error) => broken(storeError(error).details));
-        stream.on('end', () => broken('etcd ended the watch'));
+        stream.on('error', broken);
+        stream.on('end', () => broken(WATCH_ENDED));
         stream.on('data', (response: IWatchResponse) => {
           const end = this.#endedBy(response);
           if (end !== null) return resolve(end);
@@ -211,11 +216,12 @@ export class Reflector {
 
   #endedBy(response: IWatchResponse): WatchEnd | null {
     if (response.canceled) {
-      if (Number(response.compact_revision) > 0) return { kind: 'relist', reason: 'compacted' };
-      return { kind: 'broken', reason: response.cancel_reason || 'etcd cancelled the watch without a reason' };
+      if (Number(response.compact_revision) > 0) return { kind: 'relist' };
+      const reason = response.cancel_reason || 'etcd cancelled the watch without a reason';
+      return { kind: 'broken', error: new StoreError(status.UNAVAILABLE, reason, false) };
     }
     // The store lost revisions that were seen: a watch from the future would stay silent.
-    if (response.created && Number(response.header.revision) < this.#revision) return { kind: 'relist', reason: 'etcd went back in time' };
+    if (response.created && Number(response.header.revision) < this.#revision) return { kind: 'relist' };
     return null;
   }
 

@@ -18,6 +18,8 @@ export interface TestEtcd {
   resume(): void;
   /** Starts it again on the same data and socket, killing it first if it runs. Resolves when it serves. */
   restart(): Promise<void>;
+  /** As if it had been set up anew under the same names: restarts without its data. */
+  wipe(): Promise<void>;
 }
 
 const START_TIMEOUT_MS = 20_000;
@@ -42,6 +44,11 @@ export async function startEtcd(): Promise<TestEtcd> {
     resume: () => void child?.kill('SIGCONT'),
     restart: async () => {
       await kill();
+      child = await launch(directory);
+    },
+    wipe: async () => {
+      await kill();
+      await rm(join(directory, 'data'), { recursive: true });
       child = await launch(directory);
     },
     stop: async () => {
