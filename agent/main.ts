@@ -12,7 +12,7 @@ import { DiscoveryClient } from './discovery/discovery-client.js';
 import { NodeUpdates } from './node-updates.js';
 import { RegistryClient } from './registry/registry-client.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
-import { bindGrpc } from './status/grpc-listener.js';
+import { assertUnserved, bindGrpc } from './status/grpc-listener.js';
 import { MetricsServer } from './status/metrics-server.js';
 import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
 import { nodeStatusImplementation } from './status/node-status.js';
@@ -64,6 +64,8 @@ async function closeAll(closers: (() => Promise<void> | void)[]): Promise<void> 
 
 async function compose(config: AgentConfig, log: Logger, closers: (() => Promise<void> | void)[]): Promise<Omit<RunningAgent, 'stop'>> {
   const { bpfDir, meshNetns, heartbeatTimeoutMs, capture: mode } = config;
+  // Before the redirection is touched: it may be in the hands of a living agent.
+  await assertUnserved(config.agentSocket);
   const capture = await Capture.open({ bpfDir, meshNetns, heartbeatTimeoutMs, mode, log });
   closers.push(() => capture.close());
   const updates = new NodeUpdates(config, capture, log);

@@ -27,7 +27,7 @@ export class NodeUpdates {
     this.#config = config;
     this.#capture = capture;
     this.#log = log;
-    this.relay = new Relay({ catalog: this.catalog, log });
+    this.relay = new Relay({ catalog: this.catalog, onRejected: (rejections) => this.#refuse(rejections), log });
     this.store = new SnapshotStore({ stateDir: config.stateDir, node: config.node, log });
   }
 
@@ -67,7 +67,7 @@ export class NodeUpdates {
     const touchesWorkloads = update.full || [...update.resources, ...update.removed].some(({ type }) => type === ResourceType.WORKLOAD);
     const [byProxy, byCapture] = await Promise.all([this.relay.acked(update.revision), touchesWorkloads ? this.#redirect() : []]);
     const rejected = new Map([...refused, ...byCapture, ...byProxy].map((rejection) => [resourceKey(rejection), rejection]));
-    for (const [key, rejection] of rejected) this.#rejected.set(key, rejection);
+    this.#refuse([...rejected.values()]);
     for (const { type, name, error } of rejected.values()) {
       this.#log.warn(
         { revision: update.revision, type: ResourceType[type], name, error },
@@ -86,6 +86,10 @@ export class NodeUpdates {
       health: EndpointHealth.READY,
     }));
     return { node, zone, version: VERSION, statusAddress: statusAdvertise, workloads };
+  }
+
+  #refuse(rejections: readonly Rejection[]): void {
+    for (const rejection of rejections) this.#rejected.set(resourceKey(rejection), rejection);
   }
 
   #admit(update: DiscoveryUpdate): readonly Rejection[] {

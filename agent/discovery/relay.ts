@@ -35,12 +35,15 @@ interface Reader {
 
 export interface RelayOptions {
   readonly catalog: Catalog;
+  /** What a proxy refuses, at each of its acks. */
+  onRejected?(rejections: readonly Rejection[]): void;
   readonly log: Logger;
   readonly ackTimeoutMs?: number;
 }
 
 export class Relay {
   readonly #catalog: Catalog;
+  readonly #onRejected: (rejections: readonly Rejection[]) => void;
   readonly #log: Logger;
   readonly #ackTimeoutMs: number;
   readonly #readers = new Set<Reader>();
@@ -52,6 +55,7 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     this.#catalog = options.catalog;
+    this.#onRejected = (rejections) => options.onRejected?.(rejections);
     this.#log = options.log;
     this.#ackTimeoutMs = options.ackTimeoutMs ?? ackTimeoutMs;
   }
@@ -146,6 +150,7 @@ export class Relay {
     reader.isStalled = false;
     reader.ackedRevision = revision;
     reader.rejected = rejected;
+    this.#onRejected(rejected);
     for (const { type, name, error } of rejected)
       this.#log.warn({ type: ResourceType[type], name, error, revision }, 'the proxy refused a resource');
     this.#changed();

@@ -135,7 +135,7 @@ export class Link<C extends Client, Request, Response> {
       failure ??= reason;
       ended.abort();
     };
-    call.on('error', (error: ServiceError) => fail(describe(error)));
+    call.on('error', (error: Error | ServiceError) => fail(describe(error)));
     call.on('status', () => fail('the stream was ended by the other side'));
     signal.addEventListener('abort', () => call.cancel(), { once: true });
     const established = (): void => {
@@ -189,9 +189,11 @@ export class Link<C extends Client, Request, Response> {
   }
 }
 
-/** gRPC's error, without its repetition of the code. */
-function describe(error: ServiceError): string {
-  return `${status[error.code] ?? error.code}: ${error.details || error.message}`;
+/** gRPC's error without its repetitions; a stream that was destroyed on our side gives a plain Error. */
+function describe(error: Error | ServiceError): string {
+  if (!('details' in error)) return error.message;
+  const details = error.details.replace(/^No connection established\. Last error: (Error: )?/, '').replace(/ Resolution note:.*$/, '');
+  return `${status[error.code] ?? error.code}: ${(details === '' ? error.message : details).trimEnd()}`;
 }
 
 /** Fisher–Yates, so that the nodes of a cluster spread over its controllers. */

@@ -8,7 +8,7 @@ import { type Server, ServerCredentials } from '@grpc/grpc-js';
 export async function bindGrpc(server: Server, address: string): Promise<number> {
   const path = address.startsWith('unix:') ? address.slice('unix:'.length) : null;
   if (path === null) return bind(server, address);
-  if (await isAnswered(path)) throw new Error(`${address} is served by another process: stop that one, or give this one another --run-dir`);
+  await assertUnserved(path);
   rmSync(path, { force: true });
   // The socket is born with its mode: a chmod afterwards would leave a moment for others.
   const umask = process.umask(0o177);
@@ -26,6 +26,12 @@ function bind(server: Server, address: string): Promise<number> {
       else reject(new Error(`cannot listen on ${address}: ${error.message}; is another agent running, or the address not of this host?`));
     });
   });
+}
+
+/** Throws when a live process serves the unix socket. */
+export async function assertUnserved(path: string): Promise<void> {
+  if (await isAnswered(path))
+    throw new Error(`unix:${path} is served by another process: stop that one, or give this one another --run-dir`);
 }
 
 function isAnswered(path: string): Promise<boolean> {
