@@ -101,10 +101,13 @@ export class Capture {
       tracker.detach();
       this.trackers.delete(name);
     }
+    const owners = new Map<string, string>();
     for (const [name, workload] of this.workloads) {
-      const known = this.trackers.get(name);
-      if (known === undefined) this.trackers.set(name, new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns));
-      else known.update(workload);
+      const owner = owners.get(workload.networkNamespace) ?? name;
+      owners.set(workload.networkNamespace, owner);
+      const tracker = this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns);
+      tracker.update(workload, owner === name ? null : owner);
+      this.trackers.set(name, tracker);
     }
     this.inspect(() => true);
     this.detachStrangers(this.handle);

@@ -17,9 +17,12 @@ type Finding =
   | { readonly kind: 'found'; readonly inode: number; readonly link: NamespaceLink; readonly addresses: readonly string[] }
   | { readonly kind: 'pending' | 'failed'; readonly detail: string };
 
-type Condition =
-  | { readonly kind: 'captured' | 'excluded'; readonly link: NamespaceLink; readonly addresses: readonly string[] }
-  | { readonly kind: 'pending' | 'failed'; readonly detail: string };
+interface Condition {
+  readonly kind: 'captured' | 'excluded' | 'pending' | 'failed';
+  readonly detail: string;
+  /** Null where the workload does not run (yet). */
+  readonly found: { readonly link: NamespaceLink; readonly addresses: readonly string[] } | null;
+}
 
 /** The kernel's own text of an address, so that "FD00::0:1" and "fd00::1" are one. */
 function canonical(address: string): string {
@@ -55,7 +58,9 @@ function messageOf(error: unknown): string {
 }
 
 export class WorkloadTracker {
-  private condition: Condition = { kind: 'pending', detail: 'not looked at yet' };
+  private condition: Condition = { kind: 'pending', detail: 'not looked at yet', found: null };
+  /** Another workload that names the same namespace and came first. */
+  private rival: string | null = null;
   private attachment: Attachment | null = null;
 
   constructor(
@@ -66,8 +71,9 @@ export class WorkloadTracker {
     private readonly hostNetns: string | null,
   ) {}
 
-  update(workload: Workload): void {
+  update(workload: Workload, rival: string | null): void {
     this.workload = workload;
+    this.rival = rival;
   }
 
   get isSettled(): boolean {
@@ -86,9 +92,13 @@ export class WorkloadTracker {
   /** Brings the kernel in line with what is there now. Returns whether the condition changed. */
   reconcile(): boolean {
     const before = JSON.stringify(this.condition);
-    const finding = this.find();
-    this.condition = finding.kind === 'found' ? this.capture(finding) : { kind: finding.kind, detail: finding.detail };
-    if (finding.kind !== 'found') this.detach();
+    try {
+      const finding = this.find();
+      if (finding.kind !== 'found') this.detach();
+      this.condition = finding.kind === 'found' ? this.capture(finding) : { kind: finding.kind, detail: finding.detail, found: null };
+    } catch (error) {
+      this.condition = { kind: 'failed', detail: messageOf(error), found: null };
+    }
     return JSON.stringify(this.condition) !== before;
   }
 
@@ -99,7 +109,7 @@ export class WorkloadTracker {
 
   /** Addresses while its namespace is there; null otherwise. */
   runningAddresses(): readonly string[] | null {
-    return 'addresses' in this.condition ? this.condition.addresses : null;
+    return this.condition.found?.addresses ?? null;
   }
 
   state(reasons: readonly string[]): WorkloadCapture {
@@ -108,14 +118,9 @@ export class WorkloadTracker {
     return {
       workload: this.name,
       state: this.condition.kind,
-      detail:
-        'detail' in this.condition
-          ? this.condition.detail
-          : this.condition.kind === 'excluded'
-            ? 'neither direction is to be captured'
-            : '',
+      detail: this.condition.detail,
       addresses: [...(this.runningAddresses() ?? this.workload.addresses)],
-      interface: 'link' in this.condition ? this.condition.link.hostName : '',
+      interface: this.condition.found?.link.hostName ?? '',
       outbound,
       inbound,
       failClosed,
@@ -125,6 +130,9 @@ export class WorkloadTracker {
 
   private find(): Finding {
     if (this.path === '') return { kind: 'failed', detail: 'the workload names no network namespace: set networkNamespace' };
+    if (this.rival !== null) {
+      return { kind: 'failed', detail: `${this.path} is already captured as ${this.rival}: one workload a network namespace` };
+    }
     try {
       return choose(this.workload, this.addon.inspectNamespace(this.path, this.hostNetns));
     } catch (error) {
@@ -135,23 +143,24 @@ export class WorkloadTracker {
 
   private capture({ inode, link, addresses }: Finding & { kind: 'found' }): Condition {
     const { capture } = this.workload;
+    const found = { link, addresses };
     if (capture === undefined || !(capture.outbound || capture.inbound)) {
       this.detach();
-      return { kind: 'excluded', link, addresses };
+      return { kind: 'excluded', detail: 'neither direction is to be captured', found };
     }
     const spec: CaptureSpec = { ...capture, ifindex: link.hostIfindex, gatewayMac: link.gatewayMac, addresses };
     const fingerprint = JSON.stringify(spec);
     const attached = this.attachment;
-    if (attached?.inode === inode && attached.fingerprint === fingerprint) return { kind: 'captured', link, addresses };
+    if (attached?.inode === inode && attached.fingerprint === fingerprint) return { kind: 'captured', detail: '', found };
     if (attached !== null && (attached.inode !== inode || attached.ifindex !== link.hostIfindex)) this.detach();
     try {
       this.handle.attach(spec);
     } catch (error) {
-      // attach() leaves nothing behind when it fails.
+      // attach() leaves nothing behind when it fails. The workload runs all the same.
       this.attachment = null;
-      return { kind: 'failed', detail: messageOf(error) };
+      return { kind: 'failed', detail: messageOf(error), found };
     }
     this.attachment = { ifindex: link.hostIfindex, inode, fingerprint };
-    return { kind: 'captured', link, addresses };
+    return { kind: 'captured', detail: '', found };
   }
 }

@@ -33,6 +33,12 @@ function addressOf(text: string): string {
 }
 
 let proxy: LabProxy;
+let capture: Capture;
+
+/** Why connections went direct, so that a failure names its cause. */
+function bypasses(): unknown {
+  return capture.state().counters.filter(({ name }) => /[.](bypass_(no|stale)|refused|assign_failed|dropped_(no|un))/.test(name));
+}
 
 /** The passes through the proxy that one connection made. */
 function connect(
@@ -46,8 +52,9 @@ function connect(
 }
 
 function expectOnePass(from: string, source: string, to: string, port: number, direction: Pass['direction']): void {
+  const before = bypasses();
   const result = connect(from, to, port);
-  expect(result).toMatchObject({ error: null, server: source });
+  expect({ result, bypasses: bypasses() }).toMatchObject({ result: { error: null, server: source }, bypasses: before });
   const pass = { direction, source: result.local, destination: host(to, port), mark: direction === 'outbound' ? 1 : 2 };
   expect(result.passes).toHaveLength(1);
   expect(result.passes[0]).toMatchObject(pass);
@@ -79,7 +86,6 @@ afterAll(async () => {
 }, 20_000);
 
 describe.each(['ebpf-tcx', 'ebpf-clsact'] as const)('with %s', (mode) => {
-  let capture: Capture;
   beforeAll(async () => {
     capture = await open(mode);
     await capture.reconcile(enrolled());
@@ -191,7 +197,6 @@ describe.each(['ebpf-tcx', 'ebpf-clsact'] as const)('with %s', (mode) => {
 });
 
 describe('life cycle', () => {
-  let capture: Capture;
   beforeAll(async () => {
     capture = await open('auto');
     await capture.reconcile(enrolled());
@@ -277,7 +282,7 @@ describe('life cycle', () => {
     const before = lab.links();
     for (let i = 0; i < 2; i++) {
       await capture.close();
-      expectOnePass('a', POD_A.v4, POD_B.v4, 8080, 'outbound');
+      expect(connect('a', POD_B.v4).passes).toHaveLength(1);
       capture = await open('auto');
       expectOnePass('a', POD_A.v4, POD_B.v4, 8080, 'outbound');
       await capture.reconcile(enrolled());
@@ -305,6 +310,36 @@ describe('life cycle', () => {
     expect(lab.links()).toHaveLength(count - 2);
     await capture.reconcile(enrolled());
   }, 15_000);
+
+  test('a workload that vanishes while the agent is away is forgotten, and its address can be used again', async () => {
+    const pod = { v4: '10.51.1.50', v6: 'fd51:1::50' };
+    const listed = [...enrolled(), workload('e', {})];
+    for (let round = 0; round < 2; round++) {
+      lab.addNamespace('e');
+      lab.connectPod('e', pod);
+      await capture.reconcile(listed);
+      expectOnePass('e', pod.v4, REMOTE.v4, 8080, 'outbound');
+      await capture.close();
+      lab.removeNamespace('e');
+      capture = await open('auto');
+    }
+    await capture.reconcile(enrolled());
+    expect(lab.links()).toHaveLength(8);
+  }, 15_000);
+
+  test('two workloads in one namespace, and a bad exclusion, are failures that say what is wrong; the others go on', async () => {
+    const twin = { ...workload('b', {}), name: 'twin' };
+    await capture.reconcile([...enrolled(), twin, workload('c', { excludeOutboundCidrs: ['10.0.0.0/99'] })]);
+    expect(capture.state().workloads).toMatchObject([
+      { workload: 'shop/a', state: 'captured', detail: '' },
+      { workload: 'shop/b', state: 'captured' },
+      { workload: 'shop/twin', state: 'failed', detail: expect.stringContaining('already captured as shop/b') },
+      { workload: 'shop/c', state: 'failed', detail: expect.stringContaining('"10.0.0.0/99" is not a CIDR') },
+    ]);
+    expect(capture.running().map(({ workload: { name } }) => name)).toEqual(['a', 'b', 'c']);
+    expectOnePass('a', POD_A.v4, POD_B.v4, 8080, 'outbound');
+    await capture.reconcile(enrolled());
+  });
 
   test('a workload that is no longer listed is direct again, also after a restart of the agent', async () => {
     await capture.close();
