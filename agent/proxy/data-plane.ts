@@ -54,7 +54,7 @@ export class DataPlane {
       limits: config.limits,
       counters: addon.counterNames().length,
       accessLog: config.accessLog.mode !== 'off',
-      heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/workers`,
+      heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/maps/workers`,
       log,
     });
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
@@ -141,7 +141,7 @@ export class DataPlane {
     for (const [index, { id, kind, address, port }] of MESH_LISTENERS.entries()) {
       if (this.open.has(id)) continue;
       const name = `${kind}-${address.includes(':') ? 'v6' : 'v4'}`;
-      const sockmap = (slot: number) => ({ map: `${mesh.bpfDir}/listeners`, key: slot * MESH_LISTENERS.length + index });
+      const sockmap = (slot: number) => ({ map: `${mesh.bpfDir}/maps/listeners`, key: slot * MESH_LISTENERS.length + index });
       const spec = (slot: number): ListenerSpec => ({
         id,
         kind,
