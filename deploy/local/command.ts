@@ -1,4 +1,5 @@
 // `weft up`: one machine as a cluster, until Ctrl-C; with --once until the verdict. The only place here that prints and handles signals.
+import { cpSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { Failure } from '../../cli/failure.js';
 import { type Palette, palette } from '../../cli/terminal.js';
@@ -21,6 +22,7 @@ interface UpFlags {
   readonly workers: number;
   readonly instance: string;
   readonly clean?: boolean;
+  readonly logs?: string;
 }
 
 const POD_NAMES = SHOP_PODS.map((pod) => pod.name);
@@ -39,6 +41,7 @@ export function upCommand(): Command {
     .option('--rate <per second>', 'without --once: requests per second that the pod web sends', wholeNumber(1, 10_000), 40)
     .option('--workers <number>', 'worker threads of each proxy', wholeNumber(1, 64), 1)
     .option('--instance <name>', 'name of this one, to run several side by side', 'weft')
+    .option('--logs <folder>', 'keep a copy of the logs of all processes there')
     .option('--clean', 'remove what a killed instance left, and exit')
     .addHelpText(
       'after',
@@ -73,7 +76,7 @@ async function up(flags: UpFlags): Promise<void> {
   } catch (error) {
     throw explained(error);
   } finally {
-    if (cluster !== null) good = (await takeDown(cluster, colours)) && good;
+    if (cluster !== null) good = (await takeDown(cluster, flags, colours)) && good;
   }
   if (flags.once !== true) return;
   const passed = good && !stop.isRequested();
@@ -130,9 +133,11 @@ async function live(cluster: Cluster, flags: UpFlags, stop: StopSignal, colours:
 }
 
 /** True when nothing is left. */
-async function takeDown(cluster: Cluster, colours: Palette): Promise<boolean> {
+async function takeDown(cluster: Cluster, { logs }: UpFlags, colours: Palette): Promise<boolean> {
   const began = performance.now();
-  const complaints = await cluster.lab.close();
+  const complaints = await cluster.lab.stop();
+  if (logs !== undefined) cpSync(cluster.lab.layout.logDir, logs, { recursive: true });
+  await cluster.lab.close();
   const left = leftoversOf(cluster.lab.layout, POD_NAMES);
   const check = { ok: left.length === 0, title: left.length === 0 ? 'Nothing is left' : 'Left behind', detail: [...left, ...complaints] };
   print(`${formatCheck(check, colours)} ${colours.faint(`${((performance.now() - began) / 1000).toFixed(1)} s`)}`);

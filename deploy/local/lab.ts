@@ -120,7 +120,7 @@ export class Lab {
     const runDir = this.layout.nodeRunDir(node);
     return this.startWeft(`proxy-${node}`, this.layout.hostNamespace(node), [
       ...['proxy', '--node', node, '--agent', `unix:${runDir}/agent.sock`, '--run-dir', runDir],
-      ...[...this.#nodePaths(node), '--workers', String(this.options.workersPerProxy), '--drain-timeout', '1000'],
+      ...[...this.#nodePaths(node), '--workers', String(this.options.workersPerProxy), '--drain-timeout', '1000', '--access-log', 'errors'],
     ]);
   }
 
@@ -185,17 +185,23 @@ export class Lab {
     return started;
   }
 
-  /** Stops everything, clients first, and removes all there is. Idempotent. Returns complaints about processes that had to be killed. */
-  async close(): Promise<string[]> {
-    if (this.#closing) return [];
+  /** Stops every process, clients first. Returns complaints about those that had to be killed. Idempotent. */
+  async stop(): Promise<string[]> {
     this.#closing = true;
     const complaints: string[] = [];
     for (const group of ['pod-', 'proxy-', 'agent-', 'controller', 'etcd']) {
       const members = [...this.#processes.values()].filter(({ spec, exit }) => spec.name.startsWith(group) && exit === null);
       const stopped = await Promise.all(members.map(async (member) => ({ member, gently: await member.stop(STOP_GRACE_MS) })));
-      for (const { member, gently } of stopped)
+      for (const { member, gently } of stopped) {
         if (!gently) complaints.push(`${member.spec.name} did not end within ${STOP_GRACE_MS / 1000} s of SIGTERM`);
+      }
     }
+    return complaints;
+  }
+
+  /** Stops everything and removes all there is. Idempotent. Returns what stop() does. */
+  async close(): Promise<string[]> {
+    const complaints = await this.stop();
     await removeInstance(
       this.layout,
       this.options.pods.map((pod) => pod.name),
