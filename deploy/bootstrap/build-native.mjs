@@ -1,4 +1,4 @@
-// Builds native/build/Release/weft.node with cmake-js, offline: node_api.h comes from node-api-headers, uv.h from Node's own include folder.
+// Builds native/build/Release/weft.node with cmake-js, offline (native/package.json makes it so): node_api.h comes from node-api-headers, uv.h from Node's own include folder.
 // Builds nothing else: the BPF skeletons are build-bpf.mjs's.
 //
 // Usage: node deploy/bootstrap/build-native.mjs [--debug] [cmake-js arguments]
