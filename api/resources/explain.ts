@@ -36,9 +36,9 @@ function explainMessage(issue: Issue): string {
     case 'invalid_union':
       return isMissing ? 'required' : issue.message;
     case 'too_small':
-      return isDefaultMessage(issue) ? `expected at least ${issue.minimum} ${unit(issue.origin)}` : issue.message;
+      return isDefaultMessage(issue) ? `expected at least ${issue.minimum} ${unit(issue.origin, issue.minimum)}` : issue.message;
     case 'too_big':
-      return isDefaultMessage(issue) ? `expected at most ${issue.maximum} ${unit(issue.origin)}` : issue.message;
+      return isDefaultMessage(issue) ? `expected at most ${issue.maximum} ${unit(issue.origin, issue.maximum)}` : issue.message;
     default:
       return issue.message;
   }
@@ -74,7 +74,7 @@ function oneOf(values: readonly unknown[]): string {
   return shown.length === 1 ? (shown[0] ?? '') : `one of ${shown.join(', ')}`;
 }
 
-function unit(origin: string): string {
-  if (origin === 'array') return 'items';
-  return origin === 'string' ? 'characters' : '';
+function unit(origin: string, count: number | bigint): string {
+  const noun = origin === 'array' ? 'item' : 'character';
+  return count === 1 ? noun : `${noun}s`;
 }

@@ -47,11 +47,16 @@ function unknownKind(kind: string, known: readonly string[]): string {
   return `unknown kind ${describe(kind)}${nearest === '' ? `: expected one of ${known.join(', ')}` : nearest}`;
 }
 
+interface AnyManifest {
+  readonly metadata: { readonly namespace: string; readonly name: string };
+  readonly apiVersion: string;
+  readonly status?: unknown;
+}
+
 /** The one place where a manifest's type is taken from its kind: the schema of that kind has just made it. */
-function normalise(kind: Kind, data: Record<string, unknown>, source: ResourceObject['source']): ResourceObject {
-  const { status: _status, metadata, ...rest } = data as { status?: unknown; metadata: Record<string, unknown>; apiVersion: string };
+function normalise(kind: Kind, data: AnyManifest, source: ResourceObject['source']): ResourceObject {
+  const { status: _dropped, apiVersion, kind: _kind, metadata, ...own } = { kind, ...data };
   const kept = Object.fromEntries(Object.entries(metadata).filter(([field]) => !SERVER_METADATA.includes(field)));
-  const { apiVersion, kind: _kind, ...own } = rest as { apiVersion: string; kind: string };
   const manifest = { apiVersion, kind, metadata: kept, ...own };
-  return { apiVersion, kind, namespace: kept.namespace, name: kept.name, manifest, source } as unknown as ResourceObject;
+  return { apiVersion, kind, namespace: metadata.namespace, name: metadata.name, manifest, source } as unknown as ResourceObject;
 }

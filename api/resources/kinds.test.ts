@@ -1,0 +1,158 @@
+import { describe, expect, test } from '@jest/globals';
+import { durationMs, findKind, formatFinding, KINDS, nearestName, parseManifests } from './index.js';
+
+function findingsOf(kind: string, body: string): string[] {
+  const apiVersion = KINDS.find((definition) => definition.kind === kind)?.apiVersion ?? '';
+  const content = `apiVersion: ${apiVersion}\nkind: ${kind}\n${body.includes('metadata:') ? '' : 'metadata: {name: a}\n'}${body}\n`;
+  return parseManifests([{ name: 'f', content }]).findings.map((finding) =>
+    formatFinding({ ...finding, file: '', line: 0 }).replace(/^: /, ''),
+  );
+}
+
+const route = (rule: string) => `spec: {rules: [${rule}]}`;
+const match = (text: string) => route(`{matches: [${text}]}`);
+const modifier = (text: string) => route(`{filters: [{type: RequestHeaderModifier, requestHeaderModifier: ${text}}]}`);
+
+describe('accepted', () => {
+  test.each([
+    ['Service', 'spec: {ports: [{port: 80}]}'],
+    ['Service', 'spec: {clusterIP: None, selector: {app: a}}'],
+    ['Service', 'spec: {ports: [{name: a, port: 53}, {name: b, port: 53, protocol: UDP}]}'],
+    [
+      'Service',
+      'spec: {type: LoadBalancer, loadBalancerIP: x, externalTrafficPolicy: Local, ports: [{port: 80, nodePort: 30080, targetPort: web, appProtocol: HTTPS}]}',
+    ],
+    ['Service', 'spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1, "fd00::1"], ipFamilyPolicy: PreferDualStack, ports: [{port: 80}]}'],
+    [
+      'EndpointSlice',
+      'addressType: IPv6\nendpoints: [{addresses: ["fd00::1"], hints: {forZones: []}, targetRef: {kind: Pod}}]\nports: [{name: "", port: 80}]',
+    ],
+    ['EndpointSlice', 'addressType: IPv4\nendpoints: null\nports: null'],
+    [
+      'Gateway',
+      'spec: {gatewayClassName: "{X}", listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP, hostname: "*.a.b"}]}',
+    ],
+    ['GatewayClass', 'spec: {controllerName: weft.dev/gateway}'],
+    ['HTTPRoute', 'spec: {}'],
+    ['HTTPRoute', 'spec: {parentRefs: [{name: g, sectionName: a}, {name: g, sectionName: b}], hostnames: ["*.a.b", c]}'],
+    ['HTTPRoute', match('{path: {type: Exact, value: /a%20b}}')],
+    ['HTTPRoute', route('{timeouts: {request: 0s, backendRequest: 2s}}')],
+    ['Workload', 'spec: {}'],
+    ['Workload', 'spec: {node: n, networkNamespace: /run/netns/a.b, capture: {excludeOutboundCIDRs: ["fd00::/8", 0.0.0.0/0]}}'],
+    ['TrafficPolicy', 'spec: {targetRefs: [{kind: Service, name: a}]}'],
+  ])('%s %s', (kind, body) => {
+    expect(findingsOf(kind, body)).toEqual([]);
+  });
+});
+
+describe('refused', () => {
+  test.each([
+    ['Service', 'spec: {}', 'spec.ports: required: a service that is not headless (clusterIP: None) needs at least one port'],
+    [
+      'Service',
+      'spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.2], ports: [{port: 80}]}',
+      'spec.clusterIPs[0]: expected the same address as clusterIP ("10.0.0.1"), found "10.0.0.2"',
+    ],
+    [
+      'Service',
+      'spec: {ports: [{port: 80, targetPort: Web}]}',
+      'spec.ports[0].targetPort: expected a port name (lower-case letters, digits',
+    ],
+    ['Service', 'spec: {ports: [{port: 1.5}]}', 'spec.ports[0].port: expected a whole number from 1 to 65535, found number 1.5'],
+    [
+      'Service',
+      'spec: {sessionAffinity: ClientIP, ports: [{port: 1}]}',
+      'spec.sessionAffinity: not supported yet: session affinity ClientIP',
+    ],
+    ['Service', `metadata: {name: ${'a'.repeat(64)}}\nspec: {ports: [{port: 1}]}`, 'at most 63 characters, found 64'],
+    [
+      'Service',
+      'spec: {selector: {app: "a b"}, ports: [{port: 1}]}',
+      'spec.selector.app: expected a label value (letters, digits, "-", "_" and "."), found "a b"',
+    ],
+    ['EndpointSlice', 'addressType: IPv4\nendpoints: [{addresses: []}]', 'endpoints[0].addresses: expected at least 1 item'],
+    ['EndpointSlice', 'addressType: IPv4\nports: [{}]', 'ports[0].port: required: a number'],
+    ['Gateway', 'spec: {listeners: [{name: a, port: 80, protocol: HTTP, tls: {}}]}', 'spec.gatewayClassName: required: a string'],
+    [
+      'Gateway',
+      'spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP, tls: {}}]}',
+      'spec.listeners[0].tls: a listener of protocol HTTP has no tls; use protocol HTTPS or TLS',
+    ],
+    [
+      'Gateway',
+      'spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP}]}',
+      'spec.listeners[1].port: port, protocol and hostname together must be unique',
+    ],
+    ['GatewayClass', 'spec: {controllerName: weft}', 'spec.controllerName: expected a controller name such as weft.dev/gateway'],
+    ['HTTPRoute', 'spec: {parentRefs: [{kind: Service, name: a}]}', 'spec.parentRefs[0].group: expected group: "" for a Service'],
+    ['HTTPRoute', 'spec: {parentRefs: [{name: g}, {name: g}]}', 'spec.parentRefs[1].name: parentRefs must be unique'],
+    ['HTTPRoute', 'spec: {hostnames: [10.0.0.1]}', 'spec.hostnames[0]: expected a host name, found the IP address 10.0.0.1'],
+    ['HTTPRoute', 'spec: {hostnames: ["a.*.b"]}', 'spec.hostnames[0]: expected a host name in lower case'],
+    ['HTTPRoute', match('{path: {value: /a/../b}}'), 'spec.rules[0].matches[0].path.value: a path must not contain "/../"'],
+    ['HTTPRoute', match('{path: {value: /a%2Fb}}'), 'must not contain "%2F"'],
+    ['HTTPRoute', match('{path: {value: "/a b"}}'), 'expected a path of RFC 3986 characters'],
+    [
+      'HTTPRoute',
+      match('{headers: [{name: A, value: x}, {name: a, value: y}]}'),
+      'spec.rules[0].matches[0].headers[1].name: header names (without regard to case) must be unique',
+    ],
+    ['HTTPRoute', match('{headers: [{name: "a b", value: x}]}'), 'expected a header name (an RFC 9110 token), found "a b"'],
+    [
+      'HTTPRoute',
+      match('{method: get}'),
+      'spec.rules[0].matches[0].method: expected one of GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH, found "get"; did you mean GET?',
+    ],
+    ['HTTPRoute', route('{timeouts: {request: 10}}'), 'expected a duration such as 500ms, 10s or 1h30m (GEP-2257), found number 10'],
+    ['HTTPRoute', route('{timeouts: {request: 1.5s}}'), 'expected a duration such as 500ms, 10s or 1h30m (GEP-2257), found "1.5s"'],
+    [
+      'HTTPRoute',
+      route('{backendRefs: [{name: a, port: 80, weight: 1000001}]}'),
+      'expected a whole number from 0 to 1000000, found number 1000001',
+    ],
+    ['HTTPRoute', `spec: {rules: [${'{},'.repeat(17)}]}`, 'spec.rules: expected at most 16 items'],
+    ['HTTPRoute', modifier('{set: [{name: a, value: "x\\ny"}]}'), 'expected a header value without control characters'],
+    [
+      'HTTPRoute',
+      modifier('{remove: [Transfer-Encoding]}'),
+      "requestHeaderModifier.remove[0]: Transfer-Encoding can't be modified: the proxy writes it itself",
+    ],
+    [
+      'HTTPRoute',
+      route('{filters: [{type: ResponseHeaderModifier, requestHeaderModifier: {}}]}'),
+      'spec.rules[0].filters[0].responseHeaderModifier: required by type: ResponseHeaderModifier',
+    ],
+    ['Workload', 'spec: {networkNamespace: /run/netns/a}', 'spec.node: required: the host on which networkNamespace is found'],
+    ['Workload', 'spec: {capture: {failclosed: true}}', 'spec.capture.failclosed: unknown field; did you mean failClosed?'],
+    ['Workload', 'spec: {weight: 0}', 'spec.weight: expected a whole number from 1 to 1000000, found number 0'],
+    ['TrafficPolicy', 'spec: {targetRefs: []}', 'spec.targetRefs: expected at least 1 item'],
+    ['TrafficPolicy', 'spec: {targetRefs: [{kind: HTTPRoute, name: a}]}', 'not supported yet: policies for targets of kind HTTPRoute'],
+  ])('%s %s', (kind, body, message) => {
+    expect(findingsOf(kind, body).join('\n')).toContain(message);
+  });
+});
+
+test('operators name a kind by kind, plural or short name in any case', () => {
+  for (const word of ['httproute', 'HTTPRoutes', 'hr']) expect(findKind(word)?.kind).toBe('HTTPRoute');
+  expect(findKind('nothing')).toBeNull();
+  const words = KINDS.flatMap((definition) => [definition.kind.toLowerCase(), definition.plural, ...definition.shortNames]);
+  expect(new Set(words).size).toBe(words.length);
+});
+
+test('the nearest name is within a third of its length in edits', () => {
+  expect(nearestName('weigth', ['name', 'weight'])).toBe('weight');
+  expect(nearestName('xyz', ['name', 'weight'])).toBeNull();
+  expect(nearestName('x'.repeat(1000), ['x'.repeat(1000)])).toBeNull();
+});
+
+test.each([
+  ['1h30m', 5_400_000],
+  ['0s', 0],
+  ['99999h', 359_996_400_000],
+  ['500ms', 500],
+  ['1s500ms', 1500],
+  ['-1s', null],
+  ['1s 1s', null],
+  ['', null],
+])('the duration %s is %s ms', (text, expected) => {
+  expect(durationMs(text)).toBe(expected);
+});
