@@ -96,6 +96,7 @@ struct LocalReply {
 class Tables {
  public:
   /// Null, with what is wrong and where in `error`, on a bad spec (an address that is none, a mutation of a managed header, …).
+  /// Of equal hosts, paths, destinations or sources the first has the id; of equal predicates each gets its bit.
   static std::shared_ptr<const Tables> build(const TableSpec& spec, std::string* error);
 
   /// Largest EndpointSpec.id: ids are indexes (of `outstanding` too), so they are dense.
@@ -109,7 +110,8 @@ class Tables {
   int32_t host(std::string_view authority) const;
 
   /// The longest registered path that is a whole-element prefix of `path` (no query): "/foo" is one of "/foo", "/foo/", "/foo/bar", not of
-  /// "/foobar"; "/" of everything that begins with "/". Bytes are compared as sent: neither decoded nor normalised.
+  /// "/foobar"; "/" of everything that begins with "/". A registered "/foo/" is only itself (and "/foo//…"). Bytes are compared as sent:
+  /// neither decoded nor normalised.
   PathMatch path(std::string_view path) const;
 
   /// 32-bit words that match_predicates writes; 0 if the tables have no predicates.

@@ -1,0 +1,88 @@
+// Request targets: which form, where the path ends, and whether two implementations may see different paths.
+#include "core/http1/target.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/http1/ascii.h"
+
+namespace weft::http1 {
+namespace {
+
+uint64_t bytes_equal(uint64_t word, uint8_t byte) {
+  const uint64_t ones = 0x0101010101010101ull, high = 0x8080808080808080ull;
+  const uint64_t x = word ^ (ones * byte);
+  return ~((((x & ~high) + ~high) | x) | ~high);
+}
+
+uint64_t load8(const uint8_t* bytes) {
+  uint64_t word;
+  memcpy(&word, bytes, sizeof(word));
+  return word;
+}
+
+bool is_dot_segment(std::string_view path, size_t slash) {
+  size_t at = slash + 1;
+  if (at < path.size() && path[at] == '.') at++;
+  if (at < path.size() && path[at] == '.') at++;
+  return at > slash + 1 && (at == path.size() || path[at] == '/' || path[at] == ';');
+}
+
+/// See RequestHead::path_is_ambiguous.
+bool is_ambiguous(std::string_view path) {
+  for (size_t i = 0; i < path.size(); i++) {
+    if (path[i] == '\\') return true;
+    if (path[i] == '/' && ((i + 1 < path.size() && path[i + 1] == '/') || is_dot_segment(path, i))) return true;
+    if (path[i] != '%') continue;
+    const std::string_view code = path.substr(i + 1, 2);
+    if (equals_lower(code, "2e") || equals_lower(code, "2f") || equals_lower(code, "5c")) return true;
+  }
+  return false;
+}
+
+/// Eight bytes at a time: whether is_ambiguous needs to look. May read 8 bytes past the end (kReadPastEnd).
+bool may_be_ambiguous(const uint8_t* path, size_t size) {
+  uint64_t hits = 0;
+  for (size_t at = 0; at < size; at += 8) {
+    const uint64_t word = load8(path + at), next = load8(path + at + 1);
+    hits |= bytes_equal(word, '%') | bytes_equal(word, '\\') | (bytes_equal(word, '/') & (bytes_equal(next, '/') | bytes_equal(next, '.')));
+  }
+  return hits != 0;
+}
+
+}  // namespace
+
+HeadError parse_target(const uint8_t* data, RequestHead* head) {
+  const size_t end = head->target.offset + head->target.size;
+  size_t path = head->target.offset;
+  head->authority = {0, 0};
+  head->form = TargetForm::kOrigin;
+  if (data[path] != '/') {
+    const std::string_view target = head->target.in(data);
+    if (target == "*") {
+      if (head->method != Method::kOptions) return HeadError::kTarget;
+      head->form = TargetForm::kAsterisk;
+    } else {
+      if (target.size() < 8 || !equals_lower(target.substr(0, 7), "http://")) return HeadError::kTarget;
+      head->form = TargetForm::kAbsolute;
+      const size_t stop = std::min(target.find_first_of("/?", 7), target.size());
+      head->authority = span(path + 7, path + stop);
+      if (!is_valid_authority(head->authority.in(data))) return HeadError::kTarget;
+      path += stop;
+    }
+  }
+  const void* mark = memchr(data + path, '?', end - path);
+  const size_t path_end = mark != nullptr ? static_cast<size_t>(static_cast<const uint8_t*>(mark) - data) : end;
+  head->has_query = mark != nullptr;
+  head->query = head->has_query ? span(path_end + 1, end) : span(end, end);
+  head->path = span(path, path_end);
+  if (head->path.size == 0) {
+    head->path = {head->target.offset + 5, 1};  // The first "/" of "http://".
+    // RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.
+    if (head->method == Method::kOptions && !head->has_query) head->form = TargetForm::kAsterisk;
+  }
+  head->path_is_ambiguous = may_be_ambiguous(data + head->path.offset, head->path.size) && is_ambiguous(head->path.in(data));
+  return HeadError::kNone;
+}
+
+}  // namespace weft::http1
