@@ -93,8 +93,8 @@ export const nginx: ProxySetup = {
     const file = join(folder, 'nginx.conf');
     writeFileSync(
       file,
-      `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 65536;
-events { worker_connections 16384; multi_accept on; }
+      `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 8192;
+events { worker_connections 4096; }
 http {
   access_log off; keepalive_timeout 300s; keepalive_requests 1000000000; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
   fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
@@ -116,14 +116,21 @@ http {
 export const haproxy: ProxySetup = {
   name: 'haproxy',
   command: (folder, port, firstBackend) => {
-    const rules = indexes(ROUTES).map((i) => `  use_backend pool if is_api { path_beg /svc${i}/ }`);
+    // HAProxy's fastest way to many routes: 50 rules and a random id cost it 13 µs a request more.
+    const map = join(folder, 'routes.map');
+    writeFileSync(
+      map,
+      indexes(ROUTES)
+        .map((i) => `/svc${i}/ pool\n`)
+        .join(''),
+    );
     const servers = indexes(BACKENDS).map((i) => `  server s${i} 127.0.0.1:${firstBackend + i} maxconn 4096`);
     const file = join(folder, 'haproxy.cfg');
     writeFileSync(
       file,
       `global
   nbthread 1
-  maxconn 16384
+  maxconn 4096
 defaults
   mode http
   timeout connect 5s
@@ -136,10 +143,10 @@ frontend edge
   bind 127.0.0.1:${port} backlog 1024
   acl is_api hdr(host) -i ${HOST}
   option forwardfor
-  unique-id-format %[uuid()]
+  unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-Id
   http-request set-header X-Forwarded-Proto http
-${rules.join('\n')}
+  use_backend %[path,map_beg(${map})] if is_api
 backend pool
   balance leastconn
 ${servers.join('\n')}
