@@ -177,6 +177,39 @@ test('a workload serves while its node says so, and ends with the node’s lease
   expect((await listNodes(one)).nodes).toEqual([]);
 });
 
+test('a reader that stops reading skips revisions: memory stays bounded, and it ends at the newest', async () => {
+  const slow = discover(one, 'slow');
+  const quick = discover(one, 'quick');
+  await slow.until('the first model', () => slow.responses.length > 0);
+  await quick.until('the first model', () => quick.responses.length > 0);
+  slow.pauseReading();
+  const revisions = 30;
+  for (let step = 1; step <= revisions; step++) {
+    const services = Array.from({ length: 100 }, (_, index) => serviceYaml(`service-${index}`, step));
+    const { revision } = await apply(one, services.join('---\n'));
+    await quick.until('the revision', () => quick.revision >= revision);
+  }
+  slow.resumeReading();
+  await slow.until('the newest', () => slow.revision === quick.revision);
+  expect(slow.responses.length).toBeLessThan(revisions / 2);
+  expect(slow.resources).toEqual(quick.resources);
+});
+
+test('a thousand endpoints come in chunks of at most 500 resources, applied as one', async () => {
+  await ready(one);
+  for (let batch = 0; batch < 10; batch++) {
+    const services = Array.from({ length: 110 }, (_, index) => serviceYaml(`s-${batch}-${index}`));
+    await apply(one, services.join('---\n'));
+  }
+  const node = discover(one, 'node-a');
+  await node.until('everything', () => node.resources.size === 1_100);
+  expect(node.responses.map(({ full, more, resources }) => [full, more, resources.length])).toEqual([
+    [true, true, 500],
+    [true, true, 500],
+    [true, false, 100],
+  ]);
+});
+
 test('wait names the nodes that have not acked', async () => {
   const registration = register(one, 'node-b');
   await registration.until('the registration', () => registration.responses > 0);

@@ -1,0 +1,75 @@
+import { expect, test } from '@jest/globals';
+import type { Clock } from '../clock.js';
+import { CompileSchedule } from './compile-schedule.js';
+
+class ManualClock implements Clock {
+  #now = 0;
+  #timers: { at: number; fire: () => void }[] = [];
+
+  now(): number {
+    return this.#now;
+  }
+
+  after(delayMs: number, fire: () => void): () => void {
+    const timer = { at: this.#now + delayMs, fire };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  }
+
+  advance(ms: number): void {
+    const end = this.#now + ms;
+    for (;;) {
+      const due = this.#timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+      if (due === undefined) break;
+      this.#timers = this.#timers.filter((other) => other !== due);
+      this.#now = due.at;
+      due.fire();
+    }
+    this.#now = end;
+  }
+}
+
+function scheduled() {
+  const clock = new ManualClock();
+  const compiledAt: number[] = [];
+  return { clock, compiledAt, schedule: new CompileSchedule(clock, () => compiledAt.push(clock.now())) };
+}
+
+test('the first change after quiet is compiled at once', () => {
+  const { clock, compiledAt, schedule } = scheduled();
+  schedule.changed();
+  clock.advance(100);
+  schedule.changed();
+  expect(compiledAt).toEqual([0, 100]);
+});
+
+test('changes close to each other are compiled together after 50 ms of quiet', () => {
+  const { clock, compiledAt, schedule } = scheduled();
+  for (let change = 0; change < 4; change++) {
+    schedule.changed();
+    clock.advance(20);
+  }
+  clock.advance(1_000);
+  expect(compiledAt).toEqual([0, 110]);
+});
+
+test('a storm waits no longer than a second', () => {
+  const { clock, compiledAt, schedule } = scheduled();
+  for (let change = 0; change < 150; change++) {
+    schedule.changed();
+    clock.advance(10);
+  }
+  expect(compiledAt.slice(0, 2)).toEqual([0, 1_010]);
+});
+
+test('nothing is compiled after the stop', () => {
+  const { clock, compiledAt, schedule } = scheduled();
+  schedule.changed();
+  clock.advance(10);
+  schedule.changed();
+  schedule.stop();
+  clock.advance(1_000);
+  expect(compiledAt).toEqual([0]);
+});

@@ -1,0 +1,30 @@
+import { expect, test } from '@jest/globals';
+import { controllerConfig, DEFAULT_FLAGS, parseHostPort } from './config.js';
+
+test('the defaults are valid, and the configuration is frozen', () => {
+  const config = controllerConfig(DEFAULT_FLAGS);
+  expect(config).toMatchObject({ etcdPrefix: '/weft', nodeTtlMs: 10_000, metricsListen: '0.0.0.0:15021' });
+  expect(Object.isFrozen(config)).toBe(true);
+});
+
+test('a bad flag is named with what was expected', () => {
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcd: ['nonsense'] })).toThrow('--etcd "nonsense": expected http://host:port');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcd: ['https://a:1', 'http://b:1'] })).toThrow('--etcd: all endpoints must be https');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdPrefix: 'weft/' })).toThrow('--etcd-prefix');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, nodeTtl: '0.5' })).toThrow('--node-ttl "0.5": expected whole seconds');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, metricsListen: 'x' })).toThrow('--metrics-listen');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, logLevel: 'loud' })).toThrow('--log-level');
+});
+
+test('etcd may be given by socket, name or address', () => {
+  const etcd = ['unix:/run/etcd.sock', 'http://etcd-0.etcd:2379', '127.0.0.1:2379', 'http://[::1]:2379'];
+  expect(controllerConfig({ ...DEFAULT_FLAGS, etcd }).etcdEndpoints).toEqual(etcd);
+});
+
+test('an address is host and port, IPv6 in brackets', () => {
+  expect(parseHostPort('[::1]:80')).toEqual({ host: '::1', port: 80 });
+  expect(parseHostPort('localhost:0')).toEqual({ host: 'localhost', port: 0 });
+  expect(parseHostPort('::1:80')).toBeNull();
+  expect(parseHostPort('[nonsense]:80')).toBeNull();
+  expect(parseHostPort('a:70000')).toBeNull();
+});
