@@ -11,6 +11,7 @@ const lab = new Lab(`wcap-${process.pid}`);
 const silent = { info() {}, warn() {} };
 const log = process.env.WEFT_TEST_LOG === undefined ? silent : { info: console.error, warn: console.error };
 const location = { bpfDir: lab.bpfDir, meshNetns: lab.meshNetns, hostNetns: lab.path('host') };
+const otherHost = { bpfDir: `${lab.bpfDir}-other`, meshNetns: `${lab.meshNetns}-other`, hostNetns: lab.path('remote') };
 
 function open(mode: 'auto' | 'ebpf-tcx' | 'ebpf-clsact'): Promise<Capture> {
   return Capture.open({ ...location, mode, heartbeatTimeoutMs: 1000, log });
@@ -81,7 +82,7 @@ beforeAll(async () => {
 }, 20_000);
 
 afterAll(async () => {
-  await Capture.uninstall(location);
+  for (const host of [location, otherHost]) await Capture.uninstall(host);
   await lab.down();
 }, 20_000);
 
@@ -269,12 +270,11 @@ describe('life cycle', () => {
   });
 
   test("another host's agent on the same machine comes and goes without a trace", async () => {
-    const other = { bpfDir: `${lab.bpfDir}-other`, meshNetns: `${lab.meshNetns}-other`, hostNetns: lab.path('remote') };
-    const second = await Capture.open({ ...other, mode: 'auto', heartbeatTimeoutMs: 1000, log });
+    const second = await Capture.open({ ...otherHost, mode: 'auto', heartbeatTimeoutMs: 1000, log });
     expectOnePass('a', POD_A.v4, POD_B.v4, 8080, 'outbound');
     expect(second.state().counters).toEqual([]);
     await second.close();
-    await Capture.uninstall(other);
+    await Capture.uninstall(otherHost);
     expectOnePass('a', POD_A.v4, POD_B.v4, 8080, 'outbound');
   });
 
