@@ -19,6 +19,8 @@ import { Labels } from './tables/labels.js';
 import { StableIds } from './tables/stable-ids.js';
 import { WorkerPool } from './worker-pool.js';
 
+/** How often a listener that could not be opened (its port taken, the redirection's maps not there yet) is tried again. */
+const LISTEN_RETRY_MS = 1_000;
 const MAX_LABELS = 16_384;
 /** Long past the life of a pool, a log record and a scrape. */
 const QUARANTINE_MS = 120_000;
@@ -42,6 +44,7 @@ export class DataPlane {
   private readonly ruleBase = new Float64Array(MAX_RULES);
   private current: Generation | null = null;
   private handle: number | null = null;
+  private retry: NodeJS.Timeout | null = null;
   private chain: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -125,12 +128,26 @@ export class DataPlane {
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
     this.current = next;
-    const closed = [...(await this.openMeshListeners()), ...(await this.reconcileGateways(next.listeners))];
+    const closed = await this.reconcileListeners();
+    for (const text of closed) this.log.error(text);
     this.log.info(
       { revision: update.revision, generation: next.generation, services: this.model.services.size, routes: this.model.routes.size },
       `revision ${update.revision} is in force`,
     );
     return { rejected, closed };
+  }
+
+  /** Returns what could not be opened; that is tried again until it can, or is no longer wanted. */
+  private async reconcileListeners(): Promise<string[]> {
+    const closed = [...(await this.openMeshListeners()), ...(await this.reconcileGateways(this.current?.listeners ?? []))];
+    if (closed.length > 0 && this.retry === null) {
+      this.retry = setTimeout(() => {
+        this.retry = null;
+        this.chain = this.chain.then(() => this.reconcileListeners());
+      }, LISTEN_RETRY_MS);
+      this.retry.unref();
+    }
+    return closed;
   }
 
   /** Only now that there are tables: before, connections go direct rather than to a proxy that knows nothing. */
@@ -183,9 +200,7 @@ export class DataPlane {
       this.log.info({ listener: listener.name }, `${listener.name} listens on ${socketName(listener.address, port)}`);
       return [];
     }
-    const text = `${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`;
-    this.log.error({ listener: listener.name }, text);
-    return [text];
+    return [`${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`];
   }
 
   private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {

@@ -248,9 +248,14 @@ export class Decider {
     this.forward(batch, d, q, cluster, traffic, mix(random));
   }
 
-  private forward(batch: Batch, d: number, q: number, cluster: number, traffic: Traffic, random: number): void {
+  private forward(batch: Batch, d: number, q: number, chosen: number, traffic: Traffic, random: number): void {
     const { descriptors, decisions } = batch;
     const tables = this.tables;
+    // Ids of captured listeners are even for IPv4, odd for IPv6 (MESH_LISTENERS).
+    const cluster =
+      traffic === Traffic.Outbound
+        ? tables.clusters[chosen * CLUSTER_WORDS + ClusterWord.Families]! + (descriptors[d + D_LISTENER]! & 1)
+        : chosen;
     const row = cluster * CLUSTER_WORDS;
     const service = tables.clusters[row + ClusterWord.Label]!;
     const attempt = descriptors[d + D_ATTEMPT]!;

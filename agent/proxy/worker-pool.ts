@@ -72,6 +72,7 @@ export class WorkerPool {
 
   /** Every worker listens, or none: the error's text says why. Returns the port. */
   async listen(id: number, listenerOf: ListenerOf): Promise<{ port: number; error: string | null }> {
+    if (this.isStopping) return { port: 0, error: 'the proxy is draining' };
     let port: number | null = null;
     for (const seat of this.seats) {
       const spec: ListenerSpec = listenerOf(seat.slot);

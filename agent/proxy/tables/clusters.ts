@@ -3,7 +3,7 @@ import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, type Service, t
 import type { Model } from '../../model/model.js';
 import type { EndpointSpec } from '../../native/engine.js';
 import type { Labels } from './labels.js';
-import { Balancing } from './layout.js';
+import { Balancing, MEMBER_WORDS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
 export interface ClusterEndpoint {
@@ -104,7 +104,7 @@ function balancingOf(service: Service): Balancing {
   }
 }
 
-/** Rows of `clusters` and `members`. `isLocal`: whether a captured workload of this node owns the address. */
+/** Rows of `clusters` (all clusters, then two for each: its IPv4 and its IPv6 members) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
 export function clusterSections(
   { clusters }: ClusterSet,
   labels: Labels,
@@ -112,8 +112,8 @@ export function clusterSections(
 ): { clusters: number[]; members: number[] } {
   const rows: number[] = [];
   const members: number[] = [];
-  let first = 0;
-  for (const { name, balancing, endpoints } of clusters) {
+  const add = ({ name, balancing, endpoints }: Cluster, families: number): void => {
+    const first = members.length / MEMBER_WORDS;
     const ready = endpoints.filter(({ id, health }) => id >= 0 && health === EndpointHealth.READY);
     let total = 0;
     for (const { id, weight, address, port, workload } of ready) {
@@ -121,8 +121,13 @@ export function clusterSections(
       members.push(id, weight, total, isLocal(address) ? 1 : 0, labels.idOf(workload === '' ? socketName(address, port) : workload));
     }
     const isEven = ready.every(({ weight }) => weight === ready[0]?.weight);
-    rows.push(balancing, first, ready.length, total, isEven ? 1 : 0, labels.idOf(name));
-    first += ready.length;
+    rows.push(balancing, first, ready.length, total, isEven ? 1 : 0, labels.idOf(name), families);
+  };
+  for (const [row, cluster] of clusters.entries()) add(cluster, clusters.length + row * 2);
+  for (const [row, cluster] of clusters.entries()) {
+    for (const isV6 of [false, true]) {
+      add({ ...cluster, endpoints: cluster.endpoints.filter(({ address }) => address.includes(':') === isV6) }, clusters.length + row * 2);
+    }
   }
   return { clusters: rows, members };
 }

@@ -104,7 +104,7 @@ export const enum BackendWord {
   Cluster = 1,
 }
 
-export const CLUSTER_WORDS = 6;
+export const CLUSTER_WORDS = 7;
 export const enum ClusterWord {
   Balancing = 0,
   /** First row in members, and how many. Only endpoints that take new work. */
@@ -114,6 +114,11 @@ export const enum ClusterWord {
   /** 1: every member has the same weight. */
   IsEven = 4,
   Label = 5,
+  /**
+   * Row in clusters that holds the members with IPv4 addresses alone; the next row holds those with IPv6. Captured connections choose there:
+   * their upstream socket is bound to the client's address, and that has a family.
+   */
+  Families = 6,
 }
 export const enum Balancing {
   RoundRobin = 1,
