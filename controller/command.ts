@@ -41,7 +41,16 @@ async function run(flags: ControllerFlags, command: Command): Promise<void> {
   } catch (error) {
     return command.error(`error: ${error instanceof Error ? error.message : String(error)}`, { exitCode: 2 });
   }
-  const log = pino({ name: 'controller', level: config.logLevel, timestamp: stdTimeFunctions.isoTime }, destination(2));
+  const log = pino(
+    {
+      name: 'controller',
+      level: config.logLevel,
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    // Written at once, so that the last line before a crash is there.
+    destination({ fd: 2, sync: true }),
+  );
   // Before anything is opened: a signal during the start must not leave a socket behind.
   const stopSignal = new Promise<string>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));

@@ -36,6 +36,8 @@ export interface AdminParts {
 
 /** How long an applied change may take to come back through the watch before the answer is given without it. */
 const READ_BACK_MS = 1_000;
+/** With the refusal under the 3 s in which an operator is to hear that etcd is away. */
+const FIRST_LIST_MS = 2_000;
 const MAX_WAIT_MS = 600_000;
 
 class Refusal extends Error {
@@ -59,7 +61,7 @@ export function createAdminService(parts: AdminParts): AdminServer {
 }
 
 async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyResponse> {
-  requireList(parts);
+  await requireList(parts);
   const { objects, findings } = parseManifests(request.files);
   const seen = new Map<string, { file: string; line: number }>();
   const repeated: Finding[] = [];
@@ -78,7 +80,7 @@ async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyRes
 }
 
 async function remove(parts: AdminParts, request: DeleteRequest): Promise<DeleteResponse> {
-  requireList(parts);
+  await requireList(parts);
   const wanted = new Map<string, Wanted>();
   for (const object of request.objects) {
     const ref = { ...object, kind: kindOf(object.kind) };
@@ -107,7 +109,7 @@ async function bring(parts: AdminParts, wanted: readonly Wanted[], isDryRun: boo
 }
 
 async function get(parts: AdminParts, request: GetRequest): Promise<GetResponse> {
-  requireList(parts);
+  await requireList(parts);
   const kind = kindOf(request.kind);
   const found = [...parts.view.objects.values()].filter(({ ref }) => ref.kind === kind && matches(request, ref));
   found.sort((a, b) => compare(a.ref.namespace, b.ref.namespace) || compare(a.ref.name, b.ref.name));
@@ -115,7 +117,7 @@ async function get(parts: AdminParts, request: GetRequest): Promise<GetResponse>
 }
 
 async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitResponse>): Promise<WaitResponse> {
-  requireList(parts);
+  await requireList(parts);
   const ended = new AbortController();
   call.on('cancelled', () => ended.abort());
   const { revision, timeoutMs } = call.request;
@@ -125,7 +127,7 @@ async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitRe
 }
 
 async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
-  requireList(parts);
+  await requireList(parts);
   const nodes = [...parts.view.nodes]
     .sort(([a], [b]) => compare(a, b))
     .map(([name, { zone, version, statusAddress }]) => {
@@ -141,8 +143,9 @@ async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
 }
 
 /** Reads go on from memory while etcd is away, but not before it was read once. */
-function requireList({ view, client }: AdminParts): void {
-  if (view.revision > 0) return;
+async function requireList({ view, client, clock }: AdminParts): Promise<void> {
+  // The first call often comes while the controller starts.
+  if (await view.reached(1, clock, FIRST_LIST_MS)) return;
   const reason = view.state.kind === 'down' ? view.state.reason : 'it is being read';
   throw new Refusal(status.UNAVAILABLE, unavailableMessage(client.endpoints, reason));
 }

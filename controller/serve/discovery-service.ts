@@ -12,6 +12,9 @@ import { encodePush, type Push } from './push.js';
 /** Raise when the same input compiles to something else without a new version of the software. */
 const MODEL_VERSION = 1;
 
+/** Streams at one replica; measured to 1,000, planned to 3,000. */
+const MAX_STREAMS = 10_000;
+
 export interface DiscoveryServiceParts {
   readonly acks: NodeAcks;
   readonly clock: Clock;
@@ -82,6 +85,9 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       if (request?.$case === 'ack' && session !== null) return session.ack(request.value);
       if (request?.$case !== 'subscribe' || isSubscribed || request.value.node === '') {
         return fail(call, status.INVALID_ARGUMENT, 'the first message must be a Subscribe that names the node, every later one an Ack');
+      }
+      if (this.#calls.size >= MAX_STREAMS) {
+        return fail(call, status.RESOURCE_EXHAUSTED, `this controller serves ${MAX_STREAMS} nodes already: add a replica`);
       }
       isSubscribed = true;
       const subscribe = request.value;

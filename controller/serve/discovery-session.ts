@@ -2,6 +2,7 @@
 // and then gets the sum of them.
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Ack, DiscoveryRequest, Rejection } from '../../api/gen/mesh/v1/discovery.js';
+import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { resourceKey } from './model-history.js';
 import type { Push } from './push.js';
 
@@ -75,6 +76,8 @@ export class DiscoverySession {
       if (push.full) this.#rejected.clear();
       else for (const key of push.keys) this.#rejected.delete(key);
     }
+    // One that names no resource is the node's own condition, told anew with every ack.
+    for (const [key, { type }] of this.#rejected) if (type === ResourceType.UNSPECIFIED) this.#rejected.delete(key);
     for (const rejection of ack.rejected) this.#rejected.set(resourceKey(rejection), rejection);
     this.#unacked = this.#unacked.slice(index + 1);
     this.#ackedRevision = Math.max(this.#ackedRevision, sent.push.revision);

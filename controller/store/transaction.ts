@@ -34,8 +34,8 @@ const MAX_BYTES = 1.5 * 1024 * 1024;
 const BYTES_PER_OPERATION = 64;
 
 /** Together under the 3 s in which an operator is to hear that etcd is away. */
-const COMMIT_DEADLINE_MS = 1_900;
-const RESOLVE_DEADLINE_MS = 900;
+const COMMIT_DEADLINE_MS = 1_700;
+const RESOLVE_DEADLINE_MS = 700;
 
 /** Never retries by itself: a compare whose reply is lost would then answer "conflict" although it was applied. */
 export async function commit(client: EtcdClient, transaction: Transaction): Promise<CommitResult> {
