@@ -9,7 +9,7 @@ import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
-/** Sources for a pod that reaches itself through the mesh: link-local, never on the wire. */
+/** Sources for a pod that reaches itself through the mesh: never on the wire. IPv6 has a unique local one: a link-local needs a scope to be bound. */
 const HAIRPIN = { v4: '169.254.7.8', v6: 'fd77:6566:7400::78' };
 
 function run(start: WorkerStart): void {
