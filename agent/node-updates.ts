@@ -37,7 +37,10 @@ export class NodeUpdates {
   }
 
   get rejected(): readonly Rejection[] {
-    return [...this.#rejected.values()];
+    // Of the refusals that name no resource, the proxy's ends when it acks again.
+    return [...this.#rejected.values()].filter(
+      ({ type, name }) => type !== ResourceType.UNSPECIFIED || name !== 'proxy' || this.relay.isStalled,
+    );
   }
 
   /** Serves from the snapshot on disk, if there is a good one. */
@@ -68,7 +71,7 @@ export class NodeUpdates {
     const [byProxy, byCapture] = await Promise.all([this.relay.acked(update.revision), touchesWorkloads ? this.#redirect() : []]);
     const rejected = new Map([...refused, ...byCapture, ...byProxy].map((rejection) => [resourceKey(rejection), rejection]));
     this.#refuse([...rejected.values()]);
-    for (const { type, name, error } of rejected.values()) {
+    for (const { type, name, error } of refused) {
       this.#log.warn(
         { revision: update.revision, type: ResourceType[type], name, error },
         'a resource is refused; its last good version stays',

@@ -127,7 +127,9 @@ export class Link<C extends Client, Request, Response> {
   async #attempt(address: string): Promise<string> {
     const { connect, open, session } = this.#options;
     const ended = new AbortController();
-    const signal = AbortSignal.any([ended.signal, this.#stopping.signal]);
+    const { signal } = ended;
+    const stop = (): void => ended.abort();
+    this.#stopping.signal.addEventListener('abort', stop);
     const client = connect(address, credentials.createInsecure(), channelOptions);
     const call = open(client);
     let failure: string | null = null;
@@ -135,7 +137,7 @@ export class Link<C extends Client, Request, Response> {
       failure ??= reason;
       ended.abort();
     };
-    call.on('error', (error: Error | ServiceError) => fail(describe(error)));
+    call.on('error', (error: Error | ServiceError) => fail(describeError(error)));
     call.on('status', () => fail('the stream was ended by the other side'));
     signal.addEventListener('abort', () => call.cancel(), { once: true });
     const established = (): void => {
@@ -149,6 +151,7 @@ export class Link<C extends Client, Request, Response> {
       failure ??= error instanceof Error ? error.message : String(error);
     } finally {
       ended.abort();
+      this.#stopping.signal.removeEventListener('abort', stop);
       client.close();
     }
     return failure ?? 'the stream was ended by the other side';
@@ -190,10 +193,10 @@ export class Link<C extends Client, Request, Response> {
 }
 
 /** gRPC's error without its repetitions; a stream that was destroyed on our side gives a plain Error. */
-function describe(error: Error | ServiceError): string {
+export function describeError(error: Error | ServiceError): string {
   if (!('details' in error)) return error.message;
   const details = error.details.replace(/^No connection established\. Last error: (Error: )?/, '').replace(/ Resolution note:.*$/, '');
-  return `${status[error.code] ?? error.code}: ${(details === '' ? error.message : details).trimEnd()}`;
+  return `${status[error.code] ?? error.code}: ${(details === '' ? error.message : details).replace(/[.\s]+$/, '')}`;
 }
 
 /** Fisher–Yates, so that the nodes of a cluster spread over its controllers. */

@@ -1,7 +1,7 @@
 // Asks the proxy of this node for its state and metrics, on its unix socket. A proxy that is absent or hangs is an answer, not an error.
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { type ProxyMetrics, type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
-import { channelOptions } from '../link/link.js';
+import { channelOptions, describeError } from '../link/link.js';
 
 const deadlineMs = 1_000;
 
@@ -41,8 +41,8 @@ export class ProxyStatus {
       return `the proxy does not answer on ${this.#socket} within ${deadlineMs} ms: it hangs or the machine is overloaded; look at its log`;
     }
     if (error.code === status.UNAVAILABLE) {
-      return `no proxy answers on ${this.#socket}: check that \`weft proxy\` runs with the same --run-dir (${error.details})`;
+      return `no proxy answers on ${this.#socket}: check that \`weft proxy\` runs with the same --run-dir (${describeError(error)})`;
     }
-    return `the proxy's status on ${this.#socket} failed: ${status[error.code]}: ${error.details}`;
+    return `the proxy's status on ${this.#socket} failed: ${describeError(error)}`;
   }
 }

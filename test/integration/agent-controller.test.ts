@@ -6,6 +6,7 @@ import { afterEach, expect, test } from '@jest/globals';
 import { Command } from 'commander';
 import pino from 'pino';
 import { addAgentOptions, agentConfig } from '../../agent/config.js';
+import { DiscoveryClient } from '../../agent/discovery/discovery-client.js';
 import { type RunningAgent, startAgent } from '../../agent/main.js';
 import { AdminClient, type ApplyResponse, type ListNodesResponse, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
@@ -147,4 +148,42 @@ test('a node applies and acks what is applied, registers what runs, and goes on 
     (found) => found > 0,
   );
   expect((await status(agent)).appliedRevision).toBeGreaterThanOrEqual(last);
+}, 60_000);
+
+test('a proxy that hangs is named by apply --wait, and no longer once it acks again', async () => {
+  const etcd = await startEtcd();
+  cleanups.push(() => etcd.stop());
+  const mesh = new Mesh();
+  await mesh.controller(etcd.endpoint);
+  const agent = await mesh.agent();
+  await eventually(
+    () => mesh.nodes().catch(() => null),
+    (nodes) => nodes?.nodes[0]?.connected === true,
+  );
+  await mesh.applyAndWait(service('catalog'));
+  let wake: () => void = () => {};
+  let hold: Promise<void> = Promise.resolve();
+  const proxy = new DiscoveryClient({
+    addresses: [`unix:${join(mesh.folder, 'agent.sock')}`],
+    node: 'n1/proxy',
+    version: 'test',
+    resume: null,
+    onUpdate: () => hold.then(() => []),
+    log,
+  });
+  proxy.start();
+  cleanups.push(() => proxy.stop());
+  await eventually(
+    () => Promise.resolve(proxy.token),
+    (token) => token !== null,
+  );
+  hold = new Promise((resolve) => (wake = resolve));
+  await expect(mesh.applyAndWait(service('cart'))).rejects.toThrow(/the proxy did not ack/);
+  expect((await status(agent)).proxyError).toContain('does not ack');
+  wake();
+  await eventually(
+    () => status(agent),
+    ({ rejected }) => rejected.length === 0,
+  );
+  await mesh.applyAndWait(service('order'));
 }, 60_000);

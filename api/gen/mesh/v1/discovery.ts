@@ -70,7 +70,10 @@ export interface ResourceName {
 export interface Ack {
   nonce: number;
   revision: number;
-  /** Refused alone: the rest was applied, and of these the last good version is kept. */
+  /**
+   * Refused alone: the rest was applied, and of these the last good version is kept.
+   * One with no type is a condition of the node ("proxy" does not ack, "capture" failed); it holds until the next ack.
+   */
   rejected: Rejection[];
 }
 
