@@ -2,7 +2,6 @@
 #include "core/request_lines.h"
 
 #include <arpa/inet.h>
-#include <strings.h>
 
 #include <cstring>
 
@@ -49,17 +48,6 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   *out++ = '\r';
   *out++ = '\n';
   return {text_, static_cast<size_t>(out - text_)};
-}
-
-bool offers_h2c(const http1::RequestHead& head, const uint8_t* base) {
-  for (size_t i = 0; i < head.field_count; i++) {
-    if (head.fields[i].known != http1::KnownHeader::kUpgrade) continue;
-    const std::string_view value = head.fields[i].value.in(base);
-    for (size_t at = 0; at + 3 <= value.size(); at++) {
-      if (strncasecmp(value.data() + at, "h2c", 3) == 0) return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace weft

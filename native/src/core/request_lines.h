@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <string_view>
 
-#include "core/http1/head.h"
 #include "core/tables/tables.h"
 
 namespace weft {
@@ -25,8 +24,5 @@ class RequestIdLine {
  private:
   char text_[64];
 };
-
-// Upgrade names h2c: never forwarded, since what follows the 101 would be requests that no policy sees.
-bool offers_h2c(const http1::RequestHead& head, const uint8_t* base);
 
 }  // namespace weft

@@ -44,8 +44,8 @@ int open_connection(const ConnectOptions& options);
 bool local_peer(int fd, Peer* out);
 // SO_ERROR; 0 if connected.
 int pending_error(int fd);
-// Bytes the peer's TCP has acknowledged, SYN included; -1 if unknown.
-int64_t acknowledged_bytes(int fd);
+// Bytes, the peer's end or an error wait to be read.
+bool has_input_or_end(int fd);
 // close() then sends RST and drops what is unsent.
 void set_abortive_close(int fd);
 // Enters the network namespace with the calling thread; 0 or -errno.

@@ -9,17 +9,22 @@
 
 namespace weft {
 
-UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& target, bool may_reuse) {
+UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse) {
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
-  if (may_reuse) {
-    if (PoolLink* link = pool.take(group)) {
-      auto* connection = static_cast<UpstreamHttp1*>(link);
-      connection->reused_ = true;
-      reactor->counters().add(Counter::UpstreamReuses);
-      reactor->counters().add(Counter::UpstreamIdleOpen, -1);
-      return connection;
+  while (reuse != Reuse::Never && group->idle != 0) {
+    auto* connection = static_cast<UpstreamHttp1*>(pool.take(group));
+    reactor->counters().add(Counter::UpstreamIdleOpen, -1);
+    // Its last end would take the group along.
+    if (reuse == Reuse::Checked && has_input_or_end(connection->fd_)) {
+      pool.opened(group);
+      connection->close_now();
+      group->open--;
+      continue;
     }
+    connection->reused_ = true;
+    reactor->counters().add(Counter::UpstreamReuses);
+    return connection;
   }
   reactor->counters().add(Counter::UpstreamConnects);
   const int fd = open_connection(target.connect);
@@ -40,7 +45,6 @@ void UpstreamHttp1::begin(DownstreamHttp1* client, int32_t attempt_timeout_ms) {
   client_ = client;
   state_ = State::Head;
   interim_ = 0;
-  sent_before_ = sent_;
   const uint64_t now = reactor_->now_ms();
   attempt_deadline_ms_ = attempt_timeout_ms > 0 ? now + static_cast<uint64_t>(attempt_timeout_ms) : 0;
   uint64_t deadline = attempt_deadline_ms_;
@@ -114,7 +118,6 @@ void UpstreamHttp1::on_drain() {
 }
 
 bool UpstreamHttp1::send_request(const void* first, size_t first_count, const void* second, size_t second_count) {
-  sent_ += first_count + second_count;
   return write(first, first_count, second, second_count);
 }
 
@@ -123,13 +126,6 @@ void UpstreamHttp1::on_write_broken() {
   readable_ = true;
   peer_finished_ = true;
   read_response();
-}
-
-bool UpstreamHttp1::nothing_acknowledged() const {
-  if (is_connecting_) return true;
-  const int64_t acknowledged = acknowledged_bytes(fd_);
-  // The SYN counts as one.
-  return acknowledged >= 0 && static_cast<uint64_t>(acknowledged) <= sent_before_ + 1;
 }
 
 void UpstreamHttp1::release() {

@@ -10,10 +10,13 @@ namespace weft {
 
 class DownstreamHttp1;
 
+// Checked: only a pooled connection whose end has not arrived yet, for requests that must not be sent twice. It costs a system call.
+enum class Reuse : uint8_t { Never, Unchecked, Checked };
+
 class UpstreamHttp1 final : public Connection, public PoolLink {
  public:
   // A pooled connection or a new one; null: none could be opened.
-  static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, bool may_reuse);
+  static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse);
   UpstreamHttp1(Reactor* reactor, int fd, UpstreamPool::Group* group) : Connection(reactor, fd), group_(group) {}
 
   void on_events(uint32_t events) override;
@@ -36,8 +39,8 @@ class UpstreamHttp1 final : public Connection, public PoolLink {
   int take_socket(ByteQueue* unsent);
 
   bool is_reused() const { return reused_; }
-  // No byte of this request is known to have reached the peer.
-  bool nothing_acknowledged() const;
+  // Not connected yet: nothing was sent.
+  bool is_connecting() const { return is_connecting_; }
   const UpstreamTarget& target() const { return group_->target; }
 
  private:
@@ -61,8 +64,6 @@ class UpstreamHttp1 final : public Connection, public PoolLink {
   ByteQueue input_;
   http1::BodyReader body_;
   uint64_t attempt_deadline_ms_ = 0;
-  uint64_t sent_before_ = 0;
-  uint64_t sent_ = 0;
   State state_ = State::Head;
   http1::Framing framing_in_ = http1::Framing::kNone;
   http1::Framing framing_out_ = http1::Framing::kNone;

@@ -1,0 +1,78 @@
+// The worker thread of engine.test.ts: one engine whose decisions follow the host's name. Plain JavaScript, since jest transforms no workers.
+import { createRequire } from 'node:module';
+import { parentPort, workerData } from 'node:worker_threads';
+
+const { addon: addonPath, limits, ports, counters, outstanding, accessLog } = workerData;
+const addon = createRequire(import.meta.url)(addonPath);
+const HOSTS = ['up.test', 'retry.test', 'dead.test', 'local.test', 'throw.test', 'silent.test', 'attempt.test', 'busy.test'];
+const [UP, DEAD, SILENT] = [0, 1, 2];
+const LOG = 8;
+const RETRY = 16;
+const completions = [];
+
+function decide() {
+  const { header, descriptors, decisions } = engine;
+  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 12, i * 12 + 12)]);
+  for (let i = 0; i < header[0]; i++) {
+    const d = i * 24;
+    const q = i * 12;
+    decisions.fill(0, q, q + 12);
+    decisions[q + 1] = accessLog === null ? 0 : LOG;
+    decisions[q + 2] = 7;
+    decisions[q + 3] = decisions[q + 4] = decisions[q + 7] = -1;
+    const host = descriptors[d + 4] === 2 ? (descriptors[d + 6] === 3 ? 'dead.test' : 'up.test') : (HOSTS[descriptors[d + 8]] ?? '');
+    let target = -404;
+    if (host === 'up.test') target = UP;
+    if (host === 'silent.test') target = SILENT;
+    if (host === 'dead.test') target = DEAD;
+    if (host === 'attempt.test') {
+      target = SILENT;
+      decisions[q + 6] = 100;
+    }
+    if (host === 'retry.test') {
+      target = descriptors[d + 18] === 0 ? DEAD : UP;
+      decisions[q + 1] |= RETRY;
+    }
+    if (host === 'local.test') {
+      target = -429;
+      decisions[q + 7] = 0;
+    }
+    if (host === 'throw.test') throw new Error('a decision that fails');
+    if (target >= 0) Atomics.add(outstanding, target, 1);
+    decisions[q] = target;
+  }
+}
+
+const engine = addon.createEngine(
+  { limits, outstanding, counters, accessLog, heartbeat: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  decide,
+);
+const tables = addon.createTables({
+  generation: 1,
+  hosts: HOSTS,
+  paths: ['/'],
+  predicates: [],
+  destinations: [],
+  sources: [],
+  endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port })),
+  mutations: [],
+  localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n' }],
+});
+engine.useTables(tables);
+addon.releaseTables(tables);
+const listen = (id, protocol) =>
+  engine.listen({ id, kind: 'gateway', address: '127.0.0.1', port: 0, protocol, sockmap: null, forwardedHeaders: id === 4 });
+const listening = { http: listen(1, 'http1'), opaque: listen(2, 'opaque'), deadOpaque: listen(3, 'opaque'), forwarded: listen(4, 'http1') };
+parentPort.on('message', (message) => {
+  if (message === 'close') {
+    engine.close();
+    parentPort.close();
+  } else if (message === 'drain') {
+    engine.drain();
+  } else if (message === 'completions') {
+    parentPort.postMessage(completions.splice(0));
+  } else if (message === 'rss') {
+    parentPort.postMessage(process.memoryUsage.rss());
+  }
+});
+parentPort.postMessage(listening);
