@@ -5,6 +5,7 @@ import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
+import { assertUnserved, listenGrpc } from '../api/grpc/listen.js';
 import { VERSION } from '../api/version.js';
 import { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
@@ -12,7 +13,6 @@ import { DiscoveryClient } from './discovery/discovery-client.js';
 import { NodeUpdates } from './node-updates.js';
 import { RegistryClient } from './registry/registry-client.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
-import { assertUnserved, bindGrpc } from './status/grpc-listener.js';
 import { MetricsServer } from './status/metrics-server.js';
 import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
 import { nodeStatusImplementation } from './status/node-status.js';
@@ -21,8 +21,9 @@ import { addReflection } from './status/reflection.js';
 import { createLog } from './telemetry/log.js';
 
 export interface RunningAgent {
-  /** Bound ports of --status-listen, in order (0 for a unix socket), and of --metrics-listen. */
-  readonly statusPorts: readonly number[];
+  /** As bound, in the order of --status-listen. */
+  readonly statusAddresses: readonly string[];
+  /** Of --metrics-listen. */
   readonly metricsPort: number;
   /** Stops the agent; redirection and proxy go on. Idempotent. */
   stop(): Promise<void>;
@@ -88,7 +89,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   const startedAtMs = performance.now();
   const facts = (): MetricFacts => gatherFacts(config, capture, updates, discovery, registry, startedAtMs);
 
-  const statusPorts = await serveGrpc(config, facts, proxy, updates, closers);
+  const statusAddresses = await serveGrpc(config, facts, proxy, updates, closers);
   const metrics = await MetricsServer.listen({
     ...config.metricsListen,
     metrics: async () => {
@@ -109,7 +110,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
     await Promise.all([discovery.stop(), registry.stop()]);
   });
   log.info({ node: config.node, version: VERSION, capture: capture.state().mode, status: config.statusListen }, 'the agent runs');
-  return { statusPorts, metricsPort: metrics.port };
+  return { statusAddresses, metricsPort: metrics.port };
 }
 
 /** The node's own socket has Discovery for the proxy besides; the addresses for others have not. */
@@ -119,7 +120,7 @@ async function serveGrpc(
   proxy: ProxyStatus,
   updates: NodeUpdates,
   closers: (() => Promise<void> | void)[],
-): Promise<readonly number[]> {
+): Promise<readonly string[]> {
   const registry = loadDescriptorSet();
   const make = (services: readonly string[]): Server => {
     const server = new Server({ 'grpc.keepalive_time_ms': 10_000, 'grpc.keepalive_timeout_ms': 5_000, 'grpc.max_concurrent_streams': 100 });
@@ -130,14 +131,14 @@ async function serveGrpc(
   };
   const local = make(['mesh.v1.NodeStatus', 'mesh.v1.Discovery']);
   local.addService(EncodedDiscoveryService, updates.relay.implementation);
-  await bindGrpc(local, `unix:${config.agentSocket}`);
+  await listenGrpc(local, `unix:${config.agentSocket}`, 0o600);
   closers.push(() => rmSync(config.agentSocket, { force: true }));
   const open = make(['mesh.v1.NodeStatus']);
-  const ports: number[] = [];
+  const addresses: string[] = [];
   for (const address of config.statusListen) {
-    if (address !== `unix:${config.agentSocket}`) ports.push(await bindGrpc(open, address));
+    if (address !== `unix:${config.agentSocket}`) addresses.push(await listenGrpc(open, address));
   }
-  return ports;
+  return addresses;
 }
 
 function gatherFacts(

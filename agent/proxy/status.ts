@@ -1,7 +1,6 @@
 // What the proxy says of itself: mesh.v1.ProxyStatus on a unix socket, and the same metrics over HTTP where asked for. Reads; changes nothing.
-import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server as HttpServer } from 'node:http';
-import { status as grpcStatus, Server, ServerCredentials, type ServiceError } from '@grpc/grpc-js';
+import { status as grpcStatus, Server, type ServiceError } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import {
   type ClusterState,
@@ -13,6 +12,7 @@ import {
   type RouteState,
   type TrafficEdge,
 } from '../../api/gen/mesh/v1/status.js';
+import { listenGrpc } from '../../api/grpc/listen.js';
 import { VERSION } from '../../api/version.js';
 import { COMPLETION_REASONS } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
@@ -134,11 +134,7 @@ export async function serveStatus(status: ProxyStatus, path: string): Promise<Se
   };
   const server = new Server();
   server.addService(ProxyStatusService, handlers);
-  rmSync(path, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error) => (error === null ? resolve() : reject(error)));
-  });
-  chmodSync(path, 0o600);
+  await listenGrpc(server, `unix:${path}`, 0o600);
   return server;
 }
 

@@ -1,20 +1,21 @@
 // Binds a gRPC server to an address as weft writes them: "host:port", "[v6]:port" or "unix:/path". Owns the life of the socket file.
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 
 const UNIX = 'unix:';
 
+/** Who may connect to a unix socket: its owner, or its group too. */
+export type SocketMode = 0o600 | 0o660;
+
 /**
- * Returns the bound address, with the kernel's port where 0 was asked for. A socket file that nobody serves is replaced; the file is for its
- * owner and group alone. Throws with the address and what to do.
+ * Returns the bound address, with the kernel's port where 0 was asked for. A socket file that nobody serves is replaced, a served one never.
+ * Throws with the address and what to do.
  */
-export async function listenGrpc(server: Server, address: string): Promise<string> {
+export async function listenGrpc(server: Server, address: string, mode: SocketMode = 0o660): Promise<string> {
   if (address.startsWith(UNIX)) {
-    await freeSocket(address.slice(UNIX.length));
-    await bind(server, address);
-    await chmod(address.slice(UNIX.length), 0o660);
+    await listenUnix(server, address, mode);
     return address;
   }
   const colon = address.lastIndexOf(':');
@@ -22,6 +23,25 @@ export async function listenGrpc(server: Server, address: string): Promise<strin
     throw new Error(`can't listen on "${address}": expected host:port, [v6]:port or unix:/path`);
   }
   return `${address.slice(0, colon)}:${await bind(server, address)}`;
+}
+
+/** Throws when a live process serves the unix socket. */
+export async function assertUnserved(path: string): Promise<void> {
+  if (await isServed(path)) throw new Error(`${UNIX}${path} is served by another process: stop that one, or choose another path`);
+}
+
+async function listenUnix(server: Server, address: string, mode: SocketMode): Promise<void> {
+  const path = address.slice(UNIX.length);
+  await mkdir(dirname(path), { recursive: true });
+  await assertUnserved(path);
+  await rm(path, { force: true });
+  // The socket is born with its mode: a chmod afterwards would leave a moment for others.
+  const umask = process.umask(0o777 & ~mode);
+  try {
+    await bind(server, address);
+  } finally {
+    process.umask(umask);
+  }
 }
 
 function bind(server: Server, address: string): Promise<number> {
@@ -33,9 +53,8 @@ function bind(server: Server, address: string): Promise<number> {
   });
 }
 
-async function freeSocket(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const isServed = await new Promise<boolean>((resolve) => {
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
     const probe = connect(path);
     probe.once('connect', () => {
       probe.destroy();
@@ -43,6 +62,4 @@ async function freeSocket(path: string): Promise<void> {
     });
     probe.once('error', () => resolve(false));
   });
-  if (isServed) throw new Error(`can't listen on ${UNIX}${path}: another process serves it. Stop that one, or choose another path`);
-  await rm(path, { force: true });
 }

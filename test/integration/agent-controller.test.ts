@@ -76,7 +76,7 @@ class Mesh {
 }
 
 async function status(agent: RunningAgent): Promise<StatusResponse> {
-  const client = new NodeStatusClient(`127.0.0.1:${agent.statusPorts[0]}`, credentials.createInsecure());
+  const client = new NodeStatusClient(agent.statusAddresses[0] ?? '', credentials.createInsecure());
   try {
     return await ask<StatusResponse>((done) => client.get({}, done));
   } finally {

@@ -90,7 +90,7 @@ function proxySide(answer: (update: DiscoveryUpdate) => Promise<readonly Rejecti
 }
 
 function status(agent: RunningAgent): Promise<StatusResponse> {
-  const client = new NodeStatusClient(`127.0.0.1:${agent.statusPorts[0]}`, credentials.createInsecure());
+  const client = new NodeStatusClient(agent.statusAddresses[0] ?? '', credentials.createInsecure());
   return new Promise((resolve, reject) => {
     client.get({}, (error, response) => {
       client.close();
@@ -287,7 +287,7 @@ describe('the agent', () => {
 
   test.each(['grpc.reflection.v1', 'grpc.reflection.v1alpha'])('a %s client finds NodeStatus and its messages', async (version) => {
     const agent = await agentFor((await controllerSide()).address);
-    const client = new Client(`127.0.0.1:${agent.statusPorts[0]}`, credentials.createInsecure());
+    const client = new Client(agent.statusAddresses[0] ?? '', credentials.createInsecure());
     cleanups.push(() => client.close());
     const bytes = (b: Buffer): Buffer => b;
     const call = client.makeBidiStreamRequest(`/${version}.ServerReflection/ServerReflectionInfo`, bytes, bytes);
