@@ -103,7 +103,7 @@ TEST("byte queue: keeps order over growth and consumption, and holds nothing whe
     queue.append(piece.data(), piece.size());
     expected += piece;
     const size_t take = std::min<size_t>(queue.size(), static_cast<size_t>(i % 53));
-    CHECK(memcmp(queue.data(), expected.data(), take) == 0);
+    CHECK(take == 0 || memcmp(queue.data(), expected.data(), take) == 0);
     queue.consume(take);
     expected.erase(0, take);
   }
