@@ -28,39 +28,39 @@ const VIEWS: Readonly<Record<string, View>> = {
   Service: {
     titles: ['ADDRESSES', 'PORTS'],
     cells: ({ spec }) => [
-      list(spec?.['clusterIPs'] ?? (spec?.['clusterIP'] === undefined ? [] : [spec['clusterIP']])),
-      records(spec?.['ports'])
+      list(spec?.clusterIPs ?? (spec?.clusterIP === undefined ? [] : [spec.clusterIP])),
+      records(spec?.ports)
         .map(
           (port) =>
-            `${port['port']}${port['targetPort'] === undefined || port['targetPort'] === port['port'] ? '' : `→${port['targetPort']}`}`,
+            `${port.port}${port.targetPort === undefined || port.targetPort === port.port ? '' : `→${port.targetPort}`}`,
         )
         .join(','),
     ],
     wideTitles: ['SELECTOR'],
-    wideCells: ({ spec }) => [pairs(spec?.['selector'])],
+    wideCells: ({ spec }) => [pairs(spec?.selector)],
   },
   Workload: {
     titles: ['NODE', 'ADDRESSES'],
-    cells: ({ spec }) => [text(spec?.['node']), list(spec?.['addresses'])],
+    cells: ({ spec }) => [text(spec?.node), list(spec?.addresses)],
     wideTitles: ['LABELS', 'NETWORK-NAMESPACE'],
-    wideCells: ({ spec, metadata }) => [pairs(spec?.['labels'] ?? metadata?.labels), text(spec?.['networkNamespace'])],
+    wideCells: ({ spec, metadata }) => [pairs(spec?.labels ?? metadata?.labels), text(spec?.networkNamespace)],
   },
   HTTPRoute: {
     titles: ['PARENTS', 'BACKENDS'],
     cells: ({ spec }) => [
-      records(spec?.['parentRefs'])
-        .map((parent) => `${text(parent['kind']) || 'Gateway'}/${text(parent['name'])}`.toLowerCase())
+      records(spec?.parentRefs)
+        .map((parent) => `${text(parent.kind) || 'Gateway'}/${text(parent.name)}`.toLowerCase())
         .join(','),
-      records(spec?.['rules'])
+      records(spec?.rules)
         .map((rule) =>
-          records(rule['backendRefs'])
-            .map((backend) => `${text(backend['name'])}${backend['weight'] === undefined ? '' : `=${backend['weight']}`}`)
+          records(rule.backendRefs)
+            .map((backend) => `${text(backend.name)}${backend.weight === undefined ? '' : `=${backend.weight}`}`)
             .join(','),
         )
         .join(' | '),
     ],
     wideTitles: ['HOSTNAMES'],
-    wideCells: ({ spec }) => [list(spec?.['hostnames'])],
+    wideCells: ({ spec }) => [list(spec?.hostnames)],
   },
 };
 

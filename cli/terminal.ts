@@ -16,7 +16,7 @@ const COLOURED: Palette = { good: ansi(32), bad: ansi(31), warn: ansi(33), faint
 const PLAIN: Palette = { good: plain, bad: plain, warn: plain, faint: plain, strong: plain };
 
 export function palette(stream: { readonly isTTY?: boolean }, environment: NodeJS.ProcessEnv = process.env): Palette {
-  const wanted = stream.isTTY === true && (environment['NO_COLOR'] ?? '') === '' && environment['TERM'] !== 'dumb';
+  const wanted = stream.isTTY === true && (environment.NO_COLOR ?? '') === '' && environment.TERM !== 'dumb';
   return wanted ? COLOURED : PLAIN;
 }
 

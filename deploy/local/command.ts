@@ -115,7 +115,9 @@ async function live(cluster: Cluster, flags: UpFlags, stop: StopSignal, colours:
   const tips = whatToTry(flags.instance, cluster.lab.controllerAddress, colours);
   await cluster.shop.startLoad('web', { requests: null, concurrency: 8, rate: flags.rate });
   if (!screen.isTerminal) print(tips);
-  while (!stop.isRequested()) {
+  for (;;) {
+    await stop.orAfter(screen.isTerminal ? REDRAW_MS : PLAIN_LINES_MS);
+    if (stop.isRequested()) return true;
     const text = await cluster.statuses().then(
       (statuses) => view.draw(statuses, performance.now()),
       (error: Error) => colours.bad(`! ${error.message}`),
@@ -127,9 +129,7 @@ async function live(cluster: Cluster, flags: UpFlags, stop: StopSignal, colours:
         ...(screen.isTerminal ? [tips, colours.faint('Ctrl-C stops and removes everything.')] : []),
       ].join('\n\n'),
     );
-    await stop.orAfter(screen.isTerminal ? REDRAW_MS : PLAIN_LINES_MS);
   }
-  return true;
 }
 
 /** True when nothing is left. */

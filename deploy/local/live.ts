@@ -2,10 +2,11 @@
 // drawn is decided in command.ts.
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Palette, plural, table } from '../../cli/terminal.js';
-import { SHOP_NAMESPACE } from './shop/plan.js';
+import { SHOP_NAMESPACE, SHOP_PODS } from './shop/plan.js';
 import { splitOf, type TrafficReader, type TrafficRow, wantedSplit } from './traffic.js';
 
 const CATALOG = `${SHOP_NAMESPACE}/catalog:80`;
+const CATALOG_WORKLOADS = SHOP_PODS.filter((pod) => pod.service === 'catalog').map((pod) => `${SHOP_NAMESPACE}/${pod.name}`);
 
 export class LiveView {
   #last = new Map<string, number>();
@@ -61,10 +62,11 @@ export class LiveView {
   }
 
   #split(rows: readonly TrafficRow[], statuses: readonly StatusResponse[]): string {
-    const split = splitOf(rows, CATALOG);
+    const split = splitOf(rows, CATALOG_WORKLOADS);
     const total = [...split.values()].reduce((sum, count) => sum + count, 0);
-    const shares = [...split].map(([workload, count]) => `${workload} ${((count / total) * 100).toFixed(1)} % (${count})`).join(', ');
-    return `${this.colours.strong('Split of catalog')}, of ${plural(total, 'request')}: ${shares || 'none yet'}. Route: ${wantedSplit(statuses, `service ${CATALOG}`)}`;
+    const share = (count: number) => (total === 0 ? '-' : `${((count / total) * 100).toFixed(1)} %`);
+    const shares = [...split].map(([workload, count]) => `${workload} ${share(count)} (${count})`).join(', ');
+    return `${this.colours.strong('Split of catalog')}, of ${plural(total, 'request')}: ${shares}. Route: ${wantedSplit(statuses, `service ${CATALOG}`)}`;
   }
 }
 

@@ -88,14 +88,14 @@ function sortKey(row: TrafficRow): string {
   return `${row.source} ${row.destination} ${row.answeredBy}`;
 }
 
-/** Requests by answering workload, of all rows to one service. */
-export function splitOf(rows: readonly TrafficRow[], service: string): Map<string, number> {
-  const split = new Map<string, number>();
+/** Requests by answering workload, of those given; a workload that answered nothing is there with 0. */
+export function splitOf(rows: readonly TrafficRow[], workloads: readonly string[]): Map<string, number> {
+  const split = new Map(workloads.map((workload) => [workload, 0]));
   for (const row of rows) {
-    if (row.destination !== service) continue;
-    split.set(row.answeredBy, (split.get(row.answeredBy) ?? 0) + row.outbound);
+    const sum = split.get(row.answeredBy);
+    if (sum !== undefined) split.set(row.answeredBy, sum + row.outbound);
   }
-  return new Map([...split].sort(([a], [b]) => a.localeCompare(b)));
+  return split;
 }
 
 /** The backends that the nodes' first rule for a service names, as the nodes write them. */
