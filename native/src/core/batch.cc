@@ -66,6 +66,9 @@ int32_t* Batch::begin_descriptor(const DescriptorContext& context, StreamKind ki
   set(words, Descriptor::ListenerId, context.listener_id);
   set(words, Descriptor::DestinationId, context.destination_id);
   set(words, Descriptor::SourceId, context.source_id);
+  set(words, Descriptor::ServerNameId, context.server_name_id);
+  set(words, Descriptor::PeerIdentityId, context.peer_identity_id);
+  set(words, Descriptor::Flags, context.flags);
   set(words, Descriptor::HostId, -1);
   set(words, Descriptor::PathId, -1);
   set(words, Descriptor::PredicateOffset, -1);
@@ -86,7 +89,7 @@ void Batch::add_request(const DescriptorContext& context, const Tables& tables, 
   int32_t* words = begin_descriptor(context, StreamKind::Http1);
   const int32_t offset = arena_.offset(base);
   const PathMatch path = tables.path(head.path.in(base));
-  int32_t flags = 0;
+  int32_t flags = context.flags;
   if (path.exact) flags |= kDescriptorPathExact;
   if (head.has_body) flags |= kDescriptorHasBody;
   if (head.wants_upgrade) flags |= kDescriptorUpgrade;

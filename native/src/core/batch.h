@@ -18,6 +18,10 @@ struct DescriptorContext {
   int32_t listener_id = 0;
   int32_t destination_id = -1;
   int32_t source_id = -1;
+  int32_t server_name_id = -1;
+  int32_t peer_identity_id = -1;
+  // Of the connection, beside those of the request.
+  int32_t flags = 0;
   int32_t attempt = 0;
   int32_t previous_target = -1;
   int32_t previous_token = 0;

@@ -8,6 +8,7 @@
 namespace weft {
 
 bool Connection::write(const void* first, size_t first_count, const void* second, size_t second_count) {
+  if (tls_ != nullptr && !is_connecting_) return write_tls(first, first_count, second, second_count);
   if (is_connecting_ || !output_.empty()) {
     output_.append(first, first_count);
     output_.append(second, second_count);
@@ -47,6 +48,7 @@ bool Connection::flush() {
 }
 
 int64_t Connection::receive(uint8_t* out, size_t capacity) {
+  if (tls_ != nullptr) return receive_tls(out, capacity);
   for (;;) {
     const ssize_t count = recv(fd_, out, capacity, 0);
     if (count > 0) {

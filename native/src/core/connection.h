@@ -2,25 +2,32 @@
 // Knows no protocol. A connection is closed only through Reactor::close(), and stays readable in memory until the tick ends.
 #pragma once
 #include <cstdint>
+#include <memory>
 
 #include "core/byte_queue.h"
 #include "core/slab.h"
 #include "core/timer_wheel.h"
+#include "core/tls/tls_session.h"
 
 namespace weft {
 
 class Reactor;
 
-class Connection : public TimerNode {
+// How far a connection is on its way to carry bytes.
+enum class Opening : uint8_t { Waiting, Done, Failed };
+
+class Connection : public Timer {
  public:
   Connection(Reactor* reactor, int fd) : reactor_(reactor), fd_(fd) {}
   virtual ~Connection() = default;
 
   // `events` as epoll gave them.
   virtual void on_events(uint32_t events) = 0;
-  virtual void on_timer() {}
+  void on_timer() override {}
   // Asked for with Reactor::resume_later(): go on with what the last tick left.
   virtual void on_resume() {}
+  // Asked for with Reactor::flush_later(): the tick's output is complete.
+  virtual void on_flush() {}
   // The engine drains: no new work; close if idle.
   virtual void on_drain() {}
   // The last word before the socket closes without the connection's own doing (engine close).
@@ -32,6 +39,9 @@ class Connection : public TimerNode {
   const ByteQueue& output() const { return output_; }
   bool is_readable() const { return readable_; }
 
+  // Null: plain text. Everything below is the same with and without it; output() then holds ciphertext.
+  const TlsSession* tls() const { return tls_.get(); }
+
   // Sends, or keeps what the socket does not take. False: the socket is broken.
   bool write(const void* bytes, size_t count) { return write(bytes, count, nullptr, 0); }
   // Two ranges in one system call.
@@ -39,21 +49,43 @@ class Connection : public TimerNode {
   // Sends what waits; false: the socket is broken.
   bool flush();
   // Up to `capacity` bytes; 0: end of input; -1: nothing now; -2: broken. Clears readable_ on a short read.
+  // Over TLS, 0 is the peer's close_notify; an end without it is -2, so that a truncated body is never taken for a whole one.
   int64_t receive(uint8_t* out, size_t capacity);
+  // Before the socket is connected: TLS follows.
+  void begin_tls(const EndpointTls& tls, const struct Peer& peer);
+  // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false and what was written under way.
+  Opening continue_opening(uint32_t events);
+  // Nothing more will be written: close_notify, then FIN.
+  void finish_output();
+  // For a connection that takes over the socket.
+  std::unique_ptr<TlsSession> take_tls() { return std::move(tls_); }
+  // The close that follows sends RST, drops what is unsent, and no close_notify: the peer must not take what it has for the whole.
+  void make_close_abortive();
 
  protected:
   friend class Reactor;
+  // For both ends; the handshake's own output goes out, plain output_ waits.
+  Opening continue_handshake();
+  bool write_tls(const void* first, size_t first_count, const void* second, size_t second_count);
+  int64_t receive_tls(uint8_t* out, size_t capacity);
+  bool send_wire(ByteQueue* unsent);
+  // Reactor::close() calls it.
+  void say_goodbye();
+
   Reactor* reactor_;
   int fd_;
   Handle handle_;
   ByteQueue output_;
+  std::unique_ptr<TlsSession> tls_;
   // The kernel may hold bytes (or the end) that were not read.
   bool readable_ = false;
   // The peer has finished sending (EPOLLRDHUP) or is gone.
   bool peer_finished_ = false;
-  // Not connected yet: output only queues.
+  // Not connected, or the handshake not over, yet: output only queues.
   bool is_connecting_ = false;
+  bool closes_abortively_ = false;
   bool resume_pending_ = false;
+  bool flush_pending_ = false;
 };
 
 }  // namespace weft

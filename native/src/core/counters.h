@@ -43,6 +43,23 @@ namespace weft {
   X(TimeoutsAttempt, "timeouts_attempt")                        \
   X(TimeoutsTcpIdle, "timeouts_tcp_idle")                       \
   X(TimeoutsUpstreamIdle, "timeouts_upstream_idle")             \
+  X(TlsHandshakesFull, "tls_handshakes_full")                   \
+  X(TlsHandshakesResumed, "tls_handshakes_resumed")             \
+  X(TlsHandshakeCpuUs, "tls_handshake_cpu_us")                  \
+  X(TlsTruncated, "tls_failures_truncated")                     \
+  X(TlsNotTls, "tls_failures_not_tls")                          \
+  X(TlsVersion, "tls_failures_version")                         \
+  X(TlsNegotiation, "tls_failures_negotiation")                 \
+  X(TlsUnknownServerName, "tls_failures_unknown_server_name")   \
+  X(TlsNoCertificate, "tls_failures_no_certificate")            \
+  X(TlsUntrusted, "tls_failures_untrusted")                     \
+  X(TlsExpired, "tls_failures_expired")                         \
+  X(TlsWrongIdentity, "tls_failures_wrong_identity")            \
+  X(TlsPeerAlert, "tls_failures_peer_alert")                    \
+  X(TlsBadRecord, "tls_failures_bad_record")                    \
+  X(TlsProtocol, "tls_failures_protocol")                       \
+  X(TlsTimedOut, "tls_failures_timed_out")                      \
+  X(OpeningsRefusedProxy, "openings_refused_proxy_header")      \
   X(BytesDownstreamReceived, "bytes_downstream_received")       \
   X(BytesDownstreamSent, "bytes_downstream_sent")               \
   X(AccessLogRecords, "access_log_records")                     \

@@ -12,12 +12,19 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     ids_generation_ = tables->generation();
     source_id_ = tables->source(origin_.client.address);
     destination_id_ = origin_.listener.is_captured() ? tables->destination(origin_.destination.address, origin_.destination.port).id : -1;
+    if (const ClientSecurity* security = origin_.security.get()) {
+      server_name_id_ = security->server_name.empty() ? -1 : tables->host(security->server_name);
+      identity_id_ = security->identity.empty() ? -1 : tables->identity(security->identity);
+    }
   }
   DescriptorContext context;
   context.handle = handle_;
   context.listener_id = origin_.listener.id;
   context.destination_id = destination_id_;
   context.source_id = source_id_;
+  context.server_name_id = server_name_id_;
+  context.peer_identity_id = identity_id_;
+  if (origin_.security != nullptr) context.flags = origin_.security->terminated ? kDescriptorTls : kDescriptorTlsPassthrough;
   context.random = static_cast<int32_t>(reactor_->random() >> 33);
   if (exchange != nullptr && exchange->attempts > 0) {
     context.attempt = exchange->attempts;

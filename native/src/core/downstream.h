@@ -18,11 +18,23 @@ struct ListenerInfo {
   bool is_captured() const { return kind != ListenerKind::Gateway; }
 };
 
+// What the handshake, or the ClientHello that passed through, told of the client.
+struct ClientSecurity {
+  // TLS ends here; false: it passes through.
+  bool terminated = false;
+  // As sent; empty: none.
+  std::string server_name;
+  // Verified SPIFFE ID; empty: none.
+  std::string identity;
+};
+
 struct DownstreamOrigin {
   ListenerInfo listener;
   Peer client;
   // Original destination of captured traffic; unset on gateway listeners.
   Peer destination;
+  // Null: plain text.
+  std::shared_ptr<const ClientSecurity> security;
 };
 
 class Downstream : public Connection {
@@ -44,6 +56,8 @@ class Downstream : public Connection {
   int32_t ids_generation_ = -1;
   int32_t destination_id_ = -1;
   int32_t source_id_ = -1;
+  int32_t server_name_id_ = -1;
+  int32_t identity_id_ = -1;
 };
 
 }  // namespace weft

@@ -22,6 +22,13 @@ void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& o
   reactor->schedule(connection, reactor->limits().idle_timeout_ms);
 }
 
+void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
+  auto* connection = new DownstreamHttp1(reactor, -1, origin);
+  reactor->succeed(opening, connection);
+  reactor->schedule(connection, reactor->limits().idle_timeout_ms);
+  reactor->resume_later(connection);
+}
+
 void DownstreamHttp1::on_events(uint32_t events) {
   if ((events & (EPOLLERR | EPOLLHUP)) != 0 && state_ != State::Idle) {
     // Reset, or both directions are finished: nobody reads an answer.
@@ -218,7 +225,7 @@ void DownstreamHttp1::finish_and_close() {
 void DownstreamHttp1::linger() {
   if (state_ != State::Lingering) {
     state_ = State::Lingering;
-    shutdown(fd_, SHUT_WR);
+    finish_output();
     reactor_->schedule(this, kLingerMs);
     input_.clear();
   }

@@ -19,6 +19,8 @@ class DownstreamHttp1 final : public Downstream {
  public:
   DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
+  // Goes on with the socket (and TLS) of one whose first bytes were read by another.
+  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
 
   void on_events(uint32_t events) override;
   void on_timer() override;

@@ -144,7 +144,7 @@ bool DownstreamHttp1::write_request(const http1::RequestHead& head, const BodyTr
   RequestIdLine request_id;
   if (origin_.listener.forwarded_headers) {
     options.forwarded_for = client.format(origin_.client.address);
-    options.forwarded_proto = "http";
+    options.forwarded_proto = tls_ != nullptr ? "https" : "http";
     if (!head.has(http1::KnownHeader::kXRequestId)) options.extra_lines = request_id.format(reactor_->random(), reactor_->random());
   }
   char* out = reactor_->head_scratch();
@@ -306,7 +306,7 @@ void DownstreamHttp1::abort(Reason reason) {
     detach_upstream();
     reactor_->report(*exchange_, *this, reason);
     exchange_.reset();
-    set_abortive_close(fd_);
+    make_close_abortive();
     reactor_->counters().add(Counter::DownstreamResets);
   }
   reactor_->close_downstream(this);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/downstream_http1.h"
+#include "core/downstream_opening.h"
 #include "core/opaque.h"
 #include "core/reactor.h"
 
@@ -66,7 +67,9 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
   }
   counters.add(Counter::DownstreamAccepted);
   reactor_->count_downstream(1);
-  if (protocol == Protocol::kOpaque) {
+  if (const OpeningPlan plan{protocol, spec_.proxy_protocol, spec_.tls}; plan.is_needed()) {
+    DownstreamOpening::accept(reactor_, fd, origin, plan);
+  } else if (protocol == Protocol::kOpaque) {
     OpaqueDownstream::accept(reactor_, fd, origin);
   } else {
     DownstreamHttp1::accept(reactor_, fd, origin);

@@ -17,12 +17,22 @@ constexpr int32_t kMaxAttempts = 16;
 
 void OpaqueDownstream::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
   auto* connection = new OpaqueDownstream(reactor, fd, origin);
-  connection->exchange_ = std::make_unique<Exchange>();
-  connection->exchange_->started_us = reactor->now_us();
-  reactor->counters().add(Counter::OpaqueConnections);
-  reactor->counters().add(Counter::OpaqueOpen);
   reactor->adopt(connection);
-  connection->enter_batch();
+  connection->begin();
+}
+
+void OpaqueDownstream::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
+  auto* connection = new OpaqueDownstream(reactor, -1, origin);
+  reactor->succeed(opening, connection);
+  connection->begin();
+}
+
+void OpaqueDownstream::begin() {
+  exchange_ = std::make_unique<Exchange>();
+  exchange_->started_us = reactor_->now_us();
+  reactor_->counters().add(Counter::OpaqueConnections);
+  reactor_->counters().add(Counter::OpaqueOpen);
+  enter_batch();
 }
 
 void OpaqueDownstream::take_over(Reactor* reactor, DownstreamHttp1* client, UpstreamHttp1* upstream, std::unique_ptr<Exchange> exchange,
@@ -30,6 +40,8 @@ void OpaqueDownstream::take_over(Reactor* reactor, DownstreamHttp1* client, Upst
   reactor->counters().add(Counter::Upgrades);
   reactor->counters().add(Counter::OpaqueOpen);
   ByteQueue to_upstream;
+  std::unique_ptr<TlsSession> upstream_tls = upstream->take_tls();
+  std::unique_ptr<TlsSession> client_tls = client->take_tls();
   const int upstream_fd = upstream->take_socket(&to_upstream);
   const DownstreamOrigin origin = client->origin();
   ByteQueue to_client;
@@ -40,10 +52,16 @@ void OpaqueDownstream::take_over(Reactor* reactor, DownstreamHttp1* client, Upst
   tunnel->exchange_->received += input.size();
   tunnel->exchange_->sent += early_size;
   tunnel->upstream_ = far;
-  to_client.append(early, early_size);
-  to_upstream.append(input.data(), input.size());
+  tunnel->tls_ = std::move(client_tls);
+  far->tls_ = std::move(upstream_tls);
   tunnel->output_ = std::move(to_client);
   far->output_ = std::move(to_upstream);
+  // A broken socket shows itself in the relay's first turn.
+  tunnel->write(early, early_size);
+  far->write(input.data(), input.size());
+  // What TLS has read ahead is not announced by the socket.
+  tunnel->readable_ = tunnel->tls_ != nullptr;
+  far->readable_ = far->tls_ != nullptr;
   // Registering anew reports what is readable and writable now, so nothing that came meanwhile is missed.
   reactor->adopt(tunnel);
   reactor->adopt(far);
@@ -76,6 +94,7 @@ void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decisi
   state_ = State::Connecting;
   upstream_ = new OpaqueUpstream(reactor_, fd, this);
   upstream_->is_connecting_ = true;
+  if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
   reactor_->adopt(upstream_);
   reactor_->schedule(upstream_, reactor_->limits().connect_timeout_ms);
 }
@@ -129,8 +148,9 @@ void OpaqueDownstream::on_events(uint32_t events) {
 
 void OpaqueUpstream::on_events(uint32_t events) {
   if (is_connecting_) {
-    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return;
-    if (pending_error(fd_) != 0) return client_->on_upstream_failed(false);
+    const Opening opening = continue_opening(events);
+    if (opening == Opening::Waiting) return;
+    if (opening == Opening::Failed) return client_->on_upstream_failed(false);
     if ((events & (EPOLLIN | EPOLLRDHUP)) != 0) readable_ = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) readable_ = peer_finished_ = true;
     return client_->on_upstream_connected();
@@ -171,7 +191,7 @@ OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, 
   }
   if (*from_ended && !*to_shut && to->output().empty()) {
     *to_shut = true;
-    shutdown(to->fd(), SHUT_WR);
+    to->finish_output();
   }
   return Pump::Waiting;
 }
@@ -205,8 +225,8 @@ void OpaqueDownstream::on_engine_close() { reactor_->give_back(exchange_->counte
 
 void OpaqueDownstream::finish(Reason reason, bool abortive) {
   if (abortive) {
-    set_abortive_close(fd_);
-    if (upstream_ != nullptr) set_abortive_close(upstream_->fd());
+    make_close_abortive();
+    if (upstream_ != nullptr) upstream_->make_close_abortive();
     reactor_->counters().add(Counter::DownstreamResets);
   }
   if (upstream_ != nullptr) reactor_->close(upstream_);

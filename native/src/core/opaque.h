@@ -16,6 +16,8 @@ class OpaqueDownstream final : public Downstream {
  public:
   OpaqueDownstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
+  // Goes on with the socket (and TLS) of one whose first bytes were read by another.
+  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
   // Makes a tunnel of an HTTP/1 exchange. `early`: what the upstream sent behind its 101; `input`: what the client did.
   static void take_over(Reactor* reactor, DownstreamHttp1* client, UpstreamHttp1* upstream, std::unique_ptr<Exchange> exchange,
                         const uint8_t* early, size_t early_size, ByteQueue input);
@@ -38,6 +40,7 @@ class OpaqueDownstream final : public Downstream {
   enum class State : uint8_t { Queueing, Deciding, Connecting, Open };
   enum class Pump : uint8_t { Waiting, SourceBroken, SinkBroken };
 
+  void begin();
   void enter_batch();
   void open_relay();
   Pump pump(Connection* from, Connection* to, bool* from_ended, bool* to_shut, uint64_t* count);

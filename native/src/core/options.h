@@ -1,6 +1,7 @@
 // What an engine is created with: EngineLimits, EngineOptions and ListenerSpec of agent/native/engine.ts, already validated.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "core/tables/tables.h"
@@ -43,6 +44,15 @@ struct EngineOptions {
 
 enum class ListenerKind : uint8_t { Gateway, Outbound, Inbound };
 
+// kTerminate: every connection is TLS. kPermissive: TLS if its first bytes are a ClientHello, else plain. kPassthrough: the ClientHello is
+// read for its server name, the bytes go on as they are.
+enum class TlsMode : uint8_t { kTerminate, kPermissive, kPassthrough };
+struct ListenerTls {
+  TlsMode mode = TlsMode::kTerminate;
+  // Null for kPassthrough.
+  std::shared_ptr<const TlsContext> context;
+};
+
 struct ListenerSpec {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
@@ -53,6 +63,10 @@ struct ListenerSpec {
   std::string sockmap;
   uint32_t sockmap_key = 0;
   bool forwarded_headers = false;
+  // Null: none.
+  std::shared_ptr<const ListenerTls> tls;
+  // Every connection begins with a PROXY protocol header, v1 or v2, whose addresses stand for the socket's.
+  bool proxy_protocol = false;
 
   bool is_captured() const { return kind != ListenerKind::Gateway; }
 };

@@ -217,6 +217,21 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
   return local.port;
 }
 
+bool Reactor::set_listener_tls(int32_t id, std::shared_ptr<const ListenerTls> tls) {
+  bool found = false;
+  for (Listener* listener : listeners_) {
+    if (listener->spec().id != id) continue;
+    listener->set_tls(tls);
+    found = true;
+  }
+  return found;
+}
+
+TlsWire& Reactor::tls_wire() {
+  if (tls_wire_ == nullptr) tls_wire_ = std::make_unique<TlsWire>();
+  return *tls_wire_;
+}
+
 void Reactor::unlisten(int32_t id) {
   for (auto at = listeners_.begin(); at != listeners_.end();) {
     if ((*at)->spec().id == id) {
@@ -239,7 +254,8 @@ void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
 bool Reactor::still_wanted(const UpstreamTarget& target) const {
   if (target.endpoint < 0) return true;
   const Endpoint* endpoint = tables_->endpoint(target.endpoint);
-  return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port;
+  return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port &&
+         (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
 }
 
 void Reactor::drain() {
@@ -264,9 +280,27 @@ void Reactor::adopt(Connection* connection) {
   epoll_ctl(epoll_, EPOLL_CTL_ADD, connection->fd_, &event);
 }
 
+void Reactor::succeed(Connection* from, Connection* to) {
+  to->fd_ = std::exchange(from->fd_, -1);
+  to->tls_ = std::move(from->tls_);
+  to->output_ = std::move(from->output_);
+  // What the first bytes' reader left unread is not announced again.
+  to->readable_ = from->readable_ || (to->tls_ != nullptr && !to->tls_->input_left.empty());
+  to->peer_finished_ = from->peer_finished_;
+  close(from);
+  to->handle_ = connections_.add(to);
+  epoll_event event = {};
+  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+  event.data.u64 = uint64_t{to->handle_.generation} << 32 | to->handle_.slot;
+  epoll_ctl(epoll_, EPOLL_CTL_MOD, to->fd_, &event);
+}
+
 void Reactor::close(Connection* connection) {
   timers_.cancel(connection);
-  if (connection->fd_ >= 0) ::close(connection->fd_);
+  if (connection->fd_ >= 0) {
+    if (connection->tls_ != nullptr) connection->say_goodbye();
+    ::close(connection->fd_);
+  }
   connection->fd_ = -1;
   connections_.release(connection->handle_);
 }

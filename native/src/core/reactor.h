@@ -4,6 +4,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/access_log.h"
@@ -21,8 +22,17 @@
 
 namespace weft {
 
+struct TlsFailureNote {
+  TlsFailure failure = TlsFailure::None;
+  bool downstream = false;
+  Peer peer;
+  // OpenSSL's reason, or ours.
+  std::string text;
+};
+
 class Reactor {
  public:
+  static constexpr size_t kMaxTlsFailures = 64;
   // Fills every decision of the batch; false if it could not. May call close().
   using Decide = bool (*)(void* context);
 
@@ -45,6 +55,10 @@ class Reactor {
   void drain();
   // Closes every socket. Within decide(): when that has returned. Idempotent.
   void close();
+  // The listener's next connections use it; those that are open keep what they began with. False: no such listener.
+  bool set_listener_tls(int32_t id, std::shared_ptr<const ListenerTls> tls);
+  // The last failures since the last call, at most kMaxTlsFailures: the counters have them all.
+  std::vector<TlsFailureNote> take_tls_failures() { return std::exchange(tls_failures_, {}); }
   bool is_closed() const { return closed_; }
   uint32_t open_downstream() const { return open_downstream_; }
 
@@ -71,6 +85,10 @@ class Reactor {
   uint64_t random();
   uint8_t* read_scratch() { return read_scratch_.get(); }
   uint8_t* body_scratch() { return body_scratch_.get(); }
+  // Scratch of every TLS call; made with the first.
+  TlsWire& tls_wire();
+  // Counts it, and keeps it for take_tls_failures().
+  void note_tls_failure(const Connection& connection);
   char* head_scratch() { return head_scratch_.get(); }
   http1::RequestHead& replay_head() { return *replay_head_; }
   http1::ResponseHead& response_head() { return *response_head_; }
@@ -78,6 +96,8 @@ class Reactor {
   // Takes ownership and watches the socket.
   void adopt(Connection* connection);
   Connection* find(Handle handle) const { return connections_.get(handle); }
+  // `to`, which is not adopted yet, goes on with the socket, its TLS session and what waits; `from` is closed.
+  void succeed(Connection* from, Connection* to);
   void close(Connection* connection);
   void close_downstream(Connection* connection);
   void count_downstream(int change);
@@ -132,6 +152,8 @@ class Reactor {
   std::unique_ptr<char[]> head_scratch_;
   std::unique_ptr<http1::RequestHead> replay_head_;
   std::unique_ptr<http1::ResponseHead> response_head_;
+  std::unique_ptr<TlsWire> tls_wire_;
+  std::vector<TlsFailureNote> tls_failures_;
   uint32_t open_downstream_ = 0;
   bool draining_ = false;
   bool deciding_ = false;

@@ -26,6 +26,21 @@ std::string_view text(const Exchange& exchange, http1::Span span) {
 
 }  // namespace
 
+void Reactor::note_tls_failure(const Connection& connection) {
+  const TlsSession* tls = connection.tls();
+  if (tls == nullptr || tls->failure() == TlsFailure::None) return;
+  constexpr size_t kFirst = static_cast<size_t>(Counter::TlsTruncated);
+  static_assert(static_cast<size_t>(Counter::TlsTimedOut) - kFirst == static_cast<size_t>(TlsFailure::TimedOut) - 1);
+  counters_.add(static_cast<Counter>(kFirst + static_cast<size_t>(tls->failure()) - 1));
+  if (tls_failures_.size() == kMaxTlsFailures) return;
+  TlsFailureNote note;
+  note.failure = tls->failure();
+  note.downstream = connection.is_downstream();
+  remote_peer(connection.fd(), &note.peer);
+  note.text = tls->failure_text();
+  tls_failures_.push_back(std::move(note));
+}
+
 void Reactor::give_back(int32_t target) {
   if (target < 0 || static_cast<size_t>(target) >= options_.outstanding_count) return;
   __atomic_sub_fetch(&options_.outstanding[target], 1, __ATOMIC_RELAXED);

@@ -31,8 +31,10 @@ enum class Descriptor : int32_t {
   Random = 19,
   PreviousTarget = 20,
   PreviousToken = 21,
+  ServerNameId = 22,
+  PeerIdentityId = 23,
 };
-static_assert(static_cast<int32_t>(Descriptor::PreviousToken) < kDescriptorWords);
+static_assert(static_cast<int32_t>(Descriptor::PeerIdentityId) < kDescriptorWords);
 
 enum class StreamKind : int32_t { Http1 = 0, Http2 = 1, Opaque = 2 };
 
@@ -40,6 +42,8 @@ inline constexpr int32_t kDescriptorPathExact = 1;
 inline constexpr int32_t kDescriptorHasBody = 2;
 inline constexpr int32_t kDescriptorUpgrade = 4;
 inline constexpr int32_t kDescriptorPathAmbiguous = 8;
+inline constexpr int32_t kDescriptorTls = 16;
+inline constexpr int32_t kDescriptorTlsPassthrough = 32;
 
 inline constexpr int32_t kDecisionWords = 12;
 enum class DecisionWord : int32_t {

@@ -83,6 +83,13 @@ bool local_peer(int fd, Peer* out) {
   return address_of(reinterpret_cast<sockaddr*>(&name), &out->address, &out->port);
 }
 
+bool remote_peer(int fd, Peer* out) {
+  sockaddr_storage name;
+  socklen_t length = sizeof(name);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return false;
+  return address_of(reinterpret_cast<sockaddr*>(&name), &out->address, &out->port);
+}
+
 int pending_error(int fd) {
   int error = 0;
   socklen_t length = sizeof(error);

@@ -42,6 +42,7 @@ int open_connection(const ConnectOptions& options);
 
 // For a captured connection this is the original destination.
 bool local_peer(int fd, Peer* out);
+bool remote_peer(int fd, Peer* out);
 // SO_ERROR; 0 if connected.
 int pending_error(int fd);
 // Bytes, the peer's end or an error wait to be read.

@@ -36,6 +36,7 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
   pool.opened(group);
   auto* connection = new UpstreamHttp1(reactor, fd, group);
   connection->is_connecting_ = true;
+  if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
   reactor->adopt(connection);
   reactor->counters().add(Counter::UpstreamOpen);
   return connection;
@@ -61,16 +62,20 @@ void UpstreamHttp1::begin(DownstreamHttp1* client, int32_t attempt_timeout_ms) {
 
 void UpstreamHttp1::on_events(uint32_t events) {
   if (state_ == State::Idle) return close_idle();
+  bool opened = false;
   if (is_connecting_) {
-    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return;
-    if (pending_error(fd_) != 0) {
+    const Opening opening = continue_opening(events);
+    if (opening == Opening::Waiting) return;
+    if (opening == Opening::Failed) {
       reactor_->counters().add(Counter::UpstreamConnectFailures);
       return client_->on_attempt_end(AttemptEnd::ConnectFailed);
     }
     on_connected();
+    opened = true;
   }
   const Handle self = handle_;
-  if ((events & EPOLLOUT) != 0 && !output_.empty()) {
+  // A TLS handshake that is over has emptied the output without a word from the socket.
+  if (opened || ((events & EPOLLOUT) != 0 && !output_.empty())) {
     if (!flush()) return on_write_broken();
     if (client_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes) {
       client_->on_upstream_writable();

@@ -5,7 +5,10 @@ namespace weft {
 
 UpstreamPool::Group* UpstreamPool::group(const UpstreamTarget& target) {
   Group& group = groups_[target];
-  if (group.open == 0) group.target = target;
+  if (group.open == 0) {
+    group.target = target;
+    group.target.tls = nullptr;
+  }
   return &group;
 }
 

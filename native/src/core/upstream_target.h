@@ -13,6 +13,11 @@ struct UpstreamTarget {
   // -1: the original destination.
   int32_t endpoint = -1;
   ConnectOptions connect;
+  // HTTP/2 with prior knowledge; else HTTP/1.
+  bool http2 = false;
+  // How the endpoint is spoken to; valid as long as the tables that gave it, so pools know only its key. 0: plain text.
+  const EndpointTls* tls = nullptr;
+  uint64_t tls_key = 0;
 
   bool operator==(const UpstreamTarget& other) const;
   size_t hash() const;
@@ -24,6 +29,8 @@ struct TargetContext {
   // Original destination of a captured connection.
   Peer destination;
   bool has_destination = false;
+  // What the client speaks, its original destination does too.
+  bool http2 = false;
   Address hairpin_v4;
   Address hairpin_v6;
 };

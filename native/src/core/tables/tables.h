@@ -17,6 +17,7 @@
 #include "core/http1/head.h"
 #include "core/http1/serialize.h"
 #include "core/tables/byte_index.h"
+#include "core/tls/tls_spec.h"
 
 namespace weft {
 
@@ -34,7 +35,8 @@ socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* o
 
 // The same as TableSpec in agent/native/engine.ts, field by field.
 enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod };
-enum class Protocol : uint8_t { kHttp1, kOpaque };
+// kDetect: by the first bytes.
+enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect };
 using HeaderPair = std::pair<std::string, std::string>;
 struct PredicateSpec {
   PredicateKind kind = PredicateKind::kHeader;
@@ -50,6 +52,8 @@ struct EndpointSpec {
   int32_t id = 0;
   std::string address;
   uint16_t port = 0;
+  /// Null: plain text.
+  std::shared_ptr<const EndpointTls> tls = nullptr;
 };
 struct MutationSpec {
   std::vector<std::string> remove;
@@ -67,6 +71,7 @@ struct TableSpec {
   std::vector<PredicateSpec> predicates;
   std::vector<DestinationSpec> destinations;
   std::vector<std::string> sources;
+  std::vector<std::string> identities;
   std::vector<EndpointSpec> endpoints;
   std::vector<MutationSpec> mutations;
   std::vector<LocalReplySpec> local_replies;
@@ -85,6 +90,7 @@ struct Destination {
 struct Endpoint {
   Address address;
   uint16_t port = 0;
+  std::shared_ptr<const EndpointTls> tls;
 };
 /// Ready to send: see http1::write_local_response.
 struct LocalReply {
@@ -124,6 +130,8 @@ class Tables {
   Destination destination(const Address& address, uint16_t port) const;
   /// The first index of that address; -1 if there is none.
   int32_t source(const Address& address) const;
+  /// SPIFFE ID, byte by byte; -1 if there is none.
+  int32_t identity(std::string_view id) const { return identities_.find(id); }
 
   /// Null for an id that this generation lacks. Valid as long as the tables.
   const Endpoint* endpoint(int32_t id) const;
@@ -177,6 +185,7 @@ class Tables {
   ByteIndex destinations_;
   std::vector<Protocol> destination_protocols_;
   ByteIndex sources_;
+  ByteIndex identities_;
   std::vector<Endpoint> endpoints_;
   std::vector<int32_t> endpoint_slots_;
   std::vector<int32_t> endpoint_ids_;

@@ -129,6 +129,7 @@ bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
     if (!read_address("sources", i, spec.sources[i], &address, error)) return false;
     sources_.insert(address_key(address), static_cast<int32_t>(i));
   }
+  for (size_t i = 0; i < spec.identities.size(); i++) identities_.insert(spec.identities[i], static_cast<int32_t>(i));
   for (size_t i = 0; i < spec.endpoints.size(); i++) {
     const EndpointSpec& endpoint = spec.endpoints[i];
     if (!read_address("endpoints", i, endpoint.address, &address, error)) return false;
@@ -144,7 +145,7 @@ bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
       return false;
     }
     endpoint_slots_[id] = static_cast<int32_t>(i);
-    endpoints_.push_back({address, endpoint.port});
+    endpoints_.push_back({address, endpoint.port, endpoint.tls});
     endpoint_ids_.push_back(endpoint.id);
   }
   std::sort(endpoint_ids_.begin(), endpoint_ids_.end());

@@ -1,0 +1,205 @@
+// Input and output of connections that carry TLS: one recv and one send an event, records whole in memory. See connection.h.
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/connection.h"
+#include "core/reactor.h"
+#include "core/socket.h"
+
+namespace weft {
+
+namespace {
+
+// Of one read while the handshake goes on: the largest flight with certificates is far below.
+constexpr size_t kHandshakeRead = 32 * 1024;
+// What records add to `capacity` bytes of content: a little more than one record's worth lies over otherwise.
+constexpr size_t kRecordSlack = 1024;
+
+uint64_t thread_cpu_us() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000u + static_cast<uint64_t>(now.tv_nsec) / 1000u;
+}
+
+// Ciphertext that an earlier call left, now the wire's input.
+void load_left_input(TlsSession* tls, TlsWire* wire) {
+  const size_t size = std::min(tls->input_left.size(), TlsWire::kBytes);
+  if (size != 0) memcpy(wire->input_memory.get(), tls->input_left.data(), size);
+  wire->input = wire->input_memory.get();
+  wire->input_size = size;
+  wire->output_size = 0;
+  if (size != 0) tls->input_left.consume(size);
+}
+
+}  // namespace
+
+// Empties the wire's output into the socket, behind what waits in `unsent`.
+bool Connection::send_wire(ByteQueue* unsent) {
+  TlsWire& wire = reactor_->tls_wire();
+  const size_t size = wire.output_size;
+  wire.output_size = 0;
+  size_t taken = 0;
+  if (size != 0 && unsent->empty()) {
+    const ssize_t sent = send(fd_, wire.output.get(), size, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) return false;
+    taken = sent < 0 ? 0 : static_cast<size_t>(sent);
+  }
+  unsent->append(wire.output.get() + taken, size - taken);
+  return true;
+}
+
+bool Connection::write_tls(const void* first, size_t first_count, const void* second, size_t second_count) {
+  TlsWire& wire = reactor_->tls_wire();
+  wire.output_size = 0;
+  if (first_count + second_count <= TlsSession::kMaxWrite) {
+    return tls_->write(&wire, first, first_count, second, second_count) && send_wire(&output_);
+  }
+  for (const auto& [bytes, count] : {std::pair{first, first_count}, std::pair{second, second_count}}) {
+    for (size_t done = 0; done < count;) {
+      const size_t part = std::min(count - done, TlsSession::kMaxWrite);
+      if (!tls_->write(&wire, static_cast<const uint8_t*>(bytes) + done, part, nullptr, 0) || !send_wire(&output_)) return false;
+      done += part;
+    }
+  }
+  return true;
+}
+
+int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
+  TlsWire& wire = reactor_->tls_wire();
+  load_left_input(tls_.get(), &wire);
+  size_t got = 0;
+  int64_t result = -1;
+  bool may_have_more = readable_;
+  bool fetched = false;
+  while (got < capacity) {
+    const int64_t count = tls_->read(&wire, out + got, capacity - got);
+    if (count > 0) {
+      got += static_cast<size_t>(count);
+      continue;
+    }
+    result = count;
+    if (count != TlsSession::kWantsInput || !may_have_more || (fetched && got != 0)) break;
+    const size_t room = std::min(capacity + kRecordSlack, TlsWire::kBytes);
+    const ssize_t size = recv(fd_, wire.input_memory.get(), room, 0);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && errno == EAGAIN) {
+      may_have_more = false;
+      break;
+    }
+    if (size <= 0) {
+      if (size == 0) tls_->mark_truncated();
+      result = -2;
+      break;
+    }
+    fetched = true;
+    // A short read has emptied the socket; the end that follows gives its own event, unless it has come already.
+    if (static_cast<size_t>(size) < room && !peer_finished_) may_have_more = false;
+    wire.input = wire.input_memory.get();
+    wire.input_size = static_cast<size_t>(size);
+  }
+  tls_->input_left.append(wire.input, wire.input_size);
+  // Alerts and key updates. A broken socket shows itself with the next write.
+  if (wire.output_size != 0 && !send_wire(&output_)) result = -2;
+  const bool at_end = result == 0 || result == -2;
+  // An end or a failure is reported again by the next call.
+  readable_ = may_have_more || at_end || got == capacity;
+  if (got != 0) return static_cast<int64_t>(got);
+  if (result == -2) reactor_->note_tls_failure(*this);
+  return result;
+}
+
+Opening Connection::continue_opening(uint32_t events) {
+  if (tls_ == nullptr || !tls_->handshake_begun) {
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return Opening::Waiting;
+    if (pending_error(fd_) != 0) return Opening::Failed;
+    if (tls_ == nullptr) {
+      is_connecting_ = false;
+      return Opening::Done;
+    }
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
+  return continue_handshake();
+}
+
+Opening Connection::continue_handshake() {
+  TlsWire& wire = reactor_->tls_wire();
+  tls_->handshake_begun = true;
+  while (!tls_->output_left.empty()) {
+    const ssize_t sent = send(fd_, tls_->output_left.data(), tls_->output_left.size(), MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EAGAIN || errno == EINTR) return Opening::Waiting;
+      return Opening::Failed;
+    }
+    tls_->output_left.consume(static_cast<size_t>(sent));
+  }
+  load_left_input(tls_.get(), &wire);
+  TlsSession::Step step;
+  for (;;) {
+    const uint64_t before = thread_cpu_us();
+    step = tls_->handshake(&wire);
+    reactor_->counters().add(Counter::TlsHandshakeCpuUs, static_cast<double>(thread_cpu_us() - before));
+    if (!send_wire(&tls_->output_left)) return Opening::Failed;
+    if (step != TlsSession::Step::WantsInput || !readable_) break;
+    const ssize_t size = recv(fd_, wire.input_memory.get(), kHandshakeRead, 0);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && errno == EAGAIN) {
+      readable_ = false;
+      break;
+    }
+    if (size <= 0) {
+      tls_->mark_truncated();
+      step = TlsSession::Step::Failed;
+      break;
+    }
+    if (static_cast<size_t>(size) < kHandshakeRead && !peer_finished_) readable_ = false;
+    wire.input = wire.input_memory.get();
+    wire.input_size = static_cast<size_t>(size);
+  }
+  if (step == TlsSession::Step::Failed) {
+    reactor_->note_tls_failure(*this);
+    return Opening::Failed;
+  }
+  if (step == TlsSession::Step::WantsInput) return Opening::Waiting;
+  tls_->input_left.append(wire.input, wire.input_size);
+  if (!tls_->input_left.empty() || tls_->has_pending()) readable_ = true;
+  reactor_->counters().add(tls_->is_resumed() ? Counter::TlsHandshakesResumed : Counter::TlsHandshakesFull);
+  // From here output_ is ciphertext: first what the handshake still owes, then what was written meanwhile.
+  is_connecting_ = false;
+  const ByteQueue plain = std::move(output_);
+  output_ = std::move(tls_->output_left);
+  if (!plain.empty() && !write_tls(plain.data(), plain.size(), nullptr, 0)) return Opening::Failed;
+  return Opening::Done;
+}
+
+void Connection::begin_tls(const EndpointTls& tls, const Peer& peer) {
+  char key[sizeof(peer.address.bytes) + sizeof(peer.port)];
+  memcpy(key, peer.address.bytes.data(), sizeof(peer.address.bytes));
+  memcpy(key + sizeof(peer.address.bytes), &peer.port, sizeof(peer.port));
+  tls_ = TlsSession::connect(tls, {key, sizeof(key)});
+}
+
+void Connection::say_goodbye() {
+  if (tls_ == nullptr || closes_abortively_ || !tls_->is_established() || !output_.empty()) return;
+  TlsWire& wire = reactor_->tls_wire();
+  wire.output_size = 0;
+  tls_->close_notify(&wire);
+  send_wire(&output_);
+}
+
+void Connection::finish_output() {
+  say_goodbye();
+  shutdown(fd_, SHUT_WR);
+}
+
+void Connection::make_close_abortive() {
+  closes_abortively_ = true;
+  set_abortive_close(fd_);
+}
+
+}  // namespace weft

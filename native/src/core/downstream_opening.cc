@@ -1,0 +1,219 @@
+// See downstream_opening.h. Everything before the handshake is peeked at and left in the socket, so that who comes next finds it whole.
+#include "core/downstream_opening.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "core/downstream_http1.h"
+#include "core/opaque.h"
+#include "core/reactor.h"
+#include "core/sniff/client_hello.h"
+#include "core/sniff/protocol.h"
+#include "core/sniff/proxy_protocol.h"
+
+namespace weft {
+
+void DownstreamOpening::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan) {
+  auto* connection = new DownstreamOpening(reactor, fd, origin, plan);
+  reactor->adopt(connection);
+  if (plan.proxy_protocol) return connection->begin_stage(Stage::ProxyHeader);
+  connection->after_proxy_header();
+}
+
+void DownstreamOpening::begin_stage(Stage stage) {
+  stage_ = stage;
+  const bool may_be_silent = stage == Stage::Detection || (stage == Stage::TlsOrPlain && plan_.protocol != Protocol::kHttp1);
+  // HTTP clients may connect long before they ask.
+  const bool may_idle = stage == Stage::TlsOrPlain && plan_.protocol == Protocol::kHttp1;
+  reactor_->schedule(this, may_be_silent ? kDetectMs : may_idle ? reactor_->limits().idle_timeout_ms : reactor_->limits().header_timeout_ms);
+}
+
+void DownstreamOpening::after_proxy_header() {
+  if (plan_.tls == nullptr) return after_tls();
+  switch (plan_.tls->mode) {
+    case TlsMode::kPassthrough:
+      return begin_stage(Stage::PassingHello);
+    case TlsMode::kPermissive:
+      return begin_stage(Stage::TlsOrPlain);
+    case TlsMode::kTerminate:
+      return begin_stage(Stage::Handshake);
+  }
+}
+
+void DownstreamOpening::after_tls() {
+  if (plan_.protocol == Protocol::kDetect) return begin_stage(Stage::Detection);
+  start_protocol(plan_.protocol);
+}
+
+void DownstreamOpening::on_events(uint32_t events) {
+  if ((events & EPOLLERR) != 0) return refuse();
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0) readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) peer_finished_ = true;
+  proceed();
+}
+
+void DownstreamOpening::on_resume() { proceed(); }
+
+void DownstreamOpening::proceed() {
+  const Handle self = handle_;
+  // Each stage returns whether another may follow at once.
+  for (bool more = true; more && reactor_->find(self) != nullptr;) {
+    switch (stage_) {
+      case Stage::ProxyHeader:
+        more = read_proxy_header();
+        break;
+      case Stage::TlsOrPlain:
+        more = choose_tls_or_plain();
+        break;
+      case Stage::PassingHello:
+        more = read_passing_hello();
+        break;
+      case Stage::Handshake:
+        more = shake_hands();
+        break;
+      case Stage::Detection:
+        more = detect();
+        break;
+    }
+  }
+}
+
+size_t DownstreamOpening::peek(size_t most) {
+  const ssize_t count = recv(fd_, reactor_->read_scratch(), most, MSG_PEEK);
+  if (count > 0) return static_cast<size_t>(count);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+  refuse();
+  return 0;
+}
+
+bool DownstreamOpening::read_proxy_header() {
+  const size_t size = peek(kMaxProxyHeaderV2);
+  if (size == 0) return false;
+  ProxyHeader header;
+  const ProxyStatus status = parse_proxy_header(reactor_->read_scratch(), size, &header);
+  if (status == ProxyStatus::kIncomplete && !peer_finished_ && size < kMaxProxyHeaderV2) return false;
+  if (status != ProxyStatus::kComplete || recv(fd_, reactor_->read_scratch(), header.size, 0) != static_cast<ssize_t>(header.size)) {
+    reactor_->counters().add(Counter::OpeningsRefusedProxy);
+    refuse();
+    return false;
+  }
+  if (!header.is_local) origin_.client = header.source;
+  after_proxy_header();
+  return true;
+}
+
+bool DownstreamOpening::choose_tls_or_plain() {
+  const size_t size = peek(kFirstBytesNeeded);
+  if (size == 0) return false;
+  const FirstBytes first = detect_protocol(reactor_->read_scratch(), size);
+  if (first == FirstBytes::kTls) {
+    begin_stage(Stage::Handshake);
+    return true;
+  }
+  // Only a handshake record's first bytes are worth waiting for.
+  if (reactor_->read_scratch()[0] == 22 && first == FirstBytes::kUndecided && !peer_finished_) return false;
+  after_tls();
+  return true;
+}
+
+bool DownstreamOpening::read_passing_hello() {
+  const size_t size = peek(ClientHello::kMaxBytes + 1024);
+  if (size == 0) return false;
+  ClientHello hello;
+  const SniffStatus status = sniff_client_hello(reactor_->read_scratch(), size, &hello);
+  if (status == SniffStatus::kIncomplete && !peer_finished_ && size < ClientHello::kMaxBytes + 1024) return false;
+  if (status != SniffStatus::kComplete) {
+    reactor_->counters().add(Counter::TlsNotTls);
+    refuse();
+    return false;
+  }
+  auto security = std::make_shared<ClientSecurity>();
+  security->server_name = hello.name();
+  origin_.security = std::move(security);
+  start_protocol(Protocol::kOpaque);
+  return false;
+}
+
+bool DownstreamOpening::shake_hands() {
+  if (tls_ == nullptr) tls_ = TlsSession::accept(plan_.tls->context);
+  if (tls_ == nullptr) {
+    refuse();
+    return false;
+  }
+  const Opening opening = continue_handshake();
+  if (opening == Opening::Waiting) return false;
+  if (opening == Opening::Failed) {
+    // The alert is on its way; a FIN lets it arrive.
+    make_last_words();
+    return false;
+  }
+  auto security = std::make_shared<ClientSecurity>();
+  security->terminated = true;
+  security->server_name = tls_->server_name();
+  security->identity = tls_->peer_identity();
+  origin_.security = std::move(security);
+  // What was negotiated needs no guess.
+  if (plan_.protocol == Protocol::kDetect && tls_->alpn() == "http/1.1") plan_.protocol = Protocol::kHttp1;
+  after_tls();
+  return true;
+}
+
+bool DownstreamOpening::detect() {
+  // Within TLS nothing can be peeked at: what is not negotiated there is HTTP.
+  if (tls_ != nullptr) {
+    start_protocol(Protocol::kHttp1);
+    return false;
+  }
+  const size_t size = peek(kFirstBytesNeeded);
+  if (size == 0) return false;
+  const FirstBytes first = detect_protocol(reactor_->read_scratch(), size);
+  if (first == FirstBytes::kUndecided && !peer_finished_) return false;
+  if (first == FirstBytes::kTls) {
+    begin_stage(Stage::PassingHello);
+    return true;
+  }
+  start_protocol(first == FirstBytes::kHttp1 ? Protocol::kHttp1 : Protocol::kOpaque);
+  return false;
+}
+
+void DownstreamOpening::start_protocol(Protocol protocol) {
+  const DownstreamOrigin origin = origin_;
+  if (protocol == Protocol::kOpaque) {
+    OpaqueDownstream::take_over(reactor_, this, origin);
+  } else {
+    DownstreamHttp1::take_over(reactor_, this, origin);
+  }
+}
+
+void DownstreamOpening::on_timer() {
+  switch (stage_) {
+    case Stage::Detection:
+      return start_protocol(Protocol::kOpaque);
+    case Stage::TlsOrPlain:
+      if (plan_.protocol != Protocol::kHttp1) return start_protocol(Protocol::kOpaque);
+      reactor_->counters().add(Counter::TimeoutsIdle);
+      return refuse();
+    case Stage::Handshake:
+      if (tls_ != nullptr) tls_->set_failure(TlsFailure::TimedOut, "the handshake took too long");
+      reactor_->note_tls_failure(*this);
+      reactor_->counters().add(Counter::TimeoutsHeader);
+      return refuse();
+    case Stage::ProxyHeader:
+    case Stage::PassingHello:
+      reactor_->counters().add(Counter::TimeoutsHeader);
+      return refuse();
+  }
+}
+
+void DownstreamOpening::make_last_words() {
+  shutdown(fd_, SHUT_WR);
+  // Unread input would turn the close into a reset that may overtake the alert.
+  for (int i = 0; i < 4 && recv(fd_, reactor_->read_scratch(), Reactor::kReadScratch, 0) > 0; i++) {
+  }
+  reactor_->close_downstream(this);
+}
+
+void DownstreamOpening::refuse() { reactor_->close_downstream(this); }
+
+}  // namespace weft

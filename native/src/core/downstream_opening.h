@@ -1,0 +1,57 @@
+// The first bytes of a client connection: PROXY protocol header, ClientHello, TLS handshake, protocol detection; whatever the listener
+// asks for, in that order. Ends by handing the socket to the protocol that was found. Plain declared protocols never come here.
+#pragma once
+#include <memory>
+
+#include "core/downstream.h"
+#include "core/options.h"
+
+namespace weft {
+
+struct OpeningPlan {
+  Protocol protocol = Protocol::kHttp1;
+  bool proxy_protocol = false;
+  // Null: plain.
+  std::shared_ptr<const ListenerTls> tls;
+
+  bool is_needed() const { return proxy_protocol || tls != nullptr || protocol == Protocol::kDetect; }
+};
+
+class DownstreamOpening final : public Downstream {
+ public:
+  // What a client that stays silent is given before its protocol is taken for one in which the server speaks first.
+  static constexpr uint64_t kDetectMs = 100;
+
+  static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan);
+
+  void on_events(uint32_t events) override;
+  void on_timer() override;
+  void on_resume() override;
+  void on_decision(const Batch::Pending&, const Decision&) override {}
+
+ private:
+  DownstreamOpening(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan)
+      : Downstream(reactor, fd, origin), plan_(plan) {}
+  enum class Stage : uint8_t { ProxyHeader, TlsOrPlain, PassingHello, Handshake, Detection };
+  // Bytes at the front of the socket that stay there; 0: not now (or closed, which is done).
+  size_t peek(size_t most);
+
+  void proceed();
+  void begin_stage(Stage stage);
+  void after_proxy_header();
+  void after_tls();
+  bool read_proxy_header();
+  bool choose_tls_or_plain();
+  bool read_passing_hello();
+  bool shake_hands();
+  bool detect();
+  void start_protocol(Protocol protocol);
+  // Closes so that an alert still arrives.
+  void make_last_words();
+  void refuse();
+
+  OpeningPlan plan_;
+  Stage stage_ = Stage::ProxyHeader;
+};
+
+}  // namespace weft

@@ -1,0 +1,13 @@
+// What OpenSSL asks during a handshake: which certificate, which protocol, which ticket key, whether the peer is who it must be.
+#pragma once
+
+struct ssl_ctx_st;
+
+namespace weft {
+
+void set_server_callbacks(struct ssl_ctx_st* ctx, bool own_ticket_keys);
+void set_client_callbacks(struct ssl_ctx_st* ctx);
+// Both roles: chain against the context's trust, then identity.
+void set_verification(struct ssl_ctx_st* ctx);
+
+}  // namespace weft

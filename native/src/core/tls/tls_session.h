@@ -1,0 +1,110 @@
+// One TLS connection between two byte ranges: ciphertext that came in, ciphertext to send. Does no input or output of its own, knows no
+// socket and no protocol. One thread at a time.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "core/byte_queue.h"
+#include "core/tls/tls_spec.h"
+
+struct ssl_st;
+struct ssl_ctx_st;
+struct x509_st;
+
+namespace weft {
+
+// Ciphertext of the call that is under way; one a reactor. `input` is consumed from its front, output is appended.
+struct TlsWire {
+  static constexpr size_t kBytes = 320 * 1024;
+  // Gathers what stands in two ranges for one record.
+  static constexpr size_t kGather = 16 * 1024;
+
+  TlsWire();
+  const uint8_t* input = nullptr;
+  size_t input_size = 0;
+  size_t output_size = 0;
+  std::unique_ptr<uint8_t[]> input_memory;
+  std::unique_ptr<uint8_t[]> output;
+  std::unique_ptr<uint8_t[]> gather;
+};
+
+class TlsSession {
+ public:
+  enum class Step : uint8_t { Done, WantsInput, Failed };
+  // Results of read() besides a count.
+  static constexpr int64_t kEnd = 0;
+  static constexpr int64_t kWantsInput = -1;
+  static constexpr int64_t kFailed = -2;
+
+  // Null only when memory is out.
+  static std::unique_ptr<TlsSession> accept(std::shared_ptr<const TlsContext> context);
+  // `peer`: whose sessions may be resumed; address and port.
+  static std::unique_ptr<TlsSession> connect(const EndpointTls& tls, std::string_view peer);
+  ~TlsSession();
+  TlsSession(const TlsSession&) = delete;
+  TlsSession& operator=(const TlsSession&) = delete;
+
+  // Goes on with the handshake. Output may have come in every case: an alert, too, is to be sent.
+  Step handshake(TlsWire* wire);
+  bool is_established() const { return established_; }
+  // Decrypts; a count, kEnd after the peer's close_notify, kWantsInput or kFailed.
+  int64_t read(TlsWire* wire, uint8_t* out, size_t capacity);
+  // Encrypts all of it into as few records as can be. False: failed, or more than the wire holds.
+  bool write(TlsWire* wire, const void* first, size_t first_count, const void* second, size_t second_count);
+  // Plain bytes that write() takes at a time.
+  static constexpr size_t kMaxWrite = TlsWire::kBytes - 16 * 1024;
+  // Says that no more will be sent. Idempotent.
+  void close_notify(TlsWire* wire);
+  // Decrypted bytes wait inside.
+  bool has_pending() const;
+
+  // Why it failed; the text is OpenSSL's, for logs.
+  TlsFailure failure() const { return failure_; }
+  const std::string& failure_text() const { return failure_text_; }
+  // The peer ended without close_notify.
+  void mark_truncated();
+
+  // Facts of the handshake; empty where there are none.
+  std::string_view alpn() const;
+  std::string server_name() const;
+  // Verified SPIFFE ID of the peer.
+  std::string peer_identity() const;
+  bool is_resumed() const;
+  const char* version() const;
+  const char* cipher() const;
+
+  // Ciphertext read but not used, and handshake bytes the socket did not take: the connection's to fill and empty.
+  ByteQueue input_left;
+  ByteQueue output_left;
+  bool handshake_begun = false;
+
+  // For the callbacks of tls_context.cc.
+  const TlsContext& context() const { return *context_; }
+  const EndpointTls* endpoint() const { return endpoint_.get(); }
+  const std::string& session_key() const { return session_key_; }
+  void set_failure(TlsFailure failure, std::string text);
+  // Whether the verified certificate is one of those that may speak here; says why not.
+  bool accepts(struct x509_st* certificate);
+
+ private:
+  friend struct WireBio;
+  TlsSession() = default;
+  bool attach(struct ssl_ctx_st* ctx);
+  void record_failure(int result);
+  bool recheck_resumed_peer();
+  void finish_handshake();
+
+  struct ssl_st* ssl_ = nullptr;
+  std::shared_ptr<const TlsContext> context_;
+  std::unique_ptr<EndpointTls> endpoint_;
+  std::string session_key_;
+  std::string failure_text_;
+  TlsWire* wire_ = nullptr;
+  TlsFailure failure_ = TlsFailure::None;
+  bool established_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace weft
