@@ -28,19 +28,7 @@ bool is_dot_segment(std::string_view path, size_t slash) {
   return at > slash + 1 && (at == path.size() || path[at] == '/' || path[at] == ';');
 }
 
-/// See RequestHead::path_is_ambiguous.
-bool is_ambiguous(std::string_view path) {
-  for (size_t i = 0; i < path.size(); i++) {
-    if (path[i] == '\\') return true;
-    if (path[i] == '/' && ((i + 1 < path.size() && path[i + 1] == '/') || is_dot_segment(path, i))) return true;
-    if (path[i] != '%') continue;
-    const std::string_view code = path.substr(i + 1, 2);
-    if (equals_lower(code, "2e") || equals_lower(code, "2f") || equals_lower(code, "5c")) return true;
-  }
-  return false;
-}
-
-/// Eight bytes at a time: whether is_ambiguous needs to look. May read 8 bytes past the end (kReadPastEnd).
+/// Eight bytes at a time: whether path_is_ambiguous needs to look. May read 8 bytes past the end (kReadPastEnd).
 bool may_be_ambiguous(const uint8_t* path, size_t size) {
   uint64_t hits = 0;
   for (size_t at = 0; at < size; at += 8) {
@@ -51,6 +39,17 @@ bool may_be_ambiguous(const uint8_t* path, size_t size) {
 }
 
 }  // namespace
+
+bool path_is_ambiguous(std::string_view path) {
+  for (size_t i = 0; i < path.size(); i++) {
+    if (path[i] == '\\') return true;
+    if (path[i] == '/' && ((i + 1 < path.size() && path[i + 1] == '/') || is_dot_segment(path, i))) return true;
+    if (path[i] != '%') continue;
+    const std::string_view code = path.substr(i + 1, 2);
+    if (equals_lower(code, "2e") || equals_lower(code, "2f") || equals_lower(code, "5c")) return true;
+  }
+  return false;
+}
 
 HeadError parse_target(const uint8_t* data, RequestHead* head) {
   const size_t end = head->target.offset + head->target.size;
@@ -81,7 +80,7 @@ HeadError parse_target(const uint8_t* data, RequestHead* head) {
     // RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.
     if (head->method == Method::kOptions && !head->has_query) head->form = TargetForm::kAsterisk;
   }
-  head->path_is_ambiguous = may_be_ambiguous(data + head->path.offset, head->path.size) && is_ambiguous(head->path.in(data));
+  head->path_is_ambiguous = may_be_ambiguous(data + head->path.offset, head->path.size) && path_is_ambiguous(head->path.in(data));
   return HeadError::kNone;
 }
 

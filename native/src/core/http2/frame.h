@@ -165,7 +165,8 @@ class FrameParser {
   FrameFault read_payload(Frame* frame);
   FrameFault strip_padding(Frame* frame) const;
   FrameFault strip_priority(Frame* frame) const;
-  FrameFault add_to_block(const Frame& frame);
+  void add_to_block(const Frame& frame);
+  void give_block(Frame* frame);
 
   FrameLimits limits_;
   bool preface_done_;

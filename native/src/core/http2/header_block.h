@@ -5,16 +5,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "core/http2/intern_table.h"
 
 namespace weft::http2 {
 
 struct HeaderField {
-  /// The whole line; null: name and value stand in the block's bytes.
+  /// The whole line; null: name and value stand in the block's bytes, and only then the next five mean anything.
   InternedField* interned;
   uint32_t name_at;
   uint32_t name_size;
@@ -42,22 +41,22 @@ class HeaderBlock {
   }
   ~HeaderBlock() { clear(); }
 
-  const HeaderField* begin() const { return fields_.data(); }
-  const HeaderField* end() const { return fields_.data() + fields_.size(); }
-  size_t size() const { return fields_.size(); }
-  bool empty() const { return fields_.empty(); }
+  const HeaderField* begin() const { return fields_.get(); }
+  const HeaderField* end() const { return fields_.get() + count_; }
+  size_t size() const { return count_; }
+  bool empty() const { return count_ == 0; }
   InternTable* table() const { return table_; }
 
-  // Valid as long as the block (moved too).
+  // Valid until the block is cleared or added to; moving it does no harm.
   std::string_view name(const HeaderField& field) const {
-    return field.interned != nullptr ? field.interned->name() : std::string_view(bytes_.data() + field.name_at, field.name_size);
+    return field.interned != nullptr ? field.interned->name() : std::string_view(bytes_.get() + field.name_at, field.name_size);
   }
   std::string_view value(const HeaderField& field) const {
-    return field.interned != nullptr ? field.interned->value() : std::string_view(bytes_.data() + field.value_at, field.value_size);
+    return field.interned != nullptr ? field.interned->value() : std::string_view(bytes_.get() + field.value_at, field.value_size);
   }
   std::string_view encoded_value(const HeaderField& field) const {
     if (field.interned != nullptr) return field.interned->encoded_value();
-    return {bytes_.data() + field.value_at + field.value_size, field.encoded_size};
+    return {bytes_.get() + field.value_at + field.value_size, field.encoded_size};
   }
 
   /// First field of that name (lower case); null if there is none.
@@ -73,12 +72,21 @@ class HeaderBlock {
   // For the decoder, and for those who make blocks. Nothing is checked here; see check_*().
   /// Releases everything; memory up to a bound is kept for the next block.
   void clear();
-  /// Room for text of `bytes` in all, before the first add_text(): views stay valid while it is kept to.
-  void reserve(size_t bytes);
-  /// Takes over one reference (none for static lines).
-  void add_interned(InternedField* field, bool fresh);
-  /// `out` receives where to write name, value and encoded value (name_size + value_size + encoded_size bytes).
-  void add_text(std::string_view name, std::string_view value, std::string_view encoded_value, bool never_indexed);
+  /// Takes over one reference.
+  void add_interned(InternedField* field, bool fresh) {
+    HeaderField* added = push();
+    added->interned = field;
+    added->traits = field->traits();
+    added->never_indexed = false;
+    added->fresh = fresh;
+  }
+  /// Memory for `bytes` of text behind what there is; valid until the next call. add_text() makes it part of the block.
+  char* text_room(size_t bytes) {
+    if (bytes_used_ + bytes > bytes_capacity_) grow_bytes(bytes);
+    return bytes_.get() + bytes_used_;
+  }
+  /// The text stands in text_room(): name, value, encoded value, without gaps.
+  void add_text(uint32_t name_size, uint32_t value_size, uint32_t encoded_size, const FieldTraits& traits, bool never_indexed);
   void count_size(uint64_t bytes) { list_size_ += bytes; }
   void mark_too_many() { too_many_ = true; }
   void mark_too_long() { too_long_ = true; }
@@ -86,11 +94,21 @@ class HeaderBlock {
   bool too_long() const { return too_long_; }
 
  private:
+  HeaderField* push() {
+    if (count_ == capacity_) grow_fields();
+    return &fields_[count_++];
+  }
+  void grow_fields();
+  void grow_bytes(size_t bytes);
   void take(HeaderBlock* other);
 
   InternTable* table_ = nullptr;
-  std::vector<HeaderField> fields_;
-  std::vector<char> bytes_;
+  std::unique_ptr<HeaderField[]> fields_;
+  std::unique_ptr<char[]> bytes_;
+  size_t count_ = 0;
+  size_t capacity_ = 0;
+  size_t bytes_used_ = 0;
+  size_t bytes_capacity_ = 0;
   uint64_t list_size_ = 0;
   bool too_many_ = false;
   bool too_long_ = false;

@@ -58,14 +58,13 @@ class HpackEncoder {
   uint32_t find(const InternedField* field) const;
   void add(InternedField* field);
   void drop_oldest();
-  size_t probe(const InternedField* field) const;
-  void remove(const InternedField* field);
+  void place(const InternedField* field, uint32_t number);
   void grow_index();
 
   InternTable* table_;
   FieldRing ring_;
-  /// line → its number in the ring: open addressing, power of two, at most half full. Numbers are kept modulo 2^16 plus 1; 0 is empty.
-  std::unique_ptr<uint16_t[]> index_;
+  /// line → its number in the ring, modulo 128 and plus 1 (0: empty): open addressing, a power of two, at most half full.
+  std::unique_ptr<uint8_t[]> index_;
   uint32_t index_mask_ = 0;
   /// Size updates to announce in the next block (RFC 7541 4.2): the smallest since the last one, then the last.
   uint32_t smallest_pending_ = 0;

@@ -19,7 +19,7 @@ enum class Pseudo : uint8_t { kNone, kMethod, kScheme, kAuthority, kPath, kProto
 enum FieldFlag : uint8_t {
   /// The name is empty, has upper case or a byte that no token has (RFC 9113 8.2.1).
   kFieldBadName = 1,
-  /// The value has a control byte other than HTAB, or white space around it.
+  /// The value has a control byte other than HTAB, or white space around it (RFC 9113 8.2.1), or is not what its name asks for.
   kFieldBadValue = 2,
   /// RFC 9113 8.2.2: connection-specific, or TE other than "trailers".
   kFieldConnectionSpecific = 4,
@@ -36,7 +36,15 @@ struct FieldTraits {
   /// Static table index (RFC 7541 A) of an entry with this name; 0: none.
   uint8_t static_name = 0;
 };
-FieldTraits field_traits(std::string_view name, std::string_view value);
+/// What the name says: no flags of values.
+FieldTraits name_traits(std::string_view name);
+/// Of a line's traits what its name says.
+FieldTraits name_only(FieldTraits traits);
+/// HPACK's static table index of an entry with this name; 0: none.
+uint8_t static_name_index(std::string_view name);
+/// Adds what the value says to its name's traits. Values of :method, :scheme, :authority, :path, :status, Host and Content-Length are
+/// checked for their own syntax too (kFieldBadValue).
+FieldTraits with_value(FieldTraits name, std::string_view value);
 
 /// What lookup tables said of a line. Valid for the tables whose Tables::serial() it names; see match.h.
 struct MatchCache {
@@ -107,7 +115,7 @@ class InternTable {
 
   /// The line, with one reference that is the caller's. `encoded_value` (may be empty) is kept if the line is new.
   Interned intern(std::string_view name, std::string_view value, std::string_view encoded_value = {});
-  /// Index 1 to kStaticFields; these live as long as the table, references are counted nowhere.
+  /// Index 1 to kStaticFields; these live as long as the table; references count as on others.
   InternedField* static_field(uint32_t index) const { return static_[index]; }
 
   void retain(InternedField* field) {
