@@ -54,4 +54,20 @@ BodyTransfer relay_body(http1::BodyReader* reader, http1::Framing from, http1::F
   return transfer;
 }
 
+BodyTransfer frame_payload(http1::Framing to, const void* payload, size_t size, bool end, uint8_t* scratch) {
+  BodyTransfer transfer;
+  transfer.done = end;
+  if (to == http1::Framing::kNone) return transfer;
+  if (to != http1::Framing::kChunked) {
+    transfer.bytes = static_cast<const uint8_t*>(payload);
+    transfer.size = size;
+    return transfer;
+  }
+  uint8_t* out = put_payload(scratch, static_cast<const uint8_t*>(payload), size, to);
+  if (end) out = put(out, http1::kLastChunk.data(), http1::kLastChunk.size());
+  transfer.bytes = scratch;
+  transfer.size = static_cast<size_t>(out - scratch);
+  return transfer;
+}
+
 }  // namespace weft

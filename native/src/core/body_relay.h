@@ -24,4 +24,7 @@ struct BodyTransfer {
 BodyTransfer relay_body(http1::BodyReader* reader, http1::Framing from, http1::Framing to, const uint8_t* data, size_t size,
                         uint8_t* scratch);
 
+// Bare payload into a framing; kChunked needs `scratch` of body_relay_capacity(size), the others copy nothing.
+BodyTransfer frame_payload(http1::Framing to, const void* payload, size_t size, bool end, uint8_t* scratch);
+
 }  // namespace weft

@@ -34,12 +34,13 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
   return context;
 }
 
-TargetContext Downstream::target_context() const {
+TargetContext Downstream::target_context(StreamKind kind) const {
   TargetContext context;
   context.client = origin_.client;
   context.destination = origin_.destination;
   // A connection made straight to the listener's port has no original destination but the listener: dialling it would never end.
   context.has_destination = origin_.listener.is_captured() && origin_.destination.port != origin_.listener.port;
+  context.http2 = kind == StreamKind::Http2;
   context.hairpin_v4 = reactor_->options().hairpin_v4;
   context.hairpin_v6 = reactor_->options().hairpin_v6;
   return context;

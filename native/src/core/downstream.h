@@ -44,11 +44,11 @@ class Downstream : public Connection {
   const DownstreamOrigin& origin() const { return origin_; }
   // The decision on what this connection put into the batch.
   virtual void on_decision(const Batch::Pending& pending, const Decision& decision) = 0;
+  TargetContext target_context(StreamKind kind) const;
 
  protected:
   // Ids of this connection's addresses in the tables of now.
   DescriptorContext descriptor_context(const struct Exchange* exchange);
-  TargetContext target_context() const;
 
   DownstreamOrigin origin_;
 

@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 
 #include "core/reactor.h"
-#include "core/upstream_http1.h"
 
 namespace weft {
 
@@ -37,11 +36,10 @@ void DownstreamHttp1::on_events(uint32_t events) {
   if ((events & EPOLLOUT) != 0 && !output_.empty()) {
     const size_t before = output_.size();
     if (!flush()) return abort(Reason::DownstreamClosed);
-    if (output_.size() != before) note_progress();
     if (state_ == State::Closing && output_.empty()) return linger();
-    if (upstream_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes) {
+    if (exchange_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes && output_.size() != before) {
       const Handle self = handle_;
-      upstream_->resume_reading();
+      exchange_->on_client_writable();
       if (reactor_->find(self) == nullptr) return;
     }
   }
@@ -146,15 +144,6 @@ void DownstreamHttp1::refuse_head(http1::HeadError error) {
   finish_and_close();
 }
 
-void DownstreamHttp1::note_progress() { progress_ms_ = reactor_->now_ms(); }
-
-void DownstreamHttp1::set_exchange_timer() {
-  // A client that neither reads its answer nor sends its body is given the idle timeout, whatever the exchange may take.
-  uint64_t deadline = reactor_->now_ms() + reactor_->limits().idle_timeout_ms;
-  if (exchange_->deadline_ms != 0 && exchange_->deadline_ms < deadline) deadline = exchange_->deadline_ms;
-  reactor_->schedule_at(this, deadline);
-}
-
 void DownstreamHttp1::on_timer() {
   Counters& counters = reactor_->counters();
   switch (state_) {
@@ -170,23 +159,11 @@ void DownstreamHttp1::on_timer() {
         if (!write(reactor_->head_scratch(), size)) return reactor_->close_downstream(this);
       }
       return finish_and_close();
-    case State::Busy: {
-      const uint64_t now = reactor_->now_ms();
-      if (exchange_->deadline_ms != 0 && now >= exchange_->deadline_ms) {
-        counters.add(Counter::TimeoutsRequest);
-        return fail(504, Reason::UpstreamTimeout);
-      }
-      const bool waits_for_upstream = upstream_ != nullptr && upstream_->output().size() >= reactor_->limits().max_buffered_bytes;
-      const bool waits_for_client = !output_.empty() || (!exchange_->request_complete() && !waits_for_upstream);
-      if (waits_for_client && now >= progress_ms_ + reactor_->limits().idle_timeout_ms) {
-        counters.add(Counter::TimeoutsIdle);
-        return fail(408, Reason::DownstreamTimeout);
-      }
-      return set_exchange_timer();
-    }
+    // The exchange has a timer of its own.
+    case State::Busy:
     case State::Deciding:
     case State::Requeue:
-      return set_exchange_timer();
+      return;
     case State::Closing:
     case State::Lingering:
       return reactor_->close_downstream(this);
@@ -198,14 +175,12 @@ void DownstreamHttp1::on_drain() {
 }
 
 void DownstreamHttp1::on_engine_close() {
-  if (exchange_ != nullptr) {
-    detach_upstream();
-    give_back_outstanding();
-  }
+  if (exchange_ != nullptr) exchange_->on_engine_close();
 }
 
 void DownstreamHttp1::become_idle() {
   state_ = State::Idle;
+  must_close_ = false;
   head_started_us_ = 0;
   known_partial_ = 0;
   reactor_->schedule(this, reactor_->limits().idle_timeout_ms);

@@ -1,21 +1,17 @@
 // One HTTP/1 client connection: heads in, answers out, strictly one exchange at a time (a pipelined request waits in the socket).
-// Asks the batch for decisions and drives the upstream connection; parses no response (upstream_http1.h does).
+// Asks the batch for decisions and writes what the exchange's other side gives; the exchange itself is http_exchange.h's.
 #pragma once
 #include <memory>
 #include <string_view>
 
-#include "core/body_relay.h"
 #include "core/downstream.h"
-#include "core/exchange.h"
+#include "core/http1/serialize.h"
+#include "core/http_exchange.h"
+#include "core/streams.h"
 
 namespace weft {
 
-class UpstreamHttp1;
-
-// How an attempt ended without an answer.
-enum class AttemptEnd : uint8_t { ConnectFailed, ConnectTimedOut, Reset, TimedOut, BadResponse };
-
-class DownstreamHttp1 final : public Downstream {
+class DownstreamHttp1 final : public Downstream, public ClientStream {
  public:
   DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
@@ -29,20 +25,18 @@ class DownstreamHttp1 final : public Downstream {
   void on_engine_close() override;
   void on_decision(const Batch::Pending& pending, const Decision& decision) override;
 
-  // Called by the upstream connection of the exchange.
-  Exchange* exchange() { return exchange_.get(); }
-  // Its output has room again: go on with the request's body.
-  void on_upstream_writable();
-  // No byte of an answer came (BadResponse: bytes that are none).
-  void on_attempt_end(AttemptEnd end);
-  // The answer stopped in its middle.
-  void on_response_broken(Reason reason);
-  // Part of the answer; false: the client is gone and this exchange over.
-  bool send_response(const void* first, size_t first_count, const void* second, size_t second_count);
-  // `must_close`: the client can only learn the end from the connection's.
-  void on_response_complete(bool must_close);
-  // 101: from here bytes flow unread. The upstream's socket and what it sent already go over too.
-  void become_tunnel(const uint8_t* early, size_t early_size);
+  // ClientStream
+  size_t unsent() const override { return output_.size(); }
+  bool send_interim(const ResponseForm& response) override;
+  bool begin_response(const ResponseForm& response, bool ends) override;
+  bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;
+  bool send_payload(const void* bytes, size_t size, bool end) override;
+  bool send_trailers(const http2::HeaderBlock& block) override;
+  bool reply_local(int status, std::string_view lines, std::string_view body, Reason reason) override;
+  void resume_request() override;
+  void requeue() override;
+  void on_exchange_end(bool whole, Reason reason) override;
+  void become_tunnel(const uint8_t* early, size_t early_size) override;
 
  private:
   enum class State : uint8_t { Idle, Deciding, Busy, Requeue, Closing, Lingering };
@@ -53,35 +47,28 @@ class DownstreamHttp1 final : public Downstream {
   void refuse_head(http1::HeadError error);
   void queue_descriptor(const uint8_t* base, size_t size);
   void begin_exchange(const Batch::Pending& pending, const Decision& decision);
-  void replay(bool with_new_decision);
-  void requeue();
   void enter_batch_again();
-  void start_attempt(const http1::RequestHead& head, const BodyTransfer& body, bool may_reuse);
-  bool write_request(const http1::RequestHead& head, const BodyTransfer& body);
   void pump_request();
-  void keep_for_replay(const uint8_t* bytes, size_t count);
   void read_ahead_check();
-  bool may_retry_stale() const;
-  void fail(int status, Reason reason);
-  void reply_local(int status, std::string_view lines, std::string_view body, Reason reason, bool force_close);
+  bool finish_head(bool written, const http1::ResponseHeadOptions& options, size_t size);
+  bool send_output(const void* first, size_t first_count, const void* second, size_t second_count);
   void abort(Reason reason);
-  void end_exchange(bool close);
   void become_idle();
   void finish_and_close();
   void linger();
-  void give_back_outstanding();
-  void detach_upstream();
-  void set_exchange_timer();
-  void note_progress();
 
-  std::unique_ptr<Exchange> exchange_;
-  UpstreamHttp1* upstream_ = nullptr;
+  std::unique_ptr<HttpExchange> exchange_;
   // Bytes read but not used: a partial head, or what followed a request.
   ByteQueue input_;
   uint64_t head_started_us_ = 0;
-  uint64_t progress_ms_ = 0;
   // Bytes of input_ known not to be a whole head.
   uint32_t known_partial_ = 0;
+  // A head that lies in the reactor's head scratch until the first of its body comes.
+  uint32_t staged_ = 0;
+  uint8_t client_minor_ = 1;
+  bool client_keeps_alive_ = true;
+  // The client can learn the end of the answer only from the connection's.
+  bool must_close_ = false;
   State state_ = State::Idle;
 };
 

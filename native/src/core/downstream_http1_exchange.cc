@@ -1,21 +1,16 @@
-// One exchange of an HTTP/1 client connection: from its decision over its attempts to its end. Heads and closing are in
+// The client's half of one exchange on an HTTP/1 connection: the request handed over, the answer written. Heads and closing are in
 // downstream_http1.cc.
-#include <arpa/inet.h>
-
-#include <algorithm>
-#include <cstdio>
+#include <cstring>
 
 #include "core/downstream_http1.h"
+#include "core/http2/transcode.h"
 #include "core/opaque.h"
 #include "core/reactor.h"
-#include "core/request_lines.h"
 #include "core/upstream_http1.h"
 
 namespace weft {
 
 namespace {
-// Even where every decision says Retry.
-constexpr int32_t kMaxAttempts = 16;
 // Reads of one body before others have their turn.
 constexpr int kReadsPerTurn = 4;
 
@@ -25,10 +20,10 @@ http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
 }
 
 void describe(const http1::RequestHead& head, bool log, Exchange* exchange) {
+  exchange->kind = StreamKind::Http1;
   exchange->head_size = head.size;
   exchange->method = head.method;
-  exchange->client_minor = head.minor;
-  exchange->client_keeps_alive = head.keep_alive;
+  exchange->forwards_upgrade = head.wants_upgrade;
   const http1::BodyFraming framing = http1::request_body_framing(head);
   exchange->request_framing = framing.kind;
   exchange->request_body = http1::BodyReader(framing);
@@ -50,200 +45,50 @@ void DownstreamHttp1::on_decision(const Batch::Pending& pending, const Decision&
 
 void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decision& decision) {
   state_ = State::Busy;
-  const bool first = exchange_ == nullptr;
-  if (first) {
-    exchange_ = std::make_unique<Exchange>();
-    exchange_->started_us = head_started_us_;
-    describe(pending.head, decision.has(kLog), exchange_.get());
-  }
-  Exchange& exchange = *exchange_;
-  exchange.tables = reactor_->tables();
-  exchange.decision = decision;
-  exchange.decided_us = reactor_->now_us();
-  exchange.counted_target = decision.target >= 0 ? decision.target : -1;
-  if (first) {
-    const uint32_t timeout_ms =
-        decision.timeout_ms > 0 ? static_cast<uint32_t>(decision.timeout_ms) : reactor_->limits().request_timeout_ms;
-    exchange.deadline_ms = timeout_ms == 0 ? 0 : reactor_->now_ms() + timeout_ms;
-    note_progress();
-    set_exchange_timer();
-  }
-  if (!first) return replay(true);
-
+  if (exchange_ != nullptr) return exchange_->try_again(decision);
+  exchange_ = std::make_unique<HttpExchange>(reactor_, this, this);
+  HttpExchange& exchange = *exchange_;
+  exchange.started_us = head_started_us_;
+  client_minor_ = pending.head.minor;
+  client_keeps_alive_ = pending.head.keep_alive;
+  describe(pending.head, decision.has(kLog), &exchange);
+  exchange.raw.append(pending.base, exchange.head_size);
+  exchange.begin(decision);
   const size_t available = pending.size - exchange.head_size;
   const uint8_t* body_begin = pending.base + exchange.head_size;
-  const BodyTransfer body = relay_body(&exchange.request_body, exchange.request_framing, exchange.request_framing, body_begin, available,
-                                       reactor_->body_scratch());
-  exchange.received = exchange.head_size + body.consumed;
-  reactor_->counters().add(Counter::Requests);
-  exchange.raw.append(pending.base, exchange.head_size);
-  exchange.replayable = true;
-  keep_for_replay(body_begin, body.consumed);
+  const BodyTransfer body = exchange.take_body(body_begin, available);
   if (available > body.consumed) input_.append(body_begin + body.consumed, available - body.consumed);
-  if (body.invalid) {
-    reactor_->counters().add(Counter::RequestsRefusedBody);
-    return fail(400, Reason::DownstreamProtocol);
-  }
-  if (decision.is_local()) {
-    if (decision.target == kTargetUndecided) return fail(503, Reason::LocalReset);
-    reactor_->counters().add(Counter::LocalReplies);
-    const LocalReply* reply = exchange.tables->local_reply(decision.local_reply);
-    const int status = std::clamp(-decision.target, 200, 599);
-    return reply_local(status, reply != nullptr ? std::string_view(reply->lines) : std::string_view(),
-                       reply != nullptr ? std::string_view(reply->body) : std::string_view(), Reason::None, false);
-  }
-  exchange.attempts = 1;
-  start_attempt(pending.head, body, true);
+  RequestForm request;
+  request.head = &pending.head;
+  request.base = pending.base;
+  exchange.start(request, body);
 }
 
-// Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
-void DownstreamHttp1::replay(bool with_new_decision) {
-  Exchange& exchange = *exchange_;
-  if (with_new_decision) {
-    if (exchange.decision.is_local()) {
-      if (exchange.decision.target == kTargetUndecided) return fail(503, Reason::LocalReset);
-      const LocalReply* reply = exchange.tables->local_reply(exchange.decision.local_reply);
-      return reply_local(std::clamp(-exchange.decision.target, 200, 599),
-                         reply != nullptr ? std::string_view(reply->lines) : std::string_view(),
-                         reply != nullptr ? std::string_view(reply->body) : std::string_view(), Reason::None, false);
-    }
-    exchange.attempts++;
-  }
-  http1::RequestHead& head = reactor_->replay_head();
-  const uint8_t* raw = exchange.raw.data();
-  http1::parse_request_head(raw, exchange.raw.size(), reactor_->head_limits(), &head);
-  exchange.request_body = http1::BodyReader(http1::request_body_framing(head));
-  const size_t size = exchange.raw.size() - exchange.head_size;
-  const BodyTransfer body = relay_body(&exchange.request_body, exchange.request_framing, exchange.request_framing, raw + exchange.head_size,
-                                       size, reactor_->body_scratch());
-  start_attempt(head, body, with_new_decision);
-}
-
-void DownstreamHttp1::start_attempt(const http1::RequestHead& head, const BodyTransfer& body, bool may_reuse) {
-  Exchange& exchange = *exchange_;
-  UpstreamTarget target;
-  if (!resolve_target(exchange.decision, *exchange.tables, target_context(), &target)) return fail(503, Reason::NoHealthyUpstream);
-  exchange.upstream = target.connect.to;
-  const Reuse reuse = !may_reuse ? Reuse::Never : exchange.is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
-  upstream_ = UpstreamHttp1::acquire(reactor_, target, reuse);
-  if (upstream_ == nullptr) return on_attempt_end(AttemptEnd::ConnectFailed);
-  upstream_->begin(this, exchange.decision.attempt_timeout_ms);
-  if (!write_request(head, body)) return fail(431, Reason::LocalReset);
-}
-
-// False: the head with its mutations does not fit.
-bool DownstreamHttp1::write_request(const http1::RequestHead& head, const BodyTransfer& body) {
-  Exchange& exchange = *exchange_;
-  const uint8_t* base = exchange.raw.data();
-  exchange.forwards_upgrade = head.wants_upgrade;
-  http1::RequestHeadOptions options;
-  options.framing = http1::request_body_framing(head);
-  options.keep_upgrade = exchange.forwards_upgrade;
-  options.mutations = exchange.tables->mutation(exchange.decision.request_mutation);
-  AddressText client;
-  RequestIdLine request_id;
-  if (origin_.listener.forwarded_headers) {
-    options.forwarded_for = client.format(origin_.client.address);
-    options.forwarded_proto = tls_ != nullptr ? "https" : "http";
-    if (!head.has(http1::KnownHeader::kXRequestId)) options.extra_lines = request_id.format(reactor_->random(), reactor_->random());
-  }
-  char* out = reactor_->head_scratch();
-  size_t size = 0;
-  if (!http1::write_request_head(head, base, options, out, Reactor::kHeadScratch, &size)) return false;
-  UpstreamHttp1* upstream = upstream_;
-  bool sent;
-  if (body.size + size <= Reactor::kHeadScratch && body.size <= Reactor::kCopyBelow) {
-    if (body.size != 0) memcpy(out + size, body.bytes, body.size);
-    sent = upstream->send_request(out, size + body.size, nullptr, 0);
-  } else {
-    sent = upstream->send_request(out, size, body.bytes, body.size);
-  }
-  if (!sent) upstream->on_write_broken();
-  return true;
-}
-
-void DownstreamHttp1::keep_for_replay(const uint8_t* bytes, size_t count) {
-  Exchange& exchange = *exchange_;
-  if (!exchange.replayable) return;
-  if (exchange.raw.size() + count <= reactor_->limits().max_buffered_bytes) return exchange.raw.append(bytes, count);
-  exchange.replayable = false;
-  ByteQueue head;
-  if (exchange.decision.has(kLog)) head.append(exchange.raw.data(), exchange.head_size);
-  exchange.raw = std::move(head);
-}
-
-void DownstreamHttp1::on_upstream_writable() {
+void DownstreamHttp1::resume_request() {
   if (state_ == State::Busy && !exchange_->request_complete()) pump_request();
 }
 
 void DownstreamHttp1::pump_request() {
-  const Handle self = handle_;
-  for (int turn = 0; readable_ && !exchange_->request_complete(); turn++) {
-    if (upstream_ == nullptr || upstream_->output().size() >= reactor_->limits().max_buffered_bytes) return;
+  HttpExchange& exchange = *exchange_;
+  for (int turn = 0; readable_ && !exchange.request_complete(); turn++) {
+    if (!exchange.takes_body()) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const int64_t count = receive(bytes, Reactor::kReadScratch);
     if (count == -1) return;
     if (count <= 0) return abort(Reason::DownstreamClosed);
-    Exchange& exchange = *exchange_;
     const auto size = static_cast<size_t>(count);
-    const BodyTransfer body =
-        relay_body(&exchange.request_body, exchange.request_framing, exchange.request_framing, bytes, size, reactor_->body_scratch());
-    exchange.received += body.consumed;
-    note_progress();
-    if (body.invalid) {
-      reactor_->counters().add(Counter::RequestsRefusedBody);
-      return fail(400, Reason::DownstreamProtocol);
-    }
-    keep_for_replay(bytes, body.consumed);
-    if (size > body.consumed) input_.append(bytes + body.consumed, size - body.consumed);
-    if (body.size != 0 && !upstream_->send_request(body.bytes, body.size, nullptr, 0)) {
-      upstream_->on_write_broken();
-      return;
-    }
-    if (reactor_->find(self) == nullptr) return;
+    size_t consumed = 0;
+    const bool given = exchange.give_body(bytes, size, &consumed);
+    if (given && size > consumed) input_.append(bytes + consumed, size - consumed);
+    if (!given || exchange.is_over()) return;
   }
-  if (peer_finished_ && exchange_->request_complete()) read_ahead_check();
-}
-
-// A reused connection that ended before it gave a byte was, nearly always, closed by its idle timeout while the request was under way.
-// Requests that must not run twice (RFC 9110 9.2.2) are never sent again: that the peer's TCP acknowledged nothing proves nothing, since
-// the reset of a process that read them carries its acknowledgement where Linux does not count it (measured). Their connection was
-// looked at just before they were sent instead.
-bool DownstreamHttp1::may_retry_stale() const {
-  return upstream_ != nullptr && upstream_->is_reused() && exchange_->replayable && exchange_->is_idempotent();
-}
-
-void DownstreamHttp1::on_attempt_end(AttemptEnd end) {
-  Exchange& exchange = *exchange_;
-  const bool unsent =
-      end == AttemptEnd::ConnectFailed || end == AttemptEnd::ConnectTimedOut || (upstream_ != nullptr && upstream_->is_connecting());
-  if (end == AttemptEnd::Reset && may_retry_stale()) {
-    reactor_->counters().add(Counter::RetriesStale);
-    detach_upstream();
-    return replay(false);
-  }
-  const bool safe = unsent || (end != AttemptEnd::BadResponse && exchange.is_idempotent());
-  detach_upstream();
-  if (exchange.decision.has(kRetry) && exchange.replayable && safe && exchange.attempts < kMaxAttempts) return requeue();
-  switch (end) {
-    case AttemptEnd::ConnectFailed:
-    case AttemptEnd::ConnectTimedOut:
-      return fail(503, exchange.attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure);
-    case AttemptEnd::Reset:
-      return fail(503, Reason::UpstreamReset);
-    case AttemptEnd::TimedOut:
-      return fail(504, Reason::UpstreamTimeout);
-    case AttemptEnd::BadResponse:
-      return fail(502, Reason::UpstreamProtocol);
-  }
+  if (peer_finished_ && exchange.request_complete()) read_ahead_check();
 }
 
 // Asks for another decision: the request stands in the next batch, its bytes again in the arena.
 void DownstreamHttp1::requeue() {
-  give_back_outstanding();
   state_ = State::Requeue;
-  reactor_->counters().add(Counter::RetriesDecided);
   reactor_->resume_later(this);
 }
 
@@ -257,84 +102,110 @@ void DownstreamHttp1::enter_batch_again() {
   queue_descriptor(base, raw.size());
 }
 
-bool DownstreamHttp1::send_response(const void* first, size_t first_count, const void* second, size_t second_count) {
+bool DownstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {
   exchange_->sent += first_count + second_count;
   if (!write(first, first_count, second, second_count)) {
     abort(Reason::DownstreamClosed);
     return false;
   }
-  if (output_.empty()) note_progress();
+  if (output_.empty()) exchange_->note_progress();
   return true;
 }
 
-void DownstreamHttp1::on_response_complete(bool must_close) {
-  const bool close = must_close || !exchange_->client_keeps_alive || !exchange_->request_complete() || reactor_->is_draining();
-  detach_upstream();
-  reactor_->report(*exchange_, *this, Reason::None);
-  end_exchange(close);
-}
-
-void DownstreamHttp1::on_response_broken(Reason reason) {
-  detach_upstream();
-  fail(503, reason);
-}
-
-void DownstreamHttp1::fail(int status, Reason reason) {
-  detach_upstream();
-  if (exchange_->response_started) return abort(reason);
-  reply_local(status, {}, {}, reason, reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout);
-}
-
-void DownstreamHttp1::reply_local(int status, std::string_view lines, std::string_view body, Reason reason, bool force_close) {
-  Exchange& exchange = *exchange_;
-  give_back_outstanding();
-  const bool close = force_close || !exchange.client_keeps_alive || !exchange.request_complete() || reactor_->is_draining();
+bool DownstreamHttp1::send_interim(const ResponseForm& response) {
+  // RFC 9110 15.2: an HTTP/1.0 client must not get one.
+  if (client_minor_ == 0) return true;
+  http1::ResponseHeadOptions options;
+  char* out = reactor_->head_scratch();
   size_t size = 0;
-  if (!http1::write_local_response(status, lines, body, exchange.method, close, reactor_->head_scratch(), Reactor::kHeadScratch, &size)) {
-    http1::write_local_response(status, {}, {}, exchange.method, close, reactor_->head_scratch(), Reactor::kHeadScratch, &size);
-  }
-  exchange.status = status;
-  exchange.response_started = true;
-  if (!send_response(reactor_->head_scratch(), size, nullptr, 0)) return;
-  reactor_->report(exchange, *this, reason);
-  end_exchange(close);
+  const bool fits = response.head != nullptr
+                        ? http1::write_response_head(*response.head, response.base, options, out, Reactor::kHeadScratch, &size)
+                        : http2::write_response_head(*response.block, *response.summary, 0, options, out, Reactor::kHeadScratch, &size);
+  return !fits || send_output(out, size, nullptr, 0);
 }
 
-// The client is gone, or must be told by a reset that the answer is not whole.
-void DownstreamHttp1::abort(Reason reason) {
-  if (exchange_ != nullptr) {
-    detach_upstream();
-    reactor_->report(*exchange_, *this, reason);
-    exchange_.reset();
-    make_close_abortive();
-    reactor_->counters().add(Counter::DownstreamResets);
+bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
+  const HttpExchange& exchange = *exchange_;
+  http1::ResponseHeadOptions options;
+  options.close = !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
+  options.mutations = exchange.response_mutations();
+  if (response.head != nullptr) {
+    http1::set_forwarded_framing(*response.head, exchange.method, client_minor_, &options);
+  } else {
+    http2::set_forwarded_framing(*response.summary, ends, exchange.method, client_minor_, &options);
   }
+  if (options.framing.kind == http1::Framing::kTunnel) options.close = false;
+  options.keep_alive = client_minor_ == 0 && !options.close;
+  char* out = reactor_->head_scratch();
+  size_t size = 0;
+  const bool fits = response.head != nullptr
+                        ? http1::write_response_head(*response.head, response.base, options, out, Reactor::kHeadScratch, &size)
+                        : http2::write_response_head(*response.block, *response.summary, 0, options, out, Reactor::kHeadScratch, &size);
+  if (!fits) return false;
+  staged_ = static_cast<uint32_t>(size);
+  framing_ = ends ? http1::Framing::kNone : options.framing.kind;
+  must_close_ = options.close;
+  return true;
+}
+
+bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::string_view) {
+  if (staged_ == 0) return size == 0 || send_output(bytes, size, nullptr, 0);
+  char* out = reactor_->head_scratch();
+  const size_t head = std::exchange(staged_, 0);
+  if (size > Reactor::kCopyBelow || head + size > Reactor::kHeadScratch) return send_output(out, head, bytes, size);
+  if (size != 0) memcpy(out + head, bytes, size);
+  return send_output(out, head + size, nullptr, 0);
+}
+
+bool DownstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
+  const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
+  return send_framed(body.bytes, body.size, end, {});
+}
+
+bool DownstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
+  if (framing_ != http1::Framing::kChunked) return send_framed(nullptr, 0, true, {});
+  char lines[http1::BodyReader::kMaxTrailerBytes];
+  char last[sizeof(lines) + 16];
+  size_t size = 0;
+  if (!http2::write_trailer_lines(block, lines, sizeof(lines), &size)) size = 0;
+  return send_framed(last, http1::write_last_chunk({lines, size}, last, sizeof(last)), true, {});
+}
+
+bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
+  const HttpExchange& exchange = *exchange_;
+  const bool must = reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout;
+  const bool close = must || !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
+  char* out = reactor_->head_scratch();
+  size_t size = 0;
+  if (!http1::write_local_response(status, lines, body, exchange.method, close, out, Reactor::kHeadScratch, &size)) {
+    http1::write_local_response(status, {}, {}, exchange.method, close, out, Reactor::kHeadScratch, &size);
+  }
+  must_close_ = close;
+  return send_output(out, size, nullptr, 0);
+}
+
+void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
+  const bool close = must_close_ || !client_keeps_alive_ || !exchange_->request_complete() || reactor_->is_draining();
+  reactor_->retire(std::move(exchange_));
+  staged_ = 0;
+  if (whole) return close ? finish_and_close() : become_idle();
+  // The client is gone, or must be told by a reset that the answer is not whole.
+  make_close_abortive();
+  reactor_->counters().add(Counter::DownstreamResets);
   reactor_->close_downstream(this);
 }
 
-void DownstreamHttp1::end_exchange(bool close) {
-  exchange_.reset();
-  if (close) return finish_and_close();
-  become_idle();
-}
-
-void DownstreamHttp1::give_back_outstanding() {
-  reactor_->give_back(exchange_->counted_target);
-  exchange_->counted_target = -1;
-}
-
-// Closes the upstream connection of an exchange that is not through with it.
-void DownstreamHttp1::detach_upstream() {
-  if (upstream_ == nullptr) return;
-  UpstreamHttp1* upstream = upstream_;
-  upstream_ = nullptr;
-  upstream->release();
+void DownstreamHttp1::abort(Reason reason) {
+  if (exchange_ != nullptr) return exchange_->abort(reason);
+  reactor_->close_downstream(this);
 }
 
 void DownstreamHttp1::become_tunnel(const uint8_t* early, size_t early_size) {
-  UpstreamHttp1* upstream = upstream_;
-  upstream_ = nullptr;
-  OpaqueDownstream::take_over(reactor_, this, upstream, std::move(exchange_), early, early_size, std::move(input_));
+  // Only an HTTP/1 upstream answers 101.
+  auto* upstream = static_cast<UpstreamHttp1*>(exchange_->upstream_stream());
+  std::unique_ptr<Exchange> facts = exchange_->leave_for_tunnel();
+  reactor_->retire(std::move(exchange_));
+  OpaqueDownstream::take_over(reactor_, this, upstream, std::move(facts), early, early_size, std::move(input_));
 }
 
 }  // namespace weft

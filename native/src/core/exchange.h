@@ -1,17 +1,26 @@
 // One request, or one opaque connection, from its first byte to its completion record: what was decided and what is to be reported.
-// Exists only while it is in flight; the connection it came on outlives it. Does no input or output.
+// Exists only while it is in flight; the connection it came on outlives it. Does no input or output (http_exchange.h does).
 #pragma once
 #include <cstdint>
+#include <memory>
 
 #include "core/byte_queue.h"
 #include "core/http1/body.h"
 #include "core/http1/head.h"
+#include "core/http2/header_block.h"
 #include "core/reasons.h"
 #include "core/records.h"
 #include "core/snapshot.h"
 #include "core/socket.h"
 
 namespace weft {
+
+// The request of an HTTP/2 stream.
+struct Http2Request {
+  explicit Http2Request(http2::InternTable* table) : block(table) {}
+  http2::HeaderBlock block;
+  http2::RequestSummary summary;
+};
 
 struct Exchange {
   // Tables of the last decision: the exchange sees one generation.
@@ -20,7 +29,7 @@ struct Exchange {
   uint64_t started_us = 0;
   uint64_t decided_us = 0;
   uint64_t first_byte_us = 0;
-  uint64_t deadline_ms = 0;
+  uint64_t expires_ms = 0;
   uint64_t received = 0;
   uint64_t sent = 0;
   Peer upstream;
@@ -29,18 +38,24 @@ struct Exchange {
   // Decision.Target whose `outstanding` is still to be given back; -1: none.
   int32_t counted_target = -1;
 
-  // Request as it came: the head, and of the body what was consumed. Kept until it can't be sent again and needs no log record.
+  // Request as it came: of HTTP/1 the head, and of the body what was consumed. Kept until it can't be sent again and needs no log record.
   ByteQueue raw;
   uint32_t head_size = 0;
+  // HTTP/2: the head. Kept until the end.
+  std::unique_ptr<Http2Request> http2;
   // `raw` is complete and the response has not begun.
   bool replayable = false;
 
+  StreamKind kind = StreamKind::Opaque;
   http1::Method method = http1::Method::kGet;
-  uint8_t client_minor = 1;
-  bool client_keeps_alive = true;
   bool forwards_upgrade = false;
   bool response_started = false;
+  // The client has sent its request to the end.
+  bool request_ended = false;
+  // content-type: application/grpc… over HTTP/2.
+  bool is_grpc = false;
   http1::BodyReader request_body;
+  // HTTP/1: as it came; HTTP/2: kUntilClose.
   http1::Framing request_framing = http1::Framing::kNone;
 
   // Positions in `raw`, for the access log.
@@ -49,7 +64,7 @@ struct Exchange {
   http1::Span user_agent;
   http1::Span request_id;
 
-  bool request_complete() const { return request_body.done(); }
+  bool request_complete() const { return request_ended; }
   // RFC 9110 9.2.2.
   bool is_idempotent() const {
     return method != http1::Method::kPost && method != http1::Method::kPatch && method != http1::Method::kConnect &&

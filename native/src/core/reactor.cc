@@ -107,11 +107,12 @@ int Reactor::run_once(int timeout_ms) {
   if (count > 0) handle_events(count);
   // Events before timers: what lay in the socket while the process was held up is no timeout.
   timers_.advance(
-      now_ms(), [](void*, TimerNode* node) { static_cast<Connection*>(node)->on_timer(); }, nullptr);
+      now_ms(), [](void*, TimerNode* node) { static_cast<Timer*>(node)->on_timer(); }, nullptr);
   run_rounds();
+  flush_connections();
   if (!closed_ && batch_.completions() != 0 && now_ms() >= completions_due_ms_) decide_batch();
   beat();
-  connections_.reap();
+  reap();
   return count > 0 ? count : 0;
 }
 
@@ -156,6 +157,28 @@ void Reactor::resume_later(Connection* connection) {
   if (connection->resume_pending_) return;
   connection->resume_pending_ = true;
   resumes_.push_back(connection->handle_);
+}
+
+void Reactor::flush_later(Connection* connection) {
+  if (connection->flush_pending_) return;
+  connection->flush_pending_ = true;
+  flushes_.push_back(connection->handle_);
+}
+
+// A connection that breaks may give others something to say: they have their turn too.
+void Reactor::flush_connections() {
+  for (size_t i = 0; i < flushes_.size() && !closed_; i++) {
+    Connection* connection = connections_.get(flushes_[i]);
+    if (connection == nullptr) continue;
+    connection->flush_pending_ = false;
+    connection->on_flush();
+  }
+  flushes_.clear();
+}
+
+void Reactor::reap() {
+  retired_.clear();
+  connections_.reap();
 }
 
 void Reactor::decide_batch() {
@@ -241,7 +264,7 @@ void Reactor::unlisten(int32_t id) {
       ++at;
     }
   }
-  if (!deciding_) connections_.reap();
+  if (!deciding_) reap();
 }
 
 void Reactor::use_tables(std::shared_ptr<const Tables> tables) {

@@ -12,7 +12,7 @@
 #include "core/bpf_maps.h"
 #include "core/connection.h"
 #include "core/counters.h"
-#include "core/exchange.h"
+#include "core/http_exchange.h"
 #include "core/listener.h"
 #include "core/options.h"
 #include "core/slab.h"
@@ -104,11 +104,15 @@ class Reactor {
   // Ends the connection but not its socket.
   void forget(Connection* connection);
   int take_socket(Connection* connection, ByteQueue* unsent);
-  void schedule(Connection* connection, uint64_t after_ms) { schedule_at(connection, now_ms() + after_ms); }
-  void schedule_at(Connection* connection, uint64_t deadline_ms) { timers_.schedule(connection, deadline_ms); }
-  void cancel(Connection* connection) { timers_.cancel(connection); }
+  void schedule(Timer* timer, uint64_t after_ms) { schedule_at(timer, now_ms() + after_ms); }
+  void schedule_at(Timer* timer, uint64_t deadline_ms) { timers_.schedule(timer, deadline_ms); }
+  void cancel(Timer* timer) { timers_.cancel(timer); }
   // on_resume() soon: after this tick's decisions or in the next tick.
   void resume_later(Connection* connection);
+  // on_flush() once, when the tick has nothing more to say.
+  void flush_later(Connection* connection);
+  // Frees it when the tick ends: functions further up the stack may still look at it.
+  void retire(std::unique_ptr<HttpExchange> exchange) { retired_.push_back(std::move(exchange)); }
   // Subtracts a decision's endpoint from `outstanding`; -1: nothing.
   void give_back(int32_t target);
   // The exchange is over: completion, access log, counters, outstanding.
@@ -123,6 +127,8 @@ class Reactor {
   void run_rounds();
   void decide_batch();
   void resume_connections();
+  void flush_connections();
+  void reap();
   void beat();
   void close_everything();
   void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
@@ -146,6 +152,8 @@ class Reactor {
   Slab<Connection> connections_;
   std::vector<Listener*> listeners_;
   std::vector<Handle> resumes_;
+  std::vector<Handle> flushes_;
+  std::vector<std::unique_ptr<HttpExchange>> retired_;
   std::unique_ptr<struct EventBuffer> events_;
   std::unique_ptr<uint8_t[]> read_scratch_;
   std::unique_ptr<uint8_t[]> body_scratch_;

@@ -24,6 +24,11 @@ std::string_view text(const Exchange& exchange, http1::Span span) {
   return exchange.raw.size() >= exchange.head_size ? span.in(exchange.raw.data()) : std::string_view();
 }
 
+std::string_view text(const http2::HeaderBlock& block, http1::KnownHeader header) {
+  const http2::HeaderField* field = block.find(header);
+  return field != nullptr ? block.value(*field) : std::string_view();
+}
+
 }  // namespace
 
 void Reactor::note_tls_failure(const Connection& connection) {
@@ -78,7 +83,7 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   const DownstreamOrigin& origin = downstream.origin();
   Peer destination = origin.destination;
   if (!origin.listener.is_captured()) local_peer(downstream.fd(), &destination);
-  record.kind = exchange.head_size != 0 ? kAccessLogHttp : kAccessLogOpaque;
+  record.kind = exchange.kind != StreamKind::Opaque ? kAccessLogHttp : kAccessLogOpaque;
   record.latency_us = clipped_us(exchange.started_us, now_us_);
   record.started_ms = unix_ms() - record.latency_us / 1e3;
   record.first_byte_us = exchange.first_byte_us == 0 ? -1 : clipped_us(exchange.decided_us, exchange.first_byte_us);
@@ -88,7 +93,7 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   record.token = exchange.decision.token;
   record.route_id = exchange.decision.route_id;
   record.listener_id = origin.listener.id;
-  record.method = exchange.head_size != 0 ? static_cast<int32_t>(exchange.method) : 255;
+  record.method = exchange.kind != StreamKind::Opaque ? static_cast<int32_t>(exchange.method) : 255;
   record.attempts = exchange.attempts;
   record.received = static_cast<double>(exchange.received);
   record.sent = static_cast<double>(exchange.sent);
@@ -99,8 +104,15 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   record.destination_port = destination.port;
   record.upstream_port = exchange.upstream.port;
   record.generation = exchange.tables->generation();
-  const bool written = access_log_.write(record, text(exchange, exchange.path), text(exchange, exchange.authority),
-                                         text(exchange, exchange.user_agent), text(exchange, exchange.request_id));
+  bool written;
+  if (exchange.http2 != nullptr) {
+    const Http2Request& request = *exchange.http2;
+    written = access_log_.write(record, request.summary.target, request.summary.authority,
+                                text(request.block, http1::KnownHeader::kUserAgent), text(request.block, http1::KnownHeader::kXRequestId));
+  } else {
+    written = access_log_.write(record, text(exchange, exchange.path), text(exchange, exchange.authority),
+                                text(exchange, exchange.user_agent), text(exchange, exchange.request_id));
+  }
   counters_.add(written ? Counter::AccessLogRecords : Counter::AccessLogDropped);
 }
 

@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "core/downstream.h"
+#include "core/reactor.h"
 #include "core/socket.h"
 
 namespace weft {
@@ -48,6 +50,13 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   *out++ = '\r';
   *out++ = '\n';
   return {text_, static_cast<size_t>(out - text_)};
+}
+
+ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, bool has_request_id) {
+  if (!connection.origin().listener.forwarded_headers) return;
+  client_ = address_.format(connection.origin().client.address);
+  proto_ = connection.tls() != nullptr ? "https" : "http";
+  if (!has_request_id) request_id_ = id_.format(reactor->random(), reactor->random());
 }
 
 }  // namespace weft

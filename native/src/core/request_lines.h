@@ -25,4 +25,21 @@ class RequestIdLine {
   char text_[64];
 };
 
+// What a gateway adds to a request. Empty texts on listeners that add nothing.
+class ForwardedLines {
+ public:
+  // `has_request_id`: the request brings its own.
+  ForwardedLines(class Reactor* reactor, const class Downstream& connection, bool has_request_id);
+  std::string_view client() const { return client_; }
+  std::string_view proto() const { return proto_; }
+  std::string_view request_id() const { return request_id_; }
+
+ private:
+  AddressText address_;
+  RequestIdLine id_;
+  std::string_view client_;
+  std::string_view proto_;
+  std::string_view request_id_;
+};
+
 }  // namespace weft

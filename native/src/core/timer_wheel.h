@@ -23,6 +23,15 @@ class TimerNode {
   uint64_t visit_ = 0;
 };
 
+// What the reactor's wheel holds.
+class Timer : public TimerNode {
+ public:
+  virtual void on_timer() = 0;
+
+ protected:
+  ~Timer() = default;
+};
+
 class TimerWheel {
  public:
   static constexpr uint64_t kSlotMs = 16;

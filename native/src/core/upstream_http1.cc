@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
-#include "core/downstream_http1.h"
+#include <cstring>
+#include <utility>
+
+#include "core/http2/transcode.h"
 #include "core/reactor.h"
+#include "core/request_lines.h"
 
 namespace weft {
 
@@ -42,19 +46,12 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
   return connection;
 }
 
-void UpstreamHttp1::begin(DownstreamHttp1* client, int32_t attempt_timeout_ms) {
-  client_ = client;
+void UpstreamHttp1::begin(HttpExchange* exchange) {
+  exchange_ = exchange;
   state_ = State::Head;
   interim_ = 0;
-  const uint64_t now = reactor_->now_ms();
-  attempt_deadline_ms_ = attempt_timeout_ms > 0 ? now + static_cast<uint64_t>(attempt_timeout_ms) : 0;
-  uint64_t deadline = attempt_deadline_ms_;
   if (is_connecting_) {
-    const uint64_t connect = now + reactor_->limits().connect_timeout_ms;
-    if (deadline == 0 || connect < deadline) deadline = connect;
-  }
-  if (deadline != 0) {
-    reactor_->schedule_at(this, deadline);
+    reactor_->schedule(this, reactor_->limits().connect_timeout_ms);
   } else {
     reactor_->cancel(this);
   }
@@ -68,7 +65,7 @@ void UpstreamHttp1::on_events(uint32_t events) {
     if (opening == Opening::Waiting) return;
     if (opening == Opening::Failed) {
       reactor_->counters().add(Counter::UpstreamConnectFailures);
-      return client_->on_attempt_end(AttemptEnd::ConnectFailed);
+      return exchange_->on_attempt_end(AttemptEnd::ConnectFailed);
     }
     on_connected();
     opened = true;
@@ -77,9 +74,9 @@ void UpstreamHttp1::on_events(uint32_t events) {
   // A TLS handshake that is over has emptied the output without a word from the socket.
   if (opened || ((events & EPOLLOUT) != 0 && !output_.empty())) {
     if (!flush()) return on_write_broken();
-    if (client_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes) {
-      client_->on_upstream_writable();
-      if (reactor_->find(self) == nullptr || client_ == nullptr) return;
+    if (exchange_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes) {
+      exchange_->on_upstream_writable();
+      if (reactor_->find(self) == nullptr || exchange_ == nullptr) return;
     }
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
@@ -88,33 +85,21 @@ void UpstreamHttp1::on_events(uint32_t events) {
   read_response();
 }
 
-void UpstreamHttp1::on_connected() {
-  is_connecting_ = false;
-  if (attempt_deadline_ms_ != 0) {
-    reactor_->schedule_at(this, attempt_deadline_ms_);
-  } else {
-    reactor_->cancel(this);
-  }
-}
+void UpstreamHttp1::on_connected() { reactor_->cancel(this); }
 
 void UpstreamHttp1::on_timer() {
   if (state_ == State::Idle) {
     reactor_->counters().add(Counter::TimeoutsUpstreamIdle);
     return close_idle();
   }
-  if (client_ == nullptr) return close_now();
-  if (is_connecting_ && (attempt_deadline_ms_ == 0 || reactor_->now_ms() < attempt_deadline_ms_)) {
-    reactor_->counters().add(Counter::TimeoutsConnect);
-    return client_->on_attempt_end(AttemptEnd::ConnectTimedOut);
-  }
-  // The attempt's time ends with the answer's first byte; the whole exchange has a limit of its own.
-  if (state_ != State::Head) return;
-  reactor_->counters().add(Counter::TimeoutsAttempt);
-  client_->on_attempt_end(AttemptEnd::TimedOut);
+  if (exchange_ == nullptr) return close_now();
+  if (!is_connecting_) return;
+  reactor_->counters().add(Counter::TimeoutsConnect);
+  exchange_->on_attempt_end(AttemptEnd::ConnectTimedOut);
 }
 
 void UpstreamHttp1::on_resume() {
-  if (state_ == State::Idle || client_ == nullptr) return;
+  if (state_ == State::Idle || exchange_ == nullptr) return;
   read_response();
 }
 
@@ -122,8 +107,58 @@ void UpstreamHttp1::on_drain() {
   if (state_ == State::Idle) close_idle();
 }
 
-bool UpstreamHttp1::send_request(const void* first, size_t first_count, const void* second, size_t second_count) {
-  return write(first, first_count, second, second_count);
+bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
+  http1::RequestHeadOptions options;
+  options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
+  const bool has_id = request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId)
+                                              : request.summary->has(http1::KnownHeader::kXRequestId);
+  const ForwardedLines lines(reactor_, exchange_->connection(), has_id);
+  options.forwarded_for = lines.client();
+  options.forwarded_proto = lines.proto();
+  options.extra_lines = lines.request_id();
+  char* out = reactor_->head_scratch();
+  size_t size = 0;
+  bool fits;
+  if (request.head != nullptr) {
+    options.framing = http1::request_body_framing(*request.head);
+    options.keep_upgrade = exchange_->forwards_upgrade;
+    fits = http1::write_request_head(*request.head, request.base, options, out, Reactor::kHeadScratch, &size);
+  } else {
+    options.framing = http2::request_framing(*request.summary, ends);
+    fits = http2::write_request_head(*request.block, *request.summary, options, out, Reactor::kHeadScratch, &size);
+  }
+  staged_ = static_cast<uint32_t>(size);
+  framing_ = options.framing.kind;
+  return fits;
+}
+
+bool UpstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {
+  if (write(first, first_count, second, second_count)) return true;
+  on_write_broken();
+  return false;
+}
+
+bool UpstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::string_view) {
+  if (staged_ == 0) return size == 0 || send_output(bytes, size, nullptr, 0);
+  char* out = reactor_->head_scratch();
+  const size_t head = std::exchange(staged_, 0);
+  if (size > Reactor::kCopyBelow || head + size > Reactor::kHeadScratch) return send_output(out, head, bytes, size);
+  if (size != 0) memcpy(out + head, bytes, size);
+  return send_output(out, head + size, nullptr, 0);
+}
+
+bool UpstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
+  const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
+  return send_framed(body.bytes, body.size, end, {});
+}
+
+bool UpstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
+  if (framing_ != http1::Framing::kChunked) return send_framed(nullptr, 0, true, {});
+  char lines[http1::BodyReader::kMaxTrailerBytes];
+  char last[sizeof(lines) + 16];
+  size_t size = 0;
+  if (!http2::write_trailer_lines(block, lines, sizeof(lines), &size)) size = 0;
+  return send_framed(last, http1::write_last_chunk({lines, size}, last, sizeof(last)), true, {});
 }
 
 void UpstreamHttp1::on_write_broken() {
@@ -134,7 +169,7 @@ void UpstreamHttp1::on_write_broken() {
 }
 
 void UpstreamHttp1::release() {
-  client_ = nullptr;
+  exchange_ = nullptr;
   const bool whole = state_ == State::Complete && reusable_ && output_.empty() && !peer_finished_;
   if (!whole || reactor_->is_draining() || group_->idle >= reactor_->limits().max_idle_per_endpoint ||
       !reactor_->still_wanted(group_->target)) {
@@ -153,7 +188,7 @@ void UpstreamHttp1::close_idle() {
 }
 
 void UpstreamHttp1::close_now() {
-  client_ = nullptr;
+  exchange_ = nullptr;
   reactor_->counters().add(Counter::UpstreamOpen, -1);
   UpstreamPool::Group* group = group_;
   reactor_->close(this);
@@ -163,7 +198,7 @@ void UpstreamHttp1::close_now() {
 int UpstreamHttp1::take_socket(ByteQueue* unsent) {
   *unsent = std::move(output_);
   const int fd = fd_;
-  client_ = nullptr;
+  exchange_ = nullptr;
   UpstreamPool::Group* group = group_;
   reactor_->counters().add(Counter::UpstreamOpen, -1);
   reactor_->forget(this);

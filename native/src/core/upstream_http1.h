@@ -4,16 +4,14 @@
 #include "core/body_relay.h"
 #include "core/connection.h"
 #include "core/http1/serialize.h"
+#include "core/http_exchange.h"
+#include "core/streams.h"
+#include "core/upstream_connect.h"
 #include "core/upstream_pool.h"
 
 namespace weft {
 
-class DownstreamHttp1;
-
-// Checked: only a pooled connection whose end has not arrived yet, for requests that must not be sent twice. It costs a system call.
-enum class Reuse : uint8_t { Never, Unchecked, Checked };
-
-class UpstreamHttp1 final : public Connection, public PoolLink {
+class UpstreamHttp1 final : public Connection, public UpstreamStream, public PoolLink {
  public:
   // A pooled connection or a new one; null: none could be opened.
   static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse);
@@ -24,29 +22,33 @@ class UpstreamHttp1 final : public Connection, public PoolLink {
   void on_resume() override;
   void on_drain() override;
 
-  void begin(DownstreamHttp1* client, int32_t attempt_timeout_ms);
-  // False: broken; call on_write_broken().
-  bool send_request(const void* first, size_t first_count, const void* second, size_t second_count);
-  // The peer takes no more. It may have answered before it closed: that comes first.
-  void on_write_broken();
-  // The client has room again.
-  void resume_reading();
-  // The exchange is over for its client: back into the pool if the answer is whole and nothing is in doubt, else closed.
-  void release();
+  void begin(HttpExchange* exchange);
+
+  // UpstreamStream
+  size_t unsent() const override { return output_.size(); }
+  bool begin_request(const RequestForm& request, bool ends) override;
+  bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;
+  bool send_payload(const void* bytes, size_t size, bool end) override;
+  bool send_trailers(const http2::HeaderBlock& block) override;
+  void resume_response() override;
+  void release() override;
+  bool is_reused() const override { return reused_; }
+  bool is_unconnected() const override { return is_connecting_; }
+
   // Closes an idle connection.
   void close_idle();
   // Gives the socket away to a tunnel.
   int take_socket(ByteQueue* unsent);
 
-  bool is_reused() const { return reused_; }
-  // Not connected yet: nothing was sent.
-  bool is_connecting() const { return is_connecting_; }
   const UpstreamTarget& target() const { return group_->target; }
 
  private:
   enum class State : uint8_t { Head, Body, Complete, Idle };
 
   void on_connected();
+  bool send_output(const void* first, size_t first_count, const void* second, size_t second_count);
+  // The peer takes no more. It may have answered before it closed: that comes first.
+  void on_write_broken();
   void read_response();
   // What a step means for the reading loop.
   enum class Step : uint8_t { More, Stop };
@@ -59,18 +61,17 @@ class UpstreamHttp1 final : public Connection, public PoolLink {
   void close_now();
 
   UpstreamPool::Group* group_;
-  DownstreamHttp1* client_ = nullptr;
+  HttpExchange* exchange_ = nullptr;
   // A partial response head.
   ByteQueue input_;
   http1::BodyReader body_;
-  uint64_t attempt_deadline_ms_ = 0;
   State state_ = State::Head;
   http1::Framing framing_in_ = http1::Framing::kNone;
-  http1::Framing framing_out_ = http1::Framing::kNone;
+  // A request head that lies in the reactor's head scratch until the first of its body comes.
+  uint32_t staged_ = 0;
   uint8_t interim_ = 0;
   bool reused_ = false;
   bool reusable_ = false;
-  bool client_must_close_ = false;
 };
 
 }  // namespace weft

@@ -1,7 +1,6 @@
 // Reading the answer of one exchange and handing it down re-framed.
 #include <cstring>
 
-#include "core/downstream_http1.h"
 #include "core/reactor.h"
 #include "core/upstream_http1.h"
 
@@ -14,13 +13,13 @@ constexpr int kReadsPerTurn = 4;
 constexpr uint8_t kMaxInterim = 16;
 }  // namespace
 
-void UpstreamHttp1::resume_reading() {
-  if (readable_ && !is_connecting_ && client_ != nullptr) read_response();
+void UpstreamHttp1::resume_response() {
+  if (readable_ && !is_connecting_ && exchange_ != nullptr) read_response();
 }
 
 void UpstreamHttp1::read_response() {
-  for (int turn = 0; readable_ && client_ != nullptr; turn++) {
-    if (client_->output().size() >= reactor_->limits().max_buffered_bytes) return;
+  for (int turn = 0; readable_ && exchange_ != nullptr; turn++) {
+    if (exchange_->client()->unsent() >= reactor_->limits().max_buffered_bytes) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const size_t have = input_.size();
@@ -35,8 +34,9 @@ void UpstreamHttp1::read_response() {
 
 UpstreamHttp1::Step UpstreamHttp1::on_bytes(const uint8_t* bytes, size_t size) {
   if (state_ == State::Head) return on_head(bytes, size);
-  const BodyTransfer body = relay_body(&body_, framing_in_, framing_out_, bytes, size, reactor_->body_scratch());
-  if (body.size != 0 && !client_->send_response(body.bytes, body.size, nullptr, 0)) return Step::Stop;
+  ClientStream* client = exchange_->client();
+  const BodyTransfer body = relay_body(&body_, framing_in_, client->framing(), bytes, size, reactor_->body_scratch());
+  if ((body.size != 0 || body.done) && !client->send_framed(body.bytes, body.size, body.done, body_.trailers())) return Step::Stop;
   return finish_if_done(body, size);
 }
 
@@ -47,10 +47,10 @@ UpstreamHttp1::Step UpstreamHttp1::on_head(const uint8_t* bytes, size_t size) {
     input_.append(bytes, size);
     return Step::More;
   }
-  if (result.status == http1::ParseStatus::kInvalid || (head.status == 101 && !client_->exchange()->forwards_upgrade) ||
+  if (result.status == http1::ParseStatus::kInvalid || (head.status == 101 && !exchange_->forwards_upgrade) ||
       (head.status < 200 && head.status != 101 && interim_ == kMaxInterim)) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
-    client_->on_attempt_end(AttemptEnd::BadResponse);
+    exchange_->on_attempt_end(AttemptEnd::BadResponse);
     return Step::Stop;
   }
   if (head.status < 200 && head.status != 101 && interim_++ < kMaxInterim) return forward_interim(head, bytes, size);
@@ -60,18 +60,10 @@ UpstreamHttp1::Step UpstreamHttp1::on_head(const uint8_t* bytes, size_t size) {
 // 1xx: handed down as it is; the answer is still to come.
 UpstreamHttp1::Step UpstreamHttp1::forward_interim(const http1::ResponseHead& head, const uint8_t* bytes, size_t size) {
   const size_t consumed = head.size;
-  Exchange& exchange = *client_->exchange();
-  exchange.replayable = false;
-  reactor_->counters().add(Counter::Responses1xx);
-  // RFC 9110 15.2: an HTTP/1.0 client must not get one.
-  if (exchange.client_minor >= 1) {
-    http1::ResponseHeadOptions options;
-    size_t written = 0;
-    if (http1::write_response_head(head, bytes, options, reactor_->head_scratch(), Reactor::kHeadScratch, &written) &&
-        !client_->send_response(reactor_->head_scratch(), written, nullptr, 0)) {
-      return Step::Stop;
-    }
-  }
+  ResponseForm response;
+  response.head = &head;
+  response.base = bytes;
+  if (!exchange_->on_interim(response)) return Step::Stop;
   if (size == consumed) return Step::More;
   // Moved to the front: the rest is parsed like bytes that just came, and the scanner may read on behind it.
   uint8_t* scratch = reactor_->read_scratch();
@@ -80,81 +72,60 @@ UpstreamHttp1::Step UpstreamHttp1::forward_interim(const http1::ResponseHead& he
 }
 
 UpstreamHttp1::Step UpstreamHttp1::begin_response(const http1::ResponseHead& head, const uint8_t* bytes, size_t size) {
-  Exchange& exchange = *client_->exchange();
-  http1::ResponseHeadOptions options;
-  options.close = !exchange.client_keeps_alive || !exchange.request_complete() || reactor_->is_draining();
-  options.mutations = exchange.tables->mutation(exchange.decision.response_mutation);
-  http1::set_forwarded_framing(head, exchange.method, exchange.client_minor, &options);
-  const http1::BodyFraming framing = http1::response_body_framing(head, exchange.method);
+  const http1::BodyFraming framing = http1::response_body_framing(head, exchange_->method);
   const bool tunnel = framing.kind == http1::Framing::kTunnel;
-  options.keep_upgrade = tunnel;
-  if (tunnel) options.close = false;
-  options.keep_alive = exchange.client_minor == 0 && !options.close;
-  char* out = reactor_->head_scratch();
-  size_t written = 0;
-  if (!http1::write_response_head(head, bytes, options, out, Reactor::kHeadScratch, &written)) {
+  ClientStream* client = exchange_->client();
+  ResponseForm response;
+  response.head = &head;
+  response.base = bytes;
+  if (!client->begin_response(response, framing.kind == http1::Framing::kNone)) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
-    client_->on_attempt_end(AttemptEnd::BadResponse);
+    exchange_->on_attempt_end(AttemptEnd::BadResponse);
     return Step::Stop;
   }
-  exchange.status = head.status;
-  exchange.response_started = true;
-  exchange.replayable = false;
-  exchange.first_byte_us = reactor_->now_us();
-  if (!exchange.decision.has(kLog)) exchange.raw.clear();
+  exchange_->on_response_begun(head.status);
   state_ = State::Body;
   body_ = http1::BodyReader(framing);
   framing_in_ = framing.kind;
-  framing_out_ = options.framing.kind;
-  reusable_ = http1::response_allows_reuse(head, exchange.method) && exchange.request_complete();
-  client_must_close_ = options.close;
+  reusable_ = http1::response_allows_reuse(head, exchange_->method) && exchange_->request_complete();
   const size_t head_size = head.size;
   if (tunnel) {
-    if (client_->send_response(out, written, nullptr, 0)) client_->become_tunnel(bytes + head_size, size - head_size);
+    if (client->send_framed(nullptr, 0, false, {})) client->become_tunnel(bytes + head_size, size - head_size);
     return Step::Stop;
   }
-  const BodyTransfer body = relay_body(&body_, framing_in_, framing_out_, bytes + head_size, size - head_size, reactor_->body_scratch());
-  bool sent;
-  if (body.size <= Reactor::kCopyBelow && written + body.size <= Reactor::kHeadScratch) {
-    if (body.size != 0) memcpy(out + written, body.bytes, body.size);
-    sent = client_->send_response(out, written + body.size, nullptr, 0);
-  } else {
-    sent = client_->send_response(out, written, body.bytes, body.size);
-  }
-  if (!sent) return Step::Stop;
+  const BodyTransfer body = relay_body(&body_, framing_in_, client->framing(), bytes + head_size, size - head_size, reactor_->body_scratch());
+  if (!client->send_framed(body.bytes, body.size, body.done, body_.trailers())) return Step::Stop;
   return finish_if_done(body, size - head_size);
 }
 
 UpstreamHttp1::Step UpstreamHttp1::finish_if_done(const BodyTransfer& body, size_t size) {
   if (body.invalid) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
-    client_->on_response_broken(Reason::UpstreamProtocol);
+    exchange_->on_response_broken(Reason::UpstreamProtocol);
     return Step::Stop;
   }
   if (!body.done) return Step::More;
   // Bytes behind the answer: the peer speaks out of turn, nothing more can be trusted.
   if (body.consumed < size) reusable_ = false;
   state_ = State::Complete;
-  client_->on_response_complete(client_must_close_);
+  exchange_->on_response_complete();
   return Step::Stop;
 }
 
 void UpstreamHttp1::on_end_of_input(bool reset) {
   if (state_ == State::Head) {
     reactor_->counters().add(Counter::UpstreamResets);
-    if (!input_.empty()) client_->exchange()->replayable = false;
-    return client_->on_attempt_end(AttemptEnd::Reset);
+    if (!input_.empty()) exchange_->replayable = false;
+    return exchange_->on_attempt_end(AttemptEnd::Reset);
   }
   if (reset || !body_.end_of_input_completes()) {
     reactor_->counters().add(Counter::UpstreamResets);
-    return client_->on_response_broken(Reason::UpstreamReset);
+    return exchange_->on_response_broken(Reason::UpstreamReset);
   }
   reusable_ = false;
   state_ = State::Complete;
-  if (framing_out_ == http1::Framing::kChunked && !client_->send_response(http1::kLastChunk.data(), http1::kLastChunk.size(), nullptr, 0)) {
-    return;
-  }
-  client_->on_response_complete(client_must_close_);
+  if (!exchange_->client()->send_payload(nullptr, 0, true)) return;
+  exchange_->on_response_complete();
 }
 
 }  // namespace weft

@@ -38,8 +38,27 @@ void UpstreamPool::closed(Group* group) {
   drop_if_unused(group);
 }
 
+void UpstreamPool::wait(Group* group, PoolWaiter* waiter) {
+  waiter->waits_in = group;
+  waiter->next_waiter = nullptr;
+  waiter->previous_waiter = group->last_waiter;
+  (group->last_waiter != nullptr ? group->last_waiter->next_waiter : group->first_waiter) = waiter;
+  group->last_waiter = waiter;
+  group->waiters++;
+}
+
+void UpstreamPool::stop_waiting(PoolWaiter* waiter) {
+  Group* group = waiter->waits_in;
+  if (group == nullptr) return;
+  (waiter->previous_waiter != nullptr ? waiter->previous_waiter->next_waiter : group->first_waiter) = waiter->next_waiter;
+  (waiter->next_waiter != nullptr ? waiter->next_waiter->previous_waiter : group->last_waiter) = waiter->previous_waiter;
+  waiter->next_waiter = waiter->previous_waiter = nullptr;
+  waiter->waits_in = nullptr;
+  group->waiters--;
+}
+
 void UpstreamPool::drop_if_unused(Group* group) {
-  if (group->open != 0) return;
+  if (group->open != 0 || group->waiters != 0) return;
   // By value: erase() destroys the key it is given otherwise.
   const UpstreamTarget target = group->target;
   groups_.erase(target);

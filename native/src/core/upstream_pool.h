@@ -1,4 +1,5 @@
-// Idle HTTP/1 upstream connections by target, most recently used first. Owns no connection; the reactor's slab does.
+// Upstream connections that can take a request, by target, most recently used first: idle ones of HTTP/1, those with a free stream of
+// HTTP/2. Owns no connection; the reactor's slab does.
 #pragma once
 #include <cstdint>
 #include <unordered_map>
@@ -14,17 +15,31 @@ struct PoolLink {
   PoolLink* older = nullptr;
 };
 
+// Intrusive: an exchange that waits for a stream of one of the group's connections.
+struct PoolWaiter {
+  PoolWaiter* next_waiter = nullptr;
+  PoolWaiter* previous_waiter = nullptr;
+  // Null: it does not wait.
+  struct UpstreamGroup* waits_in = nullptr;
+};
+
+struct UpstreamGroup {
+  UpstreamTarget target;
+  // Ends of the list. HTTP/1: idle connections; HTTP/2: those with a free stream.
+  PoolLink* newest = nullptr;
+  PoolLink* oldest = nullptr;
+  // Length of the list.
+  uint32_t idle = 0;
+  // Connections of this target, idle or busy.
+  uint32_t open = 0;
+  PoolWaiter* first_waiter = nullptr;
+  PoolWaiter* last_waiter = nullptr;
+  uint32_t waiters = 0;
+};
+
 class UpstreamPool {
  public:
-  struct Group {
-    UpstreamTarget target;
-    // Ends of the idle list.
-    PoolLink* newest = nullptr;
-    PoolLink* oldest = nullptr;
-    uint32_t idle = 0;
-    // Connections of this target, idle or busy.
-    uint32_t open = 0;
-  };
+  using Group = UpstreamGroup;
 
   // The target's group, made if need be; valid while open > 0. The caller calls opened() or drop_if_unused() in the same breath.
   Group* group(const UpstreamTarget& target);
@@ -37,6 +52,9 @@ class UpstreamPool {
   // The connection is closed; forgets the group with its last one.
   void closed(Group* group);
   void drop_if_unused(Group* group);
+  // First come, first served. The group stays while any waits.
+  static void wait(Group* group, PoolWaiter* waiter);
+  static void stop_waiting(PoolWaiter* waiter);
 
   size_t groups() const { return groups_.size(); }
   // Every idle connection whose target `wanted` refuses.

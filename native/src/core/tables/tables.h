@@ -35,8 +35,8 @@ socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* o
 
 // The same as TableSpec in agent/native/engine.ts, field by field.
 enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod };
-// kDetect: by the first bytes.
-enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect };
+/// kHttp: HTTP/1 or HTTP/2, told apart by the client's first bytes. kDetect: any protocol, by the first bytes. Of an endpoint neither.
+enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect, kHttp2, kHttp };
 using HeaderPair = std::pair<std::string, std::string>;
 struct PredicateSpec {
   PredicateKind kind = PredicateKind::kHeader;
@@ -54,6 +54,8 @@ struct EndpointSpec {
   uint16_t port = 0;
   /// Null: plain text.
   std::shared_ptr<const EndpointTls> tls = nullptr;
+  /// kHttp1 or kHttp2.
+  Protocol protocol = Protocol::kHttp1;
 };
 struct MutationSpec {
   std::vector<std::string> remove;
@@ -91,6 +93,7 @@ struct Endpoint {
   Address address;
   uint16_t port = 0;
   std::shared_ptr<const EndpointTls> tls;
+  Protocol protocol = Protocol::kHttp1;
 };
 /// Ready to send: see http1::write_local_response.
 struct LocalReply {
@@ -111,6 +114,8 @@ class Tables {
   static constexpr size_t kMaxPredicateNames = 1024;
 
   int32_t generation() const { return generation_; }
+  /// Tells these tables from all others that this process built; never 0.
+  uint64_t serial() const { return serial_; }
 
   /// `authority` as sent: port and one trailing dot are ignored, case too. Exact before the longest "*." suffix, before "*". -1: none.
   int32_t host(std::string_view authority) const;
@@ -125,6 +130,18 @@ class Tables {
   /// Clears and sets `words` (bit i of word i / 32: predicate i holds); returns whether any holds.
   /// Query: the first value of the name, as sent (no percent-decoding); a name without "=" has the empty value.
   bool match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
+
+  // Its parts, for heads of another form (http2/match.h).
+  bool has_header_predicates() const { return !headers_.names.empty(); }
+  bool has_query_predicates() const { return !queries_.names.empty(); }
+  /// Index of a header name (lower case) that predicates ask for; -1: none does.
+  int32_t header_predicate_name(std::string_view lower_name) const;
+  /// The first predicate that the value of that name, or the method, fulfils; -1: none.
+  int32_t header_predicate(int32_t name, std::string_view value) const;
+  int32_t method_predicate(std::string_view method) const { return methods_.find(method); }
+  /// Sets the bits of `first` (-1: of none) and of all predicates equal to it.
+  void set_predicates(int32_t first, uint32_t* words) const;
+  bool match_query(std::string_view query, uint32_t* words) const;
 
   /// id -1 if there is none.
   Destination destination(const Address& address, uint16_t port) const;
@@ -164,11 +181,10 @@ class Tables {
   bool add_mutations(const TableSpec& spec, std::string* error);
   bool add_local_replies(const TableSpec& spec, std::string* error);
   void link_predicate(ByteIndex* values, const std::string& value, int32_t id);
-  void set_all(int32_t first, uint32_t* words) const;
   bool match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
-  bool match_query(std::string_view query, uint32_t* words) const;
 
   int32_t generation_ = 0;
+  uint64_t serial_ = 0;
   ByteIndex exact_hosts_;
   /// With the dot: ".example.com".
   ByteIndex host_suffixes_;

@@ -1,5 +1,6 @@
 // Builds the tables from a spec; the only place that says what is wrong with one.
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "core/http1/ascii.h"
@@ -28,7 +29,9 @@ bool read_address(const char* table, size_t index, const std::string& text, Addr
 
 std::shared_ptr<const Tables> Tables::build(const TableSpec& spec, std::string* error) {
   std::shared_ptr<Tables> tables(new Tables());
+  static std::atomic<uint64_t> last_serial{0};
   tables->generation_ = spec.generation;
+  tables->serial_ = last_serial.fetch_add(1, std::memory_order_relaxed) + 1;
   const bool good = tables->add_hosts(spec, error) && tables->add_paths(spec, error) && tables->add_predicates(spec, error) &&
                     tables->add_addresses(spec, error) && tables->add_mutations(spec, error) && tables->add_local_replies(spec, error);
   return good ? tables : nullptr;
@@ -145,7 +148,7 @@ bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
       return false;
     }
     endpoint_slots_[id] = static_cast<int32_t>(i);
-    endpoints_.push_back({address, endpoint.port, endpoint.tls});
+    endpoints_.push_back({address, endpoint.port, endpoint.tls, endpoint.protocol});
     endpoint_ids_.push_back(endpoint.id);
   }
   std::sort(endpoint_ids_.begin(), endpoint_ids_.end());

@@ -1,0 +1,338 @@
+// See http_exchange.h.
+#include "core/http_exchange.h"
+
+#include <algorithm>
+
+#include "core/reactor.h"
+#include "core/upstream_connect.h"
+
+namespace weft {
+
+namespace {
+// Even where every decision says Retry.
+constexpr int32_t kMaxAttempts = 16;
+// Of one attempt: a peer that goes on refusing is not asked for ever.
+constexpr uint8_t kMaxRefusals = 3;
+}  // namespace
+
+HttpExchange::HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client)
+    : reactor_(reactor), connection_(connection), client_(client) {}
+
+HttpExchange::~HttpExchange() {
+  UpstreamPool::stop_waiting(this);
+  reactor_->cancel(this);
+}
+
+void HttpExchange::decide(const Decision& made) {
+  awaits_decision_ = false;
+  tables = reactor_->tables();
+  decision = made;
+  decided_us = reactor_->now_us();
+  counted_target = decision.target >= 0 ? decision.target : -1;
+  target_ = UpstreamTarget{};
+  has_target_ = !decision.is_local() && resolve_target(decision, *tables, connection_->target_context(kind), &target_);
+}
+
+void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
+  decide(made);
+  uint64_t timeout_ms = decision.timeout_ms > 0 ? static_cast<uint32_t>(decision.timeout_ms) : reactor_->limits().request_timeout_ms;
+  if (client_timeout_ms != 0 && (timeout_ms == 0 || client_timeout_ms < timeout_ms)) timeout_ms = client_timeout_ms;
+  expires_ms = timeout_ms == 0 ? 0 : reactor_->now_ms() + timeout_ms;
+  reactor_->counters().add(Counter::Requests);
+  replayable = true;
+  note_progress();
+  set_timer();
+}
+
+uint64_t HttpExchange::remaining_ms() const {
+  if (expires_ms == 0) return 0;
+  const uint64_t now = reactor_->now_ms();
+  return expires_ms > now ? expires_ms - now : 1;
+}
+
+BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
+  const http1::Framing to = !has_target_ ? http1::Framing::kNone : target_.http2 ? http1::Framing::kUntilClose : request_framing;
+  const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch());
+  received = head_size + body.consumed;
+  request_ended = body.done;
+  keep_for_replay(bytes, body.consumed);
+  return body;
+}
+
+void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
+  if (http2 != nullptr) keep_for_replay(body.bytes, body.size);
+  if (body.invalid) return refuse_body();
+  if (decision.is_local()) return answer_as_decided();
+  attempts = 1;
+  start_attempt(request, body, true);
+}
+
+void HttpExchange::try_again(const Decision& made) {
+  decide(made);
+  replay(true);
+}
+
+void HttpExchange::answer_as_decided() {
+  if (decision.target == kTargetUndecided) return fail(503, Reason::LocalReset);
+  reactor_->counters().add(Counter::LocalReplies);
+  const LocalReply* reply = tables->local_reply(decision.local_reply);
+  reply_local(std::clamp(-decision.target, 200, 599), reply != nullptr ? std::string_view(reply->lines) : std::string_view(),
+              reply != nullptr ? std::string_view(reply->body) : std::string_view(), Reason::None);
+}
+
+// Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
+void HttpExchange::replay(bool with_new_decision) {
+  if (with_new_decision) {
+    if (decision.is_local()) return answer_as_decided();
+    attempts++;
+  }
+  RequestForm request;
+  BodyTransfer body;
+  if (http2 != nullptr) {
+    request.block = &http2->block;
+    request.summary = &http2->summary;
+    body.bytes = raw.data();
+    body.size = raw.size();
+    return start_attempt(request, body, with_new_decision);
+  }
+  http1::RequestHead& head = reactor_->replay_head();
+  request.head = &head;
+  request.base = raw.data();
+  http1::parse_request_head(raw.data(), raw.size(), reactor_->head_limits(), &head);
+  request_body = http1::BodyReader(http1::request_body_framing(head));
+  const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
+  body = relay_body(&request_body, request_framing, to, raw.data() + head_size, raw.size() - head_size, reactor_->body_scratch());
+  start_attempt(request, body, with_new_decision);
+}
+
+void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse) {
+  if (!has_target_) return fail(503, Reason::NoHealthyUpstream);
+  upstream = target_.connect.to;
+  const Reuse reuse = !may_reuse ? Reuse::Never : is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
+  attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->now_ms() + static_cast<uint32_t>(decision.attempt_timeout_ms) : 0;
+  if (attempt_deadline_ms_ != 0) set_timer();
+  switch (acquire_upstream(reactor_, this, target_, reuse, &upstream_)) {
+    case Acquired::Failed:
+      return on_attempt_end(AttemptEnd::ConnectFailed);
+    case Acquired::Full:
+      return fail(503, Reason::Overflow);
+    case Acquired::Waiting:
+      return replayable ? void() : fail(503, Reason::Overflow);
+    case Acquired::Stream:
+      break;
+  }
+  const bool ends = request_ended && body.size == 0 && trailers_ == nullptr && (http2 != nullptr || request_body.trailers().empty());
+  if (!upstream_->begin_request(request, ends)) return fail(431, Reason::LocalReset);
+  send_first(body);
+}
+
+void HttpExchange::send_first(const BodyTransfer& body) {
+  if (http2 == nullptr) {
+    upstream_->send_framed(body.bytes, body.size, request_ended, request_body.trailers());
+    return;
+  }
+  if (!upstream_->send_payload(body.bytes, body.size, request_ended && trailers_ == nullptr)) return;
+  if (request_ended && trailers_ != nullptr) upstream_->send_trailers(*trailers_);
+}
+
+void HttpExchange::on_upstream_available() { replay(false); }
+
+void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
+  if (!replayable) return;
+  if (raw.size() + count <= reactor_->limits().max_buffered_bytes) return raw.append(bytes, count);
+  replayable = false;
+  ByteQueue head;
+  if (decision.has(kLog)) head.append(raw.data(), head_size);
+  raw = std::move(head);
+}
+
+bool HttpExchange::takes_body() const {
+  return upstream_ != nullptr && !request_ended && upstream_->unsent() < reactor_->limits().max_buffered_bytes;
+}
+
+bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed) {
+  const BodyTransfer body = relay_body(&request_body, request_framing, upstream_->framing(), bytes, size, reactor_->body_scratch());
+  *consumed = body.consumed;
+  received += body.consumed;
+  request_ended = body.done;
+  note_progress();
+  if (body.invalid) {
+    refuse_body();
+    return false;
+  }
+  keep_for_replay(bytes, body.consumed);
+  if (body.size == 0 && !body.done) return true;
+  return upstream_->send_framed(body.bytes, body.size, body.done, request_body.trailers());
+}
+
+bool HttpExchange::give_payload(const uint8_t* bytes, size_t size, bool end) {
+  request_ended = end;
+  note_progress();
+  keep_for_replay(bytes, size);
+  return upstream_->send_payload(bytes, size, end);
+}
+
+bool HttpExchange::give_trailers(http2::HeaderBlock trailers) {
+  request_ended = true;
+  note_progress();
+  trailers_ = std::make_unique<http2::HeaderBlock>(std::move(trailers));
+  return upstream_ == nullptr || upstream_->send_trailers(*trailers_);
+}
+
+void HttpExchange::refuse_body() {
+  reactor_->counters().add(Counter::RequestsRefusedBody);
+  fail(400, Reason::DownstreamProtocol);
+}
+
+void HttpExchange::on_upstream_writable() {
+  if (!awaits_decision_ && !request_ended) client_->resume_request();
+}
+
+void HttpExchange::on_client_writable() {
+  note_progress();
+  if (upstream_ != nullptr) upstream_->resume_response();
+}
+
+void HttpExchange::note_progress() { progress_ms_ = reactor_->now_ms(); }
+
+void HttpExchange::on_response_begun(int answer_status) {
+  status = answer_status;
+  response_started = true;
+  replayable = false;
+  first_byte_us = reactor_->now_us();
+  if (http2 != nullptr || !decision.has(kLog)) raw.clear();
+}
+
+// 1xx: handed down as it is; the answer is still to come.
+bool HttpExchange::on_interim(const ResponseForm& response) {
+  replayable = false;
+  reactor_->counters().add(Counter::Responses1xx);
+  return client_->send_interim(response);
+}
+
+// A reused connection that ended before it gave a byte was, nearly always, closed by its idle timeout while the request was under way.
+// Requests that must not run twice (RFC 9110 9.2.2) are never sent again: that the peer's TCP acknowledged nothing proves nothing, since
+// the reset of a process that read them carries its acknowledgement where Linux does not count it (measured). Their connection was
+// looked at just before they were sent instead.
+bool HttpExchange::may_retry_stale() const { return upstream_ != nullptr && upstream_->is_reused() && replayable && is_idempotent(); }
+
+void HttpExchange::on_attempt_end(AttemptEnd end) {
+  const bool refused = end == AttemptEnd::Refused;
+  const bool unsent = refused || end == AttemptEnd::ConnectFailed || end == AttemptEnd::ConnectTimedOut ||
+                      (upstream_ != nullptr && upstream_->is_unconnected());
+  const bool asks_again = refused && replayable && refusals_++ < kMaxRefusals;
+  if (asks_again || (end == AttemptEnd::Reset && may_retry_stale())) {
+    reactor_->counters().add(Counter::RetriesStale);
+    detach_upstream();
+    return replay(false);
+  }
+  const bool safe = unsent || (end != AttemptEnd::BadResponse && is_idempotent());
+  detach_upstream();
+  if (decision.has(kRetry) && replayable && safe && attempts < kMaxAttempts) {
+    give_back_outstanding();
+    awaits_decision_ = true;
+    reactor_->counters().add(Counter::RetriesDecided);
+    return client_->requeue();
+  }
+  switch (end) {
+    case AttemptEnd::ConnectFailed:
+    case AttemptEnd::ConnectTimedOut:
+      return fail(503, attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure);
+    case AttemptEnd::Reset:
+    case AttemptEnd::Refused:
+      return fail(503, Reason::UpstreamReset);
+    case AttemptEnd::TimedOut:
+      return fail(504, Reason::UpstreamTimeout);
+    case AttemptEnd::BadResponse:
+      return fail(502, Reason::UpstreamProtocol);
+  }
+}
+
+void HttpExchange::on_response_broken(Reason reason) { fail(503, reason); }
+
+void HttpExchange::on_response_complete() { finish(true, Reason::None); }
+
+void HttpExchange::fail(int answer_status, Reason reason) {
+  detach_upstream();
+  if (response_started) return abort(reason);
+  reply_local(answer_status, {}, {}, reason);
+}
+
+void HttpExchange::reply_local(int answer_status, std::string_view lines, std::string_view body, Reason reason) {
+  give_back_outstanding();
+  status = answer_status;
+  response_started = true;
+  if (client_->reply_local(answer_status, lines, body, reason)) finish(true, reason);
+}
+
+void HttpExchange::abort(Reason reason) { finish(false, reason); }
+
+void HttpExchange::finish(bool whole, Reason reason) {
+  if (over_) return;
+  detach_upstream();
+  over_ = true;
+  reactor_->cancel(this);
+  reactor_->report(*this, *connection_, reason);
+  client_->on_exchange_end(whole, reason);
+}
+
+void HttpExchange::on_engine_close() {
+  detach_upstream();
+  give_back_outstanding();
+}
+
+void HttpExchange::give_back_outstanding() {
+  reactor_->give_back(counted_target);
+  counted_target = -1;
+}
+
+void HttpExchange::detach_upstream() {
+  UpstreamPool::stop_waiting(this);
+  if (upstream_ == nullptr) return;
+  UpstreamStream* stream = upstream_;
+  upstream_ = nullptr;
+  stream->release();
+}
+
+std::unique_ptr<Exchange> HttpExchange::leave_for_tunnel() {
+  over_ = true;
+  upstream_ = nullptr;
+  reactor_->cancel(this);
+  return std::make_unique<Exchange>(std::move(static_cast<Exchange&>(*this)));
+}
+
+void HttpExchange::set_timer() {
+  // A client that neither reads its answer nor sends its body is given the idle timeout, whatever the exchange may take.
+  uint64_t due = reactor_->now_ms() + reactor_->limits().idle_timeout_ms;
+  if (expires_ms != 0) due = std::min(due, expires_ms);
+  if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
+  reactor_->schedule_at(this, due);
+}
+
+void HttpExchange::on_timer() {
+  if (over_) return;
+  if (awaits_decision_) return set_timer();
+  Counters& counters = reactor_->counters();
+  const uint64_t now = reactor_->now_ms();
+  if (expires_ms != 0 && now >= expires_ms) {
+    counters.add(Counter::TimeoutsRequest);
+    return fail(504, Reason::UpstreamTimeout);
+  }
+  // The attempt's time ends with the answer's first byte; the whole exchange has a limit of its own.
+  if (attempt_deadline_ms_ != 0 && !response_started && now >= attempt_deadline_ms_) {
+    counters.add(Counter::TimeoutsAttempt);
+    attempt_deadline_ms_ = 0;
+    return on_attempt_end(AttemptEnd::TimedOut);
+  }
+  const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= reactor_->limits().max_buffered_bytes;
+  // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
+  const bool may_rest = http2 != nullptr && (response_started || is_grpc);
+  const bool waits_for_client = client_->unsent() != 0 || (!request_ended && !waits_for_upstream && !may_rest);
+  if (waits_for_client && now >= progress_ms_ + reactor_->limits().idle_timeout_ms) {
+    counters.add(Counter::TimeoutsIdle);
+    return fail(408, Reason::DownstreamTimeout);
+  }
+  set_timer();
+}
+
+}  // namespace weft

@@ -1,0 +1,103 @@
+// One HTTP exchange at work: the decision carried out, attempts, retries, the request's body, times, errors, the report. In one place for
+// every pair of protocols; what is on either wire is the streams' (streams.h). Belongs to its client stream; after its end it stays
+// readable in memory until the tick ends.
+#pragma once
+#include <string_view>
+
+#include "core/body_relay.h"
+#include "core/downstream.h"
+#include "core/exchange.h"
+#include "core/streams.h"
+#include "core/timer_wheel.h"
+#include "core/upstream_pool.h"
+#include "core/upstream_target.h"
+
+namespace weft {
+
+class HttpExchange final : public Exchange, public Timer, public PoolWaiter {
+ public:
+  // `connection` is the one that carries `client`.
+  HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client);
+  ~HttpExchange();
+
+  ClientStream* client() const { return client_; }
+  UpstreamStream* upstream_stream() const { return upstream_; }
+  const Downstream& connection() const { return *connection_; }
+  bool is_over() const { return over_; }
+
+  // From the client's side. First decision: begin(), then take_body() of what came behind an HTTP/1 head, then start().
+  // `client_timeout_ms`: what the client allows itself (grpc-timeout); 0: nothing said.
+  void begin(const Decision& decision, uint64_t client_timeout_ms = 0);
+  BodyTransfer take_body(const uint8_t* bytes, size_t size);
+  void start(const RequestForm& request, const BodyTransfer& body);
+  // Later decisions.
+  void try_again(const Decision& decision);
+  // May more of the request's body be given?
+  bool takes_body() const;
+  // HTTP/1: reads as they came; false: the exchange is over or its upstream gone. Sets `consumed`.
+  bool give_body(const uint8_t* bytes, size_t size, size_t* consumed);
+  // HTTP/2: payload. False as above.
+  bool give_payload(const uint8_t* bytes, size_t size, bool end);
+  bool give_trailers(http2::HeaderBlock trailers);
+  // The client has gone, or broken its protocol.
+  void abort(Reason reason);
+  void on_client_writable();
+  // Ms until the exchange's time is over; 0: no limit.
+  uint64_t remaining_ms() const;
+  void note_progress();
+  // What the client's side of an answer must know.
+  const http1::MutationSet* response_mutations() const { return tables->mutation(decision.response_mutation); }
+
+  // From the upstream's side.
+  // An upstream stream is free for one that waited.
+  void on_upstream_available();
+  void on_upstream_writable();
+  // The answer's head is there and was taken by the client's side.
+  void on_response_begun(int status);
+  // 1xx.
+  bool on_interim(const ResponseForm& response);
+  // No byte of an answer came (BadResponse: bytes that are none).
+  void on_attempt_end(AttemptEnd end);
+  // The answer stopped in its middle.
+  void on_response_broken(Reason reason);
+  void on_response_complete();
+  // Both connections leave for a tunnel: what is to be reported goes with them.
+  std::unique_ptr<Exchange> leave_for_tunnel();
+
+  // Answers locally, or resets where an answer has begun.
+  void fail(int status, Reason reason);
+  void on_engine_close();
+  void on_timer() override;
+
+ private:
+  void decide(const Decision& decision);
+  void set_timer();
+  void answer_as_decided();
+  void replay(bool with_new_decision);
+  void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);
+  void send_first(const BodyTransfer& body);
+  void keep_for_replay(const uint8_t* bytes, size_t count);
+  bool may_retry_stale() const;
+  void reply_local(int status, std::string_view lines, std::string_view body, Reason reason);
+  void finish(bool whole, Reason reason);
+  void detach_upstream();
+  void give_back_outstanding();
+  void refuse_body();
+
+  Reactor* reactor_;
+  Downstream* connection_;
+  ClientStream* client_;
+  UpstreamStream* upstream_ = nullptr;
+  // HTTP/2: trailers of the request, kept for another attempt.
+  std::unique_ptr<http2::HeaderBlock> trailers_;
+  UpstreamTarget target_;
+  uint64_t attempt_deadline_ms_ = 0;
+  uint64_t progress_ms_ = 0;
+  // Times that an upstream said it did nothing with the request.
+  uint8_t refusals_ = 0;
+  bool has_target_ = false;
+  bool awaits_decision_ = true;
+  bool over_ = false;
+};
+
+}  // namespace weft

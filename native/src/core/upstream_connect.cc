@@ -1,0 +1,17 @@
+// See upstream_connect.h.
+#include "core/upstream_connect.h"
+
+#include "core/reactor.h"
+#include "core/upstream_http1.h"
+
+namespace weft {
+
+Acquired acquire_upstream(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamStream** stream) {
+  UpstreamHttp1* connection = UpstreamHttp1::acquire(reactor, target, reuse);
+  if (connection == nullptr) return Acquired::Failed;
+  connection->begin(exchange);
+  *stream = connection;
+  return Acquired::Stream;
+}
+
+}  // namespace weft

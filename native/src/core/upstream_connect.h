@@ -1,0 +1,19 @@
+// One way to an upstream for an exchange, whatever the upstream speaks: a pooled connection, a new one, a stream of one that is there.
+#pragma once
+#include "core/streams.h"
+#include "core/upstream_target.h"
+
+namespace weft {
+
+class Reactor;
+
+// Checked: only a pooled HTTP/1 connection whose end has not arrived yet, for requests that must not be sent twice. It costs a system
+// call. Never: a new HTTP/1 connection. Streams of HTTP/2 are opened on what is there: their peer says which it did not process.
+enum class Reuse : uint8_t { Never, Unchecked, Checked };
+
+// Waiting: the exchange hears on_upstream_available(), or a failed attempt. Full: no more may wait.
+enum class Acquired : uint8_t { Stream, Waiting, Failed, Full };
+
+Acquired acquire_upstream(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamStream** stream);
+
+}  // namespace weft
