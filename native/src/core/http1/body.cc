@@ -15,14 +15,6 @@ constexpr const char* kBodyErrorNames[] = {
 #undef WEFT_X
 };
 
-/// RFC 9110 6.5.1: fields for framing, routing, authentication and content format cannot stand in trailers.
-constexpr uint64_t kForbiddenTrailers =
-    known_bit(KnownHeader::kHost) | known_bit(KnownHeader::kContentLength) | known_bit(KnownHeader::kTransferEncoding) |
-    known_bit(KnownHeader::kConnection) | known_bit(KnownHeader::kKeepAlive) | known_bit(KnownHeader::kTe) |
-    known_bit(KnownHeader::kTrailer) | known_bit(KnownHeader::kUpgrade) | known_bit(KnownHeader::kExpect) |
-    known_bit(KnownHeader::kProxyConnection) | known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) |
-    known_bit(KnownHeader::kAuthorization) | known_bit(KnownHeader::kContentType);
-
 /// -1: no hexadecimal digit.
 int hex_value(uint8_t byte) {
   if (byte >= '0' && byte <= '9') return byte - '0';

@@ -52,6 +52,14 @@ enum class BodyError : uint8_t {
 };
 const char* body_error_name(BodyError error);
 
+/// RFC 9110 6.5.1: fields for framing, routing, authentication and content format cannot stand in trailers.
+inline constexpr uint64_t kForbiddenTrailers =
+    known_bit(KnownHeader::kHost) | known_bit(KnownHeader::kContentLength) | known_bit(KnownHeader::kTransferEncoding) |
+    known_bit(KnownHeader::kConnection) | known_bit(KnownHeader::kKeepAlive) | known_bit(KnownHeader::kTe) |
+    known_bit(KnownHeader::kTrailer) | known_bit(KnownHeader::kUpgrade) | known_bit(KnownHeader::kExpect) |
+    known_bit(KnownHeader::kProxyConnection) | known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) |
+    known_bit(KnownHeader::kAuthorization) | known_bit(KnownHeader::kContentType);
+
 enum class BodyStatus : uint8_t {
   /// All given bytes are consumed and more must come.
   kMore,

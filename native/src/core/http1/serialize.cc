@@ -9,12 +9,6 @@
 namespace weft::http1 {
 namespace {
 
-/// RFC 9110 7.6.1: for this hop alone. Trailer and Upgrade are put back where the body or the caller keeps them.
-constexpr uint64_t kHopByHop = known_bit(KnownHeader::kConnection) | known_bit(KnownHeader::kKeepAlive) | known_bit(KnownHeader::kTe) |
-                               known_bit(KnownHeader::kTrailer) | known_bit(KnownHeader::kTransferEncoding) |
-                               known_bit(KnownHeader::kUpgrade) | known_bit(KnownHeader::kProxyConnection) |
-                               known_bit(KnownHeader::kContentLength);
-
 uint64_t hop_by_hop(const BodyFraming& framing, bool keep_upgrade) {
   uint64_t mask = kHopByHop;
   if (framing.kind == Framing::kChunked) mask &= ~known_bit(KnownHeader::kTrailer);
@@ -39,21 +33,6 @@ void put_fields(const FieldBlock& head, const uint8_t* base, uint64_t drop_known
   if (run < head.fields_end) out->put(bytes(base, run, head.fields_end));
 }
 
-/// A client that names "trailers" in TE, so that the next hop may be told so too.
-bool accepts_trailers(const FieldBlock& head, const uint8_t* base) {
-  if (!head.has(KnownHeader::kTe)) return false;
-  for (size_t i = 0; i < head.field_count; i++) {
-    if (head.fields[i].known != KnownHeader::kTe) continue;
-    std::string_view list = head.fields[i].value.in(base);
-    while (!list.empty()) {
-      const size_t comma = list.find(',');
-      if (equals_lower(trim(list.substr(0, comma)), "trailers")) return true;
-      list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
-    }
-  }
-  return false;
-}
-
 void put_forwarded_for(const RequestHead& head, const uint8_t* base, std::string_view client, HeadWriter* out) {
   out->put("x-forwarded-for: ");
   for (size_t i = 0; head.has(KnownHeader::kXForwardedFor) && i < head.field_count; i++) {
@@ -64,23 +43,6 @@ void put_forwarded_for(const RequestHead& head, const uint8_t* base, std::string
   }
   out->put(client);
   out->put("\r\n");
-}
-
-void put_line(std::string_view name_colon, std::string_view value, HeadWriter* out) {
-  out->put(name_colon);
-  out->put(value);
-  out->put("\r\n");
-}
-
-/// A bodiless message still announces "content-length: 0" where `zero`.
-void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out) {
-  if (framing.kind == Framing::kChunked) {
-    out->put("transfer-encoding: chunked\r\n");
-  } else if (framing.kind == Framing::kLength || (framing.kind == Framing::kNone && zero)) {
-    out->put("content-length: ");
-    out->put_number(framing.length);
-    out->put("\r\n");
-  }
 }
 
 void put_request_line(const RequestHead& head, const uint8_t* base, HeadWriter* out) {
@@ -110,9 +72,37 @@ bool finish(HeadWriter* out, size_t* size) {
   return !out->failed();
 }
 
-bool is_bodiless_status(int status) { return status < 200 || status == 204 || status == 304; }
-
 }  // namespace
+
+bool accepts_trailers(const FieldBlock& head, const uint8_t* base) {
+  if (!head.has(KnownHeader::kTe)) return false;
+  for (size_t i = 0; i < head.field_count; i++) {
+    if (head.fields[i].known != KnownHeader::kTe) continue;
+    std::string_view list = head.fields[i].value.in(base);
+    while (!list.empty()) {
+      const size_t comma = list.find(',');
+      if (equals_lower(trim(list.substr(0, comma)), "trailers")) return true;
+      list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
+    }
+  }
+  return false;
+}
+
+void put_line(std::string_view name_colon, std::string_view value, HeadWriter* out) {
+  out->put(name_colon);
+  out->put(value);
+  out->put("\r\n");
+}
+
+void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out) {
+  if (framing.kind == Framing::kChunked) {
+    out->put("transfer-encoding: chunked\r\n");
+  } else if (framing.kind == Framing::kLength || (framing.kind == Framing::kNone && zero)) {
+    out->put("content-length: ");
+    out->put_number(framing.length);
+    out->put("\r\n");
+  }
+}
 
 void HeadWriter::put(std::string_view text) {
   if (failed_ || text.size() > static_cast<size_t>(end_ - at_)) {

@@ -54,6 +54,23 @@ class HeadWriter {
   bool failed_ = false;
 };
 
+/// RFC 9110 7.6.1: for this hop alone. Trailer and Upgrade are put back where the body or the caller keeps them.
+inline constexpr uint64_t kHopByHop = known_bit(KnownHeader::kConnection) | known_bit(KnownHeader::kKeepAlive) |
+                                      known_bit(KnownHeader::kTe) | known_bit(KnownHeader::kTrailer) |
+                                      known_bit(KnownHeader::kTransferEncoding) | known_bit(KnownHeader::kUpgrade) |
+                                      known_bit(KnownHeader::kProxyConnection) | known_bit(KnownHeader::kContentLength);
+
+/// 1xx, 204, 304: never a body, nor a length of our own.
+constexpr bool is_bodiless_status(int status) { return status < 200 || status == 204 || status == 304; }
+
+/// A sender that names "trailers" in TE, so that the next hop may be told so too.
+bool accepts_trailers(const FieldBlock& head, const uint8_t* base);
+
+/// `name_colon` with ": ".
+void put_line(std::string_view name_colon, std::string_view value, HeadWriter* out);
+/// The field that announces the framing; a bodiless message still says "content-length: 0" where `zero`.
+void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out);
+
 struct RequestHeadOptions {
   /// Host to send; empty: the request's own authority.
   std::string_view authority;

@@ -118,6 +118,7 @@ class HeaderBlock {
 struct BlockLimits {
   /// Our SETTINGS_MAX_HEADER_LIST_SIZE.
   uint32_t max_list_bytes = 32 * 1024;
+  /// At most http1::kMaxFields.
   uint32_t max_fields = 100;
 };
 

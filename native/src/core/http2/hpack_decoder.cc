@@ -80,6 +80,7 @@ InternedField* HpackDecoder::lookup(uint32_t index) const {
 
 HpackFault HpackDecoder::decode(const uint8_t* block, size_t size, const BlockLimits& limits, HeaderBlock* out) {
   limits_ = limits;
+  limits_.max_fields = std::min<uint32_t>(limits.max_fields, http1::kMaxFields);
   Cursor in{block, block + size};
   bool at_begin = true;
   while (in.at < in.end) {

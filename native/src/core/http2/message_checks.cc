@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "core/http1/ascii.h"
+#include "core/http1/body.h"
 #include "core/http2/header_block.h"
 
 namespace weft::http2 {
@@ -24,11 +25,6 @@ constexpr uint8_t bit(Pseudo pseudo) { return static_cast<uint8_t>(1u << static_
 constexpr uint8_t kRequestPseudo =
     bit(Pseudo::kMethod) | bit(Pseudo::kScheme) | bit(Pseudo::kAuthority) | bit(Pseudo::kPath) | bit(Pseudo::kProtocol);
 constexpr uint8_t kResponsePseudo = bit(Pseudo::kStatus);
-
-/// RFC 9110 6.5.1, as http1::BodyReader: framing, routing, what controls the message.
-constexpr uint64_t kNotInTrailers = known_bit(KnownHeader::kContentLength) | known_bit(KnownHeader::kHost) | known_bit(KnownHeader::kTe) |
-                                    known_bit(KnownHeader::kTrailer) | known_bit(KnownHeader::kExpect) |
-                                    known_bit(KnownHeader::kAuthorization);
 
 /// The fields that a summary is made of; pseudo-header fields by Pseudo.
 struct Survey {
@@ -212,7 +208,7 @@ BlockError check_trailers(const HeaderBlock& block) {
   Survey survey;
   const BlockError error = survey_fields(block, 0, &survey);
   if (error != BlockError::kNone) return error;
-  return (survey.present & kNotInTrailers) != 0 ? BlockError::kFieldName : BlockError::kNone;
+  return (survey.present & http1::kForbiddenTrailers) != 0 ? BlockError::kFieldName : BlockError::kNone;
 }
 
 }  // namespace weft::http2

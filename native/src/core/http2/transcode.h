@@ -60,13 +60,14 @@ bool write_trailer_block(std::string_view lines, HpackEncoder* encoder, uint8_t*
 /// How an HTTP/1 upstream gets the body of this request.
 http1::BodyFraming request_framing(const RequestSummary& summary, bool end_stream);
 /// Cookie crumbs become one field, :authority becomes Host. An extended CONNECT becomes a GET with Upgrade and the caller's
-/// Sec-WebSocket-Key in `options.extra_lines` (options.keep_upgrade is implied).
+/// Sec-WebSocket-Key in `options.extra_lines` (options.keep_upgrade is implied). Plain CONNECT has no HTTP/1 form here: not to be given.
 bool write_request_head(const HeaderBlock& block, const RequestSummary& summary, const http1::RequestHeadOptions& options, char* out,
                         size_t capacity, size_t* size);
 /// As http1::set_forwarded_framing. `end_stream`: the HEADERS had it.
 void set_forwarded_framing(const ResponseSummary& summary, bool end_stream, http1::Method request_method, uint8_t client_minor,
                            http1::ResponseHeadOptions* options);
-/// `status` overrides the summary's unless 0 (101 for the 2xx that answers an extended CONNECT; then with options.keep_upgrade).
+/// `status` overrides the summary's unless 0 (101 for the 2xx that answers an extended CONNECT; Sec-WebSocket-Accept
+/// comes with options.extra_lines).
 bool write_response_head(const HeaderBlock& block, const ResponseSummary& summary, int status, const http1::ResponseHeadOptions& options,
                          char* out, size_t capacity, size_t* size);
 /// Lines as http1::write_last_chunk wants them.

@@ -75,8 +75,17 @@ PathMatch Tables::path(std::string_view path) const {
   return match;
 }
 
-void Tables::set_all(int32_t first, uint32_t* words) const {
+void Tables::set_predicates(int32_t first, uint32_t* words) const {
   for (int32_t id = first; id >= 0; id = next_predicate_[static_cast<size_t>(id)]) words[id / 32] |= 1u << (id % 32);
+}
+
+int32_t Tables::header_predicate_name(std::string_view lower_name) const {
+  if ((headers_.sizes >> (lower_name.size() & 63) & 1) == 0) return -1;
+  return headers_.index.find(lower_name);
+}
+
+int32_t Tables::header_predicate(int32_t name, std::string_view value) const {
+  return headers_.names[static_cast<size_t>(name)].values.find(value);
 }
 
 bool Tables::match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const {
@@ -107,7 +116,7 @@ bool Tables::match_headers(const http1::RequestHead& head, const uint8_t* base, 
     const PredicateName& name = headers_.names[static_cast<size_t>(hits[i].name)];
     const int32_t first = repeated && again.add(hits[i].name) ? name.values.find(join_fields(head, base, hits[i].field, name.name))
                                                               : name.values.find(head.fields[hits[i].field].value.in(base));
-    set_all(first, words);
+    set_predicates(first, words);
     any |= first >= 0;
   }
   return any;
@@ -126,7 +135,7 @@ bool Tables::match_query(std::string_view query, uint32_t* words) const {
     if (index < 0 || seen.add(index)) continue;
     const std::string_view value = pair.substr(std::min(equals + 1, pair.size()));
     const int32_t first = queries_.names[static_cast<size_t>(index)].values.find(value);
-    set_all(first, words);
+    set_predicates(first, words);
     any |= first >= 0;
   }
   return any;
@@ -136,7 +145,7 @@ bool Tables::match_predicates(const http1::RequestHead& head, const uint8_t* bas
   if (predicate_count_ == 0) return false;
   memset(words, 0, predicate_words() * sizeof(*words));
   const int32_t method = methods_.find(head.method_token.in(base));
-  set_all(method, words);
+  set_predicates(method, words);
   bool any = method >= 0;
   if (!headers_.names.empty()) any |= match_headers(head, base, words);
   if (!queries_.names.empty() && head.has_query) any |= match_query(head.query.in(base), words);
