@@ -22,7 +22,8 @@ class ForgetfulAgent extends http.Agent {
   readonly #bornMs = new WeakMap<Duplex, number>();
 
   override keepSocketAlive(socket: Duplex): boolean {
-    super.keepSocketAlive(socket);
+    // Typed as nothing, documented as "false: not this one" (the server said so).
+    if ((super.keepSocketAlive(socket) as unknown) === false) return false;
     const bornMs = this.#bornMs.get(socket);
     if (bornMs === undefined) this.#bornMs.set(socket, performance.now());
     return bornMs === undefined || performance.now() - bornMs < MAX_CONNECTION_AGE_MS;
