@@ -40,7 +40,8 @@ int main(int argc, char** argv) {
   memset(body, 'x', 100);
   body[100] = 0;
   char answer[512];
-  const size_t length = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n%s", body);
+  const size_t length =
+      snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n%s", body);
   char* out = malloc(kMaxBatch * length);
   const int poll = epoll_create1(0);
   for (int i = 0; i < atoi(argv[2]); i++) {
