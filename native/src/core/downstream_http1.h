@@ -71,6 +71,8 @@ class DownstreamHttp1 final : public Downstream {
   void detach_upstream();
   void set_exchange_timer();
   void note_progress();
+  bool is_still_reading();
+  void close_late();
 
   std::unique_ptr<Exchange> exchange_;
   UpstreamHttp1* upstream_ = nullptr;
