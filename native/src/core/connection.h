@@ -42,6 +42,8 @@ class Connection : public TimerNode {
   int64_t receive(uint8_t* out, size_t capacity);
 
  protected:
+  // What epoll's `events` say about reading.
+  void note_readable(uint32_t events);
   friend class Reactor;
   Reactor* reactor_;
   int fd_;
