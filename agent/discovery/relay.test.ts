@@ -122,6 +122,26 @@ describe('Relay', () => {
     ]);
   });
 
+  test('large resources are spread over messages that gRPC takes', async () => {
+    const resources = Array.from({ length: 5 }, (_, i) => resource(`big${i}`, 'x'.repeat(900_000)));
+    catalog.apply({ revision: 20, token: token(20), full: true, resources, removed: [] }, new Set());
+    const { next } = subscribe();
+    const chunks = [];
+    do chunks.push(await next());
+    while (chunks.at(-1)?.more);
+    expect(chunks.map(({ resources: part }) => part.length)).toEqual([1, 1, 1, 1, 1]);
+  });
+
+  test('after the store was replaced a lower revision is waited for like any other', async () => {
+    apply(catalog, 500, ['a'], true);
+    const { call, next } = subscribe();
+    ack(call, await next());
+    while (!(await relay.acked(500)).every(({ name }) => name !== 'proxy'));
+    apply(catalog, 3, ['b'], true);
+    relay.publish();
+    expect((await relay.acked(3)).map(({ name }) => name)).toEqual(['proxy']);
+  });
+
   test('with no reader an ack is not waited for', async () => {
     expect(await relay.acked(99)).toEqual([]);
   });
