@@ -114,6 +114,17 @@ TEST("hostile: an upstream connection is used again after a large answer") {
   CHECK_EQ(bench.counter(Counter::UpstreamConnects), 1.0);
 }
 
+TEST("hostile: a head with a body beyond what may be kept is sent once, without keeping it") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 4096;
+  Bench bench(limits);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8000\r\n\r\n" + std::string(8000, 'b'));
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has(std::string(8000, 'b')); }));
+  CHECK(upstream.has("POST / HTTP/1.1\r\nhost: a.test\r\n"));
+}
+
 TEST("hostile: a client that still sends hears the answer that came early") {
   Bench bench;
   Peer1 client(Peer1::dial(bench.port));

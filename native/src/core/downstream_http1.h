@@ -54,8 +54,8 @@ class DownstreamHttp1 final : public Downstream {
   void replay(bool with_new_decision);
   void requeue();
   void enter_batch_again();
-  void start_attempt(const http1::RequestHead& head, const BodyTransfer& body, bool may_reuse);
-  bool write_request(const http1::RequestHead& head, const BodyTransfer& body);
+  void start_attempt(const http1::RequestHead& head, const uint8_t* base, const BodyTransfer& body, bool may_reuse);
+  bool write_request(const http1::RequestHead& head, const uint8_t* base, const BodyTransfer& body);
   void pump_request();
   void keep_for_replay(const uint8_t* bytes, size_t count);
   void read_ahead_check();

@@ -18,6 +18,8 @@ namespace {
 constexpr int32_t kMaxAttempts = 16;
 // Reads of one body before others have their turn.
 constexpr int kReadsPerTurn = 4;
+// Pipelined requests behind a body that are read with it. Each costs a copy of all behind it, so they must not be many.
+constexpr size_t kReadBeyondBody = 16 * 1024;
 
 http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
   const http1::Field* field = head.has(header) ? head.find(header) : nullptr;
@@ -93,7 +95,7 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
                        reply != nullptr ? std::string_view(reply->body) : std::string_view(), Reason::None, false);
   }
   exchange.attempts = 1;
-  start_attempt(pending.head, body, true);
+  start_attempt(pending.head, pending.base, body, true);
 }
 
 // Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
@@ -116,10 +118,10 @@ void DownstreamHttp1::replay(bool with_new_decision) {
   const size_t size = exchange.raw.size() - exchange.head_size;
   const BodyTransfer body = relay_body(&exchange.request_body, exchange.request_framing, exchange.request_framing, raw + exchange.head_size,
                                        size, reactor_->body_scratch());
-  start_attempt(head, body, with_new_decision);
+  start_attempt(head, raw, body, with_new_decision);
 }
 
-void DownstreamHttp1::start_attempt(const http1::RequestHead& head, const BodyTransfer& body, bool may_reuse) {
+void DownstreamHttp1::start_attempt(const http1::RequestHead& head, const uint8_t* base, const BodyTransfer& body, bool may_reuse) {
   Exchange& exchange = *exchange_;
   UpstreamTarget target;
   if (!resolve_target(exchange.decision, *exchange.tables, target_context(), &target)) return fail(503, Reason::NoHealthyUpstream);
@@ -128,13 +130,12 @@ void DownstreamHttp1::start_attempt(const http1::RequestHead& head, const BodyTr
   upstream_ = UpstreamHttp1::acquire(reactor_, target, reuse);
   if (upstream_ == nullptr) return on_attempt_end(AttemptEnd::ConnectFailed);
   upstream_->begin(this, exchange.decision.attempt_timeout_ms);
-  if (!write_request(head, body)) return fail(431, Reason::LocalReset);
+  if (!write_request(head, base, body)) return fail(431, Reason::LocalReset);
 }
 
-// False: the head with its mutations does not fit.
-bool DownstreamHttp1::write_request(const http1::RequestHead& head, const BodyTransfer& body) {
+// False: the head with its mutations does not fit. `base` is what the head was parsed from; exchange.raw may have let go of it.
+bool DownstreamHttp1::write_request(const http1::RequestHead& head, const uint8_t* base, const BodyTransfer& body) {
   Exchange& exchange = *exchange_;
-  const uint8_t* base = exchange.raw.data();
   exchange.forwards_upgrade = head.wants_upgrade;
   http1::RequestHeadOptions options;
   options.framing = http1::request_body_framing(head);
@@ -182,7 +183,7 @@ void DownstreamHttp1::pump_request() {
     if (upstream_ == nullptr || upstream_->output().size() >= reactor_->limits().max_buffered_bytes) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
-    const int64_t count = receive(bytes, Reactor::kReadScratch);
+    const int64_t count = receive(bytes, std::min<uint64_t>(exchange_->request_body.remaining() + kReadBeyondBody, Reactor::kReadScratch));
     if (count == -1) return;
     if (count <= 0) return abort(Reason::DownstreamClosed);
     Exchange& exchange = *exchange_;
