@@ -38,7 +38,10 @@ struct Bench {
   uint16_t upstream_port = 0;
   uint16_t port = 0;
   uint16_t opaque_port = 0;
+  uint16_t dead = 0;
   std::function<Decision(int32_t attempt)> decide = [](int32_t) { return to(0); };
+  // Told how many completions came with a batch.
+  std::function<void(int32_t count)> on_completions = [](int32_t) {};
   std::unique_ptr<Reactor> reactor;
 
   static Decision to(int32_t target, int32_t flags = 0) {
@@ -59,16 +62,22 @@ struct Bench {
     options.outstanding = outstanding;
     options.outstanding_count = 4;
     reactor = std::make_unique<Reactor>(options, make_decisions, this);
-    TableSpec spec;
-    spec.hosts = {"a.test"};
-    spec.paths = {"/"};
-    spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead_port}};
-    std::string error;
-    reactor->use_tables(Tables::build(spec, &error));
+    dead = dead_port;
+    reload(true);
     port = listen(1, Protocol::kHttp1);
     opaque_port = listen(2, Protocol::kOpaque);
   }
   ~Bench() { ::close(upstream_listener); }
+
+  // New tables, with or without the endpoints: 0 listens, at 1 nobody does.
+  void reload(bool with_endpoints) {
+    TableSpec spec;
+    spec.hosts = {"a.test"};
+    spec.paths = {"/"};
+    if (with_endpoints) spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead}};
+    std::string error;
+    reactor->use_tables(Tables::build(spec, &error));
+  }
 
   uint16_t listen(int32_t id, Protocol protocol) {
     ListenerSpec spec;
@@ -85,6 +94,7 @@ struct Bench {
     const Batch::Layout at = Batch::layout();
     const auto* header = reinterpret_cast<int32_t*>(memory + at.header);
     const auto* descriptors = reinterpret_cast<int32_t*>(memory + at.descriptors);
+    self->on_completions(header[static_cast<int32_t>(HeaderWord::CompletionCount)]);
     for (int32_t i = 0; i < header[0]; i++) {
       const Decision decision = self->decide(descriptors[i * kDescriptorWords + static_cast<int32_t>(Descriptor::Attempt)]);
       if (decision.target >= 0) self->outstanding[decision.target]++;
