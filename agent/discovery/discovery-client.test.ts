@@ -157,6 +157,23 @@ describe('DiscoveryClient', () => {
     expect(recorder.client.error).toBe('');
   });
 
+  test('a stream that is taken away as soon as it is served is asked for ever more slowly', async () => {
+    const server = await serve();
+    const { client } = new Recorder([server.address]);
+    const openedAtMs: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      const stream = await server.nextStream();
+      openedAtMs.push(performance.now());
+      await stream.next();
+      stream.send({ nonce: 1, revision: i + 1, token: token(i + 1), full: true });
+      await stream.next();
+      stream.call.emit('error', { code: 10, details: 'a second agent' });
+    }
+    // With a fresh backoff each time: 50 to 100 ms.
+    expect((openedAtMs[5] ?? 0) - (openedAtMs[4] ?? 0)).toBeGreaterThan(500);
+    await client.stop();
+  });
+
   test('an idle stream on a ready connection counts as connected', async () => {
     const server = await serve();
     const recorder = new Recorder([server.address], token(1));

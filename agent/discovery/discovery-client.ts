@@ -96,7 +96,7 @@ export class DiscoveryClient {
     return this.#link.stop();
   }
 
-  async #session({ call, signal, good }: LinkSession<DiscoveryRequest, DiscoveryResponse>): Promise<void> {
+  async #session({ call, signal }: LinkSession<DiscoveryRequest, DiscoveryResponse>): Promise<void> {
     const { node, version } = this.#options;
     call.write({ request: { $case: 'subscribe', value: { node, version, resume: this.#token ?? undefined } } });
     let gathering = new Gathering();
@@ -107,7 +107,6 @@ export class DiscoveryClient {
       const update = gathering.finish(this.#token);
       gathering = new Gathering();
       const rejected = await this.#apply(update);
-      good();
       if (signal.aborted) return;
       call.write({ request: { $case: 'ack', value: { nonce: chunk.nonce, revision: update.revision, rejected: [...rejected] } } });
     }
