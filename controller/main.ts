@@ -104,7 +104,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     await shutDown(server, clock);
     schedule.stop();
     acks.stop();
-    await view.stop();
+    view.stop();
     client.close();
     await metricsServer?.close();
   });

@@ -74,8 +74,8 @@ export class StoreView {
     this.#reflector.start();
   }
 
-  stop(): Promise<void> {
-    return this.#reflector.stop();
+  stop(): void {
+    this.#reflector.stop();
   }
 
   /** Called after each batch, when the maps already hold it. The returned function ends it. */

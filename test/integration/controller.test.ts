@@ -248,6 +248,15 @@ test('what would become a part of keys, addresses or labels is checked on every 
   });
 });
 
+test('it stops within its grace though etcd is silent from the start', async () => {
+  etcd.pause();
+  const late = await startTestController(etcd.endpoint);
+  const started = performance.now();
+  await late.stop();
+  expect(performance.now() - started).toBeLessThan(3_000);
+  etcd.resume();
+});
+
 test('a node that leaves takes its metrics with it', async () => {
   const series = async () => (await (await fetch(`http://${one.controller.metricsAddress}/metrics`)).text()).includes('{node="node-a"}');
   const watcher = discover(one, 'watcher');
