@@ -44,6 +44,8 @@ export class StoreView {
   readonly nodes = new Map<string, NodeRecord>();
   /** By node name. */
   readonly acks = new Map<string, AckRecord>();
+  /** The newest revision that touched the model's input. */
+  modelRevision = 0;
   readonly #reflector: Reflector;
   readonly #keys: Keyspace;
   readonly #log: ViewLog;
@@ -104,6 +106,7 @@ export class StoreView {
     let model = batch.relisted;
     for (const change of batch.changes) model = this.#applyOne(change) || model;
     const { revision, relisted, restarted } = batch;
+    if (model) this.modelRevision = revision;
     for (const watcher of [...this.#watchers]) watcher({ revision, model, relisted, restarted });
   }
 

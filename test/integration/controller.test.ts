@@ -257,6 +257,33 @@ test('it stops within its grace though etcd is silent from the start', async () 
   etcd.resume();
 });
 
+test('while a large file is read the others are answered', async () => {
+  const content = Array.from({ length: 3_000 }, (_, index) => serviceYaml(`s-${index}`)).join('---\n');
+  let isDone = false;
+  const applied = expect(apply(one, content).finally(() => (isDone = true))).rejects.toMatchObject({
+    details: expect.stringContaining('several steps'),
+  });
+  let answered = 0;
+  while (!isDone) {
+    await listNodes(one);
+    answered++;
+  }
+  await applied;
+  expect(answered).toBeGreaterThan(5);
+});
+
+test('waiting for what stands there already waits until it is in force', async () => {
+  const node = discover(one, 'node-a');
+  const registration = register(one, 'node-a');
+  await registration.until('the registration', () => registration.responses > 0);
+  for (let index = 0; index < 10; index++) {
+    const { revision } = await apply(one, serviceYaml('catalog', 81 + index));
+    expect((await apply(one, serviceYaml('catalog', 81 + index))).revision).toBe(0);
+    expect(await wait(one, 0)).toMatchObject({ pending: [] });
+    expect(node.revision).toBeGreaterThanOrEqual(revision);
+  }
+});
+
 test('a node that leaves takes its metrics with it', async () => {
   const series = async () => (await (await fetch(`http://${one.controller.metricsAddress}/metrics`)).text()).includes('{node="node-a"}');
   const watcher = discover(one, 'watcher');
