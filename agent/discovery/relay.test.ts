@@ -10,6 +10,7 @@ import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { EncodedDiscoveryService } from '../../api/grpc/encoded-discovery.js';
 import { Catalog } from './catalog.js';
 import { Relay } from './relay.js';
+import { SnapshotStore } from './snapshot-store.js';
 
 const token = (revision: number, clusterId = 'c') => ({ clusterId, compiler: 'k', revision });
 const resource = (name: string, body = name) => ({ type: ResourceType.SERVICE, name, body: Buffer.from(body) });
@@ -46,6 +47,27 @@ describe('Catalog', () => {
     const update = { revision: 2, token: token(2), full: true, resources: [resource('a', 'bad')], removed: [] };
     catalog.apply(update, new Set([`${ResourceType.SERVICE}/a`]));
     expect([...catalog.resources()].map(({ body }) => body.toString())).toEqual(['a']);
+  });
+});
+
+describe('SnapshotStore', () => {
+  test('a snapshot without what was refused has everything asked for again, a whole one does not', async () => {
+    const stateDir = mkdtempSync(join(tmpdir(), 'wag-snapshot-'));
+    const store = new SnapshotStore({ stateDir, node: 'n', log: pino({ level: 'silent' }) });
+    const catalog = new Catalog();
+    const stored = async () => {
+      store.schedule(catalog);
+      await store.flush();
+      return (await store.load())?.token;
+    };
+    catalog.apply(
+      { revision: 1, token: token(1), full: true, resources: [resource('a')], removed: [] },
+      new Set([`${ResourceType.SERVICE}/a`]),
+    );
+    expect(await stored()).toEqual({ ...token(1), compiler: '' });
+    apply(catalog, 2, ['a']);
+    expect(await stored()).toEqual(token(2));
+    rmSync(stateDir, { recursive: true });
   });
 });
 

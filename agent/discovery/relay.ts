@@ -133,11 +133,11 @@ export class Relay {
     call.on('cancelled', leave);
   }
 
-  /** A reader that resumes at the present revision has applied it already. */
+  /** A reader that resumes at the present revision has applied it already; the empty delta has it say what it refuses. */
   #adopt(reader: Reader): void {
     const { token } = this.#catalog;
     if (token !== null && reader.sent !== null && sameToken(reader.sent, token)) reader.ackedRevision = token.revision;
-    else void this.#feed(reader);
+    void this.#feed(reader, true);
     this.#changed();
   }
 
@@ -153,9 +153,9 @@ export class Relay {
     void this.#feed(reader);
   }
 
-  async #feed(reader: Reader): Promise<void> {
+  async #feed(reader: Reader, isFirst = false): Promise<void> {
     const { token } = this.#catalog;
-    if (reader.inFlight || token === null || (reader.sent !== null && sameToken(reader.sent, token))) return;
+    if (reader.inFlight || token === null || (!isFirst && reader.sent !== null && sameToken(reader.sent, token))) return;
     reader.inFlight = true;
     const chunks = this.#encode(reader.sent, token);
     reader.sent = token;
