@@ -46,6 +46,7 @@ interface AgentFlags {
   readonly uninstall?: boolean;
 }
 
+const NODE_NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 const defaultController = '127.0.0.1:15010';
 const defaultStatusListen = '0.0.0.0:15011';
 
@@ -94,7 +95,7 @@ export function agentConfig(command: Command): AgentConfig {
   const flags = command.opts<AgentFlags>();
   const statusListen = flags.statusListen ?? [defaultStatusListen];
   return Object.freeze({
-    node: flags.node ?? hostname(),
+    node: flags.node ?? nodeOfHost(hostname(), command),
     zone: flags.zone,
     controllers: flags.controller ?? [defaultController],
     runDir: flags.runDir,
@@ -136,8 +137,16 @@ function splitTcp(address: string): { host: string; port: number } {
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
 }
 
+/** The host's name as the node's. Not changed where it doesn't fit: the proxy, and others on this host, would call the node otherwise. */
+export function nodeOfHost(host: string, command: Pick<Command, 'error'>): string {
+  if (NODE_NAME.test(host)) return host;
+  return command.error(`error: this host is called "${host}", a node needs a DNS name in lower case: give --node NAME to agent and proxy`, {
+    exitCode: 2,
+  });
+}
+
 function nodeName(value: string): string {
-  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(value)) throw new InvalidArgumentError('expected a DNS name in lower case.');
+  if (!NODE_NAME.test(value)) throw new InvalidArgumentError('expected a DNS name in lower case.');
   return value;
 }
 

@@ -30,10 +30,7 @@ const VIEWS: Readonly<Record<string, View>> = {
     cells: ({ spec }) => [
       list(spec?.clusterIPs ?? (spec?.clusterIP === undefined ? [] : [spec.clusterIP])),
       records(spec?.ports)
-        .map(
-          (port) =>
-            `${port.port}${port.targetPort === undefined || port.targetPort === port.port ? '' : `→${port.targetPort}`}`,
-        )
+        .map((port) => `${port.port}${port.targetPort === undefined || port.targetPort === port.port ? '' : `→${port.targetPort}`}`)
         .join(','),
     ],
     wideTitles: ['SELECTOR'],

@@ -52,7 +52,10 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     version: VERSION,
     observe: {
       connected: (node, resumed) => log.info({ node, resumed }, 'node connected'),
-      disconnected: (node) => log.info({ node }, 'node disconnected'),
+      disconnected: (node) => {
+        metrics.rejectedResources.remove({ node });
+        log.info({ node }, 'node disconnected');
+      },
       encoded: () => metrics.encodings.inc(),
       sent: () => metrics.pushes.inc(),
       acked: (node, latencyMs, rejected) => {
@@ -101,7 +104,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     await shutDown(server, clock);
     schedule.stop();
     acks.stop();
-    await view.stop();
+    view.stop();
     client.close();
     await metricsServer?.close();
   });
@@ -138,7 +141,7 @@ function compileOnChange(parts: {
   const compiler = new ModelCompiler(view);
   let problemsBefore = '';
   let isRestart = false;
-  const schedule = new CompileSchedule(clock, () => {
+  const compile = (): void => {
     const startedMs = clock.now();
     const { resources, problems } = compiler.compile();
     const tookMs = clock.now() - startedMs;
@@ -154,6 +157,13 @@ function compileOnChange(parts: {
     const problemsNow = JSON.stringify(problems);
     if (problemsNow !== problemsBefore) for (const problem of problems) log.warn(problem, 'object does not fit the others');
     problemsBefore = problemsNow;
+  };
+  const schedule = new CompileSchedule(clock, compile, (error) => {
+    metrics.compileFailures.inc();
+    log.error(
+      { err: error, revision: view.revision },
+      'the model could not be compiled, a bug of weft: nodes keep the last one; undo the last change',
+    );
   });
   view.watch((change) => {
     isRestart ||= change.restarted;

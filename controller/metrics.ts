@@ -32,6 +32,10 @@ export class ControllerMetrics {
   );
   readonly registrations = this.#counter('weft_controller_registration_failures_total', 'Times a node stopped being written to etcd.');
   readonly pushSeconds = this.#histogram('weft_controller_push_seconds', 'From handing a push to the transport to its ack.');
+  readonly compileFailures = this.#counter(
+    'weft_controller_compile_failures_total',
+    'Compilations that failed by a bug; nodes kept the last model.',
+  );
   readonly compileSeconds = this.#histogram('weft_controller_compile_seconds', 'One compilation of the whole model.');
 
   constructor() {

@@ -23,3 +23,13 @@ test('with redirection off nothing is captured, the states say so, and workloads
   expect(changes).toBe(1);
   await capture.close();
 });
+
+test('a path that cannot be looked at is a namespace that is not there', async () => {
+  const log = { info() {}, warn() {} };
+  const capture = await Capture.open({ bpfDir: '/nowhere', meshNetns: '/nowhere', mode: 'off', heartbeatTimeoutMs: 1000, log });
+  for (const networkNamespace of [`/${'x'.repeat(5_000)}`, '/a\0b']) {
+    await capture.reconcile([Workload.fromPartial({ namespace: 'shop', name: 'odd', networkNamespace })]);
+    expect(capture.running()).toEqual([]);
+  }
+  await capture.close();
+});

@@ -41,9 +41,13 @@ const POLL_MS = 500;
 /** Captured workloads whose namespace file did not change are looked at afresh every so many polls: a veth may be replaced in place. */
 const FULL_POLLS = 10;
 
-/** Identity of what is mounted at the path; null: nothing. */
+/** Identity of what is mounted at the path; null: nothing, or a path that can't be looked at. */
 function inodeOf(path: string): number | null {
-  return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
+  } catch {
+    return null;
+  }
 }
 
 function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): CaptureLocation {
@@ -91,6 +95,7 @@ export class Capture {
   /** The whole list: what is not in it is detached, also what an earlier agent attached. */
   async reconcile(workloads: readonly Workload[]): Promise<void> {
     this.workloads.clear();
+    this.inodes.clear();
     for (const workload of workloads) this.workloads.set(`${workload.namespace}/${workload.name}`, workload);
     if (this.addon === null || this.handle === null) {
       this.changed();

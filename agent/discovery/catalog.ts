@@ -18,6 +18,7 @@ export interface CatalogDelta {
 
 export class Catalog {
   readonly #resources = new Map<string, Resource>();
+  readonly #withheld = new Set<string>();
   #log: LoggedRevision[] = [];
   #loggedKeys = 0;
   /** Deltas can be made from this revision on. */
@@ -27,6 +28,11 @@ export class Catalog {
   /** Null until something was applied. */
   get token(): ResumeToken | null {
     return this.#token;
+  }
+
+  /** False while something the node refused is missing, or is an older version. */
+  get isWhole(): boolean {
+    return this.#withheld.size === 0;
   }
 
   get size(): number {
@@ -40,14 +46,22 @@ export class Catalog {
   /** `withheld`: resources of the update that the node refuses; their last good version stays. */
   apply(update: DiscoveryUpdate, withheld: ReadonlySet<string>): void {
     const touched: ResourceName[] = [];
-    if (update.full) this.#dropUnnamed(update.resources);
+    if (update.full) {
+      this.#withheld.clear();
+      this.#dropUnnamed(update.resources);
+    }
     for (const { type, name } of update.removed) {
       this.#resources.delete(resourceKey({ type, name }));
+      this.#withheld.delete(resourceKey({ type, name }));
       touched.push({ type, name });
     }
     for (const { type, name, body } of update.resources) {
       const key = resourceKey({ type, name });
-      if (withheld.has(key)) continue;
+      if (withheld.has(key)) {
+        this.#withheld.add(key);
+        continue;
+      }
+      this.#withheld.delete(key);
       // Copied: the body is a view of the whole chunk it came in, which it would keep in memory.
       this.#resources.set(key, { type, name, body: Buffer.from(body) });
       touched.push({ type, name });

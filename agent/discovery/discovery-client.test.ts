@@ -157,6 +157,41 @@ describe('DiscoveryClient', () => {
     expect(recorder.client.error).toBe('');
   });
 
+  test('a stream that is taken away as soon as it is served is asked for ever more slowly', async () => {
+    const server = await serve();
+    const { client } = new Recorder([server.address]);
+    const openedAtMs: number[] = [];
+    for (let i = 0; i < 6; i++) {
+      const stream = await server.nextStream();
+      openedAtMs.push(performance.now());
+      await stream.next();
+      stream.send({ nonce: 1, revision: i + 1, token: token(i + 1), full: true });
+      await stream.next();
+      stream.call.emit('error', { code: 10, details: 'a second agent' });
+    }
+    // With a fresh backoff each time: 50 to 100 ms.
+    expect((openedAtMs[5] ?? 0) - (openedAtMs[4] ?? 0)).toBeGreaterThan(500);
+    await client.stop();
+  });
+
+  test('what is refused still is told with every ack, to the peer of a later stream too', async () => {
+    const server = await serve();
+    const recorder = new Recorder([server.address]);
+    const bad = { type: ResourceType.SERVICE, name: 'a', error: 'bad' };
+    recorder.answer = ({ resources }) => Promise.resolve(resources.some(({ name }) => name === 'a') ? [bad] : []);
+    const first = await server.nextStream();
+    await first.next();
+    first.send({ nonce: 1, revision: 1, token: token(1), full: true, resources: [resource('a'), resource('b')] });
+    expect(await first.next()).toMatchObject({ request: { value: { rejected: [bad] } } });
+    first.call.emit('error', { code: 14, details: 'gone' });
+    const second = await server.nextStream();
+    await second.next();
+    second.send({ nonce: 1, revision: 2, token: token(2), resources: [resource('c')] });
+    expect(await second.next()).toMatchObject({ request: { value: { rejected: [bad] } } });
+    second.send({ nonce: 2, revision: 3, token: token(3), removed: [{ type: ResourceType.SERVICE, name: 'a' }] });
+    expect(await second.next()).toMatchObject({ request: { value: { rejected: [] } } });
+  });
+
   test('an idle stream on a ready connection counts as connected', async () => {
     const server = await serve();
     const recorder = new Recorder([server.address], token(1));

@@ -10,8 +10,10 @@ import {
   type ResourceName,
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
+import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import type { Clock } from '../link/clock.js';
 import { Link, type LinkSession, type LinkState } from '../link/link.js';
+import { resourceKey } from './catalog.js';
 
 /** One revision, whole. With `full`, what `resources` does not name is gone. */
 export interface DiscoveryUpdate {
@@ -47,11 +49,15 @@ export interface DiscoveryClientOptions {
 // Bounds of one revision while it is gathered: a million resources of 256 B are a mesh far beyond the design's scale.
 const maxChunks = 16_384;
 const maxBytes = 512 * 1024 * 1024;
+/** Of one ack; a node that refuses more has one reason for all of them. */
+const maxRefused = 1_000;
 
 export class DiscoveryClient {
   readonly #options: DiscoveryClientOptions;
   readonly #link: Link<DiscoveryStub, DiscoveryRequest, DiscoveryResponse>;
   #token: ResumeToken | null;
+  /** What the receiver refuses still, by resource: told with every ack, for the peer of a new stream knows none of it. */
+  readonly #refused = new Map<string, Rejection>();
 
   constructor(options: DiscoveryClientOptions) {
     this.#options = options;
@@ -96,7 +102,7 @@ export class DiscoveryClient {
     return this.#link.stop();
   }
 
-  async #session({ call, signal, good }: LinkSession<DiscoveryRequest, DiscoveryResponse>): Promise<void> {
+  async #session({ call, signal }: LinkSession<DiscoveryRequest, DiscoveryResponse>): Promise<void> {
     const { node, version } = this.#options;
     call.write({ request: { $case: 'subscribe', value: { node, version, resume: this.#token ?? undefined } } });
     let gathering = new Gathering();
@@ -106,11 +112,19 @@ export class DiscoveryClient {
       if (chunk.more) continue;
       const update = gathering.finish(this.#token);
       gathering = new Gathering();
-      const rejected = await this.#apply(update);
-      good();
+      this.#remember(update, await this.#apply(update));
       if (signal.aborted) return;
-      call.write({ request: { $case: 'ack', value: { nonce: chunk.nonce, revision: update.revision, rejected: [...rejected] } } });
+      const rejected = [...this.#refused.values()].slice(0, maxRefused);
+      call.write({ request: { $case: 'ack', value: { nonce: chunk.nonce, revision: update.revision, rejected } } });
     }
+  }
+
+  /** A new version or a removal ends a refusal; one that names no resource is told anew every time. */
+  #remember(update: DiscoveryUpdate, rejected: readonly Rejection[]): void {
+    if (update.full) this.#refused.clear();
+    for (const name of [...update.resources, ...update.removed]) this.#refused.delete(resourceKey(name));
+    for (const [key, { type }] of this.#refused) if (type === ResourceType.UNSPECIFIED) this.#refused.delete(key);
+    for (const rejection of rejected) this.#refused.set(resourceKey(rejection), rejection);
   }
 
   async #apply(update: DiscoveryUpdate): Promise<readonly Rejection[]> {

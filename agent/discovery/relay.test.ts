@@ -10,6 +10,7 @@ import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { EncodedDiscoveryService } from '../../api/grpc/encoded-discovery.js';
 import { Catalog } from './catalog.js';
 import { Relay } from './relay.js';
+import { SnapshotStore } from './snapshot-store.js';
 
 const token = (revision: number, clusterId = 'c') => ({ clusterId, compiler: 'k', revision });
 const resource = (name: string, body = name) => ({ type: ResourceType.SERVICE, name, body: Buffer.from(body) });
@@ -46,6 +47,27 @@ describe('Catalog', () => {
     const update = { revision: 2, token: token(2), full: true, resources: [resource('a', 'bad')], removed: [] };
     catalog.apply(update, new Set([`${ResourceType.SERVICE}/a`]));
     expect([...catalog.resources()].map(({ body }) => body.toString())).toEqual(['a']);
+  });
+});
+
+describe('SnapshotStore', () => {
+  test('a snapshot without what was refused has everything asked for again, a whole one does not', async () => {
+    const stateDir = mkdtempSync(join(tmpdir(), 'wag-snapshot-'));
+    const store = new SnapshotStore({ stateDir, node: 'n', log: pino({ level: 'silent' }) });
+    const catalog = new Catalog();
+    const stored = async () => {
+      store.schedule(catalog);
+      await store.flush();
+      return (await store.load())?.token;
+    };
+    catalog.apply(
+      { revision: 1, token: token(1), full: true, resources: [resource('a')], removed: [] },
+      new Set([`${ResourceType.SERVICE}/a`]),
+    );
+    expect(await stored()).toEqual({ ...token(1), compiler: '' });
+    apply(catalog, 2, ['a']);
+    expect(await stored()).toEqual(token(2));
+    rmSync(stateDir, { recursive: true });
   });
 });
 
@@ -120,6 +142,26 @@ describe('Relay', () => {
       [true, true, 10, 500],
       [false, true, 10, 201],
     ]);
+  });
+
+  test('large resources are spread over messages that gRPC takes', async () => {
+    const resources = Array.from({ length: 5 }, (_, i) => resource(`big${i}`, 'x'.repeat(900_000)));
+    catalog.apply({ revision: 20, token: token(20), full: true, resources, removed: [] }, new Set());
+    const { next } = subscribe();
+    const chunks = [];
+    do chunks.push(await next());
+    while (chunks.at(-1)?.more);
+    expect(chunks.map(({ resources: part }) => part.length)).toEqual([1, 1, 1, 1, 1]);
+  });
+
+  test('after the store was replaced a lower revision is waited for like any other', async () => {
+    apply(catalog, 500, ['a'], true);
+    const { call, next } = subscribe();
+    ack(call, await next());
+    expect(await relay.acked(500)).toEqual([]);
+    apply(catalog, 3, ['b'], true);
+    relay.publish();
+    expect((await relay.acked(3)).map(({ name }) => name)).toEqual(['proxy']);
   });
 
   test('with no reader an ack is not waited for', async () => {

@@ -3,18 +3,11 @@
 import type { ServerDuplexStream, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Metadata, status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import {
-  type DiscoveryRequest,
-  DiscoveryResponse,
-  type Rejection,
-  type Resource,
-  type ResourceName,
-  type ResumeToken,
-} from '../../api/gen/mesh/v1/discovery.js';
+import type { DiscoveryRequest, Rejection, ResumeToken } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { encodeRevision } from '../../api/grpc/encode-revision.js';
 import type { Catalog } from './catalog.js';
 
-const chunkResources = 500;
 /** A proxy and its successor during an upgrade, and room for a mistake. */
 const maxStreams = 8;
 const ackTimeoutMs = 10_000;
@@ -77,6 +70,9 @@ export class Relay {
   /** The catalog has changed. */
   publish(): void {
     this.#encoded = new Map();
+    const { token } = this.#catalog;
+    // Of a store that was replaced: what was acked there says nothing of the revisions that begin anew.
+    for (const reader of this.#readers) if (token !== null && token.revision < reader.ackedRevision) reader.ackedRevision = 0;
     for (const reader of this.#readers) void this.#feed(reader);
   }
 
@@ -137,11 +133,11 @@ export class Relay {
     call.on('cancelled', leave);
   }
 
-  /** A reader that resumes at the present revision has applied it already. */
+  /** A reader that resumes at the present revision has applied it already; the empty delta has it say what it refuses. */
   #adopt(reader: Reader): void {
     const { token } = this.#catalog;
     if (token !== null && reader.sent !== null && sameToken(reader.sent, token)) reader.ackedRevision = token.revision;
-    else void this.#feed(reader);
+    void this.#feed(reader, true);
     this.#changed();
   }
 
@@ -157,9 +153,9 @@ export class Relay {
     void this.#feed(reader);
   }
 
-  async #feed(reader: Reader): Promise<void> {
+  async #feed(reader: Reader, isFirst = false): Promise<void> {
     const { token } = this.#catalog;
-    if (reader.inFlight || token === null || (reader.sent !== null && sameToken(reader.sent, token))) return;
+    if (reader.inFlight || token === null || (!isFirst && reader.sent !== null && sameToken(reader.sent, token))) return;
     reader.inFlight = true;
     const chunks = this.#encode(reader.sent, token);
     reader.sent = token;
@@ -174,27 +170,10 @@ export class Relay {
     const known = this.#encoded.get(key);
     if (known !== undefined) return known;
     const delta = from === null ? null : this.#catalog.since(from);
-    const chunks = this.#chunks(token, delta === null, delta?.resources ?? [...this.#catalog.resources()], delta?.removed ?? []);
+    const content = { resources: delta?.resources ?? [...this.#catalog.resources()], removed: delta?.removed ?? [] };
+    const { chunks } = encodeRevision({ full: delta === null, revision: token.revision, token, ...content }, () => ++this.#nonce);
     this.#encoded.set(key, chunks);
     return chunks;
-  }
-
-  #chunks(token: ResumeToken, full: boolean, resources: readonly Resource[], removed: readonly ResourceName[]): readonly Buffer[] {
-    const count = Math.max(1, Math.ceil(Math.max(resources.length, removed.length) / chunkResources));
-    return Array.from({ length: count }, (_, i) => {
-      const [from, to] = [i * chunkResources, (i + 1) * chunkResources];
-      const more = i + 1 < count;
-      const response = {
-        nonce: ++this.#nonce,
-        revision: token.revision,
-        token,
-        full,
-        more,
-        resources: resources.slice(from, to),
-        removed: removed.slice(from, to),
-      };
-      return Buffer.from(DiscoveryResponse.encode(response).finish());
-    });
   }
 
   #stall(readers: readonly Reader[], revision: number): void {

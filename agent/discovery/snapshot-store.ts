@@ -126,7 +126,8 @@ export class SnapshotStore {
 }
 
 function encode(catalog: Catalog, node: string): Uint8Array[] {
-  const token = catalog.token ?? undefined;
+  // What was refused isn't in it: a token that fits no compiler has the controller send everything again, perhaps to newer software.
+  const token = catalog.token === null || catalog.isWhole ? (catalog.token ?? undefined) : { ...catalog.token, compiler: '' };
   const body = DiscoveryResponse.encode({
     nonce: 0,
     revision: token?.revision ?? 0,

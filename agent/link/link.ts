@@ -21,7 +21,7 @@ const backoffMaxMs = 5_000;
 const connectTimeoutMs = 5_000;
 /** A stream on a ready connection that is found neither answered nor refused at this interval counts as connected: an up-to-date resume has no answer. */
 const settleMs = 500;
-/** A connection that held this long earns a fresh backoff even if nothing happened on it. */
+/** A connection that held this long earns a fresh backoff; one that a second agent of the same name takes away at once does not. */
 const stableMs = 10_000;
 
 /** What every channel of ours wants: half-open connections noticed within 15 s, no surprises from the environment or DNS. */
@@ -43,8 +43,6 @@ export interface LinkSession<Request, Response> {
   readonly address: string;
   /** Aborts when the stream ended or the link is stopping. */
   readonly signal: AbortSignal;
-  /** The stream did its job: the next loss starts again from the shortest backoff. */
-  good(): void;
 }
 
 export interface LinkOptions<C extends Client, Request, Response> {
@@ -146,7 +144,7 @@ export class Link<C extends Client, Request, Response> {
     call.once('metadata', established);
     void this.#watchConnect(client, signal, established, fail);
     try {
-      await session({ call, address, signal, good: () => this.#backoff.reset() });
+      await session({ call, address, signal });
     } catch (error) {
       failure ??= error instanceof Error ? error.message : String(error);
     } finally {

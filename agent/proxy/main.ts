@@ -169,9 +169,9 @@ async function stop(
   signals: Signals,
 ): Promise<void> {
   log.info({ timeoutMs: config.drainTimeoutMs }, 'draining: no new connections; a second signal ends it at once');
-  await stopSource();
   void signals.next().then(() => plane.pool.close());
-  await plane.pool.drain(config.drainTimeoutMs);
+  // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
+  await Promise.all([plane.pool.drain(config.drainTimeoutMs), stopSource()]);
   await stopAccessLog();
   status.forceShutdown();
   metrics?.closeAllConnections();

@@ -96,6 +96,7 @@ export class WorkerPool {
   /** Resolves when every connection has ended or been closed at the timeout, and the threads are gone. */
   async drain(timeoutMs: number): Promise<void> {
     this.isStopping = true;
+    this.wake();
     for (const seat of this.seats) this.send(seat, { kind: 'drain' });
     const timer = setTimeout(() => this.close(), timeoutMs);
     await this.until(() => this.seats.every(({ thread }) => thread === null));
@@ -105,6 +106,7 @@ export class WorkerPool {
   /** Closes every connection now; drain() then resolves. */
   close(): void {
     this.isStopping = true;
+    this.wake();
     for (const seat of this.seats) this.send(seat, { kind: 'close' });
   }
 

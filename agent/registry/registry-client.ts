@@ -60,9 +60,8 @@ export class RegistryClient {
     this.#change.abort();
   }
 
-  async #session({ call, signal, good }: LinkSession<RegisterRequest, RegisterResponse>): Promise<void> {
+  async #session({ call, signal }: LinkSession<RegisterRequest, RegisterResponse>): Promise<void> {
     call.on('data', ({ ttlMs }: RegisterResponse) => {
-      good();
       if (ttlMs === 0 || ttlMs === this.#ttlMs) return;
       this.#ttlMs = ttlMs;
       this.changed();

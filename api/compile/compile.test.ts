@@ -2,6 +2,7 @@ import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { EndpointHealth, LoadBalancing_Algorithm, Protocol, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
+import { canonicalAddress } from './address.js';
 import { type CompiledResource, compileModel, decodeResource, encodeResource, type Running } from './index.js';
 
 function stored(...documents: string[]): StoredObject[] {
@@ -244,4 +245,14 @@ test('what a node cannot decode is refused alone', () => {
   const refused = decodeResource({ type: ResourceType.SERVICE, name: 'a/b', body: Buffer.from([0xff, 0xff]) });
   expect(refused).toMatchObject({ kind: 'refused', name: 'a/b' });
   expect(decodeResource({ type: 99 as ResourceType, name: 'a/b', body: Buffer.alloc(0) })).toMatchObject({ kind: 'refused' });
+});
+
+test('what is no address does not stop the compiler: the node that gets it refuses it alone', () => {
+  for (const address of ['fe80::1%eth0', 'not an address', '']) expect(canonicalAddress(address)).toBe(address);
+});
+
+test('a timeout beyond what a node takes is clamped to it', () => {
+  const spec = '{rules: [{timeouts: {request: 99999h}}]}';
+  const [compiled] = messages(compileModel({ objects: stored(route(spec)), running: null }).resources, ResourceType.HTTP_ROUTE);
+  expect(compiled?.rules[0]?.requestTimeoutMs).toBe(2 ** 31 - 1);
 });

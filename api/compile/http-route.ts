@@ -108,7 +108,7 @@ function compileHeaders(modifier: Modifier | undefined): HeaderMutation | undefi
   };
 }
 
-/** Milliseconds in 32 bits: what lies beyond 49 days is clamped. */
+/** Milliseconds in 31 bits, as a node takes them: what lies beyond 24 days is clamped. */
 function timeoutMs(value: string | undefined): number {
-  return value === undefined ? 0 : Math.min(durationMs(value) ?? 0, 0xffff_ffff);
+  return value === undefined ? 0 : Math.min(durationMs(value) ?? 0, 0x7fff_ffff);
 }

@@ -6,5 +6,5 @@ export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_
 export { DEFAULT_NAMESPACE } from './metadata.js';
 export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
-export { type ParseResult, parseManifests, type ValidateResult, validateObject } from './parse.js';
+export { type ParseResult, parseManifests, parseManifestsInTurns, type ValidateResult, validateObject } from './parse.js';
 export { durationMs } from './syntax.js';

@@ -65,7 +65,8 @@ const schema = withRule(
 function checkAddresses(value: Unchecked, report: Report): void {
   const { addressType, endpoints } = value;
   if (!Array.isArray(endpoints) || (addressType !== 'IPv4' && addressType !== 'IPv6')) return;
-  const isValid = addressType === 'IPv4' ? isIPv4 : isIPv6;
+  // An address with a zone ("fe80::1%eth0") means something on one host alone.
+  const isValid = (text: string): boolean => (addressType === 'IPv4' ? isIPv4(text) : isIPv6(text) && !text.includes('%'));
   endpoints.forEach((item: unknown, index) => {
     const addresses = (item as Unchecked | null)?.addresses;
     if (!Array.isArray(addresses)) return;

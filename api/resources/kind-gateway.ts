@@ -67,7 +67,7 @@ const address = withRule(
     value: z.string().optional(),
   }),
   ({ type, value }, report) => {
-    if (type === 'IPAddress' && typeof value === 'string' && isIP(value) === 0)
+    if (type === 'IPAddress' && typeof value === 'string' && (isIP(value) === 0 || value.includes('%')))
       report(['value'], `expected an IPv4 or IPv6 address, found ${describe(value)}`);
   },
 );

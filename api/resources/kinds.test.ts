@@ -87,6 +87,16 @@ describe('refused', () => {
     ['HTTPRoute', 'spec: {parentRefs: [{kind: Service, name: a}]}', 'spec.parentRefs[0].group: expected group: "" for a Service'],
     ['HTTPRoute', 'spec: {parentRefs: [{name: g}, {name: g}]}', 'spec.parentRefs[1].name: parentRefs must be unique'],
     ['HTTPRoute', 'spec: {hostnames: [10.0.0.1]}', 'spec.hostnames[0]: expected a host name, found the IP address 10.0.0.1'],
+    [
+      'EndpointSlice',
+      'addressType: IPv6\nendpoints: [{addresses: ["fe80::1%eth0"]}]',
+      'expected an IPv6 address (addressType), found "fe80::1%eth0"',
+    ],
+    [
+      'Gateway',
+      'spec: {gatewayClassName: a, addresses: [{value: "fe80::1%eth0"}], listeners: [{name: a, port: 80, protocol: HTTP}]}',
+      'expected an IPv4 or IPv6 address, found "fe80::1%eth0"',
+    ],
     ['HTTPRoute', 'spec: {hostnames: ["a.*.b"]}', 'spec.hostnames[0]: expected a host name in lower case'],
     ['HTTPRoute', match('{path: {value: /a/../b}}'), 'spec.rules[0].matches[0].path.value: a path must not contain "/../"'],
     ['HTTPRoute', match('{path: {value: /a%2Fb}}'), 'must not contain "%2F"'],
@@ -110,7 +120,12 @@ describe('refused', () => {
       'expected a whole number from 0 to 1000000, found number 1000001',
     ],
     ['HTTPRoute', `spec: {rules: [${'{},'.repeat(17)}]}`, 'spec.rules: expected at most 16 items'],
-    ['HTTPRoute', modifier('{set: [{name: a, value: "x\\ny"}]}'), 'expected a header value without control characters'],
+    [
+      'HTTPRoute',
+      modifier('{set: [{name: a, value: "x\\ny"}]}'),
+      'expected a header value of visible ASCII and bytes up to U+00FF, without control characters',
+    ],
+    ['HTTPRoute', modifier('{set: [{name: a, value: "日本"}]}'), 'expected a header value of visible ASCII'],
     [
       'HTTPRoute',
       modifier('{remove: [Transfer-Encoding]}'),

@@ -25,6 +25,13 @@ export function parseManifests(files: readonly ManifestFile[]): ParseResult {
   return reading.result();
 }
 
+/** As parseManifests, with a `pause` after every document or so: a server's other callers are not kept waiting for a large file. */
+export async function parseManifestsInTurns(files: readonly ManifestFile[], pause: () => Promise<void>): Promise<ParseResult> {
+  const reading = new Reading();
+  for (const file of files) for (const _ of reading.documentsOf(file)) await pause();
+  return reading.result();
+}
+
 export type ValidateResult = { readonly ok: true; readonly object: ResourceObject } | { readonly ok: false; readonly findings: Finding[] };
 
 /** For an object without text (from the store, from the Kubernetes API): findings have line 0. `name` is what stands for the file. */
@@ -60,6 +67,11 @@ class Reading {
   }
 
   readFile(file: ManifestFile): void {
+    for (const _ of this.documentsOf(file));
+  }
+
+  /** Yields after each document that was read. */
+  *documentsOf(file: ManifestFile): Generator<void> {
     const bytes = Buffer.byteLength(file.content);
     if (bytes > MAX_FILE_BYTES) {
       this.#report(file.name, 1, 1, [], `too large: ${bytes} bytes, at most ${MAX_FILE_BYTES}; split the file`);
@@ -68,6 +80,7 @@ class Reading {
     try {
       for (const document of readDocuments(file.content.replace(/^\ufeff/, ''))) {
         if (!this.#readDocument(file.name, document)) return;
+        yield;
       }
     } catch (error) {
       if (!(error instanceof TextBoundError)) throw error;

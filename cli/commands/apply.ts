@@ -82,8 +82,9 @@ async function remove(kind: string | undefined, name: string | undefined, flags:
   const objects = byName ? [{ kind: resolveKind(kind), namespace: flags.namespace, name }] : objectsIn(await readManifests(filename ?? []));
   await withController(context.controller, async (controller) => {
     const answer = await controller.delete({ objects });
-    printChanges(answer.changes, '', context);
-    const gone = new Set(answer.changes.filter((change) => change.action === Change_Action.DELETED).map(identity));
+    const deleted = answer.changes.filter((change) => change.action === Change_Action.DELETED);
+    printChanges(deleted, '', context);
+    const gone = new Set(deleted.map(identity));
     const missing = objects.filter((object) => !gone.has(identity(object)));
     if (flags.wait === true && gone.size > 0) await waitForNodes(controller, answer.revision, flags.timeout, context);
     if (missing.length > 0) throw new Failure(missing.map((object) => `${identity(object)} was not there`).join('\n'));

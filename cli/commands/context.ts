@@ -15,7 +15,8 @@ export function contextOf(command: Command): Context {
   const own = command.opts<{ controller?: string }>().controller;
   const global = command.parent?.opts<{ controller?: string }>().controller;
   return {
-    controller: own ?? global ?? DEFAULT_CONTROLLER,
+    // An empty variable in the environment means none.
+    controller: own || global || DEFAULT_CONTROLLER,
     colours: palette(process.stdout),
     print: (text) => void process.stdout.write(`${text}\n`),
     printError: (text) => void process.stderr.write(`${text}\n`),

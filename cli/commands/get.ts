@@ -16,7 +16,9 @@ export function getCommand(): Command {
     .description('Show stored objects of a kind.')
     .argument('<kind>', 'service, workload, httproute, …')
     .argument('[name]', 'only this one')
-    .option('-n, --namespace <namespace>', 'only in this namespace (default: all)', '')
+    .addOption(new Option('-n, --namespace <namespace>', 'only in this namespace (default: all)').default('').conflicts('allNamespaces'))
+    // The default; taken because operators type it.
+    .option('-A, --all-namespaces', 'in all namespaces')
     .addOption(new Option('-o, --output <format>', 'how to show them').choices(['yaml', 'json', 'wide']))
     .action(async (kind: string, name: string | undefined, flags: GetFlags, self: Command) =>
       get(kind, name ?? '', flags, contextOf(self)),

@@ -16,7 +16,7 @@ import type {
   WaitRequest,
   WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
-import { findKind, objectKey, parseManifests } from '../../api/resources/index.js';
+import { findKind, objectKey, parseManifestsInTurns } from '../../api/resources/index.js';
 import type { Clock } from '../clock.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
@@ -38,6 +38,8 @@ export interface AdminParts {
 const READ_BACK_MS = 1_000;
 /** With the refusal under the 3 s in which an operator is to hear that etcd is away. */
 const FIRST_LIST_MS = 2_000;
+/** Of parsing at a stretch, but for one document. */
+const TURN_MS = 20;
 const MAX_WAIT_MS = 600_000;
 
 class Refusal extends Error {
@@ -62,7 +64,7 @@ export function createAdminService(parts: AdminParts): AdminServer {
 
 async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyResponse> {
   await requireList(parts);
-  const { objects, findings } = parseManifests(request.files);
+  const { objects, findings } = await parseManifestsInTurns(request.files, turns());
   const seen = new Map<string, { file: string; line: number }>();
   const repeated: Finding[] = [];
   for (const { kind, namespace, name, source } of objects) {
@@ -77,6 +79,16 @@ async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyRes
   const wanted = objects.map(({ kind, namespace, name, manifest }): Wanted => ({ ref: { kind, namespace, name }, manifest }));
   const { revision, changes } = await bring(parts, wanted, request.dryRun);
   return { findings: [], revision, changes };
+}
+
+/** Lets streams, heartbeats and other calls through while a large file is read. */
+function turns(): () => Promise<void> {
+  let sinceMs = performance.now();
+  return async () => {
+    if (performance.now() - sinceMs < TURN_MS) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    sinceMs = performance.now();
+  };
 }
 
 async function remove(parts: AdminParts, request: DeleteRequest): Promise<DeleteResponse> {
@@ -122,7 +134,7 @@ async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitRe
   call.on('cancelled', () => ended.abort());
   const { revision, timeoutMs } = call.request;
   // An apply that changed nothing has revision 0: what it wants is in force when the newest is.
-  const wanted = revision > 0 ? revision : parts.modelRevision();
+  const wanted = revision > 0 ? revision : parts.view.modelRevision;
   return parts.acks.wait(wanted, Math.min(timeoutMs, MAX_WAIT_MS), ended.signal);
 }
 

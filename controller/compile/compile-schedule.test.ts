@@ -31,10 +31,30 @@ class ManualClock implements Clock {
   }
 }
 
+function fail(error: unknown): never {
+  throw error;
+}
+
+test('a compilation that throws is told, and the next change is compiled again', () => {
+  const clock = new ManualClock();
+  const failures: unknown[] = [];
+  let calls = 0;
+  const compile = (): void => {
+    calls++;
+    throw new Error(`no ${calls}`);
+  };
+  const schedule = new CompileSchedule(clock, compile, (error) => failures.push((error as Error).message));
+  schedule.changed();
+  clock.advance(10);
+  schedule.changed();
+  clock.advance(50);
+  expect(failures).toEqual(['no 1', 'no 2']);
+});
+
 function scheduled() {
   const clock = new ManualClock();
   const compiledAt: number[] = [];
-  return { clock, compiledAt, schedule: new CompileSchedule(clock, () => compiledAt.push(clock.now())) };
+  return { clock, compiledAt, schedule: new CompileSchedule(clock, () => compiledAt.push(clock.now()), fail) };
 }
 
 test('the first change after quiet is compiled at once', () => {

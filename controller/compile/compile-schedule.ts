@@ -11,9 +11,16 @@ export class CompileSchedule {
   #firstPending = 0;
   #cancel: (() => void) | null = null;
 
-  constructor(clock: Clock, compile: () => void) {
+  /** A compilation that throws is told to `failed`, and what was compiled before stays: one object that trips a bug must not end every replica. */
+  constructor(clock: Clock, compile: () => void, failed: (error: unknown) => void) {
     this.#clock = clock;
-    this.#compile = compile;
+    this.#compile = () => {
+      try {
+        compile();
+      } catch (error) {
+        failed(error);
+      }
+    };
   }
 
   changed(): void {

@@ -1,7 +1,9 @@
 // Registry.Register: nodes tell what they are and run. Owns the streams; each stream's state is written by a NodeRegistration.
+import { isIP } from 'node:net';
 import { type handleBidiStreamingCall, type ServerDuplexStream, status } from '@grpc/grpc-js';
 import type { RegisterRequest, RegisterResponse } from '../../api/gen/mesh/v1/discovery.js';
 import type { Clock } from '../clock.js';
+import { NODE_NAME } from '../node-name.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { storeError } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
@@ -26,7 +28,7 @@ type RegisterCall = ServerDuplexStream<RegisterRequest, RegisterResponse>;
 
 /** Bounds what one node may put into etcd. */
 const MAX_WORKLOADS = 5_000;
-const NODE_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+const MAX_ADDRESSES = 64;
 const WORKLOAD_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 export class RegistryService {
@@ -67,7 +69,8 @@ class RegisterStream {
   #newest: RegisterRequest | null = null;
   #isBusy = false;
   #isClosed = false;
-  #isWell = false;
+  /** null: nothing is known of it yet. */
+  #isWell: boolean | null = null;
 
   constructor(
     readonly call: RegisterCall,
@@ -116,7 +119,7 @@ class RegisterStream {
     }
     const isWell = result.kind === 'kept';
     if (isWell && !this.#isWell) this.parts.observe.registered(node);
-    if (result.kind === 'failed') this.parts.observe.failed(node, result.message);
+    if (result.kind === 'failed' && this.#isWell !== false) this.parts.observe.failed(node, result.message);
     this.#isWell = isWell;
     // A reader that takes no answers needs none: they all say the same.
     if (isWell && this.call.writableLength === 0) this.call.write({ ttlMs: this.parts.ttlMs });
@@ -129,7 +132,13 @@ class RegisterStream {
     }
     if (request.workloads.length > MAX_WORKLOADS) return `${request.workloads.length} workloads on one node, at most ${MAX_WORKLOADS}`;
     const bad = request.workloads.find((workload) => !WORKLOAD_NAME.test(workload.name));
-    return bad === undefined ? null : `"${bad.name}" is no workload: expected "<namespace>/<name>"`;
+    if (bad !== undefined) return `"${bad.name}" is no workload: expected "<namespace>/<name>"`;
+    for (const { name, addresses } of request.workloads) {
+      if (addresses.length > MAX_ADDRESSES) return `workload ${name} has ${addresses.length} addresses, at most ${MAX_ADDRESSES}`;
+      const wrong = addresses.find((address) => isIP(address) === 0 || address.includes('%'));
+      if (wrong !== undefined) return `workload ${name}: "${wrong}" is no IPv4 or IPv6 address`;
+    }
+    return null;
   }
 }
 

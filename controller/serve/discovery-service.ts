@@ -4,6 +4,7 @@ import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
 import type { DiscoveryRequest, Resource, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
 import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
 import type { Clock } from '../clock.js';
+import { NODE_NAME } from '../node-name.js';
 import { type DiscoveryCall, DiscoverySession, type SessionHost } from './discovery-session.js';
 import { ModelHistory } from './model-history.js';
 import type { NodeAcks } from './node-acks.js';
@@ -88,6 +89,10 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       }
       if (this.#calls.size >= MAX_STREAMS) {
         return fail(call, status.RESOURCE_EXHAUSTED, `this controller serves ${MAX_STREAMS} nodes already: add a replica`);
+      }
+      if (!NODE_NAME.test(request.value.node)) {
+        const expected = 'expected lower-case letters, digits, "-" and "."';
+        return fail(call, status.INVALID_ARGUMENT, `${JSON.stringify(request.value.node)} is no node name: ${expected}`);
       }
       isSubscribed = true;
       const subscribe = request.value;

@@ -129,9 +129,9 @@ export class NodeAcks {
     this.#isWriting = true;
     this.#lastWriteMs = this.#clock.now();
     // Without a lease there is nothing to hang the key on: a node that isn't registered waits in #own.
-    const nodes = [...this.#dirty].filter((node) => this.#view.nodes.has(node) && this.#own.has(node)).slice(0, WRITES_PER_TRANSACTION);
-    if (this.#dirty.size < WRITES_PER_TRANSACTION) this.#dirty.clear();
-    else for (const node of nodes) this.#dirty.delete(node);
+    for (const node of this.#dirty) if (!this.#view.nodes.has(node) || !this.#own.has(node)) this.#dirty.delete(node);
+    const nodes = [...this.#dirty].slice(0, WRITES_PER_TRANSACTION);
+    for (const node of nodes) this.#dirty.delete(node);
     const isWritten = nodes.length === 0 || (await this.#commit(nodes));
     this.#isWriting = false;
     if (!isWritten) for (const node of nodes) this.#dirty.add(node);

@@ -68,7 +68,7 @@ export class Reflector {
   #stopped = false;
   #wake: () => void = () => {};
   #stream: WatchStream | null = null;
-  #running: Promise<void> | null = null;
+  #isStarted = false;
 
   constructor(client: EtcdClient, prefix: string, clock: Clock, observer: ReflectorObserver) {
     this.#client = client;
@@ -92,14 +92,16 @@ export class Reflector {
   }
 
   start(): void {
-    this.#running ??= this.#run();
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    void this.#run();
   }
 
-  async stop(): Promise<void> {
+  /** Nothing is told afterwards. Doesn't wait for a call that a silent etcd leaves open. */
+  stop(): void {
     this.#stopped = true;
     this.#stream?.cancel();
     this.#wake();
-    await this.#running;
   }
 
   async #run(): Promise<void> {
@@ -257,6 +259,7 @@ export class Reflector {
   }
 
   #deliver(revision: number, changes: readonly EntryChange[], relisted: boolean, restarted: boolean): void {
+    if (this.#stopped) return;
     for (const { key, entry } of changes) {
       if (entry === null) this.entries.delete(key);
       else this.entries.set(key, entry);
@@ -275,6 +278,7 @@ export class Reflector {
   }
 
   #enter(state: StoreState): void {
+    if (this.#stopped) return;
     const isNew = this.#state === NOT_TRIED || this.#state.kind !== state.kind;
     this.#state = state;
     if (isNew) this.#observer.onState(state);

@@ -44,6 +44,8 @@ export class StoreView {
   readonly nodes = new Map<string, NodeRecord>();
   /** By node name. */
   readonly acks = new Map<string, AckRecord>();
+  /** The newest revision that touched the model's input. */
+  modelRevision = 0;
   readonly #reflector: Reflector;
   readonly #keys: Keyspace;
   readonly #log: ViewLog;
@@ -74,8 +76,8 @@ export class StoreView {
     this.#reflector.start();
   }
 
-  stop(): Promise<void> {
-    return this.#reflector.stop();
+  stop(): void {
+    this.#reflector.stop();
   }
 
   /** Called after each batch, when the maps already hold it. The returned function ends it. */
@@ -104,6 +106,7 @@ export class StoreView {
     let model = batch.relisted;
     for (const change of batch.changes) model = this.#applyOne(change) || model;
     const { revision, relisted, restarted } = batch;
+    if (model) this.modelRevision = revision;
     for (const watcher of [...this.#watchers]) watcher({ revision, model, relisted, restarted });
   }
 

@@ -1,5 +1,5 @@
 // The Debian packages that building, running and testing need; finds the missing ones by what they bring, and installs those.
-import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { capture, SetupError, say, step } from './console.mjs';
 
@@ -16,6 +16,8 @@ const PACKAGES = {
     'libbpf-dev': '/usr/include/bpf/bpf.h',
     'libelf-dev': '/usr/include/libelf.h',
     'zlib1g-dev': '/usr/include/zlib.h',
+    // Debian's own Node comes without its headers; those of nodejs.org and NodeSource bring them.
+    ...(realpathSync(process.execPath).startsWith('/usr/bin/') && { 'libnode-dev': '/usr/include/node/uv.h' }),
   },
   run: {
     iproute2: 'ip',
@@ -32,8 +34,6 @@ const PACKAGES = {
     iptables: 'iptables',
     curl: 'curl',
     'clang-format': 'clang-format',
-    tcpdump: 'tcpdump',
-    'python3-minimal': 'python3',
   },
 };
 

@@ -177,20 +177,22 @@ interface StopSignal {
   orAfter(ms: number): Promise<void>;
 }
 
-/** From the first SIGINT, SIGTERM or SIGHUP on; later ones change nothing, or the taking down would be cut short. */
+/** From the first SIGINT, SIGTERM, SIGHUP or loss of standard output on; later ones change nothing, or the taking down would be cut short. */
 function stopSignal(): StopSignal {
   let requested = false;
   let resolve: (nothing: undefined) => void = () => undefined;
   const promise = new Promise<undefined>((settle) => {
     resolve = settle;
   });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      if (!requested) print('\nStopping …');
-      requested = true;
-      resolve(undefined);
-    });
-  }
+  const request = () => {
+    if (requested) return;
+    requested = true;
+    resolve(undefined);
+    print('\nStopping …');
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, request);
+  // Whoever read our output has gone (`weft up | head`): clean up all the same.
+  process.stdout.on('error', request);
   return {
     requested: promise,
     isRequested: () => requested,

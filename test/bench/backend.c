@@ -1,47 +1,68 @@
-// A backend that costs next to nothing: answers every HTTP/1.1 request without a body with a fixed 100-byte one. One thread, epoll.
-// Usage: backend PORT COUNT (listens on 127.0.0.1, ports PORT … PORT+COUNT-1). Prints "ready".
+// A backend that costs next to nothing: answers every HTTP/1.1 request without a body with a fixed one. One thread, epoll.
+// Usage: backend PORT COUNT [BODY_BYTES] (listens on 127.0.0.1, ports PORT … PORT+COUNT-1; 100 bytes by default). Prints "ready".
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { kMaxFds = 65536, kMaxBatch = 64 };
-// How much of "\r\n\r\n" each connection has seen.
+enum { kMaxFds = 65536, kMaxBatch = 64, kEnough = 64 * 1024 };
+// How much of "\r\n\r\n" each connection has seen, and the bytes of answers it has not been sent yet.
 static unsigned char seen[kMaxFds];
+static uint64_t owed[kMaxFds];
+static unsigned char waits_for_room[kMaxFds];
 static unsigned char is_listener[kMaxFds];
 
-static int serve(int fd, const char* answer, size_t length, char* out) {
+// `answers`: several whole ones in a row, `length` each, `size` in all.
+static int pay(int fd, const char* answers, size_t length, size_t size) {
+  while (owed[fd] > 0) {
+    const size_t from = (length - owed[fd] % length) % length;
+    const size_t room = size - from;
+    const ssize_t sent = send(fd, answers + from, owed[fd] < room ? owed[fd] : room, MSG_NOSIGNAL);
+    if (sent < 0) return errno == EAGAIN ? 0 : -1;
+    owed[fd] -= (uint64_t)sent;
+  }
+  return 0;
+}
+
+static int serve(int fd, size_t length) {
   char in[65536];
   const ssize_t got = recv(fd, in, sizeof(in), 0);
   if (got == 0) return -1;
   if (got < 0) return errno == EAGAIN ? 0 : -1;
-  int requests = 0;
   for (ssize_t i = 0; i < got; i++) {
     const char expected = seen[fd] % 2 == 0 ? '\r' : '\n';
     seen[fd] = in[i] == expected ? seen[fd] + 1 : in[i] == '\r' ? 1 : 0;
     if (seen[fd] < 4) continue;
     seen[fd] = 0;
-    if (requests < kMaxBatch) memcpy(out + requests++ * length, answer, length);
+    owed[fd] += length;
   }
-  // Answers are small and the peer reads: the socket buffer always has room for a batch.
-  if (requests > 0 && send(fd, out, requests * length, MSG_NOSIGNAL) != (ssize_t)(requests * length)) return -1;
   return 0;
 }
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
-  char body[101];
-  memset(body, 'x', 100);
-  body[100] = 0;
-  char answer[512];
-  const size_t length = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n%s", body);
-  char* out = malloc(kMaxBatch * length);
+  if (argc < 3) return 2;
+  const size_t body = argc > 3 ? strtoul(argv[3], NULL, 10) : 100;
+  struct rlimit files;
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+  char head[256];
+  const size_t head_size = snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n\r\n", body);
+  const size_t length = head_size + body;
+  const size_t batch = length < kEnough ? (kEnough / length < kMaxBatch ? kEnough / length : kMaxBatch) : 1;
+  char* answers = malloc(batch * length);
+  for (size_t i = 0; i < batch; i++) {
+    memcpy(answers + i * length, head, head_size);
+    memset(answers + i * length + head_size, 'x', body);
+  }
   const int poll = epoll_create1(0);
   for (int i = 0; i < atoi(argv[2]); i++) {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -63,7 +84,13 @@ int main(int argc, char** argv) {
     for (int i = 0; i < count; i++) {
       const int fd = events[i].data.fd;
       if (!is_listener[fd]) {
-        if (serve(fd, answer, length, out) != 0) close(fd);
+        if (serve(fd, length) != 0 || pay(fd, answers, length, batch * length) != 0) {
+          close(fd);
+        } else if ((owed[fd] > 0) != waits_for_room[fd]) {
+          waits_for_room[fd] = owed[fd] > 0;
+          const uint32_t wanted = waits_for_room[fd] ? EPOLLIN | EPOLLOUT : EPOLLIN;
+          epoll_ctl(poll, EPOLL_CTL_MOD, fd, &(struct epoll_event){.events = wanted, .data.fd = fd});
+        }
         continue;
       }
       const int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK);
@@ -75,6 +102,8 @@ int main(int argc, char** argv) {
       const int on = 1;
       setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
       seen[client] = 0;
+      owed[client] = 0;
+      waits_for_room[client] = 0;
       epoll_ctl(poll, EPOLL_CTL_ADD, client, &(struct epoll_event){.events = EPOLLIN, .data.fd = client});
     }
   }

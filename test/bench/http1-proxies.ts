@@ -1,4 +1,4 @@
-// The three proxies of the http1 benchmark, configured to do the same work: 50 routes by path prefix for one host, 8 endpoints by least
+// The three proxies of the HTTP/1 benchmarks, configured to do the same work: 50 routes by path prefix for one host, 8 endpoints by least
 // connections, keep-alive both ways, X-Forwarded-For and -Proto and a request id added, no log, one worker.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,6 +8,8 @@ import { childrenOf } from './process.js';
 export const ROUTES = 50;
 export const BACKENDS = 8;
 export const HOST = 'api.bench.test';
+/** In the folder of weft's command(). */
+export const WEFT_FILE = 'weft.yaml';
 
 export interface ProxySetup {
   readonly name: string;
@@ -23,37 +25,42 @@ export function weft(main: string): ProxySetup {
   return {
     name: 'weft',
     command: (folder, port, firstBackend) => {
-      const file = join(folder, 'weft.yaml');
-      writeFileSync(
-        file,
-        manifests(port, firstBackend)
-          .map((object) => stringify(object))
-          .join('---\n'),
-      );
-      return [
-        process.execPath,
-        main,
-        'proxy',
-        '--static',
-        file,
-        '--workers',
-        '1',
-        '--run-dir',
-        folder,
-        '--drain-timeout',
-        '100',
-        '--log-level',
-        'warn',
-      ];
+      const file = join(folder, WEFT_FILE);
+      writeFileSync(file, yaml(manifests(port, firstBackend)));
+      return weftCommand(main, file, folder);
     },
     worker: (pid) => pid,
   };
 }
 
-function manifests(port: number, firstBackend: number): object[] {
+/** One worker, as its peers have; nothing but the file configures it. */
+export function weftCommand(main: string, file: string, folder: string): string[] {
+  return [
+    process.execPath,
+    main,
+    'proxy',
+    '--static',
+    file,
+    '--workers',
+    '1',
+    '--run-dir',
+    folder,
+    '--drain-timeout',
+    '100',
+    '--log-level',
+    'warn',
+  ];
+}
+
+export function yaml(objects: readonly object[]): string {
+  return objects.map((object) => stringify(object)).join('---\n');
+}
+
+/** `weight`: of every route's only backend, so that it changes everything and nothing. */
+export function manifests(port: number, firstBackend: number, weight = 1): object[] {
   const rules = indexes(ROUTES).map((i) => ({
     matches: [{ path: { type: 'PathPrefix', value: `/svc${i}` } }],
-    backendRefs: [{ name: 'pool', port: 80 }],
+    backendRefs: [{ name: 'pool', port: 80, weight }],
   }));
   const parentRefs = [{ name: 'edge' }];
   // Gateway API allows 16 rules in a route.
@@ -93,12 +100,12 @@ export const nginx: ProxySetup = {
     const file = join(folder, 'nginx.conf');
     writeFileSync(
       file,
-      `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 8192;
-events { worker_connections 4096; }
+      `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 20000;
+events { worker_connections 16384; }
 http {
   access_log off; keepalive_timeout 300s; keepalive_requests 1000000000; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
   fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
-  upstream pool { least_conn; ${servers.join(' ')} keepalive 64; keepalive_requests 1000000000; keepalive_timeout 300s; }
+  upstream pool { least_conn; ${servers.join(' ')} keepalive 512; keepalive_requests 1000000000; keepalive_timeout 300s; }
   server {
     listen 127.0.0.1:${port} backlog=1024; server_name ${HOST};
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
@@ -130,7 +137,8 @@ export const haproxy: ProxySetup = {
       file,
       `global
   nbthread 1
-  maxconn 4096
+  no strict-limits
+  maxconn 12288
 defaults
   mode http
   timeout connect 5s

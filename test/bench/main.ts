@@ -1,26 +1,46 @@
-// `npm run bench -- NAME [--quick] [--json]`: runs a benchmark against its peers and prints the ratios.
+// `npm run bench -- NAME [--quick] [--case CASE] [--json]`: runs a benchmark against its peers and prints the ratios.
 import { parseArgs } from 'node:util';
-import { type Case, http1 } from './http1.js';
+import type { BenchOptions } from './bed.js';
+import { http1 } from './http1.js';
+import { idle } from './idle.js';
+import { type Case, printTable } from './report.js';
+import { tail } from './tail.js';
+import { tcp } from './tcp.js';
 
-const BENCHES: Readonly<Record<string, typeof http1>> = { http1 };
+interface Bench {
+  readonly run: (options: BenchOptions) => Promise<Case[]>;
+  readonly title: string;
+  /** Of oursUs and peerUs. */
+  readonly unit: string;
+}
+
+const CPU = 'CPU per request; ratio: the peer’s over ours (above 1: we need less)';
+const BENCHES: Readonly<Record<string, Bench>> = {
+  http1: { run: http1, title: CPU, unit: 'µs' },
+  tcp: { run: tcp, title: 'CPU per MiB, and per connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'µs' },
+  tail: { run: tail, title: 'Latency, p99; ratio: the peer’s over ours (above 1: ours is lower)', unit: 'µs' },
+  idle: { run: idle, title: 'Own memory per idle connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'bytes' },
+};
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({ allowPositionals: true, options: { quick: { type: 'boolean' }, json: { type: 'boolean' } } });
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { quick: { type: 'boolean' }, json: { type: 'boolean' }, case: { type: 'string' } },
+  });
   const name = positionals[0] ?? '';
   const bench = BENCHES[name];
   if (bench === undefined || positionals.length !== 1) {
-    console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--json]`);
+    console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--case CASE] [--json]`);
     return 2;
   }
-  const cases = await bench({ quick: values.quick === true, onProgress: (text) => console.error(text) });
+  const cases = await bench.run({
+    quick: values.quick === true,
+    only: values.case ?? null,
+    onProgress: (text) => console.error(text),
+  });
   if (values.json === true) console.log(JSON.stringify({ bench: name, cases }));
-  else printTable(cases);
+  else printTable(bench.title, bench.unit, cases);
   return 0;
-}
-
-function printTable(cases: readonly Case[]): void {
-  console.log('CPU per request; ratio: the peer’s over ours (above 1: we need less)');
-  console.table(cases.map(({ name, peer, ratio, oursUs, peerUs }) => ({ case: name, peer, 'ours µs': oursUs, 'peer µs': peerUs, ratio })));
 }
 
 process.exitCode = await main().catch((error: Error) => {

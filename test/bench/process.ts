@@ -6,8 +6,6 @@ import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const READY_TIMEOUT_MS = 15_000;
-/** USER_HZ: fixed at 100 in the Linux ABI. */
-const TICK_US = 10_000;
 
 /** `command` pinned to `core`. Its output is kept for the error text, should it end early. */
 export class Pinned {
@@ -38,12 +36,22 @@ export class Pinned {
   }
 
   /** Resolves when the port accepts. */
-  async listensOn(port: number): Promise<void> {
+  async listensOn(port: number, address = '127.0.0.1'): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS;
-    while (!(await accepts(port))) {
+    while (!(await accepts(port, address))) {
       if (this.child.exitCode !== null || performance.now() > deadline)
         throw new Error(`${this.command.join(' ')} doesn't listen on ${port}:\n${this.output}`);
       await sleep(50);
+    }
+  }
+
+  /** Resolves when the output has the text. */
+  async says(text: string): Promise<void> {
+    const deadline = performance.now() + READY_TIMEOUT_MS;
+    while (!this.output.includes(text)) {
+      if (this.child.exitCode !== null || performance.now() > deadline)
+        throw new Error(`${this.command.join(' ')} doesn't say "${text}":\n${this.output}`);
+      await sleep(20);
     }
   }
 
@@ -57,11 +65,16 @@ export class Pinned {
   }
 }
 
-/** User and system time of a process, all its threads, µs. */
+/** Time on a CPU of a process, all its threads that live, µs. From schedstat: exact, where /proc/PID/stat counts ticks of 10 ms. */
 export function cpuTimeUs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * TICK_US;
+  return readdirSync(`/proc/${pid}/task`)
+    .map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'latin1').split(' ')[0]) / 1000)
+    .reduce((sum, us) => sum + us, 0);
+}
+
+/** Memory of a process's own (anonymous pages), bytes: what its files map is shared and left out. */
+export function ownMemoryBytes(pid: number): number {
+  return Number(/^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) * 1024;
 }
 
 export function childrenOf(pid: number): number[] {
@@ -73,9 +86,9 @@ export function childrenOf(pid: number): number[] {
   );
 }
 
-function accepts(port: number): Promise<boolean> {
+function accepts(port: number, address: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
+    const socket = connect(port, address);
     socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
     socket.on('connect', () => socket.destroy());
   });

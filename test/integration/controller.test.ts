@@ -234,6 +234,75 @@ test('a second agent with the same name ends the first one’s streams with the 
   await first.until('the end', () => first.error !== null);
 });
 
+test('what would become a part of keys, addresses or labels is checked on every stream', async () => {
+  const stranger = discover(one, 'a"}/../b');
+  await stranger.until('the refusal', () => stranger.error !== null);
+  expect(stranger.error).toMatchObject({ code: status.INVALID_ARGUMENT, details: expect.stringContaining('no node name') });
+  const registration = register(one, 'node-a');
+  await registration.until('the registration', () => registration.responses > 0);
+  registration.say([{ name: 'shop/w', addresses: ['fe80::1%eth0'], health: EndpointHealth.READY }]);
+  await registration.until('the refusal', () => registration.error !== null);
+  expect(registration.error).toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining('"fe80::1%eth0" is no IPv4 or IPv6'),
+  });
+});
+
+test('it stops within its grace though etcd is silent from the start', async () => {
+  etcd.pause();
+  const late = await startTestController(etcd.endpoint);
+  const started = performance.now();
+  await late.stop();
+  expect(performance.now() - started).toBeLessThan(3_000);
+  etcd.resume();
+});
+
+test('while a large file is read the others are answered', async () => {
+  const content = Array.from({ length: 3_000 }, (_, index) => serviceYaml(`s-${index}`)).join('---\n');
+  let isDone = false;
+  const applied = expect(apply(one, content).finally(() => (isDone = true))).rejects.toMatchObject({
+    details: expect.stringContaining('several steps'),
+  });
+  let answered = 0;
+  while (!isDone) {
+    await listNodes(one);
+    answered++;
+  }
+  await applied;
+  expect(answered).toBeGreaterThan(5);
+});
+
+test('waiting for what stands there already waits until it is in force', async () => {
+  const node = discover(one, 'node-a');
+  const registration = register(one, 'node-a');
+  await registration.until('the registration', () => registration.responses > 0);
+  for (let index = 0; index < 10; index++) {
+    const { revision } = await apply(one, serviceYaml('catalog', 81 + index));
+    expect((await apply(one, serviceYaml('catalog', 81 + index))).revision).toBe(0);
+    expect(await wait(one, 0)).toMatchObject({ pending: [] });
+    expect(node.revision).toBeGreaterThanOrEqual(revision);
+  }
+});
+
+test('a node that leaves takes its metrics with it', async () => {
+  const series = async () => (await (await fetch(`http://${one.controller.metricsAddress}/metrics`)).text()).includes('{node="node-a"}');
+  const watcher = discover(one, 'watcher');
+  await watcher.until('the first model', () => watcher.responses.length > 0);
+  const node = discover(one, 'node-a');
+  await node.until('the first model', () => node.responses.length > 0);
+  await node.until('its metrics', () => one.logs.some((line) => line.includes('node-a')));
+  await apply(one, serviceYaml('catalog'));
+  await node.until('the change', () => node.resources.size > 0);
+  await apply(one, serviceYaml('cart'));
+  await node.until('the change', () => node.resources.size > 1);
+  expect(await series()).toBe(true);
+  const before = one.logs.length;
+  node.close();
+  await apply(one, serviceYaml('order'));
+  while (!one.logs.slice(before).some((line) => line.includes('node disconnected'))) await listNodes(one);
+  expect(await series()).toBe(false);
+});
+
 describe('two replicas over one etcd', () => {
   let two: TestController;
   beforeEach(async () => {

@@ -1,5 +1,6 @@
 // The calling side of a shop pod: sends requests to services by name, over a chosen family, and counts what came back.
 import http from 'node:http';
+import type { Duplex } from 'node:stream';
 import { type CallCount, type Family, REQUEST_HEADER, type ShopAnswer } from './protocol.js';
 
 export interface Caller {
@@ -14,6 +15,21 @@ const CALL_TIMEOUT_MS = 10_000;
 const MAX_FAILURES = 10;
 const MAX_ANSWER_BYTES = 64 << 10;
 
+/** A connection that went direct while there was no proxy stays direct as long as it lives: so it must not live for ever. */
+const MAX_CONNECTION_AGE_MS = 5_000;
+
+class ForgetfulAgent extends http.Agent {
+  readonly #bornMs = new WeakMap<Duplex, number>();
+
+  override keepSocketAlive(socket: Duplex): boolean {
+    // Typed as nothing, documented as "false: not this one" (the server said so).
+    if ((super.keepSocketAlive(socket) as unknown) === false) return false;
+    const bornMs = this.#bornMs.get(socket);
+    if (bornMs === undefined) this.#bornMs.set(socket, performance.now());
+    return bornMs === undefined || performance.now() - bornMs < MAX_CONNECTION_AGE_MS;
+  }
+}
+
 export class Calls {
   readonly #agents: Readonly<Record<Family, http.Agent>>;
   readonly #counts = new Map<string, MutableCount>();
@@ -21,7 +37,7 @@ export class Calls {
   #sent = 0;
 
   constructor(readonly caller: Caller) {
-    const agent = () => new http.Agent({ keepAlive: true, maxSockets: 64, maxFreeSockets: 64 });
+    const agent = () => new ForgetfulAgent({ keepAlive: true, maxSockets: 64, maxFreeSockets: 64 });
     this.#agents = { 4: agent(), 6: agent() };
   }
 

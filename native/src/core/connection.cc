@@ -2,6 +2,7 @@
 #include "core/connection.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -45,6 +46,11 @@ bool Connection::flush() {
     output_.consume(static_cast<size_t>(sent));
   }
   return true;
+}
+
+void Connection::note_readable(uint32_t events) {
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
 }
 
 int64_t Connection::receive(uint8_t* out, size_t capacity) {

@@ -63,6 +63,8 @@ class Connection : public Timer {
   void make_close_abortive();
 
  protected:
+  // What epoll's `events` say about reading.
+  void note_readable(uint32_t events);
   friend class Reactor;
   // For both ends; the handshake's own output goes out, plain output_ waits.
   Opening continue_handshake();

@@ -11,8 +11,9 @@ namespace weft {
 
 namespace {
 constexpr size_t kHeadReadBytes = 16 * 1024;
-// After our end is closed, how long and how much the client may still send before it would get a reset that could eat our answer.
+// After our end is closed, how long the client may still send before it would get a reset that could eat our answer.
 constexpr uint64_t kLingerMs = 2'000;
+constexpr int kLingerReadsPerTurn = 4;
 }  // namespace
 
 void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
@@ -37,7 +38,11 @@ void DownstreamHttp1::on_events(uint32_t events) {
     const size_t before = output_.size();
     if (!flush()) return abort(Reason::DownstreamClosed);
     if (state_ == State::Closing && output_.empty()) return linger();
-    if (exchange_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes && output_.size() != before) {
+    // read_head() waited for this room; without it a client could pile up answers that it never reads.
+    const size_t bound = reactor_->limits().max_buffered_bytes;
+    if (state_ == State::Idle && before >= bound && output_.size() < bound) reactor_->resume_later(this);
+    if (output_.size() != before) progress_ms_ = reactor_->now_ms();
+    if (exchange_ != nullptr && output_.size() < bound && output_.size() != before) {
       const Handle self = handle_;
       exchange_->on_client_writable();
       if (reactor_->find(self) == nullptr) return;
@@ -78,7 +83,7 @@ void DownstreamHttp1::read_ahead_check() {
 }
 
 void DownstreamHttp1::read_head() {
-  while (state_ == State::Idle && (readable_ || !input_.empty())) {
+  while (state_ == State::Idle && (readable_ || !input_.empty()) && output_.size() < reactor_->limits().max_buffered_bytes) {
     const size_t have = input_.size();
     const size_t known = known_partial_;
     uint8_t* base = reactor_->arena().peek(have + kHeadReadBytes);
@@ -144,13 +149,28 @@ void DownstreamHttp1::refuse_head(http1::HeadError error) {
   finish_and_close();
 }
 
+// Whether the client took some of what waits for it within the idle timeout; the timer is then set for the next look.
+bool DownstreamHttp1::is_still_reading() {
+  const uint64_t due = progress_ms_ + reactor_->limits().idle_timeout_ms;
+  if (output_.empty() || reactor_->now_ms() >= due) return false;
+  reactor_->schedule_at(this, due);
+  return true;
+}
+
+// The client took too long. Part of an answer must not look like a whole one that ends with the connection.
+void DownstreamHttp1::close_late() {
+  if (!output_.empty()) set_abortive_close(fd_);
+  reactor_->close_downstream(this);
+}
+
 void DownstreamHttp1::on_timer() {
   Counters& counters = reactor_->counters();
   switch (state_) {
     case State::Idle:
       if (head_started_us_ == 0) {
+        if (is_still_reading()) return;
         counters.add(Counter::TimeoutsIdle);
-        return reactor_->close_downstream(this);
+        return close_late();
       }
       counters.add(Counter::TimeoutsHeader);
       {
@@ -165,6 +185,8 @@ void DownstreamHttp1::on_timer() {
     case State::Requeue:
       return;
     case State::Closing:
+      if (is_still_reading()) return;
+      return close_late();
     case State::Lingering:
       return reactor_->close_downstream(this);
   }
@@ -204,13 +226,12 @@ void DownstreamHttp1::linger() {
     reactor_->schedule(this, kLingerMs);
     input_.clear();
   }
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < kLingerReadsPerTurn; i++) {
     const int64_t count = receive(reactor_->read_scratch(), Reactor::kReadScratch);
     if (count == -1) return;
     if (count <= 0) return reactor_->close_downstream(this);
   }
-  // Still sending after a megabyte: it is not listening.
-  reactor_->close_downstream(this);
+  reactor_->resume_later(this);
 }
 
 }  // namespace weft

@@ -56,11 +56,15 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void become_idle();
   void finish_and_close();
   void linger();
+  bool is_still_reading();
+  void close_late();
 
   std::unique_ptr<HttpExchange> exchange_;
   // Bytes read but not used: a partial head, or what followed a request.
   ByteQueue input_;
   uint64_t head_started_us_ = 0;
+  // The client last took something of the output.
+  uint64_t progress_ms_ = 0;
   // Bytes of input_ known not to be a whole head.
   uint32_t known_partial_ = 0;
   // A head that lies in the reactor's head scratch until the first of its body comes.

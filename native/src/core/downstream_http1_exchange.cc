@@ -13,6 +13,8 @@ namespace weft {
 namespace {
 // Reads of one body before others have their turn.
 constexpr int kReadsPerTurn = 4;
+// Pipelined requests behind a body that are read with it. Each costs a copy of all behind it, so they must not be many.
+constexpr size_t kReadBeyondBody = 16 * 1024;
 
 http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
   const http1::Field* field = head.has(header) ? head.find(header) : nullptr;
@@ -74,7 +76,7 @@ void DownstreamHttp1::pump_request() {
     if (!exchange.takes_body()) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
-    const int64_t count = receive(bytes, Reactor::kReadScratch);
+    const int64_t count = receive(bytes, std::min<uint64_t>(exchange_->request_body.remaining() + kReadBeyondBody, Reactor::kReadScratch));
     if (count == -1) return;
     if (count <= 0) return abort(Reason::DownstreamClosed);
     const auto size = static_cast<size_t>(count);

@@ -137,12 +137,10 @@ void OpaqueDownstream::open_relay() {
 void OpaqueDownstream::note_progress() { progress_ms_ = reactor_->now_ms(); }
 
 void OpaqueDownstream::on_events(uint32_t events) {
-  if ((events & EPOLLERR) != 0) return finish(Reason::DownstreamClosed, true);
-  if ((events & EPOLLOUT) != 0 && !output_.empty() && !flush()) return finish(Reason::DownstreamClosed, true);
-  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0) {
-    readable_ = true;
-    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) peer_finished_ = true;
-  }
+  // What it sent before its reset is still there to be read (Linux keeps it), so the reset is met where the bytes end.
+  if ((events & EPOLLERR) != 0 && (state_ != State::Open || client_ended_)) return finish(Reason::DownstreamClosed, true);
+  if ((events & EPOLLOUT) != 0 && (events & EPOLLERR) == 0 && !output_.empty() && !flush()) return finish(Reason::DownstreamClosed, true);
+  note_readable(events);
   if (state_ == State::Open) relay();
 }
 
@@ -155,15 +153,11 @@ void OpaqueUpstream::on_events(uint32_t events) {
     if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) readable_ = peer_finished_ = true;
     return client_->on_upstream_connected();
   }
-  if ((events & EPOLLERR) != 0) {
-    // What it sent before the reset is lost to the reset's reader anyway.
+  if ((events & EPOLLERR) != 0 && client_->upstream_ended_) return client_->finish(Reason::UpstreamReset, true);
+  if ((events & EPOLLOUT) != 0 && (events & EPOLLERR) == 0 && !output_.empty() && !flush()) {
     return client_->finish(Reason::UpstreamReset, true);
   }
-  if ((events & EPOLLOUT) != 0 && !output_.empty() && !flush()) return client_->finish(Reason::UpstreamReset, true);
-  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0) {
-    readable_ = true;
-    if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) peer_finished_ = true;
-  }
+  note_readable(events);
   client_->relay();
 }
 
@@ -199,10 +193,10 @@ OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, 
 void OpaqueDownstream::relay() {
   const Pump up = pump(this, upstream_, &client_ended_, &upstream_shut_, &exchange_->received);
   if (up == Pump::SourceBroken) return finish(Reason::DownstreamClosed, true);
-  if (up == Pump::SinkBroken) return finish(Reason::UpstreamReset, true);
   const uint64_t sent = exchange_->sent;
   const Pump down = pump(upstream_, this, &upstream_ended_, &client_shut_, &exchange_->sent);
-  if (down == Pump::SourceBroken) return finish(Reason::UpstreamReset, true);
+  // An upstream that takes no more may have said something before: that was handed down first.
+  if (up == Pump::SinkBroken || down == Pump::SourceBroken) return finish(Reason::UpstreamReset, true);
   if (down == Pump::SinkBroken) return finish(Reason::DownstreamClosed, true);
   if (sent != exchange_->sent && exchange_->first_byte_us == 0) exchange_->first_byte_us = reactor_->now_us();
   if (client_shut_ && upstream_shut_) finish(Reason::None, false);

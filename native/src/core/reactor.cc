@@ -117,7 +117,7 @@ int Reactor::run_once(int timeout_ms) {
 }
 
 void Reactor::handle_events(int count) {
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; i < count && !closed_; i++) {
     const epoll_event& event = events_->events[i];
     if (event.data.u64 == kWatched) {
       watched_ready_ = true;

@@ -58,7 +58,11 @@ void UpstreamHttp1::begin(HttpExchange* exchange) {
 }
 
 void UpstreamHttp1::on_events(uint32_t events) {
-  if (state_ == State::Idle) return close_idle();
+  if (state_ == State::Idle) {
+    // The edge of bytes that were read before their event came shows itself as writable alone, and means nothing.
+    if ((events & ~static_cast<uint32_t>(EPOLLOUT)) != 0) close_idle();
+    return;
+  }
   bool opened = false;
   if (is_connecting_) {
     const Opening opening = continue_opening(events);
@@ -170,7 +174,8 @@ void UpstreamHttp1::on_write_broken() {
 
 void UpstreamHttp1::release() {
   exchange_ = nullptr;
-  const bool whole = state_ == State::Complete && reusable_ && output_.empty() && !peer_finished_;
+  // Readable: the last read was full, so bytes behind the answer may lie in the socket, and their event has come already.
+  const bool whole = state_ == State::Complete && reusable_ && output_.empty() && !peer_finished_ && !readable_;
   if (!whole || reactor_->is_draining() || group_->idle >= reactor_->limits().max_idle_per_endpoint ||
       !reactor_->still_wanted(group_->target)) {
     return close_now();

@@ -27,6 +27,10 @@ void UpstreamHttp1::read_response() {
     const int64_t count = receive(bytes + have, Reactor::kReadScratch - have);
     if (count == -1) return;
     if (count <= 0) return on_end_of_input(count < 0);
+    if (have != 0 && !http1::may_complete_head(bytes, have + static_cast<size_t>(count), have, reactor_->head_limits())) {
+      input_.append(bytes + have, static_cast<size_t>(count));
+      continue;
+    }
     input_.clear();
     if (on_bytes(bytes, have + static_cast<size_t>(count)) == Step::Stop) return;
   }

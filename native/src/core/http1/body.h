@@ -91,6 +91,8 @@ class BodyReader {
   /// The peer has closed: whether that completes the body (kUntilClose, kTunnel, or already done).
   bool end_of_input_completes() const { return state_ == State::kUntilClose || state_ == State::kDone; }
   bool done() const { return state_ == State::kDone; }
+  /// Payload bytes that are known to come: of the body (kLength) or of the chunk that is being read; 0 between chunks.
+  uint64_t remaining() const { return state_ == State::kLength || state_ == State::kChunkData ? remaining_ : 0; }
 
   /// After kDone: validated trailer lines, each with its CRLF, in the order sent; empty if there were none.
   std::string_view trailers() const { return trailers_; }

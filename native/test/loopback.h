@@ -1,0 +1,169 @@
+// A reactor over loopback sockets with decisions made in C++, and plain sockets for its clients and upstreams. Shared by the reactor's
+// tests.
+#pragma once
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "check.h"
+#include "core/reactor.h"
+
+namespace weft::test {
+
+inline int bound_socket(uint16_t* port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(name);
+  bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
+  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
+  *port = ntohs(name.sin_port);
+  return fd;
+}
+
+// A reactor, an upstream that listens, and decisions by a function.
+struct Bench {
+  double counters[static_cast<size_t>(Counter::Count)] = {};
+  int32_t outstanding[4] = {};
+  int upstream_listener = -1;
+  uint16_t upstream_port = 0;
+  uint16_t port = 0;
+  uint16_t opaque_port = 0;
+  uint16_t dead = 0;
+  std::function<Decision(int32_t attempt)> decide = [](int32_t) { return to(0); };
+  // Told how many completions came with a batch.
+  std::function<void(int32_t count)> on_completions = [](int32_t) {};
+  std::unique_ptr<Reactor> reactor;
+
+  static Decision to(int32_t target, int32_t flags = 0) {
+    Decision decision;
+    decision.target = target;
+    decision.flags = flags;
+    return decision;
+  }
+
+  explicit Bench(EngineLimits limits = {}) {
+    upstream_listener = bound_socket(&upstream_port);
+    ::listen(upstream_listener, 64);
+    uint16_t dead_port = 0;
+    ::close(bound_socket(&dead_port));
+    EngineOptions options;
+    options.limits = limits;
+    options.counters = counters;
+    options.outstanding = outstanding;
+    options.outstanding_count = 4;
+    reactor = std::make_unique<Reactor>(options, make_decisions, this);
+    dead = dead_port;
+    reload(true);
+    port = listen(1, Protocol::kHttp1);
+    opaque_port = listen(2, Protocol::kOpaque);
+  }
+  ~Bench() { ::close(upstream_listener); }
+
+  // New tables, with or without the endpoints: 0 listens, at 1 nobody does.
+  void reload(bool with_endpoints) {
+    TableSpec spec;
+    spec.hosts = {"a.test"};
+    spec.paths = {"/"};
+    if (with_endpoints) spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead}};
+    std::string error;
+    reactor->use_tables(Tables::build(spec, &error));
+  }
+
+  uint16_t listen(int32_t id, Protocol protocol) {
+    ListenerSpec spec;
+    spec.id = id;
+    parse_address("127.0.0.1", &spec.address);
+    spec.protocol = protocol;
+    std::string error;
+    return static_cast<uint16_t>(reactor->listen(spec, &error));
+  }
+
+  static bool make_decisions(void* context) {
+    auto* self = static_cast<Bench*>(context);
+    uint8_t* memory = self->reactor->batch().memory();
+    const Batch::Layout at = Batch::layout();
+    const auto* header = reinterpret_cast<int32_t*>(memory + at.header);
+    const auto* descriptors = reinterpret_cast<int32_t*>(memory + at.descriptors);
+    self->on_completions(header[static_cast<int32_t>(HeaderWord::CompletionCount)]);
+    for (int32_t i = 0; i < header[0]; i++) {
+      const Decision decision = self->decide(descriptors[i * kDescriptorWords + static_cast<int32_t>(Descriptor::Attempt)]);
+      if (decision.target >= 0) self->outstanding[decision.target]++;
+      memcpy(memory + at.decisions + static_cast<size_t>(i) * sizeof(Decision), &decision, sizeof(decision));
+    }
+    return true;
+  }
+
+  // Turns the loop until `done`, at most about a second.
+  bool run(const std::function<bool()>& done) {
+    for (int turn = 0; turn < 200 && !done(); turn++) reactor->run_once(5);
+    return done();
+  }
+  double counter(Counter which) const { return counters[static_cast<size_t>(which)]; }
+};
+
+// A plain socket of the test's, client or upstream.
+struct Peer1 {
+  int fd = -1;
+  std::string received;
+  bool ended = false;
+  bool reset = false;
+
+  explicit Peer1(int socket) : fd(socket) {}
+  Peer1(const Peer1&) = delete;
+  ~Peer1() { close(); }
+  static int dial(uint16_t port) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in name = {};
+    name.sin_family = AF_INET;
+    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    name.sin_port = htons(port);
+    connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+  }
+  void send(const std::string& text) const {
+    CHECK_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+  }
+  void read() {
+    char bytes[65536];
+    for (;;) {
+      const ssize_t count = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (count > 0) {
+        received.append(bytes, static_cast<size_t>(count));
+        continue;
+      }
+      ended = ended || count == 0;
+      reset = reset || (count < 0 && errno == ECONNRESET);
+      return;
+    }
+  }
+  bool has(const std::string& text) {
+    read();
+    return received.find(text) != std::string::npos;
+  }
+  void close() {
+    if (fd >= 0) ::close(fd);
+    fd = -1;
+  }
+};
+
+inline int accept_upstream(Bench& bench) {
+  int fd = -1;
+  bench.run([&] { return fd >= 0 || (fd = accept4(bench.upstream_listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0; });
+  return fd;
+}
+
+inline constexpr char kGet[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+inline constexpr char kOk[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+}  // namespace weft::test

@@ -1,0 +1,267 @@
+// Clients and upstreams that mean harm, or are only unlucky, against the whole reactor.
+#include <sys/resource.h>
+#include <time.h>
+
+#include <vector>
+
+#include "loopback.h"
+
+namespace weft {
+namespace {
+
+using test::accept_upstream;
+using test::Bench;
+using test::kGet;
+using test::kOk;
+using test::Peer1;
+
+void spin_until_ms(uint64_t ms) {
+  timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while (static_cast<uint64_t>((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1'000'000) < ms);
+}
+
+TEST("hostile: a head that is whole in the very tick its time is up is decided like any other") {
+  EngineLimits limits;
+  limits.header_timeout_ms = 20;
+  Bench bench(limits);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("GET / HTTP/1.1\r\n");
+  bench.reactor->run_once(5);
+  bench.reactor->run_once(5);
+  spin_until_ms(60);
+  client.send("Host: a.test\r\n\r\n");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+}
+
+TEST("hostile: a client that asks on and on but reads no answer costs no more than the bound") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 16 * 1024;
+  Bench bench(limits);
+  bench.decide = [](int32_t) { return Bench::to(-404); };
+  Peer1 client(Peer1::dial(bench.port));
+  const int small = 4096;
+  setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+  std::string many;
+  for (int i = 0; i < 1000; i++) many += kGet;
+  size_t at = 0;
+  for (int quiet = 0; quiet < 30 && bench.counter(Counter::Requests) < 200'000;) {
+    const ssize_t count = ::send(client.fd, many.data() + at, many.size() - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+    quiet = count > 0 ? 0 : quiet + 1;
+    if (count > 0) at = (at + static_cast<size_t>(count)) % many.size();
+    bench.reactor->run_once(1);
+  }
+  const double answered = bench.counter(Counter::Requests);
+  bench.reactor->run_once(1);
+  // What the kernel buffers (a few MB of 60-byte answers), not what the client sends.
+  CHECK(answered < 200'000);
+  const size_t before = client.received.size();
+  // It goes on once the client reads.
+  CHECK(bench.run([&] { return client.read(), bench.counter(Counter::Requests) > answered; }));
+  CHECK(client.received.size() > before);
+}
+
+TEST("hostile: bytes behind an answer that filled the read to its last byte never answer another request") {
+  Bench bench;
+  Peer1 first(Peer1::dial(bench.port));
+  first.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  const int big = 8 << 20;
+  setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof(big));
+  // The kernel's receive window grows with what is read.
+  const std::string large = "HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + std::string(900'000, 'b');
+  for (int round = 0; round < 6; round++) {
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.received.clear();
+    first.received.clear();
+    upstream.send(large);
+    CHECK(bench.run([&] { return first.read(), first.received.size() == large.size(); }));
+    first.send(kGet);
+  }
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  first.received.clear();
+  std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 262000\r\nX-Pad: ";
+  answer += std::string(Reactor::kReadScratch - answer.size() - 4 - 262000, 'p') + "\r\n\r\n" + std::string(262000, 'b');
+  CHECK_EQ(answer.size(), Reactor::kReadScratch);
+  answer += "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+  upstream.send(answer);
+  CHECK(bench.run([&] { return first.read(), first.received.size() > 262000; }));
+  Peer1 second(Peer1::dial(bench.port));
+  second.send(kGet);
+  for (int turn = 0; turn < 20; turn++) bench.reactor->run_once(2);
+  CHECK(!second.has("forged"));
+}
+
+TEST("hostile: an upstream connection is used again after a large answer") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  const int big = 8 << 20;
+  setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof(big));
+  const std::string head = "HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n";
+  for (int round = 0; round < 5; round++) {
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.received.clear();
+    client.received.clear();
+    upstream.send(head + std::string(900'000, 'b'));
+    CHECK(bench.run([&] { return client.read(), client.received.size() == head.size() + 900'000; }));
+    client.send(kGet);
+  }
+  CHECK_EQ(bench.counter(Counter::UpstreamConnects), 1.0);
+}
+
+TEST("hostile: a head with a body beyond what may be kept is sent once, without keeping it") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 4096;
+  Bench bench(limits);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8000\r\n\r\n" + std::string(8000, 'b'));
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has(std::string(8000, 'b')); }));
+  CHECK(upstream.has("POST / HTTP/1.1\r\nhost: a.test\r\n"));
+}
+
+TEST("hostile: a client that still sends hears the answer that came early") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000000\r\n\r\n");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  const std::string piece(1 << 20, 'b');
+  const auto push = [&] {
+    for (int i = 0; i < 8; i++) ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  };
+  push();
+  upstream.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig");
+  upstream.close();
+  for (int turn = 0; turn < 60; turn++) {
+    bench.reactor->run_once(1);
+    push();
+  }
+  CHECK(client.has("413 Content Too Large"));
+  CHECK(client.has("big"));
+  CHECK(!client.reset);
+}
+
+TEST("hostile: a slow but moving reader gets the end of an answer that closes, a stuck one a reset and not a short answer") {
+  EngineLimits limits;
+  limits.idle_timeout_ms = 60;
+  Bench bench(limits);
+  Peer1 client(socket(AF_INET, SOCK_STREAM, 0));
+  const int small = 4096;
+  setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(bench.port);
+  connect(client.fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
+  client.send("GET / HTTP/1.0\r\n\r\n");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  const int big = 8 << 20;
+  setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUF, &big, sizeof(big));
+  fcntl(upstream.fd, F_SETFL, 0);
+  const std::string body(1'000'000, 'b');
+  const std::string head = "HTTP/1.0 200 OK\r\n\r\n";
+  fcntl(upstream.fd, F_SETFL, O_NONBLOCK);
+  size_t sent = 0;
+  const std::string all = head + body;
+  // The client reads 20 kB every few ms: longer than the idle timeout in all, never that long without a byte.
+  size_t received = 0;
+  std::vector<char> bytes(40'000);
+  for (int turn = 0; turn < 3000 && !client.ended && !client.reset; turn++) {
+    if (sent < all.size()) {
+      const ssize_t count = ::send(upstream.fd, all.data() + sent, all.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (count > 0) sent += static_cast<size_t>(count);
+      if (sent == all.size()) upstream.close();
+    }
+    bench.reactor->run_once(2);
+    const ssize_t count = recv(client.fd, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (count > 0) received += static_cast<size_t>(count);
+    client.ended = count == 0;
+    client.reset = count < 0 && errno == ECONNRESET;
+  }
+  CHECK(client.ended);
+  CHECK(received > body.size());
+}
+
+TEST("hostile: out of descriptors it rests, answers those it has, and accepts again") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  Peer1 waiting(Peer1::dial(bench.port));
+  waiting.send(kGet);
+  rlimit before = {};
+  getrlimit(RLIMIT_NOFILE, &before);
+  const int next = dup(0);
+  ::close(next);
+  rlimit none = before;
+  none.rlim_cur = static_cast<rlim_t>(next);
+  CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  CHECK(bench.run([&] { return bench.counter(Counter::AcceptPausedNoDescriptors) >= 1; }));
+  const double ticks = bench.counter(Counter::Ticks);
+  for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(20);
+  // It does not spin on the queue.
+  CHECK(bench.counter(Counter::AcceptPausedNoDescriptors) <= 3);
+  CHECK(bench.counter(Counter::Ticks) - ticks <= 3);
+  upstream.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok"); }));
+  // Without a descriptor for an upstream connection the request is answered, and given back.
+  bench.decide = [](int32_t) { return Bench::to(1); };
+  client.send(kGet);
+  CHECK(bench.run([&] { return client.has("503"); }));
+  CHECK_EQ(bench.outstanding[0] + bench.outstanding[1], 0);
+  setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(bench.run([&] { return waiting.has("503"); }));
+}
+
+TEST("hostile: what an opaque server said before its reset is not lost") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.opaque_port));
+  Peer1 upstream(accept_upstream(bench));
+  client.send("unread");
+  for (int turn = 0; turn < 5; turn++) bench.reactor->run_once(2);
+  upstream.send("last words");
+  upstream.close();
+  CHECK(bench.run([&] { return client.read(), client.reset; }));
+  CHECK(client.has("last words"));
+}
+
+TEST("hostile: a head of an answer that drips in is read in linear time, and bounded") {
+  EngineLimits limits;
+  limits.max_head_bytes = 65536;
+  Bench bench(limits);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  upstream.send("HTTP/1.1 200 OK\r\nX: ");
+  for (int i = 0; i < 65536 && !client.has("502"); i++) {
+    ::send(upstream.fd, "xxxxxxxx", 8, MSG_NOSIGNAL);
+    bench.reactor->run_once(0);
+  }
+  CHECK(client.has("502"));
+}
+
+TEST("hostile: more interim answers than anyone needs end the exchange") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  std::string flood;
+  for (int i = 0; i < 100; i++) flood += "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+  upstream.send(flood);
+  CHECK(bench.run([&] { return client.has("502"); }));
+  CHECK_EQ(bench.counter(Counter::Responses1xx), 16.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,116 @@
+// Benchmark tail: latency at fixed request rates, measured from when each request was due (open-loop.c), with our configuration being
+// rewritten every second: the weights of all routes, and a service of 1,000 endpoints that all change. nginx is left in peace. Ratio: of
+// the p99, nginx's over ours.
+import { renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Bed, type BenchOptions, type Contender, chosen, interleaved, LOAD_CORE, WEFT } from './bed.js';
+import { startHttp1 } from './http1-bed.js';
+import { HOST, manifests, nginx, ROUTES, WEFT_FILE, weft, yaml } from './http1-proxies.js';
+import { Pinned } from './process.js';
+import { type Case, compare, median } from './report.js';
+
+const CASES = [
+  { name: 'p99-20000rps-updates', rate: 20_000, connections: 64, updates: true },
+  { name: 'p99-20000rps', rate: 20_000, connections: 64, updates: false },
+  { name: 'p99-5000rps-updates', rate: 5_000, connections: 64, updates: true },
+  { name: 'p99-5000rps', rate: 5_000, connections: 64, updates: false },
+] as const;
+const CHANGING_ENDPOINTS = 1_000;
+/** Endpoints in one EndpointSlice, as Kubernetes makes them. */
+const SLICE = 100;
+const UPDATE_MS = 1_000;
+
+interface Latencies {
+  readonly count: number;
+  readonly errors: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+  readonly max: number;
+}
+
+export async function tail(options: BenchOptions): Promise<Case[]> {
+  const results: Case[] = [];
+  for (const one of chosen(CASES, options)) results.push(...(await runCase(one, options)));
+  return results;
+}
+
+async function runCase({ name, rate, connections, updates }: (typeof CASES)[number], { quick, onProgress }: BenchOptions): Promise<Case[]> {
+  return Bed.use(async (bed) => {
+    const contenders = await startHttp1(bed, 100, [weft(WEFT), nginx]);
+    const seen = new Map<string, Latencies[]>(contenders.map((contender) => [contender.name, []]));
+    const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
+      const updating = updates && contender.name === 'weft' && !isWarmUp ? new Updates(bed, contender) : null;
+      try {
+        const latencies = await load(bed, contender, rate, connections, isWarmUp ? 1 : quick ? 3 : 8);
+        if (!isWarmUp) seen.get(contender.name)!.push(latencies);
+        return latencies.p99;
+      } finally {
+        updating?.stop();
+      }
+    };
+    const values = await interleaved(contenders, quick ? 4 : 7, measure, (text) => onProgress(`${name} ${text} µs`));
+    for (const [contender, all] of seen) {
+      const of = (key: 'p50' | 'p99' | 'p999'): string => median(all.map((latencies) => latencies[key])).toFixed(0);
+      onProgress(`${name} ${contender}: p50 ${of('p50')} µs, p99 ${of('p99')} µs, p99.9 ${of('p999')} µs (medians of the rounds)`);
+    }
+    return [compare(name, 'nginx', values.get('weft')!, values.get('nginx')!)];
+  });
+}
+
+async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<Latencies> {
+  const command = [bed.tool('open-loop'), String(port), HOST, String(rate), String(connections), String(seconds), String(ROUTES)];
+  const latencies = JSON.parse(await new Pinned(LOAD_CORE, command).result()) as Latencies;
+  if (latencies.errors > 0) throw new Error(`${name}: ${latencies.errors} of ${latencies.count} answers were errors`);
+  return latencies;
+}
+
+/** Rewrites weft's file every second until stopped. */
+class Updates {
+  private generation = 0;
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(
+    private readonly bed: Bed,
+    private readonly contender: Contender,
+  ) {
+    this.write();
+    this.timer = setInterval(() => this.write(), UPDATE_MS);
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+
+  private write(): void {
+    this.generation++;
+    const file = join(this.bed.subfolder('weft-100'), WEFT_FILE);
+    const first = this.contender.firstBackend;
+    writeFileSync(
+      `${file}.new`,
+      yaml([...manifests(this.contender.port, first, 1 + (this.generation % 7)), ...changingService(this.generation)]),
+    );
+    renameSync(`${file}.new`, file);
+  }
+}
+
+/** Nobody calls it: its endpoints (in TEST-NET-2 and the like) are not there. */
+function changingService(generation: number): object[] {
+  const slices = Array.from({ length: CHANGING_ENDPOINTS / SLICE }, (_, slice) => ({
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: { name: `changing-${slice}`, labels: { 'kubernetes.io/service-name': 'changing' } },
+    addressType: 'IPv4',
+    ports: [{ name: 'http', port: 8080 }],
+    endpoints: Array.from({ length: SLICE }, (_, i) => ({ addresses: [`198.18.${(generation % 16) * 16 + slice}.${i + 1}`] })),
+  }));
+  return [
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'changing' },
+      spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] },
+    },
+    ...slices,
+  ];
+}

@@ -1,0 +1,62 @@
+// The command's contract with shells and scripts: exit codes, which stream, no controller needed where none is asked.
+import { spawnSync } from 'node:child_process';
+import { expect, test } from '@jest/globals';
+import { WEFT } from '../../deploy/local/cluster.js';
+import { source } from '../../deploy/local/compiled.js';
+
+function weft(args: readonly string[], input = '') {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [WEFT, ...args], {
+    input,
+    encoding: 'utf8',
+    env: { ...process.env, WEFT_CONTROLLER: '' },
+  });
+  return { code: status, stdout, stderr };
+}
+
+const SHOP = source('deploy/local/shop/manifests');
+const NOWHERE = ['--controller', 'unix:/nonexistent/weft.sock'];
+
+test.each([
+  [['frobnicate']],
+  [['apply']],
+  [['get', 'nonsense']],
+  [['delete', 'service']],
+  [['apply', '-f', '/nonexistent.yaml']],
+  [['status', '-o', 'xml']],
+])('bad usage exits 2, with the reason on standard error alone: weft %j', (args) => {
+  const { code, stdout, stderr } = weft(args);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).not.toBe('');
+});
+
+test('without a controller a command fails with 1 and says where it looked and what to do', () => {
+  for (const args of [
+    ['status', ...NOWHERE],
+    [...NOWHERE, 'get', 'services'],
+    ['apply', '-f', SHOP, ...NOWHERE],
+  ]) {
+    const { code, stdout, stderr } = weft(args);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toContain('no controller answers at unix:/nonexistent/weft.sock');
+    expect(stderr).toContain('--controller ADDRESS');
+  }
+});
+
+test('validate needs no controller: the shop is good, and a mistake is placed by line and column', () => {
+  expect(weft(['validate', '-f', SHOP])).toEqual({ code: 0, stdout: '11 objects in 3 files: all good\n', stderr: '' });
+  const { code, stderr } = weft(['validate', '-f', '-'], 'apiVersion: v1\nkind: Service\nmetadata: { name: a }\nspec: { prots: [] }\n');
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^<stdin>:4:\d+: spec\.prots: .*ports/m);
+});
+
+test('every subcommand has help with what it does', () => {
+  const { stdout } = weft(['--help']);
+  const names = [...stdout.matchAll(/^ {2}([a-z]+) .*\S/gm)].map(([, name]) => name ?? '').filter((name) => name !== 'help');
+  expect(names).toEqual(
+    expect.arrayContaining(['up', 'apply', 'get', 'delete', 'validate', 'status', 'routes', 'capture', 'controller', 'agent', 'proxy']),
+  );
+  for (const name of ['up', 'apply', 'get', 'delete', 'validate', 'status', 'routes', 'endpoints', 'clusters', 'listeners', 'capture']) {
+    const help = weft([name, '--help']);
+    expect({ name, code: help.code, hasExamples: help.stdout.includes('Examples:') }).toEqual({ name, code: 0, hasExamples: true });
+  }
+});

@@ -1,0 +1,241 @@
+// Whole exchanges: a reactor over loopback sockets, with clients and upstreams that say, hear and end what the input tells them, in the
+// order the input tells them. Whatever they do: memory and undefined behaviour are clean, nothing hangs, every decision is accounted for
+// once, no upstream hears a byte that is not HTTP as we write it, and no client gets bytes that were meant for another.
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <deque>
+#include <vector>
+
+#include "http1_fuzz.h"
+#include "loopback.h"
+
+using namespace weft;
+
+namespace {
+
+constexpr size_t kClients = 3;
+constexpr size_t kUpstreams = 6;
+constexpr size_t kSteps = 96;
+
+/// What is left of the input; zero when it is used up.
+class Script {
+ public:
+  Script(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+  bool done() const { return at_ >= size_; }
+  uint8_t byte() { return at_ < size_ ? data_[at_++] : 0; }
+  std::string text(size_t count) {
+    count = std::min(count, size_ - std::min(at_, size_));
+    std::string taken(reinterpret_cast<const char*>(data_) + at_, count);
+    at_ += count;
+    return taken;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+  size_t at_ = 0;
+};
+
+/// Pieces of messages that make sense together, so that random orders of them get far.
+const std::string& client_piece(uint8_t which, size_t client) {
+  static const std::string large(40'000, 'L');
+  static std::vector<std::vector<std::string>> pieces;
+  if (pieces.empty()) {
+    for (size_t i = 0; i < kClients; i++) {
+      const std::string host = "Host: a.test\r\nX-Client: " + std::to_string(i) + "\r\n";
+      pieces.push_back({
+          "GET / HTTP/1.1\r\n" + host + "\r\n",
+          "HEAD / HTTP/1.1\r\n" + host + "\r\n",
+          "POST / HTTP/1.1\r\n" + host + "Content-Length: 5\r\n\r\nhello",
+          "POST / HTTP/1.1\r\n" + host + "Content-Length: 40000\r\n\r\n",
+          large,
+          "PUT / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n",
+          "5\r\nhello\r\n",
+          "0\r\n\r\n",
+          "0\r\nX-T: 1\r\n\r\n",
+          "GET / HTTP/1.0\r\n\r\n",
+          "GET / HTTP/1.1\r\n" + host + "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+          "POST / HTTP/1.1\r\n" + host + "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+          "hello",
+          "GET / HTTP/1.1\r\n" + host + "Connection: close\r\n\r\n",
+          "GET / HT",
+          "TP/1.1\r\n" + host + "\r\n",
+      });
+    }
+  }
+  return pieces[client][which % pieces[client].size()];
+}
+
+const std::string& upstream_piece(uint8_t which) {
+  static const std::vector<std::string> pieces = {
+      "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+      "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+      std::string(50'000, 'U'),
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+      "3\r\nabc\r\n",
+      "0\r\n\r\n",
+      "HTTP/1.1 200 OK\r\n\r\nuntil close",
+      "HTTP/1.1 100 Continue\r\n\r\n",
+      "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+      "HTTP/1.1 204 No Content\r\n\r\n",
+      "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
+      "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+      "HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+      "HTTP/1.1 2",
+      "00 OK\r\nContent-Length: 0\r\n\r\n",
+      "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+  };
+  return pieces[which % pieces.size()];
+}
+
+struct Ledger {
+  uint64_t decided = 0;
+  uint64_t completed = 0;
+};
+
+/// Sockets that don't linger in TIME_WAIT: millions of them are opened.
+void end(int* fd) {
+  if (*fd < 0) return;
+  const linger option = {1, 0};
+  setsockopt(*fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
+  close(*fd);
+  *fd = -1;
+}
+
+class World {
+ public:
+  explicit World(Script* script) : script_(script), bench_(limits()) {
+    choice_ = script->byte();
+    bench_.decide = [this](int32_t attempt) { return decision(attempt); };
+    bench_.on_completions = [this](int32_t count) { ledger_.completed += static_cast<uint64_t>(count); };
+    fcntl(bench_.upstream_listener, F_SETFL, O_NONBLOCK);
+  }
+
+  void run() {
+    for (size_t step = 0; step < kSteps && !script_->done(); step++) {
+      act();
+      turn();
+    }
+    // Everybody leaves; what is left must be accounted for without waiting for any timeout.
+    for (int& fd : clients_) end(&fd);
+    for (int& fd : upstreams_) end(&fd);
+    for (int i = 0; i < 200 && bench_.reactor->open_downstream() != 0; i++) {
+      turn();
+      for (int& fd : upstreams_) end(&fd);
+    }
+    fuzz::require(bench_.reactor->open_downstream() == 0, "no client connection outlives its client");
+    bench_.reactor->close();
+    for (const int32_t left : bench_.outstanding) fuzz::require(left == 0, "outstanding is given back exactly once");
+    fuzz::require(bench_.counter(Counter::DownstreamOpen) == 0, "downstream_open returns to 0");
+    fuzz::require(bench_.counter(Counter::OpaqueOpen) == 0, "opaque_open returns to 0");
+    const auto exchanges = static_cast<uint64_t>(bench_.counter(Counter::Requests) + bench_.counter(Counter::OpaqueConnections));
+    fuzz::require(ledger_.completed <= exchanges, "at most one completion an exchange");
+  }
+
+ private:
+  static EngineLimits limits() {
+    EngineLimits limits;
+    limits.max_buffered_bytes = 4096;
+    limits.max_head_bytes = 2048;
+    limits.header_timeout_ms = 40;
+    limits.idle_timeout_ms = 60;
+    limits.connect_timeout_ms = 50;
+    limits.tcp_idle_timeout_ms = 80;
+    return limits;
+  }
+
+  Decision decision(int32_t attempt) {
+    ledger_.decided++;
+    const uint8_t kind = static_cast<uint8_t>(choice_ + attempt);
+    Decision decision = test::Bench::to(0, kRetry);
+    if (kind % 16 == 3) decision.target = 1;
+    if (kind % 16 == 7) decision.target = -404;
+    if (kind % 16 == 9) decision.target = kTargetUndecided;
+    if (kind % 16 == 11) decision.target = 2;
+    if (kind % 32 == 5) decision.attempt_timeout_ms = 20;
+    if (kind % 32 == 6) decision.timeout_ms = 30;
+    return decision;
+  }
+
+  void turn() {
+    bench_.reactor->run_once(0);
+    for (int& fd : upstreams_) {
+      if (fd < 0) fd = accept4(bench_.upstream_listener, nullptr, nullptr, SOCK_NONBLOCK);
+    }
+  }
+
+  void say(int fd, const std::string& text) {
+    if (fd >= 0) (void)::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+
+  void hear(int fd, size_t most) {
+    static char bytes[65536];
+    if (fd >= 0) (void)recv(fd, bytes, std::min(most, sizeof(bytes)), MSG_DONTWAIT);
+  }
+
+  void act() {
+    const uint8_t verb = script_->byte();
+    const uint8_t detail = script_->byte();
+    const size_t client = (verb >> 4) % kClients;
+    int& near = clients_[client];
+    int& far = upstreams_[(verb >> 4) % kUpstreams];
+    switch (verb & 15) {
+      case 0:
+      case 1:
+        if (near < 0) near = test::Peer1::dial((detail & 7) == 7 ? bench_.opaque_port : bench_.port);
+        return say(near, client_piece(detail, client));
+      case 2:
+      case 3:
+        return say(far, upstream_piece(detail));
+      case 4:
+        return say(near, script_->text(detail % 48));
+      case 5:
+        return say(far, script_->text(detail % 48));
+      case 6:
+        return hear(near, detail * 256u);
+      case 7:
+        return hear(far, detail * 256u);
+      case 8:
+        if (near >= 0) shutdown(near, SHUT_WR);
+        return;
+      case 9:
+        if (far >= 0) shutdown(far, SHUT_WR);
+        return;
+      case 10:
+        return end(&near);
+      case 11:
+        return end(&far);
+      case 12:
+        choice_ = detail;
+        return;
+      case 13:
+        if (detail < 16) usleep(20'000);
+        return;
+      case 14:
+        if (detail < 32) bench_.reactor->drain();
+        return bench_.reload((detail & 1) != 0);
+      default:
+        for (int i = 0; i < detail % 8; i++) turn();
+        return;
+    }
+  }
+
+  Script* script_;
+  test::Bench bench_;
+  Ledger ledger_;
+  uint8_t choice_ = 0;
+  int clients_[kClients] = {-1, -1, -1};
+  int upstreams_[kUpstreams] = {-1, -1, -1, -1, -1, -1};
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const bool once = signal(SIGPIPE, SIG_IGN) != SIG_ERR;
+  (void)once;
+  Script script(data, size);
+  World(&script).run();
+  return 0;
+}
