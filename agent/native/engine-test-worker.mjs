@@ -54,14 +54,25 @@ const tables = addon.createTables({
   predicates: [],
   destinations: [],
   sources: [],
-  endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port })),
+  identities: [],
+  endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port, tls: null })),
   mutations: [],
   localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n' }],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);
 const listen = (id, protocol) =>
-  engine.listen({ id, kind: 'gateway', address: '127.0.0.1', port: 0, protocol, sockmap: null, forwardedHeaders: id === 4 });
+  engine.listen({
+    id,
+    kind: 'gateway',
+    address: '127.0.0.1',
+    port: 0,
+    protocol,
+    sockmap: null,
+    forwardedHeaders: id === 4,
+    tls: null,
+    proxyProtocol: false,
+  });
 const listening = { http: listen(1, 'http1'), opaque: listen(2, 'opaque'), deadOpaque: listen(3, 'opaque'), forwarded: listen(4, 'http1') };
 parentPort.on('message', (message) => {
   if (message === 'close') {

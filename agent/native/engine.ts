@@ -43,6 +43,10 @@ export const enum Descriptor {
   /** Target and Token of the attempt that failed; -1 and 0 the first time. Its `outstanding` is already given back. */
   PreviousTarget = 20,
   PreviousToken = 21,
+  /** Index in TableSpec.hosts of the server name (SNI) that the client asked for, terminated or passing through; -1: none sent or none there. */
+  ServerNameId = 22,
+  /** Index in TableSpec.identities of the client's verified SPIFFE ID; -1: none verified, or none there. */
+  PeerIdentityId = 23,
 }
 export const enum StreamKind {
   Http1 = 0,
@@ -57,6 +61,10 @@ export const enum DescriptorFlag {
   Upgrade = 4,
   /** "/.", "//", "\\", "%2e", "%2f" or "%5c" stands in the path: the upstream may see another path than the one matched. */
   PathAmbiguous = 8,
+  /** The client's TLS ends here. */
+  Tls = 16,
+  /** The client's TLS passes through: ServerNameId is what its ClientHello says, unverified. */
+  TlsPassthrough = 32,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
@@ -198,6 +206,8 @@ export interface TableSpec {
   readonly destinations: readonly DestinationSpec[];
   /** Addresses of known clients, IPv4 or IPv6 text. One source may stand at several indexes. */
   readonly sources: readonly string[];
+  /** SPIFFE IDs of known clients. */
+  readonly identities: readonly string[];
   readonly endpoints: readonly EndpointSpec[];
   readonly mutations: readonly MutationSpec[];
   readonly localReplies: readonly LocalReplySpec[];
@@ -212,13 +222,83 @@ export interface PredicateSpec {
 export interface DestinationSpec {
   readonly address: string;
   readonly port: number;
-  readonly protocol: 'http1' | 'opaque';
+  readonly protocol: ListenerProtocol;
 }
+/** detect: HTTP/1, or opaque, by the first bytes; a client that stays silent for 100 ms is opaque. Declared protocols never wait. */
+export type ListenerProtocol = 'http1' | 'opaque' | 'detect';
 /** Ids are stable over generations: pools and `outstanding` belong to the id. An id that a generation lacks is drained. */
 export interface EndpointSpec {
   readonly id: number;
   readonly address: string;
   readonly port: number;
+  /** null: plain text. */
+  readonly tls: EndpointTlsSpec | null;
+}
+export interface EndpointTlsSpec {
+  /** Of createTlsContext() with role client. The tables keep it alive. */
+  readonly context: number;
+  /** Sent as SNI (unless it is an address); null: none. */
+  readonly serverName: string | null;
+  /** Any one suffices. Empty: the certificate must carry serverName; that must not be null then. */
+  readonly accepts: readonly PeerMatch[];
+}
+/** An identity that a verified certificate may have, among its SANs. trustDomain: any SPIFFE ID of it. */
+export interface PeerMatch {
+  readonly kind: 'spiffeId' | 'trustDomain' | 'dnsName';
+  readonly value: string;
+}
+/** TLS 1.2 and 1.3. Texts are PEM. */
+export interface TlsContextSpec {
+  readonly role: 'server' | 'client';
+  /** Server: at least one; a client's server name chooses. Client: at most one, its own. */
+  readonly certificates: readonly TlsCertificateSpec[];
+  /** The only roots that are trusted, intermediates as they stand. null: a server that asks for no certificates. */
+  readonly trust: string | null;
+  /** In order of preference; a client that offers only others is refused. Empty: none. */
+  readonly alpn: readonly string[];
+  /** Server only; a certificate that is sent is verified in any case. */
+  readonly clientCertificates: 'none' | 'optional' | 'required';
+  /** Any one suffices, of every peer; empty: whoever the trust bundle vouches for. */
+  readonly accepts: readonly PeerMatch[];
+  /** 3 × 80 bytes: current, previous, next; the same in every process that shall resume the others' sessions. null: keys of this context's own. */
+  readonly ticketKeys: Uint8Array | null;
+}
+export interface TlsCertificateSpec {
+  /** Lower case; "*.example.com" for one label. Empty: for clients that name no other; without such a one they are refused. */
+  readonly serverNames: readonly string[];
+  /** Leaf first. */
+  readonly chain: string;
+  readonly key: string;
+}
+/** terminate: all is TLS. permissive: TLS or plain by the first bytes. passthrough: the ClientHello is read, the bytes go on as they are. */
+export type ListenerTlsSpec =
+  | { readonly mode: 'terminate' | 'permissive'; readonly context: number }
+  | { readonly mode: 'passthrough'; readonly context: null };
+/** Why TLS failed; order shared with native (X-macro in tls_spec.h). The counters tls_failures_… have the same names. */
+export const TLS_FAILURES = [
+  '',
+  'truncated',
+  'not-tls',
+  'version',
+  'negotiation',
+  'unknown-server-name',
+  'no-certificate',
+  'untrusted',
+  'expired',
+  'wrong-identity',
+  'peer-alert',
+  'bad-record',
+  'protocol',
+  'timed-out',
+] as const;
+export interface TlsFailure {
+  readonly reason: (typeof TLS_FAILURES)[number];
+  readonly side: 'downstream' | 'upstream';
+  /** "::" if the peer was gone already. */
+  readonly address: string;
+  readonly port: number;
+  /** OpenSSL's reason, or the engine's. */
+  readonly text: string;
 }
 export interface MutationSpec {
   /** Lower-case names. Applied in the order remove, set, add. Hop-by-hop names and Host are refused. */
@@ -271,7 +351,11 @@ export interface ListenerSpec {
   /** 0: the kernel chooses; see listen()'s result. */
   readonly port: number;
   /** Protocol of connections whose destination is not in the tables. */
-  readonly protocol: 'http1' | 'opaque';
+  readonly protocol: ListenerProtocol;
+  /** null: plain text. The listener keeps the context alive. */
+  readonly tls: ListenerTlsSpec | null;
+  /** Every connection begins with a PROXY protocol header (v1 or v2) and is refused without: only where none but trusted proxies connect. */
+  readonly proxyProtocol: boolean;
   /** Register in this pinned SOCKMAP at this key, so that the redirection programs find it; null: don't. */
   readonly sockmap: { readonly map: string; readonly key: number } | null;
   /** Add X-Forwarded-For and X-Forwarded-Proto, and request id; captured traffic keeps the client's address by itself. */
@@ -293,6 +377,10 @@ export interface Engine {
   listen(listener: ListenerSpec): number;
   /** Stops accepting; open connections go on. */
   unlisten(id: number): void;
+  /** Connections accepted from now on use it; open ones keep what they began with. False: no such listener. */
+  setListenerTls(id: number, tls: ListenerTlsSpec | null): boolean;
+  /** The failures since the last call, the first 64 of them: for logs. The counters have all. */
+  takeTlsFailures(): TlsFailure[];
   /** The next batch sees these tables. The handle comes from createTables() on any thread. */
   useTables(handle: number): void;
   /** Stop accepting, answer with "connection: close", close idle connections. */
@@ -310,6 +398,12 @@ export interface EngineAddon {
   createTables(spec: TableSpec): number;
   /** Freed when no engine uses it any more. */
   releaseTables(handle: number): void;
+  /** A TLS configuration, built on any thread, shared by every worker. Throws on a bad spec; never logs keys. */
+  createTlsContext(spec: TlsContextSpec): number;
+  /** Freed when no listener, table or connection uses it any more. */
+  releaseTlsContext(handle: number): void;
+  /** Rotates the ticket keys of a context that was given keys; every worker uses them from the next handshake on. */
+  setTicketKeys(handle: number, ticketKeys: Uint8Array): void;
   /** Starts the engine on this thread's event loop. `decide` is called once a tick: it must fill every decision and must not throw. */
   createEngine(options: EngineOptions, decide: () => void): Engine;
   /** Names of EngineOptions.counters, in order. */

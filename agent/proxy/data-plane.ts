@@ -167,6 +167,8 @@ export class DataPlane {
         protocol: 'opaque',
         sockmap: sockmap(slot),
         forwardedHeaders: false,
+        tls: null,
+        proxyProtocol: false,
       });
       failures.push(...(await this.openListener({ id, name, kind, address, port }, spec)));
     }
@@ -184,7 +186,17 @@ export class DataPlane {
     const failures: string[] = [];
     for (const { id, name, port, address } of sockets) {
       if (this.open.has(id)) continue;
-      const spec: ListenerSpec = { id, kind: 'gateway', address, port, protocol: 'http1', sockmap: null, forwardedHeaders: true };
+      const spec: ListenerSpec = {
+        id,
+        kind: 'gateway',
+        address,
+        port,
+        protocol: 'http1',
+        sockmap: null,
+        forwardedHeaders: true,
+        tls: null,
+        proxyProtocol: false,
+      };
       const errors = await this.openListener({ id, name, kind: 'gateway', address, port }, () => spec);
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;

@@ -60,7 +60,7 @@ export function buildClusters(model: Model, ids: StableIds): ClusterSet {
     ...cluster,
     endpoints: sockets.map((socket) => {
       const id = idBySocket.get(socketName(socket.address, socket.port)) ?? -1;
-      if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port });
+      if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, tls: null });
       else
         warnings.add(
           `no endpoint id is free for ${socketName(socket.address, socket.port)} of ${cluster.name}: it gets no traffic; fewer endpoints are needed`,

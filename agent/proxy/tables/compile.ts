@@ -80,6 +80,7 @@ export function compileTables(model: Model, generation: number, node: string | n
     predicates: chains.predicates.items,
     destinations: destinations.specs,
     sources: sources.addresses,
+    identities: [],
     endpoints: clusterSet.endpoints,
     mutations: chains.mutations.items,
     localReplies: LOCAL_REPLIES,

@@ -26,7 +26,9 @@ void DownstreamOpening::begin_stage(Stage stage) {
   const bool may_be_silent = stage == Stage::Detection || (stage == Stage::TlsOrPlain && plan_.protocol != Protocol::kHttp1);
   // HTTP clients may connect long before they ask.
   const bool may_idle = stage == Stage::TlsOrPlain && plan_.protocol == Protocol::kHttp1;
-  reactor_->schedule(this, may_be_silent ? kDetectMs : may_idle ? reactor_->limits().idle_timeout_ms : reactor_->limits().header_timeout_ms);
+  reactor_->schedule(this, may_be_silent ? kDetectMs
+                           : may_idle    ? reactor_->limits().idle_timeout_ms
+                                         : reactor_->limits().header_timeout_ms);
 }
 
 void DownstreamOpening::after_proxy_header() {

@@ -1,4 +1,4 @@
-// Tables by handle, for all threads of the process: one thread builds, every worker's engine takes the same object.
+// Tables, or TLS contexts, by handle, for all threads of the process: one thread builds, every worker's engine takes the same object.
 // A handle is only a name: engines that use the tables keep them alive after release().
 #pragma once
 #include <cstdint>
@@ -10,35 +10,41 @@
 
 namespace weft {
 
-class TableRegistry {
+template <typename T>
+class HandleRegistry {
  public:
-  // Bounds what a batch of match_predicates results may need.
-  static constexpr size_t kMaxPredicateWords = 256;
-
-  static TableRegistry& instance() {
-    static TableRegistry registry;
+  static HandleRegistry& instance() {
+    static HandleRegistry registry;
     return registry;
   }
-  uint32_t add(std::shared_ptr<const Tables> tables) {
+  uint32_t add(std::shared_ptr<T> item) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    tables_.emplace(++last_, std::move(tables));
+    items_.emplace(++last_, std::move(item));
     return last_;
   }
   // Null for a handle that was released or never given.
-  std::shared_ptr<const Tables> find(uint32_t handle) {
+  std::shared_ptr<T> find(uint32_t handle) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto at = tables_.find(handle);
-    return at == tables_.end() ? nullptr : at->second;
+    const auto at = items_.find(handle);
+    return at == items_.end() ? nullptr : at->second;
   }
   void release(uint32_t handle) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    tables_.erase(handle);
+    items_.erase(handle);
   }
 
  private:
   std::mutex mutex_;
-  std::unordered_map<uint32_t, std::shared_ptr<const Tables>> tables_;
+  std::unordered_map<uint32_t, std::shared_ptr<T>> items_;
   uint32_t last_ = 0;
+};
+
+using TlsContextRegistry = HandleRegistry<TlsContext>;
+
+class TableRegistry : public HandleRegistry<const Tables> {
+ public:
+  // Bounds what a batch of match_predicates results may need.
+  static constexpr size_t kMaxPredicateWords = 256;
 };
 
 }  // namespace weft

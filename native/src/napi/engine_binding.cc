@@ -3,7 +3,9 @@
 
 #include <cstring>
 
+#include "core/request_lines.h"
 #include "core/table_registry.h"
+#include "core/tls/tls_context.h"
 #include "napi/bindings.h"
 #include "napi/engine_handle.h"
 #include "napi/spec_values.h"
@@ -49,6 +51,35 @@ Napi::Value release_tables(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value create_tls_context(const Napi::CallbackInfo& info) {
+  SpecReader reader(info.Env());
+  const TlsContextSpec spec = reader.tls_context_spec(info[0]);
+  if (!reader.ok()) return throw_type_error(info.Env(), "createTlsContext: " + reader.error());
+  std::string error;
+  std::shared_ptr<TlsContext> context = TlsContext::build(spec, &error);
+  if (context == nullptr) return throw_type_error(info.Env(), "createTlsContext: " + error);
+  return Napi::Number::New(info.Env(), TlsContextRegistry::instance().add(std::move(context)));
+}
+
+Napi::Value release_tls_context(const Napi::CallbackInfo& info) {
+  if (info[0].IsNumber()) TlsContextRegistry::instance().release(info[0].As<Napi::Number>().Uint32Value());
+  return info.Env().Undefined();
+}
+
+Napi::Value set_ticket_keys(const Napi::CallbackInfo& info) {
+  std::shared_ptr<TlsContext> context;
+  if (info[0].IsNumber()) context = TlsContextRegistry::instance().find(info[0].As<Napi::Number>().Uint32Value());
+  if (context == nullptr) return throw_type_error(info.Env(), "setTicketKeys: no such context (released already?)");
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+      info[1].As<Napi::Uint8Array>().ByteLength() != sizeof(TicketKeys)) {
+    return throw_type_error(info.Env(), "setTicketKeys: expected a Uint8Array of 240 bytes");
+  }
+  TicketKeys keys;
+  memcpy(&keys, info[1].As<Napi::Uint8Array>().Data(), sizeof(keys));
+  if (!context->set_ticket_keys(keys)) return throw_type_error(info.Env(), "setTicketKeys: the context was made without ticket keys");
+  return info.Env().Undefined();
+}
+
 EngineHandle* handle_of(const Napi::CallbackInfo& info) { return static_cast<EngineHandle*>(info.Data()); }
 
 Napi::Value listen(const Napi::CallbackInfo& info) {
@@ -67,6 +98,31 @@ Napi::Value listen(const Napi::CallbackInfo& info) {
 Napi::Value unlisten(const Napi::CallbackInfo& info) {
   if (info[0].IsNumber()) handle_of(info)->reactor().unlisten(info[0].As<Napi::Number>().Int32Value());
   return info.Env().Undefined();
+}
+
+Napi::Value set_listener_tls(const Napi::CallbackInfo& info) {
+  SpecReader reader(info.Env());
+  std::shared_ptr<const ListenerTls> tls = reader.listener_tls(info[1]);
+  if (!reader.ok() || !info[0].IsNumber()) return throw_type_error(info.Env(), "setListenerTls: " + reader.error());
+  return Napi::Boolean::New(info.Env(),
+                            handle_of(info)->reactor().set_listener_tls(info[0].As<Napi::Number>().Int32Value(), std::move(tls)));
+}
+
+Napi::Value take_tls_failures(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Array list = Napi::Array::New(env);
+  uint32_t index = 0;
+  for (const TlsFailureNote& note : handle_of(info)->reactor().take_tls_failures()) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("reason", tls_failure_name(note.failure));
+    item.Set("side", note.downstream ? "downstream" : "upstream");
+    AddressText address;
+    item.Set("address", std::string(address.format(note.peer.address)));
+    item.Set("port", Napi::Number::New(env, note.peer.port));
+    item.Set("text", note.text);
+    list.Set(index++, item);
+  }
+  return list;
 }
 
 Napi::Value use_tables(const Napi::CallbackInfo& info) {
@@ -152,6 +208,8 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_view(engine, "arena", napi_uint8_array, buffer, at.arena, Batch::kArenaBytes);
   add_method(engine, "listen", listen, handle);
   add_method(engine, "unlisten", unlisten, handle);
+  add_method(engine, "setListenerTls", set_listener_tls, handle);
+  add_method(engine, "takeTlsFailures", take_tls_failures, handle);
   add_method(engine, "useTables", use_tables, handle);
   add_method(engine, "drain", drain, handle);
   add_method(engine, "connections", connections, handle);
@@ -198,6 +256,9 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   exports.Set("enterNetworkNamespace", Napi::Function::New(env, enter_namespace, "enterNetworkNamespace"));
   exports.Set("createTables", Napi::Function::New(env, create_tables, "createTables"));
   exports.Set("releaseTables", Napi::Function::New(env, release_tables, "releaseTables"));
+  exports.Set("createTlsContext", Napi::Function::New(env, create_tls_context, "createTlsContext"));
+  exports.Set("releaseTlsContext", Napi::Function::New(env, release_tls_context, "releaseTlsContext"));
+  exports.Set("setTicketKeys", Napi::Function::New(env, set_ticket_keys, "setTicketKeys"));
   exports.Set("createEngine", Napi::Function::New(env, create_engine, "createEngine"));
   exports.Set("counterNames", Napi::Function::New(env, counter_names, "counterNames"));
 }

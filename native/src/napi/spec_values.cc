@@ -1,6 +1,9 @@
 // See spec_values.h.
 #include "napi/spec_values.h"
 
+#include "core/table_registry.h"
+#include "core/tls/tls_context.h"
+
 namespace weft {
 
 namespace {
@@ -88,6 +91,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   spec.hosts = texts(object, "hosts");
   spec.paths = texts(object, "paths");
   spec.sources = texts(object, "sources");
+  spec.identities = texts(object, "identities");
   const auto each_object = [&](const char* name, auto read) {
     each(object, name, [&](const Napi::Value& item) {
       if (!item.IsObject()) return fail("", "an object");
@@ -104,11 +108,12 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   });
   each_object("destinations", [&](const Napi::Object& item) {
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
-    spec.destinations.push_back({text(item, "address"), port, text(item, "protocol") == "opaque" ? Protocol::kOpaque : Protocol::kHttp1});
+    spec.destinations.push_back({text(item, "address"), port, protocol(item)});
   });
   each_object("endpoints", [&](const Napi::Object& item) {
     const auto id = static_cast<int32_t>(integer(item, "id", 0, Tables::kMaxEndpointId));
-    spec.endpoints.push_back({id, text(item, "address"), static_cast<uint16_t>(integer(item, "port", 1, 65535))});
+    const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
+    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls"))});
   });
   each_object("mutations", [&](const Napi::Object& item) {
     spec.mutations.push_back({texts(item, "remove"), pairs(item, "set"), pairs(item, "add")});
@@ -117,6 +122,97 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     spec.local_replies.push_back({pairs(item, "headers"), text(item, "body")});
   });
   return spec;
+}
+
+Protocol SpecReader::protocol(const Napi::Object& object) {
+  const std::string name = text(object, "protocol");
+  if (name == "opaque") return Protocol::kOpaque;
+  if (name == "detect") return Protocol::kDetect;
+  if (name != "http1") fail("protocol", "http1, opaque or detect");
+  return Protocol::kHttp1;
+}
+
+std::vector<PeerMatch> SpecReader::peer_matches(const Napi::Object& object, const char* name) {
+  std::vector<PeerMatch> found;
+  each(object, name, [&](const Napi::Value& item) {
+    if (!item.IsObject()) return fail("", "an object");
+    const auto match = item.As<Napi::Object>();
+    const std::string kind = text(match, "kind");
+    if (kind != "spiffeId" && kind != "trustDomain" && kind != "dnsName") fail("kind", "spiffeId, trustDomain or dnsName");
+    const PeerMatch::Kind parsed = kind == "spiffeId"      ? PeerMatch::Kind::kSpiffeId
+                                   : kind == "trustDomain" ? PeerMatch::Kind::kTrustDomain
+                                                           : PeerMatch::Kind::kDnsName;
+    found.push_back({parsed, text(match, "value")});
+  });
+  return found;
+}
+
+TlsContextSpec SpecReader::tls_context_spec(const Napi::Value& value) {
+  TlsContextSpec spec;
+  if (!value.IsObject()) return fail("context", "an object"), spec;
+  const auto object = value.As<Napi::Object>();
+  const std::string role = text(object, "role");
+  if (role != "server" && role != "client") fail("role", "server or client");
+  spec.role = role == "client" ? TlsRole::kClient : TlsRole::kServer;
+  each(object, "certificates", [&](const Napi::Value& item) {
+    if (!item.IsObject()) return fail("", "an object");
+    const auto certificate = item.As<Napi::Object>();
+    spec.certificates.push_back({texts(certificate, "serverNames"), text(certificate, "chain"), text(certificate, "key")});
+  });
+  if (!field(object, "trust").IsNull()) spec.trust = text(object, "trust");
+  spec.alpn = texts(object, "alpn");
+  const std::string clients = text(object, "clientCertificates");
+  if (clients != "none" && clients != "optional" && clients != "required") fail("clientCertificates", "none, optional or required");
+  spec.client_certificates = clients == "required"   ? ClientCertificates::kRequired
+                             : clients == "optional" ? ClientCertificates::kOptional
+                                                     : ClientCertificates::kNone;
+  spec.accepts = peer_matches(object, "accepts");
+  const Napi::Value keys = field(object, "ticketKeys");
+  if (keys.IsNull()) return spec;
+  if (!keys.IsTypedArray() || keys.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    fail("ticketKeys", "a Uint8Array of 240 bytes or null");
+    return spec;
+  }
+  const auto bytes = keys.As<Napi::Uint8Array>();
+  if (bytes.ByteLength() != sizeof(TicketKeys)) return fail("ticketKeys", "a Uint8Array of 240 bytes or null"), spec;
+  spec.ticket_keys.assign(bytes.Data(), bytes.Data() + bytes.ByteLength());
+  return spec;
+}
+
+std::shared_ptr<TlsContext> SpecReader::tls_context(const Napi::Object& object, TlsRole role) {
+  const auto handle = static_cast<uint32_t>(integer(object, "context", 0, UINT32_MAX));
+  std::shared_ptr<TlsContext> context = TlsContextRegistry::instance().find(handle);
+  if (context == nullptr || context->role() != role) {
+    fail("context",
+         role == TlsRole::kServer ? "a handle of createTlsContext() with role server" : "a handle of createTlsContext() with role client");
+    return nullptr;
+  }
+  return context;
+}
+
+std::shared_ptr<const ListenerTls> SpecReader::listener_tls(const Napi::Value& value) {
+  if (value.IsNull()) return nullptr;
+  if (!value.IsObject()) return fail("tls", "an object or null"), nullptr;
+  const auto object = value.As<Napi::Object>();
+  auto tls = std::make_shared<ListenerTls>();
+  const std::string mode = text(object, "mode");
+  if (mode != "terminate" && mode != "permissive" && mode != "passthrough") fail("tls.mode", "terminate, permissive or passthrough");
+  tls->mode = mode == "passthrough" ? TlsMode::kPassthrough : mode == "permissive" ? TlsMode::kPermissive : TlsMode::kTerminate;
+  if (tls->mode != TlsMode::kPassthrough) tls->context = tls_context(object, TlsRole::kServer);
+  return tls;
+}
+
+std::shared_ptr<const EndpointTls> SpecReader::endpoint_tls(const Napi::Value& value) {
+  if (value.IsNull()) return nullptr;
+  if (!value.IsObject()) return fail("tls", "an object or null"), nullptr;
+  const auto object = value.As<Napi::Object>();
+  auto tls = std::make_shared<EndpointTls>();
+  tls->context = tls_context(object, TlsRole::kClient);
+  if (!field(object, "serverName").IsNull()) tls->server_name = text(object, "serverName");
+  tls->accepts = peer_matches(object, "accepts");
+  if (tls->accepts.empty() && tls->server_name.empty()) fail("tls.accepts", "an identity, or a serverName to verify");
+  if (ok()) tls->set_key();
+  return tls;
 }
 
 ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
@@ -129,7 +225,9 @@ ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   spec.id = static_cast<int32_t>(integer(object, "id", 0, INT32_MAX));
   spec.address = address(object, "address");
   spec.port = static_cast<uint16_t>(integer(object, "port", 0, 65535));
-  spec.protocol = text(object, "protocol") == "opaque" ? Protocol::kOpaque : Protocol::kHttp1;
+  spec.protocol = protocol(object);
+  spec.tls = listener_tls(field(object, "tls"));
+  spec.proxy_protocol = flag(object, "proxyProtocol");
   spec.forwarded_headers = flag(object, "forwardedHeaders");
   const Napi::Value sockmap = field(object, "sockmap");
   if (sockmap.IsObject()) {

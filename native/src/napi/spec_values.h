@@ -17,6 +17,9 @@ class SpecReader {
 
   TableSpec table_spec(const Napi::Value& value);
   ListenerSpec listener_spec(const Napi::Value& value);
+  TlsContextSpec tls_context_spec(const Napi::Value& value);
+  // Null for null.
+  std::shared_ptr<const ListenerTls> listener_tls(const Napi::Value& value);
   // Without the shared memory, which the engine keeps references to.
   EngineOptions engine_options(const Napi::Object& options);
 
@@ -25,6 +28,10 @@ class SpecReader {
   Napi::Value field(const Napi::Object& object, const char* name);
   std::string text(const Napi::Object& object, const char* name);
   int64_t integer(const Napi::Object& object, const char* name, int64_t least, int64_t most);
+  std::shared_ptr<const EndpointTls> endpoint_tls(const Napi::Value& value);
+  std::shared_ptr<TlsContext> tls_context(const Napi::Object& object, TlsRole role);
+  std::vector<PeerMatch> peer_matches(const Napi::Object& object, const char* name);
+  Protocol protocol(const Napi::Object& object);
   bool flag(const Napi::Object& object, const char* name);
   Address address(const Napi::Object& object, const char* name);
   std::vector<std::string> texts(const Napi::Object& object, const char* name);

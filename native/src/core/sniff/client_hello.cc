@@ -158,9 +158,9 @@ SniffStatus sniff_client_hello(const uint8_t* bytes, size_t size, ClientHello* o
       const size_t more = std::min({length - here, left - kRecordHeader - here, wanted - have});
       memcpy(message + have, record + kRecordHeader + here, more);
       have += more;
-      if (have == wanted) break;
     }
-    if (left - kRecordHeader < length) return have == wanted ? SniffStatus::kComplete : SniffStatus::kIncomplete;
+    if (have == wanted) break;
+    if (left - kRecordHeader < length) return SniffStatus::kIncomplete;
     at += kRecordHeader + length;
   }
   return read_message({message + 4, wanted - 4}, out) ? SniffStatus::kComplete : SniffStatus::kInvalid;

@@ -37,7 +37,8 @@ FirstBytes detect_http1(const uint8_t* bytes, size_t size) {
 FirstBytes detect_protocol(const uint8_t* bytes, size_t size) {
   if (size == 0) return FirstBytes::kUndecided;
   if (bytes[0] == 22) return detect_tls(bytes, size);
-  if (memcmp(bytes, kPreface, std::min(size, kPrefaceBytes)) == 0) return size >= kPrefaceBytes ? FirstBytes::kHttp2 : FirstBytes::kUndecided;
+  if (memcmp(bytes, kPreface, std::min(size, kPrefaceBytes)) == 0)
+    return size >= kPrefaceBytes ? FirstBytes::kHttp2 : FirstBytes::kUndecided;
   return detect_http1(bytes, size);
 }
 

@@ -94,8 +94,9 @@ int on_ticket_key(SSL* ssl, uint8_t* name, uint8_t* iv, EVP_CIPHER_CTX* cipher, 
   } else {
     for (size_t i = 0; i < keys.size(); i++) {
       if (memcmp(name, keys[i].data(), 16) != 0) continue;
-      // 2: good, and to be replaced by one of the current key.
-      result = use_ticket_key(keys[i].data(), iv, cipher, mac, false) ? (i == 0 ? 1 : 2) : -1;
+      // 2: good, and to be replaced: by one of the current key; in TLS 1.3 always, since clients use a ticket once.
+      const int good = i == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
+      result = use_ticket_key(keys[i].data(), iv, cipher, mac, false) ? good : -1;
       break;
     }
   }

@@ -20,7 +20,8 @@ namespace weft {
 
 namespace {
 
-// AES-128 first: half the handshakes' peers have AES in hardware, and 128 bits are enough (RFC 7525 4.2); ChaCha20 for clients that prefer it.
+// AES-128 first: half the handshakes' peers have AES in hardware, and 128 bits are enough (RFC 7525 4.2); ChaCha20 for clients that prefer
+// it.
 constexpr char kTls13Suites[] = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
 // Forward secret and authenticated encryption only.
 constexpr char kTls12Ciphers[] =

@@ -73,7 +73,9 @@ class TlsContext {
   bool asks_for_certificates() const { return spec_.client_certificates != ClientCertificates::kNone; }
   // Wire format of RFC 7301.
   const std::string& alpn() const { return alpn_; }
-  struct ssl_ctx_st* base() const { return contexts_.front(); }
+  struct ssl_ctx_st* base() const {
+    return contexts_.front();
+  }
   // Null: no certificate for that name.
   struct ssl_ctx_st* for_server_name(std::string_view name) const;
   SessionCache& sessions() const { return sessions_; }

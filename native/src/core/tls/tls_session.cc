@@ -127,7 +127,8 @@ std::unique_ptr<TlsSession> TlsSession::connect(const EndpointTls& tls, std::str
   if (!session->attach(session->context_->base())) return nullptr;
   Address literal;
   // RFC 6066 3: no addresses in SNI.
-  if (!tls.server_name.empty() && !parse_address(tls.server_name, &literal)) SSL_set_tlsext_host_name(session->ssl_, tls.server_name.c_str());
+  if (!tls.server_name.empty() && !parse_address(tls.server_name, &literal))
+    SSL_set_tlsext_host_name(session->ssl_, tls.server_name.c_str());
   if (SSL_SESSION* known = session->context_->sessions().take(session->session_key_)) {
     SSL_set_session(session->ssl_, known);
     SSL_SESSION_free(known);

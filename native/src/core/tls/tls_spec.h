@@ -64,20 +64,20 @@ struct EndpointTls {
 };
 
 // X(identifier, name): why a handshake or a stream failed. Order shared with TLS_FAILURES of agent/native/engine.ts.
-#define WEFT_TLS_FAILURES(X)                    \
-  X(None, "")                                   \
-  X(Truncated, "truncated")                     \
-  X(NotTls, "not-tls")                          \
-  X(Version, "version")                         \
-  X(Negotiation, "negotiation")                 \
-  X(UnknownServerName, "unknown-server-name")   \
-  X(NoCertificate, "no-certificate")            \
-  X(UntrustedCertificate, "untrusted")          \
-  X(ExpiredCertificate, "expired")              \
-  X(WrongIdentity, "wrong-identity")            \
-  X(PeerAlert, "peer-alert")                    \
-  X(BadRecord, "bad-record")                    \
-  X(Protocol, "protocol")                       \
+#define WEFT_TLS_FAILURES(X)                  \
+  X(None, "")                                 \
+  X(Truncated, "truncated")                   \
+  X(NotTls, "not-tls")                        \
+  X(Version, "version")                       \
+  X(Negotiation, "negotiation")               \
+  X(UnknownServerName, "unknown-server-name") \
+  X(NoCertificate, "no-certificate")          \
+  X(UntrustedCertificate, "untrusted")        \
+  X(ExpiredCertificate, "expired")            \
+  X(WrongIdentity, "wrong-identity")          \
+  X(PeerAlert, "peer-alert")                  \
+  X(BadRecord, "bad-record")                  \
+  X(Protocol, "protocol")                     \
   X(TimedOut, "timed-out")
 
 enum class TlsFailure : uint8_t {

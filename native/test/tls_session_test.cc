@@ -1,0 +1,452 @@
+// Two sessions back to back in memory: handshakes, verification, resumption, rotation, truncation, tampering. No sockets.
+#include "core/tls/tls_session.h"
+
+#include <openssl/ssl.h>
+
+#include <cstring>
+
+#include "check.h"
+#include "core/tls/peer_identity.h"
+#include "core/tls/tls_context.h"
+#include "tls_pki.h"
+
+namespace weft {
+namespace {
+
+using Step = TlsSession::Step;
+
+const test::Authority& authority() {
+  static const test::Authority made;
+  return made;
+}
+
+std::vector<uint8_t> ticket_keys(uint8_t current, uint8_t previous, uint8_t next) {
+  std::vector<uint8_t> keys;
+  for (const uint8_t fill : {current, previous, next}) keys.insert(keys.end(), kTicketKeyBytes, fill);
+  return keys;
+}
+
+TlsContextSpec server_spec(const std::string& sans = "DNS:a.test") {
+  const test::Leaf leaf = authority().leaf(sans);
+  TlsContextSpec spec;
+  spec.certificates = {{{}, leaf.chain, leaf.key}};
+  spec.ticket_keys = ticket_keys(1, 2, 3);
+  return spec;
+}
+
+TlsContextSpec client_spec() {
+  TlsContextSpec spec;
+  spec.role = TlsRole::kClient;
+  spec.trust = authority().pem();
+  return spec;
+}
+
+std::shared_ptr<TlsContext> build(const TlsContextSpec& spec) {
+  std::string error;
+  std::shared_ptr<TlsContext> context = TlsContext::build(spec, &error);
+  CHECK_EQ(error, "");
+  return context;
+}
+
+EndpointTls endpoint(std::shared_ptr<TlsContext> context, std::string server_name = "a.test", std::vector<PeerMatch> accepts = {}) {
+  EndpointTls tls{std::move(context), std::move(server_name), std::move(accepts), 0};
+  tls.set_key();
+  return tls;
+}
+
+// A client, a server, and what lies between them.
+struct Pair {
+  std::unique_ptr<TlsSession> client;
+  std::unique_ptr<TlsSession> server;
+  TlsWire wire;
+  std::string to_server;
+  std::string to_client;
+
+  Pair(const EndpointTls& client_tls, std::shared_ptr<const TlsContext> server_context)
+      : client(TlsSession::connect(client_tls, "peer")), server(TlsSession::accept(std::move(server_context))) {}
+
+  template <typename Do>
+  auto at(TlsSession* end, Do act) {
+    std::string& in = end == client.get() ? to_client : to_server;
+    std::string& out = end == client.get() ? to_server : to_client;
+    const std::string input = std::move(in);
+    in.clear();
+    wire.input = reinterpret_cast<const uint8_t*>(input.data());
+    wire.input_size = input.size();
+    wire.output_size = 0;
+    auto result = act();
+    in.insert(0, input.substr(input.size() - wire.input_size));
+    out.append(reinterpret_cast<const char*>(wire.output.get()), wire.output_size);
+    return result;
+  }
+  Step shake(TlsSession* end) {
+    return at(end, [&] { return end->handshake(&wire); });
+  }
+  // Both ends' last step.
+  std::pair<Step, Step> run() {
+    Step a = Step::WantsInput;
+    Step b = Step::WantsInput;
+    for (int i = 0; i < 10 && (a != Step::Done || b != Step::Done) && a != Step::Failed && b != Step::Failed; i++) {
+      a = shake(client.get());
+      b = shake(server.get());
+    }
+    // An alert of the server's reaches the client.
+    if (b == Step::Failed && a == Step::Done) a = receive(client.get()) == "failed" ? Step::Failed : a;
+    if (b == Step::Failed && a == Step::WantsInput) a = shake(client.get());
+    if (a == Step::Failed && b == Step::WantsInput) b = shake(server.get());
+    return {a, b};
+  }
+  bool shakes_hands() {
+    const auto [a, b] = run();
+    return a == Step::Done && b == Step::Done;
+  }
+  bool send(TlsSession* end, const std::string& first, const std::string& second = {}) {
+    return at(end, [&] { return end->write(&wire, first.data(), first.size(), second.data(), second.size()); });
+  }
+  // What could be read; "end" or "failed" behind it.
+  std::string receive(TlsSession* end, size_t piece = 4096) {
+    std::string got;
+    std::string buffer(piece, '\0');
+    for (;;) {
+      const int64_t count = at(end, [&] { return end->read(&wire, reinterpret_cast<uint8_t*>(buffer.data()), buffer.size()); });
+      if (count > 0) {
+        got.append(buffer, 0, static_cast<size_t>(count));
+        continue;
+      }
+      return got + (count == TlsSession::kEnd ? "end" : count == TlsSession::kFailed ? "failed" : "");
+    }
+  }
+  // TLS 1.3 tickets come after the handshake.
+  void settle() {
+    receive(client.get());
+    receive(server.get());
+  }
+};
+
+TEST("TLS: bytes go both ways, in pieces of any size") {
+  Pair pair(endpoint(build(client_spec())), build(server_spec()));
+  CHECK(pair.shakes_hands());
+  CHECK_EQ(std::string(pair.client->version()), "TLSv1.3");
+  CHECK_EQ(std::string(pair.client->cipher()), "TLS_AES_128_GCM_SHA256");
+  CHECK_EQ(pair.server->server_name(), "a.test");
+  const std::string big(200'000, 'x');
+  CHECK(pair.send(pair.client.get(), "head ", big));
+  CHECK(pair.receive(pair.server.get(), 777) == "head " + big);
+  CHECK(pair.send(pair.server.get(), "", "answer"));
+  CHECK_EQ(pair.receive(pair.client.get()), "answer");
+}
+
+TEST("TLS: a ciphertext cut at every byte is read the same") {
+  Pair pair(endpoint(build(client_spec())), build(server_spec()));
+  CHECK(pair.shakes_hands());
+  pair.settle();
+  CHECK(pair.send(pair.client.get(), "hello"));
+  const std::string all = std::move(pair.to_server);
+  std::string got;
+  for (const char byte : all) {
+    pair.to_server = std::string(1, byte);
+    got += pair.receive(pair.server.get());
+  }
+  CHECK_EQ(got, "hello");
+}
+
+TEST("TLS: close_notify is an end, a missing one is not") {
+  Pair pair(endpoint(build(client_spec())), build(server_spec()));
+  CHECK(pair.shakes_hands());
+  pair.settle();
+  CHECK(pair.send(pair.server.get(), "body"));
+  pair.at(pair.server.get(), [&] { return pair.server->close_notify(&pair.wire), 0; });
+  CHECK(!pair.send(pair.server.get(), "more"));
+  CHECK_EQ(pair.receive(pair.client.get()), "bodyend");
+  CHECK_EQ(pair.receive(pair.client.get()), "end");
+}
+
+TEST("TLS: a changed byte fails the stream") {
+  Pair pair(endpoint(build(client_spec())), build(server_spec()));
+  CHECK(pair.shakes_hands());
+  pair.settle();
+  CHECK(pair.send(pair.client.get(), "hello"));
+  pair.to_server.back() ^= 1;
+  CHECK_EQ(pair.receive(pair.server.get()), "failed");
+  CHECK(pair.server->failure() == TlsFailure::BadRecord);
+  CHECK_EQ(pair.receive(pair.client.get()), "failed");
+  CHECK(pair.client->failure() == TlsFailure::PeerAlert);
+}
+
+TEST("TLS: what is not TLS is named so") {
+  Pair pair(endpoint(build(client_spec())), build(server_spec()));
+  pair.to_server = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+  CHECK(pair.shake(pair.server.get()) == Step::Failed);
+  CHECK(pair.server->failure() == TlsFailure::NotTls);
+}
+
+TEST("TLS: the server's order decides the application protocol; nothing in common is refused") {
+  TlsContextSpec server = server_spec();
+  server.alpn = {"h2", "http/1.1"};
+  TlsContextSpec client = client_spec();
+  client.alpn = {"http/1.1", "h2"};
+  Pair pair(endpoint(build(client)), build(server));
+  CHECK(pair.shakes_hands());
+  CHECK_EQ(std::string(pair.client->alpn()), "h2");
+  CHECK_EQ(std::string(pair.server->alpn()), "h2");
+  client.alpn = {"spdy/3"};
+  Pair other(endpoint(build(client)), build(server));
+  CHECK(other.run().second == Step::Failed);
+  CHECK(other.server->failure() == TlsFailure::Negotiation);
+  CHECK(other.client->failure() == TlsFailure::PeerAlert);
+}
+
+TEST("TLS: the certificate follows the server name: exact, one label of wildcard, default, or refusal") {
+  TlsContextSpec spec = server_spec("DNS:default.test");
+  const test::Leaf exact = authority().leaf("DNS:a.test");
+  const test::Leaf wildcard = authority().leaf("DNS:*.w.test");
+  spec.certificates.push_back({{"a.test"}, exact.chain, exact.key});
+  spec.certificates.push_back({{"*.w.test"}, wildcard.chain, wildcard.key});
+  const auto client = build(client_spec());
+  const auto server = build(spec);
+  for (const char* name : {"a.test", "x.w.test", "default.test"}) CHECK(Pair(endpoint(client, name), server).shakes_hands());
+  // Two labels are the default's, whose certificate carries another name.
+  Pair two(endpoint(client, "x.y.w.test"), server);
+  CHECK(two.run().first == Step::Failed);
+  CHECK(two.client->failure() == TlsFailure::WrongIdentity);
+  spec.certificates.erase(spec.certificates.begin());
+  Pair none(endpoint(client, "other.test"), build(spec));
+  CHECK(none.run().second == Step::Failed);
+  CHECK(none.server->failure() == TlsFailure::UnknownServerName);
+}
+
+TEST("TLS: the client trusts its bundle alone") {
+  const test::Authority other("Another");
+  TlsContextSpec spec = client_spec();
+  spec.trust = other.pem();
+  Pair pair(endpoint(build(spec)), build(server_spec()));
+  CHECK(pair.run().first == Step::Failed);
+  CHECK(pair.client->failure() == TlsFailure::UntrustedCertificate);
+  CHECK(pair.server->failure() == TlsFailure::PeerAlert);
+}
+
+TEST("TLS: an expired certificate is named so") {
+  TlsContextSpec spec = server_spec();
+  const test::Leaf old = authority().leaf("DNS:a.test", -7200, -3600);
+  spec.certificates = {{{}, old.chain, old.key}};
+  Pair pair(endpoint(build(client_spec())), build(spec));
+  CHECK(pair.run().first == Step::Failed);
+  CHECK(pair.client->failure() == TlsFailure::ExpiredCertificate);
+}
+
+struct Mutual {
+  const char* client_sans;
+  ClientCertificates mode;
+  std::vector<PeerMatch> accepts;
+  TlsFailure failure;
+  const char* identity;
+};
+
+TEST("TLS: client certificates by mode and identity") {
+  using Kind = PeerMatch::Kind;
+  const char* const cart = "URI:spiffe://td.test/ns/shop/sa/cart";
+  const std::vector<Mutual> cases = {
+      {cart, ClientCertificates::kRequired, {}, TlsFailure::None, "spiffe://td.test/ns/shop/sa/cart"},
+      {cart, ClientCertificates::kOptional, {}, TlsFailure::None, "spiffe://td.test/ns/shop/sa/cart"},
+      {cart, ClientCertificates::kNone, {}, TlsFailure::None, ""},
+      {nullptr, ClientCertificates::kOptional, {}, TlsFailure::None, ""},
+      {nullptr, ClientCertificates::kRequired, {}, TlsFailure::NoCertificate, ""},
+      {cart, ClientCertificates::kRequired, {{Kind::kTrustDomain, "td.test"}}, TlsFailure::None, "spiffe://td.test/ns/shop/sa/cart"},
+      {cart, ClientCertificates::kRequired, {{Kind::kTrustDomain, "td.tes"}}, TlsFailure::WrongIdentity, ""},
+      {cart, ClientCertificates::kOptional, {{Kind::kSpiffeId, "spiffe://td.test/ns/shop/sa/car"}}, TlsFailure::WrongIdentity, ""},
+      {"DNS:c.test", ClientCertificates::kRequired, {{Kind::kDnsName, "c.test"}}, TlsFailure::None, ""},
+      {"DNS:c.test", ClientCertificates::kRequired, {{Kind::kTrustDomain, "c.test"}}, TlsFailure::WrongIdentity, ""},
+      // Two URIs are no SVID (X509-SVID 2).
+      {"URI:spiffe://td.test/a,URI:spiffe://td.test/b", ClientCertificates::kRequired, {}, TlsFailure::None, ""},
+  };
+  for (const Mutual& item : cases) {
+    TlsContextSpec server = server_spec();
+    server.trust = authority().pem();
+    server.client_certificates = item.mode;
+    server.accepts = item.accepts;
+    TlsContextSpec client = client_spec();
+    if (item.client_sans != nullptr) {
+      const test::Leaf leaf = authority().leaf(item.client_sans);
+      client.certificates = {{{}, leaf.chain, leaf.key}};
+    }
+    Pair pair(endpoint(build(client)), build(server));
+    CHECK_EQ(pair.shakes_hands(), item.failure == TlsFailure::None);
+    CHECK(pair.server->failure() == item.failure);
+    CHECK_EQ(item.failure == TlsFailure::None ? pair.server->peer_identity() : "", item.identity);
+  }
+}
+
+TEST("TLS: a client certificate of another authority is refused, also where it is optional") {
+  const test::Authority other("Another");
+  const test::Leaf leaf = other.leaf("URI:spiffe://td.test/a");
+  TlsContextSpec server = server_spec();
+  server.trust = authority().pem();
+  server.client_certificates = ClientCertificates::kOptional;
+  TlsContextSpec client = client_spec();
+  client.certificates = {{{}, leaf.chain, leaf.key}};
+  Pair pair(endpoint(build(client)), build(server));
+  CHECK(pair.run().second == Step::Failed);
+  CHECK(pair.server->failure() == TlsFailure::UntrustedCertificate);
+}
+
+TEST("TLS: the endpoint's identities decide, not the server name") {
+  const auto server = build(server_spec("URI:spiffe://td.test/b"));
+  const auto client = build(client_spec());
+  const std::vector<PeerMatch> b = {{PeerMatch::Kind::kSpiffeId, "spiffe://td.test/b"}};
+  const std::vector<PeerMatch> c = {{PeerMatch::Kind::kSpiffeId, "spiffe://td.test/c"}};
+  CHECK(Pair(endpoint(client, "a.test", b), server).shakes_hands());
+  Pair wrong(endpoint(client, "a.test", c), server);
+  CHECK(wrong.run().first == Step::Failed);
+  CHECK(wrong.client->failure() == TlsFailure::WrongIdentity);
+}
+
+// Two engines' contexts have the same certificate and the keys that each was given.
+bool resumes(const std::vector<uint8_t>& issuing, const std::vector<uint8_t>& accepting) {
+  TlsContextSpec first = server_spec();
+  TlsContextSpec second = first;
+  first.ticket_keys = issuing;
+  second.ticket_keys = accepting;
+  const auto client = build(client_spec());
+  Pair one(endpoint(client), build(first));
+  CHECK(one.shakes_hands());
+  CHECK(one.send(one.server.get(), "x"));
+  one.settle();
+  CHECK_EQ(client->sessions().size(), 1u);
+  Pair two(endpoint(client), build(second));
+  CHECK(two.shakes_hands());
+  CHECK_EQ(two.client->is_resumed(), two.server->is_resumed());
+  return two.server->is_resumed();
+}
+
+TEST("TLS: another engine resumes by the current, the previous and the next ticket key, and by no other") {
+  CHECK(resumes(ticket_keys(1, 2, 3), ticket_keys(1, 2, 3)));
+  CHECK(resumes(ticket_keys(1, 2, 3), ticket_keys(3, 1, 4)));
+  CHECK(resumes(ticket_keys(3, 1, 4), ticket_keys(1, 2, 3)));
+  CHECK(!resumes(ticket_keys(1, 2, 3), ticket_keys(5, 4, 6)));
+}
+
+TEST("TLS: rotated keys hold from the next handshake on") {
+  const auto server = build(server_spec());
+  const auto client = build(client_spec());
+  const auto connect = [&] {
+    Pair pair(endpoint(client), server);
+    CHECK(pair.shakes_hands());
+    pair.settle();
+    return pair.server->is_resumed();
+  };
+  CHECK(!connect());
+  CHECK(connect());
+  TicketKeys keys;
+  const auto rotate = [&](uint8_t a, uint8_t b, uint8_t c) {
+    const std::vector<uint8_t> bytes = ticket_keys(a, b, c);
+    memcpy(&keys, bytes.data(), sizeof(keys));
+    CHECK(server->set_ticket_keys(keys));
+  };
+  rotate(3, 1, 7);
+  CHECK(connect());
+  rotate(7, 3, 8);
+  CHECK(connect());
+  rotate(9, 10, 11);
+  CHECK(!connect());
+}
+
+TEST("TLS: a ticket is worth nothing under another trust or other accepted identities") {
+  TlsContextSpec spec = server_spec();
+  spec.trust = authority().pem();
+  spec.client_certificates = ClientCertificates::kRequired;
+  const test::Leaf leaf = authority().leaf("URI:spiffe://td.test/a");
+  TlsContextSpec client_with_certificate = client_spec();
+  client_with_certificate.certificates = {{{}, leaf.chain, leaf.key}};
+  const auto client = build(client_with_certificate);
+  Pair one(endpoint(client), build(spec));
+  CHECK(one.shakes_hands());
+  one.settle();
+  Pair again(endpoint(client), build(spec));
+  CHECK(again.shakes_hands());
+  again.settle();
+  CHECK(again.server->is_resumed());
+  CHECK_EQ(again.server->peer_identity(), "spiffe://td.test/a");
+  spec.accepts = {{PeerMatch::Kind::kSpiffeId, "spiffe://td.test/b"}};
+  Pair other(endpoint(client), build(spec));
+  CHECK(other.run().second == Step::Failed);
+  CHECK(!other.server->is_resumed());
+  CHECK(other.server->failure() == TlsFailure::WrongIdentity);
+}
+
+TEST("TLS: sessions are kept apart by what the endpoint must be, and given out once") {
+  const auto client = build(client_spec());
+  const auto server = build(server_spec("DNS:a.test,DNS:b.test"));
+  Pair one(endpoint(client, "a.test"), server);
+  CHECK(one.shakes_hands());
+  one.settle();
+  Pair other(endpoint(client, "b.test"), server);
+  CHECK(other.shakes_hands());
+  CHECK(!other.server->is_resumed());
+  Pair first(endpoint(client, "a.test"), server);
+  Pair second(endpoint(client, "a.test"), server);
+  CHECK(first.shakes_hands());
+  CHECK(second.shakes_hands());
+  CHECK(first.server->is_resumed());
+  CHECK(!second.server->is_resumed());
+}
+
+TEST("TLS: the cache of sessions is bounded") {
+  SessionCache cache;
+  for (size_t i = 0; i < SessionCache::kMaxSessions + 10; i++) cache.put("peer" + std::to_string(i), SSL_SESSION_new());
+  CHECK_EQ(cache.size(), SessionCache::kMaxSessions);
+  CHECK(cache.take("peer0") == nullptr);
+  SSL_SESSION* kept = cache.take("peer100");
+  CHECK(kept != nullptr);
+  SSL_SESSION_free(kept);
+}
+
+TEST("TLS: a bad spec is refused with what is wrong") {
+  const auto error_of = [](TlsContextSpec spec) {
+    std::string error;
+    CHECK(TlsContext::build(spec, &error) == nullptr);
+    return error.substr(0, error.find('('));
+  };
+  TlsContextSpec spec = server_spec();
+  spec.certificates.clear();
+  CHECK_EQ(error_of(spec), "certificates: a server needs one");
+  spec = server_spec();
+  spec.certificates[0].key = authority().leaf("DNS:x").key;
+  CHECK_EQ(error_of(spec), "certificates[0].key: key values mismatch");
+  spec = server_spec();
+  spec.certificates[0].chain = "nonsense";
+  CHECK_EQ(error_of(spec), "certificates[0].chain: no PEM certificate in it ");
+  spec = server_spec();
+  spec.client_certificates = ClientCertificates::kRequired;
+  CHECK_EQ(error_of(spec), "trust: without it no peer can be verified");
+  spec.trust = "nonsense";
+  CHECK_EQ(error_of(spec), "trust: no PEM certificate in it");
+  spec = server_spec();
+  spec.ticket_keys.resize(5);
+  CHECK_EQ(error_of(spec), "ticketKeys: expected 3 x 80 bytes");
+}
+
+TEST("TLS: SPIFFE IDs are checked to the letter") {
+  for (const char* id : {"spiffe://td", "spiffe://td.test/a", "spiffe://t-d_1/ns/x/sa/Y.z"}) CHECK(is_spiffe_id(id));
+  for (const char* id : {"", "spiffe://", "spiffe://TD/a", "spiffe://td/", "spiffe://td//a", "spiffe://td/./a", "spiffe://td/a/..",
+                         "spiffe://td:1/a", "spiffe://u@td/a", "spiffe://td/a?b", "spiffe://td/a%20", "https://td/a"}) {
+    CHECK(!is_spiffe_id(id));
+  }
+}
+
+TEST("TLS: hundreds of sessions leave nothing behind") {
+  const auto server = build(server_spec());
+  const auto client = build(client_spec());
+  for (int i = 0; i < 300; i++) {
+    Pair pair(endpoint(client), server);
+    // Some end in their handshake.
+    if (i % 3 == 0) {
+      pair.shake(pair.client.get());
+      continue;
+    }
+    CHECK(pair.shakes_hands());
+    pair.settle();
+  }
+}
+
+}  // namespace
+}  // namespace weft
