@@ -645,7 +645,6 @@ describe('origination', () => {
     // TLS 1.2 shows the type of each record: 21 is an alert.
     const far = connectTcp(at, '127.0.0.1');
     const types: number[] = [];
-    let reset = false;
     let bytes = Buffer.alloc(0);
     far.on('data', (more) => {
       bytes = Buffer.concat([bytes, more]);
@@ -654,9 +653,7 @@ describe('origination', () => {
         bytes = bytes.subarray(5 + bytes.readUInt16BE(3));
       }
     });
-    far.on('error', () => {
-      reset = true;
-    });
+    far.on('error', () => {});
     const relay = await listening(
       createTcpServer((client) => {
         client.on('error', () => {}).pipe(far);
@@ -666,7 +663,7 @@ describe('origination', () => {
     const client = await secured(open(port(relay), { maxVersion: 'TLSv1.2' }));
     client.write('GET / HTTP/1.1\r\nhost: a.test\r\n\r\n');
     await closed(far);
-    expect(reset).toBe(true);
+    expect(types).toContain(23);
     expect(types).not.toContain(21);
   });
 

@@ -183,6 +183,7 @@ TEST("PROXY protocol: what is malformed is refused") {
            Bytes("PROXY TCP4 ::1 ::2 1 2\r\n"),
            Bytes("PROXY TCP5 10.0.0.1 10.0.0.2 1 2\r\n"),
            Bytes("PROXY TCP4 10.0.0.1\r10.0.0.2 1 2\r\n"),
+           Bytes("PROXY UNKNOWN a\rb\r\n"),
            "PROXY " + Bytes(101, 'x'),
            signature + Bytes("\x11\x11\0\x0c", 4),
            signature + Bytes("\x22\x11\0\x0c", 4),

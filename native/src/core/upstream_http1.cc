@@ -60,7 +60,11 @@ void UpstreamHttp1::begin(HttpExchange* exchange) {
 void UpstreamHttp1::on_events(uint32_t events) {
   if (state_ == State::Idle) {
     // The edge of bytes that were read before their event came shows itself as writable alone, and means nothing.
-    if ((events & ~static_cast<uint32_t>(EPOLLOUT)) != 0) close_idle();
+    if ((events & ~static_cast<uint32_t>(EPOLLOUT)) == 0) return;
+    note_readable(events);
+    // TLS tickets and key updates come when the peer likes; they are no answer and no end.
+    const bool only_tickets = tls_ != nullptr && !peer_finished_ && receive(reactor_->read_scratch(), Reactor::kReadScratch) == -1;
+    if (!only_tickets) close_idle();
     return;
   }
   bool opened = false;

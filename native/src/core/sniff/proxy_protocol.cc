@@ -110,7 +110,8 @@ ProxyStatus parse_v1(const uint8_t* bytes, size_t size, ProxyHeader* out) {
     const size_t cr = text.find('\r');
     return cr != std::string_view::npos && cr + 1 != text.size() ? ProxyStatus::kInvalid : ProxyStatus::kIncomplete;
   }
-  if (end < kV1Begin.size() + 1 || text[end - 1] != '\r') return ProxyStatus::kInvalid;
+  // The first CR, too: what UNKNOWN lets be ignored holds no line end.
+  if (end < kV1Begin.size() + 1 || text.find('\r') != end - 1) return ProxyStatus::kInvalid;
   out->size = end + 1;
   const std::string_view line = text.substr(kV1Begin.size(), end - 1 - kV1Begin.size());
   return parse_v1_line(line, out) ? ProxyStatus::kComplete : ProxyStatus::kInvalid;
