@@ -5,6 +5,7 @@
 #include "check.h"
 #include "core/http2/match.h"
 #include "core/http2/transcode.h"
+#include "core/http2/websocket.h"
 #include "http2_support.h"
 
 namespace weft::test {
@@ -248,6 +249,15 @@ TEST("HTTP/1 to HTTP/2: lower case, no hop-by-hop fields, :authority") {
                       "Sec-WebSocket-Version: 13\r\n",
                       true, {}),
            ":method: CONNECT\n:scheme: http\n:path: /ws\n:authority: a\n:protocol: websocket\nsec-websocket-version: 13\n");
+}
+
+TEST("RFC 6455 1.3: a WebSocket key has its answer") {
+  const auto accept = websocket_accept("dGhlIHNhbXBsZSBub25jZQ==");
+  CHECK_EQ(std::string(accept.data(), accept.size()), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+  const auto longer = websocket_accept(std::string(100, 'k'));
+  CHECK_EQ(longer.back(), '=');
+  const auto key = websocket_key(0, 0);
+  CHECK_EQ(std::string(key.data(), key.size()), "AAAAAAAAAAAAAAAAAAAAAA==");
 }
 
 TEST("HTTP/1 answers, local replies and trailers as blocks") {

@@ -1,0 +1,16 @@
+// What the HTTP/1 handshake of a WebSocket has and RFC 8441's has not: the key and its answer (RFC 6455 4.2.2). They prove that the peer
+// speaks WebSocket, and secure nothing; whoever crosses between the protocols makes them anew.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace weft::http2 {
+
+/// Base64 of 16 random bytes: a Sec-WebSocket-Key.
+std::array<char, 24> websocket_key(uint64_t high, uint64_t low);
+/// The Sec-WebSocket-Accept that answers a key.
+std::array<char, 28> websocket_accept(std::string_view key);
+
+}  // namespace weft::http2
