@@ -57,6 +57,8 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     protocol: 'opaque',
     sockmap: null,
     forwardedHeaders: false,
+    tls: null,
+    proxyProtocol: false,
   } as const;
   const { error } = await pool.listen(LISTENER, () => spec);
   if (error !== null) throw new Error(`can't listen on ${address}:${port}: ${error}`);
