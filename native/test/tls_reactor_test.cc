@@ -1,0 +1,124 @@
+// TLS through the whole reactor over loopback, for the sanitizers: many clients, some of which leave at every stage of the opening.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+
+#include "check.h"
+#include "core/reactor.h"
+#include "core/tls/tls_context.h"
+#include "tls_pki.h"
+
+namespace weft {
+namespace {
+
+// Answers everything with 404 in the engine: no upstream is needed to open and close connections.
+bool refuse_all(void* context) {
+  Batch& batch = static_cast<std::unique_ptr<Reactor>*>(context)->get()->batch();
+  for (int32_t i = 0; i < batch.size(); i++) {
+    Decision decision;
+    decision.target = -404;
+    memcpy(batch.memory() + Batch::layout().decisions + static_cast<size_t>(i) * sizeof(decision), &decision, sizeof(decision));
+  }
+  return true;
+}
+
+int dial(uint16_t port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(port);
+  CHECK_EQ(connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  return fd;
+}
+
+struct Client {
+  int fd;
+  std::unique_ptr<TlsSession> tls;
+  TlsWire wire;
+  std::string input;
+  bool ended = false;
+
+  Client(uint16_t port, const EndpointTls& endpoint) : fd(dial(port)), tls(TlsSession::connect(endpoint, "")) {}
+  ~Client() { ::close(fd); }
+
+  template <typename Do>
+  auto exchange(Do act) {
+    char bytes[65536];
+    const ssize_t count = recv(fd, bytes, sizeof(bytes), 0);
+    if (count > 0) input.append(bytes, static_cast<size_t>(count));
+    ended = ended || count == 0;
+    const std::string taken = std::move(input);
+    wire.input = reinterpret_cast<const uint8_t*>(taken.data());
+    wire.input_size = taken.size();
+    wire.output_size = 0;
+    auto result = act();
+    input = taken.substr(taken.size() - wire.input_size);
+    if (wire.output_size != 0) CHECK(send(fd, wire.output.get(), wire.output_size, MSG_NOSIGNAL) > 0);
+    return result;
+  }
+};
+
+TEST("TLS reactor: clients that leave at every stage leave nothing behind, and the others are answered, over a swap") {
+  const test::Authority authority;
+  const test::Leaf leaf = authority.leaf("DNS:a.test");
+  TlsContextSpec spec;
+  spec.certificates = {{{}, leaf.chain, leaf.key}};
+  std::string error;
+  const auto listener_tls = [&] {
+    return std::make_shared<ListenerTls>(ListenerTls{TlsMode::kTerminate, TlsContext::build(spec, &error)});
+  };
+  double counters[static_cast<size_t>(Counter::Count)] = {};
+  int32_t outstanding[1] = {};
+  EngineOptions options;
+  options.counters = counters;
+  options.outstanding = outstanding;
+  options.outstanding_count = 1;
+  std::unique_ptr<Reactor> reactor;
+  reactor = std::make_unique<Reactor>(options, refuse_all, &reactor);
+  ListenerSpec listener;
+  parse_address("127.0.0.1", &listener.address);
+  listener.tls = listener_tls();
+  const auto port = static_cast<uint16_t>(reactor->listen(listener, &error));
+  TlsContextSpec client_spec;
+  client_spec.role = TlsRole::kClient;
+  client_spec.trust = authority.pem();
+  EndpointTls endpoint{TlsContext::build(client_spec, &error), "a.test", {}, 0};
+  endpoint.set_key();
+  for (int i = 0; i < 120; i++) {
+    if (i == 60) CHECK(reactor->set_listener_tls(0, listener_tls()));
+    Client client(port, endpoint);
+    const int leave_after = i % 4;
+    for (int turn = 0; turn < leave_after; turn++) {
+      client.exchange([&] { return client.tls->handshake(&client.wire); });
+      reactor->run_once(1);
+    }
+    if (leave_after != 3) continue;
+    for (int turn = 0; turn < 100 && !client.tls->is_established(); turn++) {
+      client.exchange([&] { return client.tls->handshake(&client.wire); });
+      reactor->run_once(1);
+    }
+    const std::string request = "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+    client.exchange([&] { return client.tls->write(&client.wire, request.data(), request.size(), nullptr, 0); });
+    std::string got;
+    int64_t count = TlsSession::kWantsInput;
+    for (int turn = 0; turn < 100 && count != TlsSession::kEnd; turn++) {
+      reactor->run_once(1);
+      uint8_t bytes[4096];
+      count = client.exchange([&] { return client.tls->read(&client.wire, bytes, sizeof(bytes)); });
+      if (count > 0) got.append(reinterpret_cast<char*>(bytes), static_cast<size_t>(count));
+    }
+    CHECK_EQ(got.substr(0, 12), "HTTP/1.1 404");
+    CHECK_EQ(count, TlsSession::kEnd);
+  }
+  for (int turn = 0; turn < 100 && reactor->open_downstream() != 0; turn++) reactor->run_once(1);
+  CHECK_EQ(reactor->open_downstream(), 0u);
+}
+
+}  // namespace
+}  // namespace weft
