@@ -42,6 +42,12 @@ const VIEWS: Readonly<Record<string, View>> = {
     wideTitles: ['LABELS', 'NETWORK-NAMESPACE'],
     wideCells: ({ spec, metadata }) => [pairs(spec?.labels ?? metadata?.labels), text(spec?.networkNamespace)],
   },
+  Secret: {
+    titles: ['TYPE', 'KEYS'],
+    cells: ({ type, data, stringData }) => [text(type), [...new Set([...keys(data), ...keys(stringData)])].join(',')],
+    wideTitles: [],
+    wideCells: () => [],
+  },
   HTTPRoute: {
     titles: ['PARENTS', 'BACKENDS'],
     cells: ({ spec }) => [
@@ -81,6 +87,10 @@ function list(value: unknown): string {
 
 function records(value: unknown): Record<string, unknown>[] {
   return Array.isArray(value) ? value.filter((item): item is Record<string, unknown> => typeof item === 'object' && item !== null) : [];
+}
+
+function keys(value: unknown): string[] {
+  return typeof value === 'object' && value !== null ? Object.keys(value) : [];
 }
 
 function pairs(value: unknown): string {

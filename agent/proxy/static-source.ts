@@ -32,7 +32,7 @@ export async function loadManifests(files: readonly string[], revision: number):
   findings.push(...parsed.findings.map(formatFinding));
   if (findings.length > 0) return { ok: false, findings };
   const objects = parsed.objects.map((object) => ({ ...object, createdAtMs: 0 }));
-  const compiled = compileModel({ objects, running: null });
+  const compiled = compileModel({ objects, running: null, nowMs: Date.now() });
   const problems = compiled.problems.map(({ kind, namespace, name, path, message }) => `${kind} ${namespace}/${name}: ${path}: ${message}`);
   return { ok: true, update: { full: true, resources: compiled.resources.map(encodeResource), removed: [], revision }, problems };
 }

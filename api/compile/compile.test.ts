@@ -1,4 +1,5 @@
-import { expect, test } from '@jest/globals';
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { EndpointHealth, LoadBalancing_Algorithm, Protocol, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
@@ -255,4 +256,41 @@ test('a timeout beyond what a node takes is clamped to it', () => {
   const spec = '{rules: [{timeouts: {request: 99999h}}]}';
   const [compiled] = messages(compileModel({ objects: stored(route(spec)), running: null }).resources, ResourceType.HTTP_ROUTE);
   expect(compiled?.rules[0]?.requestTimeoutMs).toBe(2 ** 31 - 1);
+});
+
+describe('an HTTPS listener', () => {
+  const golden = readFileSync(new URL('../resources/goldens/secrets-and-https.yaml', import.meta.url), 'utf8');
+  const secret = golden.slice(golden.indexOf('apiVersion'), golden.indexOf('---')).replace('name: good', 'name: cert, namespace: shop');
+  const https = (name: string, refs: string) =>
+    `{name: ${name}, port: 443, protocol: HTTPS, hostname: ${name}.test, tls: {certificateRefs: [${refs}]}}`;
+
+  test('has the certificates of its Secrets; one without is closed and told, and the others go on', () => {
+    const listeners = [
+      https('a', '{name: cert}, {name: absent}'),
+      https('b', '{name: cert, namespace: other}'),
+      '{name: c, port: 80, protocol: HTTP}',
+    ];
+    const objects = stored(secret, gateway(`listeners: [${listeners}]`), route('{parentRefs: [{name: edge}], rules: [{}]}'));
+    const { resources, problems } = compileModel({ objects, running: null });
+    const [a, b, c] = messages(resources, ResourceType.LISTENER);
+    expect(a).toMatchObject({ protocol: Protocol.HTTPS, tls: { certificates: [{ chain: expect.stringContaining('BEGIN CERTIFICATE') }] } });
+    expect(b).toMatchObject({ protocol: Protocol.HTTPS, tls: { certificates: [] } });
+    expect(c).toMatchObject({ protocol: Protocol.HTTP, tls: undefined });
+    expect(problems.map(({ path, message }) => `${path}: ${message}`)).toEqual([
+      "spec.listeners[0].tls.certificateRefs[1]: Secret shop/absent doesn't exist: its certificate is not served",
+      'spec.listeners[1].tls.certificateRefs[0]: Secret other/cert is in another namespace and no ReferenceGrant allows it (not supported yet): it is not used',
+      'spec.listeners[1]: listener b has no certificate: it is closed',
+    ]);
+    expect(messages(resources, ResourceType.HTTP_ROUTE)[0]?.parents.map(({ section }) => section)).toEqual(['a', 'b', 'c']);
+  });
+
+  test('with an expired certificate is served, and that is told', () => {
+    const objects = stored(secret, gateway(`listeners: [${https('a', '{name: cert}')}]`));
+    const later = compileModel({ objects, running: null, nowMs: Date.UTC(2200, 0) });
+    expect(messages(later.resources, ResourceType.LISTENER)[0]?.tls?.certificates).toHaveLength(1);
+    expect(later.problems.map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^the certificate of Secret shop\/cert expired at 21/),
+    ]);
+    expect(compileModel({ objects, running: null, nowMs: Date.UTC(2050, 0) }).problems).toEqual([]);
+  });
 });

@@ -1,4 +1,4 @@
-// Kinds → internal model: every object of one revision. Pure and deterministic: the same objects in any order give the same result.
+// Kinds → internal model: every object of one revision. Pure and deterministic: the same objects in any order at the same time give the same result.
 // Each kind's own function compiles one object against the index, so that a change can later recompile that object alone.
 import { ResourceType } from '../gen/mesh/v1/model.js';
 import { compileEndpoints } from './endpoints.js';
@@ -34,7 +34,7 @@ export function compileModel(input: CompileInput): CompileOutput {
 
 function compileAll(
   index: ObjectIndex,
-  { running }: CompileInput,
+  { running, nowMs }: CompileInput,
   reporter: (object: { kind: string; namespace: string; name: string }) => ReportProblem,
 ): CompiledResource[] {
   const resources: CompiledResource[] = [];
@@ -51,7 +51,8 @@ function compileAll(
     resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running) });
   }
   for (const gateway of index.gateways.values()) {
-    for (const { name, message } of compileGateway(gateway)) resources.push({ type: ResourceType.LISTENER, name, message });
+    const context = { index, nowMs: nowMs ?? null, report: reporter(gateway) };
+    for (const { name, message } of compileGateway(gateway, context)) resources.push({ type: ResourceType.LISTENER, name, message });
   }
   return resources;
 }

@@ -1,7 +1,9 @@
-// Gateway → Listeners of the model, one per listener and address. One gateway at a time.
-import { type Listener, Protocol } from '../gen/mesh/v1/model.js';
+// Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
+import { type Certificate, type Listener, type ListenerTls, Protocol } from '../gen/mesh/v1/model.js';
+import { certificateTimes, tlsKeyPair } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
-import { nameOf, type Stored } from './input.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import type { ReportProblem } from './problem.js';
 
 export interface NamedListener {
   /** "<namespace>/<gateway>/<listener>", with "/<address>" appended from the second address on. */
@@ -9,22 +11,70 @@ export interface NamedListener {
   readonly message: Listener;
 }
 
-export function compileGateway(gateway: Stored<'Gateway'>): NamedListener[] {
+export interface GatewayContext {
+  readonly index: Pick<ObjectIndex, 'secrets'>;
+  /** Milliseconds since the epoch; null: nothing expires. */
+  readonly nowMs: number | null;
+  readonly report: ReportProblem;
+}
+
+type DeclaredListener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
+
+const PROTOCOLS = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TCP: Protocol.TCP } as const;
+
+export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayContext): NamedListener[] {
   const declared = (gateway.manifest.spec.addresses ?? []).flatMap((address) =>
     address.value === undefined ? [] : [canonicalAddress(address.value)],
   );
   const addresses = declared.length === 0 ? [''] : declared;
-  return gateway.manifest.spec.listeners.flatMap((listener) =>
-    addresses.map((address, index) => ({
+  return gateway.manifest.spec.listeners.flatMap((listener, position) => {
+    const tls = listener.protocol === 'HTTPS' ? compileTls(gateway, listener, `spec.listeners[${position}]`, context) : undefined;
+    return addresses.map((address, index) => ({
       name: `${nameOf(gateway)}/${listener.name}${index === 0 ? '' : `/${address}`}`,
       message: {
         gateway: nameOf(gateway),
         name: listener.name,
         address,
         port: listener.port,
-        protocol: listener.protocol === 'HTTP' ? Protocol.HTTP : Protocol.TCP,
+        protocol: PROTOCOLS[listener.protocol],
         hostname: listener.hostname ?? '',
+        tls,
       },
-    })),
-  );
+    }));
+  });
+}
+
+/** A reference that resolves to nothing is left out; without any certificate the listener is closed on every node, the others go on. */
+function compileTls(gateway: Stored<'Gateway'>, { name, tls }: DeclaredListener, path: string, context: GatewayContext): ListenerTls {
+  const certificates = (tls?.certificateRefs ?? []).flatMap((reference, position): Certificate[] => {
+    const at = `${path}.tls.certificateRefs[${position}]`;
+    const namespace = reference.namespace ?? gateway.namespace;
+    const secretName = nameOf({ namespace, name: reference.name });
+    if (namespace !== gateway.namespace) {
+      context.report(
+        at,
+        `Secret ${secretName} is in another namespace and no ReferenceGrant allows it (not supported yet): it is not used`,
+      );
+      return [];
+    }
+    const secret = context.index.secrets.get(secretName);
+    if (secret === undefined) {
+      context.report(at, `Secret ${secretName} doesn't exist: its certificate is not served`);
+      return [];
+    }
+    const pair = tlsKeyPair(secret.manifest);
+    const fault = timeFault(pair.chain, context.nowMs);
+    if (fault !== null) context.report(at, `the certificate of Secret ${secretName} ${fault}: clients will refuse it; renew it`);
+    return [pair];
+  });
+  if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`);
+  return { certificates };
+}
+
+function timeFault(chain: string, nowMs: number | null): string | null {
+  const times = nowMs === null ? null : certificateTimes(chain);
+  if (times === null || nowMs === null) return null;
+  const day = (ms: number): string => new Date(ms).toISOString();
+  if (nowMs >= times.toMs) return `expired at ${day(times.toMs)}`;
+  return nowMs < times.fromMs ? `is not valid before ${day(times.fromMs)}` : null;
 }

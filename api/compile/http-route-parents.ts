@@ -74,7 +74,7 @@ function gatewayParents(
 
 function isAllowed(listener: Listener, route: Route, gatewayNamespace: string): boolean {
   const { namespaces, kinds } = listener.allowedRoutes;
-  if (listener.protocol !== 'HTTP' || namespaces.from === 'None') return false;
+  if ((listener.protocol !== 'HTTP' && listener.protocol !== 'HTTPS') || namespaces.from === 'None') return false;
   if (namespaces.from === 'Same' && route.namespace !== gatewayNamespace) return false;
   return (
     kinds === undefined ||

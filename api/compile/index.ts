@@ -1,7 +1,7 @@
 // What others import of api/compile.
 export { type CompileOutput, compileModel } from './compile.js';
 export { compileEndpoints } from './endpoints.js';
-export { compileGateway, type NamedListener } from './gateway.js';
+export { compileGateway, type GatewayContext, type NamedListener } from './gateway.js';
 export { compileHttpRoute } from './http-route.js';
 export { type CompileInput, indexObjects, type ObjectIndex, type Running, type RunningWorkload, type Stored } from './input.js';
 export type { Problem, ReportProblem } from './problem.js';

@@ -17,6 +17,8 @@ export type Running = ReadonlyMap<string, RunningWorkload> | null;
 export interface CompileInput {
   readonly objects: readonly StoredObject[];
   readonly running: Running;
+  /** Milliseconds since the epoch, for what expires by itself; absent: nothing does. */
+  readonly nowMs?: number;
 }
 
 /** Keys are "<namespace>/<name>", but for workloads, which are kept by namespace. */
@@ -24,6 +26,7 @@ export interface ObjectIndex {
   readonly services: ReadonlyMap<string, Stored<'Service'>>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
   readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
+  readonly secrets: ReadonlyMap<string, Stored<'Secret'>>;
   readonly workloads: ReadonlyMap<string, Stored<'Workload'>>;
   readonly workloadsByNamespace: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
   /** By the service their label names. */
@@ -44,6 +47,7 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     services: byName(ofKind(sorted, 'Service')),
     gateways: byName(ofKind(sorted, 'Gateway')),
     routes: byName(ofKind(sorted, 'HTTPRoute')),
+    secrets: byName(ofKind(sorted, 'Secret')),
     workloads: byName(workloads),
     workloadsByNamespace: groupBy(workloads, (workload) => [workload.namespace]),
     slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),

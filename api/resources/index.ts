@@ -2,9 +2,11 @@
 export { protocolNamed } from './app-protocol.js';
 export { type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { SERVICE_NAME_LABEL } from './kind-endpoint-slice.js';
+export { tlsKeyPair, withoutSecrets } from './kind-secret.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS } from './kinds.js';
 export { DEFAULT_NAMESPACE } from './metadata.js';
 export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
 export { type ParseResult, parseManifests, parseManifestsInTurns, type ValidateResult, validateObject } from './parse.js';
 export { durationMs } from './syntax.js';
+export { certificateNames, certificateTimes, keyPairFault } from './tls-pem.js';

@@ -1,4 +1,4 @@
-// gateway.networking.k8s.io/v1 Gateway: HTTP and TCP listeners. Owner: Gateway API v1.
+// gateway.networking.k8s.io/v1 Gateway: HTTP, HTTPS and TCP listeners. Owner: Gateway API v1.
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
@@ -6,6 +6,7 @@ import {
   choice,
   describe,
   fields,
+  isUnchecked,
   notSupportedYet,
   openChoice,
   portNumber,
@@ -14,9 +15,10 @@ import {
   textOf,
   type Unchecked,
   unique,
+  withListRule,
   withRule,
 } from './schema.js';
-import { dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
+import { dnsLabel, dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
 
 const allowedRoutes = fields({
   namespaces: fields({
@@ -29,13 +31,28 @@ const allowedRoutes = fields({
     .optional(),
 });
 
+const certificateRef = fields({
+  group: openChoice([''], 'certificates of group', []).default(''),
+  kind: openChoice(['Secret'], 'certificates of kind', []).default('Secret'),
+  name: objectName,
+  namespace: dnsLabel.optional(),
+});
+
+const listenerTls = fields({
+  mode: choice(['Terminate'], ['Passthrough'], 'TLS mode').default('Terminate'),
+  certificateRefs: z.array(certificateRef).max(64).optional(),
+  options: notSupportedYet('TLS options'),
+  // The field's name before Gateway API 1.4; now a gateway's.
+  frontendValidation: notSupportedYet('client certificates (frontendValidation)'),
+});
+
 const listener = withRule(
   fields({
     name: sectionName,
     hostname: hostname.optional(),
     port: portNumber,
-    protocol: openChoice(['HTTP', 'TCP'], 'listeners of protocol', ['HTTPS', 'TLS', 'UDP']),
-    tls: z.unknown().optional(),
+    protocol: openChoice(['HTTP', 'HTTPS', 'TCP'], 'listeners of protocol', ['TLS', 'UDP']),
+    tls: listenerTls.optional(),
     allowedRoutes: allowedRoutes.prefault({}),
   }),
   checkListener,
@@ -49,10 +66,32 @@ function checkListener(value: Unchecked, report: Report): void {
   if ((protocol === 'TCP' || protocol === 'UDP') && typeof value.hostname === 'string' && value.hostname !== '') {
     report(['hostname'], `a listener of protocol ${protocol} has no hostname`);
   }
+  if (protocol === 'HTTPS') checkCertificates(value.tls, report);
+}
+
+function checkCertificates(tls: unknown, report: Report): void {
+  if (tls === undefined) report(['tls'], 'required by protocol HTTPS: certificateRefs that name Secrets of type kubernetes.io/tls');
+  else if (
+    isUnchecked(tls) &&
+    tls.mode !== 'Passthrough' &&
+    (tls.certificateRefs === undefined || (Array.isArray(tls.certificateRefs) && tls.certificateRefs.length === 0))
+  )
+    report(['tls', 'certificateRefs'], 'required by mode Terminate: the Secrets (type kubernetes.io/tls) with the certificates');
+}
+
+/** One port reads its first bytes in one way (Gateway API, distinct listeners). */
+function checkPorts(items: readonly Unchecked[], report: Report): void {
+  const first = new Map<unknown, number>();
+  items.forEach(({ port, protocol }, index) => {
+    const earlier = first.get(port);
+    if (earlier === undefined) first.set(port, index);
+    else if (items[earlier]?.protocol !== protocol)
+      report([index, 'protocol'], `port ${describe(port)} has protocol ${describe(items[earlier]?.protocol)} already (item ${earlier})`);
+  });
 }
 
 const listeners = unique(
-  unique(z.array(listener).min(1).max(64), 'listener names', ['name'], (item) => textOf(item, 'name')),
+  unique(withListRule(z.array(listener).min(1).max(64), checkPorts), 'listener names', ['name'], (item) => textOf(item, 'name')),
   'port, protocol and hostname together',
   ['port'],
   (item) =>

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { durationMs, findKind, formatFinding, KINDS, nearestName, parseManifests } from './index.js';
+import { durationMs, findKind, formatFinding, KINDS, nearestName, parseManifests, withoutSecrets } from './index.js';
 
 function findingsOf(kind: string, body: string): string[] {
   const apiVersion = KINDS.find((definition) => definition.kind === kind)?.apiVersion ?? '';
@@ -170,4 +170,18 @@ test.each([
   ['', null],
 ])('the duration %s is %s ms', (text, expected) => {
   expect(durationMs(text)).toBe(expected);
+});
+
+test('of a shown Secret the keys remain and nothing of the values; other kinds are shown whole', () => {
+  const annotations = { 'kubectl.kubernetes.io/last-applied-configuration': '{"data":"confidential"}', note: 'shown' };
+  const secret = {
+    kind: 'Secret',
+    metadata: { name: 'a', annotations },
+    data: { 'tls.key': 'confidential' },
+    stringData: { 'tls.crt': 'confidential' },
+  };
+  expect(JSON.stringify(withoutSecrets(secret))).not.toContain('confidential');
+  expect(withoutSecrets(secret)).toMatchObject({ metadata: { annotations: { note: 'shown' } }, data: { 'tls.key': '(hidden)' } });
+  const service = { kind: 'Service', data: { key: 'shown' } };
+  expect(withoutSecrets(service)).toBe(service);
 });

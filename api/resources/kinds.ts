@@ -3,6 +3,7 @@ import { endpointSliceKind } from './kind-endpoint-slice.js';
 import { gatewayKind } from './kind-gateway.js';
 import { gatewayClassKind } from './kind-gateway-class.js';
 import { httpRouteKind } from './kind-http-route.js';
+import { secretKind } from './kind-secret.js';
 import { serviceKind } from './kind-service.js';
 import { trafficPolicyKind } from './kind-traffic-policy.js';
 import { workloadKind } from './kind-workload.js';
@@ -14,6 +15,7 @@ export const KINDS = [
   gatewayKind,
   gatewayClassKind,
   httpRouteKind,
+  secretKind,
   workloadKind,
   trafficPolicyKind,
 ] as const;

@@ -124,7 +124,8 @@ export function openChoice<const Supported extends readonly [string, ...string[]
       if (typeof input !== 'string')
         return input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`;
       const nearest = known.includes(input) ? '' : suggestion(input, [...supported, ...known]);
-      return `not supported yet: ${what} ${describe(input)}, only ${supported.join(' and ')}${nearest}`;
+      const only = supported.map((value) => value || '""');
+      return `not supported yet: ${what} ${describe(input)}, only ${only.join(' and ')}${nearest}`;
     },
   });
 }

@@ -16,7 +16,7 @@ import type {
   WaitRequest,
   WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
-import { findKind, objectKey, parseManifestsInTurns } from '../../api/resources/index.js';
+import { findKind, objectKey, parseManifestsInTurns, withoutSecrets } from '../../api/resources/index.js';
 import type { Clock } from '../clock.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
@@ -125,7 +125,7 @@ async function get(parts: AdminParts, request: GetRequest): Promise<GetResponse>
   const kind = kindOf(request.kind);
   const found = [...parts.view.objects.values()].filter(({ ref }) => ref.kind === kind && matches(request, ref));
   found.sort((a, b) => compare(a.ref.namespace, b.ref.namespace) || compare(a.ref.name, b.ref.name));
-  return { objects: found.map(({ record }) => JSON.stringify(record.manifest)), revision: parts.view.revision };
+  return { objects: found.map(({ record }) => JSON.stringify(withoutSecrets(record.manifest))), revision: parts.view.revision };
 }
 
 async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitResponse>): Promise<WaitResponse> {

@@ -28,7 +28,7 @@ export class ModelCompiler {
       if ('object' in validated) objects.push(validated.object);
       else invalid.push(validated.problem);
     }
-    const { resources, problems } = compileModel({ objects, running: this.#running() });
+    const { resources, problems } = compileModel({ objects, running: this.#running(), nowMs: Date.now() });
     return { resources: resources.map(encodeResource), problems: [...invalid, ...problems] };
   }
 

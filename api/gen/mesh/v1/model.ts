@@ -29,6 +29,8 @@ export enum Protocol {
   HTTP2 = 3,
   GRPC = 4,
   TLS = 5,
+  /** HTTPS - Listeners only: HTTP within TLS that ends at the listener. */
+  HTTPS = 6,
 }
 
 export enum EndpointHealth {
@@ -190,6 +192,28 @@ export interface Listener {
   protocol: Protocol;
   /** Lower case, exact or "*.suffix"; empty means every host. */
   hostname: string;
+  /** Of protocol HTTPS, and of no other. */
+  tls: ListenerTls | undefined;
+}
+
+/** How TLS ends at a listener. */
+export interface ListenerTls {
+  /**
+   * The first is the hostname's; a further one serves those names of its own that the listener covers. None (its Secrets are missing): the
+   * listener serves nothing, but its hostname is no other listener's either.
+   */
+  certificates: Certificate[];
+}
+
+/**
+ * A certificate and its private key, both PEM. The private keys of gateways travel from the controller to every node that serves the gateway
+ * and are in that node's snapshot, unlike a workload's key, which is made on its node and never leaves it.
+ */
+export interface Certificate {
+  /** Leaf first. */
+  chain: string;
+  /** Unencrypted. */
+  key: string;
 }
 
 /** What runs: a pod, or a process in a network namespace. Resource name: "<namespace>/<name>". */
@@ -1507,7 +1531,7 @@ export const Header: MessageFns<Header> = {
 };
 
 function createBaseListener(): Listener {
-  return { gateway: "", name: "", address: "", port: 0, protocol: 0, hostname: "" };
+  return { gateway: "", name: "", address: "", port: 0, protocol: 0, hostname: "", tls: undefined };
 }
 
 export const Listener: MessageFns<Listener> = {
@@ -1529,6 +1553,9 @@ export const Listener: MessageFns<Listener> = {
     }
     if (message.hostname !== "") {
       writer.uint32(50).string(message.hostname);
+    }
+    if (message.tls !== undefined) {
+      ListenerTls.encode(message.tls, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1594,6 +1621,14 @@ export const Listener: MessageFns<Listener> = {
             message.hostname = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.tls = ListenerTls.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1617,6 +1652,129 @@ export const Listener: MessageFns<Listener> = {
     message.port = object.port ?? 0;
     message.protocol = object.protocol ?? 0;
     message.hostname = object.hostname ?? "";
+    message.tls = (object.tls !== undefined && object.tls !== null) ? ListenerTls.fromPartial(object.tls) : undefined;
+    return message;
+  },
+};
+
+function createBaseListenerTls(): ListenerTls {
+  return { certificates: [] };
+}
+
+export const ListenerTls: MessageFns<ListenerTls> = {
+  encode(message: ListenerTls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.certificates) {
+      Certificate.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListenerTls {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListenerTls();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.certificates.push(Certificate.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListenerTls>): ListenerTls {
+    return ListenerTls.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListenerTls>): ListenerTls {
+    const message = createBaseListenerTls();
+    message.certificates = object.certificates?.map((e) => Certificate.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCertificate(): Certificate {
+  return { chain: "", key: "" };
+}
+
+export const Certificate: MessageFns<Certificate> = {
+  encode(message: Certificate, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chain !== "") {
+      writer.uint32(10).string(message.chain);
+    }
+    if (message.key !== "") {
+      writer.uint32(18).string(message.key);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Certificate {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCertificate();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chain = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Certificate>): Certificate {
+    return Certificate.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Certificate>): Certificate {
+    const message = createBaseCertificate();
+    message.chain = object.chain ?? "";
+    message.key = object.key ?? "";
     return message;
   },
 };
