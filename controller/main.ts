@@ -18,6 +18,7 @@ import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
 import { storeBarrier } from './store/barrier.js';
 import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
+import { keepIncarnation } from './store/incarnation.js';
 import { Keyspace } from './store/keys.js';
 import type { StoreState } from './store/reflector.js';
 import { StoreView } from './store/view.js';
@@ -43,6 +44,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     state: (state) => logState(state, client, metrics, log),
     unreadable: (key) => log.warn({ key }, 'a value in etcd can’t be read and counts as absent: another version wrote it, or a hand'),
   });
+  keepIncarnation(client, view, keys);
   const acks = new NodeAcks(client, view, keys, clock);
   const discovery = new DiscoveryService({
     acks,
