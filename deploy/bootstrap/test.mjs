@@ -16,6 +16,7 @@ const STAGES = [
   { name: 'core', run: core },
   { name: 'unit', run: () => jest('unit') },
   { name: 'integration', run: () => jest('integration') },
+  { name: 'conformance', run: () => jest('conformance') },
   { name: 'redirect', run: () => jest('redirect') },
   { name: 'e2e', run: () => jest('e2e') },
   { name: 'fuzz', run: fuzz, isExtra: process.env.CI !== 'true' },
