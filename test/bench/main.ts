@@ -1,6 +1,7 @@
 // `npm run bench -- NAME [--quick] [--case CASE] [--json]`: runs a benchmark against its peers and prints the ratios.
 import { parseArgs } from 'node:util';
 import type { BenchOptions } from './bed.js';
+import { fair } from './fair.js';
 import { http1 } from './http1.js';
 import { idle } from './idle.js';
 import { type Case, printTable } from './report.js';
@@ -19,6 +20,11 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   http1: { run: http1, title: CPU, unit: 'µs' },
   tcp: { run: tcp, title: 'CPU per MiB, and per connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'µs' },
   tail: { run: tail, title: 'Latency, p99; ratio: the peer’s over ours (above 1: ours is lower)', unit: 'µs' },
+  fair: {
+    run: fair,
+    title: 'A tenant’s p99 alone (ours) and while another floods (peer), through the proxy named; ratio: flooded over alone (1 is perfect)',
+    unit: 'µs',
+  },
   idle: { run: idle, title: 'Own memory per idle connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'bytes' },
 };
 

@@ -32,6 +32,8 @@ class Soak {
   constructor(
     private readonly proxies: Proxies,
     private readonly kinds: readonly Kind[],
+    /** Closes what clients keep open between exchanges. */
+    private readonly hangUp: () => void,
   ) {}
 
   find(text: string): void {
@@ -55,6 +57,7 @@ class Soak {
     }
     this.isOver = true;
     await Promise.all(clients);
+    this.hangUp();
     await sleep(QUIET_MS);
     for (const [i, proxy] of watched.entries()) {
       this.judgeSockets(proxy, before[i]!);
@@ -121,9 +124,9 @@ async function main(): Promise<number> {
       kind('tcp slow', 3, () => echo(proxies.tcp, 10)),
       kind('tcp cut', 3, () => cut(proxies.tcp)),
     ];
-    const soak = new Soak(proxies, kinds);
+    const soak = new Soak(proxies, kinds, () => target.agent.destroy());
     late.find = (text) => soak.find(text);
-    await soak.run(minutes).finally(() => target.agent.destroy());
+    await soak.run(minutes);
     for (const { name, done } of kinds) console.log(`${name}: ${done}`);
     for (const [text, count] of [...soak.findings].slice(0, SHOWN_FINDINGS)) console.log(`FINDING (${count}×): ${text}`);
     console.log(soak.findings.size === 0 ? 'soak: nothing found' : `soak: ${soak.findings.size} kinds of findings`);

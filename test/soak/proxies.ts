@@ -76,7 +76,12 @@ function isSocket(link: string): boolean {
 
 function httpManifests(port: number, upstreams: readonly number[], generation: number): object[] {
   const services = upstreams.flatMap((upstream, i) => [
-    { apiVersion: 'v1', kind: 'Service', metadata: { name: `soak-${i}` }, spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] } },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: `soak-${i}` },
+      spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] },
+    },
     ...Array.from({ length: 1 + (generation % 2) }, (_, copy) => ({
       apiVersion: 'discovery.k8s.io/v1',
       kind: 'EndpointSlice',
