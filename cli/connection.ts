@@ -34,6 +34,9 @@ const CHANNEL: ClientOptions = {
   'grpc.max_send_message_length': 64 << 20,
 };
 
+/** How grpc-js words it when nobody was reached; a controller that lost its etcd answers UNAVAILABLE too, in its own words. */
+const NO_CONNECTION = /^(No connection established|Connection dropped|Name resolution failed|Failed to connect)/;
+
 type Tail<Response> = [
   metadata: Metadata,
   options: Partial<CallOptions>,
@@ -83,9 +86,10 @@ export class Controller {
 
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {
     return unary(start, timeoutMs, (error) => {
-      if (error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED) {
+      if (error.code === status.DEADLINE_EXCEEDED || (error.code === status.UNAVAILABLE && NO_CONNECTION.test(error.details))) {
         return `no controller answers at ${this.address}: ${reason(error)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).`;
       }
+      if (error.code === status.UNAVAILABLE) return `the controller at ${this.address} can't do it now: ${error.details}`;
       return `the controller at ${this.address} refused: ${error.details} (${status[error.code]})`;
     });
   }
