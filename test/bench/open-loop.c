@@ -1,8 +1,8 @@
 // An open-loop HTTP/1.1 load generator: requests are due at a fixed rate whatever the server does, and a latency counts from when its
 // request was due, so that a stall is seen by every request it delayed (no coordinated omission). One thread, epoll.
 // Usage: open-loop PORT HOST RATE CONNECTIONS SECONDS ROUTES. GET /svc<i>/item, i in turn below ROUTES. The first second is not counted.
-// Prints one JSON line: {"count","errors","unanswered","p50","p99","p999","max"}, latencies in µs. It waits 5 s at the end; what is not answered by
-// then counts with the time it has waited. Exit 1 if a connection ends.
+// Prints one JSON line: {"count","errors","unanswered","p50","p99","p999","max"}, latencies in µs. It waits 5 s at the end; what is not
+// answered by then counts with the time it has waited. Exit 1 if a connection ends.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +23,7 @@ static const uint64_t kWarmNs = 1000000000ull, kGraceNs = 5000000000ull;
 
 struct Connection {
   int fd;
-  uint64_t due_ns;   // Of the request under way.
+  uint64_t due_ns;    // Of the request under way.
   int64_t body_left;  // -1: the head is not whole yet.
   size_t have;
   char head[kHeadMax];
@@ -174,7 +174,7 @@ int main(int argc, char** argv) {
     const int ready = epoll_pwait2(poll, events, 256, &timeout, NULL);
     for (int i = 0; i < ready; i++) receive((int)events[i].data.u32, counted_from);
   }
-  printf("{\"count\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}\n", counted, errors, unanswered,
-         quantile_us(0.5), quantile_us(0.99), quantile_us(0.999), (double)max_ns / 1000.0);
+  printf("{\"count\":%lu,\"errors\":%lu,\"unanswered\":%lu,\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}\n", counted, errors,
+         unanswered, quantile_us(0.5), quantile_us(0.99), quantile_us(0.999), (double)max_ns / 1000.0);
   return 0;
 }
