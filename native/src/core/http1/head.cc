@@ -197,8 +197,8 @@ HeadError parse_content_length(std::string_view text, uint64_t* length) {
   return HeadError::kNone;
 }
 
-/// A Transfer-Encoding that is not "chunked" alone. RFC 9112 6.3: where chunked is not the last coding of a request its length is unknowable
-/// (400), 6.1: where another one precedes it that one is not known here (501).
+/// A Transfer-Encoding that is not "chunked" alone. RFC 9112 6.3: where chunked is not the last coding of a request its length is
+/// unknowable (400), 6.1: where another one precedes it that one is not known here (501).
 HeadError refused_transfer_encoding(const uint8_t* data, const FieldBlock& block) {
   unsigned chunked = 0;
   bool ends_chunked = false;
