@@ -162,11 +162,9 @@ export class Conversation {
       case 'origin receives no whole request':
         return this.origin.expectNoWholeMessage();
       case 'client ends':
-        this.socket.end();
-        return;
+        return ended(this.socket);
       case 'origin ends':
-        this.theUpstream(step.kind).end();
-        return;
+        return ended(this.theUpstream(step.kind));
       case 'origin resets':
         this.theUpstream(step.kind).resetAndDestroy();
     }
@@ -212,6 +210,11 @@ export class Conversation {
       });
     }
   }
+}
+
+/** Resolves when the FIN is on its way. */
+function ended(socket: Socket): Promise<void> {
+  return new Promise((resolve) => socket.end(resolve));
 }
 
 function show(bytes: string): string {
