@@ -104,7 +104,7 @@ async function runCase(bed: Bed, setup: ProxySetup, kind: string, { quick, onPro
   const contender = { name: setup.name, port, firstBackend: backend, pid: process.pid };
   const [alone, flooded]: [number[], number[]] = [[], []];
   const seconds = quick ? 1.5 : 5;
-  for (let round = 0; round < (quick ? 2 : 5); round++) {
+  for (let round = 0; round < (quick ? 1 : 5); round++) {
     alone.push(await victim(bed, contender, seconds));
     const flood = new Pinned(LOAD_CORE, floodCommand(kind, port + 1));
     try {
