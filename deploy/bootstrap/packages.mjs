@@ -33,6 +33,7 @@ const PACKAGES = {
     'nghttp2-client': 'h2load',
     iptables: 'iptables',
     curl: 'curl',
+    python3: 'python3',
     'clang-format': 'clang-format',
   },
 };
