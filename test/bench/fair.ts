@@ -12,7 +12,8 @@ import { type Case, compare } from './report.js';
 
 const CASES = [{ name: 'connections' }, { name: 'headers' }, { name: 'slow-reads' }, { name: 'bodies' }] as const;
 const RATE = 1_000;
-const CONNECTIONS = 16;
+/** So many that a slow answer does not hold back the next request for want of a connection. */
+const CONNECTIONS = 64;
 const VICTIM = 'victim.test';
 const FLOODER = 'flooder.test';
 const FLOOD_ANSWER_BYTES = 65_536;
