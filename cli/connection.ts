@@ -21,6 +21,7 @@ import {
   type WaitResponse,
 } from '../api/gen/mesh/v1/admin.js';
 import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
+import { failureReason } from '../api/grpc/failure.js';
 import { Failure } from './failure.js';
 
 export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
@@ -33,6 +34,9 @@ const CHANNEL: ClientOptions = {
   'grpc.max_receive_message_length': 64 << 20,
   'grpc.max_send_message_length': 64 << 20,
 };
+
+/** How grpc-js words it when nobody was reached; a controller that lost its etcd answers UNAVAILABLE too, in its own words. */
+const NO_CONNECTION = /^(No connection established|Connection dropped|Name resolution failed|Failed to connect)/;
 
 type Tail<Response> = [
   metadata: Metadata,
@@ -83,9 +87,10 @@ export class Controller {
 
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {
     return unary(start, timeoutMs, (error) => {
-      if (error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED) {
-        return `no controller answers at ${this.address}: ${reason(error)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).`;
+      if (error.code === status.DEADLINE_EXCEEDED || (error.code === status.UNAVAILABLE && NO_CONNECTION.test(error.details))) {
+        return `no controller answers at ${this.address}: ${failureReason(error.details)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).`;
       }
+      if (error.code === status.UNAVAILABLE) return `the controller at ${this.address} can't do it now: ${error.details}`;
       return `the controller at ${this.address} refused: ${error.details} (${status[error.code]})`;
     });
   }
@@ -100,16 +105,12 @@ export async function nodeStatus(name: string, address: string, timeoutMs = NODE
     return await unary<StatusResponse>(
       (...tail) => client.get({}, ...tail),
       timeoutMs,
-      (error) => `node ${name} does not answer at ${address}: ${reason(error)}\nIs its agent running? Look at its log there.`,
+      (error) =>
+        `node ${name} does not answer at ${address}: ${failureReason(error.details)}\nIs its agent running? Look at its log there.`,
     );
   } finally {
     client.close();
   }
-}
-
-/** What grpc-js wraps into three sentences. */
-function reason(error: ServiceError): string {
-  return /Last error: (?:Error: )?(.+?)\.? *(?:Resolution note:.*)?$/.exec(error.details)?.[1] ?? error.details;
 }
 
 function unary<Response>(

@@ -3,13 +3,11 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { ManifestFile } from '../api/gen/mesh/v1/admin.js';
+import { MAX_MANIFEST_BYTES } from '../api/resources/limits.js';
 import { EXIT_USAGE, Failure } from './failure.js';
 
 const MANIFEST = /\.(ya?ml|json)$/i;
-/** Also the most that one gRPC message may hold. */
-const MAX_TOTAL_BYTES = 32 << 20;
-
-/** Throws Failure for what can't be read, for a folder without manifests and for more than 32 MiB. */
+/** Throws Failure for what can't be read, for a folder without manifests and for more than MAX_MANIFEST_BYTES. */
 export async function readManifests(paths: readonly string[], stdin: Readable = process.stdin): Promise<ManifestFile[]> {
   const files: ManifestFile[] = [];
   let total = 0;
@@ -17,7 +15,7 @@ export async function readManifests(paths: readonly string[], stdin: Readable = 
     for (const name of path === '-' ? ['-'] : await expand(path)) {
       const content = name === '-' ? await readAll(stdin) : await read(name);
       total += Buffer.byteLength(content);
-      if (total > MAX_TOTAL_BYTES) throw new Failure(`${name}: more than 32 MiB of manifests in one go: apply them in parts`);
+      if (total > MAX_MANIFEST_BYTES) throw new Failure(`${name}: more than 8 MiB of manifests in one go: apply them in parts`);
       files.push({ name: name === '-' ? '<stdin>' : name, content });
     }
   }

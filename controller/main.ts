@@ -5,6 +5,7 @@ import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { listenGrpc } from '../api/grpc/listen.js';
+import { MAX_MANIFEST_BYTES } from '../api/resources/limits.js';
 import { VERSION } from '../api/version.js';
 import { createAdminService } from './admin/admin-service.js';
 import { ObjectChanges } from './admin/object-changes.js';
@@ -18,6 +19,7 @@ import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
 import { storeBarrier } from './store/barrier.js';
 import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
+import { keepIncarnation } from './store/incarnation.js';
 import { Keyspace } from './store/keys.js';
 import type { StoreState } from './store/reflector.js';
 import { StoreView } from './store/view.js';
@@ -31,7 +33,8 @@ export interface Controller {
   stop(): Promise<void>;
 }
 
-const MAX_REQUEST_BYTES = 8 * 1024 * 1024;
+/** An apply at its bound, with room for names and framing. */
+const MAX_REQUEST_BYTES = MAX_MANIFEST_BYTES + 1_048_576;
 const STOP_GRACE_MS = 2_000;
 
 /** Serves as soon as its addresses are bound; etcd may come later. Throws if an address can't be bound. */
@@ -43,6 +46,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     state: (state) => logState(state, client, metrics, log),
     unreadable: (key) => log.warn({ key }, 'a value in etcd can’t be read and counts as absent: another version wrote it, or a hand'),
   });
+  keepIncarnation(client, view, keys);
   const acks = new NodeAcks(client, view, keys, clock);
   const discovery = new DiscoveryService({
     acks,

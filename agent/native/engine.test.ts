@@ -288,7 +288,8 @@ describe('HTTP/1.1', () => {
     const client = new Client(bench.ports.http);
     client.socket.write(to('retry.test'));
     await client.answers(1);
-    expect([...bench.outstanding.subarray(0, 3)]).toEqual([0, 0, 0]);
+    // The engine gives back just after it has sent the answer.
+    await untilTrue(() => bench.outstanding.subarray(0, 3).every((count) => count === 0));
     client.socket.write(to('dead.test'));
     await client.until((at) => at.received.includes('503 Service Unavailable'));
     await untilTrue(() => bench.outstanding[1] === 0);

@@ -247,6 +247,22 @@ describe('balancing', () => {
 });
 
 describe('generations', () => {
+  test('a retry stays with the backend that the split drew', () => {
+    const split = route('split', {
+      parents: [toService('catalog')],
+      rules: [{ backends: [backend('v1', 50), backend('v2', 50)] }],
+    });
+    const tables = compiled(modelOf(...shop, endpoint('v1', 'b', '10.1.1.2'), endpoint('v2', 'b', '10.1.2.2'), split));
+    const proxy = new TestProxy(tables);
+    const random = randoms(5);
+    for (let i = 0; i < 200; i++) {
+      const first = proxy.decide({ ...catalog, random: random() });
+      const second = proxy.decide({ ...catalog, attempt: 1, previous: first.target, random: random() });
+      expect(addressOf(tables, second.target).slice(0, 7)).toBe(addressOf(tables, first.target).slice(0, 7));
+      expect(second.target).not.toBe(first.target);
+    }
+  });
+
   test('the old tables decide until a batch of the new generation comes', () => {
     const ids = newIds();
     const model = modelOf(...shop);

@@ -223,20 +223,14 @@ export class Decider {
 
   private act(batch: Batch, d: number, q: number, scope: number, node: number, traffic: Traffic): void {
     const { descriptors, decisions } = batch;
-    const { nodes, actions, backends, scopes } = this.tables;
+    const { nodes, actions, scopes } = this.tables;
     const action = nodes[node + N_ACTION]! * ACTION_WORDS;
     const rule = nodes[node + N_RULE]!;
     decisions[q + Decision.RouteId] = rule;
     if (rule >= 0 && descriptors[d + D_ATTEMPT] === 0) this.cells.ruleRequests[rule]! += 1;
     const random = descriptors[d + D_RANDOM]!;
-    const total = actions[action + ActionWord.TotalWeight]!;
-    let cluster = -1;
-    if (total > 0) {
-      const at = below(total, random);
-      let backend = actions[action]! * BACKEND_WORDS;
-      while (backends[backend]! <= at) backend += BACKEND_WORDS;
-      cluster = backends[backend + 1]!;
-    }
+    const failed = descriptors[d + D_ATTEMPT]! > 0 ? descriptors[d + D_PREVIOUS]! : -1;
+    const cluster = this.backendOf(action, random, failed);
     decisions[q + Decision.ResponseMutation] = actions[action + ActionWord.ResponseMutation]!;
     if (cluster < 0) {
       this.answer(batch, d, q, 500, Reply.NoBackend, scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
@@ -246,6 +240,30 @@ export class Decider {
     decisions[q + Decision.TimeoutMs] = actions[action + ActionWord.TimeoutMs]!;
     decisions[q + Decision.AttemptTimeoutMs] = actions[action + ActionWord.AttemptTimeoutMs]!;
     this.forward(batch, d, q, cluster, traffic, mix(random));
+  }
+
+  /** Cluster that the weights draw; an attempt after `failed` stays with the backend drawn first, or the split would lean. -1: none. */
+  private backendOf(action: number, random: number, failed: number): number {
+    const { actions, backends } = this.tables;
+    const total = actions[action + ActionWord.TotalWeight]!;
+    if (total === 0) return -1;
+    let backend = actions[action]! * BACKEND_WORDS;
+    if (failed >= 0) {
+      const end = backend + actions[action + ActionWord.BackendCount]! * BACKEND_WORDS;
+      for (let at = backend; at < end; at += BACKEND_WORDS) if (this.isMember(backends[at + 1]!, failed)) return backends[at + 1]!;
+    }
+    const drawn = below(total, random);
+    while (backends[backend]! <= drawn) backend += BACKEND_WORDS;
+    return backends[backend + 1]!;
+  }
+
+  private isMember(cluster: number, endpoint: number): boolean {
+    if (cluster < 0) return false;
+    const { clusters, members } = this.tables;
+    const first = clusters[cluster * CLUSTER_WORDS + ClusterWord.Members]!;
+    const end = first + clusters[cluster * CLUSTER_WORDS + ClusterWord.MemberCount]!;
+    for (let member = first; member < end; member++) if (members[member * MEMBER_WORDS] === endpoint) return true;
+    return false;
   }
 
   private forward(batch: Batch, d: number, q: number, chosen: number, traffic: Traffic, random: number): void {

@@ -2,12 +2,12 @@
 import type { ManifestFile } from '../gen/mesh/v1/admin.js';
 import type { Explained } from './explain.js';
 import { type FieldPath, type Finding, formatFieldPath } from './finding.js';
+import { MAX_MANIFEST_BYTES } from './limits.js';
 import { objectKey, type ResourceObject } from './object.js';
 import { describe, isUnchecked } from './schema.js';
 import { checkObject } from './validate.js';
 import { readDocuments, TextBoundError, type TreeDocument } from './yaml-tree.js';
 
-const MAX_FILE_BYTES = 8 * 1_048_576;
 /** Documents and list items, over all files. */
 const MAX_OBJECTS = 10_000;
 const MAX_FINDINGS = 1_000;
@@ -73,8 +73,8 @@ class Reading {
   /** Yields after each document that was read. */
   *documentsOf(file: ManifestFile): Generator<void> {
     const bytes = Buffer.byteLength(file.content);
-    if (bytes > MAX_FILE_BYTES) {
-      this.#report(file.name, 1, 1, [], `too large: ${bytes} bytes, at most ${MAX_FILE_BYTES}; split the file`);
+    if (bytes > MAX_MANIFEST_BYTES) {
+      this.#report(file.name, 1, 1, [], `too large: ${bytes} bytes, at most ${MAX_MANIFEST_BYTES}; split the file`);
       return;
     }
     try {

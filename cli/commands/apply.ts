@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { type Change, Change_Action, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
+import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
@@ -111,31 +112,34 @@ function identity(object: { readonly kind: string; readonly namespace: string; r
   return `${object.kind.toLowerCase()} ${object.namespace === '' ? '' : `${object.namespace}/`}${object.name}`;
 }
 
-/** Revision 0: nothing was written, there is nothing to wait for. */
+/** Revision 0, nothing was written: waits for the newest there is, of which what was applied is a part. */
 async function waitForNodes(controller: Controller, revision: number, timeoutMs: number, context: Context): Promise<void> {
-  if (revision === 0) return;
   const began = performance.now();
   const answer = await controller.wait(revision, timeoutMs);
   const seconds = ((performance.now() - began) / 1000).toFixed(2);
   if (answer.pending.length === 0 && answer.rejected.length === 0) {
     const where = answer.acked.length === 0 ? 'no node is connected' : `in force on ${answer.acked.join(', ')}`;
-    context.print(context.colours.faint(`revision ${revision}: ${where} after ${seconds} s`));
+    context.print(context.colours.faint(`${revisionName(revision)}: ${where} after ${seconds} s`));
     return;
   }
   throw new Failure(explainWait(revision, timeoutMs, answer));
+}
+
+function revisionName(revision: number): string {
+  return revision === 0 ? 'the newest revision' : `revision ${revision}`;
 }
 
 function explainWait(revision: number, timeoutMs: number, answer: WaitResponse): string {
   const lines = answer.rejected.map(
     ({ node, rejection }) => `node ${node} refused ${rejection?.name ?? 'a resource'}: ${rejection?.error ?? 'no reason given'}`,
   );
-  if (answer.pending.length > 0) lines.push(`not on revision ${revision} after ${timeoutMs / 1000} s: ${answer.pending.join(', ')}`);
+  if (answer.pending.length > 0) lines.push(`not on ${revisionName(revision)} after ${timeoutMs / 1000} s: ${answer.pending.join(', ')}`);
   lines.push('The change itself is stored. Look at the node with `weft status NODE`.');
   return lines.join('\n');
 }
 
 function timeoutOption(): Option {
-  return new Option('--timeout <duration>', 'how long --wait waits: 500ms, 30s, 2m')
+  return new Option('--timeout <duration>', 'how long --wait waits, at most 10m: 500ms, 30s, 2m')
     .argParser(parseDuration)
     .default(DEFAULT_TIMEOUT_MS, '30s');
 }
@@ -145,6 +149,6 @@ const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
 function parseDuration(value: string): number {
   const match = /^(\d+)(ms|s|m)$/.exec(value);
   const ms = match === null ? Number.NaN : Number(match[1]) * (UNITS[match[2] ?? ''] ?? Number.NaN);
-  if (!(ms > 0 && ms <= 3_600_000)) throw new InvalidArgumentError('Expected a duration of at most 60m, such as 500ms, 30s or 2m.');
+  if (!(ms > 0 && ms <= MAX_WAIT_MS)) throw new InvalidArgumentError('Expected a duration of at most 10m, such as 500ms, 30s or 2m.');
   return ms;
 }

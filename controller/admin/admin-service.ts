@@ -17,6 +17,7 @@ import type {
   WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
 import { findKind, objectKey, parseManifestsInTurns, withoutSecrets } from '../../api/resources/index.js';
+import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import type { Clock } from '../clock.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
@@ -40,7 +41,6 @@ const READ_BACK_MS = 1_000;
 const FIRST_LIST_MS = 2_000;
 /** Of parsing at a stretch, but for one document. */
 const TURN_MS = 20;
-const MAX_WAIT_MS = 600_000;
 
 class Refusal extends Error {
   constructor(

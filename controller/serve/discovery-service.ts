@@ -142,7 +142,8 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
   async #start(subscribe: Subscribe): Promise<number | null> {
     if (!this.history.isReady) await new Promise<void>((resolve) => this.#waiting.add(resolve));
     const token = subscribe.resume;
-    if (token === undefined || token.clusterId !== this.#parts.clusterId() || token.compiler !== this.#compiler) return null;
+    if (token === undefined || token.clusterId === '' || token.clusterId !== this.#parts.clusterId() || token.compiler !== this.#compiler)
+      return null;
     return (await this.#parts.catchUp(token.revision)) ? token.revision : null;
   }
 

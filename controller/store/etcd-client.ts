@@ -1,8 +1,10 @@
 // The one connection to etcd: etcd3's pool and generated stubs, called raw. Owns deadlines, the choice of another endpoint, and errors with
 // a code. Uses none of etcd3's own watcher, lease, retry or circuit breaker: they lose events or hang (docs/controller.md says which).
+
 import { type CallOptions, type ClientDuplexStream, type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { IOptions, IRangeRequest, IRangeResponse } from 'etcd3';
 import { ConnectionPool } from 'etcd3/lib/connection-pool.js';
+import { failureReason } from '../../api/grpc/failure.js';
 
 /** A call that failed. `code` is gRPC's; `mayBeApplied` is false only if the request certainly never left. */
 export class StoreError extends Error {
@@ -143,5 +145,5 @@ export function storeError(error: unknown): StoreError {
 
 /** What an operator reads when etcd can't be reached. */
 export function unavailableMessage(endpoints: string, details: string): string {
-  return `etcd at ${endpoints} does not answer (${details}): check that it runs, has a quorum and can be reached from here (etcdctl endpoint health)`;
+  return `etcd at ${endpoints} does not answer (${failureReason(details)}): check that it runs, has a quorum and can be reached from here (etcdctl endpoint health)`;
 }

@@ -4,6 +4,7 @@
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
 //   <prefix>/last-deletion                       request id of the latest deletion, so that a lost reply can be resolved
+//   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names
 //   <prefix>/barrier                             written to learn that everything before it has been seen
 import { createHash } from 'node:crypto';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
@@ -48,6 +49,10 @@ export class Keyspace {
 
   get lastDeletion(): string {
     return `${this.root}last-deletion`;
+  }
+
+  get incarnation(): string {
+    return `${this.root}incarnation`;
   }
 
   get barrier(): string {

@@ -82,6 +82,10 @@ export class Leases {
       stream.on('end', () => this.#fail(stream, new StoreError(status.UNAVAILABLE, 'etcd ended the keepalive stream', true)));
       return stream;
     });
+    // One that can't be opened must not be what every later call gets.
+    this.#stream.catch(() => {
+      this.#stream = null;
+    });
     return this.#stream;
   }
 

@@ -46,6 +46,7 @@ export class StoreView {
   readonly acks = new Map<string, AckRecord>();
   /** The newest revision that touched the model's input. */
   modelRevision = 0;
+  #incarnation = '';
   readonly #reflector: Reflector;
   readonly #keys: Keyspace;
   readonly #log: ViewLog;
@@ -64,8 +65,9 @@ export class StoreView {
     return this.#reflector.revision;
   }
 
+  /** The same for every replica over one store, another for every other store; empty until known. */
   get clusterId(): string {
-    return this.#reflector.clusterId;
+    return this.#incarnation === '' ? '' : `${this.#reflector.clusterId}-${this.#incarnation}`;
   }
 
   get state(): StoreState {
@@ -112,6 +114,7 @@ export class StoreView {
 
   /** True if the key belongs to the model's input. */
   #applyOne({ key, entry }: EntryChange): boolean {
+    if (key === this.#keys.incarnation) this.#incarnation = entry?.value.toString() ?? '';
     const parsed = this.#keys.parse(key);
     switch (parsed.kind) {
       case 'object': {

@@ -33,7 +33,10 @@ const PACKAGES = {
     'nghttp2-client': 'h2load',
     iptables: 'iptables',
     curl: 'curl',
+    python3: 'python3',
     'clang-format': 'clang-format',
+    // The core's own tests and fuzzers run outside Node, which brings OpenSSL to the addon.
+    'libssl-dev': '/usr/include/openssl/ssl.h',
   },
 };
 

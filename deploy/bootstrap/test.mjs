@@ -1,5 +1,5 @@
 // `npm test`: makes the checkout ready, then every test there is, and the sum of them on the last line: "N passed, N failed".
-// Plain Node: runs before `npm ci`. Arguments choose stages by name: npm test -- unit e2e
+// Plain Node: runs before `npm ci`. Arguments choose stages by name: npm test -- unit e2e. The stage fuzz runs in CI (CI=true) or by name.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,9 +16,12 @@ const STAGES = [
   { name: 'core', run: core },
   { name: 'unit', run: () => jest('unit') },
   { name: 'integration', run: () => jest('integration') },
+  { name: 'conformance', run: () => jest('conformance') },
   { name: 'redirect', run: () => jest('redirect') },
   { name: 'e2e', run: () => jest('e2e') },
+  { name: 'fuzz', run: fuzz, isExtra: process.env.CI !== 'true' },
 ];
+const FUZZ_SECONDS = 20;
 
 await main(async () => {
   const wanted = process.argv.slice(2);
@@ -31,7 +34,8 @@ await main(async () => {
     );
   await setUp(['build', 'run', 'test']);
   const total = { ...NOTHING };
-  for (const stage of STAGES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) add(total, await runStage(stage));
+  for (const stage of STAGES.filter(({ name, isExtra }) => (wanted.length === 0 ? isExtra !== true : wanted.includes(name))))
+    add(total, await runStage(stage));
   if (total.skipped > 0) say(`\n${total.skipped} skipped`);
   say(`\n${total.passed} passed, ${total.failed} failed`);
   return total.failed === 0 && total.passed > 0 ? 0 : 1;
@@ -68,6 +72,18 @@ async function core() {
   const counts = /(\d+) passed, (\d+) failed/.exec(output);
   // A sanitizer's report ends the program before it has counted.
   return counts === null ? { ...NOTHING, failed: 1 } : { ...NOTHING, passed: Number(counts[1]), failed: Number(counts[2]) };
+}
+
+/** Every fuzz target for a while from its corpus; one test each. */
+async function fuzz() {
+  const runner = join(ROOT, 'test/fuzz/run.mjs');
+  const targets = (await capture(process.execPath, [runner, '--list'])).trim().split('\n');
+  const result = { ...NOTHING };
+  for (const target of targets) {
+    const code = await passThrough(process.execPath, [runner, target, '--seconds', String(FUZZ_SECONDS)]);
+    result[code === 0 ? 'passed' : 'failed']++;
+  }
+  return result;
 }
 
 async function jest(project) {

@@ -16,6 +16,8 @@ export interface BenchOptions {
   readonly quick: boolean;
   /** Name of the one case to run; null: all (with `quick`: the first). */
   readonly only: string | null;
+  /** Leaves ours out, where that makes sense (http2, tls): compares the peers, to try the harness. */
+  readonly peersOnly: boolean;
   readonly onProgress: (text: string) => void;
 }
 

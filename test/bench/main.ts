@@ -1,11 +1,15 @@
-// `npm run bench -- NAME [--quick] [--case CASE] [--json]`: runs a benchmark against its peers and prints the ratios.
+// `npm run bench -- NAME [--quick] [--case CASE] [--json] [--peers-only]`: runs a benchmark against its peers and prints the ratios.
+import { availableParallelism, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { BenchOptions } from './bed.js';
+import { fair } from './fair.js';
 import { http1 } from './http1.js';
+import { http2 } from './http2.js';
 import { idle } from './idle.js';
 import { type Case, printTable } from './report.js';
 import { tail } from './tail.js';
 import { tcp } from './tcp.js';
+import { tls } from './tls.js';
 
 interface Bench {
   readonly run: (options: BenchOptions) => Promise<Case[]>;
@@ -17,27 +21,40 @@ interface Bench {
 const CPU = 'CPU per request; ratio: the peer’s over ours (above 1: we need less)';
 const BENCHES: Readonly<Record<string, Bench>> = {
   http1: { run: http1, title: CPU, unit: 'µs' },
+  http2: { run: http2, title: CPU, unit: 'µs' },
+  tls: { run: tls, title: CPU, unit: 'µs' },
   tcp: { run: tcp, title: 'CPU per MiB, and per connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'µs' },
   tail: { run: tail, title: 'Latency, p99; ratio: the peer’s over ours (above 1: ours is lower)', unit: 'µs' },
+  fair: {
+    run: fair,
+    title: 'A tenant’s p99 alone (ours) and while another floods (peer), through the proxy named; ratio: flooded over alone (1 is perfect)',
+    unit: 'µs',
+  },
   idle: { run: idle, title: 'Own memory per idle connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'bytes' },
 };
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { quick: { type: 'boolean' }, json: { type: 'boolean' }, case: { type: 'string' } },
+    options: { quick: { type: 'boolean' }, json: { type: 'boolean' }, case: { type: 'string' }, 'peers-only': { type: 'boolean' } },
   });
   const name = positionals[0] ?? '';
   const bench = BENCHES[name];
   if (bench === undefined || positionals.length !== 1) {
-    console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--case CASE] [--json]`);
+    console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--case CASE] [--json] [--peers-only]`);
     return 2;
   }
+  const began = loadavg()[0] ?? 0;
   const cases = await bench.run({
     quick: values.quick === true,
     only: values.case ?? null,
+    peersOnly: values['peers-only'] === true,
     onProgress: (text) => console.error(text),
   });
+  // Ours are about two; what is more is somebody else's work on the same cores.
+  console.error(
+    `machine: ${availableParallelism()} cores, load average ${began.toFixed(1)} before, ${(loadavg()[0] ?? 0).toFixed(1)} after`,
+  );
   if (values.json === true) console.log(JSON.stringify({ bench: name, cases }));
   else printTable(bench.title, bench.unit, cases);
   return 0;

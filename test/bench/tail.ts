@@ -23,6 +23,7 @@ const UPDATE_MS = 1_000;
 interface Latencies {
   readonly count: number;
   readonly errors: number;
+  readonly unanswered: number;
   readonly p50: number;
   readonly p99: number;
   readonly p999: number;
@@ -61,7 +62,10 @@ async function runCase({ name, rate, connections, updates }: (typeof CASES)[numb
 async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<Latencies> {
   const command = [bed.tool('open-loop'), String(port), HOST, String(rate), String(connections), String(seconds), String(ROUTES)];
   const latencies = JSON.parse(await new Pinned(LOAD_CORE, command).result()) as Latencies;
-  if (latencies.errors > 0) throw new Error(`${name}: ${latencies.errors} of ${latencies.count} answers were errors`);
+  if (latencies.errors + latencies.unanswered > 0)
+    throw new Error(
+      `${name}: of ${latencies.count} requests ${latencies.errors} failed and ${latencies.unanswered} were not answered within 5 s`,
+    );
   return latencies;
 }
 

@@ -1,6 +1,7 @@
 // Both ends of the opaque TCP benchmark. One thread, epoll. A client sends a byte count (8 bytes, host order); the server answers with
 // that many bytes and closes.
-// Usage: tcp-peer serve PORT | tcp-peer load PORT CONNECTIONS BYTES SECONDS ADDRESS. `load` prints {"connections","bytes"}; exit 1 if a byte lacks.
+// Usage: tcp-peer serve PORT | tcp-peer load PORT CONNECTIONS BYTES SECONDS ADDRESS. `load` prints {"connections","bytes"}; exit 1 if a
+// byte lacks.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -133,6 +134,7 @@ static int load(const char* address, int port, int connections, uint64_t bytes, 
 
 int main(int argc, char** argv) {
   if (argc == 3 && strcmp(argv[1], "serve") == 0) return serve(atoi(argv[2]));
-  if (argc == 7 && strcmp(argv[1], "load") == 0) return load(argv[6], atoi(argv[2]), atoi(argv[3]), strtoull(argv[4], NULL, 10), atof(argv[5]));
+  if (argc == 7 && strcmp(argv[1], "load") == 0)
+    return load(argv[6], atoi(argv[2]), atoi(argv[3]), strtoull(argv[4], NULL, 10), atof(argv[5]));
   return 2;
 }

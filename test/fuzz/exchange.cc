@@ -1,6 +1,6 @@
 // Whole exchanges: a reactor over loopback sockets, with clients and upstreams that say, hear and end what the input tells them, in the
-// order the input tells them. Whatever they do: memory and undefined behaviour are clean, nothing hangs, every decision is accounted for
-// once, no upstream hears a byte that is not HTTP as we write it, and no client gets bytes that were meant for another.
+// order the input tells them. Whatever they do: memory and undefined behaviour are clean, nothing hangs, and every decision is accounted
+// for once. What the bytes on the wire mean is for native/test/smuggling_test.cc and test/soak.
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>

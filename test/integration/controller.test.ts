@@ -284,6 +284,22 @@ test('waiting for what stands there already waits until it is in force', async (
   }
 });
 
+test('a token of an etcd that was set up anew fits no longer, even when the new one has come as far', async () => {
+  const node = discover(one, 'node-a');
+  await apply(one, serviceYaml('old'));
+  await node.until('the service', () => node.resources.size === 1 && node.token?.clusterId !== '');
+  const resume = node.token;
+  node.close();
+  await one.stop();
+  await etcd.wipe();
+  one = await startTestController(etcd.endpoint);
+  for (let index = 0; index < 10; index++) await apply(one, serviceYaml('new', 81 + index));
+  const back = discover(one, 'node-a', { resume });
+  await back.until('a push', () => back.responses.length > 0);
+  expect(back.responses[0]).toMatchObject({ full: true });
+  expect(back.named(ResourceType.SERVICE)).toEqual(['shop/new']);
+});
+
 test('a node that leaves takes its metrics with it', async () => {
   const series = async () => (await (await fetch(`http://${one.controller.metricsAddress}/metrics`)).text()).includes('{node="node-a"}');
   const watcher = discover(one, 'watcher');

@@ -197,6 +197,26 @@ HeadError parse_content_length(std::string_view text, uint64_t* length) {
   return HeadError::kNone;
 }
 
+/// A Transfer-Encoding that is not "chunked" alone. RFC 9112 6.3: where chunked is not the last coding of a request its length is
+/// unknowable (400), 6.1: where another one precedes it that one is not known here (501).
+HeadError refused_transfer_encoding(const uint8_t* data, const FieldBlock& block) {
+  unsigned chunked = 0;
+  bool ends_chunked = false;
+  for (size_t i = 0; i < block.field_count; i++) {
+    if (block.fields[i].known != KnownHeader::kTransferEncoding) continue;
+    const std::string_view list = block.fields[i].value.in(data);
+    for (size_t begin = 0; begin <= list.size();) {
+      const size_t comma = std::min(list.find(',', begin), list.size());
+      const std::string_view coding = trim(list.substr(begin, comma - begin));
+      if (!is_token(trim(coding.substr(0, coding.find(';'))))) return HeadError::kTransferEncodingSyntax;
+      ends_chunked = equals_lower(coding, "chunked");
+      chunked += ends_chunked ? 1 : 0;
+      begin = comma + 1;
+    }
+  }
+  return ends_chunked && chunked == 1 ? HeadError::kTransferEncodingUnsupported : HeadError::kTransferEncodingSyntax;
+}
+
 /// RFC 9112 6.1 to 6.3, with every "may" that repairs taken as an error.
 HeadError check_framing(const uint8_t* data, FieldBlock* block) {
   block->chunked = false;
@@ -205,9 +225,9 @@ HeadError check_framing(const uint8_t* data, FieldBlock* block) {
   if (block->has(KnownHeader::kTransferEncoding)) {
     if (block->has_content_length) return HeadError::kTransferEncodingAndLength;
     if (block->minor == 0) return HeadError::kTransferEncodingVersion;
-    if (block->is_repeated(KnownHeader::kTransferEncoding)) return HeadError::kTransferEncodingUnsupported;
-    if (!equals_lower(block->find(KnownHeader::kTransferEncoding)->value.in(data), "chunked")) {
-      return HeadError::kTransferEncodingUnsupported;
+    if (block->is_repeated(KnownHeader::kTransferEncoding) ||
+        !equals_lower(block->find(KnownHeader::kTransferEncoding)->value.in(data), "chunked")) {
+      return refused_transfer_encoding(data, *block);
     }
     block->chunked = true;
   } else if (block->has_content_length) {

@@ -83,6 +83,7 @@ Method method_of(std::string_view token);
   X(ContentLengthRepeated, "content_length_repeated", 400)             \
   X(TransferEncodingAndLength, "transfer_encoding_and_length", 400)    \
   X(TransferEncodingVersion, "transfer_encoding_version", 400)         \
+  X(TransferEncodingSyntax, "transfer_encoding_syntax", 400)           \
   X(TransferEncodingUnsupported, "transfer_encoding_unsupported", 501) \
   X(ConnectionSyntax, "connection_syntax", 400)                        \
   X(ExpectUnsupported, "expect_unsupported", 417)
@@ -173,7 +174,7 @@ struct RequestHead : FieldBlock {
   Span method_token;
   /// As sent.
   Span target;
-  /// Without the query; never empty ("http://host" gives the "/" of "//"); "*" for kAsterisk.
+  /// Without the query; never empty: what has no path is matched as "/" ("http://host" gives the "/" of "//", "*" that of "HTTP/").
   Span path;
   /// Behind the "?".
   Span query;

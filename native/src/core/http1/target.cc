@@ -75,7 +75,9 @@ HeadError parse_target(const uint8_t* data, RequestHead* head) {
   head->has_query = mark != nullptr;
   head->query = head->has_query ? span(path_end + 1, end) : span(end, end);
   head->path = span(path, path_end);
-  if (head->path.size == 0) {
+  if (head->form == TargetForm::kAsterisk) {
+    head->path = {head->target.offset + 6, 1};  // The "/" of "* HTTP/".
+  } else if (head->path.size == 0) {
     head->path = {head->target.offset + 5, 1};  // The first "/" of "http://".
     // RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.
     if (head->method == Method::kOptions && !head->has_query) head->form = TargetForm::kAsterisk;

@@ -1,0 +1,140 @@
+// `npm run soak -- --minutes N`: mixed HTTP/1 and opaque TCP traffic through real proxies, with resets, half-closes, slow readers, pipelining
+// and a new configuration every second. Every byte is compared both ways. Exit 1 if a byte was lost, added or changed, a connection stuck
+// or was left behind, or a proxy's memory grew once it was warm.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { Bed } from '../bench/bed.js';
+import { median } from '../bench/report.js';
+import { Fault } from './bytes.js';
+import { cutByClient, cutByServer, exchange, httpTarget, pipelined, slowReader } from './http-traffic.js';
+import { Proxies, type Watched } from './proxies.js';
+import { startEchoServer, startHttpServer } from './servers.js';
+import { cut, echo } from './tcp-traffic.js';
+
+const RELOAD_MS = 1_000;
+/** Pools close idle upstream connections after 4 s; then nothing may be open but what was before. */
+const QUIET_MS = 12_000;
+/** Growth between the first and the last fifth of the time after warm-up. */
+const MOST_GROWTH_BYTES = 6 * 1_048_576;
+const SHOWN_FINDINGS = 20;
+
+interface Kind {
+  readonly name: string;
+  readonly clients: number;
+  readonly run: () => Promise<void>;
+  done: number;
+}
+
+class Soak {
+  readonly findings = new Map<string, number>();
+  private isOver = false;
+
+  constructor(
+    private readonly proxies: Proxies,
+    private readonly kinds: readonly Kind[],
+    /** Closes what clients keep open between exchanges. */
+    private readonly hangUp: () => void,
+  ) {}
+
+  find(text: string): void {
+    // Numbers differ, the finding is one.
+    const kind = text.replace(/\d+/g, 'N');
+    if (!this.findings.has(kind)) console.error(`finding: ${text}`);
+    this.findings.set(kind, (this.findings.get(kind) ?? 0) + 1);
+  }
+
+  async run(minutes: number): Promise<void> {
+    const watched = this.proxies.watched;
+    const before = watched.map((proxy) => proxy.sockets());
+    const memory = watched.map((): number[] => []);
+    const clients = this.kinds.flatMap((kind) => Array.from({ length: kind.clients }, () => this.client(kind)));
+    const seconds = Math.ceil(minutes * 60);
+    for (let second = 0; second < seconds; second++) {
+      await sleep(RELOAD_MS);
+      this.proxies.reload();
+      for (const [i, proxy] of watched.entries()) memory[i]!.push(proxy.memoryBytes());
+      if (second % 15 === 14) this.progress(second + 1, memory);
+    }
+    this.isOver = true;
+    await Promise.all(clients);
+    this.hangUp();
+    await sleep(QUIET_MS);
+    for (const [i, proxy] of watched.entries()) {
+      this.judgeSockets(proxy, before[i]!);
+      this.judgeMemory(proxy, memory[i]!);
+    }
+  }
+
+  private async client(kind: Kind): Promise<void> {
+    while (!this.isOver) {
+      try {
+        await kind.run();
+        kind.done++;
+      } catch (error) {
+        this.find(`${kind.name}: ${error instanceof Fault ? '' : 'error: '}${(error as Error).message}`);
+        // A proxy that is gone shall not be asked a million times.
+        await sleep(50);
+      }
+    }
+  }
+
+  private progress(second: number, memory: readonly (readonly number[])[]): void {
+    const sizes = memory.map((samples) => `${(samples.at(-1)! / 1_048_576).toFixed(1)} MiB`).join(', ');
+    console.error(`${second} s: ${this.kinds.map(({ name, done }) => `${name} ${done}`).join(', ')}; memory ${sizes}`);
+  }
+
+  private judgeSockets(proxy: Watched, before: number): void {
+    const left = proxy.sockets() - before;
+    console.log(`${proxy.name}: ${left} sockets more than before the traffic`);
+    if (left > 0) this.find(`${proxy.name}: ${left} sockets are still open though every client has gone`);
+  }
+
+  private judgeMemory({ name }: Watched, samples: readonly number[]): void {
+    const warm = samples.slice(Math.floor(samples.length * 0.4));
+    const fifth = Math.max(1, Math.floor(warm.length / 5));
+    const [first, last] = [median(warm.slice(0, fifth)), median(warm.slice(-fifth))];
+    const text = `${(first / 1_048_576).toFixed(1)} MiB once warm, ${(last / 1_048_576).toFixed(1)} MiB at the end`;
+    console.log(`${name}: own memory ${text}`);
+    if (last - first > MOST_GROWTH_BYTES) this.find(`${name}: memory grows: ${text}`);
+  }
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { minutes: { type: 'string', default: '5' } } });
+  const minutes = Number(values.minutes);
+  if (!(minutes > 0)) {
+    console.error('usage: npm run soak -- --minutes N');
+    return 2;
+  }
+  return Bed.use(async (bed) => {
+    const late: { find?: (text: string) => void } = {};
+    const onFault = (fault: Fault): void => late.find?.(`server: ${fault.message}`);
+    const http = [await startHttpServer(onFault), await startHttpServer(onFault)];
+    const proxies = await Proxies.start(bed, { http, echo: await startEchoServer() });
+    const target = httpTarget(proxies.httpPort);
+    const kind = (name: string, clients: number, run: () => Promise<void>): Kind => ({ name, clients, run, done: 0 });
+    const kinds = [
+      kind('exchange', 6, () => exchange(target)),
+      kind('slow reader', 4, () => slowReader(target)),
+      kind('pipelined', 3, () => pipelined(target, false)),
+      kind('half-closed', 2, () => pipelined(target, true)),
+      kind('cut by client', 3, () => cutByClient(target)),
+      kind('cut by server', 2, () => cutByServer(target)),
+      kind('tcp', 4, () => echo(proxies.tcp, 0)),
+      kind('tcp slow', 3, () => echo(proxies.tcp, 10)),
+      kind('tcp cut', 3, () => cut(proxies.tcp)),
+    ];
+    const soak = new Soak(proxies, kinds, () => target.agent.destroy());
+    late.find = (text) => soak.find(text);
+    await soak.run(minutes);
+    for (const { name, done } of kinds) console.log(`${name}: ${done}`);
+    for (const [text, count] of [...soak.findings].slice(0, SHOWN_FINDINGS)) console.log(`FINDING (${count}×): ${text}`);
+    console.log(soak.findings.size === 0 ? 'soak: nothing found' : `soak: ${soak.findings.size} kinds of findings`);
+    return soak.findings.size === 0 ? 0 : 1;
+  });
+}
+
+process.exitCode = await main().catch((error: Error) => {
+  console.error(error.stack);
+  return 1;
+});
