@@ -333,7 +333,7 @@ export interface EngineOptions {
   readonly limits: EngineLimits;
   /** Requests in flight by endpoint id, over a SharedArrayBuffer that all workers share. TypeScript adds on pick (Atomics), the engine subtracts at the end. */
   readonly outstanding: Int32Array;
-  /** One slot a counter of `counterNames()`, over a SharedArrayBuffer; only this engine writes it. */
+  /** One slot a counter of `counterNames()`, then the open connections by listener id, as far as it reaches; over a SharedArrayBuffer; only this engine writes it. */
   readonly counters: Float64Array;
   /** Ring of access log records (AccessLogRing), ACCESS_LOG_HEADER_BYTES + a power of two ≥ 4096 bytes over a SharedArrayBuffer; null: no access log. */
   readonly accessLog: Uint8Array | null;

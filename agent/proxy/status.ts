@@ -48,7 +48,11 @@ export class ProxyStatus {
       pid: process.pid,
       workers: plane.pool.memories.length,
       listeners: plane.listeners.map(
-        (listener): ListenerState => ({ ...listener, protocol: listener.kind === 'gateway' ? 'http' : 'by destination', connections: 0 }),
+        (listener): ListenerState => ({
+          ...listener,
+          protocol: listener.kind === 'gateway' ? 'http' : 'by destination',
+          connections: this.sum(this.counterNames.length + listener.id),
+        }),
       ),
       clusters: this.clusters(),
       routes: (plane.generation?.routes ?? []).map((row) => this.route(row)),
@@ -70,8 +74,12 @@ export class ProxyStatus {
   }
 
   private counters(): ReadonlyMap<string, number> {
-    const sum = (slot: number): number => this.plane.pool.memories.reduce((total, { counters }) => total + counters[slot]!, 0);
-    return new Map(this.counterNames.map((name, slot) => [name, sum(slot)]));
+    return new Map(this.counterNames.map((name, slot) => [name, this.sum(slot)]));
+  }
+
+  /** Of one slot of the workers' counters. */
+  private sum(slot: number): number {
+    return this.plane.pool.memories.reduce((total, { counters }) => total + counters[slot]!, 0);
   }
 
   private clusters(): ClusterState[] {

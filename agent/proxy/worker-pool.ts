@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { ACCESS_LOG_HEADER_BYTES, type EngineLimits, type ListenerSpec } from '../native/engine.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
+import { MAX_LISTENERS } from './tables/layout.js';
 import type { FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
 
 /** A worker that crashes again within this time is started after it, so that a crash loop leaves the machine usable. */
@@ -24,6 +25,7 @@ export interface WorkerPoolOptions {
 /** One worker's memory, which outlives its thread. */
 export interface WorkerMemory {
   readonly cells: Cells;
+  /** By EngineAddon.counterNames(), then open connections by listener id. */
   readonly counters: Float64Array;
   readonly accessLog: Uint8Array | null;
 }
@@ -113,7 +115,7 @@ export class WorkerPool {
   private newSeat(slot: number, outstanding: SharedArrayBuffer): Seat {
     const { options } = this;
     const cells = Cells.allocate();
-    const counters = new SharedArrayBuffer(options.counters * 8);
+    const counters = new SharedArrayBuffer((options.counters + MAX_LISTENERS) * 8);
     const accessLog = options.accessLog ? new SharedArrayBuffer(ACCESS_LOG_BYTES) : null;
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     return {
@@ -192,13 +194,14 @@ export class WorkerPool {
     });
   }
 
-  /** The engine of a crashed worker can't subtract its requests any more. */
+  /** The engine of a crashed worker can't subtract its requests and connections any more. */
   private giveBack({ memory }: Seat): void {
     const { inFlight } = memory.cells;
     for (let endpoint = 0; endpoint < inFlight.length; endpoint++) {
       if (inFlight[endpoint] !== 0) Atomics.sub(this.outstanding, endpoint, inFlight[endpoint]!);
     }
     inFlight.fill(0);
+    memory.counters.fill(0, this.options.counters);
   }
 
   private send(seat: Seat, message: ToWorker): void {

@@ -354,3 +354,14 @@ test('metrics have Istio’s names and labels, over HTTP too', async () => {
   expect(text).toMatch(/weft_proxy_requests_total 2/);
   expect((await send(metricsPort, '/healthz')).text).toBe('ok\n');
 });
+
+test('status tells the open connections of a listener', async () => {
+  const { port } = await shop([1, 0]);
+  const open = async (): Promise<number | undefined> => (await state()).listeners.find((listener) => listener.port === port)?.connections;
+  const agent = keepAlive();
+  await send(port, '/', { agent });
+  await send(port, '/', { agent: keepAlive() });
+  expect(await open()).toBe(2);
+  agent.destroy();
+  expect(await eventually(open, (count) => count === 1)).toBe(1);
+});

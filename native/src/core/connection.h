@@ -32,7 +32,9 @@ class Connection : public Timer {
   virtual void on_drain() {}
   // The last word before the socket closes without the connection's own doing (engine close).
   virtual void on_engine_close() {}
-  virtual bool is_downstream() const { return false; }
+  // Of the listener that accepted it; -1: it is no client's.
+  virtual int32_t listener_id() const { return -1; }
+  bool is_downstream() const { return listener_id() >= 0; }
 
   int fd() const { return fd_; }
   Handle handle() const { return handle_; }

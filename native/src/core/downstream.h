@@ -40,7 +40,7 @@ struct DownstreamOrigin {
 class Downstream : public Connection {
  public:
   Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd), origin_(origin) {}
-  bool is_downstream() const override { return true; }
+  int32_t listener_id() const override { return origin_.listener.id; }
   const DownstreamOrigin& origin() const { return origin_; }
   // The decision on what this connection put into the batch.
   virtual void on_decision(const Batch::Pending& pending, const Decision& decision) = 0;

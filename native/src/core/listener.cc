@@ -66,7 +66,7 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     if (known.id >= 0) protocol = known.protocol;
   }
   counters.add(Counter::DownstreamAccepted);
-  reactor_->count_downstream(1);
+  reactor_->count_downstream(spec_.id, 1);
   if (const OpeningPlan plan{protocol, spec_.proxy_protocol, spec_.tls}; plan.is_needed()) {
     DownstreamOpening::accept(reactor_, fd, origin, plan);
   } else if (protocol == Protocol::kOpaque) {

@@ -35,6 +35,9 @@ struct EngineOptions {
   int32_t* outstanding = nullptr;
   size_t outstanding_count = 0;
   double* counters = nullptr;
+  // Open connections by listener id.
+  double* listener_connections = nullptr;
+  size_t listener_count = 0;
   uint8_t* access_log = nullptr;
   size_t access_log_bytes = 0;
   HeartbeatOptions heartbeat;

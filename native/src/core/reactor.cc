@@ -329,13 +329,14 @@ void Reactor::close(Connection* connection) {
 }
 
 void Reactor::close_downstream(Connection* connection) {
-  count_downstream(-1);
+  count_downstream(connection->listener_id(), -1);
   close(connection);
 }
 
-void Reactor::count_downstream(int change) {
+void Reactor::count_downstream(int32_t listener_id, int change) {
   open_downstream_ += static_cast<uint32_t>(change);
   counters_.add(Counter::DownstreamOpen, change);
+  if (static_cast<size_t>(listener_id) < options_.listener_count) options_.listener_connections[listener_id] += change;
 }
 
 void Reactor::forget(Connection* connection) {
@@ -361,7 +362,7 @@ void Reactor::close_everything() {
   closed_ = true;
   connections_.for_each([this](Connection* connection) {
     connection->on_engine_close();
-    if (connection->is_downstream()) count_downstream(-1);
+    if (connection->is_downstream()) count_downstream(connection->listener_id(), -1);
     timers_.cancel(connection);
     if (connection->fd_ >= 0) ::close(connection->fd_);
     connection->fd_ = -1;

@@ -100,7 +100,7 @@ class Reactor {
   void succeed(Connection* from, Connection* to);
   void close(Connection* connection);
   void close_downstream(Connection* connection);
-  void count_downstream(int change);
+  void count_downstream(int32_t listener_id, int change);
   // Ends the connection but not its socket.
   void forget(Connection* connection);
   int take_socket(Connection* connection, ByteQueue* unsent);

@@ -175,6 +175,8 @@ bool read_shared(const Napi::Object& object, EngineOptions* options, EngineHandl
     *error = "counters: shorter than counterNames()";
     return false;
   }
+  options->listener_connections = options->counters + static_cast<size_t>(Counter::Count);
+  options->listener_count = counters - static_cast<size_t>(Counter::Count);
   const Napi::Value log = object.Get("accessLog");
   if (log.IsNull() || log.IsUndefined()) return true;
   options->access_log =
