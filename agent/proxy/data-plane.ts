@@ -191,7 +191,7 @@ export class DataPlane {
         kind: 'gateway',
         address,
         port,
-        protocol: 'http1',
+        protocol: 'http',
         sockmap: null,
         forwardedHeaders: true,
         tls: null,

@@ -10,7 +10,10 @@
 namespace weft {
 
 // Intrusive: a connection is in at most one group's list.
-struct PoolLink {
+class PoolLink {
+ public:
+  // Its target is no longer wanted: closed when nothing is under way on it.
+  virtual void give_up() {}
   PoolLink* newer = nullptr;
   PoolLink* older = nullptr;
 };
