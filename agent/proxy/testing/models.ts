@@ -3,7 +3,8 @@
 import { Resource } from '../../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service, Workload } from '../../../api/gen/mesh/v1/model.js';
 import { Model } from '../../model/model.js';
-import { compileTables, type Generation, MAX_GATEWAY_LISTENERS, type TableIds } from '../tables/compile.js';
+import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
+import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { Labels } from '../tables/labels.js';
 import { StableIds } from '../tables/stable-ids.js';
 
