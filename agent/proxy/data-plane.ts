@@ -194,6 +194,22 @@ export class DataPlane {
       this.open.delete(id);
     }
     const failures: string[] = [];
+<<<<<<< HEAD
+    for (const { id, name, port, address } of sockets) {
+      if (this.open.has(id)) continue;
+      const spec: ListenerSpec = {
+        id,
+        kind: 'gateway',
+        address,
+        port,
+        protocol: 'http',
+        sockmap: null,
+        forwardedHeaders: true,
+        tls: null,
+        proxyProtocol: false,
+      };
+      const errors = await this.openListener({ id, name, kind: 'gateway', address, port }, () => spec);
+=======
     for (const { id, name, port, address, tls } of listeners) {
       const open = this.open.get(id);
       if (open !== undefined) {
@@ -201,6 +217,7 @@ export class DataPlane {
         continue;
       }
       const errors = await this.openListener({ id, name, kind: 'gateway', address, port, tls }, () => gatewaySpec(id, address, port, tls));
+>>>>>>> up
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
@@ -220,12 +237,11 @@ export class DataPlane {
   }
 
   /** Connections that are open go on with what they began with. */
-  private async swapTls(open: OpenListener, tls: ListenerTlsSpec | null): Promise<void> {
+  private async swapTls(open: OpenListener, tls: ListenerTlsSpec | null): Promise<void> 
     if (open.tls?.context === tls?.context) return;
     await this.pool.setListenerTls(open.id, tls);
     this.open.set(open.id, { ...open, tls });
     this.log.info({ listener: open.name }, `${open.name} has ${tls === null ? 'no TLS any more' : 'new certificates'}`);
-  }
 
   private async openListener(listener: OpenListener, specOf: (slot: number) => ListenerSpec): Promise<string[]> {
     const { port, error } = await this.pool.listen(listener.id, specOf);
@@ -237,9 +253,8 @@ export class DataPlane {
     return [`${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`];
   }
 
-  private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {
+  private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number 
     return this.pool.memories.reduce((total, { cells }) => total + of(cells), 0);
-  }
 }
 
 function gatewaySpec(id: number, address: string, port: number, tls: ListenerTlsSpec | null): ListenerSpec {

@@ -1,4 +1,10 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
+<<<<<<< HEAD
+
+import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, Protocol, type Service, type ServicePort } from '../../../api/gen/mesh/v1/model.js';
+
+=======
+
 import {
   type Endpoint,
   EndpointHealth,
@@ -7,6 +13,9 @@ import {
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
+
+>>>>>>> up
+
 import type { Model } from '../../model/model.js';
 import type { EndpointSpec } from '../../native/engine.js';
 import type { Labels } from './labels.js';

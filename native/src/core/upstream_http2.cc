@@ -15,7 +15,11 @@ using http2::ErrorCode;
 
 constexpr int kReadsPerTurn = 4;
 constexpr uint8_t kMaxInterim = 16;
+<<<<<<< HEAD
+// At most, before the peer's SETTINGS say what it takes, and after.
+=======
 // Until the peer's SETTINGS say what it takes, and at most.
+>>>>>>> up
 constexpr uint32_t kFirstStreams = 100;
 constexpr uint32_t kMostStreams = 1000;
 // Of one target, in one worker.
@@ -68,7 +72,11 @@ UpstreamHttp2::~UpstreamHttp2() {
 }
 
 size_t UpstreamHttp2::stream_limit() const {
+<<<<<<< HEAD
+  return link_.has_settings() ? std::min(link_.peer().max_concurrent_streams, kMostStreams) : std::max(1u, group_->stream_limit);
+=======
   return link_.has_settings() ? std::min(link_.peer().max_concurrent_streams, kMostStreams) : kFirstStreams;
+>>>>>>> up
 }
 
 void UpstreamHttp2::relist() {
@@ -202,9 +210,16 @@ void UpstreamHttp2::give_up() {
   link_.send_goaway(0, ErrorCode::kNoError, {});
 }
 
+<<<<<<< HEAD
+// A limit below what is open already: the peer refuses what it does not want, and that is tried again.
+void UpstreamHttp2::on_settings() {
+  group_->stream_limit = std::min(link_.peer().max_concurrent_streams, kFirstStreams);
+  relist();
+=======
 void UpstreamHttp2::on_settings() {
   relist();
   // A limit below what is open already: the peer refuses what it does not want.
+>>>>>>> up
 }
 
 void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
@@ -236,7 +251,8 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool
   ResponseForm response;
   response.block = &block;
   response.summary = &summary;
-  if (http2::check_response(block, &summary) != http2::BlockError::kNone || (summary.is_interim() && (ends || stream->interim_++ >= kMaxInterim))) {
+  if (http2::check_response(block, &summary) != http2::BlockError::kNone ||
+      (summary.is_interim() && (ends || stream->interim_++ >= kMaxInterim))) {
     return link_.refuse(stream, ErrorCode::kProtocolError);
   }
   if (summary.is_interim()) {
