@@ -194,22 +194,6 @@ export class DataPlane {
       this.open.delete(id);
     }
     const failures: string[] = [];
-<<<<<<< HEAD
-    for (const { id, name, port, address } of sockets) {
-      if (this.open.has(id)) continue;
-      const spec: ListenerSpec = {
-        id,
-        kind: 'gateway',
-        address,
-        port,
-        protocol: 'http',
-        sockmap: null,
-        forwardedHeaders: true,
-        tls: null,
-        proxyProtocol: false,
-      };
-      const errors = await this.openListener({ id, name, kind: 'gateway', address, port }, () => spec);
-=======
     for (const { id, name, port, address, tls } of listeners) {
       const open = this.open.get(id);
       if (open !== undefined) {
@@ -217,7 +201,6 @@ export class DataPlane {
         continue;
       }
       const errors = await this.openListener({ id, name, kind: 'gateway', address, port, tls }, () => gatewaySpec(id, address, port, tls));
->>>>>>> up
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);

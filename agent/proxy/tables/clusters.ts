@@ -1,9 +1,4 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
-<<<<<<< HEAD
-
-import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, Protocol, type Service, type ServicePort } from '../../../api/gen/mesh/v1/model.js';
-
-=======
 
 import {
   type Endpoint,
@@ -14,7 +9,6 @@ import {
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
 
->>>>>>> up
 
 import type { Model } from '../../model/model.js';
 import type { EndpointSpec } from '../../native/engine.js';

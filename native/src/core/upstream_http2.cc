@@ -15,11 +15,7 @@ using http2::ErrorCode;
 
 constexpr int kReadsPerTurn = 4;
 constexpr uint8_t kMaxInterim = 16;
-<<<<<<< HEAD
 // At most, before the peer's SETTINGS say what it takes, and after.
-=======
-// Until the peer's SETTINGS say what it takes, and at most.
->>>>>>> up
 constexpr uint32_t kFirstStreams = 100;
 constexpr uint32_t kMostStreams = 1000;
 // Of one target, in one worker.
@@ -72,11 +68,7 @@ UpstreamHttp2::~UpstreamHttp2() {
 }
 
 size_t UpstreamHttp2::stream_limit() const {
-<<<<<<< HEAD
   return link_.has_settings() ? std::min(link_.peer().max_concurrent_streams, kMostStreams) : std::max(1u, group_->stream_limit);
-=======
-  return link_.has_settings() ? std::min(link_.peer().max_concurrent_streams, kMostStreams) : kFirstStreams;
->>>>>>> up
 }
 
 void UpstreamHttp2::relist() {
@@ -210,16 +202,10 @@ void UpstreamHttp2::give_up() {
   link_.send_goaway(0, ErrorCode::kNoError, {});
 }
 
-<<<<<<< HEAD
 // A limit below what is open already: the peer refuses what it does not want, and that is tried again.
 void UpstreamHttp2::on_settings() {
   group_->stream_limit = std::min(link_.peer().max_concurrent_streams, kFirstStreams);
   relist();
-=======
-void UpstreamHttp2::on_settings() {
-  relist();
-  // A limit below what is open already: the peer refuses what it does not want.
->>>>>>> up
 }
 
 void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
