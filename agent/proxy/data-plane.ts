@@ -220,11 +220,12 @@ export class DataPlane {
   }
 
   /** Connections that are open go on with what they began with. */
-  private async swapTls(open: OpenListener, tls: ListenerTlsSpec | null): Promise<void> 
+  private async swapTls(open: OpenListener, tls: ListenerTlsSpec | null): Promise<void> {
     if (open.tls?.context === tls?.context) return;
     await this.pool.setListenerTls(open.id, tls);
     this.open.set(open.id, { ...open, tls });
     this.log.info({ listener: open.name }, `${open.name} has ${tls === null ? 'no TLS any more' : 'new certificates'}`);
+  }
 
   private async openListener(listener: OpenListener, specOf: (slot: number) => ListenerSpec): Promise<string[]> {
     const { port, error } = await this.pool.listen(listener.id, specOf);
@@ -236,8 +237,9 @@ export class DataPlane {
     return [`${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`];
   }
 
-  private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number 
+  private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {
     return this.pool.memories.reduce((total, { cells }) => total + of(cells), 0);
+  }
 }
 
 function gatewaySpec(id: number, address: string, port: number, tls: ListenerTlsSpec | null): ListenerSpec {

@@ -1,5 +1,4 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
-
 import {
   type Endpoint,
   EndpointHealth,
@@ -8,8 +7,6 @@ import {
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
-
-
 import type { Model } from '../../model/model.js';
 import type { EndpointSpec } from '../../native/engine.js';
 import type { Labels } from './labels.js';
