@@ -28,6 +28,7 @@ export class TlsFailureLog {
   add(failures: readonly TlsFailure[]): void {
     if (this.now() >= this.windowEndsMs) this.beginWindow();
     for (const failure of failures) {
+      if (isOrdinary(failure)) continue;
       if (this.lines < LINES) this.write(failure);
       else this.omitted++;
     }
@@ -46,4 +47,9 @@ export class TlsFailureLog {
     const said = [reason, text, hint].filter((part) => part !== undefined && part !== '').join(': ');
     this.log.warn({ reason, side, address, port }, `TLS ${side === 'downstream' ? 'from' : 'to'} ${address} port ${port} failed: ${said}`);
   }
+}
+
+/** Many clients just leave, without close_notify. */
+function isOrdinary({ reason, side }: TlsFailure): boolean {
+  return reason === 'truncated' && side === 'downstream';
 }

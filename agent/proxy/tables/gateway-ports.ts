@@ -51,7 +51,7 @@ export function covers(outer: string, inner: string): boolean {
 }
 
 /** The model's listeners by socket. A port on which nothing can be served is not there. */
-export function gatewayPorts(model: Model, ids: StableIds): { ports: GatewayPort[]; warnings: string[] } {
+export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): { ports: GatewayPort[]; warnings: string[] } {
   const warnings: string[] = [];
   const bySocket = new Map<string, Listener[]>();
   for (const [name, listener] of [...model.listeners].sort(([a], [b]) => (a < b ? -1 : 1))) {

@@ -47,8 +47,14 @@ export function workload(name: string, fields: Parameters<typeof Workload.fromPa
   return Resource.fromPartial({ type: ResourceType.WORKLOAD, name: `shop/${name}`, body: Buffer.from(Workload.encode(message).finish()) });
 }
 
-export function listener(gateway: string, name: string, port: number, hostname = ''): Resource {
-  const message = Listener.fromPartial({ gateway: `shop/${gateway}`, name, port, hostname, protocol: Protocol.HTTP });
+export function listener(
+  gateway: string,
+  name: string,
+  port: number,
+  hostname = '',
+  fields: Parameters<typeof Listener.fromPartial>[0] = {},
+): Resource {
+  const message = Listener.fromPartial({ gateway: `shop/${gateway}`, name, port, hostname, protocol: Protocol.HTTP, ...fields });
   return Resource.fromPartial({
     type: ResourceType.LISTENER,
     name: `shop/${gateway}/${name}`,
