@@ -2,7 +2,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, request as plainRequest } from 'node:http';
+import { createServer, type IncomingMessage, request as plainRequest } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { Agent, request } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -196,6 +196,24 @@ test('a renewed certificate is for new connections, and those that are open live
   // The same agent has one socket, whose handshake was the old certificate's.
   expect((await get(port, 'a.test', old.cert, { agent })).status).toBe(200);
   expect(await proxy.counter('downstream_accepted')).toBe(3);
+});
+
+test('a port that was plain text becomes TLS without being closed, and the reverse', async () => {
+  const a = keyPair('a.test');
+  const { proxy, port, file, write } = await gateway(['a'], { a });
+  let from = proxy.errors.length;
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/protocol: HTTPS(.*), tls: .*\}\]\}\}/, 'protocol: HTTP$1}'));
+  await proxy.says('no TLS any more', from);
+  const sent = plainRequest({ port, host: '127.0.0.1', headers: { host: 'a.test' }, agent: false });
+  sent.end();
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
+  expect(response.resume().statusCode).toBe(200);
+  expect((await proxy.state()).listeners).toMatchObject([{ protocol: 'http' }]);
+  from = proxy.errors.length;
+  write({ a });
+  await proxy.says('new certificates', from);
+  expect((await get(port, 'a.test', a.cert)).status).toBe(200);
+  expect((await proxy.state()).listeners).toMatchObject([{ protocol: 'https' }]);
 });
 
 test('a key that is not the certificate’s is refused with its place, and nothing of it is printed', async () => {
