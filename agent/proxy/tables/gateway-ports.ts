@@ -1,6 +1,6 @@
 // Listeners of the model → gateway ports: which share a socket, whose a host name is, and which certificate answers which server name.
 import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
-import { type Listener, Protocol } from '../../../api/gen/mesh/v1/model.js';
+import { type Certificate, type Listener, Protocol } from '../../../api/gen/mesh/v1/model.js';
 import { certificateNames } from '../../../api/resources/tls-pem.js';
 import type { Model } from '../../model/model.js';
 import type { TlsCertificateSpec } from '../../native/engine.js';
@@ -96,9 +96,10 @@ function conflictOf({ protocol, hostname }: Listener, members: readonly Listener
 function certificatesOf(members: readonly Listener[], warnings: string[]): TlsCertificateSpec[] {
   const taken = new Set(members.map(({ hostname }) => hostname));
   return members.flatMap((listener) =>
-    (listener.tls?.certificates ?? []).flatMap(({ chain, key }, index): TlsCertificateSpec[] => {
+    (listener.tls?.certificates ?? []).flatMap((certificate, index): TlsCertificateSpec[] => {
+      const { chain, key } = certificate;
       if (index === 0 && listener.hostname === '') return [{ serverNames: [], chain, key }];
-      const own = certificateNames(chain).filter((name) => !taken.has(name) && ownerOf(name, members) === listener);
+      const own = namesOf(certificate).filter((name) => !taken.has(name) && ownerOf(name, members) === listener);
       for (const name of own) taken.add(name);
       const serverNames = index === 0 ? [listener.hostname, ...own] : own;
       if (serverNames.length > 0) return [{ serverNames, chain, key }];
@@ -108,4 +109,13 @@ function certificatesOf(members: readonly Listener[], warnings: string[]): TlsCe
       return [];
     }),
   );
+}
+
+/** Reading a certificate takes 140 µs, a generation comes with every change of an endpoint, and the model's messages stay the same objects. */
+const knownNames = new WeakMap<Certificate, readonly string[]>();
+
+function namesOf(certificate: Certificate): readonly string[] {
+  const names = knownNames.get(certificate) ?? certificateNames(certificate.chain);
+  knownNames.set(certificate, names);
+  return names;
 }
