@@ -16,6 +16,7 @@ import {
   type Service,
   type Workload,
 } from '../../api/gen/mesh/v1/model.js';
+import { keyPairFault } from '../../api/resources/tls-pem.js';
 
 /** Gateway API's own bounds, or what the tables can hold; each is checked here so that the tables need not. */
 export const MODEL_BOUNDS = {
@@ -68,7 +69,14 @@ export function listenerFault(listener: Listener, name: string): string | null {
   const base = `${listener.gateway}/${listener.name}`;
   if (name !== base && name !== `${base}/${listener.address}`) return `names ${base} inside, expected ${name}`;
   if (listener.address !== '' && isIP(listener.address) === 0) return `address "${listener.address}": expected an IP address`;
-  return portFault(listener.port) ?? hostnameFault(listener.hostname);
+  return portFault(listener.port) ?? hostnameFault(listener.hostname) ?? tlsFault(listener);
+}
+
+/** Plain text where TLS is meant, or the reverse, would be worse than no listener. */
+function tlsFault({ protocol, tls }: Listener): string | null {
+  if (protocol === Protocol.HTTPS && tls === undefined) return 'protocol HTTPS without tls';
+  if (protocol !== Protocol.HTTPS && tls !== undefined) return `tls with protocol ${Protocol[protocol] ?? protocol}`;
+  return firstFault(tls?.certificates ?? [], ({ chain, key }) => keyPairFault(chain, key)?.message ?? null, 'certificate');
 }
 
 export function httpRouteFault(route: HttpRoute, name: string): string | null {

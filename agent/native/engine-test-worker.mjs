@@ -55,7 +55,7 @@ const tables = addon.createTables({
   destinations: [],
   sources: [],
   identities: [],
-  endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port, tls: null })),
+  endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: null })),
   mutations: [],
   localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n' }],
 });

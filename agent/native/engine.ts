@@ -224,13 +224,18 @@ export interface DestinationSpec {
   readonly port: number;
   readonly protocol: ListenerProtocol;
 }
-/** detect: HTTP/1, or opaque, by the first bytes; a client that stays silent for 100 ms is opaque. Declared protocols never wait. */
-export type ListenerProtocol = 'http1' | 'opaque' | 'detect';
+/**
+ * http: HTTP/1 or HTTP/2, by the client's first bytes or what TLS negotiated. detect: that or opaque; a client that stays silent for
+ * 100 ms is opaque. Declared protocols never wait.
+ */
+export type ListenerProtocol = 'http1' | 'http2' | 'http' | 'opaque' | 'detect';
 /** Ids are stable over generations: pools and `outstanding` belong to the id. An id that a generation lacks is drained. */
 export interface EndpointSpec {
   readonly id: number;
   readonly address: string;
   readonly port: number;
+  /** http2: with prior knowledge, or by ALPN over TLS (whose context must offer h2). Opaque connections don't look at it. */
+  readonly protocol: 'http1' | 'http2';
   /** null: plain text. */
   readonly tls: EndpointTlsSpec | null;
 }

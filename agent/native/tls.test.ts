@@ -192,7 +192,7 @@ class Engine {
       destinations: [],
       sources: [],
       identities: ['spiffe://td.test/other', CART],
-      endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, tls: tls ?? null })),
+      endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: tls ?? null })),
       mutations: [],
       localReplies: [],
     });

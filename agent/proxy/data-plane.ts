@@ -3,20 +3,16 @@
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { Model, type ModelUpdate } from '../model/model.js';
-import type { EngineAddon, ListenerSpec } from '../native/engine.js';
+import type { EngineAddon, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
 import type { ProxyConfig } from './config.js';
+import { type GatewayContext, GatewayTls } from './gateway-tls.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { socketName } from './tables/clusters.js';
-import {
-  compileTables,
-  type GatewayListener,
-  type Generation,
-  MAX_GATEWAY_LISTENERS,
-  MESH_LISTENERS,
-  type TableIds,
-} from './tables/compile.js';
+import { compileTables, type Generation, type TableIds } from './tables/compile.js';
+import { type GatewayListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './tables/gateway-ports.js';
 import { Labels } from './tables/labels.js';
 import { StableIds } from './tables/stable-ids.js';
+import { TlsFailureLog } from './tls-failure-log.js';
 import { WorkerPool } from './worker-pool.js';
 
 /** How often a listener that could not be opened (its port taken, the redirection's maps not there yet) is tried again. */
@@ -24,6 +20,8 @@ const LISTEN_RETRY_MS = 1_000;
 const MAX_LABELS = 16_384;
 /** Long past the life of a pool, a log record and a scrape. */
 const QUARANTINE_MS = 120_000;
+/** Tickets live for an hour at most: two rotations are long past that. */
+const TICKET_KEY_ROTATION_MS = 12 * 3_600_000;
 
 export interface OpenListener {
   readonly id: number;
@@ -31,6 +29,8 @@ export interface OpenListener {
   readonly kind: ListenerSpec['kind'];
   readonly address: string;
   readonly port: number;
+  /** Null: plain text. */
+  readonly tls: ListenerTlsSpec | null;
 }
 
 export class DataPlane {
@@ -38,6 +38,8 @@ export class DataPlane {
   readonly labels = new Labels(MAX_LABELS);
   private readonly model = new Model();
   private readonly ids: TableIds;
+  private readonly gatewayTls: GatewayTls;
+  private readonly toldFaults = new WeakSet<GatewayContext>();
   private readonly open = new Map<number, OpenListener>();
   /** What was counted under an id before it changed hands. */
   private readonly endpointBase = { requests: new Float64Array(MAX_ENDPOINTS), errors: new Float64Array(MAX_ENDPOINTS) };
@@ -52,6 +54,9 @@ export class DataPlane {
     private readonly addon: EngineAddon,
     private readonly log: Logger,
   ) {
+    this.gatewayTls = new GatewayTls(addon);
+    setInterval(() => this.gatewayTls.rotateTicketKeys(), TICKET_KEY_ROTATION_MS).unref();
+    const failures = new TlsFailureLog(log);
     this.pool = new WorkerPool({
       workers: config.workers,
       limits: config.limits,
@@ -59,6 +64,7 @@ export class DataPlane {
       accessLog: config.accessLog.mode !== 'off',
       heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/maps/workers`,
       log,
+      onTlsFailures: (some) => failures.add(some),
     });
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
       new StableIds({ capacity, quarantineMs: QUARANTINE_MS, now: () => performance.now(), ...options });
@@ -170,39 +176,55 @@ export class DataPlane {
         tls: null,
         proxyProtocol: false,
       });
-      failures.push(...(await this.openListener({ id, name, kind, address, port }, spec)));
+      failures.push(...(await this.openListener({ id, name, kind, address, port, tls: null }, spec)));
     }
     return failures;
   }
 
   private async reconcileGateways(wanted: readonly GatewayListener[]): Promise<string[]> {
-    const sockets = wanted.flatMap(({ name, port, sockets: all }) => all.map(({ id, address }) => ({ id, name, port, address })));
-    const keep = new Set(sockets.map(({ id }) => id));
+    const contexts = new Set<GatewayContext>();
+    const listeners = wanted.flatMap((listener) => {
+      const tls = this.tlsOf(listener, contexts);
+      return tls === 'none can be served' ? [] : listener.sockets.map(({ id, address }) => ({ ...listener, id, address, tls }));
+    });
+    const keep = new Set(listeners.map(({ id }) => id));
     for (const { id, kind } of [...this.open.values()]) {
       if (kind !== 'gateway' || keep.has(id)) continue;
       this.pool.unlisten(id);
       this.open.delete(id);
     }
     const failures: string[] = [];
-    for (const { id, name, port, address } of sockets) {
-      if (this.open.has(id)) continue;
-      const spec: ListenerSpec = {
-        id,
-        kind: 'gateway',
-        address,
-        port,
-        protocol: 'http1',
-        sockmap: null,
-        forwardedHeaders: true,
-        tls: null,
-        proxyProtocol: false,
-      };
-      const errors = await this.openListener({ id, name, kind: 'gateway', address, port }, () => spec);
+    for (const { id, name, port, address, tls } of listeners) {
+      const open = this.open.get(id);
+      if (open !== undefined) {
+        await this.swapTls(open, tls);
+        continue;
+      }
+      const errors = await this.openListener({ id, name, kind: 'gateway', address, port, tls }, () => gatewaySpec(id, address, port, tls));
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
     }
+    this.gatewayTls.keepOnly(contexts);
     return failures;
+  }
+
+  /** Null: plain text. `used` gets the context, so that it is kept. Certificates that can't be served are told once. */
+  private tlsOf({ name, certificates }: GatewayListener, used: Set<GatewayContext>): ListenerTlsSpec | null | 'none can be served' {
+    if (certificates === null) return null;
+    const found = this.gatewayTls.contextFor(certificates);
+    used.add(found);
+    if (!this.toldFaults.has(found)) for (const fault of found.faults) this.log.error({ listener: name }, `${name}: ${fault}`);
+    this.toldFaults.add(found);
+    return found.context === null ? 'none can be served' : { mode: 'terminate', context: found.context };
+  }
+
+  /** Connections that are open go on with what they began with. */
+  private async swapTls(open: OpenListener, tls: ListenerTlsSpec | null): Promise<void> {
+    if (open.tls?.context === tls?.context) return;
+    await this.pool.setListenerTls(open.id, tls);
+    this.open.set(open.id, { ...open, tls });
+    this.log.info({ listener: open.name }, `${open.name} has ${tls === null ? 'no TLS any more' : 'new certificates'}`);
   }
 
   private async openListener(listener: OpenListener, specOf: (slot: number) => ListenerSpec): Promise<string[]> {
@@ -218,4 +240,8 @@ export class DataPlane {
   private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {
     return this.pool.memories.reduce((total, { cells }) => total + of(cells), 0);
   }
+}
+
+function gatewaySpec(id: number, address: string, port: number, tls: ListenerTlsSpec | null): ListenerSpec {
+  return { id, kind: 'gateway', address, port, protocol: 'http', sockmap: null, forwardedHeaders: true, tls, proxyProtocol: false };
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol } from '../../api/gen/mesh/v1/model.js';
 import { DecisionFlag } from '../native/engine.js';
@@ -306,4 +307,34 @@ test('a completion is counted on the edge that was decided, with its outcome', (
   expect([...cells.sums.subarray(SERIES_SUMS, SERIES_SUMS + 3)]).toEqual([1, 1500, 120]);
   expect(cells.endpointErrors[decision.target]).toBe(1);
   expect(tables.warnings).toEqual([]);
+});
+
+test('a TLS connection serves the listener of its server name: another listener’s host is 421, a host of none is 404', () => {
+  const golden = readFileSync(new URL('../../api/resources/goldens/secrets-and-https.yaml', import.meta.url), 'utf8');
+  const pem = (key: string): string => Buffer.from(new RegExp(`tls\\.${key}: (\\S+)`).exec(golden)![1]!, 'base64').toString();
+  const https = { protocol: Protocol.HTTPS, tls: { certificates: [{ chain: pem('crt'), key: pem('key') }] } };
+  const closed = { protocol: Protocol.HTTPS, tls: { certificates: [] } };
+  const model = modelOf(
+    ...shop,
+    listener('edge', 'a', 443, 'a.test', https),
+    listener('edge', 'w', 443, '*.w.test', https),
+    listener('edge', 'closed', 443, 'closed.w.test', closed),
+    route('r', { parents: [toGateway('edge')], hostnames: [], rules: [{ backends: [backend('v1')] }] }),
+    route('x', { parents: [toGateway('edge', 'w')], hostnames: ['x.w.test'], rules: [{ backends: [backend('v2')] }] }),
+  );
+  const proxy = new TestProxy(compiled(model, null));
+  const target = (serverName: string, host: string): number => proxy.decide({ listener: GATEWAY, serverName, host }).target;
+  expect(target('a.test', 'a.test')).toBeGreaterThanOrEqual(0);
+  // One listener's: its wildcard's certificate is good for each of them.
+  expect(target('y.w.test', 'x.w.test')).toBeGreaterThanOrEqual(0);
+  expect(target('x.w.test', 'y.w.test')).toBeGreaterThanOrEqual(0);
+  expect(proxy.decide({ listener: GATEWAY, serverName: 'x.w.test', host: 'a.test' })).toMatchObject({
+    target: -421,
+    localReply: Reply.Misdirected,
+  });
+  expect(target('a.test', 'x.w.test')).toBe(-421);
+  expect(target('', 'a.test')).toBe(-421);
+  expect(target('a.test', 'other.test')).toBe(-404);
+  // Without certificate, but no other listener's.
+  expect(target('y.w.test', 'closed.w.test')).toBe(-421);
 });

@@ -53,6 +53,8 @@ const D_PATH_LENGTH = Descriptor.PathLength as number;
 const D_ATTEMPT = Descriptor.Attempt as number;
 const D_RANDOM = Descriptor.Random as number;
 const D_PREVIOUS = Descriptor.PreviousTarget as number;
+const D_SERVER_NAME = Descriptor.ServerNameId as number;
+const TLS = DescriptorFlag.Tls as number;
 const PATH_EXACT = DescriptorFlag.PathExact as number;
 const OPAQUE = StreamKind.Opaque as number;
 const DELIVER = (DecisionFlag.BindClient | DecisionFlag.MarkDeliver) as number;
@@ -143,7 +145,12 @@ export class Decider {
     const listener = descriptors[d + D_LISTENER]! * LISTENER_WORDS;
     const kind = listeners[listener]!;
     if (kind === GATEWAY) {
-      this.route(batch, d, q, listeners[listener + 1]!, Traffic.Gateway);
+      const scope = listeners[listener + 1]!;
+      if (this.isMisdirected(descriptors, d, scope)) {
+        this.answer(batch, d, q, 421, Reply.Misdirected, this.tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, Traffic.Gateway);
+      } else {
+        this.route(batch, d, q, scope, Traffic.Gateway);
+      }
       return;
     }
     const destination = descriptors[d + D_DESTINATION]! * DESTINATION_WORDS;
@@ -154,6 +161,28 @@ export class Decider {
     }
     if (kind === OUTBOUND || kind === INBOUND) this.passOn(batch, d, q, destination, kind);
     else this.answer(batch, d, q, 404, Reply.NoRoute, LABEL_UNKNOWN, Traffic.Gateway);
+  }
+
+  /**
+   * A connection belongs to the listener of its TLS server name; a request for another listener's host is not for it (RFC 9110 15.5.20;
+   * Gateway API, HTTPS listeners). A host that is no listener's is 404 like any other.
+   */
+  private isMisdirected(descriptors: Int32Array, d: number, scope: number): boolean {
+    const host = descriptors[d + D_HOST]!;
+    const serverName = descriptors[d + D_SERVER_NAME]!;
+    if (host === serverName || (descriptors[d + D_FLAGS]! & TLS) === 0) return false;
+    const owner = this.listenerOf(scope, host);
+    return owner >= 0 && owner !== this.listenerOf(scope, serverName);
+  }
+
+  /** Row of the listener's hostname: the first from the host on at which the search stops (RouteChains.stopAt); -1: no listener's. */
+  private listenerOf(scope: number, from: number): number {
+    const { hostIndex, hostParents } = this.tables;
+    for (let host = from; host >= ANY_HOST; host = host === ANY_HOST ? ANY_HOST - 1 : hostParents[host]!) {
+      const entry = lookup(hostIndex, scope, host);
+      if (entry >= 0 && (entry & 1) === 1) return entry >> 1;
+    }
+    return -1;
   }
 
   /** To the connection's own destination: every inbound one, and outbound what is no service's address. */

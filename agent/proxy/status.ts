@@ -47,13 +47,10 @@ export class ProxyStatus {
       appliedRevision: plane.revision,
       pid: process.pid,
       workers: plane.pool.memories.length,
-      listeners: plane.listeners.map(
-        (listener): ListenerState => ({
-          ...listener,
-          protocol: listener.kind === 'gateway' ? 'http' : 'by destination',
-          connections: this.sum(this.counterNames.length + listener.id),
-        }),
-      ),
+      listeners: plane.listeners.map(({ id, name, kind, address, port, tls }): ListenerState => {
+        const protocol = kind !== 'gateway' ? 'by destination' : tls === null ? 'http' : 'https';
+        return { name, kind, address, port, protocol, connections: this.sum(this.counterNames.length + id) };
+      }),
       clusters: this.clusters(),
       routes: (plane.generation?.routes ?? []).map((row) => this.route(row)),
       traffic: trafficEdges(this.report()),

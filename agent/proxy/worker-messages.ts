@@ -1,5 +1,5 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type { EngineLimits, ListenerSpec } from '../native/engine.js';
+import type { EngineLimits, ListenerSpec, ListenerTlsSpec, TlsFailure } from '../native/engine.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -20,6 +20,8 @@ export interface WorkerStart {
 export type ToWorker =
   | { readonly kind: 'tables'; readonly tables: PublishedTables }
   | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec }
+  /** For the connections from now on; answered as `listen` is. */
+  | { readonly kind: 'listenerTls'; readonly call: number; readonly id: number; readonly tls: ListenerTlsSpec | null }
   | { readonly kind: 'unlisten'; readonly id: number }
   | { readonly kind: 'drain' }
   | { readonly kind: 'close' };
@@ -29,4 +31,5 @@ export type FromWorker =
   /** The next request is decided by these tables. */
   | { readonly kind: 'applied'; readonly handle: number }
   /** `error` is null when it listens. */
-  | { readonly kind: 'listening'; readonly call: number; readonly port: number; readonly error: string | null };
+  | { readonly kind: 'listening'; readonly call: number; readonly port: number; readonly error: string | null }
+  | { readonly kind: 'tlsFailures'; readonly failures: readonly TlsFailure[] };

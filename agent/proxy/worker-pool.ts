@@ -2,7 +2,7 @@
 // both, drains them. Owns their shared memory. Knows nothing of models.
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
-import { ACCESS_LOG_HEADER_BYTES, type EngineLimits, type ListenerSpec } from '../native/engine.js';
+import { ACCESS_LOG_HEADER_BYTES, type EngineLimits, type ListenerSpec, type ListenerTlsSpec, type TlsFailure } from '../native/engine.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { MAX_LISTENERS } from './tables/layout.js';
 import type { FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
@@ -20,6 +20,7 @@ export interface WorkerPoolOptions {
   /** Pinned maps; null: no captured traffic. */
   readonly heartbeatMap: string | null;
   readonly log: Logger;
+  readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
 }
 
 /** One worker's memory, which outlives its thread. */
@@ -88,6 +89,15 @@ export class WorkerPool {
     const bound = port ?? 0;
     this.listeners.set(id, (slot) => ({ ...listenerOf(slot), port: bound }));
     return { port: bound, error: null };
+  }
+
+  /** Resolves when the connections that any worker accepts from then on use it; open ones keep what they began with. */
+  async setListenerTls(id: number, tls: ListenerTlsSpec | null): Promise<void> {
+    const listenerOf = this.listeners.get(id);
+    if (listenerOf === undefined) return;
+    // First: a worker that is started meanwhile listens with it.
+    this.listeners.set(id, (slot) => ({ ...listenerOf(slot), tls }));
+    await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'listenerTls', call, id, tls }))));
   }
 
   unlisten(id: number): void {
@@ -161,6 +171,10 @@ export class WorkerPool {
       this.calls.delete(message.call);
       return;
     }
+    if (message.kind === 'tlsFailures') {
+      this.options.onTlsFailures(message.failures);
+      return;
+    }
     if (message.kind === 'ready') {
       seat.applied = startedWith.handle;
       if (this.tables !== null && this.tables.handle !== startedWith.handle) this.send(seat, { kind: 'tables', tables: this.tables });
@@ -178,6 +192,11 @@ export class WorkerPool {
   }
 
   private callListen(seat: Seat, listener: ListenerSpec): Promise<{ port: number; error: string | null }> {
+    return this.call(seat, (call) => ({ kind: 'listen', call, listener }));
+  }
+
+  /** The thread's answer to a message that carries the number of the call. */
+  private call(seat: Seat, message: (call: number) => ToWorker): Promise<{ port: number; error: string | null }> {
     const call = this.nextCall++;
     return new Promise((resolve) => {
       const thread = seat.thread;
@@ -190,7 +209,7 @@ export class WorkerPool {
       this.calls.set(call, answer);
       if (thread === null) lost();
       else thread.once('exit', lost);
-      this.send(seat, { kind: 'listen', call, listener });
+      this.send(seat, message(call));
     });
   }
 

@@ -9,6 +9,8 @@ import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
+/** How often TLS failures are told; the engine keeps the first 64 until then. */
+const TLS_FAILURES_INTERVAL_MS = 1_000;
 /** Sources for a pod that reaches itself through the mesh: never on the wire. IPv6 has a unique local one: a link-local needs a scope to be bound. */
 const HAIRPIN = { v4: '169.254.7.8', v6: 'fd77:6566:7400::78' };
 
@@ -37,7 +39,12 @@ function run(start: WorkerStart): void {
   engine.useTables(start.tables.handle);
   const send = (message: FromWorker): void => port.postMessage(message);
 
+  const failures = setInterval(() => {
+    const taken = engine.takeTlsFailures();
+    if (taken.length > 0) send({ kind: 'tlsFailures', failures: taken });
+  }, TLS_FAILURES_INTERVAL_MS);
   const close = (): void => {
+    clearInterval(failures);
     engine.close();
     port.close();
   };
@@ -62,6 +69,11 @@ function run(start: WorkerStart): void {
         } catch (error) {
           send({ kind: 'listening', call: message.call, port: 0, error: (error as Error).message });
         }
+        break;
+      case 'listenerTls':
+        // A listener that is not open here is told its TLS when it opens.
+        engine.setListenerTls(message.id, message.tls);
+        send({ kind: 'listening', call: message.call, port: 0, error: null });
         break;
       case 'unlisten':
         engine.unlisten(message.id);

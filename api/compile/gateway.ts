@@ -1,6 +1,6 @@
 // Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
 import { type Certificate, type Listener, type ListenerTls, Protocol } from '../gen/mesh/v1/model.js';
-import { certificateTimes, tlsKeyPair } from '../resources/index.js';
+import { type CertificateTimes, certificateTimes, tlsKeyPair } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -62,8 +62,8 @@ function compileTls(gateway: Stored<'Gateway'>, { name, tls }: DeclaredListener,
       context.report(at, `Secret ${secretName} doesn't exist: its certificate is not served`);
       return [];
     }
-    const pair = tlsKeyPair(secret.manifest);
-    const fault = timeFault(pair.chain, context.nowMs);
+    const { pair, times } = readSecret(secret.manifest);
+    const fault = timeFault(times, context.nowMs);
     if (fault !== null) context.report(at, `the certificate of Secret ${secretName} ${fault}: clients will refuse it; renew it`);
     return [pair];
   });
@@ -71,10 +71,27 @@ function compileTls(gateway: Stored<'Gateway'>, { name, tls }: DeclaredListener,
   return { certificates };
 }
 
-function timeFault(chain: string, nowMs: number | null): string | null {
-  const times = nowMs === null ? null : certificateTimes(chain);
+function timeFault(times: CertificateTimes | null, nowMs: number | null): string | null {
   if (times === null || nowMs === null) return null;
   const day = (ms: number): string => new Date(ms).toISOString();
   if (nowMs >= times.toMs) return `expired at ${day(times.toMs)}`;
   return nowMs < times.fromMs ? `is not valid before ${day(times.fromMs)}` : null;
+}
+
+interface ReadSecret {
+  readonly pair: Certificate;
+  readonly times: CertificateTimes | null;
+}
+
+/** Reading a certificate takes 140 µs, every revision is compiled, and validated manifests stay the same objects. */
+const known = new WeakMap<Stored<'Secret'>['manifest'], ReadSecret>();
+
+function readSecret(manifest: Stored<'Secret'>['manifest']): ReadSecret {
+  let read = known.get(manifest);
+  if (read === undefined) {
+    const pair = tlsKeyPair(manifest);
+    read = { pair, times: certificateTimes(pair.chain) };
+    known.set(manifest, read);
+  }
+  return read;
 }

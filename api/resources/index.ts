@@ -9,4 +9,4 @@ export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
 export { type ParseResult, parseManifests, parseManifestsInTurns, type ValidateResult, validateObject } from './parse.js';
 export { durationMs } from './syntax.js';
-export { certificateNames, certificateTimes, keyPairFault } from './tls-pem.js';
+export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault } from './tls-pem.js';

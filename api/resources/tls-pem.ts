@@ -32,8 +32,14 @@ export function certificateNames(chain: string): string[] {
   return names.filter((name) => name !== undefined);
 }
 
-/** Milliseconds since the epoch between which the leaf is valid; null if it can't be read. */
-export function certificateTimes(chain: string): { readonly fromMs: number; readonly toMs: number } | null {
+/** Milliseconds since the epoch between which a certificate is valid. */
+export interface CertificateTimes {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** Of the leaf; null if it can't be read. */
+export function certificateTimes(chain: string): CertificateTimes | null {
   const leaf = readLeaf(chain);
   return typeof leaf === 'string' ? null : { fromMs: Date.parse(leaf.validFrom), toMs: Date.parse(leaf.validTo) };
 }

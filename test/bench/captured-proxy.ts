@@ -7,7 +7,8 @@ import { loadAddon } from '../../agent/native/addon.js';
 import { DEFAULT_LIMITS } from '../../agent/proxy/config.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../../agent/proxy/metrics/cells.js';
 import { FileWatch, loadManifests } from '../../agent/proxy/static-source.js';
-import { compileTables, MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/compile.js';
+import { compileTables } from '../../agent/proxy/tables/compile.js';
+import { MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/gateway-ports.js';
 import { Labels } from '../../agent/proxy/tables/labels.js';
 import { StableIds } from '../../agent/proxy/tables/stable-ids.js';
 import { WorkerPool } from '../../agent/proxy/worker-pool.js';
@@ -22,7 +23,15 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
   const log = createLog('captured-proxy', 'warn');
   const limits = DEFAULT_LIMITS;
   const counters = addon.counterNames().length;
-  const pool = new WorkerPool({ workers: Number(workers ?? 1), limits, counters, accessLog: false, heartbeatMap: null, log });
+  const pool = new WorkerPool({
+    workers: Number(workers ?? 1),
+    limits,
+    counters,
+    accessLog: false,
+    heartbeatMap: null,
+    log,
+    onTlsFailures: () => {},
+  });
   const model = new Model();
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 30_000, now: () => performance.now() });
   const tableIds = {

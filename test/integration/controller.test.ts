@@ -1,5 +1,6 @@
 // The controller from outside: real etcd, real gRPC clients.
 
+import { readFileSync } from 'node:fs';
 import { status } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import {
@@ -9,7 +10,7 @@ import {
   type ListNodesResponse,
   type WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
-import { EndpointHealth, ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { EndpointHealth, Listener, ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import {
   apply,
@@ -112,6 +113,28 @@ test('three mistakes are all told with their lines, and nothing is written', asy
   expect(applied).toMatchObject({ revision: 0, changes: [] });
   const got = await list('Service');
   expect(got.objects).toEqual([]);
+});
+
+test('a Secret is shown without its values, and its key goes to the nodes with the listener that names it alone', async () => {
+  const golden = readFileSync('api/resources/goldens/secrets-and-https.yaml', 'utf8');
+  const secret = (name: string): string =>
+    golden.slice(golden.indexOf('apiVersion'), golden.indexOf('---')).replace('name: good', `name: ${name}, namespace: shop`);
+  const gateway = `apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: weft, listeners: [{name: web, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: used}]}}]}
+`;
+  const node = discover(one, 'node-a');
+  const applied = await apply(one, [secret('used'), secret('unused'), gateway].join('---\n'));
+  expect(applied.findings).toEqual([]);
+  await node.until('the listener', () => node.named(ResourceType.LISTENER).length === 1);
+  const body = [...node.resources.values()].find(({ type }) => type === ResourceType.LISTENER)!.body;
+  expect(Listener.decode(body).tls?.certificates).toEqual([
+    { chain: expect.stringContaining('CERTIFICATE'), key: expect.stringContaining('PRIVATE KEY') },
+  ]);
+  expect(node.resources.size).toBe(1);
+  const shown = (await list('secrets')).objects.map((text) => JSON.parse(text) as { data: unknown });
+  expect(shown.map(({ data }) => data)).toEqual(Array(2).fill({ 'tls.crt': '(hidden)', 'tls.key': '(hidden)', 'ca.crt': '(hidden)' }));
 });
 
 test('a dry run tells the changes and writes nothing', async () => {

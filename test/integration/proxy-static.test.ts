@@ -1,17 +1,12 @@
 // The real `weft proxy --static` process (from dist, as users run it) between real HTTP clients and servers.
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request, type Server } from 'node:http';
-import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { credentials } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
-
-const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
-const DEADLINE_MS = 15_000;
+import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const cleanups: (() => unknown)[] = [];
 let folder = '';
@@ -60,30 +55,8 @@ async function backend(name: string): Promise<Backend> {
   return { port: (server.address() as AddressInfo).port, server, release, waiting };
 }
 
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
-}
-
-const service = (name: string, port: number): string => `
-apiVersion: v1
-kind: Service
-metadata: {name: ${name}}
-spec: {ports: [{name: http, port: 80, appProtocol: http}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: ${name}-1, labels: {kubernetes.io/service-name: ${name}}}
-addressType: IPv4
-ports: [{name: http, port: ${port}}]
-endpoints: [{addresses: [127.0.0.1]}]
----`;
-
 function manifests(port: number, backends: Readonly<Record<string, { port: number; weight: number }>>): string {
-  const services = Object.entries(backends).map(([name, { port: target }]) => service(name, target));
+  const services = Object.entries(backends).map(([name, { port: target }]) => serviceManifest(name, target));
   const refs = Object.entries(backends).map(([name, { weight }]) => `{name: ${name}, port: 80, weight: ${weight}}`);
   return `${services.join('')}
 apiVersion: gateway.networking.k8s.io/v1
@@ -103,53 +76,6 @@ spec:
   rules:
     - backendRefs: [${refs.join(', ')}]
 `;
-}
-
-class ProxyProcess {
-  errors = '';
-  constructor(readonly child: ChildProcess) {
-    child.stderr?.on('data', (chunk: Buffer) => {
-      this.errors += chunk.toString();
-    });
-    cleanups.push(async () => {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    });
-  }
-
-  static start(file: string, ...flags: string[]): ProxyProcess {
-    const args = [join(dist, 'cli', 'main.js'), 'proxy', '--static', file, '--workers', '2', '--run-dir', folder, ...flags];
-    return new ProxyProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
-  }
-
-  /** Resolves when a log line has the text. */
-  async says(text: string, from = 0): Promise<void> {
-    await until(() => {
-      if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}:\n${this.errors}`);
-      return this.errors.slice(from).includes(text);
-    }, this.child.stderr!);
-  }
-
-  async exit(): Promise<number | null> {
-    if (this.child.exitCode === null) await once(this.child, 'close');
-    return this.child.exitCode;
-  }
-}
-
-/** Looks again at every event of the stream. */
-async function until(isTrue: () => boolean, stream: NodeJS.ReadableStream): Promise<void> {
-  const signal = AbortSignal.timeout(DEADLINE_MS);
-  while (!isTrue()) await Promise.race([once(stream, 'data', { signal }), once(stream, 'end', { signal })]);
-}
-
-/** What completions tell comes with the engine's next batch, or within a timer of its own: asks again until `isTrue`. */
-async function eventually<T>(ask: () => Promise<T>, isTrue: (value: T) => boolean): Promise<T> {
-  const deadline = performance.now() + DEADLINE_MS;
-  for (;;) {
-    const value = await ask();
-    if (isTrue(value) || performance.now() > deadline) return value;
-  }
 }
 
 interface Answer {
@@ -183,10 +109,10 @@ function keepAlive(): Agent {
   return agent;
 }
 
-function state(): Promise<ProxyState> {
-  const client = new ProxyStatusClient(`unix:${folder}/proxy.sock`, credentials.createInsecure());
-  cleanups.push(() => client.close());
-  return new Promise((resolve, reject) => client.get({}, (error, answer) => (error === null ? resolve(answer) : reject(error))));
+function start(file: string, ...flags: string[]): ProxyProcess {
+  const proxy = ProxyProcess.start(file, folder, ...flags);
+  cleanups.push(() => proxy.kill());
+  return proxy;
 }
 
 async function shop(weights: readonly [number, number], ...flags: string[]) {
@@ -195,7 +121,7 @@ async function shop(weights: readonly [number, number], ...flags: string[]) {
   const write = ([one, two]: readonly [number, number]): void =>
     writeFileSync(file, manifests(port, { v1: { port: v1.port, weight: one }, v2: { port: v2.port, weight: two } }));
   write(weights);
-  const proxy = ProxyProcess.start(file, ...flags);
+  const proxy = start(file, ...flags);
   await proxy.says('"ready"');
   return { proxy, port, file, v1, v2, write };
 }
@@ -221,7 +147,10 @@ test('requests are forwarded over kept connections, split by weight, and told as
   expect(Math.abs(counts.v2 - requests * 0.1)).toBeLessThan(4 * Math.sqrt(requests * 0.1 * 0.9));
   expect(await send(port, '/', { host: 'other.test' })).toMatchObject({ status: 404, text: 'weft: no route matches this request\n' });
 
-  const told = await eventually(state, ({ traffic }) => traffic.reduce((sum, edge) => sum + edge.requests, 0) === requests + 1);
+  const told = await eventually(
+    () => proxy.state(),
+    ({ traffic }) => traffic.reduce((sum, edge) => sum + edge.requests, 0) === requests + 1,
+  );
   expect(told.routes).toMatchObject([
     {
       scope: `gateway default/edge:${port}`,
@@ -278,7 +207,7 @@ test('a changed file is in force without a connection being closed, and a broken
   expect(JSON.parse((await send(port, '/b', { agent })).text)).toMatchObject({ name: 'v2' });
   v1.release();
   expect((await slow).text).toMatch(/^first .*"v1"/);
-  expect((await state()).counters.find(({ name }) => name === 'downstream_accepted')?.value).toBe(2);
+  expect(await proxy.counter('downstream_accepted')).toBe(2);
 
   from = proxy.errors.length;
   writeFileSync(file, readFileSync(file, 'utf8').replace('hostnames', 'hostnamez'));
@@ -295,7 +224,7 @@ test('bad files at the start are told with their lines, and the exit code is 1',
       .replace('protocol: HTTP', 'protocol: HTPP')
       .replace('hostnames', 'hostname'),
   );
-  const proxy = ProxyProcess.start(file);
+  const proxy = start(file);
   expect(await proxy.exit()).toBe(1);
   const findings = proxy.errors.split('\n').filter((line) => /bad\.yaml:\d+:\d+: spec/.test(line));
   expect(findings).toHaveLength(2);

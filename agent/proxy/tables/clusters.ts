@@ -1,5 +1,12 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
-import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, type Service, type ServicePort } from '../../../api/gen/mesh/v1/model.js';
+import {
+  type Endpoint,
+  EndpointHealth,
+  LoadBalancing_Algorithm,
+  Protocol,
+  type Service,
+  type ServicePort,
+} from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
 import type { EndpointSpec } from '../../native/engine.js';
 import type { Labels } from './labels.js';
@@ -60,7 +67,7 @@ export function buildClusters(model: Model, ids: StableIds): ClusterSet {
     ...cluster,
     endpoints: sockets.map((socket) => {
       const id = idBySocket.get(socketName(socket.address, socket.port)) ?? -1;
-      if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, tls: null });
+      if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, protocol: spokenBy(cluster.port), tls: null });
       else
         warnings.add(
           `no endpoint id is free for ${socketName(socket.address, socket.port)} of ${cluster.name}: it gets no traffic; fewer endpoints are needed`,
@@ -70,6 +77,11 @@ export function buildClusters(model: Model, ids: StableIds): ClusterSet {
   }));
   const rowByName = new Map(clusters.map(({ name }, row) => [name, row]));
   return { clusters, rowByName, endpoints: [...endpoints.values()], warnings: [...warnings] };
+}
+
+/** What is spoken to the endpoints of a port; what its clients may speak is for the listener to say. */
+function spokenBy({ protocol }: ServicePort): EndpointSpec['protocol'] {
+  return protocol === Protocol.HTTP2 || protocol === Protocol.GRPC ? 'http2' : 'http1';
 }
 
 type Socket = Omit<ClusterEndpoint, 'id'>;

@@ -1,11 +1,11 @@
 // Model → one generation: the engine's TableSpec, the decision tables in shared memory, and what status shows of them.
-// Runs on the main thread, never on the hot path. Owns what destinations, sources, listeners and scopes are; the rest is beside it.
+// Runs on the main thread, never on the hot path. Owns what destinations, sources and scopes are; the rest is beside it.
 
-import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
 import { type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
 import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName } from './clusters.js';
+import { covers, type GatewayListener, gatewayPorts, isServed, MESH_LISTENERS, ownerOf } from './gateway-ports.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
 import { ListenerKind, MAX_LISTENERS, packTables } from './layout.js';
 import { RouteChains, type RouteRow } from './routes.js';
@@ -19,24 +19,6 @@ export interface TableIds {
   /** Gateway listeners; the engine's id is FIRST_GATEWAY_LISTENER more. */
   readonly listeners: StableIds;
   readonly labels: Labels;
-}
-
-/** Engine ids of the listeners for captured traffic; also their order in the `listeners` sockmap. */
-export const MESH_LISTENERS = [
-  { id: 0, kind: 'outbound', address: '0.0.0.0', port: 15001 },
-  { id: 1, kind: 'outbound', address: '::', port: 15001 },
-  { id: 2, kind: 'inbound', address: '0.0.0.0', port: 15006 },
-  { id: 3, kind: 'inbound', address: '::', port: 15006 },
-] as const;
-export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
-export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
-
-/** One port of a gateway address; every address is two sockets, one for each IP version. */
-export interface GatewayListener {
-  /** "<namespace>/<gateway>:<port>", of the first by name where several share the port. */
-  readonly name: string;
-  readonly port: number;
-  readonly sockets: readonly { readonly id: number; readonly address: string }[];
 }
 
 export interface Generation {
@@ -56,6 +38,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   { headers: PLAIN_TEXT, body: 'weft: no route matches this request\n' },
   { headers: PLAIN_TEXT, body: 'weft: no endpoint of the service is ready\n' },
   { headers: PLAIN_TEXT, body: 'weft: the route has no valid backend\n' },
+  { headers: PLAIN_TEXT, body: 'weft: this connection is for another host: its TLS server name belongs to another listener\n' },
 ];
 
 /** `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either. */
@@ -129,6 +112,7 @@ class Scopes {
     for (const { id } of sockets) this.gatewayScopes.set(id, scope);
     for (const listener of listeners) {
       this.chains.stopAt(scope, listener.hostname);
+      if (!isServed(listener)) continue;
       for (const route of routes.filter((candidate) => isAttached(candidate, listener))) {
         for (const host of effectiveHosts(route.hostnames, listener.hostname)) {
           if (ownerOf(host, listeners) === listener) this.chains.add(scope, `gateway ${listener.gateway}:${listener.port}`, host, route);
@@ -175,55 +159,6 @@ function effectiveHosts(hostnames: readonly string[], listenerHost: string): str
   if (listenerHost === '') return [...new Set(hostnames)];
   const both = hostnames.flatMap((host) => (covers(listenerHost, host) ? [host] : covers(host, listenerHost) ? [listenerHost] : []));
   return [...new Set(both)];
-}
-
-/** Whether every host of `inner` (exact or wildcard) is one of `outer`. */
-function covers(outer: string, inner: string): boolean {
-  if (outer === '' || outer === inner) return true;
-  return outer.startsWith('*.') && inner !== '' && hostnameMatches(outer, inner.startsWith('*.') ? `x${inner.slice(1)}` : inner);
-}
-
-function ownerOf(host: string, listeners: readonly Listener[]): Listener | undefined {
-  return listeners.filter(({ hostname }) => covers(hostname, host)).sort((a, b) => compareHostnames(a.hostname, b.hostname))[0];
-}
-
-interface GatewayPort {
-  readonly listener: GatewayListener;
-  readonly members: readonly Listener[];
-}
-
-/** The model's listeners by socket: those that share one are told apart by hostname. */
-function gatewayPorts(model: Model, ids: StableIds): { ports: GatewayPort[]; warnings: string[] } {
-  const warnings: string[] = [];
-  const bySocket = new Map<string, Listener[]>();
-  for (const [name, listener] of [...model.listeners].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (listener.protocol !== Protocol.HTTP) {
-      warnings.push(`listener ${name}: protocol ${Protocol[listener.protocol]} is not served by this version; it stays closed`);
-      continue;
-    }
-    const socket = socketName(listener.address, listener.port);
-    const members = bySocket.get(socket) ?? [];
-    const twin = members.find(({ hostname }) => hostname === listener.hostname);
-    if (twin !== undefined)
-      warnings.push(
-        `listener ${name}: ${socket} host "${listener.hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`,
-      );
-    else bySocket.set(socket, [...members, listener]);
-  }
-  const socketsOf = ({ address, port }: Listener): { address: string; key: string }[] =>
-    (address === '' ? ['0.0.0.0', '::'] : [address]).map((each) => ({ address: each, key: socketName(each, port) }));
-  const idByKey = ids.assign([...bySocket.values()].flatMap((members) => socketsOf(members[0]!).map(({ key }) => key)));
-  const ports = [...bySocket.values()].map((members) => {
-    const { port, gateway } = members[0]!;
-    const sockets = socketsOf(members[0]!).flatMap(({ address, key }) => {
-      const id = idByKey.get(key);
-      if (id !== undefined) return [{ id: id + FIRST_GATEWAY_LISTENER, address }];
-      warnings.push(`${key}: more than ${MAX_GATEWAY_LISTENERS} gateway sockets; it stays closed`);
-      return [];
-    });
-    return { listener: { name: `${gateway}:${port}`, port, sockets }, members };
-  });
-  return { ports, warnings };
 }
 
 function listenerRows({ gatewayScopes }: Scopes): number[] {
@@ -289,10 +224,13 @@ function meshDestinations(
   return destinations;
 }
 
-/** An undeclared port is opaque (sniffing breaks server-first protocols), unless an HTTP route says what it speaks. HTTP/2 is carried opaque. */
-function protocolOf({ port }: Cluster, routes: readonly HttpRoute[]): 'http1' | 'opaque' {
-  if (port.protocol === Protocol.HTTP) return 'http1';
-  return port.protocol === Protocol.UNSPECIFIED && routes.length > 0 ? 'http1' : 'opaque';
+/**
+ * An undeclared port is opaque (sniffing breaks server-first protocols), unless an HTTP route says what it speaks. Whatever version of HTTP
+ * the service speaks, its clients may speak either.
+ */
+function protocolOf({ port }: Cluster, routes: readonly HttpRoute[]): DestinationSpec['protocol'] {
+  if (port.protocol === Protocol.HTTP || port.protocol === Protocol.HTTP2 || port.protocol === Protocol.GRPC) return 'http';
+  return port.protocol === Protocol.UNSPECIFIED && routes.length > 0 ? 'http' : 'opaque';
 }
 
 function isCaptured({ capture }: Workload): boolean {

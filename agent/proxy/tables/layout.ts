@@ -140,6 +140,7 @@ export const enum Reply {
   NoRoute = 0,
   NoEndpoint = 1,
   NoBackend = 2,
+  Misdirected = 3,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */

@@ -3,7 +3,8 @@
 import { Resource } from '../../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service, Workload } from '../../../api/gen/mesh/v1/model.js';
 import { Model } from '../../model/model.js';
-import { compileTables, type Generation, MAX_GATEWAY_LISTENERS, type TableIds } from '../tables/compile.js';
+import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
+import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { Labels } from '../tables/labels.js';
 import { StableIds } from '../tables/stable-ids.js';
 
@@ -46,8 +47,14 @@ export function workload(name: string, fields: Parameters<typeof Workload.fromPa
   return Resource.fromPartial({ type: ResourceType.WORKLOAD, name: `shop/${name}`, body: Buffer.from(Workload.encode(message).finish()) });
 }
 
-export function listener(gateway: string, name: string, port: number, hostname = ''): Resource {
-  const message = Listener.fromPartial({ gateway: `shop/${gateway}`, name, port, hostname, protocol: Protocol.HTTP });
+export function listener(
+  gateway: string,
+  name: string,
+  port: number,
+  hostname = '',
+  fields: Parameters<typeof Listener.fromPartial>[0] = {},
+): Resource {
+  const message = Listener.fromPartial({ gateway: `shop/${gateway}`, name, port, hostname, protocol: Protocol.HTTP, ...fields });
   return Resource.fromPartial({
     type: ResourceType.LISTENER,
     name: `shop/${gateway}/${name}`,

@@ -8,6 +8,7 @@ import {
   DESCRIPTOR_WORDS,
   Decision,
   Descriptor,
+  DescriptorFlag,
   Header,
   METHODS,
   StreamKind,
@@ -23,6 +24,8 @@ export interface TestRequest {
   readonly destination?: readonly [address: string, port: number];
   readonly source?: string;
   readonly host?: string;
+  /** Of the connection's TLS; empty: none was sent. Absent: no TLS. */
+  readonly serverName?: string;
   readonly path?: string;
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -121,7 +124,9 @@ export class TestProxy {
     );
     descriptors[Descriptor.HostId] = longestHost(spec.hosts, request.host ?? '');
     descriptors[Descriptor.PathId] = pathId;
-    descriptors[Descriptor.Flags] = spec.paths[pathId] === path ? 1 : 0;
+    const isTls = request.serverName !== undefined;
+    descriptors[Descriptor.Flags] = (spec.paths[pathId] === path ? DescriptorFlag.PathExact : 0) | (isTls ? DescriptorFlag.Tls : 0);
+    descriptors[Descriptor.ServerNameId] = isTls ? longestHost(spec.hosts, request.serverName) : -1;
     descriptors[Descriptor.PredicateOffset] = this.writePredicates(spec, request);
     descriptors[Descriptor.SourceId] = spec.sources.indexOf(request.source ?? '');
     descriptors[Descriptor.PathLength] = Buffer.byteLength(path);

@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/exchange.h"
+#include "core/http2/match.h"
+
 namespace weft {
 
 namespace {
@@ -27,6 +30,11 @@ int32_t clipped_length(const http1::RequestHead& head) {
   if (head.chunked) return -1;
   if (!head.has_content_length) return 0;
   return head.content_length > INT32_MAX ? INT32_MAX : static_cast<int32_t>(head.content_length);
+}
+
+int32_t clipped_length(const http2::RequestSummary& summary) {
+  if (!summary.has_content_length) return -1;
+  return summary.content_length > INT32_MAX ? INT32_MAX : static_cast<int32_t>(summary.content_length);
 }
 
 }  // namespace
@@ -110,6 +118,43 @@ void Batch::add_request(const DescriptorContext& context, const Tables& tables, 
     predicates_used_ += tables.predicate_words();
   }
   size_++;
+}
+
+bool Batch::add_request(const DescriptorContext& context, const Tables& tables, const Http2Request& request, bool ends, uint32_t stream) {
+  const http2::RequestSummary& summary = request.summary;
+  const size_t path_size = summary.path.size(), authority_size = summary.authority.size();
+  uint8_t* base = arena_.peek(path_size + authority_size);
+  if (base == nullptr) return false;
+  if (path_size != 0) memcpy(base, summary.path.data(), path_size);
+  if (authority_size != 0) memcpy(base + path_size, summary.authority.data(), authority_size);
+  arena_.commit(path_size + authority_size);
+  Pending& pending = pending_[size_];
+  pending.base = nullptr;
+  pending.size = 0;
+  pending.stream = stream;
+  int32_t* words = begin_descriptor(context, StreamKind::Http2);
+  const int32_t offset = arena_.offset(base);
+  const PathMatch path = http2::match_path(tables, summary);
+  int32_t flags = context.flags;
+  if (path.exact) flags |= kDescriptorPathExact;
+  if (!ends) flags |= kDescriptorHasBody;
+  if (summary.is_extended_connect) flags |= kDescriptorUpgrade;
+  if (summary.path_is_ambiguous) flags |= kDescriptorPathAmbiguous;
+  set(words, Descriptor::Method, static_cast<int32_t>(summary.method));
+  set(words, Descriptor::HostId, http2::match_host(tables, summary));
+  set(words, Descriptor::PathId, path.id);
+  set(words, Descriptor::Flags, flags);
+  set(words, Descriptor::BodyLength, ends ? 0 : clipped_length(summary));
+  set(words, Descriptor::PathOffset, offset);
+  set(words, Descriptor::PathLength, static_cast<int64_t>(path_size));
+  set(words, Descriptor::AuthorityOffset, offset + static_cast<int64_t>(path_size));
+  set(words, Descriptor::AuthorityLength, static_cast<int64_t>(authority_size));
+  if (tables.predicate_words() != 0 && http2::match_predicates(tables, request.block, summary, predicates_ + predicates_used_)) {
+    set(words, Descriptor::PredicateOffset, static_cast<int64_t>(predicates_used_));
+    predicates_used_ += tables.predicate_words();
+  }
+  size_++;
+  return true;
 }
 
 void Batch::add_opaque(const DescriptorContext& context) {

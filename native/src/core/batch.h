@@ -41,6 +41,8 @@ class Batch {
     const uint8_t* base = nullptr;
     size_t size = 0;
     http1::RequestHead head;
+    // Of HTTP/2, on the connection.
+    uint32_t stream = 0;
   };
 
   Batch();
@@ -55,6 +57,8 @@ class Batch {
   // The next position: parse the head into it, then add_request(). Needs room.
   Pending* next() { return &pending_[size_]; }
   void add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size);
+  // False: no room in the arena. `stream` is the id on its connection.
+  bool add_request(const DescriptorContext& context, const Tables& tables, const struct Http2Request& request, bool ends, uint32_t stream);
   void add_opaque(const DescriptorContext& context);
 
   // Marks every decision as not made and publishes the counts.

@@ -33,6 +33,12 @@ class ByteQueue {
     memcpy(memory_ + begin_ + size_, bytes, count);
     size_ += count;
   }
+  // Room for `count` bytes behind the content; commit() makes the first of them content.
+  uint8_t* reserve(size_t count) {
+    if (begin_ + size_ + count + kPadding > capacity_) grow(count);
+    return memory_ + begin_ + size_;
+  }
+  void commit(size_t count) { size_ += count; }
   void consume(size_t count) {
     begin_ += count;
     size_ -= count;

@@ -60,6 +60,18 @@ namespace weft {
   X(TlsProtocol, "tls_failures_protocol")                       \
   X(TlsTimedOut, "tls_failures_timed_out")                      \
   X(OpeningsRefusedProxy, "openings_refused_proxy_header")      \
+  X(Http2ConnectionsOpen, "http2_connections_open")             \
+  X(Http2StreamsOpen, "http2_streams_open")                     \
+  X(Http2ProtocolErrors, "http2_protocol_errors")               \
+  X(Http2StreamErrors, "http2_stream_errors")                   \
+  X(Http2RefusedStreams, "http2_refused_streams")               \
+  X(Http2RapidResets, "http2_closed_rapid_reset")               \
+  X(Http2ControlFloods, "http2_closed_control_flood")           \
+  X(Http2BlockFloods, "http2_closed_block_flood")               \
+  X(Http2UpstreamGoaways, "http2_upstream_goaways")             \
+  X(Http2UpstreamRefusals, "http2_upstream_refusals")           \
+  X(UpstreamWaits, "upstream_waits")                            \
+  X(UpstreamWaitOverflows, "upstream_wait_overflows")           \
   X(BytesDownstreamReceived, "bytes_downstream_received")       \
   X(BytesDownstreamSent, "bytes_downstream_sent")               \
   X(AccessLogRecords, "access_log_records")                     \

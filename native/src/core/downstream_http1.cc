@@ -227,7 +227,8 @@ void DownstreamHttp1::linger() {
     input_.clear();
   }
   for (int i = 0; i < kLingerReadsPerTurn; i++) {
-    const int64_t count = receive(reactor_->read_scratch(), Reactor::kReadScratch);
+    // Not the read scratch: the one who ends the exchange may be reading there.
+    const int64_t count = receive(reactor_->body_scratch(), Reactor::kReadScratch);
     if (count == -1) return;
     if (count <= 0) return reactor_->close_downstream(this);
   }

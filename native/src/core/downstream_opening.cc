@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "core/downstream_http1.h"
+#include "core/downstream_http2.h"
 #include "core/opaque.h"
 #include "core/reactor.h"
 #include "core/sniff/client_hello.h"
@@ -13,6 +14,10 @@
 #include "core/sniff/proxy_protocol.h"
 
 namespace weft {
+
+namespace {
+bool is_http(Protocol protocol) { return protocol != Protocol::kOpaque && protocol != Protocol::kDetect; }
+}  // namespace
 
 void DownstreamOpening::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan) {
   auto* connection = new DownstreamOpening(reactor, fd, origin, plan);
@@ -23,9 +28,10 @@ void DownstreamOpening::accept(Reactor* reactor, int fd, const DownstreamOrigin&
 
 void DownstreamOpening::begin_stage(Stage stage) {
   stage_ = stage;
-  const bool may_be_silent = stage == Stage::Detection || (stage == Stage::TlsOrPlain && plan_.protocol != Protocol::kHttp1);
+  const bool first = stage == Stage::Detection || stage == Stage::TlsOrPlain;
+  const bool may_be_silent = first && !is_http(plan_.protocol);
   // HTTP clients may connect long before they ask.
-  const bool may_idle = stage == Stage::TlsOrPlain && plan_.protocol == Protocol::kHttp1;
+  const bool may_idle = first && is_http(plan_.protocol);
   reactor_->schedule(this, may_be_silent ? kDetectMs
                            : may_idle    ? reactor_->limits().idle_timeout_ms
                                          : reactor_->limits().header_timeout_ms);
@@ -44,7 +50,7 @@ void DownstreamOpening::after_proxy_header() {
 }
 
 void DownstreamOpening::after_tls() {
-  if (plan_.protocol == Protocol::kDetect) return begin_stage(Stage::Detection);
+  if (plan_.protocol == Protocol::kDetect || plan_.protocol == Protocol::kHttp) return begin_stage(Stage::Detection);
   start_protocol(plan_.protocol);
 }
 
@@ -156,7 +162,8 @@ bool DownstreamOpening::shake_hands() {
   security->identity = tls_->peer_identity();
   origin_.security = std::move(security);
   // What was negotiated needs no guess.
-  if (plan_.protocol == Protocol::kDetect && tls_->alpn() == "http/1.1") plan_.protocol = Protocol::kHttp1;
+  if (plan_.protocol != Protocol::kOpaque && tls_->alpn() == "h2") plan_.protocol = Protocol::kHttp2;
+  if (plan_.protocol != Protocol::kOpaque && tls_->alpn() == "http/1.1") plan_.protocol = Protocol::kHttp1;
   after_tls();
   return true;
 }
@@ -171,11 +178,13 @@ bool DownstreamOpening::detect() {
   if (size == 0) return false;
   const FirstBytes first = detect_protocol(reactor_->read_scratch(), size);
   if (first == FirstBytes::kUndecided && !peer_finished_) return false;
-  if (first == FirstBytes::kTls) {
+  if (first == FirstBytes::kTls && plan_.protocol == Protocol::kDetect) {
     begin_stage(Stage::PassingHello);
     return true;
   }
-  start_protocol(first == FirstBytes::kHttp1 ? Protocol::kHttp1 : Protocol::kOpaque);
+  // HTTP that is malformed from its first bytes on is the HTTP/1 parser's to refuse.
+  const Protocol other = plan_.protocol == Protocol::kHttp ? Protocol::kHttp1 : Protocol::kOpaque;
+  start_protocol(first == FirstBytes::kHttp2 ? Protocol::kHttp2 : first == FirstBytes::kHttp1 ? Protocol::kHttp1 : other);
   return false;
 }
 
@@ -183,6 +192,8 @@ void DownstreamOpening::start_protocol(Protocol protocol) {
   const DownstreamOrigin origin = origin_;
   if (protocol == Protocol::kOpaque) {
     OpaqueDownstream::take_over(reactor_, this, origin);
+  } else if (protocol == Protocol::kHttp2) {
+    DownstreamHttp2::take_over(reactor_, this, origin);
   } else {
     DownstreamHttp1::take_over(reactor_, this, origin);
   }
@@ -191,9 +202,8 @@ void DownstreamOpening::start_protocol(Protocol protocol) {
 void DownstreamOpening::on_timer() {
   switch (stage_) {
     case Stage::Detection:
-      return start_protocol(Protocol::kOpaque);
     case Stage::TlsOrPlain:
-      if (plan_.protocol != Protocol::kHttp1) return start_protocol(Protocol::kOpaque);
+      if (!is_http(plan_.protocol)) return start_protocol(Protocol::kOpaque);
       reactor_->counters().add(Counter::TimeoutsIdle);
       return refuse();
     case Stage::Handshake:

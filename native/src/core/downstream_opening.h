@@ -14,7 +14,7 @@ struct OpeningPlan {
   // Null: plain.
   std::shared_ptr<const ListenerTls> tls;
 
-  bool is_needed() const { return proxy_protocol || tls != nullptr || protocol == Protocol::kDetect; }
+  bool is_needed() const { return proxy_protocol || tls != nullptr || protocol == Protocol::kDetect || protocol == Protocol::kHttp; }
 };
 
 class DownstreamOpening final : public Downstream {

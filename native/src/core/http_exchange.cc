@@ -40,6 +40,7 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
   expires_ms = timeout_ms == 0 ? 0 : reactor_->now_ms() + timeout_ms;
   reactor_->counters().add(Counter::Requests);
   replayable = true;
+  has_begun_ = true;
   note_progress();
   set_timer();
 }
@@ -135,7 +136,10 @@ void HttpExchange::send_first(const BodyTransfer& body) {
   if (request_ended && trailers_ != nullptr) upstream_->send_trailers(*trailers_);
 }
 
-void HttpExchange::on_upstream_available() { replay(false); }
+void HttpExchange::on_upstream_available() {
+  replay(false);
+  if (!over_) client_->resume_request();
+}
 
 void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
   if (!replayable) return;
@@ -190,6 +194,10 @@ void HttpExchange::on_upstream_writable() {
 
 void HttpExchange::on_client_writable() {
   note_progress();
+  if (drains_) {
+    if (client_->unsent() == 0) finish(true, reason_);
+    return;
+  }
   if (upstream_ != nullptr) upstream_->resume_response();
 }
 
@@ -270,6 +278,12 @@ void HttpExchange::abort(Reason reason) { finish(false, reason); }
 void HttpExchange::finish(bool whole, Reason reason) {
   if (over_) return;
   detach_upstream();
+  // HTTP/2: its windows may be closed. An HTTP/1 connection empties its output by itself.
+  if (whole && kind == StreamKind::Http2 && client_->unsent() != 0) {
+    drains_ = true;
+    reason_ = reason;
+    return;
+  }
   over_ = true;
   reactor_->cancel(this);
   reactor_->report(*this, *connection_, reason);

@@ -14,16 +14,18 @@
 
 namespace weft {
 
-class HttpExchange final : public Exchange, public Timer, public PoolWaiter {
+class HttpExchange final : public Exchange, public Timer, public PoolWaiter, public Retired {
  public:
   // `connection` is the one that carries `client`.
   HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client);
-  ~HttpExchange();
+  ~HttpExchange() override;
 
   ClientStream* client() const { return client_; }
   UpstreamStream* upstream_stream() const { return upstream_; }
   const Downstream& connection() const { return *connection_; }
   bool is_over() const { return over_; }
+  // A decision was made on it: it is counted and will be reported.
+  bool has_begun() const { return has_begun_; }
 
   // From the client's side. First decision: begin(), then take_body() of what came behind an HTTP/1 head, then start().
   // `client_timeout_ms`: what the client allows itself (grpc-timeout); 0: nothing said.
@@ -95,8 +97,12 @@ class HttpExchange final : public Exchange, public Timer, public PoolWaiter {
   uint64_t progress_ms_ = 0;
   // Times that an upstream said it did nothing with the request.
   uint8_t refusals_ = 0;
+  Reason reason_ = Reason::None;
   bool has_target_ = false;
   bool awaits_decision_ = true;
+  bool has_begun_ = false;
+  // Nothing but what the client's side still holds is left to do.
+  bool drains_ = false;
   bool over_ = false;
 };
 

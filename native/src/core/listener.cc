@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/downstream_http1.h"
+#include "core/downstream_http2.h"
 #include "core/downstream_opening.h"
 #include "core/opaque.h"
 #include "core/reactor.h"
@@ -71,6 +72,8 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     DownstreamOpening::accept(reactor_, fd, origin, plan);
   } else if (protocol == Protocol::kOpaque) {
     OpaqueDownstream::accept(reactor_, fd, origin);
+  } else if (protocol == Protocol::kHttp2) {
+    DownstreamHttp2::accept(reactor_, fd, origin);
   } else {
     DownstreamHttp1::accept(reactor_, fd, origin);
   }

@@ -270,7 +270,7 @@ void Reactor::unlisten(int32_t id) {
 void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
   tables_ = Snapshot(std::move(tables));
   for (PoolLink* link : pool_.idle_unless([this](const UpstreamTarget& target) { return still_wanted(target); })) {
-    static_cast<UpstreamHttp1*>(link)->close_idle();
+    link->give_up();
   }
 }
 
@@ -278,6 +278,7 @@ bool Reactor::still_wanted(const UpstreamTarget& target) const {
   if (target.endpoint < 0) return true;
   const Endpoint* endpoint = tables_->endpoint(target.endpoint);
   return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port &&
+         (endpoint->protocol == Protocol::kHttp2) == target.http2 &&
          (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
 }
 

@@ -90,6 +90,7 @@ class Reactor {
   // Counts it, and keeps it for take_tls_failures().
   void note_tls_failure(const Connection& connection);
   char* head_scratch() { return head_scratch_.get(); }
+  http2::InternTable& interned() { return interned_; }
   http1::RequestHead& replay_head() { return *replay_head_; }
   http1::ResponseHead& response_head() { return *response_head_; }
 
@@ -112,7 +113,7 @@ class Reactor {
   // on_flush() once, when the tick has nothing more to say.
   void flush_later(Connection* connection);
   // Frees it when the tick ends: functions further up the stack may still look at it.
-  void retire(std::unique_ptr<HttpExchange> exchange) { retired_.push_back(std::move(exchange)); }
+  void retire(std::unique_ptr<Retired> item) { retired_.push_back(std::move(item)); }
   // Subtracts a decision's endpoint from `outstanding`; -1: nothing.
   void give_back(int32_t target);
   // The exchange is over: completion, access log, counters, outstanding.
@@ -149,11 +150,13 @@ class Reactor {
   Snapshot tables_;
   TimerWheel timers_;
   UpstreamPool pool_;
+  // Before the connections that refer to it.
+  http2::InternTable interned_;
   Slab<Connection> connections_;
   std::vector<Listener*> listeners_;
   std::vector<Handle> resumes_;
   std::vector<Handle> flushes_;
-  std::vector<std::unique_ptr<HttpExchange>> retired_;
+  std::vector<std::unique_ptr<Retired>> retired_;
   std::unique_ptr<struct EventBuffer> events_;
   std::unique_ptr<uint8_t[]> read_scratch_;
   std::unique_ptr<uint8_t[]> body_scratch_;

@@ -15,6 +15,11 @@ namespace weft {
 
 class HttpExchange;
 
+// Is freed when the tick ends: see Reactor::retire.
+struct Retired {
+  virtual ~Retired() = default;
+};
+
 // A request's head in the form it came: HTTP/1 (`head` parsed from `base`) or HTTP/2 (`block`, checked into `summary`); the other is null.
 struct RequestForm {
   const http1::RequestHead* head = nullptr;
@@ -40,7 +45,7 @@ class BodySink {
   http1::Framing framing() const { return framing_; }
   // Bytes that wait for the peer to take them. From EngineLimits.max_buffered_bytes on, the source rests.
   virtual size_t unsent() const = 0;
-  // The three senders. False: this side is broken, and the exchange has heard of it (and may be over).
+  // The three senders. False: this side is broken, and the exchange is over. They read nothing: their callers' bytes lie in scratch memory.
   // `bytes` in framing(), with `end` and `trailer_lines` (CRLF each) already in them where that framing has room for them.
   virtual bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) = 0;
   virtual bool send_payload(const void* bytes, size_t size, bool end) = 0;

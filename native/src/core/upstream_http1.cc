@@ -141,9 +141,8 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
 }
 
 bool UpstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {
-  if (write(first, first_count, second, second_count)) return true;
-  on_write_broken();
-  return false;
+  if (!write(first, first_count, second, second_count)) on_write_broken();
+  return true;
 }
 
 bool UpstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::string_view) {
@@ -173,7 +172,7 @@ void UpstreamHttp1::on_write_broken() {
   output_.clear();
   readable_ = true;
   peer_finished_ = true;
-  read_response();
+  reactor_->resume_later(this);
 }
 
 void UpstreamHttp1::release() {

@@ -37,6 +37,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
 
   // Closes an idle connection.
   void close_idle();
+  void give_up() override { close_idle(); }
   // Gives the socket away to a tunnel.
   int take_socket(ByteQueue* unsent);
 
@@ -47,7 +48,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
 
   void on_connected();
   bool send_output(const void* first, size_t first_count, const void* second, size_t second_count);
-  // The peer takes no more. It may have answered before it closed: that comes first.
+  // The peer takes no more. It may have answered before it closed: that is read first, soon (whoever writes may be reading itself).
   void on_write_broken();
   void read_response();
   // What a step means for the reading loop.

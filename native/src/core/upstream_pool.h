@@ -10,7 +10,10 @@
 namespace weft {
 
 // Intrusive: a connection is in at most one group's list.
-struct PoolLink {
+class PoolLink {
+ public:
+  // Its target is no longer wanted: closed when nothing is under way on it.
+  virtual void give_up() {}
   PoolLink* newer = nullptr;
   PoolLink* older = nullptr;
 };
@@ -32,6 +35,8 @@ struct UpstreamGroup {
   uint32_t idle = 0;
   // Connections of this target, idle or busy.
   uint32_t open = 0;
+  // HTTP/2: streams a connection could have when its peer last said; what a new one begins with.
+  uint32_t stream_limit = 100;
   PoolWaiter* first_waiter = nullptr;
   PoolWaiter* last_waiter = nullptr;
   uint32_t waiters = 0;

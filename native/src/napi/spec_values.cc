@@ -113,7 +113,9 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   each_object("endpoints", [&](const Napi::Object& item) {
     const auto id = static_cast<int32_t>(integer(item, "id", 0, Tables::kMaxEndpointId));
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
-    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls"))});
+    const Protocol spoken = protocol(item);
+    if (spoken != Protocol::kHttp1 && spoken != Protocol::kHttp2) fail("protocol", "http1 or http2");
+    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken});
   });
   each_object("mutations", [&](const Napi::Object& item) {
     spec.mutations.push_back({texts(item, "remove"), pairs(item, "set"), pairs(item, "add")});
@@ -128,7 +130,9 @@ Protocol SpecReader::protocol(const Napi::Object& object) {
   const std::string name = text(object, "protocol");
   if (name == "opaque") return Protocol::kOpaque;
   if (name == "detect") return Protocol::kDetect;
-  if (name != "http1") fail("protocol", "http1, opaque or detect");
+  if (name == "http2") return Protocol::kHttp2;
+  if (name == "http") return Protocol::kHttp;
+  if (name != "http1") fail("protocol", "http1, http2, http, opaque or detect");
   return Protocol::kHttp1;
 }
 

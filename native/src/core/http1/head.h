@@ -38,7 +38,8 @@ inline constexpr size_t kMaxFields = 128;
   X(ContentType, "content-type")           \
   X(UserAgent, "user-agent")               \
   X(RetryAfter, "retry-after")             \
-  X(Date, "date")
+  X(Date, "date")                          \
+  X(GrpcTimeout, "grpc-timeout")
 
 enum class KnownHeader : uint8_t {
 #define WEFT_X(name, text) k##name,

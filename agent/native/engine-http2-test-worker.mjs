@@ -1,0 +1,83 @@
+// The worker thread of engine-http2.test.ts: one engine; host "eN.test" goes to endpoint N. Plain JavaScript, since jest transforms no workers.
+import { createRequire } from 'node:module';
+import { parentPort, workerData } from 'node:worker_threads';
+
+const { addon: addonPath, limits, endpoints, counters, outstanding, forwardedHeaders } = workerData;
+const addon = createRequire(import.meta.url)(addonPath);
+const HOSTS = ['e0.test', 'e1.test', 'e2.test', 'e3.test', 'local.test', 'retry.test', 'slow.test'];
+const RETRY = 16;
+const completions = [];
+
+function decide() {
+  const { header, descriptors, decisions } = engine;
+  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 12, i * 12 + 12)]);
+  for (let i = 0; i < header[0]; i++) {
+    const d = i * 24;
+    const q = i * 12;
+    decisions.fill(0, q, q + 12);
+    decisions[q + 3] = decisions[q + 4] = decisions[q + 7] = -1;
+    const host = HOSTS[descriptors[d + 8]] ?? '';
+    let target = -404;
+    if (host[0] === 'e') target = Number(host[1]);
+    if (host === 'local.test') {
+      target = -503;
+      decisions[q + 7] = 0;
+    }
+    if (host === 'retry.test') {
+      target = descriptors[d + 18] === 0 ? 1 : 0;
+      decisions[q + 1] |= RETRY;
+    }
+    if (host === 'slow.test') {
+      target = 0;
+      decisions[q + 5] = 200;
+    }
+    if (descriptors[d + 9] === 1) decisions[q + 3] = decisions[q + 4] = 0;
+    if (target >= 0) Atomics.add(outstanding, target, 1);
+    decisions[q] = target;
+  }
+}
+
+const engine = addon.createEngine(
+  { limits, outstanding, counters, accessLog: null, heartbeat: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  decide,
+);
+const tables = addon.createTables({
+  generation: 1,
+  hosts: HOSTS,
+  paths: ['/', '/mutated'],
+  predicates: [],
+  destinations: [],
+  sources: [],
+  identities: [],
+  endpoints: endpoints.map(({ port, protocol }, id) => ({ id, address: '127.0.0.1', port, protocol, tls: null })),
+  mutations: [{ remove: ['x-secret'], set: [['x-set', 'yes']], add: [] }],
+  localReplies: [{ headers: [['retry-after', '1']], body: 'not now\n' }],
+});
+engine.useTables(tables);
+addon.releaseTables(tables);
+const listen = (id, protocol) =>
+  engine.listen({
+    id,
+    kind: 'gateway',
+    address: '127.0.0.1',
+    port: 0,
+    protocol,
+    sockmap: null,
+    forwardedHeaders,
+    tls: null,
+    proxyProtocol: false,
+  });
+const listening = { http1: listen(1, 'http1'), http2: listen(2, 'http2'), http: listen(3, 'http') };
+parentPort.on('message', (message) => {
+  if (message === 'close') {
+    engine.close();
+    parentPort.close();
+  } else if (message === 'drain') {
+    engine.drain();
+  } else if (message === 'completions') {
+    parentPort.postMessage(completions.splice(0));
+  } else if (message === 'rss') {
+    parentPort.postMessage(process.memoryUsage.rss());
+  }
+});
+parentPort.postMessage(listening);

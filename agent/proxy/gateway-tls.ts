@@ -1,0 +1,96 @@
+// The TLS contexts of gateway listeners: one for each set of certificates, built once for all workers, and the ticket keys that they share.
+// Owns their handles; knows neither sockets nor workers.
+import { createHash, randomBytes } from 'node:crypto';
+import type { EngineAddon, TlsCertificateSpec } from '../native/engine.js';
+
+/** Of one ticket key, as TlsContextSpec.ticketKeys has them. */
+const TICKET_KEY_BYTES = 80;
+/** What clients may choose from, best first. */
+const ALPN = ['h2', 'http/1.1'];
+
+export type GatewayTlsAddon = Pick<EngineAddon, 'createTlsContext' | 'releaseTlsContext' | 'setTicketKeys'>;
+
+export interface GatewayContext {
+  /** Null: none of the certificates can be served. */
+  readonly context: number | null;
+  /** What is not served, in words. */
+  readonly faults: readonly string[];
+}
+
+export class GatewayTls {
+  private readonly contexts = new Map<string, GatewayContext>();
+  /** Current, previous, next: a ticket can be resumed for a whole rotation after its key was retired. */
+  private ticketKeys: Buffer;
+
+  constructor(
+    private readonly addon: GatewayTlsAddon,
+    private readonly random: (bytes: number) => Buffer = randomBytes,
+  ) {
+    this.ticketKeys = random(3 * TICKET_KEY_BYTES);
+  }
+
+  /** The same certificates have the same object. Its context is the caller's until keepOnly() leaves it out. */
+  contextFor(certificates: readonly TlsCertificateSpec[]): GatewayContext {
+    const key = createHash('sha256').update(JSON.stringify(certificates)).digest('base64');
+    const known = this.contexts.get(key);
+    if (known !== undefined) return known;
+    const built = this.build(certificates);
+    this.contexts.set(key, built);
+    return built;
+  }
+
+  /** Releases all others. Listeners and connections keep what they use; workers must have been told of the new ones. */
+  keepOnly(used: ReadonlySet<GatewayContext>): void {
+    for (const [key, entry] of this.contexts) {
+      if (used.has(entry)) continue;
+      if (entry.context !== null) this.addon.releaseTlsContext(entry.context);
+      this.contexts.delete(key);
+    }
+  }
+
+  /** For the next handshakes of every worker. Open sessions go on; their tickets are good for one rotation more. */
+  rotateTicketKeys(): void {
+    const [current, , next] = [0, 1, 2].map((index) => this.ticketKeys.subarray(index * TICKET_KEY_BYTES, (index + 1) * TICKET_KEY_BYTES));
+    const rotated = Buffer.concat([next!, current!, this.random(TICKET_KEY_BYTES)]);
+    this.ticketKeys.fill(0);
+    this.ticketKeys = rotated;
+    for (const { context } of this.contexts.values()) {
+      if (context !== null) this.addon.setTicketKeys(context, rotated);
+    }
+  }
+
+  /** Whole, or without those certificates that OpenSSL refuses: one bad Secret must not close the port for the others. */
+  private build(certificates: readonly TlsCertificateSpec[]): GatewayContext {
+    const whole = this.create(certificates);
+    if (typeof whole === 'number') return { context: whole, faults: [] };
+    const faults: string[] = [];
+    const good = certificates.filter((certificate) => {
+      const alone = this.create([certificate]);
+      if (typeof alone === 'number') {
+        this.addon.releaseTlsContext(alone);
+        return true;
+      }
+      faults.push(`the certificate for ${certificate.serverNames.join(', ') || 'every host'} can't be served: ${alone}`);
+      return false;
+    });
+    const rest = good.length === 0 ? whole : this.create(good);
+    return typeof rest === 'number' ? { context: rest, faults } : { context: null, faults: [...faults, rest] };
+  }
+
+  /** The handle, or what OpenSSL says. */
+  private create(certificates: readonly TlsCertificateSpec[]): number | string {
+    try {
+      return this.addon.createTlsContext({
+        role: 'server',
+        certificates,
+        trust: null,
+        alpn: ALPN,
+        clientCertificates: 'none',
+        accepts: [],
+        ticketKeys: this.ticketKeys,
+      });
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+}

@@ -1,0 +1,121 @@
+// Listeners of the model → gateway ports: which share a socket, whose a host name is, and which certificate answers which server name.
+import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
+import { type Certificate, type Listener, Protocol } from '../../../api/gen/mesh/v1/model.js';
+import { certificateNames } from '../../../api/resources/tls-pem.js';
+import type { Model } from '../../model/model.js';
+import type { TlsCertificateSpec } from '../../native/engine.js';
+import { socketName } from './clusters.js';
+import { MAX_LISTENERS } from './layout.js';
+import type { StableIds } from './stable-ids.js';
+
+/** Engine ids of the listeners for captured traffic; also their order in the `listeners` sockmap. */
+export const MESH_LISTENERS = [
+  { id: 0, kind: 'outbound', address: '0.0.0.0', port: 15001 },
+  { id: 1, kind: 'outbound', address: '::', port: 15001 },
+  { id: 2, kind: 'inbound', address: '0.0.0.0', port: 15006 },
+  { id: 3, kind: 'inbound', address: '::', port: 15006 },
+] as const;
+export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
+export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
+
+/** One port of a gateway address; every address is two sockets, one for each IP version. */
+export interface GatewayListener {
+  /** "<namespace>/<gateway>:<port>", of the first by name where several share the port. */
+  readonly name: string;
+  readonly port: number;
+  readonly sockets: readonly { readonly id: number; readonly address: string }[];
+  /** Of all listeners of the port; null: plain text. */
+  readonly certificates: readonly TlsCertificateSpec[] | null;
+}
+
+export interface GatewayPort {
+  readonly listener: GatewayListener;
+  /** Told apart by hostname. Those without certificate own their hostname all the same. */
+  readonly members: readonly Listener[];
+}
+
+/** Whether requests that the listener owns are routed at all. */
+export function isServed({ protocol, tls }: Listener): boolean {
+  return protocol === Protocol.HTTP || (tls?.certificates.length ?? 0) > 0;
+}
+
+/** The listener with the most specific hostname that covers the host (exact or wildcard; empty: any). */
+export function ownerOf(host: string, listeners: readonly Listener[]): Listener | undefined {
+  return listeners.filter(({ hostname }) => covers(hostname, host)).sort((a, b) => compareHostnames(a.hostname, b.hostname))[0];
+}
+
+/** Whether every host of `inner` (exact or wildcard) is one of `outer`. */
+export function covers(outer: string, inner: string): boolean {
+  if (outer === '' || outer === inner) return true;
+  return outer.startsWith('*.') && inner !== '' && hostnameMatches(outer, inner.startsWith('*.') ? `x${inner.slice(1)}` : inner);
+}
+
+/** The model's listeners by socket. A port on which nothing can be served is not there. */
+export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): { ports: GatewayPort[]; warnings: string[] } {
+  const warnings: string[] = [];
+  const bySocket = new Map<string, Listener[]>();
+  for (const [name, listener] of [...model.listeners].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const socket = socketName(listener.address, listener.port);
+    const members = bySocket.get(socket) ?? [];
+    const fault = conflictOf(listener, members, socket);
+    if (fault === null) bySocket.set(socket, [...members, listener]);
+    else warnings.push(`listener ${name}: ${fault}`);
+  }
+  const open = [...bySocket.values()].filter((members) => members.some(isServed));
+  const socketsOf = ({ address, port }: Listener): { address: string; key: string }[] =>
+    (address === '' ? ['0.0.0.0', '::'] : [address]).map((each) => ({ address: each, key: socketName(each, port) }));
+  const idByKey = ids.assign(open.flatMap((members) => socketsOf(members[0]!).map(({ key }) => key)));
+  const ports = open.map((members) => {
+    const { port, gateway, protocol } = members[0]!;
+    const sockets = socketsOf(members[0]!).flatMap(({ address, key }) => {
+      const id = idByKey.get(key);
+      if (id !== undefined) return [{ id: id + FIRST_GATEWAY_LISTENER, address }];
+      warnings.push(`${key}: more than ${MAX_GATEWAY_LISTENERS} gateway sockets; it stays closed`);
+      return [];
+    });
+    const certificates = protocol === Protocol.HTTPS ? certificatesOf(members, warnings) : null;
+    return { listener: { name: `${gateway}:${port}`, port, sockets, certificates }, members };
+  });
+  return { ports, warnings };
+}
+
+function conflictOf({ protocol, hostname }: Listener, members: readonly Listener[], socket: string): string | null {
+  if (protocol !== Protocol.HTTP && protocol !== Protocol.HTTPS)
+    return `protocol ${Protocol[protocol] ?? protocol} is not served by this version; it stays closed`;
+  const [first] = members;
+  if (first !== undefined && first.protocol !== protocol)
+    return `${socket} speaks ${Protocol[first.protocol]} for ${first.gateway}/${first.name}; it stays closed`;
+  const twin = members.find((other) => other.hostname === hostname);
+  return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
+}
+
+/**
+ * A listener's first certificate answers its hostname, and each of its certificates those of its own names that the hostname covers. A
+ * client whose server name is no listener's is refused in the handshake, or is the listener's that has no hostname.
+ */
+function certificatesOf(members: readonly Listener[], warnings: string[]): TlsCertificateSpec[] {
+  const taken = new Set(members.map(({ hostname }) => hostname));
+  return members.flatMap((listener) =>
+    (listener.tls?.certificates ?? []).flatMap((certificate, index): TlsCertificateSpec[] => {
+      const { chain, key } = certificate;
+      if (index === 0 && listener.hostname === '') return [{ serverNames: [], chain, key }];
+      const own = namesOf(certificate).filter((name) => !taken.has(name) && ownerOf(name, members) === listener);
+      for (const name of own) taken.add(name);
+      const serverNames = index === 0 ? [listener.hostname, ...own] : own;
+      if (serverNames.length > 0) return [{ serverNames, chain, key }];
+      warnings.push(
+        `listener ${listener.gateway}/${listener.name}: certificate ${index} is not used: all its names are another certificate's or another listener's`,
+      );
+      return [];
+    }),
+  );
+}
+
+/** Reading a certificate takes 140 µs, a generation comes with every change of an endpoint, and the model's messages stay the same objects. */
+const knownNames = new WeakMap<Certificate, readonly string[]>();
+
+function namesOf(certificate: Certificate): readonly string[] {
+  const names = knownNames.get(certificate) ?? certificateNames(certificate.chain);
+  knownNames.set(certificate, names);
+  return names;
+}

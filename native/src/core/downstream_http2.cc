@@ -1,0 +1,337 @@
+// The client connection's own life: reading, streams coming and going, timeouts, draining, closing. Answers are in
+// downstream_http2_stream.cc.
+#include "core/downstream_http2.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cstring>
+
+#include "core/grpc.h"
+#include "core/reactor.h"
+
+namespace weft {
+
+namespace {
+using http2::ErrorCode;
+
+constexpr int kReadsPerTurn = 4;
+constexpr uint64_t kLingerMs = 2'000;
+// Until the client has heard our GOAWAY, if it does not answer the PING behind it.
+constexpr uint64_t kDrainNoticeMs = 1'000;
+// The peer announces 128; what it opens before it knows is refused.
+constexpr size_t kMaxStreams = 128;
+}  // namespace
+
+DownstreamHttp2::DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigin& origin)
+    : Downstream(reactor, fd, origin), link_(reactor, this, this, http2::Role::kServer) {
+  reactor->counters().add(Counter::Http2ConnectionsOpen);
+}
+
+DownstreamHttp2::~DownstreamHttp2() {
+  link_.streams().for_each([](Http2Stream* stream) { delete static_cast<DownstreamHttp2Stream*>(stream); });
+}
+
+void DownstreamHttp2::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
+  auto* connection = new DownstreamHttp2(reactor, fd, origin);
+  reactor->adopt(connection);
+  connection->begin();
+}
+
+void DownstreamHttp2::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
+  auto* connection = new DownstreamHttp2(reactor, -1, origin);
+  reactor->succeed(opening, connection);
+  connection->begin();
+  reactor->resume_later(connection);
+}
+
+void DownstreamHttp2::begin() {
+  link_.start();
+  // The preface and SETTINGS must come first.
+  reactor_->schedule(this, reactor_->limits().header_timeout_ms);
+}
+
+void DownstreamHttp2::on_events(uint32_t events) {
+  if ((events & EPOLLERR) != 0) return abort();
+  if ((events & EPOLLOUT) != 0 && !output_.empty()) {
+    if (!flush()) return abort();
+    if (state_ == State::Closing && output_.empty()) return linger();
+    link_.send_pending();
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) == 0) return;
+  readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) peer_finished_ = true;
+  if (state_ == State::Lingering) return linger();
+  read();
+}
+
+void DownstreamHttp2::on_resume() {
+  std::vector<uint32_t> again;
+  again.swap(requeued_);
+  for (const uint32_t id : again) {
+    auto* stream = static_cast<DownstreamHttp2Stream*>(link_.streams().find(id));
+    if (stream != nullptr && !enter_batch(stream)) stream->requeue();
+  }
+  read();
+}
+
+bool DownstreamHttp2::has_room() { return reactor_->batch().has_room(reactor_->tables()->predicate_words()); }
+
+void DownstreamHttp2::read() {
+  const Handle self = handle_;
+  for (int turn = 0; state_ == State::Open || state_ == State::Draining; turn++) {
+    if (link_.is_paused() && !has_room()) return reactor_->resume_later(this);
+    if (!readable_ && !link_.is_paused()) return;
+    if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+    uint8_t* bytes = reactor_->read_scratch();
+    const size_t have = link_.input().size();
+    if (have != 0) memcpy(bytes, link_.input().data(), have);
+    int64_t count = 0;
+    if (readable_ && have < Reactor::kReadScratch / 2) {
+      count = receive(bytes + have, Reactor::kReadScratch - have);
+      if (count == 0 || count == -2) return abort();
+      if (count < 0) {
+        if (!link_.is_paused()) return;
+        count = 0;
+      }
+    }
+    link_.input().clear();
+    const bool good = link_.receive(bytes, have + static_cast<size_t>(count));
+    if (reactor_->find(self) == nullptr) return;
+    if (!good) return finish_and_close();
+    if (link_.is_paused()) return reactor_->resume_later(this);
+  }
+}
+
+void DownstreamHttp2::on_flush() {
+  ByteQueue& out = link_.output();
+  if (!out.empty()) {
+    const bool sent = write(out.data(), out.size());
+    out.clear();
+    if (!sent) return abort();
+  }
+  if (state_ == State::Closing && output_.empty()) linger();
+}
+
+void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool ends) {
+  const bool refused = state_ != State::Open || link_.streams().size() >= kMaxStreams;
+  if (refused) {
+    reactor_->counters().add(Counter::Http2RefusedStreams);
+    return link_.reset(id, ErrorCode::kRefusedStream);
+  }
+  auto* stream = new DownstreamHttp2Stream(this, reactor_->now_us());
+  stream->remote_ended = ends;
+  link_.open(stream, id);
+  reactor_->counters().add(Counter::Http2StreamsOpen);
+  HttpExchange& exchange = *stream->exchange_;
+  exchange.received = block.list_size();
+  exchange.request_ended = ends;
+  exchange.http2 = std::make_unique<Http2Request>(&reactor_->interned());
+  exchange.http2->block = std::move(block);
+  http2::RequestSummary& summary = exchange.http2->summary;
+  const http2::BlockError error = http2::check_request(exchange.http2->block, ends, false, &summary);
+  if (error != http2::BlockError::kNone) return refuse_request(stream, http2::block_error_status(error));
+  if (summary.method == http1::Method::kConnect) return refuse_request(stream, 501);
+  exchange.method = summary.method;
+  stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
+  const http2::HeaderField* type = exchange.http2->block.find(http1::KnownHeader::kContentType);
+  exchange.is_grpc = type != nullptr && is_grpc_content_type(exchange.http2->block.value(*type));
+  if (!enter_batch(stream)) stream->requeue();
+}
+
+// 0: there is no answer but a reset.
+void DownstreamHttp2::refuse_request(DownstreamHttp2Stream* stream, int status) {
+  Counters& counters = reactor_->counters();
+  counters.add(status == 431 ? Counter::RequestsRefusedHeadSize : status == 501 ? Counter::RequestsRefusedUnsupported
+                                                                                : Counter::RequestsRefusedMalformed);
+  if (status == 0) {
+    counters.add(Counter::Http2StreamErrors);
+    return close_stream(stream, ErrorCode::kProtocolError);
+  }
+  stream->reply_local(status, {}, {}, Reason::DownstreamProtocol);
+  close_stream(stream, ErrorCode::kNoError);
+}
+
+bool DownstreamHttp2::enter_batch(DownstreamHttp2Stream* stream) {
+  HttpExchange& exchange = *stream->exchange_;
+  return has_room() && reactor_->batch().add_request(descriptor_context(&exchange), *reactor_->tables(), *exchange.http2,
+                                                     exchange.request_ended, stream->id);
+}
+
+void DownstreamHttp2::on_decision(const Batch::Pending& pending, const Decision& decision) {
+  auto* stream = static_cast<DownstreamHttp2Stream*>(link_.streams().find(pending.stream));
+  // Reset meanwhile: counted by TypeScript, used by nobody.
+  if (stream == nullptr || stream->exchange_ == nullptr || stream->exchange_->is_over()) return reactor_->give_back(decision.target);
+  begin_exchange(stream, decision);
+}
+
+void DownstreamHttp2::begin_exchange(DownstreamHttp2Stream* stream, const Decision& decision) {
+  HttpExchange& exchange = *stream->exchange_;
+  if (exchange.has_begun()) {
+    exchange.try_again(decision);
+    if (!exchange.is_over()) stream->resume_request();
+    return;
+  }
+  const Http2Request& request = *exchange.http2;
+  uint64_t timeout_ms = 0;
+  if (exchange.is_grpc) {
+    const http2::HeaderField* field = request.block.find(http1::KnownHeader::kGrpcTimeout);
+    if (field != nullptr) timeout_ms = parse_grpc_timeout(request.block.value(*field));
+  }
+  exchange.begin(decision, timeout_ms);
+  RequestForm form;
+  form.block = &request.block;
+  form.summary = &request.summary;
+  // What came behind the head before the decision goes with it.
+  const ByteQueue body = std::move(stream->held_);
+  BodyTransfer transfer;
+  transfer.bytes = body.data();
+  transfer.size = body.size();
+  exchange.request_ended = stream->remote_ended && stream->held_trailers_ == nullptr;
+  exchange.start(form, transfer);
+  if (!exchange.is_over()) stream->resume_request();
+}
+
+void DownstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool ends) {
+  auto* stream = static_cast<DownstreamHttp2Stream*>(base);
+  // RFC 9113 8.1: a second HEADERS is trailers and ends the request.
+  if (!ends || http2::check_trailers(block) != http2::BlockError::kNone) return link_.refuse(stream, ErrorCode::kProtocolError);
+  stream->exchange_->received += block.list_size();
+  stream->held_trailers_ = std::make_unique<http2::HeaderBlock>(std::move(block));
+  stream->resume_request();
+}
+
+void DownstreamHttp2::on_data(Http2Stream* base, const uint8_t* bytes, size_t size, bool ends) {
+  auto* stream = static_cast<DownstreamHttp2Stream*>(base);
+  HttpExchange& exchange = *stream->exchange_;
+  exchange.received += size;
+  if (exchange.is_over()) return;
+  if (!stream->held_.empty() || !exchange.takes_body()) {
+    stream->held_.append(bytes, size);
+    return;
+  }
+  exchange.give_payload(bytes, size, ends);
+  if (!exchange.is_over()) stream->resume_request();
+}
+
+void DownstreamHttp2::on_stream_reset(Http2Stream* base, ErrorCode, bool by_us) {
+  auto* stream = static_cast<DownstreamHttp2Stream*>(base);
+  if (stream->exchange_ != nullptr && stream->exchange_->has_begun()) {
+    reactor_->counters().add(Counter::DownstreamResets);
+    return stream->exchange_->abort(by_us ? Reason::DownstreamProtocol : Reason::DownstreamClosed);
+  }
+  close_stream(stream, ErrorCode::kCancel);
+}
+
+void DownstreamHttp2::on_stream_writable(Http2Stream* base) {
+  auto* stream = static_cast<DownstreamHttp2Stream*>(base);
+  if (stream->exchange_ != nullptr) stream->exchange_->on_client_writable();
+}
+
+void DownstreamHttp2::on_goaway(uint32_t, ErrorCode) {
+  // A client that opens no more streams: nothing changes for those that are open.
+  if (state_ == State::Open) state_ = State::Draining;
+  if (link_.streams().size() == 0) finish_and_close();
+}
+
+void DownstreamHttp2::close_stream(DownstreamHttp2Stream* stream, ErrorCode code) {
+  link_.close(stream, code);
+  reactor_->counters().add(Counter::Http2StreamsOpen, -1);
+  if (stream->exchange_ != nullptr) reactor_->retire(std::move(stream->exchange_));
+  reactor_->retire(std::unique_ptr<Retired>(stream));
+  if (link_.streams().size() != 0) return;
+  if (state_ == State::Draining) return finish_and_close();
+  set_idle_timer();
+}
+
+void DownstreamHttp2::set_idle_timer() { reactor_->schedule(this, reactor_->limits().idle_timeout_ms); }
+
+void DownstreamHttp2::on_timer() {
+  Counters& counters = reactor_->counters();
+  switch (state_) {
+    case State::Open:
+      if (!link_.has_settings() || link_.in_block()) {
+        counters.add(Counter::TimeoutsHeader);
+      } else if (link_.streams().size() != 0) {
+        // Each exchange has times of its own.
+        return set_idle_timer();
+      } else {
+        counters.add(Counter::TimeoutsIdle);
+      }
+      link_.send_goaway(link_.last_peer_stream(), ErrorCode::kNoError, {});
+      return finish_and_close();
+    case State::Draining:
+      return finish_drain();
+    case State::Closing:
+    case State::Lingering:
+      return abort();
+  }
+}
+
+// RFC 9113 6.8: first a notice that refuses nothing; the true last id when the client must have heard it.
+void DownstreamHttp2::on_drain() {
+  if (state_ != State::Open) return;
+  link_.send_goaway(http2::kMaxStreamId, ErrorCode::kNoError, {});
+  link_.send_ping();
+  reactor_->schedule(this, kDrainNoticeMs);
+}
+
+void DownstreamHttp2::on_ping_ack() {
+  if (reactor_->is_draining() && state_ == State::Open) finish_drain();
+}
+
+void DownstreamHttp2::finish_drain() {
+  if (state_ == State::Open) {
+    state_ = State::Draining;
+    link_.send_goaway(link_.last_peer_stream(), ErrorCode::kNoError, {});
+  }
+  if (link_.streams().size() == 0) return finish_and_close();
+  set_idle_timer();
+}
+
+void DownstreamHttp2::finish_and_close() {
+  if (state_ == State::Closing || state_ == State::Lingering) return;
+  state_ = State::Closing;
+  link_.streams().for_each([this](Http2Stream* stream) {
+    stream->local_ended = stream->remote_ended = true;
+    on_stream_reset(stream, ErrorCode::kCancel, true);
+  });
+  reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
+  reactor_->flush_later(this);
+}
+
+// Closing a socket with unread input sends a reset, which can destroy what is still on its way: say FIN, and read a while.
+void DownstreamHttp2::linger() {
+  if (state_ != State::Lingering) {
+    state_ = State::Lingering;
+    finish_output();
+    reactor_->schedule(this, kLingerMs);
+  }
+  for (int i = 0; i < 4; i++) {
+    const int64_t count = receive(reactor_->body_scratch(), Reactor::kReadScratch);
+    if (count == -1) return;
+    if (count <= 0) break;
+  }
+  abort();
+}
+
+void DownstreamHttp2::abort() {
+  state_ = State::Lingering;
+  link_.streams().for_each([this](Http2Stream* stream) {
+    stream->local_ended = stream->remote_ended = true;
+    on_stream_reset(stream, ErrorCode::kCancel, false);
+  });
+  reactor_->counters().add(Counter::Http2ConnectionsOpen, -1);
+  reactor_->close_downstream(this);
+}
+
+void DownstreamHttp2::on_engine_close() {
+  reactor_->counters().add(Counter::Http2ConnectionsOpen, -1);
+  reactor_->counters().add(Counter::Http2StreamsOpen, -static_cast<double>(link_.streams().size()));
+  link_.streams().for_each([](Http2Stream* stream) {
+    HttpExchange* exchange = static_cast<DownstreamHttp2Stream*>(stream)->exchange_.get();
+    if (exchange != nullptr) exchange->on_engine_close();
+  });
+}
+
+}  // namespace weft

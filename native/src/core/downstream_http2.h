@@ -1,0 +1,97 @@
+// One HTTP/2 client connection and its streams: each a client stream with an exchange of its own. Frames are http2_link.h's, exchanges
+// http_exchange.h's.
+#pragma once
+#include <memory>
+#include <string_view>
+
+#include "core/downstream.h"
+#include "core/http2_link.h"
+#include "core/http_exchange.h"
+#include "core/streams.h"
+
+namespace weft {
+
+class DownstreamHttp2;
+
+class DownstreamHttp2Stream final : public Http2Stream, public ClientStream {
+ public:
+  DownstreamHttp2Stream(DownstreamHttp2* connection, uint64_t started_us);
+
+  // ClientStream
+  size_t unsent() const override { return pending.size(); }
+  bool send_interim(const ResponseForm& response) override;
+  bool begin_response(const ResponseForm& response, bool ends) override;
+  bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;
+  bool send_payload(const void* bytes, size_t size, bool end) override;
+  bool send_trailers(const http2::HeaderBlock& block) override;
+  bool reply_local(int status, std::string_view lines, std::string_view body, Reason reason) override;
+  void resume_request() override;
+  void requeue() override;
+  void on_exchange_end(bool whole, Reason reason) override;
+  void become_tunnel(const uint8_t*, size_t) override {}
+
+ private:
+  friend class DownstreamHttp2;
+  bool send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations);
+  void reply_grpc_error(int status, std::string_view lines, Reason reason);
+
+  DownstreamHttp2* connection_;
+  std::unique_ptr<HttpExchange> exchange_;
+  // Of the body, what no upstream has taken yet.
+  ByteQueue held_;
+  std::unique_ptr<http2::HeaderBlock> held_trailers_;
+  bool requeued_ = false;
+};
+
+class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
+ public:
+  static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
+  // Goes on with the socket (and TLS) of one whose first bytes were read by another.
+  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
+  DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigin& origin);
+  ~DownstreamHttp2() override;
+
+  void on_events(uint32_t events) override;
+  void on_timer() override;
+  void on_resume() override;
+  void on_flush() override;
+  void on_drain() override;
+  void on_engine_close() override;
+  void on_decision(const Batch::Pending& pending, const Decision& decision) override;
+
+ private:
+  friend class DownstreamHttp2Stream;
+  enum class State : uint8_t { Open, Draining, Closing, Lingering };
+
+  // Http2Link::Owner
+  void on_new_headers(uint32_t id, http2::HeaderBlock block, bool ends) override;
+  void on_headers(Http2Stream* stream, http2::HeaderBlock block, bool ends) override;
+  void on_data(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends) override;
+  void on_stream_reset(Http2Stream* stream, http2::ErrorCode code, bool by_us) override;
+  void on_stream_writable(Http2Stream* stream) override;
+  void on_goaway(uint32_t last_stream, http2::ErrorCode code) override;
+  void on_settings() override {}
+  void on_ping_ack() override;
+  bool has_room() override;
+
+  void begin();
+  void read();
+  bool take_input(size_t size);
+  bool enter_batch(DownstreamHttp2Stream* stream);
+  void begin_exchange(DownstreamHttp2Stream* stream, const Decision& decision);
+  void refuse_request(DownstreamHttp2Stream* stream, int status);
+  void close_stream(DownstreamHttp2Stream* stream, http2::ErrorCode code);
+  void finish_drain();
+  void finish_and_close();
+  void linger();
+  // The socket is gone: every exchange hears of it.
+  void abort();
+  void set_idle_timer();
+
+  Http2Link link_;
+  // Streams that want to stand in a batch again.
+  std::vector<uint32_t> requeued_;
+  State state_ = State::Open;
+};
+
+}  // namespace weft

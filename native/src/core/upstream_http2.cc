@@ -1,0 +1,330 @@
+// The upstream connection's life: connecting, taking streams, reading answers, ending.
+#include "core/upstream_http2.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/reactor.h"
+
+namespace weft {
+
+namespace {
+using http2::ErrorCode;
+
+constexpr int kReadsPerTurn = 4;
+constexpr uint8_t kMaxInterim = 16;
+// At most, before the peer's SETTINGS say what it takes, and after.
+constexpr uint32_t kFirstStreams = 100;
+constexpr uint32_t kMostStreams = 1000;
+// Of one target, in one worker.
+constexpr uint32_t kMaxConnections = 16;
+constexpr uint32_t kMaxWaiters = 4096;
+}  // namespace
+
+Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, UpstreamStream** stream) {
+  UpstreamPool& pool = reactor->pool();
+  UpstreamPool::Group* group = pool.group(target);
+  auto* connection = static_cast<UpstreamHttp2*>(group->newest);
+  if (connection != nullptr) {
+    if (connection->streams_opened_ != 0) reactor->counters().add(Counter::UpstreamReuses);
+    *stream = connection->open_stream(exchange);
+    return Acquired::Stream;
+  }
+  if (group->open >= kMaxConnections) {
+    if (group->waiters >= kMaxWaiters) {
+      reactor->counters().add(Counter::UpstreamWaitOverflows);
+      return Acquired::Full;
+    }
+    reactor->counters().add(Counter::UpstreamWaits);
+    UpstreamPool::wait(group, exchange);
+    return Acquired::Waiting;
+  }
+  reactor->counters().add(Counter::UpstreamConnects);
+  const int fd = open_connection(target.connect);
+  if (fd < 0) {
+    pool.drop_if_unused(group);
+    reactor->counters().add(Counter::UpstreamConnectFailures);
+    return Acquired::Failed;
+  }
+  pool.opened(group);
+  connection = new UpstreamHttp2(reactor, fd, group);
+  connection->is_connecting_ = true;
+  if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
+  reactor->adopt(connection);
+  reactor->counters().add(Counter::UpstreamOpen);
+  reactor->schedule(connection, reactor->limits().connect_timeout_ms);
+  connection->link_.start();
+  *stream = connection->open_stream(exchange);
+  return Acquired::Stream;
+}
+
+UpstreamHttp2::UpstreamHttp2(Reactor* reactor, int fd, UpstreamPool::Group* group)
+    : Connection(reactor, fd), group_(group), link_(reactor, this, this, http2::Role::kClient) {}
+
+UpstreamHttp2::~UpstreamHttp2() {
+  link_.streams().for_each([](Http2Stream* stream) { delete static_cast<UpstreamHttp2Stream*>(stream); });
+}
+
+size_t UpstreamHttp2::stream_limit() const {
+  return link_.has_settings() ? std::min(link_.peer().max_concurrent_streams, kMostStreams) : std::max(1u, group_->stream_limit);
+}
+
+void UpstreamHttp2::relist() {
+  const bool wanted = !closing_ && link_.next_id() != 0 && link_.streams().size() < stream_limit();
+  if (wanted == listed_) return;
+  listed_ = wanted;
+  if (wanted) {
+    reactor_->pool().put(group_, this);
+    if (group_->first_waiter != nullptr) reactor_->resume_later(this);
+  } else {
+    reactor_->pool().remove(group_, this);
+  }
+}
+
+UpstreamHttp2Stream* UpstreamHttp2::open_stream(HttpExchange* exchange) {
+  auto* stream = new UpstreamHttp2Stream(this, exchange);
+  link_.open(stream, link_.next_id());
+  streams_opened_++;
+  if (!is_connecting_) reactor_->cancel(this);
+  relist();
+  return stream;
+}
+
+void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
+  link_.close(stream, ErrorCode::kCancel);
+  reactor_->retire(std::unique_ptr<Retired>(stream));
+  relist();
+  if (link_.streams().size() == 0 && !broken_) {
+    if (!closing_ && !reactor_->still_wanted(group_->target)) give_up();
+    if (closing_) {
+      reactor_->flush_later(this);
+    } else {
+      reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
+    }
+  }
+}
+
+void UpstreamHttp2::on_events(uint32_t events) {
+  if (is_connecting_) {
+    const Opening opening = continue_opening(events);
+    if (opening == Opening::Waiting) return;
+    if (opening == Opening::Failed) {
+      reactor_->counters().add(Counter::UpstreamConnectFailures);
+      return break_all(AttemptEnd::ConnectFailed);
+    }
+    // Over TLS it must have agreed to.
+    if (tls_ != nullptr && tls_->alpn() != "h2") {
+      reactor_->counters().add(Counter::UpstreamProtocolErrors);
+      return break_all(AttemptEnd::ConnectFailed);
+    }
+    reactor_->cancel(this);
+    if (!flush()) return break_all(AttemptEnd::Reset);
+    reactor_->flush_later(this);
+  }
+  if ((events & EPOLLOUT) != 0 && !output_.empty()) {
+    // What the peer said before it closed comes first.
+    if (!flush()) output_.clear(), peer_finished_ = true;
+    link_.send_pending();
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
+  readable_ = true;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
+  read();
+}
+
+void UpstreamHttp2::on_resume() {
+  while (listed_ && group_->first_waiter != nullptr) {
+    auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
+    UpstreamPool::stop_waiting(exchange);
+    exchange->on_upstream_available();
+    if (closed_) return;
+  }
+  read();
+}
+
+void UpstreamHttp2::read() {
+  for (int turn = 0; readable_ && !is_connecting_ && !closed_; turn++) {
+    if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+    uint8_t* bytes = reactor_->read_scratch();
+    const size_t have = link_.input().size();
+    if (have != 0) memcpy(bytes, link_.input().data(), have);
+    const int64_t count = receive(bytes + have, Reactor::kReadScratch - have);
+    if (count == -1) return;
+    if (count <= 0) return break_all(AttemptEnd::Reset);
+    link_.input().clear();
+    if (!link_.receive(bytes, have + static_cast<size_t>(count))) {
+      reactor_->counters().add(Counter::UpstreamProtocolErrors);
+      // The GOAWAY that says why.
+      on_flush();
+      if (!closed_) break_all(AttemptEnd::BadResponse);
+      return;
+    }
+  }
+}
+
+void UpstreamHttp2::on_flush() {
+  ByteQueue& out = link_.output();
+  if (!out.empty()) {
+    const bool sent = write(out.data(), out.size());
+    out.clear();
+    if (!sent) {
+      // It may have answered before it closed: that comes first.
+      output_.clear();
+      readable_ = peer_finished_ = true;
+      return reactor_->resume_later(this);
+    }
+  }
+  close_if_done();
+}
+
+void UpstreamHttp2::close_if_done() {
+  if (closing_ && link_.streams().size() == 0 && !closed_) close_now();
+}
+
+void UpstreamHttp2::on_timer() {
+  if (is_connecting_) {
+    reactor_->counters().add(Counter::TimeoutsConnect);
+    return break_all(AttemptEnd::ConnectTimedOut);
+  }
+  if (link_.streams().size() != 0) return;
+  reactor_->counters().add(Counter::TimeoutsUpstreamIdle);
+  give_up();
+}
+
+void UpstreamHttp2::on_drain() { give_up(); }
+
+void UpstreamHttp2::give_up() {
+  if (closing_) return;
+  closing_ = true;
+  relist();
+  link_.send_goaway(0, ErrorCode::kNoError, {});
+}
+
+// A limit below what is open already: the peer refuses what it does not want, and that is tried again.
+void UpstreamHttp2::on_settings() {
+  group_->stream_limit = std::min(link_.peer().max_concurrent_streams, kFirstStreams);
+  relist();
+}
+
+void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
+  reactor_->counters().add(Counter::Http2UpstreamGoaways);
+  closing_ = true;
+  relist();
+  // RFC 9113 6.8: those above were not processed and may be tried elsewhere.
+  link_.streams().for_each([&](Http2Stream* stream) {
+    if (stream->id <= last_stream) return;
+    stream->local_ended = stream->remote_ended = true;
+    break_stream(static_cast<UpstreamHttp2Stream*>(stream), AttemptEnd::Refused);
+  });
+  reactor_->flush_later(this);
+}
+
+void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool ends) {
+  auto* stream = static_cast<UpstreamHttp2Stream*>(base);
+  HttpExchange* exchange = stream->exchange_;
+  if (exchange == nullptr) return;
+  ClientStream* client = exchange->client();
+  if (stream->head_received_) {
+    if (!ends || http2::check_trailers(block) != http2::BlockError::kNone || stream->length_left > 0) {
+      return link_.refuse(stream, ErrorCode::kProtocolError);
+    }
+    if (client->send_trailers(block)) answer_complete(stream);
+    return;
+  }
+  http2::ResponseSummary summary;
+  ResponseForm response;
+  response.block = &block;
+  response.summary = &summary;
+  if (http2::check_response(block, &summary) != http2::BlockError::kNone ||
+      (summary.is_interim() && (ends || stream->interim_++ >= kMaxInterim))) {
+    return link_.refuse(stream, ErrorCode::kProtocolError);
+  }
+  if (summary.is_interim()) {
+    exchange->on_interim(response);
+    return;
+  }
+  const bool has_body = exchange->method != http1::Method::kHead && summary.status != 204 && summary.status != 304;
+  if (summary.has_content_length && has_body) {
+    stream->length_left = static_cast<int64_t>(summary.content_length);
+    if (ends && stream->length_left != 0) return link_.refuse(stream, ErrorCode::kProtocolError);
+  }
+  if (!has_body) stream->length_left = 0;
+  if (!client->begin_response(response, ends)) return link_.refuse(stream, ErrorCode::kInternalError);
+  stream->head_received_ = true;
+  exchange->on_response_begun(summary.status);
+  if (client->send_payload(nullptr, 0, ends) && ends) answer_complete(stream);
+}
+
+void UpstreamHttp2::on_data(Http2Stream* base, const uint8_t* bytes, size_t size, bool ends) {
+  auto* stream = static_cast<UpstreamHttp2Stream*>(base);
+  HttpExchange* exchange = stream->exchange_;
+  if (exchange == nullptr) return;
+  if (!stream->head_received_) return link_.refuse(stream, ErrorCode::kProtocolError);
+  if (!exchange->client()->send_payload(bytes, size, ends)) return;
+  if (ends) return answer_complete(stream);
+  stream->resume_response();
+}
+
+void UpstreamHttp2::answer_complete(UpstreamHttp2Stream* stream) {
+  stream->complete_ = true;
+  stream->exchange_->on_response_complete();
+}
+
+void UpstreamHttp2::on_stream_reset(Http2Stream* base, ErrorCode code, bool by_us) {
+  auto* stream = static_cast<UpstreamHttp2Stream*>(base);
+  Counters& counters = reactor_->counters();
+  if (by_us) {
+    counters.add(Counter::UpstreamProtocolErrors);
+    return break_stream(stream, AttemptEnd::BadResponse);
+  }
+  counters.add(Counter::UpstreamResets);
+  if (code == ErrorCode::kRefusedStream) counters.add(Counter::Http2UpstreamRefusals);
+  break_stream(stream, code == ErrorCode::kRefusedStream ? AttemptEnd::Refused : AttemptEnd::Reset);
+}
+
+void UpstreamHttp2::break_stream(UpstreamHttp2Stream* stream, AttemptEnd end) {
+  HttpExchange* exchange = stream->exchange_;
+  if (exchange == nullptr || exchange->is_over()) return;
+  if (stream->head_received_) {
+    return exchange->on_response_broken(end == AttemptEnd::BadResponse ? Reason::UpstreamProtocol : Reason::UpstreamReset);
+  }
+  exchange->on_attempt_end(end);
+}
+
+void UpstreamHttp2::break_all(AttemptEnd end) {
+  if (closed_) return;
+  closing_ = broken_ = true;
+  relist();
+  if (end == AttemptEnd::Reset && link_.streams().size() != 0) reactor_->counters().add(Counter::UpstreamResets);
+  link_.streams().for_each([&](Http2Stream* stream) {
+    stream->local_ended = stream->remote_ended = true;
+    break_stream(static_cast<UpstreamHttp2Stream*>(stream), end);
+  });
+  close_now();
+}
+
+void UpstreamHttp2::on_stream_writable(Http2Stream* base) {
+  auto* stream = static_cast<UpstreamHttp2Stream*>(base);
+  if (stream->exchange_ != nullptr) stream->exchange_->on_upstream_writable();
+}
+
+void UpstreamHttp2::close_now() {
+  closed_ = closing_ = true;
+  relist();
+  reactor_->counters().add(Counter::UpstreamOpen, -1);
+  // Those that wait need another connection: the first of them dials it.
+  UpstreamPool::Group* group = group_;
+  Reactor* reactor = reactor_;
+  reactor->close(this);
+  // This connection's place keeps the group until they are served.
+  while (group->open == 1 && group->first_waiter != nullptr) {
+    auto* exchange = static_cast<HttpExchange*>(group->first_waiter);
+    UpstreamPool::stop_waiting(exchange);
+    exchange->on_upstream_available();
+  }
+  reactor->pool().closed(group);
+}
+
+}  // namespace weft

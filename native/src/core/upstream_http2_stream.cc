@@ -1,0 +1,73 @@
+// One request to an HTTP/2 upstream: head and body written, windows returned as the client takes the answer.
+#include "core/grpc.h"
+#include "core/http2/transcode.h"
+#include "core/reactor.h"
+#include "core/request_lines.h"
+#include "core/upstream_http2.h"
+
+namespace weft {
+
+UpstreamHttp2Stream::UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange* exchange)
+    : connection_(connection), exchange_(exchange) {
+  framing_ = http1::Framing::kUntilClose;
+}
+
+bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
+  http2::ForwardOptions options;
+  options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
+  const bool has_id = request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId)
+                                              : request.summary->has(http1::KnownHeader::kXRequestId);
+  const ForwardedLines lines(connection_->reactor_, exchange_->connection(), has_id);
+  options.forwarded_for = lines.client();
+  options.forwarded_proto = lines.proto();
+  options.extra_lines = lines.request_id();
+  char extra[160];
+  GrpcTimeoutLine timeout;
+  if (exchange_->is_grpc && exchange_->expires_ms != 0) {
+    // What is left of the call's time, so that nobody works for a caller that has given up.
+    const std::string_view line = timeout.format(exchange_->remaining_ms());
+    memcpy(extra, line.data(), line.size());
+    memcpy(extra + line.size(), options.extra_lines.data(), options.extra_lines.size());
+    options.extra_lines = {extra, line.size() + options.extra_lines.size()};
+    options.drop_known |= http1::known_bit(http1::KnownHeader::kGrpcTimeout);
+  }
+  Http2Link& link = connection_->link_;
+  const size_t bound = request.block != nullptr ? http2::block_bound(*request.block, options) : http2::block_bound(*request.head, options);
+  return link.send_headers(this, bound, ends, [&](http2::HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
+    return request.block != nullptr
+               ? http2::write_request_block(*request.block, *request.summary, options, encoder, out, capacity, size)
+               : http2::write_request_block(*request.head, request.base, false, options, encoder, out, capacity, size);
+  });
+}
+
+bool UpstreamHttp2Stream::send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) {
+  const bool with_trailers = end && !trailer_lines.empty();
+  send_payload(bytes, size, end && !with_trailers);
+  if (with_trailers) connection_->link_.send_trailers(this, trailer_lines);
+  return true;
+}
+
+bool UpstreamHttp2Stream::send_payload(const void* bytes, size_t size, bool end) {
+  connection_->link_.send_data(this, static_cast<const uint8_t*>(bytes), size, end);
+  return true;
+}
+
+bool UpstreamHttp2Stream::send_trailers(const http2::HeaderBlock& block) {
+  connection_->link_.send_trailers(this, block);
+  return true;
+}
+
+void UpstreamHttp2Stream::resume_response() {
+  if (exchange_->client()->unsent() < connection_->reactor_->limits().max_buffered_bytes) connection_->link_.taken(this);
+}
+
+void UpstreamHttp2Stream::release() {
+  exchange_ = nullptr;
+  connection_->close_stream(this);
+}
+
+bool UpstreamHttp2Stream::is_reused() const { return connection_->broken_ && connection_->streams_opened_ > 1; }
+
+bool UpstreamHttp2Stream::is_unconnected() const { return connection_->is_connecting_; }
+
+}  // namespace weft

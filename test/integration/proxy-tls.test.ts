@@ -1,0 +1,271 @@
+// TLS that ends at a gateway: the real `weft proxy --static` process with two workers, between node:https, node:tls, node:http2 or curl and a server.
+import { execFile, execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, request as plainRequest } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
+import { Agent, request } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
+import { promisify } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+
+interface KeyPair {
+  readonly cert: string;
+  readonly key: string;
+}
+
+let certificates = '';
+const cleanups: (() => unknown)[] = [];
+let folder = '';
+beforeAll(() => {
+  certificates = mkdtempSync(join(tmpdir(), 'wtc-'));
+});
+afterAll(() => rmSync(certificates, { recursive: true, force: true }));
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wpt-'));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+let made = 0;
+/** Self-signed, for the host name; `days` from now. */
+function keyPair(host: string, days = 2): KeyPair {
+  const [certFile, keyFile] = [join(certificates, `${++made}.crt`), join(certificates, `${made}.key`)];
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', keyFile];
+  const subject = ['-subj', `/CN=${host}`, '-addext', `subjectAltName=DNS:${host}`];
+  execFileSync('openssl', ['req', '-x509', ...key, '-out', certFile, '-days', String(days), ...subject], { stdio: 'ignore' });
+  return { cert: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') };
+}
+
+function expired(host: string): KeyPair {
+  const { key } = keyPair(host);
+  const [keyFile, csr, cert] = [`${made}.key`, `${made}.csr`, `${made}.old.crt`];
+  const run = (...args: string[]) => execFileSync('openssl', args, { cwd: certificates, stdio: 'ignore' });
+  run('req', '-new', '-key', keyFile, '-out', csr, '-subj', `/CN=${host}`);
+  // Negative days: OpenSSL 3.0 has no -not_after.
+  run('x509', '-req', '-in', csr, '-signkey', keyFile, '-days', '-1', '-out', cert);
+  return { cert: readFileSync(join(certificates, cert), 'utf8'), key };
+}
+
+async function backend(): Promise<number> {
+  const server = createServer((incoming, response) => {
+    response.setHeader('content-type', 'application/json');
+    response.end(JSON.stringify(incoming.headers));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  cleanups.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+const secret = (name: string, { cert, key }: KeyPair): string => `
+apiVersion: v1
+kind: Secret
+metadata: {name: ${name}}
+type: kubernetes.io/tls
+data:
+  tls.crt: ${base64(cert)}
+  tls.key: ${base64(key)}
+---`;
+
+/** A listener for <name>.test with the Secret <name>, for each name, all on one port; `secrets` are those that exist. */
+function manifests(port: number, backendPort: number, names: readonly string[], secrets: Readonly<Record<string, KeyPair>>): string {
+  const listener = (name: string): string =>
+    `  - {name: ${name}, port: ${port}, protocol: HTTPS, hostname: ${name}.test, tls: {certificateRefs: [{name: ${name}}]}}`;
+  return `${Object.entries(secrets)
+    .map(([name, pair]) => secret(name, pair))
+    .join('')}${serviceManifest('shop', backendPort)}
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: weft
+  addresses: [{value: 127.0.0.1}]
+  listeners:
+${names.map(listener).join('\n')}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: shop, port: 80}]}]
+`;
+}
+
+function start(file: string): ProxyProcess {
+  const proxy = ProxyProcess.start(file, folder);
+  cleanups.push(() => proxy.kill());
+  return proxy;
+}
+
+async function gateway(names: readonly string[], secrets: Readonly<Record<string, KeyPair>>) {
+  const [port, backendPort, file] = [await freePort(), await backend(), join(folder, 'gateway.yaml')];
+  const write = (current: Readonly<Record<string, KeyPair>>): void =>
+    writeFileSync(file, manifests(port, backendPort, names, current), { mode: 0o600 });
+  write(secrets);
+  const proxy = start(file);
+  await proxy.says('"ready"');
+  return { proxy, port, file, write };
+}
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** `host`: of the request; the server name is `servername`, by default the same. */
+function get(port: number, host: string, ca: string, options: { servername?: string; agent?: Agent } = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const { servername = host, agent } = options;
+    const sent = request({ port, host: '127.0.0.1', servername, headers: { host }, ca, agent: agent ?? false }, (response) => {
+      let text = '';
+      response.on('data', (chunk) => {
+        text += chunk;
+      });
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+    });
+    sent.on('error', reject);
+    sent.end();
+  });
+}
+
+async function open(port: number, options: ConnectionOptions): Promise<TLSSocket> {
+  const socket = connect({ port, host: '127.0.0.1', ...options });
+  cleanups.push(() => socket.destroy());
+  await once(socket, 'secureConnect');
+  return socket;
+}
+
+test('each host name has its own certificate, and a connection serves the hosts of its listener alone', async () => {
+  const [a, b] = [keyPair('a.test'), keyPair('b.test')];
+  const { proxy, port } = await gateway(['a', 'b'], { a, b });
+  for (const [host, { cert }] of [
+    ['a.test', a],
+    ['b.test', b],
+  ] as const) {
+    const { status, text } = await get(port, host, cert);
+    expect([status, JSON.parse(text)]).toMatchObject([200, { host, 'x-forwarded-proto': 'https', 'x-forwarded-for': '127.0.0.1' }]);
+  }
+  expect((await get(port, 'a.test', b.cert, { servername: 'b.test' })).status).toBe(421);
+  expect((await get(port, 'c.test', b.cert, { servername: 'b.test' })).status).toBe(404);
+  await expect(get(port, 'c.test', a.cert)).rejects.toThrow(/unrecognized name/);
+  expect((await proxy.state()).listeners).toMatchObject([{ kind: 'gateway', port, protocol: 'https' }]);
+});
+
+test('HTTP/2 is negotiated, and HTTP/1.1 with those who speak nothing else', async () => {
+  const a = keyPair('a.test');
+  const { port } = await gateway(['a'], { a });
+  const session = connectHttp2(`https://127.0.0.1:${port}`, { ca: a.cert, servername: 'a.test' });
+  cleanups.push(() => session.destroy());
+  const stream = session.request({ ':path': '/', ':authority': 'a.test' });
+  const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+  expect(headers[':status']).toBe(200);
+  expect(session.alpnProtocol).toBe('h2');
+  expect((await open(port, { ca: a.cert, servername: 'a.test', ALPNProtocols: ['http/1.1'] })).alpnProtocol).toBe('http/1.1');
+  expect((await open(port, { ca: a.cert, servername: 'a.test' })).alpnProtocol).toBe(false);
+  const curl = await promisify(execFile)('curl', [
+    ...['-sS', '--cacert', join(certificates, `${made}.crt`), '--resolve', `a.test:${port}:127.0.0.1`],
+    ...['-w', '\n%{http_version} %{http_code} %{ssl_verify_result}', `https://a.test:${port}/`],
+  ]);
+  expect(curl.stdout.split('\n').at(-1)).toBe('2 200 0');
+});
+
+test('a renewed certificate is for new connections, and those that are open live on', async () => {
+  const [old, renewed] = [keyPair('a.test'), keyPair('a.test')];
+  const { proxy, port, write } = await gateway(['a'], { a: old });
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  cleanups.push(() => agent.destroy());
+  expect((await get(port, 'a.test', old.cert, { agent })).status).toBe(200);
+  const from = proxy.errors.length;
+  write({ a: renewed });
+  await proxy.says('new certificates', from);
+  expect((await get(port, 'a.test', renewed.cert)).status).toBe(200);
+  await expect(get(port, 'a.test', old.cert)).rejects.toThrow(/self-signed certificate/);
+  // The same agent has one socket, whose handshake was the old certificate's.
+  expect((await get(port, 'a.test', old.cert, { agent })).status).toBe(200);
+  expect(await proxy.counter('downstream_accepted')).toBe(3);
+});
+
+test('a port that was plain text becomes TLS without being closed, and the reverse', async () => {
+  const a = keyPair('a.test');
+  const { proxy, port, file, write } = await gateway(['a'], { a });
+  let from = proxy.errors.length;
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/protocol: HTTPS(.*), tls: .*\}\]\}\}/, 'protocol: HTTP$1}'));
+  await proxy.says('no TLS any more', from);
+  const sent = plainRequest({ port, host: '127.0.0.1', headers: { host: 'a.test' }, agent: false });
+  sent.end();
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
+  expect(response.resume().statusCode).toBe(200);
+  expect((await proxy.state()).listeners).toMatchObject([{ protocol: 'http' }]);
+  from = proxy.errors.length;
+  write({ a });
+  await proxy.says('new certificates', from);
+  expect((await get(port, 'a.test', a.cert)).status).toBe(200);
+  expect((await proxy.state()).listeners).toMatchObject([{ protocol: 'https' }]);
+});
+
+test('a key that is not the certificate’s is refused with its place, and nothing of it is printed', async () => {
+  const [a, other] = [keyPair('a.test'), keyPair('a.test')];
+  const { proxy, port, file, write } = await gateway(['a'], { a });
+  const from = proxy.errors.length;
+  write({ a: { cert: a.cert, key: other.key } });
+  await proxy.says('what was served before stays', from);
+  const finding = /gateway\.yaml:\d+:\d+: data\[\\?"tls\.key\\?"\]: expected the private key of the first certificate/;
+  expect(proxy.errors.slice(from)).toMatch(finding);
+  expect((await get(port, 'a.test', a.cert)).status).toBe(200);
+  const late = start(file);
+  expect(await late.exit()).toBe(1);
+  expect(late.errors).toMatch(finding);
+  for (const secretText of [base64(other.key), other.key.split('\n')[1]!]) expect(proxy.errors + late.errors).not.toContain(secretText);
+});
+
+test('an expired certificate is served and told; a listener whose Secret is missing is closed, and the others go on', async () => {
+  const [a, b] = [keyPair('a.test'), expired('b.test')];
+  const { proxy, port } = await gateway(['a', 'b', 'c'], { a, b });
+  expect(proxy.errors).toMatch(/the certificate of Secret default\/b expired at/);
+  expect(proxy.errors).toMatch(/Secret default\/c doesn't exist/);
+  expect((await get(port, 'a.test', a.cert)).status).toBe(200);
+  await expect(get(port, 'b.test', b.cert)).rejects.toThrow(/expired/);
+  await expect(get(port, 'c.test', a.cert)).rejects.toThrow(/unrecognized name/);
+  expect((await get(port, 'c.test', a.cert, { servername: 'a.test' })).status).toBe(421);
+});
+
+test('plain HTTP on the TLS port is counted and told with its address', async () => {
+  const { proxy, port } = await gateway(['a'], { a: keyPair('a.test') });
+  const from = proxy.errors.length;
+  const sent = plainRequest({ port, host: '127.0.0.1', headers: { host: 'a.test' } });
+  sent.end();
+  await once(sent, 'error');
+  await proxy.says('plain text came to a TLS port', from);
+  expect(proxy.errors.slice(from)).toContain('TLS from 127.0.0.1 port');
+  expect(
+    await eventually(
+      () => proxy.counter('tls_failures_not_tls'),
+      (count) => count === 1,
+    ),
+  ).toBe(1);
+});
+
+test.each(['TLSv1.2', 'TLSv1.3'] as const)('a %s session is resumed by whichever worker the next connection comes to', async (version) => {
+  const a = keyPair('a.test');
+  const { proxy, port } = await gateway(['a'], { a });
+  const options: ConnectionOptions = { ca: a.cert, servername: 'a.test', minVersion: version, maxVersion: version };
+  const first = connect({ port, host: '127.0.0.1', ...options });
+  cleanups.push(() => first.destroy());
+  const [session] = (await once(first, 'session')) as [Buffer];
+  // The kernel spreads connections over the workers by their ports: all 24 on one has a chance of 1 in 8 million.
+  for (let i = 0; i < 24; i++) expect((await open(port, { ...options, session })).isSessionReused()).toBe(true);
+  expect(await proxy.counter('tls_handshakes_resumed')).toBe(24);
+});

@@ -1,0 +1,100 @@
+// For tests: the real `weft proxy --static` process (from dist, as users run it), and how to wait for what it says. Ends with the test.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { credentials } from '@grpc/grpc-js';
+import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
+
+const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
+const DEADLINE_MS = 15_000;
+
+export class ProxyProcess {
+  errors = '';
+
+  private constructor(
+    readonly child: ChildProcess,
+    private readonly runDir: string,
+  ) {
+    child.stderr?.on('data', (chunk: Buffer) => {
+      this.errors += chunk.toString();
+    });
+  }
+
+  /** With two workers; `runDir` is its run directory. */
+  static start(file: string, runDir: string, ...flags: string[]): ProxyProcess {
+    const args = [join(dist, 'cli', 'main.js'), 'proxy', '--static', file, '--workers', '2', '--run-dir', runDir, ...flags];
+    return new ProxyProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] }), runDir);
+  }
+
+  /** Resolves when a log line has the text. */
+  async says(text: string, from = 0): Promise<void> {
+    await until(() => {
+      if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}:\n${this.errors}`);
+      return this.errors.slice(from).includes(text);
+    }, this.child.stderr!);
+  }
+
+  async exit(): Promise<number | null> {
+    if (this.child.exitCode === null) await once(this.child, 'close');
+    return this.child.exitCode;
+  }
+
+  async kill(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    this.child.kill('SIGKILL');
+    await once(this.child, 'exit');
+  }
+
+  state(): Promise<ProxyState> {
+    const client = new ProxyStatusClient(`unix:${this.runDir}/proxy.sock`, credentials.createInsecure());
+    return new Promise<ProxyState>((resolve, reject) =>
+      client.get({}, (error, answer) => (error === null ? resolve(answer) : reject(error))),
+    ).finally(() => client.close());
+  }
+
+  async counter(name: string): Promise<number> {
+    return (await this.state()).counters.find((counter) => counter.name === name)?.value ?? 0;
+  }
+}
+
+/** Looks again at every event of the stream. */
+async function until(isTrue: () => boolean, stream: NodeJS.ReadableStream): Promise<void> {
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  while (!isTrue()) await Promise.race([once(stream, 'data', { signal }), once(stream, 'end', { signal })]);
+}
+
+/** What completions tell comes with the engine's next batch, or within a timer of its own: asks again until `isTrue`. */
+export async function eventually<T>(ask: () => Promise<T>, isTrue: (value: T) => boolean): Promise<T> {
+  const deadline = performance.now() + DEADLINE_MS;
+  for (;;) {
+    const value = await ask();
+    if (isTrue(value) || performance.now() > deadline) return value;
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+/** A Service of that name with one endpoint on the loopback; ends with "---". */
+export function serviceManifest(name: string, port: number): string {
+  return `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}}
+spec: {ports: [{name: http, port: 80, appProtocol: http}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${name}-1, labels: {kubernetes.io/service-name: ${name}}}
+addressType: IPv4
+ports: [{name: http, port: ${port}}]
+endpoints: [{addresses: [127.0.0.1]}]
+---`;
+}
