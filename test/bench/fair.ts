@@ -98,8 +98,10 @@ export async function fair(options: BenchOptions): Promise<Case[]> {
 async function runCase(bed: Bed, setup: ProxySetup, kind: string, { quick, onProgress }: BenchOptions): Promise<Case> {
   const backend = await freePorts(4);
   const port = backend + 2;
-  for (const [i, bytes] of [100, FLOOD_ANSWER_BYTES].entries())
-    await bed.start(LOAD_CORE, [bed.tool('backend'), String(backend + i), '1', String(bytes)]).listensOn(backend + i);
+  for (const [i, bytes] of [100, FLOOD_ANSWER_BYTES].entries()) {
+    const command = [bed.tool('backend'), String(backend + i), '1', String(bytes)];
+    await bed.start(LOAD_CORE, i === 0 ? command : ['nice', '-n', '19', ...command]).listensOn(backend + i);
+  }
   const process = bed.start(PROXY_CORE, setup.command(bed.subfolder(setup.name), port, backend));
   await process.listensOn(port + 1);
   const contender = { name: setup.name, port, firstBackend: backend, pid: process.pid };
@@ -118,7 +120,7 @@ async function runCase(bed: Bed, setup: ProxySetup, kind: string, { quick, onPro
   return compare(kind, setup.name, alone, flooded);
 }
 
-/** Of lower priority than the victim and the backends: the proxy's fairness is measured, not the scheduler's on the core of the load. */
+/** Of lower priority than the victim and its backend, as is the flooder's backend: the proxy's fairness is measured, not the scheduler's on the core of the load. */
 function floodCommand(kind: string, port: number): string[] {
   return [
     'nice',

@@ -23,6 +23,7 @@ const UPDATE_MS = 1_000;
 interface Latencies {
   readonly count: number;
   readonly errors: number;
+  /** Within 5 s after the end; they are in the latencies with the time they waited. */
   readonly unanswered: number;
   readonly p50: number;
   readonly p99: number;
@@ -52,6 +53,9 @@ async function runCase({ name, rate, connections, updates }: (typeof CASES)[numb
     };
     const values = await interleaved(contenders, quick ? 4 : 7, measure, (text) => onProgress(`${name} ${text} µs`));
     for (const [contender, all] of seen) {
+      const unanswered = all.reduce((sum, latencies) => sum + latencies.unanswered, 0);
+      if (unanswered > 0)
+        onProgress(`${name} ${contender}: ${unanswered} requests were not answered: the machine does not keep up with this rate`);
       const of = (key: 'p50' | 'p99' | 'p999'): string => median(all.map((latencies) => latencies[key])).toFixed(0);
       onProgress(`${name} ${contender}: p50 ${of('p50')} µs, p99 ${of('p99')} µs, p99.9 ${of('p999')} µs (medians of the rounds)`);
     }
@@ -62,10 +66,7 @@ async function runCase({ name, rate, connections, updates }: (typeof CASES)[numb
 async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<Latencies> {
   const command = [bed.tool('open-loop'), String(port), HOST, String(rate), String(connections), String(seconds), String(ROUTES)];
   const latencies = JSON.parse(await new Pinned(LOAD_CORE, command).result()) as Latencies;
-  if (latencies.errors + latencies.unanswered > 0)
-    throw new Error(
-      `${name}: of ${latencies.count} requests ${latencies.errors} failed and ${latencies.unanswered} were not answered within 5 s`,
-    );
+  if (latencies.errors > 0) throw new Error(`${name}: ${latencies.errors} of ${latencies.count} requests failed`);
   return latencies;
 }
 
