@@ -55,7 +55,8 @@ class Connection : public Timer {
   int64_t receive(uint8_t* out, size_t capacity);
   // Before the socket is connected: TLS follows.
   void begin_tls(const EndpointTls& tls, const struct Peer& peer);
-  // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false and what was written under way.
+  // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false and what was written under
+  // way.
   Opening continue_opening(uint32_t events);
   // Nothing more will be written: close_notify, then FIN.
   void finish_output();

@@ -142,8 +142,9 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
 // 0: there is no answer but a reset.
 void DownstreamHttp2::refuse_request(DownstreamHttp2Stream* stream, int status) {
   Counters& counters = reactor_->counters();
-  counters.add(status == 431 ? Counter::RequestsRefusedHeadSize : status == 501 ? Counter::RequestsRefusedUnsupported
-                                                                                : Counter::RequestsRefusedMalformed);
+  counters.add(status == 431   ? Counter::RequestsRefusedHeadSize
+               : status == 501 ? Counter::RequestsRefusedUnsupported
+                               : Counter::RequestsRefusedMalformed);
   if (status == 0) {
     counters.add(Counter::Http2StreamErrors);
     return close_stream(stream, ErrorCode::kProtocolError);

@@ -37,14 +37,16 @@ DownstreamHttp2Stream::DownstreamHttp2Stream(DownstreamHttp2* connection, uint64
 bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations) {
   http2::ForwardOptions options;
   options.mutations = mutations;
-  const size_t bound = response.block != nullptr ? http2::block_bound(*response.block, options) : http2::block_bound(*response.head, options);
+  const size_t bound =
+      response.block != nullptr ? http2::block_bound(*response.block, options) : http2::block_bound(*response.head, options);
   ByteQueue& output = connection_->link_.output();
   const size_t before = output.size();
-  const bool sent = connection_->link_.send_headers(this, bound, ends, [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
-    return response.block != nullptr
-               ? http2::write_response_block(*response.block, *response.summary, options, encoder, out, capacity, size)
-               : http2::write_response_block(*response.head, response.base, 0, options, encoder, out, capacity, size);
-  });
+  const bool sent =
+      connection_->link_.send_headers(this, bound, ends, [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
+        return response.block != nullptr
+                   ? http2::write_response_block(*response.block, *response.summary, options, encoder, out, capacity, size)
+                   : http2::write_response_block(*response.head, response.base, 0, options, encoder, out, capacity, size);
+      });
   exchange_->sent += output.size() - before;
   return sent;
 }

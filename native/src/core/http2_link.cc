@@ -17,7 +17,8 @@ using http2::FrameType;
 // What one client connection may have under way in all; upstream, where the streams belong to many clients, only each stream is bounded.
 constexpr uint32_t kDownstreamWindow = 1u << 20;
 constexpr uint32_t kUpstreamWindow = 16u << 20;
-// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones. Productive frames earn them, as gRPC's window probing wants.
+// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones. Productive frames earn them, as gRPC's window probing
+// wants.
 constexpr uint32_t kControlBurst = 1000;
 constexpr uint32_t kControlPerSecond = 100;
 // CVE-2023-44487: requests that are reset before they are served.

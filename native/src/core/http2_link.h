@@ -195,7 +195,10 @@ class Http2Link {
   void block(Http2Stream* stream);
   void unblock(Http2Stream* stream);
   uint8_t* frame_room(size_t size) { return output_.reserve(size); }
-  void commit_to(const uint8_t* begin, const uint8_t* end) { output_.commit(static_cast<size_t>(end - begin)); changed(); }
+  void commit_to(const uint8_t* begin, const uint8_t* end) {
+    output_.commit(static_cast<size_t>(end - begin));
+    changed();
+  }
   void changed();
 
   Reactor* reactor_;

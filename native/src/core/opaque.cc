@@ -86,7 +86,8 @@ void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decisi
   exchange.attempts++;
   UpstreamTarget target;
   if (decision.is_local()) return finish(decision.target == kTargetUndecided ? Reason::LocalReset : Reason::None, true);
-  if (!resolve_target(decision, *exchange.tables, target_context(StreamKind::Opaque), &target)) return finish(Reason::NoHealthyUpstream, true);
+  if (!resolve_target(decision, *exchange.tables, target_context(StreamKind::Opaque), &target))
+    return finish(Reason::NoHealthyUpstream, true);
   exchange.upstream = target.connect.to;
   reactor_->counters().add(Counter::UpstreamConnects);
   const int fd = open_connection(target.connect);

@@ -278,8 +278,7 @@ bool Reactor::still_wanted(const UpstreamTarget& target) const {
   if (target.endpoint < 0) return true;
   const Endpoint* endpoint = tables_->endpoint(target.endpoint);
   return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port &&
-         (endpoint->protocol == Protocol::kHttp2) == target.http2 &&
-         (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
+         (endpoint->protocol == Protocol::kHttp2) == target.http2 && (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
 }
 
 void Reactor::drain() {

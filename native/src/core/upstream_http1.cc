@@ -118,8 +118,8 @@ void UpstreamHttp1::on_drain() {
 bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   http1::RequestHeadOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
-  const bool has_id = request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId)
-                                              : request.summary->has(http1::KnownHeader::kXRequestId);
+  const bool has_id =
+      request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId) : request.summary->has(http1::KnownHeader::kXRequestId);
   const ForwardedLines lines(reactor_, exchange_->connection(), has_id);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();

@@ -97,7 +97,8 @@ UpstreamHttp1::Step UpstreamHttp1::begin_response(const http1::ResponseHead& hea
     if (client->send_framed(nullptr, 0, false, {})) client->become_tunnel(bytes + head_size, size - head_size);
     return Step::Stop;
   }
-  const BodyTransfer body = relay_body(&body_, framing_in_, client->framing(), bytes + head_size, size - head_size, reactor_->body_scratch());
+  const BodyTransfer body =
+      relay_body(&body_, framing_in_, client->framing(), bytes + head_size, size - head_size, reactor_->body_scratch());
   if (!client->send_framed(body.bytes, body.size, body.done, body_.trailers())) return Step::Stop;
   return finish_if_done(body, size - head_size);
 }

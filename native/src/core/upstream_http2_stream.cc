@@ -7,16 +7,15 @@
 
 namespace weft {
 
-UpstreamHttp2Stream::UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange* exchange)
-    : connection_(connection), exchange_(exchange) {
+UpstreamHttp2Stream::UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange* exchange) : connection_(connection), exchange_(exchange) {
   framing_ = http1::Framing::kUntilClose;
 }
 
 bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   http2::ForwardOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
-  const bool has_id = request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId)
-                                              : request.summary->has(http1::KnownHeader::kXRequestId);
+  const bool has_id =
+      request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId) : request.summary->has(http1::KnownHeader::kXRequestId);
   const ForwardedLines lines(connection_->reactor_, exchange_->connection(), has_id);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
@@ -34,9 +33,8 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   Http2Link& link = connection_->link_;
   const size_t bound = request.block != nullptr ? http2::block_bound(*request.block, options) : http2::block_bound(*request.head, options);
   return link.send_headers(this, bound, ends, [&](http2::HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
-    return request.block != nullptr
-               ? http2::write_request_block(*request.block, *request.summary, options, encoder, out, capacity, size)
-               : http2::write_request_block(*request.head, request.base, false, options, encoder, out, capacity, size);
+    return request.block != nullptr ? http2::write_request_block(*request.block, *request.summary, options, encoder, out, capacity, size)
+                                    : http2::write_request_block(*request.head, request.base, false, options, encoder, out, capacity, size);
   });
 }
 

@@ -6,8 +6,8 @@
 namespace weft {
 
 bool UpstreamTarget::operator==(const UpstreamTarget& other) const {
-  return endpoint == other.endpoint && http2 == other.http2 && connect.mark == other.connect.mark && connect.bind_source == other.connect.bind_source &&
-         connect.to == other.connect.to && connect.source == other.connect.source &&
+  return endpoint == other.endpoint && http2 == other.http2 && connect.mark == other.connect.mark &&
+         connect.bind_source == other.connect.bind_source && connect.to == other.connect.to && connect.source == other.connect.source &&
          tls_key == other.tls_key;
 }
 
@@ -15,8 +15,8 @@ size_t UpstreamTarget::hash() const {
   uint64_t words[4];
   memcpy(words, connect.to.address.bytes.data(), 16);
   memcpy(words + 2, connect.source.bytes.data(), 16);
-  uint64_t hash = (static_cast<uint64_t>(static_cast<uint32_t>(endpoint)) << 32) ^ (uint64_t{connect.to.port} << 8) ^ connect.mark ^ tls_key ^
-                  (uint64_t{http2} << 31);
+  uint64_t hash = (static_cast<uint64_t>(static_cast<uint32_t>(endpoint)) << 32) ^ (uint64_t{connect.to.port} << 8) ^ connect.mark ^
+                  tls_key ^ (uint64_t{http2} << 31);
   for (const uint64_t word : words) hash = (hash ^ word) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
   return hash;
 }
