@@ -2,7 +2,8 @@
 // One step after another where they depend on each other, and a line for each.
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
+import type { ProxyState, StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { nodeStatus, withController } from '../../cli/connection.js';
 import { CommandFailed, run } from './command-line.js';
 import { compiled, source } from './compiled.js';
@@ -114,7 +115,7 @@ export class Cluster {
     return Promise.all(NODES.map((node) => nodeStatus(node, this.lab.nodeStatusAddress(node))));
   }
 
-  /** Waits until every pod of every node is captured and every proxy is on its agent's newest revision. */
+  /** Waits until every pod of every node is captured, and every proxy is on its agent's newest revision and knows every pod. */
   async captured(): Promise<void> {
     let missing: string[] = [];
     await until(
@@ -144,7 +145,19 @@ function missingOn(status: StatusResponse): string[] {
   if (status.proxy === undefined) missing.push(`the proxy of ${status.node} does not answer: ${status.proxyError}`);
   else if (status.proxy.appliedRevision < status.appliedRevision)
     missing.push(`the proxy of ${status.node} is on revision ${status.proxy.appliedRevision} of ${status.appliedRevision}`);
+  else missing.push(...endpointsMissingIn(status.proxy, status.node));
   return missing;
+}
+
+/** Pods are captured before their registration has gone through the controller to every proxy: until then a service has no endpoint. */
+function endpointsMissingIn({ clusters }: ProxyState, node: string): string[] {
+  return SHOP_SERVICES.flatMap(({ namespace, name, port, pods }) => {
+    const endpoints = clusters.find((cluster) => cluster.name === `${namespace}/${name}:${port}`)?.endpoints ?? [];
+    const ready = (pod: string) =>
+      endpoints.filter(({ workload, health }) => workload === `${SHOP_NAMESPACE}/${pod}` && health === EndpointHealth.READY).length;
+    // One endpoint for each address family.
+    return pods.filter((pod) => ready(pod) < 2).map((pod) => `the proxy of ${node} does not know ${pod} behind ${name} yet`);
+  });
 }
 
 /** Polls every 20 ms until there is a result; an error of `probe` counts as "not yet". Throws LabError after 30 s. */

@@ -318,7 +318,7 @@ test('a token of an etcd that was set up anew fits no longer, even when the new 
   one = await startTestController(etcd.endpoint);
   for (let index = 0; index < 10; index++) await apply(one, serviceYaml('new', 81 + index));
   const back = discover(one, 'node-a', { resume });
-  await back.until('a push', () => back.responses.length > 0);
+  await back.until('the new service', () => back.named(ResourceType.SERVICE).length > 0);
   expect(back.responses[0]).toMatchObject({ full: true });
   expect(back.named(ResourceType.SERVICE)).toEqual(['shop/new']);
 });
