@@ -1,4 +1,6 @@
 // One request to an HTTP/2 upstream: head and body written, windows returned as the client takes the answer.
+#include <cstring>
+
 #include "core/grpc.h"
 #include "core/http2/transcode.h"
 #include "core/reactor.h"
@@ -7,16 +9,15 @@
 
 namespace weft {
 
-UpstreamHttp2Stream::UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange* exchange)
-    : connection_(connection), exchange_(exchange) {
+UpstreamHttp2Stream::UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange* exchange) : connection_(connection), exchange_(exchange) {
   framing_ = http1::Framing::kUntilClose;
 }
 
 bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   http2::ForwardOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
-  const bool has_id = request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId)
-                                              : request.summary->has(http1::KnownHeader::kXRequestId);
+  const bool has_id =
+      request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId) : request.summary->has(http1::KnownHeader::kXRequestId);
   const ForwardedLines lines(connection_->reactor_, exchange_->connection(), has_id);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
@@ -27,16 +28,15 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
     // What is left of the call's time, so that nobody works for a caller that has given up.
     const std::string_view line = timeout.format(exchange_->remaining_ms());
     memcpy(extra, line.data(), line.size());
-    memcpy(extra + line.size(), options.extra_lines.data(), options.extra_lines.size());
+    if (!options.extra_lines.empty()) memcpy(extra + line.size(), options.extra_lines.data(), options.extra_lines.size());
     options.extra_lines = {extra, line.size() + options.extra_lines.size()};
     options.drop_known |= http1::known_bit(http1::KnownHeader::kGrpcTimeout);
   }
   Http2Link& link = connection_->link_;
   const size_t bound = request.block != nullptr ? http2::block_bound(*request.block, options) : http2::block_bound(*request.head, options);
   return link.send_headers(this, bound, ends, [&](http2::HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
-    return request.block != nullptr
-               ? http2::write_request_block(*request.block, *request.summary, options, encoder, out, capacity, size)
-               : http2::write_request_block(*request.head, request.base, false, options, encoder, out, capacity, size);
+    return request.block != nullptr ? http2::write_request_block(*request.block, *request.summary, options, encoder, out, capacity, size)
+                                    : http2::write_request_block(*request.head, request.base, false, options, encoder, out, capacity, size);
   });
 }
 
