@@ -1,4 +1,6 @@
 // One request to an HTTP/2 upstream: head and body written, windows returned as the client takes the answer.
+#include <cstring>
+
 #include "core/grpc.h"
 #include "core/http2/transcode.h"
 #include "core/reactor.h"
@@ -26,7 +28,7 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
     // What is left of the call's time, so that nobody works for a caller that has given up.
     const std::string_view line = timeout.format(exchange_->remaining_ms());
     memcpy(extra, line.data(), line.size());
-    memcpy(extra + line.size(), options.extra_lines.data(), options.extra_lines.size());
+    if (!options.extra_lines.empty()) memcpy(extra + line.size(), options.extra_lines.data(), options.extra_lines.size());
     options.extra_lines = {extra, line.size() + options.extra_lines.size()};
     options.drop_known |= http1::known_bit(http1::KnownHeader::kGrpcTimeout);
   }

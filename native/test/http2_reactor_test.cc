@@ -1,0 +1,475 @@
+// HTTP/2 through the whole reactor over loopback: a client and an upstream made of the codec, decisions in C++. For the sanitizers.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "check.h"
+#include "core/http2/frame.h"
+#include "core/http2/hpack_decoder.h"
+#include "core/http2/hpack_encoder.h"
+#include "core/reactor.h"
+
+namespace weft {
+namespace {
+
+using http2::ErrorCode;
+using http2::Frame;
+using http2::FrameType;
+
+int bound_socket(uint16_t* port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(name);
+  bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
+  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
+  *port = ntohs(name.sin_port);
+  ::listen(fd, 64);
+  return fd;
+}
+
+int dial(uint16_t port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(port);
+  connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  return fd;
+}
+
+struct Bench {
+  double counters[static_cast<size_t>(Counter::Count)] = {};
+  int32_t outstanding[2] = {};
+  uint16_t upstream_port = 0;
+  int upstream_listener = bound_socket(&upstream_port);
+  uint16_t port = 0;
+  int32_t flags = 0;
+  int32_t timeout_ms = 0;
+  std::unique_ptr<Reactor> reactor;
+
+  explicit Bench(EngineLimits limits = {}, Protocol upstream = Protocol::kHttp2) {
+    EngineOptions options;
+    options.limits = limits;
+    options.counters = counters;
+    options.outstanding = outstanding;
+    options.outstanding_count = 2;
+    reactor = std::make_unique<Reactor>(options, decide, this);
+    TableSpec spec;
+    spec.hosts = {"a.test"};
+    spec.paths = {"/"};
+    EndpointSpec endpoint;
+    endpoint.address = "127.0.0.1";
+    endpoint.port = upstream_port;
+    endpoint.protocol = upstream;
+    spec.endpoints = {endpoint};
+    std::string error;
+    reactor->use_tables(Tables::build(spec, &error));
+    ListenerSpec listener;
+    listener.id = 1;
+    parse_address("127.0.0.1", &listener.address);
+    listener.protocol = Protocol::kHttp2;
+    port = static_cast<uint16_t>(reactor->listen(listener, &error));
+  }
+  ~Bench() { ::close(upstream_listener); }
+
+  static bool decide(void* context) {
+    auto* self = static_cast<Bench*>(context);
+    uint8_t* memory = self->reactor->batch().memory();
+    const Batch::Layout at = Batch::layout();
+    const auto* header = reinterpret_cast<int32_t*>(memory + at.header);
+    for (int32_t i = 0; i < header[0]; i++) {
+      Decision decision;
+      decision.target = 0;
+      decision.flags = self->flags;
+      decision.timeout_ms = self->timeout_ms;
+      self->outstanding[0]++;
+      memcpy(memory + at.decisions + static_cast<size_t>(i) * sizeof(Decision), &decision, sizeof(decision));
+    }
+    return true;
+  }
+  bool run(const std::function<bool()>& done) {
+    for (int turn = 0; turn < 400 && !done(); turn++) reactor->run_once(2);
+    return done();
+  }
+  int accept() {
+    int fd = -1;
+    run([&] { return fd >= 0 || (fd = accept4(upstream_listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0; });
+    return fd;
+  }
+  double counter(Counter which) const { return counters[static_cast<size_t>(which)]; }
+};
+
+struct Seen {
+  std::map<std::string, std::string> fields;
+  std::string body;
+  bool ended = false;
+  int resets = 0;
+  uint32_t reset_code = 0;
+};
+
+// One end of an HTTP/2 connection of the test's.
+struct Peer2 {
+  int fd;
+  http2::Role role;
+  http2::InternTable table;
+  http2::HpackEncoder encoder{&table};
+  http2::HpackDecoder decoder{&table};
+  http2::FrameParser parser;
+  std::string kept;
+  std::map<uint32_t, Seen> streams;
+  uint32_t goaway_code = UINT32_MAX;
+  uint32_t window_updates = 0;
+  bool closed = false;
+  bool acknowledges = true;
+
+  Peer2(int socket, http2::Role role) : fd(socket), role(role), parser(role, {}) {
+    std::string out;
+    if (role == http2::Role::kClient) out += http2::kClientPreface;
+    uint8_t bytes[64];
+    out.append(reinterpret_cast<char*>(bytes), static_cast<size_t>(http2::write_settings(nullptr, 0, bytes) - bytes));
+    raw(out);
+  }
+  ~Peer2() { ::close(fd); }
+
+  void raw(const std::string& bytes) const { (void)!::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  std::string headers(uint32_t stream, const std::vector<std::pair<std::string, std::string>>& fields, bool ends) {
+    uint8_t bytes[8192];
+    uint8_t* end = encoder.begin(bytes + http2::kFrameHeaderBytes);
+    for (const auto& [name, value] : fields) end = encoder.write_text(name, value, http2::Indexing::kAllowed, end);
+    const auto size = static_cast<size_t>(end - bytes) - http2::kFrameHeaderBytes;
+    end = http2::write_headers(stream, ends, size, 16384, bytes);
+    return {reinterpret_cast<char*>(bytes), static_cast<size_t>(end - bytes)};
+  }
+  static std::string data(uint32_t stream, const std::string& payload, bool ends) {
+    uint8_t bytes[http2::kFrameHeaderBytes];
+    http2::write_frame_header(static_cast<uint32_t>(payload.size()), FrameType::kData, ends ? http2::kFlagEndStream : 0, stream, bytes);
+    return std::string(reinterpret_cast<char*>(bytes), sizeof(bytes)) + payload;
+  }
+  static std::string reset(uint32_t stream, ErrorCode code) {
+    uint8_t bytes[http2::kRstStreamFrameBytes];
+    http2::write_rst_stream(stream, code, bytes);
+    return {reinterpret_cast<char*>(bytes), sizeof(bytes)};
+  }
+  static std::string window(uint32_t stream, uint32_t increment) {
+    uint8_t bytes[http2::kWindowUpdateFrameBytes];
+    http2::write_window_update(stream, increment, bytes);
+    return {reinterpret_cast<char*>(bytes), sizeof(bytes)};
+  }
+  static std::string goaway(uint32_t last) {
+    uint8_t bytes[http2::kGoawayFrameBytes];
+    http2::write_goaway(last, ErrorCode::kNoError, {}, bytes);
+    return {reinterpret_cast<char*>(bytes), sizeof(bytes)};
+  }
+  static std::string settings(const std::vector<http2::Setting>& values) {
+    uint8_t bytes[256];
+    uint8_t* end = http2::write_settings(values.data(), values.size(), bytes);
+    return {reinterpret_cast<char*>(bytes), static_cast<size_t>(end - bytes)};
+  }
+  std::string get(uint32_t stream, bool ends = true) {
+    return headers(stream, {{":method", ends ? "GET" : "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}}, ends);
+  }
+  std::string ok(uint32_t stream, bool ends) { return headers(stream, {{":status", "200"}}, ends); }
+
+  void read() {
+    char bytes[65536];
+    for (;;) {
+      const ssize_t count = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (count == 0 || (count < 0 && errno != EAGAIN)) closed = true;
+      if (count <= 0) break;
+      kept.append(bytes, static_cast<size_t>(count));
+    }
+    for (size_t at = 0;;) {
+      Frame frame;
+      const http2::FrameStep step = parser.next(reinterpret_cast<const uint8_t*>(kept.data()) + at, kept.size() - at, &frame);
+      at += step.consumed;
+      CHECK(step.status != http2::FrameStatus::kFault);
+      if (step.status != http2::FrameStatus::kFrame) {
+        kept.erase(0, at);
+        return;
+      }
+      on_frame(frame);
+    }
+  }
+  void on_frame(const Frame& frame) {
+    Seen& seen = streams[frame.stream];
+    if (frame.type == FrameType::kHeaders) {
+      http2::HeaderBlock block(&table);
+      CHECK(decoder.decode(frame.payload, frame.size, {}, &block) == http2::HpackFault::kNone);
+      for (const http2::HeaderField& field : block) seen.fields[std::string(block.name(field))] = block.value(field);
+      seen.ended |= frame.has(http2::kFlagEndStream);
+    } else if (frame.type == FrameType::kData) {
+      seen.body.append(reinterpret_cast<const char*>(frame.payload), frame.size);
+      seen.ended |= frame.has(http2::kFlagEndStream);
+    } else if (frame.type == FrameType::kRstStream) {
+      seen.resets++;
+      seen.reset_code = http2::rst_stream_code(frame);
+    } else if (frame.type == FrameType::kGoaway) {
+      goaway_code = http2::goaway(frame).code;
+    } else if (frame.type == FrameType::kWindowUpdate) {
+      window_updates++;
+    } else if (frame.type == FrameType::kSettings && !frame.has(http2::kFlagAck) && acknowledges) {
+      uint8_t bytes[16];
+      raw({reinterpret_cast<char*>(bytes), static_cast<size_t>(http2::write_settings_ack(bytes) - bytes)});
+    }
+  }
+  Seen& at(uint32_t stream) {
+    read();
+    return streams[stream];
+  }
+};
+
+TEST("http2 reactor: a request and its answer, at every byte split") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::unique_ptr<Peer2> upstream;
+  for (uint32_t id = 1; id < 400; id += 2) {
+    const std::string request = client.get(id, false) + Peer2::data(id, "ping", true);
+    const size_t split = id / 2 % request.size();
+    client.raw(request.substr(0, split));
+    bench.reactor->run_once(1);
+    client.raw(request.substr(split));
+    if (upstream == nullptr) upstream = std::make_unique<Peer2>(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream->at(id).ended; }));
+    CHECK_EQ(upstream->at(id).body, "ping");
+    const std::string answer = upstream->ok(id, false) + Peer2::data(id, "pong", false) + upstream->headers(id, {{"x-end", "1"}}, true);
+    upstream->raw(answer.substr(0, split % answer.size()));
+    bench.reactor->run_once(1);
+    upstream->raw(answer.substr(split % answer.size()));
+    CHECK(bench.run([&] { return client.at(id).ended; }));
+    CHECK_EQ(client.at(id).body, "pong");
+    CHECK_EQ(client.at(id).fields["x-end"], "1");
+  }
+  CHECK_EQ(bench.counter(Counter::UpstreamConnects), 1.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+  CHECK_EQ(bench.counter(Counter::Http2StreamsOpen), 0.0);
+}
+
+TEST("http2 reactor: an answer waits for its windows, byte by byte if need be, and holds up no other") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 3}}) + client.get(1) + client.get(3));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended && upstream.at(3).ended; }));
+  upstream.raw(upstream.ok(1, false) + Peer2::data(1, "abcdefghij", false) + upstream.headers(1, {{"x-end", "1"}}, true));
+  upstream.raw(upstream.ok(3, false) + Peer2::data(3, "abc", true));
+  CHECK(bench.run([&] { return client.at(3).ended && client.at(1).body == "abc"; }));
+  CHECK_EQ(bench.outstanding[0], 1);
+  for (size_t have = 3; have < 10; have++) {
+    CHECK(!client.at(1).ended);
+    client.raw(Peer2::window(1, 1));
+    CHECK(bench.run([&] { return client.at(1).body.size() == have + 1; }));
+  }
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+  CHECK_EQ(client.at(1).fields["x-end"], "1");
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: an upload waits for the upstream's window, and the client's comes back only then") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 65535;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return !upstream.at(1).fields.empty(); }));
+  const std::string piece(16384, 'u');
+  for (int i = 0; i < 3; i++) client.raw(Peer2::data(1, piece, false));
+  client.raw(Peer2::data(1, std::string(65535 - 3 * 16384, 'u'), false));
+  CHECK(bench.run([&] { return upstream.at(1).body.size() == 65535; }));
+  const uint32_t before = client.window_updates;
+  // The stream's window of ours, 64 KiB, is used up now; what comes waits in the proxy.
+  client.read();
+  CHECK(bench.run([&] { return client.at(0).fields.empty() && client.window_updates >= before; }));
+  client.raw(Peer2::data(1, std::string(1000, 'v'), true));
+  upstream.raw(Peer2::window(0, 100000) + Peer2::window(1, 100000));
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  CHECK_EQ(upstream.at(1).body.size(), size_t{66535});
+  upstream.raw(upstream.ok(1, true));
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+}
+
+TEST("http2 reactor: a client that ignores its stream window is refused") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 65535;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return !upstream.at(1).fields.empty(); }));
+  for (int i = 0; i < 20; i++) client.raw(Peer2::data(1, std::string(16384, 'x'), false));
+  CHECK(bench.run([&] { return client.at(1).resets == 1; }));
+  CHECK_EQ(client.at(1).reset_code, static_cast<uint32_t>(ErrorCode::kFlowControlError));
+  CHECK(bench.run([&] { return upstream.at(1).resets == 1; }));
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: what an upstream refuses, or never looked at before its GOAWAY, is sent again") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false) + Peer2::data(1, "body", true) + client.get(3, false) + Peer2::data(3, "body", true));
+  Peer2 first(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return first.at(1).ended && first.at(3).ended; }));
+  first.raw(Peer2::reset(1, ErrorCode::kRefusedStream));
+  CHECK(bench.run([&] { return first.at(5).ended; }));
+  CHECK_EQ(first.at(5).body, "body");
+  first.raw(Peer2::goaway(3) + first.ok(3, true));
+  CHECK(bench.run([&] { return client.at(3).ended; }));
+  Peer2 second(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return second.at(1).ended; }));
+  CHECK_EQ(second.at(1).body, "body");
+  second.raw(second.ok(1, true));
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+  CHECK(bench.run([&] { return first.read(), first.closed; }));
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: an upstream that dies in the middle resets what it had begun, and answers 503 for what it had not") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false) + Peer2::data(1, "x", true) + client.get(3));
+  {
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream.at(1).ended && upstream.at(3).ended; }));
+    upstream.raw(upstream.ok(3, false) + Peer2::data(3, "half", false));
+    CHECK(bench.run([&] { return client.at(3).body == "half"; }));
+  }
+  CHECK(bench.run([&] { return client.at(3).resets == 1 && client.at(1).ended; }));
+  CHECK_EQ(client.at(1).fields[":status"], "503");
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: a client's resets, at any moment, leave nothing behind") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  // Before its decision, with it, after it.
+  client.raw(client.get(1) + Peer2::reset(1, ErrorCode::kCancel));
+  bench.reactor->run_once(1);
+  client.raw(client.get(3));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  bench.run([&] { return upstream.at(1).ended; });
+  client.raw(Peer2::reset(3, ErrorCode::kCancel));
+  CHECK(bench.run([&] { return bench.outstanding[0] == 0 && bench.counter(Counter::Http2StreamsOpen) == 0; }));
+  client.raw(client.get(5));
+  CHECK(bench.run([&] { return upstream.read(), upstream.streams.size() > 1; }));
+  client.raw(Peer2::reset(5, ErrorCode::kCancel));
+  CHECK(bench.run([&] { return bench.outstanding[0] == 0 && bench.counter(Counter::Http2StreamsOpen) == 0; }));
+}
+
+TEST("http2 reactor: over HTTP/1 upstreams, at every byte split of the answer") {
+  Bench bench({}, Protocol::kHttp1);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  const std::string answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n3\r\nyes\r\n0\r\nx-end: 1\r\n\r\n";
+  int upstream = -1;
+  uint32_t id = 1;
+  for (size_t split = 1; split < answer.size(); split++, id += 2) {
+    client.raw(client.get(id, false) + Peer2::data(id, "body", true));
+    if (upstream < 0) upstream = bench.accept();
+    std::string got;
+    CHECK(bench.run([&] {
+      char bytes[4096];
+      const ssize_t count = recv(upstream, bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (count > 0) got.append(bytes, static_cast<size_t>(count));
+      return got.find("4\r\nbody\r\n0\r\n\r\n") != std::string::npos;
+    }));
+    (void)!::send(upstream, answer.data(), split, MSG_NOSIGNAL);
+    bench.reactor->run_once(1);
+    (void)!::send(upstream, answer.data() + split, answer.size() - split, MSG_NOSIGNAL);
+    CHECK(bench.run([&] { return client.at(id).ended; }));
+    CHECK_EQ(client.at(id).body, "okyes");
+    CHECK_EQ(client.at(id).fields["x-end"], "1");
+  }
+  ::close(upstream);
+  CHECK_EQ(bench.counter(Counter::UpstreamConnects), 1.0);
+}
+
+TEST("http2 reactor: closing in the middle of everything frees everything") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1) + client.get(3, false) + Peer2::data(3, "half", false));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  upstream.raw(upstream.ok(1, false));
+  bench.reactor->run_once(1);
+  bench.reactor->close();
+  CHECK_EQ(bench.outstanding[0], 0);
+  CHECK_EQ(bench.counter(Counter::DownstreamOpen), 0.0);
+  CHECK_EQ(bench.counter(Counter::Http2StreamsOpen), 0.0);
+}
+
+TEST("http2 reactor: a vanished client ends its exchanges") {
+  Bench bench;
+  {
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(client.get(1) + client.get(3, false));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  }
+  CHECK(bench.run([&] { return bench.outstanding[0] == 0 && bench.counter(Counter::DownstreamOpen) == 0; }));
+}
+
+TEST("http2 reactor: malformed requests are reset or refused, and the connection lives on") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.headers(1, {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"Upper", "x"}}, true));
+  client.raw(client.headers(3, {{":method", "GET"}, {":scheme", "http"}, {":authority", "a.test"}}, true));
+  client.raw(client.headers(
+                 5, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-length", "3"}}, false) +
+             Peer2::data(5, "toolong", true));
+  CHECK(bench.run([&] { return client.at(1).resets == 1 && client.at(3).resets == 1 && client.at(5).resets == 1; }));
+  CHECK_EQ(client.goaway_code, UINT32_MAX);
+  client.raw(client.get(7));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] {
+    upstream.read();
+    for (auto& [id, seen] : upstream.streams) {
+      if (seen.ended && seen.resets == 0 && seen.fields.count(":path") != 0 && id != 0) return true;
+    }
+    return false;
+  }));
+}
+
+TEST("http2 reactor: connection errors are told by GOAWAY") {
+  const auto code_of = [](const std::string& bytes) {
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(bytes);
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    return client.goaway_code;
+  };
+  CHECK_EQ(code_of(Peer2::data(1, "x", true)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  CHECK_EQ(code_of(Peer2::window(0, 0x7fffffff)), static_cast<uint32_t>(ErrorCode::kFlowControlError));
+  CHECK_EQ(code_of(Peer2::window(5, 1)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  CHECK_EQ(code_of(Peer2::reset(1, ErrorCode::kCancel)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  std::string pings;
+  uint8_t ping[http2::kPingFrameBytes];
+  http2::write_ping(7, false, ping);
+  for (int i = 0; i < 2000; i++) pings.append(reinterpret_cast<char*>(ping), sizeof(ping));
+  CHECK_EQ(code_of(pings), static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  std::string empty;
+  for (int i = 0; i < 2000; i++) empty += Peer2::settings({});
+  CHECK_EQ(code_of(empty), static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+}
+
+TEST("http2 reactor: streams beyond the limit are refused, not queued") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::string requests;
+  for (uint32_t id = 1; id < 2 * 200; id += 2) requests += client.get(id);
+  client.raw(requests);
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return client.at(399).resets == 1; }));
+  CHECK_EQ(client.at(399).reset_code, static_cast<uint32_t>(ErrorCode::kRefusedStream));
+  CHECK_EQ(bench.counter(Counter::Http2RefusedStreams), 72.0);
+}
+
+}  // namespace
+}  // namespace weft
