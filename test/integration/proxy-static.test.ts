@@ -286,7 +286,8 @@ test('metrics have Istio’s names and labels, over HTTP too', async () => {
 
 test('status tells the open connections of a listener', async () => {
   const { proxy, port } = await shop([1, 0]);
-  const open = async (): Promise<number | undefined> => (await proxy.state()).listeners.find((listener) => listener.port === port)?.connections;
+  const open = async (): Promise<number | undefined> =>
+    (await proxy.state()).listeners.find((listener) => listener.port === port)?.connections;
   const agent = keepAlive();
   await send(port, '/', { agent });
   await send(port, '/', { agent: keepAlive() });
