@@ -7,31 +7,6 @@ import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand, yaml } from '.
 export const H2_HOST = 'grpc.bench.test';
 export const GRPC_PATH = '/bench.Echo/Unary';
 
-/** An HTTP/2 server by nginx: gRPC-shaped answers (a length-prefixed message, grpc-status in trailers) of `bodyBytes`. */
-export function h2Backend(folder: string, port: number, bodyBytes: number): string[] {
-  const file = join(folder, 'backend.conf');
-  writeFileSync(join(folder, 'message'), grpcMessage(bodyBytes));
-  writeFileSync(
-    file,
-    `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 20000;
-events { worker_connections 8192; }
-http {
-  access_log off; keepalive_timeout 300s; keepalive_requests 1000000000; http2_max_concurrent_streams 1000; sendfile on;
-  open_file_cache max=8 inactive=1h; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
-  fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
-  server {
-    listen 127.0.0.1:${port} http2 backlog=1024; root ${folder};
-    location / {
-      # A POST to a file is refused with 405: that is where the file is served.
-      error_page 404 =200 /message; default_type application/grpc; add_trailer grpc-status 0 always;
-    }
-  }
-}
-`,
-  );
-  return ['nginx', '-c', file, '-p', folder];
-}
-
 export function grpcMessage(bytes: number): Buffer {
   const message = Buffer.alloc(5 + bytes, 'x');
   message.writeUInt8(0, 0);
