@@ -183,8 +183,9 @@ export const enum AccessLogRecord {
 export const enum AccessLogKind {
   /** Fills the ring up to its end: skip it. */
   Filler = 0,
-  Http = 1,
+  Http1 = 1,
   Opaque = 2,
+  Http2 = 3,
 }
 
 /** Int32 words of `header`. */

@@ -14,6 +14,9 @@ import { isError, reasonOf } from './decide.js';
 /** Bytes that may wait for the file. */
 const MAX_WAITING_BYTES = 16 * 1_048_576;
 
+/** By AccessLogKind. */
+const PROTOCOLS = ['', 'http/1', 'tcp', 'http/2'];
+
 export interface AccessLogNames {
   /** Source, service and destination workload of a worker's token. */
   edge(slot: number, token: number): { readonly source: string; readonly service: string; readonly workload: string };
@@ -54,7 +57,8 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
     return texts.toString('latin1', from, offset);
   };
   const socket = (address: AccessLogRecord, port: AccessLogRecord): string => socketText(record, address * 4, word(port));
-  const isHttp = word(AccessLogRecord.Kind) === AccessLogKind.Http;
+  const kind = word(AccessLogRecord.Kind);
+  const isHttp = kind !== AccessLogKind.Opaque;
   const [path, authority, userAgent, requestId] = [
     next(AccessLogRecord.PathLength),
     next(AccessLogRecord.AuthorityLength),
@@ -65,7 +69,7 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
   const firstByteUs = word(AccessLogRecord.FirstByteUs);
   const line = {
     time: new Date(record.getFloat64(AccessLogRecord.StartedMs * 4, true)).toISOString(),
-    protocol: isHttp ? 'http/1.1' : 'tcp',
+    protocol: PROTOCOLS[kind],
     ...(isHttp ? { method: METHODS[word(AccessLogRecord.Method)] ?? 'other', authority, path, status } : {}),
     response_flag: COMPLETION_REASONS[reason] || '-',
     route: names.rule(word(AccessLogRecord.RouteId)),

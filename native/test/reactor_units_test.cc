@@ -147,7 +147,7 @@ TEST("access log: records come out whole over many turns of the ring; a full rin
   int seen = 0;
   for (int i = 0; i < 1'000; i++) {
     AccessLogRecord record;
-    record.kind = kAccessLogHttp;
+    record.kind = kAccessLogHttp1;
     record.token = i;
     const std::string path(static_cast<size_t>(i % 300), 'p');
     CHECK(log.write(record, path, "host", "agent", "id"));
@@ -155,7 +155,7 @@ TEST("access log: records come out whole over many turns of the ring; a full rin
       AccessLogRecord found;
       const uint8_t* at = bytes + kAccessLogHeaderBytes + read % 4096;
       memcpy(&found, at, std::min<size_t>(sizeof(found), 4096 - read % 4096));
-      if (found.kind == kAccessLogHttp) {
+      if (found.kind == kAccessLogHttp1) {
         CHECK_EQ(found.token, seen++);
         CHECK_EQ(std::string(reinterpret_cast<const char*>(at) + sizeof(found) + found.path_length, 4), "host");
       }

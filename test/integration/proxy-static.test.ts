@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request, type Server } from 'node:http';
+import { connect as connectHttp2 } from 'node:http2';
 import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -176,6 +177,7 @@ test('requests are forwarded over kept connections, split by weight, and told as
     .map((line) => JSON.parse(line) as Record<string, unknown>);
   expect(lines).toHaveLength(requests + 1);
   expect(lines[5]).toMatchObject({
+    protocol: 'http/1',
     method: 'POST',
     authority: 'shop.test',
     path: '/item?n=5',
@@ -190,6 +192,28 @@ test('requests are forwarded over kept connections, split by weight, and told as
     route: null,
     endpoint: null,
   });
+});
+
+test('the access log tells HTTP/2 from HTTP/1', async () => {
+  const log = join(folder, 'access.log');
+  const { port } = await shop([1, 0], '--access-log', 'all', '--access-log-file', log);
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  cleanups.push(() => session.destroy());
+  const call = session.request({ ':path': '/two', ':authority': 'shop.test', 'user-agent': 'probe' });
+  const [head] = (await once(call, 'response')) as [Record<string, unknown>];
+  expect(head[':status']).toBe(200);
+  call.resume();
+  await once(call, 'end');
+  await send(port, '/one');
+
+  const lines = await eventually(
+    () => Promise.resolve(readFileSync(log, 'utf8').split('\n').filter(Boolean)),
+    ({ length }) => length === 2,
+  );
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    { protocol: 'http/2', method: 'GET', authority: 'shop.test', path: '/two', status: 200, user_agent: 'probe' },
+    { protocol: 'http/1', path: '/one' },
+  ]);
 });
 
 test('a changed file is in force without a connection being closed, and a broken one changes nothing', async () => {

@@ -42,8 +42,9 @@ struct AccessLogRecord {
   int32_t request_id_length = 0;
 };
 static_assert(sizeof(AccessLogRecord) == 38 * 4);
-inline constexpr uint32_t kAccessLogHttp = 1;
+inline constexpr uint32_t kAccessLogHttp1 = 1;
 inline constexpr uint32_t kAccessLogOpaque = 2;
+inline constexpr uint32_t kAccessLogHttp2 = 3;
 // Longer texts are cut.
 inline constexpr size_t kAccessLogTextLimit = 2048;
 

@@ -20,6 +20,18 @@ double unix_ms() {
   return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
 }
 
+uint32_t access_log_kind(StreamKind kind) {
+  switch (kind) {
+    case StreamKind::Http1:
+      return kAccessLogHttp1;
+    case StreamKind::Http2:
+      return kAccessLogHttp2;
+    case StreamKind::Opaque:
+      break;
+  }
+  return kAccessLogOpaque;
+}
+
 std::string_view text(const Exchange& exchange, http1::Span span) {
   return exchange.raw.size() >= exchange.head_size ? span.in(exchange.raw.data()) : std::string_view();
 }
@@ -83,7 +95,7 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   const DownstreamOrigin& origin = downstream.origin();
   Peer destination = origin.destination;
   if (!origin.listener.is_captured()) local_peer(downstream.fd(), &destination);
-  record.kind = exchange.kind != StreamKind::Opaque ? kAccessLogHttp : kAccessLogOpaque;
+  record.kind = access_log_kind(exchange.kind);
   record.latency_us = clipped_us(exchange.started_us, now_us_);
   record.started_ms = unix_ms() - record.latency_us / 1e3;
   record.first_byte_us = exchange.first_byte_us == 0 ? -1 : clipped_us(exchange.decided_us, exchange.first_byte_us);
