@@ -119,16 +119,11 @@ async function live(cluster: Cluster, flags: UpFlags, stop: StopSignal, colours:
     await stop.orAfter(screen.isTerminal ? REDRAW_MS : PLAIN_LINES_MS);
     if (stop.isRequested()) return true;
     const text = await cluster.statuses().then(
-      (statuses) => view.draw(statuses, performance.now()),
+      (statuses) => view.draw(statuses, performance.now(), screen.columns),
       (error: Error) => colours.bad(`! ${error.message}`),
     );
-    screen.show(
-      [
-        text,
-        ...(notes.length > 0 ? [notes.join('\n')] : []),
-        ...(screen.isTerminal ? [tips, colours.faint('Ctrl-C stops and removes everything.')] : []),
-      ].join('\n\n'),
-    );
+    const footer = colours.faint('Ctrl-C stops and removes everything. More to try: docs/getting-started.md');
+    screen.show([text, ...(notes.length > 0 ? [notes.join('\n')] : [])], tips, footer);
   }
 }
 
@@ -152,17 +147,43 @@ function describeExit({ spec, exit }: LabProcess): string {
 class Screen {
   readonly isTerminal: boolean;
   #drawn = 0;
+  #size = '';
 
   constructor(readonly stream: NodeJS.WriteStream) {
     this.isTerminal = stream.isTTY === true;
   }
 
-  show(text: string): void {
-    if (!this.isTerminal) return void this.stream.write(`\n${text}\n`);
-    const lines = text.split('\n').slice(0, Math.max(1, this.stream.rows - 2));
-    const back = this.#drawn > 0 ? `\u001b[${this.#drawn}A\r\u001b[J` : '\n';
-    this.stream.write(`${back}${lines.join('\n')}\n`);
-    this.#drawn = lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(visibleWidth(line) / this.stream.columns)), 0);
+  get columns(): number {
+    return this.isTerminal ? this.stream.columns : Number.POSITIVE_INFINITY;
+  }
+
+  /** `tips` only where the terminal has room for all of them; it and `footer` on terminals only. */
+  show(blocks: readonly string[], tips: string, footer: string): void {
+    if (!this.isTerminal) return void this.stream.write(`\n${blocks.join('\n\n')}\n`);
+    const room = Math.max(4, this.stream.rows - 1);
+    const all = [...blocks, tips, footer].join('\n\n').split('\n');
+    const lines = this.#height(all) <= room ? all : this.#cut(blocks.join('\n\n').split('\n'), room - 2).concat('', footer);
+    this.stream.write(`${this.#back()}${lines.join('\n')}\n`);
+    this.#drawn = this.#height(lines);
+  }
+
+  /** To where the last drawing began. A resized terminal has wrapped it anew, so nobody knows where that is. */
+  #back(): string {
+    const size = `${this.stream.columns}x${this.stream.rows}`;
+    const resized = this.#size !== '' && this.#size !== size;
+    this.#size = size;
+    if (resized) return '\u001b[2J\u001b[H';
+    return this.#drawn > 0 ? `\u001b[${this.#drawn}A\r\u001b[J` : '\n';
+  }
+
+  #cut(lines: readonly string[], room: number): string[] {
+    let end = lines.length;
+    while (end > 1 && this.#height(lines.slice(0, end)) > room) end--;
+    return lines.slice(0, end);
+  }
+
+  #height(lines: readonly string[]): number {
+    return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(visibleWidth(line) / this.stream.columns)), 0);
   }
 }
 

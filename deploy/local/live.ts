@@ -8,6 +8,9 @@ import { splitOf, type TrafficReader, type TrafficRow, wantedSplit } from './tra
 const CATALOG = `${SHOP_NAMESPACE}/catalog:80`;
 const CATALOG_WORKLOADS = SHOP_PODS.filter((pod) => pod.service === 'catalog').map((pod) => `${SHOP_NAMESPACE}/${pod.name}`);
 
+/** What the table takes with all of its columns. */
+const WIDE_COLUMNS = 95;
+
 export class LiveView {
   #last = new Map<string, number>();
   #lastAtMs = 0;
@@ -19,10 +22,13 @@ export class LiveView {
   ) {}
 
   /** `nowMs`: any monotonic clock. Rates are over the time since the last call. */
-  draw(statuses: readonly StatusResponse[], nowMs: number): string {
+  draw(statuses: readonly StatusResponse[], nowMs: number, terminalColumns: number): string {
     const rows = this.reader.rows(statuses);
     this.#measure(rows, nowMs);
-    const parts = [rows.length === 0 ? 'No traffic has passed the proxies yet.' : this.#table(rows), this.#split(rows, statuses)];
+    const parts = [
+      rows.length === 0 ? 'No traffic has passed the proxies yet.' : this.#table(rows, terminalColumns),
+      this.#split(rows, statuses),
+    ];
     const down = statuses.filter((status) => status.proxy === undefined);
     for (const { node } of down)
       parts.push(this.colours.bad(`! the proxy of ${node} is down: its pods' traffic goes direct, past the mesh`));
@@ -40,17 +46,18 @@ export class LiveView {
     this.#lastAtMs = nowMs;
   }
 
-  #table(rows: readonly TrafficRow[]): string {
+  #table(rows: readonly TrafficRow[], terminalColumns: number): string {
     const right = { align: 'right' as const };
+    const isWide = terminalColumns >= WIDE_COLUMNS;
     const columns = [
-      ...['FROM', 'TO', 'ANSWERED BY', 'PATH'].map((title) => ({ title })),
+      ...['FROM', 'TO', ...(isWide ? ['ANSWERED BY'] : []), 'PATH'].map((title) => ({ title })),
       ...['REQUESTS', 'RATE/S', 'P50 MS', 'P99 MS', 'ERRORS'].map((title) => ({ title, ...right })),
     ];
     const short = (name: string) => (name.startsWith(`${SHOP_NAMESPACE}/`) ? name.slice(SHOP_NAMESPACE.length + 1) : name);
     const cells = rows.map((row) => [
       short(row.source),
       short(row.destination),
-      short(row.answeredBy),
+      ...(isWide ? [short(row.answeredBy)] : []),
       row.path,
       String(row.outbound),
       (this.#rates.get(keyOf(row)) ?? 0).toFixed(1),
