@@ -7,13 +7,14 @@
 #include "core/downstream.h"
 #include "core/http2_link.h"
 #include "core/http_exchange.h"
+#include "core/recycled.h"
 #include "core/streams.h"
 
 namespace weft {
 
 class DownstreamHttp2;
 
-class DownstreamHttp2Stream final : public Http2Stream, public ClientStream {
+class DownstreamHttp2Stream final : public Http2Stream, public ClientStream, public Recycled<DownstreamHttp2Stream> {
  public:
   DownstreamHttp2Stream(DownstreamHttp2* connection, uint64_t started_us);
 
@@ -76,6 +77,7 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
 
   void begin();
   void read();
+  void listen_again();
   bool take_input(size_t size);
   bool enter_batch(DownstreamHttp2Stream* stream);
   void begin_exchange(DownstreamHttp2Stream* stream, const Decision& decision);
@@ -91,6 +93,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   Http2Link link_;
   // Streams that want to stand in a batch again.
   std::vector<uint32_t> requeued_;
+  // Nothing is read until the client reads.
+  bool rests_ = false;
   State state_ = State::Open;
 };
 

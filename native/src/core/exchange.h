@@ -10,13 +10,14 @@
 #include "core/http2/header_block.h"
 #include "core/reasons.h"
 #include "core/records.h"
+#include "core/recycled.h"
 #include "core/snapshot.h"
 #include "core/socket.h"
 
 namespace weft {
 
 // The request of an HTTP/2 stream.
-struct Http2Request {
+struct Http2Request : Recycled<Http2Request> {
   explicit Http2Request(http2::InternTable* table) : block(table) {}
   http2::HeaderBlock block;
   http2::RequestSummary summary;

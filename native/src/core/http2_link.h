@@ -138,6 +138,11 @@ class Http2Link {
   // Output of this tick; the connection writes it with one call.
   ByteQueue& output() { return output_; }
   size_t backlog() const;
+  // The peer does not read what we owe it: answers without flow control (HEADERS, RST_STREAM, ACKs) are as many as it likes to ask for. Its
+  // DATA alone never gets so far, so that two proxies that only have bodies for each other go on reading.
+  bool is_choked() const;
+  // Bodies wait for no more than the output's turn, which a socket that took everything does not tell of.
+  bool can_send_pending() const;
   const http2::Settings& peer() const { return peer_; }
 
   // A new stream of ours, or of the peer's.
@@ -187,6 +192,7 @@ class Http2Link {
   bool on_window_update(const http2::Frame& frame);
   bool on_closed_stream(const http2::Frame& frame);
   bool spend_control();
+  bool spend_reset();
   bool is_idle(uint32_t stream) const;
   bool was_reset(uint32_t stream) const;
   void commit_headers(Http2Stream* stream, uint8_t* out, size_t size, bool ends);
@@ -194,12 +200,15 @@ class Http2Link {
   void return_connection_window(uint32_t size);
   void block(Http2Stream* stream);
   void unblock(Http2Stream* stream);
-  uint8_t* frame_room(size_t size) { return output_.reserve(size); }
+  // The first of a tick takes room for what usually follows: growing frame by frame would cost more than the frames.
+  uint8_t* frame_room(size_t size) { return output_.reserve(output_.empty() && size < kUsualOutput ? kUsualOutput : size); }
   void commit_to(const uint8_t* begin, const uint8_t* end) {
     output_.commit(static_cast<size_t>(end - begin));
     changed();
   }
   void changed();
+
+  static constexpr size_t kUsualOutput = 4096;
 
   Reactor* reactor_;
   Connection* connection_;
@@ -229,6 +238,7 @@ class Http2Link {
   bool settings_seen_ = false;
   bool paused_ = false;
   bool windows_opened_ = false;
+  bool resets_spent_ = false;
 };
 
 }  // namespace weft

@@ -7,6 +7,7 @@
 #include "core/body_relay.h"
 #include "core/downstream.h"
 #include "core/exchange.h"
+#include "core/recycled.h"
 #include "core/streams.h"
 #include "core/timer_wheel.h"
 #include "core/upstream_pool.h"
@@ -14,7 +15,7 @@
 
 namespace weft {
 
-class HttpExchange final : public Exchange, public Timer, public PoolWaiter, public Retired {
+class HttpExchange final : public Exchange, public Timer, public PoolWaiter, public Retired, public Recycled<HttpExchange> {
  public:
   // `connection` is the one that carries `client`.
   HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client);

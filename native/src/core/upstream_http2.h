@@ -4,6 +4,7 @@
 #include "core/connection.h"
 #include "core/http2_link.h"
 #include "core/http_exchange.h"
+#include "core/recycled.h"
 #include "core/streams.h"
 #include "core/upstream_connect.h"
 #include "core/upstream_pool.h"
@@ -12,7 +13,7 @@ namespace weft {
 
 class UpstreamHttp2;
 
-class UpstreamHttp2Stream final : public Http2Stream, public UpstreamStream {
+class UpstreamHttp2Stream final : public Http2Stream, public UpstreamStream, public Recycled<UpstreamHttp2Stream> {
  public:
   UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange* exchange);
 
