@@ -33,15 +33,30 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   idle: { run: idle, title: 'Own memory per idle connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'bytes' },
 };
 
-async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
+const USAGE = `usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--case CASE] [--json] [--peers-only]
+       (peers only: http2, tls; what each measures: docs/benchmarks.md)`;
+
+/** Throws an Error in words for an unknown flag. */
+function parse() {
+  return parseArgs({
     allowPositionals: true,
     options: { quick: { type: 'boolean' }, json: { type: 'boolean' }, case: { type: 'string' }, 'peers-only': { type: 'boolean' } },
   });
+}
+
+async function main(): Promise<number> {
+  let flags: ReturnType<typeof parse>;
+  try {
+    flags = parse();
+  } catch (error) {
+    console.error(`${(error as Error).message.split('. ')[0]}\n${USAGE}`);
+    return 2;
+  }
+  const { values, positionals } = flags;
   const name = positionals[0] ?? '';
   const bench = BENCHES[name];
   if (bench === undefined || positionals.length !== 1) {
-    console.error(`usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quick] [--case CASE] [--json] [--peers-only]`);
+    console.error(USAGE);
     return 2;
   }
   const began = loadavg()[0] ?? 0;

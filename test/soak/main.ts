@@ -2,7 +2,6 @@
 // and a new configuration every second. Every byte is compared both ways. Exit 1 if a byte was lost, added or changed, a connection stuck
 // or was left behind, or a proxy's memory grew once it was warm.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { Bed } from '../bench/bed.js';
 import { median } from '../bench/report.js';
 import { Fault } from './bytes.js';
@@ -99,11 +98,17 @@ class Soak {
   }
 }
 
+/** Null: bad usage. */
+function minutesOf(args: readonly string[]): number | null {
+  const [flag, text] = args;
+  const minutes = flag === undefined ? 5 : Number(text);
+  return (flag === undefined || (flag === '--minutes' && args.length === 2)) && minutes > 0 ? minutes : null;
+}
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { minutes: { type: 'string', default: '5' } } });
-  const minutes = Number(values.minutes);
-  if (!(minutes > 0)) {
-    console.error('usage: npm run soak -- --minutes N');
+  const minutes = minutesOf(process.argv.slice(2));
+  if (minutes === null) {
+    console.error('usage: npm run soak -- [--minutes N]     (5)');
     return 2;
   }
   return Bed.use(async (bed) => {
