@@ -18,6 +18,7 @@ const LIMITS: EngineLimits = {
   maxIdlePerEndpoint: 8,
   headerTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
+  streamIdleTimeoutMs: 30_000,
   upstreamIdleTimeoutMs: 30_000,
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 10_000,
@@ -439,6 +440,22 @@ describe('limits and times', () => {
     await third.until((at) => at.ended || at.failed);
     expect(bench.counter('downstream_refused_limit')).toBe(1);
     await Promise.all(kept.map((client) => client.until((at) => at.ended)));
+  });
+
+  test('408 for a body that stops coming, while a connection between requests may stay', async () => {
+    bench = await Bench.start(
+      heads((socket, head) => void (head.startsWith('GET') && socket.write(OK))),
+      { streamIdleTimeoutMs: 300 },
+    );
+    const between = new Client(bench.ports.http);
+    between.socket.write(to('up.test'));
+    await between.answers(1);
+    const stalled = new Client(bench.ports.http);
+    stalled.socket.write('POST / HTTP/1.1\r\nHost: up.test\r\nContent-Length: 10\r\n\r\nhalf');
+    await stalled.until((at) => at.ended);
+    expect(stalled.received).toContain('408 ');
+    between.socket.write(to('up.test'));
+    await between.answers(2);
   });
 
   test('refuses heads that are too long or malformed, and closes', async () => {

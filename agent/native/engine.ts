@@ -326,7 +326,10 @@ export interface EngineLimits {
   readonly maxBufferedBytes: number;
   readonly maxIdlePerEndpoint: number;
   readonly headerTimeoutMs: number;
+  /** A connection without a request. */
   readonly idleTimeoutMs: number;
+  /** A request whose client neither sends its body nor takes its answer. */
+  readonly streamIdleTimeoutMs: number;
   readonly upstreamIdleTimeoutMs: number;
   readonly connectTimeoutMs: number;
   /** The whole exchange where the decision says 0; 0: off. */

@@ -22,6 +22,7 @@ const LIMITS: EngineLimits = {
   maxIdlePerEndpoint: 8,
   headerTimeoutMs: 2_000,
   idleTimeoutMs: 30_000,
+  streamIdleTimeoutMs: 30_000,
   upstreamIdleTimeoutMs: 30_000,
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 10_000,

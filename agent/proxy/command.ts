@@ -15,6 +15,7 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['max-idle-per-endpoint', 'maxIdlePerEndpoint', 'idle upstream connections kept for one endpoint and worker'],
   ['header-timeout-ms', 'headerTimeoutMs', 'for a whole request head to come'],
   ['idle-timeout-ms', 'idleTimeoutMs', 'a downstream connection may be idle'],
+  ['stream-idle-timeout-ms', 'streamIdleTimeoutMs', 'a client may neither send its body nor take its answer'],
   ['upstream-idle-timeout-ms', 'upstreamIdleTimeoutMs', 'an upstream connection may be idle; keep it below the applications’ own'],
   ['connect-timeout-ms', 'connectTimeoutMs', 'for an upstream connection to be made'],
   ['request-timeout-ms', 'requestTimeoutMs', 'for a whole exchange where its route says nothing; 0: no limit'],

@@ -32,6 +32,8 @@ export const DEFAULT_LIMITS: EngineLimits = {
   maxIdlePerEndpoint: 1_024,
   headerTimeoutMs: 15_000,
   idleTimeoutMs: 3_600_000,
+  // Envoy's default: a client that stalls in a request holds buffers, one between requests holds none.
+  streamIdleTimeoutMs: 300_000,
   upstreamIdleTimeoutMs: 4_000,
   connectTimeoutMs: 5_000,
   requestTimeoutMs: 0,

@@ -150,7 +150,7 @@ TEST("hostile: a client that still sends hears the answer that came early") {
 
 TEST("hostile: a slow but moving reader gets the end of an answer that closes, a stuck one a reset and not a short answer") {
   EngineLimits limits;
-  limits.idle_timeout_ms = 60;
+  limits.idle_timeout_ms = limits.stream_idle_timeout_ms = 60;
   Bench bench(limits);
   Peer1 client(socket(AF_INET, SOCK_STREAM, 0));
   const int small = 4096;

@@ -140,7 +140,7 @@ class World {
     limits.max_buffered_bytes = 4096;
     limits.max_head_bytes = 2048;
     limits.header_timeout_ms = 40;
-    limits.idle_timeout_ms = 60;
+    limits.idle_timeout_ms = limits.stream_idle_timeout_ms = 60;
     limits.connect_timeout_ms = 50;
     limits.tcp_idle_timeout_ms = 80;
     return limits;

@@ -149,9 +149,9 @@ void DownstreamHttp1::refuse_head(http1::HeadError error) {
   finish_and_close();
 }
 
-// Whether the client took some of what waits for it within the idle timeout; the timer is then set for the next look.
+// Whether the client took some of what waits for it within the stream's idle timeout; the timer is then set for the next look.
 bool DownstreamHttp1::is_still_reading() {
-  const uint64_t due = progress_ms_ + reactor_->limits().idle_timeout_ms;
+  const uint64_t due = progress_ms_ + reactor_->limits().stream_idle_timeout_ms;
   if (output_.empty() || reactor_->now_ms() >= due) return false;
   reactor_->schedule_at(this, due);
   return true;
@@ -214,7 +214,7 @@ void DownstreamHttp1::become_idle() {
 
 void DownstreamHttp1::finish_and_close() {
   state_ = State::Closing;
-  reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
+  reactor_->schedule(this, reactor_->limits().stream_idle_timeout_ms);
   if (output_.empty()) linger();
 }
 

@@ -317,7 +317,7 @@ std::unique_ptr<Exchange> HttpExchange::leave_for_tunnel() {
 
 void HttpExchange::set_timer() {
   // A client that neither reads its answer nor sends its body is given the idle timeout, whatever the exchange may take.
-  uint64_t due = reactor_->now_ms() + reactor_->limits().idle_timeout_ms;
+  uint64_t due = reactor_->now_ms() + reactor_->limits().stream_idle_timeout_ms;
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
   reactor_->schedule_at(this, due);
@@ -342,7 +342,7 @@ void HttpExchange::on_timer() {
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
   const bool may_rest = http2 != nullptr && (response_started || is_grpc);
   const bool waits_for_client = client_->unsent() != 0 || (!request_ended && !waits_for_upstream && !may_rest);
-  if (waits_for_client && now >= progress_ms_ + reactor_->limits().idle_timeout_ms) {
+  if (waits_for_client && now >= progress_ms_ + reactor_->limits().stream_idle_timeout_ms) {
     counters.add(Counter::TimeoutsIdle);
     return fail(408, Reason::DownstreamTimeout);
   }

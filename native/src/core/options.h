@@ -16,6 +16,7 @@ struct EngineLimits {
   uint32_t max_idle_per_endpoint = 64;
   uint32_t header_timeout_ms = 10'000;
   uint32_t idle_timeout_ms = 60'000;
+  uint32_t stream_idle_timeout_ms = 60'000;
   uint32_t upstream_idle_timeout_ms = 30'000;
   uint32_t connect_timeout_ms = 5'000;
   uint32_t request_timeout_ms = 0;

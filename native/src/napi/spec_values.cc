@@ -258,6 +258,7 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.max_idle_per_endpoint = limit(limits, "maxIdlePerEndpoint", 0, 100'000);
   read.limits.header_timeout_ms = limit(limits, "headerTimeoutMs", 1, kDayMs);
   read.limits.idle_timeout_ms = limit(limits, "idleTimeoutMs", 1, kDayMs);
+  read.limits.stream_idle_timeout_ms = limit(limits, "streamIdleTimeoutMs", 1, kDayMs);
   read.limits.upstream_idle_timeout_ms = limit(limits, "upstreamIdleTimeoutMs", 1, kDayMs);
   read.limits.connect_timeout_ms = limit(limits, "connectTimeoutMs", 1, kDayMs);
   read.limits.request_timeout_ms = limit(limits, "requestTimeoutMs", 0, kDayMs);
