@@ -10,6 +10,6 @@ export function agentCommand(): Command {
   return addAgentOptions(command).action(async () => {
     const config = agentConfig(command);
     if (config.uninstall) await uninstallAgent(config, (line) => process.stdout.write(`${line}\n`));
-    else await runAgent(config);
+    else process.exitCode = await runAgent(config);
   });
 }

@@ -1,5 +1,5 @@
 // The agent's composition root: makes every part, connects them, and takes them down in order. No part knows another one but through here.
-import { existsSync, mkdirSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
@@ -12,6 +12,7 @@ import type { AgentConfig } from './config.js';
 import { DiscoveryClient } from './discovery/discovery-client.js';
 import { NodeUpdates } from './node-updates.js';
 import { RegistryClient } from './registry/registry-client.js';
+import { makeRunDirectory } from './run-directory.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
 import { MetricsServer } from './status/metrics-server.js';
 import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
@@ -29,21 +30,28 @@ export interface RunningAgent {
   stop(): Promise<void>;
 }
 
-/** Until SIGTERM or SIGINT. Rejects when it cannot start, with what to do. */
-export async function runAgent(config: AgentConfig): Promise<void> {
+/** Until SIGTERM or SIGINT. Returns the exit code; when it cannot start, the log says why and what to do. */
+export async function runAgent(config: AgentConfig): Promise<number> {
   const log = createLog('agent', config.logLevel);
   const signal = new Promise<string>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
-  const agent = await startAgent(config, log);
+  let agent: RunningAgent;
+  try {
+    agent = await startAgent(config, log);
+  } catch (error) {
+    log.fatal({ err: error }, `the agent can't start: ${(error as Error).message}`);
+    return 1;
+  }
   const received = await signal;
   log.info(`${received}: stopping; redirection and proxy go on serving`);
   await agent.stop();
+  return 0;
 }
 
 export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {
-  mkdirSync(config.runDir, { recursive: true, mode: 0o755 });
+  makeRunDirectory(config.runDir);
   const closers: (() => Promise<void> | void)[] = [];
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {

@@ -1,6 +1,6 @@
 // The proxy process: its composition root and its life, from the namespace it enters to the last connection it drains.
 // Everything that decides or serves is elsewhere; nothing here runs per request.
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import type { Server as HttpServer } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { VERSION } from '../../api/version.js';
 import { DiscoveryClient } from '../discovery/discovery-client.js';
 import { loadAddon } from '../native/addon.js';
+import { makeRunDirectory } from '../run-directory.js';
 import { createLog } from '../telemetry/log.js';
 import { AccessLogSink, drainRing, formatRecord } from './access-log.js';
 import type { ProxyConfig } from './config.js';
@@ -45,7 +46,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       await plane.pool.drain(0);
       return 1;
     }
-    mkdirSync(config.runDir, { recursive: true, mode: 0o755 });
+    makeRunDirectory(config.runDir);
     const socket = join(config.runDir, 'proxy.sock');
     const proxyStatus = new ProxyStatus(plane, addon.counterNames());
     const running: Running = {

@@ -1,6 +1,7 @@
 // One machine as a cluster: control plane, two hosts, pods, all in network namespaces with real daemons in them. Used by `weft up`
 // and by the end-to-end tests. Owns every process and namespace of its instance; decides nothing about what runs in the mesh.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { run } from './command-line.js';
 import { claimInstance, removeInstance } from './instance.js';
@@ -25,6 +26,10 @@ export class LabError extends Error {}
 const READY_TIMEOUT_MS = 30_000;
 /** The agent takes its programs down in this time, or the lab does it. */
 const STOP_GRACE_MS = 4_000;
+
+function isOnPath(command: string): boolean {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, command)));
+}
 
 export class Lab {
   readonly #processes = new Map<string, LabProcess>();
@@ -84,6 +89,8 @@ export class Lab {
   }
 
   async startEtcd(): Promise<LabProcess> {
+    if (!isOnPath('etcd'))
+      throw new LabError('etcd is not installed: npm start installs it, or apt-get install etcd-server (its daemon is not needed).');
     const client = 'http://127.0.0.1:2379';
     const peer = 'http://127.0.0.1:2380';
     const etcd = await this.#start('etcd', this.layout.controlNamespace, [
