@@ -471,5 +471,98 @@ TEST("http2 reactor: streams beyond the limit are refused, not queued") {
   CHECK_EQ(bench.counter(Counter::Http2RefusedStreams), 72.0);
 }
 
+TEST("http2 reactor: bodies that waited for the output alone go on when the socket took it at once") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  // Windows so large that the client will not speak again.
+  std::string requests = Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 30}}) + Peer2::window(0, 1u << 30);
+  for (uint32_t id = 1; id < 32; id += 2) requests += client.get(id);
+  client.raw(requests);
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(31).ended; }));
+  const int room = 8 << 20;
+  setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+  std::string answers;
+  for (uint32_t id = 1; id < 32; id += 2) {
+    answers += upstream.ok(id, false);
+    for (int i = 0; i < 4; i++) answers += Peer2::data(id, std::string(15000, 'd'), i == 3);
+  }
+  upstream.raw(answers);
+  for (uint32_t id = 1; id < 32; id += 2) {
+    CHECK(bench.run([&] { return client.at(id).ended; }));
+    CHECK_EQ(client.at(id).body.size(), size_t{60000});
+  }
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: a client that does not read what it asks for is not read either") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  constexpr size_t kMost = 24 << 20;
+  size_t sent = 0;
+  uint32_t id = 1;
+  std::string unsent;
+  const auto stuck = [&] {
+    int idle_turns = 0;
+    while (idle_turns < 50 && sent < kMost) {
+      while (unsent.size() < 65536) {
+        unsent += client.get(id);
+        id += 2;
+      }
+      const ssize_t count = ::send(client.fd, unsent.data(), unsent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      idle_turns = count > 0 ? 0 : idle_turns + 1;
+      if (count > 0) sent += static_cast<size_t>(count), unsent.erase(0, static_cast<size_t>(count));
+      bench.reactor->run_once(0);
+    }
+    return idle_turns == 50;
+  };
+  CHECK(stuck());
+  const size_t before = sent;
+  // Once it reads, it is read.
+  for (int i = 0; i < 50; i++) {
+    client.read();
+    bench.reactor->run_once(0);
+  }
+  stuck();
+  CHECK(sent > before);
+  CHECK_EQ(client.goaway_code, UINT32_MAX);
+}
+
+TEST("http2 reactor: requests that the client makes us reset count as its own resets") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::string requests;
+  for (uint32_t id = 1; id < 2 * 800; id += 2) requests += client.get(id, false) + Peer2::window(id, 0);
+  client.raw(requests);
+  CHECK(bench.run([&] { return client.read(), client.closed; }));
+  CHECK_EQ(client.goaway_code, static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  CHECK_EQ(bench.counter(Counter::Http2RapidResets), 1.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: blocks that grow, by compression or by CONTINUATION, end the connection and are counted") {
+  const auto code_of = [](const std::string& bytes, Bench& bench) {
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(bytes);
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    return client.goaway_code;
+  };
+  const auto frame = [](FrameType type, uint8_t flags, const std::string& payload) {
+    uint8_t head[http2::kFrameHeaderBytes];
+    http2::write_frame_header(static_cast<uint32_t>(payload.size()), type, flags, 1, head);
+    return std::string(reinterpret_cast<char*>(head), sizeof(head)) + payload;
+  };
+  Bench bench;
+  // A line of 3,900 bytes into the table (length in HPACK's integer: 127 + 61 + 29 * 128), and named a thousand times.
+  const std::string bomb = std::string("\x40\x01x\x7f\xbd\x1d", 6) + std::string(127 + 61 + 29 * 128, 'b') + std::string(1000, '\xbe');
+  CHECK_EQ(code_of(frame(FrameType::kHeaders, http2::kFlagEndHeaders | http2::kFlagEndStream, bomb), bench),
+           static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  CHECK_EQ(bench.counter(Counter::Http2BlockFloods), 1.0);
+  std::string flood = frame(FrameType::kHeaders, http2::kFlagEndStream, "\x82");
+  for (int i = 0; i < 100; i++) flood += frame(FrameType::kContinuation, 0, "");
+  CHECK_EQ(code_of(flood, bench), static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  CHECK_EQ(bench.counter(Counter::Http2BlockFloods), 2.0);
+}
+
 }  // namespace
 }  // namespace weft

@@ -57,6 +57,7 @@ void DownstreamHttp2::on_events(uint32_t events) {
     if (!flush()) return abort();
     if (state_ == State::Closing && output_.empty()) return linger();
     link_.send_pending();
+    listen_again();
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) == 0) return;
   readable_ = true;
@@ -68,6 +69,7 @@ void DownstreamHttp2::on_events(uint32_t events) {
 void DownstreamHttp2::on_resume() {
   std::vector<uint32_t> again;
   again.swap(requeued_);
+  if (state_ == State::Open || state_ == State::Draining) link_.send_pending();
   for (const uint32_t id : again) {
     auto* stream = static_cast<DownstreamHttp2Stream*>(link_.streams().find(id));
     if (stream != nullptr && !enter_batch(stream)) stream->requeue();
@@ -83,6 +85,8 @@ void DownstreamHttp2::read() {
     if (link_.is_paused() && !has_room()) return reactor_->resume_later(this);
     if (!readable_ && !link_.is_paused()) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+    rests_ = link_.is_choked();
+    if (rests_) return;
     uint8_t* bytes = reactor_->read_scratch();
     const size_t have = link_.input().size();
     if (have != 0) memcpy(bytes, link_.input().data(), have);
@@ -103,6 +107,11 @@ void DownstreamHttp2::read() {
   }
 }
 
+// After a rest in read(), once the peer has taken what we owed it.
+void DownstreamHttp2::listen_again() {
+  if (rests_ && !link_.is_choked()) reactor_->resume_later(this);
+}
+
 void DownstreamHttp2::on_flush() {
   ByteQueue& out = link_.output();
   if (!out.empty()) {
@@ -110,7 +119,9 @@ void DownstreamHttp2::on_flush() {
     out.clear();
     if (!sent) return abort();
   }
-  if (state_ == State::Closing && output_.empty()) linger();
+  if (state_ == State::Closing && output_.empty()) return linger();
+  if (link_.can_send_pending()) reactor_->resume_later(this);
+  listen_again();
 }
 
 void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool ends) {

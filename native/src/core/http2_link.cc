@@ -129,6 +129,7 @@ bool Http2Link::receive_frames(const uint8_t* bytes, size_t size) {
       return fail(code, http2::frame_fault_name(step.fault));
     }
     if (!on_frame(frame)) return false;
+    if (resets_spent_) return fail(ErrorCode::kEnhanceYourCalm, "too many requests are reset");
     if (reactor_->find(self) == nullptr) return true;
   }
 }
@@ -137,6 +138,14 @@ bool Http2Link::spend_control() {
   if (control_.spend(reactor_->now_ms())) return true;
   reactor_->counters().add(Counter::Http2ControlFloods);
   return fail(ErrorCode::kEnhanceYourCalm, "too many frames that carry nothing");
+}
+
+// CVE-2025-8671: a client that makes us reset its requests costs what one costs that resets them itself.
+bool Http2Link::spend_reset() {
+  if (role_ == http2::Role::kClient || resets_.spend(reactor_->now_ms())) return true;
+  if (!resets_spent_) reactor_->counters().add(Counter::Http2RapidResets);
+  resets_spent_ = true;
+  return false;
 }
 
 bool Http2Link::on_frame(const Frame& frame) {
@@ -228,7 +237,8 @@ bool Http2Link::on_headers(const Frame& frame) {
   limits.max_list_bytes = reactor_->limits().max_head_bytes;
   limits.max_fields = reactor_->limits().max_headers + 5;
   const http2::HpackFault fault = decoder_.decode(frame.payload, frame.size, limits, &block);
-  if (fault != http2::HpackFault::kNone) return fail(ErrorCode::kCompressionError, http2::hpack_fault_name(fault));
+  if (fault == http2::HpackFault::kBomb) reactor_->counters().add(Counter::Http2BlockFloods);
+  if (fault != http2::HpackFault::kNone) return fail(http2::hpack_fault_code(fault), http2::hpack_fault_name(fault));
   control_.earn(1);
   if (Http2Stream* stream = streams_.find(frame.stream)) {
     if (frame.stream_error != ErrorCode::kNoError) return refuse(stream, frame.stream_error), true;
@@ -250,10 +260,7 @@ bool Http2Link::on_headers(const Frame& frame) {
 bool Http2Link::on_rst_stream(const Frame& frame) {
   if (is_idle(frame.stream)) return fail(ErrorCode::kProtocolError, "RST_STREAM on an idle stream");
   Http2Stream* stream = streams_.find(frame.stream);
-  if (role_ == http2::Role::kServer && !resets_.spend(reactor_->now_ms())) {
-    reactor_->counters().add(Counter::Http2RapidResets);
-    return fail(ErrorCode::kEnhanceYourCalm, "too many requests are reset");
-  }
+  if (!spend_reset()) return true;
   if (stream == nullptr) return spend_control();
   stream->local_ended = stream->remote_ended = true;
   owner_->on_stream_reset(stream, static_cast<ErrorCode>(http2::rst_stream_code(frame)), false);

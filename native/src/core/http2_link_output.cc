@@ -13,11 +13,19 @@ using http2::ErrorCode;
 using http2::FrameType;
 
 constexpr uint32_t kMaxConcurrentStreams = 128;
+// Of what is not DATA, before the peer is listened to no more.
+constexpr size_t kOwedBytes = 64 * 1024;
 }  // namespace
 
 void Http2Link::changed() { reactor_->flush_later(connection_); }
 
 size_t Http2Link::backlog() const { return output_.size() + connection_->output().size(); }
+
+bool Http2Link::is_choked() const { return backlog() >= reactor_->limits().max_buffered_bytes + Reactor::kReadScratch + kOwedBytes; }
+
+bool Http2Link::can_send_pending() const {
+  return first_blocked_ != nullptr && send_window_ > 0 && backlog() < reactor_->limits().max_buffered_bytes;
+}
 
 void Http2Link::start() {
   uint8_t* out = frame_room(256);
@@ -66,6 +74,7 @@ void Http2Link::reset(uint32_t stream, ErrorCode code) {
 
 void Http2Link::refuse(Http2Stream* stream, ErrorCode code) {
   reactor_->counters().add(Counter::Http2StreamErrors);
+  spend_reset();
   reset(stream->id, code);
   stream->local_ended = stream->remote_ended = true;
   owner_->on_stream_reset(stream, code, true);

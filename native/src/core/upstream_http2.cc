@@ -21,6 +21,9 @@ constexpr uint32_t kMostStreams = 1000;
 // Of one target, in one worker.
 constexpr uint32_t kMaxConnections = 16;
 constexpr uint32_t kMaxWaiters = 4096;
+// What a peer that does not read may leave with us: above the first it gets no more streams, above the second it is given up.
+constexpr size_t kUnreadForStreams = 512 * 1024;
+constexpr size_t kMaxUnread = 4 * 1024 * 1024;
 }  // namespace
 
 Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, UpstreamStream** stream) {
@@ -72,7 +75,7 @@ size_t UpstreamHttp2::stream_limit() const {
 }
 
 void UpstreamHttp2::relist() {
-  const bool wanted = !closing_ && link_.next_id() != 0 && link_.streams().size() < stream_limit();
+  const bool wanted = !closing_ && link_.next_id() != 0 && link_.streams().size() < stream_limit() && output_.size() < kUnreadForStreams;
   if (wanted == listed_) return;
   listed_ = wanted;
   if (wanted) {
@@ -100,7 +103,7 @@ void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
     if (!closing_ && !reactor_->still_wanted(group_->target)) give_up();
     if (closing_) {
       reactor_->flush_later(this);
-    } else {
+    } else if (!is_connecting_) {
       reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
     }
   }
@@ -120,6 +123,7 @@ void UpstreamHttp2::on_events(uint32_t events) {
       return break_all(AttemptEnd::ConnectFailed);
     }
     reactor_->cancel(this);
+    if (link_.streams().size() == 0) reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
     if (!flush()) return break_all(AttemptEnd::Reset);
     reactor_->flush_later(this);
   }
@@ -127,6 +131,7 @@ void UpstreamHttp2::on_events(uint32_t events) {
     // What the peer said before it closed comes first.
     if (!flush()) output_.clear(), peer_finished_ = true;
     link_.send_pending();
+    relist();
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
   readable_ = true;
@@ -135,6 +140,7 @@ void UpstreamHttp2::on_events(uint32_t events) {
 }
 
 void UpstreamHttp2::on_resume() {
+  if (!closed_) link_.send_pending();
   while (listed_ && group_->first_waiter != nullptr) {
     auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
     UpstreamPool::stop_waiting(exchange);
@@ -175,6 +181,12 @@ void UpstreamHttp2::on_flush() {
       readable_ = peer_finished_ = true;
       return reactor_->resume_later(this);
     }
+    if (output_.size() > kMaxUnread && !closed_) {
+      reactor_->counters().add(Counter::UpstreamProtocolErrors);
+      return break_all(AttemptEnd::Reset);
+    }
+    relist();
+    if (link_.can_send_pending()) reactor_->resume_later(this);
   }
   close_if_done();
 }
