@@ -7,7 +7,7 @@ import { Cluster } from './cluster.js';
 import { CommandFailed } from './command-line.js';
 import { findOwner, removeInstance } from './instance.js';
 import { LabError } from './lab.js';
-import { layout } from './layout.js';
+import { isInstanceName, layout } from './layout.js';
 import { leftoversOf } from './leftovers.js';
 import { LiveView, whatToTry } from './live.js';
 import { formatCheck, JUDGED_PODS, runOnce } from './once.js';
@@ -40,7 +40,7 @@ export function upCommand(): Command {
     .option('--requests <number>', 'with --once: requests that the pod web sends', wholeNumber(1, 1_000_000), 2_000)
     .option('--rate <per second>', 'without --once: requests per second that the pod web sends', wholeNumber(1, 10_000), 40)
     .option('--workers <number>', 'worker threads of each proxy', wholeNumber(1, 64), 1)
-    .option('--instance <name>', 'name of this one, to run several side by side', 'weft')
+    .option('--instance <name>', 'name of this one, to run several side by side', instanceName, 'weft')
     .option('--logs <folder>', 'keep a copy of the logs of all processes there')
     .option('--clean', 'remove what a killed instance left, and exit')
     .addHelpText(
@@ -49,6 +49,11 @@ export function upCommand(): Command {
     )
     .action((flags: UpFlags) => (flags.clean === true ? clean(flags) : up(flags)));
   return command;
+}
+
+function instanceName(text: string): string {
+  if (!isInstanceName(text)) throw new InvalidArgumentError('Expected a letter, then up to 19 of a-z, 0-9 and "-".');
+  return text;
 }
 
 async function clean({ instance }: UpFlags): Promise<void> {

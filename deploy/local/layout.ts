@@ -75,9 +75,13 @@ export interface Layout {
   podControlSocket(pod: string): string;
 }
 
+export function isInstanceName(text: string): boolean {
+  return INSTANCE.test(text);
+}
+
 /** Throws on a name that can't be part of file and namespace names. */
 export function layout(instance: string): Layout {
-  if (!INSTANCE.test(instance)) throw new Error(`instance name "${instance}": expected a letter, then up to 19 of a-z, 0-9 and "-"`);
+  if (!isInstanceName(instance)) throw new Error(`instance name "${instance}": expected a letter, then up to 19 of a-z, 0-9 and "-"`);
   const runDir = `/run/${instance}`;
   return Object.freeze({
     instance,
