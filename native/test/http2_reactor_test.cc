@@ -528,6 +528,30 @@ TEST("http2 reactor: a client that does not read what it asks for is not read ei
   CHECK_EQ(client.goaway_code, UINT32_MAX);
 }
 
+TEST("http2 reactor: an upstream that does not read what it asks for is given up") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 30}}) + Peer2::window(0, 1u << 30) + client.get(1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  // Each byte of DATA earns a PING.
+  uint8_t ping[http2::kPingFrameBytes];
+  http2::write_ping(7, false, ping);
+  std::string both = Peer2::data(1, "x", false) + std::string(reinterpret_cast<char*>(ping), sizeof(ping));
+  std::string unsent = upstream.ok(1, false), flood;
+  for (int i = 0; i < 2500; i++) flood += both;
+  for (size_t sent = 0; sent < (48u << 20) && client.at(1).resets == 0;) {
+    if (unsent.size() < flood.size()) unsent += flood;
+    const ssize_t count = ::send(upstream.fd, unsent.data(), unsent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count > 0) sent += static_cast<size_t>(count), unsent.erase(0, static_cast<size_t>(count));
+    bench.reactor->run_once(0);
+  }
+  CHECK_EQ(client.at(1).resets, 1);
+  CHECK_EQ(bench.counter(Counter::Http2ProtocolErrors), 0.0);
+  CHECK_EQ(bench.counter(Counter::UpstreamProtocolErrors), 1.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
 TEST("http2 reactor: requests that the client makes us reset count as its own resets") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
