@@ -196,7 +196,7 @@ describe('HTTP/1.1', () => {
     }
     expect(connections).toBe(1);
     expect(bench.counter('upstream_reuses')).toBe(9);
-    expect(bench.outstanding[0]).toBe(0);
+    await untilTrue(() => bench.outstanding[0] === 0);
   });
 
   test('answers pipelined requests in order, one at a time', async () => {

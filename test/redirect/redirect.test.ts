@@ -38,7 +38,7 @@ let capture: Capture;
 
 /** Why connections went direct, so that a failure names its cause. */
 function bypasses(): unknown {
-  return capture.state().counters.filter(({ name }) => /[.](bypass_(no|stale)|refused|assign_failed|dropped_(no|un))/.test(name));
+  return capture.state().counters.filter(({ name }) => /[.](bypass|refused|assign_failed|dropped)/.test(name));
 }
 
 /** The passes through the proxy that one connection made. */
@@ -55,9 +55,14 @@ function connect(
 function expectOnePass(from: string, source: string, to: string, port: number, direction: Pass['direction']): void {
   const before = bypasses();
   const result = connect(from, to, port);
-  expect({ result, bypasses: bypasses() }).toMatchObject({ result: { error: null, server: source }, bypasses: before });
+  // Where there is none, this shows why: how the workloads stood, and what was counted.
+  const workloads = capture.state().workloads.map(({ workload, state, detail }) => `${workload} ${state} ${detail}`);
+  expect({ result, passes: result.passes.length, bypasses: bypasses(), workloads }).toMatchObject({
+    result: { error: null, server: source },
+    passes: 1,
+    bypasses: before,
+  });
   const pass = { direction, source: result.local, destination: host(to, port), mark: direction === 'outbound' ? 1 : 2 };
-  expect(result.passes).toHaveLength(1);
   expect(result.passes[0]).toMatchObject(pass);
 }
 

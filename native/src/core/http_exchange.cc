@@ -316,7 +316,7 @@ std::unique_ptr<Exchange> HttpExchange::leave_for_tunnel() {
 }
 
 void HttpExchange::set_timer() {
-  // A client that neither reads its answer nor sends its body is given the idle timeout, whatever the exchange may take.
+  // A client that neither reads its answer nor sends its body is given the stream's idle timeout, whatever the exchange may take.
   uint64_t due = reactor_->now_ms() + reactor_->limits().stream_idle_timeout_ms;
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
