@@ -118,6 +118,9 @@ function readReport(file) {
 /** A file that can't even be loaded counts as one failure, and so does jest itself. */
 function countJest(report, code) {
   if (report === null) return { ...NOTHING, failed: code === 0 ? 0 : 1 };
+  const tests = report.testResults.flatMap((file) => file.assertionResults);
+  for (const { fullName } of tests.filter(({ status, invocations }) => status === 'passed' && invocations > 1))
+    say(`passed only when tried again: ${fullName}`);
   const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
   return {
     passed: report.numPassedTests,

@@ -93,7 +93,9 @@ test('apply reaches a node as a delta, is acked, and wait returns', async () => 
   });
   const waited = await wait(one, applied.revision);
   expect(waited).toEqual({ acked: ['node-a'], pending: [], rejected: [] });
-  expect(node.responses.at(-1)).toMatchObject({ full: false, revision: applied.revision });
+  // One push may stand for more than the apply: the node's own registration is written meanwhile.
+  expect(node.responses.at(-1)?.full).toBe(false);
+  expect(node.responses.at(-1)?.revision).toBeGreaterThanOrEqual(applied.revision);
   expect(node.named(ResourceType.SERVICE)).toEqual(['shop/catalog']);
 
   const again = await apply(one, serviceYaml('catalog'));
