@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { LOG_LEVELS, type LogLevel } from './telemetry/log.js';
+import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 
 const captureModes = ['auto', 'ebpf-tcx', 'ebpf-clsact', 'off'] as const;
 export type CaptureMode = (typeof captureModes)[number];

@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { assertUnserved, listenGrpc } from '../api/grpc/listen.js';
+import { createLog } from '../api/log.js';
 import { VERSION } from '../api/version.js';
 import { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
@@ -19,7 +20,6 @@ import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
 import { nodeStatusImplementation } from './status/node-status.js';
 import { ProxyStatus } from './status/proxy-status.js';
 import { addReflection } from './status/reflection.js';
-import { createLog } from './telemetry/log.js';
 
 export interface RunningAgent {
   /** As bound, in the order of --status-listen. */

@@ -1,7 +1,7 @@
 // `weft controller`: flags and environment into a configuration, signals into a graceful stop.
 import { Command, Option } from 'commander';
-import { destination, pino, stdTimeFunctions } from 'pino';
-import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS, LOG_LEVELS } from './config.js';
+import { createLog, LOG_LEVELS } from '../api/log.js';
+import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS } from './config.js';
 import { startController } from './main.js';
 
 export function controllerCommand(): Command {
@@ -41,16 +41,7 @@ async function run(flags: ControllerFlags, command: Command): Promise<void> {
   } catch (error) {
     return command.error(`error: ${error instanceof Error ? error.message : String(error)}`, { exitCode: 2 });
   }
-  const log = pino(
-    {
-      name: 'controller',
-      level: config.logLevel,
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    // Written at once, so that the last line before a crash is there.
-    destination({ fd: 2, sync: true }),
-  );
+  const log = createLog('controller', config.logLevel);
   // Before anything is opened: a signal during the start must not leave a socket behind.
   const stopSignal = new Promise<string>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));

@@ -1,5 +1,7 @@
 // The controller's configuration: the one place that turns flags and environment into typed, checked, frozen values.
+
 import { isIP } from 'node:net';
+import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 
 export interface ControllerConfig {
   /** "http://host:port", "https://host:port" or "unix:/path". */
@@ -14,9 +16,6 @@ export interface ControllerConfig {
   readonly logLevel: LogLevel;
   readonly clusterName: string;
 }
-
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface ControllerFlags {
   readonly etcd: readonly string[];

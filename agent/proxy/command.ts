@@ -1,8 +1,8 @@
 // `weft proxy`: flags and environment → configuration, then the process. The only file of the proxy that reads either.
 import { hostname } from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { LOG_LEVELS } from '../../api/log.js';
 import type { EngineLimits } from '../native/engine.js';
-import { LOG_LEVELS } from '../telemetry/log.js';
 import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig } from './config.js';
 import { runProxy } from './main.js';
 

@@ -1,8 +1,8 @@
 // The proxy's configuration, typed and frozen; the one place that knows defaults and what combinations make sense.
 // command.ts reads flags and environment into RawConfig; nothing else in the proxy looks at either.
 import { availableParallelism } from 'node:os';
+import type { LogLevel } from '../../api/log.js';
 import type { EngineLimits } from '../native/engine.js';
-import type { LogLevel } from '../telemetry/log.js';
 
 export type AccessLogMode = 'off' | 'errors' | 'all';
 

@@ -12,7 +12,7 @@ import { MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/gateway-ports.js
 import { Labels } from '../../agent/proxy/tables/labels.js';
 import { StableIds } from '../../agent/proxy/tables/stable-ids.js';
 import { WorkerPool } from '../../agent/proxy/worker-pool.js';
-import { createLog } from '../../agent/telemetry/log.js';
+import { createLog } from '../../api/log.js';
 
 const LISTENER = 0;
 
