@@ -6,7 +6,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Bed, type BenchOptions, type Contender, chosen, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
-import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand, yaml } from './http1-proxies.js';
+import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
+import { yaml } from './manifests.js';
 import { freePorts, Pinned } from './process.js';
 import { type Case, compare } from './report.js';
 

@@ -2,7 +2,7 @@
 // connections, keep-alive both ways, X-Forwarded-For and -Proto and a request id added, no log, one worker.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { stringify } from 'yaml';
+import { gateway, httpRoute, localSlice, service, yaml } from './manifests.js';
 import { childrenOf } from './process.js';
 
 export const ROUTES = 50;
@@ -39,43 +39,19 @@ export function weftCommand(main: string, file: string, folder: string): string[
   return [process.execPath, main, 'proxy', '--static', file, '--run-dir', folder, ...flags];
 }
 
-export function yaml(objects: readonly object[]): string {
-  return objects.map((object) => stringify(object)).join('---\n');
-}
-
 /** `weight`: of every route's only backend, so that it changes everything and nothing. */
 export function manifests(port: number, firstBackend: number, weight = 1): object[] {
   const rules = indexes(ROUTES).map((i) => ({
     matches: [{ path: { type: 'PathPrefix', value: `/svc${i}` } }],
     backendRefs: [{ name: 'pool', port: 80, weight }],
   }));
-  const parentRefs = [{ name: 'edge' }];
-  // Gateway API allows 16 rules in a route.
-  const routes = indexes(Math.ceil(ROUTES / 16)).map((i) => ({
-    apiVersion: 'gateway.networking.k8s.io/v1',
-    kind: 'HTTPRoute',
-    metadata: { name: `routes-${i}` },
-    spec: { parentRefs, hostnames: [HOST], rules: rules.slice(i * 16, i * 16 + 16) },
-  }));
-  // Every endpoint has a port of its own, so each is a slice.
-  const slices = indexes(BACKENDS).map((i) => ({
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name: `pool-${i}`, labels: { 'kubernetes.io/service-name': 'pool' } },
-    addressType: 'IPv4',
-    ports: [{ name: 'http', port: firstBackend + i }],
-    endpoints: [{ addresses: ['127.0.0.1'] }],
-  }));
   return [
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1',
-      kind: 'Gateway',
-      metadata: { name: 'edge' },
-      spec: { gatewayClassName: 'weft', addresses: [{ value: '127.0.0.1' }], listeners: [{ name: 'http', port, protocol: 'HTTP' }] },
-    },
-    { apiVersion: 'v1', kind: 'Service', metadata: { name: 'pool' }, spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] } },
-    ...slices,
-    ...routes,
+    gateway('edge', { name: 'http', port, protocol: 'HTTP' }),
+    service('pool'),
+    // Every endpoint has a port of its own, so each is a slice.
+    ...indexes(BACKENDS).map((i) => localSlice(`pool-${i}`, 'pool', firstBackend + i)),
+    // Gateway API allows 16 rules in a route.
+    ...indexes(Math.ceil(ROUTES / 16)).map((i) => httpRoute(`routes-${i}`, 'edge', HOST, rules.slice(i * 16, i * 16 + 16))),
   ];
 }
 

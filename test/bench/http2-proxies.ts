@@ -2,7 +2,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { WEFT } from './bed.js';
-import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand, yaml } from './http1-proxies.js';
+import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
+import { gateway, localSlice, routeTo, service, yaml } from './manifests.js';
 
 export const H2_HOST = 'grpc.bench.test';
 export const GRPC_PATH = '/bench.Echo/Unary';
@@ -91,28 +92,10 @@ export const nghttpx: ProxySetup = {
 };
 
 function manifests(port: number, backendPort: number): object[] {
-  const metadata = { name: 'grpc' };
   return [
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1',
-      kind: 'Gateway',
-      metadata: { name: 'edge' },
-      spec: { gatewayClassName: 'weft', addresses: [{ value: '127.0.0.1' }], listeners: [{ name: 'http', port, protocol: 'HTTP' }] },
-    },
-    { apiVersion: 'v1', kind: 'Service', metadata, spec: { ports: [{ name: 'grpc', port: 80, appProtocol: 'kubernetes.io/h2c' }] } },
-    {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { ...metadata, labels: { 'kubernetes.io/service-name': 'grpc' } },
-      addressType: 'IPv4',
-      ports: [{ name: 'grpc', port: backendPort }],
-      endpoints: [{ addresses: ['127.0.0.1'] }],
-    },
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1',
-      kind: 'HTTPRoute',
-      metadata,
-      spec: { parentRefs: [{ name: 'edge' }], hostnames: [H2_HOST], rules: [{ backendRefs: [{ name: 'grpc', port: 80 }] }] },
-    },
+    gateway('edge', { name: 'http', port, protocol: 'HTTP' }),
+    service('grpc', 'kubernetes.io/h2c'),
+    localSlice('grpc', 'grpc', backendPort),
+    routeTo('grpc', 'edge', H2_HOST),
   ];
 }

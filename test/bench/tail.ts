@@ -5,7 +5,8 @@ import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, LOAD_CORE, WEFT } from './bed.js';
 import { startHttp1 } from './http1-bed.js';
-import { HOST, manifests, nginx, ROUTES, WEFT_FILE, weft, yaml } from './http1-proxies.js';
+import { HOST, manifests, nginx, ROUTES, WEFT_FILE, weft } from './http1-proxies.js';
+import { endpointSlice, service, yaml } from './manifests.js';
 import { Pinned } from './process.js';
 import { type Case, compare, median } from './report.js';
 
@@ -101,21 +102,9 @@ class Updates {
 
 /** Nobody calls it: its endpoints (in TEST-NET-2 and the like) are not there. */
 function changingService(generation: number): object[] {
-  const slices = Array.from({ length: CHANGING_ENDPOINTS / SLICE }, (_, slice) => ({
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name: `changing-${slice}`, labels: { 'kubernetes.io/service-name': 'changing' } },
-    addressType: 'IPv4',
-    ports: [{ name: 'http', port: 8080 }],
-    endpoints: Array.from({ length: SLICE }, (_, i) => ({ addresses: [`198.18.${(generation % 16) * 16 + slice}.${i + 1}`] })),
-  }));
-  return [
-    {
-      apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { name: 'changing' },
-      spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] },
-    },
-    ...slices,
-  ];
+  const slices = Array.from({ length: CHANGING_ENDPOINTS / SLICE }, (_, slice) => {
+    const addresses = Array.from({ length: SLICE }, (_, i) => `198.18.${(generation % 16) * 16 + slice}.${i + 1}`);
+    return endpointSlice(`changing-${slice}`, 'changing', { name: 'http', port: 8080 }, addresses);
+  });
+  return [service('changing'), ...slices];
 }

@@ -2,7 +2,8 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { haproxy, nginx, type ProxySetup, yaml } from './http1-proxies.js';
+import { haproxy, nginx, type ProxySetup } from './http1-proxies.js';
+import { localSlice, yaml } from './manifests.js';
 
 /** Another loopback address than the backend's: a service's address is not its endpoint's. */
 export const SERVICE_ADDRESS = '127.0.77.1';
@@ -17,14 +18,7 @@ export function serviceManifests(port: number, backendPort: number, weight = 1):
       metadata: { name: 'bytes', annotations: { 'weft.test/weight': String(weight) } },
       spec: { clusterIP: SERVICE_ADDRESS, ports: [{ name: 'tcp', port }] },
     },
-    {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { name: 'bytes-1', labels: { 'kubernetes.io/service-name': 'bytes' } },
-      addressType: 'IPv4',
-      ports: [{ name: 'tcp', port: backendPort }],
-      endpoints: [{ addresses: ['127.0.0.1'] }],
-    },
+    localSlice('bytes-1', 'bytes', backendPort, 'tcp'),
   ];
 }
 

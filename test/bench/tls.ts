@@ -5,7 +5,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import { Bed, type BenchOptions, type Contender, interleaved, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
-import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand, yaml } from './http1-proxies.js';
+import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
+import { gateway, localSlice, routeTo, service, yaml } from './manifests.js';
 import { cpuTimeUs, freePorts, Pinned } from './process.js';
 import { type Case, compare } from './report.js';
 
@@ -175,7 +176,6 @@ backend pool
 }
 
 function manifests(port: number, backendPort: number, cert: Buffer, key: Buffer): object[] {
-  const metadata = { name: 'pool' };
   const tls = { mode: 'Terminate', certificateRefs: [{ name: 'edge' }] };
   return [
     {
@@ -185,26 +185,9 @@ function manifests(port: number, backendPort: number, cert: Buffer, key: Buffer)
       type: 'kubernetes.io/tls',
       data: { 'tls.crt': cert.toString('base64'), 'tls.key': key.toString('base64') },
     },
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1',
-      kind: 'Gateway',
-      metadata: { name: 'edge' },
-      spec: { gatewayClassName: 'weft', addresses: [{ value: '127.0.0.1' }], listeners: [{ name: 'https', port, protocol: 'HTTPS', tls }] },
-    },
-    { apiVersion: 'v1', kind: 'Service', metadata, spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] } },
-    {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { ...metadata, labels: { 'kubernetes.io/service-name': 'pool' } },
-      addressType: 'IPv4',
-      ports: [{ name: 'http', port: backendPort }],
-      endpoints: [{ addresses: ['127.0.0.1'] }],
-    },
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1',
-      kind: 'HTTPRoute',
-      metadata,
-      spec: { parentRefs: [{ name: 'edge' }], hostnames: [HOST], rules: [{ backendRefs: [{ name: 'pool', port: 80 }] }] },
-    },
+    gateway('edge', { name: 'https', port, protocol: 'HTTPS', tls }),
+    service('pool'),
+    localSlice('pool', 'pool', backendPort),
+    routeTo('pool', 'edge', HOST),
   ];
 }

@@ -4,7 +4,7 @@ import { readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Bed, PROXY_CORE, WEFT } from '../bench/bed.js';
-import { yaml } from '../bench/http1-proxies.js';
+import { yaml } from '../bench/manifests.js';
 import { freePorts, ownMemoryBytes, type Pinned } from '../bench/process.js';
 import { SERVICE_ADDRESS, serviceManifests } from '../bench/tcp-proxies.js';
 
