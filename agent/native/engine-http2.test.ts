@@ -26,6 +26,8 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 0,
   tcpIdleTimeoutMs: 0,
+  maxDeferred: 16,
+  deferredTimeoutMs: 10_000,
 };
 
 interface Upstream {

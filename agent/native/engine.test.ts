@@ -23,6 +23,8 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 10_000,
   tcpIdleTimeoutMs: 0,
+  maxDeferred: 16,
+  deferredTimeoutMs: 10_000,
 };
 
 interface Ports {

@@ -65,6 +65,8 @@ export const enum DescriptorFlag {
   Tls = 16,
   /** The client's TLS passes through: ServerNameId is what its ClientHello says, unverified. */
   TlsPassthrough = 32,
+  /** Its decision was deferred, and the token (PreviousToken) written to `answered`. PreviousTarget is DEFERRED. */
+  Answered = 64,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
@@ -72,24 +74,34 @@ export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATC
 /** Words of the decision for the descriptor at the same position. All must be written, each time. */
 export const DECISION_WORDS = 12;
 export const enum Decision {
-  /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. ≤ -100: answer locally with status -value (opaque: reset). */
+  /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. DEFERRED. ≤ -100: answer locally with status -value (opaque: reset). */
   Target = 0,
   /** See DecisionFlag. */
   Flags = 1,
-  /** Returned in the completion. */
+  /** Returned in the completion, and in another descriptor of the request. */
   Token = 2,
   /** Index in TableSpec.mutations; -1: none. */
   RequestMutation = 3,
   ResponseMutation = 4,
   /** The whole exchange, ms; 0: the engine's default. */
   TimeoutMs = 5,
-  /** One attempt, ms; 0: none. */
+  /** One attempt, ms; 0: none. Of a deferred decision: how long it may take, at most and by default EngineLimits.deferredTimeoutMs. */
   AttemptTimeoutMs = 6,
   /** Index in TableSpec.localReplies; -1: an empty body. */
   LocalReply = 7,
   /** Returned in the access log record. */
   RouteId = 8,
 }
+/**
+ * Decision.Target: not yet. The request waits, outside the batch, until its token is written to Engine.answered; then it is a descriptor
+ * again (DescriptorFlag.Answered), of the tables of then. If it ends before that (the client went away; its time was over: 504, flag UT; no
+ * room: 503, flag UO), it is a completion with this target and the token instead: every deferral ends in exactly one of the two.
+ * The token's low DEFERRED_PLACE_BITS bits are a place below EngineLimits.maxDeferred that no other deferral has now, the rest, up to
+ * 2^31, tells the uses of the place apart.
+ */
+export const DEFERRED = -2;
+export const DEFERRED_PLACE_BITS = 16;
+
 export const enum DecisionFlag {
   /** Upstream socket is transparent and bound to the client's address (pools are then per client address). */
   BindClient = 1,
@@ -106,7 +118,7 @@ export const enum DecisionFlag {
 /** Words of a finished request or connection. */
 export const COMPLETION_WORDS = 12;
 export const enum Completion {
-  /** As decided; -1 original destination; ≤ -100 local. */
+  /** As decided; -1 original destination; DEFERRED; ≤ -100 local. */
   Target = 0,
   Token = 1,
   /** HTTP status sent downstream; 0 for opaque or when none was sent. */
@@ -194,6 +206,8 @@ export const enum Header {
   CompletionCount = 1,
   /** Generation of the tables that this batch's ids belong to. */
   Generation = 2,
+  /** Tokens in `answered`: TypeScript counts up, the engine takes them all at its next tick. */
+  AnsweredCount = 3,
 }
 
 /** Everything the engine looks up by name. Plain arrays; an index is the id used in descriptors and decisions of that generation. */
@@ -336,6 +350,9 @@ export interface EngineLimits {
   readonly requestTimeoutMs: number;
   /** An opaque connection without a byte either way; 0: off. */
   readonly tcpIdleTimeoutMs: number;
+  /** Requests and connections whose decision is deferred, at once; at most 16,384. */
+  readonly maxDeferred: number;
+  readonly deferredTimeoutMs: number;
 }
 
 export interface EngineOptions {
@@ -381,6 +398,8 @@ export interface Engine {
   readonly decisions: Int32Array;
   readonly completions: Int32Array;
   readonly predicates: Int32Array;
+  /** Tokens of deferred decisions that can be made now; one word a token, written at any time on the engine's thread. */
+  readonly answered: Int32Array;
   readonly arena: Uint8Array;
   /** Throws an Error with `code` (EADDRINUSE, EACCES, …) and the address. Returns the port. */
   listen(listener: ListenerSpec): number;

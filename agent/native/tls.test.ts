@@ -27,6 +27,8 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 10_000,
   tcpIdleTimeoutMs: 0,
+  maxDeferred: 16,
+  deferredTimeoutMs: 10_000,
 };
 const HOSTS = ['a.test', 'b.test', '*.w.test'];
 const CART = 'spiffe://td.test/ns/shop/sa/cart';

@@ -38,6 +38,8 @@ export const DEFAULT_LIMITS: EngineLimits = {
   connectTimeoutMs: 5_000,
   requestTimeoutMs: 0,
   tcpIdleTimeoutMs: 3_600_000,
+  maxDeferred: 4_096,
+  deferredTimeoutMs: 10_000,
 };
 
 export interface RawConfig {

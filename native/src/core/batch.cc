@@ -47,7 +47,8 @@ Batch::Layout Batch::layout() {
   at.decisions = at.descriptors + page(size_t{kMaxBatch} * kDescriptorWords * sizeof(int32_t));
   at.completions = at.decisions + page(size_t{kMaxBatch} * kDecisionWords * sizeof(int32_t));
   at.predicates = at.completions + page(size_t{kMaxCompletions} * sizeof(Completion));
-  at.arena = at.predicates + page(kPredicateWords * sizeof(uint32_t));
+  at.answered = at.predicates + page(kPredicateWords * sizeof(uint32_t));
+  at.arena = at.answered + page(size_t{kMaxDeferred} * sizeof(int32_t));
   at.total = at.arena + kArenaBytes;
   return at;
 }
@@ -60,6 +61,7 @@ Batch::Batch() : memory_(map_region(layout().total)), arena_(memory_ + layout().
   decisions_ = reinterpret_cast<int32_t*>(memory_ + at.decisions);
   completions_ = reinterpret_cast<Completion*>(memory_ + at.completions);
   predicates_ = reinterpret_cast<uint32_t*>(memory_ + at.predicates);
+  answered_ = reinterpret_cast<int32_t*>(memory_ + at.answered);
 }
 
 Batch::~Batch() { munmap(memory_, layout().total); }

@@ -72,9 +72,14 @@ class Batch {
   bool completions_full() const { return completion_count_ == kMaxCompletions; }
   void add_completion(const Completion& completion) { completions_[completion_count_++] = completion; }
 
+  // Tokens of deferred decisions that TypeScript can make now.
+  bool has_answered() const { return header_[static_cast<int32_t>(HeaderWord::AnsweredCount)] != 0; }
+  template <typename Visit>
+  void take_answered(Visit visit);
+
   // Byte offsets of the views in memory().
   struct Layout {
-    size_t header, clock, descriptors, decisions, completions, predicates, arena, total;
+    size_t header, clock, descriptors, decisions, completions, predicates, answered, arena, total;
   };
   static Layout layout();
   uint8_t* memory() { return memory_; }
@@ -89,11 +94,19 @@ class Batch {
   int32_t* decisions_;
   Completion* completions_;
   uint32_t* predicates_;
+  const int32_t* answered_;
   Arena arena_;
   std::unique_ptr<Pending[]> pending_;
   int32_t size_ = 0;
   int32_t completion_count_ = 0;
   size_t predicates_used_ = 0;
 };
+
+template <typename Visit>
+void Batch::take_answered(Visit visit) {
+  int32_t& count = header_[static_cast<int32_t>(HeaderWord::AnsweredCount)];
+  for (int32_t i = 0; i < count && i < kMaxDeferred; i++) visit(answered_[i]);
+  count = 0;
+}
 
 }  // namespace weft

@@ -43,6 +43,10 @@ namespace weft {
   X(TimeoutsAttempt, "timeouts_attempt")                        \
   X(TimeoutsTcpIdle, "timeouts_tcp_idle")                       \
   X(TimeoutsUpstreamIdle, "timeouts_upstream_idle")             \
+  X(TimeoutsDeferred, "timeouts_deferred")                      \
+  X(Deferred, "deferred")                                       \
+  X(DeferredOpen, "deferred_open")                              \
+  X(DeferredOverflows, "deferred_overflows")                    \
   X(TlsHandshakesFull, "tls_handshakes_full")                   \
   X(TlsHandshakesResumed, "tls_handshakes_resumed")             \
   X(TlsHandshakeCpuUs, "tls_handshake_cpu_us")                  \

@@ -31,6 +31,11 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_target = exchange->decision.target;
     context.previous_token = exchange->decision.token;
   }
+  if (exchange != nullptr && exchange->is_answered) {
+    context.flags |= kDescriptorAnswered;
+    context.previous_target = kTargetDeferred;
+    context.previous_token = exchange->decision.token;
+  }
   return context;
 }
 

@@ -53,6 +53,8 @@ struct Exchange {
   bool response_started = false;
   // The client has sent its request to the end.
   bool request_ended = false;
+  // A deferred decision can be made now: its token is the decision's.
+  bool is_answered = false;
   // content-type: application/grpc… over HTTP/2.
   bool is_grpc = false;
   http1::BodyReader request_body;

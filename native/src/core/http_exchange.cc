@@ -20,11 +20,13 @@ HttpExchange::HttpExchange(Reactor* reactor, Downstream* connection, ClientStrea
 
 HttpExchange::~HttpExchange() {
   UpstreamPool::stop_waiting(this);
+  reactor_->end_deferral(this);
   reactor_->cancel(this);
 }
 
 void HttpExchange::decide(const Decision& made) {
   awaits_decision_ = false;
+  is_answered = false;
   tables = reactor_->tables();
   decision = made;
   decided_us = reactor_->now_us();
@@ -63,7 +65,7 @@ BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
 void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (http2 != nullptr) keep_for_replay(body.bytes, body.size);
   if (body.invalid) return refuse_body();
-  if (decision.is_local()) return answer_as_decided();
+  if (!has_target_) return carry_out_without_target();
   attempts = 1;
   start_attempt(request, body, true);
 }
@@ -71,6 +73,26 @@ void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
 void HttpExchange::try_again(const Decision& made) {
   decide(made);
   replay(true);
+}
+
+void HttpExchange::carry_out_without_target() {
+  if (decision.is_local()) return answer_as_decided();
+  if (decision.target == kTargetDeferred) return defer();
+  fail(503, Reason::NoHealthyUpstream);
+}
+
+// What came with the head is kept as for another attempt, so that on_answered() needs no other way than a retry's.
+void HttpExchange::defer() {
+  if (!replayable || !reactor_->defer(this, decision)) return fail(503, Reason::Overflow);
+  attempt_deadline_ms_ = reactor_->deferral_deadline_ms(decision);
+  set_timer();
+}
+
+void HttpExchange::on_answered() {
+  attempt_deadline_ms_ = 0;
+  awaits_decision_ = true;
+  is_answered = true;
+  client_->requeue();
 }
 
 void HttpExchange::answer_as_decided() {
@@ -84,7 +106,7 @@ void HttpExchange::answer_as_decided() {
 // Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
 void HttpExchange::replay(bool with_new_decision) {
   if (with_new_decision) {
-    if (decision.is_local()) return answer_as_decided();
+    if (!has_target_) return carry_out_without_target();
     attempts++;
   }
   RequestForm request;
@@ -107,7 +129,6 @@ void HttpExchange::replay(bool with_new_decision) {
 }
 
 void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse) {
-  if (!has_target_) return fail(503, Reason::NoHealthyUpstream);
   upstream = target_.connect.to;
   const Reuse reuse = !may_reuse ? Reuse::Never : is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
   attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->now_ms() + static_cast<uint32_t>(decision.attempt_timeout_ms) : 0;
@@ -302,6 +323,7 @@ void HttpExchange::give_back_outstanding() {
 
 void HttpExchange::detach_upstream() {
   UpstreamPool::stop_waiting(this);
+  reactor_->end_deferral(this);
   if (upstream_ == nullptr) return;
   UpstreamStream* stream = upstream_;
   upstream_ = nullptr;
@@ -334,9 +356,9 @@ void HttpExchange::on_timer() {
   }
   // The attempt's time ends with the answer's first byte; the whole exchange has a limit of its own.
   if (attempt_deadline_ms_ != 0 && !response_started && now >= attempt_deadline_ms_) {
-    counters.add(Counter::TimeoutsAttempt);
+    counters.add(is_deferred() ? Counter::TimeoutsDeferred : Counter::TimeoutsAttempt);
     attempt_deadline_ms_ = 0;
-    return on_attempt_end(AttemptEnd::TimedOut);
+    return is_deferred() ? fail(504, Reason::UpstreamTimeout) : on_attempt_end(AttemptEnd::TimedOut);
   }
   const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= reactor_->limits().max_buffered_bytes;
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.

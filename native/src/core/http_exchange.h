@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/body_relay.h"
+#include "core/deferrals.h"
 #include "core/downstream.h"
 #include "core/exchange.h"
 #include "core/recycled.h"
@@ -15,7 +16,12 @@
 
 namespace weft {
 
-class HttpExchange final : public Exchange, public Timer, public PoolWaiter, public Retired, public Recycled<HttpExchange> {
+class HttpExchange final : public Exchange,
+                           public Timer,
+                           public PoolWaiter,
+                           public Deferrable,
+                           public Retired,
+                           public Recycled<HttpExchange> {
  public:
   // `connection` is the one that carries `client`.
   HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client);
@@ -67,6 +73,8 @@ class HttpExchange final : public Exchange, public Timer, public PoolWaiter, pub
   // Both connections leave for a tunnel: what is to be reported goes with them.
   std::unique_ptr<Exchange> leave_for_tunnel();
 
+  // Deferrable
+  void on_answered() override;
   // Answers locally, or resets where an answer has begun.
   void fail(int status, Reason reason);
   void on_engine_close();
@@ -75,7 +83,9 @@ class HttpExchange final : public Exchange, public Timer, public PoolWaiter, pub
  private:
   void decide(const Decision& decision);
   void set_timer();
+  void carry_out_without_target();
   void answer_as_decided();
+  void defer();
   void replay(bool with_new_decision);
   void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);
   void send_first(const BodyTransfer& body);
@@ -94,6 +104,7 @@ class HttpExchange final : public Exchange, public Timer, public PoolWaiter, pub
   // HTTP/2: trailers of the request, kept for another attempt.
   std::unique_ptr<http2::HeaderBlock> trailers_;
   UpstreamTarget target_;
+  // Of the attempt, or of the deferral; 0: none.
   uint64_t attempt_deadline_ms_ = 0;
   uint64_t progress_ms_ = 0;
   // Times that an upstream said it did nothing with the request.

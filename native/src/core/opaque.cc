@@ -27,6 +27,8 @@ void OpaqueDownstream::take_over(Reactor* reactor, Connection* opening, const Do
   connection->begin();
 }
 
+OpaqueDownstream::~OpaqueDownstream() { reactor_->end_deferral(this); }
+
 void OpaqueDownstream::begin() {
   exchange_ = std::make_unique<Exchange>();
   exchange_->started_us = reactor_->now_us();
@@ -83,6 +85,8 @@ void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decisi
   exchange.decision = decision;
   exchange.decided_us = reactor_->now_us();
   exchange.counted_target = decision.target >= 0 ? decision.target : -1;
+  exchange.is_answered = false;
+  if (decision.target == kTargetDeferred) return defer();
   exchange.attempts++;
   UpstreamTarget target;
   if (decision.is_local()) return finish(decision.target == kTargetUndecided ? Reason::LocalReset : Reason::None, true);
@@ -98,6 +102,20 @@ void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decisi
   if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
   reactor_->adopt(upstream_);
   reactor_->schedule(upstream_, reactor_->limits().connect_timeout_ms);
+}
+
+// Nothing of the client is read: its bytes wait in the socket.
+void OpaqueDownstream::defer() {
+  if (!reactor_->defer(this, exchange_->decision)) return finish(Reason::Overflow, true);
+  state_ = State::Deferred;
+  reactor_->schedule_at(this, reactor_->deferral_deadline_ms(exchange_->decision));
+}
+
+void OpaqueDownstream::on_answered() {
+  reactor_->cancel(this);
+  exchange_->is_answered = true;
+  state_ = State::Queueing;
+  reactor_->resume_later(this);
 }
 
 void OpaqueDownstream::on_upstream_failed(bool timed_out) {
@@ -209,6 +227,10 @@ void OpaqueDownstream::on_resume() {
 }
 
 void OpaqueDownstream::on_timer() {
+  if (state_ == State::Deferred) {
+    reactor_->counters().add(Counter::TimeoutsDeferred);
+    return finish(Reason::UpstreamTimeout, true);
+  }
   if (state_ != State::Open) return;
   const uint64_t due = progress_ms_ + reactor_->limits().tcp_idle_timeout_ms;
   if (reactor_->now_ms() < due) return reactor_->schedule_at(this, due);
@@ -226,6 +248,7 @@ void OpaqueDownstream::finish(Reason reason, bool abortive) {
   }
   if (upstream_ != nullptr) reactor_->close(upstream_);
   upstream_ = nullptr;
+  reactor_->end_deferral(this);
   reactor_->report(*exchange_, *this, reason);
   reactor_->counters().add(Counter::OpaqueOpen, -1);
   reactor_->close_downstream(this);

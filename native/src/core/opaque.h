@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 
+#include "core/deferrals.h"
 #include "core/downstream.h"
 #include "core/exchange.h"
 
@@ -12,9 +13,10 @@ class DownstreamHttp1;
 class OpaqueUpstream;
 class UpstreamHttp1;
 
-class OpaqueDownstream final : public Downstream {
+class OpaqueDownstream final : public Downstream, public Deferrable {
  public:
   OpaqueDownstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
+  ~OpaqueDownstream() override;
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
   // Goes on with the socket (and TLS) of one whose first bytes were read by another.
   static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
@@ -27,6 +29,7 @@ class OpaqueDownstream final : public Downstream {
   void on_resume() override;
   void on_engine_close() override;
   void on_decision(const Batch::Pending& pending, const Decision& decision) override;
+  void on_answered() override;
 
   void on_upstream_connected();
   void on_upstream_failed(bool timed_out);
@@ -37,11 +40,12 @@ class OpaqueDownstream final : public Downstream {
 
  private:
   friend class OpaqueUpstream;
-  enum class State : uint8_t { Queueing, Deciding, Connecting, Open };
+  enum class State : uint8_t { Queueing, Deciding, Deferred, Connecting, Open };
   enum class Pump : uint8_t { Waiting, SourceBroken, SinkBroken };
 
   void begin();
   void enter_batch();
+  void defer();
   void open_relay();
   Pump pump(Connection* from, Connection* to, bool* from_ended, bool* to_shut, uint64_t* count);
   void note_progress();

@@ -47,6 +47,7 @@ Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
       counters_(options.counters),
       tables_(empty_tables()),
       timers_(now_us_ / 1000),
+      deferrals_(std::min<uint32_t>(options.limits.max_deferred, kMaxDeferred)),
       events_(new EventBuffer),
       read_scratch_(new uint8_t[kReadScratch + kScanPadding]),
       body_scratch_(new uint8_t[body_relay_capacity(std::max<size_t>(kReadScratch, options.limits.max_buffered_bytes) + 64 * 1024)]),
@@ -81,7 +82,7 @@ uint64_t Reactor::random() {
 void Reactor::update_clock() { now_us_ = monotonic_us(); }
 
 int Reactor::wait_ms(int timeout_ms) const {
-  if (!resumes_.empty()) return 0;
+  if (!resumes_.empty() || batch_.has_answered()) return 0;
   int wait = timeout_ms;
   const auto sooner = [&wait](int other) {
     if (other >= 0 && (wait < 0 || other < wait)) wait = other;
@@ -108,6 +109,7 @@ int Reactor::run_once(int timeout_ms) {
   // Events before timers: what lay in the socket while the process was held up is no timeout.
   timers_.advance(
       now_ms(), [](void*, TimerNode* node) { static_cast<Timer*>(node)->on_timer(); }, nullptr);
+  take_answered();
   run_rounds();
   flush_connections();
   if (!closed_ && batch_.completions() != 0 && now_ms() >= completions_due_ms_) decide_batch();
@@ -203,6 +205,37 @@ void Reactor::decide_batch() {
     if (connection != nullptr) static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
   }
   if (close_wanted_ && !deciding_) close_everything();
+}
+
+void Reactor::take_answered() {
+  if (closed_ || !batch_.has_answered()) return;
+  batch_.take_answered([this](int32_t token) {
+    Deferrable* item = deferrals_.find(token);
+    if (item == nullptr) return;
+    end_deferral(item);
+    item->on_answered();
+  });
+}
+
+bool Reactor::defer(Deferrable* item, const Decision& decision) {
+  if (!deferrals_.add(item, decision.token)) {
+    counters_.add(Counter::DeferredOverflows);
+    return false;
+  }
+  counters_.add(Counter::Deferred);
+  counters_.add(Counter::DeferredOpen);
+  return true;
+}
+
+void Reactor::end_deferral(Deferrable* item) {
+  if (!item->is_deferred()) return;
+  deferrals_.remove(item);
+  counters_.add(Counter::DeferredOpen, -1);
+}
+
+uint64_t Reactor::deferral_deadline_ms(const Decision& decision) const {
+  const uint32_t limit = limits().deferred_timeout_ms;
+  return now_ms() + (decision.attempt_timeout_ms > 0 ? std::min(limit, static_cast<uint32_t>(decision.attempt_timeout_ms)) : limit);
 }
 
 void Reactor::beat() {

@@ -12,6 +12,7 @@
 #include "core/bpf_maps.h"
 #include "core/connection.h"
 #include "core/counters.h"
+#include "core/deferrals.h"
 #include "core/http_exchange.h"
 #include "core/listener.h"
 #include "core/options.h"
@@ -77,6 +78,11 @@ class Reactor {
   Counters& counters() { return counters_; }
   UpstreamPool& pool() { return pool_; }
   Batch& batch() { return batch_; }
+  // Puts the item's decision off. False: as many as may wait already do, or the token is no free one.
+  bool defer(Deferrable* item, const Decision& decision);
+  void end_deferral(Deferrable* item);
+  // Until when a deferred decision may take, ms.
+  uint64_t deferral_deadline_ms(const Decision& decision) const;
   Arena& arena() { return batch_.arena(); }
   const Snapshot& tables() const { return tables_; }
   bool is_draining() const { return draining_; }
@@ -126,6 +132,7 @@ class Reactor {
   int wait_ms(int timeout_ms) const;
   void handle_events(int count);
   void run_rounds();
+  void take_answered();
   void decide_batch();
   void resume_connections();
   void flush_connections();
@@ -150,8 +157,9 @@ class Reactor {
   Snapshot tables_;
   TimerWheel timers_;
   UpstreamPool pool_;
-  // Before the connections that refer to it.
+  // Before the connections that refer to them.
   http2::InternTable interned_;
+  Deferrals deferrals_;
   Slab<Connection> connections_;
   std::vector<Listener*> listeners_;
   std::vector<Handle> resumes_;

@@ -6,6 +6,7 @@ namespace weft {
 
 inline constexpr int32_t kMaxBatch = 256;
 inline constexpr int32_t kMaxCompletions = 4096;
+inline constexpr int32_t kMaxDeferred = 16384;
 
 inline constexpr int32_t kDescriptorWords = 24;
 enum class Descriptor : int32_t {
@@ -44,6 +45,7 @@ inline constexpr int32_t kDescriptorUpgrade = 4;
 inline constexpr int32_t kDescriptorPathAmbiguous = 8;
 inline constexpr int32_t kDescriptorTls = 16;
 inline constexpr int32_t kDescriptorTlsPassthrough = 32;
+inline constexpr int32_t kDescriptorAnswered = 64;
 
 inline constexpr int32_t kDecisionWords = 12;
 enum class DecisionWord : int32_t {
@@ -66,6 +68,8 @@ inline constexpr int32_t kRetry = 16;
 
 // Target: the connection's original destination; at or below kTargetLocal: answered here.
 inline constexpr int32_t kTargetOriginal = -1;
+// Not decided yet: the token will stand among the answered ones.
+inline constexpr int32_t kTargetDeferred = -2;
 inline constexpr int32_t kTargetLocal = -100;
 // What the engine writes before decide(), so that a decision that was not made is seen.
 inline constexpr int32_t kTargetUndecided = INT32_MIN;
@@ -106,6 +110,6 @@ struct Completion {
 static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
 
 inline constexpr int32_t kHeaderWords = 16;
-enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2 };
+enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2, AnsweredCount = 3 };
 
 }  // namespace weft

@@ -1,6 +1,7 @@
 // See spec_values.h.
 #include "napi/spec_values.h"
 
+#include "core/records.h"
 #include "core/table_registry.h"
 #include "core/tls/tls_context.h"
 
@@ -263,6 +264,8 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.connect_timeout_ms = limit(limits, "connectTimeoutMs", 1, kDayMs);
   read.limits.request_timeout_ms = limit(limits, "requestTimeoutMs", 0, kDayMs);
   read.limits.tcp_idle_timeout_ms = limit(limits, "tcpIdleTimeoutMs", 0, kDayMs);
+  read.limits.max_deferred = limit(limits, "maxDeferred", 0, kMaxDeferred);
+  read.limits.deferred_timeout_ms = limit(limits, "deferredTimeoutMs", 1, kDayMs);
   read.hairpin_v4 = address(hairpin.As<Napi::Object>(), "v4");
   read.hairpin_v6 = address(hairpin.As<Napi::Object>(), "v6");
   const Napi::Value heartbeat = field(options, "heartbeat");
