@@ -19,7 +19,7 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['upstream-idle-timeout-ms', 'upstreamIdleTimeoutMs', 'an upstream connection may be idle; keep it below the applications’ own'],
   ['connect-timeout-ms', 'connectTimeoutMs', 'for an upstream connection to be made'],
   ['request-timeout-ms', 'requestTimeoutMs', 'for a whole exchange where its route says nothing; 0: no limit'],
-  ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 'an opaque connection may be idle; 0: no limit'],
+  ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 'an opaque connection or a tunnel may be idle; 0: no limit'],
   ['max-deferred', 'maxDeferred', 'requests of one worker that wait for a decision made elsewhere'],
   ['deferred-timeout-ms', 'deferredTimeoutMs', 'for such a decision; then the request is answered 504'],
 ];

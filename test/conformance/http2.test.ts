@@ -511,7 +511,7 @@ const SECTIONS: Record<string, readonly Case[]> = {
     ),
     a('an unknown pseudo-header field', [withFields([...request(), [':test', 'x']])], malformed),
     a('the pseudo-header field of answers', [withFields([...request(), [':status', '200']])], malformed),
-    a(':protocol, which was not announced', [withFields([...request('CONNECT'), [':protocol', 'websocket']])], malformed),
+    a(':protocol of another method than CONNECT (RFC 8441 4)', [withFields([...request(), [':protocol', 'websocket']])], malformed),
     a('pseudo-header fields behind others', [withFields([...without(':path'), ['x', 'y'], [':path', '/']])], malformed),
     ...['', 'relative', '/a b', '/a\tb', '/a\r\nx: y', '/a#b', '*', '/caf\xe9', '/\0'].map((path) =>
       a(`:path ${JSON.stringify(path)}`, [get(1, path)], malformed),

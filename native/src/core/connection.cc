@@ -45,6 +45,7 @@ bool Connection::flush() {
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     output_.consume(static_cast<size_t>(sent));
   }
+  if (finishes_output_) finish_output();
   return true;
 }
 

@@ -58,7 +58,7 @@ class Connection : public Timer {
   // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false and what was written under
   // way.
   Opening continue_opening(uint32_t events);
-  // Nothing more will be written: close_notify, then FIN.
+  // Nothing more will be written: close_notify, then FIN, as soon as what waits is sent.
   void finish_output();
   // For a connection that takes over the socket.
   std::unique_ptr<TlsSession> take_tls() { return std::move(tls_); }
@@ -89,6 +89,7 @@ class Connection : public Timer {
   // Not connected, or the handshake not over, yet: output only queues.
   bool is_connecting_ = false;
   bool closes_abortively_ = false;
+  bool finishes_output_ = false;
   bool resume_pending_ = false;
   bool flush_pending_ = false;
 };

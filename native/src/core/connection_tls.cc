@@ -193,6 +193,8 @@ void Connection::say_goodbye() {
 }
 
 void Connection::finish_output() {
+  finishes_output_ = !output_.empty();
+  if (finishes_output_) return;
   say_goodbye();
   shutdown(fd_, SHUT_WR);
 }

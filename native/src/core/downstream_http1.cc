@@ -30,11 +30,14 @@ void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const Dow
 }
 
 void DownstreamHttp1::on_events(uint32_t events) {
-  if ((events & (EPOLLERR | EPOLLHUP)) != 0 && state_ != State::Idle) {
+  // In a tunnel the end of both directions is no end of what they carried, and a reset is met where the bytes end.
+  const bool tunnel = exchange_ != nullptr && exchange_->is_tunnel;
+  const uint32_t fatal = !tunnel ? EPOLLERR | EPOLLHUP : exchange_->request_complete() ? uint32_t{EPOLLERR} : 0;
+  if ((events & fatal) != 0 && state_ != State::Idle) {
     // Reset, or both directions are finished: nobody reads an answer.
     if (state_ != State::Deciding) return abort(Reason::DownstreamClosed);
   }
-  if ((events & EPOLLOUT) != 0 && !output_.empty()) {
+  if ((events & EPOLLOUT) != 0 && !(tunnel && (events & EPOLLERR) != 0) && !output_.empty()) {
     const size_t before = output_.size();
     if (!flush()) return abort(Reason::DownstreamClosed);
     if (state_ == State::Closing && output_.empty()) return linger();
@@ -76,7 +79,7 @@ void DownstreamHttp1::proceed() {
 // The client sent FIN. Unread bytes are pipelined requests of a client that sends no more: they are answered. Without any it has gone, as
 // far as HTTP/1 proxies can tell (nginx and Envoy see it so too), and its request need not be finished.
 void DownstreamHttp1::read_ahead_check() {
-  if (!peer_finished_ || !input_.empty()) return;
+  if (exchange_->is_tunnel || !peer_finished_ || !input_.empty()) return;
   int unread = 0;
   if (ioctl(fd_, FIONREAD, &unread) == 0 && unread > 0) return;
   abort(Reason::DownstreamClosed);

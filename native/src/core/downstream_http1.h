@@ -36,7 +36,6 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void resume_request() override;
   void requeue() override;
   void on_exchange_end(bool whole, Reason reason) override;
-  void become_tunnel(const uint8_t* early, size_t early_size) override;
 
  private:
   enum class State : uint8_t { Idle, Deciding, Busy, Requeue, Closing, Lingering };
@@ -50,7 +49,7 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void enter_batch_again();
   void pump_request();
   void read_ahead_check();
-  bool finish_head(bool written, const http1::ResponseHeadOptions& options, size_t size);
+  std::string_view websocket_accept_line(char (&out)[64]) const;
   bool send_output(const void* first, size_t first_count, const void* second, size_t second_count);
   void abort(Reason reason);
   void become_idle();

@@ -4,9 +4,8 @@
 
 #include "core/downstream_http1.h"
 #include "core/http2/transcode.h"
-#include "core/opaque.h"
+#include "core/http2/websocket.h"
 #include "core/reactor.h"
-#include "core/upstream_http1.h"
 
 namespace weft {
 
@@ -25,7 +24,7 @@ void describe(const http1::RequestHead& head, bool log, Exchange* exchange) {
   exchange->kind = StreamKind::Http1;
   exchange->head_size = head.size;
   exchange->method = head.method;
-  exchange->forwards_upgrade = head.wants_upgrade;
+  if (head.wants_upgrade) exchange->tunnel = Tunnel::WebSocket;
   const http1::BodyFraming framing = http1::request_body_framing(head);
   exchange->request_framing = framing.kind;
   exchange->request_body = http1::BodyReader(framing);
@@ -72,12 +71,20 @@ void DownstreamHttp1::resume_request() {
 
 void DownstreamHttp1::pump_request() {
   HttpExchange& exchange = *exchange_;
+  if (exchange.is_tunnel && !input_.empty()) {
+    // What came behind the request, before the answer.
+    const ByteQueue early = std::move(input_);
+    size_t consumed = 0;
+    if (!exchange.give_body(early.data(), early.size(), &consumed)) return;
+  }
   for (int turn = 0; readable_ && !exchange.request_complete(); turn++) {
     if (!exchange.takes_body()) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
-    const int64_t count = receive(bytes, std::min<uint64_t>(exchange_->request_body.remaining() + kReadBeyondBody, Reactor::kReadScratch));
+    const uint64_t wanted = exchange.is_tunnel ? Reactor::kReadScratch : exchange.request_body.remaining() + kReadBeyondBody;
+    const int64_t count = receive(bytes, std::min<uint64_t>(wanted, Reactor::kReadScratch));
     if (count == -1) return;
+    if (count == 0 && exchange.is_tunnel) return exchange.end_tunnel_input();
     if (count <= 0) return abort(Reason::DownstreamClosed);
     const auto size = static_cast<size_t>(count);
     size_t consumed = 0;
@@ -136,18 +143,42 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
   } else {
     http2::set_forwarded_framing(*response.summary, ends, exchange.method, client_minor_, &options);
   }
-  if (options.framing.kind == http1::Framing::kTunnel) options.close = false;
-  options.keep_alive = client_minor_ == 0 && !options.close;
+  const bool tunnel = exchange.opens_tunnel(response);
+  char accept[64];
+  int status = 0;
+  if (tunnel) {
+    options.framing = {http1::Framing::kTunnel};
+    options.close = false;
+    if (response.head == nullptr) {
+      status = 101;
+      options.extra_lines = websocket_accept_line(accept);
+    }
+  }
+  options.keep_alive = client_minor_ == 0 && !options.close && !tunnel;
   char* out = reactor_->head_scratch();
   size_t size = 0;
-  const bool fits = response.head != nullptr
-                        ? http1::write_response_head(*response.head, response.base, options, out, Reactor::kHeadScratch, &size)
-                        : http2::write_response_head(*response.block, *response.summary, 0, options, out, Reactor::kHeadScratch, &size);
+  const bool fits =
+      response.head != nullptr
+          ? http1::write_response_head(*response.head, response.base, options, out, Reactor::kHeadScratch, &size)
+          : http2::write_response_head(*response.block, *response.summary, status, options, out, Reactor::kHeadScratch, &size);
   if (!fits) return false;
   staged_ = static_cast<uint32_t>(size);
   framing_ = ends ? http1::Framing::kNone : options.framing.kind;
-  must_close_ = options.close;
+  must_close_ = options.close || tunnel;
   return true;
+}
+
+// RFC 6455 4.2.2, for an upstream whose protocol has no such proof.
+std::string_view DownstreamHttp1::websocket_accept_line(char (&out)[64]) const {
+  const ByteQueue& raw = exchange_->raw;
+  http1::RequestHead& head = reactor_->replay_head();
+  http1::parse_request_head(raw.data(), raw.size(), reactor_->head_limits(), &head);
+  const std::array<char, 28> accept = http2::websocket_accept(http2::websocket_key_of(head, raw.data()));
+  static constexpr std::string_view kName = "sec-websocket-accept: ";
+  memcpy(out, kName.data(), kName.size());
+  memcpy(out + kName.size(), accept.data(), accept.size());
+  memcpy(out + kName.size() + accept.size(), "\r\n", 2);
+  return {out, kName.size() + accept.size() + 2};
 }
 
 bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::string_view) {
@@ -161,7 +192,9 @@ bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::str
 
 bool DownstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
   const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
-  return send_framed(body.bytes, body.size, end, {});
+  if (!send_framed(body.bytes, body.size, end, {})) return false;
+  if (end && framing_ == http1::Framing::kTunnel) finish_output();
+  return true;
 }
 
 bool DownstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
@@ -200,14 +233,6 @@ void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
 void DownstreamHttp1::abort(Reason reason) {
   if (exchange_ != nullptr) return exchange_->abort(reason);
   reactor_->close_downstream(this);
-}
-
-void DownstreamHttp1::become_tunnel(const uint8_t* early, size_t early_size) {
-  // Only an HTTP/1 upstream answers 101.
-  auto* upstream = static_cast<UpstreamHttp1*>(exchange_->upstream_stream());
-  std::unique_ptr<Exchange> facts = exchange_->leave_for_tunnel();
-  reactor_->retire(std::move(exchange_));
-  OpaqueDownstream::take_over(reactor_, this, upstream, std::move(facts), early, early_size, std::move(input_));
 }
 
 }  // namespace weft

@@ -140,8 +140,15 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
   exchange.http2 = std::make_unique<Http2Request>(&reactor_->interned());
   exchange.http2->block = std::move(block);
   http2::RequestSummary& summary = exchange.http2->summary;
-  const http2::BlockError error = http2::check_request(exchange.http2->block, ends, false, &summary);
+  const http2::BlockError error = http2::check_request(exchange.http2->block, ends, true, &summary);
   if (error != http2::BlockError::kNone) return refuse_request(stream, http2::block_error_status(error));
+  if (summary.is_extended_connect) {
+    if (summary.protocol != "websocket") return refuse_request(stream, 501);
+    if (summary.content_length > 0) return refuse_request(stream, 400);
+    exchange.tunnel = Tunnel::WebSocket;
+    // As which HTTP/1 asks for it: routes and logs tell them not apart.
+    summary.method = http1::Method::kGet;
+  }
   if (summary.method == http1::Method::kConnect) return refuse_request(stream, 501);
   exchange.method = summary.method;
   stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
@@ -195,19 +202,21 @@ void DownstreamHttp2::begin_exchange(DownstreamHttp2Stream* stream, const Decisi
   form.block = &request.block;
   form.summary = &request.summary;
   // What came behind the head before the decision goes with it.
-  const ByteQueue body = std::move(stream->held_);
+  const bool asks_tunnel = exchange.tunnel != Tunnel::None;
+  const ByteQueue body = asks_tunnel ? ByteQueue() : std::move(stream->held_);
   BodyTransfer transfer;
   transfer.bytes = body.data();
   transfer.size = body.size();
-  exchange.request_ended = stream->remote_ended && stream->held_trailers_ == nullptr;
+  exchange.request_ended = !asks_tunnel && stream->remote_ended && stream->held_trailers_ == nullptr;
   exchange.start(form, transfer);
   if (!exchange.is_over()) stream->resume_request();
 }
 
 void DownstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool ends) {
   auto* stream = static_cast<DownstreamHttp2Stream*>(base);
-  // RFC 9113 8.1: a second HEADERS is trailers and ends the request.
-  if (!ends || http2::check_trailers(block) != http2::BlockError::kNone) return link_.refuse(stream, ErrorCode::kProtocolError);
+  // RFC 9113 8.1: a second HEADERS is trailers and ends the request. 8.5: a tunnel has none.
+  if (!ends || stream->exchange_->tunnel != Tunnel::None || http2::check_trailers(block) != http2::BlockError::kNone)
+    return link_.refuse(stream, ErrorCode::kProtocolError);
   stream->exchange_->received += block.list_size();
   stream->held_trailers_ = std::make_unique<http2::HeaderBlock>(std::move(block));
   stream->resume_request();

@@ -29,7 +29,6 @@ class DownstreamHttp2Stream final : public Http2Stream, public ClientStream, pub
   void resume_request() override;
   void requeue() override;
   void on_exchange_end(bool whole, Reason reason) override;
-  void become_tunnel(const uint8_t*, size_t) override {}
 
  private:
   friend class DownstreamHttp2;

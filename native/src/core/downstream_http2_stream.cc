@@ -12,7 +12,8 @@ using http2::HpackEncoder;
 
 constexpr uint8_t kStaticStatus200 = 8;
 
-ErrorCode reset_code(Reason reason) {
+// RFC 9113 8.5 has a code of its own for a tunnel whose other side broke.
+ErrorCode reset_code(Reason reason, bool is_tunnel) {
   switch (reason) {
     case Reason::DownstreamProtocol:
       return ErrorCode::kProtocolError;
@@ -20,7 +21,7 @@ ErrorCode reset_code(Reason reason) {
     case Reason::DownstreamTimeout:
       return ErrorCode::kCancel;
     default:
-      return ErrorCode::kInternalError;
+      return is_tunnel ? ErrorCode::kConnectError : ErrorCode::kInternalError;
   }
 }
 
@@ -37,6 +38,8 @@ DownstreamHttp2Stream::DownstreamHttp2Stream(DownstreamHttp2* connection, uint64
 bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations) {
   http2::ForwardOptions options;
   options.mutations = mutations;
+  // What HTTP/1 answers with 101 is a 200 here (RFC 8441 5).
+  const int status = exchange_->opens_tunnel(response) ? 200 : 0;
   const size_t bound =
       response.block != nullptr ? http2::block_bound(*response.block, options) : http2::block_bound(*response.head, options);
   ByteQueue& output = connection_->link_.output();
@@ -45,7 +48,7 @@ bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, c
       connection_->link_.send_headers(this, bound, ends, [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
         return response.block != nullptr
                    ? http2::write_response_block(*response.block, *response.summary, options, encoder, out, capacity, size)
-                   : http2::write_response_block(*response.head, response.base, 0, options, encoder, out, capacity, size);
+                   : http2::write_response_block(*response.head, response.base, status, options, encoder, out, capacity, size);
       });
   exchange_->sent += output.size() - before;
   return sent;
@@ -141,7 +144,7 @@ void DownstreamHttp2Stream::requeue() {
 
 void DownstreamHttp2Stream::on_exchange_end(bool whole, Reason reason) {
   if (whole) connection_->link_.earn_reset();
-  connection_->close_stream(this, whole ? ErrorCode::kNoError : reset_code(reason));
+  connection_->close_stream(this, whole ? ErrorCode::kNoError : reset_code(reason, exchange_->is_tunnel));
 }
 
 }  // namespace weft

@@ -16,6 +16,13 @@
 
 namespace weft {
 
+// What a request asks to become: from the answer that agrees on, both sides of its exchange are bytes, each with an end of its own.
+enum class Tunnel : uint8_t {
+  None,
+  // RFC 6455 over HTTP/1, RFC 8441 over HTTP/2.
+  WebSocket,
+};
+
 // The request of an HTTP/2 stream.
 struct Http2Request : Recycled<Http2Request> {
   explicit Http2Request(http2::InternTable* table) : block(table) {}
@@ -49,7 +56,9 @@ struct Exchange {
 
   StreamKind kind = StreamKind::Opaque;
   http1::Method method = http1::Method::kGet;
-  bool forwards_upgrade = false;
+  Tunnel tunnel = Tunnel::None;
+  // It is one.
+  bool is_tunnel = false;
   bool response_started = false;
   // The client has sent its request to the end.
   bool request_ended = false;

@@ -40,7 +40,8 @@ void Http2Link::start() {
   } else {
     const http2::Setting settings[] = {{http2::SettingId::kMaxConcurrentStreams, kMaxConcurrentStreams},
                                        {http2::SettingId::kInitialWindowSize, stream_window_},
-                                       {http2::SettingId::kMaxHeaderListSize, reactor_->limits().max_head_bytes}};
+                                       {http2::SettingId::kMaxHeaderListSize, reactor_->limits().max_head_bytes},
+                                       {http2::SettingId::kEnableConnectProtocol, 1}};
     end = http2::write_settings(settings, std::size(settings), end);
   }
   if (connection_window_ > receive_window_) {

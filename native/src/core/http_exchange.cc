@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/http2/websocket.h"
 #include "core/reactor.h"
 #include "core/upstream_connect.h"
 
@@ -130,6 +131,11 @@ void HttpExchange::replay(bool with_new_decision) {
 
 void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse) {
   upstream = target_.connect.to;
+  // An HTTP/2 upstream knows no key; who sent none would be told that it was answered.
+  if (tunnel == Tunnel::WebSocket && target_.http2 && request.head != nullptr &&
+      http2::websocket_key_of(*request.head, request.base).empty()) {
+    return fail(400, Reason::DownstreamProtocol);
+  }
   const Reuse reuse = !may_reuse ? Reuse::Never : is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
   attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->now_ms() + static_cast<uint32_t>(decision.attempt_timeout_ms) : 0;
   if (attempt_deadline_ms_ != 0) set_timer();
@@ -140,17 +146,20 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
       return fail(503, Reason::Overflow);
     case Acquired::Waiting:
       return replayable ? void() : fail(503, Reason::Overflow);
+    case Acquired::Unsupported:
+      return fail(501, Reason::UpstreamProtocol);
     case Acquired::Stream:
       break;
   }
-  const bool ends = request_ended && body.size == 0 && trailers_ == nullptr && (http2 != nullptr || request_body.trailers().empty());
+  const bool ends = request_ended && tunnel == Tunnel::None && body.size == 0 && trailers_ == nullptr &&
+                    (http2 != nullptr || request_body.trailers().empty());
   if (!upstream_->begin_request(request, ends)) return fail(431, Reason::LocalReset);
   send_first(body);
 }
 
 void HttpExchange::send_first(const BodyTransfer& body) {
   if (http2 == nullptr) {
-    upstream_->send_framed(body.bytes, body.size, request_ended, request_body.trailers());
+    upstream_->send_framed(body.bytes, body.size, request_ended && tunnel == Tunnel::None, request_body.trailers());
     return;
   }
   if (!upstream_->send_payload(body.bytes, body.size, request_ended && trailers_ == nullptr)) return;
@@ -172,7 +181,8 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
 }
 
 bool HttpExchange::takes_body() const {
-  return upstream_ != nullptr && !request_ended && upstream_->unsent() < reactor_->limits().max_buffered_bytes;
+  return upstream_ != nullptr && !request_ended && (tunnel == Tunnel::None || is_tunnel) &&
+         upstream_->unsent() < reactor_->limits().max_buffered_bytes;
 }
 
 bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed) {
@@ -194,7 +204,7 @@ bool HttpExchange::give_payload(const uint8_t* bytes, size_t size, bool end) {
   request_ended = end;
   note_progress();
   keep_for_replay(bytes, size);
-  return upstream_->send_payload(bytes, size, end);
+  return upstream_->send_payload(bytes, size, end) && !finish_tunnel_if_done();
 }
 
 bool HttpExchange::give_trailers(http2::HeaderBlock trailers) {
@@ -210,6 +220,7 @@ void HttpExchange::refuse_body() {
 }
 
 void HttpExchange::on_upstream_writable() {
+  if (finish_tunnel_if_done()) return;
   if (!awaits_decision_ && !request_ended) client_->resume_request();
 }
 
@@ -279,7 +290,46 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
 
 void HttpExchange::on_response_broken(Reason reason) { fail(503, reason); }
 
-void HttpExchange::on_response_complete() { finish(true, Reason::None); }
+void HttpExchange::on_response_complete() {
+  if (!is_tunnel) return finish(true, Reason::None);
+  response_ended_ = true;
+  finish_tunnel_if_done();
+}
+
+bool HttpExchange::opens_tunnel(const ResponseForm& response) const {
+  if (tunnel == Tunnel::None) return false;
+  return response.head != nullptr ? response.head->status == 101 : response.status() / 100 == 2;
+}
+
+void HttpExchange::open_tunnel() {
+  is_tunnel = true;
+  // As the client is told.
+  if (tunnel == Tunnel::WebSocket) status = http2 != nullptr ? 200 : 101;
+  expires_ms = attempt_deadline_ms_ = 0;
+  reactor_->counters().add(Counter::Upgrades);
+  reactor_->counters().add(Counter::OpaqueOpen);
+  note_progress();
+  set_timer();
+  if (http2 != nullptr) return client_->resume_request();
+  request_ended = false;
+  request_framing = http1::Framing::kTunnel;
+  request_body = http1::BodyReader({http1::Framing::kTunnel});
+  reactor_->resume_later(connection_);
+}
+
+void HttpExchange::end_tunnel_input() {
+  request_ended = true;
+  note_progress();
+  if (upstream_->send_payload(nullptr, 0, true)) finish_tunnel_if_done();
+}
+
+// True: it is over. Both directions have ended, and what the client sent is out of our hands; what it is sent, its side sees to.
+bool HttpExchange::finish_tunnel_if_done() {
+  if (!is_tunnel || over_ || !request_ended || !response_ended_) return over_;
+  if (upstream_ != nullptr && upstream_->unsent() != 0) return false;
+  finish(true, Reason::None);
+  return true;
+}
 
 void HttpExchange::fail(int answer_status, Reason reason) {
   detach_upstream();
@@ -307,6 +357,7 @@ void HttpExchange::finish(bool whole, Reason reason) {
   }
   over_ = true;
   reactor_->cancel(this);
+  if (is_tunnel) reactor_->counters().add(Counter::OpaqueOpen, -1);
   reactor_->report(*this, *connection_, reason);
   client_->on_exchange_end(whole, reason);
 }
@@ -330,14 +381,11 @@ void HttpExchange::detach_upstream() {
   stream->release();
 }
 
-std::unique_ptr<Exchange> HttpExchange::leave_for_tunnel() {
-  over_ = true;
-  upstream_ = nullptr;
-  reactor_->cancel(this);
-  return std::make_unique<Exchange>(std::move(static_cast<Exchange&>(*this)));
-}
-
 void HttpExchange::set_timer() {
+  if (is_tunnel) {
+    const uint64_t idle_ms = reactor_->limits().tcp_idle_timeout_ms;
+    return idle_ms != 0 ? reactor_->schedule_at(this, progress_ms_ + idle_ms) : reactor_->cancel(this);
+  }
   // A client that neither reads its answer nor sends its body is given the stream's idle timeout, whatever the exchange may take.
   uint64_t due = reactor_->now_ms() + reactor_->limits().stream_idle_timeout_ms;
   if (expires_ms != 0) due = std::min(due, expires_ms);
@@ -348,6 +396,7 @@ void HttpExchange::set_timer() {
 void HttpExchange::on_timer() {
   if (over_) return;
   if (awaits_decision_) return set_timer();
+  if (is_tunnel) return on_tunnel_timer();
   Counters& counters = reactor_->counters();
   const uint64_t now = reactor_->now_ms();
   if (expires_ms != 0 && now >= expires_ms) {
@@ -363,12 +412,18 @@ void HttpExchange::on_timer() {
   const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= reactor_->limits().max_buffered_bytes;
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
   const bool may_rest = http2 != nullptr && (response_started || is_grpc);
-  const bool waits_for_client = client_->unsent() != 0 || (!request_ended && !waits_for_upstream && !may_rest);
+  const bool waits_for_client = client_->unsent() != 0 || (!request_ended && tunnel == Tunnel::None && !waits_for_upstream && !may_rest);
   if (waits_for_client && now >= progress_ms_ + reactor_->limits().stream_idle_timeout_ms) {
     counters.add(Counter::TimeoutsIdle);
     return fail(408, Reason::DownstreamTimeout);
   }
   set_timer();
+}
+
+void HttpExchange::on_tunnel_timer() {
+  if (reactor_->now_ms() < progress_ms_ + reactor_->limits().tcp_idle_timeout_ms) return set_timer();
+  reactor_->counters().add(Counter::TimeoutsTcpIdle);
+  abort(Reason::DownstreamTimeout);
 }
 
 }  // namespace weft

@@ -48,6 +48,8 @@ class HttpExchange final : public Exchange,
   // HTTP/2: payload. False as above.
   bool give_payload(const uint8_t* bytes, size_t size, bool end);
   bool give_trailers(http2::HeaderBlock trailers);
+  // HTTP/1: the client has ended its direction of the tunnel.
+  void end_tunnel_input();
   // The client has gone, or broken its protocol.
   void abort(Reason reason);
   void on_client_writable();
@@ -70,8 +72,10 @@ class HttpExchange final : public Exchange,
   // The answer stopped in its middle.
   void on_response_broken(Reason reason);
   void on_response_complete();
-  // Both connections leave for a tunnel: what is to be reported goes with them.
-  std::unique_ptr<Exchange> leave_for_tunnel();
+  // Whether the answer makes a tunnel of the exchange.
+  bool opens_tunnel(const ResponseForm& response) const;
+  // Behind on_response_begun(). Reads nothing.
+  void open_tunnel();
 
   // Deferrable
   void on_answered() override;
@@ -96,6 +100,8 @@ class HttpExchange final : public Exchange,
   void detach_upstream();
   void give_back_outstanding();
   void refuse_body();
+  bool finish_tunnel_if_done();
+  void on_tunnel_timer();
 
   Reactor* reactor_;
   Downstream* connection_;
@@ -115,6 +121,8 @@ class HttpExchange final : public Exchange,
   bool has_begun_ = false;
   // Nothing but what the client's side still holds is left to do.
   bool drains_ = false;
+  // The upstream has ended its direction of the tunnel.
+  bool response_ended_ = false;
   bool over_ = false;
 };
 

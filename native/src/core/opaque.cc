@@ -4,9 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include "core/downstream_http1.h"
 #include "core/reactor.h"
-#include "core/upstream_http1.h"
 
 namespace weft {
 
@@ -35,39 +33,6 @@ void OpaqueDownstream::begin() {
   reactor_->counters().add(Counter::OpaqueConnections);
   reactor_->counters().add(Counter::OpaqueOpen);
   enter_batch();
-}
-
-void OpaqueDownstream::take_over(Reactor* reactor, DownstreamHttp1* client, UpstreamHttp1* upstream, std::unique_ptr<Exchange> exchange,
-                                 const uint8_t* early, size_t early_size, ByteQueue input) {
-  reactor->counters().add(Counter::Upgrades);
-  reactor->counters().add(Counter::OpaqueOpen);
-  ByteQueue to_upstream;
-  std::unique_ptr<TlsSession> upstream_tls = upstream->take_tls();
-  std::unique_ptr<TlsSession> client_tls = client->take_tls();
-  const int upstream_fd = upstream->take_socket(&to_upstream);
-  const DownstreamOrigin origin = client->origin();
-  ByteQueue to_client;
-  const int client_fd = reactor->take_socket(client, &to_client);
-  auto* tunnel = new OpaqueDownstream(reactor, client_fd, origin);
-  auto* far = new OpaqueUpstream(reactor, upstream_fd, tunnel);
-  tunnel->exchange_ = std::move(exchange);
-  tunnel->exchange_->received += input.size();
-  tunnel->exchange_->sent += early_size;
-  tunnel->upstream_ = far;
-  tunnel->tls_ = std::move(client_tls);
-  far->tls_ = std::move(upstream_tls);
-  tunnel->output_ = std::move(to_client);
-  far->output_ = std::move(to_upstream);
-  // A broken socket shows itself in the relay's first turn.
-  tunnel->write(early, early_size);
-  far->write(input.data(), input.size());
-  // What TLS has read ahead is not announced by the socket.
-  tunnel->readable_ = tunnel->tls_ != nullptr;
-  far->readable_ = far->tls_ != nullptr;
-  // Registering anew reports what is readable and writable now, so nothing that came meanwhile is missed.
-  reactor->adopt(tunnel);
-  reactor->adopt(far);
-  tunnel->open_relay();
 }
 
 void OpaqueDownstream::enter_batch() {

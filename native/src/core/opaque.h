@@ -1,4 +1,4 @@
-// Connections whose bytes are not read: TCP streams, and HTTP/1 after a 101. Bytes, half-closes and resets go over as they come,
+// Connections whose bytes are not read. Bytes, half-closes and resets go over as they come,
 // with backpressure. The client's end drives both; the upstream's end only passes its events on.
 #pragma once
 #include <memory>
@@ -9,9 +9,7 @@
 
 namespace weft {
 
-class DownstreamHttp1;
 class OpaqueUpstream;
-class UpstreamHttp1;
 
 class OpaqueDownstream final : public Downstream, public Deferrable {
  public:
@@ -20,9 +18,6 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
   // Goes on with the socket (and TLS) of one whose first bytes were read by another.
   static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
-  // Makes a tunnel of an HTTP/1 exchange. `early`: what the upstream sent behind its 101; `input`: what the client did.
-  static void take_over(Reactor* reactor, DownstreamHttp1* client, UpstreamHttp1* upstream, std::unique_ptr<Exchange> exchange,
-                        const uint8_t* early, size_t early_size, ByteQueue input);
 
   void on_events(uint32_t events) override;
   void on_timer() override;

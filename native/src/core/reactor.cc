@@ -372,19 +372,6 @@ void Reactor::count_downstream(int32_t listener_id, int change) {
   if (static_cast<size_t>(listener_id) < options_.listener_count) options_.listener_connections[listener_id] += change;
 }
 
-void Reactor::forget(Connection* connection) {
-  epoll_ctl(epoll_, EPOLL_CTL_DEL, connection->fd_, nullptr);
-  connection->fd_ = -1;
-  close(connection);
-}
-
-int Reactor::take_socket(Connection* connection, ByteQueue* unsent) {
-  const int fd = connection->fd_;
-  *unsent = std::move(connection->output_);
-  forget(connection);
-  return fd;
-}
-
 void Reactor::close() {
   close_wanted_ = true;
   if (!deciding_) close_everything();

@@ -108,9 +108,6 @@ class Reactor {
   void close(Connection* connection);
   void close_downstream(Connection* connection);
   void count_downstream(int32_t listener_id, int change);
-  // Ends the connection but not its socket.
-  void forget(Connection* connection);
-  int take_socket(Connection* connection, ByteQueue* unsent);
   void schedule(Timer* timer, uint64_t after_ms) { schedule_at(timer, now_ms() + after_ms); }
   void schedule_at(Timer* timer, uint64_t deadline_ms) { timers_.schedule(timer, deadline_ms); }
   void cancel(Timer* timer) { timers_.cancel(timer); }

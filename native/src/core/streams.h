@@ -45,8 +45,9 @@ class BodySink {
   http1::Framing framing() const { return framing_; }
   // Bytes that wait for the peer to take them. From EngineLimits.max_buffered_bytes on, the source rests.
   virtual size_t unsent() const = 0;
-  // The three senders. False: this side is broken, and the exchange is over. They read nothing: their callers' bytes lie in scratch memory.
-  // `bytes` in framing(), with `end` and `trailer_lines` (CRLF each) already in them where that framing has room for them.
+  // In a tunnel `end` is that of this direction alone. The three senders. False: this side is broken, and the exchange is over. They read
+  // nothing: their callers' bytes lie in scratch memory. `bytes` in framing(), with `end` and `trailer_lines` (CRLF each) already in them
+  // where that framing has room for them.
   virtual bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) = 0;
   virtual bool send_payload(const void* bytes, size_t size, bool end) = 0;
   // Ends the body.
@@ -71,8 +72,6 @@ class ClientStream : public BodySink {
   virtual void requeue() = 0;
   // The exchange is over and reported. `whole`: the answer was sent to its end; else the client must be told that it is not.
   virtual void on_exchange_end(bool whole, Reason reason) = 0;
-  // The upstream answered 101 to an upgrade; `early`: what it sent behind it. Only where Exchange::forwards_upgrade.
-  virtual void become_tunnel(const uint8_t* early, size_t early_size) = 0;
 
  protected:
   ~ClientStream() = default;

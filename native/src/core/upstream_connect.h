@@ -11,8 +11,9 @@ class Reactor;
 // call. Never: a new HTTP/1 connection. Streams of HTTP/2 are opened on what is there: their peer says which it did not process.
 enum class Reuse : uint8_t { Never, Unchecked, Checked };
 
-// Waiting: the exchange hears on_upstream_available(), or a failed attempt. Full: no more may wait.
-enum class Acquired : uint8_t { Stream, Waiting, Failed, Full };
+// Waiting: the exchange hears on_upstream_available(), or a failed attempt. Full: no more may wait. Unsupported: the server does not take
+// such a request.
+enum class Acquired : uint8_t { Stream, Waiting, Failed, Full, Unsupported };
 
 Acquired acquire_upstream(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamStream** stream);
 

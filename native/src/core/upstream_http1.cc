@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/http2/transcode.h"
+#include "core/http2/websocket.h"
 #include "core/reactor.h"
 #include "core/request_lines.h"
 
@@ -88,6 +89,8 @@ void UpstreamHttp1::on_events(uint32_t events) {
     }
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
+  // A tunnel whose upstream had ended its direction, and takes no more of the other.
+  if (state_ == State::Complete && (events & EPOLLERR) != 0) return exchange_->on_response_broken(Reason::UpstreamReset);
   readable_ = true;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
   read_response();
@@ -108,6 +111,7 @@ void UpstreamHttp1::on_timer() {
 
 void UpstreamHttp1::on_resume() {
   if (state_ == State::Idle || exchange_ == nullptr) return;
+  if (state_ == State::Complete && write_broken_) return exchange_->on_response_broken(Reason::UpstreamReset);
   read_response();
 }
 
@@ -126,18 +130,31 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   options.extra_lines = lines.request_id();
   char* out = reactor_->head_scratch();
   size_t size = 0;
+  char extra[160];
   bool fits;
   if (request.head != nullptr) {
     options.framing = http1::request_body_framing(*request.head);
-    options.keep_upgrade = exchange_->forwards_upgrade;
+    options.keep_upgrade = exchange_->tunnel == Tunnel::WebSocket;
     fits = http1::write_request_head(*request.head, request.base, options, out, Reactor::kHeadScratch, &size);
   } else {
     options.framing = http2::request_framing(*request.summary, ends);
+    if (request.summary->is_extended_connect) options.extra_lines = begin_handshake(lines.request_id(), extra);
     fits = http2::write_request_head(*request.block, *request.summary, options, out, Reactor::kHeadScratch, &size);
   }
   staged_ = static_cast<uint32_t>(size);
   framing_ = options.framing.kind;
   return fits;
+}
+
+// `lines` and a Sec-WebSocket-Key of ours.
+std::string_view UpstreamHttp1::begin_handshake(std::string_view lines, char (&out)[160]) {
+  static constexpr std::string_view kName = "sec-websocket-key: ";
+  const std::array<char, 24> key = http2::websocket_key(reactor_->random(), reactor_->random());
+  accept_ = std::make_unique<std::array<char, 28>>(http2::websocket_accept({key.data(), key.size()}));
+  http1::HeadWriter writer(out, sizeof(out));
+  writer.put(lines);
+  http1::put_line(kName, {key.data(), key.size()}, &writer);
+  return {out, writer.size()};
 }
 
 bool UpstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {
@@ -156,7 +173,9 @@ bool UpstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::strin
 
 bool UpstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
   const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
-  return send_framed(body.bytes, body.size, end, {});
+  send_framed(body.bytes, body.size, end, {});
+  if (end && framing_ == http1::Framing::kTunnel && !write_broken_) finish_output();
+  return true;
 }
 
 bool UpstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
@@ -169,6 +188,7 @@ bool UpstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
 }
 
 void UpstreamHttp1::on_write_broken() {
+  write_broken_ = true;
   output_.clear();
   readable_ = true;
   peer_finished_ = true;
@@ -176,6 +196,9 @@ void UpstreamHttp1::on_write_broken() {
 }
 
 void UpstreamHttp1::release() {
+  // A tunnel that is cut off ends in a reset: the peer must not take what it has for the whole.
+  if (framing_in_ == http1::Framing::kTunnel && (state_ != State::Complete || !exchange_->request_complete())) make_close_abortive();
+  accept_.reset();
   exchange_ = nullptr;
   // Readable: the last read was full, so bytes behind the answer may lie in the socket, and their event has come already.
   const bool whole = state_ == State::Complete && reusable_ && output_.empty() && !peer_finished_ && !readable_;
@@ -201,17 +224,6 @@ void UpstreamHttp1::close_now() {
   UpstreamPool::Group* group = group_;
   reactor_->close(this);
   reactor_->pool().closed(group);
-}
-
-int UpstreamHttp1::take_socket(ByteQueue* unsent) {
-  *unsent = std::move(output_);
-  const int fd = fd_;
-  exchange_ = nullptr;
-  UpstreamPool::Group* group = group_;
-  reactor_->counters().add(Counter::UpstreamOpen, -1);
-  reactor_->forget(this);
-  reactor_->pool().closed(group);
-  return fd;
 }
 
 }  // namespace weft

@@ -1,6 +1,9 @@
 // One HTTP/1 connection to an upstream: connecting, idle in its pool, or carrying one exchange whose answer it parses and hands down.
 // Chooses nothing: retries and errors are the client connection's.
 #pragma once
+#include <array>
+#include <memory>
+
 #include "core/body_relay.h"
 #include "core/connection.h"
 #include "core/http1/serialize.h"
@@ -38,8 +41,6 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   // Closes an idle connection.
   void close_idle();
   void give_up() override { close_idle(); }
-  // Gives the socket away to a tunnel.
-  int take_socket(ByteQueue* unsent);
 
   const UpstreamTarget& target() const { return group_->target; }
 
@@ -47,6 +48,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   enum class State : uint8_t { Head, Body, Complete, Idle };
 
   void on_connected();
+  std::string_view begin_handshake(std::string_view lines, char (&out)[160]);
   bool send_output(const void* first, size_t first_count, const void* second, size_t second_count);
   // The peer takes no more. It may have answered before it closed: that is read first, soon (whoever writes may be reading itself).
   void on_write_broken();
@@ -55,6 +57,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   enum class Step : uint8_t { More, Stop };
   Step on_bytes(const uint8_t* bytes, size_t size);
   Step on_head(const uint8_t* bytes, size_t size);
+  bool may_switch(const http1::ResponseHead& head, const uint8_t* bytes) const;
   Step forward_interim(const http1::ResponseHead& head, const uint8_t* bytes, size_t size);
   Step begin_response(const http1::ResponseHead& head, const uint8_t* bytes, size_t size);
   Step finish_if_done(const BodyTransfer& body, size_t size);
@@ -70,9 +73,13 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   http1::Framing framing_in_ = http1::Framing::kNone;
   // A request head that lies in the reactor's head scratch until the first of its body comes.
   uint32_t staged_ = 0;
+  // Sec-WebSocket-Accept that answers our own handshake, made for a client that has none.
+  std::unique_ptr<std::array<char, 28>> accept_;
   uint8_t interim_ = 0;
   bool reused_ = false;
   bool reusable_ = false;
+  // The peer takes no more.
+  bool write_broken_ = false;
 };
 
 }  // namespace weft

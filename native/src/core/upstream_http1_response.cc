@@ -1,6 +1,7 @@
 // Reading the answer of one exchange and handing it down re-framed.
 #include <cstring>
 
+#include "core/http2/websocket.h"
 #include "core/reactor.h"
 #include "core/upstream_http1.h"
 
@@ -18,7 +19,7 @@ void UpstreamHttp1::resume_response() {
 }
 
 void UpstreamHttp1::read_response() {
-  for (int turn = 0; readable_ && exchange_ != nullptr; turn++) {
+  for (int turn = 0; readable_ && exchange_ != nullptr && state_ != State::Complete; turn++) {
     if (exchange_->client()->unsent() >= reactor_->limits().max_buffered_bytes) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
@@ -51,7 +52,7 @@ UpstreamHttp1::Step UpstreamHttp1::on_head(const uint8_t* bytes, size_t size) {
     input_.append(bytes, size);
     return Step::More;
   }
-  if (result.status == http1::ParseStatus::kInvalid || (head.status == 101 && !exchange_->forwards_upgrade) ||
+  if (result.status == http1::ParseStatus::kInvalid || (head.status == 101 && !may_switch(head, bytes)) ||
       (head.status < 200 && head.status != 101 && interim_ == kMaxInterim)) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
     exchange_->on_attempt_end(AttemptEnd::BadResponse);
@@ -59,6 +60,12 @@ UpstreamHttp1::Step UpstreamHttp1::on_head(const uint8_t* bytes, size_t size) {
   }
   if (head.status < 200 && head.status != 101 && interim_++ < kMaxInterim) return forward_interim(head, bytes, size);
   return begin_response(head, bytes, size);
+}
+
+// RFC 9110 15.2.2: nobody switches unasked. A handshake of our own is also answered to us (RFC 6455 4.1); a client's own is its to check.
+bool UpstreamHttp1::may_switch(const http1::ResponseHead& head, const uint8_t* bytes) const {
+  if (exchange_->tunnel != Tunnel::WebSocket) return false;
+  return accept_ == nullptr || http2::accepts_websocket(head, bytes, {accept_->data(), accept_->size()});
 }
 
 // 1xx: handed down as it is; the answer is still to come.
@@ -93,13 +100,14 @@ UpstreamHttp1::Step UpstreamHttp1::begin_response(const http1::ResponseHead& hea
   framing_in_ = framing.kind;
   reusable_ = http1::response_allows_reuse(head, exchange_->method) && exchange_->request_complete();
   const size_t head_size = head.size;
-  if (tunnel) {
-    if (client->send_framed(nullptr, 0, false, {})) client->become_tunnel(bytes + head_size, size - head_size);
-    return Step::Stop;
-  }
   const BodyTransfer body =
       relay_body(&body_, framing_in_, client->framing(), bytes + head_size, size - head_size, reactor_->body_scratch());
   if (!client->send_framed(body.bytes, body.size, body.done, body_.trailers())) return Step::Stop;
+  if (tunnel) {
+    framing_ = http1::Framing::kTunnel;
+    exchange_->open_tunnel();
+    return exchange_ != nullptr ? Step::More : Step::Stop;
+  }
   return finish_if_done(body, size - head_size);
 }
 
@@ -129,6 +137,7 @@ void UpstreamHttp1::on_end_of_input(bool reset) {
   }
   reusable_ = false;
   state_ = State::Complete;
+  if (write_broken_ && framing_in_ == http1::Framing::kTunnel) return exchange_->on_response_broken(Reason::UpstreamReset);
   if (!exchange_->client()->send_payload(nullptr, 0, true)) return;
   exchange_->on_response_complete();
 }

@@ -30,20 +30,18 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
   auto* connection = static_cast<UpstreamHttp2*>(group->newest);
+  // RFC 8441 3: not before the server has said that it takes them.
+  const bool extended = exchange->tunnel == Tunnel::WebSocket;
+  if (connection != nullptr && extended) {
+    if (!connection->link_.has_settings()) return wait(reactor, group, exchange);
+    if (!connection->link_.peer().enable_connect_protocol) return Acquired::Unsupported;
+  }
   if (connection != nullptr) {
     if (connection->streams_opened_ != 0) reactor->counters().add(Counter::UpstreamReuses);
     *stream = connection->open_stream(exchange);
     return Acquired::Stream;
   }
-  if (group->open >= kMaxConnections) {
-    if (group->waiters >= kMaxWaiters) {
-      reactor->counters().add(Counter::UpstreamWaitOverflows);
-      return Acquired::Full;
-    }
-    reactor->counters().add(Counter::UpstreamWaits);
-    UpstreamPool::wait(group, exchange);
-    return Acquired::Waiting;
-  }
+  if (group->open >= kMaxConnections) return wait(reactor, group, exchange);
   reactor->counters().add(Counter::UpstreamConnects);
   const int fd = open_connection(target.connect);
   if (fd < 0) {
@@ -59,8 +57,22 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   reactor->counters().add(Counter::UpstreamOpen);
   reactor->schedule(connection, reactor->limits().connect_timeout_ms);
   connection->link_.start();
+  if (extended) {
+    connection->relist();
+    return wait(reactor, group, exchange);
+  }
   *stream = connection->open_stream(exchange);
   return Acquired::Stream;
+}
+
+Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpExchange* exchange) {
+  if (group->waiters >= kMaxWaiters) {
+    reactor->counters().add(Counter::UpstreamWaitOverflows);
+    return Acquired::Full;
+  }
+  reactor->counters().add(Counter::UpstreamWaits);
+  UpstreamPool::wait(group, exchange);
+  return Acquired::Waiting;
 }
 
 UpstreamHttp2::UpstreamHttp2(Reactor* reactor, int fd, UpstreamPool::Group* group)
@@ -123,7 +135,8 @@ void UpstreamHttp2::on_events(uint32_t events) {
       return break_all(AttemptEnd::ConnectFailed);
     }
     reactor_->cancel(this);
-    if (link_.streams().size() == 0) reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
+    // Without a stream it was dialled to hear whether it takes one: its SETTINGS are part of connecting.
+    if (link_.streams().size() == 0) reactor_->schedule(this, reactor_->limits().connect_timeout_ms);
     if (!flush()) return break_all(AttemptEnd::Reset);
     reactor_->flush_later(this);
   }
@@ -141,7 +154,8 @@ void UpstreamHttp2::on_events(uint32_t events) {
 
 void UpstreamHttp2::on_resume() {
   if (!closed_) link_.send_pending();
-  while (listed_ && group_->first_waiter != nullptr) {
+  // Each once: those that another connection must say something to wait on.
+  for (uint32_t left = group_->waiters; left != 0 && listed_ && group_->first_waiter != nullptr; left--) {
     auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
     UpstreamPool::stop_waiting(exchange);
     exchange->on_upstream_available();
@@ -196,7 +210,7 @@ void UpstreamHttp2::close_if_done() {
 }
 
 void UpstreamHttp2::on_timer() {
-  if (is_connecting_) {
+  if (is_connecting_ || (link_.streams().size() == 0 && !link_.has_settings())) {
     reactor_->counters().add(Counter::TimeoutsConnect);
     return break_all(AttemptEnd::ConnectTimedOut);
   }
@@ -218,6 +232,8 @@ void UpstreamHttp2::give_up() {
 void UpstreamHttp2::on_settings() {
   group_->stream_limit = std::min(link_.peer().max_concurrent_streams, kFirstStreams);
   relist();
+  if (link_.streams().size() == 0 && !closing_) reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
+  if (group_->first_waiter != nullptr) reactor_->resume_later(this);
 }
 
 void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
@@ -239,7 +255,8 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool
   if (exchange == nullptr) return;
   ClientStream* client = exchange->client();
   if (stream->head_received_) {
-    if (!ends || http2::check_trailers(block) != http2::BlockError::kNone || stream->length_left > 0) {
+    // RFC 9113 8.5: a tunnel has no trailers.
+    if (!ends || exchange->is_tunnel || http2::check_trailers(block) != http2::BlockError::kNone || stream->length_left > 0) {
       return link_.refuse(stream, ErrorCode::kProtocolError);
     }
     if (client->send_trailers(block)) answer_complete(stream);
@@ -257,16 +274,19 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool
     exchange->on_interim(response);
     return;
   }
+  const bool tunnel = exchange->opens_tunnel(response);
   const bool has_body = exchange->method != http1::Method::kHead && summary.status != 204 && summary.status != 304;
-  if (summary.has_content_length && has_body) {
+  if (summary.has_content_length && has_body && !tunnel) {
     stream->length_left = static_cast<int64_t>(summary.content_length);
     if (ends && stream->length_left != 0) return link_.refuse(stream, ErrorCode::kProtocolError);
   }
   if (!has_body) stream->length_left = 0;
-  if (!client->begin_response(response, ends)) return link_.refuse(stream, ErrorCode::kInternalError);
+  if (!client->begin_response(response, ends && !tunnel)) return link_.refuse(stream, ErrorCode::kInternalError);
   stream->head_received_ = true;
   exchange->on_response_begun(summary.status);
-  if (client->send_payload(nullptr, 0, ends) && ends) answer_complete(stream);
+  if (!client->send_payload(nullptr, 0, ends)) return;
+  if (tunnel) exchange->open_tunnel();
+  if (ends && !exchange->is_over()) answer_complete(stream);
 }
 
 void UpstreamHttp2::on_data(Http2Stream* base, const uint8_t* bytes, size_t size, bool ends) {
@@ -310,11 +330,25 @@ void UpstreamHttp2::break_all(AttemptEnd end) {
   closing_ = broken_ = true;
   relist();
   if (end == AttemptEnd::Reset && link_.streams().size() != 0) reactor_->counters().add(Counter::UpstreamResets);
+  if (!link_.has_settings()) fail_waiters(end);
   link_.streams().for_each([&](Http2Stream* stream) {
     stream->local_ended = stream->remote_ended = true;
     break_stream(static_cast<UpstreamHttp2Stream*>(stream), end);
   });
   close_now();
+}
+
+// Those that wait for the SETTINGS of a connection hear of its end as its streams do; else they would dial again and again.
+void UpstreamHttp2::fail_waiters(AttemptEnd end) {
+  for (uint32_t left = group_->waiters; left != 0 && group_->first_waiter != nullptr; left--) {
+    auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
+    UpstreamPool::stop_waiting(exchange);
+    if (exchange->tunnel == Tunnel::WebSocket) {
+      exchange->on_attempt_end(end);
+    } else {
+      UpstreamPool::wait(group_, exchange);
+    }
+  }
 }
 
 void UpstreamHttp2::on_stream_writable(Http2Stream* base) {

@@ -64,6 +64,7 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void on_ping_ack() override {}
   bool has_room() override { return true; }
 
+  static Acquired wait(Reactor* reactor, UpstreamPool::Group* group, HttpExchange* exchange);
   UpstreamHttp2Stream* open_stream(HttpExchange* exchange);
   void close_stream(UpstreamHttp2Stream* stream);
   size_t stream_limit() const;
@@ -74,6 +75,7 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void break_stream(UpstreamHttp2Stream* stream, AttemptEnd end);
   // The connection is no more: all its exchanges hear of it.
   void break_all(AttemptEnd end);
+  void fail_waiters(AttemptEnd end);
   void close_if_done();
   void close_now();
 

@@ -36,7 +36,8 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   const size_t bound = request.block != nullptr ? http2::block_bound(*request.block, options) : http2::block_bound(*request.head, options);
   return link.send_headers(this, bound, ends, [&](http2::HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
     return request.block != nullptr ? http2::write_request_block(*request.block, *request.summary, options, encoder, out, capacity, size)
-                                    : http2::write_request_block(*request.head, request.base, false, options, encoder, out, capacity, size);
+                                    : http2::write_request_block(*request.head, request.base, exchange_->tunnel == Tunnel::WebSocket,
+                                                                 options, encoder, out, capacity, size);
   });
 }
 

@@ -19,13 +19,15 @@ void put_field(const HeaderBlock& block, const HeaderField& field, HeadWriter* o
 }
 
 /// All but pseudo-header fields, cookies (if `joins_cookies`) and what is dropped.
-void put_fields(const HeaderBlock& block, uint64_t drop_known, const http1::MutationSet* mutations, bool joins_cookies, HeadWriter* out) {
+void put_fields(const HeaderBlock& block, uint64_t drop_known, const http1::MutationSet* mutations, bool joins_cookies, HeadWriter* out,
+                std::string_view drop_name = {}) {
   for (const HeaderField& field : block) {
     const FieldTraits& traits = field.traits;
     if (traits.pseudo != Pseudo::kNone) continue;
     if (traits.known != KnownHeader::kOther && (drop_known & known_bit(traits.known)) != 0) continue;
     if (joins_cookies && (traits.flags & kFieldCookie) != 0) continue;
     if (mutations != nullptr && mutations->drops(block.name(field))) continue;
+    if (!drop_name.empty() && block.name(field) == drop_name) continue;
     put_field(block, field, out);
   }
 }
@@ -103,7 +105,8 @@ bool write_request_head(const HeaderBlock& block, const RequestSummary& summary,
   uint64_t drop = hop_by_hop(options.framing) | known_bit(KnownHeader::kHost) | options.drop_known;
   if (!options.forwarded_for.empty()) drop |= known_bit(KnownHeader::kXForwardedFor);
   if (!options.forwarded_proto.empty()) drop |= known_bit(KnownHeader::kXForwardedProto);
-  put_fields(block, drop, options.mutations, true, &writer);
+  // RFC 8441 5: the key is of HTTP/1's handshake alone.
+  put_fields(block, drop, options.mutations, true, &writer, summary.is_extended_connect ? "sec-websocket-key" : "");
   put_cookie(block, options.mutations, &writer);
 
   if (!options.forwarded_for.empty()) put_forwarded_for(block, options.forwarded_for, &writer);
@@ -144,7 +147,8 @@ bool write_response_head(const HeaderBlock& block, const ResponseSummary& summar
   writer.put(" ");
   writer.put(http1::reason_phrase(status));
   writer.put("\r\n");
-  put_fields(block, hop_by_hop(options.framing) | options.drop_known, options.mutations, false, &writer);
+  put_fields(block, hop_by_hop(options.framing) | options.drop_known, options.mutations, false, &writer,
+             status == 101 ? "sec-websocket-accept" : "");
   writer.put(options.extra_lines);
   if (options.mutations != nullptr) writer.put(options.mutations->lines());
   if (status == 101) {

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <string>
 
+#include "core/http1/ascii.h"
+
 namespace weft::http2 {
 namespace {
 
@@ -66,6 +68,17 @@ void base64(const uint8_t* bytes, size_t size, char* out) {
   }
 }
 
+/// The only field of that name; empty: none, or more.
+std::string_view only_value(const http1::FieldBlock& head, const uint8_t* base, std::string_view lower_name) {
+  std::string_view found;
+  for (size_t i = 0; i < head.field_count; i++) {
+    if (!http1::equals_lower(head.fields[i].name(base), lower_name)) continue;
+    if (!found.empty()) return {};
+    found = head.fields[i].value.in(base);
+  }
+  return found;
+}
+
 }  // namespace
 
 std::array<char, 24> websocket_key(uint64_t high, uint64_t low) {
@@ -82,6 +95,16 @@ std::array<char, 28> websocket_accept(std::string_view key) {
   std::array<char, 28> accept;
   base64(digest.data(), digest.size(), accept.data());
   return accept;
+}
+
+std::string_view websocket_key_of(const http1::RequestHead& head, const uint8_t* base) {
+  return only_value(head, base, "sec-websocket-key");
+}
+
+bool accepts_websocket(const http1::ResponseHead& head, const uint8_t* base, std::string_view accept) {
+  const http1::Field* upgrade = head.find(http1::KnownHeader::kUpgrade);
+  return upgrade != nullptr && http1::equals_lower(upgrade->value.in(base), "websocket") &&
+         (head.connection_options & http1::kConnectionUpgrade) != 0 && only_value(head, base, "sec-websocket-accept") == accept;
 }
 
 }  // namespace weft::http2

@@ -1,0 +1,228 @@
+// Tunnels through the real `weft proxy --static`, with the clients and servers people use: ws, Node's HTTP/2, curl.
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type IncomingMessage } from 'node:http';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
+import type { AddressInfo, Server, Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { WebSocket, WebSocketServer } from 'ws';
+import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+
+const cleanups: (() => unknown)[] = [];
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wtun-'));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function listen(server: Server): Promise<number> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => sockets.add(socket));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  cleanups.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** An HTTP/1.1 server whose WebSockets echo. */
+function echoOverHttp1(): Promise<number> {
+  const server = createServer((_, response) => response.writeHead(426).end());
+  const sockets = new WebSocketServer({ server, handleProtocols: () => 'chat' });
+  sockets.on('connection', (socket) => socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary })));
+  return listen(server);
+}
+
+/** An HTTP/2 server whose tunnels echo bytes; its extended CONNECT may be turned off. */
+async function echoOverHttp2(enableConnectProtocol = true): Promise<{ port: number; seen: Record<string, unknown>[] }> {
+  const seen: Record<string, unknown>[] = [];
+  const server = createHttp2Server({ settings: { enableConnectProtocol } });
+  server.on('stream', (stream, headers) => {
+    seen.push(headers);
+    stream.on('error', () => undefined);
+    stream.respond({ ':status': 200 });
+    stream.pipe(stream);
+  });
+  return { port: await listen(server), seen };
+}
+
+async function gateway(backend: number, portName: 'http' | 'http2', ...flags: string[]): Promise<{ proxy: ProxyProcess; port: number }> {
+  const port = await freePort();
+  const file = join(folder, 'tunnels.yaml');
+  writeFileSync(
+    file,
+    `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: weft
+  addresses: [{value: 127.0.0.1}]
+  listeners: [{name: http, port: ${port}, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: chat}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{matches: [{path: {value: /chat}, method: GET}], backendRefs: [{name: chat, port: 80}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: chat}
+spec: {ports: [{name: ${portName}, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: chat-1, labels: {kubernetes.io/service-name: chat}}
+addressType: IPv4
+ports: [{name: ${portName}, port: ${backend}}]
+endpoints: [{addresses: [127.0.0.1]}]
+`,
+  );
+  const proxy = ProxyProcess.start(file, folder, ...flags);
+  cleanups.push(() => proxy.kill());
+  await proxy.says('"ready"');
+  return { proxy, port };
+}
+
+async function session(port: number): Promise<ClientHttp2Session> {
+  const client = connectHttp2(`http://127.0.0.1:${port}`);
+  cleanups.push(() => client.destroy());
+  client.on('error', () => undefined);
+  await once(client, 'remoteSettings');
+  return client;
+}
+
+function extendedConnect(client: ClientHttp2Session): ClientHttp2Stream {
+  return client.request(
+    { ':method': 'CONNECT', ':protocol': 'websocket', ':path': '/chat', 'sec-websocket-version': '13', 'sec-websocket-protocol': 'chat' },
+    { endStream: false },
+  );
+}
+
+/** A client's text frame (RFC 6455 5.2), masked with zeros. */
+function frame(text: string): Buffer {
+  return Buffer.concat([Buffer.from([0x81, 0x80 | text.length, 0, 0, 0, 0]), Buffer.from(text)]);
+}
+
+async function echoes(port: number): Promise<void> {
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/chat`, ['chat']);
+  cleanups.push(() => socket.terminate());
+  await once(socket, 'open');
+  for (const size of [1, 125, 70_000, 3_000_000]) {
+    const sent = Buffer.alloc(size, size % 251);
+    socket.send(sent);
+    const [got] = (await once(socket, 'message')) as [Buffer];
+    expect(got.equals(sent)).toBe(true);
+  }
+  socket.close(1000, 'done');
+  const [code] = (await once(socket, 'close')) as [number];
+  expect(code).toBe(1000);
+}
+
+test('ws talks to ws through the proxy, is counted while it does, and told when it ends', async () => {
+  const log = join(folder, 'access.log');
+  const { proxy, port } = await gateway(await echoOverHttp1(), 'http', '--access-log', 'all', '--access-log-file', log);
+  const open = new WebSocket(`ws://127.0.0.1:${port}/chat`, ['chat']);
+  await once(open, 'open');
+  expect(open.protocol).toBe('chat');
+  expect(await proxy.counter('opaque_open')).toBe(1);
+  open.close(1000);
+  await once(open, 'close');
+  await echoes(port);
+  expect(
+    await eventually(
+      () => proxy.counter('opaque_open'),
+      (count) => count === 0,
+    ),
+  ).toBe(0);
+  expect(await proxy.counter('upgrades')).toBe(2);
+  const lines = await eventually(
+    async () =>
+      readFileSync(log, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>),
+    (all) => all.length === 2,
+  );
+  expect(lines[1]).toMatchObject({ method: 'GET', path: '/chat', status: 101 });
+  expect(lines[1]!.bytes_received).toBeGreaterThan(3_000_000);
+  expect(lines[1]!.bytes_sent).toBeGreaterThan(3_000_000);
+});
+
+test('ws talks to an HTTP/2 server that takes extended CONNECT', async () => {
+  const { port: backend, seen } = await echoOverHttp2();
+  const { port } = await gateway(backend, 'http2');
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/chat`);
+  cleanups.push(() => socket.terminate());
+  // ws has checked the answer to its key.
+  await once(socket, 'open');
+  expect(seen[0]).toMatchObject({ ':method': 'CONNECT', ':protocol': 'websocket', ':path': '/chat', 'sec-websocket-version': '13' });
+  expect(seen[0]).not.toHaveProperty('sec-websocket-key');
+  // The server echoes the masked frame: to a client an error of the protocol (RFC 6455 5.1), which shows that it came back.
+  const failed = once(socket, 'error');
+  socket.send('hello');
+  expect(((await failed) as [Error])[0].message).toContain('MASK must be clear');
+});
+
+test('ws is told 501 where the HTTP/2 server takes no extended CONNECT', async () => {
+  const { port: backend, seen } = await echoOverHttp2(false);
+  const { port } = await gateway(backend, 'http2');
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/chat`);
+  socket.on('error', () => undefined);
+  const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+  expect(response.statusCode).toBe(501);
+  expect(seen).toEqual([]);
+});
+
+test('an HTTP/2 client’s WebSocket goes to a server that speaks HTTP/1.1, and ends on either side', async () => {
+  const { proxy, port } = await gateway(await echoOverHttp1(), 'http');
+  const client = await session(port);
+  expect(client.remoteSettings.enableConnectProtocol).toBe(true);
+  const stream = extendedConnect(client);
+  const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+  expect(headers).toMatchObject({ ':status': 200, 'sec-websocket-protocol': 'chat' });
+  expect(headers).not.toHaveProperty('sec-websocket-accept');
+  stream.write(frame('hello'));
+  const [echo] = (await once(stream, 'data')) as [Buffer];
+  expect(echo).toEqual(Buffer.concat([Buffer.from([0x81, 5]), Buffer.from('hello')]));
+  // A close frame: the server answers it and ends.
+  stream.write(Buffer.from([0x88, 0x80, 0, 0, 0, 0]));
+  stream.resume();
+  await once(stream, 'end');
+  stream.end();
+  await once(stream, 'close');
+  expect(stream.rstCode).toBe(0);
+
+  const other = extendedConnect(client);
+  await once(other, 'response');
+  other.on('error', () => undefined);
+  other.close(8);
+  expect(
+    await eventually(
+      () => proxy.counter('opaque_open'),
+      (count) => count === 0,
+    ),
+  ).toBe(0);
+});
+
+test('an HTTP/2 client’s WebSocket goes to an HTTP/2 server, large as it is', async () => {
+  const { port: backend, seen } = await echoOverHttp2();
+  const { port } = await gateway(backend, 'http2');
+  const stream = extendedConnect(await session(port));
+  await once(stream, 'response');
+  expect(seen[0]).toMatchObject({ ':method': 'CONNECT', ':protocol': 'websocket' });
+  const sent = Buffer.alloc(8 << 20, 'tunnel');
+  stream.end(sent);
+  const got: Buffer[] = [];
+  for await (const piece of stream) got.push(piece as Buffer);
+  expect(Buffer.concat(got).equals(sent)).toBe(true);
+});
