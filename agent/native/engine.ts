@@ -249,8 +249,11 @@ export interface EndpointSpec {
   readonly id: number;
   readonly address: string;
   readonly port: number;
-  /** http2: with prior knowledge, or by ALPN over TLS (whose context must offer h2). Opaque connections don't look at it. */
-  readonly protocol: 'http1' | 'http2';
+  /**
+   * http2: with prior knowledge, or by ALPN over TLS (whose context must offer h2). opaque: CONNECT ends in the engine and its bytes go to the
+   * endpoint as they are, other requests are sent as http1. Opaque connections don't look at it.
+   */
+  readonly protocol: 'http1' | 'http2' | 'opaque';
   /** null: plain text. */
   readonly tls: EndpointTlsSpec | null;
 }

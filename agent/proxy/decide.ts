@@ -12,6 +12,7 @@ import {
   DescriptorFlag,
   type Engine,
   Header,
+  METHODS,
   StreamKind,
 } from '../native/engine.js';
 import { type Cells, Traffic } from './metrics/cells.js';
@@ -57,6 +58,7 @@ const D_SERVER_NAME = Descriptor.ServerNameId as number;
 const TLS = DescriptorFlag.Tls as number;
 const PATH_EXACT = DescriptorFlag.PathExact as number;
 const OPAQUE = StreamKind.Opaque as number;
+const CONNECT = METHODS.indexOf('CONNECT');
 const DELIVER = (DecisionFlag.BindClient | DecisionFlag.MarkDeliver) as number;
 const INJECT = (DecisionFlag.BindClient | DecisionFlag.MarkInject) as number;
 const RETRY = DecisionFlag.Retry as number;
@@ -213,7 +215,7 @@ export class Decider {
       }
     }
     const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
-    if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!);
+    if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!);
     else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
   }
 
@@ -231,7 +233,8 @@ export class Decider {
         // A whole-element prefix that is one byte shorter: the byte is a slash.
         if (kind === NODE_EXACT_SLASH && (path !== own || descriptors[d + D_PATH_LENGTH] !== pathLengths[path]! + 1)) continue;
         const wanted = nodes[at + N_METHOD]!;
-        if (wanted >= 0 && wanted !== method) continue;
+        // A tunnel is opened only by a rule that says so: to any other it would be a way past what it allows.
+        if (wanted !== method && (wanted >= 0 || method === CONNECT)) continue;
         const condition = nodes[at + N_PREDICATES]!;
         if (condition >= 0 && (bits < 0 || !this.holds(predicates, bits, condition))) continue;
         return at;

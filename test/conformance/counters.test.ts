@@ -15,7 +15,7 @@ const ASKED =
 test.each([
   ['a malformed head', 'requests_refused_malformed', 'client sends\n| GET /\n|\nclient is refused with 400'],
   ['a head above its limits', 'requests_refused_head_size', 'client sends\n| GET /{a*70000} HTTP/1.1\n|\nclient is refused with 431'],
-  ['what is not served: CONNECT', 'requests_refused_unsupported', 'client sends\n| CONNECT a:1 HTTP/1.1\n|\nclient is refused with 501'],
+  ['a CONNECT without port', 'requests_refused_malformed', 'client sends\n| CONNECT a HTTP/1.1\n| Host: a\n|\nclient is refused with 400'],
   ['what is not served: a version', 'requests_refused_unsupported', 'client sends\n| GET / HTTP/2.0\n|\nclient is refused with 505'],
   [
     'what is not served: an expectation',

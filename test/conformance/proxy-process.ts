@@ -40,6 +40,8 @@ spec:
   parentRefs: [{name: edge, sectionName: lane${i}}]
   rules:
     - backendRefs: [{name: origin${i}, port: 80}]
+    - matches: [{method: CONNECT, headers: [{name: x-tunnel, value: "yes"}]}]
+      backendRefs: [{name: origin${i}, port: 80}]
 `,
   )
   .join('')}`;

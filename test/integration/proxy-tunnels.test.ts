@@ -1,4 +1,5 @@
 // Tunnels through the real `weft proxy --static`, with the clients and servers people use: ws, Node's HTTP/2, curl.
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
@@ -53,7 +54,11 @@ async function echoOverHttp2(enableConnectProtocol = true): Promise<{ port: numb
   return { port: await listen(server), seen };
 }
 
-async function gateway(backend: number, portName: 'http' | 'http2', ...flags: string[]): Promise<{ proxy: ProxyProcess; port: number }> {
+async function gateway(
+  backend: number,
+  portName: 'http' | 'http2' | 'tcp',
+  ...flags: string[]
+): Promise<{ proxy: ProxyProcess; port: number }> {
   const port = await freePort();
   const file = join(folder, 'tunnels.yaml');
   writeFileSync(
@@ -73,6 +78,22 @@ metadata: {name: chat}
 spec:
   parentRefs: [{name: edge}]
   rules: [{matches: [{path: {value: /chat}, method: GET}], backendRefs: [{name: chat, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: tunnels}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [db.test]
+  rules: [{matches: [{method: CONNECT}], backendRefs: [{name: chat, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: anything}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [open.test]
+  rules: [{backendRefs: [{name: chat, port: 80}]}]
 ---
 apiVersion: v1
 kind: Service
@@ -225,4 +246,36 @@ test('an HTTP/2 client’s WebSocket goes to an HTTP/2 server, large as it is', 
   const got: Buffer[] = [];
   for await (const piece of stream) got.push(piece as Buffer);
   expect(Buffer.concat(got).equals(sent)).toBe(true);
+});
+
+/** curl through the gateway as its proxy. */
+async function curl(port: number, url: string): Promise<{ stdout: string; stderr: string }> {
+  const args = ['-sv', '--max-time', '10', '--proxytunnel', '-x', `http://127.0.0.1:${port}`, url];
+  return new Promise((resolve) => execFile('curl', args, (_, stdout, stderr) => resolve({ stdout, stderr })));
+}
+
+test('curl tunnels to the backend that the rule names, whatever port it asks for, and to nothing else', async () => {
+  const server = createServer((incoming, response) => response.end(`host ${incoming.headers.host}`));
+  const { proxy, port } = await gateway(await listen(server), 'tcp');
+  expect((await curl(port, 'http://db.test:5432/')).stdout).toBe('host db.test:5432');
+  // A rule for everything is none for tunnels; a name that no rule has is not dialled.
+  expect((await curl(port, 'http://open.test:80/')).stderr).toContain('CONNECT tunnel failed, response 404');
+  expect((await curl(port, `http://127.0.0.1:${port}/`)).stderr).toContain('CONNECT tunnel failed, response 404');
+  expect(await proxy.counter('upstream_connects')).toBe(1);
+});
+
+test('an HTTP/2 client’s CONNECT is passed on to a backend that is a proxy', async () => {
+  const server = createServer();
+  server.on('connect', (incoming: IncomingMessage, socket: Socket) => {
+    socket.write(`HTTP/1.1 200 Yes\r\n\r\nto ${incoming.url}: `);
+    socket.pipe(socket);
+  });
+  const { port } = await gateway(await listen(server), 'http');
+  const stream = (await session(port)).request({ ':method': 'CONNECT', ':authority': 'db.test:5432' }, { endStream: false });
+  const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
+  expect(headers[':status']).toBe(200);
+  stream.end('hello');
+  let text = '';
+  for await (const piece of stream) text += piece;
+  expect(text).toBe('to db.test:5432: hello');
 });

@@ -81,7 +81,8 @@ export function buildClusters(model: Model, ids: StableIds): ClusterSet {
 
 /** What is spoken to the endpoints of a port; what its clients may speak is for the listener to say. */
 function spokenBy({ protocol }: ServicePort): EndpointSpec['protocol'] {
-  return protocol === Protocol.HTTP2 || protocol === Protocol.GRPC ? 'http2' : 'http1';
+  if (protocol === Protocol.HTTP2 || protocol === Protocol.GRPC) return 'http2';
+  return protocol === Protocol.HTTP ? 'http1' : 'opaque';
 }
 
 type Socket = Omit<ClusterEndpoint, 'id'>;

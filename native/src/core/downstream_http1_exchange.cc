@@ -25,6 +25,7 @@ void describe(const http1::RequestHead& head, bool log, Exchange* exchange) {
   exchange->head_size = head.size;
   exchange->method = head.method;
   if (head.wants_upgrade) exchange->tunnel = Tunnel::WebSocket;
+  if (head.method == http1::Method::kConnect) exchange->tunnel = Tunnel::Connect;
   const http1::BodyFraming framing = http1::request_body_framing(head);
   exchange->request_framing = framing.kind;
   exchange->request_body = http1::BodyReader(framing);
@@ -144,12 +145,14 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
     http2::set_forwarded_framing(*response.summary, ends, exchange.method, client_minor_, &options);
   }
   const bool tunnel = exchange.opens_tunnel(response);
+  // What its client sent ahead is no request, whatever it looks like.
+  options.close |= exchange.tunnel == Tunnel::Connect;
   char accept[64];
   int status = 0;
   if (tunnel) {
     options.framing = {http1::Framing::kTunnel};
     options.close = false;
-    if (response.head == nullptr) {
+    if (response.head == nullptr && exchange.tunnel == Tunnel::WebSocket) {
       status = 101;
       options.extra_lines = websocket_accept_line(accept);
     }
@@ -208,7 +211,7 @@ bool DownstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
 
 bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
   const HttpExchange& exchange = *exchange_;
-  const bool must = reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout;
+  const bool must = reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout || exchange.tunnel == Tunnel::Connect;
   const bool close = must || !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
   char* out = reactor_->head_scratch();
   size_t size = 0;

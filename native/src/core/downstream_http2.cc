@@ -144,12 +144,12 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
   if (error != http2::BlockError::kNone) return refuse_request(stream, http2::block_error_status(error));
   if (summary.is_extended_connect) {
     if (summary.protocol != "websocket") return refuse_request(stream, 501);
-    if (summary.content_length > 0) return refuse_request(stream, 400);
     exchange.tunnel = Tunnel::WebSocket;
     // As which HTTP/1 asks for it: routes and logs tell them not apart.
     summary.method = http1::Method::kGet;
   }
-  if (summary.method == http1::Method::kConnect) return refuse_request(stream, 501);
+  if (summary.method == http1::Method::kConnect) exchange.tunnel = Tunnel::Connect;
+  if (exchange.tunnel != Tunnel::None && summary.content_length > 0) return refuse_request(stream, 400);
   exchange.method = summary.method;
   stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
   const http2::HeaderField* type = exchange.http2->block.find(http1::KnownHeader::kContentType);

@@ -39,7 +39,9 @@ bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, c
   http2::ForwardOptions options;
   options.mutations = mutations;
   // What HTTP/1 answers with 101 is a 200 here (RFC 8441 5).
-  const int status = exchange_->opens_tunnel(response) ? 200 : 0;
+  const bool tunnel = exchange_->opens_tunnel(response);
+  const int status = tunnel && exchange_->tunnel == Tunnel::WebSocket ? 200 : 0;
+  if (tunnel) options.drop_known |= http1::known_bit(http1::KnownHeader::kContentLength);
   const size_t bound =
       response.block != nullptr ? http2::block_bound(*response.block, options) : http2::block_bound(*response.head, options);
   ByteQueue& output = connection_->link_.output();

@@ -21,6 +21,8 @@ enum class Tunnel : uint8_t {
   None,
   // RFC 6455 over HTTP/1, RFC 8441 over HTTP/2.
   WebSocket,
+  // RFC 9110 9.3.6.
+  Connect,
 };
 
 // The request of an HTTP/2 stream.

@@ -298,7 +298,8 @@ void HttpExchange::on_response_complete() {
 
 bool HttpExchange::opens_tunnel(const ResponseForm& response) const {
   if (tunnel == Tunnel::None) return false;
-  return response.head != nullptr ? response.head->status == 101 : response.status() / 100 == 2;
+  const bool switches = tunnel == Tunnel::WebSocket && response.head != nullptr;
+  return switches ? response.head->status == 101 : response.status() / 100 == 2;
 }
 
 void HttpExchange::open_tunnel() {

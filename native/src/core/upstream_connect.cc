@@ -9,6 +9,7 @@ namespace weft {
 
 Acquired acquire_upstream(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamStream** stream) {
   if (target.http2) return UpstreamHttp2::acquire(reactor, exchange, target, stream);
+  if (target.opaque && exchange->tunnel == Tunnel::Connect) reuse = Reuse::Never;
   UpstreamHttp1* connection = UpstreamHttp1::acquire(reactor, target, reuse);
   if (connection == nullptr) return Acquired::Failed;
   connection->begin(exchange);

@@ -76,7 +76,7 @@ void UpstreamHttp1::on_events(uint32_t events) {
       reactor_->counters().add(Counter::UpstreamConnectFailures);
       return exchange_->on_attempt_end(AttemptEnd::ConnectFailed);
     }
-    on_connected();
+    reactor_->cancel(this);
     opened = true;
   }
   const Handle self = handle_;
@@ -88,6 +88,10 @@ void UpstreamHttp1::on_events(uint32_t events) {
       if (reactor_->find(self) == nullptr || exchange_ == nullptr) return;
     }
   }
+  if (opened && ends_connect()) {
+    open_bare_tunnel();
+    if (exchange_ == nullptr) return;
+  }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
   // A tunnel whose upstream had ended its direction, and takes no more of the other.
   if (state_ == State::Complete && (events & EPOLLERR) != 0) return exchange_->on_response_broken(Reason::UpstreamReset);
@@ -96,7 +100,15 @@ void UpstreamHttp1::on_events(uint32_t events) {
   read_response();
 }
 
-void UpstreamHttp1::on_connected() { reactor_->cancel(this); }
+// The tunnel of a CONNECT begins with the connection itself, which is asked nothing.
+bool UpstreamHttp1::ends_connect() const { return group_->target.opaque && exchange_->tunnel == Tunnel::Connect; }
+
+void UpstreamHttp1::open_bare_tunnel() {
+  static constexpr std::string_view kEstablished = "HTTP/1.1 200 OK\r\n\r\n";
+  uint8_t answer[kEstablished.size() + http1::kReadPastEnd] = {};
+  memcpy(answer, kEstablished.data(), kEstablished.size());
+  on_head(answer, kEstablished.size());
+}
 
 void UpstreamHttp1::on_timer() {
   if (state_ == State::Idle) {
@@ -120,6 +132,7 @@ void UpstreamHttp1::on_drain() {
 }
 
 bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
+  if (ends_connect()) return true;
   http1::RequestHeadOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
   const bool has_id =

@@ -6,7 +6,7 @@
 namespace weft {
 
 bool UpstreamTarget::operator==(const UpstreamTarget& other) const {
-  return endpoint == other.endpoint && http2 == other.http2 && connect.mark == other.connect.mark &&
+  return endpoint == other.endpoint && http2 == other.http2 && opaque == other.opaque && connect.mark == other.connect.mark &&
          connect.bind_source == other.connect.bind_source && connect.to == other.connect.to && connect.source == other.connect.source &&
          tls_key == other.tls_key;
 }
@@ -28,6 +28,7 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
     if (endpoint == nullptr) return false;
     out->connect.to = {endpoint->address, endpoint->port};
     out->http2 = endpoint->protocol == Protocol::kHttp2;
+    out->opaque = endpoint->protocol == Protocol::kOpaque;
     if (endpoint->tls != nullptr) {
       out->tls = endpoint->tls.get();
       out->tls_key = endpoint->tls->key;

@@ -15,6 +15,8 @@ struct UpstreamTarget {
   ConnectOptions connect;
   // HTTP/2 with prior knowledge; else HTTP/1.
   bool http2 = false;
+  // Not known to speak HTTP: CONNECT ends here and its bytes go straight to it; anything else is HTTP/1.
+  bool opaque = false;
   // How the endpoint is spoken to; valid as long as the tables that gave it, so pools know only its key. 0: plain text.
   const EndpointTls* tls = nullptr;
   uint64_t tls_key = 0;

@@ -115,7 +115,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     const auto id = static_cast<int32_t>(integer(item, "id", 0, Tables::kMaxEndpointId));
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
     const Protocol spoken = protocol(item);
-    if (spoken != Protocol::kHttp1 && spoken != Protocol::kHttp2) fail("protocol", "http1 or http2");
+    if (spoken == Protocol::kHttp || spoken == Protocol::kDetect) fail("protocol", "http1, http2 or opaque");
     spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken});
   });
   each_object("mutations", [&](const Napi::Object& item) {

@@ -59,4 +59,11 @@ bool is_valid_authority(std::string_view authority) {
   return end == authority.size() || is_port(authority.substr(end));
 }
 
+bool is_connect_authority(std::string_view authority) {
+  if (!is_valid_authority(authority)) return false;
+  const size_t bracket = authority.find(']');
+  const size_t colon = authority.find(':', bracket == std::string_view::npos ? 0 : bracket);
+  return colon != std::string_view::npos && authority.find_first_not_of('0', colon + 1) != std::string_view::npos;
+}
+
 }  // namespace weft::http1

@@ -34,8 +34,8 @@ BodyFraming request_body_framing(const RequestHead& head) { return sized(head); 
 
 BodyFraming response_body_framing(const ResponseHead& head, Method request_method) {
   if (head.status == 101) return {Framing::kTunnel};
+  if (request_method == Method::kConnect && head.status / 100 == 2) return {Framing::kTunnel};
   if (head.status < 200 || head.status == 204 || head.status == 304 || request_method == Method::kHead) return {Framing::kNone};
-  if (request_method == Method::kConnect && head.status < 300) return {Framing::kTunnel};
   if (!head.chunked && !head.has_content_length) return {Framing::kUntilClose};
   return sized(head);
 }

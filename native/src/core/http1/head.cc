@@ -295,6 +295,8 @@ HeadError check_request(const uint8_t* data, RequestHead* head) {
   if (error == HeadError::kNone) error = check_connection(data, head);
   if (error != HeadError::kNone) return error;
   head->has_body = head->chunked || head->content_length > 0;
+  // RFC 9110 9.3.6: what follows is the tunnel's, and no two must disagree on where it begins.
+  if (head->method == Method::kConnect && head->has_body) return HeadError::kConnectContent;
   head->expects_continue = false;
   if (head->has(KnownHeader::kExpect) && head->minor == 1) {
     const bool known =
@@ -303,7 +305,7 @@ HeadError check_request(const uint8_t* data, RequestHead* head) {
     head->expects_continue = head->has_body;
   }
   head->wants_upgrade = head->has(KnownHeader::kUpgrade) && (head->connection_options & kConnectionUpgrade) != 0 && head->minor == 1 &&
-                        !head->has_body && !head->is_repeated(KnownHeader::kUpgrade) &&
+                        !head->has_body && head->method != Method::kConnect && !head->is_repeated(KnownHeader::kUpgrade) &&
                         equals_lower(head->find(KnownHeader::kUpgrade)->value.in(data), "websocket");
   return HeadError::kNone;
 }
@@ -314,7 +316,6 @@ ParseResult parse_request(ClassifyFunction classify, const uint8_t* data, size_t
   ParseResult result = parse_request_line(cursor, data, size, head, &fields);
   if (!is_complete(result)) return result;
   head->method = method_of(head->method_token.in(data));
-  if (head->method == Method::kConnect) return invalid(HeadError::kMethodNotImplemented);
   HeadError error = parse_target(data, head);
   if (error != HeadError::kNone) return invalid(error);
   result = parse_fields(cursor, data, size, fields, max_fields, head);

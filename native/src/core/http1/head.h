@@ -65,7 +65,6 @@ Method method_of(std::string_view token);
   X(None, "none", 0)                                                   \
   X(RequestLine, "request_line", 400)                                  \
   X(Method, "method", 400)                                             \
-  X(MethodNotImplemented, "method_not_implemented", 501)               \
   X(Target, "target", 400)                                             \
   X(Version, "version", 400)                                           \
   X(VersionNotSupported, "version_not_supported", 505)                 \
@@ -87,7 +86,8 @@ Method method_of(std::string_view token);
   X(TransferEncodingSyntax, "transfer_encoding_syntax", 400)           \
   X(TransferEncodingUnsupported, "transfer_encoding_unsupported", 501) \
   X(ConnectionSyntax, "connection_syntax", 400)                        \
-  X(ExpectUnsupported, "expect_unsupported", 417)
+  X(ExpectUnsupported, "expect_unsupported", 417)                      \
+  X(ConnectContent, "connect_content", 400)
 
 enum class HeadError : uint8_t {
 #define WEFT_X(name, text, status) k##name,
@@ -157,7 +157,8 @@ struct FieldBlock {
   uint32_t line_end(size_t index) const { return index + 1 < field_count ? fields[index + 1].name_offset : fields_end; }
 };
 
-enum class TargetForm : uint8_t { kOrigin, kAbsolute, kAsterisk };
+/// kAuthority: CONNECT, and no other method.
+enum class TargetForm : uint8_t { kOrigin, kAbsolute, kAsterisk, kAuthority };
 
 struct RequestHead : FieldBlock {
   Method method;
@@ -175,11 +176,12 @@ struct RequestHead : FieldBlock {
   Span method_token;
   /// As sent.
   Span target;
-  /// Without the query; never empty: what has no path is matched as "/" ("http://host" gives the "/" of "//", "*" that of "HTTP/").
+  /// Without the query; never empty: what has no path is matched as "/" ("http://host" gives the "/" of "//", "*" and CONNECT that of
+  /// "HTTP/").
   Span path;
   /// Behind the "?".
   Span query;
-  /// From the absolute-form target, else from Host; as sent, with port. Empty only for HTTP/1.0 without Host.
+  /// From the absolute-form or authority-form target, else from Host; as sent, with port. Empty only for HTTP/1.0 without Host.
   Span authority;
 };
 
@@ -220,5 +222,7 @@ bool may_complete_head(const uint8_t* data, size_t size, size_t known, const Hea
 /// uri-host [":" port], RFC 9110 4.2, no user info, port at most 65535, not empty. Of reg-name only letters, digits and "-._~": no DNS name
 /// has the percent-encoding and sub-delimiters that RFC 3986 also allows, and others decode them differently.
 bool is_valid_authority(std::string_view authority);
+/// RFC 9112 3.2.3, RFC 9113 8.5: what CONNECT names has a port, and not 0.
+bool is_connect_authority(std::string_view authority);
 
 }  // namespace weft::http1

@@ -48,7 +48,7 @@ void put_forwarded_for(const RequestHead& head, const uint8_t* base, std::string
 void put_request_line(const RequestHead& head, const uint8_t* base, HeadWriter* out) {
   out->put(head.method_token.in(base));
   out->put(" ");
-  if (head.form == TargetForm::kOrigin) {
+  if (head.form == TargetForm::kOrigin || head.form == TargetForm::kAuthority) {
     out->put(head.target.in(base));
   } else if (head.form == TargetForm::kAsterisk) {
     out->put("*");
@@ -63,6 +63,7 @@ void put_request_line(const RequestHead& head, const uint8_t* base, HeadWriter* 
 }
 
 bool promises_content(const RequestHead& head) {
+  if (head.form == TargetForm::kAuthority) return false;
   return head.method == Method::kPost || head.method == Method::kPut || head.method == Method::kPatch || head.has_content_length;
 }
 

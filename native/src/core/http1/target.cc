@@ -56,7 +56,11 @@ HeadError parse_target(const uint8_t* data, RequestHead* head) {
   size_t path = head->target.offset;
   head->authority = {0, 0};
   head->form = TargetForm::kOrigin;
-  if (data[path] != '/') {
+  if (head->method == Method::kConnect) {
+    head->form = TargetForm::kAuthority;
+    head->authority = head->target;
+    if (!is_connect_authority(head->target.in(data))) return HeadError::kTarget;
+  } else if (data[path] != '/') {
     const std::string_view target = head->target.in(data);
     if (target == "*") {
       if (head->method != Method::kOptions) return HeadError::kTarget;
@@ -75,8 +79,8 @@ HeadError parse_target(const uint8_t* data, RequestHead* head) {
   head->has_query = mark != nullptr;
   head->query = head->has_query ? span(path_end + 1, end) : span(end, end);
   head->path = span(path, path_end);
-  if (head->form == TargetForm::kAsterisk) {
-    head->path = {head->target.offset + 6, 1};  // The "/" of "* HTTP/".
+  if (head->form == TargetForm::kAsterisk || head->form == TargetForm::kAuthority) {
+    head->path = {static_cast<uint32_t>(end) + 5, 1};  // The "/" of " HTTP/".
   } else if (head->path.size == 0) {
     head->path = {head->target.offset + 5, 1};  // The first "/" of "http://".
     // RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.

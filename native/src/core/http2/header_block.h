@@ -179,6 +179,8 @@ struct RequestSummary : MessageSummary {
   bool expects_continue = false;
   /// RFC 8441: CONNECT with :protocol (the only CONNECT that has a path).
   bool is_extended_connect = false;
+  /// RFC 9113 8.5: has neither scheme nor path.
+  bool is_plain_connect() const { return method == http1::Method::kConnect && !is_extended_connect; }
   std::string_view method_token;
   std::string_view scheme;
   /// From :authority, else Host; never empty.

@@ -101,7 +101,8 @@ int32_t match_host(const Tables& tables, const RequestSummary& request) {
 }
 
 PathMatch match_path(const Tables& tables, const RequestSummary& request) {
-  if (request.path_field == nullptr) return {};
+  // CONNECT has none, and is matched as "/" is.
+  if (request.path_field == nullptr) return tables.path("/");
   const MatchCache found = match_field(tables, *request.path_field, {}, request.target);
   return {found.id, found.exact};
 }

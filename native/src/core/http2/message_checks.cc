@@ -185,6 +185,8 @@ BlockError check_request(const HeaderBlock& block, bool end_stream, bool extende
   if (summary->is_extended_connect) summary->protocol = block.value(*survey.pseudo[static_cast<size_t>(Pseudo::kProtocol)]);
   if (const HeaderField* path = survey.pseudo[static_cast<size_t>(Pseudo::kPath)]) error = take_path(block, *path, summary);
   if (error == BlockError::kNone) error = take_authority(block, survey, summary);
+  if (error == BlockError::kNone && summary->is_plain_connect() && !http1::is_connect_authority(summary->authority))
+    error = BlockError::kAuthoritySyntax;
   if (error == BlockError::kNone) error = summarise(block, survey, summary);
   if (error == BlockError::kNone && end_stream && summary->content_length > 0) error = BlockError::kContentLengthWithoutBody;
   if (error == BlockError::kNone) error = check_expect(block, end_stream, summary);

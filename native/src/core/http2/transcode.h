@@ -60,7 +60,7 @@ bool write_trailer_block(std::string_view lines, HpackEncoder* encoder, uint8_t*
 /// How an HTTP/1 upstream gets the body of this request.
 http1::BodyFraming request_framing(const RequestSummary& summary, bool end_stream);
 /// Cookie crumbs become one field, :authority becomes Host. An extended CONNECT becomes a GET with Upgrade and the caller's
-/// Sec-WebSocket-Key in `options.extra_lines` (options.keep_upgrade is implied). Plain CONNECT has no HTTP/1 form here: not to be given.
+/// Sec-WebSocket-Key in `options.extra_lines` (options.keep_upgrade is implied).
 bool write_request_head(const HeaderBlock& block, const RequestSummary& summary, const http1::RequestHeadOptions& options, char* out,
                         size_t capacity, size_t* size);
 /// As http1::set_forwarded_framing. `end_stream`: the HEADERS had it.

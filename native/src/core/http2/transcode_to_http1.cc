@@ -88,7 +88,7 @@ bool finish(HeadWriter* out, size_t* size) {
 }  // namespace
 
 BodyFraming request_framing(const RequestSummary& summary, bool end_stream) {
-  if (end_stream || summary.is_extended_connect) return {Framing::kNone};
+  if (end_stream || summary.is_extended_connect || summary.is_plain_connect()) return {Framing::kNone};
   if (!summary.has_content_length) return {Framing::kChunked};
   return summary.content_length == 0 ? BodyFraming{Framing::kNone} : BodyFraming{Framing::kLength, summary.content_length};
 }
@@ -98,7 +98,7 @@ bool write_request_head(const HeaderBlock& block, const RequestSummary& summary,
   HeadWriter writer(out, capacity);
   writer.put(summary.is_extended_connect ? std::string_view("GET") : summary.method_token);
   writer.put(" ");
-  writer.put(summary.target);
+  writer.put(summary.is_plain_connect() ? summary.authority : summary.target);
   writer.put(" HTTP/1.1\r\n");
   http1::put_line("host: ", options.authority.empty() ? summary.authority : options.authority, &writer);
 
@@ -114,7 +114,7 @@ bool write_request_head(const HeaderBlock& block, const RequestSummary& summary,
   writer.put(options.extra_lines);
   if (options.mutations != nullptr) writer.put(options.mutations->lines());
   put_request_connection(summary, options.close, &writer);
-  if (!summary.is_extended_connect) http1::put_framing(options.framing, promises_content(summary), &writer);
+  if (!summary.is_extended_connect && !summary.is_plain_connect()) http1::put_framing(options.framing, promises_content(summary), &writer);
   return finish(&writer, size);
 }
 

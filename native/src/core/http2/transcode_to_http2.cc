@@ -112,14 +112,17 @@ bool write_request_block(const http1::RequestHead& head, const uint8_t* base, bo
 
   uint8_t* at = encoder->begin(out);
   at = upgrade ? encoder->write_text(":method", "CONNECT", Indexing::kAllowed, at) : write_method(head, base, encoder, at);
-  at = encoder->write_static(options.scheme == "https" ? kStaticSchemeHttps : kStaticSchemeHttp, at);
-  at = write_target(head, base, encoder, at);
+  const bool connect = head.form == http1::TargetForm::kAuthority;
+  if (!connect) {
+    at = encoder->write_static(options.scheme == "https" ? kStaticSchemeHttps : kStaticSchemeHttp, at);
+    at = write_target(head, base, encoder, at);
+  }
   const std::string_view authority = options.authority.empty() ? head.authority.in(base) : options.authority;
   at = encoder->write_text(":authority", authority, Indexing::kAllowed, at);
   if (upgrade) at = encoder->write_text(":protocol", "websocket", Indexing::kAllowed, at);
   at = write_fields(head, base, kept, encoder, at);
   if (http1::accepts_trailers(head, base)) at = encoder->write_text("te", "trailers", Indexing::kAllowed, at);
-  if (head.has_content_length && !upgrade) at = write_length(head.content_length, encoder, at);
+  if (head.has_content_length && !upgrade && !connect) at = write_length(head.content_length, encoder, at);
   if (!options.forwarded_for.empty()) at = write_forwarded_for(head, base, options.forwarded_for, encoder, at);
   at = write_additions(options, encoder, at);
   return finish(out, at, size);
@@ -132,7 +135,8 @@ bool write_response_block(const http1::ResponseHead& head, const uint8_t* base, 
   const Kept kept{hop_by_hop(head) | options.drop_known, options.mutations, head.status == 101};
   uint8_t* at = write_status(status, encoder, encoder->begin(out));
   at = write_fields(head, base, kept, encoder, at);
-  const bool has_length = head.has_content_length && head.status >= 200 && head.status != 204;
+  const bool has_length = head.has_content_length && head.status >= 200 && head.status != 204 &&
+                          (options.drop_known & known_bit(KnownHeader::kContentLength)) == 0;
   if (has_length) at = write_length(head.content_length, encoder, at);
   at = write_additions(options, encoder, at);
   return finish(out, at, size);
