@@ -24,6 +24,24 @@ interface View {
 
 const EMPTY: View = { titles: [], cells: () => [], wideTitles: [], wideCells: () => [] };
 
+const ROUTE: View = {
+  titles: ['PARENTS', 'BACKENDS'],
+  cells: ({ spec }) => [
+    records(spec?.parentRefs)
+      .map((parent) => `${text(parent.kind) || 'Gateway'}/${text(parent.name)}`.toLowerCase())
+      .join(','),
+    records(spec?.rules)
+      .map((rule) =>
+        records(rule.backendRefs)
+          .map((backend) => `${text(backend.name)}${backend.weight === undefined ? '' : `=${backend.weight}`}`)
+          .join(','),
+      )
+      .join(' | '),
+  ],
+  wideTitles: ['HOSTNAMES'],
+  wideCells: ({ spec }) => [list(spec?.hostnames)],
+};
+
 const VIEWS: Readonly<Record<string, View>> = {
   Service: {
     titles: ['ADDRESSES', 'PORTS'],
@@ -48,23 +66,9 @@ const VIEWS: Readonly<Record<string, View>> = {
     wideTitles: [],
     wideCells: () => [],
   },
-  HTTPRoute: {
-    titles: ['PARENTS', 'BACKENDS'],
-    cells: ({ spec }) => [
-      records(spec?.parentRefs)
-        .map((parent) => `${text(parent.kind) || 'Gateway'}/${text(parent.name)}`.toLowerCase())
-        .join(','),
-      records(spec?.rules)
-        .map((rule) =>
-          records(rule.backendRefs)
-            .map((backend) => `${text(backend.name)}${backend.weight === undefined ? '' : `=${backend.weight}`}`)
-            .join(','),
-        )
-        .join(' | '),
-    ],
-    wideTitles: ['HOSTNAMES'],
-    wideCells: ({ spec }) => [list(spec?.hostnames)],
-  },
+  HTTPRoute: ROUTE,
+  TLSRoute: ROUTE,
+  TCPRoute: ROUTE,
 };
 
 export function columnsOf(kind: string, wide: boolean): Column[] {

@@ -2,6 +2,8 @@
 // the node against a controller (or a file on disk) that is newer, older or broken. Must not repair anything.
 import { isIP } from 'node:net';
 import {
+  type Backend,
+  type ConnectionRoute,
   type Endpoint,
   EndpointHealth,
   type EndpointPort,
@@ -13,6 +15,7 @@ import {
   LoadBalancing_Algorithm,
   PathMatch_Type,
   Protocol,
+  type RouteParent,
   type Service,
   type Workload,
 } from '../../api/gen/mesh/v1/model.js';
@@ -75,31 +78,44 @@ export function listenerFault(listener: Listener, name: string): string | null {
 /** Plain text where TLS is meant, or the reverse, would be worse than no listener. */
 function tlsFault({ protocol, tls }: Listener): string | null {
   if (protocol === Protocol.HTTPS && tls === undefined) return 'protocol HTTPS without tls';
-  if (protocol !== Protocol.HTTPS && tls !== undefined) return `tls with protocol ${Protocol[protocol] ?? protocol}`;
+  if (protocol !== Protocol.HTTPS && protocol !== Protocol.TLS && tls !== undefined)
+    return `tls with protocol ${Protocol[protocol] ?? protocol}`;
   return firstFault(tls?.certificates ?? [], ({ chain, key }) => keyPairFault(chain, key)?.message ?? null, 'certificate');
 }
 
 export function httpRouteFault(route: HttpRoute, name: string): string | null {
   if (`${route.namespace}/${route.name}` !== name) return `names ${route.namespace}/${route.name} inside, expected ${name}`;
   if (route.rules.length > MODEL_BOUNDS.maxRules) return `${route.rules.length} rules: expected at most ${MODEL_BOUNDS.maxRules}`;
-  if (route.parents.some(({ parent }) => parent === undefined)) return 'a parent is neither a service nor a gateway';
-  return firstFault(route.hostnames, hostnameFault) ?? firstFault(route.rules, ruleFault, 'rule');
+  return parentsFault(route.parents) ?? firstFault(route.hostnames, hostnameFault) ?? firstFault(route.rules, ruleFault, 'rule');
+}
+
+export function connectionRouteFault(route: ConnectionRoute, name: string): string | null {
+  const own = `${route.kind}/${route.namespace}/${route.name}`;
+  if (own !== name) return `names ${own} inside, expected ${name}`;
+  return parentsFault(route.parents) ?? firstFault(route.serverNames, hostnameFault) ?? backendsFault(route.backends);
+}
+
+function parentsFault(parents: readonly RouteParent[]): string | null {
+  return parents.some(({ parent }) => parent === undefined) ? 'a parent is neither a service nor a gateway' : null;
 }
 
 function ruleFault(rule: HttpRule): string | null {
   if (rule.matches.length > MODEL_BOUNDS.maxMatches) return `${rule.matches.length} matches: expected at most ${MODEL_BOUNDS.maxMatches}`;
-  if (rule.backends.length > MODEL_BOUNDS.maxBackends)
-    return `${rule.backends.length} backends: expected at most ${MODEL_BOUNDS.maxBackends}`;
   if (Math.max(rule.requestTimeoutMs, rule.backendTimeoutMs) > MODEL_BOUNDS.maxTimeoutMs) return 'a timeout is longer than 24 days';
   return (
-    firstFault(
-      rule.backends,
-      ({ weight }) => (weight > MODEL_BOUNDS.maxWeight ? `weight ${weight}: expected at most ${MODEL_BOUNDS.maxWeight}` : null),
-      'backend',
-    ) ??
+    backendsFault(rule.backends) ??
     firstFault(rule.matches, matchFault, 'match') ??
     mutationFault(rule.requestHeaders) ??
     mutationFault(rule.responseHeaders)
+  );
+}
+
+function backendsFault(backends: readonly Backend[]): string | null {
+  if (backends.length > MODEL_BOUNDS.maxBackends) return `${backends.length} backends: expected at most ${MODEL_BOUNDS.maxBackends}`;
+  return firstFault(
+    backends,
+    ({ weight }) => (weight > MODEL_BOUNDS.maxWeight ? `weight ${weight}: expected at most ${MODEL_BOUNDS.maxWeight}` : null),
+    'backend',
   );
 }
 

@@ -1,8 +1,8 @@
 // The node's copy of the internal model: decoded, checked resources by name. Used by the proxy (tables) and the agent (capture).
 // Applies updates; must not know where they come from (discovery stream, disk, files) nor what is made of them.
 import type { Rejection, Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
-import { Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
-import { endpointFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
+import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { connectionRouteFault, endpointFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
 
 export interface ModelUpdate {
   /** A whole snapshot: what it does not name is gone. */
@@ -30,6 +30,7 @@ export class Model {
   /** By service ("<namespace>/<name>"), then by resource name. A service without endpoints has no entry. */
   readonly endpoints = new Map<string, Map<string, Endpoint>>();
   readonly routes = new Map<string, HttpRoute>();
+  readonly connectionRoutes = new Map<string, ConnectionRoute>();
   readonly workloads = new Map<string, Workload>();
   readonly listeners = new Map<string, Listener>();
 
@@ -40,6 +41,7 @@ export class Model {
     collection(ResourceType.HTTP_ROUTE, HttpRoute.decode, httpRouteFault, this.routes),
     collection(ResourceType.WORKLOAD, Workload.decode, workloadFault, this.workloads),
     collection(ResourceType.LISTENER, Listener.decode, listenerFault, this.listeners),
+    collection(ResourceType.CONNECTION_ROUTE, ConnectionRoute.decode, connectionRouteFault, this.connectionRoutes),
   ]);
 
   /** Refuses bad resources one by one and applies all others. Never throws on input. */

@@ -188,6 +188,7 @@ export const enum AccessLogRecord {
   Generation = 33,
   /** Path with its query. */
   PathLength = 34,
+  /** Of an opaque connection: the server name of its TLS. */
   AuthorityLength = 35,
   UserAgentLength = 36,
   RequestIdLength = 37,

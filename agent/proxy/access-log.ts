@@ -70,7 +70,11 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
   const line = {
     time: new Date(record.getFloat64(AccessLogRecord.StartedMs * 4, true)).toISOString(),
     protocol: PROTOCOLS[kind],
-    ...(isHttp ? { method: METHODS[word(AccessLogRecord.Method)] ?? 'other', authority, path, status } : {}),
+    ...(isHttp
+      ? { method: METHODS[word(AccessLogRecord.Method)] ?? 'other', authority, path, status }
+      : authority === ''
+        ? {}
+        : { server_name: authority }),
     response_flag: COMPLETION_REASONS[reason] || '-',
     route: names.rule(word(AccessLogRecord.RouteId)),
     source,

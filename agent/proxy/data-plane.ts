@@ -5,7 +5,7 @@ import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { Model, type ModelUpdate } from '../model/model.js';
 import type { EngineAddon, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
 import type { ProxyConfig } from './config.js';
-import { type GatewayContext, GatewayTls } from './gateway-tls.js';
+import { type GatewayContext, GatewayTls, HTTP_ALPN } from './gateway-tls.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
@@ -29,6 +29,8 @@ export interface OpenListener {
   readonly kind: ListenerSpec['kind'];
   readonly address: string;
   readonly port: number;
+  /** opaque on listeners for captured traffic: the destination says more. */
+  readonly protocol: 'http' | 'opaque';
   /** Null: plain text. */
   readonly tls: ListenerTlsSpec | null;
 }
@@ -176,7 +178,7 @@ export class DataPlane {
         tls: null,
         proxyProtocol: false,
       });
-      failures.push(...(await this.openListener({ id, name, kind, address, port, tls: null }, spec)));
+      failures.push(...(await this.openListener({ id, name, kind, address, port, protocol: 'opaque', tls: null }, spec)));
     }
     return failures;
   }
@@ -187,20 +189,21 @@ export class DataPlane {
       const tls = this.tlsOf(listener, contexts);
       return tls === 'none can be served' ? [] : listener.sockets.map(({ id, address }) => ({ ...listener, id, address, tls }));
     });
-    const keep = new Set(listeners.map(({ id }) => id));
-    for (const { id, kind } of [...this.open.values()]) {
-      if (kind !== 'gateway' || keep.has(id)) continue;
+    const keep = new Map(listeners.map(({ id, protocol }) => [id, protocol]));
+    for (const { id, kind, protocol } of [...this.open.values()]) {
+      if (kind !== 'gateway' || keep.get(id) === protocol) continue;
       this.pool.unlisten(id);
       this.open.delete(id);
     }
     const failures: string[] = [];
-    for (const { id, name, port, address, tls } of listeners) {
+    for (const { id, name, port, address, protocol, tls } of listeners) {
       const open = this.open.get(id);
       if (open !== undefined) {
         await this.swapTls(open, tls);
         continue;
       }
-      const errors = await this.openListener({ id, name, kind: 'gateway', address, port, tls }, () => gatewaySpec(id, address, port, tls));
+      const wantedListener: OpenListener = { id, name, kind: 'gateway', address, port, protocol, tls };
+      const errors = await this.openListener(wantedListener, () => gatewaySpec(wantedListener));
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
@@ -210,9 +213,13 @@ export class DataPlane {
   }
 
   /** Null: plain text. `used` gets the context, so that it is kept. Certificates that can't be served are told once. */
-  private tlsOf({ name, certificates }: GatewayListener, used: Set<GatewayContext>): ListenerTlsSpec | null | 'none can be served' {
+  private tlsOf(
+    { name, protocol, passesTls, certificates }: GatewayListener,
+    used: Set<GatewayContext>,
+  ): ListenerTlsSpec | null | 'none can be served' {
+    if (passesTls) return { mode: 'passthrough', context: null };
     if (certificates === null) return null;
-    const found = this.gatewayTls.contextFor(certificates);
+    const found = this.gatewayTls.contextFor(certificates, protocol === 'http' ? HTTP_ALPN : []);
     used.add(found);
     if (!this.toldFaults.has(found)) for (const fault of found.faults) this.log.error({ listener: name }, `${name}: ${fault}`);
     this.toldFaults.add(found);
@@ -224,7 +231,10 @@ export class DataPlane {
     if (open.tls?.context === tls?.context) return;
     await this.pool.setListenerTls(open.id, tls);
     this.open.set(open.id, { ...open, tls });
-    this.log.info({ listener: open.name }, `${open.name} has ${tls === null ? 'no TLS any more' : 'new certificates'}`);
+    this.log.info(
+      { listener: open.name },
+      `${open.name} has ${tls === null ? 'no TLS any more' : tls.mode === 'passthrough' ? 'TLS that passes through' : 'new certificates'}`,
+    );
   }
 
   private async openListener(listener: OpenListener, specOf: (slot: number) => ListenerSpec): Promise<string[]> {
@@ -242,6 +252,6 @@ export class DataPlane {
   }
 }
 
-function gatewaySpec(id: number, address: string, port: number, tls: ListenerTlsSpec | null): ListenerSpec {
-  return { id, kind: 'gateway', address, port, protocol: 'http', sockmap: null, forwardedHeaders: true, tls, proxyProtocol: false };
+function gatewaySpec({ id, address, port, protocol, tls }: OpenListener): ListenerSpec {
+  return { id, kind: 'gateway', address, port, protocol, sockmap: null, forwardedHeaders: true, tls, proxyProtocol: false };
 }

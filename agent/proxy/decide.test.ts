@@ -8,6 +8,7 @@ import { Reply } from './tables/layout.js';
 import {
   backend,
   compiled,
+  connectionRoute,
   endpoint,
   listener,
   modelOf,
@@ -337,4 +338,92 @@ test('a TLS connection serves the listener of its server name: another listenerâ
   expect(target('a.test', 'other.test')).toBe(-404);
   // Without certificate, but no other listener's.
   expect(target('y.w.test', 'closed.w.test')).toBe(-421);
+});
+
+describe('whole connections', () => {
+  const tls = (name: string, hostname = '') => listener('edge', name, 443, hostname, { protocol: Protocol.TLS });
+  const ask = (tables: ReturnType<typeof compiled>, serverName: string, more: Partial<TestRequest> = {}) => {
+    const { target } = new TestProxy(tables).decide({ listener: GATEWAY, opaque: true, serverName, ...more });
+    return addressOf(tables, target);
+  };
+
+  test('on a gateway the most specific server name wins, then the oldest route; an unknown or missing one is reset', () => {
+    const to = (name: string, to: string, serverNames: string[], createdAtMs = 1) =>
+      connectionRoute(name, { parents: [toGateway('edge')], serverNames, createdAtMs, backends: [backend(to)] });
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        tls('any'),
+        to('exact', 'catalog', ['a.shop.test']),
+        to('wild', 'v1', ['*.shop.test'], 1),
+        to('younger', 'v2', ['*.shop.test', '*.test'], 2),
+      ),
+    );
+    expect(['a.shop.test', 'b.shop.test', 'c.b.shop.test', 'x.test', 'shop.test', 'test', ''].map((name) => ask(tables, name))).toEqual([
+      '10.1.0.1',
+      '10.1.1.1',
+      '10.1.1.1',
+      '10.1.2.1',
+      '10.1.2.1',
+      '-404',
+      '-404',
+    ]);
+  });
+
+  test('a server name belongs to its listener: routes of a more general one do not see it', () => {
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        tls('own', '*.own.test'),
+        tls('any'),
+        connectionRoute('a', { parents: [toGateway('edge', 'own')], serverNames: ['a.own.test'], backends: [backend('v1')] }),
+        connectionRoute('b', { parents: [toGateway('edge', 'any')], backends: [backend('v2')] }),
+      ),
+    );
+    expect(['a.own.test', 'b.own.test', 'own.test', ''].map((name) => ask(tables, name))).toEqual([
+      '10.1.1.1',
+      '-404',
+      '10.1.2.1',
+      '10.1.2.1',
+    ]);
+  });
+
+  test('backends are drawn by weight, and one that resolves to nothing resets its share', () => {
+    const backends = [backend('v1', 1), { ...backend('v2', 2), service: '' }, backend('v2', 1)];
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        listener('edge', 'tcp', 443, '', { protocol: Protocol.TCP }),
+        connectionRoute('a', { parents: [toGateway('edge')], backends }),
+      ),
+    );
+    const proxy = new TestProxy(tables);
+    const next = randoms(7);
+    const counts: Record<string, number> = {};
+    for (let i = 0; i < 4000; i++) {
+      const { target } = proxy.decide({ listener: GATEWAY, opaque: true, random: next() });
+      const key = addressOf(tables, target);
+      counts[key] = (counts[key] ?? 0) + 1;
+    }
+    expect(counts['-503']! / 4000).toBeCloseTo(0.5, 1);
+    expect(counts['10.1.1.1']! / 4000).toBeCloseTo(0.25, 1);
+  });
+
+  test('in the mesh a route by server name takes what it names, what it does not name is reset', () => {
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        service('db', '10.0.0.9', { ports: [{ name: 'db', port: 80, protocol: Protocol.TLS }] }),
+        connectionRoute('a', { parents: [toService('db')], serverNames: ['db.test'], backends: [backend('v1')] }),
+      ),
+    );
+    const destination = { listener: OUTBOUND, destination: ['10.0.0.9', 80] as const };
+    expect(['db.test', 'other.test', ''].map((name) => ask(tables, name, destination))).toEqual(['10.1.1.1', '-404', '-404']);
+    expect(tables.spec.destinations.find(({ address }) => address === '10.0.0.9')?.protocol).toBe('detect');
+  });
+
+  test('an HTTP route of the same service leaves its connections alone', () => {
+    const tables = compiled(modelOf(...shop, route('r', { parents: [toService('catalog')], rules: [{ backends: [backend('v1')] }] })));
+    expect(ask(tables, '', { listener: OUTBOUND, destination: ['10.0.0.1', 80] })).toBe('10.1.0.1');
+  });
 });

@@ -38,6 +38,7 @@ import {
   Reply,
   SCOPE_WORDS,
   ScopeWord,
+  WHOLE_CONNECTION,
 } from './tables/layout.js';
 
 // An enum of another module is an object to the compiler: copied once, so that the walk reads constants.
@@ -72,7 +73,6 @@ const N_PREDICATES = NodeWord.Predicates as number;
 const N_ACTION = NodeWord.Action as number;
 const N_RULE = NodeWord.RuleId as number;
 const N_NEXT = NodeWord.Next as number;
-const D_ROW_CLUSTER = DestinationWord.Cluster as number;
 const D_ROW_LOCAL = DestinationWord.IsLocal as number;
 const D_ROW_SERVICE = DestinationWord.ServiceLabel as number;
 const D_ROW_WORKLOAD = DestinationWord.WorkloadLabel as number;
@@ -148,7 +148,9 @@ export class Decider {
     const kind = listeners[listener]!;
     if (kind === GATEWAY) {
       const scope = listeners[listener + 1]!;
-      if (this.isMisdirected(descriptors, d, scope)) {
+      if (descriptors[d + D_KIND] === OPAQUE) {
+        this.routeConnection(batch, d, q, scope, Traffic.Gateway);
+      } else if (this.isMisdirected(descriptors, d, scope)) {
         this.answer(batch, d, q, 421, Reply.Misdirected, this.tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, Traffic.Gateway);
       } else {
         this.route(batch, d, q, scope, Traffic.Gateway);
@@ -158,7 +160,7 @@ export class Decider {
     const destination = descriptors[d + D_DESTINATION]! * DESTINATION_WORDS;
     if (kind === OUTBOUND && destination >= 0 && destinations[destination]! >= 0) {
       if (descriptors[d + D_KIND] !== OPAQUE) this.route(batch, d, q, destinations[destination]!, Traffic.Outbound);
-      else this.forward(batch, d, q, destinations[destination + D_ROW_CLUSTER]!, Traffic.Outbound, descriptors[d + D_RANDOM]!);
+      else this.routeConnection(batch, d, q, destinations[destination]!, Traffic.Outbound);
       return;
     }
     if (kind === OUTBOUND || kind === INBOUND) this.passOn(batch, d, q, destination, kind);
@@ -219,6 +221,29 @@ export class Decider {
     else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
   }
 
+  /** By the server name of TLS, where there is any: the most specific first, and there the first rule. None: it is reset. */
+  private routeConnection(batch: Batch, d: number, q: number, scope: number, traffic: Traffic): void {
+    const { descriptors } = batch;
+    const tables = this.tables;
+    for (
+      let host = descriptors[d + D_SERVER_NAME]!;
+      host >= ANY_HOST;
+      host = host === ANY_HOST ? ANY_HOST - 1 : tables.hostParents[host]!
+    ) {
+      const entry = lookup(tables.hostIndex, scope, host);
+      if (entry < 0) continue;
+      const node = lookup(tables.pathIndex, entry >> 1, WHOLE_CONNECTION);
+      if (node >= 0) {
+        this.act(batch, d, q, scope, node * NODE_WORDS, traffic);
+        return;
+      }
+      if ((entry & 1) === 1) break;
+    }
+    const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultOpaque]!;
+    if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!);
+    else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
+  }
+
   /** Offset of the node that matches under the host's row; -1: none. */
   private match({ descriptors, predicates }: Batch, d: number, row: number): number {
     const { nodes, pathIndex, pathParents, pathLengths } = this.tables;
@@ -265,7 +290,9 @@ export class Decider {
     const cluster = this.backendOf(action, random, failed);
     decisions[q + Decision.ResponseMutation] = actions[action + ActionWord.ResponseMutation]!;
     if (cluster < 0) {
-      this.answer(batch, d, q, 500, Reply.NoBackend, scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
+      // A connection that is reset has no status but its flag: 503 is told as UH.
+      const status = descriptors[d + D_KIND] === OPAQUE ? 503 : 500;
+      this.answer(batch, d, q, status, Reply.NoBackend, scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
       return;
     }
     decisions[q + Decision.RequestMutation] = actions[action + ActionWord.RequestMutation]!;

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import type { TlsCertificateSpec, TlsContextSpec } from '../native/engine.js';
-import { GatewayTls, type GatewayTlsAddon } from './gateway-tls.js';
+import { GatewayTls, type GatewayTlsAddon, HTTP_ALPN } from './gateway-tls.js';
 
 const certificate = (name: string): TlsCertificateSpec => ({ serverNames: [name], chain: `chain of ${name}`, key: `key of ${name}` });
 
@@ -32,7 +32,7 @@ function setUp() {
 
 test('the same certificates have one context; what is no longer used is released', () => {
   const { addon, tls } = setUp();
-  const [one, again, other] = [[certificate('a')], [certificate('a')], [certificate('b')]].map((list) => tls.contextFor(list));
+  const [one, again, other] = [[certificate('a')], [certificate('a')], [certificate('b')]].map((list) => tls.contextFor(list, HTTP_ALPN));
   expect(again).toBe(one);
   expect(other!.context).not.toBe(one!.context);
   tls.keepOnly(new Set([other!]));
@@ -41,17 +41,17 @@ test('the same certificates have one context; what is no longer used is released
 
 test('a certificate that OpenSSL refuses is left out and told, the others are served', () => {
   const { addon, tls } = setUp();
-  const { context, faults } = tls.contextFor([certificate('a'), certificate('bad'), certificate('b')]);
+  const { context, faults } = tls.contextFor([certificate('a'), certificate('bad'), certificate('b')], HTTP_ALPN);
   expect(addon.specs.get(context!)?.certificates.map(({ serverNames }) => serverNames[0])).toEqual(['a', 'b']);
   expect(faults).toEqual(["the certificate for bad can't be served: certificates[0].key: ee key too small"]);
   expect(addon.released).toHaveLength(2);
-  expect(tls.contextFor([certificate('bad')]).context).toBeNull();
+  expect(tls.contextFor([certificate('bad')], HTTP_ALPN).context).toBeNull();
 });
 
 test('on rotation the next ticket key becomes the current one and the current the previous, in every context', () => {
   const { addon, tls } = setUp();
-  tls.contextFor([certificate('a')]);
-  tls.contextFor([certificate('b')]);
+  tls.contextFor([certificate('a')], HTTP_ALPN);
+  tls.contextFor([certificate('b')], HTTP_ALPN);
   const keysOf = (bytes: Uint8Array): number[] => [bytes[0]!, bytes[80]!, bytes[160]!];
   expect(keysOf(addon.specs.get(1)!.ticketKeys!)).toEqual([1, 2, 3]);
   tls.rotateTicketKeys();
@@ -59,6 +59,6 @@ test('on rotation the next ticket key becomes the current one and the current th
     [1, [3, 1, 4]],
     [2, [3, 1, 4]],
   ]);
-  const late = tls.contextFor([certificate('c')]).context!;
+  const late = tls.contextFor([certificate('c')], HTTP_ALPN).context!;
   expect(keysOf(addon.specs.get(late)!.ticketKeys!)).toEqual([3, 1, 4]);
 });

@@ -5,8 +5,8 @@ import type { EngineAddon, TlsCertificateSpec } from '../native/engine.js';
 
 /** Of one ticket key, as TlsContextSpec.ticketKeys has them. */
 const TICKET_KEY_BYTES = 80;
-/** What clients may choose from, best first. */
-const ALPN = ['h2', 'http/1.1'];
+/** What clients of HTTP listeners may choose from, best first. */
+export const HTTP_ALPN: readonly string[] = ['h2', 'http/1.1'];
 
 export type GatewayTlsAddon = Pick<EngineAddon, 'createTlsContext' | 'releaseTlsContext' | 'setTicketKeys'>;
 
@@ -29,12 +29,14 @@ export class GatewayTls {
     this.ticketKeys = random(3 * TICKET_KEY_BYTES);
   }
 
-  /** The same certificates have the same object. Its context is the caller's until keepOnly() leaves it out. */
-  contextFor(certificates: readonly TlsCertificateSpec[]): GatewayContext {
-    const key = createHash('sha256').update(JSON.stringify(certificates)).digest('base64');
+  /** `alpn` empty: whatever the client offers is not answered. The same certificates and protocols have the same object. Its context is the caller's until keepOnly() leaves it out. */
+  contextFor(certificates: readonly TlsCertificateSpec[], alpn: readonly string[]): GatewayContext {
+    const key = createHash('sha256')
+      .update(JSON.stringify([certificates, alpn]))
+      .digest('base64');
     const known = this.contexts.get(key);
     if (known !== undefined) return known;
-    const built = this.build(certificates);
+    const built = this.build(certificates, alpn);
     this.contexts.set(key, built);
     return built;
   }
@@ -60,12 +62,12 @@ export class GatewayTls {
   }
 
   /** Whole, or without those certificates that OpenSSL refuses: one bad Secret must not close the port for the others. */
-  private build(certificates: readonly TlsCertificateSpec[]): GatewayContext {
-    const whole = this.create(certificates);
+  private build(certificates: readonly TlsCertificateSpec[], alpn: readonly string[]): GatewayContext {
+    const whole = this.create(certificates, alpn);
     if (typeof whole === 'number') return { context: whole, faults: [] };
     const faults: string[] = [];
     const good = certificates.filter((certificate) => {
-      const alone = this.create([certificate]);
+      const alone = this.create([certificate], alpn);
       if (typeof alone === 'number') {
         this.addon.releaseTlsContext(alone);
         return true;
@@ -73,18 +75,18 @@ export class GatewayTls {
       faults.push(`the certificate for ${certificate.serverNames.join(', ') || 'every host'} can't be served: ${alone}`);
       return false;
     });
-    const rest = good.length === 0 ? whole : this.create(good);
+    const rest = good.length === 0 ? whole : this.create(good, alpn);
     return typeof rest === 'number' ? { context: rest, faults } : { context: null, faults: [...faults, rest] };
   }
 
   /** The handle, or what OpenSSL says. */
-  private create(certificates: readonly TlsCertificateSpec[]): number | string {
+  private create(certificates: readonly TlsCertificateSpec[], alpn: readonly string[]): number | string {
     try {
       return this.addon.createTlsContext({
         role: 'server',
         certificates,
         trust: null,
-        alpn: ALPN,
+        alpn,
         clientCertificates: 'none',
         accepts: [],
         ticketKeys: this.ticketKeys,

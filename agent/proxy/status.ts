@@ -16,7 +16,7 @@ import { listenGrpc } from '../../api/grpc/listen.js';
 import { VERSION } from '../../api/version.js';
 import { COMPLETION_REASONS } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
-import type { DataPlane } from './data-plane.js';
+import type { DataPlane, OpenListener } from './data-plane.js';
 import { isError } from './decide.js';
 import { engineMetrics, istioMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
@@ -47,9 +47,9 @@ export class ProxyStatus {
       appliedRevision: plane.revision,
       pid: process.pid,
       workers: plane.pool.memories.length,
-      listeners: plane.listeners.map(({ id, name, kind, address, port, tls }): ListenerState => {
-        const protocol = kind !== 'gateway' ? 'by destination' : tls === null ? 'http' : 'https';
-        return { name, kind, address, port, protocol, connections: this.sum(this.counterNames.length + id) };
+      listeners: plane.listeners.map((listener): ListenerState => {
+        const { id, name, kind, address, port } = listener;
+        return { name, kind, address, port, protocol: protocolText(listener), connections: this.sum(this.counterNames.length + id) };
       }),
       clusters: this.clusters(),
       routes: (plane.generation?.routes ?? []).map((row) => this.route(row)),
@@ -93,6 +93,12 @@ export class ProxyStatus {
     const shares = backends.map(({ service, port, weight }) => `${service === '' ? 'invalid' : `${service}:${port}`} ${share(weight)}`);
     return { scope, host, match, route, backends: shares, requests: this.plane.requestsOfRule(ruleId) };
   }
+}
+
+function protocolText({ kind, protocol, tls }: OpenListener): string {
+  if (kind !== 'gateway') return 'by destination';
+  if (protocol === 'http') return tls === null ? 'http' : 'https';
+  return tls === null ? 'tcp' : tls.mode === 'passthrough' ? 'tls passthrough' : 'tls';
 }
 
 /** Outcomes of one edge become one row. */

@@ -1,6 +1,7 @@
 // Kinds → internal model: every object of one revision. Pure and deterministic: the same objects in any order at the same time give the same result.
 // Each kind's own function compiles one object against the index, so that a change can later recompile that object alone.
 import { ResourceType } from '../gen/mesh/v1/model.js';
+import { compileConnectionRoute } from './connection-route.js';
 import { compileEndpoints } from './endpoints.js';
 import { compileGateway } from './gateway.js';
 import { compileHttpRoute } from './http-route.js';
@@ -46,6 +47,10 @@ function compileAll(
   }
   for (const [name, route] of index.routes) {
     resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileHttpRoute(route, index, reporter(route)) });
+  }
+  for (const route of [...index.tlsRoutes, ...index.tcpRoutes]) {
+    const name = `${route.kind}/${nameOf(route)}`;
+    resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
   for (const workload of index.workloads.values()) {
     resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running) });

@@ -4,6 +4,7 @@ import { type CertificateTimes, certificateTimes, tlsKeyPair } from '../resource
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
+import { isGranted, notGranted } from './reference-grants.js';
 
 export interface NamedListener {
   /** "<namespace>/<gateway>/<listener>", with "/<address>" appended from the second address on. */
@@ -12,7 +13,7 @@ export interface NamedListener {
 }
 
 export interface GatewayContext {
-  readonly index: Pick<ObjectIndex, 'secrets'>;
+  readonly index: Pick<ObjectIndex, 'secrets' | 'grantsByNamespace'>;
   /** Milliseconds since the epoch; null: nothing expires. */
   readonly nowMs: number | null;
   readonly report: ReportProblem;
@@ -20,7 +21,7 @@ export interface GatewayContext {
 
 type DeclaredListener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
-const PROTOCOLS = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TCP: Protocol.TCP } as const;
+const PROTOCOLS = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TLS: Protocol.TLS, TCP: Protocol.TCP } as const;
 
 export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayContext): NamedListener[] {
   const declared = (gateway.manifest.spec.addresses ?? []).flatMap((address) =>
@@ -28,7 +29,8 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
   );
   const addresses = declared.length === 0 ? [''] : declared;
   return gateway.manifest.spec.listeners.flatMap((listener, position) => {
-    const tls = listener.protocol === 'HTTPS' ? compileTls(gateway, listener, `spec.listeners[${position}]`, context) : undefined;
+    const endsTls = listener.protocol === 'HTTPS' || (listener.protocol === 'TLS' && listener.tls?.mode !== 'Passthrough');
+    const tls = endsTls ? compileTls(gateway, listener, `spec.listeners[${position}]`, context) : undefined;
     return addresses.map((address, index) => ({
       name: `${nameOf(gateway)}/${listener.name}${index === 0 ? '' : `/${address}`}`,
       message: {
@@ -48,13 +50,10 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
 function compileTls(gateway: Stored<'Gateway'>, { name, tls }: DeclaredListener, path: string, context: GatewayContext): ListenerTls {
   const certificates = (tls?.certificateRefs ?? []).flatMap((reference, position): Certificate[] => {
     const at = `${path}.tls.certificateRefs[${position}]`;
-    const namespace = reference.namespace ?? gateway.namespace;
-    const secretName = nameOf({ namespace, name: reference.name });
-    if (namespace !== gateway.namespace) {
-      context.report(
-        at,
-        `Secret ${secretName} is in another namespace and no ReferenceGrant allows it (not supported yet): it is not used`,
-      );
+    const target = { kind: 'Secret', namespace: reference.namespace ?? gateway.namespace, name: reference.name } as const;
+    const secretName = nameOf(target);
+    if (!isGranted(context.index, gateway, target)) {
+      context.report(at, `Secret ${secretName} ${notGranted('Gateway', target)}: its certificate is not served`);
       return [];
     }
     const secret = context.index.secrets.get(secretName);

@@ -1,6 +1,5 @@
 // HTTPRoute → HttpRoute of the model: references resolved, defaults spelled out. One route at a time.
 import {
-  type Backend,
   type HeaderMutation,
   type HttpMatch,
   type HttpRoute,
@@ -9,16 +8,16 @@ import {
   type RouteParent,
 } from '../gen/mesh/v1/model.js';
 import { durationMs } from '../resources/index.js';
-import { compileParents } from './http-route-parents.js';
-import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { type BackendIndex, compileBackend } from './backend.js';
+import type { ObjectIndex, Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
-import { tcpPorts } from './service.js';
+import { compileParents } from './route-parents.js';
 
 type Route = Stored<'HTTPRoute'>;
 type Rule = Route['manifest']['spec']['rules'][number];
 type Match = Rule['matches'][number];
 
-export function compileHttpRoute(route: Route, index: Pick<ObjectIndex, 'services' | 'gateways'>, report: ReportProblem): HttpRoute {
+export function compileHttpRoute(route: Route, index: BackendIndex & Pick<ObjectIndex, 'gateways'>, report: ReportProblem): HttpRoute {
   const { spec } = route.manifest;
   const parents: RouteParent[] = compileParents(route, index, report);
   return {
@@ -31,10 +30,10 @@ export function compileHttpRoute(route: Route, index: Pick<ObjectIndex, 'service
   };
 }
 
-function compileRule(route: Route, rule: Rule, position: number, index: Pick<ObjectIndex, 'services'>, report: ReportProblem): HttpRule {
+function compileRule(route: Route, rule: Rule, position: number, index: BackendIndex, report: ReportProblem): HttpRule {
   const path = `spec.rules[${position}]`;
   const backends = (rule.backendRefs ?? []).map((reference, at) =>
-    compileBackend(route, reference, index, (message) => report(`${path}.backendRefs[${at}]`, message)),
+    compileBackend(route, reference, index, (message) => report(`${path}.backendRefs[${at}]`, `${message}: its share answers 500`)),
   );
   const request = rule.filters?.find((filter) => filter.type === 'RequestHeaderModifier')?.requestHeaderModifier;
   const response = rule.filters?.find((filter) => filter.type === 'ResponseHeaderModifier')?.responseHeaderModifier;
@@ -47,36 +46,6 @@ function compileRule(route: Route, rule: Rule, position: number, index: Pick<Obj
     requestTimeoutMs: timeoutMs(rule.timeouts?.request),
     backendTimeoutMs: timeoutMs(rule.timeouts?.backendRequest),
   };
-}
-
-type Reference = NonNullable<Rule['backendRefs']>[number];
-
-/** A reference that resolves to nothing keeps its weight with an empty service: its share answers 500 (Gateway API). */
-function compileBackend(
-  route: Route,
-  reference: Reference,
-  index: Pick<ObjectIndex, 'services'>,
-  report: (message: string) => void,
-): Backend {
-  const port = reference.port ?? 0;
-  const unresolved: Backend = { service: '', port, weight: reference.weight };
-  const namespace = reference.namespace ?? route.namespace;
-  const name = nameOf({ namespace, name: reference.name });
-  if (namespace !== route.namespace) {
-    report(`Service ${name} is in another namespace and no ReferenceGrant allows it (not supported yet): its share answers 500`);
-    return unresolved;
-  }
-  const service = index.services.get(name);
-  if (service === undefined) {
-    report(`Service ${name} doesn't exist: its share answers 500`);
-    return unresolved;
-  }
-  const ports = tcpPorts(service).map((candidate) => candidate.port);
-  if (!ports.includes(port)) {
-    report(`Service ${name} has no TCP port ${port} (it has ${ports.join(', ') || 'none'}): its share answers 500`);
-    return unresolved;
-  }
-  return { service: name, port, weight: reference.weight };
 }
 
 function compileMatch(match: Match): HttpMatch {

@@ -1,5 +1,6 @@
 // What others import of api/compile.
 export { type CompileOutput, compileModel } from './compile.js';
+export { compileConnectionRoute } from './connection-route.js';
 export { compileEndpoints } from './endpoints.js';
 export { compileGateway, type GatewayContext, type NamedListener } from './gateway.js';
 export { compileHttpRoute } from './http-route.js';

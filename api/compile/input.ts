@@ -26,7 +26,11 @@ export interface ObjectIndex {
   readonly services: ReadonlyMap<string, Stored<'Service'>>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
   readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
+  readonly tlsRoutes: readonly Stored<'TLSRoute'>[];
+  readonly tcpRoutes: readonly Stored<'TCPRoute'>[];
   readonly secrets: ReadonlyMap<string, Stored<'Secret'>>;
+  /** By their own namespace: that of the objects they open. */
+  readonly grantsByNamespace: ReadonlyMap<string, readonly Stored<'ReferenceGrant'>[]>;
   readonly workloads: ReadonlyMap<string, Stored<'Workload'>>;
   readonly workloadsByNamespace: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
   /** By the service their label names. */
@@ -47,6 +51,9 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     services: byName(ofKind(sorted, 'Service')),
     gateways: byName(ofKind(sorted, 'Gateway')),
     routes: byName(ofKind(sorted, 'HTTPRoute')),
+    tlsRoutes: ofKind(sorted, 'TLSRoute'),
+    tcpRoutes: ofKind(sorted, 'TCPRoute'),
+    grantsByNamespace: groupBy(ofKind(sorted, 'ReferenceGrant'), ({ namespace }) => [namespace]),
     secrets: byName(ofKind(sorted, 'Secret')),
     workloads: byName(workloads),
     workloadsByNamespace: groupBy(workloads, (workload) => [workload.namespace]),

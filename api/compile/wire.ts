@@ -1,13 +1,14 @@
 // The typed union of everything the compiler emits, and its form on the wire. The one list of which message belongs to which type.
 import { type Resource, Resource as ResourceMessage } from '../gen/mesh/v1/discovery.js';
-import { Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../gen/mesh/v1/model.js';
+import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../gen/mesh/v1/model.js';
 
 export type CompiledResource =
   | { readonly type: ResourceType.SERVICE; readonly name: string; readonly message: Service }
   | { readonly type: ResourceType.ENDPOINT; readonly name: string; readonly message: Endpoint }
   | { readonly type: ResourceType.HTTP_ROUTE; readonly name: string; readonly message: HttpRoute }
   | { readonly type: ResourceType.WORKLOAD; readonly name: string; readonly message: Workload }
-  | { readonly type: ResourceType.LISTENER; readonly name: string; readonly message: Listener };
+  | { readonly type: ResourceType.LISTENER; readonly name: string; readonly message: Listener }
+  | { readonly type: ResourceType.CONNECTION_ROUTE; readonly name: string; readonly message: ConnectionRoute };
 
 /** What a subscriber makes of a Resource: a type newer than this build, or a body it can't read, is refused alone. */
 export type DecodedResource =
@@ -31,6 +32,8 @@ function encodeBody(resource: CompiledResource): Uint8Array {
       return Workload.encode(resource.message).finish();
     case ResourceType.LISTENER:
       return Listener.encode(resource.message).finish();
+    case ResourceType.CONNECTION_ROUTE:
+      return ConnectionRoute.encode(resource.message).finish();
   }
 }
 
@@ -58,6 +61,8 @@ function decodeBody(type: ResourceType, name: string, body: Uint8Array): Compile
       return { type, name, message: Workload.decode(body) };
     case ResourceType.LISTENER:
       return { type, name, message: Listener.decode(body) };
+    case ResourceType.CONNECTION_ROUTE:
+      return { type, name, message: ConnectionRoute.decode(body) };
     default:
       return null;
   }

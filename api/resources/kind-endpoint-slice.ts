@@ -81,6 +81,7 @@ function checkAddresses(value: Unchecked, report: Report): void {
 export const endpointSliceKind = {
   kind: 'EndpointSlice',
   apiVersion: 'discovery.k8s.io/v1',
+  olderVersions: [],
   plural: 'endpointslices',
   shortNames: ['eps'],
   schema,

@@ -7,6 +7,7 @@ import { dnsSubdomain } from './syntax.js';
 export const gatewayClassKind = {
   kind: 'GatewayClass',
   apiVersion: 'gateway.networking.k8s.io/v1',
+  olderVersions: [],
   plural: 'gatewayclasses',
   shortNames: ['gc'],
   schema: objectOf(

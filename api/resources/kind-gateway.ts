@@ -1,4 +1,4 @@
-// gateway.networking.k8s.io/v1 Gateway: HTTP, HTTPS and TCP listeners. Owner: Gateway API v1.
+// gateway.networking.k8s.io/v1 Gateway: HTTP, HTTPS, TLS and TCP listeners. Owner: Gateway API v1.
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
@@ -39,7 +39,7 @@ const certificateRef = fields({
 });
 
 const listenerTls = fields({
-  mode: choice(['Terminate'], ['Passthrough'], 'TLS mode').default('Terminate'),
+  mode: choice(['Terminate', 'Passthrough']).default('Terminate'),
   certificateRefs: z.array(certificateRef).max(64).optional(),
   options: notSupportedYet('TLS options'),
   // The field's name before Gateway API 1.4; now a gateway's.
@@ -51,7 +51,7 @@ const listener = withRule(
     name: sectionName,
     hostname: hostname.optional(),
     port: portNumber,
-    protocol: openChoice(['HTTP', 'HTTPS', 'TCP'], 'listeners of protocol', ['TLS', 'UDP']),
+    protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP']),
     tls: listenerTls.optional(),
     allowedRoutes: allowedRoutes.prefault({}),
   }),
@@ -66,11 +66,13 @@ function checkListener(value: Unchecked, report: Report): void {
   if ((protocol === 'TCP' || protocol === 'UDP') && typeof value.hostname === 'string' && value.hostname !== '') {
     report(['hostname'], `a listener of protocol ${protocol} has no hostname`);
   }
-  if (protocol === 'HTTPS') checkCertificates(value.tls, report);
+  if (protocol === 'HTTPS' || protocol === 'TLS') checkCertificates(protocol, value.tls, report);
 }
 
-function checkCertificates(tls: unknown, report: Report): void {
-  if (tls === undefined) report(['tls'], 'required by protocol HTTPS: certificateRefs that name Secrets of type kubernetes.io/tls');
+function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, report: Report): void {
+  if (tls === undefined) report(['tls'], `required by protocol ${protocol}: certificateRefs that name Secrets of type kubernetes.io/tls`);
+  else if (protocol === 'HTTPS' && isUnchecked(tls) && tls.mode === 'Passthrough')
+    report(['tls', 'mode'], 'requests can be read where TLS ends alone: use mode Terminate, or protocol TLS');
   else if (
     isUnchecked(tls) &&
     tls.mode !== 'Passthrough' &&
@@ -82,9 +84,12 @@ function checkCertificates(tls: unknown, report: Report): void {
 /** One port reads its first bytes in one way (Gateway API, distinct listeners). */
 function checkPorts(items: readonly Unchecked[], report: Report): void {
   const first = new Map<unknown, number>();
-  items.forEach(({ port, protocol }, index) => {
+  items.forEach(({ port, protocol, tls }, index) => {
     const earlier = first.get(port);
+    const isPassthrough = (value: unknown): boolean => isUnchecked(value) && value.mode === 'Passthrough';
     if (earlier === undefined) first.set(port, index);
+    else if (protocol === 'TLS' && isPassthrough(tls) !== isPassthrough(items[earlier]?.tls))
+      report([index, 'tls', 'mode'], `not supported yet: TLS modes Passthrough and Terminate on one port (item ${earlier} has the other)`);
     else if (items[earlier]?.protocol !== protocol)
       report([index, 'protocol'], `port ${describe(port)} has protocol ${describe(items[earlier]?.protocol)} already (item ${earlier})`);
   });
@@ -130,6 +135,7 @@ const schema = objectOf(
 export const gatewayKind = {
   kind: 'Gateway',
   apiVersion: 'gateway.networking.k8s.io/v1',
+  olderVersions: [],
   plural: 'gateways',
   shortNames: ['gtw'],
   schema,

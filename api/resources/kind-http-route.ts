@@ -2,64 +2,25 @@
 import { z } from 'zod';
 import { filter } from './http-filter.js';
 import { objectOf } from './metadata.js';
+import { checkConsumerRoute, parentRefs, serviceBackendRef } from './route-references.js';
 import {
   choice,
   describe,
   fields,
-  isUnchecked,
   notSupportedYet,
-  portNumber,
   type Report,
-  text,
   textOf,
   type Unchecked,
   unique,
-  wholeNumber,
   withListRule,
   withRule,
 } from './schema.js';
-import {
-  dnsLabel,
-  dnsSubdomain,
-  duration,
-  durationMs,
-  headerName,
-  headerValue,
-  hostname,
-  objectName,
-  sectionName,
-  uniqueHeaderNames,
-} from './syntax.js';
+import { dnsSubdomain, duration, durationMs, headerName, headerValue, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
-export const GATEWAY_GROUP = 'gateway.networking.k8s.io';
-/** CommonRouteSpec.parentRefs, HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
-const MAX_PARENTS = 32;
+/** HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
 const MAX_RULES = 16;
 const MAX_MATCHES = 64;
 const MAX_MATCHES_OF_ROUTE = 128;
-
-const group = text('an API group', /^/, 253, 0);
-
-const parentRef = withRule(
-  fields({
-    group: group.default(GATEWAY_GROUP),
-    kind: objectName.default('Gateway'),
-    namespace: dnsLabel.optional(),
-    name: objectName,
-    sectionName: sectionName.optional(),
-    port: portNumber.optional(),
-  }),
-  (value, report) => {
-    const type = `${textOf(value, 'group') ?? ''}/${textOf(value, 'kind') ?? ''}`;
-    if (type === `${GATEWAY_GROUP}/Gateway` || type === '/Service') return;
-    if (value.kind === 'Service') report(['group'], `expected group: "" for a Service, found ${describe(value.group)}`);
-    else
-      report(
-        ['kind'],
-        `not supported yet: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}); expected Gateway, or Service with group: ""`,
-      );
-  },
-);
 
 const path = withRule(
   fields({
@@ -101,24 +62,7 @@ const match = fields({
   method: choice(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']).optional(),
 });
 
-const backendRef = withRule(
-  fields({
-    group: group.default(''),
-    kind: objectName.default('Service'),
-    namespace: dnsLabel.optional(),
-    name: objectName,
-    port: portNumber.optional(),
-    weight: wholeNumber(0, 1_000_000).default(1),
-    filters: notSupportedYet('filters of one backend'),
-  }),
-  (value, report) => {
-    const isService = value.group === '' && value.kind === 'Service';
-    if (isService && value.port === undefined) report(['port'], 'required: the port of the Service');
-    if (!isService && typeof value.kind === 'string') {
-      report(['kind'], `not supported yet: backends of kind ${value.kind} (group ${describe(value.group)}); expected Service`);
-    }
-  },
-);
+const backendRef = serviceBackendRef({ filters: notSupportedYet('filters of one backend') });
 
 const timeouts = withRule(fields({ request: duration.optional(), backendRequest: duration.optional() }), (value, report) => {
   const request = durationMs(textOf(value, 'request') ?? '');
@@ -152,15 +96,6 @@ const rules = withListRule(
   },
 );
 
-const parentRefs = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRefs', ['name'], (item) =>
-  typeof item.name === 'string'
-    ? ['group', 'kind', 'namespace', 'name', 'sectionName', 'port']
-        .map((field) => String(item[field] ?? ''))
-        .join(' ')
-        .trim()
-    : null,
-);
-
 const schema = withRule(
   objectOf(
     { kind: 'HTTPRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
@@ -176,19 +111,10 @@ const schema = withRule(
   checkConsumerRoute,
 );
 
-/** A Service parent in another namespace makes a consumer route (GAMMA), which applies to requests from the route's namespace alone. */
-function checkConsumerRoute(value: Unchecked, report: Report): void {
-  if (!isUnchecked(value.metadata) || !isUnchecked(value.spec) || !Array.isArray(value.spec.parentRefs)) return;
-  const { namespace } = value.metadata;
-  value.spec.parentRefs.forEach((parent: unknown, index) => {
-    if (!isUnchecked(parent) || parent.kind !== 'Service' || parent.namespace === undefined || parent.namespace === namespace) return;
-    report(['spec', 'parentRefs', index, 'namespace'], 'not supported yet: routes for a Service of another namespace (consumer routes)');
-  });
-}
-
 export const httpRouteKind = {
   kind: 'HTTPRoute',
   apiVersion: 'gateway.networking.k8s.io/v1',
+  olderVersions: [],
   plural: 'httproutes',
   shortNames: ['hr'],
   schema,

@@ -78,6 +78,7 @@ function textOfKey(value: Unchecked, key: string): { readonly field: 'data' | 's
 export const secretKind = {
   kind: 'Secret',
   apiVersion: 'v1',
+  olderVersions: [],
   plural: 'secrets',
   shortNames: [],
   schema,

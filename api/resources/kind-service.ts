@@ -106,6 +106,7 @@ function checkSpec(value: Unchecked, report: Report): void {
 export const serviceKind = {
   kind: 'Service',
   apiVersion: 'v1',
+  olderVersions: [],
   plural: 'services',
   shortNames: ['svc'],
   schema: objectOf({ kind: 'Service', apiVersion: 'v1', name: dnsLabel }, { spec }),

@@ -13,6 +13,7 @@ const targetRef = fields({
 export const trafficPolicyKind = {
   kind: 'TrafficPolicy',
   apiVersion: 'mesh.weft.dev/v1',
+  olderVersions: [],
   plural: 'trafficpolicies',
   shortNames: ['tp'],
   schema: objectOf(

@@ -42,6 +42,7 @@ const spec = withRule(
 export const workloadKind = {
   kind: 'Workload',
   apiVersion: 'mesh.weft.dev/v1',
+  olderVersions: [],
   plural: 'workloads',
   shortNames: ['wl'],
   schema: objectOf({ kind: 'Workload', apiVersion: 'mesh.weft.dev/v1', name: dnsSubdomain }, { spec }),

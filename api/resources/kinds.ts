@@ -1,8 +1,10 @@
 // The table of kinds: the one list of what this version reads, and of what it knows but doesn't support yet.
+import { tcpRouteKind, tlsRouteKind } from './kind-connection-routes.js';
 import { endpointSliceKind } from './kind-endpoint-slice.js';
 import { gatewayKind } from './kind-gateway.js';
 import { gatewayClassKind } from './kind-gateway-class.js';
 import { httpRouteKind } from './kind-http-route.js';
+import { referenceGrantKind } from './kind-reference-grant.js';
 import { secretKind } from './kind-secret.js';
 import { serviceKind } from './kind-service.js';
 import { trafficPolicyKind } from './kind-traffic-policy.js';
@@ -15,6 +17,9 @@ export const KINDS = [
   gatewayKind,
   gatewayClassKind,
   httpRouteKind,
+  tlsRouteKind,
+  tcpRouteKind,
+  referenceGrantKind,
   secretKind,
   workloadKind,
   trafficPolicyKind,
@@ -25,7 +30,7 @@ export type Kind = KindDefinition['kind'];
 
 /** Named in the design, without behaviour in this version. */
 export const LATER_KINDS: readonly string[] = [
-  ...['GRPCRoute', 'TCPRoute', 'TLSRoute', 'UDPRoute', 'ReferenceGrant', 'BackendTLSPolicy', 'ListenerSet'],
+  ...['GRPCRoute', 'UDPRoute', 'BackendTLSPolicy', 'ListenerSet'],
   ...['VirtualService', 'DestinationRule', 'ServiceEntry', 'WorkloadEntry', 'PeerAuthentication', 'RequestAuthentication'],
   ...['AuthorizationPolicy', 'Telemetry', 'Pod', 'Namespace', 'Filter'],
 ];

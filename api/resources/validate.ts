@@ -20,7 +20,9 @@ export function checkObject(value: unknown, source: ResourceObject['source']): C
   if ('mistakes' in definition) return definition;
   const bytes = Buffer.byteLength(JSON.stringify(value));
   if (bytes > MAX_OBJECT_BYTES) return refuse([], `too large: ${bytes} bytes as JSON, at most ${MAX_OBJECT_BYTES}`);
-  const result = definition.schema.safeParse(value, { reportInput: true });
+  // Objects of an older version have the same fields and are kept as the newest.
+  const current = value.apiVersion === definition.apiVersion ? value : { ...value, apiVersion: definition.apiVersion };
+  const result = definition.schema.safeParse(current, { reportInput: true });
   if (!result.success) return { ok: false, mistakes: result.error.issues.flatMap(explainIssue) };
   return { ok: true, object: normalise(definition.kind, result.data, source) };
 }
@@ -37,7 +39,8 @@ function definitionOf(value: Readonly<Record<string, unknown>>): KindDefinition 
   const definition = kindDefinition(kind);
   if (definition === null) return refuse(['kind'], unknownKind(kind, known));
   if (apiVersion === undefined) return refuse(['apiVersion'], `required: ${definition.apiVersion}`, 'parent');
-  if (apiVersion === definition.apiVersion) return definition;
+  const older: readonly unknown[] = definition.olderVersions;
+  if (apiVersion === definition.apiVersion || older.includes(apiVersion)) return definition;
   return refuse(['apiVersion'], `expected ${definition.apiVersion} for kind ${kind}, found ${describe(apiVersion)}`);
 }
 

@@ -1,13 +1,13 @@
 // Model → one generation: the engine's TableSpec, the decision tables in shared memory, and what status shows of them.
 // Runs on the main thread, never on the hot path. Owns what destinations, sources and scopes are; the rest is beside it.
 
-import { type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
+import { type ConnectionRoute, type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
 import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName } from './clusters.js';
 import { covers, type GatewayListener, gatewayPorts, isServed, MESH_LISTENERS, ownerOf } from './gateway-ports.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
-import { ListenerKind, MAX_LISTENERS, packTables } from './layout.js';
+import { ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS } from './layout.js';
 import { RouteChains, type RouteRow } from './routes.js';
 import type { StableIds } from './stable-ids.js';
 
@@ -49,10 +49,12 @@ export function compileTables(model: Model, generation: number, node: string | n
   const chains = new RouteChains(clusterSet.rowByName);
   const scopes = new Scopes(chains, labels);
   const routes = [...model.routes.values()];
-  const attached = routesByService(routes);
+  const connectionRoutes = [...model.connectionRoutes.values()];
+  const attached = { requests: routesByService(routes), connections: routesByService(connectionRoutes) };
   for (const [row, cluster] of clusterSet.clusters.entries()) scopes.addService(cluster, row, attachedTo(attached, cluster));
   const gateways = gatewayPorts(model, ids.listeners);
-  for (const { listener, members } of gateways.ports) scopes.addGateway(listener, members, routes);
+  for (const { listener, members } of gateways.ports)
+    scopes.addGateway(listener, members, { requests: routes, connections: connectionRoutes });
   const { sections, rows } = chains.finish(ids.rules);
   const destinations = node === null ? new Destinations() : meshDestinations(model, clusterSet, attached, local, labels);
   const sources = sourceRows(model, labels);
@@ -99,31 +101,53 @@ class Scopes {
   ) {}
 
   /** A route's hostnames mean nothing here: the destination is known (GAMMA). */
-  addService({ name }: Cluster, clusterRow: number, routes: readonly HttpRoute[]): void {
-    const scope = this.rows.length / 2;
-    for (const route of routes) this.chains.add(scope, `service ${name}`, '', route);
-    this.rows.push(routes.length === 0 ? clusterRow : -1, this.labels.idOf(name));
+  addService({ name }: Cluster, clusterRow: number, { requests, connections }: Routes): void {
+    const scope = this.rows.length / SCOPE_WORDS;
+    for (const route of requests) this.chains.add(scope, `service ${name}`, '', route);
+    for (const route of connections) {
+      for (const serverName of effectiveHosts(route.serverNames, ''))
+        this.chains.addConnections(scope, `service ${name}`, serverName, route);
+    }
+    this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? clusterRow : -1);
   }
 
-  /** A request belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
-  addGateway({ sockets, name }: GatewayListener, listeners: readonly Listener[], routes: readonly HttpRoute[]): void {
-    const scope = this.rows.length / 2;
-    this.rows.push(-1, this.labels.idOf(name));
+  /** A request or connection belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
+  addGateway({ sockets, name, protocol }: GatewayListener, listeners: readonly Listener[], { requests, connections }: Routes): void {
+    const scope = this.rows.length / SCOPE_WORDS;
+    this.rows.push(-1, this.labels.idOf(name), -1);
     for (const { id } of sockets) this.gatewayScopes.set(id, scope);
     for (const listener of listeners) {
       this.chains.stopAt(scope, listener.hostname);
       if (!isServed(listener)) continue;
-      for (const route of routes.filter((candidate) => isAttached(candidate, listener))) {
-        for (const host of effectiveHosts(route.hostnames, listener.hostname)) {
-          if (ownerOf(host, listeners) === listener) this.chains.add(scope, `gateway ${listener.gateway}:${listener.port}`, host, route);
-        }
+      const scopeName = `gateway ${listener.gateway}:${listener.port}`;
+      const hostsOf = (hostnames: readonly string[]): string[] =>
+        effectiveHosts(hostnames, listener.hostname).filter((host) => ownerOf(host, listeners) === listener);
+      if (protocol === 'http') {
+        for (const route of requests.filter((candidate) => isAttached(candidate, listener)))
+          for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route);
+      } else {
+        for (const route of connections.filter((candidate) => isAttached(candidate, listener)))
+          for (const host of hostsOf(route.serverNames)) this.chains.addConnections(scope, scopeName, host, route);
       }
     }
   }
 }
 
-function routesByService(routes: readonly HttpRoute[]): ReadonlyMap<string, readonly HttpRoute[]> {
-  const byService = new Map<string, HttpRoute[]>();
+/** Those for requests and those for whole connections. */
+interface Routes {
+  readonly requests: readonly HttpRoute[];
+  readonly connections: readonly ConnectionRoute[];
+}
+
+interface RoutesByService {
+  readonly requests: ReadonlyMap<string, readonly HttpRoute[]>;
+  readonly connections: ReadonlyMap<string, readonly ConnectionRoute[]>;
+}
+
+type WithParents = Pick<HttpRoute, 'parents'>;
+
+function routesByService<Route extends WithParents>(routes: readonly Route[]): ReadonlyMap<string, readonly Route[]> {
+  const byService = new Map<string, Route[]>();
   for (const route of routes) {
     for (const service of new Set(route.parents.flatMap(({ parent }) => (parent?.$case === 'service' ? [parent.value] : [])))) {
       const siblings = byService.get(service);
@@ -134,16 +158,16 @@ function routesByService(routes: readonly HttpRoute[]): ReadonlyMap<string, read
   return byService;
 }
 
-function attachedTo(byService: ReadonlyMap<string, readonly HttpRoute[]>, { service, port }: Cluster): readonly HttpRoute[] {
+function attachedTo({ requests, connections }: RoutesByService, { service, port }: Cluster): Routes {
   const name = `${service.namespace}/${service.name}`;
-  return (byService.get(name) ?? []).filter((route) =>
+  const isAttached = (route: WithParents): boolean =>
     route.parents.some(
       (parent) => parent.parent?.$case === 'service' && parent.parent.value === name && (parent.port === 0 || parent.port === port.port),
-    ),
-  );
+    );
+  return { requests: (requests.get(name) ?? []).filter(isAttached), connections: (connections.get(name) ?? []).filter(isAttached) };
 }
 
-function isAttached(route: HttpRoute, listener: Listener): boolean {
+function isAttached(route: WithParents, listener: Listener): boolean {
   return route.parents.some(
     ({ parent, port, section }) =>
       parent?.$case === 'gateway' &&
@@ -174,7 +198,7 @@ class Destinations {
   private readonly seen = new Set<string>();
 
   /** The first to name an address and port keeps it. */
-  add(spec: DestinationSpec, row: readonly [scope: number, cluster: number, isLocal: number, service: number, workload: number]): void {
+  add(spec: DestinationSpec, row: readonly [scope: number, isLocal: number, service: number, workload: number]): void {
     const key = socketName(spec.address, spec.port);
     if (this.seen.has(key)) return;
     this.seen.add(key);
@@ -187,7 +211,7 @@ class Destinations {
 function meshDestinations(
   model: Model,
   { clusters }: ClusterSet,
-  attached: ReadonlyMap<string, readonly HttpRoute[]>,
+  attached: RoutesByService,
   local: ReadonlySet<string>,
   labels: Labels,
 ): Destinations {
@@ -196,7 +220,6 @@ function meshDestinations(
     const { service, port, name } = cluster;
     for (const address of service.addresses) {
       destinations.add({ address, port: port.port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, [
-        row,
         row,
         0,
         labels.idOf(name),
@@ -207,8 +230,7 @@ function meshDestinations(
   for (const cluster of clusters) {
     for (const { address, port, workload } of cluster.endpoints) {
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
-      destinations.add({ address, port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, [
-        -1,
+      destinations.add({ address, port, protocol: endpointProtocolOf(cluster, attachedTo(attached, cluster)) }, [
         -1,
         local.has(address) ? 1 : 0,
         labels.idOf(cluster.name),
@@ -218,19 +240,25 @@ function meshDestinations(
   }
   for (const [name, { addresses, ports }] of model.workloads) {
     for (const address of addresses.filter((candidate) => local.has(candidate))) {
-      for (const { port } of ports) destinations.add({ address, port, protocol: 'opaque' }, [-1, -1, 1, LABEL_UNKNOWN, labels.idOf(name)]);
+      for (const { port } of ports) destinations.add({ address, port, protocol: 'opaque' }, [-1, 1, LABEL_UNKNOWN, labels.idOf(name)]);
     }
   }
   return destinations;
+}
+
+/** Where routes ask for the server name of TLS, the first bytes are looked at: whoever speaks no TLS waits for that (100 ms at most). */
+function protocolOf(cluster: Cluster, routes: Routes): DestinationSpec['protocol'] {
+  const protocol = endpointProtocolOf(cluster, routes);
+  return protocol === 'opaque' && routes.connections.some(({ serverNames }) => serverNames.length > 0) ? 'detect' : protocol;
 }
 
 /**
  * An undeclared port is opaque (sniffing breaks server-first protocols), unless an HTTP route says what it speaks. Whatever version of HTTP
  * the service speaks, its clients may speak either.
  */
-function protocolOf({ port }: Cluster, routes: readonly HttpRoute[]): DestinationSpec['protocol'] {
+function endpointProtocolOf({ port }: Cluster, { requests }: Routes): DestinationSpec['protocol'] {
   if (port.protocol === Protocol.HTTP || port.protocol === Protocol.HTTP2 || port.protocol === Protocol.GRPC) return 'http';
-  return port.protocol === Protocol.UNSPECIFIED && routes.length > 0 ? 'http' : 'opaque';
+  return port.protocol === Protocol.UNSPECIFIED && requests.length > 0 ? 'http' : 'opaque';
 }
 
 function isCaptured({ capture }: Workload): boolean {

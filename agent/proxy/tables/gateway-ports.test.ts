@@ -60,3 +60,22 @@ test('a port speaks one protocol, the first listener’s by name; a port without
   expect(ports(https('a', 'a.test')).ports).toEqual([]);
   expect(ports(https('a', 'a.test'), https('b', 'b.test', one)).ports[0]?.members).toHaveLength(2);
 });
+
+test('a port is of one protocol and one TLS mode; what differs stays closed', () => {
+  const { ports: open, warnings } = ports(
+    { name: 'a', protocol: Protocol.TLS, hostname: 'a.test' },
+    { name: 'b', protocol: Protocol.TLS, hostname: 'b.test', tls: { certificates: [certificate('b', ['b.test'])] } },
+    { name: 'c', protocol: Protocol.TCP },
+  );
+  expect(open.map(({ listener, members }) => [listener.protocol, listener.passesTls, members.map(({ name }) => name)])).toEqual([
+    ['opaque', true, ['a']],
+  ]);
+  expect(warnings).toEqual([
+    'listener shop/edge/b: 10.0.0.1:443 has TLS of the other mode (Passthrough, Terminate) for shop/edge/a; it stays closed',
+    'listener shop/edge/c: 10.0.0.1:443 speaks TLS for shop/edge/a; it stays closed',
+  ]);
+});
+
+test('a listener that ends TLS and has no certificate serves nothing', () => {
+  expect(ports({ name: 'a', protocol: Protocol.TLS, tls: { certificates: [] } }).ports).toEqual([]);
+});

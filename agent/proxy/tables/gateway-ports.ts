@@ -24,7 +24,11 @@ export interface GatewayListener {
   readonly name: string;
   readonly port: number;
   readonly sockets: readonly { readonly id: number; readonly address: string }[];
-  /** Of all listeners of the port; null: plain text. */
+  /** http: requests are routed; opaque: whole connections are. */
+  readonly protocol: 'http' | 'opaque';
+  /** The client's TLS goes on to the backend; only its server name is read. */
+  readonly passesTls: boolean;
+  /** Of all listeners of the port; null: no TLS ends here. */
   readonly certificates: readonly TlsCertificateSpec[] | null;
 }
 
@@ -34,9 +38,14 @@ export interface GatewayPort {
   readonly members: readonly Listener[];
 }
 
-/** Whether requests that the listener owns are routed at all. */
+/** Whether what the listener owns is routed at all: not without the certificates that it needs. */
 export function isServed({ protocol, tls }: Listener): boolean {
-  return protocol === Protocol.HTTP || (tls?.certificates.length ?? 0) > 0;
+  return (protocol !== Protocol.HTTPS && tls === undefined) || (tls?.certificates.length ?? 0) > 0;
+}
+
+/** TLS whose end is the backend. */
+function passesTls({ protocol, tls }: Listener): boolean {
+  return protocol === Protocol.TLS && tls === undefined;
 }
 
 /** The listener with the most specific hostname that covers the host (exact or wildcard; empty: any). */
@@ -66,25 +75,37 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
     (address === '' ? ['0.0.0.0', '::'] : [address]).map((each) => ({ address: each, key: socketName(each, port) }));
   const idByKey = ids.assign(open.flatMap((members) => socketsOf(members[0]!).map(({ key }) => key)));
   const ports = open.map((members) => {
-    const { port, gateway, protocol } = members[0]!;
-    const sockets = socketsOf(members[0]!).flatMap(({ address, key }) => {
+    const [first] = members as [Listener, ...Listener[]];
+    const { port, gateway } = first;
+    const sockets = socketsOf(first).flatMap(({ address, key }) => {
       const id = idByKey.get(key);
       if (id !== undefined) return [{ id: id + FIRST_GATEWAY_LISTENER, address }];
       warnings.push(`${key}: more than ${MAX_GATEWAY_LISTENERS} gateway sockets; it stays closed`);
       return [];
     });
-    const certificates = protocol === Protocol.HTTPS ? certificatesOf(members, warnings) : null;
-    return { listener: { name: `${gateway}:${port}`, port, sockets, certificates }, members };
+    const listener: GatewayListener = {
+      name: `${gateway}:${port}`,
+      port,
+      sockets,
+      protocol: first.protocol === Protocol.HTTP || first.protocol === Protocol.HTTPS ? 'http' : 'opaque',
+      passesTls: passesTls(first),
+      certificates: first.tls === undefined ? null : certificatesOf(members, warnings),
+    };
+    return { listener, members };
   });
   return { ports, warnings };
 }
 
-function conflictOf({ protocol, hostname }: Listener, members: readonly Listener[], socket: string): string | null {
-  if (protocol !== Protocol.HTTP && protocol !== Protocol.HTTPS)
-    return `protocol ${Protocol[protocol] ?? protocol} is not served by this version; it stays closed`;
+const SERVED: readonly Protocol[] = [Protocol.HTTP, Protocol.HTTPS, Protocol.TLS, Protocol.TCP];
+
+function conflictOf(listener: Listener, members: readonly Listener[], socket: string): string | null {
+  const { protocol, hostname } = listener;
+  if (!SERVED.includes(protocol)) return `protocol ${Protocol[protocol] ?? protocol} is not served by this version; it stays closed`;
   const [first] = members;
   if (first !== undefined && first.protocol !== protocol)
     return `${socket} speaks ${Protocol[first.protocol]} for ${first.gateway}/${first.name}; it stays closed`;
+  if (first !== undefined && passesTls(first) !== passesTls(listener))
+    return `${socket} has TLS of the other mode (Passthrough, Terminate) for ${first.gateway}/${first.name}; it stays closed`;
   const twin = members.find((other) => other.hostname === hostname);
   return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
 }

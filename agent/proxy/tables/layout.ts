@@ -37,29 +37,31 @@ export const enum ListenerKind {
   Inbound = 3,
 }
 
-export const SCOPE_WORDS = 2;
+export const SCOPE_WORDS = 3;
 export const enum ScopeWord {
   /** Where requests go when no rule matches; -1: nowhere, 404. */
   DefaultCluster = 0,
   /** Label of the destination when no rule matches. */
   Label = 1,
+  /** Where connections that are not read go when no rule matches; -1: they are reset. */
+  DefaultOpaque = 2,
 }
 
-export const DESTINATION_WORDS = 5;
+export const DESTINATION_WORDS = 4;
 export const enum DestinationWord {
-  /** Row in scopes for HTTP; -1: an address that is delivered to as it is. */
+  /** Row in scopes; -1: an address that is delivered to as it is. */
   Scope = 0,
-  /** Row in clusters for opaque connections; -1 as above. */
-  Cluster = 1,
   /** 1: a captured workload of this node owns the address. */
-  IsLocal = 2,
-  ServiceLabel = 3,
-  WorkloadLabel = 4,
+  IsLocal = 1,
+  ServiceLabel = 2,
+  WorkloadLabel = 3,
 }
 
-/** hostIndex: (scope, host id or -1) → row × 2 + (1: a more general host must not be tried). pathIndex: (row, path id) → first node. */
+/** hostIndex: (scope, host id or -1) → row × 2 + (1: a more general host must not be tried). pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
 export const INDEX_WORDS = 3;
 export const INDEX_EMPTY = -2;
+/** In place of a path: rules for connections that are not read. */
+export const WHOLE_CONNECTION = -1;
 
 /** One match of one rule, in a chain of those with the same scope, host and path, in order of precedence. */
 export const NODE_WORDS = 6;

@@ -1,8 +1,9 @@
-// HTTP rules → chains of nodes that the decision walks: (scope, host, path) finds the first node, links lead to the next in precedence.
+// Rules for requests and for whole connections → chains of nodes that the decision walks: (scope, host, path) finds the first node, links lead to the next in precedence.
 // Hosts, paths, predicates and mutations become indexes of the engine's tables. A scope is a service's port or a gateway's port.
 import { compareCandidates, type RouteCandidate } from '../../../api/compile/route-order.js';
 import {
   type Backend,
+  type ConnectionRoute,
   type HeaderMutation,
   type HttpMatch,
   type HttpRoute,
@@ -13,7 +14,7 @@ import {
 import { METHODS, type MutationSpec, type PredicateSpec } from '../../native/engine.js';
 import { clusterName } from './clusters.js';
 import { Interner } from './interner.js';
-import { buildIndex, NodePath } from './layout.js';
+import { buildIndex, NodePath, WHOLE_CONNECTION } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
 /** A rule's match under one host of one scope, as it is tried. */
@@ -21,9 +22,9 @@ export interface RouteRow {
   /** "service shop/catalog:80" or "gateway shop/edge:8080" */
   readonly scope: string;
   readonly host: string;
-  /** "PathPrefix /v1" */
+  /** "PathPrefix /v1"; "connection" */
   readonly match: string;
-  /** "shop/catalog rule 0" */
+  /** "shop/catalog rule 0"; "TLSRoute/shop/db" */
   readonly route: string;
   readonly backends: readonly Backend[];
   /** Stable id of the counter; -1: none was free. */
@@ -34,7 +35,9 @@ interface Entry {
   readonly scope: number;
   readonly scopeName: string;
   readonly candidate: RouteCandidate;
-  readonly rule: HttpRule;
+  /** A rule for connections, not for requests. */
+  readonly isWhole: boolean;
+  readonly backends: readonly Backend[];
   readonly action: number;
 }
 
@@ -79,9 +82,23 @@ export class RouteChains {
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
       matches.forEach((match, matchIndex) => {
         const candidate = { hostname: host, match, createdAtMs: route.createdAtMs, route: name, ruleIndex, matchIndex };
-        this.entries.push({ scope, scopeName, candidate, rule, action });
+        this.entries.push({ scope, scopeName, candidate, isWhole: false, backends: rule.backends, action });
       });
     });
+  }
+
+  /** For connections that are not read, under one server name; empty: every connection. */
+  addConnections(
+    scope: number,
+    scopeName: string,
+    serverName: string,
+    { kind, namespace, name, createdAtMs, backends }: ConnectionRoute,
+  ): void {
+    if (serverName !== '') this.hosts.add(serverName);
+    const route = `${kind}/${namespace}/${name}`;
+    const candidate = { hostname: serverName, match: null, createdAtMs, route, ruleIndex: 0, matchIndex: 0 };
+    const action = this.addAction(backends, [-1, -1, 0, 0]);
+    this.entries.push({ scope, scopeName, candidate, isWhole: true, backends, action });
   }
 
   finish(ids: StableIds): { readonly sections: RouteSections; readonly rows: readonly RouteRow[] } {
@@ -105,8 +122,12 @@ export class RouteChains {
     return { sections, rows };
   }
 
-  private addNode(chains: Chains, { scope, candidate, action }: Entry, ruleId: number): void {
+  private addNode(chains: Chains, { scope, candidate, isWhole, action }: Entry, ruleId: number): void {
     const host = candidate.hostname === '' ? -1 : this.hosts.find(candidate.hostname);
+    if (isWhole) {
+      chains.append(chains.hostRow(scope, host, false), WHOLE_CONNECTION, [NodePath.Prefix, -1, -1, action, ruleId]);
+      return;
+    }
     const value = candidate.match?.path?.value ?? '/';
     const hasSlash = value.length > 1 && value.endsWith('/');
     const path = this.paths.add(hasSlash ? value.slice(0, -1) : value);
@@ -131,18 +152,26 @@ export class RouteChains {
   private actionOf(rule: HttpRule): number {
     const known = this.actionByRule.get(rule);
     if (known !== undefined) return known;
+    const mutations = [this.mutationOf(rule.requestHeaders), this.mutationOf(rule.responseHeaders)] as const;
+    const row = this.addAction(rule.backends, [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
+    this.actionByRule.set(rule, row);
+    return row;
+  }
+
+  /** `rest`: the row's words after the backends. */
+  private addAction(
+    backends: readonly Backend[],
+    rest: readonly [requestMutation: number, responseMutation: number, timeoutMs: number, attemptTimeoutMs: number],
+  ): number {
     const first = this.backendRows.length / 2;
     let total = 0;
-    for (const { service, port, weight } of rule.backends) {
+    for (const { service, port, weight } of backends) {
       if (weight === 0) continue;
       total += weight;
       this.backendRows.push(total, this.clusterRows.get(clusterName(service, port)) ?? -1);
     }
-    const count = this.backendRows.length / 2 - first;
     const row = this.actionRows.length / 7;
-    this.actionRows.push(first, count, total, this.mutationOf(rule.requestHeaders), this.mutationOf(rule.responseHeaders));
-    this.actionRows.push(rule.requestTimeoutMs, rule.backendTimeoutMs);
-    this.actionByRule.set(rule, row);
+    this.actionRows.push(first, this.backendRows.length / 2 - first, total, ...rest);
     return row;
   }
 
@@ -216,21 +245,26 @@ class Chains {
   }
 }
 
-function ruleKey({ scopeName, candidate }: Entry): string {
-  const { hostname, route, ruleIndex, matchIndex, match } = candidate;
-  return `${scopeName}|${hostname}|${route}|${ruleIndex}|${matchIndex}|${matchText(match)}`;
+function ruleKey(entry: Entry): string {
+  const { hostname, route, ruleIndex, matchIndex } = entry.candidate;
+  return `${entry.scopeName}|${hostname}|${route}|${ruleIndex}|${matchIndex}|${textOf(entry)}`;
 }
 
-function describe({ scopeName, candidate, rule }: Entry, ruleId: number): RouteRow {
-  const { hostname, match, route, ruleIndex } = candidate;
+function describe(entry: Entry, ruleId: number): RouteRow {
+  const { scopeName, candidate, isWhole, backends } = entry;
+  const { hostname, route, ruleIndex } = candidate;
   return {
     scope: scopeName,
     host: hostname,
-    match: matchText(match),
-    route: `${route} rule ${ruleIndex}`,
-    backends: rule.backends,
+    match: textOf(entry),
+    route: isWhole ? route : `${route} rule ${ruleIndex}`,
+    backends,
     ruleId,
   };
+}
+
+function textOf({ isWhole, candidate }: Entry): string {
+  return isWhole ? 'connection' : matchText(candidate.match);
 }
 
 function matchText(match: HttpMatch | null): string {

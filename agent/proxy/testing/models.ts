@@ -1,7 +1,16 @@
 // For tests: small models in few words, through the same decoding as real ones.
 
 import { Resource } from '../../../api/gen/mesh/v1/discovery.js';
-import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service, Workload } from '../../../api/gen/mesh/v1/model.js';
+import {
+  ConnectionRoute,
+  Endpoint,
+  HttpRoute,
+  Listener,
+  Protocol,
+  ResourceType,
+  Service,
+  Workload,
+} from '../../../api/gen/mesh/v1/model.js';
 import { Model } from '../../model/model.js';
 import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
@@ -39,6 +48,16 @@ export function route(name: string, fields: Parameters<typeof HttpRoute.fromPart
     type: ResourceType.HTTP_ROUTE,
     name: `shop/${name}`,
     body: Buffer.from(HttpRoute.encode(message).finish()),
+  });
+}
+
+/** A TLSRoute; without server names as good as a TCPRoute. */
+export function connectionRoute(name: string, fields: Parameters<typeof ConnectionRoute.fromPartial>[0]): Resource {
+  const message = ConnectionRoute.fromPartial({ kind: 'TLSRoute', namespace: 'shop', name, ...fields });
+  return Resource.fromPartial({
+    type: ResourceType.CONNECTION_ROUTE,
+    name: `TLSRoute/shop/${name}`,
+    body: Buffer.from(ConnectionRoute.encode(message).finish()),
   });
 }
 

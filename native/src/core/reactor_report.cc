@@ -121,6 +121,9 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
     const Http2Request& request = *exchange.http2;
     written = access_log_.write(record, request.summary.target, request.summary.authority,
                                 text(request.block, http1::KnownHeader::kUserAgent), text(request.block, http1::KnownHeader::kXRequestId));
+  } else if (exchange.kind == StreamKind::Opaque && origin.security != nullptr) {
+    // In place of an authority: the server name that the client's TLS asked for.
+    written = access_log_.write(record, {}, origin.security->server_name, {}, {});
   } else {
     written = access_log_.write(record, text(exchange, exchange.path), text(exchange, exchange.authority),
                                 text(exchange, exchange.user_agent), text(exchange, exchange.request_id));

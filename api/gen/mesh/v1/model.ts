@@ -19,6 +19,7 @@ export enum ResourceType {
   HTTP_ROUTE = 3,
   WORKLOAD = 4,
   LISTENER = 5,
+  CONNECTION_ROUTE = 6,
 }
 
 /** How the bytes of a port are to be read. UNSPECIFIED: not declared. */
@@ -104,6 +105,21 @@ export interface HttpRoute {
   /** Lower case, exact or "*.suffix"; empty matches every host. */
   hostnames: string[];
   rules: HttpRule[];
+}
+
+/** Where whole connections to the parents go. Resource name: "<kind>/<namespace>/<name>". */
+export interface ConnectionRoute {
+  /** The kind it was: "TLSRoute", "TCPRoute". */
+  kind: string;
+  namespace: string;
+  name: string;
+  /** As of HttpRoute. */
+  createdAtMs: number;
+  parents: RouteParent[];
+  /** Of the client's TLS (SNI), lower case, exact or "*.suffix"; empty matches every connection, also those that name none. */
+  serverNames: string[];
+  /** Shares by weight. No backend, or only weight 0: the connection is reset. */
+  backends: Backend[];
 }
 
 export interface RouteParent {
@@ -192,7 +208,7 @@ export interface Listener {
   protocol: Protocol;
   /** Lower case, exact or "*.suffix"; empty means every host. */
   hostname: string;
-  /** Of protocol HTTPS, and of no other. */
+  /** Of protocol HTTPS, and of TLS where it ends at the listener; TLS without it passes through. Of no other. */
   tls: ListenerTls | undefined;
 }
 
@@ -832,6 +848,133 @@ export const HttpRoute: MessageFns<HttpRoute> = {
     message.parents = object.parents?.map((e) => RouteParent.fromPartial(e)) || [];
     message.hostnames = object.hostnames?.map((e) => e) || [];
     message.rules = object.rules?.map((e) => HttpRule.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseConnectionRoute(): ConnectionRoute {
+  return { kind: "", namespace: "", name: "", createdAtMs: 0, parents: [], serverNames: [], backends: [] };
+}
+
+export const ConnectionRoute: MessageFns<ConnectionRoute> = {
+  encode(message: ConnectionRoute, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== "") {
+      writer.uint32(10).string(message.kind);
+    }
+    if (message.namespace !== "") {
+      writer.uint32(18).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(26).string(message.name);
+    }
+    if (message.createdAtMs !== 0) {
+      writer.uint32(32).int64(message.createdAtMs);
+    }
+    for (const v of message.parents) {
+      RouteParent.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.serverNames) {
+      writer.uint32(50).string(v!);
+    }
+    for (const v of message.backends) {
+      Backend.encode(v!, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConnectionRoute {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConnectionRoute();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.createdAtMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.parents.push(RouteParent.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.serverNames.push(reader.string());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.backends.push(Backend.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ConnectionRoute>): ConnectionRoute {
+    return ConnectionRoute.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ConnectionRoute>): ConnectionRoute {
+    const message = createBaseConnectionRoute();
+    message.kind = object.kind ?? "";
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    message.createdAtMs = object.createdAtMs ?? 0;
+    message.parents = object.parents?.map((e) => RouteParent.fromPartial(e)) || [];
+    message.serverNames = object.serverNames?.map((e) => e) || [];
+    message.backends = object.backends?.map((e) => Backend.fromPartial(e)) || [];
     return message;
   },
 };

@@ -1,16 +1,29 @@
-// The parents of one HTTPRoute that take it: services and ports that exist, listeners that allow it (Gateway API, route attachment).
+// The parents of one route that take it: services and ports that exist, listeners that allow it (Gateway API, route attachment).
 import type { RouteParent } from '../gen/mesh/v1/model.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
 import { tcpPorts } from './service.js';
 
-type Route = Stored<'HTTPRoute'>;
-type Reference = NonNullable<Route['manifest']['spec']['parentRefs']>[number];
+export type AnyRoute = Stored<'HTTPRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
+type Reference = NonNullable<AnyRoute['manifest']['spec']['parentRefs']>[number];
 type Listener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
+/** Listeners that each kind of route can be attached to. */
+const PROTOCOLS: Readonly<Record<AnyRoute['kind'], readonly Listener['protocol'][]>> = {
+  HTTPRoute: ['HTTP', 'HTTPS'],
+  TLSRoute: ['TLS'],
+  // A TLS listener that ends TLS hands the bytes within to whichever of the two is attached.
+  TCPRoute: ['TCP', 'TLS'],
+};
+
+/** Lower case; none: every host. */
+export function hostnamesOf(route: AnyRoute): readonly string[] {
+  return route.kind === 'TCPRoute' ? [] : (route.manifest.spec.hostnames ?? []);
+}
+
 /** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
-export function compileParents(route: Route, index: Pick<ObjectIndex, 'services' | 'gateways'>, report: ReportProblem): RouteParent[] {
+export function compileParents(route: AnyRoute, index: Pick<ObjectIndex, 'services' | 'gateways'>, report: ReportProblem): RouteParent[] {
   return (route.manifest.spec.parentRefs ?? []).flatMap((reference, position) => {
     const refuse = (message: string): void => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`);
     const name = nameOf({ namespace: reference.namespace ?? route.namespace, name: reference.name });
@@ -44,7 +57,7 @@ function serviceParent(
 }
 
 function gatewayParents(
-  route: Route,
+  route: AnyRoute,
   name: string,
   reference: Reference,
   index: Pick<ObjectIndex, 'gateways'>,
@@ -66,25 +79,26 @@ function gatewayParents(
     );
   const allowed = named.filter((listener) => isAllowed(listener, route, gateway.namespace));
   if (named.length > 0 && allowed.length === 0)
-    refuse(`no listener of Gateway ${name} allows an HTTPRoute of namespace ${route.namespace} (protocol, allowedRoutes)`);
+    refuse(`no listener of Gateway ${name} allows a route of kind ${route.kind} of namespace ${route.namespace} (protocol, allowedRoutes)`);
   const taking = allowed.filter((listener) => sharesHostname(listener, route));
   if (allowed.length > 0 && taking.length === 0) refuse(`no hostname of the route is one of a listener of Gateway ${name}`);
   return taking.map((listener) => ({ parent: { $case: 'gateway', value: name }, port: listener.port, section: listener.name }));
 }
 
-function isAllowed(listener: Listener, route: Route, gatewayNamespace: string): boolean {
+function isAllowed(listener: Listener, route: AnyRoute, gatewayNamespace: string): boolean {
   const { namespaces, kinds } = listener.allowedRoutes;
-  if ((listener.protocol !== 'HTTP' && listener.protocol !== 'HTTPS') || namespaces.from === 'None') return false;
+  if (!PROTOCOLS[route.kind].includes(listener.protocol) || namespaces.from === 'None') return false;
+  if (route.kind === 'TCPRoute' && listener.protocol === 'TLS' && listener.tls?.mode === 'Passthrough') return false;
   if (namespaces.from === 'Same' && route.namespace !== gatewayNamespace) return false;
   return (
     kinds === undefined ||
     kinds.length === 0 ||
-    kinds.some(({ group, kind }) => group === 'gateway.networking.k8s.io' && kind === 'HTTPRoute')
+    kinds.some(({ group, kind }) => group === 'gateway.networking.k8s.io' && kind === route.kind)
   );
 }
 
-function sharesHostname(listener: Listener, route: Route): boolean {
-  const hostnames = route.manifest.spec.hostnames ?? [];
+function sharesHostname(listener: Listener, route: AnyRoute): boolean {
+  const hostnames = hostnamesOf(route);
   const { hostname } = listener;
   if (hostname === undefined || hostnames.length === 0) return true;
   return hostnames.some((own) => intersects(own, hostname));

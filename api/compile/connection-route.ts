@@ -1,0 +1,28 @@
+// TLSRoute, TCPRoute → ConnectionRoute of the model. One route at a time.
+import type { ConnectionRoute } from '../gen/mesh/v1/model.js';
+import { type BackendIndex, compileBackend } from './backend.js';
+import type { ObjectIndex, Stored } from './input.js';
+import type { ReportProblem } from './problem.js';
+import { compileParents, hostnamesOf } from './route-parents.js';
+
+export function compileConnectionRoute(
+  route: Stored<'TLSRoute'> | Stored<'TCPRoute'>,
+  index: BackendIndex & Pick<ObjectIndex, 'gateways'>,
+  report: ReportProblem,
+): ConnectionRoute {
+  const { kind, namespace, name, createdAtMs, manifest } = route;
+  const references = manifest.spec.rules.flatMap(({ backendRefs }) => backendRefs);
+  return {
+    kind,
+    namespace,
+    name,
+    createdAtMs,
+    parents: compileParents(route, index, report),
+    serverNames: [...hostnamesOf(route)],
+    backends: references.map((reference, at) =>
+      compileBackend(route, reference, index, (message) =>
+        report(`spec.rules[0].backendRefs[${at}]`, `${message}: its share of the connections is reset`),
+      ),
+    ),
+  };
+}

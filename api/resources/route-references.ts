@@ -1,0 +1,84 @@
+// What routes of every kind refer to: parents (listeners of Gateways, Services) and backends. Owner: Gateway API v1, CommonRouteSpec.
+import { z } from 'zod';
+import {
+  describe,
+  fields,
+  isUnchecked,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  wholeNumber,
+  withRule,
+} from './schema.js';
+import { dnsLabel, objectName, sectionName } from './syntax.js';
+
+export const GATEWAY_GROUP = 'gateway.networking.k8s.io';
+/** CommonRouteSpec.parentRefs. */
+const MAX_PARENTS = 32;
+
+const group = text('an API group', /^/, 253, 0);
+
+const parentRef = withRule(
+  fields({
+    group: group.default(GATEWAY_GROUP),
+    kind: objectName.default('Gateway'),
+    namespace: dnsLabel.optional(),
+    name: objectName,
+    sectionName: sectionName.optional(),
+    port: portNumber.optional(),
+  }),
+  (value, report) => {
+    const type = `${textOf(value, 'group') ?? ''}/${textOf(value, 'kind') ?? ''}`;
+    if (type === `${GATEWAY_GROUP}/Gateway` || type === '/Service') return;
+    if (value.kind === 'Service') report(['group'], `expected group: "" for a Service, found ${describe(value.group)}`);
+    else
+      report(
+        ['kind'],
+        `not supported yet: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}); expected Gateway, or Service with group: ""`,
+      );
+  },
+);
+
+export const parentRefs = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRefs', ['name'], (item) =>
+  typeof item.name === 'string'
+    ? ['group', 'kind', 'namespace', 'name', 'sectionName', 'port']
+        .map((field) => String(item[field] ?? ''))
+        .join(' ')
+        .trim()
+    : null,
+);
+
+/** A reference to a port of a Service, with its share. `more`: what the route's kind adds. */
+export function serviceBackendRef<More extends z.ZodRawShape>(more: More) {
+  return withRule(
+    fields({
+      group: group.default(''),
+      kind: objectName.default('Service'),
+      namespace: dnsLabel.optional(),
+      name: objectName,
+      port: portNumber.optional(),
+      weight: wholeNumber(0, 1_000_000).default(1),
+      ...more,
+    }),
+    (value, report) => {
+      const isService = value.group === '' && value.kind === 'Service';
+      if (isService && value.port === undefined) report(['port'], 'required: the port of the Service');
+      if (!isService && typeof value.kind === 'string') {
+        report(['kind'], `not supported yet: backends of kind ${value.kind} (group ${describe(value.group)}); expected Service`);
+      }
+    },
+  );
+}
+
+/** A Service parent in another namespace makes a consumer route (GAMMA), which applies to requests from the route's namespace alone. */
+export function checkConsumerRoute(value: Unchecked, report: Report): void {
+  if (!isUnchecked(value.metadata) || !isUnchecked(value.spec) || !Array.isArray(value.spec.parentRefs)) return;
+  const { namespace } = value.metadata;
+  value.spec.parentRefs.forEach((parent: unknown, index) => {
+    if (!isUnchecked(parent) || parent.kind !== 'Service' || parent.namespace === undefined || parent.namespace === namespace) return;
+    report(['spec', 'parentRefs', index, 'namespace'], 'not supported yet: routes for a Service of another namespace (consumer routes)');
+  });
+}

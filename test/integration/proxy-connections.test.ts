@@ -1,0 +1,206 @@
+// TLSRoute and TCPRoute on gateways: the real `weft proxy --static` process with two workers, between node:tls or node:net and real servers.
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, connect as connectTcp, createServer as createTcpServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
+import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+
+let certificates: Certificates;
+let authority: KeyPair;
+const cleanups: (() => unknown)[] = [];
+let folder = '';
+beforeAll(() => {
+  certificates = new Certificates();
+  authority = certificates.authority('test root');
+});
+afterAll(() => certificates.remove());
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wpn-'));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function listening(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  cleanups.push(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+/** Says its name and what it hears. */
+const tcpServer = (name: string): Promise<number> =>
+  listening(
+    createTcpServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.write(`${name}:`);
+      socket.pipe(socket);
+    }),
+  );
+const tlsServer = (name: string, host: string): Promise<number> =>
+  listening(
+    createTlsServer(certificates.issue(authority, `DNS:${host}`), (socket) => {
+      socket.on('error', () => undefined);
+      socket.write(`${name}:`);
+      socket.pipe(socket);
+    }),
+  );
+
+interface Answer {
+  readonly text: string;
+  readonly error: string;
+}
+
+/** Sends "hello" and its end; what came back, or why nothing did. */
+async function ask(port: number, servername: string | null, ca = authority.cert): Promise<Answer> {
+  const socket = connectTls({ port, host: '127.0.0.1', ca, servername: servername ?? '', checkServerIdentity: () => undefined });
+  cleanups.push(() => socket.destroy());
+  return exchange(socket);
+}
+
+function exchange(socket: ReturnType<typeof connectTcp>): Promise<Answer> {
+  return new Promise((resolve) => {
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk.toString();
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) =>
+      resolve({ text, error: error.code === 'EPROTO' ? error.message : (error.code ?? error.message) }),
+    );
+    socket.on('end', () => resolve({ text, error: '' }));
+    socket.end('hello');
+  });
+}
+
+const route = (kind: string, name: string, section: string, more: string): string => `
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: ${kind}
+metadata: {name: ${name}}
+spec: {parentRefs: [{name: edge, sectionName: ${section}}], ${more}}
+---`;
+
+const gateway = (listeners: string): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: weft
+  addresses: [{value: 127.0.0.1}]
+  listeners: [${listeners}]
+---`;
+
+async function start(
+  manifests: string,
+): Promise<{ proxy: ProxyProcess; write: (text: string) => void; log: () => Record<string, unknown>[] }> {
+  const [file, logFile] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];
+  writeFileSync(file, manifests, { mode: 0o600 });
+  const proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', logFile);
+  cleanups.push(() => proxy.kill());
+  await proxy.says('"ready"');
+  const log = (): Record<string, unknown>[] =>
+    readFileSync(logFile, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  return { proxy, write: (text) => writeFileSync(file, text), log };
+}
+
+const passing = (port: number): string => `{name: tls, port: ${port}, protocol: TLS, tls: {mode: Passthrough}}`;
+
+test('TLS passes through to the backend that its server name routes to; other names are reset, logged and counted', async () => {
+  const port = await freePort();
+  const [a, wild] = [await tlsServer('a', 'a.test'), await tlsServer('wild', '*.shop.test')];
+  const { proxy, log } = await start(
+    `${serviceManifest('a', a)}${serviceManifest('wild', wild)}${gateway(passing(port))}${route('TLSRoute', 'a', 'tls', 'hostnames: [a.test], rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TLSRoute', 'wild', 'tls', 'hostnames: ["*.shop.test"], rules: [{backendRefs: [{name: wild, port: 80}]}]')}`,
+  );
+  expect(await ask(port, 'a.test')).toEqual({ text: 'a:hello', error: '' });
+  expect(await ask(port, 'x.shop.test')).toEqual({ text: 'wild:hello', error: '' });
+  expect((await ask(port, 'b.test')).error).toBe('ECONNRESET');
+  expect((await ask(port, null)).error).toBe('ECONNRESET');
+  const lines = await eventually(
+    () => Promise.resolve(log()),
+    (found) => found.length >= 4,
+  );
+  const shown = lines.map(({ protocol, server_name, response_flag, route: by }) => [protocol, server_name ?? null, response_flag, by]);
+  expect(shown).toEqual(
+    expect.arrayContaining([
+      ['tcp', 'a.test', '-', 'TLSRoute/default/a'],
+      ['tcp', 'x.shop.test', '-', 'TLSRoute/default/wild'],
+      ['tcp', 'b.test', 'NR', null],
+      ['tcp', null, 'NR', null],
+    ]),
+  );
+  const { traffic, listeners } = await eventually(
+    () => proxy.state(),
+    (state) => state.traffic.length >= 3,
+  );
+  expect(listeners[0]?.protocol).toBe('tls passthrough');
+  expect(traffic.map(({ destination }) => destination)).toEqual(
+    expect.arrayContaining(['default/a:80', 'default/wild:80', `default/edge:${port}`]),
+  );
+  // What is no TLS is refused before any decision.
+  const plain = await exchange(connectTcp(port, '127.0.0.1'));
+  expect(plain.text).toBe('');
+  expect(
+    await eventually(
+      () => proxy.counter('tls_failures_not_tls'),
+      (count) => count > 0,
+    ),
+  ).toBe(1);
+}, 30_000);
+
+test('TLS that ends at the gateway carries plain bytes to the backend, each name with its own certificate and route', async () => {
+  const port = await freePort();
+  const [a, b] = [await tcpServer('a'), await tcpServer('b')];
+  const pairs = { a: certificates.issue(authority, 'DNS:a.test'), b: certificates.issue(authority, 'DNS:b.test') };
+  const ending = (name: string): string =>
+    `{name: ${name}, port: ${port}, protocol: TLS, hostname: ${name}.test, tls: {certificateRefs: [{name: ${name}}]}}`;
+  await start(
+    `${serviceManifest('a', a)}${serviceManifest('b', b)}${secretManifest('a', pairs.a)}${secretManifest('b', pairs.b)}${gateway(`${ending('a')}, ${ending('b')}`)}${route('TLSRoute', 'a', 'a', 'hostnames: [a.test], rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TCPRoute', 'b', 'b', 'rules: [{backendRefs: [{name: b, port: 80}]}]')}`,
+  );
+  for (const name of ['a', 'b']) {
+    const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: `${name}.test`, ALPNProtocols: ['postgresql'] });
+    cleanups.push(() => socket.destroy());
+    expect(await exchange(socket)).toEqual({ text: `${name}:hello`, error: '' });
+  }
+  expect((await ask(port, 'c.test')).error).toMatch(/unrecognized name/);
+}, 30_000);
+
+test('a TCP listener spreads connections by weight, and a change is in force for the next connection', async () => {
+  const [port, other] = [await freePort(), await freePort()];
+  const [a, b] = [await tcpServer('a'), await tcpServer('b')];
+  const services = `${serviceManifest('a', a)}${serviceManifest('b', b)}`;
+  const listeners = gateway(`{name: one, port: ${port}, protocol: TCP}, {name: two, port: ${other}, protocol: TCP}`);
+  const second = route('TCPRoute', 'two', 'two', 'rules: [{backendRefs: [{name: b, port: 80}]}]');
+  const first = (weights: readonly [number, number]): string =>
+    route(
+      'TCPRoute',
+      'one',
+      'one',
+      `rules: [{backendRefs: [{name: a, port: 80, weight: ${weights[0]}}, {name: b, port: 80, weight: ${weights[1]}}]}]`,
+    );
+  const { proxy, write } = await start(`${services}${listeners}${second}${first([1, 1])}`);
+  const counts = { a: 0, b: 0 };
+  for (let i = 0; i < 60; i++) counts[(await exchange(connectTcp(port, '127.0.0.1'))).text[0] as 'a' | 'b']++;
+  // 60 draws of a half each: fewer than 10 of either come once in ten million runs.
+  expect(Math.min(counts.a, counts.b)).toBeGreaterThan(9);
+  expect((await exchange(connectTcp(other, '127.0.0.1'))).text).toBe('b:hello');
+  const from = proxy.errors.length;
+  write(`${services}${listeners}${second}${first([0, 1])}`);
+  await proxy.says('is in force', from);
+  for (let i = 0; i < 5; i++) expect((await exchange(connectTcp(port, '127.0.0.1'))).text).toBe('b:hello');
+  // A port whose protocol changes is opened anew.
+  const later = proxy.errors.length;
+  write(`${services}${gateway(`{name: two, port: ${other}, protocol: HTTP}`)}`);
+  await proxy.says('is in force', later);
+  const http = connectTcp(other, '127.0.0.1');
+  cleanups.push(() => http.destroy());
+  http.write('GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n');
+  const [answer] = (await once(http, 'data')) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1.1 404 /);
+}, 30_000);
