@@ -17,6 +17,7 @@ import {
   Protocol,
   type RouteParent,
   type Service,
+  type ServicePort,
   type Workload,
 } from '../../api/gen/mesh/v1/model.js';
 import { keyPairFault } from '../../api/resources/tls-pem.js';
@@ -42,7 +43,9 @@ export function serviceFault(service: Service, name: string): string | null {
   if (!(algorithm in LoadBalancing_Algorithm)) return `load balancing algorithm ${algorithm} is not known to this node`;
   return (
     firstFault(service.ports, (port) =>
-      port.protocol in Protocol ? portFault(port.port) : `port ${port.port}: protocol ${port.protocol} is not known to this node`,
+      port.protocol in Protocol
+        ? (portFault(port.port) ?? backendTlsFault(port))
+        : `port ${port.port}: protocol ${port.protocol} is not known to this node`,
     ) ??
     duplicate(
       service.ports.map((port) => port.port),
@@ -53,6 +56,15 @@ export function serviceFault(service: Service, name: string): string | null {
       'port name',
     )
   );
+}
+
+/** Trust that can't be read leaves the port without traffic: its tables say so. */
+function backendTlsFault({ port, tls }: ServicePort): string | null {
+  if (tls === undefined) return null;
+  if (tls.hostname === '') return `port ${port}: tls without a hostname`;
+  return tls.hostname.startsWith('*')
+    ? `port ${port}: tls for the hostname "${tls.hostname}": expected one host`
+    : hostnameFault(tls.hostname);
 }
 
 export function endpointFault(endpoint: Endpoint, name: string): string | null {

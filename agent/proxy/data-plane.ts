@@ -13,6 +13,7 @@ import { type GatewayListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './t
 import { Labels } from './tables/labels.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
+import { UpstreamTls } from './upstream-tls.js';
 import { WorkerPool } from './worker-pool.js';
 
 /** How often a listener that could not be opened (its port taken, the redirection's maps not there yet) is tried again. */
@@ -41,6 +42,7 @@ export class DataPlane {
   private readonly model = new Model();
   private readonly ids: TableIds;
   private readonly gatewayTls: GatewayTls;
+  private readonly upstreamTls: UpstreamTls;
   private readonly toldFaults = new WeakSet<GatewayContext>();
   private readonly open = new Map<number, OpenListener>();
   /** What was counted under an id before it changed hands. */
@@ -57,6 +59,7 @@ export class DataPlane {
     private readonly log: Logger,
   ) {
     this.gatewayTls = new GatewayTls(addon);
+    this.upstreamTls = new UpstreamTls(addon);
     setInterval(() => this.gatewayTls.rotateTicketKeys(), TICKET_KEY_ROTATION_MS).unref();
     const failures = new TlsFailureLog(log);
     this.pool = new WorkerPool({
@@ -85,6 +88,7 @@ export class DataPlane {
       }),
       listeners: ids(MAX_GATEWAY_LISTENERS),
       labels: this.labels,
+      upstreamTls: this.upstreamTls,
     };
   }
 
@@ -135,6 +139,7 @@ export class DataPlane {
     await this.pool.publish({ handle, buffer: next.buffer });
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
+    this.upstreamTls.releaseUnused();
     this.current = next;
     const closed = await this.reconcileListeners();
     for (const text of closed) this.log.error(text);

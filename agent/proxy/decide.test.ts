@@ -427,3 +427,55 @@ describe('whole connections', () => {
     expect(ask(tables, '', { listener: OUTBOUND, destination: ['10.0.0.1', 80] })).toBe('10.1.0.1');
   });
 });
+
+describe('TLS to endpoints', () => {
+  const secured = (tls: object, protocol = Protocol.HTTP) =>
+    service('catalog', '10.0.0.1', { ports: [{ name: 'http', port: 80, protocol, tls }] });
+  const trusted = { hostname: 'catalog.test', trust: 'ca' };
+  const tlsOf = (tables: ReturnType<typeof compiled>, target: number) => tables.spec.endpoints.find(({ id }) => id === target)?.tls;
+
+  test('is for requests; bytes that a captured client sends stay as they are, and the endpoint’s own port is not read', () => {
+    const tables = compiled(modelOf(...shop.slice(1), secured(trusted)));
+    const proxy = new TestProxy(tables);
+    const accepts: never[] = [];
+    expect(tlsOf(tables, proxy.decide(catalog).target)).toEqual({ context: 1, serverName: 'catalog.test', accepts });
+    expect(tlsOf(tables, proxy.decide({ ...catalog, opaque: true }).target)).toBeNull();
+    expect(tables.spec.destinations.find(({ address }) => address === '10.1.0.1')?.protocol).toBe('opaque');
+    expect(tables.clusters.map(({ name }) => name)).toEqual(['shop/catalog:80', 'shop/v1:80', 'shop/v2:80']);
+  });
+
+  test('on gateways is begun for connections too, but not around TLS that passes through', () => {
+    const to = (section: string) => connectionRoute(section, { parents: [toGateway('edge', section)], backends: [backend('catalog')] });
+    const tables = compiled(
+      modelOf(
+        ...shop.slice(1),
+        secured(trusted),
+        listener('edge', 'passing', 443, '', { protocol: Protocol.TLS }),
+        listener('edge', 'tcp', 90, '', { protocol: Protocol.TCP }),
+        to('passing'),
+        to('tcp'),
+      ),
+    );
+    const proxy = new TestProxy(tables);
+    const ids = Object.fromEntries(tables.listeners.map(({ name, sockets }) => [name, sockets[0]!.id]));
+    const target = (name: string) => proxy.decide({ listener: ids[name]!, opaque: true }).target;
+    expect(tlsOf(tables, target('shop/edge:443'))).toBeNull();
+    expect(tlsOf(tables, target('shop/edge:90'))?.serverName).toBe('catalog.test');
+  });
+
+  test.each([
+    ['no trust', { hostname: 'catalog.test' }, 'it has no CA certificate that can be used'],
+    ['bad trust', { hostname: 'catalog.test', trust: 'bad' }, 'trust: no PEM certificate in it'],
+  ])('with %s nothing is sent', (_, tls, why) => {
+    const tables = compiled(modelOf(...shop.slice(1), secured(tls)));
+    expect(new TestProxy(tables).decide(catalog)).toMatchObject({ target: -503, localReply: Reply.NoEndpoint });
+    expect(tables.warnings).toEqual([`shop/catalog:80 gets no traffic: its BackendTLSPolicy can't be followed: ${why}`]);
+  });
+
+  test('ids of endpoints outlive a change of what is trusted', () => {
+    const ids = newIds();
+    const idIn = (trust: string, generation: number): number =>
+      new TestProxy(compiled(modelOf(...shop.slice(1), secured({ ...trusted, trust })), 'a', generation, ids)).decide(catalog).target;
+    expect(idIn('ca', 1)).toBe(idIn('another', 2));
+  });
+});

@@ -3,7 +3,7 @@ import type { Backend } from '../gen/mesh/v1/model.js';
 import { nameOf, type ObjectIndex } from './input.js';
 import { isGranted, notGranted } from './reference-grants.js';
 import type { AnyRoute } from './route-parents.js';
-import { tcpPorts } from './service.js';
+import { tcpPorts } from './service-ports.js';
 
 export type BackendIndex = Pick<ObjectIndex, 'services' | 'grantsByNamespace'>;
 

@@ -4,7 +4,8 @@ import { canonicalAddress, type Family, familyOf } from './address.js';
 import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compareText } from './route-order.js';
-import { tcpPorts, virtualAddresses } from './service.js';
+import { virtualAddresses } from './service.js';
+import { tcpPorts } from './service-ports.js';
 import { placeOf } from './workload.js';
 
 /** Sorted by id. The id is the address: unique within the service, and stable over changes of slices. */

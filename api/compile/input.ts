@@ -37,6 +37,10 @@ export interface ObjectIndex {
   readonly slicesByService: ReadonlyMap<string, readonly Stored<'EndpointSlice'>[]>;
   /** By the service they target, the one in force first: the oldest, then by name (Gateway API, conflict resolution of policies). */
   readonly policiesByService: ReadonlyMap<string, readonly Stored<'TrafficPolicy'>[]>;
+  /** As policiesByService. */
+  readonly backendTlsByService: ReadonlyMap<string, readonly Stored<'BackendTLSPolicy'>[]>;
+  readonly configMaps: ReadonlyMap<string, Stored<'ConfigMap'>>;
+  readonly backendTlsPolicies: readonly Stored<'BackendTLSPolicy'>[];
   readonly slices: readonly Stored<'EndpointSlice'>[];
   readonly policies: readonly Stored<'TrafficPolicy'>[];
 }
@@ -46,7 +50,8 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
   const sorted = [...objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
   const workloads = ofKind(sorted, 'Workload');
   const slices = ofKind(sorted, 'EndpointSlice');
-  const policies = ofKind(sorted, 'TrafficPolicy').sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
+  const policies = oldestFirst(ofKind(sorted, 'TrafficPolicy'));
+  const backendTlsPolicies = oldestFirst(ofKind(sorted, 'BackendTLSPolicy'));
   return {
     services: byName(ofKind(sorted, 'Service')),
     gateways: byName(ofKind(sorted, 'Gateway')),
@@ -61,6 +66,11 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     policiesByService: groupBy(policies, (policy) =>
       policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name)),
     ),
+    backendTlsByService: groupBy(backendTlsPolicies, (policy) => [
+      ...new Set(policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name))),
+    ]),
+    configMaps: byName(ofKind(sorted, 'ConfigMap')),
+    backendTlsPolicies,
     slices,
     policies,
   };
@@ -68,6 +78,10 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
 
 export function nameOf(object: { readonly namespace: string; readonly name: string }): string {
   return qualifiedName(object.namespace, object.name);
+}
+
+function oldestFirst<T extends StoredObject>(objects: T[]): T[] {
+  return objects.sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
 }
 
 function serviceOfSlice(slice: Stored<'EndpointSlice'>): string[] {

@@ -1,5 +1,6 @@
 // References that no compiled resource would show: slices and policies of services that aren't there, policies that another one overrules, reports from the wrong node.
 import { qualifiedName, SERVICE_NAME_LABEL } from '../resources/index.js';
+import { checkBackendTlsPolicy } from './backend-tls.js';
 import { nameOf, type ObjectIndex, type Running } from './input.js';
 import type { ReportProblem } from './problem.js';
 
@@ -8,6 +9,7 @@ type Reporter = (object: { kind: string; namespace: string; name: string }) => R
 export function checkReferences(index: ObjectIndex, running: Running, reporter: Reporter): void {
   checkSlices(index, reporter);
   checkPolicies(index, reporter);
+  for (const policy of index.backendTlsPolicies) checkBackendTlsPolicy(policy, index, reporter(policy));
   checkNodes(index, running, reporter);
 }
 

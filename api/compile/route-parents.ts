@@ -3,7 +3,7 @@ import type { RouteParent } from '../gen/mesh/v1/model.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
-import { tcpPorts } from './service.js';
+import { tcpPorts } from './service-ports.js';
 
 export type AnyRoute = Stored<'HTTPRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
 type Reference = NonNullable<AnyRoute['manifest']['spec']['parentRefs']>[number];

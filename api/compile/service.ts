@@ -1,13 +1,15 @@
-// Service (with its TrafficPolicy) → Service of the model. One service at a time.
+// Service (with its TrafficPolicy and BackendTLSPolicy) → Service of the model. One service at a time.
 import { LoadBalancing_Algorithm, Protocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
+import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { type DeclaredPort, tcpPorts } from './service-ports.js';
 
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
 const CLUSTER_DOMAIN = 'cluster.local';
 
-export function compileService(service: Stored<'Service'>, index: Pick<ObjectIndex, 'policiesByService'>): Service {
+export function compileService(service: Stored<'Service'>, index: Pick<ObjectIndex, 'policiesByService'> & BackendTlsIndex): Service {
   const { namespace, name } = service;
   const qualified = `${name}.${namespace}`;
   return {
@@ -15,16 +17,16 @@ export function compileService(service: Stored<'Service'>, index: Pick<ObjectInd
     name,
     hostnames: [name, qualified, `${qualified}.svc`, `${qualified}.svc.${CLUSTER_DOMAIN}`],
     addresses: virtualAddresses(service),
-    ports: tcpPorts(service).map((port): ServicePort => ({ name: port.name ?? '', port: port.port, protocol: protocolOf(port) })),
+    ports: tcpPorts(service).map(
+      (port): ServicePort => ({
+        name: port.name ?? '',
+        port: port.port,
+        protocol: protocolOf(port),
+        tls: compileBackendTls(nameOf(service), port, index),
+      }),
+    ),
     loadBalancing: { algorithm: algorithmOf(index.policiesByService.get(nameOf(service)) ?? []) },
   };
-}
-
-type Port = NonNullable<Stored<'Service'>['manifest']['spec']['ports']>[number];
-
-/** UDP and SCTP pass the mesh by. */
-export function tcpPorts(service: Stored<'Service'>): Port[] {
-  return (service.manifest.spec.ports ?? []).filter((port) => port.protocol === 'TCP');
 }
 
 /** Canonical text; empty for a headless service and for one without an address yet. */
@@ -35,7 +37,7 @@ export function virtualAddresses(service: Stored<'Service'>): string[] {
 }
 
 /** appProtocol, else the port name up to its first "-" (Istio: "http", "http-admin"), else not declared: bytes, or HTTP where a route is attached. */
-function protocolOf(port: Port): Protocol {
+function protocolOf(port: DeclaredPort): Protocol {
   const declared = port.appProtocol ?? (port.name ?? '').split('-')[0] ?? '';
   return protocolNamed(declared) ?? Protocol.UNSPECIFIED;
 }

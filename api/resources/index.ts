@@ -1,6 +1,7 @@
 // What others import of api/resources.
 export { protocolNamed } from './app-protocol.js';
 export { type Finding, formatFieldPath, formatFinding } from './finding.js';
+export { configMapText } from './kind-config-map.js';
 export { SERVICE_NAME_LABEL } from './kind-endpoint-slice.js';
 export { tlsKeyPair, withoutSecrets } from './kind-secret.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS } from './kinds.js';
@@ -9,4 +10,4 @@ export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
 export { type ParseResult, parseManifests, parseManifestsInTurns, type ValidateResult, validateObject } from './parse.js';
 export { durationMs } from './syntax.js';
-export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault } from './tls-pem.js';
+export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault, trustFault } from './tls-pem.js';

@@ -1,4 +1,6 @@
 // The table of kinds: the one list of what this version reads, and of what it knows but doesn't support yet.
+import { backendTlsPolicyKind } from './kind-backend-tls-policy.js';
+import { configMapKind } from './kind-config-map.js';
 import { tcpRouteKind, tlsRouteKind } from './kind-connection-routes.js';
 import { endpointSliceKind } from './kind-endpoint-slice.js';
 import { gatewayKind } from './kind-gateway.js';
@@ -20,7 +22,9 @@ export const KINDS = [
   tlsRouteKind,
   tcpRouteKind,
   referenceGrantKind,
+  backendTlsPolicyKind,
   secretKind,
+  configMapKind,
   workloadKind,
   trafficPolicyKind,
 ] as const;
@@ -30,7 +34,7 @@ export type Kind = KindDefinition['kind'];
 
 /** Named in the design, without behaviour in this version. */
 export const LATER_KINDS: readonly string[] = [
-  ...['GRPCRoute', 'UDPRoute', 'BackendTLSPolicy', 'ListenerSet'],
+  ...['GRPCRoute', 'UDPRoute', 'ListenerSet'],
   ...['VirtualService', 'DestinationRule', 'ServiceEntry', 'WorkloadEntry', 'PeerAuthentication', 'RequestAuthentication'],
   ...['AuthorizationPolicy', 'Telemetry', 'Pod', 'Namespace', 'Filter'],
 ];

@@ -24,6 +24,17 @@ export function keyPairFault(chain: string, key: string): KeyPairFault | null {
   return { part: 'key', message: 'expected the private key of the first certificate, found the key of another one' };
 }
 
+/** As many as an engine takes. */
+const MAX_ANCHORS = 1024;
+
+/** Null: certificates to verify others by, one at least. */
+export function trustFault(bundle: string): string | null {
+  if (bundle.length > 4 * MAX_PEM_BYTES) return `expected PEM certificates of at most ${4 * MAX_PEM_BYTES} bytes`;
+  const found = readCertificates(bundle, MAX_ANCHORS);
+  if (typeof found === 'string') return found;
+  return found.length > 0 ? null : `expected PEM certificates, found no "${BEGIN}"`;
+}
+
 /** Names that the leaf is for, lower case ("*.a.test"); empty if it can't be read. */
 export function certificateNames(chain: string): string[] {
   const leaf = readLeaf(chain);
@@ -47,21 +58,28 @@ export function certificateTimes(chain: string): CertificateTimes | null {
 /** The leaf, or what is wrong with the chain. */
 function readLeaf(chain: string): X509Certificate | string {
   if (chain.length > MAX_PEM_BYTES) return `expected PEM certificates of at most ${MAX_PEM_BYTES} bytes`;
-  const certificates: X509Certificate[] = [];
-  for (let begin = chain.indexOf(BEGIN); begin >= 0; ) {
-    const end = chain.indexOf(END, begin);
-    if (end < 0) return `certificate ${certificates.length} has no "${END}"`;
-    if (certificates.length === MAX_CHAIN) return `expected at most ${MAX_CHAIN} certificates`;
-    try {
-      certificates.push(new X509Certificate(chain.slice(begin, end + END.length)));
-    } catch {
-      return `certificate ${certificates.length} can't be read: expected X.509 in PEM`;
-    }
-    begin = chain.indexOf(BEGIN, end);
-  }
+  const certificates = readCertificates(chain, MAX_CHAIN);
+  if (typeof certificates === 'string') return certificates;
   const [leaf] = certificates;
   if (leaf === undefined) return `expected PEM certificates, the server's own first, found no "${BEGIN}"`;
   return keyFault(leaf.publicKey) ?? leaf;
+}
+
+/** All of them in their order, or what is wrong with one. */
+function readCertificates(text: string, most: number): X509Certificate[] | string {
+  const certificates: X509Certificate[] = [];
+  for (let begin = text.indexOf(BEGIN); begin >= 0; ) {
+    const end = text.indexOf(END, begin);
+    if (end < 0) return `certificate ${certificates.length} has no "${END}"`;
+    if (certificates.length === most) return `expected at most ${most} certificates`;
+    try {
+      certificates.push(new X509Certificate(text.slice(begin, end + END.length)));
+    } catch {
+      return `certificate ${certificates.length} can't be read: expected X.509 in PEM`;
+    }
+    begin = text.indexOf(BEGIN, end);
+  }
+  return certificates;
 }
 
 function readKey(key: string): KeyObject | string {

@@ -1,6 +1,6 @@
 // The data plane as captured traffic meets it, without the redirection: our workers, decisions and engine on one outbound listener bound
 // to a service's own address, so that the socket's local address is the original destination, as it is in the mesh namespace.
-// For opaque TCP, which no gateway listener carries in this version. A program: captured-proxy FILE ADDRESS PORT WORKERS. Needs root (the
+// A program: captured-proxy FILE ADDRESS PORT WORKERS. Needs root (the
 // listener is transparent). Reads FILE again when it changes.
 import { Model } from '../../agent/model/model.js';
 import { loadAddon } from '../../agent/native/addon.js';
@@ -11,6 +11,7 @@ import { compileTables } from '../../agent/proxy/tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/gateway-ports.js';
 import { Labels } from '../../agent/proxy/tables/labels.js';
 import { StableIds } from '../../agent/proxy/tables/stable-ids.js';
+import { UpstreamTls } from '../../agent/proxy/upstream-tls.js';
 import { WorkerPool } from '../../agent/proxy/worker-pool.js';
 import { createLog } from '../../api/log.js';
 
@@ -39,6 +40,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     labels: new Labels(4096),
+    upstreamTls: new UpstreamTls(addon),
   };
   let generation = 0;
   let handle: number | null = null;

@@ -1,5 +1,6 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
 import {
+  type BackendTls,
   type Endpoint,
   EndpointHealth,
   LoadBalancing_Algorithm,
@@ -8,7 +9,8 @@ import {
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
-import type { EndpointSpec } from '../../native/engine.js';
+import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
+import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Labels } from './labels.js';
 import { Balancing, MEMBER_WORDS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
@@ -34,9 +36,15 @@ export interface Cluster {
   readonly endpoints: readonly ClusterEndpoint[];
 }
 
+/** How a cluster's endpoints are spoken to: as its port says; or in plain text whatever it says, for bytes that are TLS already. */
+export type Variant = 'declared' | 'plain';
+
 export interface ClusterSet {
-  /** A cluster's row is its position. */
+  /** As declared. A cluster's row is its position. */
   readonly clusters: readonly Cluster[];
+  /** Those that differ from it, behind them. */
+  readonly variants: readonly Cluster[];
+  /** By variantName(). */
   readonly rowByName: ReadonlyMap<string, number>;
   readonly endpoints: readonly EndpointSpec[];
   readonly warnings: readonly string[];
@@ -52,31 +60,89 @@ export function clusterName(service: string, port: number): string {
   return `${service}:${port}`;
 }
 
+/** A cluster without TLS is its own plain variant. */
+export function variantName(service: string, port: number, variant: Variant): string {
+  return `${clusterName(service, port)} ${variant}`;
+}
+
 /** "10.0.0.1:80", "[fd00::1]:80" */
 export function socketName(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-export function buildClusters(model: Model, ids: StableIds): ClusterSet {
-  const names = [...model.services.keys()].sort();
-  const found = names.flatMap((name) => portsOf(model, name));
-  const idBySocket = ids.assign(found.flatMap(({ sockets }) => sockets.map(({ address, port }) => socketName(address, port))));
-  const endpoints = new Map<number, EndpointSpec>();
+export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamContexts): ClusterSet {
   const warnings = new Set<string>();
-  const clusters = found.map(({ sockets, ...cluster }) => ({
-    ...cluster,
-    endpoints: sockets.map((socket) => {
-      const id = idBySocket.get(socketName(socket.address, socket.port)) ?? -1;
-      if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, protocol: spokenBy(cluster.port), tls: null });
-      else
-        warnings.add(
-          `no endpoint id is free for ${socketName(socket.address, socket.port)} of ${cluster.name}: it gets no traffic; fewer endpoints are needed`,
-        );
-      return { ...socket, id };
-    }),
-  }));
-  const rowByName = new Map(clusters.map(({ name }, row) => [name, row]));
-  return { clusters, rowByName, endpoints: [...endpoints.values()], warnings: [...warnings] };
+  const declared = [...model.services.keys()].sort().flatMap((name) => portsOf(model, name));
+  const planned = declared.map((cluster) => ({ ...cluster, ...spokenTo(cluster, contexts, warnings) }));
+  const plain = planned.filter(({ port }) => port.tls !== undefined).map((cluster) => ({ ...cluster, isUsable: true, tls: null }));
+  const found = [...planned, ...plain];
+  const idByKey = ids.assign(found.flatMap((cluster) => cluster.sockets.map((socket) => endpointKey(cluster, socket))));
+  const endpoints = new Map<number, EndpointSpec>();
+  const clusters = found.map((cluster): Cluster => {
+    const { sockets, isUsable, protocol, tls, ...rest } = cluster;
+    return {
+      ...rest,
+      endpoints: sockets.map((socket) => {
+        const id = isUsable ? (idByKey.get(endpointKey(cluster, socket)) ?? -1) : -1;
+        if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, protocol, tls });
+        else if (isUsable)
+          warnings.add(
+            `no endpoint id is free for ${socketName(socket.address, socket.port)} of ${cluster.name}: it gets no traffic; fewer endpoints are needed`,
+          );
+        return { ...socket, id };
+      }),
+    };
+  });
+  const rowByName = new Map<string, number>();
+  clusters.forEach(({ service, port }, row) => {
+    const name = (variant: Variant): string => variantName(`${service.namespace}/${service.name}`, port.port, variant);
+    if (row < declared.length) rowByName.set(name('declared'), row);
+    // The variant comes later, and replaces it.
+    rowByName.set(name('plain'), row);
+  });
+  return {
+    clusters: clusters.slice(0, declared.length),
+    variants: clusters.slice(declared.length),
+    rowByName,
+    endpoints: [...endpoints.values()],
+    warnings: [...warnings],
+  };
+}
+
+interface SpokenTo {
+  readonly protocol: EndpointSpec['protocol'];
+  readonly tls: EndpointTlsSpec | null;
+  /** False: TLS is asked for and can't be had; never plain text instead. */
+  readonly isUsable: boolean;
+}
+
+function spokenTo({ name, port }: { name: string; port: ServicePort }, contexts: UpstreamContexts, warnings: Set<string>): SpokenTo {
+  const protocol = spokenBy(port);
+  if (port.tls === undefined) return { protocol, tls: null, isUsable: true };
+  const unusable = (why: string): SpokenTo => {
+    warnings.add(`${name} gets no traffic: its BackendTLSPolicy can't be followed: ${why}`);
+    return { protocol, tls: null, isUsable: false };
+  };
+  const { trust, systemTrust, hostname, accepts } = port.tls;
+  if (trust === '' && !systemTrust) return unusable('it has no CA certificate that can be used');
+  const found = contexts.contextFor({ trust: systemTrust ? null : trust, alpn: alpnOf(port, protocol) });
+  if (!found.ok) return unusable(found.fault);
+  return { protocol, tls: { context: found.context, serverName: hostname, accepts: accepts.map(peerMatch) }, isUsable: true };
+}
+
+function alpnOf({ protocol }: ServicePort, spoken: EndpointSpec['protocol']): string[] {
+  if (spoken === 'http2') return ['h2'];
+  return protocol === Protocol.TCP ? [] : ['http/1.1'];
+}
+
+function peerMatch(name: BackendTls['accepts'][number]): PeerMatch {
+  return { kind: name.startsWith('spiffe://') ? 'spiffeId' : 'dnsName', value: name };
+}
+
+/** Ids are stable over generations: not over what TLS is begun with, which pools know by itself. */
+function endpointKey({ name, protocol, tls }: { name: string } & SpokenTo, { address, port }: Socket): string {
+  const spoken = tls !== null ? ` tls of ${name}` : '';
+  return `${socketName(address, port)}${protocol === 'http2' ? ' http2' : ''}${spoken}`;
 }
 
 /** What is spoken to the endpoints of a port; what its clients may speak is for the listener to say. */
@@ -119,10 +185,11 @@ function balancingOf(service: Service): Balancing {
 
 /** Rows of `clusters` (all clusters, then two for each: its IPv4 and its IPv6 members) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
 export function clusterSections(
-  { clusters }: ClusterSet,
+  { clusters: declared, variants }: ClusterSet,
   labels: Labels,
   isLocal: (address: string) => boolean,
 ): { clusters: number[]; members: number[] } {
+  const clusters = [...declared, ...variants];
   const rows: number[] = [];
   const members: number[] = [];
   const add = ({ name, balancing, endpoints }: Cluster, families: number): void => {

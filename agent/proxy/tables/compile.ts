@@ -4,7 +4,8 @@
 import { type ConnectionRoute, type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
-import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName } from './clusters.js';
+import type { UpstreamContexts } from '../upstream-tls.js';
+import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName, type Variant, variantName } from './clusters.js';
 import { covers, type GatewayListener, gatewayPorts, isServed, MESH_LISTENERS, ownerOf } from './gateway-ports.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
 import { ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS } from './layout.js';
@@ -19,6 +20,7 @@ export interface TableIds {
   /** Gateway listeners; the engine's id is FIRST_GATEWAY_LISTENER more. */
   readonly listeners: StableIds;
   readonly labels: Labels;
+  readonly upstreamTls: UpstreamContexts;
 }
 
 export interface Generation {
@@ -43,11 +45,11 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
 
 /** `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either. */
 export function compileTables(model: Model, generation: number, node: string | null, ids: TableIds): Generation {
-  const clusterSet = buildClusters(model, ids.endpoints);
+  const clusterSet = buildClusters(model, ids.endpoints, ids.upstreamTls);
   const local = localAddresses(model, node);
   const { labels } = ids;
   const chains = new RouteChains(clusterSet.rowByName);
-  const scopes = new Scopes(chains, labels);
+  const scopes = new Scopes(chains, labels, clusterSet.rowByName);
   const routes = [...model.routes.values()];
   const connectionRoutes = [...model.connectionRoutes.values()];
   const attached = { requests: routesByService(routes), connections: routesByService(connectionRoutes) };
@@ -98,22 +100,30 @@ class Scopes {
   constructor(
     private readonly chains: RouteChains,
     private readonly labels: Labels,
+    private readonly clusterRows: ReadonlyMap<string, number>,
   ) {}
 
   /** A route's hostnames mean nothing here: the destination is known (GAMMA). */
-  addService({ name }: Cluster, clusterRow: number, { requests, connections }: Routes): void {
+  addService({ name, service, port }: Cluster, clusterRow: number, { requests, connections }: Routes): void {
     const scope = this.rows.length / SCOPE_WORDS;
     for (const route of requests) this.chains.add(scope, `service ${name}`, '', route);
     for (const route of connections) {
       for (const serverName of effectiveHosts(route.serverNames, ''))
-        this.chains.addConnections(scope, `service ${name}`, serverName, route);
+        this.chains.addConnections(scope, `service ${name}`, serverName, route, 'plain');
     }
-    this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? clusterRow : -1);
+    // What a client sends there goes on as it is: its own TLS, if the server asks for it.
+    const plainRow = this.clusterRows.get(variantName(`${service.namespace}/${service.name}`, port.port, 'plain')) ?? -1;
+    this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? plainRow : -1);
   }
 
   /** A request or connection belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
-  addGateway({ sockets, name, protocol }: GatewayListener, listeners: readonly Listener[], { requests, connections }: Routes): void {
+  addGateway(
+    { sockets, name, protocol, passesTls }: GatewayListener,
+    listeners: readonly Listener[],
+    { requests, connections }: Routes,
+  ): void {
     const scope = this.rows.length / SCOPE_WORDS;
+    const variant: Variant = passesTls ? 'plain' : 'declared';
     this.rows.push(-1, this.labels.idOf(name), -1);
     for (const { id } of sockets) this.gatewayScopes.set(id, scope);
     for (const listener of listeners) {
@@ -127,7 +137,7 @@ class Scopes {
           for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route);
       } else {
         for (const route of connections.filter((candidate) => isAttached(candidate, listener)))
-          for (const host of hostsOf(route.serverNames)) this.chains.addConnections(scope, scopeName, host, route);
+          for (const host of hostsOf(route.serverNames)) this.chains.addConnections(scope, scopeName, host, route, variant);
       }
     }
   }
@@ -230,12 +240,9 @@ function meshDestinations(
   for (const cluster of clusters) {
     for (const { address, port, workload } of cluster.endpoints) {
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
-      destinations.add({ address, port, protocol: endpointProtocolOf(cluster, attachedTo(attached, cluster)) }, [
-        -1,
-        local.has(address) ? 1 : 0,
-        labels.idOf(cluster.name),
-        label,
-      ]);
+      // Other nodes' proxies begin TLS to such endpoints: it is none of ours to read.
+      const protocol = cluster.port.tls !== undefined ? 'opaque' : endpointProtocolOf(cluster, attachedTo(attached, cluster));
+      destinations.add({ address, port, protocol }, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label]);
     }
   }
   for (const [name, { addresses, ports }] of model.workloads) {

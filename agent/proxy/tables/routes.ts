@@ -12,7 +12,7 @@ import {
   type ValueMatch,
 } from '../../../api/gen/mesh/v1/model.js';
 import { METHODS, type MutationSpec, type PredicateSpec } from '../../native/engine.js';
-import { clusterName } from './clusters.js';
+import { type Variant, variantName } from './clusters.js';
 import { Interner } from './interner.js';
 import { buildIndex, NodePath, WHOLE_CONNECTION } from './layout.js';
 import type { StableIds } from './stable-ids.js';
@@ -87,17 +87,18 @@ export class RouteChains {
     });
   }
 
-  /** For connections that are not read, under one server name; empty: every connection. */
+  /** For connections that are not read, under one server name; empty: every connection. `variant`: whether TLS begins here where the backend asks for it. */
   addConnections(
     scope: number,
     scopeName: string,
     serverName: string,
     { kind, namespace, name, createdAtMs, backends }: ConnectionRoute,
+    variant: Variant,
   ): void {
     if (serverName !== '') this.hosts.add(serverName);
     const route = `${kind}/${namespace}/${name}`;
     const candidate = { hostname: serverName, match: null, createdAtMs, route, ruleIndex: 0, matchIndex: 0 };
-    const action = this.addAction(backends, [-1, -1, 0, 0]);
+    const action = this.addAction(backends, variant, [-1, -1, 0, 0]);
     this.entries.push({ scope, scopeName, candidate, isWhole: true, backends, action });
   }
 
@@ -153,7 +154,7 @@ export class RouteChains {
     const known = this.actionByRule.get(rule);
     if (known !== undefined) return known;
     const mutations = [this.mutationOf(rule.requestHeaders), this.mutationOf(rule.responseHeaders)] as const;
-    const row = this.addAction(rule.backends, [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
+    const row = this.addAction(rule.backends, 'declared', [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
     this.actionByRule.set(rule, row);
     return row;
   }
@@ -161,6 +162,7 @@ export class RouteChains {
   /** `rest`: the row's words after the backends. */
   private addAction(
     backends: readonly Backend[],
+    variant: Variant,
     rest: readonly [requestMutation: number, responseMutation: number, timeoutMs: number, attemptTimeoutMs: number],
   ): number {
     const first = this.backendRows.length / 2;
@@ -168,7 +170,7 @@ export class RouteChains {
     for (const { service, port, weight } of backends) {
       if (weight === 0) continue;
       total += weight;
-      this.backendRows.push(total, this.clusterRows.get(clusterName(service, port)) ?? -1);
+      this.backendRows.push(total, this.clusterRows.get(variantName(service, port, variant)) ?? -1);
     }
     const row = this.actionRows.length / 7;
     this.actionRows.push(first, this.backendRows.length / 2 - first, total, ...rest);

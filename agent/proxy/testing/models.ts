@@ -16,6 +16,7 @@ import { compileTables, type Generation, type TableIds } from '../tables/compile
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { Labels } from '../tables/labels.js';
 import { StableIds } from '../tables/stable-ids.js';
+import type { UpstreamContext, UpstreamContextSpec, UpstreamContexts } from '../upstream-tls.js';
 
 export function service(name: string, address: string, fields: Parameters<typeof Service.fromPartial>[0] = {}): Resource {
   const message = Service.fromPartial({
@@ -88,9 +89,26 @@ export function modelOf(...resources: Resource[]): Model {
   return model;
 }
 
+/** Contexts are numbered as they are asked for, from 1; a trust of "bad" has none. */
+class NumberedContexts implements UpstreamContexts {
+  private readonly known: string[] = [];
+  contextFor(spec: UpstreamContextSpec): UpstreamContext {
+    if (spec.trust === 'bad') return { ok: false, fault: 'trust: no PEM certificate in it' };
+    const key = JSON.stringify(spec);
+    if (!this.known.includes(key)) this.known.push(key);
+    return { ok: true, context: this.known.indexOf(key) + 1 };
+  }
+}
+
 export function newIds(now: () => number = () => 0): TableIds {
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 60_000, now });
-  return { endpoints: ids(1024), rules: ids(1024), listeners: ids(MAX_GATEWAY_LISTENERS), labels: new Labels(1024) };
+  return {
+    endpoints: ids(1024),
+    rules: ids(1024),
+    listeners: ids(MAX_GATEWAY_LISTENERS),
+    labels: new Labels(1024),
+    upstreamTls: new NumberedContexts(),
+  };
 }
 
 export function compiled(model: Model, node: string | null = 'a', generation = 1, ids = newIds()): Generation {

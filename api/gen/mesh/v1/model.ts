@@ -58,6 +58,20 @@ export interface ServicePort {
   name: string;
   port: number;
   protocol: Protocol;
+  /** Absent: endpoints are spoken to in plain text. */
+  tls: BackendTls | undefined;
+}
+
+/** TLS to the endpoints of a port, for requests and for connections whose bytes a gateway was given; never around TLS that passes through. */
+export interface BackendTls {
+  /** Sent as server name; the certificate must be for it where `accepts` is empty. */
+  hostname: string;
+  /** Any one suffices, of a verified certificate: DNS names, and SPIFFE IDs ("spiffe://…"). */
+  accepts: string[];
+  /** PEM, of CAs. Empty: there is none that can be trusted, so the endpoints get no traffic. */
+  trust: string;
+  /** The node's own set of CAs instead. */
+  systemTrust: boolean;
 }
 
 export interface LoadBalancing {
@@ -386,7 +400,7 @@ export const Service: MessageFns<Service> = {
 };
 
 function createBaseServicePort(): ServicePort {
-  return { name: "", port: 0, protocol: 0 };
+  return { name: "", port: 0, protocol: 0, tls: undefined };
 }
 
 export const ServicePort: MessageFns<ServicePort> = {
@@ -399,6 +413,9 @@ export const ServicePort: MessageFns<ServicePort> = {
     }
     if (message.protocol !== 0) {
       writer.uint32(24).int32(message.protocol);
+    }
+    if (message.tls !== undefined) {
+      BackendTls.encode(message.tls, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -440,6 +457,14 @@ export const ServicePort: MessageFns<ServicePort> = {
             message.protocol = reader.int32() as any;
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tls = BackendTls.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -460,6 +485,98 @@ export const ServicePort: MessageFns<ServicePort> = {
     message.name = object.name ?? "";
     message.port = object.port ?? 0;
     message.protocol = object.protocol ?? 0;
+    message.tls = (object.tls !== undefined && object.tls !== null) ? BackendTls.fromPartial(object.tls) : undefined;
+    return message;
+  },
+};
+
+function createBaseBackendTls(): BackendTls {
+  return { hostname: "", accepts: [], trust: "", systemTrust: false };
+}
+
+export const BackendTls: MessageFns<BackendTls> = {
+  encode(message: BackendTls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.hostname !== "") {
+      writer.uint32(10).string(message.hostname);
+    }
+    for (const v of message.accepts) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.trust !== "") {
+      writer.uint32(26).string(message.trust);
+    }
+    if (message.systemTrust !== false) {
+      writer.uint32(32).bool(message.systemTrust);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): BackendTls {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackendTls();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.hostname = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.accepts.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.trust = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.systemTrust = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<BackendTls>): BackendTls {
+    return BackendTls.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<BackendTls>): BackendTls {
+    const message = createBaseBackendTls();
+    message.hostname = object.hostname ?? "";
+    message.accepts = object.accepts?.map((e) => e) || [];
+    message.trust = object.trust ?? "";
+    message.systemTrust = object.systemTrust ?? false;
     return message;
   },
 };

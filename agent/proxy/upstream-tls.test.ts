@@ -1,0 +1,39 @@
+import { expect, test } from '@jest/globals';
+import type { TlsContextSpec } from '../native/engine.js';
+import { UpstreamTls } from './upstream-tls.js';
+
+function setUp() {
+  const specs: TlsContextSpec[] = [];
+  const released: number[] = [];
+  const addon = {
+    createTlsContext(spec: TlsContextSpec): number {
+      if (spec.trust === 'bad') throw new Error('trust: no PEM certificate in it');
+      return specs.push(spec);
+    },
+    releaseTlsContext: (handle: number) => void released.push(handle),
+  };
+  return { specs, released, tls: new UpstreamTls(addon, () => 'the host’s') };
+}
+
+test('a context is kept as long as each generation asks for it', () => {
+  const { tls, released } = setUp();
+  const ask = (trust: string) => tls.contextFor({ trust, alpn: ['http/1.1'] });
+  expect([ask('a'), ask('a'), ask('b')]).toEqual([1, 1, 2].map((context) => ({ ok: true, context })));
+  tls.releaseUnused();
+  expect(released).toEqual([]);
+  ask('b');
+  tls.releaseUnused();
+  expect(released).toEqual([1]);
+  expect(ask('a')).toEqual({ ok: true, context: 3 });
+});
+
+test('another protocol is another context, no trust is the host’s, and what OpenSSL refuses is told', () => {
+  const { tls, specs } = setUp();
+  tls.contextFor({ trust: 'a', alpn: ['h2'] });
+  tls.contextFor({ trust: null, alpn: ['h2'] });
+  expect(specs.map(({ role, trust, alpn }) => [role, trust, alpn])).toEqual([
+    ['client', 'a', ['h2']],
+    ['client', 'the host’s', ['h2']],
+  ]);
+  expect(tls.contextFor({ trust: 'bad', alpn: [] })).toEqual({ ok: false, fault: 'trust: no PEM certificate in it' });
+});

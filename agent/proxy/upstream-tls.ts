@@ -1,0 +1,87 @@
+// The TLS contexts by which endpoints are spoken to: one for each trust and protocol, built once for all workers, kept while a generation uses it.
+// Owns their handles; knows neither services nor sockets.
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { rootCertificates } from 'node:tls';
+import type { EngineAddon } from '../native/engine.js';
+
+export interface UpstreamContextSpec {
+  /** PEM; null: the CAs this host trusts. */
+  readonly trust: string | null;
+  /** What is offered. */
+  readonly alpn: readonly string[];
+}
+
+export type UpstreamContext = { readonly ok: true; readonly context: number } | { readonly ok: false; readonly fault: string };
+
+/** What tables ask for while they are built. */
+export interface UpstreamContexts {
+  contextFor(spec: UpstreamContextSpec): UpstreamContext;
+}
+
+/** Where distributions keep the CAs they trust: Debian, Ubuntu, Alpine; Fedora, RHEL; SUSE. */
+const SYSTEM_BUNDLES = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt', '/etc/ssl/ca-bundle.pem'];
+
+export class UpstreamTls implements UpstreamContexts {
+  private readonly contexts = new Map<string, UpstreamContext>();
+  private readonly used = new Set<string>();
+
+  constructor(
+    private readonly addon: Pick<EngineAddon, 'createTlsContext' | 'releaseTlsContext'>,
+    private readonly systemTrust: () => string = readSystemTrust,
+  ) {}
+
+  /** The same trust and protocols have the same context, so that connections and sessions outlive generations. */
+  contextFor(spec: UpstreamContextSpec): UpstreamContext {
+    const key = createHash('sha256')
+      .update(JSON.stringify([spec.trust, spec.alpn]))
+      .digest('base64');
+    this.used.add(key);
+    let found = this.contexts.get(key);
+    if (found === undefined) {
+      found = this.build(spec);
+      this.contexts.set(key, found);
+    }
+    return found;
+  }
+
+  /** Releases what was not asked for since the last call. Tables and connections keep what they use. */
+  releaseUnused(): void {
+    for (const [key, entry] of this.contexts) {
+      if (this.used.has(key)) continue;
+      if (entry.ok) this.addon.releaseTlsContext(entry.context);
+      this.contexts.delete(key);
+    }
+    this.used.clear();
+  }
+
+  private build({ trust, alpn }: UpstreamContextSpec): UpstreamContext {
+    try {
+      const context = this.addon.createTlsContext({
+        role: 'client',
+        certificates: [],
+        trust: trust ?? this.systemTrust(),
+        alpn,
+        clientCertificates: 'none',
+        accepts: [],
+        ticketKeys: null,
+      });
+      return { ok: true, context };
+    } catch (error) {
+      return { ok: false, fault: (error as Error).message };
+    }
+  }
+}
+
+/** SSL_CERT_FILE as OpenSSL reads it, else the distribution's bundle, else the one Node.js brings. */
+function readSystemTrust(): string {
+  const configured = process.env.SSL_CERT_FILE;
+  for (const file of configured === undefined ? SYSTEM_BUNDLES : [configured]) {
+    try {
+      return readFileSync(file, 'utf8');
+    } catch {
+      // Another distribution's.
+    }
+  }
+  return rootCertificates.join('\n');
+}

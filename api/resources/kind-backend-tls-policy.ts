@@ -1,0 +1,89 @@
+// gateway.networking.k8s.io/v1 BackendTLSPolicy: TLS from the proxy to the endpoints of a Service, and how they prove who they are. Owner: Gateway API v1.
+import { z } from 'zod';
+import { objectOf } from './metadata.js';
+import {
+  choice,
+  describe,
+  fields,
+  notSupportedYet,
+  openChoice,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  withRule,
+} from './schema.js';
+import { dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
+
+const targetRef = fields({
+  group: openChoice([''], 'targets of group', []).default(''),
+  kind: openChoice(['Service'], 'targets of kind', []).default('Service'),
+  name: objectName,
+  sectionName: sectionName.optional(),
+});
+
+export const caCertificateRef = fields({
+  group: openChoice([''], 'CA certificates of group', []).default(''),
+  kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret']),
+  name: objectName,
+});
+
+const exactHostname = hostname.refine((value) => !value.startsWith('*'), { error: 'expected one host name, without "*"' });
+
+/** The characters of a SPIFFE ID (SPIFFE, 2). */
+const SPIFFE_ID = /^spiffe:\/\/[a-z0-9._-]{1,255}(\/[A-Za-z0-9._-]+)*$/;
+
+const subjectAltName = withRule(
+  fields({
+    type: choice(['Hostname', 'URI']),
+    hostname: hostname.optional(),
+    uri: text('a URI', /^[A-Za-z][A-Za-z0-9+.-]*:/, 253).optional(),
+  }),
+  (value, report) => {
+    const [own, other] = value.type === 'URI' ? (['uri', 'hostname'] as const) : (['hostname', 'uri'] as const);
+    if (value[own] === undefined) report([own], `required by type: ${value.type}`);
+    if (value[other] !== undefined) report([other], `doesn't belong to type ${value.type}: expected ${own}`);
+    const uri = textOf(value, 'uri');
+    if (uri !== null && !SPIFFE_ID.test(uri))
+      report(['uri'], `not supported yet: URIs other than SPIFFE IDs (spiffe://…), found ${describe(uri)}`);
+  },
+);
+
+const validation = withRule(
+  fields({
+    hostname: exactHostname,
+    caCertificateRefs: z.array(caCertificateRef).max(8).optional(),
+    wellKnownCACertificates: openChoice(['System'], 'well-known CA certificates', []).optional(),
+    subjectAltNames: z.array(subjectAltName).max(5).optional(),
+  }),
+  checkTrust,
+);
+
+function checkTrust({ caCertificateRefs, wellKnownCACertificates }: Unchecked, report: Report): void {
+  const hasRefs = Array.isArray(caCertificateRefs) && caCertificateRefs.length > 0;
+  if (hasRefs && wellKnownCACertificates !== undefined)
+    report(['wellKnownCACertificates'], 'is given beside caCertificateRefs: one of them alone says whom to trust');
+  if (!hasRefs && wellKnownCACertificates === undefined)
+    report(['caCertificateRefs'], 'required: ConfigMaps with the CA certificates (key ca.crt), or wellKnownCACertificates: System');
+}
+
+export const backendTlsPolicyKind = {
+  kind: 'BackendTLSPolicy',
+  apiVersion: 'gateway.networking.k8s.io/v1',
+  olderVersions: ['gateway.networking.k8s.io/v1alpha3'],
+  plural: 'backendtlspolicies',
+  shortNames: ['btlspolicy'],
+  schema: objectOf(
+    { kind: 'BackendTLSPolicy', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+    {
+      spec: fields({
+        targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) =>
+          typeof item.name === 'string' ? `${item.name} ${textOf(item, 'sectionName') ?? ''}`.trim() : null,
+        ),
+        validation,
+        options: notSupportedYet('TLS options of backends'),
+      }),
+    },
+  ),
+} as const;

@@ -1,0 +1,269 @@
+// BackendTLSPolicy: the real `weft proxy --static` process with two workers, before nginx and node:http2 servers that speak TLS alone.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { createSecureServer } from 'node:http2';
+import { type AddressInfo, connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { Client, credentials, type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { Certificates, type KeyPair } from '../lab/certificates.js';
+import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+
+let certificates: Certificates;
+let authority: KeyPair;
+const cleanups: (() => unknown)[] = [];
+let folder = '';
+beforeAll(() => {
+  certificates = new Certificates();
+  authority = certificates.authority('backend root');
+});
+afterAll(() => certificates.remove());
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wpb-'));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+/** nginx, which answers with what its TLS heard. */
+async function nginx(pair: KeyPair): Promise<number> {
+  const port = await freePort();
+  const root = mkdtempSync(join(folder, 'nginx-'));
+  mkdirSync(join(root, 'logs'));
+  writeFileSync(
+    join(root, 'nginx.conf'),
+    `daemon off; master_process off; pid ${root}/pid; error_log ${root}/error.log notice; events {}
+http { access_log off;
+  client_body_temp_path ${root}/b; proxy_temp_path ${root}/p; fastcgi_temp_path ${root}/f; uwsgi_temp_path ${root}/u; scgi_temp_path ${root}/s;
+  server { listen 127.0.0.1:${port} ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate ${pair.certFile}; ssl_certificate_key ${pair.keyFile};
+    location / { return 200 "$ssl_server_name $ssl_protocol $ssl_alpn_protocol $ssl_session_reused"; } } }`,
+  );
+  const child = spawn('nginx', ['-p', root, '-c', join(root, 'nginx.conf')], { stdio: 'ignore' });
+  cleanups.push(async () => {
+    child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  });
+  await eventually(
+    () =>
+      new Promise<boolean>((resolve) => {
+        const socket = connect(port, '127.0.0.1', () => resolve(true));
+        socket.on('error', () => resolve(false));
+        socket.on('connect', () => socket.destroy());
+      }),
+    (isUp) => isUp,
+  );
+  return port;
+}
+
+const service = (name: string, port: number, appProtocol: string): string => `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}}
+spec: {ports: [{name: main, port: 443, appProtocol: ${appProtocol}}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${name}-1, labels: {kubernetes.io/service-name: ${name}}}
+addressType: IPv4
+ports: [{name: main, port: ${port}}]
+endpoints: [{addresses: [127.0.0.1]}]
+---`;
+const configMap = (name: string, pem: string): string => `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ${name}}
+data: {ca.crt: ${JSON.stringify(pem)}}
+---`;
+const policy = (serviceName: string, validation: string, section = ''): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: ${serviceName}}
+spec: {targetRefs: [{group: "", kind: Service, name: ${serviceName}${section === '' ? '' : `, sectionName: ${section}`}}], validation: {${validation}}}
+---`;
+const trusting = (hostname: string, configMapName = 'ca', more = ''): string =>
+  `hostname: ${hostname}, caCertificateRefs: [{group: "", kind: ConfigMap, name: ${configMapName}}]${more}`;
+const gateway = (listeners: string): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [${listeners}]}
+---`;
+const httpRoute = (name: string, path = '/'): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ${name}}
+spec: {parentRefs: [{name: edge}], rules: [{matches: [{path: {value: ${path}}}], backendRefs: [{name: ${name}, port: 443}]}]}
+---`;
+
+async function start(
+  manifests: string,
+): Promise<{ proxy: ProxyProcess; write: (text: string) => Promise<void>; log: () => Record<string, unknown>[] }> {
+  const [file, logFile] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];
+  writeFileSync(file, manifests);
+  const proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', logFile);
+  cleanups.push(() => proxy.kill());
+  await proxy.says('"ready"');
+  const write = async (text: string): Promise<void> => {
+    const from = proxy.errors.length;
+    writeFileSync(file, text);
+    await proxy.says('is in force', from);
+  };
+  const log = (): Record<string, unknown>[] =>
+    readFileSync(logFile, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  return { proxy, write, log };
+}
+
+function ask(port: number, path = '/'): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    get({ port, host: '127.0.0.1', path, agent: false }, (response) => {
+      let text = '';
+      response.on('data', (chunk) => {
+        text += chunk;
+      });
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+    }).on('error', reject);
+  });
+}
+
+const http = (port: number): string => gateway(`{name: web, port: ${port}, protocol: HTTP}`);
+
+describe('a service with a BackendTLSPolicy', () => {
+  test('is spoken to over TLS, with its hostname as server name, and only where the certificate is for it', async () => {
+    const port = await freePort();
+    const server = await nginx(certificates.issue(authority, 'DNS:catalog.test', 'URI:spiffe://mesh.test/ns/shop/sa/catalog'));
+    const base = `${http(port)}${httpRoute('catalog')}${service('catalog', server, 'https')}${configMap('ca', authority.cert)}`;
+    const { proxy, write, log } = await start(`${base}${policy('catalog', trusting('catalog.test'))}`);
+    expect(await ask(port)).toEqual({ status: 200, text: 'catalog.test TLSv1.3 http/1.1 .' });
+    // One that is for another name: 503, UF, and what to do in the log.
+    await write(`${base}${policy('catalog', trusting('other.test'))}`);
+    expect((await ask(port)).status).toBe(503);
+    await proxy.says('wrong-identity');
+    expect(log().map(({ status, response_flag }) => [status, response_flag])).toContainEqual([503, 'UF']);
+    // Subject alternative names stand in place of the host name.
+    await write(
+      `${base}${policy('catalog', trusting('other.test', 'ca', ', subjectAltNames: [{type: URI, uri: "spiffe://mesh.test/ns/shop/sa/catalog"}]'))}`,
+    );
+    expect((await ask(port)).text).toMatch(/^other\.test /);
+    await write(
+      `${base}${policy('catalog', trusting('catalog.test', 'ca', ', subjectAltNames: [{type: Hostname, hostname: else.test}]'))}`,
+    );
+    expect((await ask(port)).status).toBe(503);
+    // Nobody vouches for it any more.
+    await write(
+      `${base.replace(configMap('ca', authority.cert), configMap('ca', certificates.authority('another').cert))}${policy('catalog', trusting('catalog.test'))}`,
+    );
+    expect((await ask(port)).status).toBe(503);
+    await proxy.says('untrusted');
+    await write(`${base}${policy('catalog', 'hostname: catalog.test, wellKnownCACertificates: System')}`);
+    expect((await ask(port)).status).toBe(503);
+  }, 40_000);
+
+  test('gets nothing, and no plain text, when its policy can’t be followed, and the reason is told', async () => {
+    const port = await freePort();
+    let received = 0;
+    const plain = createTlsServer().on('connection', () => received++);
+    plain.listen(0, '127.0.0.1');
+    await once(plain, 'listening');
+    cleanups.push(() => plain.close());
+    const backendPort = (plain.address() as AddressInfo).port;
+    const base = `${http(port)}${httpRoute('catalog')}${service('catalog', backendPort, 'https')}`;
+    const { proxy, write } = await start(`${base}${policy('catalog', trusting('catalog.test'))}`);
+    expect((await ask(port)).status).toBe(503);
+    await proxy.says("ConfigMap default/ca doesn't exist: it is not used");
+    await write(`${base}${policy('catalog', trusting('catalog.test'))}${configMap('ca', 'Hello')}`);
+    expect((await ask(port)).status).toBe(503);
+    await proxy.says('ConfigMap default/ca, key ca.crt: expected PEM certificates, found no');
+    expect(received).toBe(0);
+  }, 30_000);
+
+  test('is reached over TLS by what a TLS or TCP listener ends, and untouched by TLS that passes through', async () => {
+    const [ending, passing, tcp] = [await freePort(), await freePort(), await freePort()];
+    const pair = certificates.issue(authority, 'DNS:db.test');
+    const server = createTlsServer(pair, (socket) => {
+      socket.on('error', () => undefined);
+      socket.end(`${socket.servername || 'no name'}`);
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    cleanups.push(() => server.close());
+    const l4 = (kind: string, name: string): string =>
+      `\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: ${kind}\nmetadata: {name: ${name}}\nspec: {parentRefs: [{name: edge, sectionName: ${name}}], rules: [{backendRefs: [{name: db, port: 443}]}]}\n---`;
+    const secret = `\napiVersion: v1\nkind: Secret\nmetadata: {name: edge}\ntype: kubernetes.io/tls\nstringData: {tls.crt: ${JSON.stringify(pair.cert)}, tls.key: ${JSON.stringify(pair.key)}}\n---`;
+    const listeners = `{name: ending, port: ${ending}, protocol: TLS, tls: {certificateRefs: [{name: edge}]}}, {name: passing, port: ${passing}, protocol: TLS, tls: {mode: Passthrough}}, {name: tcp, port: ${tcp}, protocol: TCP}`;
+    await start(
+      `${gateway(listeners)}${l4('TLSRoute', 'ending')}${l4('TLSRoute', 'passing')}${l4('TCPRoute', 'tcp')}${secret}${service('db', (server.address() as AddressInfo).port, 'tls')}${configMap('ca', authority.cert)}${policy('db', trusting('db.test'))}`,
+    );
+    const read = async (socket: ReturnType<typeof connect>): Promise<string> => {
+      let text = '';
+      socket.on('data', (chunk) => {
+        text += chunk.toString();
+      });
+      await once(socket, 'end');
+      socket.destroy();
+      return text;
+    };
+    const tls = (port: number, servername: string) =>
+      connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername, checkServerIdentity: () => undefined });
+    expect(await read(tls(ending, 'client.test'))).toBe('db.test');
+    expect(await read(tls(passing, 'client.test'))).toBe('client.test');
+    expect(await read(connect(tcp, '127.0.0.1'))).toBe('db.test');
+  }, 30_000);
+
+  test('declared gRPC is spoken to by HTTP/2 over TLS', async () => {
+    const port = await freePort();
+    const pair = certificates.issue(authority, 'DNS:grpc.test');
+    const server = new Server();
+    const echo: handleUnaryCall<Buffer, Buffer> = (call, callback) => callback(null, call.request);
+    const same = (value: Buffer): Buffer => value;
+    const method = {
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: same,
+      requestDeserialize: same,
+      responseSerialize: same,
+      responseDeserialize: same,
+    } as const;
+    server.addService({ echo: { path: '/test.Echo/Echo', ...method } }, { echo });
+    const bound = await new Promise<number>((resolve, reject) =>
+      server.bindAsync(
+        '127.0.0.1:0',
+        ServerCredentials.createSsl(null, [{ private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.cert) }]),
+        (error, number) => (error === null ? resolve(number) : reject(error)),
+      ),
+    );
+    cleanups.push(() => server.forceShutdown());
+    await start(
+      `${http(port)}${httpRoute('grpc')}${service('grpc', bound, 'grpc')}${configMap('ca', authority.cert)}${policy('grpc', trusting('grpc.test'), 'main')}`,
+    );
+    const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
+    cleanups.push(() => client.close());
+    const answer = await new Promise<Buffer | undefined>((resolve, reject) =>
+      client.makeUnaryRequest('/test.Echo/Echo', same, same, Buffer.from('hello'), (error, value) =>
+        error === null ? resolve(value) : reject(error),
+      ),
+    );
+    expect(answer?.toString()).toBe('hello');
+  }, 30_000);
+});
+
+test('a port declared HTTP/2 is spoken to by HTTP/2 over TLS, whatever the client speaks', async () => {
+  const port = await freePort();
+  const server = createSecureServer(certificates.issue(authority, 'DNS:h2.test'), (request, response) => {
+    response.end(`${request.httpVersion} ${(request.socket as unknown as { alpnProtocol: string }).alpnProtocol}`);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  cleanups.push(() => server.close());
+  await start(
+    `${http(port)}${httpRoute('h2')}${service('h2', (server.address() as AddressInfo).port, 'kubernetes.io/h2c')}${configMap('ca', authority.cert)}${policy('h2', trusting('h2.test'))}`,
+  );
+  expect(await ask(port)).toEqual({ status: 200, text: '2.0 h2' });
+}, 30_000);
