@@ -67,6 +67,7 @@ const VIEWS: Readonly<Record<string, View>> = {
     wideCells: () => [],
   },
   HTTPRoute: ROUTE,
+  GRPCRoute: ROUTE,
   TLSRoute: ROUTE,
   TCPRoute: ROUTE,
 };

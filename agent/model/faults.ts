@@ -95,8 +95,14 @@ function tlsFault({ protocol, tls }: Listener): string | null {
   return firstFault(tls?.certificates ?? [], ({ chain, key }) => keyPairFault(chain, key)?.message ?? null, 'certificate');
 }
 
+/** The name of its resource: those of several kinds may be called alike. */
+export function httpRouteName({ kind, namespace, name }: HttpRoute): string {
+  return kind === '' ? `${namespace}/${name}` : `${kind}/${namespace}/${name}`;
+}
+
 export function httpRouteFault(route: HttpRoute, name: string): string | null {
-  if (`${route.namespace}/${route.name}` !== name) return `names ${route.namespace}/${route.name} inside, expected ${name}`;
+  const own = httpRouteName(route);
+  if (own !== name) return `names ${own} inside, expected ${name}`;
   if (route.rules.length > MODEL_BOUNDS.maxRules) return `${route.rules.length} rules: expected at most ${MODEL_BOUNDS.maxRules}`;
   return parentsFault(route.parents) ?? firstFault(route.hostnames, hostnameFault) ?? firstFault(route.rules, ruleFault, 'rule');
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
-import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol } from '../../api/gen/mesh/v1/model.js';
+import { Resource } from '../../api/gen/mesh/v1/discovery.js';
+import { EndpointHealth, HttpRoute, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { DecisionFlag } from '../native/engine.js';
 import { EDGE_WORDS, SERIES_SUMS, SERIES_WORDS } from './metrics/cells.js';
 import { mix } from './pick.js';
@@ -478,4 +479,34 @@ describe('TLS to endpoints', () => {
       new TestProxy(compiled(modelOf(...shop.slice(1), secured({ ...trusted, trust })), 'a', generation, ids)).decide(catalog).target;
     expect(idIn('ca', 1)).toBe(idIn('another', 2));
   });
+});
+
+test('backends of a GRPCRoute are spoken to by HTTP/2 whatever their port declares, those of an HTTPRoute beside it as declared', () => {
+  const parents = [toGateway('edge')];
+  const path = { type: PathMatch_Type.PREFIX, value: '/shop.Catalog' };
+  const grpc = HttpRoute.fromPartial({
+    kind: 'GRPCRoute',
+    namespace: 'shop',
+    name: 'r',
+    parents,
+    rules: [{ matches: [{ path }], backends: [backend('v1')] }],
+  });
+  const name = 'GRPCRoute/shop/r';
+  const tables = compiled(
+    modelOf(
+      ...shop,
+      listener('edge', 'web', 80),
+      route('r', { parents, rules: [{ backends: [backend('v1')] }] }),
+      Resource.fromPartial({ type: ResourceType.HTTP_ROUTE, name, body: Buffer.from(HttpRoute.encode(grpc).finish()) }),
+    ),
+  );
+  const proxy = new TestProxy(tables);
+  const spoken = (path: string) => {
+    const { target } = proxy.decide({ listener: GATEWAY, path });
+    const found = tables.spec.endpoints.find(({ id }) => id === target);
+    return [found?.address, found?.protocol];
+  };
+  expect(spoken('/shop.Catalog/Get')).toEqual(['10.1.1.1', 'http2']);
+  expect(spoken('/')).toEqual(['10.1.1.1', 'http1']);
+  expect(tables.routes.map(({ route }) => route)).toEqual(['GRPCRoute/shop/r rule 0', 'shop/r rule 0']);
 });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { EndpointHealth, LoadBalancing_Algorithm, Protocol, ResourceType } from '../gen/mesh/v1/model.js';
+import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type CompiledResource, compileModel, decodeResource, encodeResource, type Running } from './index.js';
@@ -450,4 +450,37 @@ describe('a BackendTLSPolicy', () => {
       "b spec.targetRefs[0]: Service shop/absent doesn't exist: the policy has no effect there",
     ]);
   });
+});
+
+test('a GRPCRoute is a route by path: a service and its method, a service, anything; beside an HTTPRoute of its name', () => {
+  const grpc = `apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: catalog, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: catalog}]
+  hostnames: [grpc.test]
+  rules:
+  - matches: [{method: {service: shop.Catalog, method: Get}, headers: [{name: X-Beta, value: "1"}]}, {method: {service: shop.Catalog}}]
+    filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [X-Debug]}}]
+    backendRefs: [{name: catalog, port: 80}]
+  - backendRefs: [{name: absent, port: 80}]`;
+  const http = route('{parentRefs: [{group: "", kind: Service, name: catalog}], rules: [{backendRefs: [{name: catalog, port: 80}]}]}');
+  const { resources, problems } = compileModel({ objects: stored(CATALOG, grpc, http), running: null });
+  expect(problems.map(({ kind, message }) => `${kind}: ${message}`)).toEqual([
+    "GRPCRoute: Service shop/absent doesn't exist: its share answers 500",
+  ]);
+  expect(resources.filter(({ type }) => type === ResourceType.HTTP_ROUTE).map(({ name }) => name)).toEqual([
+    'GRPCRoute/shop/catalog',
+    'shop/catalog',
+  ]);
+  const [compiled] = messages(resources, ResourceType.HTTP_ROUTE);
+  expect(compiled).toMatchObject({ kind: 'GRPCRoute', hostnames: ['grpc.test'], createdAtMs: 1001 });
+  expect(compiled?.rules.map(({ matches }) => matches.map(({ path, headers }) => [path?.type, path?.value, headers.length]))).toEqual([
+    [
+      [PathMatch_Type.EXACT, '/shop.Catalog/Get', 1],
+      [PathMatch_Type.PREFIX, '/shop.Catalog', 0],
+    ],
+    [[PathMatch_Type.PREFIX, '/', 0]],
+  ]);
+  expect(compiled?.rules[0]?.requestHeaders?.remove).toEqual(['x-debug']);
 });

@@ -4,6 +4,7 @@ import { ResourceType } from '../gen/mesh/v1/model.js';
 import { compileConnectionRoute } from './connection-route.js';
 import { compileEndpoints } from './endpoints.js';
 import { compileGateway } from './gateway.js';
+import { compileGrpcRoute } from './grpc-route.js';
 import { compileHttpRoute } from './http-route.js';
 import { type CompileInput, indexObjects, nameOf, type ObjectIndex } from './input.js';
 import type { Problem, ReportProblem } from './problem.js';
@@ -47,6 +48,10 @@ function compileAll(
   }
   for (const [name, route] of index.routes) {
     resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileHttpRoute(route, index, reporter(route)) });
+  }
+  for (const route of index.grpcRoutes) {
+    const name = `${route.kind}/${nameOf(route)}`;
+    resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileGrpcRoute(route, index, reporter(route)) });
   }
   for (const route of [...index.tlsRoutes, ...index.tcpRoutes]) {
     const name = `${route.kind}/${nameOf(route)}`;

@@ -27,25 +27,35 @@ export function compileHttpRoute(route: Route, index: BackendIndex & Pick<Object
     parents,
     hostnames: [...(spec.hostnames ?? [])],
     rules: spec.rules.map((rule, position) => compileRule(route, rule, position, index, report)),
+    kind: '',
   };
 }
 
 function compileRule(route: Route, rule: Rule, position: number, index: BackendIndex, report: ReportProblem): HttpRule {
-  const path = `spec.rules[${position}]`;
-  const backends = (rule.backendRefs ?? []).map((reference, at) =>
-    compileBackend(route, reference, index, (message) => report(`${path}.backendRefs[${at}]`, `${message}: its share answers 500`)),
-  );
-  const request = rule.filters?.find((filter) => filter.type === 'RequestHeaderModifier')?.requestHeaderModifier;
-  const response = rule.filters?.find((filter) => filter.type === 'ResponseHeaderModifier')?.responseHeaderModifier;
   return {
-    name: rule.name ?? '',
+    ...compileRuleFrame(route, rule, position, index, report),
     matches: rule.matches.map(compileMatch),
-    backends,
-    requestHeaders: compileHeaders(request),
-    responseHeaders: compileHeaders(response),
     requestTimeoutMs: timeoutMs(rule.timeouts?.request),
     backendTimeoutMs: timeoutMs(rule.timeouts?.backendRequest),
   };
+}
+
+/** What the rules of an HTTPRoute and a GRPCRoute have in common. */
+export function compileRuleFrame(
+  route: Route | Stored<'GRPCRoute'>,
+  rule: Pick<Rule, 'name' | 'backendRefs' | 'filters'>,
+  position: number,
+  index: BackendIndex,
+  report: ReportProblem,
+): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders'> {
+  const backends = (rule.backendRefs ?? []).map((reference, at) =>
+    compileBackend(route, reference, index, (message) =>
+      report(`spec.rules[${position}].backendRefs[${at}]`, `${message}: its share answers 500`),
+    ),
+  );
+  const request = rule.filters?.find((filter) => filter.type === 'RequestHeaderModifier')?.requestHeaderModifier;
+  const response = rule.filters?.find((filter) => filter.type === 'ResponseHeaderModifier')?.responseHeaderModifier;
+  return { name: rule.name ?? '', backends, requestHeaders: compileHeaders(request), responseHeaders: compileHeaders(response) };
 }
 
 function compileMatch(match: Match): HttpMatch {

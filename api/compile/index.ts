@@ -3,6 +3,7 @@ export { type CompileOutput, compileModel } from './compile.js';
 export { compileConnectionRoute } from './connection-route.js';
 export { compileEndpoints } from './endpoints.js';
 export { compileGateway, type GatewayContext, type NamedListener } from './gateway.js';
+export { compileGrpcRoute } from './grpc-route.js';
 export { compileHttpRoute } from './http-route.js';
 export { type CompileInput, indexObjects, type ObjectIndex, type Running, type RunningWorkload, type Stored } from './input.js';
 export type { Problem, ReportProblem } from './problem.js';

@@ -26,6 +26,7 @@ export interface ObjectIndex {
   readonly services: ReadonlyMap<string, Stored<'Service'>>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
   readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
+  readonly grpcRoutes: readonly Stored<'GRPCRoute'>[];
   readonly tlsRoutes: readonly Stored<'TLSRoute'>[];
   readonly tcpRoutes: readonly Stored<'TCPRoute'>[];
   readonly secrets: ReadonlyMap<string, Stored<'Secret'>>;
@@ -56,6 +57,7 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     services: byName(ofKind(sorted, 'Service')),
     gateways: byName(ofKind(sorted, 'Gateway')),
     routes: byName(ofKind(sorted, 'HTTPRoute')),
+    grpcRoutes: ofKind(sorted, 'GRPCRoute'),
     tlsRoutes: ofKind(sorted, 'TLSRoute'),
     tcpRoutes: ofKind(sorted, 'TCPRoute'),
     grantsByNamespace: groupBy(ofKind(sorted, 'ReferenceGrant'), ({ namespace }) => [namespace]),

@@ -5,13 +5,14 @@ import type { ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
 import { tcpPorts } from './service-ports.js';
 
-export type AnyRoute = Stored<'HTTPRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
+export type AnyRoute = Stored<'HTTPRoute'> | Stored<'GRPCRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
 type Reference = NonNullable<AnyRoute['manifest']['spec']['parentRefs']>[number];
 type Listener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
 /** Listeners that each kind of route can be attached to. */
 const PROTOCOLS: Readonly<Record<AnyRoute['kind'], readonly Listener['protocol'][]>> = {
   HTTPRoute: ['HTTP', 'HTTPS'],
+  GRPCRoute: ['HTTP', 'HTTPS'],
   TLSRoute: ['TLS'],
   // A TLS listener that ends TLS hands the bytes within to whichever of the two is attached.
   TCPRoute: ['TCP', 'TLS'],

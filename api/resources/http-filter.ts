@@ -1,6 +1,6 @@
-// The filters of an HTTPRoute rule: the two header modifiers; the others are known and not supported yet. Owner: Gateway API v1.
+// The filters of a rule of an HTTPRoute or GRPCRoute: the two header modifiers; the others are known and not supported yet. Owner: Gateway API v1.
 import { z } from 'zod';
-import { choice, fields, type Report, type Unchecked, withRule } from './schema.js';
+import { choice, fields, type Report, textOf, type Unchecked, unique, withRule } from './schema.js';
 import { headerName, headerValue, uniqueHeaderNames } from './syntax.js';
 
 /** They frame or address the message on one connection; the proxy writes them itself (RFC 9110, 7.6.1). */
@@ -47,7 +47,7 @@ const FIELD_OF_TYPE: Readonly<Record<string, string>> = {
 
 const LATER = ['RequestMirror', 'RequestRedirect', 'URLRewrite', 'ExtensionRef', 'CORS', 'ExternalAuth'];
 
-export const filter = withRule(
+const filter = withRule(
   fields({
     type: choice(['RequestHeaderModifier', 'ResponseHeaderModifier'], LATER, 'filters of type'),
     requestHeaderModifier: headerModifier.optional(),
@@ -68,3 +68,8 @@ export const filter = withRule(
     }
   },
 );
+
+export const filters = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
+  const type = textOf(item, 'type');
+  return type === 'RequestHeaderModifier' || type === 'ResponseHeaderModifier' ? type : null;
+});

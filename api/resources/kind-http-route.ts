@@ -1,6 +1,7 @@
 // gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are "not supported yet". Owner: Gateway API v1.
 import { z } from 'zod';
-import { filter } from './http-filter.js';
+import { filters } from './http-filter.js';
+import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { checkConsumerRoute, parentRefs, serviceBackendRef } from './route-references.js';
 import {
@@ -15,7 +16,7 @@ import {
   withListRule,
   withRule,
 } from './schema.js';
-import { dnsSubdomain, duration, durationMs, headerName, headerValue, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
+import { dnsSubdomain, duration, durationMs, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
 /** HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
 const MAX_RULES = 16;
@@ -45,14 +46,6 @@ function checkPath(value: Unchecked, report: Report): void {
   }
 }
 
-function valueMatch(what: string, maxLength: number) {
-  return fields({
-    type: choice(['Exact'], ['RegularExpression'], `${what} matches of type`).default('Exact'),
-    name: headerName,
-    value: headerValue(maxLength),
-  });
-}
-
 const match = fields({
   path: path.prefault({}),
   headers: uniqueHeaderNames(z.array(valueMatch('header', 4096)).max(16)).optional(),
@@ -70,11 +63,6 @@ const timeouts = withRule(fields({ request: duration.optional(), backendRequest:
   if (request !== null && backendRequest !== null && request !== 0 && backendRequest > request) {
     report(['backendRequest'], `expected at most timeouts.request (${textOf(value, 'request')}), found ${textOf(value, 'backendRequest')}`);
   }
-});
-
-const filters = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
-  const type = textOf(item, 'type');
-  return type === 'RequestHeaderModifier' || type === 'ResponseHeaderModifier' ? type : null;
 });
 
 const rule = fields({

@@ -5,6 +5,7 @@ import { tcpRouteKind, tlsRouteKind } from './kind-connection-routes.js';
 import { endpointSliceKind } from './kind-endpoint-slice.js';
 import { gatewayKind } from './kind-gateway.js';
 import { gatewayClassKind } from './kind-gateway-class.js';
+import { grpcRouteKind } from './kind-grpc-route.js';
 import { httpRouteKind } from './kind-http-route.js';
 import { referenceGrantKind } from './kind-reference-grant.js';
 import { secretKind } from './kind-secret.js';
@@ -19,6 +20,7 @@ export const KINDS = [
   gatewayKind,
   gatewayClassKind,
   httpRouteKind,
+  grpcRouteKind,
   tlsRouteKind,
   tcpRouteKind,
   referenceGrantKind,
@@ -34,7 +36,7 @@ export type Kind = KindDefinition['kind'];
 
 /** Named in the design, without behaviour in this version. */
 export const LATER_KINDS: readonly string[] = [
-  ...['GRPCRoute', 'UDPRoute', 'ListenerSet'],
+  ...['UDPRoute', 'ListenerSet'],
   ...['VirtualService', 'DestinationRule', 'ServiceEntry', 'WorkloadEntry', 'PeerAuthentication', 'RequestAuthentication'],
   ...['AuthorizationPolicy', 'Telemetry', 'Pod', 'Namespace', 'Filter'],
 ];

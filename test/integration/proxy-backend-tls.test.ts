@@ -100,6 +100,13 @@ metadata: {name: ${name}}
 spec: {parentRefs: [{name: edge}], rules: [{matches: [{path: {value: ${path}}}], backendRefs: [{name: ${name}, port: 443}]}]}
 ---`;
 
+const grpcRoute = (name: string, grpcService: string): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: ${name}}
+spec: {parentRefs: [{name: edge}], rules: [{matches: [{method: {service: ${grpcService}}}], backendRefs: [{name: ${name}, port: 443}]}]}
+---`;
+
 async function start(
   manifests: string,
 ): Promise<{ proxy: ProxyProcess; write: (text: string) => Promise<void>; log: () => Record<string, unknown>[] }> {
@@ -217,41 +224,48 @@ describe('a service with a BackendTLSPolicy', () => {
     expect(await read(connect(tcp, '127.0.0.1'))).toBe('db.test');
   }, 30_000);
 
-  test('declared gRPC is spoken to by HTTP/2 over TLS', async () => {
-    const port = await freePort();
-    const pair = certificates.issue(authority, 'DNS:grpc.test');
-    const server = new Server();
-    const echo: handleUnaryCall<Buffer, Buffer> = (call, callback) => callback(null, call.request);
-    const same = (value: Buffer): Buffer => value;
-    const method = {
-      requestStream: false,
-      responseStream: false,
-      requestSerialize: same,
-      requestDeserialize: same,
-      responseSerialize: same,
-      responseDeserialize: same,
-    } as const;
-    server.addService({ echo: { path: '/test.Echo/Echo', ...method } }, { echo });
-    const bound = await new Promise<number>((resolve, reject) =>
-      server.bindAsync(
-        '127.0.0.1:0',
-        ServerCredentials.createSsl(null, [{ private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.cert) }]),
-        (error, number) => (error === null ? resolve(number) : reject(error)),
-      ),
-    );
-    cleanups.push(() => server.forceShutdown());
-    await start(
-      `${http(port)}${httpRoute('grpc')}${service('grpc', bound, 'grpc')}${configMap('ca', authority.cert)}${policy('grpc', trusting('grpc.test'), 'main')}`,
-    );
-    const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
-    cleanups.push(() => client.close());
-    const answer = await new Promise<Buffer | undefined>((resolve, reject) =>
-      client.makeUnaryRequest('/test.Echo/Echo', same, same, Buffer.from('hello'), (error, value) =>
-        error === null ? resolve(value) : reject(error),
-      ),
-    );
-    expect(answer?.toString()).toBe('hello');
-  }, 30_000);
+  test.each([
+    ['a port that declares it', 'grpc', httpRoute('grpc')],
+    ['a GRPCRoute', 'https', grpcRoute('grpc', 'test.Echo')],
+  ])(
+    'gRPC by %s is spoken to by HTTP/2 over TLS',
+    async (_, appProtocol, route) => {
+      const port = await freePort();
+      const pair = certificates.issue(authority, 'DNS:grpc.test');
+      const server = new Server();
+      const echo: handleUnaryCall<Buffer, Buffer> = (call, callback) => callback(null, call.request);
+      const same = (value: Buffer): Buffer => value;
+      const method = {
+        requestStream: false,
+        responseStream: false,
+        requestSerialize: same,
+        requestDeserialize: same,
+        responseSerialize: same,
+        responseDeserialize: same,
+      } as const;
+      server.addService({ echo: { path: '/test.Echo/Echo', ...method } }, { echo });
+      const bound = await new Promise<number>((resolve, reject) =>
+        server.bindAsync(
+          '127.0.0.1:0',
+          ServerCredentials.createSsl(null, [{ private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.cert) }]),
+          (error, number) => (error === null ? resolve(number) : reject(error)),
+        ),
+      );
+      cleanups.push(() => server.forceShutdown());
+      await start(
+        `${http(port)}${route}${service('grpc', bound, appProtocol)}${configMap('ca', authority.cert)}${policy('grpc', trusting('grpc.test'), 'main')}`,
+      );
+      const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
+      cleanups.push(() => client.close());
+      const answer = await new Promise<Buffer | undefined>((resolve, reject) =>
+        client.makeUnaryRequest('/test.Echo/Echo', same, same, Buffer.from('hello'), (error, value) =>
+          error === null ? resolve(value) : reject(error),
+        ),
+      );
+      expect(answer?.toString()).toBe('hello');
+    },
+    30_000,
+  );
 });
 
 test('a port declared HTTP/2 is spoken to by HTTP/2 over TLS, whatever the client speaks', async () => {

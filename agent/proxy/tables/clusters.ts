@@ -36,8 +36,11 @@ export interface Cluster {
   readonly endpoints: readonly ClusterEndpoint[];
 }
 
-/** How a cluster's endpoints are spoken to: as its port says; or in plain text whatever it says, for bytes that are TLS already. */
-export type Variant = 'declared' | 'plain';
+/**
+ * How a cluster's endpoints are spoken to: as its port says; by HTTP/2 whatever it says, for gRPC; in plain text whatever it says, for bytes
+ * that are TLS already.
+ */
+export type Variant = 'declared' | 'http2' | 'plain';
 
 export interface ClusterSet {
   /** As declared. A cluster's row is its position. */
@@ -60,7 +63,7 @@ export function clusterName(service: string, port: number): string {
   return `${service}:${port}`;
 }
 
-/** A cluster without TLS is its own plain variant. */
+/** A cluster that has no need of a variant is that itself. */
 export function variantName(service: string, port: number, variant: Variant): string {
   return `${clusterName(service, port)} ${variant}`;
 }
@@ -72,10 +75,15 @@ export function socketName(address: string, port: number): string {
 
 export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamContexts): ClusterSet {
   const warnings = new Set<string>();
+  const forGrpc = grpcBackends(model);
   const declared = [...model.services.keys()].sort().flatMap((name) => portsOf(model, name));
-  const planned = declared.map((cluster) => ({ ...cluster, ...spokenTo(cluster, contexts, warnings) }));
-  const plain = planned.filter(({ port }) => port.tls !== undefined).map((cluster) => ({ ...cluster, isUsable: true, tls: null }));
-  const found = [...planned, ...plain];
+  const planned = declared.map((cluster) => ({ ...cluster, ...spokenTo(cluster, spokenBy(cluster.port), contexts, warnings) }));
+  const isHttp2 = ({ name, protocol }: (typeof planned)[number]): boolean => protocol === 'http2' || !forGrpc.has(name);
+  const variants = planned.flatMap((cluster) => [
+    ...(isHttp2(cluster) ? [] : [{ ...cluster, ...spokenTo(cluster, 'http2', contexts, warnings), variant: 'http2' as const }]),
+    ...(cluster.port.tls === undefined ? [] : [{ ...cluster, isUsable: true, tls: null, variant: 'plain' as const }]),
+  ]);
+  const found = [...planned, ...variants];
   const idByKey = ids.assign(found.flatMap((cluster) => cluster.sockets.map((socket) => endpointKey(cluster, socket))));
   const endpoints = new Map<number, EndpointSpec>();
   const clusters = found.map((cluster): Cluster => {
@@ -94,11 +102,14 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
     };
   });
   const rowByName = new Map<string, number>();
-  clusters.forEach(({ service, port }, row) => {
-    const name = (variant: Variant): string => variantName(`${service.namespace}/${service.name}`, port.port, variant);
-    if (row < declared.length) rowByName.set(name('declared'), row);
-    // The variant comes later, and replaces it.
-    rowByName.set(name('plain'), row);
+  const nameAs = ({ service, port }: Cluster, variant: Variant): string =>
+    variantName(`${service.namespace}/${service.name}`, port.port, variant);
+  clusters.slice(0, declared.length).forEach((cluster, row) => {
+    for (const variant of ['declared', 'http2', 'plain'] as const) rowByName.set(nameAs(cluster, variant), row);
+  });
+  variants.forEach(({ variant }, index) => {
+    const row = declared.length + index;
+    rowByName.set(nameAs(clusters[row]!, variant), row);
   });
   return {
     clusters: clusters.slice(0, declared.length),
@@ -109,6 +120,13 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
   };
 }
 
+/** Names of the clusters to which GRPCRoutes lead. */
+function grpcBackends(model: Model): ReadonlySet<string> {
+  const routes = [...model.routes.values()].filter(({ kind }) => kind === 'GRPCRoute');
+  const backends = routes.flatMap(({ rules }) => rules.flatMap((rule) => rule.backends));
+  return new Set(backends.map(({ service, port }) => clusterName(service, port)));
+}
+
 interface SpokenTo {
   readonly protocol: EndpointSpec['protocol'];
   readonly tls: EndpointTlsSpec | null;
@@ -116,8 +134,12 @@ interface SpokenTo {
   readonly isUsable: boolean;
 }
 
-function spokenTo({ name, port }: { name: string; port: ServicePort }, contexts: UpstreamContexts, warnings: Set<string>): SpokenTo {
-  const protocol = spokenBy(port);
+function spokenTo(
+  { name, port }: { name: string; port: ServicePort },
+  protocol: SpokenTo['protocol'],
+  contexts: UpstreamContexts,
+  warnings: Set<string>,
+): SpokenTo {
   if (port.tls === undefined) return { protocol, tls: null, isUsable: true };
   const unusable = (why: string): SpokenTo => {
     warnings.add(`${name} gets no traffic: its BackendTLSPolicy can't be followed: ${why}`);

@@ -11,6 +11,7 @@ import {
   PathMatch_Type,
   type ValueMatch,
 } from '../../../api/gen/mesh/v1/model.js';
+import { httpRouteName } from '../../model/faults.js';
 import { METHODS, type MutationSpec, type PredicateSpec } from '../../native/engine.js';
 import { type Variant, variantName } from './clusters.js';
 import { Interner } from './interner.js';
@@ -76,9 +77,10 @@ export class RouteChains {
   /** All rules of a route under one host; empty: every host. */
   add(scope: number, scopeName: string, host: string, route: HttpRoute): void {
     if (host !== '') this.hosts.add(host);
-    const name = `${route.namespace}/${route.name}`;
+    const name = httpRouteName(route);
+    const variant = route.kind === 'GRPCRoute' ? 'http2' : 'declared';
     route.rules.forEach((rule, ruleIndex) => {
-      const action = this.actionOf(rule);
+      const action = this.actionOf(rule, variant);
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
       matches.forEach((match, matchIndex) => {
         const candidate = { hostname: host, match, createdAtMs: route.createdAtMs, route: name, ruleIndex, matchIndex };
@@ -150,11 +152,11 @@ export class RouteChains {
     return bits;
   }
 
-  private actionOf(rule: HttpRule): number {
+  private actionOf(rule: HttpRule, variant: Variant): number {
     const known = this.actionByRule.get(rule);
     if (known !== undefined) return known;
     const mutations = [this.mutationOf(rule.requestHeaders), this.mutationOf(rule.responseHeaders)] as const;
-    const row = this.addAction(rule.backends, 'declared', [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
+    const row = this.addAction(rule.backends, variant, [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
     this.actionByRule.set(rule, row);
     return row;
   }

@@ -109,7 +109,7 @@ export interface EndpointPort {
   port: number;
 }
 
-/** Rules for HTTP requests to the parents. Resource name: "<namespace>/<name>". */
+/** Rules for HTTP requests to the parents. Resource name: "<namespace>/<name>", behind "<kind>/" where there is one. */
 export interface HttpRoute {
   namespace: string;
   name: string;
@@ -119,6 +119,8 @@ export interface HttpRoute {
   /** Lower case, exact or "*.suffix"; empty matches every host. */
   hostnames: string[];
   rules: HttpRule[];
+  /** Empty for an HTTPRoute. "GRPCRoute": backends are spoken to by HTTP/2, whatever their port declares. */
+  kind: string;
 }
 
 /** Where whole connections to the parents go. Resource name: "<kind>/<namespace>/<name>". */
@@ -855,7 +857,7 @@ export const EndpointPort: MessageFns<EndpointPort> = {
 };
 
 function createBaseHttpRoute(): HttpRoute {
-  return { namespace: "", name: "", createdAtMs: 0, parents: [], hostnames: [], rules: [] };
+  return { namespace: "", name: "", createdAtMs: 0, parents: [], hostnames: [], rules: [], kind: "" };
 }
 
 export const HttpRoute: MessageFns<HttpRoute> = {
@@ -877,6 +879,9 @@ export const HttpRoute: MessageFns<HttpRoute> = {
     }
     for (const v of message.rules) {
       HttpRule.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.kind !== "") {
+      writer.uint32(58).string(message.kind);
     }
     return writer;
   },
@@ -942,6 +947,14 @@ export const HttpRoute: MessageFns<HttpRoute> = {
             message.rules.push(HttpRule.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.kind = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -965,6 +978,7 @@ export const HttpRoute: MessageFns<HttpRoute> = {
     message.parents = object.parents?.map((e) => RouteParent.fromPartial(e)) || [];
     message.hostnames = object.hostnames?.map((e) => e) || [];
     message.rules = object.rules?.map((e) => HttpRule.fromPartial(e)) || [];
+    message.kind = object.kind ?? "";
     return message;
   },
 };

@@ -1,0 +1,73 @@
+// gateway.networking.k8s.io/v1 GRPCRoute: matches by gRPC service and method, otherwise as an HTTPRoute. Owner: Gateway API v1.
+import { z } from 'zod';
+import { filters } from './http-filter.js';
+import { valueMatch } from './http-match.js';
+import { objectOf } from './metadata.js';
+import { checkConsumerRoute, parentRefs, serviceBackendRef } from './route-references.js';
+import { choice, fields, notSupportedYet, text, textOf, unique, withListRule, withRule } from './schema.js';
+import { dnsSubdomain, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
+
+/** GRPCRouteSpec.rules, GRPCRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
+const MAX_RULES = 16;
+const MAX_MATCHES = 64;
+const MAX_MATCHES_OF_ROUTE = 128;
+
+const method = withRule(
+  fields({
+    type: choice(['Exact'], ['RegularExpression'], 'method matches of type').default('Exact'),
+    service: text('the full name of a gRPC service, such as shop.Catalog', /^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$/, 1024).optional(),
+    method: text('the name of a gRPC method', /^[A-Za-z0-9_]+$/, 1024).optional(),
+  }),
+  ({ service, method: name }, report) => {
+    if (service !== undefined) return;
+    if (name === undefined) report(['service'], 'required: a service, or a service and a method');
+    else report(['method'], 'not supported yet: a method of any service; name its service too');
+  },
+);
+
+const match = fields({
+  method: method.optional(),
+  headers: uniqueHeaderNames(z.array(valueMatch('header', 4096)).max(16)).optional(),
+});
+
+const rule = fields({
+  name: sectionName.optional(),
+  matches: z.array(match).max(MAX_MATCHES).prefault([{}]),
+  filters: filters.optional(),
+  backendRefs: z
+    .array(serviceBackendRef({ filters: notSupportedYet('filters of one backend') }))
+    .max(16)
+    .optional(),
+  sessionPersistence: notSupportedYet('session persistence'),
+});
+
+const rules = withListRule(
+  unique(z.array(rule).min(1).max(MAX_RULES), 'rule names', ['name'], (item) => textOf(item, 'name')),
+  (items, report) => {
+    let total = 0;
+    for (const item of items) total += Array.isArray(item.matches) ? item.matches.length : 1;
+    if (total > MAX_MATCHES_OF_ROUTE) report([], `at most ${MAX_MATCHES_OF_ROUTE} matches in all rules together, found ${total}`);
+  },
+);
+
+export const grpcRouteKind = {
+  kind: 'GRPCRoute',
+  apiVersion: 'gateway.networking.k8s.io/v1',
+  olderVersions: ['gateway.networking.k8s.io/v1alpha2'],
+  plural: 'grpcroutes',
+  shortNames: [],
+  schema: withRule(
+    objectOf(
+      { kind: 'GRPCRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+      {
+        spec: fields({
+          parentRefs: parentRefs.optional(),
+          useDefaultGateways: notSupportedYet('default gateways'),
+          hostnames: z.array(hostname).max(16).optional(),
+          rules: rules.prefault([{}]),
+        }),
+      },
+    ),
+    checkConsumerRoute,
+  ),
+} as const;
