@@ -20,7 +20,7 @@ import {
   type ServicePort,
   type Workload,
 } from '../../api/gen/mesh/v1/model.js';
-import { keyPairFault } from '../../api/resources/tls-pem.js';
+import { keyPairFault, trustFault } from '../../api/resources/tls-pem.js';
 
 /** Gateway API's own bounds, or what the tables can hold; each is checked here so that the tables need not. */
 export const MODEL_BOUNDS = {
@@ -92,6 +92,10 @@ function tlsFault({ protocol, tls }: Listener): string | null {
   if (protocol === Protocol.HTTPS && tls === undefined) return 'protocol HTTPS without tls';
   if (protocol !== Protocol.HTTPS && protocol !== Protocol.TLS && tls !== undefined)
     return `tls with protocol ${Protocol[protocol] ?? protocol}`;
+  if (tls !== undefined && tls.clientTrust !== '') {
+    const fault = trustFault(tls.clientTrust);
+    if (fault !== null) return `client trust: ${fault}`;
+  }
   return firstFault(tls?.certificates ?? [], ({ chain, key }) => keyPairFault(chain, key)?.message ?? null, 'certificate');
 }
 

@@ -219,12 +219,12 @@ export class DataPlane {
 
   /** Null: plain text. `used` gets the context, so that it is kept. Certificates that can't be served are told once. */
   private tlsOf(
-    { name, protocol, passesTls, certificates }: GatewayListener,
+    { name, protocol, passesTls, certificates, clientTrust }: GatewayListener,
     used: Set<GatewayContext>,
   ): ListenerTlsSpec | null | 'none can be served' {
     if (passesTls) return { mode: 'passthrough', context: null };
     if (certificates === null) return null;
-    const found = this.gatewayTls.contextFor(certificates, protocol === 'http' ? HTTP_ALPN : []);
+    const found = this.gatewayTls.contextFor({ certificates, clientTrust, alpn: protocol === 'http' ? HTTP_ALPN : [] });
     used.add(found);
     if (!this.toldFaults.has(found)) for (const fault of found.faults) this.log.error({ listener: name }, `${name}: ${fault}`);
     this.toldFaults.add(found);

@@ -4,6 +4,8 @@ import { GatewayTls, type GatewayTlsAddon, HTTP_ALPN } from './gateway-tls.js';
 
 const certificate = (name: string): TlsCertificateSpec => ({ serverNames: [name], chain: `chain of ${name}`, key: `key of ${name}` });
 
+const of = (...certificates: TlsCertificateSpec[]) => ({ certificates, alpn: HTTP_ALPN, clientTrust: null });
+
 /** Records what the addon is asked for; refuses certificates of "bad". */
 class RecordedAddon implements GatewayTlsAddon {
   readonly specs = new Map<number, TlsContextSpec>();
@@ -32,7 +34,7 @@ function setUp() {
 
 test('the same certificates have one context; what is no longer used is released', () => {
   const { addon, tls } = setUp();
-  const [one, again, other] = [[certificate('a')], [certificate('a')], [certificate('b')]].map((list) => tls.contextFor(list, HTTP_ALPN));
+  const [one, again, other] = [[certificate('a')], [certificate('a')], [certificate('b')]].map((list) => tls.contextFor(of(...list)));
   expect(again).toBe(one);
   expect(other!.context).not.toBe(one!.context);
   tls.keepOnly(new Set([other!]));
@@ -41,17 +43,17 @@ test('the same certificates have one context; what is no longer used is released
 
 test('a certificate that OpenSSL refuses is left out and told, the others are served', () => {
   const { addon, tls } = setUp();
-  const { context, faults } = tls.contextFor([certificate('a'), certificate('bad'), certificate('b')], HTTP_ALPN);
+  const { context, faults } = tls.contextFor(of(certificate('a'), certificate('bad'), certificate('b')));
   expect(addon.specs.get(context!)?.certificates.map(({ serverNames }) => serverNames[0])).toEqual(['a', 'b']);
   expect(faults).toEqual(["the certificate for bad can't be served: certificates[0].key: ee key too small"]);
   expect(addon.released).toHaveLength(2);
-  expect(tls.contextFor([certificate('bad')], HTTP_ALPN).context).toBeNull();
+  expect(tls.contextFor(of(certificate('bad'))).context).toBeNull();
 });
 
 test('on rotation the next ticket key becomes the current one and the current the previous, in every context', () => {
   const { addon, tls } = setUp();
-  tls.contextFor([certificate('a')], HTTP_ALPN);
-  tls.contextFor([certificate('b')], HTTP_ALPN);
+  tls.contextFor(of(certificate('a')));
+  tls.contextFor(of(certificate('b')));
   const keysOf = (bytes: Uint8Array): number[] => [bytes[0]!, bytes[80]!, bytes[160]!];
   expect(keysOf(addon.specs.get(1)!.ticketKeys!)).toEqual([1, 2, 3]);
   tls.rotateTicketKeys();
@@ -59,6 +61,13 @@ test('on rotation the next ticket key becomes the current one and the current th
     [1, [3, 1, 4]],
     [2, [3, 1, 4]],
   ]);
-  const late = tls.contextFor([certificate('c')], HTTP_ALPN).context!;
+  const late = tls.contextFor(of(certificate('c'))).context!;
   expect(keysOf(addon.specs.get(late)!.ticketKeys!)).toEqual([3, 1, 4]);
+});
+
+test('clients are asked for certificates where there is trust to verify them by, and of that alone', () => {
+  const { addon, tls } = setUp();
+  const { context } = tls.contextFor({ ...of(certificate('a')), clientTrust: 'ca' });
+  expect(addon.specs.get(context!)).toMatchObject({ trust: 'ca', clientCertificates: 'required' });
+  expect(addon.specs.get(tls.contextFor(of(certificate('a'))).context!)).toMatchObject({ trust: null, clientCertificates: 'none' });
 });

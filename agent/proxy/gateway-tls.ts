@@ -10,6 +10,15 @@ export const HTTP_ALPN: readonly string[] = ['h2', 'http/1.1'];
 
 export type GatewayTlsAddon = Pick<EngineAddon, 'createTlsContext' | 'releaseTlsContext' | 'setTicketKeys'>;
 
+/** What the listeners of one port ask for. */
+export interface GatewayTlsSpec {
+  readonly certificates: readonly TlsCertificateSpec[];
+  /** Empty: whatever the client offers is not answered. */
+  readonly alpn: readonly string[];
+  /** PEM; null: clients are not asked for a certificate. */
+  readonly clientTrust: string | null;
+}
+
 export interface GatewayContext {
   /** Null: none of the certificates can be served. */
   readonly context: number | null;
@@ -29,14 +38,14 @@ export class GatewayTls {
     this.ticketKeys = random(3 * TICKET_KEY_BYTES);
   }
 
-  /** `alpn` empty: whatever the client offers is not answered. The same certificates and protocols have the same object. Its context is the caller's until keepOnly() leaves it out. */
-  contextFor(certificates: readonly TlsCertificateSpec[], alpn: readonly string[]): GatewayContext {
+  /** The same has the same object. Its context is the caller's until keepOnly() leaves it out. */
+  contextFor(spec: GatewayTlsSpec): GatewayContext {
     const key = createHash('sha256')
-      .update(JSON.stringify([certificates, alpn]))
+      .update(JSON.stringify([spec.certificates, spec.alpn, spec.clientTrust]))
       .digest('base64');
     const known = this.contexts.get(key);
     if (known !== undefined) return known;
-    const built = this.build(certificates, alpn);
+    const built = this.build(spec);
     this.contexts.set(key, built);
     return built;
   }
@@ -62,12 +71,12 @@ export class GatewayTls {
   }
 
   /** Whole, or without those certificates that OpenSSL refuses: one bad Secret must not close the port for the others. */
-  private build(certificates: readonly TlsCertificateSpec[], alpn: readonly string[]): GatewayContext {
-    const whole = this.create(certificates, alpn);
+  private build(spec: GatewayTlsSpec): GatewayContext {
+    const whole = this.create(spec);
     if (typeof whole === 'number') return { context: whole, faults: [] };
     const faults: string[] = [];
-    const good = certificates.filter((certificate) => {
-      const alone = this.create([certificate], alpn);
+    const good = spec.certificates.filter((certificate) => {
+      const alone = this.create({ ...spec, certificates: [certificate] });
       if (typeof alone === 'number') {
         this.addon.releaseTlsContext(alone);
         return true;
@@ -75,19 +84,19 @@ export class GatewayTls {
       faults.push(`the certificate for ${certificate.serverNames.join(', ') || 'every host'} can't be served: ${alone}`);
       return false;
     });
-    const rest = good.length === 0 ? whole : this.create(good, alpn);
+    const rest = good.length === 0 ? whole : this.create({ ...spec, certificates: good });
     return typeof rest === 'number' ? { context: rest, faults } : { context: null, faults: [...faults, rest] };
   }
 
   /** The handle, or what OpenSSL says. */
-  private create(certificates: readonly TlsCertificateSpec[], alpn: readonly string[]): number | string {
+  private create({ certificates, alpn, clientTrust }: GatewayTlsSpec): number | string {
     try {
       return this.addon.createTlsContext({
         role: 'server',
         certificates,
-        trust: null,
+        trust: clientTrust,
         alpn,
-        clientCertificates: 'none',
+        clientCertificates: clientTrust === null ? 'none' : 'required',
         accepts: [],
         ticketKeys: this.ticketKeys,
       });

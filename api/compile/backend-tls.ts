@@ -1,15 +1,14 @@
 // BackendTLSPolicy → BackendTls of a service's port, and what is wrong with policies. A policy that can't be followed leaves the port without any
 // trust, so that nothing is sent: never plain text where TLS was asked for.
 import type { BackendTls } from '../gen/mesh/v1/model.js';
-import { configMapText, qualifiedName, trustFault } from '../resources/index.js';
+import { qualifiedName } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { tcpPorts } from './service-ports.js';
+import { type TrustIndex, trustOf } from './trust.js';
 
 type Policy = Stored<'BackendTLSPolicy'>;
-export type BackendTlsIndex = Pick<ObjectIndex, 'backendTlsByService' | 'configMaps'>;
-
-const CA_KEY = 'ca.crt';
+export type BackendTlsIndex = Pick<ObjectIndex, 'backendTlsByService'> & TrustIndex;
 
 /** Undefined: plain text. */
 export function compileBackendTls(
@@ -23,7 +22,7 @@ export function compileBackendTls(
   return {
     hostname,
     accepts: (subjectAltNames ?? []).flatMap(({ hostname: name, uri }) => name ?? uri ?? []),
-    trust: trustOf(policy, index, () => undefined),
+    trust: trustOfPolicy(policy, index, () => undefined),
     systemTrust: wellKnownCACertificates === 'System',
   };
 }
@@ -41,36 +40,12 @@ function nameIn({ namespace }: Policy, { name }: { readonly name: string }): str
 }
 
 /** Of the references that can be followed; empty: none. */
-function trustOf(policy: Policy, { configMaps }: BackendTlsIndex, report: ReportProblem): string {
+function trustOfPolicy(policy: Policy, index: BackendTlsIndex, report: ReportProblem): string {
   const references = policy.manifest.spec.validation.caCertificateRefs ?? [];
-  const bundles = references.flatMap((reference, position) => {
-    const name = nameIn(policy, reference);
-    const refuse = (message: string): [] => {
-      report(`spec.validation.caCertificateRefs[${position}]`, `${message}: it is not used`);
-      return [];
-    };
-    const found = configMaps.get(name);
-    if (found === undefined) return refuse(`ConfigMap ${name} doesn't exist`);
-    const { text, fault } = readBundle(found.manifest);
-    return fault === null ? [text] : refuse(`ConfigMap ${name}, ${fault}`);
-  });
-  if (references.length > 0 && bundles.length === 0)
-    report('spec.validation.caCertificateRefs', 'no CA certificate can be used: requests to its services answer 503');
-  return bundles.join('\n');
-}
-
-/** Reading certificates takes time, every revision is compiled, and validated manifests stay the same objects. */
-const known = new WeakMap<object, { readonly text: string; readonly fault: string | null }>();
-
-function readBundle(manifest: Stored<'ConfigMap'>['manifest']): { readonly text: string; readonly fault: string | null } {
-  let read = known.get(manifest);
-  if (read === undefined) {
-    const text = configMapText(manifest, CA_KEY);
-    const fault = text === null ? 'is not there' : trustFault(text);
-    read = { text: text ?? '', fault: fault === null ? null : `key ${CA_KEY}: ${fault}` };
-    known.set(manifest, read);
-  }
-  return read;
+  const path = 'spec.validation.caCertificateRefs';
+  const trust = trustOf(policy, references, path, index, report);
+  if (references.length > 0 && trust === '') report(path, 'no CA certificate can be used: requests to its services answer 503');
+  return trust;
 }
 
 /** What of one policy has no effect, and why. */
@@ -91,5 +66,5 @@ export function checkBackendTlsPolicy(policy: Policy, index: BackendTlsIndex & P
         report(path, `BackendTLSPolicy ${nameOf(winner)} is older or names the port: this one has no effect on Service ${name}`);
     }
   });
-  trustOf(policy, index, report);
+  trustOfPolicy(policy, index, report);
 }

@@ -484,3 +484,26 @@ spec:
   ]);
   expect(compiled?.rules[0]?.requestHeaders?.remove).toEqual(['x-debug']);
 });
+
+describe('certificates of clients', () => {
+  const listeners =
+    'listeners: [{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: absent}]}}, {name: b, port: 444, protocol: HTTPS, tls: {certificateRefs: [{name: absent}]}}]';
+  const reference = (name: string, more = '') => `{validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: ${name}${more}}]}}`;
+  const closedBy = (tls: string) =>
+    compileModel({ objects: stored(gateway(`${listeners}, tls: ${tls}`)), running: null })
+      .problems.map(({ path, message }) => `${path}: ${message}`)
+      .filter((line) => !line.includes('absent'));
+
+  test('what is said of a port replaces what is said of all, and without any CA the listener is closed', () => {
+    expect(closedBy(`{frontend: {default: {}, perPort: [{port: 444, tls: ${reference('no')}}]}}`)).toEqual([
+      'spec.listeners[0]: listener a has no certificate: it is closed',
+      "spec.tls.frontend.perPort[0].tls.validation.caCertificateRefs[0]: ConfigMap shop/no doesn't exist: it is not used",
+      'spec.listeners[1]: no client of listener b could be trusted: it is closed',
+    ]);
+    expect(closedBy(`{frontend: {default: ${reference('no', ', namespace: other')}, perPort: [{port: 444, tls: {}}]}}`)).toEqual([
+      'spec.tls.frontend.default.validation.caCertificateRefs[0]: ConfigMap other/no is in another namespace and no ReferenceGrant in other allows Gateway to refer to it: it is not used',
+      'spec.listeners[0]: no client of listener a could be trusted: it is closed',
+      'spec.listeners[1]: listener b has no certificate: it is closed',
+    ]);
+  });
+});

@@ -5,6 +5,7 @@ import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { isGranted, notGranted } from './reference-grants.js';
+import { type TrustIndex, trustOf } from './trust.js';
 
 export interface NamedListener {
   /** "<namespace>/<gateway>/<listener>", with "/<address>" appended from the second address on. */
@@ -13,7 +14,7 @@ export interface NamedListener {
 }
 
 export interface GatewayContext {
-  readonly index: Pick<ObjectIndex, 'secrets' | 'grantsByNamespace'>;
+  readonly index: Pick<ObjectIndex, 'secrets'> & TrustIndex;
   /** Milliseconds since the epoch; null: nothing expires. */
   readonly nowMs: number | null;
   readonly report: ReportProblem;
@@ -47,7 +48,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
 }
 
 /** A reference that resolves to nothing is left out; without any certificate the listener is closed on every node, the others go on. */
-function compileTls(gateway: Stored<'Gateway'>, { name, tls }: DeclaredListener, path: string, context: GatewayContext): ListenerTls {
+function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredListener, path: string, context: GatewayContext): ListenerTls {
   const certificates = (tls?.certificateRefs ?? []).flatMap((reference, position): Certificate[] => {
     const at = `${path}.tls.certificateRefs[${position}]`;
     const target = { kind: 'Secret', namespace: reference.namespace ?? gateway.namespace, name: reference.name } as const;
@@ -66,8 +67,23 @@ function compileTls(gateway: Stored<'Gateway'>, { name, tls }: DeclaredListener,
     if (fault !== null) context.report(at, `the certificate of Secret ${secretName} ${fault}: clients will refuse it; renew it`);
     return [pair];
   });
-  if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`);
-  return { certificates };
+  const clientTrust = clientTrustOf(gateway, port, context);
+  if (clientTrust === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`);
+  else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`);
+  return clientTrust === null ? { certificates: [], clientTrust: '' } : { certificates, clientTrust };
+}
+
+/** Empty: clients are not asked for a certificate; null: they are, and none can be verified. What is said of a port replaces what is said of all. */
+function clientTrustOf(gateway: Stored<'Gateway'>, port: number, { index, report }: GatewayContext): string | null {
+  const { frontend } = gateway.manifest.spec.tls ?? {};
+  if (frontend === undefined) return '';
+  const position = (frontend.perPort ?? []).findIndex((each) => each.port === port);
+  const [validation, path] =
+    position < 0
+      ? [frontend.default.validation, 'spec.tls.frontend.default']
+      : [frontend.perPort?.[position]?.tls.validation, `spec.tls.frontend.perPort[${position}].tls`];
+  if (validation === undefined) return '';
+  return trustOf(gateway, validation.caCertificateRefs, `${path}.validation.caCertificateRefs`, index, report) || null;
 }
 
 function timeFault(times: CertificateTimes | null, nowMs: number | null): string | null {

@@ -7,7 +7,7 @@ import type { ObjectIndex } from './input.js';
 export function isGranted(
   { grantsByNamespace }: Pick<ObjectIndex, 'grantsByNamespace'>,
   from: { readonly kind: Kind; readonly namespace: string },
-  to: { readonly kind: 'Service' | 'Secret'; readonly namespace: string; readonly name: string },
+  to: { readonly kind: 'Service' | 'Secret' | 'ConfigMap'; readonly namespace: string; readonly name: string },
 ): boolean {
   if (from.namespace === to.namespace) return true;
   return (grantsByNamespace.get(to.namespace) ?? []).some(

@@ -38,12 +38,37 @@ const certificateRef = fields({
   namespace: dnsLabel.optional(),
 });
 
+const caCertificateRef = fields({
+  group: openChoice([''], 'CA certificates of group', []).default(''),
+  kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret']),
+  name: objectName,
+  namespace: dnsLabel.optional(),
+});
+
+/** Of clients' certificates. */
+const validation = fields({
+  caCertificateRefs: z.array(caCertificateRef).min(1).max(8),
+  mode: choice(['AllowValidOnly'], ['AllowInsecureFallback'], 'client certificates of mode').default('AllowValidOnly'),
+});
+
+const frontendTls = fields({ validation: validation.optional() });
+
+const gatewayTls = fields({
+  frontend: fields({
+    default: frontendTls,
+    perPort: unique(z.array(fields({ port: portNumber, tls: frontendTls })).max(64), 'ports', ['port'], (item) =>
+      typeof item.port === 'number' ? String(item.port) : null,
+    ).optional(),
+  }).optional(),
+  backend: notSupportedYet("a gateway's own certificate for backends"),
+});
+
 const listenerTls = fields({
   mode: choice(['Terminate', 'Passthrough']).default('Terminate'),
   certificateRefs: z.array(certificateRef).max(64).optional(),
   options: notSupportedYet('TLS options'),
-  // The field's name before Gateway API 1.4; now a gateway's.
-  frontendValidation: notSupportedYet('client certificates (frontendValidation)'),
+  // Before Gateway API 1.4.
+  frontendValidation: notSupportedYet('frontendValidation of a listener; use spec.tls.frontend of the Gateway'),
 });
 
 const listener = withRule(
@@ -126,7 +151,7 @@ const schema = objectOf(
       infrastructure: notSupportedYet('infrastructure of a gateway'),
       allowedListeners: notSupportedYet('listeners from other objects'),
       backendTLS: notSupportedYet('TLS to backends'),
-      tls: notSupportedYet('TLS of gateways'),
+      tls: gatewayTls.optional(),
       defaultScope: notSupportedYet('default gateways'),
     }),
   },

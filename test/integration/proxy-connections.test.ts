@@ -204,3 +204,30 @@ test('a TCP listener spreads connections by weight, and a change is in force for
   const [answer] = (await once(http, 'data')) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1.1 404 /);
 }, 30_000);
+
+test('a gateway that validates clients lets in those that its CAs vouch for, and no others', async () => {
+  const [port, open] = [await freePort(), await freePort()];
+  const backend = await tcpServer('a');
+  const clients = certificates.authority('clients');
+  const own = certificates.issue(authority, 'DNS:a.test');
+  const configMap = `\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: clients}\ndata: {ca.crt: ${JSON.stringify(clients.cert)}}\n---`;
+  const listener = (name: string, at: number): string => `{name: ${name}, port: ${at}, protocol: TLS, tls: {certificateRefs: [{name: a}]}}`;
+  const validating = gateway(`${listener('a', port)}, ${listener('open', open)}`).replace(
+    'gatewayClassName: weft',
+    `gatewayClassName: weft\n  tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}, perPort: [{port: ${open}, tls: {}}]}}`,
+  );
+  const { proxy } = await start(
+    `${serviceManifest('a', backend)}${secretManifest('a', own)}${configMap}${validating}${route('TLSRoute', 'a', 'a', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TLSRoute', 'open', 'open', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}`,
+  );
+  const askAs = (at: number, pair: KeyPair | null) => {
+    const identity = pair === null ? {} : { cert: pair.cert, key: pair.key };
+    const socket = connectTls({ port: at, host: '127.0.0.1', ca: authority.cert, servername: 'a.test', ...identity });
+    cleanups.push(() => socket.destroy());
+    return exchange(socket);
+  };
+  expect((await askAs(port, certificates.issue(clients, 'DNS:client.test'))).text).toBe('a:hello');
+  expect((await askAs(port, null)).text).toBe('');
+  expect((await askAs(port, certificates.issue(authority, 'DNS:client.test'))).text).toBe('');
+  expect((await askAs(open, null)).text).toBe('a:hello');
+  await proxy.says('no-certificate');
+}, 30_000);

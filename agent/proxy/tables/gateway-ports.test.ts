@@ -33,7 +33,7 @@ const https = (name: string, hostname: string, ...certificates: { chain: string;
   name,
   hostname,
   protocol: Protocol.HTTPS,
-  tls: { certificates },
+  tls: { certificates, clientTrust: '' },
 });
 
 test('a certificate answers its listener’s hostname, and those of its own names that are no other’s', () => {

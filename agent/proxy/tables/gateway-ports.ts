@@ -30,6 +30,8 @@ export interface GatewayListener {
   readonly passesTls: boolean;
   /** Of all listeners of the port; null: no TLS ends here. */
   readonly certificates: readonly TlsCertificateSpec[] | null;
+  /** PEM: clients must show a certificate that it vouches for; null: they are not asked. */
+  readonly clientTrust: string | null;
 }
 
 export interface GatewayPort {
@@ -90,6 +92,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
       protocol: first.protocol === Protocol.HTTP || first.protocol === Protocol.HTTPS ? 'http' : 'opaque',
       passesTls: passesTls(first),
       certificates: first.tls === undefined ? null : certificatesOf(members, warnings),
+      clientTrust: first.tls?.clientTrust || null,
     };
     return { listener, members };
   });
@@ -106,6 +109,8 @@ function conflictOf(listener: Listener, members: readonly Listener[], socket: st
     return `${socket} speaks ${Protocol[first.protocol]} for ${first.gateway}/${first.name}; it stays closed`;
   if (first !== undefined && passesTls(first) !== passesTls(listener))
     return `${socket} has TLS of the other mode (Passthrough, Terminate) for ${first.gateway}/${first.name}; it stays closed`;
+  if (first !== undefined && first.tls?.clientTrust !== listener.tls?.clientTrust)
+    return `${socket} asks for other client certificates for ${first.gateway}/${first.name}; it stays closed`;
   const twin = members.find((other) => other.hostname === hostname);
   return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
 }

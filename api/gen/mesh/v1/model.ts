@@ -235,6 +235,8 @@ export interface ListenerTls {
    * listener serves nothing, but its hostname is no other listener's either.
    */
   certificates: Certificate[];
+  /** PEM, of CAs: clients must show a certificate that one of them vouches for. Empty: clients are not asked. */
+  clientTrust: string;
 }
 
 /**
@@ -1932,13 +1934,16 @@ export const Listener: MessageFns<Listener> = {
 };
 
 function createBaseListenerTls(): ListenerTls {
-  return { certificates: [] };
+  return { certificates: [], clientTrust: "" };
 }
 
 export const ListenerTls: MessageFns<ListenerTls> = {
   encode(message: ListenerTls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.certificates) {
       Certificate.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.clientTrust !== "") {
+      writer.uint32(18).string(message.clientTrust);
     }
     return writer;
   },
@@ -1964,6 +1969,14 @@ export const ListenerTls: MessageFns<ListenerTls> = {
             message.certificates.push(Certificate.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.clientTrust = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1982,6 +1995,7 @@ export const ListenerTls: MessageFns<ListenerTls> = {
   fromPartial(object: DeepPartial<ListenerTls>): ListenerTls {
     const message = createBaseListenerTls();
     message.certificates = object.certificates?.map((e) => Certificate.fromPartial(e)) || [];
+    message.clientTrust = object.clientTrust ?? "";
     return message;
   },
 };
