@@ -29,7 +29,10 @@ DownstreamHttp2::DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigi
 }
 
 DownstreamHttp2::~DownstreamHttp2() {
-  link_.streams().for_each([](Http2Stream* stream) { delete static_cast<DownstreamHttp2Stream*>(stream); });
+  link_.streams().for_each([this](Http2Stream* stream) {
+    link_.streams().remove(stream->id);
+    delete static_cast<DownstreamHttp2Stream*>(stream);
+  });
 }
 
 void DownstreamHttp2::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
@@ -152,8 +155,10 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
   if (exchange.tunnel != Tunnel::None && summary.content_length > 0) return refuse_request(stream, 400);
   exchange.method = summary.method;
   stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
-  const http2::HeaderField* type = exchange.http2->block.find(http1::KnownHeader::kContentType);
-  exchange.is_grpc = type != nullptr && is_grpc_content_type(exchange.http2->block.value(*type));
+  if (summary.has(http1::KnownHeader::kContentType)) {
+    const http2::HeaderBlock& request = exchange.http2->block;
+    exchange.is_grpc = is_grpc_content_type(request.value(*request.find(http1::KnownHeader::kContentType)));
+  }
   if (!enter_batch(stream)) stream->requeue();
 }
 
@@ -201,12 +206,12 @@ void DownstreamHttp2::begin_exchange(DownstreamHttp2Stream* stream, const Decisi
   RequestForm form;
   form.block = &request.block;
   form.summary = &request.summary;
-  // What came behind the head before the decision goes with it.
+  // What came behind the head before the decision goes with it; at most a stream's window, so it is kept for another attempt as it is.
   const bool asks_tunnel = exchange.tunnel != Tunnel::None;
-  const ByteQueue body = asks_tunnel ? ByteQueue() : std::move(stream->held_);
+  if (!asks_tunnel) exchange.raw = std::move(stream->held_);
   BodyTransfer transfer;
-  transfer.bytes = body.data();
-  transfer.size = body.size();
+  transfer.bytes = exchange.raw.data();
+  transfer.size = exchange.raw.size();
   exchange.request_ended = !asks_tunnel && stream->remote_ended && stream->held_trailers_ == nullptr;
   exchange.start(form, transfer);
   if (!exchange.is_over()) stream->resume_request();

@@ -2,6 +2,7 @@
 #include "core/http2_link.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "core/connection.h"
@@ -38,6 +39,7 @@ void Http2StreamTable::add(Http2Stream* stream) {
   if ((count_ + 1) * 2 > slots_.size()) {
     std::vector<Http2Stream*> old(slots_.empty() ? 16 : slots_.size() * 2);
     old.swap(slots_);
+    shift_ = 32 - static_cast<uint32_t>(std::countr_zero(slots_.size()));
     count_ = 0;
     for (Http2Stream* each : old) {
       if (each != nullptr) add(each);

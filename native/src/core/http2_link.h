@@ -59,7 +59,7 @@ class Http2StreamTable {
   void add(Http2Stream* stream);
   void remove(uint32_t id);
   size_t size() const { return count_; }
-  // `visit` may remove streams.
+  // `visit` may remove streams; what it deletes it must remove.
   template <typename Visit>
   void for_each(Visit visit) {
     std::vector<uint32_t> ids;
@@ -73,10 +73,13 @@ class Http2StreamTable {
 
  private:
   size_t mask() const { return slots_.size() - 1; }
-  size_t slot(uint32_t id) const { return (id >> 1) & mask(); }
+  // Spread: ids that follow each other would stand in one long run, which remove() has to walk.
+  size_t slot(uint32_t id) const { return (id * 0x9e3779b1u) >> shift_; }
 
   std::vector<Http2Stream*> slots_;
   size_t count_ = 0;
+  // 32 less the bits of a slot's number.
+  uint32_t shift_ = 32;
 };
 
 // What a block of such text lines may take: each is at least 4 bytes long and costs the encoder's overhead.
@@ -208,7 +211,7 @@ class Http2Link {
   }
   void changed();
 
-  static constexpr size_t kUsualOutput = 4096;
+  static constexpr size_t kUsualOutput = 16384;
 
   Reactor* reactor_;
   Connection* connection_;

@@ -64,7 +64,6 @@ BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
 }
 
 void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
-  if (http2 != nullptr) keep_for_replay(body.bytes, body.size);
   if (body.invalid) return refuse_body();
   if (!has_target_) return carry_out_without_target();
   attempts = 1;

@@ -38,6 +38,7 @@ class HttpExchange final : public Exchange,
   // `client_timeout_ms`: what the client allows itself (grpc-timeout); 0: nothing said.
   void begin(const Decision& decision, uint64_t client_timeout_ms = 0);
   BodyTransfer take_body(const uint8_t* bytes, size_t size);
+  // HTTP/2: `body` is what `raw` holds.
   void start(const RequestForm& request, const BodyTransfer& body);
   // Later decisions.
   void try_again(const Decision& decision);

@@ -20,8 +20,12 @@ class RequestIdLine {
  public:
   // "x-request-id: <UUID v4>" CRLF from 128 random bits.
   std::string_view format(uint64_t high, uint64_t low);
+  // The UUID in it.
+  std::string_view id() const { return {text_ + kName.size(), kIdBytes}; }
 
  private:
+  static constexpr std::string_view kName = "x-request-id: ";
+  static constexpr size_t kIdBytes = 36;
   char text_[64];
 };
 
@@ -32,14 +36,15 @@ class ForwardedLines {
   ForwardedLines(class Reactor* reactor, const class Downstream& connection, bool has_request_id);
   std::string_view client() const { return client_; }
   std::string_view proto() const { return proto_; }
-  std::string_view request_id() const { return request_id_; }
+  std::string_view request_id_line() const { return request_id_line_; }
+  std::string_view request_id() const { return request_id_line_.empty() ? request_id_line_ : id_.id(); }
 
  private:
   AddressText address_;
   RequestIdLine id_;
   std::string_view client_;
   std::string_view proto_;
-  std::string_view request_id_;
+  std::string_view request_id_line_;
 };
 
 }  // namespace weft

@@ -140,7 +140,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   const ForwardedLines lines(reactor_, exchange_->connection(), has_id);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
-  options.extra_lines = lines.request_id();
+  options.extra_lines = lines.request_id_line();
   char* out = reactor_->head_scratch();
   size_t size = 0;
   char extra[160];

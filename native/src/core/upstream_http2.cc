@@ -79,7 +79,10 @@ UpstreamHttp2::UpstreamHttp2(Reactor* reactor, int fd, UpstreamPool::Group* grou
     : Connection(reactor, fd), group_(group), link_(reactor, this, this, http2::Role::kClient) {}
 
 UpstreamHttp2::~UpstreamHttp2() {
-  link_.streams().for_each([](Http2Stream* stream) { delete static_cast<UpstreamHttp2Stream*>(stream); });
+  link_.streams().for_each([this](Http2Stream* stream) {
+    link_.streams().remove(stream->id);
+    delete static_cast<UpstreamHttp2Stream*>(stream);
+  });
 }
 
 size_t UpstreamHttp2::stream_limit() const {

@@ -1,6 +1,4 @@
 // One request to an HTTP/2 upstream: head and body written, windows returned as the client takes the answer.
-#include <cstring>
-
 #include "core/grpc.h"
 #include "core/http2/transcode.h"
 #include "core/reactor.h"
@@ -21,15 +19,11 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   const ForwardedLines lines(connection_->reactor_, exchange_->connection(), has_id);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
-  options.extra_lines = lines.request_id();
-  char extra[160];
+  options.request_id = lines.request_id();
   GrpcTimeoutLine timeout;
   if (exchange_->is_grpc && exchange_->expires_ms != 0) {
     // What is left of the call's time, so that nobody works for a caller that has given up.
-    const std::string_view line = timeout.format(exchange_->remaining_ms());
-    memcpy(extra, line.data(), line.size());
-    if (!options.extra_lines.empty()) memcpy(extra + line.size(), options.extra_lines.data(), options.extra_lines.size());
-    options.extra_lines = {extra, line.size() + options.extra_lines.size()};
+    options.extra_lines = timeout.format(exchange_->remaining_ms());
     options.drop_known |= http1::known_bit(http1::KnownHeader::kGrpcTimeout);
   }
   Http2Link& link = connection_->link_;

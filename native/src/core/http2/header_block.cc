@@ -8,10 +8,6 @@
 namespace weft::http2 {
 namespace {
 
-/// What a cleared block keeps.
-constexpr size_t kKeptFields = 64;
-constexpr size_t kKeptBytes = 16 * 1024;
-
 template <typename Matches>
 const HeaderField* first_of(const HeaderBlock& block, Matches matches) {
   const HeaderField* found = std::find_if(block.begin(), block.end(), matches);
@@ -27,14 +23,18 @@ void HeaderBlock::clear() {
   count_ = bytes_used_ = 0;
   list_size_ = 0;
   too_many_ = too_long_ = false;
-  if (capacity_ > kKeptFields) {
-    fields_.reset();
-    capacity_ = 0;
-  }
-  if (bytes_capacity_ > kKeptBytes) {
-    bytes_.reset();
-    bytes_capacity_ = 0;
-  }
+  if (more_fields_ == nullptr && more_bytes_ == nullptr) return;
+  more_fields_.reset();
+  more_bytes_.reset();
+  take_usual();
+}
+
+void HeaderBlock::take_usual() {
+  if (usual_ == nullptr) usual_.reset(new Usual);
+  fields_ = reinterpret_cast<HeaderField*>(usual_->fields);
+  capacity_ = Usual::kFields;
+  bytes_ = usual_->bytes;
+  bytes_capacity_ = Usual::kBytes;
 }
 
 void HeaderBlock::add_text(uint32_t name_size, uint32_t value_size, uint32_t encoded_size, const FieldTraits& traits, bool never_indexed) {
@@ -44,25 +44,35 @@ void HeaderBlock::add_text(uint32_t name_size, uint32_t value_size, uint32_t enc
 }
 
 void HeaderBlock::grow_fields() {
-  const size_t capacity = capacity_ == 0 ? 16 : capacity_ * 2;
+  if (usual_ == nullptr) return take_usual();
+  const size_t capacity = capacity_ * 2;
   std::unique_ptr<HeaderField[]> fields(new HeaderField[capacity]);
-  if (count_ != 0) memcpy(static_cast<void*>(fields.get()), fields_.get(), count_ * sizeof(HeaderField));
-  fields_ = std::move(fields);
+  memcpy(static_cast<void*>(fields.get()), fields_, count_ * sizeof(HeaderField));
+  more_fields_ = std::move(fields);
+  fields_ = more_fields_.get();
   capacity_ = capacity;
 }
 
 void HeaderBlock::grow_bytes(size_t bytes) {
-  const size_t capacity = std::max({bytes_capacity_ * 2, bytes_used_ + bytes, size_t{512}});
+  if (usual_ == nullptr) {
+    take_usual();
+    if (bytes <= bytes_capacity_) return;
+  }
+  const size_t capacity = std::max(bytes_capacity_ * 2, bytes_used_ + bytes);
   std::unique_ptr<char[]> memory(new char[capacity]);
-  if (bytes_used_ != 0) memcpy(memory.get(), bytes_.get(), bytes_used_);
-  bytes_ = std::move(memory);
+  memcpy(memory.get(), bytes_, bytes_used_);
+  more_bytes_ = std::move(memory);
+  bytes_ = more_bytes_.get();
   bytes_capacity_ = capacity;
 }
 
 void HeaderBlock::take(HeaderBlock* other) {
   table_ = other->table_;
-  fields_ = std::move(other->fields_);
-  bytes_ = std::move(other->bytes_);
+  usual_ = std::move(other->usual_);
+  fields_ = std::exchange(other->fields_, nullptr);
+  bytes_ = std::exchange(other->bytes_, nullptr);
+  more_fields_ = std::move(other->more_fields_);
+  more_bytes_ = std::move(other->more_bytes_);
   count_ = std::exchange(other->count_, 0);
   capacity_ = std::exchange(other->capacity_, 0);
   bytes_used_ = std::exchange(other->bytes_used_, 0);

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/http2/intern_table.h"
+#include "core/recycled.h"
 
 namespace weft::http2 {
 
@@ -41,22 +42,22 @@ class HeaderBlock {
   }
   ~HeaderBlock() { clear(); }
 
-  const HeaderField* begin() const { return fields_.get(); }
-  const HeaderField* end() const { return fields_.get() + count_; }
+  const HeaderField* begin() const { return fields_; }
+  const HeaderField* end() const { return fields_ + count_; }
   size_t size() const { return count_; }
   bool empty() const { return count_ == 0; }
   InternTable* table() const { return table_; }
 
   // Valid until the block is cleared or added to; moving it does no harm.
   std::string_view name(const HeaderField& field) const {
-    return field.interned != nullptr ? field.interned->name() : std::string_view(bytes_.get() + field.name_at, field.name_size);
+    return field.interned != nullptr ? field.interned->name() : std::string_view(bytes_ + field.name_at, field.name_size);
   }
   std::string_view value(const HeaderField& field) const {
-    return field.interned != nullptr ? field.interned->value() : std::string_view(bytes_.get() + field.value_at, field.value_size);
+    return field.interned != nullptr ? field.interned->value() : std::string_view(bytes_ + field.value_at, field.value_size);
   }
   std::string_view encoded_value(const HeaderField& field) const {
     if (field.interned != nullptr) return field.interned->encoded_value();
-    return {bytes_.get() + field.value_at + field.value_size, field.encoded_size};
+    return {bytes_ + field.value_at + field.value_size, field.encoded_size};
   }
 
   /// First field of that name (lower case); null if there is none.
@@ -70,7 +71,7 @@ class HeaderBlock {
   bool is_truncated() const { return too_many_ || too_long_; }
 
   // For the decoder, and for those who make blocks. Nothing is checked here; see check_*().
-  /// Releases everything; memory up to a bound is kept for the next block.
+  /// Releases everything but the usual memory.
   void clear();
   /// Takes over one reference.
   void add_interned(InternedField* field, bool fresh) {
@@ -83,7 +84,7 @@ class HeaderBlock {
   /// Memory for `bytes` of text behind what there is; valid until the next call. add_text() makes it part of the block.
   char* text_room(size_t bytes) {
     if (bytes_used_ + bytes > bytes_capacity_) grow_bytes(bytes);
-    return bytes_.get() + bytes_used_;
+    return bytes_ + bytes_used_;
   }
   /// The text stands in text_room(): name, value, encoded value, without gaps.
   void add_text(uint32_t name_size, uint32_t value_size, uint32_t encoded_size, const FieldTraits& traits, bool never_indexed);
@@ -94,17 +95,30 @@ class HeaderBlock {
   bool too_long() const { return too_long_; }
 
  private:
+  /// What nearly every block has room in: one piece, that comes back with the next block.
+  struct Usual : Recycled<Usual> {
+    static constexpr size_t kFields = 24;
+    static constexpr size_t kBytes = 1024;
+    alignas(HeaderField) char fields[kFields * sizeof(HeaderField)];
+    char bytes[kBytes];
+  };
+
   HeaderField* push() {
     if (count_ == capacity_) grow_fields();
     return &fields_[count_++];
   }
+  void take_usual();
   void grow_fields();
   void grow_bytes(size_t bytes);
   void take(HeaderBlock* other);
 
   InternTable* table_ = nullptr;
-  std::unique_ptr<HeaderField[]> fields_;
-  std::unique_ptr<char[]> bytes_;
+  std::unique_ptr<Usual> usual_;
+  /// In `usual_` or, where that is too small, in memory of their own.
+  HeaderField* fields_ = nullptr;
+  char* bytes_ = nullptr;
+  std::unique_ptr<HeaderField[]> more_fields_;
+  std::unique_ptr<char[]> more_bytes_;
   size_t count_ = 0;
   size_t capacity_ = 0;
   size_t bytes_used_ = 0;

@@ -26,6 +26,8 @@ struct ForwardOptions {
   std::string_view forwarded_for;
   /// Request: replaces x-forwarded-proto; empty: left as it came.
   std::string_view forwarded_proto;
+  /// Request: x-request-id to add; empty: none.
+  std::string_view request_id;
   /// http1::known_bit()s of fields to drop beyond that, for what `extra_lines` replaces.
   uint64_t drop_known = 0;
   /// Complete lines ("name: value" CRLF, names in lower case), not put into any table.

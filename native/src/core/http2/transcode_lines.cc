@@ -18,6 +18,13 @@ uint8_t* write_raw(std::string_view text, uint8_t* out) {
   return out + text.size();
 }
 
+/// RFC 7541 6.2.2, with a literal name: for names that no table has.
+uint8_t* write_new_field(std::string_view name, std::string_view value, uint8_t* out) {
+  out = write_integer(0, 4, 0, out);
+  out = write_raw(name, write_integer(0, 7, static_cast<uint32_t>(name.size()), out));
+  return write_raw(value, write_integer(0, 7, static_cast<uint32_t>(value.size()), out));
+}
+
 bool is_hop_by_hop(std::string_view name) {
   const http1::KnownHeader known = http1::known_header(name);
   return known != http1::KnownHeader::kOther && (http1::kHopByHop & http1::known_bit(known)) != 0;
@@ -28,7 +35,7 @@ bool is_hop_by_hop(std::string_view name) {
 size_t options_bound(const ForwardOptions& options) {
   const size_t mutations = options.mutations != nullptr ? lines_bound(options.mutations->lines()) : 0;
   return kFixedBound + options.authority.size() + options.forwarded_for.size() + options.forwarded_proto.size() +
-         lines_bound(options.extra_lines) + lines_bound(options.steady_lines) + mutations;
+         options.request_id.size() + lines_bound(options.extra_lines) + lines_bound(options.steady_lines) + mutations;
 }
 
 uint8_t* write_field(std::string_view name, std::string_view value, Indexing indexing, HpackEncoder* encoder, uint8_t* out) {
@@ -65,6 +72,7 @@ uint8_t* write_additions(const ForwardOptions& options, HpackEncoder* encoder, u
   if (!options.forwarded_proto.empty()) {
     out = encoder->write_text("x-forwarded-proto", options.forwarded_proto, Indexing::kAllowed, out);
   }
+  if (!options.request_id.empty()) out = write_new_field("x-request-id", options.request_id, out);
   out = write_lines(options.extra_lines, Indexing::kNone, encoder, out);
   out = write_lines(options.steady_lines, Indexing::kAllowed, encoder, out);
   if (options.mutations != nullptr) out = write_lines(options.mutations->lines(), Indexing::kAllowed, encoder, out);
