@@ -294,7 +294,8 @@ const SECTIONS: Record<string, readonly Case[]> = {
   ],
   'RFC 9113 5.1.1': [
     a('an even id', [get(2)], protocolError),
-    a('an id below the last', [hanging(5), get(3)], connectionError('PROTOCOL_ERROR', 'STREAM_CLOSED')),
+    a('an id below the last', [hanging(5), get(3)], protocolError),
+    a('an id that was used and is closed', [hanging(5), hanging(7), frame(RST_STREAM, 0, 5, u32(8)), get(5)], closedError),
     a('ids may be left out', [get(7)], answered(7)),
   ],
   'RFC 9113 5.1.2': [

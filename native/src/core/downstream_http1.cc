@@ -16,6 +16,8 @@ constexpr uint64_t kLingerMs = 2'000;
 constexpr int kLingerReadsPerTurn = 4;
 }  // namespace
 
+size_t DownstreamHttp1::buffer_share() const { return reactor_->limits().max_buffered_bytes; }
+
 void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
   auto* connection = new DownstreamHttp1(reactor, fd, origin);
   reactor->adopt(connection);

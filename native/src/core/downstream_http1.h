@@ -27,6 +27,7 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
 
   // ClientStream
   size_t unsent() const override { return output_.size(); }
+  size_t buffer_share() const override;
   bool send_interim(const ResponseForm& response) override;
   bool begin_response(const ResponseForm& response, bool ends) override;
   bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;

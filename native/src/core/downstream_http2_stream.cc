@@ -35,6 +35,8 @@ DownstreamHttp2Stream::DownstreamHttp2Stream(DownstreamHttp2* connection, uint64
   exchange_->request_framing = http1::Framing::kUntilClose;
 }
 
+size_t DownstreamHttp2Stream::buffer_share() const { return connection_->link_.share(); }
+
 bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations) {
   http2::ForwardOptions options;
   options.mutations = mutations;
@@ -133,9 +135,8 @@ void DownstreamHttp2Stream::resume_request() {
       if (!exchange.give_trailers(std::move(trailers)) || exchange.is_over()) return;
     }
   }
-  if (exchange.upstream_stream() != nullptr && exchange.upstream_stream()->unsent() < connection_->reactor_->limits().max_buffered_bytes) {
-    connection_->link_.taken(this);
-  }
+  const size_t share = buffer_share();
+  if (exchange.upstream_stream() != nullptr && exchange.upstream_stream()->unsent() < share) connection_->link_.taken(this, share);
 }
 
 // Asks for another decision: the request stands in the next batch.

@@ -15,9 +15,6 @@ using http2::ErrorCode;
 using http2::Frame;
 using http2::FrameType;
 
-// What one client connection may have under way in all; upstream, where the streams belong to many clients, only each stream is bounded.
-constexpr uint32_t kDownstreamWindow = 1u << 20;
-constexpr uint32_t kUpstreamWindow = 16u << 20;
 // Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones. Productive frames earn them, as gRPC's window probing
 // wants.
 constexpr uint32_t kControlBurst = 1000;
@@ -88,8 +85,6 @@ Http2Link::Http2Link(Reactor* reactor, Connection* connection, Owner* owner, htt
       parser_(role, frame_limits(reactor->limits())),
       decoder_(&reactor->interned()),
       encoder_(&reactor->interned()),
-      stream_window_(std::max<uint32_t>(65535, reactor->limits().max_buffered_bytes)),
-      connection_window_(std::max(stream_window_, role == http2::Role::kServer ? kDownstreamWindow : kUpstreamWindow)),
       control_(kControlBurst, kControlPerSecond),
       resets_(kResetBurst, kResetPerSecond),
       role_(role) {}
@@ -215,8 +210,8 @@ bool Http2Link::on_data(const Frame& frame) {
     return false;
   }
   Http2Stream* stream = streams_.find(frame.stream);
-  // Upstream the connection's window is nobody's: a client that does not read holds up its own stream alone.
-  if (stream == nullptr || role_ == http2::Role::kClient) return_connection_window(frame.flow_size);
+  // The connection's window is nobody's: what is not taken holds up its own stream alone, and is bounded by that stream's window.
+  return_connection_window(frame.flow_size);
   if (stream == nullptr) return is_idle(frame.stream) ? fail(ErrorCode::kProtocolError, "DATA on an idle stream") : on_closed_stream(frame);
   stream->untaken += frame.flow_size;
   stream->receive_window -= frame.flow_size;
@@ -252,7 +247,11 @@ bool Http2Link::on_headers(const Frame& frame) {
   }
   if (role_ == http2::Role::kClient) return is_idle(frame.stream) ? fail(ErrorCode::kProtocolError, "HEADERS on an idle stream") : true;
   if ((frame.stream & 1) == 0) return fail(ErrorCode::kProtocolError, "a client's stream with an even id");
+  // RFC 9113 5.1.1. Which error it is, is exact for the last gap in the ids alone.
+  if (frame.stream >= skipped_from_ && frame.stream < skipped_to_) return fail(ErrorCode::kProtocolError, "an id below the last");
   if (frame.stream <= last_peer_stream_) return on_closed_stream(frame);
+  const uint32_t expected = last_peer_stream_ == 0 ? 1 : last_peer_stream_ + 2;
+  if (frame.stream != expected) skipped_from_ = expected, skipped_to_ = frame.stream;
   last_peer_stream_ = frame.stream;
   if (frame.stream_error != ErrorCode::kNoError) return reset(frame.stream, frame.stream_error), true;
   owner_->on_new_headers(frame.stream, std::move(block), ends);

@@ -26,8 +26,9 @@ struct Http2Stream : Retired {
   uint32_t id = 0;
   // What the peer lets us send; may be negative after its SETTINGS.
   int64_t send_window = 0;
-  // What the peer may still send us.
+  // What the peer may still send us, and may send at most before we took any of it.
   int64_t receive_window = 0;
+  uint32_t window_size = 0;
   // Received, and not yet taken by the other side of the exchange.
   uint32_t untaken = 0;
   // Taken, and not yet returned to the peer.
@@ -172,8 +173,10 @@ class Http2Link {
   // Behind what waits. Both end the stream.
   void send_trailers(Http2Stream* stream, const http2::HeaderBlock& block);
   void send_trailers(Http2Stream* stream, std::string_view lines);
-  // The other side took what it had.
-  void taken(Http2Stream* stream);
+  // The other side took what it had; from now on the stream may have `room` bytes under way, if that is more.
+  void taken(Http2Stream* stream, size_t room);
+  // Of the buffers that streams share, one's part.
+  size_t share() const;
   // The socket has room again, or windows opened.
   void send_pending();
   void send_goaway(uint32_t last_stream, http2::ErrorCode code, std::string_view debug);
@@ -226,9 +229,10 @@ class Http2Link {
   int64_t send_window_ = 65535;
   int64_t receive_window_ = 65535;
   uint32_t unreturned_ = 0;
-  uint32_t stream_window_;
-  uint32_t connection_window_;
   uint32_t last_peer_stream_ = 0;
+  // Ids that the peer left out last: [from, to).
+  uint32_t skipped_from_ = 0;
+  uint32_t skipped_to_ = 0;
   uint32_t next_id_ = 1;
   Http2Budget control_;
   Http2Budget resets_;

@@ -13,6 +13,14 @@ using http2::ErrorCode;
 using http2::FrameType;
 
 constexpr uint32_t kMaxConcurrentStreams = 128;
+// What each stream may receive before we took anything of it (RFC 9113 6.9.2's initial value): a stream that is stuck holds no more. It
+// grows with the first that is taken.
+constexpr uint32_t kFirstWindow = 65535;
+// What may be under way on a connection, on its way to us. It is returned as it comes.
+constexpr uint32_t kConnectionWindow = 1u << 20;
+// So many streams of a connection may buffer max_buffered_bytes each; more share what these would have, down to a frame each.
+constexpr size_t kFullShares = 16;
+constexpr size_t kLeastShare = 16384;
 // Of what is not DATA, before the peer is listened to no more.
 constexpr size_t kOwedBytes = 64 * 1024;
 }  // namespace
@@ -34,27 +42,23 @@ void Http2Link::start() {
     memcpy(end, http2::kClientPreface.data(), http2::kClientPreface.size());
     end += http2::kClientPreface.size();
     const http2::Setting settings[] = {{http2::SettingId::kEnablePush, 0},
-                                       {http2::SettingId::kInitialWindowSize, stream_window_},
                                        {http2::SettingId::kMaxHeaderListSize, reactor_->limits().max_head_bytes}};
     end = http2::write_settings(settings, std::size(settings), end);
   } else {
     const http2::Setting settings[] = {{http2::SettingId::kMaxConcurrentStreams, kMaxConcurrentStreams},
-                                       {http2::SettingId::kInitialWindowSize, stream_window_},
                                        {http2::SettingId::kMaxHeaderListSize, reactor_->limits().max_head_bytes},
                                        {http2::SettingId::kEnableConnectProtocol, 1}};
     end = http2::write_settings(settings, std::size(settings), end);
   }
-  if (connection_window_ > receive_window_) {
-    end = http2::write_window_update(0, connection_window_ - static_cast<uint32_t>(receive_window_), end);
-    receive_window_ = connection_window_;
-  }
+  end = http2::write_window_update(0, kConnectionWindow - static_cast<uint32_t>(receive_window_), end);
+  receive_window_ = kConnectionWindow;
   commit_to(out, end);
 }
 
 void Http2Link::open(Http2Stream* stream, uint32_t id) {
   stream->id = id;
   stream->send_window = peer_.initial_window_size;
-  stream->receive_window = stream_window_;
+  stream->receive_window = stream->window_size = kFirstWindow;
   if (role_ == http2::Role::kClient) next_id_ = id + 2;
   streams_.add(stream);
 }
@@ -63,7 +67,6 @@ void Http2Link::close(Http2Stream* stream, ErrorCode code) {
   unblock(stream);
   if (!stream->local_ended || !stream->remote_ended) reset(stream->id, code);
   stream->local_ended = stream->remote_ended = true;
-  if (role_ == http2::Role::kServer) return_connection_window(std::exchange(stream->untaken, 0));
   streams_.remove(stream->id);
 }
 
@@ -212,24 +215,29 @@ void Http2Link::send_pending() {
 
 void Http2Link::return_connection_window(uint32_t size) {
   unreturned_ += size;
-  if (unreturned_ < connection_window_ / 2) return;
+  if (unreturned_ < kConnectionWindow / 2) return;
   uint8_t* out = frame_room(http2::kWindowUpdateFrameBytes);
   commit_to(out, http2::write_window_update(0, unreturned_, out));
   receive_window_ += unreturned_;
   unreturned_ = 0;
 }
 
-void Http2Link::taken(Http2Stream* stream) {
+void Http2Link::taken(Http2Stream* stream, size_t room) {
   const uint32_t size = std::exchange(stream->untaken, 0);
-  if (size == 0) return;
-  if (role_ == http2::Role::kServer) return_connection_window(size);
-  if (stream->remote_ended) return;
+  if (size == 0 || stream->remote_ended) return;
   stream->unreturned += size;
-  if (stream->unreturned < stream_window_ / 2) return;
+  if (stream->unreturned < stream->window_size / 2) return;
+  const uint32_t grown = std::max(stream->window_size, static_cast<uint32_t>(room));
+  const uint32_t increment = std::exchange(stream->unreturned, 0) + grown - std::exchange(stream->window_size, grown);
   uint8_t* out = frame_room(http2::kWindowUpdateFrameBytes);
-  commit_to(out, http2::write_window_update(stream->id, stream->unreturned, out));
-  stream->receive_window += stream->unreturned;
-  stream->unreturned = 0;
+  commit_to(out, http2::write_window_update(stream->id, increment, out));
+  stream->receive_window += increment;
+}
+
+size_t Http2Link::share() const {
+  const size_t most = reactor_->limits().max_buffered_bytes;
+  if (streams_.size() <= kFullShares) return most;
+  return std::min(most, std::max(kLeastShare, most * kFullShares / streams_.size()));
 }
 
 }  // namespace weft

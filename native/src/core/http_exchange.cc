@@ -172,7 +172,7 @@ void HttpExchange::on_upstream_available() {
 
 void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
   if (!replayable) return;
-  if (raw.size() + count <= reactor_->limits().max_buffered_bytes) return raw.append(bytes, count);
+  if (raw.size() + count <= client_->buffer_share()) return raw.append(bytes, count);
   replayable = false;
   ByteQueue head;
   if (decision.has(kLog)) head.append(raw.data(), head_size);
@@ -180,8 +180,7 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
 }
 
 bool HttpExchange::takes_body() const {
-  return upstream_ != nullptr && !request_ended && (tunnel == Tunnel::None || is_tunnel) &&
-         upstream_->unsent() < reactor_->limits().max_buffered_bytes;
+  return upstream_ != nullptr && !request_ended && (tunnel == Tunnel::None || is_tunnel) && upstream_->unsent() < client_->buffer_share();
 }
 
 bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed) {
@@ -409,7 +408,7 @@ void HttpExchange::on_timer() {
     attempt_deadline_ms_ = 0;
     return is_deferred() ? fail(504, Reason::UpstreamTimeout) : on_attempt_end(AttemptEnd::TimedOut);
   }
-  const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= reactor_->limits().max_buffered_bytes;
+  const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= client_->buffer_share();
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
   const bool may_rest = http2 != nullptr && (response_started || is_grpc);
   const bool waits_for_client = client_->unsent() != 0 || (!request_ended && tunnel == Tunnel::None && !waits_for_upstream && !may_rest);

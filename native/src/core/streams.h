@@ -43,7 +43,7 @@ class BodySink {
  public:
   // How send_framed wants its bytes: HTTP/1 framing, or the bare payload (kUntilClose) for HTTP/2.
   http1::Framing framing() const { return framing_; }
-  // Bytes that wait for the peer to take them. From EngineLimits.max_buffered_bytes on, the source rests.
+  // Bytes that wait for the peer to take them. From ClientStream::buffer_share() on, the source rests.
   virtual size_t unsent() const = 0;
   // In a tunnel `end` is that of this direction alone. The three senders. False: this side is broken, and the exchange is over. They read
   // nothing: their callers' bytes lie in scratch memory. `bytes` in framing(), with `end` and `trailer_lines` (CRLF each) already in them
@@ -60,6 +60,9 @@ class BodySink {
 
 class ClientStream : public BodySink {
  public:
+  // What this exchange may leave waiting each way, and keep for another attempt: EngineLimits.max_buffered_bytes, less where many
+  // exchanges share a connection.
+  virtual size_t buffer_share() const = 0;
   // 1xx, sent at once. False: as the senders.
   virtual bool send_interim(const ResponseForm& response) = 0;
   // `ends`: no body follows. False: it can't be written (too long); nothing of it was.

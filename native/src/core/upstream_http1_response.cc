@@ -20,7 +20,7 @@ void UpstreamHttp1::resume_response() {
 
 void UpstreamHttp1::read_response() {
   for (int turn = 0; readable_ && exchange_ != nullptr && state_ != State::Complete; turn++) {
-    if (exchange_->client()->unsent() >= reactor_->limits().max_buffered_bytes) return;
+    if (exchange_->client()->unsent() >= exchange_->client()->buffer_share()) return;
     if (turn == kReadsPerTurn) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const size_t have = input_.size();

@@ -53,7 +53,8 @@ bool UpstreamHttp2Stream::send_trailers(const http2::HeaderBlock& block) {
 }
 
 void UpstreamHttp2Stream::resume_response() {
-  if (exchange_->client()->unsent() < connection_->reactor_->limits().max_buffered_bytes) connection_->link_.taken(this);
+  const size_t share = exchange_->client()->buffer_share();
+  if (exchange_->client()->unsent() < share) connection_->link_.taken(this, share);
 }
 
 void UpstreamHttp2Stream::release() {

@@ -126,10 +126,14 @@ struct Client {
     send_all(fd, std::string(http2::kClientPreface) + frame(http2::FrameType::kSettings, 0, 0, {}));
   }
   std::string call(const std::string& body) {
-    static constexpr std::pair<const char*, const char*> kFields[] = {
-        {":method", "POST"},        {":scheme", "http"},       {":path", "/bench.Echo/Unary"},
-        {":authority", "grpc.bench.test"}, {"user-agent", "h2load nghttp2/1.52.0"}, {"content-type", "application/grpc"},
-        {"te", "trailers"},         {"content-length", "21"}};
+    static constexpr std::pair<const char*, const char*> kFields[] = {{":method", "POST"},
+                                                                      {":scheme", "http"},
+                                                                      {":path", "/bench.Echo/Unary"},
+                                                                      {":authority", "grpc.bench.test"},
+                                                                      {"user-agent", "h2load nghttp2/1.52.0"},
+                                                                      {"content-type", "application/grpc"},
+                                                                      {"te", "trailers"},
+                                                                      {"content-length", "21"}};
     uint8_t block[1024];
     uint8_t* end = encoder.begin(block);
     for (const auto& [name, value] : kFields) end = encoder.write_text(name, value, http2::Indexing::kAllowed, end);
@@ -151,7 +155,14 @@ int main(int argc, char** argv) {
   world.reactor->run_once(1);
   int upstream = -1;
   std::string kept;
-  const std::string head("\x88\x0f\x10\x10" "application/grpc", 20), trailers("\x00\x0bgrpc-status\x01" "0", 15);
+  const std::string head(
+      "\x88\x0f\x10\x10"
+      "application/grpc",
+      20),
+      trailers(
+          "\x00\x0bgrpc-status\x01"
+          "0",
+          15);
   uint32_t wanted = 0;
   for (int round = 0; round < rounds; round++) {
     // One connection is dialled by few calls; it says then how many streams it takes.
