@@ -1,4 +1,4 @@
-// The relays of the tcp benchmark: one backend, one worker, no log. Ours stands for captured traffic: see captured-proxy.ts.
+// The relays of the tcp benchmark: one backend that sees the client's own address, one worker, no log. Ours stands for captured traffic: see captured-proxy.ts.
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -46,7 +46,7 @@ daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/ngi
 events { worker_connections 16384; }
 stream {
   upstream pool { least_conn; server 127.0.0.1:${backendPort}; }
-  server { listen ${SERVICE_ADDRESS}:${port} backlog=1024; proxy_pass pool; proxy_timeout 300s; }
+  server { listen ${SERVICE_ADDRESS}:${port} backlog=1024; proxy_pass pool; proxy_bind $remote_addr transparent; proxy_timeout 300s; }
 }
 `,
         );
@@ -76,6 +76,7 @@ frontend edge
   default_backend pool
 backend pool
   balance leastconn
+  source 0.0.0.0 usesrc clientip
   server s 127.0.0.1:${backendPort}
 `,
     );

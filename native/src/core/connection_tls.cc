@@ -116,7 +116,7 @@ int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
 Opening Connection::continue_opening(uint32_t events) {
   if (tls_ == nullptr || !tls_->handshake_begun) {
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return Opening::Waiting;
-    if (pending_error(fd_) != 0) return Opening::Failed;
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0 && pending_error(fd_) != 0) return Opening::Failed;
     if (tls_ == nullptr) {
       is_connecting_ = false;
       return Opening::Done;

@@ -149,7 +149,7 @@ void OpaqueUpstream::on_timer() {
   if (is_connecting_) client_->on_upstream_failed(true);
 }
 
-OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, bool* from_ended, bool* to_shut, uint64_t* count) {
+OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, bool* from_ended, uint64_t* count) {
   for (int turn = 0; from->is_readable() && !*from_ended; turn++) {
     if (to->output().size() >= reactor_->limits().max_buffered_bytes) break;
     if (turn == kReadsPerTurn) {
@@ -167,23 +167,34 @@ OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, 
     *count += static_cast<uint64_t>(size);
     if (!to->write(reactor_->read_scratch(), static_cast<size_t>(size))) return Pump::SinkBroken;
   }
-  if (*from_ended && !*to_shut && to->output().empty()) {
-    *to_shut = true;
-    to->finish_output();
-  }
   return Pump::Waiting;
 }
 
 void OpaqueDownstream::relay() {
-  const Pump up = pump(this, upstream_, &client_ended_, &upstream_shut_, &exchange_->received);
+  const Pump up = pump(this, upstream_, &client_ended_, &exchange_->received);
   if (up == Pump::SourceBroken) return finish(Reason::DownstreamClosed, true);
   const uint64_t sent = exchange_->sent;
-  const Pump down = pump(upstream_, this, &upstream_ended_, &client_shut_, &exchange_->sent);
+  const Pump down = pump(upstream_, this, &upstream_ended_, &exchange_->sent);
   // An upstream that takes no more may have said something before: that was handed down first.
   if (up == Pump::SinkBroken || down == Pump::SourceBroken) return finish(Reason::UpstreamReset, true);
   if (down == Pump::SinkBroken) return finish(Reason::DownstreamClosed, true);
   if (sent != exchange_->sent && exchange_->first_byte_us == 0) exchange_->first_byte_us = reactor_->now_us();
-  if (client_shut_ && upstream_shut_) finish(Reason::None, false);
+  pass_ends_on();
+}
+
+// Half-closes what its source has ended and everything was sent to. With both at their end, closing is enough.
+void OpaqueDownstream::pass_ends_on() {
+  const bool up_ended = client_ended_ && upstream_->output().empty();
+  const bool down_ended = upstream_ended_ && output().empty();
+  if (up_ended && down_ended) return finish(Reason::None, false);
+  if (up_ended && !upstream_shut_) {
+    upstream_shut_ = true;
+    upstream_->finish_output();
+  }
+  if (down_ended && !client_shut_) {
+    client_shut_ = true;
+    finish_output();
+  }
 }
 
 void OpaqueDownstream::on_resume() {

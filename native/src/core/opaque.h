@@ -42,7 +42,8 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   void enter_batch();
   void defer();
   void open_relay();
-  Pump pump(Connection* from, Connection* to, bool* from_ended, bool* to_shut, uint64_t* count);
+  Pump pump(Connection* from, Connection* to, bool* from_ended, uint64_t* count);
+  void pass_ends_on();
   void note_progress();
 
   std::unique_ptr<Exchange> exchange_;
