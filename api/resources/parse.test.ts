@@ -127,15 +127,15 @@ describe('bounds', () => {
     ['a file beyond 8 MiB', 'x'.repeat(8_388_609), 'too large: 8388609 bytes'],
     ['an object beyond 1 MiB', SERVICE.replace('name: a', `name: a, annotations: {x: ${'y'.repeat(1_100_000)}}`), 'too large: 11'],
   ])('%s is a finding, soon', (_, content, message) => {
-    const started = performance.now();
+    const started = process.cpuUsage();
     expect(findingsOf(content).join('\n')).toContain(message);
-    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(process.cpuUsage(started).user).toBeLessThan(10_000_000);
   });
 
   test('40,000 keys take no quadratic time', () => {
-    const started = performance.now();
+    const started = process.cpuUsage();
     expect(findingsOf(`${SERVICE}${Array.from({ length: 40_000 }, (_, index) => `k${index}: 1`).join('\n')}`)).toHaveLength(1001);
-    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(process.cpuUsage(started).user).toBeLessThan(10_000_000);
   });
 });
 
