@@ -10,7 +10,7 @@ import {
   type ListNodesResponse,
   type WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
-import { EndpointHealth, Listener, ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { ConnectionRoute, EndpointHealth, Listener, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import {
   apply,
@@ -143,6 +143,60 @@ test('a dry run tells the changes and writes nothing', async () => {
   await ready(one);
   expect(await apply(one, serviceYaml('catalog'), true)).toMatchObject({ revision: 0, changes: [{ action: Change_Action.CREATED }] });
   expect((await list('svc')).objects).toEqual([]);
+});
+
+test('routes for connections and gRPC, and TLS to endpoints, go to the nodes; a grant that is taken away takes its backend with it', async () => {
+  const node = discover(one, 'node-a');
+  const gateway = (kind: string, version: string, name: string, spec: string): string =>
+    `apiVersion: gateway.networking.k8s.io/${version}\nkind: ${kind}\nmetadata: {name: ${name}, namespace: shop}\nspec: ${spec}\n---\n`;
+  const edge = gateway(
+    'Gateway',
+    'v1',
+    'edge',
+    '{gatewayClassName: weft, listeners: [{name: tls, port: 443, protocol: TLS, tls: {mode: Passthrough}}]}',
+  );
+  const abroad = serviceYaml('db').replace('namespace: shop', 'namespace: other');
+  const tlsRoute = gateway(
+    'TLSRoute',
+    'v1alpha2',
+    'db',
+    '{parentRefs: [{name: edge}], hostnames: [db.test], rules: [{backendRefs: [{name: db, namespace: other, port: 80}]}]}',
+  );
+  const grpcRoute = gateway(
+    'GRPCRoute',
+    'v1',
+    'db',
+    '{parentRefs: [{group: "", kind: Service, name: catalog}], rules: [{matches: [{method: {service: a.B}}]}]}',
+  );
+  const policy = gateway(
+    'BackendTLSPolicy',
+    'v1alpha3',
+    'catalog',
+    '{targetRefs: [{group: "", kind: Service, name: catalog}], validation: {hostname: catalog.test, wellKnownCACertificates: System}}',
+  );
+  const grant = gateway(
+    'ReferenceGrant',
+    'v1beta1',
+    'db',
+    '{from: [{group: gateway.networking.k8s.io, kind: TLSRoute, namespace: shop}], to: [{group: "", kind: Service}]}',
+  ).replace('namespace: shop}\nspec', 'namespace: other}\nspec');
+  const applied = await apply(one, [edge, tlsRoute, grpcRoute, policy, grant, `${serviceYaml('catalog')}\n---\n`, abroad].join(''));
+  expect(applied.findings).toEqual([]);
+  await node.until('the whole', () => node.revision >= applied.revision);
+  const backends = () => ConnectionRoute.decode(node.resources.get(`${ResourceType.CONNECTION_ROUTE}/TLSRoute/shop/db`)!.body).backends;
+  expect(backends()).toEqual([{ service: 'other/db', port: 80, weight: 1 }]);
+  expect(node.named(ResourceType.HTTP_ROUTE)).toEqual(['GRPCRoute/shop/db']);
+  const catalog = Service.decode(node.resources.get(`${ResourceType.SERVICE}/shop/catalog`)!.body);
+  expect(catalog.ports[0]?.tls).toEqual({ hostname: 'catalog.test', accepts: [], trust: '', systemTrust: true });
+  // Kept as the newest version.
+  expect((await list('TLSRoute')).objects.map((text) => (JSON.parse(text) as { apiVersion: string }).apiVersion)).toEqual([
+    'gateway.networking.k8s.io/v1',
+  ]);
+  const removed = await ask<DeleteResponse>((done) =>
+    one.admin.delete({ objects: [{ kind: 'ReferenceGrant', namespace: 'other', name: 'db' }] }, done),
+  );
+  await node.until('the route without its backend', () => node.revision >= removed.revision);
+  expect(backends()).toEqual([{ service: '', port: 80, weight: 1 }]);
 });
 
 test('a resource that a node refuses is refused alone and named', async () => {

@@ -164,7 +164,7 @@ function peerMatch(name: BackendTls['accepts'][number]): PeerMatch {
 /** Ids are stable over generations: not over what TLS is begun with, which pools know by itself. */
 function endpointKey({ name, protocol, tls }: { name: string } & SpokenTo, { address, port }: Socket): string {
   const spoken = tls !== null ? ` tls of ${name}` : '';
-  return `${socketName(address, port)}${protocol === 'http2' ? ' http2' : ''}${spoken}`;
+  return `${socketName(address, port)} ${protocol}${spoken}`;
 }
 
 /** What is spoken to the endpoints of a port; what its clients may speak is for the listener to say. */
