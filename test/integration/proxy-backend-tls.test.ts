@@ -194,9 +194,10 @@ describe('a service with a BackendTLSPolicy', () => {
   test('is reached over TLS by what a TLS or TCP listener ends, and untouched by TLS that passes through', async () => {
     const [ending, passing, tcp] = [await freePort(), await freePort(), await freePort()];
     const pair = certificates.issue(authority, 'DNS:db.test');
-    const server = createTlsServer(pair, (socket) => {
+    const server = createTlsServer({ ...pair, allowHalfOpen: true }, (socket) => {
       socket.on('error', () => undefined);
-      socket.end(`${socket.servername || 'no name'}`);
+      // When the client has said all: then no end can overtake another.
+      socket.resume().on('end', () => socket.end(`${socket.servername || 'no name'}`));
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -213,6 +214,7 @@ describe('a service with a BackendTLSPolicy', () => {
       socket.on('data', (chunk) => {
         text += chunk.toString();
       });
+      socket.end('hello');
       await once(socket, 'end');
       socket.destroy();
       return text;
