@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 
-const captureModes = ['auto', 'ebpf-tcx', 'ebpf-clsact', 'off'] as const;
+const captureModes = ['auto', 'ebpf', 'ebpf-tcx', 'ebpf-clsact', 'off'] as const;
 export type CaptureMode = (typeof captureModes)[number];
 
 export interface AgentConfig {
@@ -64,7 +64,11 @@ export function addAgentOptions(command: Command): Command {
     .addOption(option('--state-dir <path>', 'WEFT_STATE_DIR', 'the last snapshot').default('/var/lib/weft'))
     .addOption(option('--bpf-dir <path>', 'WEFT_BPF_DIR', 'pins of the BPF programs, on a bpffs').default('/sys/fs/bpf/weft'))
     .addOption(option('--mesh-netns <path>', 'WEFT_MESH_NETNS', 'network namespace of the proxy').default('/run/netns/weft-mesh'))
-    .addOption(option('--capture <mode>', 'WEFT_CAPTURE', 'how traffic is redirected').choices(captureModes).default('auto'))
+    .addOption(
+      option('--capture <mode>', 'WEFT_CAPTURE', 'how traffic is redirected; auto: by eBPF if its self-test passes, else off')
+        .choices(captureModes)
+        .default('auto'),
+    )
     .addOption(
       option('--heartbeat-timeout <ms>', 'WEFT_HEARTBEAT_TIMEOUT', 'a proxy silent for longer counts as dead, milliseconds')
         .argParser(milliseconds)

@@ -43,9 +43,9 @@ int from_pod(struct __sk_buff *skb) {
   enum weft_reason bypass = WEFT_REASON_COUNT;  // 4
   if (!(workload->flags & WEFT_CAPTURE_OUTBOUND))
     bypass = WEFT_REASON_BYPASS_NOT_ENROLLED;
-  else if (port_excluded(&packet, ifindex, WEFT_OUTBOUND))
+  else if (port_excluded(bpf_ntohs(packet.destination_port), ifindex, WEFT_OUTBOUND))
     bypass = WEFT_REASON_BYPASS_EXCLUDED_PORT;
-  else if (network_excluded(&packet, ifindex))
+  else if (network_excluded(&packet.destination, ifindex, WEFT_OUTBOUND))
     bypass = WEFT_REASON_BYPASS_EXCLUDED_CIDR;
   if (bypass != WEFT_REASON_COUNT) {
     count_connection(WEFT_PROGRAM_FROM_POD, bypass, ifindex);

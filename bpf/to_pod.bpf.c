@@ -23,7 +23,7 @@ INLINE bool exempt(struct __sk_buff *skb, const struct weft_config *cfg) {
 //  2 ICMP error about a flow of the proxy                                → the proxy's, though addressed to the workload
 //  3 not TCP                                                             → pass
 //  4 not a first packet                                                  → the proxy's if it has the flow, else pass
-//  5 inbound not captured, exempt sender, excluded port                  → pass
+//  5 inbound not captured, exempt sender, excluded port or client         → pass
 //  6 no proxy                                                            → pass (fail-closed: redirect, answered by RST)
 //  7 redirect to an inbound listener
 SEC("tc")
@@ -52,8 +52,10 @@ int to_pod(struct __sk_buff *skb) {
     bypass = WEFT_REASON_BYPASS_NOT_ENROLLED;
   else if (exempt(skb, cfg))
     bypass = WEFT_REASON_BYPASS_EXEMPT_CGROUP;
-  else if (port_excluded(&packet, ifindex, WEFT_INBOUND))
+  else if (port_excluded(bpf_ntohs(packet.destination_port), ifindex, WEFT_INBOUND))
     bypass = WEFT_REASON_BYPASS_EXCLUDED_PORT;
+  else if (network_excluded(&packet.source, ifindex, WEFT_INBOUND))
+    bypass = WEFT_REASON_BYPASS_EXCLUDED_CIDR;
   if (bypass != WEFT_REASON_COUNT) {
     count_connection(WEFT_PROGRAM_TO_POD, bypass, ifindex);
     return TC_ACT_UNSPEC;

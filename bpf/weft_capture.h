@@ -15,6 +15,9 @@ enum {
   WEFT_MAX_WORKLOADS = 4096,
   WEFT_MAX_ADDRESSES = 16384,
   WEFT_MAX_EXCLUSIONS = 16384,
+  // Connections of host processes at a time; beyond, the oldest lose their original destination.
+  WEFT_MAX_HOST_FLOWS = 65536,
+  WEFT_MAX_HOST_PORTS = 4096,
 };
 
 // Key of the SOCKMAP `listeners`: worker * WEFT_LISTENERS_PER_WORKER + one of these.
@@ -23,7 +26,12 @@ enum weft_listener {
   WEFT_LISTENER_OUTBOUND6 = 1,
   WEFT_LISTENER_INBOUND4 = 2,
   WEFT_LISTENER_INBOUND6 = 3,
-  WEFT_LISTENERS_PER_WORKER = 4,
+  // In the host's namespace, for host processes. Outbound connections are sent to the listener's own address.
+  WEFT_LISTENER_HOST_OUTBOUND4 = 4,
+  WEFT_LISTENER_HOST_OUTBOUND6 = 5,
+  WEFT_LISTENER_HOST_INBOUND4 = 6,
+  WEFT_LISTENER_HOST_INBOUND6 = 7,
+  WEFT_LISTENERS_PER_WORKER = 8,
 };
 
 // SO_MARK of sockets in the mesh namespace. mesh1_out copies it into the source MAC, because skb->mark does not cross a namespace.
@@ -53,6 +61,9 @@ enum weft_workload_flag {
   WEFT_OWNS_QDISC = 8,
 };
 
+// A workload's key is the ifindex of the host side of its veth; a host process' is this bit and the low bits of its cgroup's id.
+#define WEFT_HOST_KEY 0x80000000u
+
 // IPv6, or IPv4 as ::ffff:a.b.c.d; network byte order.
 struct weft_address {
   __u32 word[4];
@@ -74,8 +85,10 @@ struct weft_config {
   __u32 mode;
   __u8 mesh1_mac[6];
   __u8 pad[2];
+  // SO_NETNS_COOKIE of the host's namespace; 0: unknown, host processes are not captured.
+  __u64 host_netns_cookie;
 };
-static_assert(sizeof(struct weft_config) == 48, "weft_config");
+static_assert(sizeof(struct weft_config) == 56, "weft_config");
 
 // `workers`[worker]: memory-mapped and written by that worker's engine.
 struct weft_worker {
@@ -87,10 +100,11 @@ struct weft_worker {
 };
 static_assert(sizeof(struct weft_worker) == 16, "weft_worker");
 
-// `workloads`[ifindex of the host side of its veth] and `addresses`[its address].
+// `workloads`[key] and, for those in a namespace of their own, `addresses`[its address].
 struct weft_workload {
   // enum weft_workload_flag
   __u32 flags;
+  // Its key.
   __u32 ifindex;
   // Destination MAC of injected packets: the veth's own, or its bridge's.
   __u8 gateway_mac[6];
@@ -111,19 +125,50 @@ static_assert(sizeof(struct weft_port_key) == 8, "weft_port_key");
 
 // `excluded_cidrs`, longest prefix first: value 1 stays direct, 0 is captured all the same.
 struct weft_cidr_key {
-  // Bits of ifindex and address together: 32 + 96 + length for IPv4, 32 + length for IPv6.
+  // Bits of ifindex, direction and address together: 64 + 96 + length for IPv4, 64 + length for IPv6.
   __u32 prefix_length;
   __u32 ifindex;
+  // WEFT_OUTBOUND: of destinations; WEFT_INBOUND: of clients.
+  __u32 direction;
   struct weft_address address;
 };
-static_assert(sizeof(struct weft_cidr_key) == 24, "weft_cidr_key");
+static_assert(sizeof(struct weft_cidr_key) == 28, "weft_cidr_key");
+
+// `cgroups`[cgroup id]: a host process.
+struct weft_host_process {
+  // Its key.
+  __u32 workload;
+  // What the proxy calls it by; zero: it has no address of that family.
+  struct weft_address address4, address6;
+};
+static_assert(sizeof(struct weft_host_process) == 36, "weft_host_process");
+
+// `host_flows`: the client's end of a connection that was sent to the proxy.
+struct weft_host_end {
+  struct weft_address address;
+  // Host byte order.
+  __u32 port;
+};
+static_assert(sizeof(struct weft_host_end) == 20, "weft_host_end");
+
+// Value of `host_flows`[client's end] and `host_cookies`[socket cookie].
+struct weft_host_flow {
+  struct weft_address destination, source;
+  // Of the destination; network byte order.
+  __u16 port;
+  // The client had bound `source` itself, so the server must see it.
+  __u16 bound;
+};
+static_assert(sizeof(struct weft_host_flow) == 36, "weft_host_flow");
 
 // Programs, in the order of their counters. X(enum suffix, name)
-#define WEFT_PROGRAMS(X)  \
-  X(FROM_POD, "from_pod") \
-  X(TO_POD, "to_pod")     \
-  X(MESH0_IN, "mesh0_in") \
-  X(MESH_LOOKUP, "mesh_lookup")
+#define WEFT_PROGRAMS(X)          \
+  X(FROM_POD, "from_pod")         \
+  X(TO_POD, "to_pod")             \
+  X(MESH0_IN, "mesh0_in")         \
+  X(MESH_LOOKUP, "mesh_lookup")   \
+  X(HOST_CONNECT, "host_connect") \
+  X(HOST_LOOKUP, "host_lookup")
 
 // What became of a packet of a workload. Reasons about connections count first packets (SYN); what was never ours is not counted.
 // X(enum suffix, name, meaning)
@@ -136,9 +181,10 @@ static_assert(sizeof(struct weft_cidr_key) == 24, "weft_cidr_key");
   X(INJECTED, "injected", "packet from the proxy sent on behalf of a local workload")                        \
   X(ASSIGNED, "assigned", "connection given to a worker's listener")                                         \
   X(BYPASS_NOT_ENROLLED, "bypass_not_enrolled", "connection in a direction that is not captured")            \
-  X(BYPASS_EXCLUDED_CIDR, "bypass_excluded_cidr", "connection to an excluded network")                       \
+  X(BYPASS_EXCLUDED_CIDR, "bypass_excluded_cidr", "connection to, or inbound from, an excluded network")     \
   X(BYPASS_EXCLUDED_PORT, "bypass_excluded_port", "connection to an excluded port")                          \
   X(BYPASS_EXEMPT_CGROUP, "bypass_exempt_cgroup", "connection of an exempt process on the host")             \
+  X(BYPASS_BOUND_DEVICE, "bypass_bound_device", "host process bound its socket to an interface")             \
   X(BYPASS_FOREIGN_SOURCE, "bypass_foreign_source", "packet from an address that is not the workload's")     \
   X(BYPASS_NO_LISTENER, "bypass_no_listener", "connection went direct: no proxy is listening")               \
   X(BYPASS_STALE_WORKER, "bypass_stale_worker", "connection went direct: no worker beats")                   \

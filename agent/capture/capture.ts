@@ -4,8 +4,9 @@ import { statSync } from 'node:fs';
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
 import { loadAddon } from '../native/addon.js';
-import type { CaptureAddon, CaptureHandle, CaptureLocation } from '../native/capture.js';
-import { WorkloadTracker } from './workload-tracker.js';
+import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
+import { cgroupRoot } from './cgroups.js';
+import { pathOf, WorkloadTracker } from './workload-tracker.js';
 
 /** What this needs of a pino logger. */
 export interface CaptureLog {
@@ -16,8 +17,11 @@ export interface CaptureLog {
 export interface CaptureOptions {
   readonly bpfDir: string;
   readonly meshNetns: string;
-  /** off: nothing is captured, and the states say so. */
-  readonly mode: 'auto' | 'ebpf-tcx' | 'ebpf-clsact' | 'off';
+  /**
+   * off: nothing is captured, and the states say so. ebpf: what passes the self-test, tcx before clsact; auto: the same, or off where
+   * neither does. A mode named in full is not tested first.
+   */
+  readonly mode: 'auto' | 'ebpf' | 'ebpf-tcx' | 'ebpf-clsact' | 'off';
   readonly heartbeatTimeoutMs: number;
   readonly log: CaptureLog;
   /** Path of the host's network namespace; null or absent: the one the agent runs in. */
@@ -28,14 +32,13 @@ export interface CaptureOptions {
   readonly exemptCgroups?: readonly number[];
 }
 
-/** A workload whose network namespace is there, captured or not. */
+/** A workload whose network namespace or cgroup is there, captured or not. */
 export interface WorkloadState {
   readonly workload: Workload;
   /** As declared, else as found on its interface. */
   readonly addresses: readonly string[];
 }
 
-const DEFAULT_HOST_MARK = 0x80000;
 /** Namespaces are polled: /run/netns can be told apart from other paths only by its users, and inotify does not see mounts. */
 const POLL_MS = 500;
 /** Captured workloads whose namespace file did not change are looked at afresh every so many polls: a veth may be replaced in place. */
@@ -54,11 +57,35 @@ function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetn
   return { bpfDir: options.bpfDir, meshNetns: options.meshNetns, hostNetns: options.hostNetns ?? null };
 }
 
+interface ModeChoice {
+  readonly mode: 'ebpf-tcx' | 'ebpf-clsact' | 'off';
+  /** Empty: what the loader says. */
+  readonly reason: string;
+}
+
+/** The first mode that carries traffic here. Throws where none does and `auto` was not asked for. */
+function chooseMode(addon: CaptureAddon, { mode: wanted, bpfDir }: CaptureOptions): ModeChoice {
+  if (wanted === 'ebpf-tcx' || wanted === 'ebpf-clsact' || wanted === 'off') return { mode: wanted, reason: '' };
+  const faults: string[] = [];
+  for (const mode of ['ebpf-tcx', 'ebpf-clsact'] as const) {
+    try {
+      addon.testCapture(mode, bpfDir);
+      return { mode, reason: [...faults, `${mode} passed the self-test`].join('; ') };
+    } catch (error) {
+      faults.push(`${mode}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  const reason = `no way to redirect passed the self-test: ${faults.join('; ')}`;
+  if (wanted === 'ebpf') throw new Error(reason);
+  return { mode: 'off', reason };
+}
+
 export class Capture {
   private readonly trackers = new Map<string, WorkloadTracker>();
   private readonly workloads = new Map<string, Workload>();
   private readonly inodes = new Map<string, number | null>();
   private readonly listeners = new Set<() => void>();
+  private readonly cgroups = cgroupRoot();
   private readonly timer: NodeJS.Timeout;
   private polls = 0;
 
@@ -67,6 +94,8 @@ export class Capture {
     private readonly addon: CaptureAddon | null,
     private readonly handle: CaptureHandle | null,
     private readonly hostNetns: string | null,
+    /** Why this mode. */
+    private readonly reason: string,
   ) {
     this.timer = setInterval(() => this.poll(), POLL_MS);
     this.timer.unref();
@@ -74,17 +103,23 @@ export class Capture {
 
   /** Makes or adopts the host's redirection. Rejects with what is missing and what to do: capabilities, bpffs, kernel. */
   static async open(options: CaptureOptions): Promise<Capture> {
-    if (options.mode === 'off') return new Capture(options.log, null, null, null);
+    if (options.mode === 'off') return new Capture(options.log, null, null, null, 'switched off by --capture');
     const addon = loadAddon();
+    const choice = chooseMode(addon, options);
+    if (choice.mode === 'off') {
+      options.log.warn({ reason: choice.reason }, 'redirection does not work on this host: connections go direct');
+      return new Capture(options.log, null, null, null, choice.reason);
+    }
     const handle = addon.openCapture({
       ...locate(options),
-      mode: options.mode,
+      mode: choice.mode,
       heartbeatTimeoutMs: options.heartbeatTimeoutMs,
-      hostMark: options.hostMark ?? DEFAULT_HOST_MARK,
+      hostMark: options.hostMark ?? HOST_MARK,
       exemptCgroups: options.exemptCgroups ?? [],
     });
-    options.log.info({ mode: handle.mode, reason: handle.reason, adopted: handle.attached().length }, 'redirection is ready');
-    return new Capture(options.log, addon, handle, options.hostNetns ?? null);
+    const reason = choice.reason || handle.reason;
+    options.log.info({ mode: handle.mode, reason, adopted: handle.attached().length }, 'redirection is ready');
+    return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason);
   }
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
@@ -108,9 +143,10 @@ export class Capture {
     }
     const owners = new Map<string, string>();
     for (const [name, workload] of this.workloads) {
-      const owner = owners.get(workload.networkNamespace) ?? name;
-      owners.set(workload.networkNamespace, owner);
-      const tracker = this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns);
+      const place = workload.networkNamespace || workload.systemdUnit || workload.cgroup;
+      const owner = owners.get(place) ?? name;
+      owners.set(place, owner);
+      const tracker = this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns, this.cgroups);
       tracker.update(workload, owner === name ? null : owner);
       this.trackers.set(name, tracker);
     }
@@ -119,13 +155,13 @@ export class Capture {
     this.changed();
   }
 
-  /** Those whose network namespace is there: what the node registers. In mode off, those with declared addresses whose namespace file is. */
+  /** Those whose network namespace or cgroup is there: what the node registers. In mode off, those with declared addresses whose namespace file is. */
   running(): readonly WorkloadState[] {
     const result: WorkloadState[] = [];
     for (const [name, workload] of this.workloads) {
       const tracker = this.trackers.get(name);
       if (tracker === undefined) {
-        if (inodeOf(workload.networkNamespace) !== null) result.push({ workload, addresses: workload.addresses });
+        if (inodeOf(pathOf(workload, this.cgroups)) !== null) result.push({ workload, addresses: workload.addresses });
         continue;
       }
       const addresses = tracker.runningAddresses();
@@ -149,7 +185,7 @@ export class Capture {
     );
     return {
       mode: this.handle.mode,
-      reason: this.handle.reason,
+      reason: this.reason,
       workloads: [...this.trackers.values()].map((tracker) => tracker.state(reasons)),
       counters: counters.filter(({ value }) => value > 0),
     };
@@ -167,8 +203,9 @@ export class Capture {
   private poll(): void {
     const isFull = ++this.polls % FULL_POLLS === 0;
     if (this.handle === null) {
-      const gone = [...this.workloads.values()].filter(({ networkNamespace: path }) => this.inodes.get(path) !== inodeOf(path));
-      for (const { networkNamespace: path } of gone) this.inodes.set(path, inodeOf(path));
+      const paths = [...this.workloads.values()].map((workload) => pathOf(workload, this.cgroups));
+      const gone = paths.filter((path) => this.inodes.get(path) !== inodeOf(path));
+      for (const path of gone) this.inodes.set(path, inodeOf(path));
       if (gone.length > 0) this.changed();
       return;
     }
@@ -197,9 +234,9 @@ export class Capture {
 
   /** Attached by an earlier agent and not on the list any more. */
   private detachStrangers(handle: CaptureHandle): void {
-    const wanted = new Set([...this.trackers.values()].map(({ ifindex }) => ifindex));
-    for (const ifindex of handle.attached()) {
-      if (!wanted.has(ifindex)) handle.detach(ifindex);
+    const wanted = new Set([...this.trackers.values()].map(({ key }) => key));
+    for (const key of handle.attached()) {
+      if (!wanted.has(key)) handle.detach(key);
     }
   }
 
@@ -211,7 +248,7 @@ export class Capture {
     const workloads = [...this.workloads].map(([name, { addresses, capture }]) => ({
       workload: name,
       state: 'excluded',
-      detail: 'redirection is off on this node: its connections are direct (--capture auto to switch it on)',
+      detail: `redirection is off on this node, its connections are direct: ${this.reason}`,
       addresses,
       interface: '',
       outbound: capture?.outbound ?? false,
@@ -219,6 +256,6 @@ export class Capture {
       failClosed: capture?.failClosed ?? false,
       counters: [],
     }));
-    return { mode: 'off', reason: 'switched off by --capture', workloads, counters: [] };
+    return { mode: 'off', reason: this.reason, workloads, counters: [] };
   }
 }

@@ -3,25 +3,39 @@
 
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
-import type { CaptureAddon, CaptureHandle, CaptureSpec, NamespaceInspection, NamespaceLink } from '../native/capture.js';
+import { isHostProcess } from '../model/model.js';
+import type { CaptureAddon, CaptureHandle, CaptureSpec, CgroupInspection, NamespaceInspection } from '../native/capture.js';
+import { findCgroup, holdsThisProcess } from './cgroups.js';
 
 /** What a workload is captured with; null where nothing runs or nothing is to be captured. */
 interface Attachment {
-  readonly ifindex: number;
+  readonly key: number;
   readonly inode: number;
   /** The spec as text: equal text, nothing to do. */
   readonly fingerprint: string;
 }
 
+/** What to attach to: a veth's host side, or a cgroup. */
+interface Place extends Pick<CaptureSpec, 'key' | 'inode' | 'gatewayMac' | 'cgroup'> {
+  /** Interface or path. */
+  readonly name: string;
+}
+
 type Finding =
-  | { readonly kind: 'found'; readonly inode: number; readonly link: NamespaceLink; readonly addresses: readonly string[] }
+  | { readonly kind: 'found'; readonly place: Place; readonly addresses: readonly string[] }
   | { readonly kind: 'pending' | 'failed'; readonly detail: string };
 
 interface Condition {
   readonly kind: 'captured' | 'excluded' | 'pending' | 'failed';
   readonly detail: string;
   /** Null where the workload does not run (yet). */
-  readonly found: { readonly link: NamespaceLink; readonly addresses: readonly string[] } | null;
+  readonly found: { readonly place: Place; readonly addresses: readonly string[] } | null;
+}
+
+/** Where the workload is found on its host: its namespace, or its cgroup as it is now; empty: nowhere (yet). */
+export function pathOf(workload: Workload, cgroups: string | null): string {
+  if (!isHostProcess(workload)) return workload.networkNamespace;
+  return cgroups === null ? '' : (findCgroup(workload, cgroups) ?? '');
 }
 
 /** The kernel's own text of an address, so that "FD00::0:1" and "fd00::1" are one. */
@@ -40,12 +54,22 @@ function choose(workload: Workload, inspection: NamespaceInspection): Finding {
   const link = inspection.links.find(({ addresses }) =>
     declared.length === 0 ? addresses.length > 0 : declared.some((address) => addresses.includes(address)),
   );
-  if (link !== undefined)
-    return { kind: 'found', inode: inspection.inode, link, addresses: declared.length === 0 ? link.addresses : declared };
+  if (link !== undefined) {
+    const { hostIfindex: key, hostName: name, gatewayMac } = link;
+    const place = { key, name, gatewayMac, inode: inspection.inode, cgroup: null };
+    return { kind: 'found', place, addresses: declared.length === 0 ? link.addresses : declared };
+  }
   const present = inspection.links.map(({ name, addresses }) => `${name}: ${addresses.join(', ') || 'none'}`).join('; ');
   const detail =
     declared.length === 0 ? `no address on any interface of ${path} yet` : `none of ${declared.join(', ')} is in ${path} (${present})`;
   return { kind: 'pending', detail };
+}
+
+function hostProcess(workload: Workload, path: string, { key, inode, addresses: found }: CgroupInspection): Finding {
+  const addresses = workload.addresses.length === 0 ? found : workload.addresses.map(canonical);
+  if (addresses.length === 0)
+    return { kind: 'pending', detail: 'the host has no route to the world, so no address of its own: set addresses' };
+  return { kind: 'found', place: { key, name: path, gatewayMac: [], inode, cgroup: path }, addresses };
 }
 
 /** Not `instanceof Error`: the addon's errors may come from another realm. */
@@ -69,6 +93,8 @@ export class WorkloadTracker {
     private readonly addon: CaptureAddon,
     private readonly handle: CaptureHandle,
     private readonly hostNetns: string | null,
+    /** Root of the cgroup v2 hierarchy; null: there is none. */
+    private readonly cgroups: string | null,
   ) {}
 
   update(workload: Workload, rival: string | null): void {
@@ -80,13 +106,14 @@ export class WorkloadTracker {
     return this.condition.kind === 'captured' || this.condition.kind === 'excluded';
   }
 
+  /** Of its namespace or cgroup; empty: it has none (yet). */
   get path(): string {
-    return this.workload.networkNamespace;
+    return pathOf(this.workload, this.cgroups);
   }
 
-  /** The interface attached to, if any. */
-  get ifindex(): number | null {
-    return this.attachment?.ifindex ?? null;
+  /** What it is attached as, if it is. */
+  get key(): number | null {
+    return this.attachment?.key ?? null;
   }
 
   /** Brings the kernel in line with what is there now. Returns whether the condition changed. */
@@ -103,7 +130,7 @@ export class WorkloadTracker {
   }
 
   detach(): void {
-    if (this.attachment !== null) this.handle.detach(this.attachment.ifindex);
+    if (this.attachment !== null) this.handle.detach(this.attachment.key);
     this.attachment = null;
   }
 
@@ -114,13 +141,13 @@ export class WorkloadTracker {
 
   state(reasons: readonly string[]): WorkloadCapture {
     const { outbound = false, inbound = false, failClosed = false } = this.workload.capture ?? {};
-    const values = this.attachment === null ? [] : this.handle.workloadCounters(this.attachment.ifindex);
+    const values = this.attachment === null ? [] : this.handle.workloadCounters(this.attachment.key);
     return {
       workload: this.name,
       state: this.condition.kind,
       detail: this.condition.detail,
       addresses: [...(this.runningAddresses() ?? this.workload.addresses)],
-      interface: this.condition.found?.link.hostName ?? '',
+      interface: this.condition.found?.place.name ?? '',
       outbound,
       inbound,
       failClosed,
@@ -129,30 +156,52 @@ export class WorkloadTracker {
   }
 
   private find(): Finding {
-    if (this.path === '') return { kind: 'failed', detail: 'the workload names no network namespace: set networkNamespace' };
+    if (this.path === '') return this.nowhere();
     if (this.rival !== null) {
-      return { kind: 'failed', detail: `${this.path} is already captured as ${this.rival}: one workload a network namespace` };
+      return { kind: 'failed', detail: `${this.path} is already captured as ${this.rival}: one workload a network namespace or cgroup` };
     }
     try {
-      return choose(this.workload, this.addon.inspectNamespace(this.path, this.hostNetns));
+      if (!isHostProcess(this.workload)) return choose(this.workload, this.addon.inspectNamespace(this.path, this.hostNetns));
+      if (this.cgroups !== null && holdsThisProcess(this.path, this.cgroups)) {
+        return { kind: 'failed', detail: `the agent itself runs in ${this.path}: name a cgroup of the process alone` };
+      }
+      return hostProcess(this.workload, this.path, this.addon.inspectCgroup(this.path, this.hostNetns));
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') return { kind: 'pending', detail: `waiting for the network namespace ${this.path}` };
+      if (codeOf(error) === 'ENOENT') return { kind: 'pending', detail: `waiting for ${this.path}` };
       return { kind: 'failed', detail: messageOf(error) };
     }
   }
 
-  private capture({ inode, link, addresses }: Finding & { kind: 'found' }): Condition {
+  /** Without a path. */
+  private nowhere(): Finding {
+    const { systemdUnit, cgroup } = this.workload;
+    if (!isHostProcess(this.workload)) {
+      return { kind: 'failed', detail: 'the workload names no place: set networkNamespace, systemdUnit or cgroup' };
+    }
+    if (this.cgroups === null) {
+      return { kind: 'failed', detail: 'no cgroup v2 hierarchy is mounted on this host: mount -t cgroup2 none /sys/fs/cgroup/unified' };
+    }
+    return { kind: 'pending', detail: `waiting for the cgroup of ${systemdUnit || cgroup} below ${this.cgroups}` };
+  }
+
+  private capture({ place, addresses }: Finding & { kind: 'found' }): Condition {
     const { capture } = this.workload;
-    const found = { link, addresses };
+    const found = { place, addresses };
     if (capture === undefined || !(capture.outbound || capture.inbound)) {
       this.detach();
-      return { kind: 'excluded', detail: 'neither direction is to be captured', found };
+      return {
+        kind: 'excluded',
+        detail: 'neither direction is to be captured: spec.capture says so, or the label mesh.weft.dev/capture',
+        found,
+      };
     }
-    const spec: CaptureSpec = { ...capture, ifindex: link.hostIfindex, gatewayMac: link.gatewayMac, addresses };
+    const { key, inode, gatewayMac, cgroup } = place;
+    const ports = this.workload.ports.map(({ port }) => port);
+    const spec: CaptureSpec = { ...capture, key, inode, gatewayMac, cgroup, ports, addresses };
     const fingerprint = JSON.stringify(spec);
-    const attached = this.attachment;
-    if (attached?.inode === inode && attached.fingerprint === fingerprint) return { kind: 'captured', detail: '', found };
-    if (attached !== null && (attached.inode !== inode || attached.ifindex !== link.hostIfindex)) this.detach();
+    const { attachment } = this;
+    if (attachment?.fingerprint === fingerprint) return { kind: 'captured', detail: '', found };
+    if (attachment !== null && (attachment.inode !== place.inode || attachment.key !== place.key)) this.detach();
     try {
       this.handle.attach(spec);
     } catch (error) {
@@ -160,7 +209,7 @@ export class WorkloadTracker {
       this.attachment = null;
       return { kind: 'failed', detail: messageOf(error), found };
     }
-    this.attachment = { ifindex: link.hostIfindex, inode, fingerprint };
+    this.attachment = { key: place.key, inode: place.inode, fingerprint };
     return { kind: 'captured', detail: '', found };
   }
 }

@@ -13,6 +13,11 @@ export interface ModelUpdate {
   readonly revision: number;
 }
 
+/** A process in its node's own network namespace, not in one of its own. */
+export function isHostProcess({ systemdUnit, cgroup }: Pick<Workload, 'systemdUnit' | 'cgroup'>): boolean {
+  return systemdUnit !== '' || cgroup !== '';
+}
+
 /** A resource type's decoder, its sense check (null: good), and where its messages are kept. */
 interface Collection<T> {
   readonly decode: (body: Uint8Array) => T;

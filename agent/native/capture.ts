@@ -13,20 +13,29 @@ export interface CaptureLocation {
   readonly hostNetns: string | null;
 }
 
+/** Default of CaptureOpenOptions.hostMark. */
+export const HOST_MARK = 0x80000;
+
 export interface CaptureOpenOptions extends CaptureLocation {
   /** auto: tcx where the kernel has it, else clsact. A mode named must work. */
   readonly mode: 'auto' | 'ebpf-tcx' | 'ebpf-clsact';
   /** A worker that has not beaten for longer gets no connections; 0: beats are not looked at. */
   readonly heartbeatTimeoutMs: number;
-  /** skb mark bit for packets that the proxy injects, in the host's namespace only. */
+  /** Mark bit of packets that the proxy injects and of its sockets in the host's namespace; there only. */
   readonly hostMark: number;
   /** cgroup v2 ids (inode numbers), at most two, whose connections into workloads are left alone. */
   readonly exemptCgroups: readonly number[];
 }
 
 export interface CaptureSpec {
-  /** Of the host side of the workload's veth. */
-  readonly ifindex: number;
+  /** What it is called in the maps: the ifindex of the host side of its veth, or CgroupInspection.key. */
+  readonly key: number;
+  /** Of its namespace or cgroup. */
+  readonly inode: number;
+  /** Path of a host process' cgroup; null: the workload has a network namespace of its own. */
+  readonly cgroup: string | null;
+  /** Where a host process is called: captured inbound. Others are captured on every port. */
+  readonly ports: readonly number[];
   readonly gatewayMac: readonly number[];
   readonly outbound: boolean;
   readonly inbound: boolean;
@@ -37,6 +46,8 @@ export interface CaptureSpec {
   readonly excludeInboundPorts: readonly number[];
   readonly excludeOutboundCidrs: readonly string[];
   readonly includeOutboundCidrs: readonly string[];
+  readonly excludeInboundCidrs: readonly string[];
+  readonly includeInboundCidrs: readonly string[];
 }
 
 export interface NamespaceLink {
@@ -57,21 +68,29 @@ export interface NamespaceInspection {
   readonly links: readonly NamespaceLink[];
 }
 
+export interface CgroupInspection {
+  /** The cgroup's id: another cgroup under the same path has another. */
+  readonly inode: number;
+  readonly key: number;
+  /** With which the host's own processes reach the world. */
+  readonly addresses: readonly string[];
+}
+
 /** Closing leaves everything attached and pinned; only uninstallCapture() removes. */
 export interface CaptureHandle {
   readonly mode: 'ebpf-tcx' | 'ebpf-clsact';
   /** Why this mode. */
   readonly reason: string;
-  /** Idempotent: replaces what the workload had. EADDRINUSE: an address is another captured workload's. EINVAL: a bad CIDR or address. */
+  /** Idempotent: replaces what the workload had. EADDRINUSE: an address or a host process' port is another captured workload's. EINVAL: a bad CIDR or address. */
   attach(workload: CaptureSpec): void;
   /** Idempotent; the interface may be gone. */
-  detach(ifindex: number): void;
-  /** ifindexes of all workloads attached, those of an earlier process included. */
+  detach(key: number): void;
+  /** Keys of all workloads attached, those of an earlier process included. */
   attached(): number[];
   /** By program, then by reason; see captureNames(). */
   counters(): number[];
   /** By reason. Zeroes for an unknown one. */
-  workloadCounters(ifindex: number): number[];
+  workloadCounters(key: number): number[];
   close(): void;
 }
 
@@ -79,6 +98,10 @@ export interface CaptureAddon {
   captureNames(): { readonly programs: readonly string[]; readonly reasons: readonly string[] };
   /** ENOENT: no namespace there (yet). */
   inspectNamespace(path: string, hostNetns: string | null): NamespaceInspection;
+  /** ENOENT: no cgroup there. EINVAL: not of version 2. */
+  inspectCgroup(path: string, hostNetns: string | null): CgroupInspection;
+  /** Throws in words why redirection does not work on this kernel in that mode, tried out in scratch namespaces. Some 100 ms. */
+  testCapture(mode: 'ebpf-tcx' | 'ebpf-clsact', bpfDir: string): void;
   /** Makes or adopts mesh namespace, links, maps and programs. */
   openCapture(options: CaptureOpenOptions): CaptureHandle;
   /** Removes all of it; missing parts are well. */

@@ -44,7 +44,7 @@ function decide() {
 }
 
 const engine = addon.createEngine(
-  { limits, outstanding, counters, accessLog, heartbeat: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  { limits, outstanding, counters, accessLog, heartbeat: null, host: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
   decide,
 );
 const tables = addon.createTables({

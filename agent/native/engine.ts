@@ -369,14 +369,22 @@ export interface EngineOptions {
   readonly accessLog: Uint8Array | null;
   /** Where this worker beats, every 100 ms, for the redirection programs: the pinned `workers` map, its slot and how many there are; null: nowhere. */
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
+  /**
+   * For the processes of the host's own namespace: a descriptor of it, SO_MARK of connections there (CaptureOpenOptions.hostMark) and the
+   * pinned `host_flows` map; null: no such listeners.
+   */
+  readonly host: { readonly netns: number; readonly mark: number; readonly flows: string } | null;
   /** Source address of a connection whose client is also its destination (the kernel calls the pod's own address martian): IPv4 and IPv6 text. */
   readonly hairpin: { readonly v4: string; readonly v6: string };
 }
 
 export interface ListenerSpec {
   readonly id: number;
-  /** gateway: routes by Host alone. outbound, inbound: captured traffic, the socket is transparent and keeps the original destination. */
-  readonly kind: 'gateway' | 'outbound' | 'inbound';
+  /**
+   * gateway: routes by Host alone. outbound, inbound: captured traffic, the socket is transparent and keeps the original destination.
+   * host-outbound, host-inbound: of processes in the host's own namespace, where the socket is opened.
+   */
+  readonly kind: 'gateway' | 'outbound' | 'inbound' | 'host-outbound' | 'host-inbound';
   readonly address: string;
   /** 0: the kernel chooses; see listen()'s result. */
   readonly port: number;
@@ -424,8 +432,11 @@ export interface Engine {
 }
 
 export interface EngineAddon {
-  /** Enters the network namespace with this calling thread; threads started afterwards inherit it. Throws with `code`. */
-  enterNetworkNamespace(path: string): void;
+  /**
+   * Enters the network namespace with this calling thread; threads started afterwards inherit it. Returns a descriptor of the one left,
+   * good for the life of the process. Throws with `code`.
+   */
+  enterNetworkNamespace(path: string): number;
   /** Builds the lookup tables, on any thread; one build serves every worker. Throws on a bad spec. */
   createTables(spec: TableSpec): number;
   /** Freed when no engine uses it any more. */

@@ -25,7 +25,7 @@ function decide() {
 }
 
 const engine = addon.createEngine(
-  { limits, outstanding, counters, accessLog: null, heartbeat: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  { limits, outstanding, counters, accessLog: null, heartbeat: null, host: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
   decide,
 );
 

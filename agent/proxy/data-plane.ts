@@ -2,19 +2,20 @@
 // gateway listeners. One update after the other; an update has been applied when the next request is decided by it.
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
-import { Model, type ModelUpdate } from '../model/model.js';
-import type { EngineAddon, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
+import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
+import { HOST_MARK } from '../native/capture.js';
+import type { EngineAddon, EngineOptions, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
 import type { ProxyConfig } from './config.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN } from './gateway-tls.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
-import { type GatewayListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './tables/gateway-ports.js';
+import { type GatewayListener, isHostListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './tables/gateway-ports.js';
 import { Labels } from './tables/labels.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
 import { UpstreamTls } from './upstream-tls.js';
-import { WorkerPool } from './worker-pool.js';
+import { type ListenerOf, WorkerPool } from './worker-pool.js';
 
 /** How often a listener that could not be opened (its port taken, the redirection's maps not there yet) is tried again. */
 const LISTEN_RETRY_MS = 1_000;
@@ -56,6 +57,8 @@ export class DataPlane {
   constructor(
     private readonly config: ProxyConfig,
     private readonly addon: EngineAddon,
+    /** Descriptor of the host's network namespace; null: there are no processes of the host to serve. */
+    hostNetns: number | null,
     private readonly log: Logger,
   ) {
     this.gatewayTls = new GatewayTls(addon);
@@ -68,6 +71,7 @@ export class DataPlane {
       counters: addon.counterNames().length,
       accessLog: config.accessLog.mode !== 'off',
       heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/maps/workers`,
+      host: config.mesh === null || hostNetns === null ? null : hostOptions(hostNetns, config.mesh.bpfDir),
       log,
       onTlsFailures: (some) => failures.add(some),
     });
@@ -167,9 +171,14 @@ export class DataPlane {
   private async openMeshListeners(): Promise<string[]> {
     const { mesh } = this.config;
     if (mesh === null) return [];
+    const hasHostProcess = [...this.model.workloads.values()].some(
+      (workload) => workload.node === this.config.node && isHostProcess(workload),
+    );
     const failures: string[] = [];
-    for (const [index, { id, kind, address, port }] of MESH_LISTENERS.entries()) {
-      if (this.open.has(id)) continue;
+    for (const [index, listener] of MESH_LISTENERS.entries()) {
+      const { id, kind, address, port } = listener;
+      if (isHostListener(listener) && !hasHostProcess) this.closeListener(id);
+      if (this.open.has(id) || (isHostListener(listener) && !hasHostProcess)) continue;
       const name = `${kind}-${address.includes(':') ? 'v6' : 'v4'}`;
       const sockmap = (slot: number) => ({ map: `${mesh.bpfDir}/maps/listeners`, key: slot * MESH_LISTENERS.length + index });
       const spec = (slot: number): ListenerSpec => ({
@@ -183,7 +192,14 @@ export class DataPlane {
         tls: null,
         proxyProtocol: false,
       });
-      failures.push(...(await this.openListener({ id, name, kind, address, port, protocol: 'opaque', tls: null }, spec)));
+      const errors = await this.openListener(
+        { id, name, kind, address, port, protocol: 'opaque', tls: null },
+        spec,
+        isHostListener(listener) ? 'each' : 'shared',
+      );
+      // A host without IPv6: its processes have no connections to capture.
+      if (address === '::1' && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
+      failures.push(...errors);
     }
     return failures;
   }
@@ -196,9 +212,7 @@ export class DataPlane {
     });
     const keep = new Map(listeners.map(({ id, protocol }) => [id, protocol]));
     for (const { id, kind, protocol } of [...this.open.values()]) {
-      if (kind !== 'gateway' || keep.get(id) === protocol) continue;
-      this.pool.unlisten(id);
-      this.open.delete(id);
+      if (kind === 'gateway' && keep.get(id) !== protocol) this.closeListener(id);
     }
     const failures: string[] = [];
     for (const { id, name, port, address, protocol, tls } of listeners) {
@@ -242,8 +256,13 @@ export class DataPlane {
     );
   }
 
-  private async openListener(listener: OpenListener, specOf: (slot: number) => ListenerSpec): Promise<string[]> {
-    const { port, error } = await this.pool.listen(listener.id, specOf);
+  private closeListener(id: number): void {
+    if (!this.open.delete(id)) return;
+    this.pool.unlisten(id);
+  }
+
+  private async openListener(listener: OpenListener, specOf: ListenerOf, ports: 'shared' | 'each' = 'shared'): Promise<string[]> {
+    const { port, error } = await this.pool.listen(listener.id, specOf, ports);
     if (error === null) {
       this.open.set(listener.id, { ...listener, port });
       this.log.info({ listener: listener.name }, `${listener.name} listens on ${socketName(listener.address, port)}`);
@@ -255,6 +274,10 @@ export class DataPlane {
   private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {
     return this.pool.memories.reduce((total, { cells }) => total + of(cells), 0);
   }
+}
+
+function hostOptions(netns: number, bpfDir: string): EngineOptions['host'] {
+  return { netns, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
 }
 
 function gatewaySpec({ id, address, port, protocol, tls }: OpenListener): ListenerSpec {

@@ -5,6 +5,7 @@ import { EndpointHealth, HttpRoute, LoadBalancing_Algorithm, PathMatch_Type, Pro
 import { DecisionFlag } from '../native/engine.js';
 import { EDGE_WORDS, SERIES_SUMS, SERIES_WORDS } from './metrics/cells.js';
 import { mix } from './pick.js';
+import { FIRST_GATEWAY_LISTENER } from './tables/gateway-ports.js';
 import { Reply } from './tables/layout.js';
 import {
   backend,
@@ -24,7 +25,7 @@ import { TestProxy, type TestRequest } from './testing/requests.js';
 
 const OUTBOUND = 0;
 const INBOUND = 2;
-const GATEWAY = 4;
+const GATEWAY = FIRST_GATEWAY_LISTENER;
 const catalog: TestRequest = { listener: OUTBOUND, destination: ['10.0.0.1', 80], source: '10.1.0.9' };
 const shop = [
   service('catalog', '10.0.0.1'),

@@ -37,9 +37,9 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
   const signals = new Signals();
   try {
     const addon = loadAddon();
-    if (config.mesh !== null) await enterMesh(addon, config.mesh.netns, log, signals);
+    const hostNetns = config.mesh === null ? null : await enterMesh(addon, config.mesh.netns, log, signals);
     if (signals.received > 0) return 0;
-    const plane = new DataPlane(config, addon, log);
+    const plane = new DataPlane(config, addon, hostNetns, log);
     const stopSource = await startSource(config, plane, log);
     if (stopSource === null) {
       plane.pool.close();
@@ -68,10 +68,11 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
   }
 }
 
-async function enterMesh(addon: ReturnType<typeof loadAddon>, netns: string, log: Logger, signals: Signals): Promise<void> {
+/** Returns a descriptor of the host's namespace; null when a signal came first. */
+async function enterMesh(addon: ReturnType<typeof loadAddon>, netns: string, log: Logger, signals: Signals): Promise<number | null> {
   if (!existsSync(netns)) log.info({ netns }, `waiting for ${netns}: the agent makes it`);
   while (!existsSync(netns) && signals.received === 0) await sleep(NETNS_POLL_MS);
-  if (signals.received === 0) addon.enterNetworkNamespace(netns);
+  return signals.received === 0 ? addon.enterNetworkNamespace(netns) : null;
 }
 
 /** Returns how to stop it; null when the files are bad, which has been said. */

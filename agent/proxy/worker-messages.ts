@@ -1,5 +1,5 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type { EngineLimits, ListenerSpec, ListenerTlsSpec, TlsFailure } from '../native/engine.js';
+import type { EngineLimits, EngineOptions, ListenerSpec, ListenerTlsSpec, TlsFailure } from '../native/engine.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -15,6 +15,7 @@ export interface WorkerStart {
   readonly counters: SharedArrayBuffer;
   readonly accessLog: SharedArrayBuffer | null;
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
+  readonly host: EngineOptions['host'];
 }
 
 export type ToWorker =

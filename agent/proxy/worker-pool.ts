@@ -2,7 +2,14 @@
 // both, drains them. Owns their shared memory. Knows nothing of models.
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
-import { ACCESS_LOG_HEADER_BYTES, type EngineLimits, type ListenerSpec, type ListenerTlsSpec, type TlsFailure } from '../native/engine.js';
+import {
+  ACCESS_LOG_HEADER_BYTES,
+  type EngineLimits,
+  type EngineOptions,
+  type ListenerSpec,
+  type ListenerTlsSpec,
+  type TlsFailure,
+} from '../native/engine.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { MAX_LISTENERS } from './tables/layout.js';
 import type { FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
@@ -19,6 +26,8 @@ export interface WorkerPoolOptions {
   readonly accessLog: boolean;
   /** Pinned maps; null: no captured traffic. */
   readonly heartbeatMap: string | null;
+  /** Null: no processes of the host. */
+  readonly host: EngineOptions['host'];
   readonly log: Logger;
   readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
 }
@@ -73,13 +82,13 @@ export class WorkerPool {
     await this.until(() => this.isStopping || this.seats.every(({ applied }) => applied === tables.handle));
   }
 
-  /** Every worker listens, or none: the error's text says why. Returns the port. */
-  async listen(id: number, listenerOf: ListenerOf): Promise<{ port: number; error: string | null }> {
+  /** Every worker listens, or none: the error's text says why. Returns the port, with `ports: 'each'` the last worker's. */
+  async listen(id: number, listenerOf: ListenerOf, ports: 'shared' | 'each' = 'shared'): Promise<{ port: number; error: string | null }> {
     if (this.isStopping) return { port: 0, error: 'the proxy is draining' };
     let port: number | null = null;
     for (const seat of this.seats) {
       const spec: ListenerSpec = listenerOf(seat.slot);
-      const answer = await this.callListen(seat, port === null ? spec : { ...spec, port });
+      const answer = await this.callListen(seat, port === null || ports === 'each' ? spec : { ...spec, port });
       if (answer.error !== null) {
         this.unlisten(id);
         return answer;
@@ -87,7 +96,7 @@ export class WorkerPool {
       port = answer.port;
     }
     const bound = port ?? 0;
-    this.listeners.set(id, (slot) => ({ ...listenerOf(slot), port: bound }));
+    this.listeners.set(id, ports === 'each' ? listenerOf : (slot) => ({ ...listenerOf(slot), port: bound }));
     return { port: bound, error: null };
   }
 
@@ -130,7 +139,7 @@ export class WorkerPool {
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     return {
       slot,
-      start: { limits: options.limits, cells, outstanding, counters, accessLog, heartbeat },
+      start: { limits: options.limits, cells, outstanding, counters, accessLog, heartbeat, host: options.host },
       memory: {
         cells: new Cells(cells),
         counters: new Float64Array(counters),

@@ -31,6 +31,7 @@ function run(start: WorkerStart): void {
       counters: new Float64Array(start.counters),
       accessLog: start.accessLog === null ? null : new Uint8Array(start.accessLog),
       heartbeat: start.heartbeat,
+      host: start.host,
       hairpin: HAIRPIN,
     },
     decider.run,

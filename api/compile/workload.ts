@@ -1,5 +1,6 @@
 // Workload → Workload of the model, and where it runs. One workload at a time.
 import { EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
+import { CAPTURE_LABEL } from '../resources/kind-workload.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type Running, type Stored } from './input.js';
 import { compareText } from './route-order.js';
@@ -24,6 +25,7 @@ export function placeOf(workload: Stored<'Workload'>, running: Running): Place |
 export function compileWorkload(workload: Stored<'Workload'>, running: Running): Workload {
   const { metadata, spec } = workload.manifest;
   const place = placeOf(workload, running);
+  const isOptedOut = metadata.labels?.[CAPTURE_LABEL] === 'disabled';
   return {
     namespace: workload.namespace,
     name: workload.name,
@@ -32,14 +34,18 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running):
     labels: Object.fromEntries(Object.entries(metadata.labels ?? {}).sort(([a], [b]) => compareText(a, b))),
     serviceAccount: spec.serviceAccount,
     networkNamespace: spec.networkNamespace ?? '',
+    systemdUnit: spec.systemdUnit ?? '',
+    cgroup: spec.cgroup ?? '',
     capture: {
-      outbound: spec.capture.outbound,
-      inbound: spec.capture.inbound,
+      outbound: spec.capture.outbound && !isOptedOut,
+      inbound: spec.capture.inbound && !isOptedOut,
       failClosed: spec.capture.failClosed,
       excludeOutboundPorts: spec.capture.excludeOutboundPorts,
       excludeInboundPorts: spec.capture.excludeInboundPorts,
       excludeOutboundCidrs: spec.capture.excludeOutboundCIDRs,
       includeOutboundCidrs: spec.capture.includeOutboundCIDRs,
+      excludeInboundCidrs: spec.capture.excludeInboundCIDRs,
+      includeInboundCidrs: spec.capture.includeInboundCIDRs,
     },
     ports: spec.ports.map(({ name, port }) => ({ name, port })),
     weight: spec.weight,

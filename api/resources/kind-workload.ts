@@ -1,4 +1,5 @@
-// mesh.weft.dev/v1 Workload: something that runs on a host and whose traffic Weft carries: a process in a network namespace. Owner: Weft, docs/resources.md.
+// mesh.weft.dev/v1 Workload: something that runs on a host and whose traffic Weft carries: a process in a network
+// namespace, or in the host's own. Owner: Weft, docs/resources.md.
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import { fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
@@ -8,6 +9,11 @@ const ports = unique(z.array(fields({ name: portName, port: portNumber })).max(1
   textOf(item, 'name'),
 );
 
+/** Backslash: systemd's escapes. */
+const PATH = /^(\/(?!\.\.?(\/|$))[A-Za-z0-9._:@+\\-]+)+$/;
+/** How a workload is found on its node. */
+const PLACES = ['networkNamespace', 'systemdUnit', 'cgroup'] as const;
+
 const capture = fields({
   outbound: z.boolean().default(true),
   inbound: z.boolean().default(true),
@@ -16,16 +22,20 @@ const capture = fields({
   excludeInboundPorts: z.array(portNumber).max(256).default([]),
   excludeOutboundCIDRs: z.array(cidr).max(256).default([]),
   includeOutboundCIDRs: z.array(cidr).max(256).default([]),
+  excludeInboundCIDRs: z.array(cidr).max(256).default([]),
+  includeInboundCIDRs: z.array(cidr).max(256).default([]),
 });
 
 const spec = withRule(
   fields({
     node: dnsSubdomain.optional(),
-    networkNamespace: text(
-      'an absolute path without ".." such as /run/netns/cart',
-      /^(\/(?!\.\.?(\/|$))[A-Za-z0-9._:@+-]+)+$/,
+    networkNamespace: text('an absolute path without ".." such as /run/netns/cart', PATH, 255).optional(),
+    systemdUnit: text(
+      'the name of a systemd unit that runs processes, such as cart.service',
+      /^[A-Za-z0-9:_.@\\-]+\.(service|scope|slice)$/,
       255,
     ).optional(),
+    cgroup: text('an absolute path below the root of the cgroups, such as /system.slice/cart.service', PATH, 1024).optional(),
     addresses: z.array(ipAddress).max(16).default([]),
     ports: ports.default([]),
     serviceAccount: dnsSubdomain.default('default'),
@@ -33,9 +43,21 @@ const spec = withRule(
     capture: capture.prefault({}),
   }),
   (value, report) => {
-    if (value.networkNamespace !== undefined && value.node === undefined) {
-      report(['node'], 'required: the host on which networkNamespace is found');
-    }
+    const places = PLACES.filter((place) => value[place] !== undefined);
+    for (const place of places.slice(1)) report([place], `not with ${places[0]}: a workload is found in one way`);
+    if (places[0] !== undefined && value.node === undefined) report(['node'], `required: the host on which ${places[0]} is found`);
+  },
+);
+
+/** "disabled": not captured, whatever spec.capture says; "enabled", the default. */
+export const CAPTURE_LABEL = 'mesh.weft.dev/capture';
+
+const workload = withRule(
+  objectOf({ kind: 'Workload', apiVersion: 'mesh.weft.dev/v1', name: dnsSubdomain }, { spec }),
+  ({ metadata }, report) => {
+    const value = (metadata as { labels?: Record<string, unknown> } | undefined)?.labels?.[CAPTURE_LABEL];
+    if (value === undefined || value === 'enabled' || value === 'disabled') return;
+    report(['metadata', 'labels', CAPTURE_LABEL], `expected "enabled" or "disabled", found ${JSON.stringify(value)}`);
   },
 );
 
@@ -45,7 +67,7 @@ export const workloadKind = {
   olderVersions: [],
   plural: 'workloads',
   shortNames: ['wl'],
-  schema: objectOf({ kind: 'Workload', apiVersion: 'mesh.weft.dev/v1', name: dnsSubdomain }, { spec }),
+  schema: workload,
 } as const;
 
 export type WorkloadManifest = z.output<typeof workloadKind.schema>;

@@ -39,6 +39,8 @@ describe('accepted', () => {
     ['HTTPRoute', route('{timeouts: {request: 0s, backendRequest: 2s}}')],
     ['Workload', 'spec: {}'],
     ['Workload', 'spec: {node: n, networkNamespace: /run/netns/a.b, capture: {excludeOutboundCIDRs: ["fd00::/8", 0.0.0.0/0]}}'],
+    ['Workload', 'spec: {node: n, systemdUnit: cart@1.service, capture: {excludeInboundCIDRs: [10.0.0.0/8]}}'],
+    ['Workload', 'spec: {node: n, cgroup: /system.slice/cart.service}'],
     ['TrafficPolicy', 'spec: {targetRefs: [{kind: Service, name: a}]}'],
   ])('%s %s', (kind, body) => {
     expect(findingsOf(kind, body)).toEqual([]);
@@ -137,6 +139,15 @@ describe('refused', () => {
       'spec.rules[0].filters[0].responseHeaderModifier: required by type: ResponseHeaderModifier',
     ],
     ['Workload', 'spec: {networkNamespace: /run/netns/a}', 'spec.node: required: the host on which networkNamespace is found'],
+    ['Workload', 'spec: {systemdUnit: a.service}', 'spec.node: required: the host on which systemdUnit is found'],
+    [
+      'Workload',
+      'spec: {node: n, cgroup: /a, networkNamespace: /b}',
+      'spec.cgroup: not with networkNamespace: a workload is found in one way',
+    ],
+    ['Workload', 'spec: {node: n, cgroup: /a/../b}', 'spec.cgroup: expected an absolute path below the root of the cgroups'],
+    ['Workload', 'spec: {node: n, systemdUnit: a.socket}', 'spec.systemdUnit: expected the name of a systemd unit that runs processes'],
+    ['Workload', 'metadata: {name: w, labels: {mesh.weft.dev/capture: "off"}}', 'metadata.labels["mesh.weft.dev/capture"]'],
     ['Workload', 'spec: {capture: {failclosed: true}}', 'spec.capture.failclosed: unknown field; did you mean failClosed?'],
     ['Workload', 'spec: {weight: 0}', 'spec.weight: expected a whole number from 1 to 1000000, found number 0'],
     ['TrafficPolicy', 'spec: {targetRefs: []}', 'spec.targetRefs: expected at least 1 item'],

@@ -81,6 +81,37 @@ struct {
   __type(value, struct weft_workload_counters);
 } workload_counters __weak SEC(".maps");
 
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, WEFT_MAX_WORKLOADS);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, struct weft_host_process);
+} cgroups __weak SEC(".maps");
+
+// Destination port in the host's namespace → key of the host process that serves it.
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, WEFT_MAX_HOST_PORTS);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u32);
+  __type(value, __u32);
+} host_ports __weak SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, WEFT_MAX_HOST_FLOWS);
+  __type(key, struct weft_host_end);
+  __type(value, struct weft_host_flow);
+} host_flows __weak SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, WEFT_MAX_HOST_FLOWS);
+  __type(key, __u64);
+  __type(value, struct weft_host_flow);
+} host_cookies __weak SEC(".maps");
+
 // From mesh1_in to the mesh_lookup that the stack runs for the same packet, in the same softirq on the same CPU.
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

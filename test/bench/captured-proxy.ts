@@ -30,6 +30,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     counters,
     accessLog: false,
     heartbeatMap: null,
+    host: null,
     log,
     onTlsFailures: () => {},
   });

@@ -1,11 +1,15 @@
 // A host, its pods and a remote node as network namespaces of this machine, in the routed (Calico-like) shape, and the processes in them.
 // Owns everything it makes and removes it; asserts nothing. Needs root: throws where it cannot work.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { cgroupRoot } from '../../agent/capture/cgroups.js';
 
 const ROOT = process.cwd();
+const CGROUPS = cgroupRoot() ?? '/sys/fs/cgroup/unified';
+/** The host's own, towards the remote node. */
+export const HOST = { v4: '10.61.0.1', v6: 'fd61::1' };
 export const POD_A = { v4: '10.51.1.10', v6: 'fd51:1::10' };
 export const POD_B = { v4: '10.51.1.20', v6: 'fd51:1::20' };
 /** Not enrolled at the start. */
@@ -38,6 +42,17 @@ export interface Pass {
   readonly worker: number;
 }
 
+/** Where a client runs and what it does before connect(): "bind=ADDRESS", "device=NAME", "mptcp". */
+export interface ClientOptions {
+  readonly cgroup?: string | null;
+  readonly option?: string;
+}
+
+/** The command, in that cgroup. */
+function within(cgroup: string | null, command: readonly string[]): readonly string[] {
+  return cgroup === null ? command : ['sh', '-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', cgroup, ...command];
+}
+
 function run(command: string, args: readonly string[], input = ''): string {
   try {
     return execFileSync(command, args, { encoding: 'utf8', input, stdio: ['pipe', 'pipe', 'pipe'] });
@@ -61,6 +76,7 @@ export class Lab {
   private readonly peer = join(this.folder, 'peer');
   private readonly children = new Set<ChildProcess>();
   private readonly names: string[] = [];
+  private readonly cgroups = new Set<string>();
 
   constructor(private readonly prefix: string) {
     this.bpfDir = `/sys/fs/bpf/${prefix}`;
@@ -75,6 +91,19 @@ export class Lab {
   /** iproute2 commands, one a line, in that namespace. */
   ip(namespace: string, batch: string): void {
     run('ip', ['-n', `${this.prefix}-${namespace}`, '-batch', '-'], batch);
+  }
+
+  /** A cgroup (version 2) of that name; removed by down(). */
+  addCgroup(name: string): string {
+    const path = join(CGROUPS, `${this.prefix}-${name}`);
+    mkdirSync(path, { recursive: true });
+    this.cgroups.add(path);
+    return path;
+  }
+
+  removeCgroup(path: string): void {
+    rmdirSync(path);
+    this.cgroups.delete(path);
   }
 
   in(namespace: string, command: string, args: readonly string[], input = ''): string {
@@ -130,8 +159,9 @@ export class Lab {
   }
 
   /** Starts it and waits until it says "ready". Standard output goes to the file. */
-  private async start(namespace: string, args: readonly string[], output: string): Promise<ChildProcess> {
-    const child = spawn('nsenter', [`--net=${this.path(namespace)}`, this.peer, ...args], {
+  private async start(namespace: string, args: readonly string[], output: string, cgroup: string | null = null): Promise<ChildProcess> {
+    const [command, ...words] = within(cgroup, [this.peer, ...args]);
+    const child = spawn('nsenter', [`--net=${this.path(namespace)}`, command!, ...words], {
       stdio: ['ignore', openSync(output, 'a'), 'pipe'],
     });
     this.children.add(child);
@@ -147,8 +177,8 @@ export class Lab {
     return child;
   }
 
-  async serve(namespace: string, port: number): Promise<void> {
-    await this.start(namespace, ['serve', String(port)], '/dev/null');
+  async serve(namespace: string, port: number, cgroup: string | null = null): Promise<void> {
+    await this.start(namespace, ['serve', String(port)], '/dev/null', cgroup);
   }
 
   async proxy(workers = 2): Promise<LabProxy> {
@@ -157,8 +187,9 @@ export class Lab {
   }
 
   /** Sends `bytes` after the server's greeting and wants them back. */
-  connect(namespace: string, address: string, port: number, bytes = 4, timeoutMs = 2000): Attempt {
-    const [attempt] = lines<Attempt>(this.in(namespace, this.peer, ['connect', address, String(port), String(timeoutMs), String(bytes)]));
+  connect(namespace: string, address: string, port: number, bytes = 4, { cgroup = null, option = '' }: ClientOptions = {}): Attempt {
+    const [command, ...words] = within(cgroup, [this.peer, 'connect', address, String(port), '2000', String(bytes), option]);
+    const [attempt] = lines<Attempt>(this.in(namespace, command!, words));
     if (attempt === undefined) throw new Error('the client said nothing');
     return attempt;
   }
@@ -230,9 +261,20 @@ export class Lab {
       .sort();
   }
 
+  /** BPF programs attached to the cgroup itself. */
+  cgroupPrograms(path: string): string[] {
+    const shown = JSON.parse(run('bpftool', ['-j', 'cgroup', 'show', path]).trim() || '[]') as { name: string }[];
+    return shown.map(({ name }) => name);
+  }
+
+  mapEntries(name: string): number {
+    return (JSON.parse(run('bpftool', ['-j', 'map', 'dump', 'pinned', `${this.bpfDir}/maps/${name}`])) as unknown[]).length;
+  }
+
   async down(): Promise<void> {
     for (const child of this.children) child.kill('SIGKILL');
     await Promise.all([...this.children].map((child) => new Promise((resolve) => child.once('exit', resolve))));
+    for (const path of [...this.cgroups]) this.removeCgroup(path);
     for (const name of this.names) {
       if (statSync(this.path(name), { throwIfNoEntry: false }) !== undefined) this.removeNamespace(name);
     }

@@ -3,7 +3,7 @@
 // One line of JSON per event on standard output, written before the next step is taken; "ready" on standard error. Started with nsenter;
 // must not set up anything itself.
 //   peer serve PORT                      dual-stack server: answers each connection with {"peer","local"} and then echoes
-//   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES]]   BYTES: sent and wanted back after the answer
+//   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES [bind=ADDRESS | device=NAME | mptcp]]]   BYTES: sent and wanted back after the answer
 //   peer probe ADDRESS PORT MS INTERVAL_MS
 //   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
 #define _GNU_SOURCE
@@ -25,6 +25,9 @@
 
 #include "weft_capture.h"
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 #ifndef IPV6_TRANSPARENT
 #define IPV6_TRANSPARENT 75
 #endif
@@ -117,9 +120,15 @@ static void serve(int port) {
 }
 
 // Prints what became of one connection: the server's words, or the error. `began` is relative to `epoch`.
-static void attempt(const char *to, int port, int timeout_ms, long bytes, double epoch) {
+static void attempt(const char *to, int port, int timeout_ms, long bytes, double epoch, const char *option) {
   struct sockaddr_storage address = parse(to, port);
-  int fd = socket(address.ss_family, SOCK_STREAM, 0);
+  int fd = socket(address.ss_family, SOCK_STREAM, strcmp(option, "mptcp") ? 0 : IPPROTO_MPTCP);
+  must(fd >= 0, "socket");
+  if (!strncmp(option, "bind=", 5)) {
+    struct sockaddr_storage own = parse(option + 5, 0);
+    must(bind(fd, (void *)&own, size_of(&own)) == 0, option);
+  }
+  if (!strncmp(option, "device=", 7)) must(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, option + 7, strlen(option + 7)) == 0, option);
   struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
   must(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0, "SO_SNDTIMEO");
   must(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0, "SO_RCVTIMEO");
@@ -154,7 +163,7 @@ static void probe(const char *to, int port, int duration_ms, int interval_ms) {
   for (int i = 0; i * interval_ms < duration_ms; i++) {
     double wait = epoch + i * interval_ms - now_ms();
     if (wait > 0) usleep(wait * 1000);
-    attempt(to, port, 3000, 4, epoch);
+    attempt(to, port, 3000, 4, epoch, "");
   }
 }
 
@@ -296,7 +305,7 @@ static void proxy(unsigned count) {
   int listeners = open_map("listeners"), beats = open_map("workers");
   struct weft_worker *workers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beats, 0);
   must(workers != MAP_FAILED, "mmap");
-  for (unsigned kind = 0; kind < WEFT_LISTENERS_PER_WORKER; kind++) {
+  for (unsigned kind = 0; kind <= WEFT_LISTENER_INBOUND6; kind++) {
     for (unsigned worker = 0; worker < count; worker++) listen_as(listeners, worker, kind);
   }
   for (int first = 1;; first = 0) {
@@ -315,7 +324,8 @@ int main(int count, char **words) {
   const char *role = count > 1 ? words[1] : "";
   if (!strcmp(role, "serve") && count == 3) serve(atoi(words[2]));
   if (!strcmp(role, "connect") && count >= 4) {
-    attempt(words[2], atoi(words[3]), count > 4 ? atoi(words[4]) : 3000, count > 5 ? atol(words[5]) : 4, now_ms());
+    attempt(words[2], atoi(words[3]), count > 4 ? atoi(words[4]) : 3000, count > 5 ? atol(words[5]) : 4, now_ms(),
+            count > 6 ? words[6] : "");
     return 0;
   }
   if (!strcmp(role, "probe") && count == 6) {

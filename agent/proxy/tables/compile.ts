@@ -2,7 +2,7 @@
 // Runs on the main thread, never on the hot path. Owns what destinations, sources and scopes are; the rest is beside it.
 
 import { type ConnectionRoute, type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
-import type { Model } from '../../model/model.js';
+import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName, type Variant, variantName } from './clusters.js';
@@ -58,7 +58,7 @@ export function compileTables(model: Model, generation: number, node: string | n
   for (const { listener, members } of gateways.ports)
     scopes.addGateway(listener, members, { requests: routes, connections: connectionRoutes });
   const { sections, rows } = chains.finish(ids.rules);
-  const destinations = node === null ? new Destinations() : meshDestinations(model, clusterSet, attached, local, labels);
+  const destinations = node === null ? new Destinations() : meshDestinations(model, clusterSet, attached, node, local, labels);
   const sources = sourceRows(model, labels);
   const spec: TableSpec = {
     generation,
@@ -197,7 +197,7 @@ function effectiveHosts(hostnames: readonly string[], listenerHost: string): str
 
 function listenerRows({ gatewayScopes }: Scopes): number[] {
   const rows = new Array<number>(MAX_LISTENERS * 2).fill(0);
-  for (const { id, kind } of MESH_LISTENERS) rows[id * 2] = kind === 'outbound' ? ListenerKind.Outbound : ListenerKind.Inbound;
+  for (const { id, kind } of MESH_LISTENERS) rows[id * 2] = kind.endsWith('outbound') ? ListenerKind.Outbound : ListenerKind.Inbound;
   for (const [id, scope] of gatewayScopes) rows.splice(id * 2, 2, ListenerKind.Gateway, scope);
   return rows;
 }
@@ -222,6 +222,7 @@ function meshDestinations(
   model: Model,
   { clusters }: ClusterSet,
   attached: RoutesByService,
+  node: string,
   local: ReadonlySet<string>,
   labels: Labels,
 ): Destinations {
@@ -245,9 +246,13 @@ function meshDestinations(
       destinations.add({ address, port, protocol }, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label]);
     }
   }
-  for (const [name, { addresses, ports }] of model.workloads) {
-    for (const address of addresses.filter((candidate) => local.has(candidate))) {
-      for (const { port } of ports) destinations.add({ address, port, protocol: 'opaque' }, [-1, 1, LABEL_UNKNOWN, labels.idOf(name)]);
+  for (const [name, workload] of model.workloads) {
+    if (workload.node !== node || !isCaptured(workload)) continue;
+    for (const address of workload.addresses) {
+      const isLocal = local.has(address) ? 1 : 0;
+      for (const { port } of workload.ports) {
+        destinations.add({ address, port, protocol: 'opaque' }, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name)]);
+      }
     }
   }
   return destinations;
@@ -272,11 +277,12 @@ function isCaptured({ capture }: Workload): boolean {
   return capture !== undefined && (capture.outbound || capture.inbound);
 }
 
+/** Addresses that the proxy delivers to by itself. Those of host processes are the host's, behind its own stack. */
 function localAddresses(model: Model, node: string | null): ReadonlySet<string> {
   if (node === null) return new Set();
   return new Set(
     [...model.workloads.values()]
-      .filter((workload) => workload.node === node && isCaptured(workload))
+      .filter((workload) => workload.node === node && isCaptured(workload) && !isHostProcess(workload))
       .flatMap(({ addresses }) => addresses),
   );
 }

@@ -3,7 +3,7 @@ import { compareHostnames, hostnameMatches } from '../../../api/compile/route-or
 import { type Certificate, type Listener, Protocol } from '../../../api/gen/mesh/v1/model.js';
 import { certificateNames } from '../../../api/resources/tls-pem.js';
 import type { Model } from '../../model/model.js';
-import type { TlsCertificateSpec } from '../../native/engine.js';
+import type { ListenerSpec, TlsCertificateSpec } from '../../native/engine.js';
 import { socketName } from './clusters.js';
 import { MAX_LISTENERS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
@@ -14,7 +14,13 @@ export const MESH_LISTENERS = [
   { id: 1, kind: 'outbound', address: '::', port: 15001 },
   { id: 2, kind: 'inbound', address: '0.0.0.0', port: 15006 },
   { id: 3, kind: 'inbound', address: '::', port: 15006 },
+  // For processes of the host, in its namespace; every worker has a port of its own, which the redirection reads from the sockmap.
+  { id: 4, kind: 'host-outbound', address: '127.0.0.1', port: 0 },
+  { id: 5, kind: 'host-outbound', address: '::1', port: 0 },
+  { id: 6, kind: 'host-inbound', address: '127.0.0.1', port: 0 },
+  { id: 7, kind: 'host-inbound', address: '::1', port: 0 },
 ] as const;
+export const isHostListener = ({ kind }: { readonly kind: ListenerSpec['kind'] }): boolean => kind.startsWith('host-');
 export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
 export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
 

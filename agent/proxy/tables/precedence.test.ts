@@ -4,6 +4,7 @@ import { compareCandidates, hostnameMatches, type RouteCandidate } from '../../.
 import { type HttpMatch, type HttpRoute, PathMatch_Type } from '../../../api/gen/mesh/v1/model.js';
 import { backend, compiled, endpoint, listener, modelOf, route, service, toGateway } from '../testing/models.js';
 import { TestProxy, type TestRequest } from '../testing/requests.js';
+import { FIRST_GATEWAY_LISTENER } from './gateway-ports.js';
 
 // Gateway API word by word: every match of every rule that holds for the request, sorted by precedence, the first wins.
 function naive(routes: readonly HttpRoute[], request: TestRequest): string | null {
@@ -80,9 +81,9 @@ test('the table walk finds what a naive Gateway API matcher finds, for any route
       const tables = compiled(model, null);
       const proxy = new TestProxy(tables);
       for (const request of wanted) {
-        const { routeId, target } = proxy.decide({ listener: 4, ...request });
+        const { routeId, target } = proxy.decide({ listener: FIRST_GATEWAY_LISTENER, ...request });
         const found = tables.routes.find(({ ruleId }) => ruleId === routeId)?.route ?? null;
-        expect(found).toBe(naive([...model.routes.values()], { listener: 4, ...request }));
+        expect(found).toBe(naive([...model.routes.values()], { listener: FIRST_GATEWAY_LISTENER, ...request }));
         expect(target >= 0).toBe(found !== null);
       }
     }),

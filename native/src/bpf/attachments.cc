@@ -23,13 +23,6 @@ constexpr bpf_attach_type TCX_EGRESS = static_cast<bpf_attach_type>(47);
 constexpr uint32_t FILTER_HANDLE = 1;
 constexpr uint32_t FILTER_PRIORITY = 4990;
 
-Outcome create_and_pin(int program, int target, bpf_attach_type type, const std::string& pin) {
-  Descriptor link(bpf_link_create(program, target, type, nullptr));
-  if (!link) return failure(errno, "cannot attach a BPF program (" + pin + ")");
-  if (bpf_obj_pin(link.get(), pin.c_str()) != 0) return failure(errno, "cannot pin a BPF link at " + pin);
-  return {};
-}
-
 // The first word of the link's own part of bpf_link_info: tcx has the ifindex there, 0 once the interface is gone.
 bool leads_to(int link, uint32_t ifindex) {
   bpf_link_info info{};
@@ -73,7 +66,7 @@ Outcome attach_tcx(int program, TcHook hook, const std::string& pin) {
     return {};
   }
   if (pinned) WEFT_TRY(unpin(pin));
-  return create_and_pin(program, static_cast<int>(hook.ifindex), hook.direction == TcDirection::Ingress ? TCX_INGRESS : TCX_EGRESS, pin);
+  return attach_link(program, static_cast<int>(hook.ifindex), hook.direction == TcDirection::Ingress ? TCX_INGRESS : TCX_EGRESS, pin);
 }
 
 Outcome attach_clsact(int program, TcHook hook, bool& created_qdisc) {
@@ -116,7 +109,14 @@ Outcome attach_lookup(int program, int namespace_fd, const std::string& pin) {
   // A link of a namespace that is gone can't be updated: ENOLINK.
   if (pinned && bpf_link_update(pinned.get(), program, nullptr) == 0) return {};
   if (pinned) WEFT_TRY(unpin(pin));
-  return create_and_pin(program, namespace_fd, BPF_SK_LOOKUP, pin);
+  return attach_link(program, namespace_fd, BPF_SK_LOOKUP, pin);
+}
+
+Outcome attach_link(int program, int target, bpf_attach_type type, const std::string& pin) {
+  Descriptor link(bpf_link_create(program, target, type, nullptr));
+  if (!link) return failure(errno, "cannot attach a BPF program (" + pin + ")");
+  if (bpf_obj_pin(link.get(), pin.c_str()) != 0) return failure(errno, "cannot pin a BPF link at " + pin);
+  return {};
 }
 
 Outcome unpin(const std::string& pin) {

@@ -1,6 +1,8 @@
 // Attaches programs to hooks so that there is one of ours per hook, however often it is done: tcx links are pinned and updated in place,
 // clsact filters have a fixed handle and priority.
 #pragma once
+#include <linux/bpf.h>
+
 #include <cstdint>
 #include <string>
 
@@ -24,6 +26,8 @@ Outcome detach_clsact(TcHook hook);
 // Removes the clsact qdisc unless somebody else's filter is on it by now.
 Outcome remove_qdisc(uint32_t ifindex);
 Outcome attach_lookup(int program, int namespace_fd, const std::string& pin);
+// A new link, kept at `pin`, where there must be none. `target`: descriptor of what the hook is on.
+Outcome attach_link(int program, int target, bpf_attach_type type, const std::string& pin);
 // Unpinning a link detaches it: nothing else holds it. Missing is well.
 Outcome unpin(const std::string& pin);
 

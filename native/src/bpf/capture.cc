@@ -62,6 +62,8 @@ void remove_pins(const std::string& folder) {
   fs::remove(folder, ignored);
 }
 
+bool is_host_process(const weft_workload& workload) { return (workload.ifindex & WEFT_HOST_KEY) != 0; }
+
 std::string workload_pin(const char* program, uint32_t ifindex) { return std::string(program) + "-" + std::to_string(ifindex); }
 
 }  // namespace
@@ -82,6 +84,8 @@ Outcome Capture::start(const CaptureOptions& options) {
   WEFT_TRY(ensure_mesh_network(location_.mesh_netns, mesh_));
   WEFT_TRY(load());
   maps_ = std::make_unique<WorkloadMaps>(*skeleton_);
+  host_links_ = std::make_unique<HostLinks>(*skeleton_, location_.bpf_dir + "/links");
+  host_netns_cookie_ = network_namespace_cookie();
 
   int config_map = bpf_map__fd(skeleton_->maps.config);
   uint32_t zero = 0;
@@ -95,6 +99,7 @@ Outcome Capture::start(const CaptureOptions& options) {
   config.host_mark = options.host_mark;
   config.mesh0_ifindex = mesh_.mesh0_ifindex;
   config.mesh_nsid = mesh_.nsid;
+  config.host_netns_cookie = host_netns_cookie_;
   memcpy(config.mesh1_mac, mesh_.mesh1_mac, sizeof config.mesh1_mac);
   for (size_t i = 0; i < 2; i++) config.exempt_cgroup[i] = i < options.exempt_cgroups.size() ? options.exempt_cgroups[i] : 0;
   if (bpf_map_update_elem(config_map, &zero, &config, BPF_ANY) != 0) return failure(errno, "cannot write the redirection's configuration");
@@ -102,13 +107,23 @@ Outcome Capture::start(const CaptureOptions& options) {
 
   // Workloads of an earlier process go on, on these programs; the ones that vanished meanwhile are forgotten.
   for (const weft_workload& workload : maps_->list()) {
-    char name[IF_NAMESIZE];
-    if (if_indextoname(workload.ifindex, name) == nullptr || attach_workload(workload.ifindex)) {
+    if (adopt(workload)) {
       detach_workload(workload, mode_);
       WEFT_TRY(maps_->remove(workload.ifindex));
     }
   }
-  return {};
+  return attach_or_detach_host_lookup();
+}
+
+Outcome Capture::adopt(const weft_workload& workload) {
+  if (is_host_process(workload)) return host_links_->adopt(workload.ifindex);
+  char name[IF_NAMESIZE];
+  if (if_indextoname(workload.ifindex, name) == nullptr) return failure(ENODEV, "the interface is gone");
+  return attach_workload(workload.ifindex);
+}
+
+Outcome Capture::attach_or_detach_host_lookup() {
+  return maps_->has_host_ports() ? host_links_->attach_lookup(host_.get()) : host_links_->detach_lookup();
 }
 
 Outcome Capture::load() {
@@ -180,6 +195,7 @@ Outcome Capture::attach_workload(uint32_t ifindex) {
 }
 
 Outcome Capture::detach_workload(const weft_workload& workload, uint32_t mode) {
+  if (is_host_process(workload)) return host_links_->detach(workload.ifindex);
   if (mode == WEFT_MODE_TCX) {
     WEFT_TRY(unpin(pin(workload_pin("from_pod", workload.ifindex))));
     return unpin(pin(workload_pin("to_pod", workload.ifindex)));
@@ -190,7 +206,10 @@ Outcome Capture::detach_workload(const weft_workload& workload, uint32_t mode) {
 }
 
 Outcome Capture::detach_all(uint32_t mode) {
-  for (const weft_workload& workload : maps_->list()) WEFT_TRY(detach_workload(workload, mode));
+  for (const weft_workload& workload : maps_->list()) {
+    // Cgroup links know no mode.
+    if (!is_host_process(workload)) WEFT_TRY(detach_workload(workload, mode));
+  }
   if (mode == WEFT_MODE_TCX) {
     for (const char* link : {"mesh0_in", "mesh1_in", "mesh1_out"}) WEFT_TRY(unpin(pin(link)));
     return {};
@@ -206,8 +225,12 @@ Outcome Capture::detach_all(uint32_t mode) {
 
 Outcome Capture::attach(const WorkloadSpec& spec) {
   return run_in_namespace(host_.get(), [&]() -> Outcome {
+    if (spec.is_host_process() && host_netns_cookie_ == 0) {
+      return failure(EOPNOTSUPP, "the kernel (before 5.14) has no namespace cookies: host processes cannot be captured");
+    }
     Outcome outcome = maps_->write(spec);
-    if (!outcome) outcome = attach_workload(spec.ifindex);
+    if (!outcome) outcome = spec.is_host_process() ? host_links_->attach(spec.cgroup, spec.ifindex) : attach_workload(spec.ifindex);
+    if (!outcome && spec.is_host_process()) outcome = attach_or_detach_host_lookup();
     if (outcome) detach(spec.ifindex);
     return outcome;
   });
@@ -217,7 +240,8 @@ Outcome Capture::detach(uint32_t ifindex) {
   return run_in_namespace(host_.get(), [&]() -> Outcome {
     weft_workload workload{};
     if (maps_->find(ifindex, workload)) WEFT_TRY(detach_workload(workload, mode_));
-    return maps_->remove(ifindex);
+    WEFT_TRY(maps_->remove(ifindex));
+    return attach_or_detach_host_lookup();
   });
 }
 
@@ -252,7 +276,7 @@ Outcome Capture::uninstall(const CaptureLocation& location) {
     uint32_t key = 0, next = 0;
     for (uint32_t* from = nullptr; workloads && bpf_map_get_next_key(workloads.get(), from, &next) == 0; from = &key) {
       weft_workload workload{};
-      if (bpf_map_lookup_elem(workloads.get(), &next, &workload) == 0) {
+      if (bpf_map_lookup_elem(workloads.get(), &next, &workload) == 0 && !is_host_process(workload)) {
         WEFT_TRY(detach_clsact({workload.ifindex, TcDirection::Ingress}));
         WEFT_TRY(detach_clsact({workload.ifindex, TcDirection::Egress}));
         if (workload.flags & WEFT_OWNS_QDISC) WEFT_TRY(remove_qdisc(workload.ifindex));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bpf/attachments.h"
+#include "bpf/host_process.h"
 #include "bpf/mesh_network.h"
 #include "bpf/namespaces.h"
 #include "bpf/outcome.h"
@@ -60,6 +61,10 @@ class Capture {
   Outcome attach_workload(uint32_t ifindex);
   Outcome detach_workload(const weft_workload& workload, uint32_t mode);
   Outcome detach_all(uint32_t mode);
+  // Links of a workload of an earlier process, brought to this one's programs.
+  Outcome adopt(const weft_workload& workload);
+  // The host's sk_lookup link is there exactly while a host process has ports.
+  Outcome attach_or_detach_host_lookup();
   std::string pin(const std::string& link) const { return location_.bpf_dir + "/links/" + link; }
 
   CaptureLocation location_;
@@ -67,6 +72,8 @@ class Capture {
   MeshNetwork mesh_;
   weft_capture* skeleton_ = nullptr;
   std::unique_ptr<WorkloadMaps> maps_;
+  std::unique_ptr<HostLinks> host_links_;
+  uint64_t host_netns_cookie_ = 0;
   uint32_t mode_ = 0;
   std::string reason_;
 };

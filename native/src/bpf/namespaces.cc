@@ -59,6 +59,15 @@ Outcome ensure_namespace(const std::string& path, Descriptor& result) {
   return open_namespace(path, result);
 }
 
+Outcome create_unnamed_namespace(Descriptor& result) {
+  Outcome outcome;
+  std::thread([&] {
+    outcome = unshare(CLONE_NEWNET) != 0 ? failure(errno, "cannot create a network namespace: the agent needs CAP_SYS_ADMIN")
+                                         : open_namespace("", result);
+  }).join();
+  return outcome;
+}
+
 Outcome remove_namespace(const std::string& path) {
   if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT) return failure(errno, "cannot unmount " + path);
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return failure(errno, "cannot remove " + path);

@@ -31,6 +31,8 @@ class Descriptor {
 Outcome open_namespace(const std::string& path, Descriptor& result);
 // Opens it, making it first where it is missing.
 Outcome ensure_namespace(const std::string& path, Descriptor& result);
+// A new one without a name: it goes with its last descriptor, process and socket.
+Outcome create_unnamed_namespace(Descriptor& result);
 // Unmounts and unlinks the name; the namespace itself goes with its last process. Missing is well.
 Outcome remove_namespace(const std::string& path);
 // Runs `work` on a thread of that namespace and returns what it returns.

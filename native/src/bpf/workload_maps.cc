@@ -25,15 +25,14 @@ bool parse_address(const std::string& text, weft_address& result, bool& is_v4) {
   return inet_pton(AF_INET6, text.c_str(), &result) == 1;
 }
 
-bool parse_cidr(const std::string& text, uint32_t ifindex, weft_cidr_key& key) {
+bool parse_cidr(const std::string& text, weft_cidr_key& key) {
   size_t slash = text.find('/');
   bool is_v4 = false;
   if (slash == std::string::npos || !parse_address(text.substr(0, slash), key.address, is_v4)) return false;
   char* end = nullptr;
   unsigned long length = strtoul(text.c_str() + slash + 1, &end, 10);
   if (end == text.c_str() + slash + 1 || *end != 0 || length > (is_v4 ? 32u : 128u)) return false;
-  key.ifindex = ifindex;
-  key.prefix_length = static_cast<uint32_t>(32 + length + (is_v4 ? 96 : 0));
+  key.prefix_length = static_cast<uint32_t>(64 + length + (is_v4 ? 96 : 0));
   return true;
 }
 
@@ -89,7 +88,7 @@ Outcome WorkloadMaps::write(const WorkloadSpec& spec) {
   // The workload last: its entry is what makes the programs look at its packets.
   WEFT_TRY(write_cidrs(spec));
   WEFT_TRY(write_ports(spec));
-  WEFT_TRY(write_addresses(spec, value));
+  WEFT_TRY(spec.is_host_process() ? write_host_process(spec) : write_addresses(spec, value));
   std::vector<weft_workload_counters> zeroes(static_cast<size_t>(libbpf_num_possible_cpus()));
   int counters = fd_of(skeleton_.maps.workload_counters);
   if (bpf_map_update_elem(counters, &spec.ifindex, zeroes.data(), BPF_NOEXIST) != 0 && errno != EEXIST) {
@@ -120,6 +119,44 @@ Outcome WorkloadMaps::write_addresses(const WorkloadSpec& spec, const weft_workl
   return {};
 }
 
+Outcome WorkloadMaps::write_host_process(const WorkloadSpec& spec) {
+  int map = fd_of(skeleton_.maps.cgroups);
+  weft_host_process value{}, owner{};
+  value.workload = spec.ifindex;
+  for (const std::string& text : spec.addresses) {
+    weft_address address;
+    bool is_v4;
+    if (!parse_address(text, address, is_v4)) return failure(EINVAL, "\"" + text + "\" is not an IP address");
+    weft_address& own = is_v4 ? value.address4 : value.address6;
+    if ((own.word[2] | own.word[3]) == 0) own = address;
+  }
+  for (uint64_t cgroup : keys_where<uint64_t>(map, [](uint64_t) { return true; })) {
+    if (cgroup == spec.cgroup_id || bpf_map_lookup_elem(map, &cgroup, &owner) != 0 || owner.workload != spec.ifindex) continue;
+    // The key holds 31 bits of the id.
+    return failure(EADDRINUSE, "the cgroup " + spec.cgroup + " cannot be told from another captured one: restart its unit");
+  }
+  WEFT_TRY(update(map, &spec.cgroup_id, &value, "the cgroup"));
+  return write_host_ports(spec);
+}
+
+Outcome WorkloadMaps::write_host_ports(const WorkloadSpec& spec) {
+  int map = fd_of(skeleton_.maps.host_ports);
+  std::vector<uint32_t> wanted;
+  if (spec.inbound) wanted = spec.ports;
+  for (uint32_t port : wanted) {
+    uint32_t owner = 0;
+    if (bpf_map_lookup_elem(map, &port, &owner) == 0 && owner != spec.ifindex) {
+      return failure(EADDRINUSE, "port " + std::to_string(port) + " belongs to another captured process of this host");
+    }
+  }
+  for (uint32_t port : wanted) WEFT_TRY(update(map, &port, &spec.ifindex, "a port"));
+  remove_others(map, wanted, [&](uint32_t port) {
+    uint32_t owner = 0;
+    return bpf_map_lookup_elem(map, &port, &owner) == 0 && owner == spec.ifindex;
+  });
+  return {};
+}
+
 Outcome WorkloadMaps::write_ports(const WorkloadSpec& spec) {
   int map = fd_of(skeleton_.maps.excluded_ports);
   std::vector<weft_port_key> wanted;
@@ -137,18 +174,21 @@ Outcome WorkloadMaps::write_ports(const WorkloadSpec& spec) {
 Outcome WorkloadMaps::write_cidrs(const WorkloadSpec& spec) {
   int map = fd_of(skeleton_.maps.excluded_cidrs);
   std::vector<weft_cidr_key> wanted;
-  auto add = [&](const std::vector<std::string>& cidrs, uint32_t excluded) -> Outcome {
+  auto add = [&](const std::vector<std::string>& cidrs, weft_direction direction, uint32_t excluded) -> Outcome {
     for (const std::string& text : cidrs) {
       weft_cidr_key key{};
-      if (!parse_cidr(text, spec.ifindex, key))
-        return failure(EINVAL, "\"" + text + "\" is not a CIDR: expected \"10.0.0.0/8\" or \"fd00::/8\"");
+      key.ifindex = spec.ifindex;
+      key.direction = direction;
+      if (!parse_cidr(text, key)) return failure(EINVAL, "\"" + text + "\" is not a CIDR: expected \"10.0.0.0/8\" or \"fd00::/8\"");
       WEFT_TRY(update(map, &key, &excluded, "an excluded network"));
       wanted.push_back(key);
     }
     return {};
   };
-  WEFT_TRY(add(spec.exclude_outbound_cidrs, 1));
-  WEFT_TRY(add(spec.include_outbound_cidrs, 0));
+  WEFT_TRY(add(spec.exclude_outbound_cidrs, WEFT_OUTBOUND, 1));
+  WEFT_TRY(add(spec.include_outbound_cidrs, WEFT_OUTBOUND, 0));
+  WEFT_TRY(add(spec.exclude_inbound_cidrs, WEFT_INBOUND, 1));
+  WEFT_TRY(add(spec.include_inbound_cidrs, WEFT_INBOUND, 0));
   remove_others(map, wanted, [&](const weft_cidr_key& key) { return key.ifindex == spec.ifindex; });
   return {};
 }
@@ -158,6 +198,12 @@ Outcome WorkloadMaps::remove(uint32_t ifindex) {
   WorkloadSpec nothing;
   nothing.ifindex = ifindex;
   WEFT_TRY(write_addresses(nothing, {}));
+  WEFT_TRY(write_host_ports(nothing));
+  int cgroups = fd_of(skeleton_.maps.cgroups);
+  remove_others(cgroups, std::vector<uint64_t>(), [&](uint64_t id) {
+    weft_host_process process{};
+    return bpf_map_lookup_elem(cgroups, &id, &process) == 0 && process.workload == ifindex;
+  });
   WEFT_TRY(write_ports(nothing));
   WEFT_TRY(write_cidrs(nothing));
   bpf_map_delete_elem(fd_of(skeleton_.maps.workload_counters), &ifindex);
@@ -172,6 +218,11 @@ std::vector<weft_workload> WorkloadMaps::list() const {
     if (bpf_map_lookup_elem(map, &ifindex, &value) == 0) result.push_back(value);
   }
   return result;
+}
+
+bool WorkloadMaps::has_host_ports() const {
+  uint32_t port;
+  return bpf_map_get_next_key(fd_of(skeleton_.maps.host_ports), nullptr, &port) == 0;
 }
 
 Outcome WorkloadMaps::own_qdisc(uint32_t ifindex) {

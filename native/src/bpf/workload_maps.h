@@ -14,7 +14,13 @@ struct weft_capture;
 namespace weft::bpf {
 
 struct WorkloadSpec {
+  // Its key: of the host side of its veth, or HostProcess::key.
   uint32_t ifindex = 0;
+  // Path and id of a host process' cgroup; empty: the workload has a namespace of its own.
+  std::string cgroup;
+  uint64_t cgroup_id = 0;
+  // Where a host process is called: captured inbound.
+  std::vector<uint32_t> ports;
   uint8_t gateway_mac[6] = {};
   bool outbound = false;
   bool inbound = false;
@@ -26,6 +32,10 @@ struct WorkloadSpec {
   // "10.0.0.0/8"
   std::vector<std::string> exclude_outbound_cidrs;
   std::vector<std::string> include_outbound_cidrs;
+  std::vector<std::string> exclude_inbound_cidrs;
+  std::vector<std::string> include_inbound_cidrs;
+
+  bool is_host_process() const { return !cgroup.empty(); }
 };
 
 using ReasonCounts = std::array<uint64_t, WEFT_REASON_COUNT>;
@@ -41,10 +51,14 @@ class WorkloadMaps {
   bool find(uint32_t ifindex, weft_workload& result) const;
   // Remembers that the clsact qdisc is ours.
   Outcome own_qdisc(uint32_t ifindex);
+  // Whether a host process is called on any port.
+  bool has_host_ports() const;
   ReasonCounts counts(uint32_t ifindex) const;
 
  private:
   Outcome write_addresses(const WorkloadSpec& spec, const weft_workload& value);
+  Outcome write_host_process(const WorkloadSpec& spec);
+  Outcome write_host_ports(const WorkloadSpec& spec);
   Outcome write_ports(const WorkloadSpec& spec);
   Outcome write_cidrs(const WorkloadSpec& spec);
 

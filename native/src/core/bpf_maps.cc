@@ -1,6 +1,7 @@
 // Raw bpf(2), so that the core and its tests need no libbpf.
 #include "core/bpf_maps.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/bpf.h>
 #include <sys/mman.h>
@@ -8,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 
 namespace weft {
@@ -38,6 +40,52 @@ int register_listener(const std::string& map, uint32_t key, int fd) {
   const int result = bpf(BPF_MAP_UPDATE_ELEM, &attributes) == 0 ? 0 : -errno;
   ::close(map_fd);
   return result;
+}
+
+namespace {
+
+// struct weft_host_end and struct weft_host_flow of bpf/weft_capture.h.
+struct FlowKey {
+  std::array<uint8_t, 16> address;
+  uint32_t port;
+};
+struct FlowValue {
+  std::array<uint8_t, 16> destination;
+  std::array<uint8_t, 16> source;
+  uint16_t port;
+  uint16_t bound;
+};
+static_assert(sizeof(FlowKey) == 20 && sizeof(FlowValue) == 36);
+
+}  // namespace
+
+HostFlows::~HostFlows() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+int HostFlows::open(const std::string& map) {
+  if (fd_ >= 0) return 0;
+  const int fd = open_pinned(map);
+  if (fd < 0) return fd;
+  fd_ = fd;
+  return 0;
+}
+
+bool HostFlows::find(const Peer& client, HostFlow* out) const {
+  if (fd_ < 0) return false;
+  const FlowKey key = {client.address.bytes, client.port};
+  FlowValue value;
+  bpf_attr attributes;
+  memset(&attributes, 0, sizeof(attributes));
+  attributes.map_fd = static_cast<uint32_t>(fd_);
+  attributes.key = reinterpret_cast<uint64_t>(&key);
+  attributes.value = reinterpret_cast<uint64_t>(&value);
+  if (bpf(BPF_MAP_LOOKUP_ELEM, &attributes) != 0) return false;
+  out->destination.address.bytes = value.destination;
+  out->destination.port = ntohs(value.port);
+  out->source.bytes = value.source;
+  out->bound = value.bound != 0;
+  return true;
 }
 
 Heartbeat::~Heartbeat() { close(); }

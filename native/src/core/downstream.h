@@ -12,6 +12,7 @@ namespace weft {
 struct ListenerInfo {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
+  bool host = false;
   bool forwarded_headers = false;
   uint16_t port = 0;
 
@@ -31,6 +32,8 @@ struct ClientSecurity {
 struct DownstreamOrigin {
   ListenerInfo listener;
   Peer client;
+  // The client, a host process, had bound its address itself.
+  bool client_bound = false;
   // Original destination of captured traffic; unset on gateway listeners.
   Peer destination;
   // Null: plain text.

@@ -46,6 +46,19 @@ void Listener::accept_some() {
   reactor_->resume_later(this);
 }
 
+// A host process was sent here by address, so where it wanted to go is not the socket's own name.
+bool Listener::find_destination(int fd, DownstreamOrigin* origin) const {
+  if (!spec_.host || spec_.kind != ListenerKind::Outbound) return local_peer(fd, &origin->destination);
+  HostFlow flow;
+  if (!reactor_->host_flows().find(origin->client, &flow)) return false;
+  origin->destination = flow.destination;
+  if (flow.source != Address{}) origin->client.address = flow.source;
+  origin->client_bound = flow.bound;
+  // Known to be captured: its destination may well have the number of this listener's port.
+  origin->listener.port = 0;
+  return true;
+}
+
 void Listener::accept_one(int fd, const sockaddr_storage& client) {
   Counters& counters = reactor_->counters();
   if (reactor_->open_downstream() >= reactor_->limits().max_connections) {
@@ -54,10 +67,10 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     return;
   }
   DownstreamOrigin origin;
-  origin.listener = {spec_.id, spec_.kind, spec_.forwarded_headers, spec_.port};
+  origin.listener = {spec_.id, spec_.kind, spec_.host, spec_.forwarded_headers, spec_.port};
   Protocol protocol = spec_.protocol;
   if (!address_of(reinterpret_cast<const sockaddr*>(&client), &origin.client.address, &origin.client.port) ||
-      (spec_.is_captured() && !local_peer(fd, &origin.destination))) {
+      (spec_.is_captured() && !find_destination(fd, &origin))) {
     counters.add(Counter::AcceptErrors);
     ::close(fd);
     return;

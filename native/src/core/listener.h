@@ -18,6 +18,7 @@ class Listener : public Connection {
 
  private:
   void accept_some();
+  bool find_destination(int fd, DownstreamOrigin* origin) const;
   void accept_one(int fd, const struct sockaddr_storage& client);
 
   ListenerSpec spec_;

@@ -32,6 +32,14 @@ struct HeartbeatOptions {
   uint32_t slots = 1;
 };
 
+struct HostOptions {
+  // Descriptor of the host's network namespace; -1: host processes are not served.
+  int netns = -1;
+  uint32_t mark = 0;
+  // The pinned `host_flows` map.
+  std::string flows;
+};
+
 struct EngineOptions {
   EngineLimits limits;
   // Shared by all workers; the engine only subtracts.
@@ -44,6 +52,7 @@ struct EngineOptions {
   uint8_t* access_log = nullptr;
   size_t access_log_bytes = 0;
   HeartbeatOptions heartbeat;
+  HostOptions host;
   Address hairpin_v4;
   Address hairpin_v6;
 };
@@ -62,6 +71,8 @@ struct ListenerTls {
 struct ListenerSpec {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
+  // For processes in the host's own namespace: the socket is opened there.
+  bool host = false;
   Address address;
   uint16_t port = 0;
   Protocol protocol = Protocol::kHttp1;

@@ -244,12 +244,31 @@ void Reactor::beat() {
   next_beat_ms_ = now_ms() + kBeatMs;
 }
 
+// With the first listener for host processes: the maps may appear after the engine.
+int Reactor::open_host_scope(std::string* error) {
+  const HostOptions& host = options_.host;
+  *error = "open the host's namespace";
+  if (host.netns < 0) return -EINVAL;
+  if (host_scope_.home < 0) {
+    const int home = open_own_namespace();
+    if (home < 0) return home;
+    host_scope_ = {host.netns, home, host.mark};
+  }
+  *error = "open " + host.flows;
+  return host_flows_.open(host.flows);
+}
+
 int Reactor::listen(const ListenerSpec& spec, std::string* error) {
   ListenOptions options;
   options.at = {spec.address, spec.port};
-  options.transparent = spec.is_captured();
-  // Answers to captured clients go to the local pod; answers to captured callers go back as if the pod had sent them.
-  options.mark = spec.kind == ListenerKind::Outbound ? kMarkValueDeliver : spec.kind == ListenerKind::Inbound ? kMarkValueInject : 0;
+  if (spec.host) {
+    if (const int result = open_host_scope(error); result < 0) return result;
+    options.scope = &host_scope_;
+  } else {
+    options.transparent = spec.is_captured();
+    // Answers to captured clients go to the local pod; answers to captured callers go back as if the pod had sent them.
+    options.mark = spec.kind == ListenerKind::Outbound ? kMarkValueDeliver : spec.kind == ListenerKind::Inbound ? kMarkValueInject : 0;
+  }
   const int fd = open_listener(options);
   if (fd < 0) {
     *error = "listen";
@@ -388,6 +407,8 @@ void Reactor::close_everything() {
     connection->fd_ = -1;
   });
   heartbeat_.close();
+  if (host_scope_.home >= 0) ::close(host_scope_.home);
+  host_scope_ = {};
   if (epoll_ >= 0) ::close(epoll_);
   epoll_ = -1;
 }

@@ -73,6 +73,9 @@ class Reactor {
 
   // For connections.
   const EngineOptions& options() const { return options_; }
+  // In use once a listener for host processes is open.
+  const SocketScope& host_scope() const { return host_scope_; }
+  const HostFlows& host_flows() const { return host_flows_; }
   const EngineLimits& limits() const { return options_.limits; }
   http1::HeadLimits head_limits() const { return {limits().max_head_bytes, limits().max_headers}; }
   Counters& counters() { return counters_; }
@@ -125,6 +128,7 @@ class Reactor {
   bool still_wanted(const UpstreamTarget& target) const;
 
  private:
+  int open_host_scope(std::string* error);
   void update_clock();
   int wait_ms(int timeout_ms) const;
   void handle_events(int count);
@@ -149,6 +153,8 @@ class Reactor {
   Counters counters_;
   AccessLog access_log_;
   Heartbeat heartbeat_;
+  SocketScope host_scope_;
+  HostFlows host_flows_;
   uint64_t next_beat_ms_ = 0;
   uint64_t completions_due_ms_ = 0;
   Snapshot tables_;

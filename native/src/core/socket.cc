@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
 namespace weft {
@@ -29,7 +30,18 @@ bool set_transparent(int fd, int family) {
 
 bool set_mark(int fd, uint32_t mark) { return mark == 0 || set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark)); }
 
-int open_stream_socket(int family) { return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
+// A socket belongs to the namespace in which its thread was when it made it.
+int open_stream_socket(int family, const SocketScope* scope) {
+  constexpr int kType = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  if (scope == nullptr) return socket(family, kType, 0);
+  if (setns(scope->there, CLONE_NEWNET) != 0) return -1;
+  const int fd = socket(family, kType, 0);
+  const int error = errno;
+  // Away from home every later socket of this worker would be in the wrong namespace.
+  if (setns(scope->home, CLONE_NEWNET) != 0) abort();
+  errno = error;
+  return fd;
+}
 
 }  // namespace
 
@@ -41,7 +53,7 @@ bool is_mapped(const Address& address) {
 int open_listener(const ListenOptions& options) {
   sockaddr_storage name;
   const socklen_t length = to_sockaddr(options.at.address, options.at.port, &name);
-  const int fd = open_stream_socket(name.ss_family);
+  const int fd = open_stream_socket(name.ss_family, options.scope);
   if (fd < 0) return -errno;
   // One port may then have an IPv4 and an IPv6 listener.
   if (name.ss_family == AF_INET6 && !set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return fail(fd);
@@ -58,7 +70,7 @@ int open_listener(const ListenOptions& options) {
 int open_connection(const ConnectOptions& options) {
   sockaddr_storage name;
   const socklen_t length = to_sockaddr(options.to.address, options.to.port, &name);
-  const int fd = open_stream_socket(name.ss_family);
+  const int fd = open_stream_socket(name.ss_family, options.scope);
   if (fd < 0) return -errno;
   if (!set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) || !set_mark(fd, options.mark)) return fail(fd);
   if (options.bind_source) {
@@ -110,9 +122,16 @@ void set_abortive_close(int fd) {
 int enter_network_namespace(const char* path) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -errno;
-  const int result = setns(fd, CLONE_NEWNET) == 0 ? 0 : -errno;
+  const int left = open_own_namespace();
+  const int result = left < 0 ? left : setns(fd, CLONE_NEWNET) == 0 ? left : -errno;
   close(fd);
+  if (result < 0 && left >= 0) close(left);
   return result;
+}
+
+int open_own_namespace() {
+  const int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+  return fd >= 0 ? fd : -errno;
 }
 
 }  // namespace weft

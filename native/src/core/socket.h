@@ -11,6 +11,15 @@ namespace weft {
 inline constexpr uint32_t kMarkValueDeliver = 1;
 inline constexpr uint32_t kMarkValueInject = 2;
 
+// Another network namespace in which this thread opens sockets: the host's, for traffic of the host's own processes.
+struct SocketScope {
+  // Descriptors of that namespace and of the thread's own.
+  int there = -1;
+  int home = -1;
+  // SO_MARK of connections: the redirection programs let them by.
+  uint32_t mark = 0;
+};
+
 struct Peer {
   Address address;
   uint16_t port = 0;
@@ -26,6 +35,8 @@ struct ListenOptions {
   bool transparent = false;
   // 0: none. Accepted sockets and SYN-ACKs inherit it.
   uint32_t mark = 0;
+  // Null: the thread's own namespace.
+  const SocketScope* scope = nullptr;
 };
 // The descriptor, or -errno.
 int open_listener(const ListenOptions& options);
@@ -36,6 +47,8 @@ struct ConnectOptions {
   Address source;
   bool bind_source = false;
   uint32_t mark = 0;
+  // Null: the thread's own namespace.
+  const SocketScope* scope = nullptr;
 };
 // Starts connecting; the descriptor, or -errno.
 int open_connection(const ConnectOptions& options);
@@ -49,7 +62,9 @@ int pending_error(int fd);
 bool has_input_or_end(int fd);
 // close() then sends RST and drops what is unsent.
 void set_abortive_close(int fd);
-// Enters the network namespace with the calling thread; 0 or -errno.
+// Enters the network namespace with the calling thread. A descriptor of the one left, which stays open, or -errno.
 int enter_network_namespace(const char* path);
+// A descriptor of the calling thread's network namespace, or -errno.
+int open_own_namespace();
 
 }  // namespace weft

@@ -7,8 +7,8 @@ namespace weft {
 
 bool UpstreamTarget::operator==(const UpstreamTarget& other) const {
   return endpoint == other.endpoint && http2 == other.http2 && opaque == other.opaque && connect.mark == other.connect.mark &&
-         connect.bind_source == other.connect.bind_source && connect.to == other.connect.to && connect.source == other.connect.source &&
-         tls_key == other.tls_key;
+         connect.scope == other.connect.scope && connect.bind_source == other.connect.bind_source && connect.to == other.connect.to &&
+         connect.source == other.connect.source && tls_key == other.tls_key;
 }
 
 size_t UpstreamTarget::hash() const {
@@ -20,6 +20,18 @@ size_t UpstreamTarget::hash() const {
   for (const uint64_t word : words) hash = (hash ^ word) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
   return hash;
 }
+
+namespace {
+
+void bind_in_scope(const TargetContext& context, ConnectOptions* connect) {
+  connect->scope = context.scope;
+  connect->mark = context.scope->mark;
+  connect->source = context.source == ScopeSource::Client ? context.client.address : connect->to.address;
+  // An endpoint of the other IP version can't be reached from the client's address.
+  connect->bind_source = context.source != ScopeSource::Any && is_mapped(connect->source) == is_mapped(connect->to.address);
+}
+
+}  // namespace
 
 bool resolve_target(const Decision& decision, const Tables& tables, const TargetContext& context, UpstreamTarget* out) {
   out->endpoint = decision.target;
@@ -37,6 +49,10 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
     if (decision.target != kTargetOriginal || !context.has_destination) return false;
     out->connect.to = context.destination;
     out->http2 = context.http2;
+  }
+  if (context.scope != nullptr) {
+    bind_in_scope(context, &out->connect);
+    return true;
   }
   if (decision.has(kMarkInject)) out->connect.mark = kMarkValueInject;
   if (decision.has(kMarkDeliver)) out->connect.mark = kMarkValueDeliver;

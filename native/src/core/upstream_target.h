@@ -25,6 +25,10 @@ struct UpstreamTarget {
   size_t hash() const;
 };
 
+// Where a connection in another scope than the proxy's own comes from. Any: the kernel chooses. Destination: the address that it goes to,
+// by which host_lookup knows that it has been through the proxy.
+enum class ScopeSource : uint8_t { Any, Client, Destination };
+
 // What resolve_target needs to know of the connection the exchange came on.
 struct TargetContext {
   Peer client;
@@ -33,6 +37,9 @@ struct TargetContext {
   bool has_destination = false;
   // What the client speaks, its original destination does too.
   bool http2 = false;
+  // Null: the proxy's own namespace. Otherwise marks and borrowed addresses have no meaning, `source` says what to bind.
+  const SocketScope* scope = nullptr;
+  ScopeSource source = ScopeSource::Any;
   Address hairpin_v4;
   Address hairpin_v6;
 };

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "bpf/capture.h"
+#include "bpf/self_test.h"
 #include "bpf/workload_link.h"
 #include "napi/bindings.h"
 
@@ -60,7 +61,10 @@ bpf::CaptureLocation to_location(const Napi::Object& object) {
 
 bpf::WorkloadSpec to_spec(const Napi::Object& object) {
   bpf::WorkloadSpec spec;
-  spec.ifindex = object.Get("ifindex").As<Napi::Number>().Uint32Value();
+  spec.ifindex = object.Get("key").As<Napi::Number>().Uint32Value();
+  spec.cgroup = to_text(object.Get("cgroup"));
+  spec.cgroup_id = static_cast<uint64_t>(object.Get("inode").As<Napi::Number>().Int64Value());
+  spec.ports = to_numbers(object.Get("ports"));
   std::vector<uint32_t> mac = to_numbers(object.Get("gatewayMac"));
   for (size_t i = 0; i < sizeof spec.gateway_mac && i < mac.size(); i++) spec.gateway_mac[i] = static_cast<uint8_t>(mac[i]);
   spec.outbound = object.Get("outbound").ToBoolean();
@@ -71,6 +75,8 @@ bpf::WorkloadSpec to_spec(const Napi::Object& object) {
   spec.exclude_inbound_ports = to_numbers(object.Get("excludeInboundPorts"));
   spec.exclude_outbound_cidrs = to_texts(object.Get("excludeOutboundCidrs"));
   spec.include_outbound_cidrs = to_texts(object.Get("includeOutboundCidrs"));
+  spec.exclude_inbound_cidrs = to_texts(object.Get("excludeInboundCidrs"));
+  spec.include_inbound_cidrs = to_texts(object.Get("includeInboundCidrs"));
   return spec;
 }
 
@@ -109,6 +115,17 @@ Napi::Value inspect_namespace(const Napi::CallbackInfo& info) {
                object.Set("gatewayMac", from_numbers(env, link.gateway_mac));
                return object;
              }));
+  return result;
+}
+
+Napi::Value inspect_cgroup(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  bpf::HostProcess found;
+  if (threw(env, bpf::inspect_cgroup(to_text(info[0]), to_text(info[1]), found))) return env.Undefined();
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("inode", Napi::Number::New(env, static_cast<double>(found.cgroup_id)));
+  result.Set("key", Napi::Number::New(env, found.key));
+  result.Set("addresses", from_list(env, found.addresses, [&](const std::string& item) { return Napi::String::New(env, item); }));
   return result;
 }
 
@@ -157,13 +174,22 @@ Napi::Value make_handle(Napi::Env env, std::unique_ptr<Capture> capture) {
   return handle;
 }
 
+uint32_t to_mode(const Napi::Value& value) {
+  const std::string mode = to_text(value);
+  return mode == "ebpf-tcx" ? WEFT_MODE_TCX : mode == "ebpf-clsact" ? WEFT_MODE_CLSACT : 0;
+}
+
+Napi::Value test_capture(const Napi::CallbackInfo& info) {
+  threw(info.Env(), bpf::test_capture(to_mode(info[0]), to_text(info[1])));
+  return info.Env().Undefined();
+}
+
 Napi::Value open_capture(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object object = info[0].As<Napi::Object>();
   bpf::CaptureOptions options;
   options.location = to_location(object);
-  std::string mode = to_text(object.Get("mode"));
-  options.mode = mode == "ebpf-tcx" ? WEFT_MODE_TCX : mode == "ebpf-clsact" ? WEFT_MODE_CLSACT : 0;
+  options.mode = to_mode(object.Get("mode"));
   options.heartbeat_timeout_ns = static_cast<uint64_t>(object.Get("heartbeatTimeoutMs").As<Napi::Number>().DoubleValue() * 1e6);
   options.host_mark = object.Get("hostMark").As<Napi::Number>().Uint32Value();
   options.exempt_cgroups = to_list<uint64_t>(
@@ -183,6 +209,8 @@ Napi::Value uninstall_capture(const Napi::CallbackInfo& info) {
 void register_capture(Napi::Env env, Napi::Object exports) {
   exports.Set("captureNames", Napi::Function::New(env, capture_names, "captureNames"));
   exports.Set("inspectNamespace", Napi::Function::New(env, inspect_namespace, "inspectNamespace"));
+  exports.Set("inspectCgroup", Napi::Function::New(env, inspect_cgroup, "inspectCgroup"));
+  exports.Set("testCapture", Napi::Function::New(env, test_capture, "testCapture"));
   exports.Set("openCapture", Napi::Function::New(env, open_capture, "openCapture"));
   exports.Set("uninstallCapture", Napi::Function::New(env, uninstall_capture, "uninstallCapture"));
 }

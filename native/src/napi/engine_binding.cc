@@ -31,7 +31,7 @@ Napi::Value enter_namespace(const Napi::CallbackInfo& info) {
   const std::string path = info[0].As<Napi::String>().Utf8Value();
   const int result = enter_network_namespace(path.c_str());
   if (result < 0) return throw_system_error(info.Env(), -result, "enter network namespace " + path);
-  return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), result);
 }
 
 Napi::Value create_tables(const Napi::CallbackInfo& info) {

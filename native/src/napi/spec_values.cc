@@ -225,8 +225,14 @@ ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   if (!value.IsObject()) return fail("listener", "an object"), spec;
   const auto object = value.As<Napi::Object>();
   const std::string kind = text(object, "kind");
-  if (kind != "gateway" && kind != "outbound" && kind != "inbound") fail("kind", "gateway, outbound or inbound");
-  spec.kind = kind == "outbound" ? ListenerKind::Outbound : kind == "inbound" ? ListenerKind::Inbound : ListenerKind::Gateway;
+  spec.host = kind == "host-outbound" || kind == "host-inbound";
+  if (kind == "outbound" || kind == "host-outbound") {
+    spec.kind = ListenerKind::Outbound;
+  } else if (kind == "inbound" || kind == "host-inbound") {
+    spec.kind = ListenerKind::Inbound;
+  } else if (kind != "gateway") {
+    fail("kind", "gateway, outbound, inbound, host-outbound or host-inbound");
+  }
   spec.id = static_cast<int32_t>(integer(object, "id", 0, INT32_MAX));
   spec.address = address(object, "address");
   spec.port = static_cast<uint16_t>(integer(object, "port", 0, 65535));
@@ -274,6 +280,13 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
     read.heartbeat.map = text(object, "map");
     read.heartbeat.slots = static_cast<uint32_t>(integer(object, "slots", 1, 4096));
     read.heartbeat.slot = static_cast<uint32_t>(integer(object, "slot", 0, read.heartbeat.slots - 1));
+  }
+  const Napi::Value host = field(options, "host");
+  if (host.IsObject()) {
+    const auto object = host.As<Napi::Object>();
+    read.host.netns = static_cast<int>(integer(object, "netns", 0, INT32_MAX));
+    read.host.mark = static_cast<uint32_t>(integer(object, "mark", 1, UINT32_MAX));
+    read.host.flows = text(object, "flows");
   }
   return read;
 }

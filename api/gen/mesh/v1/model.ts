@@ -266,6 +266,12 @@ export interface Workload {
   /** Listening ports by name, so that a Service's named targetPort can be found. */
   ports: EndpointPort[];
   weight: number;
+  /**
+   * A process in its node's own network namespace, by one of: name of its systemd unit, e.g. "cart.service"; path of its cgroup (v2) below
+   * the root, e.g. "/system.slice/cart.service". Then network_namespace is empty.
+   */
+  systemdUnit: string;
+  cgroup: string;
 }
 
 export interface Workload_LabelsEntry {
@@ -284,6 +290,9 @@ export interface Capture {
   excludeOutboundCidrs: string[];
   /** Longer prefixes that are captured all the same. */
   includeOutboundCidrs: string[];
+  /** Clients whose connections stay direct, and longer prefixes of clients that are captured all the same. */
+  excludeInboundCidrs: string[];
+  includeInboundCidrs: string[];
 }
 
 function createBaseService(): Service {
@@ -2079,6 +2088,8 @@ function createBaseWorkload(): Workload {
     capture: undefined,
     ports: [],
     weight: 0,
+    systemdUnit: "",
+    cgroup: "",
   };
 }
 
@@ -2113,6 +2124,12 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.weight !== 0) {
       writer.uint32(80).uint32(message.weight);
+    }
+    if (message.systemdUnit !== "") {
+      writer.uint32(90).string(message.systemdUnit);
+    }
+    if (message.cgroup !== "") {
+      writer.uint32(98).string(message.cgroup);
     }
     return writer;
   },
@@ -2213,6 +2230,22 @@ export const Workload: MessageFns<Workload> = {
             message.weight = reader.uint32();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.systemdUnit = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.cgroup = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2250,6 +2283,8 @@ export const Workload: MessageFns<Workload> = {
       : undefined;
     message.ports = object.ports?.map((e) => EndpointPort.fromPartial(e)) || [];
     message.weight = object.weight ?? 0;
+    message.systemdUnit = object.systemdUnit ?? "";
+    message.cgroup = object.cgroup ?? "";
     return message;
   },
 };
@@ -2330,6 +2365,8 @@ function createBaseCapture(): Capture {
     excludeInboundPorts: [],
     excludeOutboundCidrs: [],
     includeOutboundCidrs: [],
+    excludeInboundCidrs: [],
+    includeInboundCidrs: [],
   };
 }
 
@@ -2363,6 +2400,12 @@ export const Capture: MessageFns<Capture> = {
     }
     for (const v of message.includeOutboundCidrs) {
       writer.uint32(58).string(v!);
+    }
+    for (const v of message.excludeInboundCidrs) {
+      writer.uint32(66).string(v!);
+    }
+    for (const v of message.includeInboundCidrs) {
+      writer.uint32(74).string(v!);
     }
     return writer;
   },
@@ -2456,6 +2499,22 @@ export const Capture: MessageFns<Capture> = {
             message.includeOutboundCidrs.push(reader.string());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.excludeInboundCidrs.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.includeInboundCidrs.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2480,6 +2539,8 @@ export const Capture: MessageFns<Capture> = {
     message.excludeInboundPorts = object.excludeInboundPorts?.map((e) => e) || [];
     message.excludeOutboundCidrs = object.excludeOutboundCidrs?.map((e) => e) || [];
     message.includeOutboundCidrs = object.includeOutboundCidrs?.map((e) => e) || [];
+    message.excludeInboundCidrs = object.excludeInboundCidrs?.map((e) => e) || [];
+    message.includeInboundCidrs = object.includeInboundCidrs?.map((e) => e) || [];
     return message;
   },
 };

@@ -54,7 +54,7 @@ export interface ControllerLink {
 export interface CaptureState {
   /** "ebpf-tcx", "ebpf-clsact", "off" */
   mode: string;
-  /** Why this mode. */
+  /** Why this mode: what the self-test found. */
   reason: string;
   workloads: WorkloadCapture[];
   /** Counters of the BPF programs by name. */
@@ -69,6 +69,7 @@ export interface WorkloadCapture {
   /** What is missing or wrong, and what to do; empty when captured. */
   detail: string;
   addresses: string[];
+  /** Host side of its veth; of a host process its cgroup. */
   interface: string;
   outbound: boolean;
   inbound: boolean;
@@ -102,7 +103,7 @@ export interface ListenerState {
   name: string;
   address: string;
   port: number;
-  /** "outbound", "inbound", "gateway" */
+  /** "outbound", "inbound", "gateway"; for processes of the host "host-outbound", "host-inbound" */
   kind: string;
   protocol: string;
   connections: number;

@@ -1,0 +1,175 @@
+// See self_test.h.
+#include "bpf/self_test.h"
+
+#include <arpa/inet.h>
+#include <linux/if.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/veth.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "bpf/capture.h"
+#include "bpf/links.h"
+#include "bpf/netlink.h"
+#include "core/bpf_maps.h"
+#include "core/socket.h"
+
+namespace weft::bpf {
+namespace {
+
+// Documentation prefix (RFC 5737): the namespaces lead nowhere.
+constexpr const char* HOST = "192.0.2.1";
+constexpr const char* POD = "192.0.2.2";
+constexpr uint16_t PORT = 80;
+constexpr int PATIENCE_MS = 1000;
+constexpr const char* OUTSIDE = "weft-test0";
+constexpr const char* INSIDE = "weft-test1";
+
+Outcome done(int error, const char* what) { return error == 0 ? Outcome{} : failure(error, std::string("self-test: cannot ") + what); }
+
+Outcome add_address(NetlinkSocket& netlink, uint32_t ifindex, const char* text) {
+  NetlinkMessage message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+  ifaddrmsg header{};
+  header.ifa_family = AF_INET;
+  header.ifa_prefixlen = 24;
+  header.ifa_index = ifindex;
+  message.header(header);
+  in_addr address{};
+  inet_pton(AF_INET, text, &address);
+  message.attribute(IFA_LOCAL, &address, sizeof address);
+  message.attribute(IFA_ADDRESS, &address, sizeof address);
+  return done(netlink.exchange(message), "give the scratch veth its address");
+}
+
+// In the calling thread's namespace: finds the end of the veth, gives it its address, brings it up.
+Outcome set_up_end(const char* name, const char* address, Link& link) {
+  NetlinkSocket netlink;
+  WEFT_TRY(netlink.open());
+  WEFT_TRY(done(find_link(netlink, std::string(name), link), "find the scratch veth"));
+  WEFT_TRY(add_address(netlink, link.ifindex, address));
+  NetlinkMessage message(RTM_NEWLINK, 0);
+  ifinfomsg info{};
+  info.ifi_index = static_cast<int>(link.ifindex);
+  info.ifi_flags = info.ifi_change = IFF_UP;
+  message.header(info);
+  return done(netlink.exchange(message), "bring the scratch veth up");
+}
+
+Outcome connect_pod(int pod, Link& outside) {
+  NetlinkSocket netlink;
+  WEFT_TRY(netlink.open());
+  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+  message.header(ifinfomsg{});
+  message.attribute(IFLA_IFNAME, std::string(OUTSIDE));
+  size_t info = message.open(IFLA_LINKINFO);
+  message.attribute(IFLA_INFO_KIND, std::string("veth"));
+  size_t data = message.open(IFLA_INFO_DATA);
+  size_t peer = message.open(VETH_INFO_PEER);
+  ifinfomsg header{};
+  message.append(&header, sizeof header);
+  message.attribute(IFLA_IFNAME, std::string(INSIDE));
+  message.number(IFLA_NET_NS_FD, static_cast<uint32_t>(pod));
+  message.close(peer);
+  message.close(data);
+  message.close(info);
+  WEFT_TRY(done(netlink.exchange(message), "make a scratch veth"));
+  WEFT_TRY(set_up_end(OUTSIDE, HOST, outside));
+  return run_in_namespace(pod, [] {
+    Link inside;
+    return set_up_end(INSIDE, POD, inside);
+  });
+}
+
+Peer peer_of(const char* text, uint16_t port) {
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  inet_pton(AF_INET, text, &name.sin_addr);
+  Peer peer;
+  uint16_t ignored;
+  address_of(reinterpret_cast<sockaddr*>(&name), &peer.address, &ignored);
+  peer.port = port;
+  return peer;
+}
+
+struct Direction {
+  const char* name;
+  uint32_t mark;
+  uint32_t listener;
+  const char* client;
+  const char* server;
+};
+
+// One connection, from `from`'s namespace, must come to the listener in the mesh namespace with both its addresses, and be established.
+Outcome try_out(const Direction& direction, const SocketScope& mesh, const SocketScope& from, const std::string& maps) {
+  const std::string what = std::string("self-test: the ") + direction.name + " connection ";
+  Descriptor listener(open_listener({peer_of("0.0.0.0", 0), true, direction.mark, &mesh}));
+  if (!listener) return failure(errno, what + "has no listener (transparent sockets need CAP_NET_ADMIN or CAP_NET_RAW)");
+  const int registered = register_listener(maps + "/listeners", direction.listener, listener.get());
+  if (registered < 0) return failure(registered, what + "has a listener that the SOCKMAP refuses");
+  ConnectOptions options;
+  options.to = peer_of(direction.server, PORT);
+  options.scope = &from;
+  Descriptor client(open_connection(options));
+  pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
+  if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "did not come to the proxy's listener");
+  Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  Peer local, remote;
+  if (!local_peer(accepted.get(), &local) || !remote_peer(accepted.get(), &remote)) return failure(errno, what + "was lost");
+  if (!(local == options.to) || remote.address != peer_of(direction.client, 0).address) {
+    return failure(EPROTO, what + "came with other addresses than it was made with");
+  }
+  if (poll(waiting + 1, 1, PATIENCE_MS) != 1 || pending_error(client.get()) != 0) {
+    return failure(ETIMEDOUT, what + "got no answer from the proxy");
+  }
+  return {};
+}
+
+Outcome try_both(uint32_t mode, const CaptureLocation& location, int host, int pod) {
+  Link outside;
+  WEFT_TRY(connect_pod(pod, outside));
+  CaptureOptions options;
+  options.location = location;
+  options.mode = mode;
+  options.heartbeat_timeout_ns = 10'000'000'000;
+  options.host_mark = 0x80000;
+  std::unique_ptr<Capture> capture;
+  WEFT_TRY(Capture::open(options, capture));
+  WorkloadSpec workload;
+  workload.ifindex = outside.ifindex;
+  memcpy(workload.gateway_mac, outside.mac, sizeof workload.gateway_mac);
+  workload.outbound = workload.inbound = true;
+  workload.addresses = {POD};
+  WEFT_TRY(capture->attach(workload));
+  Descriptor mesh;
+  WEFT_TRY(open_namespace(location.mesh_netns, mesh));
+  Heartbeat heartbeat;
+  const int beating = heartbeat.open(location.bpf_dir + "/maps/workers", 0, 1);
+  if (beating < 0) return failure(beating, "self-test: the heartbeat map cannot be mapped");
+  // The calling thread is the scratch host's.
+  const SocketScope in_mesh{mesh.get(), host, 0}, in_pod{pod, host, 0}, in_host{host, host, 0};
+  const std::string maps = location.bpf_dir + "/maps";
+  WEFT_TRY(try_out({"outbound", WEFT_DELIVER, WEFT_LISTENER_OUTBOUND4, POD, HOST}, in_mesh, in_pod, maps));
+  return try_out({"inbound", WEFT_INJECT, WEFT_LISTENER_INBOUND4, HOST, POD}, in_mesh, in_host, maps);
+}
+
+}  // namespace
+
+Outcome test_capture(uint32_t mode, const std::string& bpf_dir) {
+  Descriptor host, pod;
+  WEFT_TRY(create_unnamed_namespace(host));
+  WEFT_TRY(create_unnamed_namespace(pod));
+  const std::string name = bpf_dir.substr(bpf_dir.rfind('/') + 1) + "-test";
+  const CaptureLocation location = {bpf_dir + "-test", "/run/netns/" + name, "/proc/self/fd/" + std::to_string(host.get())};
+  // What a test that was killed left.
+  WEFT_TRY(Capture::uninstall(location));
+  Outcome outcome = run_in_namespace(host.get(), [&] { return try_both(mode, location, host.get(), pod.get()); });
+  Outcome cleaned = Capture::uninstall(location);
+  return outcome ? outcome : cleaned;
+}
+
+}  // namespace weft::bpf
