@@ -16,6 +16,7 @@ const LIMITS: EngineLimits = {
   maxHeaders: 100,
   maxBufferedBytes: 65536,
   maxIdlePerEndpoint: 8,
+  maxStreams: 128,
   headerTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
   streamIdleTimeoutMs: 30_000,

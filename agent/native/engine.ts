@@ -343,6 +343,8 @@ export interface EngineLimits {
   /** Bytes waiting for one slow reader before its source is no longer read. */
   readonly maxBufferedBytes: number;
   readonly maxIdlePerEndpoint: number;
+  /** HTTP/2 streams of one client connection at once; at most 1,000. */
+  readonly maxStreams: number;
   readonly headerTimeoutMs: number;
   /** A connection without a request. */
   readonly idleTimeoutMs: number;

@@ -20,6 +20,7 @@ const LIMITS: EngineLimits = {
   maxHeaders: 100,
   maxBufferedBytes: 262_144,
   maxIdlePerEndpoint: 8,
+  maxStreams: 128,
   headerTimeoutMs: 2_000,
   idleTimeoutMs: 30_000,
   streamIdleTimeoutMs: 30_000,

@@ -13,6 +13,7 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['max-headers', 'maxHeaders', 'header fields of a message'],
   ['max-buffered-bytes', 'maxBufferedBytes', 'bytes that wait for one slow reader before its source is no longer read'],
   ['max-idle-per-endpoint', 'maxIdlePerEndpoint', 'idle upstream connections kept for one endpoint and worker'],
+  ['max-streams', 'maxStreams', 'HTTP/2 streams of one client connection at once; at most 1000'],
   ['header-timeout-ms', 'headerTimeoutMs', 'for a whole request head to come'],
   ['idle-timeout-ms', 'idleTimeoutMs', 'a downstream connection may be idle'],
   ['stream-idle-timeout-ms', 'streamIdleTimeoutMs', 'a client may neither send its body nor take its answer'],

@@ -30,6 +30,7 @@ export const DEFAULT_LIMITS: EngineLimits = {
   maxBufferedBytes: 262_144,
   // Fewer than the connections a busy endpoint needs at once means opening and closing them all the time: 2× CPU with 64 for 512 clients.
   maxIdlePerEndpoint: 1_024,
+  maxStreams: 128,
   headerTimeoutMs: 15_000,
   idleTimeoutMs: 3_600_000,
   // Envoy's default: a client that stalls in a request holds buffers, one between requests holds none.

@@ -171,6 +171,17 @@ TEST("http2 reactor: answers that are not read hold up no other of their upstrea
   CHECK_EQ(client.at(kLast).body.size(), size_t{2'000'000});
 }
 
+TEST("http2 reactor: no more streams at once than the limit says") {
+  EngineLimits limits;
+  limits.max_streams = 2;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  for (const uint32_t id : {1, 3, 5}) client.raw(client.get(id));
+  CHECK(bench.run([&] { return client.at(5).resets == 1; }));
+  CHECK_EQ(client.at(5).reset_code, static_cast<uint32_t>(ErrorCode::kRefusedStream));
+  CHECK_EQ(client.at(1).resets + client.at(3).resets, 0);
+}
+
 TEST("http2 reactor: a client that ignores its stream window is refused") {
   EngineLimits limits;
   limits.max_buffered_bytes = 65535;

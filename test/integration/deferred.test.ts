@@ -22,6 +22,7 @@ const LIMITS: EngineLimits = {
   maxHeaders: 100,
   maxBufferedBytes: 262_144,
   maxIdlePerEndpoint: 64,
+  maxStreams: 128,
   headerTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
   streamIdleTimeoutMs: 30_000,

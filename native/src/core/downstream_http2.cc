@@ -19,8 +19,6 @@ constexpr int kReadsPerTurn = 4;
 constexpr uint64_t kLingerMs = 2'000;
 // Until the client has heard our GOAWAY, if it does not answer the PING behind it.
 constexpr uint64_t kDrainNoticeMs = 1'000;
-// The peer announces 128; what it opens before it knows is refused.
-constexpr size_t kMaxStreams = 128;
 }  // namespace
 
 DownstreamHttp2::DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigin& origin)
@@ -128,7 +126,8 @@ void DownstreamHttp2::on_flush() {
 }
 
 void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool ends) {
-  const bool refused = state_ != State::Open || link_.streams().size() >= kMaxStreams;
+  // What it opens before it knows the limit is refused too.
+  const bool refused = state_ != State::Open || link_.streams().size() >= reactor_->limits().max_streams;
   if (refused) {
     reactor_->counters().add(Counter::Http2RefusedStreams);
     return link_.reset(id, ErrorCode::kRefusedStream);

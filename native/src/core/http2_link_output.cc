@@ -12,7 +12,6 @@ namespace {
 using http2::ErrorCode;
 using http2::FrameType;
 
-constexpr uint32_t kMaxConcurrentStreams = 128;
 // What each stream may receive before we took anything of it (RFC 9113 6.9.2's initial value): a stream that is stuck holds no more. It
 // grows with the first that is taken.
 constexpr uint32_t kFirstWindow = 65535;
@@ -45,7 +44,7 @@ void Http2Link::start() {
                                        {http2::SettingId::kMaxHeaderListSize, reactor_->limits().max_head_bytes}};
     end = http2::write_settings(settings, std::size(settings), end);
   } else {
-    const http2::Setting settings[] = {{http2::SettingId::kMaxConcurrentStreams, kMaxConcurrentStreams},
+    const http2::Setting settings[] = {{http2::SettingId::kMaxConcurrentStreams, reactor_->limits().max_streams},
                                        {http2::SettingId::kMaxHeaderListSize, reactor_->limits().max_head_bytes},
                                        {http2::SettingId::kEnableConnectProtocol, 1}};
     end = http2::write_settings(settings, std::size(settings), end);

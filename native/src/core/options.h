@@ -14,6 +14,8 @@ struct EngineLimits {
   uint32_t max_headers = 100;
   uint32_t max_buffered_bytes = 256 * 1024;
   uint32_t max_idle_per_endpoint = 64;
+  // HTTP/2: of one client connection at once.
+  uint32_t max_streams = 128;
   uint32_t header_timeout_ms = 10'000;
   uint32_t idle_timeout_ms = 60'000;
   uint32_t stream_idle_timeout_ms = 60'000;

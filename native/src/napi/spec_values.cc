@@ -263,6 +263,7 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.max_headers = limit(limits, "maxHeaders", 1, static_cast<int64_t>(http1::kMaxFields));
   read.limits.max_buffered_bytes = limit(limits, "maxBufferedBytes", 4096, 4 << 20);
   read.limits.max_idle_per_endpoint = limit(limits, "maxIdlePerEndpoint", 0, 100'000);
+  read.limits.max_streams = limit(limits, "maxStreams", 1, 1000);
   read.limits.header_timeout_ms = limit(limits, "headerTimeoutMs", 1, kDayMs);
   read.limits.idle_timeout_ms = limit(limits, "idleTimeoutMs", 1, kDayMs);
   read.limits.stream_idle_timeout_ms = limit(limits, "streamIdleTimeoutMs", 1, kDayMs);
