@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 
-const { addon: addonPath, limits, endpoints, counters, outstanding, forwardedHeaders } = workerData;
+const { addon: addonPath, limits, endpoints, counters, outstanding, trustedHops } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
 const HOSTS = ['e0.test', 'e1.test', 'e2.test', 'e3.test', 'local.test', 'retry.test', 'slow.test'];
 const RETRY = 16;
@@ -63,7 +63,7 @@ const listen = (id, protocol) =>
     port: 0,
     protocol,
     sockmap: null,
-    forwardedHeaders,
+    trustedHops,
     tls: null,
     proxyProtocol: false,
   });

@@ -76,11 +76,15 @@ class Bench {
     readonly outstanding: Int32Array,
   ) {}
 
-  static async start(endpoints: readonly Upstream[], limits: Partial<EngineLimits> = {}, forwardedHeaders = false): Promise<Bench> {
+  static async start(
+    endpoints: readonly Upstream[],
+    limits: Partial<EngineLimits> = {},
+    trustedHops: number | null = null,
+  ): Promise<Bench> {
     const counters = new Float64Array(new SharedArrayBuffer(8 * 256));
     const outstanding = new Int32Array(new SharedArrayBuffer(4 * 16));
     const worker = new Worker(join(process.cwd(), 'agent/native/engine-http2-test-worker.mjs'), {
-      workerData: { addon: ADDON, limits: { ...LIMITS, ...limits }, endpoints, counters, outstanding, forwardedHeaders },
+      workerData: { addon: ADDON, limits: { ...LIMITS, ...limits }, endpoints, counters, outstanding, trustedHops },
     });
     const [ports] = (await once(worker, 'message')) as [Bench['ports']];
     return new Bench(worker, ports, counters, outstanding);
@@ -220,7 +224,7 @@ describe('HTTP/2', () => {
   });
 
   test('is made of HTTP/1 for an upstream that speaks it, and the answer chunked again', async () => {
-    bench = await Bench.start([await http2Upstream(measuring)], {}, true);
+    bench = await Bench.start([await http2Upstream(measuring)], {}, 0);
     const post = await plainGet(bench.ports.http1, 'e0.test', '/?n=500000', 'b'.repeat(200_000));
     expect([post.status, post.body.length, post.message.headers['transfer-encoding'], post.message.trailers['x-size']]).toEqual([
       200,

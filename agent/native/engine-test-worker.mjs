@@ -69,7 +69,7 @@ const listen = (id, protocol) =>
     port: 0,
     protocol,
     sockmap: null,
-    forwardedHeaders: id === 4,
+    trustedHops: id === 4 ? 1 : null,
     tls: null,
     proxyProtocol: false,
   });

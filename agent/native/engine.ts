@@ -398,8 +398,12 @@ export interface ListenerSpec {
   readonly proxyProtocol: boolean;
   /** Register in this pinned SOCKMAP at this key, so that the redirection programs find it; null: don't. */
   readonly sockmap: { readonly map: string; readonly key: number } | null;
-  /** Add X-Forwarded-For and X-Forwarded-Proto, and request id; captured traffic keeps the client's address by itself. */
-  readonly forwardedHeaders: boolean;
+  /**
+   * 0: the edge; what clients say in X-Forwarded-* and Forwarded is dropped, X-Forwarded-For and -Proto are made. N up to 16: that many
+   * proxies stand in front; X-Forwarded-For is appended to, its Nth address from the right is the client in the access log. Both make an
+   * X-Request-Id where there is none. null: all of them are left as they come (captured traffic keeps the client's address by itself).
+   */
+  readonly trustedHops: number | null;
 }
 
 /** One reactor in one worker thread. Its methods may be called on that thread only. */

@@ -178,7 +178,7 @@ class Engine {
       port: 0,
       protocol: 'http1',
       sockmap: null,
-      forwardedHeaders: false,
+      trustedHops: null,
       tls: null,
       proxyProtocol: false,
       ...spec,
@@ -542,7 +542,7 @@ describe('passing through and permissive', () => {
       }),
     );
     await engine.endpoints({ port: port(server) });
-    const at = await engine.terminate(await engine.server(), { proxyProtocol: true, forwardedHeaders: true });
+    const at = await engine.terminate(await engine.server(), { proxyProtocol: true, trustedHops: 0 });
     const raw = connectTcp(at, '127.0.0.1');
     raw.write('PROXY TCP4 203.0.113.7 192.0.2.1 5000 443\r\n');
     expect(await get(await secured(open(at, { socket: raw })))).toContain('200');

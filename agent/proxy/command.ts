@@ -45,6 +45,15 @@ export function proxyCommand(): Command {
     .addOption(option('--access-log-file <file>', 'where to; reopened on SIGHUP; default: standard output').env('WEFT_ACCESS_LOG_FILE'))
     .addOption(option('--metrics-listen <host:port>', 'serve /metrics and /healthz here; off by default').env('WEFT_METRICS_LISTEN'))
     .addOption(
+      option(
+        '--trusted-hops <n>',
+        'proxies in front of gateways whose X-Forwarded-* are believed; 0: this is the edge, clients’ are dropped',
+      )
+        .env('WEFT_TRUSTED_HOPS')
+        .argParser(integer(0, 16))
+        .default(0),
+    )
+    .addOption(
       option('--drain-timeout <ms>', 'on SIGTERM, how long open connections may take to end')
         .env('WEFT_DRAIN_TIMEOUT')
         .argParser(integer(0, 2 ** 31 - 1))

@@ -19,6 +19,8 @@ export interface ProxyConfig {
   readonly accessLog: { readonly mode: AccessLogMode; readonly file: string | null };
   readonly metricsListen: { readonly host: string; readonly port: number } | null;
   readonly limits: EngineLimits;
+  /** Proxies in front of the gateways whose X-Forwarded-* are believed. */
+  readonly trustedHops: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
 }
@@ -54,6 +56,7 @@ export interface RawConfig {
   readonly accessLog: AccessLogMode;
   readonly accessLogFile?: string;
   readonly metricsListen?: string;
+  readonly trustedHops: number;
   readonly drainTimeout: number;
   readonly logLevel: LogLevel;
   readonly limits: EngineLimits;
@@ -74,6 +77,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     accessLog: { mode: raw.accessLog, file: raw.accessLogFile ?? null },
     metricsListen: raw.metricsListen === undefined ? null : parseListen(raw.metricsListen),
     limits: raw.limits,
+    trustedHops: raw.trustedHops,
     drainTimeoutMs: raw.drainTimeout,
     logLevel: raw.logLevel,
   });

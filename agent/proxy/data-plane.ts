@@ -188,7 +188,7 @@ export class DataPlane {
         port,
         protocol: 'opaque',
         sockmap: sockmap(slot),
-        forwardedHeaders: false,
+        trustedHops: null,
         tls: null,
         proxyProtocol: false,
       });
@@ -222,7 +222,7 @@ export class DataPlane {
         continue;
       }
       const wantedListener: OpenListener = { id, name, kind: 'gateway', address, port, protocol, tls };
-      const errors = await this.openListener(wantedListener, () => gatewaySpec(wantedListener));
+      const errors = await this.openListener(wantedListener, () => gatewaySpec(wantedListener, this.config.trustedHops));
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
@@ -280,6 +280,6 @@ function hostOptions(netns: number, bpfDir: string): EngineOptions['host'] {
   return { netns, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
 }
 
-function gatewaySpec({ id, address, port, protocol, tls }: OpenListener): ListenerSpec {
-  return { id, kind: 'gateway', address, port, protocol, sockmap: null, forwardedHeaders: true, tls, proxyProtocol: false };
+function gatewaySpec({ id, address, port, protocol, tls }: OpenListener, trustedHops: number): ListenerSpec {
+  return { id, kind: 'gateway', address, port, protocol, sockmap: null, trustedHops, tls, proxyProtocol: false };
 }

@@ -71,6 +71,18 @@ describe('outbound', () => {
     expect(proxy.decide({ ...catalog, path: '/v10' }).target).toBe(-404);
   });
 
+  test('a tunnel is opened by a rule that names CONNECT, and by nothing else', () => {
+    const any = route('any', { parents: [toService('v1')], rules: [{ backends: [backend('v1')] }] });
+    const named = route('named', { parents: [toService('v2')], rules: [{ matches: [{ method: 'CONNECT' }], backends: [backend('v2')] }] });
+    const tables = compiled(modelOf(...shop, any, named));
+    const proxy = new TestProxy(tables);
+    const connect = { ...catalog, method: 'CONNECT' };
+    expect(proxy.decide(connect)).toMatchObject({ target: -404, localReply: Reply.NoRoute });
+    expect(proxy.decide({ ...connect, destination: ['10.0.0.2', 80] }).target).toBe(-404);
+    expect(addressOf(tables, proxy.decide({ ...connect, destination: ['10.0.0.3', 80] }).target)).toBe('10.1.2.1');
+    expect(proxy.decide({ ...catalog, destination: ['10.0.0.3', 80] }).target).toBe(-404);
+  });
+
   test('an endpoint of a captured workload on this node is delivered to, any other is injected towards', () => {
     const here = workload('v1-a', { addresses: ['10.1.1.1'], node: 'a', capture: { inbound: true } });
     const there = workload('v2-a', { addresses: ['10.1.2.1'], node: 'b', capture: { inbound: true } });

@@ -68,7 +68,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     port: Number(port),
     protocol: 'opaque',
     sockmap: null,
-    forwardedHeaders: false,
+    trustedHops: null,
     tls: null,
     proxyProtocol: false,
   } as const;

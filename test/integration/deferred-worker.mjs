@@ -90,7 +90,7 @@ const listen = (id, protocol) =>
     port: 0,
     protocol,
     sockmap: null,
-    forwardedHeaders: false,
+    trustedHops: null,
     tls: null,
     proxyProtocol: false,
   });

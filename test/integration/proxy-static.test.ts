@@ -321,3 +321,54 @@ test('status tells the open connections of a listener', async () => {
   agent.destroy();
   expect(await eventually(open, (count) => count === 1)).toBe(1);
 });
+
+test.each([
+  { hops: 0, forwardedFor: '127.0.0.1', proto: 'http', host: undefined, client: /^127\.0\.0\.1:[1-9]/ },
+  {
+    hops: 1,
+    forwardedFor: '10.9.9.9, 192.0.2.1, 2001:db8::1, 127.0.0.1',
+    proto: 'https',
+    host: 'said.test',
+    client: /^\[2001:db8::1\]:0$/,
+  },
+  { hops: 2, forwardedFor: '10.9.9.9, 192.0.2.1, 2001:db8::1, 127.0.0.1', proto: 'https', host: 'said.test', client: /^192\.0\.2\.1:0$/ },
+  {
+    hops: 4,
+    forwardedFor: '10.9.9.9, 192.0.2.1, 2001:db8::1, 127.0.0.1',
+    proto: 'https',
+    host: 'said.test',
+    client: /^127\.0\.0\.1:[1-9]/,
+  },
+])(
+  'behind $hops trusted proxies the client is whom they say, over HTTP/1 and HTTP/2',
+  async ({ hops, forwardedFor, proto, host, client }) => {
+    const log = join(folder, 'access.log');
+    const { port } = await shop([1, 0], '--access-log', 'all', '--access-log-file', log, '--trusted-hops', String(hops));
+    const said = { 'x-forwarded-for': '10.9.9.9, 192.0.2.1,, 2001:db8::1', 'x-forwarded-proto': 'https', 'x-forwarded-host': 'said.test' };
+    const overHttp1 = await new Promise<string>((resolve, reject) => {
+      const sent = request({ port, host: '127.0.0.1', path: '/1', headers: { host: 'shop.test', ...said } }, async (response) => {
+        let text = '';
+        for await (const chunk of response) text += chunk;
+        resolve(text);
+      });
+      sent.on('error', reject).end();
+    });
+    const session = connectHttp2(`http://127.0.0.1:${port}`);
+    cleanups.push(() => session.destroy());
+    const stream = session.request({ ':path': '/2', ':authority': 'shop.test', ...said });
+    let overHttp2 = '';
+    for await (const chunk of stream) overHttp2 += chunk;
+    for (const text of [overHttp1, overHttp2]) {
+      const { headers } = JSON.parse(text) as { headers: Record<string, string> };
+      expect(headers['x-forwarded-for']?.replace(',,', ',')).toBe(forwardedFor);
+      expect(headers['x-forwarded-proto']).toBe(proto);
+      expect(headers['x-forwarded-host']).toBe(host);
+      expect(headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
+    }
+    const lines = await eventually(
+      async () => readFileSync(log, 'utf8').trim().split('\n'),
+      (all) => all.length === 2,
+    );
+    for (const line of lines) expect((JSON.parse(line) as { client: string }).client).toMatch(client);
+  },
+);

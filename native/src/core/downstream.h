@@ -13,7 +13,7 @@ struct ListenerInfo {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
   bool host = false;
-  bool forwarded_headers = false;
+  int32_t trusted_hops = -1;
   uint16_t port = 0;
 
   bool is_captured() const { return kind != ListenerKind::Gateway; }

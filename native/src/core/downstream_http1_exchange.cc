@@ -6,6 +6,7 @@
 #include "core/http2/transcode.h"
 #include "core/http2/websocket.h"
 #include "core/reactor.h"
+#include "core/request_lines.h"
 
 namespace weft {
 
@@ -54,6 +55,7 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   client_minor_ = pending.head.minor;
   client_keeps_alive_ = pending.head.keep_alive;
   describe(pending.head, decision.has(kLog), &exchange);
+  find_client(pending.head, pending.base);
   exchange.raw.append(pending.base, exchange.head_size);
   exchange.begin(decision);
   const size_t available = pending.size - exchange.head_size;
@@ -64,6 +66,16 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   request.head = &pending.head;
   request.base = pending.base;
   exchange.start(request, body);
+}
+
+void DownstreamHttp1::find_client(const http1::RequestHead& head, const uint8_t* base) {
+  if (origin_.listener.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return;
+  ForwardedClient client(origin_.listener.trusted_hops);
+  for (size_t i = 0; i < head.field_count; i++) {
+    const http1::Field& field = head.fields[i];
+    if (field.known == http1::KnownHeader::kXForwardedFor && !field.named_by_connection) client.add(field.value.in(base));
+  }
+  exchange_->has_forwarded_client = client.find(&exchange_->forwarded_client);
 }
 
 void DownstreamHttp1::resume_request() {

@@ -9,6 +9,7 @@
 
 #include "core/grpc.h"
 #include "core/reactor.h"
+#include "core/request_lines.h"
 
 namespace weft {
 
@@ -154,11 +155,21 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
   if (exchange.tunnel != Tunnel::None && summary.content_length > 0) return refuse_request(stream, 400);
   exchange.method = summary.method;
   stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
+  if (origin_.listener.trusted_hops > 0 && summary.has(http1::KnownHeader::kXForwardedFor)) find_client(&exchange);
   if (summary.has(http1::KnownHeader::kContentType)) {
     const http2::HeaderBlock& request = exchange.http2->block;
     exchange.is_grpc = is_grpc_content_type(request.value(*request.find(http1::KnownHeader::kContentType)));
   }
   if (!enter_batch(stream)) stream->requeue();
+}
+
+void DownstreamHttp2::find_client(HttpExchange* exchange) const {
+  ForwardedClient client(origin_.listener.trusted_hops);
+  const http2::HeaderBlock& block = exchange->http2->block;
+  for (const http2::HeaderField& field : block) {
+    if (field.traits.known == http1::KnownHeader::kXForwardedFor) client.add(block.value(field));
+  }
+  exchange->has_forwarded_client = client.find(&exchange->forwarded_client);
 }
 
 // 0: there is no answer but a reset.

@@ -81,6 +81,7 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   bool take_input(size_t size);
   bool enter_batch(DownstreamHttp2Stream* stream);
   void begin_exchange(DownstreamHttp2Stream* stream, const Decision& decision);
+  void find_client(HttpExchange* exchange) const;
   void refuse_request(DownstreamHttp2Stream* stream, int status);
   void close_stream(DownstreamHttp2Stream* stream, http2::ErrorCode code);
   void finish_drain();

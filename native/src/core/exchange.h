@@ -43,6 +43,9 @@ struct Exchange {
   uint64_t received = 0;
   uint64_t sent = 0;
   Peer upstream;
+  // Whom trusted proxies in front say they speak for; else the connection's peer is the client.
+  Address forwarded_client;
+  bool has_forwarded_client = false;
   int32_t attempts = 0;
   int32_t status = 0;
   // Decision.Target whose `outstanding` is still to be given back; -1: none.

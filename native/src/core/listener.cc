@@ -67,7 +67,7 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     return;
   }
   DownstreamOrigin origin;
-  origin.listener = {spec_.id, spec_.kind, spec_.host, spec_.forwarded_headers, spec_.port};
+  origin.listener = {spec_.id, spec_.kind, spec_.host, spec_.trusted_hops, spec_.port};
   Protocol protocol = spec_.protocol;
   if (!address_of(reinterpret_cast<const sockaddr*>(&client), &origin.client.address, &origin.client.port) ||
       (spec_.is_captured() && !find_destination(fd, &origin))) {

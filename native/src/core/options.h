@@ -59,6 +59,8 @@ struct EngineOptions {
   Address hairpin_v6;
 };
 
+inline constexpr int64_t kMaxTrustedHops = 16;
+
 enum class ListenerKind : uint8_t { Gateway, Outbound, Inbound };
 
 // kTerminate: every connection is TLS. kPermissive: TLS if its first bytes are a ClientHello, else plain. kPassthrough: the ClientHello is
@@ -81,7 +83,8 @@ struct ListenerSpec {
   // Empty: not registered.
   std::string sockmap;
   uint32_t sockmap_key = 0;
-  bool forwarded_headers = false;
+  // Proxies in front whose X-Forwarded-* are believed; -1: fields are left as they come.
+  int32_t trusted_hops = -1;
   // Null: none.
   std::shared_ptr<const ListenerTls> tls;
   // Every connection begins with a PROXY protocol header, v1 or v2, whose addresses stand for the socket's.

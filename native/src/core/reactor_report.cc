@@ -109,10 +109,11 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   record.attempts = exchange.attempts;
   record.received = static_cast<double>(exchange.received);
   record.sent = static_cast<double>(exchange.sent);
-  memcpy(record.client, origin.client.address.bytes.data(), 16);
+  const Address& client = exchange.has_forwarded_client ? exchange.forwarded_client : origin.client.address;
+  memcpy(record.client, client.bytes.data(), 16);
   memcpy(record.destination, destination.address.bytes.data(), 16);
   memcpy(record.upstream, exchange.upstream.address.bytes.data(), 16);
-  record.client_port = origin.client.port;
+  record.client_port = exchange.has_forwarded_client ? 0 : origin.client.port;
   record.destination_port = destination.port;
   record.upstream_port = exchange.upstream.port;
   record.generation = exchange.tables->generation();

@@ -3,9 +3,12 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <cstring>
+#include <string>
 
 #include "core/downstream.h"
+#include "core/http1/ascii.h"
 #include "core/reactor.h"
 #include "core/socket.h"
 
@@ -67,11 +70,45 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   return {text_, kName.size() + kIdBytes + 2};
 }
 
-ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, bool has_request_id) {
-  if (!connection.origin().listener.forwarded_headers) return;
-  client_ = address_.format(connection.origin().client.address);
-  proto_ = connection.tls() != nullptr ? "https" : "http";
-  if (!has_request_id) request_id_line_ = id_.format(reactor->random(), reactor->random());
+ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, uint64_t present) {
+  using http1::known_bit;
+  using http1::KnownHeader;
+  const int32_t hops = connection.origin().listener.trusted_hops;
+  if (hops < 0) return;
+  const std::string_view client = address_.format(connection.origin().client.address);
+  const std::string_view proto = connection.tls() != nullptr ? "https" : "http";
+  if (hops == 0) {
+    dropped_ = known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) | known_bit(KnownHeader::kForwarded) |
+               known_bit(KnownHeader::kXForwardedHost) | known_bit(KnownHeader::kXForwardedPort);
+    put("x-forwarded-for: ");
+    put(client);
+    put("\r\nx-forwarded-proto: ");
+    put(proto);
+    put("\r\n");
+  } else {
+    client_ = client;
+    if ((present & known_bit(KnownHeader::kXForwardedProto)) == 0) proto_ = proto;
+  }
+  edge_size_ = size_;
+  makes_id_ = (present & known_bit(KnownHeader::kXRequestId)) == 0;
+  if (makes_id_) put(id_.format(reactor->random(), reactor->random()));
 }
+
+void ForwardedLines::put(std::string_view text) {
+  memcpy(text_ + size_, text.data(), text.size());
+  size_ += text.size();
+}
+
+void ForwardedClient::add(std::string_view list) {
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t comma = std::min(list.find(',', begin), list.size());
+    const std::string_view element = http1::trim(list.substr(begin, comma - begin));
+    // RFC 9110 5.6.1.2: empty elements are ignored.
+    if (!element.empty()) last_[count_++ % hops_] = element;
+    begin = comma + 1;
+  }
+}
+
+bool ForwardedClient::find(Address* out) const { return count_ >= hops_ && parse_address(std::string(last_[count_ % hops_]), out); }
 
 }  // namespace weft

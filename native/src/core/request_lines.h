@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/http1/head.h"
+#include "core/options.h"
 #include "core/tables/tables.h"
 
 namespace weft {
@@ -29,22 +31,47 @@ class RequestIdLine {
   char text_[64];
 };
 
-// What a gateway adds to a request. Empty texts on listeners that add nothing.
+// What a gateway says of the client in a request. All empty on listeners that leave requests as they come.
 class ForwardedLines {
  public:
-  // `has_request_id`: the request brings its own.
-  ForwardedLines(class Reactor* reactor, const class Downstream& connection, bool has_request_id);
+  // `present`: known_bit()s of the request's fields.
+  ForwardedLines(class Reactor* reactor, const class Downstream& connection, uint64_t present);
+  // Behind trusted proxies: to append to X-Forwarded-For; to replace X-Forwarded-Proto, if none of them said it.
   std::string_view client() const { return client_; }
   std::string_view proto() const { return proto_; }
-  std::string_view request_id_line() const { return request_id_line_; }
-  std::string_view request_id() const { return request_id_line_.empty() ? request_id_line_ : id_.id(); }
+  // At the edge: complete lines for both, instead of what dropped() names; whatever a client says there is its own invention.
+  std::string_view edge() const { return {text_, edge_size_}; }
+  uint64_t dropped() const { return dropped_; }
+  std::string_view request_id() const { return makes_id_ ? id_.id() : std::string_view(); }
+  // edge(), and the request id's.
+  std::string_view lines() const { return {text_, size_}; }
 
  private:
+  void put(std::string_view text);
+
   AddressText address_;
   RequestIdLine id_;
+  bool makes_id_ = false;
   std::string_view client_;
   std::string_view proto_;
-  std::string_view request_id_line_;
+  char text_[192];
+  size_t edge_size_ = 0;
+  size_t size_ = 0;
+  uint64_t dropped_ = 0;
+};
+
+// The client that `hops` trusted proxies in front vouch for: give it every value of X-Forwarded-For, in order.
+class ForwardedClient {
+ public:
+  explicit ForwardedClient(int32_t hops) : hops_(static_cast<size_t>(hops)) {}
+  void add(std::string_view list);
+  // The hops-th address from the right. False: there are fewer, or it is none.
+  bool find(Address* out) const;
+
+ private:
+  size_t hops_;
+  size_t count_ = 0;
+  std::string_view last_[kMaxTrustedHops];
 };
 
 }  // namespace weft

@@ -135,15 +135,14 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   if (ends_connect()) return true;
   http1::RequestHeadOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
-  const bool has_id =
-      request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId) : request.summary->has(http1::KnownHeader::kXRequestId);
-  const ForwardedLines lines(reactor_, exchange_->connection(), has_id);
+  const ForwardedLines lines(reactor_, exchange_->connection(), request.head != nullptr ? request.head->present : request.summary->present);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
-  options.extra_lines = lines.request_id_line();
+  options.extra_lines = lines.lines();
+  options.drop_known = lines.dropped();
   char* out = reactor_->head_scratch();
   size_t size = 0;
-  char extra[160];
+  char extra[256];
   bool fits;
   if (request.head != nullptr) {
     options.framing = http1::request_body_framing(*request.head);
@@ -151,7 +150,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
     fits = http1::write_request_head(*request.head, request.base, options, out, Reactor::kHeadScratch, &size);
   } else {
     options.framing = http2::request_framing(*request.summary, ends);
-    if (request.summary->is_extended_connect) options.extra_lines = begin_handshake(lines.request_id(), extra);
+    if (request.summary->is_extended_connect) options.extra_lines = begin_handshake(lines.lines(), extra);
     fits = http2::write_request_head(*request.block, *request.summary, options, out, Reactor::kHeadScratch, &size);
   }
   staged_ = static_cast<uint32_t>(size);
@@ -160,7 +159,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
 }
 
 // `lines` and a Sec-WebSocket-Key of ours.
-std::string_view UpstreamHttp1::begin_handshake(std::string_view lines, char (&out)[160]) {
+std::string_view UpstreamHttp1::begin_handshake(std::string_view lines, char (&out)[256]) {
   static constexpr std::string_view kName = "sec-websocket-key: ";
   const std::array<char, 24> key = http2::websocket_key(reactor_->random(), reactor_->random());
   accept_ = std::make_unique<std::array<char, 28>>(http2::websocket_accept({key.data(), key.size()}));
@@ -210,7 +209,8 @@ void UpstreamHttp1::on_write_broken() {
 
 void UpstreamHttp1::release() {
   // A tunnel that is cut off ends in a reset: the peer must not take what it has for the whole.
-  if (framing_in_ == http1::Framing::kTunnel && (state_ != State::Complete || !exchange_->request_complete())) make_close_abortive();
+  const bool tunnel = framing_in_ == http1::Framing::kTunnel;
+  if (tunnel && (state_ != State::Complete || !exchange_->request_complete() || !output_.empty())) make_close_abortive();
   accept_.reset();
   exchange_ = nullptr;
   // Readable: the last read was full, so bytes behind the answer may lie in the socket, and their event has come already.

@@ -14,12 +14,13 @@ UpstreamHttp2Stream::UpstreamHttp2Stream(UpstreamHttp2* connection, HttpExchange
 bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   http2::ForwardOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
-  const bool has_id =
-      request.head != nullptr ? request.head->has(http1::KnownHeader::kXRequestId) : request.summary->has(http1::KnownHeader::kXRequestId);
-  const ForwardedLines lines(connection_->reactor_, exchange_->connection(), has_id);
+  const ForwardedLines lines(connection_->reactor_, exchange_->connection(),
+                             request.head != nullptr ? request.head->present : request.summary->present);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
+  options.steady_lines = lines.edge();
   options.request_id = lines.request_id();
+  options.drop_known = lines.dropped();
   GrpcTimeoutLine timeout;
   if (exchange_->is_grpc && exchange_->expires_ms != 0) {
     // What is left of the call's time, so that nobody works for a caller that has given up.

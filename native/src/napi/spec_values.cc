@@ -239,7 +239,7 @@ ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   spec.protocol = protocol(object);
   spec.tls = listener_tls(field(object, "tls"));
   spec.proxy_protocol = flag(object, "proxyProtocol");
-  spec.forwarded_headers = flag(object, "forwardedHeaders");
+  if (!field(object, "trustedHops").IsNull()) spec.trusted_hops = static_cast<int32_t>(integer(object, "trustedHops", 0, kMaxTrustedHops));
   const Napi::Value sockmap = field(object, "sockmap");
   if (sockmap.IsObject()) {
     spec.sockmap = text(sockmap.As<Napi::Object>(), "map");

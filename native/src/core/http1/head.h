@@ -39,7 +39,10 @@ inline constexpr size_t kMaxFields = 128;
   X(UserAgent, "user-agent")               \
   X(RetryAfter, "retry-after")             \
   X(Date, "date")                          \
-  X(GrpcTimeout, "grpc-timeout")
+  X(GrpcTimeout, "grpc-timeout")           \
+  X(Forwarded, "forwarded")                \
+  X(XForwardedHost, "x-forwarded-host")    \
+  X(XForwardedPort, "x-forwarded-port")
 
 enum class KnownHeader : uint8_t {
 #define WEFT_X(name, text) k##name,

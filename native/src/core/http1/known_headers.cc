@@ -72,6 +72,9 @@ KnownHeader known_header(std::string_view name) {
       if (is(p, "upgrade")) return KnownHeader::kUpgrade;
       if (is(p, "trailer")) return KnownHeader::kTrailer;
       break;
+    case 9:
+      if (is(p, "forwarded")) return KnownHeader::kForwarded;
+      break;
     case 10:
       if (is(p, "connection")) return KnownHeader::kConnection;
       if (is(p, "user-agent")) return KnownHeader::kUserAgent;
@@ -98,6 +101,8 @@ KnownHeader known_header(std::string_view name) {
       break;
     case 16:
       if (is(p, "proxy-connection")) return KnownHeader::kProxyConnection;
+      if (is(p, "x-forwarded-host")) return KnownHeader::kXForwardedHost;
+      if (is(p, "x-forwarded-port")) return KnownHeader::kXForwardedPort;
       break;
     case 17:
       if (is(p, "transfer-encoding")) return KnownHeader::kTransferEncoding;
