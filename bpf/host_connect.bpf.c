@@ -49,7 +49,8 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct weft_address *destinat
   }
   __u32 listening = listener->src_port;
   bpf_sk_release(listener);
-  struct weft_host_flow flow = {.destination = *destination, .source = v4 ? process->address4 : process->address6, .port = port};
+  struct weft_host_flow flow = {
+      .destination = *destination, .source = v4 ? process->address4 : process->address6, .port = port, .workload = key};
   if (bpf_map_update_elem(&host_cookies, &cookie, &flow, BPF_ANY)) return bypass(WEFT_REASON_BYPASS_NO_LISTENER, key);
   count_connection(WEFT_PROGRAM_HOST_CONNECT, WEFT_REASON_CAPTURED_OUTBOUND, key);
   to->port = listening;  // 4

@@ -158,8 +158,10 @@ struct weft_host_flow {
   __u16 port;
   // The client had bound `source` itself, so the server must see it.
   __u16 bound;
+  // Key of the host process.
+  __u32 workload;
 };
-static_assert(sizeof(struct weft_host_flow) == 36, "weft_host_flow");
+static_assert(sizeof(struct weft_host_flow) == 40, "weft_host_flow");
 
 // Programs, in the order of their counters. X(enum suffix, name)
 #define WEFT_PROGRAMS(X)          \

@@ -242,6 +242,15 @@ describe('life cycle', () => {
     expect(capture.state().workloads[0]).toMatchObject({ state: 'failed', detail: expect.stringContaining(detail) });
   });
 
+  test('a workload that is no longer captured leaves no connection in the maps: its ports will be those of others', async () => {
+    const release = await lab.hold('host', REMOTE.v4, 8080, cgroup);
+    const kept = () => [lab.mapEntries('host_cookies'), lab.mapEntries('host_flows')];
+    expect(kept()).toEqual([1, 1]);
+    await capture.reconcile([]);
+    expect(kept()).toEqual([0, 0]);
+    await release();
+  });
+
   test('a workload that is no longer listed, and an uninstall, leave nothing on cgroup and host', async () => {
     await capture.reconcile([]);
     expect(pins()).toEqual([]);

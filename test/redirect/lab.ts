@@ -1,6 +1,7 @@
 // A host, its pods and a remote node as network namespaces of this machine, in the routed (Calico-like) shape, and the processes in them.
 // Owns everything it makes and removes it; asserts nothing. Needs root: throws where it cannot work.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -175,6 +176,21 @@ export class Lab {
     });
     child.once('exit', () => this.children.delete(child));
     return child;
+  }
+
+  /** A connection that stays open until down(), or until what it returns is called. */
+  async hold(namespace: string, address: string, port: number, cgroup: string): Promise<() => Promise<void>> {
+    const script = `exec 3<>/dev/tcp/${address}/${port} && read -r -u 3 && echo ready && exec sleep 60`;
+    const [command, ...words] = within(cgroup, ['bash', '-c', script]);
+    const child = spawn('nsenter', [`--net=${this.path(namespace)}`, command!, ...words], { stdio: ['ignore', 'pipe', 'ignore'] });
+    this.children.add(child);
+    const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    await Promise.race([once(child.stdout, 'data'), ended]);
+    return () => {
+      this.children.delete(child);
+      child.kill('SIGKILL');
+      return ended;
+    };
   }
 
   async serve(namespace: string, port: number, cgroup: string | null = null): Promise<void> {

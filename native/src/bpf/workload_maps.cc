@@ -64,6 +64,15 @@ void remove_others(int map, const std::vector<Key>& wanted, Predicate belongs) {
   }
 }
 
+// The flows of a host process that is not captured any more: nothing would end them, and their ports will be another's.
+template <typename Key>
+void forget_flows(int map, uint32_t workload) {
+  remove_others(map, std::vector<Key>(), [&](const Key& key) {
+    weft_host_flow flow{};
+    return bpf_map_lookup_elem(map, &key, &flow) == 0 && flow.workload == workload;
+  });
+}
+
 Outcome update(int map, const void* key, const void* value, const char* what) {
   if (bpf_map_update_elem(map, key, value, BPF_ANY) == 0) return {};
   return failure(errno, std::string("cannot write ") + what + (errno == E2BIG || errno == ENOSPC ? ": the map is full" : ""));
@@ -206,6 +215,10 @@ Outcome WorkloadMaps::remove(uint32_t ifindex) {
   });
   WEFT_TRY(write_ports(nothing));
   WEFT_TRY(write_cidrs(nothing));
+  if (ifindex & WEFT_HOST_KEY) {
+    forget_flows<weft_host_end>(fd_of(skeleton_.maps.host_flows), ifindex);
+    forget_flows<uint64_t>(fd_of(skeleton_.maps.host_cookies), ifindex);
+  }
   bpf_map_delete_elem(fd_of(skeleton_.maps.workload_counters), &ifindex);
   return {};
 }

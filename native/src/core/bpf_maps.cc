@@ -54,8 +54,9 @@ struct FlowValue {
   std::array<uint8_t, 16> source;
   uint16_t port;
   uint16_t bound;
+  uint32_t workload;
 };
-static_assert(sizeof(FlowKey) == 20 && sizeof(FlowValue) == 36);
+static_assert(sizeof(FlowKey) == 20 && sizeof(FlowValue) == 40);
 
 }  // namespace
 
