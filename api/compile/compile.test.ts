@@ -102,6 +102,17 @@ test('labels and namespace select workloads', () => {
   expect(messages(compileModel({ objects: stored(CATALOG, other, foreign), running: null }).resources, ResourceType.ENDPOINT)).toEqual([]);
 });
 
+test('a host process keeps how it is found, and the capture label takes a workload out whatever its spec says', () => {
+  const spec = '{node: n1, systemdUnit: catalog.service, addresses: [10.1.0.4], capture: {failClosed: true}}';
+  const capturedAs = (labels: string) =>
+    messages(compileModel({ objects: stored(workload('unit', spec, labels)), running: null }).resources, ResourceType.WORKLOAD);
+  const found = { networkNamespace: '', systemdUnit: 'catalog.service', cgroup: '' };
+  expect(capturedAs('{mesh.weft.dev/capture: enabled}')).toMatchObject([{ ...found, capture: { outbound: true, inbound: true } }]);
+  expect(capturedAs('{mesh.weft.dev/capture: disabled}')).toMatchObject([
+    { ...found, capture: { outbound: false, inbound: false, failClosed: true } },
+  ]);
+});
+
 test('slices of one service unite by address; conditions become health', () => {
   const slice = (name: string, ports: string, endpoints: string) =>
     `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: ${name}, namespace: shop, labels: {kubernetes.io/service-name: catalog}}\naddressType: IPv4\nports: ${ports}\nendpoints: ${endpoints}`;
