@@ -38,7 +38,16 @@ function decide() {
 }
 
 const engine = addon.createEngine(
-  { limits, outstanding, counters, accessLog: null, heartbeat: null, host: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  {
+    limits,
+    outstanding,
+    counters,
+    tenants: new Float64Array(1024 * 5),
+    accessLog: null,
+    heartbeat: null,
+    host: null,
+    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
+  },
   decide,
 );
 const tables = addon.createTables({
@@ -52,6 +61,9 @@ const tables = addon.createTables({
   endpoints: endpoints.map(({ port, protocol }, id) => ({ id, address: '127.0.0.1', port, protocol, tls: null })),
   mutations: [{ remove: ['x-secret'], set: [['x-set', 'yes']], add: [] }],
   localReplies: [{ headers: [['retry-after', '1']], body: 'not now\n' }],
+  sourceTenants: [],
+  destinationTenants: [],
+  listenerTenants: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);

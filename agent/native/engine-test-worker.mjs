@@ -44,7 +44,16 @@ function decide() {
 }
 
 const engine = addon.createEngine(
-  { limits, outstanding, counters, accessLog, heartbeat: null, host: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  {
+    limits,
+    outstanding,
+    counters,
+    tenants: new Float64Array(1024 * 5),
+    accessLog,
+    heartbeat: null,
+    host: null,
+    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
+  },
   decide,
 );
 const tables = addon.createTables({
@@ -58,6 +67,9 @@ const tables = addon.createTables({
   endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: null })),
   mutations: [],
   localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n' }],
+  sourceTenants: [],
+  destinationTenants: [],
+  listenerTenants: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);

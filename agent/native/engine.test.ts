@@ -17,6 +17,8 @@ const LIMITS: EngineLimits = {
   maxBufferedBytes: 65536,
   maxIdlePerEndpoint: 8,
   maxStreams: 128,
+  maxTenantConnections: 0,
+  maxTenantRequests: 0,
   headerTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
   streamIdleTimeoutMs: 30_000,

@@ -227,6 +227,27 @@ export interface TableSpec {
   readonly endpoints: readonly EndpointSpec[];
   readonly mutations: readonly MutationSpec[];
   readonly localReplies: readonly LocalReplySpec[];
+  /** Tenants of what stands at the same index of sources and destinations, and of listeners by their id: 1 … MAX_TENANTS - 1, or 0 for nobody's. What is missing is nobody's. */
+  readonly sourceTenants: readonly number[];
+  readonly destinationTenants: readonly number[];
+  readonly listenerTenants: readonly number[];
+}
+/**
+ * Whoever shares the worker with others: its turns, its limits, its account. A connection is its source's (outbound), its destination's
+ * (inbound) or its listener's (gateway).
+ */
+export const MAX_TENANTS = 1_024;
+/** Float64 words of a tenant's account. */
+export const TENANT_WORDS = 5;
+export const enum TenantWord {
+  /** Downstream, open now. */
+  Connections = 0,
+  /** In flight. */
+  Requests = 1,
+  /** Time of the worker that its turns took, µs. */
+  CpuUs = 2,
+  RefusedConnections = 3,
+  RefusedRequests = 4,
 }
 export interface PredicateSpec {
   readonly kind: 'header' | 'query' | 'method';
@@ -359,6 +380,10 @@ export interface EngineLimits {
   /** Requests and connections whose decision is deferred, at once; at most 16,384. */
   readonly maxDeferred: number;
   readonly deferredTimeoutMs: number;
+  /** Of one tenant; more are closed as they come. 0: no limit. */
+  readonly maxTenantConnections: number;
+  /** Of one tenant, in flight; more are answered 503 with Retry-After, flag UO. 0: no limit. */
+  readonly maxTenantRequests: number;
 }
 
 export interface EngineOptions {
@@ -367,6 +392,8 @@ export interface EngineOptions {
   readonly outstanding: Int32Array;
   /** One slot a counter of `counterNames()`, then the open connections by listener id, as far as it reaches; over a SharedArrayBuffer; only this engine writes it. */
   readonly counters: Float64Array;
+  /** MAX_TENANTS × TENANT_WORDS, over a SharedArrayBuffer; only this engine writes it. */
+  readonly tenants: Float64Array;
   /** Ring of access log records (AccessLogRing), ACCESS_LOG_HEADER_BYTES + a power of two ≥ 4096 bytes over a SharedArrayBuffer; null: no access log. */
   readonly accessLog: Uint8Array | null;
   /** Where this worker beats, every 100 ms, for the redirection programs: the pinned `workers` map, its slot and how many there are; null: nowhere. */

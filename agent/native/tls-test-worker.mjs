@@ -25,7 +25,16 @@ function decide() {
 }
 
 const engine = addon.createEngine(
-  { limits, outstanding, counters, accessLog: null, heartbeat: null, host: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  {
+    limits,
+    outstanding,
+    counters,
+    tenants: new Float64Array(1024 * 5),
+    accessLog: null,
+    heartbeat: null,
+    host: null,
+    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
+  },
   decide,
 );
 

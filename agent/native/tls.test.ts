@@ -21,6 +21,8 @@ const LIMITS: EngineLimits = {
   maxBufferedBytes: 262_144,
   maxIdlePerEndpoint: 8,
   maxStreams: 128,
+  maxTenantConnections: 0,
+  maxTenantRequests: 0,
   headerTimeoutMs: 2_000,
   idleTimeoutMs: 30_000,
   streamIdleTimeoutMs: 30_000,
@@ -199,6 +201,9 @@ class Engine {
       endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: tls ?? null })),
       mutations: [],
       localReplies: [],
+      sourceTenants: [],
+      destinationTenants: [],
+      listenerTenants: [],
     });
   }
 }

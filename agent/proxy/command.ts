@@ -23,6 +23,8 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 'an opaque connection or a tunnel may be idle; 0: no limit'],
   ['max-deferred', 'maxDeferred', 'requests of one worker that wait for a decision made elsewhere'],
   ['deferred-timeout-ms', 'deferredTimeoutMs', 'for such a decision; then the request is answered 504'],
+  ['max-tenant-connections', 'maxTenantConnections', 'of those connections that one namespace may have; 0: no limit'],
+  ['max-tenant-requests', 'maxTenantRequests', 'requests in flight of one namespace and worker; 0: no limit'],
 ];
 
 export function proxyCommand(): Command {

@@ -43,6 +43,9 @@ export const DEFAULT_LIMITS: EngineLimits = {
   tcpIdleTimeoutMs: 3_600_000,
   maxDeferred: 4_096,
   deferredTimeoutMs: 10_000,
+  // Half of the worker's.
+  maxTenantConnections: 32_768,
+  maxTenantRequests: 16_384,
 };
 
 export interface RawConfig {

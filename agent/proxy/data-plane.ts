@@ -4,10 +4,11 @@ import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
 import { HOST_MARK } from '../native/capture.js';
-import type { EngineAddon, EngineOptions, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
+import { type EngineAddon, type EngineOptions, type ListenerSpec, type ListenerTlsSpec, MAX_TENANTS } from '../native/engine.js';
 import type { ProxyConfig } from './config.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN } from './gateway-tls.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
+import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import { type GatewayListener, isHostListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './tables/gateway-ports.js';
@@ -48,6 +49,7 @@ export class DataPlane {
   private readonly open = new Map<number, OpenListener>();
   /** What was counted under an id before it changed hands. */
   private readonly endpointBase = { requests: new Float64Array(MAX_ENDPOINTS), errors: new Float64Array(MAX_ENDPOINTS) };
+  private readonly tenantTotals = new TenantTotals(() => this.pool.memories.map(({ tenants }) => tenants));
   private readonly ruleBase = new Float64Array(MAX_RULES);
   private current: Generation | null = null;
   private handle: number | null = null;
@@ -91,6 +93,10 @@ export class DataPlane {
         },
       }),
       listeners: ids(MAX_GATEWAY_LISTENERS),
+      tenants: ids(MAX_TENANTS - 1, {
+        isBusy: (id) => this.tenantTotals.isBusy(id + 1),
+        onReuse: (id) => this.tenantTotals.forget(id + 1),
+      }),
       labels: this.labels,
       upstreamTls: this.upstreamTls,
     };
@@ -107,6 +113,10 @@ export class DataPlane {
 
   get listeners(): readonly OpenListener[] {
     return [...this.open.values()];
+  }
+
+  tenants(): TenantReport[] {
+    return this.tenantTotals.report(this.current?.tenants ?? new Map());
   }
 
   requestsOfRule(id: number): number {

@@ -18,7 +18,7 @@ import { COMPLETION_REASONS } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import { isError } from './decide.js';
-import { engineMetrics, istioMetrics } from './metrics/exposition.js';
+import { engineMetrics, istioMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { BALANCING_NAMES } from './tables/clusters.js';
 import type { RouteRow } from './tables/routes.js';
@@ -60,7 +60,7 @@ export class ProxyStatus {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}`;
+    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.plane.tenants())}`;
   }
 
   private report(): Report {

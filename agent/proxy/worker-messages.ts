@@ -13,6 +13,7 @@ export interface WorkerStart {
   readonly cells: SharedArrayBuffer;
   readonly outstanding: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
+  readonly tenants: SharedArrayBuffer;
   readonly accessLog: SharedArrayBuffer | null;
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
   readonly host: EngineOptions['host'];

@@ -8,6 +8,9 @@ import {
   type EngineOptions,
   type ListenerSpec,
   type ListenerTlsSpec,
+  MAX_TENANTS,
+  TENANT_WORDS,
+  TenantWord,
   type TlsFailure,
 } from '../native/engine.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
@@ -37,6 +40,8 @@ export interface WorkerMemory {
   readonly cells: Cells;
   /** By EngineAddon.counterNames(), then open connections by listener id. */
   readonly counters: Float64Array;
+  /** MAX_TENANTS × TENANT_WORDS. */
+  readonly tenants: Float64Array;
   readonly accessLog: Uint8Array | null;
 }
 
@@ -135,14 +140,16 @@ export class WorkerPool {
     const { options } = this;
     const cells = Cells.allocate();
     const counters = new SharedArrayBuffer((options.counters + MAX_LISTENERS) * 8);
+    const tenants = new SharedArrayBuffer(MAX_TENANTS * TENANT_WORDS * 8);
     const accessLog = options.accessLog ? new SharedArrayBuffer(ACCESS_LOG_BYTES) : null;
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     return {
       slot,
-      start: { limits: options.limits, cells, outstanding, counters, accessLog, heartbeat, host: options.host },
+      start: { limits: options.limits, cells, outstanding, counters, tenants, accessLog, heartbeat, host: options.host },
       memory: {
         cells: new Cells(cells),
         counters: new Float64Array(counters),
+        tenants: new Float64Array(tenants),
         accessLog: accessLog === null ? null : new Uint8Array(accessLog),
       },
       thread: null,
@@ -230,6 +237,10 @@ export class WorkerPool {
     }
     inFlight.fill(0);
     memory.counters.fill(0, this.options.counters);
+    for (let tenant = 0; tenant < MAX_TENANTS; tenant++) {
+      memory.tenants[tenant * TENANT_WORDS + TenantWord.Connections] = 0;
+      memory.tenants[tenant * TENANT_WORDS + TenantWord.Requests] = 0;
+    }
   }
 
   private send(seat: Seat, message: ToWorker): void {

@@ -29,6 +29,7 @@ function run(start: WorkerStart): void {
       limits: start.limits,
       outstanding,
       counters: new Float64Array(start.counters),
+      tenants: new Float64Array(start.tenants),
       accessLog: start.accessLog === null ? null : new Uint8Array(start.accessLog),
       heartbeat: start.heartbeat,
       host: start.host,

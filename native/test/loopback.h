@@ -74,6 +74,7 @@ struct Bench {
     TableSpec spec;
     spec.hosts = {"a.test"};
     spec.paths = {"/"};
+    spec.listener_tenants = {0, 1, 2};
     if (with_endpoints) spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead}};
     std::string error;
     reactor->use_tables(Tables::build(spec, &error));

@@ -4,6 +4,7 @@
 // listener is transparent). Reads FILE again when it changes.
 import { Model } from '../../agent/model/model.js';
 import { loadAddon } from '../../agent/native/addon.js';
+import { MAX_TENANTS } from '../../agent/native/engine.js';
 import { DEFAULT_LIMITS } from '../../agent/proxy/config.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../../agent/proxy/metrics/cells.js';
 import { FileWatch, loadManifests } from '../../agent/proxy/static-source.js';
@@ -40,6 +41,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     endpoints: ids(MAX_ENDPOINTS),
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
+    tenants: ids(MAX_TENANTS - 1),
     labels: new Labels(4096),
     upstreamTls: new UpstreamTls(addon),
   };

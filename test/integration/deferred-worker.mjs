@@ -64,7 +64,15 @@ function decide() {
 }
 
 const engine = addon.createEngine(
-  { limits, outstanding, counters, accessLog: null, heartbeat: null, hairpin: { v4: '169.254.1.1', v6: 'fe80::1' } },
+  {
+    limits,
+    outstanding,
+    tenants: new Float64Array(1024 * 5),
+    counters,
+    accessLog: null,
+    heartbeat: null,
+    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
+  },
   decide,
 );
 const deferred = new DeferredDecisions(engine, limits.maxDeferred);
@@ -79,6 +87,9 @@ const tables = addon.createTables({
   endpoints: endpoints.map(({ port, protocol }, id) => ({ id, address: '127.0.0.1', port, protocol, tls: null })),
   mutations: [],
   localReplies: [],
+  sourceTenants: [],
+  destinationTenants: [],
+  listenerTenants: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);

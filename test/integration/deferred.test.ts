@@ -30,6 +30,8 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 0,
   tcpIdleTimeoutMs: 0,
+  maxTenantConnections: 0,
+  maxTenantRequests: 0,
   maxDeferred: 256,
   deferredTimeoutMs: 10_000,
 };

@@ -3,6 +3,7 @@
 import { countBelow } from '../../telemetry/histogram.js';
 import { BYTE_BUCKETS, Traffic } from './cells.js';
 import type { EdgeName, Report, SeriesReport } from './report.js';
+import type { TenantReport } from './tenant-report.js';
 
 /** Upper bounds of istio_request_duration_milliseconds. All are bounds of our own buckets but 3,600,000. */
 const DURATION_BOUNDS_MS = [0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 600_000, 1_800_000];
@@ -74,6 +75,35 @@ export function engineMetrics(counters: ReadonlyMap<string, number>): string {
   return [...lines, ''].join('\n');
 }
 
+/** What each namespace has of the proxy; of no namespace: an empty label. */
+export function tenantMetrics(tenants: readonly TenantReport[]): string {
+  const of = (value: (tenant: TenantReport) => number): [Labels, number][] =>
+    tenants.map((each) => [{ namespace: each.name }, value(each)]);
+  const refused = tenants.flatMap(({ name, refusedConnections, refusedRequests }): [Labels, number][] => [
+    [{ namespace: name, reason: 'connections' }, refusedConnections],
+    [{ namespace: name, reason: 'requests' }, refusedRequests],
+  ]);
+  return [
+    ...gauge(
+      'weft_tenant_connections',
+      'Downstream connections open now.',
+      of(({ connections }) => connections),
+    ),
+    ...gauge(
+      'weft_tenant_requests',
+      'Requests in flight.',
+      of(({ requests }) => requests),
+    ),
+    ...counter(
+      'weft_tenant_cpu_seconds_total',
+      'Time of the workers that the turns of its connections took.',
+      of(({ cpuSeconds }) => cpuSeconds),
+    ),
+    ...counter('weft_tenant_refused_total', 'Connections and requests refused at the limits of one namespace.', refused),
+    '',
+  ].join('\n');
+}
+
 function seriesLabels({ edge, status, reason }: SeriesReport): Labels {
   const outcome = edge.isTcp ? {} : { response_code: String(status) };
   return { ...edgeLabels(edge), ...outcome, response_flags: reason === '' ? '-' : reason };
@@ -115,6 +145,10 @@ function byteBuckets(counts: Float64Array): [string, number][] {
 
 function head(name: string, help: string, type: string): string[] {
   return [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+}
+
+function gauge(name: string, help: string, samples: readonly (readonly [Labels, number])[]): string[] {
+  return [...head(name, help, 'gauge'), ...samples.map(([labels, value]) => `${name}${text(labels)} ${value}`)];
 }
 
 function counter(name: string, help: string, samples: readonly (readonly [Labels, number])[]): string[] {

@@ -11,6 +11,7 @@ import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
 import { ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS } from './layout.js';
 import { RouteChains, type RouteRow } from './routes.js';
 import type { StableIds } from './stable-ids.js';
+import { namespaceOf, Tenants } from './tenants.js';
 
 /** What outlives generations. */
 export interface TableIds {
@@ -19,6 +20,8 @@ export interface TableIds {
   readonly rules: StableIds;
   /** Gateway listeners; the engine's id is FIRST_GATEWAY_LISTENER more. */
   readonly listeners: StableIds;
+  /** Namespaces; the engine's id is 1 more. */
+  readonly tenants: StableIds;
   readonly labels: Labels;
   readonly upstreamTls: UpstreamContexts;
 }
@@ -30,6 +33,8 @@ export interface Generation {
   readonly clusters: readonly Cluster[];
   readonly routes: readonly RouteRow[];
   readonly listeners: readonly GatewayListener[];
+  /** Ids by namespace. */
+  readonly tenants: ReadonlyMap<string, number>;
   /** What could not be honoured, in words for the log. */
   readonly warnings: readonly string[];
 }
@@ -58,8 +63,11 @@ export function compileTables(model: Model, generation: number, node: string | n
   for (const { listener, members } of gateways.ports)
     scopes.addGateway(listener, members, { requests: routes, connections: connectionRoutes });
   const { sections, rows } = chains.finish(ids.rules);
-  const destinations = node === null ? new Destinations() : meshDestinations(model, clusterSet, attached, node, local, labels);
-  const sources = sourceRows(model, labels);
+  const tenants = new Tenants(namespaces(model), ids.tenants);
+  const destinations = new Destinations(tenants);
+  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels);
+  const sources = sourceRows(model, labels, tenants);
+  const listeners = gateways.ports.map(({ listener }) => listener);
   const spec: TableSpec = {
     generation,
     hosts: chains.hosts.items,
@@ -71,6 +79,9 @@ export function compileTables(model: Model, generation: number, node: string | n
     endpoints: clusterSet.endpoints,
     mutations: chains.mutations.items,
     localReplies: LOCAL_REPLIES,
+    sourceTenants: sources.tenants,
+    destinationTenants: destinations.tenants,
+    listenerTenants: tenants.ofListeners(listeners),
   };
   const buffer = packTables(generation, {
     ...sections,
@@ -87,7 +98,8 @@ export function compileTables(model: Model, generation: number, node: string | n
     buffer,
     clusters: clusterSet.clusters,
     routes: rows,
-    listeners: gateways.ports.map(({ listener }) => listener),
+    listeners,
+    tenants: tenants.names,
     warnings,
   };
 }
@@ -205,32 +217,36 @@ function listenerRows({ gatewayScopes }: Scopes): number[] {
 class Destinations {
   readonly specs: DestinationSpec[] = [];
   readonly rows: number[] = [];
+  readonly tenants: number[] = [];
   private readonly seen = new Set<string>();
 
-  /** The first to name an address and port keeps it. */
-  add(spec: DestinationSpec, row: readonly [scope: number, isLocal: number, service: number, workload: number]): void {
+  constructor(private readonly ids: Tenants) {}
+
+  /** The first to name an address and port keeps it. `owner`: "<namespace>/<name>" of whose it is. */
+  add(spec: DestinationSpec, owner: string, row: readonly [scope: number, isLocal: number, service: number, workload: number]): void {
     const key = socketName(spec.address, spec.port);
     if (this.seen.has(key)) return;
     this.seen.add(key);
     this.specs.push(spec);
     this.rows.push(...row);
+    this.tenants.push(this.ids.of(owner));
   }
 }
 
 /** Service addresses first: they may not be shadowed. Then what can be called directly: endpoints, and declared ports of local workloads. */
-function meshDestinations(
+function addMeshDestinations(
+  destinations: Destinations,
   model: Model,
   { clusters }: ClusterSet,
   attached: RoutesByService,
   node: string,
   local: ReadonlySet<string>,
   labels: Labels,
-): Destinations {
-  const destinations = new Destinations();
+): void {
   for (const [row, cluster] of clusters.entries()) {
     const { service, port, name } = cluster;
     for (const address of service.addresses) {
-      destinations.add({ address, port: port.port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, [
+      destinations.add({ address, port: port.port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, name, [
         row,
         0,
         labels.idOf(name),
@@ -243,7 +259,8 @@ function meshDestinations(
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
       // Other nodes' proxies begin TLS to such endpoints: it is none of ours to read.
       const protocol = cluster.port.tls !== undefined ? 'opaque' : endpointProtocolOf(cluster, attachedTo(attached, cluster));
-      destinations.add({ address, port, protocol }, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label]);
+      const owner = workload === '' ? cluster.name : workload;
+      destinations.add({ address, port, protocol }, owner, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label]);
     }
   }
   for (const [name, workload] of model.workloads) {
@@ -251,11 +268,10 @@ function meshDestinations(
     for (const address of workload.addresses) {
       const isLocal = local.has(address) ? 1 : 0;
       for (const { port } of workload.ports) {
-        destinations.add({ address, port, protocol: 'opaque' }, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name)]);
+        destinations.add({ address, port, protocol: 'opaque' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name)]);
       }
     }
   }
-  return destinations;
 }
 
 /** Where routes ask for the server name of TLS, the first bytes are looked at: whoever speaks no TLS waits for that (100 ms at most). */
@@ -287,10 +303,20 @@ function localAddresses(model: Model, node: string | null): ReadonlySet<string> 
   );
 }
 
-function sourceRows(model: Model, labels: Labels): { addresses: string[]; labels: number[] } {
-  const label = new Map<string, number>();
-  for (const [name, { addresses }] of model.workloads) for (const address of addresses) label.set(address, labels.idOf(name));
-  return { addresses: [...label.keys()], labels: [...label.values()] };
+function sourceRows(model: Model, labels: Labels, tenants: Tenants): { addresses: string[]; labels: number[]; tenants: number[] } {
+  const owners = new Map<string, string>();
+  for (const [name, { addresses }] of model.workloads) for (const address of addresses) owners.set(address, name);
+  const names = [...owners.values()];
+  return {
+    addresses: [...owners.keys()],
+    labels: names.map((name) => labels.idOf(name)),
+    tenants: names.map((name) => tenants.of(name)),
+  };
+}
+
+function namespaces(model: Model): Set<string> {
+  const gateways = [...model.listeners.values()].map(({ gateway }) => gateway);
+  return new Set([...model.workloads.keys(), ...model.services.keys(), ...gateways].map(namespaceOf));
 }
 
 function capacityWarnings(rows: readonly RouteRow[], labels: Labels): string[] {

@@ -106,6 +106,7 @@ export function newIds(now: () => number = () => 0): TableIds {
     endpoints: ids(1024),
     rules: ids(1024),
     listeners: ids(MAX_GATEWAY_LISTENERS),
+    tenants: ids(16),
     labels: new Labels(1024),
     upstreamTls: new NumberedContexts(),
   };

@@ -6,6 +6,7 @@
 
 #include "core/byte_queue.h"
 #include "core/slab.h"
+#include "core/tenant_scheduler.h"
 #include "core/timer_wheel.h"
 #include "core/tls/tls_session.h"
 
@@ -24,6 +25,7 @@ class Connection : public Timer {
   // `events` as epoll gave them.
   virtual void on_events(uint32_t events) = 0;
   void on_timer() override {}
+  bool is_held_up() const override { return ready_; }
   // Asked for with Reactor::resume_later(): go on with what the last tick left.
   virtual void on_resume() {}
   // Asked for with Reactor::flush_later(): the tick's output is complete.
@@ -37,6 +39,8 @@ class Connection : public Timer {
   bool is_downstream() const { return listener_id() >= 0; }
 
   int fd() const { return fd_; }
+  // Whose turns it uses.
+  TenantId tenant() const { return tenant_; }
   Handle handle() const { return handle_; }
   const ByteQueue& output() const { return output_; }
   bool is_readable() const { return readable_; }
@@ -92,6 +96,11 @@ class Connection : public Timer {
   bool finishes_output_ = false;
   bool resume_pending_ = false;
   bool flush_pending_ = false;
+  // Stands in its tenant's queue, or will in the next round.
+  bool ready_ = false;
+  TenantId tenant_ = 0;
+  // What epoll said since its last turn; EPOLLRDHUP is the largest it says.
+  uint16_t ready_events_ = 0;
 };
 
 }  // namespace weft

@@ -52,6 +52,7 @@ TargetContext Downstream::target_context(StreamKind kind) const {
                                                                     : ScopeSource::Any;
   }
   context.http2 = kind == StreamKind::Http2;
+  context.tenant = tenant_;
   context.hairpin_v4 = reactor_->options().hairpin_v4;
   context.hairpin_v6 = reactor_->options().hairpin_v6;
   return context;

@@ -38,11 +38,14 @@ struct DownstreamOrigin {
   Peer destination;
   // Null: plain text.
   std::shared_ptr<const ClientSecurity> security;
+  TenantId tenant = 0;
 };
 
 class Downstream : public Connection {
  public:
-  Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd), origin_(origin) {}
+  Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd), origin_(origin) {
+    tenant_ = origin.tenant;
+  }
   int32_t listener_id() const override { return origin_.listener.id; }
   const DownstreamOrigin& origin() const { return origin_; }
   // The decision on what this connection put into the batch.

@@ -13,7 +13,6 @@ namespace {
 constexpr size_t kHeadReadBytes = 16 * 1024;
 // After our end is closed, how long the client may still send before it would get a reset that could eat our answer.
 constexpr uint64_t kLingerMs = 2'000;
-constexpr int kLingerReadsPerTurn = 4;
 }  // namespace
 
 size_t DownstreamHttp1::buffer_share() const { return reactor_->limits().max_buffered_bytes; }
@@ -231,9 +230,9 @@ void DownstreamHttp1::linger() {
     reactor_->schedule(this, kLingerMs);
     input_.clear();
   }
-  for (int i = 0; i < kLingerReadsPerTurn; i++) {
+  for (int i = 0; i < reactor_->reads_per_turn(); i++) {
     // Not the read scratch: the one who ends the exchange may be reading there.
-    const int64_t count = receive(reactor_->body_scratch(), Reactor::kReadScratch);
+    const int64_t count = receive(reactor_->body_scratch(), reactor_->read_bytes());
     if (count == -1) return;
     if (count <= 0) return reactor_->close_downstream(this);
   }

@@ -1,5 +1,6 @@
 // The client's half of one exchange on an HTTP/1 connection: the request handed over, the answer written. Heads and closing are in
 // downstream_http1.cc.
+#include <algorithm>
 #include <cstring>
 
 #include "core/downstream_http1.h"
@@ -11,8 +12,6 @@
 namespace weft {
 
 namespace {
-// Reads of one body before others have their turn.
-constexpr int kReadsPerTurn = 4;
 // Pipelined requests behind a body that are read with it. Each costs a copy of all behind it, so they must not be many.
 constexpr size_t kReadBeyondBody = 16 * 1024;
 
@@ -92,10 +91,10 @@ void DownstreamHttp1::pump_request() {
   }
   for (int turn = 0; readable_ && !exchange.request_complete(); turn++) {
     if (!exchange.takes_body()) return;
-    if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+    if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const uint64_t wanted = exchange.is_tunnel ? Reactor::kReadScratch : exchange.request_body.remaining() + kReadBeyondBody;
-    const int64_t count = receive(bytes, std::min<uint64_t>(wanted, Reactor::kReadScratch));
+    const int64_t count = receive(bytes, std::min<uint64_t>(wanted, reactor_->read_bytes()));
     if (count == -1) return;
     if (count == 0 && exchange.is_tunnel) return exchange.end_tunnel_input();
     if (count <= 0) return abort(Reason::DownstreamClosed);

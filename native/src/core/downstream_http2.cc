@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/grpc.h"
@@ -16,7 +17,6 @@ namespace weft {
 namespace {
 using http2::ErrorCode;
 
-constexpr int kReadsPerTurn = 4;
 constexpr uint64_t kLingerMs = 2'000;
 // Until the client has heard our GOAWAY, if it does not answer the PING behind it.
 constexpr uint64_t kDrainNoticeMs = 1'000;
@@ -86,7 +86,7 @@ void DownstreamHttp2::read() {
   for (int turn = 0; state_ == State::Open || state_ == State::Draining; turn++) {
     if (link_.is_paused() && !has_room()) return reactor_->resume_later(this);
     if (!readable_ && !link_.is_paused()) return;
-    if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+    if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     rests_ = link_.is_choked();
     if (rests_) return;
     uint8_t* bytes = reactor_->read_scratch();
@@ -94,7 +94,7 @@ void DownstreamHttp2::read() {
     if (have != 0) memcpy(bytes, link_.input().data(), have);
     int64_t count = 0;
     if (readable_ && have < Reactor::kReadScratch / 2) {
-      count = receive(bytes + have, Reactor::kReadScratch - have);
+      count = receive(bytes + have, std::min(Reactor::kReadScratch - have, reactor_->read_bytes()));
       if (count == 0 || count == -2) return abort();
       if (count < 0) {
         if (!link_.is_paused()) return;
@@ -344,7 +344,7 @@ void DownstreamHttp2::linger() {
     reactor_->schedule(this, kLingerMs);
   }
   for (int i = 0; i < 4; i++) {
-    const int64_t count = receive(reactor_->body_scratch(), Reactor::kReadScratch);
+    const int64_t count = receive(reactor_->body_scratch(), reactor_->read_bytes());
     if (count == -1) return;
     if (count <= 0) break;
   }

@@ -108,7 +108,8 @@ bool Http2Link::receive_frames(const uint8_t* bytes, size_t size) {
   const Handle self = connection_->handle();
   paused_ = false;
   for (size_t at = 0;;) {
-    if (!owner_->has_room()) {
+    // What is left of a flood of small frames waits for the connection's next turn.
+    if (!owner_->has_room() || reactor_->turn_is_long()) {
       paused_ = true;
       input_.append(bytes + at, size - at);
       return true;

@@ -134,7 +134,7 @@ class Http2Link {
   bool receive(const uint8_t* bytes, size_t size);
   // What is to stand in front of the next bytes.
   ByteQueue& input() { return input_; }
-  // receive() stopped for lack of room.
+  // receive() stopped for lack of room, or time: the rest is in input().
   bool is_paused() const { return paused_; }
   bool in_block() const { return parser_.in_block(); }
   bool has_settings() const { return settings_seen_; }

@@ -42,6 +42,9 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
   if (client_timeout_ms != 0 && (timeout_ms == 0 || client_timeout_ms < timeout_ms)) timeout_ms = client_timeout_ms;
   expires_ms = timeout_ms == 0 ? 0 : reactor_->now_ms() + timeout_ms;
   reactor_->counters().add(Counter::Requests);
+  TenantAccounts& tenants = reactor_->tenants();
+  over_limit_ = tenants.has_reached(connection_->tenant(), TenantWord::Requests, reactor_->limits().max_tenant_requests);
+  tenants.add(connection_->tenant(), TenantWord::Requests);
   replayable = true;
   has_begun_ = true;
   note_progress();
@@ -65,6 +68,7 @@ BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
 
 void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (body.invalid) return refuse_body();
+  if (over_limit_) return refuse_over_limit();
   if (!has_target_) return carry_out_without_target();
   attempts = 1;
   start_attempt(request, body, true);
@@ -212,6 +216,12 @@ bool HttpExchange::give_trailers(http2::HeaderBlock trailers) {
   return upstream_ == nullptr || upstream_->send_trailers(*trailers_);
 }
 
+void HttpExchange::refuse_over_limit() {
+  reactor_->tenants().add(connection_->tenant(), TenantWord::RefusedRequests);
+  reply_local(503, "retry-after: 1\r\ncontent-type: text/plain; charset=utf-8\r\n", "weft: the namespace has too many requests in flight\n",
+              Reason::Overflow);
+}
+
 void HttpExchange::refuse_body() {
   reactor_->counters().add(Counter::RequestsRefusedBody);
   fail(400, Reason::DownstreamProtocol);
@@ -355,6 +365,7 @@ void HttpExchange::finish(bool whole, Reason reason) {
     return;
   }
   over_ = true;
+  if (has_begun_) reactor_->tenants().add(connection_->tenant(), TenantWord::Requests, -1);
   reactor_->cancel(this);
   if (is_tunnel) reactor_->counters().add(Counter::OpaqueOpen, -1);
   reactor_->report(*this, *connection_, reason);

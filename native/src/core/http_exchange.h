@@ -103,6 +103,7 @@ class HttpExchange final : public Exchange,
   void refuse_body();
   bool finish_tunnel_if_done();
   void on_tunnel_timer();
+  void refuse_over_limit();
 
   Reactor* reactor_;
   Downstream* connection_;
@@ -125,6 +126,8 @@ class HttpExchange final : public Exchange,
   // The upstream has ended its direction of the tunnel.
   bool response_ended_ = false;
   bool over_ = false;
+  // More requests than its tenant may have.
+  bool over_limit_ = false;
 };
 
 }  // namespace weft

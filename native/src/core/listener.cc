@@ -14,8 +14,6 @@
 namespace weft {
 
 namespace {
-// Connections of one event: the others wait for their turn.
-constexpr int kAcceptsPerTurn = 64;
 constexpr uint64_t kRestMs = 100;
 }  // namespace
 
@@ -25,7 +23,7 @@ void Listener::on_timer() { accept_some(); }
 void Listener::on_drain() { reactor_->close(this); }
 
 void Listener::accept_some() {
-  for (int i = 0; i < kAcceptsPerTurn; i++) {
+  for (int i = 0; i < reactor_->accepts_per_turn(); i++) {
     sockaddr_storage client;
     socklen_t length = sizeof(client);
     const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&client), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -75,12 +73,22 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     ::close(fd);
     return;
   }
+  origin.tenant = tenant_;
   if (spec_.is_captured()) {
-    const Destination known = reactor_->tables()->destination(origin.destination.address, origin.destination.port);
+    const Tables& tables = *reactor_->tables();
+    const Destination known = tables.destination(origin.destination.address, origin.destination.port);
     if (known.id >= 0) protocol = known.protocol;
+    origin.tenant =
+        TenantScheduler::checked(spec_.kind == ListenerKind::Inbound ? tables.destination_tenant(known.id)
+                                                                     : tables.source_tenant(tables.source(origin.client.address)));
+  }
+  if (reactor_->tenants().has_reached(origin.tenant, TenantWord::Connections, reactor_->limits().max_tenant_connections)) {
+    reactor_->tenants().add(origin.tenant, TenantWord::RefusedConnections);
+    ::close(fd);
+    return;
   }
   counters.add(Counter::DownstreamAccepted);
-  reactor_->count_downstream(spec_.id, 1);
+  reactor_->count_downstream(spec_.id, origin.tenant, 1);
   if (const OpeningPlan plan{protocol, spec_.proxy_protocol, spec_.tls}; plan.is_needed()) {
     DownstreamOpening::accept(reactor_, fd, origin, plan);
   } else if (protocol == Protocol::kOpaque) {

@@ -10,6 +10,7 @@ class Listener : public Connection {
  public:
   Listener(Reactor* reactor, int fd, const ListenerSpec& spec) : Connection(reactor, fd), spec_(spec) {}
   const ListenerSpec& spec() const { return spec_; }
+  void set_tenant(TenantId tenant) { tenant_ = tenant; }
   void set_tls(std::shared_ptr<const ListenerTls> tls) { spec_.tls = std::move(tls); }
   void on_events(uint32_t events) override;
   void on_resume() override;

@@ -9,7 +9,6 @@
 namespace weft {
 
 namespace {
-constexpr int kReadsPerTurn = 4;
 constexpr int32_t kMaxAttempts = 16;
 }  // namespace
 
@@ -152,11 +151,11 @@ void OpaqueUpstream::on_timer() {
 OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, bool* from_ended, uint64_t* count) {
   for (int turn = 0; from->is_readable() && !*from_ended; turn++) {
     if (to->output().size() >= reactor_->limits().max_buffered_bytes) break;
-    if (turn == kReadsPerTurn) {
+    if (turn == reactor_->reads_per_turn()) {
       reactor_->resume_later(this);
       break;
     }
-    const int64_t size = from->receive(reactor_->read_scratch(), Reactor::kReadScratch);
+    const int64_t size = from->receive(reactor_->read_scratch(), reactor_->read_bytes());
     if (size == -1) break;
     if (size == -2) return Pump::SourceBroken;
     note_progress();

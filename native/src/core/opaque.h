@@ -58,7 +58,9 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
 
 class OpaqueUpstream final : public Connection {
  public:
-  OpaqueUpstream(Reactor* reactor, int fd, OpaqueDownstream* client) : Connection(reactor, fd), client_(client) {}
+  OpaqueUpstream(Reactor* reactor, int fd, OpaqueDownstream* client) : Connection(reactor, fd), client_(client) {
+    tenant_ = client->tenant();
+  }
   void on_events(uint32_t events) override;
   void on_timer() override;
 

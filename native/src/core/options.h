@@ -25,6 +25,9 @@ struct EngineLimits {
   uint32_t tcp_idle_timeout_ms = 0;
   uint32_t max_deferred = 1'024;
   uint32_t deferred_timeout_ms = 10'000;
+  // Of one tenant in this worker; 0: no limit.
+  uint32_t max_tenant_connections = 0;
+  uint32_t max_tenant_requests = 0;
 };
 
 struct HeartbeatOptions {
@@ -51,6 +54,8 @@ struct EngineOptions {
   // Open connections by listener id.
   double* listener_connections = nullptr;
   size_t listener_count = 0;
+  // kMaxTenants × TenantAccounts::kWords; null: kept to itself.
+  double* tenants = nullptr;
   uint8_t* access_log = nullptr;
   size_t access_log_bytes = 0;
   HeartbeatOptions heartbeat;

@@ -15,8 +15,13 @@
 
 namespace weft {
 
+namespace {
+// Of one look at epoll, so that what came last is not far behind a flood.
+constexpr int kMaxEvents = 512;
+}  // namespace
+
 struct EventBuffer {
-  epoll_event events[kMaxBatch];
+  epoll_event events[kMaxEvents];
 };
 
 namespace {
@@ -24,11 +29,15 @@ constexpr uint64_t kWatched = UINT64_MAX;
 constexpr uint64_t kBeatMs = 100;
 // Turns for what the tick has left over before epoll is asked again.
 constexpr int kRounds = 8;
+// How long before epoll is asked again, with one tenant at work and with several.
+constexpr uint64_t kTickNs = 1'000'000;
+constexpr uint64_t kSharedTickNs = 30'000;
+constexpr uint64_t kSharedForNs = 100'000'000;
 
-uint64_t monotonic_us() {
+uint64_t monotonic_ns() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000u + static_cast<uint64_t>(now.tv_nsec) / 1000u;
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
 std::shared_ptr<const Tables> empty_tables() {
@@ -43,7 +52,9 @@ Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
       decide_(decide),
       context_(context),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      now_us_(monotonic_us()),
+      now_ns_(monotonic_ns()),
+      now_us_(now_ns_ / 1000),
+      accounts_(options.tenants),
       counters_(options.counters),
       tables_(empty_tables()),
       timers_(now_us_ / 1000),
@@ -79,10 +90,13 @@ uint64_t Reactor::random() {
   return random_state_[1] + y;
 }
 
-void Reactor::update_clock() { now_us_ = monotonic_us(); }
+void Reactor::update_clock() {
+  now_ns_ = monotonic_ns();
+  now_us_ = now_ns_ / 1000;
+}
 
 int Reactor::wait_ms(int timeout_ms) const {
-  if (!resumes_.empty() || batch_.has_answered()) return 0;
+  if (!resumes_.empty() || !scheduler_.empty() || batch_.has_answered()) return 0;
   int wait = timeout_ms;
   const auto sooner = [&wait](int other) {
     if (other >= 0 && (wait < 0 || other < wait)) wait = other;
@@ -102,15 +116,12 @@ int Reactor::run_once(int timeout_ms) {
     update_clock();
     timeout_ms = wait_ms(timeout_ms);
   }
-  const int count = epoll_wait(epoll_, events_->events, kMaxBatch, timeout_ms);
+  const int count = epoll_wait(epoll_, events_->events, kMaxEvents, timeout_ms);
   update_clock();
   counters_.add(Counter::Ticks);
-  if (count > 0) handle_events(count);
-  // Events before timers: what lay in the socket while the process was held up is no timeout.
-  timers_.advance(
-      now_ms(), [](void*, TimerNode* node) { static_cast<Timer*>(node)->on_timer(); }, nullptr);
+  if (count > 0) queue_events(count);
   take_answered();
-  run_rounds();
+  serve();
   flush_connections();
   if (!closed_ && batch_.completions() != 0 && now_ms() >= completions_due_ms_) decide_batch();
   beat();
@@ -118,46 +129,99 @@ int Reactor::run_once(int timeout_ms) {
   return count > 0 ? count : 0;
 }
 
-void Reactor::handle_events(int count) {
-  for (int i = 0; i < count && !closed_; i++) {
+void Reactor::queue_events(int count) {
+  for (int i = 0; i < count; i++) {
     const epoll_event& event = events_->events[i];
     if (event.data.u64 == kWatched) {
       watched_ready_ = true;
       continue;
     }
     const Handle handle = {static_cast<uint32_t>(event.data.u64), static_cast<uint32_t>(event.data.u64 >> 32)};
-    if (Connection* connection = connections_.get(handle)) connection->on_events(event.events);
-  }
-}
-
-void Reactor::run_rounds() {
-  for (int round = 0; round < kRounds && !closed_; round++) {
-    if (batch_.size() != 0) decide_batch();
-    if (closed_) return;
-    arena().reset();
-    if (resumes_.empty()) return;
-    resume_connections();
-  }
-  if (batch_.size() != 0 && !closed_) {
-    decide_batch();
-    arena().reset();
-  }
-}
-
-void Reactor::resume_connections() {
-  std::vector<Handle> turn;
-  turn.swap(resumes_);
-  for (const Handle handle : turn) {
     Connection* connection = connections_.get(handle);
     if (connection == nullptr) continue;
-    connection->resume_pending_ = false;
-    connection->on_resume();
+    connection->ready_events_ |= static_cast<uint16_t>(event.events);
+    if (connection->ready_) continue;
+    connection->ready_ = true;
+    scheduler_.make_ready(connection->tenant_, handle);
   }
+}
+
+void Reactor::queue_resumes() {
+  for (const Handle handle : resumes_) {
+    if (Connection* connection = connections_.get(handle)) scheduler_.make_ready(connection->tenant_, handle);
+  }
+  resumes_.clear();
+}
+
+// Alone, a tenant has longer ticks: batches are larger, and who comes meanwhile waits once.
+uint64_t Reactor::tick_ns() const { return is_shared() ? kSharedTickNs : kTickNs; }
+
+void Reactor::serve() {
+  const uint64_t until_ns = now_ns_ + tick_ns();
+  for (int round = 0; round < kRounds && !closed_; round++) {
+    queue_resumes();
+    serve_round(until_ns);
+    if (round == 0 && !closed_) fire_timers();
+    if (batch_.size() != 0 && !closed_) decide_batch();
+    if (closed_) return;
+    arena().reset();
+    if (now_ns_ >= until_ns || (scheduler_.empty() && resumes_.empty())) return;
+  }
+}
+
+void Reactor::serve_round(uint64_t until_ns) {
+  TenantScheduler::Turn turn;
+  while (!closed_ && now_ns_ < until_ns && batch_.size() < kMaxBatch && scheduler_.next(&turn)) give_turn(turn);
+}
+
+void Reactor::give_turn(const TenantScheduler::Turn& turn) {
+  Connection* connection = connections_.get(turn.handle);
+  if (connection == nullptr) return;
+  if (turn.tenant != last_tenant_) {
+    last_tenant_ = turn.tenant;
+    shared_until_ns_ = now_ns_ + kSharedForNs;
+  }
+  turn_began_ns_ = now_ns_;
+  connection->ready_ = false;
+  const uint32_t events = std::exchange(connection->ready_events_, uint16_t{0});
+  const bool resumes = std::exchange(connection->resume_pending_, false);
+  if (events != 0) connection->on_events(events);
+  if (resumes && connections_.get(turn.handle) != nullptr) connection->on_resume();
+  charge(turn.tenant);
+}
+
+// After the events: what lay in the socket while the process was held up is no timeout. Nor is what still waits for its turn.
+void Reactor::fire_timers() {
+  const auto fire = [](void* context, TimerNode* node) {
+    auto* timer = static_cast<Timer*>(node);
+    if (timer->is_held_up()) return static_cast<Reactor*>(context)->schedule(timer, TimerWheel::kSlotMs);
+    timer->on_timer();
+  };
+  timers_.advance(now_ms(), fire, this);
+}
+
+bool Reactor::turn_is_long() {
+  constexpr uint32_t kStepsBetweenLooks = 16;
+  if (++steps_ % kStepsBetweenLooks != 0) return false;
+  return monotonic_ns() - turn_began_ns_ > tick_ns();
+}
+
+void Reactor::charge(TenantId tenant) {
+  const uint64_t since = now_ns_;
+  update_clock();
+  charge(tenant, now_ns_ - since);
+}
+
+void Reactor::charge(TenantId tenant, uint64_t ns) {
+  scheduler_.charge(tenant, ns);
+  accounts_.add(tenant, TenantWord::CpuUs, static_cast<double>(ns) / 1e3);
 }
 
 void Reactor::resume_later(Connection* connection) {
   if (connection->resume_pending_) return;
   connection->resume_pending_ = true;
+  if (connection->ready_) return;
+  connection->ready_ = true;
   resumes_.push_back(connection->handle_);
 }
 
@@ -172,8 +236,10 @@ void Reactor::flush_connections() {
   for (size_t i = 0; i < flushes_.size() && !closed_; i++) {
     Connection* connection = connections_.get(flushes_[i]);
     if (connection == nullptr) continue;
+    const TenantId tenant = connection->tenant_;
     connection->flush_pending_ = false;
     connection->on_flush();
+    charge(tenant);
   }
   flushes_.clear();
 }
@@ -194,6 +260,16 @@ void Reactor::decide_batch() {
   deciding_ = outer;
   batch_.clear();
   if (!made) counters_.add(Counter::DecideFailures);
+  if (count != 0) execute_decisions(count, made);
+  if (close_wanted_ && !deciding_) close_everything();
+}
+
+// Each tenant pays for its own, and for its part of the call.
+void Reactor::execute_decisions(int32_t count, bool made) {
+  const uint64_t called_ns = now_ns_;
+  update_clock();
+  const uint64_t share_ns = (now_ns_ - called_ns) / static_cast<uint64_t>(count);
+  TenantId paying = 0;
   for (int32_t i = 0; i < count; i++) {
     Decision decision = batch_.decision(i);
     Connection* connection = connections_.get(batch_.pending(i).handle);
@@ -202,9 +278,15 @@ void Reactor::decide_batch() {
       give_back(decision.target);
       decision = Decision{};
     }
-    if (connection != nullptr) static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
+    if (connection == nullptr) continue;
+    if (connection->tenant_ != paying) {
+      if (i != 0) charge(paying);
+      paying = connection->tenant_;
+    }
+    charge(paying, share_ns);
+    static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
   }
-  if (close_wanted_ && !deciding_) close_everything();
+  charge(paying);
 }
 
 void Reactor::take_answered() {
@@ -287,6 +369,7 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
   ListenerSpec kept = spec;
   kept.port = local.port;
   auto* listener = new Listener(this, fd, kept);
+  listener->set_tenant(TenantScheduler::checked(tables_->listener_tenant(spec.id)));
   listeners_.push_back(listener);
   adopt(listener);
   return local.port;
@@ -321,6 +404,7 @@ void Reactor::unlisten(int32_t id) {
 
 void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
   tables_ = Snapshot(std::move(tables));
+  for (Listener* listener : listeners_) listener->set_tenant(TenantScheduler::checked(tables_->listener_tenant(listener->spec().id)));
   for (PoolLink* link : pool_.idle_unless([this](const UpstreamTarget& target) { return still_wanted(target); })) {
     link->give_up();
   }
@@ -381,11 +465,12 @@ void Reactor::close(Connection* connection) {
 }
 
 void Reactor::close_downstream(Connection* connection) {
-  count_downstream(connection->listener_id(), -1);
+  count_downstream(connection->listener_id(), connection->tenant_, -1);
   close(connection);
 }
 
-void Reactor::count_downstream(int32_t listener_id, int change) {
+void Reactor::count_downstream(int32_t listener_id, TenantId tenant, int change) {
+  accounts_.add(tenant, TenantWord::Connections, change);
   open_downstream_ += static_cast<uint32_t>(change);
   counters_.add(Counter::DownstreamOpen, change);
   if (static_cast<size_t>(listener_id) < options_.listener_count) options_.listener_connections[listener_id] += change;
@@ -401,7 +486,7 @@ void Reactor::close_everything() {
   closed_ = true;
   connections_.for_each([this](Connection* connection) {
     connection->on_engine_close();
-    if (connection->is_downstream()) count_downstream(connection->listener_id(), -1);
+    if (connection->is_downstream()) count_downstream(connection->listener_id(), connection->tenant_, -1);
     timers_.cancel(connection);
     if (connection->fd_ >= 0) ::close(connection->fd_);
     connection->fd_ = -1;

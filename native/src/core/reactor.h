@@ -1,5 +1,6 @@
 // One thread's engine: epoll, the connections, the batch, the pools, the timers. run_once() is one tick:
-// epoll → events (receive, parse, descriptors) → decide() → execute → resume what was left → timers → free what was closed.
+// epoll → events into their tenants' queues → timers → turns in the scheduler's order (receive, parse, descriptors) → decide() → execute
+// → further turns while there is time → flush → free what was closed. Turns that are left wait for the next tick.
 // Knows no N-API and no libuv; a foreign descriptor may stand in its epoll set (see watch()).
 #pragma once
 #include <memory>
@@ -18,6 +19,8 @@
 #include "core/options.h"
 #include "core/slab.h"
 #include "core/snapshot.h"
+#include "core/tenant_accounts.h"
+#include "core/tenant_scheduler.h"
 #include "core/timer_wheel.h"
 #include "core/upstream_pool.h"
 
@@ -79,6 +82,7 @@ class Reactor {
   const EngineLimits& limits() const { return options_.limits; }
   http1::HeadLimits head_limits() const { return {limits().max_head_bytes, limits().max_headers}; }
   Counters& counters() { return counters_; }
+  TenantAccounts& tenants() { return accounts_; }
   UpstreamPool& pool() { return pool_; }
   Batch& batch() { return batch_; }
   // Puts the item's decision off. False: as many as may wait already do, or the token is no free one.
@@ -92,6 +96,12 @@ class Reactor {
   uint64_t now_us() const { return now_us_; }
   uint64_t now_ms() const { return now_us_ / 1000; }
   uint64_t random();
+  // How much one connection may do in its turn: little while other tenants have work too, since a turn is what they wait for.
+  size_t read_bytes() const { return is_shared() ? kSharedReadBytes : kReadScratch; }
+  int reads_per_turn() const { return is_shared() ? 1 : 4; }
+  int accepts_per_turn() const { return is_shared() ? 8 : 64; }
+  // Asked once for each of many small steps: whether the turn has become long.
+  bool turn_is_long();
   uint8_t* read_scratch() { return read_scratch_.get(); }
   uint8_t* body_scratch() { return body_scratch_.get(); }
   // Scratch of every TLS call; made with the first.
@@ -110,11 +120,11 @@ class Reactor {
   void succeed(Connection* from, Connection* to);
   void close(Connection* connection);
   void close_downstream(Connection* connection);
-  void count_downstream(int32_t listener_id, int change);
+  void count_downstream(int32_t listener_id, TenantId tenant, int change);
   void schedule(Timer* timer, uint64_t after_ms) { schedule_at(timer, now_ms() + after_ms); }
   void schedule_at(Timer* timer, uint64_t deadline_ms) { timers_.schedule(timer, deadline_ms); }
   void cancel(Timer* timer) { timers_.cancel(timer); }
-  // on_resume() soon: after this tick's decisions or in the next tick.
+  // on_resume() soon, in a turn of its own: after the decisions of this round.
   void resume_later(Connection* connection);
   // on_flush() once, when the tick has nothing more to say.
   void flush_later(Connection* connection);
@@ -129,13 +139,24 @@ class Reactor {
 
  private:
   int open_host_scope(std::string* error);
+  static constexpr size_t kSharedReadBytes = 32 * 1024;
+  // More than one tenant had a turn not long ago.
+  bool is_shared() const { return now_ns_ < shared_until_ns_; }
+  uint64_t tick_ns() const;
   void update_clock();
+  // The time since the clock was last updated is the tenant's.
+  void charge(TenantId tenant);
+  void charge(TenantId tenant, uint64_t ns);
+  void fire_timers();
   int wait_ms(int timeout_ms) const;
-  void handle_events(int count);
-  void run_rounds();
   void take_answered();
+  void queue_events(int count);
+  void queue_resumes();
+  void serve();
+  void serve_round(uint64_t until_ns);
+  void give_turn(const TenantScheduler::Turn& turn);
   void decide_batch();
-  void resume_connections();
+  void execute_decisions(int32_t count, bool made);
   void flush_connections();
   void reap();
   void beat();
@@ -147,7 +168,14 @@ class Reactor {
   void* context_;
   std::string start_error_;
   int epoll_ = -1;
+  uint64_t now_ns_ = 0;
   uint64_t now_us_ = 0;
+  uint64_t turn_began_ns_ = 0;
+  uint64_t shared_until_ns_ = 0;
+  uint32_t steps_ = 0;
+  TenantId last_tenant_ = 0;
+  TenantScheduler scheduler_;
+  TenantAccounts accounts_;
   uint64_t random_state_[2];
   Batch batch_;
   Counters counters_;

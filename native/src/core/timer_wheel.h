@@ -27,6 +27,8 @@ class TimerNode {
 class Timer : public TimerNode {
  public:
   virtual void on_timer() = 0;
+  // What would have moved the deadline has come, and waits for its turn.
+  virtual bool is_held_up() const { return false; }
 
  protected:
   ~Timer() = default;

@@ -18,7 +18,9 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
  public:
   // A pooled connection or a new one; null: none could be opened.
   static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse);
-  UpstreamHttp1(Reactor* reactor, int fd, UpstreamPool::Group* group) : Connection(reactor, fd), group_(group) {}
+  UpstreamHttp1(Reactor* reactor, int fd, UpstreamPool::Group* group) : Connection(reactor, fd), group_(group) {
+    tenant_ = group->target.tenant;
+  }
 
   void on_events(uint32_t events) override;
   void on_timer() override;

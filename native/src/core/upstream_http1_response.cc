@@ -1,4 +1,5 @@
 // Reading the answer of one exchange and handing it down re-framed.
+#include <algorithm>
 #include <cstring>
 
 #include "core/http2/websocket.h"
@@ -8,8 +9,6 @@
 namespace weft {
 
 namespace {
-// Reads of one answer before others have their turn.
-constexpr int kReadsPerTurn = 4;
 // Interim answers of one exchange.
 constexpr uint8_t kMaxInterim = 16;
 }  // namespace
@@ -21,11 +20,11 @@ void UpstreamHttp1::resume_response() {
 void UpstreamHttp1::read_response() {
   for (int turn = 0; readable_ && exchange_ != nullptr && state_ != State::Complete; turn++) {
     if (exchange_->client()->unsent() >= exchange_->client()->buffer_share()) return;
-    if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+    if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const size_t have = input_.size();
     if (have != 0) memcpy(bytes, input_.data(), have);
-    const int64_t count = receive(bytes + have, Reactor::kReadScratch - have);
+    const int64_t count = receive(bytes + have, std::min(Reactor::kReadScratch - have, reactor_->read_bytes()));
     if (count == -1) return;
     if (count <= 0) return on_end_of_input(count < 0);
     if (have != 0 && !http1::may_complete_head(bytes, have + static_cast<size_t>(count), have, reactor_->head_limits())) {

@@ -13,7 +13,6 @@ namespace weft {
 namespace {
 using http2::ErrorCode;
 
-constexpr int kReadsPerTurn = 4;
 constexpr uint8_t kMaxInterim = 16;
 // At most, before the peer's SETTINGS say what it takes, and after.
 constexpr uint32_t kFirstStreams = 100;
@@ -76,7 +75,9 @@ Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpE
 }
 
 UpstreamHttp2::UpstreamHttp2(Reactor* reactor, int fd, UpstreamPool::Group* group)
-    : Connection(reactor, fd), group_(group), link_(reactor, this, this, http2::Role::kClient) {}
+    : Connection(reactor, fd), group_(group), link_(reactor, this, this, http2::Role::kClient) {
+  tenant_ = group->target.tenant;
+}
 
 UpstreamHttp2::~UpstreamHttp2() {
   link_.streams().for_each([this](Http2Stream* stream) {
@@ -168,14 +169,18 @@ void UpstreamHttp2::on_resume() {
 }
 
 void UpstreamHttp2::read() {
-  for (int turn = 0; readable_ && !is_connecting_ && !closed_; turn++) {
-    if (turn == kReadsPerTurn) return reactor_->resume_later(this);
+  for (int turn = 0; (readable_ || link_.is_paused()) && !is_connecting_ && !closed_; turn++) {
+    if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const size_t have = link_.input().size();
     if (have != 0) memcpy(bytes, link_.input().data(), have);
-    const int64_t count = receive(bytes + have, Reactor::kReadScratch - have);
-    if (count == -1) return;
-    if (count <= 0) return break_all(AttemptEnd::Reset);
+    int64_t count = 0;
+    if (readable_ && have < Reactor::kReadScratch / 2) {
+      count = receive(bytes + have, std::min(Reactor::kReadScratch - have, reactor_->read_bytes()));
+      if (count == -1 && !link_.is_paused()) return;
+      if (count == 0 || count == -2) return break_all(AttemptEnd::Reset);
+      count = std::max<int64_t>(count, 0);
+    }
     link_.input().clear();
     if (!link_.receive(bytes, have + static_cast<size_t>(count))) {
       reactor_->counters().add(Counter::UpstreamProtocolErrors);
@@ -184,6 +189,7 @@ void UpstreamHttp2::read() {
       if (!closed_) break_all(AttemptEnd::BadResponse);
       return;
     }
+    if (link_.is_paused() && !closed_) return reactor_->resume_later(this);
   }
 }
 

@@ -8,7 +8,7 @@ namespace weft {
 bool UpstreamTarget::operator==(const UpstreamTarget& other) const {
   return endpoint == other.endpoint && http2 == other.http2 && opaque == other.opaque && connect.mark == other.connect.mark &&
          connect.scope == other.connect.scope && connect.bind_source == other.connect.bind_source && connect.to == other.connect.to &&
-         connect.source == other.connect.source && tls_key == other.tls_key;
+         connect.source == other.connect.source && tls_key == other.tls_key && tenant == other.tenant;
 }
 
 size_t UpstreamTarget::hash() const {
@@ -16,7 +16,7 @@ size_t UpstreamTarget::hash() const {
   memcpy(words, connect.to.address.bytes.data(), 16);
   memcpy(words + 2, connect.source.bytes.data(), 16);
   uint64_t hash = (static_cast<uint64_t>(static_cast<uint32_t>(endpoint)) << 32) ^ (uint64_t{connect.to.port} << 8) ^ connect.mark ^
-                  tls_key ^ (uint64_t{http2} << 31);
+                  tls_key ^ (uint64_t{http2} << 31) ^ (uint64_t{tenant} << 48);
   for (const uint64_t word : words) hash = (hash ^ word) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
   return hash;
 }
@@ -35,6 +35,7 @@ void bind_in_scope(const TargetContext& context, ConnectOptions* connect) {
 
 bool resolve_target(const Decision& decision, const Tables& tables, const TargetContext& context, UpstreamTarget* out) {
   out->endpoint = decision.target;
+  out->tenant = context.tenant;
   if (decision.target >= 0) {
     const Endpoint* endpoint = tables.endpoint(decision.target);
     if (endpoint == nullptr) return false;

@@ -6,6 +6,7 @@
 #include "core/options.h"
 #include "core/records.h"
 #include "core/socket.h"
+#include "core/tenant_scheduler.h"
 
 namespace weft {
 
@@ -20,6 +21,8 @@ struct UpstreamTarget {
   // How the endpoint is spoken to; valid as long as the tables that gave it, so pools know only its key. 0: plain text.
   const EndpointTls* tls = nullptr;
   uint64_t tls_key = 0;
+  // Tenants share no connection: neither its turns nor its window.
+  TenantId tenant = 0;
 
   bool operator==(const UpstreamTarget& other) const;
   size_t hash() const;
@@ -37,6 +40,7 @@ struct TargetContext {
   bool has_destination = false;
   // What the client speaks, its original destination does too.
   bool http2 = false;
+  TenantId tenant = 0;
   // Null: the proxy's own namespace. Otherwise marks and borrowed addresses have no meaning, `source` says what to bind.
   const SocketScope* scope = nullptr;
   ScopeSource source = ScopeSource::Any;

@@ -170,7 +170,14 @@ bool read_shared(const Napi::Object& object, EngineOptions* options, EngineHandl
                                                              &options->outstanding_count, &references->outstanding, error));
   options->counters =
       static_cast<double*>(shared_memory(object.Get("counters"), napi_float64_array, "counters", &counters, &references->counters, error));
+  size_t tenants = 0;
+  options->tenants =
+      static_cast<double*>(shared_memory(object.Get("tenants"), napi_float64_array, "tenants", &tenants, &references->tenants, error));
   if (!error->empty()) return false;
+  if (tenants < kMaxTenants * TenantAccounts::kWords) {
+    *error = "tenants: shorter than MAX_TENANTS × TENANT_WORDS";
+    return false;
+  }
   if (counters < static_cast<size_t>(Counter::Count)) {
     *error = "counters: shorter than counterNames()";
     return false;

@@ -18,6 +18,7 @@ class EngineHandle {
     napi_ref outstanding = nullptr;
     napi_ref counters = nullptr;
     napi_ref access_log = nullptr;
+    napi_ref tenants = nullptr;
   };
 
   EngineHandle(napi_env env, const EngineOptions& options);

@@ -3,6 +3,7 @@
 
 #include "core/records.h"
 #include "core/table_registry.h"
+#include "core/tenant_scheduler.h"
 #include "core/tls/tls_context.h"
 
 namespace weft {
@@ -71,6 +72,17 @@ std::vector<std::string> SpecReader::texts(const Napi::Object& object, const cha
   return found;
 }
 
+std::vector<int32_t> SpecReader::integers(const Napi::Object& object, const char* name, int64_t least, int64_t most) {
+  std::vector<int32_t> found;
+  each(object, name, [&](const Napi::Value& item) {
+    const double number = item.IsNumber() ? item.As<Napi::Number>().DoubleValue() : 0.5;
+    const auto whole = static_cast<int64_t>(number);
+    if (static_cast<double>(whole) != number || whole < least || whole > most) return fail("", "an integer in range");
+    found.push_back(static_cast<int32_t>(whole));
+  });
+  return found;
+}
+
 std::vector<HeaderPair> SpecReader::pairs(const Napi::Object& object, const char* name) {
   std::vector<HeaderPair> found;
   each(object, name, [&](const Napi::Value& item) {
@@ -124,6 +136,9 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   each_object("localReplies", [&](const Napi::Object& item) {
     spec.local_replies.push_back({pairs(item, "headers"), text(item, "body")});
   });
+  spec.source_tenants = integers(object, "sourceTenants", 0, kMaxTenants - 1);
+  spec.destination_tenants = integers(object, "destinationTenants", 0, kMaxTenants - 1);
+  spec.listener_tenants = integers(object, "listenerTenants", 0, kMaxTenants - 1);
   return spec;
 }
 
@@ -273,6 +288,8 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.tcp_idle_timeout_ms = limit(limits, "tcpIdleTimeoutMs", 0, kDayMs);
   read.limits.max_deferred = limit(limits, "maxDeferred", 0, kMaxDeferred);
   read.limits.deferred_timeout_ms = limit(limits, "deferredTimeoutMs", 1, kDayMs);
+  read.limits.max_tenant_connections = limit(limits, "maxTenantConnections", 0, 10'000'000);
+  read.limits.max_tenant_requests = limit(limits, "maxTenantRequests", 0, 10'000'000);
   read.hairpin_v4 = address(hairpin.As<Napi::Object>(), "v4");
   read.hairpin_v6 = address(hairpin.As<Napi::Object>(), "v6");
   const Napi::Value heartbeat = field(options, "heartbeat");

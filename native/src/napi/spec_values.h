@@ -35,6 +35,7 @@ class SpecReader {
   bool flag(const Napi::Object& object, const char* name);
   Address address(const Napi::Object& object, const char* name);
   std::vector<std::string> texts(const Napi::Object& object, const char* name);
+  std::vector<int32_t> integers(const Napi::Object& object, const char* name, int64_t least, int64_t most);
   std::vector<HeaderPair> pairs(const Napi::Object& object, const char* name);
   template <typename Read>
   void each(const Napi::Object& object, const char* name, Read read);

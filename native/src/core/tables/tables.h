@@ -77,6 +77,10 @@ struct TableSpec {
   std::vector<EndpointSpec> endpoints;
   std::vector<MutationSpec> mutations;
   std::vector<LocalReplySpec> local_replies;
+  // Tenant ids of what stands at the same index of sources and destinations, and of listeners by their id; what is missing is nobody's.
+  std::vector<int32_t> source_tenants;
+  std::vector<int32_t> destination_tenants;
+  std::vector<int32_t> listener_tenants;
 };
 
 struct PathMatch {
@@ -147,6 +151,10 @@ class Tables {
   Destination destination(const Address& address, uint16_t port) const;
   /// The first index of that address; -1 if there is none.
   int32_t source(const Address& address) const;
+  /// Tenants by id; 0: nobody's.
+  int32_t source_tenant(int32_t id) const { return tenant_in(source_tenants_, id); }
+  int32_t destination_tenant(int32_t id) const { return tenant_in(destination_tenants_, id); }
+  int32_t listener_tenant(int32_t id) const { return tenant_in(listener_tenants_, id); }
   /// SPIFFE ID, byte by byte; -1 if there is none.
   int32_t identity(std::string_view id) const { return identities_.find(id); }
 
@@ -180,6 +188,9 @@ class Tables {
   bool add_addresses(const TableSpec& spec, std::string* error);
   bool add_mutations(const TableSpec& spec, std::string* error);
   bool add_local_replies(const TableSpec& spec, std::string* error);
+  static int32_t tenant_in(const std::vector<int32_t>& tenants, int32_t id) {
+    return id >= 0 && static_cast<size_t>(id) < tenants.size() ? tenants[static_cast<size_t>(id)] : 0;
+  }
   void link_predicate(ByteIndex* values, const std::string& value, int32_t id);
   bool match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
 
@@ -207,6 +218,9 @@ class Tables {
   std::vector<int32_t> endpoint_ids_;
   std::vector<http1::MutationSet> mutations_;
   std::vector<LocalReply> local_replies_;
+  std::vector<int32_t> source_tenants_;
+  std::vector<int32_t> destination_tenants_;
+  std::vector<int32_t> listener_tenants_;
 };
 
 }  // namespace weft

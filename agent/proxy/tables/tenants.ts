@@ -1,0 +1,34 @@
+// Tenants: the namespaces of one generation, as the small integers by which the engine shares itself out and accounts.
+import { type GatewayListener, MESH_LISTENERS } from './gateway-ports.js';
+import { MAX_LISTENERS } from './layout.js';
+import type { StableIds } from './stable-ids.js';
+
+/** What belongs to no namespace, or to one for which there was no room. */
+export const NOBODY = 0;
+
+export class Tenants {
+  /** Id 0 is nobody's. */
+  readonly names: ReadonlyMap<string, number>;
+
+  constructor(namespaces: Iterable<string>, ids: StableIds) {
+    this.names = new Map([...ids.assign(namespaces)].map(([name, id]) => [name, id + 1]));
+  }
+
+  /** `name`: "<namespace>/…". */
+  of(name: string): number {
+    return this.names.get(namespaceOf(name)) ?? NOBODY;
+  }
+
+  /** By listener id. Captured traffic is its source's or its destination's; a port that gateways share is the first one's. */
+  ofListeners(listeners: readonly GatewayListener[]): number[] {
+    const tenants = new Array<number>(MAX_LISTENERS).fill(NOBODY);
+    for (const { name, sockets } of listeners) for (const { id } of sockets) tenants[id] = this.of(name);
+    for (const { id } of MESH_LISTENERS) tenants[id] = NOBODY;
+    return tenants;
+  }
+}
+
+export function namespaceOf(name: string): string {
+  const slash = name.indexOf('/');
+  return slash < 0 ? '' : name.slice(0, slash);
+}
