@@ -1,561 +1,38 @@
-// RFC 9113 and RFC 7541 from a client's side, section by section: what is sent over a raw socket, and what must come back.
-// An error of a stream may be told as an error of the connection (RFC 9113 5.4.2), never the other way round.
-import { once } from 'node:events';
+// RFC 9113 and RFC 7541 on a real proxy: every case in one write, a frame at a time behind a finished handshake, byte by byte, and over TLS.
 import { createServer } from 'node:http';
-import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Certificates } from '../lab/certificates.js';
+import { SECTIONS } from './http2-cases.js';
+import { DIALOGUES } from './http2-dialogues.js';
+import { type Sections, settled } from './http2-expectations.js';
+import { Client, PREFACE, settings } from './http2-wire.js';
 import { listening, ProxyProcess } from './proxy-process.js';
 
-const PATIENCE_MS = 4_000;
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-const DATA = 0;
-const HEADERS = 1;
-const PRIORITY = 2;
-const RST_STREAM = 3;
-const SETTINGS = 4;
-const PUSH_PROMISE = 5;
-const PING = 6;
-const GOAWAY = 7;
-const WINDOW_UPDATE = 8;
-const CONTINUATION = 9;
-// Flags; END_STREAM is ACK on SETTINGS and PING.
-const END_STREAM = 1;
-const ACK = 1;
-const END_HEADERS = 4;
-const PADDED = 8;
-const WITH_PRIORITY = 32;
-const WHOLE = END_STREAM | END_HEADERS;
+type Case = Sections[string][number];
+const WAYS = ['in one write', 'a frame at a time', 'byte by byte', 'over TLS'] as const;
+/** Longer cases are not sent in single bytes. */
+const MAX_SINGLE_BYTES = 700;
 
-type Code =
-  | 'PROTOCOL_ERROR'
-  | 'FLOW_CONTROL_ERROR'
-  | 'STREAM_CLOSED'
-  | 'FRAME_SIZE_ERROR'
-  | 'REFUSED_STREAM'
-  | 'COMPRESSION_ERROR'
-  | 'ENHANCE_YOUR_CALM';
-const CODES: Record<Code, number> = {
-  PROTOCOL_ERROR: 1,
-  FLOW_CONTROL_ERROR: 3,
-  STREAM_CLOSED: 5,
-  FRAME_SIZE_ERROR: 6,
-  REFUSED_STREAM: 7,
-  COMPRESSION_ERROR: 9,
-  ENHANCE_YOUR_CALM: 11,
-};
-
-interface Frame {
-  readonly type: number;
-  readonly flags: number;
-  readonly stream: number;
-  readonly payload: Buffer;
-}
-type Fields = readonly (readonly [string, string])[];
-
-function frame(type: number, flags: number, stream: number, payload: Buffer | number[] | string = []): Buffer {
-  const body = Buffer.from(payload as Buffer);
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(body.length, 0, 3);
-  head.writeUInt8(type, 3);
-  head.writeUInt8(flags, 4);
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, body]);
+/** The buffers between two waits are one write. */
+function inOneWrite(sends: Case['sends']): Case['sends'] {
+  const joined: (Buffer | Case['expects'])[] = [];
+  for (const each of sends) {
+    const last = joined.at(-1);
+    if (Buffer.isBuffer(each) && Buffer.isBuffer(last)) joined[joined.length - 1] = Buffer.concat([last, each]);
+    else joined.push(each);
+  }
+  return joined;
 }
 
-function u32(...values: number[]): Buffer {
-  const bytes = Buffer.alloc(4 * values.length);
-  for (const [i, value] of values.entries()) bytes.writeUInt32BE(value, 4 * i);
-  return bytes;
+async function play({ sends, expects, raw = false }: Case, way: (typeof WAYS)[number], client: Client): Promise<void> {
+  const steps = raw ? sends : [PREFACE, settings(), ...(way === 'in one write' ? [] : [settled]), ...sends];
+  for (const step of way === 'in one write' ? inOneWrite(steps) : steps) {
+    if (!Buffer.isBuffer(step)) await step(client);
+    else if (way !== 'byte by byte' || step.length > MAX_SINGLE_BYTES) await client.send(step);
+    else for (const byte of step) await client.send(Buffer.from([byte]));
+  }
+  await expects(client);
 }
-
-function text(value: string): Buffer {
-  const bytes = Buffer.from(value, 'latin1');
-  if (bytes.length < 127) return Buffer.concat([Buffer.from([bytes.length]), bytes]);
-  const length = [127];
-  let rest = bytes.length - 127;
-  for (; rest >= 128; rest = Math.floor(rest / 128)) length.push((rest % 128) | 128);
-  return Buffer.concat([Buffer.from([...length, rest]), bytes]);
-}
-
-/** Literals that no table keeps. */
-const hpack = (fields: Fields): Buffer => Buffer.concat(fields.flatMap(([name, value]) => [Buffer.from([0]), text(name), text(value)]));
-const setting = (id: number, value: number): Buffer => Buffer.concat([Buffer.from([0, id]), u32(value)]);
-const settings = (...values: Buffer[]): Buffer => frame(SETTINGS, 0, 0, Buffer.concat(values));
-
-const request = (method = 'GET', path = '/'): Fields => [
-  [':method', method],
-  [':scheme', 'http'],
-  [':path', path],
-  [':authority', 'a.test'],
-];
-const get = (id: number, path = '/', more: Fields = []): Buffer => frame(HEADERS, WHOLE, id, hpack([...request('GET', path), ...more]));
-const post = (id: number, more: Fields = [], path = '/'): Buffer =>
-  frame(HEADERS, END_HEADERS, id, hpack([...request('POST', path), ...more]));
-const withBlock = (block: Buffer | number[], id = 1): Buffer => frame(HEADERS, WHOLE, id, block);
-const withFields = (fields: Fields): Buffer => withBlock(hpack(fields));
-const base = hpack(request());
-const windowUpdate = (stream: number, increment: number): Buffer => frame(WINDOW_UPDATE, 0, stream, u32(increment));
-const ping = frame(PING, 0, 0, 'conforms');
-
-/** The client's end of a connection. */
-class Client {
-  readonly frames: Frame[] = [];
-  ended = false;
-  private kept = Buffer.alloc(0);
-  private wake = (): void => {};
-
-  private constructor(private readonly socket: Socket) {
-    socket.on('data', (bytes: Buffer) => this.take(bytes));
-    socket.on('error', () => {});
-    socket.on('end', () => this.end());
-    socket.on('close', () => this.end());
-  }
-
-  static async to(port: number): Promise<Client> {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
-    await once(socket, 'connect');
-    return new Client(socket);
-  }
-
-  send(bytes: Buffer): void {
-    this.socket.write(bytes);
-  }
-
-  close(): void {
-    this.socket.destroy();
-  }
-
-  async until<T>(find: () => T | undefined | false): Promise<T> {
-    const late = Date.now() + PATIENCE_MS;
-    for (;;) {
-      const found = find();
-      if (found !== undefined && found !== false) return found;
-      if (Date.now() >= late) throw new Error(`it did not come; what came: ${this.said()}`);
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, PATIENCE_MS);
-        this.wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
-  }
-
-  said(): string {
-    const told = this.frames.map(
-      ({ type, flags, stream, payload }) => `${type}/${flags}@${stream}:${payload.subarray(0, 24).toString('hex')}`,
-    );
-    return `${told.join(' ')}${this.ended ? ' end' : ''}`;
-  }
-
-  private end(): void {
-    this.ended = true;
-    this.wake();
-  }
-
-  private take(bytes: Buffer): void {
-    this.kept = Buffer.concat([this.kept, bytes]);
-    while (this.kept.length >= 9) {
-      const size = this.kept.readUIntBE(0, 3) + 9;
-      if (this.kept.length < size) break;
-      const [type, flags, stream] = [this.kept.readUInt8(3), this.kept.readUInt8(4), this.kept.readUInt32BE(5)];
-      this.frames.push({ type, flags, stream, payload: this.kept.subarray(9, size) });
-      this.kept = this.kept.subarray(size);
-    }
-    this.wake();
-  }
-}
-
-type Expectation = (client: Client) => Promise<void>;
-
-const codesOf = (codes: readonly Code[]): number[] => codes.map((code) => CODES[code]);
-
-/** GOAWAY with one of these, then the end. */
-const connectionError =
-  (...codes: Code[]): Expectation =>
-  async (client) => {
-    const goaway = await client.until(() => client.frames.find(({ type }) => type === GOAWAY));
-    expect(codesOf(codes)).toContain(goaway.payload.readUInt32BE(4));
-    await client.until(() => client.ended);
-  };
-
-const streamError =
-  (stream: number, ...codes: Code[]): Expectation =>
-  async (client) => {
-    const told = await client.until(() =>
-      client.frames.find(({ type, stream: on }) => type === GOAWAY || (type === RST_STREAM && on === stream)),
-    );
-    expect(codesOf(codes)).toContain(told.payload.readUInt32BE(told.type === GOAWAY ? 4 : 0));
-  };
-
-/** A whole answer with a status of the static table: 200, 204 (0x88, 0x89). */
-const answered =
-  (stream = 1, body: string | null = 'ok'): Expectation =>
-  async (client) => {
-    await client.until(() =>
-      client.frames.find((each) => each.stream === stream && (each.type === DATA || each.type === HEADERS) && each.flags & END_STREAM),
-    );
-    const mine = client.frames.filter((each) => each.stream === stream);
-    const head = mine.find(({ type }) => type === HEADERS);
-    expect(head?.payload[0]).toBe(0x88);
-    const data = mine.filter(({ type }) => type === DATA).map(({ payload }) => payload.toString());
-    if (body !== null) expect(data.join('')).toBe(body);
-  };
-
-const ended: Expectation = async (client) => void (await client.until(() => client.ended));
-
-const pongs: Expectation = async (client) => {
-  const pong = await client.until(() => client.frames.find(({ type, flags }) => type === PING && flags === ACK));
-  expect(pong.payload.toString()).toBe('conforms');
-};
-
-interface Case {
-  readonly name: string;
-  readonly sends: readonly Buffer[];
-  readonly expects: Expectation;
-  /** Sends a preface and SETTINGS of its own. */
-  readonly raw?: boolean;
-}
-const a = (name: string, sends: readonly Buffer[], expects: Expectation): Case => ({ name, sends, expects });
-
-const protocolError = connectionError('PROTOCOL_ERROR');
-const sizeError = connectionError('FRAME_SIZE_ERROR');
-const malformed = streamError(1, 'PROTOCOL_ERROR');
-const compressionError = connectionError('COMPRESSION_ERROR');
-const closedError = connectionError('STREAM_CLOSED');
-const without = (name: string): Fields => request().filter(([each]) => each !== name);
-/** Long enough that an answer does not come between. */
-const hanging = (id = 1): Buffer => get(id, '/never');
-
-const SECTIONS: Record<string, readonly Case[]> = {
-  'RFC 9113 3.4': [
-    a('a request after the preface is answered', [get(1)], answered()),
-    { ...a('SETTINGS must come first', [PREFACE, ping], protocolError), raw: true },
-    { ...a('an ACK is not the first SETTINGS', [PREFACE, frame(SETTINGS, ACK, 0)], protocolError), raw: true },
-    { ...a('what only begins like a preface ends', [Buffer.from('PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n'), settings()], ended), raw: true },
-  ],
-  'RFC 9113 4.1': [
-    a('frames of unknown types are ignored', [frame(0xbb, 0xff, 0, 'x'), frame(0xbb, 0, 1, 'x'), ping], pongs),
-    a('undefined flags are ignored', [frame(PING, 0xfe, 0, 'conforms')], pongs),
-    a('the reserved bit is ignored', [frame(PING, 0, 0x80000000, 'conforms')], pongs),
-  ],
-  'RFC 9113 4.2': [
-    a('DATA of 16,384 bytes', [post(1), frame(DATA, END_STREAM, 1, Buffer.alloc(16_384))], answered()),
-    a('DATA above SETTINGS_MAX_FRAME_SIZE', [post(1), frame(DATA, END_STREAM, 1, Buffer.alloc(16_385))], sizeError),
-    a('HEADERS above SETTINGS_MAX_FRAME_SIZE', [frame(HEADERS, WHOLE, 1, Buffer.alloc(16_385))], sizeError),
-  ],
-  'RFC 9113 4.3': [
-    a('a block that is no HPACK', [withBlock([0x00, 0x05, 0x61])], compressionError),
-    a(
-      'a block that is interrupted by another frame',
-      [frame(HEADERS, END_STREAM, 1, base), frame(PRIORITY, 0, 1, [0, 0, 0, 0, 1])],
-      protocolError,
-    ),
-    a('a block that is interrupted by another stream', [frame(HEADERS, END_STREAM, 1, base), get(3)], protocolError),
-    a('a block that is interrupted by an unknown type', [frame(HEADERS, END_STREAM, 1, base), frame(0xbb, 0, 1)], protocolError),
-  ],
-  'RFC 9113 5.1': [
-    a('idle: DATA', [frame(DATA, END_STREAM, 1, 'x')], protocolError),
-    a('idle: RST_STREAM', [frame(RST_STREAM, 0, 1, u32(8))], protocolError),
-    a('idle: WINDOW_UPDATE', [windowUpdate(1, 100)], protocolError),
-    a('idle: CONTINUATION', [frame(CONTINUATION, END_HEADERS, 1, base)], protocolError),
-    a('half-closed (remote): DATA', [hanging(), frame(DATA, END_STREAM, 1, 'x')], streamError(1, 'STREAM_CLOSED')),
-    a('half-closed (remote): HEADERS', [hanging(), get(1)], streamError(1, 'STREAM_CLOSED')),
-    a('half-closed (remote): CONTINUATION', [hanging(), frame(CONTINUATION, END_HEADERS, 1, base)], protocolError),
-    a(
-      'half-closed (remote): PRIORITY and WINDOW_UPDATE are taken',
-      [hanging(), frame(PRIORITY, 0, 1, [0, 0, 0, 0, 1]), windowUpdate(1, 1), ping],
-      pongs,
-    ),
-    a('reset by the client: DATA', [hanging(), frame(RST_STREAM, 0, 1, u32(8)), frame(DATA, 0, 1, 'x')], closedError),
-    a('reset by the client: HEADERS', [hanging(), frame(RST_STREAM, 0, 1, u32(8)), get(1)], closedError),
-    a(
-      'reset by the client: CONTINUATION',
-      [hanging(), frame(RST_STREAM, 0, 1, u32(8)), frame(CONTINUATION, END_HEADERS, 1, base)],
-      protocolError,
-    ),
-    a(
-      'reset by the client: PRIORITY, WINDOW_UPDATE and RST_STREAM are taken',
-      [
-        hanging(),
-        frame(RST_STREAM, 0, 1, u32(8)),
-        frame(PRIORITY, 0, 1, [0, 0, 0, 0, 1]),
-        windowUpdate(1, 1),
-        frame(RST_STREAM, 0, 1, u32(8)),
-        ping,
-      ],
-      pongs,
-    ),
-    a(
-      'reset by the server: what was under way is let pass',
-      [post(1), windowUpdate(1, 0), frame(DATA, 0, 1, 'x'), frame(DATA, END_STREAM, 1, 'y'), ping],
-      pongs,
-    ),
-  ],
-  'RFC 9113 5.1.1': [
-    a('an even id', [get(2)], protocolError),
-    a('an id below the last', [hanging(5), get(3)], protocolError),
-    a('an id that was used and is closed', [hanging(5), hanging(7), frame(RST_STREAM, 0, 5, u32(8)), get(5)], closedError),
-    a('ids may be left out', [get(7)], answered(7)),
-  ],
-  'RFC 9113 5.1.2': [
-    a(
-      'more streams than SETTINGS_MAX_CONCURRENT_STREAMS',
-      Array.from({ length: 129 }, (_, i) => hanging(2 * i + 1)),
-      streamError(257, 'PROTOCOL_ERROR', 'REFUSED_STREAM'),
-    ),
-  ],
-  'RFC 9113 5.3.1': [
-    a(
-      'HEADERS that depend on themselves',
-      [frame(HEADERS, WHOLE | WITH_PRIORITY, 1, Buffer.concat([Buffer.from([0, 0, 0, 1, 16]), base]))],
-      malformed,
-    ),
-    a('PRIORITY that depends on itself', [frame(PRIORITY, 0, 1, [0, 0, 0, 1, 16])], malformed),
-  ],
-  'RFC 9113 5.4.1': [
-    a('GOAWAY names the last stream, then comes the end', [hanging(3), frame(PING, 0, 0, 'short')], async (client) => {
-      await sizeError(client);
-      expect(client.frames.find(({ type }) => type === GOAWAY)?.payload.readUInt32BE(0)).toBe(3);
-    }),
-  ],
-  'RFC 9113 5.5': [a('unknown settings are ignored', [settings(setting(0xff, 1)), get(1)], answered())],
-  'RFC 9113 6.1': [
-    a('DATA on stream 0', [frame(DATA, END_STREAM, 0, 'x')], protocolError),
-    a('padding as long as the payload', [post(1), frame(DATA, END_STREAM | PADDED, 1, [2, 0])], protocolError),
-    a('PADDED without a length', [post(1), frame(DATA, END_STREAM | PADDED, 1)], sizeError),
-    a('padded DATA', [post(1, [], '/echo'), frame(DATA, END_STREAM | PADDED, 1, [3, 0x68, 0x69, 0, 0, 0])], answered(1, 'hi')),
-  ],
-  'RFC 9113 6.2': [
-    a('HEADERS on stream 0', [get(0)], protocolError),
-    a('padding as long as the payload', [frame(HEADERS, WHOLE | PADDED, 1, [2, 0x82])], protocolError),
-    a(
-      'padding that reaches into the priority',
-      [frame(HEADERS, WHOLE | PADDED | WITH_PRIORITY, 1, [3, 0, 0, 0, 0, 16, 0, 0])],
-      protocolError,
-    ),
-    a(
-      'HEADERS with padding and priority',
-      [frame(HEADERS, WHOLE | PADDED | WITH_PRIORITY, 1, Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 16]), base, Buffer.alloc(2)]))],
-      answered(),
-    ),
-    a('PRIORITY without room', [frame(HEADERS, WHOLE | WITH_PRIORITY, 1, [0, 0, 0, 0])], sizeError),
-  ],
-  'RFC 9113 6.3': [
-    a('PRIORITY on stream 0', [frame(PRIORITY, 0, 0, [0, 0, 0, 1, 16])], protocolError),
-    a('PRIORITY of 4 bytes', [frame(PRIORITY, 0, 1, [0, 0, 0, 1])], streamError(1, 'FRAME_SIZE_ERROR')),
-    a('PRIORITY on an idle stream', [frame(PRIORITY, 0, 5, [0, 0, 0, 1, 16]), get(7)], answered(7)),
-  ],
-  'RFC 9113 6.4': [
-    a('RST_STREAM on stream 0', [frame(RST_STREAM, 0, 0, u32(8))], protocolError),
-    a('RST_STREAM of 3 bytes', [hanging(), frame(RST_STREAM, 0, 1, [0, 0, 8])], sizeError),
-  ],
-  'RFC 9113 6.5': [
-    a('SETTINGS are acknowledged', [settings()], async (client) => {
-      await client.until(() => client.frames.filter(({ type, flags }) => type === SETTINGS && flags === ACK).length === 2);
-    }),
-    a('an ACK with a payload', [frame(SETTINGS, ACK, 0, setting(1, 1))], sizeError),
-    a('SETTINGS on a stream', [frame(SETTINGS, 0, 1, setting(1, 1))], protocolError),
-    a('SETTINGS of 5 bytes', [frame(SETTINGS, 0, 0, [0, 3, 0, 0, 0])], sizeError),
-    a('6.5.2: ENABLE_PUSH of 2', [settings(setting(2, 2))], protocolError),
-    a('6.5.2: INITIAL_WINDOW_SIZE above 2^31 - 1', [settings(setting(4, 2 ** 31))], connectionError('FLOW_CONTROL_ERROR')),
-    a('6.5.2: MAX_FRAME_SIZE below 16,384', [settings(setting(5, 16_383))], protocolError),
-    a('6.5.2: MAX_FRAME_SIZE above 2^24 - 1', [settings(setting(5, 2 ** 24))], protocolError),
-    a('6.5.3: the last of several values holds', [settings(setting(4, 100), setting(4, 1)), get(1)], async (client) => {
-      const first = await client.until(() => client.frames.find(({ type }) => type === DATA));
-      expect(first.payload.toString()).toBe('o');
-    }),
-  ],
-  'RFC 9113 6.6': [
-    a(
-      'PUSH_PROMISE of a client',
-      [post(1, [], '/never'), frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([u32(2), base]))],
-      protocolError,
-    ),
-  ],
-  'RFC 9113 6.7': [
-    a('PING is answered with its bytes', [ping], pongs),
-    a('a PING ACK is not answered', [frame(PING, ACK, 0, 'ackacked'), ping], async (client) => {
-      await pongs(client);
-      expect(client.frames.filter(({ type }) => type === PING)).toHaveLength(1);
-    }),
-    a('PING on a stream', [frame(PING, 0, 1, 'conforms')], protocolError),
-    a('PING of 6 bytes', [frame(PING, 0, 0, 'sixsix')], sizeError),
-  ],
-  'RFC 9113 6.8': [
-    a('GOAWAY on a stream', [frame(GOAWAY, 0, 1, u32(0, 0))], protocolError),
-    a('GOAWAY of 7 bytes', [frame(GOAWAY, 0, 0, 'seven77')], sizeError),
-    a('after GOAWAY open streams are answered to their end', [get(1, '/late'), frame(GOAWAY, 0, 0, u32(0, 0))], answered()),
-  ],
-  'RFC 9113 6.9': [
-    a('an increment of 0 on the connection', [windowUpdate(0, 0)], protocolError),
-    a('an increment of 0 on a stream', [hanging(), windowUpdate(1, 0)], malformed),
-    a('WINDOW_UPDATE of 3 bytes', [frame(WINDOW_UPDATE, 0, 0, [0, 0, 1])], sizeError),
-    a(
-      "6.9.1: the connection's window above 2^31 - 1",
-      [windowUpdate(0, 2 ** 31 - 1), windowUpdate(0, 2 ** 31 - 1)],
-      connectionError('FLOW_CONTROL_ERROR'),
-    ),
-    a(
-      "6.9.1: a stream's window above 2^31 - 1",
-      [hanging(), windowUpdate(1, 2 ** 31 - 1), windowUpdate(1, 2 ** 31 - 1)],
-      streamError(1, 'FLOW_CONTROL_ERROR'),
-    ),
-    a('6.9.1: a window of 1 is kept to', [settings(setting(4, 1)), get(1)], async (client) => {
-      const first = await client.until(() => client.frames.find(({ type }) => type === DATA));
-      expect(first.payload.toString()).toBe('o');
-      client.send(windowUpdate(1, 1));
-      await answered()(client);
-    }),
-    a('6.9.2: SETTINGS open the windows of open streams', [settings(setting(4, 0)), get(1), settings(setting(4, 100))], answered()),
-    a(
-      '6.9.2: SETTINGS that overflow a window',
-      [hanging(), windowUpdate(1, 2 ** 31 - 1 - 65_535), settings(setting(4, 65_536))],
-      connectionError('FLOW_CONTROL_ERROR'),
-    ),
-    a(
-      '6.9.2: a window below 0 is opened again',
-      [settings(setting(4, 1)), get(1, '/late'), settings(setting(4, 0)), windowUpdate(1, 2)],
-      answered(),
-    ),
-  ],
-  'RFC 9113 6.10': [
-    a(
-      'a block over three frames',
-      [
-        frame(HEADERS, END_STREAM, 1, base.subarray(0, 9)),
-        frame(CONTINUATION, 0, 1, base.subarray(9, 20)),
-        frame(CONTINUATION, END_HEADERS, 1, base.subarray(20)),
-      ],
-      answered(),
-    ),
-    a('CONTINUATION behind END_HEADERS', [post(1), frame(CONTINUATION, END_HEADERS, 1, base)], protocolError),
-    a('CONTINUATION on stream 0', [frame(HEADERS, END_STREAM, 1, base), frame(CONTINUATION, END_HEADERS, 0)], protocolError),
-    a('CONTINUATION behind DATA', [post(1), frame(DATA, 0, 1, 'x'), frame(CONTINUATION, END_HEADERS, 1, base)], protocolError),
-  ],
-  'RFC 9113 7': [
-    a('an unknown error code in RST_STREAM', [hanging(), frame(RST_STREAM, 0, 1, u32(0xff)), ping], pongs),
-    a('an unknown error code in GOAWAY', [hanging(), frame(GOAWAY, 0, 0, u32(0, 0xff)), ping], pongs),
-  ],
-  'RFC 9113 8.1': [
-    a('trailers', [post(1, [], '/echo'), frame(DATA, 0, 1, 'hi'), frame(HEADERS, WHOLE, 1, hpack([['x-end', '1']]))], answered(1, 'hi')),
-    a('a second HEADERS without END_STREAM', [post(1), frame(HEADERS, END_HEADERS, 1, hpack([['x', 'y']]))], malformed),
-    a('pseudo-header fields in trailers', [post(1), frame(HEADERS, WHOLE, 1, hpack([[':method', 'GET']]))], malformed),
-    a('framing in trailers', [post(1), frame(HEADERS, WHOLE, 1, hpack([['content-length', '0']]))], malformed),
-    a('8.1.1: content-length that DATA exceeds', [post(1, [['content-length', '1']]), frame(DATA, END_STREAM, 1, 'ok')], malformed),
-    a('8.1.1: content-length that DATA does not reach', [post(1, [['content-length', '3']]), frame(DATA, END_STREAM, 1, 'ok')], malformed),
-    a(
-      '8.1.1: content-length that trailers cut short',
-      [post(1, [['content-length', '3']]), frame(DATA, 0, 1, 'ok'), frame(HEADERS, WHOLE, 1, hpack([['x', 'y']]))],
-      malformed,
-    ),
-    a(
-      '8.1.1: content-length over several DATA',
-      [post(1, [['content-length', '1']]), frame(DATA, 0, 1, 'o'), frame(DATA, END_STREAM, 1, 'k')],
-      malformed,
-    ),
-    a('8.1.1: content-length without a body', [get(1, '/', [['content-length', '1']])], malformed),
-    ...['+1', '-1', '1,1', '0x1', '1 ', '', '99999999999999999999'].map((length) =>
-      a(`8.1.1: content-length "${length}"`, [post(1, [['content-length', length]])], malformed),
-    ),
-    a(
-      '8.1.1: content-length twice',
-      [
-        post(1, [
-          ['content-length', '2'],
-          ['content-length', '2'],
-        ]),
-      ],
-      malformed,
-    ),
-  ],
-  'RFC 9113 8.2': [
-    ...['X-Upper', 'sp ace', 'x\r\ny', 'x\0', 'x:', 'x\x7f', 'caf\xe9', ''].map((name) =>
-      a(`8.2.1: the name ${JSON.stringify(name)}`, [get(1, '/', [[name, 'v']])], malformed),
-    ),
-    ...['a\r\nx: y', 'a\nb', 'a\rb', 'a\0b', ' a', 'a ', '\ta', 'a\x01'].map((value) =>
-      a(`8.2.1: the value ${JSON.stringify(value)}`, [get(1, '/', [['x', value]])], malformed),
-    ),
-    ...(['connection', 'keep-alive', 'proxy-connection', 'upgrade', 'transfer-encoding'] as const).map((name) =>
-      a(`8.2.2: ${name}`, [get(1, '/', [[name, name === 'transfer-encoding' ? 'chunked' : 'x']])], malformed),
-    ),
-    a('8.2.2: TE with more than trailers', [get(1, '/', [['te', 'trailers, deflate']])], malformed),
-    a('8.2.2: TE with trailers', [get(1, '/', [['te', 'trailers']])], answered()),
-    a(
-      '8.2.3: cookie crumbs become one',
-      [
-        get(1, '/cookie', [
-          ['cookie', 'a=1'],
-          ['cookie', 'b=2'],
-        ]),
-      ],
-      answered(1, 'a=1; b=2'),
-    ),
-  ],
-  'RFC 9113 8.3': [
-    ...([':method', ':scheme', ':path'] as const).map((name) => a(`without ${name}`, [withFields(without(name))], malformed)),
-    ...([':method', ':scheme', ':path', ':authority'] as const).map((name) =>
-      a(`${name} twice`, [withFields([...request(), request().find(([each]) => each === name)!])], malformed),
-    ),
-    a('without :authority and Host', [withFields(without(':authority'))], malformed),
-    a('Host in place of :authority', [withFields([...without(':authority'), ['host', 'a.test']])], answered()),
-    a('Host that is not :authority', [get(1, '/', [['host', 'b.test']])], malformed),
-    a(
-      'Host twice',
-      [
-        get(1, '/', [
-          ['host', 'a.test'],
-          ['host', 'a.test'],
-        ]),
-      ],
-      malformed,
-    ),
-    a('an unknown pseudo-header field', [withFields([...request(), [':test', 'x']])], malformed),
-    a('the pseudo-header field of answers', [withFields([...request(), [':status', '200']])], malformed),
-    a(':protocol of another method than CONNECT (RFC 8441 4)', [withFields([...request(), [':protocol', 'websocket']])], malformed),
-    a('pseudo-header fields behind others', [withFields([...without(':path'), ['x', 'y'], [':path', '/']])], malformed),
-    ...['', 'relative', '/a b', '/a\tb', '/a\r\nx: y', '/a#b', '*', '/caf\xe9', '/\0'].map((path) =>
-      a(`:path ${JSON.stringify(path)}`, [get(1, path)], malformed),
-    ),
-    ...['', 'G T', 'GET /x HTTP/1.1\r\nx:', 'GET\0'].map((method) =>
-      a(`:method ${JSON.stringify(method)}`, [withFields(request(method))], malformed),
-    ),
-    ...['', 'a b', 'a\r\nx: y', 'user@a.test', 'a/b', 'a:b'].map((authority) =>
-      a(`:authority ${JSON.stringify(authority)}`, [withFields([...without(':authority'), [':authority', authority]])], malformed),
-    ),
-    a('CONNECT with :path', [withFields(request('CONNECT'))], malformed),
-  ],
-  'RFC 9113 8.4': [
-    a('PUSH_PROMISE on an idle stream', [frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([u32(2), base]))], protocolError),
-  ],
-  'RFC 7541': [
-    a('2.3.3: an index beyond both tables', [withBlock([0xff, 0x00])], compressionError),
-    a('2.3.3: the name of an index beyond both tables', [withBlock([0x7f, 0x00, 0x01, 0x61])], compressionError),
-    a('4.2: a size update behind a field', [withBlock(Buffer.concat([base, Buffer.from([0x20])]))], compressionError),
-    a('5.1: an integer that does not end', [withBlock([0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80])], compressionError),
-    a(
-      '5.2: Huffman padding of more than 7 bits',
-      [withBlock(Buffer.concat([base, Buffer.from([0x00, 0x01, 0x78, 0x82, 0x1f, 0xff])]))],
-      compressionError,
-    ),
-    a('5.2: Huffman padding of zeros', [withBlock(Buffer.concat([base, Buffer.from([0x00, 0x01, 0x78, 0x81, 0x18])]))], compressionError),
-    a(
-      '5.2: EOS within a string',
-      [withBlock(Buffer.concat([base, Buffer.from([0x00, 0x01, 0x78, 0x84, 0xff, 0xff, 0xff, 0xff])]))],
-      compressionError,
-    ),
-    a('6.1: index 0', [withBlock([0x80])], compressionError),
-    a(
-      '6.3: a size above SETTINGS_HEADER_TABLE_SIZE',
-      [withBlock(Buffer.concat([Buffer.from([0x3f, 0xe2, 0x1f]), base]))],
-      compressionError,
-    ),
-    a('6.3: two updates before the first field', [withBlock(Buffer.concat([Buffer.from([0x20, 0x3f, 0xe1, 0x1f]), base]))], answered()),
-    ...[0x40, 0x00, 0x10].map((kind) =>
-      a(`6.2: literals of kind ${kind}`, [withBlock(Buffer.concat([base, Buffer.from([kind]), text('x'), text('y')]))], answered()),
-    ),
-  ],
-};
 
 const origin = createServer((message, response) => {
   if (message.url === '/never') return;
@@ -564,31 +41,47 @@ const origin = createServer((message, response) => {
     body += piece;
   });
   message.on('end', () => {
-    const answer = message.url === '/echo' ? body : message.url === '/cookie' ? (message.headers.cookie ?? '') : 'ok';
+    const answer =
+      message.url === '/echo'
+        ? body
+        : message.url === '/cookie'
+          ? (message.headers.cookie ?? '')
+          : message.url === '/page'
+            ? 'a page'
+            : 'ok';
     if (message.url === '/late') setTimeout(() => response.end(answer), 50);
     else response.end(answer);
   });
 });
 let proxy: ProxyProcess;
 
+const certificates = new Certificates();
+
 beforeAll(async () => {
-  proxy = await ProxyProcess.start([await listening(origin)]);
+  const certificate = certificates.issue(certificates.authority('http2'), 'DNS:a.test');
+  proxy = await ProxyProcess.start([await listening(origin)], certificate);
 }, 20_000);
 afterAll(async () => {
   await proxy.stop();
+  certificates.remove();
   origin.closeAllConnections();
   origin.close();
 });
 
-describe.each(Object.entries(SECTIONS))('%s', (_, cases) => {
-  test.each(cases.map((each) => [each.name, each] as const))('%s', async (_name, { sends, expects, raw }) => {
-    const client = await Client.to(proxy.ports[0]!);
-    try {
-      client.send(Buffer.concat(raw ? sends : [PREFACE, settings(), ...sends]));
-      await expects(client);
-      expect(proxy.isRunning()).toBe(true);
-    } finally {
-      client.close();
+const sections: Sections = Object.fromEntries([...Object.entries(SECTIONS), ...Object.entries(DIALOGUES)]);
+
+describe.each(Object.entries(sections))('%s', (_, cases) => {
+  test.each(cases.map((each) => [each.name, each] as const))('%s', async (_name, played) => {
+    for (const way of WAYS) {
+      const client = await Client.to(way === 'over TLS' ? proxy.securePort : proxy.ports[0]!, way === 'over TLS');
+      try {
+        await play(played, way, client).catch((error: Error) => {
+          throw new Error(`${way}: ${error.message}`);
+        });
+        expect(proxy.isRunning()).toBe(true);
+      } finally {
+        client.close();
+      }
     }
   });
 });

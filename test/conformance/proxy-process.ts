@@ -5,11 +5,31 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { KeyPair } from '../lab/certificates.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 const START_MS = 20_000;
 
-const manifest = (lanes: readonly { port: number; origin: number }[]): string => `
+/** HTTP over TLS to the first origin. */
+interface Secure {
+  readonly port: number;
+  readonly certificate: KeyPair;
+}
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+const secretManifest = ({ certificate: { cert, key } }: Secure): string => `---
+apiVersion: v1
+kind: Secret
+metadata: {name: edge}
+type: kubernetes.io/tls
+data:
+  tls.crt: ${base64(cert)}
+  tls.key: ${base64(key)}
+`;
+const secureListener = ({ port }: Secure): string =>
+  `    - {name: secure, port: ${port}, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}\n`;
+
+const manifest = (lanes: readonly { port: number; origin: number }[], secure: Secure | null): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: edge}
@@ -18,7 +38,7 @@ spec:
   addresses: [{value: 127.0.0.1}]
   listeners:
 ${lanes.map(({ port }, i) => `    - {name: lane${i}, port: ${port}, protocol: HTTP}`).join('\n')}
-${lanes
+${secure === null ? '' : secureListener(secure) + secretManifest(secure)}${lanes
   .map(
     ({ origin }, i) => `---
 apiVersion: v1
@@ -37,7 +57,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: lane${i}}
 spec:
-  parentRefs: [{name: edge, sectionName: lane${i}}]
+  parentRefs: [{name: edge, sectionName: lane${i}}${i === 0 && secure !== null ? ', {name: edge, sectionName: secure}' : ''}]
   rules:
     - backendRefs: [{name: origin${i}, port: 80}]
     - matches: [{method: CONNECT, headers: [{name: x-tunnel, value: "yes"}]}]
@@ -66,19 +86,28 @@ export class ProxyProcess {
     private readonly folder: string,
     /** One for every origin, in their order. */
     readonly ports: readonly number[],
+    readonly securePort: number,
     private readonly metricsPort: number,
   ) {}
 
-  static async start(origins: readonly number[]): Promise<ProxyProcess> {
+  /** With `certificate` the first origin is reached over TLS too. */
+  static async start(origins: readonly number[], certificate?: KeyPair): Promise<ProxyProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'wconf-'));
-    const [metricsPort = 0, ...ports] = await freePorts(origins.length + 1);
+    const [metricsPort = 0, securePort = 0, ...ports] = await freePorts(origins.length + 2);
+    const secure = certificate === undefined ? null : { port: securePort, certificate };
     const file = join(folder, 'lanes.yaml');
-    writeFileSync(file, manifest(origins.map((origin, i) => ({ origin, port: ports[i]! }))));
+    writeFileSync(
+      file,
+      manifest(
+        origins.map((origin, i) => ({ origin, port: ports[i]! })),
+        secure,
+      ),
+    );
     const flags = ['--workers', '1', '--run-dir', folder, '--metrics-listen', `127.0.0.1:${metricsPort}`];
     const child = spawn(process.execPath, [join(dist, 'cli', 'main.js'), 'proxy', '--static', file, ...flags], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
-    const proxy = new ProxyProcess(child, folder, ports, metricsPort);
+    const proxy = new ProxyProcess(child, folder, ports, securePort, metricsPort);
     await proxy.ready();
     return proxy;
   }
