@@ -29,6 +29,7 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 0,
   tcpIdleTimeoutMs: 0,
+  detectTimeoutMs: 100,
   maxDeferred: 16,
   deferredTimeoutMs: 10_000,
 };

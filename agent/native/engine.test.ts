@@ -26,6 +26,7 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 10_000,
   tcpIdleTimeoutMs: 0,
+  detectTimeoutMs: 100,
   maxDeferred: 16,
   deferredTimeoutMs: 10_000,
 };

@@ -67,6 +67,10 @@ export const enum DescriptorFlag {
   TlsPassthrough = 32,
   /** Its decision was deferred, and the token (PreviousToken) written to `answered`. PreviousTarget is DEFERRED. */
   Answered = 64,
+  /** Opaque, as long as the client's first bytes aren't HTTP: a completion of kind Settled or Abandoned says which. */
+  Tentative = 128,
+  /** The first request of a connection whose tentative decision it takes the place of: PreviousTarget, an endpoint, was chosen then, and is perhaps connected. */
+  Dialled = 256,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
@@ -135,6 +139,16 @@ export const enum Completion {
   SentLow = 8,
   SentHigh = 9,
   Attempts = 10,
+  /** See CompletionKind. */
+  Kind = 11,
+}
+/** Of Settled and Abandoned only Target and Token have a meaning. */
+export const enum CompletionKind {
+  Ended = 0,
+  /** The decision was tentative and holds: its connection is opaque, and will end. */
+  Settled = 1,
+  /** The decision was tentative and is none any more. */
+  Abandoned = 2,
 }
 /** Why an exchange did not go well; the names are Envoy's response flags. Order shared with native (X-macro in reasons.h). */
 export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT'] as const;
@@ -262,10 +276,12 @@ export interface DestinationSpec {
   readonly protocol: ListenerProtocol;
 }
 /**
- * http: HTTP/1 or HTTP/2, by the client's first bytes or what TLS negotiated. detect: that or opaque; a client that stays silent for
- * 100 ms is opaque. Declared protocols never wait.
+ * http: HTTP/1 or HTTP/2, by the client's first bytes or what TLS negotiated. detect: that or opaque, known while the connection is
+ * decided (DescriptorFlag.Tentative) and dialled as opaque; it stays opaque if the server speaks first or nobody does within
+ * EngineLimits.detectTimeoutMs. detect-first: nothing is decided before the client has spoken or that time is over. Declared protocols
+ * never wait.
  */
-export type ListenerProtocol = 'http1' | 'http2' | 'http' | 'opaque' | 'detect';
+export type ListenerProtocol = 'http1' | 'http2' | 'http' | 'opaque' | 'detect' | 'detect-first';
 /** Ids are stable over generations: pools and `outstanding` belong to the id. An id that a generation lacks is drained. */
 export interface EndpointSpec {
   readonly id: number;
@@ -273,7 +289,7 @@ export interface EndpointSpec {
   readonly port: number;
   /**
    * http2: with prior knowledge, or by ALPN over TLS (whose context must offer h2). opaque: CONNECT ends in the engine and its bytes go to the
-   * endpoint as they are, other requests are sent as http1. Opaque connections don't look at it.
+   * endpoint as they are, other requests are sent as http1, or as http2 if that was detected of their client. Opaque connections don't look at it.
    */
   readonly protocol: 'http1' | 'http2' | 'opaque';
   /** null: plain text. */
@@ -377,6 +393,8 @@ export interface EngineLimits {
   readonly requestTimeoutMs: number;
   /** An opaque connection without a byte either way; 0: off. */
   readonly tcpIdleTimeoutMs: number;
+  /** Until a protocol that nobody declared is taken for opaque. 0: detect is opaque at once, and detect-first waits 100 ms. */
+  readonly detectTimeoutMs: number;
   /** Requests and connections whose decision is deferred, at once; at most 16,384. */
   readonly maxDeferred: number;
   readonly deferredTimeoutMs: number;

@@ -30,6 +30,7 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 10_000,
   tcpIdleTimeoutMs: 0,
+  detectTimeoutMs: 100,
   maxDeferred: 16,
   deferredTimeoutMs: 10_000,
 };
@@ -519,7 +520,7 @@ describe('passing through and permissive', () => {
     expect(await engine.call('seen')).toMatchObject([{ flags: 17 }, { flags: 1 }]);
   });
 
-  test('detection: HTTP, a server that speaks first, and unknown bytes each reach their endpoint', async () => {
+  test('detection before dialling: HTTP and a server that speaks first each reach their endpoint', async () => {
     const engine = new Engine();
     const greeter = await listening(
       createTcpServer((socket) => {
@@ -528,7 +529,7 @@ describe('passing through and permissive', () => {
       }),
     );
     await engine.endpoints({ port: port(greeter) }, { port: await upstream() });
-    const at = await engine.listen({ protocol: 'detect' });
+    const at = await engine.listen({ protocol: 'detect-first' });
     const silent = connectTcp(at, '127.0.0.1');
     cleanups.push(() => void silent.destroy());
     expect(await until(silent, ':ok')).toBe('220 hello:ok');

@@ -21,6 +21,11 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['connect-timeout-ms', 'connectTimeoutMs', 'for an upstream connection to be made'],
   ['request-timeout-ms', 'requestTimeoutMs', 'for a whole exchange where its route says nothing; 0: no limit'],
   ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 'an opaque connection or a tunnel may be idle; 0: no limit'],
+  [
+    'detect-timeout-ms',
+    'detectTimeoutMs',
+    'until a captured connection of undeclared protocol is taken for opaque; 0: undeclared ports are opaque',
+  ],
   ['max-deferred', 'maxDeferred', 'requests of one worker that wait for a decision made elsewhere'],
   ['deferred-timeout-ms', 'deferredTimeoutMs', 'for such a decision; then the request is answered 504'],
   ['max-tenant-connections', 'maxTenantConnections', 'of those connections that one namespace may have; 0: no limit'],

@@ -41,6 +41,7 @@ export const DEFAULT_LIMITS: EngineLimits = {
   connectTimeoutMs: 5_000,
   requestTimeoutMs: 0,
   tcpIdleTimeoutMs: 3_600_000,
+  detectTimeoutMs: 100,
   maxDeferred: 4_096,
   deferredTimeoutMs: 10_000,
   // Half of the worker's.

@@ -32,8 +32,8 @@ export interface OpenListener {
   readonly kind: ListenerSpec['kind'];
   readonly address: string;
   readonly port: number;
-  /** opaque on listeners for captured traffic: the destination says more. */
-  readonly protocol: 'http' | 'opaque';
+  /** detect on listeners for captured traffic: what its destination declares comes first. */
+  readonly protocol: 'http' | 'opaque' | 'detect';
   /** Null: plain text. */
   readonly tls: ListenerTlsSpec | null;
 }
@@ -196,14 +196,14 @@ export class DataPlane {
         kind,
         address,
         port,
-        protocol: 'opaque',
+        protocol: 'detect',
         sockmap: sockmap(slot),
         trustedHops: null,
         tls: null,
         proxyProtocol: false,
       });
       const errors = await this.openListener(
-        { id, name, kind, address, port, protocol: 'opaque', tls: null },
+        { id, name, kind, address, port, protocol: 'detect', tls: null },
         spec,
         isHostListener(listener) ? 'each' : 'shared',
       );

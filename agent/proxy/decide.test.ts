@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { EndpointHealth, HttpRoute, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ResourceType } from '../../api/gen/mesh/v1/model.js';
-import { DecisionFlag } from '../native/engine.js';
+import { CompletionKind, DecisionFlag } from '../native/engine.js';
 import { EDGE_WORDS, SERIES_SUMS, SERIES_WORDS } from './metrics/cells.js';
 import { mix } from './pick.js';
 import { FIRST_GATEWAY_LISTENER } from './tables/gateway-ports.js';
@@ -433,12 +433,72 @@ describe('whole connections', () => {
     );
     const destination = { listener: OUTBOUND, destination: ['10.0.0.9', 80] as const };
     expect(['db.test', 'other.test', ''].map((name) => ask(tables, name, destination))).toEqual(['10.1.1.1', '-404', '-404']);
-    expect(tables.spec.destinations.find(({ address }) => address === '10.0.0.9')?.protocol).toBe('detect');
+    expect(tables.spec.destinations.find(({ address }) => address === '10.0.0.9')?.protocol).toBe('detect-first');
   });
 
   test('an HTTP route of the same service leaves its connections alone', () => {
     const tables = compiled(modelOf(...shop, route('r', { parents: [toService('catalog')], rules: [{ backends: [backend('v1')] }] })));
     expect(ask(tables, '', { listener: OUTBOUND, destination: ['10.0.0.1', 80] })).toBe('10.1.0.1');
+  });
+});
+
+describe('detection', () => {
+  const raw = (protocol = Protocol.UNSPECIFIED, more: object = {}) =>
+    service('raw', '10.0.0.7', { ports: [{ name: 'http', port: 80, protocol, ...more }] });
+  const two = [endpoint('raw', 'a', '10.1.7.1'), endpoint('raw', 'b', '10.1.7.2')];
+  const protocols = (...resources: Parameters<typeof modelOf>) => {
+    const { destinations } = compiled(modelOf(...shop, ...two, ...resources)).spec;
+    return ['10.0.0.7', '10.1.7.1'].map((wanted) => destinations.find(({ address }) => address === wanted)?.protocol);
+  };
+  const tcpRoute = (serverNames: string[]) => connectionRoute('t', { parents: [toService('raw')], serverNames, backends: [backend('v1')] });
+
+  test('is for ports that neither declare their protocol nor have routes, and nothing is dialled ahead where it could be wrong', () => {
+    expect(protocols(raw())).toEqual(['detect', 'detect']);
+    for (const declared of [Protocol.TCP, Protocol.TLS]) expect(protocols(raw(declared))).toEqual(['opaque', 'opaque']);
+    expect(protocols(raw(Protocol.HTTP))).toEqual(['http', 'http']);
+    expect(protocols(raw(), route('r', { parents: [toService('raw')], rules: [{ backends: [backend('v1')] }] }))).toEqual(['http', 'http']);
+    expect(protocols(raw(), tcpRoute([]))).toEqual(['opaque', 'opaque']);
+    expect(protocols(raw(), tcpRoute(['db.test']))).toEqual(['detect-first', 'opaque']);
+    expect(protocols(raw(undefined, { tls: { hostname: 'raw.test', trust: 'ca' } }))).toEqual(['detect-first', 'opaque']);
+  });
+
+  test('a tentative decision counts as a connection when it is settled, and leaves no load when it is abandoned', () => {
+    const proxy = new TestProxy(compiled(modelOf(...shop, raw(), ...two)));
+    const ask = { ...catalog, destination: ['10.0.0.7', 80] as const, opaque: true, tentative: true };
+    const first = proxy.decide(ask);
+    expect([proxy.cells.inFlight[first.target], proxy.cells.opened[first.token]]).toEqual([1, 0]);
+    proxy.detected(first, CompletionKind.Settled);
+    expect([proxy.cells.inFlight[first.target], proxy.cells.opened[first.token]]).toEqual([1, 1]);
+    proxy.complete(first, 0, 0, 1, 1, 1);
+    const second = proxy.decide(ask);
+    proxy.detected(second, CompletionKind.Abandoned);
+    expect([...proxy.cells.inFlight.subarray(0, 4)]).toEqual([0, 0, 0, 0]);
+    expect(proxy.cells.opened[first.token]! + (second.token === first.token ? 0 : proxy.cells.opened[second.token]!)).toBe(1);
+  });
+
+  test('the first request goes to the endpoint that was chosen for its connection, unless its route leads elsewhere', () => {
+    const tables = compiled(
+      modelOf(
+        ...shop,
+        service('raw', '10.0.0.7', {
+          ports: [{ name: 'http', port: 80 }],
+          loadBalancing: { algorithm: LoadBalancing_Algorithm.ROUND_ROBIN },
+        }),
+        ...two,
+      ),
+    );
+    const proxy = new TestProxy(tables);
+    const ask = { ...catalog, destination: ['10.0.0.7', 80] as const };
+    const served = Array.from({ length: 6 }, () => {
+      const tentative = proxy.decide({ ...ask, opaque: true, tentative: true });
+      const request = proxy.decide({ ...ask, dialled: true, previous: tentative.target });
+      expect(request.target).toBe(tentative.target);
+      return addressOf(tables, request.target);
+    });
+    expect(new Set(served.slice(0, 2)).size).toBe(2);
+    expect(served.slice(2, 4)).toEqual(served.slice(0, 2));
+    const elsewhere = proxy.decide({ ...catalog, dialled: true, previous: proxy.decide(ask).target });
+    expect(addressOf(tables, elsewhere.target)).toBe('10.1.0.1');
   });
 });
 

@@ -4,6 +4,7 @@
 import {
   COMPLETION_WORDS,
   Completion,
+  CompletionKind,
   DECISION_WORDS,
   DESCRIPTOR_WORDS,
   Decision,
@@ -57,6 +58,8 @@ const D_RANDOM = Descriptor.Random as number;
 const D_PREVIOUS = Descriptor.PreviousTarget as number;
 const D_SERVER_NAME = Descriptor.ServerNameId as number;
 const TLS = DescriptorFlag.Tls as number;
+const TENTATIVE = DescriptorFlag.Tentative as number;
+const DIALLED = DescriptorFlag.Dialled as number;
 const PATH_EXACT = DescriptorFlag.PathExact as number;
 const OPAQUE = StreamKind.Opaque as number;
 const CONNECT = METHODS.indexOf('CONNECT');
@@ -82,6 +85,8 @@ const ANY_HOST = -1;
 /** Attempts after the first, on connect failures only. */
 const MAX_RETRIES = 2;
 /** Answers of ours when the engine gave no reason: indexes of COMPLETION_REASONS. */
+const ENDED = CompletionKind.Ended as number;
+const SETTLED = CompletionKind.Settled as number;
 const REASON_NO_ROUTE = 1;
 const REASON_NO_ENDPOINT = 2;
 
@@ -309,20 +314,21 @@ export class Decider {
     let backend = actions[action]! * BACKEND_WORDS;
     if (failed >= 0) {
       const end = backend + actions[action + ActionWord.BackendCount]! * BACKEND_WORDS;
-      for (let at = backend; at < end; at += BACKEND_WORDS) if (this.isMember(backends[at + 1]!, failed)) return backends[at + 1]!;
+      for (let at = backend; at < end; at += BACKEND_WORDS) if (this.memberOf(backends[at + 1]!, failed) >= 0) return backends[at + 1]!;
     }
     const drawn = below(total, random);
     while (backends[backend]! <= drawn) backend += BACKEND_WORDS;
     return backends[backend + 1]!;
   }
 
-  private isMember(cluster: number, endpoint: number): boolean {
-    if (cluster < 0) return false;
+  /** Row in `members`; -1: none. */
+  private memberOf(cluster: number, endpoint: number): number {
+    if (cluster < 0) return -1;
     const { clusters, members } = this.tables;
     const first = clusters[cluster * CLUSTER_WORDS + ClusterWord.Members]!;
     const end = first + clusters[cluster * CLUSTER_WORDS + ClusterWord.MemberCount]!;
-    for (let member = first; member < end; member++) if (members[member * MEMBER_WORDS] === endpoint) return true;
-    return false;
+    for (let member = first; member < end; member++) if (members[member * MEMBER_WORDS] === endpoint) return member;
+    return -1;
   }
 
   private forward(batch: Batch, d: number, q: number, chosen: number, traffic: Traffic, random: number): void {
@@ -342,7 +348,9 @@ export class Decider {
       this.cells.endpointErrors[failed]! += 1;
       this.cells.inFlight[failed]! -= 1;
     }
-    const picked = pickMember(tables, cluster, random, failed, this.outstanding);
+    // Chosen a moment ago for the same client: another choice would waste the connection, and every second turn of a rotation.
+    const chosenBefore = (descriptors[d + D_FLAGS]! & DIALLED) !== 0 ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
+    const picked = chosenBefore >= 0 ? chosenBefore : pickMember(tables, cluster, random, failed, this.outstanding);
     if (picked < 0) {
       this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
       return;
@@ -384,12 +392,18 @@ export class Decider {
       workload,
       traffic * 2 + (isTcp ? 1 : 0),
     );
-    if (isTcp && descriptors[d + D_ATTEMPT] === 0) this.cells.opened[edge]! += 1;
+    if (isTcp && descriptors[d + D_ATTEMPT] === 0 && (descriptors[d + D_FLAGS]! & TENTATIVE) === 0) this.cells.opened[edge]! += 1;
     return edge;
   }
 
   private account(completions: Int32Array, c: number): void {
     const target = completions[c]!;
+    const kind = completions[c + Completion.Kind]!;
+    if (kind !== ENDED) {
+      if (kind === SETTLED) this.cells.opened[completions[c + Completion.Token]!]! += 1;
+      else if (target >= 0) this.cells.inFlight[target]! -= 1;
+      return;
+    }
     const status = completions[c + Completion.Status]!;
     const reason = reasonOf(target, completions[c + Completion.Reason]!);
     const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);

@@ -36,7 +36,7 @@ export function virtualAddresses(service: Stored<'Service'>): string[] {
   return declared.filter((address) => address !== '' && address !== 'None').map(canonicalAddress);
 }
 
-/** appProtocol, else the port name up to its first "-" (Istio: "http", "http-admin"), else not declared: bytes, or HTTP where a route is attached. */
+/** appProtocol, else the port name up to its first "-" (Istio: "http", "http-admin"), else not declared: what its routes are for, or detected. */
 function protocolOf(port: DeclaredPort): Protocol {
   const declared = port.appProtocol ?? (port.name ?? '').split('-')[0] ?? '';
   return protocolNamed(declared) ?? Protocol.UNSPECIFIED;

@@ -12,7 +12,7 @@ const PROTOCOLS: ReadonlyMap<string, Protocol> = new Map([
   ['tls', Protocol.TLS],
   ['wss', Protocol.TLS],
   ['kubernetes.io/wss', Protocol.TLS],
-  // Bytes the mesh carries without reading them; in most of them the server speaks first, so sniffing would only wait.
+  // Bytes the mesh carries without reading them.
   ...['tcp', 'mysql', 'postgresql', 'postgres', 'redis', 'mongo', 'mongodb', 'amqp', 'mqtt', 'kafka', 'ldap', 'smtp', 'imap', 'ssh'].map(
     (name) => [name, Protocol.TCP] as const,
   ),

@@ -68,7 +68,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     kind: 'outbound',
     address,
     port: Number(port),
-    protocol: 'opaque',
+    protocol: 'detect',
     sockmap: null,
     trustedHops: null,
     tls: null,

@@ -30,6 +30,7 @@ const LIMITS: EngineLimits = {
   connectTimeoutMs: 2_000,
   requestTimeoutMs: 0,
   tcpIdleTimeoutMs: 0,
+  detectTimeoutMs: 100,
   maxTenantConnections: 0,
   maxTenantRequests: 0,
   maxDeferred: 256,

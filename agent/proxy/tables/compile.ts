@@ -268,25 +268,31 @@ function addMeshDestinations(
     for (const address of workload.addresses) {
       const isLocal = local.has(address) ? 1 : 0;
       for (const { port } of workload.ports) {
-        destinations.add({ address, port, protocol: 'opaque' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name)]);
+        destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name)]);
       }
     }
   }
 }
 
-/** Where routes ask for the server name of TLS, the first bytes are looked at: whoever speaks no TLS waits for that (100 ms at most). */
+/**
+ * Where routes ask for the server name of TLS, nothing can be decided before it is known: whoever speaks no TLS waits for that. Nor is a
+ * server dialled ahead that is spoken to over TLS for requests and not for bytes: the connection would be of no use for requests.
+ */
 function protocolOf(cluster: Cluster, routes: Routes): DestinationSpec['protocol'] {
   const protocol = endpointProtocolOf(cluster, routes);
-  return protocol === 'opaque' && routes.connections.some(({ serverNames }) => serverNames.length > 0) ? 'detect' : protocol;
+  if (protocol === 'opaque' && routes.connections.some(({ serverNames }) => serverNames.length > 0)) return 'detect-first';
+  return protocol === 'detect' && cluster.port.tls !== undefined ? 'detect-first' : protocol;
 }
 
 /**
- * An undeclared port is opaque (sniffing breaks server-first protocols), unless an HTTP route says what it speaks. Whatever version of HTTP
- * the service speaks, its clients may speak either.
+ * What a port does not declare its routes may: those of requests HTTP, those of connections bytes. Without either it is detected. Whatever
+ * version of HTTP the service speaks, its clients may speak either.
  */
-function endpointProtocolOf({ port }: Cluster, { requests }: Routes): DestinationSpec['protocol'] {
+function endpointProtocolOf({ port }: Cluster, { requests, connections }: Routes): DestinationSpec['protocol'] {
   if (port.protocol === Protocol.HTTP || port.protocol === Protocol.HTTP2 || port.protocol === Protocol.GRPC) return 'http';
-  return port.protocol === Protocol.UNSPECIFIED && requests.length > 0 ? 'http' : 'opaque';
+  if (port.protocol !== Protocol.UNSPECIFIED) return 'opaque';
+  if (requests.length > 0) return 'http';
+  return connections.length > 0 ? 'opaque' : 'detect';
 }
 
 function isCaptured({ capture }: Workload): boolean {

@@ -4,6 +4,7 @@ import { hostnameMatches } from '../../../api/compile/route-order.js';
 import {
   COMPLETION_WORDS,
   Completion,
+  CompletionKind,
   DECISION_WORDS,
   DESCRIPTOR_WORDS,
   Decision,
@@ -31,6 +32,10 @@ export interface TestRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly query?: Readonly<Record<string, string>>;
   readonly opaque?: boolean;
+  /** Of the protocol nothing is known yet. */
+  readonly tentative?: boolean;
+  /** `previous` was chosen by such a decision. */
+  readonly dialled?: boolean;
   readonly random?: number;
   readonly attempt?: number;
   readonly previous?: number;
@@ -109,6 +114,19 @@ export class TestProxy {
     this.decider.run();
   }
 
+  /** What becomes of a tentative decision. */
+  detected({ target, token }: TestDecision, kind: CompletionKind.Settled | CompletionKind.Abandoned): void {
+    const { header, completions } = this.batch;
+    header[Header.RequestCount] = 0;
+    header[Header.CompletionCount] = 1;
+    completions.fill(0);
+    completions[Completion.Target] = target;
+    completions[Completion.Token] = token;
+    completions[Completion.Kind] = kind;
+    if (target >= 0 && kind === CompletionKind.Abandoned) this.outstanding[target]! -= 1;
+    this.decider.run();
+  }
+
   private describe(request: TestRequest): void {
     const { spec } = this.current;
     const { descriptors } = this.batch;
@@ -126,6 +144,8 @@ export class TestProxy {
     descriptors[Descriptor.PathId] = pathId;
     const isTls = request.serverName !== undefined;
     descriptors[Descriptor.Flags] = (spec.paths[pathId] === path ? DescriptorFlag.PathExact : 0) | (isTls ? DescriptorFlag.Tls : 0);
+    if (request.tentative === true) descriptors[Descriptor.Flags]! |= DescriptorFlag.Tentative;
+    if (request.dialled === true) descriptors[Descriptor.Flags]! |= DescriptorFlag.Dialled;
     descriptors[Descriptor.ServerNameId] = isTls ? longestHost(spec.hosts, request.serverName) : -1;
     descriptors[Descriptor.PredicateOffset] = this.writePredicates(spec, request);
     descriptors[Descriptor.SourceId] = spec.sources.indexOf(request.source ?? '');

@@ -25,6 +25,12 @@ namespace weft {
   X(LocalReplies, "local_replies")                              \
   X(OpaqueConnections, "opaque_connections")                    \
   X(OpaqueOpen, "opaque_open")                                  \
+  X(DetectedHttp1, "detected_http1")                            \
+  X(DetectedHttp2, "detected_http2")                            \
+  X(DetectedTls, "detected_tls")                                \
+  X(DetectedOpaque, "detected_opaque")                          \
+  X(DetectedServerFirst, "detected_server_first")               \
+  X(TimeoutsDetect, "timeouts_detect")                          \
   X(Upgrades, "upgrades")                                       \
   X(UpstreamConnects, "upstream_connects")                      \
   X(UpstreamConnectFailures, "upstream_connect_failures")       \

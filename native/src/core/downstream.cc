@@ -1,6 +1,8 @@
 // See downstream.h.
 #include "core/downstream.h"
 
+#include <utility>
+
 #include "core/exchange.h"
 #include "core/reactor.h"
 
@@ -36,6 +38,10 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_target = kTargetDeferred;
     context.previous_token = exchange->decision.token;
   }
+  if (origin_.dialled >= 0 && context.attempt == 0 && (context.flags & kDescriptorAnswered) == 0) {
+    context.flags |= kDescriptorDialled;
+    context.previous_target = std::exchange(origin_.dialled, -1);
+  }
   return context;
 }
 
@@ -52,6 +58,7 @@ TargetContext Downstream::target_context(StreamKind kind) const {
                                                                     : ScopeSource::Any;
   }
   context.http2 = kind == StreamKind::Http2;
+  context.detected = origin_.detected;
   context.tenant = tenant_;
   context.hairpin_v4 = reactor_->options().hairpin_v4;
   context.hairpin_v6 = reactor_->options().hairpin_v6;

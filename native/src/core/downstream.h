@@ -39,6 +39,10 @@ struct DownstreamOrigin {
   // Null: plain text.
   std::shared_ptr<const ClientSecurity> security;
   TenantId tenant = 0;
+  // Its protocol was declared by nobody: what it is sent to speaks the same, unless that is declared.
+  bool detected = false;
+  // Endpoint that was chosen, and perhaps dialled, while the protocol was not known yet; until the first request asks for it. -1: none.
+  int32_t dialled = -1;
 };
 
 class Downstream : public Connection {

@@ -16,7 +16,24 @@
 namespace weft {
 
 namespace {
-bool is_http(Protocol protocol) { return protocol != Protocol::kOpaque && protocol != Protocol::kDetect; }
+bool is_http(Protocol protocol) {
+  return protocol != Protocol::kOpaque && protocol != Protocol::kDetect && protocol != Protocol::kDetectFirst;
+}
+
+Counter counter_of(FirstBytes first) {
+  switch (first) {
+    case FirstBytes::kHttp1:
+      return Counter::DetectedHttp1;
+    case FirstBytes::kHttp2:
+      return Counter::DetectedHttp2;
+    case FirstBytes::kTls:
+      return Counter::DetectedTls;
+    case FirstBytes::kUndecided:
+    case FirstBytes::kOpaque:
+      break;
+  }
+  return Counter::DetectedOpaque;
+}
 }  // namespace
 
 void DownstreamOpening::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan) {
@@ -29,12 +46,15 @@ void DownstreamOpening::accept(Reactor* reactor, int fd, const DownstreamOrigin&
 void DownstreamOpening::begin_stage(Stage stage) {
   stage_ = stage;
   const bool first = stage == Stage::Detection || stage == Stage::TlsOrPlain;
-  const bool may_be_silent = first && !is_http(plan_.protocol);
-  // HTTP clients may connect long before they ask.
-  const bool may_idle = first && is_http(plan_.protocol);
-  reactor_->schedule(this, may_be_silent ? kDetectMs
-                           : may_idle    ? reactor_->limits().idle_timeout_ms
-                                         : reactor_->limits().header_timeout_ms);
+  reactor_->schedule(this, first ? first_bytes_ms() : reactor_->limits().header_timeout_ms);
+}
+
+// A client that stays silent may wait for a server that speaks first, and is given little; one of HTTP may connect long before it asks.
+uint64_t DownstreamOpening::first_bytes_ms() const {
+  constexpr uint64_t kSilenceMs = 100;
+  const EngineLimits& limits = reactor_->limits();
+  if (is_http(plan_.protocol)) return limits.idle_timeout_ms;
+  return limits.detect_timeout_ms != 0 ? limits.detect_timeout_ms : kSilenceMs;
 }
 
 void DownstreamOpening::after_proxy_header() {
@@ -50,7 +70,9 @@ void DownstreamOpening::after_proxy_header() {
 }
 
 void DownstreamOpening::after_tls() {
-  if (plan_.protocol == Protocol::kDetect || plan_.protocol == Protocol::kHttp) return begin_stage(Stage::Detection);
+  const bool may_dial = plan_.protocol == Protocol::kDetect && tls_ == nullptr;
+  if (!may_dial && plan_.protocol != Protocol::kOpaque && plan_.protocol != Protocol::kHttp1 && plan_.protocol != Protocol::kHttp2)
+    return begin_stage(Stage::Detection);
   start_protocol(plan_.protocol);
 }
 
@@ -178,7 +200,8 @@ bool DownstreamOpening::detect() {
   if (size == 0) return false;
   const FirstBytes first = detect_protocol(reactor_->read_scratch(), size);
   if (first == FirstBytes::kUndecided && !peer_finished_) return false;
-  if (first == FirstBytes::kTls && plan_.protocol == Protocol::kDetect) {
+  if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(counter_of(first));
+  if (first == FirstBytes::kTls && plan_.protocol == Protocol::kDetectFirst) {
     begin_stage(Stage::PassingHello);
     return true;
   }
@@ -191,7 +214,9 @@ bool DownstreamOpening::detect() {
 void DownstreamOpening::start_protocol(Protocol protocol) {
   const DownstreamOrigin origin = origin_;
   if (protocol == Protocol::kOpaque) {
-    OpaqueDownstream::take_over(reactor_, this, origin);
+    OpaqueDownstream::take_over(reactor_, this, origin, false);
+  } else if (protocol == Protocol::kDetect) {
+    OpaqueDownstream::take_over(reactor_, this, origin, true);
   } else if (protocol == Protocol::kHttp2) {
     DownstreamHttp2::take_over(reactor_, this, origin);
   } else {
@@ -203,7 +228,10 @@ void DownstreamOpening::on_timer() {
   switch (stage_) {
     case Stage::Detection:
     case Stage::TlsOrPlain:
-      if (!is_http(plan_.protocol)) return start_protocol(Protocol::kOpaque);
+      if (!is_http(plan_.protocol)) {
+        if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(Counter::TimeoutsDetect);
+        return start_protocol(Protocol::kOpaque);
+      }
       reactor_->counters().add(Counter::TimeoutsIdle);
       return refuse();
     case Stage::Handshake:

@@ -14,14 +14,11 @@ struct OpeningPlan {
   // Null: plain.
   std::shared_ptr<const ListenerTls> tls;
 
-  bool is_needed() const { return proxy_protocol || tls != nullptr || protocol == Protocol::kDetect || protocol == Protocol::kHttp; }
+  bool is_needed() const { return proxy_protocol || tls != nullptr || protocol == Protocol::kDetectFirst || protocol == Protocol::kHttp; }
 };
 
 class DownstreamOpening final : public Downstream {
  public:
-  // What a client that stays silent is given before its protocol is taken for one in which the server speaks first.
-  static constexpr uint64_t kDetectMs = 100;
-
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan);
 
   void on_events(uint32_t events) override;
@@ -45,6 +42,7 @@ class DownstreamOpening final : public Downstream {
   bool read_passing_hello();
   bool shake_hands();
   bool detect();
+  uint64_t first_bytes_ms() const;
   void start_protocol(Protocol protocol);
   // Closes so that an alert still arrives.
   void make_last_words();

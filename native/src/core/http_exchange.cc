@@ -34,6 +34,8 @@ void HttpExchange::decide(const Decision& made) {
   counted_target = decision.target >= 0 ? decision.target : -1;
   target_ = UpstreamTarget{};
   has_target_ = !decision.is_local() && resolve_target(decision, *tables, connection_->target_context(kind), &target_);
+  // A tunnel leads straight there.
+  if (target_.opaque && tunnel == Tunnel::Connect) target_.http2 = false;
 }
 
 void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {

@@ -89,10 +89,13 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
   }
   counters.add(Counter::DownstreamAccepted);
   reactor_->count_downstream(spec_.id, origin.tenant, 1);
+  if (protocol == Protocol::kDetect && reactor_->limits().detect_timeout_ms == 0) protocol = Protocol::kOpaque;
   if (const OpeningPlan plan{protocol, spec_.proxy_protocol, spec_.tls}; plan.is_needed()) {
     DownstreamOpening::accept(reactor_, fd, origin, plan);
   } else if (protocol == Protocol::kOpaque) {
-    OpaqueDownstream::accept(reactor_, fd, origin);
+    OpaqueDownstream::accept(reactor_, fd, origin, false);
+  } else if (protocol == Protocol::kDetect) {
+    OpaqueDownstream::accept(reactor_, fd, origin, true);
   } else if (protocol == Protocol::kHttp2) {
     DownstreamHttp2::accept(reactor_, fd, origin);
   } else {

@@ -12,23 +12,30 @@ namespace {
 constexpr int32_t kMaxAttempts = 16;
 }  // namespace
 
-void OpaqueDownstream::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
+void OpaqueDownstream::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, bool detects) {
   auto* connection = new OpaqueDownstream(reactor, fd, origin);
   reactor->adopt(connection);
-  connection->begin();
+  connection->begin(detects);
 }
 
-void OpaqueDownstream::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
+void OpaqueDownstream::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, bool detects) {
   auto* connection = new OpaqueDownstream(reactor, -1, origin);
   reactor->succeed(opening, connection);
-  connection->begin();
+  connection->begin(detects);
 }
 
 OpaqueDownstream::~OpaqueDownstream() { reactor_->end_deferral(this); }
 
-void OpaqueDownstream::begin() {
+void OpaqueDownstream::begin(bool detects) {
   exchange_ = std::make_unique<Exchange>();
   exchange_->started_us = reactor_->now_us();
+  if (detects) {
+    detection_ = std::make_unique<Detection>();
+    detection_->deadline_ms = reactor_->now_ms() + reactor_->limits().detect_timeout_ms;
+    reactor_->schedule_at(this, detection_->deadline_ms);
+    if (!detect()) return;
+    return enter_batch();
+  }
   reactor_->counters().add(Counter::OpaqueConnections);
   reactor_->counters().add(Counter::OpaqueOpen);
   enter_batch();
@@ -40,7 +47,9 @@ void OpaqueDownstream::enter_batch() {
     return reactor_->resume_later(this);
   }
   state_ = State::Deciding;
-  reactor_->batch().add_opaque(descriptor_context(exchange_.get()));
+  DescriptorContext context = descriptor_context(exchange_.get());
+  if (detection_ != nullptr) context.flags |= kDescriptorTentative;
+  reactor_->batch().add_opaque(context);
 }
 
 void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decision) {
@@ -50,12 +59,20 @@ void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decisi
   exchange.decided_us = reactor_->now_us();
   exchange.counted_target = decision.target >= 0 ? decision.target : -1;
   exchange.is_answered = false;
+  // Often it is here by now, and then what is HTTP costs no connection.
+  if (detection_ != nullptr && !detect()) return;
   if (decision.target == kTargetDeferred) return defer();
   exchange.attempts++;
+  dial();
+}
+
+void OpaqueDownstream::dial() {
+  Exchange& exchange = *exchange_;
+  const Decision& decision = exchange.decision;
   UpstreamTarget target;
-  if (decision.is_local()) return finish(decision.target == kTargetUndecided ? Reason::LocalReset : Reason::None, true);
-  if (!resolve_target(decision, *exchange.tables, target_context(StreamKind::Opaque), &target))
-    return finish(Reason::NoHealthyUpstream, true);
+  if (decision.is_local()) return refuse(decision.target == kTargetUndecided ? Reason::LocalReset : Reason::None);
+  if (!resolve_target(decision, *exchange.tables, target_context(StreamKind::Opaque), &target)) return refuse(Reason::NoHealthyUpstream);
+  if (detection_ != nullptr) detection_->target = target;
   exchange.upstream = target.connect.to;
   reactor_->counters().add(Counter::UpstreamConnects);
   const int fd = open_connection(target.connect);
@@ -76,7 +93,10 @@ void OpaqueDownstream::defer() {
 }
 
 void OpaqueDownstream::on_answered() {
-  reactor_->cancel(this);
+  if (detection_ != nullptr)
+    reactor_->schedule_at(this, detection_->deadline_ms);
+  else
+    reactor_->cancel(this);
   exchange_->is_answered = true;
   state_ = State::Queueing;
   reactor_->resume_later(this);
@@ -89,7 +109,7 @@ void OpaqueDownstream::on_upstream_failed(bool timed_out) {
   upstream_ = nullptr;
   if (!exchange_->decision.has(kRetry) || exchange_->attempts >= kMaxAttempts) {
     // The client's connect has succeeded long ago; a reset is the only honest answer.
-    return finish(exchange_->attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure, true);
+    return refuse(exchange_->attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure);
   }
   reactor_->give_back(exchange_->counted_target);
   exchange_->counted_target = -1;
@@ -101,7 +121,15 @@ void OpaqueDownstream::on_upstream_failed(bool timed_out) {
 void OpaqueDownstream::on_upstream_connected() {
   upstream_->is_connecting_ = false;
   reactor_->cancel(upstream_);
-  open_relay();
+  if (detection_ == nullptr) return open_relay();
+  state_ = State::Open;
+  on_upstream_spoke();
+}
+
+void OpaqueDownstream::refuse(Reason reason) {
+  if (detection_ == nullptr) return finish(reason, true);
+  detection_->refusal = reason;
+  state_ = State::Refused;
 }
 
 void OpaqueDownstream::open_relay() {
@@ -124,7 +152,11 @@ void OpaqueDownstream::on_events(uint32_t events) {
   if ((events & EPOLLERR) != 0 && (state_ != State::Open || client_ended_)) return finish(Reason::DownstreamClosed, true);
   if ((events & EPOLLOUT) != 0 && (events & EPOLLERR) == 0 && !output_.empty() && !flush()) return finish(Reason::DownstreamClosed, true);
   note_readable(events);
-  if (state_ == State::Open) relay();
+  if (detection_ == nullptr) {
+    if (state_ == State::Open) relay();
+  } else if (state_ != State::Deciding && readable_) {
+    detect();
+  }
 }
 
 void OpaqueUpstream::on_events(uint32_t events) {
@@ -141,6 +173,7 @@ void OpaqueUpstream::on_events(uint32_t events) {
     return client_->finish(Reason::UpstreamReset, true);
   }
   note_readable(events);
+  if (client_->detection_ != nullptr) return client_->on_upstream_spoke();
   client_->relay();
 }
 
@@ -198,13 +231,19 @@ void OpaqueDownstream::pass_ends_on() {
 
 void OpaqueDownstream::on_resume() {
   if (state_ == State::Queueing) return enter_batch();
-  if (state_ == State::Open) relay();
+  if (state_ == State::Open && detection_ == nullptr) relay();
 }
 
 void OpaqueDownstream::on_timer() {
   if (state_ == State::Deferred) {
     reactor_->counters().add(Counter::TimeoutsDeferred);
     return finish(Reason::UpstreamTimeout, true);
+  }
+  if (detection_ != nullptr) {
+    // Its decision is a moment away.
+    if (state_ == State::Deciding) return reactor_->schedule(this, TimerWheel::kSlotMs);
+    settle(Counter::TimeoutsDetect);
+    return;
   }
   if (state_ != State::Open) return;
   const uint64_t due = progress_ms_ + reactor_->limits().tcp_idle_timeout_ms;
@@ -216,6 +255,7 @@ void OpaqueDownstream::on_timer() {
 void OpaqueDownstream::on_engine_close() { reactor_->give_back(exchange_->counted_target); }
 
 void OpaqueDownstream::finish(Reason reason, bool abortive) {
+  if (detection_ != nullptr) end_detection();
   if (abortive) {
     make_close_abortive();
     if (upstream_ != nullptr) upstream_->make_close_abortive();

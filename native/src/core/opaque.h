@@ -1,8 +1,11 @@
 // Connections whose bytes are not read. Bytes, half-closes and resets go over as they come,
 // with backpressure. The client's end drives both; the upstream's end only passes its events on.
+// A protocol that nobody declared is taken for opaque and dialled at once; if the client's first bytes come before the upstream's and are
+// HTTP, the connection becomes one of HTTP (opaque_detection.cc).
 #pragma once
 #include <memory>
 
+#include "core/counters.h"
 #include "core/deferrals.h"
 #include "core/downstream.h"
 #include "core/exchange.h"
@@ -15,9 +18,9 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
  public:
   OpaqueDownstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
   ~OpaqueDownstream() override;
-  static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
+  static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, bool detects);
   // Goes on with the socket (and TLS) of one whose first bytes were read by another.
-  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
+  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, bool detects);
 
   void on_events(uint32_t events) override;
   void on_timer() override;
@@ -35,10 +38,33 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
 
  private:
   friend class OpaqueUpstream;
-  enum class State : uint8_t { Queueing, Deciding, Deferred, Connecting, Open };
+  // Refused: nothing can be dialled, but the client may yet turn out to speak HTTP, which has an answer.
+  enum class State : uint8_t { Queueing, Deciding, Deferred, Connecting, Refused, Open };
   enum class Pump : uint8_t { Waiting, SourceBroken, SinkBroken };
 
-  void begin();
+  // The protocol is not known yet.
+  struct Detection {
+    uint64_t deadline_ms = 0;
+    // Of `upstream_`.
+    UpstreamTarget target;
+    // Why it is Refused.
+    Reason refusal = Reason::None;
+  };
+
+  void begin(bool detects);
+  void dial();
+  // Nothing can be dialled.
+  void refuse(Reason reason);
+
+  // Looks at the client's first bytes, if any. False: this connection is over, or another's.
+  bool detect();
+  void on_upstream_spoke();
+  void become_http(Protocol protocol);
+  // It is opaque. False: and over.
+  bool settle(Counter how);
+  void end_detection();
+  bool is_decided() const;
+  void note_server_name();
   void enter_batch();
   void defer();
   void open_relay();
@@ -47,6 +73,7 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   void note_progress();
 
   std::unique_ptr<Exchange> exchange_;
+  std::unique_ptr<Detection> detection_;
   OpaqueUpstream* upstream_ = nullptr;
   uint64_t progress_ms_ = 0;
   State state_ = State::Queueing;

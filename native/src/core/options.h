@@ -23,6 +23,8 @@ struct EngineLimits {
   uint32_t connect_timeout_ms = 5'000;
   uint32_t request_timeout_ms = 0;
   uint32_t tcp_idle_timeout_ms = 0;
+  // Until a protocol that nobody declared is taken for opaque; 0: at once, but for kDetectFirst.
+  uint32_t detect_timeout_ms = 100;
   uint32_t max_deferred = 1'024;
   uint32_t deferred_timeout_ms = 10'000;
   // Of one tenant in this worker; 0: no limit.

@@ -414,7 +414,8 @@ bool Reactor::still_wanted(const UpstreamTarget& target) const {
   if (target.endpoint < 0) return true;
   const Endpoint* endpoint = tables_->endpoint(target.endpoint);
   return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port &&
-         (endpoint->protocol == Protocol::kHttp2) == target.http2 && (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
+         (endpoint->protocol == Protocol::kOpaque ? target.opaque : (endpoint->protocol == Protocol::kHttp2) == target.http2) &&
+         (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
 }
 
 void Reactor::drain() {
@@ -446,6 +447,7 @@ void Reactor::succeed(Connection* from, Connection* to) {
   // What the first bytes' reader left unread is not announced again.
   to->readable_ = from->readable_ || (to->tls_ != nullptr && !to->tls_->input_left.empty());
   to->peer_finished_ = from->peer_finished_;
+  to->is_connecting_ = from->is_connecting_;
   close(from);
   to->handle_ = connections_.add(to);
   epoll_event event = {};

@@ -134,6 +134,8 @@ class Reactor {
   void give_back(int32_t target);
   // The exchange is over: completion, access log, counters, outstanding.
   void report(Exchange& exchange, const Downstream& downstream, Reason reason);
+  // The decision on a connection whose protocol was not known holds, or another one takes its place.
+  void report_detection(Exchange& exchange, CompletionKind kind);
   // Whether idle connections to the target are worth keeping under the tables of now.
   bool still_wanted(const UpstreamTarget& target) const;
 
@@ -161,6 +163,7 @@ class Reactor {
   void reap();
   void beat();
   void close_everything();
+  void add_completion(const Completion& completion);
   void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
 
   EngineOptions options_;

@@ -84,10 +84,26 @@ void Reactor::report(Exchange& exchange, const Downstream& downstream, Reason re
   completion.sent_low = static_cast<uint32_t>(exchange.sent);
   completion.sent_high = static_cast<uint32_t>(exchange.sent >> 32);
   completion.attempts = exchange.attempts;
+  add_completion(completion);
+  if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
+}
+
+void Reactor::report_detection(Exchange& exchange, CompletionKind kind) {
+  if (kind == CompletionKind::Abandoned) {
+    give_back(exchange.counted_target);
+    exchange.counted_target = -1;
+  }
+  Completion completion = {};
+  completion.kind = kind;
+  completion.target = exchange.decision.target;
+  completion.token = exchange.decision.token;
+  add_completion(completion);
+}
+
+void Reactor::add_completion(const Completion& completion) {
   if (batch_.completions() == 0) completions_due_ms_ = now_ms() + kCompletionDelayMs;
   if (batch_.completions_full()) decide_batch();
   batch_.add_completion(completion);
-  if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
 }
 
 void Reactor::write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason) {

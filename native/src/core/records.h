@@ -46,6 +46,8 @@ inline constexpr int32_t kDescriptorPathAmbiguous = 8;
 inline constexpr int32_t kDescriptorTls = 16;
 inline constexpr int32_t kDescriptorTlsPassthrough = 32;
 inline constexpr int32_t kDescriptorAnswered = 64;
+inline constexpr int32_t kDescriptorTentative = 128;
+inline constexpr int32_t kDescriptorDialled = 256;
 
 inline constexpr int32_t kDecisionWords = 12;
 enum class DecisionWord : int32_t {
@@ -93,6 +95,7 @@ struct Decision {
 static_assert(sizeof(Decision) == kDecisionWords * sizeof(int32_t));
 
 inline constexpr int32_t kCompletionWords = 12;
+enum class CompletionKind : int32_t { Ended = 0, Settled = 1, Abandoned = 2 };
 struct Completion {
   int32_t target;
   int32_t token;
@@ -105,7 +108,7 @@ struct Completion {
   uint32_t sent_low;
   uint32_t sent_high;
   int32_t attempts;
-  int32_t reserved;
+  CompletionKind kind;
 };
 static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
 

@@ -27,7 +27,7 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
       group->open--;
       continue;
     }
-    connection->reused_ = true;
+    connection->reused_ = !connection->is_connecting_;
     reactor->counters().add(Counter::UpstreamReuses);
     return connection;
   }
@@ -47,6 +47,23 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
   return connection;
 }
 
+void UpstreamHttp1::park(Reactor* reactor, Connection* dialled, const UpstreamTarget& target) {
+  UpstreamPool& pool = reactor->pool();
+  UpstreamPool::Group* group = pool.group(target);
+  if (target.http2 || dialled->is_readable() || reactor->is_draining() || group->idle >= reactor->limits().max_idle_per_endpoint) {
+    pool.drop_if_unused(group);
+    return reactor->close(dialled);
+  }
+  pool.opened(group);
+  auto* connection = new UpstreamHttp1(reactor, -1, group);
+  reactor->succeed(dialled, connection);
+  reactor->counters().add(Counter::UpstreamOpen);
+  connection->become_idle();
+  // The request that it was dialled for comes at once. Another proxy behind it would take longer silence for an opaque protocol.
+  constexpr uint64_t kUnusedMs = 50;
+  reactor->schedule(connection, kUnusedMs);
+}
+
 void UpstreamHttp1::begin(HttpExchange* exchange) {
   exchange_ = exchange;
   state_ = State::Head;
@@ -59,15 +76,7 @@ void UpstreamHttp1::begin(HttpExchange* exchange) {
 }
 
 void UpstreamHttp1::on_events(uint32_t events) {
-  if (state_ == State::Idle) {
-    // The edge of bytes that were read before their event came shows itself as writable alone, and means nothing.
-    if ((events & ~static_cast<uint32_t>(EPOLLOUT)) == 0) return;
-    note_readable(events);
-    // TLS tickets and key updates come when the peer likes; they are no answer and no end.
-    const bool only_tickets = tls_ != nullptr && !peer_finished_ && receive(reactor_->read_scratch(), Reactor::kReadScratch) == -1;
-    if (!only_tickets) close_idle();
-    return;
-  }
+  if (state_ == State::Idle) return on_idle_events(events);
   bool opened = false;
   if (is_connecting_) {
     const Opening opening = continue_opening(events);
@@ -98,6 +107,23 @@ void UpstreamHttp1::on_events(uint32_t events) {
   readable_ = true;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
   read_response();
+}
+
+void UpstreamHttp1::on_idle_events(uint32_t events) {
+  if (is_connecting_) {
+    const Opening opening = continue_opening(events);
+    if (opening == Opening::Waiting) return;
+    if (opening == Opening::Failed || !flush()) {
+      reactor_->counters().add(Counter::UpstreamConnectFailures);
+      return close_idle();
+    }
+  }
+  // The edge of bytes that were read before their event came shows itself as writable alone, and means nothing.
+  if ((events & ~static_cast<uint32_t>(EPOLLOUT)) == 0) return;
+  note_readable(events);
+  // TLS tickets and key updates come when the peer likes; they are no answer and no end.
+  const bool only_tickets = tls_ != nullptr && !peer_finished_ && receive(reactor_->read_scratch(), Reactor::kReadScratch) == -1;
+  if (!only_tickets) close_idle();
 }
 
 // The tunnel of a CONNECT begins with the connection itself, which is asked nothing.
@@ -219,6 +245,10 @@ void UpstreamHttp1::release() {
       !reactor_->still_wanted(group_->target)) {
     return close_now();
   }
+  become_idle();
+}
+
+void UpstreamHttp1::become_idle() {
   state_ = State::Idle;
   reactor_->pool().put(group_, this);
   reactor_->counters().add(Counter::UpstreamIdleOpen);

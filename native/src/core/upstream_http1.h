@@ -18,6 +18,8 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
  public:
   // A pooled connection or a new one; null: none could be opened.
   static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse);
+  // Puts into its pool what was dialled before it was known that HTTP/1 would be spoken, connected or not. Closes it if it can't be used.
+  static void park(Reactor* reactor, Connection* dialled, const UpstreamTarget& target);
   UpstreamHttp1(Reactor* reactor, int fd, UpstreamPool::Group* group) : Connection(reactor, fd), group_(group) {
     tenant_ = group->target.tenant;
   }
@@ -65,6 +67,8 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   Step begin_response(const http1::ResponseHead& head, const uint8_t* bytes, size_t size);
   Step finish_if_done(const BodyTransfer& body, size_t size);
   void on_end_of_input(bool reset);
+  void become_idle();
+  void on_idle_events(uint32_t events);
   void close_now();
 
   UpstreamPool::Group* group_;

@@ -40,8 +40,8 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
     const Endpoint* endpoint = tables.endpoint(decision.target);
     if (endpoint == nullptr) return false;
     out->connect.to = {endpoint->address, endpoint->port};
-    out->http2 = endpoint->protocol == Protocol::kHttp2;
     out->opaque = endpoint->protocol == Protocol::kOpaque;
+    out->http2 = endpoint->protocol == Protocol::kHttp2 || (out->opaque && context.http2 && context.detected);
     if (endpoint->tls != nullptr) {
       out->tls = endpoint->tls.get();
       out->tls_key = endpoint->tls->key;

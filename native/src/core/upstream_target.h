@@ -38,8 +38,9 @@ struct TargetContext {
   // Original destination of a captured connection.
   Peer destination;
   bool has_destination = false;
-  // What the client speaks, its original destination does too.
+  // What the client speaks, its original destination does too; so does an endpoint of no declared protocol, if the client's was `detected`.
   bool http2 = false;
+  bool detected = false;
   TenantId tenant = 0;
   // Null: the proxy's own namespace. Otherwise marks and borrowed addresses have no meaning, `source` says what to bind.
   const SocketScope* scope = nullptr;

@@ -127,7 +127,8 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     const auto id = static_cast<int32_t>(integer(item, "id", 0, Tables::kMaxEndpointId));
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
     const Protocol spoken = protocol(item);
-    if (spoken == Protocol::kHttp || spoken == Protocol::kDetect) fail("protocol", "http1, http2 or opaque");
+    if (spoken == Protocol::kHttp || spoken == Protocol::kDetect || spoken == Protocol::kDetectFirst)
+      fail("protocol", "http1, http2 or opaque");
     spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken});
   });
   each_object("mutations", [&](const Napi::Object& item) {
@@ -146,9 +147,10 @@ Protocol SpecReader::protocol(const Napi::Object& object) {
   const std::string name = text(object, "protocol");
   if (name == "opaque") return Protocol::kOpaque;
   if (name == "detect") return Protocol::kDetect;
+  if (name == "detect-first") return Protocol::kDetectFirst;
   if (name == "http2") return Protocol::kHttp2;
   if (name == "http") return Protocol::kHttp;
-  if (name != "http1") fail("protocol", "http1, http2, http, opaque or detect");
+  if (name != "http1") fail("protocol", "http1, http2, http, opaque, detect or detect-first");
   return Protocol::kHttp1;
 }
 
@@ -286,6 +288,7 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.connect_timeout_ms = limit(limits, "connectTimeoutMs", 1, kDayMs);
   read.limits.request_timeout_ms = limit(limits, "requestTimeoutMs", 0, kDayMs);
   read.limits.tcp_idle_timeout_ms = limit(limits, "tcpIdleTimeoutMs", 0, kDayMs);
+  read.limits.detect_timeout_ms = limit(limits, "detectTimeoutMs", 0, kDayMs);
   read.limits.max_deferred = limit(limits, "maxDeferred", 0, kMaxDeferred);
   read.limits.deferred_timeout_ms = limit(limits, "deferredTimeoutMs", 1, kDayMs);
   read.limits.max_tenant_connections = limit(limits, "maxTenantConnections", 0, 10'000'000);

@@ -35,8 +35,9 @@ socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* o
 
 // The same as TableSpec in agent/native/engine.ts, field by field.
 enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod };
-/// kHttp: HTTP/1 or HTTP/2, told apart by the client's first bytes. kDetect: any protocol, by the first bytes. Of an endpoint neither.
-enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect, kHttp2, kHttp };
+/// kHttp: HTTP/1 or HTTP/2, told apart by the client's first bytes. kDetect: any protocol, by whose first bytes come first, while dialling.
+/// kDetectFirst: by the client's, before anything is dialled. Of an endpoint none of the three.
+enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect, kDetectFirst, kHttp2, kHttp };
 using HeaderPair = std::pair<std::string, std::string>;
 struct PredicateSpec {
   PredicateKind kind = PredicateKind::kHeader;
