@@ -13,21 +13,23 @@ import { afterEach, expect, test } from '@jest/globals';
 import { freePort } from '../lab/proxy-process.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
-/** Another loopback address than the servers': a service's address is not its endpoint's. */
+/** Everyone has an address of its own, as in a mesh; clients have 127.0.0.1. */
 const SERVICE = '127.0.83.1';
+const backendAddress = (index: number): string => `127.0.83.${index + 2}`;
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-async function listening(server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1');
+/** Its port, at the address of the service's endpoint with this index. */
+async function listening(server: Server, index = 0): Promise<number> {
+  server.listen(0, backendAddress(index));
   await once(server, 'listening');
   cleanups.push(() => server.close());
   return (server.address() as AddressInfo).port;
 }
 
-/** An undeclared port whose endpoints are these ports of the loopback; the service's port. */
+/** An undeclared port whose endpoints are these ports, each of its address; the service's port. */
 async function serve(backends: readonly number[], portName = 'main'): Promise<number> {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), 'wpd-'));
@@ -39,7 +41,7 @@ kind: EndpointSlice
 metadata: {name: raw-${index}, labels: {kubernetes.io/service-name: raw}}
 addressType: IPv4
 ports: [{name: ${portName}, port: ${backend}}]
-endpoints: [{addresses: [127.0.0.1]}]
+endpoints: [{addresses: [${backendAddress(index)}]}]
 `,
   );
   const file = join(folder, 'raw.yaml');
@@ -107,15 +109,19 @@ test('a server that greets first, as MySQL does, and then converses', async () =
 });
 
 test('curl: requests of one HTTP/1.1 connection are balanced, so they were understood', async () => {
-  const name = (text: string) => listening(createHttpServer((request, response) => void response.end(`${text}${request.url};`)));
-  const port = await serve([await name('a'), await name('b')]);
+  const server = (index: number) =>
+    listening(
+      createHttpServer((request, response) => void response.end(`${index}${request.url};`)),
+      index,
+    );
+  const port = await serve([await server(0), await server(1)]);
   const url = `http://${SERVICE}:${port}`;
   const urls = Array.from({ length: 8 }, (_, index) => `${url}/${index}`);
   const { stdout } = await promisify(execFile)('curl', ['-sS', '-w', '%{num_connects};', ...urls]);
   const parts = stdout.split(';');
   expect(parts.filter((_, index) => index % 2 === 1).join('')).toBe('10000000');
   const served = new Set(parts.filter((_, index) => index % 2 === 0 && parts[index] !== '').map((part) => part[0]));
-  expect([...served].sort()).toEqual(['a', 'b']);
+  expect([...served].sort()).toEqual(['0', '1']);
 });
 
 test('an HTTP/2 client reaches an HTTP/2 server that nobody declared', async () => {

@@ -68,8 +68,10 @@ void OpaqueDownstream::become_http(Protocol protocol) {
   reactor_->end_deferral(this);
   if (is_decided()) reactor_->report_detection(*exchange_, CompletionKind::Abandoned);
   if (upstream_ != nullptr) {
-    if (http2) reactor_->close(upstream_);
-    else UpstreamHttp1::park(reactor_, upstream_, detection_->target);
+    if (http2)
+      reactor_->close(upstream_);
+    else
+      UpstreamHttp1::park(reactor_, upstream_, detection_->target);
     upstream_ = nullptr;
   }
   if (http2) return DownstreamHttp2::take_over(reactor_, this, origin);
