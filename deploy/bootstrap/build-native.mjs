@@ -32,7 +32,8 @@ const result = spawnSync(
   process.execPath,
   [
     cmakeJs,
-    'compile',
+    // Not 'compile': that answers an error in the code by emptying the folder, BPF skeletons included, and building all again.
+    'build',
     '--directory',
     join(root, 'native'),
     '--out',

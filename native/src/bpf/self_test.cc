@@ -86,12 +86,8 @@ Outcome connect_pod(int pod, Link& outside) {
 }
 
 Peer peer_of(const char* text, uint16_t port) {
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  inet_pton(AF_INET, text, &name.sin_addr);
   Peer peer;
-  uint16_t ignored;
-  address_of(reinterpret_cast<sockaddr*>(&name), &peer.address, &ignored);
+  parse_address(text, &peer.address);
   peer.port = port;
   return peer;
 }

@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "core/socket.h"
+
 namespace weft {
 
 bool Connection::write(const void* first, size_t first_count, const void* second, size_t second_count) {
@@ -17,13 +19,13 @@ bool Connection::write(const void* first, size_t first_count, const void* second
   }
   ssize_t sent;
   if (second_count == 0) {
-    sent = send(fd_, first, first_count, MSG_NOSIGNAL);
+    sent = send_bytes(fd_, first, first_count);
   } else {
     iovec ranges[2] = {{const_cast<void*>(first), first_count}, {const_cast<void*>(second), second_count}};
     msghdr message = {};
     message.msg_iov = ranges;
     message.msg_iovlen = 2;
-    sent = sendmsg(fd_, &message, MSG_NOSIGNAL);
+    sent = send_ranges(fd_, message);
   }
   if (sent < 0) {
     if (errno != EAGAIN && errno != EINTR) return false;
@@ -41,7 +43,7 @@ bool Connection::write(const void* first, size_t first_count, const void* second
 
 bool Connection::flush() {
   while (!output_.empty()) {
-    const ssize_t sent = send(fd_, output_.data(), output_.size(), MSG_NOSIGNAL);
+    const ssize_t sent = send_bytes(fd_, output_.data(), output_.size());
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     output_.consume(static_cast<size_t>(sent));
   }
@@ -57,7 +59,7 @@ void Connection::note_readable(uint32_t events) {
 int64_t Connection::receive(uint8_t* out, size_t capacity) {
   if (tls_ != nullptr) return receive_tls(out, capacity);
   for (;;) {
-    const ssize_t count = recv(fd_, out, capacity, 0);
+    const ssize_t count = receive_bytes(fd_, out, capacity);
     if (count > 0) {
       // A short read has emptied the socket; the end that follows gives its own event, unless it has come already.
       if (static_cast<size_t>(count) < capacity && !peer_finished_) readable_ = false;

@@ -45,7 +45,7 @@ bool Connection::send_wire(ByteQueue* unsent) {
   wire.output_size = 0;
   size_t taken = 0;
   if (size != 0 && unsent->empty()) {
-    const ssize_t sent = send(fd_, wire.output.get(), size, MSG_NOSIGNAL);
+    const ssize_t sent = send_bytes(fd_, wire.output.get(), size);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) return false;
     taken = sent < 0 ? 0 : static_cast<size_t>(sent);
   }
@@ -85,7 +85,7 @@ int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
     result = count;
     if (count != TlsSession::kWantsInput || !may_have_more || (fetched && got != 0)) break;
     const size_t room = std::min(capacity + kRecordSlack, TlsWire::kBytes);
-    const ssize_t size = recv(fd_, wire.input_memory.get(), room, 0);
+    const ssize_t size = receive_bytes(fd_, wire.input_memory.get(), room);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && errno == EAGAIN) {
       may_have_more = false;
@@ -131,7 +131,7 @@ Opening Connection::continue_handshake() {
   TlsWire& wire = reactor_->tls_wire();
   tls_->handshake_begun = true;
   while (!tls_->output_left.empty()) {
-    const ssize_t sent = send(fd_, tls_->output_left.data(), tls_->output_left.size(), MSG_NOSIGNAL);
+    const ssize_t sent = send_bytes(fd_, tls_->output_left.data(), tls_->output_left.size());
     if (sent < 0) {
       if (errno == EAGAIN || errno == EINTR) return Opening::Waiting;
       return Opening::Failed;
@@ -146,7 +146,7 @@ Opening Connection::continue_handshake() {
     reactor_->counters().add(Counter::TlsHandshakeCpuUs, static_cast<double>(thread_cpu_us() - before));
     if (!send_wire(&tls_->output_left)) return Opening::Failed;
     if (step != TlsSession::Step::WantsInput || !readable_) break;
-    const ssize_t size = recv(fd_, wire.input_memory.get(), kHandshakeRead, 0);
+    const ssize_t size = receive_bytes(fd_, wire.input_memory.get(), kHandshakeRead);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && errno == EAGAIN) {
       readable_ = false;

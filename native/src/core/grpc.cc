@@ -18,7 +18,10 @@ constexpr uint64_t kMaxMs = 99'999'999;
 
 bool is_grpc_content_type(std::string_view value) {
   constexpr std::string_view kType = "application/grpc";
-  if (value.size() < kType.size() || !http1::equals_lower(value.substr(0, kType.size()), kType)) return false;
+  if (value.size() < kType.size()) return false;
+  // As nearly every client writes it, then as it may be written.
+  const std::string_view type = value.substr(0, kType.size());
+  if (type != kType && !http1::equals_lower(type, kType)) return false;
   // application/grpc-web is another protocol.
   return value.size() == kType.size() || value[kType.size()] == '+' || value[kType.size()] == ';' || value[kType.size()] == ' ';
 }

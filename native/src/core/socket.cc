@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -133,5 +134,11 @@ int open_own_namespace() {
   const int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
   return fd >= 0 ? fd : -errno;
 }
+
+ssize_t send_bytes(int fd, const void* bytes, size_t count) { return syscall(SYS_sendto, fd, bytes, count, MSG_NOSIGNAL, nullptr, 0); }
+
+ssize_t send_ranges(int fd, const msghdr& message) { return syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL); }
+
+ssize_t receive_bytes(int fd, void* out, size_t capacity) { return syscall(SYS_recvfrom, fd, out, capacity, 0, nullptr, nullptr); }
 
 }  // namespace weft
