@@ -294,9 +294,9 @@ export const SECTIONS: Sections = {
     ...['a\r\nx: y', 'a\nb', 'a\rb', 'a\0b', ' a', 'a ', '\ta', 'a\x01'].map((value) =>
       a(`8.2.1: the value ${JSON.stringify(value)}`, [get(1, '/', [['x', value]])], malformed),
     ),
-    ...(['connection', 'keep-alive', 'proxy-connection', 'upgrade', 'transfer-encoding'] as const).map((name) =>
-      a(`8.2.2: ${name}`, [get(1, '/', [[name, name === 'transfer-encoding' ? 'chunked' : 'x']])], malformed),
-    ),
+    ...(
+      ['connection', 'keep-alive', 'proxy-connection', 'upgrade', 'transfer-encoding', 'transfer_encoding', 'content_length'] as const
+    ).map((name) => a(`8.2.2: ${name}`, [get(1, '/', [[name, name === 'transfer-encoding' ? 'chunked' : 'x']])], malformed)),
     a('8.2.2: TE with more than trailers', [get(1, '/', [['te', 'trailers, deflate']])], malformed),
     a('8.2.2: TE with trailers', [get(1, '/', [['te', 'trailers']])], answered()),
     a(

@@ -219,6 +219,7 @@ HeadError refused_transfer_encoding(const uint8_t* data, const FieldBlock& block
 
 /// RFC 9112 6.1 to 6.3, with every "may" that repairs taken as an error.
 HeadError check_framing(const uint8_t* data, FieldBlock* block) {
+  if ((block->present & kFramingLookalikes) != 0) return HeadError::kFramingLookalike;
   block->chunked = false;
   block->has_content_length = block->has(KnownHeader::kContentLength);
   block->content_length = 0;

@@ -42,7 +42,9 @@ inline constexpr size_t kMaxFields = 128;
   X(GrpcTimeout, "grpc-timeout")           \
   X(Forwarded, "forwarded")                \
   X(XForwardedHost, "x-forwarded-host")    \
-  X(XForwardedPort, "x-forwarded-port")
+  X(XForwardedPort, "x-forwarded-port")    \
+  X(LengthLookalike, "content_length")     \
+  X(EncodingLookalike, "transfer_encoding")
 
 enum class KnownHeader : uint8_t {
 #define WEFT_X(name, text) k##name,
@@ -53,6 +55,9 @@ enum class KnownHeader : uint8_t {
 };
 
 constexpr uint64_t known_bit(KnownHeader header) { return 1ull << static_cast<unsigned>(header); }
+
+/// Framing to a server that takes "_" for "-" (CGI does, RFC 3875 4.1.18), and to no other: refused in every message.
+constexpr uint64_t kFramingLookalikes = known_bit(KnownHeader::kLengthLookalike) | known_bit(KnownHeader::kEncodingLookalike);
 
 /// `name` must consist of token characters only; any case. kOther if it is none of them.
 KnownHeader known_header(std::string_view name);
@@ -88,6 +93,7 @@ Method method_of(std::string_view token);
   X(TransferEncodingVersion, "transfer_encoding_version", 400)         \
   X(TransferEncodingSyntax, "transfer_encoding_syntax", 400)           \
   X(TransferEncodingUnsupported, "transfer_encoding_unsupported", 501) \
+  X(FramingLookalike, "framing_lookalike", 400)                        \
   X(ConnectionSyntax, "connection_syntax", 400)                        \
   X(ExpectUnsupported, "expect_unsupported", 417)                      \
   X(ConnectContent, "connect_content", 400)

@@ -14,7 +14,7 @@ Word load(const char* bytes) {
 }
 
 /// Compares a token of exactly N - 1 bytes with a lower-case literal of letters and "-". Setting 0x20 lowers letters; the bytes it would
-/// confuse with them ("-" and CR) are no token characters.
+/// confuse with them ("-" and CR) are no token characters. "_" becomes 0x7f, which nothing else does, and is so written.
 template <size_t N>
 bool is(const char* token, const char (&literal)[N]) {
   constexpr size_t size = N - 1;
@@ -95,6 +95,7 @@ KnownHeader known_header(std::string_view name) {
       break;
     case 14:
       if (is(p, "content-length")) return KnownHeader::kContentLength;
+      if (is(p, "content\x7flength")) return KnownHeader::kLengthLookalike;
       break;
     case 15:
       if (is(p, "x-forwarded-for")) return KnownHeader::kXForwardedFor;
@@ -107,6 +108,10 @@ KnownHeader known_header(std::string_view name) {
     case 17:
       if (is(p, "transfer-encoding")) return KnownHeader::kTransferEncoding;
       if (is(p, "x-forwarded-proto")) return KnownHeader::kXForwardedProto;
+      if (is(p,
+             "transfer\x7f"
+             "encoding"))
+        return KnownHeader::kEncodingLookalike;
       break;
     default:
       break;

@@ -49,10 +49,11 @@ Pseudo pseudo_of(std::string_view name) {
   return Pseudo::kUnknown;
 }
 
-/// RFC 9113 8.2.2. Content-Length is framing too, but HTTP/2 has it.
+/// RFC 9113 8.2.2, and what some servers take for it. Content-Length is framing too, but HTTP/2 has it.
 bool is_connection_specific(KnownHeader known) {
   return known == KnownHeader::kConnection || known == KnownHeader::kProxyConnection || known == KnownHeader::kKeepAlive ||
-         known == KnownHeader::kTransferEncoding || known == KnownHeader::kUpgrade;
+         known == KnownHeader::kTransferEncoding || known == KnownHeader::kUpgrade || known == KnownHeader::kLengthLookalike ||
+         known == KnownHeader::kEncodingLookalike;
 }
 
 /// As http1::is_field_value, and nothing blank around; eight bytes at a time.
