@@ -67,7 +67,10 @@ export const enum DescriptorFlag {
   TlsPassthrough = 32,
   /** Its decision was deferred, and the token (PreviousToken) written to `answered`. PreviousTarget is DEFERRED. */
   Answered = 64,
-  /** Opaque, as long as the client's first bytes aren't HTTP: a completion of kind Settled or Abandoned says which. */
+  /**
+   * Opaque, as long as the client's first bytes aren't HTTP: a completion of kind Settled or Abandoned says which. What is answered locally
+   * is abandoned in any case: the connection comes again, as what it is.
+   */
   Tentative = 128,
   /** The first request of a connection whose tentative decision it takes the place of: PreviousTarget, an endpoint, was chosen then, and is perhaps connected. */
   Dialled = 256,

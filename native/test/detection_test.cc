@@ -199,6 +199,51 @@ TEST("detection: a decision that refuses is told to HTTP as an answer, and dials
   for (int i = 0; i < 3; i++) bench.reactor->run_once(1);
   other.send("\x01\x02");
   CHECK(bench.run([&] { return other.read(), other.reset; }));
+  CHECK(bench.reported(0, 2, 2));
+}
+
+TEST("detection: what was refused while nothing was known is decided again when it is known to be opaque") {
+  DetectBench bench(kPatient);
+  int decisions = 0;
+  bench.decide = [&](int32_t attempt) {
+    CHECK_EQ(attempt, 0);
+    return Bench::to(decisions++ == 0 ? -403 : 0);
+  };
+  Peer1 client(Peer1::dial(bench.at));
+  CHECK(bench.run([&] { return decisions == 1; }));
+  client.send("\x01\x02");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\x01\x02"); }));
+  CHECK_EQ(bench.counter(Counter::OpaqueOpen), 1.0);
+  client.close();
+  upstream.close();
+  CHECK(bench.reported(0, 1, 1));
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("detection: a decision that is put off is waited for, whatever the client says meanwhile") {
+  DetectBench bench(with_timeout(20));
+  int decisions = 0;
+  bench.decide = [&](int32_t) {
+    Decision decision = Bench::to(decisions++ == 0 ? kTargetDeferred : 0);
+    decision.token = 1 << 16;
+    return decision;
+  };
+  Peer1 client(Peer1::dial(bench.at));
+  CHECK(bench.run([&] { return bench.counter(Counter::DeferredOpen) == 1; }));
+  client.send(kGet);
+  for (int i = 0; i < 10; i++) bench.reactor->run_once(5);
+  CHECK_EQ(bench.counter(Counter::DeferredOpen), 1.0);
+  CHECK_EQ(decisions, 1);
+  uint8_t* memory = bench.reactor->batch().memory();
+  reinterpret_cast<int32_t*>(memory + Batch::layout().answered)[0] = 1 << 16;
+  reinterpret_cast<int32_t*>(memory + Batch::layout().header)[static_cast<int32_t>(HeaderWord::AnsweredCount)] = 1;
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("GET / HTTP/1.1"); }));
+  CHECK_EQ(bench.counter(Counter::DetectedHttp1), 1.0);
+  upstream.send(kOk);
+  CHECK(bench.reported(0, 1, 1));
+  CHECK_EQ(bench.outstanding[0], 0);
 }
 
 TEST("detection: a client that leaves early takes what was dialled with it") {

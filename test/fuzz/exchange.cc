@@ -109,7 +109,11 @@ class World {
   explicit World(Script* script) : script_(script), bench_(limits()) {
     choice_ = script->byte();
     bench_.decide = [this](int32_t attempt) { return decision(attempt); };
-    bench_.on_completions = [this](int32_t count) { ledger_.completed += static_cast<uint64_t>(count); };
+    detect_port_ = bench_.listen(3, Protocol::kDetect);
+    bench_.on_completions = [this](int32_t count) {
+      const auto* all = reinterpret_cast<const Completion*>(bench_.reactor->batch().memory() + Batch::layout().completions);
+      for (int32_t i = 0; i < count; i++) ledger_.completed += all[i].kind == CompletionKind::Ended ? 1 : 0;
+    };
     fcntl(bench_.upstream_listener, F_SETFL, O_NONBLOCK);
   }
 
@@ -143,6 +147,7 @@ class World {
     limits.idle_timeout_ms = limits.stream_idle_timeout_ms = 60;
     limits.connect_timeout_ms = 50;
     limits.tcp_idle_timeout_ms = 80;
+    limits.detect_timeout_ms = 20;
     return limits;
   }
 
@@ -184,7 +189,7 @@ class World {
     switch (verb & 15) {
       case 0:
       case 1:
-        if (near < 0) near = test::Peer1::dial((detail & 7) == 7 ? bench_.opaque_port : bench_.port);
+        if (near < 0) near = test::Peer1::dial((detail & 7) == 7 ? bench_.opaque_port : (detail & 7) == 6 ? detect_port_ : bench_.port);
         return say(near, client_piece(detail, client));
       case 2:
       case 3:
@@ -216,6 +221,10 @@ class World {
       case 14:
         if (detail < 32) bench_.reactor->drain();
         return bench_.reload((detail & 1) != 0);
+      case 15:
+        // Silent.
+        if (detail >= 192 && near < 0) near = test::Peer1::dial(detect_port_);
+        [[fallthrough]];
       default:
         for (int i = 0; i < detail % 8; i++) turn();
         return;
@@ -224,6 +233,7 @@ class World {
 
   Script* script_;
   test::Bench bench_;
+  uint16_t detect_port_ = 0;
   Ledger ledger_;
   uint8_t choice_ = 0;
   int clients_[kClients] = {-1, -1, -1};

@@ -154,7 +154,7 @@ void OpaqueDownstream::on_events(uint32_t events) {
   note_readable(events);
   if (detection_ == nullptr) {
     if (state_ == State::Open) relay();
-  } else if (state_ != State::Deciding && readable_) {
+  } else if (readable_ && may_detect()) {
     detect();
   }
 }

@@ -58,6 +58,9 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
 
   // Looks at the client's first bytes, if any. False: this connection is over, or another's.
   bool detect();
+  bool may_detect() const;
+  // Nothing was known when it was refused.
+  void decide_again();
   void on_upstream_spoke();
   void become_http(Protocol protocol);
   // It is opaque. False: and over.

@@ -42,6 +42,9 @@ bool OpaqueDownstream::detect() {
   return settle(Counter::DetectedOpaque);
 }
 
+// A decision that is under way, or put off, must come to its end: on_decision() looks again.
+bool OpaqueDownstream::may_detect() const { return state_ != State::Deciding && state_ != State::Deferred && !exchange_->is_answered; }
+
 // Its bytes, or its end: HTTP servers say nothing before they are asked.
 void OpaqueDownstream::on_upstream_spoke() {
   if (upstream_->is_readable()) settle(Counter::DetectedServerFirst);
@@ -65,7 +68,6 @@ void OpaqueDownstream::become_http(Protocol protocol) {
   DownstreamOrigin origin = origin_;
   origin.detected = true;
   origin.dialled = state_ != State::Refused && exchange_->counted_target >= 0 ? exchange_->counted_target : -1;
-  reactor_->end_deferral(this);
   if (is_decided()) reactor_->report_detection(*exchange_, CompletionKind::Abandoned);
   if (upstream_ != nullptr) {
     if (http2)
@@ -89,10 +91,24 @@ void OpaqueDownstream::end_detection() {
   if (is_decided()) reactor_->report_detection(*exchange_, CompletionKind::Settled);
 }
 
+void OpaqueDownstream::decide_again() {
+  if (is_decided()) reactor_->report_detection(*exchange_, CompletionKind::Abandoned);
+  exchange_->decision = Decision{};
+  exchange_->attempts = 0;
+  end_detection();
+  reactor_->cancel(this);
+  state_ = State::Queueing;
+  reactor_->resume_later(this);
+}
+
 bool OpaqueDownstream::settle(Counter how) {
   const Handle self = handle_;
   const Reason refusal = detection_->refusal;
   reactor_->counters().add(how);
+  if (state_ == State::Refused && exchange_->decision.is_local() && exchange_->attempts == 1) {
+    decide_again();
+    return true;
+  }
   end_detection();
   // A deferral has a deadline of its own.
   if (state_ != State::Deferred) reactor_->cancel(this);
