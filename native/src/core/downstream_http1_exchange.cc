@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/downstream_http1.h"
+#include "core/grpc.h"
 #include "core/http2/transcode.h"
 #include "core/http2/websocket.h"
 #include "core/reactor.h"
@@ -20,7 +21,7 @@ http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
   return field != nullptr ? field->value : http1::Span{};
 }
 
-void describe(const http1::RequestHead& head, bool log, Exchange* exchange) {
+void describe(const http1::RequestHead& head, const uint8_t* base, bool log, Exchange* exchange) {
   exchange->kind = StreamKind::Http1;
   exchange->head_size = head.size;
   exchange->method = head.method;
@@ -29,6 +30,10 @@ void describe(const http1::RequestHead& head, bool log, Exchange* exchange) {
   const http1::BodyFraming framing = http1::request_body_framing(head);
   exchange->request_framing = framing.kind;
   exchange->request_body = http1::BodyReader(framing);
+  if (head.method == http1::Method::kPost && head.has(http1::KnownHeader::kContentType)) {
+    const GrpcForm form = grpc_form_of(span_of(head, http1::KnownHeader::kContentType).in(base));
+    if (is_grpc_web(form)) exchange->grpc = form;
+  }
   if (!log) return;
   exchange->path = head.target;
   exchange->authority = head.authority;
@@ -53,10 +58,14 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   exchange.started_us = head_started_us_;
   client_minor_ = pending.head.minor;
   client_keeps_alive_ = pending.head.keep_alive;
-  describe(pending.head, decision.has(kLog), &exchange);
+  describe(pending.head, pending.base, decision.has(kLog), &exchange);
   find_client(pending.head, pending.base);
   exchange.raw.append(pending.base, exchange.head_size);
-  exchange.begin(decision);
+  uint64_t timeout_ms = 0;
+  if (exchange.grpc != GrpcForm::None) {
+    timeout_ms = parse_grpc_timeout(span_of(pending.head, http1::KnownHeader::kGrpcTimeout).in(pending.base));
+  }
+  exchange.begin(decision, timeout_ms);
   const size_t available = pending.size - exchange.head_size;
   const uint8_t* body_begin = pending.base + exchange.head_size;
   const BodyTransfer body = exchange.take_body(body_begin, available);
@@ -150,6 +159,10 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
   http1::ResponseHeadOptions options;
   options.close = !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
   options.mutations = exchange.response_mutations();
+  if (!response.grpc_type_line.empty()) {
+    options.extra_lines = response.grpc_type_line;
+    options.drop_known = http1::known_bit(http1::KnownHeader::kContentType);
+  }
   if (response.head != nullptr) {
     http1::set_forwarded_framing(*response.head, exchange.method, client_minor_, &options);
   } else {

@@ -158,7 +158,8 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
   if (origin_.listener.trusted_hops > 0 && summary.has(http1::KnownHeader::kXForwardedFor)) find_client(&exchange);
   if (summary.has(http1::KnownHeader::kContentType)) {
     const http2::HeaderBlock& request = exchange.http2->block;
-    exchange.is_grpc = is_grpc_content_type(request.value(*request.find(http1::KnownHeader::kContentType)));
+    exchange.grpc = grpc_form_of(request.value(*request.find(http1::KnownHeader::kContentType)));
+    if (is_grpc_web(exchange.grpc) && summary.method != http1::Method::kPost) exchange.grpc = GrpcForm::None;
   }
   if (!enter_batch(stream)) stream->requeue();
 }
@@ -208,7 +209,7 @@ void DownstreamHttp2::begin_exchange(DownstreamHttp2Stream* stream, const Decisi
   }
   const Http2Request& request = *exchange.http2;
   uint64_t timeout_ms = 0;
-  if (exchange.is_grpc) {
+  if (exchange.grpc != GrpcForm::None) {
     const http2::HeaderField* field = request.block.find(http1::KnownHeader::kGrpcTimeout);
     if (field != nullptr) timeout_ms = parse_grpc_timeout(request.block.value(*field));
   }

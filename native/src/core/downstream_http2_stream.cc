@@ -40,6 +40,10 @@ size_t DownstreamHttp2Stream::buffer_share() const { return connection_->link_.s
 bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations) {
   http2::ForwardOptions options;
   options.mutations = mutations;
+  if (!response.grpc_type_line.empty()) {
+    options.steady_lines = response.grpc_type_line;
+    options.drop_known = http1::known_bit(http1::KnownHeader::kContentType) | http1::known_bit(http1::KnownHeader::kContentLength);
+  }
   // What HTTP/1 answers with 101 is a 200 here (RFC 8441 5).
   const bool tunnel = exchange_->opens_tunnel(response);
   const int status = tunnel && exchange_->tunnel == Tunnel::WebSocket ? 200 : 0;
@@ -87,7 +91,7 @@ bool DownstreamHttp2Stream::send_trailers(const http2::HeaderBlock& block) {
 }
 
 bool DownstreamHttp2Stream::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
-  if (exchange_->is_grpc) {
+  if (exchange_->grpc == GrpcForm::Native) {
     reply_grpc_error(status, lines, reason);
     return true;
   }

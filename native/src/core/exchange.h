@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/byte_queue.h"
+#include "core/grpc.h"
 #include "core/http1/body.h"
 #include "core/http1/head.h"
 #include "core/http2/header_block.h"
@@ -69,8 +70,8 @@ struct Exchange {
   bool request_ended = false;
   // A deferred decision can be made now: its token is the decision's.
   bool is_answered = false;
-  // content-type: application/grpc… over HTTP/2.
-  bool is_grpc = false;
+  // Native only over HTTP/2; gRPC-Web only of POST.
+  GrpcForm grpc = GrpcForm::None;
   http1::BodyReader request_body;
   // HTTP/1: as it came; HTTP/2: kUntilClose.
   http1::Framing request_framing = http1::Framing::kNone;

@@ -16,14 +16,18 @@ constexpr size_t kMaxDigits = 8;
 constexpr uint64_t kMaxMs = 99'999'999;
 }  // namespace
 
-bool is_grpc_content_type(std::string_view value) {
-  constexpr std::string_view kType = "application/grpc";
-  if (value.size() < kType.size()) return false;
-  // As nearly every client writes it, then as it may be written.
-  const std::string_view type = value.substr(0, kType.size());
-  if (type != kType && !http1::equals_lower(type, kType)) return false;
-  // application/grpc-web is another protocol.
-  return value.size() == kType.size() || value[kType.size()] == '+' || value[kType.size()] == ';' || value[kType.size()] == ' ';
+GrpcForm grpc_form_of(std::string_view content_type) {
+  const auto skip = [&](std::string_view text) {
+    const std::string_view start = content_type.substr(0, text.size());
+    // As nearly every client writes it, then as it may be written.
+    if (start != text && !http1::equals_lower(start, text)) return false;
+    content_type.remove_prefix(text.size());
+    return true;
+  };
+  if (!skip("application/grpc")) return GrpcForm::None;
+  const GrpcForm form = !skip("-web") ? GrpcForm::Native : !skip("-text") ? GrpcForm::Web : GrpcForm::WebText;
+  const bool ends = content_type.empty() || content_type[0] == '+' || content_type[0] == ';' || content_type[0] == ' ';
+  return ends ? form : GrpcForm::None;
 }
 
 uint64_t parse_grpc_timeout(std::string_view value) {

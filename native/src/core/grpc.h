@@ -7,8 +7,10 @@
 
 namespace weft {
 
-// "application/grpc", with a suffix or parameters.
-bool is_grpc_content_type(std::string_view value);
+// What a content-type says: application/grpc, application/grpc-web, application/grpc-web-text, each with a suffix or parameters.
+enum class GrpcForm : uint8_t { None, Native, Web, WebText };
+constexpr bool is_grpc_web(GrpcForm form) { return form >= GrpcForm::Web; }
+GrpcForm grpc_form_of(std::string_view content_type);
 // Of grpc-timeout ("100m"): ms, at least 1, rounded up; 0: absent or malformed.
 uint64_t parse_grpc_timeout(std::string_view value);
 

@@ -39,6 +39,10 @@ void HttpExchange::decide(const Decision& made) {
 }
 
 void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
+  if (is_grpc_web(grpc)) {
+    grpc_web_ = std::make_unique<GrpcWebStreams>(this, client_, grpc);
+    client_ = grpc_web_->client();
+  }
   decide(made);
   uint64_t timeout_ms = decision.timeout_ms > 0 ? static_cast<uint32_t>(decision.timeout_ms) : reactor_->limits().request_timeout_ms;
   if (client_timeout_ms != 0 && (timeout_ms == 0 || client_timeout_ms < timeout_ms)) timeout_ms = client_timeout_ms;
@@ -156,6 +160,8 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
     case Acquired::Stream:
       break;
   }
+  // A service that is declared to speak HTTP/2; the original destination is spoken to as the client does.
+  if (grpc_web_ != nullptr) upstream_ = grpc_web_->toward(upstream_, target_.http2 && target_.endpoint >= 0);
   const bool ends = request_ended && tunnel == Tunnel::None && body.size == 0 && trailers_ == nullptr &&
                     (http2 != nullptr || request_body.trailers().empty());
   if (!upstream_->begin_request(request, ends)) return fail(431, Reason::LocalReset);
@@ -423,7 +429,7 @@ void HttpExchange::on_timer() {
   }
   const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= client_->buffer_share();
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
-  const bool may_rest = http2 != nullptr && (response_started || is_grpc);
+  const bool may_rest = http2 != nullptr && (response_started || grpc != GrpcForm::None);
   const bool waits_for_client = client_->unsent() != 0 || (!request_ended && tunnel == Tunnel::None && !waits_for_upstream && !may_rest);
   if (waits_for_client && now >= progress_ms_ + reactor_->limits().stream_idle_timeout_ms) {
     counters.add(Counter::TimeoutsIdle);

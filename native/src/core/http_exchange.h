@@ -8,6 +8,7 @@
 #include "core/deferrals.h"
 #include "core/downstream.h"
 #include "core/exchange.h"
+#include "core/grpc_web_streams.h"
 #include "core/recycled.h"
 #include "core/streams.h"
 #include "core/timer_wheel.h"
@@ -57,6 +58,8 @@ class HttpExchange final : public Exchange,
   // Ms until the exchange's time is over; 0: no limit.
   uint64_t remaining_ms() const;
   void note_progress();
+  // It is malformed.
+  void refuse_body();
   // What the client's side of an answer must know.
   const http1::MutationSet* response_mutations() const { return tables->mutation(decision.response_mutation); }
 
@@ -100,7 +103,6 @@ class HttpExchange final : public Exchange,
   void finish(bool whole, Reason reason);
   void detach_upstream();
   void give_back_outstanding();
-  void refuse_body();
   bool finish_tunnel_if_done();
   void on_tunnel_timer();
   void refuse_over_limit();
@@ -109,6 +111,8 @@ class HttpExchange final : public Exchange,
   Downstream* connection_;
   ClientStream* client_;
   UpstreamStream* upstream_ = nullptr;
+  // Null: the client speaks no gRPC-Web.
+  std::unique_ptr<GrpcWebStreams> grpc_web_;
   // HTTP/2: trailers of the request, kept for another attempt.
   std::unique_ptr<http2::HeaderBlock> trailers_;
   UpstreamTarget target_;

@@ -26,6 +26,8 @@ struct RequestForm {
   const uint8_t* base = nullptr;
   const http2::HeaderBlock* block = nullptr;
   const http2::RequestSummary* summary = nullptr;
+  // Translated from gRPC-Web: the content-type line instead of its own, without a length; trailers are welcome. Empty: it is not.
+  std::string_view grpc_type_line;
 };
 
 struct ResponseForm {
@@ -33,6 +35,8 @@ struct ResponseForm {
   const uint8_t* base = nullptr;
   const http2::HeaderBlock* block = nullptr;
   const http2::ResponseSummary* summary = nullptr;
+  // Translated to gRPC-Web: the content-type line instead of its own, without a length. Empty: it is not.
+  std::string_view grpc_type_line;
 
   int status() const { return head != nullptr ? head->status : summary->status; }
 };

@@ -21,8 +21,15 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   options.steady_lines = lines.edge();
   options.request_id = lines.request_id();
   options.drop_known = lines.dropped();
+  std::string translated;
+  if (!request.grpc_type_line.empty()) {
+    translated.append(lines.edge()).append(request.grpc_type_line);
+    options.te_trailers = true;
+    options.steady_lines = translated;
+    options.drop_known |= http1::known_bit(http1::KnownHeader::kContentType) | http1::known_bit(http1::KnownHeader::kContentLength);
+  }
   GrpcTimeoutLine timeout;
-  if (exchange_->is_grpc && exchange_->expires_ms != 0) {
+  if (exchange_->grpc != GrpcForm::None && exchange_->expires_ms != 0) {
     // What is left of the call's time, so that nobody works for a caller that has given up.
     options.extra_lines = timeout.format(exchange_->remaining_ms());
     options.drop_known |= http1::known_bit(http1::KnownHeader::kGrpcTimeout);

@@ -32,6 +32,8 @@ struct ForwardOptions {
   uint64_t drop_known = 0;
   /// Complete lines ("name: value" CRLF, names in lower case), not put into any table.
   std::string_view extra_lines;
+  /// Request: say "te: trailers", whatever came.
+  bool te_trailers = false;
   /// Lines of which the peer gets each connection's first in full and then an index.
   std::string_view steady_lines;
 };

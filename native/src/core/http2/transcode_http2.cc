@@ -69,9 +69,11 @@ bool write_request_block(const HeaderBlock& block, const RequestSummary& summary
   uint64_t drop = options.drop_known | known_bit(KnownHeader::kHost);
   if (!options.forwarded_for.empty()) drop |= known_bit(KnownHeader::kXForwardedFor);
   if (!options.forwarded_proto.empty()) drop |= known_bit(KnownHeader::kXForwardedProto);
+  if (options.te_trailers) drop |= known_bit(KnownHeader::kTe);
   uint8_t* at = encoder->begin(out);
   at = write_pseudo(block, summary, options, encoder, at);
   at = write_regular(block, drop, options.mutations, encoder, at);
+  if (options.te_trailers) at = encoder->write_text("te", "trailers", Indexing::kAllowed, at);
   if (!options.forwarded_for.empty()) at = write_forwarded_for(block, summary, options.forwarded_for, encoder, at);
   at = write_additions(options, encoder, at);
   return finish(out, at, size);

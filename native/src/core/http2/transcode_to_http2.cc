@@ -121,8 +121,9 @@ bool write_request_block(const http1::RequestHead& head, const uint8_t* base, bo
   at = encoder->write_text(":authority", authority, Indexing::kAllowed, at);
   if (upgrade) at = encoder->write_text(":protocol", "websocket", Indexing::kAllowed, at);
   at = write_fields(head, base, kept, encoder, at);
-  if (http1::accepts_trailers(head, base)) at = encoder->write_text("te", "trailers", Indexing::kAllowed, at);
-  if (head.has_content_length && !upgrade && !connect) at = write_length(head.content_length, encoder, at);
+  if (options.te_trailers || http1::accepts_trailers(head, base)) at = encoder->write_text("te", "trailers", Indexing::kAllowed, at);
+  const bool keeps_length = !upgrade && !connect && (options.drop_known & known_bit(KnownHeader::kContentLength)) == 0;
+  if (head.has_content_length && keeps_length) at = write_length(head.content_length, encoder, at);
   if (!options.forwarded_for.empty()) at = write_forwarded_for(head, base, options.forwarded_for, encoder, at);
   at = write_additions(options, encoder, at);
   return finish(out, at, size);
