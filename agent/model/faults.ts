@@ -15,6 +15,7 @@ import {
   LoadBalancing_Algorithm,
   PathMatch_Type,
   Protocol,
+  ProxyProtocol,
   type RouteParent,
   type Service,
   type ServicePort,
@@ -41,6 +42,7 @@ export function serviceFault(service: Service, name: string): string | null {
   if (addresses !== null) return addresses;
   const algorithm = service.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED;
   if (!(algorithm in LoadBalancing_Algorithm)) return `load balancing algorithm ${algorithm} is not known to this node`;
+  if (!(service.proxyProtocol in ProxyProtocol)) return `PROXY protocol ${service.proxyProtocol} is not known to this node`;
   return (
     firstFault(service.ports, (port) =>
       port.protocol in Protocol

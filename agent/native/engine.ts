@@ -297,6 +297,8 @@ export interface EndpointSpec {
   readonly protocol: 'http1' | 'http2' | 'opaque';
   /** null: plain text. */
   readonly tls: EndpointTlsSpec | null;
+  /** The header that begins every connection and names the client; HTTP connections then serve that client's connection alone. null: none. */
+  readonly proxyProtocol: 'v1' | 'v2' | null;
 }
 export interface EndpointTlsSpec {
   /** Of createTlsContext() with role client. The tables keep it alive. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ResourceType } from '../gen/mesh/v1/model.js';
+import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ProxyProtocol, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type CompiledResource, compileModel, decodeResource, encodeResource, type Running } from './index.js';
@@ -54,6 +54,7 @@ test('a service becomes its names, canonical addresses, TCP ports and protocol',
         addresses: ['10.96.0.10', 'fd00::a'],
         ports: [{ name: 'http-web', port: 80, protocol: Protocol.HTTP, tls: undefined }],
         loadBalancing: { algorithm: LoadBalancing_Algorithm.UNSPECIFIED },
+        proxyProtocol: ProxyProtocol.UNSPECIFIED,
       },
     },
   ]);

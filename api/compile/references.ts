@@ -32,12 +32,14 @@ function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
         reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`);
         return;
       }
-      const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec.loadBalancer !== undefined);
-      if (winner === undefined || winner === policy || policy.manifest.spec.loadBalancer === undefined) return;
-      reporter(policy)(
-        path,
-        `TrafficPolicy ${nameOf(winner)} is older and sets the load balancer of Service ${service}: this one has no effect there`,
-      );
+      for (const field of ['loadBalancer', 'proxyProtocol'] as const) {
+        const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec[field] !== undefined);
+        if (winner === undefined || winner === policy || policy.manifest.spec[field] === undefined) continue;
+        reporter(policy)(
+          path,
+          `TrafficPolicy ${nameOf(winner)} is older and sets ${field} of Service ${service}: this one’s has no effect there`,
+        );
+      }
     });
   }
 }

@@ -1,5 +1,5 @@
 // Service (with its TrafficPolicy and BackendTLSPolicy) → Service of the model. One service at a time.
-import { LoadBalancing_Algorithm, Protocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
+import { LoadBalancing_Algorithm, Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
@@ -11,6 +11,7 @@ const CLUSTER_DOMAIN = 'cluster.local';
 
 export function compileService(service: Stored<'Service'>, index: Pick<ObjectIndex, 'policiesByService'> & BackendTlsIndex): Service {
   const { namespace, name } = service;
+  const policies = index.policiesByService.get(nameOf(service)) ?? [];
   const qualified = `${name}.${namespace}`;
   return {
     namespace,
@@ -25,7 +26,8 @@ export function compileService(service: Stored<'Service'>, index: Pick<ObjectInd
         tls: compileBackendTls(nameOf(service), port, index),
       }),
     ),
-    loadBalancing: { algorithm: algorithmOf(index.policiesByService.get(nameOf(service)) ?? []) },
+    loadBalancing: { algorithm: algorithmOf(policies) },
+    proxyProtocol: proxyProtocolOf(policies),
   };
 }
 
@@ -52,4 +54,12 @@ const ALGORITHMS = {
 function algorithmOf(policies: readonly Stored<'TrafficPolicy'>[]): LoadBalancing_Algorithm {
   const type = policies.map((policy) => policy.manifest.spec.loadBalancer?.type).find((found) => found !== undefined);
   return type === undefined ? LoadBalancing_Algorithm.UNSPECIFIED : ALGORITHMS[type];
+}
+
+const PROXY_PROTOCOLS = { v1: ProxyProtocol.V1, v2: ProxyProtocol.V2 } as const;
+
+/** Of the first policy that says something. */
+function proxyProtocolOf(policies: readonly Stored<'TrafficPolicy'>[]): ProxyProtocol {
+  const version = policies.map((policy) => policy.manifest.spec.proxyProtocol).find((found) => found !== undefined);
+  return version === undefined ? ProxyProtocol.UNSPECIFIED : PROXY_PROTOCOLS[version];
 }

@@ -1,4 +1,4 @@
-// mesh.weft.dev/v1 TrafficPolicy: how clients treat a service. Minimal for now: the load balancer. Owner: Weft, docs/resources.md.
+// mesh.weft.dev/v1 TrafficPolicy: how clients treat a service. Minimal for now: the load balancer, the PROXY protocol. Owner: Weft, docs/resources.md.
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import { choice, fields, textOf, unique } from './schema.js';
@@ -24,6 +24,7 @@ export const trafficPolicyKind = {
         loadBalancer: fields({
           type: choice(['RoundRobin', 'Random', 'LeastRequest'], ['PeakEWMA', 'RingHash', 'Maglev'], 'load balancers of type'),
         }).optional(),
+        proxyProtocol: choice(['v1', 'v2']).optional(),
       }),
     },
   ),

@@ -1,6 +1,7 @@
 // gRPC-Web's bytes; whole exchanges are in test/integration/grpc-web.test.ts.
-#include "check.h"
 #include "core/grpc_web.h"
+
+#include "check.h"
 
 namespace weft {
 namespace {
@@ -25,13 +26,8 @@ std::string encoded(const std::string& bytes) {
 }
 
 TEST("grpc-web: base64 is read and written as in RFC 4648 10, at every cut") {
-  const char* pairs[][2] = {{"", ""},
-                            {"f", "Zg=="},
-                            {"fo", "Zm8="},
-                            {"foo", "Zm9v"},
-                            {"foob", "Zm9vYg=="},
-                            {"fooba", "Zm9vYmE="},
-                            {"foobar", "Zm9vYmFy"}};
+  const char* pairs[][2] = {
+      {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
   for (const auto& [bytes, text] : pairs) {
     CHECK_EQ(encoded(bytes), std::string(text));
     for (size_t cut = 0; cut <= std::string(text).size(); cut++) CHECK_EQ(decoded(text, cut), std::string(bytes));
@@ -44,7 +40,8 @@ TEST("grpc-web: padding may end any quantum, since every piece may be padded") {
 }
 
 TEST("grpc-web: what no encoder writes is refused, at every cut") {
-  for (const std::string text : {"Z", "Zg", "Zg=", "Z===", "====", "Zg=v", "Zm9v=", "Zh==", "Zm9=", "Zm 9", "Zm9\n", "Zm-_", "Zm9v\r\nZm9v"}) {
+  for (const std::string text :
+       {"Z", "Zg", "Zg=", "Z===", "====", "Zg=v", "Zm9v=", "Zh==", "Zm9=", "Zm 9", "Zm9\n", "Zm-_", "Zm9v\r\nZm9v"}) {
     for (size_t cut = 0; cut <= text.size(); cut++) CHECK_EQ(decoded(text, cut), std::string("!"));
   }
 }

@@ -5,6 +5,7 @@ import {
   EndpointHealth,
   LoadBalancing_Algorithm,
   Protocol,
+  ProxyProtocol,
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
@@ -92,7 +93,8 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
       ...rest,
       endpoints: sockets.map((socket) => {
         const id = isUsable ? (idByKey.get(endpointKey(cluster, socket)) ?? -1) : -1;
-        if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, protocol, tls });
+        const proxyProtocol = PROXY_PROTOCOLS[rest.service.proxyProtocol] ?? null;
+        if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, protocol, tls, proxyProtocol });
         else if (isUsable)
           warnings.add(
             `no endpoint id is free for ${socketName(socket.address, socket.port)} of ${cluster.name}: it gets no traffic; fewer endpoints are needed`,
@@ -166,6 +168,11 @@ function endpointKey({ name, protocol, tls }: { name: string } & SpokenTo, { add
   const spoken = tls !== null ? ` tls of ${name}` : '';
   return `${socketName(address, port)} ${protocol}${spoken}`;
 }
+
+const PROXY_PROTOCOLS: Readonly<Partial<Record<ProxyProtocol, 'v1' | 'v2'>>> = {
+  [ProxyProtocol.V1]: 'v1',
+  [ProxyProtocol.V2]: 'v2',
+};
 
 /** What is spoken to the endpoints of a port; what its clients may speak is for the listener to say. */
 function spokenBy({ protocol }: ServicePort): EndpointSpec['protocol'] {

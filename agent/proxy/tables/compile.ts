@@ -1,7 +1,7 @@
 // Model → one generation: the engine's TableSpec, the decision tables in shared memory, and what status shows of them.
 // Runs on the main thread, never on the hot path. Owns what destinations, sources and scopes are; the rest is beside it.
 
-import { type ConnectionRoute, type HttpRoute, type Listener, Protocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
+import { type ConnectionRoute, type HttpRoute, type Listener, Protocol, ProxyProtocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
 import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
@@ -255,10 +255,11 @@ function addMeshDestinations(
     }
   }
   for (const cluster of clusters) {
+    // Other nodes' proxies begin TLS to such endpoints, or put a PROXY header before all: it is none of ours to read.
+    const isOpaque = cluster.port.tls !== undefined || cluster.service.proxyProtocol !== ProxyProtocol.UNSPECIFIED;
+    const protocol = isOpaque ? 'opaque' : endpointProtocolOf(cluster, attachedTo(attached, cluster));
     for (const { address, port, workload } of cluster.endpoints) {
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
-      // Other nodes' proxies begin TLS to such endpoints: it is none of ours to read.
-      const protocol = cluster.port.tls !== undefined ? 'opaque' : endpointProtocolOf(cluster, attachedTo(attached, cluster));
       const owner = workload === '' ? cluster.name : workload;
       destinations.add({ address, port, protocol }, owner, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label]);
     }

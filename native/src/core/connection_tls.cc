@@ -9,7 +9,9 @@
 
 #include "core/connection.h"
 #include "core/reactor.h"
+#include "core/sniff/proxy_protocol.h"
 #include "core/socket.h"
+#include "core/upstream_target.h"
 
 namespace weft {
 
@@ -117,6 +119,7 @@ Opening Connection::continue_opening(uint32_t events) {
   if (tls_ == nullptr || !tls_->handshake_begun) {
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return Opening::Waiting;
     if ((events & (EPOLLERR | EPOLLHUP)) != 0 && pending_error(fd_) != 0) return Opening::Failed;
+    if (!send_announcement()) return Opening::Failed;
     if (tls_ == nullptr) {
       is_connecting_ = false;
       return Opening::Done;
@@ -125,6 +128,20 @@ Opening Connection::continue_opening(uint32_t events) {
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) readable_ = true;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) peer_finished_ = true;
   return continue_handshake();
+}
+
+void Connection::announce(const ProxiedClient& client) {
+  uint8_t header[kProxyHeaderCapacity];
+  const ProxyVersion version = client.as == ProxyAnnouncement::kV1 ? ProxyVersion::kV1 : ProxyVersion::kV2;
+  const size_t size = write_proxy_header(version, client.source, client.destination, header);
+  announcement_ = std::make_unique<const std::string>(reinterpret_cast<const char*>(header), size);
+}
+
+// A socket that was just connected takes it whole.
+bool Connection::send_announcement() {
+  if (announcement_ == nullptr) return true;
+  const auto header = std::move(announcement_);
+  return send(fd_, header->data(), header->size(), MSG_NOSIGNAL) == static_cast<ssize_t>(header->size());
 }
 
 Opening Connection::continue_handshake() {

@@ -57,6 +57,7 @@ TargetContext Downstream::target_context(StreamKind kind) const {
                      : origin_.client_bound                         ? ScopeSource::Client
                                                                     : ScopeSource::Any;
   }
+  context.socket = fd_;
   context.http2 = kind == StreamKind::Http2;
   context.detected = origin_.detected;
   context.tenant = tenant_;

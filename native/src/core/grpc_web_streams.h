@@ -1,5 +1,5 @@
-// gRPC-Web between an exchange and its streams: the client's side answers in gRPC-Web, the upstream's side asks in gRPC. Each stands for the
-// stream it wraps and hands on what it does not translate. Belongs to its exchange; translates towards HTTP/2 endpoints only.
+// gRPC-Web between an exchange and its streams: the client's side answers in gRPC-Web, the upstream's side asks in gRPC. Each stands for
+// the stream it wraps and hands on what it does not translate. Belongs to its exchange; translates towards HTTP/2 endpoints only.
 #pragma once
 #include <string>
 
@@ -42,9 +42,7 @@ class GrpcWebStreams {
 
   class UpstreamSide final : public UpstreamStream {
    public:
-    UpstreamSide(GrpcWebStreams* web, HttpExchange* exchange) : web_(web), exchange_(exchange) {
-      framing_ = http1::Framing::kUntilClose;
-    }
+    UpstreamSide(GrpcWebStreams* web, HttpExchange* exchange) : web_(web), exchange_(exchange) { framing_ = http1::Framing::kUntilClose; }
     size_t unsent() const override { return inner_->unsent(); }
     bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;
     bool send_payload(const void* bytes, size_t size, bool end) override;

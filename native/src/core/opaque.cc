@@ -80,6 +80,7 @@ void OpaqueDownstream::dial() {
   state_ = State::Connecting;
   upstream_ = new OpaqueUpstream(reactor_, fd, this);
   upstream_->is_connecting_ = true;
+  if (target.proxied.as != ProxyAnnouncement::kNone) upstream_->announce(target.proxied);
   if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
   reactor_->adopt(upstream_);
   reactor_->schedule(upstream_, reactor_->limits().connect_timeout_ms);

@@ -41,6 +41,7 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
   pool.opened(group);
   auto* connection = new UpstreamHttp1(reactor, fd, group);
   connection->is_connecting_ = true;
+  if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
   reactor->adopt(connection);
   reactor->counters().add(Counter::UpstreamOpen);

@@ -51,6 +51,7 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   pool.opened(group);
   connection = new UpstreamHttp2(reactor, fd, group);
   connection->is_connecting_ = true;
+  if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
   reactor->adopt(connection);
   reactor->counters().add(Counter::UpstreamOpen);

@@ -8,15 +8,16 @@ namespace weft {
 bool UpstreamTarget::operator==(const UpstreamTarget& other) const {
   return endpoint == other.endpoint && http2 == other.http2 && opaque == other.opaque && connect.mark == other.connect.mark &&
          connect.scope == other.connect.scope && connect.bind_source == other.connect.bind_source && connect.to == other.connect.to &&
-         connect.source == other.connect.source && tls_key == other.tls_key && tenant == other.tenant;
+         connect.source == other.connect.source && tls_key == other.tls_key && tenant == other.tenant && proxied == other.proxied;
 }
 
 size_t UpstreamTarget::hash() const {
   uint64_t words[4];
+  const uint64_t client = uint64_t{proxied.source.port} << 24;
   memcpy(words, connect.to.address.bytes.data(), 16);
   memcpy(words + 2, connect.source.bytes.data(), 16);
   uint64_t hash = (static_cast<uint64_t>(static_cast<uint32_t>(endpoint)) << 32) ^ (uint64_t{connect.to.port} << 8) ^ connect.mark ^
-                  tls_key ^ (uint64_t{http2} << 31) ^ (uint64_t{tenant} << 48);
+                  tls_key ^ (uint64_t{http2} << 31) ^ (uint64_t{tenant} << 48) ^ client;
   for (const uint64_t word : words) hash = (hash ^ word) * 0x9e3779b97f4a7c15u, hash ^= hash >> 29;
   return hash;
 }
@@ -45,6 +46,11 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
     if (endpoint->tls != nullptr) {
       out->tls = endpoint->tls.get();
       out->tls_key = endpoint->tls->key;
+    }
+    if (endpoint->proxy != ProxyAnnouncement::kNone) {
+      out->proxied = {endpoint->proxy, context.client, context.destination};
+      // On a gateway: where the client connected to.
+      if (context.destination.port == 0) local_peer(context.socket, &out->proxied.destination);
     }
   } else {
     if (decision.target != kTargetOriginal || !context.has_destination) return false;

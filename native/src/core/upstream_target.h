@@ -10,6 +10,17 @@
 
 namespace weft {
 
+// What the PROXY protocol tells the endpoint. Names one connection of one client, so only that client's requests share a connection.
+struct ProxiedClient {
+  ProxyAnnouncement as = ProxyAnnouncement::kNone;
+  Peer source;
+  Peer destination;
+
+  bool operator==(const ProxiedClient& other) const {
+    return as == other.as && (as == ProxyAnnouncement::kNone || (source == other.source && destination == other.destination));
+  }
+};
+
 struct UpstreamTarget {
   // -1: the original destination.
   int32_t endpoint = -1;
@@ -23,6 +34,7 @@ struct UpstreamTarget {
   uint64_t tls_key = 0;
   // Tenants share no connection: neither its turns nor its window.
   TenantId tenant = 0;
+  ProxiedClient proxied;
 
   bool operator==(const UpstreamTarget& other) const;
   size_t hash() const;
@@ -38,6 +50,8 @@ struct TargetContext {
   // Original destination of a captured connection.
   Peer destination;
   bool has_destination = false;
+  // The client's socket, for its local address.
+  int socket = -1;
   // What the client speaks, its original destination does too; so does an endpoint of no declared protocol, if the client's was `detected`.
   bool http2 = false;
   bool detected = false;

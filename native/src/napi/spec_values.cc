@@ -129,7 +129,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     const Protocol spoken = protocol(item);
     if (spoken == Protocol::kHttp || spoken == Protocol::kDetect || spoken == Protocol::kDetectFirst)
       fail("protocol", "http1, http2 or opaque");
-    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken});
+    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken, proxy_announcement(item)});
   });
   each_object("mutations", [&](const Napi::Object& item) {
     spec.mutations.push_back({texts(item, "remove"), pairs(item, "set"), pairs(item, "add")});
@@ -141,6 +141,13 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   spec.destination_tenants = integers(object, "destinationTenants", 0, kMaxTenants - 1);
   spec.listener_tenants = integers(object, "listenerTenants", 0, kMaxTenants - 1);
   return spec;
+}
+
+ProxyAnnouncement SpecReader::proxy_announcement(const Napi::Object& endpoint) {
+  if (!field(endpoint, "proxyProtocol").IsString()) return ProxyAnnouncement::kNone;
+  const std::string version = text(endpoint, "proxyProtocol");
+  if (version != "v1" && version != "v2") fail("proxyProtocol", "v1, v2 or null");
+  return version == "v1" ? ProxyAnnouncement::kV1 : ProxyAnnouncement::kV2;
 }
 
 Protocol SpecReader::protocol(const Napi::Object& object) {

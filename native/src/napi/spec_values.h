@@ -31,6 +31,7 @@ class SpecReader {
   std::shared_ptr<const EndpointTls> endpoint_tls(const Napi::Value& value);
   std::shared_ptr<TlsContext> tls_context(const Napi::Object& object, TlsRole role);
   std::vector<PeerMatch> peer_matches(const Napi::Object& object, const char* name);
+  ProxyAnnouncement proxy_announcement(const Napi::Object& endpoint);
   Protocol protocol(const Napi::Object& object);
   bool flag(const Napi::Object& object, const char* name);
   Address address(const Napi::Object& object, const char* name);

@@ -34,6 +34,13 @@ export enum Protocol {
   HTTPS = 6,
 }
 
+/** haproxy.org/download/2.9/doc/proxy-protocol.txt. UNSPECIFIED: none. */
+export enum ProxyProtocol {
+  UNSPECIFIED = 0,
+  V1 = 1,
+  V2 = 2,
+}
+
 export enum EndpointHealth {
   READY = 0,
   /** DRAINING - Serves what it has; gets nothing new. */
@@ -50,7 +57,11 @@ export interface Service {
   /** Virtual addresses, IPv4 or IPv6 text; empty for a headless service. */
   addresses: string[];
   ports: ServicePort[];
-  loadBalancing: LoadBalancing | undefined;
+  loadBalancing:
+    | LoadBalancing
+    | undefined;
+  /** Header that connections to its endpoints begin with. */
+  proxyProtocol: ProxyProtocol;
 }
 
 export interface ServicePort {
@@ -296,7 +307,15 @@ export interface Capture {
 }
 
 function createBaseService(): Service {
-  return { namespace: "", name: "", hostnames: [], addresses: [], ports: [], loadBalancing: undefined };
+  return {
+    namespace: "",
+    name: "",
+    hostnames: [],
+    addresses: [],
+    ports: [],
+    loadBalancing: undefined,
+    proxyProtocol: 0,
+  };
 }
 
 export const Service: MessageFns<Service> = {
@@ -318,6 +337,9 @@ export const Service: MessageFns<Service> = {
     }
     if (message.loadBalancing !== undefined) {
       LoadBalancing.encode(message.loadBalancing, writer.uint32(50).fork()).join();
+    }
+    if (message.proxyProtocol !== 0) {
+      writer.uint32(56).int32(message.proxyProtocol);
     }
     return writer;
   },
@@ -383,6 +405,14 @@ export const Service: MessageFns<Service> = {
             message.loadBalancing = LoadBalancing.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.proxyProtocol = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -408,6 +438,7 @@ export const Service: MessageFns<Service> = {
     message.loadBalancing = (object.loadBalancing !== undefined && object.loadBalancing !== null)
       ? LoadBalancing.fromPartial(object.loadBalancing)
       : undefined;
+    message.proxyProtocol = object.proxyProtocol ?? 0;
     return message;
   },
 };

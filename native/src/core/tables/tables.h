@@ -49,6 +49,9 @@ struct DestinationSpec {
   uint16_t port = 0;
   Protocol protocol = Protocol::kHttp1;
 };
+/// The PROXY protocol header that begins every connection to an endpoint.
+enum class ProxyAnnouncement : uint8_t { kNone, kV1, kV2 };
+
 struct EndpointSpec {
   int32_t id = 0;
   std::string address;
@@ -57,6 +60,7 @@ struct EndpointSpec {
   std::shared_ptr<const EndpointTls> tls = nullptr;
   /// kHttp1 or kHttp2.
   Protocol protocol = Protocol::kHttp1;
+  ProxyAnnouncement proxy = ProxyAnnouncement::kNone;
 };
 struct MutationSpec {
   std::vector<std::string> remove;
@@ -99,6 +103,7 @@ struct Endpoint {
   uint16_t port = 0;
   std::shared_ptr<const EndpointTls> tls;
   Protocol protocol = Protocol::kHttp1;
+  ProxyAnnouncement proxy = ProxyAnnouncement::kNone;
 };
 /// Ready to send: see http1::write_local_response.
 struct LocalReply {
