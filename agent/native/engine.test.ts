@@ -519,10 +519,10 @@ describe('life', () => {
     expect(head).toMatch(/x-forwarded-for: 10\.9\.9\.9, 127\.0\.0\.1\r\n/i);
     expect(head).toMatch(/x-request-id: [0-9a-f-]{36}\r\n/);
     await untilTrue(() => bench.counter('access_log_records') === 1);
-    const words = new Int32Array(bench.accessLog!.buffer, 64, 38);
+    const words = new Int32Array(bench.accessLog!.buffer, 64, 40);
     expect([words[1], words[6], words[7], words[8], words[9], words[11]]).toEqual([1, 200, 0, 0, 7, 4]);
-    const text = Buffer.from(bench.accessLog!.buffer, 64 + 38 * 4, words[34]! + words[35]! + words[36]!).toString('latin1');
-    expect(text).toBe('/a?bup.testprobe');
+    const text = Buffer.from(bench.accessLog!.buffer, 64 + 40 * 4, words[34]! + words[35]! + words[36]! + words[37]!).toString('latin1');
+    expect(text).toBe(`/a?bup.testprobe${/x-request-id: (\S+)/.exec(head)?.[1]}`);
   });
 
   test('drains: says close to the busy, closes the idle, accepts nobody', async () => {

@@ -123,7 +123,7 @@ export const enum DecisionFlag {
 }
 
 /** Words of a finished request or connection. */
-export const COMPLETION_WORDS = 12;
+export const COMPLETION_WORDS = 13;
 export const enum Completion {
   /** As decided; -1 original destination; DEFERRED; ≤ -100 local. */
   Target = 0,
@@ -144,6 +144,8 @@ export const enum Completion {
   Attempts = 10,
   /** See CompletionKind. */
   Kind = 11,
+  /** Of a gRPC call, gRPC-Web's too: 0 to 16, what the client was told (1: it went away); -1: no gRPC. */
+  GrpcStatus = 12,
 }
 /** Of Settled and Abandoned only Target and Token have a meaning. */
 export const enum CompletionKind {
@@ -171,7 +173,7 @@ export const enum AccessLogRing {
  * Int32 words of an access log record. "F64": a Float64 that takes two words (not 8-byte aligned in the record: read it with a DataView,
  * little endian). Addresses are 16 bytes, IPv4 as v4-mapped. After the fixed words: the texts in the order of their lengths, latin1 bytes.
  */
-export const ACCESS_LOG_RECORD_WORDS = 38;
+export const ACCESS_LOG_RECORD_WORDS = 40;
 export const enum AccessLogRecord {
   /** Bytes of the whole record, a multiple of 8. */
   Size = 0,
@@ -208,7 +210,11 @@ export const enum AccessLogRecord {
   /** Of an opaque connection: the server name of its TLS. */
   AuthorityLength = 35,
   UserAgentLength = 36,
+  /** What the client sent, else what the gateway made. */
   RequestIdLength = 37,
+  GrpcMessageLength = 38,
+  /** As Completion.GrpcStatus. */
+  GrpcStatus = 39,
 }
 export const enum AccessLogKind {
   /** Fills the ring up to its end: skip it. */

@@ -49,7 +49,7 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
   const status = word(AccessLogRecord.Status);
   const target = word(AccessLogRecord.Target);
   const reason = reasonOf(target, word(AccessLogRecord.Reason));
-  if (errorsOnly && reason === 0 && !isError(status, reason)) return null;
+  if (errorsOnly && reason === 0 && !isError(status, reason) && word(AccessLogRecord.GrpcStatus) <= 0) return null;
   let offset = 0;
   const next = (length: AccessLogRecord): string => {
     const from = offset;
@@ -59,11 +59,13 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
   const socket = (address: AccessLogRecord, port: AccessLogRecord): string => socketText(record, address * 4, word(port));
   const kind = word(AccessLogRecord.Kind);
   const isHttp = kind !== AccessLogKind.Opaque;
-  const [path, authority, userAgent, requestId] = [
+  const grpcStatus = word(AccessLogRecord.GrpcStatus);
+  const [path, authority, userAgent, requestId, grpcMessage] = [
     next(AccessLogRecord.PathLength),
     next(AccessLogRecord.AuthorityLength),
     next(AccessLogRecord.UserAgentLength),
     next(AccessLogRecord.RequestIdLength),
+    next(AccessLogRecord.GrpcMessageLength),
   ];
   const { source, service, workload } = names.edge(slot, word(AccessLogRecord.Token));
   const firstByteUs = word(AccessLogRecord.FirstByteUs);
@@ -75,6 +77,7 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
       : authority === ''
         ? {}
         : { server_name: authority }),
+    ...(grpcStatus < 0 ? {} : { grpc_status: grpcStatus, grpc_message: percentDecoded(grpcMessage) }),
     response_flag: COMPLETION_REASONS[reason] || '-',
     route: names.rule(word(AccessLogRecord.RouteId)),
     source,
@@ -91,6 +94,15 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
     ...(isHttp ? { user_agent: userAgent, request_id: requestId } : {}),
   };
   return `${JSON.stringify(line)}\n`;
+}
+
+/** As it is where it is no percent-encoded UTF-8 (or was cut within it). */
+function percentDecoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function socketText(record: DataView, offset: number, port: number): string {

@@ -16,7 +16,7 @@ import {
   METHODS,
   StreamKind,
 } from '../native/engine.js';
-import { type Cells, Traffic } from './metrics/cells.js';
+import { type Cells, outcomeOf, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
 import { LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
 import {
@@ -408,7 +408,8 @@ export class Decider {
     const reason = reasonOf(target, completions[c + Completion.Reason]!);
     const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);
     const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
-    this.cells.finished(completions[c + Completion.Token]!, status, reason, completions[c + Completion.LatencyUs]!, received, sent);
+    const outcome = outcomeOf(status, reason, completions[c + Completion.GrpcStatus]!);
+    this.cells.finished(completions[c + Completion.Token]!, outcome, completions[c + Completion.LatencyUs]!, received, sent);
     if (target < 0) return;
     this.cells.inFlight[target]! -= 1;
     this.cells.endpointRequests[target]! += 1;

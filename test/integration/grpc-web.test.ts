@@ -1,6 +1,6 @@
 // gRPC-Web through the real `weft proxy --static` process: Connect's client, and raw requests, to a real gRPC server.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { Code, type ConnectError, type Transport } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-node';
 import * as grpc from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const note = {
   name: 'Note',
@@ -69,6 +69,8 @@ afterAll(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 let port = 0;
+let metricsPort = 0;
+let accessLog = '';
 const seen: grpc.Metadata[] = [];
 
 async function startServer(): Promise<number> {
@@ -129,7 +131,10 @@ metadata: {name: edge}
 spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [{name: http, port: ${port}, protocol: HTTP}]}
 `,
   );
-  const proxy = ProxyProcess.start(file, folder);
+  accessLog = join(folder, 'access.log');
+  metricsPort = await freePort();
+  const log = ['--access-log', 'all', '--access-log-file', accessLog];
+  const proxy = ProxyProcess.start(file, folder, ...log, '--metrics-listen', `127.0.0.1:${metricsPort}`);
   cleanups.push(() => proxy.kill());
   await proxy.says('"ready"');
 });
@@ -279,4 +284,52 @@ test('our own errors are trailers-only, in the form of the request', async () =>
     '14',
     'upstream connect failure',
   ]);
+});
+
+test('metrics and the access log tell what gRPC clients were told, and the request id that the gateway made', async () => {
+  const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), { 'grpc.default_authority': 'localhost' });
+  cleanups.push(() => client.close());
+  const call = (text: string, metadata = new grpc.Metadata()): Promise<number> =>
+    new Promise((resolve) => {
+      client.makeUnaryRequest('/test.Echo/Say', encode, decode, text, metadata, (error) => resolve(error?.code ?? 0));
+    });
+  const [ok, failed] = ['native-ok', 'native-failed'].map((agent) => {
+    const metadata = new grpc.Metadata();
+    metadata.set('x-request-id', agent);
+    return metadata;
+  });
+  expect(await call('fine', ok)).toBe(0);
+  expect(await call('fail', failed)).toBe(grpc.status.NOT_FOUND);
+  const web = post('application/grpc-web', '/test.Echo/Say', 'gone.test');
+  web.setHeader('user-agent', 'telemetry-test');
+  web.end(frame('x'));
+  await answerOf(web);
+  type Line = { request_id: string; user_agent: string; status: number; grpc_status: number; grpc_message: string };
+  const lines = async (): Promise<Line[]> => {
+    await new Promise(setImmediate);
+    return readFileSync(accessLog, 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line) as Line);
+  };
+  const all = await eventually(lines, (found) => found.some(({ user_agent }) => user_agent === 'telemetry-test'));
+  const line = (is: (line: Line) => boolean): Line | undefined => all.find(is);
+  expect(line(({ request_id }) => request_id === 'native-ok')).toMatchObject({ status: 200, grpc_status: 0 });
+  expect(line(({ request_id }) => request_id === 'native-failed')).toMatchObject({ grpc_status: 5, grpc_message: 'no such ünit' });
+  const told = line(({ user_agent }) => user_agent === 'telemetry-test')!;
+  expect(told).toMatchObject({ status: 503, grpc_status: 14, grpc_message: 'upstream connect failure' });
+  const metrics = async (): Promise<string> => (await answerOf(request({ port: metricsPort, path: '/metrics' }).end())).body.toString();
+  const text = await eventually(
+    metrics,
+    (seenText) => seenText.includes('grpc_response_status="5"') && seenText.includes('grpc_response_status="14"'),
+  );
+  expect(text).toMatch(/istio_requests_total\{[^}]*request_protocol="grpc"[^}]*response_code="200"[^}]*grpc_response_status="5"/);
+  expect(text).toMatch(/istio_requests_total\{[^}]*response_code="503"[^}]*grpc_response_status="14"/);
+  // The gateway made this one's, and the server was told the same.
+  seen.length = 0;
+  expect(await call('fine')).toBe(0);
+  const made = seen[0]!.get('x-request-id')[0] as string;
+  expect(made).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4/);
+  const again = await eventually(lines, (found) => found.some(({ request_id }) => request_id === made));
+  expect(again.filter(({ request_id }) => request_id === made)).toHaveLength(1);
 });

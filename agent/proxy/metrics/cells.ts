@@ -26,8 +26,15 @@ export const enum Traffic {
 export const SERIES_WORDS = 2;
 export const enum SeriesWord {
   Edge = 0,
-  /** Status << 8 | reason. */
+  /** See outcomeOf(). */
   Outcome = 1,
+}
+/** How a request ended, in one word. `grpcStatus`: -1 for no gRPC. */
+export function outcomeOf(status: number, reason: number, grpcStatus: number): number {
+  return ((grpcStatus + 1) << 18) | (status << 8) | reason;
+}
+export function readOutcome(outcome: number): { readonly status: number; readonly reason: number; readonly grpcStatus: number } {
+  return { status: (outcome >> 8) & 1023, reason: outcome & 255, grpcStatus: (outcome >> 18) - 1 };
 }
 export const SERIES_SUMS = 4;
 export const enum SeriesSum {
@@ -140,8 +147,8 @@ export class Cells {
   }
 
   /** A request or connection ended. `duration` in µs. Writer only. */
-  finished(edge: number, status: number, reason: number, duration: number, received: number, sent: number): void {
-    const row = this.seriesOf(edge, (status << 8) | reason);
+  finished(edge: number, outcome: number, duration: number, received: number, sent: number): void {
+    const row = this.seriesOf(edge, outcome);
     const sums = row * SERIES_SUMS;
     this.sums[sums]! += 1;
     this.sums[sums + 1]! += duration;

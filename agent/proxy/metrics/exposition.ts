@@ -104,8 +104,9 @@ export function tenantMetrics(tenants: readonly TenantReport[]): string {
   ].join('\n');
 }
 
-function seriesLabels({ edge, status, reason }: SeriesReport): Labels {
-  const outcome = edge.isTcp ? {} : { response_code: String(status) };
+function seriesLabels({ edge, status, reason, grpcStatus }: SeriesReport): Labels {
+  const call = grpcStatus < 0 ? {} : { request_protocol: 'grpc', grpc_response_status: String(grpcStatus) };
+  const outcome = edge.isTcp ? {} : { response_code: String(status), ...call };
   return { ...edgeLabels(edge), ...outcome, response_flags: reason === '' ? '-' : reason };
 }
 

@@ -2,7 +2,7 @@
 import { COMPLETION_REASONS } from '../../native/engine.js';
 import { HISTOGRAM_BUCKETS } from '../../telemetry/histogram.js';
 import type { Labels } from '../tables/labels.js';
-import { BYTE_BUCKETS, type Cells, EDGE_WORDS, SERIES_COUNTS, SERIES_SUMS, SERIES_WORDS, Traffic } from './cells.js';
+import { BYTE_BUCKETS, type Cells, EDGE_WORDS, readOutcome, SERIES_COUNTS, SERIES_SUMS, SERIES_WORDS, Traffic } from './cells.js';
 
 export interface EdgeName {
   readonly source: string;
@@ -20,6 +20,8 @@ export interface SeriesReport {
   readonly status: number;
   /** Response flag; empty when all went well. */
   readonly reason: string;
+  /** -1: no gRPC. */
+  readonly grpcStatus: number;
   count: number;
   durationUs: number;
   receivedBytes: number;
@@ -95,10 +97,12 @@ function addSeries(series: Map<string, SeriesReport>, cells: Cells, labels: Labe
 }
 
 function emptySeries(edge: EdgeName, outcome: number): SeriesReport {
+  const { status, reason, grpcStatus } = readOutcome(outcome);
   return {
     edge,
-    status: outcome >> 8,
-    reason: COMPLETION_REASONS[outcome & 255] ?? '',
+    status,
+    reason: COMPLETION_REASONS[reason] ?? '',
+    grpcStatus,
     count: 0,
     durationUs: 0,
     receivedBytes: 0,

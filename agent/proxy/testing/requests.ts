@@ -103,6 +103,7 @@ export class TestProxy {
     header[Header.RequestCount] = 0;
     header[Header.CompletionCount] = 1;
     completions.fill(0);
+    completions[Completion.GrpcStatus] = -1;
     completions[Completion.Target] = target;
     completions[Completion.Token] = token;
     completions[Completion.Status] = status;

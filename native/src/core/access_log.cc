@@ -8,10 +8,14 @@ constexpr int kWritten = 0;
 constexpr int kRead = 1;
 constexpr int kDropped = 2;
 
-std::string_view cut(std::string_view text) { return text.substr(0, kAccessLogTextLimit); }
+// Its length then.
+int32_t cut(std::string_view* text) {
+  *text = text->substr(0, kAccessLogTextLimit);
+  return static_cast<int32_t>(text->size());
+}
 
 uint8_t* append(uint8_t* out, std::string_view text) {
-  memcpy(out, text.data(), text.size());
+  if (!text.empty()) memcpy(out, text.data(), text.size());
   return out + text.size();
 }
 }  // namespace
@@ -44,25 +48,21 @@ uint8_t* AccessLog::reserve(uint32_t size) {
   return data_ + offset;
 }
 
-bool AccessLog::write(AccessLogRecord record, std::string_view path, std::string_view authority, std::string_view user_agent,
-                      std::string_view request_id) {
-  path = cut(path);
-  authority = cut(authority);
-  user_agent = cut(user_agent);
-  request_id = cut(request_id);
-  record.path_length = static_cast<int32_t>(path.size());
-  record.authority_length = static_cast<int32_t>(authority.size());
-  record.user_agent_length = static_cast<int32_t>(user_agent.size());
-  record.request_id_length = static_cast<int32_t>(request_id.size());
-  const size_t text = path.size() + authority.size() + user_agent.size() + request_id.size();
+bool AccessLog::write(AccessLogRecord record, AccessLogTexts texts) {
+  record.path_length = cut(&texts.path);
+  record.authority_length = cut(&texts.authority);
+  record.user_agent_length = cut(&texts.user_agent);
+  record.request_id_length = cut(&texts.request_id);
+  record.grpc_message_length = cut(&texts.grpc_message);
+  const size_t text =
+      texts.path.size() + texts.authority.size() + texts.user_agent.size() + texts.request_id.size() + texts.grpc_message.size();
   record.size = static_cast<uint32_t>((sizeof(record) + text + 7) & ~size_t{7});
   uint8_t* out = record.size <= capacity_ ? reserve(record.size) : nullptr;
   if (out == nullptr) return false;
   memcpy(out, &record, sizeof(record));
-  out = append(out + sizeof(record), path);
-  out = append(out, authority);
-  out = append(out, user_agent);
-  append(out, request_id);
+  out += sizeof(record);
+  for (const std::string_view part : {texts.path, texts.authority, texts.user_agent, texts.request_id, texts.grpc_message})
+    out = append(out, part);
   __atomic_store_n(&words_[kWritten], words_[kWritten] + record.size, __ATOMIC_RELEASE);
   return true;
 }

@@ -12,7 +12,15 @@ namespace weft {
 
 inline constexpr uint32_t kAccessLogHeaderBytes = 64;
 
-// Addresses are IPv6, IPv4 as v4-mapped. Text follows: path (with its query), authority, user agent, request id; padded to 8 bytes.
+// Addresses are IPv6, IPv4 as v4-mapped. Text follows: path (with its query), authority, user agent, request id, grpc-message; padded to 8
+// bytes.
+struct AccessLogTexts {
+  std::string_view path;
+  std::string_view authority;
+  std::string_view user_agent;
+  std::string_view request_id;
+  std::string_view grpc_message;
+};
 struct AccessLogRecord {
   uint32_t size = 0;
   uint32_t kind = 0;
@@ -40,8 +48,10 @@ struct AccessLogRecord {
   int32_t authority_length = 0;
   int32_t user_agent_length = 0;
   int32_t request_id_length = 0;
+  int32_t grpc_message_length = 0;
+  int32_t grpc_status = -1;
 };
-static_assert(sizeof(AccessLogRecord) == 38 * 4);
+static_assert(sizeof(AccessLogRecord) == 40 * 4);
 inline constexpr uint32_t kAccessLogHttp1 = 1;
 inline constexpr uint32_t kAccessLogOpaque = 2;
 inline constexpr uint32_t kAccessLogHttp2 = 3;
@@ -55,8 +65,7 @@ class AccessLog {
   AccessLog(uint8_t* memory, size_t bytes);
   bool valid() const { return data_ != nullptr; }
   // False: no room, counted in the ring. Fills size and the lengths.
-  bool write(AccessLogRecord record, std::string_view path, std::string_view authority, std::string_view user_agent,
-             std::string_view request_id);
+  bool write(AccessLogRecord record, AccessLogTexts texts);
 
  private:
   uint8_t* reserve(uint32_t size);

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "core/byte_queue.h"
 #include "core/grpc.h"
@@ -70,6 +71,12 @@ struct Exchange {
   bool request_ended = false;
   // A deferred decision can be made now: its token is the decision's.
   bool is_answered = false;
+  // What the client of a gRPC call was told; -1: nothing, or no gRPC.
+  int8_t grpc_status = -1;
+  // Only where it is logged.
+  std::string grpc_message;
+  // Of the request id that a gateway made; 0: it made none.
+  uint64_t made_request_id[2] = {};
   // Native only over HTTP/2; gRPC-Web only of POST.
   GrpcForm grpc = GrpcForm::None;
   http1::BodyReader request_body;

@@ -62,6 +62,13 @@ std::string_view GrpcTimeoutLine::format(uint64_t ms) {
   return {text_, static_cast<size_t>(out + 3 - text_)};
 }
 
+int parse_grpc_status(std::string_view value) {
+  int number = -1;
+  const auto result = std::from_chars(value.data(), value.data() + value.size(), number);
+  const bool whole = result.ec == std::errc() && result.ptr == value.data() + value.size();
+  return whole && number >= 0 && number <= 16 ? number : 2;
+}
+
 int grpc_status_of(int http_status, Reason reason) {
   if (reason == Reason::UpstreamTimeout || reason == Reason::DownstreamTimeout) return 4;
   switch (http_status) {

@@ -23,6 +23,8 @@ class GrpcTimeoutLine {
   char text_[48];
 };
 
+// 0 to 16; what is none of these is 2 (UNKNOWN), as gRPC's libraries see it.
+int parse_grpc_status(std::string_view value);
 // The status of an error of our own: the specification's mapping of HTTP statuses, but DEADLINE_EXCEEDED when the call's time was over.
 int grpc_status_of(int http_status, Reason reason);
 // Its grpc-message; plain ASCII without "%".

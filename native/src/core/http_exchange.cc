@@ -14,6 +14,8 @@ namespace {
 constexpr int32_t kMaxAttempts = 16;
 // Of one attempt: a peer that goes on refusing is not asked for ever.
 constexpr uint8_t kMaxRefusals = 3;
+// Bytes kept for the access log.
+constexpr size_t kMaxGrpcMessage = 512;
 }  // namespace
 
 HttpExchange::HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client)
@@ -259,6 +261,15 @@ void HttpExchange::on_response_begun(int answer_status) {
   if (http2 != nullptr || !decision.has(kLog)) raw.clear();
 }
 
+void HttpExchange::note_grpc_status(const http2::HeaderBlock& block) {
+  if (grpc == GrpcForm::None) return;
+  const http2::HeaderField* found = block.find("grpc-status");
+  if (found == nullptr) return;
+  grpc_status = static_cast<int8_t>(parse_grpc_status(block.value(*found)));
+  const http2::HeaderField* text = decision.has(kLog) ? block.find("grpc-message") : nullptr;
+  if (text != nullptr) grpc_message = block.value(*text).substr(0, kMaxGrpcMessage);
+}
+
 // 1xx: handed down as it is; the answer is still to come.
 bool HttpExchange::on_interim(const ResponseForm& response) {
   replayable = false;
@@ -358,6 +369,10 @@ void HttpExchange::reply_local(int answer_status, std::string_view lines, std::s
   give_back_outstanding();
   status = answer_status;
   response_started = true;
+  if (grpc != GrpcForm::None) {
+    grpc_status = static_cast<int8_t>(grpc_status_of(answer_status, reason));
+    if (decision.has(kLog)) grpc_message = grpc_message_of(answer_status, reason);
+  }
   if (client_->reply_local(answer_status, lines, body, reason)) finish(true, reason);
 }
 

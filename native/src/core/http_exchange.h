@@ -69,6 +69,8 @@ class HttpExchange final : public Exchange,
   void on_upstream_writable();
   // The answer's head is there and was taken by the client's side.
   void on_response_begun(int status);
+  // Where grpc-status may stand: the head of a trailers-only answer, or the trailers. Looked at in gRPC calls.
+  void note_grpc_status(const http2::HeaderBlock& block);
   // 1xx.
   bool on_interim(const ResponseForm& response);
   // No byte of an answer came (BadResponse: bytes that are none).

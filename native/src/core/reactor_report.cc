@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/reactor.h"
+#include "core/request_lines.h"
 
 namespace weft {
 
@@ -30,6 +31,13 @@ uint32_t access_log_kind(StreamKind kind) {
       break;
   }
   return kAccessLogOpaque;
+}
+
+// Of a call that ended without one: the client went away (CANCELLED), or the answer has none (UNKNOWN), or what the client makes of it.
+int final_grpc_status(const Exchange& exchange, Reason reason) {
+  if (exchange.grpc == GrpcForm::None || exchange.grpc_status >= 0) return exchange.grpc_status;
+  if (reason == Reason::DownstreamClosed) return 1;
+  return reason == Reason::None ? 2 : grpc_status_of(503, reason);
 }
 
 std::string_view text(const Exchange& exchange, http1::Span span) {
@@ -84,6 +92,8 @@ void Reactor::report(Exchange& exchange, const Downstream& downstream, Reason re
   completion.sent_low = static_cast<uint32_t>(exchange.sent);
   completion.sent_high = static_cast<uint32_t>(exchange.sent >> 32);
   completion.attempts = exchange.attempts;
+  exchange.grpc_status = static_cast<int8_t>(final_grpc_status(exchange, reason));
+  completion.grpc_status = exchange.grpc_status;
   add_completion(completion);
   if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
 }
@@ -133,18 +143,30 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   record.destination_port = destination.port;
   record.upstream_port = exchange.upstream.port;
   record.generation = exchange.tables->generation();
-  bool written;
+  record.grpc_status = exchange.grpc_status;
+  AccessLogTexts texts;
+  texts.grpc_message = exchange.grpc_message;
   if (exchange.http2 != nullptr) {
     const Http2Request& request = *exchange.http2;
-    written = access_log_.write(record, request.summary.target, request.summary.authority,
-                                text(request.block, http1::KnownHeader::kUserAgent), text(request.block, http1::KnownHeader::kXRequestId));
+    texts.path = request.summary.target;
+    texts.authority = request.summary.authority;
+    texts.user_agent = text(request.block, http1::KnownHeader::kUserAgent);
+    texts.request_id = text(request.block, http1::KnownHeader::kXRequestId);
   } else if (exchange.kind == StreamKind::Opaque && origin.security != nullptr) {
     // In place of an authority: the server name that the client's TLS asked for.
-    written = access_log_.write(record, {}, origin.security->server_name, {}, {});
+    texts.authority = origin.security->server_name;
   } else {
-    written = access_log_.write(record, text(exchange, exchange.path), text(exchange, exchange.authority),
-                                text(exchange, exchange.user_agent), text(exchange, exchange.request_id));
+    texts.path = text(exchange, exchange.path);
+    texts.authority = text(exchange, exchange.authority);
+    texts.user_agent = text(exchange, exchange.user_agent);
+    texts.request_id = text(exchange, exchange.request_id);
   }
+  RequestIdLine made;
+  if (texts.request_id.empty() && exchange.made_request_id[0] != 0) {
+    made.format(exchange.made_request_id[0], exchange.made_request_id[1]);
+    texts.request_id = made.id();
+  }
+  const bool written = access_log_.write(record, texts);
   counters_.add(written ? Counter::AccessLogRecords : Counter::AccessLogDropped);
 }
 

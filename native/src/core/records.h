@@ -94,7 +94,7 @@ struct Decision {
 };
 static_assert(sizeof(Decision) == kDecisionWords * sizeof(int32_t));
 
-inline constexpr int32_t kCompletionWords = 12;
+inline constexpr int32_t kCompletionWords = 13;
 enum class CompletionKind : int32_t { Ended = 0, Settled = 1, Abandoned = 2 };
 struct Completion {
   int32_t target;
@@ -109,6 +109,7 @@ struct Completion {
   uint32_t sent_high;
   int32_t attempts;
   CompletionKind kind;
+  int32_t grpc_status;
 };
 static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/downstream.h"
+#include "core/exchange.h"
 #include "core/http1/ascii.h"
 #include "core/reactor.h"
 #include "core/socket.h"
@@ -70,7 +71,7 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   return {text_, kName.size() + kIdBytes + 2};
 }
 
-ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, uint64_t present) {
+ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, uint64_t present, Exchange* exchange) {
   using http1::known_bit;
   using http1::KnownHeader;
   const int32_t hops = connection.origin().listener.trusted_hops;
@@ -91,7 +92,12 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
   }
   edge_size_ = size_;
   makes_id_ = (present & known_bit(KnownHeader::kXRequestId)) == 0;
-  if (makes_id_) put(id_.format(reactor->random(), reactor->random()));
+  if (!makes_id_) return;
+  if (exchange->made_request_id[0] == 0) {
+    exchange->made_request_id[0] = reactor->random() | 1;
+    exchange->made_request_id[1] = reactor->random();
+  }
+  put(id_.format(exchange->made_request_id[0], exchange->made_request_id[1]));
 }
 
 void ForwardedLines::put(std::string_view text) {

@@ -34,8 +34,8 @@ class RequestIdLine {
 // What a gateway says of the client in a request. All empty on listeners that leave requests as they come.
 class ForwardedLines {
  public:
-  // `present`: known_bit()s of the request's fields.
-  ForwardedLines(class Reactor* reactor, const class Downstream& connection, uint64_t present);
+  // `present`: known_bit()s of the request's fields. A request id is made once for all attempts, and kept in the exchange.
+  ForwardedLines(class Reactor* reactor, const class Downstream& connection, uint64_t present, struct Exchange* exchange);
   // Behind trusted proxies: to append to X-Forwarded-For; to replace X-Forwarded-Proto, if none of them said it.
   std::string_view client() const { return client_; }
   std::string_view proto() const { return proto_; }

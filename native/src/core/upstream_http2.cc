@@ -269,6 +269,7 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool
     if (!ends || exchange->is_tunnel || http2::check_trailers(block) != http2::BlockError::kNone || stream->length_left > 0) {
       return link_.refuse(stream, ErrorCode::kProtocolError);
     }
+    exchange->note_grpc_status(block);
     if (client->send_trailers(block)) answer_complete(stream);
     return;
   }
@@ -294,6 +295,7 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool
   if (!client->begin_response(response, ends && !tunnel)) return link_.refuse(stream, ErrorCode::kInternalError);
   stream->head_received_ = true;
   exchange->on_response_begun(summary.status);
+  if (ends) exchange->note_grpc_status(block);
   if (!client->send_payload(nullptr, 0, ends)) return;
   if (tunnel) exchange->open_tunnel();
   if (ends && !exchange->is_over()) answer_complete(stream);

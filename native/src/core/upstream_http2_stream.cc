@@ -15,7 +15,7 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   http2::ForwardOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
   const ForwardedLines lines(connection_->reactor_, exchange_->connection(),
-                             request.head != nullptr ? request.head->present : request.summary->present);
+                             request.head != nullptr ? request.head->present : request.summary->present, exchange_);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
   options.steady_lines = lines.edge();
