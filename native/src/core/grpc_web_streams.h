@@ -23,6 +23,7 @@ class GrpcWebStreams {
    public:
     ClientSide(GrpcWebStreams* web, ClientStream* inner) : web_(web), inner_(inner) {}
     size_t unsent() const override { return inner_->unsent(); }
+    size_t buffer_share() const override { return inner_->buffer_share(); }
     bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;
     bool send_payload(const void* bytes, size_t size, bool end) override;
     bool send_trailers(const http2::HeaderBlock& block) override;
