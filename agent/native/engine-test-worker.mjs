@@ -12,7 +12,7 @@ const completions = [];
 
 function decide() {
   const { header, descriptors, decisions } = engine;
-  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 12, i * 12 + 12)]);
+  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 13, i * 13 + 13)]);
   for (let i = 0; i < header[0]; i++) {
     const d = i * 24;
     const q = i * 12;

@@ -48,7 +48,7 @@ function targetOf(d, q) {
 function decide() {
   const { header, descriptors, decisions, completions } = engine;
   for (let i = 0; i < header[1]; i++) {
-    const [target, token, status, reason] = completions.subarray(i * 12, i * 12 + 4);
+    const [target, token, status, reason] = completions.subarray(i * 13, i * 13 + 4);
     if (target === DEFERRED) deferred.end(token);
     facts.completions.push({ target, status, reason });
   }

@@ -1,7 +1,14 @@
 // Model → one generation: the engine's TableSpec, the decision tables in shared memory, and what status shows of them.
 // Runs on the main thread, never on the hot path. Owns what destinations, sources and scopes are; the rest is beside it.
 
-import { type ConnectionRoute, type HttpRoute, type Listener, Protocol, ProxyProtocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
+import {
+  type ConnectionRoute,
+  type HttpRoute,
+  type Listener,
+  Protocol,
+  ProxyProtocol,
+  type Workload,
+} from '../../../api/gen/mesh/v1/model.js';
 import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
 import type { UpstreamContexts } from '../upstream-tls.js';

@@ -415,8 +415,7 @@ bool Reactor::still_wanted(const UpstreamTarget& target) const {
   const Endpoint* endpoint = tables_->endpoint(target.endpoint);
   return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port &&
          (endpoint->protocol == Protocol::kOpaque ? target.opaque : (endpoint->protocol == Protocol::kHttp2) == target.http2) &&
-         endpoint->proxy == target.proxied.as &&
-         (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
+         endpoint->proxy == target.proxied.as && (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
 }
 
 void Reactor::drain() {
