@@ -475,5 +475,94 @@ TEST("http2 reactor: blocks that grow, by compression or by CONTINUATION, end th
   CHECK_EQ(bench.counter(Counter::Http2BlockFloods), 2.0);
 }
 
+// What carries nothing, as often as a peer likes: each kind by itself.
+std::vector<std::pair<const char*, std::string>> empty_frames(uint32_t stream) {
+  const auto frame = [](FrameType type, uint8_t flags, uint32_t id, const std::string& payload) {
+    uint8_t head[http2::kFrameHeaderBytes];
+    http2::write_frame_header(static_cast<uint32_t>(payload.size()), type, flags, id, head);
+    return std::string(reinterpret_cast<char*>(head), sizeof(head)) + payload;
+  };
+  return {
+      {"PING", frame(FrameType::kPing, 0, 0, "pingpong")},
+      {"PING ACK", frame(FrameType::kPing, http2::kFlagAck, 0, "pingpong")},
+      {"SETTINGS", Peer2::settings({})},
+      {"SETTINGS ACK", frame(FrameType::kSettings, http2::kFlagAck, 0, "")},
+      {"WINDOW_UPDATE of the connection", Peer2::window(0, 1)},
+      {"WINDOW_UPDATE of a stream", Peer2::window(stream, 1)},
+      {"PRIORITY", frame(FrameType::kPriority, 0, stream, std::string("\0\0\0\0\x10", 5))},
+      {"DATA", Peer2::data(stream, "", false)},
+      {"padded DATA", frame(FrameType::kData, http2::kFlagPadded, stream, std::string("\3\0\0\0", 4))},
+      {"an unknown type", frame(static_cast<FrameType>(0xbb), 0, stream, "")},
+  };
+}
+
+TEST("http2 reactor: a flood of frames that carry nothing, of any kind, ends the connection it comes on and is counted") {
+  for (const bool from_client : {true, false}) {
+    for (const auto& [name, frame] : empty_frames(1)) {
+      Bench bench;
+      Peer2 client(dial(bench.port), http2::Role::kClient);
+      client.raw(client.get(1, !from_client));
+      Peer2 upstream(bench.accept(), http2::Role::kServer);
+      CHECK(bench.run([&] { return upstream.at(1).fields.count(":path") != 0; }));
+      Peer2& flooder = from_client ? client : upstream;
+      if (!from_client) upstream.raw(upstream.ok(1, false));
+      std::string flood;
+      for (int i = 0; i < 1200; i++) flood += frame;
+      flooder.raw(flood);
+      const bool over = bench.run([&] { return client.read(), upstream.read(), flooder.closed; });
+      if (!over || flooder.goaway_code != static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm)) {
+        test::fail(__FILE__, __LINE__, std::string(from_client ? "client: " : "upstream: ") + name);
+      }
+      CHECK_EQ(bench.counter(Counter::Http2ControlFloods), 1.0);
+      // The other end's stream is told; its connection lives.
+      CHECK(bench.run([&] { return client.read(), upstream.at(1).resets + client.at(1).resets == 1; }));
+      CHECK(from_client ? !upstream.closed : !client.closed);
+      CHECK(bench.run([&] { return bench.outstanding[0] == 0; }));
+    }
+  }
+}
+
+TEST("http2 reactor: a client may return its windows often while it is sent much") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  upstream.raw(upstream.ok(1, false));
+  for (int round = 0; round < 1000; round++) {
+    upstream.raw(Peer2::data(1, std::string(64, 'x'), false));
+    CHECK(bench.run([&] { return client.at(1).body.size() == static_cast<size_t>(round + 1) * 64; }));
+    for (int i = 0; i < 8; i++) client.raw(Peer2::window(i % 2, 8));
+  }
+  CHECK(!client.closed);
+  CHECK_EQ(bench.counter(Counter::Http2ControlFloods), 0.0);
+}
+
+TEST("http2 reactor: streams whose answers are never read end by their idle time, are counted, and held bounded memory") {
+  constexpr uint32_t kStreams = 100;
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 60;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 0}}));
+  for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).ended; }));
+  for (uint32_t i = 0; i < kStreams; i++)
+    upstream.raw(upstream.ok(2 * i + 1, false) + Peer2::data(2 * i + 1, std::string(8000, 'x'), true));
+  CHECK(bench.run([&] {
+    client.read();
+    uint32_t reset = 0;
+    for (uint32_t i = 0; i < kStreams; i++) reset += client.streams[2 * i + 1].resets == 1 ? 1 : 0;
+    return reset == kStreams;
+  }));
+  CHECK_EQ(bench.counter(Counter::TimeoutsIdle), static_cast<double>(kStreams));
+  CHECK_EQ(bench.counter(Counter::Http2StreamsOpen), 0.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+  // The connection lives.
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 65535}}) + client.get(2 * kStreams + 1));
+  CHECK(bench.run([&] { return upstream.at(2 * kStreams + 1).ended; }));
+}
+
 }  // namespace
 }  // namespace weft

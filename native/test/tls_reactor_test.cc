@@ -120,5 +120,60 @@ TEST("TLS reactor: clients that leave at every stage leave nothing behind, and t
   CHECK_EQ(reactor->open_downstream(), 0u);
 }
 
+TEST("TLS reactor: handshakes that drip in, stop, or are oversized are bounded in time and size, and counted") {
+  const test::Authority authority;
+  const test::Leaf leaf = authority.leaf("DNS:a.test");
+  TlsContextSpec spec;
+  spec.certificates = {{{}, leaf.chain, leaf.key}};
+  std::string error;
+  double counters[static_cast<size_t>(Counter::Count)] = {};
+  int32_t outstanding[1] = {};
+  EngineOptions options;
+  options.limits.header_timeout_ms = 100;
+  options.counters = counters;
+  options.outstanding = outstanding;
+  options.outstanding_count = 1;
+  std::unique_ptr<Reactor> reactor;
+  reactor = std::make_unique<Reactor>(options, refuse_all, &reactor);
+  ListenerSpec listener;
+  parse_address("127.0.0.1", &listener.address);
+  listener.tls = std::make_shared<ListenerTls>(ListenerTls{TlsMode::kTerminate, TlsContext::build(spec, &error)});
+  const auto port = static_cast<uint16_t>(reactor->listen(listener, &error));
+  const auto timeouts = [&] { return counters[static_cast<size_t>(Counter::TimeoutsHeader)]; };
+  const auto until_empty = [&] {
+    for (int turn = 0; turn < 400 && reactor->open_downstream() != 0; turn++) reactor->run_once(2);
+    return reactor->open_downstream() == 0;
+  };
+  // Silent; half a record; a record that is never whole, a byte a turn: none outlives the time that a head has.
+  const std::string begun("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11);
+  for (const size_t sent : {size_t{0}, size_t{5}, begun.size()}) {
+    const double before = timeouts();
+    const int fd = dial(port);
+    for (size_t i = 0; i < sent; i++) {
+      CHECK_EQ(send(fd, begun.data() + i, 1, MSG_NOSIGNAL), 1);
+      reactor->run_once(1);
+    }
+    reactor->run_once(5);
+    CHECK(until_empty());
+    CHECK_EQ(timeouts(), before + 1);
+    ::close(fd);
+  }
+  // A ClientHello that says it is 1 MiB long, over records of 16 KiB: refused long before that, without a timeout.
+  const double before = timeouts();
+  const int fd = dial(port);
+  const std::string record = std::string("\x16\x03\x01\x40\x00", 5) + std::string("\x01\x10\x00\x00", 4) + std::string(16380, 'x');
+  size_t sent = 0;
+  reactor->run_once(5);
+  for (int turn = 0; turn < 400 && reactor->open_downstream() != 0; turn++) {
+    const ssize_t count = send(fd, record.data() + sent % record.size(), record.size() - sent % record.size(), MSG_NOSIGNAL);
+    if (count > 0) sent += static_cast<size_t>(count);
+    reactor->run_once(1);
+  }
+  CHECK_EQ(reactor->open_downstream(), 0u);
+  CHECK_EQ(timeouts(), before);
+  CHECK(sent < size_t{512} * 1024);
+  ::close(fd);
+}
+
 }  // namespace
 }  // namespace weft

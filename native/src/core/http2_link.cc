@@ -15,8 +15,8 @@ using http2::ErrorCode;
 using http2::Frame;
 using http2::FrameType;
 
-// Frames that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown ones. Productive frames earn them, as gRPC's window probing
-// wants.
+// Frames that carry nothing: SETTINGS, PING, WINDOW_UPDATE, PRIORITY, empty DATA, unknown ones. Productive frames earn them, as gRPC's
+// window probing wants.
 constexpr uint32_t kControlBurst = 1000;
 constexpr uint32_t kControlPerSecond = 100;
 // CVE-2023-44487: requests that are reset before they are served.
@@ -160,6 +160,7 @@ bool Http2Link::on_frame(const Frame& frame) {
       return on_window_update(frame);
     case FrameType::kPing: {
       if (frame.has(http2::kFlagAck)) {
+        if (!spend_control()) return false;
         owner_->on_ping_ack();
         return true;
       }
@@ -297,6 +298,7 @@ bool Http2Link::on_settings(const Frame& frame) {
 }
 
 bool Http2Link::on_window_update(const Frame& frame) {
+  if (!spend_control()) return false;
   const uint32_t increment = http2::window_increment(frame);
   if (frame.stream == 0) {
     send_window_ += increment;
@@ -306,7 +308,7 @@ bool Http2Link::on_window_update(const Frame& frame) {
   }
   if (is_idle(frame.stream)) return fail(ErrorCode::kProtocolError, "WINDOW_UPDATE on an idle stream");
   Http2Stream* stream = streams_.find(frame.stream);
-  if (stream == nullptr) return spend_control();
+  if (stream == nullptr) return true;
   if (frame.stream_error != ErrorCode::kNoError) return refuse(stream, frame.stream_error), true;
   stream->send_window += increment;
   if (stream->send_window > http2::kMaxWindow) return refuse(stream, ErrorCode::kFlowControlError), true;

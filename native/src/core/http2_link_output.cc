@@ -22,6 +22,8 @@ constexpr size_t kFullShares = 16;
 constexpr size_t kLeastShare = 16384;
 // Of what is not DATA, before the peer is listened to no more.
 constexpr size_t kOwedBytes = 64 * 1024;
+// Frames of control that each DATA of ours allows its reader beside what is free: WINDOW_UPDATE above all (Envoy's figure).
+constexpr uint32_t kUpdatesPerData = 10;
 }  // namespace
 
 void Http2Link::changed() { reactor_->flush_later(connection_); }
@@ -112,6 +114,7 @@ size_t Http2Link::send_now(Http2Stream* stream, const uint8_t* bytes, size_t siz
   do {
     const size_t part = std::min<size_t>(allowed - done, peer_.max_frame_size);
     const bool last = whole && done + part == allowed;
+    control_.earn(kUpdatesPerData);
     out = http2::write_frame_header(static_cast<uint32_t>(part), FrameType::kData, last ? http2::kFlagEndStream : 0, stream->id, out);
     if (part != 0) memcpy(out, bytes + done, part);
     out += part;
