@@ -5,6 +5,9 @@ export interface Seen {
   readonly line: string;
   readonly host: string;
   readonly body: string;
+  /** Where it stands in what was read. */
+  readonly from: number;
+  readonly to: number;
 }
 export interface Reading {
   readonly requests: readonly Seen[];
@@ -117,13 +120,13 @@ export function read(text: string, habits: Habits): Reading {
     if (codings.length > 0 && habits.isChunked(codings) && !(habits.prefersLength && lengths.length > 0)) {
       const chunked = chunkedAt(text, head.end, habits);
       if (chunked === null) return { requests, rest: at };
-      requests.push({ line, host, body: chunked.body });
+      requests.push({ line, host, body: chunked.body, from: at, to: chunked.end });
       at = chunked.end;
       continue;
     }
     const length = lengths.length === 0 ? 0 : habits.lengthOf(lengths);
     if (!(head.end + length <= text.length)) return { requests, rest: at };
-    requests.push({ line, host, body: text.slice(head.end, head.end + length) });
+    requests.push({ line, host, body: text.slice(head.end, head.end + length), from: at, to: head.end + length });
     at = head.end + length;
   }
 }

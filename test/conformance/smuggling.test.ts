@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Client, DATA, GOAWAY, HEADERS, PREFACE, RST_STREAM, settings } from './http2-wire.js';
 import { READINGS, read } from './origin-readings.js';
 import { listening, ProxyProcess } from './proxy-process.js';
+import { nginxOrigin, nodeOrigin, type RealOrigin } from './real-origins.js';
 import { type Payload, payloads } from './smuggling-payloads.js';
 
 const ABREAST = 16;
@@ -54,9 +55,9 @@ afterAll(async () => {
   origin.close();
 });
 
-/** All that comes until the proxy ends the connection; a payload that leaves it waiting for more is cut off. */
-async function exchange(bytes: Buffer): Promise<string> {
-  const socket = connect({ port: proxy.ports[0]!, host: '127.0.0.1', noDelay: true }).setEncoding('latin1');
+/** All that comes until the other side ends the connection; a payload that leaves it waiting for more is cut off. */
+async function exchange(bytes: Buffer, port = proxy.ports[0]!): Promise<string> {
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true }).setEncoding('latin1');
   let said = '';
   socket.on('data', (text: string) => {
     said += text;
@@ -132,4 +133,39 @@ test('no payload is read differently by any origin, and every answer is for whom
     if (count > (seen.get(id) ?? 0) + (seen.get(-1) ?? 0)) wrong.push(`${all[id]?.name}: ${count} answers`);
   expect(wrong).toEqual([]);
   expect(proxy.isRunning()).toBe(true);
+}, 60_000);
+
+const SENTINEL = 'GET /sentinel HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n';
+
+/** One request and no more, and what comes behind it is read as the next; or it is refused. */
+async function expectOneRequest(server: RealOrigin, request: string): Promise<string | null> {
+  const said = await exchange(Buffer.from(request + SENTINEL, 'latin1'), server.port);
+  const statuses = [...said.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => Number(status)).filter((status) => status >= 200);
+  const refused = statuses.length === 1 && statuses[0]! >= 400;
+  const read = statuses.length === 2 && statuses[1] === 200;
+  return refused || read ? null : `${server.name} answers ${JSON.stringify(request.slice(0, 300))} with ${statuses.join(', ')}`;
+}
+
+test('Node and nginx read each request that reached the origin as one, and what follows as another', async () => {
+  const servers = await Promise.all([nodeOrigin(), nginxOrigin()]);
+  try {
+    const requests = origin.streams.flatMap((stream) =>
+      read(stream, READINGS.strict!).requests.map(({ from, to }) => stream.slice(from, to)),
+    );
+    expect(requests.length).toBeGreaterThan(1_000);
+    const wrong: string[] = [];
+    let next = 0;
+    const work = async (): Promise<void> => {
+      for (let request = requests[next++]; request !== undefined; request = requests[next++]) {
+        for (const server of servers) {
+          const told = await expectOneRequest(server, request);
+          if (told !== null) wrong.push(told);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: ABREAST }, work));
+    expect(wrong).toEqual([]);
+  } finally {
+    await Promise.all(servers.map((server) => server.stop()));
+  }
 }, 60_000);
