@@ -29,7 +29,7 @@ data:
 const secureListener = ({ port }: Secure): string =>
   `    - {name: secure, port: ${port}, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}\n`;
 
-const manifest = (lanes: readonly { port: number; origin: number }[], secure: Secure | null): string => `
+const manifest = (lanes: readonly { port: number; origin: number }[], secure: Secure | null, appProtocol: string): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: edge}
@@ -44,7 +44,7 @@ ${secure === null ? '' : secureListener(secure) + secretManifest(secure)}${lanes
 apiVersion: v1
 kind: Service
 metadata: {name: origin${i}}
-spec: {ports: [{name: http, port: 80, appProtocol: http}]}
+spec: {ports: [{name: http, port: 80, appProtocol: ${appProtocol}}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -91,7 +91,7 @@ export class ProxyProcess {
   ) {}
 
   /** With `certificate` the first origin is reached over TLS too. */
-  static async start(origins: readonly number[], certificate?: KeyPair): Promise<ProxyProcess> {
+  static async start(origins: readonly number[], certificate?: KeyPair, appProtocol = 'http'): Promise<ProxyProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'wconf-'));
     const [metricsPort = 0, securePort = 0, ...ports] = await freePorts(origins.length + 2);
     const secure = certificate === undefined ? null : { port: securePort, certificate };
@@ -101,6 +101,7 @@ export class ProxyProcess {
       manifest(
         origins.map((origin, i) => ({ origin, port: ports[i]! })),
         secure,
+        appProtocol,
       ),
     );
     const flags = ['--workers', '1', '--run-dir', folder, '--metrics-listen', `127.0.0.1:${metricsPort}`];
