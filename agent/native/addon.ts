@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CaptureAddon } from './capture.js';
 import type { EngineAddon } from './engine.js';
+import type { MessageSocketAddon } from './message-socket.js';
 
 /** Walks up from this file (dist/agent/native or agent/native) to the folder that holds native/build. */
 function addonPath(): string {
@@ -22,6 +23,6 @@ function addonPath(): string {
   throw new Error('the native addon native/build/Release/weft.node is missing: run `npm run build:native`');
 }
 
-export function loadAddon(): EngineAddon & CaptureAddon {
-  return createRequire(import.meta.url)(addonPath()) as EngineAddon & CaptureAddon;
+export function loadAddon(): EngineAddon & CaptureAddon & MessageSocketAddon {
+  return createRequire(import.meta.url)(addonPath()) as EngineAddon & CaptureAddon & MessageSocketAddon;
 }

@@ -91,7 +91,7 @@ parentPort.on('message', (message) => {
     engine.close();
     parentPort.close();
   } else if (message === 'drain') {
-    engine.drain();
+    engine.drain(50);
   } else if (message === 'completions') {
     parentPort.postMessage(completions.splice(0));
   } else if (message === 'rss') {

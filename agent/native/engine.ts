@@ -462,6 +462,13 @@ export interface ListenerSpec {
   readonly trustedHops: number | null;
 }
 
+export interface SharedListener {
+  readonly id: number;
+  /** ListenerSpec.sockmap's key; null: not registered. */
+  readonly sockmapKey: number | null;
+  readonly descriptor: number;
+}
+
 /** One reactor in one worker thread. Its methods may be called on that thread only. */
 export interface Engine {
   /** Views of engine memory, valid until close(). */
@@ -477,7 +484,15 @@ export interface Engine {
   readonly arena: Uint8Array;
   /** Throws an Error with `code` (EADDRINUSE, EACCES, …) and the address. Returns the port. */
   listen(listener: ListenerSpec): number;
-  /** Stops accepting; open connections go on. */
+  /**
+   * Goes on with a listening socket that another process opened (and registered, where the spec names a sockmap). The descriptor is the
+   * engine's from then on, also when it throws: EINVAL, EADDRNOTAVAIL or EXDEV if it does not listen, on that address, in this network
+   * namespace. Both processes accept from it until one closes it. Returns the port.
+   */
+  adopt(listener: ListenerSpec, descriptor: number): number;
+  /** Duplicates of the listening sockets, for another process; the caller's to close. */
+  shareListeners(): SharedListener[];
+  /** Accepts what waits, then no more; open connections go on. */
   unlisten(id: number): void;
   /** Connections accepted from now on use it; open ones keep what they began with. False: no such listener. */
   setListenerTls(id: number, tls: ListenerTlsSpec | null): boolean;
@@ -485,8 +500,11 @@ export interface Engine {
   takeTlsFailures(): TlsFailure[];
   /** The next batch sees these tables. The handle comes from createTables() on any thread. */
   useTables(handle: number): void;
-  /** Stop accepting, answer with "connection: close", close idle connections. */
-  drain(): void;
+  /**
+   * Accepts what waits, then no more; stops the heartbeat; answers with "connection: close" and GOAWAY. Connections that are idle for
+   * `idleMs` to twice that are closed: a request that is under way when it begins is still answered. Bytes that are not HTTP are left alone.
+   */
+  drain(idleMs: number): void;
   /** Connections open now, downstream. */
   connections(): number;
   /** Idempotent. Closes every socket and leaves the event loop free to end. */

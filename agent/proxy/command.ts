@@ -61,10 +61,28 @@ export function proxyCommand(): Command {
         .default(0),
     )
     .addOption(
-      option('--drain-timeout <ms>', 'on SIGTERM, how long open connections may take to end')
+      option('--takeover <when>', 'take over from the proxy that serves the run directory, without losing a connection')
+        .env('WEFT_TAKEOVER')
+        .choices(['auto', 'never'])
+        .default('auto'),
+    )
+    .addOption(
+      option('--drain-timeout <ms>', 'when a successor has taken over, how long open connections may take to end; 0: no limit')
         .env('WEFT_DRAIN_TIMEOUT')
         .argParser(integer(0, 2 ** 31 - 1))
-        .default(60_000),
+        .default(0),
+    )
+    .addOption(
+      option('--after-handover <what>', 'then exit, or wait for SIGTERM (under a supervisor that starts what exits again)')
+        .env('WEFT_AFTER_HANDOVER')
+        .choices(['exit', 'wait'])
+        .default('exit'),
+    )
+    .addOption(
+      option('--shutdown-timeout <ms>', 'on SIGTERM, how long open connections may take to end')
+        .env('WEFT_SHUTDOWN_TIMEOUT')
+        .argParser(integer(0, 2 ** 31 - 1))
+        .default(10_000),
     )
     .addOption(
       option('--log-level <level>', 'least severe messages to log')

@@ -21,7 +21,14 @@ export interface ProxyConfig {
   readonly limits: EngineLimits;
   /** Proxies in front of the gateways whose X-Forwarded-* are believed. */
   readonly trustedHops: number;
+  /** Whether a proxy that serves the run directory is taken over from. */
+  readonly takeover: 'auto' | 'never';
+  /** What to do once a successor serves and the last connection has ended. */
+  readonly afterHandover: 'exit' | 'wait';
+  /** Of connections that are open when a successor has taken over; 0: no limit. */
   readonly drainTimeoutMs: number;
+  /** Of connections that are open at SIGTERM. */
+  readonly shutdownTimeoutMs: number;
   readonly logLevel: LogLevel;
 }
 
@@ -61,7 +68,10 @@ export interface RawConfig {
   readonly accessLogFile?: string;
   readonly metricsListen?: string;
   readonly trustedHops: number;
+  readonly takeover: 'auto' | 'never';
+  readonly afterHandover: 'exit' | 'wait';
   readonly drainTimeout: number;
+  readonly shutdownTimeout: number;
   readonly logLevel: LogLevel;
   readonly limits: EngineLimits;
 }
@@ -82,7 +92,10 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     metricsListen: raw.metricsListen === undefined ? null : parseListen(raw.metricsListen),
     limits: raw.limits,
     trustedHops: raw.trustedHops,
+    takeover: raw.takeover,
+    afterHandover: raw.afterHandover,
     drainTimeoutMs: raw.drainTimeout,
+    shutdownTimeoutMs: raw.shutdownTimeout,
     logLevel: raw.logLevel,
   });
 }

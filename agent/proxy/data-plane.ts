@@ -5,8 +5,11 @@ import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
 import { HOST_MARK } from '../native/capture.js';
 import { type EngineAddon, type EngineOptions, type ListenerSpec, type ListenerTlsSpec, MAX_TENANTS } from '../native/engine.js';
+import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { ProxyConfig } from './config.js';
-import { type GatewayContext, GatewayTls, HTTP_ALPN } from './gateway-tls.js';
+import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
+import type { HandedSocket } from './handover/channel.js';
+import type { InheritedSocket } from './handover/successor.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { socketName } from './tables/clusters.js';
@@ -38,9 +41,17 @@ export interface OpenListener {
   readonly tls: ListenerTlsSpec | null;
 }
 
+/** What a predecessor left. */
+export interface Inheritance {
+  readonly ticketKeys: TicketKeys;
+  take(kind: ListenerSpec['kind'], address: string, port: number): readonly InheritedSocket[];
+}
+
 export class DataPlane {
   readonly pool: WorkerPool;
   readonly labels = new Labels(MAX_LABELS);
+  /** The first update is in force and its listeners are open. */
+  readonly isServing: Promise<void>;
   private readonly model = new Model();
   private readonly ids: TableIds;
   private readonly gatewayTls: GatewayTls;
@@ -54,18 +65,24 @@ export class DataPlane {
   private current: Generation | null = null;
   private handle: number | null = null;
   private retry: NodeJS.Timeout | null = null;
+  private readonly lost = new Set<string>();
   private chain: Promise<unknown> = Promise.resolve();
+  private serve: () => void = () => undefined;
 
   constructor(
     private readonly config: ProxyConfig,
-    private readonly addon: EngineAddon,
+    private readonly addon: EngineAddon & MessageSocketAddon,
     /** Descriptor of the host's network namespace; null: there are no processes of the host to serve. */
     hostNetns: number | null,
     private readonly log: Logger,
+    private readonly inheritance: Inheritance | null,
   ) {
-    this.gatewayTls = new GatewayTls(addon);
+    this.isServing = new Promise((resolve) => {
+      this.serve = resolve;
+    });
+    this.gatewayTls = new GatewayTls(addon, undefined, inheritance?.ticketKeys);
     this.upstreamTls = new UpstreamTls(addon);
-    setInterval(() => this.gatewayTls.rotateTicketKeys(), TICKET_KEY_ROTATION_MS).unref();
+    this.rotateTicketKeysIn(TICKET_KEY_ROTATION_MS - this.gatewayTls.keys.ageMs);
     const failures = new TlsFailureLog(log);
     this.pool = new WorkerPool({
       workers: config.workers,
@@ -76,6 +93,7 @@ export class DataPlane {
       host: config.mesh === null || hostNetns === null ? null : hostOptions(hostNetns, config.mesh.bpfDir),
       log,
       onTlsFailures: (some) => failures.add(some),
+      closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
       new StableIds({ capacity, quarantineMs: QUARANTINE_MS, now: () => performance.now(), ...options });
@@ -119,6 +137,40 @@ export class DataPlane {
     return this.tenantTotals.report(this.current?.tenants ?? new Map());
   }
 
+  /** What a predecessor serves and this one wants to, and can't. */
+  get lostListeners(): readonly string[] {
+    return [...this.lost];
+  }
+
+  get ticketKeys(): TicketKeys {
+    return this.gatewayTls.keys;
+  }
+
+  /** Connections of clients. */
+  get openConnections(): number {
+    const slot = this.addon.counterNames().indexOf('downstream_open');
+    return this.pool.memories.reduce((total, { counters }) => total + counters[slot]!, 0);
+  }
+
+  /** Duplicates of all listening sockets, the caller's to close. */
+  async shareSockets(): Promise<readonly (HandedSocket & { readonly descriptor: number })[]> {
+    const counts = new Map<number, number>();
+    const shared = await this.pool.share();
+    return shared.flatMap(({ id, sockmapKey, descriptor }) => {
+      const listener = this.open.get(id);
+      // A successor registers its own sockets for processes of the host, a worker's in its place.
+      if (listener === undefined || listener.kind === 'host-outbound' || listener.kind === 'host-inbound') {
+        this.addon.closeDescriptor(descriptor);
+        return [];
+      }
+      const { address, port } = listener;
+      const index = counts.get(id) ?? 0;
+      counts.set(id, index + 1);
+      const slot = sockmapKey === null ? index : Math.floor(sockmapKey / MESH_LISTENERS.length);
+      return [{ kind: listener.kind, address, port, slot, descriptor }];
+    });
+  }
+
   requestsOfRule(id: number): number {
     return id < 0 ? 0 : this.sum((cells) => cells.ruleRequests[id]!) - this.ruleBase[id]!;
   }
@@ -157,6 +209,7 @@ export class DataPlane {
     this.current = next;
     const closed = await this.reconcileListeners();
     for (const text of closed) this.log.error(text);
+    this.serve();
     this.log.info(
       { revision: update.revision, generation: next.generation, services: this.model.services.size, routes: this.model.routes.size },
       `revision ${update.revision} is in force`,
@@ -272,13 +325,33 @@ export class DataPlane {
   }
 
   private async openListener(listener: OpenListener, specOf: ListenerOf, ports: 'shared' | 'each' = 'shared'): Promise<string[]> {
-    const { port, error } = await this.pool.listen(listener.id, specOf, ports);
+    const { port, error } = await this.listen(listener, specOf, ports);
     if (error === null) {
       this.open.set(listener.id, { ...listener, port });
       this.log.info({ listener: listener.name }, `${listener.name} listens on ${socketName(listener.address, port)}`);
       return [];
     }
     return [`${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`];
+  }
+
+  private async listen({ id, name, kind, address, port }: OpenListener, specOf: ListenerOf, ports: 'shared' | 'each') {
+    const inherited = kind === 'host-outbound' || kind === 'host-inbound' ? [] : (this.inheritance?.take(kind, address, port) ?? []);
+    const answer = await this.pool.listen(id, specOf, ports, inherited);
+    if (answer.error === null || inherited.length === 0) return answer;
+    this.log.warn({ listener: name }, `${name} can't go on with the predecessor's sockets and opens its own: ${answer.error}`);
+    const own = await this.pool.listen(id, specOf, ports);
+    if (own.error !== null) this.lost.add(name);
+    return own;
+  }
+
+  private rotateTicketKeysIn(ms: number): void {
+    setTimeout(
+      () => {
+        this.gatewayTls.rotateTicketKeys();
+        this.rotateTicketKeysIn(TICKET_KEY_ROTATION_MS);
+      },
+      Math.max(0, ms),
+    ).unref();
   }
 
   private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {

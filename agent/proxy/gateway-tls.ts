@@ -26,16 +26,31 @@ export interface GatewayContext {
   readonly faults: readonly string[];
 }
 
+export interface TicketKeys {
+  readonly keys: Buffer;
+  /** Since they were drawn or rotated. */
+  readonly ageMs: number;
+}
+
 export class GatewayTls {
   private readonly contexts = new Map<string, GatewayContext>();
   /** Current, previous, next: a ticket can be resumed for a whole rotation after its key was retired. */
   private ticketKeys: Buffer;
+  private drawnAt: number;
 
   constructor(
     private readonly addon: GatewayTlsAddon,
     private readonly random: (bytes: number) => Buffer = randomBytes,
+    /** Of a predecessor, whose clients shall resume their sessions here. Others than that length are not used. */
+    inherited: TicketKeys | null = null,
   ) {
-    this.ticketKeys = random(3 * TICKET_KEY_BYTES);
+    const isUsable = inherited?.keys.length === 3 * TICKET_KEY_BYTES;
+    this.ticketKeys = isUsable ? inherited.keys : random(3 * TICKET_KEY_BYTES);
+    this.drawnAt = performance.now() - (isUsable ? inherited.ageMs : 0);
+  }
+
+  get keys(): TicketKeys {
+    return { keys: this.ticketKeys, ageMs: performance.now() - this.drawnAt };
   }
 
   /** The same has the same object. Its context is the caller's until keepOnly() leaves it out. */
@@ -65,6 +80,7 @@ export class GatewayTls {
     const rotated = Buffer.concat([next!, current!, this.random(TICKET_KEY_BYTES)]);
     this.ticketKeys.fill(0);
     this.ticketKeys = rotated;
+    this.drawnAt = performance.now();
     for (const { context } of this.contexts.values()) {
       if (context !== null) this.addon.setTicketKeys(context, rotated);
     }

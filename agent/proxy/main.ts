@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { assertUnserved } from '../../api/grpc/listen.js';
 import { createLog } from '../../api/log.js';
 import { VERSION } from '../../api/version.js';
 import { DiscoveryClient } from '../discovery/discovery-client.js';
@@ -14,6 +15,10 @@ import { makeRunDirectory } from '../run-directory.js';
 import { AccessLogSink, drainRing, formatRecord } from './access-log.js';
 import type { ProxyConfig } from './config.js';
 import { DataPlane } from './data-plane.js';
+import { Drain, type DrainResult } from './drain.js';
+import type { Channel, HandoverMessage } from './handover/channel.js';
+import { type Estate, HandoverServer } from './handover/predecessor.js';
+import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveMetrics, serveStatus } from './status.js';
@@ -22,16 +27,26 @@ import type { Generation } from './tables/compile.js';
 const ACCESS_LOG_INTERVAL_MS = 50;
 const NETNS_POLL_MS = 100;
 
-/** What ends with the process, in the order in which to end it. */
+/** Where what is said between proxies of one run directory is said. */
+const HANDOVER_SOCKET = 'handover.sock';
+/** A client of ours may have a request under way when it is closed as idle: with a successor there is time to wait for it. */
+const IDLE_MS = { atSignal: 250, withSuccessor: 5_000 };
+const DRAIN_REPORT_INTERVAL_MS = 1_000;
+/** A predecessor's port is free once it has said so, or its kernel a moment later. */
+const METRICS_RETRIES = 10;
+const METRICS_RETRY_MS = 100;
+
+/** What ends with the process. */
 interface Running {
   readonly plane: DataPlane;
   readonly stopSource: () => Promise<void>;
   readonly stopAccessLog: () => Promise<void>;
   readonly status: Server;
   readonly metrics: HttpServer | null;
+  readonly handover: HandoverServer;
 }
 
-/** Returns the exit code, when it has drained after a signal or could not start. */
+/** Returns the exit code, when it has drained after a signal or a hand-over, or could not start. */
 export async function runProxy(config: ProxyConfig): Promise<number> {
   const log = createLog('proxy', config.logLevel);
   const signals = new Signals();
@@ -39,32 +54,97 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     const addon = loadAddon();
     const hostNetns = config.mesh === null ? null : await enterMesh(addon, config.mesh.netns, log, signals);
     if (signals.received > 0) return 0;
-    const plane = new DataPlane(config, addon, hostNetns, log);
+    makeRunDirectory(config.runDir);
+    const takeover = config.takeover === 'auto' ? await Takeover.begin(join(config.runDir, HANDOVER_SOCKET), addon, log) : null;
+    // Before a listener is open: two that share one would lose connections when the second ends.
+    if (takeover === null) await assertUnserved(statusSocket(config));
+    const plane = new DataPlane(config, addon, hostNetns, log, takeover);
     const stopSource = await startSource(config, plane, log);
-    if (stopSource === null) {
+    if (stopSource === null || (takeover !== null && !(await isServing(plane, signals)))) {
+      takeover?.abandon();
+      await stopSource?.();
       plane.pool.close();
       await plane.pool.drain(0);
-      return 1;
+      signals.stop();
+      if (plane.lostListeners.length > 0)
+        log.fatal(`not taking over: ${plane.lostListeners.join(', ')} would be closed; the errors are above`);
+      return stopSource !== null && signals.received > 0 ? 0 : 1;
     }
-    makeRunDirectory(config.runDir);
-    const socket = join(config.runDir, 'proxy.sock');
-    const proxyStatus = new ProxyStatus(plane, addon.counterNames());
-    const running: Running = {
-      plane,
-      stopSource,
-      stopAccessLog: startAccessLog(config, plane, log),
-      status: await serveStatus(proxyStatus, socket),
-      metrics: config.metricsListen === null ? null : await serveMetrics(proxyStatus, config.metricsListen),
-    };
-    log.info({ version: VERSION, workers: config.workers, status: socket }, 'ready');
-    await signals.next();
-    await stop(running, config, log, signals);
-    rmSync(socket, { force: true });
+    const running = await serve(config, addon, plane, takeover, stopSource, log);
+    const successor = await Promise.race([signals.until(1).then(() => null), running.handover.handedOver]);
+    if (successor === null) await shutDown(running, config, log, signals);
+    else await leaveTo(successor, running, config, log, signals);
+    signals.stop();
     return 0;
   } catch (error) {
     log.fatal({ err: error }, `the proxy can't start: ${(error as Error).message}`);
     // Worker threads may be running: nothing else would end them.
     process.exit(1);
+  }
+}
+
+/** False when a signal came first, or not all is served that the predecessor serves. */
+function isServing(plane: DataPlane, signals: Signals): Promise<boolean> {
+  return Promise.race([plane.isServing.then(() => plane.lostListeners.length === 0), signals.until(1).then(() => false)]);
+}
+
+/** What can fail comes first: from complete() on there is no predecessor to go on. */
+async function serve(
+  config: ProxyConfig,
+  addon: ReturnType<typeof loadAddon>,
+  plane: DataPlane,
+  takeover: Takeover | null,
+  stopSource: () => Promise<void>,
+  log: Logger,
+): Promise<Running> {
+  const socket = statusSocket(config);
+  const succession = takeover?.succession ?? { handovers: 0, predecessorOpen: 0, ended: 0, cut: 0 };
+  const proxyStatus = new ProxyStatus(plane, addon.counterNames(), succession);
+  const estate: Estate = {
+    shareSockets: () => plane.shareSockets(),
+    ticketKeys: () => plane.ticketKeys,
+    handovers: succession.handovers,
+  };
+  const status = await serveStatus(proxyStatus, socket);
+  const handover = HandoverServer.start(join(config.runDir, HANDOVER_SOCKET), addon, estate, log);
+  await takeover?.complete();
+  status.publish();
+  handover.publish();
+  const running: Running = {
+    plane,
+    stopSource,
+    stopAccessLog: startAccessLog(config, plane, log),
+    status: status.server,
+    handover,
+    metrics: await startMetrics(config, proxyStatus, takeover !== null, log),
+  };
+  log.info({ version: VERSION, workers: config.workers, status: socket }, 'ready');
+  return running;
+}
+
+function statusSocket({ runDir }: ProxyConfig): string {
+  return join(runDir, 'proxy.sock');
+}
+
+/** Null: none is wanted, or its port does not come free: no reason to end what serves already. */
+async function startMetrics(
+  { metricsListen }: ProxyConfig,
+  status: ProxyStatus,
+  hasTakenOver: boolean,
+  log: Logger,
+): Promise<HttpServer | null> {
+  if (metricsListen === null) return null;
+  for (let left = METRICS_RETRIES; ; left--) {
+    try {
+      return await serveMetrics(status, metricsListen);
+    } catch (error) {
+      if (!hasTakenOver) throw error;
+      if (left === 0) {
+        log.error({ err: error }, `no metrics on ${metricsListen.host}:${metricsListen.port}: ${(error as Error).message}`);
+        return null;
+      }
+      await sleep(METRICS_RETRY_MS);
+    }
   }
 }
 
@@ -164,32 +244,77 @@ function startAccessLog(config: ProxyConfig, plane: DataPlane, log: Logger): () 
   };
 }
 
-async function stop(
-  { plane, stopSource, stopAccessLog, status, metrics }: Running,
-  config: ProxyConfig,
-  log: Logger,
-  signals: Signals,
-): Promise<void> {
-  log.info({ timeoutMs: config.drainTimeoutMs }, 'draining: no new connections; a second signal ends it at once');
-  void signals.next().then(() => plane.pool.close());
+/** After a signal. */
+async function shutDown(running: Running, config: ProxyConfig, log: Logger, signals: Signals): Promise<void> {
+  const { plane, handover, metrics } = running;
+  handover.close();
+  log.info({ timeoutMs: config.shutdownTimeoutMs }, 'draining: no new connections; a second signal ends it at once');
+  const drain = new Drain(plane, IDLE_MS.atSignal);
+  drain.limit(config.shutdownTimeoutMs);
+  void signals.until(2).then(() => drain.cut());
+  await finish(running, drain, log);
+  if (metrics !== null) await closeMetrics(metrics);
+  rmSync(statusSocket(config), { force: true });
+}
+
+/** A successor serves; its sockets stand where ours stood. */
+async function leaveTo(successor: Channel, running: Running, config: ProxyConfig, log: Logger, signals: Signals): Promise<void> {
+  const { plane, metrics } = running;
+  const limit = config.drainTimeoutMs === 0 ? 'without a limit' : `for at most ${config.drainTimeoutMs} ms`;
+  const drain = new Drain(plane, IDLE_MS.withSuccessor);
+  log.info(
+    { successor: successor.pid, open: drain.open },
+    `handed over to proxy ${successor.pid}; draining ${drain.open} connections ${limit}`,
+  );
+  if (config.drainTimeoutMs > 0) drain.limit(config.drainTimeoutMs);
+  void signals.until(1).then(() => drain.limit(config.shutdownTimeoutMs));
+  void signals.until(2).then(() => drain.cut());
+  if (metrics !== null) await closeMetrics(metrics);
+  const tell = (message: HandoverMessage): void => {
+    try {
+      successor.send(message);
+    } catch {
+      // It has ended, or was replaced itself: nobody counts what we drain.
+    }
+  };
+  tell({ type: 'released' });
+  tell({ type: 'draining', open: drain.open });
+  const report = setInterval(() => tell({ type: 'draining', open: drain.open }), DRAIN_REPORT_INTERVAL_MS);
+  const result = await finish(running, drain, log);
+  clearInterval(report);
+  tell({ type: 'drained', ...result });
+  successor.close();
+  if (config.afterHandover === 'exit' || signals.received > 0) return;
+  log.info('waiting for SIGTERM');
+  const alive = setInterval(() => undefined, 60_000);
+  await signals.until(1);
+  clearInterval(alive);
+}
+
+async function finish({ stopSource, stopAccessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {
   // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
-  await Promise.all([plane.pool.drain(config.drainTimeoutMs), stopSource()]);
+  const [result] = await Promise.all([drain.done, stopSource()]);
   await stopAccessLog();
   status.forceShutdown();
-  metrics?.closeAllConnections();
-  metrics?.close();
-  signals.stop();
-  log.info('drained');
+  log.info(result, `drained: ${result.ended} connections ended, ${result.cut} were cut`);
+  return result;
+}
+
+function closeMetrics(metrics: HttpServer): Promise<void> {
+  return new Promise((resolve) => {
+    metrics.close(() => resolve());
+    metrics.closeAllConnections();
+  });
 }
 
 /** SIGTERM and SIGINT, counted, so that one that comes early is not lost. */
 class Signals {
   received = 0;
-  private taken = 0;
-  private wake: () => void = () => undefined;
+  private readonly waiting = new Set<() => void>();
   private readonly handler = (): void => {
     this.received++;
-    this.wake();
+    for (const wake of this.waiting) wake();
+    this.waiting.clear();
   };
 
   constructor() {
@@ -197,9 +322,9 @@ class Signals {
     process.on('SIGINT', this.handler);
   }
 
-  async next(): Promise<void> {
-    const wanted = ++this.taken;
-    while (this.received < wanted) await new Promise<void>((resolve) => (this.wake = resolve));
+  /** Resolves when so many have come. */
+  async until(count: number): Promise<void> {
+    while (this.received < count) await new Promise<void>((resolve) => this.waiting.add(resolve));
   }
 
   stop(): void {

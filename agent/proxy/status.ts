@@ -1,4 +1,5 @@
 // What the proxy says of itself: mesh.v1.ProxyStatus on a unix socket, and the same metrics over HTTP where asked for. Reads; changes nothing.
+import { renameSync } from 'node:fs';
 import { createServer, type Server as HttpServer } from 'node:http';
 import { status as grpcStatus, Server, type ServiceError } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
@@ -18,6 +19,7 @@ import { COMPLETION_REASONS } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import { isError } from './decide.js';
+import type { Succession } from './handover/successor.js';
 import { engineMetrics, istioMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { BALANCING_NAMES } from './tables/clusters.js';
@@ -29,6 +31,7 @@ export class ProxyStatus {
   constructor(
     private readonly plane: DataPlane,
     private readonly counterNames: readonly string[],
+    succession: Succession,
   ) {
     collectDefaultMetrics({ register: this.registry, prefix: 'weft_proxy_' });
     const gauge = (name: string, help: string, value: () => number): void => {
@@ -36,6 +39,10 @@ export class ProxyStatus {
     };
     gauge('weft_proxy_applied_revision', 'Revision that requests are decided by.', () => plane.revision);
     gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.length);
+    gauge('weft_proxy_handovers', 'Proxies that handed over to one another, up to this one.', () => succession.handovers);
+    gauge('weft_proxy_predecessor_connections_open', 'Connections that the predecessor still has.', () => succession.predecessorOpen);
+    gauge('weft_proxy_predecessor_connections_ended', 'Connections of the predecessor that ended by themselves.', () => succession.ended);
+    gauge('weft_proxy_predecessor_connections_cut', 'Connections of the predecessor that its drain timeout cut.', () => succession.cut);
     gauge('weft_proxy_label_overflow', 'Names that found no room in the metrics.', () => plane.labels.overflowed);
   }
 
@@ -132,8 +139,17 @@ export function trafficEdges({ series }: Report): TrafficEdge[] {
   });
 }
 
-/** Serves on unix:`path`, which only our own user may open. Throws when that fails. */
-export async function serveStatus(status: ProxyStatus, path: string): Promise<Server> {
+export interface StatusServer {
+  readonly server: Server;
+  /** Puts it in its place, and in that of a predecessor. */
+  publish(): void;
+}
+
+/**
+ * Serves on a unix socket that only our own user may open, under a name of its own until publish(): never is nobody there, and the process
+ * that closes removes its own name only. Throws when that fails.
+ */
+export async function serveStatus(status: ProxyStatus, path: string): Promise<StatusServer> {
   const handlers: ProxyStatusServer = {
     get: (_call, callback) => callback(null, status.state()),
     metrics: (_call, callback) => {
@@ -145,8 +161,9 @@ export async function serveStatus(status: ProxyStatus, path: string): Promise<Se
   };
   const server = new Server();
   server.addService(ProxyStatusService, handlers);
-  await listenGrpc(server, `unix:${path}`, 0o600);
-  return server;
+  const own = `${path}.${process.pid}`;
+  await listenGrpc(server, `unix:${own}`, 0o600);
+  return { server, publish: () => renameSync(own, path) };
 }
 
 export function serveMetrics(status: ProxyStatus, { host, port }: { host: string; port: number }): Promise<HttpServer> {

@@ -1,5 +1,5 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type { EngineLimits, EngineOptions, ListenerSpec, ListenerTlsSpec, TlsFailure } from '../native/engine.js';
+import type { EngineLimits, EngineOptions, ListenerSpec, ListenerTlsSpec, SharedListener, TlsFailure } from '../native/engine.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -21,17 +21,27 @@ export interface WorkerStart {
 
 export type ToWorker =
   | { readonly kind: 'tables'; readonly tables: PublishedTables }
-  | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec }
+  /** `descriptor`: of the socket that a predecessor opened; null: open one. */
+  | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec; readonly descriptor: number | null }
   /** For the connections from now on; answered as `listen` is. */
   | { readonly kind: 'listenerTls'; readonly call: number; readonly id: number; readonly tls: ListenerTlsSpec | null }
   | { readonly kind: 'unlisten'; readonly id: number }
-  | { readonly kind: 'drain' }
+  /** Answered with duplicates of the listening sockets. */
+  | { readonly kind: 'share'; readonly call: number }
+  | { readonly kind: 'drain'; readonly idleMs: number }
   | { readonly kind: 'close' };
+
+/** To a message with the number of a call. */
+export interface Answer {
+  readonly port: number;
+  /** null: done. */
+  readonly error: string | null;
+  readonly shared: readonly SharedListener[];
+}
 
 export type FromWorker =
   | { readonly kind: 'ready' }
   /** The next request is decided by these tables. */
   | { readonly kind: 'applied'; readonly handle: number }
-  /** `error` is null when it listens. */
-  | { readonly kind: 'listening'; readonly call: number; readonly port: number; readonly error: string | null }
+  | ({ readonly kind: 'answer'; readonly call: number } & Answer)
   | { readonly kind: 'tlsFailures'; readonly failures: readonly TlsFailure[] };

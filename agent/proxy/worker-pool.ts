@@ -9,13 +9,15 @@ import {
   type ListenerSpec,
   type ListenerTlsSpec,
   MAX_TENANTS,
+  type SharedListener,
   TENANT_WORDS,
   TenantWord,
   type TlsFailure,
 } from '../native/engine.js';
+import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { MAX_LISTENERS } from './tables/layout.js';
-import type { FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
+import type { Answer, FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
 
 /** A worker that crashes again within this time is started after it, so that a crash loop leaves the machine usable. */
 const RESTART_DELAY_MS = 1_000;
@@ -33,6 +35,7 @@ export interface WorkerPoolOptions {
   readonly host: EngineOptions['host'];
   readonly log: Logger;
   readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
+  readonly closeDescriptor: (descriptor: number) => void;
 }
 
 /** One worker's memory, which outlives its thread. */
@@ -54,14 +57,14 @@ interface Seat {
   applied: number;
 }
 
-/** The listener as worker `slot` has it: a sockmap key differs between workers. */
+/** The listener as worker `slot` opens it: a sockmap key differs between workers. */
 export type ListenerOf = (slot: number) => ListenerSpec;
 
 export class WorkerPool {
   readonly outstanding: Int32Array;
   private readonly seats: readonly Seat[];
   private readonly listeners = new Map<number, ListenerOf>();
-  private readonly calls = new Map<number, (answer: { port: number; error: string | null }) => void>();
+  private readonly calls = new Map<number, (answer: Answer) => void>();
   private readonly waiting = new Set<() => void>();
   private tables: PublishedTables | null = null;
   private nextCall = 0;
@@ -87,18 +90,34 @@ export class WorkerPool {
     await this.until(() => this.isStopping || this.seats.every(({ applied }) => applied === tables.handle));
   }
 
-  /** Every worker listens, or none: the error's text says why. Returns the port, with `ports: 'each'` the last worker's. */
-  async listen(id: number, listenerOf: ListenerOf, ports: 'shared' | 'each' = 'shared'): Promise<{ port: number; error: string | null }> {
-    if (this.isStopping) return { port: 0, error: 'the proxy is draining' };
+  /**
+   * Every worker listens, or none: the error's text says why. Returns the port, with `ports: 'each'` the last worker's. All inherited sockets are served, each by one worker: what
+   * waits in them would be lost. A worker that inherits none of its own slot opens one.
+   */
+  async listen(
+    id: number,
+    listenerOf: ListenerOf,
+    ports: 'shared' | 'each' = 'shared',
+    inherited: readonly InheritedSocket[] = [],
+  ): Promise<{ port: number; error: string | null }> {
+    const missing = this.seats.filter(({ slot }) => !inherited.some((socket) => socket.slot === slot));
+    const sockets = [...inherited, ...missing.map(({ slot }) => ({ slot, descriptor: null }))];
     let port: number | null = null;
-    for (const seat of this.seats) {
-      const spec: ListenerSpec = listenerOf(seat.slot);
-      const answer = await this.callListen(seat, port === null || ports === 'each' ? spec : { ...spec, port });
-      if (answer.error !== null) {
-        this.unlisten(id);
-        return answer;
+    let error = this.isStopping ? 'the proxy is draining' : null;
+    for (const { slot, descriptor } of sockets) {
+      if (error !== null) {
+        if (descriptor !== null) this.options.closeDescriptor(descriptor);
+        continue;
       }
+      const seat = this.seats[slot % this.seats.length]!;
+      const spec: ListenerSpec = listenerOf(slot);
+      const answer = await this.callListen(seat, port === null || ports === 'each' ? spec : { ...spec, port }, descriptor);
+      error = answer.error;
       port = answer.port;
+    }
+    if (error !== null) {
+      this.unlisten(id);
+      return { port: 0, error };
     }
     const bound = port ?? 0;
     this.listeners.set(id, ports === 'each' ? listenerOf : (slot) => ({ ...listenerOf(slot), port: bound }));
@@ -119,14 +138,18 @@ export class WorkerPool {
     for (const seat of this.seats) this.send(seat, { kind: 'unlisten', id });
   }
 
-  /** Resolves when every connection has ended or been closed at the timeout, and the threads are gone. */
-  async drain(timeoutMs: number): Promise<void> {
+  /** Duplicates of every worker's listening sockets; the caller's to close. */
+  async share(): Promise<readonly SharedListener[]> {
+    const answers = await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'share', call }))));
+    return answers.flatMap(({ shared }) => shared);
+  }
+
+  /** Resolves when every connection has ended, or close() was called, and the threads are gone. `idleMs` as in Engine.drain(). */
+  async drain(idleMs: number): Promise<void> {
     this.isStopping = true;
     this.wake();
-    for (const seat of this.seats) this.send(seat, { kind: 'drain' });
-    const timer = setTimeout(() => this.close(), timeoutMs);
+    for (const seat of this.seats) this.send(seat, { kind: 'drain', idleMs });
     await this.until(() => this.seats.every(({ thread }) => thread === null));
-    clearTimeout(timer);
   }
 
   /** Closes every connection now; drain() then resolves. */
@@ -182,7 +205,7 @@ export class WorkerPool {
   }
 
   private receive(seat: Seat, message: FromWorker, startedWith: PublishedTables): void {
-    if (message.kind === 'listening') {
+    if (message.kind === 'answer') {
       this.calls.get(message.call)?.(message);
       this.calls.delete(message.call);
       return;
@@ -202,22 +225,22 @@ export class WorkerPool {
   }
 
   private async relisten(seat: Seat, listener: ListenerSpec): Promise<void> {
-    const { error } = await this.callListen(seat, listener);
+    const { error } = await this.callListen(seat, listener, null);
     if (error !== null)
       this.options.log.error({ worker: seat.slot, listener: listener.id }, `worker ${seat.slot} can't listen again: ${error}`);
   }
 
-  private callListen(seat: Seat, listener: ListenerSpec): Promise<{ port: number; error: string | null }> {
-    return this.call(seat, (call) => ({ kind: 'listen', call, listener }));
+  private callListen(seat: Seat, listener: ListenerSpec, descriptor: number | null): Promise<Answer> {
+    return this.call(seat, (call) => ({ kind: 'listen', call, listener, descriptor }));
   }
 
   /** The thread's answer to a message that carries the number of the call. */
-  private call(seat: Seat, message: (call: number) => ToWorker): Promise<{ port: number; error: string | null }> {
+  private call(seat: Seat, message: (call: number) => ToWorker): Promise<Answer> {
     const call = this.nextCall++;
     return new Promise((resolve) => {
       const thread = seat.thread;
-      const lost = (): void => answer({ port: 0, error: `worker ${seat.slot} is not running; its crash is in the log` });
-      const answer = (result: { port: number; error: string | null }): void => {
+      const lost = (): void => answer({ port: 0, error: `worker ${seat.slot} is not running; its crash is in the log`, shared: [] });
+      const answer = (result: Answer): void => {
         thread?.off('exit', lost);
         this.calls.delete(call);
         resolve(result);

@@ -5,7 +5,7 @@ import { DecisionFlag } from '../native/engine.js';
 import { Decider } from './decide.js';
 import { Cells } from './metrics/cells.js';
 import { DecisionTables } from './tables/layout.js';
-import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.js';
+import type { Answer, FromWorker, ToWorker, WorkerStart } from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
@@ -50,8 +50,9 @@ function run(start: WorkerStart): void {
     engine.close();
     port.close();
   };
-  const drain = (): void => {
-    engine.drain();
+  const answer = (call: number, some: Partial<Answer>): void => send({ kind: 'answer', call, port: 0, error: null, shared: [], ...some });
+  const drain = (idleMs: number): void => {
+    engine.drain(idleMs);
     const poll = setInterval(() => {
       if (engine.connections() > 0) return;
       clearInterval(poll);
@@ -67,21 +68,25 @@ function run(start: WorkerStart): void {
         break;
       case 'listen':
         try {
-          send({ kind: 'listening', call: message.call, port: engine.listen(message.listener), error: null });
+          const { listener, descriptor } = message;
+          answer(message.call, { port: descriptor === null ? engine.listen(listener) : engine.adopt(listener, descriptor) });
         } catch (error) {
-          send({ kind: 'listening', call: message.call, port: 0, error: (error as Error).message });
+          answer(message.call, { error: (error as Error).message });
         }
         break;
       case 'listenerTls':
         // A listener that is not open here is told its TLS when it opens.
         engine.setListenerTls(message.id, message.tls);
-        send({ kind: 'listening', call: message.call, port: 0, error: null });
+        answer(message.call, {});
         break;
       case 'unlisten':
         engine.unlisten(message.id);
         break;
+      case 'share':
+        answer(message.call, { shared: engine.shareListeners() });
+        break;
       case 'drain':
-        drain();
+        drain(message.idleMs);
         break;
       case 'close':
         close();

@@ -127,7 +127,15 @@ export class Lab {
     const runDir = this.layout.nodeRunDir(node);
     return this.startWeft(`proxy-${node}`, this.layout.hostNamespace(node), [
       ...['proxy', '--node', node, '--agent', `unix:${runDir}/agent.sock`, '--run-dir', runDir],
-      ...[...this.#nodePaths(node), '--workers', String(this.options.workersPerProxy), '--drain-timeout', '1000', '--access-log', 'errors'],
+      ...[
+        ...this.#nodePaths(node),
+        '--workers',
+        String(this.options.workersPerProxy),
+        '--shutdown-timeout',
+        '1000',
+        '--access-log',
+        'errors',
+      ],
     ]);
   }
 

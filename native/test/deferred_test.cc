@@ -239,7 +239,7 @@ TEST("deferred: requests that wait outlive a drain and end with the engine") {
   CHECK(bench.run_until_deferred(1));
   Peer1 second(Peer1::dial(bench.opaque_port));
   CHECK(bench.run_until_deferred(2));
-  bench.reactor->drain();
+  bench.reactor->drain(0);
   bench.answer(0);
   Peer1 upstream(accept_upstream(bench));
   CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));

@@ -367,7 +367,7 @@ TEST("tunnel: HTTP/2 on both sides; a GOAWAY of either end leaves it alone, and 
   CHECK(bench.run([&] { return client.at(1).fields[":status"] == "200"; }));
   upstream.raw(Peer2::goaway(1));
   client.raw(Peer2::goaway(0));
-  bench.reactor->drain();
+  bench.reactor->drain(0);
   client.raw(Peer2::data(1, "ping", false));
   CHECK(bench.run([&] { return upstream.at(1).body == "ping"; }));
   upstream.raw(Peer2::data(1, "pong", false));

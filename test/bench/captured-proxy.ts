@@ -34,6 +34,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     host: null,
     log,
     onTlsFailures: () => {},
+    closeDescriptor: () => {},
   });
   const model = new Model();
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 30_000, now: () => performance.now() });
@@ -76,7 +77,10 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
   } as const;
   const { error } = await pool.listen(LISTENER, () => spec);
   if (error !== null) throw new Error(`can't listen on ${address}:${port}: ${error}`);
-  process.once('SIGTERM', () => void pool.drain(100).then(() => process.exit(0)));
+  process.once('SIGTERM', () => {
+    setTimeout(() => pool.close(), 100);
+    void pool.drain(100).then(() => process.exit(0));
+  });
 }
 
 await main(process.argv.slice(2));

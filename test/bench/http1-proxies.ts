@@ -35,7 +35,7 @@ export function weft(main: string): ProxySetup {
 
 /** One worker, as its peers have. Their pools keep 512 idle connections (nginx: as told; HAProxy: any number), so ours may too. */
 export function weftCommand(main: string, file: string, folder: string): string[] {
-  const flags = ['--workers', '1', '--drain-timeout', '100', '--log-level', 'warn'];
+  const flags = ['--workers', '1', '--shutdown-timeout', '100', '--log-level', 'warn'];
   return [process.execPath, main, 'proxy', '--static', file, '--run-dir', folder, ...flags];
 }
 

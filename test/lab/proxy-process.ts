@@ -24,7 +24,11 @@ export class ProxyProcess {
 
   /** With two workers; `runDir` is its run directory. */
   static start(file: string, runDir: string, ...flags: string[]): ProxyProcess {
-    const args = [join(dist, 'cli', 'main.js'), 'proxy', '--static', file, '--workers', '2', '--run-dir', runDir, ...flags];
+    return ProxyProcess.startWith(['--static', file, ...flags], runDir);
+  }
+
+  static startWith(flags: readonly string[], runDir: string): ProxyProcess {
+    const args = [join(dist, 'cli', 'main.js'), 'proxy', '--workers', '2', '--run-dir', runDir, ...flags];
     return new ProxyProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] }), runDir);
   }
 

@@ -133,7 +133,6 @@ void Heartbeat::beat() {
 
 void Heartbeat::close() {
   if (beat_ == nullptr) return;
-  __atomic_store_n(&beat_->beat_ns, 0, __ATOMIC_RELEASE);
   munmap(mapping_, mapping_bytes_);
   mapping_ = nullptr;
   beat_ = nullptr;

@@ -54,7 +54,7 @@ class Heartbeat {
   bool is_open() const { return beat_ != nullptr; }
   // CLOCK_MONOTONIC now, what bpf_ktime_get_ns() reads.
   void beat();
-  // Says at once that this worker is gone (beat 0).
+  // The slot keeps its last beat: a successor may beat there already, and without one the listeners' sockets are gone from the SOCKMAP.
   void close();
 
  private:

@@ -20,13 +20,13 @@ size_t DownstreamHttp1::buffer_share() const { return reactor_->limits().max_buf
 void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
   auto* connection = new DownstreamHttp1(reactor, fd, origin);
   reactor->adopt(connection);
-  reactor->schedule(connection, reactor->limits().idle_timeout_ms);
+  reactor->schedule(connection, reactor->idle_timeout_ms());
 }
 
 void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
   auto* connection = new DownstreamHttp1(reactor, -1, origin);
   reactor->succeed(opening, connection);
-  reactor->schedule(connection, reactor->limits().idle_timeout_ms);
+  reactor->schedule(connection, reactor->idle_timeout_ms());
   reactor->resume_later(connection);
 }
 
@@ -173,7 +173,7 @@ void DownstreamHttp1::on_timer() {
     case State::Idle:
       if (head_started_us_ == 0) {
         if (is_still_reading()) return;
-        counters.add(Counter::TimeoutsIdle);
+        if (!reactor_->is_draining()) counters.add(Counter::TimeoutsIdle);
         return close_late();
       }
       counters.add(Counter::TimeoutsHeader);
@@ -197,7 +197,8 @@ void DownstreamHttp1::on_timer() {
 }
 
 void DownstreamHttp1::on_drain() {
-  if (state_ == State::Idle && head_started_us_ == 0 && output_.empty()) reactor_->close_downstream(this);
+  // Not closed at once: a request may be under way, which would be lost. Its answer says "connection: close".
+  if (state_ == State::Idle && head_started_us_ == 0) reactor_->schedule(this, reactor_->idle_timeout_ms());
 }
 
 void DownstreamHttp1::on_engine_close() {
@@ -209,7 +210,7 @@ void DownstreamHttp1::become_idle() {
   must_close_ = false;
   head_started_us_ = 0;
   known_partial_ = 0;
-  reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
+  reactor_->schedule(this, reactor_->idle_timeout_ms());
   if (readable_ || !input_.empty() || peer_finished_) {
     if (peer_finished_) readable_ = true;
     reactor_->resume_later(this);

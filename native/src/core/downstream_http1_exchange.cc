@@ -247,7 +247,8 @@ bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::strin
 }
 
 void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
-  const bool close = must_close_ || !client_keeps_alive_ || !exchange_->request_complete() || reactor_->is_draining();
+  // Not because the engine drains: a client that was not told so may have sent its next request.
+  const bool close = must_close_ || !client_keeps_alive_ || !exchange_->request_complete();
   reactor_->retire(std::move(exchange_));
   staged_ = 0;
   if (whole) return close ? finish_and_close() : become_idle();

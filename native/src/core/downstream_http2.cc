@@ -51,6 +51,7 @@ void DownstreamHttp2::begin() {
   link_.start();
   // The preface and SETTINGS must come first.
   reactor_->schedule(this, reactor_->limits().header_timeout_ms);
+  if (reactor_->is_draining()) on_drain();
 }
 
 void DownstreamHttp2::on_events(uint32_t events) {

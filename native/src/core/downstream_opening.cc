@@ -52,9 +52,15 @@ void DownstreamOpening::begin_stage(Stage stage) {
 // A client that stays silent may wait for a server that speaks first, and is given little; one of HTTP may connect long before it asks.
 uint64_t DownstreamOpening::first_bytes_ms() const {
   constexpr uint64_t kSilenceMs = 100;
-  const EngineLimits& limits = reactor_->limits();
-  if (is_http(plan_.protocol)) return limits.idle_timeout_ms;
-  return limits.detect_timeout_ms != 0 ? limits.detect_timeout_ms : kSilenceMs;
+  const uint32_t detect_ms = reactor_->limits().detect_timeout_ms;
+  if (is_http(plan_.protocol)) return reactor_->idle_timeout_ms();
+  return detect_ms != 0 ? detect_ms : kSilenceMs;
+}
+
+bool DownstreamOpening::may_idle() const { return (stage_ == Stage::Detection || stage_ == Stage::TlsOrPlain) && is_http(plan_.protocol); }
+
+void DownstreamOpening::on_drain() {
+  if (may_idle()) reactor_->schedule(this, reactor_->idle_timeout_ms());
 }
 
 void DownstreamOpening::after_proxy_header() {
@@ -232,7 +238,7 @@ void DownstreamOpening::on_timer() {
         if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(Counter::TimeoutsDetect);
         return start_protocol(Protocol::kOpaque);
       }
-      reactor_->counters().add(Counter::TimeoutsIdle);
+      if (!reactor_->is_draining()) reactor_->counters().add(Counter::TimeoutsIdle);
       return refuse();
     case Stage::Handshake:
       if (tls_ != nullptr) tls_->set_failure(TlsFailure::TimedOut, "the handshake took too long");

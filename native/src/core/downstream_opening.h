@@ -24,6 +24,7 @@ class DownstreamOpening final : public Downstream {
   void on_events(uint32_t events) override;
   void on_timer() override;
   void on_resume() override;
+  void on_drain() override;
   void on_decision(const Batch::Pending&, const Decision&) override {}
 
  private:
@@ -35,6 +36,8 @@ class DownstreamOpening final : public Downstream {
 
   void proceed();
   void begin_stage(Stage stage);
+  // HTTP clients may connect long before they ask.
+  bool may_idle() const;
   void after_proxy_header();
   void after_tls();
   bool read_proxy_header();

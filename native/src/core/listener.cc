@@ -15,31 +15,25 @@ namespace weft {
 
 namespace {
 constexpr uint64_t kRestMs = 100;
+// As many as the kernel keeps waiting.
+constexpr int kAcceptsAtStop = 4096;
 }  // namespace
 
 void Listener::on_events(uint32_t) { accept_some(); }
 void Listener::on_resume() { accept_some(); }
 void Listener::on_timer() { accept_some(); }
-void Listener::on_drain() { reactor_->close(this); }
 
 void Listener::accept_some() {
   for (int i = 0; i < reactor_->accepts_per_turn(); i++) {
-    sockaddr_storage client;
-    socklen_t length = sizeof(client);
-    const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&client), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-      accept_one(fd, client);
-      continue;
+    switch (accept_next()) {
+      case Accepted::One:
+        continue;
+      case Accepted::None:
+        return;
+      case Accepted::Later:
+        // The queue stays; edge-triggered, so nothing spins meanwhile.
+        return reactor_->schedule(this, kRestMs);
     }
-    if (errno == EAGAIN) return;
-    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      // The queue stays; edge-triggered, so nothing spins meanwhile.
-      reactor_->counters().add(Counter::AcceptPausedNoDescriptors);
-      reactor_->schedule(this, kRestMs);
-      return;
-    }
-    // ECONNABORTED and the network errors that accept(2) hands on belong to that one connection.
-    reactor_->counters().add(Counter::AcceptErrors);
   }
   reactor_->resume_later(this);
 }
@@ -55,6 +49,32 @@ bool Listener::find_destination(int fd, DownstreamOrigin* origin) const {
   // Known to be captured: its destination may well have the number of this listener's port.
   origin->listener.port = 0;
   return true;
+}
+
+Listener::Accepted Listener::accept_next() {
+  sockaddr_storage client;
+  socklen_t length = sizeof(client);
+  const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&client), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd >= 0) {
+    accept_one(fd, client);
+    return Accepted::One;
+  }
+  if (errno == EAGAIN) return Accepted::None;
+  if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    reactor_->counters().add(Counter::AcceptPausedNoDescriptors);
+    return Accepted::Later;
+  }
+  // ECONNABORTED and the network errors that accept(2) hands on belong to that one connection.
+  reactor_->counters().add(Counter::AcceptErrors);
+  return Accepted::One;
+}
+
+void Listener::stop() {
+  for (int i = 0; i < kAcceptsAtStop && accept_next() == Accepted::One; i++) {
+  }
+  // Where another process shares the socket, closing alone would leave it in the epoll set.
+  reactor_->unwatch(this);
+  reactor_->close(this);
 }
 
 void Listener::accept_one(int fd, const sockaddr_storage& client) {

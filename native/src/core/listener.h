@@ -15,11 +15,14 @@ class Listener : public Connection {
   void on_events(uint32_t events) override;
   void on_resume() override;
   void on_timer() override;
-  void on_drain() override;
+  // Serves the connections that the kernel has made already, then closes the socket.
+  void stop();
 
  private:
+  enum class Accepted : uint8_t { One, None, Later };
   void accept_some();
   bool find_destination(int fd, DownstreamOrigin* origin) const;
+  Accepted accept_next();
   void accept_one(int fd, const struct sockaddr_storage& client);
 
   ListenerSpec spec_;

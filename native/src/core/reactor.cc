@@ -2,6 +2,7 @@
 #include "core/reactor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
 #include <time.h>
@@ -96,7 +97,8 @@ void Reactor::update_clock() {
 }
 
 int Reactor::wait_ms(int timeout_ms) const {
-  if (!resumes_.empty() || !scheduler_.empty() || batch_.has_answered()) return 0;
+  // What was answered, accepted or said between two ticks.
+  if (!resumes_.empty() || !scheduler_.empty() || batch_.has_answered() || batch_.size() != 0 || !flushes_.empty()) return 0;
   int wait = timeout_ms;
   const auto sooner = [&wait](int other) {
     if (other >= 0 && (wait < 0 || other < wait)) wait = other;
@@ -356,7 +358,6 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
     *error = "listen";
     return fd;
   }
-  Peer local;
   if (!spec.sockmap.empty()) {
     const int result = register_listener(spec.sockmap, spec.sockmap_key, fd);
     if (result < 0) {
@@ -365,6 +366,19 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
       return result;
     }
   }
+  return add_listener(spec, fd);
+}
+
+int Reactor::adopt_listener(const ListenerSpec& spec, int fd, std::string* error) {
+  const int result = check_listener(fd, {spec.address, spec.port});
+  if (result == 0) return add_listener(spec, fd);
+  ::close(fd);
+  *error = "adopt";
+  return result;
+}
+
+int Reactor::add_listener(const ListenerSpec& spec, int fd) {
+  Peer local;
   local_peer(fd, &local);
   ListenerSpec kept = spec;
   kept.port = local.port;
@@ -373,6 +387,16 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
   listeners_.push_back(listener);
   adopt(listener);
   return local.port;
+}
+
+std::vector<SharedListener> Reactor::share_listeners() const {
+  std::vector<SharedListener> shared;
+  for (const Listener* listener : listeners_) {
+    const ListenerSpec& spec = listener->spec();
+    const int fd = fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0) shared.push_back({spec.id, spec.sockmap.empty() ? -1 : int64_t{spec.sockmap_key}, fd});
+  }
+  return shared;
 }
 
 bool Reactor::set_listener_tls(int32_t id, std::shared_ptr<const ListenerTls> tls) {
@@ -393,7 +417,7 @@ TlsWire& Reactor::tls_wire() {
 void Reactor::unlisten(int32_t id) {
   for (auto at = listeners_.begin(); at != listeners_.end();) {
     if ((*at)->spec().id == id) {
-      close(*at);
+      (*at)->stop();
       at = listeners_.erase(at);
     } else {
       ++at;
@@ -418,10 +442,21 @@ bool Reactor::still_wanted(const UpstreamTarget& target) const {
          endpoint->proxy == target.proxied.as && (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
 }
 
-void Reactor::drain() {
+void Reactor::drain(uint32_t idle_ms) {
+  if (draining_) return;
   draining_ = true;
+  drain_idle_ms_ = idle_ms;
+  for (Listener* listener : listeners_) listener->stop();
   listeners_.clear();
+  // The programs give a worker without listeners nothing; a successor beats in the same slot.
+  heartbeat_.close();
   connections_.for_each([](Connection* connection) { connection->on_drain(); });
+}
+
+// While draining spread over twice the time, so that the clients do not come back all at once.
+uint64_t Reactor::idle_timeout_ms() {
+  if (!draining_) return limits().idle_timeout_ms;
+  return drain_idle_ms_ + (drain_idle_ms_ == 0 ? 0 : random() % drain_idle_ms_);
 }
 
 bool Reactor::watch(int fd) {
@@ -455,6 +490,8 @@ void Reactor::succeed(Connection* from, Connection* to) {
   event.data.u64 = uint64_t{to->handle_.generation} << 32 | to->handle_.slot;
   epoll_ctl(epoll_, EPOLL_CTL_MOD, to->fd_, &event);
 }
+
+void Reactor::unwatch(const Connection* connection) { epoll_ctl(epoll_, EPOLL_CTL_DEL, connection->fd_, nullptr); }
 
 void Reactor::close(Connection* connection) {
   timers_.cancel(connection);

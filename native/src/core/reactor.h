@@ -34,6 +34,13 @@ struct TlsFailureNote {
   std::string text;
 };
 
+struct SharedListener {
+  int32_t id = 0;
+  // -1: not registered.
+  int64_t sockmap_key = -1;
+  int fd = -1;
+};
+
 class Reactor {
  public:
   static constexpr size_t kMaxTlsFailures = 64;
@@ -54,9 +61,16 @@ class Reactor {
 
   // The port, or -errno with the failing step in `error`.
   int listen(const ListenerSpec& spec, std::string* error);
+  // Goes on with a socket that another process opened and registered as the spec says; it is the reactor's, whatever comes of it.
+  // Both accept from it as long as both have it open. Result as of listen().
+  int adopt_listener(const ListenerSpec& spec, int fd, std::string* error);
+  // Duplicates, the caller's to close, of all listening sockets.
+  std::vector<SharedListener> share_listeners() const;
+  // Its waiting connections are accepted first.
   void unlisten(int32_t id);
   void use_tables(std::shared_ptr<const Tables> tables);
-  void drain();
+  // Accepts no more, has clients leave with their next answer, and closes connections that stay idle for `idle_ms`.
+  void drain(uint32_t idle_ms);
   // Closes every socket. Within decide(): when that has returned. Idempotent.
   void close();
   // The listener's next connections use it; those that are open keep what they began with. False: no such listener.
@@ -93,6 +107,8 @@ class Reactor {
   Arena& arena() { return batch_.arena(); }
   const Snapshot& tables() const { return tables_; }
   bool is_draining() const { return draining_; }
+  // A connection without a request.
+  uint64_t idle_timeout_ms();
   uint64_t now_us() const { return now_us_; }
   uint64_t now_ms() const { return now_us_ / 1000; }
   uint64_t random();
@@ -118,6 +134,7 @@ class Reactor {
   Connection* find(Handle handle) const { return connections_.get(handle); }
   // `to`, which is not adopted yet, goes on with the socket, its TLS session and what waits; `from` is closed.
   void succeed(Connection* from, Connection* to);
+  void unwatch(const Connection* connection);
   void close(Connection* connection);
   void close_downstream(Connection* connection);
   void count_downstream(int32_t listener_id, TenantId tenant, int change);
@@ -145,6 +162,7 @@ class Reactor {
   // More than one tenant had a turn not long ago.
   bool is_shared() const { return now_ns_ < shared_until_ns_; }
   uint64_t tick_ns() const;
+  int add_listener(const ListenerSpec& spec, int fd);
   void update_clock();
   // The time since the clock was last updated is the tenant's.
   void charge(TenantId tenant);
@@ -208,6 +226,7 @@ class Reactor {
   std::unique_ptr<TlsWire> tls_wire_;
   std::vector<TlsFailureNote> tls_failures_;
   uint32_t open_downstream_ = 0;
+  uint32_t drain_idle_ms_ = 0;
   bool draining_ = false;
   bool deciding_ = false;
   bool decided_ = false;

@@ -17,6 +17,9 @@ namespace weft {
 
 namespace {
 
+// SO_NETNS_COOKIE, which older headers lack.
+constexpr int kNetnsCookie = 71;
+
 bool set_option(int fd, int level, int name, int value) { return setsockopt(fd, level, name, &value, sizeof(value)) == 0; }
 
 int fail(int fd) {
@@ -30,6 +33,20 @@ bool set_transparent(int fd, int family) {
 }
 
 bool set_mark(int fd, uint32_t mark) { return mark == 0 || set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark)); }
+
+// -1: there is none.
+int get_option(int fd, int level, int name) {
+  int value = 0;
+  socklen_t length = sizeof(value);
+  return getsockopt(fd, level, name, &value, &length) == 0 ? value : -1;
+}
+
+// 0 for all where the kernel does not tell (before 5.14).
+uint64_t network_namespace_of(int fd) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof(cookie);
+  return getsockopt(fd, SOL_SOCKET, kNetnsCookie, &cookie, &length) == 0 ? cookie : 0;
+}
 
 // A socket belongs to the namespace in which its thread was when it made it.
 int open_stream_socket(int family, const SocketScope* scope) {
@@ -66,6 +83,20 @@ int open_listener(const ListenOptions& options) {
   if (bind(fd, reinterpret_cast<sockaddr*>(&name), length) != 0) return fail(fd);
   if (listen(fd, 4096) != 0) return fail(fd);
   return fd;
+}
+
+int check_listener(int fd, const Peer& at) {
+  if (get_option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 || get_option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return -EINVAL;
+  Peer local;
+  if (!local_peer(fd, &local) || !(local == at)) return -EADDRNOTAVAIL;
+  const uint64_t there = network_namespace_of(fd);
+  const int own = open_stream_socket(AF_INET, nullptr);
+  if (own < 0) return -errno;
+  const uint64_t here = network_namespace_of(own);
+  close(own);
+  if (there != here) return -EXDEV;
+  const int flags = fcntl(fd, F_GETFL);
+  return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? 0 : -errno;
 }
 
 int open_connection(const ConnectOptions& options) {

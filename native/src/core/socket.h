@@ -40,6 +40,9 @@ struct ListenOptions {
 };
 // The descriptor, or -errno.
 int open_listener(const ListenOptions& options);
+// Whether `fd`, which another process opened, is what open_listener() would give here: 0, or -errno (EINVAL: it does not listen;
+// EADDRNOTAVAIL: on another address; EXDEV: in another network namespace).
+int check_listener(int fd, const Peer& at);
 
 struct ConnectOptions {
   Peer to;

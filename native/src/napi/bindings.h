@@ -6,5 +6,6 @@ namespace weft {
 
 void register_engine(Napi::Env env, Napi::Object exports);
 void register_capture(Napi::Env env, Napi::Object exports);
+void register_message_socket(Napi::Env env, Napi::Object exports);
 
 }  // namespace weft

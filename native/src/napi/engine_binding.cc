@@ -1,5 +1,6 @@
 // The functions of agent/native/engine.ts, in its order. Converts and checks; decides nothing.
 #include <napi.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -95,6 +96,37 @@ Napi::Value listen(const Napi::CallbackInfo& info) {
   return throw_system_error(info.Env(), -port, step + " " + address + " port " + std::to_string(spec.port));
 }
 
+Napi::Value adopt(const Napi::CallbackInfo& info) {
+  EngineHandle* engine = handle_of(info);
+  if (!info[1].IsNumber()) return throw_type_error(info.Env(), "adopt: expected a descriptor");
+  const int fd = info[1].As<Napi::Number>().Int32Value();
+  SpecReader reader(info.Env());
+  const ListenerSpec spec = reader.listener_spec(info[0]);
+  std::string step = reader.ok() ? "the engine is closed" : reader.error();
+  if (!reader.ok() || engine->reactor().is_closed()) {
+    close(fd);
+    return throw_type_error(info.Env(), "adopt: " + step);
+  }
+  const int port = engine->reactor().adopt_listener(spec, fd, &step);
+  if (port >= 0) return Napi::Number::New(info.Env(), port);
+  const std::string address = info[0].As<Napi::Object>().Get("address").ToString().Utf8Value();
+  return throw_system_error(info.Env(), -port, step + " " + address + " port " + std::to_string(spec.port));
+}
+
+Napi::Value share_listeners(const Napi::CallbackInfo& info) {
+  Napi::Array list = Napi::Array::New(info.Env());
+  uint32_t index = 0;
+  for (const SharedListener& shared : handle_of(info)->reactor().share_listeners()) {
+    Napi::Object item = Napi::Object::New(info.Env());
+    item.Set("id", Napi::Number::New(info.Env(), shared.id));
+    item.Set("sockmapKey", shared.sockmap_key < 0 ? info.Env().Null()
+                                                  : Napi::Value(Napi::Number::New(info.Env(), static_cast<double>(shared.sockmap_key))));
+    item.Set("descriptor", Napi::Number::New(info.Env(), shared.fd));
+    list.Set(index++, item);
+  }
+  return list;
+}
+
 Napi::Value unlisten(const Napi::CallbackInfo& info) {
   if (info[0].IsNumber()) handle_of(info)->reactor().unlisten(info[0].As<Napi::Number>().Int32Value());
   return info.Env().Undefined();
@@ -134,7 +166,8 @@ Napi::Value use_tables(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value drain(const Napi::CallbackInfo& info) {
-  if (!handle_of(info)->reactor().is_closed()) handle_of(info)->reactor().drain();
+  if (!info[0].IsNumber()) return throw_type_error(info.Env(), "drain: expected milliseconds");
+  if (!handle_of(info)->reactor().is_closed()) handle_of(info)->reactor().drain(info[0].As<Napi::Number>().Uint32Value());
   return info.Env().Undefined();
 }
 
@@ -217,6 +250,8 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_view(engine, "answered", napi_int32_array, buffer, at.answered, kMaxDeferred);
   add_view(engine, "arena", napi_uint8_array, buffer, at.arena, Batch::kArenaBytes);
   add_method(engine, "listen", listen, handle);
+  add_method(engine, "adopt", adopt, handle);
+  add_method(engine, "shareListeners", share_listeners, handle);
   add_method(engine, "unlisten", unlisten, handle);
   add_method(engine, "setListenerTls", set_listener_tls, handle);
   add_method(engine, "takeTlsFailures", take_tls_failures, handle);

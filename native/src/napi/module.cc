@@ -1,4 +1,4 @@
-// The addon's entry: registers the functions of agent/native/engine.ts and agent/native/capture.ts.
+// The addon's entry: registers the functions of agent/native/engine.ts, capture.ts and message-socket.ts.
 #include <napi.h>
 
 #include "napi/bindings.h"
@@ -6,6 +6,7 @@
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   weft::register_engine(env, exports);
   weft::register_capture(env, exports);
+  weft::register_message_socket(env, exports);
   return exports;
 }
 

@@ -1,0 +1,159 @@
+// The new proxy's side of a hand-over: finds the proxy that serves the run directory, takes its listening sockets, tells it when they are
+// served here, and follows how it drains. Does not open or serve listeners.
+import type { Logger } from 'pino';
+import { VERSION as BUILD } from '../../../api/version.js';
+import type { MessageSocket, MessageSocketAddon } from '../../native/message-socket.js';
+import { Channel, type HandedSocket, type Offer, VERSION } from './channel.js';
+
+const ANSWER_TIMEOUT_MS = 10_000;
+
+/** A listening socket of the predecessor; its `slot` as in HandedSocket. */
+export interface InheritedSocket {
+  readonly slot: number;
+  readonly descriptor: number;
+}
+
+/** What the status tells of the predecessor. */
+export interface Succession {
+  /** How many proxies have handed over to one another, up to this one. */
+  handovers: number;
+  /** Connections that the predecessor still has. */
+  predecessorOpen: number;
+  ended: number;
+  cut: number;
+}
+
+export class Takeover {
+  readonly succession: Succession;
+  private readonly sockets = new Map<string, InheritedSocket[]>();
+
+  private constructor(
+    private readonly channel: Channel,
+    private readonly offer: Offer,
+    sockets: readonly (HandedSocket & { readonly descriptor: number })[],
+    private readonly addon: MessageSocketAddon,
+    private readonly log: Logger,
+  ) {
+    this.succession = { handovers: offer.handovers + 1, predecessorOpen: 0, ended: 0, cut: 0 };
+    for (const { kind, address, port, slot, descriptor } of sockets) {
+      const key = keyOf(kind, address, port);
+      this.sockets.set(key, [...(this.sockets.get(key) ?? []), { slot, descriptor }]);
+    }
+  }
+
+  /** null: no proxy serves there. Throws when the one that does won't hand over. */
+  static async begin(path: string, addon: MessageSocketAddon, log: Logger): Promise<Takeover | null> {
+    let socket: MessageSocket;
+    try {
+      socket = addon.connectMessages(path);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' || code === 'ECONNREFUSED') return null;
+      throw error;
+    }
+    const channel = new Channel(socket, addon);
+    const sockets: (HandedSocket & { descriptor: number })[] = [];
+    try {
+      if (!channel.isTrusted) throw new Error('it runs as another user');
+      channel.send({ type: 'hello', version: VERSION, build: BUILD });
+      const offer = await answerOf(channel, 'offer');
+      while (sockets.length < offer.message.sockets) {
+        channel.send({ type: 'next' });
+        const { message, descriptors } = await answerOf(channel, 'sockets');
+        descriptors.forEach((descriptor, index) => {
+          const about = message.sockets[index];
+          if (about === undefined) addon.closeDescriptor(descriptor);
+          else sockets.push({ ...about, descriptor });
+        });
+        if (descriptors.length === 0) throw new Error('it promised more sockets than it gave');
+      }
+      log.info(
+        { predecessor: channel.pid, build: offer.message.build, sockets: sockets.length },
+        `taking over from proxy ${channel.pid} (weft ${offer.message.build}): ${sockets.length} sockets`,
+      );
+      return new Takeover(channel, offer.message, sockets, addon, log);
+    } catch (error) {
+      for (const { descriptor } of sockets) addon.closeDescriptor(descriptor);
+      channel.close();
+      throw new Error(
+        `proxy ${channel.pid} serves this run directory and can't be taken over from: ${(error as Error).message}. ` +
+          'Stop it first, or give another --run-dir',
+      );
+    }
+  }
+
+  get ticketKeys(): { readonly keys: Buffer; readonly ageMs: number } {
+    return { keys: Buffer.from(this.offer.ticketKeys, 'base64'), ageMs: this.offer.ticketKeyAgeMs };
+  }
+
+  /** The sockets of that address, the caller's from then on; none the second time. */
+  take(kind: HandedSocket['kind'], address: string, port: number): readonly InheritedSocket[] {
+    const key = keyOf(kind, address, port);
+    const taken = this.sockets.get(key) ?? [];
+    this.sockets.delete(key);
+    return taken;
+  }
+
+  /** We accept: resolves when the predecessor does not any more. Sockets that nobody took are left to it alone. */
+  async complete(): Promise<void> {
+    this.closeSockets();
+    const { pid } = this.channel;
+    try {
+      this.channel.send({ type: 'ready' });
+      await answerOf(this.channel, 'released');
+      this.log.info({ predecessor: pid }, `taken over from proxy ${pid}: it accepts no more, and drains`);
+      void this.follow();
+    } catch (error) {
+      this.log.warn({ predecessor: pid }, `proxy ${pid} did not release its listeners: ${(error as Error).message}; if it runs, stop it`);
+      this.channel.close();
+    }
+  }
+
+  /** We end before we served: the predecessor goes on. Idempotent. */
+  abandon(): void {
+    this.closeSockets();
+    this.channel.close();
+  }
+
+  private async follow(): Promise<void> {
+    const { pid } = this.channel;
+    const { succession, log } = this;
+    try {
+      for (let received = await this.channel.next(); received !== null; received = await this.channel.next()) {
+        const { message } = received;
+        if (message.type === 'draining') succession.predecessorOpen = message.open;
+        if (message.type !== 'drained') continue;
+        Object.assign(succession, { predecessorOpen: 0, ended: message.ended, cut: message.cut });
+        log.info(
+          { predecessor: pid, ended: message.ended, cut: message.cut },
+          `proxy ${pid} has drained: ${message.cut} connections were cut`,
+        );
+        return;
+      }
+      log.warn({ predecessor: pid, open: succession.predecessorOpen }, `proxy ${pid} ended before it had drained`);
+    } catch (error) {
+      log.warn({ predecessor: pid }, `proxy ${pid} can't be followed: ${(error as Error).message}`);
+    } finally {
+      succession.predecessorOpen = 0;
+      this.channel.close();
+    }
+  }
+
+  private closeSockets(): void {
+    for (const sockets of this.sockets.values()) for (const { descriptor } of sockets) this.addon.closeDescriptor(descriptor);
+    this.sockets.clear();
+  }
+}
+
+async function answerOf<T extends 'offer' | 'sockets' | 'released'>(channel: Channel, type: T) {
+  const received = await channel.next(ANSWER_TIMEOUT_MS);
+  if (received === null) throw new Error('it closed the connection');
+  const { message, descriptors } = received;
+  if (message.type === 'refused') throw new Error(message.reason);
+  if (message.type !== type) throw new Error(`it said ${message.type}, not ${type}`);
+  return { message: message as Extract<typeof message, { type: T }>, descriptors };
+}
+
+function keyOf(kind: string, address: string, port: number): string {
+  return `${kind} ${port} ${address}`;
+}

@@ -1,0 +1,427 @@
+// A running `weft proxy` replaced by its successor, as an upgrade does it: real processes, under load of every kind.
+
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, type IncomingMessage, request } from 'node:http';
+import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  Server as GrpcServer,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type sendUnaryData,
+} from '@grpc/grpc-js';
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { loadAddon } from '../../agent/native/addon.js';
+import type { Message, MessageSocket } from '../../agent/native/message-socket.js';
+import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+
+// Every one starts several processes.
+jest.setTimeout(60_000);
+
+const cleanups: (() => unknown)[] = [];
+let folder = '';
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'wph-'));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+function listening(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => sockets.add(socket));
+  cleanups.push(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return once(server, 'listening').then(() => (server.address() as AddressInfo).port);
+}
+
+/** Answers at once; "/slow" after `release()`; an Upgrade gets its bytes back. */
+async function httpBackend(): Promise<{ port: number; release: () => void; slow: Promise<void> }> {
+  let release = (): void => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let arrive = (): void => undefined;
+  const slow = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
+  const server = createServer(async (incoming, response) => {
+    if (incoming.url === '/slow') {
+      arrive();
+      await released;
+    }
+    response.end('ok');
+  });
+  server.on('upgrade', (_incoming, socket) => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    socket.pipe(socket);
+  });
+  return { port: await listening(server), release, slow };
+}
+
+const asIs = (bytes: Buffer): Buffer => bytes;
+const ECHO = { requestSerialize: asIs, requestDeserialize: asIs, responseSerialize: asIs, responseDeserialize: asIs };
+
+async function grpcBackend(): Promise<number> {
+  const server = new GrpcServer();
+  server.addService(
+    {
+      one: { path: '/echo.Echo/One', requestStream: false, responseStream: false, ...ECHO },
+      many: { path: '/echo.Echo/Many', requestStream: true, responseStream: true, ...ECHO },
+    },
+    {
+      one: ({ request: bytes }: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>) => reply(null, bytes),
+      many: (call: ServerDuplexStream<Buffer, Buffer>) => {
+        call.on('data', (bytes) => call.write(bytes));
+        call.on('end', () => call.end());
+        call.on('error', () => undefined);
+      },
+    },
+  );
+  cleanups.push(() => server.forceShutdown());
+  return new Promise((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => (error === null ? resolve(port) : reject(error))),
+  );
+}
+
+interface Mesh {
+  readonly file: string;
+  readonly port: number;
+  readonly backend: Awaited<ReturnType<typeof httpBackend>>;
+}
+
+async function mesh(): Promise<Mesh> {
+  const [backend, grpc, port] = [await httpBackend(), await grpcBackend(), await freePort()];
+  const file = join(folder, 'mesh.yaml');
+  const route = (name: string): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ${name}}
+spec: {parentRefs: [{name: edge}], hostnames: [${name}.test], rules: [{backendRefs: [{name: ${name}, port: 80}]}]}
+---`;
+  writeFileSync(
+    file,
+    `${serviceManifest('web', backend.port)}${serviceManifest('echo', grpc).replace('appProtocol: http', 'appProtocol: grpc')}${route('web')}${route('echo')}
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [{name: http, port: ${port}, protocol: HTTP}]}
+`,
+  );
+  return { file, port, backend };
+}
+
+async function start(file: string, ...flags: string[]): Promise<ProxyProcess> {
+  const proxy = ProxyProcess.start(file, folder, ...flags);
+  cleanups.push(() => proxy.kill());
+  await proxy.says('"ready"');
+  return proxy;
+}
+
+/** Asks again and again until stopped; says how often it was answered, and every other end in words. */
+class Load {
+  answered = 0;
+  readonly errors: string[] = [];
+  private isStopped = false;
+  private readonly loops: Promise<void>[];
+
+  constructor(clients: number, ask: () => Promise<unknown>) {
+    this.loops = Array.from({ length: clients }, async () => {
+      while (!this.isStopped) {
+        try {
+          await ask();
+          this.answered++;
+        } catch (error) {
+          this.errors.push((error as Error).message);
+        }
+      }
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.isStopped = true;
+    await Promise.all(this.loops);
+  }
+
+  /** Resolves when it was answered so many times more. */
+  async more(count: number): Promise<void> {
+    const goal = this.answered + count;
+    await eventually(
+      () => new Promise<number>((resolve) => setImmediate(() => resolve(this.answered))),
+      (answered) => answered >= goal || this.errors.length > 0,
+    );
+  }
+}
+
+function get(port: number, path: string, agent: Agent | false): Promise<{ status: number; connection: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ port, host: '127.0.0.1', path, headers: { host: 'web.test' }, agent }, (response: IncomingMessage) => {
+      response.resume();
+      response.on('error', reject);
+      response.on('end', () =>
+        response.statusCode === 200
+          ? resolve({ status: 200, connection: response.headers.connection ?? '' })
+          : reject(new Error(`${path}: ${response.statusCode}`)),
+      );
+    });
+    sent.on('error', reject);
+    sent.end();
+  });
+}
+
+function keepAlive(sockets: number): Agent {
+  const agent = new Agent({ keepAlive: true, maxSockets: sockets });
+  cleanups.push(() => agent.destroy());
+  return agent;
+}
+
+function grpcClient(port: number): Client {
+  const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), { 'grpc.default_authority': 'echo.test' });
+  cleanups.push(() => client.close());
+  return client;
+}
+
+function callOnce(client: Client): Promise<unknown> {
+  return new Promise((resolve, reject) =>
+    client.makeUnaryRequest('/echo.Echo/One', asIs, asIs, Buffer.from('one'), (error, bytes) =>
+      error === null ? resolve(bytes) : reject(error),
+    ),
+  );
+}
+
+/** Inodes. */
+function listeningSockets(port: number): string[] {
+  const LISTEN = '0A';
+  const rows = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/));
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  return rows.filter((row) => row[1] === local && row[3] === LISTEN).map((row) => row[9]!);
+}
+
+/** One stream whose every message must come back. */
+class Stream {
+  private readonly call: ClientDuplexStream<Buffer, Buffer>;
+  /** The stream's error. */
+  readonly lost: Promise<Error>;
+  private waiting: { resolve: (bytes: Buffer) => void; reject: (error: Error) => void } | null = null;
+
+  constructor(client: Client) {
+    this.call = client.makeBidiStreamRequest('/echo.Echo/Many', asIs, asIs);
+    this.call.on('data', (bytes: Buffer) => this.waiting?.resolve(bytes));
+    this.lost = new Promise((resolve) => {
+      this.call.on('error', (error) => {
+        this.waiting?.reject(error);
+        resolve(error);
+      });
+    });
+  }
+
+  echo(): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      this.waiting = { resolve, reject };
+      this.call.write(Buffer.from('again'));
+    });
+  }
+
+  async end(): Promise<void> {
+    this.call.end();
+    await once(this.call, 'end');
+  }
+}
+
+/** A connection that is no HTTP any more. */
+async function tunnel(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  cleanups.push(() => socket.destroy());
+  socket.write('GET /tunnel HTTP/1.1\r\nHost: web.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+  const [head] = (await once(socket, 'data')) as [Buffer];
+  expect(head.toString()).toMatch(/^HTTP\/1.1 101 /);
+  return socket;
+}
+
+async function throughTunnel(socket: Socket): Promise<void> {
+  socket.write('ping');
+  const [bytes] = (await once(socket, 'data')) as [Buffer];
+  if (bytes.toString() !== 'ping') throw new Error(`the tunnel said ${bytes}`);
+}
+
+test('a proxy is replaced three times under load without an error, and streams go on in the one that began them', async () => {
+  const { file, port } = await mesh();
+  const metricsPort = await freePort();
+  const flags = ['--metrics-listen', `127.0.0.1:${metricsPort}`];
+  const generations = [await start(file, ...flags)];
+  const sockets = listeningSockets(port);
+  expect(sockets).toHaveLength(2);
+  const agent = keepAlive(4);
+  const client = grpcClient(port);
+  const [stream, socket] = [new Stream(client), await tunnel(port)];
+  const loads = {
+    kept: new Load(4, () => get(port, '/', agent)),
+    fresh: new Load(4, () => get(port, '/', false)),
+    unary: new Load(4, () => callOnce(client)),
+    stream: new Load(1, () => stream.echo()),
+    tunnel: new Load(1, () => throughTunnel(socket)),
+  };
+  const all = Object.values(loads);
+  // The workers differ: the successor takes all sockets, however many it has itself.
+  for (const workers of ['3', '1', '2']) {
+    await Promise.all(all.map((load) => load.more(20)));
+    generations.push(await start(file, ...flags, '--workers', workers));
+    await Promise.all(all.map((load) => load.more(20)));
+    const state = await generations.at(-1)!.state();
+    expect({ pid: state.pid, workers: state.workers }).toEqual({ pid: generations.at(-1)!.child.pid, workers: Number(workers) });
+    // Of connections alone that came after the hand-over.
+    expect(state.counters.find(({ name }) => name === 'downstream_accepted')?.value).toBeGreaterThan(0);
+  }
+  const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+  expect(metrics).toContain('weft_proxy_handovers 3\n');
+  await Promise.all(all.map((load) => load.stop()));
+  expect(Object.fromEntries(Object.entries(loads).map(([name, { errors }]) => [name, errors]))).toEqual({
+    kept: [],
+    fresh: [],
+    unary: [],
+    stream: [],
+    tunnel: [],
+  });
+  // The first has the stream and the tunnel still.
+  const [first, ...later] = generations as [ProxyProcess, ...ProxyProcess[]];
+  expect(first.child.exitCode).toBeNull();
+  await stream.end();
+  socket.end();
+  expect(await first.exit()).toBe(0);
+  expect(first.errors).toMatch(/drained: \d+ connections ended, 0 were cut/);
+  // The very sockets that the first opened: what waited in them could not be lost.
+  expect(listeningSockets(port)).toEqual(expect.arrayContaining(sockets));
+  expect(await Promise.all(later.slice(0, -1).map((proxy) => proxy.exit()))).toEqual([0, 0]);
+  expect((await get(port, '/', false)).status).toBe(200);
+});
+
+test('a successor that ends before it serves changes nothing, however it ends', async () => {
+  const { file, port } = await mesh();
+  const proxy = await start(file);
+  const agent = keepAlive(2);
+  const load = new Load(2, () => get(port, '/', agent));
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    // No agent is there: it has the sockets, and waits for its configuration.
+    const waiting = ProxyProcess.startWith(['--agent', `unix:${folder}/nobody.sock`], folder);
+    cleanups.push(() => waiting.kill());
+    await waiting.says('taking over from proxy');
+    const third = ProxyProcess.start(file, folder);
+    cleanups.push(() => third.kill());
+    expect(await third.exit()).toBe(1);
+    expect(third.errors).toContain(`proxy ${waiting.child.pid} is taking over already`);
+    const from = proxy.errors.length;
+    waiting.child.kill(signal);
+    await proxy.says(`proxy ${waiting.child.pid} ended before it was ready to take over`, from);
+    await load.more(20);
+  }
+  await load.stop();
+  expect(load.errors).toEqual([]);
+  expect((await proxy.state()).pid).toBe(proxy.child.pid);
+  // And it can still be taken over from.
+  const successor = await start(file);
+  expect(await proxy.exit()).toBe(0);
+  expect((await successor.state()).pid).toBe(successor.child.pid);
+});
+
+test('the drain timeout cuts what does not end, and the successor counts it', async () => {
+  const { file, port } = await mesh();
+  const metricsPort = await freePort();
+  const proxy = await start(file, '--drain-timeout', '300');
+  const client = grpcClient(port);
+  const [stream, socket] = [new Stream(client), await tunnel(port)];
+  await stream.echo();
+  const cut = Promise.all([expect(stream.lost).resolves.toBeDefined(), once(socket, 'close')]);
+  socket.on('error', () => undefined);
+  const successor = await start(file, '--metrics-listen', `127.0.0.1:${metricsPort}`);
+  await cut;
+  expect(await proxy.exit()).toBe(0);
+  expect(proxy.errors).toMatch(/draining 2 connections for at most 300 ms/);
+  await successor.says(`proxy ${proxy.child.pid} has drained: 2 connections were cut`);
+  expect(await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text()).toContain('weft_proxy_predecessor_connections_cut 2\n');
+});
+
+test('a request that runs is answered and told to leave; told to wait, the drained proxy ends with SIGTERM', async () => {
+  const { file, port, backend } = await mesh();
+  const proxy = await start(file, '--after-handover', 'wait');
+  const running = get(port, '/slow', keepAlive(1));
+  await backend.slow;
+  await start(file);
+  await proxy.says('draining 1 connections without a limit');
+  backend.release();
+  expect(await running).toEqual({ status: 200, connection: 'close' });
+  await proxy.says('waiting for SIGTERM');
+  proxy.child.kill('SIGTERM');
+  expect(await proxy.exit()).toBe(0);
+  expect((await get(port, '/', false)).status).toBe(200);
+});
+
+test('a proxy that must not take over does not start where another one serves', async () => {
+  const { file, port } = await mesh();
+  await start(file);
+  const second = ProxyProcess.start(file, folder, '--takeover', 'never');
+  cleanups.push(() => second.kill());
+  expect(await second.exit()).toBe(1);
+  expect(second.errors).toContain('proxy.sock is served by another process');
+  expect((await get(port, '/', false)).status).toBe(200);
+  await start(file);
+});
+
+test('strangers and garbage on the hand-over socket get nothing, and cost nothing', async () => {
+  const { file, port } = await mesh();
+  const proxy = await start(file);
+  const path = join(folder, 'handover.sock');
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  const descriptors = (): number => readdirSync(`/proc/${proxy.child.pid}/fd`).length;
+  await get(port, '/', false);
+  const before = descriptors();
+
+  const addon = loadAddon();
+  const answer = async (...said: readonly string[]): Promise<string | null> => {
+    const socket = addon.connectMessages(path);
+    for (const text of said) socket.send(text, [1]);
+    const received = await message(socket);
+    for (const descriptor of received.descriptors) addon.closeDescriptor(descriptor);
+    socket.close();
+    return received.text;
+  };
+  expect(await answer('GET / HTTP/1.1')).toMatch(/"refused".*no hand-over message/);
+  expect(await answer('{"type":"ready"}')).toMatch(/"refused".*it said ready, not hello/);
+  expect(await answer('{"type":"hello","version":99,"build":"x"}')).toMatch(/"refused".*version 99 of the hand-over.*stop that one first/);
+  expect(await answer('x'.repeat(65_536))).toMatch(/"refused"/);
+
+  // Where file permissions let them in, the kernel's word on who they are does not.
+  chmodSync(folder, 0o755);
+  chmodSync(path, 0o666);
+  const hello = JSON.stringify({ type: 'hello', version: 1, build: 'x' });
+  const script = `const addon = require(${JSON.stringify(join(process.cwd(), 'native/build/Release/weft.node'))});
+    const socket = addon.connectMessages(${JSON.stringify(path)});
+    socket.whenReadable(() => process.stdout.write(String(socket.receive().text)));
+    try { socket.send(${JSON.stringify(hello)}, []); } catch {}`;
+  const stranger = spawnSync(process.execPath, ['-e', script], { uid: 65_534, gid: 65_534, encoding: 'utf8' });
+  expect(stranger.stdout).toMatch(/"refused".*runs as another user/);
+
+  expect(
+    await eventually(
+      () => Promise.resolve(descriptors()),
+      (count) => count <= before,
+    ),
+  ).toBeLessThanOrEqual(before);
+  expect((await get(port, '/', false)).status).toBe(200);
+});
+
+function message(socket: MessageSocket): Promise<Message> {
+  return new Promise((resolve) => socket.whenReadable(() => resolve(socket.receive()!)));
+}
