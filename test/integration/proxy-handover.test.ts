@@ -64,6 +64,8 @@ async function httpBackend(): Promise<{ port: number; release: () => void; slow:
     response.end('ok');
   });
   server.on('upgrade', (_incoming, socket) => {
+    // A tunnel that is cut is reset on both sides.
+    socket.on('error', () => undefined);
     socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
     socket.pipe(socket);
   });
