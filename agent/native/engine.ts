@@ -362,6 +362,7 @@ export const TLS_FAILURES = [
   'bad-record',
   'protocol',
   'timed-out',
+  'flood',
 ] as const;
 export interface TlsFailure {
   readonly reason: (typeof TLS_FAILURES)[number];

@@ -12,6 +12,7 @@ const HINTS: Partial<Record<TlsFailure['reason'], string>> = {
   version: 'the client offers nothing newer than TLS 1.1',
   'peer-alert': "the client refuses our side: does it trust the certificate's issuer, is the certificate valid and for that name?",
   'timed-out': 'the handshake did not end in time',
+  flood: 'the peer makes work (key updates, renegotiations, tickets) and sends next to nothing else',
 };
 
 export class TlsFailureLog {

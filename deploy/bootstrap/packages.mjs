@@ -36,6 +36,7 @@ const PACKAGES = {
     openssl: 'openssl',
     iptables: 'iptables',
     curl: 'curl',
+    chromium: 'chromium',
     python3: 'python3',
     'clang-format': 'clang-format',
     // The core's own tests and fuzzers run outside Node, which brings OpenSSL to the addon.

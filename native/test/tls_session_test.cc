@@ -1,6 +1,7 @@
 // Two sessions back to back in memory: handshakes, verification, resumption, rotation, truncation, tampering. No sockets.
 #include "core/tls/tls_session.h"
 
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 
 #include <cstring>
@@ -159,6 +160,93 @@ TEST("TLS: close_notify is an end, a missing one is not") {
   CHECK(!pair.send(pair.server.get(), "more"));
   CHECK_EQ(pair.receive(pair.client.get()), "bodyend");
   CHECK_EQ(pair.receive(pair.client.get()), "end");
+}
+
+// OpenSSL's own client before a session of ours, for what a TlsSession would never do.
+struct RawClient {
+  SSL_CTX* ctx = SSL_CTX_new(TLS_client_method());
+  SSL* ssl = SSL_new(ctx);
+  BIO* in = BIO_new(BIO_s_mem());
+  BIO* out = BIO_new(BIO_s_mem());
+  std::shared_ptr<TlsContext> context = build(server_spec());
+  std::unique_ptr<TlsSession> server = TlsSession::accept(context);
+  TlsWire wire;
+
+  explicit RawClient(int version) {
+    SSL_set_bio(ssl, in, out);
+    SSL_set_connect_state(ssl);
+    SSL_set_min_proto_version(ssl, version);
+    SSL_set_max_proto_version(ssl, version);
+    SSL_set_tlsext_host_name(ssl, "a.test");
+    for (int i = 0; i < 10 && (SSL_do_handshake(ssl) != 1 || !server->is_established()); i++)
+      pass([&] { return server->handshake(&wire); });
+    CHECK(server->is_established());
+  }
+  ~RawClient() {
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+  }
+  // What the client has said goes to the server, and its answer back.
+  template <typename Do>
+  void pass(Do act) {
+    char* bytes = nullptr;
+    const long size = BIO_get_mem_data(out, &bytes);
+    const std::string said(bytes, static_cast<size_t>(size));
+    (void)BIO_reset(out);
+    wire.input = reinterpret_cast<const uint8_t*>(said.data());
+    wire.input_size = said.size();
+    wire.output_size = 0;
+    act();
+    BIO_write(in, wire.output.get(), static_cast<int>(wire.output_size));
+  }
+  int64_t read() {
+    uint8_t bytes[32 * 1024];
+    int64_t last = 0, sum = 0;
+    pass([&] {
+      while ((last = server->read(&wire, bytes, sizeof(bytes))) > 0) sum += last;
+    });
+    return last == TlsSession::kWantsInput ? sum : last;
+  }
+  void update_key() {
+    CHECK_EQ(SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+    CHECK_EQ(SSL_do_handshake(ssl), 1);
+  }
+  void send(size_t count) {
+    const std::string bytes(count, 'b');
+    CHECK_EQ(SSL_write(ssl, bytes.data(), static_cast<int>(count)), static_cast<int>(count));
+  }
+};
+
+TEST("TLS: key updates are taken in measure; a flood of them ends the session, whatever trickles between them") {
+  RawClient client(TLS1_3_VERSION);
+  for (uint64_t i = 0; i < TlsSession::kMaxAsides; i++) client.update_key();
+  client.send(10);
+  CHECK_EQ(client.read(), 10);
+  // Who sends much may update its keys often.
+  for (int i = 0; i < 10; i++) {
+    for (int piece = 0; piece < 4; piece++) client.send(16'384);
+    CHECK_EQ(client.read(), 65'536);
+    client.update_key();
+    CHECK_EQ(client.read(), 0);
+  }
+  for (uint64_t i = 0; i < TlsSession::kMaxAsides; i++) {
+    client.update_key();
+    client.send(1);
+  }
+  CHECK_EQ(client.read(), TlsSession::kFailed);
+  CHECK(client.server->failure() == TlsFailure::Flood);
+}
+
+TEST("TLS: a client of TLS 1.2 that wants to renegotiate is told no, and goes on without or leaves") {
+  RawClient client(TLS1_2_VERSION);
+  CHECK_EQ(SSL_renegotiate(client.ssl), 1);
+  SSL_do_handshake(client.ssl);
+  CHECK_EQ(client.read(), 0);
+  // The client takes no_renegotiation for the end; the server has not begun anything.
+  CHECK_EQ(SSL_do_handshake(client.ssl), -1);
+  CHECK_EQ(ERR_GET_REASON(ERR_peek_last_error()), SSL_R_NO_RENEGOTIATION);
+  ERR_clear_error();
+  CHECK(client.server->failure() == TlsFailure::None);
 }
 
 TEST("TLS: a changed byte fails the stream") {

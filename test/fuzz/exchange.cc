@@ -1,6 +1,6 @@
 // Whole exchanges: a reactor over loopback sockets, with clients and upstreams that say, hear and end what the input tells them, in the
 // order the input tells them. Whatever they do: memory and undefined behaviour are clean, nothing hangs, and every decision is accounted
-// for once. What the bytes on the wire mean is for native/test/smuggling_test.cc and test/soak.
+// for once. What the bytes on the wire mean is for transfer.cc, native/test/smuggling_test.cc and test/soak.
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -219,7 +219,7 @@ class World {
         if (detail < 16) usleep(20'000);
         return;
       case 14:
-        if (detail < 32) bench_.reactor->drain();
+        if (detail < 32) bench_.reactor->drain(0);
         return bench_.reload((detail & 1) != 0);
       case 15:
         // Silent.

@@ -1,13 +1,16 @@
-// HTTP/1.1 clients of the soak, each one exchange or connection of its kind. A Fault is a finding; so is any other error where none is due.
+// HTTP/1.1 clients of the soak, plain and TLS, over HTTP/1 and HTTP/2 upstreams; each one exchange or connection of its kind. A Fault is a finding; so is any other error where none is due.
 import { Agent, type IncomingMessage, request } from 'node:http';
+import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { anySlice, below, bytesOf, Comparison, Fault, nameOf, type Slice } from './bytes.js';
 
-const HOST = 'soak.test';
-const MOST = 1_048_576;
+export const HOST = 'soak.test';
+export const MOST = 1_048_576;
 /** So far no exchange takes a tenth of it. */
-const STUCK_MS = 30_000;
+export const STUCK_MS = 30_000;
+/** Behind the first are HTTP/1 servers, behind the second HTTP/2. */
+const PREFIXES = ['/soak', '/h2'] as const;
 
 export interface HttpTarget {
   readonly port: number;
@@ -16,6 +19,15 @@ export interface HttpTarget {
 
 export function httpTarget(port: number): HttpTarget {
   return { port, agent: new Agent({ keepAlive: true, maxSockets: 16 }) };
+}
+
+/** `certificate`: of HOST. */
+export function httpsTarget(port: number, certificate: string): HttpTarget {
+  return { port, agent: new TlsAgent({ keepAlive: true, maxSockets: 8, ca: certificate, servername: HOST }) };
+}
+
+export function pathOf(query: string): string {
+  return `${PREFIXES[below(PREFIXES.length)]}?${query}`;
 }
 
 interface Exchange {
@@ -51,9 +63,10 @@ export async function cutByServer(target: HttpTarget): Promise<void> {
 
 async function perform({ port, agent }: HttpTarget, { sent, want, end, isSlow }: Exchange): Promise<void> {
   const id = `${below(2 ** 48)}`;
-  const path = `/soak?sent=${nameOf(sent)}&want=${nameOf(want)}&end=${end}`;
+  const path = pathOf(`sent=${nameOf(sent)}&want=${nameOf(want)}&end=${end}`);
+  const ask = agent instanceof TlsAgent ? tlsRequest : request;
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    const outgoing = request({ host: '127.0.0.1', port, path, method: 'POST', agent, headers: { host: HOST, 'x-id': id } }, resolve);
+    const outgoing = ask({ host: '127.0.0.1', port, path, method: 'POST', agent, headers: { host: HOST, 'x-id': id } }, resolve);
     outgoing.setTimeout(STUCK_MS, () => outgoing.destroy(new Fault(`stuck: POST ${path}`)));
     outgoing.on('error', reject);
     const body = bytesOf(sent);
@@ -68,8 +81,8 @@ async function perform({ port, agent }: HttpTarget, { sent, want, end, isSlow }:
   });
   if (response.statusCode !== 200 || response.headers['x-id'] !== id) {
     response.resume();
-    // The server's reset may come before a byte of its answer: 502 says so honestly.
-    if (end === 'reset' && response.statusCode === 502) throw new Error('502');
+    // The server's reset may come before a byte of its answer: 502 or 503 says so honestly.
+    if (end === 'reset' && (response.statusCode === 502 || response.statusCode === 503)) throw new Error('no answer');
     throw new Fault(`POST ${path}: status ${response.statusCode}, x-id ${response.headers['x-id']} instead of ${id}`);
   }
   const comparison = new Comparison(want, `answer to POST ${path}`);

@@ -1,13 +1,18 @@
-// `npm run soak -- --minutes N`: mixed HTTP/1 and opaque TCP traffic through real proxies, with resets, half-closes, slow readers, pipelining
-// and a new configuration every second. Every byte is compared both ways. Exit 1 if a byte was lost, added or changed, a connection stuck
+// `npm run soak -- --minutes N`: mixed HTTP/1, HTTP/2, TLS, gRPC, WebSocket and opaque TCP traffic through real proxies, with resets,
+// half-closes, slow readers, pipelining and a new configuration every second. Every byte is compared both ways. Exit 1 if a byte was lost, added or changed, a connection stuck
 // or was left behind, or a proxy's memory grew once it was warm.
+// `npm run soak -- --grpc-calls N` is grpc-calls.ts.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bed } from '../bench/bed.js';
 import { median } from '../bench/report.js';
-import { Fault } from './bytes.js';
-import { cutByClient, cutByServer, exchange, httpTarget, pipelined, slowReader } from './http-traffic.js';
+import { GrpcEchoClient, startGrpcEcho } from '../lab/grpc-echo.js';
+import { below, Fault } from './bytes.js';
+import { grpcCalls } from './grpc-calls.js';
+import { cutByClient, cutByServer, exchange, httpsTarget, httpTarget, pipelined, slowReader } from './http-traffic.js';
+import { cutByServer2, cutConnection, cutStream, exchange2, Http2Target, slowReader2 } from './http2-traffic.js';
 import { Proxies, type Watched } from './proxies.js';
-import { startEchoServer, startHttpServer } from './servers.js';
+import { startEchoServer, startHttp2Server, startHttpServer } from './servers.js';
+import { grpc, grpcCut, webSocket, webSocketCut } from './stream-traffic.js';
 import { cut, echo } from './tcp-traffic.js';
 
 const RELOAD_MS = 1_000;
@@ -44,7 +49,7 @@ class Soak {
 
   async run(minutes: number): Promise<void> {
     const watched = this.proxies.watched;
-    const before = watched.map((proxy) => proxy.sockets());
+    const before = watched.map((proxy) => ({ sockets: proxy.sockets(), descriptors: proxy.descriptors() }));
     const memory = watched.map((): number[] => []);
     const clients = this.kinds.flatMap((kind) => Array.from({ length: kind.clients }, () => this.client(kind)));
     const seconds = Math.ceil(minutes * 60);
@@ -82,9 +87,9 @@ class Soak {
     console.error(`${second} s: ${this.kinds.map(({ name, done }) => `${name} ${done}`).join(', ')}; memory ${sizes}`);
   }
 
-  private judgeSockets(proxy: Watched, before: number): void {
-    const left = proxy.sockets() - before;
-    console.log(`${proxy.name}: ${left} sockets more than before the traffic`);
+  private judgeSockets(proxy: Watched, before: { readonly sockets: number; readonly descriptors: number }): void {
+    const left = proxy.sockets() - before.sockets;
+    console.log(`${proxy.name}: ${left} sockets, ${proxy.descriptors() - before.descriptors} descriptors more than before the traffic`);
     if (left > 0) this.find(`${proxy.name}: ${left} sockets are still open though every client has gone`);
   }
 
@@ -99,44 +104,75 @@ class Soak {
 }
 
 /** Null: bad usage. */
-function minutesOf(args: readonly string[]): number | null {
+function parse(args: readonly string[]): { readonly minutes: number } | { readonly grpcCalls: number } | null {
   const [flag, text] = args;
-  const minutes = flag === undefined ? 5 : Number(text);
-  return (flag === undefined || (flag === '--minutes' && args.length === 2)) && minutes > 0 ? minutes : null;
+  const number = flag === undefined ? 5 : Number(text);
+  if (!(number > 0) || args.length > 2) return null;
+  if (flag === undefined || flag === '--minutes') return { minutes: number };
+  return flag === '--grpc-calls' ? { grpcCalls: number } : null;
+}
+
+async function soak(bed: Bed, minutes: number): Promise<boolean> {
+  const late: { find?: (text: string) => void } = {};
+  const onFault = (fault: Fault): void => late.find?.(`server: ${fault.message}`);
+  const grpcServer = await startGrpcEcho();
+  const proxies = await Proxies.start(bed, {
+    http: [await startHttpServer(onFault), await startHttpServer(onFault)],
+    http2: await startHttp2Server(onFault),
+    grpc: grpcServer.port,
+    echo: await startEchoServer(),
+  });
+  const { httpPort, tls, tcp } = proxies;
+  const [plain, secure] = [httpTarget(httpPort), httpsTarget(tls.port, tls.certificate)];
+  const [plain2, secure2] = [new Http2Target(httpPort, null), new Http2Target(tls.port, tls.certificate)];
+  const calls = new GrpcEchoClient(httpPort);
+  const kind = (name: string, clients: number, run: () => Promise<void>): Kind => ({ name, clients, run, done: 0 });
+  const kinds = [
+    kind('exchange', 6, () => exchange(plain)),
+    kind('slow reader', 4, () => slowReader(plain)),
+    kind('pipelined', 3, () => pipelined(plain, false)),
+    kind('half-closed', 2, () => pipelined(plain, true)),
+    kind('cut by client', 3, () => cutByClient(plain)),
+    kind('cut by server', 2, () => cutByServer(plain)),
+    kind('tls exchange', 3, () => exchange(secure)),
+    kind('tls slow reader', 2, () => slowReader(secure)),
+    kind('h2 exchange', 6, () => exchange2(plain2)),
+    kind('h2 tls exchange', 3, () => exchange2(secure2)),
+    kind('h2 slow reader', 4, () => slowReader2(plain2)),
+    kind('h2 cut by server', 2, () => cutByServer2(plain2)),
+    kind('h2 cut stream', 2, () => cutStream(plain2)),
+    kind('h2 cut connection', 2, () => cutConnection(below(2) === 0 ? plain2 : secure2)),
+    kind('grpc', 4, () => grpc(calls)),
+    kind('grpc cut', 1, () => grpcCut(httpPort)),
+    kind('websocket', 3, () => webSocket(httpPort, null)),
+    kind('websocket tls', 2, () => webSocket(tls.port, tls.certificate)),
+    kind('websocket cut', 1, () => webSocketCut(httpPort)),
+    kind('tcp', 4, () => echo(tcp, 0)),
+    kind('tcp slow', 3, () => echo(tcp, 10)),
+    kind('tcp cut', 3, () => cut(tcp)),
+  ];
+  const soak = new Soak(proxies, kinds, () => {
+    for (const target of [plain, secure]) target.agent.destroy();
+    for (const target of [plain2, secure2]) target.close();
+    calls.close();
+  });
+  late.find = (text) => soak.find(text);
+  await soak.run(minutes);
+  grpcServer.stop();
+  for (const { name, done } of kinds) console.log(`${name}: ${done}`);
+  for (const [text, count] of [...soak.findings].slice(0, SHOWN_FINDINGS)) console.log(`FINDING (${count}×): ${text}`);
+  console.log(soak.findings.size === 0 ? 'soak: nothing found' : `soak: ${soak.findings.size} kinds of findings`);
+  return soak.findings.size === 0;
 }
 
 async function main(): Promise<number> {
-  const minutes = minutesOf(process.argv.slice(2));
-  if (minutes === null) {
-    console.error('usage: npm run soak -- [--minutes N]     (5)');
+  const wanted = parse(process.argv.slice(2));
+  if (wanted === null) {
+    console.error('usage: npm run soak -- [--minutes N]     (5)\n       npm run soak -- --grpc-calls N');
     return 2;
   }
-  return Bed.use(async (bed) => {
-    const late: { find?: (text: string) => void } = {};
-    const onFault = (fault: Fault): void => late.find?.(`server: ${fault.message}`);
-    const http = [await startHttpServer(onFault), await startHttpServer(onFault)];
-    const proxies = await Proxies.start(bed, { http, echo: await startEchoServer() });
-    const target = httpTarget(proxies.httpPort);
-    const kind = (name: string, clients: number, run: () => Promise<void>): Kind => ({ name, clients, run, done: 0 });
-    const kinds = [
-      kind('exchange', 6, () => exchange(target)),
-      kind('slow reader', 4, () => slowReader(target)),
-      kind('pipelined', 3, () => pipelined(target, false)),
-      kind('half-closed', 2, () => pipelined(target, true)),
-      kind('cut by client', 3, () => cutByClient(target)),
-      kind('cut by server', 2, () => cutByServer(target)),
-      kind('tcp', 4, () => echo(proxies.tcp, 0)),
-      kind('tcp slow', 3, () => echo(proxies.tcp, 10)),
-      kind('tcp cut', 3, () => cut(proxies.tcp)),
-    ];
-    const soak = new Soak(proxies, kinds, () => target.agent.destroy());
-    late.find = (text) => soak.find(text);
-    await soak.run(minutes);
-    for (const { name, done } of kinds) console.log(`${name}: ${done}`);
-    for (const [text, count] of [...soak.findings].slice(0, SHOWN_FINDINGS)) console.log(`FINDING (${count}×): ${text}`);
-    console.log(soak.findings.size === 0 ? 'soak: nothing found' : `soak: ${soak.findings.size} kinds of findings`);
-    return soak.findings.size === 0 ? 0 : 1;
-  });
+  const isGood = 'grpcCalls' in wanted ? await grpcCalls(wanted.grpcCalls) : await Bed.use((bed) => soak(bed, wanted.minutes));
+  return isGood ? 0 : 1;
 }
 
 process.exitCode = await main().catch((error: Error) => {

@@ -7,11 +7,23 @@ import { type Bed, PROXY_CORE, WEFT } from '../bench/bed.js';
 import { yaml } from '../bench/manifests.js';
 import { freePorts, ownMemoryBytes, type Pinned } from '../bench/process.js';
 import { SERVICE_ADDRESS, serviceManifests } from '../bench/tcp-proxies.js';
+import { type KeyPair, selfSigned } from '../lab/gateway.js';
+import { HOST } from './http-traffic.js';
+
+/** Ports. */
+export interface Upstreams {
+  readonly http: readonly number[];
+  readonly http2: number;
+  readonly grpc: number;
+  readonly echo: number;
+}
 
 export interface Watched {
   readonly name: string;
   memoryBytes(): number;
   sockets(): number;
+  /** All of them, sockets too. */
+  descriptors(): number;
 }
 
 export class Proxies {
@@ -19,41 +31,48 @@ export class Proxies {
   private generation = 0;
 
   private constructor(
-    private readonly folder: string,
     readonly httpPort: number,
+    readonly tls: { readonly port: number; readonly certificate: string },
     readonly tcp: { readonly address: string; readonly port: number },
-    private readonly upstreams: { readonly http: readonly number[]; readonly echo: number },
+    private readonly write: (generation: number) => void,
     processes: { readonly http: Pinned; readonly tcp: Pinned },
   ) {
     this.watched = [watch('weft proxy', processes.http), watch('captured TCP', processes.tcp)];
   }
 
-  static async start(bed: Bed, upstreams: { readonly http: readonly number[]; readonly echo: number }): Promise<Proxies> {
+  static async start(bed: Bed, upstreams: Upstreams): Promise<Proxies> {
     const folder = bed.subfolder('proxies');
-    const httpPort = await freePorts(2);
+    const httpPort = await freePorts(3);
     const tcp = { address: SERVICE_ADDRESS, port: httpPort + 1 };
+    const pair = selfSigned(folder, HOST);
+    const tls = { port: httpPort + 2, certificate: pair.cert };
     const [httpFile, tcpFile] = [join(folder, 'http.yaml'), join(folder, 'tcp.yaml')];
-    writeFileSync(httpFile, yaml(httpManifests(httpPort, upstreams.http, 0)));
-    writeFileSync(tcpFile, yaml(serviceManifests(tcp.port, upstreams.echo)));
+    const write = (generation: number): void => {
+      replace(
+        httpFile,
+        yaml([...gatewayOf(httpPort, tls.port, pair), ...servicesOf(upstreams, generation), routeOf(upstreams, generation)]),
+      );
+      replace(tcpFile, yaml(serviceManifests(tcp.port, upstreams.echo, generation)));
+    };
+    write(0);
     const flags = ['--static', httpFile, '--workers', '2', '--run-dir', folder, '--log-level', 'warn'];
     const http = bed.start(PROXY_CORE, [process.execPath, WEFT, 'proxy', ...flags]);
     const captured = fileURLToPath(new URL('../bench/captured-proxy.js', import.meta.url));
     const opaque = bed.start(PROXY_CORE, [process.execPath, captured, tcpFile, tcp.address, String(tcp.port), '2']);
     await http.listensOn(httpPort);
     await opaque.listensOn(tcp.port, tcp.address);
-    return new Proxies(folder, httpPort, tcp, upstreams, { http, tcp: opaque });
+    return new Proxies(httpPort, tls, tcp, write, { http, tcp: opaque });
   }
 
   /** New weights, another order of the rules, an endpoint more or less: all in force for the next request. */
   reload(): void {
     this.generation++;
-    replace(join(this.folder, 'http.yaml'), yaml(httpManifests(this.httpPort, this.upstreams.http, this.generation)));
-    replace(join(this.folder, 'tcp.yaml'), yaml(serviceManifests(this.tcp.port, this.upstreams.echo, this.generation)));
+    this.write(this.generation);
   }
 }
 
 function replace(file: string, text: string): void {
-  writeFileSync(`${file}.new`, text);
+  writeFileSync(`${file}.new`, text, { mode: 0o600 });
   renameSync(`${file}.new`, file);
 }
 
@@ -61,6 +80,7 @@ function watch(name: string, process: Pinned): Watched {
   return {
     name,
     memoryBytes: () => ownMemoryBytes(process.pid),
+    descriptors: () => readdirSync(`/proc/${process.pid}/fd`).length,
     sockets: () => readdirSync(`/proc/${process.pid}/fd`).filter((fd) => isSocket(`/proc/${process.pid}/fd/${fd}`)).length,
   };
 }
@@ -74,41 +94,66 @@ function isSocket(link: string): boolean {
   }
 }
 
-function httpManifests(port: number, upstreams: readonly number[], generation: number): object[] {
-  const services = upstreams.flatMap((upstream, i) => [
+function gatewayOf(port: number, tlsPort: number, { cert, key }: KeyPair): object[] {
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  const listeners = [
+    { name: 'http', port, protocol: 'HTTP' },
+    { name: 'https', port: tlsPort, protocol: 'HTTPS', hostname: HOST, tls: { certificateRefs: [{ name: 'soak' }] } },
+  ];
+  return [
     {
       apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { name: `soak-${i}` },
-      spec: { ports: [{ name: 'http', port: 80, appProtocol: 'http' }] },
+      kind: 'Secret',
+      type: 'kubernetes.io/tls',
+      metadata: { name: 'soak' },
+      data: { 'tls.crt': base64(cert), 'tls.key': base64(key) },
     },
-    ...Array.from({ length: 1 + (generation % 2) }, (_, copy) => ({
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { name: `soak-${i}-${copy}`, labels: { 'kubernetes.io/service-name': `soak-${i}` } },
-      addressType: 'IPv4',
-      ports: [{ name: 'http', port: upstream }],
-      endpoints: [{ addresses: ['127.0.0.1'] }],
-    })),
-  ]);
-  const backendRefs = upstreams.map((_, i) => ({ name: `soak-${i}`, port: 80, weight: 1 + ((generation + i) % 5) }));
-  return [
     {
       apiVersion: 'gateway.networking.k8s.io/v1',
       kind: 'Gateway',
       metadata: { name: 'edge' },
-      spec: { gatewayClassName: 'weft', addresses: [{ value: '127.0.0.1' }], listeners: [{ name: 'http', port, protocol: 'HTTP' }] },
-    },
-    ...services,
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1',
-      kind: 'HTTPRoute',
-      metadata: { name: 'soak' },
-      spec: {
-        parentRefs: [{ name: 'edge' }],
-        hostnames: ['soak.test'],
-        rules: [{ backendRefs }, { matches: [{ path: { type: 'PathPrefix', value: `/nobody-${generation}` } }], backendRefs }],
-      },
+      spec: { gatewayClassName: 'weft', addresses: [{ value: '127.0.0.1' }], listeners },
     },
   ];
+}
+
+/** Every second generation has each endpoint twice. */
+function servicesOf({ http, http2, grpc }: Upstreams, generation: number): object[] {
+  const services = [
+    ...http.map((port, i) => ({ name: `soak-${i}`, port, appProtocol: 'http' })),
+    { name: 'soak-h2', port: http2, appProtocol: 'kubernetes.io/h2c' },
+    { name: 'soak-grpc', port: grpc, appProtocol: 'grpc' },
+  ];
+  return services.flatMap(({ name, port, appProtocol }) => [
+    { apiVersion: 'v1', kind: 'Service', metadata: { name }, spec: { ports: [{ name: 'main', port: 80, appProtocol }] } },
+    ...Array.from({ length: 1 + (generation % 2) }, (_, copy) => ({
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: { name: `${name}-${copy}`, labels: { 'kubernetes.io/service-name': name } },
+      addressType: 'IPv4',
+      ports: [{ name: 'main', port }],
+      endpoints: [{ addresses: ['127.0.0.1'] }],
+    })),
+  ]);
+}
+
+/** Other weights and another rule that nobody asks for in each generation. */
+function routeOf({ http }: Upstreams, generation: number): object {
+  const backendRefs = http.map((_, i) => ({ name: `soak-${i}`, port: 80, weight: 1 + ((generation + i) % 5) }));
+  const rule = (value: string, refs: readonly object[]): object => ({
+    matches: [{ path: { type: 'PathPrefix', value } }],
+    backendRefs: refs,
+  });
+  const rules = [
+    rule('/', backendRefs),
+    rule(`/nobody-${generation}`, backendRefs),
+    rule('/h2', [{ name: 'soak-h2', port: 80 }]),
+    rule('/weft.test.Echo', [{ name: 'soak-grpc', port: 80 }]),
+  ];
+  return {
+    apiVersion: 'gateway.networking.k8s.io/v1',
+    kind: 'HTTPRoute',
+    metadata: { name: 'soak' },
+    spec: { parentRefs: [{ name: 'edge' }], rules },
+  };
 }

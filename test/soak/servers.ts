@@ -1,12 +1,18 @@
-// The upstreams of the soak: an HTTP server that checks what it is sent and answers with the bytes it is asked for, and a TCP server that
-// sends back what it gets. What they find wrong is thrown at `onFault`.
+// The upstreams of the soak: HTTP/1 and HTTP/2 servers that check what they are sent and answer with the bytes they are asked for (the
+// first with WebSockets that echo), and a TCP server that sends back what it gets. What they find wrong is thrown at `onFault`.
 import { once } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { constants, createServer as createHttp2Server, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { WebSocketServer } from 'ws';
 import { bytesOf, Comparison, Fault, sliceNamed } from './bytes.js';
 
 /** A request names the body it carries and the one it wants: /…?sent=OFFSET-LENGTH&want=OFFSET-LENGTH&end=chunked|reset. */
-async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  request: IncomingMessage | Http2ServerRequest,
+  response: ServerResponse | Http2ServerResponse,
+  reset: () => void,
+): Promise<void> {
   const query = new URL(request.url ?? '/', 'http://soak.test').searchParams;
   const sent = new Comparison(sliceNamed(query.get('sent') ?? '0-0'), `request body ${request.url}`);
   for await (const chunk of request) sent.add(chunk as Buffer);
@@ -15,25 +21,47 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   const id = request.headers['x-id'];
   if (id !== undefined) response.setHeader('x-id', id);
   if (query.get('end') === 'reset') {
-    response.writeHead(200, { 'content-length': body.length + 1 });
-    response.write(body);
+    response.statusCode = 200;
+    response.setHeader('content-length', body.length + 1);
+    (response as ServerResponse).write(body);
     // A turn later, so that some of it is on its way.
-    setImmediate(() => request.socket.resetAndDestroy());
+    setImmediate(reset);
     return;
   }
   if (query.get('end') !== 'chunked') response.setHeader('content-length', body.length);
-  response.end(body);
+  (response as ServerResponse).end(body);
 }
 
 export async function startHttpServer(onFault: (fault: Fault) => void): Promise<number> {
   const server = createHttpServer((request, response) => {
-    answer(request, response).catch((error: Error) => {
+    answer(request, response, () => request.socket.resetAndDestroy()).catch((error: Error) => {
       // A client that was reset in mid-body ends the request here too.
       if (error instanceof Fault && !request.readableAborted) onFault(error);
       response.destroy();
     });
   });
   server.keepAliveTimeout = 60_000;
+  new WebSocketServer({ server, perMessageDeflate: false }).on('connection', (socket) => {
+    socket.on('error', () => socket.terminate());
+    socket.on('message', (data: Buffer, isBinary) => socket.send(data, { binary: isBinary }));
+  });
+  return listen(server);
+}
+
+export async function startHttp2Server(onFault: (fault: Fault) => void): Promise<number> {
+  // By default Node refuses streams (ENHANCE_YOUR_CALM) once 10 MB wait for slow readers.
+  const server = createHttp2Server({ maxSessionMemory: 1_000 }, (request, response) => {
+    const { stream } = request;
+    let wasReset = false;
+    stream.on('aborted', () => {
+      wasReset = true;
+    });
+    stream.on('error', () => undefined);
+    answer(request, response, () => stream.close(constants.NGHTTP2_INTERNAL_ERROR)).catch((error: Error) => {
+      if (error instanceof Fault && !wasReset && !stream.aborted && stream.rstCode === 0) onFault(error);
+      stream.close(constants.NGHTTP2_CANCEL);
+    });
+  });
   return listen(server);
 }
 

@@ -69,6 +69,7 @@ namespace weft {
   X(TlsBadRecord, "tls_failures_bad_record")                    \
   X(TlsProtocol, "tls_failures_protocol")                       \
   X(TlsTimedOut, "tls_failures_timed_out")                      \
+  X(TlsFlood, "tls_failures_flood")                             \
   X(OpeningsRefusedProxy, "openings_refused_proxy_header")      \
   X(Http2ConnectionsOpen, "http2_connections_open")             \
   X(Http2StreamsOpen, "http2_streams_open")                     \

@@ -47,8 +47,13 @@ struct HostOptions {
   std::string flows;
 };
 
+// CLOCK_MONOTONIC.
+uint64_t monotonic_ns();
+
 struct EngineOptions {
   EngineLimits limits;
+  // What every timer and latency goes by; tests and fuzzers turn one of their own.
+  uint64_t (*clock_ns)() = monotonic_ns;
   // Shared by all workers; the engine only subtracts.
   int32_t* outstanding = nullptr;
   size_t outstanding_count = 0;

@@ -35,12 +35,6 @@ constexpr uint64_t kTickNs = 1'000'000;
 constexpr uint64_t kSharedTickNs = 30'000;
 constexpr uint64_t kSharedForNs = 100'000'000;
 
-uint64_t monotonic_ns() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
-}
-
 std::shared_ptr<const Tables> empty_tables() {
   std::string error;
   return Tables::build(TableSpec{}, &error);
@@ -48,12 +42,18 @@ std::shared_ptr<const Tables> empty_tables() {
 
 }  // namespace
 
+uint64_t monotonic_ns() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
 Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
     : options_(options),
       decide_(decide),
       context_(context),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      now_ns_(monotonic_ns()),
+      now_ns_(options.clock_ns()),
       now_us_(now_ns_ / 1000),
       accounts_(options.tenants),
       counters_(options.counters),
@@ -92,7 +92,7 @@ uint64_t Reactor::random() {
 }
 
 void Reactor::update_clock() {
-  now_ns_ = monotonic_ns();
+  now_ns_ = options_.clock_ns();
   now_us_ = now_ns_ / 1000;
 }
 
@@ -205,7 +205,7 @@ void Reactor::fire_timers() {
 bool Reactor::turn_is_long() {
   constexpr uint32_t kStepsBetweenLooks = 16;
   if (++steps_ % kStepsBetweenLooks != 0) return false;
-  return monotonic_ns() - turn_began_ns_ > tick_ns();
+  return options_.clock_ns() - turn_began_ns_ > tick_ns();
 }
 
 void Reactor::charge(TenantId tenant) {

@@ -55,7 +55,7 @@ void Reactor::note_tls_failure(const Connection& connection) {
   const TlsSession* tls = connection.tls();
   if (tls == nullptr || tls->failure() == TlsFailure::None) return;
   constexpr size_t kFirst = static_cast<size_t>(Counter::TlsTruncated);
-  static_assert(static_cast<size_t>(Counter::TlsTimedOut) - kFirst == static_cast<size_t>(TlsFailure::TimedOut) - 1);
+  static_assert(static_cast<size_t>(Counter::TlsFlood) - kFirst == static_cast<size_t>(TlsFailure::Flood) - 1);
   counters_.add(static_cast<Counter>(kFirst + static_cast<size_t>(tls->failure()) - 1));
   if (tls_failures_.size() == kMaxTlsFailures) return;
   TlsFailureNote note;

@@ -122,7 +122,14 @@ int on_new_session(SSL* ssl, SSL_SESSION* ticket) {
   return 1;
 }
 
+// Called for every handshake message, not for every record. A refused renegotiation shows itself by our alert alone.
+void on_state(const SSL* ssl, int where, int) {
+  if ((where & SSL_CB_EXIT) != 0 || where == SSL_CB_WRITE_ALERT) session_of(ssl)->note_aside();
+}
+
 }  // namespace
+
+void watch_for_floods(SSL_CTX* ctx) { SSL_CTX_set_info_callback(ctx, on_state); }
 
 void set_server_callbacks(SSL_CTX* ctx, bool own_ticket_keys) {
   SSL_CTX_set_client_hello_cb(ctx, on_client_hello, nullptr);

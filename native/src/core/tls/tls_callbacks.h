@@ -7,6 +7,8 @@ namespace weft {
 
 void set_server_callbacks(struct ssl_ctx_st* ctx, bool own_ticket_keys);
 void set_client_callbacks(struct ssl_ctx_st* ctx);
+// Both roles: tells the session of what comes behind the handshake.
+void watch_for_floods(struct ssl_ctx_st* ctx);
 // Both roles: chain against the context's trust, then identity.
 void set_verification(struct ssl_ctx_st* ctx);
 

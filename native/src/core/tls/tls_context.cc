@@ -215,6 +215,7 @@ SSL_CTX* TlsContext::make_context(std::string* error) const {
   // 112 bits: RSA from 2048, no SHA-1 signatures.
   SSL_CTX_set_security_level(ctx, 2);
   set_session_context(ctx, spec_);
+  watch_for_floods(ctx);
   bool good = SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 && SSL_CTX_set_cipher_list(ctx, kTls12Ciphers) == 1 &&
               SSL_CTX_set_ciphersuites(ctx, kTls13Suites) == 1 && SSL_CTX_set1_groups_list(ctx, kGroups) == 1;
   if (is_server) {

@@ -211,6 +211,13 @@ void TlsSession::set_failure(TlsFailure failure, std::string text) {
   failure_text_ = std::move(text);
 }
 
+void TlsSession::note_aside() {
+  if (!established_ || ++asides_ <= kMaxAsides + bytes_read_ / kBytesPerAside) return;
+  set_failure(TlsFailure::Flood, "too many messages behind the handshake");
+  // OpenSSL goes on while there is input.
+  if (wire_ != nullptr) wire_->input_size = 0;
+}
+
 void TlsSession::mark_truncated() { set_failure(TlsFailure::Truncated, "the peer closed without close_notify"); }
 
 void TlsSession::record_failure(int error) {
@@ -234,7 +241,11 @@ int64_t TlsSession::read(TlsWire* wire, uint8_t* out, size_t capacity) {
   wire_ = wire;
   const int count = SSL_read(ssl_, out, static_cast<int>(std::min<size_t>(capacity, 1 << 30)));
   wire_ = nullptr;
-  if (count > 0) return count;
+  if (count > 0) {
+    bytes_read_ += static_cast<uint64_t>(count);
+    return count;
+  }
+  if (failure_ != TlsFailure::None) return kFailed;
   const int error = SSL_get_error(ssl_, count);
   if (error == SSL_ERROR_WANT_READ) return kWantsInput;
   if (error == SSL_ERROR_ZERO_RETURN) return kEnd;

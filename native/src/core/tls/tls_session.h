@@ -63,6 +63,11 @@ class TlsSession {
   // Why it failed; the text is OpenSSL's, for logs.
   TlsFailure failure() const { return failure_; }
   const std::string& failure_text() const { return failure_text_; }
+  // A message of the peer's behind the handshake: KeyUpdate, ticket, attempt to renegotiate. Each costs us microseconds and it almost
+  // nothing, so there are kMaxAsides of them and one more for every kBytesPerAside it sends in earnest.
+  static constexpr uint64_t kMaxAsides = 256;
+  static constexpr uint64_t kBytesPerAside = 64 * 1024;
+  void note_aside();
   // The peer ended without close_notify.
   void mark_truncated();
 
@@ -103,6 +108,8 @@ class TlsSession {
   std::string failure_text_;
   TlsWire* wire_ = nullptr;
   TlsFailure failure_ = TlsFailure::None;
+  uint64_t asides_ = 0;
+  uint64_t bytes_read_ = 0;
   bool established_ = false;
   bool closed_ = false;
 };

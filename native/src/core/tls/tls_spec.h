@@ -78,7 +78,8 @@ struct EndpointTls {
   X(PeerAlert, "peer-alert")                  \
   X(BadRecord, "bad-record")                  \
   X(Protocol, "protocol")                     \
-  X(TimedOut, "timed-out")
+  X(TimedOut, "timed-out")                    \
+  X(Flood, "flood")
 
 enum class TlsFailure : uint8_t {
 #define X(identifier, name) identifier,
