@@ -4,6 +4,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { VERSION } from '../api/version.js';
 import { applyCommand, deleteCommand } from './commands/apply.js';
+import { type CheckOptions, checkCommand } from './commands/check.js';
 import { getCommand } from './commands/get.js';
 import { nodeCommands } from './commands/node-tables.js';
 import { statusCommand } from './commands/status.js';
@@ -55,6 +56,8 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     program.addCommand(command.addOption(controllerOption()));
   program.commandsGroup('Nodes:');
   for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(command.addOption(controllerOption()));
+  program.commandsGroup('This host:');
+  program.addCommand(checkCommand(checkHost));
   program.commandsGroup('Daemons:');
   for (const each of DAEMONS.slice(1)) program.addCommand(await daemon(each, args));
   program.addHelpText('after', '\nExit codes: 0 done, 1 refused or failed, 2 bad usage.');
@@ -65,6 +68,11 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
 /** Before or after the subcommand; the environment is the global one's, or it would outdo an explicit flag. */
 function controllerOption(): Option {
   return new Option('--controller <address>', 'where the controller is: host:port, [v6]:port or unix:/path');
+}
+
+/** Loads the addon: only when asked for. */
+async function checkHost(options: CheckOptions) {
+  return (await import('../agent/check/host.js')).checkHost(options);
 }
 
 /** The real command where it is meant, else a line for the list. */

@@ -76,6 +76,16 @@ export interface CgroupInspection {
   readonly addresses: readonly string[];
 }
 
+/** A BPF program, ours or another's, on a hook that redirection uses. */
+export interface HookProgram {
+  /** "tcx-ingress", "clsact-egress", "cgroup-connect4", … */
+  readonly hook: string;
+  /** An interface's name, or a cgroup's path. */
+  readonly place: string;
+  /** 15 bytes at most; empty: unnamed. */
+  readonly program: string;
+}
+
 /** Closing leaves everything attached and pinned; only uninstallCapture() removes. */
 export interface CaptureHandle {
   readonly mode: 'ebpf-tcx' | 'ebpf-clsact';
@@ -100,6 +110,8 @@ export interface CaptureAddon {
   inspectNamespace(path: string, hostNetns: string | null): NamespaceInspection;
   /** ENOENT: no cgroup there. EINVAL: not of version 2. */
   inspectCgroup(path: string, hostNetns: string | null): CgroupInspection;
+  /** Of all the host's interfaces, and of `cgroup`; null: of none. EPERM: the caller may not ask. */
+  listHookPrograms(hostNetns: string | null, cgroup: string | null): HookProgram[];
   /** Throws in words why redirection does not work on this kernel in that mode, tried out in scratch namespaces. Some 100 ms. */
   testCapture(mode: 'ebpf-tcx' | 'ebpf-clsact', bpfDir: string): void;
   /** Makes or adopts mesh namespace, links, maps and programs. */

@@ -1,6 +1,7 @@
 // The redirection on this machine's kernel, in network namespaces: capture, addresses, life cycle, removal. Fails where it cannot run.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
+import { loadAddon } from '../../agent/native/addon.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
 import { HAIRPIN, Lab, type LabProxy, type Pass, POD_A, POD_B, POD_C, REMOTE, SELF_VIP, VIP } from './lab.js';
 
@@ -119,6 +120,17 @@ describe.each(['ebpf-tcx', 'ebpf-clsact'] as const)('with %s', (mode) => {
         { workload: 'shop/b', state: 'captured', interface: 'v-b', addresses: [POD_B.v4, POD_B.v6] },
       ],
     });
+  });
+
+  test('the programs are told by hook and interface, as `weft check` shows those of others', () => {
+    const kind = mode === 'ebpf-tcx' ? 'tcx' : 'clsact';
+    const programs = loadAddon().listHookPrograms(lab.path('host'), null);
+    for (const place of ['v-a', 'v-b']) {
+      expect(programs.filter((each) => each.place === place)).toEqual([
+        { hook: `${kind}-ingress`, place, program: 'from_pod' },
+        { hook: `${kind}-egress`, place, program: 'to_pod' },
+      ]);
+    }
   });
 
   test.each(FAMILIES)(

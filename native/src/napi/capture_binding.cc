@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "bpf/capture.h"
+#include "bpf/hook_programs.h"
 #include "bpf/self_test.h"
 #include "bpf/workload_link.h"
 #include "napi/bindings.h"
@@ -129,6 +130,19 @@ Napi::Value inspect_cgroup(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value list_hook_programs(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  std::vector<bpf::HookProgram> found;
+  if (threw(env, bpf::list_hook_programs(to_text(info[0]), to_text(info[1]), found))) return env.Undefined();
+  return from_list(env, found, [&](const bpf::HookProgram& item) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("hook", item.hook);
+    object.Set("place", item.place);
+    object.Set("program", item.program);
+    return object;
+  });
+}
+
 // The handle is a plain object whose functions share the capture; close() empties it, and later calls throw.
 using Shared = std::shared_ptr<std::unique_ptr<Capture>>;
 
@@ -210,6 +224,7 @@ void register_capture(Napi::Env env, Napi::Object exports) {
   exports.Set("captureNames", Napi::Function::New(env, capture_names, "captureNames"));
   exports.Set("inspectNamespace", Napi::Function::New(env, inspect_namespace, "inspectNamespace"));
   exports.Set("inspectCgroup", Napi::Function::New(env, inspect_cgroup, "inspectCgroup"));
+  exports.Set("listHookPrograms", Napi::Function::New(env, list_hook_programs, "listHookPrograms"));
   exports.Set("testCapture", Napi::Function::New(env, test_capture, "testCapture"));
   exports.Set("openCapture", Napi::Function::New(env, open_capture, "openCapture"));
   exports.Set("uninstallCapture", Napi::Function::New(env, uninstall_capture, "uninstallCapture"));

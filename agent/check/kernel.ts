@@ -1,0 +1,61 @@
+// Whether this kernel carries the redirection: its version, the self-test of each mode, the JIT compiler. Versions: bpf/README.md.
+import type { CaptureAddon } from '../native/capture.js';
+import { bad, type Check, good, type HostFacts, unknown, warning } from './check.js';
+
+interface KernelFeature {
+  readonly title: string;
+  /** First kernel that has all of it. */
+  readonly since: readonly [major: number, minor: number];
+  readonly without: string;
+}
+
+const FEATURES: readonly KernelFeature[] = [
+  { title: 'pods', since: [5, 10], without: 'pods cannot be captured by eBPF' },
+  { title: 'host processes', since: [5, 14], without: 'systemd services and other processes of the host cannot be captured' },
+  { title: 'tcx', since: [6, 6], without: 'clsact is used in its place: the same, but a CNI that flushes clsact filters removes ours too' },
+];
+
+export function checkKernel(facts: HostFacts, addon: Pick<CaptureAddon, 'testCapture'>, bpfDir: string): readonly Check[] {
+  return [...FEATURES.map((feature) => checkFeature(facts.release, feature)), ...checkModes(addon, bpfDir), checkJit(facts)];
+}
+
+function checkFeature(release: string, { title, since, without }: KernelFeature): Check {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release) ?? [];
+  const version = `kernel for ${title}`;
+  const wanted = since.join('.');
+  if (major === undefined) return unknown(version, `the kernel calls itself "${release}"`, `${wanted} is needed`);
+  if (Number(major) > since[0] || (Number(major) === since[0] && Number(minor) >= since[1]))
+    return good(version, `${release}, needs ${wanted}`);
+  return warning(version, `${release}: ${without}`, `a kernel from ${wanted} on has it`);
+}
+
+/** tcx is tried before clsact, as the agent does; either is enough. */
+function checkModes(addon: Pick<CaptureAddon, 'testCapture'>, bpfDir: string): readonly Check[] {
+  const faults = (['ebpf-tcx', 'ebpf-clsact'] as const).map((mode) => ({ mode, fault: faultOf(addon, mode, bpfDir) }));
+  const works = faults.some(({ fault }) => fault === null);
+  return faults.map(({ mode, fault }) => {
+    const title = `self-test of ${mode}`;
+    if (fault === null) return good(title, 'one connection each way came through scratch namespaces with its addresses');
+    return works
+      ? warning(title, fault, 'nothing: the other mode is used')
+      : bad(title, fault, 'mend what the text says, or see `weft agent --help` for --capture');
+  });
+}
+
+function faultOf(addon: Pick<CaptureAddon, 'testCapture'>, mode: 'ebpf-tcx' | 'ebpf-clsact', bpfDir: string): string | null {
+  try {
+    addon.testCapture(mode, bpfDir);
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function checkJit(facts: HostFacts): Check {
+  const title = 'BPF JIT compiler';
+  const value = facts.read('/proc/sys/net/core/bpf_jit_enable')?.trim() ?? null;
+  // The file is only readable by root; kernels built with BPF_JIT_ALWAYS_ON say 1.
+  if (value === null) return unknown(title, '/proc/sys/net/core/bpf_jit_enable cannot be read', 'run this as root');
+  if (value !== '0') return good(title, 'on');
+  return warning(title, 'off: every packet of a workload runs through the interpreter', 'sysctl -w net.core.bpf_jit_enable=1');
+}
