@@ -147,13 +147,15 @@ export const enum Completion {
   /** Of a gRPC call, gRPC-Web's too: 0 to 16, what the client was told (1: it went away); -1: no gRPC. */
   GrpcStatus = 12,
 }
-/** Of Settled and Abandoned only Target and Token have a meaning. */
+/** Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of all but Ended only Target and Token have a meaning. */
 export const enum CompletionKind {
   Ended = 0,
   /** The decision was tentative and holds: its connection is opaque, and will end. */
   Settled = 1,
-  /** The decision was tentative and is none any more. */
+  /** Whom it was for has gone before it was carried out; or it was tentative and is none any more. */
   Abandoned = 2,
+  /** It failed (DecisionFlag.Retry): the request stands in a batch again, or has ended meanwhile, with a target of -1. */
+  Failed = 3,
 }
 /** Why an exchange did not go well; the names are Envoy's response flags. Order shared with native (X-macro in reasons.h). */
 export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT'] as const;

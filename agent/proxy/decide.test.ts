@@ -253,8 +253,10 @@ describe('balancing', () => {
       for (let i = 0; i < 50; i++) {
         const first = proxy.decide({ ...catalog, random: random() });
         expect(first.flags & DecisionFlag.Retry).toBe(DecisionFlag.Retry);
+        proxy.end(first, CompletionKind.Failed);
         const second = proxy.decide({ ...catalog, attempt: 1, previous: first.target, random: random() });
         expect(second.target).not.toBe(first.target);
+        proxy.end(second, CompletionKind.Failed);
         expect(proxy.decide({ ...catalog, attempt: 2, previous: second.target, random: random() }).flags & DecisionFlag.Retry).toBe(0);
       }
       expect(proxy.cells.endpointErrors[0]! + proxy.cells.endpointErrors[1]!).toBe(100);
@@ -322,6 +324,29 @@ test('a completion is counted on the edge that was decided, with its outcome', (
   expect([...cells.sums.subarray(SERIES_SUMS, SERIES_SUMS + 3)]).toEqual([1, 1500, 120]);
   expect(cells.endpointErrors[decision.target]).toBe(1);
   expect(tables.warnings).toEqual([]);
+});
+
+test('gRPC calls that the server failed count as failures of its endpoint, the client’s mistakes do not', () => {
+  const proxy = new TestProxy(compiled(modelOf(...shop)));
+  const failures = Array.from({ length: 17 }, (_, status) => status).filter((status) => {
+    const decision = proxy.decide({ ...catalog, destination: ['10.0.0.2', 80] });
+    const before = proxy.cells.endpointErrors[decision.target]!;
+    proxy.complete(decision, 200, 0, 1500, 120, 10, status);
+    return proxy.cells.endpointErrors[decision.target]! > before;
+  });
+  expect(failures).toEqual([2, 4, 12, 13, 14, 15]);
+});
+
+test('an abandoned decision leaves no load and no failure, a failed attempt leaves a failure', () => {
+  const proxy = new TestProxy(compiled(modelOf(...shop)));
+  const { cells } = proxy;
+  const { target } = proxy.decide(catalog);
+  const load = (): number[] => [cells.inFlight[target]!, cells.endpointRequests[target]!, cells.endpointErrors[target]!];
+  expect(load()).toEqual([1, 0, 0]);
+  proxy.end({ ...proxy.decide(catalog), target }, CompletionKind.Abandoned);
+  proxy.end({ ...proxy.decide(catalog), target }, CompletionKind.Failed);
+  expect([load()[1], load()[2]]).toEqual([1, 1]);
+  expect([...cells.inFlight].reduce((sum, each) => sum + each)).toBe(1);
 });
 
 test('a TLS connection serves the listener of its server name: another listener’s host is 421, a host of none is 404', () => {
@@ -467,11 +492,11 @@ describe('detection', () => {
     const ask = { ...catalog, destination: ['10.0.0.7', 80] as const, opaque: true, tentative: true };
     const first = proxy.decide(ask);
     expect([proxy.cells.inFlight[first.target], proxy.cells.opened[first.token]]).toEqual([1, 0]);
-    proxy.detected(first, CompletionKind.Settled);
+    proxy.end(first, CompletionKind.Settled);
     expect([proxy.cells.inFlight[first.target], proxy.cells.opened[first.token]]).toEqual([1, 1]);
     proxy.complete(first, 0, 0, 1, 1, 1);
     const second = proxy.decide(ask);
-    proxy.detected(second, CompletionKind.Abandoned);
+    proxy.end(second, CompletionKind.Abandoned);
     expect([...proxy.cells.inFlight.subarray(0, 4)]).toEqual([0, 0, 0, 0]);
     expect(proxy.cells.opened[first.token]! + (second.token === first.token ? 0 : proxy.cells.opened[second.token]!)).toBe(1);
   });

@@ -87,6 +87,12 @@ const MAX_RETRIES = 2;
 /** Answers of ours when the engine gave no reason: indexes of COMPLETION_REASONS. */
 const ENDED = CompletionKind.Ended as number;
 const SETTLED = CompletionKind.Settled as number;
+const FAILED = CompletionKind.Failed as number;
+/**
+ * Bit i: grpc-status i is the server's failure, as HTTP's 5xx is (Envoy's grpcToHttpStatus): Unknown, DeadlineExceeded, Unimplemented,
+ * Internal, Unavailable, DataLoss. ResourceExhausted is 429.
+ */
+const GRPC_FAILURES = (1 << 2) | (1 << 4) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 15);
 const REASON_NO_ROUTE = 1;
 const REASON_NO_ENDPOINT = 2;
 
@@ -343,11 +349,6 @@ export class Decider {
     const service = tables.clusters[row + ClusterWord.Label]!;
     const attempt = descriptors[d + D_ATTEMPT]!;
     const failed = attempt > 0 ? descriptors[d + D_PREVIOUS]! : -1;
-    if (failed >= 0) {
-      this.cells.endpointRequests[failed]! += 1;
-      this.cells.endpointErrors[failed]! += 1;
-      this.cells.inFlight[failed]! -= 1;
-    }
     // Chosen a moment ago for the same client: another choice would waste the connection, and every second turn of a rotation.
     const chosenBefore = (descriptors[d + D_FLAGS]! & DIALLED) !== 0 ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
     const picked = chosenBefore >= 0 ? chosenBefore : pickMember(tables, cluster, random, failed, this.outstanding);
@@ -401,19 +402,27 @@ export class Decider {
     const kind = completions[c + Completion.Kind]!;
     if (kind !== ENDED) {
       if (kind === SETTLED) this.cells.opened[completions[c + Completion.Token]!]! += 1;
-      else if (target >= 0) this.cells.inFlight[target]! -= 1;
+      else if (target >= 0) this.giveUp(target, kind === FAILED);
       return;
     }
     const status = completions[c + Completion.Status]!;
     const reason = reasonOf(target, completions[c + Completion.Reason]!);
     const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);
     const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
-    const outcome = outcomeOf(status, reason, completions[c + Completion.GrpcStatus]!);
+    const grpcStatus = completions[c + Completion.GrpcStatus]!;
+    const outcome = outcomeOf(status, reason, grpcStatus);
     this.cells.finished(completions[c + Completion.Token]!, outcome, completions[c + Completion.LatencyUs]!, received, sent);
     if (target < 0) return;
     this.cells.inFlight[target]! -= 1;
     this.cells.endpointRequests[target]! += 1;
-    if (isError(status, reason)) this.cells.endpointErrors[target]! += 1;
+    if (isError(status, reason) || isGrpcFailure(grpcStatus)) this.cells.endpointErrors[target]! += 1;
+  }
+
+  private giveUp(target: number, hasFailed: boolean): void {
+    this.cells.inFlight[target]! -= 1;
+    if (!hasFailed) return;
+    this.cells.endpointRequests[target]! += 1;
+    this.cells.endpointErrors[target]! += 1;
   }
 }
 
@@ -426,6 +435,11 @@ export function reasonOf(target: number, reason: number): number {
 /** 5xx, or it ended for a reason of its own (7: the client went away, which is no error of the service). */
 export function isError(status: number, reason: number): boolean {
   return status >= 500 || (reason !== 0 && reason !== 1 && reason !== 7);
+}
+
+/** `grpcStatus`: -1 for no gRPC. */
+export function isGrpcFailure(grpcStatus: number): boolean {
+  return grpcStatus >= 0 && ((GRPC_FAILURES >>> grpcStatus) & 1) === 1;
 }
 
 function wide(low: number, high: number): number {

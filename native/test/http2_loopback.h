@@ -54,6 +54,8 @@ struct Http2Bench {
   uint16_t port = 0;
   int32_t flags = 0;
   int32_t timeout_ms = 0;
+  int32_t decided = 0;
+  std::vector<Completion> completions;
   std::unique_ptr<Reactor> reactor;
 
   explicit Http2Bench(EngineLimits limits = {}, Protocol upstream = Protocol::kHttp2, Protocol client = Protocol::kHttp2) {
@@ -87,6 +89,9 @@ struct Http2Bench {
     uint8_t* memory = self->reactor->batch().memory();
     const Batch::Layout at = Batch::layout();
     const auto* header = reinterpret_cast<int32_t*>(memory + at.header);
+    const auto* completions = reinterpret_cast<const Completion*>(memory + at.completions);
+    self->completions.insert(self->completions.end(), completions, completions + header[1]);
+    self->decided += header[0];
     for (int32_t i = 0; i < header[0]; i++) {
       Decision decision;
       decision.target = 0;

@@ -632,6 +632,97 @@ TEST("http2 reactor: what a server gets wrong on its connection is told by GOAWA
   }
 }
 
+TEST("http2 reactor: what a server sends on a stream that it ended is told as STREAM_CLOSED; on one that we gave up it is let pass") {
+  const std::vector<std::function<std::string(Peer2&)>> late = {
+      [](Peer2& upstream) { return upstream.ok(1, true); },
+      [](Peer2&) { return Peer2::data(1, "late", false); },
+      [](Peer2&) { return Peer2::data(1, "", true); },
+  };
+  for (const auto& frame : late) {
+    for (const bool by_reset : {false, true}) {
+      Bench bench;
+      Peer2 client(dial(bench.port), http2::Role::kClient);
+      client.raw(client.get(1));
+      Peer2 upstream(bench.accept(), http2::Role::kServer);
+      CHECK(bench.run([&] { return upstream.at(1).ended; }));
+      upstream.raw(by_reset ? Peer2::reset(1, ErrorCode::kInternalError) : upstream.ok(1, true));
+      CHECK(bench.run([&] { return client.at(1).ended; }));
+      upstream.raw(frame(upstream));
+      CHECK(bench.run([&] { return upstream.read(), upstream.closed; }));
+      CHECK_EQ(upstream.goaway_code, static_cast<uint32_t>(ErrorCode::kStreamClosed));
+    }
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(client.get(1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream.at(1).ended; }));
+    client.raw(Peer2::reset(1, ErrorCode::kCancel));
+    CHECK(bench.run([&] { return upstream.at(1).resets == 1; }));
+    upstream.raw(frame(upstream));
+    client.raw(client.get(3));
+    CHECK(bench.run([&] { return upstream.at(3).ended; }));
+    upstream.raw(upstream.ok(3, true));
+    CHECK(bench.run([&] { return client.at(3).ended; }));
+    CHECK_EQ(client.at(3).fields[":status"], "200");
+  }
+}
+
+TEST("http2 reactor: a request that still sends, whose server ended its answer, is reset at the server's next frame") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).fields.count(":path") == 1; }));
+  upstream.raw(upstream.ok(1, false) + Peer2::data(1, "", true) + Peer2::data(1, "late", false));
+  CHECK(bench.run([&] { return upstream.at(1).resets == 1 || (upstream.read(), upstream.closed); }));
+  CHECK(upstream.at(1).reset_code == static_cast<uint32_t>(ErrorCode::kStreamClosed) ||
+        upstream.goaway_code == static_cast<uint32_t>(ErrorCode::kStreamClosed));
+}
+
+// Of those that give an endpoint's load back.
+int64_t completed(const Bench& bench, CompletionKind kind) {
+  return std::count_if(bench.completions.begin(), bench.completions.end(),
+                       [kind](const Completion& each) { return each.kind == kind && each.target == 0; });
+}
+
+TEST("http2 reactor: a decision whose request has gone since its batch was made is completed as abandoned") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1) + Peer2::reset(1, ErrorCode::kCancel) + client.get(3));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  upstream.raw(upstream.ok(1, true));
+  CHECK(bench.run([&] { return client.at(3).ended && bench.completions.size() == 2; }));
+  CHECK_EQ(bench.decided, 2);
+  CHECK_EQ(completed(bench, CompletionKind::Abandoned), 1);
+  CHECK_EQ(completed(bench, CompletionKind::Ended), 1);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: every failed attempt is completed once, also of a client that goes away meanwhile") {
+  Bench bench;
+  bench.flags = kRetry;
+  ::close(std::exchange(bench.upstream_listener, -1));
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1));
+  CHECK(bench.run([&] { return client.at(1).ended && completed(bench, CompletionKind::Ended) == 1; }));
+  CHECK_EQ(completed(bench, CompletionKind::Failed), bench.decided - 1);
+  for (int turns = 0; turns < 20; turns++) {
+    const uint32_t id = 3 + 2 * static_cast<uint32_t>(turns);
+    client.raw(client.get(id));
+    for (int turn = 0; turn < turns; turn++) bench.reactor->run_once(0);
+    client.raw(Peer2::reset(id, ErrorCode::kCancel));
+    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) == 0 && bench.outstanding[0] == 0; }));
+  }
+  bench.run([&] {
+    return static_cast<int32_t>(completed(bench, CompletionKind::Ended) + completed(bench, CompletionKind::Failed) +
+                                completed(bench, CompletionKind::Abandoned)) == bench.decided;
+  });
+  const int64_t all =
+      completed(bench, CompletionKind::Ended) + completed(bench, CompletionKind::Failed) + completed(bench, CompletionKind::Abandoned);
+  CHECK_EQ(all, bench.decided);
+}
+
 TEST("http2 reactor: a malformed answer resets its stream and is a 502; its connection goes on") {
   using Fields = std::vector<std::pair<std::string, std::string>>;
   const std::vector<Fields> heads = {

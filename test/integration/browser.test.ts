@@ -1,12 +1,16 @@
-// Chromium through a gateway's TLS listener: a page with many parts over one HTTP/2 connection, uploads, EventSource, WebSocket.
+// Chromium through a gateway's TLS listener, all over one HTTP/2 connection: a page with many parts, uploads, EventSource, WebSocket.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { WebSocketServer } from 'ws';
 import { Gateway } from '../lab/gateway.js';
+import { eventually } from '../lab/proxy-process.js';
 
 const PARTS = 200;
 const UPLOAD = 3_000_000;
@@ -18,6 +22,8 @@ const PAGE = `<!doctype html><title>shop</title><link rel=icon href=data:,>${Arr
 
 const origin = createServer((incoming, response) => void serve(incoming, response));
 const sockets = new WebSocketServer({ server: origin });
+const logs = mkdtempSync(join(tmpdir(), 'wbrowser-'));
+const accessLog = join(logs, 'access.log');
 let gateway: Gateway;
 let browser: Browser;
 let page: Page;
@@ -26,7 +32,8 @@ beforeAll(async () => {
   sockets.on('connection', (socket) => socket.on('message', (data: Buffer, isBinary) => socket.send(data, { binary: isBinary })));
   origin.listen(0, '127.0.0.1');
   await once(origin, 'listening');
-  gateway = await Gateway.start([{ name: 'site', port: (origin.address() as AddressInfo).port, appProtocol: 'http', prefix: '/' }]);
+  const site = { name: 'site', port: (origin.address() as AddressInfo).port, appProtocol: 'http', prefix: '/' };
+  gateway = await Gateway.start([site], '--access-log', 'all', '--access-log-file', accessLog);
   browser = await chromium.launch({
     executablePath: '/usr/bin/chromium',
     args: [
@@ -39,6 +46,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close();
   await gateway?.stop();
+  rmSync(logs, { recursive: true, force: true });
   for (const socket of sockets.clients) socket.terminate();
   origin.closeAllConnections();
   origin.close();
@@ -126,8 +134,9 @@ test(
 );
 
 test(
-  'a WebSocket carries text and a mebibyte of bytes both ways, and closes with its code',
+  'a WebSocket on the page’s HTTP/2 connection carries text and a mebibyte of bytes both ways, and closes with its code',
   async () => {
+    const before = await gateway.proxy.counter('downstream_accepted');
     const url = `wss://${gateway.host}:${gateway.tlsPort}/ws`;
     const seen = await page.evaluate(
       (target) =>
@@ -152,6 +161,15 @@ test(
       url,
     );
     expect(seen).toEqual({ text: 'hello', size: 1 << 20, code: 4003 });
+    // RFC 8441: no connection of its own.
+    expect((await gateway.proxy.counter('downstream_accepted')) - before).toBe(0);
+    const logged = async (): Promise<Record<string, unknown>[]> =>
+      readFileSync(accessLog, 'utf8')
+        .split('\n')
+        .filter((line) => line.includes('"/ws"'))
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const [socket] = await eventually(logged, (lines) => lines.length > 0);
+    expect(socket).toMatchObject({ protocol: 'http/2', status: 200 });
   },
   TEST_MS,
 );

@@ -98,12 +98,20 @@ export class TestProxy {
     };
   }
 
-  complete({ target, token }: TestDecision, status: number, reason: number, latencyUs: number, received: number, sent: number): void {
+  complete(
+    { target, token }: TestDecision,
+    status: number,
+    reason: number,
+    latencyUs: number,
+    received: number,
+    sent: number,
+    grpcStatus = -1,
+  ): void {
     const { header, completions } = this.batch;
     header[Header.RequestCount] = 0;
     header[Header.CompletionCount] = 1;
     completions.fill(0);
-    completions[Completion.GrpcStatus] = -1;
+    completions[Completion.GrpcStatus] = grpcStatus;
     completions[Completion.Target] = target;
     completions[Completion.Token] = token;
     completions[Completion.Status] = status;
@@ -115,8 +123,8 @@ export class TestProxy {
     this.decider.run();
   }
 
-  /** What becomes of a tentative decision. */
-  detected({ target, token }: TestDecision, kind: CompletionKind.Settled | CompletionKind.Abandoned): void {
+  /** What becomes of a decision that no exchange ended by. */
+  end({ target, token }: TestDecision, kind: CompletionKind.Settled | CompletionKind.Abandoned | CompletionKind.Failed): void {
     const { header, completions } = this.batch;
     header[Header.RequestCount] = 0;
     header[Header.CompletionCount] = 1;
@@ -124,7 +132,7 @@ export class TestProxy {
     completions[Completion.Target] = target;
     completions[Completion.Token] = token;
     completions[Completion.Kind] = kind;
-    if (target >= 0 && kind === CompletionKind.Abandoned) this.outstanding[target]! -= 1;
+    if (target >= 0 && kind !== CompletionKind.Settled) this.outstanding[target]! -= 1;
     this.decider.run();
   }
 

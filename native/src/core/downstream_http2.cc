@@ -196,8 +196,8 @@ bool DownstreamHttp2::enter_batch(DownstreamHttp2Stream* stream) {
 
 void DownstreamHttp2::on_decision(const Batch::Pending& pending, const Decision& decision) {
   auto* stream = static_cast<DownstreamHttp2Stream*>(link_.streams().find(pending.stream));
-  // Reset meanwhile: counted by TypeScript, used by nobody.
-  if (stream == nullptr || stream->exchange_ == nullptr || stream->exchange_->is_over()) return reactor_->give_back(decision.target);
+  // Reset meanwhile.
+  if (stream == nullptr || stream->exchange_ == nullptr || stream->exchange_->is_over()) return reactor_->abandon(decision);
   begin_exchange(stream, decision);
 }
 

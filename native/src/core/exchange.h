@@ -69,6 +69,8 @@ struct Exchange {
   bool response_started = false;
   // The client has sent its request to the end.
   bool request_ended = false;
+  // The decision's attempt was completed as failed; another decision is awaited.
+  bool attempt_failed = false;
   // A deferred decision can be made now: its token is the decision's.
   bool is_answered = false;
   // What the client of a gRPC call was told; -1: nothing, or no gRPC.

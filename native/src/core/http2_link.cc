@@ -195,11 +195,18 @@ bool Http2Link::is_idle(uint32_t stream) const {
 
 bool Http2Link::was_reset(uint32_t stream) const { return std::find(reset_ids_.begin(), reset_ids_.end(), stream) != reset_ids_.end(); }
 
-// RFC 9113 5.1: what was under way when we gave the stream up is let pass; anything else is the peer's mistake.
+void Http2Link::note_remote_end(Http2Stream* stream) {
+  stream->remote_ended = true;
+  if (role_ == http2::Role::kClient) ended_ids_[ended_count_++ % ended_ids_.size()] = stream->id;
+}
+
+bool Http2Link::has_ended(uint32_t stream) const { return std::find(ended_ids_.begin(), ended_ids_.end(), stream) != ended_ids_.end(); }
+
+// RFC 9113 5.1: what was under way when we gave the stream up is let pass; anything else is the peer's mistake. A server's stream of which
+// we know no more was perhaps given up: many are at once when their clients go.
 bool Http2Link::on_closed_stream(const Frame& frame) {
-  if (role_ == http2::Role::kClient) return true;
-  if (was_reset(frame.stream)) return spend_control();
-  return fail(ErrorCode::kStreamClosed, "frame on a closed stream");
+  const bool mistaken = role_ == http2::Role::kServer ? !was_reset(frame.stream) : has_ended(frame.stream);
+  return mistaken ? fail(ErrorCode::kStreamClosed, "frame on a closed stream") : spend_control();
 }
 
 bool Http2Link::on_data(const Frame& frame) {
@@ -224,7 +231,7 @@ bool Http2Link::on_data(const Frame& frame) {
     // RFC 9113 8.1.1.
     if (stream->length_left < 0 || (ends && stream->length_left != 0)) return refuse(stream, ErrorCode::kProtocolError), true;
   }
-  stream->remote_ended = ends;
+  if (ends) note_remote_end(stream);
   owner_->on_data(stream, frame.payload, frame.size, ends);
   return true;
 }
@@ -243,11 +250,13 @@ bool Http2Link::on_headers(const Frame& frame) {
     if (frame.stream_error != ErrorCode::kNoError) return refuse(stream, frame.stream_error), true;
     if (stream->remote_ended) return refuse(stream, ErrorCode::kStreamClosed), true;
     if (ends && stream->length_left > 0 && role_ == http2::Role::kServer) return refuse(stream, ErrorCode::kProtocolError), true;
-    stream->remote_ended = ends;
+    if (ends) note_remote_end(stream);
     owner_->on_headers(stream, std::move(block), ends);
     return true;
   }
-  if (role_ == http2::Role::kClient) return is_idle(frame.stream) ? fail(ErrorCode::kProtocolError, "HEADERS on an idle stream") : true;
+  if (role_ == http2::Role::kClient) {
+    return is_idle(frame.stream) ? fail(ErrorCode::kProtocolError, "HEADERS on an idle stream") : on_closed_stream(frame);
+  }
   if ((frame.stream & 1) == 0) return fail(ErrorCode::kProtocolError, "a client's stream with an even id");
   // RFC 9113 5.1.1. Which error it is, is exact for the last gap in the ids alone.
   if (frame.stream >= skipped_from_ && frame.stream < skipped_to_) return fail(ErrorCode::kProtocolError, "an id below the last");
@@ -265,7 +274,8 @@ bool Http2Link::on_rst_stream(const Frame& frame) {
   Http2Stream* stream = streams_.find(frame.stream);
   if (!spend_reset()) return true;
   if (stream == nullptr) return spend_control();
-  stream->local_ended = stream->remote_ended = true;
+  note_remote_end(stream);
+  stream->local_ended = true;
   owner_->on_stream_reset(stream, static_cast<ErrorCode>(http2::rst_stream_code(frame)), false);
   return true;
 }

@@ -201,6 +201,8 @@ class Http2Link {
   bool spend_reset();
   bool is_idle(uint32_t stream) const;
   bool was_reset(uint32_t stream) const;
+  bool has_ended(uint32_t stream) const;
+  void note_remote_end(Http2Stream* stream);
   void commit_headers(Http2Stream* stream, uint8_t* out, size_t size, bool ends);
   size_t send_now(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends);
   void return_connection_window(uint32_t size);
@@ -241,6 +243,9 @@ class Http2Link {
   // Streams that we reset last: what was under way to them is no error.
   std::array<uint32_t, 256> reset_ids_{};
   uint32_t reset_count_ = 0;
+  // Streams of ours that the server ended last: it may send nothing more on them.
+  std::array<uint32_t, 256> ended_ids_{};
+  uint32_t ended_count_ = 0;
   http2::Role role_;
   bool settings_seen_ = false;
   bool paused_ = false;

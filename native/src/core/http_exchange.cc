@@ -30,6 +30,7 @@ HttpExchange::~HttpExchange() {
 void HttpExchange::decide(const Decision& made) {
   awaits_decision_ = false;
   is_answered = false;
+  attempt_failed = false;
   tables = reactor_->tables();
   decision = made;
   decided_us = reactor_->now_us();
@@ -296,7 +297,7 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
   const bool safe = unsent || (end != AttemptEnd::BadResponse && is_idempotent());
   detach_upstream();
   if (decision.has(kRetry) && replayable && safe && attempts < kMaxAttempts) {
-    give_back_outstanding();
+    reactor_->report_failed_attempt(*this);
     awaits_decision_ = true;
     reactor_->counters().add(Counter::RetriesDecided);
     return client_->requeue();

@@ -59,6 +59,7 @@ void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decisi
   exchange.decided_us = reactor_->now_us();
   exchange.counted_target = decision.target >= 0 ? decision.target : -1;
   exchange.is_answered = false;
+  exchange.attempt_failed = false;
   // Often it is here by now, and then what is HTTP costs no connection.
   if (detection_ != nullptr && !detect()) return;
   if (decision.target == kTargetDeferred) return defer();
@@ -112,8 +113,7 @@ void OpaqueDownstream::on_upstream_failed(bool timed_out) {
     // The client's connect has succeeded long ago; a reset is the only honest answer.
     return refuse(exchange_->attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure);
   }
-  reactor_->give_back(exchange_->counted_target);
-  exchange_->counted_target = -1;
+  reactor_->report_failed_attempt(*exchange_);
   counters.add(Counter::RetriesDecided);
   state_ = State::Queueing;
   reactor_->resume_later(this);

@@ -275,12 +275,14 @@ void Reactor::execute_decisions(int32_t count, bool made) {
   for (int32_t i = 0; i < count; i++) {
     Decision decision = batch_.decision(i);
     Connection* connection = connections_.get(batch_.pending(i).handle);
-    if (connection == nullptr || !made) {
-      // Counted by TypeScript, used by nobody.
+    if (!made) {
       give_back(decision.target);
       decision = Decision{};
     }
-    if (connection == nullptr) continue;
+    if (connection == nullptr) {
+      abandon(decision);
+      continue;
+    }
     if (connection->tenant_ != paying) {
       if (i != 0) charge(paying);
       paying = connection->tenant_;

@@ -153,6 +153,10 @@ class Reactor {
   void report(Exchange& exchange, const Downstream& downstream, Reason reason);
   // The decision on a connection whose protocol was not known holds, or another one takes its place.
   void report_detection(Exchange& exchange, CompletionKind kind);
+  // It will stand in a batch again, for another.
+  void report_failed_attempt(Exchange& exchange);
+  // For somebody who has gone since the batch was made.
+  void abandon(const Decision& decision);
   // Whether idle connections to the target are worth keeping under the tables of now.
   bool still_wanted(const UpstreamTarget& target) const;
 
@@ -181,6 +185,7 @@ class Reactor {
   void reap();
   void beat();
   void close_everything();
+  void complete(const Decision& decision, CompletionKind kind);
   void add_completion(const Completion& completion);
   void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
 

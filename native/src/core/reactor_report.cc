@@ -82,6 +82,8 @@ void Reactor::report(Exchange& exchange, const Downstream& downstream, Reason re
 
   Completion completion = {};
   completion.target = exchange.decision.target == kTargetUndecided ? -503 : exchange.decision.target;
+  // Completed already: it ends while it waits for another.
+  if (exchange.attempt_failed) completion.target = kTargetOriginal;
   completion.token = exchange.decision.token;
   completion.status = exchange.status;
   completion.reason = static_cast<int32_t>(reason);
@@ -103,10 +105,27 @@ void Reactor::report_detection(Exchange& exchange, CompletionKind kind) {
     give_back(exchange.counted_target);
     exchange.counted_target = -1;
   }
+  complete(exchange.decision, kind);
+}
+
+void Reactor::report_failed_attempt(Exchange& exchange) {
+  give_back(exchange.counted_target);
+  exchange.counted_target = -1;
+  exchange.attempt_failed = true;
+  complete(exchange.decision, CompletionKind::Failed);
+}
+
+void Reactor::abandon(const Decision& decision) {
+  if (decision.target < 0 && decision.target != kTargetDeferred) return;
+  give_back(decision.target);
+  complete(decision, CompletionKind::Abandoned);
+}
+
+void Reactor::complete(const Decision& decision, CompletionKind kind) {
   Completion completion = {};
   completion.kind = kind;
-  completion.target = exchange.decision.target;
-  completion.token = exchange.decision.token;
+  completion.target = decision.target;
+  completion.token = decision.token;
   add_completion(completion);
 }
 

@@ -95,7 +95,7 @@ struct Decision {
 static_assert(sizeof(Decision) == kDecisionWords * sizeof(int32_t));
 
 inline constexpr int32_t kCompletionWords = 13;
-enum class CompletionKind : int32_t { Ended = 0, Settled = 1, Abandoned = 2 };
+enum class CompletionKind : int32_t { Ended = 0, Settled = 1, Abandoned = 2, Failed = 3 };
 struct Completion {
   int32_t target;
   int32_t token;
