@@ -1,7 +1,7 @@
 // Packets that leave the mesh namespace: ingress of mesh0, the host's end. The sending socket's mark says where they belong.
 // Nothing passes on into the host's stack: what has no owner is dropped and counted.
 #include "lib/counters.h"
-#include "lib/packet.h"
+#include "lib/neighbour.h"
 #include "lib/steer.h"
 
 SEC("tc")
@@ -22,7 +22,7 @@ int mesh0_in(struct __sk_buff *skb) {
   if (inject) {
     // The host (network policy, service translation, conntrack) sees a packet that arrives from the workload.
     count(WEFT_PROGRAM_MESH0_IN, WEFT_REASON_INJECTED);
-    bpf_skb_store_bytes(skb, 0, workload->gateway_mac, ETH_ALEN, 0);
+    bpf_skb_store_bytes(skb, 0, next_hop(&packet, workload), ETH_ALEN, 0);
     skb->mark = cfg->host_mark;
     return bpf_redirect(ifindex, BPF_F_INGRESS);
   }

@@ -3,6 +3,7 @@
 #include "lib/exclusions.h"
 #include "lib/flow.h"
 #include "lib/listeners.h"
+#include "lib/neighbour.h"
 #include "lib/packet.h"
 #include "lib/steer.h"
 
@@ -45,6 +46,7 @@ int to_pod(struct __sk_buff *skb) {
   if (!packet.first) {                                                                      // 4
     if (!mesh_mark(skb, &packet, cfg)) return TC_ACT_UNSPEC;
     count(WEFT_PROGRAM_TO_POD, WEFT_REASON_FLOW);
+    if (packet.accepting) remember_neighbour(skb, &packet, workload);
     return redirect(skb, cfg, ifindex, WEFT_FLOW);
   }
   enum weft_reason bypass = WEFT_REASON_COUNT;  // 5
@@ -73,6 +75,7 @@ int to_pod(struct __sk_buff *skb) {
     count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_BYPASS_STALE_WORKER : WEFT_REASON_BYPASS_NO_LISTENER, ifindex);
     return TC_ACT_UNSPEC;
   }
+  remember_neighbour(skb, &packet, workload);
   return redirect(skb, cfg, ifindex, WEFT_INBOUND);  // 7
 }
 

@@ -18,6 +18,8 @@ enum {
   // Connections of host processes at a time; beyond, the oldest lose their original destination.
   WEFT_MAX_HOST_FLOWS = 65536,
   WEFT_MAX_HOST_PORTS = 4096,
+  // Connections at a time with neighbours on the same bridge.
+  WEFT_MAX_NEIGHBOURS = 16384,
 };
 
 // Key of the SOCKMAP `listeners`: worker * WEFT_LISTENERS_PER_WORKER + one of these.
@@ -111,6 +113,22 @@ struct weft_workload {
   __u8 pad[2];
 };
 static_assert(sizeof(struct weft_workload) == 16, "weft_workload");
+
+// `neighbours`: a connection of a workload with another pod on its bridge.
+struct weft_neighbour_key {
+  __u32 ifindex;
+  // The other end's.
+  struct weft_address address;
+  // Network byte order.
+  __u16 port, own_port;
+};
+static_assert(sizeof(struct weft_neighbour_key) == 24, "weft_neighbour_key");
+
+struct weft_neighbour {
+  __u8 mac[6];
+  __u8 pad[2];
+};
+static_assert(sizeof(struct weft_neighbour) == 8, "weft_neighbour");
 
 // `excluded_ports`: destination ports that stay direct.
 struct weft_port_key {

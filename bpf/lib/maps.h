@@ -51,6 +51,13 @@ struct {
 } addresses __weak SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, WEFT_MAX_NEIGHBOURS);
+  __type(key, struct weft_neighbour_key);
+  __type(value, struct weft_neighbour);
+} neighbours __weak SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, WEFT_MAX_EXCLUSIONS);
   __uint(map_flags, BPF_F_NO_PREALLOC);

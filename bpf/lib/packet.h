@@ -19,6 +19,8 @@ struct packet {
   bool v6;
   // SYN without ACK.
   bool first;
+  // SYN with it.
+  bool accepting;
 };
 
 // Offset of what follows the IP header at `offset`; 0: not IP, or not the start of a datagram.
@@ -54,6 +56,7 @@ INLINE bool parse_packet(struct __sk_buff *skb, struct packet *packet) {
     packet->source_port = tcp.source;
     packet->destination_port = tcp.dest;
     packet->first = tcp.syn && !tcp.ack;
+    packet->accepting = tcp.syn && tcp.ack;
     return true;
   }
   if (packet->protocol != IPPROTO_UDP) return false;

@@ -1,27 +1,18 @@
-// A host, its pods and a remote node as network namespaces of this machine, in the routed (Calico-like) shape, and the processes in them.
-// Owns everything it makes and removes it; asserts nothing. Needs root: throws where it cannot work.
+// The network namespaces, cgroups and processes of one lab on this machine. Owns everything it makes and removes it; asserts nothing, and
+// leaves to topology.ts how the namespaces are connected. Needs root: throws where it cannot work.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cgroupRoot } from '../../agent/capture/cgroups.js';
+import { loadAddon } from '../../agent/native/addon.js';
+import { type Addresses, buildTopology, connectPod, HAIRPIN, routeToRemote, type Shape, type Site } from './topology.js';
+
+export * from './topology.js';
 
 const ROOT = process.cwd();
 const CGROUPS = cgroupRoot() ?? '/sys/fs/cgroup/unified';
-/** The host's own, towards the remote node. */
-export const HOST = { v4: '10.61.0.1', v6: 'fd61::1' };
-export const POD_A = { v4: '10.51.1.10', v6: 'fd51:1::10' };
-export const POD_B = { v4: '10.51.1.20', v6: 'fd51:1::20' };
-/** Not enrolled at the start. */
-export const POD_C = { v4: '10.51.1.30', v6: 'fd51:1::30' };
-export const REMOTE = { v4: '10.51.2.30', v6: 'fd51:2::30' };
-/** Translated to pod B, port 8080, by the host's nftables, as kube-proxy would. */
-export const VIP = { v4: '10.96.9.9', v6: 'fd96::9' };
-/** A service whose only endpoint is the pod that calls it, port 8080; the proxy knows it. */
-export const SELF_VIP = { v4: '10.96.9.11', v6: 'fd96::11' };
-export const HAIRPIN = { v4: '169.254.77.1', v6: 'fd77::1' };
-
 /** What became of one connection, seen by its client. */
 export interface Attempt {
   readonly began: number;
@@ -43,10 +34,19 @@ export interface Pass {
   readonly worker: number;
 }
 
-/** Where a client runs and what it does before connect(): "bind=ADDRESS", "device=NAME", "mptcp". */
+export interface LabStream {
+  /** Its client's own end. */
+  readonly local: string;
+  /** Text, at most 4 KiB, there and back. */
+  echo(text: string): Promise<string>;
+  end(): Promise<void>;
+}
+
+/** Where a client runs and what it does before connect(): "bind=ADDRESS", "device=NAME", "mptcp", "reuse=PORT" (the server closes first). */
 export interface ClientOptions {
   readonly cgroup?: string | null;
   readonly option?: string;
+  readonly timeoutMs?: number;
 }
 
 /** The command, in that cgroup. */
@@ -70,7 +70,7 @@ function lines<T>(text: string): T[] {
     .map((line) => JSON.parse(line) as T);
 }
 
-export class Lab {
+export class Lab implements Site {
   readonly folder = mkdtempSync(join(tmpdir(), 'weft-redirect-'));
   readonly bpfDir: string;
   readonly meshNetns: string;
@@ -79,7 +79,10 @@ export class Lab {
   private readonly names: string[] = [];
   private readonly cgroups = new Set<string>();
 
-  constructor(private readonly prefix: string) {
+  constructor(
+    private readonly prefix: string,
+    readonly shape: Shape = 'routed',
+  ) {
     this.bpfDir = `/sys/fs/bpf/${prefix}`;
     this.meshNetns = this.path('mesh');
     run('gcc', ['-O1', '-Wall', `-I${ROOT}/bpf`, '-o', this.peer, `${ROOT}/test/redirect/peer.c`, '-lbpf', '-lpthread']);
@@ -89,7 +92,10 @@ export class Lab {
     return `/run/netns/${this.prefix}-${namespace}`;
   }
 
-  /** iproute2 commands, one a line, in that namespace. */
+  nameOf(namespace: string): string {
+    return `${this.prefix}-${namespace}`;
+  }
+
   ip(namespace: string, batch: string): void {
     run('ip', ['-n', `${this.prefix}-${namespace}`, '-batch', '-'], batch);
   }
@@ -123,40 +129,18 @@ export class Lab {
     run('ip', ['netns', 'del', `${this.prefix}-${name}`]);
   }
 
-  /** A pod as a routed CNI makes it: a /32, a link-local gateway, a host route. */
-  connectPod(name: string, { v4, v6 }: { v4: string; v6: string }): void {
-    const outside = `v-${name}`;
-    this.ip('host', `link add ${outside} type veth peer name eth0 netns ${this.prefix}-${name}`);
-    this.ip(name, `addr add ${v4}/32 dev eth0\naddr add ${v6}/128 dev eth0 nodad\nlink set eth0 up`);
-    this.ip('host', `link set ${outside} up\naddr add 169.254.1.1/32 dev ${outside}\naddr add fe80::1/64 dev ${outside} nodad`);
-    this.ip(
-      name,
-      'route add 169.254.1.1 dev eth0 scope link\nroute add default via 169.254.1.1 dev eth0\nroute add default via fe80::1 dev eth0',
-    );
-    this.ip('host', `route add ${v4} dev ${outside}\nroute add ${v6} dev ${outside}`);
+  /** A pod as the CNI of this lab's shape makes it, in a namespace that is there. */
+  connectPod(name: string, addresses: Addresses): void {
+    connectPod(this, this.shape, name, addresses);
   }
 
   up(): void {
-    for (const name of ['host', 'a', 'b', 'c', 'remote']) this.addNamespace(name);
-    this.connectPod('a', POD_A);
-    this.connectPod('b', POD_B);
-    this.connectPod('c', POD_C);
-    this.ip('host', `link add up0 type veth peer name up0 netns ${this.prefix}-remote`);
-    this.ip('host', 'addr add 10.61.0.1/24 dev up0\naddr add fd61::1/64 dev up0 nodad\nlink set up0 up');
-    this.ip(
-      'remote',
-      `addr add 10.61.0.2/24 dev up0\naddr add fd61::2/64 dev up0 nodad\naddr add ${REMOTE.v4}/32 dev lo\naddr add ${REMOTE.v6}/128 dev lo nodad\nlink set up0 up`,
-    );
-    this.ip('remote', `route add 10.51.1.0/24 via 10.61.0.1 src ${REMOTE.v4}\nroute add fd51:1::/64 via fd61::1 src ${REMOTE.v6}`);
-    this.ip('host', 'route add 10.51.2.0/24 via 10.61.0.2\nroute add fd51:2::/64 via fd61::2');
-    this.in('host', 'sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
-    const translate = `ip daddr ${VIP.v4} tcp dport 80 dnat ip to ${POD_B.v4}:8080; ip6 daddr ${VIP.v6} tcp dport 80 dnat ip6 to [${POD_B.v6}]:8080`;
-    this.in('host', 'nft', ['-f', '-'], `table inet lab {\nchain pre {\ntype nat hook prerouting priority dstnat\n${translate}\n}\n}\n`);
+    buildTopology(this, this.shape);
   }
 
   /** Options of the host's routes to the remote node. By route: a veth with a small MTU would also drop what it receives, without a word. */
   narrowUplink(options: string): void {
-    this.ip('host', `route replace 10.51.2.0/24 via 10.61.0.2${options}\nroute replace fd51:2::/64 via fd61::2${options}`);
+    routeToRemote(this, options);
   }
 
   /** Starts it and waits until it says "ready". Standard output goes to the file. */
@@ -193,6 +177,27 @@ export class Lab {
     };
   }
 
+  /** A connection that echoes what is given to it, until it is ended. */
+  async stream(namespace: string, address: string, port: number): Promise<LabStream> {
+    const command = [`--net=${this.path(namespace)}`, this.peer, 'stream', address, String(port)];
+    const child = spawn('nsenter', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.children.add(child);
+    const said = async () => String((await Promise.race([once(child.stdout, 'data'), once(child, 'exit').then(() => ['ended'])]))[0]);
+    const local = (await said()).trim();
+    return {
+      local,
+      echo: (text) => {
+        child.stdin.write(text);
+        return said();
+      },
+      end: async () => {
+        this.children.delete(child);
+        child.stdin.end();
+        await once(child, 'exit');
+      },
+    };
+  }
+
   async serve(namespace: string, port: number, cgroup: string | null = null): Promise<void> {
     await this.start(namespace, ['serve', String(port)], '/dev/null', cgroup);
   }
@@ -203,9 +208,22 @@ export class Lab {
   }
 
   /** Sends `bytes` after the server's greeting and wants them back. */
-  connect(namespace: string, address: string, port: number, bytes = 4, { cgroup = null, option = '' }: ClientOptions = {}): Attempt {
-    const [command, ...words] = within(cgroup, [this.peer, 'connect', address, String(port), '2000', String(bytes), option]);
+  connect(
+    namespace: string,
+    address: string,
+    port: number,
+    bytes = 4,
+    { cgroup = null, option = '', timeoutMs = 2000 }: ClientOptions = {},
+  ): Attempt {
+    const [command, ...words] = within(cgroup, [this.peer, 'connect', address, String(port), String(timeoutMs), String(bytes), option]);
     const [attempt] = lines<Attempt>(this.in(namespace, command!, words));
+    if (attempt === undefined) throw new Error('the client said nothing');
+    return attempt;
+  }
+
+  /** One datagram and its answer. */
+  ask(namespace: string, address: string, port: number, socket: 'connected' | 'unconnected'): Attempt {
+    const [attempt] = lines<Attempt>(this.in(namespace, this.peer, ['udp', address, String(port), socket]));
     if (attempt === undefined) throw new Error('the client said nothing');
     return attempt;
   }
@@ -237,16 +255,28 @@ export class Lab {
     };
     ask('links', 'ip', '-d', 'link', 'show');
     ask('addresses', 'ip', '-j', 'addr', 'show');
-    ask('routes', 'ip', 'route', 'show', 'table', 'all');
+    ask('routes', 'ip', '-4', 'route', 'show', 'table', 'all');
     ask('routes6', 'ip', '-6', 'route', 'show', 'table', 'all');
     ask('rules', 'ip', 'rule', 'show');
     ask('rules6', 'ip', '-6', 'rule', 'show');
     ask('qdiscs', 'tc', 'qdisc', 'show');
+    seen.programs = this.hookPrograms().join('\n');
     ask('firewall', 'nft', 'list', 'ruleset');
+    for (const command of ['iptables', 'ip6tables']) {
+      // With the time and the packets counted they would never be equal.
+      seen[command] = this.in('host', `${command}-save`, []).replace(/^#.*$|\[\d+:\d+\]/gm, '');
+    }
     // The number of connections tracked now is no setting.
     const sysctls = this.in('host', 'sysctl', ['-a', '-e', '--pattern', '^net[.]']).split('\n');
     seen.sysctls = sysctls.filter((line) => !line.includes('nf_conntrack_count')).join('\n');
-    seen.pins = run('find', ['/sys/fs/bpf', '-path', `${this.bpfDir}*`]);
+    const own = (text: string) => text.split('\n').filter((line) => line.includes(this.prefix));
+    seen.pins = own(run('find', ['/sys/fs/bpf'])).join('\n');
+    seen.namespaces = readdirSync('/run/netns')
+      .filter((name) => name.startsWith(this.prefix))
+      .join('\n');
+    seen.mounts = own(readFileSync('/proc/self/mountinfo', 'utf8').replace(/^\d+ \d+ /gm, '')).join('\n');
+    const cgroups = own(run('find', [CGROUPS, '-type', 'd']));
+    seen.cgroups = cgroups.map((path) => `${path}: ${this.cgroupPrograms(path).join(' ')}`).join('\n');
     return seen;
   }
 
@@ -274,6 +304,14 @@ export class Lab {
     return run('ls', [`${this.bpfDir}/links`])
       .trim()
       .split('\n')
+      .sort();
+  }
+
+  /** BPF programs on the host's interfaces. */
+  hookPrograms(): string[] {
+    return loadAddon()
+      .listHookPrograms(this.path('host'), null)
+      .map(({ hook, place, program }) => `${place} ${hook} ${program}`)
       .sort();
   }
 

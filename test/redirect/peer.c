@@ -2,8 +2,12 @@
 // a transparent proxy with the same contract as the engine's (SOCKMAP registration, beats, marks, borrowed addresses).
 // One line of JSON per event on standard output, written before the next step is taken; "ready" on standard error. Started with nsenter;
 // must not set up anything itself.
-//   peer serve PORT                      dual-stack server: answers each connection with {"peer","local"} and then echoes
-//   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES [bind=ADDRESS | device=NAME | mptcp]]]   BYTES: sent and wanted back after the answer
+//   peer serve PORT                      dual-stack server: answers each connection and each datagram with {"peer","local"}; connections
+//                                        are echoed afterwards, and closed by the server when it reads "q"
+//   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES [OPTION]]]      BYTES: sent and wanted back after the answer
+//     OPTION: bind=ADDRESS | device=NAME | mptcp | reuse=PORT (from that source port; the server closes first)
+//   peer udp ADDRESS PORT connected|unconnected                  one datagram and its answer
+//   peer stream ADDRESS PORT             says its own address, then sends its standard input and prints what is echoed
 //   peer probe ADDRESS PORT MS INTERVAL_MS
 //   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
 #define _GNU_SOURCE
@@ -15,6 +19,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,8 +107,28 @@ static void *echo(void *argument) {
   char local[96], peer[96], buffer[65536];
   names(fd, local, peer);
   int length = snprintf(buffer, sizeof buffer, "{\"peer\":\"%s\",\"local\":\"%s\"}\n", peer, local);
-  while (length > 0 && write(fd, buffer, length) == length) length = read(fd, buffer, sizeof buffer);
+  while (length > 0 && write(fd, buffer, length) == length) {
+    length = read(fd, buffer, sizeof buffer);
+    if (length == 1 && buffer[0] == 'q') break;
+  }
   close(fd);
+  return NULL;
+}
+
+static void *answer_datagrams(void *argument) {
+  int fd = (long)argument;
+  char byte, peer[96], local[96], answer[256];
+  struct sockaddr_storage from, own;
+  socklen_t length = sizeof from;
+  while (recvfrom(fd, &byte, 1, 0, (void *)&from, &length) >= 0) {
+    format(&from, peer);
+    length = sizeof own;
+    getsockname(fd, (void *)&own, &length);
+    format(&own, local);
+    int size = snprintf(answer, sizeof answer, "{\"peer\":\"%s\",\"local\":\"%s\"}\n", peer, local);
+    sendto(fd, answer, size, 0, (void *)&from, size_of(&from));
+    length = sizeof from;
+  }
   return NULL;
 }
 
@@ -112,6 +137,9 @@ static void serve(int port) {
   set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
   struct sockaddr_storage any = parse("::", port);
   must(bind(fd, (void *)&any, size_of(&any)) == 0 && listen(fd, 1024) == 0, "listen");
+  int datagrams = socket(AF_INET6, SOCK_DGRAM, 0);
+  must(bind(datagrams, (void *)&any, size_of(&any)) == 0, "bind");
+  spawn(answer_datagrams, (void *)(long)datagrams);
   fputs("ready\n", stderr);
   for (;;) {
     int connection = accept(fd, NULL, NULL);
@@ -119,42 +147,103 @@ static void serve(int port) {
   }
 }
 
+static void limit_waiting(int fd, int timeout_ms) {
+  struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+  must(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0, "SO_SNDTIMEO");
+  must(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0, "SO_RCVTIMEO");
+}
+
+static void prepare(int fd, int family, const char *option) {
+  bool is_reuse = !strncmp(option, "reuse=", 6);
+  if (!strncmp(option, "bind=", 5) || is_reuse) {
+    struct sockaddr_storage own = is_reuse ? parse(family == AF_INET ? "0.0.0.0" : "::", atoi(option + 6)) : parse(option + 5, 0);
+    set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    must(bind(fd, (void *)&own, size_of(&own)) == 0, option);
+  }
+  if (!strncmp(option, "device=", 7)) must(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, option + 7, strlen(option + 7)) == 0, option);
+}
+
+// Reads the server's words into `answer`, then has `bytes` echoed. NULL, or the error.
+static const char *exchange(int fd, char *answer, size_t size, long bytes, bool server_closes) {
+  char chunk[16384];
+  memset(chunk, 'x', sizeof chunk);
+  long got = read(fd, answer, size - 1);
+  if (got <= 0) return got == 0 ? "EOF" : strerrorname_np(errno);
+  answer[strcspn(answer, "\n")] = 0;
+  for (long left = bytes; left > 0; left -= sizeof chunk) {
+    long part = left < (long)sizeof chunk ? left : (long)sizeof chunk;
+    if (write(fd, chunk, part) != part || recv(fd, chunk, part, MSG_WAITALL) != part) return "NOECHO";
+  }
+  if (server_closes && (write(fd, "q", 1) != 1 || read(fd, chunk, 1) != 0)) return "NOEOF";
+  return NULL;
+}
+
+static void print_attempt(double began, double took, double total, const char *local, const char *peer, const char *error,
+                          const char *answer) {
+  printf("{\"began\":%.2f,\"connectMs\":%.2f,\"totalMs\":%.2f,\"local\":\"%s\",\"peer\":\"%s\",\"error\":%s%s%s,\"server\":%s}\n", began,
+         took, total, local, peer, error ? "\"" : "", error ? error : "null", error ? "\"" : "", answer[0] ? answer : "null");
+  fflush(stdout);
+}
+
 // Prints what became of one connection: the server's words, or the error. `began` is relative to `epoch`.
 static void attempt(const char *to, int port, int timeout_ms, long bytes, double epoch, const char *option) {
   struct sockaddr_storage address = parse(to, port);
   int fd = socket(address.ss_family, SOCK_STREAM, strcmp(option, "mptcp") ? 0 : IPPROTO_MPTCP);
   must(fd >= 0, "socket");
-  if (!strncmp(option, "bind=", 5)) {
-    struct sockaddr_storage own = parse(option + 5, 0);
-    must(bind(fd, (void *)&own, size_of(&own)) == 0, option);
-  }
-  if (!strncmp(option, "device=", 7)) must(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, option + 7, strlen(option + 7)) == 0, option);
-  struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
-  must(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0, "SO_SNDTIMEO");
-  must(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0, "SO_RCVTIMEO");
+  prepare(fd, address.ss_family, option);
+  limit_waiting(fd, timeout_ms);
   double began = now_ms();
-  char local[96] = "", peer[96] = "", answer[256] = "", chunk[16384];
-  memset(chunk, 'x', sizeof chunk);
+  char local[96] = "", peer[96] = "", answer[256] = "";
   const char *error = NULL;
   if (connect(fd, (void *)&address, size_of(&address)) != 0) error = errno == EINPROGRESS ? "ETIMEDOUT" : strerrorname_np(errno);
   double took = now_ms() - began;
   if (!error) {
     names(fd, local, peer);
-    long got = read(fd, answer, sizeof answer - 1);
-    if (got <= 0)
-      error = got == 0 ? "EOF" : strerrorname_np(errno);
-    else
-      answer[strcspn(answer, "\n")] = 0;
-    for (long left = bytes; !error && left > 0; left -= sizeof chunk) {
-      long size = left < (long)sizeof chunk ? left : (long)sizeof chunk;
-      if (write(fd, chunk, size) != size || recv(fd, chunk, size, MSG_WAITALL) != size) error = "NOECHO";
-    }
+    error = exchange(fd, answer, sizeof answer, bytes, !strncmp(option, "reuse=", 6));
   }
-  printf("{\"began\":%.2f,\"connectMs\":%.2f,\"totalMs\":%.2f,\"local\":\"%s\",\"peer\":\"%s\",\"error\":%s%s%s,\"server\":%s}\n",
-         began - epoch, took, now_ms() - began, local, peer, error ? "\"" : "", error ? error : "null", error ? "\"" : "",
-         answer[0] ? answer : "null");
-  fflush(stdout);
+  print_attempt(began - epoch, took, now_ms() - began, local, peer, error, answer);
   close(fd);
+}
+
+// The same of one datagram and its answer, which an unconnected socket must get from the very address that it sent to.
+static void datagram(const char *to, int port, bool is_connected) {
+  struct sockaddr_storage address = parse(to, port), from;
+  int fd = socket(address.ss_family, SOCK_DGRAM, 0);
+  must(fd >= 0, "socket");
+  limit_waiting(fd, 2000);
+  double began = now_ms();
+  char local[96] = "", peer[96] = "", answer[256] = "", asked[96];
+  const char *error = NULL;
+  if (is_connected && connect(fd, (void *)&address, size_of(&address)) != 0) error = strerrorname_np(errno);
+  if (!error && sendto(fd, "?", 1, 0, is_connected ? NULL : (void *)&address, is_connected ? 0 : size_of(&address)) != 1)
+    error = strerrorname_np(errno);
+  socklen_t length = sizeof from;
+  if (!error && recvfrom(fd, answer, sizeof answer - 1, 0, (void *)&from, &length) < 0) error = strerrorname_np(errno);
+  if (!error) {
+    answer[strcspn(answer, "\n")] = 0;
+    names(fd, local, peer);
+    format(&from, peer);
+    format(&address, asked);
+    if (strcmp(peer, asked)) error = "OTHERSOURCE";
+  }
+  print_attempt(0, 0, now_ms() - began, local, peer, error, answer);
+  close(fd);
+}
+
+static int stream(const char *to, int port) {
+  struct sockaddr_storage address = parse(to, port);
+  int fd = socket(address.ss_family, SOCK_STREAM, 0);
+  char local[96], peer[96], buffer[4096];
+  must(fd >= 0 && connect(fd, (void *)&address, size_of(&address)) == 0, "connect");
+  must(read(fd, buffer, sizeof buffer) > 0, "read");
+  names(fd, local, peer);
+  printf("%s\n", local);
+  fflush(stdout);
+  long size;
+  while ((size = read(0, buffer, sizeof buffer)) > 0) {
+    must(write(fd, buffer, size) == size && recv(fd, buffer, size, MSG_WAITALL) == size && write(1, buffer, size) == size, "echo");
+  }
+  return 0;
 }
 
 static void probe(const char *to, int port, int duration_ms, int interval_ms) {
@@ -169,6 +258,7 @@ static void probe(const char *to, int port, int duration_ms, int interval_ms) {
 
 // ── the proxy ──
 static const char *bpf_dir, *hairpin4, *hairpin6;
+static int addresses;
 
 static int open_map(const char *name) {
   char path[256];
@@ -187,6 +277,16 @@ struct accepted {
   int inbound;
   unsigned worker;
 };
+
+// Whether it is the address of a captured workload of this host. The engine is told so by its configuration.
+static bool is_captured(const struct sockaddr_storage *to) {
+  const struct sockaddr_in *v4 = (const void *)to;
+  const struct sockaddr_in6 *v6 = (const void *)to;
+  struct weft_address key = {{0, 0, htonl(0xffff), v4->sin_addr.s_addr}};
+  struct weft_workload workload;
+  if (to->ss_family == AF_INET6) memcpy(&key, &v6->sin6_addr, sizeof key);
+  return bpf_map_lookup_elem(addresses, &key, &workload) == 0;
+}
 
 static int dial(struct sockaddr_storage *to, struct sockaddr_storage from, int mark) {
   int fd = socket(to->ss_family, SOCK_STREAM, 0);
@@ -242,14 +342,12 @@ static void *forward(void *argument) {
   printf("{\"direction\":\"%s\",\"source\":\"%s\",\"destination\":\"%s\",\"mark\":%d,\"worker\":%u}\n",
          connection.inbound ? "inbound" : "outbound", peer, local, mark, connection.worker);
   fflush(stdout);
-  // Where the engine would know a local workload's address it delivers; a local destination of this lab is 10.51.1.0/24 or fd51:1::/64.
-  int is_local = !strncmp(local, "10.51.1.", 8) || !strncmp(local, "[fd51:1::", 9);
   // A service whose only endpoint is its client: the proxy resolves it, so the workload meets itself.
   if (!strcmp(local, "10.96.9.11:80") || !strcmp(local, "[fd96::11]:80")) {
     to = from;
     ((struct sockaddr_in *)&to)->sin_port = htons(8080);
   }
-  int upstream = dial(&to, from, connection.inbound || is_local ? WEFT_DELIVER : WEFT_INJECT);
+  int upstream = dial(&to, from, connection.inbound || is_captured(&to) ? WEFT_DELIVER : WEFT_INJECT);
   if (upstream >= 0) {
     relay(connection.fd, upstream);
     close(upstream);
@@ -303,6 +401,7 @@ static void listen_as(int map, unsigned worker, unsigned kind) {
 
 static void proxy(unsigned count) {
   int listeners = open_map("listeners"), beats = open_map("workers");
+  addresses = open_map("addresses");
   struct weft_worker *workers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beats, 0);
   must(workers != MAP_FAILED, "mmap");
   for (unsigned kind = 0; kind <= WEFT_LISTENER_INBOUND6; kind++) {
@@ -328,6 +427,11 @@ int main(int count, char **words) {
             count > 6 ? words[6] : "");
     return 0;
   }
+  if (!strcmp(role, "udp") && count == 5) {
+    datagram(words[2], atoi(words[3]), !strcmp(words[4], "connected"));
+    return 0;
+  }
+  if (!strcmp(role, "stream") && count == 4) return stream(words[2], atoi(words[3]));
   if (!strcmp(role, "probe") && count == 6) {
     probe(words[2], atoi(words[3]), atoi(words[4]), atoi(words[5]));
     return 0;

@@ -1,0 +1,104 @@
+// Acceptance test 14 and the anti-spoof check: which connections of a captured pod are taken, and how the others are counted. Over every
+// kind of capture. Fails where it cannot run.
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { POD_A, POD_B, REMOTE } from './lab.js';
+import { KINDS, Scene } from './scene.js';
+
+describe.each(KINDS)('%s', (kind) => {
+  const scene = new Scene(`wpolicy-${kind}`);
+  const { lab } = scene;
+
+  beforeAll(async () => {
+    await scene.up();
+    await scene.open(kind);
+    await scene.capture.reconcile(scene.enrolled());
+    scene.proxy = await lab.proxy();
+  }, 20_000);
+  afterAll(() => scene.down(), 20_000);
+  afterEach(() => scene.capture.reconcile(scene.enrolled()));
+
+  test('the mode is the one asked for, and both pods are captured on their veths', () => {
+    expect(scene.capture.state()).toMatchObject({
+      mode: kind,
+      workloads: [
+        { workload: 'shop/a', state: 'captured', interface: 'v-a', addresses: [POD_A.v4, POD_A.v6] },
+        { workload: 'shop/b', state: 'captured', interface: 'v-b', addresses: [POD_B.v4, POD_B.v6] },
+      ],
+    });
+    // As `weft check` shows those of others.
+    const hook = kind.replace('ebpf-', '');
+    for (const place of ['v-a', 'v-b']) {
+      const own = lab.hookPrograms().filter((line) => line.startsWith(`${place} `));
+      expect(own).toEqual([`${place} ${hook}-egress to_pod`, `${place} ${hook}-ingress from_pod`]);
+    }
+  });
+
+  test('14: excluded networks and ports stay direct, outbound and inbound, and a longer included prefix does not', async () => {
+    const outbound = { excludeOutboundCidrs: ['10.51.0.0/16', 'fd51::/16'], includeOutboundCidrs: ['10.51.2.0/24'] };
+    const inbound = { excludeInboundCidrs: ['10.51.0.0/16', 'fd51::/16'], includeInboundCidrs: ['fd51:2::/64'] };
+    await scene.capture.reconcile([scene.workload('a', outbound), scene.workload('b', inbound)]);
+    scene.expectDirect('a', POD_A.v4, POD_B.v4);
+    scene.expectDirect('a', POD_A.v6, POD_B.v6);
+    scene.expectOnePass('a', POD_A.v4, REMOTE.v4, 8080, 'outbound');
+    scene.expectDirect('remote', REMOTE.v4, POD_B.v4);
+    scene.expectOnePass('remote', REMOTE.v6, POD_B.v6, 8080, 'inbound');
+    await scene.capture.reconcile([
+      scene.workload('a', { excludeOutboundPorts: [8080] }),
+      scene.workload('b', { excludeInboundPorts: [8080] }),
+    ]);
+    scene.expectDirect('a', POD_A.v4, REMOTE.v4);
+    scene.expectDirect('remote', REMOTE.v6, POD_B.v6);
+    expect(['bypass_excluded_cidr', 'bypass_excluded_port'].map((name) => scene.workloadCounter('b', name))).toEqual([3, 1]);
+  });
+
+  test('14: a pod that opts out is direct, in one direction or in both', async () => {
+    await scene.capture.reconcile([scene.workload('a', { outbound: false }), scene.workload('b', { inbound: false })]);
+    scene.expectDirect('a', POD_A.v4, REMOTE.v4);
+    scene.expectDirect('remote', REMOTE.v4, POD_B.v4);
+    scene.expectOnePass('remote', REMOTE.v4, POD_A.v4, 8080, 'inbound');
+    await scene.capture.reconcile([scene.workload('a', { outbound: false, inbound: false })]);
+    scene.expectDirect('remote', REMOTE.v4, POD_A.v4);
+    expect(scene.capture.state().workloads).toMatchObject([{ workload: 'shop/a', state: 'excluded' }]);
+  });
+
+  test.each([false, true])(
+    "a source address that is not the pod's is not captured in its name; fail-closed (%s) it does not get out",
+    async (failClosed) => {
+      const foreign = '10.51.1.99';
+      lab.ip('a', `addr add ${foreign}/32 dev eth0\nroute add ${REMOTE.v4} via 169.254.1.1 dev eth0 src ${foreign}`);
+      lab.ip('host', `route add ${foreign} dev v-a`);
+      const reason = failClosed ? 'dropped_foreign_source' : 'bypass_foreign_source';
+      try {
+        const addresses = [POD_A.v4, POD_A.v6];
+        await scene.capture.reconcile([{ ...scene.workload('a', { failClosed }), addresses }, scene.workload('b')]);
+        if (failClosed) expect(scene.connect('a', REMOTE.v4, 8080, { timeoutMs: 300 })).toMatchObject({ error: 'ETIMEDOUT', passes: [] });
+        else scene.expectDirect('a', foreign, REMOTE.v4);
+        expect(scene.workloadCounter('a', reason)).toBeGreaterThan(0);
+      } finally {
+        lab.ip('a', `route del ${REMOTE.v4}\naddr del ${foreign}/32 dev eth0`);
+        lab.ip('host', `route del ${foreign}`);
+      }
+      await scene.capture.reconcile(scene.enrolled());
+      scene.expectOnePass('a', POD_A.v4, REMOTE.v4, 8080, 'outbound');
+    },
+  );
+
+  test('a connection that nobody answers is refused, not lost', () => {
+    const result = scene.connect('a', POD_B.v4, 81);
+    expect(result.error).not.toBeNull();
+    expect(result.connectMs).toBeLessThan(1000);
+  });
+
+  test('what was captured is counted by workload and by program, and every connection captured was given to a listener', () => {
+    const before = [scene.workloadCounter('a', 'captured_outbound'), scene.workloadCounter('b', 'captured_inbound')] as const;
+    scene.expectOnePass('a', POD_A.v6, POD_B.v6, 8080, 'outbound');
+    scene.expectOnePass('remote', REMOTE.v4, POD_B.v4, 8080, 'inbound');
+    expect([scene.workloadCounter('a', 'captured_outbound'), scene.workloadCounter('b', 'captured_inbound')]).toEqual(
+      before.map((value) => value + 1),
+    );
+    expect(scene.counter('mesh_lookup.assigned')).toBe(
+      scene.counter('from_pod.captured_outbound') + scene.counter('to_pod.captured_inbound'),
+    );
+    expect(scene.counter('mesh0_in.dropped_no_workload')).toBe(0);
+  });
+});
