@@ -113,7 +113,12 @@ function follow(binary, args) {
 }
 
 async function main() {
-  const options = { seconds: { type: 'string' }, jobs: { type: 'string' }, list: { type: 'boolean' } };
+  const options = {
+    seconds: { type: 'string' },
+    jobs: { type: 'string' },
+    list: { type: 'boolean' },
+    help: { type: 'boolean', short: 'h' },
+  };
   const { values, positionals } = parseArgs({ allowPositionals: true, options });
   const all = targets();
   if (values.list) {
@@ -122,8 +127,13 @@ async function main() {
   }
   const [seconds, jobs] = [Number(values.seconds ?? 60), Number(values.jobs ?? 1)];
   const [name] = positionals;
+  const usage = `usage: npm run fuzz -- NAME [--seconds N] [--jobs N]   NAME: ${all.join(', ')}\n       npm run fuzz -- --list`;
+  if (values.help) {
+    console.log(usage);
+    return 0;
+  }
   if (positionals.length !== 1 || !all.includes(name) || !(seconds > 0) || !(jobs >= 1)) {
-    console.error(`usage: npm run fuzz -- NAME [--seconds N] [--jobs N]   NAME: ${all.join(', ')}\n       npm run fuzz -- --list`);
+    console.error(usage);
     return 2;
   }
   return (await fuzz(name, seconds, jobs)) ? 0 : 1;
