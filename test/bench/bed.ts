@@ -71,7 +71,8 @@ export class Bed {
     return path;
   }
 
-  start(core: number, command: readonly string[]): Pinned {
+  /** `core` null: whichever the kernel chooses. */
+  start(core: number | null, command: readonly string[]): Pinned {
     const process = new Pinned(core, command);
     this.running.push(process);
     return process;

@@ -6,6 +6,7 @@ import { fair } from './fair.js';
 import { http1 } from './http1.js';
 import { http2 } from './http2.js';
 import { idle } from './idle.js';
+import { redirect } from './redirect.js';
 import { type Case, printTable } from './report.js';
 import { tail } from './tail.js';
 import { tcp } from './tcp.js';
@@ -28,6 +29,11 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   fair: {
     run: fair,
     title: 'A tenant’s p99 alone (ours) and while another floods (peer), through the proxy named; ratio: flooded over alone (1 is perfect)',
+    unit: 'µs',
+  },
+  redirect: {
+    run: redirect,
+    title: 'Time of a round trip, of a MiB and of a connection, captured (ours) and by the path named; ratio: the peer’s over ours',
     unit: 'µs',
   },
   idle: { run: idle, title: 'Own memory per idle connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'bytes' },

@@ -7,16 +7,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const READY_TIMEOUT_MS = 15_000;
 
-/** `command` pinned to `core`. Its output is kept for the error text, should it end early. */
+/** `command` pinned to `core`; null: to none. Its output is kept for the error text, should it end early. */
 export class Pinned {
   private output = '';
   private readonly child: ChildProcess;
 
   constructor(
-    core: number,
+    core: number | null,
     readonly command: readonly string[],
   ) {
-    this.child = spawn('taskset', ['-c', String(core), ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [program, ...args] = core === null ? command : ['taskset', '-c', String(core), ...command];
+    this.child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     const keep = (chunk: Buffer): void => {
       this.output = (this.output + chunk.toString()).slice(-20_000);
     };
