@@ -1,12 +1,17 @@
 // A tenant that means harm, for the benchmark fair. A program: flood KIND PORT HOST. Runs until SIGTERM. It keeps many attempts going at once
 // and never waits politely; what it is refused it tries again.
 import { connect, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 
 const PIECE = Buffer.alloc(64 * 1024, 'x');
 /** A fresh connection each, closed by a reset: no port stays in TIME_WAIT, the flood does not end by itself. */
 const CONNECTIONS_AT_ONCE = 256;
 
 type Attack = (port: number, host: string) => Socket;
+
+/** The first bytes of a real client, again and again: they cost the server a signature, and us nothing. */
+const CLIENT_HELLO = await clientHello();
 
 const ATTACKS: Readonly<Record<string, Attack>> = {
   connections: (port, host) => {
@@ -43,6 +48,12 @@ const ATTACKS: Readonly<Record<string, Attack>> = {
     socket.on('drain', push).on('connect', push);
     return socket;
   },
+  handshakes: (port) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.write(CLIENT_HELLO);
+    socket.once('data', () => socket.resetAndDestroy());
+    return socket;
+  },
 };
 
 const [kind = '', port = '', host = ''] = process.argv.slice(2);
@@ -54,3 +65,11 @@ const start = (): void => {
   socket.on('close', () => setImmediate(start));
 };
 for (let i = 0; i < CONNECTIONS_AT_ONCE; i++) start();
+
+/** Of TLS 1.3, for any server. */
+function clientHello(): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const wire = new Duplex({ read: () => {}, write: (chunk: Buffer) => resolve(chunk) });
+    connectTls({ socket: wire, minVersion: 'TLSv1.3' }).on('error', () => {});
+  });
+}

@@ -21,7 +21,7 @@ export async function tls({ quick, only, peersOnly, onProgress }: BenchOptions):
   const cases = CASES.filter(({ name }) => (only === null ? true : name === only));
   if (cases.length === 0) throw new Error(`no case ${only}; there are: ${CASES.map(({ name }) => name).join(', ')}`);
   return Bed.use(async (bed) => {
-    const certificate = makeCertificate(bed.folder);
+    const certificate = makeCertificate(bed.folder, HOST, ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256']);
     const setups = [...(peersOnly ? [] : [weftTls(certificate)]), nginxTls(certificate), haproxyTls(certificate)];
     const backendPort = await freePorts(1 + setups.length);
     await bed.start(LOAD_CORE, [bed.tool('backend'), String(backendPort), '1']).listensOn(backendPort);
@@ -60,17 +60,18 @@ async function load({ name, port, pid }: Contender, { isKept }: TlsCase, seconds
   return (cpuTimeUs(pid) - before) / requests;
 }
 
-interface Certificate {
+export interface Certificate {
   readonly certFile: string;
   readonly keyFile: string;
   /** Both in one, as HAProxy wants them. */
   readonly bothFile: string;
 }
 
-function makeCertificate(folder: string): Certificate {
+/** Self-signed. `kind`: what openssl's -newkey takes. */
+export function makeCertificate(folder: string, host: string, kind: readonly string[]): Certificate {
   const [certFile, keyFile, bothFile] = ['cert.pem', 'key.pem', 'both.pem'].map((name) => join(folder, name)) as [string, string, string];
-  const subject = ['-subj', `/CN=${HOST}`, '-addext', `subjectAltName=DNS:${HOST}`];
-  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', keyFile];
+  const subject = ['-subj', `/CN=${host}`, '-addext', `subjectAltName=DNS:${host}`];
+  const key = ['-newkey', ...kind, '-nodes', '-keyout', keyFile];
   execFileSync('openssl', ['req', '-x509', ...key, '-out', certFile, '-days', '2', ...subject], { stdio: 'ignore' });
   writeFileSync(bothFile, readFileSync(certFile, 'utf8') + readFileSync(keyFile, 'utf8'));
   return { certFile, keyFile, bothFile };
