@@ -256,12 +256,16 @@ export interface TableSpec {
   readonly sourceTenants: readonly number[];
   readonly destinationTenants: readonly number[];
   readonly listenerTenants: readonly number[];
+  /** By tenant id: MIN_TENANT_WEIGHT … MAX_TENANT_WEIGHT, its share of a worker's time against the others'; 0, and what is missing: 100. */
+  readonly tenantWeights: readonly number[];
 }
 /**
  * Whoever shares the worker with others: its turns, its limits, its account. A connection is its source's (outbound), its destination's
  * (inbound) or its listener's (gateway).
  */
 export const MAX_TENANTS = 1_024;
+export const MIN_TENANT_WEIGHT = 10;
+export const MAX_TENANT_WEIGHT = 1_000;
 /** Float64 words of a tenant's account. */
 export const TENANT_WORDS = 5;
 export const enum TenantWord {

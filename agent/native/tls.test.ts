@@ -204,6 +204,7 @@ class Engine {
       localReplies: [],
       sourceTenants: [],
       destinationTenants: [],
+      tenantWeights: [],
       listenerTenants: [],
     });
   }

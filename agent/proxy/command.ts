@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { LOG_LEVELS } from '../../api/log.js';
-import type { EngineLimits } from '../native/engine.js';
+import { type EngineLimits, MAX_TENANT_WEIGHT, MIN_TENANT_WEIGHT } from '../native/engine.js';
 import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig } from './config.js';
 import { runProxy } from './main.js';
 
@@ -61,6 +61,14 @@ export function proxyCommand(): Command {
         .default(0),
     )
     .addOption(
+      option(
+        '--tenant-weight <namespace=n...>',
+        `the namespace’s share of a worker’s time while others want it too, ${MIN_TENANT_WEIGHT} to ${MAX_TENANT_WEIGHT}; not named: 100`,
+      )
+        .env('WEFT_TENANT_WEIGHT')
+        .argParser(collectWeights),
+    )
+    .addOption(
       option('--takeover <when>', 'take over from the proxy that serves the run directory, without losing a connection')
         .env('WEFT_TAKEOVER')
         .choices(['auto', 'never'])
@@ -112,6 +120,19 @@ function option(flags: string, text: string): Option {
 /** Flags come one at a time, the environment as one list with commas. */
 function collectFiles(value: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), ...value.split(',').filter((name) => name !== '')];
+}
+
+/** As collectFiles; the last word on a namespace counts. */
+function collectWeights(value: string, before: ReadonlyMap<string, number> | undefined): Map<string, number> {
+  const weights = new Map(before);
+  for (const part of value.split(',').filter((text) => text !== '')) {
+    const [, namespace, digits] = /^([a-z0-9-]{1,63})=(\d{1,5})$/.exec(part) ?? [];
+    const weight = Number(digits);
+    if (namespace === undefined || weight < MIN_TENANT_WEIGHT || weight > MAX_TENANT_WEIGHT)
+      throw new InvalidArgumentError(`Expected NAMESPACE=N, N from ${MIN_TENANT_WEIGHT} to ${MAX_TENANT_WEIGHT}, not "${part}".`);
+    weights.set(namespace, weight);
+  }
+  return weights;
 }
 
 function integer(min: number, max: number): (text: string) => number {

@@ -19,6 +19,8 @@ export interface ProxyConfig {
   readonly accessLog: { readonly mode: AccessLogMode; readonly file: string | null };
   readonly metricsListen: { readonly host: string; readonly port: number } | null;
   readonly limits: EngineLimits;
+  /** By namespace, MIN_TENANT_WEIGHT … MAX_TENANT_WEIGHT; who is not named has 100. */
+  readonly tenantWeights: ReadonlyMap<string, number>;
   /** Proxies in front of the gateways whose X-Forwarded-* are believed. */
   readonly trustedHops: number;
   /** Whether a proxy that serves the run directory is taken over from. */
@@ -74,6 +76,7 @@ export interface RawConfig {
   readonly shutdownTimeout: number;
   readonly logLevel: LogLevel;
   readonly limits: EngineLimits;
+  readonly tenantWeight?: ReadonlyMap<string, number>;
 }
 
 /** Throws an Error in words for the operator when the flags contradict each other. */
@@ -91,6 +94,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     accessLog: { mode: raw.accessLog, file: raw.accessLogFile ?? null },
     metricsListen: raw.metricsListen === undefined ? null : parseListen(raw.metricsListen),
     limits: raw.limits,
+    tenantWeights: raw.tenantWeight ?? new Map(),
     trustedHops: raw.trustedHops,
     takeover: raw.takeover,
     afterHandover: raw.afterHandover,

@@ -196,8 +196,8 @@ export class DataPlane {
 
   private async applyNow(update: ModelUpdate): Promise<{ rejected: Rejection[]; closed: string[] }> {
     const rejected = this.model.apply(update);
-    const { mesh, node } = this.config;
-    const next = compileTables(this.model, (this.current?.generation ?? 0) + 1, mesh === null ? null : node, this.ids);
+    const { mesh, node, tenantWeights } = this.config;
+    const next = compileTables(this.model, (this.current?.generation ?? 0) + 1, mesh === null ? null : node, this.ids, tenantWeights);
     for (const warning of next.warnings) this.log.warn({ revision: update.revision }, warning);
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);

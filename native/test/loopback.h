@@ -51,13 +51,14 @@ struct Bench {
     return decision;
   }
 
-  explicit Bench(EngineLimits limits = {}) {
+  explicit Bench(EngineLimits limits = {}, uint64_t (*clock_ns)() = monotonic_ns) {
     upstream_listener = bound_socket(&upstream_port);
     ::listen(upstream_listener, 64);
     uint16_t dead_port = 0;
     ::close(bound_socket(&dead_port));
     EngineOptions options;
     options.limits = limits;
+    options.clock_ns = clock_ns;
     options.counters = counters;
     options.outstanding = outstanding;
     options.outstanding_count = 4;

@@ -1,4 +1,6 @@
 // What tenants that share a reactor do to each other.
+#include <sys/epoll.h>
+
 #include <vector>
 
 #include "loopback.h"
@@ -14,6 +16,133 @@ size_t answers(const Peer1& client) {
   size_t count = 0;
   for (size_t at = client.received.find("HTTP/1.1 "); at != std::string::npos; at = client.received.find("HTTP/1.1 ", at + 1)) count++;
   return count;
+}
+
+uint64_t test_clock_ns = 0;
+uint64_t test_clock() { return test_clock_ns; }
+uint64_t ticking_clock() { return test_clock_ns += 1'000; }
+
+// A socket that has something to say, which takes as long as a send.
+class Talker : public Connection {
+ public:
+  static constexpr uint64_t kFlushNs = 20'000;
+
+  Talker(Reactor* reactor, TenantId tenant) : Connection(reactor, -1) {
+    int ends[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    fd_ = ends[0];
+    peer = ends[1];
+    tenant_ = tenant;
+    reactor->adopt(this);
+  }
+  ~Talker() override { ::close(peer); }
+  void on_events(uint32_t events) override {
+    if ((events & EPOLLIN) == 0) return;
+    heard_ns = test_clock_ns;
+    for (Talker* other : tells) reactor_->flush_later(other);
+  }
+  void on_flush() override {
+    test_clock_ns += kFlushNs;
+    flushes++;
+  }
+  void wake() const { CHECK_EQ(::send(peer, "x", 1, 0), ssize_t{1}); }
+
+  int peer = -1;
+  std::vector<Talker*> tells;
+  int flushes = 0;
+  uint64_t heard_ns = 0;
+};
+
+TEST("reactor: what one turn gives a hundred connections to send lets another tenant in after a tick's time") {
+  test_clock_ns = 1'000'000'000;
+  Bench bench({}, test_clock);
+  auto* teller = new Talker(bench.reactor.get(), 1);
+  auto* victim = new Talker(bench.reactor.get(), 2);
+  for (int i = 0; i < 100; i++) teller->tells.push_back(new Talker(bench.reactor.get(), 1));
+  for (int i = 0; i < 4; i++) bench.reactor->run_once(0);
+  teller->wake();
+  bench.reactor->run_once(0);
+  CHECK(teller->heard_ns != 0);
+  const uint64_t woken_ns = test_clock_ns;
+  victim->wake();
+  bench.reactor->run_once(0);
+  CHECK(victim->heard_ns != 0);
+  // The turn under way, and no more.
+  CHECK(victim->heard_ns - woken_ns <= Talker::kFlushNs);
+  CHECK(test_clock_ns - 1'000'000'000 < 20 * Talker::kFlushNs);
+  for (int i = 0; i < 200; i++) bench.reactor->run_once(0);
+  for (const Talker* each : teller->tells) CHECK_EQ(each->flushes, 1);
+}
+
+TEST("reactor: alone a tenant's sends all go out in their tick") {
+  test_clock_ns = 1'000'000'000;
+  Bench bench({}, test_clock);
+  auto* teller = new Talker(bench.reactor.get(), 1);
+  for (int i = 0; i < 100; i++) teller->tells.push_back(new Talker(bench.reactor.get(), 1));
+  bench.reactor->run_once(0);
+  test_clock_ns += 1'000'000'000;
+  teller->wake();
+  bench.reactor->run_once(0);
+  for (const Talker* each : teller->tells) CHECK_EQ(each->flushes, 1);
+}
+
+// Requests that come at one moment, on connections of tenant 1; how many decisions are made at once.
+double requests_per_call(bool with_other) {
+  test_clock_ns = 1'000'000'000;
+  Bench bench({}, test_clock);
+  bench.decide = [](int32_t) { return Bench::to(-204); };
+  std::vector<std::unique_ptr<Peer1>> clients;
+  for (int i = 0; i < 64; i++) clients.push_back(std::make_unique<Peer1>(Peer1::dial(bench.port)));
+  for (int i = 0; i < 8; i++) bench.reactor->run_once(0);
+  test_clock_ns += 1'000'000'000;
+  Peer1 other(Peer1::dial(bench.listen(2, Protocol::kHttp1)));
+  if (with_other) {
+    other.send(kGet);
+    CHECK(bench.run([&] { return other.has("204"); }));
+    clients[0]->send(kGet);
+    CHECK(bench.run([&] { return clients[0]->has("204"); }));
+  }
+  const double before = bench.counter(Counter::DecideCalls);
+  for (const auto& client : clients) client->send(kGet);
+  CHECK(bench.run([&] { return clients[63]->has("204"); }));
+  return 64 / (bench.counter(Counter::DecideCalls) - before);
+}
+
+TEST("reactor: while tenants share it, no more than 8 requests are decided and sent on between two looks at who is ready") {
+  CHECK(requests_per_call(true) <= 8);
+  CHECK(requests_per_call(false) > 30);
+}
+
+TEST("reactor: an accepted connection is paid for by its tenant, and a common listener makes nobody share") {
+  test_clock_ns = 1'000'000'000;
+  Bench bench({}, ticking_clock);
+  TableSpec tables;
+  tables.sources = {"127.0.0.1"};
+  tables.source_tenants = {3};
+  std::string error;
+  bench.reactor->use_tables(Tables::build(tables, &error));
+  ListenerSpec spec;
+  spec.id = 0;
+  spec.kind = ListenerKind::Outbound;
+  spec.protocol = Protocol::kHttp1;
+  parse_address("127.0.0.1", &spec.address);
+  const int fd = test::bound_socket(&spec.port);
+  ::listen(fd, 16);
+  CHECK(bench.reactor->adopt_listener(spec, fd, &error) > 0);
+  bench.reactor->run_once(0);
+  const int reads_alone = bench.reactor->reads_per_turn();
+  Peer1 client(Peer1::dial(spec.port));
+  bench.reactor->run_once(0);
+  TenantAccounts& tenants = bench.reactor->tenants();
+  CHECK_EQ(tenants.get(3, TenantWord::Connections), 1.0);
+  CHECK(tenants.get(3, TenantWord::CpuUs) > 0);
+  for (int i = 0; i < 4; i++) bench.reactor->run_once(0);
+  // Tenant 3's turns and the listener's in turn.
+  test_clock_ns += 1'000'000'000;
+  Peer1 second(Peer1::dial(spec.port));
+  for (int i = 0; i < 4; i++) bench.reactor->run_once(0);
+  CHECK_EQ(tenants.get(3, TenantWord::Connections), 2.0);
+  CHECK_EQ(bench.reactor->reads_per_turn(), reads_alone);
 }
 
 // Listener 1 is tenant 1's, listener 2 tenant 2's. Every request is answered by the proxy itself.

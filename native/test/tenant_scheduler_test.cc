@@ -49,6 +49,47 @@ TEST("scheduler: tenants that always have work get equal time, however long thei
   }
 }
 
+TEST("scheduler: tenants that always have work get time by their weights, however long their turns are") {
+  TenantScheduler scheduler;
+  const std::map<TenantId, uint64_t> costs = {{1, 40 * kUs}, {2, 3 * kUs}, {3, 500 * kUs}};
+  scheduler.set_weight(1, 50);
+  scheduler.set_weight(3, 200);
+  std::map<TenantId, uint64_t> served;
+  for (const auto& [tenant, cost] : costs) scheduler.make_ready(tenant, handle(tenant));
+  TenantScheduler::Turn turn;
+  for (int i = 0; i < 200'000 && scheduler.next(&turn); i++) {
+    served[turn.tenant] += costs.at(turn.tenant);
+    scheduler.charge(turn.tenant, costs.at(turn.tenant));
+    scheduler.make_ready(turn.tenant, turn.handle);
+  }
+  const auto share = [&](TenantId tenant) { return static_cast<double>(served.at(tenant)) / static_cast<double>(served.at(2)); };
+  CHECK(share(1) > 0.47 && share(1) < 0.53);
+  CHECK(share(3) > 1.9 && share(3) < 2.1);
+}
+
+TEST("scheduler: however little a tenant weighs, one turn of another lets it in") {
+  TenantScheduler scheduler;
+  scheduler.set_weight(1, TenantScheduler::kMaxWeight);
+  scheduler.set_weight(2, TenantScheduler::kMinWeight);
+  for (uint32_t i = 0; i < 1000; i++) scheduler.make_ready(1, handle(i));
+  TenantScheduler::Turn turn;
+  CHECK(scheduler.next(&turn));
+  scheduler.charge(1, TenantScheduler::kQuantumNs * 10);
+  scheduler.make_ready(2, handle(9999));
+  CHECK(scheduler.next(&turn));
+  CHECK_EQ(turn.tenant, TenantId{2});
+  // A turn that took ages is no debt for ever: a bounded number of quanta pays it.
+  scheduler.charge(2, UINT64_MAX);
+  for (int i = 0; i < 667; i++) {
+    CHECK(scheduler.next(&turn));
+    CHECK_EQ(turn.tenant, TenantId{1});
+    scheduler.charge(1, TenantScheduler::kQuantumNs * 10);
+  }
+  scheduler.make_ready(2, handle(9999));
+  for (int i = 0; i < 2 && turn.tenant != 2; i++) CHECK(scheduler.next(&turn));
+  CHECK_EQ(turn.tenant, TenantId{2});
+}
+
 TEST("scheduler: who comes rarely waits for the turn that is under way and no more") {
   TenantScheduler scheduler;
   for (uint32_t i = 0; i < 1000; i++) scheduler.make_ready(1, handle(i));

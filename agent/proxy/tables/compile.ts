@@ -55,8 +55,17 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   { headers: PLAIN_TEXT, body: 'weft: this connection is for another host: its TLS server name belongs to another listener\n' },
 ];
 
-/** `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either. */
-export function compileTables(model: Model, generation: number, node: string | null, ids: TableIds): Generation {
+/**
+ * `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either.
+ * `tenantWeights`: by namespace.
+ */
+export function compileTables(
+  model: Model,
+  generation: number,
+  node: string | null,
+  ids: TableIds,
+  tenantWeights: ReadonlyMap<string, number> = new Map(),
+): Generation {
   const clusterSet = buildClusters(model, ids.endpoints, ids.upstreamTls);
   const local = localAddresses(model, node);
   const { labels } = ids;
@@ -89,6 +98,7 @@ export function compileTables(model: Model, generation: number, node: string | n
     sourceTenants: sources.tenants,
     destinationTenants: destinations.tenants,
     listenerTenants: tenants.ofListeners(listeners),
+    tenantWeights: tenants.weights(tenantWeights),
   };
   const buffer = packTables(generation, {
     ...sections,

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { Resource } from '../../../api/gen/mesh/v1/discovery.js';
 import { ResourceType, Workload } from '../../../api/gen/mesh/v1/model.js';
 import { compiled, endpoint, listener, modelOf, newIds, service, workload } from '../testing/models.js';
+import { compileTables } from './compile.js';
 
 const CAPTURED = { outbound: true, inbound: true };
 const bankWorkload = Resource.fromPartial({
@@ -39,6 +40,23 @@ describe('tenants of one generation', () => {
     expect(byDestination).toEqual({ '10.96.0.1': shop, '10.1.0.1': shop, '10.1.0.9': bank });
     for (const { id } of listeners[0]!.sockets) expect(spec.listenerTenants[id]).toBe(shop);
     expect(spec.listenerTenants.slice(0, 4)).toEqual([0, 0, 0, 0]);
+  });
+
+  test('a namespace has the weight that was said of it; one that is not known has none, and nobody’s is the usual one', () => {
+    const { spec, tenants } = compileTables(
+      MODEL,
+      1,
+      'a',
+      newIds(),
+      new Map([
+        ['bank', 300],
+        ['gone', 20],
+      ]),
+    );
+    expect(spec.tenantWeights[tenants.get('bank')!]).toBe(300);
+    expect(spec.tenantWeights[0]).toBe(0);
+    expect(spec.tenantWeights[tenants.get('shop')!] ?? 0).toBe(0);
+    expect(spec.tenantWeights).not.toContain(20);
   });
 
   test('a namespace keeps its id while others come and go', () => {

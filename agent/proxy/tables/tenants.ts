@@ -26,6 +26,15 @@ export class Tenants {
     for (const { id } of MESH_LISTENERS) tenants[id] = NOBODY;
     return tenants;
   }
+
+  /** By id; 0: the usual one. `weights`: by namespace, what is known of it or not. */
+  weights(weights: ReadonlyMap<string, number>): number[] {
+    const byId: number[] = [];
+    for (const [name, weight] of weights) byId[this.names.get(name) ?? NOBODY] = weight;
+    // Whoever has no name has no weight of its own.
+    byId[NOBODY] = 0;
+    return Array.from(byId, (weight) => weight ?? 0);
+  }
 }
 
 export function namespaceOf(name: string): string {

@@ -52,8 +52,11 @@ class Batch {
 
   Arena& arena() { return arena_; }
   int32_t size() const { return size_; }
+  // At most so many until it is said anew, kMaxBatch or less.
+  void bound(int32_t most) { most_ = most; }
+  bool is_full() const { return size_ >= most_; }
   // Whether one more fits, with a predicate set of `predicate_words`.
-  bool has_room(size_t predicate_words) const { return size_ < kMaxBatch && predicates_used_ + predicate_words <= kPredicateWords; }
+  bool has_room(size_t predicate_words) const { return !is_full() && predicates_used_ + predicate_words <= kPredicateWords; }
   // The next position: parse the head into it, then add_request(). Needs room.
   Pending* next() { return &pending_[size_]; }
   void add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size);
@@ -98,6 +101,7 @@ class Batch {
   Arena arena_;
   std::unique_ptr<Pending[]> pending_;
   int32_t size_ = 0;
+  int32_t most_ = kMaxBatch;
   int32_t completion_count_ = 0;
   size_t predicates_used_ = 0;
 };

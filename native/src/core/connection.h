@@ -101,6 +101,10 @@ class Connection : public Timer {
   bool finishes_output_ = false;
   bool resume_pending_ = false;
   bool flush_pending_ = false;
+  // on_flush() comes in a turn of its own: the tick had no time left for it.
+  bool flush_due_ = false;
+  // What its turns do is for several tenants, each of which pays for its own.
+  bool is_common_ = false;
   // Stands in its tenant's queue, or will in the next round.
   bool ready_ = false;
   TenantId tenant_ = 0;

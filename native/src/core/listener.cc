@@ -102,6 +102,13 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
         TenantScheduler::checked(spec_.kind == ListenerKind::Inbound ? tables.destination_tenant(known.id)
                                                                      : tables.source_tenant(tables.source(origin.client.address)));
   }
+  admit(fd, origin, protocol);
+  // Before it was accepted nobody knew whose it would be.
+  if (is_common_) reactor_->charge(origin.tenant);
+}
+
+void Listener::admit(int fd, const DownstreamOrigin& origin, Protocol protocol) {
+  Counters& counters = reactor_->counters();
   if (reactor_->tenants().has_reached(origin.tenant, TenantWord::Connections, reactor_->limits().max_tenant_connections)) {
     reactor_->tenants().add(origin.tenant, TenantWord::RefusedConnections);
     ::close(fd);

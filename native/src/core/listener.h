@@ -8,7 +8,7 @@ namespace weft {
 
 class Listener : public Connection {
  public:
-  Listener(Reactor* reactor, int fd, const ListenerSpec& spec) : Connection(reactor, fd), spec_(spec) {}
+  Listener(Reactor* reactor, int fd, const ListenerSpec& spec) : Connection(reactor, fd), spec_(spec) { is_common_ = spec.is_captured(); }
   const ListenerSpec& spec() const { return spec_; }
   void set_tenant(TenantId tenant) { tenant_ = tenant; }
   void set_tls(std::shared_ptr<const ListenerTls> tls) { spec_.tls = std::move(tls); }
@@ -24,6 +24,7 @@ class Listener : public Connection {
   bool find_destination(int fd, DownstreamOrigin* origin) const;
   Accepted accept_next();
   void accept_one(int fd, const struct sockaddr_storage& client);
+  void admit(int fd, const DownstreamOrigin& origin, Protocol protocol);
 
   ListenerSpec spec_;
 };

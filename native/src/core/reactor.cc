@@ -34,6 +34,8 @@ constexpr int kRounds = 8;
 constexpr uint64_t kTickNs = 1'000'000;
 constexpr uint64_t kSharedTickNs = 30'000;
 constexpr uint64_t kSharedForNs = 100'000'000;
+// Requests that are decided and sent on at once while there are several tenants: about 10 µs each.
+constexpr int32_t kSharedBatch = 8;
 
 std::shared_ptr<const Tables> empty_tables() {
   std::string error;
@@ -162,6 +164,7 @@ void Reactor::serve() {
   const uint64_t until_ns = now_ns_ + tick_ns();
   for (int round = 0; round < kRounds && !closed_; round++) {
     queue_resumes();
+    batch_.bound(is_shared() ? kSharedBatch : kMaxBatch);
     serve_round(until_ns);
     if (round == 0 && !closed_) fire_timers();
     if (batch_.size() != 0 && !closed_) decide_batch();
@@ -173,13 +176,13 @@ void Reactor::serve() {
 
 void Reactor::serve_round(uint64_t until_ns) {
   TenantScheduler::Turn turn;
-  while (!closed_ && now_ns_ < until_ns && batch_.size() < kMaxBatch && scheduler_.next(&turn)) give_turn(turn);
+  while (!closed_ && now_ns_ < until_ns && !batch_.is_full() && scheduler_.next(&turn)) give_turn(turn);
 }
 
 void Reactor::give_turn(const TenantScheduler::Turn& turn) {
   Connection* connection = connections_.get(turn.handle);
   if (connection == nullptr) return;
-  if (turn.tenant != last_tenant_) {
+  if (turn.tenant != last_tenant_ && !connection->is_common_) {
     last_tenant_ = turn.tenant;
     shared_until_ns_ = now_ns_ + kSharedForNs;
   }
@@ -189,6 +192,7 @@ void Reactor::give_turn(const TenantScheduler::Turn& turn) {
   const bool resumes = std::exchange(connection->resume_pending_, false);
   if (events != 0) connection->on_events(events);
   if (resumes && connections_.get(turn.handle) != nullptr) connection->on_resume();
+  if (connection->flush_due_ && connections_.get(turn.handle) != nullptr) flush(connection);
   charge(turn.tenant);
 }
 
@@ -233,14 +237,26 @@ void Reactor::flush_later(Connection* connection) {
   flushes_.push_back(connection->handle_);
 }
 
-// A connection that breaks may give others something to say: they have their turn too.
+void Reactor::flush(Connection* connection) {
+  connection->flush_pending_ = connection->flush_due_ = false;
+  connection->on_flush();
+}
+
+// A connection that breaks may give others something to say: they have their turn too. One turn may have given hundreds something to say:
+// while others wait it all takes no longer than a tick, and what is left is turns like any other.
 void Reactor::flush_connections() {
+  const uint64_t until_ns = is_shared() ? now_ns_ + kSharedTickNs : UINT64_MAX;
   for (size_t i = 0; i < flushes_.size() && !closed_; i++) {
-    Connection* connection = connections_.get(flushes_[i]);
+    const Handle handle = flushes_[i];
+    Connection* connection = connections_.get(handle);
     if (connection == nullptr) continue;
+    if (now_ns_ >= until_ns) {
+      connection->flush_due_ = true;
+      if (!std::exchange(connection->ready_, true)) scheduler_.make_ready(connection->tenant_, handle);
+      continue;
+    }
     const TenantId tenant = connection->tenant_;
-    connection->flush_pending_ = false;
-    connection->on_flush();
+    flush(connection);
     charge(tenant);
   }
   flushes_.clear();
@@ -431,6 +447,11 @@ void Reactor::unlisten(int32_t id) {
 void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
   tables_ = Snapshot(std::move(tables));
   for (Listener* listener : listeners_) listener->set_tenant(TenantScheduler::checked(tables_->listener_tenant(listener->spec().id)));
+  for (size_t tenant = 0; tenant < kMaxTenants; tenant++) {
+    const int32_t weight = tables_->tenant_weight(static_cast<int32_t>(tenant));
+    const int32_t bounded = std::clamp(weight, TenantScheduler::kMinWeight, TenantScheduler::kMaxWeight);
+    scheduler_.set_weight(static_cast<TenantId>(tenant), weight == 0 ? TenantScheduler::kDefaultWeight : bounded);
+  }
   for (PoolLink* link : pool_.idle_unless([this](const UpstreamTarget& target) { return still_wanted(target); })) {
     link->give_up();
   }

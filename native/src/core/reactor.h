@@ -1,6 +1,6 @@
 // One thread's engine: epoll, the connections, the batch, the pools, the timers. run_once() is one tick:
 // epoll → events into their tenants' queues → timers → turns in the scheduler's order (receive, parse, descriptors) → decide() → execute
-// → further turns while there is time → flush → free what was closed. Turns that are left wait for the next tick.
+// → further turns while there is time → flush → free what was closed. Turns and flushes that are left wait for the next tick.
 // Knows no N-API and no libuv; a foreign descriptor may stand in its epoll set (see watch()).
 #pragma once
 #include <memory>
@@ -116,6 +116,8 @@ class Reactor {
   size_t read_bytes() const { return is_shared() ? kSharedReadBytes : kReadScratch; }
   int reads_per_turn() const { return is_shared() ? 1 : 4; }
   int accepts_per_turn() const { return is_shared() ? 8 : 64; }
+  // The time since the clock was last updated is the tenant's.
+  void charge(TenantId tenant);
   // Asked once for each of many small steps: whether the turn has become long.
   bool turn_is_long();
   uint8_t* read_scratch() { return read_scratch_.get(); }
@@ -168,8 +170,6 @@ class Reactor {
   uint64_t tick_ns() const;
   int add_listener(const ListenerSpec& spec, int fd);
   void update_clock();
-  // The time since the clock was last updated is the tenant's.
-  void charge(TenantId tenant);
   void charge(TenantId tenant, uint64_t ns);
   void fire_timers();
   int wait_ms(int timeout_ms) const;
@@ -181,6 +181,7 @@ class Reactor {
   void give_turn(const TenantScheduler::Turn& turn);
   void decide_batch();
   void execute_decisions(int32_t count, bool made);
+  void flush(Connection* connection);
   void flush_connections();
   void reap();
   void beat();

@@ -71,8 +71,11 @@ Handle TenantScheduler::pop_ready(Tenant* tenant) {
 }
 
 void TenantScheduler::charge(TenantId id, uint64_t ns) {
-  int64_t& deficit = tenants_[id].deficit_ns;
-  deficit = std::max(deficit - static_cast<int64_t>(std::min<uint64_t>(ns, kMaxDebtNs)), -kMaxDebtNs);
+  Tenant& tenant = tenants_[id];
+  // Bounded first, so that the product is.
+  int64_t cost = static_cast<int64_t>(std::min<uint64_t>(ns, uint64_t{kMaxDebtNs} * kMaxWeight));
+  if (tenant.weight != kDefaultWeight) cost = cost * kDefaultWeight / tenant.weight;
+  tenant.deficit_ns = std::max(tenant.deficit_ns - cost, -kMaxDebtNs);
 }
 
 }  // namespace weft

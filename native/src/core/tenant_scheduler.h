@@ -1,5 +1,6 @@
 // Whose turn it is: deficit round robin over tenants by the time their turns take, new tenants first (RFC 8290's two lists, tenants for
-// flows). Knows no connection and reads no clock: it is given handles and told what their turns cost.
+// flows). A tenant's weight divides what its turns cost it. Knows no connection and reads no clock: it is given handles and told what their
+// turns cost.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -15,10 +16,15 @@ inline constexpr size_t kMaxTenants = 1024;
 
 class TenantScheduler {
  public:
-  // What a tenant may use before the next one's turn.
+  // What a tenant may use before the next one's turn, at the weight that all have if nothing is said.
   static constexpr int64_t kQuantumNs = 30'000;
   // A turn can't be interrupted; what it took too much is paid back, up to this.
   static constexpr int64_t kMaxDebtNs = 20'000'000;
+
+  // Of cgroup v2's cpu.weight, so much that neither a quantum nor what counts of a debt is out of proportion.
+  static constexpr int32_t kMinWeight = 10;
+  static constexpr int32_t kDefaultWeight = 100;
+  static constexpr int32_t kMaxWeight = 1000;
 
   struct Turn {
     TenantId tenant = 0;
@@ -34,6 +40,8 @@ class TenantScheduler {
   // Takes the next turn; false: nothing is ready.
   bool next(Turn* turn);
   void charge(TenantId tenant, uint64_t ns);
+  // kMinWeight … kMaxWeight: its share of the time, against others', while all have work.
+  void set_weight(TenantId tenant, int32_t weight) { tenants_[tenant].weight = weight; }
   bool empty() const { return ready_ == 0; }
   size_t ready() const { return ready_; }
 
@@ -45,6 +53,7 @@ class TenantScheduler {
     int64_t deficit_ns = 0;
     Tenant* next = nullptr;
     bool is_listed = false;
+    int32_t weight = kDefaultWeight;
   };
   struct List {
     Tenant* first = nullptr;

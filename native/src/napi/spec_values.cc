@@ -140,6 +140,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   spec.source_tenants = integers(object, "sourceTenants", 0, kMaxTenants - 1);
   spec.destination_tenants = integers(object, "destinationTenants", 0, kMaxTenants - 1);
   spec.listener_tenants = integers(object, "listenerTenants", 0, kMaxTenants - 1);
+  spec.tenant_weights = integers(object, "tenantWeights", 0, TenantScheduler::kMaxWeight);
   return spec;
 }
 

@@ -86,6 +86,8 @@ struct TableSpec {
   std::vector<int32_t> source_tenants;
   std::vector<int32_t> destination_tenants;
   std::vector<int32_t> listener_tenants;
+  // By tenant id; 0, and what is missing: the usual one.
+  std::vector<int32_t> tenant_weights;
 };
 
 struct PathMatch {
@@ -158,9 +160,11 @@ class Tables {
   /// The first index of that address; -1 if there is none.
   int32_t source(const Address& address) const;
   /// Tenants by id; 0: nobody's.
-  int32_t source_tenant(int32_t id) const { return tenant_in(source_tenants_, id); }
-  int32_t destination_tenant(int32_t id) const { return tenant_in(destination_tenants_, id); }
-  int32_t listener_tenant(int32_t id) const { return tenant_in(listener_tenants_, id); }
+  int32_t source_tenant(int32_t id) const { return at_or_0(source_tenants_, id); }
+  int32_t destination_tenant(int32_t id) const { return at_or_0(destination_tenants_, id); }
+  int32_t listener_tenant(int32_t id) const { return at_or_0(listener_tenants_, id); }
+  /// 0: nothing said.
+  int32_t tenant_weight(int32_t tenant) const { return at_or_0(tenant_weights_, tenant); }
   /// SPIFFE ID, byte by byte; -1 if there is none.
   int32_t identity(std::string_view id) const { return identities_.find(id); }
 
@@ -194,8 +198,8 @@ class Tables {
   bool add_addresses(const TableSpec& spec, std::string* error);
   bool add_mutations(const TableSpec& spec, std::string* error);
   bool add_local_replies(const TableSpec& spec, std::string* error);
-  static int32_t tenant_in(const std::vector<int32_t>& tenants, int32_t id) {
-    return id >= 0 && static_cast<size_t>(id) < tenants.size() ? tenants[static_cast<size_t>(id)] : 0;
+  static int32_t at_or_0(const std::vector<int32_t>& values, int32_t id) {
+    return id >= 0 && static_cast<size_t>(id) < values.size() ? values[static_cast<size_t>(id)] : 0;
   }
   void link_predicate(ByteIndex* values, const std::string& value, int32_t id);
   bool match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
@@ -227,6 +231,7 @@ class Tables {
   std::vector<int32_t> source_tenants_;
   std::vector<int32_t> destination_tenants_;
   std::vector<int32_t> listener_tenants_;
+  std::vector<int32_t> tenant_weights_;
 };
 
 }  // namespace weft

@@ -34,6 +34,7 @@ std::shared_ptr<const Tables> Tables::build(const TableSpec& spec, std::string* 
   tables->source_tenants_ = spec.source_tenants;
   tables->destination_tenants_ = spec.destination_tenants;
   tables->listener_tenants_ = spec.listener_tenants;
+  tables->tenant_weights_ = spec.tenant_weights;
   tables->serial_ = last_serial.fetch_add(1, std::memory_order_relaxed) + 1;
   const bool good = tables->add_hosts(spec, error) && tables->add_paths(spec, error) && tables->add_predicates(spec, error) &&
                     tables->add_addresses(spec, error) && tables->add_mutations(spec, error) && tables->add_local_replies(spec, error);
