@@ -1,7 +1,7 @@
 // Processes of a benchmark: started on a core of their own, measured by their CPU time, always stopped. Knows no proxy by name.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -39,15 +39,6 @@ export class Pinned {
 
   get pid(): number {
     return this.child.pid!;
-  }
-
-  /** Gives its session 87 times the weight of others on the same core, whose nice values mean nothing to it (sched(7), autogroup). If allowed. */
-  keepOthersOff(): void {
-    try {
-      writeFileSync(`/proc/${this.pid}/autogroup`, '-20');
-    } catch {
-      // Then they are seen in heldUp().
-    }
   }
 
   /** Resolves with the output when it has ended; throws on a failure. */
@@ -92,16 +83,21 @@ export function cpuTimeUs(pid: number): number {
   return [...schedules(pid).values()].reduce((sum, { ranUs }) => sum + ranUs, 0);
 }
 
-/** Of the thread of `pid` that works most during `work`: for how much of that time it was ready and others had its core (0 to 1). */
-export async function heldUp(pid: number, work: () => Promise<unknown>): Promise<number> {
+/** The thread of `pid` that works most during `work`, and for how much of that time it was ready and others had its core (0 to 1). */
+export async function busiestThread(pid: number, work: () => Promise<unknown>): Promise<{ readonly id: string; readonly heldUp: number }> {
   const [before, began] = [schedules(pid), performance.now()];
   await work();
   const elapsed = (performance.now() - began) * 1000;
-  const gained = [...schedules(pid)].map(([task, { ranUs, waitedUs }]) => {
-    const then = before.get(task) ?? { ranUs: 0, waitedUs: 0 };
-    return { ranUs: ranUs - then.ranUs, share: (waitedUs - then.waitedUs) / elapsed };
+  const gained = [...schedules(pid)].map(([id, { ranUs, waitedUs }]) => {
+    const then = before.get(id) ?? { ranUs: 0, waitedUs: 0 };
+    return { id, ranUs: ranUs - then.ranUs, heldUp: (waitedUs - then.waitedUs) / elapsed };
   });
-  return gained.reduce((most, one) => (one.ranUs > most.ranUs ? one : most)).share;
+  return gained.reduce((most, one) => (one.ranUs > most.ranUs ? one : most));
+}
+
+/** Its thread runs whenever it is ready, as what FIRST stands before; the kernel still gives others 50 ms a second where they would starve. */
+export function putFirst(thread: string): void {
+  if (FIRST.length > 0) execFileSync('chrt', ['--fifo', '--pid', '5', thread]);
 }
 
 /** By thread, from schedstat: exact, where /proc/PID/stat counts ticks of 10 ms. */
