@@ -52,6 +52,7 @@ const engine = addon.createEngine(
     accessLog,
     heartbeat: null,
     host: null,
+    via: null,
     hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
   },
   decide,

@@ -439,6 +439,8 @@ export interface EngineOptions {
    * pinned `host_flows` map; null: no such listeners.
    */
   readonly host: { readonly netns: number; readonly mark: number; readonly flows: string } | null;
+  /** This hop's name in the Via of what is passed on, requests and answers; null: none is added. */
+  readonly via: string | null;
   /** Source address of a connection whose client is also its destination (the kernel calls the pod's own address martian): IPv4 and IPv6 text. */
   readonly hairpin: { readonly v4: string; readonly v6: string };
 }

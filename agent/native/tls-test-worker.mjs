@@ -33,6 +33,7 @@ const engine = addon.createEngine(
     accessLog: null,
     heartbeat: null,
     host: null,
+    via: null,
     hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
   },
   decide,

@@ -60,6 +60,7 @@ export function proxyCommand(): Command {
         .argParser(integer(0, 16))
         .default(0),
     )
+    .addOption(option('--via <name>', 'add Via with this name to what is passed on (RFC 9110 7.6.3); off by default').env('WEFT_VIA'))
     .addOption(
       option(
         '--tenant-weight <namespace=n...>',

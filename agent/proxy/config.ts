@@ -23,6 +23,8 @@ export interface ProxyConfig {
   readonly tenantWeights: ReadonlyMap<string, number>;
   /** Proxies in front of the gateways whose X-Forwarded-* are believed. */
   readonly trustedHops: number;
+  /** Name of this hop in Via; null: none is added. */
+  readonly via: string | null;
   /** Whether a proxy that serves the run directory is taken over from. */
   readonly takeover: 'auto' | 'never';
   /** What to do once a successor serves and the last connection has ended. */
@@ -70,6 +72,7 @@ export interface RawConfig {
   readonly accessLogFile?: string;
   readonly metricsListen?: string;
   readonly trustedHops: number;
+  readonly via?: string;
   readonly takeover: 'auto' | 'never';
   readonly afterHandover: 'exit' | 'wait';
   readonly drainTimeout: number;
@@ -96,12 +99,19 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     limits: raw.limits,
     tenantWeights: raw.tenantWeight ?? new Map(),
     trustedHops: raw.trustedHops,
+    via: raw.via === undefined ? null : checkedVia(raw.via),
     takeover: raw.takeover,
     afterHandover: raw.afterHandover,
     drainTimeoutMs: raw.drainTimeout,
     shutdownTimeoutMs: raw.shutdownTimeout,
     logLevel: raw.logLevel,
   });
+}
+
+/** RFC 9110 7.6.3: a pseudonym or host[:port]. */
+function checkedVia(name: string): string {
+  if (/^[\w!#$%&'*+.^`|~-]{1,64}(:\d{1,5})?$/.test(name)) return name;
+  throw new Error(`--via "${name}": expected a name such as "edge", or host:port`);
 }
 
 /** "host:port" or "[v6]:port". */

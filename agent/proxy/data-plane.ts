@@ -91,6 +91,7 @@ export class DataPlane {
       accessLog: config.accessLog.mode !== 'off',
       heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/maps/workers`,
       host: config.mesh === null || hostNetns === null ? null : hostOptions(hostNetns, config.mesh.bpfDir),
+      via: config.via,
       log,
       onTlsFailures: (some) => failures.add(some),
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),

@@ -17,6 +17,7 @@ export interface WorkerStart {
   readonly accessLog: SharedArrayBuffer | null;
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
   readonly host: EngineOptions['host'];
+  readonly via: EngineOptions['via'];
 }
 
 export type ToWorker =

@@ -37,6 +37,7 @@ export interface WorkerPoolOptions {
   readonly heartbeatMap: string | null;
   /** Null: no processes of the host. */
   readonly host: EngineOptions['host'];
+  readonly via: EngineOptions['via'];
   readonly log: Logger;
   readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
   readonly closeDescriptor: (descriptor: number) => void;
@@ -172,7 +173,7 @@ export class WorkerPool {
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     return {
       slot,
-      start: { limits: options.limits, cells, outstanding, counters, tenants, accessLog, heartbeat, host: options.host },
+      start: { limits: options.limits, cells, outstanding, counters, tenants, accessLog, heartbeat, host: options.host, via: options.via },
       memory: {
         cells: new Cells(cells),
         counters: new Float64Array(counters),

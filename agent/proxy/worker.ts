@@ -33,6 +33,7 @@ function run(start: WorkerStart): void {
       accessLog: start.accessLog === null ? null : new Uint8Array(start.accessLog),
       heartbeat: start.heartbeat,
       host: start.host,
+      via: start.via,
       hairpin: HAIRPIN,
     },
     decider.run,

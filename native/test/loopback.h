@@ -30,6 +30,14 @@ inline int bound_socket(uint16_t* port) {
   return fd;
 }
 
+// Of an answer whose origin gave no Date: it must have one line of the engine's, which changes.
+inline std::string without_date(const std::string& answer) {
+  constexpr size_t kLine = sizeof("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n") - 1;
+  const size_t at = answer.find("\r\ndate: ");
+  if (at == std::string::npos) return "no date in " + answer;
+  return std::string(answer).erase(at + 2, kLine);
+}
+
 // A reactor, an upstream that listens, and decisions by a function.
 struct Bench {
   double counters[static_cast<size_t>(Counter::Count)] = {};

@@ -73,7 +73,7 @@ TEST("hostile: bytes behind an answer that filled the read to its last byte neve
   const int big = 8 << 20;
   setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof(big));
   // The kernel's receive window grows with what is read.
-  const std::string large = "HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + std::string(900'000, 'b');
+  const std::string large = "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 900000\r\n\r\n" + std::string(900'000, 'b');
   for (int round = 0; round < 6; round++) {
     CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
     upstream.received.clear();
@@ -103,7 +103,7 @@ TEST("hostile: an upstream connection is used again after a large answer") {
   Peer1 upstream(accept_upstream(bench));
   const int big = 8 << 20;
   setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUFFORCE, &big, sizeof(big));
-  const std::string head = "HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n";
+  const std::string head = "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 900000\r\n\r\n";
   for (int round = 0; round < 5; round++) {
     CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
     upstream.received.clear();

@@ -163,11 +163,11 @@ TEST("a switch of protocols is forwarded as one") {
 TEST("local responses have a length, and no body for HEAD") {
   char out[256];
   size_t size = 0;
-  CHECK(write_local_response(503, "x: y\r\n", "busy", Method::kGet, true, out, sizeof(out), &size));
+  CHECK(write_local_response(503, "", "x: y\r\n", "busy", Method::kGet, true, out, sizeof(out), &size));
   CHECK_EQ(std::string(out, size), "HTTP/1.1 503 Service Unavailable\r\nx: y\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy");
-  CHECK(write_local_response(404, "", "gone", Method::kHead, false, out, sizeof(out), &size));
+  CHECK(write_local_response(404, "", "", "gone", Method::kHead, false, out, sizeof(out), &size));
   CHECK_EQ(std::string(out, size), "HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\n");
-  CHECK(!write_local_response(404, "", "gone", Method::kGet, false, out, 20, &size));
+  CHECK(!write_local_response(404, "", "", "gone", Method::kGet, false, out, 20, &size));
   CHECK_EQ(reason_phrase(599), "Unknown");
 }
 

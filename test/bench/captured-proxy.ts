@@ -32,6 +32,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     accessLog: false,
     heartbeatMap: null,
     host: null,
+    via: null,
     log,
     onTlsFailures: () => {},
     closeDescriptor: () => {},

@@ -5,6 +5,8 @@ import { type Case, joinChunks, type Step } from './case-file.js';
 
 /** The longest that a step may take; it ends as soon as what it waits for is there. */
 const STEP_MS = 2_000;
+/** What a Date of now may be off by: it has whole seconds, and the test its own pace. */
+const FRESH_MS = 10_000;
 /** Between two parts of one message, for the proxy to read the first alone. */
 const PART_MS = 1;
 
@@ -30,6 +32,18 @@ export type Cut =
 /** What arrived is not what the case says. */
 export class Mismatch extends Error {}
 
+/**
+ * RFC 9110 6.6.1: every final answer has a Date. Cases write the origin's own; the one that the proxy adds where there is none ("date: ",
+ * as opposed to "Date: ") changes, and is taken out here. A final head without either, or with a Date of another time, shows as such.
+ */
+function withoutOwnDates(bytes: string): string {
+  return bytes.replace(/HTTP\/1\.1 [2-5]\d\d [^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n/g, (head) => {
+    const own = /\r\ndate: (\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT)(?=\r\n)/.exec(head);
+    if (own === null) return /\r\nDate: /.test(head) ? head : `<without Date> ${head}`;
+    return Math.abs(Date.parse(own[1]!) - Date.now()) < FRESH_MS ? head.replace(own[0], '') : `<old Date> ${head}`;
+  });
+}
+
 /** One end: what it has received, and what it should have. */
 class End {
   received = '';
@@ -40,7 +54,7 @@ class End {
   constructor(private readonly name: string) {}
 
   normal(): string {
-    return joinChunks(this.received.replace(/x-request-id: [0-9a-f-]{36}\r\n/g, 'x-request-id: <made>\r\n'));
+    return joinChunks(withoutOwnDates(this.received.replace(/x-request-id: [0-9a-f-]{36}\r\n/g, 'x-request-id: <made>\r\n')));
   }
 
   hasExpected(): boolean {

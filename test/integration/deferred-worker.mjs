@@ -71,6 +71,7 @@ const engine = addon.createEngine(
     counters,
     accessLog: null,
     heartbeat: null,
+    via: null,
     hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
   },
   decide,

@@ -322,6 +322,28 @@ test('status tells the open connections of a listener', async () => {
   expect(await eventually(open, (count) => count === 1)).toBe(1);
 });
 
+test('with --via both directions are told of this hop, behind what came, in the version that the message came in', async () => {
+  const { port } = await shop([1, 0], '--via', 'edge');
+  const answer = await new Promise<Answer>((resolve, reject) => {
+    const sent = request({ port, host: '127.0.0.1', headers: { host: 'shop.test', via: '1.0 fred' } }, async (response) => {
+      let text = '';
+      for await (const chunk of response) text += chunk;
+      resolve({ status: response.statusCode ?? 0, text, headers: response.headers });
+    });
+    sent.on('error', reject).end();
+  });
+  expect(answer.headers.via).toBe('1.1 edge');
+  expect((JSON.parse(answer.text) as Answer).headers.via).toBe('1.0 fred, 1.1 edge');
+  const session = connectHttp2(`http://127.0.0.1:${port}`);
+  cleanups.push(() => session.destroy());
+  const stream = session.request({ ':path': '/', ':authority': 'shop.test' });
+  const [head] = (await once(stream, 'response')) as [IncomingMessage['headers']];
+  let text = '';
+  for await (const chunk of stream) text += chunk;
+  expect(head.via).toBe('1.1 edge');
+  expect((JSON.parse(text) as Answer).headers.via).toBe('2 edge');
+});
+
 test.each([
   { hops: 0, forwardedFor: '127.0.0.1', proto: 'http', host: undefined, client: /^127\.0\.0\.1:[1-9]/ },
   {

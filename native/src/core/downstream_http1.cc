@@ -145,7 +145,8 @@ void DownstreamHttp1::refuse_head(http1::HeadError error) {
                : status == 400 ? Counter::RequestsRefusedMalformed
                                : Counter::RequestsRefusedUnsupported);
   size_t size = 0;
-  if (!http1::write_local_response(status, {}, {}, http1::Method::kGet, true, reactor_->head_scratch(), Reactor::kHeadScratch, &size) ||
+  if (!http1::write_local_response(status, reactor_->date_line(), {}, {}, http1::Method::kGet, true, reactor_->head_scratch(),
+                                   Reactor::kHeadScratch, &size) ||
       !write(reactor_->head_scratch(), size)) {
     return reactor_->close_downstream(this);
   }
@@ -179,7 +180,8 @@ void DownstreamHttp1::on_timer() {
       counters.add(Counter::TimeoutsHeader);
       {
         size_t size = 0;
-        http1::write_local_response(408, {}, {}, http1::Method::kGet, true, reactor_->head_scratch(), Reactor::kHeadScratch, &size);
+        http1::write_local_response(408, reactor_->date_line(), {}, {}, http1::Method::kGet, true, reactor_->head_scratch(),
+                                    Reactor::kHeadScratch, &size);
         if (!write(reactor_->head_scratch(), size)) return reactor_->close_downstream(this);
       }
       return finish_and_close();

@@ -34,6 +34,9 @@ void describe(const http1::RequestHead& head, const uint8_t* base, bool log, Exc
     const GrpcForm form = grpc_form_of(span_of(head, http1::KnownHeader::kContentType).in(base));
     if (is_grpc_web(form)) exchange->grpc = form;
   }
+  if ((head.method == http1::Method::kOptions || head.method == http1::Method::kTrace) && head.has(http1::KnownHeader::kMaxForwards)) {
+    exchange->max_forwards = parse_max_forwards(span_of(head, http1::KnownHeader::kMaxForwards).in(base));
+  }
   if (!log) return;
   exchange->path = head.target;
   exchange->authority = head.authority;
@@ -146,6 +149,7 @@ bool DownstreamHttp1::send_interim(const ResponseForm& response) {
   // RFC 9110 15.2: an HTTP/1.0 client must not get one.
   if (client_minor_ == 0) return true;
   http1::ResponseHeadOptions options;
+  options.via_line = reactor_->hop_lines().via(response);
   char* out = reactor_->head_scratch();
   size_t size = 0;
   const bool fits = response.head != nullptr
@@ -159,6 +163,8 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
   http1::ResponseHeadOptions options;
   options.close = !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
   options.mutations = exchange.response_mutations();
+  options.via_line = reactor_->hop_lines().via(response);
+  options.date_line = reactor_->hop_lines().date_for(response, options.mutations, reactor_->now_ms());
   if (!response.grpc_type_line.empty()) {
     options.extra_lines = response.grpc_type_line;
     options.drop_known = http1::known_bit(http1::KnownHeader::kContentType);
@@ -239,8 +245,9 @@ bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::strin
   const bool close = must || !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
   char* out = reactor_->head_scratch();
   size_t size = 0;
-  if (!http1::write_local_response(status, lines, body, exchange.method, close, out, Reactor::kHeadScratch, &size)) {
-    http1::write_local_response(status, {}, {}, exchange.method, close, out, Reactor::kHeadScratch, &size);
+  const std::string_view date = reactor_->date_line();
+  if (!http1::write_local_response(status, date, lines, body, exchange.method, close, out, Reactor::kHeadScratch, &size)) {
+    http1::write_local_response(status, date, {}, {}, exchange.method, close, out, Reactor::kHeadScratch, &size);
   }
   must_close_ = close;
   return send_output(out, size, nullptr, 0);

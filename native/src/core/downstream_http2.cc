@@ -157,6 +157,11 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool
   exchange.method = summary.method;
   stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
   if (origin_.listener.trusted_hops > 0 && summary.has(http1::KnownHeader::kXForwardedFor)) find_client(&exchange);
+  if ((summary.method == http1::Method::kOptions || summary.method == http1::Method::kTrace) &&
+      summary.has(http1::KnownHeader::kMaxForwards)) {
+    const http2::HeaderBlock& request = exchange.http2->block;
+    exchange.max_forwards = parse_max_forwards(request.value(*request.find(http1::KnownHeader::kMaxForwards)));
+  }
   if (summary.has(http1::KnownHeader::kContentType)) {
     const http2::HeaderBlock& request = exchange.http2->block;
     exchange.grpc = grpc_form_of(request.value(*request.find(http1::KnownHeader::kContentType)));

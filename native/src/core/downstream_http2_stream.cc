@@ -40,6 +40,9 @@ size_t DownstreamHttp2Stream::buffer_share() const { return connection_->link_.s
 bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations) {
   http2::ForwardOptions options;
   options.mutations = mutations;
+  HopLines& hop = connection_->reactor_->hop_lines();
+  options.via_line = hop.via(response);
+  options.date_line = hop.date_for(response, mutations, connection_->reactor_->now_ms());
   if (!response.grpc_type_line.empty()) {
     options.steady_lines = response.grpc_type_line;
     options.drop_known = http1::known_bit(http1::KnownHeader::kContentType) | http1::known_bit(http1::KnownHeader::kContentLength);
@@ -96,11 +99,12 @@ bool DownstreamHttp2Stream::reply_local(int status, std::string_view lines, std:
     return true;
   }
   const bool with_body = !body.empty() && exchange_->method != http1::Method::kHead;
-  connection_->link_.send_headers(this, lines_room(lines), !with_body,
-                                  [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
-                                    return http2::write_local_response_block(status, lines, body.size(), encoder, out, capacity, size) ||
-                                           http2::write_local_response_block(status, {}, body.size(), encoder, out, capacity, size);
-                                  });
+  const std::string_view date = connection_->reactor_->date_line();
+  connection_->link_.send_headers(
+      this, lines_room(lines) + lines_room(date), !with_body, [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
+        return http2::write_local_response_block(status, date, lines, body.size(), encoder, out, capacity, size) ||
+               http2::write_local_response_block(status, date, {}, body.size(), encoder, out, capacity, size);
+      });
   exchange_->sent += lines.size() + body.size();
   if (with_body) send_payload(body.data(), body.size(), true);
   return true;
@@ -112,9 +116,13 @@ void DownstreamHttp2Stream::reply_grpc_error(int status, std::string_view, Reaso
   const int code = grpc_status_of(status, reason);
   const int size_of_code = snprintf(digits, sizeof(digits), "%d", code);
   const std::string_view message = grpc_message_of(status, reason);
+  // Without the name and the line's end.
+  std::string_view date = connection_->reactor_->date_line();
+  date = date.substr(6, date.size() - 8);
   connection_->link_.send_headers(this, 256 + message.size(), true, [&](HpackEncoder* encoder, uint8_t* out, size_t, size_t* size) {
     uint8_t* end = encoder->begin(out);
     end = encoder->write_static(kStaticStatus200, end);
+    end = encoder->write_text("date", date, http2::Indexing::kNone, end);
     end = encoder->write_text("content-type", "application/grpc", http2::Indexing::kAllowed, end);
     end = encoder->write_text("grpc-status", {digits, static_cast<size_t>(size_of_code)}, http2::Indexing::kAllowed, end);
     end = encoder->write_text("grpc-message", message, http2::Indexing::kAllowed, end);

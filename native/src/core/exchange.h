@@ -34,6 +34,9 @@ struct Http2Request : Recycled<Http2Request> {
   http2::RequestSummary summary;
 };
 
+inline constexpr int32_t kNoMaxForwards = -1;
+inline constexpr int32_t kBadMaxForwards = -2;
+
 struct Exchange {
   // Tables of the last decision: the exchange sees one generation.
   Snapshot tables;
@@ -52,6 +55,8 @@ struct Exchange {
   int32_t status = 0;
   // Decision.Target whose `outstanding` is still to be given back; -1: none.
   int32_t counted_target = -1;
+  // RFC 9110 7.6.2, of OPTIONS and TRACE alone; kNoMaxForwards: it said nothing; kBadMaxForwards: what is no number.
+  int32_t max_forwards = kNoMaxForwards;
 
   // Request as it came: of HTTP/1 the head, and of the body what was consumed. Kept until it can't be sent again and needs no log record.
   ByteQueue raw;

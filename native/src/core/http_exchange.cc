@@ -78,6 +78,7 @@ BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
 void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (body.invalid) return refuse_body();
   if (over_limit_) return refuse_over_limit();
+  if (max_forwards == 0 || max_forwards == kBadMaxForwards) return answer_as_last_hop();
   if (!has_target_) return carry_out_without_target();
   attempts = 1;
   start_attempt(request, body, true);
@@ -231,6 +232,15 @@ void HttpExchange::refuse_over_limit() {
   reactor_->tenants().add(connection_->tenant(), TenantWord::RefusedRequests);
   reply_local(503, "retry-after: 1\r\ncontent-type: text/plain; charset=utf-8\r\n", "weft: the namespace has too many requests in flight\n",
               Reason::Overflow);
+}
+
+// RFC 9110 7.6.2: who may not pass it on answers as the final recipient. What we are asked about is no resource of ours, and TRACE would
+// show what proxies in front have added.
+void HttpExchange::answer_as_last_hop() {
+  static constexpr std::string_view kAllow = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+  if (max_forwards == kBadMaxForwards) return fail(400, Reason::DownstreamProtocol);
+  reactor_->counters().add(Counter::LocalReplies);
+  reply_local(method == http1::Method::kOptions ? 200 : 405, kAllow, {}, Reason::None);
 }
 
 void HttpExchange::refuse_body() {

@@ -108,6 +108,7 @@ class HttpExchange final : public Exchange,
   bool finish_tunnel_if_done();
   void on_tunnel_timer();
   void refuse_over_limit();
+  void answer_as_last_hop();
 
   Reactor* reactor_;
   Downstream* connection_;

@@ -67,6 +67,8 @@ struct EngineOptions {
   size_t access_log_bytes = 0;
   HeartbeatOptions heartbeat;
   HostOptions host;
+  // This hop's name in Via; empty: none is added.
+  std::string via;
   Address hairpin_v4;
   Address hairpin_v6;
 };

@@ -14,6 +14,7 @@
 #include "core/connection.h"
 #include "core/counters.h"
 #include "core/deferrals.h"
+#include "core/hop_lines.h"
 #include "core/http_exchange.h"
 #include "core/listener.h"
 #include "core/options.h"
@@ -124,6 +125,8 @@ class Reactor {
   uint8_t* body_scratch() { return body_scratch_.get(); }
   // Scratch of every TLS call; made with the first.
   TlsWire& tls_wire();
+  HopLines& hop_lines() { return hop_lines_; }
+  std::string_view date_line() { return hop_lines_.date(now_ms()); }
   // Counts it, and keeps it for take_tls_failures().
   void note_tls_failure(const Connection& connection);
   char* head_scratch() { return head_scratch_.get(); }
@@ -230,6 +233,7 @@ class Reactor {
   std::unique_ptr<http1::RequestHead> replay_head_;
   std::unique_ptr<http1::ResponseHead> response_head_;
   std::unique_ptr<TlsWire> tls_wire_;
+  HopLines hop_lines_{options_.via};
   std::vector<TlsFailureNote> tls_failures_;
   uint32_t open_downstream_ = 0;
   uint32_t drain_idle_ms_ = 0;

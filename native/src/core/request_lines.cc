@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <string>
 
@@ -51,6 +52,17 @@ std::string_view AddressText::format(const Address& address) {
   return {text_, static_cast<size_t>(out - text_)};
 }
 
+int32_t parse_max_forwards(std::string_view value) {
+  constexpr int32_t kMost = 999'999'999;
+  if (value.empty()) return kBadMaxForwards;
+  int32_t number = 0;
+  for (const char c : value) {
+    if (c < '0' || c > '9') return kBadMaxForwards;
+    number = number > kMost / 10 ? kMost : number * 10 + (c - '0');
+  }
+  return number;
+}
+
 std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   high = (high & ~uint64_t{0xf000}) | 0x4000;
   low = (low & ~(uint64_t{3} << 62)) | uint64_t{1} << 63;
@@ -74,13 +86,14 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
 ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, uint64_t present, Exchange* exchange) {
   using http1::known_bit;
   using http1::KnownHeader;
+  if (exchange->max_forwards > 0) put_max_forwards(exchange->max_forwards - 1);
   const int32_t hops = connection.origin().listener.trusted_hops;
   if (hops < 0) return;
   const std::string_view client = address_.format(connection.origin().client.address);
   const std::string_view proto = connection.tls() != nullptr ? "https" : "http";
   if (hops == 0) {
-    dropped_ = known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) | known_bit(KnownHeader::kForwarded) |
-               known_bit(KnownHeader::kXForwardedHost) | known_bit(KnownHeader::kXForwardedPort);
+    dropped_ |= known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) | known_bit(KnownHeader::kForwarded) |
+                known_bit(KnownHeader::kXForwardedHost) | known_bit(KnownHeader::kXForwardedPort);
     put("x-forwarded-for: ");
     put(client);
     put("\r\nx-forwarded-proto: ");
@@ -98,6 +111,16 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
     exchange->made_request_id[1] = reactor->random();
   }
   put(id_.format(exchange->made_request_id[0], exchange->made_request_id[1]));
+}
+
+void ForwardedLines::put_max_forwards(int32_t left) {
+  dropped_ |= http1::known_bit(http1::KnownHeader::kMaxForwards);
+  char digits[16];
+  const auto end = std::to_chars(digits, digits + sizeof(digits), left);
+  put("max-forwards: ");
+  put({digits, static_cast<size_t>(end.ptr - digits)});
+  put("\r\n");
+  edge_size_ = size_;
 }
 
 void ForwardedLines::put(std::string_view text) {

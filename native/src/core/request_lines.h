@@ -18,6 +18,9 @@ class AddressText {
   char text_[46];
 };
 
+// RFC 9110 7.6.2: the value of Max-Forwards, at most 999,999,999; kBadMaxForwards: none.
+int32_t parse_max_forwards(std::string_view value);
+
 class RequestIdLine {
  public:
   // "x-request-id: <UUID v4>" CRLF from 128 random bits.
@@ -39,7 +42,8 @@ class ForwardedLines {
   // Behind trusted proxies: to append to X-Forwarded-For; to replace X-Forwarded-Proto, if none of them said it.
   std::string_view client() const { return client_; }
   std::string_view proto() const { return proto_; }
-  // At the edge: complete lines for both, instead of what dropped() names; whatever a client says there is its own invention.
+  // At the edge: complete lines for both, instead of what dropped() names; whatever a client says there is its own invention. Before them
+  // Max-Forwards, counted down.
   std::string_view edge() const { return {text_, edge_size_}; }
   uint64_t dropped() const { return dropped_; }
   std::string_view request_id() const { return makes_id_ ? id_.id() : std::string_view(); }
@@ -48,13 +52,14 @@ class ForwardedLines {
 
  private:
   void put(std::string_view text);
+  void put_max_forwards(int32_t left);
 
   AddressText address_;
   RequestIdLine id_;
   bool makes_id_ = false;
   std::string_view client_;
   std::string_view proto_;
-  char text_[192];
+  char text_[224];
   size_t edge_size_ = 0;
   size_t size_ = 0;
   uint64_t dropped_ = 0;

@@ -168,6 +168,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   options.forwarded_proto = lines.proto();
   options.extra_lines = lines.lines();
   options.drop_known = lines.dropped();
+  options.via_line = reactor_->hop_lines().via(request);
   char* out = reactor_->head_scratch();
   size_t size = 0;
   char extra[256];

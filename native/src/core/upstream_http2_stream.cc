@@ -21,6 +21,7 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   options.steady_lines = lines.edge();
   options.request_id = lines.request_id();
   options.drop_known = lines.dropped();
+  options.via_line = connection_->reactor_->hop_lines().via(request);
   std::string translated;
   if (!request.grpc_type_line.empty()) {
     translated.append(lines.edge()).append(request.grpc_type_line);

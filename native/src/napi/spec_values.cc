@@ -303,6 +303,7 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.max_tenant_requests = limit(limits, "maxTenantRequests", 0, 10'000'000);
   read.hairpin_v4 = address(hairpin.As<Napi::Object>(), "v4");
   read.hairpin_v6 = address(hairpin.As<Napi::Object>(), "v6");
+  if (field(options, "via").IsString()) read.via = text(options, "via");
   const Napi::Value heartbeat = field(options, "heartbeat");
   if (heartbeat.IsObject()) {
     const auto object = heartbeat.As<Napi::Object>();

@@ -40,6 +40,7 @@ inline constexpr size_t kMaxFields = 128;
   X(RetryAfter, "retry-after")             \
   X(Date, "date")                          \
   X(GrpcTimeout, "grpc-timeout")           \
+  X(MaxForwards, "max-forwards")           \
   X(Forwarded, "forwarded")                \
   X(XForwardedHost, "x-forwarded-host")    \
   X(XForwardedPort, "x-forwarded-port")    \

@@ -88,6 +88,7 @@ KnownHeader known_header(std::string_view name) {
     case 12:
       if (is(p, "content-type")) return KnownHeader::kContentType;
       if (is(p, "grpc-timeout")) return KnownHeader::kGrpcTimeout;
+      if (is(p, "max-forwards")) return KnownHeader::kMaxForwards;
       if (is(p, "x-request-id")) return KnownHeader::kXRequestId;
       break;
     case 13:

@@ -136,6 +136,7 @@ bool write_request_head(const RequestHead& head, const uint8_t* base, const Requ
 
   if (!options.forwarded_for.empty()) put_forwarded_for(head, base, options.forwarded_for, &writer);
   if (!options.forwarded_proto.empty()) put_line("x-forwarded-proto: ", options.forwarded_proto, &writer);
+  writer.put(options.via_line);
   writer.put(options.extra_lines);
   if (options.mutations != nullptr) writer.put(options.mutations->lines());
   if (options.keep_upgrade) {
@@ -158,6 +159,8 @@ bool write_response_head(const ResponseHead& head, const uint8_t* base, const Re
   writer.put(head.reason.in(base));
   writer.put("\r\n");
   put_fields(head, base, hop_by_hop(options.framing, options.keep_upgrade) | options.drop_known, options.mutations, &writer);
+  writer.put(options.via_line);
+  writer.put(options.date_line);
   writer.put(options.extra_lines);
   if (options.mutations != nullptr) writer.put(options.mutations->lines());
   if (options.keep_upgrade) {
@@ -199,14 +202,15 @@ void set_forwarded_framing(const ResponseHead& head, Method request_method, uint
   }
 }
 
-bool write_local_response(int status, std::string_view lines, std::string_view body, Method request_method, bool close, char* out,
-                          size_t capacity, size_t* size) {
+bool write_local_response(int status, std::string_view date_line, std::string_view lines, std::string_view body, Method request_method,
+                          bool close, char* out, size_t capacity, size_t* size) {
   HeadWriter writer(out, capacity);
   writer.put("HTTP/1.1 ");
   writer.put_number(static_cast<uint64_t>(status));
   writer.put(" ");
   writer.put(reason_phrase(status));
   writer.put("\r\n");
+  writer.put(date_line);
   writer.put(lines);
   if (!is_bodiless_status(status)) put_framing({Framing::kLength, body.size()}, true, &writer);
   if (close) writer.put("connection: close\r\n");

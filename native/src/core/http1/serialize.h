@@ -91,6 +91,7 @@ struct RequestHeadOptions {
   uint64_t drop_known = 0;
   /// Complete lines ("name: value" CRLF) that the engine made itself.
   std::string_view extra_lines;
+  std::string_view via_line;
 };
 
 /// Always writes HTTP/1.1 and an origin-form (or "*") target. False if it does not fit; `size` is set otherwise.
@@ -112,6 +113,9 @@ struct ResponseHeadOptions {
   const MutationSet* mutations = nullptr;
   uint64_t drop_known = 0;
   std::string_view extra_lines;
+  /// Ours to add: Via, and Date where there was none. Complete lines, too.
+  std::string_view via_line;
+  std::string_view date_line;
 };
 
 /// Always writes HTTP/1.1 (RFC 9110 2.5: the sender's own version, also to HTTP/1.0 clients).
@@ -123,10 +127,10 @@ bool write_response_head(const ResponseHead& head, const uint8_t* base, const Re
 /// fields.
 void set_forwarded_framing(const ResponseHead& head, Method request_method, uint8_t client_minor, ResponseHeadOptions* options);
 
-/// A response of the engine's own, whole: status line, content-length, `lines`, connection: close if asked, empty line, `body` (left out
-/// for HEAD). False if it does not fit.
-bool write_local_response(int status, std::string_view lines, std::string_view body, Method request_method, bool close, char* out,
-                          size_t capacity, size_t* size);
+/// A response of the engine's own, whole: status line, `date_line`, content-length, `lines`, connection: close if asked, empty line, `body`
+/// (left out for HEAD). False if it does not fit.
+bool write_local_response(int status, std::string_view date_line, std::string_view lines, std::string_view body, Method request_method,
+                          bool close, char* out, size_t capacity, size_t* size);
 
 /// Registered reason phrase; "Unknown" otherwise.
 std::string_view reason_phrase(int status);

@@ -36,6 +36,10 @@ struct ForwardOptions {
   bool te_trailers = false;
   /// Lines of which the peer gets each connection's first in full and then an index.
   std::string_view steady_lines;
+  /// As those; the Via line of this hop.
+  std::string_view via_line;
+  /// Response: the Date line where there was none.
+  std::string_view date_line;
 };
 
 // Bounds for `capacity` of the writers below; they count the whole message as text.
@@ -79,7 +83,7 @@ bool write_trailer_lines(const HeaderBlock& block, char* out, size_t capacity, s
 
 // Of our own.
 /// As http1::write_local_response: ":status", content-length of `body_size`, `lines`. The body goes in DATA, if not empty and not for HEAD.
-bool write_local_response_block(int status, std::string_view lines, size_t body_size, HpackEncoder* encoder, uint8_t* out, size_t capacity,
-                                size_t* size);
+bool write_local_response_block(int status, std::string_view date_line, std::string_view lines, size_t body_size, HpackEncoder* encoder,
+                                uint8_t* out, size_t capacity, size_t* size);
 
 }  // namespace weft::http2

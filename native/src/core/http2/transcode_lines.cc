@@ -35,7 +35,8 @@ bool is_hop_by_hop(std::string_view name) {
 size_t options_bound(const ForwardOptions& options) {
   const size_t mutations = options.mutations != nullptr ? lines_bound(options.mutations->lines()) : 0;
   return kFixedBound + options.authority.size() + options.forwarded_for.size() + options.forwarded_proto.size() +
-         options.request_id.size() + lines_bound(options.extra_lines) + lines_bound(options.steady_lines) + mutations;
+         options.request_id.size() + lines_bound(options.extra_lines) + lines_bound(options.steady_lines) + lines_bound(options.via_line) +
+         lines_bound(options.date_line) + mutations;
 }
 
 uint8_t* write_field(std::string_view name, std::string_view value, Indexing indexing, HpackEncoder* encoder, uint8_t* out) {
@@ -73,6 +74,8 @@ uint8_t* write_additions(const ForwardOptions& options, HpackEncoder* encoder, u
     out = encoder->write_text("x-forwarded-proto", options.forwarded_proto, Indexing::kAllowed, out);
   }
   if (!options.request_id.empty()) out = write_new_field("x-request-id", options.request_id, out);
+  out = write_lines(options.via_line, Indexing::kAllowed, encoder, out);
+  out = write_lines(options.date_line, Indexing::kNone, encoder, out);
   out = write_lines(options.extra_lines, Indexing::kNone, encoder, out);
   out = write_lines(options.steady_lines, Indexing::kAllowed, encoder, out);
   if (options.mutations != nullptr) out = write_lines(options.mutations->lines(), Indexing::kAllowed, encoder, out);

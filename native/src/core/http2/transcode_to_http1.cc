@@ -111,6 +111,7 @@ bool write_request_head(const HeaderBlock& block, const RequestSummary& summary,
 
   if (!options.forwarded_for.empty()) put_forwarded_for(block, options.forwarded_for, &writer);
   if (!options.forwarded_proto.empty()) http1::put_line("x-forwarded-proto: ", options.forwarded_proto, &writer);
+  writer.put(options.via_line);
   writer.put(options.extra_lines);
   if (options.mutations != nullptr) writer.put(options.mutations->lines());
   put_request_connection(summary, options.close, &writer);
@@ -149,6 +150,8 @@ bool write_response_head(const HeaderBlock& block, const ResponseSummary& summar
   writer.put("\r\n");
   put_fields(block, hop_by_hop(options.framing) | options.drop_known, options.mutations, false, &writer,
              status == 101 ? "sec-websocket-accept" : "");
+  writer.put(options.via_line);
+  writer.put(options.date_line);
   writer.put(options.extra_lines);
   if (options.mutations != nullptr) writer.put(options.mutations->lines());
   if (status == 101) {

@@ -1,0 +1,41 @@
+// See hop_lines.h.
+#include "core/hop_lines.h"
+
+#include <time.h>
+
+#include <iterator>
+
+namespace weft {
+
+HopLines::HopLines(const std::string& name) {
+  if (name.empty()) return;
+  const char* const versions[] = {"1.0", "1.1", "2"};
+  for (size_t i = 0; i < std::size(versions); i++) via_[i] = std::string("via: ") + versions[i] + " " + name + "\r\n";
+}
+
+std::string_view HopLines::via(const RequestForm& request) const { return request.head != nullptr ? via_[request.head->minor] : via_[2]; }
+
+std::string_view HopLines::via(const ResponseForm& response) const {
+  return response.head != nullptr ? via_[response.head->minor] : via_[2];
+}
+
+// The process never calls setlocale: strftime writes English.
+std::string_view HopLines::date(uint64_t now_ms) {
+  if (now_ms < date_due_ms_) return {date_, date_size_};
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  tm utc;
+  gmtime_r(&now.tv_sec, &utc);
+  date_size_ = strftime(date_, sizeof(date_), "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);
+  date_due_ms_ = now_ms + 1000 - static_cast<uint64_t>(now.tv_nsec) / 1'000'000;
+  return {date_, date_size_};
+}
+
+std::string_view HopLines::date_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms) {
+  const bool has =
+      response.head != nullptr ? response.head->has(http1::KnownHeader::kDate) : response.summary->has(http1::KnownHeader::kDate);
+  if (has || response.status() < 200 || (mutations != nullptr && mutations->drops("date"))) return {};
+  return date(now_ms);
+}
+
+}  // namespace weft

@@ -1,0 +1,33 @@
+// Lines that this hop owes every message it passes on or answers: Via (RFC 9110 7.6.3) and Date (6.6.1). Made once, the date once a second.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/http1/serialize.h"
+#include "core/streams.h"
+
+namespace weft {
+
+class HopLines {
+ public:
+  // `name`: a pseudonym or host[:port]; empty: no Via.
+  explicit HopLines(const std::string& name);
+
+  // By the version that the message came in.
+  std::string_view via(const RequestForm& request) const;
+  std::string_view via(const ResponseForm& response) const;
+  // "date: <IMF-fixdate>" CRLF; valid until the next call. `now_ms`: the engine's clock.
+  std::string_view date(uint64_t now_ms);
+  // That of an answer that is passed on: empty where it has one, is interim, or its rule removes or sets the field.
+  std::string_view date_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms);
+
+ private:
+  // HTTP/1.0, 1.1, 2.
+  std::string via_[3];
+  uint64_t date_due_ms_ = 0;
+  char date_[48];
+  size_t date_size_ = 0;
+};
+
+}  // namespace weft

@@ -1,0 +1,76 @@
+// Via and Date of this hop.
+#include "core/hop_lines.h"
+
+#include <time.h>
+
+#include <string>
+
+#include "check.h"
+#include "core/exchange.h"
+#include "core/http1/serialize.h"
+#include "core/request_lines.h"
+
+namespace weft {
+namespace {
+
+TEST("hop lines: the date is an IMF-fixdate of now, made once a second") {
+  HopLines lines("");
+  const std::string date(lines.date(1000));
+  CHECK_EQ(date.size(), std::string("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n").size());
+  tm parsed = {};
+  const char* end = strptime(date.c_str(), "date: %a, %d %b %Y %H:%M:%S GMT", &parsed);
+  CHECK(end != nullptr && std::string(end) == "\r\n");
+  const time_t now = time(nullptr);
+  CHECK(now - timegm(&parsed) >= 0 && now - timegm(&parsed) <= 2);
+  // The engine's clock, not the machine's, says when it is looked at again: at the next whole second.
+  const char* kept = lines.date(1000).data();
+  CHECK(lines.date(1001).data() == kept);
+  CHECK_EQ(std::string(lines.date(3000)).size(), date.size());
+}
+
+TEST("hop lines: an answer that has a date, or whose rule removes or sets it, or that is interim, is given none") {
+  HopLines lines("");
+  http1::ResponseHead head;
+  head.status = 200;
+  ResponseForm response;
+  response.head = &head;
+  CHECK(!lines.date_for(response, nullptr, 1).empty());
+  http1::MutationSet removes, sets, other;
+  std::string error;
+  CHECK(removes.compile({"Date"}, {}, {}, &error) && sets.compile({}, {{"date", "x"}}, {}, &error) &&
+        other.compile({"x-date"}, {}, {}, &error));
+  CHECK(lines.date_for(response, &removes, 1).empty());
+  CHECK(lines.date_for(response, &sets, 1).empty());
+  CHECK(!lines.date_for(response, &other, 1).empty());
+  head.present = http1::known_bit(http1::KnownHeader::kDate);
+  CHECK(lines.date_for(response, nullptr, 1).empty());
+  head.present = 0;
+  head.status = 103;
+  CHECK(lines.date_for(response, nullptr, 1).empty());
+}
+
+TEST("hop lines: Via has the version that the message came in, and is none without a name") {
+  HopLines lines("edge");
+  http1::RequestHead request;
+  RequestForm form;
+  form.head = &request;
+  request.minor = 0;
+  CHECK_EQ(lines.via(form), std::string_view("via: 1.0 edge\r\n"));
+  request.minor = 1;
+  CHECK_EQ(lines.via(form), std::string_view("via: 1.1 edge\r\n"));
+  CHECK_EQ(lines.via(RequestForm{}), std::string_view("via: 2 edge\r\n"));
+  CHECK_EQ(lines.via(ResponseForm{}), std::string_view("via: 2 edge\r\n"));
+  CHECK(HopLines("").via(RequestForm{}).empty());
+}
+
+TEST("hop lines: Max-Forwards is digits, and no more than a hop count can be") {
+  CHECK_EQ(parse_max_forwards("0"), 0);
+  CHECK_EQ(parse_max_forwards("0010"), 10);
+  CHECK_EQ(parse_max_forwards("999999999"), 999'999'999);
+  CHECK_EQ(parse_max_forwards("1000000000"), 999'999'999);
+  CHECK_EQ(parse_max_forwards(std::string(400, '9')), 999'999'999);
+  for (const char* bad : {"", "-1", "+1", "1 ", "1,1", "0x1", "a"}) CHECK_EQ(parse_max_forwards(bad), kBadMaxForwards);
+}
+
+}  // namespace
+}  // namespace weft
