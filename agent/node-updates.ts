@@ -27,7 +27,12 @@ export class NodeUpdates {
     this.#config = config;
     this.#capture = capture;
     this.#log = log;
-    this.relay = new Relay({ catalog: this.catalog, onRejected: (rejections) => this.#refuse(rejections), log });
+    this.relay = new Relay({
+      catalog: this.catalog,
+      onRejected: (rejections) => this.#refuse(rejections),
+      onCurrent: () => capture.release(),
+      log,
+    });
     this.store = new SnapshotStore({ stateDir: config.stateDir, node: config.node, log });
   }
 

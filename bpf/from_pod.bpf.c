@@ -3,6 +3,7 @@
 #include "lib/counters.h"
 #include "lib/exclusions.h"
 #include "lib/flow.h"
+#include "lib/hold.h"
 #include "lib/listeners.h"
 #include "lib/packet.h"
 #include "lib/steer.h"
@@ -17,8 +18,9 @@ INLINE int redirect(struct __sk_buff *skb, const struct weft_config *cfg, __u32 
 //  2 from an address that is not this workload's           → pass (fail-closed: drop)
 //  3 not a first packet                                    → the proxy's if its DELIVER socket has the flow, else pass
 //  4 outbound not captured, excluded port, excluded network → pass
-//  5 no proxy                                              → pass (fail-closed: redirect, the stack there answers RST)
-//  6 redirect to an outbound listener
+//  5 fail-closed, and its configuration on the way          → drop: the sender tries again
+//  6 no proxy                                              → pass (fail-closed: redirect, the stack there answers RST)
+//  7 redirect to an outbound listener
 SEC("tc")
 int from_pod(struct __sk_buff *skb) {
   struct weft_config *cfg = get_config();
@@ -51,7 +53,11 @@ int from_pod(struct __sk_buff *skb) {
     count_connection(WEFT_PROGRAM_FROM_POD, bypass, ifindex);
     return TC_ACT_UNSPEC;
   }
-  bool stale = false;  // 5
+  if (closed && is_held(workload)) {  // 5
+    count_connection(WEFT_PROGRAM_FROM_POD, WEFT_REASON_HELD, ifindex);
+    return TC_ACT_SHOT;
+  }
+  bool stale = false;  // 6
   __u32 ports = (__u32)packet.source_port << 16 | packet.destination_port;
   __u32 hash = hash_flow(packet.source.word[3], packet.destination.word[3], ports);
   struct bpf_sock *listener = pick_listener(cfg, packet.v6 ? WEFT_LISTENER_OUTBOUND6 : WEFT_LISTENER_OUTBOUND4, hash, &stale);
@@ -64,7 +70,7 @@ int from_pod(struct __sk_buff *skb) {
     count_connection(WEFT_PROGRAM_FROM_POD, stale ? WEFT_REASON_BYPASS_STALE_WORKER : WEFT_REASON_BYPASS_NO_LISTENER, ifindex);
     return TC_ACT_UNSPEC;
   }
-  return redirect(skb, cfg, ifindex, WEFT_OUTBOUND);  // 6
+  return redirect(skb, cfg, ifindex, WEFT_OUTBOUND);  // 7
 }
 
 char _license[] __weak SEC("license") = "GPL";

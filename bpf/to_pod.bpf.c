@@ -2,6 +2,7 @@
 #include "lib/counters.h"
 #include "lib/exclusions.h"
 #include "lib/flow.h"
+#include "lib/hold.h"
 #include "lib/listeners.h"
 #include "lib/neighbour.h"
 #include "lib/packet.h"
@@ -25,8 +26,9 @@ INLINE bool exempt(struct __sk_buff *skb, const struct weft_config *cfg) {
 //  3 not TCP                                                             → pass
 //  4 not a first packet                                                  → the proxy's if it has the flow, else pass
 //  5 inbound not captured, exempt sender, excluded port or client         → pass
-//  6 no proxy                                                            → pass (fail-closed: redirect, answered by RST)
-//  7 redirect to an inbound listener
+//  6 fail-closed, and its configuration on the way                        → drop: the sender tries again
+//  7 no proxy                                                            → pass (fail-closed: redirect, answered by RST)
+//  8 redirect to an inbound listener
 SEC("tc")
 int to_pod(struct __sk_buff *skb) {
   struct weft_config *cfg = get_config();
@@ -62,7 +64,11 @@ int to_pod(struct __sk_buff *skb) {
     count_connection(WEFT_PROGRAM_TO_POD, bypass, ifindex);
     return TC_ACT_UNSPEC;
   }
-  bool stale = false;  // 6
+  if (workload->flags & WEFT_FAIL_CLOSED && is_held(workload)) {  // 6
+    count_connection(WEFT_PROGRAM_TO_POD, WEFT_REASON_HELD, ifindex);
+    return TC_ACT_SHOT;
+  }
+  bool stale = false;  // 7
   __u32 ports = (__u32)packet.source_port << 16 | packet.destination_port;
   __u32 hash = hash_flow(packet.source.word[3], packet.destination.word[3], ports);
   struct bpf_sock *listener = pick_listener(cfg, packet.v6 ? WEFT_LISTENER_INBOUND6 : WEFT_LISTENER_INBOUND4, hash, &stale);
@@ -76,7 +82,7 @@ int to_pod(struct __sk_buff *skb) {
     return TC_ACT_UNSPEC;
   }
   remember_neighbour(skb, &packet, workload);
-  return redirect(skb, cfg, ifindex, WEFT_INBOUND);  // 7
+  return redirect(skb, cfg, ifindex, WEFT_INBOUND);  // 8
 }
 
 char _license[] __weak SEC("license") = "GPL";

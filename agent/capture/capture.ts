@@ -30,6 +30,8 @@ export interface CaptureOptions {
   readonly hostMark?: number;
   /** cgroup v2 ids whose connections into workloads stay direct: kubelet's probes. At most two. */
   readonly exemptCgroups?: readonly number[];
+  /** For how long the first connections of a fail-closed workload wait for release(), where it was not captured before. */
+  readonly holdMs?: number;
 }
 
 /** A workload whose network namespace or cgroup is there, captured or not. */
@@ -43,6 +45,9 @@ export interface WorkloadState {
 const POLL_MS = 500;
 /** Captured workloads whose namespace file did not change are looked at afresh every so many polls: a veth may be replaced in place. */
 const FULL_POLLS = 10;
+
+/** A client's TCP sends its SYN again after 1 s and 3 s. */
+const HOLD_MS = 5_000;
 
 /** Identity of what is mounted at the path; null: nothing, or a path that can't be looked at. */
 function inodeOf(path: string): number | null {
@@ -96,6 +101,7 @@ export class Capture {
     private readonly hostNetns: string | null,
     /** Why this mode. */
     private readonly reason: string,
+    private readonly holdMs: number,
   ) {
     this.timer = setInterval(() => this.poll(), POLL_MS);
     this.timer.unref();
@@ -103,12 +109,12 @@ export class Capture {
 
   /** Makes or adopts the host's redirection. Rejects with what is missing and what to do: capabilities, bpffs, kernel. */
   static async open(options: CaptureOptions): Promise<Capture> {
-    if (options.mode === 'off') return new Capture(options.log, null, null, null, 'switched off by --capture');
+    if (options.mode === 'off') return new Capture(options.log, null, null, null, 'switched off by --capture', 0);
     const addon = loadAddon();
     const choice = chooseMode(addon, options);
     if (choice.mode === 'off') {
       options.log.warn({ reason: choice.reason }, 'redirection does not work on this host: connections go direct');
-      return new Capture(options.log, null, null, null, choice.reason);
+      return new Capture(options.log, null, null, null, choice.reason, 0);
     }
     const handle = addon.openCapture({
       ...locate(options),
@@ -119,7 +125,7 @@ export class Capture {
     });
     const reason = choice.reason || handle.reason;
     options.log.info({ mode: handle.mode, reason, adopted: handle.attached().length }, 'redirection is ready');
-    return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason);
+    return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason, options.holdMs ?? HOLD_MS);
   }
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
@@ -146,13 +152,20 @@ export class Capture {
       const place = workload.networkNamespace || workload.systemdUnit || workload.cgroup;
       const owner = owners.get(place) ?? name;
       owners.set(place, owner);
-      const tracker = this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns, this.cgroups);
+      const tracker =
+        this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns, this.cgroups, this.holdMs);
       tracker.update(workload, owner === name ? null : owner);
       this.trackers.set(name, tracker);
     }
     this.inspect(() => true);
     this.detachStrangers(this.handle);
     this.changed();
+  }
+
+  /** The proxy has the configuration of every workload listed: connections of new ones wait no longer. */
+  release(): void {
+    for (const tracker of this.trackers.values()) tracker.release();
+    if (this.handle !== null && this.inspect(() => true)) this.changed();
   }
 
   /** Those whose network namespace or cgroup is there: what the node registers. In mode off, those with declared addresses whose namespace file is. */

@@ -95,11 +95,18 @@ export class WorkloadTracker {
     private readonly hostNetns: string | null,
     /** Root of the cgroup v2 hierarchy; null: there is none. */
     private readonly cgroups: string | null,
+    /** For how long its first connections wait for release(), where it fails closed. */
+    private holdMs: number,
   ) {}
 
   update(workload: Workload, rival: string | null): void {
     this.workload = workload;
     this.rival = rival;
+  }
+
+  /** The proxy has its configuration. */
+  release(): void {
+    this.holdMs = 0;
   }
 
   get isSettled(): boolean {
@@ -197,7 +204,8 @@ export class WorkloadTracker {
     }
     const { key, inode, gatewayMac, cgroup } = place;
     const ports = this.workload.ports.map(({ port }) => port);
-    const spec: CaptureSpec = { ...capture, key, inode, gatewayMac, cgroup, ports, addresses };
+    const holdMs = capture.failClosed ? this.holdMs : 0;
+    const spec: CaptureSpec = { ...capture, key, inode, gatewayMac, cgroup, ports, addresses, holdMs };
     const fingerprint = JSON.stringify(spec);
     const { attachment } = this;
     if (attachment?.fingerprint === fingerprint) return { kind: 'captured', detail: '', found };

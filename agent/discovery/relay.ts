@@ -30,6 +30,8 @@ export interface RelayOptions {
   readonly catalog: Catalog;
   /** What a proxy refuses, at each of its acks. */
   onRejected?(rejections: readonly Rejection[]): void;
+  /** A proxy runs on the catalog's present revision. */
+  onCurrent?(): void;
   readonly log: Logger;
   readonly ackTimeoutMs?: number;
 }
@@ -37,6 +39,7 @@ export interface RelayOptions {
 export class Relay {
   readonly #catalog: Catalog;
   readonly #onRejected: (rejections: readonly Rejection[]) => void;
+  readonly #onCurrent: () => void;
   readonly #log: Logger;
   readonly #ackTimeoutMs: number;
   readonly #readers = new Set<Reader>();
@@ -49,6 +52,7 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.#catalog = options.catalog;
     this.#onRejected = (rejections) => options.onRejected?.(rejections);
+    this.#onCurrent = () => options.onCurrent?.();
     this.#log = options.log;
     this.#ackTimeoutMs = options.ackTimeoutMs ?? ackTimeoutMs;
   }
@@ -136,7 +140,10 @@ export class Relay {
   /** A reader that resumes at the present revision has applied it already; the empty delta has it say what it refuses. */
   #adopt(reader: Reader): void {
     const { token } = this.#catalog;
-    if (token !== null && reader.sent !== null && sameToken(reader.sent, token)) reader.ackedRevision = token.revision;
+    if (token !== null && reader.sent !== null && sameToken(reader.sent, token)) {
+      reader.ackedRevision = token.revision;
+      this.#onCurrent();
+    }
     void this.#feed(reader, true);
     this.#changed();
   }
@@ -147,6 +154,7 @@ export class Relay {
     reader.ackedRevision = revision;
     reader.rejected = rejected;
     this.#onRejected(rejected);
+    if (revision === this.#catalog.token?.revision) this.#onCurrent();
     for (const { type, name, error } of rejected)
       this.#log.warn({ type: ResourceType[type], name, error, revision }, 'the proxy refused a resource');
     this.#changed();

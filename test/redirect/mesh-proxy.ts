@@ -35,7 +35,6 @@ export function serviceResources(name: string, addresses: readonly string[], end
 }
 
 export class MeshProxy {
-  errors = '';
   private revision = 0;
 
   private constructor(
@@ -45,25 +44,31 @@ export class MeshProxy {
     private readonly stream: ScriptedStream,
   ) {}
 
-  /** Serves these resources when it resolves. `name`: of its run directory. */
-  static async start(lab: Lab, name: string, resources: readonly Resource[]): Promise<MeshProxy> {
+  /** Serves these resources when it resolves. `name`: of its run directory. `confine`: what is put before its command. */
+  static async start(
+    lab: Lab,
+    name: string,
+    resources: readonly Resource[],
+    confine: (command: readonly string[]) => readonly string[] = (command) => command,
+  ): Promise<MeshProxy> {
     const runDir = join(lab.folder, name);
     mkdirSync(runDir, { recursive: true });
     const agent = await DiscoveryTestServer.start(`unix:${runDir}/agent.sock`);
     const flags = ['--agent', agent.address, '--node', NODE, '--workers', '2', '--run-dir', runDir];
     const mesh = ['--mesh-netns', lab.meshNetns, '--bpf-dir', lab.bpfDir];
-    const command = [`--net=${lab.path('host')}`, process.execPath, join(dist, 'cli', 'main.js'), 'proxy', ...flags, ...mesh];
-    const child = spawn('nsenter', command, { stdio: ['ignore', 'ignore', 'pipe'] });
-    const ended = once(child, 'exit').then(([code]) => {
-      throw new Error(`the proxy ended with ${code}`);
+    const command = confine([process.execPath, join(dist, 'cli', 'main.js'), 'proxy', ...flags, ...mesh]);
+    const child = spawn('nsenter', [`--net=${lab.path('host')}`, ...command], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let errors = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      errors += chunk.toString();
     });
-    ended.catch(() => {});
+    const ended = once(child, 'exit').then(([code]) => {
+      throw new Error(`the proxy ended with ${code}: ${errors}`);
+    });
+    ended.catch(() => agent.stop());
     const stream = await Promise.race([agent.nextStream(), ended]);
     await stream.next();
     const proxy = new MeshProxy(child, runDir, agent, stream);
-    child.stderr?.on('data', (chunk: Buffer) => {
-      proxy.errors += chunk.toString();
-    });
     await Promise.race([proxy.update(resources), ended]);
     return proxy;
   }

@@ -61,10 +61,11 @@ export class Scene {
     await this.lab.down();
   }
 
-  /** The processes in these cgroups of the host are its probes. */
-  async open(mode: CaptureOptions['mode'], probes: readonly string[] = []): Promise<Capture> {
+  /** `probes`: cgroups of the host whose processes are. */
+  async open(mode: CaptureOptions['mode'], options: { probes?: readonly string[]; holdMs?: number } = {}): Promise<Capture> {
+    const { probes = [], ...rest } = options;
     const exemptCgroups = probes.map((path) => statSync(path).ino);
-    this.capture = await Capture.open({ ...this.location, mode, heartbeatTimeoutMs: 1000, log, exemptCgroups });
+    this.capture = await Capture.open({ ...this.location, mode, heartbeatTimeoutMs: 1000, log, exemptCgroups, ...rest });
     return this.capture;
   }
 
@@ -139,6 +140,9 @@ export class Scene {
 
   /** Why connections went direct, so that a failure names its cause. */
   private bypasses(): unknown {
-    return this.capture.state().counters.filter(({ name }) => /[.](bypass|refused|assign_failed|dropped)/.test(name));
+    // Not dropped_no_workload: the last packets of a connection may come after its workload was taken off the list.
+    return this.capture
+      .state()
+      .counters.filter(({ name }) => /[.](bypass|refused|held|assign_failed|dropped_(foreign|unparsed))/.test(name));
   }
 }

@@ -92,7 +92,7 @@ describe.each(SCENES)('$kind, $shape', ({ kind, shape }) => {
 
   beforeAll(async () => {
     await scene.up();
-    await scene.open(kind, [probes]);
+    await scene.open(kind, { probes: [probes] });
     await scene.capture.reconcile(scene.enrolled());
     scene.proxy = await scene.lab.proxy();
   }, 20_000);

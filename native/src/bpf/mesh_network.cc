@@ -45,7 +45,7 @@ constexpr std::pair<const char*, const char*> SYSCTLS[] = {
 
 Outcome done(int error, const char* what) {
   if (error == 0 || error == EEXIST) return {};
-  return failure(error, std::string("cannot set up the mesh network: ") + what);
+  return failure(error, std::string("cannot set up the mesh network: ") + what + (error == EPERM ? ": the agent needs CAP_NET_ADMIN" : ""));
 }
 
 Outcome ensure_nsid(NetlinkSocket& netlink, int fd, int32_t& nsid) {

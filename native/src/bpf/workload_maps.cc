@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 #include "bpf/skeleton.h"
 
@@ -78,6 +79,12 @@ Outcome update(int map, const void* key, const void* value, const char* what) {
   return failure(errno, std::string("cannot write ") + what + (errno == E2BIG || errno == ENOSPC ? ": the map is full" : ""));
 }
 
+uint64_t monotonic_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
 int fd_of(const bpf_map* map) { return bpf_map__fd(map); }
 
 }  // namespace
@@ -92,7 +99,9 @@ Outcome WorkloadMaps::write(const WorkloadSpec& spec) {
   if (spec.outbound) value.flags |= WEFT_CAPTURE_OUTBOUND;
   if (spec.inbound) value.flags |= WEFT_CAPTURE_INBOUND;
   if (spec.fail_closed) value.flags |= WEFT_FAIL_CLOSED;
-  if (find(spec.ifindex, previous)) value.flags |= previous.flags & WEFT_OWNS_QDISC;
+  const bool was_captured = find(spec.ifindex, previous);
+  if (was_captured) value.flags |= previous.flags & WEFT_OWNS_QDISC;
+  if (spec.hold_ms > 0) value.held_until_ns = was_captured ? previous.held_until_ns : monotonic_ns() + spec.hold_ms * 1'000'000ull;
   memcpy(value.gateway_mac, spec.gateway_mac, sizeof value.gateway_mac);
   // The workload last: its entry is what makes the programs look at its packets.
   WEFT_TRY(write_cidrs(spec));
