@@ -65,6 +65,8 @@ class Connection : public Timer {
   // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false and what was written under
   // way.
   Opening continue_opening(uint32_t events);
+  // Before the last write: over TLS, close_notify leaves with it.
+  void end_with_write() { ends_with_write_ = true; }
   // Nothing more will be written: close_notify, then FIN, as soon as what waits is sent.
   void finish_output();
   // For a connection that takes over the socket.
@@ -99,6 +101,7 @@ class Connection : public Timer {
   bool is_connecting_ = false;
   bool closes_abortively_ = false;
   bool finishes_output_ = false;
+  bool ends_with_write_ = false;
   bool resume_pending_ = false;
   bool flush_pending_ = false;
   // on_flush() comes in a turn of its own: the tick had no time left for it.

@@ -59,7 +59,9 @@ bool Connection::write_tls(const void* first, size_t first_count, const void* se
   TlsWire& wire = reactor_->tls_wire();
   wire.output_size = 0;
   if (first_count + second_count <= TlsSession::kMaxWrite) {
-    return tls_->write(&wire, first, first_count, second, second_count) && send_wire(&output_);
+    if (!tls_->write(&wire, first, first_count, second, second_count)) return false;
+    if (ends_with_write_) tls_->close_notify(&wire);
+    return send_wire(&output_);
   }
   for (const auto& [bytes, count] : {std::pair{first, first_count}, std::pair{second, second_count}}) {
     for (size_t done = 0; done < count;) {
@@ -156,12 +158,14 @@ Opening Connection::continue_handshake() {
     tls_->output_left.consume(static_cast<size_t>(sent));
   }
   load_left_input(tls_.get(), &wire);
-  TlsSession::Step step;
+  auto step = TlsSession::Step::WantsInput;
   for (;;) {
-    const uint64_t before = thread_cpu_us();
-    step = tls_->handshake(&wire);
-    reactor_->counters().add(Counter::TlsHandshakeCpuUs, static_cast<double>(thread_cpu_us() - before));
-    if (!send_wire(&tls_->output_left)) return Opening::Failed;
+    if (wire.input_size != 0 || !tls_->awaits_input()) {
+      const uint64_t before = thread_cpu_us();
+      step = tls_->handshake(&wire);
+      reactor_->counters().add(Counter::TlsHandshakeCpuUs, static_cast<double>(thread_cpu_us() - before));
+      if (!send_wire(&tls_->output_left)) return Opening::Failed;
+    }
     if (step != TlsSession::Step::WantsInput || !readable_) break;
     const ssize_t size = receive_bytes(fd_, wire.input_memory.get(), kHandshakeRead);
     if (size < 0 && errno == EINTR) continue;

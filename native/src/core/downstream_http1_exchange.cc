@@ -214,7 +214,8 @@ std::string_view DownstreamHttp1::websocket_accept_line(char (&out)[64]) const {
   return {out, kName.size() + accept.size() + 2};
 }
 
-bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::string_view) {
+bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool end, std::string_view) {
+  if (end && must_close_) end_with_write();
   if (staged_ == 0) return size == 0 || send_output(bytes, size, nullptr, 0);
   char* out = reactor_->head_scratch();
   const size_t head = std::exchange(staged_, 0);
@@ -250,6 +251,7 @@ bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::strin
     http1::write_local_response(status, date, {}, {}, exchange.method, close, out, Reactor::kHeadScratch, &size);
   }
   must_close_ = close;
+  if (close) end_with_write();
   return send_output(out, size, nullptr, 0);
 }
 

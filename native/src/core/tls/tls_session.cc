@@ -114,6 +114,7 @@ std::unique_ptr<TlsSession> TlsSession::accept(std::shared_ptr<const TlsContext>
   session->context_ = std::move(context);
   if (!session->attach(session->context_->base())) return nullptr;
   SSL_set_accept_state(session->ssl_);
+  session->awaits_input_ = true;
   return session;
 }
 
@@ -160,6 +161,7 @@ TlsSession::Step TlsSession::handshake(TlsWire* wire) {
   if (established_) return Step::Done;
   clear_errors();
   wire_ = wire;
+  awaits_input_ = false;
   const int result = SSL_do_handshake(ssl_);
   wire_ = nullptr;
   if (result == 1) {
@@ -168,7 +170,8 @@ TlsSession::Step TlsSession::handshake(TlsWire* wire) {
     return Step::Done;
   }
   const int error = SSL_get_error(ssl_, result);
-  if (error == SSL_ERROR_WANT_READ) return Step::WantsInput;
+  awaits_input_ = error == SSL_ERROR_WANT_READ;
+  if (awaits_input_) return Step::WantsInput;
   record_failure(error);
   return Step::Failed;
 }

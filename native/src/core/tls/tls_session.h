@@ -49,6 +49,8 @@ class TlsSession {
   // Goes on with the handshake. Output may have come in every case: an alert, too, is to be sent.
   Step handshake(TlsWire* wire);
   bool is_established() const { return established_; }
+  // The handshake goes no further without input: a server's before its first, either's after Step::WantsInput.
+  bool awaits_input() const { return awaits_input_; }
   // Decrypts; a count, kEnd after the peer's close_notify, kWantsInput or kFailed.
   int64_t read(TlsWire* wire, uint8_t* out, size_t capacity);
   // Encrypts all of it into as few records as can be. False: failed, or more than the wire holds.
@@ -110,6 +112,7 @@ class TlsSession {
   TlsFailure failure_ = TlsFailure::None;
   uint64_t asides_ = 0;
   uint64_t bytes_read_ = 0;
+  bool awaits_input_ = false;
   bool established_ = false;
   bool closed_ = false;
 };
