@@ -422,6 +422,19 @@ export interface EngineLimits {
   readonly maxTenantRequests: number;
 }
 
+/** What an engine sheds, the cheapest first; each does what those before it do, too. Order shared with native (overload.h). */
+export const enum OverloadLevel {
+  None = 0,
+  /** Connections that rest are closed, clients' and pooled ones, the oldest first; less is buffered. */
+  ShrinkIdle = 1,
+  /** New connections wait in the kernel's queue. */
+  StopAcceptingConnections = 2,
+  /** New requests are answered 503 with Retry-After, flag UO. */
+  StopAcceptingRequests = 3,
+}
+/** Why: the counters shed_WHAT_REASON have the same names. Order shared with native (X-macro in counters.h). */
+export const OVERLOAD_REASONS = ['memory', 'descriptors', 'loop_delay'] as const;
+
 export interface EngineOptions {
   readonly limits: EngineLimits;
   /** Requests in flight by endpoint id, over a SharedArrayBuffer that all workers share. TypeScript adds on pick (Atomics), the engine subtracts at the end. */
@@ -514,6 +527,8 @@ export interface Engine {
    * `idleMs` to twice that are closed: a request that is under way when it begins is still answered. Bytes that are not HTTP are left alone.
    */
   drain(idleMs: number): void;
+  /** In force until the next call; `reason` is an index in OVERLOAD_REASONS. Each call above None closes some of what rests: repeat it. */
+  setOverload(level: OverloadLevel, reason: number): void;
   /** Connections open now, downstream. */
   connections(): number;
   /** Idempotent. Closes every socket and leaves the event loop free to end. */

@@ -70,6 +70,36 @@ export function proxyCommand(): Command {
         .argParser(collectWeights),
     )
     .addOption(
+      option('--overload <switch>', 'shed load when memory, descriptors or a worker’s event loop run out')
+        .env('WEFT_OVERLOAD')
+        .choices(['on', 'off'])
+        .default('on'),
+    )
+    .addOption(
+      option('--overload-shrink <fraction>', 'of a resource in use: close idle connections, buffer less')
+        .env('WEFT_OVERLOAD_SHRINK')
+        .argParser(fraction)
+        .default(0.8),
+    )
+    .addOption(
+      option('--overload-stop-accepting <fraction>', 'accept no new connections either')
+        .env('WEFT_OVERLOAD_STOP_ACCEPTING')
+        .argParser(fraction)
+        .default(0.9),
+    )
+    .addOption(
+      option('--overload-stop-requests <fraction>', 'answer new requests 503 too; never those under way')
+        .env('WEFT_OVERLOAD_STOP_REQUESTS')
+        .argParser(fraction)
+        .default(0.95),
+    )
+    .addOption(
+      option('--overload-loop-delay-ms <n>', 'delay of a worker’s event loop that counts as all of it in use')
+        .env('WEFT_OVERLOAD_LOOP_DELAY_MS')
+        .argParser(integer(10, 2 ** 31 - 1))
+        .default(1_000),
+    )
+    .addOption(
       option('--takeover <when>', 'take over from the proxy that serves the run directory, without losing a connection')
         .env('WEFT_TAKEOVER')
         .choices(['auto', 'never'])
@@ -142,6 +172,12 @@ function integer(min: number, max: number): (text: string) => number {
     if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
     return value;
   };
+}
+
+function fraction(text: string): number {
+  const value = Number(text);
+  if (!/^\d*\.?\d+$/.test(text) || value <= 0 || value > 1) throw new InvalidArgumentError('Expected a fraction above 0, at most 1.');
+  return value;
 }
 
 function limitsOf(flags: Record<string, unknown>): EngineLimits {

@@ -3,6 +3,7 @@
 import { availableParallelism } from 'node:os';
 import type { LogLevel } from '../../api/log.js';
 import type { EngineLimits } from '../native/engine.js';
+import type { OverloadThresholds } from './overload/monitor.js';
 
 export type AccessLogMode = 'off' | 'errors' | 'all';
 
@@ -25,6 +26,8 @@ export interface ProxyConfig {
   readonly trustedHops: number;
   /** Name of this hop in Via; null: none is added. */
   readonly via: string | null;
+  /** When what is shed; null: never. */
+  readonly overload: OverloadThresholds | null;
   /** Whether a proxy that serves the run directory is taken over from. */
   readonly takeover: 'auto' | 'never';
   /** What to do once a successor serves and the last connection has ended. */
@@ -73,6 +76,11 @@ export interface RawConfig {
   readonly metricsListen?: string;
   readonly trustedHops: number;
   readonly via?: string;
+  readonly overload: 'on' | 'off';
+  readonly overloadShrink: number;
+  readonly overloadStopAccepting: number;
+  readonly overloadStopRequests: number;
+  readonly overloadLoopDelayMs: number;
   readonly takeover: 'auto' | 'never';
   readonly afterHandover: 'exit' | 'wait';
   readonly drainTimeout: number;
@@ -100,6 +108,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     tenantWeights: raw.tenantWeight ?? new Map(),
     trustedHops: raw.trustedHops,
     via: raw.via === undefined ? null : checkedVia(raw.via),
+    overload: raw.overload === 'off' ? null : overloadThresholds(raw),
     takeover: raw.takeover,
     afterHandover: raw.afterHandover,
     drainTimeoutMs: raw.drainTimeout,
@@ -112,6 +121,13 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
 function checkedVia(name: string): string {
   if (/^[\w!#$%&'*+.^`|~-]{1,64}(:\d{1,5})?$/.test(name)) return name;
   throw new Error(`--via "${name}": expected a name such as "edge", or host:port`);
+}
+
+function overloadThresholds(raw: RawConfig): OverloadThresholds {
+  const { overloadShrink, overloadStopAccepting, overloadStopRequests, overloadLoopDelayMs } = raw;
+  if (overloadShrink > overloadStopAccepting || overloadStopAccepting > overloadStopRequests)
+    throw new Error('--overload-shrink, --overload-stop-accepting and --overload-stop-requests must not fall: the cheapest is shed first');
+  return { levels: [overloadShrink, overloadStopAccepting, overloadStopRequests], loopDelayMs: overloadLoopDelayMs };
 }
 
 /** "host:port" or "[v6]:port". */

@@ -12,6 +12,7 @@ import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
+import { OverloadMonitor } from './overload/monitor.js';
 import { socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import { type GatewayListener, isHostListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './tables/gateway-ports.js';
@@ -57,6 +58,7 @@ export class DataPlane {
   private readonly gatewayTls: GatewayTls;
   private readonly upstreamTls: UpstreamTls;
   private readonly toldFaults = new WeakSet<GatewayContext>();
+  readonly overload: OverloadMonitor | null;
   private readonly open = new Map<number, OpenListener>();
   /** What was counted under an id before it changed hands. */
   private readonly endpointBase = { requests: new Float64Array(MAX_ENDPOINTS), errors: new Float64Array(MAX_ENDPOINTS) };
@@ -96,6 +98,8 @@ export class DataPlane {
       onTlsFailures: (some) => failures.add(some),
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });
+    this.overload = config.overload === null ? null : new OverloadMonitor(this.pool, config.workers, config.overload, log);
+    this.overload?.start();
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
       new StableIds({ capacity, quarantineMs: QUARANTINE_MS, now: () => performance.now(), ...options });
     this.ids = {

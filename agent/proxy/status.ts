@@ -20,7 +20,7 @@ import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import { isError } from './decide.js';
 import type { Succession } from './handover/successor.js';
-import { engineMetrics, istioMetrics, tenantMetrics } from './metrics/exposition.js';
+import { engineMetrics, istioMetrics, overloadMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { BALANCING_NAMES } from './tables/clusters.js';
 import type { RouteRow } from './tables/routes.js';
@@ -67,7 +67,7 @@ export class ProxyStatus {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.plane.tenants())}`;
+    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.plane.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}`;
   }
 
   private report(): Report {

@@ -1,5 +1,13 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type { EngineLimits, EngineOptions, ListenerSpec, ListenerTlsSpec, SharedListener, TlsFailure } from '../native/engine.js';
+import type {
+  EngineLimits,
+  EngineOptions,
+  ListenerSpec,
+  ListenerTlsSpec,
+  OverloadLevel,
+  SharedListener,
+  TlsFailure,
+} from '../native/engine.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -14,13 +22,26 @@ export interface WorkerStart {
   readonly outstanding: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly tenants: SharedArrayBuffer;
+  /** Float64 words: see Pulse. */
+  readonly pulse: SharedArrayBuffer;
   readonly accessLog: SharedArrayBuffer | null;
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
   readonly host: EngineOptions['host'];
   readonly via: EngineOptions['via'];
 }
 
+/** What a worker says of its event loop: the worker writes, main reads. Times are Node's hrtime in ms, one clock for all threads. */
+export const PULSE_WORDS = 2;
+export const enum Pulse {
+  /** `sentAtMs` of the last beat that it took. */
+  TakenMs = 0,
+  /** How long that had waited for it. */
+  DelayMs = 1,
+}
+
 export type ToWorker =
+  /** Sent again and again: what to shed, and how long the event loop takes to hear it. `reason`: index in OVERLOAD_REASONS. */
+  | { readonly kind: 'beat'; readonly sentAtMs: number; readonly level: OverloadLevel; readonly reason: number }
   | { readonly kind: 'tables'; readonly tables: PublishedTables }
   /** `descriptor`: of the socket that a predecessor opened; null: open one. */
   | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec; readonly descriptor: number | null }

@@ -10,6 +10,7 @@ import {
   type ListenerSpec,
   type ListenerTlsSpec,
   MAX_TENANTS,
+  type OverloadLevel,
   type SharedListener,
   TENANT_WORDS,
   TenantWord,
@@ -18,7 +19,15 @@ import {
 import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { MAX_LISTENERS } from './tables/layout.js';
-import type { Answer, FromWorker, PublishedTables, ToWorker, WorkerStart } from './worker-messages.js';
+import {
+  type Answer,
+  type FromWorker,
+  PULSE_WORDS,
+  type PublishedTables,
+  Pulse,
+  type ToWorker,
+  type WorkerStart,
+} from './worker-messages.js';
 
 /** A worker that crashes again within this time is started after it, so that a crash loop leaves the machine usable. */
 const RESTART_DELAY_MS = 1_000;
@@ -51,6 +60,8 @@ export interface WorkerMemory {
   /** MAX_TENANTS × TENANT_WORDS. */
   readonly tenants: Float64Array;
   readonly accessLog: Uint8Array | null;
+  /** See Pulse. */
+  readonly pulse: Float64Array;
 }
 
 interface Seat {
@@ -60,6 +71,9 @@ interface Seat {
   thread: Worker | null;
   /** Handle that the thread uses. */
   applied: number;
+  /** When its last beat was sent, and the oldest that it has not taken; 0: none. */
+  beatMs: number;
+  waitingSinceMs: number;
 }
 
 /** The listener as worker `slot` opens it: a sockmap key differs between workers. */
@@ -138,6 +152,24 @@ export class WorkerPool {
     await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'listenerTls', call, id, tls }))));
   }
 
+  /**
+   * To every worker that runs: what it sheds from now on. Returns how long each one's event loop takes to hear it, ms: of the beat before,
+   * or of the oldest that it has not heard yet.
+   */
+  beat(of: (slot: number) => { readonly level: OverloadLevel; readonly reason: number }): readonly number[] {
+    const now = Number(process.hrtime.bigint()) / 1e6;
+    return this.seats.map((seat) => {
+      const { pulse } = seat.memory;
+      if (seat.applied === -1) return 0;
+      const isHeard = pulse[Pulse.TakenMs]! >= seat.beatMs;
+      const delay = isHeard ? pulse[Pulse.DelayMs]! : now - seat.waitingSinceMs;
+      if (isHeard) seat.waitingSinceMs = now;
+      seat.beatMs = now;
+      this.send(seat, { kind: 'beat', sentAtMs: now, ...of(seat.slot) });
+      return delay;
+    });
+  }
+
   unlisten(id: number): void {
     this.listeners.delete(id);
     for (const seat of this.seats) this.send(seat, { kind: 'unlisten', id });
@@ -169,19 +201,23 @@ export class WorkerPool {
     const cells = Cells.allocate();
     const counters = new SharedArrayBuffer((options.counters + MAX_LISTENERS) * 8);
     const tenants = new SharedArrayBuffer(MAX_TENANTS * TENANT_WORDS * 8);
+    const pulse = new SharedArrayBuffer(PULSE_WORDS * 8);
     const accessLog = options.accessLog ? new SharedArrayBuffer(ACCESS_LOG_BYTES) : null;
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     return {
       slot,
-      start: { limits: options.limits, cells, outstanding, counters, tenants, accessLog, heartbeat, host: options.host, via: options.via },
+      start: { limits: options.limits, cells, outstanding, counters, tenants, pulse, accessLog, heartbeat, host: options.host, via: options.via },
       memory: {
         cells: new Cells(cells),
         counters: new Float64Array(counters),
         tenants: new Float64Array(tenants),
         accessLog: accessLog === null ? null : new Uint8Array(accessLog),
+        pulse: new Float64Array(pulse),
       },
       thread: null,
       applied: -1,
+      beatMs: 0,
+      waitingSinceMs: 0,
     };
   }
 
@@ -203,6 +239,7 @@ export class WorkerPool {
     thread.on('exit', () => {
       seat.thread = null;
       seat.applied = -1;
+      seat.beatMs = 0;
       this.giveBack(seat);
       this.wake();
       if (this.isStopping) return;

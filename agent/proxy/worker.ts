@@ -1,11 +1,11 @@
 // A worker thread: one engine and the decision, nothing else. No configuration, no logging, no resources: garbage here is latency there.
 import { parentPort, workerData } from 'node:worker_threads';
 import { loadAddon } from '../native/addon.js';
-import { DecisionFlag } from '../native/engine.js';
+import { DecisionFlag, OverloadLevel } from '../native/engine.js';
 import { Decider } from './decide.js';
 import { Cells } from './metrics/cells.js';
 import { DecisionTables } from './tables/layout.js';
-import type { Answer, FromWorker, ToWorker, WorkerStart } from './worker-messages.js';
+import { type Answer, type FromWorker, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
@@ -40,6 +40,8 @@ function run(start: WorkerStart): void {
   );
   decider.attach(engine);
   engine.useTables(start.tables.handle);
+  const pulse = new Float64Array(start.pulse);
+  let level = OverloadLevel.None;
   const send = (message: FromWorker): void => port.postMessage(message);
 
   const failures = setInterval(() => {
@@ -79,6 +81,12 @@ function run(start: WorkerStart): void {
         // A listener that is not open here is told its TLS when it opens.
         engine.setListenerTls(message.id, message.tls);
         answer(message.call, {});
+        break;
+      case 'beat':
+        pulse[Pulse.DelayMs] = Number(process.hrtime.bigint()) / 1e6 - message.sentAtMs;
+        pulse[Pulse.TakenMs] = message.sentAtMs;
+        if (message.level !== OverloadLevel.None || level !== OverloadLevel.None) engine.setOverload(message.level, message.reason);
+        level = message.level;
         break;
       case 'unlisten':
         engine.unlisten(message.id);

@@ -1,6 +1,7 @@
 // The report → Prometheus text under Istio's standard names and labels (istio.io/latest/docs/reference/config/metrics), which Kiali and the
 // stock dashboards read. Format: prometheus.io/docs/instrumenting/exposition_formats, 0.0.4.
 import { countBelow } from '../../telemetry/histogram.js';
+import type { OverloadReport } from '../overload/monitor.js';
 import { BYTE_BUCKETS, Traffic } from './cells.js';
 import type { EdgeName, Report, SeriesReport } from './report.js';
 import type { TenantReport } from './tenant-report.js';
@@ -100,6 +101,25 @@ export function tenantMetrics(tenants: readonly TenantReport[]): string {
       of(({ cpuSeconds }) => cpuSeconds),
     ),
     ...counter('weft_tenant_refused_total', 'Connections and requests refused at the limits of one namespace.', refused),
+    '',
+  ].join('\n');
+}
+
+/** Null: it is off. */
+export function overloadMetrics(overload: OverloadReport | null): string {
+  if (overload === null) return '';
+  const worker = (number: number | null): Labels => (number === null ? {} : { worker: String(number) });
+  return [
+    ...gauge(
+      'weft_overload_pressure',
+      'Part of a resource that is in use; of an event loop: its delay, of --overload-loop-delay-ms.',
+      overload.pressures.map((one) => [{ resource: one.resource, ...worker(one.worker) }, one.pressure]),
+    ),
+    ...gauge(
+      'weft_overload_action_active',
+      '1 while a worker sheds in this way.',
+      overload.actions.map((one) => [{ action: one.action, ...worker(one.worker) }, one.isActive ? 1 : 0]),
+    ),
     '',
   ].join('\n');
 }

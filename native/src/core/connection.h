@@ -15,6 +15,9 @@ namespace weft {
 
 class Reactor;
 
+// Connection::idle_since_ms() of one that does not rest.
+inline constexpr int64_t kNotIdle = INT64_MIN;
+
 // How far a connection is on its way to carry bytes.
 enum class Opening : uint8_t { Waiting, Done, Failed };
 
@@ -31,6 +34,11 @@ class Connection : public Timer {
   virtual void on_resume() {}
   // Asked for with Reactor::flush_later(): the tick's output is complete.
   virtual void on_flush() {}
+  // Since when it has rested with nothing under way, by its idle timer; kNotIdle if it does not. An idle timer that was set otherwise
+  // (draining) makes it too old or too young, which only changes the order.
+  virtual int64_t idle_since_ms() const { return kNotIdle; }
+  // Closes it to make room; false: something has come meanwhile.
+  virtual bool close_if_idle() { return false; }
   // The engine drains: no new work; close if idle.
   virtual void on_drain() {}
   // The last word before the socket closes without the connection's own doing (engine close).
@@ -75,6 +83,11 @@ class Connection : public Timer {
   void make_close_abortive();
 
  protected:
+  int64_t idle_since_ms(uint32_t timeout_ms) const {
+    return is_scheduled() ? static_cast<int64_t>(deadline_ms()) - static_cast<int64_t>(timeout_ms) : kNotIdle;
+  }
+  // The kernel holds bytes, or the end, that were not read.
+  bool has_unread() const;
   // What epoll's `events` say about reading.
   void note_readable(uint32_t events);
   friend class Reactor;

@@ -5,6 +5,18 @@
 
 namespace weft {
 
+// Why something was shed (overload.h): OVERLOAD_REASONS of agent/native/engine.ts. X(identifier, name)
+#define WEFT_OVERLOAD_REASONS(X) \
+  X(Memory, "memory")            \
+  X(Descriptors, "descriptors")  \
+  X(LoopDelay, "loop_delay")
+
+#define WEFT_SHED_COUNTERS(X, Reason, reason)                 \
+  X(ShedIdleClients##Reason, "shed_idle_clients_" reason)     \
+  X(ShedIdleUpstreams##Reason, "shed_idle_upstreams_" reason) \
+  X(ShedConnections##Reason, "shed_connections_" reason)      \
+  X(ShedRequests##Reason, "shed_requests_" reason)
+
 // X(identifier, name). "…_open" are gauges; the others only grow.
 #define WEFT_COUNTERS(X)                                        \
   X(DownstreamAccepted, "downstream_accepted")                  \
@@ -85,6 +97,9 @@ namespace weft {
   X(UpstreamWaitOverflows, "upstream_wait_overflows")           \
   X(BytesDownstreamReceived, "bytes_downstream_received")       \
   X(BytesDownstreamSent, "bytes_downstream_sent")               \
+  WEFT_SHED_COUNTERS(X, Memory, "memory")                       \
+  WEFT_SHED_COUNTERS(X, Descriptors, "descriptors")             \
+  WEFT_SHED_COUNTERS(X, LoopDelay, "loop_delay")                \
   X(AccessLogRecords, "access_log_records")                     \
   X(AccessLogDropped, "access_log_dropped")                     \
   X(DecideCalls, "decide_calls")                                \

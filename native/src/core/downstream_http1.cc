@@ -2,7 +2,6 @@
 #include "core/downstream_http1.h"
 
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "core/reactor.h"
@@ -15,7 +14,7 @@ constexpr size_t kHeadReadBytes = 16 * 1024;
 constexpr uint64_t kLingerMs = 2'000;
 }  // namespace
 
-size_t DownstreamHttp1::buffer_share() const { return reactor_->limits().max_buffered_bytes; }
+size_t DownstreamHttp1::buffer_share() const { return reactor_->buffer_bytes(); }
 
 void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
   auto* connection = new DownstreamHttp1(reactor, fd, origin);
@@ -43,8 +42,9 @@ void DownstreamHttp1::on_events(uint32_t events) {
     if (!flush()) return abort(Reason::DownstreamClosed);
     if (state_ == State::Closing && output_.empty()) return linger();
     // read_head() waited for this room; without it a client could pile up answers that it never reads.
-    const size_t bound = reactor_->limits().max_buffered_bytes;
-    if (state_ == State::Idle && before >= bound && output_.size() < bound) reactor_->resume_later(this);
+    // The bound may have grown since.
+    const size_t bound = reactor_->buffer_bytes();
+    if (state_ == State::Idle && output_.size() < bound && (readable_ || !input_.empty())) reactor_->resume_later(this);
     if (output_.size() != before) progress_ms_ = reactor_->now_ms();
     if (exchange_ != nullptr && output_.size() < bound && output_.size() != before) {
       const Handle self = handle_;
@@ -81,13 +81,12 @@ void DownstreamHttp1::proceed() {
 // far as HTTP/1 proxies can tell (nginx and Envoy see it so too), and its request need not be finished.
 void DownstreamHttp1::read_ahead_check() {
   if (exchange_->is_tunnel || !peer_finished_ || !input_.empty()) return;
-  int unread = 0;
-  if (ioctl(fd_, FIONREAD, &unread) == 0 && unread > 0) return;
+  if (has_unread()) return;
   abort(Reason::DownstreamClosed);
 }
 
 void DownstreamHttp1::read_head() {
-  while (state_ == State::Idle && (readable_ || !input_.empty()) && output_.size() < reactor_->limits().max_buffered_bytes) {
+  while (state_ == State::Idle && (readable_ || !input_.empty()) && output_.size() < reactor_->buffer_bytes()) {
     const size_t have = input_.size();
     const size_t known = known_partial_;
     uint8_t* base = reactor_->arena().peek(have + kHeadReadBytes);
@@ -201,6 +200,17 @@ void DownstreamHttp1::on_timer() {
 void DownstreamHttp1::on_drain() {
   // Not closed at once: a request may be under way, which would be lost. Its answer says "connection: close".
   if (state_ == State::Idle && head_started_us_ == 0) reactor_->schedule(this, reactor_->idle_timeout_ms());
+}
+
+int64_t DownstreamHttp1::idle_since_ms() const {
+  const bool idle = state_ == State::Idle && head_started_us_ == 0 && input_.empty() && output_.empty();
+  return idle ? Connection::idle_since_ms(reactor_->limits().idle_timeout_ms) : kNotIdle;
+}
+
+bool DownstreamHttp1::close_if_idle() {
+  if (has_unread()) return false;
+  reactor_->close_downstream(this);
+  return true;
 }
 
 void DownstreamHttp1::on_engine_close() {

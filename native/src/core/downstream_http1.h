@@ -22,6 +22,8 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void on_timer() override;
   void on_resume() override;
   void on_drain() override;
+  int64_t idle_since_ms() const override;
+  bool close_if_idle() override;
   void on_engine_close() override;
   void on_decision(const Batch::Pending& pending, const Decision& decision) override;
 

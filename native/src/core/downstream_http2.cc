@@ -311,6 +311,19 @@ void DownstreamHttp2::on_timer() {
   }
 }
 
+int64_t DownstreamHttp2::idle_since_ms() const {
+  const bool idle = state_ == State::Open && link_.has_settings() && !link_.in_block() && link_.streams().size() == 0;
+  return idle ? Connection::idle_since_ms(reactor_->limits().idle_timeout_ms) : kNotIdle;
+}
+
+// What its client has sent meanwhile is above GOAWAY's last stream: RFC 9113 6.8 lets it be sent again.
+bool DownstreamHttp2::close_if_idle() {
+  if (has_unread()) return false;
+  link_.send_goaway(link_.last_peer_stream(), ErrorCode::kNoError, {});
+  finish_and_close();
+  return true;
+}
+
 // RFC 9113 6.8: first a notice that refuses nothing; the true last id when the client must have heard it.
 void DownstreamHttp2::on_drain() {
   if (state_ != State::Open) return;

@@ -57,6 +57,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   void on_resume() override;
   void on_flush() override;
   void on_drain() override;
+  int64_t idle_since_ms() const override;
+  bool close_if_idle() override;
   void on_engine_close() override;
   void on_decision(const Batch::Pending& pending, const Decision& decision) override;
 

@@ -154,6 +154,7 @@ class Http2Link {
   // Off the table. Resets it if the peer was not told the end, with `code`.
   void close(Http2Stream* stream, http2::ErrorCode code);
   Http2StreamTable& streams() { return streams_; }
+  const Http2StreamTable& streams() const { return streams_; }
   uint32_t last_peer_stream() const { return last_peer_stream_; }
   // 0: no more ids.
   uint32_t next_id() const { return next_id_ > http2::kMaxStreamId ? 0 : next_id_; }

@@ -237,7 +237,7 @@ void Http2Link::taken(Http2Stream* stream, size_t room) {
 }
 
 size_t Http2Link::share() const {
-  const size_t most = reactor_->limits().max_buffered_bytes;
+  const size_t most = reactor_->buffer_bytes();
   if (streams_.size() <= kFullShares) return most;
   return std::min(most, std::max(kLeastShare, most * kFullShares / streams_.size()));
 }

@@ -78,6 +78,7 @@ BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
 void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (body.invalid) return refuse_body();
   if (over_limit_) return refuse_over_limit();
+  if (!reactor_->accepts_requests()) return refuse_overloaded();
   if (max_forwards == 0 || max_forwards == kBadMaxForwards) return answer_as_last_hop();
   if (!has_target_) return carry_out_without_target();
   attempts = 1;
@@ -241,6 +242,11 @@ void HttpExchange::answer_as_last_hop() {
   if (max_forwards == kBadMaxForwards) return fail(400, Reason::DownstreamProtocol);
   reactor_->counters().add(Counter::LocalReplies);
   reply_local(method == http1::Method::kOptions ? 200 : 405, kAllow, {}, Reason::None);
+}
+
+void HttpExchange::refuse_overloaded() {
+  reactor_->note_shed(Shed::Requests, reactor_->overload_reason());
+  reply_local(503, "retry-after: 1\r\ncontent-type: text/plain; charset=utf-8\r\n", "weft: the proxy is overloaded\n", Reason::Overflow);
 }
 
 void HttpExchange::refuse_body() {

@@ -109,6 +109,7 @@ class HttpExchange final : public Exchange,
   void on_tunnel_timer();
   void refuse_over_limit();
   void answer_as_last_hop();
+  void refuse_overloaded();
 
   Reactor* reactor_;
   Downstream* connection_;

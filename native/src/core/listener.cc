@@ -24,6 +24,8 @@ void Listener::on_resume() { accept_some(); }
 void Listener::on_timer() { accept_some(); }
 
 void Listener::accept_some() {
+  // Reactor::set_overload() resumes it.
+  if (!reactor_->accepts()) return;
   for (int i = 0; i < reactor_->accepts_per_turn(); i++) {
     switch (accept_next()) {
       case Accepted::One:
@@ -61,6 +63,9 @@ Listener::Accepted Listener::accept_next() {
   }
   if (errno == EAGAIN) return Accepted::None;
   if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    const bool no_descriptors = errno == EMFILE || errno == ENFILE;
+    if (no_descriptors && reactor_->refuse_connection(fd_)) return Accepted::One;
+    if (no_descriptors && errno == EAGAIN) return Accepted::None;
     reactor_->counters().add(Counter::AcceptPausedNoDescriptors);
     return Accepted::Later;
   }

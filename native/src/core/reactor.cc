@@ -70,6 +70,8 @@ Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
       response_head_(new http1::ResponseHead) {
   if (getrandom(random_state_, sizeof(random_state_), 0) != sizeof(random_state_)) random_state_[0] = now_us_ | 1;
   random_state_[1] |= 1;
+  buffer_bytes_ = options.limits.max_buffered_bytes;
+  keep_reserve();
   if (epoll_ < 0) start_error_ = std::string("epoll_create1: ") + strerror(errno);
   if (options.access_log != nullptr) {
     access_log_ = AccessLog(options.access_log, options.access_log_bytes);
@@ -557,6 +559,8 @@ void Reactor::close_everything() {
   if (host_scope_.home >= 0) ::close(host_scope_.home);
   host_scope_ = {};
   if (epoll_ >= 0) ::close(epoll_);
+  if (reserve_ >= 0) ::close(reserve_);
+  reserve_ = -1;
   epoll_ = -1;
 }
 

@@ -18,6 +18,7 @@
 #include "core/http_exchange.h"
 #include "core/listener.h"
 #include "core/options.h"
+#include "core/overload.h"
 #include "core/slab.h"
 #include "core/snapshot.h"
 #include "core/tenant_accounts.h"
@@ -72,6 +73,8 @@ class Reactor {
   void use_tables(std::shared_ptr<const Tables> tables);
   // Accepts no more, has clients leave with their next answer, and closes connections that stay idle for `idle_ms`.
   void drain(uint32_t idle_ms);
+  // In force until the next call. Each call at ShrinkIdle or above closes some of the connections that rest: call it again and again.
+  void set_overload(OverloadLevel level, OverloadReason reason);
   // Closes every socket. Within decide(): when that has returned. Idempotent.
   void close();
   // The listener's next connections use it; those that are open keep what they began with. False: no such listener.
@@ -95,6 +98,15 @@ class Reactor {
   const SocketScope& host_scope() const { return host_scope_; }
   const HostFlows& host_flows() const { return host_flows_; }
   const EngineLimits& limits() const { return options_.limits; }
+  // What may wait for one slow reader now; at most limits().max_buffered_bytes.
+  uint32_t buffer_bytes() const { return buffer_bytes_; }
+  // One that drains takes what waits: nobody else will.
+  bool accepts() const { return overload_ < OverloadLevel::StopAcceptingConnections || draining_; }
+  bool accepts_requests() const { return overload_ < OverloadLevel::StopAcceptingRequests; }
+  OverloadReason overload_reason() const { return overload_reason_; }
+  void note_shed(Shed what, OverloadReason why) { counters_.add(shed_counter(what, why)); }
+  // Out of descriptors: takes a connection from the listening socket and closes it. False, with errno: none was taken.
+  bool refuse_connection(int listener);
   http1::HeadLimits head_limits() const { return {limits().max_head_bytes, limits().max_headers}; }
   Counters& counters() { return counters_; }
   TenantAccounts& tenants() { return accounts_; }
@@ -189,6 +201,8 @@ class Reactor {
   void reap();
   void beat();
   void close_everything();
+  void close_idle_connections();
+  void keep_reserve();
   void complete(const Decision& decision, CompletionKind kind);
   void add_completion(const Completion& completion);
   void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
@@ -237,6 +251,11 @@ class Reactor {
   std::vector<TlsFailureNote> tls_failures_;
   uint32_t open_downstream_ = 0;
   uint32_t drain_idle_ms_ = 0;
+  uint32_t buffer_bytes_ = 0;
+  // A descriptor to be given up when there is no other; -1: none.
+  int reserve_ = -1;
+  OverloadLevel overload_ = OverloadLevel::None;
+  OverloadReason overload_reason_ = OverloadReason::Memory;
   bool draining_ = false;
   bool deciding_ = false;
   bool decided_ = false;

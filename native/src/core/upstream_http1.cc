@@ -93,7 +93,7 @@ void UpstreamHttp1::on_events(uint32_t events) {
   // A TLS handshake that is over has emptied the output without a word from the socket.
   if (opened || ((events & EPOLLOUT) != 0 && !output_.empty())) {
     if (!flush()) return on_write_broken();
-    if (exchange_ != nullptr && output_.size() < reactor_->limits().max_buffered_bytes) {
+    if (exchange_ != nullptr && output_.size() < reactor_->buffer_bytes()) {
       exchange_->on_upstream_writable();
       if (reactor_->find(self) == nullptr || exchange_ == nullptr) return;
     }
@@ -156,6 +156,15 @@ void UpstreamHttp1::on_resume() {
 
 void UpstreamHttp1::on_drain() {
   if (state_ == State::Idle) close_idle();
+}
+
+int64_t UpstreamHttp1::idle_since_ms() const {
+  return state_ == State::Idle ? Connection::idle_since_ms(reactor_->limits().upstream_idle_timeout_ms) : kNotIdle;
+}
+
+bool UpstreamHttp1::close_if_idle() {
+  close_idle();
+  return true;
 }
 
 bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {

@@ -28,6 +28,8 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   void on_timer() override;
   void on_resume() override;
   void on_drain() override;
+  int64_t idle_since_ms() const override;
+  bool close_if_idle() override;
 
   void begin(HttpExchange* exchange);
 

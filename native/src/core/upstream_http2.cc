@@ -231,6 +231,16 @@ void UpstreamHttp2::on_timer() {
 
 void UpstreamHttp2::on_drain() { give_up(); }
 
+int64_t UpstreamHttp2::idle_since_ms() const {
+  const bool idle = !is_connecting_ && !closing_ && link_.streams().size() == 0;
+  return idle ? Connection::idle_since_ms(reactor_->limits().upstream_idle_timeout_ms) : kNotIdle;
+}
+
+bool UpstreamHttp2::close_if_idle() {
+  give_up();
+  return true;
+}
+
 void UpstreamHttp2::give_up() {
   if (closing_) return;
   closing_ = true;

@@ -48,6 +48,8 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void on_resume() override;
   void on_flush() override;
   void on_drain() override;
+  int64_t idle_since_ms() const override;
+  bool close_if_idle() override;
   void give_up() override;
 
  private:

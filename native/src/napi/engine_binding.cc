@@ -172,6 +172,17 @@ Napi::Value drain(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value set_overload(const Napi::CallbackInfo& info) {
+  const int64_t level = info[0].IsNumber() ? info[0].As<Napi::Number>().Int64Value() : -1;
+  const int64_t reason = info[1].IsNumber() ? info[1].As<Napi::Number>().Int64Value() : -1;
+  if (level < 0 || level > static_cast<int64_t>(OverloadLevel::StopAcceptingRequests) || reason < 0 ||
+      reason >= static_cast<int64_t>(OverloadReason::Count)) {
+    return throw_type_error(info.Env(), "setOverload: expected an OverloadLevel and an index in OVERLOAD_REASONS");
+  }
+  handle_of(info)->reactor().set_overload(static_cast<OverloadLevel>(level), static_cast<OverloadReason>(reason));
+  return info.Env().Undefined();
+}
+
 Napi::Value connections(const Napi::CallbackInfo& info) {
   Reactor& reactor = handle_of(info)->reactor();
   return Napi::Number::New(info.Env(), reactor.is_closed() ? 0 : reactor.open_downstream());
@@ -258,6 +269,7 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "takeTlsFailures", take_tls_failures, handle);
   add_method(engine, "useTables", use_tables, handle);
   add_method(engine, "drain", drain, handle);
+  add_method(engine, "setOverload", set_overload, handle);
   add_method(engine, "connections", connections, handle);
   add_method(engine, "close", close_engine, handle);
   return engine;

@@ -1,0 +1,131 @@
+// Watches memory, descriptors and the workers' event loops, tells each worker ten times a second what to shed, and the operator when that
+// changes. Sheds nothing itself: the engine does (native/src/core/overload.h).
+import type { Logger } from 'pino';
+import { OVERLOAD_REASONS, OverloadLevel } from '../../native/engine.js';
+import type { WorkerPool } from '../worker-pool.js';
+import { LevelTrigger } from './level.js';
+import { descriptors, memory, type Usage } from './resources.js';
+
+const INTERVAL_MS = 100;
+/** A delay counts when this many looks in a row have seen it: a process that was stopped for a moment is not overloaded. */
+const DELAY_LOOKS = 3;
+
+export interface OverloadThresholds {
+  /** Pressure, 0 to 1, of OverloadLevel 1, 2 and 3. */
+  readonly levels: readonly number[];
+  /** Delay of an event loop that is a pressure of 1. */
+  readonly loopDelayMs: number;
+}
+
+/** Names of OverloadLevel as metrics have them; the last two are Envoy's. */
+const ACTIONS = ['shrink_idle', 'stop_accepting_connections', 'stop_accepting_requests'] as const;
+const DONE: Record<OverloadLevel, string> = {
+  [OverloadLevel.None]: 'nothing is shed any more',
+  [OverloadLevel.ShrinkIdle]: 'closing idle connections, buffering less',
+  [OverloadLevel.StopAcceptingConnections]: 'closing idle connections, buffering less, accepting no new connections',
+  [OverloadLevel.StopAcceptingRequests]:
+    'closing idle connections, buffering less, accepting no new connections, answering new requests 503',
+};
+type Resource = (typeof OVERLOAD_REASONS)[number];
+const ADVICE: Record<Resource, string> = {
+  memory: 'raise the memory limit, or lower --max-connections or --max-buffered-bytes',
+  descriptors: 'raise RLIMIT_NOFILE (LimitNOFILE=, ulimit -n), or lower --max-connections',
+  loop_delay: 'give the proxy more CPU, or --workers as many as it has cores',
+};
+
+interface Watched {
+  readonly resource: Resource;
+  /** Of loop_delay. */
+  readonly worker: number | null;
+  readonly trigger: LevelTrigger;
+  pressure: number;
+}
+
+export interface OverloadReport {
+  readonly pressures: readonly { readonly resource: Resource; readonly worker: number | null; readonly pressure: number }[];
+  readonly actions: readonly { readonly action: (typeof ACTIONS)[number]; readonly worker: number; readonly isActive: boolean }[];
+}
+
+export class OverloadMonitor {
+  private readonly memory: Watched;
+  private readonly descriptors: Watched;
+  private readonly loops: readonly Watched[];
+  private readonly delays: readonly number[][];
+  private timer: NodeJS.Timeout | null = null;
+
+  constructor(
+    private readonly pool: Pick<WorkerPool, 'beat'>,
+    workers: number,
+    private readonly thresholds: OverloadThresholds,
+    private readonly log: Logger,
+    private readonly read: { readonly memory: () => Usage; readonly descriptors: () => Usage } = { memory, descriptors },
+  ) {
+    const watched = (resource: Resource, worker: number | null): Watched => ({
+      resource,
+      worker,
+      trigger: new LevelTrigger(thresholds.levels),
+      pressure: 0,
+    });
+    this.memory = watched('memory', null);
+    this.descriptors = watched('descriptors', null);
+    this.loops = Array.from({ length: workers }, (_, worker) => watched('loop_delay', worker));
+    this.delays = Array.from({ length: workers }, () => new Array<number>(DELAY_LOOKS).fill(0));
+  }
+
+  start(): void {
+    this.timer = setInterval(() => this.look(performance.now()), INTERVAL_MS);
+    this.timer.unref();
+  }
+
+  stop(): void {
+    if (this.timer !== null) clearInterval(this.timer);
+    this.timer = null;
+  }
+
+  report(): OverloadReport {
+    const pressures = [this.memory, this.descriptors, ...this.loops].map(({ resource, worker, pressure }) => ({
+      resource,
+      worker,
+      pressure,
+    }));
+    const actions = this.loops.flatMap((_, worker) => {
+      const { level } = this.levelOf(worker);
+      return ACTIONS.map((action, index) => ({ action, worker, isActive: level > index }));
+    });
+    return { pressures, actions };
+  }
+
+  /** Once; `nowMs` is monotonic. */
+  look(nowMs: number): void {
+    this.update(this.memory, this.read.memory(), 'bytes', nowMs);
+    this.update(this.descriptors, this.read.descriptors(), 'open', nowMs);
+    const delays = this.pool.beat((slot) => this.levelOf(slot));
+    for (const [worker, delay] of delays.entries()) {
+      const looks = this.delays[worker]!;
+      looks.shift();
+      looks.push(delay);
+      this.update(this.loops[worker]!, { used: Math.round(Math.min(...looks)), limit: this.thresholds.loopDelayMs }, 'ms', nowMs);
+    }
+  }
+
+  /** What the worker sheds, and for the sake of which resource: the process's, or its own event loop. */
+  private levelOf(worker: number): { level: OverloadLevel; reason: number } {
+    const worst = [this.memory, this.descriptors, this.loops[worker]!].reduce((one, other) =>
+      other.trigger.level > one.trigger.level ? other : one,
+    );
+    return { level: worst.trigger.level, reason: OVERLOAD_REASONS.indexOf(worst.resource) };
+  }
+
+  private update(watched: Watched, { used, limit }: Usage, unit: string, nowMs: number): void {
+    const { trigger, resource, worker } = watched;
+    watched.pressure = limit > 0 ? used / limit : 0;
+    const before = trigger.level;
+    const level = trigger.update(watched.pressure, nowMs);
+    if (level === before) return;
+    const what = worker === null ? resource : `event loop of worker ${worker}`;
+    const figure = `${what}: ${used} of ${limit} ${unit} (${Math.round(watched.pressure * 100)} %)`;
+    const fields = { resource, worker, used, limit, level };
+    if (level > before) this.log.warn(fields, `overload, ${figure}: ${DONE[level]}; ${ADVICE[resource]}`);
+    else this.log.info(fields, `overload eases, ${figure}: ${DONE[level]}`);
+  }
+}
