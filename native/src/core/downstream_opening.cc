@@ -63,6 +63,16 @@ void DownstreamOpening::on_drain() {
   if (may_idle()) reactor_->schedule(this, reactor_->idle_timeout_ms());
 }
 
+int64_t DownstreamOpening::idle_since_ms() const {
+  return may_idle() ? Connection::idle_since_ms(reactor_->limits().idle_timeout_ms) : kNotIdle;
+}
+
+bool DownstreamOpening::close_if_idle() {
+  if (has_unread()) return false;
+  refuse();
+  return true;
+}
+
 void DownstreamOpening::after_proxy_header() {
   if (plan_.tls == nullptr) return after_tls();
   switch (plan_.tls->mode) {

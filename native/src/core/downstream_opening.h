@@ -25,6 +25,8 @@ class DownstreamOpening final : public Downstream {
   void on_timer() override;
   void on_resume() override;
   void on_drain() override;
+  int64_t idle_since_ms() const override;
+  bool close_if_idle() override;
   void on_decision(const Batch::Pending&, const Decision&) override {}
 
  private:
