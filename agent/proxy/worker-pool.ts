@@ -206,7 +206,18 @@ export class WorkerPool {
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     return {
       slot,
-      start: { limits: options.limits, cells, outstanding, counters, tenants, pulse, accessLog, heartbeat, host: options.host, via: options.via },
+      start: {
+        limits: options.limits,
+        cells,
+        outstanding,
+        counters,
+        tenants,
+        pulse,
+        accessLog,
+        heartbeat,
+        host: options.host,
+        via: options.via,
+      },
       memory: {
         cells: new Cells(cells),
         counters: new Float64Array(counters),
