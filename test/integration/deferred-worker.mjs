@@ -91,6 +91,7 @@ const tables = addon.createTables({
   sourceTenants: [],
   destinationTenants: [],
   listenerTenants: [],
+  tenantWeights: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);
