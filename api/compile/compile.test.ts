@@ -114,6 +114,25 @@ test('a host process keeps how it is found, and the capture label takes a worklo
   ]);
 });
 
+test('the capture label of a namespace holds for the workloads in it that have none of their own', () => {
+  const spec = '{node: n1, cgroup: /cart}';
+  const namespaces = (value: string) =>
+    `apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {mesh.weft.dev/capture: ${value}}}\nspec: {finalizers: [kubernetes]}`;
+  const captured = (namespace: string, labels: string) => {
+    const { resources, problems } = compileModel({ objects: stored(namespaces(namespace), workload('w', spec, labels)), running: null });
+    expect(problems).toEqual([]);
+    return messages(resources, ResourceType.WORKLOAD).map(({ capture }) => capture?.outbound);
+  };
+  expect(captured('disabled', '{}')).toEqual([false]);
+  expect(captured('disabled', '{mesh.weft.dev/capture: enabled}')).toEqual([true]);
+  expect(captured('enabled', '{}')).toEqual([true]);
+  expect(captured('enabled', '{mesh.weft.dev/capture: disabled}')).toEqual([false]);
+  const elsewhere = namespaces('disabled').replace('name: shop', 'name: other');
+  expect(
+    messages(compileModel({ objects: stored(elsewhere, workload('w', spec)), running: null }).resources, ResourceType.WORKLOAD),
+  ).toMatchObject([{ capture: { outbound: true } }]);
+});
+
 test('slices of one service unite by address; conditions become health', () => {
   const slice = (name: string, ports: string, endpoints: string) =>
     `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: ${name}, namespace: shop, labels: {kubernetes.io/service-name: catalog}}\naddressType: IPv4\nports: ${ports}\nendpoints: ${endpoints}`;

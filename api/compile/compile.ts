@@ -58,7 +58,7 @@ function compileAll(
     resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
   for (const workload of index.workloads.values()) {
-    resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running) });
+    resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running, index) });
   }
   for (const gateway of index.gateways.values()) {
     const context = { index, nowMs: nowMs ?? null, report: reporter(gateway) };

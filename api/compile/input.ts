@@ -32,6 +32,8 @@ export interface ObjectIndex {
   readonly secrets: ReadonlyMap<string, Stored<'Secret'>>;
   /** By their own namespace: that of the objects they open. */
   readonly grantsByNamespace: ReadonlyMap<string, readonly Stored<'ReferenceGrant'>[]>;
+  /** By their own name. */
+  readonly namespaces: ReadonlyMap<string, Stored<'Namespace'>>;
   readonly workloads: ReadonlyMap<string, Stored<'Workload'>>;
   readonly workloadsByNamespace: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
   /** By the service their label names. */
@@ -62,6 +64,7 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     tcpRoutes: ofKind(sorted, 'TCPRoute'),
     grantsByNamespace: groupBy(ofKind(sorted, 'ReferenceGrant'), ({ namespace }) => [namespace]),
     secrets: byName(ofKind(sorted, 'Secret')),
+    namespaces: new Map(ofKind(sorted, 'Namespace').map((namespace) => [namespace.name, namespace])),
     workloads: byName(workloads),
     workloadsByNamespace: groupBy(workloads, (workload) => [workload.namespace]),
     slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),

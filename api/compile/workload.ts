@@ -1,8 +1,8 @@
 // Workload → Workload of the model, and where it runs. One workload at a time.
 import { EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
-import { CAPTURE_LABEL } from '../resources/kind-workload.js';
+import { CAPTURE_LABEL } from '../resources/capture-label.js';
 import { canonicalAddress } from './address.js';
-import { nameOf, type Running, type Stored } from './input.js';
+import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import { compareText } from './route-order.js';
 
 export interface Place {
@@ -22,10 +22,11 @@ export function placeOf(workload: Stored<'Workload'>, running: Running): Place |
 }
 
 /** Present whether it runs or not: its node needs it to capture it. */
-export function compileWorkload(workload: Stored<'Workload'>, running: Running): Workload {
+export function compileWorkload(workload: Stored<'Workload'>, running: Running, index: Pick<ObjectIndex, 'namespaces'>): Workload {
   const { metadata, spec } = workload.manifest;
   const place = placeOf(workload, running);
-  const isOptedOut = metadata.labels?.[CAPTURE_LABEL] === 'disabled';
+  const namespace = index.namespaces.get(workload.namespace)?.manifest.metadata;
+  const isOptedOut = (metadata.labels?.[CAPTURE_LABEL] ?? namespace?.labels?.[CAPTURE_LABEL]) === 'disabled';
   return {
     namespace: workload.namespace,
     name: workload.name,

@@ -1,6 +1,7 @@
 // mesh.weft.dev/v1 Workload: something that runs on a host and whose traffic Weft carries: a process in a network
 // namespace, or in the host's own. Owner: Weft, docs/resources.md.
 import { z } from 'zod';
+import { checkCaptureLabel } from './capture-label.js';
 import { objectOf } from './metadata.js';
 import { fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
 import { cidr, dnsSubdomain, ipAddress, portName } from './syntax.js';
@@ -49,17 +50,7 @@ const spec = withRule(
   },
 );
 
-/** "disabled": not captured, whatever spec.capture says; "enabled", the default. */
-export const CAPTURE_LABEL = 'mesh.weft.dev/capture';
-
-const workload = withRule(
-  objectOf({ kind: 'Workload', apiVersion: 'mesh.weft.dev/v1', name: dnsSubdomain }, { spec }),
-  ({ metadata }, report) => {
-    const value = (metadata as { labels?: Record<string, unknown> } | undefined)?.labels?.[CAPTURE_LABEL];
-    if (value === undefined || value === 'enabled' || value === 'disabled') return;
-    report(['metadata', 'labels', CAPTURE_LABEL], `expected "enabled" or "disabled", found ${JSON.stringify(value)}`);
-  },
-);
+const workload = withRule(objectOf({ kind: 'Workload', apiVersion: 'mesh.weft.dev/v1', name: dnsSubdomain }, { spec }), checkCaptureLabel);
 
 export const workloadKind = {
   kind: 'Workload',

@@ -33,6 +33,7 @@ describe('accepted', () => {
       'spec: {gatewayClassName: "{X}", listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP, hostname: "*.a.b"}]}',
     ],
     ['GatewayClass', 'spec: {controllerName: weft.dev/gateway}'],
+    ['Namespace', 'spec: {finalizers: [kubernetes]}\nstatus: {phase: Active}'],
     ['HTTPRoute', 'spec: {}'],
     ['HTTPRoute', 'spec: {parentRefs: [{name: g, sectionName: a}, {name: g, sectionName: b}], hostnames: ["*.a.b", c]}'],
     ['HTTPRoute', match('{path: {type: Exact, value: /a%20b}}')],

@@ -7,6 +7,7 @@ import { gatewayKind } from './kind-gateway.js';
 import { gatewayClassKind } from './kind-gateway-class.js';
 import { grpcRouteKind } from './kind-grpc-route.js';
 import { httpRouteKind } from './kind-http-route.js';
+import { namespaceKind } from './kind-namespace.js';
 import { referenceGrantKind } from './kind-reference-grant.js';
 import { secretKind } from './kind-secret.js';
 import { serviceKind } from './kind-service.js';
@@ -27,6 +28,7 @@ export const KINDS = [
   backendTlsPolicyKind,
   secretKind,
   configMapKind,
+  namespaceKind,
   workloadKind,
   trafficPolicyKind,
 ] as const;
@@ -38,7 +40,7 @@ export type Kind = KindDefinition['kind'];
 export const LATER_KINDS: readonly string[] = [
   ...['UDPRoute', 'ListenerSet'],
   ...['VirtualService', 'DestinationRule', 'ServiceEntry', 'WorkloadEntry', 'PeerAuthentication', 'RequestAuthentication'],
-  ...['AuthorizationPolicy', 'Telemetry', 'Pod', 'Namespace', 'Filter'],
+  ...['AuthorizationPolicy', 'Telemetry', 'Pod', 'Filter'],
 ];
 
 const BY_KIND: ReadonlyMap<string, KindDefinition> = new Map(KINDS.map((definition) => [definition.kind, definition]));
