@@ -17,6 +17,7 @@ export interface AgentConfig {
   readonly meshNetns: string;
   readonly capture: CaptureMode;
   readonly heartbeatTimeoutMs: number;
+  readonly probesFrom: readonly string[];
   readonly statusListen: readonly string[];
   /** Where operators and the CLI reach this node's status. */
   readonly statusAdvertise: string;
@@ -39,6 +40,7 @@ interface AgentFlags {
   readonly meshNetns: string;
   readonly capture: CaptureMode;
   readonly heartbeatTimeout: number;
+  readonly probesFrom?: readonly string[];
   readonly statusListen?: readonly string[];
   readonly statusAdvertise?: string;
   readonly metricsListen: string;
@@ -75,6 +77,13 @@ export function addAgentOptions(command: Command): Command {
         .default(1_000),
     )
     .addOption(
+      option(
+        '--probes-from <place>',
+        'WEFT_PROBES_FROM',
+        'systemd unit or cgroup path whose connections into workloads stay direct, such as kubelet.service; at most two',
+      ).argParser(probePlaces),
+    )
+    .addOption(
       option('--status-listen <address>', 'WEFT_STATUS_LISTEN', `gRPC status, repeatable (default: ${defaultStatusListen})`).argParser(
         addresses,
       ),
@@ -108,6 +117,7 @@ export function agentConfig(command: Command): AgentConfig {
     meshNetns: flags.meshNetns,
     capture: flags.capture,
     heartbeatTimeoutMs: flags.heartbeatTimeout,
+    probesFrom: flags.probesFrom ?? [],
     statusListen,
     statusAdvertise: flags.statusAdvertise ?? reachable(statusListen[0] ?? defaultStatusListen),
     metricsListen: splitTcp(flags.metricsListen),
@@ -128,6 +138,15 @@ function addresses(value: string, previous: readonly string[] | undefined): read
   const added = value.split(',').map((part) => part.trim());
   for (const address of added) if (!/^unix:\/./.test(address)) tcpAddress(address);
   return [...(previous ?? []), ...added];
+}
+
+/** Repeatable, and comma-separated in the environment. */
+function probePlaces(value: string, previous: readonly string[] | undefined): readonly string[] {
+  const places = [...(previous ?? []), ...value.split(',').map((part) => part.trim())];
+  const isPlace = (place: string): boolean => /^(\/|[^/]+\.(service|scope|slice)$)/.test(place) && !place.includes('..');
+  if (!places.every(isPlace)) throw new InvalidArgumentError('expected a unit such as kubelet.service, or a cgroup path such as /kubelet.');
+  if (places.length > 2) throw new InvalidArgumentError('at most two.');
+  return places;
 }
 
 function tcpAddress(value: string): string {

@@ -72,10 +72,10 @@ async function closeAll(closers: (() => Promise<void> | void)[]): Promise<void> 
 }
 
 async function compose(config: AgentConfig, log: Logger, closers: (() => Promise<void> | void)[]): Promise<Omit<RunningAgent, 'stop'>> {
-  const { bpfDir, meshNetns, heartbeatTimeoutMs, capture: mode } = config;
+  const { bpfDir, meshNetns, heartbeatTimeoutMs, probesFrom, capture: mode } = config;
   // Before the redirection is touched: it may be in the hands of a living agent.
   await assertUnserved(config.agentSocket);
-  const capture = await Capture.open({ bpfDir, meshNetns, heartbeatTimeoutMs, mode, log });
+  const capture = await Capture.open({ bpfDir, meshNetns, heartbeatTimeoutMs, probesFrom, mode, log });
   closers.push(() => capture.close());
   const updates = new NodeUpdates(config, capture, log);
   closers.push(() => updates.store.close());

@@ -5,7 +5,7 @@ import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
 import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
-import { cgroupRoot } from './cgroups.js';
+import { cgroupRoot, findCgroup } from './cgroups.js';
 import { pathOf, WorkloadTracker } from './workload-tracker.js';
 
 /** What this needs of a pino logger. */
@@ -28,8 +28,8 @@ export interface CaptureOptions {
   readonly hostNetns?: string | null;
   /** skb mark bit of injected packets; change it where a CNI uses the same. */
   readonly hostMark?: number;
-  /** cgroup v2 ids whose connections into workloads stay direct: kubelet's probes. At most two. */
-  readonly exemptCgroups?: readonly number[];
+  /** At most two systemd units, or cgroup paths below the root, whose processes probe workloads: their connections stay direct. */
+  readonly probesFrom?: readonly string[];
   /** For how long the first connections of a fail-closed workload wait for release(), where it was not captured before. */
   readonly holdMs?: number;
 }
@@ -93,6 +93,8 @@ export class Capture {
   private readonly cgroups = cgroupRoot();
   private readonly timer: NodeJS.Timeout;
   private polls = 0;
+  /** Ids of the cgroups that are exempt now; null: those of an earlier agent. */
+  private probes: readonly number[] | null = null;
 
   private constructor(
     private readonly log: CaptureLog,
@@ -102,30 +104,31 @@ export class Capture {
     /** Why this mode. */
     private readonly reason: string,
     private readonly holdMs: number,
+    private readonly probesFrom: readonly string[],
   ) {
+    this.exemptProbes();
     this.timer = setInterval(() => this.poll(), POLL_MS);
     this.timer.unref();
   }
 
   /** Makes or adopts the host's redirection. Rejects with what is missing and what to do: capabilities, bpffs, kernel. */
   static async open(options: CaptureOptions): Promise<Capture> {
-    if (options.mode === 'off') return new Capture(options.log, null, null, null, 'switched off by --capture', 0);
+    if (options.mode === 'off') return new Capture(options.log, null, null, null, 'switched off by --capture', 0, []);
     const addon = loadAddon();
     const choice = chooseMode(addon, options);
     if (choice.mode === 'off') {
       options.log.warn({ reason: choice.reason }, 'redirection does not work on this host: connections go direct');
-      return new Capture(options.log, null, null, null, choice.reason, 0);
+      return new Capture(options.log, null, null, null, choice.reason, 0, []);
     }
     const handle = addon.openCapture({
       ...locate(options),
       mode: choice.mode,
       heartbeatTimeoutMs: options.heartbeatTimeoutMs,
       hostMark: options.hostMark ?? HOST_MARK,
-      exemptCgroups: options.exemptCgroups ?? [],
     });
     const reason = choice.reason || handle.reason;
     options.log.info({ mode: handle.mode, reason, adopted: handle.attached().length }, 'redirection is ready');
-    return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason, options.holdMs ?? HOLD_MS);
+    return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason, options.holdMs ?? HOLD_MS, options.probesFrom ?? []);
   }
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
@@ -157,6 +160,7 @@ export class Capture {
       tracker.update(workload, owner === name ? null : owner);
       this.trackers.set(name, tracker);
     }
+    this.exemptProbes();
     this.inspect(() => true);
     this.detachStrangers(this.handle);
     this.changed();
@@ -215,6 +219,7 @@ export class Capture {
 
   private poll(): void {
     const isFull = ++this.polls % FULL_POLLS === 0;
+    if (isFull) this.exemptProbes();
     if (this.handle === null) {
       const paths = [...this.workloads.values()].map((workload) => pathOf(workload, this.cgroups));
       const gone = paths.filter((path) => this.inodes.get(path) !== inodeOf(path));
@@ -223,6 +228,21 @@ export class Capture {
       return;
     }
     if (this.inspect((tracker) => isFull || !tracker.isSettled || this.inodes.get(tracker.path) !== inodeOf(tracker.path))) this.changed();
+  }
+
+  /** A unit that is started again has another cgroup. */
+  private exemptProbes(): void {
+    if (this.handle === null) return;
+    const paths = this.probesFrom.map((place) => {
+      const isPath = place.startsWith('/');
+      return this.cgroups === null ? null : findCgroup({ cgroup: isPath ? place : '', systemdUnit: isPath ? '' : place }, this.cgroups);
+    });
+    const ids = paths.map((path) => (path === null ? null : inodeOf(path))).filter((id) => id !== null);
+    if (ids.join() === this.probes?.join()) return;
+    this.probes = ids;
+    this.handle.exempt(ids);
+    if (this.probesFrom.length > 0)
+      this.log.info({ probesFrom: this.probesFrom, cgroups: ids.length }, 'connections of probes stay direct');
   }
 
   /** Twice over where needed: a workload may wait for an address that another one gives up in the same round. */

@@ -23,8 +23,6 @@ export interface CaptureOpenOptions extends CaptureLocation {
   readonly heartbeatTimeoutMs: number;
   /** Mark bit of packets that the proxy injects and of its sockets in the host's namespace; there only. */
   readonly hostMark: number;
-  /** cgroup v2 ids (inode numbers), at most two, whose connections into workloads are left alone. */
-  readonly exemptCgroups: readonly number[];
 }
 
 export interface CaptureSpec {
@@ -97,6 +95,8 @@ export interface CaptureHandle {
   attach(workload: CaptureSpec): void;
   /** Idempotent; the interface may be gone. */
   detach(key: number): void;
+  /** cgroup v2 ids (inode numbers), at most two: connections of their processes into workloads stay direct. An adopted redirection keeps its own until then. */
+  exempt(cgroups: readonly number[]): void;
   /** Keys of all workloads attached, those of an earlier process included. */
   attached(): number[];
   /** By program, then by reason; see captureNames(). */

@@ -1,6 +1,6 @@
 // One lab with its redirection and its proxy, and what is expected of a connection in it. Shared by the tests that run over every kind of
 // capture; owns the capture and the proxy, starts nothing by itself.
-import { statSync } from 'node:fs';
+import { basename } from 'node:path';
 import { expect } from '@jest/globals';
 import { Capture, type CaptureOptions } from '../../agent/capture/capture.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
@@ -64,8 +64,8 @@ export class Scene {
   /** `probes`: cgroups of the host whose processes are. */
   async open(mode: CaptureOptions['mode'], options: { probes?: readonly string[]; holdMs?: number } = {}): Promise<Capture> {
     const { probes = [], ...rest } = options;
-    const exemptCgroups = probes.map((path) => statSync(path).ino);
-    this.capture = await Capture.open({ ...this.location, mode, heartbeatTimeoutMs: 1000, log, exemptCgroups, ...rest });
+    const probesFrom = probes.map((path) => `/${basename(path)}`);
+    this.capture = await Capture.open({ ...this.location, mode, heartbeatTimeoutMs: 1000, log, probesFrom, ...rest });
     return this.capture;
   }
 

@@ -186,6 +186,16 @@ describe.each(SCENES)('$kind, $shape', ({ kind, shape }) => {
     },
   );
 
+  test('4: a probe unit that was started again, so has another cgroup, is found again', async () => {
+    const { lab } = scene;
+    lab.removeCgroup(probes);
+    lab.addCgroup('kubelet');
+    await scene.capture.reconcile(scene.enrolled());
+    const before = scene.workloadCounter('b', 'bypass_exempt_cgroup');
+    expect(lab.connect('host', POD_B.v4, 8080, 4, { cgroup: probes }).error).toBeNull();
+    expect(scene.workloadCounter('b', 'bypass_exempt_cgroup')).toBe(before + 1);
+  });
+
   test.each(FAMILIES)('8: %s: a client port that the proxy still has in TIME_WAIT can be used again at once', (family) => {
     const waiting = () => scene.lab.in('mesh', 'ss', ['-Htn', 'state', 'time-wait', 'src', hostPort(REMOTE[family], 8080)]).trim();
     for (let round = 0; round < 3; round++) {

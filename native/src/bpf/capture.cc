@@ -101,7 +101,6 @@ Outcome Capture::start(const CaptureOptions& options) {
   config.mesh_nsid = mesh_.nsid;
   config.host_netns_cookie = host_netns_cookie_;
   memcpy(config.mesh1_mac, mesh_.mesh1_mac, sizeof config.mesh1_mac);
-  for (size_t i = 0; i < 2; i++) config.exempt_cgroup[i] = i < options.exempt_cgroups.size() ? options.exempt_cgroups[i] : 0;
   if (bpf_map_update_elem(config_map, &zero, &config, BPF_ANY) != 0) return failure(errno, "cannot write the redirection's configuration");
   WEFT_TRY(attach_mesh());
 
@@ -243,6 +242,16 @@ Outcome Capture::detach(uint32_t ifindex) {
     WEFT_TRY(maps_->remove(ifindex));
     return attach_or_detach_host_lookup();
   });
+}
+
+Outcome Capture::exempt(const std::vector<uint64_t>& cgroups) {
+  int map = bpf_map__fd(skeleton_->maps.config);
+  uint32_t zero = 0;
+  weft_config config{};
+  bpf_map_lookup_elem(map, &zero, &config);
+  for (size_t i = 0; i < 2; i++) config.exempt_cgroup[i] = i < cgroups.size() ? cgroups[i] : 0;
+  if (bpf_map_update_elem(map, &zero, &config, BPF_ANY) != 0) return failure(errno, "cannot write the redirection's configuration");
+  return {};
 }
 
 std::vector<uint32_t> Capture::attached() const {

@@ -30,8 +30,6 @@ struct CaptureOptions {
   uint32_t mode = 0;
   uint64_t heartbeat_timeout_ns = 0;
   uint32_t host_mark = 0;
-  // cgroup v2 ids, at most two.
-  std::vector<uint64_t> exempt_cgroups;
 };
 
 class Capture {
@@ -45,6 +43,8 @@ class Capture {
   const std::string& reason() const { return reason_; }
   Outcome attach(const WorkloadSpec& spec);
   Outcome detach(uint32_t ifindex);
+  // cgroup v2 ids, at most two: connections of their processes into workloads stay direct.
+  Outcome exempt(const std::vector<uint64_t>& cgroups);
   // Workloads in the maps, those of an earlier process included.
   std::vector<uint32_t> attached() const;
   // By program, then by reason.

@@ -177,6 +177,11 @@ Napi::Value make_handle(Napi::Env env, std::unique_ptr<Capture> capture) {
     threw(info.Env(), self.detach(info[0].As<Napi::Number>().Uint32Value()));
     return info.Env().Undefined();
   });
+  method(env, handle, "exempt", shared, [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value {
+    threw(info.Env(), self.exempt(to_list<uint64_t>(
+                          info[0], [](const Napi::Value& item) { return static_cast<uint64_t>(item.As<Napi::Number>().Int64Value()); })));
+    return info.Env().Undefined();
+  });
   method(env, handle, "attached", shared,
          [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value { return from_numbers(info.Env(), self.attached()); });
   method(env, handle, "counters", shared,
@@ -207,8 +212,6 @@ Napi::Value open_capture(const Napi::CallbackInfo& info) {
   options.mode = to_mode(object.Get("mode"));
   options.heartbeat_timeout_ns = static_cast<uint64_t>(object.Get("heartbeatTimeoutMs").As<Napi::Number>().DoubleValue() * 1e6);
   options.host_mark = object.Get("hostMark").As<Napi::Number>().Uint32Value();
-  options.exempt_cgroups = to_list<uint64_t>(
-      object.Get("exemptCgroups"), [](const Napi::Value& item) { return static_cast<uint64_t>(item.As<Napi::Number>().Int64Value()); });
   std::unique_ptr<Capture> capture;
   if (threw(env, Capture::open(options, capture))) return env.Undefined();
   return make_handle(env, std::move(capture));
