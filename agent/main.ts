@@ -7,6 +7,7 @@ import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { assertUnserved, listenGrpc } from '../api/grpc/listen.js';
 import { createLog } from '../api/log.js';
+import { MetricsServer } from '../api/metrics-server.js';
 import { VERSION } from '../api/version.js';
 import { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
@@ -15,7 +16,6 @@ import { NodeUpdates } from './node-updates.js';
 import { RegistryClient } from './registry/registry-client.js';
 import { makeRunDirectory } from './run-directory.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
-import { MetricsServer } from './status/metrics-server.js';
 import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
 import { nodeStatusImplementation } from './status/node-status.js';
 import { ProxyStatus } from './status/proxy-status.js';
@@ -104,7 +104,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
       const answer = await proxy.metrics();
       return renderMetrics(facts(), answer.kind === 'ok' ? answer.value.text : null);
     },
-    isReady: () => updates.catalog.token !== null,
+    unready: () => (updates.catalog.token === null ? 'no configuration yet: neither a controller nor a snapshot on disk' : null),
   });
   closers.push(() => metrics.close());
 

@@ -3,7 +3,7 @@ import { controllerConfig, DEFAULT_FLAGS, parseHostPort } from './config.js';
 
 test('the defaults are valid, and the configuration is frozen', () => {
   const config = controllerConfig(DEFAULT_FLAGS);
-  expect(config).toMatchObject({ etcdPrefix: '/weft', nodeTtlMs: 10_000, metricsListen: '0.0.0.0:15021' });
+  expect(config).toMatchObject({ etcdPrefix: '/weft', nodeTtlMs: 10_000, metricsListen: { host: '0.0.0.0', port: 15_021 } });
   expect(Object.isFrozen(config)).toBe(true);
 });
 

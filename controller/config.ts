@@ -3,6 +3,11 @@
 import { isIP } from 'node:net';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
 export interface ControllerConfig {
   /** "http://host:port", "https://host:port" or "unix:/path". */
   readonly etcdEndpoints: readonly string[];
@@ -11,7 +16,7 @@ export interface ControllerConfig {
   /** As gRPC writes addresses: "host:port", "[v6]:port" or "unix:/path". */
   readonly listen: readonly string[];
   /** "host:port"; null: no metrics. */
-  readonly metricsListen: string | null;
+  readonly metricsListen: HostPort | null;
   readonly nodeTtlMs: number;
   readonly logLevel: LogLevel;
   readonly clusterName: string;
@@ -48,14 +53,15 @@ export function controllerConfig(flags: ControllerFlags): ControllerConfig {
   for (const endpoint of flags.etcd) checkEndpoint(endpoint);
   const ttl = Number(flags.nodeTtl);
   if (!Number.isInteger(ttl) || ttl < 2 || ttl > 3_600) throw new Error(`--node-ttl "${flags.nodeTtl}": expected whole seconds, 2 to 3600`);
-  if (flags.metricsListen !== '' && parseHostPort(flags.metricsListen) === null) {
+  const metricsListen = parseHostPort(flags.metricsListen);
+  if (flags.metricsListen !== '' && metricsListen === null) {
     throw new Error(`--metrics-listen "${flags.metricsListen}": expected host:port, or nothing for no metrics`);
   }
   return Object.freeze({
     etcdEndpoints: Object.freeze([...flags.etcd]),
     etcdPrefix: flags.etcdPrefix,
     listen: Object.freeze([...flags.listen]),
-    metricsListen: flags.metricsListen === '' ? null : flags.metricsListen,
+    metricsListen,
     nodeTtlMs: ttl * 1_000,
     logLevel: level,
     clusterName: flags.clusterName,
@@ -69,7 +75,7 @@ function checkEndpoint(endpoint: string): void {
 }
 
 /** "host:port" or "[v6]:port"; null if it is neither. */
-export function parseHostPort(address: string): { readonly host: string; readonly port: number } | null {
+export function parseHostPort(address: string): HostPort | null {
   const match = /^(?:\[([^\]]+)\]|([^:/\s]+)):(\d{1,5})$/.exec(address);
   if (match === null) return null;
   const [, v6, name, digits] = match;

@@ -5,6 +5,7 @@ import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { listenGrpc } from '../api/grpc/listen.js';
+import { MetricsServer } from '../api/metrics-server.js';
 import { MAX_MANIFEST_BYTES } from '../api/resources/limits.js';
 import { VERSION } from '../api/version.js';
 import { createAdminService } from './admin/admin-service.js';
@@ -13,7 +14,7 @@ import { type Clock, systemClock } from './clock.js';
 import { CompileSchedule } from './compile/compile-schedule.js';
 import { ModelCompiler } from './compile/model-compiler.js';
 import type { ControllerConfig } from './config.js';
-import { ControllerMetrics, type Readiness, serveMetrics } from './metrics.js';
+import { ControllerMetrics } from './metrics.js';
 import { RegistryService } from './registry/registry-service.js';
 import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
@@ -112,15 +113,17 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     client.close();
     await metricsServer?.close();
   });
-  let metricsServer: Awaited<ReturnType<typeof serveMetrics>> | null = null;
+  let metricsServer: MetricsServer | null = null;
   try {
     const addresses: string[] = [];
     for (const address of config.listen) addresses.push(await listenGrpc(server, address));
-    const readiness = (): Readiness => ({
-      isReady: discovery.history.isReady,
-      reason: view.state.kind === 'down' ? unavailableMessage(client.endpoints, view.state.reason) : 'the store is being read',
-    });
-    if (config.metricsListen !== null) metricsServer = await serveMetrics(config.metricsListen, metrics, readiness);
+    const unready = (): string | null => {
+      if (discovery.history.isReady) return null;
+      return view.state.kind === 'down' ? unavailableMessage(client.endpoints, view.state.reason) : 'the store is being read';
+    };
+    if (config.metricsListen !== null) {
+      metricsServer = await MetricsServer.listen({ ...config.metricsListen, metrics: () => metrics.registry.metrics(), unready });
+    }
     view.start();
     const metricsAddress = metricsServer?.address ?? null;
     log.info(

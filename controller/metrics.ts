@@ -1,14 +1,5 @@
-// What the controller counts, and the HTTP port that tells it: /metrics, /healthz (the process answers), /readyz (the model can be served).
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+// What the controller counts.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { parseHostPort } from './config.js';
-
-export interface Readiness {
-  readonly isReady: boolean;
-  /** What is missing and what to check; empty when ready. */
-  readonly reason: string;
-}
 
 export class ControllerMetrics {
   readonly registry = new Registry();
@@ -54,49 +45,4 @@ export class ControllerMetrics {
     const buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
     return new Histogram({ name, help, buckets, registers: [this.registry] });
   }
-}
-
-export interface MetricsServer {
-  /** With the kernel's port where 0 was asked for. */
-  readonly address: string;
-  close(): Promise<void>;
-}
-
-/** Throws with the address when it can't be bound. */
-export async function serveMetrics(address: string, metrics: ControllerMetrics, readiness: () => Readiness): Promise<MetricsServer> {
-  const place = parseHostPort(address);
-  if (place === null) throw new Error(`can't listen on "${address}": expected host:port`);
-  const server = createServer((request, response) => {
-    const answer = (status: number, type: string, body: string): void => {
-      response.writeHead(status, { 'content-type': type });
-      response.end(body);
-    };
-    const path = (request.url ?? '/').split('?')[0];
-    if (path === '/metrics') {
-      metrics.registry.metrics().then(
-        (text) => answer(200, metrics.registry.contentType, text),
-        (error: unknown) => answer(500, 'text/plain', `${String(error)}\n`),
-      );
-    } else if (path === '/healthz') answer(200, 'text/plain', 'ok\n');
-    else if (path === '/readyz') {
-      const { isReady, reason } = readiness();
-      answer(isReady ? 200 : 503, 'text/plain', isReady ? 'ready\n' : `${reason}\n`);
-    } else answer(404, 'text/plain', 'not found: try /metrics, /healthz or /readyz\n');
-  });
-  const port = await listen(server, place.host, place.port, address);
-  return {
-    address: `${address.slice(0, address.lastIndexOf(':'))}:${port}`,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
-}
-
-function listen(server: Server, host: string, port: number, address: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error) => reject(new Error(`can't serve metrics on ${address}: ${error.message}`)));
-    server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
-  });
 }

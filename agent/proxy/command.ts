@@ -50,7 +50,9 @@ export function proxyCommand(): Command {
     )
     .addOption(option('--access-log <which>', 'requests to log').env('WEFT_ACCESS_LOG').choices(['off', 'errors', 'all']).default('off'))
     .addOption(option('--access-log-file <file>', 'where to; reopened on SIGHUP; default: standard output').env('WEFT_ACCESS_LOG_FILE'))
-    .addOption(option('--metrics-listen <host:port>', 'serve /metrics and /healthz here; off by default').env('WEFT_METRICS_LISTEN'))
+    .addOption(
+      option('--metrics-listen <host:port>', 'serve /metrics, /healthz and /readyz here; off by default').env('WEFT_METRICS_LISTEN'),
+    )
     .addOption(
       option(
         '--trusted-hops <n>',

@@ -1,13 +1,13 @@
 // The proxy process: its composition root and its life, from the namespace it enters to the last connection it drains.
 // Everything that decides or serves is elsewhere; nothing here runs per request.
 import { existsSync, rmSync } from 'node:fs';
-import type { Server as HttpServer } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { assertUnserved } from '../../api/grpc/listen.js';
 import { createLog } from '../../api/log.js';
+import { MetricsServer } from '../../api/metrics-server.js';
 import { VERSION } from '../../api/version.js';
 import { DiscoveryClient } from '../discovery/discovery-client.js';
 import { loadAddon } from '../native/addon.js';
@@ -21,7 +21,7 @@ import { type Estate, HandoverServer } from './handover/predecessor.js';
 import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
 import { FileWatch, loadManifests } from './static-source.js';
-import { ProxyStatus, serveMetrics, serveStatus } from './status.js';
+import { ProxyStatus, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
 
 const ACCESS_LOG_INTERVAL_MS = 50;
@@ -42,7 +42,7 @@ interface Running {
   readonly stopSource: () => Promise<void>;
   readonly stopAccessLog: () => Promise<void>;
   readonly status: Server;
-  readonly metrics: HttpServer | null;
+  readonly metrics: MetricsServer | null;
   readonly handover: HandoverServer;
 }
 
@@ -132,15 +132,15 @@ async function startMetrics(
   status: ProxyStatus,
   hasTakenOver: boolean,
   log: Logger,
-): Promise<HttpServer | null> {
+): Promise<MetricsServer | null> {
   if (metricsListen === null) return null;
   for (let left = METRICS_RETRIES; ; left--) {
     try {
-      return await serveMetrics(status, metricsListen);
+      return await MetricsServer.listen({ ...metricsListen, metrics: () => status.metrics(), unready: () => status.unready() });
     } catch (error) {
       if (!hasTakenOver) throw error;
       if (left === 0) {
-        log.error({ err: error }, `no metrics on ${metricsListen.host}:${metricsListen.port}: ${(error as Error).message}`);
+        log.error({ err: error }, (error as Error).message);
         return null;
       }
       await sleep(METRICS_RETRY_MS);
@@ -253,7 +253,7 @@ async function shutDown(running: Running, config: ProxyConfig, log: Logger, sign
   drain.limit(config.shutdownTimeoutMs);
   void signals.until(2).then(() => drain.cut());
   await finish(running, drain, log);
-  if (metrics !== null) await closeMetrics(metrics);
+  await metrics?.close();
   rmSync(statusSocket(config), { force: true });
 }
 
@@ -269,7 +269,7 @@ async function leaveTo(successor: Channel, running: Running, config: ProxyConfig
   if (config.drainTimeoutMs > 0) drain.limit(config.drainTimeoutMs);
   void signals.until(1).then(() => drain.limit(config.shutdownTimeoutMs));
   void signals.until(2).then(() => drain.cut());
-  if (metrics !== null) await closeMetrics(metrics);
+  await metrics?.close();
   const tell = (message: HandoverMessage): void => {
     try {
       successor.send(message);
@@ -298,13 +298,6 @@ async function finish({ stopSource, stopAccessLog, status }: Running, drain: Dra
   status.forceShutdown();
   log.info(result, `drained: ${result.ended} connections ended, ${result.cut} were cut`);
   return result;
-}
-
-function closeMetrics(metrics: HttpServer): Promise<void> {
-  return new Promise((resolve) => {
-    metrics.close(() => resolve());
-    metrics.closeAllConnections();
-  });
 }
 
 /** SIGTERM and SIGINT, counted, so that one that comes early is not lost. */

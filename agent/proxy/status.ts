@@ -1,6 +1,5 @@
-// What the proxy says of itself: mesh.v1.ProxyStatus on a unix socket, and the same metrics over HTTP where asked for. Reads; changes nothing.
+// What the proxy says of itself: mesh.v1.ProxyStatus on a unix socket; its metrics and readiness for HTTP. Reads; changes nothing.
 import { renameSync } from 'node:fs';
-import { createServer, type Server as HttpServer } from 'node:http';
 import { status as grpcStatus, Server, type ServiceError } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import {
@@ -68,6 +67,11 @@ export class ProxyStatus {
   /** Prometheus text. */
   async metrics(): Promise<string> {
     return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.plane.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}`;
+  }
+
+  /** What it waits for; null: it serves by a configuration. */
+  unready(): string | null {
+    return this.plane.revision > 0 ? null : 'no configuration yet: is `weft agent` running on this host?';
   }
 
   private report(): Report {
@@ -164,25 +168,4 @@ export async function serveStatus(status: ProxyStatus, path: string): Promise<St
   const own = `${path}.${process.pid}`;
   await listenGrpc(server, `unix:${own}`, 0o600);
   return { server, publish: () => renameSync(own, path) };
-}
-
-export function serveMetrics(status: ProxyStatus, { host, port }: { host: string; port: number }): Promise<HttpServer> {
-  const server = createServer((request, response) => {
-    if (request.url === '/healthz') {
-      response.end('ok\n');
-      return;
-    }
-    if (request.url !== '/metrics') {
-      response.writeHead(404).end('weft proxy: /metrics and /healthz are here\n');
-      return;
-    }
-    status.metrics().then(
-      (text) => response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8').end(text),
-      (error: Error) => response.writeHead(500).end(`${error.message}\n`),
-    );
-  });
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => resolve(server));
-  });
 }

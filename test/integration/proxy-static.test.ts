@@ -308,6 +308,7 @@ test('metrics have Istio’s names and labels, over HTTP too', async () => {
   expect(text).toMatch(/istio_request_duration_milliseconds_bucket\{.*le="\+Inf"\} 2/);
   expect(text).toMatch(/weft_proxy_requests_total 2/);
   expect((await send(metricsPort, '/healthz')).text).toBe('ok\n');
+  expect((await send(metricsPort, '/readyz')).text).toBe('ok\n');
 });
 
 test('status tells the open connections of a listener', async () => {

@@ -90,7 +90,7 @@ class Soak {
   private judgeSockets(proxy: Watched, before: { readonly sockets: number; readonly descriptors: number }): void {
     const left = proxy.sockets() - before.sockets;
     console.log(`${proxy.name}: ${left} sockets, ${proxy.descriptors() - before.descriptors} descriptors more than before the traffic`);
-    if (left > 0) this.find(`${proxy.name}: ${left} sockets are still open though every client has gone`);
+    if (left > 0) this.find(`${proxy.name}: ${left} sockets are still open though every client has gone:\n${proxy.connections()}`);
   }
 
   private judgeMemory({ name }: Watched, samples: readonly number[]): void {
@@ -112,6 +112,14 @@ function parse(args: readonly string[]): { readonly minutes: number } | { readon
   return flag === '--grpc-calls' ? { grpcCalls: number } : null;
 }
 
+/**
+ * A cut is over for its client at once, but not for the server: Node 20 accepts one connection in a turn of its loop, and cuts without an
+ * exchange behind them fill its queue of 1,024, in which every honest connection then waits (half a minute at a load of 14).
+ */
+function inTurn(cut: () => Promise<void>, exchange: () => Promise<void>): () => Promise<void> {
+  return () => cut().then(exchange);
+}
+
 async function soak(bed: Bed, minutes: number): Promise<boolean> {
   const late: { find?: (text: string) => void } = {};
   const onFault = (fault: Fault): void => late.find?.(`server: ${fault.message}`);
@@ -127,12 +135,17 @@ async function soak(bed: Bed, minutes: number): Promise<boolean> {
   const [plain2, secure2] = [new Http2Target(httpPort, null), new Http2Target(tls.port, tls.certificate)];
   const calls = new GrpcEchoClient(httpPort);
   const kind = (name: string, clients: number, run: () => Promise<void>): Kind => ({ name, clients, run, done: 0 });
+  const [cutHttp, cutTcp] = [() => cutByClient(plain), () => cut(tcp)];
   const kinds = [
     kind('exchange', 6, () => exchange(plain)),
     kind('slow reader', 4, () => slowReader(plain)),
     kind('pipelined', 3, () => pipelined(plain, false)),
     kind('half-closed', 2, () => pipelined(plain, true)),
-    kind('cut by client', 3, () => cutByClient(plain)),
+    kind(
+      'cut by client',
+      3,
+      inTurn(cutHttp, () => exchange(plain)),
+    ),
     kind('cut by server', 2, () => cutByServer(plain)),
     kind('tls exchange', 3, () => exchange(secure)),
     kind('tls slow reader', 2, () => slowReader(secure)),
@@ -149,7 +162,11 @@ async function soak(bed: Bed, minutes: number): Promise<boolean> {
     kind('websocket cut', 1, () => webSocketCut(httpPort)),
     kind('tcp', 4, () => echo(tcp, 0)),
     kind('tcp slow', 3, () => echo(tcp, 10)),
-    kind('tcp cut', 3, () => cut(tcp)),
+    kind(
+      'tcp cut',
+      3,
+      inTurn(cutTcp, () => echo(tcp, 0)),
+    ),
   ];
   const soak = new Soak(proxies, kinds, () => {
     for (const target of [plain, secure]) target.agent.destroy();

@@ -1,5 +1,6 @@
 // The proxies under soak: `weft proxy --static` for HTTP, and the data plane for captured traffic (test/bench/captured-proxy.ts) for opaque
 // TCP. Starts them, changes their configuration, and looks at them from outside: memory, sockets.
+import { execFileSync } from 'node:child_process';
 import { readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +23,8 @@ export interface Watched {
   readonly name: string;
   memoryBytes(): number;
   sockets(): number;
+  /** `ss`'s lines of them, with their timers and queues. */
+  connections(): string;
   /** All of them, sockets too. */
   descriptors(): number;
 }
@@ -61,6 +64,8 @@ export class Proxies {
     const opaque = bed.start(PROXY_CORE, [process.execPath, captured, tcpFile, tcp.address, String(tcp.port), '2']);
     await http.listensOn(httpPort);
     await opaque.listensOn(tcp.port, tcp.address);
+    // The last socket that it opens for itself: what is open now is what may be open at the end.
+    await http.opens(join(folder, 'handover.sock'));
     return new Proxies(httpPort, tls, tcp, write, { http, tcp: opaque });
   }
 
@@ -81,8 +86,17 @@ function watch(name: string, process: Pinned): Watched {
     name,
     memoryBytes: () => ownMemoryBytes(process.pid),
     descriptors: () => readdirSync(`/proc/${process.pid}/fd`).length,
+    connections: () => connectionsOf(process.pid),
     sockets: () => readdirSync(`/proc/${process.pid}/fd`).filter((fd) => isSocket(`/proc/${process.pid}/fd/${fd}`)).length,
   };
+}
+
+function connectionsOf(pid: number): string {
+  const all = execFileSync('ss', ['-Htanpo'], { encoding: 'latin1', maxBuffer: 16 * 1_048_576 });
+  return all
+    .split('\n')
+    .filter((line) => line.includes(`pid=${pid},`))
+    .join('\n');
 }
 
 function isSocket(link: string): boolean {

@@ -1,23 +1,27 @@
-// The agent's HTTP port for machines: /metrics, /healthz (the process lives) and /readyz (the node has a configuration). Bounded in
-// connections and time; serves nothing else.
+// The HTTP port that agent, proxy and controller have for machines: /metrics, /healthz (the process lives) and /readyz (it can do its
+// work). Bounded in connections and time; serves nothing else.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 export interface MetricsServerOptions {
   readonly host: string;
   readonly port: number;
+  /** Prometheus text. */
   metrics(): Promise<string>;
-  isReady(): boolean;
+  /** What is missing, and what to check; null: ready. */
+  unready(): string | null;
 }
 
 export class MetricsServer {
   readonly #server: Server;
+  readonly #host: string;
 
-  private constructor(server: Server) {
+  private constructor(server: Server, host: string) {
     this.#server = server;
+    this.#host = host;
   }
 
-  /** Rejects when the address can't be bound. */
+  /** Rejects, naming the address, when it can't be bound. */
   static async listen(options: MetricsServerOptions): Promise<MetricsServer> {
     const server = createServer(
       { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 5_000, maxHeaderSize: 8 * 1024 },
@@ -32,14 +36,20 @@ export class MetricsServer {
     server.maxRequestsPerSocket = 1_000;
     server.setTimeout(30_000);
     await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
+      server.once('error', (error) => reject(new Error(`can't serve metrics on ${hostPort(options)}: ${error.message}`)));
       server.listen(options.port, options.host, resolve);
     });
-    return new MetricsServer(server);
+    return new MetricsServer(server, options.host);
   }
 
+  /** As bound: with the kernel's port where 0 was asked for. */
   get port(): number {
     return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** As in a URL. */
+  get address(): string {
+    return hostPort({ host: this.#host, port: this.port });
   }
 
   close(): Promise<void> {
@@ -61,9 +71,15 @@ async function answer(options: MetricsServerOptions, request: IncomingMessage, r
       return text(200, await options.metrics(), 'text/plain; version=0.0.4; charset=utf-8');
     case '/healthz':
       return text(200, 'ok\n');
-    case '/readyz':
-      return options.isReady() ? text(200, 'ok\n') : text(503, 'no configuration yet: neither a controller nor a snapshot on disk\n');
+    case '/readyz': {
+      const missing = options.unready();
+      return missing === null ? text(200, 'ok\n') : text(503, `${missing}\n`);
+    }
     default:
       return text(404, 'try /metrics, /healthz or /readyz\n');
   }
+}
+
+function hostPort({ host, port }: { readonly host: string; readonly port: number }): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
