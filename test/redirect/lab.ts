@@ -207,6 +207,13 @@ export class Lab implements Site {
     return new LabProxy(await this.start('mesh', ['proxy', this.bpfDir, String(workers), HAIRPIN.v4, HAIRPIN.v6], output), output);
   }
 
+  /** The fallback's: inside the pod's own namespace, with its own record of passes. */
+  async natProxy(namespace: string, ports: { outboundPort: number; inboundPort: number; mark: number }): Promise<LabProxy> {
+    const output = join(this.folder, `nat-proxy-${namespace}.jsonl`);
+    const words = [ports.outboundPort, ports.inboundPort, ports.mark].map(String);
+    return new LabProxy(await this.start(namespace, ['nat-proxy', ...words], output), output);
+  }
+
   /** Sends `bytes` after the server's greeting and wants them back. */
   connect(
     namespace: string,

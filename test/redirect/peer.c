@@ -10,6 +10,7 @@
 //   peer stream ADDRESS PORT             says its own address, then sends its standard input and prints what is echoed
 //   peer probe ADDRESS PORT MS INTERVAL_MS
 //   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
+//   peer nat-proxy OUTBOUND_PORT INBOUND_PORT MARK   inside a pod's namespace: for connections that address translation redirects to it
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -417,6 +418,59 @@ static void proxy(unsigned count) {
   }
 }
 
+// ── the proxy of the fallback ──
+// From linux/netfilter_ipv4.h, which clashes with netinet/in.h.
+enum { ORIGINAL_DESTINATION = 80 };
+static int nat_mark;
+
+static void *nat_forward(void *argument) {
+  struct accepted connection = *(struct accepted *)argument;
+  free(argument);
+  struct sockaddr_storage to = {0};
+  socklen_t length = sizeof to;
+  char local[96], peer[96], destination[96];
+  names(connection.fd, local, peer);
+  int is_v6 = local[0] == '[';
+  must(getsockopt(connection.fd, is_v6 ? SOL_IPV6 : SOL_IP, ORIGINAL_DESTINATION, &to, &length) == 0, "SO_ORIGINAL_DST");
+  format(&to, destination);
+  printf("{\"direction\":\"%s\",\"source\":\"%s\",\"destination\":\"%s\",\"mark\":0,\"worker\":0}\n",
+         connection.inbound ? "inbound" : "outbound", peer, destination);
+  fflush(stdout);
+  int upstream = socket(to.ss_family, SOCK_STREAM, 0);
+  set(upstream, SOL_SOCKET, SO_MARK, nat_mark);
+  if (connect(upstream, (void *)&to, size_of(&to)) == 0) relay(connection.fd, upstream);
+  close(upstream);
+  close(connection.fd);
+  return NULL;
+}
+
+static void *nat_accept(void *argument) {
+  struct listening *listener = argument;
+  for (;;) {
+    struct accepted *connection = malloc(sizeof *connection);
+    *connection = (struct accepted){accept(listener->fd, NULL, NULL), listener->inbound, 0};
+    must(connection->fd >= 0, "accept");
+    spawn(nat_forward, connection);
+  }
+  return NULL;
+}
+
+static void nat_proxy(int outbound, int inbound, int mark) {
+  static const char *const any[] = {"127.0.0.1", "::1", "0.0.0.0", "::"};
+  nat_mark = mark;
+  for (int i = 0; i < 4; i++) {
+    struct sockaddr_storage at = parse(any[i], i >= 2 ? inbound : outbound);
+    struct listening *listener = malloc(sizeof *listener);
+    *listener = (struct listening){socket(at.ss_family, SOCK_STREAM, 0), i >= 2, 0};
+    set(listener->fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (at.ss_family == AF_INET6) set(listener->fd, SOL_IPV6, IPV6_V6ONLY, 1);
+    must(bind(listener->fd, (void *)&at, size_of(&at)) == 0 && listen(listener->fd, 1024) == 0, "listen");
+    spawn(nat_accept, listener);
+  }
+  fputs("ready\n", stderr);
+  pause();
+}
+
 int main(int count, char **words) {
   signal(SIGPIPE, SIG_IGN);
   setvbuf(stdout, NULL, _IOLBF, 0);
@@ -442,6 +496,7 @@ int main(int count, char **words) {
     hairpin6 = words[5];
     proxy(atoi(words[3]));
   }
+  if (!strcmp(role, "nat-proxy") && count == 5) nat_proxy(atoi(words[2]), atoi(words[3]), atoi(words[4]));
   fprintf(stderr, "see the top of peer.c\n");
   return 2;
 }

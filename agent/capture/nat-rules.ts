@@ -1,0 +1,174 @@
+// The text of the fallback's firewall rules: what captures a pod's TCP connections by address translation inside its own network namespace,
+// for nft(8) and for iptables-restore(8). Pure: runs nothing, reads nothing. One table or two chains named weft, and nothing else:
+// no routing rule, no route, no sysctl.
+//
+// Why REDIRECT both ways and not TPROXY: TPROXY needs a routing rule, a table and a sysctl in the pod. The price: the pod's server sees
+// the pod's own address as its peer, as a captured process of the host does.
+import type { CaptureSpec } from '../native/capture.js';
+
+export type NatSpec = Pick<
+  CaptureSpec,
+  | 'outbound'
+  | 'inbound'
+  | 'failClosed'
+  | 'excludeOutboundPorts'
+  | 'excludeInboundPorts'
+  | 'excludeOutboundCidrs'
+  | 'includeOutboundCidrs'
+  | 'excludeInboundCidrs'
+  | 'includeInboundCidrs'
+>;
+
+export interface NatListeners {
+  /** On the loopback of the pod's namespace: the kernel redirects what the pod sends to 127.0.0.1 and ::1. */
+  readonly outboundPort: number;
+  /** On all addresses of it: what arrives is redirected to the address of its interface. */
+  readonly inboundPort: number;
+  /** SO_MARK bit of the proxy's own connections out of the pod's namespace. */
+  readonly mark: number;
+}
+
+type Family = 4 | 6;
+
+/** What becomes of a connection, the first that matches: the order of from_pod and to_pod. */
+type Step =
+  | { readonly match: 'own' }
+  | { readonly match: 'port'; readonly ports: readonly number[] }
+  | { readonly match: 'cidr'; readonly cidr: string; readonly family: Family; readonly excluded: boolean };
+
+type Direction = 'outbound' | 'inbound';
+
+function family(cidr: string): Family {
+  return cidr.includes(':') ? 6 : 4;
+}
+
+function prefixLength(cidr: string): number {
+  const length = cidr.split('/')[1];
+  return length === undefined ? (family(cidr) === 6 ? 128 : 32) : Number(length);
+}
+
+/** The longest prefix decides, so it comes first; of two alike, the one that captures. */
+function networks(excluded: readonly string[], included: readonly string[]): Step[] {
+  const steps = [
+    ...included.map((cidr) => ({ match: 'cidr' as const, cidr, family: family(cidr), excluded: false })),
+    ...excluded.map((cidr) => ({ match: 'cidr' as const, cidr, family: family(cidr), excluded: true })),
+  ];
+  return steps.sort((a, b) => prefixLength(b.cidr) - prefixLength(a.cidr));
+}
+
+function stepsOf(spec: NatSpec, direction: Direction): Step[] {
+  const isOut = direction === 'outbound';
+  const ports = isOut ? spec.excludeOutboundPorts : spec.excludeInboundPorts;
+  const excluded = isOut ? spec.excludeOutboundCidrs : spec.excludeInboundCidrs;
+  const included = isOut ? spec.includeOutboundCidrs : spec.includeInboundCidrs;
+  return [{ match: 'own' }, ...(ports.length > 0 ? [{ match: 'port' as const, ports }] : []), ...networks(excluded, included)];
+}
+
+function directions(spec: NatSpec): Direction[] {
+  return (['outbound', 'inbound'] as const).filter((direction) => spec[direction]);
+}
+
+const hex = (mark: number): string => `0x${mark.toString(16)}`;
+
+// ── nftables ──
+
+function nftStep(step: Step, direction: Direction, { mark }: NatListeners): string[] {
+  switch (step.match) {
+    case 'own':
+      if (direction === 'inbound') return ['iifname "lo" return'];
+      return [`meta mark & ${hex(mark)} == ${hex(mark)} return`, 'fib daddr type local return'];
+    case 'port':
+      return [`tcp dport { ${step.ports.join(', ')} } counter name ${direction}_bypass_excluded_port return`];
+    case 'cidr': {
+      const match = `${step.family === 6 ? 'ip6' : 'ip'} ${direction === 'outbound' ? 'daddr' : 'saddr'} ${step.cidr}`;
+      return [`${match} ${step.excluded ? `counter name ${direction}_bypass_excluded_cidr return` : `goto capture_${direction}`}`];
+    }
+  }
+}
+
+function nftDirection(spec: NatSpec, direction: Direction, listeners: NatListeners): string {
+  const port = direction === 'outbound' ? listeners.outboundPort : listeners.inboundPort;
+  const hook = direction === 'outbound' ? 'output' : 'prerouting';
+  const rules = stepsOf(spec, direction).flatMap((step) => nftStep(step, direction, listeners));
+  const stale = `meta l4proto != @alive counter name ${direction}_bypass_stale_worker return`;
+  const capture = [...(spec.failClosed ? [] : [stale]), `counter name ${direction}_captured meta l4proto tcp redirect to :${port}`];
+  const counters = ['captured', 'bypass_excluded_port', 'bypass_excluded_cidr', 'bypass_stale_worker'];
+  return `${counters.map((name) => `  counter ${direction}_${name} {}\n`).join('')}  chain capture_${direction} {
+    ${capture.join('\n    ')}
+  }
+  chain ${direction} {
+    type nat hook ${hook} priority -105; policy accept;
+    meta l4proto != tcp return
+    ${rules.join('\n    ')}
+    goto capture_${direction}
+  }
+`;
+}
+
+/** Script that replaces the whole table in one transaction, alive for that long. */
+export function nftTable(spec: NatSpec, listeners: NatListeners, aliveMs: number): string {
+  const chains = directions(spec).map((direction) => nftDirection(spec, direction, listeners));
+  return `table inet weft {}
+delete table inet weft
+table inet weft {
+  set alive { type inet_proto; flags timeout; elements = { tcp timeout ${aliveMs}ms } }
+${chains.join('')}}
+`;
+}
+
+/** Script that prolongs the life of the redirection: added first, because an element that has expired can't be deleted. */
+export function nftBeat(aliveMs: number): string {
+  const fresh = `add element inet weft alive { tcp timeout ${aliveMs}ms }`;
+  return `${fresh}\ndelete element inet weft alive { tcp }\n${fresh}\n`;
+}
+
+export const NFT_REMOVAL = 'table inet weft {}\ndelete table inet weft\n';
+
+// ── iptables ──
+
+const CHAINS = { outbound: { chain: 'WEFT-OUTBOUND', hook: 'OUTPUT' }, inbound: { chain: 'WEFT-INBOUND', hook: 'PREROUTING' } } as const;
+
+function iptablesStep(step: Step, direction: Direction, of: Family, listeners: NatListeners, capture: readonly string[]): string[] {
+  switch (step.match) {
+    case 'own':
+      if (direction === 'inbound') return ['-i lo -j RETURN'];
+      return [`-m mark --mark ${hex(listeners.mark)}/${hex(listeners.mark)} -j RETURN`, '-m addrtype --dst-type LOCAL -j RETURN'];
+    case 'port':
+      return step.ports.map((port) => `-p tcp --dport ${port} -j RETURN`);
+    case 'cidr': {
+      if (step.family !== of) return [];
+      const match = `${direction === 'outbound' ? '-d' : '-s'} ${step.cidr}`;
+      return step.excluded ? [`${match} -j RETURN`] : capture.map((rule) => `${match} ${rule}`);
+    }
+  }
+}
+
+/**
+ * Input for `iptables-restore --noflush`, or ip6tables-restore. Replaces the chains' rules in one transaction; it is also the beat: an
+ * iptables rule can't be given a life, but it can be given an end in time. xt_time counts seconds, in UTC.
+ */
+export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family, aliveUntil: Date): string {
+  const end = spec.failClosed ? '' : `-m time --datestop ${aliveUntil.toISOString().slice(0, 19)} `;
+  const chains = directions(spec).map((direction) => {
+    const port = direction === 'outbound' ? listeners.outboundPort : listeners.inboundPort;
+    const capture = [`-p tcp ${end}-j REDIRECT --to-ports ${port}`];
+    const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, [...capture, '-j RETURN']));
+    const { chain } = CHAINS[direction];
+    return [...steps, ...capture].map((rule) => `-A ${chain} ${rule}\n`).join('');
+  });
+  return `*nat\n${Object.values(CHAINS)
+    .map(({ chain }) => `:${chain} - [0:0]\n`)
+    .join('')}${chains.join('')}COMMIT\n`;
+}
+
+/** Once per namespace and family, after the chains are there: what leads into them. */
+export function iptablesJumps(): string {
+  const jumps = Object.values(CHAINS).map(({ chain, hook }) => `-I ${hook} 1 -p tcp -j ${chain}\n`);
+  return `*nat\n${jumps.join('')}COMMIT\n`;
+}
+
+export function iptablesRemoval(): string {
+  const all = Object.values(CHAINS);
+  const jumps = all.map(({ chain, hook }) => `-D ${hook} -p tcp -j ${chain}\n`);
+  return `*nat\n${jumps.join('')}${all.map(({ chain }) => `-F ${chain}\n-X ${chain}\n`).join('')}COMMIT\n`;
+}

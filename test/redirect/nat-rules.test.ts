@@ -1,0 +1,188 @@
+// The rules of the fallback on a real kernel: what nft, iptables-nft and iptables-legacy do to a pod's connections with the text that
+// agent/capture/nat-rules.ts makes. Fails where it cannot run.
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import {
+  iptablesJumps,
+  iptablesRemoval,
+  iptablesRules,
+  type NatSpec,
+  NFT_REMOVAL,
+  nftBeat,
+  nftTable,
+} from '../../agent/capture/nat-rules.js';
+import { HOST_MARK } from '../../agent/native/capture.js';
+import { Lab, type LabProxy, POD_A, POD_B, REMOTE } from './lab.js';
+
+const lab = new Lab(`wnat-${process.pid}`);
+const listeners = { outboundPort: 15001, inboundPort: 15006, mark: HOST_MARK };
+const FAMILIES = ['v4', 'v6'] as const;
+const LONG_MS = 600_000;
+const both: NatSpec = {
+  outbound: true,
+  inbound: true,
+  failClosed: false,
+  excludeOutboundPorts: [],
+  excludeInboundPorts: [],
+  excludeOutboundCidrs: [],
+  includeOutboundCidrs: [],
+  excludeInboundCidrs: [],
+  includeInboundCidrs: [],
+};
+
+interface Backend {
+  readonly name: string;
+  install(pod: string, spec: NatSpec): void;
+  beat(pod: string, spec: NatSpec): void;
+  /** As after a time without a beat. */
+  expire(pod: string, spec: NatSpec): void;
+  remove(pod: string): void;
+  rules(pod: string): string;
+}
+
+const nftables: Backend = {
+  name: 'nftables',
+  install: (pod, spec) => lab.in(pod, 'nft', ['-f', '-'], nftTable(spec, listeners, LONG_MS)),
+  beat: (pod) => lab.in(pod, 'nft', ['-f', '-'], nftBeat(LONG_MS)),
+  expire: (pod) => lab.in(pod, 'nft', ['delete', 'element', 'inet', 'weft', 'alive', '{ tcp }']),
+  remove: (pod) => lab.in(pod, 'nft', ['-f', '-'], NFT_REMOVAL),
+  rules: (pod) => lab.in(pod, 'nft', ['list', 'ruleset']),
+};
+
+function iptables(variant: 'nft' | 'legacy'): Backend {
+  const each = (pod: string, text: (family: 4 | 6) => string) => {
+    lab.in(pod, `iptables-${variant}-restore`, ['--noflush'], text(4));
+    lab.in(pod, `ip6tables-${variant}-restore`, ['--noflush'], text(6));
+  };
+  const write = (pod: string, spec: NatSpec, until: number) =>
+    each(pod, (family) => iptablesRules(spec, listeners, family, new Date(Date.now() + until)));
+  return {
+    name: `iptables-${variant}`,
+    install: (pod, spec) => {
+      write(pod, spec, LONG_MS);
+      each(pod, iptablesJumps);
+    },
+    beat: (pod, spec) => write(pod, spec, LONG_MS),
+    expire: (pod, spec) => write(pod, spec, -10_000),
+    remove: (pod) => each(pod, iptablesRemoval),
+    rules: (pod) => ['', '6'].map((v) => lab.in(pod, `ip${v}tables-${variant}-save`, ['-t', 'nat'])).join(''),
+  };
+}
+
+const installed: [Backend, string][] = [];
+function install(backend: Backend, pod: string, spec: NatSpec): void {
+  backend.install(pod, spec);
+  installed.push([backend, pod]);
+}
+
+let proxies: Record<'a' | 'b', LabProxy>;
+/** What reached a proxy while it ran. */
+function passesOf(pod: 'a' | 'b', action: () => void): string[] {
+  const before = proxies[pod].passes().length;
+  action();
+  return proxies[pod]
+    .passes()
+    .slice(before)
+    .map(({ direction, destination }) => `${direction} ${destination}`);
+}
+
+const at = (address: string, port: number) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
+
+beforeAll(async () => {
+  lab.up();
+  for (const port of [8080, 8081]) for (const name of ['b', 'remote']) await lab.serve(name, port);
+  proxies = { a: await lab.natProxy('a', listeners), b: await lab.natProxy('b', listeners) };
+}, 60_000);
+
+afterEach(() => {
+  for (const [backend, pod] of installed.splice(0)) backend.remove(pod);
+});
+afterAll(() => lab.down());
+
+const cases = [nftables, iptables('nft'), iptables('legacy')].flatMap((backend) =>
+  FAMILIES.map((family) => [backend.name, family, backend] as const),
+);
+
+test.each(cases)(
+  '%s %s: a connection is captured on its way out, knows where it was going, and leaves with the pod as its source',
+  (_, v, backend) => {
+    install(backend, 'a', both);
+    const passes = passesOf('a', () => {
+      const attempt = lab.connect('a', REMOTE[v], 8080);
+      expect(attempt).toMatchObject({ error: null, peer: at(REMOTE[v], 8080) });
+      expect(attempt.server?.peer).toContain(POD_A[v]);
+    });
+    expect(passes).toEqual([`outbound ${at(REMOTE[v], 8080)}`]);
+    expect(proxies.a.passes().at(-1)?.source).toContain(POD_A[v]);
+  },
+);
+
+test.each(cases)('%s %s: a connection is captured on its way in, and the server sees the pod itself', (_, v, backend) => {
+  install(backend, 'b', both);
+  const passes = passesOf('b', () => {
+    const attempt = lab.connect('remote', POD_B[v], 8080, 100_000);
+    expect(attempt).toMatchObject({ error: null, peer: at(POD_B[v], 8080) });
+    expect(attempt.server?.peer).toContain(POD_B[v]);
+  });
+  expect(passes).toEqual([`inbound ${at(POD_B[v], 8080)}`]);
+  expect(proxies.b.passes().at(-1)?.source).toContain(REMOTE[v]);
+});
+
+test.each(cases)('%s %s: what a pod sends to itself, and what is excluded by port, is direct', (_, v, backend) => {
+  install(backend, 'b', { ...both, excludeOutboundPorts: [8081], excludeInboundPorts: [8081] });
+  const passes = passesOf('b', () => {
+    expect(lab.connect('b', POD_B[v], 8080).error).toBeNull();
+    expect(lab.connect('b', REMOTE[v], 8081).error).toBeNull();
+    expect(lab.connect('remote', POD_B[v], 8081).error).toBeNull();
+  });
+  expect(passes).toEqual([]);
+});
+
+test.each(cases)('%s %s: the longest prefix decides between excluded and captured, each way', (_, v, backend) => {
+  const wide = ['10.0.0.0/8', 'fd00::/8'];
+  const remote = ['10.51.2.0/24', 'fd51:2::/64'];
+  install(backend, 'b', {
+    ...both,
+    excludeOutboundCidrs: wide,
+    includeOutboundCidrs: remote,
+    excludeInboundCidrs: wide,
+    includeInboundCidrs: remote,
+  });
+  const passes = passesOf('b', () => {
+    expect(lab.connect('b', REMOTE[v], 8080).error).toBeNull();
+    expect(lab.connect('remote', POD_B[v], 8080).error).toBeNull();
+    expect(lab.connect('a', POD_B[v], 8080).error).toBeNull();
+  });
+  expect(passes).toEqual([`outbound ${at(REMOTE[v], 8080)}`, `inbound ${at(POD_B[v], 8080)}`]);
+});
+
+test.each(cases)('%s %s: without a beat connections are direct, with the next they are captured again', (_, v, backend) => {
+  install(backend, 'a', both);
+  backend.expire('a', both);
+  expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toEqual([]);
+  backend.beat('a', both);
+  expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toHaveLength(1);
+});
+
+test.each(cases)('%s %s: fail-closed needs no beat, and where nobody listens it refuses', (_, v, backend) => {
+  const closed = { ...both, failClosed: true };
+  install(backend, 'c', closed);
+  backend.expire('c', closed);
+  const attempt = lab.connect('c', REMOTE[v], 8080);
+  expect(attempt.error).toBe('ECONNREFUSED');
+  expect(attempt.totalMs).toBeLessThan(100);
+});
+
+test.each([nftables, iptables('nft'), iptables('legacy')].map((backend) => [backend.name, backend] as const))(
+  '%s: replacing and removing leave nothing of ours and everything of others',
+  (_, backend) => {
+    const other = backend === nftables ? ['nft', 'add', 'table', 'inet', 'others'] : ['iptables-nft', '-t', 'nat', '-N', 'OTHERS'];
+    const [command = '', ...words] = backend.name === 'iptables-legacy' ? ['iptables-legacy', '-t', 'nat', '-N', 'OTHERS'] : other;
+    lab.in('c', command, words);
+    backend.install('c', both);
+    backend.beat('c', both);
+    expect(backend.rules('c')).toMatch(/weft/i);
+    backend.remove('c');
+    expect(backend.rules('c')).not.toMatch(/weft/i);
+    expect(backend.rules('c')).toMatch(/others/i);
+  },
+);
