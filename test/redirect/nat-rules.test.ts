@@ -163,6 +163,24 @@ test.each(cases)('%s %s: without a beat connections are direct, with the next th
   expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toHaveLength(1);
 });
 
+test('the kernel ends the redirection by itself, and a beat before that prolongs it', () => {
+  const life = () => {
+    const { nftables: shown } = JSON.parse(lab.in('a', 'nft', ['-j', 'list', 'set', 'inet', 'weft', 'alive'])) as {
+      nftables: { set?: { elem?: { elem: { timeout: number; expires: number } }[] } }[];
+    };
+    return shown.find(({ set }) => set !== undefined)?.set?.elem?.[0]?.elem ?? null;
+  };
+  install(nftables, 'a', both);
+  lab.in('a', 'nft', ['-f', '-'], nftBeat(500));
+  const began = performance.now();
+  expect(life()?.expires).toBeLessThanOrEqual(1);
+  while (life() !== null) expect(performance.now() - began).toBeLessThan(3_000);
+  expect(passesOf('a', () => expect(lab.connect('a', REMOTE.v4, 8080).error).toBeNull())).toEqual([]);
+  nftables.beat('a', both);
+  nftables.beat('a', both);
+  expect(life()?.expires).toBeGreaterThan(LONG_MS / 1000 - 60);
+});
+
 test.each(cases)('%s %s: fail-closed needs no beat, and where nobody listens it refuses', (_, v, backend) => {
   const closed = { ...both, failClosed: true };
   install(backend, 'c', closed);
