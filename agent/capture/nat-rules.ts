@@ -24,7 +24,10 @@ export interface NatListeners {
   readonly outboundPort: number;
   /** On all addresses of it: what arrives is redirected to the address of its interface. */
   readonly inboundPort: number;
-  /** SO_MARK bit of the proxy's own connections out of the pod's namespace. */
+  /**
+   * SO_MARK bit of the proxy's own connections out of the pod's namespace. A process of the pod with CAP_NET_RAW (Linux 5.17) or
+   * CAP_NET_ADMIN can set it too, and then goes direct: outbound capture by these rules is no security boundary, fail-closed or not.
+   */
   readonly mark: number;
 }
 
@@ -122,6 +125,7 @@ export function nftBeat(aliveMs: number): string {
   return `${fresh}\ndelete element inet weft alive { tcp }\n${fresh}\n`;
 }
 
+/** Open captured connections are reset with the table's translation; nftTable() over a table that is there leaves them be. */
 export const NFT_REMOVAL = 'table inet weft {}\ndelete table inet weft\n';
 
 // ── iptables ──
