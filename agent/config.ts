@@ -3,8 +3,9 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
+import { POD_SOCKET } from './link/pod-channel.js';
 
-const captureModes = ['auto', 'ebpf', 'ebpf-tcx', 'ebpf-clsact', 'off'] as const;
+const captureModes = ['auto', 'ebpf', 'ebpf-tcx', 'ebpf-clsact', 'nftables', 'iptables', 'off'] as const;
 export type CaptureMode = (typeof captureModes)[number];
 
 export interface AgentConfig {
@@ -27,6 +28,8 @@ export interface AgentConfig {
   /** Of the agent and of the proxy on this node. */
   readonly agentSocket: string;
   readonly proxySocket: string;
+  /** Where proxies hear of the pods that nftables or iptables capture. */
+  readonly podSocket: string;
 }
 
 /** What commander hands over, by option name. */
@@ -67,7 +70,11 @@ export function addAgentOptions(command: Command): Command {
     .addOption(option('--bpf-dir <path>', 'WEFT_BPF_DIR', 'pins of the BPF programs, on a bpffs').default('/sys/fs/bpf/weft'))
     .addOption(option('--mesh-netns <path>', 'WEFT_MESH_NETNS', 'network namespace of the proxy').default('/run/netns/weft-mesh'))
     .addOption(
-      option('--capture <mode>', 'WEFT_CAPTURE', 'how traffic is redirected; auto: by eBPF if its self-test passes, else off')
+      option(
+        '--capture <mode>',
+        'WEFT_CAPTURE',
+        'how traffic is redirected; auto: the first whose self-test passes of eBPF, nftables, iptables; else off',
+      )
         .choices(captureModes)
         .default('auto'),
     )
@@ -125,6 +132,7 @@ export function agentConfig(command: Command): AgentConfig {
     uninstall: flags.uninstall ?? false,
     agentSocket: join(flags.runDir, 'agent.sock'),
     proxySocket: join(flags.runDir, 'proxy.sock'),
+    podSocket: join(flags.runDir, POD_SOCKET),
   });
 }
 

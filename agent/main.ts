@@ -72,10 +72,10 @@ async function closeAll(closers: (() => Promise<void> | void)[]): Promise<void> 
 }
 
 async function compose(config: AgentConfig, log: Logger, closers: (() => Promise<void> | void)[]): Promise<Omit<RunningAgent, 'stop'>> {
-  const { bpfDir, meshNetns, heartbeatTimeoutMs, probesFrom, capture: mode } = config;
+  const { bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, capture: mode } = config;
   // Before the redirection is touched: it may be in the hands of a living agent.
   await assertUnserved(config.agentSocket);
-  const capture = await Capture.open({ bpfDir, meshNetns, heartbeatTimeoutMs, probesFrom, mode, log });
+  const capture = await Capture.open({ bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, mode, log });
   closers.push(() => capture.close());
   const updates = new NodeUpdates(config, capture, log);
   closers.push(() => updates.store.close());
@@ -182,9 +182,9 @@ function gatherFacts(
 
 /** Removes redirection and files of this node and says what was there. Other nodes and the controller are not touched. */
 export async function uninstallAgent(config: AgentConfig, print: (line: string) => void): Promise<void> {
-  const { bpfDir, meshNetns } = config;
-  const redirection = [bpfDir, meshNetns].filter((path) => existsSync(path));
-  await Capture.uninstall({ bpfDir, meshNetns });
+  const { bpfDir, meshNetns, podSocket } = config;
+  const redirection = [bpfDir, meshNetns, podSocket].filter((path) => existsSync(path));
+  await Capture.uninstall({ bpfDir, meshNetns, podSocket });
   for (const path of redirection) print(`removed ${path}`);
   const snapshot = join(config.stateDir, 'snapshot');
   const files = [config.agentSocket, config.proxySocket, snapshot, `${snapshot}.bad`, `${snapshot}.tmp`];

@@ -1,11 +1,13 @@
 // The redirection of this host's workloads: follows the list it is given and the network namespaces that come and go. The agent's
 // composition root owns it; it must not know who makes the list, nor proxies. Everything it makes survives it, pinned.
-import { statSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
 import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
+import type { MessageSocketAddon } from '../native/message-socket.js';
 import { cgroupRoot, findCgroup } from './cgroups.js';
+import { NatCapture, removeNatRules, testNat } from './nat-capture.js';
 import { pathOf, WorkloadTracker } from './workload-tracker.js';
 
 /** What this needs of a pino logger. */
@@ -18,12 +20,14 @@ export interface CaptureOptions {
   readonly bpfDir: string;
   readonly meshNetns: string;
   /**
-   * off: nothing is captured, and the states say so. ebpf: what passes the self-test, tcx before clsact; auto: the same, or off where
-   * neither does. A mode named in full is not tested first.
+   * off: nothing is captured, and the states say so. ebpf: what passes the self-test, tcx before clsact; auto: the same, then nftables,
+   * then iptables, or off where none does. A mode named in full is not tested first.
    */
-  readonly mode: 'auto' | 'ebpf' | 'ebpf-tcx' | 'ebpf-clsact' | 'off';
+  readonly mode: 'auto' | 'ebpf' | 'ebpf-tcx' | 'ebpf-clsact' | 'nftables' | 'iptables' | 'off';
   readonly heartbeatTimeoutMs: number;
   readonly log: CaptureLog;
+  /** Unix socket where proxies hear of pods that nftables or iptables capture; null or absent: these two are not to be had. */
+  readonly podSocket?: string | null;
   /** Path of the host's network namespace; null or absent: the one the agent runs in. */
   readonly hostNetns?: string | null;
   /** skb mark bit of injected packets; change it where a CNI uses the same. */
@@ -63,18 +67,20 @@ function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetn
 }
 
 interface ModeChoice {
-  readonly mode: 'ebpf-tcx' | 'ebpf-clsact' | 'off';
+  readonly mode: CaptureHandle['mode'] | 'off';
   /** Empty: what the loader says. */
   readonly reason: string;
 }
 
 /** The first mode that carries traffic here. Throws where none does and `auto` was not asked for. */
-function chooseMode(addon: CaptureAddon, { mode: wanted, bpfDir }: CaptureOptions): ModeChoice {
-  if (wanted === 'ebpf-tcx' || wanted === 'ebpf-clsact' || wanted === 'off') return { mode: wanted, reason: '' };
+function chooseMode(addon: CaptureAddon & MessageSocketAddon, { mode: wanted, bpfDir, podSocket }: CaptureOptions): ModeChoice {
+  if (wanted !== 'auto' && wanted !== 'ebpf') return { mode: wanted, reason: '' };
   const faults: string[] = [];
-  for (const mode of ['ebpf-tcx', 'ebpf-clsact'] as const) {
+  const fallbacks = wanted === 'auto' && typeof podSocket === 'string' ? (['nftables', 'iptables'] as const) : [];
+  for (const mode of [...(['ebpf-tcx', 'ebpf-clsact'] as const), ...fallbacks]) {
     try {
-      addon.testCapture(mode, bpfDir);
+      if (mode === 'nftables' || mode === 'iptables') testNat(mode, addon);
+      else addon.testCapture(mode, bpfDir);
       return { mode, reason: [...faults, `${mode} passed the self-test`].join('; ') };
     } catch (error) {
       faults.push(`${mode}: ${error instanceof Error ? error.message : String(error)}`);
@@ -83,6 +89,29 @@ function chooseMode(addon: CaptureAddon, { mode: wanted, bpfDir }: CaptureOption
   const reason = `no way to redirect passed the self-test: ${faults.join('; ')}`;
   if (wanted === 'ebpf') throw new Error(reason);
   return { mode: 'off', reason };
+}
+
+/** Makes or adopts what that mode needs, and removes what the other kind of mode left here. */
+function openHandle(
+  addon: CaptureAddon & MessageSocketAddon,
+  options: CaptureOptions,
+  { mode, reason }: ModeChoice & { mode: CaptureHandle['mode'] },
+): CaptureHandle {
+  const { heartbeatTimeoutMs, log, podSocket = null } = options;
+  if (mode === 'nftables' || mode === 'iptables') {
+    if (podSocket === null) throw new Error(`--capture ${mode} needs a socket for proxies`);
+    addon.uninstallCapture(locate(options));
+    return new NatCapture({ mode, reason: reason || `named by --capture`, heartbeatTimeoutMs, socket: podSocket, log }, addon);
+  }
+  removeFallback(podSocket);
+  return addon.openCapture({ ...locate(options), mode, heartbeatTimeoutMs, hostMark: options.hostMark ?? HOST_MARK });
+}
+
+/** An agent whose mode was nftables or iptables leaves its socket, by which we know that there may be rules in pods. */
+function removeFallback(podSocket: string | null): void {
+  if (podSocket === null || !existsSync(podSocket)) return;
+  removeNatRules();
+  rmSync(podSocket, { force: true });
 }
 
 export class Capture {
@@ -120,19 +149,15 @@ export class Capture {
       options.log.warn({ reason: choice.reason }, 'redirection does not work on this host: connections go direct');
       return new Capture(options.log, null, null, null, choice.reason, 0, []);
     }
-    const handle = addon.openCapture({
-      ...locate(options),
-      mode: choice.mode,
-      heartbeatTimeoutMs: options.heartbeatTimeoutMs,
-      hostMark: options.hostMark ?? HOST_MARK,
-    });
+    const handle = openHandle(addon, options, { ...choice, mode: choice.mode });
     const reason = choice.reason || handle.reason;
     options.log.info({ mode: handle.mode, reason, adopted: handle.attached().length }, 'redirection is ready');
     return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason, options.holdMs ?? HOLD_MS, options.probesFrom ?? []);
   }
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
-  static async uninstall(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): Promise<void> {
+  static async uninstall(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns' | 'podSocket'>): Promise<void> {
+    removeFallback(options.podSocket ?? null);
     loadAddon().uninstallCapture(locate(options));
   }
 

@@ -108,21 +108,17 @@ function nftDirection(spec: NatSpec, direction: Direction, listeners: NatListene
 `;
 }
 
-/** Script that replaces the whole table in one transaction, alive for that long. */
-export function nftTable(spec: NatSpec, listeners: NatListeners, aliveMs: number): string {
+/** Script that replaces the whole table in one transaction, alive for that long (0: not at all) and with that comment. */
+export function nftTable(spec: NatSpec, listeners: NatListeners, aliveMs: number, comment: string): string {
+  const alive = aliveMs === 0 ? '' : ` elements = { tcp timeout ${aliveMs}ms }`;
   const chains = directions(spec).map((direction) => nftDirection(spec, direction, listeners));
   return `table inet weft {}
 delete table inet weft
 table inet weft {
-  set alive { type inet_proto; flags timeout; elements = { tcp timeout ${aliveMs}ms } }
+  comment "${comment}"
+  set alive { type inet_proto; flags timeout;${alive} }
 ${chains.join('')}}
 `;
-}
-
-/** Script that prolongs the life of the redirection: added first, because an element that has expired can't be deleted. */
-export function nftBeat(aliveMs: number): string {
-  const fresh = `add element inet weft alive { tcp timeout ${aliveMs}ms }`;
-  return `${fresh}\ndelete element inet weft alive { tcp }\n${fresh}\n`;
 }
 
 /** Open captured connections are reset with the table's translation; nftTable() over a table that is there leaves them be. */
@@ -147,22 +143,26 @@ function iptablesStep(step: Step, direction: Direction, of: Family, listeners: N
   }
 }
 
+/** Of xt_recent: a file in /proc/net/xt_recent, to which ANY is written as the beat. */
+export const RECENT = { 4: { name: 'weft4', any: '0.0.0.0' }, 6: { name: 'weft6', any: '::' } } as const;
+
 /**
- * Input for `iptables-restore --noflush`, or ip6tables-restore. Replaces the chains' rules in one transaction; it is also the beat: an
- * iptables rule can't be given a life, but it can be given an end in time. xt_time counts seconds, in UTC.
+ * Input for `iptables-restore --noflush`, or ip6tables-restore. Replaces the chains' rules in one transaction; the beats go on. xt_recent
+ * counts in seconds: an iptables rule can't be given a life, but it can ask how long ago an address, here that of everybody, was seen.
  */
-export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family, aliveUntil: Date): string {
-  const end = spec.failClosed ? '' : `-m time --datestop ${aliveUntil.toISOString().slice(0, 19)} `;
+export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family, aliveMs: number, comment: string): string {
+  const { name, any } = RECENT[of];
+  const alive = spec.failClosed ? '' : `-m recent --name ${name} --mask ${any} --rcheck --seconds ${Math.ceil(aliveMs / 1000)} `;
   const chains = directions(spec).map((direction) => {
     const port = direction === 'outbound' ? listeners.outboundPort : listeners.inboundPort;
-    const capture = [`-p tcp ${end}-j REDIRECT --to-ports ${port}`];
+    const capture = [`-p tcp ${alive}-j REDIRECT --to-ports ${port}`];
     const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, [...capture, '-j RETURN']));
     const { chain } = CHAINS[direction];
     return [...steps, ...capture].map((rule) => `-A ${chain} ${rule}\n`).join('');
   });
   return `*nat\n${Object.values(CHAINS)
     .map(({ chain }) => `:${chain} - [0:0]\n`)
-    .join('')}${chains.join('')}COMMIT\n`;
+    .join('')}-A ${CHAINS.outbound.chain} -m comment --comment "${comment}"\n${chains.join('')}COMMIT\n`;
 }
 
 /** Once per namespace and family, after the chains are there: what leads into them. */

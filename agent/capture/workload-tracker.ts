@@ -16,7 +16,7 @@ interface Attachment {
 }
 
 /** What to attach to: a veth's host side, or a cgroup. */
-interface Place extends Pick<CaptureSpec, 'key' | 'inode' | 'gatewayMac' | 'cgroup'> {
+interface Place extends Pick<CaptureSpec, 'key' | 'inode' | 'gatewayMac' | 'networkNamespace' | 'cgroup'> {
   /** Interface or path. */
   readonly name: string;
 }
@@ -43,23 +43,26 @@ function canonical(address: string): string {
   return address.includes(':') ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
 }
 
-/** The veth that carries the workload's addresses; without declared ones, the first that has any. */
-function choose(workload: Workload, inspection: NamespaceInspection): Finding {
+/** The interface that carries the workload's addresses; without declared ones, the first that has any. `throughHost`: a veth that leads there. */
+function choose(workload: Workload, inspection: NamespaceInspection, throughHost: boolean): Finding {
   const path = workload.networkNamespace;
-  if (inspection.links.length === 0) {
+  const links = inspection.links.filter(({ hostIfindex }) => hostIfindex !== 0 || !throughHost);
+  if (links.length === 0 && throughHost) {
     const detail = `${path} has no veth that leads to the agent's network namespace: the agent must run in the namespace that holds the host side (hostNetwork), and the CNI must use veths`;
     return { kind: 'pending', detail };
   }
   const declared = workload.addresses.map(canonical);
-  const link = inspection.links.find(({ addresses }) =>
+  const link = links.find(({ addresses }) =>
     declared.length === 0 ? addresses.length > 0 : declared.some((address) => addresses.includes(address)),
   );
   if (link !== undefined) {
-    const { hostIfindex: key, hostName: name, gatewayMac } = link;
-    const place = { key, name, gatewayMac, inode: inspection.inode, cgroup: null };
+    const { hostIfindex, hostName, gatewayMac } = link;
+    const { inode } = inspection;
+    const seen = throughHost ? { key: hostIfindex, name: hostName } : { key: inode, name: link.name };
+    const place = { ...seen, gatewayMac, inode, networkNamespace: path, cgroup: null };
     return { kind: 'found', place, addresses: declared.length === 0 ? link.addresses : declared };
   }
-  const present = inspection.links.map(({ name, addresses }) => `${name}: ${addresses.join(', ') || 'none'}`).join('; ');
+  const present = links.map(({ name, addresses }) => `${name}: ${addresses.join(', ') || 'none'}`).join('; ');
   const detail =
     declared.length === 0 ? `no address on any interface of ${path} yet` : `none of ${declared.join(', ')} is in ${path} (${present})`;
   return { kind: 'pending', detail };
@@ -69,7 +72,7 @@ function hostProcess(workload: Workload, path: string, { key, inode, addresses: 
   const addresses = workload.addresses.length === 0 ? found : workload.addresses.map(canonical);
   if (addresses.length === 0)
     return { kind: 'pending', detail: 'the host has no route to the world, so no address of its own: set addresses' };
-  return { kind: 'found', place: { key, name: path, gatewayMac: [], inode, cgroup: path }, addresses };
+  return { kind: 'found', place: { key, name: path, gatewayMac: [], inode, networkNamespace: null, cgroup: path }, addresses };
 }
 
 /** Not `instanceof Error`: the addon's errors may come from another realm. */
@@ -168,7 +171,8 @@ export class WorkloadTracker {
       return { kind: 'failed', detail: `${this.path} is already captured as ${this.rival}: one workload a network namespace or cgroup` };
     }
     try {
-      if (!isHostProcess(this.workload)) return choose(this.workload, this.addon.inspectNamespace(this.path, this.hostNetns));
+      if (!isHostProcess(this.workload))
+        return choose(this.workload, this.addon.inspectNamespace(this.path, this.hostNetns), this.handle.mode.startsWith('ebpf'));
       if (this.cgroups !== null && holdsThisProcess(this.path, this.cgroups)) {
         return { kind: 'failed', detail: `the agent itself runs in ${this.path}: name a cgroup of the process alone` };
       }
@@ -202,10 +206,10 @@ export class WorkloadTracker {
         found,
       };
     }
-    const { key, inode, gatewayMac, cgroup } = place;
+    const { key, inode, gatewayMac, networkNamespace, cgroup } = place;
     const ports = this.workload.ports.map(({ port }) => port);
     const holdMs = capture.failClosed ? this.holdMs : 0;
-    const spec: CaptureSpec = { ...capture, key, inode, gatewayMac, cgroup, ports, addresses, holdMs };
+    const spec: CaptureSpec = { ...capture, key, inode, gatewayMac, networkNamespace, cgroup, ports, addresses, holdMs };
     const fingerprint = JSON.stringify(spec);
     const { attachment } = this;
     if (attachment?.fingerprint === fingerprint) return { kind: 'captured', detail: '', found };

@@ -30,6 +30,8 @@ export interface CaptureSpec {
   readonly key: number;
   /** Of its namespace or cgroup. */
   readonly inode: number;
+  /** Path of its network namespace; null for a process of the host. */
+  readonly networkNamespace: string | null;
   /** Path of a host process' cgroup; null: the workload has a network namespace of its own. */
   readonly cgroup: string | null;
   /** Where a host process is called: captured inbound. Others are captured on every port. */
@@ -55,6 +57,7 @@ export interface NamespaceLink {
   readonly name: string;
   /** Of global scope, without prefix. */
   readonly addresses: readonly string[];
+  /** Of its other end, if it is a veth whose other end is in the host's namespace; else 0, and the next two are empty. */
   readonly hostIfindex: number;
   readonly hostName: string;
   /** Its host side's, or that of the bridge it is on. */
@@ -64,7 +67,7 @@ export interface NamespaceLink {
 export interface NamespaceInspection {
   /** Another namespace under the same path has another inode. */
   readonly inode: number;
-  /** Veths whose other side is in the host's namespace; others are left out. */
+  /** Those with an address, and veths that lead to the host. */
   readonly links: readonly NamespaceLink[];
 }
 
@@ -88,7 +91,7 @@ export interface HookProgram {
 
 /** Closing leaves everything attached and pinned; only uninstallCapture() removes. */
 export interface CaptureHandle {
-  readonly mode: 'ebpf-tcx' | 'ebpf-clsact';
+  readonly mode: 'ebpf-tcx' | 'ebpf-clsact' | 'nftables' | 'iptables';
   /** Why this mode. */
   readonly reason: string;
   /** Idempotent: replaces what the workload had. EADDRINUSE: an address or a host process' port is another captured workload's. EINVAL: a bad CIDR or address. */
@@ -116,8 +119,20 @@ export interface CaptureAddon {
   listHookPrograms(hostNetns: string | null, cgroup: string | null): HookProgram[];
   /** Throws in words why redirection does not work on this kernel in that mode, tried out in scratch namespaces. Some 100 ms. */
   testCapture(mode: 'ebpf-tcx' | 'ebpf-clsact', bpfDir: string): void;
+  /** A pod and its host, connected, to try rules in: descriptors of their namespaces, the caller's to close, which ends both. */
+  openScratchPod(): { readonly host: number; readonly pod: number };
+  /** Throws in words why the rules in the scratch pod don't redirect a connection each way to these ports. Below 5 ms; at most 4 s. */
+  testTranslation(
+    scratch: { readonly host: number; readonly pod: number },
+    ports: { readonly outboundPort: number; readonly inboundPort: number },
+  ): void;
   /** Makes or adopts mesh namespace, links, maps and programs. */
   openCapture(options: CaptureOpenOptions): CaptureHandle;
+  /**
+   * Opens what the namespace at `path` has: "netns", itself; "netfilter", a netlink socket; else a file below /proc/net, to be written.
+   * The descriptor is the caller's.
+   */
+  openInNamespace(path: string, what: string): number;
   /** Removes all of it; missing parts are well. */
   uninstallCapture(location: CaptureLocation): void;
 }

@@ -463,8 +463,11 @@ export interface ListenerSpec {
   /**
    * gateway: routes by Host alone. outbound, inbound: captured traffic, the socket is transparent and keeps the original destination.
    * host-outbound, host-inbound: of processes in the host's own namespace, where the socket is opened.
+   * pod-outbound, pod-inbound: in the pod's namespace, where address translation leads there.
    */
-  readonly kind: 'gateway' | 'outbound' | 'inbound' | 'host-outbound' | 'host-inbound';
+  readonly kind: 'gateway' | 'outbound' | 'inbound' | 'host-outbound' | 'host-inbound' | 'pod-outbound' | 'pod-inbound';
+  /** Of the kinds pod-…, null of others. */
+  readonly pod: PodScope | null;
   readonly address: string;
   /** 0: the kernel chooses; see listen()'s result. */
   readonly port: number;
@@ -482,6 +485,16 @@ export interface ListenerSpec {
    * X-Request-Id where there is none. null: all of them are left as they come (captured traffic keeps the client's address by itself).
    */
   readonly trustedHops: number | null;
+}
+
+/** A pod's network namespace, in which sockets are opened. */
+export interface PodScope {
+  /** Listeners with the same key share what the first one was given. */
+  readonly key: number;
+  /** Descriptor of the namespace; the engine duplicates it. */
+  readonly netns: number;
+  /** SO_MARK of connections that leave from there, for the rules to let by. */
+  readonly mark: number;
 }
 
 export interface SharedListener {
@@ -512,10 +525,12 @@ export interface Engine {
    * namespace. Both processes accept from it until one closes it. Returns the port.
    */
   adopt(listener: ListenerSpec, descriptor: number): number;
-  /** Duplicates of the listening sockets, for another process; the caller's to close. */
+  /** Duplicates of the listening sockets in the proxy's own namespace, for another process; the caller's to close. */
   shareListeners(): SharedListener[];
   /** Accepts what waits, then no more; open connections go on. */
   unlisten(id: number): void;
+  /** Closes the pod's listeners and resets its connections: nothing here holds its namespace any more. */
+  leavePod(key: number): void;
   /** Connections accepted from now on use it; open ones keep what they began with. False: no such listener. */
   setListenerTls(id: number, tls: ListenerTlsSpec | null): boolean;
   /** The failures since the last call, the first 64 of them: for logs. The counters have all. */

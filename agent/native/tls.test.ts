@@ -184,6 +184,7 @@ class Engine {
       trustedHops: null,
       tls: null,
       proxyProtocol: false,
+      pod: null,
       ...spec,
     });
   }

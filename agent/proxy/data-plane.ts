@@ -2,6 +2,7 @@
 // gateway listeners. One update after the other; an update has been applied when the next request is decided by it.
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
+import type { PodHello } from '../link/pod-channel.js';
 import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
 import { HOST_MARK } from '../native/capture.js';
 import { type EngineAddon, type EngineOptions, type ListenerSpec, type ListenerTlsSpec, MAX_TENANTS } from '../native/engine.js';
@@ -13,9 +14,10 @@ import type { InheritedSocket } from './handover/successor.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { OverloadMonitor } from './overload/monitor.js';
+import type { Pod, PodLink } from './pod-link.js';
 import { socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
-import { type GatewayListener, isHostListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS } from './tables/gateway-ports.js';
+import { type GatewayListener, isHostListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS, POD_LISTENERS } from './tables/gateway-ports.js';
 import { Labels } from './tables/labels.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
@@ -41,6 +43,14 @@ export interface OpenListener {
   /** Null: plain text. */
   readonly tls: ListenerTlsSpec | null;
 }
+
+/**
+ * How this host's traffic comes here. mesh: into the namespace that this process is in; `hostNetns`: descriptor of the host's, for processes of
+ * the host. pods: by address translation in each pod's own.
+ */
+export type CapturedTraffic =
+  | { readonly by: 'mesh'; readonly hostNetns: number; readonly bpfDir: string }
+  | { readonly by: 'pods'; readonly link: PodLink };
 
 /** What a predecessor left. */
 export interface Inheritance {
@@ -68,14 +78,15 @@ export class DataPlane {
   private handle: number | null = null;
   private retry: NodeJS.Timeout | null = null;
   private readonly lost = new Set<string>();
+  /** Pods in whose namespaces every worker listens. */
+  private readonly joined = new Set<number>();
   private chain: Promise<unknown> = Promise.resolve();
   private serve: () => void = () => undefined;
 
   constructor(
     private readonly config: ProxyConfig,
     private readonly addon: EngineAddon & MessageSocketAddon,
-    /** Descriptor of the host's network namespace; null: there are no processes of the host to serve. */
-    hostNetns: number | null,
+    private readonly captured: CapturedTraffic | null,
     private readonly log: Logger,
     private readonly inheritance: Inheritance | null,
   ) {
@@ -91,8 +102,9 @@ export class DataPlane {
       limits: config.limits,
       counters: addon.counterNames().length,
       accessLog: config.accessLog.mode !== 'off',
-      heartbeatMap: config.mesh === null ? null : `${config.mesh.bpfDir}/maps/workers`,
-      host: config.mesh === null || hostNetns === null ? null : hostOptions(hostNetns, config.mesh.bpfDir),
+      heartbeatMap: captured?.by === 'mesh' ? `${captured.bpfDir}/maps/workers` : null,
+      host: captured?.by === 'mesh' ? hostOptions(captured.hostNetns, captured.bpfDir) : null,
+      podAliveMs: captured?.by === 'pods' ? captured.link.hello.aliveMs : null,
       via: config.via,
       log,
       onTlsFailures: (some) => failures.add(some),
@@ -164,7 +176,8 @@ export class DataPlane {
     return shared.flatMap(({ id, sockmapKey, descriptor }) => {
       const listener = this.open.get(id);
       // A successor registers its own sockets for processes of the host, a worker's in its place.
-      if (listener === undefined || listener.kind === 'host-outbound' || listener.kind === 'host-inbound') {
+      const kind = listener?.kind;
+      if (listener === undefined || (kind !== 'gateway' && kind !== 'outbound' && kind !== 'inbound')) {
         this.addon.closeDescriptor(descriptor);
         return [];
       }
@@ -172,7 +185,7 @@ export class DataPlane {
       const index = counts.get(id) ?? 0;
       counts.set(id, index + 1);
       const slot = sockmapKey === null ? index : Math.floor(sockmapKey / MESH_LISTENERS.length);
-      return [{ kind: listener.kind, address, port, slot, descriptor }];
+      return [{ kind, address, port, slot, descriptor }];
     });
   }
 
@@ -224,7 +237,11 @@ export class DataPlane {
 
   /** Returns what could not be opened; that is tried again until it can, or is no longer wanted. */
   private async reconcileListeners(): Promise<string[]> {
-    const closed = [...(await this.openMeshListeners()), ...(await this.reconcileGateways(this.current?.listeners ?? []))];
+    const closed = [
+      ...(await this.openMeshListeners()),
+      ...(await this.reconcilePods()),
+      ...(await this.reconcileGateways(this.current?.listeners ?? [])),
+    ];
     if (closed.length > 0 && this.retry === null) {
       this.retry = setTimeout(() => {
         this.retry = null;
@@ -237,8 +254,8 @@ export class DataPlane {
 
   /** Only now that there are tables: before, connections go direct rather than to a proxy that knows nothing. */
   private async openMeshListeners(): Promise<string[]> {
-    const { mesh } = this.config;
-    if (mesh === null) return [];
+    const { captured } = this;
+    if (captured?.by !== 'mesh') return [];
     const hasHostProcess = [...this.model.workloads.values()].some(
       (workload) => workload.node === this.config.node && isHostProcess(workload),
     );
@@ -248,10 +265,11 @@ export class DataPlane {
       if (isHostListener(listener) && !hasHostProcess) this.closeListener(id);
       if (this.open.has(id) || (isHostListener(listener) && !hasHostProcess)) continue;
       const name = `${kind}-${address.includes(':') ? 'v6' : 'v4'}`;
-      const sockmap = (slot: number) => ({ map: `${mesh.bpfDir}/maps/listeners`, key: slot * MESH_LISTENERS.length + index });
+      const sockmap = (slot: number) => ({ map: `${captured.bpfDir}/maps/listeners`, key: slot * MESH_LISTENERS.length + index });
       const spec = (slot: number): ListenerSpec => ({
         id,
         kind,
+        pod: null,
         address,
         port,
         protocol: 'detect',
@@ -269,6 +287,43 @@ export class DataPlane {
       if (address === '::1' && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
     }
+    return failures;
+  }
+
+  /** The model is in force; which pods there are says the agent, whenever it knows. */
+  followPods(): void {
+    if (this.captured?.by !== 'pods') return;
+    this.captured.link.follow(() => {
+      this.chain = this.chain.then(() => (this.current === null ? undefined : this.reconcileListeners()));
+    });
+  }
+
+  /** Resolves when fail-open pods go direct: with this proxy nobody is left to serve them. */
+  async leavePods(): Promise<void> {
+    if (this.captured?.by !== 'pods') return;
+    this.captured.link.close();
+    await this.pool.expirePods();
+  }
+
+  /** The beats begin when all workers listen. */
+  private async reconcilePods(): Promise<string[]> {
+    if (this.captured?.by !== 'pods') return [];
+    const { link } = this.captured;
+    const released = link.takeReleased();
+    const wanted = new Map(link.pods);
+    const failures: string[] = [];
+    for (const key of [...this.joined].filter((known) => !wanted.has(known))) {
+      this.joined.delete(key);
+      await this.pool.leavePod(key);
+    }
+    for (const pod of wanted.values()) {
+      if (this.joined.has(pod.key)) continue;
+      const error = await this.pool.joinPod(pod.key, podListeners(pod, link.hello));
+      if (error === null) this.joined.add(pod.key);
+      else failures.push(`the proxy can't listen in ${pod.name}: ${error}`);
+    }
+    await this.pool.setPodBeats([...wanted.values()].filter(({ key }) => this.joined.has(key)).flatMap(({ beats }) => beats));
+    for (const descriptor of released) this.addon.closeDescriptor(descriptor);
     return failures;
   }
 
@@ -340,7 +395,8 @@ export class DataPlane {
   }
 
   private async listen({ id, name, kind, address, port }: OpenListener, specOf: ListenerOf, ports: 'shared' | 'each') {
-    const inherited = kind === 'host-outbound' || kind === 'host-inbound' ? [] : (this.inheritance?.take(kind, address, port) ?? []);
+    const inherited =
+      kind === 'gateway' || kind === 'outbound' || kind === 'inbound' ? (this.inheritance?.take(kind, address, port) ?? []) : [];
     const answer = await this.pool.listen(id, specOf, ports, inherited);
     if (answer.error === null || inherited.length === 0) return answer;
     this.log.warn({ listener: name }, `${name} can't go on with the predecessor's sockets and opens its own: ${answer.error}`);
@@ -364,10 +420,29 @@ export class DataPlane {
   }
 }
 
+/** IPv4 and IPv6 of each: what a pod sends is redirected to its loopback, what it is sent to the interface where that arrives. */
+function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: PodHello): ListenerSpec[] {
+  const common = {
+    protocol: 'detect',
+    sockmap: null,
+    trustedHops: null,
+    tls: null,
+    proxyProtocol: false,
+    pod: { key, netns, mark },
+  } as const;
+  return POD_LISTENERS.map(({ id, kind, address }) => ({
+    ...common,
+    id,
+    kind,
+    address,
+    port: kind === 'pod-outbound' ? outboundPort : inboundPort,
+  }));
+}
+
 function hostOptions(netns: number, bpfDir: string): EngineOptions['host'] {
   return { netns, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
 }
 
 function gatewaySpec({ id, address, port, protocol, tls }: OpenListener, trustedHops: number): ListenerSpec {
-  return { id, kind: 'gateway', address, port, protocol, sockmap: null, trustedHops, tls, proxyProtocol: false };
+  return { id, kind: 'gateway', pod: null, address, port, protocol, sockmap: null, trustedHops, tls, proxyProtocol: false };
 }

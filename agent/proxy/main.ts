@@ -10,16 +10,18 @@ import { createLog } from '../../api/log.js';
 import { MetricsServer } from '../../api/metrics-server.js';
 import { VERSION } from '../../api/version.js';
 import { DiscoveryClient } from '../discovery/discovery-client.js';
+import { POD_SOCKET } from '../link/pod-channel.js';
 import { loadAddon } from '../native/addon.js';
 import { makeRunDirectory } from '../run-directory.js';
 import { AccessLogSink, drainRing, formatRecord } from './access-log.js';
 import type { ProxyConfig } from './config.js';
-import { DataPlane } from './data-plane.js';
+import { type CapturedTraffic, DataPlane } from './data-plane.js';
 import { Drain, type DrainResult } from './drain.js';
 import type { Channel, HandoverMessage } from './handover/channel.js';
 import { type Estate, HandoverServer } from './handover/predecessor.js';
 import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
+import { PodLink } from './pod-link.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
@@ -52,13 +54,14 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
   const signals = new Signals();
   try {
     const addon = loadAddon();
-    const hostNetns = config.mesh === null ? null : await enterMesh(addon, config.mesh.netns, log, signals);
+    const captured = await findTraffic(addon, config, log, signals);
     if (signals.received > 0) return 0;
     makeRunDirectory(config.runDir);
     const takeover = config.takeover === 'auto' ? await Takeover.begin(join(config.runDir, HANDOVER_SOCKET), addon, log) : null;
     // Before a listener is open: two that share one would lose connections when the second ends.
     if (takeover === null) await assertUnserved(statusSocket(config));
-    const plane = new DataPlane(config, addon, hostNetns, log, takeover);
+    const plane = new DataPlane(config, addon, captured, log, takeover);
+    plane.followPods();
     const stopSource = await startSource(config, plane, log);
     if (stopSource === null || (takeover !== null && !(await isServing(plane, signals)))) {
       takeover?.abandon();
@@ -148,11 +151,26 @@ async function startMetrics(
   }
 }
 
-/** Returns a descriptor of the host's namespace; null when a signal came first. */
-async function enterMesh(addon: ReturnType<typeof loadAddon>, netns: string, log: Logger, signals: Signals): Promise<number | null> {
-  if (!existsSync(netns)) log.info({ netns }, `waiting for ${netns}: the agent makes it`);
-  while (!existsSync(netns) && signals.received === 0) await sleep(NETNS_POLL_MS);
-  return signals.received === 0 ? addon.enterNetworkNamespace(netns) : null;
+/** Waits until the agent has made the mesh namespace, which this process enters, or captures pods in their own. Null: none is wanted, or a signal came first. */
+async function findTraffic(
+  addon: ReturnType<typeof loadAddon>,
+  { mesh, runDir }: ProxyConfig,
+  log: Logger,
+  signals: Signals,
+): Promise<CapturedTraffic | null> {
+  if (mesh === null) return null;
+  const socket = join(runDir, POD_SOCKET);
+  for (let isFirst = true; signals.received === 0; isFirst = false) {
+    const link = await PodLink.open(socket, addon, log);
+    if (link !== null) {
+      log.info({ socket }, 'pods are captured by address translation in their own namespaces');
+      return { by: 'pods', link };
+    }
+    if (existsSync(mesh.netns)) return { by: 'mesh', hostNetns: addon.enterNetworkNamespace(mesh.netns), bpfDir: mesh.bpfDir };
+    if (isFirst) log.info({ netns: mesh.netns, socket }, `waiting for ${mesh.netns} or ${socket}: the agent makes one of them`);
+    await sleep(NETNS_POLL_MS);
+  }
+  return null;
 }
 
 /** Returns how to stop it; null when the files are bad, which has been said. */
@@ -248,6 +266,7 @@ function startAccessLog(config: ProxyConfig, plane: DataPlane, log: Logger): () 
 async function shutDown(running: Running, config: ProxyConfig, log: Logger, signals: Signals): Promise<void> {
   const { plane, handover, metrics } = running;
   handover.close();
+  await plane.leavePods();
   log.info({ timeoutMs: config.shutdownTimeoutMs }, 'draining: no new connections; a second signal ends it at once');
   const drain = new Drain(plane, IDLE_MS.atSignal);
   drain.limit(config.shutdownTimeoutMs);

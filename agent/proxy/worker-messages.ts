@@ -28,6 +28,23 @@ export interface WorkerStart {
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
   readonly host: EngineOptions['host'];
   readonly via: EngineOptions['via'];
+  /** Null: there are no pods whose redirection lives by beats of ours. */
+  readonly podBeats: PodBeatStart | null;
+}
+
+export interface PodBeatStart {
+  readonly slot: number;
+  /** Float64 by slot: when the worker beat last, ms of a clock that all threads share. */
+  readonly beats: SharedArrayBuffer;
+  readonly aliveMs: number;
+}
+
+/** What keeps one pod's redirection alive when it is written. */
+export interface PodBeat {
+  readonly descriptor: number;
+  readonly isFile: boolean;
+  readonly renew: Uint8Array;
+  readonly expire: Uint8Array;
 }
 
 /** What a worker says of its event loop: the worker writes, main reads. Times are Node's hrtime in ms, one clock for all threads. */
@@ -48,6 +65,11 @@ export type ToWorker =
   /** For the connections from now on; answered as `listen` is. */
   | { readonly kind: 'listenerTls'; readonly call: number; readonly id: number; readonly tls: ListenerTlsSpec | null }
   | { readonly kind: 'unlisten'; readonly id: number }
+  | { readonly kind: 'leavePod'; readonly call: number; readonly key: number }
+  /** To the first worker: all of them. Answered when the descriptors of before are not used any more. */
+  | { readonly kind: 'podBeats'; readonly call: number; readonly beats: readonly PodBeat[] }
+  /** The pods' connections go direct from now on; then the beats end. Answered when it is so. */
+  | { readonly kind: 'expirePods'; readonly call: number }
   /** Answered with duplicates of the listening sockets. */
   | { readonly kind: 'share'; readonly call: number }
   | { readonly kind: 'drain'; readonly idleMs: number }

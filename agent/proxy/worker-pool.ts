@@ -22,6 +22,7 @@ import { MAX_LISTENERS } from './tables/layout.js';
 import {
   type Answer,
   type FromWorker,
+  type PodBeat,
   PULSE_WORDS,
   type PublishedTables,
   Pulse,
@@ -44,6 +45,8 @@ export interface WorkerPoolOptions {
   readonly accessLog: boolean;
   /** Pinned maps; null: no captured traffic. */
   readonly heartbeatMap: string | null;
+  /** How long a beat for pods captured by address translation holds; null: there are none. */
+  readonly podAliveMs: number | null;
   /** Null: no processes of the host. */
   readonly host: EngineOptions['host'];
   readonly via: EngineOptions['via'];
@@ -82,7 +85,11 @@ export type ListenerOf = (slot: number) => ListenerSpec;
 export class WorkerPool {
   readonly outstanding: Int32Array;
   private readonly seats: readonly Seat[];
+  private readonly podClocks: SharedArrayBuffer;
   private readonly listeners = new Map<number, ListenerOf>();
+  /** By key: what every worker listens on in that pod's namespace. */
+  private readonly pods = new Map<number, readonly ListenerSpec[]>();
+  private podBeats: readonly PodBeat[] = [];
   private readonly calls = new Map<number, (answer: Answer) => void>();
   private readonly waiting = new Set<() => void>();
   private tables: PublishedTables | null = null;
@@ -92,6 +99,7 @@ export class WorkerPool {
   constructor(private readonly options: WorkerPoolOptions) {
     const outstanding = new SharedArrayBuffer(MAX_ENDPOINTS * 4);
     this.outstanding = new Int32Array(outstanding);
+    this.podClocks = new SharedArrayBuffer(options.workers * 8);
     this.seats = Array.from({ length: options.workers }, (_, slot) => this.newSeat(slot, outstanding));
   }
 
@@ -175,6 +183,40 @@ export class WorkerPool {
     for (const seat of this.seats) this.send(seat, { kind: 'unlisten', id });
   }
 
+  /** Every worker listens in the pod's namespace, or none; null, or why not. */
+  async joinPod(key: number, listeners: readonly ListenerSpec[]): Promise<string | null> {
+    for (const seat of this.seats) {
+      for (const listener of listeners) {
+        const { error } = this.isStopping ? { error: 'the proxy is draining' } : await this.callListen(seat, listener, null);
+        // A pod without IPv6 has nothing there to capture.
+        if (error === null || (listener.address.includes(':') && /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
+        await this.leavePod(key);
+        return error;
+      }
+    }
+    this.pods.set(key, listeners);
+    return null;
+  }
+
+  /** Its connections are reset, its namespace is held no more. */
+  async leavePod(key: number): Promise<void> {
+    this.pods.delete(key);
+    await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'leavePod', call, key }))));
+  }
+
+  /** Resolves when the descriptors of the beats before are not used any more. */
+  async setPodBeats(beats: readonly PodBeat[]): Promise<void> {
+    this.podBeats = beats;
+    await this.call(this.seats[0]!, (call) => ({ kind: 'podBeats', call, beats }));
+  }
+
+  /** Resolves when no pod's connections are redirected here any more, but for those of fail-closed ones. */
+  async expirePods(): Promise<void> {
+    if (this.podBeats.length === 0) return;
+    this.podBeats = [];
+    await this.call(this.seats[0]!, (call) => ({ kind: 'expirePods', call }));
+  }
+
   /** Duplicates of every worker's listening sockets; the caller's to close. */
   async share(): Promise<readonly SharedListener[]> {
     const answers = await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'share', call }))));
@@ -204,6 +246,7 @@ export class WorkerPool {
     const pulse = new SharedArrayBuffer(PULSE_WORDS * 8);
     const accessLog = options.accessLog ? new SharedArrayBuffer(ACCESS_LOG_BYTES) : null;
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
+    const podBeats = options.podAliveMs === null ? null : { slot, beats: this.podClocks, aliveMs: options.podAliveMs };
     return {
       slot,
       start: {
@@ -217,6 +260,7 @@ export class WorkerPool {
         heartbeat,
         host: options.host,
         via: options.via,
+        podBeats,
       },
       memory: {
         cells: new Cells(cells),
@@ -274,6 +318,8 @@ export class WorkerPool {
       if (this.seats.every(({ applied }) => applied !== -1)) setOwnNice(OWN_NICE);
       if (this.tables !== null && this.tables.handle !== startedWith.handle) this.send(seat, { kind: 'tables', tables: this.tables });
       for (const listenerOf of this.listeners.values()) void this.relisten(seat, listenerOf(seat.slot));
+      for (const listener of [...this.pods.values()].flat()) void this.relisten(seat, listener);
+      if (seat.slot === 0 && this.podBeats.length > 0) void this.setPodBeats(this.podBeats);
     } else {
       seat.applied = message.handle;
     }

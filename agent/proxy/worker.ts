@@ -4,6 +4,7 @@ import { loadAddon } from '../native/addon.js';
 import { DecisionFlag, OverloadLevel } from '../native/engine.js';
 import { Decider } from './decide.js';
 import { Cells } from './metrics/cells.js';
+import { PodHeart } from './pod-heart.js';
 import { DecisionTables } from './tables/layout.js';
 import { type Answer, type FromWorker, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
 
@@ -48,13 +49,16 @@ function run(start: WorkerStart): void {
     const taken = engine.takeTlsFailures();
     if (taken.length > 0) send({ kind: 'tlsFailures', failures: taken });
   }, TLS_FAILURES_INTERVAL_MS);
+  const pods = start.podBeats === null ? null : new PodHeart(start.podBeats);
   const close = (): void => {
     clearInterval(failures);
+    pods?.stop();
     engine.close();
     port.close();
   };
   const answer = (call: number, some: Partial<Answer>): void => send({ kind: 'answer', call, port: 0, error: null, shared: [], ...some });
   const drain = (idleMs: number): void => {
+    pods?.stop();
     engine.drain(idleMs);
     const poll = setInterval(() => {
       if (engine.connections() > 0) return;
@@ -90,6 +94,18 @@ function run(start: WorkerStart): void {
         break;
       case 'unlisten':
         engine.unlisten(message.id);
+        break;
+      case 'leavePod':
+        engine.leavePod(message.key);
+        answer(message.call, {});
+        break;
+      case 'podBeats':
+        pods?.keep(message.beats);
+        answer(message.call, {});
+        break;
+      case 'expirePods':
+        pods?.expire();
+        answer(message.call, {});
         break;
       case 'share':
         answer(message.call, { shared: engine.shareListeners() });

@@ -33,6 +33,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     heartbeatMap: null,
     host: null,
     via: null,
+    podAliveMs: null,
     log,
     onTlsFailures: () => {},
     closeDescriptor: () => {},
@@ -75,6 +76,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     trustedHops: null,
     tls: null,
     proxyProtocol: false,
+    pod: null,
   } as const;
   const { error } = await pool.listen(LISTENER, () => spec);
   if (error !== null) throw new Error(`can't listen on ${address}:${port}: ${error}`);

@@ -163,7 +163,7 @@ export class Lab implements Site {
   }
 
   /** A connection that stays open until down(), or until what it returns is called. */
-  async hold(namespace: string, address: string, port: number, cgroup: string): Promise<() => Promise<void>> {
+  async hold(namespace: string, address: string, port: number, cgroup: string | null = null): Promise<() => Promise<void>> {
     const script = `exec 3<>/dev/tcp/${address}/${port} && read -r -u 3 && echo ready && exec sleep 60`;
     const [command, ...words] = within(cgroup, ['bash', '-c', script]);
     const child = spawn('nsenter', [`--net=${this.path(namespace)}`, command!, ...words], { stdio: ['ignore', 'pipe', 'ignore'] });

@@ -1,22 +1,28 @@
 // The rules of the fallback on a real kernel: what nft, iptables-nft and iptables-legacy do to a pod's connections with the text that
 // agent/capture/nat-rules.ts makes. Fails where it cannot run.
+import { closeSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import { nftBeat, recentBeat } from '../../agent/capture/nat-beat.js';
 import {
   iptablesJumps,
   iptablesRemoval,
   iptablesRules,
   type NatSpec,
   NFT_REMOVAL,
-  nftBeat,
   nftTable,
+  RECENT,
 } from '../../agent/capture/nat-rules.js';
+import { writeBeat } from '../../agent/link/pod-channel.js';
+import { loadAddon } from '../../agent/native/addon.js';
 import { HOST_MARK } from '../../agent/native/capture.js';
 import { Lab, type LabProxy, POD_A, POD_B, REMOTE } from './lab.js';
 
+const addon = loadAddon();
 const lab = new Lab(`wnat-${process.pid}`);
 const listeners = { outboundPort: 15001, inboundPort: 15006, mark: HOST_MARK };
 const FAMILIES = ['v4', 'v6'] as const;
 const LONG_MS = 600_000;
+const COMMENT = 'weft 0123456789abcdef';
 const both: NatSpec = {
   outbound: true,
   inbound: true,
@@ -29,21 +35,28 @@ const both: NatSpec = {
   includeInboundCidrs: [],
 };
 
+/** To a file or netlink socket opened in the pod's namespace. */
+function write(pod: string, what: string, bytes: Buffer): void {
+  const descriptor = addon.openInNamespace(lab.path(pod), what);
+  writeBeat(descriptor, what !== 'netfilter', bytes);
+  closeSync(descriptor);
+}
+
 interface Backend {
   readonly name: string;
   install(pod: string, spec: NatSpec): void;
-  beat(pod: string, spec: NatSpec): void;
+  beat(pod: string): void;
   /** As after a time without a beat. */
-  expire(pod: string, spec: NatSpec): void;
+  expire(pod: string): void;
   remove(pod: string): void;
   rules(pod: string): string;
 }
 
 const nftables: Backend = {
   name: 'nftables',
-  install: (pod, spec) => lab.in(pod, 'nft', ['-f', '-'], nftTable(spec, listeners, LONG_MS)),
-  beat: (pod) => lab.in(pod, 'nft', ['-f', '-'], nftBeat(LONG_MS)),
-  expire: (pod) => lab.in(pod, 'nft', ['delete', 'element', 'inet', 'weft', 'alive', '{ tcp }']),
+  install: (pod, spec) => lab.in(pod, 'nft', ['-f', '-'], nftTable(spec, listeners, LONG_MS, COMMENT)),
+  beat: (pod) => write(pod, 'netfilter', nftBeat(LONG_MS).renew),
+  expire: (pod) => write(pod, 'netfilter', nftBeat(LONG_MS).expire),
   remove: (pod) => lab.in(pod, 'nft', ['-f', '-'], NFT_REMOVAL),
   rules: (pod) => lab.in(pod, 'nft', ['list', 'ruleset']),
 };
@@ -53,16 +66,19 @@ function iptables(variant: 'nft' | 'legacy'): Backend {
     lab.in(pod, `iptables-${variant}-restore`, ['--noflush'], text(4));
     lab.in(pod, `ip6tables-${variant}-restore`, ['--noflush'], text(6));
   };
-  const write = (pod: string, spec: NatSpec, until: number) =>
-    each(pod, (family) => iptablesRules(spec, listeners, family, new Date(Date.now() + until)));
+  const recent = (pod: string, what: 'renew' | 'expire') => {
+    for (const family of [4, 6] as const) write(pod, `xt_recent/${RECENT[family].name}`, recentBeat(family)[what]);
+  };
   return {
     name: `iptables-${variant}`,
     install: (pod, spec) => {
-      write(pod, spec, LONG_MS);
+      each(pod, (family) => iptablesRules(spec, listeners, family, LONG_MS, COMMENT));
       each(pod, iptablesJumps);
+      // Fail-closed rules ask for no beat, so there is no file to write to.
+      if (!spec.failClosed) recent(pod, 'renew');
     },
-    beat: (pod, spec) => write(pod, spec, LONG_MS),
-    expire: (pod, spec) => write(pod, spec, -10_000),
+    beat: (pod) => recent(pod, 'renew'),
+    expire: (pod) => recent(pod, 'expire'),
     remove: (pod) => each(pod, iptablesRemoval),
     rules: (pod) => ['', '6'].map((v) => lab.in(pod, `ip${v}tables-${variant}-save`, ['-t', 'nat'])).join(''),
   };
@@ -157,9 +173,9 @@ test.each(cases)('%s %s: the longest prefix decides between excluded and capture
 
 test.each(cases)('%s %s: without a beat connections are direct, with the next they are captured again', (_, v, backend) => {
   install(backend, 'a', both);
-  backend.expire('a', both);
+  backend.expire('a');
   expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toEqual([]);
-  backend.beat('a', both);
+  backend.beat('a');
   expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toHaveLength(1);
 });
 
@@ -171,20 +187,20 @@ test('the kernel ends the redirection by itself, and a beat before that prolongs
     return shown.find(({ set }) => set !== undefined)?.set?.elem?.[0]?.elem ?? null;
   };
   install(nftables, 'a', both);
-  lab.in('a', 'nft', ['-f', '-'], nftBeat(500));
+  write('a', 'netfilter', nftBeat(500).renew);
   const began = performance.now();
   expect(life()?.expires).toBeLessThanOrEqual(1);
   while (life() !== null) expect(performance.now() - began).toBeLessThan(3_000);
   expect(passesOf('a', () => expect(lab.connect('a', REMOTE.v4, 8080).error).toBeNull())).toEqual([]);
-  nftables.beat('a', both);
-  nftables.beat('a', both);
+  nftables.beat('a');
+  nftables.beat('a');
   expect(life()?.expires).toBeGreaterThan(LONG_MS / 1000 - 60);
 });
 
 test.each(cases)('%s %s: fail-closed needs no beat, and where nobody listens it refuses', (_, v, backend) => {
   const closed = { ...both, failClosed: true };
   install(backend, 'c', closed);
-  backend.expire('c', closed);
+  if (backend === nftables) backend.expire('c');
   const attempt = lab.connect('c', REMOTE[v], 8080);
   expect(attempt.error).toBe('ECONNREFUSED');
   expect(attempt.totalMs).toBeLessThan(100);
@@ -197,7 +213,7 @@ test.each([nftables, iptables('nft'), iptables('legacy')].map((backend) => [back
     const [command = '', ...words] = backend.name === 'iptables-legacy' ? ['iptables-legacy', '-t', 'nat', '-N', 'OTHERS'] : other;
     lab.in('c', command, words);
     backend.install('c', both);
-    backend.beat('c', both);
+    backend.beat('c');
     expect(backend.rules('c')).toMatch(/weft/i);
     backend.remove('c');
     expect(backend.rules('c')).not.toMatch(/weft/i);

@@ -1,6 +1,7 @@
 // The choice of the mode: what the self-test finds on this kernel, and on one that lets the agent do less. Fails where it cannot run.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
@@ -57,4 +58,29 @@ test('without the capabilities auto is off and ebpf ends, each with the reason o
     expect(text).toMatch(/no way to redirect passed the self-test: ebpf-tcx: .*CAP_SYS_ADMIN.*; ebpf-clsact: .*CAP_SYS_ADMIN/);
   }
   expect(leftovers()).toEqual([]);
+});
+
+const without = (reason: string) => new RegExp(`^ebpf-tcx: .*; ebpf-clsact: .*; ${reason}$`);
+
+test.each([
+  ['without eBPF auto takes nftables', [], 'nftables', without('nftables passed the self-test')],
+  ['without nft it takes iptables', ['nft'], 'iptables', without('nftables: .*; iptables passed the self-test')],
+  ['without both it is off', ['nft', 'iptables-restore'], 'off', /nftables: .*; iptables: /],
+] as const)('%s, and says why', (_, missing, mode, reason) => {
+  const folder = mkdtempSync(join(tmpdir(), NAME));
+  const tools = ['nsenter', 'cat', 'nft', 'iptables', 'iptables-save', 'iptables-restore', 'ip6tables-save', 'ip6tables-restore'];
+  for (const tool of tools.filter((name) => !missing.some((other) => other === name))) {
+    symlinkSync(execFileSync('which', [tool], { encoding: 'utf8' }).trim(), join(folder, tool));
+  }
+  const script = `
+    import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
+    const log = { info() {}, warn() {} };
+    const places = { bpfDir: '${folder}/bpf', meshNetns: '/run/netns/${NAME}', podSocket: '${folder}/pods.sock' };
+    const capture = await Capture.open({ ...places, mode: 'auto', heartbeatTimeoutMs: 1000, log });
+    console.log(JSON.stringify(capture.state()));
+    await capture.close();`;
+  const env = { ...process.env, PATH: folder };
+  const said = execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', env });
+  expect(JSON.parse(said)).toMatchObject({ mode, reason: expect.stringMatching(reason) });
+  rmSync(folder, { recursive: true });
 });

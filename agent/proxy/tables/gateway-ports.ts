@@ -20,6 +20,13 @@ export const MESH_LISTENERS = [
   { id: 6, kind: 'host-inbound', address: '127.0.0.1', port: 0 },
   { id: 7, kind: 'host-inbound', address: '::1', port: 0 },
 ] as const;
+/** The same in every pod that is captured by address translation; those of the mesh namespace are not open then. */
+export const POD_LISTENERS = [
+  { id: 0, kind: 'pod-outbound', address: '127.0.0.1' },
+  { id: 1, kind: 'pod-outbound', address: '::1' },
+  { id: 2, kind: 'pod-inbound', address: '0.0.0.0' },
+  { id: 3, kind: 'pod-inbound', address: '::' },
+] as const;
 export const isHostListener = ({ kind }: { readonly kind: ListenerSpec['kind'] }): boolean => kind.startsWith('host-');
 export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
 export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;

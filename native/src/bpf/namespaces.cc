@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/netlink.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -84,6 +86,23 @@ Outcome run_in_namespace(int fd, const std::function<Outcome()>& work) {
     }
   }).join();
   return outcome;
+}
+
+Outcome open_in_namespace(const std::string& path, const std::string& what, Descriptor& result) {
+  Descriptor there;
+  WEFT_TRY(open_namespace(path, there));
+  if (what == "netns") {
+    result = std::move(there);
+    return {};
+  }
+  return run_in_namespace(there.get(), [&]() -> Outcome {
+    if (what == "netfilter") {
+      result = Descriptor(socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER));
+    } else {
+      result = Descriptor(open(("/proc/thread-self/net/" + what).c_str(), O_RDWR | O_CLOEXEC));
+    }
+    return result ? Outcome{} : failure(errno, "cannot open " + what + " in " + path);
+  });
 }
 
 Outcome write_sysctl(const std::string& name, const std::string& value) {

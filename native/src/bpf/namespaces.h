@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "bpf/outcome.h"
 
@@ -21,6 +22,8 @@ class Descriptor {
     return *this;
   }
   int get() const { return fd_; }
+  // The caller's to close from now on.
+  int release() { return std::exchange(fd_, -1); }
   explicit operator bool() const { return fd_ >= 0; }
 
  private:
@@ -37,6 +40,9 @@ Outcome create_unnamed_namespace(Descriptor& result);
 Outcome remove_namespace(const std::string& path);
 // Runs `work` on a thread of that namespace and returns what it returns.
 Outcome run_in_namespace(int fd, const std::function<Outcome()>& work);
+// What the namespace at `path` has: "netns", the namespace itself; "netfilter", a netlink socket of nfnetlink; else a file below
+// /proc/net, opened for reading and writing.
+Outcome open_in_namespace(const std::string& path, const std::string& what, Descriptor& result);
 // "net/ipv4/ip_forward", in the calling thread's namespace.
 Outcome write_sysctl(const std::string& name, const std::string& value);
 

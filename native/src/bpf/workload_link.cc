@@ -49,19 +49,19 @@ Outcome inspect_inside(int host_fd, WorkloadNamespace& result) {
   std::vector<InterfaceAddress> addresses;
   WEFT_TRY(list_addresses(netlink, addresses));
   for (const Link& link : links) {
-    if (link.kind != "veth" || link.peer_nsid < 0 || link.peer_nsid != host_nsid) continue;
     WorkloadLink found;
     found.name = link.name;
-    found.host_ifindex = link.peer_ifindex;
+    if (link.kind == "veth" && link.peer_nsid >= 0 && link.peer_nsid == host_nsid) found.host_ifindex = link.peer_ifindex;
     for (const auto& address : addresses) {
       if (address.ifindex == link.ifindex) found.addresses.push_back(address.text);
     }
-    result.links.push_back(std::move(found));
+    if (found.host_ifindex != 0 || !found.addresses.empty()) result.links.push_back(std::move(found));
   }
   return {};
 }
 
 Outcome inspect_host_side(WorkloadLink& link) {
+  if (link.host_ifindex == 0) return {};
   NetlinkSocket netlink;
   WEFT_TRY(netlink.open());
   Link host, bridge;

@@ -51,12 +51,8 @@ TargetContext Downstream::target_context(StreamKind kind) const {
   context.destination = origin_.destination;
   // A connection made straight to the listener's port has no original destination but the listener: dialling it would never end.
   context.has_destination = origin_.listener.is_captured() && origin_.destination.port != origin_.listener.port;
-  if (origin_.listener.host) {
-    context.scope = &reactor_->host_scope();
-    context.source = origin_.listener.kind == ListenerKind::Inbound ? ScopeSource::Destination
-                     : origin_.client_bound                         ? ScopeSource::Client
-                                                                    : ScopeSource::Any;
-  }
+  context.scope = origin_.scope;
+  context.source = origin_.scope_source;
   context.socket = fd_;
   context.http2 = kind == StreamKind::Http2;
   context.detected = origin_.detected;

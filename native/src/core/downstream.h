@@ -12,7 +12,6 @@ namespace weft {
 struct ListenerInfo {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
-  bool host = false;
   int32_t trusted_hops = -1;
   uint16_t port = 0;
 
@@ -32,10 +31,12 @@ struct ClientSecurity {
 struct DownstreamOrigin {
   ListenerInfo listener;
   Peer client;
-  // The client, a host process, had bound its address itself.
-  bool client_bound = false;
   // Original destination of captured traffic; unset on gateway listeners.
   Peer destination;
+  // Of the listener; null: the proxy's own namespace.
+  SharedScope scope;
+  // What connections into that scope are bound to.
+  ScopeSource scope_source = ScopeSource::Any;
   // Null: plain text.
   std::shared_ptr<const ClientSecurity> security;
   TenantId tenant = 0;

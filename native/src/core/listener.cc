@@ -40,14 +40,21 @@ void Listener::accept_some() {
   reactor_->resume_later(this);
 }
 
-// A host process was sent here by address, so where it wanted to go is not the socket's own name.
+// Where what was sent here by address wanted to go is not the socket's own name. What nobody sent here has no destination but this
+// listener itself: dialling it would never end.
 bool Listener::find_destination(int fd, DownstreamOrigin* origin) const {
-  if (!spec_.host || spec_.kind != ListenerKind::Outbound) return local_peer(fd, &origin->destination);
+  const bool is_outbound = spec_.kind == ListenerKind::Outbound;
+  if (spec_.place == ListenerPlace::kPod) {
+    origin->listener.port = 0;
+    return translated_peer(fd, &origin->destination);
+  }
+  if (spec_.place == ListenerPlace::kHost && !is_outbound) origin->scope_source = ScopeSource::Destination;
+  if (spec_.place == ListenerPlace::kOwn || !is_outbound) return local_peer(fd, &origin->destination);
   HostFlow flow;
   if (!reactor_->host_flows().find(origin->client, &flow)) return false;
   origin->destination = flow.destination;
   if (flow.source != Address{}) origin->client.address = flow.source;
-  origin->client_bound = flow.bound;
+  if (flow.bound) origin->scope_source = ScopeSource::Client;
   // Known to be captured: its destination may well have the number of this listener's port.
   origin->listener.port = 0;
   return true;
@@ -90,7 +97,8 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     return;
   }
   DownstreamOrigin origin;
-  origin.listener = {spec_.id, spec_.kind, spec_.host, spec_.trusted_hops, spec_.port};
+  origin.listener = {spec_.id, spec_.kind, spec_.trusted_hops, spec_.port};
+  origin.scope = scope_;
   Protocol protocol = spec_.protocol;
   if (!address_of(reinterpret_cast<const sockaddr*>(&client), &origin.client.address, &origin.client.port) ||
       (spec_.is_captured() && !find_destination(fd, &origin))) {

@@ -8,8 +8,13 @@ namespace weft {
 
 class Listener : public Connection {
  public:
-  Listener(Reactor* reactor, int fd, const ListenerSpec& spec) : Connection(reactor, fd), spec_(spec) { is_common_ = spec.is_captured(); }
+  // `scope`: where its socket is; null: the proxy's own namespace.
+  Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedScope scope)
+      : Connection(reactor, fd), spec_(spec), scope_(std::move(scope)) {
+    is_common_ = spec.is_captured();
+  }
   const ListenerSpec& spec() const { return spec_; }
+  const SharedScope& scope() const { return scope_; }
   void set_tenant(TenantId tenant) { tenant_ = tenant; }
   void set_tls(std::shared_ptr<const ListenerTls> tls) { spec_.tls = std::move(tls); }
   void on_events(uint32_t events) override;
@@ -27,6 +32,7 @@ class Listener : public Connection {
   void admit(int fd, const DownstreamOrigin& origin, Protocol protocol);
 
   ListenerSpec spec_;
+  SharedScope scope_;
 };
 
 }  // namespace weft

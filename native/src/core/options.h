@@ -77,6 +77,18 @@ inline constexpr int64_t kMaxTrustedHops = 16;
 
 enum class ListenerKind : uint8_t { Gateway, Outbound, Inbound };
 
+// Where a listener's socket is, and how what it accepts was captured. kOwn: in the proxy's own namespace, by the redirection programs or
+// not at all. kHost: in the host's, by connect() hooks and socket lookup. kPod: in a pod's, by address translation.
+enum class ListenerPlace : uint8_t { kOwn, kHost, kPod };
+
+// A pod's network namespace, by what it is called in calls and its descriptor, the caller's.
+struct PodScope {
+  int64_t key = -1;
+  int netns = -1;
+  // SO_MARK of connections that leave from there.
+  uint32_t mark = 0;
+};
+
 // kTerminate: every connection is TLS. kPermissive: TLS if its first bytes are a ClientHello, else plain. kPassthrough: the ClientHello is
 // read for its server name, the bytes go on as they are.
 enum class TlsMode : uint8_t { kTerminate, kPermissive, kPassthrough };
@@ -89,8 +101,9 @@ struct ListenerTls {
 struct ListenerSpec {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
-  // For processes in the host's own namespace: the socket is opened there.
-  bool host = false;
+  ListenerPlace place = ListenerPlace::kOwn;
+  // For kPod.
+  PodScope pod;
   Address address;
   uint16_t port = 0;
   Protocol protocol = Protocol::kHttp1;

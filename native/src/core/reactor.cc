@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -348,26 +349,35 @@ void Reactor::beat() {
   next_beat_ms_ = now_ms() + kBeatMs;
 }
 
-// With the first listener for host processes: the maps may appear after the engine.
-int Reactor::open_host_scope(std::string* error) {
-  const HostOptions& host = options_.host;
-  *error = "open the host's namespace";
-  if (host.netns < 0) return -EINVAL;
-  if (host_scope_.home < 0) {
-    const int home = open_own_namespace();
-    if (home < 0) return home;
-    host_scope_ = {host.netns, home, host.mark};
+int Reactor::open_scope(const ListenerSpec& spec, SharedScope* scope, std::string* error) {
+  *error = "open the namespace of the listener";
+  if (home_ < 0) home_ = open_own_namespace();
+  if (home_ < 0) return home_;
+  if (spec.place == ListenerPlace::kPod) {
+    for (const auto& [key, known] : pods_) {
+      if (key == spec.pod.key) *scope = known;
+    }
+    if (*scope != nullptr) return 0;
+    *scope = SocketScope::open(spec.pod.netns, home_, spec.pod.mark);
+    if (*scope == nullptr) return -errno;
+    pods_.emplace_back(spec.pod.key, *scope);
+    return 0;
   }
-  *error = "open " + host.flows;
-  return host_flows_.open(host.flows);
+  if (host_scope_ == nullptr) host_scope_ = SocketScope::open(options_.host.netns, home_, options_.host.mark);
+  if (host_scope_ == nullptr) return -errno;
+  *scope = host_scope_;
+  // The maps may appear after the engine.
+  *error = "open " + options_.host.flows;
+  return host_flows_.open(options_.host.flows);
 }
 
 int Reactor::listen(const ListenerSpec& spec, std::string* error) {
   ListenOptions options;
   options.at = {spec.address, spec.port};
-  if (spec.host) {
-    if (const int result = open_host_scope(error); result < 0) return result;
-    options.scope = &host_scope_;
+  SharedScope scope;
+  if (spec.place != ListenerPlace::kOwn) {
+    if (const int result = open_scope(spec, &scope, error); result < 0) return result;
+    options.scope = scope.get();
   } else {
     options.transparent = spec.is_captured();
     // Answers to captured clients go to the local pod; answers to captured callers go back as if the pod had sent them.
@@ -386,23 +396,23 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
       return result;
     }
   }
-  return add_listener(spec, fd);
+  return add_listener(spec, fd, std::move(scope));
 }
 
 int Reactor::adopt_listener(const ListenerSpec& spec, int fd, std::string* error) {
   const int result = check_listener(fd, {spec.address, spec.port});
-  if (result == 0) return add_listener(spec, fd);
+  if (result == 0) return add_listener(spec, fd, nullptr);
   ::close(fd);
   *error = "adopt";
   return result;
 }
 
-int Reactor::add_listener(const ListenerSpec& spec, int fd) {
+int Reactor::add_listener(const ListenerSpec& spec, int fd, SharedScope scope) {
   Peer local;
   local_peer(fd, &local);
   ListenerSpec kept = spec;
   kept.port = local.port;
-  auto* listener = new Listener(this, fd, kept);
+  auto* listener = new Listener(this, fd, kept, std::move(scope));
   listener->set_tenant(TenantScheduler::checked(tables_->listener_tenant(spec.id)));
   listeners_.push_back(listener);
   adopt(listener);
@@ -413,6 +423,8 @@ std::vector<SharedListener> Reactor::share_listeners() const {
   std::vector<SharedListener> shared;
   for (const Listener* listener : listeners_) {
     const ListenerSpec& spec = listener->spec();
+    // A successor opens its own there.
+    if (spec.place != ListenerPlace::kOwn) continue;
     const int fd = fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
     if (fd >= 0) shared.push_back({spec.id, spec.sockmap.empty() ? -1 : int64_t{spec.sockmap_key}, fd});
   }
@@ -443,6 +455,26 @@ void Reactor::unlisten(int32_t id) {
       ++at;
     }
   }
+  if (!deciding_) reap();
+}
+
+void Reactor::leave_pod(int64_t key) {
+  const auto known = std::find_if(pods_.begin(), pods_.end(), [key](const auto& pod) { return pod.first == key; });
+  if (known == pods_.end()) return;
+  const SharedScope scope = known->second;
+  pods_.erase(known);
+  std::erase_if(listeners_, [&](Listener* listener) {
+    if (listener->scope() != scope) return false;
+    close(listener);
+    return true;
+  });
+  for (PoolLink* link : pool_.idle_unless([&](const UpstreamTarget& target) { return target.connect.scope != scope; })) link->give_up();
+  connections_.for_each([&](Connection* connection) {
+    if (!connection->is_downstream() || static_cast<Downstream*>(connection)->origin().scope != scope) return;
+    // Its end comes as an event, as any other. Without linger no socket stays behind to hold the namespace.
+    set_abortive_close(connection->fd());
+    ::shutdown(connection->fd(), SHUT_RDWR);
+  });
   if (!deciding_) reap();
 }
 
@@ -556,8 +588,10 @@ void Reactor::close_everything() {
     connection->fd_ = -1;
   });
   heartbeat_.close();
-  if (host_scope_.home >= 0) ::close(host_scope_.home);
-  host_scope_ = {};
+  host_scope_ = nullptr;
+  pods_.clear();
+  if (home_ >= 0) ::close(home_);
+  home_ = -1;
   if (epoll_ >= 0) ::close(epoll_);
   if (reserve_ >= 0) ::close(reserve_);
   reserve_ = -1;

@@ -70,6 +70,8 @@ class Reactor {
   std::vector<SharedListener> share_listeners() const;
   // Its waiting connections are accepted first.
   void unlisten(int32_t id);
+  // Nothing of the pod's namespace is held any more: its listeners close, and its connections are reset.
+  void leave_pod(int64_t key);
   void use_tables(std::shared_ptr<const Tables> tables);
   // Accepts no more, has clients leave with their next answer, and closes connections that stay idle for `idle_ms`.
   void drain(uint32_t idle_ms);
@@ -95,7 +97,6 @@ class Reactor {
   // For connections.
   const EngineOptions& options() const { return options_; }
   // In use once a listener for host processes is open.
-  const SocketScope& host_scope() const { return host_scope_; }
   const HostFlows& host_flows() const { return host_flows_; }
   const EngineLimits& limits() const { return options_.limits; }
   // What may wait for one slow reader now; at most limits().max_buffered_bytes.
@@ -178,12 +179,13 @@ class Reactor {
   bool still_wanted(const UpstreamTarget& target) const;
 
  private:
-  int open_host_scope(std::string* error);
+  // The scope of a listener that is not in this thread's own namespace; 0 or -errno.
+  int open_scope(const ListenerSpec& spec, SharedScope* scope, std::string* error);
   static constexpr size_t kSharedReadBytes = 32 * 1024;
   // More than one tenant had a turn not long ago.
   bool is_shared() const { return now_ns_ < shared_until_ns_; }
   uint64_t tick_ns() const;
-  int add_listener(const ListenerSpec& spec, int fd);
+  int add_listener(const ListenerSpec& spec, int fd, SharedScope scope);
   void update_clock();
   void charge(TenantId tenant, uint64_t ns);
   void fire_timers();
@@ -225,7 +227,10 @@ class Reactor {
   Counters counters_;
   AccessLog access_log_;
   Heartbeat heartbeat_;
-  SocketScope host_scope_;
+  // Of this thread's own namespace, with the first scope.
+  int home_ = -1;
+  SharedScope host_scope_;
+  std::vector<std::pair<int64_t, SharedScope>> pods_;
   HostFlows host_flows_;
   uint64_t next_beat_ms_ = 0;
   uint64_t completions_due_ms_ = 0;

@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6/ip6_tables.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -52,16 +55,24 @@ uint64_t network_namespace_of(int fd) {
 int open_stream_socket(int family, const SocketScope* scope) {
   constexpr int kType = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
   if (scope == nullptr) return socket(family, kType, 0);
-  if (setns(scope->there, CLONE_NEWNET) != 0) return -1;
+  if (setns(scope->there(), CLONE_NEWNET) != 0) return -1;
   const int fd = socket(family, kType, 0);
   const int error = errno;
   // Away from home every later socket of this worker would be in the wrong namespace.
-  if (setns(scope->home, CLONE_NEWNET) != 0) abort();
+  if (setns(scope->home(), CLONE_NEWNET) != 0) abort();
   errno = error;
   return fd;
 }
 
 }  // namespace
+
+SharedScope SocketScope::open(int there, int home, uint32_t mark) {
+  const int fd = fcntl(there, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return nullptr;
+  return SharedScope(new SocketScope(fd, home, mark));
+}
+
+SocketScope::~SocketScope() { close(there_); }
 
 bool is_mapped(const Address& address) {
   static constexpr uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -102,7 +113,7 @@ int check_listener(int fd, const Peer& at) {
 int open_connection(const ConnectOptions& options) {
   sockaddr_storage name;
   const socklen_t length = to_sockaddr(options.to.address, options.to.port, &name);
-  const int fd = open_stream_socket(name.ss_family, options.scope);
+  const int fd = open_stream_socket(name.ss_family, options.scope.get());
   if (fd < 0) return -errno;
   if (!set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) || !set_mark(fd, options.mark)) return fail(fd);
   if (options.bind_source) {
@@ -125,6 +136,16 @@ bool local_peer(int fd, Peer* out) {
   socklen_t length = sizeof(name);
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return false;
   return address_of(reinterpret_cast<sockaddr*>(&name), &out->address, &out->port);
+}
+
+bool translated_peer(int fd, Peer* out) {
+  Peer local;
+  if (!local_peer(fd, &local)) return false;
+  sockaddr_storage name;
+  socklen_t length = sizeof(name);
+  const bool v4 = is_mapped(local.address);
+  if (getsockopt(fd, v4 ? SOL_IP : SOL_IPV6, v4 ? SO_ORIGINAL_DST : IP6T_SO_ORIGINAL_DST, &name, &length) != 0) return false;
+  return address_of(reinterpret_cast<sockaddr*>(&name), &out->address, &out->port) && !(*out == local);
 }
 
 bool remote_peer(int fd, Peer* out) {

@@ -2,6 +2,7 @@
 // Thin over the system calls: returns descriptors or errno, keeps no state.
 #pragma once
 #include <cstdint>
+#include <memory>
 
 #include "core/tables/tables.h"
 
@@ -11,14 +12,27 @@ namespace weft {
 inline constexpr uint32_t kMarkValueDeliver = 1;
 inline constexpr uint32_t kMarkValueInject = 2;
 
-// Another network namespace in which this thread opens sockets: the host's, for traffic of the host's own processes.
-struct SocketScope {
-  // Descriptors of that namespace and of the thread's own.
-  int there = -1;
-  int home = -1;
-  // SO_MARK of connections: the redirection programs let them by.
-  uint32_t mark = 0;
+// Another network namespace in which this thread opens sockets: the host's, for its own processes, or a pod's. Whoever has sockets there
+// shares it, so that what is pooled in one namespace is never taken for another.
+class SocketScope {
+ public:
+  // Duplicates `there`; null with errno. `home`, of the thread's own namespace, must outlive it.
+  static std::shared_ptr<const SocketScope> open(int there, int home, uint32_t mark);
+  ~SocketScope();
+  SocketScope(const SocketScope&) = delete;
+  SocketScope& operator=(const SocketScope&) = delete;
+  int there() const { return there_; }
+  int home() const { return home_; }
+  // SO_MARK of connections: the redirection lets them by.
+  uint32_t mark() const { return mark_; }
+
+ private:
+  SocketScope(int there, int home, uint32_t mark) : there_(there), home_(home), mark_(mark) {}
+  const int there_;
+  const int home_;
+  const uint32_t mark_;
 };
+using SharedScope = std::shared_ptr<const SocketScope>;
 
 struct Peer {
   Address address;
@@ -51,13 +65,15 @@ struct ConnectOptions {
   bool bind_source = false;
   uint32_t mark = 0;
   // Null: the thread's own namespace.
-  const SocketScope* scope = nullptr;
+  SharedScope scope;
 };
 // Starts connecting; the descriptor, or -errno.
 int open_connection(const ConnectOptions& options);
 
-// For a captured connection this is the original destination.
+// For a connection that the redirection programs captured this is the original destination.
 bool local_peer(int fd, Peer* out);
+// Of a connection that address translation captured (SO_ORIGINAL_DST). False where nothing was translated.
+bool translated_peer(int fd, Peer* out);
 bool remote_peer(int fd, Peer* out);
 // SO_ERROR; 0 if connected.
 int pending_error(int fd);

@@ -26,7 +26,7 @@ namespace {
 
 void bind_in_scope(const TargetContext& context, ConnectOptions* connect) {
   connect->scope = context.scope;
-  connect->mark = context.scope->mark;
+  connect->mark = context.scope->mark();
   connect->source = context.source == ScopeSource::Client ? context.client.address : connect->to.address;
   // An endpoint of the other IP version can't be reached from the client's address.
   connect->bind_source = context.source != ScopeSource::Any && is_mapped(connect->source) == is_mapped(connect->to.address);

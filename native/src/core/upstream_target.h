@@ -57,7 +57,7 @@ struct TargetContext {
   bool detected = false;
   TenantId tenant = 0;
   // Null: the proxy's own namespace. Otherwise marks and borrowed addresses have no meaning, `source` says what to bind.
-  const SocketScope* scope = nullptr;
+  SharedScope scope;
   ScopeSource source = ScopeSource::Any;
   Address hairpin_v4;
   Address hairpin_v6;

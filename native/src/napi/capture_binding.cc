@@ -6,6 +6,7 @@
 
 #include "bpf/capture.h"
 #include "bpf/hook_programs.h"
+#include "bpf/namespaces.h"
 #include "bpf/self_test.h"
 #include "bpf/workload_link.h"
 #include "napi/bindings.h"
@@ -204,6 +205,25 @@ Napi::Value test_capture(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value open_scratch_pod(const Napi::CallbackInfo& info) {
+  bpf::ScratchPod scratch;
+  if (threw(info.Env(), bpf::make_scratch_pod(scratch))) return info.Env().Undefined();
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("host", Napi::Number::New(info.Env(), scratch.host.release()));
+  result.Set("pod", Napi::Number::New(info.Env(), scratch.pod.release()));
+  return result;
+}
+
+Napi::Value test_translation(const Napi::CallbackInfo& info) {
+  const auto integer = [&](const Napi::Value& value) { return value.As<Napi::Number>().Int32Value(); };
+  const auto scratch = info[0].As<Napi::Object>();
+  const auto ports = info[1].As<Napi::Object>();
+  threw(info.Env(), bpf::test_translation(integer(scratch.Get("host")), integer(scratch.Get("pod")),
+                                          static_cast<uint16_t>(integer(ports.Get("outboundPort"))),
+                                          static_cast<uint16_t>(integer(ports.Get("inboundPort")))));
+  return info.Env().Undefined();
+}
+
 Napi::Value open_capture(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Napi::Object object = info[0].As<Napi::Object>();
@@ -215,6 +235,12 @@ Napi::Value open_capture(const Napi::CallbackInfo& info) {
   std::unique_ptr<Capture> capture;
   if (threw(env, Capture::open(options, capture))) return env.Undefined();
   return make_handle(env, std::move(capture));
+}
+
+Napi::Value open_in_namespace(const Napi::CallbackInfo& info) {
+  bpf::Descriptor opened;
+  if (threw(info.Env(), bpf::open_in_namespace(to_text(info[0]), to_text(info[1]), opened))) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), opened.release());
 }
 
 Napi::Value uninstall_capture(const Napi::CallbackInfo& info) {
@@ -230,7 +256,10 @@ void register_capture(Napi::Env env, Napi::Object exports) {
   exports.Set("inspectCgroup", Napi::Function::New(env, inspect_cgroup, "inspectCgroup"));
   exports.Set("listHookPrograms", Napi::Function::New(env, list_hook_programs, "listHookPrograms"));
   exports.Set("testCapture", Napi::Function::New(env, test_capture, "testCapture"));
+  exports.Set("openScratchPod", Napi::Function::New(env, open_scratch_pod, "openScratchPod"));
+  exports.Set("testTranslation", Napi::Function::New(env, test_translation, "testTranslation"));
   exports.Set("openCapture", Napi::Function::New(env, open_capture, "openCapture"));
+  exports.Set("openInNamespace", Napi::Function::New(env, open_in_namespace, "openInNamespace"));
   exports.Set("uninstallCapture", Napi::Function::New(env, uninstall_capture, "uninstallCapture"));
 }
 

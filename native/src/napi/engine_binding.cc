@@ -133,6 +133,11 @@ Napi::Value unlisten(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value leave_pod(const Napi::CallbackInfo& info) {
+  if (info[0].IsNumber()) handle_of(info)->reactor().leave_pod(info[0].As<Napi::Number>().Int64Value());
+  return info.Env().Undefined();
+}
+
 Napi::Value set_listener_tls(const Napi::CallbackInfo& info) {
   SpecReader reader(info.Env());
   std::shared_ptr<const ListenerTls> tls = reader.listener_tls(info[1]);
@@ -265,6 +270,7 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "adopt", adopt, handle);
   add_method(engine, "shareListeners", share_listeners, handle);
   add_method(engine, "unlisten", unlisten, handle);
+  add_method(engine, "leavePod", leave_pod, handle);
   add_method(engine, "setListenerTls", set_listener_tls, handle);
   add_method(engine, "takeTlsFailures", take_tls_failures, handle);
   add_method(engine, "useTables", use_tables, handle);

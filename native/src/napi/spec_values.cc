@@ -245,18 +245,32 @@ std::shared_ptr<const EndpointTls> SpecReader::endpoint_tls(const Napi::Value& v
   return tls;
 }
 
+PodScope SpecReader::pod_scope(const Napi::Value& value) {
+  PodScope pod;
+  if (!value.IsObject()) return fail("pod", "an object"), pod;
+  const auto object = value.As<Napi::Object>();
+  pod.key = integer(object, "key", 0, int64_t{1} << 53);
+  pod.netns = static_cast<int>(integer(object, "netns", 0, INT32_MAX));
+  pod.mark = static_cast<uint32_t>(integer(object, "mark", 1, UINT32_MAX));
+  return pod;
+}
+
 ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   ListenerSpec spec;
   if (!value.IsObject()) return fail("listener", "an object"), spec;
   const auto object = value.As<Napi::Object>();
   const std::string kind = text(object, "kind");
-  spec.host = kind == "host-outbound" || kind == "host-inbound";
-  if (kind == "outbound" || kind == "host-outbound") {
+  if (kind == "host-outbound" || kind == "host-inbound") spec.place = ListenerPlace::kHost;
+  if (kind == "pod-outbound" || kind == "pod-inbound") {
+    spec.place = ListenerPlace::kPod;
+    spec.pod = pod_scope(field(object, "pod"));
+  }
+  if (kind == "outbound" || kind == "host-outbound" || kind == "pod-outbound") {
     spec.kind = ListenerKind::Outbound;
-  } else if (kind == "inbound" || kind == "host-inbound") {
+  } else if (kind == "inbound" || kind == "host-inbound" || kind == "pod-inbound") {
     spec.kind = ListenerKind::Inbound;
   } else if (kind != "gateway") {
-    fail("kind", "gateway, outbound, inbound, host-outbound or host-inbound");
+    fail("kind", "gateway, outbound, inbound, host-outbound, host-inbound, pod-outbound or pod-inbound");
   }
   spec.id = static_cast<int32_t>(integer(object, "id", 0, INT32_MAX));
   spec.address = address(object, "address");

@@ -33,6 +33,7 @@ class SpecReader {
   std::vector<PeerMatch> peer_matches(const Napi::Object& object, const char* name);
   ProxyAnnouncement proxy_announcement(const Napi::Object& endpoint);
   Protocol protocol(const Napi::Object& object);
+  PodScope pod_scope(const Napi::Value& value);
   bool flag(const Napi::Object& object, const char* name);
   Address address(const Napi::Object& object, const char* name);
   std::vector<std::string> texts(const Napi::Object& object, const char* name);

@@ -1,0 +1,339 @@
+// The fallback's hold on a host: rules of address translation inside every captured pod's own network namespace, made by nft or iptables.
+// What it makes stays when the agent ends and is known again by a fingerprint in it. Opens namespaces for the proxy, and carries no bytes.
+import { execFile, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { closeSync, existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { writeBeat } from '../link/pod-channel.js';
+import { type CaptureAddon, type CaptureHandle, type CaptureSpec, HOST_MARK } from '../native/capture.js';
+import type { MessageSocketAddon } from '../native/message-socket.js';
+import type { CaptureLog } from './capture.js';
+import { nftBeat, recentBeat } from './nat-beat.js';
+import { iptablesJumps, iptablesRemoval, iptablesRules, type NatListeners, NFT_REMOVAL, nftTable, RECENT } from './nat-rules.js';
+import { PodServer, type ServedPod } from './pod-server.js';
+
+export type NatMode = 'nftables' | 'iptables';
+
+const LISTENERS: NatListeners = { outboundPort: 15001, inboundPort: 15006, mark: HOST_MARK };
+/** Where container runtimes mount the namespaces of pods that have no process of their own (any more). */
+const NAMESPACE_FOLDERS = ['/run/netns', '/run/docker/netns'];
+/** Counters are read by a process for each pod, so one after the other, in the background. */
+const COUNTERS_INTERVAL_MS = 10_000;
+const SELF_TEST_ALIVE_MS = 10_000;
+const CAPTURE_ALL: CaptureSpec = {
+  key: 0,
+  inode: 0,
+  networkNamespace: null,
+  cgroup: null,
+  ports: [],
+  gatewayMac: [],
+  outbound: true,
+  inbound: true,
+  failClosed: false,
+  holdMs: 0,
+  addresses: [],
+  excludeOutboundPorts: [],
+  excludeInboundPorts: [],
+  excludeOutboundCidrs: [],
+  includeOutboundCidrs: [],
+  excludeInboundCidrs: [],
+  includeInboundCidrs: [],
+};
+const COMMAND_TIMEOUT_MS = 10_000;
+
+export interface NatOptions {
+  readonly mode: NatMode;
+  readonly reason: string;
+  readonly heartbeatTimeoutMs: number;
+  /** Of the unix socket where proxies are told of the pods. */
+  readonly socket: string;
+  readonly log: CaptureLog;
+}
+
+type Addon = CaptureAddon & MessageSocketAddon;
+interface AttachedPod {
+  readonly path: string;
+  counters: readonly number[];
+}
+
+/** Throws with what the command said. */
+function inNamespace(path: string, command: string, args: readonly string[], input = ''): string {
+  try {
+    const words = [`--net=${path}`, command, ...args];
+    return execFileSync('nsenter', words, { encoding: 'utf8', input, stdio: 'pipe', timeout: COMMAND_TIMEOUT_MS });
+  } catch (error) {
+    const { stderr, message } = error as { stderr?: string; message: string };
+    throw new Error(`${command} in ${path}: ${(stderr || message).trim()}`);
+  }
+}
+
+/** How each of the two does it, in the namespace at a path. */
+interface Tool {
+  /** Throws what is missing. */
+  install(path: string, spec: CaptureSpec, aliveMs: number, comment: string): void;
+  remove(path: string): void;
+  /** The comment of what is installed; null: nothing. */
+  installed(path: string): string | null;
+  beats(addon: Addon, path: string, aliveMs: number): ServedPod['beats'];
+}
+
+const COMMENT = /weft [0-9a-f]{16}/;
+
+const nftables: Tool = {
+  install: (path, spec, aliveMs, comment) => {
+    // What is alive stays so while it is replaced; what is new waits for the first beat.
+    const isNew = nftables.installed(path) === null;
+    inNamespace(path, 'nft', ['-f', '-'], nftTable(spec, LISTENERS, isNew ? 0 : aliveMs, comment));
+  },
+  remove: (path) => inNamespace(path, 'nft', ['-f', '-'], NFT_REMOVAL),
+  installed: (path) => {
+    try {
+      return COMMENT.exec(inNamespace(path, 'nft', ['list', 'table', 'inet', 'weft']))?.[0] ?? 'weft';
+    } catch (error) {
+      if (/No such file or directory/.test((error as Error).message)) return null;
+      throw error;
+    }
+  },
+  beats: (addon, path, aliveMs) => [{ descriptor: addon.openInNamespace(path, 'netfilter'), ...nftBeat(aliveMs) }],
+};
+
+const iptables: Tool = {
+  install: (path, spec, aliveMs, comment) => {
+    const isNew = iptables.installed(path) === null;
+    for (const [family, prefix] of FAMILIES) {
+      const restore = (text: string) => inNamespace(path, `${prefix}-restore`, ['--noflush'], text);
+      restore(iptablesRules(spec, LISTENERS, family, aliveMs, comment));
+      if (isNew) restore(iptablesJumps());
+    }
+  },
+  remove: (path) => {
+    for (const [, prefix] of FAMILIES) {
+      const isThere = inNamespace(path, `${prefix}-save`, ['-t', 'nat']).includes(':WEFT-');
+      if (isThere) inNamespace(path, `${prefix}-restore`, ['--noflush'], iptablesRemoval());
+    }
+  },
+  installed: (path) => {
+    // To ask the older iptables for a table is to make it.
+    if (isLegacy() && !inNamespace(path, 'cat', ['/proc/net/ip_tables_names']).includes('nat')) return null;
+    const saved = inNamespace(path, 'iptables-save', ['-t', 'nat']);
+    return saved.includes(':WEFT-') ? (COMMENT.exec(saved)?.[0] ?? 'weft') : null;
+  },
+  beats: (addon, path) =>
+    FAMILIES.map(([family]) => ({
+      descriptor: addon.openInNamespace(path, `xt_recent/${RECENT[family].name}`),
+      ...recentBeat(family),
+    })),
+};
+
+const FAMILIES = [
+  [4, 'iptables'],
+  [6, 'ip6tables'],
+] as const;
+let legacy: boolean | null = null;
+function isLegacy(): boolean {
+  legacy ??= !execFileSync('iptables', ['--version'], { encoding: 'utf8' }).includes('nf_tables');
+  return legacy;
+}
+
+const TOOLS: Record<NatMode, Tool> = { nftables, iptables };
+
+export class NatCapture implements CaptureHandle {
+  readonly mode: NatMode;
+  readonly reason: string;
+  private readonly tool: Tool;
+  private readonly pods = new Map<number, AttachedPod>();
+  /** What an earlier agent captured and this one has not been told of (yet): namespaces by inode. */
+  private readonly adopted: Map<number, string>;
+  private readonly server: PodServer;
+  private readonly reasons: readonly string[];
+  private readonly timer: NodeJS.Timeout;
+  private isCounting = false;
+
+  constructor(
+    private readonly options: NatOptions,
+    private readonly addon: Addon,
+  ) {
+    this.mode = options.mode;
+    this.reason = options.reason;
+    this.tool = TOOLS[options.mode];
+    this.reasons = addon.captureNames().reasons;
+    this.adopted = ownedNamespaces(this.tool);
+    const { outboundPort, inboundPort, mark } = LISTENERS;
+    const hello = { outboundPort, inboundPort, mark, aliveMs: options.heartbeatTimeoutMs };
+    this.server = PodServer.start(options.socket, addon, hello, options.log);
+    this.timer = setInterval(() => void this.count(), COUNTERS_INTERVAL_MS);
+    this.timer.unref();
+  }
+
+  attach(spec: CaptureSpec): void {
+    if (spec.networkNamespace === null)
+      throw new Error(`${this.mode} captures pods only: a process of the host needs eBPF, which does not work here: ${this.reason}`);
+    const { key, networkNamespace: path, failClosed } = spec;
+    const aliveMs = this.options.heartbeatTimeoutMs;
+    const comment = fingerprint(spec, aliveMs);
+    if (this.tool.installed(path) !== comment) this.tool.install(path, spec, aliveMs, comment);
+    this.adopted.delete(key);
+    this.pods.set(key, { path, counters: this.pods.get(key)?.counters ?? [] });
+    const beats = failClosed ? [] : this.tool.beats(this.addon, path, aliveMs);
+    this.server.add({ key, name: path, netns: this.addon.openInNamespace(path, 'netns'), beats });
+  }
+
+  detach(key: number): void {
+    const path = this.pods.get(key)?.path ?? this.adopted.get(key);
+    // First: what is still redirected is still served. A namespace that is gone took its rules with it; another may stand under its path.
+    if (path !== undefined && inodeOf(path) === key) this.tool.remove(path);
+    this.pods.delete(key);
+    this.adopted.delete(key);
+    this.server.remove(key);
+  }
+
+  exempt(cgroups: readonly number[]): void {
+    if (cgroups.length === 0) return;
+    const { log } = this.options;
+    log.warn({ mode: this.mode }, `${this.mode} can't tell who on the host connects: --probes-from has no effect, probes pass the proxy`);
+  }
+
+  attached(): number[] {
+    return [...this.pods.keys(), ...this.adopted.keys()];
+  }
+
+  counters(): number[] {
+    return [];
+  }
+
+  workloadCounters(key: number): number[] {
+    return [...(this.pods.get(key)?.counters ?? [])];
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+    this.server.stop();
+  }
+
+  private async count(): Promise<void> {
+    if (this.isCounting || this.mode !== 'nftables') return;
+    this.isCounting = true;
+    for (const pod of this.pods.values()) pod.counters = (await this.countersOf(pod.path)) ?? pod.counters;
+    this.isCounting = false;
+  }
+
+  private async countersOf(path: string): Promise<readonly number[] | null> {
+    try {
+      const words = [`--net=${path}`, 'nft', '-j', 'list', 'counters', 'table', 'inet', 'weft'];
+      const { stdout } = await promisify(execFile)('nsenter', words, { timeout: COMMAND_TIMEOUT_MS });
+      return countersByReason(stdout, this.reasons);
+    } catch {
+      // The pod is going; what was counted last stands until it has gone.
+      return null;
+    }
+  }
+}
+
+/** `listed`: nft's JSON. The counters are called by direction and reason. */
+export function countersByReason(listed: string, reasons: readonly string[]): number[] {
+  const { nftables: items } = JSON.parse(listed) as { nftables: { counter?: { name: string; packets: number } }[] };
+  const values = new Map<string, number>();
+  for (const { counter } of items) {
+    if (counter === undefined) continue;
+    const [, direction = '', what = ''] = /^(outbound|inbound)_(.*)$/.exec(counter.name) ?? [];
+    const reason = what === 'captured' ? `captured_${direction}` : what;
+    values.set(reason, (values.get(reason) ?? 0) + counter.packets);
+  }
+  return reasons.map((reason) => values.get(reason) ?? 0);
+}
+
+/** Of everything that the rules are made from. */
+function fingerprint(
+  { key: _key, inode: _inode, gatewayMac: _mac, networkNamespace: _path, holdMs: _hold, ...spec }: CaptureSpec,
+  aliveMs: number,
+): string {
+  return `weft ${createHash('sha256')
+    .update(JSON.stringify([LISTENERS, aliveMs, spec]))
+    .digest('hex')
+    .slice(0, 16)}`;
+}
+
+function inodeOf(path: string): number | null {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function entries(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** Every network namespace of this host but our own, by inode: those with a name, and those of a process. */
+function namespaces(): Map<number, string> {
+  const found = new Map<number, string>();
+  const processes = entries('/proc').filter((name) => /^\d+$/.test(name));
+  const paths = [
+    ...NAMESPACE_FOLDERS.flatMap((folder) => entries(folder).map((name) => join(folder, name))),
+    ...processes.map((pid) => `/proc/${pid}/ns/net`),
+  ];
+  const own = inodeOf('/proc/self/ns/net');
+  for (const path of paths) {
+    const inode = inodeOf(path);
+    if (inode !== null && inode !== own && !found.has(inode)) found.set(inode, path);
+  }
+  return found;
+}
+
+function ownedNamespaces(tool: Tool): Map<number, string> {
+  return new Map([...namespaces()].filter(([, path]) => hasRules(tool, path)));
+}
+
+function hasRules(tool: Tool, path: string): boolean {
+  try {
+    return tool.installed(path) !== null;
+  } catch {
+    // No namespace (a file in the folder), gone meanwhile, or without the tool.
+    return false;
+  }
+}
+
+function isInstalled(command: string): boolean {
+  return (process.env.PATH ?? '').split(':').some((folder) => folder !== '' && existsSync(join(folder, command)));
+}
+
+/** Throws in words why redirection by this tool does not work on this host, tried out in a scratch pod. Some 60 ms. */
+export function testNat(mode: NatMode, addon: Addon): void {
+  const scratch = addon.openScratchPod();
+  const descriptors = [scratch.host, scratch.pod];
+  try {
+    // Where nsenter, a process of its own, finds it.
+    const path = `/proc/${process.pid}/fd/${scratch.pod}`;
+    const tool = TOOLS[mode];
+    tool.install(path, { ...CAPTURE_ALL, networkNamespace: path }, SELF_TEST_ALIVE_MS, 'weft self-test');
+    for (const { descriptor, isFile, renew } of tool.beats(addon, path, SELF_TEST_ALIVE_MS)) {
+      descriptors.push(descriptor);
+      writeBeat(descriptor, isFile, renew);
+    }
+    addon.testTranslation(scratch, LISTENERS);
+  } finally {
+    for (const descriptor of descriptors) closeSync(descriptor);
+  }
+}
+
+/** Removes what any agent made in any namespace of this host. Returns where. */
+export function removeNatRules(): string[] {
+  const cleaned: string[] = [];
+  for (const [mode, command] of [
+    ['nftables', 'nft'],
+    ['iptables', 'iptables-save'],
+  ] as const) {
+    if (!isInstalled(command)) continue;
+    for (const path of ownedNamespaces(TOOLS[mode]).values()) {
+      TOOLS[mode].remove(path);
+      cleaned.push(path);
+    }
+  }
+  return cleaned;
+}

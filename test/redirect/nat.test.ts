@@ -1,0 +1,223 @@
+// The fallback from end to end: the real proxy and the agent's redirection by nftables or iptables in pods' own namespaces. What it can't do
+// is listed in docs/agent.md. Fails where it cannot run.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Capture } from '../../agent/capture/capture.js';
+import { POD_SOCKET } from '../../agent/link/pod-channel.js';
+import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
+import { eventually } from '../lab/proxy-process.js';
+import { Lab, POD_A, POD_B, POD_C, REMOTE, VIP } from './lab.js';
+import { MeshProxy, NODE, serviceResources, workloadResource } from './mesh-proxy.js';
+
+const silent = { info() {}, warn() {} };
+const HEARTBEAT_MS = 1_000;
+
+describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
+  const lab = new Lab(`wnat${mode.slice(0, 2)}-${process.pid}`);
+  const podSocket = join(lab.folder, 'proxy', POD_SOCKET);
+  const location = { bpfDir: lab.bpfDir, meshNetns: lab.meshNetns, hostNetns: lab.path('host'), podSocket };
+  let capture: Capture;
+  let proxy: MeshProxy;
+
+  const workload = (name: 'a' | 'b' | 'c', { v4, v6 }: { v4: string; v6: string }, some: Partial<CaptureSpec> = {}): Workload => {
+    const spec = CaptureSpec.fromPartial({ outbound: true, inbound: true, ...some });
+    return Workload.fromPartial({
+      namespace: 'shop',
+      name,
+      node: NODE,
+      networkNamespace: lab.path(name),
+      addresses: [v4, v6],
+      capture: spec,
+    });
+  };
+  const a = workload('a', POD_A);
+  const b = workload('b', POD_B);
+  const openCapture = () => Capture.open({ ...location, mode, heartbeatTimeoutMs: HEARTBEAT_MS, log: silent });
+  const resources = [a, b].map(workloadResource);
+  const startProxy = () =>
+    MeshProxy.start(lab, 'proxy', [...resources, ...serviceResources('b', [VIP.v4, VIP.v6], { address: POD_B.v4, port: 8080 })]);
+  const accepted = () => proxy.counter('downstream_accepted');
+  const connect = (from: string, to: string, port = 8080, bytes = 4) => lab.connect(from, to, port, bytes);
+  /** Connections from a to the remote node until one is captured, or direct. */
+  const settled = (isCaptured: boolean) =>
+    eventually(
+      async () => {
+        const before = await accepted().catch(() => 0);
+        const { error } = connect('a', REMOTE.v4);
+        return error === null && (await accepted().catch(() => 0)) > before;
+      },
+      (seen) => seen === isCaptured,
+    );
+
+  beforeAll(async () => {
+    lab.up();
+    for (const name of ['a', 'b', 'c', 'remote']) await lab.serve(name, 8080);
+    mkdirSync(join(lab.folder, 'proxy'), { recursive: true });
+    capture = await openCapture();
+    await capture.reconcile([a, b]);
+    proxy = await startProxy();
+    expect(await settled(true)).toBe(true);
+  }, 60_000);
+
+  afterAll(async () => {
+    await proxy?.kill();
+    await capture?.close();
+    await Capture.uninstall(location);
+    await lab.down();
+  }, 60_000);
+
+  test.each(['v4', 'v6'] as const)('%s: outbound is captured and leaves with the address of the pod', async (v) => {
+    const before = await accepted();
+    const attempt = connect('a', REMOTE[v], 8080, 100_000);
+    expect(attempt.error).toBeNull();
+    expect(attempt.server?.peer).toContain(POD_A[v]);
+    expect(await accepted()).toBe(before + 1);
+  });
+
+  test.each(['v4', 'v6'] as const)('%s: inbound is captured, and its server sees the pod itself', async (v) => {
+    const before = await accepted();
+    const attempt = connect('remote', POD_B[v], 8080, 100_000);
+    expect(attempt.error).toBeNull();
+    expect(attempt.server?.peer).toContain(POD_B[v]);
+    expect(await accepted()).toBe(before + 1);
+  });
+
+  test('a service is resolved by the proxy, and both ends of a pair on one node are passed', async () => {
+    const before = await accepted();
+    const attempt = connect('a', VIP.v4, 80);
+    expect(attempt.error).toBeNull();
+    expect(attempt.server?.local).toContain(POD_B.v4);
+    expect(await accepted()).toBe(before + 2);
+  });
+
+  test('a pod that is its own endpoint is served, and what it sends to its own address is direct', async () => {
+    const before = await accepted();
+    expect(connect('b', VIP.v4, 80).server?.peer).toContain(POD_B.v4);
+    expect(await accepted()).toBe(before + 1);
+    expect(connect('b', POD_B.v4).error).toBeNull();
+    expect(await accepted()).toBe(before + 1);
+  });
+
+  test.each([
+    ['outbound', 'a', '127.0.0.1', 15001],
+    ['inbound', 'remote', POD_B.v4, 15006],
+  ] as const)('a connection to the %s listener itself is closed, and not sent to itself for ever', async (_, from, address, port) => {
+    const before = await accepted();
+    expect(connect(from, address, port).server).toBeNull();
+    expect(await accepted()).toBe(before);
+    expect(await proxy.counter('accept_errors')).toBeGreaterThan(0);
+  });
+
+  test('what changes in the spec is in force at once, and open connections go on', async () => {
+    const close = await lab.hold('a', REMOTE.v4, 8080);
+    await capture.reconcile([workload('a', POD_A, { excludeOutboundPorts: [8080] }), b]);
+    const before = await accepted();
+    expect(connect('a', REMOTE.v4).error).toBeNull();
+    expect(await accepted()).toBe(before);
+    expect(await proxy.counter('downstream_open')).toBe(1);
+    await capture.reconcile([a, b]);
+    expect(connect('a', REMOTE.v4).error).toBeNull();
+    expect(await accepted()).toBe(before + 1);
+    await close();
+  });
+
+  test('an agent that starts again adopts the rules as they are, and traffic notices neither its end nor its return', async () => {
+    const rules = () => lab.in('a', 'nft', ['-a', 'list', 'ruleset']).replaceAll(/expires \S+|packets \d+ bytes \d+/g, '');
+    const before = rules();
+    await capture.close();
+    const passed = await accepted();
+    expect(connect('a', REMOTE.v4).error).toBeNull();
+    expect(await accepted()).toBe(passed + 1);
+    capture = await openCapture();
+    await capture.reconcile([a, b]);
+    expect(rules()).toBe(before);
+    expect(await settled(true)).toBe(true);
+  });
+
+  test('a pod that came while the agent was away is captured, one that is no longer listed is not', async () => {
+    await capture.close();
+    capture = await openCapture();
+    await capture.reconcile([a]);
+    const before = await accepted();
+    expect(connect('remote', POD_B.v4).error).toBeNull();
+    expect(await accepted()).toBe(before);
+    expect(lab.in('b', 'nft', ['list', 'ruleset']).toLowerCase()).not.toContain('weft');
+    await capture.reconcile([a, b]);
+    expect(capture.state().workloads).toMatchObject([{ state: 'captured' }, { state: 'captured' }]);
+    await eventually(
+      async () => {
+        connect('remote', POD_B.v4);
+        return accepted();
+      },
+      (count) => count > before,
+    );
+  });
+
+  test('a proxy that is killed: connections go direct within 50 ms, and are captured again by the next', async () => {
+    const { at, attempts } = await lab.probe('a', REMOTE.v4, 1_500, 5, () => proxy.child.kill('SIGKILL'));
+    const after = attempts.filter(({ began, error }) => began > at && error === null);
+    expect(after.length).toBeGreaterThan(50);
+    expect(after[0]!.began - at).toBeLessThan(50);
+    expect(attempts.filter(({ began, error }) => began > at + 50 && error !== null)).toEqual([]);
+    await proxy.kill();
+    proxy = await startProxy();
+    expect(await settled(true)).toBe(true);
+  }, 30_000);
+
+  test('a proxy that is asked to end: no connection is refused on the way to direct', async () => {
+    const { attempts } = await lab.probe('a', REMOTE.v4, 1_500, 5, () => proxy.child.kill('SIGTERM'));
+    expect(attempts.length).toBeGreaterThan(100);
+    expect(attempts.filter(({ error }) => error !== null)).toEqual([]);
+    await proxy.kill();
+    proxy = await startProxy();
+    expect(await settled(true)).toBe(true);
+  }, 30_000);
+
+  test('a proxy that hangs: connections go direct when its last beat is too long ago', async () => {
+    const { at, attempts } = await lab.probe('a', REMOTE.v4, 2_500, 50, () => proxy.child.kill('SIGSTOP'));
+    proxy.child.kill('SIGCONT');
+    const direct = attempts.filter(({ began, error }) => began > at && error === null);
+    expect(direct.length).toBeGreaterThan(5);
+    expect(await settled(true)).toBe(true);
+  }, 30_000);
+
+  test('the redirection lives on for as long as the proxy beats', async () => {
+    const { attempts } = await lab.probe('a', REMOTE.v6, 1.5 * HEARTBEAT_MS, 50, () => undefined);
+    const before = await accepted();
+    expect(connect('a', REMOTE.v6).error).toBeNull();
+    expect(await accepted()).toBe(before + 1);
+    expect(before).toBeGreaterThanOrEqual(attempts.length);
+  });
+
+  test('without a proxy a fail-closed pod is refused, both ways', async () => {
+    await capture.reconcile([a, b, workload('c', POD_C, { failClosed: true })]);
+    await proxy.kill();
+    for (const [from, to] of [
+      ['c', REMOTE.v4],
+      ['remote', POD_C.v6],
+    ] as const) {
+      const attempt = connect(from, to);
+      expect(attempt.error).toBe('ECONNREFUSED');
+      expect(attempt.totalMs).toBeLessThan(100);
+    }
+    proxy = await startProxy();
+    await eventually(
+      async () => connect('c', REMOTE.v4).error,
+      (error) => error === null,
+    );
+    await capture.reconcile([a, b]);
+    expect(connect('c', REMOTE.v4).error).toBeNull();
+  }, 30_000);
+
+  test('the host itself has nothing of it, and after an uninstall no pod has', async () => {
+    expect(lab.in('host', 'nft', ['list', 'ruleset'])).not.toMatch(/weft/i);
+    await capture.close();
+    await Capture.uninstall(location);
+    for (const pod of ['a', 'b', 'c']) expect(lab.in(pod, 'nft', ['list', 'ruleset'])).not.toMatch(/weft/i);
+    expect(connect('a', REMOTE.v4).error).toBeNull();
+    capture = await openCapture();
+    await capture.reconcile([a, b]);
+    expect(await settled(true)).toBe(true);
+  });
+});
