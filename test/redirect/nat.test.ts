@@ -39,15 +39,15 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     MeshProxy.start(lab, 'proxy', [...resources, ...serviceResources('b', [VIP.v4, VIP.v6], { address: POD_B.v4, port: 8080 })]);
   const accepted = () => proxy.counter('downstream_accepted');
   const connect = (from: string, to: string, port = 8080, bytes = 4) => lab.connect(from, to, port, bytes);
-  /** Connections from a to the remote node until one is captured, or direct. */
-  const settled = (isCaptured: boolean) =>
+  /** Connects from a to the remote node until both families are captured; each has a beat of its own. */
+  const captured = () =>
     eventually(
       async () => {
-        const before = await accepted().catch(() => 0);
-        const { error } = connect('a', REMOTE.v4);
-        return error === null && (await accepted().catch(() => 0)) > before;
+        const before = await accepted();
+        const errors = [REMOTE.v4, REMOTE.v6].map((address) => connect('a', address).error);
+        return errors.every((error) => error === null) && (await accepted()) === before + 2;
       },
-      (seen) => seen === isCaptured,
+      (isCaptured) => isCaptured,
     );
 
   beforeAll(async () => {
@@ -57,7 +57,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     capture = await openCapture();
     await capture.reconcile([a, b]);
     proxy = await startProxy();
-    expect(await settled(true)).toBe(true);
+    expect(await captured()).toBe(true);
   }, 60_000);
 
   afterAll(async () => {
@@ -132,7 +132,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     capture = await openCapture();
     await capture.reconcile([a, b]);
     expect(rules()).toBe(before);
-    expect(await settled(true)).toBe(true);
+    expect(await captured()).toBe(true);
   });
 
   test('a pod that came while the agent was away is captured, one that is no longer listed is not', async () => {
@@ -162,7 +162,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(attempts.filter(({ began, error }) => began > at + 50 && error !== null)).toEqual([]);
     await proxy.kill();
     proxy = await startProxy();
-    expect(await settled(true)).toBe(true);
+    expect(await captured()).toBe(true);
   }, 30_000);
 
   test('a proxy that is asked to end: no connection is refused on the way to direct', async () => {
@@ -171,7 +171,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(attempts.filter(({ error }) => error !== null)).toEqual([]);
     await proxy.kill();
     proxy = await startProxy();
-    expect(await settled(true)).toBe(true);
+    expect(await captured()).toBe(true);
   }, 30_000);
 
   test('a proxy that hangs: connections go direct when its last beat is too long ago', async () => {
@@ -179,7 +179,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     proxy.child.kill('SIGCONT');
     const direct = attempts.filter(({ began, error }) => began > at && error === null);
     expect(direct.length).toBeGreaterThan(5);
-    expect(await settled(true)).toBe(true);
+    expect(await captured()).toBe(true);
   }, 30_000);
 
   test('the redirection lives on for as long as the proxy beats', async () => {
@@ -218,6 +218,6 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(connect('a', REMOTE.v4).error).toBeNull();
     capture = await openCapture();
     await capture.reconcile([a, b]);
-    expect(await settled(true)).toBe(true);
+    expect(await captured()).toBe(true);
   });
 });
