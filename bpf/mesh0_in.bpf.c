@@ -1,6 +1,7 @@
 // Packets that leave the mesh namespace: ingress of mesh0, the host's end. The sending socket's mark says where they belong.
 // Nothing passes on into the host's stack: what has no owner is dropped and counted.
 #include "lib/counters.h"
+#include "lib/hold.h"
 #include "lib/neighbour.h"
 #include "lib/steer.h"
 
@@ -25,6 +26,11 @@ int mesh0_in(struct __sk_buff *skb) {
     bpf_skb_store_bytes(skb, 0, next_hop(&packet, workload), ETH_ALEN, 0);
     skb->mark = cfg->host_mark;
     return bpf_redirect(ifindex, BPF_F_INGRESS);
+  }
+  // As in to_pod, which packets that are delivered do not pass.
+  if (packet.first && workload->flags & WEFT_FAIL_CLOSED && is_held(workload)) {
+    count_connection(WEFT_PROGRAM_MESH0_IN, WEFT_REASON_HELD, ifindex);
+    return TC_ACT_SHOT;
   }
   count(WEFT_PROGRAM_MESH0_IN, WEFT_REASON_DELIVERED);
   // redirect_peer does not look at the destination MAC again, so it need not be the workload's; the type must be "to us".

@@ -76,9 +76,11 @@ describe('Relay', () => {
   const catalog = new Catalog();
   let relay: Relay;
   let address = '';
+  let timesCurrent = 0;
   beforeEach(async () => {
     const folder = mkdtempSync(join(tmpdir(), 'wag-relay-'));
-    relay = new Relay({ catalog, log: pino({ level: 'silent' }), ackTimeoutMs: 30 });
+    timesCurrent = 0;
+    relay = new Relay({ catalog, log: pino({ level: 'silent' }), ackTimeoutMs: 30, onCurrent: () => timesCurrent++ });
     const server = new Server();
     server.addService(EncodedDiscoveryService, relay.implementation);
     address = `unix:${join(folder, 's')}`;
@@ -162,6 +164,20 @@ describe('Relay', () => {
     apply(catalog, 3, ['b'], true);
     relay.publish();
     expect((await relay.acked(3)).map(({ name }) => name)).toEqual(['proxy']);
+  });
+
+  test('a proxy is current when it has acked the present revision, not an older one', async () => {
+    apply(catalog, 600, ['a'], true);
+    const { call, next } = subscribe();
+    const first = await next();
+    apply(catalog, 601, ['b']);
+    relay.publish();
+    ack(call, first);
+    const second = await next();
+    expect(timesCurrent).toBe(0);
+    ack(call, second);
+    expect(await relay.acked(601)).toEqual([]);
+    expect(timesCurrent).toBe(1);
   });
 
   test('with no reader an ack is not waited for', async () => {
