@@ -1,0 +1,63 @@
+// The real `weft proxy` on both shapes of CNI, under a hostile firewall: what walks.test.ts proves with the proxy of peer.c holds for the
+// engine. Fails where it cannot run.
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { FAMILIES, HOST, NODE_PORT, POD_A, POD_B, POD_C, REMOTE, REMOTE_VIP } from './lab.js';
+import { MeshProxy, workloadResource } from './mesh-proxy.js';
+import { addressOf, Scene } from './scene.js';
+
+const FIREWALL = `table inet hostile {
+chain in {\ntype filter hook input priority filter; policy drop; meta l4proto ipv6-icmp accept\n}
+chain forward {\ntype filter hook forward priority filter\nct state invalid drop\n}
+}\n`;
+
+describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
+  const scene = new Scene(`wproxy-${shape}`, shape);
+  let proxy: MeshProxy | null = null;
+
+  beforeAll(async () => {
+    await scene.up();
+    scene.lab.in('host', 'nft', ['-f', '-'], FIREWALL);
+    if (shape === 'bridge') {
+      scene.lab.in('host', 'sysctl', ['-qw', 'net.bridge.bridge-nf-call-iptables=0', 'net.bridge.bridge-nf-call-ip6tables=0']);
+    }
+    await scene.open('auto');
+    await scene.capture.reconcile(scene.enrolled());
+    const workloads = [
+      { ...scene.workload('a'), addresses: [POD_A.v4, POD_A.v6] },
+      { ...scene.workload('b'), addresses: [POD_B.v4, POD_B.v6] },
+    ];
+    proxy = await MeshProxy.start(
+      scene.lab,
+      'proxy',
+      workloads.map((workload) => workloadResource({ ...workload, node: 'n1' })),
+    );
+  }, 30_000);
+  afterAll(async () => {
+    await proxy?.kill();
+    await scene.down();
+  }, 20_000);
+
+  test.each(FAMILIES)('%s: every walk passes it once, and the server sees the client', async (family) => {
+    const walks = [
+      ['a', POD_B[family], 8080, POD_A],
+      ['a', REMOTE[family], 8080, POD_A],
+      ['a', REMOTE_VIP[family], 80, POD_A],
+      ['a', POD_C[family], 8080, POD_A],
+      ['c', POD_B[family], 8080, POD_C],
+      ['remote', POD_B[family], 8080, REMOTE],
+      ['remote', HOST[family], NODE_PORT.transparent, REMOTE],
+    ] as const;
+    for (const [from, to, port, seenAs] of walks) {
+      const before = await proxy!.counter('downstream_accepted');
+      const { error, server } = scene.lab.connect(from, to, port, 100_000);
+      expect({ from, to, port, error, server: addressOf(server?.peer ?? '') }).toEqual({
+        from,
+        to,
+        port,
+        error: null,
+        server: seenAs[family],
+      });
+      expect((await proxy!.counter('downstream_accepted')) - before).toBe(1);
+    }
+  });
+});
