@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
 import { Workload } from '../../api/gen/mesh/v1/model.js';
 import { Capture } from './capture.js';
@@ -22,6 +23,16 @@ test('with redirection off nothing is captured, the states say so, and workloads
   expect(capture.running()).toMatchObject([{ workload: { name: 'here' }, addresses: ['10.0.0.1'] }]);
   expect(changes).toBe(1);
   await capture.close();
+});
+
+test('docs/agent.md tells every reason for which a connection is not captured, in the words of the programs', () => {
+  const header = readFileSync('bpf/weft_capture.h', 'utf8');
+  const reasons = [...header.matchAll(/X\(\w+, "((?:bypass|held|refused|dropped|assign_failed)\w*)", "([^"]+)"\)/g)];
+  const told = [
+    ...readFileSync('docs/agent.md', 'utf8').matchAll(/^\| `((?:bypass|held|refused|dropped|assign_failed)\w*)` \| (.+) \|$/gm),
+  ];
+  expect(reasons.length).toBeGreaterThan(10);
+  expect(told.map(([, name, meaning]) => [name, meaning])).toEqual(reasons.map(([, name, meaning]) => [name, meaning]));
 });
 
 test('a path that cannot be looked at is a namespace that is not there', async () => {

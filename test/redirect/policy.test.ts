@@ -1,7 +1,7 @@
 // Acceptance test 14 and the anti-spoof check: which connections of a captured pod are taken, and how the others are counted. Over every
 // kind of capture. Fails where it cannot run.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { POD_A, POD_B, POD_C, REMOTE } from './lab.js';
+import { FAMILIES, POD_A, POD_B, POD_C, REMOTE } from './lab.js';
 import { KINDS, Scene } from './scene.js';
 
 describe.each(KINDS)('%s', (kind) => {
@@ -82,6 +82,21 @@ describe.each(KINDS)('%s', (kind) => {
       scene.expectOnePass('a', POD_A.v4, REMOTE.v4, 8080, 'outbound');
     },
   );
+
+  test.each(FAMILIES)('a pod of one family, %s, is captured in it, outbound and inbound', async (family) => {
+    // Names and addresses of its own: its server keeps the namespace until the end.
+    const pod = { v4: `10.51.1.6${family[1]}`, v6: `fd51:1::6${family[1]}` };
+    const name = `only-${family}`;
+    lab.addNamespace(name);
+    lab.connectPod(name, pod);
+    lab.ip(name, family === 'v4' ? `addr del ${pod.v6}/128 dev eth0` : `addr del ${pod.v4}/32 dev eth0`);
+    await scene.capture.reconcile([...scene.enrolled(), scene.workload(name)]);
+    expect(scene.capture.running().find(({ workload }) => workload.name === name)?.addresses).toEqual([pod[family]]);
+    scene.expectOnePass(name, pod[family], REMOTE[family], 8080, 'outbound');
+    await lab.serve(name, 8080);
+    scene.expectOnePass('remote', REMOTE[family], pod[family], 8080, 'inbound');
+    await scene.capture.reconcile(scene.enrolled());
+  });
 
   describe('a fail-closed pod that is new', () => {
     const listed = () => [...scene.enrolled(), scene.workload('c', { failClosed: true })];
