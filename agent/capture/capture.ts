@@ -103,14 +103,13 @@ function openHandle(
     addon.uninstallCapture(locate(options));
     return new NatCapture({ mode, reason: reason || `named by --capture`, heartbeatTimeoutMs, socket: podSocket, log }, addon);
   }
-  removeFallback(podSocket);
+  if (podSocket !== null && existsSync(podSocket)) removeFallback(podSocket);
   return addon.openCapture({ ...locate(options), mode, heartbeatTimeoutMs, hostMark: options.hostMark ?? HOST_MARK });
 }
 
-/** An agent whose mode was nftables or iptables leaves its socket, by which we know that there may be rules in pods. */
-function removeFallback(podSocket: string | null): void {
-  if (podSocket === null || !existsSync(podSocket)) return;
-  removeNatRules();
+/** An agent whose mode was nftables or iptables leaves its socket, by which the next one knows that there may be rules in pods. */
+function removeFallback(podSocket: string): void {
+  removeNatRules(podSocket);
   rmSync(podSocket, { force: true });
 }
 
@@ -157,7 +156,7 @@ export class Capture {
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
   static async uninstall(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns' | 'podSocket'>): Promise<void> {
-    removeFallback(options.podSocket ?? null);
+    if (typeof options.podSocket === 'string') removeFallback(options.podSocket);
     loadAddon().uninstallCapture(locate(options));
   }
 

@@ -78,7 +78,7 @@ interface Tool {
   beats(addon: Addon, path: string, aliveMs: number): ServedPod['beats'];
 }
 
-const COMMENT = /weft [0-9a-f]{16}/;
+const COMMENT = /weft [0-9a-f]{8} [0-9a-f]{16}/;
 
 const nftables: Tool = {
   install: (path, spec, aliveMs, comment) => {
@@ -142,6 +142,7 @@ export class NatCapture implements CaptureHandle {
   readonly mode: NatMode;
   readonly reason: string;
   private readonly tool: Tool;
+  private readonly owner: string;
   private readonly pods = new Map<number, AttachedPod>();
   /** What an earlier agent captured and this one has not been told of (yet): namespaces by inode. */
   private readonly adopted: Map<number, string>;
@@ -158,7 +159,8 @@ export class NatCapture implements CaptureHandle {
     this.reason = options.reason;
     this.tool = TOOLS[options.mode];
     this.reasons = addon.captureNames().reasons;
-    this.adopted = ownedNamespaces(this.tool);
+    this.owner = ownerOf(options.socket);
+    this.adopted = ownedNamespaces(this.tool, this.owner);
     const { outboundPort, inboundPort, mark } = LISTENERS;
     const hello = { outboundPort, inboundPort, mark, aliveMs: options.heartbeatTimeoutMs };
     this.server = PodServer.start(options.socket, addon, hello, options.log);
@@ -171,7 +173,7 @@ export class NatCapture implements CaptureHandle {
       throw new Error(`${this.mode} captures pods only: a process of the host needs eBPF, which does not work here: ${this.reason}`);
     const { key, networkNamespace: path, failClosed } = spec;
     const aliveMs = this.options.heartbeatTimeoutMs;
-    const comment = fingerprint(spec, aliveMs);
+    const comment = `${this.owner} ${fingerprint(spec, aliveMs)}`;
     if (this.tool.installed(path) !== comment) this.tool.install(path, spec, aliveMs, comment);
     this.adopted.delete(key);
     this.pods.set(key, { path, counters: this.pods.get(key)?.counters ?? [] });
@@ -243,15 +245,21 @@ export function countersByReason(listed: string, reasons: readonly string[]): nu
   return reasons.map((reason) => values.get(reason) ?? 0);
 }
 
+function hash(text: string, digits: number): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, digits);
+}
+
+/** Several agents may share a kernel, each for a host that is a namespace: each knows its own pods by where it serves its proxies. */
+function ownerOf(socket: string): string {
+  return `weft ${hash(socket, 8)}`;
+}
+
 /** Of everything that the rules are made from. */
 function fingerprint(
   { key: _key, inode: _inode, gatewayMac: _mac, networkNamespace: _path, holdMs: _hold, ...spec }: CaptureSpec,
   aliveMs: number,
 ): string {
-  return `weft ${createHash('sha256')
-    .update(JSON.stringify([LISTENERS, aliveMs, spec]))
-    .digest('hex')
-    .slice(0, 16)}`;
+  return hash(JSON.stringify([LISTENERS, aliveMs, spec]), 16);
 }
 
 function inodeOf(path: string): number | null {
@@ -286,13 +294,13 @@ function namespaces(): Map<number, string> {
   return found;
 }
 
-function ownedNamespaces(tool: Tool): Map<number, string> {
-  return new Map([...namespaces()].filter(([, path]) => hasRules(tool, path)));
+function ownedNamespaces(tool: Tool, owner: string): Map<number, string> {
+  return new Map([...namespaces()].filter(([, path]) => hasRules(tool, path, owner)));
 }
 
-function hasRules(tool: Tool, path: string): boolean {
+function hasRules(tool: Tool, path: string, owner: string): boolean {
   try {
-    return tool.installed(path) !== null;
+    return tool.installed(path)?.startsWith(owner) === true;
   } catch {
     // No namespace (a file in the folder), gone meanwhile, or without the tool.
     return false;
@@ -322,18 +330,13 @@ export function testNat(mode: NatMode, addon: Addon): void {
   }
 }
 
-/** Removes what any agent made in any namespace of this host. Returns where. */
-export function removeNatRules(): string[] {
-  const cleaned: string[] = [];
+/** Removes what the agent that serves its proxies at `socket`, and those before it, made in any namespace. */
+export function removeNatRules(socket: string): void {
   for (const [mode, command] of [
     ['nftables', 'nft'],
     ['iptables', 'iptables-save'],
   ] as const) {
     if (!isInstalled(command)) continue;
-    for (const path of ownedNamespaces(TOOLS[mode]).values()) {
-      TOOLS[mode].remove(path);
-      cleaned.push(path);
-    }
+    for (const path of ownedNamespaces(TOOLS[mode], ownerOf(socket)).values()) TOOLS[mode].remove(path);
   }
-  return cleaned;
 }

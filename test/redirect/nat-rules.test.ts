@@ -22,7 +22,7 @@ const lab = new Lab(`wnat-${process.pid}`);
 const listeners = { outboundPort: 15001, inboundPort: 15006, mark: HOST_MARK };
 const FAMILIES = ['v4', 'v6'] as const;
 const LONG_MS = 600_000;
-const COMMENT = 'weft 0123456789abcdef';
+const COMMENT = 'weft 01234567 0123456789abcdef';
 const both: NatSpec = {
   outbound: true,
   inbound: true,

@@ -1,6 +1,6 @@
 // The fallback from end to end: the real proxy and the agent's redirection by nftables or iptables in pods' own namespaces. What it can't do
 // is listed in docs/agent.md. Fails where it cannot run.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
@@ -49,6 +49,9 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
       },
       (isCaptured) => isCaptured,
     );
+
+  /** nsenter has become the proxy. */
+  const proxyProcess = () => proxy.child.pid;
 
   beforeAll(async () => {
     lab.up();
@@ -209,6 +212,43 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     await capture.reconcile([a, b]);
     expect(connect('c', REMOTE.v4).error).toBeNull();
   }, 30_000);
+
+  test('a pod that is no longer captured is let go: its connections end, the proxy holds nothing of its namespace', async () => {
+    await capture.reconcile([a, b, workload('c', POD_C)]);
+    const { ino } = statSync(lab.path('c'));
+    const held = () => {
+      const folder = `/proc/${proxyProcess()}/fd`;
+      return readdirSync(folder).filter((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.ino === ino).length;
+    };
+    const close = await eventually(
+      async () => {
+        const end = await lab.hold('c', REMOTE.v4, 8080);
+        if ((await proxy.counter('downstream_open')) === 1) return end;
+        await end();
+        return null;
+      },
+      (end) => end !== null,
+    );
+    expect(held()).toBeGreaterThan(0);
+    await capture.reconcile([a, b]);
+    expect(
+      await eventually(
+        async () => [held(), await proxy.counter('downstream_open')],
+        ([some, open]) => some === 0 && open === 0,
+      ),
+    ).toEqual([0, 0]);
+    expect(connect('c', REMOTE.v4).error).toBeNull();
+    await close?.();
+  });
+
+  test('another agent of this kernel leaves them alone', async () => {
+    const other = join(lab.folder, 'other.sock');
+    const second = await Capture.open({ ...location, podSocket: other, mode, heartbeatTimeoutMs: HEARTBEAT_MS, log: silent });
+    await second.reconcile([]);
+    await second.close();
+    await Capture.uninstall({ ...location, podSocket: other });
+    expect(await captured()).toBe(true);
+  });
 
   test('the host itself has nothing of it, and after an uninstall no pod has', async () => {
     expect(lab.in('host', 'nft', ['list', 'ruleset'])).not.toMatch(/weft/i);
