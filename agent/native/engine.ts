@@ -570,4 +570,6 @@ export interface EngineAddon {
   createEngine(options: EngineOptions, decide: () => void): Engine;
   /** Names of EngineOptions.counters, in order. */
   counterNames(): readonly string[];
+  /** What malloc has given out in the whole process: engines, TLS, Node.js itself. Not what it keeps free, nor JavaScript's heaps. */
+  nativeHeapBytes(): number;
 }

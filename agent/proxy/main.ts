@@ -102,7 +102,7 @@ async function serve(
 ): Promise<Running> {
   const socket = statusSocket(config);
   const succession = takeover?.succession ?? { handovers: 0, predecessorOpen: 0, ended: 0, cut: 0 };
-  const proxyStatus = new ProxyStatus(plane, addon.counterNames(), succession);
+  const proxyStatus = new ProxyStatus(plane, addon, succession);
   const estate: Estate = {
     shareSockets: () => plane.shareSockets(),
     ticketKeys: () => plane.ticketKeys,

@@ -14,7 +14,7 @@ import {
 } from '../../api/gen/mesh/v1/status.js';
 import { listenGrpc } from '../../api/grpc/listen.js';
 import { VERSION } from '../../api/version.js';
-import { COMPLETION_REASONS } from '../native/engine.js';
+import { COMPLETION_REASONS, type EngineAddon } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import { isError } from './decide.js';
@@ -26,12 +26,14 @@ import type { RouteRow } from './tables/routes.js';
 
 export class ProxyStatus {
   private readonly registry = new Registry();
+  private readonly counterNames: readonly string[];
 
   constructor(
     private readonly plane: DataPlane,
-    private readonly counterNames: readonly string[],
+    addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes'>,
     succession: Succession,
   ) {
+    this.counterNames = addon.counterNames();
     collectDefaultMetrics({ register: this.registry, prefix: 'weft_proxy_' });
     const gauge = (name: string, help: string, value: () => number): void => {
       const metric: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => metric.set(value()) });
@@ -42,6 +44,9 @@ export class ProxyStatus {
     gauge('weft_proxy_predecessor_connections_open', 'Connections that the predecessor still has.', () => succession.predecessorOpen);
     gauge('weft_proxy_predecessor_connections_ended', 'Connections of the predecessor that ended by themselves.', () => succession.ended);
     gauge('weft_proxy_predecessor_connections_cut', 'Connections of the predecessor that its drain timeout cut.', () => succession.cut);
+    gauge('weft_proxy_native_heap_bytes', 'Given out by malloc: engine, TLS and Node.js itself; what it keeps free is not in it.', () =>
+      addon.nativeHeapBytes(),
+    );
     gauge('weft_proxy_label_overflow', 'Names that found no room in the metrics.', () => plane.labels.overflowed);
   }
 

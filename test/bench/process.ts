@@ -1,7 +1,7 @@
 // Processes of a benchmark: started on a core of their own, measured by their CPU time, always stopped. Knows no proxy by name.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -59,20 +59,11 @@ export class Pinned {
   }
 
   /** Resolves when the output has the text. */
-  says(text: string): Promise<void> {
-    return this.until(() => this.output.includes(text), `say "${text}"`);
-  }
-
-  /** Resolves when the unix socket is there. */
-  opens(path: string): Promise<void> {
-    return this.until(() => existsSync(path), `open ${path}`);
-  }
-
-  private async until(isTrue: () => boolean, what: string): Promise<void> {
+  async says(text: string): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS;
-    while (!isTrue()) {
+    while (!this.output.includes(text)) {
       if (this.child.exitCode !== null || performance.now() > deadline)
-        throw new Error(`${this.command.join(' ')} doesn't ${what}:\n${this.output}`);
+        throw new Error(`${this.command.join(' ')} doesn't say "${text}":\n${this.output}`);
       await sleep(20);
     }
   }

@@ -10,7 +10,7 @@ import { below, Fault } from './bytes.js';
 import { grpcCalls } from './grpc-calls.js';
 import { cutByClient, cutByServer, exchange, httpsTarget, httpTarget, pipelined, slowReader } from './http-traffic.js';
 import { cutByServer2, cutConnection, cutStream, exchange2, Http2Target, slowReader2 } from './http2-traffic.js';
-import { Proxies, type Watched } from './proxies.js';
+import { type Memory, Proxies, type Watched } from './proxies.js';
 import { startEchoServer, startHttp2Server, startHttpServer } from './servers.js';
 import { grpc, grpcCut, webSocket, webSocketCut } from './stream-traffic.js';
 import { cut, echo } from './tcp-traffic.js';
@@ -18,8 +18,11 @@ import { cut, echo } from './tcp-traffic.js';
 const RELOAD_MS = 1_000;
 /** Pools close idle upstream connections after 4 s; then nothing may be open but what was before. */
 const QUIET_MS = 12_000;
-/** Growth between the first and the last fifth of the time after warm-up. */
+/** Growth from the first to the last fifth of the time after warm-up; of the lowest of the JavaScript heap from half to half. */
 const MOST_GROWTH_BYTES = 6 * 1_048_576;
+const MEMORY_EVERY_S = 5;
+/** V8 collects what is old about every 100 s here: both halves must have seen it. */
+const HEAP_JUDGED_S = 300;
 const SHOWN_FINDINGS = 20;
 
 interface Kind {
@@ -50,13 +53,13 @@ class Soak {
   async run(minutes: number): Promise<void> {
     const watched = this.proxies.watched;
     const before = watched.map((proxy) => ({ sockets: proxy.sockets(), descriptors: proxy.descriptors() }));
-    const memory = watched.map((): number[] => []);
+    const memory = watched.map((): Memory[] => []);
     const clients = this.kinds.flatMap((kind) => Array.from({ length: kind.clients }, () => this.client(kind)));
     const seconds = Math.ceil(minutes * 60);
     for (let second = 0; second < seconds; second++) {
       await sleep(RELOAD_MS);
       this.proxies.reload();
-      for (const [i, proxy] of watched.entries()) memory[i]!.push(proxy.memoryBytes());
+      if (second % MEMORY_EVERY_S === 0) for (const [i, proxy] of watched.entries()) memory[i]!.push(await proxy.memory());
       if (second % 15 === 14) this.progress(second + 1, memory);
     }
     this.isOver = true;
@@ -65,7 +68,7 @@ class Soak {
     await sleep(QUIET_MS);
     for (const [i, proxy] of watched.entries()) {
       this.judgeSockets(proxy, before[i]!);
-      this.judgeMemory(proxy, memory[i]!);
+      this.judgeMemory(proxy.name, memory[i]!);
     }
   }
 
@@ -82,9 +85,12 @@ class Soak {
     }
   }
 
-  private progress(second: number, memory: readonly (readonly number[])[]): void {
-    const sizes = memory.map((samples) => `${(samples.at(-1)! / 1_048_576).toFixed(1)} MiB`).join(', ');
-    console.error(`${second} s: ${this.kinds.map(({ name, done }) => `${name} ${done}`).join(', ')}; memory ${sizes}`);
+  private progress(second: number, memory: readonly (readonly Memory[])[]): void {
+    const sizes = memory.map((samples) => {
+      const { native, malloc, heap } = samples.at(-1)!;
+      return `native ${mib(native)}, malloc ${mib(malloc)}, heap ${mib(heap)}`;
+    });
+    console.error(`${second} s: ${this.kinds.map(({ name, done }) => `${name} ${done}`).join(', ')}; MiB ${sizes.join('; ')}`);
   }
 
   private judgeSockets(proxy: Watched, before: { readonly sockets: number; readonly descriptors: number }): void {
@@ -93,14 +99,29 @@ class Soak {
     if (left > 0) this.find(`${proxy.name}: ${left} sockets are still open though every client has gone:\n${proxy.connections()}`);
   }
 
-  private judgeMemory({ name }: Watched, samples: readonly number[]): void {
+  private judgeMemory(proxy: string, samples: readonly Memory[]): void {
     const warm = samples.slice(Math.floor(samples.length * 0.4));
-    const fifth = Math.max(1, Math.floor(warm.length / 5));
-    const [first, last] = [median(warm.slice(0, fifth)), median(warm.slice(-fifth))];
-    const text = `${(first / 1_048_576).toFixed(1)} MiB once warm, ${(last / 1_048_576).toFixed(1)} MiB at the end`;
-    console.log(`${name}: own memory ${text}`);
-    if (last - first > MOST_GROWTH_BYTES) this.find(`${name}: memory grows: ${text}`);
+    const judge = (name: string, of: (memory: Memory) => number, parts: number, sizeOf = median): void => {
+      const length = Math.max(1, Math.floor(warm.length / parts));
+      const [first, last] = [sizeOf(warm.slice(0, length).map(of)), sizeOf(warm.slice(-length).map(of))];
+      const text = `${mib(first)} MiB once warm, ${mib(last)} MiB at the end`;
+      console.log(`${proxy}: ${name} ${text}`);
+      if (last - first > MOST_GROWTH_BYTES) this.find(`${proxy}: ${name} grows: ${text}`);
+    };
+    judge('native memory', ({ native }) => native, 5);
+    judge('malloc', ({ malloc }) => malloc, 5);
+    if (warm.length * MEMORY_EVERY_S >= HEAP_JUDGED_S)
+      judge(
+        'JavaScript heap',
+        ({ heap }) => heap,
+        2,
+        (sizes) => Math.min(...sizes),
+      );
   }
+}
+
+function mib(bytes: number): string {
+  return (bytes / 1_048_576).toFixed(1);
 }
 
 /** Null: bad usage. */

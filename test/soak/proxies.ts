@@ -19,9 +19,19 @@ export interface Upstreams {
   readonly echo: number;
 }
 
+/** Bytes. */
+export interface Memory {
+  /** Anonymous pages, without those of the main thread's JavaScript heap, which V8 lets grow as it likes: by 25 MiB within two minutes. */
+  readonly native: number;
+  /** Given out by malloc. */
+  readonly malloc: number;
+  /** In use in the main thread's JavaScript heap; garbage too. */
+  readonly heap: number;
+}
+
 export interface Watched {
   readonly name: string;
-  memoryBytes(): number;
+  memory(): Promise<Memory>;
   sockets(): number;
   /** `ss`'s lines of them, with their timers and queues. */
   connections(): string;
@@ -38,14 +48,15 @@ export class Proxies {
     readonly tls: { readonly port: number; readonly certificate: string },
     readonly tcp: { readonly address: string; readonly port: number },
     private readonly write: (generation: number) => void,
-    processes: { readonly http: Pinned; readonly tcp: Pinned },
+    processes: { readonly http: Pinned; readonly tcp: Pinned; readonly metricsPort: number },
   ) {
-    this.watched = [watch('weft proxy', processes.http), watch('captured TCP', processes.tcp)];
+    const { http, tcp: opaque, metricsPort } = processes;
+    this.watched = [watch('weft proxy', http, metricsPort), watch('captured TCP', opaque, null)];
   }
 
   static async start(bed: Bed, upstreams: Upstreams): Promise<Proxies> {
     const folder = bed.subfolder('proxies');
-    const httpPort = await freePorts(3);
+    const httpPort = await freePorts(4);
     const tcp = { address: SERVICE_ADDRESS, port: httpPort + 1 };
     const pair = selfSigned(folder, HOST);
     const tls = { port: httpPort + 2, certificate: pair.cert };
@@ -58,15 +69,17 @@ export class Proxies {
       replace(tcpFile, yaml(serviceManifests(tcp.port, upstreams.echo, generation)));
     };
     write(0);
-    const flags = ['--static', httpFile, '--workers', '2', '--run-dir', folder, '--log-level', 'warn'];
+    const metricsPort = httpPort + 3;
+    const metrics = ['--metrics-listen', `127.0.0.1:${metricsPort}`];
+    const flags = ['--static', httpFile, '--workers', '2', '--run-dir', folder, '--log-level', 'warn', ...metrics];
     const http = bed.start(PROXY_CORE, [process.execPath, WEFT, 'proxy', ...flags]);
     const captured = fileURLToPath(new URL('../bench/captured-proxy.js', import.meta.url));
     const opaque = bed.start(PROXY_CORE, [process.execPath, captured, tcpFile, tcp.address, String(tcp.port), '2']);
     await http.listensOn(httpPort);
     await opaque.listensOn(tcp.port, tcp.address);
     // The last socket that it opens for itself: what is open now is what may be open at the end.
-    await http.opens(join(folder, 'handover.sock'));
-    return new Proxies(httpPort, tls, tcp, write, { http, tcp: opaque });
+    await http.listensOn(metricsPort);
+    return new Proxies(httpPort, tls, tcp, write, { http, tcp: opaque, metricsPort });
   }
 
   /** New weights, another order of the rules, an endpoint more or less: all in force for the next request. */
@@ -81,10 +94,16 @@ function replace(file: string, text: string): void {
   renameSync(`${file}.new`, file);
 }
 
-function watch(name: string, process: Pinned): Watched {
+/** `metricsPort`: null for a process without one, whose JavaScript heap counts as native. */
+function watch(name: string, process: Pinned, metricsPort: number | null): Watched {
   return {
     name,
-    memoryBytes: () => ownMemoryBytes(process.pid),
+    memory: async () => {
+      const text = metricsPort === null ? '' : await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+      const gauge = (metric: string): number => Number(new RegExp(`^weft_proxy_${metric} (\\S+)$`, 'm').exec(text)?.[1] ?? 0);
+      const native = ownMemoryBytes(process.pid) - gauge('nodejs_heap_size_total_bytes');
+      return { native, malloc: gauge('native_heap_bytes'), heap: gauge('nodejs_heap_size_used_bytes') };
+    },
     descriptors: () => readdirSync(`/proc/${process.pid}/fd`).length,
     connections: () => connectionsOf(process.pid),
     sockets: () => readdirSync(`/proc/${process.pid}/fd`).filter((fd) => isSocket(`/proc/${process.pid}/fd/${fd}`)).length,

@@ -1,4 +1,5 @@
 // The functions of agent/native/engine.ts, in its order. Converts and checks; decides nothing.
+#include <malloc.h>
 #include <napi.h>
 #include <unistd.h>
 
@@ -314,6 +315,11 @@ Napi::Value counter_names(const Napi::CallbackInfo& info) {
   return names;
 }
 
+Napi::Value native_heap_bytes(const Napi::CallbackInfo& info) {
+  const struct mallinfo2 heap = mallinfo2();
+  return Napi::Number::New(info.Env(), static_cast<double>(heap.uordblks + heap.hblkhd));
+}
+
 }  // namespace
 
 void register_engine(Napi::Env env, Napi::Object exports) {
@@ -324,6 +330,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   exports.Set("releaseTlsContext", Napi::Function::New(env, release_tls_context, "releaseTlsContext"));
   exports.Set("setTicketKeys", Napi::Function::New(env, set_ticket_keys, "setTicketKeys"));
   exports.Set("createEngine", Napi::Function::New(env, create_engine, "createEngine"));
+  exports.Set("nativeHeapBytes", Napi::Function::New(env, native_heap_bytes, "nativeHeapBytes"));
   exports.Set("counterNames", Napi::Function::New(env, counter_names, "counterNames"));
 }
 
