@@ -171,6 +171,18 @@ class World {
     for (Transfer* exchange : end.open()) exchange->spoiled = true;
   }
 
+  /// An exchange that its server gives up may cost an HTTP/1 client the connection, and what it asked behind it.
+  void taint_http1_behind_spoiled() {
+    for (size_t i = 0; i < kClients; i += 2) {
+      if (clients_[i] == nullptr) continue;
+      for (const Transfer* exchange : clients_[i]->open()) {
+        if (!exchange->spoiled) continue;
+        taint(*clients_[i]);
+        break;
+      }
+    }
+  }
+
   void turn(int wait_ms = 0) {
     reactor_->run_once(wait_ms);
     for (int i = 0; i < 2; i++) {
@@ -270,7 +282,7 @@ class World {
     if (detail % 4 != 0) end.wire.finishes = true;
   }
   void maltreat_server(End& end, uint8_t detail) {
-    if (detail % 4 == 1 && end.reset_one(detail >> 2)) return;
+    if (detail % 4 == 1 && end.reset_one(detail >> 2)) return taint_http1_behind_spoiled();
     // What is on its way to it is not known.
     spoil_all();
     if (detail % 4 == 0) end.wire.reset();
