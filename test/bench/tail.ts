@@ -42,14 +42,16 @@ async function runCase({ name, rate, connections, updates }: (typeof CASES)[numb
   return Bed.use(async (bed) => {
     const contenders = await startHttp1(bed, 100, [weft(WEFT), nginx]);
     const seen = new Map<string, Latencies[]>(contenders.map((contender) => [contender.name, []]));
+    const updating = new Updates(bed, contenders.find((contender) => contender.name === 'weft')!);
     const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
-      const updating = updates && contender.name === 'weft' && !isWarmUp ? new Updates(bed, contender) : null;
+      const isUpdated = updates && contender.name === 'weft' && !isWarmUp;
+      if (isUpdated) updating.start();
       try {
         const latencies = await load(bed, contender, rate, connections, isWarmUp ? 1 : quick ? 3 : 8);
         if (!isWarmUp) seen.get(contender.name)!.push(latencies);
         return latencies.p99;
       } finally {
-        updating?.stop();
+        updating.stop();
       }
     };
     const values = await interleaved(contenders, quick ? 4 : 7, measure, (text) => onProgress(`${name} ${text} µs`));
@@ -71,15 +73,19 @@ async function load(bed: Bed, { name, port }: Contender, rate: number, connectio
   return latencies;
 }
 
-/** Rewrites weft's file every second until stopped. */
+/** Rewrites weft's file every second between start() and stop(). The texts are made before: to make one takes a core for 10 ms. */
 class Updates {
   private generation = 0;
-  private readonly timer: NodeJS.Timeout;
+  private readonly texts: readonly string[];
+  private readonly file: string;
+  private timer: NodeJS.Timeout | undefined;
 
-  constructor(
-    private readonly bed: Bed,
-    private readonly contender: Contender,
-  ) {
+  constructor(bed: Bed, { port, firstBackend }: Contender) {
+    this.file = join(bed.subfolder('weft-100'), WEFT_FILE);
+    this.texts = Array.from({ length: 8 }, (_, i) => yaml([...manifests(port, firstBackend, 1 + (i % 7)), ...changingService(i)]));
+  }
+
+  start(): void {
     this.write();
     this.timer = setInterval(() => this.write(), UPDATE_MS);
   }
@@ -90,13 +96,8 @@ class Updates {
 
   private write(): void {
     this.generation++;
-    const file = join(this.bed.subfolder('weft-100'), WEFT_FILE);
-    const first = this.contender.firstBackend;
-    writeFileSync(
-      `${file}.new`,
-      yaml([...manifests(this.contender.port, first, 1 + (this.generation % 7)), ...changingService(this.generation)]),
-    );
-    renameSync(`${file}.new`, file);
+    writeFileSync(`${this.file}.new`, this.texts[this.generation % this.texts.length]!);
+    renameSync(`${this.file}.new`, this.file);
   }
 }
 
