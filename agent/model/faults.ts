@@ -21,6 +21,7 @@ import {
   type ServicePort,
   type Workload,
 } from '../../api/gen/mesh/v1/model.js';
+import { TLS_CIPHER_SUITES } from '../../api/resources/tls-options.js';
 import { keyPairFault, trustFault } from '../../api/resources/tls-pem.js';
 
 /** Gateway API's own bounds, or what the tables can hold; each is checked here so that the tables need not. */
@@ -98,6 +99,8 @@ function tlsFault({ protocol, tls }: Listener): string | null {
     const fault = trustFault(tls.clientTrust);
     if (fault !== null) return `client trust: ${fault}`;
   }
+  const suite = tls?.limits?.cipherSuites.find((name) => !TLS_CIPHER_SUITES.has(name));
+  if (suite !== undefined) return `cipher suite "${suite}": this version has none of that name`;
   return firstFault(tls?.certificates ?? [], ({ chain, key }) => keyPairFault(chain, key)?.message ?? null, 'certificate');
 }
 

@@ -334,8 +334,10 @@ export interface TlsContextSpec {
   readonly trust: string | null;
   /** In order of preference; a client that offers only others is refused. Empty: none. */
   readonly alpn: readonly string[];
-  /** Server only; a certificate that is sent is verified in any case. */
-  readonly clientCertificates: 'none' | 'optional' | 'required';
+  /** Server names whose TLS ends elsewhere (ListenerTlsSpec, by-server-name). "*." stands for one label or more, "" for all other names. */
+  readonly passthrough: readonly string[];
+  /** Server only. optional: one that is sent must be good. fallback: whoever shows none, or a bad one, is let in without an identity. */
+  readonly clientCertificates: 'none' | 'optional' | 'required' | 'fallback';
   /** Any one suffices, of every peer; empty: whoever the trust bundle vouches for. */
   readonly accepts: readonly PeerMatch[];
   /** 3 × 80 bytes: current, previous, next; the same in every process that shall resume the others' sessions. null: keys of this context's own. */
@@ -347,10 +349,21 @@ export interface TlsCertificateSpec {
   /** Leaf first. */
   readonly chain: string;
   readonly key: string;
+  /** Server: of the handshakes it answers. null: both versions, all cipher suites. */
+  readonly limits: TlsLimits | null;
 }
-/** terminate: all is TLS. permissive: TLS or plain by the first bytes. passthrough: the ClientHello is read, the bytes go on as they are. */
+export interface TlsLimits {
+  readonly minVersion: '1.2' | '1.3';
+  readonly maxVersion: '1.2' | '1.3';
+  /** By their names at IANA, in order of preference; empty: all (TLS_CIPHER_SUITES). A version that none is for is not spoken. */
+  readonly cipherSuites: readonly string[];
+}
+/**
+ * terminate: all is TLS. permissive: TLS or plain by the first bytes. passthrough: the ClientHello is read, the bytes go on as they are.
+ * by-server-name: passthrough for those names of the context, terminate for all others.
+ */
 export type ListenerTlsSpec =
-  | { readonly mode: 'terminate' | 'permissive'; readonly context: number }
+  | { readonly mode: 'terminate' | 'permissive' | 'by-server-name'; readonly context: number }
   | { readonly mode: 'passthrough'; readonly context: null };
 /** Why TLS failed; order shared with native (X-macro in tls_spec.h). The counters tls_failures_… have the same names. */
 export const TLS_FAILURES = [

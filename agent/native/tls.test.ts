@@ -164,6 +164,7 @@ class Engine {
       certificates: [],
       trust: null,
       alpn: [],
+      passthrough: [],
       clientCertificates: 'none',
       accepts: [],
       ticketKeys: null,
@@ -171,7 +172,7 @@ class Engine {
     });
   }
   server(spec: Partial<TlsContextSpec> = {}): Promise<number> {
-    return this.context({ certificates: [{ serverNames: [], ...leaf('a') }], ...spec });
+    return this.context({ certificates: [{ serverNames: [], ...leaf('a'), limits: null }], ...spec });
   }
   listen(spec: Partial<ListenerSpec>): Promise<number> {
     return this.call<number>('listen', {
@@ -352,9 +353,9 @@ describe('termination', () => {
     const engine = new Engine();
     await engine.endpoints({ port: await upstream() }, { port: await upstream() }, { port: await upstream() });
     const certificates = [
-      { serverNames: ['a.test'], ...leaf('a') },
-      { serverNames: ['b.test'], ...leaf('b') },
-      { serverNames: ['*.w.test'], ...leaf('w') },
+      { serverNames: ['a.test'], ...leaf('a'), limits: null },
+      { serverNames: ['b.test'], ...leaf('b'), limits: null },
+      { serverNames: ['*.w.test'], ...leaf('w'), limits: null },
     ];
     const first = await engine.server({ certificates });
     const at = await engine.terminate(first);
@@ -367,7 +368,7 @@ describe('termination', () => {
     expect((await failure(engine)).reason).toBe('unknown-server-name');
 
     const kept = await secured(open(at));
-    const second = await engine.server({ certificates: [{ serverNames: [], ...leaf('a2') }] });
+    const second = await engine.server({ certificates: [{ serverNames: [], ...leaf('a2'), limits: null }] });
     await engine.call('releaseTlsContext', first);
     let swapped = false;
     const load = Array.from({ length: 8 }, async () => {
@@ -590,7 +591,7 @@ describe('origination', () => {
       },
       { requestCert: true, rejectUnauthorized: true },
     );
-    const context = await engine.context({ role: 'client', trust, certificates: [{ serverNames: [], ...leaf('b') }] });
+    const context = await engine.context({ role: 'client', trust, certificates: [{ serverNames: [], ...leaf('b'), limits: null }] });
     await engine.endpoints({ port: to, tls: { context, serverName: null, accepts: [{ kind: 'spiffeId', value: CART }] } });
     const client = await plain(engine);
     expect(await get(client)).toContain('200');

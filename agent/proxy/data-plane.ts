@@ -356,16 +356,18 @@ export class DataPlane {
 
   /** Null: plain text. `used` gets the context, so that it is kept. Certificates that can't be served are told once. */
   private tlsOf(
-    { name, protocol, passesTls, certificates, clientTrust }: GatewayListener,
+    { name, protocol, passthrough, certificates, clientTrust, clientFallback }: GatewayListener,
     used: Set<GatewayContext>,
   ): ListenerTlsSpec | null | 'none can be served' {
-    if (passesTls) return { mode: 'passthrough', context: null };
-    if (certificates === null) return null;
-    const found = this.gatewayTls.contextFor({ certificates, clientTrust, alpn: protocol === 'http' ? HTTP_ALPN : [] });
+    const rest: ListenerTlsSpec | null = passthrough.length > 0 ? { mode: 'passthrough', context: null } : null;
+    if (certificates === null || (certificates.length === 0 && rest !== null)) return rest;
+    const alpn = protocol === 'http' ? HTTP_ALPN : [];
+    const found = this.gatewayTls.contextFor({ certificates, passthrough, clientTrust, clientFallback, alpn });
     used.add(found);
     if (!this.toldFaults.has(found)) for (const fault of found.faults) this.log.error({ listener: name }, `${name}: ${fault}`);
     this.toldFaults.add(found);
-    return found.context === null ? 'none can be served' : { mode: 'terminate', context: found.context };
+    if (found.context === null) return rest ?? 'none can be served';
+    return { mode: rest === null ? 'terminate' : 'by-server-name', context: found.context };
   }
 
   /** Connections that are open go on with what they began with. */

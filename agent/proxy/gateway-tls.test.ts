@@ -2,9 +2,20 @@ import { expect, test } from '@jest/globals';
 import type { TlsCertificateSpec, TlsContextSpec } from '../native/engine.js';
 import { GatewayTls, type GatewayTlsAddon, HTTP_ALPN } from './gateway-tls.js';
 
-const certificate = (name: string): TlsCertificateSpec => ({ serverNames: [name], chain: `chain of ${name}`, key: `key of ${name}` });
+const certificate = (name: string): TlsCertificateSpec => ({
+  serverNames: [name],
+  chain: `chain of ${name}`,
+  key: `key of ${name}`,
+  limits: null,
+});
 
-const of = (...certificates: TlsCertificateSpec[]) => ({ certificates, alpn: HTTP_ALPN, clientTrust: null });
+const of = (...certificates: TlsCertificateSpec[]) => ({
+  certificates,
+  alpn: HTTP_ALPN,
+  passthrough: [],
+  clientTrust: null,
+  clientFallback: false,
+});
 
 /** Records what the addon is asked for; refuses certificates of "bad". */
 class RecordedAddon implements GatewayTlsAddon {
@@ -69,5 +80,7 @@ test('clients are asked for certificates where there is trust to verify them by,
   const { addon, tls } = setUp();
   const { context } = tls.contextFor({ ...of(certificate('a')), clientTrust: 'ca' });
   expect(addon.specs.get(context!)).toMatchObject({ trust: 'ca', clientCertificates: 'required' });
+  const lax = tls.contextFor({ ...of(certificate('a')), clientTrust: 'ca', clientFallback: true });
+  expect(addon.specs.get(lax.context!)).toMatchObject({ trust: 'ca', clientCertificates: 'fallback' });
   expect(addon.specs.get(tls.contextFor(of(certificate('a'))).context!)).toMatchObject({ trust: null, clientCertificates: 'none' });
 });

@@ -15,8 +15,12 @@ export interface GatewayTlsSpec {
   readonly certificates: readonly TlsCertificateSpec[];
   /** Empty: whatever the client offers is not answered. */
   readonly alpn: readonly string[];
+  /** Server names whose TLS goes on to the backend, as TlsContextSpec has them. */
+  readonly passthrough: readonly string[];
   /** PEM; null: clients are not asked for a certificate. */
   readonly clientTrust: string | null;
+  /** Clients without a good certificate are let in all the same. */
+  readonly clientFallback: boolean;
 }
 
 export interface GatewayContext {
@@ -56,7 +60,7 @@ export class GatewayTls {
   /** The same has the same object. Its context is the caller's until keepOnly() leaves it out. */
   contextFor(spec: GatewayTlsSpec): GatewayContext {
     const key = createHash('sha256')
-      .update(JSON.stringify([spec.certificates, spec.alpn, spec.clientTrust]))
+      .update(JSON.stringify([spec.certificates, spec.alpn, spec.passthrough, spec.clientTrust, spec.clientFallback]))
       .digest('base64');
     const known = this.contexts.get(key);
     if (known !== undefined) return known;
@@ -105,14 +109,15 @@ export class GatewayTls {
   }
 
   /** The handle, or what OpenSSL says. */
-  private create({ certificates, alpn, clientTrust }: GatewayTlsSpec): number | string {
+  private create({ certificates, alpn, passthrough, clientTrust, clientFallback }: GatewayTlsSpec): number | string {
     try {
       return this.addon.createTlsContext({
         role: 'server',
         certificates,
         trust: clientTrust,
         alpn,
-        clientCertificates: clientTrust === null ? 'none' : 'required',
+        passthrough,
+        clientCertificates: clientTrust === null ? 'none' : clientFallback ? 'fallback' : 'required',
         accepts: [],
         ticketKeys: this.ticketKeys,
       });

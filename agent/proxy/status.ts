@@ -113,6 +113,7 @@ export class ProxyStatus {
 
 function protocolText({ kind, protocol, tls }: OpenListener): string {
   if (kind !== 'gateway') return 'by destination';
+  if (tls?.mode === 'by-server-name') return `${protocol === 'http' ? 'https' : 'tls'}, tls passthrough`;
   if (protocol === 'http') return tls === null ? 'http' : 'https';
   return tls === null ? 'tcp' : tls.mode === 'passthrough' ? 'tls passthrough' : 'tls';
 }

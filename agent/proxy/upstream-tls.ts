@@ -62,6 +62,7 @@ export class UpstreamTls implements UpstreamContexts {
         certificates: [],
         trust: trust ?? this.systemTrust(),
         alpn,
+        passthrough: [],
         clientCertificates: 'none',
         accepts: [],
         ticketKeys: null,

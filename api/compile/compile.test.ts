@@ -2,9 +2,18 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { rootCertificates } from 'node:tls';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ProxyProtocol, ResourceType } from '../gen/mesh/v1/model.js';
+import {
+  EndpointHealth,
+  LoadBalancing_Algorithm,
+  PathMatch_Type,
+  Protocol,
+  ProxyProtocol,
+  ResourceType,
+  TlsVersion,
+} from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type CompiledResource, compileModel, decodeResource, encodeResource, type Running } from './index.js';
@@ -514,6 +523,25 @@ spec:
     [[PathMatch_Type.PREFIX, '/', 0]],
   ]);
   expect(compiled?.rules[0]?.requestHeaders?.remove).toEqual(['x-debug']);
+});
+
+test('a listener’s TLS has the limits of its options, and the fallback of its gateway', () => {
+  const secure = gateway(
+    'listeners: [{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: absent}], options: {mesh.weft.dev/min-protocol-version: "1.3", mesh.weft.dev/cipher-suites: "TLS_AES_256_GCM_SHA384 , TLS_AES_128_GCM_SHA256"}}}, {name: b, port: 444, protocol: HTTPS, tls: {certificateRefs: [{name: absent}]}}], tls: {frontend: {default: {}, perPort: [{port: 444, tls: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}}}]}}',
+  );
+  const configMap = `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca, namespace: shop}\ndata: {ca.crt: ${JSON.stringify(rootCertificates[0])}}`;
+  const { resources } = compileModel({ objects: stored(secure, configMap), running: null });
+  expect(messages(resources, ResourceType.LISTENER).map(({ tls }) => [tls?.clientFallback, tls?.limits])).toEqual([
+    [
+      false,
+      {
+        minVersion: TlsVersion.TLS_VERSION_1_3,
+        maxVersion: TlsVersion.TLS_VERSION_1_3,
+        cipherSuites: ['TLS_AES_256_GCM_SHA384', 'TLS_AES_128_GCM_SHA256'],
+      },
+    ],
+    [true, undefined],
+  ]);
 });
 
 describe('certificates of clients', () => {

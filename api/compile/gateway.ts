@@ -1,6 +1,6 @@
 // Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
-import { type Certificate, type Listener, type ListenerTls, Protocol } from '../gen/mesh/v1/model.js';
-import { type CertificateTimes, certificateTimes, tlsKeyPair } from '../resources/index.js';
+import { type Certificate, type Listener, type ListenerTls, Protocol, type TlsLimits, TlsVersion } from '../gen/mesh/v1/model.js';
+import { type CertificateTimes, certificateTimes, tlsKeyPair, tlsLimits } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -42,6 +42,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         protocol: PROTOCOLS[listener.protocol],
         hostname: listener.hostname ?? '',
         tls,
+        backendCertificate: undefined,
       },
     }));
   });
@@ -67,23 +68,40 @@ function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredLis
     if (fault !== null) context.report(at, `the certificate of Secret ${secretName} ${fault}: clients will refuse it; renew it`);
     return [pair];
   });
-  const clientTrust = clientTrustOf(gateway, port, context);
-  if (clientTrust === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`);
+  const clients = clientsOf(gateway, port, context);
+  if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`);
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`);
-  return clientTrust === null ? { certificates: [], clientTrust: '' } : { certificates, clientTrust };
+  const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
+  return clients === null
+    ? { certificates: [], clientTrust: '', clientFallback: false, limits }
+    : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, limits };
 }
 
-/** Empty: clients are not asked for a certificate; null: they are, and none can be verified. What is said of a port replaces what is said of all. */
-function clientTrustOf(gateway: Stored<'Gateway'>, port: number, { index, report }: GatewayContext): string | null {
+const VERSIONS = { '1.2': TlsVersion.TLS_VERSION_1_2, '1.3': TlsVersion.TLS_VERSION_1_3 } as const;
+
+function limitsOf(options: Readonly<Record<string, string>>): TlsLimits {
+  const { minVersion, maxVersion, cipherSuites } = tlsLimits(options);
+  return { minVersion: VERSIONS[minVersion], maxVersion: VERSIONS[maxVersion], cipherSuites: [...cipherSuites] };
+}
+
+interface Clients {
+  /** Empty: they are not asked for a certificate. */
+  readonly trust: string;
+  readonly fallback: boolean;
+}
+
+/** Null: clients are asked for a certificate and none can be verified. What is said of a port replaces what is said of all. */
+function clientsOf(gateway: Stored<'Gateway'>, port: number, { index, report }: GatewayContext): Clients | null {
   const { frontend } = gateway.manifest.spec.tls ?? {};
-  if (frontend === undefined) return '';
+  if (frontend === undefined) return { trust: '', fallback: false };
   const position = (frontend.perPort ?? []).findIndex((each) => each.port === port);
   const [validation, path] =
     position < 0
       ? [frontend.default.validation, 'spec.tls.frontend.default']
       : [frontend.perPort?.[position]?.tls.validation, `spec.tls.frontend.perPort[${position}].tls`];
-  if (validation === undefined) return '';
-  return trustOf(gateway, validation.caCertificateRefs, `${path}.validation.caCertificateRefs`, index, report) || null;
+  if (validation === undefined) return { trust: '', fallback: false };
+  const trust = trustOf(gateway, validation.caCertificateRefs, `${path}.validation.caCertificateRefs`, index, report);
+  return trust === '' ? null : { trust, fallback: validation.mode === 'AllowInsecureFallback' };
 }
 
 function timeFault(times: CertificateTimes | null, nowMs: number | null): string | null {

@@ -10,4 +10,5 @@ export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
 export { type ParseResult, parseManifests, parseManifestsInTurns, type ValidateResult, validateObject } from './parse.js';
 export { durationMs } from './syntax.js';
+export { TLS_CIPHER_SUITES, type TlsLimits, tlsLimits } from './tls-options.js';
 export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault, trustFault } from './tls-pem.js';

@@ -19,6 +19,7 @@ import {
   withRule,
 } from './schema.js';
 import { dnsLabel, dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
+import { tlsOptions } from './tls-options.js';
 
 const allowedRoutes = fields({
   namespaces: fields({
@@ -48,7 +49,7 @@ const caCertificateRef = fields({
 /** Of clients' certificates. */
 const validation = fields({
   caCertificateRefs: z.array(caCertificateRef).min(1).max(8),
-  mode: choice(['AllowValidOnly'], ['AllowInsecureFallback'], 'client certificates of mode').default('AllowValidOnly'),
+  mode: choice(['AllowValidOnly', 'AllowInsecureFallback']).default('AllowValidOnly'),
 });
 
 const frontendTls = fields({ validation: validation.optional() });
@@ -66,7 +67,7 @@ const gatewayTls = fields({
 const listenerTls = fields({
   mode: choice(['Terminate', 'Passthrough']).default('Terminate'),
   certificateRefs: z.array(certificateRef).max(64).optional(),
-  options: notSupportedYet('TLS options'),
+  options: tlsOptions.optional(),
   // Before Gateway API 1.4.
   frontendValidation: notSupportedYet('frontendValidation of a listener; use spec.tls.frontend of the Gateway'),
 });
@@ -92,6 +93,8 @@ function checkListener(value: Unchecked, report: Report): void {
     report(['hostname'], `a listener of protocol ${protocol} has no hostname`);
   }
   if (protocol === 'HTTPS' || protocol === 'TLS') checkCertificates(protocol, value.tls, report);
+  if (isUnchecked(value.tls) && value.tls.mode === 'Passthrough' && value.tls.options !== undefined)
+    report(['tls', 'options'], 'of no effect with mode Passthrough: the handshake is between client and backend');
 }
 
 function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, report: Report): void {
@@ -106,17 +109,19 @@ function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, report: Repo
     report(['tls', 'certificateRefs'], 'required by mode Terminate: the Secrets (type kubernetes.io/tls) with the certificates');
 }
 
-/** One port reads its first bytes in one way (Gateway API, distinct listeners). */
+/** One port reads its first bytes in one way (Gateway API, distinct listeners): TLS that passes through goes with TLS that ends, of one protocol. */
 function checkPorts(items: readonly Unchecked[], report: Report): void {
-  const first = new Map<unknown, number>();
-  items.forEach(({ port, protocol, tls }, index) => {
-    const earlier = first.get(port);
-    const isPassthrough = (value: unknown): boolean => isUnchecked(value) && value.mode === 'Passthrough';
-    if (earlier === undefined) first.set(port, index);
-    else if (protocol === 'TLS' && isPassthrough(tls) !== isPassthrough(items[earlier]?.tls))
-      report([index, 'tls', 'mode'], `not supported yet: TLS modes Passthrough and Terminate on one port (item ${earlier} has the other)`);
-    else if (items[earlier]?.protocol !== protocol)
-      report([index, 'protocol'], `port ${describe(port)} has protocol ${describe(items[earlier]?.protocol)} already (item ${earlier})`);
+  const isPassthrough = ({ protocol, tls }: Unchecked): boolean => protocol === 'TLS' && isUnchecked(tls) && tls.mode === 'Passthrough';
+  const isTls = ({ protocol }: Unchecked): boolean => protocol === 'HTTPS' || protocol === 'TLS';
+  const goTogether = (one: Unchecked, other: Unchecked): boolean =>
+    isPassthrough(one) || isPassthrough(other) ? isTls(one) && isTls(other) : one.protocol === other.protocol;
+  items.forEach((item, index) => {
+    const earlier = items.slice(0, index).findIndex((other) => other.port === item.port && !goTogether(other, item));
+    if (earlier >= 0)
+      report(
+        [index, 'protocol'],
+        `port ${describe(item.port)} has protocol ${describe(items[earlier]?.protocol)} already (item ${earlier})`,
+      );
   });
 }
 

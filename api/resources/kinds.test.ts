@@ -78,6 +78,46 @@ describe('refused', () => {
     ['Gateway', 'spec: {listeners: [{name: a, port: 80, protocol: HTTP, tls: {}}]}', 'spec.gatewayClassName: required: a string'],
     [
       'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-protocol-version: 1.3}}}]}',
+      'expected text (in quotes), found number 1.3',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-protocol-version: "1.1"}}}]}',
+      'expected "1.2" or "1.3", found "1.1"',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-protocol-version: "1.3", mesh.weft.dev/max-protocol-version: "1.2"}}}]}',
+      'below mesh.weft.dev/min-protocol-version: no version of TLS is left',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/cipher-suites: "TLS_AES_128_GCM_SHA255"}}}]}',
+      'did you mean TLS_AES_128_GCM_SHA256?',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/cipher-suites: "TLS_AES_128_GCM_SHA256,TLS_AES_128_GCM_SHA256"}}}]}',
+      'TLS_AES_128_GCM_SHA256 stands there twice',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-protocol-version: "1.3", mesh.weft.dev/cipher-suites: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}}}]}',
+      'none of them is for TLS 1.3',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-version: "1.3"}}}]}',
+      'not supported yet: this TLS option, only mesh.weft.dev/min-protocol-version',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: TLS, tls: {mode: Passthrough, options: {}}}]}',
+      'of no effect with mode Passthrough',
+    ],
+    [
+      'Gateway',
       'spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP, tls: {}}]}',
       'spec.listeners[0].tls: a listener of protocol HTTP has no tls; use protocol HTTPS or TLS',
     ],

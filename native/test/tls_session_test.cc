@@ -377,6 +377,101 @@ TEST("TLS: a client certificate of another authority is refused, also where it i
   CHECK(pair.server->failure() == TlsFailure::UntrustedCertificate);
 }
 
+TEST("TLS: under fallback whoever comes is let in, and only who is verified has an identity, resumed or not") {
+  const test::Authority other("Another");
+  struct Case {
+    test::Leaf leaf;
+    const char* identity;
+  };
+  const Case cases[] = {
+      {authority().leaf("URI:spiffe://td.test/a"), "spiffe://td.test/a"},
+      {authority().leaf("URI:spiffe://td.test/a", -7200, -3600), ""},
+      {other.leaf("URI:spiffe://td.test/a"), ""},
+      {{}, ""},
+  };
+  for (const auto& [leaf, identity] : cases) {
+    TlsContextSpec spec = server_spec();
+    spec.trust = authority().pem();
+    spec.client_certificates = ClientCertificates::kFallback;
+    TlsContextSpec client = client_spec();
+    if (!leaf.chain.empty()) client.certificates = {{{}, leaf.chain, leaf.key}};
+    const EndpointTls to = endpoint(build(client));
+    const auto server = build(spec);
+    for (const bool resumed : {false, true}) {
+      Pair pair(to, server);
+      CHECK(pair.shakes_hands());
+      pair.settle();
+      CHECK_EQ(pair.server->is_resumed(), resumed);
+      CHECK_EQ(pair.server->peer_identity(), identity);
+    }
+  }
+}
+
+TEST("TLS: versions and cipher suites are those of the certificate that answers") {
+  TlsContextSpec spec = server_spec("DNS:any.test");
+  const auto add = [&](const std::string& host, const TlsLimits& limits) {
+    const test::Leaf leaf = authority().leaf("DNS:" + host);
+    spec.certificates.push_back({{host}, leaf.chain, leaf.key, limits});
+  };
+  add("old.test", {TlsVersion::k12, TlsVersion::k12, {}});
+  add("chacha.test", {TlsVersion::k12, TlsVersion::k13, {"TLS_CHACHA20_POLY1305_SHA256"}});
+  add("aes.test", {TlsVersion::k12, TlsVersion::k13, {"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"}});
+  const auto client = build(client_spec());
+  const auto server = build(spec);
+  const auto agreed = [&](const char* host) {
+    Pair pair(endpoint(client, host), server);
+    CHECK(pair.shakes_hands());
+    return std::string(pair.server->version()) + " " + pair.server->cipher();
+  };
+  CHECK_EQ(agreed("any.test"), "TLSv1.3 TLS_AES_128_GCM_SHA256");
+  CHECK_EQ(agreed("old.test"), "TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256");
+  CHECK_EQ(agreed("chacha.test"), "TLSv1.3 TLS_CHACHA20_POLY1305_SHA256");
+  CHECK_EQ(agreed("aes.test"), "TLSv1.2 ECDHE-ECDSA-AES256-GCM-SHA384");
+  // The first certificate's limits are no other's.
+  std::swap(spec.certificates[0], spec.certificates[1]);
+  const auto swapped = build(spec);
+  Pair free(endpoint(client, "any.test"), swapped);
+  CHECK(free.shakes_hands());
+  CHECK_EQ(std::string(free.server->version()), "TLSv1.3");
+  // Those who speak only what is not spoken.
+  spec.certificates = {spec.certificates[1]};
+  spec.certificates[0].limits.min_version = TlsVersion::k13;
+  const auto strict = build(spec);
+  EndpointTls to = endpoint(client, "any.test");
+  SSL_CTX_set_max_proto_version(client->base(), TLS1_2_VERSION);
+  Pair old(to, strict);
+  CHECK(old.run().second == Step::Failed);
+  CHECK(old.server->failure() == TlsFailure::Version);
+}
+
+TEST("TLS: a ticket of weaker limits is not honoured") {
+  TlsContextSpec spec = server_spec();
+  const auto client = build(client_spec());
+  Pair one(endpoint(client), build(spec));
+  CHECK(one.shakes_hands());
+  one.settle();
+  spec.certificates[0].limits.cipher_suites = {"TLS_AES_128_GCM_SHA256"};
+  Pair again(endpoint(client), build(spec));
+  CHECK(again.shakes_hands());
+  CHECK(!again.server->is_resumed());
+}
+
+TEST("TLS: of names that pass and names with certificates the most specific decides") {
+  TlsContextSpec spec = server_spec();
+  spec.certificates[0].server_names = {"a.w.test", "*.x.w.test"};
+  spec.passthrough = {"*.w.test", "b.x.w.test", "c.test"};
+  const auto named = build(spec);
+  for (const char* name : {"b.w.test", "C.test.", "b.x.w.test", "deep.er.w.test"}) CHECK(named->passes(name));
+  for (const char* name : {"", "a.w.test", "A.w.test.", "a.x.w.test", "deep.er.x.w.test", "w.test", "other.test"})
+    CHECK(!named->passes(name));
+  CHECK(named->for_server_name("b.w.test") == nullptr);
+  spec.passthrough = {""};
+  const auto rest = build(spec);
+  for (const char* name : {"", "other.test", "x.w.test"}) CHECK(rest->passes(name));
+  CHECK(!rest->passes("a.w.test"));
+  CHECK(rest->for_server_name("") == nullptr);
+}
+
 TEST("TLS: the endpoint's identities decide, not the server name") {
   const auto server = build(server_spec("URI:spiffe://td.test/b"));
   const auto client = build(client_spec());
@@ -511,6 +606,16 @@ TEST("TLS: a bad spec is refused with what is wrong") {
   spec = server_spec();
   spec.ticket_keys.resize(5);
   CHECK_EQ(error_of(spec), "ticketKeys: expected 3 x 80 bytes");
+  spec = server_spec();
+  spec.certificates[0].limits.cipher_suites = {"TLS_RSA_WITH_RC4_128_MD5"};
+  CHECK_EQ(error_of(spec), "limits: no cipher suite is called TLS_RSA_WITH_RC4_128_MD5");
+  spec.certificates[0].limits = {TlsVersion::k13, TlsVersion::k13, {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}};
+  CHECK_EQ(error_of(spec), "limits: no version of TLS is left");
+  spec = server_spec();
+  spec.trust = authority().pem();
+  spec.client_certificates = ClientCertificates::kFallback;
+  spec.accepts = {{PeerMatch::Kind::kTrustDomain, "td.test"}};
+  CHECK_EQ(error_of(spec), "accepts: nobody is refused by clientCertificates fallback");
 }
 
 TEST("TLS: SPIFFE IDs are checked to the letter") {

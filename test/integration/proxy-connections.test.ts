@@ -231,3 +231,92 @@ test('a gateway that validates clients lets in those that its CAs vouch for, and
   expect((await askAs(open, null)).text).toBe('a:hello');
   await proxy.says('no-certificate');
 }, 30_000);
+
+test('a gateway with AllowInsecureFallback lets in also whoever shows no certificate, or a bad one', async () => {
+  const port = await freePort();
+  const clients = certificates.authority('clients');
+  const own = certificates.issue(authority, 'DNS:a.test');
+  const configMap = `\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: clients}\ndata: {ca.crt: ${JSON.stringify(clients.cert)}}\n---`;
+  const lax = gateway(`{name: a, port: ${port}, protocol: TLS, tls: {certificateRefs: [{name: a}]}}`).replace(
+    'gatewayClassName: weft',
+    'gatewayClassName: weft\n  tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}}}',
+  );
+  const { proxy } = await start(
+    `${serviceManifest('a', await tcpServer('a'))}${secretManifest('a', own)}${configMap}${lax}${route('TLSRoute', 'a', 'a', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}`,
+  );
+  for (const pair of [certificates.issue(clients, 'DNS:client.test'), certificates.issue(authority, 'DNS:client.test'), null]) {
+    const identity = pair === null ? {} : { cert: pair.cert, key: pair.key };
+    const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: 'a.test', ...identity });
+    cleanups.push(() => socket.destroy());
+    expect(await exchange(socket)).toEqual({ text: 'a:hello', error: '' });
+  }
+  expect(await proxy.counter('tls_failures_untrusted')).toBe(0);
+}, 30_000);
+
+test('listeners of one port have the versions and cipher suites that each of them asks for', async () => {
+  const port = await freePort();
+  const listener = (name: string, options: string): string =>
+    `{name: ${name}, port: ${port}, protocol: TLS, hostname: ${name}.test, tls: {certificateRefs: [{name: ${name}}], options: {${options}}}}`;
+  const strict = listener('strict', 'mesh.weft.dev/min-protocol-version: "1.3"');
+  const old = listener(
+    'old',
+    'mesh.weft.dev/max-protocol-version: "1.2", mesh.weft.dev/cipher-suites: "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"',
+  );
+  const secrets = ['strict', 'old'].map((name) => secretManifest(name, certificates.issue(authority, `DNS:${name}.test`))).join('');
+  const routes = ['strict', 'old'].map((name) => route('TLSRoute', name, name, 'rules: [{backendRefs: [{name: a, port: 80}]}]')).join('');
+  const { proxy } = await start(`${serviceManifest('a', await tcpServer('a'))}${secrets}${gateway(`${strict}, ${old}`)}${routes}`);
+  const agree = (name: string, maxVersion: 'TLSv1.2' | 'TLSv1.3') =>
+    new Promise<string>((resolve) => {
+      const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: `${name}.test`, maxVersion });
+      cleanups.push(() => socket.destroy());
+      socket.on('error', (error) => resolve(error.message));
+      socket.on('secureConnect', () => resolve(`${socket.getProtocol()} ${socket.getCipher().standardName}`));
+    });
+  expect(await agree('strict', 'TLSv1.3')).toBe('TLSv1.3 TLS_AES_128_GCM_SHA256');
+  expect(await agree('strict', 'TLSv1.2')).toMatch(/alert protocol version/);
+  expect(await agree('old', 'TLSv1.3')).toBe('TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384');
+  await proxy.says('version');
+}, 30_000);
+
+test('TLS that passes through shares a port with TLS that ends, for connections and for requests: the most specific host decides', async () => {
+  const [port, web] = [await freePort(), await freePort()];
+  const [a, rest] = [await tlsServer('a', 'a.w.test'), await tlsServer('rest', '*.else.test')];
+  const listener = (name: string, at: number, protocol: string, more: string): string =>
+    `{name: ${name}, port: ${at}, protocol: ${protocol}, ${more}}`;
+  const passed = 'tls: {mode: Passthrough}';
+  const ending = 'hostname: "*.w.test", tls: {certificateRefs: [{name: own}]}';
+  const listeners = [
+    listener('ending', port, 'TLS', ending),
+    listener('a', port, 'TLS', `hostname: a.w.test, ${passed}`),
+    listener('rest', port, 'TLS', passed),
+    listener('web', web, 'HTTPS', ending),
+    listener('web-a', web, 'TLS', `hostname: a.w.test, ${passed}`),
+  ].join(', ');
+  const to = (name: string, section: string, more = '') =>
+    route('TLSRoute', section, section, `${more}rules: [{backendRefs: [{name: ${name}, port: 80}]}]`);
+  const services = `${serviceManifest('a', a)}${serviceManifest('rest', rest)}${serviceManifest('plain', await tcpServer('plain'))}`;
+  const secret = secretManifest('own', certificates.issue(authority, 'DNS:*.w.test'));
+  const { proxy, log } = await start(
+    `${services}${secret}${gateway(listeners)}${to('plain', 'ending')}${to('a', 'a')}${to('rest', 'rest')}${to('a', 'web-a')}`,
+  );
+  expect(await ask(port, 'a.w.test')).toEqual({ text: 'a:hello', error: '' });
+  expect(await ask(port, 'x.w.test')).toEqual({ text: 'plain:hello', error: '' });
+  expect(await ask(port, 'y.else.test')).toEqual({ text: 'rest:hello', error: '' });
+  expect(await ask(port, null)).toEqual({ text: 'rest:hello', error: '' });
+  expect(await ask(web, 'a.w.test')).toEqual({ text: 'a:hello', error: '' });
+  const socket = connectTls({ port: web, host: '127.0.0.1', ca: authority.cert, servername: 'x.w.test' });
+  cleanups.push(() => socket.destroy());
+  socket.write('GET / HTTP/1.1\r\nhost: x.w.test\r\nconnection: close\r\n\r\n');
+  expect(((await once(socket, 'data')) as [Buffer])[0].toString()).toMatch(/^HTTP\/1.1 404 /);
+  // No listener's: refused in the handshake.
+  expect((await ask(web, 'y.else.test')).error).toMatch(/unrecognized name/);
+  expect((await proxy.state()).listeners.map(({ protocol }) => protocol).sort()).toEqual([
+    'https, tls passthrough',
+    'tls, tls passthrough',
+  ]);
+  const lines = await eventually(
+    () => Promise.resolve(log()),
+    (found) => found.length >= 6,
+  );
+  expect(lines.map(({ server_name, response_flag }) => [server_name ?? null, response_flag])).toContainEqual(['a.w.test', '-']);
+}, 30_000);

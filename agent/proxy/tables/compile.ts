@@ -13,7 +13,7 @@ import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName, type Variant, variantName } from './clusters.js';
-import { covers, type GatewayListener, gatewayPorts, isServed, MESH_LISTENERS, ownerOf } from './gateway-ports.js';
+import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
 import { ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS } from './layout.js';
 import { RouteChains, type RouteRow } from './routes.js';
@@ -146,13 +146,8 @@ class Scopes {
   }
 
   /** A request or connection belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
-  addGateway(
-    { sockets, name, protocol, passesTls }: GatewayListener,
-    listeners: readonly Listener[],
-    { requests, connections }: Routes,
-  ): void {
+  addGateway({ sockets, name }: GatewayListener, listeners: readonly Listener[], { requests, connections }: Routes): void {
     const scope = this.rows.length / SCOPE_WORDS;
-    const variant: Variant = passesTls ? 'plain' : 'declared';
     this.rows.push(-1, this.labels.idOf(name), -1);
     for (const { id } of sockets) this.gatewayScopes.set(id, scope);
     for (const listener of listeners) {
@@ -161,10 +156,11 @@ class Scopes {
       const scopeName = `gateway ${listener.gateway}:${listener.port}`;
       const hostsOf = (hostnames: readonly string[]): string[] =>
         effectiveHosts(hostnames, listener.hostname).filter((host) => ownerOf(host, listeners) === listener);
-      if (protocol === 'http') {
+      if (isHttp(listener)) {
         for (const route of requests.filter((candidate) => isAttached(candidate, listener)))
           for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route);
       } else {
+        const variant: Variant = passesTls(listener) ? 'plain' : 'declared';
         for (const route of connections.filter((candidate) => isAttached(candidate, listener)))
           for (const host of hostsOf(route.serverNames)) this.chains.addConnections(scope, scopeName, host, route, variant);
       }

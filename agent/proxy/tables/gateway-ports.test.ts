@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { Listener, Protocol } from '../../../api/gen/mesh/v1/model.js';
+import { Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { newIds } from '../testing/models.js';
 import { gatewayPorts } from './gateway-ports.js';
 
@@ -61,19 +61,44 @@ test('a port speaks one protocol, the first listener’s by name; a port without
   expect(ports(https('a', 'a.test'), https('b', 'b.test', one)).ports[0]?.members).toHaveLength(2);
 });
 
-test('a port is of one protocol and one TLS mode; what differs stays closed', () => {
+test('TLS that passes through shares a port with TLS that ends, told apart by the server name; what differs stays closed', () => {
   const { ports: open, warnings } = ports(
     { name: 'a', protocol: Protocol.TLS, hostname: 'a.test' },
     { name: 'b', protocol: Protocol.TLS, hostname: 'b.test', tls: { certificates: [certificate('b', ['b.test'])] } },
     { name: 'c', protocol: Protocol.TCP },
   );
-  expect(open.map(({ listener, members }) => [listener.protocol, listener.passesTls, members.map(({ name }) => name)])).toEqual([
-    ['opaque', true, ['a']],
+  expect(open.map(({ listener, members }) => [listener.protocol, listener.passthrough, members.map(({ name }) => name)])).toEqual([
+    ['opaque', ['a.test'], ['a', 'b']],
   ]);
-  expect(warnings).toEqual([
-    'listener shop/edge/b: 10.0.0.1:443 has TLS of the other mode (Passthrough, Terminate) for shop/edge/a; it stays closed',
-    'listener shop/edge/c: 10.0.0.1:443 speaks TLS for shop/edge/a; it stays closed',
+  expect(open[0]?.listener.certificates?.map(({ serverNames }) => serverNames)).toEqual([['b.test']]);
+  expect(warnings).toEqual(['listener shop/edge/c: 10.0.0.1:443 speaks TLS for shop/edge/a; it stays closed']);
+  const web = ports({ name: 'a', protocol: Protocol.TLS, hostname: '' }, https('b', 'b.test', certificate('b', ['b.test'])), {
+    name: 'c',
+    protocol: Protocol.TLS,
+    tls: { certificates: [certificate('c', ['c.test'])] },
+  });
+  expect(web.ports.map(({ listener }) => [listener.protocol, listener.passthrough])).toEqual([['http', ['']]]);
+  expect(web.warnings).toEqual(['listener shop/edge/c: 10.0.0.1:443 speaks HTTPS for shop/edge/b; it stays closed']);
+});
+
+test('listeners of one port ask for the same certificates of clients, and each has limits of its own', () => {
+  const limits = { minVersion: TlsVersion.TLS_VERSION_1_3, cipherSuites: ['TLS_AES_256_GCM_SHA384'] };
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => https(name, `${name}.test`, certificate(name, [`${name}.test`])));
+  const lax = (of: typeof a) => ({ ...of, tls: { ...of!.tls, clientTrust: 'ca', clientFallback: true } });
+  const { ports: open, warnings } = ports(
+    lax(a),
+    { ...lax(b), tls: { ...lax(b).tls, limits } },
+    {
+      ...c,
+      tls: { ...c!.tls, clientTrust: 'ca' },
+    },
+  );
+  expect(open[0]?.listener).toMatchObject({ clientTrust: 'ca', clientFallback: true });
+  expect(open[0]?.listener.certificates?.map((each) => each.limits)).toEqual([
+    null,
+    { minVersion: '1.3', maxVersion: '1.3', cipherSuites: ['TLS_AES_256_GCM_SHA384'] },
   ]);
+  expect(warnings).toEqual(['listener shop/edge/c: 10.0.0.1:443 asks for other client certificates for shop/edge/a; it stays closed']);
 });
 
 test('a listener that ends TLS and has no certificate serves nothing', () => {

@@ -1,9 +1,9 @@
 // Listeners of the model → gateway ports: which share a socket, whose a host name is, and which certificate answers which server name.
 import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
-import { type Certificate, type Listener, Protocol } from '../../../api/gen/mesh/v1/model.js';
+import { type Certificate, type Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { certificateNames } from '../../../api/resources/tls-pem.js';
 import type { Model } from '../../model/model.js';
-import type { ListenerSpec, TlsCertificateSpec } from '../../native/engine.js';
+import type { ListenerSpec, TlsCertificateSpec, TlsLimits } from '../../native/engine.js';
 import { socketName } from './clusters.js';
 import { MAX_LISTENERS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
@@ -37,14 +37,16 @@ export interface GatewayListener {
   readonly name: string;
   readonly port: number;
   readonly sockets: readonly { readonly id: number; readonly address: string }[];
-  /** http: requests are routed; opaque: whole connections are. */
+  /** http: requests are routed, but of TLS that passes through; opaque: whole connections are. */
   readonly protocol: 'http' | 'opaque';
-  /** The client's TLS goes on to the backend; only its server name is read. */
-  readonly passesTls: boolean;
-  /** Of all listeners of the port; null: no TLS ends here. */
+  /** Host names ("": all others) for which the client's TLS goes on to the backend; only its server name is read. */
+  readonly passthrough: readonly string[];
+  /** Of all listeners of the port that end TLS; null: no TLS ends here. */
   readonly certificates: readonly TlsCertificateSpec[] | null;
   /** PEM: clients must show a certificate that it vouches for; null: they are not asked. */
   readonly clientTrust: string | null;
+  /** Those who show none, or one that can't be verified, are let in all the same. */
+  readonly clientFallback: boolean;
 }
 
 export interface GatewayPort {
@@ -58,8 +60,13 @@ export function isServed({ protocol, tls }: Listener): boolean {
   return (protocol !== Protocol.HTTPS && tls === undefined) || (tls?.certificates.length ?? 0) > 0;
 }
 
+/** Requests are routed, not connections. */
+export function isHttp({ protocol }: Listener): boolean {
+  return protocol === Protocol.HTTP || protocol === Protocol.HTTPS;
+}
+
 /** TLS whose end is the backend. */
-function passesTls({ protocol, tls }: Listener): boolean {
+export function passesTls({ protocol, tls }: Listener): boolean {
   return protocol === Protocol.TLS && tls === undefined;
 }
 
@@ -92,6 +99,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
   const ports = open.map((members) => {
     const [first] = members as [Listener, ...Listener[]];
     const { port, gateway } = first;
+    const end = members.find(({ tls }) => tls !== undefined)?.tls;
     const sockets = socketsOf(first).flatMap(({ address, key }) => {
       const id = idByKey.get(key);
       if (id !== undefined) return [{ id: id + FIRST_GATEWAY_LISTENER, address }];
@@ -102,28 +110,33 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
       name: `${gateway}:${port}`,
       port,
       sockets,
-      protocol: first.protocol === Protocol.HTTP || first.protocol === Protocol.HTTPS ? 'http' : 'opaque',
-      passesTls: passesTls(first),
-      certificates: first.tls === undefined ? null : certificatesOf(members, warnings),
-      clientTrust: first.tls?.clientTrust || null,
+      protocol: members.some(isHttp) ? 'http' : 'opaque',
+      passthrough: members.filter(passesTls).map(({ hostname }) => hostname),
+      certificates: end === undefined ? null : certificatesOf(members, warnings),
+      clientTrust: end?.clientTrust || null,
+      clientFallback: end?.clientFallback ?? false,
     };
     return { listener, members };
   });
   return { ports, warnings };
 }
 
+/** TLS that passes through goes with TLS that ends: the server name tells them apart. */
+function shareSocket(one: Listener, other: Listener): boolean {
+  const isTls = ({ protocol }: Listener): boolean => protocol === Protocol.HTTPS || protocol === Protocol.TLS;
+  return passesTls(one) || passesTls(other) ? isTls(one) && isTls(other) : one.protocol === other.protocol;
+}
+
 const SERVED: readonly Protocol[] = [Protocol.HTTP, Protocol.HTTPS, Protocol.TLS, Protocol.TCP];
 
 function conflictOf(listener: Listener, members: readonly Listener[], socket: string): string | null {
-  const { protocol, hostname } = listener;
+  const { protocol, hostname, tls } = listener;
   if (!SERVED.includes(protocol)) return `protocol ${Protocol[protocol] ?? protocol} is not served by this version; it stays closed`;
-  const [first] = members;
-  if (first !== undefined && first.protocol !== protocol)
-    return `${socket} speaks ${Protocol[first.protocol]} for ${first.gateway}/${first.name}; it stays closed`;
-  if (first !== undefined && passesTls(first) !== passesTls(listener))
-    return `${socket} has TLS of the other mode (Passthrough, Terminate) for ${first.gateway}/${first.name}; it stays closed`;
-  if (first !== undefined && first.tls?.clientTrust !== listener.tls?.clientTrust)
-    return `${socket} asks for other client certificates for ${first.gateway}/${first.name}; it stays closed`;
+  const rival = members.find((other) => !shareSocket(other, listener));
+  if (rival !== undefined) return `${socket} speaks ${Protocol[rival.protocol]} for ${rival.gateway}/${rival.name}; it stays closed`;
+  const end = tls === undefined ? undefined : members.find((other) => other.tls !== undefined);
+  if (end?.tls !== undefined && (end.tls.clientTrust !== tls?.clientTrust || end.tls.clientFallback !== tls.clientFallback))
+    return `${socket} asks for other client certificates for ${end.gateway}/${end.name}; it stays closed`;
   const twin = members.find((other) => other.hostname === hostname);
   return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
 }
@@ -137,17 +150,28 @@ function certificatesOf(members: readonly Listener[], warnings: string[]): TlsCe
   return members.flatMap((listener) =>
     (listener.tls?.certificates ?? []).flatMap((certificate, index): TlsCertificateSpec[] => {
       const { chain, key } = certificate;
-      if (index === 0 && listener.hostname === '') return [{ serverNames: [], chain, key }];
+      const limits = limitsOf(listener);
+      if (index === 0 && listener.hostname === '') return [{ serverNames: [], chain, key, limits }];
       const own = namesOf(certificate).filter((name) => !taken.has(name) && ownerOf(name, members) === listener);
       for (const name of own) taken.add(name);
       const serverNames = index === 0 ? [listener.hostname, ...own] : own;
-      if (serverNames.length > 0) return [{ serverNames, chain, key }];
+      if (serverNames.length > 0) return [{ serverNames, chain, key, limits }];
       warnings.push(
         `listener ${listener.gateway}/${listener.name}: certificate ${index} is not used: all its names are another certificate's or another listener's`,
       );
       return [];
     }),
   );
+}
+
+function limitsOf({ tls }: Listener): TlsLimits | null {
+  if (tls?.limits === undefined) return null;
+  const { minVersion, maxVersion, cipherSuites } = tls.limits;
+  return {
+    minVersion: minVersion === TlsVersion.TLS_VERSION_1_3 ? '1.3' : '1.2',
+    maxVersion: maxVersion === TlsVersion.TLS_VERSION_1_2 ? '1.2' : '1.3',
+    cipherSuites,
+  };
 }
 
 /** Reading a certificate takes 140 µs, a generation comes with every change of an endpoint, and the model's messages stay the same objects. */

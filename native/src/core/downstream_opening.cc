@@ -12,6 +12,7 @@
 #include "core/sniff/client_hello.h"
 #include "core/sniff/protocol.h"
 #include "core/sniff/proxy_protocol.h"
+#include "core/tls/tls_context.h"
 
 namespace weft {
 
@@ -77,6 +78,7 @@ void DownstreamOpening::after_proxy_header() {
   if (plan_.tls == nullptr) return after_tls();
   switch (plan_.tls->mode) {
     case TlsMode::kPassthrough:
+    case TlsMode::kByServerName:
       return begin_stage(Stage::PassingHello);
     case TlsMode::kPermissive:
       return begin_stage(Stage::TlsOrPlain);
@@ -173,6 +175,11 @@ bool DownstreamOpening::read_passing_hello() {
     reactor_->counters().add(Counter::TlsNotTls);
     refuse();
     return false;
+  }
+  // What was only peeked at is there for the handshake.
+  if (plan_.tls != nullptr && plan_.tls->mode == TlsMode::kByServerName && !plan_.tls->context->passes(hello.name())) {
+    begin_stage(Stage::Handshake);
+    return true;
   }
   auto security = std::make_shared<ClientSecurity>();
   security->server_name = hello.name();

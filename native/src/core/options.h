@@ -90,8 +90,8 @@ struct PodScope {
 };
 
 // kTerminate: every connection is TLS. kPermissive: TLS if its first bytes are a ClientHello, else plain. kPassthrough: the ClientHello is
-// read for its server name, the bytes go on as they are.
-enum class TlsMode : uint8_t { kTerminate, kPermissive, kPassthrough };
+// read for its server name, the bytes go on as they are. kByServerName: that or kTerminate, as the context says.
+enum class TlsMode : uint8_t { kTerminate, kPermissive, kPassthrough, kByServerName };
 struct ListenerTls {
   TlsMode mode = TlsMode::kTerminate;
   // Null for kPassthrough.

@@ -177,6 +177,22 @@ std::vector<PeerMatch> SpecReader::peer_matches(const Napi::Object& object, cons
   return found;
 }
 
+TlsLimits SpecReader::tls_limits(const Napi::Value& value) {
+  TlsLimits limits;
+  if (value.IsNull()) return limits;
+  if (!value.IsObject()) return fail("limits", "an object or null"), limits;
+  const auto object = value.As<Napi::Object>();
+  const auto version = [&](const char* name) {
+    const std::string found = text(object, name);
+    if (found != "1.2" && found != "1.3") fail(name, "1.2 or 1.3");
+    return found == "1.3" ? TlsVersion::k13 : TlsVersion::k12;
+  };
+  limits.min_version = version("minVersion");
+  limits.max_version = version("maxVersion");
+  limits.cipher_suites = texts(object, "cipherSuites");
+  return limits;
+}
+
 TlsContextSpec SpecReader::tls_context_spec(const Napi::Value& value) {
   TlsContextSpec spec;
   if (!value.IsObject()) return fail("context", "an object"), spec;
@@ -187,14 +203,18 @@ TlsContextSpec SpecReader::tls_context_spec(const Napi::Value& value) {
   each(object, "certificates", [&](const Napi::Value& item) {
     if (!item.IsObject()) return fail("", "an object");
     const auto certificate = item.As<Napi::Object>();
-    spec.certificates.push_back({texts(certificate, "serverNames"), text(certificate, "chain"), text(certificate, "key")});
+    spec.certificates.push_back({texts(certificate, "serverNames"), text(certificate, "chain"), text(certificate, "key"),
+                                 tls_limits(field(certificate, "limits"))});
   });
+  spec.passthrough = texts(object, "passthrough");
   if (!field(object, "trust").IsNull()) spec.trust = text(object, "trust");
   spec.alpn = texts(object, "alpn");
   const std::string clients = text(object, "clientCertificates");
-  if (clients != "none" && clients != "optional" && clients != "required") fail("clientCertificates", "none, optional or required");
+  if (clients != "none" && clients != "optional" && clients != "required" && clients != "fallback")
+    fail("clientCertificates", "none, optional, required or fallback");
   spec.client_certificates = clients == "required"   ? ClientCertificates::kRequired
                              : clients == "optional" ? ClientCertificates::kOptional
+                             : clients == "fallback" ? ClientCertificates::kFallback
                                                      : ClientCertificates::kNone;
   spec.accepts = peer_matches(object, "accepts");
   const Napi::Value keys = field(object, "ticketKeys");
@@ -226,8 +246,12 @@ std::shared_ptr<const ListenerTls> SpecReader::listener_tls(const Napi::Value& v
   const auto object = value.As<Napi::Object>();
   auto tls = std::make_shared<ListenerTls>();
   const std::string mode = text(object, "mode");
-  if (mode != "terminate" && mode != "permissive" && mode != "passthrough") fail("tls.mode", "terminate, permissive or passthrough");
-  tls->mode = mode == "passthrough" ? TlsMode::kPassthrough : mode == "permissive" ? TlsMode::kPermissive : TlsMode::kTerminate;
+  if (mode != "terminate" && mode != "permissive" && mode != "passthrough" && mode != "by-server-name")
+    fail("tls.mode", "terminate, permissive, passthrough or by-server-name");
+  tls->mode = mode == "passthrough"      ? TlsMode::kPassthrough
+              : mode == "permissive"     ? TlsMode::kPermissive
+              : mode == "by-server-name" ? TlsMode::kByServerName
+                                         : TlsMode::kTerminate;
   if (tls->mode != TlsMode::kPassthrough) tls->context = tls_context(object, TlsRole::kServer);
   return tls;
 }

@@ -48,6 +48,12 @@ export enum EndpointHealth {
   UNHEALTHY = 2,
 }
 
+export enum TlsVersion {
+  TLS_VERSION_UNSPECIFIED = 0,
+  TLS_VERSION_1_2 = 1,
+  TLS_VERSION_1_3 = 2,
+}
+
 /** A service as its clients address it. Resource name: "<namespace>/<name>". */
 export interface Service {
   namespace: string;
@@ -236,7 +242,11 @@ export interface Listener {
   /** Lower case, exact or "*.suffix"; empty means every host. */
   hostname: string;
   /** Of protocol HTTPS, and of TLS where it ends at the listener; TLS without it passes through. Of no other. */
-  tls: ListenerTls | undefined;
+  tls:
+    | ListenerTls
+    | undefined;
+  /** What its gateway shows backends that are spoken to over TLS; absent: nothing. */
+  backendCertificate: Certificate | undefined;
 }
 
 /** How TLS ends at a listener. */
@@ -248,6 +258,18 @@ export interface ListenerTls {
   certificates: Certificate[];
   /** PEM, of CAs: clients must show a certificate that one of them vouches for. Empty: clients are not asked. */
   clientTrust: string;
+  /** Clients that show none, or one that can't be verified, are let in all the same, without an identity. */
+  clientFallback: boolean;
+  limits: TlsLimits | undefined;
+}
+
+/** What a handshake may agree on. */
+export interface TlsLimits {
+  /** UNSPECIFIED: 1.2 as the least, 1.3 as the most. */
+  minVersion: TlsVersion;
+  maxVersion: TlsVersion;
+  /** By their names at IANA, in order of preference; empty: all that there are. A version that none is for is not spoken. */
+  cipherSuites: string[];
 }
 
 /**
@@ -1847,7 +1869,16 @@ export const Header: MessageFns<Header> = {
 };
 
 function createBaseListener(): Listener {
-  return { gateway: "", name: "", address: "", port: 0, protocol: 0, hostname: "", tls: undefined };
+  return {
+    gateway: "",
+    name: "",
+    address: "",
+    port: 0,
+    protocol: 0,
+    hostname: "",
+    tls: undefined,
+    backendCertificate: undefined,
+  };
 }
 
 export const Listener: MessageFns<Listener> = {
@@ -1872,6 +1903,9 @@ export const Listener: MessageFns<Listener> = {
     }
     if (message.tls !== undefined) {
       ListenerTls.encode(message.tls, writer.uint32(58).fork()).join();
+    }
+    if (message.backendCertificate !== undefined) {
+      Certificate.encode(message.backendCertificate, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -1945,6 +1979,14 @@ export const Listener: MessageFns<Listener> = {
             message.tls = ListenerTls.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.backendCertificate = Certificate.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1969,12 +2011,15 @@ export const Listener: MessageFns<Listener> = {
     message.protocol = object.protocol ?? 0;
     message.hostname = object.hostname ?? "";
     message.tls = (object.tls !== undefined && object.tls !== null) ? ListenerTls.fromPartial(object.tls) : undefined;
+    message.backendCertificate = (object.backendCertificate !== undefined && object.backendCertificate !== null)
+      ? Certificate.fromPartial(object.backendCertificate)
+      : undefined;
     return message;
   },
 };
 
 function createBaseListenerTls(): ListenerTls {
-  return { certificates: [], clientTrust: "" };
+  return { certificates: [], clientTrust: "", clientFallback: false, limits: undefined };
 }
 
 export const ListenerTls: MessageFns<ListenerTls> = {
@@ -1984,6 +2029,12 @@ export const ListenerTls: MessageFns<ListenerTls> = {
     }
     if (message.clientTrust !== "") {
       writer.uint32(18).string(message.clientTrust);
+    }
+    if (message.clientFallback !== false) {
+      writer.uint32(24).bool(message.clientFallback);
+    }
+    if (message.limits !== undefined) {
+      TlsLimits.encode(message.limits, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2017,6 +2068,22 @@ export const ListenerTls: MessageFns<ListenerTls> = {
             message.clientTrust = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.clientFallback = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.limits = TlsLimits.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2036,6 +2103,89 @@ export const ListenerTls: MessageFns<ListenerTls> = {
     const message = createBaseListenerTls();
     message.certificates = object.certificates?.map((e) => Certificate.fromPartial(e)) || [];
     message.clientTrust = object.clientTrust ?? "";
+    message.clientFallback = object.clientFallback ?? false;
+    message.limits = (object.limits !== undefined && object.limits !== null)
+      ? TlsLimits.fromPartial(object.limits)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTlsLimits(): TlsLimits {
+  return { minVersion: 0, maxVersion: 0, cipherSuites: [] };
+}
+
+export const TlsLimits: MessageFns<TlsLimits> = {
+  encode(message: TlsLimits, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.minVersion !== 0) {
+      writer.uint32(8).int32(message.minVersion);
+    }
+    if (message.maxVersion !== 0) {
+      writer.uint32(16).int32(message.maxVersion);
+    }
+    for (const v of message.cipherSuites) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TlsLimits {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTlsLimits();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.minVersion = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxVersion = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.cipherSuites.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TlsLimits>): TlsLimits {
+    return TlsLimits.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TlsLimits>): TlsLimits {
+    const message = createBaseTlsLimits();
+    message.minVersion = object.minVersion ?? 0;
+    message.maxVersion = object.maxVersion ?? 0;
+    message.cipherSuites = object.cipherSuites?.map((e) => e) || [];
     return message;
   },
 };

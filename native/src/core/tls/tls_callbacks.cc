@@ -46,6 +46,9 @@ int on_client_hello(SSL* ssl, int* alert, void*) {
     return SSL_CLIENT_HELLO_ERROR;
   }
   if (chosen != SSL_get_SSL_CTX(ssl)) SSL_set_SSL_CTX(ssl, chosen);
+  // The versions are what it does not take over.
+  SSL_set_min_proto_version(ssl, static_cast<int>(SSL_CTX_get_min_proto_version(chosen)));
+  SSL_set_max_proto_version(ssl, static_cast<int>(SSL_CTX_get_max_proto_version(chosen)));
   return SSL_CLIENT_HELLO_SUCCESS;
 }
 
@@ -114,6 +117,11 @@ int on_verify(X509_STORE_CTX* store, void*) {
   return 0;
 }
 
+int on_verify_and_fall_back(X509_STORE_CTX* store, void*) {
+  if (X509_verify_cert(store) != 1 && X509_STORE_CTX_get_error(store) == X509_V_OK) X509_STORE_CTX_set_error(store, X509_V_ERR_UNSPECIFIED);
+  return 1;
+}
+
 int on_new_session(SSL* ssl, SSL_SESSION* ticket) {
   TlsSession* session = session_of(ssl);
   if (session->session_key().empty() || SSL_SESSION_is_resumable(ticket) != 1) return 0;
@@ -143,6 +151,8 @@ void set_client_callbacks(SSL_CTX* ctx) {
   SSL_CTX_sess_set_new_cb(ctx, on_new_session);
 }
 
-void set_verification(SSL_CTX* ctx) { SSL_CTX_set_cert_verify_callback(ctx, on_verify, nullptr); }
+void set_verification(SSL_CTX* ctx, bool falls_back) {
+  SSL_CTX_set_cert_verify_callback(ctx, falls_back ? on_verify_and_fall_back : on_verify, nullptr);
+}
 
 }  // namespace weft

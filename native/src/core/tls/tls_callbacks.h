@@ -10,6 +10,7 @@ void set_client_callbacks(struct ssl_ctx_st* ctx);
 // Both roles: tells the session of what comes behind the handshake.
 void watch_for_floods(struct ssl_ctx_st* ctx);
 // Both roles: chain against the context's trust, then identity.
-void set_verification(struct ssl_ctx_st* ctx);
+// `falls_back`: what is found wrong is kept as the verify result, and the handshake goes on.
+void set_verification(struct ssl_ctx_st* ctx, bool falls_back);
 
 }  // namespace weft

@@ -20,13 +20,25 @@ namespace weft {
 
 namespace {
 
+struct CipherSuite {
+  TlsVersion version;
+  // At IANA, and what OpenSSL calls it.
+  const char* name;
+  const char* openssl;
+};
 // AES-128 first: half the handshakes' peers have AES in hardware, and 128 bits are enough (RFC 7525 4.2); ChaCha20 for clients that prefer
-// it.
-constexpr char kTls13Suites[] = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
-// Forward secret and authenticated encryption only.
-constexpr char kTls12Ciphers[] =
-    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+// it. Forward secret and authenticated encryption only. Known to TypeScript as TLS_CIPHER_SUITES of api/resources/tls-options.ts.
+constexpr CipherSuite kCipherSuites[] = {
+    {TlsVersion::k13, "TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"},
+    {TlsVersion::k13, "TLS_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"},
+    {TlsVersion::k13, "TLS_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"},
+    {TlsVersion::k12, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"},
+    {TlsVersion::k12, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"},
+    {TlsVersion::k12, "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"},
+    {TlsVersion::k12, "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"},
+    {TlsVersion::k12, "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"},
+    {TlsVersion::k12, "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"},
+};
 constexpr char kGroups[] = "X25519:P-256";
 // Bounds how long a revoked or re-issued identity lives on in tickets.
 constexpr long kSessionSeconds = 3600;
@@ -67,10 +79,45 @@ bool encode_alpn(const std::vector<std::string>& protocols, std::string* out, st
   return true;
 }
 
-// Of whatever makes a ticket valid: one issued under another trust must not be honoured.
-void set_session_context(SSL_CTX* ctx, const TlsContextSpec& spec) {
+// Those of one version, as OpenSSL lists them; empty: none.
+std::string suites_of(TlsVersion version, const std::vector<std::string>& wanted) {
+  std::string list;
+  const auto add = [&](const CipherSuite& suite) {
+    if (suite.version == version) list += (list.empty() ? "" : ":") + std::string(suite.openssl);
+  };
+  if (wanted.empty()) std::for_each(std::begin(kCipherSuites), std::end(kCipherSuites), add);
+  for (const std::string& name : wanted) {
+    const auto* found =
+        std::find_if(std::begin(kCipherSuites), std::end(kCipherSuites), [&](const auto& each) { return name == each.name; });
+    if (found != std::end(kCipherSuites)) add(*found);
+  }
+  return list;
+}
+
+bool set_limits(SSL_CTX* ctx, const TlsLimits& limits, std::string* error) {
+  for (const std::string& name : limits.cipher_suites) {
+    if (std::none_of(std::begin(kCipherSuites), std::end(kCipherSuites), [&](const auto& each) { return name == each.name; }))
+      return *error = "limits: no cipher suite is called " + name, false;
+  }
+  const std::string suites12 = suites_of(TlsVersion::k12, limits.cipher_suites);
+  const std::string suites13 = suites_of(TlsVersion::k13, limits.cipher_suites);
+  const TlsVersion least = suites12.empty() ? TlsVersion::k13 : limits.min_version;
+  const TlsVersion most = suites13.empty() ? TlsVersion::k12 : limits.max_version;
+  if (least > most) return *error = "limits: no version of TLS is left", false;
+  const auto number = [](TlsVersion version) { return version == TlsVersion::k12 ? TLS1_2_VERSION : TLS1_3_VERSION; };
+  const bool good = SSL_CTX_set_min_proto_version(ctx, number(least)) == 1 && SSL_CTX_set_max_proto_version(ctx, number(most)) == 1 &&
+                    (suites12.empty() || SSL_CTX_set_cipher_list(ctx, suites12.c_str()) == 1) &&
+                    SSL_CTX_set_ciphersuites(ctx, suites13.c_str()) == 1;
+  if (!good) *error = openssl_error();
+  return good;
+}
+
+// Of whatever makes a ticket valid: one issued under another trust, or under weaker limits, must not be honoured.
+void set_session_context(SSL_CTX* ctx, const TlsContextSpec& spec, const TlsLimits& limits) {
   std::string text = spec.trust + '\0' + std::to_string(static_cast<int>(spec.client_certificates));
   for (const PeerMatch& match : spec.accepts) text += '\0' + std::to_string(static_cast<int>(match.kind)) + match.value;
+  text += '\0' + std::to_string(static_cast<int>(limits.min_version)) + std::to_string(static_cast<int>(limits.max_version));
+  for (const std::string& suite : limits.cipher_suites) text += '\0' + suite;
   uint8_t digest[SHA256_DIGEST_LENGTH];
   SHA256(reinterpret_cast<const uint8_t*>(text.data()), text.size(), digest);
   SSL_CTX_set_session_id_context(ctx, digest, sizeof(digest));
@@ -112,6 +159,18 @@ size_t CertificateTable::find(std::string_view server_name) const {
     if (const auto at = wildcards_.find(name.substr(dot)); at != wildcards_.end()) return at->second;
   }
   return default_;
+}
+
+bool CertificateTable::passes(std::string_view server_name) const {
+  if (server_name.empty()) return default_ == kPassed;
+  std::string name = lowered(server_name);
+  if (name.ends_with('.')) name.pop_back();
+  if (const auto at = exact_.find(name); at != exact_.end()) return at->second == kPassed;
+  for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+    if (dot == 0) continue;
+    if (const auto at = wildcards_.find(name.substr(dot)); at != wildcards_.end()) return at->second == kPassed;
+  }
+  return default_ == kPassed;
 }
 
 SessionCache::~SessionCache() {
@@ -165,6 +224,9 @@ std::shared_ptr<TlsContext> TlsContext::build(const TlsContextSpec& spec, std::s
   if (spec.trust.empty() && (!is_server || context->asks_for_certificates() || !spec.accepts.empty())) {
     return *error = "trust: without it no peer can be verified", nullptr;
   }
+  if (spec.client_certificates == ClientCertificates::kFallback && !spec.accepts.empty()) {
+    return *error = "accepts: nobody is refused by clientCertificates fallback", nullptr;
+  }
   if (!spec.ticket_keys.empty() && spec.ticket_keys.size() != sizeof(TicketKeys)) {
     return *error = "ticketKeys: expected 3 x 80 bytes", nullptr;
   }
@@ -185,9 +247,16 @@ TlsContext::~TlsContext() {
 }
 
 bool TlsContext::add_certificates(std::string* error) {
+  for (const std::string& name : spec_.passthrough) {
+    if (name.empty()) {
+      certificates_.set_default(CertificateTable::kPassed);
+    } else {
+      certificates_.add(name, CertificateTable::kPassed);
+    }
+  }
   const size_t count = std::max<size_t>(1, spec_.certificates.size());
   for (size_t i = 0; i < count; i++) {
-    SSL_CTX* ctx = make_context(error);
+    SSL_CTX* ctx = make_context(i < spec_.certificates.size() ? spec_.certificates[i].limits : TlsLimits{}, error);
     if (ctx == nullptr) return false;
     contexts_.push_back(ctx);
     if (i >= spec_.certificates.size()) break;
@@ -202,7 +271,7 @@ bool TlsContext::add_certificates(std::string* error) {
   return true;
 }
 
-SSL_CTX* TlsContext::make_context(std::string* error) const {
+SSL_CTX* TlsContext::make_context(const TlsLimits& limits, std::string* error) const {
   const bool is_server = spec_.role == TlsRole::kServer;
   SSL_CTX* ctx = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
   if (ctx == nullptr) return *error = openssl_error(), nullptr;
@@ -214,10 +283,9 @@ SSL_CTX* TlsContext::make_context(std::string* error) const {
   SSL_CTX_set_num_tickets(ctx, 1);
   // 112 bits: RSA from 2048, no SHA-1 signatures.
   SSL_CTX_set_security_level(ctx, 2);
-  set_session_context(ctx, spec_);
+  set_session_context(ctx, spec_, limits);
   watch_for_floods(ctx);
-  bool good = SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 && SSL_CTX_set_cipher_list(ctx, kTls12Ciphers) == 1 &&
-              SSL_CTX_set_ciphersuites(ctx, kTls13Suites) == 1 && SSL_CTX_set1_groups_list(ctx, kGroups) == 1;
+  bool good = SSL_CTX_set1_groups_list(ctx, kGroups) == 1;
   if (is_server) {
     set_server_callbacks(ctx, !spec_.ticket_keys.empty());
   } else {
@@ -229,13 +297,10 @@ SSL_CTX* TlsContext::make_context(std::string* error) const {
     int mode = SSL_VERIFY_PEER;
     if (is_server && spec_.client_certificates == ClientCertificates::kRequired) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     SSL_CTX_set_verify(ctx, mode, nullptr);
-    set_verification(ctx);
+    set_verification(ctx, spec_.client_certificates == ClientCertificates::kFallback);
   }
-  if (!good) {
-    *error = openssl_error();
-  } else if (verifies && !load_trust(ctx, error)) {
-    good = false;
-  }
+  if (!good) *error = openssl_error();
+  good = good && set_limits(ctx, limits, error) && (!verifies || load_trust(ctx, error));
   if (good) return ctx;
   SSL_CTX_free(ctx);
   return nullptr;
@@ -288,7 +353,7 @@ bool TlsContext::load_certificate(SSL_CTX* ctx, const TlsCertificateSpec& certif
 
 SSL_CTX* TlsContext::for_server_name(std::string_view name) const {
   const size_t index = certificates_.find(name);
-  return index == CertificateTable::kNone ? nullptr : contexts_[index];
+  return index < contexts_.size() ? contexts_[index] : nullptr;
 }
 
 bool TlsContext::set_ticket_keys(const TicketKeys& keys) {

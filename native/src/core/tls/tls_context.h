@@ -18,14 +18,17 @@ struct ssl_session_st;
 
 namespace weft {
 
-// Certificate by server name: exact before "*." (one label) before the default.
+// Certificate by server name: exact before "*." (one label) before the default. Names may also be another's: their TLS passes through.
 class CertificateTable {
  public:
   static constexpr size_t kNone = SIZE_MAX;
+  static constexpr size_t kPassed = SIZE_MAX - 1;
   void add(const std::string& server_name, size_t certificate);
   void set_default(size_t certificate) { default_ = certificate; }
   // `server_name` as sent, any case; kNone if nothing serves it.
   size_t find(std::string_view server_name) const;
+  // Whether the most specific name that covers it, by any number of labels, was added as kPassed.
+  bool passes(std::string_view server_name) const;
 
  private:
   std::unordered_map<std::string, size_t> exact_;
@@ -71,11 +74,14 @@ class TlsContext {
   uint64_t serial() const { return serial_; }
   const std::vector<PeerMatch>& accepts() const { return spec_.accepts; }
   bool asks_for_certificates() const { return spec_.client_certificates != ClientCertificates::kNone; }
+  bool falls_back() const { return spec_.client_certificates == ClientCertificates::kFallback; }
   // Wire format of RFC 7301.
   const std::string& alpn() const { return alpn_; }
   struct ssl_ctx_st* base() const {
     return contexts_.front();
   }
+  // Whether the TLS of that name ends elsewhere.
+  bool passes(std::string_view server_name) const { return certificates_.passes(server_name); }
   // Null: no certificate for that name.
   struct ssl_ctx_st* for_server_name(std::string_view name) const;
   SessionCache& sessions() const { return sessions_; }
@@ -86,7 +92,7 @@ class TlsContext {
 
  private:
   TlsContext() = default;
-  struct ssl_ctx_st* make_context(std::string* error) const;
+  struct ssl_ctx_st* make_context(const TlsLimits& limits, std::string* error) const;
   bool load_certificate(struct ssl_ctx_st* ctx, const TlsCertificateSpec& certificate, std::string* error) const;
   bool load_trust(struct ssl_ctx_st* ctx, std::string* error) const;
   bool add_certificates(std::string* error);

@@ -189,6 +189,10 @@ bool TlsSession::recheck_resumed_peer() {
   X509* certificate = SSL_get0_peer_certificate(ssl_);
   if (certificate == nullptr) return true;
   if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
+    if (context_->falls_back()) {
+      SSL_set_verify_result(ssl_, X509_V_ERR_CERT_HAS_EXPIRED);
+      return true;
+    }
     set_failure(TlsFailure::ExpiredCertificate, "the certificate of the resumed session has expired");
     return false;
   }

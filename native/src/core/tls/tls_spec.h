@@ -13,7 +13,18 @@ namespace weft {
 class TlsContext;
 
 enum class TlsRole : uint8_t { kServer, kClient };
-enum class ClientCertificates : uint8_t { kNone, kOptional, kRequired };
+// kOptional: one that is sent must be good. kFallback: whoever shows none, or one that can't be verified, is let in, without identity.
+enum class ClientCertificates : uint8_t { kNone, kOptional, kRequired, kFallback };
+
+enum class TlsVersion : uint8_t { k12, k13 };
+
+// What a handshake may agree on.
+struct TlsLimits {
+  TlsVersion min_version = TlsVersion::k12;
+  TlsVersion max_version = TlsVersion::k13;
+  // By their names at IANA, in order of preference. Empty: all that there are. A version that none is for is not spoken.
+  std::vector<std::string> cipher_suites;
+};
 
 // One identity, or a set of them, that a peer's certificate may have.
 struct PeerMatch {
@@ -29,6 +40,8 @@ struct TlsCertificateSpec {
   // PEM, leaf first.
   std::string chain;
   std::string key;
+  // Server: of handshakes that this certificate answers.
+  TlsLimits limits = {};
 };
 
 // Current, previous, next: each a 16-byte name, a 32-byte HMAC key and a 32-byte AES key.
@@ -39,6 +52,8 @@ using TicketKeys = std::array<std::array<uint8_t, kTicketKeyBytes>, kTicketKeys>
 struct TlsContextSpec {
   TlsRole role = TlsRole::kServer;
   std::vector<TlsCertificateSpec> certificates;
+  // Server names whose TLS ends elsewhere, as those of certificates; "*." stands for any number of labels here, "" for all other names.
+  std::vector<std::string> passthrough;
   // PEM; the only roots that are trusted. Empty: a server that asks for no certificates.
   std::string trust;
   // In order of preference.
