@@ -87,7 +87,7 @@ export function listenerFault(listener: Listener, name: string): string | null {
   const base = `${listener.gateway}/${listener.name}`;
   if (name !== base && name !== `${base}/${listener.address}`) return `names ${base} inside, expected ${name}`;
   if (listener.address !== '' && isIP(listener.address) === 0) return `address "${listener.address}": expected an IP address`;
-  return portFault(listener.port) ?? hostnameFault(listener.hostname) ?? tlsFault(listener);
+  return portFault(listener.port) ?? hostnameFault(listener.hostname) ?? tlsFault(listener) ?? backendCertificateFault(listener);
 }
 
 /** Plain text where TLS is meant, or the reverse, would be worse than no listener. */
@@ -102,6 +102,11 @@ function tlsFault({ protocol, tls }: Listener): string | null {
   const suite = tls?.limits?.cipherSuites.find((name) => !TLS_CIPHER_SUITES.has(name));
   if (suite !== undefined) return `cipher suite "${suite}": this version has none of that name`;
   return firstFault(tls?.certificates ?? [], ({ chain, key }) => keyPairFault(chain, key)?.message ?? null, 'certificate');
+}
+
+function backendCertificateFault({ backendCertificate: pair }: Listener): string | null {
+  const fault = pair === undefined ? null : keyPairFault(pair.chain, pair.key);
+  return fault === null ? null : `certificate for backends: ${fault.message}`;
 }
 
 /** The name of its resource: those of several kinds may be called alike. */

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { Resource } from '../../api/gen/mesh/v1/discovery.js';
@@ -560,6 +561,48 @@ describe('TLS to endpoints', () => {
     const target = (name: string) => proxy.decide({ listener: ids[name]!, opaque: true }).target;
     expect(tlsOf(tables, target('shop/edge:443'))).toBeNull();
     expect(tlsOf(tables, target('shop/edge:90'))?.serverName).toBe('catalog.test');
+  });
+
+  test('on gateways with a certificate for backends shows it, over HTTP/2 too; other gateways and the mesh show none', () => {
+    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=edge', '-keyout', '-'];
+    const pem = execFileSync('openssl', made, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const at = pem.indexOf('-----BEGIN CERTIFICATE');
+    const backendCertificate = { chain: pem.slice(at), key: pem.slice(0, at) };
+    const parents = [toGateway('edge'), toGateway('inner')];
+    const grpc = HttpRoute.fromPartial({
+      kind: 'GRPCRoute',
+      namespace: 'shop',
+      name: 'g',
+      parents,
+      rules: [{ matches: [{ path: { type: PathMatch_Type.PREFIX, value: '/shop.Catalog' } }], backends: [backend('catalog')] }],
+    });
+    const tables = compiled(
+      modelOf(
+        ...shop.slice(1),
+        secured(trusted),
+        listener('edge', 'web', 80, '', { backendCertificate }),
+        listener('inner', 'web', 81),
+        route('r', { parents, rules: [{ backends: [backend('catalog')] }] }),
+        Resource.fromPartial({
+          type: ResourceType.HTTP_ROUTE,
+          name: 'GRPCRoute/shop/g',
+          body: Buffer.from(HttpRoute.encode(grpc).finish()),
+        }),
+      ),
+    );
+    const proxy = new TestProxy(tables);
+    const ids = Object.fromEntries(tables.listeners.map(({ name, sockets }) => [name, sockets[0]!.id]));
+    const contextOf = (ask: Parameters<typeof proxy.decide>[0]) => tlsOf(tables, proxy.decide(ask).target)?.context;
+    const found = [
+      contextOf(catalog),
+      contextOf({ listener: ids['shop/inner:81']! }),
+      contextOf({ listener: ids['shop/edge:80']! }),
+      contextOf({ listener: ids['shop/inner:81']!, path: '/shop.Catalog/Get' }),
+      contextOf({ listener: ids['shop/edge:80']!, path: '/shop.Catalog/Get' }),
+    ];
+    expect(found[1]).toBe(found[0]);
+    expect(new Set(found).size).toBe(4);
+    expect(found).not.toContain(undefined);
   });
 
   test.each([

@@ -17,7 +17,7 @@ function setUp() {
 
 test('a context is kept as long as each generation asks for it', () => {
   const { tls, released } = setUp();
-  const ask = (trust: string) => tls.contextFor({ trust, alpn: ['http/1.1'] });
+  const ask = (trust: string) => tls.contextFor({ trust, alpn: ['http/1.1'], certificate: null });
   expect([ask('a'), ask('a'), ask('b')]).toEqual([1, 1, 2].map((context) => ({ ok: true, context })));
   tls.releaseUnused();
   expect(released).toEqual([]);
@@ -29,11 +29,22 @@ test('a context is kept as long as each generation asks for it', () => {
 
 test('another protocol is another context, no trust is the host’s, and what OpenSSL refuses is told', () => {
   const { tls, specs } = setUp();
-  tls.contextFor({ trust: 'a', alpn: ['h2'] });
-  tls.contextFor({ trust: null, alpn: ['h2'] });
+  tls.contextFor({ trust: 'a', alpn: ['h2'], certificate: null });
+  tls.contextFor({ trust: null, alpn: ['h2'], certificate: null });
   expect(specs.map(({ role, trust, alpn }) => [role, trust, alpn])).toEqual([
     ['client', 'a', ['h2']],
     ['client', 'the host’s', ['h2']],
   ]);
-  expect(tls.contextFor({ trust: 'bad', alpn: [] })).toEqual({ ok: false, fault: 'trust: no PEM certificate in it' });
+  expect(tls.contextFor({ trust: 'bad', alpn: [], certificate: null })).toEqual({ ok: false, fault: 'trust: no PEM certificate in it' });
+});
+
+test('another certificate of our own is another context', () => {
+  const { tls, specs } = setUp();
+  const ask = (key: string | null) => tls.contextFor({ trust: 'a', alpn: [], certificate: key === null ? null : { chain: 'chain', key } });
+  expect([ask(null), ask('one'), ask('two'), ask('one')]).toEqual([1, 2, 3, 2].map((context) => ({ ok: true, context })));
+  expect(specs.map(({ certificates }) => certificates.map(({ chain, key }) => [chain, key]))).toEqual([
+    [],
+    [['chain', 'one']],
+    [['chain', 'two']],
+  ]);
 });

@@ -1,4 +1,4 @@
-// The TLS contexts by which endpoints are spoken to: one for each trust and protocol, built once for all workers, kept while a generation uses it.
+// The TLS contexts by which endpoints are spoken to: one for each trust, protocol and certificate of ours, built once for all workers, kept while a generation uses it.
 // Owns their handles; knows neither services nor sockets.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -8,6 +8,8 @@ import type { EngineAddon } from '../native/engine.js';
 export interface UpstreamContextSpec {
   /** PEM; null: the CAs this host trusts. */
   readonly trust: string | null;
+  /** Our own, where the endpoint asks for one; null: none. */
+  readonly certificate: { readonly chain: string; readonly key: string } | null;
   /** What is offered. */
   readonly alpn: readonly string[];
 }
@@ -31,10 +33,10 @@ export class UpstreamTls implements UpstreamContexts {
     private readonly systemTrust: () => string = readSystemTrust,
   ) {}
 
-  /** The same trust and protocols have the same context, so that connections and sessions outlive generations. */
+  /** The same trust, protocols and certificate have the same context, so that connections and sessions outlive generations. */
   contextFor(spec: UpstreamContextSpec): UpstreamContext {
     const key = createHash('sha256')
-      .update(JSON.stringify([spec.trust, spec.alpn]))
+      .update(JSON.stringify([spec.trust, spec.alpn, spec.certificate?.chain, spec.certificate?.key]))
       .digest('base64');
     this.used.add(key);
     let found = this.contexts.get(key);
@@ -55,11 +57,11 @@ export class UpstreamTls implements UpstreamContexts {
     this.used.clear();
   }
 
-  private build({ trust, alpn }: UpstreamContextSpec): UpstreamContext {
+  private build({ trust, alpn, certificate }: UpstreamContextSpec): UpstreamContext {
     try {
       const context = this.addon.createTlsContext({
         role: 'client',
-        certificates: [],
+        certificates: certificate === null ? [] : [{ serverNames: [], chain: certificate.chain, key: certificate.key, limits: null }],
         trust: trust ?? this.systemTrust(),
         alpn,
         passthrough: [],

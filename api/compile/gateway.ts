@@ -29,6 +29,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
     address.value === undefined ? [] : [canonicalAddress(address.value)],
   );
   const addresses = declared.length === 0 ? [''] : declared;
+  const backendCertificate = backendCertificateOf(gateway, context);
   return gateway.manifest.spec.listeners.flatMap((listener, position) => {
     const endsTls = listener.protocol === 'HTTPS' || (listener.protocol === 'TLS' && listener.tls?.mode !== 'Passthrough');
     const tls = endsTls ? compileTls(gateway, listener, `spec.listeners[${position}]`, context) : undefined;
@@ -42,7 +43,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         protocol: PROTOCOLS[listener.protocol],
         hostname: listener.hostname ?? '',
         tls,
-        backendCertificate: undefined,
+        backendCertificate,
       },
     }));
   });
@@ -50,24 +51,9 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
 
 /** A reference that resolves to nothing is left out; without any certificate the listener is closed on every node, the others go on. */
 function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredListener, path: string, context: GatewayContext): ListenerTls {
-  const certificates = (tls?.certificateRefs ?? []).flatMap((reference, position): Certificate[] => {
-    const at = `${path}.tls.certificateRefs[${position}]`;
-    const target = { kind: 'Secret', namespace: reference.namespace ?? gateway.namespace, name: reference.name } as const;
-    const secretName = nameOf(target);
-    if (!isGranted(context.index, gateway, target)) {
-      context.report(at, `Secret ${secretName} ${notGranted('Gateway', target)}: its certificate is not served`);
-      return [];
-    }
-    const secret = context.index.secrets.get(secretName);
-    if (secret === undefined) {
-      context.report(at, `Secret ${secretName} doesn't exist: its certificate is not served`);
-      return [];
-    }
-    const { pair, times } = readSecret(secret.manifest);
-    const fault = timeFault(times, context.nowMs);
-    if (fault !== null) context.report(at, `the certificate of Secret ${secretName} ${fault}: clients will refuse it; renew it`);
-    return [pair];
-  });
+  const certificates = (tls?.certificateRefs ?? []).flatMap(
+    (reference, position) => certificateOf(gateway, reference, `${path}.tls.certificateRefs[${position}]`, 'clients', context) ?? [],
+  );
   const clients = clientsOf(gateway, port, context);
   if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`);
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`);
@@ -75,6 +61,40 @@ function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredLis
   return clients === null
     ? { certificates: [], clientTrust: '', clientFallback: false, limits }
     : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, limits };
+}
+
+/** Backends that ask for a certificate and are shown none decide for themselves. */
+function backendCertificateOf(gateway: Stored<'Gateway'>, context: GatewayContext): Certificate | undefined {
+  const { tls, backendTLS } = gateway.manifest.spec;
+  const [older, newer] = [backendTLS?.clientCertificateRef, tls?.backend?.clientCertificateRef];
+  if (newer !== undefined) return certificateOf(gateway, newer, 'spec.tls.backend.clientCertificateRef', 'backends', context);
+  return older === undefined ? undefined : certificateOf(gateway, older, 'spec.backendTLS.clientCertificateRef', 'backends', context);
+}
+
+/** Undefined: there is none that may be used. `peers` are those it is shown to. */
+function certificateOf(
+  gateway: Stored<'Gateway'>,
+  reference: { readonly name: string; readonly namespace?: string | undefined },
+  path: string,
+  peers: 'clients' | 'backends',
+  { index, nowMs, report }: GatewayContext,
+): Certificate | undefined {
+  const target = { kind: 'Secret', namespace: reference.namespace ?? gateway.namespace, name: reference.name } as const;
+  const name = nameOf(target);
+  const without = peers === 'clients' ? 'its certificate is not served' : 'backends are shown no certificate';
+  if (!isGranted(index, gateway, target)) {
+    report(path, `Secret ${name} ${notGranted('Gateway', target)}: ${without}`);
+    return undefined;
+  }
+  const secret = index.secrets.get(name);
+  if (secret === undefined) {
+    report(path, `Secret ${name} doesn't exist: ${without}`);
+    return undefined;
+  }
+  const { pair, times } = readSecret(secret.manifest);
+  const fault = timeFault(times, nowMs);
+  if (fault !== null) report(path, `the certificate of Secret ${name} ${fault}: ${peers} will refuse it; renew it`);
+  return pair;
 }
 
 const VERSIONS = { '1.2': TlsVersion.TLS_VERSION_1_2, '1.3': TlsVersion.TLS_VERSION_1_3 } as const;

@@ -54,6 +54,9 @@ const validation = fields({
 
 const frontendTls = fields({ validation: validation.optional() });
 
+/** What the gateway shows its backends. */
+const backendTls = fields({ clientCertificateRef: certificateRef.optional() });
+
 const gatewayTls = fields({
   frontend: fields({
     default: frontendTls,
@@ -61,7 +64,7 @@ const gatewayTls = fields({
       typeof item.port === 'number' ? String(item.port) : null,
     ).optional(),
   }).optional(),
-  backend: notSupportedYet("a gateway's own certificate for backends"),
+  backend: backendTls.optional(),
 });
 
 const listenerTls = fields({
@@ -149,16 +152,23 @@ const address = withRule(
 const schema = objectOf(
   { kind: 'Gateway', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
   {
-    spec: fields({
-      gatewayClassName: objectName,
-      listeners,
-      addresses: z.array(address).max(16).optional(),
-      infrastructure: notSupportedYet('infrastructure of a gateway'),
-      allowedListeners: notSupportedYet('listeners from other objects'),
-      backendTLS: notSupportedYet('TLS to backends'),
-      tls: gatewayTls.optional(),
-      defaultScope: notSupportedYet('default gateways'),
-    }),
+    spec: withRule(
+      fields({
+        gatewayClassName: objectName,
+        listeners,
+        addresses: z.array(address).max(16).optional(),
+        infrastructure: notSupportedYet('infrastructure of a gateway'),
+        allowedListeners: notSupportedYet('listeners from other objects'),
+        // Before Gateway API 1.4.
+        backendTLS: backendTls.optional(),
+        tls: gatewayTls.optional(),
+        defaultScope: notSupportedYet('default gateways'),
+      }),
+      ({ tls, backendTLS }, report) => {
+        if (isUnchecked(tls) && tls.backend !== undefined && backendTLS !== undefined)
+          report(['backendTLS'], 'the older place of spec.tls.backend, which is there too: leave this one out');
+      },
+    ),
   },
 );
 

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { Client, credentials, type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { Certificates, type KeyPair } from '../lab/certificates.js';
+import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
 
 let certificates: Certificates;
@@ -143,6 +143,47 @@ function ask(port: number, path = '/'): Promise<{ status: number; text: string }
 const http = (port: number): string => gateway(`{name: web, port: ${port}, protocol: HTTP}`);
 
 describe('a service with a BackendTLSPolicy', () => {
+  test('that asks for a certificate is shown the gateway’s own, for requests and for connections, and the one in force', async () => {
+    const [web, tcp, bare] = [await freePort(), await freePort(), await freePort()];
+    const asking = createTlsServer(
+      { ...certificates.issue(authority, 'DNS:catalog.test'), ca: authority.cert, requestCert: true, rejectUnauthorized: true },
+      (socket) => {
+        socket.on('error', () => undefined);
+        const text = String(socket.getPeerX509Certificate()?.subjectAltName);
+        socket.once('data', () => socket.end(`HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: ${text.length}\r\n\r\n${text}`));
+      },
+    );
+    asking.on('tlsClientError', () => undefined);
+    asking.listen(0, '127.0.0.1');
+    await once(asking, 'listening');
+    cleanups.push(() => asking.close());
+    const edge = (name: string, listeners: string, more: string): string =>
+      `${gateway(listeners).replace('{name: edge}', `{name: ${name}}`).replace('gatewayClassName: weft', `gatewayClassName: weft${more}`)}`;
+    const routes = (parent: string): string =>
+      `${httpRoute('catalog').replace('[{name: edge}]', `[{name: ${parent}}, {name: bare}]`)}
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: catalog}
+spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: [{name: catalog, port: 443}]}]}
+---`;
+    const base = `${service('catalog', (asking.address() as AddressInfo).port, 'https')}${configMap('ca', authority.cert)}${policy('catalog', trusting('catalog.test'))}${routes('edge')}${edge('bare', `{name: web, port: ${bare}, protocol: HTTP}`, '')}`;
+    const listeners = `{name: web, port: ${web}, protocol: HTTP}, {name: tcp, port: ${tcp}, protocol: TCP}`;
+    const one = secretManifest('one', certificates.issue(authority, 'DNS:one.test'));
+    const { proxy, write } = await start(
+      `${base}${one}${edge('edge', listeners, ', tls: {backend: {clientCertificateRef: {group: "", kind: Secret, name: one}}}')}`,
+    );
+    expect(await ask(web)).toEqual({ status: 200, text: 'DNS:one.test' });
+    expect((await ask(tcp)).text).toBe('DNS:one.test');
+    // The same route on a gateway that has none.
+    expect((await ask(bare)).status).toBeGreaterThanOrEqual(502);
+    const two = secretManifest('one', certificates.issue(authority, 'DNS:two.test'));
+    await write(`${base}${two}${edge('edge', listeners, ', backendTLS: {clientCertificateRef: {name: one}}')}`);
+    expect((await ask(web)).text).toBe('DNS:two.test');
+    await write(`${base}${edge('edge', listeners, ', tls: {backend: {clientCertificateRef: {name: one}}}')}`);
+    await proxy.says("spec.tls.backend.clientCertificateRef: Secret default/one doesn't exist: backends are shown no certificate");
+    expect((await ask(web)).status).toBeGreaterThanOrEqual(502);
+  }, 40_000);
+
   test('is spoken to over TLS, with its hostname as server name, and only where the certificate is for it', async () => {
     const port = await freePort();
     const server = await nginx(certificates.issue(authority, 'DNS:catalog.test', 'URI:spiffe://mesh.test/ns/shop/sa/catalog'));

@@ -1,8 +1,12 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its members that take work) and the engine's endpoints.
 import {
+  type Backend,
   type BackendTls,
+  type Certificate,
+  type ConnectionRoute,
   type Endpoint,
   EndpointHealth,
+  type HttpRoute,
   LoadBalancing_Algorithm,
   Protocol,
   ProxyProtocol,
@@ -64,9 +68,9 @@ export function clusterName(service: string, port: number): string {
   return `${service}:${port}`;
 }
 
-/** A cluster that has no need of a variant is that itself. */
-export function variantName(service: string, port: number, variant: Variant): string {
-  return `${clusterName(service, port)} ${variant}`;
+/** `shownBy`: the gateway whose certificate the endpoints are shown; empty: none is. A cluster that has no need of a variant is that itself. */
+export function variantName(service: string, port: number, variant: Variant, shownBy = ''): string {
+  return `${clusterName(service, port)} ${variant}${shownBy === '' ? '' : ` by ${shownBy}`}`;
 }
 
 /** "10.0.0.1:80", "[fd00::1]:80" */
@@ -78,17 +82,32 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
   const warnings = new Set<string>();
   const forGrpc = grpcBackends(model);
   const declared = [...model.services.keys()].sort().flatMap((name) => portsOf(model, name));
-  const planned = declared.map((cluster) => ({ ...cluster, ...spokenTo(cluster, spokenBy(cluster.port), contexts, warnings) }));
+  const shown = shownCertificates(model);
+  const speak = (cluster: (typeof declared)[number], protocol: SpokenTo['protocol'], shownBy: ShownCertificate | null = null) => ({
+    ...cluster,
+    ...spokenTo(cluster, protocol, shownBy, contexts, warnings),
+  });
+  const planned = declared.map((cluster) => speak(cluster, spokenBy(cluster.port)));
   const isHttp2 = ({ name, protocol }: (typeof planned)[number]): boolean => protocol === 'http2' || !forGrpc.has(name);
   const variants = planned.flatMap((cluster) => [
-    ...(isHttp2(cluster) ? [] : [{ ...cluster, ...spokenTo(cluster, 'http2', contexts, warnings), variant: 'http2' as const }]),
-    ...(cluster.port.tls === undefined ? [] : [{ ...cluster, isUsable: true, tls: null, variant: 'plain' as const }]),
+    ...(isHttp2(cluster) ? [] : [{ ...speak(cluster, 'http2'), variants: [['http2', '']] as const }]),
+    ...(cluster.port.tls === undefined ? [] : [{ ...cluster, isUsable: true, tls: null, variants: [['plain', '']] as const }]),
+    ...(cluster.port.tls === undefined ? [] : (shown.get(cluster.name) ?? [])).flatMap((by) => [
+      {
+        ...speak(cluster, cluster.protocol, by),
+        variants: [
+          ['declared', by.gateway],
+          ['http2', by.gateway],
+        ] as const,
+      },
+      ...(isHttp2(cluster) ? [] : [{ ...speak(cluster, 'http2', by), variants: [['http2', by.gateway]] as const }]),
+    ]),
   ]);
   const found = [...planned, ...variants];
   const idByKey = ids.assign(found.flatMap((cluster) => cluster.sockets.map((socket) => endpointKey(cluster, socket))));
   const endpoints = new Map<number, EndpointSpec>();
   const clusters = found.map((cluster): Cluster => {
-    const { sockets, isUsable, protocol, tls, ...rest } = cluster;
+    const { sockets, isUsable, protocol, tls, shownBy: _, ...rest } = cluster;
     return {
       ...rest,
       endpoints: sockets.map((socket) => {
@@ -104,14 +123,14 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
     };
   });
   const rowByName = new Map<string, number>();
-  const nameAs = ({ service, port }: Cluster, variant: Variant): string =>
-    variantName(`${service.namespace}/${service.name}`, port.port, variant);
+  const nameAs = ({ service, port }: Cluster, variant: Variant, shownBy = ''): string =>
+    variantName(`${service.namespace}/${service.name}`, port.port, variant, shownBy);
   clusters.slice(0, declared.length).forEach((cluster, row) => {
     for (const variant of ['declared', 'http2', 'plain'] as const) rowByName.set(nameAs(cluster, variant), row);
   });
-  variants.forEach(({ variant }, index) => {
+  variants.forEach(({ variants: names }, index) => {
     const row = declared.length + index;
-    rowByName.set(nameAs(clusters[row]!, variant), row);
+    for (const [variant, shownBy] of names) rowByName.set(nameAs(clusters[row]!, variant, shownBy), row);
   });
   return {
     clusters: clusters.slice(0, declared.length),
@@ -129,29 +148,61 @@ function grpcBackends(model: Model): ReadonlySet<string> {
   return new Set(backends.map(({ service, port }) => clusterName(service, port)));
 }
 
+interface ShownCertificate {
+  readonly gateway: string;
+  readonly certificate: Certificate;
+}
+
+/** By cluster: of the gateways with a certificate for backends whose routes lead there. */
+function shownCertificates(model: Model): ReadonlyMap<string, readonly ShownCertificate[]> {
+  const byGateway = new Map<string, ShownCertificate>();
+  for (const { gateway, backendCertificate: certificate } of model.listeners.values())
+    if (certificate !== undefined) byGateway.set(gateway, { gateway, certificate });
+  const byCluster = new Map<string, Set<ShownCertificate>>();
+  if (byGateway.size === 0) return new Map();
+  const add = ({ parents }: HttpRoute | ConnectionRoute, backends: readonly Backend[]): void => {
+    const shown = parents.flatMap(({ parent }) => (parent?.$case === 'gateway' ? (byGateway.get(parent.value) ?? []) : []));
+    for (const { service, port } of shown.length === 0 ? [] : backends) {
+      const name = clusterName(service, port);
+      byCluster.set(name, new Set([...(byCluster.get(name) ?? []), ...shown]));
+    }
+  };
+  for (const route of model.routes.values()) for (const { backends } of route.rules) add(route, backends);
+  for (const route of model.connectionRoutes.values()) add(route, route.backends);
+  return new Map([...byCluster].map(([name, shown]) => [name, [...shown].sort((a, b) => (a.gateway < b.gateway ? -1 : 1))]));
+}
+
 interface SpokenTo {
   readonly protocol: EndpointSpec['protocol'];
   readonly tls: EndpointTlsSpec | null;
   /** False: TLS is asked for and can't be had; never plain text instead. */
   readonly isUsable: boolean;
+  /** The gateway whose certificate is shown; empty: none is. */
+  readonly shownBy: string;
 }
 
 function spokenTo(
   { name, port }: { name: string; port: ServicePort },
   protocol: SpokenTo['protocol'],
+  shown: ShownCertificate | null,
   contexts: UpstreamContexts,
   warnings: Set<string>,
 ): SpokenTo {
-  if (port.tls === undefined) return { protocol, tls: null, isUsable: true };
+  const shownBy = shown?.gateway ?? '';
+  if (port.tls === undefined) return { protocol, tls: null, isUsable: true, shownBy };
   const unusable = (why: string): SpokenTo => {
     warnings.add(`${name} gets no traffic: its BackendTLSPolicy can't be followed: ${why}`);
-    return { protocol, tls: null, isUsable: false };
+    return { protocol, tls: null, isUsable: false, shownBy };
   };
   const { trust, systemTrust, hostname, accepts } = port.tls;
   if (trust === '' && !systemTrust) return unusable('it has no CA certificate that can be used');
-  const found = contexts.contextFor({ trust: systemTrust ? null : trust, alpn: alpnOf(port, protocol) });
+  const found = contexts.contextFor({
+    trust: systemTrust ? null : trust,
+    alpn: alpnOf(port, protocol),
+    certificate: shown?.certificate ?? null,
+  });
   if (!found.ok) return unusable(found.fault);
-  return { protocol, tls: { context: found.context, serverName: hostname, accepts: accepts.map(peerMatch) }, isUsable: true };
+  return { protocol, tls: { context: found.context, serverName: hostname, accepts: accepts.map(peerMatch) }, isUsable: true, shownBy };
 }
 
 function alpnOf({ protocol }: ServicePort, spoken: EndpointSpec['protocol']): string[] {
@@ -164,8 +215,8 @@ function peerMatch(name: BackendTls['accepts'][number]): PeerMatch {
 }
 
 /** Ids are stable over generations: not over what TLS is begun with, which pools know by itself. */
-function endpointKey({ name, protocol, tls }: { name: string } & SpokenTo, { address, port }: Socket): string {
-  const spoken = tls !== null ? ` tls of ${name}` : '';
+function endpointKey({ name, protocol, tls, shownBy }: { name: string } & SpokenTo, { address, port }: Socket): string {
+  const spoken = tls !== null ? ` tls of ${name}${shownBy === '' ? '' : ` by ${shownBy}`}` : '';
   return `${socketName(address, port)} ${protocol}${spoken}`;
 }
 

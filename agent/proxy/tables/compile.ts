@@ -154,15 +154,16 @@ class Scopes {
       this.chains.stopAt(scope, listener.hostname);
       if (!isServed(listener)) continue;
       const scopeName = `gateway ${listener.gateway}:${listener.port}`;
+      const shownBy = listener.backendCertificate === undefined ? '' : listener.gateway;
       const hostsOf = (hostnames: readonly string[]): string[] =>
         effectiveHosts(hostnames, listener.hostname).filter((host) => ownerOf(host, listeners) === listener);
       if (isHttp(listener)) {
         for (const route of requests.filter((candidate) => isAttached(candidate, listener)))
-          for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route);
+          for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route, shownBy);
       } else {
         const variant: Variant = passesTls(listener) ? 'plain' : 'declared';
         for (const route of connections.filter((candidate) => isAttached(candidate, listener)))
-          for (const host of hostsOf(route.serverNames)) this.chains.addConnections(scope, scopeName, host, route, variant);
+          for (const host of hostsOf(route.serverNames)) this.chains.addConnections(scope, scopeName, host, route, variant, shownBy);
       }
     }
   }

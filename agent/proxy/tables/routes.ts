@@ -64,7 +64,7 @@ export class RouteChains {
   private readonly stops = new Map<string, { readonly scope: number; readonly host: string }>();
   private readonly actionRows: number[] = [];
   private readonly backendRows: number[] = [];
-  private readonly actionByRule = new Map<HttpRule, number>();
+  private readonly actionByRule = new Map<HttpRule, Map<string, number>>();
 
   constructor(private readonly clusterRows: ReadonlyMap<string, number>) {}
 
@@ -74,13 +74,13 @@ export class RouteChains {
     if (host !== '') this.hosts.add(host);
   }
 
-  /** All rules of a route under one host; empty: every host. */
-  add(scope: number, scopeName: string, host: string, route: HttpRoute): void {
+  /** All rules of a route under one host; empty: every host. `shownBy`: the gateway whose certificate backends are shown; empty: none is. */
+  add(scope: number, scopeName: string, host: string, route: HttpRoute, shownBy = ''): void {
     if (host !== '') this.hosts.add(host);
     const name = httpRouteName(route);
     const variant = route.kind === 'GRPCRoute' ? 'http2' : 'declared';
     route.rules.forEach((rule, ruleIndex) => {
-      const action = this.actionOf(rule, variant);
+      const action = this.actionOf(rule, variant, shownBy);
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
       matches.forEach((match, matchIndex) => {
         const candidate = { hostname: host, match, createdAtMs: route.createdAtMs, route: name, ruleIndex, matchIndex };
@@ -96,11 +96,12 @@ export class RouteChains {
     serverName: string,
     { kind, namespace, name, createdAtMs, backends }: ConnectionRoute,
     variant: Variant,
+    shownBy = '',
   ): void {
     if (serverName !== '') this.hosts.add(serverName);
     const route = `${kind}/${namespace}/${name}`;
     const candidate = { hostname: serverName, match: null, createdAtMs, route, ruleIndex: 0, matchIndex: 0 };
-    const action = this.addAction(backends, variant, [-1, -1, 0, 0]);
+    const action = this.addAction(backends, variant, shownBy, [-1, -1, 0, 0]);
     this.entries.push({ scope, scopeName, candidate, isWhole: true, backends, action });
   }
 
@@ -152,12 +153,14 @@ export class RouteChains {
     return bits;
   }
 
-  private actionOf(rule: HttpRule, variant: Variant): number {
-    const known = this.actionByRule.get(rule);
+  private actionOf(rule: HttpRule, variant: Variant, shownBy: string): number {
+    const ofRule = this.actionByRule.get(rule) ?? new Map<string, number>();
+    this.actionByRule.set(rule, ofRule);
+    const known = ofRule.get(shownBy);
     if (known !== undefined) return known;
     const mutations = [this.mutationOf(rule.requestHeaders), this.mutationOf(rule.responseHeaders)] as const;
-    const row = this.addAction(rule.backends, variant, [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
-    this.actionByRule.set(rule, row);
+    const row = this.addAction(rule.backends, variant, shownBy, [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
+    ofRule.set(shownBy, row);
     return row;
   }
 
@@ -165,6 +168,7 @@ export class RouteChains {
   private addAction(
     backends: readonly Backend[],
     variant: Variant,
+    shownBy: string,
     rest: readonly [requestMutation: number, responseMutation: number, timeoutMs: number, attemptTimeoutMs: number],
   ): number {
     const first = this.backendRows.length / 2;
@@ -172,7 +176,9 @@ export class RouteChains {
     for (const { service, port, weight } of backends) {
       if (weight === 0) continue;
       total += weight;
-      this.backendRows.push(total, this.clusterRows.get(variantName(service, port, variant)) ?? -1);
+      const row =
+        this.clusterRows.get(variantName(service, port, variant, shownBy)) ?? this.clusterRows.get(variantName(service, port, variant));
+      this.backendRows.push(total, row ?? -1);
     }
     const row = this.actionRows.length / 7;
     this.actionRows.push(first, this.backendRows.length / 2 - first, total, ...rest);
