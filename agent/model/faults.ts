@@ -159,6 +159,7 @@ function matchFault(match: HttpMatch): string | null {
     if (/[?#\s]/.test(value)) return `path "${value}": expected no query, fragment or blank`;
   }
   if (match.method !== '' && !TOKEN.test(match.method)) return `method "${match.method}": expected an HTTP token`;
+  if (match.grpcMethod.includes('/')) return `gRPC method "${match.grpcMethod}": expected no "/"`;
   return firstFault(match.headers, ({ name }) =>
     TOKEN.test(name) && name === name.toLowerCase() ? null : `header name "${name}": expected a lower-case token`,
   );

@@ -279,8 +279,9 @@ export const enum TenantWord {
   RefusedRequests = 4,
 }
 export interface PredicateSpec {
-  readonly kind: 'header' | 'query' | 'method';
-  /** Lower case for headers; empty for a method. */
+  /** grpcMethod: the second of a path's two elements. */
+  readonly kind: 'header' | 'query' | 'method' | 'grpcMethod';
+  /** Lower case for headers; empty for a method, of HTTP or gRPC. */
   readonly name: string;
   /** Exact value. Several fields of one name are compared as one list joined by ",". */
   readonly value: string;

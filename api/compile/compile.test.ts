@@ -211,8 +211,14 @@ test('matches, header mutations and timeouts are spelled out', () => {
     {
       ...rest,
       matches: [
-        { path: { type: 0, value: '/v1' }, method: 'GET', headers: [{ name: 'x-beta', value: '1' }], query: [{ name: 'Q', value: 'a' }] },
-        { path: { type: 1, value: '/x/' }, method: '', headers: [], query: [] },
+        {
+          path: { type: 0, value: '/v1' },
+          method: 'GET',
+          headers: [{ name: 'x-beta', value: '1' }],
+          query: [{ name: 'Q', value: 'a' }],
+          grpcMethod: '',
+        },
+        { path: { type: 1, value: '/x/' }, method: '', headers: [], query: [], grpcMethod: '' },
       ],
       requestHeaders: { set: [{ name: 'x-a', value: 'b' }], add: [], remove: ['x-c'] },
       responseHeaders: { set: [], add: [{ name: 'x-d', value: 'e' }], remove: [] },
@@ -221,7 +227,7 @@ test('matches, header mutations and timeouts are spelled out', () => {
     },
     {
       ...rest,
-      matches: [{ path: { type: 0, value: '/' }, method: '', headers: [], query: [] }],
+      matches: [{ path: { type: 0, value: '/' }, method: '', headers: [], query: [], grpcMethod: '' }],
       requestHeaders: undefined,
       responseHeaders: undefined,
       requestTimeoutMs: 0,
@@ -492,7 +498,7 @@ describe('a BackendTLSPolicy', () => {
   });
 });
 
-test('a GRPCRoute is a route by path: a service and its method, a service, anything; beside an HTTPRoute of its name', () => {
+test('a GRPCRoute is a route by path: a service and its method, a service, a method, anything; beside an HTTPRoute of its name', () => {
   const grpc = `apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
 metadata: {name: catalog, namespace: shop}
@@ -500,7 +506,7 @@ spec:
   parentRefs: [{group: "", kind: Service, name: catalog}]
   hostnames: [grpc.test]
   rules:
-  - matches: [{method: {service: shop.Catalog, method: Get}, headers: [{name: X-Beta, value: "1"}]}, {method: {service: shop.Catalog}}]
+  - matches: [{method: {service: shop.Catalog, method: Get}, headers: [{name: X-Beta, value: "1"}]}, {method: {service: shop.Catalog}}, {method: {method: Get}}]
     filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [X-Debug]}}]
     backendRefs: [{name: catalog, port: 80}]
   - backendRefs: [{name: absent, port: 80}]`;
@@ -515,12 +521,17 @@ spec:
   ]);
   const [compiled] = messages(resources, ResourceType.HTTP_ROUTE);
   expect(compiled).toMatchObject({ kind: 'GRPCRoute', hostnames: ['grpc.test'], createdAtMs: 1001 });
-  expect(compiled?.rules.map(({ matches }) => matches.map(({ path, headers }) => [path?.type, path?.value, headers.length]))).toEqual([
+  expect(
+    compiled?.rules.map(({ matches }) =>
+      matches.map(({ path, headers, grpcMethod }) => [path?.type, path?.value, headers.length, grpcMethod]),
+    ),
+  ).toEqual([
     [
-      [PathMatch_Type.EXACT, '/shop.Catalog/Get', 1],
-      [PathMatch_Type.PREFIX, '/shop.Catalog', 0],
+      [PathMatch_Type.EXACT, '/shop.Catalog/Get', 1, ''],
+      [PathMatch_Type.PREFIX, '/shop.Catalog', 0, ''],
+      [PathMatch_Type.PREFIX, '/', 0, 'Get'],
     ],
-    [[PathMatch_Type.PREFIX, '/', 0]],
+    [[PathMatch_Type.PREFIX, '/', 0, '']],
   ]);
   expect(compiled?.rules[0]?.requestHeaders?.remove).toEqual(['x-debug']);
 });

@@ -37,6 +37,7 @@ function compileMatch({ method, headers }: Match): HttpMatch {
     headers: (headers ?? []).map(({ name, value }) => ({ name: name.toLowerCase(), value })),
     query: [],
     method: '',
+    grpcMethod: method?.service === undefined ? (method?.method ?? '') : '',
   };
 }
 

@@ -67,6 +67,7 @@ function compileMatch(match: Match): HttpMatch {
     headers: (match.headers ?? []).map(({ name, value }) => ({ name: name.toLowerCase(), value })),
     query: (match.queryParams ?? []).map(({ name, value }) => ({ name, value })),
     method: match.method ?? '',
+    grpcMethod: '',
   };
 }
 

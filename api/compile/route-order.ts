@@ -19,13 +19,14 @@ export interface RouteCandidate {
 
 /**
  * Negative when `a` is tried before `b`. A total order: 0 only for the same candidate.
- * 1 hostname (exact, then the longest wildcard, then any)  2 exact path  3 longest path prefix  4 a method
+ * 1 hostname (exact, then the longest wildcard, then any)  2 exact path  3 longest path prefix; of gRPC, then the longest method  4 a method
  * 5 most headers  6 most query parameters  7 oldest route  8 namespace/name  9 rule  10 match
  */
 export function compareCandidates(a: RouteCandidate, b: RouteCandidate): number {
   return (
     compareHostnames(a.hostname, b.hostname) /* 1 */ ||
     comparePaths(a.match, b.match) /* 2, 3 */ ||
+    grpcMethodLength(b.match) - grpcMethodLength(a.match) /* 3 */ ||
     methodRank(b.match) - methodRank(a.match) /* 4 */ ||
     (b.match?.headers.length ?? 0) - (a.match?.headers.length ?? 0) /* 5 */ ||
     (b.match?.query.length ?? 0) - (a.match?.query.length ?? 0) /* 6 */ ||
@@ -72,6 +73,10 @@ function pathLength(match: HttpMatch | null): number {
   if (path === undefined) return 0;
   if (path.type === PathMatch_Type.EXACT) return 0;
   return path.value.endsWith('/') ? path.value.length - 1 : path.value.length;
+}
+
+function grpcMethodLength(match: HttpMatch | null): number {
+  return match?.grpcMethod.length ?? 0;
 }
 
 function methodRank(match: HttpMatch | null): number {

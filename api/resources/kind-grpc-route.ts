@@ -19,9 +19,7 @@ const method = withRule(
     method: text('the name of a gRPC method', /^[A-Za-z0-9_]+$/, 1024).optional(),
   }),
   ({ service, method: name }, report) => {
-    if (service !== undefined) return;
-    if (name === undefined) report(['service'], 'required: a service, or a service and a method');
-    else report(['method'], 'not supported yet: a method of any service; name its service too');
+    if (service === undefined && name === undefined) report(['service'], 'required: a service, a method, or both');
   },
 );
 

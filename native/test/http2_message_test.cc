@@ -313,6 +313,32 @@ TEST("tables say the same of a block as of an HTTP/1 head, also remembered, also
   }
 }
 
+TEST("a predicate for a gRPC method holds for a block's path, whatever else is asked for, remembered and of other tables") {
+  TableSpec spec;
+  spec.predicates = {{PredicateKind::kHeader, "x", "1"}, {PredicateKind::kGrpcMethod, "", "Get"}};
+  std::string error;
+  const auto first = Tables::build(spec, &error);
+  std::reverse(spec.predicates.begin(), spec.predicates.end());
+  const auto second = Tables::build(spec, &error);
+  InternTable table;
+  const auto ask = [&](const Tables& tables, const char* path) {
+    HeaderBlock block(&table);
+    for (const auto& [name, value] : with(replaced(kGet, ":path", path), {{"x", "1"}}))
+      block.add_interned(table.intern(name, value).field, false);
+    RequestSummary summary;
+    CHECK_EQ(check_request(block, true, false, &summary), BlockError::kNone);
+    uint32_t words[1] = {0};
+    CHECK(match_predicates(tables, block, summary, words));
+    return words[0];
+  };
+  for (int round = 0; round < 2; round++) {
+    CHECK_EQ(ask(*first, "/shop.Catalog/Get"), 3u);
+    CHECK_EQ(ask(*first, "/shop.Catalog/Put"), 1u);
+    CHECK_EQ(ask(*second, "/shop.Catalog/Get?a=b"), 3u);
+    CHECK_EQ(ask(*second, "/Get"), 2u);
+  }
+}
+
 TEST("lines with references survive churn, the others are bounded") {
   InternTable table({16, 4096});
   Random random(7);

@@ -107,6 +107,18 @@ TEST("predicates hold for exact headers, queries and methods") {
   CHECK_EQ(built({})->predicate_words(), 0u);
 }
 
+TEST("a predicate for a gRPC method holds for the second of two path elements alone") {
+  TableSpec spec;
+  spec.predicates = {
+      {PredicateKind::kGrpcMethod, "", "Get"}, {PredicateKind::kMethod, "", "POST"}, {PredicateKind::kGrpcMethod, "", "Get"}};
+  const auto tables = built(spec);
+  const auto of = [&](const std::string& target) { return holding(*tables, "PUT " + target + " HTTP/1.1\r\nHost: a\r\n"); };
+  for (const char* target : {"/shop.Catalog/Get", "/x/Get?q=1"}) CHECK_EQ(of(target), "0 2");
+  for (const char* target : {"/Get", "/shop.Catalog/get", "/shop.Catalog/GetAll", "/a/b/Get", "/a/Get/", "/a/Get/b", "/", "/a/"})
+    CHECK_EQ(of(target), "");
+  CHECK_EQ(holding(*tables, "POST /shop.Catalog/Get HTTP/1.1\r\nHost: a\r\n"), "0 1 2");
+}
+
 TEST("addresses of both families are found, mapped ones as IPv4") {
   TableSpec spec;
   spec.destinations = {{"10.0.0.1", 80, Protocol::kHttp1}, {"10.0.0.1", 81, Protocol::kOpaque}, {"fd00::1", 80, Protocol::kHttp1}};

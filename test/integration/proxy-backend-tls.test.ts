@@ -100,11 +100,11 @@ metadata: {name: ${name}}
 spec: {parentRefs: [{name: edge}], rules: [{matches: [{path: {value: ${path}}}], backendRefs: [{name: ${name}, port: 443}]}]}
 ---`;
 
-const grpcRoute = (name: string, grpcService: string): string => `
+const grpcRoute = (name: string, method: string): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
 metadata: {name: ${name}}
-spec: {parentRefs: [{name: edge}], rules: [{matches: [{method: {service: ${grpcService}}}], backendRefs: [{name: ${name}, port: 443}]}]}
+spec: {parentRefs: [{name: edge}], rules: [{matches: [{method: ${method}}], backendRefs: [{name: ${name}, port: 443}]}]}
 ---`;
 
 async function start(
@@ -269,7 +269,12 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
 
   test.each([
     ['a port that declares it', 'grpc', httpRoute('grpc')],
-    ['a GRPCRoute', 'https', grpcRoute('grpc', 'test.Echo')],
+    ['a GRPCRoute', 'https', grpcRoute('grpc', '{service: test.Echo}')],
+    [
+      'a GRPCRoute for a method of any service',
+      'https',
+      `${grpcRoute('grpc', '{method: Echo}')}${grpcRoute('absent', '{method: Echoes}')}`,
+    ],
   ])(
     'gRPC by %s is spoken to by HTTP/2 over TLS',
     async (_, appProtocol, route) => {

@@ -32,6 +32,7 @@ function holds(match: HttpMatch | null, { path = '/', method = 'GET', headers = 
   return (
     fits &&
     (match.method === '' || match.method === method) &&
+    (match.grpcMethod === '' || new RegExp(`^/[^/]+/${match.grpcMethod}$`).test(path)) &&
     match.headers.every((h) => headers[h.name] === h.value) &&
     match.query.every((q) => query[q.name] === q.value)
   );
@@ -48,6 +49,7 @@ const match = fc.record({
     nil: undefined,
   }),
   method: fc.constantFrom(...methods),
+  grpcMethod: fc.constantFrom('', '', 'b'),
   headers: pairs,
   query: pairs,
 });

@@ -150,6 +150,7 @@ export class RouteChains {
     if (match.method !== '' && !(METHODS as readonly string[]).includes(match.method)) {
       bits.push(this.predicates.add({ kind: 'method', name: '', value: match.method }));
     }
+    if (match.grpcMethod !== '') bits.push(this.predicates.add({ kind: 'grpcMethod', name: '', value: match.grpcMethod }));
     return bits;
   }
 
@@ -283,5 +284,6 @@ function matchText(match: HttpMatch | null): string {
     match.path === undefined ? 'PathPrefix /' : `${match.path.type === PathMatch_Type.EXACT ? 'Exact' : 'PathPrefix'} ${match.path.value}`;
   const headers = match.headers.map(({ name, value }) => `header ${name}=${value}`);
   const query = match.query.map(({ name, value }) => `query ${name}=${value}`);
-  return [match.method, path, ...headers, ...query].filter((part) => part !== '').join(' ');
+  const grpcMethod = match.grpcMethod === '' ? '' : `gRPC method ${match.grpcMethod}`;
+  return [match.method, path, grpcMethod, ...headers, ...query].filter((part) => part !== '').join(' ');
 }

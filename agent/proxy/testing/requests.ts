@@ -169,7 +169,12 @@ export class TestProxy {
     predicates.fill(0);
     const offset = 3;
     spec.predicates.forEach(({ kind, name, value }, bit) => {
-      const actual = kind === 'header' ? request.headers?.[name] : kind === 'query' ? request.query?.[name] : request.method;
+      const actual = {
+        header: request.headers?.[name],
+        query: request.query?.[name],
+        method: request.method,
+        grpcMethod: /^\/[^/]+\/([^/]*)$/.exec(request.path ?? '/')?.[1],
+      }[kind];
       if (actual === value) predicates[offset + (bit >>> 5)]! |= 1 << (bit & 31);
     });
     return predicates.some((word) => word !== 0) ? offset : -1;

@@ -113,10 +113,12 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   };
   each_object("predicates", [&](const Napi::Object& item) {
     const std::string kind = text(item, "kind");
-    if (kind != "header" && kind != "query" && kind != "method") fail("kind", "header, query or method");
-    const PredicateKind parsed = kind == "header"  ? PredicateKind::kHeader
-                                 : kind == "query" ? PredicateKind::kQuery
-                                                   : PredicateKind::kMethod;
+    if (kind != "header" && kind != "query" && kind != "method" && kind != "grpcMethod")
+      fail("kind", "header, query, method or grpcMethod");
+    const PredicateKind parsed = kind == "header"       ? PredicateKind::kHeader
+                                 : kind == "query"      ? PredicateKind::kQuery
+                                 : kind == "grpcMethod" ? PredicateKind::kGrpcMethod
+                                                        : PredicateKind::kMethod;
     spec.predicates.push_back({parsed, text(item, "name"), text(item, "value")});
   });
   each_object("destinations", [&](const Napi::Object& item) {

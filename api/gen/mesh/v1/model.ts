@@ -192,6 +192,8 @@ export interface HttpMatch {
   query: ValueMatch[];
   /** Empty matches every method. */
   method: string;
+  /** Of any gRPC service: the second of a path's two elements, exact. Empty matches every path. */
+  grpcMethod: string;
 }
 
 export interface PathMatch {
@@ -1419,7 +1421,7 @@ export const HttpRule: MessageFns<HttpRule> = {
 };
 
 function createBaseHttpMatch(): HttpMatch {
-  return { path: undefined, headers: [], query: [], method: "" };
+  return { path: undefined, headers: [], query: [], method: "", grpcMethod: "" };
 }
 
 export const HttpMatch: MessageFns<HttpMatch> = {
@@ -1435,6 +1437,9 @@ export const HttpMatch: MessageFns<HttpMatch> = {
     }
     if (message.method !== "") {
       writer.uint32(34).string(message.method);
+    }
+    if (message.grpcMethod !== "") {
+      writer.uint32(42).string(message.grpcMethod);
     }
     return writer;
   },
@@ -1484,6 +1489,14 @@ export const HttpMatch: MessageFns<HttpMatch> = {
             message.method = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.grpcMethod = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1505,6 +1518,7 @@ export const HttpMatch: MessageFns<HttpMatch> = {
     message.headers = object.headers?.map((e) => ValueMatch.fromPartial(e)) || [];
     message.query = object.query?.map((e) => ValueMatch.fromPartial(e)) || [];
     message.method = object.method ?? "";
+    message.grpcMethod = object.grpcMethod ?? "";
     return message;
   },
 };

@@ -52,7 +52,7 @@ struct MatchCache {
   /// :authority and host: the host id. :path: the path id.
   int32_t id = -1;
   bool exact = false;
-  /// Index of the predicate name that this header is, and the first predicate that its value fulfils; -1: none.
+  /// Index of the predicate name that this header is, and the first predicate that its value (also a method, a path) fulfils; -1: none.
   int32_t predicate_name = -1;
   int32_t predicate = -1;
 };

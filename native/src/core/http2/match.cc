@@ -25,6 +25,7 @@ MatchCache look_up(const Tables& tables, const FieldTraits& traits, std::string_
     const PathMatch path = tables.path(value.substr(0, value.find('?')));
     found.id = path.id;
     found.exact = path.exact;
+    found.predicate = tables.grpc_predicate(value.substr(0, value.find('?')));
   } else if (traits.pseudo == Pseudo::kMethod) {
     found.predicate = tables.method_predicate(value);
   }
@@ -112,7 +113,9 @@ bool match_predicates(const Tables& tables, const HeaderBlock& block, const Requ
   memset(words, 0, tables.predicate_words() * sizeof(*words));
   const int32_t method = match_field(tables, *request.method_field, {}, request.method_token).predicate;
   tables.set_predicates(method, words);
-  bool any = method >= 0;
+  const int32_t grpc_method = request.path_field == nullptr ? -1 : match_field(tables, *request.path_field, {}, request.target).predicate;
+  tables.set_predicates(grpc_method, words);
+  bool any = method >= 0 || grpc_method >= 0;
   if (tables.has_header_predicates()) any |= match_headers(tables, block, request, words);
   if (tables.has_query_predicates() && request.has_query) any |= tables.match_query(request.query, words);
   return any;

@@ -141,12 +141,21 @@ bool Tables::match_query(std::string_view query, uint32_t* words) const {
   return any;
 }
 
+int32_t Tables::grpc_predicate(std::string_view path) const {
+  if (!has_grpc_methods_) return -1;
+  const size_t slash = path.find('/', 1);
+  if (slash == std::string_view::npos || slash == 1 || path.find('/', slash + 1) != std::string_view::npos) return -1;
+  return grpc_methods_.find(path.substr(slash + 1));
+}
+
 bool Tables::match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const {
   if (predicate_count_ == 0) return false;
   memset(words, 0, predicate_words() * sizeof(*words));
   const int32_t method = methods_.find(head.method_token.in(base));
   set_predicates(method, words);
-  bool any = method >= 0;
+  const int32_t grpc_method = grpc_predicate(head.path.in(base));
+  set_predicates(grpc_method, words);
+  bool any = method >= 0 || grpc_method >= 0;
   if (!headers_.names.empty()) any |= match_headers(head, base, words);
   if (!queries_.names.empty() && head.has_query) any |= match_query(head.query.in(base), words);
   return any;

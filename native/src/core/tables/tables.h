@@ -34,7 +34,8 @@ bool address_of(const sockaddr* from, Address* out, uint16_t* port);
 socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* out);
 
 // The same as TableSpec in agent/native/engine.ts, field by field.
-enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod };
+/// kGrpcMethod: the second of a path's two elements.
+enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod, kGrpcMethod };
 /// kHttp: HTTP/1 or HTTP/2, told apart by the client's first bytes. kDetect: any protocol, by whose first bytes come first, while dialling.
 /// kDetectFirst: by the client's, before anything is dialled. Of an endpoint none of the three.
 enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect, kDetectFirst, kHttp2, kHttp };
@@ -151,6 +152,8 @@ class Tables {
   /// The first predicate that the value of that name, or the method, fulfils; -1: none.
   int32_t header_predicate(int32_t name, std::string_view value) const;
   int32_t method_predicate(std::string_view method) const { return methods_.find(method); }
+  /// As method_predicate(), of a request's path without query.
+  int32_t grpc_predicate(std::string_view path) const;
   /// Sets the bits of `first` (-1: of none) and of all predicates equal to it.
   void set_predicates(int32_t first, uint32_t* words) const;
   bool match_query(std::string_view query, uint32_t* words) const;
@@ -219,6 +222,8 @@ class Tables {
   PredicateGroup headers_;
   PredicateGroup queries_;
   ByteIndex methods_;
+  ByteIndex grpc_methods_;
+  bool has_grpc_methods_ = false;
   ByteIndex destinations_;
   std::vector<Protocol> destination_protocols_;
   ByteIndex sources_;

@@ -102,6 +102,11 @@ bool Tables::add_predicates(const TableSpec& spec, std::string* error) {
       link_predicate(&methods_, predicate.value, id);
       continue;
     }
+    if (predicate.kind == PredicateKind::kGrpcMethod) {
+      has_grpc_methods_ = true;
+      link_predicate(&grpc_methods_, predicate.value, id);
+      continue;
+    }
     const bool header = predicate.kind == PredicateKind::kHeader;
     if (header && (!http1::is_token(predicate.name) || predicate.name.size() > kMaxHeaderName)) {
       *error =
