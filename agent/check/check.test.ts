@@ -108,8 +108,16 @@ describe('the privileges', () => {
   });
 
   it('name the one that is missing', () => {
-    expect(named(check(0x1ff_ffff_ffffn & ~(1n << 39n)), 'CAP_BPF').verdict).toBe('bad');
-    expect(named(check(0x1ff_ffff_ffffn & ~(1n << 38n)), 'CAP_PERFMON').verdict).toBe('warning');
+    expect(named(check(1n << 12n), 'CAP_BPF').verdict).toBe('bad');
+    expect(named(check(1n << 12n), 'CAP_PERFMON').verdict).toBe('warning');
+    expect(named(check(1n << 12n), 'CAP_SYS_ADMIN').verdict).toBe('bad');
+    expect(named(check(1n << 21n), 'CAP_NET_ADMIN').verdict).toBe('bad');
+  });
+
+  it('need no CAP_BPF and CAP_PERFMON beside CAP_SYS_ADMIN', () => {
+    const checks = check((1n << 12n) | (1n << 21n));
+    expect(checks.map(({ verdict }) => verdict)).toEqual(['good', 'good', 'good', 'good', 'good']);
+    expect(named(checks, 'CAP_BPF').detail).toContain('by CAP_SYS_ADMIN');
   });
 
   it('want descriptors for many connections', () => {

@@ -567,9 +567,9 @@ export interface Engine {
 export interface EngineAddon {
   /**
    * Enters the network namespace with this calling thread; threads started afterwards inherit it. Returns a descriptor of the one left,
-   * good for the life of the process. Throws with `code`.
+   * good for the life of the process; null when the thread was in there already, which needs no capability. Throws with `code`.
    */
-  enterNetworkNamespace(path: string): number;
+  enterNetworkNamespace(path: string): number | null;
   /** Builds the lookup tables, on any thread; one build serves every worker. Throws on a bad spec. */
   createTables(spec: TableSpec): number;
   /** Freed when no engine uses it any more. */

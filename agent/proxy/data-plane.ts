@@ -46,10 +46,10 @@ export interface OpenListener {
 
 /**
  * How this host's traffic comes here. mesh: into the namespace that this process is in; `hostNetns`: descriptor of the host's, for processes of
- * the host. pods: by address translation in each pod's own.
+ * the host; null: started in there, so that the host's is unknown. pods: by address translation in each pod's own.
  */
 export type CapturedTraffic =
-  | { readonly by: 'mesh'; readonly hostNetns: number; readonly bpfDir: string }
+  | { readonly by: 'mesh'; readonly hostNetns: number | null; readonly bpfDir: string }
   | { readonly by: 'pods'; readonly link: PodLink };
 
 /** What a predecessor left. */
@@ -103,7 +103,7 @@ export class DataPlane {
       counters: addon.counterNames().length,
       accessLog: config.accessLog.mode !== 'off',
       heartbeatMap: captured?.by === 'mesh' ? `${captured.bpfDir}/maps/workers` : null,
-      host: captured?.by === 'mesh' ? hostOptions(captured.hostNetns, captured.bpfDir) : null,
+      host: captured?.by === 'mesh' && captured.hostNetns !== null ? hostOptions(captured.hostNetns, captured.bpfDir) : null,
       podAliveMs: captured?.by === 'pods' ? captured.link.hello.aliveMs : null,
       via: config.via,
       log,

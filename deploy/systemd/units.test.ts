@@ -35,6 +35,18 @@ describe('the units', () => {
     expect(of('weft-controller.service')).toBe('');
   });
 
+  it('leave the proxy, with pods-only.conf, the capabilities that the same test proves to be enough in the mesh namespace', () => {
+    const tested = readFileSync(join(process.cwd(), 'test/redirect/privileges.test.ts'), 'utf8');
+    const [, list] = /const NEEDED_INSIDE = \[(.*)\]/.exec(tested) ?? [];
+    const needed = [...(list ?? '').matchAll(/'(\w+)'/g)].map(([, name]) => `+${name}`);
+    expect(needed).not.toEqual([]);
+    const [launch = '', proxy = ''] = (settings('pods-only.conf').get('ExecStart') ?? '').split(' /usr/bin/env ');
+    expect(launch).toBe(
+      `/usr/bin/nsenter --net=/run/netns/weft-mesh /usr/bin/setpriv --inh-caps=-all --bounding-set=-all,${needed.join(',')}`,
+    );
+    expect(`/usr/bin/env ${proxy}`).toBe(settings('weft-proxy@.service').get('ExecStart'));
+  });
+
   it('give agent and proxy no mount namespace: what the one mounts the other must see', () => {
     const isolating =
       /^(Protect(System|Home|KernelTunables|KernelModules|KernelLogs|ControlGroups|Proc)|Private\w+|ReadOnlyPaths|ReadWritePaths|InaccessiblePaths|BindPaths|TemporaryFileSystem|RootDirectory|MountFlags|RestrictNamespaces)$/;

@@ -11,6 +11,9 @@ const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 /** Of agent and proxy alike. The kernel takes CAP_SYS_ADMIN, without which no namespace is entered, for CAP_BPF and CAP_PERFMON too. */
 const NEEDED = ['net_admin', 'sys_admin'] as const;
 
+/** Of a proxy that is started in the mesh namespace. */
+const NEEDED_INSIDE = ['net_admin', 'bpf'] as const;
+
 /** The command, with these capabilities and no way to others. */
 function confined(capabilities: readonly string[], command: readonly string[]): readonly string[] {
   return [
@@ -65,6 +68,17 @@ describe.each(KINDS)('%s', (kind) => {
     expect(attempt).toMatchObject({ error: null });
     expect(addressOf(attempt.server?.peer ?? '')).toBe(POD_A.v4);
     expect(attempt.server?.peer).not.toBe(attempt.local);
+  }, 20_000);
+
+  test('18: started in the mesh namespace the proxy serves pods without CAP_SYS_ADMIN', async () => {
+    await proxy?.kill();
+    const inside = (command: readonly string[]) => ['nsenter', `--net=${scene.lab.meshNetns}`, ...confined(NEEDED_INSIDE, command)];
+    proxy = await MeshProxy.start(scene.lab, 'inside', scene.enrolled().map(workloadResource), inside);
+    const attempt = scene.lab.connect('a', REMOTE.v4, 8080);
+    expect(attempt).toMatchObject({ error: null });
+    expect(addressOf(attempt.server?.peer ?? '')).toBe(POD_A.v4);
+    expect(attempt.server?.peer).not.toBe(attempt.local);
+    await proxy.kill();
   }, 20_000);
 
   test('18: with the same it captures a process of the host', () => {

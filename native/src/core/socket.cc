@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -176,7 +177,11 @@ int enter_network_namespace(const char* path) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -errno;
   const int left = open_own_namespace();
-  const int result = left < 0 ? left : setns(fd, CLONE_NEWNET) == 0 ? left : -errno;
+  struct stat there;
+  struct stat here;
+  const bool is_there =
+      left >= 0 && fstat(fd, &there) == 0 && fstat(left, &here) == 0 && there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+  const int result = left < 0 ? left : is_there ? -EALREADY : setns(fd, CLONE_NEWNET) == 0 ? left : -errno;
   close(fd);
   if (result < 0 && left >= 0) close(left);
   return result;

@@ -81,7 +81,8 @@ int pending_error(int fd);
 bool has_input_or_end(int fd);
 // close() then sends RST and drops what is unsent.
 void set_abortive_close(int fd);
-// Enters the network namespace with the calling thread. A descriptor of the one left, which stays open, or -errno.
+// Enters the network namespace with the calling thread. A descriptor of the one left, which stays open, or -errno; -EALREADY: it is in
+// there, so that whoever starts this process can spare it CAP_SYS_ADMIN.
 int enter_network_namespace(const char* path);
 // A descriptor of the calling thread's network namespace, or -errno.
 int open_own_namespace();

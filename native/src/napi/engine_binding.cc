@@ -32,6 +32,7 @@ Napi::Value enter_namespace(const Napi::CallbackInfo& info) {
   if (!info[0].IsString()) return throw_type_error(info.Env(), "enterNetworkNamespace(path): expected a string");
   const std::string path = info[0].As<Napi::String>().Utf8Value();
   const int result = enter_network_namespace(path.c_str());
+  if (result == -EALREADY) return info.Env().Null();
   if (result < 0)
     return throw_system_error(info.Env(), -result, "enter network namespace " + path + (result == -EPERM ? " without CAP_SYS_ADMIN" : ""));
   return Napi::Number::New(info.Env(), result);
