@@ -26,6 +26,16 @@ export async function buildNetwork(layout: Layout, pods: readonly Pod[], service
   await Promise.all(NODES.map((node) => run('nsenter', inNamespace(layout.hostNamespace(node), ['nft', '-f', '-']), ruleset)));
 }
 
+/** One more pod on a host that is there, in the same shape. Its namespace is made too. */
+export async function addPod(layout: Layout, pod: Pod): Promise<void> {
+  const [inside, outside] = [layout.podNamespace(pod.name), layout.hostNamespace(pod.node)];
+  await run('ip', ['netns', 'add', inside]);
+  await sysctl(inside, NO_DETECTION);
+  await run('ip', ['-batch', '-'], lines([podLink(layout, pod)]));
+  await run('ip', ['-n', outside, '-batch', '-'], lines(podHostEnd(pod)));
+  await run('ip', ['-n', inside, '-batch', '-'], lines(podEnd(pod)));
+}
+
 /** The host's end of a pod's veth. */
 export function podInterface(pod: string): string {
   return `pod-${pod}`.slice(0, 15);
@@ -36,11 +46,12 @@ function links(layout: Layout, pods: readonly Pod[]): string[] {
     ...NODES.map(
       (node) => `link add ${node} netns ${layout.controlNamespace} type veth peer name eth0 netns ${layout.hostNamespace(node)}`,
     ),
-    ...pods.map(
-      (pod) =>
-        `link add ${podInterface(pod.name)} netns ${layout.hostNamespace(pod.node)} type veth peer name eth0 netns ${layout.podNamespace(pod.name)}`,
-    ),
+    ...pods.map((pod) => podLink(layout, pod)),
   ];
+}
+
+function podLink(layout: Layout, pod: Pod): string {
+  return `link add ${podInterface(pod.name)} netns ${layout.hostNamespace(pod.node)} type veth peer name eth0 netns ${layout.podNamespace(pod.name)}`;
 }
 
 /** `ip -batch` lines by namespace. */

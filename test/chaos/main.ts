@@ -1,0 +1,220 @@
+// `npm run chaos -- redirect [--minutes N] [--seed N] [--capture MODE]`: pods come and go, agents and proxies are killed, stopped, started
+// again and upgraded at random, while all pods call each other, fail-open. Never may anybody be heard or answered by whom it did not ask;
+// calls may fail only for what was in flight through a killed process; afterwards the hosts must be as they were.
+import { cpSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { NODES, type NodeName } from '../../deploy/local/layout.js';
+import { type Deed, judge } from './judge.js';
+import { Mesh } from './mesh.js';
+
+const USAGE = `usage: npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--logs FOLDER]
+  --minutes N   how long (10)
+  --seed N      the same deeds in the same order again (default: another each time; it is printed)
+  --capture M   as of \`weft agent\` (auto)
+  --logs FOLDER keeps a copy of every process's log`;
+const SHOWN_FINDINGS = 20;
+const SHOWN_DIFFERENCES = 5;
+
+/** mulberry32: small, and the same everywhere. */
+function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+class Chaos {
+  readonly deeds: Deed[] = [];
+
+  constructor(
+    private readonly mesh: Mesh,
+    private readonly random: () => number,
+  ) {}
+
+  private below(limit: number): number {
+    return Math.floor(this.random() * limit);
+  }
+
+  private begin(kind: Deed['kind'], node: string, token = ''): Deed {
+    const deed: Deed = { kind, node, token, began: Date.now(), ended: Number.POSITIVE_INFINITY };
+    this.deeds.push(deed);
+    return deed;
+  }
+
+  /** One thing after another: what two at a time do is less than anybody could explain. */
+  async run(untilMs: number): Promise<void> {
+    while (Date.now() < untilMs) {
+      const deed = await this.next();
+      if (deed !== null) deed.ended = Date.now();
+      await sleep(300 + this.below(1_200));
+    }
+  }
+
+  private next(): Promise<Deed | null> {
+    const node = NODES[this.below(NODES.length)]!;
+    switch (this.below(8)) {
+      case 0:
+        return this.killProxy(node);
+      case 1:
+        return this.stopProxy(node);
+      case 2:
+      case 3:
+        return this.upgradeProxy(node);
+      case 4:
+        return this.endAgent(node, 'SIGKILL');
+      case 5:
+        return this.endAgent(node, 'SIGTERM');
+      default:
+        return this.changePods();
+    }
+  }
+
+  private async killProxy(node: NodeName): Promise<Deed> {
+    const deed = this.begin('proxy killed', node);
+    const proxy = this.mesh.proxy(node);
+    proxy.signal('SIGKILL');
+    await proxy.exited;
+    await sleep(this.below(1_500));
+    await this.mesh.startProxy(node);
+    await this.serving(node);
+    return deed;
+  }
+
+  private async stopProxy(node: NodeName): Promise<Deed> {
+    const deed = this.begin('proxy stopped', node);
+    this.mesh.proxy(node).signal('SIGSTOP');
+    await sleep(200 + this.below(3_000));
+    this.mesh.proxy(node).signal('SIGCONT');
+    return deed;
+  }
+
+  private async upgradeProxy(node: NodeName): Promise<Deed> {
+    const deed = this.begin('proxy upgraded', node);
+    await this.mesh.upgradeProxy(node);
+    await this.serving(node);
+    return deed;
+  }
+
+  private async endAgent(node: NodeName, signal: 'SIGKILL' | 'SIGTERM'): Promise<Deed> {
+    const deed = this.begin(signal === 'SIGKILL' ? 'agent killed' : 'agent restarted', node);
+    const agent = this.mesh.agent(node);
+    agent.signal(signal);
+    await agent.exited;
+    // Pods come and go meanwhile: what returns must find out.
+    if (this.random() < 0.5) await this.changePods();
+    await this.mesh.lab.startAgent(node);
+    return deed;
+  }
+
+  private async changePods(): Promise<Deed | null> {
+    const slots = this.mesh.slots();
+    const slot = slots[this.below(slots.length)]!;
+    const running = this.mesh.pods.get(slot.name);
+    if (running === undefined) {
+      const deed = this.begin('pod created', slot.node);
+      await this.mesh.createPod(slot);
+      return deed;
+    }
+    // Some must be left to talk.
+    if (this.mesh.pods.size <= slots.length / 2) return null;
+    let deed: Deed | null = null;
+    await this.mesh.deletePod(slot.name, () => {
+      deed = this.begin('pod deleted', slot.node, running.token);
+    });
+    return deed;
+  }
+
+  private async serving(node: NodeName): Promise<void> {
+    const deadline = Date.now() + 20_000;
+    while (!(await this.mesh.captured(node))) {
+      if (Date.now() > deadline) throw new Error(`the proxy of ${node} does not serve:\n${this.mesh.proxy(node).lastLines()}`);
+      await sleep(50);
+    }
+  }
+}
+
+function differences(before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): string[] {
+  return [...before].flatMap(([what, text]) => {
+    const [was, is] = [text.split('\n'), (after.get(what) ?? '').split('\n')];
+    const changed = [
+      ...was.filter((line) => !is.includes(line)).map((line) => `- ${line}`),
+      ...is.filter((line) => !was.includes(line)).map((line) => `+ ${line}`),
+    ];
+    return changed.length === 0 ? [] : [`${what} is not as before:\n    ${changed.slice(0, SHOWN_DIFFERENCES).join('\n    ')}`];
+  });
+}
+
+async function chaos(minutes: number, seed: number, logs: string | undefined): Promise<string[]> {
+  const mesh = await Mesh.create(`chaos-${process.pid}`);
+  const interrupted = (): void => void mesh.lab.close().then(() => process.exit(130));
+  process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
+  try {
+    const before = await mesh.snapshot();
+    await mesh.start();
+    for (const slot of mesh.slots()) await mesh.createPod(slot);
+    const one = new Chaos(mesh, randomOf(seed));
+    await one.run(Date.now() + minutes * 60_000);
+    await sleep(1_000);
+    const over = Date.now();
+    await mesh.uninstall();
+    const { calls, ok, explained, findings } = judge(mesh.outcomes(), one.deeds, over);
+    report(one.deeds, calls, ok, explained);
+    const left = differences(before, await mesh.snapshot());
+    return [...(ok === 0 ? ['no call went well'] : []), ...findings, ...left];
+  } finally {
+    if (logs !== undefined) cpSync(mesh.lab.layout.logDir, logs, { recursive: true });
+    await mesh.lab.close();
+    process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
+  }
+}
+
+function report(deeds: readonly Deed[], calls: number, ok: number, explained: ReadonlyMap<Deed['kind'], number>): void {
+  const kinds = [...new Set(deeds.map(({ kind }) => kind))].sort();
+  console.table(
+    kinds.map((kind) => ({
+      deed: kind,
+      times: deeds.filter((deed) => deed.kind === kind).length,
+      'calls it cost': explained.get(kind) ?? 0,
+    })),
+  );
+  console.log(`${calls} calls, ${ok} went well`);
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      minutes: { type: 'string' },
+      seed: { type: 'string' },
+      capture: { type: 'string' },
+      logs: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  if (values.help === true) {
+    console.log(USAGE);
+    return 0;
+  }
+  const minutes = Number(values.minutes ?? 10);
+  const seed = Number(values.seed ?? Date.now() % 1_000_000);
+  if (positionals.length !== 1 || positionals[0] !== 'redirect' || !(minutes > 0) || !Number.isInteger(seed)) {
+    console.error(USAGE);
+    return 2;
+  }
+  if (values.capture !== undefined) process.env.WEFT_CAPTURE = values.capture;
+  console.log(`chaos for ${minutes} minutes, --seed ${seed}`);
+  const findings = await chaos(minutes, seed, values.logs);
+  for (const finding of findings.slice(0, SHOWN_FINDINGS)) console.log(`finding: ${finding}`);
+  console.log(findings.length === 0 ? 'no finding' : `${findings.length} findings`);
+  return findings.length === 0 ? 0 : 1;
+}
+
+process.exitCode = await main().catch((error: Error) => {
+  console.error(error.message);
+  return error instanceof TypeError && 'code' in error ? 2 : 1;
+});
