@@ -645,6 +645,39 @@ describe('origination', () => {
     expect(await ask('b.test')).toBe('whole');
   });
 
+  test('opaque: all that an upstream sent before it ended without close_notify arrives, and then a reset', async () => {
+    const engine = new Engine();
+    const size = 600_000;
+    let isGone = (): void => {};
+    const gone = new Promise<void>((resolve) => {
+      isGone = resolve;
+    });
+    const cut = await origin('a', (socket) => {
+      const raw = (socket as unknown as { _parent?: Socket })._parent ?? socket;
+      raw.on('close', isGone);
+      socket.write(Buffer.alloc(size, 'x'), () => raw.destroy());
+    });
+    const context = await engine.context({ role: 'client', trust });
+    await engine.endpoints({ port: cut, tls: { context, serverName: 'a.test', accepts: [] } });
+    const client = connectTcp(await engine.listen({ protocol: 'opaque' }), '127.0.0.1');
+    let got = 0;
+    let error = '';
+    client.pause().on('error', ({ code }: NodeJS.ErrnoException) => {
+      error = code ?? '';
+    });
+    client.on('data', (bytes) => {
+      got += bytes.length;
+    });
+    // What the client's window has no room for is in the proxy's queues when it meets the end.
+    client.pause().write('hello');
+    await gone;
+    await engine.call('seen');
+    await closed(client);
+    expect({ got, error }).toEqual({ got: size, error: 'ECONNRESET' });
+    expect(engine.counter('downstream_resets')).toBe(1);
+    expect(engine.counter('opaque_open')).toBe(0);
+  });
+
   test('a truncated answer from the proxy is seen by its client: abort sends no close_notify', async () => {
     const engine = new Engine();
     const broken = await listening(

@@ -10,6 +10,8 @@ namespace weft {
 
 namespace {
 constexpr int32_t kMaxAttempts = 16;
+// For a client that reads slowly, or never, what a broken upstream said.
+constexpr uint64_t kBreakMs = 10'000;
 }  // namespace
 
 void OpaqueDownstream::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, bool detects) {
@@ -209,7 +211,7 @@ void OpaqueDownstream::relay() {
   const uint64_t sent = exchange_->sent;
   const Pump down = pump(upstream_, this, &upstream_ended_, &exchange_->sent);
   // An upstream that takes no more may have said something before: that was handed down first.
-  if (up == Pump::SinkBroken || down == Pump::SourceBroken) return finish(Reason::UpstreamReset, true);
+  if (up == Pump::SinkBroken || down == Pump::SourceBroken) return break_off();
   if (down == Pump::SinkBroken) return finish(Reason::DownstreamClosed, true);
   if (sent != exchange_->sent && exchange_->first_byte_us == 0) exchange_->first_byte_us = reactor_->now_us();
   pass_ends_on();
@@ -230,6 +232,23 @@ void OpaqueDownstream::pass_ends_on() {
   }
 }
 
+void OpaqueDownstream::break_off() {
+  state_ = State::Breaking;
+  upstream_->make_close_abortive();
+  reactor_->close(upstream_);
+  upstream_ = nullptr;
+  note_progress();
+  continue_breaking();
+}
+
+// A reset drops what the socket's queue still holds, and overtakes nothing that was acknowledged.
+void OpaqueDownstream::continue_breaking() {
+  const bool is_drained = output_.empty() && unacknowledged_bytes(fd()) == 0;
+  if (is_drained || reactor_->now_ms() >= progress_ms_ + kBreakMs) return finish(Reason::UpstreamReset, true);
+  // No event tells of acknowledgements.
+  reactor_->schedule(this, TimerWheel::kSlotMs);
+}
+
 void OpaqueDownstream::on_resume() {
   if (state_ == State::Queueing) return enter_batch();
   if (state_ == State::Open && detection_ == nullptr) relay();
@@ -240,6 +259,7 @@ void OpaqueDownstream::on_timer() {
     reactor_->counters().add(Counter::TimeoutsDeferred);
     return finish(Reason::UpstreamTimeout, true);
   }
+  if (state_ == State::Breaking) return continue_breaking();
   if (detection_ != nullptr) {
     // Its decision is a moment away.
     if (state_ == State::Deciding) return reactor_->schedule(this, TimerWheel::kSlotMs);

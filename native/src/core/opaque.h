@@ -39,7 +39,8 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
  private:
   friend class OpaqueUpstream;
   // Refused: nothing can be dialled, but the client may yet turn out to speak HTTP, which has an answer.
-  enum class State : uint8_t { Queueing, Deciding, Deferred, Connecting, Refused, Open };
+  // Breaking: the upstream is gone without a proper end; what it said before is still on its way to the client.
+  enum class State : uint8_t { Queueing, Deciding, Deferred, Connecting, Refused, Open, Breaking };
   enum class Pump : uint8_t { Waiting, SourceBroken, SinkBroken };
 
   // The protocol is not known yet.
@@ -73,6 +74,9 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   void open_relay();
   Pump pump(Connection* from, Connection* to, bool* from_ended, uint64_t* count);
   void pass_ends_on();
+  // The upstream broke: the client hears what came before, then a reset.
+  void break_off();
+  void continue_breaking();
   void note_progress();
 
   std::unique_ptr<Exchange> exchange_;

@@ -79,6 +79,8 @@ bool remote_peer(int fd, Peer* out);
 int pending_error(int fd);
 // Bytes, the peer's end or an error wait to be read.
 bool has_input_or_end(int fd);
+// Sent or to be sent, and not acknowledged by the peer; 0 where that is not known.
+int unacknowledged_bytes(int fd);
 // close() then sends RST and drops what is unsent.
 void set_abortive_close(int fd);
 // Enters the network namespace with the calling thread. A descriptor of the one left, which stays open, or -errno; -EALREADY: it is in
