@@ -25,6 +25,7 @@ import { PodLink } from './pod-link.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
+import { lowerV8Threads } from './thread-priority.js';
 
 const ACCESS_LOG_INTERVAL_MS = 50;
 const NETNS_POLL_MS = 100;
@@ -52,6 +53,7 @@ interface Running {
 export async function runProxy(config: ProxyConfig): Promise<number> {
   const log = createLog('proxy', config.logLevel);
   const signals = new Signals();
+  lowerV8Threads();
   try {
     const addon = loadAddon();
     const captured = await findTraffic(addon, config, log, signals);

@@ -1,6 +1,5 @@
 // The worker threads: starts them, gives all of them each new generation and listener, starts one that crashed again with the newest of
 // both, drains them. Owns their shared memory. Knows nothing of models.
-import { setPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import {
@@ -19,6 +18,7 @@ import {
 import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { MAX_LISTENERS } from './tables/layout.js';
+import { giveWay, takeBack } from './thread-priority.js';
 import {
   type Answer,
   type FromWorker,
@@ -34,9 +34,6 @@ import {
 const RESTART_DELAY_MS = 1_000;
 /** 4 MiB: 15,000 records of usual size, 150 ms at 100,000 requests a second. */
 const ACCESS_LOG_BYTES = ACCESS_LOG_HEADER_BYTES + 4 * 1_048_576;
-
-/** Nice value of this thread beside its workers, which may have no other core: else a table build holds up requests for 4 ms at a time. */
-const OWN_NICE = 10;
 
 export interface WorkerPoolOptions {
   readonly workers: number;
@@ -280,8 +277,7 @@ export class WorkerPool {
     const tables = this.tables;
     if (tables === null || this.isStopping) return;
     const startedAt = performance.now();
-    // A thread begins with the priority of the one that starts it.
-    setOwnNice(0);
+    takeBack();
     const thread = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: { ...seat.start, tables },
       name: `weft-worker-${seat.slot}`,
@@ -315,7 +311,7 @@ export class WorkerPool {
     }
     if (message.kind === 'ready') {
       seat.applied = startedWith.handle;
-      if (this.seats.every(({ applied }) => applied !== -1)) setOwnNice(OWN_NICE);
+      if (this.seats.every(({ applied }) => applied !== -1)) giveWay();
       if (this.tables !== null && this.tables.handle !== startedWith.handle) this.send(seat, { kind: 'tables', tables: this.tables });
       for (const listenerOf of this.listeners.values()) void this.relisten(seat, listenerOf(seat.slot));
       for (const listener of [...this.pods.values()].flat()) void this.relisten(seat, listener);
@@ -380,14 +376,5 @@ export class WorkerPool {
     const waiting = [...this.waiting];
     this.waiting.clear();
     for (const resolve of waiting) resolve();
-  }
-}
-
-/** Of the calling thread only. Without privilege it can't be lowered again: a worker that crashed then goes on with this thread's. */
-function setOwnNice(nice: number): void {
-  try {
-    setPriority(nice);
-  } catch {
-    // What it is stays.
   }
 }

@@ -1,12 +1,11 @@
-// Benchmark tail: latency at fixed request rates, measured from when each request was due (open-loop.c), with our configuration being
-// rewritten every second: the weights of all routes, and a service of 1,000 endpoints that all change. nginx is left in peace. Ratio: of
-// the p99, nginx's over ours.
-import { renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+// Benchmark tail: latency at fixed request rates, measured from when each request was due (open-loop.c), while an agent sends our proxy a
+// new revision every second: the weights of all routes, and a service of 1,000 endpoints that all change. nginx is left in peace. Ratio:
+// of the p99, nginx's over ours.
+import { AgentFeed } from './agent-feed.js';
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, LOAD_CORE, WEFT } from './bed.js';
 import { startHttp1 } from './http1-bed.js';
-import { HOST, manifests, nginx, ROUTES, WEFT_FILE, weft } from './http1-proxies.js';
-import { endpointSlice, service, yaml } from './manifests.js';
+import { HOST, manifests, nginx, ROUTES } from './http1-proxies.js';
+import { endpointSlice, service } from './manifests.js';
 import { Pinned } from './process.js';
 import { type Case, compare, median } from './report.js';
 
@@ -20,6 +19,9 @@ const CHANGING_ENDPOINTS = 1_000;
 /** Endpoints in one EndpointSlice, as Kubernetes makes them. */
 const SLICE = 100;
 const UPDATE_MS = 1_000;
+/** A proxy that has been running for a while is measured, not V8 compiling what it had never run. */
+const WARM_UP_UPDATE_MS = 20;
+const GENERATIONS = 8;
 
 interface Latencies {
   readonly count: number;
@@ -38,32 +40,44 @@ export async function tail(options: BenchOptions): Promise<Case[]> {
   return results;
 }
 
-async function runCase({ name, rate, connections, updates }: (typeof CASES)[number], { quick, onProgress }: BenchOptions): Promise<Case[]> {
+async function runCase(one: (typeof CASES)[number], options: BenchOptions): Promise<Case[]> {
   return Bed.use(async (bed) => {
-    const contenders = await startHttp1(bed, 100, [weft(WEFT), nginx]);
-    const seen = new Map<string, Latencies[]>(contenders.map((contender) => [contender.name, []]));
-    const updating = new Updates(bed, contenders.find((contender) => contender.name === 'weft')!);
-    const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
-      const isUpdated = updates && contender.name === 'weft' && !isWarmUp;
-      if (isUpdated) updating.start();
-      try {
-        const latencies = await load(bed, contender, rate, connections, isWarmUp ? 1 : quick ? 3 : 8);
-        if (!isWarmUp) seen.get(contender.name)!.push(latencies);
-        return latencies.p99;
-      } finally {
-        updating.stop();
-      }
-    };
-    const values = await interleaved(contenders, quick ? 4 : 7, measure, (text) => onProgress(`${name} ${text} µs`));
-    for (const [contender, all] of seen) {
-      const unanswered = all.reduce((sum, latencies) => sum + latencies.unanswered, 0);
-      if (unanswered > 0)
-        onProgress(`${name} ${contender}: ${unanswered} requests were not answered: the machine does not keep up with this rate`);
-      const of = (key: 'p50' | 'p99' | 'p999'): string => median(all.map((latencies) => latencies[key])).toFixed(0);
-      onProgress(`${name} ${contender}: p50 ${of('p50')} µs, p99 ${of('p99')} µs, p99.9 ${of('p999')} µs (medians of the rounds)`);
+    const feed = await AgentFeed.start(bed.subfolder('agent'), configuration, GENERATIONS);
+    try {
+      return await measureCase(bed, feed, one, options);
+    } finally {
+      feed.stop();
     }
-    return [compare(name, 'nginx', values.get('weft')!, values.get('nginx')!)];
   });
+}
+
+async function measureCase(
+  bed: Bed,
+  feed: AgentFeed,
+  { name, rate, connections, updates }: (typeof CASES)[number],
+  { quick, onProgress }: BenchOptions,
+): Promise<Case[]> {
+  const contenders = await startHttp1(bed, 100, [feed.proxy(WEFT), nginx]);
+  const seen = new Map<string, Latencies[]>(contenders.map((contender) => [contender.name, []]));
+  const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
+    if (updates && contender.name === 'weft') feed.startUpdates(isWarmUp ? WARM_UP_UPDATE_MS : UPDATE_MS);
+    try {
+      const latencies = await load(bed, contender, rate, connections, isWarmUp ? 1 : quick ? 3 : 8);
+      if (!isWarmUp) seen.get(contender.name)!.push(latencies);
+      return latencies.p99;
+    } finally {
+      feed.stopUpdates();
+    }
+  };
+  const values = await interleaved(contenders, quick ? 4 : 7, measure, (text) => onProgress(`${name} ${text} µs`));
+  for (const [contender, all] of seen) {
+    const unanswered = all.reduce((sum, latencies) => sum + latencies.unanswered, 0);
+    if (unanswered > 0)
+      onProgress(`${name} ${contender}: ${unanswered} requests were not answered: the machine does not keep up with this rate`);
+    const of = (key: 'p50' | 'p99' | 'p999'): string => median(all.map((latencies) => latencies[key])).toFixed(0);
+    onProgress(`${name} ${contender}: p50 ${of('p50')} µs, p99 ${of('p99')} µs, p99.9 ${of('p999')} µs (medians of the rounds)`);
+  }
+  return [compare(name, 'nginx', values.get('weft')!, values.get('nginx')!)];
 }
 
 async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<Latencies> {
@@ -73,38 +87,14 @@ async function load(bed: Bed, { name, port }: Contender, rate: number, connectio
   return latencies;
 }
 
-/** Rewrites weft's file every second between start() and stop(). The texts are made before: to make one takes a core for 10 ms. */
-class Updates {
-  private generation = 0;
-  private readonly texts: readonly string[];
-  private readonly file: string;
-  private timer: NodeJS.Timeout | undefined;
-
-  constructor(bed: Bed, { port, firstBackend }: Contender) {
-    this.file = join(bed.subfolder('weft-100'), WEFT_FILE);
-    this.texts = Array.from({ length: 8 }, (_, i) => yaml([...manifests(port, firstBackend, 1 + (i % 7)), ...changingService(i)]));
-  }
-
-  start(): void {
-    this.write();
-    this.timer = setInterval(() => this.write(), UPDATE_MS);
-  }
-
-  stop(): void {
-    clearInterval(this.timer);
-  }
-
-  private write(): void {
-    this.generation++;
-    writeFileSync(`${this.file}.new`, this.texts[this.generation % this.texts.length]!);
-    renameSync(`${this.file}.new`, this.file);
-  }
+function configuration(port: number, firstBackend: number, generation: number): object[] {
+  return [...manifests(port, firstBackend, 1 + (generation % 7)), ...changingService(generation)];
 }
 
 /** Nobody calls it: its endpoints (in TEST-NET-2 and the like) are not there. */
 function changingService(generation: number): object[] {
   const slices = Array.from({ length: CHANGING_ENDPOINTS / SLICE }, (_, slice) => {
-    const addresses = Array.from({ length: SLICE }, (_, i) => `198.18.${(generation % 16) * 16 + slice}.${i + 1}`);
+    const addresses = Array.from({ length: SLICE }, (_, i) => `198.18.${generation * 16 + slice}.${i + 1}`);
     return endpointSlice(`changing-${slice}`, 'changing', { name: 'http', port: 8080 }, addresses);
   });
   return [service('changing'), ...slices];

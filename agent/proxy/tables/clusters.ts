@@ -104,14 +104,15 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
     ]),
   ]);
   const found = [...planned, ...variants];
-  const idByKey = ids.assign(found.flatMap((cluster) => cluster.sockets.map((socket) => endpointKey(cluster, socket))));
+  const keys = found.map((cluster) => cluster.sockets.map((socket) => endpointKey(cluster, socket)));
+  const idByKey = ids.assign(keys.flat());
   const endpoints = new Map<number, EndpointSpec>();
-  const clusters = found.map((cluster): Cluster => {
+  const clusters = found.map((cluster, row): Cluster => {
     const { sockets, isUsable, protocol, tls, shownBy: _, ...rest } = cluster;
     return {
       ...rest,
-      endpoints: sockets.map((socket) => {
-        const id = isUsable ? (idByKey.get(endpointKey(cluster, socket)) ?? -1) : -1;
+      endpoints: sockets.map((socket, index) => {
+        const id = isUsable ? (idByKey.get(keys[row]![index]!) ?? -1) : -1;
         const proxyProtocol = PROXY_PROTOCOLS[rest.service.proxyProtocol] ?? null;
         if (id >= 0) endpoints.set(id, { id, address: socket.address, port: socket.port, protocol, tls, proxyProtocol });
         else if (isUsable)
@@ -272,22 +273,46 @@ export function clusterSections(
   const clusters = [...declared, ...variants];
   const rows: number[] = [];
   const members: number[] = [];
-  const add = ({ name, balancing, endpoints }: Cluster, families: number): void => {
+  const readyOf = ({ endpoints }: Cluster): readonly Member[] =>
+    endpoints
+      .filter(({ id, health }) => id >= 0 && health === EndpointHealth.READY)
+      .map(({ id, weight, address, port, workload }) => ({
+        id,
+        weight,
+        isV6: address.includes(':'),
+        isLocal: isLocal(address) ? 1 : 0,
+        label: labels.idOf(workload === '' ? socketName(address, port) : workload),
+      }));
+  const add = ({ name, balancing }: Cluster, ready: readonly Member[], families: number): void => {
     const first = members.length / MEMBER_WORDS;
-    const ready = endpoints.filter(({ id, health }) => id >= 0 && health === EndpointHealth.READY);
     let total = 0;
-    for (const { id, weight, address, port, workload } of ready) {
+    for (const { id, weight, isLocal, label } of ready) {
       total += weight;
-      members.push(id, weight, total, isLocal(address) ? 1 : 0, labels.idOf(workload === '' ? socketName(address, port) : workload));
+      members.push(id, weight, total, isLocal, label);
     }
     const isEven = ready.every(({ weight }) => weight === ready[0]?.weight);
     rows.push(balancing, first, ready.length, total, isEven ? 1 : 0, labels.idOf(name), families);
   };
-  for (const [row, cluster] of clusters.entries()) add(cluster, clusters.length + row * 2);
+  const ready = clusters.map(readyOf);
+  for (const [row, cluster] of clusters.entries()) add(cluster, ready[row]!, clusters.length + row * 2);
   for (const [row, cluster] of clusters.entries()) {
-    for (const isV6 of [false, true]) {
-      add({ ...cluster, endpoints: cluster.endpoints.filter(({ address }) => address.includes(':') === isV6) }, clusters.length + row * 2);
+    for (const wanted of [false, true]) {
+      add(
+        cluster,
+        ready[row]!.filter(({ isV6 }) => isV6 === wanted),
+        clusters.length + row * 2,
+      );
     }
   }
   return { clusters: rows, members };
+}
+
+/** An endpoint that may be chosen, as its row of `members` tells it. */
+interface Member {
+  readonly id: number;
+  readonly weight: number;
+  readonly isV6: boolean;
+  /** 1: yes. */
+  readonly isLocal: number;
+  readonly label: number;
 }

@@ -22,11 +22,14 @@ export class StableIds {
 
   constructor(private readonly options: StableIdsOptions) {}
 
-  /** Ids of `names`; live names that are not in it are released. A name for which no id is free is missing in the answer. */
+  /**
+   * Ids of `names`; live names that are not in it are released. A name for which no id is free is missing in the answer, which is good
+   * until the next call.
+   */
   assign(names: Iterable<string>): ReadonlyMap<string, number> {
     const wanted = new Set(names);
     const now = this.options.now();
-    for (const [name, id] of [...this.live]) {
+    for (const [name, id] of this.live) {
       if (wanted.has(name)) continue;
       this.live.delete(name);
       this.resting.set(name, { id, since: now });
@@ -36,7 +39,7 @@ export class StableIds {
       const id = this.acquire(name, now);
       if (id !== null) this.live.set(name, id);
     }
-    return new Map(this.live);
+    return this.live;
   }
 
   private acquire(name: string, now: number): number | null {

@@ -4,12 +4,15 @@
 #include <cstdio>
 #include <string>
 
+#include "napi/short_slice.h"
+
 namespace weft {
 
 EngineHandle::EngineHandle(napi_env env, const EngineOptions& options) : env_(env), reactor_(options, decide, this) {}
 
 bool EngineHandle::start(const References& references) {
   references_ = references;
+  request_short_slice();
   napi_value resource;
   napi_value name;
   napi_create_object(env_, &resource);

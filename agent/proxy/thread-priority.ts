@@ -1,0 +1,34 @@
+// Who gives way when a core is short: the workers carry traffic, all other threads of the process can wait. On a machine with few cores
+// the table build of a revision, or V8 compiling and collecting on its own threads, else holds up every request for milliseconds.
+import { readdirSync } from 'node:fs';
+import { setPriority } from 'node:os';
+
+/** Nice value of the main thread beside its workers: a tenth of a saturated core is left to it, so that revisions still come into force. */
+const MAIN = 10;
+/** Of V8's threads: what they do is never urgent, for workers make next to no garbage. */
+const V8 = 19;
+
+/** To be called before the first worker is started: every thread but this one is V8's or libuv's then. */
+export function lowerV8Threads(): void {
+  for (const thread of readdirSync('/proc/self/task').map(Number)) {
+    if (thread !== process.pid) setNice(thread, V8);
+  }
+}
+
+/** Of the calling thread; one that is started then begins with its priority. */
+export function giveWay(): void {
+  setNice(0, MAIN);
+}
+
+/** Without privilege what was lowered stays so, and a worker that is started then is no better than this thread. */
+export function takeBack(): void {
+  setNice(0, 0);
+}
+
+function setNice(thread: number, nice: number): void {
+  try {
+    setPriority(thread, nice);
+  } catch {
+    // It has ended, or may not be raised: what it is stays.
+  }
+}
