@@ -58,10 +58,12 @@ struct Http2Bench {
   std::vector<Completion> completions;
   std::unique_ptr<Reactor> reactor;
 
-  explicit Http2Bench(EngineLimits limits = {}, Protocol upstream = Protocol::kHttp2, Protocol client = Protocol::kHttp2) {
+  explicit Http2Bench(EngineLimits limits = {}, Protocol upstream = Protocol::kHttp2, Protocol client = Protocol::kHttp2,
+                      uint64_t (*clock_ns)() = monotonic_ns) {
     ::listen(upstream_listener, 64);
     EngineOptions options;
     options.limits = limits;
+    options.clock_ns = clock_ns;
     options.counters = counters;
     options.outstanding = outstanding;
     options.outstanding_count = 2;

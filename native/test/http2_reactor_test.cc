@@ -217,6 +217,65 @@ TEST("http2 reactor: what an upstream refuses, or never looked at before its GOA
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
+// RFC 9113 6.8: nothing was done with it. Sent again it must be whole, and what is beyond the buffer is no more.
+TEST("http2 reactor: a request beyond the buffer that its upstream refuses by GOAWAY is answered 503, others are sent again") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 8192;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  const std::string piece(6000, 'b');
+  client.raw(client.get(1, false) + Peer2::data(1, piece, false));
+  Peer2 first(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return first.at(1).body.size() == piece.size(); }));
+  client.raw(Peer2::data(1, piece, false) + client.get(3, false) + Peer2::data(3, piece, true));
+  CHECK(bench.run([&] { return first.at(1).body.size() == 2 * piece.size() && first.at(3).ended; }));
+  first.raw(Peer2::goaway(0));
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+  CHECK_EQ(client.at(1).fields[":status"], "503");
+  // RFC 9113 8.1: the rest is not wanted.
+  CHECK(bench.run([&] { return client.at(1).resets == 1; }));
+  CHECK_EQ(client.at(1).reset_code, static_cast<uint32_t>(ErrorCode::kNoError));
+  client.raw(Peer2::data(1, piece, true));
+  Peer2 second(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return second.at(1).ended; }));
+  CHECK(second.at(1).body == piece);
+  second.raw(second.ok(1, true));
+  CHECK(bench.run([&] { return client.at(3).ended; }));
+  CHECK_EQ(client.at(3).fields[":status"], "200");
+  CHECK_EQ(client.goaway_code, UINT32_MAX);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+uint64_t stopped_clock_ns = 1'000'000'000'000;
+
+// RFC 9113 6.8: a client's GOAWAY forbids streams that the server opens. nghttp2 sends it before requests that were made before it.
+TEST("http2 reactor: a client that says GOAWAY is served whatever it asks yet, and its connection ends soon after") {
+  for (const bool has_stream : {false, true}) {
+    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return stopped_clock_ns; });
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    if (has_stream) client.raw(client.get(1));
+    client.raw(Peer2::goaway(0));
+    for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
+    client.raw(client.get(3) + client.get(5));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    const uint32_t streams = has_stream ? 3 : 2;
+    CHECK(bench.run([&] { return upstream.at(2 * streams - 1).ended; }));
+    // Beyond the time that it has when nothing is under way.
+    stopped_clock_ns += 2'000'000'000;
+    for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
+    for (uint32_t i = 0; i < streams; i++) upstream.raw(upstream.ok(2 * i + 1, true));
+    CHECK(bench.run([&] { return client.at(3).ended && client.at(5).ended; }));
+    CHECK_EQ(client.at(3).fields[":status"], "200");
+    CHECK_EQ(client.at(5).fields[":status"], "200");
+    CHECK_EQ(bench.counter(Counter::Http2RefusedStreams), 0.0);
+    CHECK(!client.closed);
+    stopped_clock_ns += 2'000'000'000;
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    CHECK_EQ(client.goaway_code, 0u);
+    CHECK_EQ(bench.counter(Counter::TimeoutsIdle), 0.0);
+  }
+}
+
 TEST("http2 reactor: an upstream that dies in the middle resets what it had begun, and answers 503 for what it had not") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);

@@ -20,6 +20,8 @@ using http2::ErrorCode;
 constexpr uint64_t kLingerMs = 2'000;
 // Until the client has heard our GOAWAY, if it does not answer the PING behind it.
 constexpr uint64_t kDrainNoticeMs = 1'000;
+// For a client that leaves with nothing under way, instead of the idle timeout: what it asked before it left may come behind its GOAWAY.
+constexpr uint64_t kLeaveMs = 500;
 }  // namespace
 
 DownstreamHttp2::DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigin& origin)
@@ -272,9 +274,10 @@ void DownstreamHttp2::on_stream_writable(Http2Stream* base) {
 }
 
 void DownstreamHttp2::on_goaway(uint32_t, ErrorCode) {
-  // A client that opens no more streams: nothing changes for those that are open.
-  if (state_ == State::Open) state_ = State::Draining;
-  if (link_.streams().size() == 0) finish_and_close();
+  // RFC 9113 6.8: it speaks of streams that we open, and we open none. Its own requests are served as before, those too that come behind
+  // it: nghttp2 sends HEADERS that wait after a GOAWAY that was asked for later.
+  client_leaves_ = true;
+  if (link_.streams().size() == 0 && state_ == State::Open) set_idle_timer();
 }
 
 void DownstreamHttp2::close_stream(DownstreamHttp2Stream* stream, ErrorCode code) {
@@ -287,7 +290,11 @@ void DownstreamHttp2::close_stream(DownstreamHttp2Stream* stream, ErrorCode code
   set_idle_timer();
 }
 
-void DownstreamHttp2::set_idle_timer() { reactor_->schedule(this, reactor_->limits().idle_timeout_ms); }
+void DownstreamHttp2::set_idle_timer() {
+  const uint64_t idle_ms = reactor_->limits().idle_timeout_ms;
+  const bool leaves = client_leaves_ && link_.streams().size() == 0;
+  reactor_->schedule(this, leaves ? std::min(idle_ms, kLeaveMs) : idle_ms);
+}
 
 void DownstreamHttp2::on_timer() {
   Counters& counters = reactor_->counters();
@@ -298,7 +305,7 @@ void DownstreamHttp2::on_timer() {
       } else if (link_.streams().size() != 0) {
         // Each exchange has times of its own.
         return set_idle_timer();
-      } else {
+      } else if (!client_leaves_) {
         counters.add(Counter::TimeoutsIdle);
       }
       link_.send_goaway(link_.last_peer_stream(), ErrorCode::kNoError, {});

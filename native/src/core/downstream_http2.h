@@ -98,6 +98,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   std::vector<uint32_t> requeued_;
   // Nothing is read until the client reads.
   bool rests_ = false;
+  // It has said that it goes.
+  bool client_leaves_ = false;
   State state_ = State::Open;
 };
 
