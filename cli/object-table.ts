@@ -58,7 +58,7 @@ const VIEWS: Readonly<Record<string, View>> = {
     titles: ['NODE', 'ADDRESSES'],
     cells: ({ spec }) => [text(spec?.node), list(spec?.addresses)],
     wideTitles: ['LABELS', 'NETWORK-NAMESPACE'],
-    wideCells: ({ spec, metadata }) => [pairs(spec?.labels ?? metadata?.labels), text(spec?.networkNamespace)],
+    wideCells: ({ spec, metadata }) => [pairs(spec?.labels ?? metadata?.labels), text(spec?.networkNamespace ?? spec?.podUID)],
   },
   Secret: {
     titles: ['TYPE', 'KEYS'],

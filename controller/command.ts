@@ -22,6 +22,16 @@ export function controllerCommand(): Command {
       new Option('--log-level <level>', 'least severe to log').choices(LOG_LEVELS).env('WEFT_LOG_LEVEL').default(DEFAULT_FLAGS.logLevel),
     )
     .addOption(new Option('--cluster-name <name>', 'names this mesh in logs').env('WEFT_CLUSTER_NAME').default(DEFAULT_FLAGS.clusterName))
+    .addOption(
+      new Option('--kubernetes <place>', 'read a cluster: in-cluster (the pod’s service account), or the path of a kubeconfig')
+        .env('WEFT_KUBERNETES')
+        .default(DEFAULT_FLAGS.kubernetes),
+    )
+    .addOption(
+      new Option('--kubernetes-context <name>', 'context of the kubeconfig (default: its current one)')
+        .env('WEFT_KUBERNETES_CONTEXT')
+        .default(DEFAULT_FLAGS.kubernetesContext),
+    )
     .action(run);
 }
 

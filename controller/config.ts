@@ -2,6 +2,7 @@
 
 import { isIP } from 'node:net';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
+import { type ClusterAccess, inClusterAccess, kubeconfigAccess } from './sources/kubernetes/cluster-access.js';
 
 export interface HostPort {
   readonly host: string;
@@ -20,6 +21,8 @@ export interface ControllerConfig {
   readonly nodeTtlMs: number;
   readonly logLevel: LogLevel;
   readonly clusterName: string;
+  /** The cluster whose objects are read; null: none. */
+  readonly kubernetes: ClusterAccess | null;
 }
 
 export interface ControllerFlags {
@@ -30,6 +33,10 @@ export interface ControllerFlags {
   readonly nodeTtl: string;
   readonly logLevel: string;
   readonly clusterName: string;
+  /** "in-cluster", the path of a kubeconfig, or empty. */
+  readonly kubernetes: string;
+  /** Empty: the kubeconfig's current one. */
+  readonly kubernetesContext: string;
 }
 
 export const DEFAULT_FLAGS: ControllerFlags = {
@@ -40,10 +47,12 @@ export const DEFAULT_FLAGS: ControllerFlags = {
   nodeTtl: '10',
   logLevel: 'info',
   clusterName: 'weft',
+  kubernetes: '',
+  kubernetesContext: '',
 };
 
 /** Throws an Error that names the flag, what was expected and what was found. */
-export function controllerConfig(flags: ControllerFlags): ControllerConfig {
+export function controllerConfig(flags: ControllerFlags, environment: NodeJS.ProcessEnv = process.env): ControllerConfig {
   const level = LOG_LEVELS.find((known) => known === flags.logLevel);
   if (level === undefined) throw new Error(`--log-level "${flags.logLevel}": expected one of ${LOG_LEVELS.join(', ')}`);
   if (!/^(\/[A-Za-z0-9._-]+)+$/.test(flags.etcdPrefix))
@@ -65,7 +74,22 @@ export function controllerConfig(flags: ControllerFlags): ControllerConfig {
     nodeTtlMs: ttl * 1_000,
     logLevel: level,
     clusterName: flags.clusterName,
+    kubernetes: kubernetesAccess(flags, environment),
   });
+}
+
+function kubernetesAccess({ kubernetes, kubernetesContext }: ControllerFlags, environment: NodeJS.ProcessEnv): ClusterAccess | null {
+  if (kubernetesContext !== '' && (kubernetes === '' || kubernetes === 'in-cluster')) {
+    throw new Error('--kubernetes-context: is of a kubeconfig, name that by --kubernetes FILE');
+  }
+  if (kubernetes === '') return null;
+  const now = (): number => performance.now();
+  const found =
+    kubernetes === 'in-cluster'
+      ? inClusterAccess(environment.KUBERNETES_SERVICE_HOST, environment.KUBERNETES_SERVICE_PORT, now)
+      : kubeconfigAccess(kubernetes, kubernetesContext === '' ? null : kubernetesContext, now);
+  if (found.kind === 'fault') throw new Error(found.message);
+  return found.access;
 }
 
 function checkEndpoint(endpoint: string): void {

@@ -18,10 +18,12 @@ import { ControllerMetrics } from './metrics.js';
 import { RegistryService } from './registry/registry-service.js';
 import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
+import { startIngestion } from './sources/kubernetes/ingestion.js';
 import { storeBarrier } from './store/barrier.js';
 import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
 import { keepIncarnation } from './store/incarnation.js';
 import { Keyspace } from './store/keys.js';
+import { Leases } from './store/lease.js';
 import type { StoreState } from './store/reflector.js';
 import { StoreView } from './store/view.js';
 
@@ -37,6 +39,8 @@ export interface Controller {
 /** An apply at its bound, with room for names and framing. */
 const MAX_REQUEST_BYTES = MAX_MANIFEST_BYTES + 1_048_576;
 const STOP_GRACE_MS = 2_000;
+/** For so long nobody reads a source after the replica that did was killed. */
+const LEADER_TTL_MS = 10_000;
 
 /** Serves as soon as its addresses are bound; etcd may come later. Throws if an address can't be bound. */
 export async function startController(config: ControllerConfig, log: Logger, clock: Clock = systemClock): Promise<Controller> {
@@ -102,8 +106,27 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   }, 1_000);
   gauges.unref();
 
+  const leases = new Leases(client, clock);
+  const { kubernetes } = config;
+  const stopIngestion =
+    kubernetes === null
+      ? async () => {}
+      : startIngestion({
+          access: kubernetes,
+          client,
+          leases,
+          view,
+          keys,
+          clock,
+          ttlMs: LEADER_TTL_MS,
+          metrics: metrics.sources,
+          log,
+        });
+
   const stop = once(async () => {
     clearInterval(gauges);
+    await stopIngestion();
+    await leases.close();
     discovery.stop();
     await registry.stop();
     await shutDown(server, clock);

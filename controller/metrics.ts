@@ -1,8 +1,34 @@
 // What the controller counts.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
+/** Of discovery sources: kubernetes. */
+export class SourceMetrics {
+  readonly leads: Gauge;
+  readonly up: Gauge;
+  readonly lists: Counter;
+  readonly events: Counter;
+  readonly written: Counter;
+
+  constructor(registry: Registry) {
+    const of = (name: string, help: string, ...labelNames: string[]) => ({
+      name,
+      help,
+      labelNames: ['source', ...labelNames],
+      registers: [registry],
+    });
+    this.leads = new Gauge(of('weft_controller_source_leader', '1 at the replica that reads the source.'));
+    this.up = new Gauge(of('weft_controller_source_up', '1 while the source answers, at the replica that reads it.', 'path'));
+    this.lists = new Counter(
+      of('weft_controller_source_lists_total', 'Whole lists read: one at the start, more where a watch was lost.', 'path'),
+    );
+    this.events = new Counter(of('weft_controller_source_events_total', 'Objects told by the source, in lists and watches.', 'path'));
+    this.written = new Counter(of('weft_controller_source_writes_total', 'Objects of the source written to etcd or deleted there.'));
+  }
+}
+
 export class ControllerMetrics {
   readonly registry = new Registry();
+  readonly sources = new SourceMetrics(this.registry);
   readonly revision = this.#gauge('weft_controller_model_revision', 'Store revision of the compiled model.');
   readonly storeRevision = this.#gauge('weft_controller_store_revision', 'Newest store revision seen.');
   readonly etcdUp = this.#gauge('weft_controller_etcd_up', '1 while etcd answers.');

@@ -181,6 +181,37 @@ test('slices of one service unite by address; conditions become health', () => {
   ]);
 });
 
+test('a pod of Kubernetes is an endpoint by its slices alone, and captured where a label says so', () => {
+  const pod = (labels: string) => workload('p', '{node: n1, podUID: u-1, addresses: [10.1.0.1], ports: [{name: web, port: 8080}]}', labels);
+  const node = `apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: east}}`;
+  const slice = (endpoint: string) => `apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s, namespace: shop, labels: {kubernetes.io/service-name: catalog}}
+addressType: IPv4
+ports: [{name: http-web, port: 8080}]
+endpoints: [{addresses: [10.1.0.1], targetRef: {kind: Pod, name: p, uid: x}, ${endpoint}}]`;
+  const space = `apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {mesh.weft.dev/capture: enabled}}`;
+  const of = (...documents: string[]) => compileModel({ objects: stored(CATALOG, node, ...documents), running: new Map() }).resources;
+  const bare = of(pod('{app: catalog}'));
+  expect(messages(bare, ResourceType.ENDPOINT)).toEqual([]);
+  expect(messages(bare, ResourceType.WORKLOAD)[0]).toMatchObject({
+    podUid: 'u-1',
+    node: 'n1',
+    capture: { outbound: false, inbound: false },
+  });
+  const sliced = of(space, pod('{app: catalog}'), slice('nodeName: n1, conditions: {ready: false}'));
+  expect(messages(sliced, ResourceType.ENDPOINT)).toEqual([
+    expect.objectContaining({ workload: 'shop/p', zone: 'east', node: 'n1', health: EndpointHealth.UNHEALTHY }),
+  ]);
+  expect(messages(sliced, ResourceType.WORKLOAD)[0]?.capture).toMatchObject({ outbound: true, inbound: true });
+  // What the slice says of the zone goes first; a pod that is not known is no workload.
+  expect(messages(of(slice('nodeName: n1, zone: west')), ResourceType.ENDPOINT)[0]).toMatchObject({ workload: '', zone: 'west' });
+  expect(messages(of(space, pod('{mesh.weft.dev/capture: disabled}')), ResourceType.WORKLOAD)[0]?.capture).toMatchObject({
+    outbound: false,
+  });
+  expect(messages(of(pod('{mesh.weft.dev/capture: enabled}')), ResourceType.WORKLOAD)[0]?.capture).toMatchObject({ outbound: true });
+});
+
 test('a route keeps its shares where a backend dangles, with an empty service', () => {
   const spec =
     '{parentRefs: [{group: "", kind: Service, name: catalog, port: 80}], rules: [{backendRefs: [{name: catalog, port: 80, weight: 90}, {name: gone, port: 80, weight: 7}, {name: catalog, namespace: other, port: 80}, {name: catalog, port: 81, weight: 3}]}]}';

@@ -1,5 +1,6 @@
 // What stands behind one service: running Workloads its selector matches, and EndpointSlices that name it. One endpoint per address.
 import { type Endpoint, EndpointHealth } from '../gen/mesh/v1/model.js';
+import { qualifiedName, ZONE_LABEL } from '../resources/index.js';
 import { canonicalAddress, type Family, familyOf } from './address.js';
 import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -11,13 +12,13 @@ import { placeOf } from './workload.js';
 /** Sorted by id. The id is the address: unique within the service, and stable over changes of slices. */
 export function compileEndpoints(
   service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'workloadsByNamespace' | 'slicesByService'>,
+  index: Pick<ObjectIndex, 'workloads' | 'workloadsByNamespace' | 'slicesByService' | 'nodes'>,
   running: Running,
   report: ReportProblem,
 ): Endpoint[] {
   const found = [
     ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, running, report)),
-    ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice)),
+    ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice, index)),
   ];
   const byAddress = new Map<string, Endpoint>();
   for (const endpoint of found) {
@@ -39,10 +40,12 @@ function merge(a: Endpoint, b: Endpoint): Endpoint {
   };
 }
 
+/** Of pods the slices tell: they know which are ready. */
 function matchingWorkloads(service: Stored<'Service'>, index: Pick<ObjectIndex, 'workloadsByNamespace'>): Stored<'Workload'>[] {
   const selector = Object.entries(service.manifest.spec.selector ?? {});
   if (selector.length === 0) return [];
   const isSelected = (workload: Stored<'Workload'>): boolean => {
+    if (workload.manifest.spec.podUID !== undefined) return false;
     const labels = workload.manifest.metadata.labels ?? {};
     return selector.every(([key, value]) => labels[key] === value);
   };
@@ -106,23 +109,28 @@ function targetPorts(service: Stored<'Service'>, workload: Stored<'Workload'>, r
   });
 }
 
-function endpointsOfSlice(service: Stored<'Service'>, slice: Stored<'EndpointSlice'>): Endpoint[] {
-  const { manifest } = slice;
+function endpointsOfSlice(
+  service: Stored<'Service'>,
+  { manifest, namespace }: Stored<'EndpointSlice'>,
+  { workloads, nodes }: Pick<ObjectIndex, 'workloads' | 'nodes'>,
+): Endpoint[] {
   const ports = manifest.ports.filter((port) => port.protocol === 'TCP').map((port) => ({ name: port.name, port: port.port }));
   if (ports.length === 0) return [];
   return manifest.endpoints.flatMap((endpoint) => {
     // The addresses of one entry are interchangeable and consumers take the first (EndpointSlice API).
     const address = canonicalAddress(endpoint.addresses[0] ?? '');
+    const { targetRef, nodeName = '' } = endpoint;
+    const pod = targetRef?.kind === 'Pod' ? qualifiedName(targetRef.namespace ?? namespace, targetRef.name ?? '') : '';
     return {
       service: nameOf(service),
       id: address,
       address,
       ports,
-      node: endpoint.nodeName ?? '',
-      zone: endpoint.zone ?? '',
+      node: nodeName,
+      zone: endpoint.zone ?? nodes.get(nodeName)?.manifest.metadata.labels?.[ZONE_LABEL] ?? '',
       weight: 1,
       health: healthOf(endpoint.conditions ?? {}),
-      workload: '',
+      workload: workloads.has(pod) ? pod : '',
     };
   });
 }

@@ -34,6 +34,8 @@ export interface ObjectIndex {
   readonly grantsByNamespace: ReadonlyMap<string, readonly Stored<'ReferenceGrant'>[]>;
   /** By their own name. */
   readonly namespaces: ReadonlyMap<string, Stored<'Namespace'>>;
+  /** By their own name. */
+  readonly nodes: ReadonlyMap<string, Stored<'Node'>>;
   readonly workloads: ReadonlyMap<string, Stored<'Workload'>>;
   readonly workloadsByNamespace: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
   /** By the service their label names. */
@@ -65,6 +67,7 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     grantsByNamespace: groupBy(ofKind(sorted, 'ReferenceGrant'), ({ namespace }) => [namespace]),
     secrets: byName(ofKind(sorted, 'Secret')),
     namespaces: new Map(ofKind(sorted, 'Namespace').map((namespace) => [namespace.name, namespace])),
+    nodes: new Map(ofKind(sorted, 'Node').map((node) => [node.name, node])),
     workloads: byName(workloads),
     workloadsByNamespace: groupBy(workloads, (workload) => [workload.namespace]),
     slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),

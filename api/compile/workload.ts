@@ -26,7 +26,9 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running, 
   const { metadata, spec } = workload.manifest;
   const place = placeOf(workload, running);
   const namespace = index.namespaces.get(workload.namespace)?.manifest.metadata;
-  const isOptedOut = (metadata.labels?.[CAPTURE_LABEL] ?? namespace?.labels?.[CAPTURE_LABEL]) === 'disabled';
+  // Who applies a Workload means it; every pod of a cluster is one.
+  const unlabelled = spec.podUID === undefined ? 'enabled' : 'disabled';
+  const isOptedOut = (metadata.labels?.[CAPTURE_LABEL] ?? namespace?.labels?.[CAPTURE_LABEL] ?? unlabelled) === 'disabled';
   return {
     namespace: workload.namespace,
     name: workload.name,
@@ -37,6 +39,7 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running, 
     networkNamespace: spec.networkNamespace ?? '',
     systemdUnit: spec.systemdUnit ?? '',
     cgroup: spec.cgroup ?? '',
+    podUid: spec.podUID ?? '',
     capture: {
       outbound: spec.capture.outbound && !isOptedOut,
       inbound: spec.capture.inbound && !isOptedOut,

@@ -1,6 +1,9 @@
 // The label by which a Namespace or a Workload opts out of capture, or back in.
 
-/** "disabled": not captured, whatever spec.capture says; "enabled", the default. A Workload's own goes before its Namespace's. */
+/**
+ * "disabled": not captured, whatever spec.capture says; "enabled". A Workload's own goes before its Namespace's. Without either a pod of Kubernetes is
+ * not captured, any other Workload is.
+ */
 export const CAPTURE_LABEL = 'mesh.weft.dev/capture';
 
 /** A rule for whole objects. */

@@ -33,7 +33,7 @@ const endpoint = fields({
   nodeName: dnsSubdomain.optional(),
   zone: text('the name of a zone', /^/, 253).optional(),
   hostname: ownedElsewhere(),
-  targetRef: ownedElsewhere(),
+  targetRef: z.looseObject({ kind: z.string().optional(), namespace: z.string().optional(), name: z.string().optional() }).optional(),
   deprecatedTopology: ownedElsewhere(),
   // Advice of a Kubernetes controller for its own proxy; zones are weighed by Weft itself.
   hints: ownedElsewhere(),

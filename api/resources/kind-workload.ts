@@ -13,7 +13,7 @@ const ports = unique(z.array(fields({ name: portName, port: portNumber })).max(1
 /** Backslash: systemd's escapes. */
 const PATH = /^(\/(?!\.\.?(\/|$))[A-Za-z0-9._:@+\\-]+)+$/;
 /** How a workload is found on its node. */
-const PLACES = ['networkNamespace', 'systemdUnit', 'cgroup'] as const;
+const PLACES = ['networkNamespace', 'systemdUnit', 'cgroup', 'podUID'] as const;
 
 const capture = fields({
   outbound: z.boolean().default(true),
@@ -37,6 +37,8 @@ const spec = withRule(
       255,
     ).optional(),
     cgroup: text('an absolute path below the root of the cgroups, such as /system.slice/cart.service', PATH, 1024).optional(),
+    // Of a pod of Kubernetes, whose Workload is made from it: its network namespace is that of its processes.
+    podUID: text('the UID of a pod', /^[A-Za-z0-9][A-Za-z0-9-]*$/, 128).optional(),
     addresses: z.array(ipAddress).max(16).default([]),
     ports: ports.default([]),
     serviceAccount: dnsSubdomain.default('default'),

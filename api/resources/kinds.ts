@@ -8,9 +8,11 @@ import { gatewayClassKind } from './kind-gateway-class.js';
 import { grpcRouteKind } from './kind-grpc-route.js';
 import { httpRouteKind } from './kind-http-route.js';
 import { namespaceKind } from './kind-namespace.js';
+import { nodeKind } from './kind-node.js';
 import { referenceGrantKind } from './kind-reference-grant.js';
 import { secretKind } from './kind-secret.js';
 import { serviceKind } from './kind-service.js';
+import { serviceAccountKind } from './kind-service-account.js';
 import { trafficPolicyKind } from './kind-traffic-policy.js';
 import { workloadKind } from './kind-workload.js';
 
@@ -29,6 +31,8 @@ export const KINDS = [
   secretKind,
   configMapKind,
   namespaceKind,
+  nodeKind,
+  serviceAccountKind,
   workloadKind,
   trafficPolicyKind,
 ] as const;

@@ -73,7 +73,11 @@ async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyRes
     if (first === undefined) seen.set(key, source);
     else repeated.push({ ...source, column: 1, path: 'metadata.name', message: `${key} stands at ${first.file}:${first.line} already` });
   }
-  const mistakes = findings.length > 0 ? findings : repeated;
+  const theirs = objects.flatMap((object): Finding[] => {
+    const source = parts.view.sourceOf(object);
+    return source === null ? [] : [{ ...object.source, column: 1, path: 'metadata.name', message: ownedBy(source, object) }];
+  });
+  const mistakes = findings.length > 0 ? findings : [...repeated, ...theirs];
   if (mistakes.length > 0) return { findings: mistakes, revision: 0, changes: [] };
   if (objects.length === 0) throw new Refusal(status.INVALID_ARGUMENT, `no object in ${fileNames(request.files)}`);
   const wanted = objects.map(({ kind, namespace, name, manifest }): Wanted => ({ ref: { kind, namespace, name }, manifest }));
@@ -97,11 +101,17 @@ async function remove(parts: AdminParts, request: DeleteRequest): Promise<Delete
   for (const object of request.objects) {
     const ref = { ...object, kind: kindOf(object.kind) };
     if (ref.namespace === '' || ref.name === '') throw new Refusal(status.INVALID_ARGUMENT, 'name what to delete: namespace and name');
+    const source = parts.view.sourceOf(ref);
+    if (source !== null) throw new Refusal(status.FAILED_PRECONDITION, ownedBy(source, ref));
     wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null });
   }
   if (wanted.size === 0) throw new Refusal(status.INVALID_ARGUMENT, 'name at least one object to delete');
   const { revision, changes } = await bring(parts, [...wanted.values()], false);
   return { revision, changes };
+}
+
+function ownedBy(source: string, { kind, namespace, name }: ObjectRef): string {
+  return `${kind} ${namespace}/${name} is read from ${source}: change it there`;
 }
 
 async function bring(parts: AdminParts, wanted: readonly Wanted[], isDryRun: boolean): Promise<ChangeResult & { kind: 'done' }> {
@@ -123,7 +133,7 @@ async function bring(parts: AdminParts, wanted: readonly Wanted[], isDryRun: boo
 async function get(parts: AdminParts, request: GetRequest): Promise<GetResponse> {
   await requireList(parts);
   const kind = kindOf(request.kind);
-  const found = [...parts.view.objects.values()].filter(({ ref }) => ref.kind === kind && matches(request, ref));
+  const found = [...parts.view.holding()].filter(({ ref }) => ref.kind === kind && matches(request, ref));
   found.sort((a, b) => compare(a.ref.namespace, b.ref.namespace) || compare(a.ref.name, b.ref.name));
   return { objects: found.map(({ record }) => JSON.stringify(withoutSecrets(record.manifest))), revision: parts.view.revision };
 }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type Change, Change_Action, type ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
-import { readObject } from '../store/records.js';
+import { canonicalJson, readObject } from '../store/records.js';
 import type { Entry } from '../store/reflector.js';
 import { commit, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
@@ -99,18 +99,5 @@ function fromEntry(entry: Entry | null): Current | null {
 function actionOf(known: Current | null, manifest: unknown): Change_Action {
   if (manifest === null) return known === null ? Change_Action.UNCHANGED : Change_Action.DELETED;
   if (known === null) return Change_Action.CREATED;
-  return canonical(known.manifest) === canonical(manifest) ? Change_Action.UNCHANGED : Change_Action.CONFIGURED;
-}
-
-/** JSON with sorted keys: the order in which an operator wrote fields is no difference. */
-function canonical(value: unknown): string {
-  return (
-    JSON.stringify(value, (_, item: unknown) =>
-      typeof item === 'object' && item !== null && !Array.isArray(item) ? Object.fromEntries(Object.entries(item).sort(byName)) : item,
-    ) ?? ''
-  );
-}
-
-function byName([a]: [string, unknown], [b]: [string, unknown]): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return canonicalJson(known.manifest) === canonicalJson(manifest) ? Change_Action.UNCHANGED : Change_Action.CONFIGURED;
 }

@@ -23,7 +23,16 @@ export class ModelCompiler {
   compile(): CompiledModel {
     const objects: StoredObject[] = [];
     const invalid: Problem[] = [];
-    for (const { ref, record } of this.#view.objects.values()) {
+    for (const object of this.#view.objects.values()) {
+      const { ref, record, source } = object;
+      if (this.#view.isShadowed(object)) {
+        invalid.push({
+          ...ref,
+          path: 'metadata.name',
+          message: `${source} has it too: the applied one holds; weft delete it there to follow ${source}`,
+        });
+        continue;
+      }
       const validated = this.#validate(ref, record);
       if ('object' in validated) objects.push(validated.object);
       else invalid.push(validated.problem);

@@ -1,5 +1,7 @@
 // Where everything stands in etcd: the only place that puts keys together or takes them apart.
 //   <prefix>/objects/<kind>/<namespace>/<name>   one applied object
+//   <prefix>/sources/<source>/<kind>/<namespace>/<name>   one object that a source (Kubernetes, ...) has, written by its ingester alone
+//   <prefix>/leaders/<election>                  who leads, on a lease of its own; its revision fences what the leader writes
 //   <prefix>/nodes/<node>                        one registered node, on the node's lease
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
@@ -9,8 +11,14 @@
 import { createHash } from 'node:crypto';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 
+/** Where objects come from that nobody applied. */
+export const SOURCES = ['kubernetes'] as const;
+export type Source = (typeof SOURCES)[number];
+
 export type ParsedKey =
-  | { readonly kind: 'object'; readonly ref: ObjectRef }
+  /** `source` is empty for an applied object. */
+  | { readonly kind: 'object'; readonly ref: ObjectRef; readonly source: Source | '' }
+  | { readonly kind: 'leader'; readonly election: string }
   | { readonly kind: 'node'; readonly node: string }
   | { readonly kind: 'running'; readonly node: string; readonly workload: string }
   | { readonly kind: 'ack'; readonly node: string }
@@ -27,6 +35,20 @@ export class Keyspace {
 
   object(ref: ObjectRef): string {
     return `${this.root}objects/${ref.kind}/${ref.namespace}/${ref.name}`;
+  }
+
+  /** An object as a source has it. */
+  sourced(source: Source, ref: ObjectRef): string {
+    return `${this.allOf(source)}${ref.kind}/${ref.namespace}/${ref.name}`;
+  }
+
+  /** Prefix of all that a source has, with a trailing slash. */
+  allOf(source: Source): string {
+    return `${this.root}sources/${source}/`;
+  }
+
+  leader(election: string): string {
+    return `${this.root}leaders/${election}`;
   }
 
   node(node: string): string {
@@ -60,12 +82,19 @@ export class Keyspace {
   }
 
   parse(key: string): ParsedKey {
-    const [family, first, second, third, ...rest] = key.slice(this.root.length).split('/');
+    const [family, first, second, third, fourth, ...rest] = key.slice(this.root.length).split('/');
     if (family === undefined || first === undefined || rest.length > 0) return { kind: 'other' };
+    if (family === 'sources') {
+      const source = SOURCES.find((each) => each === first);
+      if (source === undefined || second === undefined || third === undefined || fourth === undefined) return { kind: 'other' };
+      return { kind: 'object', ref: { kind: second, namespace: third, name: fourth }, source };
+    }
+    if (fourth !== undefined) return { kind: 'other' };
+    if (family === 'leaders' && second === undefined) return { kind: 'leader', election: first };
     if (family === 'nodes' && second === undefined) return { kind: 'node', node: first };
     if (family === 'acks' && second === undefined) return { kind: 'ack', node: first };
     if (second === undefined || third === undefined) return { kind: 'other' };
-    if (family === 'objects') return { kind: 'object', ref: { kind: first, namespace: second, name: third } };
+    if (family === 'objects') return { kind: 'object', ref: { kind: first, namespace: second, name: third }, source: '' };
     if (family === 'running') return { kind: 'running', node: first, workload: `${second}/${third}` };
     return { kind: 'other' };
   }

@@ -1,4 +1,4 @@
-// Leases of nodes: granted, and kept alive over one stream for all of them. Owns that stream. When to keep alive is the caller's: a
+// Leases of nodes and of leaders: granted, and kept alive over one stream for all of them. Owns that stream. When to keep alive is the caller's: a
 // node's lease lives by the node's messages, not by a timer of the controller.
 import { type ClientDuplexStream, status } from '@grpc/grpc-js';
 import type { ILeaseGrantResponse, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from 'etcd3';
@@ -61,6 +61,11 @@ export class Leases {
       // One request for all who wait for the same lease.
       if (waiting === undefined) stream.write({ ID: id });
     });
+  }
+
+  /** Ends the lease and deletes all keys on it. Throws StoreError. */
+  async revoke(id: string): Promise<void> {
+    await this.#client.call('Lease', 'leaseRevoke', { ID: id });
   }
 
   /** Idempotent. Leases live on until their time is over. */

@@ -28,6 +28,19 @@ export interface AckRecord {
 /** Bounds the value of one node's ack. */
 export const MAX_REJECTIONS = 100;
 
+/** JSON with sorted keys: the order in which fields were written is no difference. */
+export function canonicalJson(value: unknown): string {
+  return (
+    JSON.stringify(value, (_, item: unknown) =>
+      typeof item === 'object' && item !== null && !Array.isArray(item) ? Object.fromEntries(Object.entries(item).sort(byName)) : item,
+    ) ?? ''
+  );
+}
+
+function byName([a]: [string, unknown], [b]: [string, unknown]): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
 export function readObject(value: Buffer): ObjectRecord | null {
   const record = parse(value);
   if (record === null || !('manifest' in record) || typeof record.createdAtMs !== 'number') return null;

@@ -4,7 +4,7 @@ import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 import type { Clock } from '../clock.js';
 import type { EtcdClient } from './etcd-client.js';
-import type { Keyspace } from './keys.js';
+import { type Keyspace, SOURCES, type Source } from './keys.js';
 import { type AckRecord, type NodeRecord, type ObjectRecord, readAck, readNode, readObject, readRunning } from './records.js';
 import { type ChangeBatch, type EntryChange, Reflector, type StoreState } from './reflector.js';
 
@@ -12,6 +12,8 @@ export interface StoredObject {
   readonly ref: ObjectRef;
   readonly record: ObjectRecord;
   readonly modRevision: number;
+  /** Empty: it was applied. */
+  readonly source: Source | '';
 }
 
 export interface RunningWorkload {
@@ -38,6 +40,8 @@ type Watcher = (change: ViewChange) => void;
 export class StoreView {
   /** By etcd key. */
   readonly objects = new Map<string, StoredObject>();
+  /** Elections that have a leader now. */
+  readonly leaders = new Set<string>();
   /** By etcd key. */
   readonly running = new Map<string, RunningWorkload>();
   /** By node name: those whose lease lives. */
@@ -59,6 +63,22 @@ export class StoreView {
       onBatch: (batch) => this.#apply(batch),
       onState: (state) => log.state(state),
     });
+  }
+
+  /** The objects that hold: an applied one goes before the one of the same name that a source has. */
+  *holding(): Generator<StoredObject> {
+    for (const object of this.objects.values()) if (object.source === '' || !this.isShadowed(object)) yield object;
+  }
+
+  /** Of an object that nobody applied; null: it was, or there is none. */
+  sourceOf(ref: ObjectRef): Source | null {
+    if (this.objects.has(this.#keys.object(ref))) return null;
+    return SOURCES.find((source) => this.objects.has(this.#keys.sourced(source, ref))) ?? null;
+  }
+
+  /** Whether an applied object stands in its place. */
+  isShadowed({ source, ref }: StoredObject): boolean {
+    return source !== '' && this.objects.has(this.#keys.object(ref));
   }
 
   get revision(): number {
@@ -120,7 +140,7 @@ export class StoreView {
       case 'object': {
         const record = this.#read(key, entry?.value, readObject);
         if (record === null || entry === null) this.objects.delete(key);
-        else this.objects.set(key, { ref: parsed.ref, record, modRevision: entry.modRevision });
+        else this.objects.set(key, { ref: parsed.ref, record, modRevision: entry.modRevision, source: parsed.source });
         return true;
       }
       case 'running': {
@@ -129,6 +149,10 @@ export class StoreView {
         else this.running.set(key, { node: parsed.node, state, modRevision: entry.modRevision });
         return true;
       }
+      case 'leader':
+        if (entry === null) this.leaders.delete(parsed.election);
+        else this.leaders.add(parsed.election);
+        return false;
       case 'node':
         setOrDelete(this.nodes, parsed.node, this.#read(key, entry?.value, readNode));
         return false;

@@ -13,8 +13,9 @@ import {
   type Resource,
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
-import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
+import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { type Controller, startController } from '../../controller/main.js';
+import { Condition } from '../lab/condition.js';
 
 export interface TestController {
   readonly controller: Controller;
@@ -24,8 +25,9 @@ export interface TestController {
   stop(): Promise<void>;
 }
 
-export async function startTestController(etcd: string, nodeTtl = '2'): Promise<TestController> {
-  const config = controllerConfig({ ...DEFAULT_FLAGS, etcd: [etcd], listen: ['127.0.0.1:0'], metricsListen: '127.0.0.1:0', nodeTtl });
+export async function startTestController(etcd: string, flags: Partial<ControllerFlags> = {}): Promise<TestController> {
+  const own = { etcd: [etcd], listen: ['127.0.0.1:0'], metricsListen: '127.0.0.1:0', nodeTtl: '2' };
+  const config = controllerConfig({ ...DEFAULT_FLAGS, ...own, ...flags });
   const logs: string[] = [];
   const controller = await startController(config, pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) }));
   const address = controller.addresses[0] ?? '';
@@ -48,32 +50,6 @@ export function ask<Response>(call: (done: Done<Response>) => unknown): Promise<
 
 export function apply(at: TestController, content: string, dryRun = false) {
   return ask<ApplyResponse>((done) => at.admin.apply({ files: [{ name: 'test.yaml', content }], dryRun }, done));
-}
-
-/** Resolves when `holds` does, asked again whenever something happened; rejects after 15 s with what was waited for. */
-export class Condition {
-  readonly #checks = new Set<() => void>();
-
-  changed(): void {
-    for (const check of [...this.#checks]) check();
-  }
-
-  until(what: string, holds: () => boolean, timeoutMs = 15_000): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#checks.delete(check);
-        reject(new Error(`waited ${timeoutMs} ms for: ${what}`));
-      }, timeoutMs);
-      const check = (): void => {
-        if (!holds()) return;
-        clearTimeout(timer);
-        this.#checks.delete(check);
-        resolve();
-      };
-      this.#checks.add(check);
-      check();
-    });
-  }
 }
 
 export interface TestNodeOptions {

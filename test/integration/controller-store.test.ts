@@ -7,8 +7,8 @@ import { leaseIdOfNode } from '../../controller/store/keys.js';
 import { Leases } from '../../controller/store/lease.js';
 import { type ChangeBatch, Reflector, type StoreState } from '../../controller/store/reflector.js';
 import { commit, MAX_OPERATIONS, type Write } from '../../controller/store/transaction.js';
+import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { Condition } from './controller-lab.js';
 
 jest.setTimeout(60_000);
 

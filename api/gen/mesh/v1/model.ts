@@ -307,6 +307,8 @@ export interface Workload {
    */
   systemdUnit: string;
   cgroup: string;
+  /** UID of the pod of Kubernetes that it is: its network namespace is that of the pod's processes. Then the three other places are empty. */
+  podUid: string;
 }
 
 export interface Workload_LabelsEntry {
@@ -2285,6 +2287,7 @@ function createBaseWorkload(): Workload {
     weight: 0,
     systemdUnit: "",
     cgroup: "",
+    podUid: "",
   };
 }
 
@@ -2325,6 +2328,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.cgroup !== "") {
       writer.uint32(98).string(message.cgroup);
+    }
+    if (message.podUid !== "") {
+      writer.uint32(106).string(message.podUid);
     }
     return writer;
   },
@@ -2441,6 +2447,14 @@ export const Workload: MessageFns<Workload> = {
             message.cgroup = reader.string();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.podUid = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2480,6 +2494,7 @@ export const Workload: MessageFns<Workload> = {
     message.weight = object.weight ?? 0;
     message.systemdUnit = object.systemdUnit ?? "";
     message.cgroup = object.cgroup ?? "";
+    message.podUid = object.podUid ?? "";
     return message;
   },
 };

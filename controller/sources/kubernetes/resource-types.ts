@@ -1,0 +1,94 @@
+// The table of what is read from a Kubernetes API server, and what each becomes. Which version of a resource is read is api-discovery.ts's to choose.
+import { DEFAULT_NAMESPACE, KINDS, type Kind, SERVICE_NAME_LABEL } from '../../../api/resources/index.js';
+import type { SourceObject } from '../ingester.js';
+import type { KubernetesObject } from './object.js';
+import {
+  type Translated,
+  translateConfigMap,
+  translateEndpointSlice,
+  translateLabels,
+  translatePod,
+  translateSecret,
+  translateService,
+  translateSpec,
+} from './translate.js';
+
+export interface ResourceType {
+  /** Weft's kind that it becomes. */
+  readonly kind: Kind;
+  /** Empty: the core group. */
+  readonly group: string;
+  /** The one liked most first. */
+  readonly versions: readonly string[];
+  readonly plural: string;
+  readonly isNamespaced: boolean;
+  readonly translate: (object: KubernetesObject) => Translated;
+  /** Which of its labels are kept: others change, and mean nothing to Weft. */
+  readonly keepsLabel: (label: string) => boolean;
+}
+
+const all = (): boolean => true;
+const none = (): boolean => false;
+
+function core(kind: Kind, plural: string, translate: ResourceType['translate'], keepsLabel: ResourceType['keepsLabel']): ResourceType {
+  const isNamespaced = kind !== 'Node' && kind !== 'Namespace';
+  return { kind, group: '', versions: ['v1'], plural, isNamespaced, translate, keepsLabel };
+}
+
+const OWN: readonly ResourceType[] = [
+  core('Service', 'services', translateService, all),
+  core('Workload', 'pods', translatePod, all),
+  core('Node', 'nodes', translateLabels, (label) => label.startsWith('topology.kubernetes.io/')),
+  core('Namespace', 'namespaces', translateLabels, all),
+  core('ServiceAccount', 'serviceaccounts', translateLabels, none),
+  {
+    kind: 'EndpointSlice',
+    group: 'discovery.k8s.io',
+    versions: ['v1', 'v1beta1'],
+    plural: 'endpointslices',
+    isNamespaced: true,
+    translate: translateEndpointSlice,
+    keepsLabel: (label) => label === SERVICE_NAME_LABEL,
+  },
+];
+
+/** Of custom resources: every kind that Weft knows and a group defines. A Workload is what Weft makes of a Pod; others are applied. */
+function customTypes(): ResourceType[] {
+  const isCustom = ({ kind, apiVersion }: (typeof KINDS)[number]): boolean =>
+    kind !== 'Workload' && apiVersion.includes('.') && !OWN.some((own) => own.kind === kind);
+  return KINDS.filter(isCustom).map(({ kind, apiVersion, olderVersions, plural }) => ({
+    kind,
+    group: apiVersion.split('/')[0] ?? '',
+    versions: [apiVersion, ...olderVersions].map((version) => version.split('/')[1] ?? ''),
+    plural,
+    isNamespaced: kind !== 'GatewayClass',
+    translate: translateSpec,
+    keepsLabel: all,
+  }));
+}
+
+export const RESOURCE_TYPES: readonly ResourceType[] = [...OWN, ...customTypes()];
+
+/** Read one by one, where an object that is read names them. */
+export const REFERENCED_TYPES = {
+  Secret: core('Secret', 'secrets', translateSecret, none),
+  ConfigMap: core('ConfigMap', 'configmaps', translateConfigMap, none),
+} as const;
+
+/** Null: of no use to the mesh. `version` is the one it was read in. */
+export function sourceObject(type: ResourceType, version: string, object: KubernetesObject): SourceObject | null {
+  const translated = type.translate(object);
+  if (translated === null) return null;
+  const { name, labels, createdAtMs } = object.metadata;
+  const namespace = object.metadata.namespace || DEFAULT_NAMESPACE;
+  const apiVersion = apiVersionOf(type, version);
+  const kept = Object.fromEntries(Object.entries(labels).filter(([label]) => type.keepsLabel(label)));
+  const metadata = Object.keys(kept).length === 0 ? { name, namespace } : { name, namespace, labels: kept };
+  return { ref: { kind: type.kind, namespace, name }, manifest: { apiVersion, kind: type.kind, metadata, ...translated }, createdAtMs };
+}
+
+/** What it becomes may have another one than what it is made of. */
+function apiVersionOf(type: ResourceType, version: string): string {
+  const isCustom = type.translate === translateSpec;
+  return isCustom ? `${type.group}/${version}` : (KINDS.find(({ kind }) => kind === type.kind)?.apiVersion ?? version);
+}
