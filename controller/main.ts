@@ -18,7 +18,8 @@ import { ControllerMetrics } from './metrics.js';
 import { RegistryService } from './registry/registry-service.js';
 import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
-import { startIngestion } from './sources/kubernetes/ingestion.js';
+import { kubernetesReader } from './sources/kubernetes/kubernetes-reader.js';
+import { type IngestionContext, type SourceReader, startIngestion } from './sources/source-ingestion.js';
 import { storeBarrier } from './store/barrier.js';
 import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
 import { keepIncarnation } from './store/incarnation.js';
@@ -107,25 +108,12 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   gauges.unref();
 
   const leases = new Leases(client, clock);
-  const { kubernetes } = config;
-  const stopIngestion =
-    kubernetes === null
-      ? async () => {}
-      : startIngestion({
-          access: kubernetes,
-          client,
-          leases,
-          view,
-          keys,
-          clock,
-          ttlMs: LEADER_TTL_MS,
-          metrics: metrics.sources,
-          log,
-        });
+  const context: IngestionContext = { client, leases, view, keys, clock, ttlMs: LEADER_TTL_MS, metrics: metrics.sources, log };
+  const stopSources = sourceReaders(config, context).map((reader) => startIngestion(context, reader));
 
   const stop = once(async () => {
     clearInterval(gauges);
-    await stopIngestion();
+    await Promise.all(stopSources.map((stopSource) => stopSource()));
     await leases.close();
     discovery.stop();
     await registry.stop();
@@ -158,6 +146,10 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     await stop();
     throw error;
   }
+}
+
+function sourceReaders({ kubernetes }: ControllerConfig, { clock, metrics, log }: IngestionContext): SourceReader[] {
+  return kubernetes === null ? [] : [kubernetesReader({ access: kubernetes, clock, metrics, log })];
 }
 
 function compileOnChange(parts: {

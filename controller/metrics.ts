@@ -1,10 +1,12 @@
 // What the controller counts.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
-/** Of discovery sources: kubernetes. */
+/** Of discovery sources: kubernetes, consul. `path`: the part of it that is asked for. */
 export class SourceMetrics {
   readonly leads: Gauge;
-  readonly up: Gauge;
+  readonly #up: Gauge;
+  /** By source: those that #up tells of. */
+  readonly #paths = new Map<string, Set<string>>();
   readonly lists: Counter;
   readonly events: Counter;
   readonly written: Counter;
@@ -17,12 +19,28 @@ export class SourceMetrics {
       registers: [registry],
     });
     this.leads = new Gauge(of('weft_controller_source_leader', '1 at the replica that reads the source.'));
-    this.up = new Gauge(of('weft_controller_source_up', '1 while the source answers, at the replica that reads it.', 'path'));
+    this.#up = new Gauge(of('weft_controller_source_up', '1 while the source answers, at the replica that reads it.', 'path'));
     this.lists = new Counter(
       of('weft_controller_source_lists_total', 'Whole lists read: one at the start, more where a watch was lost.', 'path'),
     );
     this.events = new Counter(of('weft_controller_source_events_total', 'Objects told by the source, in lists and watches.', 'path'));
     this.written = new Counter(of('weft_controller_source_writes_total', 'Objects of the source written to etcd or deleted there.'));
+  }
+
+  answers(source: string, path: string, isUp: boolean): void {
+    const paths = this.#paths.get(source) ?? new Set();
+    this.#paths.set(source, paths.add(path));
+    this.#up.set({ source, path }, isUp ? 1 : 0);
+  }
+
+  /** It is no longer asked for. */
+  forget(source: string, path: string): void {
+    if (this.#paths.get(source)?.delete(path) === true) this.#up.remove({ source, path });
+  }
+
+  /** Another replica reads it. */
+  forgetAll(source: string): void {
+    for (const path of [...(this.#paths.get(source) ?? [])]) this.forget(source, path);
   }
 }
 

@@ -9,7 +9,8 @@ import { Endpoint, EndpointHealth, Listener, ResourceType, Service, Workload } f
 import { systemClock } from '../../controller/clock.js';
 import { ControllerMetrics } from '../../controller/metrics.js';
 import { kubeconfigAccess } from '../../controller/sources/kubernetes/cluster-access.js';
-import { startIngestion } from '../../controller/sources/kubernetes/ingestion.js';
+import { kubernetesReader } from '../../controller/sources/kubernetes/kubernetes-reader.js';
+import { startIngestion } from '../../controller/sources/source-ingestion.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { Keyspace } from '../../controller/store/keys.js';
 import { Leases } from '../../controller/store/lease.js';
@@ -95,18 +96,11 @@ function ingestion(): void {
   const leases = new Leases(client, systemClock);
   const view = new StoreView(client, keys, systemClock, { state: () => {}, unreadable: () => {} });
   view.start();
-  const stop = startIngestion({
-    access: found.access,
-    client,
-    leases,
-    view,
-    keys,
-    clock: systemClock,
-    ttlMs: 2_000,
-    metrics: new ControllerMetrics().sources,
-    log: pino({ level: 'silent' }),
-    times: { discoveryMs: 50, discoveryRetryMs: 50, listWatch: { firstRetryMs: 10, lastRetryMs: 100 } },
-  });
+  const { sources: metrics } = new ControllerMetrics();
+  const log = pino({ level: 'silent' });
+  const context = { client, leases, view, keys, clock: systemClock, ttlMs: 2_000, metrics, log };
+  const times = { discoveryMs: 50, discoveryRetryMs: 50, listWatch: { firstRetryMs: 10, lastRetryMs: 100 } };
+  const stop = startIngestion(context, kubernetesReader({ ...context, access: found.access, times }));
   closing.push(async () => {
     await stop();
     await leases.close();
