@@ -1,4 +1,4 @@
-// Loads the addon: the only file that knows where it lies.
+// Loads the addon: the only file that knows where it and the program beside it lie.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -21,6 +21,11 @@ function addonPath(): string {
     folder = parent;
   }
   throw new Error('the native addon native/build/Release/weft.node is missing: run `npm run build:native`');
+}
+
+/** The program that enters network namespaces; native/src/netns. */
+export function netnsProgram(): string {
+  return join(dirname(addonPath()), 'weft-netns');
 }
 
 export function loadAddon(): EngineAddon & CaptureAddon & MessageSocketAddon {

@@ -462,10 +462,10 @@ export interface EngineOptions {
   /** Where this worker beats, every 100 ms, for the redirection programs: the pinned `workers` map, its slot and how many there are; null: nowhere. */
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
   /**
-   * For the processes of the host's own namespace: a descriptor of it, SO_MARK of connections there (CaptureOpenOptions.hostMark) and the
-   * pinned `host_flows` map; null: no such listeners.
+   * For the processes of the host's own namespace: a descriptor of it, that of the channel to weft-netns, SO_MARK of connections there
+   * (CaptureOpenOptions.hostMark) and the pinned `host_flows` map; null: no such listeners.
    */
-  readonly host: { readonly netns: number; readonly mark: number; readonly flows: string } | null;
+  readonly host: { readonly netns: number; readonly sockets: number; readonly mark: number; readonly flows: string } | null;
   /** This hop's name in the Via of what is passed on, requests and answers; null: none is added. */
   readonly via: string | null;
   /** Source address of a connection whose client is also its destination (the kernel calls the pod's own address martian): IPv4 and IPv6 text. */
@@ -507,6 +507,8 @@ export interface PodScope {
   readonly key: number;
   /** Descriptor of the namespace; the engine duplicates it. */
   readonly netns: number;
+  /** Descriptor of the channel to weft-netns, which opens sockets there. */
+  readonly sockets: number;
   /** SO_MARK of connections that leave from there, for the rules to let by. */
   readonly mark: number;
 }
@@ -565,11 +567,8 @@ export interface Engine {
 }
 
 export interface EngineAddon {
-  /**
-   * Enters the network namespace with this calling thread; threads started afterwards inherit it. Returns a descriptor of the one left,
-   * good for the life of the process; null when the thread was in there already, which needs no capability. Throws with `code`.
-   */
-  enterNetworkNamespace(path: string): number | null;
+  /** The process becomes that program (execv), its first word a path: does not return. Throws with `code` when it can't. */
+  become(command: readonly string[]): never;
   /** Builds the lookup tables, on any thread; one build serves every worker. Throws on a bad spec. */
   createTables(spec: TableSpec): number;
   /** Freed when no engine uses it any more. */

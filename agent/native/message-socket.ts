@@ -33,5 +33,7 @@ export interface MessageSocketAddon {
   serveMessages(path: string): MessageSocket;
   /** Throws with `code`: ENOENT, ECONNREFUSED: nobody serves. */
   connectMessages(path: string): MessageSocket;
+  /** Of a descriptor that this process was started with, which is the socket's from then on. Throws with `code`: EBADF. */
+  adoptMessages(descriptor: number): MessageSocket;
   closeDescriptor(descriptor: number): void;
 }

@@ -8,6 +8,7 @@ import { HOST_MARK } from '../native/capture.js';
 import { type EngineAddon, type EngineOptions, type ListenerSpec, type ListenerTlsSpec, MAX_TENANTS } from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { ProxyConfig } from './config.js';
+import type { Namespaces } from './confinement.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
 import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
@@ -45,12 +46,12 @@ export interface OpenListener {
 }
 
 /**
- * How this host's traffic comes here. mesh: into the namespace that this process is in; `hostNetns`: descriptor of the host's, for processes of
- * the host; null: started in there, so that the host's is unknown. pods: by address translation in each pod's own.
+ * How this host's traffic comes here. mesh: into the namespace that this process is in; `namespaces`: for processes of the host; null: started
+ * in there, with no way out. pods: by address translation in each pod's own.
  */
 export type CapturedTraffic =
-  | { readonly by: 'mesh'; readonly hostNetns: number | null; readonly bpfDir: string }
-  | { readonly by: 'pods'; readonly link: PodLink };
+  | { readonly by: 'mesh'; readonly namespaces: Namespaces | null; readonly bpfDir: string }
+  | { readonly by: 'pods'; readonly namespaces: Namespaces; readonly link: PodLink };
 
 /** What a predecessor left. */
 export interface Inheritance {
@@ -103,7 +104,7 @@ export class DataPlane {
       counters: addon.counterNames().length,
       accessLog: config.accessLog.mode !== 'off',
       heartbeatMap: captured?.by === 'mesh' ? `${captured.bpfDir}/maps/workers` : null,
-      host: captured?.by === 'mesh' && captured.hostNetns !== null ? hostOptions(captured.hostNetns, captured.bpfDir) : null,
+      host: captured?.by === 'mesh' && captured.namespaces !== null ? hostOptions(captured.namespaces, captured.bpfDir) : null,
       podAliveMs: captured?.by === 'pods' ? captured.link.hello.aliveMs : null,
       via: config.via,
       log,
@@ -308,7 +309,7 @@ export class DataPlane {
   /** The beats begin when all workers listen. */
   private async reconcilePods(): Promise<string[]> {
     if (this.captured?.by !== 'pods') return [];
-    const { link } = this.captured;
+    const { link, namespaces } = this.captured;
     const released = link.takeReleased();
     const wanted = new Map(link.pods);
     const failures: string[] = [];
@@ -318,7 +319,7 @@ export class DataPlane {
     }
     for (const pod of wanted.values()) {
       if (this.joined.has(pod.key)) continue;
-      const error = await this.pool.joinPod(pod.key, podListeners(pod, link.hello));
+      const error = await this.pool.joinPod(pod.key, podListeners(pod, link.hello, namespaces.sockets));
       if (error === null) this.joined.add(pod.key);
       else failures.push(`the proxy can't listen in ${pod.name}: ${error}`);
     }
@@ -423,14 +424,14 @@ export class DataPlane {
 }
 
 /** IPv4 and IPv6 of each: what a pod sends is redirected to its loopback, what it is sent to the interface where that arrives. */
-function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: PodHello): ListenerSpec[] {
+function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: PodHello, sockets: number): ListenerSpec[] {
   const common = {
     protocol: 'detect',
     sockmap: null,
     trustedHops: null,
     tls: null,
     proxyProtocol: false,
-    pod: { key, netns, mark },
+    pod: { key, netns, sockets, mark },
   } as const;
   return POD_LISTENERS.map(({ id, kind, address }) => ({
     ...common,
@@ -441,8 +442,8 @@ function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: 
   }));
 }
 
-function hostOptions(netns: number, bpfDir: string): EngineOptions['host'] {
-  return { netns, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
+function hostOptions({ host, sockets }: Namespaces, bpfDir: string): EngineOptions['host'] {
+  return { netns: host, sockets, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
 }
 
 function gatewaySpec({ id, address, port, protocol, tls }: OpenListener, trustedHops: number): ListenerSpec {

@@ -1,6 +1,6 @@
 // The proxy process: its composition root and its life, from the namespace it enters to the last connection it drains.
 // Everything that decides or serves is elsewhere; nothing here runs per request.
-import { existsSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server } from '@grpc/grpc-js';
@@ -10,25 +10,23 @@ import { createLog } from '../../api/log.js';
 import { MetricsServer } from '../../api/metrics-server.js';
 import { VERSION } from '../../api/version.js';
 import { DiscoveryClient } from '../discovery/discovery-client.js';
-import { POD_SOCKET } from '../link/pod-channel.js';
 import { loadAddon } from '../native/addon.js';
 import { makeRunDirectory } from '../run-directory.js';
 import { AccessLogSink, drainRing, formatRecord } from './access-log.js';
 import type { ProxyConfig } from './config.js';
-import { type CapturedTraffic, DataPlane } from './data-plane.js';
+import { findTraffic, takeNamespaces, watchNamespaces } from './confinement.js';
+import { DataPlane } from './data-plane.js';
 import { Drain, type DrainResult } from './drain.js';
 import type { Channel, HandoverMessage } from './handover/channel.js';
 import { type Estate, HandoverServer } from './handover/predecessor.js';
 import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
-import { PodLink } from './pod-link.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
 import { lowerV8Threads } from './thread-priority.js';
 
 const ACCESS_LOG_INTERVAL_MS = 50;
-const NETNS_POLL_MS = 100;
 
 /** Where what is said between proxies of one run directory is said. */
 const HANDOVER_SOCKET = 'handover.sock';
@@ -56,8 +54,10 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
   lowerV8Threads();
   try {
     const addon = loadAddon();
-    const captured = await findTraffic(addon, config, log, signals);
+    const namespaces = takeNamespaces(process.env);
+    const captured = await findTraffic(config, namespaces, log, () => signals.received > 0);
     if (signals.received > 0) return 0;
+    const unwatch = namespaces === null ? () => undefined : watchNamespaces(addon, namespaces, () => loseNamespaces(log));
     makeRunDirectory(config.runDir);
     const takeover = config.takeover === 'auto' ? await Takeover.begin(join(config.runDir, HANDOVER_SOCKET), addon, log) : null;
     // Before a listener is open: two that share one would lose connections when the second ends.
@@ -70,6 +70,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       await stopSource?.();
       plane.pool.close();
       await plane.pool.drain(0);
+      unwatch();
       signals.stop();
       if (plane.lostListeners.length > 0)
         log.fatal(`not taking over: ${plane.lostListeners.join(', ')} would be closed; the errors are above`);
@@ -79,6 +80,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     const successor = await Promise.race([signals.until(1).then(() => null), running.handover.handedOver]);
     if (successor === null) await shutDown(running, config, log, signals);
     else await leaveTo(successor, running, config, log, signals);
+    unwatch();
     signals.stop();
     return 0;
   } catch (error) {
@@ -86,6 +88,12 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     // Worker threads may be running: nothing else would end them.
     process.exit(1);
   }
+}
+
+/** Fail-open workloads go direct until this process is back; without it they would be refused. */
+function loseNamespaces(log: Logger): never {
+  log.fatal('weft-netns, which opens sockets in other namespaces for this proxy, has ended: start the proxy again');
+  process.exit(1);
 }
 
 /** False when a signal came first, or not all is served that the predecessor serves. */
@@ -151,28 +159,6 @@ async function startMetrics(
       await sleep(METRICS_RETRY_MS);
     }
   }
-}
-
-/** Waits until the agent has made the mesh namespace, which this process enters, or captures pods in their own. Null: none is wanted, or a signal came first. */
-async function findTraffic(
-  addon: ReturnType<typeof loadAddon>,
-  { mesh, runDir }: ProxyConfig,
-  log: Logger,
-  signals: Signals,
-): Promise<CapturedTraffic | null> {
-  if (mesh === null) return null;
-  const socket = join(runDir, POD_SOCKET);
-  for (let isFirst = true; signals.received === 0; isFirst = false) {
-    const link = await PodLink.open(socket, addon, log);
-    if (link !== null) {
-      log.info({ socket }, 'pods are captured by address translation in their own namespaces');
-      return { by: 'pods', link };
-    }
-    if (existsSync(mesh.netns)) return { by: 'mesh', hostNetns: addon.enterNetworkNamespace(mesh.netns), bpfDir: mesh.bpfDir };
-    if (isFirst) log.info({ netns: mesh.netns, socket }, `waiting for ${mesh.netns} or ${socket}: the agent makes one of them`);
-    await sleep(NETNS_POLL_MS);
-  }
-  return null;
 }
 
 /** Returns how to stop it; null when the files are bad, which has been said. */

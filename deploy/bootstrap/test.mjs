@@ -45,7 +45,8 @@ async function runStage({ name, run }) {
   say(`\n── ${name}`);
   const began = Date.now();
   const result = await run();
-  say(`── ${name}: ${result.passed} passed, ${result.failed} failed (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';
+  say(`── ${name}: ${result.passed} passed, ${result.failed} failed${skipped} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   return result;
 }
 
@@ -121,6 +122,7 @@ function countJest(report, code) {
   const tests = report.testResults.flatMap((file) => file.assertionResults);
   for (const { fullName } of tests.filter(({ status, invocations }) => status === 'passed' && invocations > 1))
     say(`passed only when tried again: ${fullName}`);
+  for (const { fullName } of tests.filter(({ status }) => status === 'pending')) say(`skipped: ${fullName}`);
   const failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
   return {
     passed: report.numPassedTests,

@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmdirSync,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cgroupRoot } from '../../agent/capture/cgroups.js';
-import { loadAddon } from '../../agent/native/addon.js';
+import { loadAddon, netnsProgram } from '../../agent/native/addon.js';
 import { type Addresses, buildTopology, connectPod, HAIRPIN, routeToRemote, type Shape, type Site } from './topology.js';
 
 export * from './topology.js';
@@ -61,6 +61,20 @@ function run(command: string, args: readonly string[], input = ''): string {
     const { stderr = '' } = error as { stderr?: string };
     throw new Error(`${command} ${args.join(' ')}: ${stderr || String(error)} (the redirection tests need root, iproute2, nftables, gcc)`);
   }
+}
+
+/** Of the processes that weft-netns left for commands with that text in them. */
+export function namespaceServers(text: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+        return words.startsWith(netnsProgram()) && words.includes(text);
+      } catch {
+        return false;
+      }
+    });
 }
 
 function lines<T>(text: string): T[] {

@@ -1,5 +1,6 @@
 // The fallback from end to end: the real proxy and the agent's redirection by nftables or iptables in pods' own namespaces. What it can't do
 // is listed in docs/agent.md. Fails where it cannot run.
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -7,7 +8,7 @@ import { Capture } from '../../agent/capture/capture.js';
 import { POD_SOCKET } from '../../agent/link/pod-channel.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
 import { eventually } from '../lab/proxy-process.js';
-import { Lab, POD_A, POD_B, POD_C, REMOTE, VIP } from './lab.js';
+import { Lab, namespaceServers, POD_A, POD_B, POD_C, REMOTE, VIP } from './lab.js';
 import { MeshProxy, NODE, serviceResources, workloadResource } from './mesh-proxy.js';
 
 const silent = { info() {}, warn() {} };
@@ -192,6 +193,29 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await accepted()).toBe(before + 1);
     expect(before).toBeGreaterThanOrEqual(attempts.length);
   });
+
+  test('many connections at once, more than sockets are at hand for, are all served', async () => {
+    const before = await accepted();
+    const script = `
+      const { connect } = require('node:net');
+      let left = 300;
+      for (let i = 0; i < 300; i++) connect(8080, '${REMOTE.v4}').once('data', function () { this.destroy(); if (--left === 0) console.log('all'); });`;
+    expect(lab.in('a', 'timeout', ['10', process.execPath, '-e', script])).toBe('all\n');
+    expect(await accepted()).toBe(before + 300);
+    expect(await proxy.counter('upstream_connect_failures')).toBe(0);
+  }, 20_000);
+
+  test('without weft-netns the proxy ends rather than refuse: connections go direct', async () => {
+    const ended = once(proxy.child, 'exit');
+    const servers = namespaceServers(join(lab.folder, 'proxy'));
+    expect(servers).toHaveLength(1);
+    process.kill(servers[0]!, 'SIGKILL');
+    expect(await ended).toEqual([1, null]);
+    expect(connect('a', REMOTE.v4).error).toBeNull();
+    await proxy.kill();
+    proxy = await startProxy();
+    expect(await captured()).toBe(true);
+  }, 30_000);
 
   test('without a proxy a fail-closed pod is refused, both ways', async () => {
     await capture.reconcile([a, b, workload('c', POD_C, { failClosed: true })]);

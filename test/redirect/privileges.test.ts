@@ -1,6 +1,7 @@
 // Acceptance test 18: agent and proxy work with exactly the capabilities that docs/agent.md lists, and say what is missing with one less.
 // Fails where it cannot run.
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { HOST, POD_A, REMOTE } from './lab.js';
@@ -8,11 +9,13 @@ import { MeshProxy, workloadResource } from './mesh-proxy.js';
 import { addressOf, KINDS, Scene } from './scene.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
-/** Of agent and proxy alike. The kernel takes CAP_SYS_ADMIN, without which no namespace is entered, for CAP_BPF and CAP_PERFMON too. */
+/** Of the agent. The kernel takes CAP_SYS_ADMIN, without which no namespace is entered, for CAP_BPF and CAP_PERFMON too. */
 const NEEDED = ['net_admin', 'sys_admin'] as const;
 
-/** Of a proxy that is started in the mesh namespace. */
-const NEEDED_INSIDE = ['net_admin', 'bpf'] as const;
+/** What the proxy is started with, to enter the mesh namespace and to give up what that takes; and all that it serves with. */
+const NEEDED_AT_START = ['net_admin', 'bpf', 'sys_admin', 'setpcap'] as const;
+const NEEDED_BY_PROXY = ['net_admin', 'bpf'] as const;
+const BITS = { net_admin: 12n, bpf: 39n } as const;
 
 /** The command, with these capabilities and no way to others. */
 function confined(capabilities: readonly string[], command: readonly string[]): readonly string[] {
@@ -23,6 +26,15 @@ function confined(capabilities: readonly string[], command: readonly string[]): 
     '--no-new-privs',
     ...command,
   ];
+}
+
+/** What it may use now, and could come by. */
+function heldBy(pid: number | undefined): bigint {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const sets = ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'].map(
+    (set) => new RegExp(`^${set}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1],
+  );
+  return sets.reduce((held, set) => held | BigInt(`0x${set}`), 0n);
 }
 
 describe.each(KINDS)('%s', (kind) => {
@@ -63,7 +75,10 @@ describe.each(KINDS)('%s', (kind) => {
 
   test('18: with its capabilities the agent captures pods, and the proxy serves', async () => {
     expect(agent(NEEDED)).toMatchObject({ mode: kind, states: ['captured', 'captured'], error: '' });
-    proxy = await MeshProxy.start(scene.lab, 'proxy', scene.enrolled().map(workloadResource), (command) => confined(NEEDED, command));
+    proxy = await MeshProxy.start(scene.lab, 'proxy', scene.enrolled().map(workloadResource), (command) =>
+      confined(NEEDED_AT_START, command),
+    );
+    expect(heldBy(proxy.child.pid)).toBe(NEEDED_BY_PROXY.reduce((held, name) => held | (1n << BITS[name]), 0n));
     const attempt = scene.lab.connect('a', REMOTE.v4, 8080);
     expect(attempt).toMatchObject({ error: null });
     expect(addressOf(attempt.server?.peer ?? '')).toBe(POD_A.v4);
@@ -72,7 +87,7 @@ describe.each(KINDS)('%s', (kind) => {
 
   test('18: started in the mesh namespace the proxy serves pods without CAP_SYS_ADMIN', async () => {
     await proxy?.kill();
-    const inside = (command: readonly string[]) => ['nsenter', `--net=${scene.lab.meshNetns}`, ...confined(NEEDED_INSIDE, command)];
+    const inside = (command: readonly string[]) => ['nsenter', `--net=${scene.lab.meshNetns}`, ...confined(NEEDED_BY_PROXY, command)];
     proxy = await MeshProxy.start(scene.lab, 'inside', scene.enrolled().map(workloadResource), inside);
     const attempt = scene.lab.connect('a', REMOTE.v4, 8080);
     expect(attempt).toMatchObject({ error: null });
@@ -89,8 +104,9 @@ describe.each(KINDS)('%s', (kind) => {
     expect(agent(NEEDED.filter((name) => name !== missing)).error).toContain(`CAP_${missing.toUpperCase()}`);
   });
 
-  test('18: without CAP_SYS_ADMIN the proxy says so', async () => {
-    const failure = MeshProxy.start(scene.lab, 'confined', [], (command) => confined(['net_admin'], command));
-    await expect(failure).rejects.toThrow('CAP_SYS_ADMIN');
+  test.each(['sys_admin', 'setpcap'] as const)('18: without CAP_%s the proxy says so and serves nothing', async (missing) => {
+    const held = NEEDED_AT_START.filter((name) => name !== missing);
+    const failure = MeshProxy.start(scene.lab, 'confined', [], (command) => confined(held, command));
+    await expect(failure).rejects.toThrow(`CAP_${missing.toUpperCase()}`);
   });
 });

@@ -92,6 +92,17 @@ Peer peer_of(const char* text, uint16_t port) {
   return peer;
 }
 
+// What `open` opens in that namespace; without a descriptor errno says why.
+Descriptor open_in(int netns, const std::function<int()>& open) {
+  int result = -EPERM;
+  run_in_namespace(netns, [&]() -> Outcome {
+    result = open();
+    return {};
+  });
+  errno = result < 0 ? -result : 0;
+  return Descriptor(result);
+}
+
 struct Direction {
   const char* name;
   uint32_t mark;
@@ -101,16 +112,15 @@ struct Direction {
 };
 
 // One connection, from `from`'s namespace, must come to the listener in the mesh namespace with both its addresses, and be established.
-Outcome try_out(const Direction& direction, const SharedScope& mesh, const SharedScope& from, const std::string& maps) {
+Outcome try_out(const Direction& direction, int mesh, int from, const std::string& maps) {
   const std::string what = std::string("self-test: the ") + direction.name + " connection ";
-  Descriptor listener(open_listener({peer_of("0.0.0.0", 0), true, direction.mark, mesh.get()}));
+  const Descriptor listener = open_in(mesh, [&] { return open_listener({peer_of("0.0.0.0", 0), true, direction.mark}); });
   if (!listener) return failure(errno, what + "has no listener (transparent sockets need CAP_NET_ADMIN or CAP_NET_RAW)");
   const int registered = register_listener(maps + "/listeners", direction.listener, listener.get());
   if (registered < 0) return failure(registered, what + "has a listener that the SOCKMAP refuses");
   ConnectOptions options;
   options.to = peer_of(direction.server, PORT);
-  options.scope = from;
-  Descriptor client(open_connection(options));
+  const Descriptor client = open_in(from, [&] { return open_connection(options); });
   pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
   if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "did not come to the proxy's listener");
   Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -146,14 +156,9 @@ Outcome try_both(uint32_t mode, const CaptureLocation& location, int host, int p
   Heartbeat heartbeat;
   const int beating = heartbeat.open(location.bpf_dir + "/maps/workers", 0, 1);
   if (beating < 0) return failure(beating, "self-test: the heartbeat map cannot be mapped");
-  // The calling thread is the scratch host's.
-  const SharedScope in_mesh = SocketScope::open(mesh.get(), host, 0);
-  const SharedScope in_pod = SocketScope::open(pod, host, 0);
-  const SharedScope in_host = SocketScope::open(host, host, 0);
-  if (in_mesh == nullptr || in_pod == nullptr || in_host == nullptr) return failure(errno, "self-test: out of descriptors");
   const std::string maps = location.bpf_dir + "/maps";
-  WEFT_TRY(try_out({"outbound", WEFT_DELIVER, WEFT_LISTENER_OUTBOUND4, POD, HOST}, in_mesh, in_pod, maps));
-  return try_out({"inbound", WEFT_INJECT, WEFT_LISTENER_INBOUND4, HOST, POD}, in_mesh, in_host, maps);
+  WEFT_TRY(try_out({"outbound", WEFT_DELIVER, WEFT_LISTENER_OUTBOUND4, POD, HOST}, mesh.get(), pod, maps));
+  return try_out({"inbound", WEFT_INJECT, WEFT_LISTENER_INBOUND4, HOST, POD}, mesh.get(), host, maps);
 }
 
 Outcome bring_up_loopback() {
@@ -175,14 +180,13 @@ struct Translation {
 };
 
 // One connection, from `from`'s namespace, must come to the listener in the pod's with what it was translated from, and be established.
-Outcome try_out(const Translation& translation, const SharedScope& pod, const SharedScope& from) {
+Outcome try_out(const Translation& translation, int pod, int from) {
   const std::string what = std::string("self-test: the ") + translation.name + " connection ";
-  Descriptor listener(open_listener({translation.listener, false, 0, pod.get()}));
+  const Descriptor listener = open_in(pod, [&] { return open_listener({translation.listener, false, 0}); });
   if (!listener) return failure(errno, what + "has no listener");
   ConnectOptions options;
   options.to = peer_of(translation.server, PORT);
-  options.scope = from;
-  Descriptor client(open_connection(options));
+  const Descriptor client = open_in(from, [&] { return open_connection(options); });
   pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
   if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "was not redirected to the proxy's listener");
   Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -212,13 +216,8 @@ Outcome make_scratch_pod(ScratchPod& scratch) {
 }
 
 Outcome test_translation(int host, int pod, uint16_t outbound_port, uint16_t inbound_port) {
-  Descriptor home;
-  WEFT_TRY(open_namespace("", home));
-  const SharedScope in_pod = SocketScope::open(pod, home.get(), 0);
-  const SharedScope in_host = SocketScope::open(host, home.get(), 0);
-  if (in_pod == nullptr || in_host == nullptr) return failure(errno, "self-test: out of descriptors");
-  WEFT_TRY(try_out({"outbound", peer_of("127.0.0.1", outbound_port), POD, HOST}, in_pod, in_pod));
-  return try_out({"inbound", peer_of("0.0.0.0", inbound_port), HOST, POD}, in_pod, in_host);
+  WEFT_TRY(try_out({"outbound", peer_of("127.0.0.1", outbound_port), POD, HOST}, pod, pod));
+  return try_out({"inbound", peer_of("0.0.0.0", inbound_port), HOST, POD}, pod, host);
 }
 
 Outcome test_capture(uint32_t mode, const std::string& bpf_dir) {

@@ -78,14 +78,13 @@ void OpaqueDownstream::dial() {
   if (detection_ != nullptr) detection_->target = target;
   exchange.upstream = target.connect.to;
   reactor_->counters().add(Counter::UpstreamConnects);
-  const int fd = open_connection(target.connect);
-  if (fd < 0) return on_upstream_failed(false);
+  auto upstream = std::make_unique<OpaqueUpstream>(reactor_, this);
+  upstream->is_connecting_ = true;
+  if (!reactor_->dial(upstream.get(), target.connect)) return on_upstream_failed(false);
   state_ = State::Connecting;
-  upstream_ = new OpaqueUpstream(reactor_, fd, this);
-  upstream_->is_connecting_ = true;
+  upstream_ = upstream.release();
   if (target.proxied.as != ProxyAnnouncement::kNone) upstream_->announce(target.proxied);
   if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
-  reactor_->adopt(upstream_);
   reactor_->schedule(upstream_, reactor_->limits().connect_timeout_ms);
 }
 

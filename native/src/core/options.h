@@ -42,6 +42,8 @@ struct HeartbeatOptions {
 struct HostOptions {
   // Descriptor of the host's network namespace; -1: host processes are not served.
   int netns = -1;
+  // Channel to weft-netns, which opens sockets there.
+  int sockets = -1;
   uint32_t mark = 0;
   // The pinned `host_flows` map.
   std::string flows;
@@ -85,6 +87,8 @@ enum class ListenerPlace : uint8_t { kOwn, kHost, kPod };
 struct PodScope {
   int64_t key = -1;
   int netns = -1;
+  // Channel to weft-netns.
+  int sockets = -1;
   // SO_MARK of connections that leave from there.
   uint32_t mark = 0;
 };

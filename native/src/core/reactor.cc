@@ -28,6 +28,7 @@ struct EventBuffer {
 
 namespace {
 constexpr uint64_t kWatched = UINT64_MAX;
+constexpr uint64_t kNamespaceSockets = UINT64_MAX - 1;
 constexpr uint64_t kBeatMs = 100;
 // Turns for what the tick has left over before epoll is asked again.
 constexpr int kRounds = 8;
@@ -141,6 +142,10 @@ void Reactor::queue_events(int count) {
     const epoll_event& event = events_->events[i];
     if (event.data.u64 == kWatched) {
       watched_ready_ = true;
+      continue;
+    }
+    if (event.data.u64 == kNamespaceSockets) {
+      take_namespace_sockets();
       continue;
     }
     const Handle handle = {static_cast<uint32_t>(event.data.u64), static_cast<uint32_t>(event.data.u64 >> 32)};
@@ -351,24 +356,36 @@ void Reactor::beat() {
 
 int Reactor::open_scope(const ListenerSpec& spec, SharedScope* scope, std::string* error) {
   *error = "open the namespace of the listener";
-  if (home_ < 0) home_ = open_own_namespace();
-  if (home_ < 0) return home_;
-  if (spec.place == ListenerPlace::kPod) {
+  const bool is_pod = spec.place == ListenerPlace::kPod;
+  if (namespace_sockets_ == nullptr) {
+    namespace_sockets_ = NamespaceSockets::open(is_pod ? spec.pod.sockets : options_.host.sockets);
+    if (namespace_sockets_ == nullptr) return -errno;
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    event.data.u64 = kNamespaceSockets;
+    epoll_ctl(epoll_, EPOLL_CTL_ADD, namespace_sockets_->fd(), &event);
+  }
+  if (is_pod) {
     for (const auto& [key, known] : pods_) {
       if (key == spec.pod.key) *scope = known;
     }
     if (*scope != nullptr) return 0;
-    *scope = SocketScope::open(spec.pod.netns, home_, spec.pod.mark);
+    *scope = SocketScope::open(spec.pod.netns, spec.pod.mark);
     if (*scope == nullptr) return -errno;
     pods_.emplace_back(spec.pod.key, *scope);
     return 0;
   }
-  if (host_scope_ == nullptr) host_scope_ = SocketScope::open(options_.host.netns, home_, options_.host.mark);
+  if (host_scope_ == nullptr) host_scope_ = SocketScope::open(options_.host.netns, options_.host.mark);
   if (host_scope_ == nullptr) return -errno;
   *scope = host_scope_;
   // The maps may appear after the engine.
   *error = "open " + options_.host.flows;
   return host_flows_.open(options_.host.flows);
+}
+
+int Reactor::listen_in(const SocketScope& scope, const ListenOptions& options) const {
+  const int fd = namespace_sockets_->open_now(scope, is_mapped(options.at.address) ? AF_INET : AF_INET6);
+  return fd < 0 ? fd : listen_on(fd, options);
 }
 
 int Reactor::listen(const ListenerSpec& spec, std::string* error) {
@@ -377,13 +394,12 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
   SharedScope scope;
   if (spec.place != ListenerPlace::kOwn) {
     if (const int result = open_scope(spec, &scope, error); result < 0) return result;
-    options.scope = scope.get();
   } else {
     options.transparent = spec.is_captured();
     // Answers to captured clients go to the local pod; answers to captured callers go back as if the pod had sent them.
     options.mark = spec.kind == ListenerKind::Outbound ? kMarkValueDeliver : spec.kind == ListenerKind::Inbound ? kMarkValueInject : 0;
   }
-  const int fd = open_listener(options);
+  const int fd = scope == nullptr ? open_listener(options) : listen_in(*scope, options);
   if (fd < 0) {
     *error = "listen";
     return fd;
@@ -525,11 +541,56 @@ bool Reactor::watch(int fd) {
 
 void Reactor::adopt(Connection* connection) {
   connection->handle_ = connections_.add(connection);
+  watch(connection);
+}
+
+void Reactor::watch(const Connection* connection) {
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
   event.data.u64 = uint64_t{connection->handle_.generation} << 32 | connection->handle_.slot;
   // It fails only out of memory or watches; the connection's timer ends it then.
   epoll_ctl(epoll_, EPOLL_CTL_ADD, connection->fd_, &event);
+}
+
+bool Reactor::dial(Connection* connection, const ConnectOptions& options) {
+  int fd = -1;
+  if (options.scope == nullptr) {
+    fd = open_connection(options);
+    if (fd < 0) return false;
+  } else if (fd = namespace_sockets_->take(options); fd >= 0) {
+    fd = connect_from(fd, options);
+    if (fd < 0) return false;
+  } else if (!namespace_sockets_->has_room()) {
+    return false;
+  }
+  connection->fd_ = fd;
+  connection->handle_ = connections_.add(connection);
+  if (fd >= 0) {
+    watch(connection);
+  } else {
+    namespace_sockets_->order(options, connection->handle_);
+  }
+  return true;
+}
+
+// What can't connect is told as if its socket had said so.
+void Reactor::take_namespace_sockets() {
+  NamespaceSockets::Arrival arrival;
+  while (namespace_sockets_->next(&arrival)) {
+    Connection* connection = connections_.get(arrival.connection);
+    if (connection == nullptr) {
+      namespace_sockets_->put_back(arrival);
+      continue;
+    }
+    connection->fd_ = arrival.fd < 0 ? -1 : std::max(-1, connect_from(arrival.fd, arrival.options));
+    if (connection->fd_ >= 0) {
+      watch(connection);
+      continue;
+    }
+    connection->ready_events_ |= EPOLLERR | EPOLLHUP;
+    if (!std::exchange(connection->ready_, true)) scheduler_.make_ready(connection->tenant_, arrival.connection);
+  }
+  if (namespace_sockets_->is_over()) epoll_ctl(epoll_, EPOLL_CTL_DEL, namespace_sockets_->fd(), nullptr);
 }
 
 void Reactor::succeed(Connection* from, Connection* to) {
@@ -590,8 +651,7 @@ void Reactor::close_everything() {
   heartbeat_.close();
   host_scope_ = nullptr;
   pods_.clear();
-  if (home_ >= 0) ::close(home_);
-  home_ = -1;
+  namespace_sockets_ = nullptr;
   if (epoll_ >= 0) ::close(epoll_);
   if (reserve_ >= 0) ::close(reserve_);
   reserve_ = -1;

@@ -17,6 +17,7 @@
 #include "core/hop_lines.h"
 #include "core/http_exchange.h"
 #include "core/listener.h"
+#include "core/namespace_sockets.h"
 #include "core/options.h"
 #include "core/overload.h"
 #include "core/slab.h"
@@ -149,6 +150,9 @@ class Reactor {
 
   // Takes ownership and watches the socket.
   void adopt(Connection* connection);
+  // Takes ownership of one without a socket, which connects as the options say: at once, or when its socket has come from weft-netns. What
+  // fails later is an event. False: nothing was taken.
+  bool dial(Connection* connection, const ConnectOptions& options);
   Connection* find(Handle handle) const { return connections_.get(handle); }
   // `to`, which is not adopted yet, goes on with the socket, its TLS session and what waits; `from` is closed.
   void succeed(Connection* from, Connection* to);
@@ -181,6 +185,10 @@ class Reactor {
  private:
   // The scope of a listener that is not in this thread's own namespace; 0 or -errno.
   int open_scope(const ListenerSpec& spec, SharedScope* scope, std::string* error);
+  // A socket that listens there, or -errno.
+  int listen_in(const SocketScope& scope, const ListenOptions& options) const;
+  void watch(const Connection* connection);
+  void take_namespace_sockets();
   static constexpr size_t kSharedReadBytes = 32 * 1024;
   // More than one tenant had a turn not long ago.
   bool is_shared() const { return now_ns_ < shared_until_ns_; }
@@ -227,8 +235,8 @@ class Reactor {
   Counters counters_;
   AccessLog access_log_;
   Heartbeat heartbeat_;
-  // Of this thread's own namespace, with the first scope.
-  int home_ = -1;
+  // With the first scope.
+  std::unique_ptr<NamespaceSockets> namespace_sockets_;
   SharedScope host_scope_;
   std::vector<std::pair<int64_t, SharedScope>> pods_;
   HostFlows host_flows_;

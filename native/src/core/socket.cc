@@ -9,14 +9,11 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <cstring>
 
 namespace weft {
@@ -54,39 +51,26 @@ uint64_t network_namespace_of(int fd) {
   return getsockopt(fd, SOL_SOCKET, kNetnsCookie, &cookie, &length) == 0 ? cookie : 0;
 }
 
-// A socket belongs to the namespace in which its thread was when it made it.
-int open_stream_socket(int family, const SocketScope* scope) {
-  constexpr int kType = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  if (scope == nullptr) return socket(family, kType, 0);
-  if (setns(scope->there(), CLONE_NEWNET) != 0) return -1;
-  const int fd = socket(family, kType, 0);
-  const int error = errno;
-  // Away from home every later socket of this worker would be in the wrong namespace.
-  if (setns(scope->home(), CLONE_NEWNET) != 0) abort();
-  errno = error;
-  return fd;
-}
-
 }  // namespace
-
-SharedScope SocketScope::open(int there, int home, uint32_t mark) {
-  const int fd = fcntl(there, F_DUPFD_CLOEXEC, 0);
-  if (fd < 0) return nullptr;
-  return SharedScope(new SocketScope(fd, home, mark));
-}
-
-SocketScope::~SocketScope() { close(there_); }
 
 bool is_mapped(const Address& address) {
   static constexpr uint8_t kPrefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   return memcmp(address.bytes.data(), kPrefix, sizeof(kPrefix)) == 0;
 }
 
+int open_stream_socket(int family) {
+  const int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  return fd >= 0 ? fd : -errno;
+}
+
 int open_listener(const ListenOptions& options) {
+  const int fd = open_stream_socket(is_mapped(options.at.address) ? AF_INET : AF_INET6);
+  return fd < 0 ? fd : listen_on(fd, options);
+}
+
+int listen_on(int fd, const ListenOptions& options) {
   sockaddr_storage name;
   const socklen_t length = to_sockaddr(options.at.address, options.at.port, &name);
-  const int fd = open_stream_socket(name.ss_family, options.scope);
-  if (fd < 0) return -errno;
   // One port may then have an IPv4 and an IPv6 listener.
   if (name.ss_family == AF_INET6 && !set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return fail(fd);
   if (!set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) || !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return fail(fd);
@@ -104,8 +88,8 @@ int check_listener(int fd, const Peer& at) {
   Peer local;
   if (!local_peer(fd, &local) || !(local == at)) return -EADDRNOTAVAIL;
   const uint64_t there = network_namespace_of(fd);
-  const int own = open_stream_socket(AF_INET, nullptr);
-  if (own < 0) return -errno;
+  const int own = open_stream_socket(AF_INET);
+  if (own < 0) return own;
   const uint64_t here = network_namespace_of(own);
   close(own);
   if (there != here) return -EXDEV;
@@ -114,10 +98,13 @@ int check_listener(int fd, const Peer& at) {
 }
 
 int open_connection(const ConnectOptions& options) {
+  const int fd = open_stream_socket(is_mapped(options.to.address) ? AF_INET : AF_INET6);
+  return fd < 0 ? fd : connect_from(fd, options);
+}
+
+int connect_from(int fd, const ConnectOptions& options) {
   sockaddr_storage name;
   const socklen_t length = to_sockaddr(options.to.address, options.to.port, &name);
-  const int fd = open_stream_socket(name.ss_family, options.scope.get());
-  if (fd < 0) return -errno;
   if (!set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) || !set_mark(fd, options.mark)) return fail(fd);
   if (options.bind_source) {
     if (is_mapped(options.source) != (name.ss_family == AF_INET)) {
@@ -178,25 +165,6 @@ int unacknowledged_bytes(int fd) {
 void set_abortive_close(int fd) {
   const linger option = {1, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
-}
-
-int enter_network_namespace(const char* path) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  const int left = open_own_namespace();
-  struct stat there;
-  struct stat here;
-  const bool is_there =
-      left >= 0 && fstat(fd, &there) == 0 && fstat(left, &here) == 0 && there.st_dev == here.st_dev && there.st_ino == here.st_ino;
-  const int result = left < 0 ? left : is_there ? -EALREADY : setns(fd, CLONE_NEWNET) == 0 ? left : -errno;
-  close(fd);
-  if (result < 0 && left >= 0) close(left);
-  return result;
-}
-
-int open_own_namespace() {
-  const int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-  return fd >= 0 ? fd : -errno;
 }
 
 ssize_t send_bytes(int fd, const void* bytes, size_t count) { return syscall(SYS_sendto, fd, bytes, count, MSG_NOSIGNAL, nullptr, 0); }

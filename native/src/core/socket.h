@@ -12,27 +12,9 @@ namespace weft {
 inline constexpr uint32_t kMarkValueDeliver = 1;
 inline constexpr uint32_t kMarkValueInject = 2;
 
-// Another network namespace in which this thread opens sockets: the host's, for its own processes, or a pod's. Whoever has sockets there
-// shares it, so that what is pooled in one namespace is never taken for another.
-class SocketScope {
- public:
-  // Duplicates `there`; null with errno. `home`, of the thread's own namespace, must outlive it.
-  static std::shared_ptr<const SocketScope> open(int there, int home, uint32_t mark);
-  ~SocketScope();
-  SocketScope(const SocketScope&) = delete;
-  SocketScope& operator=(const SocketScope&) = delete;
-  int there() const { return there_; }
-  int home() const { return home_; }
-  // SO_MARK of connections: the redirection lets them by.
-  uint32_t mark() const { return mark_; }
-
- private:
-  SocketScope(int there, int home, uint32_t mark) : there_(there), home_(home), mark_(mark) {}
-  const int there_;
-  const int home_;
-  const uint32_t mark_;
-};
-using SharedScope = std::shared_ptr<const SocketScope>;
+// See namespace_sockets.h.
+class SocketScope;
+using SharedScope = std::shared_ptr<SocketScope>;
 
 struct Peer {
   Address address;
@@ -49,11 +31,13 @@ struct ListenOptions {
   bool transparent = false;
   // 0: none. Accepted sockets and SYN-ACKs inherit it.
   uint32_t mark = 0;
-  // Null: the thread's own namespace.
-  const SocketScope* scope = nullptr;
 };
+// A new TCP socket in the thread's own namespace, or -errno.
+int open_stream_socket(int family);
 // The descriptor, or -errno.
 int open_listener(const ListenOptions& options);
+// The same with a socket of another namespace, which is closed when it fails.
+int listen_on(int fd, const ListenOptions& options);
 // Whether `fd`, which another process opened, is what open_listener() would give here: 0, or -errno (EINVAL: it does not listen;
 // EADDRNOTAVAIL: on another address; EXDEV: in another network namespace).
 int check_listener(int fd, const Peer& at);
@@ -67,8 +51,10 @@ struct ConnectOptions {
   // Null: the thread's own namespace.
   SharedScope scope;
 };
-// Starts connecting; the descriptor, or -errno.
+// Starts connecting, in the thread's own namespace; the descriptor, or -errno.
 int open_connection(const ConnectOptions& options);
+// The same with a socket of `options.scope`, which is closed when it fails.
+int connect_from(int fd, const ConnectOptions& options);
 
 // For a connection that the redirection programs captured this is the original destination.
 bool local_peer(int fd, Peer* out);
@@ -83,11 +69,6 @@ bool has_input_or_end(int fd);
 int unacknowledged_bytes(int fd);
 // close() then sends RST and drops what is unsent.
 void set_abortive_close(int fd);
-// Enters the network namespace with the calling thread. A descriptor of the one left, which stays open, or -errno; -EALREADY: it is in
-// there, so that whoever starts this process can spare it CAP_SYS_ADMIN.
-int enter_network_namespace(const char* path);
-// A descriptor of the calling thread's network namespace, or -errno.
-int open_own_namespace();
 
 // send(2), sendmsg(2) and recv(2) past glibc's cancellation points, which cost 2 % of a request and serve pthread_cancel(): none of our
 // threads is cancelled. Never SIGPIPE.

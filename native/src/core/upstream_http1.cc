@@ -32,18 +32,17 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
     return connection;
   }
   reactor->counters().add(Counter::UpstreamConnects);
-  const int fd = open_connection(target.connect);
-  if (fd < 0) {
+  auto made = std::make_unique<UpstreamHttp1>(reactor, group);
+  made->is_connecting_ = true;
+  if (!reactor->dial(made.get(), target.connect)) {
     pool.drop_if_unused(group);
     reactor->counters().add(Counter::UpstreamConnectFailures);
     return nullptr;
   }
   pool.opened(group);
-  auto* connection = new UpstreamHttp1(reactor, fd, group);
-  connection->is_connecting_ = true;
+  UpstreamHttp1* connection = made.release();
   if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
-  reactor->adopt(connection);
   reactor->counters().add(Counter::UpstreamOpen);
   return connection;
 }
@@ -56,7 +55,7 @@ void UpstreamHttp1::park(Reactor* reactor, Connection* dialled, const UpstreamTa
     return reactor->close(dialled);
   }
   pool.opened(group);
-  auto* connection = new UpstreamHttp1(reactor, -1, group);
+  auto* connection = new UpstreamHttp1(reactor, group);
   reactor->succeed(dialled, connection);
   reactor->counters().add(Counter::UpstreamOpen);
   connection->become_idle();

@@ -42,18 +42,17 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   }
   if (group->open >= kMaxConnections) return wait(reactor, group, exchange);
   reactor->counters().add(Counter::UpstreamConnects);
-  const int fd = open_connection(target.connect);
-  if (fd < 0) {
+  auto made = std::make_unique<UpstreamHttp2>(reactor, group);
+  made->is_connecting_ = true;
+  if (!reactor->dial(made.get(), target.connect)) {
     pool.drop_if_unused(group);
     reactor->counters().add(Counter::UpstreamConnectFailures);
     return Acquired::Failed;
   }
   pool.opened(group);
-  connection = new UpstreamHttp2(reactor, fd, group);
-  connection->is_connecting_ = true;
+  connection = made.release();
   if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
-  reactor->adopt(connection);
   reactor->counters().add(Counter::UpstreamOpen);
   reactor->schedule(connection, reactor->limits().connect_timeout_ms);
   connection->link_.start();
@@ -75,8 +74,8 @@ Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpE
   return Acquired::Waiting;
 }
 
-UpstreamHttp2::UpstreamHttp2(Reactor* reactor, int fd, UpstreamPool::Group* group)
-    : Connection(reactor, fd), group_(group), link_(reactor, this, this, http2::Role::kClient) {
+UpstreamHttp2::UpstreamHttp2(Reactor* reactor, UpstreamPool::Group* group)
+    : Connection(reactor, -1), group_(group), link_(reactor, this, this, http2::Role::kClient) {
   tenant_ = group->target.tenant;
 }
 

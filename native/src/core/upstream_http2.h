@@ -40,7 +40,7 @@ class UpstreamHttp2Stream final : public Http2Stream, public UpstreamStream, pub
 class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Link::Owner {
  public:
   static Acquired acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, UpstreamStream** stream);
-  UpstreamHttp2(Reactor* reactor, int fd, UpstreamPool::Group* group);
+  UpstreamHttp2(Reactor* reactor, UpstreamPool::Group* group);
   ~UpstreamHttp2() override;
 
   void on_events(uint32_t events) override;

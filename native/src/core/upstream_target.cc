@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "core/namespace_sockets.h"
+
 namespace weft {
 
 bool UpstreamTarget::operator==(const UpstreamTarget& other) const {

@@ -1,4 +1,5 @@
 // The functions of agent/native/engine.ts, in its order. Converts and checks; decides nothing.
+#include <fcntl.h>
 #include <malloc.h>
 #include <napi.h>
 #include <unistd.h>
@@ -28,14 +29,18 @@ Napi::Value throw_system_error(Napi::Env env, int error, const std::string& what
   return env.Undefined();
 }
 
-Napi::Value enter_namespace(const Napi::CallbackInfo& info) {
-  if (!info[0].IsString()) return throw_type_error(info.Env(), "enterNetworkNamespace(path): expected a string");
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
-  const int result = enter_network_namespace(path.c_str());
-  if (result == -EALREADY) return info.Env().Null();
-  if (result < 0)
-    return throw_system_error(info.Env(), -result, "enter network namespace " + path + (result == -EPERM ? " without CAP_SYS_ADMIN" : ""));
-  return Napi::Number::New(info.Env(), result);
+Napi::Value become(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray()) return throw_type_error(info.Env(), "become(command): expected an array of strings");
+  const auto array = info[0].As<Napi::Array>();
+  std::vector<std::string> words;
+  for (uint32_t i = 0; i < array.Length(); i++) words.push_back(array.Get(i).ToString().Utf8Value());
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  // Node has marked what it was started with as its own.
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) fcntl(standard, F_SETFD, 0);
+  execv(arguments[0], arguments.data());
+  return throw_system_error(info.Env(), errno, words[0]);
 }
 
 Napi::Value create_tables(const Napi::CallbackInfo& info) {
@@ -324,7 +329,7 @@ Napi::Value native_heap_bytes(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_engine(Napi::Env env, Napi::Object exports) {
-  exports.Set("enterNetworkNamespace", Napi::Function::New(env, enter_namespace, "enterNetworkNamespace"));
+  exports.Set("become", Napi::Function::New(env, become, "become"));
   exports.Set("createTables", Napi::Function::New(env, create_tables, "createTables"));
   exports.Set("releaseTables", Napi::Function::New(env, release_tables, "releaseTables"));
   exports.Set("createTlsContext", Napi::Function::New(env, create_tls_context, "createTlsContext"));

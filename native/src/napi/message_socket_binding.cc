@@ -1,4 +1,5 @@
 // The functions of agent/native/message-socket.ts, in its order. Converts, and watches descriptors on Node's event loop; decides nothing.
+#include <fcntl.h>
 #include <napi.h>
 #include <unistd.h>
 #include <uv.h>
@@ -147,6 +148,14 @@ Napi::Value connect(const Napi::CallbackInfo& info) {
   return fd >= 0 ? MessageSocket::wrap(info.Env(), fd) : throw_error(info.Env(), -fd, "connect to unix:" + path);
 }
 
+Napi::Value adopt(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  // Inherited as it was left.
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) != 0)
+    return throw_error(info.Env(), errno, "descriptor " + std::to_string(fd));
+  return MessageSocket::wrap(info.Env(), fd);
+}
+
 Napi::Value close_descriptor(const Napi::CallbackInfo& info) {
   ::close(info[0].As<Napi::Number>().Int32Value());
   return info.Env().Undefined();
@@ -158,6 +167,7 @@ void register_message_socket(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Napi::FunctionReference(Napi::Persistent(MessageSocket::define(env))));
   exports.Set("serveMessages", Napi::Function::New(env, serve, "serveMessages"));
   exports.Set("connectMessages", Napi::Function::New(env, connect, "connectMessages"));
+  exports.Set("adoptMessages", Napi::Function::New(env, adopt, "adoptMessages"));
   exports.Set("closeDescriptor", Napi::Function::New(env, close_descriptor, "closeDescriptor"));
 }
 

@@ -277,6 +277,7 @@ PodScope SpecReader::pod_scope(const Napi::Value& value) {
   const auto object = value.As<Napi::Object>();
   pod.key = integer(object, "key", 0, int64_t{1} << 53);
   pod.netns = static_cast<int>(integer(object, "netns", 0, INT32_MAX));
+  pod.sockets = static_cast<int>(integer(object, "sockets", 0, INT32_MAX));
   pod.mark = static_cast<uint32_t>(integer(object, "mark", 1, UINT32_MAX));
   return pod;
 }
@@ -355,6 +356,7 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   if (host.IsObject()) {
     const auto object = host.As<Napi::Object>();
     read.host.netns = static_cast<int>(integer(object, "netns", 0, INT32_MAX));
+    read.host.sockets = static_cast<int>(integer(object, "sockets", 0, INT32_MAX));
     read.host.mark = static_cast<uint32_t>(integer(object, "mark", 1, UINT32_MAX));
     read.host.flows = text(object, "flows");
   }

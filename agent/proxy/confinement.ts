@@ -1,0 +1,78 @@
+// How the proxy comes to the namespaces it serves without CAP_SYS_ADMIN: once the agent has said where they are, the process becomes weft-netns
+// (native/src/netns), which enters the mesh namespace, leaves a process behind that opens sockets elsewhere, gives up what that takes, and
+// becomes the proxy again. The rest of the proxy sees only what it was left with.
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { POD_SOCKET } from '../link/pod-channel.js';
+import { loadAddon, netnsProgram } from '../native/addon.js';
+import type { MessageSocketAddon } from '../native/message-socket.js';
+import type { ProxyConfig } from './config.js';
+import type { CapturedTraffic } from './data-plane.js';
+import { PodLink } from './pod-link.js';
+
+const POLL_MS = 100;
+/** Made by weft-netns: the descriptors of its channel and of the host's namespace. */
+const VARIABLE = 'WEFT_NETNS';
+
+export interface Namespaces {
+  /** Descriptor of the channel to weft-netns. */
+  readonly sockets: number;
+  /** Descriptor of the host's network namespace. */
+  readonly host: number;
+}
+
+/** What weft-netns left; null: this process has not been it. */
+export function takeNamespaces(environment: NodeJS.ProcessEnv): Namespaces | null {
+  const [, sockets, host] = /^(\d+),(\d+)$/.exec(environment[VARIABLE] ?? '') ?? [];
+  delete environment[VARIABLE];
+  return sockets === undefined || host === undefined ? null : { sockets: Number(sockets), host: Number(host) };
+}
+
+/**
+ * Waits until the agent has made the mesh namespace, or captures pods in their own. Null: nothing captured is wanted, or `isEnding` said so
+ * first. May replace the process. Throws when the agent has changed its ways since it did.
+ */
+export async function findTraffic(
+  { mesh, runDir }: ProxyConfig,
+  namespaces: Namespaces | null,
+  log: Logger,
+  isEnding: () => boolean,
+): Promise<CapturedTraffic | null> {
+  if (mesh === null) return null;
+  const addon = loadAddon();
+  const socket = join(runDir, POD_SOCKET);
+  for (let isFirst = true; !isEnding(); isFirst = false) {
+    if (isInside(mesh.netns)) return { by: 'mesh', namespaces, bpfDir: mesh.bpfDir };
+    const link = await PodLink.open(socket, addon, log);
+    if (link !== null && namespaces !== null) {
+      log.info({ socket }, 'pods are captured by address translation in their own namespaces');
+      return { by: 'pods', namespaces, link };
+    }
+    link?.close();
+    const isMesh = existsSync(mesh.netns);
+    if (isMesh && namespaces !== null) throw new Error(`${mesh.netns} is not where this proxy was started for: start it again`);
+    if (isMesh || link !== null) becomeConfined(isMesh && link === null ? mesh.netns : null);
+    if (isFirst) log.info({ netns: mesh.netns, socket }, `waiting for ${mesh.netns} or ${socket}: the agent makes one of them`);
+    await sleep(POLL_MS);
+  }
+  return null;
+}
+
+/** Calls back when nobody opens sockets any more: what is captured can't be served. Returns how to stop. */
+export function watchNamespaces(addon: MessageSocketAddon, { sockets }: Namespaces, lost: () => void): () => void {
+  const channel = addon.adoptMessages(sockets);
+  channel.whenReadable(lost);
+  return () => channel.close();
+}
+
+function isInside(netns: string): boolean {
+  return statSync('/proc/self/ns/net').ino === statSync(netns, { throwIfNoEntry: false })?.ino;
+}
+
+/** `netns`: to be entered; null: none. The same process, the same command. */
+function becomeConfined(netns: string | null): never {
+  const entered = netns === null ? [] : [`--net=${netns}`];
+  return loadAddon().become([netnsProgram(), ...entered, process.execPath, ...process.execArgv, ...process.argv.slice(1)]);
+}

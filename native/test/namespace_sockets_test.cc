@@ -1,0 +1,192 @@
+// What weft-netns takes and refuses, and how the engine waits for its sockets. Real namespaces, which need CAP_SYS_ADMIN, are entered in
+// test/redirect.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+#include "check.h"
+#include "core/message_socket.h"
+#include "core/namespace_sockets.h"
+#include "netns/protocol.h"
+#include "netns/serve.h"
+
+namespace weft {
+namespace {
+
+int own_namespace() { return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC); }
+
+// weft-netns' loop on a thread of its own, and the channel to it.
+class Served {
+ public:
+  Served() {
+    int channels[2];
+    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channels);
+    channel = channels[0];
+    thread_ = std::thread([far = channels[1]] {
+      const int home = own_namespace();
+      netns::serve(far, home);
+      close(home);
+    });
+  }
+  ~Served() {
+    if (channel >= 0) close(channel);
+    thread_.join();
+  }
+  // The message, with these descriptors.
+  void say(std::string_view bytes, const std::vector<int>& descriptors) const { send_message(channel, bytes, descriptors); }
+  // errno of the answer; -1: the channel was closed, -2: nothing came.
+  int heard() const {
+    pollfd waiting = {channel, POLLIN, 0};
+    if (poll(&waiting, 1, 2000) != 1) return -2;
+    Message message;
+    if (receive_message(channel, &message) != 1) return -1;
+    for (const int fd : message.descriptors) close(fd);
+    netns::Answer answer;
+    memcpy(&answer, message.text.data(), sizeof(answer));
+    return answer.error;
+  }
+
+  int channel = -1;
+
+ private:
+  std::thread thread_;
+};
+
+std::string request(uint8_t operation, uint8_t family, uint8_t count, uint8_t reserved = 0) {
+  return {static_cast<char>(operation), static_cast<char>(family), static_cast<char>(count), static_cast<char>(reserved)};
+}
+
+TEST("namespace sockets: a descriptor that is no network namespace is refused, and the channel goes on") {
+  Served served;
+  const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const int other = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+  const int process = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+  for (const int wrong : {file, other, process, served.channel}) {
+    served.say(request(1, 4, 1), {wrong});
+    CHECK_EQ(served.heard(), EINVAL);
+  }
+  for (const int each : {file, other, process}) close(each);
+}
+
+TEST("namespace sockets: whatever is no request ends the channel, and what came with it is closed") {
+  const int netns = own_namespace();
+  const std::vector<std::pair<std::string, std::vector<int>>> hostile = {
+      {request(0, 4, 1), {netns}},
+      {request(3, 4, 1), {netns}},
+      {request(1, 5, 1), {netns}},
+      {request(1, 4, 0), {netns}},
+      {request(1, 4, netns::kMaxSockets + 1), {netns}},
+      {request(1, 4, 1, 1), {netns}},
+      {request(1, 4, 1), {}},
+      {request(1, 4, 1), {netns, netns}},
+      {request(1, 4, 1), std::vector<int>(40, netns)},
+      {request(1, 4, 1) + "x", {netns}},
+      {"x", {netns}},
+      {std::string(60'000, 'x'), {netns}},
+  };
+  for (const auto& [bytes, descriptors] : hostile) {
+    int before = dup(netns);
+    close(before);
+    {
+      Served served;
+      served.say(bytes, descriptors);
+      CHECK_EQ(served.heard(), -1);
+    }
+    const int after = dup(netns);
+    CHECK_EQ(after, before);
+    close(after);
+  }
+  close(netns);
+}
+
+TEST("namespace sockets: a channel that joins is served beside the first, and goes on without it") {
+  Served served;
+  int pair[2];
+  socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+  served.say(request(2, 0, 0), {pair[1]});
+  close(pair[1]);
+  close(served.channel);
+  served.channel = pair[0];
+  served.say(request(1, 6, 1), {served.channel});
+  CHECK_EQ(served.heard(), EINVAL);
+}
+
+// Waits until something has come.
+bool await(NamespaceSockets& sockets, NamespaceSockets::Arrival* out) {
+  for (;;) {
+    if (sockets.next(out)) return true;
+    pollfd waiting = {sockets.fd(), POLLIN, 0};
+    if (poll(&waiting, 1, 2000) != 1) return false;
+  }
+}
+
+ConnectOptions options_in(const SharedScope& scope) {
+  ConnectOptions options;
+  parse_address("127.0.0.1", &options.to.address);
+  options.scope = scope;
+  return options;
+}
+
+TEST("namespace sockets: each order is answered once, in turn, however many more than go at a time") {
+  Served served;
+  const auto sockets = NamespaceSockets::open(served.channel);
+  CHECK(sockets != nullptr);
+  // Refused by weft-netns, as it is no namespace: which needs no privilege.
+  const SharedScope scope = SocketScope::open(served.channel, 1);
+  constexpr uint32_t kOrders = 5 * netns::kMaxInFlight;
+  for (uint32_t i = 0; i < kOrders; i++) {
+    CHECK_EQ(sockets->take(options_in(scope)), -1);
+    CHECK(sockets->has_room());
+    sockets->order(options_in(scope), {i, 1});
+  }
+  for (uint32_t i = 0; i < kOrders; i++) {
+    NamespaceSockets::Arrival arrival;
+    CHECK(await(*sockets, &arrival));
+    CHECK_EQ(arrival.connection.slot, i);
+    CHECK_EQ(arrival.fd, -EINVAL);
+  }
+  CHECK_EQ(sockets->open_now(*scope, AF_INET), -EINVAL);
+}
+
+TEST("namespace sockets: when weft-netns has gone all that was ordered fails, and there is no room for more") {
+  int channels[2];
+  socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channels);
+  const auto sockets = NamespaceSockets::open(channels[0]);
+  const SharedScope scope = SocketScope::open(channels[0], 1);
+  for (uint32_t i = 0; i < 100; i++) sockets->order(options_in(scope), {i, 1});
+  // With it goes the other end of the channel, which lies in there unread.
+  close(channels[1]);
+  for (uint32_t i = 0; i < 100; i++) {
+    NamespaceSockets::Arrival arrival;
+    CHECK(await(*sockets, &arrival));
+    CHECK_EQ(arrival.fd, -EPIPE);
+  }
+  CHECK(sockets->is_over());
+  CHECK(!sockets->has_room());
+  CHECK(sockets->open_now(*scope, AF_INET) < 0);
+  close(channels[0]);
+}
+
+TEST("namespace sockets: what is ordered for a scope that has gone keeps neither its namespace nor the next order") {
+  Served served;
+  const auto sockets = NamespaceSockets::open(served.channel);
+  const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  SharedScope gone = SocketScope::open(file, 1);
+  sockets->order(options_in(gone), {1, 1});
+  const std::weak_ptr<SocketScope> watched = gone;
+  gone = nullptr;
+  NamespaceSockets::Arrival arrival;
+  CHECK(await(*sockets, &arrival));
+  arrival = {};
+  CHECK(!sockets->next(&arrival));
+  CHECK(watched.expired());
+  close(file);
+}
+
+}  // namespace
+}  // namespace weft
