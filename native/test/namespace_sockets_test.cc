@@ -1,5 +1,7 @@
 // What weft-netns takes and refuses, and how the engine waits for its sockets. Real namespaces, which need CAP_SYS_ADMIN, are entered in
 // test/redirect.
+#include "core/namespace_sockets.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -11,7 +13,6 @@
 
 #include "check.h"
 #include "core/message_socket.h"
-#include "core/namespace_sockets.h"
 #include "netns/protocol.h"
 #include "netns/serve.h"
 

@@ -134,8 +134,7 @@ void NamespaceSockets::order(const ConnectOptions& options, Handle connection) {
 
 void NamespaceSockets::keep_spares(const SharedScope& scope, int family) {
   SocketScope::Spares& spares = scope->spares_[index_of(family)];
-  for (; has_room() && spares.at_hand.size() + spares.ordered < kSpares; spares.ordered++)
-    orders_.push_back({scope, family, true, {}, {}});
+  for (; has_room() && spares.at_hand.size() + spares.ordered < kSpares; spares.ordered++) orders_.push_back({scope, family, true, {}, {}});
 }
 
 // What can't be sent now is sent when answers come.

@@ -62,7 +62,8 @@ void confine(uint64_t kept) {
   // For another user than root exec() would take away what is not ambient.
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   for (int capability = 0; capability < 64; capability++) {
-    if ((kept & bit(capability)) != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) die("keeping a capability", errno);
+    if ((kept & bit(capability)) != 0 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+      die("keeping a capability", errno);
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) die("no_new_privs", errno);
 }
@@ -113,7 +114,9 @@ int main(int count, char** words) {
   const char* net = nullptr;
   if (next < count && strncmp(words[next], "--net=", 6) == 0) net = words[next++] + 6;
   if (next >= count || words[next][0] == '-') {
-    fprintf(stderr, "usage: weft-netns [--net=PATH] COMMAND...\nWEFT_NETNS then names two descriptors: of its channel, and of the namespace left.\n");
+    fprintf(
+        stderr,
+        "usage: weft-netns [--net=PATH] COMMAND...\nWEFT_NETNS then names two descriptors: of its channel, and of the namespace left.\n");
     return 2;
   }
   const uint64_t held = permitted();

@@ -34,9 +34,7 @@ struct Asked {
 
 enum class Received : uint8_t { kRequest, kNothing, kClosed };
 
-int family_of(const Request& request) {
-  return request.family == kFamilyV4 ? AF_INET : request.family == kFamilyV6 ? AF_INET6 : AF_UNSPEC;
-}
+int family_of(const Request& request) { return request.family == kFamilyV4 ? AF_INET : request.family == kFamilyV6 ? AF_INET6 : AF_UNSPEC; }
 
 bool is_request(const Request& request) {
   if (request.reserved != 0) return false;
