@@ -12,6 +12,7 @@ import { createAdminService } from './admin/admin-service.js';
 import { ObjectChanges } from './admin/object-changes.js';
 import { type Clock, systemClock } from './clock.js';
 import { CompileSchedule } from './compile/compile-schedule.js';
+import { LatestModel } from './compile/latest-model.js';
 import { ModelCompiler } from './compile/model-compiler.js';
 import type { ControllerConfig } from './config.js';
 import { ControllerMetrics } from './metrics.js';
@@ -88,7 +89,8 @@ export async function startController(config: ControllerConfig, log: Logger, clo
       },
     },
   });
-  const schedule = compileOnChange({ view, discovery, clock, metrics, log });
+  const latest = new LatestModel();
+  const schedule = compileOnChange({ view, discovery, latest, clock, metrics, log });
 
   const server = new Server({
     'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
@@ -109,7 +111,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
 
   const leases = new Leases(client, clock);
   const context: IngestionContext = { client, leases, view, keys, clock, ttlMs: LEADER_TTL_MS, metrics: metrics.sources, log };
-  const stopSources = sourceReaders(config, context).map((reader) => startIngestion(context, reader));
+  const stopSources = sourceReaders(config, context, latest).map((reader) => startIngestion(context, reader));
 
   const stop = once(async () => {
     clearInterval(gauges);
@@ -148,24 +150,26 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   }
 }
 
-function sourceReaders({ kubernetes }: ControllerConfig, { clock, metrics, log }: IngestionContext): SourceReader[] {
-  return kubernetes === null ? [] : [kubernetesReader({ access: kubernetes, clock, metrics, log })];
+function sourceReaders({ kubernetes }: ControllerConfig, { clock, metrics, log }: IngestionContext, latest: LatestModel): SourceReader[] {
+  return kubernetes === null ? [] : [kubernetesReader({ access: kubernetes, latest, clock, metrics, log })];
 }
 
 function compileOnChange(parts: {
   view: StoreView;
   discovery: DiscoveryService;
+  latest: LatestModel;
   clock: Clock;
   metrics: ControllerMetrics;
   log: Logger;
 }): CompileSchedule {
-  const { view, discovery, clock, metrics, log } = parts;
+  const { view, discovery, latest, clock, metrics, log } = parts;
   const compiler = new ModelCompiler(view);
   let problemsBefore = '';
   let isRestart = false;
   const compile = (): void => {
     const startedMs = clock.now();
-    const { resources, problems } = compiler.compile();
+    const model = compiler.compile();
+    const { resources, problems } = model;
     const tookMs = clock.now() - startedMs;
     const isFresh = isRestart || !discovery.history.isReady;
     isRestart = false;
@@ -179,6 +183,7 @@ function compileOnChange(parts: {
     const problemsNow = JSON.stringify(problems);
     if (problemsNow !== problemsBefore) for (const problem of problems) log.warn(problem, 'object does not fit the others');
     problemsBefore = problemsNow;
+    latest.publish(model);
   };
   const schedule = new CompileSchedule(clock, compile, (error) => {
     metrics.compileFailures.inc();

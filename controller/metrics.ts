@@ -10,6 +10,7 @@ export class SourceMetrics {
   readonly lists: Counter;
   readonly events: Counter;
   readonly written: Counter;
+  readonly statuses: Counter;
 
   constructor(registry: Registry) {
     const of = (name: string, help: string, ...labelNames: string[]) => ({
@@ -24,6 +25,7 @@ export class SourceMetrics {
       of('weft_controller_source_lists_total', 'Whole lists read: one at the start, more where a watch was lost.', 'path'),
     );
     this.events = new Counter(of('weft_controller_source_events_total', 'Objects told by the source, in lists and watches.', 'path'));
+    this.statuses = new Counter(of('weft_controller_source_statuses_total', 'Statuses written back.', 'kind'));
     this.written = new Counter(of('weft_controller_source_writes_total', 'Objects of the source written to etcd or deleted there.'));
   }
 

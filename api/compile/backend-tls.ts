@@ -44,7 +44,8 @@ function trustOfPolicy(policy: Policy, index: BackendTlsIndex, report: ReportPro
   const references = policy.manifest.spec.validation.caCertificateRefs ?? [];
   const path = 'spec.validation.caCertificateRefs';
   const trust = trustOf(policy, references, path, index, report);
-  if (references.length > 0 && trust === '') report(path, 'no CA certificate can be used: requests to its services answer 503');
+  if (references.length > 0 && trust === '')
+    report(path, 'no CA certificate can be used: requests to its services answer 503', 'NoValidCACertificate');
   return trust;
 }
 
@@ -55,15 +56,23 @@ export function checkBackendTlsPolicy(policy: Policy, index: BackendTlsIndex & P
     const name = nameIn(policy, target);
     const service = index.services.get(name);
     const ports = service === undefined ? [] : tcpPorts(service).map((port) => port.name ?? '');
-    if (service === undefined) report(path, `Service ${name} doesn't exist: the policy has no effect there`);
+    if (service === undefined) report(path, `Service ${name} doesn't exist: the policy has no effect there`, 'TargetNotFound');
     else if (target.sectionName !== undefined && !ports.includes(target.sectionName))
-      report(`${path}.sectionName`, `Service ${name} has no TCP port named ${target.sectionName}: the policy has no effect there`);
+      report(
+        `${path}.sectionName`,
+        `Service ${name} has no TCP port named ${target.sectionName}: the policy has no effect there`,
+        'TargetNotFound',
+      );
     else {
       const mine = target.sectionName === undefined ? ports : [target.sectionName];
       const winners = mine.map((port) => policyOf(name, port, index));
       const winner = winners[0];
       if (winner !== undefined && !winners.includes(policy))
-        report(path, `BackendTLSPolicy ${nameOf(winner)} is older or names the port: this one has no effect on Service ${name}`);
+        report(
+          path,
+          `BackendTLSPolicy ${nameOf(winner)} is older or names the port: this one has no effect on Service ${name}`,
+          'Conflicted',
+        );
     }
   });
   trustOfPolicy(policy, index, report);

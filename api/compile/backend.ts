@@ -1,6 +1,7 @@
 // A route's reference to a Service → Backend of the model. One reference at a time.
 import type { Backend } from '../gen/mesh/v1/model.js';
 import { nameOf, type ObjectIndex } from './input.js';
+import type { ConditionReason } from './problem.js';
 import { isGranted, notGranted } from './reference-grants.js';
 import type { AnyRoute } from './route-parents.js';
 import { tcpPorts } from './service-ports.js';
@@ -15,23 +16,28 @@ interface Reference {
 }
 
 /** A reference that resolves to nothing keeps its weight with an empty service (Gateway API); what follows from that is the caller's to say. */
-export function compileBackend(route: AnyRoute, reference: Reference, index: BackendIndex, report: (message: string) => void): Backend {
+export function compileBackend(
+  route: AnyRoute,
+  reference: Reference,
+  index: BackendIndex,
+  report: (message: string, reason: ConditionReason) => void,
+): Backend {
   const port = reference.port ?? 0;
   const unresolved: Backend = { service: '', port, weight: reference.weight };
   const target = { kind: 'Service', namespace: reference.namespace ?? route.namespace, name: reference.name } as const;
   const name = nameOf(target);
   if (!isGranted(index, route, target)) {
-    report(`Service ${name} ${notGranted(route.kind, target)}`);
+    report(`Service ${name} ${notGranted(route.kind, target)}`, 'RefNotPermitted');
     return unresolved;
   }
   const service = index.services.get(name);
   if (service === undefined) {
-    report(`Service ${name} doesn't exist`);
+    report(`Service ${name} doesn't exist`, 'BackendNotFound');
     return unresolved;
   }
   const ports = tcpPorts(service).map((candidate) => candidate.port);
   if (!ports.includes(port)) {
-    report(`Service ${name} has no TCP port ${port} (it has ${ports.join(', ') || 'none'})`);
+    report(`Service ${name} has no TCP port ${port} (it has ${ports.join(', ') || 'none'})`, 'BackendNotFound');
     return unresolved;
   }
   return { service: name, port, weight: reference.weight };

@@ -20,8 +20,8 @@ export function compileConnectionRoute(
     parents: compileParents(route, index, report),
     serverNames: [...hostnamesOf(route)],
     backends: references.map((reference, at) =>
-      compileBackend(route, reference, index, (message) =>
-        report(`spec.rules[0].backendRefs[${at}]`, `${message}: its share of the connections is reset`),
+      compileBackend(route, reference, index, (message, reason) =>
+        report(`spec.rules[0].backendRefs[${at}]`, `${message}: its share of the connections is reset`, reason),
       ),
     ),
   };

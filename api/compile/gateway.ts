@@ -55,8 +55,8 @@ function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredLis
     (reference, position) => certificateOf(gateway, reference, `${path}.tls.certificateRefs[${position}]`, 'clients', context) ?? [],
   );
   const clients = clientsOf(gateway, port, context);
-  if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`);
-  else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`);
+  if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`, 'Invalid');
+  else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`, 'Invalid');
   const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
   return clients === null
     ? { certificates: [], clientTrust: '', clientFallback: false, limits }
@@ -83,12 +83,12 @@ function certificateOf(
   const name = nameOf(target);
   const without = peers === 'clients' ? 'its certificate is not served' : 'backends are shown no certificate';
   if (!isGranted(index, gateway, target)) {
-    report(path, `Secret ${name} ${notGranted('Gateway', target)}: ${without}`);
+    report(path, `Secret ${name} ${notGranted('Gateway', target)}: ${without}`, 'RefNotPermitted');
     return undefined;
   }
   const secret = index.secrets.get(name);
   if (secret === undefined) {
-    report(path, `Secret ${name} doesn't exist: ${without}`);
+    report(path, `Secret ${name} doesn't exist: ${without}`, 'InvalidCertificateRef');
     return undefined;
   }
   const { pair, times } = readSecret(secret.manifest);

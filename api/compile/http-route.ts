@@ -49,8 +49,8 @@ export function compileRuleFrame(
   report: ReportProblem,
 ): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders'> {
   const backends = (rule.backendRefs ?? []).map((reference, at) =>
-    compileBackend(route, reference, index, (message) =>
-      report(`spec.rules[${position}].backendRefs[${at}]`, `${message}: its share answers 500`),
+    compileBackend(route, reference, index, (message, reason) =>
+      report(`spec.rules[${position}].backendRefs[${at}]`, `${message}: its share answers 500`, reason),
     ),
   );
   const request = rule.filters?.find((filter) => filter.type === 'RequestHeaderModifier')?.requestHeaderModifier;

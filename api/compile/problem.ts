@@ -8,6 +8,22 @@ export interface Problem {
   readonly path: string;
   /** What is wrong, what follows from it, what to do. */
   readonly message: string;
+  /** Where a condition of the Gateway API has a word for it. */
+  readonly reason?: ConditionReason;
 }
 
-export type ReportProblem = (path: string, message: string) => void;
+/** Of Accepted and ResolvedRefs, of routes, Gateways and policies (Gateway API v1). */
+export type ConditionReason =
+  | 'Invalid'
+  | 'NoMatchingParent'
+  | 'NotAllowedByListeners'
+  | 'NoMatchingListenerHostname'
+  | 'RefNotPermitted'
+  | 'BackendNotFound'
+  | 'InvalidCertificateRef'
+  | 'InvalidCACertificateRef'
+  | 'NoValidCACertificate'
+  | 'TargetNotFound'
+  | 'Conflicted';
+
+export type ReportProblem = (path: string, message: string, reason?: ConditionReason) => void;

@@ -1,12 +1,13 @@
 // The parents of one route that take it: services and ports that exist, listeners that allow it (Gateway API, route attachment).
 import type { RouteParent } from '../gen/mesh/v1/model.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import type { ReportProblem } from './problem.js';
+import type { ConditionReason, ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
 import { tcpPorts } from './service-ports.js';
 
 export type AnyRoute = Stored<'HTTPRoute'> | Stored<'GRPCRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
 type Reference = NonNullable<AnyRoute['manifest']['spec']['parentRefs']>[number];
+type Refuse = (message: string, reason: ConditionReason) => void;
 type Listener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
 /** Listeners that each kind of route can be attached to. */
@@ -26,7 +27,7 @@ export function hostnamesOf(route: AnyRoute): readonly string[] {
 /** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
 export function compileParents(route: AnyRoute, index: Pick<ObjectIndex, 'services' | 'gateways'>, report: ReportProblem): RouteParent[] {
   return (route.manifest.spec.parentRefs ?? []).flatMap((reference, position) => {
-    const refuse = (message: string): void => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`);
+    const refuse: Refuse = (message, reason) => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`, reason);
     const name = nameOf({ namespace: reference.namespace ?? route.namespace, name: reference.name });
     return reference.kind === 'Service'
       ? serviceParent(name, reference, index, refuse)
@@ -34,15 +35,10 @@ export function compileParents(route: AnyRoute, index: Pick<ObjectIndex, 'servic
   });
 }
 
-function serviceParent(
-  name: string,
-  reference: Reference,
-  index: Pick<ObjectIndex, 'services'>,
-  refuse: (message: string) => void,
-): RouteParent[] {
+function serviceParent(name: string, reference: Reference, index: Pick<ObjectIndex, 'services'>, refuse: Refuse): RouteParent[] {
   const service = index.services.get(name);
   if (service === undefined) {
-    refuse(`Service ${name} doesn't exist`);
+    refuse(`Service ${name} doesn't exist`, 'NoMatchingParent');
     return [];
   }
   const parent = { $case: 'service', value: name } as const;
@@ -53,7 +49,7 @@ function serviceParent(
       (reference.sectionName === undefined || candidate.name === reference.sectionName),
   );
   if (port !== undefined) return [{ parent, port: port.port, section: '' }];
-  refuse(`Service ${name} has no TCP port ${reference.sectionName ?? reference.port}`);
+  refuse(`Service ${name} has no TCP port ${reference.sectionName ?? reference.port}`, 'NoMatchingParent');
   return [];
 }
 
@@ -62,11 +58,11 @@ function gatewayParents(
   name: string,
   reference: Reference,
   index: Pick<ObjectIndex, 'gateways'>,
-  refuse: (message: string) => void,
+  refuse: Refuse,
 ): RouteParent[] {
   const gateway = index.gateways.get(name);
   if (gateway === undefined) {
-    refuse(`Gateway ${name} doesn't exist`);
+    refuse(`Gateway ${name} doesn't exist`, 'NoMatchingParent');
     return [];
   }
   const named = gateway.manifest.spec.listeners.filter(
@@ -77,12 +73,17 @@ function gatewayParents(
   if (named.length === 0)
     refuse(
       `Gateway ${name} has no listener ${reference.sectionName ?? ''}${reference.port === undefined ? '' : ` on port ${reference.port}`}`,
+      'NoMatchingParent',
     );
   const allowed = named.filter((listener) => isAllowed(listener, route, gateway.namespace));
   if (named.length > 0 && allowed.length === 0)
-    refuse(`no listener of Gateway ${name} allows a route of kind ${route.kind} of namespace ${route.namespace} (protocol, allowedRoutes)`);
+    refuse(
+      `no listener of Gateway ${name} allows a route of kind ${route.kind} of namespace ${route.namespace} (protocol, allowedRoutes)`,
+      'NotAllowedByListeners',
+    );
   const taking = allowed.filter((listener) => sharesHostname(listener, route));
-  if (allowed.length > 0 && taking.length === 0) refuse(`no hostname of the route is one of a listener of Gateway ${name}`);
+  if (allowed.length > 0 && taking.length === 0)
+    refuse(`no hostname of the route is one of a listener of Gateway ${name}`, 'NoMatchingListenerHostname');
   return taking.map((listener) => ({ parent: { $case: 'gateway', value: name }, port: listener.port, section: listener.name }));
 }
 

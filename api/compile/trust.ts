@@ -1,7 +1,7 @@
 // References to CA certificates (ConfigMaps, key ca.crt) → one PEM bundle. Those that can't be followed are reported and left out.
 import { configMapText, trustFault } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import type { ReportProblem } from './problem.js';
+import type { ConditionReason, ReportProblem } from './problem.js';
 import { isGranted, notGranted } from './reference-grants.js';
 
 export type TrustIndex = Pick<ObjectIndex, 'configMaps' | 'grantsByNamespace'>;
@@ -24,11 +24,11 @@ export function trustOf(
   const bundles = references.flatMap((reference, position) => {
     const target = { kind: 'ConfigMap', namespace: reference.namespace ?? from.namespace, name: reference.name } as const;
     const name = nameOf(target);
-    const refuse = (message: string): [] => {
-      report(`${path}[${position}]`, `${message}: it is not used`);
+    const refuse = (message: string, reason: ConditionReason = 'InvalidCACertificateRef'): [] => {
+      report(`${path}[${position}]`, `${message}: it is not used`, reason);
       return [];
     };
-    if (!isGranted(index, from, target)) return refuse(`ConfigMap ${name} ${notGranted(from.kind, target)}`);
+    if (!isGranted(index, from, target)) return refuse(`ConfigMap ${name} ${notGranted(from.kind, target)}`, 'RefNotPermitted');
     const found = index.configMaps.get(name);
     if (found === undefined) return refuse(`ConfigMap ${name} doesn't exist`);
     const { text, fault } = readBundle(found.manifest);

@@ -1,14 +1,19 @@
 // The store's view → the encoded model, by api/compile. Owns the cache of validated objects; knows neither revisions nor nodes.
 
-import { compileModel, encodeResource, type Problem, type RunningWorkload } from '../../api/compile/index.js';
+import { type CompiledResource, compileModel, encodeResource, type Problem, type RunningWorkload } from '../../api/compile/index.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
-import { type StoredObject, validateObject } from '../../api/resources/index.js';
+import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { objectKey, type StoredObject, validateObject } from '../../api/resources/index.js';
 import type { ObjectRecord } from '../store/records.js';
 import type { StoreView } from '../store/view.js';
 
 export interface CompiledModel {
   readonly resources: Resource[];
   readonly problems: readonly Problem[];
+  /** How many routes each listener of a Gateway takes, by "<namespace>/<gateway>/<listener>"; none: not in it. */
+  readonly attachedRoutes: ReadonlyMap<string, number>;
+  /** Which generation of an object of Kubernetes it has seen, by "<kind>/<namespace>/<name>". */
+  readonly generations: ReadonlyMap<string, number>;
 }
 
 export class ModelCompiler {
@@ -23,6 +28,7 @@ export class ModelCompiler {
   compile(): CompiledModel {
     const objects: StoredObject[] = [];
     const invalid: Problem[] = [];
+    const generations = new Map<string, number>();
     for (const object of this.#view.objects.values()) {
       const { ref, record, source } = object;
       if (this.#view.isShadowed(object)) {
@@ -33,12 +39,18 @@ export class ModelCompiler {
         });
         continue;
       }
+      if (record.generation > 0) generations.set(objectKey(ref.kind, ref.namespace, ref.name), record.generation);
       const validated = this.#validate(ref, record);
       if ('object' in validated) objects.push(validated.object);
       else invalid.push(validated.problem);
     }
     const { resources, problems } = compileModel({ objects, running: this.#running(), nowMs: Date.now() });
-    return { resources: resources.map(encodeResource), problems: [...invalid, ...problems] };
+    return {
+      resources: resources.map(encodeResource),
+      problems: [...invalid, ...problems],
+      attachedRoutes: countRoutes(resources),
+      generations,
+    };
   }
 
   #validate(ref: { kind: string; namespace: string; name: string }, record: ObjectRecord) {
@@ -52,6 +64,7 @@ export class ModelCompiler {
             ...ref,
             path: result.findings[0]?.path ?? '',
             message: `left out, it isn't valid here: ${result.findings[0]?.message}`,
+            reason: 'Invalid' as const,
           },
         };
     this.#validated.set(record, validated);
@@ -67,4 +80,17 @@ export class ModelCompiler {
     }
     return newest;
   }
+}
+
+function countRoutes(resources: readonly CompiledResource[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const resource of resources) {
+    if (resource.type !== ResourceType.HTTP_ROUTE && resource.type !== ResourceType.CONNECTION_ROUTE) continue;
+    const listeners = resource.message.parents.flatMap(({ parent, section }) =>
+      parent?.$case === 'gateway' ? [`${parent.value}/${section}`] : [],
+    );
+    // A route may name a listener twice, by different names of it.
+    for (const listener of new Set(listeners)) counts.set(listener, (counts.get(listener) ?? 0) + 1);
+  }
+  return counts;
 }

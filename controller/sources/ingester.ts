@@ -15,6 +15,8 @@ export interface SourceObject {
   readonly manifest: unknown;
   /** Milliseconds since the epoch. */
   readonly createdAtMs: number;
+  /** As ObjectRecord has it. */
+  readonly generation: number;
 }
 
 /** What a source tells, in any order and as often as it likes: only differences are written. */
@@ -76,15 +78,15 @@ export class Ingester implements Ingest {
     return new Ingester(parts, term, await readWritten(parts));
   }
 
-  put({ ref, manifest, createdAtMs }: SourceObject): void {
+  put({ ref, manifest, createdAtMs, generation }: SourceObject): void {
     const text = canonicalJson(manifest);
     if (Buffer.byteLength(text) > OBJECT_BYTES) {
       this.#parts.observe.refused(ref, `too large: ${Buffer.byteLength(text)} bytes as JSON, at most ${OBJECT_BYTES}`);
       this.remove(ref);
       return;
     }
-    const digest = digestOf(text, createdAtMs);
-    const body = `{"manifest":${text},"createdAtMs":${createdAtMs}`;
+    const digest = digestOf(text, createdAtMs, generation);
+    const body = `{"manifest":${text},"createdAtMs":${createdAtMs},"generation":${generation}`;
     this.#want(this.#keyOf(ref), { digest, body });
   }
 
@@ -203,7 +205,7 @@ async function readWritten({ client, keys, source }: Parts): Promise<Map<string,
     for (const { key, value } of page.kvs) {
       const record = readObject(value);
       // What can't be read is replaced or deleted.
-      written.set(key.toString(), record === null ? '' : digestOf(canonicalJson(record.manifest), record.createdAtMs));
+      written.set(key.toString(), record === null ? '' : digestOf(canonicalJson(record.manifest), record.createdAtMs, record.generation));
     }
     const last = page.kvs.at(-1);
     if (!page.more || last === undefined) return written;
@@ -211,6 +213,6 @@ async function readWritten({ client, keys, source }: Parts): Promise<Map<string,
   }
 }
 
-function digestOf(manifest: string, createdAtMs: number): string {
-  return createHash('sha256').update(`${createdAtMs} ${manifest}`).digest('base64url').slice(0, 22);
+function digestOf(manifest: string, createdAtMs: number, generation: number): string {
+  return createHash('sha256').update(`${createdAtMs} ${generation} ${manifest}`).digest('base64url').slice(0, 22);
 }

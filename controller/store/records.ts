@@ -7,6 +7,8 @@ export interface ObjectRecord {
   /** Milliseconds since the epoch; kept over updates. */
   readonly createdAtMs: number;
   readonly requestId: string;
+  /** Of an object of Kubernetes, as its server counts the changes of its spec; else 0. */
+  readonly generation: number;
 }
 
 /** Under <prefix>/nodes/. */
@@ -44,7 +46,8 @@ function byName([a]: [string, unknown], [b]: [string, unknown]): number {
 export function readObject(value: Buffer): ObjectRecord | null {
   const record = parse(value);
   if (record === null || !('manifest' in record) || typeof record.createdAtMs !== 'number') return null;
-  return { manifest: record.manifest, createdAtMs: record.createdAtMs, requestId: textIn(record, 'requestId') };
+  const { manifest, createdAtMs, generation } = record;
+  return { manifest, createdAtMs, requestId: textIn(record, 'requestId'), generation: typeof generation === 'number' ? generation : 0 };
 }
 
 export function readNode(value: Buffer): NodeRecord | null {

@@ -152,6 +152,7 @@ const object = (name: string, text: string): SourceObject => ({
   ref: { kind: 'Service', namespace: 'shop', name },
   manifest: { text },
   createdAtMs: 1,
+  generation: 0,
 });
 
 /** What stands in etcd, by name, with the revision of its last change. */

@@ -7,6 +7,7 @@ import { pino } from 'pino';
 import type { DeleteResponse, GetResponse } from '../../api/gen/mesh/v1/admin.js';
 import { Endpoint, EndpointHealth, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { systemClock } from '../../controller/clock.js';
+import { LatestModel } from '../../controller/compile/latest-model.js';
 import { ControllerMetrics } from '../../controller/metrics.js';
 import { kubeconfigAccess } from '../../controller/sources/kubernetes/cluster-access.js';
 import { kubernetesReader } from '../../controller/sources/kubernetes/kubernetes-reader.js';
@@ -100,7 +101,7 @@ function ingestion(): void {
   const log = pino({ level: 'silent' });
   const context = { client, leases, view, keys, clock: systemClock, ttlMs: 2_000, metrics, log };
   const times = { discoveryMs: 50, discoveryRetryMs: 50, listWatch: { firstRetryMs: 10, lastRetryMs: 100 } };
-  const stop = startIngestion(context, kubernetesReader({ ...context, access: found.access, times }));
+  const stop = startIngestion(context, kubernetesReader({ ...context, access: found.access, latest: new LatestModel(), times }));
   closing.push(async () => {
     await stop();
     await leases.close();
@@ -276,11 +277,13 @@ test('a collection that may not be read is told with the role to check, the othe
   before.close();
   await one.stop();
   api.deny('v1/pods');
+  const asked = api.requests.length;
   api.delete('v1/services', 'shop/catalog');
   const two = await controller();
   const node = new Node(two);
   await node.until('no service', () => node.responses.length > 0 && node.service('catalog') === undefined);
   expect(node.workload('catalog-1')).toBeDefined();
+  await api.until('another try', () => api.requests.slice(asked).filter(({ path }) => path === '/api/v1/pods').length > 1);
   expect(two.logs.find((line) => line.includes('"path":"/api/v1/pods"'))).toContain('ClusterRole');
 });
 
@@ -300,6 +303,44 @@ test('custom resources are read when their definitions are installed, and their 
   await node.until('the route', () => node.named(ResourceType.HTTP_ROUTE).length === 1);
   api.unserve('gateway.networking.k8s.io/v1', 'httproutes');
   await node.until('no route', () => node.named(ResourceType.HTTP_ROUTE).length === 0);
+});
+
+test('the leader writes what it says of routes into their status, once, and beside what others say', async () => {
+  for (const definition of [ROUTES, GATEWAYS, CLASSES]) api.serve(definition);
+  const routes = 'gateway.networking.k8s.io/v1/httproutes';
+  const theirs = { parentRef: { name: 'theirs' }, controllerName: 'other.dev/x', conditions: [] };
+  const route = (port: number, status: object): ApiObject =>
+    namespaced('catalog', {
+      spec: {
+        parentRefs: [{ name: 'theirs' }, { group: '', kind: 'Service', name: 'catalog' }],
+        rules: [{ backendRefs: [{ name: 'catalog', port }] }],
+      },
+      status,
+    });
+  api.put('v1/services', catalog());
+  api.put(routes, route(80, { parents: [theirs] }));
+  await controller();
+  const two = await controller();
+  type Parent = { controllerName: string; conditions: { type: string; status: string; reason: string; observedGeneration: number }[] };
+  const parents = (): Parent[] => (api.get(routes, 'shop/catalog')!.status as { parents: Parent[] }).parents;
+  const told = (): string => (parents()[1]?.conditions ?? []).map(({ type, status }) => `${type}=${status}`).join();
+  await api.until('the status', () => told() === 'Accepted=True,ResolvedRefs=True');
+  expect(parents()[0]).toEqual(theirs);
+  expect(parents()[1]).toMatchObject({ controllerName: 'weft.dev/gateway', conditions: [{ observedGeneration: 1 }, {}] });
+  const patches = () => api.requests.filter(({ method }) => method === 'PATCH');
+  // Another revision, which says the same of it.
+  const node = new Node(two);
+  await node.until('the service', () => node.service('catalog') !== undefined);
+  api.put('v1/services', catalog({ clusterIP: '10.96.0.21', clusterIPs: ['10.96.0.21'] }));
+  await node.until('the change', () => node.service('catalog')?.addresses[0] === '10.96.0.21');
+  api.put(routes, route(81, { parents: [parents()[1]!] }));
+  await api.until('the other status', () => told() === '' && parents()[0]?.conditions[1]?.status === 'False');
+  expect(parents()[0]?.conditions[1]).toMatchObject({ reason: 'BackendNotFound', observedGeneration: 2 });
+  // Time in which what is written without need would be.
+  api.put(routes, { ...route(80, { parents: [] }), metadata: { name: 'later', namespace: 'shop' } });
+  await api.until('the status of a later one', () => patches().some(({ path }) => path.includes('later')));
+  const path = '/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/catalog/status';
+  expect(patches().filter((patch) => patch.path === path)).toHaveLength(2);
 });
 
 test('Gateways of Weft’s classes are read, with the Secrets they name and no others', async () => {

@@ -73,7 +73,7 @@ export const CORE: readonly ResourceDefinition[] = [
 const PATH = /^\/(?:api|apis)\/((?:[^/]+\/)?v[^/]+)(?:\/namespaces\/([^/]+))?\/([^/]+)(?:\/([^/]+))?(?:\/(status))?$/;
 const MAX_BODY = 4 * 1_048_576;
 
-/** Changed by every request and watch. */
+/** Changed by every request, watch and object. */
 export class KubernetesApi extends Condition {
   readonly requests: SeenRequest[] = [];
   /** By "<groupVersion>/<plural>". */
@@ -250,6 +250,7 @@ export class KubernetesApi extends Condition {
 
   private tell(path: string, event: Event): void {
     this.collection(path).events.push(event);
+    this.changed();
     if (this.isFrozen) return;
     for (const watch of this.watches) if (watch.path === path) watch.send(event);
   }

@@ -7,13 +7,11 @@ import { pause } from '../../store/election.js';
 import type { Ingest } from '../ingester.js';
 import type { ApiClient } from './api-client.js';
 import { discover, type Served } from './api-discovery.js';
+import { CONTROLLER_NAME } from './gateway-status.js';
 import { ListWatch, type ListWatchSink, type ListWatchState, type ListWatchTimes, type ObjectName } from './list-watch.js';
 import type { KubernetesObject } from './object.js';
 import { type Reference, referencesOfGateway, referencesOfPolicy } from './references.js';
 import { REFERENCED_TYPES, RESOURCE_TYPES, sourceObject } from './resource-types.js';
-
-/** Of GatewayClasses: theirs are the Gateways that Weft serves. Also who writes what Weft says in a status. */
-export const CONTROLLER_NAME = 'weft.dev/gateway';
 
 export interface KubernetesObserver {
   /** Of one collection, on each change. */
@@ -24,6 +22,8 @@ export interface KubernetesObserver {
   tooManyReferences(count: number, limit: number): void;
   listed(path: string): void;
   event(path: string): void;
+  /** An object of the Gateway API came, changed or went. */
+  gatewayChanged(): void;
 }
 
 export interface KubernetesSourceParts {
@@ -83,6 +83,12 @@ export class KubernetesSource {
   /** Of the Gateway API, as the server has them now. */
   objectsOf(kind: Kind): ReadonlyMap<string, KubernetesObject> {
     return this.#kept.get(kind) ?? new Map();
+  }
+
+  /** Whether Weft serves the Gateway of that name, "<namespace>/<name>". */
+  isOurGateway(name: string): boolean {
+    const gateway = this.objectsOf('Gateway').get(name);
+    return gateway !== undefined && this.#isOurs('Gateway', gateway);
   }
 
   /** Of the collection over all namespaces; null: the server hasn't got it. */
@@ -232,6 +238,7 @@ export class KubernetesSource {
 
   /** What follows for others from a change of this kind. */
   #changed(kind: Kind): void {
+    if (this.#kept.has(kind)) this.#parts.observe.gatewayChanged();
     if (kind === 'GatewayClass') {
       const gateways = this.#following.get('Gateway');
       for (const gateway of this.objectsOf('Gateway').values()) if (gateways !== undefined) this.#tell(gateways.served, gateway);

@@ -54,9 +54,9 @@ const OWN: readonly ResourceType[] = [
 
 /** Of custom resources: every kind that Weft knows and a group defines. A Workload is what Weft makes of a Pod; others are applied. */
 function customTypes(): ResourceType[] {
-  const isCustom = ({ kind, apiVersion }: (typeof KINDS)[number]): boolean =>
+  const isOfGroup = ({ kind, apiVersion }: (typeof KINDS)[number]): boolean =>
     kind !== 'Workload' && apiVersion.includes('.') && !OWN.some((own) => own.kind === kind);
-  return KINDS.filter(isCustom).map(({ kind, apiVersion, olderVersions, plural }) => ({
+  return KINDS.filter(isOfGroup).map(({ kind, apiVersion, olderVersions, plural }) => ({
     kind,
     group: apiVersion.split('/')[0] ?? '',
     versions: [apiVersion, ...olderVersions].map((version) => version.split('/')[1] ?? ''),
@@ -80,15 +80,20 @@ export function sourceObject(type: ResourceType, version: string, object: Kubern
   const translated = type.translate(object);
   if (translated === null) return null;
   const { name, labels, createdAtMs } = object.metadata;
+  const generation = isCustom(type) ? object.metadata.generation : 0;
   const namespace = object.metadata.namespace || DEFAULT_NAMESPACE;
   const apiVersion = apiVersionOf(type, version);
   const kept = Object.fromEntries(Object.entries(labels).filter(([label]) => type.keepsLabel(label)));
   const metadata = Object.keys(kept).length === 0 ? { name, namespace } : { name, namespace, labels: kept };
-  return { ref: { kind: type.kind, namespace, name }, manifest: { apiVersion, kind: type.kind, metadata, ...translated }, createdAtMs };
+  const manifest = { apiVersion, kind: type.kind, metadata, ...translated };
+  return { ref: { kind: type.kind, namespace, name }, manifest, createdAtMs, generation };
+}
+
+function isCustom(type: ResourceType): boolean {
+  return type.translate === translateSpec;
 }
 
 /** What it becomes may have another one than what it is made of. */
 function apiVersionOf(type: ResourceType, version: string): string {
-  const isCustom = type.translate === translateSpec;
-  return isCustom ? `${type.group}/${version}` : (KINDS.find(({ kind }) => kind === type.kind)?.apiVersion ?? version);
+  return isCustom(type) ? `${type.group}/${version}` : (KINDS.find(({ kind }) => kind === type.kind)?.apiVersion ?? version);
 }

@@ -1,0 +1,239 @@
+// What Weft says of an object of the Gateway API in its status, from what the compilation said of it. Pure. Owner: Gateway API v1 (conditions of
+// GatewayClass, Gateway, routes; policy status).
+import type { ConditionReason, Problem } from '../../../api/compile/index.js';
+import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
+import { itemsOf, type KubernetesObject } from './object.js';
+
+/** Of GatewayClasses: theirs are the Gateways that Weft serves. Also who says what Weft says in a status. */
+export const CONTROLLER_NAME = 'weft.dev/gateway';
+
+export interface Judged {
+  readonly kind: string;
+  readonly object: KubernetesObject;
+  /** Of this object, of a compilation that has seen its generation. */
+  readonly problems: readonly Problem[];
+  /** Whether the Gateway of that name ("<namespace>/<name>") is one that Weft serves. */
+  readonly isOurGateway: (name: string) => boolean;
+  /** Of a listener, "<namespace>/<gateway>/<listener>". */
+  readonly attachedRoutes: ReadonlyMap<string, number>;
+}
+
+/** What the status should be, in the words of its kind; null: Weft says nothing of it. `nowText` is when conditions change that do. */
+export function statusOf(judged: Judged, nowText: string): Unchecked | null {
+  switch (judged.kind) {
+    case 'GatewayClass':
+      return classStatus(judged, nowText);
+    case 'Gateway':
+      return gatewayStatus(judged, nowText);
+    case 'HTTPRoute':
+    case 'GRPCRoute':
+    case 'TLSRoute':
+    case 'TCPRoute':
+      return routeStatus(judged, nowText);
+    case 'BackendTLSPolicy':
+      return policyStatus(judged, nowText);
+    default:
+      return null;
+  }
+}
+
+interface Condition {
+  readonly type: string;
+  readonly isTrue: boolean;
+  readonly reason: string;
+  readonly message: string;
+}
+
+const MAX_MESSAGE = 1_024;
+const MAX_ANCESTORS = 16;
+const RESOLVED_REASONS: readonly ConditionReason[] = [
+  'RefNotPermitted',
+  'BackendNotFound',
+  'InvalidCertificateRef',
+  'InvalidCACertificateRef',
+];
+
+/** True unless one of the problems says otherwise. */
+function condition(type: string, good: string, problem: Problem | undefined, bad: string = problem?.reason ?? 'Invalid'): Condition {
+  if (problem === undefined) return { type, isTrue: true, reason: good, message: '' };
+  const { path, message } = problem;
+  return { type, isTrue: false, reason: bad, message: `${path === '' ? '' : `${path}: `}${message}`.slice(0, MAX_MESSAGE) };
+}
+
+/** In the place of those of the same types in `before`; the time is that of the last change from true to false or back. */
+function merged(before: unknown, conditions: readonly Condition[], generation: number, nowText: string): unknown[] {
+  const earlier = itemsOf(before);
+  const others = earlier.filter(({ type }) => !conditions.some((own) => own.type === type));
+  const own = conditions.map(({ type, isTrue, reason, message }) => {
+    const status = isTrue ? 'True' : 'False';
+    const known = earlier.find((each) => each.type === type);
+    const lastTransitionTime = known?.status === status ? (textOf(known, 'lastTransitionTime') ?? nowText) : nowText;
+    return { type, status, observedGeneration: generation, lastTransitionTime, reason, message };
+  });
+  return [...others, ...own];
+}
+
+function statusBefore({ body }: KubernetesObject): Unchecked {
+  return isUnchecked(body.status) ? body.status : {};
+}
+
+function specOf({ body }: KubernetesObject): Unchecked {
+  return isUnchecked(body.spec) ? body.spec : {};
+}
+
+/** The whole object was left out. */
+function invalidity(problems: readonly Problem[]): Problem | undefined {
+  return problems.find(({ path, reason }) => reason === 'Invalid' && !/^spec\.listeners\[\d+\]$/.test(path));
+}
+
+function classStatus({ object, problems }: Judged, nowText: string): Unchecked {
+  const invalid = invalidity(problems);
+  const bad = invalid?.path.startsWith('spec.parametersRef') ? 'InvalidParameters' : 'Unsupported';
+  const conditions = [condition('Accepted', 'Accepted', invalid, bad)];
+  return { conditions: merged(statusBefore(object).conditions, conditions, object.metadata.generation, nowText) };
+}
+
+const KINDS_OF_PROTOCOL: Readonly<Record<string, readonly string[]>> = {
+  HTTP: ['HTTPRoute', 'GRPCRoute'],
+  HTTPS: ['HTTPRoute', 'GRPCRoute'],
+  TLS: ['TLSRoute', 'TCPRoute'],
+  TCP: ['TCPRoute'],
+};
+const GROUP = 'gateway.networking.k8s.io';
+
+function gatewayStatus(judged: Judged, nowText: string): Unchecked {
+  const { object, problems } = judged;
+  const before = statusBefore(object);
+  const invalid = invalidity(problems);
+  const conditions = [condition('Accepted', 'Accepted', invalid), condition('Programmed', 'Programmed', invalid)];
+  const listenersBefore = itemsOf(before.listeners);
+  const listeners = itemsOf(specOf(object).listeners).map((listener, position) =>
+    listenerStatus(judged, listener, position, listenersBefore.find(({ name }) => name === listener.name)?.conditions, nowText),
+  );
+  return { conditions: merged(before.conditions, conditions, object.metadata.generation, nowText), listeners };
+}
+
+function listenerStatus(
+  { object, problems, attachedRoutes }: Judged,
+  listener: Unchecked,
+  position: number,
+  before: unknown,
+  nowText: string,
+): Unchecked {
+  const { namespace, name, generation } = object.metadata;
+  const path = `spec.listeners[${position}]`;
+  const invalid = invalidity(problems);
+  const mine = invalid?.path.startsWith(path) ? invalid : undefined;
+  const closed = problems.find((problem) => problem.path === path && problem.reason === 'Invalid');
+  const unresolved = problems.find((problem) => problem.path.startsWith(`${path}.tls`) && isReference(problem));
+  const { supported, unknown } = routeKinds(listener);
+  const badKind: Problem | undefined =
+    unknown === undefined
+      ? undefined
+      : {
+          kind: '',
+          namespace,
+          name,
+          path: `${path}.allowedRoutes.kinds`,
+          message: `a listener of protocol ${String(listener.protocol)} takes no ${unknown}`,
+        };
+  const resolved =
+    badKind === undefined
+      ? condition('ResolvedRefs', 'ResolvedRefs', unresolved)
+      : condition('ResolvedRefs', 'ResolvedRefs', badKind, 'InvalidRouteKinds');
+  const conditions = [
+    condition('Accepted', 'Accepted', mine),
+    condition('Programmed', 'Programmed', invalid ?? closed),
+    resolved,
+    { type: 'Conflicted', isTrue: false, reason: 'NoConflicts', message: '' },
+  ];
+  return {
+    name: listener.name,
+    supportedKinds: supported.map((kind) => ({ group: GROUP, kind })),
+    attachedRoutes: attachedRoutes.get(`${namespace}/${name}/${String(listener.name)}`) ?? 0,
+    conditions: merged(before, conditions, generation, nowText),
+  };
+}
+
+/** Of those that the listener allows, or its protocol takes; `unknown`: one that is allowed and none of these. */
+function routeKinds({ protocol, allowedRoutes }: Unchecked): {
+  readonly supported: readonly string[];
+  readonly unknown: string | undefined;
+} {
+  const taken = KINDS_OF_PROTOCOL[String(protocol)] ?? [];
+  const allowed = isUnchecked(allowedRoutes) ? itemsOf(allowedRoutes.kinds) : [];
+  if (allowed.length === 0) return { supported: taken, unknown: undefined };
+  const isTaken = ({ group, kind }: Unchecked): boolean => (group ?? GROUP) === GROUP && taken.includes(String(kind));
+  const unknown = allowed.find((kind) => !isTaken(kind));
+  return {
+    supported: taken.filter((kind) => allowed.some((each) => isTaken(each) && each.kind === kind)),
+    unknown: unknown && String(unknown.kind),
+  };
+}
+
+function isReference({ reason }: Problem): boolean {
+  return reason !== undefined && RESOLVED_REASONS.includes(reason);
+}
+
+/** One entry a parent that is Weft's to judge: a Service, or a Gateway of its classes. Those of others stay. */
+function routeStatus({ object, problems, isOurGateway }: Judged, nowText: string): Unchecked {
+  const { namespace, generation } = object.metadata;
+  const invalid = invalidity(problems);
+  const unresolved = problems.find((problem) => problem.path.startsWith('spec.rules[') && isReference(problem));
+  const before = itemsOf(statusBefore(object).parents);
+  const own = itemsOf(specOf(object).parentRefs).flatMap((parentRef, position) => {
+    if (!isOurs(parentRef, namespace, isOurGateway)) return [];
+    const refused = invalid ?? problems.find(({ path }) => path === `spec.parentRefs[${position}]`);
+    const known = before.find((each) => each.controllerName === CONTROLLER_NAME && isSame(each.parentRef, parentRef));
+    const conditions = [
+      condition('Accepted', 'Accepted', refused, refused === invalid ? 'UnsupportedValue' : undefined),
+      condition('ResolvedRefs', 'ResolvedRefs', unresolved),
+    ];
+    return [{ parentRef, controllerName: CONTROLLER_NAME, conditions: merged(known?.conditions, conditions, generation, nowText) }];
+  });
+  return { parents: [...before.filter(({ controllerName }) => controllerName !== CONTROLLER_NAME), ...own] };
+}
+
+function isOurs(parentRef: Unchecked, namespace: string, isOurGateway: (name: string) => boolean): boolean {
+  const kind = parentRef.kind ?? 'Gateway';
+  const group = parentRef.group ?? GROUP;
+  if (kind === 'Service') return group === '' || group === 'core';
+  return kind === 'Gateway' && group === GROUP && isOurGateway(`${textOf(parentRef, 'namespace') ?? namespace}/${String(parentRef.name)}`);
+}
+
+/** One entry a Service that the policy is for. */
+function policyStatus({ object, problems }: Judged, nowText: string): Unchecked {
+  const invalid = invalidity(problems);
+  const unresolved = problems.find(isReference);
+  const before = itemsOf(statusBefore(object).ancestors);
+  const own = itemsOf(specOf(object).targetRefs).map((target, position) => {
+    const ancestorRef = Object.fromEntries(
+      Object.entries({
+        group: '',
+        kind: 'Service',
+        namespace: object.metadata.namespace,
+        name: target.name,
+        sectionName: target.sectionName,
+      }).filter(([, value]) => value !== undefined),
+    );
+    const path = `spec.targetRefs[${position}]`;
+    const refused =
+      invalid ??
+      problems.find((problem) => problem.path.startsWith(path)) ??
+      problems.find(({ reason }) => reason === 'NoValidCACertificate');
+    const known = before.find((each) => each.controllerName === CONTROLLER_NAME && isSame(each.ancestorRef, ancestorRef));
+    const conditions = [condition('Accepted', 'Accepted', refused), condition('ResolvedRefs', 'ResolvedRefs', unresolved)];
+    return {
+      ancestorRef,
+      controllerName: CONTROLLER_NAME,
+      conditions: merged(known?.conditions, conditions, object.metadata.generation, nowText),
+    };
+  });
+  const others = before.filter(({ controllerName }) => controllerName !== CONTROLLER_NAME);
+  return { ancestors: [...others, ...own].slice(0, MAX_ANCESTORS) };
+}
+
+function isSame(a: unknown, b: Unchecked): boolean {
+  if (!isUnchecked(a)) return false;
+  return [...new Set([...Object.keys(a), ...Object.keys(b)])].every((field) => a[field] === b[field]);
+}
