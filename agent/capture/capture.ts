@@ -8,7 +8,8 @@ import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK 
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import { cgroupRoot, findCgroup } from './cgroups.js';
 import { NatCapture, removeNatRules, testNat } from './nat-capture.js';
-import { pathOf, WorkloadTracker } from './workload-tracker.js';
+import { Places } from './places.js';
+import { WorkloadTracker } from './workload-tracker.js';
 
 /** What this needs of a pino logger. */
 export interface CaptureLog {
@@ -116,9 +117,10 @@ function removeFallback(podSocket: string): void {
 export class Capture {
   private readonly trackers = new Map<string, WorkloadTracker>();
   private readonly workloads = new Map<string, Workload>();
-  private readonly inodes = new Map<string, number | null>();
+  /** By workload: what stood where when it was looked at last. */
+  private readonly standing = new Map<string, string>();
   private readonly listeners = new Set<() => void>();
-  private readonly cgroups = cgroupRoot();
+  private readonly places: Places;
   private readonly timer: NodeJS.Timeout;
   private polls = 0;
   /** Ids of the cgroups that are exempt now; null: those of an earlier agent. */
@@ -134,6 +136,7 @@ export class Capture {
     private readonly holdMs: number,
     private readonly probesFrom: readonly string[],
   ) {
+    this.places = new Places(cgroupRoot(), hostNetns);
     this.exemptProbes();
     this.timer = setInterval(() => this.poll(), POLL_MS);
     this.timer.unref();
@@ -163,8 +166,10 @@ export class Capture {
   /** The whole list: what is not in it is detached, also what an earlier agent attached. */
   async reconcile(workloads: readonly Workload[]): Promise<void> {
     this.workloads.clear();
-    this.inodes.clear();
+    this.standing.clear();
     for (const workload of workloads) this.workloads.set(`${workload.namespace}/${workload.name}`, workload);
+    this.places.listed(workloads);
+    this.places.nextRound();
     if (this.addon === null || this.handle === null) {
       this.changed();
       return;
@@ -176,11 +181,11 @@ export class Capture {
     }
     const owners = new Map<string, string>();
     for (const [name, workload] of this.workloads) {
-      const place = workload.networkNamespace || workload.systemdUnit || workload.cgroup;
+      const place = workload.networkNamespace || workload.systemdUnit || workload.cgroup || workload.podUid;
       const owner = owners.get(place) ?? name;
       owners.set(place, owner);
       const tracker =
-        this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns, this.cgroups, this.holdMs);
+        this.trackers.get(name) ?? new WorkloadTracker(name, workload, this.addon, this.handle, this.hostNetns, this.places, this.holdMs);
       tracker.update(workload, owner === name ? null : owner);
       this.trackers.set(name, tracker);
     }
@@ -202,7 +207,7 @@ export class Capture {
     for (const [name, workload] of this.workloads) {
       const tracker = this.trackers.get(name);
       if (tracker === undefined) {
-        if (inodeOf(pathOf(workload, this.cgroups)) !== null) result.push({ workload, addresses: workload.addresses });
+        if (inodeOf(this.places.pathOf(workload)) !== null) result.push({ workload, addresses: workload.addresses });
         continue;
       }
       const addresses = tracker.runningAddresses();
@@ -243,23 +248,31 @@ export class Capture {
 
   private poll(): void {
     const isFull = ++this.polls % FULL_POLLS === 0;
+    this.places.nextRound();
     if (isFull) this.exemptProbes();
     if (this.handle === null) {
-      const paths = [...this.workloads.values()].map((workload) => pathOf(workload, this.cgroups));
-      const gone = paths.filter((path) => this.inodes.get(path) !== inodeOf(path));
-      for (const path of gone) this.inodes.set(path, inodeOf(path));
-      if (gone.length > 0) this.changed();
+      const moved = [...this.workloads].filter(([name, workload]) => this.hasMoved(name, this.places.pathOf(workload)));
+      if (moved.length > 0) this.changed();
       return;
     }
-    if (this.inspect((tracker) => isFull || !tracker.isSettled || this.inodes.get(tracker.path) !== inodeOf(tracker.path))) this.changed();
+    if (this.inspect((tracker) => this.hasMoved(tracker.name, tracker.path) || isFull || !tracker.isSettled)) this.changed();
+  }
+
+  /** Whether something else stands there, or it is found elsewhere, than at the last call. */
+  private hasMoved(name: string, path: string): boolean {
+    const now = `${inodeOf(path)} ${path}`;
+    const before = this.standing.get(name);
+    this.standing.set(name, now);
+    return before !== now;
   }
 
   /** A unit that is started again has another cgroup. */
   private exemptProbes(): void {
     if (this.handle === null) return;
+    const { cgroups } = this.places;
     const paths = this.probesFrom.map((place) => {
       const isPath = place.startsWith('/');
-      return this.cgroups === null ? null : findCgroup({ cgroup: isPath ? place : '', systemdUnit: isPath ? '' : place }, this.cgroups);
+      return cgroups === null ? null : findCgroup({ cgroup: isPath ? place : '', systemdUnit: isPath ? '' : place }, cgroups);
     });
     const ids = paths.map((path) => (path === null ? null : inodeOf(path))).filter((id) => id !== null);
     if (ids.join() === this.probes?.join()) return;
@@ -274,7 +287,6 @@ export class Capture {
     let hasChanged = false;
     const due = [...this.trackers.values()].filter(isDue);
     for (const tracker of due) {
-      this.inodes.set(tracker.path, inodeOf(tracker.path));
       hasChanged = this.reconcileOne(tracker) || hasChanged;
     }
     for (const tracker of due.filter(({ isSettled }) => !isSettled)) hasChanged = this.reconcileOne(tracker) || hasChanged;

@@ -5,7 +5,8 @@ import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
 import { isHostProcess } from '../model/model.js';
 import type { CaptureAddon, CaptureHandle, CaptureSpec, CgroupInspection, NamespaceInspection } from '../native/capture.js';
-import { findCgroup, holdsThisProcess } from './cgroups.js';
+import { holdsThisProcess } from './cgroups.js';
+import type { Places } from './places.js';
 
 /** What a workload is captured with; null where nothing runs or nothing is to be captured. */
 interface Attachment {
@@ -32,20 +33,13 @@ interface Condition {
   readonly found: { readonly place: Place; readonly addresses: readonly string[] } | null;
 }
 
-/** Where the workload is found on its host: its namespace, or its cgroup as it is now; empty: nowhere (yet). */
-export function pathOf(workload: Workload, cgroups: string | null): string {
-  if (!isHostProcess(workload)) return workload.networkNamespace;
-  return cgroups === null ? '' : (findCgroup(workload, cgroups) ?? '');
-}
-
 /** The kernel's own text of an address, so that "FD00::0:1" and "fd00::1" are one. */
 function canonical(address: string): string {
   return address.includes(':') ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
 }
 
 /** The interface that carries the workload's addresses; without declared ones, the first that has any. `throughHost`: a veth that leads there. */
-function choose(workload: Workload, inspection: NamespaceInspection, throughHost: boolean): Finding {
-  const path = workload.networkNamespace;
+function choose(workload: Workload, path: string, inspection: NamespaceInspection, throughHost: boolean): Finding {
   const links = inspection.links.filter(({ hostIfindex }) => hostIfindex !== 0 || !throughHost);
   if (links.length === 0 && throughHost) {
     const detail = `${path} has no veth that leads to the agent's network namespace: the agent must run in the namespace that holds the host side (hostNetwork), and the CNI must use veths`;
@@ -96,8 +90,7 @@ export class WorkloadTracker {
     private readonly addon: CaptureAddon,
     private readonly handle: CaptureHandle,
     private readonly hostNetns: string | null,
-    /** Root of the cgroup v2 hierarchy; null: there is none. */
-    private readonly cgroups: string | null,
+    private readonly places: Places,
     /** For how long its first connections wait for release(), where it fails closed. */
     private holdMs: number,
   ) {}
@@ -118,7 +111,7 @@ export class WorkloadTracker {
 
   /** Of its namespace or cgroup; empty: it has none (yet). */
   get path(): string {
-    return pathOf(this.workload, this.cgroups);
+    return this.places.pathOf(this.workload);
   }
 
   /** What it is attached as, if it is. */
@@ -166,33 +159,41 @@ export class WorkloadTracker {
   }
 
   private find(): Finding {
-    if (this.path === '') return this.nowhere();
+    const { path } = this;
+    const { cgroups } = this.places;
+    if (path === '') return this.nowhere();
     if (this.rival !== null) {
-      return { kind: 'failed', detail: `${this.path} is already captured as ${this.rival}: one workload a network namespace or cgroup` };
+      return { kind: 'failed', detail: `${path} is already captured as ${this.rival}: one workload a network namespace or cgroup` };
     }
     try {
       if (!isHostProcess(this.workload))
-        return choose(this.workload, this.addon.inspectNamespace(this.path, this.hostNetns), this.handle.mode.startsWith('ebpf'));
-      if (this.cgroups !== null && holdsThisProcess(this.path, this.cgroups)) {
-        return { kind: 'failed', detail: `the agent itself runs in ${this.path}: name a cgroup of the process alone` };
+        return choose(this.workload, path, this.addon.inspectNamespace(path, this.hostNetns), this.handle.mode.startsWith('ebpf'));
+      if (cgroups !== null && holdsThisProcess(path, cgroups)) {
+        return { kind: 'failed', detail: `the agent itself runs in ${path}: name a cgroup of the process alone` };
       }
-      return hostProcess(this.workload, this.path, this.addon.inspectCgroup(this.path, this.hostNetns));
+      return hostProcess(this.workload, path, this.addon.inspectCgroup(path, this.hostNetns));
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') return { kind: 'pending', detail: `waiting for ${this.path}` };
+      if (codeOf(error) === 'ENOENT') return { kind: 'pending', detail: `waiting for ${path}` };
       return { kind: 'failed', detail: messageOf(error) };
     }
   }
 
   /** Without a path. */
   private nowhere(): Finding {
-    const { systemdUnit, cgroup } = this.workload;
-    if (!isHostProcess(this.workload)) {
-      return { kind: 'failed', detail: 'the workload names no place: set networkNamespace, systemdUnit or cgroup' };
+    const { systemdUnit, cgroup, podUid } = this.workload;
+    if (podUid !== '') {
+      const search = this.places.searchPod(this.workload);
+      if (search.kind === 'denied') return { kind: 'failed', detail: search.detail };
+      return { kind: 'pending', detail: `waiting for a process of pod ${podUid} with a network namespace of its own` };
     }
-    if (this.cgroups === null) {
+    if (!isHostProcess(this.workload)) {
+      return { kind: 'failed', detail: 'the workload names no place: set networkNamespace, systemdUnit, cgroup or podUID' };
+    }
+    const { cgroups } = this.places;
+    if (cgroups === null) {
       return { kind: 'failed', detail: 'no cgroup v2 hierarchy is mounted on this host: mount -t cgroup2 none /sys/fs/cgroup/unified' };
     }
-    return { kind: 'pending', detail: `waiting for the cgroup of ${systemdUnit || cgroup} below ${this.cgroups}` };
+    return { kind: 'pending', detail: `waiting for the cgroup of ${systemdUnit || cgroup} below ${cgroups}` };
   }
 
   private capture({ place, addresses }: Finding & { kind: 'found' }): Condition {

@@ -349,7 +349,8 @@ export class Lab implements Site {
   async down(): Promise<void> {
     for (const child of this.children) child.kill('SIGKILL');
     await Promise.all([...this.children].map((child) => new Promise((resolve) => child.once('exit', resolve))));
-    for (const path of [...this.cgroups]) this.removeCgroup(path);
+    // Those within others came later.
+    for (const path of [...this.cgroups].reverse()) this.removeCgroup(path);
     for (const name of this.names) {
       if (statSync(this.path(name), { throwIfNoEntry: false }) !== undefined) this.removeNamespace(name);
     }

@@ -136,6 +136,13 @@ describe('a Pod', () => {
     });
   });
 
+  test('from a file of kubelet’s is called by the hash that its cgroup has', () => {
+    const annotations = { 'kubernetes.io/config.mirror': '0123456789abcdef0123456789abcdef' };
+    expect(stored('pods', { spec, status: {} }, { annotations })?.manifest).toMatchObject({
+      spec: { podUID: annotations['kubernetes.io/config.mirror'] },
+    });
+  });
+
   test('that has no address yet is known to its node all the same', () => {
     expect(of({}, { phase: 'Pending', podIP: undefined })?.manifest).toMatchObject({ spec: { node: 'n', addresses: [] } });
   });

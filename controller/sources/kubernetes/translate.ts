@@ -93,12 +93,18 @@ export function translatePod(object: KubernetesObject): Translated {
   return {
     spec: only({
       node,
-      podUID: object.metadata.uid,
+      podUID: podUid(object),
       addresses: addresses.filter((address) => typeof address === 'string' && address !== ''),
       serviceAccount: textOf(spec, 'serviceAccountName') || undefined,
       ports: podPorts(spec),
     }),
   };
+}
+
+/** As its node's cgroups have it: of a pod from a file of kubelet's that is a hash, and what the API server has is its mirror. */
+function podUid({ metadata, body }: KubernetesObject): string {
+  const annotations = isUnchecked(body.metadata) ? textsOf(body.metadata.annotations) : {};
+  return annotations['kubernetes.io/config.mirror'] ?? metadata.uid;
 }
 
 /** The named ones: they are asked for by name alone. Two containers may use one name; the first is Kubernetes' choice too. */

@@ -1,0 +1,111 @@
+// Pods of Kubernetes, known by their UID alone: the agent finds their network namespaces by the cgroups of their processes. Real namespaces, cgroups and
+// processes, as kubelet and a runtime make them. Fails where it cannot run.
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { Workload } from '../../api/gen/mesh/v1/model.js';
+import { Condition } from '../lab/condition.js';
+import { POD_A, POD_B, REMOTE } from './lab.js';
+import { Scene } from './scene.js';
+
+const UID = '1c6b5d5e-8a3f-4c1e-9b1a-0123456789ab';
+/** Of the sandbox: of no capability, and not the agent's user. */
+const NOBODY = '65535';
+const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
+const scene = new Scene('wkube');
+const { lab } = scene;
+/** As systemd's driver names it. */
+const podFolder = `kubepods-burstable-pod${UID.replaceAll('-', '_')}.slice`;
+const closing: (() => Promise<void>)[] = [];
+
+/** A pod's sandbox: sleeps in its namespace and cgroup, as an unprivileged user. */
+async function sandbox(namespace: string): Promise<{ end: () => Promise<void> }> {
+  lab.addCgroup(podFolder);
+  const inside = lab.addCgroup(`${podFolder}/cri-containerd-${namespace}.scope`);
+  const confined = ['setpriv', '--reuid', NOBODY, '--clear-groups', '--inh-caps=-all', 'sh', '-c', 'echo there; exec sleep 1000'];
+  const script = 'echo $$ > "$0/cgroup.procs"; net="$1"; shift; exec nsenter --net="$net" "$@"';
+  const child = spawn('bash', ['-c', script, inside, lab.path(namespace), ...confined], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(child.stdout!, 'data');
+  const exit = once(child, 'exit');
+  const end = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await exit;
+  };
+  closing.push(end);
+  return { end };
+}
+
+const pod = (addresses: string[] = [], fields: Partial<Workload> = {}): Workload =>
+  Workload.fromPartial({ ...scene.workload('a'), networkNamespace: '', podUid: UID, addresses, ...fields });
+
+const stateOf = () => scene.capture.state().workloads[0];
+const changes = new Condition();
+
+const until = (state: string) => changes.until(`${state} (now ${JSON.stringify(stateOf())})`, () => stateOf()?.state === state);
+
+/** What an agent with these capabilities alone makes of the pod. */
+function confinedAgent(capabilities: string): { state: string; detail: string } {
+  const script = `
+    import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
+    const capture = await Capture.open({ ...${JSON.stringify(scene.location)}, mode: 'auto', heartbeatTimeoutMs: 1000, log: { info() {}, warn() {} } });
+    await capture.reconcile([${JSON.stringify(pod())}]);
+    const [{ state, detail }] = capture.state().workloads;
+    console.log(JSON.stringify({ state, detail }));
+    await capture.close();`;
+  const words = [
+    '--inh-caps=-all',
+    `--bounding-set=-all,${capabilities}`,
+    '--no-new-privs',
+    process.execPath,
+    '--input-type=module',
+    '-e',
+    script,
+  ];
+  return JSON.parse(execFileSync('setpriv', words, { encoding: 'utf8' })) as { state: string; detail: string };
+}
+
+beforeAll(async () => {
+  await scene.up();
+  const capture = await scene.open('auto');
+  capture.onChange(() => changes.changed());
+  scene.proxy = await lab.proxy();
+}, 20_000);
+
+afterAll(async () => {
+  for (const close of closing) await close();
+  await scene.down();
+}, 20_000);
+
+test('a pod is captured when its sandbox has come, and where its next sandbox is', async () => {
+  await scene.capture.reconcile([pod()]);
+  expect(stateOf()).toMatchObject({ state: 'pending', detail: expect.stringContaining(UID) });
+  const first = await sandbox('a');
+  await until('captured');
+  expect(stateOf()?.addresses).toEqual(expect.arrayContaining([POD_A.v4]));
+  scene.expectOnePass('a', POD_A.v4, REMOTE.v4, 8080, 'outbound');
+
+  await first.end();
+  await until('pending');
+  scene.expectDirect('a', POD_A.v4, REMOTE.v4);
+  await sandbox('b');
+  await until('captured');
+  scene.expectOnePass('b', POD_B.v4, REMOTE.v4, 8080, 'outbound');
+  scene.expectDirect('a', POD_A.v4, REMOTE.v4);
+}, 20_000);
+
+test('an agent that comes later finds it again, and its addresses may be known before or not', async () => {
+  await scene.capture.close();
+  const capture = await scene.open('auto');
+  capture.onChange(() => changes.changed());
+  await capture.reconcile([pod([POD_B.v4, POD_B.v6])]);
+  expect(stateOf()).toMatchObject({ state: 'captured', addresses: [POD_B.v4, POD_B.v6] });
+  scene.expectOnePass('b', POD_B.v4, REMOTE.v4, 8080, 'outbound');
+  await capture.reconcile([]);
+  scene.expectDirect('b', POD_B.v4, REMOTE.v4);
+}, 20_000);
+
+test('the namespaces of others’ processes take CAP_SYS_PTRACE besides what an agent needs', () => {
+  expect(confinedAgent('+net_admin,+sys_admin,+sys_ptrace')).toEqual({ state: 'captured', detail: '' });
+  expect(confinedAgent('+net_admin,+sys_admin')).toMatchObject({ state: 'failed', detail: expect.stringContaining('CAP_SYS_PTRACE') });
+}, 20_000);
