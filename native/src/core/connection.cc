@@ -58,6 +58,7 @@ void Connection::note_readable(uint32_t events) {
 }
 
 bool Connection::has_unread() const {
+  if (tls_ != nullptr && (!tls_->input_left.empty() || tls_->has_pending())) return true;
   int unread = 0;
   return ioctl(fd_, FIONREAD, &unread) == 0 && unread > 0;
 }

@@ -86,7 +86,7 @@ class Connection : public Timer {
   int64_t idle_since_ms(uint32_t timeout_ms) const {
     return is_scheduled() ? static_cast<int64_t>(deadline_ms()) - static_cast<int64_t>(timeout_ms) : kNotIdle;
   }
-  // The kernel holds bytes, or the end, that were not read.
+  // The kernel, or TLS, holds bytes that were not read.
   bool has_unread() const;
   // What epoll's `events` say about reading.
   void note_readable(uint32_t events);

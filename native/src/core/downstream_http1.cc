@@ -78,10 +78,11 @@ void DownstreamHttp1::proceed() {
 }
 
 // The client sent FIN. Unread bytes are pipelined requests of a client that sends no more: they are answered. Without any it has gone, as
-// far as HTTP/1 proxies can tell (nginx and Envoy see it so too), and its request need not be finished.
+// far as HTTP/1 proxies can tell (nginx and Envoy see it so too), and its request need not be finished. But close_notify says in so many
+// words that its own direction alone is over (RFC 8446 6.1): what follows it, a FIN too, takes no answer away.
 void DownstreamHttp1::read_ahead_check() {
-  if (exchange_->is_tunnel || !peer_finished_ || !input_.empty()) return;
-  if (has_unread()) return;
+  if (exchange_->is_tunnel || !peer_finished_ || !input_.empty() || has_unread()) return;
+  if (tls_ != nullptr && tls_->peer_has_ended()) return;
   abort(Reason::DownstreamClosed);
 }
 

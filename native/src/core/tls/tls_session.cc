@@ -294,6 +294,7 @@ void TlsSession::close_notify(TlsWire* wire) {
 }
 
 bool TlsSession::has_pending() const { return SSL_has_pending(ssl_) == 1; }
+bool TlsSession::peer_has_ended() const { return (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0; }
 
 std::string_view TlsSession::alpn() const {
   const uint8_t* name = nullptr;

@@ -61,6 +61,8 @@ class TlsSession {
   void close_notify(TlsWire* wire);
   // Decrypted bytes wait inside.
   bool has_pending() const;
+  // The peer's close_notify was read.
+  bool peer_has_ended() const;
 
   // Why it failed; the text is OpenSSL's, for logs.
   TlsFailure failure() const { return failure_; }
