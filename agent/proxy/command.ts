@@ -16,7 +16,11 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['max-streams', 'maxStreams', 'HTTP/2 streams of one client connection at once; at most 1000'],
   ['header-timeout-ms', 'headerTimeoutMs', 'for a whole request head to come'],
   ['idle-timeout-ms', 'idleTimeoutMs', 'a downstream connection may be idle'],
-  ['stream-idle-timeout-ms', 'streamIdleTimeoutMs', 'a client may neither send its body nor take its answer'],
+  [
+    'stream-idle-timeout-ms',
+    'streamIdleTimeoutMs',
+    'a client may neither send its body nor take its answer; an upstream may not begin its answer, where its route has no timeout',
+  ],
   ['upstream-idle-timeout-ms', 'upstreamIdleTimeoutMs', 'an upstream connection may be idle; keep it below the applications’ own'],
   ['connect-timeout-ms', 'connectTimeoutMs', 'for an upstream connection to be made'],
   ['request-timeout-ms', 'requestTimeoutMs', 'for a whole exchange where its route says nothing; 0: no limit'],

@@ -338,6 +338,12 @@ test('a timeout beyond what a node takes is clamped to it', () => {
   expect(compiled?.rules[0]?.requestTimeoutMs).toBe(2 ** 31 - 1);
 });
 
+test('a timeout of 0s is no limit, and no timeout the node’s own', () => {
+  const spec = '{rules: [{timeouts: {request: 0s}}, {timeouts: {request: 1s, backendRequest: 0s}}, {}]}';
+  const [compiled] = messages(compileModel({ objects: stored(route(spec)), running: null }).resources, ResourceType.HTTP_ROUTE);
+  expect(compiled?.rules.map(({ requestTimeoutMs }) => requestTimeoutMs)).toEqual([2 ** 31 - 1, 1000, 0]);
+});
+
 describe('an HTTPS listener', () => {
   const golden = readFileSync(new URL('../resources/goldens/secrets-and-https.yaml', import.meta.url), 'utf8');
   const secret = golden.slice(golden.indexOf('apiVersion'), golden.indexOf('---')).replace('name: good', 'name: cert, namespace: shop');

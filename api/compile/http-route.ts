@@ -35,7 +35,8 @@ function compileRule(route: Route, rule: Rule, position: number, index: BackendI
   return {
     ...compileRuleFrame(route, rule, position, index, report),
     matches: rule.matches.map(compileMatch),
-    requestTimeoutMs: timeoutMs(rule.timeouts?.request),
+    // Gateway API: 0s is no limit. 0 here would be one that nobody set, for which a node has its own.
+    requestTimeoutMs: timeoutMs(rule.timeouts?.request) || (rule.timeouts?.request === undefined ? 0 : MAX_TIMEOUT_MS),
     backendTimeoutMs: timeoutMs(rule.timeouts?.backendRequest),
   };
 }
@@ -88,7 +89,9 @@ function compileHeaders(modifier: Modifier | undefined): HeaderMutation | undefi
   };
 }
 
-/** Milliseconds in 31 bits, as a node takes them: what lies beyond 24 days is clamped. */
+/** 24 days: milliseconds in 31 bits, as a node takes them. */
+const MAX_TIMEOUT_MS = 0x7fff_ffff;
+
 function timeoutMs(value: string | undefined): number {
-  return value === undefined ? 0 : Math.min(durationMs(value) ?? 0, 0x7fff_ffff);
+  return value === undefined ? 0 : Math.min(durationMs(value) ?? 0, MAX_TIMEOUT_MS);
 }

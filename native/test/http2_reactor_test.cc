@@ -623,6 +623,25 @@ TEST("http2 reactor: streams whose answers are never read end by their idle time
   CHECK(bench.run([&] { return upstream.at(2 * kStreams + 1).ended; }));
 }
 
+TEST("http2 reactor: a server that never answers is waited for no longer than the stream's idle timeout, but in a gRPC call") {
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 60;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1));
+  client.raw(client.headers(3, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-type", "application/grpc"}}, true));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+  CHECK_EQ(client.at(1).fields[":status"], "504");
+  CHECK(bench.run([&] { return upstream.at(1).resets == 1; }));
+  CHECK_EQ(bench.counter(Counter::TimeoutsAnswer), 1.0);
+  const uint64_t begun = bench.reactor->now_ms();
+  bench.run([&] { return bench.reactor->now_ms() > begun + 150; });
+  upstream.raw(upstream.ok(3, true));
+  CHECK(bench.run([&] { return client.at(3).ended; }));
+  CHECK_EQ(client.at(3).fields[":status"], "200");
+}
+
 // What a server can get wrong towards its client (h2spec's client cases), while stream 1 waits for its answer.
 struct UpstreamFault {
   const char* name;

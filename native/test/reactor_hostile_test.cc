@@ -190,6 +190,57 @@ TEST("hostile: a slow but moving reader gets the end of an answer that closes, a
   CHECK(received > body.size());
 }
 
+TEST("hostile: an upstream that takes requests and never answers is waited for no longer than the stream's idle timeout") {
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 60;
+  Bench bench(limits);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return client.has("504 Gateway Timeout"); }));
+  CHECK(bench.run([&] { return upstream.read(), upstream.ended || upstream.reset; }));
+  // An interim answer is a sign of life, a head that is not finished is no answer.
+  client.received.clear();
+  client.send(kGet);
+  Peer1 slow(accept_upstream(bench));
+  uint64_t begun = bench.reactor->now_ms();
+  bench.run([&] { return bench.reactor->now_ms() > begun + 40; });
+  slow.send("HTTP/1.1 102 \r\n\r\nHTTP/1.1 200 OK\r\nX: ");
+  CHECK(bench.run([&] { return client.has("102"); }));
+  begun = bench.reactor->now_ms();
+  CHECK(bench.run([&] { return client.has("504"); }));
+  CHECK(bench.reactor->now_ms() >= begun + 50);
+  CHECK_EQ(bench.counter(Counter::TimeoutsAnswer), 2.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("hostile: an upstream that does not take an upload is given up; one whose route has a timeout has that long") {
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 60;
+  limits.max_buffered_bytes = 16 * 1024;
+  Bench bench(limits);
+  const std::string head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000000\r\n\r\n";
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(head);
+  Peer1 upstream(accept_upstream(bench));
+  const std::string piece(65536, 'u');
+  auto upload = [&] { ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL | MSG_DONTWAIT); };
+  CHECK(bench.run([&] { return upload(), client.has("504"); }));
+  CHECK_EQ(bench.counter(Counter::TimeoutsAnswer), 1.0);
+  bench.decide = [](int32_t) {
+    Decision decision = Bench::to(0);
+    decision.timeout_ms = 200;
+    return decision;
+  };
+  Peer1 patient(Peer1::dial(bench.port));
+  patient.send(kGet);
+  Peer1 silent(accept_upstream(bench));
+  const uint64_t begun = bench.reactor->now_ms();
+  CHECK(bench.run([&] { return patient.has("504"); }));
+  CHECK(bench.reactor->now_ms() >= begun + 150);
+  CHECK_EQ(bench.counter(Counter::TimeoutsRequest), 1.0);
+}
+
 TEST("hostile: out of descriptors it closes new connections at once, answers those it has, and accepts again") {
   Bench bench;
   Peer1 client(Peer1::dial(bench.port));

@@ -59,6 +59,7 @@ namespace weft {
   X(TimeoutsConnect, "timeouts_connect")                        \
   X(TimeoutsRequest, "timeouts_request")                        \
   X(TimeoutsAttempt, "timeouts_attempt")                        \
+  X(TimeoutsAnswer, "timeouts_answer")                          \
   X(TimeoutsTcpIdle, "timeouts_tcp_idle")                       \
   X(TimeoutsUpstreamIdle, "timeouts_upstream_idle")             \
   X(TimeoutsDeferred, "timeouts_deferred")                      \

@@ -87,6 +87,7 @@ void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
 
 void HttpExchange::try_again(const Decision& made) {
   decide(made);
+  note_progress();
   replay(true);
 }
 
@@ -255,6 +256,7 @@ void HttpExchange::refuse_body() {
 }
 
 void HttpExchange::on_upstream_writable() {
+  note_progress();
   if (finish_tunnel_if_done()) return;
   if (!awaits_decision_ && !request_ended) client_->resume_request();
 }
@@ -290,6 +292,7 @@ void HttpExchange::note_grpc_status(const http2::HeaderBlock& block) {
 // 1xx: handed down as it is; the answer is still to come.
 bool HttpExchange::on_interim(const ResponseForm& response) {
   replayable = false;
+  note_progress();
   reactor_->counters().add(Counter::Responses1xx);
   return client_->send_interim(response);
 }
@@ -436,7 +439,7 @@ void HttpExchange::set_timer() {
     const uint64_t idle_ms = reactor_->limits().tcp_idle_timeout_ms;
     return idle_ms != 0 ? reactor_->schedule_at(this, progress_ms_ + idle_ms) : reactor_->cancel(this);
   }
-  // A client that neither reads its answer nor sends its body is given the stream's idle timeout, whatever the exchange may take.
+  // Who is waited for and does nothing is given the stream's idle timeout, whatever the exchange may take.
   uint64_t due = reactor_->now_ms() + reactor_->limits().stream_idle_timeout_ms;
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
@@ -463,9 +466,17 @@ void HttpExchange::on_timer() {
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
   const bool may_rest = http2 != nullptr && (response_started || grpc != GrpcForm::None);
   const bool waits_for_client = client_->unsent() != 0 || (!request_ended && tunnel == Tunnel::None && !waits_for_upstream && !may_rest);
-  if (waits_for_client && now >= progress_ms_ + reactor_->limits().stream_idle_timeout_ms) {
+  // Nor is an upstream waited for for ever, unless its route says for how long. The head of an answer is all it owes in time: what streams
+  // may rest, and a gRPC call that is answered by a stream does so before its head.
+  const bool waits_for_answer = !waits_for_client && !response_started && expires_ms == 0 && grpc == GrpcForm::None;
+  if (now < progress_ms_ + reactor_->limits().stream_idle_timeout_ms) return set_timer();
+  if (waits_for_client) {
     counters.add(Counter::TimeoutsIdle);
     return fail(408, Reason::DownstreamTimeout);
+  }
+  if (waits_for_answer) {
+    counters.add(Counter::TimeoutsAnswer);
+    return fail(504, Reason::UpstreamTimeout);
   }
   set_timer();
 }

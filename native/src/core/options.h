@@ -18,6 +18,7 @@ struct EngineLimits {
   uint32_t max_streams = 128;
   uint32_t header_timeout_ms = 10'000;
   uint32_t idle_timeout_ms = 60'000;
+  // Of one exchange, while somebody is waited for who does nothing: a client, or an upstream before its answer's head.
   uint32_t stream_idle_timeout_ms = 60'000;
   uint32_t upstream_idle_timeout_ms = 30'000;
   uint32_t connect_timeout_ms = 5'000;
