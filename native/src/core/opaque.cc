@@ -242,7 +242,7 @@ void OpaqueDownstream::break_off() {
 
 // A reset drops what the socket's queue still holds, and overtakes nothing that was acknowledged.
 void OpaqueDownstream::continue_breaking() {
-  const bool is_drained = output_.empty() && unacknowledged_bytes(fd()) == 0;
+  const bool is_drained = (output_.empty() && unacknowledged_bytes(fd()) == 0) || is_torn_down(fd());
   if (is_drained || reactor_->now_ms() >= progress_ms_ + kBreakMs) return finish(Reason::UpstreamReset, true);
   // No event tells of acknowledgements.
   reactor_->schedule(this, TimerWheel::kSlotMs);

@@ -162,6 +162,12 @@ int unacknowledged_bytes(int fd) {
   return ioctl(fd, SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
+bool is_torn_down(int fd) {
+  tcp_info info = {};
+  socklen_t size = sizeof(info);
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
 void set_abortive_close(int fd) {
   const linger option = {1, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));

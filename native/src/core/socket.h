@@ -67,6 +67,8 @@ int pending_error(int fd);
 bool has_input_or_end(int fd);
 // Sent or to be sent, and not acknowledged by the peer; 0 where that is not known.
 int unacknowledged_bytes(int fd);
+// Its peer has reset it: nothing more arrives there, and its event may have come long ago.
+bool is_torn_down(int fd);
 // close() then sends RST and drops what is unsent.
 void set_abortive_close(int fd);
 
