@@ -629,7 +629,8 @@ TEST("http2 reactor: a server that never answers is waited for no longer than th
   Bench bench(limits);
   Peer2 client(dial(bench.port), http2::Role::kClient);
   client.raw(client.get(1));
-  client.raw(client.headers(3, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-type", "application/grpc"}}, true));
+  client.raw(client.headers(
+      3, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-type", "application/grpc"}}, true));
   Peer2 upstream(bench.accept(), http2::Role::kServer);
   CHECK(bench.run([&] { return client.at(1).ended; }));
   CHECK_EQ(client.at(1).fields[":status"], "504");
