@@ -1,11 +1,9 @@
-// Replays test/goldens/*.txt: every message, at every split into two pieces and byte by byte, with every scanner.
+// Replays goldens/http1/*.txt: every message, at every split into two pieces and byte by byte, with every scanner.
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <numeric>
-#include <sstream>
 
 #include "check.h"
+#include "golden_file.h"
 #include "transcript.h"
 
 namespace weft::test {
@@ -18,38 +16,23 @@ struct Golden {
   TranscriptOptions options;
 };
 
-/// "=== title", "requests" or "responses METHOD" (and "max-bytes N", "max-fields N"), "---", escaped input, "---", the transcript.
+/// Options: "requests" or "responses METHOD", "max-bytes N", "max-fields N".
 std::vector<Golden> load(const std::filesystem::path& file) {
-  std::ifstream in(file);
   std::vector<Golden> goldens;
-  std::string line;
-  int section = 0;
-  for (int number = 1; std::getline(in, line); number++) {
-    if (line.rfind("=== ", 0) == 0) {
-      goldens.push_back({file.filename().string() + ":" + std::to_string(number), line.substr(4), "", "", {}});
-      section = 0;
-    } else if (line == "---") {
-      section++;
-    } else if (goldens.empty() || (line.empty() && section != 1)) {
-      continue;
-    } else if (section == 0) {
-      std::istringstream words(line);
-      std::string word, value;
-      words >> word >> value;
-      TranscriptOptions& options = goldens.back().options;
+  for (const GoldenText& text : load_goldens(file)) {
+    Golden golden = {text.where, text.title, unescaped(text.section(0)), text.section(1), {}};
+    for (const auto& [word, value] : text.options) {
       if (word == "responses") {
-        options.side = Side::kResponses;
-        options.request_method = method_of(value);
+        golden.options.side = Side::kResponses;
+        golden.options.request_method = method_of(value);
       } else if (word == "max-bytes") {
-        options.limits.max_bytes = static_cast<uint32_t>(atoi(value.c_str()));
+        golden.options.limits.max_bytes = static_cast<uint32_t>(atoi(value.c_str()));
       } else if (word == "max-fields") {
-        options.limits.max_fields = static_cast<uint32_t>(atoi(value.c_str()));
+        golden.options.limits.max_fields = static_cast<uint32_t>(atoi(value.c_str()));
       }
-    } else {
-      (section == 1 ? goldens.back().input : goldens.back().expected) += line + "\n";
     }
+    goldens.push_back(std::move(golden));
   }
-  for (Golden& golden : goldens) golden.input = unescaped(golden.input);
   return goldens;
 }
 
@@ -75,7 +58,7 @@ void replay(const Golden& golden, ScannerKind kind) {
 
 TEST("goldens read the same at every byte split and with every scanner") {
   size_t count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(WEFT_GOLDENS)) {
+  for (const auto& entry : std::filesystem::directory_iterator(WEFT_GOLDENS "/http1")) {
     for (const Golden& golden : load(entry.path())) {
       count++;
       for (const ScannerKind kind : kScannerKinds) replay(golden, kind);

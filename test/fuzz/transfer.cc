@@ -288,6 +288,7 @@ class World {
     if (detail % 4 == 1 && end.reset_one(detail >> 2)) return taint_http1_behind_spoiled();
     // What is on its way to it is not known.
     spoil_all();
+    taint_http1_behind_spoiled();
     if (detail % 4 == 0) end.wire.reset();
     if (detail % 4 == 2) end.refuse_more();
     if (detail % 4 == 3) end.wire.finishes = true;
