@@ -12,9 +12,15 @@ export function resolveKind(word: string): string {
   throw new Failure(`unknown kind "${word}". There are: ${KINDS.map((kind) => kind.plural).join(', ')}`, EXIT_USAGE);
 }
 
-export function checkManifests(files: readonly ManifestFile[]): { readonly findings: readonly Finding[]; readonly count: number } {
-  const { objects, findings } = parseManifests(files);
-  return { findings, count: objects.length };
+interface CheckedManifests {
+  readonly findings: readonly Finding[];
+  readonly warnings: readonly Finding[];
+  readonly count: number;
+}
+
+export function checkManifests(files: readonly ManifestFile[]): CheckedManifests {
+  const { objects, findings, warnings } = parseManifests(files);
+  return { findings, warnings, count: objects.length };
 }
 
 /** What the files name, in their order; a Failure with every mistake if there is one. */

@@ -33,7 +33,10 @@ export async function loadManifests(files: readonly string[], revision: number):
   if (findings.length > 0) return { ok: false, findings };
   const objects = parsed.objects.map((object) => ({ ...object, createdAtMs: 0 }));
   const compiled = compileModel({ objects, running: null, nowMs: Date.now() });
-  const problems = compiled.problems.map(({ kind, namespace, name, path, message }) => `${kind} ${namespace}/${name}: ${path}: ${message}`);
+  const problems = [
+    ...parsed.warnings.map(formatFinding),
+    ...compiled.problems.map(({ kind, namespace, name, path, message }) => `${kind} ${namespace}/${name}: ${path}: ${message}`),
+  ];
   return { ok: true, update: { full: true, resources: compiled.resources.map(encodeResource), removed: [], revision }, problems };
 }
 

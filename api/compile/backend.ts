@@ -9,6 +9,8 @@ import { tcpPorts } from './service-ports.js';
 export type BackendIndex = Pick<ObjectIndex, 'services' | 'grantsByNamespace'>;
 
 interface Reference {
+  readonly group: string;
+  readonly kind: string;
   readonly namespace?: string | undefined;
   readonly name: string;
   readonly port?: number | undefined;
@@ -24,6 +26,10 @@ export function compileBackend(
 ): Backend {
   const port = reference.port ?? 0;
   const unresolved: Backend = { service: '', port, weight: reference.weight };
+  if (reference.group !== '' || reference.kind !== 'Service') {
+    report(`backends of kind ${reference.kind} (group ${JSON.stringify(reference.group)}) are not supported`, 'InvalidKind');
+    return unresolved;
+  }
   const target = { kind: 'Service', namespace: reference.namespace ?? route.namespace, name: reference.name } as const;
   const name = nameOf(target);
   if (!isGranted(index, route, target)) {

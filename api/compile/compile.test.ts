@@ -614,3 +614,72 @@ describe('certificates of clients', () => {
     ]);
   });
 });
+
+describe('what is accepted and not acted on', () => {
+  const parent = 'parentRefs: [{group: "", kind: Service, name: catalog}]';
+  const backend = 'backendRefs: [{name: catalog, port: 80}]';
+  const rulesOf = (spec: string) => {
+    const { resources, problems } = compileModel({ objects: stored(CATALOG, route(spec)), running: null });
+    const [compiled] = messages(resources, ResourceType.HTTP_ROUTE);
+    return { rules: compiled?.rules ?? [], problems: problems.map(({ path, reason }) => `${path} ${reason}`) };
+  };
+
+  test('a match by regular expression matches nothing, and a rule of such matches alone is left out', () => {
+    const { rules, problems } = rulesOf(
+      `{${parent}, rules: [{matches: [{path: {type: RegularExpression, value: "/a.*"}}], ${backend}}, {matches: [{headers: [{type: RegularExpression, name: a, value: b}]}, {path: {value: /c}}], ${backend}}]}`,
+    );
+    expect(rules.map(({ matches }) => matches.map(({ path }) => path?.value))).toEqual([['/c']]);
+    expect(problems).toEqual(['spec.rules[0].matches UnsupportedValue', 'spec.rules[1].matches UnsupportedValue']);
+  });
+
+  test('a rule with a filter that is not there answers 500, and so does the share of a backend with filters', () => {
+    const { rules, problems } = rulesOf(
+      `{${parent}, rules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: a.b}}], ${backend}}, {backendRefs: [{name: catalog, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}]}]}]}`,
+    );
+    expect(rules.map(({ backends }) => backends.map(({ service, weight }) => ({ service, weight })))).toEqual([
+      [],
+      [{ service: '', weight: 1 }],
+    ]);
+    expect(problems).toEqual(['spec.rules[0].filters UnsupportedValue', 'spec.rules[1].backendRefs[0].filters UnsupportedValue']);
+  });
+
+  test('the first listener of a port has it; nothing listens for other protocols and addresses', () => {
+    const objects = stored(
+      gateway(
+        'addresses: [{value: 10.0.0.1}, {type: Hostname, value: a.b}], listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: TCP}, {name: c, port: 81, protocol: UDP}]',
+      ),
+    );
+    const { resources, problems } = compileModel({ objects, running: null });
+    expect(messages(resources, ResourceType.LISTENER).map(({ name, address }) => `${name} ${address}`)).toEqual(['a 10.0.0.1']);
+    expect(problems.map(({ path, reason }) => `${path} ${reason}`)).toEqual([
+      'spec.addresses[1] UnsupportedAddress',
+      'spec.listeners[1] ProtocolConflict',
+      'spec.listeners[2].protocol UnsupportedProtocol',
+    ]);
+  });
+
+  test('a gateway of unsupported addresses alone listens nowhere, not everywhere', () => {
+    const objects = stored(gateway('addresses: [{type: Hostname, value: a.b}], listeners: [{name: a, port: 80, protocol: HTTP}]'));
+    expect(messages(compileModel({ objects, running: null }).resources, ResourceType.LISTENER)).toEqual([]);
+  });
+});
+
+test('allowedRoutes by selector asks the labels of the Namespace, which has its own name among them', () => {
+  const edge = (selector: string) =>
+    gateway(`listeners: [{name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: ${selector}}}}]`);
+  const attached = (selector: string): number => {
+    const objects = stored(
+      edge(selector),
+      'apiVersion: v1\nkind: Namespace\nmetadata: {name: team, labels: {edge: open}}',
+      route('{parentRefs: [{name: edge, namespace: shop}]}', 'team'),
+      route('{parentRefs: [{name: edge, namespace: shop}]}', 'other'),
+    );
+    const compiled = messages(compileModel({ objects, running: null }).resources, ResourceType.HTTP_ROUTE);
+    return compiled.filter(({ parents }) => parents.length > 0).length;
+  };
+  expect(attached('{matchLabels: {edge: open}}')).toBe(1);
+  expect(attached('{matchExpressions: [{key: edge, operator: DoesNotExist}]}')).toBe(1);
+  expect(attached('{matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [team, other]}]}')).toBe(2);
+  expect(attached('{}')).toBe(2);
+  expect(attached('{matchLabels: {edge: shut}}')).toBe(0);
+});

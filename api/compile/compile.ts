@@ -26,10 +26,8 @@ export function compileModel(input: CompileInput): CompileOutput {
   const problems: Problem[] = [];
   const reporter =
     (object: { kind: string; namespace: string; name: string }): ReportProblem =>
-    (path, message, reason) => {
-      const { kind, namespace, name } = object;
-      problems.push({ kind, namespace, name, path, message, ...(reason === undefined ? {} : { reason }) });
-    };
+    (path, message, reason) =>
+      problems.push({ kind: object.kind, namespace: object.namespace, name: object.name, path, reason, message });
   const resources = compileAll(index, input, reporter);
   checkReferences(index, input.running, reporter);
   resources.sort((a, b) => a.type - b.type || compareText(a.name, b.name));

@@ -7,7 +7,7 @@ import { compileParents, hostnamesOf } from './route-parents.js';
 
 export function compileConnectionRoute(
   route: Stored<'TLSRoute'> | Stored<'TCPRoute'>,
-  index: BackendIndex & Pick<ObjectIndex, 'gateways'>,
+  index: BackendIndex & Pick<ObjectIndex, 'gateways' | 'namespaces'>,
   report: ReportProblem,
 ): ConnectionRoute {
   const { kind, namespace, name, createdAtMs, manifest } = route;

@@ -104,6 +104,7 @@ function targetPorts(service: Stored<'Service'>, workload: Stored<'Workload'>, r
     report(
       'spec.ports',
       `targetPort ${target} of port ${port.port} is not in spec.ports of Workload ${nameOf(workload)}: it gets no requests there`,
+      'TargetNotFound',
     );
     return [];
   });
@@ -115,7 +116,7 @@ function endpointsOfSlice(
   { workloads, nodes }: Pick<ObjectIndex, 'workloads' | 'nodes'>,
 ): Endpoint[] {
   const ports = manifest.ports.filter((port) => port.protocol === 'TCP').map((port) => ({ name: port.name, port: port.port }));
-  if (ports.length === 0) return [];
+  if (ports.length === 0 || manifest.addressType === 'FQDN') return [];
   return manifest.endpoints.flatMap((endpoint) => {
     // The addresses of one entry are interchangeable and consumers take the first (EndpointSlice API).
     const address = canonicalAddress(endpoint.addresses[0] ?? '');

@@ -1,6 +1,7 @@
 // Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
 import { type Certificate, type Listener, type ListenerTls, Protocol, type TlsLimits, TlsVersion } from '../gen/mesh/v1/model.js';
-import { type CertificateTimes, certificateTimes, tlsKeyPair, tlsLimits } from '../resources/index.js';
+import { type CertificateTimes, certificateTimes, keyPairFault, tlsKeyPair, tlsLimits } from '../resources/index.js';
+import { portConflicts } from '../resources/kind-gateway.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -22,15 +23,33 @@ export interface GatewayContext {
 
 type DeclaredListener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
-const PROTOCOLS = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TLS: Protocol.TLS, TCP: Protocol.TCP } as const;
+const PROTOCOLS: Readonly<Record<string, Protocol>> = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TLS: Protocol.TLS, TCP: Protocol.TCP };
 
 export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayContext): NamedListener[] {
-  const declared = (gateway.manifest.spec.addresses ?? []).flatMap((address) =>
-    address.value === undefined ? [] : [canonicalAddress(address.value)],
-  );
-  const addresses = declared.length === 0 ? [''] : declared;
+  const addresses = addressesOf(gateway, context);
   const backendCertificate = backendCertificateOf(gateway, context);
+  const conflicts = portConflicts(gateway.manifest.spec.listeners);
   return gateway.manifest.spec.listeners.flatMap((listener, position) => {
+    const earlier = conflicts.get(position);
+    if (earlier !== undefined) {
+      const other = gateway.manifest.spec.listeners[earlier]?.name;
+      context.report(
+        `spec.listeners[${position}]`,
+        `port ${listener.port} has the protocol of listener ${other}: nothing listens for ${listener.name}`,
+        'ProtocolConflict',
+      );
+      return [];
+    }
+    const protocol = PROTOCOLS[listener.protocol];
+    if (protocol === undefined) {
+      const known = Object.keys(PROTOCOLS).join(', ');
+      context.report(
+        `spec.listeners[${position}].protocol`,
+        `${listener.protocol} is not one of ${known}: nothing listens`,
+        'UnsupportedProtocol',
+      );
+      return [];
+    }
     const endsTls = listener.protocol === 'HTTPS' || (listener.protocol === 'TLS' && listener.tls?.mode !== 'Passthrough');
     const tls = endsTls ? compileTls(gateway, listener, `spec.listeners[${position}]`, context) : undefined;
     return addresses.map((address, index) => ({
@@ -40,12 +59,23 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         name: listener.name,
         address,
         port: listener.port,
-        protocol: PROTOCOLS[listener.protocol],
+        protocol,
         hostname: listener.hostname ?? '',
         tls,
         backendCertificate,
       },
     }));
+  });
+}
+
+/** [''] for every address; an address that isn't one of the node's kind opens nothing, rather than every address. */
+function addressesOf(gateway: Stored<'Gateway'>, { report }: GatewayContext): string[] {
+  const declared = (gateway.manifest.spec.addresses ?? []).filter(({ value }) => value !== undefined);
+  if (declared.length === 0) return [''];
+  return declared.flatMap(({ type, value }, position) => {
+    if (type === 'IPAddress' && value !== undefined) return [canonicalAddress(value)];
+    report(`spec.addresses[${position}]`, `addresses of type ${type} are not supported: nothing listens there`, 'UnsupportedAddress');
+    return [];
   });
 }
 
@@ -74,7 +104,7 @@ function backendCertificateOf(gateway: Stored<'Gateway'>, context: GatewayContex
 /** Undefined: there is none that may be used. `peers` are those it is shown to. */
 function certificateOf(
   gateway: Stored<'Gateway'>,
-  reference: { readonly name: string; readonly namespace?: string | undefined },
+  reference: { readonly group: string; readonly kind: string; readonly name: string; readonly namespace?: string | undefined },
   path: string,
   peers: 'clients' | 'backends',
   { index, nowMs, report }: GatewayContext,
@@ -82,18 +112,31 @@ function certificateOf(
   const target = { kind: 'Secret', namespace: reference.namespace ?? gateway.namespace, name: reference.name } as const;
   const name = nameOf(target);
   const without = peers === 'clients' ? 'its certificate is not served' : 'backends are shown no certificate';
+  const invalid = peers === 'clients' ? 'InvalidCertificateRef' : 'InvalidClientCertificateRef';
+  if (reference.group !== '' || reference.kind !== 'Secret') {
+    report(
+      path,
+      `certificates of kind ${reference.kind} (group ${JSON.stringify(reference.group)}) are not supported: ${without}`,
+      invalid,
+    );
+    return undefined;
+  }
   if (!isGranted(index, gateway, target)) {
     report(path, `Secret ${name} ${notGranted('Gateway', target)}: ${without}`, 'RefNotPermitted');
     return undefined;
   }
   const secret = index.secrets.get(name);
   if (secret === undefined) {
-    report(path, `Secret ${name} doesn't exist: ${without}`, 'InvalidCertificateRef');
+    report(path, `Secret ${name} doesn't exist: ${without}`, invalid);
     return undefined;
   }
-  const { pair, times } = readSecret(secret.manifest);
+  const { pair, times, fault: broken } = readSecret(secret.manifest);
+  if (broken !== null) {
+    report(path, `Secret ${name}: ${broken}: ${without}`, invalid);
+    return undefined;
+  }
   const fault = timeFault(times, nowMs);
-  if (fault !== null) report(path, `the certificate of Secret ${name} ${fault}: ${peers} will refuse it; renew it`);
+  if (fault !== null) report(path, `the certificate of Secret ${name} ${fault}: ${peers} will refuse it; renew it`, 'CertificateExpired');
   return pair;
 }
 
@@ -134,6 +177,8 @@ function timeFault(times: CertificateTimes | null, nowMs: number | null): string
 interface ReadSecret {
   readonly pair: Certificate;
   readonly times: CertificateTimes | null;
+  /** Why it can't be served. */
+  readonly fault: string | null;
 }
 
 /** Reading a certificate takes 140 µs, every revision is compiled, and validated manifests stay the same objects. */
@@ -143,7 +188,9 @@ function readSecret(manifest: Stored<'Secret'>['manifest']): ReadSecret {
   let read = known.get(manifest);
   if (read === undefined) {
     const pair = tlsKeyPair(manifest);
-    read = { pair, times: certificateTimes(pair.chain) };
+    const fault =
+      pair.chain === '' || pair.key === '' ? 'it lacks tls.crt or tls.key' : (keyPairFault(pair.chain, pair.key)?.message ?? null);
+    read = { pair, times: fault === null ? certificateTimes(pair.chain) : null, fault };
     known.set(manifest, read);
   }
   return read;

@@ -1,7 +1,7 @@
 // GRPCRoute → HttpRoute of the model: a service and its method are a path (gRPC over HTTP/2: "/" service "/" method). One route at a time.
 import { type HttpMatch, type HttpRoute, type PathMatch, PathMatch_Type } from '../gen/mesh/v1/model.js';
 import type { BackendIndex } from './backend.js';
-import { compileRuleFrame } from './http-route.js';
+import { compileRuleFrame, exactMatches } from './http-route.js';
 import type { ObjectIndex, Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compileParents } from './route-parents.js';
@@ -10,7 +10,7 @@ type Match = Stored<'GRPCRoute'>['manifest']['spec']['rules'][number]['matches']
 
 export function compileGrpcRoute(
   route: Stored<'GRPCRoute'>,
-  index: BackendIndex & Pick<ObjectIndex, 'gateways'>,
+  index: BackendIndex & Pick<ObjectIndex, 'gateways' | 'namespaces'>,
   report: ReportProblem,
 ): HttpRoute {
   const { namespace, name, createdAtMs, kind, manifest } = route;
@@ -20,13 +20,13 @@ export function compileGrpcRoute(
     createdAtMs,
     parents: compileParents(route, index, report),
     hostnames: [...(manifest.spec.hostnames ?? [])],
-    rules: manifest.spec.rules.map((rule, position) => ({
-      ...compileRuleFrame(route, rule, position, index, report),
-      matches: rule.matches.map(compileMatch),
+    rules: manifest.spec.rules.flatMap((rule, position) => {
+      const matches = exactMatches(rule.matches, position, report);
+      if (matches.length === 0) return [];
+      const frame = compileRuleFrame(route, rule, position, index, report);
       // A call has its own deadline: grpc-timeout.
-      requestTimeoutMs: 0,
-      backendTimeoutMs: 0,
-    })),
+      return [{ ...frame, matches: matches.map(compileMatch), requestTimeoutMs: 0, backendTimeoutMs: 0 }];
+    }),
     kind,
   };
 }

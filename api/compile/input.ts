@@ -58,7 +58,8 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
   const policies = oldestFirst(ofKind(sorted, 'TrafficPolicy'));
   const backendTlsPolicies = oldestFirst(ofKind(sorted, 'BackendTLSPolicy'));
   return {
-    services: byName(ofKind(sorted, 'Service')),
+    // An external name is another host's: nothing of the mesh stands behind it.
+    services: byName(ofKind(sorted, 'Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName')),
     gateways: byName(ofKind(sorted, 'Gateway')),
     routes: byName(ofKind(sorted, 'HTTPRoute')),
     grpcRoutes: ofKind(sorted, 'GRPCRoute'),

@@ -8,22 +8,30 @@ export interface Problem {
   readonly path: string;
   /** What is wrong, what follows from it, what to do. */
   readonly message: string;
-  /** Where a condition of the Gateway API has a word for it. */
-  readonly reason?: ConditionReason;
+  readonly reason: ConditionReason;
 }
 
-/** Of Accepted and ResolvedRefs, of routes, Gateways and policies (Gateway API v1). */
+/** Of Accepted and ResolvedRefs, of routes, Gateways and policies (Gateway API v1); for other kinds in the same words, and these. */
 export type ConditionReason =
   | 'Invalid'
+  | 'InvalidKind'
   | 'NoMatchingParent'
   | 'NotAllowedByListeners'
   | 'NoMatchingListenerHostname'
+  | 'ProtocolConflict'
   | 'RefNotPermitted'
   | 'BackendNotFound'
   | 'InvalidCertificateRef'
+  | 'InvalidClientCertificateRef'
   | 'InvalidCACertificateRef'
   | 'NoValidCACertificate'
   | 'TargetNotFound'
-  | 'Conflicted';
+  | 'Conflicted'
+  | 'UnsupportedAddress'
+  | 'UnsupportedProtocol'
+  | 'UnsupportedValue'
+  // Weft's own.
+  | 'CertificateExpired'
+  | 'WrongNode';
 
-export type ReportProblem = (path: string, message: string, reason?: ConditionReason) => void;
+export type ReportProblem = (path: string, message: string, reason: ConditionReason) => void;

@@ -15,10 +15,17 @@ export function checkReferences(index: ObjectIndex, running: Running, reporter: 
 
 function checkSlices(index: ObjectIndex, reporter: Reporter): void {
   for (const slice of index.slices) {
+    if (slice.manifest.addressType === 'FQDN')
+      reporter(slice)('addressType', 'addresses of type FQDN are not supported yet: they are not used', 'UnsupportedValue');
     const service = slice.manifest.metadata.labels?.[SERVICE_NAME_LABEL];
-    if (service === undefined) reporter(slice)('metadata.labels', `no label ${SERVICE_NAME_LABEL}: its endpoints belong to no service`);
+    if (service === undefined)
+      reporter(slice)('metadata.labels', `no label ${SERVICE_NAME_LABEL}: its endpoints belong to no service`, 'TargetNotFound');
     else if (!index.services.has(qualifiedName(slice.namespace, service))) {
-      reporter(slice)('metadata.labels', `Service ${qualifiedName(slice.namespace, service)} doesn't exist: its endpoints are not used`);
+      reporter(slice)(
+        'metadata.labels',
+        `Service ${qualifiedName(slice.namespace, service)} doesn't exist: its endpoints are not used`,
+        'TargetNotFound',
+      );
     }
   }
 }
@@ -29,7 +36,7 @@ function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
       const path = `spec.targetRefs[${position}]`;
       const service = qualifiedName(policy.namespace, target.name);
       if (!index.services.has(service)) {
-        reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`);
+        reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`, 'TargetNotFound');
         return;
       }
       for (const field of ['loadBalancer', 'proxyProtocol'] as const) {
@@ -38,6 +45,7 @@ function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
         reporter(policy)(
           path,
           `TrafficPolicy ${nameOf(winner)} is older and sets ${field} of Service ${service}: this one’s has no effect there`,
+          'Conflicted',
         );
       }
     });
@@ -50,6 +58,6 @@ function checkNodes(index: ObjectIndex, running: Running, reporter: Reporter): v
     const { node } = workload.manifest.spec;
     const report = running.get(nameOf(workload));
     if (report === undefined || node === undefined || node === report.node) continue;
-    reporter(workload)('spec.node', `node ${report.node} says that it runs there, expected ${node}: its report is ignored`);
+    reporter(workload)('spec.node', `node ${report.node} says that it runs there, expected ${node}: its report is ignored`, 'WrongNode');
   }
 }

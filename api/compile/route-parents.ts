@@ -1,5 +1,7 @@
 // The parents of one route that take it: services and ports that exist, listeners that allow it (Gateway API, route attachment).
 import type { RouteParent } from '../gen/mesh/v1/model.js';
+import { selects } from '../resources/label-selector.js';
+import { GATEWAY_GROUP } from '../resources/route-references.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
@@ -11,7 +13,7 @@ type Refuse = (message: string, reason: ConditionReason) => void;
 type Listener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
 /** Listeners that each kind of route can be attached to. */
-const PROTOCOLS: Readonly<Record<AnyRoute['kind'], readonly Listener['protocol'][]>> = {
+const PROTOCOLS: Readonly<Record<AnyRoute['kind'], readonly string[]>> = {
   HTTPRoute: ['HTTP', 'HTTPS'],
   GRPCRoute: ['HTTP', 'HTTPS'],
   TLSRoute: ['TLS'],
@@ -25,20 +27,35 @@ export function hostnamesOf(route: AnyRoute): readonly string[] {
 }
 
 /** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
-export function compileParents(route: AnyRoute, index: Pick<ObjectIndex, 'services' | 'gateways'>, report: ReportProblem): RouteParent[] {
+export function compileParents(
+  route: AnyRoute,
+  index: Pick<ObjectIndex, 'services' | 'gateways' | 'namespaces'>,
+  report: ReportProblem,
+): RouteParent[] {
   return (route.manifest.spec.parentRefs ?? []).flatMap((reference, position) => {
     const refuse: Refuse = (message, reason) => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`, reason);
     const name = nameOf({ namespace: reference.namespace ?? route.namespace, name: reference.name });
-    return reference.kind === 'Service'
-      ? serviceParent(name, reference, index, refuse)
-      : gatewayParents(route, name, reference, index, refuse);
+    if (reference.kind === 'Service') return serviceParent(route, name, reference, index, refuse);
+    if (reference.kind === 'Gateway' && reference.group === GATEWAY_GROUP) return gatewayParents(route, name, reference, index, refuse);
+    refuse(`parents of kind ${reference.kind} (group ${JSON.stringify(reference.group)}) are not supported`, 'InvalidKind');
+    return [];
   });
 }
 
-function serviceParent(name: string, reference: Reference, index: Pick<ObjectIndex, 'services'>, refuse: Refuse): RouteParent[] {
+function serviceParent(
+  route: AnyRoute,
+  name: string,
+  reference: Reference,
+  index: Pick<ObjectIndex, 'services'>,
+  refuse: Refuse,
+): RouteParent[] {
   const service = index.services.get(name);
   if (service === undefined) {
     refuse(`Service ${name} doesn't exist`, 'NoMatchingParent');
+    return [];
+  }
+  if (service.namespace !== route.namespace) {
+    refuse(`Service ${name} is in another namespace, and such routes (consumer routes) are not supported yet`, 'UnsupportedValue');
     return [];
   }
   const parent = { $case: 'service', value: name } as const;
@@ -57,7 +74,7 @@ function gatewayParents(
   route: AnyRoute,
   name: string,
   reference: Reference,
-  index: Pick<ObjectIndex, 'gateways'>,
+  index: Pick<ObjectIndex, 'gateways' | 'namespaces'>,
   refuse: Refuse,
 ): RouteParent[] {
   const gateway = index.gateways.get(name);
@@ -75,7 +92,7 @@ function gatewayParents(
       `Gateway ${name} has no listener ${reference.sectionName ?? ''}${reference.port === undefined ? '' : ` on port ${reference.port}`}`,
       'NoMatchingParent',
     );
-  const allowed = named.filter((listener) => isAllowed(listener, route, gateway.namespace));
+  const allowed = named.filter((listener) => isAllowed(listener, route, gateway.namespace, index));
   if (named.length > 0 && allowed.length === 0)
     refuse(
       `no listener of Gateway ${name} allows a route of kind ${route.kind} of namespace ${route.namespace} (protocol, allowedRoutes)`,
@@ -87,16 +104,28 @@ function gatewayParents(
   return taking.map((listener) => ({ parent: { $case: 'gateway', value: name }, port: listener.port, section: listener.name }));
 }
 
-function isAllowed(listener: Listener, route: AnyRoute, gatewayNamespace: string): boolean {
+function isAllowed(listener: Listener, route: AnyRoute, gatewayNamespace: string, index: Pick<ObjectIndex, 'namespaces'>): boolean {
   const { namespaces, kinds } = listener.allowedRoutes;
   if (!PROTOCOLS[route.kind].includes(listener.protocol) || namespaces.from === 'None') return false;
   if (route.kind === 'TCPRoute' && listener.protocol === 'TLS' && listener.tls?.mode === 'Passthrough') return false;
   if (namespaces.from === 'Same' && route.namespace !== gatewayNamespace) return false;
+  if (namespaces.from === 'Selector' && !isSelected(route.namespace, namespaces.selector, index)) return false;
   return (
     kinds === undefined ||
     kinds.length === 0 ||
     kinds.some(({ group, kind }) => group === 'gateway.networking.k8s.io' && kind === route.kind)
   );
+}
+
+/** Every namespace has its name as a label, as Kubernetes gives it. Without a selector none is selected. */
+function isSelected(
+  namespace: string,
+  selector: Listener['allowedRoutes']['namespaces']['selector'],
+  { namespaces }: Pick<ObjectIndex, 'namespaces'>,
+): boolean {
+  if (selector === undefined) return false;
+  const labels = namespaces.get(namespace)?.manifest.metadata.labels;
+  return selects(selector, { ...labels, 'kubernetes.io/metadata.name': namespace });
 }
 
 function sharesHostname(listener: Listener, route: AnyRoute): boolean {

@@ -9,6 +9,8 @@ export type TrustIndex = Pick<ObjectIndex, 'configMaps' | 'grantsByNamespace'>;
 const CA_KEY = 'ca.crt';
 
 interface Reference {
+  readonly group: string;
+  readonly kind: string;
   readonly name: string;
   readonly namespace?: string | undefined;
 }
@@ -24,15 +26,20 @@ export function trustOf(
   const bundles = references.flatMap((reference, position) => {
     const target = { kind: 'ConfigMap', namespace: reference.namespace ?? from.namespace, name: reference.name } as const;
     const name = nameOf(target);
-    const refuse = (message: string, reason: ConditionReason = 'InvalidCACertificateRef'): [] => {
+    const refuse = (message: string, reason: ConditionReason): [] => {
       report(`${path}[${position}]`, `${message}: it is not used`, reason);
       return [];
     };
+    if (reference.group !== '' || reference.kind !== 'ConfigMap')
+      return refuse(
+        `CA certificates of kind ${reference.kind} (group ${JSON.stringify(reference.group)}) are not supported`,
+        'InvalidKind',
+      );
     if (!isGranted(index, from, target)) return refuse(`ConfigMap ${name} ${notGranted(from.kind, target)}`, 'RefNotPermitted');
     const found = index.configMaps.get(name);
-    if (found === undefined) return refuse(`ConfigMap ${name} doesn't exist`);
+    if (found === undefined) return refuse(`ConfigMap ${name} doesn't exist`, 'InvalidCACertificateRef');
     const { text, fault } = readBundle(found.manifest);
-    return fault === null ? [text] : refuse(`ConfigMap ${name}, ${fault}`);
+    return fault === null ? [text] : refuse(`ConfigMap ${name}, ${fault}`, 'InvalidCACertificateRef');
   });
   return bundles.join('\n');
 }

@@ -1,13 +1,15 @@
 // zod's issues → what an operator reads: which field, which part of it, what was expected. No positions here.
 import type { z } from 'zod';
 import type { FieldPath } from './finding.js';
-import { describe, UNKNOWN_FIELD_SEPARATOR } from './schema.js';
+import { describe, IS_WARNING, UNKNOWN_FIELD_SEPARATOR } from './schema.js';
 import type { Part } from './yaml-tree.js';
 
 export interface Explained {
   readonly path: FieldPath;
   readonly part: Part;
   readonly message: string;
+  /** The value is valid, and something about it is to be known. */
+  readonly isWarning?: boolean;
 }
 
 type Issue = z.core.$ZodIssue;
@@ -19,6 +21,8 @@ export function explainIssue(issue: Issue): Explained[] {
     const messages = issue.message.split(UNKNOWN_FIELD_SEPARATOR);
     return issue.keys.map((key, index) => ({ path: [...path, key], part: 'key', message: messages[index] ?? 'unknown field' }));
   }
+  if (issue.code === 'custom' && issue.params?.[IS_WARNING] === true)
+    return [{ path, part: 'value', message: issue.message, isWarning: true }];
   const message = explainMessage(issue);
   if (message.startsWith('required')) return [{ path, part: 'parent', message }];
   return [{ path, part: issue.code === 'custom' && issue.params?.atKey === true ? 'key' : 'value', message }];

@@ -1,7 +1,22 @@
-// The filters of a rule of an HTTPRoute or GRPCRoute: the two header modifiers; the others are known and not supported yet. Owner: Gateway API v1.
+// The filters of a rule, or of one backend, of an HTTPRoute or GRPCRoute. Owner: Gateway API v1, HTTPRouteFilter and its CEL rules.
 import { z } from 'zod';
-import { choice, fields, type Report, textOf, type Unchecked, unique, withRule } from './schema.js';
-import { headerName, headerValue, uniqueHeaderNames } from './syntax.js';
+import { serviceObjectRef } from './route-references.js';
+import {
+  choice,
+  describe,
+  fields,
+  NOT_ACTED_ON,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  wholeNumber,
+  withListRule,
+  withRule,
+} from './schema.js';
+import { dnsLabel, headerName, headerValue, hostname, objectName, uniqueHeaderNames } from './syntax.js';
 
 /** They frame or address the message on one connection; the proxy writes them itself (RFC 9110, 7.6.1). */
 const OWNED_BY_PROXY = new Set([
@@ -39,37 +54,195 @@ function checkHeaders(value: Unchecked, report: Report): void {
   }
 }
 
-/** Which field belongs to which type; of the types after the first two only that they exist is known here. */
-const FIELD_OF_TYPE: Readonly<Record<string, string>> = {
-  RequestHeaderModifier: 'requestHeaderModifier',
-  ResponseHeaderModifier: 'responseHeaderModifier',
-};
+const exactHostname = hostname.refine((value) => !value.startsWith('*'), { error: 'expected one host name, without "*"' });
 
-const LATER = ['RequestMirror', 'RequestRedirect', 'URLRewrite', 'ExtensionRef', 'CORS', 'ExternalAuth'];
+const PATH_FIELDS = { ReplaceFullPath: 'replaceFullPath', ReplacePrefixMatch: 'replacePrefixMatch' } as const;
 
-const filter = withRule(
+const pathModifier = withRule(
   fields({
-    type: choice(['RequestHeaderModifier', 'ResponseHeaderModifier'], LATER, 'filters of type'),
-    requestHeaderModifier: headerModifier.optional(),
-    responseHeaderModifier: headerModifier.optional(),
-    requestMirror: z.unknown().optional(),
-    requestRedirect: z.unknown().optional(),
-    urlRewrite: z.unknown().optional(),
-    extensionRef: z.unknown().optional(),
-    cors: z.unknown().optional(),
-    externalAuth: z.unknown().optional(),
+    type: choice(['ReplaceFullPath', 'ReplacePrefixMatch']),
+    replaceFullPath: z.string().max(1024).optional(),
+    replacePrefixMatch: z.string().max(1024).optional(),
   }),
-  (value, report) => {
-    const expected = typeof value.type === 'string' ? FIELD_OF_TYPE[value.type] : undefined;
-    if (expected === undefined) return;
-    if (value[expected] === undefined) report([expected], `required by type: ${value.type}`);
-    for (const field of Object.keys(value)) {
-      if (field !== 'type' && field !== expected) report([field], `doesn't belong to a filter of type ${value.type}: expected ${expected}`);
-    }
+  (value, report) => checkFieldOfType(value, PATH_FIELDS, report),
+);
+
+const redirect = fields({
+  scheme: choice(['http', 'https']).optional(),
+  hostname: exactHostname.optional(),
+  path: pathModifier.optional(),
+  port: portNumber.optional(),
+  statusCode: z
+    .union(
+      [301, 302, 303, 307, 308].map((code) => z.literal(code)),
+      { error: ({ input }) => `expected one of 301, 302, 303, 307, 308, found ${describe(input)}` },
+    )
+    .default(302),
+});
+
+const rewrite = fields({ hostname: exactHostname.optional(), path: pathModifier.optional() });
+
+const fraction = withRule(
+  fields({ numerator: wholeNumber(0, 2_147_483_647), denominator: wholeNumber(1, 2_147_483_647).default(100) }),
+  ({ numerator, denominator }, report) => {
+    if (typeof numerator === 'number' && numerator > (typeof denominator === 'number' ? denominator : 100))
+      report(['numerator'], `expected at most the denominator (${denominator ?? 100}), found ${numerator}`);
   },
 );
 
-export const filters = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
-  const type = textOf(item, 'type');
-  return type === 'RequestHeaderModifier' || type === 'ResponseHeaderModifier' ? type : null;
+const mirror = withRule(
+  fields({ backendRef: serviceObjectRef, percent: wholeNumber(0, 100).optional(), fraction: fraction.optional() }),
+  ({ percent, fraction: part }, report) => {
+    if (percent !== undefined && part !== undefined) report(['fraction'], 'is given beside percent: only one of them');
+  },
+);
+
+const ORIGIN = /^(\*|[a-z][a-z0-9+.-]*:\/\/(\*|(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(\*|[0-9]{1,5}))?)$/;
+
+const alone = (items: readonly unknown[], report: Report, what: string): void => {
+  const at = items.indexOf('*');
+  if (at >= 0 && items.length > 1) report([at], `"*" stands alone: leave out the other ${what}`);
+};
+
+function starOrMore(item: z.ZodType<string>, what: string, max: number) {
+  return z
+    .array(item)
+    .max(max)
+    .superRefine((items, context) => alone(items, (path, message) => context.addIssue({ code: 'custom', path: [...path], message }), what));
+}
+
+const corsHeader = z.union([z.literal('*'), headerName], { error: 'expected a header name or "*"' });
+
+const cors = fields({
+  allowOrigins: starOrMore(text('an origin such as https://shop.example or "*"', ORIGIN, 253), 'origins', 64).optional(),
+  allowCredentials: z.boolean().optional(),
+  allowMethods: starOrMore(
+    choice(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH', '*']) as z.ZodType<string>,
+    'methods',
+    9,
+  ).optional(),
+  allowHeaders: starOrMore(corsHeader, 'headers', 64).optional(),
+  exposeHeaders: starOrMore(corsHeader, 'headers', 64).optional(),
+  maxAge: wholeNumber(1, 2_147_483_647).optional(),
 });
+
+const externalAuth = withRule(
+  fields({
+    protocol: choice(['HTTP', 'GRPC']),
+    backendRef: serviceObjectRef,
+    grpc: fields({ allowedHeaders: z.array(z.string()).max(64).optional() }).optional(),
+    http: fields({
+      path: z.string().max(1024).optional(),
+      allowedHeaders: z.array(z.string()).max(64).optional(),
+      allowedResponseHeaders: z.array(z.string()).max(64).optional(),
+    }).optional(),
+    forwardBody: fields({ maxSize: wholeNumber(0, 65_535).optional() }).optional(),
+  }),
+  ({ protocol, http, grpc }, report) => {
+    if (protocol === 'HTTP' && grpc !== undefined) report(['grpc'], "doesn't belong to protocol HTTP");
+    if (protocol === 'GRPC' && http !== undefined) report(['http'], "doesn't belong to protocol GRPC");
+  },
+);
+
+const extensionRef = fields({
+  group: text('an API group', /^/, 253, 0),
+  kind: objectName,
+  name: objectName,
+  namespace: dnsLabel.optional(),
+});
+
+/** Which field belongs to which type. */
+const FILTER_FIELDS = {
+  RequestHeaderModifier: 'requestHeaderModifier',
+  ResponseHeaderModifier: 'responseHeaderModifier',
+  RequestMirror: 'requestMirror',
+  RequestRedirect: 'requestRedirect',
+  URLRewrite: 'urlRewrite',
+  CORS: 'cors',
+  ExternalAuth: 'externalAuth',
+  ExtensionRef: 'extensionRef',
+} as const;
+
+/** What the data path does; a rule with any other filter answers 500, as the Gateway API asks of filters that aren't implemented. */
+const ACTED_ON = ['RequestHeaderModifier', 'ResponseHeaderModifier'] as const;
+const REPEATABLE = new Set(['RequestMirror', 'ExtensionRef']);
+const OF_HTTP = ['RequestRedirect', 'URLRewrite', 'CORS', 'ExternalAuth'] as const;
+
+function checkFieldOfType(value: Unchecked, fieldOfType: Readonly<Record<string, string>>, report: Report): void {
+  const expected = typeof value.type === 'string' ? fieldOfType[value.type] : undefined;
+  if (expected === undefined) return;
+  if (value[expected] === undefined) report([expected], `required by type: ${value.type}`);
+  for (const field of Object.keys(value)) {
+    if (field !== 'type' && field !== expected) report([field], `doesn't belong to type ${value.type}: expected ${expected}`);
+  }
+}
+
+const common = {
+  requestHeaderModifier: headerModifier.optional(),
+  responseHeaderModifier: headerModifier.optional(),
+  requestMirror: mirror.optional(),
+  extensionRef: extensionRef.optional(),
+};
+
+const consequence = 'filters of type';
+const httpFilter = withRule(
+  fields({
+    type: choice(ACTED_ON, ['RequestMirror', 'ExtensionRef', ...OF_HTTP], consequence),
+    ...common,
+    requestRedirect: redirect.optional(),
+    urlRewrite: rewrite.optional(),
+    cors: cors.optional(),
+    externalAuth: externalAuth.optional(),
+  }),
+  (value, report) => checkFieldOfType(value, FILTER_FIELDS, report),
+);
+
+const grpcFilter = withRule(
+  fields({ type: choice(ACTED_ON, ['RequestMirror', 'ExtensionRef'], consequence), ...common }),
+  (value, report) => checkFieldOfType(value, FILTER_FIELDS, report),
+);
+
+function filterList<Filter extends z.ZodType>(filter: Filter) {
+  const distinct = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
+    const type = textOf(item, 'type');
+    return type === null || REPEATABLE.has(type) ? null : type;
+  });
+  return withListRule(distinct, (items, report) => {
+    const types = items.map((item) => item.type);
+    const at = types.indexOf('URLRewrite');
+    if (at >= 0 && types.includes('RequestRedirect'))
+      report([at, 'type'], "a request can't be redirected and rewritten: URLRewrite or RequestRedirect");
+  });
+}
+
+export const filters = filterList(httpFilter);
+export const grpcFilters = filterList(grpcFilter);
+
+/** Of one backend: they are checked, and requests to it answer 500. */
+export function backendFilters<List extends z.ZodType>(list: List) {
+  return withListRule(list, (items, report) => {
+    if (items.length > 0) report([], `${NOT_ACTED_ON}: filters of one backend`, 'warning');
+  }).optional();
+}
+
+/** Replacing the prefix that was matched asks for one (HTTPRouteRule's CEL rules). */
+export function checkFiltersOfRule({ filters: list, matches, backendRefs }: Unchecked, report: Report): void {
+  if (!Array.isArray(list)) return;
+  list.forEach((filter: Unchecked | null, index) => {
+    if (filter?.type === 'RequestRedirect' && Array.isArray(backendRefs) && backendRefs.length > 0)
+      report(['filters', index, 'type'], 'a rule that redirects has no backendRefs');
+    for (const field of ['requestRedirect', 'urlRewrite'] as const) {
+      const path = (filter?.[field] as Unchecked | undefined)?.path as Unchecked | undefined;
+      if (path?.type === 'ReplacePrefixMatch' && !hasOnePrefix(matches))
+        report(['filters', index, field, 'path', 'type'], 'ReplacePrefixMatch goes with exactly one match of the rule, of type PathPrefix');
+    }
+  });
+}
+
+function hasOnePrefix(matches: unknown): boolean {
+  // Absent: one match, of the prefix "/".
+  if (matches === undefined) return true;
+  if (!Array.isArray(matches) || matches.length !== 1) return false;
+  const path = (matches[0] as Unchecked | null)?.path as Unchecked | undefined;
+  return path === undefined || path.type === undefined || path.type === 'PathPrefix';
+}

@@ -5,7 +5,7 @@ export { configMapText } from './kind-config-map.js';
 export { SERVICE_NAME_LABEL } from './kind-endpoint-slice.js';
 export { ZONE_LABEL } from './kind-node.js';
 export { tlsKeyPair, withoutSecrets } from './kind-secret.js';
-export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS } from './kinds.js';
+export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS, manifestKind, manifestPlural } from './kinds.js';
 export { DEFAULT_NAMESPACE } from './metadata.js';
 export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';

@@ -5,7 +5,8 @@ import {
   choice,
   describe,
   fields,
-  notSupportedYet,
+  NOT_ACTED_ON,
+  notActedOn,
   openChoice,
   type Report,
   text,
@@ -46,7 +47,7 @@ const subjectAltName = withRule(
     if (value[other] !== undefined) report([other], `doesn't belong to type ${value.type}: expected ${own}`);
     const uri = textOf(value, 'uri');
     if (uri !== null && !SPIFFE_ID.test(uri))
-      report(['uri'], `not supported yet: URIs other than SPIFFE IDs (spiffe://…), found ${describe(uri)}`);
+      report(['uri'], `${NOT_ACTED_ON}: URIs other than SPIFFE IDs (spiffe://…), found ${describe(uri)}`, 'warning');
   },
 );
 
@@ -82,7 +83,7 @@ export const backendTlsPolicyKind = {
           typeof item.name === 'string' ? `${item.name} ${textOf(item, 'sectionName') ?? ''}`.trim() : null,
         ),
         validation,
-        options: notSupportedYet('TLS options of backends'),
+        options: notActedOn('TLS options of backends', z.record(z.string(), z.string().max(4096))),
       }),
     },
   ),

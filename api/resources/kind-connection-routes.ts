@@ -1,8 +1,8 @@
-// TLSRoute and TCPRoute: whole connections, by the server name of their TLS or all of them. Owner: Gateway API (TLSRoute v1, TCPRoute v1alpha2).
+// TLSRoute, TCPRoute and UDPRoute: whole connections, by the server name of their TLS or all of them. Owner: Gateway API (TLSRoute v1, TCPRoute v1alpha2).
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
-import { checkConsumerRoute, parentRefs, serviceBackendRef } from './route-references.js';
-import { fields, notSupportedYet, withRule } from './schema.js';
+import { checkConsumerRoute, defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
+import { fields, withRule } from './schema.js';
 import { dnsSubdomain, hostname, sectionName } from './syntax.js';
 
 /** One rule: it matches whatever the route does, so a second one would never be reached. */
@@ -11,7 +11,7 @@ const rules = z
   .min(1)
   .max(1);
 
-const common = { parentRefs: parentRefs.optional(), useDefaultGateways: notSupportedYet('default gateways'), rules };
+const common = { parentRefs: parentRefs.optional(), useDefaultGateways: defaultGateways, rules };
 
 export const tlsRouteKind = {
   kind: 'TLSRoute',
@@ -38,4 +38,14 @@ export const tcpRouteKind = {
     objectOf({ kind: 'TCPRoute', apiVersion: 'gateway.networking.k8s.io/v1alpha2', name: dnsSubdomain }, { spec: fields(common) }),
     checkConsumerRoute,
   ),
+} as const;
+
+export const udpRouteKind = {
+  kind: 'UDPRoute',
+  apiVersion: 'gateway.networking.k8s.io/v1alpha2',
+  olderVersions: [],
+  plural: 'udproutes',
+  shortNames: [],
+  notActedOn: 'UDPRoute: UDP passes the mesh by, and no gateway listens for it',
+  schema: objectOf({ kind: 'UDPRoute', apiVersion: 'gateway.networking.k8s.io/v1alpha2', name: dnsSubdomain }, { spec: fields(common) }),
 } as const;

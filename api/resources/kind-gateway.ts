@@ -1,13 +1,15 @@
 // gateway.networking.k8s.io/v1 Gateway: HTTP, HTTPS, TLS and TCP listeners. Owner: Gateway API v1.
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { labelSelector } from './label-selector.js';
 import { objectOf } from './metadata.js';
 import {
   choice,
   describe,
   fields,
+  formerField,
   isUnchecked,
-  notSupportedYet,
+  notActedOn,
   openChoice,
   portNumber,
   type Report,
@@ -18,13 +20,13 @@ import {
   withListRule,
   withRule,
 } from './schema.js';
-import { dnsLabel, dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
+import { annotations, dnsLabel, dnsSubdomain, hostname, labels, objectName, sectionName } from './syntax.js';
 import { tlsOptions } from './tls-options.js';
 
 const allowedRoutes = fields({
   namespaces: fields({
-    from: choice(['Same', 'All', 'None'], ['Selector'], 'allowedRoutes from').default('Same'),
-    selector: notSupportedYet('allowedRoutes by namespace selector'),
+    from: choice(['Same', 'All', 'None', 'Selector']).default('Same'),
+    selector: labelSelector.optional(),
   }).prefault({}),
   kinds: z
     .array(fields({ group: text('an API group', /^/, 253, 0).default('gateway.networking.k8s.io'), kind: objectName }))
@@ -72,7 +74,7 @@ const listenerTls = fields({
   certificateRefs: z.array(certificateRef).max(64).optional(),
   options: tlsOptions.optional(),
   // Before Gateway API 1.4.
-  frontendValidation: notSupportedYet('frontendValidation of a listener; use spec.tls.frontend of the Gateway'),
+  frontendValidation: formerField('was moved: use spec.tls.frontend of the Gateway'),
 });
 
 const listener = withRule(
@@ -80,7 +82,7 @@ const listener = withRule(
     name: sectionName,
     hostname: hostname.optional(),
     port: portNumber,
-    protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP']),
+    protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC']),
     tls: listenerTls.optional(),
     allowedRoutes: allowedRoutes.prefault({}),
   }),
@@ -112,23 +114,38 @@ function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, report: Repo
     report(['tls', 'certificateRefs'], 'required by mode Terminate: the Secrets (type kubernetes.io/tls) with the certificates');
 }
 
-/** One port reads its first bytes in one way (Gateway API, distinct listeners): TLS that passes through goes with TLS that ends, of one protocol. */
+/** The Gateway is accepted all the same: the first listener of a port has it. */
 function checkPorts(items: readonly Unchecked[], report: Report): void {
+  for (const [index, earlier] of portConflicts(items)) {
+    const { port, protocol } = items[earlier] ?? {};
+    report(
+      [index, 'protocol'],
+      `port ${describe(port)} has protocol ${describe(protocol)} already (item ${earlier}): nothing listens for this one`,
+      'warning',
+    );
+  }
+}
+
+/**
+ * Listeners that can't share their port with an earlier one, and that one. One port reads its first bytes in one way (Gateway API, distinct
+ * listeners): TLS that passes through goes with TLS that ends, of one protocol.
+ */
+export function portConflicts(items: readonly Unchecked[]): ReadonlyMap<number, number> {
+  const conflicts = new Map<number, number>();
   const isPassthrough = ({ protocol, tls }: Unchecked): boolean => protocol === 'TLS' && isUnchecked(tls) && tls.mode === 'Passthrough';
   const isTls = ({ protocol }: Unchecked): boolean => protocol === 'HTTPS' || protocol === 'TLS';
   const goTogether = (one: Unchecked, other: Unchecked): boolean =>
     isPassthrough(one) || isPassthrough(other) ? isTls(one) && isTls(other) : one.protocol === other.protocol;
   items.forEach((item, index) => {
-    const earlier = items.slice(0, index).findIndex((other) => other.port === item.port && !goTogether(other, item));
-    if (earlier >= 0)
-      report(
-        [index, 'protocol'],
-        `port ${describe(item.port)} has protocol ${describe(items[earlier]?.protocol)} already (item ${earlier})`,
-      );
+    const earlier = items.findIndex(
+      (other, at) => at < index && !conflicts.has(at) && other.port === item.port && !goTogether(other, item),
+    );
+    if (earlier >= 0) conflicts.set(index, earlier);
   });
+  return conflicts;
 }
 
-const listeners = unique(
+export const listeners = unique(
   unique(withListRule(z.array(listener).min(1).max(64), checkPorts), 'listener names', ['name'], (item) => textOf(item, 'name')),
   'port, protocol and hostname together',
   ['port'],
@@ -157,12 +174,27 @@ const schema = objectOf(
         gatewayClassName: objectName,
         listeners,
         addresses: z.array(address).max(16).optional(),
-        infrastructure: notSupportedYet('infrastructure of a gateway'),
-        allowedListeners: notSupportedYet('listeners from other objects'),
+        infrastructure: notActedOn(
+          'infrastructure of a gateway',
+          fields({
+            labels: labels.optional(),
+            annotations: annotations.optional(),
+            parametersRef: fields({ group: text('an API group', /^/, 253, 0), kind: objectName, name: objectName }).optional(),
+          }),
+        ),
+        allowedListeners: notActedOn(
+          'listeners from other objects',
+          fields({
+            namespaces: fields({
+              from: choice(['Same', 'All', 'None', 'Selector']).default('None'),
+              selector: labelSelector.optional(),
+            }).optional(),
+          }),
+        ),
         // Before Gateway API 1.4.
         backendTLS: backendTls.optional(),
         tls: gatewayTls.optional(),
-        defaultScope: notSupportedYet('default gateways'),
+        defaultScope: notActedOn('default gateways', choice(['All', 'None'])),
       }),
       ({ tls, backendTLS }, report) => {
         if (isUnchecked(tls) && tls.backend !== undefined && backendTLS !== undefined)
@@ -175,7 +207,7 @@ const schema = objectOf(
 export const gatewayKind = {
   kind: 'Gateway',
   apiVersion: 'gateway.networking.k8s.io/v1',
-  olderVersions: [],
+  olderVersions: ['gateway.networking.k8s.io/v1beta1'],
   plural: 'gateways',
   shortNames: ['gtw'],
   schema,

@@ -1,10 +1,11 @@
 // gateway.networking.k8s.io/v1 GRPCRoute: matches by gRPC service and method, otherwise as an HTTPRoute. Owner: Gateway API v1.
 import { z } from 'zod';
-import { filters } from './http-filter.js';
+import { backendFilters, grpcFilters } from './http-filter.js';
 import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
-import { checkConsumerRoute, parentRefs, serviceBackendRef } from './route-references.js';
-import { choice, fields, notSupportedYet, text, textOf, unique, withListRule, withRule } from './schema.js';
+import { checkConsumerRoute, defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
+import { choice, fields, notActedOn, text, textOf, unique, withListRule, withRule } from './schema.js';
+import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
 /** GRPCRouteSpec.rules, GRPCRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
@@ -31,12 +32,12 @@ const match = fields({
 const rule = fields({
   name: sectionName.optional(),
   matches: z.array(match).max(MAX_MATCHES).prefault([{}]),
-  filters: filters.optional(),
+  filters: grpcFilters.optional(),
   backendRefs: z
-    .array(serviceBackendRef({ filters: notSupportedYet('filters of one backend') }))
+    .array(serviceBackendRef({ filters: backendFilters(grpcFilters) }))
     .max(16)
     .optional(),
-  sessionPersistence: notSupportedYet('session persistence'),
+  sessionPersistence: notActedOn('session persistence', sessionPersistence),
 });
 
 const rules = withListRule(
@@ -60,7 +61,7 @@ export const grpcRouteKind = {
       {
         spec: fields({
           parentRefs: parentRefs.optional(),
-          useDefaultGateways: notSupportedYet('default gateways'),
+          useDefaultGateways: defaultGateways,
           hostnames: z.array(hostname).max(16).optional(),
           rules: rules.prefault([{}]),
         }),

@@ -1,21 +1,23 @@
-// gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are "not supported yet". Owner: Gateway API v1.
+// gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are warned of. Owner: Gateway API v1.
 import { z } from 'zod';
-import { filters } from './http-filter.js';
+import { backendFilters, checkFiltersOfRule, filters } from './http-filter.js';
 import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
-import { checkConsumerRoute, parentRefs, serviceBackendRef } from './route-references.js';
+import { checkConsumerRoute, defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
 import {
   choice,
   describe,
   fields,
-  notSupportedYet,
+  notActedOn,
   type Report,
   textOf,
   type Unchecked,
   unique,
+  wholeNumber,
   withListRule,
   withRule,
 } from './schema.js';
+import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, duration, durationMs, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
 /** HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
@@ -55,7 +57,7 @@ const match = fields({
   method: choice(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']).optional(),
 });
 
-const backendRef = serviceBackendRef({ filters: notSupportedYet('filters of one backend') });
+const backendRef = serviceBackendRef({ filters: backendFilters(filters) });
 
 const timeouts = withRule(fields({ request: duration.optional(), backendRequest: duration.optional() }), (value, report) => {
   const request = durationMs(textOf(value, 'request') ?? '');
@@ -65,15 +67,24 @@ const timeouts = withRule(fields({ request: duration.optional(), backendRequest:
   }
 });
 
-const rule = fields({
-  name: sectionName.optional(),
-  matches: z.array(match).max(MAX_MATCHES).prefault([{}]),
-  filters: filters.optional(),
-  backendRefs: z.array(backendRef).max(16).optional(),
-  timeouts: timeouts.optional(),
-  retry: notSupportedYet('retries'),
-  sessionPersistence: notSupportedYet('session persistence'),
+const retry = fields({
+  codes: z.array(wholeNumber(400, 599)).max(32).optional(),
+  attempts: wholeNumber(0, 2_147_483_647).optional(),
+  backoff: duration.optional(),
 });
+
+const rule = withRule(
+  fields({
+    name: sectionName.optional(),
+    matches: z.array(match).max(MAX_MATCHES).prefault([{}]),
+    filters: filters.optional(),
+    backendRefs: z.array(backendRef).max(16).optional(),
+    timeouts: timeouts.optional(),
+    retry: notActedOn('retries', retry),
+    sessionPersistence: notActedOn('session persistence', sessionPersistence),
+  }),
+  checkFiltersOfRule,
+);
 
 const rules = withListRule(
   unique(z.array(rule).min(1).max(MAX_RULES), 'rule names', ['name'], (item) => textOf(item, 'name')),
@@ -90,7 +101,7 @@ const schema = withRule(
     {
       spec: fields({
         parentRefs: parentRefs.optional(),
-        useDefaultGateways: notSupportedYet('default gateways'),
+        useDefaultGateways: defaultGateways,
         hostnames: z.array(hostname).max(16).optional(),
         rules: rules.prefault([{}]),
       }),
@@ -102,7 +113,7 @@ const schema = withRule(
 export const httpRouteKind = {
   kind: 'HTTPRoute',
   apiVersion: 'gateway.networking.k8s.io/v1',
-  olderVersions: [],
+  olderVersions: ['gateway.networking.k8s.io/v1beta1'],
   plural: 'httproutes',
   shortNames: ['hr'],
   schema,

@@ -26,7 +26,7 @@ const schema = withRule(
   objectOf(
     { kind: 'Secret', apiVersion: 'v1', name: dnsSubdomain },
     {
-      type: openChoice(['kubernetes.io/tls'], 'secrets of type', LATER_TYPES),
+      type: openChoice(['kubernetes.io/tls'], 'secrets of type', LATER_TYPES).default('Opaque'),
       data: texts('base64 text').optional(),
       stringData: texts('text').optional(),
       immutable: z.boolean().optional(),

@@ -7,7 +7,9 @@ import {
   choice,
   describe,
   fields,
-  notSupportedYet,
+  IS_WARNING,
+  NOT_ACTED_ON,
+  notActedOn,
   ownedElsewhere,
   portNumber,
   type Report,
@@ -21,7 +23,11 @@ import { dnsLabel, ipAddress, labels, portName } from './syntax.js';
 
 const appProtocol = z.string().superRefine((value, context) => {
   if (protocolNamed(value) !== undefined) return;
-  context.addIssue({ code: 'custom', message: `not supported yet: appProtocol ${describe(value)}${suggestion(value, APP_PROTOCOLS)}` });
+  context.addIssue({
+    code: 'custom',
+    message: `${NOT_ACTED_ON}: appProtocol ${describe(value)}${suggestion(value, APP_PROTOCOLS)}`,
+    params: { [IS_WARNING]: true },
+  });
 });
 
 const targetPort = z.union([portNumber, portName], {
@@ -64,7 +70,7 @@ const spec = withRule(
     clusterIP: clusterIp.optional(),
     clusterIPs: z.array(clusterIp).max(2).optional(),
     type: choice(['ClusterIP', 'NodePort', 'LoadBalancer'], ['ExternalName'], 'services of type').default('ClusterIP'),
-    externalName: notSupportedYet('external names'),
+    externalName: notActedOn('external names', z.string().max(253)),
     ipFamilies: z
       .array(choice(['IPv4', 'IPv6']))
       .max(2)
@@ -72,9 +78,9 @@ const spec = withRule(
     ipFamilyPolicy: ownedElsewhere(),
     publishNotReadyAddresses: z.boolean().optional(),
     sessionAffinity: choice(['None'], ['ClientIP'], 'session affinity').optional(),
-    sessionAffinityConfig: notSupportedYet('session affinity'),
+    sessionAffinityConfig: notActedOn('session affinity', z.unknown()),
     internalTrafficPolicy: choice(['Cluster'], ['Local'], 'internal traffic policy').optional(),
-    trafficDistribution: notSupportedYet('traffic distribution'),
+    trafficDistribution: notActedOn('traffic distribution'),
     // The way in from outside the cluster is Kubernetes' and the cloud's.
     externalIPs: ownedElsewhere(),
     externalTrafficPolicy: ownedElsewhere(),

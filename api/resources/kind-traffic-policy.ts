@@ -6,7 +6,7 @@ import { dnsLabel, dnsSubdomain } from './syntax.js';
 
 const targetRef = fields({
   group: z.literal('', { error: 'expected group: "", the group of Service' }).default(''),
-  kind: choice(['Service'], ['HTTPRoute', 'Namespace', 'Gateway'], 'policies for targets of kind'),
+  kind: choice(['Service']),
   name: dnsLabel,
 });
 
@@ -22,7 +22,7 @@ export const trafficPolicyKind = {
       spec: fields({
         targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) => textOf(item, 'name')),
         loadBalancer: fields({
-          type: choice(['RoundRobin', 'Random', 'LeastRequest'], ['PeakEWMA', 'RingHash', 'Maglev'], 'load balancers of type'),
+          type: choice(['RoundRobin', 'Random', 'LeastRequest']),
         }).optional(),
         proxyProtocol: choice(['v1', 'v2']).optional(),
       }),

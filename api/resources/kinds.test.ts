@@ -1,12 +1,13 @@
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { durationMs, findKind, formatFinding, KINDS, nearestName, parseManifests, withoutSecrets } from './index.js';
+import { manifestKind } from './kinds.js';
 
 function findingsOf(kind: string, body: string): string[] {
   const apiVersion = KINDS.find((definition) => definition.kind === kind)?.apiVersion ?? '';
   const content = `apiVersion: ${apiVersion}\nkind: ${kind}\n${body.includes('metadata:') ? '' : 'metadata: {name: a}\n'}${body}\n`;
-  return parseManifests([{ name: 'f', content }]).findings.map((finding) =>
-    formatFinding({ ...finding, file: '', line: 0 }).replace(/^: /, ''),
-  );
+  const { findings, warnings } = parseManifests([{ name: 'f', content }]);
+  return [...findings, ...warnings].map((finding) => formatFinding({ ...finding, file: '', line: 0 }).replace(/^: /, ''));
 }
 
 const route = (rule: string) => `spec: {rules: [${rule}]}`;
@@ -62,11 +63,6 @@ describe('refused', () => {
       'spec.ports[0].targetPort: expected a port name (lower-case letters, digits',
     ],
     ['Service', 'spec: {ports: [{port: 1.5}]}', 'spec.ports[0].port: expected a whole number from 1 to 65535, found number 1.5'],
-    [
-      'Service',
-      'spec: {sessionAffinity: ClientIP, ports: [{port: 1}]}',
-      'spec.sessionAffinity: not supported yet: session affinity ClientIP',
-    ],
     ['Service', `metadata: {name: ${'a'.repeat(64)}}\nspec: {ports: [{port: 1}]}`, 'at most 63 characters, found 64'],
     [
       'Service',
@@ -109,7 +105,7 @@ describe('refused', () => {
     [
       'Gateway',
       'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-version: "1.3"}}}]}',
-      'not supported yet: this TLS option, only mesh.weft.dev/min-protocol-version',
+      'accepted, not acted on yet: this TLS option, only mesh.weft.dev/min-protocol-version',
     ],
     [
       'Gateway',
@@ -192,7 +188,7 @@ describe('refused', () => {
     ['Workload', 'spec: {capture: {failclosed: true}}', 'spec.capture.failclosed: unknown field; did you mean failClosed?'],
     ['Workload', 'spec: {weight: 0}', 'spec.weight: expected a whole number from 1 to 1000000, found number 0'],
     ['TrafficPolicy', 'spec: {targetRefs: []}', 'spec.targetRefs: expected at least 1 item'],
-    ['TrafficPolicy', 'spec: {targetRefs: [{kind: HTTPRoute, name: a}]}', 'not supported yet: policies for targets of kind HTTPRoute'],
+    ['TrafficPolicy', 'spec: {targetRefs: [{kind: HTTPRoute, name: a}]}', 'expected one of Service, found "HTTPRoute"'],
   ])('%s %s', (kind, body, message) => {
     expect(findingsOf(kind, body).join('\n')).toContain(message);
   });
@@ -236,4 +232,9 @@ test('of a shown Secret the keys remain and nothing of the values; other kinds a
   expect(withoutSecrets(secret)).toMatchObject({ metadata: { annotations: { note: 'shown' } }, data: { 'tls.key': '(hidden)' } });
   const service = { kind: 'Service', data: { key: 'shown' } };
   expect(withoutSecrets(service)).toBe(service);
+});
+
+test('docs/resources.md lists every kind', () => {
+  const text = readFileSync(new URL('../../docs/resources.md', import.meta.url), 'utf8');
+  for (const definition of KINDS) expect(text).toMatch(new RegExp(`\\| (.*, )?${manifestKind(definition)}[ ,].*\``));
 });

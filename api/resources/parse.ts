@@ -2,11 +2,12 @@
 import type { ManifestFile } from '../gen/mesh/v1/admin.js';
 import type { Explained } from './explain.js';
 import { type FieldPath, type Finding, formatFieldPath } from './finding.js';
+import { isForeign } from './kinds.js';
 import { MAX_MANIFEST_BYTES } from './limits.js';
 import { objectKey, type ResourceObject } from './object.js';
 import { describe, isUnchecked } from './schema.js';
 import { checkObject } from './validate.js';
-import { readDocuments, TextBoundError, type TreeDocument } from './yaml-tree.js';
+import { type Part, type Position, readDocuments, TextBoundError, type TreeDocument } from './yaml-tree.js';
 
 /** Documents and list items, over all files. */
 const MAX_OBJECTS = 10_000;
@@ -16,6 +17,16 @@ export interface ParseResult {
   /** In the order of the text. Only those without a mistake; apply nothing while there are findings. */
   readonly objects: ResourceObject[];
   readonly findings: Finding[];
+  /** Refuse nothing: what of the objects has no effect, or not the usual one. */
+  readonly warnings: Finding[];
+}
+
+/** An object as it was written, valid or not. */
+export interface SourceObject {
+  readonly file: string;
+  readonly value: Readonly<Record<string, unknown>>;
+  /** Of a field of the object. */
+  readonly locate: (path: FieldPath, part: Part) => Position;
 }
 
 /** Multi-document YAML, JSON, and `kind: List`. Reports the mistakes of all documents, up to a bound that is itself a finding. */
@@ -25,6 +36,14 @@ export function parseManifests(files: readonly ManifestFile[]): ParseResult {
   return reading.result();
 }
 
+/** As parseManifests, and every object as it was written, also those with mistakes and those of kinds that are Kubernetes' own. */
+export function parseSources(files: readonly ManifestFile[]): ParseResult & { readonly sources: readonly SourceObject[] } {
+  const sources: SourceObject[] = [];
+  const reading = new Reading(sources);
+  for (const file of files) reading.readFile(file);
+  return { ...reading.result(), sources };
+}
+
 /** As parseManifests, with a `pause` after every document or so: a server's other callers are not kept waiting for a large file. */
 export async function parseManifestsInTurns(files: readonly ManifestFile[], pause: () => Promise<void>): Promise<ParseResult> {
   const reading = new Reading();
@@ -32,14 +51,16 @@ export async function parseManifestsInTurns(files: readonly ManifestFile[], paus
   return reading.result();
 }
 
-export type ValidateResult = { readonly ok: true; readonly object: ResourceObject } | { readonly ok: false; readonly findings: Finding[] };
+export type ValidateResult =
+  | { readonly ok: true; readonly object: ResourceObject; readonly warnings: Finding[] }
+  | { readonly ok: false; readonly findings: Finding[] };
 
 /** For an object without text (from the store, from the Kubernetes API): findings have line 0. `name` is what stands for the file. */
 export function validateObject(manifest: unknown, name = ''): ValidateResult {
   const checked = checkObject(withoutNulls(manifest, 0), { file: name, line: 0 });
-  if (checked.ok) return checked;
-  const findings = checked.mistakes.map(({ path, message }) => ({ file: name, line: 0, column: 0, path: formatFieldPath(path), message }));
-  return { ok: false, findings };
+  const told = ({ path, message }: Explained): Finding => ({ file: name, line: 0, column: 0, path: formatFieldPath(path), message });
+  if (checked.ok) return { ok: true, object: checked.object, warnings: checked.warnings.map(told) };
+  return { ok: false, findings: checked.mistakes.filter(({ isWarning }) => isWarning !== true).map(told) };
 }
 
 /** What the YAML reader does to text: a null map entry is an absent one. Depth is bounded by refusing what lies deeper. */
@@ -54,16 +75,22 @@ function withoutNulls(value: unknown, depth: number): unknown {
 class Reading {
   readonly #objects: ResourceObject[] = [];
   readonly #findings: Finding[] = [];
+  readonly #warnings: Finding[] = [];
   /** Where each object was first defined. */
   readonly #defined = new Map<string, string>();
+  readonly #sources: SourceObject[] | null;
   #seen = 0;
   #omitted = 0;
+
+  constructor(sources: SourceObject[] | null = null) {
+    this.#sources = sources;
+  }
 
   result(): ParseResult {
     if (this.#omitted > 0) {
       this.#findings.push({ file: '', line: 0, column: 0, path: '', message: `and ${this.#omitted} more: correct these first` });
     }
-    return { objects: this.#objects, findings: this.#findings };
+    return { objects: this.#objects, findings: this.#findings, warnings: this.#warnings };
   }
 
   readFile(file: ManifestFile): void {
@@ -102,9 +129,17 @@ class Reading {
       this.#report(file, position.line, position.column, base, `too many objects: at most ${MAX_OBJECTS} at once; apply them in parts`);
       return false;
     }
+    if (isUnchecked(value)) {
+      this.#sources?.push({ file, value, locate: (path, part) => document.locate([...base, ...path], part) });
+      if (isForeign(value.apiVersion, value.kind)) {
+        const message = `${value.kind} is Kubernetes' own: neither checked nor kept here`;
+        this.#reportField(file, document, base, { path: ['kind'], part: 'value', message, isWarning: true });
+        return true;
+      }
+    }
     const checked = checkObject(value, { file, line: position.line });
+    this.#reportFields(file, document, base, checked.ok ? checked.warnings : checked.mistakes);
     if (checked.ok) this.#keep(checked.object, document, base);
-    else this.#reportFields(file, document, base, checked.mistakes);
     return true;
   }
 
@@ -139,12 +174,15 @@ class Reading {
     // Finding a place costs as much as its object has fields: only what will be shown is placed.
     const shown = mistakes.slice(0, Math.max(0, MAX_FINDINGS - this.#findings.length));
     this.#omitted += mistakes.length - shown.length;
-    const placed = shown.map(({ path, part, message }) => {
+    const placed = shown.map(({ path, part, message, isWarning }) => {
       const full = [...base, ...path];
-      return { path: full, message, ...document.locate(full, part) };
+      return { path: full, message, isWarning, ...document.locate(full, part) };
     });
     placed.sort((a, b) => a.line - b.line || a.column - b.column);
-    for (const { line, column, path, message } of placed) this.#report(file, line, column, path, message);
+    for (const { line, column, path, message, isWarning } of placed) {
+      if (isWarning !== true) this.#report(file, line, column, path, message);
+      else if (this.#warnings.length < MAX_FINDINGS) this.#warnings.push({ file, line, column, path: formatFieldPath(path), message });
+    }
   }
 
   #report(file: string, line: number, column: number, path: FieldPath, message: string): void {

@@ -1,9 +1,12 @@
 // What routes of every kind refer to: parents (listeners of Gateways, Services) and backends. Owner: Gateway API v1, CommonRouteSpec.
 import { z } from 'zod';
 import {
+  choice,
   describe,
   fields,
   isUnchecked,
+  NOT_ACTED_ON,
+  notActedOn,
   portNumber,
   type Report,
   text,
@@ -14,6 +17,9 @@ import {
   withRule,
 } from './schema.js';
 import { dnsLabel, objectName, sectionName } from './syntax.js';
+
+/** CommonRouteSpec.useDefaultGateways. */
+export const defaultGateways = notActedOn('default gateways', choice(['All', 'None']));
 
 export const GATEWAY_GROUP = 'gateway.networking.k8s.io';
 /** CommonRouteSpec.parentRefs. */
@@ -37,7 +43,8 @@ const parentRef = withRule(
     else
       report(
         ['kind'],
-        `not supported yet: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}); expected Gateway, or Service with group: ""`,
+        `${NOT_ACTED_ON}: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}), only Gateway, and Service with group: ""`,
+        'warning',
       );
   },
 );
@@ -53,6 +60,10 @@ export const parentRefs = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRef
 
 /** A reference to a port of a Service, with its share. `more`: what the route's kind adds. */
 export function serviceBackendRef<More extends z.ZodRawShape>(more: More) {
+  return backendObjectRef({ weight: wholeNumber(0, 1_000_000).default(1), ...more });
+}
+
+function backendObjectRef<More extends z.ZodRawShape>(more: More) {
   return withRule(
     fields({
       group: group.default(''),
@@ -60,18 +71,20 @@ export function serviceBackendRef<More extends z.ZodRawShape>(more: More) {
       namespace: dnsLabel.optional(),
       name: objectName,
       port: portNumber.optional(),
-      weight: wholeNumber(0, 1_000_000).default(1),
       ...more,
     }),
     (value, report) => {
       const isService = value.group === '' && value.kind === 'Service';
       if (isService && value.port === undefined) report(['port'], 'required: the port of the Service');
       if (!isService && typeof value.kind === 'string') {
-        report(['kind'], `not supported yet: backends of kind ${value.kind} (group ${describe(value.group)}); expected Service`);
+        report(['kind'], `${NOT_ACTED_ON}: backends of kind ${value.kind} (group ${describe(value.group)}), only Service`, 'warning');
       }
     },
   );
 }
+
+/** BackendObjectReference: of filters. */
+export const serviceObjectRef = backendObjectRef({});
 
 /** A Service parent in another namespace makes a consumer route (GAMMA), which applies to requests from the route's namespace alone. */
 export function checkConsumerRoute(value: Unchecked, report: Report): void {
@@ -79,6 +92,10 @@ export function checkConsumerRoute(value: Unchecked, report: Report): void {
   const { namespace } = value.metadata;
   value.spec.parentRefs.forEach((parent: unknown, index) => {
     if (!isUnchecked(parent) || parent.kind !== 'Service' || parent.namespace === undefined || parent.namespace === namespace) return;
-    report(['spec', 'parentRefs', index, 'namespace'], 'not supported yet: routes for a Service of another namespace (consumer routes)');
+    report(
+      ['spec', 'parentRefs', index, 'namespace'],
+      `${NOT_ACTED_ON}: routes for a Service of another namespace (consumer routes)`,
+      'warning',
+    );
   });
 }

@@ -1,4 +1,4 @@
-// The vocabulary the kinds' schemas are written in: strict objects, cross-field rules, bounded text, "not supported yet".
+// The vocabulary the kinds' schemas are written in: strict objects, cross-field rules, bounded text, "not acted on yet".
 // A finding's wording starts here; its position is added by parse.ts.
 import { z } from 'zod';
 import type { FieldPath } from './finding.js';
@@ -18,8 +18,14 @@ export function fields<Shape extends z.ZodRawShape>(shape: Shape) {
   });
 }
 
-/** Reports a mistake at `path` below the value a rule was given. */
-export type Report = (path: FieldPath, message: string) => void;
+/** Reports a mistake at `path` below the value a rule was given; a warning refuses nothing. */
+export type Report = (path: FieldPath, message: string, severity?: 'warning') => void;
+
+/** In an issue's params: the value is valid, and something about it is to be known. */
+export const IS_WARNING = 'isWarning';
+
+/** How a warning begins that a field of the owner's schema has no effect yet. */
+export const NOT_ACTED_ON = 'accepted, not acted on yet';
 
 /** What a cross-field rule sees: its fields may be missing or of any type, since a rule runs beside other findings, not after them. */
 export type Unchecked = Readonly<Record<string, unknown>>;
@@ -53,7 +59,8 @@ export function withListRule<Schema extends z.ZodType>(
 }
 
 function reporter(context: z.core.$RefinementCtx): Report {
-  return (path, message) => context.addIssue({ code: 'custom', path: [...path], message });
+  return (path, message, severity) =>
+    context.addIssue({ code: 'custom', path: [...path], message, params: { [IS_WARNING]: severity === 'warning' } });
 }
 
 /** Every item's key differs; `key` null exempts the item. The later one of two is reported at `field`. */
@@ -81,12 +88,21 @@ export function textOf(item: Unchecked, field: string): string | null {
   return typeof value === 'string' ? value : null;
 }
 
-/** A field of the owner's schema whose behaviour this version lacks: never silently ignored. */
-export function notSupportedYet(what: string) {
+/** A field of the owner's schema whose behaviour this version lacks: accepted as `schema` has it, and never silently. */
+export function notActedOn<Schema extends z.ZodType = z.ZodUnknown>(what: string, schema?: Schema) {
+  return ((schema ?? z.unknown()) as Schema)
+    .superRefine((value, context) => {
+      if (value !== undefined) reporter(context)([], `${NOT_ACTED_ON}: ${what}`, 'warning');
+    })
+    .optional();
+}
+
+/** A field of former versions of the owner's schema. */
+export function formerField(message: string) {
   return z
     .unknown()
     .superRefine((value, context) => {
-      if (value !== undefined) context.addIssue({ code: 'custom', message: `not supported yet: ${what}` });
+      if (value !== undefined) context.addIssue({ code: 'custom', message });
     })
     .optional();
 }
@@ -96,38 +112,38 @@ export function ownedElsewhere() {
   return z.unknown().optional();
 }
 
-/** One of `supported`; one of `later` is "not supported yet"; anything else names the nearest. */
-export function choice<const Supported extends readonly [string, ...string[]]>(
+/** One of `supported`, or one of `later`, which is valid and not acted on yet; anything else names the nearest. */
+export function choice<const Supported extends readonly [string, ...string[]], const Later extends readonly string[] = []>(
   supported: Supported,
-  later: readonly string[] = [],
+  later: Later = [] as unknown as Later,
   what = '',
 ) {
-  return z.enum(supported, {
-    error: (issue) => {
-      const found = issue.input;
-      if (found === undefined) return undefined;
-      if (typeof found === 'string' && later.includes(found)) return `not supported yet: ${what === '' ? '' : `${what} `}${found}`;
-      const all = [...supported, ...later];
-      return `expected one of ${all.join(', ')}, found ${describe(found)}${typeof found === 'string' ? suggestion(found, all) : ''}`;
-    },
-  });
+  const all = [...supported, ...later] as unknown as [...Supported, ...Later];
+  return z
+    .enum(all as readonly [Supported[number], ...(Supported[number] | Later[number])[]], {
+      error: ({ input: found }) =>
+        found === undefined
+          ? undefined
+          : `expected one of ${all.join(', ')}, found ${describe(found)}${typeof found === 'string' ? suggestion(found, all) : ''}`,
+    })
+    .superRefine((value: string, context) => {
+      if (later.includes(value)) reporter(context)([], `${NOT_ACTED_ON}: ${what === '' ? '' : `${what} `}${value}`, 'warning');
+    });
 }
 
-/** As `choice`, where the owner leaves the set open: any other text is valid there, and not supported yet here. `known` are its other usual values. */
-export function openChoice<const Supported extends readonly [string, ...string[]]>(
-  supported: Supported,
-  what: string,
-  known: readonly string[],
-) {
-  return z.enum(supported, {
-    error: ({ input }) => {
-      if (typeof input !== 'string')
-        return input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`;
-      const nearest = known.includes(input) ? '' : suggestion(input, [...supported, ...known]);
-      const only = supported.map((value) => value || '""');
-      return `not supported yet: ${what} ${describe(input)}, only ${only.join(' and ')}${nearest}`;
-    },
-  });
+/** As `choice`, where the owner leaves the set open: any other text is valid, and not acted on, but what is nearly one of the `known` values. */
+export function openChoice(supported: readonly string[], what: string, known: readonly string[]) {
+  return z
+    .string({ error: ({ input }) => (input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`) })
+    .max(253)
+    .superRefine((value, context) => {
+      if (supported.includes(value)) return;
+      const only = supported.map((each) => each || '""').join(' and ');
+      const nearest = known.includes(value) ? '' : suggestion(value, [...supported, ...known]);
+      if (nearest !== '')
+        reporter(context)([], `expected one of ${[...supported, ...known].join(', ')}, found ${describe(value)}${nearest}`);
+      else reporter(context)([], `${NOT_ACTED_ON}: ${what} ${describe(value)}, only ${only}`, 'warning');
+    });
 }
 
 /** Bounded text of one syntax; `expected` completes "expected …". */

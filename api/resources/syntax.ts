@@ -30,7 +30,7 @@ export const portName = text(
 /** Reference by name within the Gateway API: bounded, of any syntax (ObjectName). */
 export const objectName = text('the name of an object', /^/, 253);
 
-function isLabelKey(key: string): boolean {
+export function isLabelKey(key: string): boolean {
   const slash = key.indexOf('/');
   const prefix = slash < 0 ? null : key.slice(0, slash);
   const name = key.slice(slash + 1);

@@ -2,7 +2,7 @@
 // the place that the Gateway API keeps for its implementations.
 import { z } from 'zod';
 import { suggestion } from './nearest.js';
-import { describe, type Report, type Unchecked, withRule } from './schema.js';
+import { describe, NOT_ACTED_ON, type Report, type Unchecked, withRule } from './schema.js';
 
 /** By their names at IANA; those that the engine has (tls_context.cc), and the version each is for. All are forward secret and authenticated. */
 export const TLS_CIPHER_SUITES: ReadonlyMap<string, '1.2' | '1.3'> = new Map([
@@ -40,7 +40,7 @@ export const tlsOptions = withRule(z.record(z.string(), value), (options, report
   if (keys.length > MAX_OPTIONS) report([], `expected at most ${MAX_OPTIONS} options, found ${keys.length}`);
   for (const key of keys)
     if (!(KEYS as readonly string[]).includes(key))
-      report([key], `not supported yet: this TLS option, only ${KEYS.join(', ')}${suggestion(key, [...KEYS])}`);
+      report([key], `${NOT_ACTED_ON}: this TLS option, only ${KEYS.join(', ')}${suggestion(key, [...KEYS])}`, 'warning');
   const known = [checkVersion(options, MIN_VERSION, report), checkVersion(options, MAX_VERSION, report), checkSuites(options, report)];
   if (known.includes(false)) return;
   const { minVersion, maxVersion, cipherSuites } = tlsLimits(options as Readonly<Record<string, string>>);

@@ -1,4 +1,5 @@
 // YAML (and so JSON) text → documents of plain JSON with a position for every field. Knows nothing of kinds. Input is untrusted: everything is bounded.
+import { isIPv6 } from 'node:net';
 import {
   type Alias,
   Composer,
@@ -148,7 +149,7 @@ class JsonReader {
       this.#report(node as Node, path, `nested too deeply: at most ${MAX_DEPTH} levels`);
       return null;
     }
-    if (isSeq(node)) return node.items.map((item, index) => this.#value(item, [...path, index], depth + 1));
+    if (isSeq(node)) return node.items.map((item, index) => addressOf(item) ?? this.#value(item, [...path, index], depth + 1));
     if (isMap(node)) return this.#map(node, path, depth);
     return null;
   }
@@ -190,6 +191,16 @@ class JsonReader {
     }
     return result;
   }
+}
+
+/** `[2001:db8::]` is one address, not a map without a value (as Kubernetes reads it). */
+function addressOf(item: unknown): string | null {
+  if (!isMap(item) || item.items.length !== 1) return null;
+  const [pair] = item.items;
+  const value = pair?.value;
+  if (value !== null && value !== undefined && !(isScalar(value) && value.value === null)) return null;
+  const text = `${keyText(pair?.key)}:`;
+  return isIPv6(text) ? text : null;
 }
 
 /** The text of a key; null when it is a list, a map or an alias. Numbers and booleans are text in JSON too. */

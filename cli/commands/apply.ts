@@ -7,7 +7,7 @@ import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
-import { type Context, contextOf, examples, filenameOption } from './context.js';
+import { type Context, contextOf, examples, filenameOption, printWarnings } from './context.js';
 
 interface WaitFlags {
   readonly wait?: boolean;
@@ -46,6 +46,7 @@ async function apply(flags: ApplyFlags, context: Context): Promise<void> {
   const files = await readManifests(flags.filename);
   await withController(context.controller, async (controller) => {
     const answer = await controller.apply({ files, dryRun: flags.dryRun === true });
+    printWarnings(answer.warnings, context);
     if (answer.findings.length > 0) {
       throw new Failure(
         [...answer.findings.map(formatFinding), `${plural(answer.findings.length, 'mistake')}: nothing was changed`].join('\n'),

@@ -1,5 +1,7 @@
 // What every subcommand gets: where the controller is, where output goes, in which colours.
 import { type Command, Option } from 'commander';
+import type { Finding } from '../../api/gen/mesh/v1/admin.js';
+import { formatFinding } from '../../api/resources/finding.js';
 import { DEFAULT_CONTROLLER } from '../connection.js';
 import { type Palette, palette } from '../terminal.js';
 
@@ -21,6 +23,11 @@ export function contextOf(command: Command): Context {
     print: (text) => void process.stdout.write(`${text}\n`),
     printError: (text) => void process.stderr.write(`${text}\n`),
   };
+}
+
+/** On standard error: what is valid and has no effect, or not the usual one. */
+export function printWarnings(warnings: readonly Finding[], context: Context): void {
+  for (const warning of warnings) context.printError(`warning: ${formatFinding(warning)}`);
 }
 
 /** Examples below a command's help. */

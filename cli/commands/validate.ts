@@ -4,7 +4,7 @@ import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
-import { contextOf, examples, filenameOption } from './context.js';
+import { contextOf, examples, filenameOption, printWarnings } from './context.js';
 
 export function validateCommand(): Command {
   const command = new Command('validate')
@@ -13,9 +13,12 @@ export function validateCommand(): Command {
     .action(async ({ filename }: { filename: string[] }, self: Command) => {
       const files = await readManifests(filename);
       const { checkManifests } = await import('../kinds.js');
-      const { findings, count } = checkManifests(files);
+      const { findings, warnings, count } = checkManifests(files);
+      const context = contextOf(self);
+      printWarnings(warnings, context);
       if (findings.length > 0) throw new Failure([...findings.map(formatFinding), plural(findings.length, 'mistake')].join('\n'));
-      contextOf(self).print(`${plural(count, 'object')} in ${plural(files.length, 'file')}: all good`);
+      const but = warnings.length === 0 ? '' : `, but for ${plural(warnings.length, 'warning')}`;
+      context.print(`${plural(count, 'object')} in ${plural(files.length, 'file')}: all good${but}`);
     });
   return examples(
     command,

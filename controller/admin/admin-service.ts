@@ -64,7 +64,7 @@ export function createAdminService(parts: AdminParts): AdminServer {
 
 async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyResponse> {
   await requireList(parts);
-  const { objects, findings } = await parseManifestsInTurns(request.files, turns());
+  const { objects, findings, warnings } = await parseManifestsInTurns(request.files, turns());
   const seen = new Map<string, { file: string; line: number }>();
   const repeated: Finding[] = [];
   for (const { kind, namespace, name, source } of objects) {
@@ -78,11 +78,15 @@ async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyRes
     return source === null ? [] : [{ ...object.source, column: 1, path: 'metadata.name', message: ownedBy(source, object) }];
   });
   const mistakes = findings.length > 0 ? findings : [...repeated, ...theirs];
-  if (mistakes.length > 0) return { findings: mistakes, revision: 0, changes: [] };
-  if (objects.length === 0) throw new Refusal(status.INVALID_ARGUMENT, `no object in ${fileNames(request.files)}`);
+  if (mistakes.length > 0) return { findings: mistakes, revision: 0, changes: [], warnings };
+  if (objects.length === 0) {
+    // Kinds that are Kubernetes' own are passed over.
+    if (warnings.length > 0) return { findings: [], revision: 0, changes: [], warnings };
+    throw new Refusal(status.INVALID_ARGUMENT, `no object in ${fileNames(request.files)}`);
+  }
   const wanted = objects.map(({ kind, namespace, name, manifest }): Wanted => ({ ref: { kind, namespace, name }, manifest }));
   const { revision, changes } = await bring(parts, wanted, request.dryRun);
-  return { findings: [], revision, changes };
+  return { findings: [], revision, changes, warnings };
 }
 
 /** Lets streams, heartbeats and other calls through while a large file is read. */

@@ -35,6 +35,7 @@ export class ModelCompiler {
         invalid.push({
           ...ref,
           path: 'metadata.name',
+          reason: 'Conflicted',
           message: `${source} has it too: the applied one holds; weft delete it there to follow ${source}`,
         });
         continue;

@@ -25,7 +25,15 @@ function judge(kind: string, body: Record<string, unknown>, problems: Partial<Pr
     {
       kind,
       object,
-      problems: problems.map((problem) => ({ kind, namespace: 'shop', name: 'a', path: '', message: 'because', ...problem })),
+      problems: problems.map((problem) => ({
+        kind,
+        namespace: 'shop',
+        name: 'a',
+        path: '',
+        message: 'because',
+        reason: 'Invalid',
+        ...problem,
+      })),
       isOurGateway: (name) => name === 'shop/edge',
       attachedRoutes: new Map(attached),
     },

@@ -51,6 +51,7 @@ const RESOLVED_REASONS: readonly ConditionReason[] = [
   'BackendNotFound',
   'InvalidCertificateRef',
   'InvalidCACertificateRef',
+  'InvalidKind',
 ];
 
 /** True unless one of the problems says otherwise. */
@@ -105,7 +106,8 @@ function gatewayStatus(judged: Judged, nowText: string): Unchecked {
   const { object, problems } = judged;
   const before = statusBefore(object);
   const invalid = invalidity(problems);
-  const conditions = [condition('Accepted', 'Accepted', invalid), condition('Programmed', 'Programmed', invalid)];
+  const refused = invalid ?? problems.find(({ reason }) => reason === 'UnsupportedAddress');
+  const conditions = [condition('Accepted', 'Accepted', refused), condition('Programmed', 'Programmed', refused, 'Invalid')];
   const listenersBefore = itemsOf(before.listeners);
   const listeners = itemsOf(specOf(object).listeners).map((listener, position) =>
     listenerStatus(judged, listener, position, listenersBefore.find(({ name }) => name === listener.name)?.conditions, nowText),
@@ -123,7 +125,9 @@ function listenerStatus(
   const { namespace, name, generation } = object.metadata;
   const path = `spec.listeners[${position}]`;
   const invalid = invalidity(problems);
-  const mine = invalid?.path.startsWith(path) ? invalid : undefined;
+  const conflict = problems.find((problem) => problem.path === path && problem.reason === 'ProtocolConflict');
+  const unknownProtocol = problems.find((problem) => problem.path === `${path}.protocol` && problem.reason === 'UnsupportedProtocol');
+  const mine = (invalid?.path.startsWith(path) ? invalid : undefined) ?? conflict ?? unknownProtocol;
   const closed = problems.find((problem) => problem.path === path && problem.reason === 'Invalid');
   const unresolved = problems.find((problem) => problem.path.startsWith(`${path}.tls`) && isReference(problem));
   const { supported, unknown } = routeKinds(listener);
@@ -135,6 +139,7 @@ function listenerStatus(
           namespace,
           name,
           path: `${path}.allowedRoutes.kinds`,
+          reason: 'InvalidKind',
           message: `a listener of protocol ${String(listener.protocol)} takes no ${unknown}`,
         };
   const resolved =
@@ -143,9 +148,11 @@ function listenerStatus(
       : condition('ResolvedRefs', 'ResolvedRefs', badKind, 'InvalidRouteKinds');
   const conditions = [
     condition('Accepted', 'Accepted', mine),
-    condition('Programmed', 'Programmed', invalid ?? closed),
+    condition('Programmed', 'Programmed', invalid ?? mine ?? closed, 'Invalid'),
     resolved,
-    { type: 'Conflicted', isTrue: false, reason: 'NoConflicts', message: '' },
+    conflict === undefined
+      ? { type: 'Conflicted', isTrue: false, reason: 'NoConflicts', message: '' }
+      : { type: 'Conflicted', isTrue: true, reason: conflict.reason, message: conflict.message },
   ];
   return {
     name: listener.name,
@@ -183,15 +190,40 @@ function routeStatus({ object, problems, isOurGateway }: Judged, nowText: string
   const before = itemsOf(statusBefore(object).parents);
   const own = itemsOf(specOf(object).parentRefs).flatMap((parentRef, position) => {
     if (!isOurs(parentRef, namespace, isOurGateway)) return [];
-    const refused = invalid ?? problems.find(({ path }) => path === `spec.parentRefs[${position}]`);
+    const refused = invalid ?? problems.find(({ path }) => path === `spec.parentRefs[${position}]`) ?? allRulesRefused(object, problems);
     const known = before.find((each) => each.controllerName === CONTROLLER_NAME && isSame(each.parentRef, parentRef));
     const conditions = [
       condition('Accepted', 'Accepted', refused, refused === invalid ? 'UnsupportedValue' : undefined),
       condition('ResolvedRefs', 'ResolvedRefs', unresolved),
+      ...(refused === undefined ? partialInvalidity(problems) : []),
     ];
     return [{ parentRef, controllerName: CONTROLLER_NAME, conditions: merged(known?.conditions, conditions, generation, nowText) }];
   });
   return { parents: [...before.filter(({ controllerName }) => controllerName !== CONTROLLER_NAME), ...own] };
+}
+
+function refusedRules(problems: readonly Problem[]): readonly Problem[] {
+  return problems.filter(({ path, reason }) => reason === 'UnsupportedValue' && path.startsWith('spec.rules['));
+}
+
+function allRulesRefused(object: KubernetesObject, problems: readonly Problem[]): Problem | undefined {
+  const refused = refusedRules(problems);
+  const rules = new Set(refused.map(({ path }) => /^spec\.rules\[\d+\]/.exec(path)?.[0]));
+  return rules.size >= Math.max(1, itemsOf(specOf(object).rules).length) ? refused[0] : undefined;
+}
+
+/** Present only where it is true (Gateway API v1, RouteConditionPartiallyInvalid). */
+function partialInvalidity(problems: readonly Problem[]): Condition[] {
+  const [first] = refusedRules(problems);
+  if (first === undefined) return [];
+  return [
+    {
+      type: 'PartiallyInvalid',
+      isTrue: true,
+      reason: 'UnsupportedValue',
+      message: `Dropped Rule ${first.path}: ${first.message}`.slice(0, MAX_MESSAGE),
+    },
+  ];
 }
 
 function isOurs(parentRef: Unchecked, namespace: string, isOurGateway: (name: string) => boolean): boolean {

@@ -1,5 +1,13 @@
 // The table of what is read from a Kubernetes API server, and what each becomes. Which version of a resource is read is api-discovery.ts's to choose.
-import { DEFAULT_NAMESPACE, KINDS, type Kind, SERVICE_NAME_LABEL } from '../../../api/resources/index.js';
+import {
+  DEFAULT_NAMESPACE,
+  KINDS,
+  type Kind,
+  kindDefinition,
+  manifestKind,
+  manifestPlural,
+  SERVICE_NAME_LABEL,
+} from '../../../api/resources/index.js';
 import type { SourceObject } from '../ingester.js';
 import type { KubernetesObject } from './object.js';
 import {
@@ -56,12 +64,12 @@ const OWN: readonly ResourceType[] = [
 function customTypes(): ResourceType[] {
   const isOfGroup = ({ kind, apiVersion }: (typeof KINDS)[number]): boolean =>
     kind !== 'Workload' && apiVersion.includes('.') && !OWN.some((own) => own.kind === kind);
-  return KINDS.filter(isOfGroup).map(({ kind, apiVersion, olderVersions, plural }) => ({
-    kind,
-    group: apiVersion.split('/')[0] ?? '',
-    versions: [apiVersion, ...olderVersions].map((version) => version.split('/')[1] ?? ''),
-    plural,
-    isNamespaced: kind !== 'GatewayClass',
+  return KINDS.filter(isOfGroup).map((definition) => ({
+    kind: definition.kind,
+    group: definition.apiVersion.split('/')[0] ?? '',
+    versions: [definition.apiVersion, ...definition.olderVersions].map((version) => version.split('/')[1] ?? ''),
+    plural: manifestPlural(definition),
+    isNamespaced: definition.kind !== 'GatewayClass',
     translate: translateSpec,
     keepsLabel: all,
   }));
@@ -85,7 +93,9 @@ export function sourceObject(type: ResourceType, version: string, object: Kubern
   const apiVersion = apiVersionOf(type, version);
   const kept = Object.fromEntries(Object.entries(labels).filter(([label]) => type.keepsLabel(label)));
   const metadata = Object.keys(kept).length === 0 ? { name, namespace } : { name, namespace, labels: kept };
-  const manifest = { apiVersion, kind: type.kind, metadata, ...translated };
+  const definition = kindDefinition(type.kind);
+  const kind = definition === null ? type.kind : manifestKind(definition);
+  const manifest = { apiVersion, kind, metadata, ...translated };
   return { ref: { kind: type.kind, namespace, name }, manifest, createdAtMs, generation };
 }
 

@@ -173,16 +173,16 @@ test('Nodes and Namespaces are their labels, wherever the server says they are',
 test('custom resources are kept whole but for what the server owns, so that a mistake is told', () => {
   const found = stored(
     'httproutes',
-    { spec: { rules: [{ retry: {} }] }, status: { parents: [] } },
+    { spec: { rules: [{ retries: {} }] }, status: { parents: [] } },
     { managedFields: [{}], annotations: { a: 'b' } },
   );
   expect(found?.manifest).toEqual({
     apiVersion: 'gateway.networking.k8s.io/v1',
     kind: 'HTTPRoute',
     metadata: { name: 'a', namespace: 'shop' },
-    spec: { rules: [{ retry: {} }] },
+    spec: { rules: [{ retries: {} }] },
   });
-  expect(found?.findings).toEqual(['spec.rules[0].retry: not supported yet: retries']);
+  expect(found?.findings).toEqual(['spec.rules[0].retries: unknown field']);
 });
 
 test('objects without a name that could be one are none', () => {

@@ -39,6 +39,8 @@ export interface ApplyResponse {
   /** 0 when nothing was written. */
   revision: number;
   changes: Change[];
+  /** They refuse nothing: what of the objects has no effect, or not the usual one. */
+  warnings: Finding[];
 }
 
 export interface Finding {
@@ -265,7 +267,7 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
 };
 
 function createBaseApplyResponse(): ApplyResponse {
-  return { findings: [], revision: 0, changes: [] };
+  return { findings: [], revision: 0, changes: [], warnings: [] };
 }
 
 export const ApplyResponse: MessageFns<ApplyResponse> = {
@@ -278,6 +280,9 @@ export const ApplyResponse: MessageFns<ApplyResponse> = {
     }
     for (const v of message.changes) {
       Change.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.warnings) {
+      Finding.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -319,6 +324,14 @@ export const ApplyResponse: MessageFns<ApplyResponse> = {
             message.changes.push(Change.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.warnings.push(Finding.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -339,6 +352,7 @@ export const ApplyResponse: MessageFns<ApplyResponse> = {
     message.findings = object.findings?.map((e) => Finding.fromPartial(e)) || [];
     message.revision = object.revision ?? 0;
     message.changes = object.changes?.map((e) => Change.fromPartial(e)) || [];
+    message.warnings = object.warnings?.map((e) => Finding.fromPartial(e)) || [];
     return message;
   },
 };

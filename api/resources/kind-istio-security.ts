@@ -1,0 +1,215 @@
+// security.istio.io PeerAuthentication, RequestAuthentication, AuthorizationPolicy. Owner: Istio API, the rules of its CRDs and its webhook's validation.
+import { z } from 'zod';
+import {
+  checkOneOf,
+  checkTargets,
+  filled,
+  flag,
+  goDuration,
+  ipOrCidr,
+  istioKind,
+  itemsOf,
+  listOf,
+  mapOf,
+  targets,
+  workloadSelector,
+} from './istio-common.js';
+import { choice, describe, fields, isUnchecked, type Report, text, type Unchecked, withRule } from './schema.js';
+
+const mtls = fields({ mode: choice(['UNSET', 'DISABLE', 'PERMISSIVE', 'STRICT']).optional() });
+
+const portLevelMtls = mapOf(mtls).superRefine((map, context) => {
+  if (typeof map !== 'object' || map === null) return;
+  if (Object.keys(map).length === 0) context.addIssue({ code: 'custom', message: 'expected at least one port' });
+  for (const key of Object.keys(map)) {
+    if (/^[1-9][0-9]{0,4}$/.test(key) && Number(key) <= 65_535) continue;
+    context.addIssue({
+      code: 'custom',
+      path: [key],
+      params: { atKey: true },
+      message: `expected a port from 1 to 65535, found ${describe(key)}`,
+    });
+  }
+});
+
+export const peerAuthenticationKind = istioKind(
+  {
+    kind: 'PeerAuthentication',
+    group: 'security.istio.io',
+    plural: 'peerauthentications',
+    shortNames: ['pa'],
+    notActedOn: 'PeerAuthentication: nothing is encrypted between proxies, nothing refused for it',
+  },
+  withRule(
+    fields({ selector: workloadSelector.optional(), mtls: mtls.optional(), portLevelMtls: portLevelMtls.optional() }),
+    ({ selector, portLevelMtls: ports }, report) => {
+      const hasLabels = isUnchecked(selector) && isUnchecked(selector.matchLabels) && Object.keys(selector.matchLabels).length > 0;
+      if (ports !== undefined && !hasLabels) report(['portLevelMtls'], 'requires selector: ports are those of certain workloads');
+    },
+  ),
+);
+
+const jwtRule = withRule(
+  fields({
+    issuer: filled('the issuer of the tokens').optional(),
+    audiences: listOf(filled('an audience')).optional(),
+    jwksUri: text('a URL with scheme http:// or https://', /^https?:\/\/[^\s\p{Cc}\\]+$/u, 2048).optional(),
+    jwks: z.string().optional(),
+    fromHeaders: listOf(fields({ name: filled('the name of a header', 256), prefix: z.string().optional() })).optional(),
+    fromParams: listOf(filled('the name of a parameter', 256)).optional(),
+    fromCookies: listOf(filled('the name of a cookie', 256)).optional(),
+    outputPayloadToHeader: z.string().optional(),
+    forwardOriginalToken: flag,
+    outputClaimToHeaders: listOf(
+      fields({
+        header: text('the name of a header (letters, digits, "-" and "_")', /^[-_A-Za-z0-9]+$/, 256),
+        claim: filled('the name of a claim'),
+      }),
+    ).optional(),
+    timeout: goDuration.optional(),
+    spaceDelimitedClaims: listOf(filled('the name of a claim'), 64).optional(),
+    presence: choice(['UNSPECIFIED', 'OPTIONAL', 'REQUIRED']).optional(),
+  }),
+  (value, report) => checkOneOf(value, ['jwksUri', 'jwks'], report),
+);
+
+export const requestAuthenticationKind = istioKind(
+  {
+    kind: 'RequestAuthentication',
+    group: 'security.istio.io',
+    plural: 'requestauthentications',
+    shortNames: ['ra'],
+    notActedOn: 'RequestAuthentication: no token is verified, no request refused for it',
+  },
+  withRule(fields({ ...targets, jwtRules: listOf(jwtRule, 4096).optional() }), checkTargets),
+);
+
+const values = listOf(filled('a value'), 4096).optional();
+const addresses = listOf(ipOrCidr, 4096).optional();
+const ports = listOf(
+  z.string().refine((value) => /^[0-9]{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 65_535, {
+    error: ({ input }) => `expected a port from 1 to 65535 in quotes, found ${describe(input)}`,
+  }),
+).optional();
+const serviceAccounts = listOf(text('a service account, or namespace/service account', /^[^/]+(\/[^/]+)?$/, 320), 16).optional();
+
+const source = withRule(
+  fields({
+    principals: values,
+    notPrincipals: values,
+    requestPrincipals: values,
+    notRequestPrincipals: values,
+    namespaces: values,
+    notNamespaces: values,
+    serviceAccounts,
+    notServiceAccounts: serviceAccounts,
+    trustDomains: values,
+    notTrustDomains: values,
+    ipBlocks: addresses,
+    notIpBlocks: addresses,
+    remoteIpBlocks: addresses,
+    notRemoteIpBlocks: addresses,
+  }),
+  (value, report) => {
+    checkSaysSomething(value, report);
+    const others = ['principals', 'notPrincipals', 'namespaces', 'notNamespaces'].filter((field) => value[field] !== undefined);
+    for (const field of ['serviceAccounts', 'notServiceAccounts'])
+      if (value[field] !== undefined && others.length > 0)
+        report([field], `cannot be set with ${others.join(' or ')}: a service account says both`);
+  },
+);
+
+function checkSaysSomething(value: Unchecked, report: Report): void {
+  if (!Object.values(value).some((list) => !Array.isArray(list) || list.length > 0))
+    report([], `says nothing: an empty one would match everything`);
+}
+
+/** Istio's path templates: {*} and {**} are whole segments, {**} once and last of its kind. */
+const path = filled('a path').refine(
+  (value) =>
+    !/[{}]/.test(value) ||
+    (value.split('/').every((part) => !/[{}]/.test(part) || part === '{*}' || part === '{**}') && value.split('{**}').length <= 2),
+  { error: ({ input }) => `expected {*} or one {**} as whole segments of a path template, found ${describe(input)}` },
+);
+const paths = listOf(path, 4096).optional();
+
+const operation = withRule(
+  fields({ hosts: values, notHosts: values, ports, notPorts: ports, methods: values, notMethods: values, paths, notPaths: paths }),
+  checkSaysSomething,
+);
+
+const PLAIN_KEYS = new Set([
+  ...['source.ip', 'remote.ip', 'source.namespace', 'source.serviceAccount', 'source.principal', 'source.trustDomain'],
+  ...['request.auth.principal', 'request.auth.audiences', 'request.auth.presenter', 'destination.ip', 'destination.port', 'connection.sni'],
+]);
+const KEY = /^(request\.headers\[[^\]]+\]|request\.auth\.claims(\[[^\]]+\])+|experimental\.envoy\.filters\..+)$/;
+
+const condition = withRule(fields({ key: filled('an attribute'), values, notValues: values }), (value, report) => {
+  const { key } = value;
+  if (typeof key === 'string' && !PLAIN_KEYS.has(key) && !KEY.test(key))
+    report(
+      ['key'],
+      `expected an attribute, such as request.headers[x-a], request.auth.claims[iss], ${[...PLAIN_KEYS].join(', ')}, found ${describe(key)}`,
+    );
+  const isEmpty = (list: unknown): boolean => !Array.isArray(list) || list.length === 0;
+  if (isEmpty(value.values) && isEmpty(value.notValues)) report(['values'], 'required: values or notValues');
+  const check = { 'source.ip': ipOrCidr, 'remote.ip': ipOrCidr, 'destination.ip': ipOrCidr }[String(key)];
+  for (const field of ['values', 'notValues'] as const) {
+    const list = value[field];
+    if (check === undefined || !Array.isArray(list)) continue;
+    list.forEach((item: unknown, index) => {
+      if (typeof item === 'string' && !check.safeParse(item).success)
+        report([field, index], `expected an address or a CIDR such as 10.0.0.0/8, found ${describe(item)}`);
+    });
+  }
+});
+
+const rule = withRule(
+  fields({
+    from: listOf(fields({ source }), 512).optional(),
+    to: listOf(fields({ operation }), 512).optional(),
+    when: listOf(condition, 512).optional(),
+  }),
+  (value, report) => {
+    for (const field of ['from', 'to'] as const)
+      if (Array.isArray(value[field]) && value[field].length === 0)
+        report([field], 'an empty list would match nothing: leave it out to match everything');
+  },
+);
+
+export const authorizationPolicyKind = istioKind(
+  {
+    kind: 'AuthorizationPolicy',
+    group: 'security.istio.io',
+    plural: 'authorizationpolicies',
+    shortNames: ['ap'],
+    notActedOn: 'AuthorizationPolicy: no request is refused for it',
+  },
+  withRule(
+    fields({
+      ...targets,
+      action: choice(['ALLOW', 'DENY', 'AUDIT', 'CUSTOM']).optional(),
+      provider: fields({ name: filled('the name of a provider', 256) }).optional(),
+      rules: listOf(rule, 512).optional(),
+    }),
+    (value, report) => {
+      checkTargets(value, report);
+      const isCustom = value.action === 'CUSTOM';
+      if (isCustom && value.provider === undefined) report(['provider'], 'required by action CUSTOM');
+      if (!isCustom && value.provider !== undefined) report(['provider'], 'goes with action CUSTOM alone');
+      if ((isCustom || value.action === 'DENY') && value.rules === undefined)
+        report(['rules'], `required by action ${value.action}: without rules it matches nothing`, 'warning');
+      if (isCustom) itemsOf(value.rules).forEach((item, index) => void checkCustom(item, index, report));
+    },
+  ),
+);
+
+/** Attributes that a filter after the provider's sets. */
+function checkCustom(item: Unchecked, index: number, report: Report): void {
+  itemsOf(item.from).forEach(({ source: of }, at) => {
+    if (!isUnchecked(of)) return;
+    for (const field of ['requestPrincipals', 'notRequestPrincipals'])
+      if (of[field] !== undefined)
+        report(['rules', index, 'from', at, 'source', field], 'not with action CUSTOM: the provider is asked before tokens are verified');
+  });
+}

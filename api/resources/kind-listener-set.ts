@@ -1,0 +1,29 @@
+// gateway.networking.k8s.io/v1 ListenerSet: listeners that an object of its own adds to a Gateway. Owner: Gateway API v1.
+import { listeners } from './kind-gateway.js';
+import { objectOf } from './metadata.js';
+import { GATEWAY_GROUP } from './route-references.js';
+import { fields, text } from './schema.js';
+import { dnsLabel, dnsSubdomain, objectName } from './syntax.js';
+
+export const listenerSetKind = {
+  kind: 'ListenerSet',
+  apiVersion: 'gateway.networking.k8s.io/v1',
+  olderVersions: [],
+  plural: 'listenersets',
+  shortNames: [],
+  notActedOn: 'ListenerSet; listeners of a Gateway itself are',
+  schema: objectOf(
+    { kind: 'ListenerSet', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+    {
+      spec: fields({
+        parentRef: fields({
+          group: text('an API group', /^/, 253, 0).default(GATEWAY_GROUP),
+          kind: objectName.default('Gateway'),
+          name: objectName,
+          namespace: dnsLabel.optional(),
+        }),
+        listeners,
+      }),
+    },
+  ),
+} as const;

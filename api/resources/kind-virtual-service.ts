@@ -1,0 +1,308 @@
+// networking.istio.io VirtualService. Owner: Istio API and its webhook's validation.
+import { z } from 'zod';
+import {
+  checkOneOf,
+  destination,
+  exportTo,
+  filled,
+  flag,
+  goDuration,
+  goDurationOrZero,
+  ipOrCidr,
+  istioKind,
+  itemsOf,
+  listOf,
+  mapOf,
+  percentage,
+  selectorLabels,
+  stringMatch,
+  wildcardHost,
+} from './istio-common.js';
+import {
+  choice,
+  describe,
+  fields,
+  isUnchecked,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  wholeNumber,
+  withRule,
+} from './schema.js';
+import { headerName } from './syntax.js';
+
+const gatewayName = text('mesh, the name of a Gateway, or namespace/name', /^([a-z0-9.-]+\/)?[a-z0-9][a-z0-9.-]*$/, 317);
+const gateways = listOf(gatewayName).optional();
+
+const matchOfHttp = withRule(
+  fields({
+    name: z.string().optional(),
+    uri: stringMatch.optional(),
+    scheme: stringMatch.optional(),
+    method: stringMatch.optional(),
+    authority: stringMatch.optional(),
+    headers: mapOf(stringMatch).optional(),
+    withoutHeaders: mapOf(stringMatch).optional(),
+    queryParams: mapOf(stringMatch).optional(),
+    port: portNumber.optional(),
+    sourceLabels: selectorLabels.optional(),
+    sourceNamespace: z.string().optional(),
+    gateways,
+    ignoreUriCase: flag,
+    statPrefix: z.string().optional(),
+  }),
+  (value, report) => {
+    for (const field of ['headers', 'withoutHeaders'] as const) {
+      const names = value[field];
+      if (!isUnchecked(names)) continue;
+      for (const name of Object.keys(names))
+        if (!headerName.safeParse(name).success) report([field, name], `expected the name of a header, found ${describe(name)}`);
+    }
+  },
+);
+
+const headerChanges = fields({
+  set: mapOf(z.string()).optional(),
+  add: mapOf(z.string()).optional(),
+  remove: listOf(filled('the name of a header', 256)).optional(),
+});
+const headers = fields({ request: headerChanges.optional(), response: headerChanges.optional() });
+const weight = wholeNumber(0, 2_147_483_647).optional();
+
+/** Several of them share what there is: some weight must be left. */
+function shares<Item extends z.ZodType>(item: Item) {
+  return listOf(item, 1024).superRefine((items, context) => {
+    if (!Array.isArray(items) || items.length < 2) return;
+    const total = itemsOf(items).reduce((sum, each) => sum + (typeof each.weight === 'number' ? each.weight : 0), 0);
+    if (total === 0) context.addIssue({ code: 'custom', message: 'the weights of several destinations must not all be 0' });
+  });
+}
+
+const httpRoutes = shares(fields({ destination, weight, headers: headers.optional() }));
+const routes = shares(fields({ destination, weight }));
+
+const redirect = withRule(
+  fields({
+    uri: z.string().optional(),
+    authority: z.string().optional(),
+    port: portNumber.optional(),
+    derivePort: choice(['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']).optional(),
+    scheme: choice(['http', 'https']).optional(),
+    redirectCode: wholeNumber(300, 399).optional(),
+  }),
+  (value, report) => {
+    checkOneOf(value, ['port', 'derivePort'], report);
+    if (Object.keys(value).length === 0) report([], 'says nothing: expected uri, authority, scheme, port or redirectCode');
+  },
+);
+
+const directResponse = fields({
+  status: wholeNumber(200, 599),
+  body: withRule(fields({ string: z.string().max(1_048_576).optional(), bytes: z.string().max(1_398_104).optional() }), (value, report) =>
+    checkOneOf(value, ['string', 'bytes'], report),
+  ).optional(),
+});
+
+const rewrite = withRule(
+  fields({
+    uri: z.string().optional(),
+    authority: z.string().optional(),
+    uriRegexRewrite: fields({ match: filled('a regular expression'), rewrite: z.string() }).optional(),
+  }),
+  (value, report) => {
+    checkOneOf(value, ['uri', 'uriRegexRewrite'], report);
+    if (Object.keys(value).length === 0) report([], 'says nothing: expected uri, authority or uriRegexRewrite');
+  },
+);
+
+const GRPC_STATUS =
+  /^(OK|CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|PERMISSION_DENIED|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|ABORTED|OUT_OF_RANGE|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|UNAUTHENTICATED|1[0-6]|[0-9])$/;
+
+const fault = withRule(
+  fields({
+    delay: withRule(
+      fields({
+        fixedDelay: goDuration.optional(),
+        exponentialDelay: goDuration.optional(),
+        percentage: percentage.optional(),
+        percent: wholeNumber(0, 100).optional(),
+      }),
+      (value, report) => checkOneOf(value, ['fixedDelay', 'exponentialDelay'], report, true),
+    ).optional(),
+    abort: withRule(
+      fields({
+        httpStatus: wholeNumber(200, 599).optional(),
+        grpcStatus: text('a status of gRPC such as UNAVAILABLE', GRPC_STATUS, 32).optional(),
+        http2Error: z.string().optional(),
+        percentage: percentage.optional(),
+      }),
+      (value, report) => checkOneOf(value, ['httpStatus', 'grpcStatus', 'http2Error'], report, true),
+    ).optional(),
+  }),
+  (value, report) => {
+    if (value.delay === undefined && value.abort === undefined) report([], 'says nothing: expected delay or abort');
+  },
+);
+
+const RETRY_ON = new Set([
+  ...['5xx', 'gateway-error', 'reset', 'reset-before-request', 'connect-failure', 'envoy-ratelimited', 'retriable-4xx', 'refused-stream'],
+  ...['retriable-status-codes', 'retriable-headers', 'http3-post-connect-failure'],
+  ...['cancelled', 'deadline-exceeded', 'internal', 'resource-exhausted', 'unavailable'],
+]);
+
+const retries = withRule(
+  fields({
+    attempts: wholeNumber(0, 2_147_483_647).optional(),
+    perTryTimeout: goDurationOrZero.optional(),
+    retryOn: z.string().max(1024).optional(),
+    retryRemoteLocalities: flag,
+    retryIgnorePreviousHosts: flag,
+    backoff: goDuration.optional(),
+  }),
+  (value, report) => {
+    if (value.attempts === 0)
+      for (const field of ['perTryTimeout', 'retryOn', 'retryRemoteLocalities'] as const)
+        if (value[field] !== undefined) report([field], 'not with attempts: 0, which turns retries off');
+    for (const condition of (textOf(value, 'retryOn') ?? '').split(',').map((item) => item.trim()))
+      if (condition !== '' && !RETRY_ON.has(condition) && !/^[1-5][0-9][0-9]$/.test(condition))
+        report(
+          ['retryOn'],
+          `${describe(condition)} is no condition for a retry: expected some of ${[...RETRY_ON].join(', ')}, or status codes`,
+        );
+  },
+);
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE'] as const;
+const corsPolicy = fields({
+  allowOrigin: listOf(z.string()).optional(),
+  allowOrigins: listOf(stringMatch).optional(),
+  allowMethods: listOf(choice([...METHODS, '*'])).optional(),
+  allowHeaders: listOf(z.union([z.literal('*'), headerName], { error: 'expected the name of a header or "*"' })).optional(),
+  exposeHeaders: listOf(z.union([z.literal('*'), headerName], { error: 'expected the name of a header or "*"' })).optional(),
+  maxAge: goDurationOrZero.optional(),
+  allowCredentials: flag,
+  unmatchedPreflights: choice(['UNSPECIFIED', 'FORWARD', 'IGNORE']).optional(),
+});
+
+const delegate = fields({ name: filled('the name of a VirtualService', 253), namespace: z.string().optional() });
+
+const http = withRule(
+  fields({
+    name: z.string().max(256).optional(),
+    match: listOf(matchOfHttp, 1024).optional(),
+    route: httpRoutes.optional(),
+    redirect: redirect.optional(),
+    directResponse: directResponse.optional(),
+    delegate: delegate.optional(),
+    rewrite: rewrite.optional(),
+    timeout: goDurationOrZero.optional(),
+    retries: retries.optional(),
+    fault: fault.optional(),
+    mirror: destination.optional(),
+    mirrors: listOf(fields({ destination, percentage: percentage.optional() })).optional(),
+    mirrorPercent: wholeNumber(0, 100).optional(),
+    mirror_percent: wholeNumber(0, 100).optional(),
+    mirrorPercentage: percentage.optional(),
+    corsPolicy: corsPolicy.optional(),
+    headers: headers.optional(),
+  }),
+  checkHttp,
+);
+
+function checkHttp(value: Unchecked, report: Report): void {
+  const has = (field: string): boolean => value[field] !== undefined && (!Array.isArray(value[field]) || value[field].length > 0);
+  const actions = ['route', 'redirect', 'directResponse', 'delegate'].filter(has);
+  if (actions.length > 1)
+    report([actions[1] ?? ''], `only one of route, redirect, directResponse and delegate: found ${actions.join(' and ')}`);
+  if (actions.length === 0) report(['route'], 'required: route, redirect, directResponse or delegate');
+  for (const action of ['redirect', 'directResponse'])
+    for (const field of ['fault', 'rewrite'])
+      if (has(action) && has(field)) report([field], `not with ${action}: the request goes nowhere`);
+  checkOneOf(value, ['mirror', 'mirrors'], report);
+  checkOneOf(value, ['mirrorPercent', 'mirror_percent', 'mirrorPercentage'], report);
+}
+
+const connectionMatch = {
+  destinationSubnets: listOf(ipOrCidr).optional(),
+  port: portNumber.optional(),
+  sourceLabels: selectorLabels.optional(),
+  gateways,
+  sourceNamespace: z.string().optional(),
+};
+
+const tls = fields({
+  match: listOf(fields({ ...connectionMatch, sniHosts: z.array(wildcardHost).min(1).max(256) }), 1024).min(1),
+  route: routes.min(1),
+});
+
+const tcp = fields({
+  match: listOf(fields({ ...connectionMatch, sourceSubnet: ipOrCidr.optional() }), 1024).optional(),
+  route: routes.min(1),
+});
+
+const spec = withRule(
+  fields({
+    hosts: listOf(wildcardHost).optional(),
+    gateways,
+    http: listOf(http, 4096).optional(),
+    tls: listOf(tls, 4096).optional(),
+    tcp: listOf(tcp, 4096).optional(),
+    exportTo: exportTo.optional(),
+  }),
+  checkSpec,
+);
+
+function checkSpec(value: Unchecked, report: Report): void {
+  const hosts = Array.isArray(value.hosts) ? (value.hosts as unknown[]) : [];
+  const bound = Array.isArray(value.gateways) ? (value.gateways as unknown[]) : [];
+  const isOfMesh = bound.length === 0 || bound.includes('mesh');
+  hosts.forEach((host, index) => {
+    if (hosts.indexOf(host) < index) report(['hosts', index], `${describe(host)} is there already`);
+    if (host === '*' && isOfMesh) report(['hosts', index], 'the host "*" is for gateways alone: expected gateways without mesh');
+  });
+  if (itemsOf(value.http).length + itemsOf(value.tls).length + itemsOf(value.tcp).length === 0)
+    report(['http'], 'required: http, tls or tcp');
+  if (hosts.length === 0) checkDelegate(value, bound, report);
+  itemsOf(value.tls).forEach((rule, index) => void checkServerNames(rule, index, hosts, report));
+}
+
+/** Without hosts it is what another VirtualService delegates to. */
+function checkDelegate(value: Unchecked, bound: readonly unknown[], report: Report): void {
+  if (bound.length > 0)
+    report(['gateways'], 'not without hosts: a VirtualService that another one delegates to has the gateways of that one');
+  for (const field of ['tls', 'tcp'] as const)
+    if (itemsOf(value[field]).length > 0) report([field], 'not without hosts: http alone can be delegated to');
+  itemsOf(value.http).forEach((rule, index) => {
+    if (rule.delegate !== undefined) report(['http', index, 'delegate'], 'not without hosts: what is delegated to does not delegate');
+  });
+}
+
+function checkServerNames(rule: Unchecked, index: number, hosts: readonly unknown[], report: Report): void {
+  itemsOf(rule.match).forEach((match, at) => {
+    const names = Array.isArray(match.sniHosts) ? (match.sniHosts as unknown[]) : [];
+    names.forEach((name, position) => {
+      if (typeof name === 'string' && !hosts.some((host) => typeof host === 'string' && covers(host, name)))
+        report(
+          ['tls', index, 'match', at, 'sniHosts', position],
+          `${describe(name)} is covered by none of the hosts of the VirtualService`,
+        );
+    });
+  });
+}
+
+function covers(host: string, name: string): boolean {
+  return host === name || (host.startsWith('*') && name.endsWith(host.slice(1)));
+}
+
+export const virtualServiceKind = istioKind(
+  {
+    kind: 'VirtualService',
+    group: 'networking.istio.io',
+    plural: 'virtualservices',
+    shortNames: ['vs'],
+    notActedOn: 'VirtualService; an HTTPRoute, GRPCRoute, TLSRoute or TCPRoute is',
+  },
+  spec,
+);
