@@ -147,3 +147,37 @@ test('a BackendTLSPolicy is judged for each Service it is for', () => {
     ],
   ]);
 });
+
+test('rules that can’t be carried out make a route partially invalid, all of them make it unaccepted, and that goes when they do', () => {
+  const spec = { parentRefs: [{ name: 'edge' }], rules: [{}, {}] };
+  const unsupported = (rule: number) => ({ path: `spec.rules[${rule}].filters`, reason: 'UnsupportedValue' as const });
+  const some = judge('HTTPRoute', { spec }, [unsupported(1)]);
+  expect(told(some.parents[0]?.conditions)).toEqual([
+    'Accepted=True Accepted',
+    'ResolvedRefs=True ResolvedRefs',
+    'PartiallyInvalid=True UnsupportedValue',
+  ]);
+  // Nothing changed, nothing is written.
+  expect(judge('HTTPRoute', { spec, status: some }, [unsupported(1)])).toEqual(some);
+  expect(told(judge('HTTPRoute', { spec }, [unsupported(0), unsupported(1)]).parents[0]?.conditions)[0]).toBe(
+    'Accepted=False UnsupportedValue',
+  );
+  expect(told(judge('HTTPRoute', { spec, status: some }).parents[0]?.conditions)).toHaveLength(2);
+});
+
+test('a listener of a protocol that is not there, or whose port has another one, is not accepted', () => {
+  const listeners = [
+    { name: 'a', protocol: 'HTTP' },
+    { name: 'b', protocol: 'UDP' },
+    { name: 'c', protocol: 'TCP' },
+  ];
+  const found = judge('Gateway', { spec: { listeners } }, [
+    { path: 'spec.listeners[1].protocol', reason: 'UnsupportedProtocol' },
+    { path: 'spec.listeners[2]', reason: 'ProtocolConflict' },
+  ]);
+  expect(found.listeners.map(({ conditions }) => told(conditions))).toEqual([
+    ['Accepted=True Accepted', 'Programmed=True Programmed', 'ResolvedRefs=True ResolvedRefs', 'Conflicted=False NoConflicts'],
+    ['Accepted=False UnsupportedProtocol', 'Programmed=False Invalid', 'ResolvedRefs=True ResolvedRefs', 'Conflicted=False NoConflicts'],
+    ['Accepted=False ProtocolConflict', 'Programmed=False Invalid', 'ResolvedRefs=True ResolvedRefs', 'Conflicted=True ProtocolConflict'],
+  ]);
+});

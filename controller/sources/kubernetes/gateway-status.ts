@@ -44,6 +44,8 @@ interface Condition {
   readonly message: string;
 }
 
+/** Weft's, and there only while it is true. */
+const PARTIALLY_INVALID = 'PartiallyInvalid';
 const MAX_MESSAGE = 1_024;
 const MAX_ANCESTORS = 16;
 const RESOLVED_REASONS: readonly ConditionReason[] = [
@@ -64,7 +66,7 @@ function condition(type: string, good: string, problem: Problem | undefined, bad
 /** In the place of those of the same types in `before`; the time is that of the last change from true to false or back. */
 function merged(before: unknown, conditions: readonly Condition[], generation: number, nowText: string): unknown[] {
   const earlier = itemsOf(before);
-  const others = earlier.filter(({ type }) => !conditions.some((own) => own.type === type));
+  const others = earlier.filter(({ type }) => type !== PARTIALLY_INVALID && !conditions.some((own) => own.type === type));
   const own = conditions.map(({ type, isTrue, reason, message }) => {
     const status = isTrue ? 'True' : 'False';
     const known = earlier.find((each) => each.type === type);
@@ -218,7 +220,7 @@ function partialInvalidity(problems: readonly Problem[]): Condition[] {
   if (first === undefined) return [];
   return [
     {
-      type: 'PartiallyInvalid',
+      type: PARTIALLY_INVALID,
       isTrue: true,
       reason: 'UnsupportedValue',
       message: `Dropped Rule ${first.path}: ${first.message}`.slice(0, MAX_MESSAGE),
