@@ -180,7 +180,7 @@ export interface HttpRule {
   responseHeaders:
     | HeaderMutation
     | undefined;
-  /** The whole exchange, milliseconds; 0 means no limit. */
+  /** The whole exchange, milliseconds; 0: nothing said, the node's own limits hold. */
   requestTimeoutMs: number;
   /** One attempt, milliseconds; 0 means no limit. */
   backendTimeoutMs: number;
