@@ -1,14 +1,16 @@
 // `weft controller`: flags and environment into a configuration, signals into a graceful stop.
 import { Command, Option } from 'commander';
 import { createLog, LOG_LEVELS } from '../api/log.js';
-import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS } from './config.js';
+import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS, type StoreConfig, type StoreFlags, storeConfig } from './config.js';
 import { startController } from './main.js';
+import { BackupFailure, backUp, restore } from './store/backup.js';
+import { EtcdClient } from './store/etcd-client.js';
+import { secretsOf } from './store/etcd-secrets.js';
+import { Keyspace } from './store/keys.js';
 
 export function controllerCommand(): Command {
-  return new Command('controller')
+  return withStore(new Command('controller'))
     .description('Stores resources and nodes in etcd and distributes the model to every node.')
-    .addOption(repeatable('--etcd <endpoint>', 'etcd: http(s)://host:port or unix:/path (repeatable)', 'WEFT_ETCD', DEFAULT_FLAGS.etcd))
-    .addOption(new Option('--etcd-prefix <path>', 'where our keys begin').env('WEFT_ETCD_PREFIX').default(DEFAULT_FLAGS.etcdPrefix))
     .addOption(repeatable('--listen <address>', 'gRPC: host:port or unix:/path (repeatable)', 'WEFT_LISTEN', DEFAULT_FLAGS.listen))
     .addOption(
       new Option('--metrics-listen <address>', 'Prometheus, /healthz, /readyz; empty for none')
@@ -32,7 +34,72 @@ export function controllerCommand(): Command {
         .env('WEFT_KUBERNETES_CONTEXT')
         .default(DEFAULT_FLAGS.kubernetesContext),
     )
-    .action(run);
+    .action(run)
+    .addCommand(backupCommand())
+    .addCommand(restoreCommand());
+}
+
+function backupCommand(): Command {
+  return withStore(new Command('backup'))
+    .description('Writes all that the mesh keeps in etcd to one file, as of one revision. Secrets are in it: only its owner may read it.')
+    .argument('<file>')
+    .action(async (file: string, _: StoreFlags, command: Command) => {
+      await withStoreOf(command, async (client, keys) => {
+        const { keys: count, revision } = await backUp(client, keys, file, Date.now());
+        process.stdout.write(`${file}: ${count} keys as of revision ${revision}\n`);
+      });
+    });
+}
+
+function restoreCommand(): Command {
+  return withStore(new Command('restore'))
+    .description('Makes etcd hold what a backup does. Controllers may run: nodes hear of it when it is whole.')
+    .argument('<file>')
+    .option('--replace', 'although objects stand there already: those that the file does not hold are deleted', false)
+    .action(async (file: string, { replace }: { replace: boolean }, command: Command) => {
+      await withStoreOf(command, async (client, keys) => {
+        const { written, deleted, unchanged } = await restore(client, keys, file, replace);
+        process.stdout.write(`${file}: ${written} keys written, ${deleted} deleted, ${unchanged} as they were\n`);
+      });
+    });
+}
+
+/** How a command reaches etcd: the same flags for each. */
+function withStore(command: Command): Command {
+  return command
+    .addOption(repeatable('--etcd <endpoint>', 'etcd: http(s)://host:port or unix:/path (repeatable)', 'WEFT_ETCD', DEFAULT_FLAGS.etcd))
+    .addOption(new Option('--etcd-prefix <path>', 'where our keys begin').env('WEFT_ETCD_PREFIX').default(DEFAULT_FLAGS.etcdPrefix))
+    .addOption(optional('--etcd-ca <file>', 'authorities of etcd’s certificates, PEM; else the system’s', 'WEFT_ETCD_CA'))
+    .addOption(optional('--etcd-cert <file>', 'our certificate for etcd, PEM; read again when it is rotated', 'WEFT_ETCD_CERT'))
+    .addOption(optional('--etcd-key <file>', 'its key', 'WEFT_ETCD_KEY'))
+    .addOption(optional('--etcd-user <name>', 'log in to etcd', 'WEFT_ETCD_USER'))
+    .addOption(optional('--etcd-password-file <file>', 'its password', 'WEFT_ETCD_PASSWORD_FILE'));
+}
+
+function optional(flags: string, description: string, variable: string): Option {
+  return new Option(flags, description).env(variable).default('', 'none');
+}
+
+/** For commands that end: says what failed, exits 1 or 2. */
+async function withStoreOf(command: Command, use: (client: EtcdClient, keys: Keyspace) => Promise<void>): Promise<void> {
+  let client: EtcdClient;
+  let config: StoreConfig;
+  try {
+    // The parent takes its flags wherever they stand, behind a subcommand too.
+    config = storeConfig(command.optsWithGlobals<StoreFlags>());
+    client = new EtcdClient({ endpoints: config.etcdEndpoints, secrets: secretsOf(config.etcdSecrets) });
+  } catch (error) {
+    return command.error(`error: ${error instanceof Error ? error.message : String(error)}`, { exitCode: 2 });
+  }
+  try {
+    await use(client, new Keyspace(config.etcdPrefix));
+  } catch (error) {
+    if (!(error instanceof BackupFailure)) throw error;
+    process.stderr.write(`error: ${error.message}\n`);
+    process.exitCode = 1;
+  } finally {
+    client.close();
+  }
 }
 
 /** In the environment the values are separated by commas. */

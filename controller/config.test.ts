@@ -13,6 +13,9 @@ test('a bad flag is named with what was expected', () => {
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdPrefix: 'weft/' })).toThrow('--etcd-prefix');
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, nodeTtl: '0.5' })).toThrow('--node-ttl "0.5": expected whole seconds');
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, metricsListen: 'x' })).toThrow('--metrics-listen');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdCert: '/c' })).toThrow('--etcd-cert and --etcd-key: give both or neither');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdUser: 'u' })).toThrow('--etcd-user and --etcd-password-file');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdCa: '/c' })).toThrow('"http://127.0.0.1:2379" is not https:');
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, logLevel: 'loud' })).toThrow('--log-level');
 });
 

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 import { type ClusterAccess, inClusterAccess, kubeconfigAccess } from './sources/kubernetes/cluster-access.js';
+import type { EtcdSecretFiles } from './store/etcd-secrets.js';
 
 export interface HostPort {
   readonly host: string;
@@ -12,6 +13,7 @@ export interface HostPort {
 export interface ControllerConfig {
   /** "http://host:port", "https://host:port" or "unix:/path". */
   readonly etcdEndpoints: readonly string[];
+  readonly etcdSecrets: EtcdSecretFiles;
   /** Without a trailing slash. */
   readonly etcdPrefix: string;
   /** As gRPC writes addresses: "host:port", "[v6]:port" or "unix:/path". */
@@ -27,6 +29,12 @@ export interface ControllerConfig {
 
 export interface ControllerFlags {
   readonly etcd: readonly string[];
+  /** Paths, and a name; empty: none. */
+  readonly etcdCa: string;
+  readonly etcdCert: string;
+  readonly etcdKey: string;
+  readonly etcdUser: string;
+  readonly etcdPasswordFile: string;
   readonly etcdPrefix: string;
   readonly listen: readonly string[];
   readonly metricsListen: string;
@@ -41,6 +49,11 @@ export interface ControllerFlags {
 
 export const DEFAULT_FLAGS: ControllerFlags = {
   etcd: ['http://127.0.0.1:2379'],
+  etcdCa: '',
+  etcdCert: '',
+  etcdKey: '',
+  etcdUser: '',
+  etcdPasswordFile: '',
   etcdPrefix: '/weft',
   listen: ['0.0.0.0:15010', 'unix:/run/weft/controller.sock'],
   metricsListen: '0.0.0.0:15021',
@@ -55,11 +68,6 @@ export const DEFAULT_FLAGS: ControllerFlags = {
 export function controllerConfig(flags: ControllerFlags, environment: NodeJS.ProcessEnv = process.env): ControllerConfig {
   const level = LOG_LEVELS.find((known) => known === flags.logLevel);
   if (level === undefined) throw new Error(`--log-level "${flags.logLevel}": expected one of ${LOG_LEVELS.join(', ')}`);
-  if (!/^(\/[A-Za-z0-9._-]+)+$/.test(flags.etcdPrefix))
-    throw new Error(`--etcd-prefix "${flags.etcdPrefix}": expected a path such as /weft`);
-  const secure = flags.etcd.filter((endpoint) => endpoint.startsWith('https:')).length;
-  if (secure !== 0 && secure !== flags.etcd.length) throw new Error('--etcd: all endpoints must be https:, or none');
-  for (const endpoint of flags.etcd) checkEndpoint(endpoint);
   const ttl = Number(flags.nodeTtl);
   if (!Number.isInteger(ttl) || ttl < 2 || ttl > 3_600) throw new Error(`--node-ttl "${flags.nodeTtl}": expected whole seconds, 2 to 3600`);
   const metricsListen = parseHostPort(flags.metricsListen);
@@ -67,8 +75,7 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
     throw new Error(`--metrics-listen "${flags.metricsListen}": expected host:port, or nothing for no metrics`);
   }
   return Object.freeze({
-    etcdEndpoints: Object.freeze([...flags.etcd]),
-    etcdPrefix: flags.etcdPrefix,
+    ...storeConfig(flags),
     listen: Object.freeze([...flags.listen]),
     metricsListen,
     nodeTtlMs: ttl * 1_000,
@@ -76,6 +83,34 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
     clusterName: flags.clusterName,
     kubernetes: kubernetesAccess(flags, environment),
   });
+}
+
+export type StoreFlags = Pick<ControllerFlags, 'etcd' | 'etcdCa' | 'etcdCert' | 'etcdKey' | 'etcdUser' | 'etcdPasswordFile' | 'etcdPrefix'>;
+export type StoreConfig = Pick<ControllerConfig, 'etcdEndpoints' | 'etcdSecrets' | 'etcdPrefix'>;
+
+/** Where etcd is and what opens it; throws as controllerConfig(). */
+export function storeConfig(flags: StoreFlags): StoreConfig {
+  if (!/^(\/[A-Za-z0-9._-]+)+$/.test(flags.etcdPrefix))
+    throw new Error(`--etcd-prefix "${flags.etcdPrefix}": expected a path such as /weft`);
+  const secure = flags.etcd.filter((endpoint) => endpoint.startsWith('https:')).length;
+  if (secure !== 0 && secure !== flags.etcd.length) throw new Error('--etcd: all endpoints must be https:, or none');
+  for (const endpoint of flags.etcd) checkEndpoint(endpoint);
+  const given = (value: string): string | null => (value === '' ? null : value);
+  const secrets = {
+    ca: given(flags.etcdCa),
+    cert: given(flags.etcdCert),
+    key: given(flags.etcdKey),
+    user: given(flags.etcdUser),
+    passwordFile: given(flags.etcdPasswordFile),
+  };
+  if ((secrets.cert === null) !== (secrets.key === null)) throw new Error('--etcd-cert and --etcd-key: give both or neither');
+  if ((secrets.user === null) !== (secrets.passwordFile === null)) {
+    throw new Error('--etcd-user and --etcd-password-file: give both or neither');
+  }
+  if ((secrets.ca ?? secrets.cert) !== null && secure === 0) {
+    throw new Error(`--etcd-ca, --etcd-cert: "${flags.etcd[0]}" is not https:, so nothing would be encrypted`);
+  }
+  return { etcdEndpoints: Object.freeze([...flags.etcd]), etcdSecrets: Object.freeze(secrets), etcdPrefix: flags.etcdPrefix };
 }
 
 function kubernetesAccess({ kubernetes, kubernetesContext }: ControllerFlags, environment: NodeJS.ProcessEnv): ClusterAccess | null {

@@ -23,6 +23,7 @@ import { kubernetesReader } from './sources/kubernetes/kubernetes-reader.js';
 import { type IngestionContext, type SourceReader, startIngestion } from './sources/source-ingestion.js';
 import { storeBarrier } from './store/barrier.js';
 import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
+import { secretsOf } from './store/etcd-secrets.js';
 import { keepIncarnation } from './store/incarnation.js';
 import { Keyspace } from './store/keys.js';
 import { Leases } from './store/lease.js';
@@ -48,7 +49,7 @@ const LEADER_TTL_MS = 10_000;
 export async function startController(config: ControllerConfig, log: Logger, clock: Clock = systemClock): Promise<Controller> {
   const metrics = new ControllerMetrics();
   const keys = new Keyspace(config.etcdPrefix);
-  const client = new EtcdClient({ endpoints: config.etcdEndpoints });
+  const client = new EtcdClient({ endpoints: config.etcdEndpoints, secrets: secretsOf(config.etcdSecrets) });
   const view = new StoreView(client, keys, clock, {
     state: (state) => logState(state, client, metrics, log),
     unreadable: (key) => log.warn({ key }, 'a value in etcd can’t be read and counts as absent: another version wrote it, or a hand'),
@@ -167,6 +168,8 @@ function compileOnChange(parts: {
   let problemsBefore = '';
   let isRestart = false;
   const compile = (): void => {
+    // Its end is a change of its own.
+    if (view.isRestoring) return;
     const startedMs = clock.now();
     const model = compiler.compile();
     const { resources, problems } = model;

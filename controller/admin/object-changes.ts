@@ -22,6 +22,8 @@ export type ChangeResult =
   | { readonly kind: 'unavailable'; readonly message: string };
 
 const ATTEMPTS = 5;
+const RESTORING =
+  'a backup is being restored, nothing was written: try again when it is done; one that was interrupted is finished by running `weft controller restore` again';
 
 interface Current {
   readonly manifest: unknown;
@@ -48,14 +50,16 @@ export class ObjectChanges {
     // The view may lag behind: a conflict says what really stands there.
     const current = new Map<string, Current | null>();
     for (const { ref } of wanted) current.set(this.#keys.object(ref), this.#fromView(this.#keys.object(ref)));
+    const { restoring } = this.#keys;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      if (this.#view.isRestoring || current.has(restoring)) return { kind: 'unavailable', message: RESTORING };
       const { changes, writes, expect } = this.#plan(wanted, current);
       if (writes.length === 0 || isDryRun) return { kind: 'done', revision: 0, changes };
       const result = await commit(this.#client, { expect, writes });
       if (result.kind === 'committed') return { kind: 'done', revision: result.revision, changes };
       if (result.kind === 'too-large' || result.kind === 'unavailable') return result;
       if (result.kind === 'lease-lost') throw new Error('objects stand on no lease');
-      for (const [key, entry] of result.current) current.set(key, fromEntry(entry));
+      for (const [key, entry] of result.current) if (key !== restoring || entry !== null) current.set(key, fromEntry(entry));
     }
     return { kind: 'contended' };
   }
@@ -77,6 +81,7 @@ export class ObjectChanges {
       const createdAtMs = known?.createdAtMs ?? this.#wallClock();
       writes.push({ key, value: manifest === null ? null : JSON.stringify({ manifest, createdAtMs, requestId }), lease: null });
     }
+    expect.set(this.#keys.restoring, 0);
     // A deletion leaves nothing by which a lost reply could be told from a refusal.
     if (hasDeletion) writes.push({ key: this.#keys.lastDeletion, value: JSON.stringify({ requestId }), lease: null });
     return { changes, writes, expect };

@@ -99,7 +99,7 @@ export class NodeRegistration {
     const claim = this.#claim;
     if (claim === null) return { kind: 'failed', message: 'the node is not claimed' };
     const wanted = new Map(state.workloads.map((workload) => [workload.name, JSON.stringify(workload)]));
-    const writes: (Write & { readonly workload: string })[] = [];
+    const writes: (Write & { readonly workload: string; readonly value: string | null })[] = [];
     const changed = (workload: string, value: string | null): void => {
       const lease = value === null ? null : this.#leaseId;
       writes.push({ workload, key: this.#keys.running(this.node, workload), value, lease });

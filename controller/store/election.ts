@@ -97,7 +97,8 @@ export class Election {
   }
 
   async #hold({ lease, fence, aliveAtMs }: Won, lead: (term: Term) => Promise<void>): Promise<void> {
-    const { leases, observe } = this.#parts;
+    const { leases, observe, view, name } = this.#parts;
+    const wonAt = fence.get(this.#key) ?? 0;
     const over = new AbortController();
     let reason: string | null = null;
     const end = (why: string | null): void => {
@@ -108,6 +109,10 @@ export class Election {
     const stopped = (): void => end(null);
     this.#stop.signal.addEventListener('abort', stopped);
     if (this.#stop.signal.aborted) stopped();
+    // Deleted by a hand or a restore: another one may have been elected since.
+    const unwatch = view.watch(({ revision }) => {
+      if (revision >= wonAt && !view.leaders.has(name)) end('its key is gone');
+    });
     observe.elected();
     const kept = this.#keep(lease, aliveAtMs, end, over.signal);
     try {
@@ -117,6 +122,7 @@ export class Election {
       end(error instanceof Error ? error.message : String(error));
     }
     await kept;
+    unwatch();
     this.#stop.signal.removeEventListener('abort', stopped);
     observe.over(reason);
     // So that another one need not wait for the lease. One that lives is of no harm: its fence is no longer used.

@@ -7,6 +7,7 @@
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
 //   <prefix>/last-deletion                       request id of the latest deletion, so that a lost reply can be resolved
 //   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names
+//   <prefix>/restoring                           stands while a backup is being restored: what is under the prefix is no whole state then
 //   <prefix>/barrier                             written to learn that everything before it has been seen
 import { createHash } from 'node:crypto';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
@@ -75,6 +76,10 @@ export class Keyspace {
 
   get incarnation(): string {
     return `${this.root}incarnation`;
+  }
+
+  get restoring(): string {
+    return `${this.root}restoring`;
   }
 
   get barrier(): string {

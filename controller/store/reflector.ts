@@ -2,10 +2,11 @@
 // retries. Guarantees: every revision is seen once, whole and in order, or replaced by a newer list with the deletions worked out.
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
-import type { IEvent, IKeyValue, IRangeResponse, IWatchRequest, IWatchResponse } from 'etcd3';
+import type { IEvent, IKeyValue, IWatchRequest, IWatchResponse } from 'etcd3';
 import type { Clock } from '../clock.js';
-import { type EtcdClient, StoreError, storeError } from './etcd-client.js';
+import { type EtcdClient, isTokenRefused, StoreError, storeError } from './etcd-client.js';
 import { prefixEnd } from './keys.js';
+import { listPrefix } from './list.js';
 
 export interface Entry {
   readonly value: Buffer;
@@ -38,8 +39,6 @@ export interface ReflectorObserver {
   onState(state: StoreState): void;
 }
 
-const PAGE_KEYS = 2_000;
-const PAGE_DEADLINE_MS = 10_000;
 /** Also finds a member that has lost its quorum: the read is linearizable. */
 const PROBE_INTERVAL_MS = 2_000;
 const PROBE_DEADLINE_MS = 2_000;
@@ -110,8 +109,8 @@ export class Reflector {
       const before = this.#revision;
       const failure = await this.#listAndWatch();
       if (this.#stopped) return;
-      // Open but silent: a new connection may reach what this one doesn't.
-      if (failure.code === status.DEADLINE_EXCEEDED) this.#client.reconnect();
+      // Open but silent: a new connection may reach what this one doesn't. Refused: perhaps for a login that is over.
+      if (failure.code === status.DEADLINE_EXCEEDED || isTokenRefused(failure)) this.#client.reconnect();
       const reason = failure.details;
       this.#enter({ kind: 'down', reason });
       retryMs = this.#revision > before ? FIRST_RETRY_MS : Math.min(retryMs * 2, LAST_RETRY_MS);
@@ -135,24 +134,8 @@ export class Reflector {
   }
 
   async #list(): Promise<void> {
-    const listed = new Map<string, Entry>();
-    const end = prefixEnd(this.#prefix);
-    let from: Buffer = Buffer.from(this.#prefix);
-    let pinned = 0;
-    for (;;) {
-      const page: IRangeResponse = await this.#client.range(
-        { key: from, range_end: end, limit: PAGE_KEYS, revision: pinned },
-        PAGE_DEADLINE_MS,
-      );
-      if (pinned === 0) pinned = Number(page.header.revision);
-      for (const pair of page.kvs) listed.set(pair.key.toString(), entryOf(pair));
-      const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) {
-        this.#replace(listed, pinned, page.header.cluster_id);
-        return;
-      }
-      from = Buffer.concat([last.key, Buffer.of(0)]);
-    }
+    const { revision, clusterId, pairs } = await listPrefix(this.#client, this.#prefix);
+    this.#replace(new Map(pairs.map((pair) => [pair.key.toString(), entryOf(pair)])), revision, clusterId);
   }
 
   #replace(listed: Map<string, Entry>, revision: number, clusterId: string): void {
@@ -220,7 +203,9 @@ export class Reflector {
     if (response.canceled) {
       if (Number(response.compact_revision) > 0) return { kind: 'relist' };
       const reason = response.cancel_reason || 'etcd cancelled the watch without a reason';
-      return { kind: 'broken', error: new StoreError(status.UNAVAILABLE, reason, false) };
+      // A watch with a token that is over is told so in no other words than one that may not read.
+      const code = reason.includes('permission denied') ? status.UNAUTHENTICATED : status.UNAVAILABLE;
+      return { kind: 'broken', error: new StoreError(code, reason, false) };
     }
     // The store lost revisions that were seen: a watch from the future would stay silent.
     if (response.created && Number(response.header.revision) < this.#revision) return { kind: 'relist' };

@@ -1,13 +1,13 @@
 // One atomic change of the store: compare, then write. Owns etcd's size limits and the question whether a lost reply was a success.
 import { status } from '@grpc/grpc-js';
 import type { IRequestOp, ITxnResponse } from 'etcd3';
-import { type EtcdClient, storeError, unavailableMessage } from './etcd-client.js';
+import { type EtcdClient, isTokenRefused, storeError, unavailableMessage } from './etcd-client.js';
 import { type Entry, entryOf } from './reflector.js';
 
 export interface Write {
   readonly key: string;
-  /** null deletes. Text should hold a request id: it is how an ambiguous reply is resolved. */
-  readonly value: string | null;
+  /** null deletes. It should hold a request id: it is how an ambiguous reply is resolved. */
+  readonly value: string | Buffer | null;
   /** Decimal text; null for none. */
   readonly lease: string | null;
 }
@@ -29,6 +29,9 @@ export type CommitResult =
 
 /** etcd's own limits (--max-txn-ops, --max-request-bytes). */
 export const MAX_OPERATIONS = 128;
+/** For those who write much in several: of values, and room for one that passes it alone. */
+export const BATCH_OPERATIONS = 100;
+export const BATCH_BYTES = 1_048_576;
 const MAX_BYTES = 1.5 * 1024 * 1024;
 /** Room for keys, lengths and compares beside the values. */
 const BYTES_PER_OPERATION = 64;
@@ -59,7 +62,8 @@ export async function commit(client: EtcdClient, transaction: Transaction): Prom
   } catch (error) {
     const failure = storeError(error);
     if (failure.details.includes('requested lease not found')) return { kind: 'lease-lost' };
-    if (failure.code === status.INVALID_ARGUMENT || failure.code === status.RESOURCE_EXHAUSTED) {
+    const isRefused = failure.code === status.INVALID_ARGUMENT || failure.code === status.RESOURCE_EXHAUSTED;
+    if (isRefused && !isTokenRefused(failure)) {
       return { kind: 'too-large', message: `etcd refused the change: ${failure.details}` };
     }
     if (!failure.mayBeApplied) return unavailable(client, failure.details, true);
@@ -74,7 +78,7 @@ async function resolve(client: EtcdClient, transaction: Transaction, details: st
   try {
     const found = await client.range({ key: Buffer.from(witness.key) }, RESOLVE_DEADLINE_MS);
     const pair = found.kvs[0];
-    if (pair?.value.toString() === witness.value) return { kind: 'committed', revision: Number(pair.mod_revision) };
+    if (pair?.value.equals(Buffer.from(witness.value))) return { kind: 'committed', revision: Number(pair.mod_revision) };
   } catch {
     // Still away: the first failure says more.
   }
@@ -89,7 +93,7 @@ function unavailable(client: EtcdClient, details: string, isKnown: boolean): Com
 function sizeProblem(transaction: Transaction): string | null {
   const operations = Math.max(transaction.writes.length, transaction.expect.size);
   if (operations > MAX_OPERATIONS) {
-    return `${operations} objects change at once, etcd takes ${MAX_OPERATIONS} in one transaction: apply them in several steps`;
+    return `${operations} keys change or are compared at once, etcd takes ${MAX_OPERATIONS} in one transaction: apply in several steps`;
   }
   let bytes = 0;
   for (const { key, value } of transaction.writes) bytes += key.length + Buffer.byteLength(value ?? '') + BYTES_PER_OPERATION;

@@ -50,6 +50,8 @@ export class StoreView {
   readonly acks = new Map<string, AckRecord>();
   /** The newest revision that touched the model's input. */
   modelRevision = 0;
+  /** A backup is being restored: the maps hold no whole state, so none may be told. */
+  isRestoring = false;
   #incarnation = '';
   readonly #reflector: Reflector;
   readonly #keys: Keyspace;
@@ -135,6 +137,10 @@ export class StoreView {
   /** True if the key belongs to the model's input. */
   #applyOne({ key, entry }: EntryChange): boolean {
     if (key === this.#keys.incarnation) this.#incarnation = entry?.value.toString() ?? '';
+    if (key === this.#keys.restoring) {
+      this.isRestoring = entry !== null;
+      return true;
+    }
     const parsed = this.#keys.parse(key);
     switch (parsed.kind) {
       case 'object': {

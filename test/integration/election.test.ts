@@ -129,7 +129,7 @@ test('a leader whose lease is lost writes nothing any more, and knows it', async
   const before = one.term;
   expect(await one.write('too late')).toBe('conflict');
   await one.until('the end of its term', () => before?.signal.aborted === true);
-  expect(one.ends).toEqual(['its lease is gone']);
+  expect(one.ends).toEqual([expect.stringMatching(/^its (key|lease) is gone$/)]);
   await one.until('a new term', () => one.leads || two.leads);
   expect(one.leads && two.leads).toBe(false);
   const leader = one.leads ? one : two;
@@ -146,6 +146,15 @@ test('a leader that hears nothing of etcd ends its term before another one can b
   etcd.resume();
   await one.until('a new term', () => one.leads);
   expect(one.ends).toEqual([expect.stringContaining('etcd no longer answers')]);
+});
+
+test('a leader whose key was deleted, as by a restore, ends its term, and may lead again in a new one', async () => {
+  const one = new Candidate(60_000);
+  await one.elected();
+  const before = one.term;
+  await commit(one.client, { expect: new Map(), writes: [{ key: keys.leader('test'), value: null, lease: null }] });
+  await one.until('a new term', () => one.leads && one.term !== before);
+  expect(one.ends).toEqual(['its key is gone']);
 });
 
 const object = (name: string, text: string): SourceObject => ({
