@@ -34,6 +34,31 @@ export function controllerCommand(): Command {
         .env('WEFT_KUBERNETES_CONTEXT')
         .default(DEFAULT_FLAGS.kubernetesContext),
     )
+    .addOption(
+      new Option('--consul <url>', 'read a Consul catalogue: http(s)://host:port of an agent')
+        .env('WEFT_CONSUL')
+        .default(DEFAULT_FLAGS.consul),
+    )
+    .addOption(
+      new Option('--consul-token-file <path>', 'an ACL token with service:read and node:read')
+        .env('WEFT_CONSUL_TOKEN_FILE')
+        .default(DEFAULT_FLAGS.consulTokenFile),
+    )
+    .addOption(
+      new Option('--consul-ca <path>', 'authorities of its certificate, PEM (default: the system’s)')
+        .env('WEFT_CONSUL_CA')
+        .default(DEFAULT_FLAGS.consulCa),
+    )
+    .addOption(
+      new Option('--consul-datacenter <name>', 'which one (default: the agent’s)')
+        .env('WEFT_CONSUL_DATACENTER')
+        .default(DEFAULT_FLAGS.consulDatacenter),
+    )
+    .addOption(
+      new Option('--consul-namespace <name>', 'where its services are put')
+        .env('WEFT_CONSUL_NAMESPACE')
+        .default(DEFAULT_FLAGS.consulNamespace),
+    )
     .action(run)
     .addCommand(backupCommand())
     .addCommand(restoreCommand());

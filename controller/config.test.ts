@@ -17,6 +17,13 @@ test('a bad flag is named with what was expected', () => {
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdUser: 'u' })).toThrow('--etcd-user and --etcd-password-file');
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, etcdCa: '/c' })).toThrow('"http://127.0.0.1:2379" is not https:');
   expect(() => controllerConfig({ ...DEFAULT_FLAGS, logLevel: 'loud' })).toThrow('--log-level');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, consul: 'localhost:8500' })).toThrow(
+    '--consul "localhost:8500": expected http://host:port',
+  );
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, consulCa: '/x' })).toThrow('--consul-ca: needs --consul');
+  expect(() => controllerConfig({ ...DEFAULT_FLAGS, consul: 'http://a:1', consulTokenFile: '/none' })).toThrow(
+    '--consul-token-file "/none": can\'t be read',
+  );
 });
 
 test('etcd may be given by socket, name or address', () => {

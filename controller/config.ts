@@ -1,7 +1,9 @@
 // The controller's configuration: the one place that turns flags and environment into typed, checked, frozen values.
 
+import { accessSync, constants } from 'node:fs';
 import { isIP } from 'node:net';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
+import type { ConsulAccess } from './sources/consul/consul-client.js';
 import { type ClusterAccess, inClusterAccess, kubeconfigAccess } from './sources/kubernetes/cluster-access.js';
 import type { EtcdSecretFiles } from './store/etcd-secrets.js';
 
@@ -25,6 +27,8 @@ export interface ControllerConfig {
   readonly clusterName: string;
   /** The cluster whose objects are read; null: none. */
   readonly kubernetes: ClusterAccess | null;
+  /** The catalogue that is read; null: none. */
+  readonly consul: { readonly access: ConsulAccess; readonly namespace: string } | null;
 }
 
 export interface ControllerFlags {
@@ -45,6 +49,12 @@ export interface ControllerFlags {
   readonly kubernetes: string;
   /** Empty: the kubeconfig's current one. */
   readonly kubernetesContext: string;
+  /** An URL, or empty. */
+  readonly consul: string;
+  readonly consulTokenFile: string;
+  readonly consulCa: string;
+  readonly consulDatacenter: string;
+  readonly consulNamespace: string;
 }
 
 export const DEFAULT_FLAGS: ControllerFlags = {
@@ -62,6 +72,11 @@ export const DEFAULT_FLAGS: ControllerFlags = {
   clusterName: 'weft',
   kubernetes: '',
   kubernetesContext: '',
+  consul: '',
+  consulTokenFile: '',
+  consulCa: '',
+  consulDatacenter: '',
+  consulNamespace: 'consul',
 };
 
 /** Throws an Error that names the flag, what was expected and what was found. */
@@ -82,6 +97,7 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
     logLevel: level,
     clusterName: flags.clusterName,
     kubernetes: kubernetesAccess(flags, environment),
+    consul: consulSource(flags),
   });
 }
 
@@ -125,6 +141,42 @@ function kubernetesAccess({ kubernetes, kubernetesContext }: ControllerFlags, en
       : kubeconfigAccess(kubernetes, kubernetesContext === '' ? null : kubernetesContext, now);
   if (found.kind === 'fault') throw new Error(found.message);
   return found.access;
+}
+
+function consulSource({
+  consul,
+  consulTokenFile,
+  consulCa,
+  consulDatacenter,
+  consulNamespace,
+}: ControllerFlags): ControllerConfig['consul'] {
+  if (consul === '') {
+    const lone = Object.entries({ 'token-file': consulTokenFile, ca: consulCa, datacenter: consulDatacenter }).find(
+      ([, value]) => value !== '',
+    );
+    if (lone !== undefined) throw new Error(`--consul-${lone[0]}: needs --consul, the URL of a Consul agent`);
+    return null;
+  }
+  if (!/^https?:\/\/[^/?#\s]+\/?$/.test(consul) || !URL.canParse(consul))
+    throw new Error(`--consul "${consul}": expected http://host:port or https://host:port`);
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(consulNamespace))
+    throw new Error(`--consul-namespace "${consulNamespace}": expected a DNS label`);
+  for (const [flag, file] of Object.entries({ 'token-file': consulTokenFile, ca: consulCa })) {
+    try {
+      if (file !== '') accessSync(file, constants.R_OK);
+    } catch (error) {
+      throw new Error(`--consul-${flag} "${file}": can't be read: ${(error as Error).message}`);
+    }
+  }
+  return {
+    access: {
+      server: consul.replace(/\/$/, ''),
+      tokenFile: consulTokenFile === '' ? null : consulTokenFile,
+      caFile: consulCa === '' ? null : consulCa,
+      datacenter: consulDatacenter === '' ? null : consulDatacenter,
+    },
+    namespace: consulNamespace,
+  };
 }
 
 function checkEndpoint(endpoint: string): void {

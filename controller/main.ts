@@ -19,6 +19,7 @@ import { ControllerMetrics } from './metrics.js';
 import { RegistryService } from './registry/registry-service.js';
 import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
+import { consulReader } from './sources/consul/consul-reader.js';
 import { kubernetesReader } from './sources/kubernetes/kubernetes-reader.js';
 import { type IngestionContext, type SourceReader, startIngestion } from './sources/source-ingestion.js';
 import { storeBarrier } from './store/barrier.js';
@@ -151,8 +152,15 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   }
 }
 
-function sourceReaders({ kubernetes }: ControllerConfig, { clock, metrics, log }: IngestionContext, latest: LatestModel): SourceReader[] {
-  return kubernetes === null ? [] : [kubernetesReader({ access: kubernetes, latest, clock, metrics, log })];
+function sourceReaders(
+  { kubernetes, consul }: ControllerConfig,
+  { clock, metrics, log }: IngestionContext,
+  latest: LatestModel,
+): SourceReader[] {
+  return [
+    ...(kubernetes === null ? [] : [kubernetesReader({ access: kubernetes, latest, clock, metrics, log })]),
+    ...(consul === null ? [] : [consulReader({ ...consul, clock, metrics, log })]),
+  ];
 }
 
 function compileOnChange(parts: {

@@ -181,6 +181,16 @@ test('slices of one service unite by address; conditions become health', () => {
   ]);
 });
 
+test('instances that share an address are endpoints of their own; a slice’s label weighs them', () => {
+  const slice = (port: number, weight: number) =>
+    `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s-${port}, namespace: shop, labels: {kubernetes.io/service-name: catalog, mesh.weft.dev/weight: "${weight}"}}\naddressType: IPv6\nports: [{name: http-web, port: ${port}}]\nendpoints: [{addresses: ["fd00::1"]}]`;
+  const { resources } = compileModel({ objects: stored(CATALOG, slice(81, 3), slice(80, 1)), running: null });
+  expect(messages(resources, ResourceType.ENDPOINT)).toMatchObject([
+    { id: '[fd00::1]:80', address: 'fd00::1', ports: [{ port: 80 }], weight: 1 },
+    { id: '[fd00::1]:81', address: 'fd00::1', ports: [{ port: 81 }], weight: 3 },
+  ]);
+});
+
 test('a pod of Kubernetes is an endpoint by its slices alone, and captured where a label says so', () => {
   const pod = (labels: string) => workload('p', '{node: n1, podUID: u-1, addresses: [10.1.0.1], ports: [{name: web, port: 8080}]}', labels);
   const node = `apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {topology.kubernetes.io/zone: east}}`;

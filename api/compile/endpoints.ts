@@ -1,6 +1,6 @@
 // What stands behind one service: running Workloads its selector matches, and EndpointSlices that name it. One endpoint per address.
 import { type Endpoint, EndpointHealth } from '../gen/mesh/v1/model.js';
-import { qualifiedName, ZONE_LABEL } from '../resources/index.js';
+import { qualifiedName, WEIGHT_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { canonicalAddress, type Family, familyOf } from './address.js';
 import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -9,7 +9,7 @@ import { virtualAddresses } from './service.js';
 import { tcpPorts } from './service-ports.js';
 import { placeOf } from './workload.js';
 
-/** Sorted by id. The id is the address: unique within the service, and stable over changes of slices. */
+/** Sorted by id. The id is the address, and the port too where several instances share an address: unique within the service, and stable over changes of slices. */
 export function compileEndpoints(
   service: Stored<'Service'>,
   index: Pick<ObjectIndex, 'workloads' | 'workloadsByNamespace' | 'slicesByService' | 'nodes'>,
@@ -20,15 +20,40 @@ export function compileEndpoints(
     ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, running, report)),
     ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice, index)),
   ];
-  const byAddress = new Map<string, Endpoint>();
+  const byAddress = new Map<string, Endpoint[]>();
   for (const endpoint of found) {
-    const earlier = byAddress.get(endpoint.address);
-    byAddress.set(endpoint.address, earlier === undefined ? endpoint : merge(earlier, endpoint));
+    const siblings = byAddress.get(endpoint.address);
+    if (siblings === undefined) byAddress.set(endpoint.address, [endpoint]);
+    else siblings.push(endpoint);
   }
-  return [...byAddress.values()].sort((a, b) => compareText(a.id, b.id));
+  return [...byAddress.values()].flatMap(unite).sort((a, b) => compareText(a.id, b.id));
 }
 
-/** Kubernetes may spread one address over slices, by ports or while it moves between them: ports unite, the better health holds. */
+/**
+ * Kubernetes may spread one address over slices, by ports or while it moves between them: that is one endpoint. With different numbers for one
+ * port they are instances of one host, each of its own.
+ */
+function unite(siblings: readonly Endpoint[]): Endpoint[] {
+  const numbers = new Map<string, number>();
+  const isOne = siblings.every(({ ports }) =>
+    ports.every(({ name, port }) => {
+      const known = numbers.get(name) ?? port;
+      numbers.set(name, known);
+      return known === port;
+    }),
+  );
+  if (isOne) return [siblings.reduce(merge)];
+  const byPorts = new Map<string, Endpoint>();
+  for (const endpoint of siblings) {
+    const host = endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address;
+    const id = `${host}:${endpoint.ports.map(({ port }) => port).join(',')}`;
+    const earlier = byPorts.get(id);
+    byPorts.set(id, earlier === undefined ? { ...endpoint, id } : merge(earlier, endpoint));
+  }
+  return [...byPorts.values()];
+}
+
+/** Ports unite, the better health holds. */
 function merge(a: Endpoint, b: Endpoint): Endpoint {
   const names = new Set(a.ports.map((port) => port.name));
   return {
@@ -117,6 +142,7 @@ function endpointsOfSlice(
 ): Endpoint[] {
   const ports = manifest.ports.filter((port) => port.protocol === 'TCP').map((port) => ({ name: port.name, port: port.port }));
   if (ports.length === 0 || manifest.addressType === 'FQDN') return [];
+  const weight = Number(manifest.metadata.labels?.[WEIGHT_LABEL] ?? 1);
   return manifest.endpoints.flatMap((endpoint) => {
     // The addresses of one entry are interchangeable and consumers take the first (EndpointSlice API).
     const address = canonicalAddress(endpoint.addresses[0] ?? '');
@@ -129,7 +155,7 @@ function endpointsOfSlice(
       ports,
       node: nodeName,
       zone: endpoint.zone ?? nodes.get(nodeName)?.manifest.metadata.labels?.[ZONE_LABEL] ?? '',
-      weight: 1,
+      weight,
       health: healthOf(endpoint.conditions ?? {}),
       workload: workloads.has(pod) ? pod : '',
     };

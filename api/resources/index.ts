@@ -2,7 +2,7 @@
 export { protocolNamed } from './app-protocol.js';
 export { type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { configMapText } from './kind-config-map.js';
-export { SERVICE_NAME_LABEL } from './kind-endpoint-slice.js';
+export { SERVICE_NAME_LABEL, WEIGHT_LABEL } from './kind-endpoint-slice.js';
 export { ZONE_LABEL } from './kind-node.js';
 export { tlsKeyPair, withoutSecrets } from './kind-secret.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS, manifestKind, manifestPlural } from './kinds.js';

@@ -6,6 +6,7 @@ import {
   choice,
   describe,
   fields,
+  isUnchecked,
   ownedElsewhere,
   portNumber,
   type Report,
@@ -19,6 +20,9 @@ import { dnsSubdomain, portName } from './syntax.js';
 
 /** The label that says whose endpoints a slice holds. */
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
+/** Of all endpoints of a slice, against those of the service's others; 1 without it. */
+export const WEIGHT_LABEL = 'mesh.weft.dev/weight';
+export const MAX_WEIGHT = 1_000_000;
 
 const endpoint = fields({
   addresses: z
@@ -59,8 +63,19 @@ const schema = withRule(
       ports: unique(z.array(port).max(100), 'port names', ['name'], (item) => textOf(item, 'name') ?? '').default([]),
     },
   ),
-  checkAddresses,
+  (value, report) => {
+    checkAddresses(value, report);
+    checkWeight(value, report);
+  },
 );
+
+function checkWeight({ metadata }: Unchecked, report: Report): void {
+  const labels = (metadata as Unchecked | null | undefined)?.labels;
+  const weight = isUnchecked(labels) ? labels[WEIGHT_LABEL] : undefined;
+  if (typeof weight !== 'string') return;
+  if (/^[1-9]\d{0,6}$/.test(weight) && Number(weight) <= MAX_WEIGHT) return;
+  report(['metadata', 'labels', WEIGHT_LABEL], `expected a whole number from 1 to ${MAX_WEIGHT}, found ${describe(weight)}`);
+}
 
 function checkAddresses(value: Unchecked, report: Report): void {
   const { addressType, endpoints } = value;

@@ -186,6 +186,11 @@ describe('refused', () => {
     ['Workload', 'spec: {node: n, systemdUnit: a.socket}', 'spec.systemdUnit: expected the name of a systemd unit that runs processes'],
     ['Workload', 'metadata: {name: w, labels: {mesh.weft.dev/capture: "off"}}', 'metadata.labels["mesh.weft.dev/capture"]'],
     ['Workload', 'spec: {capture: {failclosed: true}}', 'spec.capture.failclosed: unknown field; did you mean failClosed?'],
+    [
+      'EndpointSlice',
+      'metadata: {name: s, labels: {mesh.weft.dev/weight: "0"}}',
+      'metadata.labels["mesh.weft.dev/weight"]: expected a whole number from 1 to 1000000, found "0"',
+    ],
     ['Workload', 'spec: {weight: 0}', 'spec.weight: expected a whole number from 1 to 1000000, found number 0'],
     ['TrafficPolicy', 'spec: {targetRefs: []}', 'spec.targetRefs: expected at least 1 item'],
     ['TrafficPolicy', 'spec: {targetRefs: [{kind: HTTPRoute, name: a}]}', 'expected one of Service, found "HTTPRoute"'],

@@ -78,9 +78,9 @@ export class StoreView {
     return SOURCES.find((source) => this.objects.has(this.#keys.sourced(source, ref))) ?? null;
   }
 
-  /** Whether an applied object stands in its place. */
+  /** Whether another one stands in its place: an applied one, or that of a source that goes before. */
   isShadowed({ source, ref }: StoredObject): boolean {
-    return source !== '' && this.objects.has(this.#keys.object(ref));
+    return source !== '' && this.sourceOf(ref) !== source;
   }
 
   get revision(): number {

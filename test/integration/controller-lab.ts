@@ -22,6 +22,8 @@ export interface TestController {
   readonly address: string;
   readonly admin: AdminClient;
   readonly logs: string[];
+  /** A line of the log has the text, now or soon. */
+  logged(text: string): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -29,14 +31,20 @@ export async function startTestController(etcd: string, flags: Partial<Controlle
   const own = { etcd: [etcd], listen: ['127.0.0.1:0'], metricsListen: '127.0.0.1:0', nodeTtl: '2' };
   const config = controllerConfig({ ...DEFAULT_FLAGS, ...own, ...flags });
   const logs: string[] = [];
-  const controller = await startController(config, pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) }));
+  const log = new Condition();
+  const write = (line: string): void => {
+    logs.push(line);
+    log.changed();
+  };
+  const logged = (text: string): Promise<void> => log.until(`"${text}" in the log`, () => logs.some((line) => line.includes(text)));
+  const controller = await startController(config, pino({ level: 'debug' }, { write }));
   const address = controller.addresses[0] ?? '';
   const admin = new AdminClient(address, credentials.createInsecure());
   const stop = async (): Promise<void> => {
     admin.close();
     await controller.stop();
   };
-  return { controller, address, admin, logs, stop };
+  return { controller, address, admin, logs, logged, stop };
 }
 
 type Done<Response> = (error: Error | null, response: Response) => void;
