@@ -61,6 +61,7 @@ export function translate(name: string, namespace: string, entries: unknown): Tr
       ...rest,
     },
     createdAtMs: 0,
+    generation: 0,
   });
   const servicePorts = [{ name: PORT_NAME, port, ...(protocol === undefined ? {} : { appProtocol: protocol }) }];
   const slices = slicesOf(name, instances).map(({ ref, weight, addressType, target, endpoints }) =>
