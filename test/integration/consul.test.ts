@@ -114,6 +114,7 @@ test('services, their instances, checks, weights and zones reach the nodes, and 
   api.deregister('web-2');
   await node.until('an instance gone', () => node.endpoints()['10.1.0.2:9090'] === undefined);
   api.deregister('web-1');
+  api.deregister('web-3');
   await node.until('a service gone', () => !node.services().some(({ name }) => name === 'web'));
   api.register(web('web-1', '10.1.0.7'));
   await node.until('a service back', () => node.endpoints()['10.1.0.7:8080'] !== undefined);
