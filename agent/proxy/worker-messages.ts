@@ -1,13 +1,5 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type {
-  EngineLimits,
-  EngineOptions,
-  ListenerSpec,
-  ListenerTlsSpec,
-  OverloadLevel,
-  SharedListener,
-  TlsFailure,
-} from '../native/engine.js';
+import type { EngineLimits, EngineOptions, ListenerSpec, ListenerTlsSpec, SharedListener, TlsFailure } from '../native/engine.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -47,18 +39,23 @@ export interface PodBeat {
   readonly expire: Uint8Array;
 }
 
-/** What a worker says of its event loop: the worker writes, main reads. Times are Node's hrtime in ms, one clock for all threads. */
-export const PULSE_WORDS = 2;
+/**
+ * What main and a worker say to each other all the time. No messages: a port's lock, held by a main thread that gives way to others,
+ * would hold up the worker. Times are Node's hrtime in ms, one clock for all threads.
+ */
+export const PULSE_WORDS = 4;
+/** How often a worker beats. */
+export const PULSE_MS = 100;
 export const enum Pulse {
-  /** `sentAtMs` of the last beat that it took. */
-  TakenMs = 0,
-  /** How long that had waited for it. */
+  /** The worker's: when its event loop beat last, and how late that was. 0: it has not begun to. */
+  BeatMs = 0,
   DelayMs = 1,
+  /** Main's, heard with the next beat: what to shed, and the index of why in OVERLOAD_REASONS. */
+  Level = 2,
+  Reason = 3,
 }
 
 export type ToWorker =
-  /** Sent again and again: what to shed, and how long the event loop takes to hear it. `reason`: index in OVERLOAD_REASONS. */
-  | { readonly kind: 'beat'; readonly sentAtMs: number; readonly level: OverloadLevel; readonly reason: number }
   | { readonly kind: 'tables'; readonly tables: PublishedTables }
   /** `descriptor`: of the socket that a predecessor opened; null: open one. */
   | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec; readonly descriptor: number | null }

@@ -23,6 +23,7 @@ import {
   type Answer,
   type FromWorker,
   type PodBeat,
+  PULSE_MS,
   PULSE_WORDS,
   type PublishedTables,
   Pulse,
@@ -71,9 +72,6 @@ interface Seat {
   thread: Worker | null;
   /** Handle that the thread uses. */
   applied: number;
-  /** When its last beat was sent, and the oldest that it has not taken; 0: none. */
-  beatMs: number;
-  waitingSinceMs: number;
 }
 
 /** The listener as worker `slot` opens it: a sockmap key differs between workers. */
@@ -158,20 +156,18 @@ export class WorkerPool {
   }
 
   /**
-   * To every worker that runs: what it sheds from now on. Returns how long each one's event loop takes to hear it, ms: of the beat before,
-   * or of the oldest that it has not heard yet.
+   * To every worker: what it sheds from its next beat on. Returns how late each one's event loop is, ms: of its last beat, or of the one
+   * that is due.
    */
-  beat(of: (slot: number) => { readonly level: OverloadLevel; readonly reason: number }): readonly number[] {
+  tellOverload(of: (slot: number) => { readonly level: OverloadLevel; readonly reason: number }): readonly number[] {
     const now = Number(process.hrtime.bigint()) / 1e6;
-    return this.seats.map((seat) => {
-      const { pulse } = seat.memory;
-      if (seat.applied === -1) return 0;
-      const isHeard = pulse[Pulse.TakenMs]! >= seat.beatMs;
-      const delay = isHeard ? pulse[Pulse.DelayMs]! : now - seat.waitingSinceMs;
-      if (isHeard) seat.waitingSinceMs = now;
-      seat.beatMs = now;
-      this.send(seat, { kind: 'beat', sentAtMs: now, ...of(seat.slot) });
-      return delay;
+    return this.seats.map(({ slot, memory }) => {
+      const { pulse } = memory;
+      const { level, reason } = of(slot);
+      pulse[Pulse.Reason] = reason;
+      pulse[Pulse.Level] = level;
+      const beatMs = pulse[Pulse.BeatMs]!;
+      return beatMs === 0 ? 0 : Math.max(pulse[Pulse.DelayMs]!, now - beatMs - PULSE_MS);
     });
   }
 
@@ -268,8 +264,6 @@ export class WorkerPool {
       },
       thread: null,
       applied: -1,
-      beatMs: 0,
-      waitingSinceMs: 0,
     };
   }
 
@@ -290,7 +284,7 @@ export class WorkerPool {
     thread.on('exit', () => {
       seat.thread = null;
       seat.applied = -1;
-      seat.beatMs = 0;
+      seat.memory.pulse.fill(0);
       this.giveBack(seat);
       this.wake();
       if (this.isStopping) return;

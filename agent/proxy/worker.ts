@@ -6,7 +6,7 @@ import { Decider } from './decide.js';
 import { Cells } from './metrics/cells.js';
 import { PodHeart } from './pod-heart.js';
 import { DecisionTables } from './tables/layout.js';
-import { type Answer, type FromWorker, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
+import { type Answer, type FromWorker, PULSE_MS, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
@@ -41,8 +41,7 @@ function run(start: WorkerStart): void {
   );
   decider.attach(engine);
   engine.useTables(start.tables.handle);
-  const pulse = new Float64Array(start.pulse);
-  let level = OverloadLevel.None;
+  const stopBeating = beat(new Float64Array(start.pulse), (level, reason) => engine.setOverload(level, reason));
   const send = (message: FromWorker): void => port.postMessage(message);
 
   const failures = setInterval(() => {
@@ -52,6 +51,7 @@ function run(start: WorkerStart): void {
   const pods = start.podBeats === null ? null : new PodHeart(start.podBeats);
   const close = (): void => {
     clearInterval(failures);
+    stopBeating();
     pods?.stop();
     engine.close();
     port.close();
@@ -86,12 +86,6 @@ function run(start: WorkerStart): void {
         engine.setListenerTls(message.id, message.tls);
         answer(message.call, {});
         break;
-      case 'beat':
-        pulse[Pulse.DelayMs] = Number(process.hrtime.bigint()) / 1e6 - message.sentAtMs;
-        pulse[Pulse.TakenMs] = message.sentAtMs;
-        if (message.level !== OverloadLevel.None || level !== OverloadLevel.None) engine.setOverload(message.level, message.reason);
-        level = message.level;
-        break;
       case 'unlisten':
         engine.unlisten(message.id);
         break;
@@ -119,6 +113,23 @@ function run(start: WorkerStart): void {
     }
   });
   send({ kind: 'ready' });
+}
+
+/** Says how late the event loop is, and hears what it is to shed; again and again, for each time more of it is shed. */
+function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: number) => void): () => void {
+  const now = (): number => Number(process.hrtime.bigint()) / 1e6;
+  let due = now() + PULSE_MS;
+  let before = OverloadLevel.None;
+  const timer = setInterval(() => {
+    const at = now();
+    pulse[Pulse.DelayMs] = Math.max(0, at - due);
+    pulse[Pulse.BeatMs] = at;
+    due = at + PULSE_MS;
+    const level: OverloadLevel = pulse[Pulse.Level]!;
+    if (level !== OverloadLevel.None || before !== OverloadLevel.None) setOverload(level, pulse[Pulse.Reason]!);
+    before = level;
+  }, PULSE_MS);
+  return () => clearInterval(timer);
 }
 
 run(workerData as WorkerStart);

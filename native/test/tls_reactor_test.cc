@@ -1,6 +1,4 @@
 // TLS through the whole reactor over loopback, for the sanitizers: many clients, some of which leave at every stage of the opening.
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -10,6 +8,7 @@
 #include "check.h"
 #include "core/reactor.h"
 #include "core/tls/tls_context.h"
+#include "tls_loopback.h"
 #include "tls_pki.h"
 
 namespace weft {
@@ -26,43 +25,8 @@ bool refuse_all(void* context) {
   return true;
 }
 
-int dial(uint16_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  name.sin_port = htons(port);
-  CHECK_EQ(connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
-  fcntl(fd, F_SETFL, O_NONBLOCK);
-  return fd;
-}
-
-struct Client {
-  int fd;
-  std::unique_ptr<TlsSession> tls;
-  TlsWire wire;
-  std::string input;
-  bool ended = false;
-
-  Client(uint16_t port, const EndpointTls& endpoint) : fd(dial(port)), tls(TlsSession::connect(endpoint, "")) {}
-  ~Client() { ::close(fd); }
-
-  template <typename Do>
-  auto exchange(Do act) {
-    char bytes[65536];
-    const ssize_t count = recv(fd, bytes, sizeof(bytes), 0);
-    if (count > 0) input.append(bytes, static_cast<size_t>(count));
-    ended = ended || count == 0;
-    const std::string taken = std::move(input);
-    wire.input = reinterpret_cast<const uint8_t*>(taken.data());
-    wire.input_size = taken.size();
-    wire.output_size = 0;
-    auto result = act();
-    input = taken.substr(taken.size() - wire.input_size);
-    if (wire.output_size != 0) CHECK(send(fd, wire.output.get(), wire.output_size, MSG_NOSIGNAL) > 0);
-    return result;
-  }
-};
+using test::dial;
+using Client = test::TlsClient;
 
 TEST("TLS reactor: clients that leave at every stage leave nothing behind, and the others are answered, over a swap") {
   const test::Authority authority;

@@ -54,7 +54,7 @@ export class OverloadMonitor {
   private timer: NodeJS.Timeout | null = null;
 
   constructor(
-    private readonly pool: Pick<WorkerPool, 'beat'>,
+    private readonly pool: Pick<WorkerPool, 'tellOverload'>,
     workers: number,
     private readonly thresholds: OverloadThresholds,
     private readonly log: Logger,
@@ -99,7 +99,7 @@ export class OverloadMonitor {
   look(nowMs: number): void {
     this.update(this.memory, this.read.memory(), 'bytes', nowMs);
     this.update(this.descriptors, this.read.descriptors(), 'open', nowMs);
-    const delays = this.pool.beat((slot) => this.levelOf(slot));
+    const delays = this.pool.tellOverload((slot) => this.levelOf(slot));
     for (const [worker, delay] of delays.entries()) {
       const looks = this.delays[worker]!;
       looks.shift();

@@ -18,6 +18,9 @@ class Reactor;
 // Connection::idle_since_ms() of one that does not rest.
 inline constexpr int64_t kNotIdle = INT64_MIN;
 
+// Where a connection's TLS handshake is being worked at; Queue: it waits for the thread beside the loop.
+enum class HandshakeAt : uint8_t { Loop, Queue, Thread };
+
 // How far a connection is on its way to carry bytes.
 enum class Opening : uint8_t { Waiting, Done, Failed };
 
@@ -29,7 +32,7 @@ class Connection : public Timer {
   // `events` as epoll gave them.
   virtual void on_events(uint32_t events) = 0;
   void on_timer() override {}
-  bool is_held_up() const override { return ready_; }
+  bool is_held_up() const override { return ready_ || handshake_at_ == HandshakeAt::Thread; }
   // Asked for with Reactor::resume_later(): go on with what the last tick left.
   virtual void on_resume() {}
   // Asked for with Reactor::flush_later(): the tick's output is complete.
@@ -54,7 +57,8 @@ class Connection : public Timer {
   const ByteQueue& output() const { return output_; }
   bool is_readable() const { return readable_; }
 
-  // Null: plain text. Everything below is the same with and without it; output() then holds ciphertext.
+  // Null: plain text, or the thread beside the loop has it. Everything below is the same with and without it; output() then holds
+  // ciphertext.
   const TlsSession* tls() const { return tls_.get(); }
 
   // Sends, or keeps what the socket does not take. False: the socket is broken.
@@ -121,6 +125,8 @@ class Connection : public Timer {
   bool flush_due_ = false;
   // What its turns do is for several tenants, each of which pays for its own.
   bool is_common_ = false;
+  // While it is not at the loop nothing is read, and at the thread tls_ is null.
+  HandshakeAt handshake_at_ = HandshakeAt::Loop;
   // Stands in its tenant's queue, or will in the next round.
   bool ready_ = false;
   TenantId tenant_ = 0;

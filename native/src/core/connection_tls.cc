@@ -28,16 +28,6 @@ uint64_t thread_cpu_us() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000u + static_cast<uint64_t>(now.tv_nsec) / 1000u;
 }
 
-// Ciphertext that an earlier call left, now the wire's input.
-void load_left_input(TlsSession* tls, TlsWire* wire) {
-  const size_t size = std::min(tls->input_left.size(), TlsWire::kBytes);
-  if (size != 0) memcpy(wire->input_memory.get(), tls->input_left.data(), size);
-  wire->input = wire->input_memory.get();
-  wire->input_size = size;
-  wire->output_size = 0;
-  if (size != 0) tls->input_left.consume(size);
-}
-
 }  // namespace
 
 // Empties the wire's output into the socket, behind what waits in `unsent`.
@@ -75,7 +65,7 @@ bool Connection::write_tls(const void* first, size_t first_count, const void* se
 
 int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
   TlsWire& wire = reactor_->tls_wire();
-  load_left_input(tls_.get(), &wire);
+  tls_->load_left_input(&wire);
   size_t got = 0;
   int64_t result = -1;
   bool may_have_more = readable_;
@@ -118,7 +108,7 @@ int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
 }
 
 Opening Connection::continue_opening(uint32_t events) {
-  if (tls_ == nullptr || !tls_->handshake_begun) {
+  if (handshake_at_ == HandshakeAt::Loop && (tls_ == nullptr || !tls_->handshake_begun)) {
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return Opening::Waiting;
     if ((events & (EPOLLERR | EPOLLHUP)) != 0 && pending_error(fd_) != 0) return Opening::Failed;
     if (!send_announcement()) return Opening::Failed;
@@ -147,6 +137,7 @@ bool Connection::send_announcement() {
 }
 
 Opening Connection::continue_handshake() {
+  if (handshake_at_ != HandshakeAt::Loop) return Opening::Waiting;
   TlsWire& wire = reactor_->tls_wire();
   tls_->handshake_begun = true;
   while (!tls_->output_left.empty()) {
@@ -157,10 +148,15 @@ Opening Connection::continue_handshake() {
     }
     tls_->output_left.consume(static_cast<size_t>(sent));
   }
-  load_left_input(tls_.get(), &wire);
+  tls_->load_left_input(&wire);
   auto step = TlsSession::Step::WantsInput;
   for (;;) {
     if (wire.input_size != 0 || !tls_->awaits_input()) {
+      if (!tls_->is_handshake_over() && reactor_->shakes_aside()) {
+        tls_->input_left.append(wire.input, wire.input_size);
+        reactor_->shake_aside(this);
+        return Opening::Waiting;
+      }
       const uint64_t before = thread_cpu_us();
       step = tls_->handshake(&wire);
       reactor_->counters().add(Counter::TlsHandshakeCpuUs, static_cast<double>(thread_cpu_us() - before));

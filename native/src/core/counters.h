@@ -69,6 +69,7 @@ namespace weft {
   X(TlsHandshakesFull, "tls_handshakes_full")                   \
   X(TlsHandshakesResumed, "tls_handshakes_resumed")             \
   X(TlsHandshakeCpuUs, "tls_handshake_cpu_us")                  \
+  X(TlsHandshakeStepsAside, "tls_handshake_steps_aside")        \
   X(TlsTruncated, "tls_failures_truncated")                     \
   X(TlsNotTls, "tls_failures_not_tls")                          \
   X(TlsVersion, "tls_failures_version")                         \

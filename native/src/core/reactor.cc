@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "core/body_relay.h"
+#include "core/handshakes_aside.h"
 #include "core/upstream_http1.h"
 
 namespace weft {
@@ -146,6 +147,10 @@ void Reactor::queue_events(int count) {
     }
     if (event.data.u64 == kNamespaceSockets) {
       take_namespace_sockets();
+      continue;
+    }
+    if (event.data.u64 == kHandshakeTaken) {
+      take_handshake();
       continue;
     }
     const Handle handle = {static_cast<uint32_t>(event.data.u64), static_cast<uint32_t>(event.data.u64 >> 32)};
@@ -497,13 +502,18 @@ void Reactor::leave_pod(int64_t key) {
 void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
   tables_ = Snapshot(std::move(tables));
   for (Listener* listener : listeners_) listener->set_tenant(TenantScheduler::checked(tables_->listener_tenant(listener->spec().id)));
+  set_weights(&scheduler_);
+  if (handshakes_ != nullptr) set_weights(&handshakes_->order);
+  for (PoolLink* link : pool_.idle_unless([this](const UpstreamTarget& target) { return still_wanted(target); })) {
+    link->give_up();
+  }
+}
+
+void Reactor::set_weights(TenantScheduler* scheduler) const {
   for (size_t tenant = 0; tenant < kMaxTenants; tenant++) {
     const int32_t weight = tables_->tenant_weight(static_cast<int32_t>(tenant));
     const int32_t bounded = std::clamp(weight, TenantScheduler::kMinWeight, TenantScheduler::kMaxWeight);
-    scheduler_.set_weight(static_cast<TenantId>(tenant), weight == 0 ? TenantScheduler::kDefaultWeight : bounded);
-  }
-  for (PoolLink* link : pool_.idle_unless([this](const UpstreamTarget& target) { return still_wanted(target); })) {
-    link->give_up();
+    scheduler->set_weight(static_cast<TenantId>(tenant), weight == 0 ? TenantScheduler::kDefaultWeight : bounded);
   }
 }
 
@@ -652,6 +662,7 @@ void Reactor::close_everything() {
   host_scope_ = nullptr;
   pods_.clear();
   namespace_sockets_ = nullptr;
+  handshakes_ = nullptr;
   if (epoll_ >= 0) ::close(epoll_);
   if (reserve_ >= 0) ::close(reserve_);
   reserve_ = -1;

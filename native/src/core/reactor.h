@@ -139,6 +139,10 @@ class Reactor {
   uint8_t* body_scratch() { return body_scratch_.get(); }
   // Scratch of every TLS call; made with the first.
   TlsWire& tls_wire();
+  // Whether handshakes are worked at beside the loop: while tenants share it.
+  bool shakes_aside();
+  // The next step of its handshake, with what input_left holds. It is told by an event.
+  void shake_aside(Connection* connection);
   HopLines& hop_lines() { return hop_lines_; }
   std::string_view date_line() { return hop_lines_.date(now_ms()); }
   // Counts it, and keeps it for take_tls_failures().
@@ -189,6 +193,9 @@ class Reactor {
   int listen_in(const SocketScope& scope, const ListenOptions& options) const;
   void watch(const Connection* connection);
   void take_namespace_sockets();
+  void begin_next_handshake();
+  void take_handshake();
+  void set_weights(TenantScheduler* scheduler) const;
   static constexpr size_t kSharedReadBytes = 32 * 1024;
   // More than one tenant had a turn not long ago.
   bool is_shared() const { return now_ns_ < shared_until_ns_; }
@@ -260,6 +267,8 @@ class Reactor {
   std::unique_ptr<http1::RequestHead> replay_head_;
   std::unique_ptr<http1::ResponseHead> response_head_;
   std::unique_ptr<TlsWire> tls_wire_;
+  // From the first handshake on that tenants share the loop with.
+  std::unique_ptr<struct HandshakesAside> handshakes_;
   HopLines hop_lines_{options_.via};
   std::vector<TlsFailureNote> tls_failures_;
   uint32_t open_downstream_ = 0;

@@ -176,6 +176,22 @@ TlsSession::Step TlsSession::handshake(TlsWire* wire) {
   return Step::Failed;
 }
 
+void TlsSession::load_left_input(TlsWire* wire) {
+  const size_t size = std::min(input_left.size(), TlsWire::kBytes);
+  if (size != 0) memcpy(wire->input_memory.get(), input_left.data(), size);
+  wire->input = wire->input_memory.get();
+  wire->input_size = size;
+  wire->output_size = 0;
+  if (size != 0) input_left.consume(size);
+}
+
+void TlsSession::handshake_alone(TlsWire* wire) {
+  load_left_input(wire);
+  handshake(wire);
+  input_left.append(wire->input, wire->input_size);
+  output_left.append(wire->output.get(), wire->output_size);
+}
+
 void TlsSession::finish_handshake() {
   established_ = true;
   // TLS 1.2 servers give no new ticket to a session that was resumed with a good one.

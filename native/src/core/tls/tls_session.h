@@ -48,6 +48,10 @@ class TlsSession {
 
   // Goes on with the handshake. Output may have come in every case: an alert, too, is to be sent.
   Step handshake(TlsWire* wire);
+  // The same from input_left, which holds no more than a wire does, to output_left; what came of it the next handshake() says again.
+  void handshake_alone(TlsWire* wire);
+  // handshake() has nothing more to do.
+  bool is_handshake_over() const { return established_ || failure_ != TlsFailure::None; }
   bool is_established() const { return established_; }
   // The handshake goes no further without input: a server's before its first, either's after Step::WantsInput.
   bool awaits_input() const { return awaits_input_; }
@@ -87,6 +91,8 @@ class TlsSession {
   // Ciphertext read but not used, and handshake bytes the socket did not take: the connection's to fill and empty.
   ByteQueue input_left;
   ByteQueue output_left;
+  // Makes what input_left holds, as much as fits, the input of `wire`.
+  void load_left_input(TlsWire* wire);
   bool handshake_begun = false;
 
   // For the callbacks of tls_context.cc.

@@ -1,0 +1,22 @@
+// TLS handshakes beside the loop (reactor_handshakes.cc).
+#pragma once
+#include <memory>
+
+#include "core/tenant_scheduler.h"
+#include "core/tls/handshake_thread.h"
+
+namespace weft {
+
+// What epoll says of the thread's descriptor.
+inline constexpr uint64_t kHandshakeTaken = UINT64_MAX - 2;
+
+struct HandshakesAside {
+  // Null: none could be started.
+  std::unique_ptr<HandshakeThread> thread = HandshakeThread::start();
+  // Whose step is next, by what their steps have cost.
+  TenantScheduler order;
+  // Whose step is under way.
+  TenantId paying = 0;
+};
+
+}  // namespace weft
