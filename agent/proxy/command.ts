@@ -112,6 +112,9 @@ export function proxyCommand(): Command {
         .default('auto'),
     )
     .addOption(
+      option('--ready-file <file>', 'make this file when traffic is served, remove it when it is no longer').env('WEFT_READY_FILE'),
+    )
+    .addOption(
       option('--drain-timeout <ms>', 'when a successor has taken over, how long open connections may take to end; 0: no limit')
         .env('WEFT_DRAIN_TIMEOUT')
         .argParser(integer(0, 2 ** 31 - 1))

@@ -28,6 +28,8 @@ export interface ProxyConfig {
   readonly via: string | null;
   /** When what is shed; null: never. */
   readonly overload: OverloadThresholds | null;
+  /** Is there while this proxy serves; null: none. */
+  readonly readyFile: string | null;
   /** Whether a proxy that serves the run directory is taken over from. */
   readonly takeover: 'auto' | 'never';
   /** What to do once a successor serves and the last connection has ended. */
@@ -74,6 +76,7 @@ export interface RawConfig {
   readonly accessLog: AccessLogMode;
   readonly accessLogFile?: string;
   readonly metricsListen?: string;
+  readonly readyFile?: string;
   readonly trustedHops: number;
   readonly via?: string;
   readonly overload: 'on' | 'off';
@@ -109,6 +112,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     trustedHops: raw.trustedHops,
     via: raw.via === undefined ? null : checkedVia(raw.via),
     overload: raw.overload === 'off' ? null : overloadThresholds(raw),
+    readyFile: raw.readyFile ?? null,
     takeover: raw.takeover,
     afterHandover: raw.afterHandover,
     drainTimeoutMs: raw.drainTimeout,

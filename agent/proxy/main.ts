@@ -21,6 +21,7 @@ import type { Channel, HandoverMessage } from './handover/channel.js';
 import { type Estate, HandoverServer } from './handover/predecessor.js';
 import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
+import { ReadyFile } from './ready-file.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
@@ -59,6 +60,8 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     if (signals.received > 0) return 0;
     const unwatch = namespaces === null ? () => undefined : watchNamespaces(addon, namespaces, () => loseNamespaces(log));
     makeRunDirectory(config.runDir);
+    const readyFile = new ReadyFile(config.readyFile, log);
+    readyFile.clear();
     const takeover = config.takeover === 'auto' ? await Takeover.begin(join(config.runDir, HANDOVER_SOCKET), addon, log) : null;
     // Before a listener is open: two that share one would lose connections when the second ends.
     if (takeover === null) await assertUnserved(statusSocket(config));
@@ -77,7 +80,9 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       return stopSource !== null && signals.received > 0 ? 0 : 1;
     }
     const running = await serve(config, addon, plane, takeover, stopSource, log);
+    void plane.isServing.then(() => readyFile.serves());
     const successor = await Promise.race([signals.until(1).then(() => null), running.handover.handedOver]);
+    readyFile.ends();
     if (successor === null) await shutDown(running, config, log, signals);
     else await leaveTo(successor, running, config, log, signals);
     unwatch();

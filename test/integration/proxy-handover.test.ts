@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -368,6 +368,27 @@ test('a request that runs is answered and told to leave; told to wait, the drain
   proxy.child.kill('SIGTERM');
   expect(await proxy.exit()).toBe(0);
   expect((await get(port, '/', false)).status).toBe(200);
+});
+
+test('of two proxies in turn the file of the one that serves is there', async () => {
+  const { file } = await mesh();
+  const [one, two] = ['one', 'two'].map((name) => join(folder, name)) as [string, string];
+  // Left by one that was killed.
+  writeFileSync(two, '');
+  const first = await start(file, '--ready-file', one);
+  const isThere = (path: string, there: boolean) =>
+    eventually(
+      async () => existsSync(path),
+      (found) => found === there,
+    );
+  expect(await isThere(one, true)).toBe(true);
+  const second = await start(file, '--ready-file', two);
+  expect(await isThere(two, true)).toBe(true);
+  expect(await first.exit()).toBe(0);
+  expect(existsSync(one)).toBe(false);
+  second.child.kill('SIGTERM');
+  expect(await second.exit()).toBe(0);
+  expect(existsSync(two)).toBe(false);
 });
 
 test('a proxy that must not take over does not start where another one serves', async () => {

@@ -1,39 +1,24 @@
 // Pods of Kubernetes, known by their UID alone: the agent finds their network namespaces by the cgroups of their processes. Real namespaces, cgroups and
 // processes, as kubelet and a runtime make them. Fails where it cannot run.
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Workload } from '../../api/gen/mesh/v1/model.js';
 import { Condition } from '../lab/condition.js';
 import { POD_A, POD_B, REMOTE } from './lab.js';
+import { startSandbox } from './sandbox.js';
 import { Scene } from './scene.js';
 
 const UID = '1c6b5d5e-8a3f-4c1e-9b1a-0123456789ab';
-/** Of the sandbox: of no capability, and not the agent's user. */
-const NOBODY = '65535';
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 const scene = new Scene('wkube');
 const { lab } = scene;
-/** As systemd's driver names it. */
-const podFolder = `kubepods-burstable-pod${UID.replaceAll('-', '_')}.slice`;
 const closing: (() => Promise<void>)[] = [];
 
-/** A pod's sandbox: sleeps in its namespace and cgroup, as an unprivileged user. */
-async function sandbox(namespace: string): Promise<{ end: () => Promise<void> }> {
-  lab.addCgroup(podFolder);
-  const inside = lab.addCgroup(`${podFolder}/cri-containerd-${namespace}.scope`);
-  const confined = ['setpriv', '--reuid', NOBODY, '--clear-groups', '--inh-caps=-all', 'sh', '-c', 'echo there; exec sleep 1000'];
-  const script = 'echo $$ > "$0/cgroup.procs"; net="$1"; shift; exec nsenter --net="$net" "$@"';
-  const child = spawn('bash', ['-c', script, inside, lab.path(namespace), ...confined], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(child.stdout!, 'data');
-  const exit = once(child, 'exit');
-  const end = async (): Promise<void> => {
-    child.kill('SIGKILL');
-    await exit;
-  };
+async function sandbox(namespace: string): Promise<() => Promise<void>> {
+  const end = await startSandbox(lab, namespace, UID);
   closing.push(end);
-  return { end };
+  return end;
 }
 
 const pod = (addresses: string[] = [], fields: Partial<Workload> = {}): Workload =>
@@ -85,7 +70,7 @@ test('a pod is captured when its sandbox has come, and where its next sandbox is
   expect(stateOf()?.addresses).toEqual(expect.arrayContaining([POD_A.v4]));
   scene.expectOnePass('a', POD_A.v4, REMOTE.v4, 8080, 'outbound');
 
-  await first.end();
+  await first();
   await until('pending');
   scene.expectDirect('a', POD_A.v4, REMOTE.v4);
   await sandbox('b');

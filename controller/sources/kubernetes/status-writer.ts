@@ -28,7 +28,16 @@ export interface StatusWriterParts {
   readonly observe: StatusObserver;
 }
 
-const KINDS: readonly Kind[] = ['GatewayClass', 'Gateway', 'HTTPRoute', 'GRPCRoute', 'TLSRoute', 'TCPRoute', 'BackendTLSPolicy'];
+/** Those that have one that Weft writes. */
+export const STATUS_KINDS: readonly Kind[] = [
+  'GatewayClass',
+  'Gateway',
+  'HTTPRoute',
+  'GRPCRoute',
+  'TLSRoute',
+  'TCPRoute',
+  'BackendTLSPolicy',
+];
 /** Changes come in swarms: one of a Gateway is one of its routes. */
 const GATHER_MS = 100;
 const RETRY_MS = 5_000;
@@ -88,7 +97,7 @@ export class StatusWriter {
     }
     let isDone = true;
     let judged = 0;
-    for (const kind of KINDS) {
+    for (const kind of STATUS_KINDS) {
       for (const object of [...this.#parts.source.objectsOf(kind).values()]) {
         if (signal.aborted) return true;
         if (++judged % JUDGED_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));

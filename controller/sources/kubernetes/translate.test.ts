@@ -143,6 +143,16 @@ describe('a Pod', () => {
     });
   });
 
+  test('may say how it is to be captured; what can’t be read is a mistake of its Workload', () => {
+    const captured = (text: string) => stored('pods', { spec, status: {} }, { annotations: { 'mesh.weft.dev/capture-options': text } });
+    expect(captured('{"failClosed": true, "excludeOutboundPorts": [25]}')).toMatchObject({
+      findings: [],
+      manifest: { spec: { capture: { failClosed: true, excludeOutboundPorts: [25] } } },
+    });
+    expect(captured('{"failClosed"')?.findings).toEqual([expect.stringMatching(/^spec\.capture: .*expected an object/)]);
+    expect(captured('{"failclosed": true}')?.findings).toEqual(['spec.capture.failclosed: unknown field; did you mean failClosed?']);
+  });
+
   test('that has no address yet is known to its node all the same', () => {
     expect(of({}, { phase: 'Pending', podIP: undefined })?.manifest).toMatchObject({ spec: { node: 'n', addresses: [] } });
   });

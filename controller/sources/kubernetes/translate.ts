@@ -80,6 +80,8 @@ function translateEndpoint(endpoint: Unchecked): Record<string, unknown> {
 }
 
 const MAX_PORTS = 100;
+/** Annotation of a Pod: `spec.capture` of a Workload, as JSON. */
+const CAPTURE_OPTIONS = 'mesh.weft.dev/capture-options';
 
 /** To a Workload, found on its node by the pod's UID. Null: not on a node (yet, any more), or in the node's own network namespace. */
 export function translatePod(object: KubernetesObject): Translated {
@@ -88,23 +90,34 @@ export function translatePod(object: KubernetesObject): Translated {
   const node = textOf(spec, 'nodeName') ?? '';
   const phase = textOf(status, 'phase');
   if (node === '' || spec.hostNetwork === true || phase === 'Succeeded' || phase === 'Failed') return null;
+  const annotations = isUnchecked(object.body.metadata) ? textsOf(object.body.metadata.annotations) : {};
   const podIPs = itemsOf(status.podIPs).map(({ ip }) => ip);
   const addresses = podIPs.length > 0 ? podIPs : [status.podIP];
   return {
     spec: only({
       node,
-      podUID: podUid(object),
+      podUID: podUid(annotations, object),
       addresses: addresses.filter((address) => typeof address === 'string' && address !== ''),
       serviceAccount: textOf(spec, 'serviceAccountName') || undefined,
       ports: podPorts(spec),
+      capture: captureOf(annotations),
     }),
   };
 }
 
 /** As its node's cgroups have it: of a pod from a file of kubelet's that is a hash, and what the API server has is its mirror. */
-function podUid({ metadata, body }: KubernetesObject): string {
-  const annotations = isUnchecked(body.metadata) ? textsOf(body.metadata.annotations) : {};
+function podUid(annotations: Readonly<Record<string, string>>, { metadata }: KubernetesObject): string {
   return annotations['kubernetes.io/config.mirror'] ?? metadata.uid;
+}
+
+/** What can't be read is kept as it is, for the mistake to be told. */
+function captureOf({ [CAPTURE_OPTIONS]: text }: Readonly<Record<string, string>>): unknown {
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
 }
 
 /** The named ones: they are asked for by name alone. Two containers may use one name; the first is Kubernetes' choice too. */
