@@ -3,6 +3,7 @@
 // The daemons' code is loaded only when asked for: `weft status` must answer at once.
 import { Command, CommanderError, Option } from 'commander';
 import { VERSION } from '../api/version.js';
+import { analyzeCommand } from './commands/analyze.js';
 import { applyCommand, deleteCommand } from './commands/apply.js';
 import { type CheckOptions, checkCommand } from './commands/check.js';
 import { getCommand } from './commands/get.js';
@@ -52,7 +53,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   program.commandsGroup('On one machine:');
   program.addCommand(await daemon(DAEMONS[0] as Daemon, args));
   program.commandsGroup('Resources:');
-  for (const command of [applyCommand(), getCommand(), deleteCommand(), validateCommand()])
+  for (const command of [applyCommand(), getCommand(), deleteCommand(), validateCommand(), analyzeCommand()])
     program.addCommand(command.addOption(controllerOption()));
   program.commandsGroup('Nodes:');
   for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(command.addOption(controllerOption()));

@@ -1,6 +1,6 @@
 // Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
 import { type Certificate, type Listener, type ListenerTls, Protocol, type TlsLimits, TlsVersion } from '../gen/mesh/v1/model.js';
-import { type CertificateTimes, certificateTimes, keyPairFault, tlsKeyPair, tlsLimits } from '../resources/index.js';
+import { type CertificateTimes, certificateTimes, isHidden, keyPairFault, tlsKeyPair, tlsLimits } from '../resources/index.js';
 import { portConflicts } from '../resources/kind-gateway.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
@@ -188,8 +188,11 @@ function readSecret(manifest: Stored<'Secret'>['manifest']): ReadSecret {
   let read = known.get(manifest);
   if (read === undefined) {
     const pair = tlsKeyPair(manifest);
-    const fault =
-      pair.chain === '' || pair.key === '' ? 'it lacks tls.crt or tls.key' : (keyPairFault(pair.chain, pair.key)?.message ?? null);
+    const fault = isHidden(manifest)
+      ? null
+      : pair.chain === '' || pair.key === ''
+        ? 'it lacks tls.crt or tls.key'
+        : (keyPairFault(pair.chain, pair.key)?.message ?? null);
     read = { pair, times: fault === null ? certificateTimes(pair.chain) : null, fault };
     known.set(manifest, read);
   }

@@ -1,15 +1,23 @@
 // What others import of api/resources.
 export { protocolNamed } from './app-protocol.js';
-export { type Finding, formatFieldPath, formatFinding } from './finding.js';
+export { type FieldPath, type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { configMapText } from './kind-config-map.js';
 export { SERVICE_NAME_LABEL, WEIGHT_LABEL } from './kind-endpoint-slice.js';
 export { ZONE_LABEL } from './kind-node.js';
-export { tlsKeyPair, withoutSecrets } from './kind-secret.js';
+export { isHidden, tlsKeyPair, withoutSecrets } from './kind-secret.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS, manifestKind, manifestPlural } from './kinds.js';
 export { DEFAULT_NAMESPACE } from './metadata.js';
 export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';
-export { type ParseResult, parseManifests, parseManifestsInTurns, type ValidateResult, validateObject } from './parse.js';
+export {
+  type ParseResult,
+  parseManifests,
+  parseManifestsInTurns,
+  parseSources,
+  type SourceObject,
+  type ValidateResult,
+  validateObject,
+} from './parse.js';
 export { durationMs } from './syntax.js';
 export { TLS_CIPHER_SUITES, type TlsLimits, tlsLimits } from './tls-options.js';
 export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault, trustFault } from './tls-pem.js';

@@ -91,6 +91,11 @@ export function tlsKeyPair(manifest: SecretManifest): { readonly chain: string; 
   return { chain: textOfKey(manifest, CERTIFICATE)?.text ?? '', key: textOfKey(manifest, KEY)?.text ?? '' };
 }
 
+/** Whether its values are those that are shown instead: nothing can be said of them. */
+export function isHidden({ data, stringData }: Unchecked): boolean {
+  return [data, stringData].some((entries) => isUnchecked(entries) && Object.values(entries).includes(HIDDEN));
+}
+
 /** kubectl apply keeps the whole object, data included, in this annotation. */
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration';
 

@@ -49,13 +49,59 @@ test('validate needs no controller: the shop is good, and a mistake is placed by
   expect(stderr).toMatch(/^<stdin>:4:\d+: spec\.prots: .*ports/m);
 });
 
+test('analyze needs no controller for files: findings with place and code, exit 1 on errors alone unless told otherwise', () => {
+  const service = 'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n';
+  expect(weft(['analyze', '-f', '-'], service)).toEqual({
+    code: 0,
+    stdout: expect.stringMatching(
+      /^<stdin>:4:\d+: info: Service default\/a: spec\.ports\[0\]\.name: .* \[PortNameIsNotUnderNamingConvention\]$/m,
+    ),
+    stderr: '',
+  });
+  expect(weft(['analyze', '-f', '-', '--fail-on', 'info'], service).code).toBe(1);
+  expect(weft(['analyze', '-f', '-', '--suppress', 'PortNameIsNotUnderNamingConvention', '-o', 'json'], service).stdout).toBe(
+    '{\n  "findings": []\n}\n',
+  );
+  const dangling = `${service}---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: b}\naddressType: IPv4\n`;
+  expect(weft(['analyze', '-f', '-'], dangling)).toMatchObject({
+    code: 1,
+    stdout: expect.stringContaining('[ReferencedResourceNotFound]'),
+  });
+});
+
 test('every subcommand has help with what it does', () => {
   const { stdout } = weft(['--help']);
   const names = [...stdout.matchAll(/^ {2}([a-z]+) .*\S/gm)].map(([, name]) => name ?? '').filter((name) => name !== 'help');
   expect(names).toEqual(
-    expect.arrayContaining(['up', 'apply', 'get', 'delete', 'validate', 'status', 'routes', 'capture', 'controller', 'agent', 'proxy']),
+    expect.arrayContaining([
+      'up',
+      'apply',
+      'get',
+      'delete',
+      'validate',
+      'analyze',
+      'status',
+      'routes',
+      'capture',
+      'controller',
+      'agent',
+      'proxy',
+    ]),
   );
-  for (const name of ['up', 'apply', 'get', 'delete', 'validate', 'status', 'routes', 'endpoints', 'clusters', 'listeners', 'capture']) {
+  for (const name of [
+    'up',
+    'apply',
+    'get',
+    'delete',
+    'validate',
+    'analyze',
+    'status',
+    'routes',
+    'endpoints',
+    'clusters',
+    'listeners',
+    'capture',
+  ]) {
     const help = weft([name, '--help']);
     expect({ name, code: help.code, hasExamples: help.stdout.includes('Examples:') }).toEqual({ name, code: 0, hasExamples: true });
   }

@@ -1,0 +1,104 @@
+// Istio's own cases of its analysis, outside of this repository: skipped, visibly, where they are not there.
+import { existsSync, readFileSync } from 'node:fs';
+import { describe, expect, test } from '@jest/globals';
+import { parseSources } from '../resources/index.js';
+import { analyze, analyzeBy, type RuleName } from './index.js';
+
+const FOLDER = '/work/shared/testdata/istio-analyze/';
+
+interface IstioCase {
+  readonly case: {
+    readonly name: string;
+    readonly inputFiles?: readonly string[];
+    readonly expected: readonly (readonly [{ readonly $expr: string }, string])[] | null;
+    readonly meshConfigFile?: string;
+    readonly skipAll?: boolean;
+  };
+}
+
+/** By the first file of a case: which rules of ours are that analyzer of Istio's. */
+const RULES_OF: readonly (readonly [RegExp, readonly RuleName[]])[] = [
+  [/^deprecation/, ['deprecated-fields']],
+  [/^gateway-secrets/, ['gateway-credentials']],
+  [/^gateway-duplicate/, ['gateway-shared-certificates']],
+  [/^(conflicting-gateways|gateway-different-port|analyze-list-type)/, ['gateway-conflicts']],
+  [/^gateway-(?!api)/, ['gateway-ports']],
+  [/^(service-(no-)?port-name|(in)?correct-port-name)/, ['service-port-names']],
+  [/^(sidecar|telemetry)-default-selector/, ['default-selectors']],
+  [/^(sidecar|telemetry)-selector/, ['selectors']],
+  [/^virtualservice_conflicting/, ['virtual-service-conflicting-hosts']],
+  [/^virtualservice_destinationhosts/, ['virtual-service-destination-hosts']],
+  [/^virtualservice_destinationrules/, ['virtual-service-subsets']],
+  [/^virtualservice_(gateways|kubernetes|internal|host_not_found)/, ['virtual-service-gateways']],
+  [/^virtualservice_jwt/, ['virtual-service-claim-routing']],
+  [/^virtualservice_dupmatches/, ['virtual-service-unreachable-rules']],
+  [/^virtualservice_route_rule/, ['virtual-service-rules-of-mesh']],
+  [/^authorizationpolicies/, ['authorization-workloads', 'authorization-namespaces']],
+  [/^destinationrule-with-fake/, ['destination-rule-hosts']],
+  [/^destinationrule-(subsets|empty)/, ['destination-rule-subsets']],
+  [/^destinationrule-/, ['destination-rule-verification']],
+  [/^serviceentry-(no-conflict|conflicting)/, ['service-entry-protocols']],
+  [/^serviceentry-/, ['service-entry-addresses']],
+  [/^telemetry-(invalid|disable)/, ['telemetry-providers']],
+  [/^k8sgateway-selector/, ['gateway-selectors']],
+  [/^condition-analyzer/, ['conditions']],
+];
+
+/** Of docs/analyze.md, "What is left out". */
+const LEFT_OUT: readonly RegExp[] = [
+  /^(misannotated|injection|image-auto|sidecar-injector|deployment-|pod-|externalcontrolplane|webhook|multicluster|blocked-cidrs|gateway-api-crd)/,
+  /(envoy-filter)/,
+  /^telemetry-lightstep/,
+];
+
+/** Single findings that are left out, of cases whose others are not. */
+const LEFT_OUT_FINDINGS = new Set(['IneffectivePolicy']);
+
+function filesOf(files: readonly string[]) {
+  return files.map((file) => {
+    const name = file.replace(/^testdata\//, '');
+    return { name, content: readFileSync(FOLDER + name, 'utf8') };
+  });
+}
+
+/** "Code Kind namespace/name", the namespace always there. */
+function expectedOf({ expected }: IstioCase['case']): string[] {
+  return (expected ?? [])
+    .map(([{ $expr }, object]) => {
+      const [kind = '', name = ''] = object.split(' ');
+      return `${$expr.replace(/^msg\./, '')} ${kind} ${name.includes('/') ? name : `default/${name}`}`;
+    })
+    .filter((line) => !LEFT_OUT_FINDINGS.has(line.split(' ')[0] ?? ''))
+    .sort();
+}
+
+const cases: readonly IstioCase[] = existsSync(FOLDER)
+  ? (JSON.parse(readFileSync(`${FOLDER}_expected.json`, 'utf8')) as IstioCase[]).filter((each) => typeof each.case === 'object')
+  : [];
+const first = ({ inputFiles }: IstioCase['case']): string => (inputFiles?.[0] ?? '').replace(/^testdata\//, '');
+const isLeftOut = (each: IstioCase['case']): boolean =>
+  each.skipAll === true || LEFT_OUT.some((pattern) => pattern.test(first(each))) || /auto-?_?allocate/i.test(each.name);
+
+(existsSync(FOLDER) ? describe : describe.skip)("Istio's cases of analysis", () => {
+  const ours = cases.map((each) => each.case).filter((each) => !isLeftOut(each));
+
+  test('are there, most of them', () => expect(ours.length).toBeGreaterThan(65));
+
+  test.each(ours.map((each) => ({ title: `${each.name} (${first(each)})`, each })))('$title', ({ each }) => {
+    const rules = RULES_OF.find(([pattern]) => pattern.test(first(each)))?.[1] ?? [];
+    expect(rules).not.toEqual([]);
+    const { sources } = parseSources(filesOf(each.inputFiles ?? []));
+    const found = rules.flatMap((rule) => analyzeBy(rule, sources, Date.UTC(2026, 10)));
+    expect(found.map(({ code, kind, namespace, name }) => `${code} ${kind} ${namespace}/${name}`).sort()).toEqual(expectedOf(each));
+    for (const { line, column } of found) expect([line, column]).toEqual([expect.any(Number), expect.any(Number)]);
+    for (const { line } of found) expect(line).toBeGreaterThan(0);
+  });
+
+  test.each(cases.map((each) => ({ title: first(each.case), each: each.case })))(
+    '$title is analysed as a whole without a throw',
+    ({ each }) => {
+      for (const { message, line } of analyze(filesOf(each.inputFiles ?? []), Date.UTC(2026, 10)))
+        expect([message, line > 0]).toEqual([expect.any(String), true]);
+    },
+  );
+});
