@@ -48,14 +48,14 @@ function message(type: number, flags: number, family: number, resource: number, 
   return Buffer.concat([words([length, 4], [type, 2], [NLM_F_REQUEST | flags, 2], [0, 4], [0, 4]), generic, body]);
 }
 
-function element(type: number, timeoutMs: number | null): Buffer {
+function element(type: number, set: 'alive' | 'held', timeoutMs: number | null): Buffer {
   const parts = [nest(1, attribute(1, Buffer.from([6])))];
   if (timeoutMs !== null) {
     const timeout = Buffer.alloc(8);
     timeout.writeBigUInt64BE(BigInt(timeoutMs));
     parts.push(attribute(4, timeout));
   }
-  const body = Buffer.concat([attribute(1, 'weft'), attribute(2, 'alive'), nest(3, nest(1, ...parts))]);
+  const body = Buffer.concat([attribute(1, 'weft'), attribute(2, set), nest(3, nest(1, ...parts))]);
   return message(type, type === NEW_ELEMENT ? NLM_F_CREATE : 0, NFPROTO_INET, 0, body);
 }
 
@@ -66,9 +66,15 @@ function batch(...messages: readonly Buffer[]): Buffer {
 
 /** For a netlink socket: the element of nftTable()'s set. Added first, because one that is not there (any more) can't be deleted. */
 export function nftBeat(aliveMs: number): Beat {
-  const fresh = element(NEW_ELEMENT, aliveMs);
-  const gone = element(DELETE_ELEMENT, null);
+  const fresh = element(NEW_ELEMENT, 'alive', aliveMs);
+  const gone = element(DELETE_ELEMENT, 'alive', null);
   return { isFile: false, renew: batch(fresh, gone, fresh), expire: batch(fresh, gone) };
+}
+
+/** The same for a fail-closed pod, whose connections are redirected whether anybody beats or not: they wait no longer. */
+export function nftRelease(): Beat {
+  const release = batch(element(NEW_ELEMENT, 'held', 1_000), element(DELETE_ELEMENT, 'held', null));
+  return { isFile: false, renew: release, expire: release };
 }
 
 /** For the file of xt_recent that iptablesRules() makes. */

@@ -9,7 +9,7 @@ import { writeBeat } from '../link/pod-channel.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureSpec, HOST_MARK } from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { CaptureLog } from './capture.js';
-import { nftBeat, recentBeat } from './nat-beat.js';
+import { nftBeat, nftRelease, recentBeat } from './nat-beat.js';
 import { iptablesJumps, iptablesRemoval, iptablesRules, type NatListeners, NFT_REMOVAL, nftTable, RECENT } from './nat-rules.js';
 import { PodServer, type ServedPod } from './pod-server.js';
 
@@ -70,21 +70,28 @@ function inNamespace(path: string, command: string, args: readonly string[], inp
 
 /** How each of the two does it, in the namespace at a path. */
 interface Tool {
+  /** Text of what is to be installed. */
+  rules(spec: CaptureSpec, aliveMs: number, comment: string): string;
   /** Throws what is missing. */
   install(path: string, spec: CaptureSpec, aliveMs: number, comment: string): void;
   remove(path: string): void;
   /** The comment of what is installed; null: nothing. */
   installed(path: string): string | null;
-  beats(addon: Addon, path: string, aliveMs: number): ServedPod['beats'];
+  /** Of a fail-closed pod: what releases its first connections, where they wait. */
+  beats(addon: Addon, path: string, aliveMs: number, isFailClosed: boolean): ServedPod['beats'];
+  /** Of connections, in the order of the reasons. Rejects when the namespace is going. */
+  counters(path: string, reasons: readonly string[]): Promise<readonly number[]>;
 }
 
 const COMMENT = /weft [0-9a-f]{8} [0-9a-f]{16}/;
 
 const nftables: Tool = {
+  rules: (spec, _aliveMs, comment) => nftTable(spec, LISTENERS, { aliveMs: 0, heldMs: 0 }, comment),
   install: (path, spec, aliveMs, comment) => {
     // What is alive stays so while it is replaced; what is new waits for the first beat.
     const isNew = nftables.installed(path) === null;
-    inNamespace(path, 'nft', ['-f', '-'], nftTable(spec, LISTENERS, isNew ? 0 : aliveMs, comment));
+    const lives = isNew ? { aliveMs: 0, heldMs: spec.holdMs } : { aliveMs, heldMs: 0 };
+    inNamespace(path, 'nft', ['-f', '-'], nftTable(spec, LISTENERS, lives, comment));
   },
   remove: (path) => inNamespace(path, 'nft', ['-f', '-'], NFT_REMOVAL),
   installed: (path) => {
@@ -95,10 +102,15 @@ const nftables: Tool = {
       throw error;
     }
   },
-  beats: (addon, path, aliveMs) => [{ descriptor: addon.openInNamespace(path, 'netfilter'), ...nftBeat(aliveMs) }],
+  beats: (addon, path, aliveMs, isFailClosed) => [
+    { descriptor: addon.openInNamespace(path, 'netfilter'), ...(isFailClosed ? nftRelease() : nftBeat(aliveMs)) },
+  ],
+  counters: async (path, reasons) =>
+    countersByReason(await listed(path, 'nft', '-j', 'list', 'counters', 'table', 'inet', 'weft'), reasons),
 };
 
 const iptables: Tool = {
+  rules: (spec, aliveMs, comment) => FAMILIES.map(([family]) => iptablesRules(spec, LISTENERS, family, aliveMs, comment)).join(''),
   install: (path, spec, aliveMs, comment) => {
     const isNew = iptables.installed(path) === null;
     for (const [family, prefix] of FAMILIES) {
@@ -119,11 +131,16 @@ const iptables: Tool = {
     const saved = inNamespace(path, 'iptables-save', ['-t', 'nat']);
     return saved.includes(':WEFT-') ? (COMMENT.exec(saved)?.[0] ?? 'weft') : null;
   },
-  beats: (addon, path) =>
-    FAMILIES.map(([family]) => ({
+  // Its nat table takes no DROP: first connections of a fail-closed pod are refused until there is a listener.
+  beats: (addon, path, _aliveMs, isFailClosed) =>
+    (isFailClosed ? [] : FAMILIES).map(([family]) => ({
       descriptor: addon.openInNamespace(path, `xt_recent/${RECENT[family].name}`),
       ...recentBeat(family),
     })),
+  counters: async (path, reasons) => {
+    const saved = FAMILIES.map(([, prefix]) => listed(path, `${prefix}-save`, '-c', '-t', 'nat'));
+    return savedCountersByReason((await Promise.all(saved)).join(''), reasons);
+  },
 };
 
 const FAMILIES = [
@@ -171,14 +188,17 @@ export class NatCapture implements CaptureHandle {
   attach(spec: CaptureSpec): void {
     if (spec.networkNamespace === null)
       throw new Error(`${this.mode} captures pods only: a process of the host needs eBPF, which does not work here: ${this.reason}`);
-    const { key, networkNamespace: path, failClosed } = spec;
+    const { key, networkNamespace: path, failClosed, holdMs } = spec;
     const aliveMs = this.options.heartbeatTimeoutMs;
-    const comment = `${this.owner} ${fingerprint(spec, aliveMs)}`;
+    const comment = `${this.owner} ${hash(this.tool.rules(spec, aliveMs, ''), 16)}`;
     if (this.tool.installed(path) !== comment) this.tool.install(path, spec, aliveMs, comment);
     this.adopted.delete(key);
     this.pods.set(key, { path, counters: this.pods.get(key)?.counters ?? [] });
-    const beats = failClosed ? [] : this.tool.beats(this.addon, path, aliveMs);
+    // Held until the proxy, which then has its configuration, listens there: its first beat says so.
+    const beats = failClosed && holdMs > 0 ? [] : this.tool.beats(this.addon, path, aliveMs, failClosed);
     this.server.add({ key, name: path, netns: this.addon.openInNamespace(path, 'netns'), beats });
+    // As by the programs of eBPF: with its configuration known and no proxy there, it is refused rather than held.
+    if (failClosed && !this.server.hasProxies) for (const { descriptor, isFile, renew } of beats) writeBeat(descriptor, isFile, renew);
   }
 
   detach(key: number): void {
@@ -214,7 +234,7 @@ export class NatCapture implements CaptureHandle {
   }
 
   private async count(): Promise<void> {
-    if (this.isCounting || this.mode !== 'nftables') return;
+    if (this.isCounting) return;
     this.isCounting = true;
     for (const pod of this.pods.values()) pod.counters = (await this.countersOf(pod.path)) ?? pod.counters;
     this.isCounting = false;
@@ -222,9 +242,7 @@ export class NatCapture implements CaptureHandle {
 
   private async countersOf(path: string): Promise<readonly number[] | null> {
     try {
-      const words = [`--net=${path}`, 'nft', '-j', 'list', 'counters', 'table', 'inet', 'weft'];
-      const { stdout } = await promisify(execFile)('nsenter', words, { timeout: COMMAND_TIMEOUT_MS });
-      return countersByReason(stdout, this.reasons);
+      return await this.tool.counters(path, this.reasons);
     } catch {
       // The pod is going; what was counted last stands until it has gone.
       return null;
@@ -232,15 +250,35 @@ export class NatCapture implements CaptureHandle {
   }
 }
 
+async function listed(path: string, command: string, ...args: readonly string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)('nsenter', [`--net=${path}`, command, ...args], { timeout: COMMAND_TIMEOUT_MS });
+  return stdout;
+}
+
 /** `listed`: nft's JSON. The counters are called by direction and reason. */
 export function countersByReason(listed: string, reasons: readonly string[]): number[] {
   const { nftables: items } = JSON.parse(listed) as { nftables: { counter?: { name: string; packets: number } }[] };
+  return byReason(
+    items.flatMap(({ counter }) => (counter === undefined ? [] : [counter])),
+    reasons,
+  );
+}
+
+/** `saved`: text of iptables-save -c, of both families. The rules have comments by direction and reason. */
+export function savedCountersByReason(saved: string, reasons: readonly string[]): number[] {
+  const rules = saved.matchAll(/^\[(\d+):\d+\] -A WEFT-.* --comment "?((?:out|in)bound_\w+)"?/gm);
+  return byReason(
+    [...rules].map(([, packets, name = '']) => ({ name, packets: Number(packets) })),
+    reasons,
+  );
+}
+
+function byReason(counters: readonly { readonly name: string; readonly packets: number }[], reasons: readonly string[]): number[] {
   const values = new Map<string, number>();
-  for (const { counter } of items) {
-    if (counter === undefined) continue;
-    const [, direction = '', what = ''] = /^(outbound|inbound)_(.*)$/.exec(counter.name) ?? [];
+  for (const { name, packets } of counters) {
+    const [, direction = '', what = ''] = /^(outbound|inbound)_(.*)$/.exec(name) ?? [];
     const reason = what === 'captured' ? `captured_${direction}` : what;
-    values.set(reason, (values.get(reason) ?? 0) + counter.packets);
+    values.set(reason, (values.get(reason) ?? 0) + packets);
   }
   return reasons.map((reason) => values.get(reason) ?? 0);
 }
@@ -252,14 +290,6 @@ function hash(text: string, digits: number): string {
 /** Several agents may share a kernel, each for a host that is a namespace: each knows its own pods by where it serves its proxies. */
 function ownerOf(socket: string): string {
   return `weft ${hash(socket, 8)}`;
-}
-
-/** Of everything that the rules are made from. */
-function fingerprint(
-  { key: _key, inode: _inode, gatewayMac: _mac, networkNamespace: _path, holdMs: _hold, ...spec }: CaptureSpec,
-  aliveMs: number,
-): string {
-  return hash(JSON.stringify([LISTENERS, aliveMs, spec]), 16);
 }
 
 function inodeOf(path: string): number | null {
@@ -320,7 +350,7 @@ export function testNat(mode: NatMode, addon: Addon): void {
     const path = `/proc/${process.pid}/fd/${scratch.pod}`;
     const tool = TOOLS[mode];
     tool.install(path, { ...CAPTURE_ALL, networkNamespace: path }, SELF_TEST_ALIVE_MS, 'weft self-test');
-    for (const { descriptor, isFile, renew } of tool.beats(addon, path, SELF_TEST_ALIVE_MS)) {
+    for (const { descriptor, isFile, renew } of tool.beats(addon, path, SELF_TEST_ALIVE_MS, false)) {
       descriptors.push(descriptor);
       writeBeat(descriptor, isFile, renew);
     }

@@ -94,29 +94,41 @@ function nftDirection(spec: NatSpec, direction: Direction, listeners: NatListene
   const hook = direction === 'outbound' ? 'output' : 'prerouting';
   const rules = stepsOf(spec, direction).flatMap((step) => nftStep(step, direction, listeners));
   const stale = `meta l4proto != @alive counter name ${direction}_bypass_stale_worker return`;
-  const capture = [...(spec.failClosed ? [] : [stale]), `counter name ${direction}_captured meta l4proto tcp redirect to :${port}`];
-  const counters = ['captured', 'bypass_excluded_port', 'bypass_excluded_cidr', 'bypass_stale_worker'];
+  // Sent again by its client: a second later, then three.
+  const held = `meta l4proto @held counter name ${direction}_held drop`;
+  const capture = [spec.failClosed ? held : stale, `counter name ${direction}_captured meta l4proto tcp redirect to :${port}`];
+  const counters = ['captured', 'bypass_excluded_port', 'bypass_excluded_cidr', 'bypass_stale_worker', 'held'];
   return `${counters.map((name) => `  counter ${direction}_${name} {}\n`).join('')}  chain capture_${direction} {
     ${capture.join('\n    ')}
   }
   chain ${direction} {
     type nat hook ${hook} priority -105; policy accept;
     meta l4proto != tcp return
+    tcp flags & (fin | syn | rst | ack) != syn return
     ${rules.join('\n    ')}
     goto capture_${direction}
   }
 `;
 }
 
-/** Script that replaces the whole table in one transaction, alive for that long (0: not at all) and with that comment. */
-export function nftTable(spec: NatSpec, listeners: NatListeners, aliveMs: number, comment: string): string {
-  const alive = aliveMs === 0 ? '' : ` elements = { tcp timeout ${aliveMs}ms }`;
+/** For how long, ms; 0: not at all. */
+export interface NftLives {
+  /** A beat holds. */
+  readonly aliveMs: number;
+  /** The first connections of a fail-closed pod wait, unless they are released before (nftRelease). */
+  readonly heldMs: number;
+}
+
+/** Script that replaces the whole table in one transaction. */
+export function nftTable(spec: NatSpec, listeners: NatListeners, { aliveMs, heldMs }: NftLives, comment: string): string {
+  const elements = (ms: number): string => (ms === 0 ? '' : ` elements = { tcp timeout ${ms}ms }`);
   const chains = directions(spec).map((direction) => nftDirection(spec, direction, listeners));
   return `table inet weft {}
 delete table inet weft
 table inet weft {
   comment "${comment}"
-  set alive { type inet_proto; flags timeout;${alive} }
+  set alive { type inet_proto; flags timeout;${elements(aliveMs)} }
+  set held { type inet_proto; flags timeout;${elements(heldMs)} }
 ${chains.join('')}}
 `;
 }
@@ -128,20 +140,28 @@ export const NFT_REMOVAL = 'table inet weft {}\ndelete table inet weft\n';
 
 const CHAINS = { outbound: { chain: 'WEFT-OUTBOUND', hook: 'OUTPUT' }, inbound: { chain: 'WEFT-INBOUND', hook: 'PREROUTING' } } as const;
 
+/** Rules with such a comment are counted by it: `iptables-save -c` shows them. */
+const counted = (direction: Direction, reason: string): string => `-m comment --comment ${direction}_${reason}`;
+
 function iptablesStep(step: Step, direction: Direction, of: Family, listeners: NatListeners, capture: readonly string[]): string[] {
   switch (step.match) {
     case 'own':
       if (direction === 'inbound') return ['-i lo -j RETURN'];
       return [`-m mark --mark ${hex(listeners.mark)}/${hex(listeners.mark)} -j RETURN`, '-m addrtype --dst-type LOCAL -j RETURN'];
     case 'port':
-      return step.ports.map((port) => `-p tcp --dport ${port} -j RETURN`);
+      return step.ports.map((port) => `-p tcp --dport ${port} ${counted(direction, 'bypass_excluded_port')} -j RETURN`);
     case 'cidr': {
       if (step.family !== of) return [];
       const match = `${direction === 'outbound' ? '-d' : '-s'} ${step.cidr}`;
-      return step.excluded ? [`${match} -j RETURN`] : capture.map((rule) => `${match} ${rule}`);
+      return step.excluded
+        ? [`${match} ${counted(direction, 'bypass_excluded_cidr')} -j RETURN`]
+        : capture.map((rule) => `${match} ${rule}`);
     }
   }
 }
+
+/** What connection tracking, which begins with the rules, takes for new of a connection that is older than they are: it stays direct. */
+const NOT_FIRST = '-p tcp ! --syn -j RETURN';
 
 /** Of xt_recent: a file in /proc/net/xt_recent, to which ANY is written as the beat. */
 export const RECENT = { 4: { name: 'weft4', any: '0.0.0.0' }, 6: { name: 'weft6', any: '::' } } as const;
@@ -155,10 +175,11 @@ export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family
   const alive = spec.failClosed ? '' : `-m recent --name ${name} --mask ${any} --rcheck --seconds ${Math.ceil(aliveMs / 1000)} `;
   const chains = directions(spec).map((direction) => {
     const port = direction === 'outbound' ? listeners.outboundPort : listeners.inboundPort;
-    const capture = [`-p tcp ${alive}-j REDIRECT --to-ports ${port}`];
-    const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, [...capture, '-j RETURN']));
+    const stale = spec.failClosed ? [] : [`-p tcp ${counted(direction, 'bypass_stale_worker')} -j RETURN`];
+    const capture = [`-p tcp ${alive}${counted(direction, 'captured')} -j REDIRECT --to-ports ${port}`, ...stale];
+    const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, capture));
     const { chain } = CHAINS[direction];
-    return [...steps, ...capture].map((rule) => `-A ${chain} ${rule}\n`).join('');
+    return [NOT_FIRST, ...steps, ...capture].map((rule) => `-A ${chain} ${rule}\n`).join('');
   });
   return `*nat\n${Object.values(CHAINS)
     .map(({ chain }) => `:${chain} - [0:0]\n`)

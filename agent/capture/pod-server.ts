@@ -16,7 +16,7 @@ export interface ServedPod {
   readonly name: string;
   /** Of its network namespace; the server's to close. */
   readonly netns: number;
-  /** Where and what to write; the server's to close. None: the pod is fail-closed. */
+  /** Where and what to write; the server's to close. */
   readonly beats: readonly (Beat & { readonly descriptor: number })[];
 }
 
@@ -37,6 +37,10 @@ export class PodServer {
   static start(path: string, addon: MessageSocketAddon, hello: Omit<PodHello, 'type' | 'version'>, log: CaptureLog): PodServer {
     rmSync(path, { force: true });
     return new PodServer(addon.serveMessages(path), hello, log);
+  }
+
+  get hasProxies(): boolean {
+    return this.proxies.size > 0;
   }
 
   /** In the place of what was served under that key. */

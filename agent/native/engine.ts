@@ -515,6 +515,8 @@ export interface PodScope {
 
 export interface SharedListener {
   readonly id: number;
+  /** PodScope.key of a pod's; null: of none. */
+  readonly pod: number | null;
   /** ListenerSpec.sockmap's key; null: not registered. */
   readonly sockmapKey: number | null;
   readonly descriptor: number;
@@ -538,7 +540,7 @@ export interface Engine {
   /**
    * Goes on with a listening socket that another process opened (and registered, where the spec names a sockmap). The descriptor is the
    * engine's from then on, also when it throws: EINVAL, EADDRNOTAVAIL or EXDEV if it does not listen, on that address, in this network
-   * namespace. Both processes accept from it until one closes it. Returns the port.
+   * namespace, or the pod's. Both processes accept from it until one closes it. Returns the port.
    */
   adopt(listener: ListenerSpec, descriptor: number): number;
   /** Duplicates of the listening sockets in the proxy's own namespace, for another process; the caller's to close. */

@@ -56,7 +56,7 @@ export type CapturedTraffic =
 /** What a predecessor left. */
 export interface Inheritance {
   readonly ticketKeys: TicketKeys;
-  take(kind: ListenerSpec['kind'], address: string, port: number): readonly InheritedSocket[];
+  take(kind: HandedSocket['kind'], address: string, port: number, pod?: number): readonly InheritedSocket[];
 }
 
 export class DataPlane {
@@ -79,6 +79,7 @@ export class DataPlane {
   private handle: number | null = null;
   private retry: NodeJS.Timeout | null = null;
   private readonly lost = new Set<string>();
+  private closed: readonly string[] = [];
   /** Pods in whose namespaces every worker listens. */
   private readonly joined = new Set<number>();
   private chain: Promise<unknown> = Promise.resolve();
@@ -155,6 +156,11 @@ export class DataPlane {
     return this.tenantTotals.report(this.current?.tenants ?? new Map());
   }
 
+  /** What should be open and is not, and why. */
+  get faults(): readonly string[] {
+    return this.closed;
+  }
+
   /** What a predecessor serves and this one wants to, and can't. */
   get lostListeners(): readonly string[] {
     return [...this.lost];
@@ -172,9 +178,15 @@ export class DataPlane {
 
   /** Duplicates of all listening sockets, the caller's to close. */
   async shareSockets(): Promise<readonly (HandedSocket & { readonly descriptor: number })[]> {
-    const counts = new Map<number, number>();
+    const counts = new Map<string, number>();
+    const countOf = (key: string): number => {
+      const count = counts.get(key) ?? 0;
+      counts.set(key, count + 1);
+      return count;
+    };
     const shared = await this.pool.share();
-    return shared.flatMap(({ id, sockmapKey, descriptor }) => {
+    return shared.flatMap(({ id, pod, sockmapKey, descriptor }): (HandedSocket & { readonly descriptor: number })[] => {
+      if (pod !== null) return [{ ...this.podListener(id), pod, slot: countOf(`${id} ${pod}`), descriptor }];
       const listener = this.open.get(id);
       // A successor registers its own sockets for processes of the host, a worker's in its place.
       const kind = listener?.kind;
@@ -183,11 +195,17 @@ export class DataPlane {
         return [];
       }
       const { address, port } = listener;
-      const index = counts.get(id) ?? 0;
-      counts.set(id, index + 1);
-      const slot = sockmapKey === null ? index : Math.floor(sockmapKey / MESH_LISTENERS.length);
+      const slot = sockmapKey === null ? countOf(`${id}`) : Math.floor(sockmapKey / MESH_LISTENERS.length);
       return [{ kind, address, port, slot, descriptor }];
     });
+  }
+
+  /** The same in every pod. */
+  private podListener(id: number): { readonly kind: 'pod-outbound' | 'pod-inbound'; readonly address: string; readonly port: number } {
+    const found = POD_LISTENERS.find((listener) => listener.id === id);
+    if (found === undefined || this.captured?.by !== 'pods') throw new Error(`listener ${id} is no pod's`);
+    const { outboundPort, inboundPort } = this.captured.link.hello;
+    return { kind: found.kind, address: found.address, port: found.kind === 'pod-outbound' ? outboundPort : inboundPort };
   }
 
   requestsOfRule(id: number): number {
@@ -243,6 +261,7 @@ export class DataPlane {
       ...(await this.reconcilePods()),
       ...(await this.reconcileGateways(this.current?.listeners ?? [])),
     ];
+    this.closed = closed;
     if (closed.length > 0 && this.retry === null) {
       this.retry = setTimeout(() => {
         this.retry = null;
@@ -306,6 +325,11 @@ export class DataPlane {
     await this.pool.expirePods();
   }
 
+  /** The last connection has ended: which pods there are is no matter any more. */
+  stopFollowingPods(): void {
+    if (this.captured?.by === 'pods') this.captured.link.close();
+  }
+
   /** The beats begin when all workers listen. */
   private async reconcilePods(): Promise<string[]> {
     if (this.captured?.by !== 'pods') return [];
@@ -319,7 +343,11 @@ export class DataPlane {
     }
     for (const pod of wanted.values()) {
       if (this.joined.has(pod.key)) continue;
-      const error = await this.pool.joinPod(pod.key, podListeners(pod, link.hello, namespaces.sockets));
+      const listeners = podListeners(pod, link.hello, namespaces.sockets).map((listener) => ({
+        listener,
+        inherited: this.inheritance?.take(listener.kind, listener.address, listener.port, pod.key) ?? [],
+      }));
+      const error = await this.pool.joinPod(pod.key, listeners);
       if (error === null) this.joined.add(pod.key);
       else failures.push(`the proxy can't listen in ${pod.name}: ${error}`);
     }
@@ -424,7 +452,7 @@ export class DataPlane {
 }
 
 /** IPv4 and IPv6 of each: what a pod sends is redirected to its loopback, what it is sent to the interface where that arrives. */
-function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: PodHello, sockets: number): ListenerSpec[] {
+function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: PodHello, sockets: number) {
   const common = {
     protocol: 'detect',
     sockmap: null,

@@ -303,9 +303,10 @@ async function leaveTo(successor: Channel, running: Running, config: ProxyConfig
   clearInterval(alive);
 }
 
-async function finish({ stopSource, stopAccessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {
+async function finish({ plane, stopSource, stopAccessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {
   // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
   const [result] = await Promise.all([drain.done, stopSource()]);
+  plane.stopFollowingPods();
   await stopAccessLog();
   status.forceShutdown();
   log.info(result, `drained: ${result.ended} connections ended, ${result.cut} were cut`);

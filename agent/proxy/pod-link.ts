@@ -14,7 +14,7 @@ export interface Pod {
   readonly name: string;
   /** Descriptor of its network namespace. */
   readonly netns: number;
-  /** None: it needs none, being fail-closed. */
+  /** None: a fail-closed pod's connections are redirected without. */
   readonly beats: readonly PodBeat[];
 }
 

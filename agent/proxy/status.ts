@@ -41,6 +41,7 @@ export class ProxyStatus {
     };
     gauge('weft_proxy_applied_revision', 'Revision that requests are decided by.', () => plane.revision);
     gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.length);
+    gauge('weft_proxy_faults', 'Listeners that should be open and are not; the status says why.', () => plane.faults.length);
     gauge('weft_proxy_handovers', 'Proxies that handed over to one another, up to this one.', () => succession.handovers);
     gauge('weft_proxy_predecessor_connections_open', 'Connections that the predecessor still has.', () => succession.predecessorOpen);
     gauge('weft_proxy_predecessor_connections_ended', 'Connections of the predecessor that ended by themselves.', () => succession.ended);
@@ -67,6 +68,7 @@ export class ProxyStatus {
       routes: (plane.generation?.routes ?? []).map((row) => this.route(row)),
       traffic: trafficEdges(this.report()),
       counters: [...this.counters()].map(([name, value]): Counter => ({ name, value })),
+      faults: [...plane.faults],
     };
   }
 

@@ -122,11 +122,9 @@ export class WorkerPool {
     ports: 'shared' | 'each' = 'shared',
     inherited: readonly InheritedSocket[] = [],
   ): Promise<{ port: number; error: string | null }> {
-    const missing = this.seats.filter(({ slot }) => !inherited.some((socket) => socket.slot === slot));
-    const sockets = [...inherited, ...missing.map(({ slot }) => ({ slot, descriptor: null }))];
     let port: number | null = null;
     let error = this.isStopping ? 'the proxy is draining' : null;
-    for (const { slot, descriptor } of sockets) {
+    for (const { slot, descriptor } of this.socketsOf(inherited)) {
       if (error !== null) {
         if (descriptor !== null) this.options.closeDescriptor(descriptor);
         continue;
@@ -176,19 +174,30 @@ export class WorkerPool {
     for (const seat of this.seats) this.send(seat, { kind: 'unlisten', id });
   }
 
-  /** Every worker listens in the pod's namespace, or none; null, or why not. */
-  async joinPod(key: number, listeners: readonly ListenerSpec[]): Promise<string | null> {
-    for (const seat of this.seats) {
-      for (const listener of listeners) {
-        const { error } = this.isStopping ? { error: 'the proxy is draining' } : await this.callListen(seat, listener, null);
+  /** Every worker listens in the pod's namespace, or none; null, or why not. What is inherited is served as with listen(). */
+  async joinPod(
+    key: number,
+    listeners: readonly { readonly listener: ListenerSpec; readonly inherited: readonly InheritedSocket[] }[],
+  ): Promise<string | null> {
+    let failure: string | null = this.isStopping ? 'the proxy is draining' : null;
+    for (const { listener, inherited } of listeners) {
+      for (const { slot, descriptor } of this.socketsOf(inherited)) {
+        if (failure !== null) {
+          if (descriptor !== null) this.options.closeDescriptor(descriptor);
+          continue;
+        }
+        const { error } = await this.callListen(this.seats[slot % this.seats.length]!, listener, descriptor);
         // A pod without IPv6 has nothing there to capture.
-        if (error === null || (listener.address.includes(':') && /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
-        await this.leavePod(key);
-        return error;
+        if (error !== null && !(listener.address.includes(':') && /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) failure = error;
       }
     }
-    this.pods.set(key, listeners);
-    return null;
+    if (failure === null)
+      this.pods.set(
+        key,
+        listeners.map(({ listener }) => listener),
+      );
+    else await this.leavePod(key);
+    return failure;
   }
 
   /** Its connections are reset, its namespace is held no more. */
@@ -320,6 +329,12 @@ export class WorkerPool {
     const { error } = await this.callListen(seat, listener, null);
     if (error !== null)
       this.options.log.error({ worker: seat.slot, listener: listener.id }, `worker ${seat.slot} can't listen again: ${error}`);
+  }
+
+  /** A worker that inherits none of its own slot opens one. */
+  private socketsOf(inherited: readonly InheritedSocket[]): readonly { readonly slot: number; readonly descriptor: number | null }[] {
+    const missing = this.seats.filter(({ slot }) => !inherited.some((socket) => socket.slot === slot));
+    return [...inherited, ...missing.map(({ slot }) => ({ slot, descriptor: null }))];
   }
 
   private callListen(seat: Seat, listener: ListenerSpec, descriptor: number | null): Promise<Answer> {

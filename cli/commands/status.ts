@@ -123,6 +123,7 @@ function problemsOf({ node, status, statusError }: NodeView, revision: number): 
     problems.push(`${node.name}: runs on revision ${node.ackedRevision}, newest is ${revision}`);
   if (status !== null && status.proxy === undefined)
     problems.push(`${node.name}: no proxy answers; captured traffic goes direct or is refused, as each workload says`);
+  for (const fault of status?.proxy?.faults ?? []) problems.push(`${node.name}: ${fault}`);
   for (const workload of status?.capture?.workloads ?? []) {
     if (workload.state === 'failed' || workload.state === 'pending')
       problems.push(`${node.name}: ${workload.workload} is not captured (${workload.state}): ${workload.detail}`);

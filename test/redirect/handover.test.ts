@@ -3,17 +3,31 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
+import { countersByReason, savedCountersByReason } from '../../agent/capture/nat-capture.js';
+import { POD_SOCKET } from '../../agent/link/pod-channel.js';
+import { loadAddon } from '../../agent/native/addon.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
-import { ProxyProcess } from '../lab/proxy-process.js';
+import { eventually, ProxyProcess } from '../lab/proxy-process.js';
 import { Lab, POD_B, REMOTE } from './lab.js';
 import { KINDS, log } from './scene.js';
 
-describe.each(KINDS)('%s', (kind) => {
+/** The fallback's two: their counters are read from the rules. */
+const NAT = {
+  nftables: (lab: Lab, pod: string, reasons: readonly string[]) =>
+    countersByReason(lab.in(pod, 'nft', ['-j', 'list', 'counters', 'table', 'inet', 'weft']), reasons),
+  iptables: (lab: Lab, pod: string, reasons: readonly string[]) =>
+    savedCountersByReason(['', '6'].map((v) => lab.in(pod, `ip${v}tables-save`, ['-c', '-t', 'nat'])).join(''), reasons),
+} as const;
+const isNat = (kind: string): kind is keyof typeof NAT => kind in NAT;
+
+describe.each([...KINDS, 'nftables', 'iptables'] as const)('%s', (kind) => {
   const lab = new Lab(`whand-${kind}-${process.pid}`);
-  const location = { bpfDir: lab.bpfDir, meshNetns: lab.meshNetns, hostNetns: lab.path('host') };
+  const podSocket = isNat(kind) ? join(lab.folder, POD_SOCKET) : null;
+  const location = { bpfDir: lab.bpfDir, meshNetns: lab.meshNetns, hostNetns: lab.path('host'), podSocket };
   const proxies: ProxyProcess[] = [];
   let capture: Capture;
   let agent: DiscoveryTestServer;
@@ -65,6 +79,9 @@ describe.each(KINDS)('%s', (kind) => {
   }
 
   function counted(name: RegExp): number {
+    const { reasons } = loadAddon().captureNames();
+    const sum = (values: readonly number[]) => reasons.reduce((total, reason, i) => total + (name.test(reason) ? values[i]! : 0), 0);
+    if (isNat(kind)) return sum(NAT[kind](lab, 'a', reasons)) + sum(NAT[kind](lab, 'b', reasons));
     return capture
       .state()
       .workloads.flatMap(({ counters }) => counters)
@@ -74,6 +91,22 @@ describe.each(KINDS)('%s', (kind) => {
 
   test('13: three upgrades under load, with more and with fewer workers: every connection is captured and answered', async () => {
     const first = await startProxy(2);
+    if (isNat(kind)) {
+      // The agent tells the proxy of the pods in its own time.
+      const isCaptured = async () => {
+        // Which it does here, in this process.
+        await setImmediate();
+        const before = counted(/captured/);
+        for (const [from, to] of [
+          ['a', REMOTE.v4],
+          ['a', REMOTE.v6],
+          ['remote', POD_B.v4],
+        ] as const)
+          lab.connect(from, to, 8080);
+        return counted(/captured/) === before + 3;
+      };
+      expect(await eventually(isCaptured, Boolean)).toBe(true);
+    }
     const streams = [longLived('a', REMOTE.v4), longLived('remote', POD_B.v4)];
     const bypassed = counted(/bypass|refused|dropped/);
     const captured = { outbound: counted(/captured_outbound/), inbound: counted(/captured_inbound/) };

@@ -54,7 +54,7 @@ interface Backend {
 
 const nftables: Backend = {
   name: 'nftables',
-  install: (pod, spec) => lab.in(pod, 'nft', ['-f', '-'], nftTable(spec, listeners, LONG_MS, COMMENT)),
+  install: (pod, spec) => lab.in(pod, 'nft', ['-f', '-'], nftTable(spec, listeners, { aliveMs: LONG_MS, heldMs: 0 }, COMMENT)),
   beat: (pod) => write(pod, 'netfilter', nftBeat(LONG_MS).renew),
   expire: (pod) => write(pod, 'netfilter', nftBeat(LONG_MS).expire),
   remove: (pod) => lab.in(pod, 'nft', ['-f', '-'], NFT_REMOVAL),

@@ -220,6 +220,8 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
   test('without a proxy a fail-closed pod is refused, both ways', async () => {
     await capture.reconcile([a, b, workload('c', POD_C, { failClosed: true })]);
     await proxy.kill();
+    // As the relay says when a proxy is current, or none is there.
+    capture.release();
     for (const [from, to] of [
       ['c', REMOTE.v4],
       ['remote', POD_C.v6],
@@ -235,6 +237,25 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     );
     await capture.reconcile([a, b]);
     expect(connect('c', REMOTE.v4).error).toBeNull();
+  }, 30_000);
+
+  const heldOr = mode === 'nftables' ? 'is held until the proxy listens there' : 'is refused until then: the nat table takes no DROP';
+  test(`a new fail-closed pod's first connection ${heldOr}`, async () => {
+    await proxy.kill();
+    await capture.reconcile([a, b, workload('c', POD_C, { failClosed: true })]);
+    if (mode === 'iptables') {
+      expect(connect('c', REMOTE.v4).error).toBe('ECONNREFUSED');
+      proxy = await startProxy();
+    } else {
+      const begun = lab.hold('c', REMOTE.v4, 8080);
+      proxy = await startProxy();
+      capture.release();
+      const close = await begun;
+      expect(await proxy.counter('downstream_open')).toBe(1);
+      await close();
+    }
+    await capture.reconcile([a, b]);
+    expect(await captured()).toBe(true);
   }, 30_000);
 
   test('a pod that is no longer captured is let go: its connections end, the proxy holds nothing of its namespace', async () => {
@@ -272,6 +293,26 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     await second.close();
     await Capture.uninstall({ ...location, podSocket: other });
     expect(await captured()).toBe(true);
+  });
+
+  test('a pod in which a port of ours is taken goes direct, and the status of the proxy says why', async () => {
+    await lab.serve('c', 15001);
+    await capture.reconcile([a, b, workload('c', POD_C)]);
+    const { faults } = await eventually(
+      () => proxy.state(),
+      (state) => state.faults.length > 0,
+    );
+    expect(faults).toEqual([expect.stringMatching(new RegExp(`can't listen in ${lab.path('c')}.*EADDRINUSE|${lab.path('c')}.*in use`))]);
+    expect(connect('c', REMOTE.v4)).toMatchObject({ error: null });
+    await capture.reconcile([a, b]);
+    expect(
+      (
+        await eventually(
+          () => proxy.state(),
+          (state) => state.faults.length === 0,
+        )
+      ).faults,
+    ).toEqual([]);
   });
 
   test('the host itself has nothing of it, and after an uninstall no pod has', async () => {

@@ -10,7 +10,9 @@ const count = z.number().int().min(0);
 
 /** A listening socket, in the order of the descriptors of its message. */
 const handedSocket = z.strictObject({
-  kind: z.enum(['gateway', 'outbound', 'inbound']),
+  kind: z.enum(['gateway', 'outbound', 'inbound', 'pod-outbound', 'pod-inbound']),
+  /** Of the kinds pod-…: PodScope.key. */
+  pod: count.optional(),
   address: z.string().max(64),
   port: z.number().int().min(1).max(65_535),
   /** Which of the sockets that share the address it is: the worker's that opened it, and for captured traffic its place in the SOCKMAP. */

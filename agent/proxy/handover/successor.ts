@@ -35,8 +35,8 @@ export class Takeover {
     private readonly log: Logger,
   ) {
     this.succession = { handovers: offer.handovers + 1, predecessorOpen: 0, ended: 0, cut: 0 };
-    for (const { kind, address, port, slot, descriptor } of sockets) {
-      const key = keyOf(kind, address, port);
+    for (const { kind, address, port, pod, slot, descriptor } of sockets) {
+      const key = keyOf(kind, address, port, pod);
       this.sockets.set(key, [...(this.sockets.get(key) ?? []), { slot, descriptor }]);
     }
   }
@@ -87,8 +87,8 @@ export class Takeover {
   }
 
   /** The sockets of that address, the caller's from then on; none the second time. */
-  take(kind: HandedSocket['kind'], address: string, port: number): readonly InheritedSocket[] {
-    const key = keyOf(kind, address, port);
+  take(kind: HandedSocket['kind'], address: string, port: number, pod?: number): readonly InheritedSocket[] {
+    const key = keyOf(kind, address, port, pod);
     const taken = this.sockets.get(key) ?? [];
     this.sockets.delete(key);
     return taken;
@@ -154,6 +154,6 @@ async function answerOf<T extends 'offer' | 'sockets' | 'released'>(channel: Cha
   return { message: message as Extract<typeof message, { type: T }>, descriptors };
 }
 
-function keyOf(kind: string, address: string, port: number): string {
-  return `${kind} ${port} ${address}`;
+function keyOf(kind: string, address: string, port: number, pod = -1): string {
+  return `${kind} ${port} ${address} ${pod}`;
 }

@@ -421,10 +421,16 @@ int Reactor::listen(const ListenerSpec& spec, std::string* error) {
 }
 
 int Reactor::adopt_listener(const ListenerSpec& spec, int fd, std::string* error) {
-  const int result = check_listener(fd, {spec.address, spec.port});
-  if (result == 0) return add_listener(spec, fd, nullptr);
-  ::close(fd);
   *error = "adopt";
+  SharedScope scope;
+  int result = spec.place == ListenerPlace::kOwn ? 0 : open_scope(spec, &scope, error);
+  if (result == 0) {
+    const int sibling = scope == nullptr ? open_stream_socket(AF_INET) : namespace_sockets_->open_now(*scope, AF_INET);
+    result = sibling < 0 ? sibling : check_listener(fd, {spec.address, spec.port}, sibling);
+    if (sibling >= 0) ::close(sibling);
+  }
+  if (result == 0) return add_listener(spec, fd, std::move(scope));
+  ::close(fd);
   return result;
 }
 
@@ -445,9 +451,9 @@ std::vector<SharedListener> Reactor::share_listeners() const {
   for (const Listener* listener : listeners_) {
     const ListenerSpec& spec = listener->spec();
     // A successor opens its own there.
-    if (spec.place != ListenerPlace::kOwn) continue;
+    if (spec.place == ListenerPlace::kHost) continue;
     const int fd = fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0) shared.push_back({spec.id, spec.sockmap.empty() ? -1 : int64_t{spec.sockmap_key}, fd});
+    if (fd >= 0) shared.push_back({spec.id, spec.pod.key, spec.sockmap.empty() ? -1 : int64_t{spec.sockmap_key}, fd});
   }
   return shared;
 }

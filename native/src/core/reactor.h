@@ -39,6 +39,8 @@ struct TlsFailureNote {
 
 struct SharedListener {
   int32_t id = 0;
+  // -1: in no pod.
+  int64_t pod = -1;
   // -1: not registered.
   int64_t sockmap_key = -1;
   int fd = -1;

@@ -83,16 +83,11 @@ int listen_on(int fd, const ListenOptions& options) {
   return fd;
 }
 
-int check_listener(int fd, const Peer& at) {
+int check_listener(int fd, const Peer& at, int sibling) {
   if (get_option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1 || get_option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP) return -EINVAL;
   Peer local;
   if (!local_peer(fd, &local) || !(local == at)) return -EADDRNOTAVAIL;
-  const uint64_t there = network_namespace_of(fd);
-  const int own = open_stream_socket(AF_INET);
-  if (own < 0) return own;
-  const uint64_t here = network_namespace_of(own);
-  close(own);
-  if (there != here) return -EXDEV;
+  if (network_namespace_of(fd) != network_namespace_of(sibling)) return -EXDEV;
   const int flags = fcntl(fd, F_GETFL);
   return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? 0 : -errno;
 }

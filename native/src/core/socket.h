@@ -38,9 +38,9 @@ int open_stream_socket(int family);
 int open_listener(const ListenOptions& options);
 // The same with a socket of another namespace, which is closed when it fails.
 int listen_on(int fd, const ListenOptions& options);
-// Whether `fd`, which another process opened, is what open_listener() would give here: 0, or -errno (EINVAL: it does not listen;
-// EADDRNOTAVAIL: on another address; EXDEV: in another network namespace).
-int check_listener(int fd, const Peer& at);
+// Whether `fd`, which another process opened, is what listen_on() would make of `sibling`, a socket of the namespace where it should be: 0,
+// or -errno (EINVAL: it does not listen; EADDRNOTAVAIL: on another address; EXDEV: in another network namespace).
+int check_listener(int fd, const Peer& at, int sibling);
 
 struct ConnectOptions {
   Peer to;

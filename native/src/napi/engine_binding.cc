@@ -127,8 +127,11 @@ Napi::Value share_listeners(const Napi::CallbackInfo& info) {
   for (const SharedListener& shared : handle_of(info)->reactor().share_listeners()) {
     Napi::Object item = Napi::Object::New(info.Env());
     item.Set("id", Napi::Number::New(info.Env(), shared.id));
-    item.Set("sockmapKey", shared.sockmap_key < 0 ? info.Env().Null()
-                                                  : Napi::Value(Napi::Number::New(info.Env(), static_cast<double>(shared.sockmap_key))));
+    const auto optional = [&](int64_t value) {
+      return value < 0 ? info.Env().Null() : Napi::Value(Napi::Number::New(info.Env(), static_cast<double>(value)));
+    };
+    item.Set("pod", optional(shared.pod));
+    item.Set("sockmapKey", optional(shared.sockmap_key));
     item.Set("descriptor", Napi::Number::New(info.Env(), shared.fd));
     list.Set(index++, item);
   }

@@ -97,6 +97,8 @@ export interface ProxyState {
   traffic: TrafficEdge[];
   /** The engine's counters, summed over the workers. */
   counters: Counter[];
+  /** What it should serve and can't, in words: listeners that don't open. It tries again and again. */
+  faults: string[];
 }
 
 export interface ListenerState {
@@ -844,6 +846,7 @@ function createBaseProxyState(): ProxyState {
     routes: [],
     traffic: [],
     counters: [],
+    faults: [],
   };
 }
 
@@ -878,6 +881,9 @@ export const ProxyState: MessageFns<ProxyState> = {
     }
     for (const v of message.counters) {
       Counter.encode(v!, writer.uint32(82).fork()).join();
+    }
+    for (const v of message.faults) {
+      writer.uint32(90).string(v!);
     }
     return writer;
   },
@@ -975,6 +981,14 @@ export const ProxyState: MessageFns<ProxyState> = {
             message.counters.push(Counter.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.faults.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1002,6 +1016,7 @@ export const ProxyState: MessageFns<ProxyState> = {
     message.routes = object.routes?.map((e) => RouteState.fromPartial(e)) || [];
     message.traffic = object.traffic?.map((e) => TrafficEdge.fromPartial(e)) || [];
     message.counters = object.counters?.map((e) => Counter.fromPartial(e)) || [];
+    message.faults = object.faults?.map((e) => e) || [];
     return message;
   },
 };
