@@ -74,12 +74,28 @@ const VIEWS: Readonly<Record<string, View>> = {
 
 export function columnsOf(kind: string, wide: boolean): Column[] {
   const view = VIEWS[kind] ?? EMPTY;
-  return ['NAMESPACE', 'NAME', ...view.titles, ...(wide ? view.wideTitles : [])].map((title) => ({ title }));
+  return ['NAMESPACE', 'NAME', ...view.titles, 'STATUS', ...(wide ? view.wideTitles : [])].map((title) => ({ title }));
 }
 
 export function rowOf(kind: string, object: StoredObject, wide: boolean): string[] {
   const view = VIEWS[kind] ?? EMPTY;
-  return [object.metadata?.namespace ?? '', object.metadata?.name ?? '', ...view.cells(object), ...(wide ? view.wideCells(object) : [])];
+  const { namespace = '', name = '' } = object.metadata ?? {};
+  return [namespace, name, ...view.cells(object), statusText(object.status), ...(wide ? view.wideCells(object) : [])];
+}
+
+/** Good when they are False. */
+const NEGATIVE = new Set(['Conflicted', 'PartiallyInvalid']);
+
+/** The reasons of the conditions that aren't met, or "ok"; each once. */
+function statusText(status: unknown): string {
+  if (typeof status !== 'object' || status === null) return 'ok';
+  const { conditions, parents, ancestors, listeners } = status as Record<string, unknown>;
+  const all = [
+    ...records(conditions),
+    ...[parents, ancestors, listeners].flatMap((list) => records(list).flatMap((each) => records(each.conditions))),
+  ];
+  const unmet = all.filter(({ type, status: is }) => is === (NEGATIVE.has(text(type)) ? 'True' : 'False'));
+  return [...new Set(unmet.map(({ reason }) => text(reason)))].join(',') || 'ok';
 }
 
 function text(value: unknown): string {

@@ -101,7 +101,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   });
   const changes = new ObjectChanges(client, view, keys, Date.now);
   const modelRevision = (): number => discovery.history.model.revision;
-  server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision }));
+  server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });
   server.addService(RegistryDefinition, { register: registry.register });
   const gauges = setInterval(() => {

@@ -1,5 +1,6 @@
 // What others import of api/compile.
 export { type CompileOutput, compileModel } from './compile.js';
+export { CONTROLLER_NAME, type Judged, type Subject, statusOf } from './conditions.js';
 export { compileConnectionRoute } from './connection-route.js';
 export { compileEndpoints } from './endpoints.js';
 export { compileGateway, type GatewayContext, type NamedListener } from './gateway.js';

@@ -16,14 +16,16 @@ import type {
   WaitRequest,
   WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
-import { findKind, objectKey, parseManifestsInTurns, withoutSecrets } from '../../api/resources/index.js';
+import { findKind, objectKey, parseManifestsInTurns } from '../../api/resources/index.js';
 import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import type { Clock } from '../clock.js';
+import type { LatestModel } from '../compile/latest-model.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { unavailableMessage } from '../store/etcd-client.js';
 import type { StoreView } from '../store/view.js';
 import type { ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
+import { shownObject } from './object-status.js';
 
 export interface AdminParts {
   readonly client: EtcdClient;
@@ -33,6 +35,7 @@ export interface AdminParts {
   readonly clock: Clock;
   /** Of the compiled model. */
   readonly modelRevision: () => number;
+  readonly latest: LatestModel;
 }
 
 /** How long an applied change may take to come back through the watch before the answer is given without it. */
@@ -139,7 +142,8 @@ async function get(parts: AdminParts, request: GetRequest): Promise<GetResponse>
   const kind = kindOf(request.kind);
   const found = [...parts.view.holding()].filter(({ ref }) => ref.kind === kind && matches(request, ref));
   found.sort((a, b) => compare(a.ref.namespace, b.ref.namespace) || compare(a.ref.name, b.ref.name));
-  return { objects: found.map(({ record }) => JSON.stringify(withoutSecrets(record.manifest))), revision: parts.view.revision };
+  const { model } = parts.latest;
+  return { objects: found.map((object) => JSON.stringify(shownObject(object, model))), revision: parts.view.revision };
 }
 
 async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitResponse>): Promise<WaitResponse> {

@@ -3,7 +3,7 @@
 import { type CompiledResource, compileModel, encodeResource, type Problem, type RunningWorkload } from '../../api/compile/index.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
-import { objectKey, type StoredObject, validateObject } from '../../api/resources/index.js';
+import { type Finding, objectKey, type StoredObject, validateObject } from '../../api/resources/index.js';
 import type { ObjectRecord } from '../store/records.js';
 import type { StoreView } from '../store/view.js';
 
@@ -14,12 +14,16 @@ export interface CompiledModel {
   readonly attachedRoutes: ReadonlyMap<string, number>;
   /** Which generation of an object of Kubernetes it has seen, by "<kind>/<namespace>/<name>". */
   readonly generations: ReadonlyMap<string, number>;
+  /** What of valid objects is not acted on, by the same; none: not in it. */
+  readonly warnings: ReadonlyMap<string, readonly Finding[]>;
 }
+
+type Validated = { readonly object: StoredObject; readonly warnings: readonly Finding[] } | { readonly problem: Problem };
 
 export class ModelCompiler {
   readonly #view: StoreView;
   /** By the record, which the view replaces on every change. */
-  readonly #validated = new WeakMap<ObjectRecord, { readonly object: StoredObject } | { readonly problem: Problem }>();
+  readonly #validated = new WeakMap<ObjectRecord, Validated>();
 
   constructor(view: StoreView) {
     this.#view = view;
@@ -29,6 +33,7 @@ export class ModelCompiler {
     const objects: StoredObject[] = [];
     const invalid: Problem[] = [];
     const generations = new Map<string, number>();
+    const warnings = new Map<string, readonly Finding[]>();
     for (const object of this.#view.objects.values()) {
       const { ref, record, source } = object;
       if (this.#view.isShadowed(object)) {
@@ -42,8 +47,12 @@ export class ModelCompiler {
       }
       if (record.generation > 0) generations.set(objectKey(ref.kind, ref.namespace, ref.name), record.generation);
       const validated = this.#validate(ref, record);
-      if ('object' in validated) objects.push(validated.object);
-      else invalid.push(validated.problem);
+      if ('problem' in validated) {
+        invalid.push(validated.problem);
+        continue;
+      }
+      objects.push(validated.object);
+      if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
     const { resources, problems } = compileModel({ objects, running: this.#running(), nowMs: Date.now() });
     return {
@@ -51,6 +60,7 @@ export class ModelCompiler {
       problems: [...invalid, ...problems],
       attachedRoutes: countRoutes(resources),
       generations,
+      warnings,
     };
   }
 
@@ -58,8 +68,8 @@ export class ModelCompiler {
     const known = this.#validated.get(record);
     if (known !== undefined) return known;
     const result = validateObject(record.manifest);
-    const validated = result.ok
-      ? { object: { ...result.object, createdAtMs: record.createdAtMs } }
+    const validated: Validated = result.ok
+      ? { object: { ...result.object, createdAtMs: record.createdAtMs }, warnings: result.warnings }
       : {
           problem: {
             ...ref,

@@ -513,3 +513,26 @@ describe('a controller whose etcd comes later', () => {
     }
   });
 });
+
+test('what the compilation says of an object stands in its status, and what is not acted on is told when it is applied', async () => {
+  const manifest = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: judged, namespace: shop}
+spec:
+  parentRefs: [{group: "", kind: Service, name: missing}]
+  rules: [{retry: {attempts: 2}, backendRefs: [{name: missing, port: 80}]}]
+`;
+  const node = discover(one, 'node-a');
+  const applied = await apply(one, manifest);
+  expect(applied).toMatchObject({
+    findings: [],
+    warnings: [{ line: 6, path: 'spec.rules[0].retry', message: 'accepted, not acted on yet: retries' }],
+  });
+  await node.until('the compilation', () => node.revision >= applied.revision);
+  const { metadata, status } = JSON.parse((await list('HTTPRoute')).objects[0]!);
+  expect(metadata.resourceVersion).toBe(String(applied.revision));
+  const told = (conditions: { type: string; status: string; reason: string }[]) =>
+    conditions.map((each) => `${each.type}=${each.status} ${each.reason}`);
+  expect(told(status.parents[0].conditions)).toEqual(['Accepted=False NoMatchingParent', 'ResolvedRefs=False BackendNotFound']);
+  expect(told(status.conditions)).toEqual(['mesh.weft.dev/ActedOn=False NotActedOn']);
+});

@@ -7,9 +7,9 @@ import type { Command } from 'commander';
 import { parseAllDocuments } from 'yaml';
 import { agentCommand } from '../../agent/command.js';
 import { proxyCommand } from '../../agent/proxy/command.js';
+import { CONTROLLER_NAME } from '../../api/compile/index.js';
 import { KINDS, parseManifests } from '../../api/resources/index.js';
 import { controllerCommand } from '../../controller/command.js';
-import { CONTROLLER_NAME } from '../../controller/sources/kubernetes/gateway-status.js';
 import { REFERENCED_TYPES, RESOURCE_TYPES } from '../../controller/sources/kubernetes/resource-types.js';
 import { STATUS_KINDS } from '../../controller/sources/kubernetes/status-writer.js';
 

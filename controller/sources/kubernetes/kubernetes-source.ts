@@ -1,5 +1,6 @@
 // Follows one cluster and tells an Ingest what is in it. Owns which resources are followed: found by discovery again and again, as CRDs are installed
 // under a running controller; and which Gateways and Secrets are Weft's business. Runs at the leader alone; writes nothing.
+import { CONTROLLER_NAME } from '../../../api/compile/index.js';
 import { DEFAULT_NAMESPACE, type Kind } from '../../../api/resources/index.js';
 import { isUnchecked } from '../../../api/resources/schema.js';
 import type { Clock } from '../../clock.js';
@@ -7,7 +8,6 @@ import { pause } from '../../store/election.js';
 import type { Ingest } from '../ingester.js';
 import type { ApiClient } from './api-client.js';
 import { discover, type Served } from './api-discovery.js';
-import { CONTROLLER_NAME } from './gateway-status.js';
 import { ListWatch, type ListWatchSink, type ListWatchState, type ListWatchTimes, type ObjectName } from './list-watch.js';
 import type { KubernetesObject } from './object.js';
 import { type Reference, referencesOfGateway, referencesOfPolicy } from './references.js';

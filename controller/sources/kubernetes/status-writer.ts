@@ -1,6 +1,6 @@
 // Writes what Weft says of objects of the Gateway API into their status: after every compilation and every change of theirs, where it differs. Runs at
 // the leader alone. A write names the version it was judged by, so that it never replaces what another controller has said meanwhile.
-import type { Problem } from '../../../api/compile/index.js';
+import { type Problem, statusOf } from '../../../api/compile/index.js';
 import { DEFAULT_NAMESPACE, type Kind, objectKey } from '../../../api/resources/index.js';
 import type { Clock } from '../../clock.js';
 import type { LatestModel } from '../../compile/latest-model.js';
@@ -8,7 +8,6 @@ import type { CompiledModel } from '../../compile/model-compiler.js';
 import { pause } from '../../store/election.js';
 import { canonicalJson } from '../../store/records.js';
 import type { ApiClient } from './api-client.js';
-import { statusOf } from './gateway-status.js';
 import type { KubernetesSource } from './kubernetes-source.js';
 import type { KubernetesObject } from './object.js';
 

@@ -1,7 +1,6 @@
 import { expect, test } from '@jest/globals';
-import type { Problem } from '../../../api/compile/index.js';
-import { statusOf } from './gateway-status.js';
-import { objectOf } from './object.js';
+import { statusOf } from './conditions.js';
+import type { Problem } from './problem.js';
 
 interface Told {
   readonly type: string;
@@ -20,7 +19,7 @@ const NOW = '2026-11-21T10:00:00Z';
 const EARLIER = '2026-01-01T00:00:00Z';
 
 function judge(kind: string, body: Record<string, unknown>, problems: Partial<Problem>[] = [], attached: [string, number][] = []) {
-  const object = objectOf({ metadata: { name: 'a', namespace: 'shop', generation: 3 }, ...body })!;
+  const object = { metadata: { name: 'a', namespace: 'shop', generation: 3 }, body };
   return statusOf(
     {
       kind,

@@ -1,15 +1,25 @@
 // What Weft says of an object of the Gateway API in its status, from what the compilation said of it. Pure. Owner: Gateway API v1 (conditions of
 // GatewayClass, Gateway, routes; policy status).
-import type { ConditionReason, Problem } from '../../../api/compile/index.js';
-import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
-import { itemsOf, type KubernetesObject } from './object.js';
+import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
+import type { ConditionReason, Problem } from './problem.js';
 
 /** Of GatewayClasses: theirs are the Gateways that Weft serves. Also who says what Weft says in a status. */
 export const CONTROLLER_NAME = 'weft.dev/gateway';
 
+/** An object as it was written or read, with the status that it has. */
+export interface Subject {
+  readonly metadata: {
+    readonly namespace: string;
+    readonly name: string;
+    /** 0: nobody counts them. */
+    readonly generation: number;
+  };
+  readonly body: Unchecked;
+}
+
 export interface Judged {
   readonly kind: string;
-  readonly object: KubernetesObject;
+  readonly object: Subject;
   /** Of this object, of a compilation that has seen its generation. */
   readonly problems: readonly Problem[];
   /** Whether the Gateway of that name ("<namespace>/<name>") is one that Weft serves. */
@@ -18,7 +28,10 @@ export interface Judged {
   readonly attachedRoutes: ReadonlyMap<string, number>;
 }
 
-/** What the status should be, in the words of its kind; null: Weft says nothing of it. `nowText` is when conditions change that do. */
+/**
+ * What the status should be, in the words of its kind; null: the Gateway API says nothing of it. `nowText` is when conditions change that do; empty:
+ * nobody remembers when they did.
+ */
 export function statusOf(judged: Judged, nowText: string): Unchecked | null {
   switch (judged.kind) {
     case 'GatewayClass':
@@ -71,16 +84,17 @@ function merged(before: unknown, conditions: readonly Condition[], generation: n
     const status = isTrue ? 'True' : 'False';
     const known = earlier.find((each) => each.type === type);
     const lastTransitionTime = known?.status === status ? (textOf(known, 'lastTransitionTime') ?? nowText) : nowText;
-    return { type, status, observedGeneration: generation, lastTransitionTime, reason, message };
+    const seen = generation === 0 ? {} : { observedGeneration: generation };
+    return { type, status, ...seen, ...(lastTransitionTime === '' ? {} : { lastTransitionTime }), reason, message };
   });
   return [...others, ...own];
 }
 
-function statusBefore({ body }: KubernetesObject): Unchecked {
+function statusBefore({ body }: Subject): Unchecked {
   return isUnchecked(body.status) ? body.status : {};
 }
 
-function specOf({ body }: KubernetesObject): Unchecked {
+function specOf({ body }: Subject): Unchecked {
   return isUnchecked(body.spec) ? body.spec : {};
 }
 
@@ -208,7 +222,7 @@ function refusedRules(problems: readonly Problem[]): readonly Problem[] {
   return problems.filter(({ path, reason }) => reason === 'UnsupportedValue' && path.startsWith('spec.rules['));
 }
 
-function allRulesRefused(object: KubernetesObject, problems: readonly Problem[]): Problem | undefined {
+function allRulesRefused(object: Subject, problems: readonly Problem[]): Problem | undefined {
   const refused = refusedRules(problems);
   const rules = new Set(refused.map(({ path }) => /^spec\.rules\[\d+\]/.exec(path)?.[0]));
   return rules.size >= Math.max(1, itemsOf(specOf(object).rules).length) ? refused[0] : undefined;
@@ -270,4 +284,9 @@ function policyStatus({ object, problems }: Judged, nowText: string): Unchecked 
 function isSame(a: unknown, b: Unchecked): boolean {
   if (!isUnchecked(a)) return false;
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].every((field) => a[field] === b[field]);
+}
+
+/** The items that are objects. */
+function itemsOf(value: unknown): Unchecked[] {
+  return Array.isArray(value) ? value.filter(isUnchecked) : [];
 }
