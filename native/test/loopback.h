@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +28,24 @@ inline int bound_socket(uint16_t* port) {
   bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
   getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
   *port = ntohs(name.sin_port);
+  return fd;
+}
+
+// Without, a small frame behind another waits 40 ms for the proxy's ACK.
+inline void send_at_once(int fd) {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+inline int dial(uint16_t port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in name = {};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(port);
+  connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name));
+  send_at_once(fd);
+  fcntl(fd, F_SETFL, O_NONBLOCK);
   return fd;
 }
 

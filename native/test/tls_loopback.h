@@ -1,28 +1,14 @@
 // A TLS client over loopback, in the same thread as the reactor that it talks to.
 #pragma once
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <memory>
 #include <string>
 
 #include "check.h"
 #include "core/tls/tls_session.h"
+#include "loopback.h"
 
 namespace weft::test {
-
-inline int dial(uint16_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  name.sin_port = htons(port);
-  CHECK_EQ(connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
-  fcntl(fd, F_SETFL, O_NONBLOCK);
-  return fd;
-}
 
 struct TlsClient {
   int fd;
@@ -49,6 +35,16 @@ struct TlsClient {
     input = taken.substr(taken.size() - wire.input_size);
     if (wire.output_size != 0) CHECK(send(fd, wire.output.get(), wire.output_size, MSG_NOSIGNAL) > 0);
     return result;
+  }
+  // Records of at most `most` bytes each, not sent.
+  std::string seal(const std::string& bytes, size_t most) {
+    std::string records;
+    for (size_t at = 0; at < bytes.size(); at += most) {
+      wire.output_size = 0;
+      CHECK(tls->write(&wire, bytes.data() + at, std::min(most, bytes.size() - at), nullptr, 0));
+      records.append(reinterpret_cast<const char*>(wire.output.get()), wire.output_size);
+    }
+    return records;
   }
   TlsSession::Step shake() {
     return exchange([this] { return tls->handshake(&wire); });

@@ -99,6 +99,7 @@ class World {
     clock_ns += 1'000'000'000;
     turn();
     require(decided_ == completed_, "one completion a decision");
+    require(counter(Counter::Requests) == static_cast<double>(ended_), "one end an exchange");
     reactor_->close();
     for (const int32_t left : outstanding_) require(left == 0, "outstanding is given back exactly once");
     for (const Counter gauge : {Counter::DownstreamOpen, Counter::UpstreamOpen, Counter::Http2StreamsOpen})
@@ -144,7 +145,12 @@ class World {
     uint8_t* memory = self->reactor_->batch().memory();
     const Batch::Layout at = Batch::layout();
     const auto* header = reinterpret_cast<int32_t*>(memory + at.header);
-    self->completed_ += static_cast<uint64_t>(header[static_cast<int32_t>(HeaderWord::CompletionCount)]);
+    const auto* completions = reinterpret_cast<const Completion*>(memory + at.completions);
+    for (int32_t i = 0; i < header[static_cast<int32_t>(HeaderWord::CompletionCount)]; i++) {
+      // An exchange that ends while it waits for another decision names no target: its attempt was completed before.
+      self->completed_ += completions[i].target != kTargetOriginal ? 1 : 0;
+      self->ended_ += completions[i].kind == CompletionKind::Ended ? 1 : 0;
+    }
     self->decided_ += static_cast<uint64_t>(header[0]);
     for (int32_t i = 0; i < header[0]; i++) {
       Decision decision;
@@ -347,6 +353,7 @@ class World {
   uint16_t tls_port_ = 0;
   uint64_t decided_ = 0;
   uint64_t completed_ = 0;
+  uint64_t ended_ = 0;
   uint8_t choice_ = 0;
   EndEvents events_;
   std::deque<Transfer> exchanges_;

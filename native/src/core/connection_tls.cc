@@ -70,10 +70,13 @@ int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
   int64_t result = -1;
   bool may_have_more = readable_;
   bool fetched = false;
-  while (got < capacity) {
+  bool is_cut_short = false;
+  while (got < capacity && !is_cut_short) {
     const int64_t count = tls_->read(&wire, out + got, capacity - got);
     if (count > 0) {
       got += static_cast<size_t>(count);
+      // A record costs a microsecond even if it holds a byte: 11,000 of these come with one read.
+      is_cut_short = reactor_->turn_is_long();
       continue;
     }
     result = count;
@@ -101,7 +104,7 @@ int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
   if (wire.output_size != 0 && !send_wire(&output_)) result = -2;
   const bool at_end = result == 0 || result == -2;
   // An end or a failure is reported again by the next call.
-  readable_ = may_have_more || at_end || got == capacity;
+  readable_ = may_have_more || at_end || is_cut_short || got == capacity;
   if (got != 0) return static_cast<int64_t>(got);
   if (result == -2) reactor_->note_tls_failure(*this);
   return result;

@@ -113,6 +113,8 @@ void DownstreamHttp1::read_head() {
     if (state_ != State::Idle) return;
     input_.append(base + have, static_cast<size_t>(count));
     known_partial_ = static_cast<uint32_t>(size);
+    // TLS gives it record by record, if need be.
+    if (reactor_->turn_is_long()) return reactor_->resume_later(this);
   }
 }
 
