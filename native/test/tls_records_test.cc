@@ -18,9 +18,9 @@ uint64_t look_ns = 0;
 
 std::string request_of(bool is_http2, const std::string& body) {
   if (!is_http2) return "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-  const std::string head = FrameScript::bytes_of(
-      "PREFACE\nSETTINGS 0\nHEADERS 1 END_HEADERS\n  \\x83\\x86\\x84\n  :authority: a.test\n  content-length: " +
-      std::to_string(body.size()));
+  const std::string head =
+      FrameScript::bytes_of("PREFACE\nSETTINGS 0\nHEADERS 1 END_HEADERS\n  \\x83\\x86\\x84\n  :authority: a.test\n  content-length: " +
+                            std::to_string(body.size()));
   std::string frames;
   for (size_t at = 0; at < body.size(); at += kFrame) frames += Peer2::data(1, body.substr(at, kFrame), at + kFrame >= body.size());
   return head + frames;

@@ -75,7 +75,8 @@ async function fuzz(name, seconds, jobs) {
   const found = join(BUILD, name);
   mkdirSync(found, { recursive: true });
   const corpus = join(ROOT, 'test', 'fuzz', 'corpus', name);
-  const args = [`-max_total_time=${seconds}`, '-timeout=10', '-rss_limit_mb=2048', `-artifact_prefix=${found}/`, '-print_final_stats=1'];
+  // Seconds that an input may take: those with sockets wait for a busy machine.
+  const args = [`-max_total_time=${seconds}`, '-timeout=30', '-rss_limit_mb=2048', `-artifact_prefix=${found}/`, '-print_final_stats=1'];
   if (jobs > 1) args.push(`-fork=${jobs}`);
   args.push(found, ...(existsSync(corpus) ? [corpus] : []));
   const before = new Set(artifacts(found));
