@@ -100,7 +100,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     'grpc.keepalive_timeout_ms': 5_000,
   });
   const changes = new ObjectChanges(client, view, keys, Date.now);
-  const modelRevision = (): number => discovery.history.model.revision;
+  const modelRevision = (): number => discovery.history.revision;
   server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });
   server.addService(RegistryDefinition, { register: registry.register });

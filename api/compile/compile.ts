@@ -1,16 +1,15 @@
 // Kinds → internal model: every object of one revision. Pure and deterministic: the same objects in any order at the same time give the same result.
-// Each kind's own function compiles one object against the index, so that a change can later recompile that object alone.
+// Each kind's own function compiles one object against the index. A memo, of one compiler over its revisions, spares what is unchanged.
 import { ResourceType } from '../gen/mesh/v1/model.js';
 import { compileConnectionRoute } from './connection-route.js';
-import { compileEndpoints } from './endpoints.js';
 import { compileGateway } from './gateway.js';
 import { compileGrpcRoute } from './grpc-route.js';
 import { compileHttpRoute } from './http-route.js';
 import { type CompileInput, indexObjects, nameOf, type ObjectIndex } from './input.js';
+import { CompileMemo } from './memo.js';
 import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
-import { compileService } from './service.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
 
@@ -21,14 +20,15 @@ export interface CompileOutput {
   readonly problems: Problem[];
 }
 
-export function compileModel(input: CompileInput): CompileOutput {
+/** The result doesn't depend on what the memo holds. */
+export function compileModel(input: CompileInput, memo = new CompileMemo()): CompileOutput {
   const index = indexObjects(input.objects);
   const problems: Problem[] = [];
   const reporter =
     (object: { kind: string; namespace: string; name: string }): ReportProblem =>
     (path, message, reason) =>
       problems.push({ kind: object.kind, namespace: object.namespace, name: object.name, path, reason, message });
-  const resources = compileAll(index, input, reporter);
+  const resources = compileAll(index, input, memo, reporter);
   checkReferences(index, input.running, reporter);
   resources.sort((a, b) => a.type - b.type || compareText(a.name, b.name));
   return { resources, problems };
@@ -37,15 +37,11 @@ export function compileModel(input: CompileInput): CompileOutput {
 function compileAll(
   index: ObjectIndex,
   { running, nowMs }: CompileInput,
+  memo: CompileMemo,
   reporter: (object: { kind: string; namespace: string; name: string }) => ReportProblem,
 ): CompiledResource[] {
   const resources: CompiledResource[] = [];
-  for (const [name, service] of index.services) {
-    resources.push({ type: ResourceType.SERVICE, name, message: compileService(service, index) });
-    for (const endpoint of compileEndpoints(service, index, running, reporter(service))) {
-      resources.push({ type: ResourceType.ENDPOINT, name: `${name}/${endpoint.id}`, message: endpoint });
-    }
-  }
+  for (const service of index.services.values()) resources.push(...memo.resourcesOf(service, index, running, reporter(service)));
   for (const [name, route] of index.routes) {
     resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileHttpRoute(route, index, reporter(route)) });
   }

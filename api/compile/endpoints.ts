@@ -30,6 +30,27 @@ export function compileEndpoints(
 }
 
 /**
+ * All that compileEndpoints() reads, by identity: while these stay the same objects, its result does. Who has it read more adds it here
+ * (a test compares with compiling anew over random changes).
+ */
+export function inputsOfEndpoints(
+  service: Stored<'Service'>,
+  index: Pick<ObjectIndex, 'workloads' | 'workloadsByNamespace' | 'slicesByService' | 'nodes'>,
+  running: Running,
+): unknown[] {
+  const inputs: unknown[] = [service];
+  for (const workload of matchingWorkloads(service, index)) inputs.push(workload, running?.get(nameOf(workload)));
+  for (const slice of index.slicesByService.get(nameOf(service)) ?? []) {
+    inputs.push(slice);
+    for (const { targetRef, nodeName, zone } of slice.manifest.endpoints) {
+      if (targetRef?.kind === 'Pod') inputs.push(index.workloads.has(podOf(targetRef, slice.namespace)));
+      if (zone === undefined && nodeName !== undefined) inputs.push(index.nodes.get(nodeName));
+    }
+  }
+  return inputs;
+}
+
+/**
  * Kubernetes may spread one address over slices, by ports or while it moves between them: that is one endpoint. With different numbers for one
  * port they are instances of one host, each of its own.
  */
@@ -147,7 +168,7 @@ function endpointsOfSlice(
     // The addresses of one entry are interchangeable and consumers take the first (EndpointSlice API).
     const address = canonicalAddress(endpoint.addresses[0] ?? '');
     const { targetRef, nodeName = '' } = endpoint;
-    const pod = targetRef?.kind === 'Pod' ? qualifiedName(targetRef.namespace ?? namespace, targetRef.name ?? '') : '';
+    const pod = targetRef?.kind === 'Pod' ? podOf(targetRef, namespace) : '';
     return {
       service: nameOf(service),
       id: address,
@@ -160,6 +181,10 @@ function endpointsOfSlice(
       workload: workloads.has(pod) ? pod : '',
     };
   });
+}
+
+function podOf(target: { readonly namespace?: string | undefined; readonly name?: string | undefined }, namespace: string): string {
+  return qualifiedName(target.namespace ?? namespace, target.name ?? '');
 }
 
 interface Conditions {

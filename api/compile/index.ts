@@ -7,6 +7,7 @@ export { compileGateway, type GatewayContext, type NamedListener } from './gatew
 export { compileGrpcRoute } from './grpc-route.js';
 export { compileHttpRoute } from './http-route.js';
 export { type CompileInput, indexObjects, type ObjectIndex, type Running, type RunningWorkload, type Stored } from './input.js';
+export { CompileMemo } from './memo.js';
 export type { ConditionReason, Problem, ReportProblem } from './problem.js';
 export { compareCandidates, compareHostnames, compareText, hostnameMatches, type RouteCandidate } from './route-order.js';
 export { compileService } from './service.js';

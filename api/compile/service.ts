@@ -31,6 +31,15 @@ export function compileService(service: Stored<'Service'>, index: Pick<ObjectInd
   };
 }
 
+/** As inputsOfEndpoints(). null: there is TLS to its endpoints, and that is made of too many things. */
+export function inputsOfService(
+  service: Stored<'Service'>,
+  index: Pick<ObjectIndex, 'policiesByService'> & BackendTlsIndex,
+): unknown[] | null {
+  if (index.backendTlsByService.has(nameOf(service))) return null;
+  return [service, ...(index.policiesByService.get(nameOf(service)) ?? [])];
+}
+
 /** Canonical text; empty for a headless service and for one without an address yet. */
 export function virtualAddresses(service: Stored<'Service'>): string[] {
   const { clusterIP, clusterIPs } = service.manifest.spec;

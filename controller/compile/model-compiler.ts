@@ -1,6 +1,13 @@
 // The store's view → the encoded model, by api/compile. Owns the cache of validated objects; knows neither revisions nor nodes.
 
-import { type CompiledResource, compileModel, encodeResource, type Problem, type RunningWorkload } from '../../api/compile/index.js';
+import {
+  type CompiledResource,
+  CompileMemo,
+  compileModel,
+  encodeResource,
+  type Problem,
+  type RunningWorkload,
+} from '../../api/compile/index.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { type Finding, objectKey, type StoredObject, validateObject } from '../../api/resources/index.js';
@@ -24,6 +31,9 @@ export class ModelCompiler {
   readonly #view: StoreView;
   /** By the record, which the view replaces on every change. */
   readonly #validated = new WeakMap<ObjectRecord, Validated>();
+
+  readonly #memo = new CompileMemo();
+  readonly #encoded = new WeakMap<CompiledResource, Resource>();
 
   constructor(view: StoreView) {
     this.#view = view;
@@ -54,14 +64,24 @@ export class ModelCompiler {
       objects.push(validated.object);
       if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
-    const { resources, problems } = compileModel({ objects, running: this.#running(), nowMs: Date.now() });
+    const { resources, problems } = compileModel({ objects, running: this.#running(), nowMs: Date.now() }, this.#memo);
     return {
-      resources: resources.map(encodeResource),
+      resources: resources.map((resource) => this.#encode(resource)),
       problems: [...invalid, ...problems],
       attachedRoutes: countRoutes(resources),
       generations,
       warnings,
     };
+  }
+
+  /** What the memo gave again is the same object again, so that the history need not compare its bytes. */
+  #encode(resource: CompiledResource): Resource {
+    let encoded = this.#encoded.get(resource);
+    if (encoded === undefined) {
+      encoded = encodeResource(resource);
+      this.#encoded.set(resource, encoded);
+    }
+    return encoded;
   }
 
   #validate(ref: { kind: string; namespace: string; name: string }, record: ObjectRecord) {

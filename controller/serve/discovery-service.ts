@@ -114,7 +114,7 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
   };
 
   pushFrom(from: number): Push | null {
-    if (from >= this.history.model.revision) return null;
+    if (from >= this.history.revision) return null;
     return this.#pushTo(from);
   }
 

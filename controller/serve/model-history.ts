@@ -2,12 +2,6 @@
 // of recent changes. Knows no streams.
 import type { Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
 
-/** Resources by `resourceKey`, and the revision they belong to. Immutable. */
-export interface Model {
-  readonly revision: number;
-  readonly resources: ReadonlyMap<string, Resource>;
-}
-
 /** `full`: everything that exists; what isn't in `resources` is gone. */
 export interface ModelDelta {
   readonly full: boolean;
@@ -30,14 +24,19 @@ export function resourceKey(name: ResourceName): string {
 }
 
 export class ModelHistory {
-  #model: Model = { revision: 0, resources: new Map() };
+  #revision = 0;
+  /** By type, then by name. */
+  #sorted: readonly Resource[] = [];
+  /** The same, by `resourceKey`. */
+  readonly #resources = new Map<string, Resource>();
   #steps: HistoryStep[] = [];
   #keyCount = 0;
   /** The oldest revision from which a delta can be told. */
   #floor = Number.POSITIVE_INFINITY;
 
-  get model(): Model {
-    return this.#model;
+  /** Of the model. */
+  get revision(): number {
+    return this.#revision;
   }
 
   /** False before the first `restart`. */
@@ -45,42 +44,61 @@ export class ModelHistory {
     return this.#floor !== Number.POSITIVE_INFINITY;
   }
 
-  /** The model as of `revision`, without a past. */
+  /** The model as of `revision`, without a past. `resources` by type, then by name, as the compiler gives them. */
   restart(revision: number, resources: readonly Resource[]): void {
-    this.#model = { revision, resources: byKey(resources) };
+    this.#sorted = resources;
+    this.#resources.clear();
+    for (const resource of resources) this.#resources.set(resourceKey(resource), resource);
+    this.#revision = revision;
     this.#steps = [];
     this.#keyCount = 0;
     this.#floor = revision;
   }
 
-  /** Returns how many resources changed or went. A revision may change nothing. */
+  /** Returns how many resources changed or went. A revision may change nothing. `resources` as in restart(). */
   advance(revision: number, resources: readonly Resource[]): number {
-    const before = this.#model.resources;
-    const after = byKey(resources);
     const keys: string[] = [];
-    for (const [key, resource] of after) {
-      const known = before.get(key);
-      if (known === undefined || Buffer.compare(known.body, resource.body) !== 0) keys.push(key);
-      // The same object again lets unchanged resources share their bytes.
-      else after.set(key, known);
+    const changed = (key: string, resource: Resource | null): void => {
+      keys.push(key);
+      if (resource === null) this.#resources.delete(key);
+      else this.#resources.set(key, resource);
+    };
+    const before = this.#sorted;
+    let old = 0;
+    for (const resource of resources) {
+      // What the compiler kept is the same object: of a large model nearly all of it.
+      if (before[old] === resource) {
+        old++;
+        continue;
+      }
+      let known = before[old];
+      for (; known !== undefined && compareNames(known, resource) < 0; known = before[++old]) changed(resourceKey(known), null);
+      const isKnown = known !== undefined && compareNames(known, resource) === 0;
+      if (isKnown) old++;
+      if (!isKnown || Buffer.compare((known as Resource).body, resource.body) !== 0) changed(resourceKey(resource), resource);
     }
-    for (const key of before.keys()) if (!after.has(key)) keys.push(key);
-    this.#model = { revision, resources: after };
-    this.#steps.push({ revision, keys });
-    this.#keyCount += keys.length;
+    for (const gone of before.slice(old)) changed(resourceKey(gone), null);
+    this.#sorted = resources;
+    this.#revision = revision;
+    this.#remember({ revision, keys });
+    return keys.length;
+  }
+
+  #remember(step: HistoryStep): void {
+    this.#steps.push(step);
+    this.#keyCount += step.keys.length;
     while (this.#steps.length > MAX_STEPS || this.#keyCount > MAX_KEYS) {
       const dropped = this.#steps.shift();
       if (dropped === undefined) break;
       this.#keyCount -= dropped.keys.length;
       this.#floor = dropped.revision;
     }
-    return keys.length;
   }
 
   /** What a receiver at `from` lacks; a full snapshot if that can't be told. null: from anything. */
   since(from: number | null): ModelDelta {
-    const { revision, resources } = this.#model;
-    if (from === null || from < this.#floor) return { full: true, revision, resources: [...resources.values()], removed: [] };
+    const revision = this.#revision;
+    if (from === null || from < this.#floor) return { full: true, revision, resources: this.#sorted, removed: [] };
     const keys = new Set<string>();
     for (let index = this.#steps.length - 1; index >= 0; index--) {
       const step = this.#steps[index];
@@ -90,7 +108,7 @@ export class ModelHistory {
     const changed: Resource[] = [];
     const removed: ResourceName[] = [];
     for (const key of keys) {
-      const resource = resources.get(key);
+      const resource = this.#resources.get(key);
       if (resource !== undefined) changed.push(resource);
       else removed.push(nameOf(key));
     }
@@ -98,10 +116,8 @@ export class ModelHistory {
   }
 }
 
-function byKey(resources: readonly Resource[]): Map<string, Resource> {
-  const map = new Map<string, Resource>();
-  for (const resource of resources) map.set(resourceKey(resource), resource);
-  return map;
+function compareNames(a: ResourceName, b: ResourceName): number {
+  return a.type - b.type || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 
 function nameOf(key: string): ResourceName {

@@ -18,6 +18,13 @@ export interface WaitOutcome {
   readonly rejected: NodeRejection[];
 }
 
+interface Wait {
+  readonly revision: number;
+  /** Live nodes that have not acked it. */
+  readonly pending: Set<string>;
+  readonly finish: () => void;
+}
+
 export class NodeAcks {
   readonly #client: EtcdClient;
   readonly #view: StoreView;
@@ -26,7 +33,7 @@ export class NodeAcks {
   /** By node: of the streams this replica serves. */
   readonly #own = new Map<string, AckRecord>();
   readonly #dirty = new Set<string>();
-  readonly #watchers = new Set<() => void>();
+  readonly #waits = new Set<Wait>();
   #cancelTimer: (() => void) | null = null;
   #lastWriteMs = Number.NEGATIVE_INFINITY;
   #isWriting = false;
@@ -38,10 +45,13 @@ export class NodeAcks {
     this.#keys = keys;
     this.#clock = clock;
     // A node may register after its first ack, and lose its key with a lease that ran out.
-    view.watch(() => {
-      for (const [node, ack] of this.#own) if (view.nodes.has(node) && isNewer(ack, view.acks.get(node))) this.#dirty.add(node);
+    view.watch(({ nodes }) => {
+      for (const node of nodes) {
+        const ack = this.#own.get(node);
+        if (ack !== undefined && view.nodes.has(node) && isNewer(ack, view.acks.get(node))) this.#dirty.add(node);
+        this.#notify(node);
+      }
       if (this.#dirty.size > 0) this.#schedule(WRITE_INTERVAL_MS);
-      this.#notify();
     });
   }
 
@@ -69,7 +79,7 @@ export class NodeAcks {
   acked(node: string, ack: AckRecord): void {
     this.#own.set(node, { revision: ack.revision, rejected: ack.rejected.slice(0, MAX_REJECTIONS) });
     this.#dirty.add(node);
-    this.#notify();
+    this.#notify(node);
     this.#schedule(Math.max(0, this.#lastWriteMs + WRITE_INTERVAL_MS - this.#clock.now()));
   }
 
@@ -80,16 +90,14 @@ export class NodeAcks {
     return new Promise((resolve) => {
       const finish = (): void => {
         cancel();
-        this.#watchers.delete(check);
+        this.#waits.delete(wait);
         signal.removeEventListener('abort', finish);
         resolve(this.#outcome(revision));
       };
-      const check = (): void => {
-        if (this.#outcome(revision).pending.length === 0) finish();
-      };
+      const wait: Wait = { revision, pending: new Set(outcome.pending), finish };
       const cancel = this.#clock.after(timeoutMs, finish);
       signal.addEventListener('abort', finish);
-      this.#watchers.add(check);
+      this.#waits.add(wait);
     });
   }
 
@@ -113,8 +121,20 @@ export class NodeAcks {
     return { acked, pending, rejected };
   }
 
-  #notify(): void {
-    for (const watcher of [...this.#watchers]) watcher();
+  /** One node at a time: with a thousand that ack, looking at all of them at each ack took more time than sending. */
+  #notify(node: string): void {
+    for (const wait of [...this.#waits]) {
+      const isPending = this.#view.nodes.has(node) && (this.of(node)?.revision ?? -1) < wait.revision;
+      if (isPending) wait.pending.add(node);
+      else if (wait.pending.delete(node) && wait.pending.size === 0) this.#finish(wait);
+    }
+  }
+
+  /** Unless a stream that acked has ended since, and its ack stands nowhere. */
+  #finish(wait: Wait): void {
+    const { pending } = this.#outcome(wait.revision);
+    if (pending.length === 0) wait.finish();
+    for (const node of pending) wait.pending.add(node);
   }
 
   #schedule(delayMs: number): void {
@@ -140,13 +160,13 @@ export class NodeAcks {
 
   /** False: to be tried again. */
   async #commit(nodes: readonly string[]): Promise<boolean> {
-    const writes = nodes.map(
-      (node): Write => ({
-        key: this.#keys.ack(node),
-        value: JSON.stringify(this.#own.get(node)),
-        lease: leaseIdOfNode(this.#keys.root, node),
-      }),
-    );
+    const writes = nodes.flatMap((node): Write[] => {
+      const ack = this.#own.get(node);
+      // Its stream has ended meanwhile: whoever serves it now writes.
+      if (ack === undefined) return [];
+      return [{ key: this.#keys.ack(node), value: JSON.stringify(ack), lease: leaseIdOfNode(this.#keys.root, node) }];
+    });
+    if (writes.length === 0) return true;
     const result = await commit(this.#client, { expect: new Map(), writes });
     if (result.kind === 'committed') return true;
     if (result.kind === 'unavailable') return false;

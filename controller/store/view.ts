@@ -26,6 +26,8 @@ export interface RunningWorkload {
 export interface ViewChange {
   readonly revision: number;
   readonly model: boolean;
+  /** Those that registered, went or acked. */
+  readonly nodes: ReadonlySet<string>;
   readonly relisted: boolean;
   readonly restarted: boolean;
 }
@@ -128,14 +130,15 @@ export class StoreView {
 
   #apply(batch: ChangeBatch): void {
     let model = batch.relisted;
-    for (const change of batch.changes) model = this.#applyOne(change) || model;
+    const nodes = new Set<string>();
+    for (const change of batch.changes) model = this.#applyOne(change, nodes) || model;
     const { revision, relisted, restarted } = batch;
     if (model) this.modelRevision = revision;
-    for (const watcher of [...this.#watchers]) watcher({ revision, model, relisted, restarted });
+    for (const watcher of [...this.#watchers]) watcher({ revision, model, nodes, relisted, restarted });
   }
 
   /** True if the key belongs to the model's input. */
-  #applyOne({ key, entry }: EntryChange): boolean {
+  #applyOne({ key, entry }: EntryChange, nodes: Set<string>): boolean {
     if (key === this.#keys.incarnation) this.#incarnation = entry?.value.toString() ?? '';
     if (key === this.#keys.restoring) {
       this.isRestoring = entry !== null;
@@ -160,9 +163,11 @@ export class StoreView {
         else this.leaders.add(parsed.election);
         return false;
       case 'node':
+        nodes.add(parsed.node);
         setOrDelete(this.nodes, parsed.node, this.#read(key, entry?.value, readNode));
         return false;
       case 'ack':
+        nodes.add(parsed.node);
         setOrDelete(this.acks, parsed.node, this.#read(key, entry?.value, readAck));
         return false;
       case 'other':

@@ -2,17 +2,23 @@
 import { availableParallelism, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { BenchOptions } from './bed.js';
+import { control } from './control.js';
 import { fair } from './fair.js';
 import { http1 } from './http1.js';
 import { http2 } from './http2.js';
 import { idle } from './idle.js';
 import { redirect } from './redirect.js';
-import { type Case, printTable } from './report.js';
+import { type Case, type Figure, printFigures, printTable } from './report.js';
 import { tail } from './tail.js';
 import { tcp } from './tcp.js';
 import { tls } from './tls.js';
 
-interface Bench {
+interface FiguresBench {
+  readonly figures: (options: BenchOptions) => Promise<Figure[]>;
+  readonly title: string;
+}
+
+interface PeersBench {
   readonly run: (options: BenchOptions) => Promise<Case[]>;
   readonly title: string;
   /** Of oursUs and peerUs. */
@@ -20,7 +26,8 @@ interface Bench {
 }
 
 const CPU = 'CPU per request; ratio: the peer’s over ours (above 1: we need less)';
-const BENCHES: Readonly<Record<string, Bench>> = {
+const BENCHES: Readonly<Record<string, PeersBench | FiguresBench>> = {
+  control: { figures: control, title: 'The control plane: 1,000 simulated agents, 10,000 endpoints, one controller' },
   http1: { run: http1, title: CPU, unit: 'µs' },
   http2: { run: http2, title: CPU, unit: 'µs' },
   tls: { run: tls, title: CPU, unit: 'µs' },
@@ -50,6 +57,15 @@ function parse() {
   });
 }
 
+async function measured(bench: PeersBench | FiguresBench, options: BenchOptions) {
+  if ('figures' in bench) {
+    const cases = await bench.figures(options);
+    return { cases, print: () => printFigures(bench.title, cases) };
+  }
+  const cases = await bench.run(options);
+  return { cases, print: () => printTable(bench.title, bench.unit, cases) };
+}
+
 async function main(): Promise<number> {
   let flags: ReturnType<typeof parse>;
   try {
@@ -66,18 +82,19 @@ async function main(): Promise<number> {
     return 2;
   }
   const began = loadavg()[0] ?? 0;
-  const cases = await bench.run({
+  const options: BenchOptions = {
     quick: values.quick === true,
     only: values.case ?? null,
     peersOnly: values['peers-only'] === true,
     onProgress: (text) => console.error(text),
-  });
+  };
+  const { cases, print } = await measured(bench, options);
   // Ours are about two; what is more is somebody else's work on the same cores.
   console.error(
     `machine: ${availableParallelism()} cores, load average ${began.toFixed(1)} before, ${(loadavg()[0] ?? 0).toFixed(1)} after`,
   );
   if (values.json === true) console.log(JSON.stringify({ bench: name, cases }));
-  else printTable(bench.title, bench.unit, cases);
+  else print();
   return 0;
 }
 

@@ -12,6 +12,15 @@ export interface Case {
   readonly spread: readonly [number, number];
 }
 
+/** A figure by itself, without a peer. */
+export interface Figure {
+  readonly name: string;
+  readonly value: number;
+  readonly unit: string;
+  /** At most. */
+  readonly target: number;
+}
+
 /** `ours` and `peers` of one round stand at the same index. */
 export function compare(name: string, peer: string, ours: readonly number[], theirs: readonly number[]): Case {
   const ratios = theirs.map((value, round) => value / ours[round]!);
@@ -54,4 +63,9 @@ export function printTable(title: string, unit: string, cases: readonly Case[]):
       'middle half of rounds': `${spread[0]} … ${spread[1]}`,
     })),
   );
+}
+
+export function printFigures(title: string, figures: readonly Figure[]): void {
+  console.log(title);
+  console.table(figures.map(({ name, value, unit, target }) => ({ case: name, value, unit, target, met: value <= target ? 'yes' : 'NO' })));
 }

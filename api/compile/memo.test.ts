@@ -1,0 +1,102 @@
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
+import { EndpointHealth, ResourceType } from '../gen/mesh/v1/model.js';
+import { parseManifests, type StoredObject } from '../resources/index.js';
+import { compileModel } from './compile.js';
+import type { RunningWorkload } from './input.js';
+import { CompileMemo } from './memo.js';
+
+/** One of few names, so that objects meet. */
+const name = fc.constantFrom('a', 'b');
+const small = fc.integer({ min: 1, max: 2 });
+
+const manifest = fc.oneof(
+  fc.record({ name, port: small }).map(
+    ({ name: service, port }) => `
+apiVersion: v1
+kind: Service
+metadata: {name: ${service}}
+spec: {selector: {app: ${service}}, ports: [{name: http, port: ${port}, targetPort: p${port}}]}`,
+  ),
+  fc.record({ name, app: name, port: small, node: name }).map(
+    ({ name: workload, app, port, node }) => `
+apiVersion: mesh.weft.dev/v1
+kind: Workload
+metadata: {name: ${workload}, labels: {app: ${app}}}
+spec: {node: ${node}, networkNamespace: /run/netns/x, ports: [{name: p${port}, port: 8080}]}`,
+  ),
+  fc.record({ name, of: name, pod: name, node: name, address: small, ready: fc.boolean() }).map(
+    ({ name: slice, of, pod, node, address, ready }) => `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${slice}, labels: {kubernetes.io/service-name: ${of}}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.${address}], nodeName: ${node}, conditions: {ready: ${ready}}, targetRef: {kind: Pod, name: ${pod}}}]`,
+  ),
+  fc.record({ name, of: name, type: fc.constantFrom('Random', 'RoundRobin') }).map(
+    ({ name: policy, of, type }) => `
+apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: ${policy}}
+spec: {targetRefs: [{kind: Service, name: ${of}}], loadBalancer: {type: ${type}}}`,
+  ),
+  fc.record({ name, of: name, ca: name }).map(
+    ({ name: policy, of, ca }) => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: ${policy}}
+spec: {targetRefs: [{group: '', kind: Service, name: ${of}}], validation: {hostname: ${ca}.test, caCertificateRefs: [{group: '', kind: ConfigMap, name: ${ca}}]}}`,
+  ),
+  fc.record({ name, zone: name }).map(
+    ({ name: node, zone }) => `
+apiVersion: v1
+kind: Node
+metadata: {name: ${node}, labels: {topology.kubernetes.io/zone: ${zone}}}`,
+  ),
+);
+
+const running = fc.record({ name, node: name, address: small, health: fc.constantFrom(EndpointHealth.READY, EndpointHealth.UNHEALTHY) });
+const step = fc.oneof(
+  manifest.map((content) => ({ kind: 'put' as const, content })),
+  fc.nat(20).map((index) => ({ kind: 'remove' as const, index })),
+  running.map((report) => ({ kind: 'runs' as const, report })),
+  name.map((workload) => ({ kind: 'ended' as const, workload })),
+);
+
+test('over any changes the result is that of compiling anew, and what is unchanged is the same object', () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
+      const memo = new CompileMemo();
+      const objects = new Map<string, StoredObject>();
+      const reports = new Map<string, RunningWorkload>();
+      for (const each of steps) {
+        if (each.kind === 'put') {
+          const { objects: parsed, findings } = parseManifests([{ name: 'x', content: each.content }]);
+          expect(findings).toEqual([]);
+          for (const object of parsed) objects.set(`${object.kind}/${object.name}`, { ...object, createdAtMs: 1 });
+        } else if (each.kind === 'remove') objects.delete([...objects.keys()][each.index] ?? '');
+        else if (each.kind === 'ended') reports.delete(`default/${each.workload}`);
+        else {
+          const { name: workload, node, address, health } = each.report;
+          const state: WorkloadState = { name: `default/${workload}`, addresses: [`10.1.0.${address}`], health };
+          reports.set(state.name, { node, state });
+        }
+        const input = { objects: [...objects.values()], running: reports, nowMs: 0 };
+        const compiled = compileModel(input, memo);
+        expect(compiled).toEqual(compileModel(input));
+        const again = compileModel(input, memo);
+        // A service with TLS to its endpoints is always made anew.
+        const kept = ({ resources }: typeof compiled) =>
+          resources.filter(
+            (resource) =>
+              resource.type === ResourceType.ENDPOINT ||
+              (resource.type === ResourceType.SERVICE && resource.message.ports.every(({ tls }) => tls === undefined)),
+          );
+        for (const [index, resource] of kept(again).entries()) expect(resource).toBe(kept(compiled)[index]);
+      }
+    }),
+    { numRuns: 150 },
+  );
+});
