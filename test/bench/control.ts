@@ -2,6 +2,7 @@
 // ten thousand endpoints; start-up with a hundred thousand; and from `apply` to the first request on the new route through a real agent
 // (redirection off) and a real proxy. Targets: issue "The control plane".
 import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -126,6 +127,7 @@ async function withController<T>(services: number, work: (controller: TestedCont
       const process_: Pinned = bed.start(null, [process.execPath, ...process.execArgv, WEFT, 'controller', ...flags]);
       await ready(port + 1);
       const readyMs = performance.now() - began;
+      await holds(port + 1, services * (1 + ENDPOINTS_A_SERVICE));
       const admin = new AdminClient(address, credentials.createInsecure(), { 'grpc.enable_http_proxy': 0 });
       const ask = <R>(call: (done: (error: Error | null, response: R) => void) => unknown): Promise<R> =>
         new Promise((resolve, reject) => call((error, response) => (error === null ? resolve(response) : reject(error))));
@@ -162,6 +164,13 @@ async function ready(port: number): Promise<void> {
     if (performance.now() > deadline) throw new Error(`the controller is not ready: ${(await response?.text()) ?? 'no answer'}`);
     await sleep(20);
   }
+}
+
+/** What was filled in is what is distributed, or nothing here means anything. */
+async function holds(port: number, resources: number): Promise<void> {
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const found = /^weft_controller_resources (\d+)$/m.exec(metrics)?.[1];
+  if (found !== String(resources)) throw new Error(`the controller holds ${found} resources, not ${resources}`);
 }
 
 /** Written as the controller writes what was applied; through it the manifests of 100,000 endpoints would take minutes to read. */
@@ -277,6 +286,7 @@ async function applyToRequest(rounds: number, onProgress: (text: string) => void
   onProgress('from apply to the first request on the new route');
   const backends = ['a', 'b'].map((name) => createServer((_, response) => response.end(name)).listen(0, '127.0.0.1'));
   try {
+    await Promise.all(backends.map((server) => once(server, 'listening')));
     const ports = backends.map((server) => (server.address() as AddressInfo).port);
     const took = await withController(0, async (controller, bed) => {
       const port = await freePorts(3);
