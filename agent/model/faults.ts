@@ -31,6 +31,7 @@ export const MODEL_BOUNDS = {
   maxMatches: 256,
   maxRules: 1_024,
   maxTimeoutMs: 2 ** 31 - 1,
+  maxTrustedHops: 16,
 } as const;
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -87,7 +88,19 @@ export function listenerFault(listener: Listener, name: string): string | null {
   const base = `${listener.gateway}/${listener.name}`;
   if (name !== base && name !== `${base}/${listener.address}`) return `names ${base} inside, expected ${name}`;
   if (listener.address !== '' && isIP(listener.address) === 0) return `address "${listener.address}": expected an IP address`;
-  return portFault(listener.port) ?? hostnameFault(listener.hostname) ?? tlsFault(listener) ?? backendCertificateFault(listener);
+  return (
+    portFault(listener.port) ??
+    hostnameFault(listener.hostname) ??
+    tlsFault(listener) ??
+    backendCertificateFault(listener) ??
+    hopsFault(listener)
+  );
+}
+
+function hopsFault({ trustedHops }: Listener): string | null {
+  return trustedHops !== undefined && trustedHops > MODEL_BOUNDS.maxTrustedHops
+    ? `${trustedHops} trusted hops: expected at most ${MODEL_BOUNDS.maxTrustedHops}`
+    : null;
 }
 
 /** Plain text where TLS is meant, or the reverse, would be worse than no listener. */

@@ -77,7 +77,7 @@ const listen = (id, protocol) =>
     port: 0,
     protocol,
     sockmap: null,
-    trustedHops,
+    forwarding: trustedHops === null ? null : { trustedHops, clientCert: 'sanitize' },
     tls: null,
     proxyProtocol: false,
   });

@@ -83,7 +83,7 @@ const listen = (id, protocol) =>
     port: 0,
     protocol,
     sockmap: null,
-    trustedHops: id === 4 ? 1 : null,
+    forwarding: id === 4 ? { trustedHops: 1, clientCert: 'sanitize' } : null,
     tls: null,
     proxyProtocol: false,
   });

@@ -7,7 +7,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import type { EngineAddon, EngineLimits } from './engine.js';
+import { ACCESS_LOG_RECORD_WORDS, type EngineAddon, type EngineLimits } from './engine.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
 const LIMITS: EngineLimits = {
@@ -543,7 +543,11 @@ describe('life', () => {
     await untilTrue(() => bench.counter('access_log_records') === 1);
     const words = new Int32Array(bench.accessLog!.buffer, 64, 40);
     expect([words[1], words[6], words[7], words[8], words[9], words[11]]).toEqual([1, 200, 0, 0, 7, 4]);
-    const text = Buffer.from(bench.accessLog!.buffer, 64 + 40 * 4, words[34]! + words[35]! + words[36]! + words[37]!).toString('latin1');
+    const text = Buffer.from(
+      bench.accessLog!.buffer,
+      64 + ACCESS_LOG_RECORD_WORDS * 4,
+      words[34]! + words[35]! + words[36]! + words[37]!,
+    ).toString('latin1');
     expect(text).toBe(`/a?bup.testprobe${/x-request-id: (\S+)/.exec(head)?.[1]}`);
   });
 

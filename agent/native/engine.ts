@@ -175,7 +175,7 @@ export const enum AccessLogRing {
  * Int32 words of an access log record. "F64": a Float64 that takes two words (not 8-byte aligned in the record: read it with a DataView,
  * little endian). Addresses are 16 bytes, IPv4 as v4-mapped. After the fixed words: the texts in the order of their lengths, latin1 bytes.
  */
-export const ACCESS_LOG_RECORD_WORDS = 40;
+export const ACCESS_LOG_RECORD_WORDS = 42;
 export const enum AccessLogRecord {
   /** Bytes of the whole record, a multiple of 8. */
   Size = 0,
@@ -217,6 +217,10 @@ export const enum AccessLogRecord {
   GrpcMessageLength = 38,
   /** As Completion.GrpcStatus. */
   GrpcStatus = 39,
+  /** Of the client's verified certificate: the first URI among its names (its SPIFFE ID), else the first DNS name, else the subject. */
+  ClientIdentityLength = 40,
+  /** 0x0303: TLS 1.2; 0x0304: 1.3; 0: none that ends here. */
+  TlsVersion = 41,
 }
 export const enum AccessLogKind {
   /** Fills the ring up to its end: skip it. */
@@ -472,7 +476,34 @@ export interface EngineOptions {
   readonly hairpin: { readonly v4: string; readonly v6: string };
 }
 
-export interface ListenerSpec {
+/**
+ * What is done with X-Forwarded-Client-Cert: Envoy's forward_client_cert_details. sanitize: clients' is dropped. forward-only: it goes on
+ * from clients whose certificate was verified. append-forward: so it does, and theirs is told behind it. sanitize-set: theirs alone is
+ * told. always-forward-only: it goes on from every client.
+ */
+export const FORWARD_CLIENT_CERT = ['sanitize', 'forward-only', 'append-forward', 'sanitize-set', 'always-forward-only'] as const;
+export type ForwardClientCert = (typeof FORWARD_CLIENT_CERT)[number];
+
+/** What a gateway believes of what it is told of clients, and tells of them. */
+export interface ForwardingSpec {
+  /**
+   * 0: the edge; what clients say in X-Forwarded-* and Forwarded is dropped, X-Forwarded-For and -Proto are made. N up to 16: that many
+   * proxies stand in front; X-Forwarded-For is appended to, its Nth address from the right is the client in the access log. Both make an
+   * X-Request-Id where there is none.
+   */
+  readonly trustedHops: number;
+  readonly clientCert: ForwardClientCert;
+}
+
+/** Of a listener, what can be set while it is open. */
+export interface ListenerSettings {
+  /** null: plain text. The listener keeps the context alive. */
+  readonly tls: ListenerTlsSpec | null;
+  /** null: fields are left as they come (captured traffic keeps the client's address by itself). */
+  readonly forwarding: ForwardingSpec | null;
+}
+
+export interface ListenerSpec extends ListenerSettings {
   readonly id: number;
   /**
    * gateway: routes by Host alone. outbound, inbound: captured traffic, the socket is transparent and keeps the original destination.
@@ -487,18 +518,10 @@ export interface ListenerSpec {
   readonly port: number;
   /** Protocol of connections whose destination is not in the tables. */
   readonly protocol: ListenerProtocol;
-  /** null: plain text. The listener keeps the context alive. */
-  readonly tls: ListenerTlsSpec | null;
   /** Every connection begins with a PROXY protocol header (v1 or v2) and is refused without: only where none but trusted proxies connect. */
   readonly proxyProtocol: boolean;
   /** Register in this pinned SOCKMAP at this key, so that the redirection programs find it; null: don't. */
   readonly sockmap: { readonly map: string; readonly key: number } | null;
-  /**
-   * 0: the edge; what clients say in X-Forwarded-* and Forwarded is dropped, X-Forwarded-For and -Proto are made. N up to 16: that many
-   * proxies stand in front; X-Forwarded-For is appended to, its Nth address from the right is the client in the access log. Both make an
-   * X-Request-Id where there is none. null: all of them are left as they come (captured traffic keeps the client's address by itself).
-   */
-  readonly trustedHops: number | null;
 }
 
 /** A pod's network namespace, in which sockets are opened. */
@@ -550,7 +573,7 @@ export interface Engine {
   /** Closes the pod's listeners and resets its connections: nothing here holds its namespace any more. */
   leavePod(key: number): void;
   /** Connections accepted from now on use it; open ones keep what they began with. False: no such listener. */
-  setListenerTls(id: number, tls: ListenerTlsSpec | null): boolean;
+  setListener(id: number, settings: ListenerSettings): boolean;
   /** The failures since the last call, the first 64 of them: for logs. The counters have all. */
   takeTlsFailures(): TlsFailure[];
   /** The next batch sees these tables. The handle comes from createTables() on any thread. */

@@ -182,7 +182,7 @@ class Engine {
       port: 0,
       protocol: 'http1',
       sockmap: null,
-      trustedHops: null,
+      forwarding: null,
       tls: null,
       proxyProtocol: false,
       pod: null,
@@ -381,14 +381,14 @@ describe('termination', () => {
       }
       return found;
     });
-    expect(await engine.call('setListenerTls', 1, { mode: 'terminate', context: second })).toBe(true);
+    expect(await engine.call('setListener', 1, { tls: { mode: 'terminate', context: second }, forwarding: null })).toBe(true);
     swapped = true;
     await Promise.all(load);
     const fresh = await secured(open(at));
     expect(serial(fresh)).not.toBe(serials[0]);
     expect(serial(kept)).toBe(serials[0]);
     expect(await get(kept)).toContain('200');
-    expect(await engine.call('setListenerTls', 99, null)).toBe(false);
+    expect(await engine.call('setListener', 99, { tls: null, forwarding: null })).toBe(false);
   });
 
   test('a body of megabytes goes through both ways unchanged', async () => {
@@ -551,7 +551,10 @@ describe('passing through and permissive', () => {
       }),
     );
     await engine.endpoints({ port: port(server) });
-    const at = await engine.terminate(await engine.server(), { proxyProtocol: true, trustedHops: 0 });
+    const at = await engine.terminate(await engine.server(), {
+      proxyProtocol: true,
+      forwarding: { trustedHops: 0, clientCert: 'sanitize' },
+    });
     const raw = connectTcp(at, '127.0.0.1');
     raw.write('PROXY TCP4 203.0.113.7 192.0.2.1 5000 443\r\n');
     expect(await get(await secured(open(at, { socket: raw })))).toContain('200');

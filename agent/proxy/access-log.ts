@@ -16,6 +16,7 @@ const MAX_WAITING_BYTES = 16 * 1_048_576;
 
 /** By AccessLogKind. */
 const PROTOCOLS = ['', 'http/1', 'tcp', 'http/2'];
+const TLS_VERSIONS: Readonly<Record<number, string>> = { 771: '1.2', 772: '1.3' };
 
 export interface AccessLogNames {
   /** Source, service and destination workload of a worker's token. */
@@ -60,12 +61,14 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
   const kind = word(AccessLogRecord.Kind);
   const isHttp = kind !== AccessLogKind.Opaque;
   const grpcStatus = word(AccessLogRecord.GrpcStatus);
-  const [path, authority, userAgent, requestId, grpcMessage] = [
+  const tlsVersion = TLS_VERSIONS[word(AccessLogRecord.TlsVersion)];
+  const [path, authority, userAgent, requestId, grpcMessage, clientIdentity] = [
     next(AccessLogRecord.PathLength),
     next(AccessLogRecord.AuthorityLength),
     next(AccessLogRecord.UserAgentLength),
     next(AccessLogRecord.RequestIdLength),
     next(AccessLogRecord.GrpcMessageLength),
+    next(AccessLogRecord.ClientIdentityLength),
   ];
   const { source, service, workload } = names.edge(slot, word(AccessLogRecord.Token));
   const firstByteUs = word(AccessLogRecord.FirstByteUs);
@@ -82,6 +85,8 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
     route: names.rule(word(AccessLogRecord.RouteId)),
     source,
     client: socket(AccessLogRecord.ClientAddress, AccessLogRecord.ClientPort),
+    ...(tlsVersion === undefined ? {} : { tls_version: tlsVersion }),
+    ...(clientIdentity === '' ? {} : { client_identity: clientIdentity }),
     destination: service,
     destination_address: socket(AccessLogRecord.DestinationAddress, AccessLogRecord.DestinationPort),
     destination_workload: workload,

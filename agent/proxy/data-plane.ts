@@ -5,7 +5,14 @@ import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import type { PodHello } from '../link/pod-channel.js';
 import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
 import { HOST_MARK } from '../native/capture.js';
-import { type EngineAddon, type EngineOptions, type ListenerSpec, type ListenerTlsSpec, MAX_TENANTS } from '../native/engine.js';
+import {
+  type EngineAddon,
+  type EngineOptions,
+  type ForwardingSpec,
+  type ListenerSpec,
+  type ListenerTlsSpec,
+  MAX_TENANTS,
+} from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { ProxyConfig } from './config.js';
 import type { Namespaces } from './confinement.js';
@@ -43,6 +50,8 @@ export interface OpenListener {
   readonly protocol: 'http' | 'opaque' | 'detect';
   /** Null: plain text. */
   readonly tls: ListenerTlsSpec | null;
+  /** Null: of captured traffic. */
+  readonly forwarding: ForwardingSpec | null;
 }
 
 /**
@@ -294,12 +303,12 @@ export class DataPlane {
         port,
         protocol: 'detect',
         sockmap: sockmap(slot),
-        trustedHops: null,
+        forwarding: null,
         tls: null,
         proxyProtocol: false,
       });
       const errors = await this.openListener(
-        { id, name, kind, address, port, protocol: 'detect', tls: null },
+        { id, name, kind, address, port, protocol: 'detect', tls: null, forwarding: null },
         spec,
         isHostListener(listener) ? 'each' : 'shared',
       );
@@ -360,21 +369,22 @@ export class DataPlane {
     const contexts = new Set<GatewayContext>();
     const listeners = wanted.flatMap((listener) => {
       const tls = this.tlsOf(listener, contexts);
-      return tls === 'none can be served' ? [] : listener.sockets.map(({ id, address }) => ({ ...listener, id, address, tls }));
+      const forwarding = { trustedHops: listener.trustedHops ?? this.config.trustedHops, clientCert: listener.forwardClientCert };
+      return tls === 'none can be served' ? [] : listener.sockets.map(({ id, address }) => ({ ...listener, id, address, tls, forwarding }));
     });
     const keep = new Map(listeners.map(({ id, protocol }) => [id, protocol]));
     for (const { id, kind, protocol } of [...this.open.values()]) {
       if (kind === 'gateway' && keep.get(id) !== protocol) this.closeListener(id);
     }
     const failures: string[] = [];
-    for (const { id, name, port, address, protocol, tls } of listeners) {
+    for (const { id, name, port, address, protocol, tls, forwarding } of listeners) {
       const open = this.open.get(id);
       if (open !== undefined) {
-        await this.swapTls(open, tls);
+        await this.resetListener(open, tls, forwarding);
         continue;
       }
-      const wantedListener: OpenListener = { id, name, kind: 'gateway', address, port, protocol, tls };
-      const errors = await this.openListener(wantedListener, () => gatewaySpec(wantedListener, this.config.trustedHops));
+      const wantedListener: OpenListener = { id, name, kind: 'gateway', address, port, protocol, tls, forwarding };
+      const errors = await this.openListener(wantedListener, () => gatewaySpec(wantedListener));
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.open.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
@@ -400,10 +410,17 @@ export class DataPlane {
   }
 
   /** Connections that are open go on with what they began with. */
-  private async swapTls(open: OpenListener, tls: ListenerTlsSpec | null): Promise<void> {
-    if (open.tls?.context === tls?.context) return;
-    await this.pool.setListenerTls(open.id, tls);
-    this.open.set(open.id, { ...open, tls });
+  private async resetListener(open: OpenListener, tls: ListenerTlsSpec | null, forwarding: ForwardingSpec): Promise<void> {
+    const isSameTls = open.tls?.context === tls?.context;
+    const { trustedHops, clientCert } = forwarding;
+    if (isSameTls && open.forwarding?.trustedHops === trustedHops && open.forwarding.clientCert === clientCert) return;
+    await this.pool.setListener(open.id, { tls, forwarding });
+    this.open.set(open.id, { ...open, tls, forwarding });
+    if (isSameTls) {
+      const text = `${open.name} believes ${trustedHops} proxies in front, and forwards client certificates as ${clientCert}`;
+      this.log.info({ listener: open.name }, text);
+      return;
+    }
     this.log.info(
       { listener: open.name },
       `${open.name} has ${tls === null ? 'no TLS any more' : tls.mode === 'passthrough' ? 'TLS that passes through' : 'new certificates'}`,
@@ -456,7 +473,7 @@ function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: 
   const common = {
     protocol: 'detect',
     sockmap: null,
-    trustedHops: null,
+    forwarding: null,
     tls: null,
     proxyProtocol: false,
     pod: { key, netns, sockets, mark },
@@ -474,6 +491,6 @@ function hostOptions({ host, sockets }: Namespaces, bpfDir: string): EngineOptio
   return { netns: host, sockets, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
 }
 
-function gatewaySpec({ id, address, port, protocol, tls }: OpenListener, trustedHops: number): ListenerSpec {
-  return { id, kind: 'gateway', pod: null, address, port, protocol, sockmap: null, trustedHops, tls, proxyProtocol: false };
+function gatewaySpec({ id, address, port, protocol, tls, forwarding }: OpenListener): ListenerSpec {
+  return { id, kind: 'gateway', pod: null, address, port, protocol, sockmap: null, forwarding, tls, proxyProtocol: false };
 }

@@ -1,5 +1,5 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type { EngineLimits, EngineOptions, ListenerSpec, ListenerTlsSpec, SharedListener, TlsFailure } from '../native/engine.js';
+import type { EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener, TlsFailure } from '../native/engine.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -60,7 +60,7 @@ export type ToWorker =
   /** `descriptor`: of the socket that a predecessor opened; null: open one. */
   | { readonly kind: 'listen'; readonly call: number; readonly listener: ListenerSpec; readonly descriptor: number | null }
   /** For the connections from now on; answered as `listen` is. */
-  | { readonly kind: 'listenerTls'; readonly call: number; readonly id: number; readonly tls: ListenerTlsSpec | null }
+  | { readonly kind: 'listenerSettings'; readonly call: number; readonly id: number; readonly settings: ListenerSettings }
   | { readonly kind: 'unlisten'; readonly id: number }
   | { readonly kind: 'leavePod'; readonly call: number; readonly key: number }
   /** To the first worker: all of them. Answered when the descriptors of before are not used any more. */

@@ -6,8 +6,8 @@ import {
   ACCESS_LOG_HEADER_BYTES,
   type EngineLimits,
   type EngineOptions,
+  type ListenerSettings,
   type ListenerSpec,
-  type ListenerTlsSpec,
   MAX_TENANTS,
   type OverloadLevel,
   type SharedListener,
@@ -144,13 +144,13 @@ export class WorkerPool {
     return { port: bound, error: null };
   }
 
-  /** Resolves when the connections that any worker accepts from then on use it; open ones keep what they began with. */
-  async setListenerTls(id: number, tls: ListenerTlsSpec | null): Promise<void> {
+  /** Resolves when the connections that any worker accepts from then on use them; open ones keep what they began with. */
+  async setListener(id: number, settings: ListenerSettings): Promise<void> {
     const listenerOf = this.listeners.get(id);
     if (listenerOf === undefined) return;
-    // First: a worker that is started meanwhile listens with it.
-    this.listeners.set(id, (slot) => ({ ...listenerOf(slot), tls }));
-    await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'listenerTls', call, id, tls }))));
+    // First: a worker that is started meanwhile listens with them.
+    this.listeners.set(id, (slot) => ({ ...listenerOf(slot), ...settings }));
+    await Promise.all(this.seats.map((seat) => this.call(seat, (call) => ({ kind: 'listenerSettings', call, id, settings }))));
   }
 
   /**

@@ -81,9 +81,9 @@ function run(start: WorkerStart): void {
           answer(message.call, { error: (error as Error).message });
         }
         break;
-      case 'listenerTls':
-        // A listener that is not open here is told its TLS when it opens.
-        engine.setListenerTls(message.id, message.tls);
+      case 'listenerSettings':
+        // A listener that is not open here is told them when it opens.
+        engine.setListener(message.id, message.settings);
         answer(message.call, {});
         break;
       case 'unlisten':

@@ -7,6 +7,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import {
   EndpointHealth,
+  ForwardClientCert,
   LoadBalancing_Algorithm,
   PathMatch_Type,
   Protocol,
@@ -599,6 +600,19 @@ test('a listener’s TLS has the limits of its options, and the fallback of its 
       },
     ],
     [true, undefined],
+  ]);
+});
+
+test('what a gateway believes and tells of its clients is said by its annotations', () => {
+  const text = gateway('listeners: [{name: a, port: 80, protocol: HTTP}]');
+  const said = (annotations: string) =>
+    messages(
+      compileModel({ objects: stored(text.replace('metadata: {', `metadata: {${annotations}`)), running: null }).resources,
+      ResourceType.LISTENER,
+    ).map(({ trustedHops, forwardClientCert }) => [trustedHops, forwardClientCert]);
+  expect(said('')).toEqual([[undefined, ForwardClientCert.SANITIZE]]);
+  expect(said('annotations: {mesh.weft.dev/trusted-hops: "0", mesh.weft.dev/forward-client-cert: SANITIZE_SET}, ')).toEqual([
+    [0, ForwardClientCert.SANITIZE_SET],
   ]);
 });
 

@@ -1,6 +1,6 @@
 // Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
-import { type Certificate, type Listener, type ListenerTls, Protocol, type TlsLimits, TlsVersion } from '../gen/mesh/v1/model.js';
-import { type CertificateTimes, certificateTimes, isHidden, keyPairFault, tlsKeyPair, tlsLimits } from '../resources/index.js';
+import { type Certificate, ForwardClientCert, type Listener, type ListenerTls, Protocol, type TlsLimits, TlsVersion } from '../gen/mesh/v1/model.js';
+import { type CertificateTimes, certificateTimes, gatewayForwarding, isHidden, keyPairFault, tlsKeyPair, tlsLimits } from '../resources/index.js';
 import { portConflicts } from '../resources/kind-gateway.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
@@ -29,6 +29,8 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
   const addresses = addressesOf(gateway, context);
   const backendCertificate = backendCertificateOf(gateway, context);
   const conflicts = portConflicts(gateway.manifest.spec.listeners);
+  const { trustedHops, clientCert } = gatewayForwarding(gateway.manifest.metadata.annotations);
+  const forwardClientCert = ForwardClientCert[clientCert];
   return gateway.manifest.spec.listeners.flatMap((listener, position) => {
     const earlier = conflicts.get(position);
     if (earlier !== undefined) {
@@ -63,6 +65,8 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         hostname: listener.hostname ?? '',
         tls,
         backendCertificate,
+        trustedHops,
+        forwardClientCert,
       },
     }));
   });

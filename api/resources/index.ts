@@ -1,6 +1,7 @@
 // What others import of api/resources.
 export { protocolNamed } from './app-protocol.js';
 export { type FieldPath, type Finding, formatFieldPath, formatFinding } from './finding.js';
+export { gatewayForwarding } from './gateway-annotations.js';
 export { configMapText } from './kind-config-map.js';
 export { SERVICE_NAME_LABEL, WEIGHT_LABEL } from './kind-endpoint-slice.js';
 export { ZONE_LABEL } from './kind-node.js';

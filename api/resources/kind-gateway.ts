@@ -1,6 +1,7 @@
 // gateway.networking.k8s.io/v1 Gateway: HTTP, HTTPS, TLS and TCP listeners. Owner: Gateway API v1.
 import { isIP } from 'node:net';
 import { z } from 'zod';
+import { checkGatewayAnnotations } from './gateway-annotations.js';
 import { labelSelector } from './label-selector.js';
 import { objectOf } from './metadata.js';
 import {
@@ -166,7 +167,7 @@ const address = withRule(
   },
 );
 
-const schema = objectOf(
+const object = objectOf(
   { kind: 'Gateway', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
   {
     spec: withRule(
@@ -203,6 +204,11 @@ const schema = objectOf(
     ),
   },
 );
+
+const schema = withRule(object, ({ metadata }, report) => {
+  if (isUnchecked(metadata) && isUnchecked(metadata.annotations))
+    checkGatewayAnnotations(metadata.annotations, (path, message) => report(['metadata', 'annotations', ...path], message));
+});
 
 export const gatewayKind = {
   kind: 'Gateway',

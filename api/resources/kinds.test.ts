@@ -122,6 +122,21 @@ describe('refused', () => {
       'spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}, {name: b, port: 80, protocol: HTTP}]}',
       'spec.listeners[1].port: port, protocol and hostname together must be unique',
     ],
+    [
+      'Gateway',
+      'metadata: {name: a, annotations: {mesh.weft.dev/trusted-hops: "17"}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
+      'metadata.annotations["mesh.weft.dev/trusted-hops"]: expected a number from "0" to "16", found "17"',
+    ],
+    [
+      'Gateway',
+      'metadata: {name: a, annotations: {mesh.weft.dev/trusted-hop: "1"}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
+      'no annotation of a Gateway, only mesh.weft.dev/trusted-hops, mesh.weft.dev/forward-client-cert; did you mean',
+    ],
+    [
+      'Gateway',
+      'metadata: {name: a, annotations: {mesh.weft.dev/forward-client-cert: APPEND}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
+      'expected one of SANITIZE, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET, ALWAYS_FORWARD_ONLY, found "APPEND"',
+    ],
     ['GatewayClass', 'spec: {controllerName: weft}', 'spec.controllerName: expected a controller name such as weft.dev/gateway'],
     ['HTTPRoute', 'spec: {parentRefs: [{kind: Service, name: a}]}', 'spec.parentRefs[0].group: expected group: "" for a Service'],
     ['HTTPRoute', 'spec: {parentRefs: [{name: g}, {name: g}]}', 'spec.parentRefs[1].name: parentRefs must be unique'],

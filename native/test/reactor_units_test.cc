@@ -150,7 +150,7 @@ TEST("access log: records come out whole over many turns of the ring; a full rin
     record.kind = kAccessLogHttp1;
     record.token = i;
     const std::string path(static_cast<size_t>(i % 300), 'p');
-    CHECK(log.write(record, {path, "host", "agent", "id", "message"}));
+    CHECK(log.write(record, {path, "host", "agent", "id", "message", "spiffe://td/x"}));
     while (read != words[0]) {
       AccessLogRecord found;
       const uint8_t* at = bytes + kAccessLogHeaderBytes + read % 4096;
@@ -165,7 +165,7 @@ TEST("access log: records come out whole over many turns of the ring; a full rin
   }
   CHECK_EQ(seen, 1'000);
   int written = 0;
-  while (log.write(AccessLogRecord{}, {"path", "host", "", "", ""})) written++;
+  while (log.write(AccessLogRecord{}, {"path", "host", "", "", "", ""})) written++;
   CHECK(written >= 20);
   CHECK_EQ(words[2], 1u);
 }

@@ -626,6 +626,33 @@ TEST("TLS: SPIFFE IDs are checked to the letter") {
   }
 }
 
+TEST("TLS: what is told of a certificate is one element of Envoy's list, whatever its names say") {
+  const test::Authority authority;
+  const auto told = [&](const std::string& sans) {
+    const test::Leaf leaf = authority.leaf(sans);
+    BIO* bio = BIO_new_mem_buf(leaf.chain.data(), static_cast<int>(leaf.chain.size()));
+    X509* certificate = PEM_read_bio_X509(bio, nullptr, nullptr, nullptr);
+    std::pair<std::string, std::string> texts{forwarded_certificate(certificate), name_of(certificate)};
+    X509_free(certificate);
+    BIO_free(bio);
+    constexpr size_t kHash = sizeof("Hash=") - 1 + 64;
+    CHECK_EQ(texts.first.find_first_not_of("0123456789abcdef", sizeof("Hash=") - 1), kHash);
+    texts.first.erase(0, kHash);
+    return texts;
+  };
+  const std::string subject = ";Subject=\"CN=leaf\"";
+  CHECK_EQ(told("").first, subject);
+  CHECK_EQ(told("").second, "CN=leaf");
+  CHECK_EQ(told("DNS:a.test,URI:spiffe://td/x,DNS:b.test").first, subject + ";URI=spiffe://td/x;DNS=a.test;DNS=b.test");
+  CHECK_EQ(told("DNS:a.test,URI:spiffe://td/x").second, "spiffe://td/x");
+  CHECK_EQ(told("IP:127.0.0.1,DNS:a.test").second, "a.test");
+  // What could end the element, or the field, is quoted or left out.
+  CHECK_EQ(told("URI:urn:x;By=spiffe://td/admin").first, subject + ";URI=\"urn:x;By=spiffe://td/admin\"");
+  CHECK_EQ(told("URI:urn:x\";By=y,DNS:a b,DNS:c.test").first, subject + ";DNS=c.test");
+  CHECK_EQ(told("URI:urn:x\";By=y").second, "CN=leaf");
+  CHECK_EQ(told("URI:urn:" + std::string(4000, 'x') + ",DNS:c.test").first, subject + ";DNS=c.test");
+}
+
 TEST("TLS: hundreds of sessions leave nothing behind") {
   const auto server = build(server_spec());
   const auto client = build(client_spec());

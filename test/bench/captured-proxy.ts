@@ -73,7 +73,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     port: Number(port),
     protocol: 'detect',
     sockmap: null,
-    trustedHops: null,
+    forwarding: null,
     tls: null,
     proxyProtocol: false,
     pod: null,

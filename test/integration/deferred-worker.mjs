@@ -103,7 +103,7 @@ const listen = (id, protocol) =>
     port: 0,
     protocol,
     sockmap: null,
-    trustedHops: null,
+    forwarding: null,
     tls: null,
     proxyProtocol: false,
   });

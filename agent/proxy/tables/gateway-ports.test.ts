@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
+import { ForwardClientCert, Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { newIds } from '../testing/models.js';
 import { gatewayPorts } from './gateway-ports.js';
 
@@ -50,6 +50,24 @@ test('a certificate answers its listener’s hostname, and those of its own name
     [['any'], ['any', 'exact.w.test'], ['first', '*.w.test', 'first.w.test', 'deep.er.w.test'], ['second', 'second.w.test']],
   ]);
   expect(warnings).toEqual([expect.stringContaining('listener shop/edge/wild: certificate 2 is not used')]);
+});
+
+test('what is believed and told of clients holds for a whole port', () => {
+  const plain = (name: string, more: object) => ({ name, hostname: `${name}.test`, protocol: Protocol.HTTP, ...more });
+  const { ports: found, warnings } = ports(
+    plain('a', { trustedHops: 1, forwardClientCert: ForwardClientCert.APPEND_FORWARD }),
+    plain('b', { trustedHops: 1, forwardClientCert: ForwardClientCert.APPEND_FORWARD }),
+    plain('c', { forwardClientCert: ForwardClientCert.APPEND_FORWARD }),
+    plain('d', { trustedHops: 1 }),
+    plain('e', { port: 80 }),
+  );
+  expect(found.map(({ listener, members }) => [listener.trustedHops, listener.forwardClientCert, members.length])).toEqual([
+    [1, 'append-forward', 2],
+    [null, 'sanitize', 1],
+  ]);
+  expect(warnings).toEqual(
+    ['c', 'd'].map((name) => expect.stringContaining(`listener shop/edge/${name}: 10.0.0.1:443 has other trusted hops`)),
+  );
 });
 
 test('a port speaks one protocol, the first listener’s by name; a port without any certificate is closed', () => {

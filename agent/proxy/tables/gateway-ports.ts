@@ -3,7 +3,13 @@ import { compareHostnames, hostnameMatches } from '../../../api/compile/route-or
 import { type Certificate, type Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { certificateNames } from '../../../api/resources/tls-pem.js';
 import type { Model } from '../../model/model.js';
-import type { ListenerSpec, TlsCertificateSpec, TlsLimits } from '../../native/engine.js';
+import {
+  FORWARD_CLIENT_CERT,
+  type ForwardClientCert,
+  type ListenerSpec,
+  type TlsCertificateSpec,
+  type TlsLimits,
+} from '../../native/engine.js';
 import { socketName } from './clusters.js';
 import { MAX_LISTENERS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
@@ -47,6 +53,9 @@ export interface GatewayListener {
   readonly clientTrust: string | null;
   /** Those who show none, or one that can't be verified, are let in all the same. */
   readonly clientFallback: boolean;
+  /** Proxies in front whose X-Forwarded-* are believed; null: as this proxy is told. */
+  readonly trustedHops: number | null;
+  readonly forwardClientCert: ForwardClientCert;
 }
 
 export interface GatewayPort {
@@ -115,6 +124,8 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
       certificates: end === undefined ? null : certificatesOf(members, warnings),
       clientTrust: end?.clientTrust || null,
       clientFallback: end?.clientFallback ?? false,
+      trustedHops: first.trustedHops ?? null,
+      forwardClientCert: forwardClientCertOf(first),
     };
     return { listener, members };
   });
@@ -137,6 +148,9 @@ function conflictOf(listener: Listener, members: readonly Listener[], socket: st
   const end = tls === undefined ? undefined : members.find((other) => other.tls !== undefined);
   if (end?.tls !== undefined && (end.tls.clientTrust !== tls?.clientTrust || end.tls.clientFallback !== tls.clientFallback))
     return `${socket} asks for other client certificates for ${end.gateway}/${end.name}; it stays closed`;
+  const [first] = members;
+  if (first !== undefined && (first.trustedHops !== listener.trustedHops || first.forwardClientCert !== listener.forwardClientCert))
+    return `${socket} has other trusted hops or client certificates forwarded otherwise for ${first.gateway}/${first.name}; it stays closed`;
   const twin = members.find((other) => other.hostname === hostname);
   return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
 }
@@ -162,6 +176,10 @@ function certificatesOf(members: readonly Listener[], warnings: string[]): TlsCe
       return [];
     }),
   );
+}
+
+function forwardClientCertOf({ forwardClientCert }: Listener): ForwardClientCert {
+  return FORWARD_CLIENT_CERT[forwardClientCert] ?? 'sanitize';
 }
 
 function limitsOf({ tls }: Listener): TlsLimits | null {

@@ -54,15 +54,17 @@ bool AccessLog::write(AccessLogRecord record, AccessLogTexts texts) {
   record.user_agent_length = cut(&texts.user_agent);
   record.request_id_length = cut(&texts.request_id);
   record.grpc_message_length = cut(&texts.grpc_message);
-  const size_t text =
-      texts.path.size() + texts.authority.size() + texts.user_agent.size() + texts.request_id.size() + texts.grpc_message.size();
-  record.size = static_cast<uint32_t>((sizeof(record) + text + 7) & ~size_t{7});
+  record.client_identity_length = cut(&texts.client_identity);
+  const std::string_view all[] = {texts.path,       texts.authority,    texts.user_agent,
+                                  texts.request_id, texts.grpc_message, texts.client_identity};
+  size_t size = sizeof(record);
+  for (const std::string_view text : all) size += text.size();
+  record.size = static_cast<uint32_t>((size + 7) & ~size_t{7});
   uint8_t* out = record.size <= capacity_ ? reserve(record.size) : nullptr;
   if (out == nullptr) return false;
   memcpy(out, &record, sizeof(record));
   out += sizeof(record);
-  for (const std::string_view part : {texts.path, texts.authority, texts.user_agent, texts.request_id, texts.grpc_message})
-    out = append(out, part);
+  for (const std::string_view text : all) out = append(out, text);
   __atomic_store_n(&words_[kWritten], words_[kWritten] + record.size, __ATOMIC_RELEASE);
   return true;
 }

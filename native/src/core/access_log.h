@@ -12,14 +12,15 @@ namespace weft {
 
 inline constexpr uint32_t kAccessLogHeaderBytes = 64;
 
-// Addresses are IPv6, IPv4 as v4-mapped. Text follows: path (with its query), authority, user agent, request id, grpc-message; padded to 8
-// bytes.
+// Addresses are IPv6, IPv4 as v4-mapped. Text follows: path (with its query), authority, user agent, request id, grpc-message, client
+// identity; padded to 8 bytes.
 struct AccessLogTexts {
   std::string_view path;
   std::string_view authority;
   std::string_view user_agent;
   std::string_view request_id;
   std::string_view grpc_message;
+  std::string_view client_identity;
 };
 struct AccessLogRecord {
   uint32_t size = 0;
@@ -50,8 +51,10 @@ struct AccessLogRecord {
   int32_t request_id_length = 0;
   int32_t grpc_message_length = 0;
   int32_t grpc_status = -1;
+  int32_t client_identity_length = 0;
+  int32_t tls_version = 0;
 };
-static_assert(sizeof(AccessLogRecord) == 40 * 4);
+static_assert(sizeof(AccessLogRecord) == 42 * 4);
 inline constexpr uint32_t kAccessLogHttp1 = 1;
 inline constexpr uint32_t kAccessLogOpaque = 2;
 inline constexpr uint32_t kAccessLogHttp2 = 3;

@@ -12,7 +12,7 @@ namespace weft {
 struct ListenerInfo {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
-  int32_t trusted_hops = -1;
+  Forwarding forwarding;
   uint16_t port = 0;
 
   bool is_captured() const { return kind != ListenerKind::Gateway; }
@@ -26,6 +26,14 @@ struct ClientSecurity {
   std::string server_name;
   // Verified SPIFFE ID; empty: none.
   std::string identity;
+  // TLS1_2_VERSION or TLS1_3_VERSION; 0: it passes through.
+  uint16_t tls_version = 0;
+  // It showed a certificate, and that was verified.
+  bool has_certificate = false;
+  // What that calls its owner, for logs.
+  std::string certificate_name;
+  // Complete X-Forwarded-Client-Cert; empty: there is none, or the listener tells nothing of it.
+  std::string certificate_line;
 };
 
 struct DownstreamOrigin {

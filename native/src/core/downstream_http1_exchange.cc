@@ -80,8 +80,8 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
 }
 
 void DownstreamHttp1::find_client(const http1::RequestHead& head, const uint8_t* base) {
-  if (origin_.listener.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return;
-  ForwardedClient client(origin_.listener.trusted_hops);
+  if (origin_.listener.forwarding.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return;
+  ForwardedClient client(origin_.listener.forwarding.trusted_hops);
   for (size_t i = 0; i < head.field_count; i++) {
     const http1::Field& field = head.fields[i];
     if (field.known == http1::KnownHeader::kXForwardedFor && !field.named_by_connection) client.add(field.value.in(base));

@@ -207,6 +207,10 @@ bool DownstreamOpening::shake_hands() {
   security->terminated = true;
   security->server_name = tls_->server_name();
   security->identity = tls_->peer_identity();
+  security->tls_version = tls_->version_number();
+  security->has_certificate = tls_->has_verified_peer();
+  security->certificate_name = tls_->peer_name();
+  if (origin_.listener.forwarding.tells_certificate()) security->certificate_line = tls_->forwarded_certificate_line();
   origin_.security = std::move(security);
   // What was negotiated needs no guess.
   if (plan_.protocol != Protocol::kOpaque && tls_->alpn() == "h2") plan_.protocol = Protocol::kHttp2;

@@ -97,7 +97,7 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     return;
   }
   DownstreamOrigin origin;
-  origin.listener = {spec_.id, spec_.kind, spec_.trusted_hops, spec_.port};
+  origin.listener = {spec_.id, spec_.kind, spec_.forwarding, spec_.port};
   origin.scope = scope_;
   Protocol protocol = spec_.protocol;
   if (!address_of(reinterpret_cast<const sockaddr*>(&client), &origin.client.address, &origin.client.port) ||

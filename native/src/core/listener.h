@@ -16,7 +16,10 @@ class Listener : public Connection {
   const ListenerSpec& spec() const { return spec_; }
   const SharedScope& scope() const { return scope_; }
   void set_tenant(TenantId tenant) { tenant_ = tenant; }
-  void set_tls(std::shared_ptr<const ListenerTls> tls) { spec_.tls = std::move(tls); }
+  void set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding) {
+    spec_.tls = std::move(tls);
+    spec_.forwarding = forwarding;
+  }
   void on_events(uint32_t events) override;
   void on_resume() override;
   void on_timer() override;

@@ -103,6 +103,25 @@ struct ListenerTls {
   std::shared_ptr<const TlsContext> context;
 };
 
+// What a gateway passes on, and says itself, of its clients' certificates in X-Forwarded-Client-Cert: Envoy's forward_client_cert_details.
+// Those that keep what came do so from clients whose certificate was verified, but for the last.
+enum class ForwardClientCert : uint8_t { kSanitize, kForwardOnly, kAppendForward, kSanitizeSet, kAlwaysForwardOnly };
+
+// What a gateway believes of what it is told of clients, and tells of them.
+struct Forwarding {
+  // Proxies in front whose X-Forwarded-* are believed; -1: fields are left as they come.
+  int32_t trusted_hops = -1;
+  ForwardClientCert client_cert = ForwardClientCert::kSanitize;
+
+  bool tells_certificate() const {
+    return client_cert == ForwardClientCert::kAppendForward || client_cert == ForwardClientCert::kSanitizeSet;
+  }
+  bool keeps_certificate(bool verified) const {
+    if (client_cert == ForwardClientCert::kAlwaysForwardOnly) return true;
+    return verified && (client_cert == ForwardClientCert::kForwardOnly || client_cert == ForwardClientCert::kAppendForward);
+  }
+};
+
 struct ListenerSpec {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
@@ -115,8 +134,7 @@ struct ListenerSpec {
   // Empty: not registered.
   std::string sockmap;
   uint32_t sockmap_key = 0;
-  // Proxies in front whose X-Forwarded-* are believed; -1: fields are left as they come.
-  int32_t trusted_hops = -1;
+  Forwarding forwarding;
   // Null: none.
   std::shared_ptr<const ListenerTls> tls;
   // Every connection begins with a PROXY protocol header, v1 or v2, whose addresses stand for the socket's.

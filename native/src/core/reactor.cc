@@ -458,11 +458,11 @@ std::vector<SharedListener> Reactor::share_listeners() const {
   return shared;
 }
 
-bool Reactor::set_listener_tls(int32_t id, std::shared_ptr<const ListenerTls> tls) {
+bool Reactor::set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding) {
   bool found = false;
   for (Listener* listener : listeners_) {
     if (listener->spec().id != id) continue;
-    listener->set_tls(tls);
+    listener->set(tls, forwarding);
     found = true;
   }
   return found;

@@ -83,7 +83,7 @@ class Reactor {
   // Closes every socket. Within decide(): when that has returned. Idempotent.
   void close();
   // The listener's next connections use it; those that are open keep what they began with. False: no such listener.
-  bool set_listener_tls(int32_t id, std::shared_ptr<const ListenerTls> tls);
+  bool set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding);
   // The last failures since the last call, at most kMaxTlsFailures: the counters have them all.
   std::vector<TlsFailureNote> take_tls_failures() { return std::exchange(tls_failures_, {}); }
   bool is_closed() const { return closed_; }

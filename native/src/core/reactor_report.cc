@@ -164,6 +164,10 @@ void Reactor::write_access_log(const Exchange& exchange, const Downstream& downs
   record.generation = exchange.tables->generation();
   record.grpc_status = exchange.grpc_status;
   AccessLogTexts texts;
+  if (origin.security != nullptr) {
+    record.tls_version = origin.security->tls_version;
+    texts.client_identity = origin.security->certificate_name;
+  }
   texts.grpc_message = exchange.grpc_message;
   if (exchange.http2 != nullptr) {
     const Http2Request& request = *exchange.http2;

@@ -87,8 +87,10 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
   using http1::known_bit;
   using http1::KnownHeader;
   if (exchange->max_forwards > 0) put_max_forwards(exchange->max_forwards - 1);
-  const int32_t hops = connection.origin().listener.trusted_hops;
+  const Forwarding& forwarding = connection.origin().listener.forwarding;
+  const int32_t hops = forwarding.trusted_hops;
   if (hops < 0) return;
+  dropped_ |= known_bit(KnownHeader::kForwardedLookalike);
   const std::string_view client = address_.format(connection.origin().client.address);
   const std::string_view proto = connection.tls() != nullptr ? "https" : "http";
   if (hops == 0) {
@@ -105,12 +107,23 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
   }
   edge_size_ = size_;
   makes_id_ = (present & known_bit(KnownHeader::kXRequestId)) == 0;
-  if (!makes_id_) return;
-  if (exchange->made_request_id[0] == 0) {
-    exchange->made_request_id[0] = reactor->random() | 1;
-    exchange->made_request_id[1] = reactor->random();
+  if (makes_id_) {
+    if (exchange->made_request_id[0] == 0) {
+      exchange->made_request_id[0] = reactor->random() | 1;
+      exchange->made_request_id[1] = reactor->random();
+    }
+    put(id_.format(exchange->made_request_id[0], exchange->made_request_id[1]));
   }
-  put(id_.format(exchange->made_request_id[0], exchange->made_request_id[1]));
+  tell_certificate(connection.origin().security.get(), forwarding);
+}
+
+// Another line is the same list as one that came (RFC 9110 5.3).
+void ForwardedLines::tell_certificate(const ClientSecurity* security, const Forwarding& forwarding) {
+  const bool verified = security != nullptr && security->has_certificate;
+  if (!forwarding.keeps_certificate(verified)) dropped_ |= http1::known_bit(http1::KnownHeader::kXForwardedClientCert);
+  if (security == nullptr || security->certificate_line.empty()) return;
+  long_text_.append(text_, edge_size_).append(security->certificate_line).append(text_ + edge_size_, size_ - edge_size_);
+  edge_size_ += security->certificate_line.size();
 }
 
 void ForwardedLines::put_max_forwards(int32_t left) {

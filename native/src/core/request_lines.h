@@ -1,6 +1,7 @@
 // Small texts the engine adds to requests: the client's address, a request id. No allocation.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "core/http1/head.h"
@@ -43,14 +44,15 @@ class ForwardedLines {
   std::string_view client() const { return client_; }
   std::string_view proto() const { return proto_; }
   // At the edge: complete lines for both, instead of what dropped() names; whatever a client says there is its own invention. Before them
-  // Max-Forwards, counted down.
-  std::string_view edge() const { return {text_, edge_size_}; }
+  // Max-Forwards, counted down; behind them what is told of the client's certificate.
+  std::string_view edge() const { return lines().substr(0, edge_size_); }
   uint64_t dropped() const { return dropped_; }
   std::string_view request_id() const { return makes_id_ ? id_.id() : std::string_view(); }
   // edge(), and the request id's.
-  std::string_view lines() const { return {text_, size_}; }
+  std::string_view lines() const { return long_text_.empty() ? std::string_view(text_, size_) : long_text_; }
 
  private:
+  void tell_certificate(const struct ClientSecurity* security, const Forwarding& forwarding);
   void put(std::string_view text);
   void put_max_forwards(int32_t left);
 
@@ -60,6 +62,8 @@ class ForwardedLines {
   std::string_view client_;
   std::string_view proto_;
   char text_[224];
+  // All of text_, and a certificate; empty: there is none to tell of.
+  std::string long_text_;
   size_t edge_size_ = 0;
   size_t size_ = 0;
   uint64_t dropped_ = 0;

@@ -179,7 +179,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   options.via_line = reactor_->hop_lines().via(request);
   char* out = reactor_->head_scratch();
   size_t size = 0;
-  char extra[256];
+  std::string handshake;
   bool fits;
   if (request.head != nullptr) {
     options.framing = http1::request_body_framing(*request.head);
@@ -187,7 +187,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
     fits = http1::write_request_head(*request.head, request.base, options, out, Reactor::kHeadScratch, &size);
   } else {
     options.framing = http2::request_framing(*request.summary, ends);
-    if (request.summary->is_extended_connect) options.extra_lines = begin_handshake(lines.lines(), extra);
+    if (request.summary->is_extended_connect) options.extra_lines = handshake = begin_handshake(lines.lines());
     fits = http2::write_request_head(*request.block, *request.summary, options, out, Reactor::kHeadScratch, &size);
   }
   staged_ = static_cast<uint32_t>(size);
@@ -196,14 +196,10 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
 }
 
 // `lines` and a Sec-WebSocket-Key of ours.
-std::string_view UpstreamHttp1::begin_handshake(std::string_view lines, char (&out)[256]) {
-  static constexpr std::string_view kName = "sec-websocket-key: ";
+std::string UpstreamHttp1::begin_handshake(std::string_view lines) {
   const std::array<char, 24> key = http2::websocket_key(reactor_->random(), reactor_->random());
   accept_ = std::make_unique<std::array<char, 28>>(http2::websocket_accept({key.data(), key.size()}));
-  http1::HeadWriter writer(out, sizeof(out));
-  writer.put(lines);
-  http1::put_line(kName, {key.data(), key.size()}, &writer);
-  return {out, writer.size()};
+  return std::string(lines).append("sec-websocket-key: ").append(key.data(), key.size()).append("\r\n");
 }
 
 bool UpstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {

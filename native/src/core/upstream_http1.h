@@ -53,7 +53,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
 
   bool ends_connect() const;
   void open_bare_tunnel();
-  std::string_view begin_handshake(std::string_view lines, char (&out)[256]);
+  std::string begin_handshake(std::string_view lines);
   bool send_output(const void* first, size_t first_count, const void* second, size_t second_count);
   // The peer takes no more. It may have answered before it closed: that is read first, soon (whoever writes may be reading itself).
   void on_write_broken();

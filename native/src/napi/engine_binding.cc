@@ -148,12 +148,13 @@ Napi::Value leave_pod(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value set_listener_tls(const Napi::CallbackInfo& info) {
+Napi::Value set_listener(const Napi::CallbackInfo& info) {
   SpecReader reader(info.Env());
-  std::shared_ptr<const ListenerTls> tls = reader.listener_tls(info[1]);
-  if (!reader.ok() || !info[0].IsNumber()) return throw_type_error(info.Env(), "setListenerTls: " + reader.error());
-  return Napi::Boolean::New(info.Env(),
-                            handle_of(info)->reactor().set_listener_tls(info[0].As<Napi::Number>().Int32Value(), std::move(tls)));
+  ListenerSpec settings;
+  reader.read_listener_settings(info[1], &settings);
+  if (!reader.ok() || !info[0].IsNumber()) return throw_type_error(info.Env(), "setListener: " + reader.error());
+  const int32_t id = info[0].As<Napi::Number>().Int32Value();
+  return Napi::Boolean::New(info.Env(), handle_of(info)->reactor().set_listener(id, settings.tls, settings.forwarding));
 }
 
 Napi::Value take_tls_failures(const Napi::CallbackInfo& info) {
@@ -281,7 +282,7 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "shareListeners", share_listeners, handle);
   add_method(engine, "unlisten", unlisten, handle);
   add_method(engine, "leavePod", leave_pod, handle);
-  add_method(engine, "setListenerTls", set_listener_tls, handle);
+  add_method(engine, "setListener", set_listener, handle);
   add_method(engine, "takeTlsFailures", take_tls_failures, handle);
   add_method(engine, "useTables", use_tables, handle);
   add_method(engine, "drain", drain, handle);

@@ -282,6 +282,27 @@ PodScope SpecReader::pod_scope(const Napi::Value& value) {
   return pod;
 }
 
+Forwarding SpecReader::forwarding(const Napi::Value& value) {
+  Forwarding forwarding;
+  if (value.IsNull()) return forwarding;
+  if (!value.IsObject()) return fail("forwarding", "an object or null"), forwarding;
+  const auto object = value.As<Napi::Object>();
+  forwarding.trusted_hops = static_cast<int32_t>(integer(object, "trustedHops", 0, kMaxTrustedHops));
+  constexpr std::string_view kModes[] = {"sanitize", "forward-only", "append-forward", "sanitize-set", "always-forward-only"};
+  const auto mode = std::find(std::begin(kModes), std::end(kModes), text(object, "clientCert"));
+  if (mode == std::end(kModes))
+    return fail("clientCert", "sanitize, forward-only, append-forward, sanitize-set or always-forward-only"), forwarding;
+  forwarding.client_cert = static_cast<ForwardClientCert>(mode - std::begin(kModes));
+  return forwarding;
+}
+
+void SpecReader::read_listener_settings(const Napi::Value& value, ListenerSpec* spec) {
+  if (!value.IsObject()) return fail("listener", "an object");
+  const auto object = value.As<Napi::Object>();
+  spec->tls = listener_tls(field(object, "tls"));
+  spec->forwarding = forwarding(field(object, "forwarding"));
+}
+
 ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   ListenerSpec spec;
   if (!value.IsObject()) return fail("listener", "an object"), spec;
@@ -303,9 +324,8 @@ ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   spec.address = address(object, "address");
   spec.port = static_cast<uint16_t>(integer(object, "port", 0, 65535));
   spec.protocol = protocol(object);
-  spec.tls = listener_tls(field(object, "tls"));
+  read_listener_settings(value, &spec);
   spec.proxy_protocol = flag(object, "proxyProtocol");
-  if (!field(object, "trustedHops").IsNull()) spec.trusted_hops = static_cast<int32_t>(integer(object, "trustedHops", 0, kMaxTrustedHops));
   const Napi::Value sockmap = field(object, "sockmap");
   if (sockmap.IsObject()) {
     spec.sockmap = text(sockmap.As<Napi::Object>(), "map");

@@ -17,6 +17,8 @@ class SpecReader {
 
   TableSpec table_spec(const Napi::Value& value);
   ListenerSpec listener_spec(const Napi::Value& value);
+  // Of it, what can be set while it listens.
+  void read_listener_settings(const Napi::Value& value, ListenerSpec* spec);
   TlsContextSpec tls_context_spec(const Napi::Value& value);
   // Null for null.
   std::shared_ptr<const ListenerTls> listener_tls(const Napi::Value& value);
@@ -34,6 +36,7 @@ class SpecReader {
   std::vector<PeerMatch> peer_matches(const Napi::Object& object, const char* name);
   ProxyAnnouncement proxy_announcement(const Napi::Object& endpoint);
   Protocol protocol(const Napi::Object& object);
+  Forwarding forwarding(const Napi::Value& value);
   PodScope pod_scope(const Napi::Value& value);
   bool flag(const Napi::Object& object, const char* name);
   Address address(const Napi::Object& object, const char* name);

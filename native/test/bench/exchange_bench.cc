@@ -99,7 +99,7 @@ struct World {
     at.id = 1;
     parse_address("127.0.0.1", &at.address);
     at.protocol = Protocol::kHttp2;
-    at.trusted_hops = 0;
+    at.forwarding.trusted_hops = 0;
     port = static_cast<uint16_t>(reactor->listen(at, &error));
   }
 

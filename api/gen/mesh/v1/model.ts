@@ -48,6 +48,20 @@ export enum EndpointHealth {
   UNHEALTHY = 2,
 }
 
+/** What becomes of X-Forwarded-Client-Cert, as Envoy's forward_client_cert_details. */
+export enum ForwardClientCert {
+  /** SANITIZE - Clients' is dropped. */
+  SANITIZE = 0,
+  /** FORWARD_ONLY - It goes on from clients whose certificate was verified. */
+  FORWARD_ONLY = 1,
+  /** APPEND_FORWARD - So it does, and their certificate is told behind it. */
+  APPEND_FORWARD = 2,
+  /** SANITIZE_SET - Their certificate alone is told. */
+  SANITIZE_SET = 3,
+  /** ALWAYS_FORWARD_ONLY - It goes on from every client. */
+  ALWAYS_FORWARD_ONLY = 4,
+}
+
 export enum TlsVersion {
   TLS_VERSION_UNSPECIFIED = 0,
   TLS_VERSION_1_2 = 1,
@@ -248,7 +262,12 @@ export interface Listener {
     | ListenerTls
     | undefined;
   /** What its gateway shows backends that are spoken to over TLS; absent: nothing. */
-  backendCertificate: Certificate | undefined;
+  backendCertificate:
+    | Certificate
+    | undefined;
+  /** Proxies in front whose X-Forwarded-* are believed, 16 at most; absent: as the node's proxy is told. */
+  trustedHops?: number | undefined;
+  forwardClientCert: ForwardClientCert;
 }
 
 /** How TLS ends at a listener. */
@@ -1894,6 +1913,8 @@ function createBaseListener(): Listener {
     hostname: "",
     tls: undefined,
     backendCertificate: undefined,
+    trustedHops: undefined,
+    forwardClientCert: 0,
   };
 }
 
@@ -1922,6 +1943,12 @@ export const Listener: MessageFns<Listener> = {
     }
     if (message.backendCertificate !== undefined) {
       Certificate.encode(message.backendCertificate, writer.uint32(66).fork()).join();
+    }
+    if (message.trustedHops !== undefined) {
+      writer.uint32(72).uint32(message.trustedHops);
+    }
+    if (message.forwardClientCert !== 0) {
+      writer.uint32(80).int32(message.forwardClientCert);
     }
     return writer;
   },
@@ -2003,6 +2030,22 @@ export const Listener: MessageFns<Listener> = {
             message.backendCertificate = Certificate.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.trustedHops = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.forwardClientCert = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2030,6 +2073,8 @@ export const Listener: MessageFns<Listener> = {
     message.backendCertificate = (object.backendCertificate !== undefined && object.backendCertificate !== null)
       ? Certificate.fromPartial(object.backendCertificate)
       : undefined;
+    message.trustedHops = object.trustedHops ?? undefined;
+    message.forwardClientCert = object.forwardClientCert ?? 0;
     return message;
   },
 };

@@ -58,7 +58,8 @@ inline constexpr uint64_t kForbiddenTrailers =
     known_bit(KnownHeader::kConnection) | known_bit(KnownHeader::kKeepAlive) | known_bit(KnownHeader::kTe) |
     known_bit(KnownHeader::kTrailer) | known_bit(KnownHeader::kUpgrade) | known_bit(KnownHeader::kExpect) |
     known_bit(KnownHeader::kProxyConnection) | known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) |
-    known_bit(KnownHeader::kAuthorization) | known_bit(KnownHeader::kContentType) | kFramingLookalikes;
+    known_bit(KnownHeader::kXForwardedClientCert) | known_bit(KnownHeader::kForwardedLookalike) | known_bit(KnownHeader::kAuthorization) |
+    known_bit(KnownHeader::kContentType) | kFramingLookalikes;
 
 enum class BodyStatus : uint8_t {
   /// All given bytes are consumed and more must come.

@@ -18,33 +18,35 @@ inline constexpr size_t kReadPastEnd = 64;
 inline constexpr size_t kMaxFields = 128;
 
 /// Fields the engine itself understands. The index is a bit in the masks below.
-#define WEFT_HTTP1_KNOWN_HEADERS(X)        \
-  X(Host, "host")                          \
-  X(ContentLength, "content-length")       \
-  X(TransferEncoding, "transfer-encoding") \
-  X(Connection, "connection")              \
-  X(KeepAlive, "keep-alive")               \
-  X(Te, "te")                              \
-  X(Trailer, "trailer")                    \
-  X(Upgrade, "upgrade")                    \
-  X(Expect, "expect")                      \
-  X(ProxyConnection, "proxy-connection")   \
-  X(XForwardedFor, "x-forwarded-for")      \
-  X(XForwardedProto, "x-forwarded-proto")  \
-  X(XRequestId, "x-request-id")            \
-  X(Traceparent, "traceparent")            \
-  X(Tracestate, "tracestate")              \
-  X(Authorization, "authorization")        \
-  X(ContentType, "content-type")           \
-  X(UserAgent, "user-agent")               \
-  X(RetryAfter, "retry-after")             \
-  X(Date, "date")                          \
-  X(GrpcTimeout, "grpc-timeout")           \
-  X(MaxForwards, "max-forwards")           \
-  X(Forwarded, "forwarded")                \
-  X(XForwardedHost, "x-forwarded-host")    \
-  X(XForwardedPort, "x-forwarded-port")    \
-  X(LengthLookalike, "content_length")     \
+#define WEFT_HTTP1_KNOWN_HEADERS(X)                  \
+  X(Host, "host")                                    \
+  X(ContentLength, "content-length")                 \
+  X(TransferEncoding, "transfer-encoding")           \
+  X(Connection, "connection")                        \
+  X(KeepAlive, "keep-alive")                         \
+  X(Te, "te")                                        \
+  X(Trailer, "trailer")                              \
+  X(Upgrade, "upgrade")                              \
+  X(Expect, "expect")                                \
+  X(ProxyConnection, "proxy-connection")             \
+  X(XForwardedFor, "x-forwarded-for")                \
+  X(XForwardedProto, "x-forwarded-proto")            \
+  X(XRequestId, "x-request-id")                      \
+  X(Traceparent, "traceparent")                      \
+  X(Tracestate, "tracestate")                        \
+  X(Authorization, "authorization")                  \
+  X(ContentType, "content-type")                     \
+  X(UserAgent, "user-agent")                         \
+  X(RetryAfter, "retry-after")                       \
+  X(Date, "date")                                    \
+  X(GrpcTimeout, "grpc-timeout")                     \
+  X(MaxForwards, "max-forwards")                     \
+  X(Forwarded, "forwarded")                          \
+  X(XForwardedHost, "x-forwarded-host")              \
+  X(XForwardedPort, "x-forwarded-port")              \
+  X(XForwardedClientCert, "x-forwarded-client-cert") \
+  X(ForwardedLookalike, "x_forwarded_for")           \
+  X(LengthLookalike, "content_length")               \
   X(EncodingLookalike, "transfer_encoding")
 
 enum class KnownHeader : uint8_t {
@@ -59,6 +61,8 @@ constexpr uint64_t known_bit(KnownHeader header) { return 1ull << static_cast<un
 
 /// Framing to a server that takes "_" for "-" (CGI does, RFC 3875 4.1.18), and to no other: refused in every message.
 constexpr uint64_t kFramingLookalikes = known_bit(KnownHeader::kLengthLookalike) | known_bit(KnownHeader::kEncodingLookalike);
+
+/// kForwardedLookalike is the same for what gateways vouch for: X_Forwarded_For and its like, which they never pass on.
 
 /// `name` must consist of token characters only; any case. kOther if it is none of them.
 KnownHeader known_header(std::string_view name);

@@ -35,6 +35,15 @@ bool is(const char* token, const char (&literal)[N]) {
   }
 }
 
+/// The same but for "_" in place of some "-".
+bool is_lookalike(std::string_view token, std::string_view literal) {
+  if ((token[0] | 0x20) != literal[0]) return false;
+  for (size_t i = 0; i < literal.size(); i++) {
+    if ((token[i] == '_' ? '-' : token[i] | 0x20) != literal[i]) return false;
+  }
+  return true;
+}
+
 constexpr std::string_view kNames[] = {
 #define WEFT_X(name, text) text,
     WEFT_HTTP1_KNOWN_HEADERS(WEFT_X)
@@ -100,19 +109,26 @@ KnownHeader known_header(std::string_view name) {
       break;
     case 15:
       if (is(p, "x-forwarded-for")) return KnownHeader::kXForwardedFor;
+      if (is_lookalike(name, "x-forwarded-for")) return KnownHeader::kForwardedLookalike;
       break;
     case 16:
       if (is(p, "proxy-connection")) return KnownHeader::kProxyConnection;
       if (is(p, "x-forwarded-host")) return KnownHeader::kXForwardedHost;
       if (is(p, "x-forwarded-port")) return KnownHeader::kXForwardedPort;
+      if (is_lookalike(name, "x-forwarded-host") || is_lookalike(name, "x-forwarded-port")) return KnownHeader::kForwardedLookalike;
       break;
     case 17:
       if (is(p, "transfer-encoding")) return KnownHeader::kTransferEncoding;
       if (is(p, "x-forwarded-proto")) return KnownHeader::kXForwardedProto;
+      if (is_lookalike(name, "x-forwarded-proto")) return KnownHeader::kForwardedLookalike;
       if (is(p,
              "transfer\x7f"
              "encoding"))
         return KnownHeader::kEncodingLookalike;
+      break;
+    case 23:
+      if (is(p, "x-forwarded-client-cert")) return KnownHeader::kXForwardedClientCert;
+      if (is_lookalike(name, "x-forwarded-client-cert")) return KnownHeader::kForwardedLookalike;
       break;
     default:
       break;

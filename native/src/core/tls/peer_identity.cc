@@ -1,7 +1,12 @@
 // See peer_identity.h.
 #include "core/tls/peer_identity.h"
 
+#include <openssl/bio.h>
+#include <openssl/evp.h>
 #include <openssl/x509v3.h>
+
+#include <algorithm>
+#include <utility>
 
 #include "core/tables/tables.h"
 
@@ -35,6 +40,40 @@ std::string_view trust_domain_of(std::string_view id) {
   return id.substr(0, id.find('/'));
 }
 
+// The whole strings, so that a NUL in one can't hide a tail.
+std::vector<std::string> alternative_names(X509* certificate, int type) {
+  std::vector<std::string> found;
+  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; names != nullptr && i < sk_GENERAL_NAME_num(names); i++) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names, i);
+    if (name->type != type) continue;
+    const ASN1_IA5STRING* text = name->d.ia5;
+    found.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)), static_cast<size_t>(ASN1_STRING_length(text)));
+  }
+  GENERAL_NAMES_free(names);
+  return found;
+}
+
+// Can stand in a log, in a field's value and in a quoted string as it is.
+bool is_plain(const std::string& name) {
+  const auto is_odd = [](char c) { return c <= ' ' || c >= 0x7f || c == '"' || c == '\\'; };
+  return !name.empty() && std::none_of(name.begin(), name.end(), is_odd);
+}
+
+// RFC 2253, which escapes quotes, backslashes, control bytes and what is not ASCII.
+std::string subject_of(X509* certificate) {
+  BIO* memory = BIO_new(BIO_s_mem());
+  if (memory == nullptr) return {};
+  std::string subject;
+  char* bytes = nullptr;
+  if (X509_NAME_print_ex(memory, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0) {
+    const long size = BIO_get_mem_data(memory, &bytes);
+    if (size > 0) subject.assign(bytes, static_cast<size_t>(size));
+  }
+  BIO_free(memory);
+  return subject;
+}
+
 }  // namespace
 
 bool is_spiffe_id(std::string_view text) {
@@ -49,19 +88,39 @@ bool is_spiffe_id(std::string_view text) {
 
 std::string spiffe_id_of(X509* certificate) {
   if (certificate == nullptr || X509_check_ca(certificate) != 0) return {};
-  auto* names = static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
-  if (names == nullptr) return {};
-  std::string id;
-  int uris = 0;
-  for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names, i);
-    if (name->type != GEN_URI) continue;
-    const ASN1_IA5STRING* uri = name->d.uniformResourceIdentifier;
-    // The whole string, so that a NUL in it can't hide a tail.
-    if (uris++ == 0) id.assign(reinterpret_cast<const char*>(ASN1_STRING_get0_data(uri)), static_cast<size_t>(ASN1_STRING_length(uri)));
+  const std::vector<std::string> uris = alternative_names(certificate, GEN_URI);
+  return uris.size() == 1 && is_spiffe_id(uris[0]) ? uris[0] : std::string();
+}
+
+std::string name_of(X509* certificate) {
+  for (const int type : {GEN_URI, GEN_DNS}) {
+    for (const std::string& name : alternative_names(certificate, type)) {
+      if (is_plain(name)) return name;
+    }
   }
-  GENERAL_NAMES_free(names);
-  return uris == 1 && is_spiffe_id(id) ? id : std::string();
+  return subject_of(certificate);
+}
+
+std::string forwarded_certificate(X509* certificate) {
+  constexpr size_t kMost = 2048;
+  uint8_t digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  std::string element = "Hash=";
+  if (X509_digest(certificate, EVP_sha256(), digest, &size) != 1) size = 0;
+  for (unsigned i = 0; i < size; i++) {
+    element += "0123456789abcdef"[digest[i] >> 4];
+    element += "0123456789abcdef"[digest[i] & 15];
+  }
+  const std::string subject = subject_of(certificate);
+  if (element.size() + subject.size() < kMost) element += ";Subject=\"" + subject + '"';
+  for (const auto& [type, key] : {std::pair{GEN_URI, ";URI="}, std::pair{GEN_DNS, ";DNS="}}) {
+    for (const std::string& name : alternative_names(certificate, type)) {
+      if (!is_plain(name) || element.size() + name.size() >= kMost) continue;
+      const bool quoted = name.find_first_of(",;=") != std::string::npos;
+      element += key + (quoted ? '"' + name + '"' : name);
+    }
+  }
+  return element;
 }
 
 bool has_host(X509* certificate, const std::string& host) {

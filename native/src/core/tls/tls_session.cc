@@ -324,12 +324,22 @@ std::string TlsSession::server_name() const {
   return name == nullptr ? std::string() : name;
 }
 
-std::string TlsSession::peer_identity() const {
-  X509* certificate = SSL_get0_peer_certificate(ssl_);
-  return certificate == nullptr || SSL_get_verify_result(ssl_) != X509_V_OK ? std::string() : spiffe_id_of(certificate);
+X509* TlsSession::verified_peer() const { return SSL_get_verify_result(ssl_) == X509_V_OK ? SSL_get0_peer_certificate(ssl_) : nullptr; }
+
+std::string TlsSession::peer_identity() const { return spiffe_id_of(verified_peer()); }
+
+std::string TlsSession::peer_name() const {
+  X509* certificate = verified_peer();
+  return certificate == nullptr ? std::string() : name_of(certificate);
+}
+
+std::string TlsSession::forwarded_certificate_line() const {
+  X509* certificate = verified_peer();
+  return certificate == nullptr ? std::string() : "x-forwarded-client-cert: " + forwarded_certificate(certificate) + "\r\n";
 }
 
 bool TlsSession::is_resumed() const { return SSL_session_reused(ssl_) == 1; }
+uint16_t TlsSession::version_number() const { return static_cast<uint16_t>(SSL_version(ssl_)); }
 const char* TlsSession::version() const { return SSL_get_version(ssl_); }
 const char* TlsSession::cipher() const { return SSL_get_cipher_name(ssl_); }
 

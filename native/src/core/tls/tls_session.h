@@ -82,10 +82,16 @@ class TlsSession {
   // Facts of the handshake; empty where there are none.
   std::string_view alpn() const;
   std::string server_name() const;
-  // Verified SPIFFE ID of the peer.
+  // Whether the peer showed a certificate, and it was verified; and of that one, empty where there is none: its SPIFFE ID; what it calls
+  // its owner (peer_identity.h); the line "x-forwarded-client-cert: …" CRLF about it.
+  bool has_verified_peer() const { return verified_peer() != nullptr; }
   std::string peer_identity() const;
+  std::string peer_name() const;
+  std::string forwarded_certificate_line() const;
   bool is_resumed() const;
   const char* version() const;
+  // TLS1_2_VERSION or TLS1_3_VERSION.
+  uint16_t version_number() const;
   const char* cipher() const;
 
   // Ciphertext read but not used, and handshake bytes the socket did not take: the connection's to fill and empty.
@@ -108,6 +114,7 @@ class TlsSession {
   TlsSession() = default;
   bool attach(struct ssl_ctx_st* ctx);
   void record_failure(int result);
+  struct x509_st* verified_peer() const;
   bool recheck_resumed_peer();
   void finish_handshake();
 

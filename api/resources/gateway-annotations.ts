@@ -1,0 +1,40 @@
+// Annotations of a Gateway: what the Gateway API has no field for, and Istio says by gatewayTopology. Owner: Weft (keys of mesh.weft.dev).
+import { suggestion } from './nearest.js';
+import { describe, type Report, type Unchecked } from './schema.js';
+
+const TRUSTED_HOPS = 'mesh.weft.dev/trusted-hops';
+const FORWARD_CLIENT_CERT = 'mesh.weft.dev/forward-client-cert';
+const KEYS = [TRUSTED_HOPS, FORWARD_CLIENT_CERT];
+const MAX_TRUSTED_HOPS = 16;
+/** Envoy's names, which are Istio's. */
+const CLIENT_CERT_MODES = ['SANITIZE', 'FORWARD_ONLY', 'APPEND_FORWARD', 'SANITIZE_SET', 'ALWAYS_FORWARD_ONLY'] as const;
+
+export interface GatewayForwarding {
+  /** Undefined: nothing said. */
+  readonly trustedHops: number | undefined;
+  readonly clientCert: (typeof CLIENT_CERT_MODES)[number];
+}
+
+/** Keys of other owners are theirs. */
+export function checkGatewayAnnotations(annotations: Unchecked, report: Report): void {
+  for (const key of Object.keys(annotations))
+    if (key.startsWith('mesh.weft.dev/') && !KEYS.includes(key))
+      report([key], `no annotation of a Gateway, only ${KEYS.join(', ')}${suggestion(key, KEYS)}`);
+  const { [TRUSTED_HOPS]: hops, [FORWARD_CLIENT_CERT]: mode } = annotations;
+  if (typeof hops === 'string' && (!/^\d{1,2}$/.test(hops) || Number(hops) > MAX_TRUSTED_HOPS))
+    report([TRUSTED_HOPS], `expected a number from "0" to "${MAX_TRUSTED_HOPS}", found ${describe(hops)}`);
+  if (typeof mode === 'string' && !(CLIENT_CERT_MODES as readonly string[]).includes(mode))
+    report(
+      [FORWARD_CLIENT_CERT],
+      `expected one of ${CLIENT_CERT_MODES.join(', ')}, found ${describe(mode)}${suggestion(mode, [...CLIENT_CERT_MODES])}`,
+    );
+}
+
+/** Of annotations that were found good. */
+export function gatewayForwarding(annotations: Readonly<Record<string, string>> | undefined): GatewayForwarding {
+  const hops = annotations?.[TRUSTED_HOPS];
+  return {
+    trustedHops: hops === undefined ? undefined : Number(hops),
+    clientCert: (annotations?.[FORWARD_CLIENT_CERT] ?? 'SANITIZE') as GatewayForwarding['clientCert'],
+  };
+}
