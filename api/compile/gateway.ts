@@ -1,6 +1,22 @@
 // Gateway → Listeners of the model, one per listener and address, with the certificates that its Secrets hold. One gateway at a time.
-import { type Certificate, ForwardClientCert, type Listener, type ListenerTls, Protocol, type TlsLimits, TlsVersion } from '../gen/mesh/v1/model.js';
-import { type CertificateTimes, certificateTimes, gatewayForwarding, isHidden, keyPairFault, tlsKeyPair, tlsLimits } from '../resources/index.js';
+import {
+  type Certificate,
+  ForwardClientCert,
+  type Listener,
+  type ListenerTls,
+  Protocol,
+  type TlsLimits,
+  TlsVersion,
+} from '../gen/mesh/v1/model.js';
+import {
+  type CertificateTimes,
+  certificateTimes,
+  gatewayForwarding,
+  isHidden,
+  keyPairFault,
+  tlsKeyPair,
+  tlsLimits,
+} from '../resources/index.js';
 import { portConflicts } from '../resources/kind-gateway.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
