@@ -59,6 +59,26 @@ export function controllerCommand(): Command {
         .env('WEFT_CONSUL_NAMESPACE')
         .default(DEFAULT_FLAGS.consulNamespace),
     )
+    .addOption(
+      new Option('--zookeeper <servers>', 'read services registered in ZooKeeper: host:port, with commas')
+        .env('WEFT_ZOOKEEPER')
+        .default(DEFAULT_FLAGS.zookeeper),
+    )
+    .addOption(
+      new Option('--zookeeper-path <path>', 'the znode whose children are the services')
+        .env('WEFT_ZOOKEEPER_PATH')
+        .default(DEFAULT_FLAGS.zookeeperPath),
+    )
+    .addOption(
+      new Option('--zookeeper-digest-file <path>', 'user:password of digest authentication')
+        .env('WEFT_ZOOKEEPER_DIGEST_FILE')
+        .default(DEFAULT_FLAGS.zookeeperDigestFile),
+    )
+    .addOption(
+      new Option('--zookeeper-namespace <name>', 'where its services are put')
+        .env('WEFT_ZOOKEEPER_NAMESPACE')
+        .default(DEFAULT_FLAGS.zookeeperNamespace),
+    )
     .action(run)
     .addCommand(backupCommand())
     .addCommand(restoreCommand());

@@ -1,10 +1,11 @@
 // The controller's configuration: the one place that turns flags and environment into typed, checked, frozen values.
 
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 import type { ConsulAccess } from './sources/consul/consul-client.js';
 import { type ClusterAccess, inClusterAccess, kubeconfigAccess } from './sources/kubernetes/cluster-access.js';
+import type { ZooKeeperAccess } from './sources/zookeeper/session.js';
 import type { EtcdSecretFiles } from './store/etcd-secrets.js';
 
 export interface HostPort {
@@ -29,6 +30,8 @@ export interface ControllerConfig {
   readonly kubernetes: ClusterAccess | null;
   /** The catalogue that is read; null: none. */
   readonly consul: { readonly access: ConsulAccess; readonly namespace: string } | null;
+  /** The registry that is read; null: none. */
+  readonly zookeeper: { readonly access: ZooKeeperAccess; readonly namespace: string } | null;
 }
 
 export interface ControllerFlags {
@@ -55,6 +58,11 @@ export interface ControllerFlags {
   readonly consulCa: string;
   readonly consulDatacenter: string;
   readonly consulNamespace: string;
+  /** "host:port,host:port", or empty. */
+  readonly zookeeper: string;
+  readonly zookeeperPath: string;
+  readonly zookeeperDigestFile: string;
+  readonly zookeeperNamespace: string;
 }
 
 export const DEFAULT_FLAGS: ControllerFlags = {
@@ -77,6 +85,10 @@ export const DEFAULT_FLAGS: ControllerFlags = {
   consulCa: '',
   consulDatacenter: '',
   consulNamespace: 'consul',
+  zookeeper: '',
+  zookeeperPath: '/services',
+  zookeeperDigestFile: '',
+  zookeeperNamespace: 'zookeeper',
 };
 
 /** Throws an Error that names the flag, what was expected and what was found. */
@@ -98,6 +110,7 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
     clusterName: flags.clusterName,
     kubernetes: kubernetesAccess(flags, environment),
     consul: consulSource(flags),
+    zookeeper: zookeeperSource(flags),
   });
 }
 
@@ -159,15 +172,9 @@ function consulSource({
   }
   if (!/^https?:\/\/[^/?#\s]+\/?$/.test(consul) || !URL.canParse(consul))
     throw new Error(`--consul "${consul}": expected http://host:port or https://host:port`);
-  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(consulNamespace))
-    throw new Error(`--consul-namespace "${consulNamespace}": expected a DNS label`);
-  for (const [flag, file] of Object.entries({ 'token-file': consulTokenFile, ca: consulCa })) {
-    try {
-      if (file !== '') accessSync(file, constants.R_OK);
-    } catch (error) {
-      throw new Error(`--consul-${flag} "${file}": can't be read: ${(error as Error).message}`);
-    }
-  }
+  checkNamespace('--consul-namespace', consulNamespace);
+  checkReadable('--consul-token-file', consulTokenFile);
+  checkReadable('--consul-ca', consulCa);
   return {
     access: {
       server: consul.replace(/\/$/, ''),
@@ -177,6 +184,34 @@ function consulSource({
     },
     namespace: consulNamespace,
   };
+}
+
+function zookeeperSource({
+  zookeeper,
+  zookeeperPath,
+  zookeeperDigestFile: file,
+  zookeeperNamespace,
+}: ControllerFlags): ControllerConfig['zookeeper'] {
+  if (zookeeper === '') return null;
+  if (zookeeper.split(',').some((server) => parseHostPort(server) === null))
+    throw new Error(`--zookeeper "${zookeeper}": expected host:port, or several with commas`);
+  if (!/^(\/[^/\s]+)+$/.test(zookeeperPath)) throw new Error(`--zookeeper-path "${zookeeperPath}": expected a path such as /services`);
+  checkNamespace('--zookeeper-namespace', zookeeperNamespace);
+  checkReadable('--zookeeper-digest-file', file);
+  const digest = (): string | null => (file === '' ? null : readFileSync(file, 'utf8').trim());
+  return { access: { servers: zookeeper, path: zookeeperPath, digest }, namespace: zookeeperNamespace };
+}
+
+function checkNamespace(flag: string, namespace: string): void {
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(namespace)) throw new Error(`${flag} "${namespace}": expected a DNS label`);
+}
+
+function checkReadable(flag: string, file: string): void {
+  try {
+    if (file !== '') accessSync(file, constants.R_OK);
+  } catch (error) {
+    throw new Error(`${flag} "${file}": can't be read: ${(error as Error).message}`);
+  }
 }
 
 function checkEndpoint(endpoint: string): void {

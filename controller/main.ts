@@ -22,6 +22,7 @@ import { NodeAcks } from './serve/node-acks.js';
 import { consulReader } from './sources/consul/consul-reader.js';
 import { kubernetesReader } from './sources/kubernetes/kubernetes-reader.js';
 import { type IngestionContext, type SourceReader, startIngestion } from './sources/source-ingestion.js';
+import { zookeeperReader } from './sources/zookeeper/zookeeper-reader.js';
 import { storeBarrier } from './store/barrier.js';
 import { EtcdClient, unavailableMessage } from './store/etcd-client.js';
 import { secretsOf } from './store/etcd-secrets.js';
@@ -153,13 +154,14 @@ export async function startController(config: ControllerConfig, log: Logger, clo
 }
 
 function sourceReaders(
-  { kubernetes, consul }: ControllerConfig,
+  { kubernetes, consul, zookeeper }: ControllerConfig,
   { clock, metrics, log }: IngestionContext,
   latest: LatestModel,
 ): SourceReader[] {
   return [
     ...(kubernetes === null ? [] : [kubernetesReader({ access: kubernetes, latest, clock, metrics, log })]),
     ...(consul === null ? [] : [consulReader({ ...consul, clock, metrics, log })]),
+    ...(zookeeper === null ? [] : [zookeeperReader({ ...zookeeper, clock, metrics, log })]),
   ];
 }
 

@@ -1,7 +1,7 @@
 // What the controller counts.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
-/** Of discovery sources: kubernetes, consul. `path`: the part of it that is asked for. */
+/** Of discovery sources: kubernetes, consul, zookeeper. `path`: the part of it that is asked for. */
 export class SourceMetrics {
   readonly leads: Gauge;
   readonly #up: Gauge;

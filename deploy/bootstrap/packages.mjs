@@ -38,6 +38,7 @@ const PACKAGES = {
     curl: 'curl',
     chromium: 'chromium',
     python3: 'python3',
+    zookeeper: '/usr/share/java/zookeeper.jar',
     'clang-format': 'clang-format',
     // The core's own tests and fuzzers run outside Node, which brings OpenSSL to the addon.
     'libssl-dev': '/usr/include/openssl/ssl.h',

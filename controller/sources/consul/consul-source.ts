@@ -3,8 +3,9 @@
 import type { Clock } from '../../clock.js';
 import { pause } from '../../store/election.js';
 import type { Ingest } from '../ingester.js';
+import { serviceName } from '../instances.js';
 import { type ConsulAnswer, type ConsulClient, MAX_CONNECTIONS } from './consul-client.js';
-import { serviceName, translate } from './translate.js';
+import { translate } from './translate.js';
 
 export interface ConsulObserver {
   /** Of one path, on each change. Null: it answers. */

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { validateObject } from '../../../api/resources/index.js';
-import { serviceName, translate } from './translate.js';
+import { serviceName } from '../instances.js';
+import { translate } from './translate.js';
 
 const entry = (service: object, checks: object[] = [], node: object = {}): object => ({
   Node: { Node: 'n1', Address: '10.0.0.1', ...node },
