@@ -69,6 +69,12 @@ test('a route is judged for each parent that is Weft’s, and what others said o
   });
 });
 
+test('of a route with parents of others alone nothing is said, but what was is taken back', () => {
+  expect(judge('HTTPRoute', route([{ name: 'other' }]))).toBeNull();
+  const stale = { parentRef: { name: 'edge' }, controllerName: 'weft.dev/gateway', conditions: [] };
+  expect(judge('HTTPRoute', route([{ name: 'other' }], { parents: [stale] }))).toEqual({ parents: [] });
+});
+
 test('a route that isn’t valid is accepted nowhere', () => {
   const { parents } = judge('HTTPRoute', route([service]), [{ path: 'spec.rules[0].retry', reason: 'Invalid' }]);
   expect(told(parents[0]?.conditions)[0]).toBe('Accepted=False UnsupportedValue');

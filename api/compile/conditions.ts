@@ -199,7 +199,7 @@ function isReference({ reason }: Problem): boolean {
 }
 
 /** One entry a parent that is Weft's to judge: a Service, or a Gateway of its classes. Those of others stay. */
-function routeStatus({ object, problems, isOurGateway }: Judged, nowText: string): Unchecked {
+function routeStatus({ object, problems, isOurGateway }: Judged, nowText: string): Unchecked | null {
   const { namespace, generation } = object.metadata;
   const invalid = invalidity(problems);
   const unresolved = problems.find((problem) => problem.path.startsWith('spec.rules[') && isReference(problem));
@@ -215,7 +215,10 @@ function routeStatus({ object, problems, isOurGateway }: Judged, nowText: string
     ];
     return [{ parentRef, controllerName: CONTROLLER_NAME, conditions: merged(known?.conditions, conditions, generation, nowText) }];
   });
-  return { parents: [...before.filter(({ controllerName }) => controllerName !== CONTROLLER_NAME), ...own] };
+  const others = before.filter(({ controllerName }) => controllerName !== CONTROLLER_NAME);
+  // Nothing to say, and nothing to take back.
+  if (own.length === 0 && others.length === before.length) return null;
+  return { parents: [...others, ...own] };
 }
 
 function refusedRules(problems: readonly Problem[]): readonly Problem[] {

@@ -95,10 +95,13 @@ export class Ingester implements Ingest {
   }
 
   settle(kind: string, present: (ref: ObjectRef) => boolean): void {
-    for (const key of new Set([...this.#written.keys(), ...this.#pending.keys()])) {
-      const parsed = this.#parts.keys.parse(key);
-      if (parsed.kind !== 'object' || parsed.ref.kind !== kind || present(parsed.ref)) continue;
-      this.#want(key, null);
+    const prefix = `${this.#parts.keys.allOf(this.#parts.source)}${kind}/`;
+    for (const keys of [[...this.#written.keys()], [...this.#pending.keys()]]) {
+      for (const key of keys) {
+        if (!key.startsWith(prefix)) continue;
+        const parsed = this.#parts.keys.parse(key);
+        if (parsed.kind === 'object' && !present(parsed.ref)) this.#want(key, null);
+      }
     }
   }
 

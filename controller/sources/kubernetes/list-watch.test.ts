@@ -199,3 +199,63 @@ test('Retry-After is honoured', async () => {
   await copy.listed(1);
   expect(performance.now() - startedMs).toBeGreaterThan(990);
 });
+
+test('a list that is old is made anew when its watch ends, and tells what nobody did', async () => {
+  const copy = new Copy(api, { relistMs: 0 });
+  await copy.listed(1);
+  await api.until('a watch', () => api.openWatches > 0);
+  api.endWatches();
+  await copy.listed(2);
+});
+
+test.each([400, 504])('a watch that is refused with %i is begun with a list', async (code) => {
+  const copy = new Copy(api);
+  await copy.listed(1);
+  await api.until('a watch', () => api.openWatches > 0);
+  api.fail(1, code);
+  api.endWatches();
+  await copy.listed(2);
+});
+
+/** A small generator of its own, so that a failure can be repeated (mulberry32). */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+test.each([1, 2, 3, 4])(
+  'whatever happens to server and connections, the copy is in the end what the server has (seed %i)',
+  async (seed) => {
+    const random = randomOf(seed);
+    const draw = (limit: number): number => Math.floor(random() * limit);
+    const have = new Set<string>();
+    const copy = new Copy(api, { graceMs: 50, watchMs: 100 });
+    const trouble = [
+      () => api.cut(),
+      () => api.compact(random() < 0.5 ? 'event' : 'status'),
+      () => api.endWatches(),
+      () => api.sendBookmarks(),
+      () => api.fail(1 + draw(3), [410, 429, 500, 503, 504][draw(5)]!),
+      () => api.freeze(),
+      () => api.thaw(),
+    ];
+    for (let step = 0; step < 400; step++) {
+      const name = `s${draw(40)}`;
+      if (random() < 0.3 && have.delete(name)) api.delete(SERVICES, `shop/${name}`);
+      else if (random() < 0.8) {
+        have.add(name);
+        api.put(SERVICES, named(name, { step: String(step) }));
+      } else trouble[draw(trouble.length)]?.();
+      // Lets requests come and go between the steps.
+      if (step % 5 === 0) await new Promise((resolve) => setTimeout(resolve, draw(3)));
+    }
+    api.thaw();
+    api.put(SERVICES, named('last'));
+    await copy.has(...have, 'last');
+  },
+);

@@ -43,11 +43,20 @@ export interface ListWatchTimes {
   readonly watchMs: number;
   /** Beyond what was asked for. */
   readonly graceMs: number;
+  /** A list that is older is made anew when its watch ends: for what nobody can tell us, such as an API server whose store was set back. */
+  readonly relistMs: number;
   readonly firstRetryMs: number;
   readonly lastRetryMs: number;
 }
 
-const TIMES: ListWatchTimes = { listMs: 30_000, watchMs: 45_000, graceMs: 10_000, firstRetryMs: 500, lastRetryMs: 30_000 };
+const TIMES: ListWatchTimes = {
+  listMs: 30_000,
+  watchMs: 45_000,
+  graceMs: 10_000,
+  relistMs: 600_000,
+  firstRetryMs: 500,
+  lastRetryMs: 30_000,
+};
 const PAGE_OBJECTS = 500;
 const PAGE_BYTES = 64 * 1_048_576;
 /** Of a list without pages, when its pages expire faster than they are read. */
@@ -64,6 +73,7 @@ export class ListWatch {
   readonly #times: ListWatchTimes;
   /** Of an opaque order of the server's own: never compared. Empty: to be listed. */
   #resourceVersion = '';
+  #listedAtMs = 0;
   #pageObjects = PAGE_OBJECTS;
   #isUp: boolean | null = null;
   lists = 0;
@@ -96,14 +106,17 @@ export class ListWatch {
   }
 
   async #listAndWatch(signal: AbortSignal): Promise<WatchEnd> {
+    const { clock } = this.#options;
     if (this.#resourceVersion === '') {
       const listed = await this.#list(signal);
       if (listed.kind === 'failure') return listed;
       this.#resourceVersion = listed.resourceVersion;
+      this.#listedAtMs = clock.now();
       this.#enter({ kind: 'up' });
     }
     const end = await this.#watch(signal);
-    if (end.kind === 'gone') this.#resourceVersion = '';
+    const isOld = clock.now() - this.#listedAtMs > this.#times.relistMs;
+    if (end.kind === 'gone' || (end.kind === 'ended' && isOld) || (end.kind === 'failure' && isOfVersion(end))) this.#resourceVersion = '';
     return end;
   }
 
@@ -226,6 +239,11 @@ function readPage(value: unknown): Page | null {
   if (resourceVersion === '' || !(items === null || items === undefined || Array.isArray(items))) return null;
   const objects = (items ?? []).map(objectOf).filter((object) => object !== null);
   return { objects, resourceVersion, continueToken: textOf(metadata, 'continue') ?? '' };
+}
+
+/** It may be the version that the server doesn't like: one from the future, say (504), or of another store (400). */
+function isOfVersion({ status }: ApiFailure): boolean {
+  return status === 504 || (status >= 400 && status < 500 && ![401, 403, 429].includes(status));
 }
 
 function broken(message: string): ApiFailure {
