@@ -42,7 +42,7 @@ const engine = addon.createEngine(
     limits,
     outstanding,
     counters,
-    tenants: new Float64Array(1024 * 5),
+    tenants: new Float64Array(1024 * 7),
     accessLog: null,
     heartbeat: null,
     host: null,

@@ -22,6 +22,7 @@ const LIMITS: EngineLimits = {
   maxStreams: 128,
   maxTenantConnections: 0,
   maxTenantRequests: 0,
+  maxTenantBufferedBytes: 0,
   headerTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
   streamIdleTimeoutMs: 30_000,

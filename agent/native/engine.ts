@@ -271,7 +271,7 @@ export const MAX_TENANTS = 1_024;
 export const MIN_TENANT_WEIGHT = 10;
 export const MAX_TENANT_WEIGHT = 1_000;
 /** Float64 words of a tenant's account. */
-export const TENANT_WORDS = 5;
+export const TENANT_WORDS = 7;
 export const enum TenantWord {
   /** Downstream, open now. */
   Connections = 0,
@@ -281,6 +281,10 @@ export const enum TenantWord {
   CpuUs = 2,
   RefusedConnections = 3,
   RefusedRequests = 4,
+  /** Of memory, held now: what waits to be sent, heads that are not whole, what is kept for another attempt. */
+  BufferedBytes = 5,
+  /** Requests. */
+  RefusedForBuffers = 6,
 }
 export interface PredicateSpec {
   /** grpcMethod: the second of a path's two elements. */
@@ -438,6 +442,11 @@ export interface EngineLimits {
   readonly maxTenantConnections: number;
   /** Of one tenant, in flight; more are answered 503 with Retry-After, flag UO. 0: no limit. */
   readonly maxTenantRequests: number;
+  /**
+   * Of one tenant: while so much waits, its requests are answered 503 with Retry-After, flag UO, and no more than 16 KiB wait for each of
+   * its slow readers. 0: no limit.
+   */
+  readonly maxTenantBufferedBytes: number;
 }
 
 /** What an engine sheds, the cheapest first; each does what those before it do, too. Order shared with native (overload.h). */

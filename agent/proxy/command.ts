@@ -34,6 +34,7 @@ const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text:
   ['deferred-timeout-ms', 'deferredTimeoutMs', 'for such a decision; then the request is answered 504'],
   ['max-tenant-connections', 'maxTenantConnections', 'of those connections that one namespace may have; 0: no limit'],
   ['max-tenant-requests', 'maxTenantRequests', 'requests in flight of one namespace and worker; 0: no limit'],
+  ['max-tenant-buffered-bytes', 'maxTenantBufferedBytes', 'bytes that wait in memory for one namespace and worker; 0: no limit'],
 ];
 
 export function proxyCommand(): Command {

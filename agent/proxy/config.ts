@@ -63,6 +63,7 @@ export const DEFAULT_LIMITS: EngineLimits = {
   // Half of the worker's.
   maxTenantConnections: 32_768,
   maxTenantRequests: 16_384,
+  maxTenantBufferedBytes: 268_435_456,
 };
 
 export interface RawConfig {

@@ -368,8 +368,8 @@ export class WorkerPool {
     inFlight.fill(0);
     memory.counters.fill(0, this.options.counters);
     for (let tenant = 0; tenant < MAX_TENANTS; tenant++) {
-      memory.tenants[tenant * TENANT_WORDS + TenantWord.Connections] = 0;
-      memory.tenants[tenant * TENANT_WORDS + TenantWord.Requests] = 0;
+      for (const word of [TenantWord.Connections, TenantWord.Requests, TenantWord.BufferedBytes])
+        memory.tenants[tenant * TENANT_WORDS + word] = 0;
     }
   }
 

@@ -238,6 +238,77 @@ TEST("reactor: a tenant at its limit of connections is refused more of them, the
   CHECK(bench.run([&] { return first.has("204"); }));
 }
 
+TEST("byte queue: its memory is on its account, wherever it moves, until it holds none") {
+  double one = 0;
+  double other = 0;
+  ByteQueue queue(&one);
+  queue.append("0123456789", 10);
+  CHECK(one >= 10);
+  const double held = one;
+  ByteQueue moved = std::move(queue);
+  CHECK_EQ(one, held);
+  ByteQueue its(&other);
+  its.append("x", 1);
+  its = std::move(moved);
+  CHECK_EQ(one, 0.0);
+  CHECK_EQ(other, held);
+  its.set_account(&one);
+  CHECK_EQ(one, held);
+  its.consume(10);
+  CHECK_EQ(one, 0.0);
+  CHECK_EQ(other, 0.0);
+  {
+    ByteQueue dies(&one);
+    dies.reserve(1000);
+    CHECK(one >= 1000);
+  }
+  CHECK_EQ(one, 0.0);
+}
+
+// Sends what the socket takes from there on.
+void push(const Peer1& peer, const std::string& text, size_t* sent) {
+  const ssize_t count = ::send(peer.fd, text.data() + *sent, text.size() - *sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (count > 0) *sent += static_cast<size_t>(count);
+}
+
+TEST("reactor: a tenant at its limit of buffered bytes gets 503 and small buffers, loses nothing, and the others notice nothing") {
+  EngineLimits limits;
+  limits.max_tenant_buffered_bytes = 64 * 1024;
+  Bench bench(limits);
+  TenantAccounts& tenants = bench.reactor->tenants();
+  Peer1 slow(Peer1::dial(bench.port));
+  slow.send(kGet);
+  Peer1 upstream(test::accept_upstream(bench));
+  // More than the kernel keeps.
+  constexpr size_t kBody = 32 << 20;
+  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(kBody) + "\r\n\r\n" + std::string(kBody, 'x');
+  size_t sent = 0;
+  CHECK(bench.run([&] { return push(upstream, answer, &sent), tenants.get(1, TenantWord::BufferedBytes) >= 64 * 1024; }));
+  CHECK_EQ(bench.reactor->buffer_bytes(1), 16u * 1024);
+  CHECK_EQ(bench.reactor->buffer_bytes(2), limits.max_buffered_bytes);
+
+  Peer1 refused(Peer1::dial(bench.port));
+  refused.send(kGet);
+  CHECK(bench.run([&] { return refused.has("503") && refused.has("retry-after: 1\r\n"); }));
+  CHECK_EQ(tenants.get(1, TenantWord::RefusedForBuffers), 1.0);
+  Peer1 other(Peer1::dial(bench.listen(2, Protocol::kHttp1)));
+  other.send(kGet);
+  Peer1 upstream_of_other(test::accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream_of_other.has("\r\n\r\n"); }));
+  upstream_of_other.send(test::kOk);
+  CHECK(bench.run([&] { return other.has("ok"); }));
+  CHECK_EQ(tenants.get(2, TenantWord::RefusedForBuffers), 0.0);
+
+  for (int turn = 0; turn < 20'000 && slow.received.size() < kBody; turn++) {
+    push(upstream, answer, &sent);
+    bench.reactor->run_once(1);
+    slow.read();
+  }
+  CHECK_EQ(slow.received.size() - slow.received.find("\r\n\r\n") - 4, kBody);
+  CHECK(bench.run([&] { return tenants.get(1, TenantWord::BufferedBytes) == 0; }));
+  CHECK_EQ(tenants.get(2, TenantWord::BufferedBytes), 0.0);
+}
+
 TEST("reactor: tenants share no upstream connection") {
   Bench bench;
   Peer1 one(Peer1::dial(bench.port));

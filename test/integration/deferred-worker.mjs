@@ -67,7 +67,7 @@ const engine = addon.createEngine(
   {
     limits,
     outstanding,
-    tenants: new Float64Array(1024 * 5),
+    tenants: new Float64Array(1024 * 7),
     counters,
     accessLog: null,
     heartbeat: null,

@@ -33,6 +33,7 @@ const LIMITS: EngineLimits = {
   detectTimeoutMs: 100,
   maxTenantConnections: 0,
   maxTenantRequests: 0,
+  maxTenantBufferedBytes: 0,
   maxDeferred: 256,
   deferredTimeoutMs: 30_000,
 };

@@ -80,9 +80,10 @@ export function engineMetrics(counters: ReadonlyMap<string, number>): string {
 export function tenantMetrics(tenants: readonly TenantReport[]): string {
   const of = (value: (tenant: TenantReport) => number): [Labels, number][] =>
     tenants.map((each) => [{ namespace: each.name }, value(each)]);
-  const refused = tenants.flatMap(({ name, refusedConnections, refusedRequests }): [Labels, number][] => [
+  const refused = tenants.flatMap(({ name, refusedConnections, refusedRequests, refusedForBuffers }): [Labels, number][] => [
     [{ namespace: name, reason: 'connections' }, refusedConnections],
     [{ namespace: name, reason: 'requests' }, refusedRequests],
+    [{ namespace: name, reason: 'buffered_bytes' }, refusedForBuffers],
   ]);
   return [
     ...gauge(
@@ -94,6 +95,11 @@ export function tenantMetrics(tenants: readonly TenantReport[]): string {
       'weft_tenant_requests',
       'Requests in flight.',
       of(({ requests }) => requests),
+    ),
+    ...gauge(
+      'weft_tenant_buffered_bytes',
+      'Memory that holds what waits to be sent, or to be sent again.',
+      of(({ bufferedBytes }) => bufferedBytes),
     ),
     ...counter(
       'weft_tenant_cpu_seconds_total',

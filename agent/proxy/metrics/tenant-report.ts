@@ -10,6 +10,8 @@ export interface TenantReport {
   readonly cpuSeconds: number;
   readonly refusedConnections: number;
   readonly refusedRequests: number;
+  readonly bufferedBytes: number;
+  readonly refusedForBuffers: number;
 }
 
 export class TenantTotals {
@@ -38,6 +40,8 @@ export class TenantTotals {
         cpuSeconds: since(TenantWord.CpuUs) / 1e6,
         refusedConnections: since(TenantWord.RefusedConnections),
         refusedRequests: since(TenantWord.RefusedRequests),
+        bufferedBytes: since(TenantWord.BufferedBytes),
+        refusedForBuffers: since(TenantWord.RefusedForBuffers),
       };
     });
   }

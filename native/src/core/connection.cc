@@ -7,9 +7,13 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "core/reactor.h"
 #include "core/socket.h"
 
 namespace weft {
+
+Connection::Connection(Reactor* reactor, int fd, TenantId tenant)
+    : reactor_(reactor), fd_(fd), output_(reactor->buffer_account(tenant)), tenant_(tenant) {}
 
 bool Connection::write(const void* first, size_t first_count, const void* second, size_t second_count) {
   if (tls_ != nullptr && !is_connecting_) return write_tls(first, first_count, second, second_count);

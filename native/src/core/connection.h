@@ -26,7 +26,7 @@ enum class Opening : uint8_t { Waiting, Done, Failed };
 
 class Connection : public Timer {
  public:
-  Connection(Reactor* reactor, int fd) : reactor_(reactor), fd_(fd) {}
+  Connection(Reactor* reactor, int fd, TenantId tenant = 0);
   virtual ~Connection() = default;
 
   // `events` as epoll gave them.

@@ -56,9 +56,7 @@ struct DownstreamOrigin {
 
 class Downstream : public Connection {
  public:
-  Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd), origin_(origin) {
-    tenant_ = origin.tenant;
-  }
+  Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd, origin.tenant), origin_(origin) {}
   int32_t listener_id() const override { return origin_.listener.id; }
   const DownstreamOrigin& origin() const { return origin_; }
   // The decision on what this connection put into the batch.

@@ -14,7 +14,10 @@ constexpr size_t kHeadReadBytes = 16 * 1024;
 constexpr uint64_t kLingerMs = 2'000;
 }  // namespace
 
-size_t DownstreamHttp1::buffer_share() const { return reactor_->buffer_bytes(); }
+DownstreamHttp1::DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin)
+    : Downstream(reactor, fd, origin), input_(reactor->buffer_account(tenant_)) {}
+
+size_t DownstreamHttp1::buffer_share() const { return reactor_->buffer_bytes(tenant_); }
 
 void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
   auto* connection = new DownstreamHttp1(reactor, fd, origin);
@@ -43,7 +46,7 @@ void DownstreamHttp1::on_events(uint32_t events) {
     if (state_ == State::Closing && output_.empty()) return linger();
     // read_head() waited for this room; without it a client could pile up answers that it never reads.
     // The bound may have grown since.
-    const size_t bound = reactor_->buffer_bytes();
+    const size_t bound = reactor_->buffer_bytes(tenant_);
     if (state_ == State::Idle && output_.size() < bound && (readable_ || !input_.empty())) reactor_->resume_later(this);
     if (output_.size() != before) progress_ms_ = reactor_->now_ms();
     if (exchange_ != nullptr && output_.size() < bound && output_.size() != before) {
@@ -87,7 +90,7 @@ void DownstreamHttp1::read_ahead_check() {
 }
 
 void DownstreamHttp1::read_head() {
-  while (state_ == State::Idle && (readable_ || !input_.empty()) && output_.size() < reactor_->buffer_bytes()) {
+  while (state_ == State::Idle && (readable_ || !input_.empty()) && output_.size() < reactor_->buffer_bytes(tenant_)) {
     const size_t have = input_.size();
     const size_t known = known_partial_;
     uint8_t* base = reactor_->arena().peek(have + kHeadReadBytes);

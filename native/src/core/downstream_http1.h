@@ -13,7 +13,7 @@ namespace weft {
 
 class DownstreamHttp1 final : public Downstream, public ClientStream {
  public:
-  DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
+  DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin);
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
   // Goes on with the socket (and TLS) of one whose first bytes were read by another.
   static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);

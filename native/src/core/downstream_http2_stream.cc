@@ -28,7 +28,9 @@ ErrorCode reset_code(Reason reason, bool is_tunnel) {
 }  // namespace
 
 DownstreamHttp2Stream::DownstreamHttp2Stream(DownstreamHttp2* connection, uint64_t started_us)
-    : connection_(connection), exchange_(std::make_unique<HttpExchange>(connection->reactor_, connection, this)) {
+    : connection_(connection),
+      exchange_(std::make_unique<HttpExchange>(connection->reactor_, connection, this)),
+      held_(connection->reactor_->buffer_account(connection->tenant())) {
   framing_ = http1::Framing::kUntilClose;
   exchange_->kind = StreamKind::Http2;
   exchange_->started_us = started_us;

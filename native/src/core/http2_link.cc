@@ -85,6 +85,8 @@ Http2Link::Http2Link(Reactor* reactor, Connection* connection, Owner* owner, htt
       parser_(role, frame_limits(reactor->limits())),
       decoder_(&reactor->interned()),
       encoder_(&reactor->interned()),
+      input_(reactor->buffer_account(connection->tenant())),
+      output_(reactor->buffer_account(connection->tenant())),
       control_(kControlBurst, kControlPerSecond),
       resets_(kResetBurst, kResetPerSecond),
       role_(role) {}

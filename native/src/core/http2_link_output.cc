@@ -58,6 +58,7 @@ void Http2Link::start() {
 
 void Http2Link::open(Http2Stream* stream, uint32_t id) {
   stream->id = id;
+  stream->pending.set_account(reactor_->buffer_account(connection_->tenant()));
   stream->send_window = peer_.initial_window_size;
   stream->receive_window = stream->window_size = kFirstWindow;
   if (role_ == http2::Role::kClient) next_id_ = id + 2;
@@ -237,7 +238,7 @@ void Http2Link::taken(Http2Stream* stream, size_t room) {
 }
 
 size_t Http2Link::share() const {
-  const size_t most = reactor_->buffer_bytes();
+  const size_t most = reactor_->buffer_bytes(connection_->tenant());
   if (streams_.size() <= kFullShares) return most;
   return std::min(most, std::max(kLeastShare, most * kFullShares / streams_.size()));
 }

@@ -19,7 +19,9 @@ constexpr size_t kMaxGrpcMessage = 512;
 }  // namespace
 
 HttpExchange::HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client)
-    : reactor_(reactor), connection_(connection), client_(client) {}
+    : reactor_(reactor), connection_(connection), client_(client) {
+  raw.set_account(reactor->buffer_account(connection->tenant()));
+}
 
 HttpExchange::~HttpExchange() {
   UpstreamPool::stop_waiting(this);
@@ -52,8 +54,13 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
   expires_ms = timeout_ms == 0 ? 0 : reactor_->now_ms() + timeout_ms;
   reactor_->counters().add(Counter::Requests);
   TenantAccounts& tenants = reactor_->tenants();
-  over_limit_ = tenants.has_reached(connection_->tenant(), TenantWord::Requests, reactor_->limits().max_tenant_requests);
-  tenants.add(connection_->tenant(), TenantWord::Requests);
+  const TenantId tenant = connection_->tenant();
+  if (tenants.has_reached(tenant, TenantWord::Requests, reactor_->limits().max_tenant_requests)) {
+    refused_by_ = TenantWord::RefusedRequests;
+  } else if (tenants.has_reached(tenant, TenantWord::BufferedBytes, reactor_->limits().max_tenant_buffered_bytes)) {
+    refused_by_ = TenantWord::RefusedForBuffers;
+  }
+  tenants.add(tenant, TenantWord::Requests);
   replayable = true;
   has_begun_ = true;
   note_progress();
@@ -77,7 +84,7 @@ BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
 
 void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (body.invalid) return refuse_body();
-  if (over_limit_) return refuse_over_limit();
+  if (refused_by_ != TenantWord::Count) return refuse_over_limit();
   if (!reactor_->accepts_requests()) return refuse_overloaded();
   if (max_forwards == 0 || max_forwards == kBadMaxForwards) return answer_as_last_hop();
   if (!has_target_) return carry_out_without_target();
@@ -231,9 +238,12 @@ bool HttpExchange::give_trailers(http2::HeaderBlock trailers) {
 }
 
 void HttpExchange::refuse_over_limit() {
-  reactor_->tenants().add(connection_->tenant(), TenantWord::RefusedRequests);
-  reply_local(503, "retry-after: 1\r\ncontent-type: text/plain; charset=utf-8\r\n", "weft: the namespace has too many requests in flight\n",
-              Reason::Overflow);
+  reactor_->tenants().add(connection_->tenant(), refused_by_);
+  const bool for_buffers = refused_by_ == TenantWord::RefusedForBuffers;
+  reply_local(
+      503, "retry-after: 1\r\ncontent-type: text/plain; charset=utf-8\r\n",
+      for_buffers ? "weft: too many bytes wait in the namespace's buffers\n" : "weft: the namespace has too many requests in flight\n",
+      Reason::Overflow);
 }
 
 // RFC 9110 7.6.2: who may not pass it on answers as the final recipient. What we are asked about is no resource of ours, and TRACE would

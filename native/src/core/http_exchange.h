@@ -11,6 +11,7 @@
 #include "core/grpc_web_streams.h"
 #include "core/recycled.h"
 #include "core/streams.h"
+#include "core/tenant_accounts.h"
 #include "core/timer_wheel.h"
 #include "core/upstream_pool.h"
 #include "core/upstream_target.h"
@@ -134,8 +135,8 @@ class HttpExchange final : public Exchange,
   // The upstream has ended its direction of the tunnel.
   bool response_ended_ = false;
   bool over_ = false;
-  // More requests than its tenant may have.
-  bool over_limit_ = false;
+  // Which of its tenant's limits it is beyond; Count: none.
+  TenantWord refused_by_ = TenantWord::Count;
 };
 
 }  // namespace weft

@@ -185,7 +185,7 @@ void OpaqueUpstream::on_timer() {
 
 OpaqueDownstream::Pump OpaqueDownstream::pump(Connection* from, Connection* to, bool* from_ended, uint64_t* count) {
   for (int turn = 0; from->is_readable() && !*from_ended; turn++) {
-    if (to->output().size() >= reactor_->buffer_bytes()) break;
+    if (to->output().size() >= reactor_->buffer_bytes(tenant_)) break;
     if (turn == reactor_->reads_per_turn()) {
       reactor_->resume_later(this);
       break;

@@ -92,7 +92,7 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
 
 class OpaqueUpstream final : public Connection {
  public:
-  OpaqueUpstream(Reactor* reactor, OpaqueDownstream* client) : Connection(reactor, -1), client_(client) { tenant_ = client->tenant(); }
+  OpaqueUpstream(Reactor* reactor, OpaqueDownstream* client) : Connection(reactor, -1, client->tenant()), client_(client) {}
   void on_events(uint32_t events) override;
   void on_timer() override;
 

@@ -31,6 +31,7 @@ struct EngineLimits {
   // Of one tenant in this worker; 0: no limit.
   uint32_t max_tenant_connections = 0;
   uint32_t max_tenant_requests = 0;
+  uint32_t max_tenant_buffered_bytes = 0;
 };
 
 struct HeartbeatOptions {

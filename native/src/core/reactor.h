@@ -3,6 +3,7 @@
 // → further turns while there is time → flush → free what was closed. Turns and flushes that are left wait for the next tick.
 // Knows no N-API and no libuv; a foreign descriptor may stand in its epoll set (see watch()).
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -102,8 +103,14 @@ class Reactor {
   // In use once a listener for host processes is open.
   const HostFlows& host_flows() const { return host_flows_; }
   const EngineLimits& limits() const { return options_.limits; }
-  // What may wait for one slow reader now; at most limits().max_buffered_bytes.
-  uint32_t buffer_bytes() const { return buffer_bytes_; }
+  static constexpr uint32_t kLeastBufferBytes = 16 * 1024;
+  // What may wait for one slow reader of that tenant now; at most limits().max_buffered_bytes.
+  uint32_t buffer_bytes(TenantId tenant) const {
+    const bool is_full = accounts_.has_reached(tenant, TenantWord::BufferedBytes, limits().max_tenant_buffered_bytes);
+    return is_full ? std::min(buffer_bytes_, kLeastBufferBytes) : buffer_bytes_;
+  }
+  // Of its queues.
+  double* buffer_account(TenantId tenant) { return accounts_.word_of(tenant, TenantWord::BufferedBytes); }
   // One that drains takes what waits: nobody else will.
   bool accepts() const { return overload_ < OverloadLevel::StopAcceptingConnections || draining_; }
   bool accepts_requests() const { return overload_ < OverloadLevel::StopAcceptingRequests; }

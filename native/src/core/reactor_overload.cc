@@ -17,7 +17,6 @@ constexpr int64_t kLeastIdleMs = 1'000;
 // Of a call: an eighth of what rests, but no less than this.
 constexpr size_t kLeastClosed = 64;
 constexpr uint32_t kShrunkBy = 4;
-constexpr uint32_t kLeastBufferBytes = 16 * 1024;
 
 int open_reserve() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
 }  // namespace

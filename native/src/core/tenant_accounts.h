@@ -8,7 +8,17 @@
 
 namespace weft {
 
-enum class TenantWord : size_t { Connections, Requests, CpuUs, RefusedConnections, RefusedRequests, Count };
+enum class TenantWord : size_t {
+  Connections,
+  Requests,
+  CpuUs,
+  RefusedConnections,
+  RefusedRequests,
+  // Of memory: what waits to be sent, heads that are not whole, what is kept for another attempt.
+  BufferedBytes,
+  RefusedForBuffers,
+  Count,
+};
 
 class TenantAccounts {
  public:
@@ -20,6 +30,7 @@ class TenantAccounts {
 
   void add(TenantId tenant, TenantWord word, double amount = 1) { words_[at(tenant, word)] += amount; }
   double get(TenantId tenant, TenantWord word) const { return words_[at(tenant, word)]; }
+  double* word_of(TenantId tenant, TenantWord word) { return &words_[at(tenant, word)]; }
   // `limit` 0: none.
   bool has_reached(TenantId tenant, TenantWord word, uint32_t limit) const { return limit != 0 && get(tenant, word) >= limit; }
 

@@ -14,6 +14,9 @@
 
 namespace weft {
 
+UpstreamHttp1::UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group)
+    : Connection(reactor, -1, group->target.tenant), group_(group), input_(reactor->buffer_account(tenant_)) {}
+
 UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse) {
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
@@ -92,7 +95,7 @@ void UpstreamHttp1::on_events(uint32_t events) {
   // A TLS handshake that is over has emptied the output without a word from the socket.
   if (opened || ((events & EPOLLOUT) != 0 && !output_.empty())) {
     if (!flush()) return on_write_broken();
-    if (exchange_ != nullptr && output_.size() < reactor_->buffer_bytes()) {
+    if (exchange_ != nullptr && output_.size() < reactor_->buffer_bytes(tenant_)) {
       exchange_->on_upstream_writable();
       if (reactor_->find(self) == nullptr || exchange_ == nullptr) return;
     }

@@ -20,7 +20,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse);
   // Puts into its pool what was dialled before it was known that HTTP/1 would be spoken, connected or not. Closes it if it can't be used.
   static void park(Reactor* reactor, Connection* dialled, const UpstreamTarget& target);
-  UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group) : Connection(reactor, -1), group_(group) { tenant_ = group->target.tenant; }
+  UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group);
 
   void on_events(uint32_t events) override;
   void on_timer() override;

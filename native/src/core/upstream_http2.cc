@@ -75,9 +75,7 @@ Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpE
 }
 
 UpstreamHttp2::UpstreamHttp2(Reactor* reactor, UpstreamPool::Group* group)
-    : Connection(reactor, -1), group_(group), link_(reactor, this, this, http2::Role::kClient) {
-  tenant_ = group->target.tenant;
-}
+    : Connection(reactor, -1, group->target.tenant), group_(group), link_(reactor, this, this, http2::Role::kClient) {}
 
 UpstreamHttp2::~UpstreamHttp2() {
   link_.streams().for_each([this](Http2Stream* stream) {

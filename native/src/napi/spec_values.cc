@@ -362,6 +362,7 @@ EngineOptions SpecReader::engine_options(const Napi::Object& options) {
   read.limits.deferred_timeout_ms = limit(limits, "deferredTimeoutMs", 1, kDayMs);
   read.limits.max_tenant_connections = limit(limits, "maxTenantConnections", 0, 10'000'000);
   read.limits.max_tenant_requests = limit(limits, "maxTenantRequests", 0, 10'000'000);
+  read.limits.max_tenant_buffered_bytes = limit(limits, "maxTenantBufferedBytes", 0, 4'000'000'000);
   read.hairpin_v4 = address(hairpin.As<Napi::Object>(), "v4");
   read.hairpin_v6 = address(hairpin.As<Napi::Object>(), "v6");
   if (field(options, "via").IsString()) read.via = text(options, "via");
