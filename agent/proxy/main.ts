@@ -85,6 +85,8 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     readyFile.ends();
     if (successor === null) await shutDown(running, config, log, signals);
     else await leaveTo(successor, running, config, log, signals);
+    // A predecessor may have streams that take days: it needs nobody to end.
+    takeover?.abandon();
     unwatch();
     signals.stop();
     return 0;

@@ -26,6 +26,7 @@ export interface Succession {
 export class Takeover {
   readonly succession: Succession;
   private readonly sockets = new Map<string, InheritedSocket[]>();
+  private isAbandoned = false;
 
   private constructor(
     private readonly channel: Channel,
@@ -109,8 +110,9 @@ export class Takeover {
     }
   }
 
-  /** We end before we served: the predecessor goes on. Idempotent. */
+  /** We end: before we served, and the predecessor goes on; or after, and what it still drains is followed by nobody. Idempotent. */
   abandon(): void {
+    this.isAbandoned = true;
     this.closeSockets();
     this.channel.close();
   }
@@ -130,6 +132,7 @@ export class Takeover {
         );
         return;
       }
+      if (this.isAbandoned) return;
       log.warn({ predecessor: pid, open: succession.predecessorOpen }, `proxy ${pid} ended before it had drained`);
     } catch (error) {
       log.warn({ predecessor: pid }, `proxy ${pid} can't be followed: ${(error as Error).message}`);
