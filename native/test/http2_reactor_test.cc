@@ -269,7 +269,11 @@ TEST("http2 reactor: a client that says GOAWAY is served whatever it asks yet, a
     CHECK_EQ(client.at(5).fields[":status"], "200");
     CHECK_EQ(bench.counter(Counter::Http2RefusedStreams), 0.0);
     CHECK(!client.closed);
-    stopped_clock_ns += 2'000'000'000;
+    // Said again it gives no more time.
+    stopped_clock_ns += 400'000'000;
+    client.raw(Peer2::goaway(0));
+    for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
+    stopped_clock_ns += 400'000'000;
     CHECK(bench.run([&] { return client.read(), client.closed; }));
     CHECK_EQ(client.goaway_code, 0u);
     CHECK_EQ(bench.counter(Counter::TimeoutsIdle), 0.0);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/grpc.h"
 #include "core/reactor.h"
@@ -276,8 +277,8 @@ void DownstreamHttp2::on_stream_writable(Http2Stream* base) {
 void DownstreamHttp2::on_goaway(uint32_t, ErrorCode) {
   // RFC 9113 6.8: it speaks of streams that we open, and we open none. Its own requests are served as before, those too that come behind
   // it: nghttp2 sends HEADERS that wait after a GOAWAY that was asked for later.
-  client_leaves_ = true;
-  if (link_.streams().size() == 0 && state_ == State::Open) set_idle_timer();
+  const bool is_first = !std::exchange(client_leaves_, true);
+  if (is_first && link_.streams().size() == 0 && state_ == State::Open) set_idle_timer();
 }
 
 void DownstreamHttp2::close_stream(DownstreamHttp2Stream* stream, ErrorCode code) {
