@@ -51,6 +51,7 @@ int from_pod(struct __sk_buff *skb) {
     bypass = WEFT_REASON_BYPASS_EXCLUDED_CIDR;
   if (bypass != WEFT_REASON_COUNT) {
     count_connection(WEFT_PROGRAM_FROM_POD, bypass, ifindex);
+    begin_direct(skb, &packet, cfg);
     return TC_ACT_UNSPEC;
   }
   if (closed && is_held(workload)) {  // 5
@@ -68,8 +69,10 @@ int from_pod(struct __sk_buff *skb) {
     count_connection(WEFT_PROGRAM_FROM_POD, stale ? WEFT_REASON_REFUSED_STALE_WORKER : WEFT_REASON_REFUSED_NO_LISTENER, ifindex);
   } else {
     count_connection(WEFT_PROGRAM_FROM_POD, stale ? WEFT_REASON_BYPASS_STALE_WORKER : WEFT_REASON_BYPASS_NO_LISTENER, ifindex);
+    begin_direct(skb, &packet, cfg);
     return TC_ACT_UNSPEC;
   }
+  begin_captured(&packet);
   return redirect(skb, cfg, ifindex, WEFT_OUTBOUND);  // 7
 }
 

@@ -1,6 +1,7 @@
 // Packets that leave the mesh namespace: ingress of mesh0, the host's end. The sending socket's mark says where they belong.
 // Nothing passes on into the host's stack: what has no owner is dropped and counted.
 #include "lib/counters.h"
+#include "lib/flow.h"
 #include "lib/hold.h"
 #include "lib/neighbour.h"
 #include "lib/steer.h"
@@ -12,6 +13,10 @@ int mesh0_in(struct __sk_buff *skb) {
   if (!cfg || !parse_packet(skb, &packet)) {
     count(WEFT_PROGRAM_MESH0_IN, WEFT_REASON_DROPPED_UNPARSED);
     return TC_ACT_SHOT;
+  }
+  if (packet.first) {
+    struct packet answer = answering(&packet);
+    begin_captured(&answer);
   }
   bool inject = steering(skb) == WEFT_INJECT;
   struct weft_workload *workload = bpf_map_lookup_elem(&addresses, inject ? &packet.source : &packet.destination);

@@ -62,6 +62,7 @@ int to_pod(struct __sk_buff *skb) {
     bypass = WEFT_REASON_BYPASS_EXCLUDED_CIDR;
   if (bypass != WEFT_REASON_COUNT) {
     count_connection(WEFT_PROGRAM_TO_POD, bypass, ifindex);
+    begin_direct(skb, &packet, cfg);
     return TC_ACT_UNSPEC;
   }
   if (workload->flags & WEFT_FAIL_CLOSED && is_held(workload)) {  // 6
@@ -79,8 +80,10 @@ int to_pod(struct __sk_buff *skb) {
     count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_REFUSED_STALE_WORKER : WEFT_REASON_REFUSED_NO_LISTENER, ifindex);
   } else {
     count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_BYPASS_STALE_WORKER : WEFT_REASON_BYPASS_NO_LISTENER, ifindex);
+    begin_direct(skb, &packet, cfg);
     return TC_ACT_UNSPEC;
   }
+  begin_captured(&packet);
   remember_neighbour(skb, &packet, workload);
   return redirect(skb, cfg, ifindex, WEFT_INBOUND);  // 8
 }

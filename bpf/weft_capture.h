@@ -20,6 +20,8 @@ enum {
   WEFT_MAX_HOST_PORTS = 4096,
   // Connections at a time with neighbours on the same bridge.
   WEFT_MAX_NEIGHBOURS = 16384,
+  // Direct connections at a time that have the ends of one that the proxy had before.
+  WEFT_MAX_DIRECT_FLOWS = 16384,
 };
 
 // Key of the SOCKMAP `listeners`: worker * WEFT_LISTENERS_PER_WORKER + one of these.
@@ -132,6 +134,14 @@ struct weft_neighbour {
   __u8 pad[2];
 };
 static_assert(sizeof(struct weft_neighbour) == 8, "weft_neighbour");
+
+// `direct_flows`: one direction of a connection.
+struct weft_flow_key {
+  struct weft_address source, destination;
+  // Network byte order.
+  __u16 source_port, destination_port;
+};
+static_assert(sizeof(struct weft_flow_key) == 36, "weft_flow_key");
 
 // `excluded_ports`: destination ports that stay direct.
 struct weft_port_key {

@@ -58,6 +58,13 @@ struct {
 } neighbours __weak SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, WEFT_MAX_DIRECT_FLOWS);
+  __type(key, struct weft_flow_key);
+  __type(value, __u8);
+} direct_flows __weak SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, WEFT_MAX_EXCLUSIONS);
   __uint(map_flags, BPF_F_NO_PREALLOC);

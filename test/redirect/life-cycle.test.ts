@@ -3,7 +3,11 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { FAMILIES, POD_A, POD_B, REMOTE } from './lab.js';
-import { KINDS, log, Scene } from './scene.js';
+import { hostPort, KINDS, log, Scene } from './scene.js';
+
+function portOf(endpoint = ''): number {
+  return Number(endpoint.slice(endpoint.lastIndexOf(':') + 1));
+}
 
 describe.each(KINDS)('%s', (kind) => {
   const scene = new Scene(`wlife-${kind}`);
@@ -87,6 +91,23 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.proxy.kill();
     scene.proxy = await lab.proxy(1);
     for (let i = 0; i < 8; i++) expectCaptured();
+  });
+
+  test.each(FAMILIES)('11: %s: a killed proxy leaves sockets in TIME_WAIT, and direct connections have the same ports', async (family) => {
+    scene.expectOnePass('remote', REMOTE[family], POD_B[family], 8080, 'inbound', { options: { option: 'reuse=45678' } });
+    const borrowed = portOf(scene.lab.connect('remote', POD_B[family], 8080).server?.peer);
+    await scene.proxy.kill();
+    const remains = lab.in('mesh', 'ss', ['-Htn', 'state', 'time-wait']);
+    expect(remains).toContain(hostPort(REMOTE[family], 45_678));
+    expect(remains).toContain(hostPort(REMOTE[family], borrowed));
+    // The remains of what the proxy accepted, and of what it dialled.
+    const noted = lab.mapEntries('direct_flows');
+    for (const port of [45_678, borrowed]) scene.expectDirect('remote', REMOTE[family], POD_B[family], 8080, { option: `reuse=${port}` });
+    expect(lab.mapEntries('direct_flows')).toBe(noted + 2);
+
+    scene.proxy = await lab.proxy();
+    scene.expectOnePass('remote', REMOTE[family], POD_B[family], 8080, 'inbound', { options: { option: 'reuse=45678' } });
+    expect(lab.mapEntries('direct_flows')).toBe(noted + 1);
   });
 
   test("another host's agent on the same machine comes and goes without a trace", async () => {

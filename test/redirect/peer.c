@@ -5,7 +5,7 @@
 //   peer serve PORT                      dual-stack server: answers each connection and each datagram with {"peer","local"}; connections
 //                                        are echoed afterwards, and closed by the server when it reads "q"
 //   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES [OPTION]]]      BYTES: sent and wanted back after the answer
-//     OPTION: bind=ADDRESS | device=NAME | mptcp | reuse=PORT (from that source port; the server closes first)
+//     OPTION: bind=ADDRESS | device=NAME | mptcp | from=PORT | reuse=PORT (from that source port; with reuse the server closes first)
 //   peer udp ADDRESS PORT connected|unconnected                  one datagram and its answer
 //   peer stream ADDRESS PORT             says its own address, then sends its standard input and prints what is echoed
 //   peer probe ADDRESS PORT MS INTERVAL_MS
@@ -155,9 +155,10 @@ static void limit_waiting(int fd, int timeout_ms) {
 }
 
 static void prepare(int fd, int family, const char *option) {
-  bool is_reuse = !strncmp(option, "reuse=", 6);
-  if (!strncmp(option, "bind=", 5) || is_reuse) {
-    struct sockaddr_storage own = is_reuse ? parse(family == AF_INET ? "0.0.0.0" : "::", atoi(option + 6)) : parse(option + 5, 0);
+  bool is_bound = !strncmp(option, "bind=", 5);
+  if (is_bound || !strncmp(option, "reuse=", 6) || !strncmp(option, "from=", 5)) {
+    const char *value = strchr(option, '=') + 1;
+    struct sockaddr_storage own = is_bound ? parse(value, 0) : parse(family == AF_INET ? "0.0.0.0" : "::", atoi(value));
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     must(bind(fd, (void *)&own, size_of(&own)) == 0, option);
   }

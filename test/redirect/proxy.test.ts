@@ -60,4 +60,17 @@ describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
       expect((await proxy!.counter('downstream_accepted')) - before).toBe(1);
     }
   });
+
+  test.each(FAMILIES)('%s: it borrows other ports to deliver than to inject: what two hosts borrow from one client never meets', (family) => {
+    for (let i = 0; i < 20; i++) {
+      const injected = portOf(scene.lab.connect('a', REMOTE[family], 8080).server!.peer);
+      const delivered = portOf(scene.lab.connect('remote', POD_B[family], 8080).server!.peer);
+      expect({ injected, isIn: injected >= 20_000 && injected < 26_000 }).toMatchObject({ isIn: true });
+      expect({ delivered, isIn: delivered >= 26_000 && delivered < 32_000 }).toMatchObject({ isIn: true });
+    }
+  });
 });
+
+function portOf(endpoint: string): number {
+  return Number(endpoint.slice(endpoint.lastIndexOf(':') + 1));
+}

@@ -35,6 +35,17 @@ bool set_transparent(int fd, int family) {
   return family == AF_INET6 ? set_option(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1) : set_option(fd, IPPROTO_IP, IP_TRANSPARENT, 1);
 }
 
+// A killed or hung proxy leaves sockets behind, and connections then go direct: one that another host's proxy opened in a client's name
+// must not have the ports of one that this proxy opened in the same client's name. So ports depend on the way; without the option (kernel
+// before 6.3) they come from the namespace's whole range, as they do outside of a mesh namespace.
+void set_port_range(int fd, uint32_t mark) {
+  constexpr int kLocalPortRange = 51;  // IP_LOCAL_PORT_RANGE, which older headers lack
+  constexpr int kInject = 25'999 << 16 | 20'000, kDeliver = 31'999 << 16 | 26'000;
+  if (mark == kMarkValueInject || mark == kMarkValueDeliver) {
+    set_option(fd, IPPROTO_IP, kLocalPortRange, mark == kMarkValueInject ? kInject : kDeliver);
+  }
+}
+
 bool set_mark(int fd, uint32_t mark) { return mark == 0 || set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark)); }
 
 // -1: there is none.
@@ -108,7 +119,8 @@ int connect_from(int fd, const ConnectOptions& options) {
     }
     sockaddr_storage source;
     const socklen_t source_length = to_sockaddr(options.source, 0, &source);
-    // The port is chosen by connect(), which knows the whole tuple: 28,000 per destination rather than per address.
+    // The port is chosen by connect(), which knows the whole tuple: so many per destination rather than per address.
+    if (options.scope == nullptr) set_port_range(fd, options.mark);
     if (!set_transparent(fd, name.ss_family) || !set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)) return fail(fd);
     if (bind(fd, reinterpret_cast<sockaddr*>(&source), source_length) != 0) return fail(fd);
   }
