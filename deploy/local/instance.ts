@@ -1,9 +1,9 @@
 // The life of a lab instance on this machine: claiming its name, finding out whether its owner lives, and removing everything that
 // belongs to it, also what a killed owner left. Removes only what the layout names or what carries the instance's mark.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { attempt } from './command-line.js';
-import { type Layout, NODES } from './layout.js';
+import { isInstanceName, type Layout, layout as layoutOf, NODES } from './layout.js';
 import { INSTANCE_VARIABLE } from './process.js';
 
 /** What a starting lab writes first of all. */
@@ -32,6 +32,24 @@ export async function claimInstance(layout: Layout, pods: readonly string[]): Pr
   mkdirSync(layout.runDir, { recursive: true });
   writeFileSync(layout.recordFile, `${JSON.stringify(record, null, 2)}\n`, { flag: 'wx' });
   return { kind: 'claimed', removed };
+}
+
+/** A pod that the claim did not name, before it is made: whoever removes the instance must know of it. */
+export function recordPod(layout: Layout, pod: string): void {
+  const record = readRecord(layout);
+  if (record === null) throw new Error(`${layout.recordFile} is gone: somebody removed the lab while it ran`);
+  const namespaces = [...new Set([...record.namespaces, layout.podNamespace(pod)])];
+  writeFileSync(`${layout.recordFile}.new`, `${JSON.stringify({ ...record, namespaces }, null, 2)}\n`);
+  renameSync(`${layout.recordFile}.new`, layout.recordFile);
+}
+
+/** Removes instances with such names whose owners are dead. Returns what there was, readable. */
+export async function removeDead(isNamed: (instance: string) => boolean): Promise<string[]> {
+  const names = readdirSync('/run').filter((name) => isInstanceName(name) && isNamed(name));
+  const dead = names.map(layoutOf).filter((each) => readRecord(each) !== null && findOwner(each).kind === 'none');
+  const removed: string[] = [];
+  for (const each of dead) removed.push(...(await removeInstance(each, [])));
+  return removed;
 }
 
 export type Owner = Exclude<Claim, { kind: 'claimed' }> | { readonly kind: 'none' };

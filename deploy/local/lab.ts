@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { run } from './command-line.js';
-import { claimInstance, removeInstance } from './instance.js';
+import { claimInstance, recordPod, removeInstance } from './instance.js';
 import { CONTROLLER_ADDRESS, CONTROLLER_PORT, type Layout, layout, type NodeName, type Pod, type VirtualService } from './layout.js';
-import { buildNetwork } from './network.js';
+import { addPod, buildNetwork, removePod } from './network.js';
 import { LabProcess, type ProcessSpec } from './process.js';
 
 export interface LabOptions {
@@ -33,8 +33,11 @@ function isOnPath(command: string): boolean {
 
 export class Lab {
   readonly #processes = new Map<string, LabProcess>();
-  readonly #pods: ReadonlyMap<string, Pod>;
+  readonly #pods: Map<string, Pod>;
+  /** The pod that is being made, if any. */
+  #building: Promise<void> = Promise.resolve();
   #closing = false;
+  #closed: Promise<string[]> | null = null;
   /** Told of a process that ended without being asked to. */
   onUnexpectedExit: (process: LabProcess) => void = () => undefined;
 
@@ -165,6 +168,22 @@ export class Lab {
     return pod;
   }
 
+  /** One more pod; nothing runs in it yet. */
+  async addPod(pod: Pod): Promise<void> {
+    if (this.#closing) throw new LabError('the lab is closing');
+    this.#pods.set(pod.name, pod);
+    recordPod(this.layout, pod.name);
+    writeFileSync(this.layout.podHostsFile(pod.name), this.options.hosts);
+    this.#building = addPod(this.layout, pod);
+    await this.#building;
+  }
+
+  /** Its network, as a CNI does; its processes are the caller's. */
+  async removePod(name: string): Promise<void> {
+    await removePod(this.layout, this.pod(name));
+    this.#pods.delete(name);
+  }
+
   /** Starts a process again as it was started the first time. */
   async restart(name: string): Promise<LabProcess> {
     const { spec } = this.process(name);
@@ -215,12 +234,15 @@ export class Lab {
   }
 
   /** Stops everything and removes all there is. Idempotent. Returns what stop() does. */
-  async close(): Promise<string[]> {
+  close(): Promise<string[]> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<string[]> {
     const complaints = await this.stop();
-    await removeInstance(
-      this.layout,
-      this.options.pods.map((pod) => pod.name),
-    );
+    await this.#building.catch(() => undefined);
+    await removeInstance(this.layout, [...this.#pods.keys()]);
     return complaints;
   }
 }

@@ -36,8 +36,14 @@ export async function addPod(layout: Layout, pod: Pod): Promise<void> {
   await run('ip', ['-n', inside, '-batch', '-'], lines(podEnd(pod)));
 }
 
+/** As a CNI does; the namespace itself goes when the kernel has the time. */
+export async function removePod(layout: Layout, { name, node }: Pod): Promise<void> {
+  await run('ip', ['-n', layout.hostNamespace(node), 'link', 'del', podInterface(name)]);
+  await run('ip', ['netns', 'del', layout.podNamespace(name)]);
+}
+
 /** The host's end of a pod's veth. */
-export function podInterface(pod: string): string {
+function podInterface(pod: string): string {
   return `pod-${pod}`.slice(0, 15);
 }
 

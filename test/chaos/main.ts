@@ -1,18 +1,24 @@
-// `npm run chaos -- redirect [--minutes N] [--seed N] [--capture MODE]`: pods come and go, agents and proxies are killed, stopped, started
+// `npm run chaos -- redirect [--minutes N] [--seed N] [--capture MODE] [--deeds LIST]`: pods come and go, agents and proxies are killed, stopped, started
 // again and upgraded at random, while all pods call each other, fail-open. Never may anybody be heard or answered by whom it did not ask;
 // calls may fail only for what was in flight through a killed process; afterwards the hosts must be as they were.
 import { cpSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { removeDead } from '../../deploy/local/instance.js';
 import { NODES, type NodeName } from '../../deploy/local/layout.js';
-import { type Deed, judge } from './judge.js';
+import { type Deed, judge, type Verdict } from './judge.js';
 import { Mesh } from './mesh.js';
 
-const USAGE = `usage: npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--logs FOLDER]
+const USAGE = `usage: npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--deeds LIST] [--logs FOLDER]
   --minutes N   how long (10)
   --seed N      the same deeds in the same order again (default: another each time; it is printed)
   --capture M   as of \`weft agent\` (auto)
+  --deeds LIST  only these, by commas, to look at one thing: kill, stop, upgrade, agent, pods
   --logs FOLDER keeps a copy of every process's log`;
+const INSTANCES = 'chaos-';
+/** What is done, and how often beside the others. */
+const DEEDS = { kill: 1, stop: 1, upgrade: 2, agent: 2, pods: 2 } as const;
+type DeedName = keyof typeof DEEDS;
 const SHOWN_FINDINGS = 20;
 const SHOWN_DIFFERENCES = 5;
 
@@ -34,6 +40,7 @@ class Chaos {
   constructor(
     private readonly mesh: Mesh,
     private readonly random: () => number,
+    private readonly names: readonly DeedName[],
   ) {}
 
   private below(limit: number): number {
@@ -57,19 +64,17 @@ class Chaos {
 
   private next(): Promise<Deed | null> {
     const node = NODES[this.below(NODES.length)]!;
-    switch (this.below(8)) {
-      case 0:
+    const turns = this.names.flatMap((name) => Array.from({ length: DEEDS[name] }, () => name));
+    switch (turns[this.below(turns.length)]!) {
+      case 'kill':
         return this.killProxy(node);
-      case 1:
+      case 'stop':
         return this.stopProxy(node);
-      case 2:
-      case 3:
+      case 'upgrade':
         return this.upgradeProxy(node);
-      case 4:
-        return this.endAgent(node, 'SIGKILL');
-      case 5:
-        return this.endAgent(node, 'SIGTERM');
-      default:
+      case 'agent':
+        return this.endAgent(node, this.random() < 0.5 ? 'SIGKILL' : 'SIGTERM');
+      case 'pods':
         return this.changePods();
     }
   }
@@ -149,40 +154,86 @@ function differences(before: ReadonlyMap<string, string>, after: ReadonlyMap<str
   });
 }
 
-async function chaos(minutes: number, seed: number, logs: string | undefined): Promise<string[]> {
-  const mesh = await Mesh.create(`chaos-${process.pid}`);
-  const interrupted = (): void => void mesh.lab.close().then(() => process.exit(130));
+interface Plan {
+  readonly minutes: number;
+  readonly seed: number;
+  readonly capture: string;
+  readonly deeds: readonly DeedName[];
+  readonly logs: string | undefined;
+}
+
+async function chaos(plan: Plan): Promise<string[]> {
+  for (const what of await removeDead((name) => name.startsWith(INSTANCES)))
+    console.log(`left by a run that was killed, and removed: ${what}`);
+  const mesh = await Mesh.create(`${INSTANCES}${process.pid}`, plan.capture);
+  const interrupted = (): void => {
+    console.log('interrupted: removing the hosts');
+    // What was going on fails meanwhile, which nobody needs to know.
+    void mesh.lab.close().finally(() => process.exit(130));
+  };
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
   try {
     const before = await mesh.snapshot();
     await mesh.start();
     for (const slot of mesh.slots()) await mesh.createPod(slot);
-    const one = new Chaos(mesh, randomOf(seed));
-    await one.run(Date.now() + minutes * 60_000);
+    const one = new Chaos(mesh, randomOf(plan.seed), plan.deeds);
+    await one.run(Date.now() + plan.minutes * 60_000);
     await sleep(1_000);
     const over = Date.now();
+    const counters = new Map(await Promise.all(NODES.map(async (node) => [node, await mesh.counters(node)] as const)));
     await mesh.uninstall();
-    const { calls, ok, explained, findings } = judge(mesh.outcomes(), one.deeds, over);
-    report(one.deeds, calls, ok, explained);
+    const verdict = judge(mesh.outcomes(), one.deeds, mesh.isTransparent, over);
+    report(one.deeds, verdict, counters);
     const left = differences(before, await mesh.snapshot());
-    return [...(ok === 0 ? ['no call went well'] : []), ...findings, ...left];
+    const miscounted = mesh.isTransparent ? [...counters].flatMap(([node, counted]) => miscounts(node, counted, verdict)) : [];
+    return [...(verdict.ok === 0 ? ['no call went well'] : []), ...verdict.findings, ...miscounted, ...left];
   } finally {
-    if (logs !== undefined) cpSync(mesh.lab.layout.logDir, logs, { recursive: true });
+    if (plan.logs !== undefined) cpSync(mesh.lab.layout.logDir, plan.logs, { recursive: true });
     await mesh.lab.close();
     process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
   }
 }
 
-function report(deeds: readonly Deed[], calls: number, ok: number, explained: ReadonlyMap<Deed['kind'], number>): void {
+/** Of all that kept a connection from a proxy. */
+function bypassCounters(counted: ReadonlyMap<string, number>): [name: string, value: number][] {
+  return [...counted].filter(([name, value]) => value > 0 && /(^|[.])(bypass|refused|held|dropped|assign_failed)/.test(name));
+}
+
+/** Every bypass that a server saw has been counted, and with a reason that there was: no proxy, or one that hung. */
+function miscounts(node: string, counted: ReadonlyMap<string, number>, { bypasses }: Verdict): string[] {
+  const expected = /bypass_(no_listener|stale_worker)$/;
+  const counts = bypassCounters(counted);
+  const total = counts.reduce((sum, [name, value]) => sum + (expected.test(name) ? value : 0), 0);
+  const seen = bypasses.get(node) ?? 0;
+  return [
+    ...(total < seen ? [`${node}: ${seen} calls went past its proxy, ${total} were counted`] : []),
+    // What a proxy still sends for a pod that has just gone has no workload any more.
+    ...counts.flatMap(([name, value]) =>
+      expected.test(name) || name.endsWith('dropped_no_workload') ? [] : [`${node}: ${name} counted ${value} times`],
+    ),
+  ];
+}
+
+function report(deeds: readonly Deed[], verdict: Verdict, counters: ReadonlyMap<string, ReadonlyMap<string, number>>): void {
   const kinds = [...new Set(deeds.map(({ kind }) => kind))].sort();
   console.table(
     kinds.map((kind) => ({
       deed: kind,
       times: deeds.filter((deed) => deed.kind === kind).length,
-      'calls it cost': explained.get(kind) ?? 0,
+      'calls it cost': verdict.explained.get(kind) ?? 0,
     })),
   );
-  console.log(`${calls} calls, ${ok} went well`);
+  console.log(`${verdict.calls} calls, ${verdict.ok} went well`);
+  for (const [node, counted] of counters) {
+    const counts = bypassCounters(counted).map(([name, value]) => `${name} ${value}`);
+    console.log(`${node}: ${verdict.bypasses.get(node) ?? 0} calls seen to pass its proxy by; counted: ${counts.join(', ') || 'none'}`);
+  }
+}
+
+/** null: names that are none. */
+function deedsOf(list: string): DeedName[] | null {
+  const names = list.split(',');
+  return names.every((name) => name in DEEDS) ? (names as DeedName[]) : null;
 }
 
 async function main(): Promise<number> {
@@ -192,6 +243,7 @@ async function main(): Promise<number> {
       minutes: { type: 'string' },
       seed: { type: 'string' },
       capture: { type: 'string' },
+      deeds: { type: 'string' },
       logs: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -202,13 +254,15 @@ async function main(): Promise<number> {
   }
   const minutes = Number(values.minutes ?? 10);
   const seed = Number(values.seed ?? Date.now() % 1_000_000);
-  if (positionals.length !== 1 || positionals[0] !== 'redirect' || !(minutes > 0) || !Number.isInteger(seed)) {
+  const deeds = deedsOf(values.deeds ?? Object.keys(DEEDS).join(','));
+  if (positionals.length !== 1 || positionals[0] !== 'redirect' || !(minutes > 0) || !Number.isInteger(seed) || deeds === null) {
     console.error(USAGE);
     return 2;
   }
-  if (values.capture !== undefined) process.env.WEFT_CAPTURE = values.capture;
+  const capture = values.capture ?? 'auto';
+  process.env.WEFT_CAPTURE = capture;
   console.log(`chaos for ${minutes} minutes, --seed ${seed}`);
-  const findings = await chaos(minutes, seed, values.logs);
+  const findings = await chaos({ minutes, seed, capture, deeds, logs: values.logs });
   for (const finding of findings.slice(0, SHOWN_FINDINGS)) console.log(`finding: ${finding}`);
   console.log(findings.length === 0 ? 'no finding' : `${findings.length} findings`);
   return findings.length === 0 ? 0 : 1;

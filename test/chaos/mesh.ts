@@ -9,7 +9,6 @@ import { inNamespace, run } from '../../deploy/local/command-line.js';
 import { compiled } from '../../deploy/local/compiled.js';
 import { Lab } from '../../deploy/local/lab.js';
 import { NODES, type NodeName, type Pod } from '../../deploy/local/layout.js';
-import { addPod, podInterface } from '../../deploy/local/network.js';
 import type { LabProcess } from '../../deploy/local/process.js';
 import type { Outcome, Target } from './protocol.js';
 
@@ -38,11 +37,15 @@ export class Mesh {
   private readonly logs: string[] = [];
   private generation = 0;
 
-  private constructor(readonly lab: Lab) {}
+  private constructor(
+    readonly lab: Lab,
+    /** Servers see the calling pod, and a port by which the way of the call is known: eBPF, not the fallback. */
+    readonly isTransparent: boolean,
+  ) {}
 
-  static async create(instance: string): Promise<Mesh> {
+  static async create(instance: string, capture: string): Promise<Mesh> {
     const lab = await Lab.create({ instance, pods: [], services: [], hosts: '', weft: WEFT, workersPerProxy: 1 });
-    return new Mesh(lab);
+    return new Mesh(lab, capture === 'auto' || capture.startsWith('ebpf'));
   }
 
   slots(): readonly Slot[] {
@@ -121,19 +124,31 @@ spec: {node: ${node}, networkNamespace: ${path}, capture: {failClosed: false}}
     }
   }
 
+  /** What the agent counted, over programs and workloads of the same name. */
+  async counters(node: NodeName): Promise<ReadonlyMap<string, number>> {
+    const { capture } = await nodeStatus(node, this.lab.nodeStatusAddress(node));
+    const counted = [
+      ...(capture?.counters ?? []),
+      ...(this.isTransparent ? [] : (capture?.workloads ?? []).flatMap(({ counters }) => counters)),
+    ];
+    const sums = new Map<string, number>();
+    for (const { name, value } of counted) sums.set(name, (sums.get(name) ?? 0) + value);
+    return sums;
+  }
+
   async createPod(slot: Slot): Promise<RunningPod> {
     const used = new Set([...this.pods.values()].filter((each) => each.slot.node === slot.node).map(({ pod }) => pod.v4));
     const free = addressesOf(slot.node).filter(({ v4 }) => !used.has(v4));
     const pod = { name: slot.name, node: slot.node, ...free[this.generation % free.length]! };
     const token = `${slot.name}-${++this.generation}`;
-    await addPod(this.lab.layout, pod);
-    writeFileSync(this.lab.layout.podHostsFile(slot.name), '');
+    await this.lab.addPod(pod);
     const process = await this.lab.startInPod(slot.name, `pod-${token}`, [
       globalThis.process.execPath,
       POD_PROGRAM,
       token,
       slot.node,
       this.targetsFile(),
+      this.isTransparent ? 'client' : 'self',
     ]);
     this.logs.push(process.spec.logFile);
     const running = { slot, pod, token, process };
@@ -155,9 +170,7 @@ spec: {node: ${node}, networkNamespace: ${path}, capture: {failClosed: false}}
     deleted();
     running.process.signal('SIGKILL');
     await running.process.exited;
-    // As a CNI does; the namespace itself goes when the kernel has the time.
-    await run('ip', ['-n', this.lab.layout.hostNamespace(running.pod.node), 'link', 'del', podInterface(slot)]);
-    await run('ip', ['netns', 'del', this.lab.layout.podNamespace(slot)]);
+    await this.lab.removePod(slot);
   }
 
   private targetsFile(): string {

@@ -1,5 +1,6 @@
-// A program in a chaos pod: server and clients at once. `pod TOKEN NODE TARGETS`: TARGETS is a file, a JSON array of Target, read again
-// all the time. A server answers only whom it should hear from: the caller says whom it calls and from which address, and both must be so.
+// A program in a chaos pod: server and clients at once. `pod TOKEN NODE TARGETS client|self`: TARGETS is a file, a JSON array of Target, read
+// again all the time. A server says so when it hears from whom it should not: the caller says from which address it calls; with `self` it
+// may be the server's own instead, as the fallback delivers.
 // One line of JSON an outcome on standard output.
 import { readFileSync, writeSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
@@ -13,10 +14,10 @@ const PAUSE_MS = 30;
 /** Of a connection that is held, from one word to the next. */
 const HELD_PAUSE_MS = 20;
 const HELD_MS = 3_000;
-/** Silence that is an error. */
-const PATIENCE_MS = 10_000;
+/** Silence that is an error. Longer than a proxy is ever stopped. */
+const PATIENCE_MS = 8_000;
 
-const [token = '', node = '', targetsFile = ''] = process.argv.slice(2);
+const [token = '', node = '', targetsFile = '', seenAs = 'client'] = process.argv.slice(2);
 
 function say(outcome: Outcome): void {
   writeSync(1, `${JSON.stringify(outcome)}\n`);
@@ -36,9 +37,10 @@ function serve(): Promise<void> {
         isGreeted = true;
         const hello = JSON.parse(line) as Hello;
         const peer = withoutMapping(socket.remoteAddress);
-        if (peer !== hello.address)
+        const isOwn = seenAs === 'self' && peer === withoutMapping(socket.localAddress);
+        if (peer !== hello.address && !isOwn)
           say({ kind: 'misattributed', at: Date.now(), from: hello.from, to: token, saw: peer, said: hello.address });
-        socket.write(`${JSON.stringify({ server: token } satisfies Reply)}\n`);
+        socket.write(`${JSON.stringify({ server: token, port: socket.remotePort ?? 0 } satisfies Reply)}\n`);
       })
       .on('error', () => {});
   });
@@ -57,11 +59,13 @@ function targets(): readonly Target[] {
 /** One connection: greets, checks who answers, then exchanges words for that long. */
 async function call(target: Target, family: 'v4' | 'v6', heldMs: number): Promise<void> {
   const began = Date.now();
-  const result = await attempt(target, family, heldMs).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
-  say({ kind: 'call', began, ended: Date.now(), from: token, fromNode: node, to: target.token, toNode: target.node, family, result });
+  const seen = { heard: began, port: 0 };
+  const result = await attempt(target, family, heldMs, seen).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+  const ends = { from: token, fromNode: node, to: target.token, toNode: target.node };
+  say({ kind: 'call', began, ended: Date.now(), ...ends, family, result, ...seen });
 }
 
-async function attempt(target: Target, family: 'v4' | 'v6', heldMs: number): Promise<string> {
+async function attempt(target: Target, family: 'v4' | 'v6', heldMs: number, seen: { heard: number; port: number }): Promise<string> {
   const socket = connect({ host: target[family], port: CHAOS_PORT });
   try {
     const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
@@ -69,10 +73,13 @@ async function attempt(target: Target, family: 'v4' | 'v6', heldMs: number): Pro
     const reply = JSON.parse(
       await asked(socket, lines, JSON.stringify({ from: token, address, to: target.token } satisfies Hello)),
     ) as Reply;
+    seen.heard = Date.now();
+    seen.port = reply.port;
     if (reply.server !== target.token) return `answered by ${reply.server}`;
     const until = Date.now() + heldMs;
     for (let word = 0; Date.now() < until; word++) {
       if ((await asked(socket, lines, `${token} ${word}`)) !== `${token} ${word}`) return 'another word came back';
+      seen.heard = Date.now();
       await sleep(HELD_PAUSE_MS);
     }
     return 'ok';

@@ -21,6 +21,8 @@ export interface Hello {
 /** Its answer. */
 export interface Reply {
   readonly server: string;
+  /** Source port of the connection as the server sees it: the proxies borrow from ranges of their own. */
+  readonly port: number;
 }
 
 /** Times are milliseconds since the epoch: one clock for all pods. */
@@ -47,4 +49,8 @@ export interface Call {
   readonly family: 'v4' | 'v6';
   /** "ok", an error's code, "answered by …" */
   readonly result: string;
+  /** When the server was heard last; `began` if never. */
+  readonly heard: number;
+  /** As in Reply; 0: no answer. */
+  readonly port: number;
 }

@@ -3,11 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { FAMILIES, POD_A, POD_B, REMOTE } from './lab.js';
-import { hostPort, KINDS, log, Scene } from './scene.js';
-
-function portOf(endpoint = ''): number {
-  return Number(endpoint.slice(endpoint.lastIndexOf(':') + 1));
-}
+import { hostPort, KINDS, log, portOf, Scene } from './scene.js';
 
 describe.each(KINDS)('%s', (kind) => {
   const scene = new Scene(`wlife-${kind}`);
@@ -95,7 +91,7 @@ describe.each(KINDS)('%s', (kind) => {
 
   test.each(FAMILIES)('11: %s: a killed proxy leaves sockets in TIME_WAIT, and direct connections have the same ports', async (family) => {
     scene.expectOnePass('remote', REMOTE[family], POD_B[family], 8080, 'inbound', { options: { option: 'reuse=45678' } });
-    const borrowed = portOf(scene.lab.connect('remote', POD_B[family], 8080).server?.peer);
+    const borrowed = portOf(scene.lab.connect('remote', POD_B[family], 8080).server!.peer);
     await scene.proxy.kill();
     const remains = lab.in('mesh', 'ss', ['-Htn', 'state', 'time-wait']);
     expect(remains).toContain(hostPort(REMOTE[family], 45_678));

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { FAMILIES, HOST, NODE_PORT, POD_A, POD_B, POD_C, REMOTE, REMOTE_VIP } from './lab.js';
 import { MeshProxy, workloadResource } from './mesh-proxy.js';
-import { addressOf, Scene } from './scene.js';
+import { addressOf, portOf, Scene } from './scene.js';
 
 const FIREWALL = `table inet hostile {
 chain in {\ntype filter hook input priority filter; policy drop; meta l4proto ipv6-icmp accept\n}
@@ -61,16 +61,15 @@ describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
     }
   });
 
-  test.each(FAMILIES)('%s: it borrows other ports to deliver than to inject: what two hosts borrow from one client never meets', (family) => {
-    for (let i = 0; i < 20; i++) {
-      const injected = portOf(scene.lab.connect('a', REMOTE[family], 8080).server!.peer);
-      const delivered = portOf(scene.lab.connect('remote', POD_B[family], 8080).server!.peer);
-      expect({ injected, isIn: injected >= 20_000 && injected < 26_000 }).toMatchObject({ isIn: true });
-      expect({ delivered, isIn: delivered >= 26_000 && delivered < 32_000 }).toMatchObject({ isIn: true });
-    }
-  });
+  test.each(FAMILIES)(
+    '%s: it borrows other ports to deliver than to inject: what two hosts borrow from one client never meets',
+    (family) => {
+      for (let i = 0; i < 20; i++) {
+        const injected = portOf(scene.lab.connect('a', REMOTE[family], 8080).server!.peer);
+        const delivered = portOf(scene.lab.connect('remote', POD_B[family], 8080).server!.peer);
+        expect({ injected, isIn: injected >= 20_000 && injected < 26_000 }).toMatchObject({ isIn: true });
+        expect({ delivered, isIn: delivered >= 26_000 && delivered < 32_000 }).toMatchObject({ isIn: true });
+      }
+    },
+  );
 });
-
-function portOf(endpoint: string): number {
-  return Number(endpoint.slice(endpoint.lastIndexOf(':') + 1));
-}

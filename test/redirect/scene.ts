@@ -23,6 +23,10 @@ export function addressOf(text: string): string {
   return text.slice(0, text.lastIndexOf(':')).replace(/^\[|\]$/g, '');
 }
 
+export function portOf(text: string): number {
+  return Number(text.slice(text.lastIndexOf(':') + 1));
+}
+
 /** Who connects where, by the names of the lab's namespaces. */
 export const PLACES: Readonly<Record<string, Addresses>> = { a: POD_A, b: POD_B, c: POD_C, remote: REMOTE };
 

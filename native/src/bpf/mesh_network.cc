@@ -37,7 +37,8 @@ constexpr std::pair<const char*, const char*> SYSCTLS[] = {
     {"net/core/somaxconn", "16384"},
     // Apart from the workloads' own range: a port borrowed with an address must not meet the workload's own direct connection.
     {"net/ipv4/ip_local_port_range", "20000 32000"},
-    // The engine halves it between its two ways (socket.cc). 6,000 ports an (address, endpoint) pair, each a minute in TIME_WAIT, would allow
+    // The engine halves it between its two ways (socket.cc). 6,000 ports an (address, endpoint) pair, each a minute in TIME_WAIT, would
+    // allow
     // 100 short connections a second between two pods.
     // Timestamps make it safe (RFC 6191); IPv6 follows it too.
     {"net/ipv4/tcp_tw_reuse", "1"},
