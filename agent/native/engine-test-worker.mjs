@@ -64,6 +64,7 @@ const tables = addon.createTables({
   predicates: [],
   destinations: [],
   sources: [],
+  sourceTwins: [],
   identities: [],
   endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: null })),
   mutations: [],

@@ -251,6 +251,8 @@ export interface TableSpec {
   readonly destinations: readonly DestinationSpec[];
   /** Addresses of known clients, IPv4 or IPv6 text. One source may stand at several indexes. */
   readonly sources: readonly string[];
+  /** By source: the index of an address of the other IP version that the same client has; -1: none. What is missing has none. */
+  readonly sourceTwins: readonly number[];
   /** SPIFFE IDs of known clients. */
   readonly identities: readonly string[];
   readonly endpoints: readonly EndpointSpec[];

@@ -201,6 +201,7 @@ class Engine {
       predicates: [],
       destinations: [],
       sources: [],
+      sourceTwins: [],
       identities: ['spiffe://td.test/other', CART],
       endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: tls ?? null })),
       mutations: [],

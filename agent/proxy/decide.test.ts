@@ -25,6 +25,7 @@ import {
 import { TestProxy, type TestRequest } from './testing/requests.js';
 
 const OUTBOUND = 0;
+const OUTBOUND6 = 1;
 const INBOUND = 2;
 const GATEWAY = FIRST_GATEWAY_LISTENER;
 const catalog: TestRequest = { listener: OUTBOUND, destination: ['10.0.0.1', 80], source: '10.1.0.9' };
@@ -91,6 +92,30 @@ describe('outbound', () => {
     expect(proxy.decide({ ...catalog, destination: ['10.0.0.2', 80] }).flags).toBe(deliver);
     expect(proxy.decide({ ...catalog, destination: ['10.0.0.3', 80] }).flags).toBe(inject);
     expect(proxy.decide({ ...catalog, destination: ['10.1.1.1', 8080] })).toMatchObject({ target: -1, flags: deliver });
+  });
+
+  test('a client gets endpoints of its own IP version, and others where there are none', () => {
+    const both = service('both', '10.0.0.5', { addresses: ['10.0.0.5', 'fd96::5'] });
+    const four = service('four', '10.0.0.6', { addresses: ['10.0.0.6', 'fd96::6'] });
+    const endpoints = [endpoint('both', 'a', '10.1.5.1'), endpoint('both', 'b', 'fd01:5::1'), endpoint('four', 'a', '10.1.6.1')];
+    const tables = compiled(modelOf(...shop, both, four, ...endpoints));
+    const proxy = new TestProxy(tables);
+    const chosen = (address: string, listener: number) =>
+      new Set(
+        Array.from({ length: 8 }, randoms(1)).map((random) =>
+          addressOf(tables, proxy.decide({ listener, destination: [address, 80], random }).target),
+        ),
+      );
+    expect([...chosen('10.0.0.5', OUTBOUND)]).toEqual(['10.1.5.1']);
+    expect([...chosen('fd96::5', OUTBOUND6)]).toEqual(['fd01:5::1']);
+    expect([...chosen('fd96::6', OUTBOUND6)]).toEqual(['10.1.6.1']);
+  });
+
+  test('a client is known by its addresses of both IP versions', () => {
+    const client = workload('dual', { addresses: ['fd01::9', '10.1.0.8', '10.1.0.7'], node: 'a' });
+    const { sources, sourceTwins } = compiled(modelOf(...shop, client)).spec;
+    const twins = Object.fromEntries(sources.map((address, index) => [address, sources[sourceTwins[index]!] ?? null]));
+    expect(twins).toEqual({ '10.1.0.9': null, 'fd01::9': '10.1.0.8', '10.1.0.8': 'fd01::9', '10.1.0.7': 'fd01::9' });
   });
 
   test('an unknown destination is passed on as it is', () => {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "check.h"
+#include "core/upstream_target.h"
 
 namespace weft::test {
 namespace {
@@ -139,6 +140,42 @@ TEST("addresses of both families are found, mapped ones as IPv4") {
   CHECK_EQ(tables->endpoint_ids()[0], 2);
   for (const int32_t id : {-1, 0, 3, 8, 1 << 30}) CHECK(tables->endpoint(id) == nullptr);
   for (const char* none : {"", "10.0.0", "10.0.0.1 ", "::g", "a"}) CHECK(!parse_address(none, &address));
+}
+
+Address address_from(const char* text) {
+  Address address;
+  CHECK(parse_address(text, &address));
+  return address;
+}
+
+TEST("what is bound to its client comes from the client's address of the endpoint's IP version") {
+  TableSpec spec;
+  spec.sources = {"10.0.0.2", "fd00::2", "fd00::3"};
+  spec.source_twins = {1, 0};
+  spec.endpoints = {{0, "10.0.0.9", 80}, {1, "fd00::2", 80}};
+  const auto tables = built(spec);
+  TargetContext context;
+  context.hairpin_v4 = address_from("169.254.7.8");
+  context.hairpin_v6 = address_from("fd77::78");
+  const auto source = [&](const char* client, int32_t endpoint, int32_t mark, uint32_t expected_mark) {
+    context.client.address = address_from(client);
+    Decision decision;
+    decision.target = endpoint;
+    decision.flags = kBindClient | mark;
+    UpstreamTarget target;
+    if (!resolve_target(decision, *tables, context, &target)) return Address{};
+    CHECK(target.connect.bind_source);
+    CHECK_EQ(target.connect.mark, expected_mark);
+    return target.connect.source;
+  };
+  CHECK(source("10.0.0.2", 0, kMarkInject, kMarkValueInject) == address_from("10.0.0.2"));
+  CHECK(source("fd00::2", 0, kMarkInject, kMarkValueInject) == address_from("10.0.0.2"));
+  // The client itself, by its other address.
+  CHECK(source("10.0.0.2", 1, kMarkInject, kMarkValueDeliver) == address_from("fd77::78"));
+  // A client without one, and one that nobody knows.
+  CHECK(source("fd00::3", 0, kMarkDeliver, kMarkValueDeliver) == address_from("169.254.7.8"));
+  CHECK(source("fd00::3", 0, kMarkInject, kMarkValueInject) == Address{});
+  CHECK(source("fd00::4", 0, kMarkInject, kMarkValueInject) == Address{});
 }
 
 TEST("socket addresses survive the way there and back") {

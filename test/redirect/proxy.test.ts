@@ -2,13 +2,23 @@
 // engine. Fails where it cannot run.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { FAMILIES, HOST, NODE_PORT, POD_A, POD_B, POD_C, REMOTE, REMOTE_VIP } from './lab.js';
-import { MeshProxy, workloadResource } from './mesh-proxy.js';
+import { MeshProxy, serviceResources, workloadResource } from './mesh-proxy.js';
 import { addressOf, portOf, Scene } from './scene.js';
 
 const FIREWALL = `table inet hostile {
 chain in {\ntype filter hook input priority filter; policy drop; meta l4proto ipv6-icmp accept\n}
 chain forward {\ntype filter hook forward priority filter\nct state invalid drop\n}
 }\n`;
+
+/** The server sees the caller's address of its own version; the caller itself, what the proxy calls from then (HAIRPIN in worker.ts). */
+const CROSSED = [
+  { name: 'v6-to-v4-local', vip: 'fd96::40', endpoint: POD_B.v4, seenAs: POD_A.v4 },
+  { name: 'v4-to-v6-local', vip: '10.96.9.40', endpoint: POD_B.v6, seenAs: POD_A.v6 },
+  { name: 'v6-to-v4-remote', vip: 'fd96::41', endpoint: REMOTE.v4, seenAs: POD_A.v4 },
+  { name: 'v4-to-v6-remote', vip: '10.96.9.41', endpoint: REMOTE.v6, seenAs: POD_A.v6 },
+  { name: 'v6-to-v4-itself', vip: 'fd96::42', endpoint: POD_A.v4, seenAs: '169.254.7.8' },
+  { name: 'v4-to-v6-itself', vip: '10.96.9.42', endpoint: POD_A.v6, seenAs: 'fd77:6566:7400::78' },
+] as const;
 
 describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
   const scene = new Scene(`wproxy-${shape}`, shape);
@@ -26,11 +36,10 @@ describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
       { ...scene.workload('a'), addresses: [POD_A.v4, POD_A.v6] },
       { ...scene.workload('b'), addresses: [POD_B.v4, POD_B.v6] },
     ];
-    proxy = await MeshProxy.start(
-      scene.lab,
-      'proxy',
-      workloads.map((workload) => workloadResource({ ...workload, node: 'n1' })),
-    );
+    proxy = await MeshProxy.start(scene.lab, 'proxy', [
+      ...workloads.map((workload) => workloadResource({ ...workload, node: 'n1' })),
+      ...CROSSED.flatMap(({ name, vip, endpoint }) => serviceResources(name, [vip], { address: endpoint, port: 8080 })),
+    ]);
   }, 30_000);
   afterAll(async () => {
     await proxy?.kill();
@@ -58,6 +67,14 @@ describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
         server: seenAs[family],
       });
       expect((await proxy!.counter('downstream_accepted')) - before).toBe(1);
+    }
+  });
+
+  test.each(CROSSED)('a service whose only endpoint has an address of the other IP version: $name', ({ vip, endpoint, seenAs }) => {
+    for (let i = 0; i < 3; i++) {
+      const { error, server } = scene.lab.connect('a', vip, 80, 100_000);
+      const [peer, local] = [server?.peer ?? '', server?.local ?? ''].map(addressOf);
+      expect({ error, peer, local }).toEqual({ error: null, peer: seenAs, local: endpoint });
     }
   });
 

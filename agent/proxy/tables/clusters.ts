@@ -264,7 +264,7 @@ function balancingOf(service: Service): Balancing {
   }
 }
 
-/** Rows of `clusters` (all clusters, then two for each: its IPv4 and its IPv6 members) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
+/** Rows of `clusters` (all clusters, then two for each: its members for IPv4 and for IPv6 clients) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
 export function clusterSections(
   { clusters: declared, variants }: ClusterSet,
   labels: Labels,
@@ -297,11 +297,8 @@ export function clusterSections(
   for (const [row, cluster] of clusters.entries()) add(cluster, ready[row]!, clusters.length + row * 2);
   for (const [row, cluster] of clusters.entries()) {
     for (const wanted of [false, true]) {
-      add(
-        cluster,
-        ready[row]!.filter(({ isV6 }) => isV6 === wanted),
-        clusters.length + row * 2,
-      );
+      const ofVersion = ready[row]!.filter(({ isV6 }) => isV6 === wanted);
+      add(cluster, ofVersion.length > 0 ? ofVersion : ready[row]!, clusters.length + row * 2);
     }
   }
   return { clusters: rows, members };

@@ -91,6 +91,7 @@ export function compileTables(
     predicates: chains.predicates.items,
     destinations: destinations.specs,
     sources: sources.addresses,
+    sourceTwins: sources.twins,
     identities: [],
     endpoints: clusterSet.endpoints,
     mutations: chains.mutations.items,
@@ -324,12 +325,27 @@ function localAddresses(model: Model, node: string | null): ReadonlySet<string> 
   );
 }
 
-function sourceRows(model: Model, labels: Labels, tenants: Tenants): { addresses: string[]; labels: number[]; tenants: number[] } {
+interface SourceRows {
+  readonly addresses: string[];
+  readonly twins: number[];
+  readonly labels: number[];
+  readonly tenants: number[];
+}
+
+function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows {
   const owners = new Map<string, string>();
   for (const [name, { addresses }] of model.workloads) for (const address of addresses) owners.set(address, name);
   const names = [...owners.values()];
+  const addresses = [...owners.keys()];
+  // By owner: the first IPv4 and the first IPv6 address.
+  const first = { v4: new Map<string, number>(), v6: new Map<string, number>() };
+  addresses.forEach((address, index) => {
+    const ofVersion = address.includes(':') ? first.v6 : first.v4;
+    if (!ofVersion.has(names[index]!)) ofVersion.set(names[index]!, index);
+  });
   return {
-    addresses: [...owners.keys()],
+    addresses,
+    twins: addresses.map((address, index) => (address.includes(':') ? first.v4 : first.v6).get(names[index]!) ?? -1),
     labels: names.map((name) => labels.idOf(name)),
     tenants: names.map((name) => tenants.of(name)),
   };

@@ -117,8 +117,8 @@ export const enum ClusterWord {
   IsEven = 4,
   Label = 5,
   /**
-   * Row in clusters that holds the members with IPv4 addresses alone; the next row holds those with IPv6. Captured connections choose there:
-   * their upstream socket is bound to the client's address, and that has a family.
+   * Row in clusters that holds the members with IPv4 addresses alone; the next row holds those with IPv6; all where there are none.
+   * Captured connections choose there: their upstream socket is bound to the client's address, of the other version only where it must be.
    */
   Families = 6,
 }

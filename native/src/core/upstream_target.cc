@@ -34,6 +34,26 @@ void bind_in_scope(const TargetContext& context, ConnectOptions* connect) {
   connect->bind_source = context.source != ScopeSource::Any && is_mapped(connect->source) == is_mapped(connect->to.address);
 }
 
+// False: the client has no address from which this one is reached.
+bool borrow_source(const Tables& tables, const TargetContext& context, ConnectOptions* connect) {
+  const bool is_v4 = is_mapped(connect->to.address);
+  const Address& hairpin = is_v4 ? context.hairpin_v4 : context.hairpin_v6;
+  connect->bind_source = true;
+  connect->source = context.client.address;
+  if (is_mapped(connect->source) != is_v4) {
+    const Address* twin = tables.source_twin(connect->source);
+    // What is delivered on this host is answered to the proxy whatever its source.
+    if (twin == nullptr && connect->mark != kMarkValueDeliver) return false;
+    connect->source = twin != nullptr ? *twin : hairpin;
+  }
+  if (connect->source == connect->to.address) {
+    // The kernel calls a packet from its own address martian: such a pod gets the link-local source instead.
+    connect->source = hairpin;
+    connect->mark = kMarkValueDeliver;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool resolve_target(const Decision& decision, const Tables& tables, const TargetContext& context, UpstreamTarget* out) {
@@ -66,14 +86,7 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
   if (decision.has(kMarkInject)) out->connect.mark = kMarkValueInject;
   if (decision.has(kMarkDeliver)) out->connect.mark = kMarkValueDeliver;
   if (!decision.has(kBindClient)) return true;
-  out->connect.bind_source = true;
-  out->connect.source = context.client.address;
-  if (context.client.address == out->connect.to.address) {
-    // The kernel calls a packet from its own address martian: such a pod gets the link-local source instead.
-    out->connect.source = is_mapped(context.client.address) ? context.hairpin_v4 : context.hairpin_v6;
-    out->connect.mark = kMarkValueDeliver;
-  }
-  return true;
+  return borrow_source(tables, context, &out->connect);
 }
 
 }  // namespace weft

@@ -63,7 +63,7 @@ struct TargetContext {
   Address hairpin_v6;
 };
 
-// False: the endpoint is not in the tables, or there is no original destination.
+// False: the endpoint is not in the tables, can't be reached from any address of the client's, or there is no original destination.
 bool resolve_target(const Decision& decision, const Tables& tables, const TargetContext& context, UpstreamTarget* out);
 
 }  // namespace weft

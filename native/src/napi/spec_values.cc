@@ -139,6 +139,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   each_object("localReplies", [&](const Napi::Object& item) {
     spec.local_replies.push_back({pairs(item, "headers"), text(item, "body")});
   });
+  spec.source_twins = integers(object, "sourceTwins", -1, INT32_MAX);
   spec.source_tenants = integers(object, "sourceTenants", 0, kMaxTenants - 1);
   spec.destination_tenants = integers(object, "destinationTenants", 0, kMaxTenants - 1);
   spec.listener_tenants = integers(object, "listenerTenants", 0, kMaxTenants - 1);

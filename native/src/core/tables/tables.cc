@@ -168,6 +168,13 @@ Destination Tables::destination(const Address& address, uint16_t port) const {
 
 int32_t Tables::source(const Address& address) const { return sources_.find(address_key(address)); }
 
+const Address* Tables::source_twin(const Address& address) const {
+  const int32_t id = source(address);
+  if (id < 0 || static_cast<size_t>(id) >= source_twins_.size()) return nullptr;
+  const int32_t twin = source_twins_[static_cast<size_t>(id)];
+  return twin >= 0 && static_cast<size_t>(twin) < source_addresses_.size() ? &source_addresses_[static_cast<size_t>(twin)] : nullptr;
+}
+
 const Endpoint* Tables::endpoint(int32_t id) const {
   if (id < 0 || static_cast<size_t>(id) >= endpoint_slots_.size()) return nullptr;
   const int32_t slot = endpoint_slots_[static_cast<size_t>(id)];

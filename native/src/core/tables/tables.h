@@ -79,6 +79,7 @@ struct TableSpec {
   std::vector<PredicateSpec> predicates;
   std::vector<DestinationSpec> destinations;
   std::vector<std::string> sources;
+  std::vector<int32_t> source_twins;
   std::vector<std::string> identities;
   std::vector<EndpointSpec> endpoints;
   std::vector<MutationSpec> mutations;
@@ -162,6 +163,8 @@ class Tables {
   Destination destination(const Address& address, uint16_t port) const;
   /// The first index of that address; -1 if there is none.
   int32_t source(const Address& address) const;
+  /// An address of the other IP version that the same client has; null where none is known.
+  const Address* source_twin(const Address& address) const;
   /// Tenants by id; 0: nobody's.
   int32_t source_tenant(int32_t id) const { return at_or_0(source_tenants_, id); }
   int32_t destination_tenant(int32_t id) const { return at_or_0(destination_tenants_, id); }
@@ -227,6 +230,9 @@ class Tables {
   ByteIndex destinations_;
   std::vector<Protocol> destination_protocols_;
   ByteIndex sources_;
+  std::vector<Address> source_addresses_;
+  /// By source: index of its twin; -1 and out of range: none.
+  std::vector<int32_t> source_twins_;
   ByteIndex identities_;
   std::vector<Endpoint> endpoints_;
   std::vector<int32_t> endpoint_slots_;

@@ -140,7 +140,9 @@ bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
   for (size_t i = 0; i < spec.sources.size(); i++) {
     if (!read_address("sources", i, spec.sources[i], &address, error)) return false;
     sources_.insert(address_key(address), static_cast<int32_t>(i));
+    source_addresses_.push_back(address);
   }
+  source_twins_ = spec.source_twins;
   for (size_t i = 0; i < spec.identities.size(); i++) identities_.insert(spec.identities[i], static_cast<int32_t>(i));
   for (size_t i = 0; i < spec.endpoints.size(); i++) {
     const EndpointSpec& endpoint = spec.endpoints[i];
