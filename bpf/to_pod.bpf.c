@@ -20,12 +20,18 @@ INLINE bool exempt(struct __sk_buff *skb, const struct weft_config *cfg) {
   return cgroup && (cgroup == cfg->exempt_cgroup[0] || cgroup == cfg->exempt_cgroup[1]);
 }
 
+INLINE bool owns(__u32 ifindex, const struct weft_address *address) {
+  struct weft_workload *owner = bpf_map_lookup_elem(&addresses, address);
+  return owner && owner->ifindex == ifindex;
+}
+
 // Precedence; the numbers stand again at the returns.
 //  1 injected by the proxy (so it has been through it), not a workload's → pass
 //  2 ICMP error about a flow of the proxy                                → the proxy's, though addressed to the workload
 //  3 not TCP                                                             → pass
 //  4 not a first packet                                                  → the proxy's if it has the flow, else pass
 //  5 inbound not captured, exempt sender, excluded port or client         → pass
+//    to an address that is not the workload's: it could not be delivered  → pass (fail-closed: the proxy's, and in vain)
 //  6 fail-closed, and its configuration on the way                        → drop: the sender tries again
 //  7 no proxy                                                            → pass (fail-closed: redirect, answered by RST)
 //  8 redirect to an inbound listener
@@ -51,6 +57,7 @@ int to_pod(struct __sk_buff *skb) {
     if (packet.accepting) remember_neighbour(skb, &packet, workload);
     return redirect(skb, cfg, ifindex, WEFT_FLOW);
   }
+  bool closed = workload->flags & WEFT_FAIL_CLOSED;
   enum weft_reason bypass = WEFT_REASON_COUNT;  // 5
   if (!(workload->flags & WEFT_CAPTURE_INBOUND))
     bypass = WEFT_REASON_BYPASS_NOT_ENROLLED;
@@ -60,12 +67,14 @@ int to_pod(struct __sk_buff *skb) {
     bypass = WEFT_REASON_BYPASS_EXCLUDED_PORT;
   else if (network_excluded(&packet.source, ifindex, WEFT_INBOUND))
     bypass = WEFT_REASON_BYPASS_EXCLUDED_CIDR;
+  else if (!closed && !owns(ifindex, &packet.destination))
+    bypass = WEFT_REASON_BYPASS_FOREIGN_DESTINATION;
   if (bypass != WEFT_REASON_COUNT) {
     count_connection(WEFT_PROGRAM_TO_POD, bypass, ifindex);
     begin_direct(skb, &packet, cfg);
     return TC_ACT_UNSPEC;
   }
-  if (workload->flags & WEFT_FAIL_CLOSED && is_held(workload)) {  // 6
+  if (closed && is_held(workload)) {  // 6
     count_connection(WEFT_PROGRAM_TO_POD, WEFT_REASON_HELD, ifindex);
     return TC_ACT_SHOT;
   }
@@ -76,7 +85,7 @@ int to_pod(struct __sk_buff *skb) {
   if (listener) {
     bpf_sk_release(listener);
     count_connection(WEFT_PROGRAM_TO_POD, WEFT_REASON_CAPTURED_INBOUND, ifindex);
-  } else if (workload->flags & WEFT_FAIL_CLOSED) {
+  } else if (closed) {
     count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_REFUSED_STALE_WORKER : WEFT_REASON_REFUSED_NO_LISTENER, ifindex);
   } else {
     count_connection(WEFT_PROGRAM_TO_POD, stale ? WEFT_REASON_BYPASS_STALE_WORKER : WEFT_REASON_BYPASS_NO_LISTENER, ifindex);

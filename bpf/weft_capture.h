@@ -205,28 +205,29 @@ static_assert(sizeof(struct weft_host_flow) == 40, "weft_host_flow");
 
 // What became of a packet of a workload. Reasons about connections count first packets (SYN); what was never ours is not counted.
 // X(enum suffix, name, meaning)
-#define WEFT_REASONS(X)                                                                                        \
-  X(CAPTURED_OUTBOUND, "captured_outbound", "connection redirected to an outbound listener")                   \
-  X(CAPTURED_INBOUND, "captured_inbound", "connection redirected to an inbound listener")                      \
-  X(FLOW, "flow", "packet of a connection that the proxy holds")                                               \
-  X(ICMP_STEERED, "icmp_steered", "ICMP error about a connection that the proxy holds")                        \
-  X(DELIVERED, "delivered", "packet from the proxy handed to a local workload")                                \
-  X(INJECTED, "injected", "packet from the proxy sent on behalf of a local workload")                          \
-  X(ASSIGNED, "assigned", "connection given to a worker's listener")                                           \
-  X(BYPASS_NOT_ENROLLED, "bypass_not_enrolled", "connection in a direction that is not captured")              \
-  X(BYPASS_EXCLUDED_CIDR, "bypass_excluded_cidr", "connection to, or inbound from, an excluded network")       \
-  X(BYPASS_EXCLUDED_PORT, "bypass_excluded_port", "connection to an excluded port")                            \
-  X(BYPASS_EXEMPT_CGROUP, "bypass_exempt_cgroup", "connection of an exempt process on the host")               \
-  X(BYPASS_BOUND_DEVICE, "bypass_bound_device", "host process bound its socket to an interface")               \
-  X(BYPASS_FOREIGN_SOURCE, "bypass_foreign_source", "packet from an address that is not the workload's")       \
-  X(BYPASS_NO_LISTENER, "bypass_no_listener", "connection went direct: no proxy is listening")                 \
-  X(BYPASS_STALE_WORKER, "bypass_stale_worker", "connection went direct: no worker beats")                     \
-  X(HELD, "held", "first packet dropped to be sent again: the proxy has no configuration of the workload yet") \
-  X(REFUSED_NO_LISTENER, "refused_no_listener", "connection refused (fail-closed): no proxy is listening")     \
-  X(REFUSED_STALE_WORKER, "refused_stale_worker", "connection refused (fail-closed): no worker beats")         \
-  X(DROPPED_FOREIGN_SOURCE, "dropped_foreign_source", "fail-closed workload used an address not its own")      \
-  X(DROPPED_NO_WORKLOAD, "dropped_no_workload", "packet from the proxy for an address of no local workload")   \
-  X(DROPPED_UNPARSED, "dropped_unparsed", "packet from the mesh namespace that is neither TCP nor UDP")        \
+#define WEFT_REASONS(X)                                                                                                         \
+  X(CAPTURED_OUTBOUND, "captured_outbound", "connection redirected to an outbound listener")                                    \
+  X(CAPTURED_INBOUND, "captured_inbound", "connection redirected to an inbound listener")                                       \
+  X(FLOW, "flow", "packet of a connection that the proxy holds")                                                                \
+  X(ICMP_STEERED, "icmp_steered", "ICMP error about a connection that the proxy holds")                                         \
+  X(DELIVERED, "delivered", "packet from the proxy handed to a local workload")                                                 \
+  X(INJECTED, "injected", "packet from the proxy sent on behalf of a local workload")                                           \
+  X(ASSIGNED, "assigned", "connection given to a worker's listener")                                                            \
+  X(BYPASS_NOT_ENROLLED, "bypass_not_enrolled", "connection in a direction that is not captured")                               \
+  X(BYPASS_EXCLUDED_CIDR, "bypass_excluded_cidr", "connection to, or inbound from, an excluded network")                        \
+  X(BYPASS_EXCLUDED_PORT, "bypass_excluded_port", "connection to an excluded port")                                             \
+  X(BYPASS_EXEMPT_CGROUP, "bypass_exempt_cgroup", "connection of an exempt process on the host")                                \
+  X(BYPASS_BOUND_DEVICE, "bypass_bound_device", "host process bound its socket to an interface")                                \
+  X(BYPASS_FOREIGN_SOURCE, "bypass_foreign_source", "packet from an address that is not the workload's")                        \
+  X(BYPASS_FOREIGN_DESTINATION, "bypass_foreign_destination", "connection to an address of the pod that is not the workload's") \
+  X(BYPASS_NO_LISTENER, "bypass_no_listener", "connection went direct: no proxy is listening")                                  \
+  X(BYPASS_STALE_WORKER, "bypass_stale_worker", "connection went direct: no worker beats")                                      \
+  X(HELD, "held", "first packet dropped to be sent again: the proxy has no configuration of the workload yet")                  \
+  X(REFUSED_NO_LISTENER, "refused_no_listener", "connection refused (fail-closed): no proxy is listening")                      \
+  X(REFUSED_STALE_WORKER, "refused_stale_worker", "connection refused (fail-closed): no worker beats")                          \
+  X(DROPPED_FOREIGN_SOURCE, "dropped_foreign_source", "fail-closed workload used an address not its own")                       \
+  X(DROPPED_NO_WORKLOAD, "dropped_no_workload", "packet from the proxy for an address of no local workload")                    \
+  X(DROPPED_UNPARSED, "dropped_unparsed", "packet from the mesh namespace that is neither TCP nor UDP")                         \
   X(ASSIGN_FAILED, "assign_failed", "the kernel refused the listener chosen")
 
 enum weft_program {

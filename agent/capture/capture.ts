@@ -123,6 +123,8 @@ export class Capture {
   private readonly places: Places;
   private readonly timer: NodeJS.Timeout;
   private polls = 0;
+  /** For how many polls more each is looked at every time: a pod gets its addresses one after the other, and is captured at the first. */
+  private readonly fresh = new Map<WorkloadTracker, number>();
   /** Ids of the cgroups that are exempt now; null: those of an earlier agent. */
   private probes: readonly number[] | null = null;
 
@@ -178,6 +180,7 @@ export class Capture {
       if (this.workloads.has(name)) continue;
       tracker.detach();
       this.trackers.delete(name);
+      this.fresh.delete(tracker);
     }
     const owners = new Map<string, string>();
     for (const [name, workload] of this.workloads) {
@@ -255,7 +258,9 @@ export class Capture {
       if (moved.length > 0) this.changed();
       return;
     }
-    if (this.inspect((tracker) => this.hasMoved(tracker.name, tracker.path) || isFull || !tracker.isSettled)) this.changed();
+    const isDue = (tracker: WorkloadTracker): boolean =>
+      this.hasMoved(tracker.name, tracker.path) || this.isFresh(tracker) || isFull || !tracker.isSettled;
+    if (this.inspect(isDue)) this.changed();
   }
 
   /** Whether something else stands there, or it is found elsewhere, than at the last call. */
@@ -293,8 +298,16 @@ export class Capture {
     return hasChanged;
   }
 
+  private isFresh(tracker: WorkloadTracker): boolean {
+    const left = (this.fresh.get(tracker) ?? 0) - 1;
+    if (left > 0) this.fresh.set(tracker, left);
+    else this.fresh.delete(tracker);
+    return left >= 0;
+  }
+
   private reconcileOne(tracker: WorkloadTracker): boolean {
     if (!tracker.reconcile()) return false;
+    this.fresh.set(tracker, FULL_POLLS);
     const { workload, state, detail, interface: link } = tracker.state([]);
     if (state === 'failed') this.log.warn({ workload, detail }, 'workload cannot be captured');
     else this.log.info({ workload, state, detail, interface: link }, 'workload changed');

@@ -38,6 +38,11 @@ function canonical(address: string): string {
   return address.includes(':') ? new URL(`http://[${address}]`).hostname.slice(1, -1) : address;
 }
 
+/** What its manifest says; what this node reported earlier is not that, or a pod would never get another address. */
+function declaredAddresses({ addresses, addressesFound }: Workload): readonly string[] {
+  return addressesFound ? [] : addresses.map(canonical);
+}
+
 /** The interface that carries the workload's addresses; without declared ones, the first that has any. `throughHost`: a veth that leads there. */
 function choose(workload: Workload, path: string, inspection: NamespaceInspection, throughHost: boolean): Finding {
   const links = inspection.links.filter(({ hostIfindex }) => hostIfindex !== 0 || !throughHost);
@@ -45,7 +50,7 @@ function choose(workload: Workload, path: string, inspection: NamespaceInspectio
     const detail = `${path} has no veth that leads to the agent's network namespace: the agent must run in the namespace that holds the host side (hostNetwork), and the CNI must use veths`;
     return { kind: 'pending', detail };
   }
-  const declared = workload.addresses.map(canonical);
+  const declared = declaredAddresses(workload);
   const link = links.find(({ addresses }) =>
     declared.length === 0 ? addresses.length > 0 : declared.some((address) => addresses.includes(address)),
   );
@@ -63,7 +68,8 @@ function choose(workload: Workload, path: string, inspection: NamespaceInspectio
 }
 
 function hostProcess(workload: Workload, path: string, { key, inode, addresses: found }: CgroupInspection): Finding {
-  const addresses = workload.addresses.length === 0 ? found : workload.addresses.map(canonical);
+  const declared = declaredAddresses(workload);
+  const addresses = declared.length === 0 ? found : declared;
   if (addresses.length === 0)
     return { kind: 'pending', detail: 'the host has no route to the world, so no address of its own: set addresses' };
   return { kind: 'found', place: { key, name: path, gatewayMac: [], inode, networkNamespace: null, cgroup: path }, addresses };

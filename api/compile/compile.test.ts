@@ -87,6 +87,16 @@ test('without reports every workload runs where its spec says, with one endpoint
   ]);
 });
 
+test('addresses that no manifest declares are told to be found, so that their node looks again', () => {
+  const objects = stored(V1, workload('bare', '{node: n1}'));
+  const state = { name: 'shop/bare', addresses: ['10.2.0.8'], health: EndpointHealth.READY };
+  const { resources } = compileModel({ objects, running: new Map([['shop/bare', { node: 'n1', state }]]) });
+  expect(messages(resources, ResourceType.WORKLOAD)).toMatchObject([
+    { name: 'bare', addresses: ['10.2.0.8'], addressesFound: true },
+    { name: 'catalog-v1', addressesFound: false },
+  ]);
+});
+
 test('with reports only what runs on its own node is an endpoint, at the addresses and health reported', () => {
   const report = (node: string, health: EndpointHealth): Running =>
     new Map([['shop/catalog-v1', { node, state: { name: 'shop/catalog-v1', addresses: ['10.2.0.7'], health } }]]);

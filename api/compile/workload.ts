@@ -40,6 +40,7 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running, 
     systemdUnit: spec.systemdUnit ?? '',
     cgroup: spec.cgroup ?? '',
     podUid: spec.podUID ?? '',
+    addressesFound: spec.addresses.length === 0,
     capture: {
       outbound: spec.capture.outbound && !isOptedOut,
       inbound: spec.capture.inbound && !isOptedOut,

@@ -148,6 +148,34 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.capture.reconcile(scene.enrolled());
   }, 15_000);
 
+  test('an address that a captured pod gets a moment later is its own at the next look', async () => {
+    const pod = { v4: '10.51.1.45', v6: 'fd51:1::45' };
+    const addresses = () => scene.capture.running().find(({ workload: { name } }) => name === 'l')?.addresses ?? [];
+    await scene.capture.reconcile([...scene.enrolled(), scene.workload('l')]);
+    lab.addNamespace('l');
+    lab.connectPod('l', pod);
+    lab.in('l', 'ip', ['addr', 'del', `${pod.v6}/128`, 'dev', 'eth0']);
+    await scene.changed(() => addresses().length > 0);
+    expect(addresses()).toEqual([pod.v4]);
+    // As the controller then tells every node, this one too.
+    await scene.capture.reconcile([...scene.enrolled(), { ...scene.workload('l'), addresses: [pod.v4], addressesFound: true }]);
+    const began = performance.now();
+    lab.in('l', 'ip', ['addr', 'add', `${pod.v6}/128`, 'dev', 'eth0', 'nodad']);
+    await scene.changed(() => addresses().length > 1);
+    // Not at the look at everything, every 5 s.
+    expect(performance.now() - began).toBeLessThan(2_000);
+    scene.expectOnePass('l', pod.v6, REMOTE.v6, 8080, 'outbound');
+
+    // An address beside what is declared is not the workload's.
+    await lab.serve('l', 8080);
+    await scene.capture.reconcile([...scene.enrolled(), { ...scene.workload('l'), addresses: [pod.v4] }]);
+    scene.expectDirect('remote', REMOTE.v6, pod.v6);
+    expect(scene.workloadCounter('l', 'bypass_foreign_destination')).toBe(1);
+    scene.expectOnePass('remote', REMOTE.v4, pod.v4, 8080, 'inbound');
+    lab.removeNamespace('l');
+    await scene.capture.reconcile(scene.enrolled());
+  }, 15_000);
+
   test('a workload that vanishes while the agent is away is forgotten, and its address can be used again', async () => {
     const pod = { v4: '10.51.1.50', v6: 'fd51:1::50' };
     const listed = [...scene.enrolled(), scene.workload('e')];

@@ -328,6 +328,8 @@ export interface Workload {
   cgroup: string;
   /** UID of the pod of Kubernetes that it is: its network namespace is that of the pod's processes. Then the three other places are empty. */
   podUid: string;
+  /** None is declared: the addresses are what its node reported, and that node goes by what it finds now. */
+  addressesFound: boolean;
 }
 
 export interface Workload_LabelsEntry {
@@ -2333,6 +2335,7 @@ function createBaseWorkload(): Workload {
     systemdUnit: "",
     cgroup: "",
     podUid: "",
+    addressesFound: false,
   };
 }
 
@@ -2376,6 +2379,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.podUid !== "") {
       writer.uint32(106).string(message.podUid);
+    }
+    if (message.addressesFound !== false) {
+      writer.uint32(112).bool(message.addressesFound);
     }
     return writer;
   },
@@ -2500,6 +2506,14 @@ export const Workload: MessageFns<Workload> = {
             message.podUid = reader.string();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.addressesFound = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2540,6 +2554,7 @@ export const Workload: MessageFns<Workload> = {
     message.systemdUnit = object.systemdUnit ?? "";
     message.cgroup = object.cgroup ?? "";
     message.podUid = object.podUid ?? "";
+    message.addressesFound = object.addressesFound ?? false;
     return message;
   },
 };
