@@ -10,6 +10,8 @@ export interface Deed {
   readonly token: string;
   readonly began: number;
   ended: number;
+  /** Of a killed proxy: when it was no more. */
+  gone?: number;
 }
 
 /** A killed proxy's listeners are gone, and connections direct, after so long. */
@@ -80,15 +82,16 @@ function told(call: Call, what: string, deeds: readonly Deed[]): string {
 
 /** Only what was in flight through a killed process, or to or from a pod that went, may fail. */
 function explains(deed: Deed, call: Call): boolean {
+  const { gone = deed.began } = deed;
   const isWrongServer = call.result.startsWith('answered by') || call.result === 'another word came back';
   switch (deed.kind) {
     case 'proxy killed':
       return (
         (deed.node === call.fromNode || deed.node === call.toNode) &&
         !isWrongServer &&
-        call.began <= deed.began + DIRECT_AFTER_KILL_MS &&
+        call.began <= gone + DIRECT_AFTER_KILL_MS &&
         call.ended >= deed.began - SLACK_MS &&
-        call.ended <= deed.began + FAILS_AFTER_KILL_MS &&
+        call.ended <= gone + FAILS_AFTER_KILL_MS &&
         call.heard >= deed.began - LONGEST_STOP_MS
       );
     case 'pod deleted':

@@ -84,6 +84,7 @@ class Chaos {
     const proxy = this.mesh.proxy(node);
     proxy.signal('SIGKILL');
     await proxy.exited;
+    deed.gone = Date.now();
     await sleep(this.below(1_500));
     await this.mesh.startProxy(node);
     await this.serving(node);
@@ -181,12 +182,12 @@ async function chaos(plan: Plan): Promise<string[]> {
     await sleep(1_000);
     const over = Date.now();
     const counters = new Map(await Promise.all(NODES.map(async (node) => [node, await mesh.counters(node)] as const)));
-    await mesh.uninstall();
+    const kept = await mesh.uninstall();
     const verdict = judge(mesh.outcomes(), one.deeds, mesh.isTransparent, over);
     report(one.deeds, verdict, counters);
     const left = differences(before, await mesh.snapshot());
     const miscounted = mesh.isTransparent ? [...counters].flatMap(([node, counted]) => miscounts(node, counted, verdict)) : [];
-    return [...(verdict.ok === 0 ? ['no call went well'] : []), ...verdict.findings, ...miscounted, ...left];
+    return [...(verdict.ok === 0 ? ['no call went well'] : []), ...verdict.findings, ...miscounted, ...kept, ...left];
   } finally {
     if (plan.logs !== undefined) cpSync(mesh.lab.layout.logDir, plan.logs, { recursive: true });
     await mesh.lab.close();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { nodeStatus } from '../../cli/connection.js';
 import { until, WEFT } from '../../deploy/local/cluster.js';
-import { inNamespace, run } from '../../deploy/local/command-line.js';
+import { attempt, inNamespace, run } from '../../deploy/local/command-line.js';
 import { compiled } from '../../deploy/local/compiled.js';
 import { Lab } from '../../deploy/local/lab.js';
 import { NODES, type NodeName, type Pod } from '../../deploy/local/layout.js';
@@ -16,6 +16,8 @@ const POD_PROGRAM = compiled('test/chaos/pod.js');
 const SLOTS_A_NODE = 3;
 /** More than slots, fewer than twice as many: a new pod often has an address that another had before. */
 const ADDRESSES_A_NODE = 4;
+const FREED_WITHIN_MS = 5_000;
+const FREED_POLL_MS = 200;
 
 /** A place for a pod: one Workload, whose namespace comes and goes. */
 interface Slot {
@@ -200,6 +202,8 @@ spec: {node: ${node}, networkNamespace: ${path}, capture: {failClosed: false}}
       }
     }
     seen.set('pins', await run('find', [this.lab.layout.bpfMount]));
+    const cgroups = await run('find', ['/sys/fs/cgroup', '-type', 'd', '-name', `*${this.lab.layout.instance}*`]);
+    seen.set('cgroups', cgroups);
     seen.set(
       'namespaces',
       (await run('ip', ['netns', 'list']))
@@ -211,8 +215,9 @@ spec: {node: ${node}, networkNamespace: ${path}, capture: {failClosed: false}}
     return seen;
   }
 
-  /** Ends pods, proxies and agents, and has the agents remove what they made. */
-  async uninstall(): Promise<void> {
+  /** Ends pods, proxies and agents, and has the agents remove what they made. Returns maps, links and programs that the kernel still has. */
+  async uninstall(): Promise<string[]> {
+    const objects = await this.kernelObjects();
     for (const slot of [...this.pods.keys()]) await this.deletePod(slot, () => {});
     for (const proxy of [...this.drained, ...this.proxies.values()]) await proxy.stop(4_000);
     for (const node of NODES) {
@@ -221,7 +226,41 @@ spec: {node: ${node}, networkNamespace: ${path}, capture: {failClosed: false}}
       const args = [...agent.spec.command, '--uninstall'];
       await run('nsenter', inNamespace(agent.spec.namespace, args));
     }
+    for (let waited = 0; waited < FREED_WITHIN_MS; waited += FREED_POLL_MS) {
+      const left = await remaining(objects);
+      if (left.length === 0) return [];
+      // The kernel frees them when nobody can be reading them any more.
+      await sleep(FREED_POLL_MS);
+    }
+    return (await remaining(objects)).map((object) => `the kernel still has ${object.join(' ')}`);
   }
+
+  /** What the pins hold. */
+  private async kernelObjects(): Promise<KernelObject[]> {
+    const pins = (await run('find', [this.lab.layout.bpfMount, '-type', 'f'])).trim().split('\n');
+    const found = await Promise.all(
+      pins.flatMap((pin) => {
+        const kind = pin.includes('/maps/') ? 'map' : pin.includes('/links/') ? 'link' : null;
+        return kind === null ? [] : [objectsAt(kind, pin)];
+      }),
+    );
+    return found.flat();
+  }
+}
+
+type KernelObject = readonly [kind: 'map' | 'link' | 'prog', id: string];
+
+async function objectsAt(kind: 'map' | 'link', pin: string): Promise<KernelObject[]> {
+  const { id, prog_id: program } = JSON.parse(await run('bpftool', ['-j', kind, 'show', 'pinned', pin])) as {
+    id: number;
+    prog_id?: number;
+  };
+  return [[kind, String(id)], ...(program === undefined ? [] : [['prog', String(program)] as const])];
+}
+
+async function remaining(objects: readonly KernelObject[]): Promise<KernelObject[]> {
+  const there = await Promise.all(objects.map(async ([kind, id]) => (await attempt('bpftool', [kind, 'show', 'id', id])) === null));
+  return objects.filter((_, index) => there[index]);
 }
 
 const HOST_STATE: readonly (readonly string[])[] = [
