@@ -1,4 +1,5 @@
 // The CLI's calls to a controller and to nodes. Each has a deadline and fails as a Failure that says what to check.
+import { hostname } from 'node:os';
 import {
   type CallOptions,
   type ClientOptions,
@@ -16,8 +17,10 @@ import {
   type DeleteResponse,
   type GetRequest,
   type GetResponse,
+  type HistoryResponse,
   type ListNodesResponse,
   type Node,
+  type RollbackResponse,
   type WaitResponse,
 } from '../api/gen/mesh/v1/admin.js';
 import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
@@ -61,6 +64,14 @@ export class Controller {
 
   get(request: GetRequest): Promise<GetResponse> {
     return this.#call((...tail) => this.#client.get(request, ...tail));
+  }
+
+  history(limit: number): Promise<HistoryResponse> {
+    return this.#call((...tail) => this.#client.history({ limit }, ...tail));
+  }
+
+  rollback(revision: number, dryRun: boolean): Promise<RollbackResponse> {
+    return this.#call((...tail) => this.#client.rollback({ revision, dryRun }, ...tail));
   }
 
   listNodes(): Promise<ListNodesResponse> {
@@ -113,13 +124,23 @@ export async function nodeStatus(name: string, address: string, timeoutMs = NODE
   }
 }
 
+/** Who is asking, for the history: user and host, as this process knows them. */
+function identity(): Metadata {
+  const metadata = new Metadata();
+  const { WEFT_ACTOR, SUDO_USER, USER, LOGNAME } = process.env;
+  const name = WEFT_ACTOR || `${SUDO_USER || USER || LOGNAME || `uid ${process.getuid?.()}`}@${hostname()}`;
+  // What isn't ASCII can't stand in a header.
+  metadata.set('weft-actor', name.replace(/[^\x20-\x7e]/g, '?').slice(0, 256));
+  return metadata;
+}
+
 function unary<Response>(
   start: (...tail: Tail<Response>) => ClientUnaryCall,
   timeoutMs: number,
   explain: (error: ServiceError) => string,
 ): Promise<Response> {
   return new Promise((resolve, reject) => {
-    start(new Metadata(), { deadline: Date.now() + timeoutMs }, (error, response) => {
+    start(identity(), { deadline: Date.now() + timeoutMs }, (error, response) => {
       if (error === null) resolve(response);
       else reject(new Failure(explain(error)));
     });

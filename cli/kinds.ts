@@ -1,6 +1,7 @@
 // Kinds and manifests as the CLI's commands need them: names as people type them, documents checked or reduced to what they name.
 import type { Finding, ManifestFile, ObjectRef } from '../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../api/resources/finding.js';
+import { withoutSecrets } from '../api/resources/kind-secret.js';
 import { findKind, KINDS } from '../api/resources/kinds.js';
 import { parseManifests } from '../api/resources/parse.js';
 import { EXIT_USAGE, Failure } from './failure.js';
@@ -21,6 +22,14 @@ interface CheckedManifests {
 export function checkManifests(files: readonly ManifestFile[]): CheckedManifests {
   const { objects, findings, warnings } = parseManifests(files);
   return { findings, warnings, count: objects.length };
+}
+
+/** The objects as they would be stored, values of Secrets hidden, by "<kind> <namespace>/<name>", the kind in lower case. */
+export function manifestsIn(files: readonly ManifestFile[]): ReadonlyMap<string, unknown> {
+  const { objects } = parseManifests(files);
+  return new Map(
+    objects.map(({ kind, namespace, name, manifest }) => [`${kind.toLowerCase()} ${namespace}/${name}`, withoutSecrets(manifest)]),
+  );
 }
 
 /** What the files name, in their order; a Failure with every mistake if there is one. */

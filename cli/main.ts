@@ -6,7 +6,9 @@ import { VERSION } from '../api/version.js';
 import { analyzeCommand } from './commands/analyze.js';
 import { applyCommand, deleteCommand } from './commands/apply.js';
 import { type CheckOptions, checkCommand } from './commands/check.js';
+import { diffCommand } from './commands/diff.js';
 import { getCommand } from './commands/get.js';
+import { historyCommand, rollbackCommand } from './commands/history.js';
 import { nodeCommands } from './commands/node-tables.js';
 import { statusCommand } from './commands/status.js';
 import { validateCommand } from './commands/validate.js';
@@ -53,7 +55,16 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   program.commandsGroup('On one machine:');
   program.addCommand(await daemon(DAEMONS[0] as Daemon, args));
   program.commandsGroup('Resources:');
-  for (const command of [applyCommand(), getCommand(), deleteCommand(), validateCommand(), analyzeCommand()])
+  for (const command of [
+    applyCommand(),
+    getCommand(),
+    deleteCommand(),
+    validateCommand(),
+    analyzeCommand(),
+    diffCommand(),
+    historyCommand(),
+    rollbackCommand(),
+  ])
     program.addCommand(command.addOption(controllerOption()));
   program.commandsGroup('Nodes:');
   for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(command.addOption(controllerOption()));

@@ -11,6 +11,8 @@ interface ObjectOf<K extends Kind> {
   readonly namespace: string;
   readonly name: string;
   readonly manifest: ManifestOf<K>;
+  /** `metadata.resourceVersion` as Weft gives it; absent: none, or that of a Kubernetes API server (which gives a uid beside). */
+  readonly resourceVersion?: string;
   /** Where it was read; an empty file and line 0 for an object without text. */
   readonly source: { readonly file: string; readonly line: number };
 }

@@ -66,7 +66,7 @@ function unknownKind(kind: string, known: readonly string[]): string {
 }
 
 interface AnyManifest {
-  readonly metadata: { readonly namespace: string; readonly name: string };
+  readonly metadata: { readonly namespace: string; readonly name: string; readonly uid?: unknown; readonly resourceVersion?: unknown };
   readonly apiVersion: string;
   readonly status?: unknown;
 }
@@ -77,5 +77,8 @@ function normalise(definition: KindDefinition, data: AnyManifest, source: Resour
   const { status: _dropped, apiVersion, kind: _kind, metadata, ...own } = { kind, ...data };
   const kept = Object.fromEntries(Object.entries(metadata).filter(([field]) => !SERVER_METADATA.includes(field)));
   const manifest = { apiVersion, kind: manifestKind(definition), metadata: kept, ...own };
-  return { apiVersion, kind, namespace: metadata.namespace, name: metadata.name, manifest, source } as unknown as ResourceObject;
+  const { namespace, name, uid, resourceVersion } = metadata;
+  const isOurs = typeof resourceVersion === 'string' && resourceVersion !== '' && uid === undefined;
+  const object = { apiVersion, kind, namespace, name, manifest, ...(isOurs ? { resourceVersion } : {}), source };
+  return object as unknown as ResourceObject;
 }

@@ -9,7 +9,7 @@ import { readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption, printWarnings } from './context.js';
 
-interface WaitFlags {
+export interface WaitFlags {
   readonly wait?: boolean;
   readonly timeout: number;
 }
@@ -100,7 +100,7 @@ const ACTIONS: Readonly<Record<number, string>> = {
   [Change_Action.DELETED]: 'deleted',
 };
 
-function printChanges(changes: readonly Change[], suffix: string, context: Context): void {
+export function printChanges(changes: readonly Change[], suffix: string, context: Context): void {
   const { good, warn, faint } = context.colours;
   const colour = (action: Change_Action) =>
     ({ [Change_Action.CREATED]: good, [Change_Action.CONFIGURED]: warn, [Change_Action.DELETED]: warn })[action as number] ?? faint;
@@ -109,12 +109,12 @@ function printChanges(changes: readonly Change[], suffix: string, context: Conte
   }
 }
 
-function identity(object: { readonly kind: string; readonly namespace: string; readonly name: string }): string {
+export function identity(object: { readonly kind: string; readonly namespace: string; readonly name: string }): string {
   return `${object.kind.toLowerCase()} ${object.namespace === '' ? '' : `${object.namespace}/`}${object.name}`;
 }
 
 /** Revision 0, nothing was written: waits for the newest there is, of which what was applied is a part. */
-async function waitForNodes(controller: Controller, revision: number, timeoutMs: number, context: Context): Promise<void> {
+export async function waitForNodes(controller: Controller, revision: number, timeoutMs: number, context: Context): Promise<void> {
   const began = performance.now();
   const answer = await controller.wait(revision, timeoutMs);
   const seconds = ((performance.now() - began) / 1000).toFixed(2);
@@ -139,7 +139,7 @@ function explainWait(revision: number, timeoutMs: number, answer: WaitResponse):
   return lines.join('\n');
 }
 
-function timeoutOption(): Option {
+export function timeoutOption(): Option {
   return new Option('--timeout <duration>', 'how long --wait waits, at most 10m: 500ms, 30s, 2m')
     .argParser(parseDuration)
     .default(DEFAULT_TIMEOUT_MS, '30s');

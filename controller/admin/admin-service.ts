@@ -1,5 +1,5 @@
 // Admin: what operators and the CLI call. Owns the mapping of outcomes to gRPC statuses and the texts an operator reads.
-import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { type handleUnaryCall, type Metadata, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
 import type {
   AdminServer,
   ApplyRequest,
@@ -9,14 +9,18 @@ import type {
   Finding,
   GetRequest,
   GetResponse,
+  HistoryRequest,
+  HistoryResponse,
   ListNodesRequest,
   ListNodesResponse,
   ManifestFile,
   ObjectRef,
+  RollbackRequest,
+  RollbackResponse,
   WaitRequest,
   WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
-import { findKind, objectKey, parseManifestsInTurns } from '../../api/resources/index.js';
+import { findKind, objectKey, parseManifestsInTurns, validateObject } from '../../api/resources/index.js';
 import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
@@ -24,6 +28,7 @@ import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { unavailableMessage } from '../store/etcd-client.js';
 import type { StoreView } from '../store/view.js';
+import { historyEntries, planRollback } from './change-history.js';
 import type { ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
 import { shownObject } from './object-status.js';
 
@@ -57,15 +62,17 @@ class Refusal extends Error {
 /** The methods of the gRPC service. */
 export function createAdminService(parts: AdminParts): AdminServer {
   return {
-    apply: unary((call: ServerUnaryCall<ApplyRequest, ApplyResponse>) => apply(parts, call.request)),
-    delete: unary((call: ServerUnaryCall<DeleteRequest, DeleteResponse>) => remove(parts, call.request)),
+    apply: unary((call: ServerUnaryCall<ApplyRequest, ApplyResponse>) => apply(parts, call.request, actorOf(call))),
+    delete: unary((call: ServerUnaryCall<DeleteRequest, DeleteResponse>) => remove(parts, call.request, actorOf(call))),
     get: unary((call: ServerUnaryCall<GetRequest, GetResponse>) => get(parts, call.request)),
     wait: unary((call: ServerUnaryCall<WaitRequest, WaitResponse>) => wait(parts, call)),
+    history: unary(({ request }: ServerUnaryCall<HistoryRequest, HistoryResponse>) => history(parts, request)),
+    rollback: unary((call: ServerUnaryCall<RollbackRequest, RollbackResponse>) => rollback(parts, call.request, actorOf(call))),
     listNodes: unary((_: ServerUnaryCall<ListNodesRequest, ListNodesResponse>) => listNodes(parts)),
   };
 }
 
-async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyResponse> {
+async function apply(parts: AdminParts, request: ApplyRequest, actor: string): Promise<ApplyResponse> {
   await requireList(parts);
   const { objects, findings, warnings } = await parseManifestsInTurns(request.files, turns());
   const seen = new Map<string, { file: string; line: number }>();
@@ -87,8 +94,28 @@ async function apply(parts: AdminParts, request: ApplyRequest): Promise<ApplyRes
     if (warnings.length > 0) return { findings: [], revision: 0, changes: [], warnings };
     throw new Refusal(status.INVALID_ARGUMENT, `no object in ${fileNames(request.files)}`);
   }
-  const wanted = objects.map(({ kind, namespace, name, manifest }): Wanted => ({ ref: { kind, namespace, name }, manifest }));
-  const { revision, changes } = await bring(parts, wanted, request.dryRun);
+  const unreadable = objects.flatMap(({ resourceVersion, source }): Finding[] =>
+    resourceVersion === undefined || /^[1-9][0-9]{0,15}$/.test(resourceVersion)
+      ? []
+      : [{ ...source, column: 1, path: 'metadata.resourceVersion', message: 'expected what weft get showed, or nothing' }],
+  );
+  if (unreadable.length > 0) return { findings: unreadable, revision: 0, changes: [], warnings };
+  const wanted = objects.map(({ kind, namespace, name, manifest, resourceVersion }): Wanted => {
+    const seenAt = resourceVersion === undefined ? null : Number(resourceVersion);
+    return { ref: { kind, namespace, name }, manifest, seenAt };
+  });
+  const result = await parts.changes.bring(wanted, { actor, command: 'apply' }, request.dryRun);
+  if (result.kind === 'stale') {
+    const { ref, revision } = result;
+    const source = objects.find(
+      ({ kind, namespace, name }) => kind === ref.kind && namespace === ref.namespace && name === ref.name,
+    )?.source;
+    const now = revision === 0 ? 'it is gone' : `it is at ${revision} now`;
+    const message = `changed since it was read: ${now}; get it again, or leave resourceVersion out to replace it`;
+    const finding = { file: source?.file ?? '', line: source?.line ?? 0, column: 1, path: 'metadata.resourceVersion', message };
+    return { findings: [finding], revision: 0, changes: [], warnings };
+  }
+  const { revision, changes } = await done(parts, result);
   return { findings: [], revision, changes, warnings };
 }
 
@@ -102,7 +129,7 @@ function turns(): () => Promise<void> {
   };
 }
 
-async function remove(parts: AdminParts, request: DeleteRequest): Promise<DeleteResponse> {
+async function remove(parts: AdminParts, request: DeleteRequest, actor: string): Promise<DeleteResponse> {
   await requireList(parts);
   const wanted = new Map<string, Wanted>();
   for (const object of request.objects) {
@@ -110,10 +137,11 @@ async function remove(parts: AdminParts, request: DeleteRequest): Promise<Delete
     if (ref.namespace === '' || ref.name === '') throw new Refusal(status.INVALID_ARGUMENT, 'name what to delete: namespace and name');
     const source = parts.view.sourceOf(ref);
     if (source !== null) throw new Refusal(status.FAILED_PRECONDITION, ownedBy(source, ref));
-    wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null });
+    wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null, seenAt: null });
   }
   if (wanted.size === 0) throw new Refusal(status.INVALID_ARGUMENT, 'name at least one object to delete');
-  const { revision, changes } = await bring(parts, [...wanted.values()], false);
+  const result = await parts.changes.bring([...wanted.values()], { actor, command: 'delete' }, false);
+  const { revision, changes } = await done(parts, result);
   return { revision, changes };
 }
 
@@ -121,13 +149,50 @@ function ownedBy(source: string, { kind, namespace, name }: ObjectRef): string {
   return `${kind} ${namespace}/${name} is read from ${source}: change it there`;
 }
 
-async function bring(parts: AdminParts, wanted: readonly Wanted[], isDryRun: boolean): Promise<ChangeResult & { kind: 'done' }> {
-  const result = await parts.changes.bring(wanted, isDryRun);
+async function history(parts: AdminParts, { limit }: HistoryRequest): Promise<HistoryResponse> {
+  await requireList(parts);
+  return { entries: historyEntries(parts.view, limit) };
+}
+
+async function rollback(parts: AdminParts, request: RollbackRequest, actor: string): Promise<RollbackResponse> {
+  await requireList(parts);
+  const plan = planRollback(parts.view, request.revision);
+  if (plan.kind === 'refused') throw new Refusal(status.FAILED_PRECONDITION, plan.message);
+  for (const { ref, manifest } of plan.wanted) {
+    const source = parts.view.sourceOf(ref);
+    if (source !== null) throw new Refusal(status.FAILED_PRECONDITION, ownedBy(source, ref));
+    // Another version of Weft may have stored it.
+    const validated = manifest === null ? null : validateObject(manifest);
+    if (validated?.ok === false) {
+      const [first] = validated.findings;
+      throw new Refusal(
+        status.FAILED_PRECONDITION,
+        `${ref.kind} ${ref.namespace}/${ref.name} as it stood then isn't valid any more: ${first?.path}: ${first?.message}`,
+      );
+    }
+  }
+  const wanted = plan.wanted.map(({ ref, manifest }): Wanted => ({ ref, manifest, seenAt: null }));
+  const result = await parts.changes.bring(wanted, { actor, command: `rollback to ${request.revision}` }, request.dryRun);
+  const { revision, changes } = await done(parts, result);
+  return { revision, changes };
+}
+
+const MAX_ACTOR = 256;
+
+/** As the caller names itself, else where it calls from. Not verified. */
+function actorOf(call: { readonly metadata: Metadata; getPeer(): string }): string {
+  const [named] = call.metadata.get('weft-actor');
+  return (typeof named === 'string' && named !== '' ? named : call.getPeer()).slice(0, MAX_ACTOR);
+}
+
+async function done(parts: AdminParts, result: ChangeResult): Promise<ChangeResult & { kind: 'done' }> {
   switch (result.kind) {
     case 'done':
       // So that a following Get here sees it.
       if (result.revision > 0) await parts.view.reached(result.revision, parts.clock, READ_BACK_MS);
       return result;
+    case 'stale':
+      throw new Error('nothing was said of what was seen');
     case 'contended':
       throw new Refusal(status.ABORTED, 'others keep changing the same objects: nothing was written, try again');
     case 'too-large':

@@ -5,19 +5,24 @@ import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
 import { canonicalJson, readObject } from '../store/records.js';
 import type { Entry } from '../store/reflector.js';
-import { commit, type Write } from '../store/transaction.js';
+import { commit, MAX_OPERATIONS, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
+import { type Cause, historyValue, prunedBy } from './change-history.js';
 
 /** What is wanted at a reference; a null manifest: nothing. */
 export interface Wanted {
   readonly ref: ObjectRef;
   readonly manifest: unknown;
+  /** The revision at which its writer has seen it: nothing is written when it was changed since. Null: whatever stands there. */
+  readonly seenAt: number | null;
 }
 
 export type ChangeResult =
   /** Revision 0: nothing had to be written. */
   | { readonly kind: 'done'; readonly revision: number; readonly changes: Change[] }
   | { readonly kind: 'contended' }
+  /** Changed since its writer saw it; `revision` 0: it is gone. */
+  | { readonly kind: 'stale'; readonly ref: ObjectRef; readonly revision: number }
   | { readonly kind: 'too-large'; readonly message: string }
   | { readonly kind: 'unavailable'; readonly message: string };
 
@@ -46,16 +51,24 @@ export class ObjectChanges {
   }
 
   /** `wanted` names each object once. With `isDryRun` nothing is written and the changes are those that would be. */
-  async bring(wanted: readonly Wanted[], isDryRun: boolean): Promise<ChangeResult> {
+  async bring(wanted: readonly Wanted[], cause: Cause, isDryRun: boolean): Promise<ChangeResult> {
     // The view may lag behind: a conflict says what really stands there.
     const current = new Map<string, Current | null>();
     for (const { ref } of wanted) current.set(this.#keys.object(ref), this.#fromView(this.#keys.object(ref)));
     const { restoring } = this.#keys;
+    let isReversible = true;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       if (this.#view.isRestoring || current.has(restoring)) return { kind: 'unavailable', message: RESTORING };
-      const { changes, writes, expect } = this.#plan(wanted, current);
+      // What the view has may be older than what the writer has seen; what a conflict told is not.
+      const stale = attempt > 0 || isDryRun ? this.#stale(wanted, current) : null;
+      if (stale !== null) return stale;
+      const { changes, writes, expect } = this.#plan(wanted, current, cause, isReversible);
       if (writes.length === 0 || isDryRun) return { kind: 'done', revision: 0, changes };
       const result = await commit(this.#client, { expect, writes });
+      if (result.kind === 'too-large' && isReversible) {
+        isReversible = false;
+        continue;
+      }
       if (result.kind === 'committed') return { kind: 'done', revision: result.revision, changes };
       if (result.kind === 'too-large' || result.kind === 'unavailable') return result;
       if (result.kind === 'lease-lost') throw new Error('objects stand on no lease');
@@ -64,26 +77,40 @@ export class ObjectChanges {
     return { kind: 'contended' };
   }
 
-  #plan(wanted: readonly Wanted[], current: ReadonlyMap<string, Current | null>) {
+  #stale(wanted: readonly Wanted[], current: ReadonlyMap<string, Current | null>): ChangeResult | null {
+    for (const { ref, manifest, seenAt } of wanted) {
+      const known = current.get(this.#keys.object(ref)) ?? null;
+      if (seenAt === null || known?.modRevision === seenAt || actionOf(known, manifest) === Change_Action.UNCHANGED) continue;
+      return { kind: 'stale', ref, revision: known?.modRevision ?? 0 };
+    }
+    return null;
+  }
+
+  #plan(wanted: readonly Wanted[], current: ReadonlyMap<string, Current | null>, cause: Cause, isReversible: boolean) {
     const requestId = randomUUID();
+    const before: unknown[] = [];
     const changes: Change[] = [];
     const writes: Write[] = [];
     const expect = new Map<string, number>();
-    let hasDeletion = false;
-    for (const { ref, manifest } of wanted) {
+    for (const { ref, manifest, seenAt } of wanted) {
       const key = this.#keys.object(ref);
       const known = current.get(key) ?? null;
       const action = actionOf(known, manifest);
       changes.push({ ...ref, action });
       if (action === Change_Action.UNCHANGED) continue;
-      expect.set(key, known?.modRevision ?? 0);
-      hasDeletion ||= action === Change_Action.DELETED;
+      expect.set(key, seenAt ?? known?.modRevision ?? 0);
+      before.push(known?.manifest ?? null);
       const createdAtMs = known?.createdAtMs ?? this.#wallClock();
       writes.push({ key, value: manifest === null ? null : JSON.stringify({ manifest, createdAtMs, requestId }), lease: null });
     }
+    if (writes.length === 0) return { changes, writes, expect };
     expect.set(this.#keys.restoring, 0);
-    // A deletion leaves nothing by which a lost reply could be told from a refusal.
-    if (hasDeletion) writes.push({ key: this.#keys.lastDeletion, value: JSON.stringify({ requestId }), lease: null });
+    const atMs = this.#wallClock();
+    const changed = changes.filter(({ action }) => action !== Change_Action.UNCHANGED);
+    const value = historyValue(cause, atMs, requestId, changed, isReversible ? before : null);
+    const room = MAX_OPERATIONS - writes.length - 1;
+    for (const key of prunedBy(this.#view, value.length).slice(0, Math.max(0, room))) writes.push({ key, value: null, lease: null });
+    writes.push({ key: this.#keys.history(atMs, requestId), value, lease: null });
     return { changes, writes, expect };
   }
 

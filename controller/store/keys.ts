@@ -5,7 +5,7 @@
 //   <prefix>/nodes/<node>                        one registered node, on the node's lease
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
-//   <prefix>/last-deletion                       request id of the latest deletion, so that a lost reply can be resolved
+//   <prefix>/history/<time>-<request id>          one change of applied objects: by whom, what, and what stood there before
 //   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names
 //   <prefix>/restoring                           stands while a backup is being restored: what is under the prefix is no whole state then
 //   <prefix>/barrier                             written to learn that everything before it has been seen
@@ -23,6 +23,7 @@ export type ParsedKey =
   | { readonly kind: 'node'; readonly node: string }
   | { readonly kind: 'running'; readonly node: string; readonly workload: string }
   | { readonly kind: 'ack'; readonly node: string }
+  | { readonly kind: 'history' }
   | { readonly kind: 'other' };
 
 export class Keyspace {
@@ -70,8 +71,9 @@ export class Keyspace {
     return `${this.root}acks/${node}`;
   }
 
-  get lastDeletion(): string {
-    return `${this.root}last-deletion`;
+  /** In the order of time. */
+  history(atMs: number, requestId: string): string {
+    return `${this.root}history/${String(atMs).padStart(15, '0')}-${requestId}`;
   }
 
   get incarnation(): string {
@@ -97,6 +99,7 @@ export class Keyspace {
     if (fourth !== undefined) return { kind: 'other' };
     if (family === 'leaders' && second === undefined) return { kind: 'leader', election: first };
     if (family === 'nodes' && second === undefined) return { kind: 'node', node: first };
+    if (family === 'history' && second === undefined) return { kind: 'history' };
     if (family === 'acks' && second === undefined) return { kind: 'ack', node: first };
     if (second === undefined || third === undefined) return { kind: 'other' };
     if (family === 'objects') return { kind: 'object', ref: { kind: first, namespace: second, name: third }, source: '' };

@@ -1,4 +1,5 @@
 // What the values in etcd mean: JSON both ways. A value that can't be read (another version's, or written by hand) is null, never a throw.
+import { Change } from '../../api/gen/mesh/v1/admin.js';
 import { Rejection, WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 
 /** Under <prefix>/objects/. */
@@ -25,6 +26,16 @@ export interface AckRecord {
   readonly revision: number;
   /** Of resources the node refuses still; at most MAX_REJECTIONS of them. */
   readonly rejected: readonly Rejection[];
+}
+
+/** Under <prefix>/history/. */
+export interface HistoryRecord {
+  readonly atMs: number;
+  readonly actor: string;
+  readonly command: string;
+  readonly changes: readonly Change[];
+  /** What stood there before each change, packed; empty: it was too large. */
+  readonly before: string;
 }
 
 /** Bounds the value of one node's ack. */
@@ -66,6 +77,19 @@ export function readAck(value: Buffer): AckRecord | null {
   if (record === null || typeof record.revision !== 'number') return null;
   const rejected = Array.isArray(record.rejected) ? record.rejected : [];
   return { revision: record.revision, rejected: rejected.map((item) => Rejection.fromPartial(item)) };
+}
+
+export function readHistory(value: Buffer): HistoryRecord | null {
+  const record = parse(value);
+  if (record === null || typeof record.atMs !== 'number' || !Array.isArray(record.changes)) return null;
+  const changes = record.changes.map((item) => Change.fromPartial(item));
+  return {
+    atMs: record.atMs,
+    actor: textIn(record, 'actor'),
+    command: textIn(record, 'command'),
+    changes,
+    before: textIn(record, 'before'),
+  };
 }
 
 export function readRunning(value: Buffer): WorkloadState | null {

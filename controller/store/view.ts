@@ -5,7 +5,17 @@ import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 import type { Clock } from '../clock.js';
 import type { EtcdClient } from './etcd-client.js';
 import { type Keyspace, SOURCES, type Source } from './keys.js';
-import { type AckRecord, type NodeRecord, type ObjectRecord, readAck, readNode, readObject, readRunning } from './records.js';
+import {
+  type AckRecord,
+  type HistoryRecord,
+  type NodeRecord,
+  type ObjectRecord,
+  readAck,
+  readHistory,
+  readNode,
+  readObject,
+  readRunning,
+} from './records.js';
 import { type ChangeBatch, type EntryChange, Reflector, type StoreState } from './reflector.js';
 
 export interface StoredObject {
@@ -14,6 +24,12 @@ export interface StoredObject {
   readonly modRevision: number;
   /** Empty: it was applied. */
   readonly source: Source | '';
+}
+
+export interface StoredHistory {
+  readonly record: HistoryRecord;
+  readonly revision: number;
+  readonly bytes: number;
 }
 
 export interface RunningWorkload {
@@ -50,6 +66,8 @@ export class StoreView {
   readonly nodes = new Map<string, NodeRecord>();
   /** By node name. */
   readonly acks = new Map<string, AckRecord>();
+  /** By etcd key, and so by time. */
+  readonly history = new Map<string, StoredHistory>();
   /** The newest revision that touched the model's input. */
   modelRevision = 0;
   /** A backup is being restored: the maps hold no whole state, so none may be told. */
@@ -157,6 +175,12 @@ export class StoreView {
         if (state === null || entry === null) this.running.delete(key);
         else this.running.set(key, { node: parsed.node, state, modRevision: entry.modRevision });
         return true;
+      }
+      case 'history': {
+        const record = this.#read(key, entry?.value, readHistory);
+        if (record === null || entry === null) this.history.delete(key);
+        else this.history.set(key, { record, revision: entry.modRevision, bytes: entry.value.length });
+        return false;
       }
       case 'leader':
         if (entry === null) this.leaders.delete(parsed.election);

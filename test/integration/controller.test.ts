@@ -7,7 +7,9 @@ import {
   Change_Action,
   type DeleteResponse,
   type GetResponse,
+  type HistoryResponse,
   type ListNodesResponse,
+  type RollbackResponse,
   type WaitResponse,
 } from '../../api/gen/mesh/v1/admin.js';
 import { ConnectionRoute, EndpointHealth, Listener, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
@@ -535,4 +537,72 @@ spec:
     conditions.map((each) => `${each.type}=${each.status} ${each.reason}`);
   expect(told(status.parents[0].conditions)).toEqual(['Accepted=False NoMatchingParent', 'ResolvedRefs=False BackendNotFound']);
   expect(told(status.conditions)).toEqual(['mesh.weft.dev/ActedOn=False NotActedOn']);
+});
+
+describe('history', () => {
+  const service = (port: number) => serviceYaml('catalog', port);
+  const history = () => ask<HistoryResponse>((done) => one.admin.history({ limit: 0 }, done));
+  const rollback = (revision: number, dryRun = false) => ask<RollbackResponse>((done) => one.admin.rollback({ revision, dryRun }, done));
+  const portOf = async () =>
+    (JSON.parse((await list('Service')).objects[0] ?? '{}') as { spec?: { ports: { port: number }[] } }).spec?.ports[0]?.port;
+
+  test('every change is told with its revision, time, command and objects; a rollback is one more, and can be rolled back', async () => {
+    await ready(one);
+    const first = await apply(one, service(81));
+    const second = await apply(one, `${service(82)}---\n${serviceYaml('cart')}`);
+    const third = await remove('Service', 'cart');
+    const { entries } = await history();
+    expect(
+      entries.map(({ revision, command, changes }) => [
+        revision,
+        command,
+        changes.map(({ name, action }) => `${name} ${Change_Action[action]}`),
+      ]),
+    ).toEqual([
+      [third.revision, 'delete', ['cart DELETED']],
+      [second.revision, 'apply', ['catalog CONFIGURED', 'cart CREATED']],
+      [first.revision, 'apply', ['catalog CREATED']],
+    ]);
+    expect(Math.abs((entries[0]?.atMs ?? 0) - Date.now())).toBeLessThan(60_000);
+
+    expect(await rollback(first.revision, true)).toMatchObject({
+      revision: 0,
+      changes: expect.arrayContaining([expect.objectContaining({ name: 'catalog' })]),
+    });
+    expect(await portOf()).toBe(82);
+    const back = await rollback(first.revision);
+    expect(await portOf()).toBe(81);
+    await rollback(second.revision);
+    expect((await list('Service')).objects.map((text) => JSON.parse(text).metadata.name)).toEqual(['cart', 'catalog']);
+    expect((await history()).entries.map(({ command }) => command).slice(0, 2)).toEqual([
+      `rollback to ${second.revision}`,
+      `rollback to ${first.revision}`,
+    ]);
+    expect(back.changes).toContainEqual({ kind: 'Service', namespace: 'shop', name: 'catalog', action: Change_Action.CONFIGURED });
+    await rollback(first.revision - 1);
+    expect((await list('Service')).objects).toEqual([]);
+  });
+
+  test('what lies before the history, and what is yet to come, is refused with what to do', async () => {
+    await ready(one);
+    const first = await apply(one, service(81));
+    await expect(rollback(first.revision - 5)).rejects.toThrow(/the history begins at revision/);
+    await expect(rollback(first.revision + 1000)).rejects.toThrow(/there is no revision/);
+  });
+
+  test('who changes what another changed meanwhile is refused, unless nothing is left to change or nothing was said of what was seen', async () => {
+    await ready(one);
+    const seen = (await apply(one, service(81))).revision;
+    const edited = (port: number, at: number) => service(port).replace('metadata: {', `metadata: { resourceVersion: "${at}",`);
+    const second = await apply(one, edited(82, seen));
+    expect(second.findings).toEqual([]);
+    expect(await apply(one, edited(83, seen))).toMatchObject({
+      revision: 0,
+      findings: [{ path: 'metadata.resourceVersion', message: expect.stringContaining(`it is at ${second.revision} now`) }],
+    });
+    expect(await portOf()).toBe(82);
+    expect(await apply(one, edited(82, seen))).toMatchObject({ revision: 0, findings: [] });
+    expect((await apply(one, edited(84, seen).replace('metadata: {', 'metadata: { uid: of-an-api-server,'))).findings).toEqual([]);
+    expect(await portOf()).toBe(84);
+  });
 });
