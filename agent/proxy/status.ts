@@ -69,6 +69,11 @@ export class ProxyStatus {
       traffic: trafficEdges(this.report()),
       counters: [...this.counters()].map(([name, value]): Counter => ({ name, value })),
       faults: [...plane.faults],
+      overloads: (plane.overload?.overloads() ?? []).map(({ worker, actions, ...overload }) => ({
+        ...overload,
+        worker: worker ?? undefined,
+        actions: [...actions],
+      })),
     };
   }
 

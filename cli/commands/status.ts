@@ -81,7 +81,10 @@ function overview(views: readonly NodeView[], revision: number, colours: Palette
 
 function proxyState(status: StatusResponse | null, colours: Palette): string {
   if (status === null) return '?';
-  return status.proxy === undefined ? colours.bad('down') : colours.good(`up (${plural(status.proxy.workers, 'worker')})`);
+  const { proxy } = status;
+  if (proxy === undefined) return colours.bad('down');
+  const workers = plural(proxy.workers, 'worker');
+  return proxy.overloads.length > 0 ? colours.bad(`overloaded (${workers})`) : colours.good(`up (${workers})`);
 }
 
 function detail({ node, status }: NodeView, colours: Palette): string {
@@ -102,6 +105,8 @@ function detail({ node, status }: NodeView, colours: Palette): string {
         ? colours.bad(`down: ${status.proxyError || 'it does not answer'}`)
         : `${colours.good('up')} ${elapsed(proxy.uptimeSeconds)}, pid ${proxy.pid}, ${plural(proxy.workers, 'worker')}, revision ${proxy.appliedRevision}`,
     ]);
+    const shed = (proxy?.counters ?? []).filter(({ name, value }) => name.startsWith('shed_') && value > 0);
+    if (shed.length > 0) pairs.push(['Shed so far', shed.map(({ name, value }) => `${name.slice('shed_'.length)} ${value}`).join(', ')]);
     pairs.push(['Capture', `${status.capture?.mode ?? '?'}${status.capture?.reason ? colours.faint(` (${status.capture.reason})`) : ''}`]);
   }
   const workloads = status?.capture?.workloads ?? [];
@@ -123,6 +128,7 @@ function problemsOf({ node, status, statusError }: NodeView, revision: number): 
     problems.push(`${node.name}: runs on revision ${node.ackedRevision}, newest is ${revision}`);
   if (status !== null && status.proxy === undefined)
     problems.push(`${node.name}: no proxy answers; captured traffic goes direct or is refused, as each workload says`);
+  for (const { detail } of status?.proxy?.overloads ?? []) problems.push(`${node.name}: overload, ${detail}`);
   for (const fault of status?.proxy?.faults ?? []) problems.push(`${node.name}: ${fault}`);
   for (const workload of status?.capture?.workloads ?? []) {
     if (workload.state === 'failed' || workload.state === 'pending')

@@ -37,8 +37,18 @@ interface Watched {
   readonly resource: Resource;
   /** Of loop_delay. */
   readonly worker: number | null;
+  readonly unit: string;
   readonly trigger: LevelTrigger;
-  pressure: number;
+  usage: Usage;
+}
+
+/** A resource for the sake of which something is shed. */
+export interface Overload {
+  readonly resource: Resource;
+  readonly worker: number | null;
+  readonly pressure: number;
+  readonly actions: readonly (typeof ACTIONS)[number][];
+  readonly detail: string;
 }
 
 export interface OverloadReport {
@@ -60,15 +70,16 @@ export class OverloadMonitor {
     private readonly log: Logger,
     private readonly read: { readonly memory: () => Usage; readonly descriptors: () => Usage } = { memory, descriptors },
   ) {
-    const watched = (resource: Resource, worker: number | null): Watched => ({
+    const watched = (resource: Resource, worker: number | null, unit: string): Watched => ({
       resource,
       worker,
+      unit,
       trigger: new LevelTrigger(thresholds.levels),
-      pressure: 0,
+      usage: { used: 0, limit: 0 },
     });
-    this.memory = watched('memory', null);
-    this.descriptors = watched('descriptors', null);
-    this.loops = Array.from({ length: workers }, (_, worker) => watched('loop_delay', worker));
+    this.memory = watched('memory', null, 'bytes');
+    this.descriptors = watched('descriptors', null, 'open');
+    this.loops = Array.from({ length: workers }, (_, worker) => watched('loop_delay', worker, 'ms'));
     this.delays = Array.from({ length: workers }, () => new Array<number>(DELAY_LOOKS).fill(0));
   }
 
@@ -83,11 +94,7 @@ export class OverloadMonitor {
   }
 
   report(): OverloadReport {
-    const pressures = [this.memory, this.descriptors, ...this.loops].map(({ resource, worker, pressure }) => ({
-      resource,
-      worker,
-      pressure,
-    }));
+    const pressures = this.all().map((each) => ({ resource: each.resource, worker: each.worker, pressure: pressureOf(each) }));
     const actions = this.loops.flatMap((_, worker) => {
       const { level } = this.levelOf(worker);
       return ACTIONS.map((action, index) => ({ action, worker, isActive: level > index }));
@@ -95,16 +102,32 @@ export class OverloadMonitor {
     return { pressures, actions };
   }
 
+  overloads(): Overload[] {
+    return this.all()
+      .filter(({ trigger }) => trigger.level > OverloadLevel.None)
+      .map((each) => ({
+        resource: each.resource,
+        worker: each.worker,
+        pressure: pressureOf(each),
+        actions: ACTIONS.slice(0, each.trigger.level),
+        detail: `${figureOf(each)}: ${DONE[each.trigger.level]}; ${ADVICE[each.resource]}`,
+      }));
+  }
+
+  private all(): readonly Watched[] {
+    return [this.memory, this.descriptors, ...this.loops];
+  }
+
   /** Once; `nowMs` is monotonic. */
   look(nowMs: number): void {
-    this.update(this.memory, this.read.memory(), 'bytes', nowMs);
-    this.update(this.descriptors, this.read.descriptors(), 'open', nowMs);
+    this.update(this.memory, this.read.memory(), nowMs);
+    this.update(this.descriptors, this.read.descriptors(), nowMs);
     const delays = this.pool.tellOverload((slot) => this.levelOf(slot));
     for (const [worker, delay] of delays.entries()) {
       const looks = this.delays[worker]!;
       looks.shift();
       looks.push(delay);
-      this.update(this.loops[worker]!, { used: Math.round(Math.min(...looks)), limit: this.thresholds.loopDelayMs }, 'ms', nowMs);
+      this.update(this.loops[worker]!, { used: Math.round(Math.min(...looks)), limit: this.thresholds.loopDelayMs }, nowMs);
     }
   }
 
@@ -116,16 +139,24 @@ export class OverloadMonitor {
     return { level: worst.trigger.level, reason: OVERLOAD_REASONS.indexOf(worst.resource) };
   }
 
-  private update(watched: Watched, { used, limit }: Usage, unit: string, nowMs: number): void {
+  private update(watched: Watched, usage: Usage, nowMs: number): void {
     const { trigger, resource, worker } = watched;
-    watched.pressure = limit > 0 ? used / limit : 0;
+    watched.usage = usage;
     const before = trigger.level;
-    const level = trigger.update(watched.pressure, nowMs);
+    const level = trigger.update(pressureOf(watched), nowMs);
     if (level === before) return;
-    const what = worker === null ? resource : `event loop of worker ${worker}`;
-    const figure = `${what}: ${used} of ${limit} ${unit} (${Math.round(watched.pressure * 100)} %)`;
-    const fields = { resource, worker, used, limit, level };
-    if (level > before) this.log.warn(fields, `overload, ${figure}: ${DONE[level]}; ${ADVICE[resource]}`);
-    else this.log.info(fields, `overload eases, ${figure}: ${DONE[level]}`);
+    const fields = { resource, worker, ...usage, level };
+    if (level > before) this.log.warn(fields, `overload, ${figureOf(watched)}: ${DONE[level]}; ${ADVICE[resource]}`);
+    else this.log.info(fields, `overload eases, ${figureOf(watched)}: ${DONE[level]}`);
   }
+}
+
+function pressureOf({ usage: { used, limit } }: Watched): number {
+  return limit > 0 ? used / limit : 0;
+}
+
+function figureOf(watched: Watched): string {
+  const { resource, worker, unit, usage } = watched;
+  const what = worker === null ? resource : `event loop of worker ${worker}`;
+  return `${what}: ${usage.used} of ${usage.limit} ${unit} (${Math.round(pressureOf(watched) * 100)} %)`;
 }

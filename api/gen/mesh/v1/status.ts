@@ -99,6 +99,23 @@ export interface ProxyState {
   counters: Counter[];
   /** What it should serve and can't, in words: listeners that don't open. It tries again and again. */
   faults: string[];
+  /** Resources of which so much is in use that something is shed. How much was shed is in the counters shed_…. */
+  overloads: Overload[];
+}
+
+export interface Overload {
+  /** "memory", "descriptors", "loop_delay" */
+  resource: string;
+  /** Whose event loop; absent: the process's. */
+  worker?:
+    | number
+    | undefined;
+  /** In use, of what there is: 1 is all of it. */
+  pressure: number;
+  /** As weft_overload_action_active names them: "shrink_idle", "stop_accepting_connections", "stop_accepting_requests" */
+  actions: string[];
+  /** In words: how much of what, what is done, what to do. */
+  detail: string;
 }
 
 export interface ListenerState {
@@ -847,6 +864,7 @@ function createBaseProxyState(): ProxyState {
     traffic: [],
     counters: [],
     faults: [],
+    overloads: [],
   };
 }
 
@@ -884,6 +902,9 @@ export const ProxyState: MessageFns<ProxyState> = {
     }
     for (const v of message.faults) {
       writer.uint32(90).string(v!);
+    }
+    for (const v of message.overloads) {
+      Overload.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -989,6 +1010,14 @@ export const ProxyState: MessageFns<ProxyState> = {
             message.faults.push(reader.string());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.overloads.push(Overload.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1017,6 +1046,110 @@ export const ProxyState: MessageFns<ProxyState> = {
     message.traffic = object.traffic?.map((e) => TrafficEdge.fromPartial(e)) || [];
     message.counters = object.counters?.map((e) => Counter.fromPartial(e)) || [];
     message.faults = object.faults?.map((e) => e) || [];
+    message.overloads = object.overloads?.map((e) => Overload.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseOverload(): Overload {
+  return { resource: "", worker: undefined, pressure: 0, actions: [], detail: "" };
+}
+
+export const Overload: MessageFns<Overload> = {
+  encode(message: Overload, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.resource !== "") {
+      writer.uint32(10).string(message.resource);
+    }
+    if (message.worker !== undefined) {
+      writer.uint32(16).uint32(message.worker);
+    }
+    if (message.pressure !== 0) {
+      writer.uint32(25).double(message.pressure);
+    }
+    for (const v of message.actions) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.detail !== "") {
+      writer.uint32(42).string(message.detail);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Overload {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOverload();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.resource = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.worker = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.pressure = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.actions.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Overload>): Overload {
+    return Overload.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Overload>): Overload {
+    const message = createBaseOverload();
+    message.resource = object.resource ?? "";
+    message.worker = object.worker ?? undefined;
+    message.pressure = object.pressure ?? 0;
+    message.actions = object.actions?.map((e) => e) || [];
+    message.detail = object.detail ?? "";
     return message;
   },
 };
