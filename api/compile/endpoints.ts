@@ -2,7 +2,7 @@
 import { type Endpoint, EndpointHealth } from '../gen/mesh/v1/model.js';
 import { qualifiedName, WEIGHT_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { canonicalAddress, type Family, familyOf } from './address.js';
-import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
+import { labelKey, nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compareText } from './route-order.js';
 import { virtualAddresses } from './service.js';
@@ -12,7 +12,7 @@ import { placeOf } from './workload.js';
 /** Sorted by id. The id is the address, and the port too where several instances share an address: unique within the service, and stable over changes of slices. */
 export function compileEndpoints(
   service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'workloads' | 'workloadsByNamespace' | 'slicesByService' | 'nodes'>,
+  index: Pick<ObjectIndex, 'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes'>,
   running: Running,
   report: ReportProblem,
 ): Endpoint[] {
@@ -35,7 +35,7 @@ export function compileEndpoints(
  */
 export function inputsOfEndpoints(
   service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'workloads' | 'workloadsByNamespace' | 'slicesByService' | 'nodes'>,
+  index: Pick<ObjectIndex, 'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes'>,
   running: Running,
 ): unknown[] {
   const inputs: unknown[] = [service];
@@ -86,16 +86,14 @@ function merge(a: Endpoint, b: Endpoint): Endpoint {
   };
 }
 
-/** Of pods the slices tell: they know which are ready. */
-function matchingWorkloads(service: Stored<'Service'>, index: Pick<ObjectIndex, 'workloadsByNamespace'>): Stored<'Workload'>[] {
+function matchingWorkloads(service: Stored<'Service'>, index: Pick<ObjectIndex, 'workloadsByLabel'>): Stored<'Workload'>[] {
   const selector = Object.entries(service.manifest.spec.selector ?? {});
   if (selector.length === 0) return [];
-  const isSelected = (workload: Stored<'Workload'>): boolean => {
-    if (workload.manifest.spec.podUID !== undefined) return false;
-    const labels = workload.manifest.metadata.labels ?? {};
-    return selector.every(([key, value]) => labels[key] === value);
-  };
-  return (index.workloadsByNamespace.get(service.namespace) ?? []).filter(isSelected);
+  const [fewest = [], ...others] = selector
+    .map(([key, value]) => index.workloadsByLabel.get(labelKey(service.namespace, key, value)) ?? [])
+    .sort((a, b) => a.length - b.length);
+  if (others.length === 0) return [...fewest];
+  return fewest.filter(({ manifest }) => selector.every(([key, value]) => manifest.metadata.labels?.[key] === value));
 }
 
 function endpointsOfWorkload(

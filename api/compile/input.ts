@@ -21,7 +21,7 @@ export interface CompileInput {
   readonly nowMs?: number;
 }
 
-/** Keys are "<namespace>/<name>", but for workloads, which are kept by namespace. */
+/** Keys are "<namespace>/<name>" where nothing else is said. */
 export interface ObjectIndex {
   readonly services: ReadonlyMap<string, Stored<'Service'>>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
@@ -37,7 +37,8 @@ export interface ObjectIndex {
   /** By their own name. */
   readonly nodes: ReadonlyMap<string, Stored<'Node'>>;
   readonly workloads: ReadonlyMap<string, Stored<'Workload'>>;
-  readonly workloadsByNamespace: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
+  /** By labelKey(): those that Services select. Not pods of Kubernetes: slices tell of those, as they know which are ready. */
+  readonly workloadsByLabel: ReadonlyMap<string, readonly Stored<'Workload'>[]>;
   /** By the service their label names. */
   readonly slicesByService: ReadonlyMap<string, readonly Stored<'EndpointSlice'>[]>;
   /** By the service they target, the one in force first: the oldest, then by name (Gateway API, conflict resolution of policies). */
@@ -70,7 +71,10 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     namespaces: new Map(ofKind(sorted, 'Namespace').map((namespace) => [namespace.name, namespace])),
     nodes: new Map(ofKind(sorted, 'Node').map((node) => [node.name, node])),
     workloads: byName(workloads),
-    workloadsByNamespace: groupBy(workloads, (workload) => [workload.namespace]),
+    workloadsByLabel: groupBy(
+      workloads.filter(({ manifest }) => manifest.spec.podUID === undefined),
+      ({ namespace, manifest }) => Object.entries(manifest.metadata.labels ?? {}).map(([key, value]) => labelKey(namespace, key, value)),
+    ),
     slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),
     policiesByService: groupBy(policies, (policy) =>
       policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name)),
@@ -83,6 +87,11 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     slices,
     policies,
   };
+}
+
+/** Of one label of an object of that namespace. */
+export function labelKey(namespace: string, key: string, value: string): string {
+  return `${namespace} ${key}=${value}`;
 }
 
 export function nameOf(object: { readonly namespace: string; readonly name: string }): string {

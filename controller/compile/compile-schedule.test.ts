@@ -84,6 +84,21 @@ test('a storm waits no longer than a second', () => {
   expect(compiledAt.slice(0, 2)).toEqual([0, 1_010]);
 });
 
+test('what came while a long compilation ran is compiled together, not one after the other', () => {
+  const clock = new ManualClock();
+  const compiledAt: number[] = [];
+  const compile = (): void => {
+    compiledAt.push(clock.now());
+    clock.advance(400);
+  };
+  const schedule = new CompileSchedule(clock, compile, fail);
+  schedule.changed();
+  // Heard of only now.
+  for (let change = 0; change < 8; change++) schedule.changed();
+  clock.advance(1_000);
+  expect(compiledAt).toEqual([0, 450]);
+});
+
 test('nothing is compiled after the stop', () => {
   const { clock, compiledAt, schedule } = scheduled();
   schedule.changed();

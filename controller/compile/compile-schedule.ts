@@ -7,7 +7,8 @@ const LONGEST_MS = 1_000;
 export class CompileSchedule {
   readonly #clock: Clock;
   readonly #compile: () => void;
-  #lastChange = Number.NEGATIVE_INFINITY;
+  /** Of the last change, or of the compilation it led to: changes that came meanwhile are heard of after it, and were no quiet. */
+  #lastBusy = Number.NEGATIVE_INFINITY;
   #firstPending = 0;
   #cancel: (() => void) | null = null;
 
@@ -20,13 +21,14 @@ export class CompileSchedule {
       } catch (error) {
         failed(error);
       }
+      this.#lastBusy = clock.now();
     };
   }
 
   changed(): void {
     const now = this.#clock.now();
-    const wasQuiet = now - this.#lastChange >= QUIET_MS;
-    this.#lastChange = now;
+    const wasQuiet = now - this.#lastBusy >= QUIET_MS;
+    this.#lastBusy = now;
     if (this.#cancel === null) {
       if (wasQuiet) {
         this.#compile();

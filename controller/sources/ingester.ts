@@ -35,6 +35,8 @@ export interface IngestObserver {
 }
 
 const OBJECTS_PER_TRANSACTION = 100;
+/** Transactions under way: while a replica compiles what one has brought, it hears of no other's end. */
+const WRITERS = 8;
 /** Of values in one transaction; etcd takes 1.5 MiB. */
 const TRANSACTION_BYTES = 1_048_576;
 /** Of one value: with it alone a transaction is below etcd's limit. */
@@ -63,8 +65,11 @@ export class Ingester implements Ingest {
   /** By key. */
   readonly #pending = new Map<string, Pending>();
   /** Being written: what will stand there is not known yet. */
-  #underWay: ReadonlyMap<string, Pending> = new Map();
-  #wake: () => void = () => {};
+  readonly #underWay = new Set<string>();
+  /** Writers that have nothing to do. */
+  readonly #sleepers: (() => void)[] = [];
+  /** Why the term has to end. */
+  #reason: string | null = null;
   #isFailing = false;
 
   private constructor(parts: Parts, term: Term, written: Map<string, string>) {
@@ -105,35 +110,39 @@ export class Ingester implements Ingest {
     }
   }
 
-  /** Writes until the term is over. Resolves with the reason if it ended by a refusal of the fence; null: by its signal. */
+  /** Writes until the term is over. Resolves with the reason if it has to end; null: by its signal. */
   async run(): Promise<string | null> {
     const { signal } = this.#term;
     const wake = (): void => this.#wake();
     signal.addEventListener('abort', wake);
     try {
-      return await this.#writeAll(signal);
+      await Promise.all(Array.from({ length: WRITERS }, () => this.#write()));
     } finally {
       signal.removeEventListener('abort', wake);
     }
+    return this.#reason;
   }
 
-  async #writeAll(signal: AbortSignal): Promise<string | null> {
+  /** One of several: what they write at a time differs in its keys. */
+  async #write(): Promise<void> {
+    const { signal } = this.#term;
     let retryMs = FIRST_RETRY_MS;
-    while (!signal.aborted) {
-      if (this.#pending.size === 0) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+    while (!signal.aborted && this.#reason === null) {
+      const { part, writes } = this.#take();
+      if (part.size === 0) {
+        await new Promise<void>((resolve) => this.#sleepers.push(resolve));
         continue;
       }
-      const outcome = await this.#writeSome();
-      if (outcome === 'deposed') return 'another replica leads';
-      if (outcome === 'again') {
+      if (await this.#commit(part, writes)) retryMs = FIRST_RETRY_MS;
+      else {
         await pause(this.#parts.clock, retryMs, signal);
         retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
-      } else retryMs = FIRST_RETRY_MS;
+      }
     }
-    return null;
+  }
+
+  #wake(): void {
+    for (const resolve of this.#sleepers.splice(0)) resolve();
   }
 
   #keyOf(ref: ObjectRef): string {
@@ -147,34 +156,47 @@ export class Ingester implements Ingest {
     if (this.#pending.size > 0) this.#wake();
   }
 
-  async #writeSome(): Promise<'written' | 'again' | 'deposed'> {
+  /** False: to be tried again. */
+  async #commit(part: ReadonlyMap<string, Pending>, writes: readonly Write[]): Promise<boolean> {
     const { client, observe } = this.#parts;
-    const { part, writes } = this.#take();
-    this.#underWay = part;
+    for (const key of part.keys()) this.#underWay.add(key);
     const result = await commit(client, { expect: this.#term.fence, writes });
-    this.#underWay = new Map();
+    for (const key of part.keys()) this.#underWay.delete(key);
     switch (result.kind) {
       case 'committed':
-        for (const [key, pending] of part) {
-          if (pending === null) this.#written.delete(key);
-          else this.#written.set(key, pending.digest);
-          // What came meanwhile stays, unless it is what stands there now.
-          const newer = this.#pending.get(key);
-          if (newer !== undefined && (newer?.digest ?? null) === (pending?.digest ?? null)) this.#pending.delete(key);
-        }
+        for (const [key, pending] of part) this.#stands(key, pending);
         observe.written(part.size);
         this.#fail(null);
-        return 'written';
+        break;
       case 'conflict':
       case 'lease-lost':
-        return 'deposed';
-      case 'too-large':
+        this.#end('another replica leads');
+        break;
       case 'unavailable':
-        // It may have been written all the same: until a repetition succeeds nothing is known of these keys.
-        for (const key of part.keys()) this.#written.set(key, '');
         this.#fail(result.message);
-        return 'again';
+        // It may yet be written, after what comes next: only another fence keeps it from that.
+        if (!result.isKnown) this.#end('whether a change was written is not known');
+        break;
+      case 'too-large':
+        this.#fail(result.message);
+        break;
     }
+    // Of the keys that were under way some may have changed meanwhile.
+    if (this.#pending.size > 0) this.#wake();
+    return result.kind === 'committed';
+  }
+
+  /** What came meanwhile stays pending, unless it is what stands there now. */
+  #stands(key: string, written: Pending): void {
+    if (written === null) this.#written.delete(key);
+    else this.#written.set(key, written.digest);
+    const newer = this.#pending.get(key);
+    if (newer !== undefined && (newer?.digest ?? null) === (written?.digest ?? null)) this.#pending.delete(key);
+  }
+
+  #end(reason: string): void {
+    this.#reason ??= reason;
+    this.#wake();
   }
 
   #take(): { part: Map<string, Pending>; writes: Write[] } {
@@ -183,6 +205,7 @@ export class Ingester implements Ingest {
     const writes: Write[] = [];
     let bytes = 0;
     for (const [key, pending] of this.#pending) {
+      if (this.#underWay.has(key)) continue;
       const value = pending === null ? null : `${pending.body},"requestId":"${requestId}"}`;
       bytes += key.length + Buffer.byteLength(value ?? '');
       if (writes.length === OBJECTS_PER_TRANSACTION || (writes.length > 0 && bytes > TRANSACTION_BYTES)) break;
