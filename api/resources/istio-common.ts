@@ -129,9 +129,36 @@ export function checkOneOf(value: Unchecked, names: readonly string[], report: R
   if (given.length === 0 && isRequired) report([names[0] ?? ''], `required: one of ${names.join(', ')}`);
 }
 
+/** Of RE2, which has neither lookaround nor references back; the rest of its syntax is V8's but for flags and named groups. */
+export const regex = z
+  .string()
+  .max(1024)
+  .superRefine((value, context) => {
+    const fault = regexFault(value);
+    if (fault !== null) context.addIssue({ code: 'custom', message: `expected a regular expression of RE2: ${fault}` });
+  });
+
+function regexFault(value: string): string | null {
+  const plain = value.replace(/\\\\/g, '');
+  if (/\(\?<?[=!]/.test(plain)) return 'it has no lookahead and lookbehind';
+  if (/\\[1-9]/.test(plain)) return 'it has no references back';
+  try {
+    // Compiled only, never run: what it would cost is the input's.
+    new RegExp(
+      value
+        .replace(/\(\?P</g, '(?<')
+        .replace(/\(\?[imsU-]+\)/g, '')
+        .replace(/\(\?[imsU-]+:/g, '(?:'),
+    );
+    return null;
+  } catch (error) {
+    return (error as Error).message.replace(/^Invalid regular expression: /, '');
+  }
+}
+
 const MATCHES = ['exact', 'prefix', 'regex'] as const;
 export const stringMatch = withRule(
-  fields({ exact: z.string().optional(), prefix: z.string().optional(), regex: z.string().max(1024).optional() }),
+  fields({ exact: z.string().optional(), prefix: z.string().optional(), regex: regex.optional() }),
   (value, report) => checkOneOf(value, MATCHES, report),
 );
 
@@ -150,7 +177,7 @@ export const portSelector = fields({ number: portNumber });
 
 /** A service of the mesh, perhaps one subset of it. */
 export const destination = fields({
-  host: filled('the host of a service', 253),
+  host: wildcardHost,
   subset: text('the name of a subset', /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/, 63).optional(),
   port: portSelector.optional(),
 });

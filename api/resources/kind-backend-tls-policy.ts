@@ -9,6 +9,7 @@ import {
   notActedOn,
   openChoice,
   type Report,
+  sectionsOrWhole,
   text,
   textOf,
   type Unchecked,
@@ -79,8 +80,13 @@ export const backendTlsPolicyKind = {
     { kind: 'BackendTLSPolicy', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
     {
       spec: fields({
-        targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) =>
-          typeof item.name === 'string' ? `${item.name} ${textOf(item, 'sectionName') ?? ''}`.trim() : null,
+        targetRefs: sectionsOrWhole(
+          unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) =>
+            typeof item.name === 'string' ? `${item.name} ${textOf(item, 'sectionName') ?? ''}`.trim() : null,
+          ),
+          (item) => `${item.group ?? ''} ${item.kind ?? ''} ${item.name}`,
+          (item) => textOf(item, 'sectionName') ?? '',
+          'sectionName',
         ),
         validation,
         options: notActedOn('TLS options of backends', z.record(z.string(), z.string().max(4096))),

@@ -6,6 +6,7 @@ import {
   exportTo,
   flag,
   goDuration,
+  goDurationOrZero,
   istioKind,
   itemsOf,
   listOf,
@@ -13,6 +14,7 @@ import {
   percentNumber,
   portSelector,
   uint32,
+  wildcardHost,
   workloadSelector,
 } from './istio-common.js';
 import {
@@ -79,7 +81,7 @@ const consistentHash = withRule(
     httpCookie: fields({
       name: text('the name of a cookie', /^/, 256),
       path: z.string().optional(),
-      ttl: z.string().optional(),
+      ttl: goDurationOrZero.optional(),
       attributes: listOf(fields({ name: z.string(), value: z.string().optional() })).optional(),
     }).optional(),
     useSourceIp: flag,
@@ -199,15 +201,18 @@ const policy = {
   tls: clientTls.optional(),
 };
 
-const trafficPolicy = fields({
-  ...policy,
-  portLevelSettings: unique(listOf(fields({ ...policy, port: portSelector }), 4096), 'ports', ['port'], (item) =>
-    isUnchecked(item.port) && typeof item.port.number === 'number' ? String(item.port.number) : null,
-  ).optional(),
-  tunnel: fields({ protocol: choice(['CONNECT', 'POST']).optional(), targetHost: z.string().min(1), targetPort: portNumber }).optional(),
-  proxyProtocol: fields({ version: choice(['V1', 'V2']).optional() }).optional(),
-  retryBudget: fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() }).optional(),
-});
+const trafficPolicy = withRule(
+  fields({
+    ...policy,
+    portLevelSettings: unique(listOf(fields({ ...policy, port: portSelector }), 4096), 'ports', ['port'], (item) =>
+      isUnchecked(item.port) && typeof item.port.number === 'number' ? String(item.port.number) : null,
+    ).optional(),
+    tunnel: fields({ protocol: choice(['CONNECT', 'POST']).optional(), targetHost: z.string().min(1), targetPort: portNumber }).optional(),
+    proxyProtocol: fields({ version: choice(['V1', 'V2']).optional() }).optional(),
+    retryBudget: fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() }).optional(),
+  }),
+  atLeastOne('loadBalancer, connectionPool, outlierDetection, tls, or another policy'),
+);
 
 const subset = fields({
   name: destination.shape.subset.unwrap(),
@@ -224,7 +229,7 @@ export const destinationRuleKind = istioKind(
     notActedOn: 'DestinationRule; a TrafficPolicy or BackendTLSPolicy is',
   },
   fields({
-    host: text('the host of a service', /^/, 253),
+    host: wildcardHost,
     trafficPolicy: trafficPolicy.optional(),
     subsets: unique(listOf(subset, 4096), 'names of subsets', ['name'], (item) => textOf(item, 'name')).optional(),
     exportTo: exportTo.optional(),

@@ -110,6 +110,7 @@ function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, report: Repo
   else if (
     isUnchecked(tls) &&
     tls.mode !== 'Passthrough' &&
+    tls.options === undefined &&
     (tls.certificateRefs === undefined || (Array.isArray(tls.certificateRefs) && tls.certificateRefs.length === 0))
   )
     report(['tls', 'certificateRefs'], 'required by mode Terminate: the Secrets (type kubernetes.io/tls) with the certificates');
@@ -164,6 +165,8 @@ const address = withRule(
   ({ type, value }, report) => {
     if (type === 'IPAddress' && typeof value === 'string' && (isIP(value) === 0 || value.includes('%')))
       report(['value'], `expected an IPv4 or IPv6 address, found ${describe(value)}`);
+    if (type === 'Hostname' && typeof value === 'string' && (value.startsWith('*') || !hostname.safeParse(value).success))
+      report(['value'], `expected one host name, found ${describe(value)}`);
   },
 );
 
@@ -174,7 +177,7 @@ const object = objectOf(
       fields({
         gatewayClassName: objectName,
         listeners,
-        addresses: z.array(address).max(16).optional(),
+        addresses: unique(z.array(address).max(16), 'addresses', ['value'], (item) => textOf(item, 'value')).optional(),
         infrastructure: notActedOn(
           'infrastructure of a gateway',
           fields({

@@ -119,6 +119,16 @@ function checkServiceEntry(value: Unchecked, report: Report): void {
         report(['addresses', index], `a CIDR goes with resolution NONE or STATIC alone, found ${resolution}`);
     });
   }
+  if (
+    count === 0 &&
+    value.workloadSelector === undefined &&
+    (resolution === 'DNS' || resolution === 'DNS_ROUND_ROBIN') &&
+    Array.isArray(value.hosts)
+  )
+    value.hosts.forEach((host: unknown, index) => {
+      if (typeof host === 'string' && host.includes('*'))
+        report(['hosts', index], `a wildcard can't be resolved: expected endpoints, or a whole name, with resolution ${resolution}`);
+    });
   if (resolution === 'STATIC')
     itemsOf(endpoints).forEach((item, index) => {
       const address = textOf(item, 'address') ?? '';

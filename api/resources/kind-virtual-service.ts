@@ -14,6 +14,7 @@ import {
   listOf,
   mapOf,
   percentage,
+  regex,
   selectorLabels,
   stringMatch,
   wildcardHost,
@@ -63,10 +64,16 @@ const matchOfHttp = withRule(
   },
 );
 
+/** Or a pseudo-header, such as :authority. */
+const changedHeader = text('the name of a header', /^:?[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
+const changedHeaders = z.record(changedHeader, z.string(), {
+  error: (issue) => (issue.code === 'invalid_key' ? 'expected the name of a header' : undefined),
+});
+
 const headerChanges = fields({
-  set: mapOf(z.string()).optional(),
-  add: mapOf(z.string()).optional(),
-  remove: listOf(filled('the name of a header', 256)).optional(),
+  set: changedHeaders.optional(),
+  add: changedHeaders.optional(),
+  remove: listOf(changedHeader).optional(),
 });
 const headers = fields({ request: headerChanges.optional(), response: headerChanges.optional() });
 const weight = wholeNumber(0, 2_147_483_647).optional();
@@ -109,7 +116,7 @@ const rewrite = withRule(
   fields({
     uri: z.string().optional(),
     authority: z.string().optional(),
-    uriRegexRewrite: fields({ match: filled('a regular expression'), rewrite: z.string() }).optional(),
+    uriRegexRewrite: fields({ match: regex, rewrite: z.string() }).optional(),
   }),
   (value, report) => {
     checkOneOf(value, ['uri', 'uriRegexRewrite'], report);

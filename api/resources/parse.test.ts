@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { formatFieldPath, formatFinding, parseManifests, type ResourceObject, validateObject } from './index.js';
+import { formatFieldPath, formatFinding, KINDS, manifestKind, parseManifests, type ResourceObject, validateObject } from './index.js';
 
 const GOLDENS = new URL('./goldens/', import.meta.url);
 
@@ -191,8 +191,7 @@ describe('arbitrary input', () => {
   });
 
   test('any JSON under any kind never throws, and has a place for every finding', () => {
-    const kinds = fc.constantFrom('Service', 'EndpointSlice', 'Gateway', 'HTTPRoute', 'Workload', 'TrafficPolicy', 'GatewayClass');
-    const versions = fc.constantFrom('v1', 'discovery.k8s.io/v1', 'gateway.networking.k8s.io/v1', 'mesh.weft.dev/v1');
+    const types = fc.constantFrom(...KINDS.map((definition) => ({ kind: manifestKind(definition), apiVersion: definition.apiVersion })));
     const key = fc.constantFrom(
       'ports',
       'rules',
@@ -209,6 +208,21 @@ describe('arbitrary input', () => {
       'type',
       'name',
       'port',
+      ...[
+        'http',
+        'route',
+        'destination',
+        'hosts',
+        'servers',
+        'trafficPolicy',
+        'subsets',
+        'tls',
+        'mtls',
+        'jwtRules',
+        'metrics',
+        'template',
+        'probe',
+      ],
     );
     const value = fc.letrec((tie) => ({
       node: fc.oneof(
@@ -222,8 +236,8 @@ describe('arbitrary input', () => {
       ),
     })).node;
     fc.assert(
-      fc.property(kinds, versions, value, value, (kind, apiVersion, metadata, spec) => {
-        const manifest = { kind, apiVersion, metadata, spec };
+      fc.property(types, value, value, (type, metadata, spec) => {
+        const manifest = { ...type, metadata, spec };
         validateObject(manifest);
         for (const finding of parseManifests([{ name: 'f', content: JSON.stringify(manifest, null, 1) }]).findings) {
           expect(finding.line).toBeGreaterThan(0);

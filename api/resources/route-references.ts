@@ -9,6 +9,7 @@ import {
   notActedOn,
   portNumber,
   type Report,
+  sectionsOrWhole,
   text,
   textOf,
   type Unchecked,
@@ -49,13 +50,20 @@ const parentRef = withRule(
   },
 );
 
-export const parentRefs = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRefs', ['name'], (item) =>
+const distinctParents = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRefs', ['name'], (item) =>
   typeof item.name === 'string'
     ? ['group', 'kind', 'namespace', 'name', 'sectionName', 'port']
         .map((field) => String(item[field] ?? ''))
         .join(' ')
         .trim()
     : null,
+);
+
+export const parentRefs = sectionsOrWhole(
+  distinctParents,
+  (item) => ['group', 'kind', 'namespace', 'name'].map((field) => String(item[field] ?? '')).join(' '),
+  (item) => `${item.sectionName ?? ''}${item.port ?? ''}`,
+  'sectionName or port',
 );
 
 /** A reference to a port of a Service, with its share. `more`: what the route's kind adds. */

@@ -82,6 +82,23 @@ export function unique<Schema extends z.ZodType>(
   });
 }
 
+/** Of references to one thing all name a section of it, or one stands alone for all of it. `section`: empty for the whole. */
+export function sectionsOrWhole<Schema extends z.ZodType>(
+  list: Schema,
+  thing: (item: Unchecked) => string,
+  section: (item: Unchecked) => string,
+  expected: string,
+): Schema {
+  return withListRule(list, (items, report) => {
+    items.forEach((item, index) => {
+      const mixed = items.findIndex(
+        (other, at) => at < index && thing(other) === thing(item) && (section(other) === '') !== (section(item) === ''),
+      );
+      if (mixed >= 0) report([index, 'name'], `expected ${expected} in both: item ${mixed} refers to the same ${item.kind ?? 'object'}`);
+    });
+  });
+}
+
 /** Reads one text field of an unchecked object. */
 export function textOf(item: Unchecked, field: string): string | null {
   const value = item[field];
