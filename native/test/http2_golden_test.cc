@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kAtOnce = 100;
 /// Of a loop that waits for what comes over the loopback at once, unless the machine is busy.
 constexpr int kTurns = 2'000;
+/// After the first failure, so that all are told soon.
+constexpr int kTurnsOnceFailed = 20;
 constexpr const char* kGoldens[] = {WEFT_GOLDENS "/http2/requests.txt", WEFT_GOLDENS "/http2/responses.txt"};
 
 /// Sections: frames, what the upstream hears, what the client hears. Options: "raw": the frames are all that is said, else the preface and
@@ -244,7 +246,7 @@ class GoldenBench {
   }
   template <typename Done>
   bool wait(Done done) {
-    for (int turn = 0; turn < kTurns; turn++) {
+    for (int turn = 0; turn < (failures == 0 ? kTurns : kTurnsOnceFailed); turn++) {
       settle();
       hear();
       if (done()) return true;

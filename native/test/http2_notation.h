@@ -141,12 +141,11 @@ class FrameTranscript {
       show(frame);
     }
   }
-  void end() { ended_ = true; }
   bool has_request() const { return streams_.count(1) != 0; }
   std::string text() const {
     std::string all;
     for (const auto& [stream, lines] : streams_) all += lines;
-    return ended_ ? all + "end\n" : all;
+    return all;
   }
 
  private:
@@ -206,7 +205,6 @@ class FrameTranscript {
   std::string kept_;
   std::map<uint32_t, std::string> streams_;
   int seen_ = 0;
-  bool ended_ = false;
 };
 
 }  // namespace weft::test
