@@ -7,6 +7,8 @@ import { POD_SOCKET } from './link/pod-channel.js';
 
 const captureModes = ['auto', 'ebpf', 'ebpf-tcx', 'ebpf-clsact', 'nftables', 'iptables', 'off'] as const;
 export type CaptureMode = (typeof captureModes)[number];
+const captureDns = ['labelled', 'all', 'off'] as const;
+export type CaptureDns = (typeof captureDns)[number];
 
 export interface AgentConfig {
   readonly node: string;
@@ -19,6 +21,7 @@ export interface AgentConfig {
   readonly capture: CaptureMode;
   readonly heartbeatTimeoutMs: number;
   readonly probesFrom: readonly string[];
+  readonly captureDns: CaptureDns;
   readonly statusListen: readonly string[];
   /** Where operators and the CLI reach this node's status. */
   readonly statusAdvertise: string;
@@ -44,6 +47,7 @@ interface AgentFlags {
   readonly capture: CaptureMode;
   readonly heartbeatTimeout: number;
   readonly probesFrom?: readonly string[];
+  readonly captureDns: CaptureDns;
   readonly statusListen?: readonly string[];
   readonly statusAdvertise?: string;
   readonly metricsListen: string;
@@ -91,6 +95,15 @@ export function addAgentOptions(command: Command): Command {
       ).argParser(probePlaces),
     )
     .addOption(
+      option(
+        '--capture-dns <which>',
+        'WEFT_CAPTURE_DNS',
+        'whose DNS queries over UDP the proxy answers or passes on: of workloads that say so, of all captured by eBPF, of none',
+      )
+        .choices(captureDns)
+        .default('labelled'),
+    )
+    .addOption(
       option('--status-listen <address>', 'WEFT_STATUS_LISTEN', `gRPC status, repeatable (default: ${defaultStatusListen})`).argParser(
         addresses,
       ),
@@ -125,6 +138,7 @@ export function agentConfig(command: Command): AgentConfig {
     capture: flags.capture,
     heartbeatTimeoutMs: flags.heartbeatTimeout,
     probesFrom: flags.probesFrom ?? [],
+    captureDns: flags.captureDns,
     statusListen,
     statusAdvertise: flags.statusAdvertise ?? reachable(statusListen[0] ?? defaultStatusListen),
     metricsListen: splitTcp(flags.metricsListen),

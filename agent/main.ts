@@ -72,10 +72,10 @@ async function closeAll(closers: (() => Promise<void> | void)[]): Promise<void> 
 }
 
 async function compose(config: AgentConfig, log: Logger, closers: (() => Promise<void> | void)[]): Promise<Omit<RunningAgent, 'stop'>> {
-  const { bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, capture: mode } = config;
+  const { bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, captureDns: dns, capture: mode } = config;
   // Before the redirection is touched: it may be in the hands of a living agent.
   await assertUnserved(config.agentSocket);
-  const capture = await Capture.open({ bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, mode, log });
+  const capture = await Capture.open({ bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, dns, mode, log });
   closers.push(() => capture.close());
   const updates = new NodeUpdates(config, capture, log);
   closers.push(() => updates.store.close());

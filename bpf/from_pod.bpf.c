@@ -13,8 +13,23 @@ INLINE int redirect(struct __sk_buff *skb, const struct weft_config *cfg, __u32 
   return bpf_redirect_peer(cfg->mesh0_ifindex, 0);
 }
 
+// A query of a workload that has DNS captured goes to the proxy as long as one is there; fail-closed or not, names are no secret of the
+// mesh.
+INLINE int take_query(struct __sk_buff *skb, const struct weft_config *cfg, __u32 ifindex, const struct packet *packet) {
+  enum { DNS_PORT = 53 };
+  if (packet->destination_port != bpf_htons(DNS_PORT)) return TC_ACT_UNSPEC;
+  struct weft_workload *owner = bpf_map_lookup_elem(&addresses, &packet->source);
+  if (!owner || owner->ifindex != ifindex) return TC_ACT_UNSPEC;
+  if (port_excluded(DNS_PORT, ifindex, WEFT_OUTBOUND) || network_excluded(&packet->destination, ifindex, WEFT_OUTBOUND))
+    return TC_ACT_UNSPEC;
+  struct bpf_sock *listener = pick_dns_listener(cfg, packet->v6, packet->source_port);
+  if (!listener) return TC_ACT_UNSPEC;
+  bpf_sk_release(listener);
+  return redirect(skb, cfg, ifindex, WEFT_DNS);
+}
+
 // Precedence; the numbers stand again at the returns.
-//  1 injected by the proxy, not a workload's, not TCP      → pass
+//  1 injected by the proxy, not a workload's, not TCP      → pass (a DNS query: take_query)
 //  2 from an address that is not this workload's           → pass (fail-closed: drop)
 //  3 not a first packet                                    → the proxy's if its DELIVER socket has the flow, else pass
 //  4 outbound not captured, excluded port, excluded network → pass
@@ -28,7 +43,10 @@ int from_pod(struct __sk_buff *skb) {
   if (!cfg || skb->mark & cfg->host_mark) return TC_ACT_UNSPEC;  // 1
   struct weft_workload *workload = bpf_map_lookup_elem(&workloads, &ifindex);
   struct packet packet = {};
-  if (!workload || !parse_packet(skb, &packet) || packet.protocol != IPPROTO_TCP) return TC_ACT_UNSPEC;  // 1
+  if (!workload || !parse_packet(skb, &packet)) return TC_ACT_UNSPEC;  // 1
+  if (packet.protocol != IPPROTO_TCP) {                                // 1
+    return workload->flags & WEFT_CAPTURE_DNS ? take_query(skb, cfg, ifindex, &packet) : TC_ACT_UNSPEC;
+  }
   bool closed = workload->flags & WEFT_FAIL_CLOSED;
 
   struct weft_workload *owner = bpf_map_lookup_elem(&addresses, &packet.source);

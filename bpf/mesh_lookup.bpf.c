@@ -6,14 +6,23 @@
 #include "lib/listeners.h"
 
 // In linux/bpf.h's words; <sys/socket.h> is not for BPF.
-enum { FAMILY_INET6 = 10, PROTOCOL_TCP = 6 };
+enum { FAMILY_INET6 = 10, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
 
 SEC("sk_lookup")
 int mesh_lookup(struct bpf_sk_lookup *ctx) {
   const volatile struct bpf_sk_lookup *flow = ctx;
   struct weft_config *cfg = get_config();
   __u32 zero = 0, *shared = bpf_map_lookup_elem(&direction, &zero);
-  if (!cfg || !shared || flow->protocol != PROTOCOL_TCP) return SK_PASS;
+  if (!cfg || !shared) return SK_PASS;
+  if (flow->protocol == PROTOCOL_UDP && *shared == WEFT_DNS) {
+    *shared = 0;
+    struct bpf_sock *socket = pick_dns_listener(cfg, flow->family == FAMILY_INET6, (__u16)flow->remote_port);
+    if (!socket) return SK_PASS;
+    long refused = bpf_sk_assign(ctx, socket, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+    bpf_sk_release(socket);
+    return refused ? SK_DROP : SK_PASS;
+  }
+  if (flow->protocol != PROTOCOL_TCP) return SK_PASS;
   // Taken once: the socket lookups of from_pod and to_pod end up here too, for flows that the mesh does not have.
   __u32 why = *shared;
   *shared = 0;

@@ -38,6 +38,13 @@ enum weft_listener {
   WEFT_LISTENERS_PER_WORKER = 8,
 };
 
+// Key of the SOCKMAP `dns_listeners`: worker * WEFT_DNS_PER_WORKER + one of these.
+enum weft_dns_listener {
+  WEFT_LISTENER_DNS4 = 0,
+  WEFT_LISTENER_DNS6 = 1,
+  WEFT_DNS_PER_WORKER = 2,
+};
+
 // SO_MARK of sockets in the mesh namespace. mesh1_out copies it into the source MAC, because skb->mark does not cross a namespace.
 enum weft_socket_mark {
   // Hand to the local workload that owns the destination address.
@@ -52,6 +59,8 @@ enum weft_direction {
   WEFT_INBOUND = 2,
   // A packet of a flow that a socket of the mesh namespace owns already.
   WEFT_FLOW = 3,
+  // A DNS query. Its answer comes from the proxy, or to the workload itself from the resolver: neither has a flow here.
+  WEFT_DNS = 4,
 };
 
 enum weft_attach_mode { WEFT_MODE_TCX = 1, WEFT_MODE_CLSACT = 2 };
@@ -63,6 +72,8 @@ enum weft_workload_flag {
   WEFT_FAIL_CLOSED = 4,
   // The clsact qdisc on this interface is ours: removed with the last filter.
   WEFT_OWNS_QDISC = 8,
+  // Its queries to port 53 over UDP go to the proxy.
+  WEFT_CAPTURE_DNS = 16,
 };
 
 // A workload's key is the ifindex of the host side of its veth; a host process' is this bit and the low bits of its cgroup's id.

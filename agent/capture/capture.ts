@@ -35,6 +35,8 @@ export interface CaptureOptions {
   readonly hostMark?: number;
   /** At most two systemd units, or cgroup paths below the root, whose processes probe workloads: their connections stay direct. */
   readonly probesFrom?: readonly string[];
+  /** Whose DNS queries go to the proxy: of workloads that say so (the default), of all that are captured, of none. */
+  readonly dns?: 'labelled' | 'all' | 'off';
   /** For how long the first connections of a fail-closed workload wait for release(), where it was not captured before. */
   readonly holdMs?: number;
 }
@@ -137,6 +139,7 @@ export class Capture {
     private readonly reason: string,
     private readonly holdMs: number,
     private readonly probesFrom: readonly string[],
+    private readonly dns: 'labelled' | 'all' | 'off' = 'labelled',
   ) {
     this.places = new Places(cgroupRoot(), hostNetns);
     this.exemptProbes();
@@ -156,7 +159,8 @@ export class Capture {
     const handle = openHandle(addon, options, { ...choice, mode: choice.mode });
     const reason = choice.reason || handle.reason;
     options.log.info({ mode: handle.mode, reason, adopted: handle.attached().length }, 'redirection is ready');
-    return new Capture(options.log, addon, handle, options.hostNetns ?? null, reason, options.holdMs ?? HOLD_MS, options.probesFrom ?? []);
+    const { hostNetns = null, holdMs = HOLD_MS, probesFrom = [], dns } = options;
+    return new Capture(options.log, addon, handle, hostNetns, reason, holdMs, probesFrom, dns);
   }
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
@@ -169,7 +173,7 @@ export class Capture {
   async reconcile(workloads: readonly Workload[]): Promise<void> {
     this.workloads.clear();
     this.standing.clear();
-    for (const workload of workloads) this.workloads.set(`${workload.namespace}/${workload.name}`, workload);
+    for (const workload of workloads) this.workloads.set(`${workload.namespace}/${workload.name}`, this.withDns(workload));
     this.places.listed(workloads);
     this.places.nextRound();
     if (this.addon === null || this.handle === null) {
@@ -269,6 +273,12 @@ export class Capture {
     const before = this.standing.get(name);
     this.standing.set(name, now);
     return before !== now;
+  }
+
+  private withDns(workload: Workload): Workload {
+    const { capture } = workload;
+    if (this.dns === 'labelled' || capture === undefined) return workload;
+    return { ...workload, capture: { ...capture, dns: this.dns === 'all' && (capture.outbound || capture.inbound) } };
   }
 
   /** A unit that is started again has another cgroup. */

@@ -31,6 +31,7 @@ const CAPTURE_ALL: CaptureSpec = {
   outbound: true,
   inbound: true,
   failClosed: false,
+  dns: false,
   holdMs: 0,
   addresses: [],
   excludeOutboundPorts: [],

@@ -40,6 +40,8 @@ export interface CaptureSpec {
   readonly outbound: boolean;
   readonly inbound: boolean;
   readonly failClosed: boolean;
+  /** Queries to port 53 over UDP go to the proxy. */
+  readonly dns: boolean;
   /** For how long the first packets of a fail-closed workload that was not attached before are dropped, to be sent again by their senders; 0: no longer. */
   readonly holdMs: number;
   /** IPv4 or IPv6 text. Packets from any other address are not the workload's. */

@@ -67,6 +67,7 @@ const tables = addon.createTables({
   destinationTenants: [],
   listenerTenants: [],
   tenantWeights: [],
+  names: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);

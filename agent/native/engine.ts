@@ -264,6 +264,8 @@ export interface TableSpec {
   readonly listenerTenants: readonly number[];
   /** By tenant id: MIN_TENANT_WEIGHT … MAX_TENANT_WEIGHT, its share of a worker's time against the others'; 0, and what is missing: 100. */
   readonly tenantWeights: readonly number[];
+  /** That captured DNS queries for an address are answered for, lower case, without the last dot; all others are passed on. */
+  readonly names: readonly { readonly name: string; readonly addresses: readonly string[] }[];
 }
 /**
  * Whoever shares the worker with others: its turns, its limits, its account. A connection is its source's (outbound), its destination's
@@ -520,8 +522,9 @@ export interface ListenerSpec extends ListenerSettings {
    * gateway: routes by Host alone. outbound, inbound: captured traffic, the socket is transparent and keeps the original destination.
    * host-outbound, host-inbound: of processes in the host's own namespace, where the socket is opened.
    * pod-outbound, pod-inbound: in the pod's namespace, where address translation leads there.
+   * dns: captured queries over UDP; of the rest only sockmap has a meaning.
    */
-  readonly kind: 'gateway' | 'outbound' | 'inbound' | 'host-outbound' | 'host-inbound' | 'pod-outbound' | 'pod-inbound';
+  readonly kind: 'gateway' | 'outbound' | 'inbound' | 'dns' | 'host-outbound' | 'host-inbound' | 'pod-outbound' | 'pod-inbound';
   /** Of the kinds pod-…, null of others. */
   readonly pod: PodScope | null;
   readonly address: string;

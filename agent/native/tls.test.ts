@@ -209,6 +209,7 @@ class Engine {
       sourceTenants: [],
       destinationTenants: [],
       tenantWeights: [],
+      names: [],
       listenerTenants: [],
     });
   }

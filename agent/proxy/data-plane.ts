@@ -1,5 +1,6 @@
 // The model in force: applies updates, compiles them off the hot path, publishes each generation to every worker, opens and closes
 // gateway listeners. One update after the other; an update has been applied when the next request is decided by it.
+import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import type { PodHello } from '../link/pod-channel.js';
@@ -25,7 +26,14 @@ import { OverloadMonitor } from './overload/monitor.js';
 import type { Pod, PodLink } from './pod-link.js';
 import { socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
-import { type GatewayListener, isHostListener, MAX_GATEWAY_LISTENERS, MESH_LISTENERS, POD_LISTENERS } from './tables/gateway-ports.js';
+import {
+  DNS_LISTENERS,
+  type GatewayListener,
+  isHostListener,
+  MAX_GATEWAY_LISTENERS,
+  MESH_LISTENERS,
+  POD_LISTENERS,
+} from './tables/gateway-ports.js';
 import { Labels } from './tables/labels.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
@@ -267,6 +275,7 @@ export class DataPlane {
   private async reconcileListeners(): Promise<string[]> {
     const closed = [
       ...(await this.openMeshListeners()),
+      ...(await this.openDnsListeners()),
       ...(await this.reconcilePods()),
       ...(await this.reconcileGateways(this.current?.listeners ?? [])),
     ];
@@ -315,6 +324,30 @@ export class DataPlane {
       // A host without IPv6: its processes have no connections to capture.
       if (address === '::1' && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);
+    }
+    return failures;
+  }
+
+  /** Queries come by sockmap alone, which an older agent has not made. */
+  private async openDnsListeners(): Promise<string[]> {
+    const { captured } = this;
+    if (captured?.by !== 'mesh') return [];
+    const map = `${captured.bpfDir}/maps/dns_listeners`;
+    if (!existsSync(map)) return [];
+    const failures: string[] = [];
+    for (const [index, { id, kind, address, port }] of DNS_LISTENERS.entries()) {
+      if (this.open.has(id)) continue;
+      const name = `dns-${address.includes(':') ? 'v6' : 'v4'}`;
+      const common = { id, kind, address, port, tls: null } as const;
+      const spec = (slot: number): ListenerSpec => ({
+        ...common,
+        pod: null,
+        protocol: 'opaque',
+        sockmap: { map, key: slot * DNS_LISTENERS.length + index },
+        trustedHops: null,
+        proxyProtocol: false,
+      });
+      failures.push(...(await this.openListener({ ...common, name, protocol: 'opaque' }, spec)));
     }
     return failures;
   }

@@ -1,6 +1,6 @@
 // Workload → Workload of the model, and where it runs. One workload at a time.
 import { EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
-import { CAPTURE_LABEL } from '../resources/capture-label.js';
+import { CAPTURE_LABEL, DNS_LABEL } from '../resources/capture-label.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import { compareText } from './route-order.js';
@@ -29,6 +29,8 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running, 
   // Who applies a Workload means it; every pod of a cluster is one.
   const unlabelled = spec.podUID === undefined ? 'enabled' : 'disabled';
   const isOptedOut = (metadata.labels?.[CAPTURE_LABEL] ?? namespace?.labels?.[CAPTURE_LABEL] ?? unlabelled) === 'disabled';
+  const dnsLabel = metadata.labels?.[DNS_LABEL] ?? namespace?.labels?.[DNS_LABEL];
+  const isDnsCaptured = dnsLabel === undefined ? spec.capture.dns : dnsLabel === 'enabled';
   return {
     namespace: workload.namespace,
     name: workload.name,
@@ -45,6 +47,7 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running, 
       outbound: spec.capture.outbound && !isOptedOut,
       inbound: spec.capture.inbound && !isOptedOut,
       failClosed: spec.capture.failClosed,
+      dns: isDnsCaptured && !isOptedOut,
       excludeOutboundPorts: spec.capture.excludeOutboundPorts,
       excludeInboundPorts: spec.capture.excludeInboundPorts,
       excludeOutboundCidrs: spec.capture.excludeOutboundCIDRs,

@@ -1,4 +1,4 @@
-// The label by which a Namespace or a Workload opts out of capture, or back in.
+// The labels by which a Namespace or a Workload opts out of capture, or back in, and has its DNS queries captured.
 
 /**
  * "disabled": not captured, whatever spec.capture says; "enabled". A Workload's own goes before its Namespace's. Without either a pod of Kubernetes is
@@ -6,12 +6,18 @@
  */
 export const CAPTURE_LABEL = 'mesh.weft.dev/capture';
 
+/** The same for DNS queries, which are not captured unless a label or spec.capture.dns says so. */
+export const DNS_LABEL = 'mesh.weft.dev/dns';
+
 /** A rule for whole objects. */
 export function checkCaptureLabel(
   { metadata }: { readonly metadata?: unknown },
   report: (path: readonly string[], message: string) => void,
 ): void {
-  const value = (metadata as { labels?: Record<string, unknown> } | undefined)?.labels?.[CAPTURE_LABEL];
-  if (value === undefined || value === 'enabled' || value === 'disabled') return;
-  report(['metadata', 'labels', CAPTURE_LABEL], `expected "enabled" or "disabled", found ${JSON.stringify(value)}`);
+  const labels = (metadata as { labels?: Record<string, unknown> } | undefined)?.labels;
+  for (const label of [CAPTURE_LABEL, DNS_LABEL]) {
+    const value = labels?.[label];
+    if (value === undefined || value === 'enabled' || value === 'disabled') continue;
+    report(['metadata', 'labels', label], `expected "enabled" or "disabled", found ${JSON.stringify(value)}`);
+  }
 }

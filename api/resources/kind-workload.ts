@@ -19,6 +19,7 @@ const capture = fields({
   outbound: z.boolean().default(true),
   inbound: z.boolean().default(true),
   failClosed: z.boolean().default(false),
+  dns: z.boolean().default(false),
   excludeOutboundPorts: z.array(portNumber).max(256).default([]),
   excludeInboundPorts: z.array(portNumber).max(256).default([]),
   excludeOutboundCIDRs: z.array(cidr).max(256).default([]),

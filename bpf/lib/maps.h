@@ -28,6 +28,13 @@ struct {
 } listeners __weak SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_SOCKMAP);
+  __uint(max_entries, WEFT_MAX_WORKERS *WEFT_DNS_PER_WORKER);
+  __type(key, __u32);
+  __type(value, __u64);
+} dns_listeners __weak SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, WEFT_MAX_WORKERS);
   __uint(map_flags, BPF_F_MMAPABLE);

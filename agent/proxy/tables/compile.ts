@@ -100,6 +100,7 @@ export function compileTables(
     destinationTenants: destinations.tenants,
     listenerTenants: tenants.ofListeners(listeners),
     tenantWeights: tenants.weights(tenantWeights),
+    names: node === null ? [] : serviceNames(model),
   };
   const buffer = packTables(generation, {
     ...sections,
@@ -120,6 +121,16 @@ export function compileTables(
     tenants: tenants.names,
     warnings,
   };
+}
+
+/**
+ * Names that nobody else has: in the cluster's own domain, or ".svc". A service without addresses of its own (headless) is somebody else's to
+ * answer for.
+ */
+function serviceNames(model: Model): TableSpec['names'] {
+  return [...model.services.values()].flatMap(({ hostnames, addresses }) =>
+    addresses.length === 0 ? [] : hostnames.filter((name) => /\.svc(\.|$)/.test(name)).map((name) => ({ name, addresses })),
+  );
 }
 
 /** Rows of `scopes`: one for each service port (the cluster's row), then one for each gateway port. */

@@ -26,6 +26,11 @@ export const MESH_LISTENERS = [
   { id: 6, kind: 'host-inbound', address: '127.0.0.1', port: 0 },
   { id: 7, kind: 'host-inbound', address: '::1', port: 0 },
 ] as const;
+/** Captured DNS queries; their order in the `dns_listeners` sockmap. */
+export const DNS_LISTENERS = [
+  { id: 8, kind: 'dns', address: '0.0.0.0', port: 53 },
+  { id: 9, kind: 'dns', address: '::', port: 53 },
+] as const;
 /** The same in every pod that is captured by address translation; those of the mesh namespace are not open then. */
 export const POD_LISTENERS = [
   { id: 0, kind: 'pod-outbound', address: '127.0.0.1' },
@@ -34,7 +39,7 @@ export const POD_LISTENERS = [
   { id: 3, kind: 'pod-inbound', address: '::' },
 ] as const;
 export const isHostListener = ({ kind }: { readonly kind: ListenerSpec['kind'] }): boolean => kind.startsWith('host-');
-export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length;
+export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length + DNS_LISTENERS.length;
 export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
 
 /** One port of a gateway address; every address is two sockets, one for each IP version. */

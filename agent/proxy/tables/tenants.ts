@@ -1,5 +1,5 @@
 // Tenants: the namespaces of one generation, as the small integers by which the engine shares itself out and accounts.
-import { type GatewayListener, MESH_LISTENERS } from './gateway-ports.js';
+import { DNS_LISTENERS, type GatewayListener, MESH_LISTENERS } from './gateway-ports.js';
 import { MAX_LISTENERS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
@@ -23,7 +23,7 @@ export class Tenants {
   ofListeners(listeners: readonly GatewayListener[]): number[] {
     const tenants = new Array<number>(MAX_LISTENERS).fill(NOBODY);
     for (const { name, sockets } of listeners) for (const { id } of sockets) tenants[id] = this.of(name);
-    for (const { id } of MESH_LISTENERS) tenants[id] = NOBODY;
+    for (const { id } of [...MESH_LISTENERS, ...DNS_LISTENERS]) tenants[id] = NOBODY;
     return tenants;
   }
 

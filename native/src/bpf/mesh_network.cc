@@ -43,6 +43,8 @@ constexpr std::pair<const char*, const char*> SYSCTLS[] = {
     // Timestamps make it safe (RFC 6191); IPv6 follows it too.
     {"net/ipv4/tcp_tw_reuse", "1"},
     {"net/ipv4/tcp_mtu_probing", "1"},
+    // The proxy answers DNS queries from port 53 of whom they were sent to; IPv6 follows it too.
+    {"net/ipv4/ip_unprivileged_port_start", "0"},
 };
 
 Outcome done(int error, const char* what) {

@@ -99,6 +99,7 @@ Outcome WorkloadMaps::write(const WorkloadSpec& spec) {
   if (spec.outbound) value.flags |= WEFT_CAPTURE_OUTBOUND;
   if (spec.inbound) value.flags |= WEFT_CAPTURE_INBOUND;
   if (spec.fail_closed) value.flags |= WEFT_FAIL_CLOSED;
+  if (spec.dns) value.flags |= WEFT_CAPTURE_DNS;
   const bool was_captured = find(spec.ifindex, previous);
   if (was_captured) value.flags |= previous.flags & WEFT_OWNS_QDISC;
   if (spec.hold_ms > 0) value.held_until_ns = was_captured ? previous.held_until_ns : monotonic_ns() + spec.hold_ms * 1'000'000ull;

@@ -25,6 +25,7 @@ struct WorkloadSpec {
   bool outbound = false;
   bool inbound = false;
   bool fail_closed = false;
+  bool dns = false;
   // For how long first packets of a fail-closed workload that was not captured before are dropped, to be sent again; 0: no longer.
   uint32_t hold_ms = 0;
   // IPv4 or IPv6 text.

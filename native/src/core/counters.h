@@ -63,6 +63,10 @@ namespace weft {
   X(TimeoutsTcpIdle, "timeouts_tcp_idle")                       \
   X(TimeoutsUpstreamIdle, "timeouts_upstream_idle")             \
   X(TimeoutsDeferred, "timeouts_deferred")                      \
+  X(DnsQueries, "dns_queries")                                  \
+  X(DnsAnswered, "dns_answered")                                \
+  X(DnsForwarded, "dns_forwarded")                              \
+  X(DnsFailures, "dns_failures")                                \
   X(Deferred, "deferred")                                       \
   X(DeferredOpen, "deferred_open")                              \
   X(DeferredOverflows, "deferred_overflows")                    \

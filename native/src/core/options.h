@@ -79,7 +79,8 @@ struct EngineOptions {
 
 inline constexpr int64_t kMaxTrustedHops = 16;
 
-enum class ListenerKind : uint8_t { Gateway, Outbound, Inbound };
+// Dns: captured queries, over UDP.
+enum class ListenerKind : uint8_t { Gateway, Outbound, Inbound, Dns };
 
 // Where a listener's socket is, and how what it accepts was captured. kOwn: in the proxy's own namespace, by the redirection programs or
 // not at all. kHost: in the host's, by connect() hooks and socket lookup. kPod: in a pod's, by address translation.

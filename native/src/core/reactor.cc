@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "core/body_relay.h"
+#include "core/dns_listener.h"
 #include "core/handshakes_aside.h"
 #include "core/upstream_http1.h"
 
@@ -393,7 +394,26 @@ int Reactor::listen_in(const SocketScope& scope, const ListenOptions& options) c
   return fd < 0 ? fd : listen_on(fd, options);
 }
 
+int Reactor::listen_dns(const ListenerSpec& spec, std::string* error) {
+  *error = "listen";
+  const int fd = DnsListener::open(spec.address, spec.port);
+  if (fd < 0) return fd;
+  const int result = spec.sockmap.empty() ? 0 : register_listener(spec.sockmap, spec.sockmap_key, fd);
+  if (result < 0) {
+    ::close(fd);
+    *error = "register in " + spec.sockmap;
+    return result;
+  }
+  auto* listener = new DnsListener(this, fd, spec.id);
+  dns_listeners_.push_back(listener);
+  adopt(listener);
+  Peer local;
+  local_peer(fd, &local);
+  return local.port;
+}
+
 int Reactor::listen(const ListenerSpec& spec, std::string* error) {
+  if (spec.kind == ListenerKind::Dns) return listen_dns(spec, error);
   ListenOptions options;
   options.at = {spec.address, spec.port};
   SharedScope scope;
@@ -474,6 +494,11 @@ TlsWire& Reactor::tls_wire() {
 }
 
 void Reactor::unlisten(int32_t id) {
+  std::erase_if(dns_listeners_, [id](DnsListener* listener) {
+    if (listener->id() != id) return false;
+    listener->stop();
+    return true;
+  });
   for (auto at = listeners_.begin(); at != listeners_.end();) {
     if ((*at)->spec().id == id) {
       (*at)->stop();
@@ -537,6 +562,8 @@ void Reactor::drain(uint32_t idle_ms) {
   drain_idle_ms_ = idle_ms;
   for (Listener* listener : listeners_) listener->stop();
   listeners_.clear();
+  for (DnsListener* listener : dns_listeners_) listener->stop();
+  dns_listeners_.clear();
   // The programs give a worker without listeners nothing; a successor beats in the same slot.
   heartbeat_.close();
   connections_.for_each([](Connection* connection) { connection->on_drain(); });

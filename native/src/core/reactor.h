@@ -210,6 +210,7 @@ class Reactor {
   bool is_shared() const { return now_ns_ < shared_until_ns_; }
   uint64_t tick_ns() const;
   int add_listener(const ListenerSpec& spec, int fd, SharedScope scope);
+  int listen_dns(const ListenerSpec& spec, std::string* error);
   void update_clock();
   void charge(TenantId tenant, uint64_t ns);
   void fire_timers();
@@ -266,6 +267,7 @@ class Reactor {
   Deferrals deferrals_;
   Slab<Connection> connections_;
   std::vector<Listener*> listeners_;
+  std::vector<class DnsListener*> dns_listeners_;
   std::vector<Handle> resumes_;
   std::vector<Handle> flushes_;
   std::vector<std::unique_ptr<Retired>> retired_;

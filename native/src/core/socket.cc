@@ -128,6 +128,103 @@ int connect_from(int fd, const ConnectOptions& options) {
   return fd;
 }
 
+namespace {
+
+// A datagram's own destination, or source.
+union PacketInfo {
+  cmsghdr align;
+  char bytes[CMSG_SPACE(sizeof(in6_pktinfo))];
+};
+
+template <typename Info>
+Info* add_info(msghdr* header, PacketInfo* control, int level, int type) {
+  header->msg_control = control->bytes;
+  header->msg_controllen = CMSG_SPACE(sizeof(Info));
+  cmsghdr* item = CMSG_FIRSTHDR(header);
+  item->cmsg_level = level;
+  item->cmsg_type = type;
+  item->cmsg_len = CMSG_LEN(sizeof(Info));
+  return reinterpret_cast<Info*>(CMSG_DATA(item));
+}
+
+constexpr size_t kMappedPrefix = 12;
+
+}  // namespace
+
+int open_datagram_listener(const Peer& at, uint32_t mark) {
+  sockaddr_storage name;
+  const socklen_t length = to_sockaddr(at.address, at.port, &name);
+  const bool v6 = name.ss_family == AF_INET6;
+  const int fd = socket(name.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  if (v6 && !set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)) return fail(fd);
+  if (!set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) || !set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1)) return fail(fd);
+  if (!(v6 ? set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set_option(fd, IPPROTO_IP, IP_PKTINFO, 1))) return fail(fd);
+  if (!set_transparent(fd, name.ss_family) || !set_mark(fd, mark)) return fail(fd);
+  return bind(fd, reinterpret_cast<sockaddr*>(&name), length) == 0 ? fd : fail(fd);
+}
+
+ssize_t receive_datagram(int fd, uint8_t* out, size_t capacity, Peer* from, Peer* to) {
+  iovec range = {out, capacity};
+  sockaddr_storage name;
+  PacketInfo control;
+  msghdr header = {};
+  header.msg_name = &name;
+  header.msg_namelen = sizeof(name);
+  header.msg_iov = &range;
+  header.msg_iovlen = 1;
+  header.msg_control = control.bytes;
+  header.msg_controllen = sizeof(control.bytes);
+  const ssize_t size = recvmsg(fd, &header, MSG_TRUNC);
+  if (size < 0) return size;
+  const cmsghdr* item = CMSG_FIRSTHDR(&header);
+  if (!address_of(reinterpret_cast<sockaddr*>(&name), &from->address, &from->port) || item == nullptr || !local_peer(fd, to)) {
+    errno = EPROTO;
+    return -1;
+  }
+  if (item->cmsg_level == IPPROTO_IPV6) {
+    memcpy(to->address.bytes.data(), &reinterpret_cast<const in6_pktinfo*>(CMSG_DATA(item))->ipi6_addr, sizeof(in6_addr));
+  } else {
+    memcpy(to->address.bytes.data() + kMappedPrefix, &reinterpret_cast<const in_pktinfo*>(CMSG_DATA(item))->ipi_addr, sizeof(in_addr));
+  }
+  return size;
+}
+
+bool send_datagram(int fd, const uint8_t* bytes, size_t size, const Peer& to, const Address& from) {
+  iovec range = {const_cast<uint8_t*>(bytes), size};
+  sockaddr_storage name;
+  PacketInfo control = {};
+  msghdr header = {};
+  header.msg_name = &name;
+  header.msg_namelen = to_sockaddr(to.address, to.port, &name);
+  header.msg_iov = &range;
+  header.msg_iovlen = 1;
+  if (is_mapped(from)) {
+    memcpy(&add_info<in_pktinfo>(&header, &control, IPPROTO_IP, IP_PKTINFO)->ipi_spec_dst, from.bytes.data() + kMappedPrefix,
+           sizeof(in_addr));
+  } else {
+    memcpy(&add_info<in6_pktinfo>(&header, &control, IPPROTO_IPV6, IPV6_PKTINFO)->ipi6_addr, from.bytes.data(), sizeof(in6_addr));
+  }
+  return sendmsg(fd, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
+}
+
+bool forward_datagram(const uint8_t* bytes, size_t size, const Peer& from, const Peer& to, uint32_t mark) {
+  sockaddr_storage source, destination;
+  const socklen_t source_length = to_sockaddr(from.address, from.port, &source);
+  const socklen_t length = to_sockaddr(to.address, to.port, &destination);
+  const int fd = socket(source.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  // Shared: another worker may be passing on a query of the same client's socket.
+  const bool is_sent =
+      set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) && set_transparent(fd, source.ss_family) && set_mark(fd, mark) &&
+      bind(fd, reinterpret_cast<sockaddr*>(&source), source_length) == 0 &&
+      sendto(fd, bytes, size, MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&destination), length) == static_cast<ssize_t>(size);
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return is_sent;
+}
+
 bool local_peer(int fd, Peer* out) {
   sockaddr_storage name;
   socklen_t length = sizeof(name);

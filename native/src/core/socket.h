@@ -56,6 +56,15 @@ int open_connection(const ConnectOptions& options);
 // The same with a socket of `options.scope`, which is closed when it fails.
 int connect_from(int fd, const ConnectOptions& options);
 
+// A transparent UDP socket that takes what is sent to that port of any address, or -errno.
+int open_datagram_listener(const Peer& at, uint32_t mark);
+// `to`: whom it was sent to. The whole size, larger than `capacity` where it did not fit; -1 with errno.
+ssize_t receive_datagram(int fd, uint8_t* out, size_t capacity, Peer* from, Peer* to);
+// From that address and the socket's port; false with errno.
+bool send_datagram(int fd, const uint8_t* bytes, size_t size, const Peer& to, const Address& from);
+// As if `from` had sent it; false with errno.
+bool forward_datagram(const uint8_t* bytes, size_t size, const Peer& from, const Peer& to, uint32_t mark);
+
 // For a connection that the redirection programs captured this is the original destination.
 bool local_peer(int fd, Peer* out);
 // Of a connection that address translation captured (SO_ORIGINAL_DST). False where nothing was translated.

@@ -72,6 +72,7 @@ bpf::WorkloadSpec to_spec(const Napi::Object& object) {
   spec.outbound = object.Get("outbound").ToBoolean();
   spec.inbound = object.Get("inbound").ToBoolean();
   spec.fail_closed = object.Get("failClosed").ToBoolean();
+  spec.dns = object.Get("dns").ToBoolean();
   spec.hold_ms = object.Get("holdMs").As<Napi::Number>().Uint32Value();
   spec.addresses = to_texts(object.Get("addresses"));
   spec.exclude_outbound_ports = to_numbers(object.Get("excludeOutboundPorts"));

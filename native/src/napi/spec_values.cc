@@ -125,6 +125,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
     spec.destinations.push_back({text(item, "address"), port, protocol(item)});
   });
+  each_object("names", [&](const Napi::Object& item) { spec.names.push_back({text(item, "name"), texts(item, "addresses")}); });
   each_object("endpoints", [&](const Napi::Object& item) {
     const auto id = static_cast<int32_t>(integer(item, "id", 0, Tables::kMaxEndpointId));
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
@@ -318,8 +319,10 @@ ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
     spec.kind = ListenerKind::Outbound;
   } else if (kind == "inbound" || kind == "host-inbound" || kind == "pod-inbound") {
     spec.kind = ListenerKind::Inbound;
+  } else if (kind == "dns") {
+    spec.kind = ListenerKind::Dns;
   } else if (kind != "gateway") {
-    fail("kind", "gateway, outbound, inbound, host-outbound, host-inbound, pod-outbound or pod-inbound");
+    fail("kind", "gateway, outbound, inbound, dns, host-outbound, host-inbound, pod-outbound or pod-inbound");
   }
   spec.id = static_cast<int32_t>(integer(object, "id", 0, INT32_MAX));
   spec.address = address(object, "address");

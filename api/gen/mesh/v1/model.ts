@@ -351,6 +351,8 @@ export interface Capture {
   /** Clients whose connections stay direct, and longer prefixes of clients that are captured all the same. */
   excludeInboundCidrs: string[];
   includeInboundCidrs: string[];
+  /** Its DNS queries over UDP are answered by the proxy where they are for services of the mesh, and passed on as they are otherwise. */
+  dns: boolean;
 }
 
 function createBaseService(): Service {
@@ -2637,6 +2639,7 @@ function createBaseCapture(): Capture {
     includeOutboundCidrs: [],
     excludeInboundCidrs: [],
     includeInboundCidrs: [],
+    dns: false,
   };
 }
 
@@ -2676,6 +2679,9 @@ export const Capture: MessageFns<Capture> = {
     }
     for (const v of message.includeInboundCidrs) {
       writer.uint32(74).string(v!);
+    }
+    if (message.dns !== false) {
+      writer.uint32(80).bool(message.dns);
     }
     return writer;
   },
@@ -2785,6 +2791,14 @@ export const Capture: MessageFns<Capture> = {
             message.includeInboundCidrs.push(reader.string());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.dns = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2811,6 +2825,7 @@ export const Capture: MessageFns<Capture> = {
     message.includeOutboundCidrs = object.includeOutboundCidrs?.map((e) => e) || [];
     message.excludeInboundCidrs = object.excludeInboundCidrs?.map((e) => e) || [];
     message.includeInboundCidrs = object.includeInboundCidrs?.map((e) => e) || [];
+    message.dns = object.dns ?? false;
     return message;
   },
 };

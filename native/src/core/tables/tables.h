@@ -72,6 +72,10 @@ struct LocalReplySpec {
   std::vector<HeaderPair> headers;
   std::string body;
 };
+struct NameSpec {
+  std::string name;
+  std::vector<std::string> addresses;
+};
 struct TableSpec {
   int32_t generation = 0;
   std::vector<std::string> hosts;
@@ -90,6 +94,8 @@ struct TableSpec {
   std::vector<int32_t> listener_tenants;
   // By tenant id; 0, and what is missing: the usual one.
   std::vector<int32_t> tenant_weights;
+  // That DNS queries are answered for: lower case, without the last dot.
+  std::vector<NameSpec> names;
 };
 
 struct PathMatch {
@@ -171,6 +177,11 @@ class Tables {
   int32_t listener_tenant(int32_t id) const { return at_or_0(listener_tenants_, id); }
   /// 0: nothing said.
   int32_t tenant_weight(int32_t tenant) const { return at_or_0(tenant_weights_, tenant); }
+  /// Of a name that DNS queries are answered for, lower case; null: of none. Valid as long as the tables.
+  const std::vector<Address>* addresses_of(std::string_view name) const {
+    const int32_t id = names_.find(name);
+    return id < 0 ? nullptr : &name_addresses_[static_cast<size_t>(id)];
+  }
   /// SPIFFE ID, byte by byte; -1 if there is none.
   int32_t identity(std::string_view id) const { return identities_.find(id); }
 
@@ -234,6 +245,8 @@ class Tables {
   /// By source: index of its twin; -1 and out of range: none.
   std::vector<int32_t> source_twins_;
   ByteIndex identities_;
+  ByteIndex names_;
+  std::vector<std::vector<Address>> name_addresses_;
   std::vector<Endpoint> endpoints_;
   std::vector<int32_t> endpoint_slots_;
   std::vector<int32_t> endpoint_ids_;

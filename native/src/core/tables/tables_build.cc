@@ -143,6 +143,15 @@ bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
     source_addresses_.push_back(address);
   }
   source_twins_ = spec.source_twins;
+  for (size_t i = 0; i < spec.names.size(); i++) {
+    std::vector<Address> addresses;
+    for (const std::string& text : spec.names[i].addresses) {
+      if (!read_address("names", i, text, &address, error)) return false;
+      addresses.push_back(address);
+    }
+    names_.insert(spec.names[i].name, static_cast<int32_t>(i));
+    name_addresses_.push_back(std::move(addresses));
+  }
   for (size_t i = 0; i < spec.identities.size(); i++) identities_.insert(spec.identities[i], static_cast<int32_t>(i));
   for (size_t i = 0; i < spec.endpoints.size(); i++) {
     const EndpointSpec& endpoint = spec.endpoints[i];
