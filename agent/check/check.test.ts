@@ -3,7 +3,7 @@ import { loadAddon } from '../native/addon.js';
 import type { HookProgram } from '../native/capture.js';
 import type { Check, HostFacts } from './check.js';
 import { checkConflicts } from './conflicts.js';
-import { checkKernel } from './kernel.js';
+import { checkChoice, checkKernel } from './kernel.js';
 import { linesThatUseMark } from './marks.js';
 import { checkMounts } from './mounts.js';
 import { checkPrivileges } from './privileges.js';
@@ -57,13 +57,36 @@ describe('the kernel', () => {
     expect(named(checks, 'self-test of ebpf-clsact').verdict).toBe('good');
   });
 
-  it('is bad with none', () => {
-    expect(named(checkKernel(host({}), fails('Operation not permitted'), '/x'), 'self-test of ebpf-tcx').verdict).toBe('bad');
+  it('without either is no more than a warning: there is the fallback', () => {
+    expect(named(checkKernel(host({}), fails('Operation not permitted'), '/x'), 'self-test of ebpf-tcx')).toMatchObject({
+      verdict: 'warning',
+      detail: 'Operation not permitted',
+    });
   });
 
   it('without its JIT compiler is told to switch it on', () => {
     const checks = checkKernel(host({ '/proc/sys/net/core/bpf_jit_enable': '0\n' }), { testCapture: () => {} }, '/x');
     expect(named(checks, 'BPF JIT')).toMatchObject({ verdict: 'warning', remedy: 'sysctl -w net.core.bpf_jit_enable=1' });
+  });
+});
+
+describe('the mode that the agent would take', () => {
+  const choice = (...broken: readonly string[]) =>
+    checkChoice((mode) => {
+      if (broken.includes(mode)) throw new Error(`${mode} is broken`);
+    });
+
+  it('is the first that works, and the others are told with why not', () => {
+    expect(choice()).toMatchObject({ verdict: 'good', detail: 'takes ebpf-tcx' });
+    expect(choice('ebpf-tcx')).toMatchObject({ verdict: 'warning', detail: 'takes ebpf-clsact, since ebpf-tcx: ebpf-tcx is broken' });
+    const fallback = choice('ebpf-tcx', 'ebpf-clsact');
+    expect(fallback).toMatchObject({ verdict: 'warning', remedy: expect.stringContaining('docs/fallback.md') as unknown });
+    expect(fallback.detail).toBe('takes nftables, since ebpf-tcx: ebpf-tcx is broken; ebpf-clsact: ebpf-clsact is broken');
+    expect(choice('ebpf-tcx', 'ebpf-clsact', 'nftables').detail).toMatch(/^takes iptables, since .*nftables is broken$/);
+    expect(choice('ebpf-tcx', 'ebpf-clsact', 'nftables', 'iptables')).toMatchObject({
+      verdict: 'bad',
+      detail: expect.stringContaining('iptables is broken') as unknown,
+    });
   });
 });
 

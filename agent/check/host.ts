@@ -4,11 +4,12 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { cgroupRoot } from '../capture/cgroups.js';
+import { testNat } from '../capture/nat-capture.js';
 import { loadAddon } from '../native/addon.js';
 import { HOST_MARK } from '../native/capture.js';
 import type { CheckSection, HostFacts } from './check.js';
 import { checkConflicts } from './conflicts.js';
-import { checkKernel } from './kernel.js';
+import { checkChoice, checkKernel } from './kernel.js';
 import { checkMounts } from './mounts.js';
 import { checkPrivileges } from './privileges.js';
 
@@ -41,12 +42,35 @@ function orElse<T, U>(read: () => T, otherwise: U): T | U {
   }
 }
 
+function orError(action: () => void): unknown {
+  try {
+    action();
+    return null;
+  } catch (error) {
+    return error;
+  }
+}
+
 export function checkHost({ bpfDir, meshNetns, ports }: HostCheckOptions): readonly CheckSection[] {
   const addon = loadAddon();
+  // Told twice, tried once.
+  const faults = new Map<string, unknown>();
+  const testCapture = (mode: 'ebpf-tcx' | 'ebpf-clsact'): void => {
+    if (!faults.has(mode))
+      faults.set(
+        mode,
+        orError(() => addon.testCapture(mode, bpfDir)),
+      );
+    if (faults.get(mode) !== null) throw faults.get(mode);
+  };
   return [
     { title: 'Privileges', checks: checkPrivileges(host) },
     { title: 'Mounts', checks: checkMounts(host, bpfDir, meshNetns) },
-    { title: 'Kernel', checks: checkKernel(host, addon, bpfDir) },
+    { title: 'Kernel', checks: checkKernel(host, { testCapture }, bpfDir) },
+    {
+      title: 'Capture',
+      checks: [checkChoice((mode) => (mode === 'nftables' || mode === 'iptables' ? testNat(mode, addon) : testCapture(mode)))],
+    },
     { title: 'Conflicts', checks: checkConflicts(host, addon, { hostMark: HOST_MARK, ports, cgroupRoot: cgroupRoot() }) },
   ];
 }

@@ -29,6 +29,31 @@ function checkFeature(release: string, { title, since, without }: KernelFeature)
   return warning(version, `${release}: ${without}`, `a kernel from ${wanted} on has it`);
 }
 
+export const FALLBACKS = ['nftables', 'iptables'] as const;
+
+/**
+ * What `weft agent --capture auto` would take, and why not what comes before it. `test` throws why a mode does not work; in the agent's order,
+ * no further than the first that does.
+ */
+export function checkChoice(test: (mode: 'ebpf-tcx' | 'ebpf-clsact' | (typeof FALLBACKS)[number]) => void): Check {
+  const title = '--capture auto';
+  const faults: string[] = [];
+  for (const mode of ['ebpf-tcx', 'ebpf-clsact', ...FALLBACKS] as const) {
+    try {
+      test(mode);
+      if (faults.length === 0) return good(title, `takes ${mode}`);
+      const isFallback = mode === 'nftables' || mode === 'iptables';
+      const remedy = isFallback
+        ? 'what is different then: docs/fallback.md; or mend what the text says'
+        : 'nothing: the same, by older hooks';
+      return warning(title, `takes ${mode}, since ${faults.join('; ')}`, remedy);
+    } catch (error) {
+      faults.push(`${mode}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return bad(title, `takes none, connections go direct: ${faults.join('; ')}`, 'mend what one of the texts says');
+}
+
 /** tcx is tried before clsact, as the agent does; either is enough. */
 function checkModes(addon: Pick<CaptureAddon, 'testCapture'>, bpfDir: string): readonly Check[] {
   const faults = (['ebpf-tcx', 'ebpf-clsact'] as const).map((mode) => ({ mode, fault: faultOf(addon, mode, bpfDir) }));
@@ -36,9 +61,11 @@ function checkModes(addon: Pick<CaptureAddon, 'testCapture'>, bpfDir: string): r
   return faults.map(({ mode, fault }) => {
     const title = `self-test of ${mode}`;
     if (fault === null) return good(title, 'one connection each way came through scratch namespaces with its addresses');
-    return works
-      ? warning(title, fault, 'nothing: the other mode is used')
-      : bad(title, fault, 'mend what the text says, or see `weft agent --help` for --capture');
+    return warning(
+      title,
+      fault,
+      works ? 'nothing: the other mode is used' : 'mend what the text says, or go by address translation: below',
+    );
   });
 }
 

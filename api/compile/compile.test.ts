@@ -153,6 +153,24 @@ test('the capture label of a namespace holds for the workloads in it that have n
   ).toMatchObject([{ capture: { outbound: true } }]);
 });
 
+test('DNS is captured where the spec or a label says so, the nearest first, and never of what is not captured at all', () => {
+  const dns = (namespace: string, labels: string, captured = '{}') => {
+    const space = `apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: ${namespace}}\nspec: {finalizers: [kubernetes]}`;
+    const spec = `{node: n1, cgroup: /cart, capture: ${captured}}`;
+    const { resources } = compileModel({ objects: stored(space, workload('w', spec, labels)), running: null });
+    return messages(resources, ResourceType.WORKLOAD).map(({ capture }) => capture?.dns);
+  };
+  const on = '{mesh.weft.dev/dns: enabled}';
+  const off = '{mesh.weft.dev/dns: disabled}';
+  expect(dns('{}', '{}')).toEqual([false]);
+  expect(dns('{}', '{}', '{dns: true}')).toEqual([true]);
+  expect(dns(on, '{}')).toEqual([true]);
+  expect(dns(on, off)).toEqual([false]);
+  expect(dns(off, on)).toEqual([true]);
+  expect(dns(off, '{}', '{dns: true}')).toEqual([false]);
+  expect(dns(on, '{mesh.weft.dev/capture: disabled}')).toEqual([false]);
+});
+
 test('slices of one service unite by address; conditions become health', () => {
   const slice = (name: string, ports: string, endpoints: string) =>
     `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: ${name}, namespace: shop, labels: {kubernetes.io/service-name: catalog}}\naddressType: IPv4\nports: ${ports}\nendpoints: ${endpoints}`;

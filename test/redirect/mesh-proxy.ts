@@ -23,6 +23,7 @@ export function serviceResources(name: string, addresses: readonly string[], end
   const service = Service.fromPartial({
     namespace: 'shop',
     name,
+    hostnames: [name, `${name}.shop`, `${name}.shop.svc`, `${name}.shop.svc.cluster.local`],
     addresses: [...addresses],
     ports: [{ name: 'p', port: 80, protocol: Protocol.TCP }],
   });
