@@ -28,7 +28,7 @@ constexpr uint8_t kRecursionAvailable = 0x80;
 
 uint16_t number(const uint8_t* bytes) { return static_cast<uint16_t>(bytes[0] << 8 | bytes[1]); }
 
-uint8_t* put(uint8_t* at, uint32_t value, size_t bytes) {
+uint8_t* put(uint8_t* at, uint64_t value, size_t bytes) {
   for (size_t i = 0; i < bytes; i++) at[i] = static_cast<uint8_t>(value >> (8 * (bytes - 1 - i)));
   return at + bytes;
 }
@@ -92,7 +92,7 @@ size_t write_dns_answer(const uint8_t* query, const DnsQuestion& question, const
     at = put(at, question.v6 ? kTypeAaaa : kTypeA, 2);
     at = put(at, kClassIn, 2);
     at = put(at, kTtl, 4);
-    at = put(at, static_cast<uint32_t>(length), 2);
+    at = put(at, length, 2);
     memcpy(at, address.bytes.data() + (16 - length), length);
     at += length;
     count++;
