@@ -338,13 +338,12 @@ export class DataPlane {
     for (const [index, { id, kind, address, port }] of DNS_LISTENERS.entries()) {
       if (this.open.has(id)) continue;
       const name = `dns-${address.includes(':') ? 'v6' : 'v4'}`;
-      const common = { id, kind, address, port, tls: null } as const;
+      const common = { id, kind, address, port, tls: null, forwarding: null } as const;
       const spec = (slot: number): ListenerSpec => ({
         ...common,
         pod: null,
         protocol: 'opaque',
         sockmap: { map, key: slot * DNS_LISTENERS.length + index },
-        trustedHops: null,
         proxyProtocol: false,
       });
       failures.push(...(await this.openListener({ ...common, name, protocol: 'opaque' }, spec)));
