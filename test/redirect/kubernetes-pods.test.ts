@@ -131,9 +131,12 @@ test('where an agent can only translate addresses, the same containers do', asyn
   await agent.stop();
   agent = await startAgent([{ name: 'WEFT_CAPTURE', value: 'nftables' }]);
   proxy = await startProxy();
-  const attempt = lab.connect('a', REMOTE.v4, 8080);
-  expect(attempt).toMatchObject({ error: null });
-  expect(attempt.server?.peer).not.toBe(attempt.local);
+  // The kernel redirects from the proxy's first beat on.
+  const isCaptured = (): boolean => {
+    const { error, server, local } = lab.connect('a', REMOTE.v4, 8080);
+    return error === null && server?.peer !== local;
+  };
+  await until('a connection through the proxy', isCaptured, proxy);
   expect(lab.in('a', 'nft', ['list', 'tables'])).toContain('weft');
 }, 30_000);
 
