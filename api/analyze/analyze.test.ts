@@ -92,6 +92,14 @@ spec: {gatewayClassName: weft, listeners: [{name: a, port: 443, protocol: HTTPS,
   });
 });
 
+test('an object that is given twice does not contradict itself', () => {
+  const service =
+    'apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a.b], http: [{directResponse: {status: 200}}]}\n';
+  const lines = found(`${service}---\n${service}`);
+  expect(lines.filter((line) => line.includes('Conflicting'))).toEqual([]);
+  expect(lines.filter((line) => line.includes('Invalid'))).toHaveLength(1);
+});
+
 test('arbitrary objects of every kind never throw', () => {
   const key = fc.constantFrom(
     ...[

@@ -43,13 +43,16 @@ export class World {
 
   constructor(sources: readonly SourceObject[], nowMs: number) {
     this.nowMs = nowMs;
-    this.objects = sources.flatMap(analysed);
+    for (const object of sources.flatMap(analysed)) {
+      const key = `${object.type}/${nameOf(object)}`;
+      // Given twice is a mistake that is told; the first is the object.
+      if (!this.#byName.has(key)) this.#byName.set(key, object);
+    }
+    this.objects = [...this.#byName.values()];
     for (const object of this.objects) {
       const known = this.#byType.get(object.type);
       if (known === undefined) this.#byType.set(object.type, [object]);
       else known.push(object);
-      const key = `${object.type}/${nameOf(object)}`;
-      if (!this.#byName.has(key)) this.#byName.set(key, object);
     }
     this.workloads = this.objects.flatMap((object) => this.#labelled(object));
     this.namespaces = new Set(this.objects.map(({ type, namespace, name }) => (type === 'Namespace' ? name : namespace)));
