@@ -14,8 +14,9 @@ export interface Deed {
   gone?: number;
 }
 
-/** A killed proxy's listeners are gone, and connections direct, after so long. */
+/** A killed proxy's listeners are gone, and connections direct, after so long; without an agent the fallback's last beat has to expire. */
 const DIRECT_AFTER_KILL_MS = 50;
+const DIRECT_AFTER_BEAT_MS = 1_100;
 /** What was in flight through it is told so at once. */
 const FAILS_AFTER_KILL_MS = 1_500;
 /** A stopped proxy's connections wait for it at most that long: silence before is another's fault. */
@@ -59,7 +60,7 @@ export function judge(
   }
   for (const call of calls) {
     if (call.result !== 'ok') {
-      const deed = deeds.find((each) => explains(each, call));
+      const deed = deeds.find((each) => explains(each, call, isTransparent));
       if (deed !== undefined) explained.set(deed.kind, (explained.get(deed.kind) ?? 0) + 1);
       else findings.push(told(call, call.result, deeds));
     } else if (isTransparent) {
@@ -81,7 +82,7 @@ function told(call: Call, what: string, deeds: readonly Deed[]): string {
 }
 
 /** Only what was in flight through a killed process, or to or from a pod that went, may fail. */
-function explains(deed: Deed, call: Call): boolean {
+function explains(deed: Deed, call: Call, isTransparent: boolean): boolean {
   const { gone = deed.began } = deed;
   const isWrongServer = call.result.startsWith('answered by') || call.result === 'another word came back';
   switch (deed.kind) {
@@ -89,7 +90,7 @@ function explains(deed: Deed, call: Call): boolean {
       return (
         (deed.node === call.fromNode || deed.node === call.toNode) &&
         !isWrongServer &&
-        call.began <= gone + DIRECT_AFTER_KILL_MS &&
+        call.began <= gone + (isTransparent ? DIRECT_AFTER_KILL_MS : DIRECT_AFTER_BEAT_MS) &&
         call.ended >= deed.began - SLACK_MS &&
         call.ended <= gone + FAILS_AFTER_KILL_MS &&
         call.heard >= deed.began - LONGEST_STOP_MS

@@ -113,7 +113,7 @@ class Chaos {
     await agent.exited;
     // Pods come and go meanwhile: what returns must find out.
     if (this.random() < 0.5) await this.changePods();
-    await this.mesh.lab.startAgent(node);
+    await this.mesh.startAgent(node);
     return deed;
   }
 

@@ -62,7 +62,7 @@ export class Mesh {
     );
     await this.lab.startController();
     for (const node of NODES) {
-      await this.lab.startAgent(node);
+      await this.startAgent(node);
       await this.startProxy(node);
     }
     const file = join(this.lab.layout.runDir, 'workloads.yaml');
@@ -109,6 +109,15 @@ spec: {node: ${node}, networkNamespace: ${path}, capture: {failClosed: false}}
         return lines.some((line) => line.includes(taken) && line.includes('it accepts no more, and drains')) ? true : null;
       },
       () => `proxy ${old.pid} of ${node} was not taken over from:\n${this.proxy(node).lastLines()}`,
+    );
+  }
+
+  /** Resolves when it answers: the socket of a killed one is there still. */
+  async startAgent(node: NodeName): Promise<void> {
+    const agent = await this.lab.startAgent(node);
+    await until(
+      async () => nodeStatus(node, this.lab.nodeStatusAddress(node)).catch(() => null),
+      () => `the agent of ${node} does not answer:\n${agent.lastLines()}`,
     );
   }
 
