@@ -182,8 +182,14 @@ export class NatCapture implements CaptureHandle {
     const { outboundPort, inboundPort, mark } = LISTENERS;
     const hello = { outboundPort, inboundPort, mark, aliveMs: options.heartbeatTimeoutMs };
     this.server = PodServer.start(options.socket, addon, hello, options.log);
+    this.completeServer();
     this.timer = setInterval(() => void this.count(), COUNTERS_INTERVAL_MS);
     this.timer.unref();
+  }
+
+  /** Once nothing is left of an earlier agent that this one has not been told of. */
+  private completeServer(): void {
+    if (this.adopted.size === 0) this.server.complete();
   }
 
   attach(spec: CaptureSpec): void {
@@ -200,6 +206,7 @@ export class NatCapture implements CaptureHandle {
     this.server.add({ key, name: path, netns: this.addon.openInNamespace(path, 'netns'), beats });
     // As by the programs of eBPF: with its configuration known and no proxy there, it is refused rather than held.
     if (failClosed && !this.server.hasProxies) for (const { descriptor, isFile, renew } of beats) writeBeat(descriptor, isFile, renew);
+    this.completeServer();
   }
 
   detach(key: number): void {
@@ -209,6 +216,7 @@ export class NatCapture implements CaptureHandle {
     this.pods.delete(key);
     this.adopted.delete(key);
     this.server.remove(key);
+    this.completeServer();
   }
 
   exempt(cgroups: readonly number[]): void {

@@ -23,6 +23,7 @@ export interface ServedPod {
 export class PodServer {
   private readonly pods = new Map<number, ServedPod>();
   private readonly proxies = new Set<MessageSocket>();
+  private isComplete = false;
   private isClosed = false;
 
   private constructor(
@@ -56,6 +57,16 @@ export class PodServer {
     for (const proxy of [...this.proxies]) this.tell(proxy, () => sendPodMessage(proxy, { type: 'gone', key }));
   }
 
+  /**
+   * These pods are all there are: what a proxy has from an agent before and is not among them is gone. Before, it would let go of pods
+   * that are only not named yet. Idempotent.
+   */
+  complete(): void {
+    if (this.isComplete) return;
+    this.isComplete = true;
+    for (const proxy of [...this.proxies]) this.tell(proxy, () => sendPodMessage(proxy, { type: 'synced' }));
+  }
+
   /** Proxies keep what they were given, and the file stays: it says that there may be rules in pods. Idempotent. */
   stop(): void {
     if (this.isClosed) return;
@@ -87,7 +98,7 @@ export class PodServer {
     this.tell(proxy, () => {
       sendPodMessage(proxy, { type: 'hello', version: VERSION, ...this.hello });
       for (const pod of this.pods.values()) announce(proxy, pod);
-      sendPodMessage(proxy, { type: 'synced' });
+      if (this.isComplete) sendPodMessage(proxy, { type: 'synced' });
     });
     if (this.proxies.has(proxy)) this.watch(proxy);
   }
