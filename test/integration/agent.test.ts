@@ -14,7 +14,7 @@ import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/dis
 import { type RunningAgent, startAgent } from '../../agent/main.js';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
-import { NodeStatusClient, ProxyStatusService, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { NodeStatusClient, ProxyState, ProxyStatusService, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
 
 const log = pino({ level: 'silent' });
@@ -254,18 +254,7 @@ describe('the agent', () => {
     const proxy = new Server();
     proxy.addService(ProxyStatusService, {
       get: (_call: unknown, reply: (error: null, state: unknown) => void) =>
-        reply(null, {
-          version: 'p',
-          uptimeSeconds: 1,
-          appliedRevision: 4,
-          pid: 1,
-          workers: 1,
-          listeners: [],
-          clusters: [],
-          routes: [],
-          traffic: [],
-          counters: [],
-        }),
+        reply(null, ProxyState.fromPartial({ version: 'p', appliedRevision: 4 })),
       metrics: (_call: unknown, reply: (error: null, metrics: unknown) => void) =>
         reply(null, { text: '# HELP istio_requests_total Requests\n# TYPE istio_requests_total counter\nistio_requests_total{a="b"} 5\n' }),
     });

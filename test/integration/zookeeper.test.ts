@@ -113,7 +113,7 @@ test('nothing is taken away when ZooKeeper is killed; it goes on when it is back
   await zookeeper.kill();
   await at.logged('ZooKeeper can’t be read: what was read last stays');
   await zookeeper.restart();
-  await one.register('/services/orders/b', curator('10.1.0.2', 8080));
+  await client().register('/services/orders/b', curator('10.1.0.2', 8080));
   await node.until('what came after', () => node.endpoints()['10.1.0.2:8080'] !== undefined);
   expect(node.responses.flatMap(({ removed }) => removed)).toEqual([]);
 });

@@ -10,8 +10,9 @@ import { freePort } from './proxy-process.js';
 
 /** Debian's package zookeeper. */
 const JAR = '/usr/share/java/zookeeper.jar';
-/** Sessions live for two of them at least. */
-const TICK_MS = 500;
+const TICK_MS = 2_000;
+/** A machine that is busy is no reason to lose what is registered; a client that closes takes it along at once. */
+const SESSION_MS = 30_000;
 const START_TIMEOUT_MS = 20_000;
 
 export class ZooKeeper {
@@ -25,7 +26,7 @@ export class ZooKeeper {
     this.servers = `127.0.0.1:${port}`;
   }
 
-  /** Resolves when it accepts connections. */
+  /** Resolves when it serves. */
   static async start(): Promise<ZooKeeper> {
     if (!existsSync(JAR)) throw new Error(`${JAR} is missing: apt-get install zookeeper`);
     const server = new ZooKeeper(await freePort(), await mkdtemp('/dev/shm/weft-zookeeper-'));
@@ -41,7 +42,7 @@ export class ZooKeeper {
     // Dies with this process, even if that is killed.
     this.child = spawn('setpriv', ['--pdeathsig', 'KILL', ...java, ...main], { stdio: 'ignore' });
     const deadline = performance.now() + START_TIMEOUT_MS;
-    while (!(await this.accepts())) {
+    while (!(await this.serves())) {
       if (this.child.exitCode !== null || performance.now() > deadline) throw new Error('ZooKeeper does not start');
       await promisify(setTimeout)(50);
     }
@@ -61,10 +62,17 @@ export class ZooKeeper {
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  private accepts(): Promise<boolean> {
+  /** Its port is open before it serves: a client that comes too early waits for long before it tries again. */
+  private serves(): Promise<boolean> {
     return new Promise((resolve) => {
-      const socket = connect(this.port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
-      socket.on('connect', () => socket.destroy());
+      let said = '';
+      const socket = connect(this.port, '127.0.0.1', () => socket.write('srvr'));
+      socket.setTimeout(1_000, () => socket.destroy());
+      socket.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+      });
+      socket.on('error', () => {});
+      socket.on('close', () => resolve(said.startsWith('Zookeeper version')));
     });
   }
 }
@@ -74,7 +82,7 @@ export class ZooKeeperClient {
   private readonly client: Client;
 
   constructor(servers: string) {
-    this.client = zookeeper.createClient(servers, { sessionTimeout: 4_000, spinDelay: 50, retries: 5 });
+    this.client = zookeeper.createClient(servers, { sessionTimeout: SESSION_MS, spinDelay: 50, retries: 5 });
     this.client.connect();
   }
 
