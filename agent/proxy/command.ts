@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { LOG_LEVELS } from '../../api/log.js';
 import { type EngineLimits, MAX_TENANT_WEIGHT, MIN_TENANT_WEIGHT } from '../native/engine.js';
 import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig } from './config.js';
-import { runProxy } from './main.js';
+import { confineEarly } from './confinement.js';
 
 /** Flag, field, what it bounds. Every one has a default in DEFAULT_LIMITS. */
 const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text: string])[] = [
@@ -150,6 +150,8 @@ export function proxyCommand(): Command {
     } catch (error) {
       return self.error(`error: ${(error as Error).message}`, { exitCode: 2 });
     }
+    confineEarly(config);
+    const { runProxy } = await import('./main.js');
     process.exitCode = await runProxy(config);
   });
 }

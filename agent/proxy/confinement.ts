@@ -60,6 +60,11 @@ export async function findTraffic(
   return null;
 }
 
+/** Where the mesh namespace is there already: before the rest of the proxy is loaded, which is loaded again afterwards. */
+export function confineEarly({ mesh }: ProxyConfig): void {
+  if (mesh !== null && process.env[VARIABLE] === undefined && existsSync(mesh.netns) && !isInside(mesh.netns)) becomeConfined(mesh.netns);
+}
+
 /** Calls back when nobody opens sockets any more: what is captured can't be served. Returns how to stop. */
 export function watchNamespaces(addon: MessageSocketAddon, { sockets }: Namespaces, lost: () => void): () => void {
   const channel = addon.adoptMessages(sockets);
