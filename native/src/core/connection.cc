@@ -15,6 +15,8 @@ namespace weft {
 Connection::Connection(Reactor* reactor, int fd, TenantId tenant)
     : reactor_(reactor), fd_(fd), output_(reactor->buffer_account(tenant)), tenant_(tenant) {}
 
+Connection::~Connection() { reactor_->drop_tls(std::move(tls_)); }
+
 bool Connection::write(const void* first, size_t first_count, const void* second, size_t second_count) {
   if (tls_ != nullptr && !is_connecting_) return write_tls(first, first_count, second, second_count);
   if (is_connecting_ || !output_.empty()) {

@@ -27,7 +27,7 @@ enum class Opening : uint8_t { Waiting, Done, Failed };
 class Connection : public Timer {
  public:
   Connection(Reactor* reactor, int fd, TenantId tenant = 0);
-  virtual ~Connection() = default;
+  virtual ~Connection();
 
   // `events` as epoll gave them.
   virtual void on_events(uint32_t events) = 0;

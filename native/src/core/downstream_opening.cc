@@ -191,10 +191,6 @@ bool DownstreamOpening::read_passing_hello() {
 bool DownstreamOpening::shake_hands() {
   if (tls_ == nullptr && handshake_at_ == HandshakeAt::Loop) {
     tls_ = TlsSession::accept(plan_.tls->context);
-    if (tls_ == nullptr) {
-      refuse();
-      return false;
-    }
   }
   const Opening opening = continue_handshake();
   if (opening == Opening::Waiting) return false;

@@ -1,6 +1,7 @@
 // TLS handshakes beside the loop (reactor_handshakes.cc).
 #pragma once
 #include <memory>
+#include <vector>
 
 #include "core/tenant_scheduler.h"
 #include "core/tls/handshake_thread.h"
@@ -17,6 +18,8 @@ struct HandshakesAside {
   TenantScheduler order;
   // Whose step is under way.
   TenantId paying = 0;
+  // To be freed when it is over.
+  std::vector<std::unique_ptr<TlsSession>> dropped;
 };
 
 }  // namespace weft

@@ -150,6 +150,9 @@ class Reactor {
   TlsWire& tls_wire();
   // Whether handshakes are worked at beside the loop: while tenants share it.
   bool shakes_aside();
+  // Frees it, but not while a step is taken beside the loop: OpenSSL makes and frees its objects under a lock of the process, for which
+  // glibc may spin; of the thread, which gives way, that would be for long.
+  void drop_tls(std::unique_ptr<TlsSession> session);
   // The next step of its handshake, with what input_left holds. It is told by an event.
   void shake_aside(Connection* connection);
   HopLines& hop_lines() { return hop_lines_; }

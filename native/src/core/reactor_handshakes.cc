@@ -11,7 +11,9 @@
 namespace weft {
 
 bool Reactor::shakes_aside() {
-  if (!is_shared()) return false;
+  // What waits is worked at to its end: the two threads would wait for each other's locks.
+  const bool is_working = handshakes_ != nullptr && handshakes_->thread != nullptr && handshakes_->thread->is_busy();
+  if (!is_shared() && !is_working) return false;
   if (handshakes_ == nullptr) {
     handshakes_ = std::make_unique<HandshakesAside>();
     set_weights(&handshakes_->order);
@@ -30,6 +32,11 @@ void Reactor::shake_aside(Connection* connection) {
   begin_next_handshake();
 }
 
+void Reactor::drop_tls(std::unique_ptr<TlsSession> session) {
+  if (session == nullptr || handshakes_ == nullptr || handshakes_->thread == nullptr || !handshakes_->thread->is_busy()) return;
+  handshakes_->dropped.push_back(std::move(session));
+}
+
 void Reactor::begin_next_handshake() {
   TenantScheduler::Turn turn;
   while (!handshakes_->thread->is_busy() && handshakes_->order.next(&turn)) {
@@ -45,6 +52,7 @@ void Reactor::begin_next_handshake() {
 void Reactor::take_handshake() {
   HandshakeStep step;
   if (!handshakes_->thread->finish(&step)) return;
+  handshakes_->dropped.clear();
   charge(handshakes_->paying, step.took_ns);
   handshakes_->order.charge(handshakes_->paying, step.took_ns);
   counters_.add(Counter::TlsHandshakeCpuUs, static_cast<double>(step.took_ns) / 1e3);
@@ -55,6 +63,8 @@ void Reactor::take_handshake() {
     connection->ready_events_ |= EPOLLIN;
     if (!std::exchange(connection->ready_, true)) scheduler_.make_ready(connection->tenant_, step.connection);
   }
+  // If nobody wants it any more: before the next.
+  step.session = nullptr;
   begin_next_handshake();
 }
 

@@ -112,8 +112,6 @@ TlsWire::TlsWire() : input_memory(new uint8_t[kBytes]), output(new uint8_t[kByte
 std::unique_ptr<TlsSession> TlsSession::accept(std::shared_ptr<const TlsContext> context) {
   std::unique_ptr<TlsSession> session(new TlsSession());
   session->context_ = std::move(context);
-  if (!session->attach(session->context_->base())) return nullptr;
-  SSL_set_accept_state(session->ssl_);
   session->awaits_input_ = true;
   return session;
 }
@@ -125,17 +123,27 @@ std::unique_ptr<TlsSession> TlsSession::connect(const EndpointTls& tls, std::str
   // Another name or identity at the same address is another peer.
   session->session_key_.assign(peer);
   session->session_key_.append(reinterpret_cast<const char*>(&tls.key), sizeof(tls.key));
-  if (!session->attach(session->context_->base())) return nullptr;
+  return session;
+}
+
+// With the first step of the handshake, by whichever thread takes it: see Reactor::drop_tls().
+bool TlsSession::begin() {
+  if (ssl_ != nullptr) return true;
+  if (!attach(context_->base())) return false;
+  if (endpoint_ == nullptr) {
+    SSL_set_accept_state(ssl_);
+    return true;
+  }
   Address literal;
   // RFC 6066 3: no addresses in SNI.
-  if (!tls.server_name.empty() && !parse_address(tls.server_name, &literal))
-    SSL_set_tlsext_host_name(session->ssl_, tls.server_name.c_str());
-  if (SSL_SESSION* known = session->context_->sessions().take(session->session_key_)) {
-    SSL_set_session(session->ssl_, known);
+  if (!endpoint_->server_name.empty() && !parse_address(endpoint_->server_name, &literal))
+    SSL_set_tlsext_host_name(ssl_, endpoint_->server_name.c_str());
+  if (SSL_SESSION* known = context_->sessions().take(session_key_)) {
+    SSL_set_session(ssl_, known);
     SSL_SESSION_free(known);
   }
-  SSL_set_connect_state(session->ssl_);
-  return session;
+  SSL_set_connect_state(ssl_);
+  return true;
 }
 
 bool TlsSession::attach(SSL_CTX* ctx) {
@@ -160,6 +168,10 @@ TlsSession::Step TlsSession::handshake(TlsWire* wire) {
   if (failure_ != TlsFailure::None) return Step::Failed;
   if (established_) return Step::Done;
   clear_errors();
+  if (!begin()) {
+    set_failure(TlsFailure::Protocol, "out of memory");
+    return Step::Failed;
+  }
   wire_ = wire;
   awaits_input_ = false;
   const int result = SSL_do_handshake(ssl_);

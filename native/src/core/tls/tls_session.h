@@ -38,7 +38,6 @@ class TlsSession {
   static constexpr int64_t kWantsInput = -1;
   static constexpr int64_t kFailed = -2;
 
-  // Null only when memory is out.
   static std::unique_ptr<TlsSession> accept(std::shared_ptr<const TlsContext> context);
   // `peer`: whose sessions may be resumed; address and port.
   static std::unique_ptr<TlsSession> connect(const EndpointTls& tls, std::string_view peer);
@@ -112,6 +111,7 @@ class TlsSession {
  private:
   friend struct WireBio;
   TlsSession() = default;
+  bool begin();
   bool attach(struct ssl_ctx_st* ctx);
   void record_failure(int result);
   struct x509_st* verified_peer() const;
