@@ -203,6 +203,10 @@ void DownstreamHttp1::on_timer() {
   }
 }
 
+void DownstreamHttp1::on_flush() {
+  if (head_.is_held()) send_framed(nullptr, 0, false, {});
+}
+
 void DownstreamHttp1::on_drain() {
   // Not closed at once: a request may be under way, which would be lost. Its answer says "connection: close".
   if (state_ == State::Idle && head_started_us_ == 0) reactor_->schedule(this, reactor_->idle_timeout_ms());

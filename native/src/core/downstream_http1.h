@@ -7,6 +7,7 @@
 #include "core/downstream.h"
 #include "core/http1/serialize.h"
 #include "core/http_exchange.h"
+#include "core/staged_head.h"
 #include "core/streams.h"
 
 namespace weft {
@@ -21,6 +22,7 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void on_events(uint32_t events) override;
   void on_timer() override;
   void on_resume() override;
+  void on_flush() override;
   void on_drain() override;
   int64_t idle_since_ms() const override;
   bool close_if_idle() override;
@@ -70,8 +72,7 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   uint64_t progress_ms_ = 0;
   // Bytes of input_ known not to be a whole head.
   uint32_t known_partial_ = 0;
-  // A head that lies in the reactor's head scratch until the first of its body comes.
-  uint32_t staged_ = 0;
+  StagedHead head_;
   uint8_t client_minor_ = 1;
   bool client_keeps_alive_ = true;
   // The client can learn the end of the answer only from the connection's.

@@ -195,7 +195,7 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
           ? http1::write_response_head(*response.head, response.base, options, out, Reactor::kHeadScratch, &size)
           : http2::write_response_head(*response.block, *response.summary, status, options, out, Reactor::kHeadScratch, &size);
   if (!fits) return false;
-  staged_ = static_cast<uint32_t>(size);
+  head_.stage(size);
   framing_ = ends ? http1::Framing::kNone : options.framing.kind;
   must_close_ = options.close || tunnel;
   return true;
@@ -216,16 +216,18 @@ std::string_view DownstreamHttp1::websocket_accept_line(char (&out)[64]) const {
 
 bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool end, std::string_view) {
   if (end && must_close_) end_with_write();
-  if (staged_ == 0) return size == 0 || send_output(bytes, size, nullptr, 0);
-  char* out = reactor_->head_scratch();
-  const size_t head = std::exchange(staged_, 0);
-  if (size > Reactor::kCopyBelow || head + size > Reactor::kHeadScratch) return send_output(out, head, bytes, size);
-  if (size != 0) memcpy(out + head, bytes, size);
-  return send_output(out, head + size, nullptr, 0);
+  return head_.send_with(reactor_, bytes, size, [this](const void* first, size_t first_count, const void* second, size_t second_count) {
+    return send_output(first, first_count, second, second_count);
+  });
 }
 
+// Frames of an HTTP/2 upstream: what comes behind its HEADERS in the same read leaves with them; when the tick ends, at the latest.
 bool DownstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
   const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
+  if (!end && head_.hold(reactor_, body.bytes, body.size)) {
+    reactor_->flush_later(this);
+    return true;
+  }
   if (!send_framed(body.bytes, body.size, end, {})) return false;
   if (end && framing_ == http1::Framing::kTunnel) finish_output();
   return true;
@@ -233,11 +235,8 @@ bool DownstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
 
 bool DownstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
   if (framing_ != http1::Framing::kChunked) return send_framed(nullptr, 0, true, {});
-  char lines[http1::BodyReader::kMaxTrailerBytes];
-  char last[sizeof(lines) + 16];
-  size_t size = 0;
-  if (!http2::write_trailer_lines(block, lines, sizeof(lines), &size)) size = 0;
-  return send_framed(last, http1::write_last_chunk({lines, size}, last, sizeof(last)), true, {});
+  char last[http2::kLastChunkRoom];
+  return send_framed(last, http2::write_last_chunk(block, last), true, {});
 }
 
 bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
@@ -259,7 +258,7 @@ void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
   // Not because the engine drains: a client that was not told so may have sent its next request.
   const bool close = must_close_ || !client_keeps_alive_ || !exchange_->request_complete();
   reactor_->retire(std::move(exchange_));
-  staged_ = 0;
+  head_.drop();
   if (whole) return close ? finish_and_close() : become_idle();
   // The client is gone, or must be told by a reset that the answer is not whole.
   make_close_abortive();

@@ -193,7 +193,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
     if (request.summary->is_extended_connect) options.extra_lines = handshake = begin_handshake(lines.lines());
     fits = http2::write_request_head(*request.block, *request.summary, options, out, Reactor::kHeadScratch, &size);
   }
-  staged_ = static_cast<uint32_t>(size);
+  head_.stage(size);
   framing_ = options.framing.kind;
   return fits;
 }
@@ -211,12 +211,9 @@ bool UpstreamHttp1::send_output(const void* first, size_t first_count, const voi
 }
 
 bool UpstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::string_view) {
-  if (staged_ == 0) return size == 0 || send_output(bytes, size, nullptr, 0);
-  char* out = reactor_->head_scratch();
-  const size_t head = std::exchange(staged_, 0);
-  if (size > Reactor::kCopyBelow || head + size > Reactor::kHeadScratch) return send_output(out, head, bytes, size);
-  if (size != 0) memcpy(out + head, bytes, size);
-  return send_output(out, head + size, nullptr, 0);
+  return head_.send_with(reactor_, bytes, size, [this](const void* first, size_t first_count, const void* second, size_t second_count) {
+    return send_output(first, first_count, second, second_count);
+  });
 }
 
 bool UpstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
@@ -228,11 +225,8 @@ bool UpstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
 
 bool UpstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
   if (framing_ != http1::Framing::kChunked) return send_framed(nullptr, 0, true, {});
-  char lines[http1::BodyReader::kMaxTrailerBytes];
-  char last[sizeof(lines) + 16];
-  size_t size = 0;
-  if (!http2::write_trailer_lines(block, lines, sizeof(lines), &size)) size = 0;
-  return send_framed(last, http1::write_last_chunk({lines, size}, last, sizeof(last)), true, {});
+  char last[http2::kLastChunkRoom];
+  return send_framed(last, http2::write_last_chunk(block, last), true, {});
 }
 
 void UpstreamHttp1::on_write_broken() {

@@ -8,6 +8,7 @@
 #include "core/connection.h"
 #include "core/http1/serialize.h"
 #include "core/http_exchange.h"
+#include "core/staged_head.h"
 #include "core/streams.h"
 #include "core/upstream_connect.h"
 #include "core/upstream_pool.h"
@@ -78,8 +79,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   http1::BodyReader body_;
   State state_ = State::Head;
   http1::Framing framing_in_ = http1::Framing::kNone;
-  // A request head that lies in the reactor's head scratch until the first of its body comes.
-  uint32_t staged_ = 0;
+  StagedHead head_;
   // Sec-WebSocket-Accept that answers our own handshake, made for a client that has none.
   std::unique_ptr<std::array<char, 28>> accept_;
   uint8_t interim_ = 0;

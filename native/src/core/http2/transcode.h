@@ -80,6 +80,9 @@ bool write_response_head(const HeaderBlock& block, const ResponseSummary& summar
                          char* out, size_t capacity, size_t* size);
 /// Lines as http1::write_last_chunk wants them.
 bool write_trailer_lines(const HeaderBlock& block, char* out, size_t capacity, size_t* size);
+/// HTTP/1's last chunk with these trailers, or without them if they are too long; returns its size.
+inline constexpr size_t kLastChunkRoom = http1::BodyReader::kMaxTrailerBytes + 16;
+size_t write_last_chunk(const HeaderBlock& trailers, char (&out)[kLastChunkRoom]);
 
 // Of our own.
 /// As http1::write_local_response: ":status", content-length of `body_size`, `lines`. The body goes in DATA, if not empty and not for HEAD.

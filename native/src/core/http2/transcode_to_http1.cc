@@ -172,4 +172,11 @@ bool write_trailer_lines(const HeaderBlock& block, char* out, size_t capacity, s
   return !writer.failed();
 }
 
+size_t write_last_chunk(const HeaderBlock& trailers, char (&out)[kLastChunkRoom]) {
+  char lines[http1::BodyReader::kMaxTrailerBytes];
+  size_t size = 0;
+  if (!write_trailer_lines(trailers, lines, sizeof(lines), &size)) size = 0;
+  return http1::write_last_chunk({lines, size}, out, sizeof(out));
+}
+
 }  // namespace weft::http2
