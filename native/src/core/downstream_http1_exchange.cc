@@ -255,6 +255,8 @@ bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::strin
 }
 
 void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
+  // What came before it broke is heard before the reset.
+  if (!whole) on_flush();
   // Not because the engine drains: a client that was not told so may have sent its next request.
   const bool close = must_close_ || !client_keeps_alive_ || !exchange_->request_complete();
   reactor_->retire(std::move(exchange_));
