@@ -3,21 +3,22 @@
 import { readdirSync } from 'node:fs';
 import { setPriority } from 'node:os';
 
-/** Nice value of the main thread beside its workers: a tenth of a saturated core is left to it, so that revisions still come into force. */
-const MAIN = 10;
-/** Of V8's threads: what they do is never urgent, for workers make next to no garbage. */
-const V8 = 19;
+/**
+ * Nice value of all threads beside the workers: a tenth of a saturated core is left to them. Not less: revisions come into force there, and a
+ * worker's own garbage collection waits for V8's threads, spinning.
+ */
+const BESIDE = 10;
 
 /** To be called before the first worker is started: every thread but this one is V8's or libuv's then. */
 export function lowerV8Threads(): void {
   for (const thread of readdirSync('/proc/self/task').map(Number)) {
-    if (thread !== process.pid) setNice(thread, V8);
+    if (thread !== process.pid) setNice(thread, BESIDE);
   }
 }
 
 /** Of the calling thread; one that is started then begins with its priority. */
 export function giveWay(): void {
-  setNice(0, MAIN);
+  setNice(0, BESIDE);
 }
 
 /** Without privilege what was lowered stays so, and a worker that is started then is no better than this thread. */
