@@ -1,5 +1,6 @@
 // One long-lived bidirectional gRPC stream to any one of several equal servers: opens it, says when it is up, and when it breaks goes to
-// the next address after a jittered backoff, for ever, until stopped. What travels on the stream is the session's business, not ours.
+// the next address after a jittered backoff, for ever, until stopped. The order of the addresses is drawn once, so that nodes spread over the servers; a
+// link goes back to its first one when that has returned, or the server restarted last would have no nodes. What travels on the stream is the session's business.
 import {
   type Client,
   type ClientDuplexStream,
@@ -24,6 +25,9 @@ const settleMs = 500;
 /** A connection that held this long earns a fresh backoff; one that a second agent of the same name takes away at once does not. */
 const stableMs = 10_000;
 
+/** How often a link that isn't at its first address looks whether that is back: so long at most, half of it at least. */
+const returnMs = 120_000;
+
 /** What every channel of ours wants: half-open connections noticed within 15 s, no surprises from the environment or DNS. */
 export const channelOptions: ClientOptions = {
   'grpc.keepalive_time_ms': 10_000,
@@ -36,6 +40,8 @@ export const channelOptions: ClientOptions = {
   'grpc.max_receive_message_length': 64 * 1024 * 1024,
   'grpc.max_send_message_length': 64 * 1024 * 1024,
 };
+
+const RETURNS = 'the first address answers again';
 
 /** The session's hold on its link. */
 export interface LinkSession<Request, Response> {
@@ -113,6 +119,10 @@ export class Link<C extends Client, Request, Response> {
       this.#set('connecting', this.#address);
       const reason = await this.#attempt(this.#address);
       if (this.#stopping.signal.aborted) return;
+      if (reason === RETURNS) {
+        attempt = -1;
+        continue;
+      }
       if (this.#state === 'connected' && this.#clock.now() - this.#connectedAtMs >= stableMs) this.#backoff.reset();
       this.#error = reason;
       this.#report(reason);
@@ -143,6 +153,7 @@ export class Link<C extends Client, Request, Response> {
     };
     call.once('metadata', established);
     void this.#watchConnect(client, signal, established, fail);
+    void this.#watchFirst(signal, fail);
     try {
       await session({ call, address, signal });
     } catch (error) {
@@ -165,6 +176,26 @@ export class Link<C extends Client, Request, Response> {
       }
     }
     fail(`no connection within ${connectTimeoutMs} ms`);
+  }
+
+  /** Ends a stream to another address when the first one accepts connections again. */
+  async #watchFirst(signal: AbortSignal, fail: (reason: string) => void): Promise<void> {
+    const first = this.#addresses[0] as string;
+    if (this.#address === first) return;
+    while (!signal.aborted) {
+      await this.#clock.delay(returnMs * (0.5 + this.#clock.random() / 2), signal);
+      if (!signal.aborted && (await this.#accepts(first))) fail(RETURNS);
+    }
+  }
+
+  #accepts(address: string): Promise<boolean> {
+    const client = this.#options.connect(address, credentials.createInsecure(), channelOptions);
+    return new Promise((resolve) => {
+      client.waitForReady(Date.now() + connectTimeoutMs, (error) => {
+        client.close();
+        resolve(error === undefined);
+      });
+    });
   }
 
   #connected(address: string): void {

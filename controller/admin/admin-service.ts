@@ -1,5 +1,5 @@
 // Admin: what operators and the CLI call. Owns the mapping of outcomes to gRPC statuses and the texts an operator reads.
-import { type handleUnaryCall, type Metadata, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
 import type {
   AdminServer,
   ApplyRequest,
@@ -62,17 +62,17 @@ class Refusal extends Error {
 /** The methods of the gRPC service. */
 export function createAdminService(parts: AdminParts): AdminServer {
   return {
-    apply: unary((call: ServerUnaryCall<ApplyRequest, ApplyResponse>) => apply(parts, call.request, actorOf(call))),
-    delete: unary((call: ServerUnaryCall<DeleteRequest, DeleteResponse>) => remove(parts, call.request, actorOf(call))),
+    apply: unary((call: ServerUnaryCall<ApplyRequest, ApplyResponse>) => apply(parts, call.request, callerOf(call))),
+    delete: unary((call: ServerUnaryCall<DeleteRequest, DeleteResponse>) => remove(parts, call.request, callerOf(call))),
     get: unary((call: ServerUnaryCall<GetRequest, GetResponse>) => get(parts, call.request)),
     wait: unary((call: ServerUnaryCall<WaitRequest, WaitResponse>) => wait(parts, call)),
     history: unary(({ request }: ServerUnaryCall<HistoryRequest, HistoryResponse>) => history(parts, request)),
-    rollback: unary((call: ServerUnaryCall<RollbackRequest, RollbackResponse>) => rollback(parts, call.request, actorOf(call))),
+    rollback: unary((call: ServerUnaryCall<RollbackRequest, RollbackResponse>) => rollback(parts, call.request, callerOf(call))),
     listNodes: unary((_: ServerUnaryCall<ListNodesRequest, ListNodesResponse>) => listNodes(parts)),
   };
 }
 
-async function apply(parts: AdminParts, request: ApplyRequest, actor: string): Promise<ApplyResponse> {
+async function apply(parts: AdminParts, request: ApplyRequest, { actor, isAwaited }: Caller): Promise<ApplyResponse> {
   await requireList(parts);
   const { objects, findings, warnings } = await parseManifestsInTurns(request.files, turns());
   const seen = new Map<string, { file: string; line: number }>();
@@ -104,7 +104,7 @@ async function apply(parts: AdminParts, request: ApplyRequest, actor: string): P
     const seenAt = resourceVersion === undefined ? null : Number(resourceVersion);
     return { ref: { kind, namespace, name }, manifest, seenAt };
   });
-  const result = await parts.changes.bring(wanted, { actor, command: 'apply' }, request.dryRun);
+  const result = await parts.changes.bring(wanted, { actor, command: 'apply' }, request.dryRun, isAwaited);
   if (result.kind === 'stale') {
     const { ref, revision } = result;
     const source = objects.find(
@@ -129,7 +129,7 @@ function turns(): () => Promise<void> {
   };
 }
 
-async function remove(parts: AdminParts, request: DeleteRequest, actor: string): Promise<DeleteResponse> {
+async function remove(parts: AdminParts, request: DeleteRequest, { actor, isAwaited }: Caller): Promise<DeleteResponse> {
   await requireList(parts);
   const wanted = new Map<string, Wanted>();
   for (const object of request.objects) {
@@ -140,7 +140,7 @@ async function remove(parts: AdminParts, request: DeleteRequest, actor: string):
     wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null, seenAt: null });
   }
   if (wanted.size === 0) throw new Refusal(status.INVALID_ARGUMENT, 'name at least one object to delete');
-  const result = await parts.changes.bring([...wanted.values()], { actor, command: 'delete' }, false);
+  const result = await parts.changes.bring([...wanted.values()], { actor, command: 'delete' }, false, isAwaited);
   const { revision, changes } = await done(parts, result);
   return { revision, changes };
 }
@@ -154,7 +154,7 @@ async function history(parts: AdminParts, { limit }: HistoryRequest): Promise<Hi
   return { entries: historyEntries(parts.view, limit) };
 }
 
-async function rollback(parts: AdminParts, request: RollbackRequest, actor: string): Promise<RollbackResponse> {
+async function rollback(parts: AdminParts, request: RollbackRequest, { actor, isAwaited }: Caller): Promise<RollbackResponse> {
   await requireList(parts);
   const plan = planRollback(parts.view, request.revision);
   if (plan.kind === 'refused') throw new Refusal(status.FAILED_PRECONDITION, plan.message);
@@ -172,17 +172,24 @@ async function rollback(parts: AdminParts, request: RollbackRequest, actor: stri
     }
   }
   const wanted = plan.wanted.map(({ ref, manifest }): Wanted => ({ ref, manifest, seenAt: null }));
-  const result = await parts.changes.bring(wanted, { actor, command: `rollback to ${request.revision}` }, request.dryRun);
+  const result = await parts.changes.bring(wanted, { actor, command: `rollback to ${request.revision}` }, request.dryRun, isAwaited);
   const { revision, changes } = await done(parts, result);
   return { revision, changes };
 }
 
 const MAX_ACTOR = 256;
 
-/** As the caller names itself, else where it calls from. Not verified. */
-function actorOf(call: { readonly metadata: Metadata; getPeer(): string }): string {
+interface Caller {
+  /** As it names itself, else where it calls from. Not verified. */
+  readonly actor: string;
+  /** By its deadline too: a replica that was stopped hears late that the call was cancelled. */
+  readonly isAwaited: () => boolean;
+}
+
+function callerOf(call: ServerUnaryCall<unknown, unknown>): Caller {
   const [named] = call.metadata.get('weft-actor');
-  return (typeof named === 'string' && named !== '' ? named : call.getPeer()).slice(0, MAX_ACTOR);
+  const actor = (typeof named === 'string' && named !== '' ? named : call.getPeer()).slice(0, MAX_ACTOR);
+  return { actor, isAwaited: () => !call.cancelled && Date.now() < Number(call.getDeadline()) };
 }
 
 async function done(parts: AdminParts, result: ChangeResult): Promise<ChangeResult & { kind: 'done' }> {

@@ -5,7 +5,7 @@ import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
 import { canonicalJson, readObject } from '../store/records.js';
 import type { Entry } from '../store/reflector.js';
-import { commit, MAX_OPERATIONS, type Write } from '../store/transaction.js';
+import { type CommitResult, commit, MAX_OPERATIONS, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 import { type Cause, historyValue, prunedBy } from './change-history.js';
 
@@ -27,6 +27,7 @@ export type ChangeResult =
   | { readonly kind: 'unavailable'; readonly message: string };
 
 const ATTEMPTS = 5;
+const ABANDONED = 'the caller no longer waits: nothing was written';
 const RESTORING =
   'a backup is being restored, nothing was written: try again when it is done; one that was interrupted is finished by running `weft controller restore` again';
 
@@ -50,8 +51,11 @@ export class ObjectChanges {
     this.#wallClock = wallClock;
   }
 
-  /** `wanted` names each object once. With `isDryRun` nothing is written and the changes are those that would be. */
-  async bring(wanted: readonly Wanted[], cause: Cause, isDryRun: boolean): Promise<ChangeResult> {
+  /**
+   * `wanted` names each object once. With `isDryRun` nothing is written and the changes are those that would be. Once `isAwaited` says no,
+   * nothing is begun: a caller that gave up may have asked another replica since, and what it asked here must not come after that.
+   */
+  async bring(wanted: readonly Wanted[], cause: Cause, isDryRun: boolean, isAwaited: () => boolean): Promise<ChangeResult> {
     // The view may lag behind: a conflict says what really stands there.
     const current = new Map<string, Current | null>();
     for (const { ref } of wanted) current.set(this.#keys.object(ref), this.#fromView(this.#keys.object(ref)));
@@ -59,17 +63,18 @@ export class ObjectChanges {
     let isReversible = true;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       if (this.#view.isRestoring || current.has(restoring)) return { kind: 'unavailable', message: RESTORING };
+      if (!isAwaited()) return { kind: 'unavailable', message: ABANDONED };
       // What the view has may be older than what the writer has seen; what a conflict told is not.
       const stale = attempt > 0 || isDryRun ? this.#stale(wanted, current) : null;
       if (stale !== null) return stale;
-      const { changes, writes, expect } = this.#plan(wanted, current, cause, isReversible);
-      if (writes.length === 0 || isDryRun) return { kind: 'done', revision: 0, changes };
-      const result = await commit(this.#client, { expect, writes });
+      const { changes, writes, expect, unchanged } = this.#plan(wanted, current, cause, isReversible);
+      if (isDryRun) return { kind: 'done', revision: 0, changes };
+      const result = (await this.#differing(unchanged)) ?? (await this.#write(expect, writes));
       if (result.kind === 'too-large' && isReversible) {
         isReversible = false;
         continue;
       }
-      if (result.kind === 'committed') return { kind: 'done', revision: result.revision, changes };
+      if (result.kind === 'committed') return { kind: 'done', revision: writes.length === 0 ? 0 : result.revision, changes };
       if (result.kind === 'too-large' || result.kind === 'unavailable') return result;
       if (result.kind === 'lease-lost') throw new Error('objects stand on no lease');
       for (const [key, entry] of result.current) if (key !== restoring || entry !== null) current.set(key, fromEntry(entry));
@@ -86,24 +91,42 @@ export class ObjectChanges {
     return null;
   }
 
+  /** Null: etcd says too that all stand as the view has them. A replica that is cut off would call "unchanged" what others changed long ago. */
+  async #differing(unchanged: readonly [string, number][]): Promise<CommitResult | null> {
+    for (let from = 0; from < unchanged.length; from += MAX_OPERATIONS) {
+      const expect = new Map(unchanged.slice(from, from + MAX_OPERATIONS));
+      const result = await commit(this.#client, { expect, writes: [] });
+      if (result.kind !== 'committed') return result;
+    }
+    return null;
+  }
+
+  #write(expect: ReadonlyMap<string, number>, writes: readonly Write[]): Promise<CommitResult> | CommitResult {
+    return writes.length === 0 ? { kind: 'committed', revision: 0 } : commit(this.#client, { expect, writes });
+  }
+
   #plan(wanted: readonly Wanted[], current: ReadonlyMap<string, Current | null>, cause: Cause, isReversible: boolean) {
     const requestId = randomUUID();
     const before: unknown[] = [];
     const changes: Change[] = [];
     const writes: Write[] = [];
     const expect = new Map<string, number>();
+    const unchanged: [string, number][] = [];
     for (const { ref, manifest, seenAt } of wanted) {
       const key = this.#keys.object(ref);
       const known = current.get(key) ?? null;
       const action = actionOf(known, manifest);
       changes.push({ ...ref, action });
-      if (action === Change_Action.UNCHANGED) continue;
+      if (action === Change_Action.UNCHANGED) {
+        unchanged.push([key, known?.modRevision ?? 0]);
+        continue;
+      }
       expect.set(key, seenAt ?? known?.modRevision ?? 0);
       before.push(known?.manifest ?? null);
       const createdAtMs = known?.createdAtMs ?? this.#wallClock();
       writes.push({ key, value: manifest === null ? null : JSON.stringify({ manifest, createdAtMs, requestId }), lease: null });
     }
-    if (writes.length === 0) return { changes, writes, expect };
+    if (writes.length === 0) return { changes, writes, expect, unchanged };
     expect.set(this.#keys.restoring, 0);
     const atMs = this.#wallClock();
     const changed = changes.filter(({ action }) => action !== Change_Action.UNCHANGED);
@@ -111,7 +134,7 @@ export class ObjectChanges {
     const room = MAX_OPERATIONS - writes.length - 1;
     for (const key of prunedBy(this.#view, value.length).slice(0, Math.max(0, room))) writes.push({ key, value: null, lease: null });
     writes.push({ key: this.#keys.history(atMs, requestId), value, lease: null });
-    return { changes, writes, expect };
+    return { changes, writes, expect, unchanged };
   }
 
   #fromView(key: string): Current | null {

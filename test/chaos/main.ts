@@ -6,10 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { removeDead } from '../../deploy/local/instance.js';
 import { NODES, type NodeName } from '../../deploy/local/layout.js';
+import { chaosControl } from './control.js';
 import { type Deed, judge, type Verdict } from './judge.js';
 import { Mesh } from './mesh.js';
 
-const USAGE = `usage: npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--deeds LIST] [--logs FOLDER]
+const USAGE = `usage: npm run chaos -- control [--minutes N] [--seed N] [--logs FOLDER]
+       npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--deeds LIST] [--logs FOLDER]
   --minutes N   how long (10)
   --seed N      the same deeds in the same order again (default: another each time; it is printed)
   --capture M   as of \`weft agent\` (auto)
@@ -237,6 +239,13 @@ function deedsOf(list: string): DeedName[] | null {
   return names.every((name) => name in DEEDS) ? (names as DeedName[]) : null;
 }
 
+async function control(minutes: number, seed: number, logs: string | undefined): Promise<readonly string[]> {
+  const { deeds, acknowledged, refused, updates, findings } = await chaosControl(minutes, randomOf(seed), logs);
+  console.table([...deeds].sort().map(([deed, times]) => ({ deed, times })));
+  console.log(`${acknowledged} writes acknowledged, ${refused} refused and tried again, ${updates} updates looked at`);
+  return findings;
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -256,14 +265,17 @@ async function main(): Promise<number> {
   const minutes = Number(values.minutes ?? 10);
   const seed = Number(values.seed ?? Date.now() % 1_000_000);
   const deeds = deedsOf(values.deeds ?? Object.keys(DEEDS).join(','));
-  if (positionals.length !== 1 || positionals[0] !== 'redirect' || !(minutes > 0) || !Number.isInteger(seed) || deeds === null) {
+  const name = positionals[0] ?? '';
+  const isKnown = positionals.length === 1 && ['redirect', 'control'].includes(name);
+  if (!isKnown || !(minutes > 0) || !Number.isInteger(seed) || deeds === null) {
     console.error(USAGE);
     return 2;
   }
   const capture = values.capture ?? 'auto';
   process.env.WEFT_CAPTURE = capture;
   console.log(`chaos for ${minutes} minutes, --seed ${seed}`);
-  const findings = await chaos({ minutes, seed, capture, deeds, logs: values.logs });
+  const { logs } = values;
+  const findings = name === 'control' ? await control(minutes, seed, logs) : await chaos({ minutes, seed, capture, deeds, logs });
   for (const finding of findings.slice(0, SHOWN_FINDINGS)) console.log(`finding: ${finding}`);
   console.log(findings.length === 0 ? 'no finding' : `${findings.length} findings`);
   return findings.length === 0 ? 0 : 1;

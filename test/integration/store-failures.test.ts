@@ -20,7 +20,7 @@ import { apply, serviceYaml, startTestController, TestNode } from './controller-
 
 jest.setTimeout(60_000);
 const run = promisify(execFile);
-const WEFT = join(import.meta.dirname, '../../dist/cli/main.js');
+const WEFT = join(process.env.WEFT_DIST ?? join(process.cwd(), 'dist'), 'cli/main.js');
 
 const closing: (() => Promise<void> | void)[] = [];
 afterEach(async () => {

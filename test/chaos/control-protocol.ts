@@ -1,0 +1,16 @@
+// What the chaos test of the control plane and its program in the namespace say to each other, over IPC.
+
+export interface ControlOrder {
+  readonly kind: 'start' | 'finish';
+  /** Of the controllers; for 'start'. */
+  readonly controllers: readonly string[];
+}
+
+export interface ControlReport {
+  readonly kind: 'ready' | 'verdict';
+  readonly acknowledged: number;
+  /** Applies that failed and were tried again. */
+  readonly refused: number;
+  readonly updates: number;
+  readonly findings: readonly string[];
+}
