@@ -118,6 +118,8 @@ function run(start: WorkerStart): void {
 /** Says how late the event loop is, and hears what it is to shed; again and again, for each time more of it is shed. */
 function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: number) => void): () => void {
   const now = (): number => Number(process.hrtime.bigint()) / 1e6;
+  // A worker that hangs before its first beat is noticed too.
+  pulse[Pulse.BeatMs] = now();
   let due = now() + PULSE_MS;
   let before = OverloadLevel.None;
   const timer = setInterval(() => {

@@ -84,6 +84,7 @@ const tables = addon.createTables({
   predicates: [],
   destinations: [],
   sources: [],
+  sourceTwins: [],
   identities: [],
   endpoints: endpoints.map(({ port, protocol }, id) => ({ id, address: '127.0.0.1', port, protocol, tls: null })),
   mutations: [],
