@@ -1,7 +1,6 @@
 // What is wrong with Istio's Gateways among the other objects: workloads, ports of Services and certificates that are not there, and two for one
 // port and host. As Istio's analysis has it.
-import type { FieldPath } from '../resources/index.js';
-import { certificateTimes, isHidden, keyPairFault } from '../resources/index.js';
+import { certificateTimes, type FieldPath, isHidden, keyPairFault, ROOT_NAMESPACE } from '../resources/index.js';
 import { textOf, type Unchecked } from '../resources/schema.js';
 import {
   type AnalysedObject,
@@ -10,7 +9,6 @@ import {
   type LabelledWorkload,
   nameOf,
   type Report,
-  ROOT_NAMESPACE,
   recordIn,
   texts,
   textsIn,

@@ -1,20 +1,9 @@
 // What is wrong with objects that select workloads (AuthorizationPolicy, Sidecar, Telemetry, …) among the other objects, what their own status says,
 // and fields that their owner has given up. As Istio's analysis has it.
-import type { FieldPath } from '../resources/index.js';
+import { type FieldPath, ROOT_NAMESPACE } from '../resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
 import type { Code } from './codes.js';
-import {
-  type AnalysedObject,
-  includes,
-  itemsIn,
-  nameOf,
-  type Report,
-  ROOT_NAMESPACE,
-  recordIn,
-  texts,
-  textsIn,
-  type World,
-} from './world.js';
+import { type AnalysedObject, includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
 
 const AUTHORIZATION = 'AuthorizationPolicy.security.istio.io';
 const TELEMETRY = 'Telemetry.telemetry.istio.io';

@@ -1,20 +1,9 @@
 // What is wrong with VirtualServices among the other objects: hosts, subsets, ports, Gateways that are not there; rules that are never reached. As
 // Istio's analysis has it.
-import type { FieldPath } from '../resources/index.js';
+import { type FieldPath, ROOT_NAMESPACE } from '../resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
 import { fullHost, HostIndex, knownHosts, meet, overlap, visibleIn } from './hosts.js';
-import {
-  type AnalysedObject,
-  includes,
-  itemsIn,
-  nameOf,
-  type Report,
-  ROOT_NAMESPACE,
-  recordIn,
-  texts,
-  textsIn,
-  type World,
-} from './world.js';
+import { type AnalysedObject, includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
 
 const TYPE = 'VirtualService.networking.istio.io';
 const ISTIO_GATEWAY = 'Gateway.networking.istio.io';

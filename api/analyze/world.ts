@@ -26,9 +26,6 @@ export type Report = (object: AnalysedObject, code: Code, path: FieldPath, messa
 /** A rule looks at the whole world and reports. */
 export type Rule = (world: World, report: Report) => void;
 
-/** Where Istio looks for what holds in the whole mesh. */
-export const ROOT_NAMESPACE = 'istio-system';
-
 const POD_MAKERS = new Set(['Deployment.apps', 'DaemonSet.apps', 'StatefulSet.apps', 'ReplicaSet.apps']);
 
 export class World {

@@ -153,6 +153,66 @@ test('the capture label of a namespace holds for the workloads in it that have n
   ).toMatchObject([{ capture: { outbound: true } }]);
 });
 
+describe('PeerAuthentication: a STRICT workload fails closed', () => {
+  const policy = (name: string, namespace: string, spec: string) =>
+    `apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: ${spec}`;
+  const strict = (name: string, namespace = 'shop') => policy(name, namespace, '{mtls: {mode: STRICT}}');
+  const selecting = (name: string, spec: string, app = 'catalog') =>
+    policy(name, 'shop', `{selector: {matchLabels: {app: ${app}}}, ${spec}}`);
+  /** The first is the oldest. */
+  const compiled = (documents: readonly string[], capture = '{}') => {
+    return compileModel({ objects: stored(...documents, workload('w', `{node: n1, cgroup: /cart, capture: ${capture}}`)), running: null });
+  };
+  const failsClosed = (documents: readonly string[], capture?: string) =>
+    messages(compiled(documents, capture).resources, ResourceType.WORKLOAD)[0]?.capture?.failClosed;
+
+  test.each([
+    ['none', [], false],
+    ['of its namespace', [strict('p')], true],
+    ['of another namespace', [strict('p', 'other')], false],
+    ['of the mesh', [strict('p', 'istio-system')], true],
+    ['of a selector that matches', [selecting('p', 'mtls: {mode: STRICT}')], true],
+    ['of a selector that does not', [selecting('p', 'mtls: {mode: STRICT}', 'cart')], false],
+    [
+      'PERMISSIVE in the namespace of a STRICT mesh',
+      [strict('p', 'istio-system'), policy('p', 'shop', '{mtls: {mode: PERMISSIVE}}')],
+      false,
+    ],
+    ['DISABLE for the workload in a STRICT namespace', [strict('p'), selecting('q', 'mtls: {mode: DISABLE}')], false],
+    [
+      'STRICT for the workload in a namespace that is not',
+      [policy('p', 'shop', '{mtls: {mode: DISABLE}}'), selecting('q', 'mtls: {mode: STRICT}')],
+      true,
+    ],
+    [
+      'UNSET, which asks the wider scope',
+      [strict('p', 'istio-system'), policy('p', 'shop', '{mtls: {mode: UNSET}}'), selecting('q', 'mtls: {}')],
+      true,
+    ],
+    ['the older of two that select it', [selecting('z', 'mtls: {mode: PERMISSIVE}'), selecting('a', 'mtls: {mode: STRICT}')], false],
+    ['one port', [selecting('p', 'mtls: {mode: PERMISSIVE}, portLevelMtls: {"80": {mode: DISABLE}, "81": {mode: STRICT}}')], true],
+    ['all but one port', [selecting('p', 'mtls: {mode: STRICT}, portLevelMtls: {"80": {mode: PERMISSIVE}}')], true],
+    [
+      'a selector of the root namespace, which is for workloads there',
+      [policy('p', 'istio-system', '{selector: {matchLabels: {app: catalog}}, mtls: {mode: STRICT}}')],
+      false,
+    ],
+  ] as const)('%s', (_name, documents, expected) => {
+    expect(failsClosed(documents)).toBe(expected);
+  });
+
+  test('whoever fails closed by its own spec goes on doing so', () => {
+    expect(failsClosed([policy('p', 'shop', '{mtls: {mode: DISABLE}}')], '{failClosed: true}')).toBe(true);
+  });
+
+  test('the newer of two for one namespace has no effect, and says so', () => {
+    const { resources, problems } = compiled([policy('z', 'shop', '{mtls: {mode: PERMISSIVE}}'), strict('a')]);
+    expect(messages(resources, ResourceType.WORKLOAD)).toMatchObject([{ capture: { failClosed: false } }]);
+    expect(problems).toMatchObject([{ kind: 'PeerAuthentication', name: 'a', reason: 'Conflicted' }]);
+    expect(problems[0]?.message).toContain('shop/z is older');
+  });
+});
+
 test('DNS is captured where the spec or a label says so, the nearest first, and never of what is not captured at all', () => {
   const dns = (namespace: string, labels: string, captured = '{}') => {
     const space = `apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: ${namespace}}\nspec: {finalizers: [kubernetes]}`;

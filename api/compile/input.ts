@@ -47,6 +47,8 @@ export interface ObjectIndex {
   readonly backendTlsByService: ReadonlyMap<string, readonly Stored<'BackendTLSPolicy'>[]>;
   readonly configMaps: ReadonlyMap<string, Stored<'ConfigMap'>>;
   readonly backendTlsPolicies: readonly Stored<'BackendTLSPolicy'>[];
+  /** By their own namespace, the oldest first. */
+  readonly peerAuthentications: ReadonlyMap<string, readonly Stored<'PeerAuthentication'>[]>;
   readonly slices: readonly Stored<'EndpointSlice'>[];
   readonly policies: readonly Stored<'TrafficPolicy'>[];
 }
@@ -84,6 +86,7 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     ]),
     configMaps: byName(ofKind(sorted, 'ConfigMap')),
     backendTlsPolicies,
+    peerAuthentications: groupBy(oldestFirst(ofKind(sorted, 'PeerAuthentication')), ({ namespace }) => [namespace]),
     slices,
     policies,
   };

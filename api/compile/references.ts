@@ -2,6 +2,7 @@
 import { qualifiedName, SERVICE_NAME_LABEL } from '../resources/index.js';
 import { checkBackendTlsPolicy } from './backend-tls.js';
 import { nameOf, type ObjectIndex, type Running } from './input.js';
+import { checkPeerAuthentications } from './peer-authentication.js';
 import type { ReportProblem } from './problem.js';
 
 type Reporter = (object: { kind: string; namespace: string; name: string }) => ReportProblem;
@@ -10,6 +11,7 @@ export function checkReferences(index: ObjectIndex, running: Running, reporter: 
   checkSlices(index, reporter);
   checkPolicies(index, reporter);
   for (const policy of index.backendTlsPolicies) checkBackendTlsPolicy(policy, index, reporter(policy));
+  checkPeerAuthentications(index, reporter);
   checkNodes(index, running, reporter);
 }
 

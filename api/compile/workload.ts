@@ -3,6 +3,7 @@ import { EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
 import { CAPTURE_LABEL, DNS_LABEL } from '../resources/capture-label.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
+import { isStrict } from './peer-authentication.js';
 import { compareText } from './route-order.js';
 
 export interface Place {
@@ -22,7 +23,11 @@ export function placeOf(workload: Stored<'Workload'>, running: Running): Place |
 }
 
 /** Present whether it runs or not: its node needs it to capture it. */
-export function compileWorkload(workload: Stored<'Workload'>, running: Running, index: Pick<ObjectIndex, 'namespaces'>): Workload {
+export function compileWorkload(
+  workload: Stored<'Workload'>,
+  running: Running,
+  index: Pick<ObjectIndex, 'namespaces' | 'peerAuthentications'>,
+): Workload {
   const { metadata, spec } = workload.manifest;
   const place = placeOf(workload, running);
   const namespace = index.namespaces.get(workload.namespace)?.manifest.metadata;
@@ -46,7 +51,7 @@ export function compileWorkload(workload: Stored<'Workload'>, running: Running, 
     capture: {
       outbound: spec.capture.outbound && !isOptedOut,
       inbound: spec.capture.inbound && !isOptedOut,
-      failClosed: spec.capture.failClosed,
+      failClosed: spec.capture.failClosed || isStrict(workload, index),
       dns: isDnsCaptured && !isOptedOut,
       excludeOutboundPorts: spec.capture.excludeOutboundPorts,
       excludeInboundPorts: spec.capture.excludeInboundPorts,

@@ -2,6 +2,7 @@
 export { protocolNamed } from './app-protocol.js';
 export { type FieldPath, type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { gatewayForwarding } from './gateway-annotations.js';
+export { ROOT_NAMESPACE } from './istio-common.js';
 export { configMapText } from './kind-config-map.js';
 export { SERVICE_NAME_LABEL, WEIGHT_LABEL } from './kind-endpoint-slice.js';
 export { ZONE_LABEL } from './kind-node.js';

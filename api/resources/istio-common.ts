@@ -13,6 +13,9 @@ const VERSIONS = {
   'extensions.istio.io': ['v1alpha1'],
 } as const;
 
+/** Where Istio looks for what holds in the whole mesh. */
+export const ROOT_NAMESPACE = 'istio-system';
+
 interface IstioType<Kind extends string> {
   /** Unique among all kinds; Istio's own name of it is `manifestKind`, where that is another owner's too. */
   readonly kind: Kind;

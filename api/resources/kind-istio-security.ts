@@ -38,7 +38,8 @@ export const peerAuthenticationKind = istioKind(
     group: 'security.istio.io',
     plural: 'peerauthentications',
     shortNames: ['pa'],
-    notActedOn: 'PeerAuthentication: nothing is encrypted between proxies, nothing refused for it',
+    notActedOn:
+      'mutual TLS: nothing is encrypted between proxies and plain text is not refused; workloads that are STRICT do fail closed: without a proxy their connections are refused',
   },
   withRule(
     fields({ selector: workloadSelector.optional(), mtls: mtls.optional(), portLevelMtls: portLevelMtls.optional() }),
