@@ -26,6 +26,8 @@ export interface AgentConfig {
   /** Where operators and the CLI reach this node's status. */
   readonly statusAdvertise: string;
   readonly metricsListen: { readonly host: string; readonly port: number };
+  /** For proxyless gRPC clients; empty: none are served. */
+  readonly xdsListen: readonly string[];
   readonly logLevel: LogLevel;
   readonly uninstall: boolean;
   /** Of the agent and of the proxy on this node. */
@@ -51,6 +53,7 @@ interface AgentFlags {
   readonly statusListen?: readonly string[];
   readonly statusAdvertise?: string;
   readonly metricsListen: string;
+  readonly xdsListen?: readonly string[];
   readonly logLevel: LogLevel;
   readonly uninstall?: boolean;
 }
@@ -120,6 +123,13 @@ export function addAgentOptions(command: Command): Command {
         .argParser(tcpAddress)
         .default('0.0.0.0:15020'),
     )
+    .addOption(
+      option(
+        '--xds-listen <address>',
+        'WEFT_XDS_LISTEN',
+        'xDS (ADS) for proxyless gRPC clients of this host, repeatable, such as unix:/run/weft-xds/xds.sock (default: none are served)',
+      ).argParser(addresses),
+    )
     .addOption(option('--log-level <level>', 'WEFT_LOG_LEVEL', 'least severe level that is logged').choices(LOG_LEVELS).default('info'))
     .addOption(option('--uninstall', 'WEFT_UNINSTALL', 'remove the redirection and the files of this node, and end'));
 }
@@ -142,6 +152,7 @@ export function agentConfig(command: Command): AgentConfig {
     statusListen,
     statusAdvertise: flags.statusAdvertise ?? reachable(statusListen[0] ?? defaultStatusListen),
     metricsListen: splitTcp(flags.metricsListen),
+    xdsListen: flags.xdsListen ?? [],
     logLevel: flags.logLevel,
     uninstall: flags.uninstall ?? false,
     agentSocket: join(flags.runDir, 'agent.sock'),

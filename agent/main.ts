@@ -3,6 +3,7 @@ import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { AggregatedDiscoveryServiceService } from '../api/gen/envoy/service/discovery/v3/discovery.js';
 import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { assertUnserved, listenGrpc } from '../api/grpc/listen.js';
@@ -12,6 +13,7 @@ import { VERSION } from '../api/version.js';
 import { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
 import { DiscoveryClient } from './discovery/discovery-client.js';
+import { Model } from './model/model.js';
 import { NodeUpdates } from './node-updates.js';
 import { RegistryClient } from './registry/registry-client.js';
 import { makeRunDirectory } from './run-directory.js';
@@ -20,6 +22,7 @@ import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
 import { nodeStatusImplementation } from './status/node-status.js';
 import { ProxyStatus } from './status/proxy-status.js';
 import { addReflection } from './status/reflection.js';
+import { AdsService } from './xds/ads-service.js';
 
 export interface RunningAgent {
   /** As bound, in the order of --status-listen. */
@@ -77,7 +80,9 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   await assertUnserved(config.agentSocket);
   const capture = await Capture.open({ bpfDir, meshNetns, podSocket, heartbeatTimeoutMs, probesFrom, dns, mode, log });
   closers.push(() => capture.close());
-  const updates = new NodeUpdates(config, capture, log);
+  const model = new Model();
+  const ads = config.xdsListen.length === 0 ? null : new AdsService({ model, log });
+  const updates = new NodeUpdates(config, capture, model, (update) => ads?.publish(update), log);
   closers.push(() => updates.store.close());
   await updates.restore();
 
@@ -95,9 +100,13 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   const registry = new RegistryClient({ addresses: config.controllers, state: () => updates.registration(), log });
   const proxy = new ProxyStatus(config.proxySocket);
   const startedAtMs = performance.now();
-  const facts = (): MetricFacts => gatherFacts(config, capture, updates, discovery, registry, startedAtMs);
+  const facts = (): MetricFacts => ({
+    ...gatherFacts(config, capture, updates, discovery, registry, startedAtMs),
+    xds: ads === null ? null : { ...ads.state(), ...ads.counters },
+  });
 
   const statusAddresses = await serveGrpc(config, facts, proxy, updates, closers);
+  if (ads !== null) await serveXds(config.xdsListen, ads, closers);
   const metrics = await MetricsServer.listen({
     ...config.metricsListen,
     metrics: async () => {
@@ -149,6 +158,29 @@ async function serveGrpc(
   return addresses;
 }
 
+/** What a client's request may weigh: MAX_NAMES names, most of them short. */
+const XDS_REQUEST_BYTES = 262_144;
+
+/** Apart from the others: these are for the workloads of the host. */
+async function serveXds(listen: readonly string[], ads: AdsService, closers: (() => Promise<void> | void)[]): Promise<void> {
+  const server = new Server({
+    'grpc.keepalive_time_ms': 10_000,
+    'grpc.keepalive_timeout_ms': 5_000,
+    'grpc.max_concurrent_streams': 16,
+    'grpc.max_connection_idle_ms': 300_000,
+    'grpc.max_receive_message_length': XDS_REQUEST_BYTES,
+  });
+  server.addService(AggregatedDiscoveryServiceService, ads.implementation);
+  closers.push(() => {
+    ads.close();
+    server.forceShutdown();
+  });
+  for (const address of listen) {
+    await listenGrpc(server, address, 0o666);
+    if (address.startsWith('unix:')) closers.push(() => rmSync(address.slice('unix:'.length), { force: true }));
+  }
+}
+
 function gatherFacts(
   config: AgentConfig,
   capture: Capture,
@@ -156,7 +188,7 @@ function gatherFacts(
   discovery: DiscoveryClient,
   registry: RegistryClient,
   startedAtMs: number,
-): MetricFacts {
+): Omit<MetricFacts, 'xds'> {
   const writtenAtMs = updates.store.writtenAtMs;
   return {
     node: config.node,

@@ -9,7 +9,7 @@ import { Catalog, resourceKey } from './discovery/catalog.js';
 import type { DiscoveryUpdate } from './discovery/discovery-client.js';
 import { Relay } from './discovery/relay.js';
 import { SnapshotStore } from './discovery/snapshot-store.js';
-import { Model } from './model/model.js';
+import type { Model } from './model/model.js';
 
 export class NodeUpdates {
   readonly catalog = new Catalog();
@@ -18,14 +18,18 @@ export class NodeUpdates {
   readonly #config: AgentConfig;
   readonly #capture: Capture;
   readonly #log: Logger;
-  readonly #model = new Model();
+  readonly #model: Model;
+  readonly #onAdmitted: (update: DiscoveryUpdate) => void;
   /** By resource: what this node refuses now. */
   #rejected = new Map<string, Rejection>();
   #isFromDisk = false;
 
-  constructor(config: AgentConfig, capture: Capture, log: Logger) {
+  /** `model` is kept current here alone; `onAdmitted` is called when it has taken an update. */
+  constructor(config: AgentConfig, capture: Capture, model: Model, onAdmitted: (update: DiscoveryUpdate) => void, log: Logger) {
     this.#config = config;
     this.#capture = capture;
+    this.#model = model;
+    this.#onAdmitted = onAdmitted;
     this.#log = log;
     this.relay = new Relay({
       catalog: this.catalog,
@@ -104,6 +108,7 @@ export class NodeUpdates {
     this.#forget(update);
     const refused = this.#model.apply(update);
     this.catalog.apply(update, new Set(refused.map(resourceKey)));
+    this.#onAdmitted(update);
     return refused;
   }
 

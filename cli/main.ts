@@ -12,6 +12,7 @@ import { historyCommand, rollbackCommand } from './commands/history.js';
 import { nodeCommands } from './commands/node-tables.js';
 import { statusCommand } from './commands/status.js';
 import { validateCommand } from './commands/validate.js';
+import { xdsCommand } from './commands/xds.js';
 import { DEFAULT_CONTROLLER } from './connection.js';
 import { EXIT_USAGE, Failure } from './failure.js';
 
@@ -68,6 +69,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     program.addCommand(command.addOption(controllerOption()));
   program.commandsGroup('Nodes:');
   for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(command.addOption(controllerOption()));
+  program.addCommand(xdsCommand(controllerOption));
   program.commandsGroup('This host:');
   program.addCommand(checkCommand(checkHost));
   program.commandsGroup('Daemons:');

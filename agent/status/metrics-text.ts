@@ -38,6 +38,7 @@ export async function renderMetrics(facts: MetricFacts, proxyText: string | null
   gauge('snapshot_failing', '1 while the snapshot cannot be written', Number(facts.isSnapshotFailing));
   gauge('resident_memory_bytes', 'Resident memory of the agent', process.memoryUsage.rss());
   addCapture(registry, facts);
+  addXds(registry, facts);
   const own = await registry.metrics();
   return proxyText === null ? own : joinExpositions(own, proxyText);
 }
@@ -72,6 +73,17 @@ function addCapture(registry: Registry, { capture }: MetricFacts): void {
   for (const { workload, counters } of capture.workloads) {
     for (const { name, value } of counters) perWorkload.inc({ workload, counter: name }, value);
   }
+}
+
+function addXds(registry: Registry, { xds }: MetricFacts): void {
+  if (xds === null) return;
+  const registers = [registry];
+  const counter = (name: string, help: string, value: number): void =>
+    new Counter({ name: `weft_agent_xds_${name}_total`, help, registers }).inc(value);
+  new Gauge({ name: 'weft_agent_xds_clients', help: 'Proxyless gRPC clients connected', registers }).set(xds.clients.length);
+  counter('responses', 'Responses to proxyless gRPC clients', xds.responses);
+  counter('refusals', 'Responses that a client refused (NACK)', xds.refusals);
+  counter('refused_streams', 'Streams beyond the bound', xds.refusedStreams);
 }
 
 /** Two expositions as one: a family's HELP and TYPE appear once. Families that both have must have no series in common. */

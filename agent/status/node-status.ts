@@ -2,7 +2,7 @@
 import type { ServerUnaryCall, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
-import type { CaptureState, ControllerLink, StatusRequest, StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import type { CaptureState, ControllerLink, StatusRequest, StatusResponse, XdsState } from '../../api/gen/mesh/v1/status.js';
 import type { ProxyStatus } from './proxy-status.js';
 
 /** What the agent knows itself, at one moment. */
@@ -18,6 +18,15 @@ export interface AgentFacts {
   /** Proxies subscribed to this agent's configuration. */
   readonly subscribedProxies: number;
   readonly isProxyStalled: boolean;
+  /** Null: no proxyless clients are served. */
+  readonly xds: (XdsState & XdsCounters) | null;
+}
+
+/** Since the agent's start. */
+export interface XdsCounters {
+  readonly responses: number;
+  readonly refusals: number;
+  readonly refusedStreams: number;
 }
 
 export async function nodeStatus(facts: AgentFacts, proxy: ProxyStatus): Promise<StatusResponse> {
@@ -32,6 +41,7 @@ export async function nodeStatus(facts: AgentFacts, proxy: ProxyStatus): Promise
     proxy: answer.kind === 'ok' ? answer.value : undefined,
     proxyError: proxyError(facts, answer.kind === 'ok' ? '' : answer.reason),
     rejected: [...facts.rejected],
+    xds: facts.xds === null ? undefined : { clients: facts.xds.clients, faults: facts.xds.faults },
   };
 }
 

@@ -6,8 +6,8 @@ import { type Server, ServerCredentials } from '@grpc/grpc-js';
 
 const UNIX = 'unix:';
 
-/** Who may connect to a unix socket: its owner, or its group too. */
-export type SocketMode = 0o600 | 0o660;
+/** Who may connect to a unix socket: its owner, its group too, or whoever reaches its folder. */
+export type SocketMode = 0o600 | 0o660 | 0o666;
 
 /**
  * Returns the bound address, with the kernel's port where 0 was asked for. A socket file that nobody serves is replaced, a served one never.

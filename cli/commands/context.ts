@@ -14,15 +14,21 @@ export interface Context {
 
 /** From the global options of the program that `command` belongs to. */
 export function contextOf(command: Command): Context {
-  const own = command.opts<{ controller?: string }>().controller;
-  const global = command.parent?.opts<{ controller?: string }>().controller;
   return {
-    // An empty variable in the environment means none.
-    controller: own || global || DEFAULT_CONTROLLER,
+    controller: controllerOf(command),
     colours: palette(process.stdout),
     print: (text) => void process.stdout.write(`${text}\n`),
     printError: (text) => void process.stderr.write(`${text}\n`),
   };
+}
+
+/** The nearest that says one; an empty variable in the environment means none. */
+function controllerOf(command: Command): string {
+  for (let each: Command | null = command; each !== null; each = each.parent) {
+    const { controller } = each.opts<{ controller?: string }>();
+    if (controller) return controller;
+  }
+  return DEFAULT_CONTROLLER;
 }
 
 /** On standard error: what is valid and has no effect, or not the usual one. */

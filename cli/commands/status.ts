@@ -107,6 +107,7 @@ function detail({ node, status }: NodeView, colours: Palette): string {
     ]);
     const shed = (proxy?.counters ?? []).filter(({ name, value }) => name.startsWith('shed_') && value > 0);
     if (shed.length > 0) pairs.push(['Shed so far', shed.map(({ name, value }) => `${name.slice('shed_'.length)} ${value}`).join(', ')]);
+    if (status.xds !== undefined) pairs.push(['Proxyless clients', String(status.xds.clients.length)]);
     pairs.push(['Capture', `${status.capture?.mode ?? '?'}${status.capture?.reason ? colours.faint(` (${status.capture.reason})`) : ''}`]);
   }
   const workloads = status?.capture?.workloads ?? [];
@@ -130,6 +131,11 @@ function problemsOf({ node, status, statusError }: NodeView, revision: number): 
     problems.push(`${node.name}: no proxy answers; captured traffic goes direct or is refused, as each workload says`);
   for (const { detail } of status?.proxy?.overloads ?? []) problems.push(`${node.name}: overload, ${detail}`);
   for (const fault of status?.proxy?.faults ?? []) problems.push(`${node.name}: ${fault}`);
+  for (const fault of status?.xds?.faults ?? []) problems.push(`${node.name}: ${fault}`);
+  for (const client of status?.xds?.clients ?? []) {
+    for (const { type, refused, error } of client.subscriptions.filter((subscription) => subscription.refused !== ''))
+      problems.push(`${node.name}: proxyless client ${client.node} refuses ${type} of revision ${refused}, keeps what it had: ${error}`);
+  }
   for (const workload of status?.capture?.workloads ?? []) {
     if (workload.state === 'failed' || workload.state === 'pending')
       problems.push(`${node.name}: ${workload.workload} is not captured (${workload.state}): ${workload.detail}`);

@@ -1,12 +1,13 @@
 // Regenerates api/gen from api/proto: needs protoc (Debian: protobuf-compiler). The result is committed, so only who changes a .proto runs it.
 import { execFileSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const protoDir = join(root, 'api/proto');
-const files = readdirSync(join(protoDir, 'mesh/v1')).map((name) => `mesh/v1/${name}`);
+const genDir = join(root, 'api/gen');
+const files = readdirSync(protoDir, { recursive: true }).filter((name) => name.endsWith('.proto'));
 const options = [
   'env=node',
   'esModuleInterop=true',
@@ -21,17 +22,15 @@ const options = [
   'useExactTypes=false',
   'unrecognizedEnum=false',
 ].join(',');
-execFileSync(
-  'protoc',
-  [
-    `--plugin=${join(root, 'node_modules/.bin/protoc-gen-ts_proto')}`,
-    `--ts_proto_out=${join(root, 'api/gen')}`,
-    `--ts_proto_opt=${options}`,
-    // For gRPC server reflection.
-    `--descriptor_set_out=${join(root, 'api/gen/descriptors.bin')}`,
-    '--include_imports',
-    `-I${protoDir}`,
-    ...files,
-  ],
-  { cwd: protoDir, stdio: 'inherit' },
+const protoc = (...args) => execFileSync('protoc', [...args, `-I${protoDir}`], { cwd: protoDir, stdio: 'inherit' });
+rmSync(genDir, { recursive: true, force: true });
+mkdirSync(genDir);
+protoc(
+  `--plugin=${join(root, 'node_modules/.bin/protoc-gen-ts_proto')}`,
+  `--ts_proto_out=${genDir}`,
+  `--ts_proto_opt=${options}`,
+  ...files,
 );
+// For gRPC server reflection: our own services alone.
+const own = files.filter((name) => name.startsWith('mesh/'));
+protoc(`--descriptor_set_out=${join(genDir, 'descriptors.bin')}`, '--include_imports', ...own);

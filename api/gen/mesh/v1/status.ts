@@ -40,6 +40,36 @@ export interface StatusResponse {
   proxy: ProxyState | undefined;
   proxyError: string;
   rejected: Rejection[];
+  /** Absent where none are served (agent --xds-listen). */
+  xds: XdsState | undefined;
+}
+
+/** The proxyless gRPC clients that take their configuration from this agent. */
+export interface XdsState {
+  clients: XdsClient[];
+  /** What they can't be given, in words. */
+  faults: string[];
+}
+
+export interface XdsClient {
+  /** As it calls itself: the id in its bootstrap file. */
+  node: string;
+  /** "gRPC Node Pure JS 1.14.1" */
+  agent: string;
+  peer: string;
+  subscriptions: XdsSubscription[];
+}
+
+export interface XdsSubscription {
+  /** "listener", "routes", "cluster", "endpoints" */
+  type: string;
+  /** How many it asks for. */
+  resources: number;
+  /** The revision of its last ack; empty: none yet. */
+  acked: string;
+  /** The revision it refuses, and why in its own words; empty: none. */
+  refused: string;
+  error: string;
 }
 
 export interface ControllerLink {
@@ -242,6 +272,7 @@ function createBaseStatusResponse(): StatusResponse {
     proxy: undefined,
     proxyError: "",
     rejected: [],
+    xds: undefined,
   };
 }
 
@@ -273,6 +304,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     for (const v of message.rejected) {
       Rejection.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.xds !== undefined) {
+      XdsState.encode(message.xds, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -362,6 +396,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.rejected.push(Rejection.decode(reader, reader.uint32()));
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.xds = XdsState.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -394,6 +436,268 @@ export const StatusResponse: MessageFns<StatusResponse> = {
       : undefined;
     message.proxyError = object.proxyError ?? "";
     message.rejected = object.rejected?.map((e) => Rejection.fromPartial(e)) || [];
+    message.xds = (object.xds !== undefined && object.xds !== null) ? XdsState.fromPartial(object.xds) : undefined;
+    return message;
+  },
+};
+
+function createBaseXdsState(): XdsState {
+  return { clients: [], faults: [] };
+}
+
+export const XdsState: MessageFns<XdsState> = {
+  encode(message: XdsState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.clients) {
+      XdsClient.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.faults) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): XdsState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseXdsState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.clients.push(XdsClient.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.faults.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<XdsState>): XdsState {
+    return XdsState.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<XdsState>): XdsState {
+    const message = createBaseXdsState();
+    message.clients = object.clients?.map((e) => XdsClient.fromPartial(e)) || [];
+    message.faults = object.faults?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseXdsClient(): XdsClient {
+  return { node: "", agent: "", peer: "", subscriptions: [] };
+}
+
+export const XdsClient: MessageFns<XdsClient> = {
+  encode(message: XdsClient, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.agent !== "") {
+      writer.uint32(18).string(message.agent);
+    }
+    if (message.peer !== "") {
+      writer.uint32(26).string(message.peer);
+    }
+    for (const v of message.subscriptions) {
+      XdsSubscription.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): XdsClient {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseXdsClient();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.agent = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.peer = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.subscriptions.push(XdsSubscription.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<XdsClient>): XdsClient {
+    return XdsClient.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<XdsClient>): XdsClient {
+    const message = createBaseXdsClient();
+    message.node = object.node ?? "";
+    message.agent = object.agent ?? "";
+    message.peer = object.peer ?? "";
+    message.subscriptions = object.subscriptions?.map((e) => XdsSubscription.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseXdsSubscription(): XdsSubscription {
+  return { type: "", resources: 0, acked: "", refused: "", error: "" };
+}
+
+export const XdsSubscription: MessageFns<XdsSubscription> = {
+  encode(message: XdsSubscription, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.resources !== 0) {
+      writer.uint32(16).uint32(message.resources);
+    }
+    if (message.acked !== "") {
+      writer.uint32(26).string(message.acked);
+    }
+    if (message.refused !== "") {
+      writer.uint32(34).string(message.refused);
+    }
+    if (message.error !== "") {
+      writer.uint32(42).string(message.error);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): XdsSubscription {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseXdsSubscription();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.resources = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.acked = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.refused = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.error = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<XdsSubscription>): XdsSubscription {
+    return XdsSubscription.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<XdsSubscription>): XdsSubscription {
+    const message = createBaseXdsSubscription();
+    message.type = object.type ?? "";
+    message.resources = object.resources ?? 0;
+    message.acked = object.acked ?? "";
+    message.refused = object.refused ?? "";
+    message.error = object.error ?? "";
     return message;
   },
 };
