@@ -18,7 +18,7 @@ export function cluster(name: string, target: Target | null): Cluster {
     type: DiscoveryType.EDS,
     edsClusterConfig: { edsConfig: OVER_ADS, serviceName: name },
     lbPolicy: LbPolicy.ROUND_ROBIN,
-    loadBalancingPolicy: policyOf(target?.service.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.ROUND_ROBIN),
+    loadBalancingPolicy: policyOf(target?.service.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED),
   };
 }
 

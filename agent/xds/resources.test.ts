@@ -1,0 +1,169 @@
+import { expect, test } from '@jest/globals';
+import { Cluster } from '../../api/gen/envoy/config/cluster/v3/cluster.js';
+import { HealthStatus } from '../../api/gen/envoy/config/core/v3/core.js';
+import { ClusterLoadAssignment } from '../../api/gen/envoy/config/endpoint/v3/endpoint.js';
+import { Listener } from '../../api/gen/envoy/config/listener/v3/listener.js';
+import { RouteConfiguration } from '../../api/gen/envoy/config/route/v3/route.js';
+import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
+import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, ProxyProtocol } from '../../api/gen/mesh/v1/model.js';
+import { backend, endpoint, modelOf, route, service, toService } from '../proxy/testing/models.js';
+import { type ResourceKind, XdsResources } from './resources.js';
+
+const named = (name: string) => ({ hostnames: [name, `${name}.shop`, `${name}.shop.svc.cluster.local`] });
+const catalog = service('catalog', '10.0.0.1', named('catalog'));
+
+function decoded<T>(resources: XdsResources, kind: ResourceKind, name: string, message: { decode(bytes: Uint8Array): T }): T | null {
+  const found = resources.get(kind, name);
+  return found === null ? null : message.decode(found.value);
+}
+
+test('a listener answers to every name of the service, with its port or, where there is one alone, without', () => {
+  const two = service('two', '10.0.0.2', {
+    ...named('two'),
+    ports: [
+      { name: 'a', port: 80 },
+      { name: 'b', port: 81 },
+    ],
+  });
+  const resources = new XdsResources(modelOf(catalog, two));
+  for (const name of ['catalog:80', 'catalog.shop:80', 'CATALOG.shop:80', 'catalog.shop.svc.cluster.local.:80', 'catalog.shop', 'two:81'])
+    expect([name, decoded(resources, 'listener', name, Listener)?.name]).toEqual([name, name]);
+  for (const name of ['two', 'catalog:81', 'other:80', '', ':80', 'catalog:80:80', 'shop/catalog:80', 'catalog:000000080'])
+    expect([name, resources.get('listener', name)]).toEqual([name, null]);
+});
+
+test('a short name that two namespaces have means neither', () => {
+  const other = service('catalog', '10.0.0.3', { namespace: 'depot', hostnames: ['catalog', 'catalog.depot'] });
+  const resources = new XdsResources(modelOf(catalog, { ...other, name: 'depot/catalog' }));
+  expect(resources.get('listener', 'catalog:80')).toBeNull();
+  expect(resources.get('listener', 'catalog.depot:80')).not.toBeNull();
+});
+
+const prefix = (value: string) => ({ path: { type: PathMatch_Type.PREFIX, value } });
+
+test('rules come in the precedence of the Gateway API, as matches that gRPC clients have', () => {
+  const rules = [
+    { matches: [prefix('/')], backends: [backend('catalog')] },
+    { matches: [{ grpcMethod: 'Li.st' }], backends: [backend('catalog')] },
+    { matches: [prefix('/shop.Catalog')], backends: [backend('catalog')] },
+    { matches: [prefix('/shop.Catalog/Who/')], backends: [backend('catalog')] },
+    { matches: [{ path: { type: PathMatch_Type.EXACT, value: '/shop.Catalog/Who' }, headers: [{ name: 'a', value: 'b' }] }] },
+    // No call of gRPC's is one of these.
+    { matches: [{ method: 'GET' }, { query: [{ name: 'q', value: '1' }] }], backends: [backend('catalog')] },
+  ];
+  const resources = new XdsResources(modelOf(catalog, route('r', { parents: [toService('catalog')], rules })));
+  const [host] = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts ?? [];
+  expect(host?.domains).toEqual(['*']);
+  expect(host?.routes.map(({ match, name }) => [name, match?.pathSpecifier, match?.headers.length])).toEqual([
+    ['shop/r rule 4', { $case: 'path', value: '/shop.Catalog/Who' }, 1],
+    ['shop/r rule 3', { $case: 'path', value: '/shop.Catalog/Who/' }, 0],
+    ['shop/r rule 2', { $case: 'prefix', value: '/shop.Catalog/' }, 0],
+    ['shop/r rule 1', { $case: 'safeRegex', value: { regex: '/[^/]+/Li\\.st' } }, 0],
+    ['shop/r rule 0', { $case: 'prefix', value: '/' }, 0],
+  ]);
+});
+
+test('shares of backends that are not there go to a cluster without endpoints; times are those of one attempt or the whole', () => {
+  const rules = [
+    {
+      backends: [backend('catalog', 3), backend('gone', 1), { service: '', port: 0, weight: 2 }, backend('v0', 0)],
+      requestTimeoutMs: 2_500,
+      backendTimeoutMs: 1_250,
+    },
+  ];
+  const resources = new XdsResources(modelOf(catalog, route('r', { parents: [toService('catalog', 80)], rules })));
+  const action = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts[0]?.routes[0]?.route;
+  expect(action?.clusterSpecifier).toEqual({
+    $case: 'weightedClusters',
+    value: {
+      clusters: [
+        { name: 'shop/catalog:80', weight: 3 },
+        { name: 'no-backend', weight: 3 },
+      ],
+    },
+  });
+  expect(action?.maxStreamDuration?.maxStreamDuration).toEqual({ seconds: 1, nanos: 250_000_000 });
+  expect(decoded(resources, 'endpoints', 'no-backend', ClusterLoadAssignment)?.endpoints).toEqual([]);
+});
+
+test('routes of another port of the service are none of this one', () => {
+  const rules = [{ matches: [prefix('/x')], backends: [backend('catalog')] }];
+  const resources = new XdsResources(modelOf(catalog, route('r', { parents: [toService('catalog', 81)], rules })));
+  const routes = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts[0]?.routes;
+  expect(routes?.map(({ match }) => match?.pathSpecifier)).toEqual([{ $case: 'prefix', value: '/' }]);
+});
+
+test('endpoints of one zone and weight are a locality, which weighs what its ready ones do together', () => {
+  const resources = new XdsResources(
+    modelOf(
+      catalog,
+      endpoint('catalog', 'a', '10.1.0.1', { zone: 'z1' }),
+      endpoint('catalog', 'b', '10.1.0.2', { zone: 'z1' }),
+      endpoint('catalog', 'c', '10.1.0.3', { zone: 'z1', weight: 5 }),
+      endpoint('catalog', 'd', 'fd00::1', { zone: 'z2', weight: 5, health: EndpointHealth.DRAINING }),
+      // The same socket once more, under another id; and one without the port.
+      endpoint('catalog', 'e', '10.1.0.1', { zone: 'z9' }),
+      endpoint('catalog', 'f', '10.1.0.9', { ports: [{ name: 'other', port: 1 }] }),
+    ),
+  );
+  const assignment = decoded(resources, 'endpoints', 'shop/catalog:80', ClusterLoadAssignment);
+  expect(
+    assignment?.endpoints.map(({ locality, loadBalancingWeight, lbEndpoints }) => [
+      `${locality?.zone} ${locality?.subZone}`,
+      loadBalancingWeight,
+      lbEndpoints.map((each) => `${each.endpoint?.address?.socketAddress?.address} ${HealthStatus[each.healthStatus]}`),
+    ]),
+  ).toEqual([
+    ['z1 ', 2, ['10.1.0.1 HEALTHY', '10.1.0.2 HEALTHY']],
+    ['z1 weight 5', 5, ['10.1.0.3 HEALTHY']],
+    ['z2 weight 5', 1, ['fd00::1 DRAINING']],
+  ]);
+});
+
+test('weights that are more than 32 bits together are scaled, or clients would refuse them', () => {
+  const many = Array.from({ length: 5_000 }, (_, index) =>
+    endpoint('catalog', `e${index}`, `10.1.${index >> 8}.${index & 255}`, { weight: 1_000_000 }),
+  );
+  const resources = new XdsResources(modelOf(catalog, ...many, endpoint('catalog', 'light', '10.9.0.1')));
+  const weights = decoded(resources, 'endpoints', 'shop/catalog:80', ClusterLoadAssignment)?.endpoints.map(
+    (each) => each.loadBalancingWeight,
+  );
+  expect(weights).toEqual([1, 4_294_967_294]);
+});
+
+test('how calls are spread: what the client knows of what is asked for, else in turn', () => {
+  const pickers = (algorithm: LoadBalancing_Algorithm): (string | undefined)[] => {
+    const resources = new XdsResources(modelOf(service('s', '10.0.0.9', { loadBalancing: { algorithm } })));
+    const [outer] = decoded(resources, 'cluster', 'shop/s:80', Cluster)?.loadBalancingPolicy?.policies ?? [];
+    const inner = WrrLocality.decode(outer?.typedExtensionConfig?.typedConfig?.value ?? Buffer.alloc(0));
+    return (inner.endpointPickingPolicy?.policies ?? []).map((policy) => policy.typedExtensionConfig?.name);
+  };
+  expect(pickers(LoadBalancing_Algorithm.UNSPECIFIED)).toEqual(['least_request', 'round_robin']);
+  expect(pickers(LoadBalancing_Algorithm.ROUND_ROBIN)).toEqual(['round_robin']);
+});
+
+test('endpoints that must be spoken to as gRPC clients do not are withheld, and it is said why', () => {
+  const tls = service('tls', '10.0.0.4', { ports: [{ name: 'http', port: 80, tls: { hostname: 'a.example', systemTrust: true } }] });
+  const proxied = service('proxied', '10.0.0.5', { proxyProtocol: ProxyProtocol.V2 });
+  const resources = new XdsResources(modelOf(tls, proxied, endpoint('tls', 'a', '10.1.0.1'), endpoint('proxied', 'a', '10.1.0.1')));
+  for (const [name, why] of [
+    ['shop/tls:80', 'TLS'],
+    ['shop/proxied:80', 'PROXY protocol'],
+  ] as const) {
+    expect(decoded(resources, 'endpoints', name, ClusterLoadAssignment)?.endpoints).toEqual([]);
+    expect(resources.whyUnreachable(name)).toContain(why);
+  }
+  expect(resources.whyUnreachable('shop/other:80')).toBeNull();
+});
+
+test('after a change of endpoints those of the service are encoded anew, and nothing else is', () => {
+  const model = modelOf(catalog, endpoint('catalog', 'a', '10.1.0.1'));
+  const resources = new XdsResources(model);
+  const before = { endpoints: resources.get('endpoints', 'shop/catalog:80'), cluster: resources.get('cluster', 'shop/catalog:80') };
+  model.apply({ full: false, resources: [endpoint('catalog', 'b', '10.1.0.2')], removed: [], revision: 2 });
+  resources.changed(new Set(['shop/other']));
+  expect(resources.get('endpoints', 'shop/catalog:80')).toBe(before.endpoints);
+  resources.changed(new Set(['shop/catalog']));
+  expect(resources.get('endpoints', 'shop/catalog:80')).not.toBe(before.endpoints);
+  expect(resources.get('cluster', 'shop/catalog:80')).toBe(before.cluster);
+});
