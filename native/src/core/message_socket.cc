@@ -31,22 +31,6 @@ bool to_name(const std::string& path, sockaddr_un* name) {
 
 int open_socket() { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); }
 
-// Room for one more than is allowed, so that the excess is seen.
-union Control {
-  cmsghdr align;
-  char bytes[CMSG_SPACE((kMaxMessageDescriptors + 1) * sizeof(int))];
-};
-
-void take_descriptors(msghdr* header, std::vector<int>* out) {
-  for (cmsghdr* item = CMSG_FIRSTHDR(header); item != nullptr; item = CMSG_NXTHDR(header, item)) {
-    if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (item->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    const size_t have = out->size();
-    out->resize(have + count);
-    memcpy(out->data() + have, CMSG_DATA(item), count * sizeof(int));
-  }
-}
-
 }  // namespace
 
 int listen_messages(const std::string& path) {
@@ -84,44 +68,23 @@ int peer_process(int fd, PeerProcess* out) {
 
 int send_message(int fd, std::string_view text, const std::vector<int>& descriptors) {
   if (text.empty() || text.size() > kMaxMessageBytes || descriptors.size() > kMaxMessageDescriptors) return -EMSGSIZE;
-  iovec range = {const_cast<char*>(text.data()), text.size()};
-  msghdr header = {};
-  header.msg_iov = &range;
-  header.msg_iovlen = 1;
-  Control control;
-  if (!descriptors.empty()) {
-    const size_t bytes = descriptors.size() * sizeof(int);
-    header.msg_control = control.bytes;
-    header.msg_controllen = CMSG_SPACE(bytes);
-    cmsghdr* item = CMSG_FIRSTHDR(&header);
-    item->cmsg_level = SOL_SOCKET;
-    item->cmsg_type = SCM_RIGHTS;
-    item->cmsg_len = CMSG_LEN(bytes);
-    memcpy(CMSG_DATA(item), descriptors.data(), bytes);
-  }
-  return sendmsg(fd, &header, MSG_NOSIGNAL) >= 0 ? 0 : -errno;
+  const ssize_t sent = send_with_descriptors(fd, text.data(), text.size(), descriptors.data(), descriptors.size(), 0);
+  return sent < 0 ? static_cast<int>(sent) : 0;
 }
 
 int receive_message(int fd, Message* out) {
   out->text.resize(kMaxMessageBytes);
   out->descriptors.clear();
-  iovec range = {out->text.data(), out->text.size()};
-  Control control;
-  msghdr header = {};
-  header.msg_iov = &range;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = sizeof(control.bytes);
-  const ssize_t count = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
-  if (count < 0) return errno == EINTR ? -EAGAIN : -errno;
-  take_descriptors(&header, &out->descriptors);
-  out->text.resize(static_cast<size_t>(count));
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || out->descriptors.size() > kMaxMessageDescriptors) {
-    for (const int descriptor : out->descriptors) close(descriptor);
-    out->descriptors.clear();
+  ReceivedMessage received;
+  receive_with_descriptors(fd, out->text.data(), out->text.size(), 0, &received);
+  if (received.size < 0) return received.size == -EINTR ? -EAGAIN : static_cast<int>(received.size);
+  out->text.resize(static_cast<size_t>(received.size));
+  if (received.is_cut || received.count > kMaxMessageDescriptors) {
+    close_descriptors(received.descriptors, received.count);
     return -EMSGSIZE;
   }
-  return count == 0 && out->descriptors.empty() ? 0 : 1;
+  out->descriptors.assign(received.descriptors, received.descriptors + received.count);
+  return received.size == 0 && received.count == 0 ? 0 : 1;
 }
 
 }  // namespace weft

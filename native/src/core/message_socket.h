@@ -5,11 +5,11 @@
 #include <string_view>
 #include <vector>
 
+#include "core/descriptor_message.h"
+
 namespace weft {
 
 inline constexpr size_t kMaxMessageBytes = 64 * 1024;
-// The kernel allows 253 (SCM_MAX_FD).
-inline constexpr size_t kMaxMessageDescriptors = 64;
 
 struct Message {
   std::string text;

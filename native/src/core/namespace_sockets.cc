@@ -7,9 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <utility>
 
+#include "core/descriptor_message.h"
 #include "netns/protocol.h"
 
 namespace weft {
@@ -25,48 +25,22 @@ size_t index_of(int family) { return family == AF_INET6 ? 1 : 0; }
 
 int family_of(const ConnectOptions& options) { return is_mapped(options.to.address) ? AF_INET : AF_INET6; }
 
-union Control {
-  cmsghdr align;
-  char bytes[CMSG_SPACE(sizeof(int))];
-};
-
 // 0 or errno.
 int send_request(int channel, const netns::Request& request, int descriptor) {
-  netns::Request said = request;
-  iovec range = {&said, sizeof(said)};
-  Control control;
-  msghdr header = {};
-  header.msg_iov = &range;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = sizeof(control.bytes);
-  cmsghdr* item = CMSG_FIRSTHDR(&header);
-  item->cmsg_level = SOL_SOCKET;
-  item->cmsg_type = SCM_RIGHTS;
-  item->cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(item), &descriptor, sizeof(int));
-  return sendmsg(channel, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(sizeof(said)) ? 0 : errno;
+  const ssize_t sent = send_with_descriptors(channel, &request, sizeof(request), &descriptor, 1, MSG_DONTWAIT);
+  return sent < 0 ? static_cast<int>(-sent) : 0;
 }
 
 // The socket, or -errno: -EAGAIN: no answer yet; -EPIPE: none will come.
 int receive_answer(int channel) {
   netns::Answer answer;
-  iovec range = {&answer, sizeof(answer)};
-  Control control;
-  msghdr header = {};
-  header.msg_iov = &range;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = sizeof(control.bytes);
-  const ssize_t size = recvmsg(channel, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  if (size < 0) return errno == EINTR || errno == EAGAIN ? -EAGAIN : -EPIPE;
-  const cmsghdr* item = CMSG_FIRSTHDR(&header);
-  int fd = -1;
-  if (item != nullptr && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(item), sizeof(int));
-  if (size != sizeof(answer)) return -EPIPE;
+  ReceivedMessage received;
+  receive_with_descriptors(channel, &answer, sizeof(answer), MSG_DONTWAIT, &received);
+  if (received.size == -EINTR || received.size == -EAGAIN) return -EAGAIN;
+  if (received.size != sizeof(answer)) return -EPIPE;
   if (answer.error != 0) return -answer.error;
   // Out of descriptors the kernel drops what came along.
-  return fd >= 0 ? fd : -EMFILE;
+  return received.count != 0 ? received.descriptors[0] : -EMFILE;
 }
 
 netns::Request request_for(int family) {

@@ -9,23 +9,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
 
+#include "core/descriptor_message.h"
 #include "netns/protocol.h"
 
 namespace weft::netns {
 
 namespace {
-
-union Control {
-  cmsghdr align;
-  char bytes[CMSG_SPACE(kMaxSockets * sizeof(int))];
-};
-// What fits in there when it is padded: more than the one that is asked for, so that an excess is seen.
-constexpr size_t kMaxReceived = (sizeof(Control) - CMSG_LEN(0)) / sizeof(int);
 
 struct Asked {
   Request request;
@@ -42,37 +35,19 @@ bool is_request(const Request& request) {
   return request.operation == Operation::kOpen && family_of(request) != AF_UNSPEC && request.count >= 1 && request.count <= kMaxSockets;
 }
 
-void close_all(const int* descriptors, size_t count) {
-  for (size_t i = 0; i < count; i++) close(descriptors[i]);
-}
-
 // Exactly one descriptor comes with every request; anything else ends the channel.
 Received receive(int channel, Asked* asked) {
   // One byte more than a request: a longer message is seen as such.
   char bytes[sizeof(Request) + 1];
-  iovec range = {bytes, sizeof(bytes)};
-  Control control;
-  msghdr header = {};
-  header.msg_iov = &range;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  header.msg_controllen = sizeof(control.bytes);
-  const ssize_t size = recvmsg(channel, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  if (size < 0) return errno == EAGAIN || errno == EINTR ? Received::kNothing : Received::kClosed;
-  int descriptors[kMaxReceived];
-  size_t count = 0;
-  // The kernel makes one item of all the descriptors of a message.
-  cmsghdr* item = CMSG_FIRSTHDR(&header);
-  if (item != nullptr && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS) {
-    count = std::min(kMaxReceived, (item->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    memcpy(descriptors, CMSG_DATA(item), count * sizeof(int));
-  }
+  ReceivedMessage received;
+  receive_with_descriptors(channel, bytes, sizeof(bytes), MSG_DONTWAIT, &received);
+  if (received.size < 0) return received.size == -EAGAIN || received.size == -EINTR ? Received::kNothing : Received::kClosed;
   memcpy(&asked->request, bytes, sizeof(Request));
-  if (size != sizeof(Request) || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || count != 1 || !is_request(asked->request)) {
-    close_all(descriptors, count);
+  if (received.size != sizeof(Request) || received.is_cut || received.count != 1 || !is_request(asked->request)) {
+    close_descriptors(received.descriptors, received.count);
     return Received::kClosed;
   }
-  asked->descriptor = descriptors[0];
+  asked->descriptor = received.descriptors[0];
   return Received::kRequest;
 }
 
@@ -93,7 +68,7 @@ int open_sockets(const Asked& asked, int home, std::vector<int>* out) {
   // To stay would keep a namespace alive that everybody else has left.
   if (setns(home, CLONE_NEWNET) != 0) abort();
   if (error != 0) {
-    close_all(out->data(), out->size());
+    close_descriptors(out->data(), out->size());
     out->clear();
   }
   return error;
@@ -101,23 +76,8 @@ int open_sockets(const Asked& asked, int home, std::vector<int>* out) {
 
 // False: the channel takes no answer.
 bool answer(int channel, int error, const std::vector<int>& sockets) {
-  Answer said = {error};
-  iovec range = {&said, sizeof(said)};
-  msghdr header = {};
-  header.msg_iov = &range;
-  header.msg_iovlen = 1;
-  Control control;
-  if (!sockets.empty()) {
-    const size_t bytes = sockets.size() * sizeof(int);
-    header.msg_control = control.bytes;
-    header.msg_controllen = CMSG_SPACE(bytes);
-    cmsghdr* item = CMSG_FIRSTHDR(&header);
-    item->cmsg_level = SOL_SOCKET;
-    item->cmsg_type = SCM_RIGHTS;
-    item->cmsg_len = CMSG_LEN(bytes);
-    memcpy(CMSG_DATA(item), sockets.data(), bytes);
-  }
-  return sendmsg(channel, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(sizeof(said));
+  const Answer said = {error};
+  return send_with_descriptors(channel, &said, sizeof(said), sockets.data(), sockets.size(), MSG_DONTWAIT) == sizeof(said);
 }
 
 // False: the channel is to be closed. A channel that joins comes into `joined`.
@@ -138,7 +98,7 @@ bool serve_one(int channel, int home, std::vector<int>* joined) {
   std::vector<int> sockets;
   const int error = open_sockets(asked, home, &sockets);
   const bool is_taken = answer(channel, error, sockets);
-  close_all(sockets.data(), sockets.size());
+  close_descriptors(sockets.data(), sockets.size());
   close(asked.descriptor);
   return is_taken;
 }
