@@ -8,9 +8,6 @@
 
 namespace weft {
 
-// What epoll says of the thread's descriptor.
-inline constexpr uint64_t kHandshakeTaken = UINT64_MAX - 2;
-
 struct HandshakesAside {
   // Null: none could be started.
   std::unique_ptr<HandshakeThread> thread = HandshakeThread::start();

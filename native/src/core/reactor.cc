@@ -2,10 +2,8 @@
 #include "core/reactor.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,22 +13,12 @@
 #include "core/body_relay.h"
 #include "core/dns_listener.h"
 #include "core/handshakes_aside.h"
-#include "core/upstream_http1.h"
 
 namespace weft {
 
 namespace {
 // Of one look at epoll, so that what came last is not far behind a flood.
 constexpr int kMaxEvents = 512;
-}  // namespace
-
-struct EventBuffer {
-  epoll_event events[kMaxEvents];
-};
-
-namespace {
-constexpr uint64_t kWatched = UINT64_MAX;
-constexpr uint64_t kNamespaceSockets = UINT64_MAX - 1;
 constexpr uint64_t kBeatMs = 100;
 // Turns for what the tick has left over before epoll is asked again.
 constexpr int kRounds = 8;
@@ -47,6 +35,10 @@ std::shared_ptr<const Tables> empty_tables() {
 }
 
 }  // namespace
+
+struct EventBuffer {
+  epoll_event events[kMaxEvents];
+};
 
 uint64_t monotonic_ns() {
   timespec now;
@@ -281,253 +273,15 @@ void Reactor::reap() {
   connections_.reap();
 }
 
-void Reactor::decide_batch() {
-  const int32_t count = batch_.size();
-  batch_.prepare(tables_->generation(), now_us_);
-  counters_.add(Counter::DecideCalls);
-  decided_ = true;
-  const bool outer = deciding_;
-  deciding_ = true;
-  const bool made = decide_(context_);
-  deciding_ = outer;
-  batch_.clear();
-  if (!made) counters_.add(Counter::DecideFailures);
-  if (count != 0) execute_decisions(count, made);
-  if (close_wanted_ && !deciding_) close_everything();
-}
-
-// Each tenant pays for its own, and for its part of the call.
-void Reactor::execute_decisions(int32_t count, bool made) {
-  const uint64_t called_ns = now_ns_;
-  update_clock();
-  const uint64_t share_ns = (now_ns_ - called_ns) / static_cast<uint64_t>(count);
-  TenantId paying = 0;
-  for (int32_t i = 0; i < count; i++) {
-    Decision decision = batch_.decision(i);
-    Connection* connection = connections_.get(batch_.pending(i).handle);
-    if (!made) {
-      give_back(decision.target);
-      decision = Decision{};
-    }
-    if (connection == nullptr) {
-      abandon(decision);
-      continue;
-    }
-    if (connection->tenant_ != paying) {
-      if (i != 0) charge(paying);
-      paying = connection->tenant_;
-    }
-    charge(paying, share_ns);
-    static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
-  }
-  charge(paying);
-}
-
-void Reactor::take_answered() {
-  if (closed_ || !batch_.has_answered()) return;
-  batch_.take_answered([this](int32_t token) {
-    Deferrable* item = deferrals_.find(token);
-    if (item == nullptr) return;
-    end_deferral(item);
-    item->on_answered();
-  });
-}
-
-bool Reactor::defer(Deferrable* item, const Decision& decision) {
-  if (!deferrals_.add(item, decision.token)) {
-    counters_.add(Counter::DeferredOverflows);
-    return false;
-  }
-  counters_.add(Counter::Deferred);
-  counters_.add(Counter::DeferredOpen);
-  return true;
-}
-
-void Reactor::end_deferral(Deferrable* item) {
-  if (!item->is_deferred()) return;
-  deferrals_.remove(item);
-  counters_.add(Counter::DeferredOpen, -1);
-}
-
-uint64_t Reactor::deferral_deadline_ms(const Decision& decision) const {
-  const uint32_t limit = limits().deferred_timeout_ms;
-  return now_ms() + (decision.attempt_timeout_ms > 0 ? std::min(limit, static_cast<uint32_t>(decision.attempt_timeout_ms)) : limit);
-}
-
 void Reactor::beat() {
   if (!heartbeat_.is_open() || now_ms() < next_beat_ms_) return;
   heartbeat_.beat();
   next_beat_ms_ = now_ms() + kBeatMs;
 }
 
-int Reactor::open_scope(const ListenerSpec& spec, SharedScope* scope, std::string* error) {
-  *error = "open the namespace of the listener";
-  const bool is_pod = spec.place == ListenerPlace::kPod;
-  if (namespace_sockets_ == nullptr) {
-    namespace_sockets_ = NamespaceSockets::open(is_pod ? spec.pod.sockets : options_.host.sockets);
-    if (namespace_sockets_ == nullptr) return -errno;
-    epoll_event event = {};
-    event.events = EPOLLIN;
-    event.data.u64 = kNamespaceSockets;
-    epoll_ctl(epoll_, EPOLL_CTL_ADD, namespace_sockets_->fd(), &event);
-  }
-  if (is_pod) {
-    for (const auto& [key, known] : pods_) {
-      if (key == spec.pod.key) *scope = known;
-    }
-    if (*scope != nullptr) return 0;
-    *scope = SocketScope::open(spec.pod.netns, spec.pod.mark);
-    if (*scope == nullptr) return -errno;
-    pods_.emplace_back(spec.pod.key, *scope);
-    return 0;
-  }
-  if (host_scope_ == nullptr) host_scope_ = SocketScope::open(options_.host.netns, options_.host.mark);
-  if (host_scope_ == nullptr) return -errno;
-  *scope = host_scope_;
-  // The maps may appear after the engine.
-  *error = "open " + options_.host.flows;
-  return host_flows_.open(options_.host.flows);
-}
-
-int Reactor::listen_in(const SocketScope& scope, const ListenOptions& options) const {
-  const int fd = namespace_sockets_->open_now(scope, is_mapped(options.at.address) ? AF_INET : AF_INET6);
-  return fd < 0 ? fd : listen_on(fd, options);
-}
-
-int Reactor::listen_dns(const ListenerSpec& spec, std::string* error) {
-  *error = "listen";
-  const int fd = DnsListener::open(spec.address, spec.port);
-  if (fd < 0) return fd;
-  const int result = spec.sockmap.empty() ? 0 : register_listener(spec.sockmap, spec.sockmap_key, fd);
-  if (result < 0) {
-    ::close(fd);
-    *error = "register in " + spec.sockmap;
-    return result;
-  }
-  auto* listener = new DnsListener(this, fd, spec.id);
-  dns_listeners_.push_back(listener);
-  adopt(listener);
-  Peer local;
-  local_peer(fd, &local);
-  return local.port;
-}
-
-int Reactor::listen(const ListenerSpec& spec, std::string* error) {
-  if (spec.kind == ListenerKind::Dns) return listen_dns(spec, error);
-  ListenOptions options;
-  options.at = {spec.address, spec.port};
-  SharedScope scope;
-  if (spec.place != ListenerPlace::kOwn) {
-    if (const int result = open_scope(spec, &scope, error); result < 0) return result;
-  } else {
-    options.transparent = spec.is_captured();
-    // Answers to captured clients go to the local pod; answers to captured callers go back as if the pod had sent them.
-    options.mark = spec.kind == ListenerKind::Outbound ? kMarkValueDeliver : spec.kind == ListenerKind::Inbound ? kMarkValueInject : 0;
-  }
-  const int fd = scope == nullptr ? open_listener(options) : listen_in(*scope, options);
-  if (fd < 0) {
-    *error = "listen";
-    return fd;
-  }
-  if (!spec.sockmap.empty()) {
-    const int result = register_listener(spec.sockmap, spec.sockmap_key, fd);
-    if (result < 0) {
-      ::close(fd);
-      *error = "register in " + spec.sockmap;
-      return result;
-    }
-  }
-  return add_listener(spec, fd, std::move(scope));
-}
-
-int Reactor::adopt_listener(const ListenerSpec& spec, int fd, std::string* error) {
-  *error = "adopt";
-  SharedScope scope;
-  int result = spec.place == ListenerPlace::kOwn ? 0 : open_scope(spec, &scope, error);
-  if (result == 0) {
-    const int sibling = scope == nullptr ? open_stream_socket(AF_INET) : namespace_sockets_->open_now(*scope, AF_INET);
-    result = sibling < 0 ? sibling : check_listener(fd, {spec.address, spec.port}, sibling);
-    if (sibling >= 0) ::close(sibling);
-  }
-  if (result == 0) return add_listener(spec, fd, std::move(scope));
-  ::close(fd);
-  return result;
-}
-
-int Reactor::add_listener(const ListenerSpec& spec, int fd, SharedScope scope) {
-  Peer local;
-  local_peer(fd, &local);
-  ListenerSpec kept = spec;
-  kept.port = local.port;
-  auto* listener = new Listener(this, fd, kept, std::move(scope));
-  listener->set_tenant(TenantScheduler::checked(tables_->listener_tenant(spec.id)));
-  listeners_.push_back(listener);
-  adopt(listener);
-  return local.port;
-}
-
-std::vector<SharedListener> Reactor::share_listeners() const {
-  std::vector<SharedListener> shared;
-  for (const Listener* listener : listeners_) {
-    const ListenerSpec& spec = listener->spec();
-    // A successor opens its own there.
-    if (spec.place == ListenerPlace::kHost) continue;
-    const int fd = fcntl(listener->fd(), F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0) shared.push_back({spec.id, spec.pod.key, spec.sockmap.empty() ? -1 : int64_t{spec.sockmap_key}, fd});
-  }
-  return shared;
-}
-
-bool Reactor::set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding) {
-  bool found = false;
-  for (Listener* listener : listeners_) {
-    if (listener->spec().id != id) continue;
-    listener->set(tls, forwarding);
-    found = true;
-  }
-  return found;
-}
-
 TlsWire& Reactor::tls_wire() {
   if (tls_wire_ == nullptr) tls_wire_ = std::make_unique<TlsWire>();
   return *tls_wire_;
-}
-
-void Reactor::unlisten(int32_t id) {
-  std::erase_if(dns_listeners_, [id](DnsListener* listener) {
-    if (listener->id() != id) return false;
-    listener->stop();
-    return true;
-  });
-  for (auto at = listeners_.begin(); at != listeners_.end();) {
-    if ((*at)->spec().id == id) {
-      (*at)->stop();
-      at = listeners_.erase(at);
-    } else {
-      ++at;
-    }
-  }
-  if (!deciding_) reap();
-}
-
-void Reactor::leave_pod(int64_t key) {
-  const auto known = std::find_if(pods_.begin(), pods_.end(), [key](const auto& pod) { return pod.first == key; });
-  if (known == pods_.end()) return;
-  const SharedScope scope = known->second;
-  pods_.erase(known);
-  std::erase_if(listeners_, [&](Listener* listener) {
-    if (listener->scope() != scope) return false;
-    close(listener);
-    return true;
-  });
-  for (PoolLink* link : pool_.idle_unless([&](const UpstreamTarget& target) { return target.connect.scope != scope; })) link->give_up();
-  connections_.for_each([&](Connection* connection) {
-    if (!connection->is_downstream() || static_cast<Downstream*>(connection)->origin().scope != scope) return;
-    // Its end comes as an event, as any other. Without linger no socket stays behind to hold the namespace.
-    set_abortive_close(connection->fd());
-    ::shutdown(connection->fd(), SHUT_RDWR);
-  });
-  if (!deciding_) reap();
 }
 
 void Reactor::use_tables(std::shared_ptr<const Tables> tables) {
@@ -573,107 +327,6 @@ void Reactor::drain(uint32_t idle_ms) {
 uint64_t Reactor::idle_timeout_ms() {
   if (!draining_) return limits().idle_timeout_ms;
   return drain_idle_ms_ + (drain_idle_ms_ == 0 ? 0 : random() % drain_idle_ms_);
-}
-
-bool Reactor::watch(int fd) {
-  epoll_event event = {};
-  event.events = EPOLLIN;
-  event.data.u64 = kWatched;
-  return epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
-void Reactor::adopt(Connection* connection) {
-  connection->handle_ = connections_.add(connection);
-  watch(connection);
-}
-
-void Reactor::watch(const Connection* connection) {
-  epoll_event event = {};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-  event.data.u64 = uint64_t{connection->handle_.generation} << 32 | connection->handle_.slot;
-  // It fails only out of memory or watches; the connection's timer ends it then.
-  epoll_ctl(epoll_, EPOLL_CTL_ADD, connection->fd_, &event);
-}
-
-bool Reactor::dial(Connection* connection, const ConnectOptions& options) {
-  int fd = -1;
-  if (options.scope == nullptr) {
-    fd = open_connection(options);
-    if (fd < 0) return false;
-  } else if (fd = namespace_sockets_->take(options); fd >= 0) {
-    fd = connect_from(fd, options);
-    if (fd < 0) return false;
-  } else if (!namespace_sockets_->has_room()) {
-    return false;
-  }
-  connection->fd_ = fd;
-  connection->handle_ = connections_.add(connection);
-  if (fd >= 0) {
-    watch(connection);
-  } else {
-    namespace_sockets_->order(options, connection->handle_);
-  }
-  return true;
-}
-
-// What can't connect is told as if its socket had said so.
-void Reactor::take_namespace_sockets() {
-  NamespaceSockets::Arrival arrival;
-  while (namespace_sockets_->next(&arrival)) {
-    Connection* connection = connections_.get(arrival.connection);
-    if (connection == nullptr) {
-      namespace_sockets_->put_back(arrival);
-      continue;
-    }
-    connection->fd_ = arrival.fd < 0 ? -1 : std::max(-1, connect_from(arrival.fd, arrival.options));
-    if (connection->fd_ >= 0) {
-      watch(connection);
-      continue;
-    }
-    connection->ready_events_ |= EPOLLERR | EPOLLHUP;
-    if (!std::exchange(connection->ready_, true)) scheduler_.make_ready(connection->tenant_, arrival.connection);
-  }
-  if (namespace_sockets_->is_over()) epoll_ctl(epoll_, EPOLL_CTL_DEL, namespace_sockets_->fd(), nullptr);
-}
-
-void Reactor::succeed(Connection* from, Connection* to) {
-  to->fd_ = std::exchange(from->fd_, -1);
-  to->tls_ = std::move(from->tls_);
-  to->output_ = std::move(from->output_);
-  // What the first bytes' reader left unread is not announced again.
-  to->readable_ = from->readable_ || (to->tls_ != nullptr && !to->tls_->input_left.empty());
-  to->peer_finished_ = from->peer_finished_;
-  to->is_connecting_ = from->is_connecting_;
-  close(from);
-  to->handle_ = connections_.add(to);
-  epoll_event event = {};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-  event.data.u64 = uint64_t{to->handle_.generation} << 32 | to->handle_.slot;
-  epoll_ctl(epoll_, EPOLL_CTL_MOD, to->fd_, &event);
-}
-
-void Reactor::unwatch(const Connection* connection) { epoll_ctl(epoll_, EPOLL_CTL_DEL, connection->fd_, nullptr); }
-
-void Reactor::close(Connection* connection) {
-  timers_.cancel(connection);
-  if (connection->fd_ >= 0) {
-    if (connection->tls_ != nullptr) connection->say_goodbye();
-    ::close(connection->fd_);
-  }
-  connection->fd_ = -1;
-  connections_.release(connection->handle_);
-}
-
-void Reactor::close_downstream(Connection* connection) {
-  count_downstream(connection->listener_id(), connection->tenant_, -1);
-  close(connection);
-}
-
-void Reactor::count_downstream(int32_t listener_id, TenantId tenant, int change) {
-  accounts_.add(tenant, TenantWord::Connections, change);
-  open_downstream_ += static_cast<uint32_t>(change);
-  counters_.add(Counter::DownstreamOpen, change);
-  if (static_cast<size_t>(listener_id) < options_.listener_count) options_.listener_connections[listener_id] += change;
 }
 
 void Reactor::close() {

@@ -91,7 +91,7 @@ class Reactor {
   uint32_t open_downstream() const { return open_downstream_; }
 
   // Wakes run_once() when `fd` is readable; watched_ready() then says so until the next tick. -1: none.
-  bool watch(int fd);
+  bool watch(int fd) { return watch(fd, kWatched); }
   bool watched_ready() const { return watched_ready_; }
   // Waits at most `timeout_ms` (-1: as long as nothing happens). Returns the events handled.
   int run_once(int timeout_ms);
@@ -199,11 +199,16 @@ class Reactor {
   bool still_wanted(const UpstreamTarget& target) const;
 
  private:
+  // What epoll says of descriptors that are no connection's: no handle has such a generation.
+  static constexpr uint64_t kWatched = UINT64_MAX;
+  static constexpr uint64_t kNamespaceSockets = UINT64_MAX - 1;
+  static constexpr uint64_t kHandshakeTaken = UINT64_MAX - 2;
   // The scope of a listener that is not in this thread's own namespace; 0 or -errno.
   int open_scope(const ListenerSpec& spec, SharedScope* scope, std::string* error);
   // A socket that listens there, or -errno.
   int listen_in(const SocketScope& scope, const ListenOptions& options) const;
-  void watch(const Connection* connection);
+  bool watch(int fd, uint64_t as) const;
+  void watch(const Connection* connection, int operation) const;
   void take_namespace_sockets();
   void begin_next_handshake();
   void take_handshake();

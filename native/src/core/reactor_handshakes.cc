@@ -17,11 +17,8 @@ bool Reactor::shakes_aside() {
   if (handshakes_ == nullptr) {
     handshakes_ = std::make_unique<HandshakesAside>();
     set_weights(&handshakes_->order);
-    epoll_event event = {};
-    event.events = EPOLLIN;
-    event.data.u64 = kHandshakeTaken;
     HandshakeThread* thread = handshakes_->thread.get();
-    if (thread != nullptr && epoll_ctl(epoll_, EPOLL_CTL_ADD, thread->fd(), &event) != 0) handshakes_->thread = nullptr;
+    if (thread != nullptr && !watch(thread->fd(), kHandshakeTaken)) handshakes_->thread = nullptr;
   }
   return handshakes_->thread != nullptr;
 }
