@@ -1,8 +1,7 @@
 // Blocking queries to one Consul agent or server (Consul HTTP API, "Blocking Queries"). Owns connections, token, times and bounds. Retries nothing.
 import { readFileSync } from 'node:fs';
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { VERSION } from '../../../api/version.js';
+import type { Agent, IncomingMessage } from 'node:http';
+import { JSON_HEADERS, messageOf, OK, openPool, readText, send } from '../http.js';
 
 /** Files are read for every request: tokens and certificates are rotated under a running process. Null: none. */
 export interface ConsulAccess {
@@ -26,7 +25,6 @@ export type ConsulAnswer =
 
 /** Consul's http_max_conns_per_client is 200 by default. */
 export const MAX_CONNECTIONS = 190;
-const OK = 200;
 /** Consul waits up to a sixteenth longer than it was asked, so that many clients don't come back together. */
 const WAIT_JITTER = 16;
 const ANSWER_MS = 15_000;
@@ -36,12 +34,11 @@ const TCP_KEEPALIVE_MS = 15_000;
 
 export class ConsulClient {
   readonly #access: ConsulAccess;
-  readonly #agent: HttpAgent | HttpsAgent;
+  readonly #pool: Agent;
 
   constructor(access: ConsulAccess) {
     this.#access = access;
-    const options = { keepAlive: true, keepAliveMsecs: TCP_KEEPALIVE_MS, maxSockets: MAX_CONNECTIONS };
-    this.#agent = access.server.startsWith('https:') ? new HttpsAgent({ ...options, minVersion: 'TLSv1.2' }) : new HttpAgent(options);
+    this.#pool = openPool(access.server, { keepAliveMsecs: TCP_KEEPALIVE_MS, maxSockets: MAX_CONNECTIONS });
   }
 
   /** `index` 0: answers at once. Never throws; a failure by the signal is one like any other. */
@@ -66,7 +63,7 @@ export class ConsulClient {
         return { kind: 'failure', status: 403, message: '403 its token may read nothing of this' };
       return { kind: 'ok', value, index: nextIndex(answer, index) };
     } catch (error) {
-      return { kind: 'failure', status: 0, message: error instanceof Error ? error.message : String(error) };
+      return { kind: 'failure', status: 0, message: messageOf(error) };
     } finally {
       limit.cancel();
     }
@@ -74,21 +71,16 @@ export class ConsulClient {
 
   /** Idempotent; what is under way fails. */
   close(): void {
-    this.#agent.destroy();
+    this.#pool.destroy();
   }
 
-  #send(path: string, signal: AbortSignal, limit: Limit): Promise<IncomingMessage> {
+  async #send(path: string, signal: AbortSignal, limit: Limit): Promise<IncomingMessage> {
     const { server, tokenFile, caFile } = this.#access;
-    const headers: Record<string, string> = { accept: 'application/json', 'user-agent': `weft/${VERSION}` };
-    if (tokenFile !== null) headers['x-consul-token'] = readFileSync(tokenFile, 'utf8').trim();
+    const token = tokenFile === null ? {} : { 'x-consul-token': readFileSync(tokenFile, 'utf8').trim() };
     const ca = caFile === null ? {} : { ca: readFileSync(caFile, 'utf8') };
-    return new Promise((resolve, reject) => {
-      const options = { headers, signal, agent: this.#agent, ...ca };
-      const request = server.startsWith('https:') ? httpsRequest(`${server}${path}`, options) : httpRequest(`${server}${path}`, options);
+    const options = { headers: { ...JSON_HEADERS, ...token }, signal, agent: this.#pool, ...ca };
+    return send(`${server}${path}`, options, null, (request) => {
       request.on('socket', () => limit.begin(() => request.destroy(new Error('no whole answer in time'))));
-      request.on('error', reject);
-      request.on('response', resolve);
-      request.end();
     });
   }
 }
@@ -116,15 +108,4 @@ function nextIndex(answer: IncomingMessage, index: number): number {
 
 function isEmpty(value: unknown): boolean {
   return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
-}
-
-async function readText(answer: IncomingMessage, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of answer as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw new Error(`an answer of more than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }

@@ -1,9 +1,8 @@
 // HTTP to one Kubernetes API server: requests whose answers are read whole, and watches that are read line by line. Owns connections, credentials
 // on them, times and bounds. Doesn't retry, but for a token that may have been replaced; knows no kinds.
-import { type ClientRequest, Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { Agent, ClientRequest, IncomingMessage } from 'node:http';
 import { isUnchecked, textOf } from '../../../api/resources/schema.js';
-import { VERSION } from '../../../api/version.js';
+import { isTls, JSON_HEADERS, messageOf, OK, openPool, readText, send, TooLarge } from '../http.js';
 import type { ClusterAccess, Credentials } from './cluster-access.js';
 
 /** Why there is no answer of the kind that was asked for. */
@@ -44,7 +43,6 @@ const MAX_MESSAGE_BYTES = 65_536;
 const CONNECT_DEADLINE_MS = 10_000;
 /** A peer that is gone without a word is noticed by the kernel. */
 const TCP_KEEPALIVE_MS = 15_000;
-const OK = 200;
 const UNAUTHORIZED = 401;
 /** Also how an answer above the caller's bound is told. */
 export const TOO_LARGE = 413;
@@ -52,9 +50,9 @@ export const TOO_LARGE = 413;
 export class ApiClient {
   readonly server: string;
   readonly #access: ClusterAccess;
-  /** Those that the open agent was made with. */
+  /** Those that the open pool was made with. */
   #credentials: Credentials | null = null;
-  #agent: HttpAgent | HttpsAgent | null = null;
+  #pool: Agent | null = null;
 
   constructor(access: ClusterAccess) {
     this.#access = access;
@@ -89,7 +87,7 @@ export class ApiClient {
 
   /** Idempotent; what is under way fails. */
   close(): void {
-    this.#agent?.destroy();
+    this.#pool?.destroy();
   }
 
   #whole(method: string, path: string, patch: Patch | null, { deadlineMs, maxBytes, signal }: RequestOptions): Promise<ApiAnswer> {
@@ -123,60 +121,45 @@ export class ApiClient {
 
   #once(method: string, path: string, patch: Patch | null, credentials: Credentials, signal: AbortSignal): Promise<IncomingMessage> {
     const body = patch === null ? null : Buffer.from(JSON.stringify(patch.body));
-    const headers: Record<string, string> = { accept: 'application/json', 'user-agent': `weft/${VERSION}` };
+    const headers: Record<string, string> = { ...JSON_HEADERS };
     if (credentials.token !== null) headers.authorization = `Bearer ${credentials.token}`;
     if (patch !== null) headers['content-type'] = patch.contentType;
     if (body !== null) headers['content-length'] = String(body.length);
-    const options = { method, headers, signal, agent: this.#agentFor(credentials) };
-    return new Promise((resolve, reject) => {
-      const url = `${this.server}${path}`;
-      const request: ClientRequest = url.startsWith('https:') ? httpsRequest(url, options) : httpRequest(url, options);
-      request.on('error', reject);
-      request.on('response', (response) => {
-        // Its reader hears of an error while it reads; one that comes later is nobody's.
-        response.on('error', () => undefined);
-        resolve(response);
-      });
-      // Not while the answer is awaited: a watch of a quiet kind has none for long.
-      const connecting = setTimeout(
-        () => request.destroy(new Error(`no connection within ${CONNECT_DEADLINE_MS} ms`)),
-        CONNECT_DEADLINE_MS,
-      );
-      const connected = (): void => clearTimeout(connecting);
-      request.on('socket', (socket) => {
-        socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
-        if (!socket.connecting) connected();
-        else socket.once(url.startsWith('https:') ? 'secureConnect' : 'connect', connected);
-      });
-      request.on('close', connected);
-      request.end(body);
-    });
+    return send(`${this.server}${path}`, { method, headers, signal, agent: this.#poolFor(credentials) }, body, (request) =>
+      limitConnecting(request, isTls(this.server)),
+    );
   }
 
-  #agentFor(credentials: Credentials): HttpAgent | HttpsAgent {
+  #poolFor(credentials: Credentials): Agent {
     const known = this.#credentials;
     const isSame = known !== null && (['ca', 'cert', 'key'] as const).every((field) => known[field] === credentials[field]);
-    if (this.#agent !== null && isSame) return this.#agent;
+    if (this.#pool !== null && isSame) return this.#pool;
     // Requests under way on the old one go on; its idle connections close by themselves.
     this.#credentials = credentials;
     const { ca, cert, key } = credentials;
     const { serverName, isVerified } = this.#access;
-    this.#agent = this.server.startsWith('https:')
-      ? new HttpsAgent({
-          keepAlive: true,
-          timeout: 0,
-          minVersion: 'TLSv1.2',
-          rejectUnauthorized: isVerified,
-          ...(ca === null ? {} : { ca }),
-          ...(cert === null || key === null ? {} : { cert, key }),
-          ...(serverName === null ? {} : { servername: serverName }),
-        })
-      : new HttpAgent({ keepAlive: true });
-    return this.#agent;
+    this.#pool = openPool(this.server, {
+      timeout: 0,
+      rejectUnauthorized: isVerified,
+      ...(ca === null ? {} : { ca }),
+      ...(cert === null || key === null ? {} : { cert, key }),
+      ...(serverName === null ? {} : { servername: serverName }),
+    });
+    return this.#pool;
   }
 }
 
-class TooLarge extends Error {}
+/** Not while the answer is awaited: a watch of a quiet kind has none for long. */
+function limitConnecting(request: ClientRequest, hasTls: boolean): void {
+  const connecting = setTimeout(() => request.destroy(new Error(`no connection within ${CONNECT_DEADLINE_MS} ms`)), CONNECT_DEADLINE_MS);
+  const connected = (): void => clearTimeout(connecting);
+  request.on('socket', (socket) => {
+    socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
+    if (!socket.connecting) connected();
+    else socket.once(hasTls ? 'secureConnect' : 'connect', connected);
+  });
+  request.on('close', connected);
+}
 
 interface Limit {
   readonly signal: AbortSignal;
@@ -201,17 +184,6 @@ async function within<Result>(ms: number, signal: AbortSignal, action: (limit: L
     clearTimeout(timer);
     signal.removeEventListener('abort', abort);
   }
-}
-
-async function readText(answer: IncomingMessage, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of answer as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw new TooLarge(`an answer of more than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** Lines end with \n; a last one without is half an event, and dropped. */
@@ -255,8 +227,4 @@ function statusMessage(text: string): string | null {
 
 function noAnswer(message: string): ApiFailure {
   return { kind: 'failure', status: 0, message, retryAfterMs: 0 };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
