@@ -2,6 +2,7 @@
 // writes nothing.
 import type { Clock } from '../../clock.js';
 import { pause } from '../../store/election.js';
+import { Catalogue } from '../catalogue.js';
 import type { Ingest } from '../ingester.js';
 import { serviceName } from '../instances.js';
 import { type ConsulAnswer, type ConsulClient, MAX_CONNECTIONS } from './consul-client.js';
@@ -51,8 +52,7 @@ interface Followed {
   /** In Consul. */
   readonly name: string;
   readonly stop: () => void;
-  /** Names of its objects by kind; null: not known yet. */
-  objects: ReadonlyMap<string, ReadonlySet<string>> | null;
+  isKnown: boolean;
 }
 
 export class ConsulSource {
@@ -61,17 +61,18 @@ export class ConsulSource {
   /** By the name of the Service they become. */
   readonly #services = new Map<string, Followed>();
   readonly #running = new Set<Promise<void>>();
-  readonly #refused = new Map<string, string>();
+  readonly #catalogue: Catalogue;
   #isSettled = false;
 
   constructor(parts: ConsulSourceParts) {
     this.#parts = parts;
     this.#times = { ...TIMES, ...parts.times };
+    this.#catalogue = new Catalogue({ ...parts, refused: parts.observe.refused });
   }
 
   /** Until the signal. Never throws for what Consul does. */
   async run(signal: AbortSignal): Promise<void> {
-    await this.#follow(CATALOG, signal, (value) => this.#catalogue(value));
+    await this.#follow(CATALOG, signal, (value) => this.#names(value));
     for (const { stop } of this.#services.values()) stop();
     await Promise.all(this.#running);
   }
@@ -102,7 +103,7 @@ export class ConsulSource {
     }
   }
 
-  #catalogue(value: unknown): boolean {
+  #names(value: unknown): boolean {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
     const { observe } = this.#parts;
     const wanted = new Map<string, string>();
@@ -111,8 +112,8 @@ export class ConsulSource {
       .sort()) {
       const label = serviceName(name);
       const other = label === null ? undefined : wanted.get(label);
-      if (label === null) this.#refuse(name, ['no DNS label can be made of its name']);
-      else if (other !== undefined) this.#refuse(name, [`"${other}" is called ${label} too`]);
+      if (label === null) this.#catalogue.refuse(name, ['no DNS label can be made of its name']);
+      else if (other !== undefined) this.#catalogue.refuse(name, [`"${other}" is called ${label} too`]);
       else wanted.set(label, name);
     }
     if (wanted.size > MAX_SERVICES) observe.tooManyServices(wanted.size, MAX_SERVICES);
@@ -125,7 +126,7 @@ export class ConsulSource {
 
   #enter(label: string, name: string): void {
     const stopped = new AbortController();
-    const followed: Followed = { name, stop: () => stopped.abort(), objects: null };
+    const followed: Followed = { name, stop: () => stopped.abort(), isKnown: false };
     this.#services.set(label, followed);
     const running = this.#follow(pathOf(name), stopped.signal, (value) => this.#instances(label, followed, value));
     this.#running.add(running);
@@ -137,51 +138,25 @@ export class ConsulSource {
     if (followed === undefined) return;
     followed.stop();
     this.#services.delete(label);
-    this.#refused.delete(followed.name);
     this.#parts.observe.forgotten(pathOf(followed.name));
-    this.#replace(followed, new Map());
+    this.#catalogue.drop(followed.name);
   }
 
   #instances(label: string, followed: Followed, value: unknown): boolean {
     if (!Array.isArray(value)) return false;
-    const { namespace, ingest } = this.#parts;
-    const { objects, refused } = translate(label, namespace, value);
-    this.#refuse(followed.name, refused);
-    for (const object of objects) ingest.put(object);
-    const names = new Map<string, Set<string>>();
-    for (const { ref } of objects) names.set(ref.kind, (names.get(ref.kind) ?? new Set()).add(ref.name));
-    this.#replace(followed, names);
+    const { objects, refused } = translate(label, this.#parts.namespace, value);
+    this.#catalogue.refuse(followed.name, refused);
+    this.#catalogue.put(followed.name, objects);
+    followed.isKnown = true;
     this.#settle();
     return true;
   }
 
-  /** What it had and has no more goes. */
-  #replace(followed: Followed, objects: ReadonlyMap<string, ReadonlySet<string>>): void {
-    const { ingest, namespace } = this.#parts;
-    for (const [kind, names] of followed.objects ?? []) {
-      for (const name of names) if (objects.get(kind)?.has(name) !== true) ingest.remove({ kind, namespace, name });
-    }
-    followed.objects = objects;
-  }
-
   /** Once all is known: what an earlier leader wrote and Consul has no more. */
   #settle(): void {
-    const all = [...this.#services.values()];
-    if (this.#isSettled || all.some(({ objects }) => objects === null)) return;
+    if (this.#isSettled || [...this.#services.values()].some(({ isKnown }) => !isKnown)) return;
     this.#isSettled = true;
-    for (const kind of ['Service', 'EndpointSlice']) {
-      this.#parts.ingest.settle(
-        kind,
-        ({ namespace, name }) => namespace === this.#parts.namespace && all.some(({ objects }) => objects?.get(kind)?.has(name) === true),
-      );
-    }
-  }
-
-  #refuse(name: string, messages: readonly string[]): void {
-    const text = messages.join('; ');
-    if ((this.#refused.get(name) ?? '') === text) return;
-    this.#refused.set(name, text);
-    if (messages.length > 0) this.#parts.observe.refused(name, messages);
+    this.#catalogue.settle();
   }
 }
 

@@ -2,6 +2,7 @@
 // everything is read again every minute, since a watch can be lost. Runs at the leader alone; writes nothing.
 import type { Clock } from '../../clock.js';
 import { pause } from '../../store/election.js';
+import { Catalogue } from '../catalogue.js';
 import type { Ingest } from '../ingester.js';
 import { type Instance, serviceName, serviceObjects } from '../instances.js';
 import { instanceOf } from './instance.js';
@@ -44,9 +45,7 @@ class Unreadable extends Error {}
 export class ZooKeeperSource {
   readonly #parts: ZooKeeperSourceParts;
   readonly #times: ZooKeeperTimes;
-  /** Names of its objects by kind, by the znode's name. */
-  readonly #known = new Map<string, ReadonlyMap<string, ReadonlySet<string>>>();
-  readonly #refused = new Map<string, string>();
+  readonly #catalogue: Catalogue;
   /** One for each thing that is watched: the library keeps what it is given until it fires, but the same one only once. */
   readonly #watchers = new Map<string | null, () => void>();
   /** To be read: services by znode; null: which services there are, and all of them. */
@@ -57,6 +56,7 @@ export class ZooKeeperSource {
   constructor(parts: ZooKeeperSourceParts) {
     this.#parts = parts;
     this.#times = { ...TIMES, ...parts.times };
+    this.#catalogue = new Catalogue({ ...parts, refused: parts.observe.refused });
   }
 
   /** Until the signal. Never throws for what ZooKeeper does. */
@@ -134,25 +134,26 @@ export class ZooKeeperSource {
   }
 
   async #readAll(session: ZooKeeperSession): Promise<void> {
-    const { access, ingest, namespace } = this.#parts;
+    const { access } = this.#parts;
     const services = orThrow(access.path, await session.children(access.path, this.#watcher(null)));
     if (services === null) throw new Unreadable(`there is no ${access.path}: --zookeeper-path names the znode whose children are services`);
     if (services.length > MAX_SERVICES) throw new Unreadable(`${services.length} services, at most ${MAX_SERVICES} are read`);
-    for (const service of [...this.#known.keys()]) if (!services.includes(service)) this.#leave(service);
+    const listed = new Set(services);
+    for (const service of this.#catalogue.services()) {
+      if (listed.has(service)) continue;
+      this.#catalogue.drop(service);
+      this.#watchers.delete(service);
+    }
     for (const service of [...services].sort()) await this.#readService(session, service);
-    const all = [...this.#known.values()];
-    for (const kind of ['Service', 'EndpointSlice'])
-      ingest.settle(kind, (ref) => ref.namespace === namespace && all.some((names) => names.get(kind)?.has(ref.name) === true));
+    this.#catalogue.settle();
   }
 
   async #readService(session: ZooKeeperSession, service: string): Promise<void> {
-    const { access, ingest, namespace, observe } = this.#parts;
+    const { access, namespace, observe } = this.#parts;
     const name = serviceName(service);
-    const other = [...this.#known.keys()].find((known) => known !== service && serviceName(known) === name);
-    if (name === null || other !== undefined) {
-      this.#refuse(service, [name === null ? 'no DNS label can be made of its name' : `"${other}" is called ${name} too`]);
-      return;
-    }
+    if (name === null) return this.#catalogue.refuse(service, ['no DNS label can be made of its name']);
+    const holder = this.#catalogue.holder(name);
+    if (holder !== null && holder !== service) return this.#catalogue.refuse(service, [`"${holder}" is called ${name} too`]);
     const path = `${access.path}/${service}`;
     const again = this.#watcher(service);
     const children = orThrow(path, await session.children(path, again)) ?? [];
@@ -168,39 +169,12 @@ export class ZooKeeperSource {
       }
     }
     observe.answered();
-    this.#refuse(
+    this.#catalogue.refuse(
       service,
       found.filter((instance) => typeof instance === 'string'),
     );
     const instances = found.filter((instance) => typeof instance !== 'string');
-    const objects = serviceObjects({ name, namespace, port: null, protocol: null }, instances);
-    for (const object of objects) ingest.put(object);
-    const names = new Map<string, Set<string>>();
-    for (const { ref } of objects) names.set(ref.kind, (names.get(ref.kind) ?? new Set()).add(ref.name));
-    this.#replace(service, names);
-  }
-
-  /** What it had and has no more goes. */
-  #replace(service: string, objects: ReadonlyMap<string, ReadonlySet<string>>): void {
-    const { ingest, namespace } = this.#parts;
-    for (const [kind, names] of this.#known.get(service) ?? []) {
-      for (const name of names) if (objects.get(kind)?.has(name) !== true) ingest.remove({ kind, namespace, name });
-    }
-    if (objects.size === 0) this.#known.delete(service);
-    else this.#known.set(service, objects);
-  }
-
-  #leave(service: string): void {
-    this.#replace(service, new Map());
-    this.#refused.delete(service);
-    this.#watchers.delete(service);
-  }
-
-  #refuse(service: string, messages: readonly string[]): void {
-    const text = messages.join('; ');
-    if ((this.#refused.get(service) ?? '') === text) return;
-    this.#refused.set(service, text);
-    if (messages.length > 0) this.#parts.observe.refused(service, messages);
+    this.#catalogue.put(service, serviceObjects({ name, namespace, port: null, protocol: null }, instances));
   }
 
   #fail(message: string | null): void {
