@@ -2,9 +2,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, expect, jest, test } from '@jest/globals';
-import { Endpoint, EndpointHealth, Protocol, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
+import { afterAll, beforeEach, expect, jest, test } from '@jest/globals';
+import { EndpointHealth, Protocol } from '../../api/gen/mesh/v1/model.js';
 import { Certificates } from '../lab/certificates.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { ConsulApi, type ConsulInstance } from '../lab/consul-api.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { startTestController, type TestController, TestNode } from './controller-lab.js';
@@ -14,15 +15,11 @@ jest.setTimeout(30_000);
 const folder = mkdtempSync(join(tmpdir(), 'wconsul-'));
 const certificates = new Certificates();
 let etcd: TestEtcd;
-const closing: (() => Promise<void> | void)[] = [];
+const closing = closesAfterEach();
 
 beforeEach(async () => {
   etcd = await startEtcd();
-});
-
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-  await etcd.stop();
+  closing.push(() => etcd.stop());
 });
 
 afterAll(() => {
@@ -48,27 +45,10 @@ async function controller(api: ConsulApi, flags = {}): Promise<TestController> {
   return started;
 }
 
-class Node extends TestNode {
-  constructor(at: TestController) {
-    super(at.address, 'n1');
-    closing.push(() => this.close());
-  }
-
-  services(): Service[] {
-    return this.bodies(ResourceType.SERVICE, Service.decode);
-  }
-
-  /** Address and port, health, weight and zone of each. */
-  endpoints(): Record<string, readonly [EndpointHealth, number, string]> {
-    const all = this.bodies(ResourceType.ENDPOINT, Endpoint.decode);
-    return Object.fromEntries(
-      all.map(({ address, ports, health, weight, zone }) => [`${address}:${ports[0]?.port}`, [health, weight, zone]]),
-    );
-  }
-
-  private bodies<T>(type: ResourceType, decode: (body: Uint8Array) => T): T[] {
-    return [...this.resources.values()].filter((resource) => resource.type === type).map(({ body }) => decode(body));
-  }
+function follow(at: TestController): TestNode {
+  const node = new TestNode(at.address, 'n1');
+  closing.push(() => node.close());
+  return node;
 }
 
 const web = (id: string, address: string, rest: Partial<ConsulInstance> = {}): ConsulInstance => ({
@@ -88,8 +68,8 @@ test('services, their instances, checks, weights and zones reach the nodes, and 
   api.register(web('web-3', '10.1.0.2', { port: 9091 }));
   api.register({ service: 'DB_main', id: 'db', node: 'host-2', port: 5432 });
   api.register({ service: 'web-sidecar-proxy', id: 'proxy', node: 'host-2', port: 21_000, kind: 'connect-proxy' });
-  const node = new Node(await controller(api));
-  await node.until('all', () => Object.keys(node.endpoints()).length === 4);
+  const node = follow(await controller(api));
+  await node.until('all', () => Object.keys(node.instances()).length === 4);
   expect(node.services().map(({ namespace, name, ports }) => [`${namespace}/${name}`, ports[0]?.port, ports[0]?.protocol])).toEqual(
     expect.arrayContaining([
       ['consul/web', 80, Protocol.HTTP],
@@ -97,7 +77,7 @@ test('services, their instances, checks, weights and zones reach the nodes, and 
     ]),
   );
   expect(node.services()).toHaveLength(2);
-  expect(node.endpoints()).toEqual({
+  expect(node.instances()).toEqual({
     '10.1.0.1:8080': [READY, 1, 'east'],
     '10.1.0.2:9090': [READY, 3, ''],
     '10.1.0.2:9091': [READY, 1, ''],
@@ -106,26 +86,26 @@ test('services, their instances, checks, weights and zones reach the nodes, and 
 
   api.check('web-1', { CheckID: 'service:web-1', Status: 'critical' });
   api.check('web-2', { CheckID: 'a', Status: 'warning' });
-  await node.until('a failing check', () => node.endpoints()['10.1.0.1:8080']?.[0] === UNHEALTHY);
-  expect(node.endpoints()['10.1.0.2:9090']?.[0]).toBe(READY);
+  await node.until('a failing check', () => node.instances()['10.1.0.1:8080']?.[0] === UNHEALTHY);
+  expect(node.instances()['10.1.0.2:9090']?.[0]).toBe(READY);
   api.check('web-1', { CheckID: '_service_maintenance:web-1', Status: 'critical' });
-  await node.until('maintenance', () => node.endpoints()['10.1.0.1:8080']?.[0] === DRAINING);
+  await node.until('maintenance', () => node.instances()['10.1.0.1:8080']?.[0] === DRAINING);
 
   api.deregister('web-2');
-  await node.until('an instance gone', () => node.endpoints()['10.1.0.2:9090'] === undefined);
+  await node.until('an instance gone', () => node.instances()['10.1.0.2:9090'] === undefined);
   api.deregister('web-1');
   api.deregister('web-3');
   await node.until('a service gone', () => !node.services().some(({ name }) => name === 'web'));
   api.register(web('web-1', '10.1.0.7'));
-  await node.until('a service back', () => node.endpoints()['10.1.0.7:8080'] !== undefined);
+  await node.until('a service back', () => node.instances()['10.1.0.7:8080'] !== undefined);
 });
 
 test('nothing is taken away when Consul is down, has no leader, hides everything or answers nonsense; it goes on from a lower index', async () => {
   const api = await consul();
   api.register(web('web-1', '10.1.0.1'));
   const at = await controller(api);
-  const node = new Node(at);
-  await node.until('all', () => node.endpoints()['10.1.0.1:8080'] !== undefined);
+  const node = follow(at);
+  await node.until('all', () => node.instances()['10.1.0.1:8080'] !== undefined);
   const removals = (): number => node.responses.reduce((sum, { removed }) => sum + removed.length, 0);
 
   api.fail({ status: 500, text: 'No cluster leader' });
@@ -137,7 +117,7 @@ test('nothing is taken away when Consul is down, has no leader, hides everything
   api.hideAll(false);
   api.resetIndex();
   api.register(web('web-2', '10.1.0.2'));
-  await node.until('what came after', () => node.endpoints()['10.1.0.2:8080'] !== undefined);
+  await node.until('what came after', () => node.instances()['10.1.0.2:8080'] !== undefined);
 
   const port = Number(new URL(api.url).port);
   await api.stop();
@@ -145,7 +125,7 @@ test('nothing is taken away when Consul is down, has no leader, hides everything
   again.register(web('web-1', '10.1.0.1'));
   again.register(web('web-2', '10.1.0.2'));
   again.register(web('web-3', '10.1.0.3'));
-  await node.until('a restarted Consul', () => node.endpoints()['10.1.0.3:8080'] !== undefined);
+  await node.until('a restarted Consul', () => node.instances()['10.1.0.3:8080'] !== undefined);
   expect(removals()).toBe(0);
 });
 
@@ -154,14 +134,14 @@ test('what Consul lost while no controller ran is taken away once it is known', 
   api.register(web('web-1', '10.1.0.1'));
   api.register({ service: 'old', id: 'old', node: 'host-2', port: 1 });
   const first = await startTestController(etcd.endpoint, { consul: api.url });
-  const before = new Node(first);
+  const before = follow(first);
   await before.until('all', () => before.services().length === 2);
   before.close();
   await first.stop();
   api.deregister('old');
-  const node = new Node(await controller(api));
+  const node = follow(await controller(api));
   await node.until('one service', () => node.services().length === 1);
-  expect(Object.keys(node.endpoints())).toEqual(['10.1.0.1:8080']);
+  expect(Object.keys(node.instances())).toEqual(['10.1.0.1:8080']);
 });
 
 test('over TLS, with a token from a file that is replaced; the datacenter is asked for', async () => {
@@ -171,10 +151,10 @@ test('over TLS, with a token from a file that is replaced; the datacenter is ask
   const tokenFile = join(folder, 'token');
   writeFileSync(tokenFile, 'first\n');
   const at = await controller(api, { consulCa: authority.certFile, consulTokenFile: tokenFile, consulDatacenter: 'dc2' });
-  const node = new Node(at);
+  const node = follow(at);
   await at.logged('needs service:read and node:read');
   writeFileSync(tokenFile, 'second\n');
-  await node.until('read with the new token', () => node.endpoints()['10.1.0.1:8080'] !== undefined);
+  await node.until('read with the new token', () => node.instances()['10.1.0.1:8080'] !== undefined);
   expect(api.seen.every((path) => path.includes('dc=dc2'))).toBe(true);
 });
 
@@ -183,7 +163,7 @@ test('an instance that can’t be reached as it stands is told, the others are s
   api.register(web('web-1', 'host.example'));
   api.register(web('web-2', '10.1.0.2'));
   const at = await controller(api);
-  const node = new Node(at);
-  await node.until('the other one', () => node.endpoints()['10.1.0.2:8080'] !== undefined);
+  const node = follow(at);
+  await node.until('the other one', () => node.instances()['10.1.0.2:8080'] !== undefined);
   expect(at.logs.filter((line) => line.includes('its address \\"host.example\\" is none of IPv4 or IPv6'))).toHaveLength(1);
 });

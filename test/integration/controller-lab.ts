@@ -13,6 +13,7 @@ import {
   type Resource,
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
+import { Endpoint, type EndpointHealth, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
 import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { type Controller, startController } from '../../controller/main.js';
 import { Condition } from '../lab/condition.js';
@@ -93,6 +94,26 @@ export class TestNode extends Condition {
 
   named(type: number): string[] {
     return [...this.resources.values()].filter((resource) => resource.type === type).map(({ name }) => name);
+  }
+
+  /** What it holds of the type. */
+  bodies<Body>(type: ResourceType, decode: (body: Uint8Array) => Body): Body[] {
+    return [...this.resources.values()].filter((resource) => resource.type === type).map(({ body }) => decode(body));
+  }
+
+  services(): Service[] {
+    return this.bodies(ResourceType.SERVICE, Service.decode);
+  }
+
+  endpoints(): Endpoint[] {
+    return this.bodies(ResourceType.ENDPOINT, Endpoint.decode);
+  }
+
+  /** Of all endpoints, by address and port: health, weight and zone. */
+  instances(): Record<string, readonly [EndpointHealth, number, string]> {
+    return Object.fromEntries(
+      this.endpoints().map(({ address, ports, health, weight, zone }) => [`${address}:${ports[0]?.port}`, [health, weight, zone]]),
+    );
   }
 
   /** Reading stops: the transport's windows fill up. */

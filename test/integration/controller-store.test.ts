@@ -1,61 +1,34 @@
 // The store layer against real etcd, and against what goes wrong between them.
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, jest, test } from '@jest/globals';
 import { systemClock } from '../../controller/clock.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { leaseIdOfNode } from '../../controller/store/keys.js';
 import { Leases } from '../../controller/store/lease.js';
-import { type ChangeBatch, Reflector, type StoreState } from '../../controller/store/reflector.js';
 import { commit, MAX_OPERATIONS, type Write } from '../../controller/store/transaction.js';
-import { Condition } from '../lab/condition.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { StoreRecorder } from './store-recorder.js';
 
 jest.setTimeout(60_000);
 
 let etcd: TestEtcd;
 let client: EtcdClient;
-const closing: (() => Promise<void> | void)[] = [];
+const closing = closesAfterEach();
 
 beforeEach(async () => {
   etcd = await startEtcd();
   client = new EtcdClient({ endpoints: [etcd.endpoint] });
+  closing.push(
+    () => etcd.stop(),
+    () => client.close(),
+  );
 });
 
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-  client.close();
-  await etcd.stop();
-});
-
-/** A reflector and all it said. */
-class Recorder extends Condition {
-  readonly batches: ChangeBatch[] = [];
-  readonly states: StoreState[] = [];
-  readonly reflector: Reflector;
-
-  constructor(through: EtcdClient) {
-    super();
-    this.reflector = new Reflector(through, '/t/', systemClock, {
-      onBatch: (batch) => {
-        this.batches.push(batch);
-        this.changed();
-      },
-      onState: (state) => {
-        this.states.push(state);
-        this.changed();
-      },
-    });
-    this.reflector.start();
-    closing.push(() => this.reflector.stop());
-  }
-
-  get changeCount(): number {
-    return this.batches.filter(({ relisted }) => !relisted).reduce((sum, { changes }) => sum + changes.length, 0);
-  }
-
-  up(times = 1): Promise<void> {
-    return this.until('etcd is up', () => this.states.filter(({ kind }) => kind === 'up').length >= times);
-  }
+function record(through: EtcdClient): StoreRecorder {
+  const recorder = new StoreRecorder(through);
+  closing.push(() => recorder.stop());
+  return recorder;
 }
 
 /** A relay in front of etcd that can be cut after so many bytes. */
@@ -128,7 +101,7 @@ async function write(writes: Write[]): Promise<number> {
 
 test('a list over several pages is of one revision, and the watch goes on from there', async () => {
   for (let page = 0; page < 45; page++) await put(...Array.from({ length: 100 }, (_, index) => `k${page}-${index}`));
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   await recorder.up();
   expect(recorder.reflector.entries.size).toBe(4_500);
   expect(recorder.batches).toHaveLength(1);
@@ -138,7 +111,7 @@ test('a list over several pages is of one revision, and the watch goes on from t
 });
 
 test('all writes of a transaction come in one batch', async () => {
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   await recorder.up();
   const revision = await put('a', 'b', 'c');
   await recorder.until('the transaction', () => recorder.reflector.revision === revision);
@@ -147,7 +120,7 @@ test('all writes of a transaction come in one batch', async () => {
 });
 
 test('kill -9 and restart: the watch resumes without a list and without a gap', async () => {
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   await recorder.up();
   await put('a');
   await etcd.restart();
@@ -162,7 +135,7 @@ test('kill -9 and restart: the watch resumes without a list and without a gap', 
 test('compaction while disconnected: a new list, with the deletions worked out', async () => {
   const { relay, through } = await relayed();
   await put('stays', 'goes');
-  const recorder = new Recorder(through);
+  const recorder = record(through);
   await recorder.up();
   relay.refuse(true);
   await recorder.until('it is down', () => recorder.states.at(-1)?.kind === 'down');
@@ -181,7 +154,7 @@ test('compaction while disconnected: a new list, with the deletions worked out',
 
 test('a connection cut in the middle of catching up loses and repeats nothing, in fragments of large revisions too', async () => {
   const { relay, through } = await relayed();
-  const recorder = new Recorder(through);
+  const recorder = record(through);
   await recorder.up();
   relay.refuse(true);
   await recorder.until('it is down', () => recorder.states.at(-1)?.kind === 'down');
@@ -202,7 +175,7 @@ test('a connection cut in the middle of catching up loses and repeats nothing, i
 });
 
 test('SIGSTOP of etcd is noticed, and what was written afterwards comes', async () => {
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   await recorder.up();
   const started = performance.now();
   etcd.pause();
@@ -215,14 +188,14 @@ test('SIGSTOP of etcd is noticed, and what was written afterwards comes', async 
 });
 
 test('an idle watch keeps its connection: etcd takes no offence at our pings', async () => {
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   await recorder.up();
   await new Promise<void>((resolve) => void systemClock.after(9_000, resolve));
   expect(recorder.states.map(({ kind }) => kind)).toEqual(['up']);
 });
 
 test('a wiped etcd is recognised: everything is listed anew and said to be another history', async () => {
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   for (let index = 0; index < 10; index++) await put(`k${index}`);
   await recorder.until('the keys', () => recorder.reflector.entries.size === 10);
   await etcd.wipe();
@@ -266,7 +239,7 @@ test('any replica continues a node’s lease; a lost one is known, with its keys
     () => leases.close(),
     () => otherLeases.close(),
   );
-  const recorder = new Recorder(client);
+  const recorder = record(client);
   expect(await leases.acquire(id, 2_000)).toBe('granted');
   expect(await otherLeases.acquire(id, 2_000)).toBe('continued');
   await write([{ key: '/t/on-lease', value: 'x', lease: id }]);

@@ -8,6 +8,7 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { Leases } from '../../controller/store/lease.js';
 import { commit } from '../../controller/store/transaction.js';
 import { StoreView } from '../../controller/store/view.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 
@@ -15,16 +16,13 @@ jest.setTimeout(30_000);
 
 const keys = new Keyspace('/t');
 let etcd: TestEtcd;
-const closing: (() => Promise<void> | void)[] = [];
+// Before what closes: it waits for etcd.
+afterEach(() => etcd.resume());
+const closing = closesAfterEach();
 
 beforeEach(async () => {
   etcd = await startEtcd();
-});
-
-afterEach(async () => {
-  etcd.resume();
-  for (const close of closing.splice(0).reverse()) await close();
-  await etcd.stop();
+  closing.push(() => etcd.stop());
 });
 
 function connect(): EtcdClient {

@@ -2,10 +2,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeEach, expect, jest, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { DeleteResponse, GetResponse } from '../../api/gen/mesh/v1/admin.js';
-import { Endpoint, EndpointHealth, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { EndpointHealth, Listener, ResourceType, type Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { systemClock } from '../../controller/clock.js';
 import { LatestModel } from '../../controller/compile/latest-model.js';
 import { ControllerMetrics } from '../../controller/metrics.js';
@@ -17,6 +17,7 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { Leases } from '../../controller/store/lease.js';
 import { StoreView } from '../../controller/store/view.js';
 import { Certificates, secretManifest } from '../lab/certificates.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { type ApiObject, KubernetesApi, type ResourceDefinition } from '../lab/kubernetes-api.js';
 import { apply, ask, serviceYaml, startTestController, type TestController, TestNode } from './controller-lab.js';
@@ -47,18 +48,16 @@ const server = certificates.issue(authority, 'IP:127.0.0.1');
 let etcd: TestEtcd;
 let api: KubernetesApi;
 let kubeconfig: string;
-const closing: (() => Promise<void> | void)[] = [];
+const closing = closesAfterEach();
 
 beforeEach(async () => {
   etcd = await startEtcd();
   api = await KubernetesApi.start({ tls: server, tokens: [TOKEN] });
   kubeconfig = writeKubeconfig(api.url, authority.certFile);
-});
-
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-  await api.stop();
-  await etcd.stop();
+  closing.push(
+    () => etcd.stop(),
+    () => api.stop(),
+  );
 });
 
 afterAll(() => {
@@ -117,12 +116,8 @@ class Node extends TestNode {
     closing.push(() => this.close());
   }
 
-  bodies<T>(type: ResourceType, decode: (body: Uint8Array) => T): T[] {
-    return [...this.resources.values()].filter((resource) => resource.type === type).map(({ body }) => decode(body));
-  }
-
   service(name: string): Service | undefined {
-    return this.bodies(ResourceType.SERVICE, Service.decode).find((service) => service.name === name);
+    return this.services().find((service) => service.name === name);
   }
 
   workload(name: string): Workload | undefined {
@@ -131,10 +126,6 @@ class Node extends TestNode {
 
   listeners(): Listener[] {
     return this.bodies(ResourceType.LISTENER, Listener.decode);
-  }
-
-  endpoints(): Endpoint[] {
-    return this.bodies(ResourceType.ENDPOINT, Endpoint.decode);
   }
 }
 

@@ -11,47 +11,23 @@ import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { secretsOf } from '../../controller/store/etcd-secrets.js';
 import { Keyspace } from '../../controller/store/keys.js';
 import { Leases } from '../../controller/store/lease.js';
-import { type ChangeBatch, Reflector, type StoreState } from '../../controller/store/reflector.js';
 import { type CommitResult, commit } from '../../controller/store/transaction.js';
 import { Certificates } from '../lab/certificates.js';
-import { Condition } from '../lab/condition.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, startEtcdCluster, type TestCluster, type TestEtcd } from '../lab/etcd.js';
 import { apply, serviceYaml, startTestController, TestNode } from './controller-lab.js';
+import { StoreRecorder } from './store-recorder.js';
 
 jest.setTimeout(60_000);
 const run = promisify(execFile);
 const WEFT = join(process.env.WEFT_DIST ?? join(process.cwd(), 'dist'), 'cli/main.js');
 
-const closing: (() => Promise<void> | void)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
+const closing = closesAfterEach();
 
-/** A reflector and what it holds, with every state it was in. */
-class Watched extends Condition {
-  readonly states: StoreState[] = [];
-  readonly batches: ChangeBatch[] = [];
-  readonly reflector: Reflector;
-
-  constructor(client: EtcdClient) {
-    super();
-    this.reflector = new Reflector(client, '/t/', systemClock, {
-      onBatch: (batch) => {
-        this.batches.push(batch);
-        this.changed();
-      },
-      onState: (state) => {
-        this.states.push(state);
-        this.changed();
-      },
-    });
-    this.reflector.start();
-    closing.push(() => this.reflector.stop());
-  }
-
-  has(key: string): Promise<void> {
-    return this.until(key, () => this.reflector.entries.has(`/t/${key}`));
-  }
+function record(client: EtcdClient): StoreRecorder {
+  const recorder = new StoreRecorder(client);
+  closing.push(() => recorder.stop());
+  return recorder;
 }
 
 function put(client: EtcdClient, key: string, value = key): Promise<CommitResult> {
@@ -86,7 +62,7 @@ describe('three members', () => {
   test('the leader is killed: writes go on at another member within seconds, and the watch has them all, each once', async () => {
     const leader = await cluster.leader();
     const client = connect(leader);
-    const watched = new Watched(client);
+    const watched = record(client);
     await writeThrough(client, 'k-before');
     await watched.has('k-before');
     await cluster.members[leader]!.kill();
@@ -104,7 +80,7 @@ describe('three members', () => {
     const client = connect(silent);
     const leases = new Leases(client, systemClock);
     closing.push(() => leases.close());
-    const watched = new Watched(client);
+    const watched = record(client);
     await writeThrough(client, 's-before');
     await watched.has('s-before');
     expect(await leases.acquire('4711', 20_000)).toBe('granted');
@@ -120,7 +96,7 @@ describe('three members', () => {
     const leader = await cluster.leader();
     const others = [0, 1, 2].filter((index) => index !== leader);
     const client = connect(leader);
-    const watched = new Watched(client);
+    const watched = record(client);
     await writeThrough(client, 'q-before');
     await watched.has('q-before');
     for (const index of others) await cluster.members[index]!.kill();
@@ -183,7 +159,7 @@ describe('TLS and a login', () => {
   test('a login is of no harm while nobody asks for it; when it is switched on, and over a restart, the store goes on', async () => {
     const client = connect();
     const stranger = connect({ user: null, passwordFile: null });
-    const watched = new Watched(client);
+    const watched = record(client);
     await writeThrough(client, 'open');
     await watched.has('open');
     await etcdctl('auth', 'enable');

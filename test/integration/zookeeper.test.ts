@@ -1,6 +1,7 @@
 // The controller over real etcd and a real ZooKeeper: from what services register there to what nodes are told.
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
-import { Endpoint, EndpointHealth, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
+import { beforeEach, expect, jest, test } from '@jest/globals';
+import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { ZooKeeper, ZooKeeperClient } from '../lab/zookeeper.js';
 import { startTestController, type TestController, TestNode } from './controller-lab.js';
@@ -10,15 +11,13 @@ jest.setTimeout(45_000);
 const { READY, DRAINING } = EndpointHealth;
 let etcd: TestEtcd;
 let zookeeper: ZooKeeper;
-const closing: (() => Promise<void> | void)[] = [];
+const closing = closesAfterEach();
 
 beforeEach(async () => {
   [etcd, zookeeper] = await Promise.all([startEtcd(), ZooKeeper.start()]);
-});
-
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-  await Promise.all([zookeeper.stop(), etcd.stop()]);
+  closing.push(async () => {
+    await Promise.all([zookeeper.stop(), etcd.stop()]);
+  });
 });
 
 async function controller(): Promise<TestController> {
@@ -33,27 +32,14 @@ function client(): ZooKeeperClient {
   return made;
 }
 
-class Node extends TestNode {
-  constructor(at: TestController) {
-    super(at.address, 'n1');
-    closing.push(() => this.close());
-  }
+function follow(at: TestController): TestNode {
+  const node = new TestNode(at.address, 'n1');
+  closing.push(() => node.close());
+  return node;
+}
 
-  services(): string[] {
-    return this.bodies(ResourceType.SERVICE, Service.decode).map(({ namespace, name, ports }) => `${namespace}/${name}:${ports[0]?.port}`);
-  }
-
-  /** By address and port: health, weight and zone. */
-  endpoints(): Record<string, readonly [EndpointHealth, number, string]> {
-    const all = this.bodies(ResourceType.ENDPOINT, Endpoint.decode);
-    return Object.fromEntries(
-      all.map(({ address, ports, health, weight, zone }) => [`${address}:${ports[0]?.port}`, [health, weight, zone]]),
-    );
-  }
-
-  private bodies<T>(type: ResourceType, decode: (body: Uint8Array) => T): T[] {
-    return [...this.resources.values()].filter((resource) => resource.type === type).map(({ body }) => decode(body));
-  }
+function services(node: TestNode): string[] {
+  return node.services().map(({ namespace, name, ports }) => `${namespace}/${name}:${ports[0]?.port}`);
 }
 
 const curator = (address: string, port: number, rest: object = {}): object => ({
@@ -82,10 +68,10 @@ test('what Curator, server sets and plain nodes register reaches the nodes, and 
     status: 'ALIVE',
   });
   await one.register('/services/plain/10.1.0.4:70', '');
-  const node = new Node(await controller());
-  await node.until('all', () => Object.keys(node.endpoints()).length === 4);
-  expect(node.services().sort()).toEqual(['zookeeper/orders:8080', 'zookeeper/plain:70', 'zookeeper/users-v1:9090']);
-  expect(node.endpoints()).toEqual({
+  const node = follow(await controller());
+  await node.until('all', () => Object.keys(node.instances()).length === 4);
+  expect(services(node).sort()).toEqual(['zookeeper/orders:8080', 'zookeeper/plain:70', 'zookeeper/users-v1:9090']);
+  expect(node.instances()).toEqual({
     '10.1.0.1:8080': [READY, 1, ''],
     '10.1.0.2:8080': [READY, 3, 'east'],
     '10.1.0.3:9090': [READY, 1, ''],
@@ -93,38 +79,38 @@ test('what Curator, server sets and plain nodes register reaches the nodes, and 
   });
 
   await one.change('/services/orders/a', curator('10.1.0.1', 8080, { enabled: false }));
-  await node.until('taken out', () => node.endpoints()['10.1.0.1:8080']?.[0] === DRAINING);
+  await node.until('taken out', () => node.instances()['10.1.0.1:8080']?.[0] === DRAINING);
   await one.register('/services/orders/c', curator('10.1.0.5', 8080));
-  await node.until('another one', () => node.endpoints()['10.1.0.5:8080'] !== undefined);
+  await node.until('another one', () => node.instances()['10.1.0.5:8080'] !== undefined);
   await one.register('/services/new/10.1.0.6:80', '');
-  await node.until('a service', () => node.services().includes('zookeeper/new:80'));
+  await node.until('a service', () => services(node).includes('zookeeper/new:80'));
   two.close();
-  await node.until('a process gone', () => node.endpoints()['10.1.0.2:8080'] === undefined);
+  await node.until('a process gone', () => node.instances()['10.1.0.2:8080'] === undefined);
   await one.remove('/services/new/10.1.0.6:80');
-  await node.until('a service gone', () => !node.services().includes('zookeeper/new:80'));
+  await node.until('a service gone', () => !services(node).includes('zookeeper/new:80'));
 });
 
 test('nothing is taken away when ZooKeeper is killed; it goes on when it is back', async () => {
   const one = client();
   await one.register('/services/orders/a', curator('10.1.0.1', 8080));
   const at = await controller();
-  const node = new Node(at);
-  await node.until('all', () => node.endpoints()['10.1.0.1:8080'] !== undefined);
+  const node = follow(at);
+  await node.until('all', () => node.instances()['10.1.0.1:8080'] !== undefined);
   await zookeeper.kill();
   await at.logged('ZooKeeper can’t be read: what was read last stays');
   await zookeeper.restart();
   await client().register('/services/orders/b', curator('10.1.0.2', 8080));
-  await node.until('what came after', () => node.endpoints()['10.1.0.2:8080'] !== undefined);
+  await node.until('what came after', () => node.instances()['10.1.0.2:8080'] !== undefined);
   expect(node.responses.flatMap(({ removed }) => removed)).toEqual([]);
 });
 
 test('a path that is not there is told, and read when it is; an instance that can’t be used is told, the others are served', async () => {
   const at = await controller();
-  const node = new Node(at);
+  const node = follow(at);
   await at.logged('there is no /services: --zookeeper-path names the znode whose children are services');
   const one = client();
   await one.register('/services/orders/bad', curator('host.example', 8080));
   await one.register('/services/orders/a', curator('10.1.0.1', 8080));
-  await node.until('the other one', () => node.endpoints()['10.1.0.1:8080'] !== undefined);
+  await node.until('the other one', () => node.instances()['10.1.0.1:8080'] !== undefined);
   await at.logged('bad: its address \\"host.example\\" is none of IPv4 or IPv6');
 });
