@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { Bed, type BenchOptions, chosen, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
 import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { yaml } from './manifests.js';
-import { busiestThread, cpuTimeUs, FIRST, freePorts, Pinned, putFirst } from './process.js';
+import { busiestThread, cpuTimeUs, FIRST, freePorts, heldUpDuring, Pinned, putFirst } from './process.js';
 import { type Case, compare } from './report.js';
 import { type Certificate, makeCertificate } from './tls.js';
 
@@ -110,7 +110,7 @@ export async function fair(options: BenchOptions): Promise<Case[]> {
 interface Latencies {
   readonly through: number;
   readonly past: number;
-  /** Of the time: the proxy worked; it was ready and others had its core. */
+  /** Of the time: the proxy worked, all its threads; the one that serves was ready and others had its core. */
   readonly busy: number;
   readonly heldUp: number;
 }
@@ -128,11 +128,12 @@ async function runCase(bed: Bed, fairSetup: FairSetup, kind: string, { quick, on
   const proxy = bed.start(PROXY_CORE, setup.command(bed.subfolder(setup.name), port, backend));
   await proxy.listensOn(port + 1);
   const worker = setup.worker(proxy.pid);
-  const [rounds, tries] = !quick ? [5, 4] : only === null ? [1, 1] : [3, 4];
+  const [rounds, tries] = !quick ? [5, 4] : only === null ? [3, 1] : [3, 4];
   const measure = (flood: readonly string[] | null): Promise<Latencies> =>
-    leastDisturbed(tries, () => latencies(bed, port, backend, worker, quick ? 1.5 : 4, flood));
+    leastDisturbed(tries, () => latencies(bed, port, backend, { pid: worker, thread }, quick ? 0.7 : 4, flood));
   // What other people's processes do to the proxy's core is not what is measured. Also: whatever runs for the first time has run.
-  putFirst((await busiestThread(worker, () => victim(bed, port, 4 * RATE, 0.5))).id);
+  const thread = await busiestThread(worker, () => victim(bed, port, 4 * RATE, 0.5));
+  putFirst(thread);
   const [alone, flooded]: [Latencies[], Latencies[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
     alone.push(await measure(null));
@@ -162,18 +163,18 @@ async function latencies(
   bed: Bed,
   port: number,
   backend: number,
-  worker: number,
+  worker: { readonly pid: number; readonly thread: string },
   seconds: number,
   flood: readonly string[] | null,
 ): Promise<Latencies> {
   const flooding = flood === null ? null : new Pinned(LOAD_CORE, flood);
-  const [used, began] = [cpuTimeUs(worker), performance.now()];
+  const [used, began] = [cpuTimeUs(worker.pid), performance.now()];
   let [through, past] = [0, 0];
   try {
-    const { heldUp } = await busiestThread(worker, async () => {
+    const heldUp = await heldUpDuring(worker.pid, worker.thread, async () => {
       [through, past] = await Promise.all([victim(bed, port, RATE, seconds), victim(bed, backend, CONTROL_RATE, seconds)]);
     });
-    return { through, past, busy: (cpuTimeUs(worker) - used) / (performance.now() - began) / 1000, heldUp };
+    return { through, past, busy: (cpuTimeUs(worker.pid) - used) / (performance.now() - began) / 1000, heldUp };
   } finally {
     await flooding?.stop();
   }

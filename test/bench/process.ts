@@ -83,16 +83,20 @@ export function cpuTimeUs(pid: number): number {
   return [...schedules(pid).values()].reduce((sum, { ranUs }) => sum + ranUs, 0);
 }
 
-/** The thread of `pid` that works most during `work`, and for how much of that time it was ready and others had its core (0 to 1). */
-export async function busiestThread(pid: number, work: () => Promise<unknown>): Promise<{ readonly id: string; readonly heldUp: number }> {
-  const [before, began] = [schedules(pid), performance.now()];
+/** The thread of `pid` that works most during `work`. */
+export async function busiestThread(pid: number, work: () => Promise<unknown>): Promise<string> {
+  const before = schedules(pid);
   await work();
-  const elapsed = (performance.now() - began) * 1000;
-  const gained = [...schedules(pid)].map(([id, { ranUs, waitedUs }]) => {
-    const then = before.get(id) ?? { ranUs: 0, waitedUs: 0 };
-    return { id, ranUs: ranUs - then.ranUs, heldUp: (waitedUs - then.waitedUs) / elapsed };
-  });
-  return gained.reduce((most, one) => (one.ranUs > most.ranUs ? one : most));
+  const gained = [...schedules(pid)].map(([id, { ranUs }]) => ({ id, ranUs: ranUs - (before.get(id)?.ranUs ?? 0) }));
+  return gained.reduce((most, one) => (one.ranUs > most.ranUs ? one : most)).id;
+}
+
+/** For how much of the time of `work` that thread was ready and others had its core, 0 to 1. */
+export async function heldUpDuring(pid: number, thread: string, work: () => Promise<unknown>): Promise<number> {
+  const waitedUs = (): number => schedules(pid).get(thread)?.waitedUs ?? 0;
+  const [before, began] = [waitedUs(), performance.now()];
+  await work();
+  return (waitedUs() - before) / ((performance.now() - began) * 1000);
 }
 
 /** Its thread runs whenever it is ready, as what FIRST stands before; the kernel still gives others 50 ms a second where they would starve. */
