@@ -58,11 +58,12 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   });
   keepIncarnation(client, view, keys);
   const acks = new NodeAcks(client, view, keys, clock);
+  const barrier = storeBarrier(client, view, keys, clock);
   const discovery = new DiscoveryService({
     acks,
     clock,
     clusterId: () => view.clusterId,
-    catchUp: storeBarrier(client, view, keys, clock),
+    catchUp: barrier,
     version: VERSION,
     observe: {
       connected: (node, resumed) => log.info({ node, resumed }, 'node connected'),
@@ -100,7 +101,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     'grpc.keepalive_time_ms': 10_000,
     'grpc.keepalive_timeout_ms': 5_000,
   });
-  const changes = new ObjectChanges(client, view, keys, Date.now);
+  const changes = new ObjectChanges(client, view, keys, () => barrier(Number.MAX_SAFE_INTEGER), Date.now);
   const modelRevision = (): number => discovery.history.revision;
   server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });

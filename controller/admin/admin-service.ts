@@ -173,6 +173,11 @@ async function rollback(parts: AdminParts, request: RollbackRequest, { actor, is
   }
   const wanted = plan.wanted.map(({ ref, manifest }): Wanted => ({ ref, manifest, seenAt: null }));
   const result = await parts.changes.bring(wanted, { actor, command: `rollback to ${request.revision}` }, request.dryRun, isAwaited);
+  if (result.kind === 'too-large')
+    throw new Refusal(
+      status.FAILED_PRECONDITION,
+      `${result.message}: roll back to later revisions first, one after the other (weft history names them)`,
+    );
   const { revision, changes } = await done(parts, result);
   return { revision, changes };
 }

@@ -1,4 +1,6 @@
 // Changes of applied objects: one command is one transaction, and so one revision. Owns the optimistic loop; validation comes before it.
+// A small change compares the objects it changes. One of more objects than etcd compares at once is made on a view known to be current, and compares
+// that nobody has changed any object since: every change leaves an entry of the history in its own transaction.
 import { randomUUID } from 'node:crypto';
 import { type Change, Change_Action, type ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { EtcdClient } from '../store/etcd-client.js';
@@ -41,13 +43,16 @@ export class ObjectChanges {
   readonly #client: EtcdClient;
   readonly #view: StoreView;
   readonly #keys: Keyspace;
+  readonly #catchUp: () => Promise<unknown>;
   /** Milliseconds since the epoch. */
   readonly #wallClock: () => number;
 
-  constructor(client: EtcdClient, view: StoreView, keys: Keyspace, wallClock: () => number) {
+  /** `catchUp` resolves when the view has all that was written before; throws while etcd can't be asked. */
+  constructor(client: EtcdClient, view: StoreView, keys: Keyspace, catchUp: () => Promise<unknown>, wallClock: () => number) {
     this.#client = client;
     this.#view = view;
     this.#keys = keys;
+    this.#catchUp = catchUp;
     this.#wallClock = wallClock;
   }
 
@@ -57,11 +62,16 @@ export class ObjectChanges {
    */
   async bring(wanted: readonly Wanted[], cause: Cause, isDryRun: boolean, isAwaited: () => boolean): Promise<ChangeResult> {
     // The view may lag behind: a conflict says what really stands there.
-    const current = new Map<string, Current | null>();
-    for (const { ref } of wanted) current.set(this.#keys.object(ref), this.#fromView(this.#keys.object(ref)));
+    let current = this.#viewOf(wanted);
     const { restoring } = this.#keys;
     let isReversible = true;
+    let isWide = false;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      if (isWide) {
+        const failure = await this.#catchUp().then(() => null, String);
+        if (failure !== null) return { kind: 'unavailable', message: `${failure.replace(/^Error: /, '')}: nothing was written` };
+        current = this.#viewOf(wanted);
+      }
       if (this.#view.isRestoring || current.has(restoring)) return { kind: 'unavailable', message: RESTORING };
       if (!isAwaited()) return { kind: 'unavailable', message: ABANDONED };
       // What the view has may be older than what the writer has seen; what a conflict told is not.
@@ -69,7 +79,11 @@ export class ObjectChanges {
       if (stale !== null) return stale;
       const { changes, writes, expect, unchanged } = this.#plan(wanted, current, cause, isReversible);
       if (isDryRun) return { kind: 'done', revision: 0, changes };
-      const result = (await this.#differing(unchanged)) ?? (await this.#write(expect, writes));
+      if (!isWide && writes.length > MAX_OPERATIONS) {
+        isWide = true;
+        continue;
+      }
+      const result = isWide ? await this.#writeWide(writes) : ((await this.#differing(unchanged)) ?? (await this.#write(expect, writes)));
       if (result.kind === 'too-large' && isReversible) {
         isReversible = false;
         continue;
@@ -99,6 +113,13 @@ export class ObjectChanges {
       if (result.kind !== 'committed') return result;
     }
     return null;
+  }
+
+  /** Of what was planned on the view as it is now. */
+  #writeWide(writes: readonly Write[]): Promise<CommitResult> | CommitResult {
+    if (writes.length === 0) return { kind: 'committed', revision: 0 };
+    const settled = { prefix: this.#keys.allHistory, revision: this.#view.revision };
+    return commit(this.#client, { expect: new Map([[this.#keys.restoring, 0]]), settled, writes });
   }
 
   #write(expect: ReadonlyMap<string, number>, writes: readonly Write[]): Promise<CommitResult> | CommitResult {
@@ -131,10 +152,14 @@ export class ObjectChanges {
     const atMs = this.#wallClock();
     const changed = changes.filter(({ action }) => action !== Change_Action.UNCHANGED);
     const value = historyValue(cause, atMs, requestId, changed, isReversible ? before : null);
-    const room = MAX_OPERATIONS - writes.length - 1;
+    const room = writes.length < MAX_OPERATIONS ? MAX_OPERATIONS - writes.length - 1 : Number.POSITIVE_INFINITY;
     for (const key of prunedBy(this.#view, value.length).slice(0, Math.max(0, room))) writes.push({ key, value: null, lease: null });
     writes.push({ key: this.#keys.history(atMs, requestId), value, lease: null });
     return { changes, writes, expect, unchanged };
+  }
+
+  #viewOf(wanted: readonly Wanted[]): Map<string, Current | null> {
+    return new Map(wanted.map(({ ref }) => [this.#keys.object(ref), this.#fromView(this.#keys.object(ref))]));
   }
 
   #fromView(key: string): Current | null {

@@ -71,9 +71,14 @@ export class Keyspace {
     return `${this.root}acks/${node}`;
   }
 
+  /** Prefix of all changes that are kept, with a trailing slash. */
+  get allHistory(): string {
+    return `${this.root}history/`;
+  }
+
   /** In the order of time. */
   history(atMs: number, requestId: string): string {
-    return `${this.root}history/${String(atMs).padStart(15, '0')}-${requestId}`;
+    return `${this.allHistory}${String(atMs).padStart(15, '0')}-${requestId}`;
   }
 
   get incarnation(): string {

@@ -2,6 +2,7 @@
 import { status } from '@grpc/grpc-js';
 import type { IRequestOp, ITxnResponse } from 'etcd3';
 import { type EtcdClient, isTokenRefused, storeError, unavailableMessage } from './etcd-client.js';
+import { prefixEnd } from './keys.js';
 import { type Entry, entryOf } from './reflector.js';
 
 export interface Write {
@@ -15,6 +16,8 @@ export interface Write {
 export interface Transaction {
   /** Each key must still be at this revision; 0: must not exist. */
   readonly expect: ReadonlyMap<string, number>;
+  /** Besides, nothing under the prefix may have been written after the revision. For changes of more keys than can be compared one by one. */
+  readonly settled?: { readonly prefix: string; readonly revision: number };
   readonly writes: readonly Write[];
 }
 
@@ -29,6 +32,9 @@ export type CommitResult =
 
 /** etcd's own limits (--max-txn-ops, --max-request-bytes). */
 export const MAX_OPERATIONS = 128;
+/** More writes than that go as transactions within the transaction: etcd counts the operations of each level, and both levels together. */
+const NESTED_OPERATIONS = MAX_OPERATIONS / 2;
+const MAX_WRITES = NESTED_OPERATIONS * NESTED_OPERATIONS;
 /** For those who write much in several: of values, and room for one that passes it alone. */
 export const BATCH_OPERATIONS = 100;
 export const BATCH_BYTES = 1_048_576;
@@ -46,9 +52,8 @@ export async function commit(client: EtcdClient, transaction: Transaction): Prom
   if (tooLarge !== null) return { kind: 'too-large', message: tooLarge };
   const expected = [...transaction.expect];
   const request = {
-    // Enums as etcd3's copy of the proto file names them: another name would silently mean the first one.
-    compare: expected.map(([key, modRevision]) => ({ key: Buffer.from(key), target: 'Mod', result: 'Equal', mod_revision: modRevision })),
-    success: transaction.writes.map(operationOf),
+    compare: comparesOf(transaction),
+    success: operationsOf(transaction.writes),
     failure: expected.map(([key]): IRequestOp => ({ request_range: { key: Buffer.from(key) } })),
   };
   try {
@@ -91,15 +96,43 @@ function unavailable(client: EtcdClient, details: string, isKnown: boolean): Com
 }
 
 function sizeProblem(transaction: Transaction): string | null {
-  const operations = Math.max(transaction.writes.length, transaction.expect.size);
-  if (operations > MAX_OPERATIONS) {
-    return `${operations} keys change or are compared at once, etcd takes ${MAX_OPERATIONS} in one transaction: apply in several steps`;
-  }
+  const { writes, expect, settled } = transaction;
+  const compares = expect.size + (settled === undefined ? 0 : 1);
+  const maxCompares = writes.length > MAX_OPERATIONS ? NESTED_OPERATIONS : MAX_OPERATIONS;
+  for (const [count, most, what] of [
+    [writes.length, MAX_WRITES, 'change'],
+    [compares, maxCompares, 'are compared'],
+  ] as const)
+    if (count > most) return `${count} keys ${what} at once, one transaction of etcd takes ${most}: make the change in several steps`;
   let bytes = 0;
   for (const { key, value } of transaction.writes) bytes += key.length + Buffer.byteLength(value ?? '') + BYTES_PER_OPERATION;
   for (const key of transaction.expect.keys()) bytes += 2 * (key.length + BYTES_PER_OPERATION);
   if (bytes <= MAX_BYTES) return null;
-  return `the change is ${bytes} bytes, etcd takes ${MAX_BYTES} in one transaction: apply it in several steps`;
+  return `the change is ${bytes} bytes, etcd takes ${MAX_BYTES} in one transaction: make it in several steps`;
+}
+
+/** Enums as etcd3's copy of the proto file names them: another name would silently mean the first one. */
+function comparesOf({ expect, settled }: Transaction): object[] {
+  const compares: object[] = [...expect].map(([key, modRevision]) => ({
+    key: Buffer.from(key),
+    target: 'Mod',
+    result: 'Equal',
+    mod_revision: modRevision,
+  }));
+  if (settled === undefined) return compares;
+  const { prefix, revision } = settled;
+  const range = { key: Buffer.from(prefix), range_end: prefixEnd(prefix) };
+  return [...compares, { ...range, target: 'Mod', result: 'Less', mod_revision: revision + 1 }];
+}
+
+/** However they are nested, they are one revision. */
+function operationsOf(writes: readonly Write[]): IRequestOp[] {
+  const operations = writes.map(operationOf);
+  if (operations.length <= MAX_OPERATIONS) return operations;
+  return Array.from({ length: Math.ceil(operations.length / NESTED_OPERATIONS) }, (_, part): IRequestOp => {
+    const success = operations.slice(part * NESTED_OPERATIONS, (part + 1) * NESTED_OPERATIONS);
+    return { request_txn: { compare: [], success, failure: [] } };
+  });
 }
 
 function operationOf({ key, value, lease }: Write): IRequestOp {

@@ -131,7 +131,13 @@ test('what its caller gave up is not tried again over what another replica wrote
   const keys = new Keyspace('/given-up');
   // It has seen nothing yet, as one that hung: its first attempt is refused, and etcd says what stands there.
   const behind = new StoreView(client, keys, controllerClock, { state: () => {}, unreadable: () => {} });
-  const changes = new ObjectChanges(client, behind, keys, () => 1);
+  const changes = new ObjectChanges(
+    client,
+    behind,
+    keys,
+    () => Promise.reject(new Error('no view')),
+    () => 1,
+  );
   const ref = { kind: 'Service', namespace: 'shop', name: 's' };
   const cause = { actor: 'test', command: 'apply' };
   const bring = (manifest: unknown, isAwaited: () => boolean) => changes.bring([{ ref, manifest, seenAt: null }], cause, false, isAwaited);

@@ -210,14 +210,41 @@ test('a transaction compares, says what stands there instead, and refuses what e
   expect(stale.kind === 'conflict' && stale.current.get('/t/a')?.modRevision).toBe(first);
   const fresh = await commit(client, { expect: new Map([['/t/a', first]]), writes: [{ key: '/t/a', value: 'b', lease: null }] });
   expect(fresh).toMatchObject({ kind: 'committed', revision: first + 1 });
-  const many = Array.from({ length: MAX_OPERATIONS + 1 }, (_, index) => ({ key: `/t/${index}`, value: '', lease: null }));
+  const many = Array.from({ length: 64 * 64 + 1 }, (_, index) => ({ key: `/t/${index}`, value: '', lease: null }));
   expect(await commit(client, { expect: new Map(), writes: many })).toMatchObject({
+    kind: 'too-large',
+    message: expect.stringContaining('4097'),
+  });
+  const compared = new Map(many.slice(0, MAX_OPERATIONS + 1).map(({ key }) => [key, 0]));
+  expect(await commit(client, { expect: compared, writes: [] })).toMatchObject({
     kind: 'too-large',
     message: expect.stringContaining('129'),
   });
   const large = { key: '/t/large', value: 'x'.repeat(1_600_000), lease: null };
   expect(await commit(client, { expect: new Map(), writes: [large] })).toMatchObject({ kind: 'too-large' });
   expect(await commit(client, { expect: new Map(), writes: [{ key: '/t/l', value: '', lease: '12345' }] })).toEqual({ kind: 'lease-lost' });
+});
+
+test('thousands of keys are one transaction and one revision, which watchers see whole; not if anything under a prefix was written since', async () => {
+  const recorder = record(client);
+  const start = await put('settled/a');
+  await recorder.until('the key', () => recorder.reflector.revision >= start);
+  const writes = Array.from({ length: 64 * 64 }, (_, index) => ({ key: `/t/many/${index}`, value: 'v', lease: null }));
+  const settled = { prefix: '/t/settled/', revision: start };
+  const expect0 = new Map([['/t/many/0', 0]]);
+  const done = await commit(client, { expect: expect0, settled, writes });
+  expect(done).toEqual({ kind: 'committed', revision: start + 1 });
+  await recorder.until('all of them', () => recorder.reflector.revision > start);
+  expect(recorder.batches.at(-1)?.changes).toHaveLength(writes.length);
+  const deletes = writes.map(({ key }) => ({ key, value: null, lease: null }));
+  await put('settled/b');
+  expect(await commit(client, { expect: new Map(), settled, writes: deletes })).toEqual({ kind: 'conflict', current: new Map() });
+  expect(await commit(client, { expect: new Map(), settled: { ...settled, revision: start + 2 }, writes: deletes })).toMatchObject({
+    kind: 'committed',
+    revision: start + 3,
+  });
+  await recorder.until('none of them', () => recorder.reflector.revision > start + 2);
+  expect([...recorder.reflector.entries.keys()].filter((key) => key.startsWith('/t/many/'))).toEqual([]);
 });
 
 test('a transaction whose reply is lost is recognised as applied', async () => {

@@ -583,6 +583,33 @@ describe('history', () => {
     expect((await list('Service')).objects).toEqual([]);
   });
 
+  test('a thousand objects are one revision, and one again on the way back, though others change objects meanwhile', async () => {
+    await ready(one);
+    const start = await apply(one, service(81));
+    const many = Array.from({ length: 1_000 }, (_, index) => serviceYaml(`many-${index}`)).join('---\n');
+    const others = Array.from({ length: 3 }, (_, index) => apply(one, serviceYaml(`other-${index}`)));
+    const [done, ...rest] = await Promise.all([apply(one, many), ...others]);
+    expect(done).toMatchObject({ findings: [], revision: expect.any(Number) });
+    for (const each of rest) expect(each.revision).toBeGreaterThan(0);
+    const named = (text: string): { name: string; resourceVersion: string } => JSON.parse(text).metadata;
+    const stored = (await list('Service')).objects.map(named);
+    expect(stored).toHaveLength(1_004);
+    const ofMany = stored.filter(({ name }) => name.startsWith('many-'));
+    expect(new Set(ofMany.map(({ resourceVersion }) => resourceVersion))).toEqual(new Set([String(done.revision)]));
+    // Once more changes nothing; one of them that was changed since it was read refuses them all.
+    expect(await apply(one, many)).toMatchObject({ findings: [], revision: 0 });
+    const port81 = many.replaceAll('port: 80,', 'port: 81,');
+    const stale = port81.replace('name: many-7,', `name: many-7, resourceVersion: "${start.revision}",`);
+    expect(await apply(one, stale)).toMatchObject({ revision: 0, findings: [{ path: 'metadata.resourceVersion' }] });
+
+    const changed = await apply(one, port81);
+    const back = await rollback(start.revision);
+    expect((await history()).entries.slice(0, 2).map(({ revision }) => revision)).toEqual([back.revision, changed.revision]);
+    expect((await list('Service')).objects.map((text) => named(text).name)).toEqual(['catalog']);
+    await rollback(changed.revision);
+    expect((await list('Service')).objects).toHaveLength(1_004);
+  });
+
   test('what lies before the history, and what is yet to come, is refused with what to do', async () => {
     await ready(one);
     const first = await apply(one, service(81));
