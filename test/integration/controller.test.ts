@@ -338,8 +338,8 @@ test('it stops within its grace though etcd is silent from the start', async () 
   etcd.resume();
 });
 
-test('while a large file is read the others are answered', async () => {
-  const content = Array.from({ length: 3_000 }, (_, index) => serviceYaml(`s-${index}`)).join('---\n');
+test('while a large file is read the others are answered; one of more objects than etcd takes at once is refused whole', async () => {
+  const content = Array.from({ length: 4_100 }, (_, index) => serviceYaml(`s-${index}`)).join('---\n');
   let isDone = false;
   const applied = expect(apply(one, content).finally(() => (isDone = true))).rejects.toMatchObject({
     details: expect.stringContaining('several steps'),
@@ -351,6 +351,7 @@ test('while a large file is read the others are answered', async () => {
   }
   await applied;
   expect(answered).toBeGreaterThan(5);
+  expect((await list('Service')).objects).toEqual([]);
 });
 
 test('waiting for what stands there already waits until it is in force', async () => {
