@@ -17,8 +17,10 @@ import type { ProxyConfig } from './config.js';
 import { findTraffic, takeNamespaces, watchNamespaces } from './confinement.js';
 import { DataPlane } from './data-plane.js';
 import { Drain, type DrainResult } from './drain.js';
-import type { Channel, HandoverMessage } from './handover/channel.js';
+import type { Channel } from './handover/channel.js';
+import { Heir } from './handover/heir.js';
 import { type Estate, HandoverServer } from './handover/predecessor.js';
+import { Predecessors } from './handover/predecessors.js';
 import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
 import { ReadyFile } from './ready-file.js';
@@ -46,6 +48,9 @@ interface Running {
   readonly status: Server;
   readonly metrics: MetricsServer | null;
   readonly handover: HandoverServer;
+  readonly predecessors: Predecessors;
+  /** Whoever goes on counting after this proxy. */
+  readonly heirOf: (successor: Channel) => Heir;
 }
 
 /** Returns the exit code, when it has drained after a signal or a hand-over, or could not start. */
@@ -62,7 +67,8 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     makeRunDirectory(config.runDir);
     const readyFile = new ReadyFile(config.readyFile, log);
     readyFile.clear();
-    const takeover = config.takeover === 'auto' ? await Takeover.begin(join(config.runDir, HANDOVER_SOCKET), addon, log) : null;
+    const predecessors = new Predecessors(log);
+    const takeover = config.takeover === 'auto' ? await Takeover.begin(handoverSocket(config), addon, predecessors, log) : null;
     // Before a listener is open: two that share one would lose connections when the second ends.
     if (takeover === null) await assertUnserved(statusSocket(config));
     const plane = new DataPlane(config, addon, captured, log, takeover);
@@ -79,14 +85,14 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
         log.fatal(`not taking over: ${plane.lostListeners.join(', ')} would be closed; the errors are above`);
       return stopSource !== null && signals.received > 0 ? 0 : 1;
     }
-    const running = await serve(config, addon, plane, takeover, stopSource, log);
+    const running = await serve(config, addon, plane, takeover, predecessors, stopSource, log);
     void plane.isServing.then(() => readyFile.serves());
     const successor = await Promise.race([signals.until(1).then(() => null), running.handover.handedOver]);
     readyFile.ends();
     if (successor === null) await shutDown(running, config, log, signals);
     else await leaveTo(successor, running, config, log, signals);
-    // A predecessor may have streams that take days: it needs nobody to end.
-    takeover?.abandon();
+    // One may have streams that take days: it needs nobody to end.
+    predecessors.abandon();
     unwatch();
     signals.stop();
     return 0;
@@ -114,19 +120,20 @@ async function serve(
   addon: ReturnType<typeof loadAddon>,
   plane: DataPlane,
   takeover: Takeover | null,
+  predecessors: Predecessors,
   stopSource: () => Promise<void>,
   log: Logger,
 ): Promise<Running> {
   const socket = statusSocket(config);
-  const succession = takeover?.succession ?? { handovers: 0, predecessorOpen: 0, ended: 0, cut: 0 };
-  const proxyStatus = new ProxyStatus(plane, addon, succession);
+  const handovers = takeover?.handovers ?? 0;
+  const proxyStatus = new ProxyStatus(plane, addon, handovers, predecessors);
   const estate: Estate = {
     shareSockets: () => plane.shareSockets(),
     ticketKeys: () => plane.ticketKeys,
-    handovers: succession.handovers,
+    handovers,
   };
   const status = await serveStatus(proxyStatus, socket);
-  const handover = HandoverServer.start(join(config.runDir, HANDOVER_SOCKET), addon, estate, log);
+  const handover = HandoverServer.start(handoverSocket(config), addon, estate, predecessors, log);
   await takeover?.complete();
   status.publish();
   handover.publish();
@@ -136,10 +143,16 @@ async function serve(
     stopAccessLog: startAccessLog(config, plane, log),
     status: status.server,
     handover,
+    predecessors,
+    heirOf: (successor) => new Heir(successor, handoverSocket(config), addon, () => proxyStatus.tally(), log),
     metrics: await startMetrics(config, proxyStatus, takeover !== null, log),
   };
   log.info({ version: VERSION, workers: config.workers, status: socket }, 'ready');
   return running;
+}
+
+function handoverSocket({ runDir }: ProxyConfig): string {
+  return join(runDir, HANDOVER_SOCKET);
 }
 
 function statusSocket({ runDir }: ProxyConfig): string {
@@ -273,7 +286,7 @@ async function shutDown(running: Running, config: ProxyConfig, log: Logger, sign
 
 /** A successor serves; its sockets stand where ours stood. */
 async function leaveTo(successor: Channel, running: Running, config: ProxyConfig, log: Logger, signals: Signals): Promise<void> {
-  const { plane, metrics } = running;
+  const { plane, metrics, predecessors } = running;
   const limit = config.drainTimeoutMs === 0 ? 'without a limit' : `for at most ${config.drainTimeoutMs} ms`;
   const drain = new Drain(plane, IDLE_MS.withSuccessor);
   log.info(
@@ -284,25 +297,29 @@ async function leaveTo(successor: Channel, running: Running, config: ProxyConfig
   void signals.until(1).then(() => drain.limit(config.shutdownTimeoutMs));
   void signals.until(2).then(() => drain.cut());
   await metrics?.close();
-  const tell = (message: HandoverMessage): void => {
-    try {
-      successor.send(message);
-    } catch {
-      // It has ended, or was replaced itself: nobody counts what we drain.
-    }
-  };
-  tell({ type: 'released' });
-  tell({ type: 'draining', open: drain.open });
-  const report = setInterval(() => tell({ type: 'draining', open: drain.open }), DRAIN_REPORT_INTERVAL_MS);
+  const heir = running.heirOf(successor);
+  await heir.tell({ type: 'released' });
+  const drained = new AbortController();
+  const telling = tellUntil(drained.signal, () => heir.tell({ type: 'draining', open: drain.open }));
   const result = await finish(running, drain, log);
-  clearInterval(report);
-  tell({ type: 'drained', ...result });
-  successor.close();
+  drained.abort();
+  await telling;
+  // What they count from here on is told to another: all that they told this one goes with its own.
+  predecessors.abandon();
+  await heir.tell({ type: 'drained', ...result });
+  heir.close();
   if (config.afterHandover === 'exit' || signals.received > 0) return;
   log.info('waiting for SIGTERM');
   const alive = setInterval(() => undefined, 60_000);
   await signals.until(1);
   clearInterval(alive);
+}
+
+async function tellUntil(over: AbortSignal, tell: () => Promise<void>): Promise<void> {
+  while (!over.aborted) {
+    await tell();
+    await sleep(DRAIN_REPORT_INTERVAL_MS, undefined, { signal: over }).catch(() => undefined);
+  }
 }
 
 async function finish({ plane, stopSource, stopAccessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {

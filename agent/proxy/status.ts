@@ -18,9 +18,11 @@ import { COMPLETION_REASONS, type EngineAddon } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import { isError } from './decide.js';
-import type { Succession } from './handover/successor.js';
+import type { Predecessors } from './handover/predecessors.js';
 import { engineMetrics, istioMetrics, overloadMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
+import { Tally } from './metrics/tally.js';
+import type { TenantReport } from './metrics/tenant-report.js';
 import { BALANCING_NAMES } from './tables/clusters.js';
 import type { RouteRow } from './tables/routes.js';
 
@@ -31,7 +33,8 @@ export class ProxyStatus {
   constructor(
     private readonly plane: DataPlane,
     addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes'>,
-    succession: Succession,
+    handovers: number,
+    private readonly predecessors: Predecessors,
   ) {
     this.counterNames = addon.counterNames();
     // At the default, 10 ms, an idle proxy takes 1 % of a core for it.
@@ -42,10 +45,12 @@ export class ProxyStatus {
     gauge('weft_proxy_applied_revision', 'Revision that requests are decided by.', () => plane.revision);
     gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.length);
     gauge('weft_proxy_faults', 'Listeners that should be open and are not; the status says why.', () => plane.faults.length);
-    gauge('weft_proxy_handovers', 'Proxies that handed over to one another, up to this one.', () => succession.handovers);
-    gauge('weft_proxy_predecessor_connections_open', 'Connections that the predecessor still has.', () => succession.predecessorOpen);
-    gauge('weft_proxy_predecessor_connections_ended', 'Connections of the predecessor that ended by themselves.', () => succession.ended);
-    gauge('weft_proxy_predecessor_connections_cut', 'Connections of the predecessor that its drain timeout cut.', () => succession.cut);
+    gauge('weft_proxy_handovers', 'Proxies that handed over to one another, up to this one.', () => handovers);
+    const predecessorGauge = (name: string, help: string, value: () => number): void =>
+      gauge(`weft_proxy_predecessor_connections_${name}`, help, value);
+    predecessorGauge('open', 'Connections that proxies before this one still have.', () => predecessors.connectionsOpen);
+    predecessorGauge('ended', 'Connections of predecessors that ended by themselves.', () => predecessors.ended);
+    predecessorGauge('cut', 'Connections of predecessors that their drain timeout cut.', () => predecessors.cut);
     gauge('weft_proxy_native_heap_bytes', 'Given out by malloc: engine, TLS and Node.js itself; what it keeps free is not in it.', () =>
       addon.nativeHeapBytes(),
     );
@@ -79,7 +84,7 @@ export class ProxyStatus {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.plane.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}`;
+    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}`;
   }
 
   /** What it waits for; null: it serves by a configuration. */
@@ -87,15 +92,22 @@ export class ProxyStatus {
     return this.plane.revision > 0 ? null : 'no configuration yet: is `weft agent` running on this host?';
   }
 
+  /** What this proxy has counted, and those before it as far as it was told. */
+  tally(): Tally {
+    return Tally.of(this.report(), this.counters(), this.tenants());
+  }
+
   private report(): Report {
-    return report(
-      this.plane.pool.memories.map(({ cells }) => cells),
-      this.plane.labels,
-    );
+    const cells = this.plane.pool.memories.map((memory) => memory.cells);
+    return this.predecessors.counted.completed(report(cells, this.plane.labels));
   }
 
   private counters(): ReadonlyMap<string, number> {
-    return new Map(this.counterNames.map((name, slot) => [name, this.sum(slot)]));
+    return new Map(this.counterNames.map((name, slot) => [name, this.predecessors.counted.completedCounter(name, this.sum(slot))]));
+  }
+
+  private tenants(): TenantReport[] {
+    return this.plane.tenants().map((tenant) => this.predecessors.counted.completedTenant(tenant));
   }
 
   /** Of one slot of the workers' counters. */

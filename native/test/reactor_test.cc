@@ -1,4 +1,6 @@
 // The whole reactor over loopback sockets, with decisions made in C++: what the sanitizers are to watch.
+#include <vector>
+
 #include "loopback.h"
 
 namespace weft {
@@ -115,18 +117,30 @@ TEST("reactor: a slow reader stops its source within the bound, an unread reques
   }));
 }
 
-TEST("reactor: closing in the middle of everything frees everything") {
+TEST("reactor: closing in the middle of everything frees everything, and tells what was cut") {
   Bench bench;
+  std::vector<Completion> ended;
+  bench.on_completions = [&](int32_t count) {
+    const auto* all = reinterpret_cast<const Completion*>(bench.reactor->batch().memory() + Batch::layout().completions);
+    ended.insert(ended.end(), all, all + count);
+  };
   Peer1 client(Peer1::dial(bench.port));
   Peer1 tunnel(Peer1::dial(bench.opaque_port));
   client.send(kGet);
   Peer1 upstream(accept_upstream(bench));
-  bench.run([&] { return bench.counter(Counter::OpaqueOpen) == 1; });
+  CHECK(bench.run([&] { return bench.outstanding[0] == 2; }));
+  CHECK(ended.empty());
   bench.reactor->close();
   bench.reactor->close();
   CHECK_EQ(bench.reactor->run_once(-1), 0);
   CHECK_EQ(bench.outstanding[0], 0);
   CHECK_EQ(bench.counter(Counter::DownstreamOpen), 0.0);
+  CHECK_EQ(bench.counter(Counter::OpaqueOpen), 0.0);
+  CHECK_EQ(ended.size(), size_t{2});
+  for (const Completion& completion : ended) {
+    CHECK_EQ(completion.target, 0);
+    CHECK_EQ(completion.reason, static_cast<int32_t>(Reason::LocalReset));
+  }
 }
 
 }  // namespace

@@ -57,9 +57,10 @@ export class Bed {
   }
 
   /** A program of test/bench/<name>.c; its path. */
-  tool(name: string): string {
+  tool(name: string, libraries: readonly string[] = []): string {
     const path = join(this.folder, name);
-    if (!existsSync(path)) execFileSync('cc', ['-O2', '-o', path, join(ROOT, 'test', 'bench', `${name}.c`)]);
+    const linked = libraries.map((library) => `-l${library}`);
+    if (!existsSync(path)) execFileSync('cc', ['-O2', '-o', path, join(ROOT, 'test', 'bench', `${name}.c`), ...linked]);
     return path;
   }
 

@@ -1,5 +1,6 @@
-// Benchmark tls: CPU per request with TLS 1.3 terminated by the proxy, HTTP/1.1 on both sides, 100-byte responses: on kept connections, and
-// with a new connection (full handshake, ECDSA P-256) for every request.
+// Benchmark tls: CPU per request with TLS 1.3 terminated by the proxy, HTTP/1.1 on both sides, 100-byte responses: on kept connections;
+// with a new connection for every request that resumes its session (PSK with a key exchange: wrk offers the ticket that it had last); with a
+// new connection and a full handshake (X25519, ECDSA P-256).
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:https';
@@ -11,11 +12,17 @@ import { cpuTimeUs, freePorts, Pinned } from './process.js';
 import { type Case, compare } from './report.js';
 
 const HOST = 'tls.bench.test';
-const CASES = [
-  { name: 'kept-64c', isKept: true },
-  { name: 'handshakes-16c', isKept: false },
-] as const;
-type TlsCase = (typeof CASES)[number];
+
+interface TlsCase {
+  readonly name: string;
+  /** How many requests were answered in that time, all. */
+  readonly load: (port: number, seconds: number, bed: Bed) => Promise<number>;
+}
+const CASES: readonly TlsCase[] = [
+  { name: 'kept-64c', load: (port, seconds) => wrk(port, 64, seconds, true) },
+  { name: 'resumed-16c', load: (port, seconds) => wrk(port, 16, seconds, false) },
+  { name: 'full-16c', load: fullHandshakes },
+];
 
 export async function tls({ quick, only, peersOnly, onProgress }: BenchOptions): Promise<Case[]> {
   const cases = CASES.filter(({ name }) => (only === null ? true : name === only));
@@ -39,8 +46,8 @@ export async function tls({ quick, only, peersOnly, onProgress }: BenchOptions):
     }
     const results: Case[] = [];
     for (const one of cases) {
-      const measure = (contender: Contender, isWarmUp: boolean): Promise<number> => load(contender, one, isWarmUp || quick ? 1 : 2);
-      const values = await interleaved(contenders, quick ? 4 : 9, measure, (text) => onProgress(`${one.name} ${text} µs`));
+      const measure = (contender: Contender, isWarmUp: boolean): Promise<number> => cpuTime(bed, contender, one, isWarmUp || quick ? 1 : 2);
+      const values = await interleaved(contenders, quick ? 3 : 9, measure, (text) => onProgress(`${one.name} ${text} µs`));
       const [ours, ...peers] = contenders as [Contender, ...Contender[]];
       results.push(...peers.map((peer) => compare(one.name, peer.name, values.get(ours.name)!, values.get(peer.name)!)));
     }
@@ -48,16 +55,34 @@ export async function tls({ quick, only, peersOnly, onProgress }: BenchOptions):
   });
 }
 
-/** CPU µs per request. */
-async function load({ name, port, pid }: Contender, { isKept }: TlsCase, seconds: number): Promise<number> {
+/** µs per request. */
+async function cpuTime(bed: Bed, { name, port, pid }: Contender, one: TlsCase, seconds: number): Promise<number> {
   const before = cpuTimeUs(pid);
+  try {
+    const requests = await one.load(port, seconds, bed);
+    return (cpuTimeUs(pid) - before) / requests;
+  } catch (error) {
+    throw new Error(`${name} did not answer every request:\n${(error as Error).message}`);
+  }
+}
+
+/** On connections that are closed wrk takes the end for an error. */
+async function wrk(port: number, connections: number, seconds: number, isKept: boolean): Promise<number> {
   const headers = ['-H', `Host: ${HOST}`, ...(isKept ? [] : ['-H', 'Connection: close'])];
-  const command = ['wrk', '-t1', `-c${isKept ? 64 : 16}`, `-d${seconds}s`, ...headers, `https://127.0.0.1:${port}/item`];
+  const command = ['wrk', '-t1', `-c${connections}`, `-d${seconds}s`, ...headers, `https://127.0.0.1:${port}/item`];
   const output = await new Pinned(LOAD_CORE, command).result();
   const requests = Number(/(\d+) requests in/.exec(output)?.[1]);
   const isBad = /Non-2xx or 3xx responses|Socket errors/.test(output) && isKept;
-  if (!(requests > 0) || isBad) throw new Error(`${name} did not answer every request:\n${output}`);
-  return (cpuTimeUs(pid) - before) / requests;
+  if (!(requests > 0) || isBad) throw new Error(output);
+  return requests;
+}
+
+async function fullHandshakes(port: number, seconds: number, bed: Bed): Promise<number> {
+  const command = [bed.tool('tls-connections', ['ssl', 'crypto']), String(port), HOST, '16', String(seconds)];
+  const output = await new Pinned(LOAD_CORE, command).result();
+  const { count, resumed, faults } = JSON.parse(output) as { count: number; resumed: number; faults: number };
+  if (count === 0 || resumed + faults > 0) throw new Error(output);
+  return count;
 }
 
 export interface Certificate {

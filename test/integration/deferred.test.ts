@@ -58,12 +58,13 @@ async function portOf(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** Says "yes" to all but "/denied"; keeps what asks for "/held…" until release(). */
+/** Says "yes" to all but "/denied"; keeps what asks for "/held…" until release(), after which nothing is kept. */
 class Authorizer {
   readonly asked: string[] = [];
   /** grpc-js names some whose answer it has just sent, too. */
   readonly cancelled: string[] = [];
   private readonly held: (() => void)[] = [];
+  private isReleased = false;
   private constructor(
     readonly address: string,
     private readonly server: GrpcServer,
@@ -77,7 +78,7 @@ class Authorizer {
       self.asked.push(path);
       call.on('cancelled', () => self.cancelled.push(path));
       const answer = (): void => reply(null, Buffer.from(path === '/denied' ? 'no' : 'yes'));
-      if (path.startsWith('/held')) self.held.push(answer);
+      if (path.startsWith('/held') && !self.isReleased) self.held.push(answer);
       else answer();
     };
     server.addService(
@@ -101,7 +102,9 @@ class Authorizer {
     return self;
   }
 
+  /** Also what is open in the proxy and still on its way here. */
   release(): void {
+    this.isReleased = true;
     for (const answer of this.held.splice(0)) answer();
   }
 

@@ -1,10 +1,11 @@
 // What a proxy and its successor say to each other, one JSON object a message, listening sockets beside it. Both ends are ours, of two
 // versions perhaps: `hello` and `offer` agree on VERSION, and what is not understood ends the conversation.
 import { z } from 'zod';
-import { MAX_MESSAGE_BYTES, type MessageSocket, type MessageSocketAddon } from '../../native/message-socket.js';
+import { MAX_MESSAGE_BYTES, MAX_MESSAGE_DESCRIPTORS, type MessageSocket, type MessageSocketAddon } from '../../native/message-socket.js';
+import { counted } from '../metrics/tally.js';
 
 /** Of this protocol. A proxy that speaks another is not taken over from. */
-export const VERSION = 1;
+export const VERSION = 2;
 
 const count = z.number().int().min(0);
 
@@ -23,6 +24,7 @@ export type HandedSocket = z.infer<typeof handedSocket>;
 const message = z.discriminatedUnion('type', [
   // The successor's:
   z.strictObject({ type: z.literal('hello'), version: count, build: z.string().max(64) }),
+  /** The sockets, or what was counted, came: it wants more. */
   z.strictObject({ type: z.literal('next') }),
   /** It accepts connections. The other must stop. */
   z.strictObject({ type: z.literal('ready') }),
@@ -37,12 +39,16 @@ const message = z.discriminatedUnion('type', [
     ticketKeys: z.string().max(1024),
     ticketKeyAgeMs: z.number().min(0),
   }),
-  z.strictObject({ type: z.literal('sockets'), sockets: z.array(handedSocket).max(64) }),
+  z.strictObject({ type: z.literal('sockets'), sockets: z.array(handedSocket).max(MAX_MESSAGE_DESCRIPTORS) }),
   z.strictObject({ type: z.literal('refused'), reason: z.string().max(1024) }),
+  /** What its metrics grew by since it said so last; the first time, all of it. */
+  z.strictObject({ type: z.literal('counted'), counted: z.array(counted) }),
   /** It accepts no more. */
   z.strictObject({ type: z.literal('released') }),
   z.strictObject({ type: z.literal('draining'), open: count }),
   z.strictObject({ type: z.literal('drained'), ended: count, cut: count }),
+  /** Of one whose successor has ended: it drains still, and goes on as one whose successor hears it. */
+  z.strictObject({ type: z.literal('orphaned'), version: count }),
 ]);
 export type HandoverMessage = z.infer<typeof message>;
 export type Offer = Extract<HandoverMessage, { type: 'offer' }>;
@@ -77,7 +83,13 @@ export class Channel {
   }
 
   /** null: the other end has closed, or this one has. Throws on what is no message, or when none came in time. */
-  async next(timeoutMs: number | null = null): Promise<Received | null> {
+  async next(timeoutMs: number | null = null): Promise<HandoverMessage | null> {
+    const received = await this.nextWithDescriptors(timeoutMs);
+    for (const descriptor of received?.descriptors ?? []) this.addon.closeDescriptor(descriptor);
+    return received?.message ?? null;
+  }
+
+  async nextWithDescriptors(timeoutMs: number | null = null): Promise<Received | null> {
     const deadline = timeoutMs === null ? null : performance.now() + timeoutMs;
     while (!this.isClosed) {
       const received = this.socket.receive();

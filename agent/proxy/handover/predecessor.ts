@@ -1,10 +1,12 @@
 // The running proxy's side of a hand-over: serves <run-dir>/handover.sock, gives a successor copies of the listening sockets, and hears when
-// it serves. Until then nothing here changes: a successor that fails leaves all as it was. Does not drain.
+// it serves. Until then nothing here changes: a successor that fails leaves all as it was. Does not drain. Those that do, and whose
+// successor has ended, come here too.
 import { renameSync, rmSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { VERSION as BUILD } from '../../../api/version.js';
 import { MAX_MESSAGE_DESCRIPTORS, type MessageSocket, type MessageSocketAddon } from '../../native/message-socket.js';
 import { Channel, type HandedSocket, type HandoverMessage, VERSION } from './channel.js';
+import type { Predecessors } from './predecessors.js';
 
 const HELLO_TIMEOUT_MS = 5_000;
 const MAX_CONVERSATIONS = 4;
@@ -32,6 +34,7 @@ export class HandoverServer {
     private readonly path: string,
     private readonly addon: MessageSocketAddon,
     private readonly estate: Estate,
+    private readonly predecessors: Predecessors,
     private readonly log: Logger,
   ) {
     this.handedOver = new Promise((resolve) => {
@@ -41,10 +44,10 @@ export class HandoverServer {
   }
 
   /** Under a name of its own, until publish(). Throws when the socket can't be made. */
-  static start(path: string, addon: MessageSocketAddon, estate: Estate, log: Logger): HandoverServer {
+  static start(path: string, addon: MessageSocketAddon, estate: Estate, predecessors: Predecessors, log: Logger): HandoverServer {
     const own = ownName(path);
     rmSync(own, { force: true });
-    return new HandoverServer(addon.serveMessages(own), path, addon, estate, log);
+    return new HandoverServer(addon.serveMessages(own), path, addon, estate, predecessors, log);
   }
 
   /** In the place of whoever served there before. */
@@ -80,7 +83,10 @@ export class HandoverServer {
   private async converse(channel: Channel): Promise<void> {
     this.conversations.add(channel);
     try {
-      await this.greet(channel);
+      if ((await this.greet(channel)) === 'orphan') {
+        this.conversations.delete(channel);
+        return void this.predecessors.follow(channel);
+      }
       await this.give(channel);
       if (await this.isReady(channel)) {
         this.finish(channel);
@@ -98,14 +104,16 @@ export class HandoverServer {
   }
 
   /** Throws why not. */
-  private async greet(channel: Channel): Promise<void> {
+  private async greet(channel: Channel): Promise<'successor' | 'orphan'> {
     // Heard first: a socket that closes with a message unread resets, and the answer would be lost.
-    const hello = await expected(channel, 'hello', HELLO_TIMEOUT_MS);
+    const hello = await expected(channel, ['hello', 'orphaned'], HELLO_TIMEOUT_MS);
     if (!channel.isTrusted) throw new Error('it runs as another user');
     if (hello.version !== VERSION)
       throw new Error(`it speaks version ${hello.version} of the hand-over, proxy ${process.pid} speaks ${VERSION}: stop that one first`);
+    if (hello.type === 'orphaned') return 'orphan';
     if (this.successor !== null) throw new Error(`proxy ${this.successor.pid} is taking over already`);
     this.successor = channel;
+    return 'successor';
   }
 
   private async give(channel: Channel): Promise<void> {
@@ -119,7 +127,7 @@ export class HandoverServer {
       const facts = { version: VERSION, build: BUILD, handovers: this.estate.handovers, sockets: sockets.length };
       channel.send({ type: 'offer', ...facts, ticketKeys: keys.toString('base64'), ticketKeyAgeMs: ageMs });
       for (let at = 0; at < sockets.length; at += MAX_MESSAGE_DESCRIPTORS) {
-        await expected(channel, 'next', HELLO_TIMEOUT_MS);
+        await expected(channel, ['next'], HELLO_TIMEOUT_MS);
         const some = sockets.slice(at, at + MAX_MESSAGE_DESCRIPTORS);
         channel.send(
           { type: 'sockets', sockets: some.map(({ descriptor: _, ...socket }) => socket) },
@@ -134,7 +142,7 @@ export class HandoverServer {
   /** However long it waits for its configuration. */
   private async isReady(channel: Channel): Promise<boolean> {
     const answer = await channel.next();
-    if (answer !== null && answer.message.type !== 'ready') throw new Error(`it said ${answer.message.type}, not ready`);
+    if (answer !== null && answer.type !== 'ready') throw new Error(`it said ${answer.type}, not ready`);
     return answer !== null;
   }
 
@@ -157,13 +165,13 @@ function ownName(path: string): string {
 
 async function expected<T extends HandoverMessage['type']>(
   channel: Channel,
-  type: T,
+  types: readonly [T, ...T[]],
   timeoutMs: number,
 ): Promise<Extract<HandoverMessage, { type: T }>> {
-  const received = await channel.next(timeoutMs);
-  if (received === null) throw new Error('it closed the connection');
-  if (received.message.type !== type) throw new Error(`it said ${received.message.type}, not ${type}`);
-  return received.message as Extract<HandoverMessage, { type: T }>;
+  const message = await channel.next(timeoutMs);
+  if (message === null) throw new Error('it closed the connection');
+  if (!types.some((type) => type === message.type)) throw new Error(`it said ${message.type}, not ${types[0]}`);
+  return message as Extract<HandoverMessage, { type: T }>;
 }
 
 function refuse(channel: Channel, reason: string): void {

@@ -1,9 +1,10 @@
 // The new proxy's side of a hand-over: finds the proxy that serves the run directory, takes its listening sockets, tells it when they are
-// served here, and follows how it drains. Does not open or serve listeners.
+// served here, and hears what it has counted. Does not open or serve listeners.
 import type { Logger } from 'pino';
 import { VERSION as BUILD } from '../../../api/version.js';
 import type { MessageSocket, MessageSocketAddon } from '../../native/message-socket.js';
 import { Channel, type HandedSocket, type Offer, VERSION } from './channel.js';
+import type { Predecessors } from './predecessors.js';
 
 const ANSWER_TIMEOUT_MS = 10_000;
 
@@ -13,29 +14,17 @@ export interface InheritedSocket {
   readonly descriptor: number;
 }
 
-/** What the status tells of the predecessor. */
-export interface Succession {
-  /** How many proxies have handed over to one another, up to this one. */
-  handovers: number;
-  /** Connections that the predecessor still has. */
-  predecessorOpen: number;
-  ended: number;
-  cut: number;
-}
-
 export class Takeover {
-  readonly succession: Succession;
   private readonly sockets = new Map<string, InheritedSocket[]>();
-  private isAbandoned = false;
 
   private constructor(
     private readonly channel: Channel,
     private readonly offer: Offer,
     sockets: readonly (HandedSocket & { readonly descriptor: number })[],
     private readonly addon: MessageSocketAddon,
+    private readonly predecessors: Predecessors,
     private readonly log: Logger,
   ) {
-    this.succession = { handovers: offer.handovers + 1, predecessorOpen: 0, ended: 0, cut: 0 };
     for (const { kind, address, port, pod, slot, descriptor } of sockets) {
       const key = keyOf(kind, address, port, pod);
       this.sockets.set(key, [...(this.sockets.get(key) ?? []), { slot, descriptor }]);
@@ -43,7 +32,7 @@ export class Takeover {
   }
 
   /** null: no proxy serves there. Throws when the one that does won't hand over. */
-  static async begin(path: string, addon: MessageSocketAddon, log: Logger): Promise<Takeover | null> {
+  static async begin(path: string, addon: MessageSocketAddon, predecessors: Predecessors, log: Logger): Promise<Takeover | null> {
     let socket: MessageSocket;
     try {
       socket = addon.connectMessages(path);
@@ -72,7 +61,7 @@ export class Takeover {
         { predecessor: channel.pid, build: offer.message.build, sockets: sockets.length },
         `taking over from proxy ${channel.pid} (weft ${offer.message.build}): ${sockets.length} sockets`,
       );
-      return new Takeover(channel, offer.message, sockets, addon, log);
+      return new Takeover(channel, offer.message, sockets, addon, predecessors, log);
     } catch (error) {
       for (const { descriptor } of sockets) addon.closeDescriptor(descriptor);
       channel.close();
@@ -81,6 +70,11 @@ export class Takeover {
           'Stop it first, or give another --run-dir',
       );
     }
+  }
+
+  /** How many proxies have handed over to one another, up to this one. */
+  get handovers(): number {
+    return this.offer.handovers + 1;
   }
 
   get ticketKeys(): { readonly keys: Buffer; readonly ageMs: number } {
@@ -95,51 +89,29 @@ export class Takeover {
     return taken;
   }
 
-  /** We accept: resolves when the predecessor does not any more. Sockets that nobody took are left to it alone. */
+  /** We accept: resolves when the predecessor does not any more, and has told what it counted. Sockets that nobody took are left to it alone. */
   async complete(): Promise<void> {
     this.closeSockets();
     const { pid } = this.channel;
     try {
       this.channel.send({ type: 'ready' });
-      await answerOf(this.channel, 'released');
+      for (let type = ''; type !== 'released'; ) {
+        const { message } = await answerOf(this.channel, 'counted', 'released');
+        this.predecessors.hear(this.channel, message);
+        type = message.type;
+      }
       this.log.info({ predecessor: pid }, `taken over from proxy ${pid}: it accepts no more, and drains`);
-      void this.follow();
+      void this.predecessors.follow(this.channel);
     } catch (error) {
       this.log.warn({ predecessor: pid }, `proxy ${pid} did not release its listeners: ${(error as Error).message}; if it runs, stop it`);
       this.channel.close();
     }
   }
 
-  /** We end: before we served, and the predecessor goes on; or after, and what it still drains is followed by nobody. Idempotent. */
+  /** We end before we serve: the predecessor goes on. */
   abandon(): void {
-    this.isAbandoned = true;
     this.closeSockets();
     this.channel.close();
-  }
-
-  private async follow(): Promise<void> {
-    const { pid } = this.channel;
-    const { succession, log } = this;
-    try {
-      for (let received = await this.channel.next(); received !== null; received = await this.channel.next()) {
-        const { message } = received;
-        if (message.type === 'draining') succession.predecessorOpen = message.open;
-        if (message.type !== 'drained') continue;
-        Object.assign(succession, { predecessorOpen: 0, ended: message.ended, cut: message.cut });
-        log.info(
-          { predecessor: pid, ended: message.ended, cut: message.cut },
-          `proxy ${pid} has drained: ${message.cut} connections were cut`,
-        );
-        return;
-      }
-      if (this.isAbandoned) return;
-      log.warn({ predecessor: pid, open: succession.predecessorOpen }, `proxy ${pid} ended before it had drained`);
-    } catch (error) {
-      log.warn({ predecessor: pid }, `proxy ${pid} can't be followed: ${(error as Error).message}`);
-    } finally {
-      succession.predecessorOpen = 0;
-      this.channel.close();
-    }
   }
 
   private closeSockets(): void {
@@ -148,12 +120,12 @@ export class Takeover {
   }
 }
 
-async function answerOf<T extends 'offer' | 'sockets' | 'released'>(channel: Channel, type: T) {
-  const received = await channel.next(ANSWER_TIMEOUT_MS);
+async function answerOf<T extends 'offer' | 'sockets' | 'counted' | 'released'>(channel: Channel, ...types: [T, ...T[]]) {
+  const received = await channel.nextWithDescriptors(ANSWER_TIMEOUT_MS);
   if (received === null) throw new Error('it closed the connection');
   const { message, descriptors } = received;
   if (message.type === 'refused') throw new Error(message.reason);
-  if (message.type !== type) throw new Error(`it said ${message.type}, not ${type}`);
+  if (!types.some((type) => type === message.type)) throw new Error(`it said ${message.type}, not ${types.join(' or ')}`);
   return { message: message as Extract<typeof message, { type: T }>, descriptors };
 }
 

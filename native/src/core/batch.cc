@@ -181,8 +181,12 @@ Decision Batch::decision(int32_t index) const {
 }
 
 void Batch::clear() {
-  size_ = 0;
+  drop_requests();
   completion_count_ = 0;
+}
+
+void Batch::drop_requests() {
+  size_ = 0;
   predicates_used_ = 0;
 }
 

@@ -70,6 +70,8 @@ class Batch {
   Decision decision(int32_t index) const;
   // Empties requests and completions; the arena is the caller's to reset.
   void clear();
+  // Nobody waits for their decisions any more.
+  void drop_requests();
 
   int32_t completions() const { return completion_count_; }
   bool completions_full() const { return completion_count_ == kMaxCompletions; }

@@ -1,13 +1,17 @@
 // See hop_lines.h.
 #include "core/hop_lines.h"
 
-#include <time.h>
-
 #include <iterator>
 
 namespace weft {
 
-HopLines::HopLines(const std::string& name) {
+timespec real_time() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now;
+}
+
+HopLines::HopLines(const std::string& name, timespec (*wall_clock)()) : wall_clock_(wall_clock) {
   if (name.empty()) return;
   const char* const versions[] = {"1.0", "1.1", "2"};
   for (size_t i = 0; i < std::size(versions); i++) via_[i] = std::string("via: ") + versions[i] + " " + name + "\r\n";
@@ -22,8 +26,7 @@ std::string_view HopLines::via(const ResponseForm& response) const {
 // The process never calls setlocale: strftime writes English.
 std::string_view HopLines::date(uint64_t now_ms) {
   if (now_ms < date_due_ms_) return {date_, date_size_};
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
+  const timespec now = wall_clock_();
   tm utc;
   gmtime_r(&now.tv_sec, &utc);
   date_size_ = strftime(date_, sizeof(date_), "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &utc);

@@ -1,5 +1,7 @@
 // Lines that this hop owes every message it passes on or answers: Via (RFC 9110 7.6.3) and Date (6.6.1). Made once, the date once a second.
 #pragma once
+#include <time.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -9,10 +11,13 @@
 
 namespace weft {
 
+// The machine's clock.
+timespec real_time();
+
 class HopLines {
  public:
   // `name`: a pseudonym or host[:port]; empty: no Via.
-  explicit HopLines(const std::string& name);
+  explicit HopLines(const std::string& name, timespec (*wall_clock)() = real_time);
 
   // By the version that the message came in.
   std::string_view via(const RequestForm& request) const;
@@ -25,6 +30,7 @@ class HopLines {
  private:
   // HTTP/1.0, 1.1, 2.
   std::string via_[3];
+  timespec (*wall_clock_)();
   uint64_t date_due_ms_ = 0;
   char date_[48];
   size_t date_size_ = 0;

@@ -417,17 +417,22 @@ void HttpExchange::finish(bool whole, Reason reason) {
     reason_ = reason;
     return;
   }
+  account(reason);
+  client_->on_exchange_end(whole, reason);
+}
+
+void HttpExchange::account(Reason reason) {
   over_ = true;
   if (has_begun_) reactor_->tenants().add(connection_->tenant(), TenantWord::Requests, -1);
   reactor_->cancel(this);
   if (is_tunnel) reactor_->counters().add(Counter::OpaqueOpen, -1);
   reactor_->report(*this, *connection_, reason);
-  client_->on_exchange_end(whole, reason);
 }
 
 void HttpExchange::on_engine_close() {
+  if (over_) return;
   detach_upstream();
-  give_back_outstanding();
+  if (has_begun_) account(Reason::LocalReset);
 }
 
 void HttpExchange::give_back_outstanding() {

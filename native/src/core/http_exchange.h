@@ -104,6 +104,7 @@ class HttpExchange final : public Exchange,
   bool may_retry_stale() const;
   void reply_local(int status, std::string_view lines, std::string_view body, Reason reason);
   void finish(bool whole, Reason reason);
+  void account(Reason reason);
   void detach_upstream();
   void give_back_outstanding();
   bool finish_tunnel_if_done();

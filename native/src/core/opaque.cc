@@ -272,10 +272,9 @@ void OpaqueDownstream::on_timer() {
   finish(Reason::DownstreamTimeout, true);
 }
 
-void OpaqueDownstream::on_engine_close() { reactor_->give_back(exchange_->counted_target); }
+void OpaqueDownstream::on_engine_close() { account(Reason::LocalReset); }
 
 void OpaqueDownstream::finish(Reason reason, bool abortive) {
-  if (detection_ != nullptr) end_detection();
   if (abortive) {
     make_close_abortive();
     if (upstream_ != nullptr) upstream_->make_close_abortive();
@@ -283,10 +282,15 @@ void OpaqueDownstream::finish(Reason reason, bool abortive) {
   }
   if (upstream_ != nullptr) reactor_->close(upstream_);
   upstream_ = nullptr;
+  account(reason);
+  reactor_->close_downstream(this);
+}
+
+void OpaqueDownstream::account(Reason reason) {
+  if (detection_ != nullptr) end_detection();
   reactor_->end_deferral(this);
   reactor_->report(*exchange_, *this, reason);
   reactor_->counters().add(Counter::OpaqueOpen, -1);
-  reactor_->close_downstream(this);
 }
 
 }  // namespace weft

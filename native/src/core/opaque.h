@@ -78,6 +78,7 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   void break_off();
   void continue_breaking();
   void note_progress();
+  void account(Reason reason);
 
   std::unique_ptr<Exchange> exchange_;
   std::unique_ptr<Detection> detection_;

@@ -79,7 +79,11 @@ Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
   }
 }
 
-Reactor::~Reactor() { close_everything(); }
+Reactor::~Reactor() {
+  // Whom the last completions would be told is gone perhaps.
+  decide_ = [](void*) { return false; };
+  close_everything();
+}
 
 // xorshift128+: for load balancing and ids that must not collide, not for secrets.
 uint64_t Reactor::random() {
@@ -331,12 +335,15 @@ uint64_t Reactor::idle_timeout_ms() {
 
 void Reactor::close() {
   close_wanted_ = true;
-  if (!deciding_) close_everything();
+  if (deciding_) return;
+  close_everything();
+  if (batch_.completions() != 0) decide_batch();
 }
 
 void Reactor::close_everything() {
   if (closed_) return;
   closed_ = true;
+  batch_.drop_requests();
   connections_.for_each([this](Connection* connection) {
     connection->on_engine_close();
     if (connection->is_downstream()) count_downstream(connection->listener_id(), connection->tenant_, -1);

@@ -81,7 +81,8 @@ class Reactor {
   void drain(uint32_t idle_ms);
   // In force until the next call. Each call at ShrinkIdle or above closes some of the connections that rest: call it again and again.
   void set_overload(OverloadLevel level, OverloadReason reason);
-  // Closes every socket. Within decide(): when that has returned. Idempotent.
+  // Closes every socket, and tells decide() what had not ended as well: Reason::LocalReset. Within decide(): when that has returned.
+  // Idempotent.
   void close();
   // The listener's next connections use it; those that are open keep what they began with. False: no such listener.
   bool set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding);

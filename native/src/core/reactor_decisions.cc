@@ -18,7 +18,7 @@ void Reactor::decide_batch() {
   batch_.clear();
   if (!made) counters_.add(Counter::DecideFailures);
   if (count != 0) execute_decisions(count, made);
-  if (close_wanted_ && !deciding_) close_everything();
+  if (close_wanted_ && !deciding_) close();
 }
 
 // Each tenant pays for its own, and for its part of the call.

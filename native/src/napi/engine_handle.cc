@@ -105,6 +105,8 @@ void EngineHandle::drop_references() {
 
 void EngineHandle::close() {
   if (shut_down_) return;
+  // JavaScript is told the last completions.
+  reactor_.close();
   // The batch memory must not be seen any more once it may be unmapped.
   napi_value buffer;
   if (buffer_ != nullptr && napi_get_reference_value(env_, buffer_, &buffer) == napi_ok && buffer != nullptr) {
