@@ -1,7 +1,7 @@
 // A running `weft proxy` replaced by its successor: listeners whose connections are not read (TCPRoute, TLSRoute), and what waits in listening
 // sockets that outnumber the successor's workers. Real processes.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -144,6 +144,16 @@ test('connections that are not read go on in the proxy that began them, and none
   expect(first.errors).toMatch(/drained: \d+ connections ended, 0 were cut/);
 });
 
+/** Resolves when all threads have stopped: the signal alone takes its time, and one that runs may accept something. */
+async function stop({ child }: ProxyProcess): Promise<void> {
+  cleanups.push(() => child.kill('SIGCONT'));
+  child.kill('SIGSTOP');
+  const states = async () =>
+    readdirSync(`/proc/${child.pid}/task`).map((task) => /\) (.)/.exec(readFileSync(`/proc/${child.pid}/task/${task}/stat`, 'utf8'))?.[1]);
+  const all = await eventually(states, (found) => found.every((state) => state === 'T'));
+  expect(new Set(all)).toEqual(new Set(['T']));
+}
+
 test('what waits in the sockets of workers that the successor does not have is served by those it has', async () => {
   const port = await freePort();
   const backend = await listening(createHttpServer((_, response) => response.end('ok')));
@@ -166,8 +176,7 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]
   await successor.says('taking over from proxy');
 
   // Neither accepts now: the one is stopped, the other has no configuration. 40 connections on 4 sockets leave one empty once in 25,000 runs.
-  first.child.kill('SIGSTOP');
-  cleanups.push(() => first.child.kill('SIGCONT'));
+  await stop(first);
   const heard = await Promise.all(
     Array.from({ length: 40 }, async () => {
       const socket = await open(connect(port, '127.0.0.1'), 'connect');
