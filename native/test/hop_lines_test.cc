@@ -38,7 +38,8 @@ TEST("hop lines: the date is now") {
 
 TEST("hop lines: an answer that has a date, or whose rule removes or sets it, or that is interim, is given none") {
   HopLines lines("");
-  http1::ResponseHead head;
+  // Nothing else gives it values here.
+  http1::ResponseHead head = {};
   head.status = 200;
   ResponseForm response;
   response.head = &head;
@@ -59,7 +60,7 @@ TEST("hop lines: an answer that has a date, or whose rule removes or sets it, or
 
 TEST("hop lines: Via has the version that the message came in, and is none without a name") {
   HopLines lines("edge");
-  http1::RequestHead request;
+  http1::RequestHead request = {};
   RequestForm form;
   form.head = &request;
   request.minor = 0;
