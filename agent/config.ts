@@ -13,6 +13,7 @@ export type CaptureDns = (typeof captureDns)[number];
 export interface AgentConfig {
   readonly node: string;
   readonly zone: string;
+  readonly region: string;
   readonly controllers: readonly string[];
   readonly runDir: string;
   readonly stateDir: string;
@@ -23,6 +24,8 @@ export interface AgentConfig {
   readonly probesFrom: readonly string[];
   readonly captureDns: CaptureDns;
   readonly statusListen: readonly string[];
+  /** Where instances may register themselves besides the node's own socket; null: nowhere. */
+  readonly instancesListen: string | null;
   /** Where operators and the CLI reach this node's status. */
   readonly statusAdvertise: string;
   readonly metricsListen: { readonly host: string; readonly port: number };
@@ -33,6 +36,8 @@ export interface AgentConfig {
   /** Of the agent and of the proxy on this node. */
   readonly agentSocket: string;
   readonly proxySocket: string;
+  /** Copy of the instances that registered themselves. */
+  readonly instancesFile: string;
   /** Where proxies hear of the pods that nftables or iptables capture. */
   readonly podSocket: string;
 }
@@ -41,6 +46,7 @@ export interface AgentConfig {
 interface AgentFlags {
   readonly node?: string;
   readonly zone: string;
+  readonly region: string;
   readonly controller?: readonly string[];
   readonly runDir: string;
   readonly stateDir: string;
@@ -51,6 +57,7 @@ interface AgentFlags {
   readonly probesFrom?: readonly string[];
   readonly captureDns: CaptureDns;
   readonly statusListen?: readonly string[];
+  readonly instancesListen?: string;
   readonly statusAdvertise?: string;
   readonly metricsListen: string;
   readonly xdsListen?: readonly string[];
@@ -67,6 +74,7 @@ export function addAgentOptions(command: Command): Command {
   return command
     .addOption(option('--node <name>', 'WEFT_NODE', "this node's name (default: the host name)").argParser(nodeName))
     .addOption(option('--zone <name>', 'WEFT_ZONE', 'failure zone of this node').default(''))
+    .addOption(option('--region <name>', 'WEFT_REGION', 'region of this node').default(''))
     .addOption(
       option('--controller <address>', 'WEFT_CONTROLLER', `repeatable; tried in random order (default: ${defaultController})`).argParser(
         addresses,
@@ -113,6 +121,13 @@ export function addAgentOptions(command: Command): Command {
     )
     .addOption(
       option(
+        '--instances-listen <address>',
+        'WEFT_INSTANCES_LISTEN',
+        'where instances may register themselves besides agent.sock: unix:/path (mode 0660) or a loopback address; who may connect may register any service',
+      ).argParser(localAddress),
+    )
+    .addOption(
+      option(
         '--status-advertise <address>',
         'WEFT_STATUS_ADVERTISE',
         'where others reach the status (default: the host name and port of the first listener)',
@@ -140,6 +155,7 @@ export function agentConfig(command: Command): AgentConfig {
   return Object.freeze({
     node: flags.node ?? nodeOfHost(hostname(), command),
     zone: flags.zone,
+    region: flags.region,
     controllers: flags.controller ?? [defaultController],
     runDir: flags.runDir,
     stateDir: flags.stateDir,
@@ -150,6 +166,7 @@ export function agentConfig(command: Command): AgentConfig {
     probesFrom: flags.probesFrom ?? [],
     captureDns: flags.captureDns,
     statusListen,
+    instancesListen: flags.instancesListen ?? null,
     statusAdvertise: flags.statusAdvertise ?? reachable(statusListen[0] ?? defaultStatusListen),
     metricsListen: splitTcp(flags.metricsListen),
     xdsListen: flags.xdsListen ?? [],
@@ -157,6 +174,7 @@ export function agentConfig(command: Command): AgentConfig {
     uninstall: flags.uninstall ?? false,
     agentSocket: join(flags.runDir, 'agent.sock'),
     proxySocket: join(flags.runDir, 'proxy.sock'),
+    instancesFile: join(flags.stateDir, 'instances'),
     podSocket: join(flags.runDir, POD_SOCKET),
   });
 }
@@ -180,6 +198,13 @@ function probePlaces(value: string, previous: readonly string[] | undefined): re
   if (!places.every(isPlace)) throw new InvalidArgumentError('expected a unit such as kubelet.service, or a cgroup path such as /kubelet.');
   if (places.length > 2) throw new InvalidArgumentError('at most two.');
   return places;
+}
+
+/** Registration has no login: only this host's own programs may reach it. */
+function localAddress(value: string): string {
+  if (/^unix:\/./.test(value)) return value;
+  if (/^(127\.\d+\.\d+\.\d+|\[::1\]|localhost):/.test(value)) return tcpAddress(value);
+  throw new InvalidArgumentError('expected unix:/path or a loopback address such as 127.0.0.1:15012.');
 }
 
 function tcpAddress(value: string): string {

@@ -4,6 +4,8 @@ import { dirname, join } from 'node:path';
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { AggregatedDiscoveryServiceService } from '../api/gen/envoy/service/discovery/v3/discovery.js';
+import type { RegisterRequest } from '../api/gen/mesh/v1/discovery.js';
+import { InstancesService } from '../api/gen/mesh/v1/registry.js';
 import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { assertUnserved, listenGrpc } from '../api/grpc/listen.js';
@@ -15,6 +17,8 @@ import type { AgentConfig } from './config.js';
 import { DiscoveryClient } from './discovery/discovery-client.js';
 import { Model } from './model/model.js';
 import { NodeUpdates } from './node-updates.js';
+import { Instances } from './registry/instances.js';
+import { instancesImplementation } from './registry/instances-service.js';
 import { RegistryClient } from './registry/registry-client.js';
 import { makeRunDirectory } from './run-directory.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
@@ -84,6 +88,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   const ads = config.xdsListen.length === 0 ? null : new AdsService({ model, log });
   const updates = new NodeUpdates(config, capture, model, (update) => ads?.publish(update), log);
   closers.push(() => updates.store.close());
+  closers.push(() => updates.checks.close());
   await updates.restore();
 
   const discovery = new DiscoveryClient({
@@ -97,7 +102,10 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
     },
     log,
   });
-  const registry = new RegistryClient({ addresses: config.controllers, state: () => updates.registration(), log });
+  const instances = new Instances({ file: config.instancesFile, onChange: () => registry.changed(), log });
+  closers.push(() => instances.close());
+  const state = (): RegisterRequest => ({ ...updates.registration(), instances: instances.states() });
+  const registry = new RegistryClient({ addresses: config.controllers, state, log });
   const proxy = new ProxyStatus(config.proxySocket);
   const startedAtMs = performance.now();
   const facts = (): MetricFacts => ({
@@ -105,7 +113,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
     xds: ads === null ? null : { ...ads.state(), ...ads.counters },
   });
 
-  const statusAddresses = await serveGrpc(config, facts, proxy, updates, closers);
+  const statusAddresses = await serveGrpc(config, { facts, proxy, updates, instances }, closers);
   if (ads !== null) await serveXds(config.xdsListen, ads, closers);
   const metrics = await MetricsServer.listen({
     ...config.metricsListen,
@@ -117,6 +125,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   });
   closers.push(() => metrics.close());
 
+  updates.onVerdict = () => registry.changed();
   registry.start();
   discovery.start();
   const unsubscribe = capture.onChange(() => registry.changed());
@@ -130,12 +139,10 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   return { statusAddresses, metricsPort: metrics.port };
 }
 
-/** The node's own socket has Discovery for the proxy besides; the addresses for others have not. */
+/** The node's own socket has Discovery for the proxy and Instances besides; the addresses for others have not. */
 async function serveGrpc(
   config: AgentConfig,
-  facts: () => MetricFacts,
-  proxy: ProxyStatus,
-  updates: NodeUpdates,
+  { facts, proxy, updates, instances }: { facts: () => MetricFacts; proxy: ProxyStatus; updates: NodeUpdates; instances: Instances },
   closers: (() => Promise<void> | void)[],
 ): Promise<readonly string[]> {
   const registry = loadDescriptorSet();
@@ -146,10 +153,16 @@ async function serveGrpc(
     closers.push(() => server.forceShutdown());
     return server;
   };
-  const local = make(['mesh.v1.NodeStatus', 'mesh.v1.Discovery']);
+  const local = make(['mesh.v1.NodeStatus', 'mesh.v1.Discovery', 'mesh.v1.Instances']);
   local.addService(EncodedDiscoveryService, updates.relay.implementation);
+  local.addService(InstancesService, instancesImplementation(instances));
   await listenGrpc(local, `unix:${config.agentSocket}`, 0o600);
   closers.push(() => rmSync(config.agentSocket, { force: true }));
+  if (config.instancesListen !== null) {
+    const registration = make(['mesh.v1.NodeStatus', 'mesh.v1.Instances']);
+    registration.addService(InstancesService, instancesImplementation(instances));
+    await listenGrpc(registration, config.instancesListen, 0o660);
+  }
   const open = make(['mesh.v1.NodeStatus']);
   const addresses: string[] = [];
   for (const address of config.statusListen) {
@@ -203,6 +216,16 @@ function gatherFacts(
     },
     capture: capture.state(),
     rejected: updates.rejected,
+    checks: updates.checks.standings().map(({ name, title, verdict, detail, sinceMs, lastMs }) => ({
+      endpoint: name,
+      check: title,
+      verdict,
+      detail,
+      secondsSinceChange: sinceMs / 1_000,
+      lastMs,
+    })),
+    checkResults: updates.checks.results,
+    droppedChecks: updates.checks.dropped,
     subscribedProxies: updates.relay.connected,
     isProxyStalled: updates.relay.isStalled,
     snapshotAgeSeconds: writtenAtMs === null ? null : Math.max(0, (Date.now() - writtenAtMs) / 1000),
@@ -219,7 +242,7 @@ export async function uninstallAgent(config: AgentConfig, print: (line: string) 
   await Capture.uninstall({ bpfDir, meshNetns, podSocket });
   for (const path of redirection) print(`removed ${path}`);
   const snapshot = join(config.stateDir, 'snapshot');
-  const files = [config.agentSocket, config.proxySocket, snapshot, `${snapshot}.bad`, `${snapshot}.tmp`];
+  const files = [config.agentSocket, config.proxySocket, config.instancesFile, snapshot, `${snapshot}.bad`, `${snapshot}.tmp`];
   for (const path of files.filter((file) => existsSync(file))) {
     rmSync(path, { force: true });
     print(`removed ${path}`);

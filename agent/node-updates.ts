@@ -1,7 +1,8 @@
-// What happens to a revision on this node, in order: check → catalog → { disk, proxy, redirection } → ack. Part of the agent's composition.
+// What happens to a revision on this node, in order: check → catalog → { disk, proxy, redirection } → ack; and to a verdict of this node's health
+// checks: proxy, registry. Part of the agent's composition.
 import type { Logger } from 'pino';
 import type { RegisterRequest, Rejection, ResourceName } from '../api/gen/mesh/v1/discovery.js';
-import { EndpointHealth, ResourceType } from '../api/gen/mesh/v1/model.js';
+import { Endpoint, EndpointHealth, ResourceType } from '../api/gen/mesh/v1/model.js';
 import { VERSION } from '../api/version.js';
 import type { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
@@ -9,12 +10,14 @@ import { Catalog, resourceKey } from './discovery/catalog.js';
 import type { DiscoveryUpdate } from './discovery/discovery-client.js';
 import { Relay } from './discovery/relay.js';
 import { SnapshotStore } from './discovery/snapshot-store.js';
+import { type CheckedEndpoint, endpointsToCheck, HealthChecks } from './health/health-checks.js';
 import type { Model } from './model/model.js';
 
 export class NodeUpdates {
   readonly catalog = new Catalog();
   readonly relay: Relay;
   readonly store: SnapshotStore;
+  readonly checks: HealthChecks;
   readonly #config: AgentConfig;
   readonly #capture: Capture;
   readonly #log: Logger;
@@ -23,6 +26,9 @@ export class NodeUpdates {
   /** By resource: what this node refuses now. */
   #rejected = new Map<string, Rejection>();
   #isFromDisk = false;
+  #checked: readonly CheckedEndpoint[] = [];
+  /** The node's registration is to be sent again. */
+  onVerdict: () => void = () => {};
 
   /** `model` is kept current here alone; `onAdmitted` is called when it has taken an update. */
   constructor(config: AgentConfig, capture: Capture, model: Model, onAdmitted: (update: DiscoveryUpdate) => void, log: Logger) {
@@ -37,6 +43,7 @@ export class NodeUpdates {
       onCurrent: () => capture.release(),
       log,
     });
+    this.checks = new HealthChecks({ onChange: (name, verdict, detail) => this.#judge(name, verdict, detail) });
     this.store = new SnapshotStore({ stateDir: config.stateDir, node: config.node, log });
   }
 
@@ -89,15 +96,17 @@ export class NodeUpdates {
     return [...rejected.values()];
   }
 
-  /** For the registry: all of the node. */
-  registration(): RegisterRequest {
-    const { node, zone, statusAdvertise } = this.#config;
+  /** For the registry: all of the node but what registered itself. */
+  registration(): Omit<RegisterRequest, 'instances'> {
+    const { node, zone, region, statusAdvertise } = this.#config;
     const workloads = this.#capture.running().map(({ workload, addresses }) => ({
       name: `${workload.namespace}/${workload.name}`,
       addresses: [...addresses],
       health: EndpointHealth.READY,
     }));
-    return { node, zone, version: VERSION, statusAddress: statusAdvertise, workloads };
+    // Until it is known what to check, what was found before stands.
+    const health = this.catalog.token === null ? undefined : { failing: this.checks.failing() };
+    return { node, zone, region, version: VERSION, statusAddress: statusAdvertise, workloads, health };
   }
 
   #refuse(rejections: readonly Rejection[]): void {
@@ -109,7 +118,37 @@ export class NodeUpdates {
     const refused = this.#model.apply(update);
     this.catalog.apply(update, new Set(refused.map(resourceKey)));
     this.#onAdmitted(update);
+    const touched = [...update.resources, ...update.removed];
+    if (update.full || touched.some(({ type }) => type === ResourceType.SERVICE || type === ResourceType.ENDPOINT)) this.#check();
     return refused;
+  }
+
+  #check(): void {
+    this.#checked = endpointsToCheck(this.#config.node, this.#model.services, this.#model.endpoints);
+    this.checks.reconcile(this.#checked);
+    this.#overlay();
+  }
+
+  #judge(name: string, verdict: string, detail: string): void {
+    if (verdict === 'failing') this.#log.warn({ endpoint: name, detail }, 'an endpoint fails its health check');
+    else this.#log.info({ endpoint: name }, 'an endpoint passes its health check');
+    if (this.#overlay()) this.relay.publish();
+    this.onVerdict();
+  }
+
+  /** This node's proxy goes by this node's verdicts at once, controller or not; the other nodes hear of them through the registry. */
+  #overlay(): boolean {
+    const overlay = this.#checked.flatMap(({ name, endpoint }) => {
+      const { check } = endpoint;
+      const found = this.checks.verdictOf(name);
+      if (check === undefined || found === null || found.verdict === 'unknown') return [];
+      const failing = found.verdict === 'failing';
+      if (failing === check.failing) return [];
+      const health = failing ? Math.max(check.sourceHealth, EndpointHealth.UNHEALTHY) : check.sourceHealth;
+      const body = Endpoint.encode({ ...endpoint, health, check: { ...check, failing, detail: found.reason } }).finish();
+      return [{ type: ResourceType.ENDPOINT, name, body: Buffer.from(body) }];
+    });
+    return this.catalog.overlay(overlay);
   }
 
   /** A new version or a removal ends an old rejection; so does any revision for those that name no resource. */

@@ -18,6 +18,11 @@ export function controllerCommand(): Command {
         .default(DEFAULT_FLAGS.metricsListen),
     )
     .addOption(
+      new Option('--registry-listen <address>', 'HTTP: services and endpoints as JSON, for who may connect (default: none)')
+        .env('WEFT_REGISTRY_LISTEN')
+        .default(DEFAULT_FLAGS.registryListen, 'none'),
+    )
+    .addOption(
       new Option('--node-ttl <seconds>', 'how long a silent node counts as alive').env('WEFT_NODE_TTL').default(DEFAULT_FLAGS.nodeTtl),
     )
     .addOption(

@@ -23,6 +23,8 @@ export interface ControllerConfig {
   readonly listen: readonly string[];
   /** "host:port"; null: no metrics. */
   readonly metricsListen: HostPort | null;
+  /** Where the registry is read over HTTP; null: nowhere. */
+  readonly registryListen: HostPort | null;
   readonly nodeTtlMs: number;
   readonly logLevel: LogLevel;
   readonly clusterName: string;
@@ -45,6 +47,7 @@ export interface ControllerFlags {
   readonly etcdPrefix: string;
   readonly listen: readonly string[];
   readonly metricsListen: string;
+  readonly registryListen: string;
   readonly nodeTtl: string;
   readonly logLevel: string;
   readonly clusterName: string;
@@ -75,6 +78,7 @@ export const DEFAULT_FLAGS: ControllerFlags = {
   etcdPrefix: '/weft',
   listen: ['0.0.0.0:15010', 'unix:/run/weft/controller.sock'],
   metricsListen: '0.0.0.0:15021',
+  registryListen: '',
   nodeTtl: '10',
   logLevel: 'info',
   clusterName: 'weft',
@@ -101,10 +105,15 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
   if (flags.metricsListen !== '' && metricsListen === null) {
     throw new Error(`--metrics-listen "${flags.metricsListen}": expected host:port, or nothing for no metrics`);
   }
+  const registryListen = parseHostPort(flags.registryListen);
+  if (flags.registryListen !== '' && registryListen === null) {
+    throw new Error(`--registry-listen "${flags.registryListen}": expected host:port, or nothing for none`);
+  }
   return Object.freeze({
     ...storeConfig(flags),
     listen: Object.freeze([...flags.listen]),
     metricsListen,
+    registryListen,
     nodeTtlMs: ttl * 1_000,
     logLevel: level,
     clusterName: flags.clusterName,

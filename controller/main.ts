@@ -3,6 +3,7 @@ import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
+import { CatalogService } from '../api/gen/mesh/v1/registry.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { listenGrpc } from '../api/grpc/listen.js';
 import { MetricsServer } from '../api/metrics-server.js';
@@ -16,6 +17,9 @@ import { LatestModel } from './compile/latest-model.js';
 import { ModelCompiler } from './compile/model-compiler.js';
 import type { ControllerConfig } from './config.js';
 import { ControllerMetrics } from './metrics.js';
+import { CatalogHttp } from './registry/catalog-http.js';
+import { createCatalogService } from './registry/catalog-service.js';
+import { CatalogWatches } from './registry/catalog-watch.js';
 import { RegistryService } from './registry/registry-service.js';
 import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
@@ -36,6 +40,8 @@ export interface Controller {
   /** As bound: ports that were 0 are the kernel's. */
   readonly addresses: readonly string[];
   readonly metricsAddress: string | null;
+  /** Of the registry over HTTP. */
+  readonly registryAddress: string | null;
   readonly metrics: ControllerMetrics;
   /** Ends streams, lets calls finish for 2 s, closes etcd. Idempotent. */
   stop(): Promise<void>;
@@ -106,10 +112,16 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });
   server.addService(RegistryDefinition, { register: registry.register });
+  const watches = new CatalogWatches(latest);
+  server.addService(CatalogService, createCatalogService(latest, watches));
   const gauges = setInterval(() => {
     metrics.connectedNodes.set(discovery.connectedNodes);
     metrics.liveNodes.set(view.nodes.size);
     metrics.storeRevision.set(view.revision);
+    const { instances, failing } = view.reports;
+    metrics.instances.set(countInner(instances));
+    metrics.failingEndpoints.set(countInner(failing));
+    metrics.registryWatches.set(watches.count);
   }, 1_000);
   gauges.unref();
 
@@ -129,8 +141,10 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     view.stop();
     client.close();
     await metricsServer?.close();
+    await catalogHttp?.close();
   });
   let metricsServer: MetricsServer | null = null;
+  let catalogHttp: CatalogHttp | null = null;
   try {
     const addresses: string[] = [];
     for (const address of config.listen) addresses.push(await listenGrpc(server, address));
@@ -141,13 +155,22 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     if (config.metricsListen !== null) {
       metricsServer = await MetricsServer.listen({ ...config.metricsListen, metrics: () => metrics.registry.metrics(), unready });
     }
+    if (config.registryListen !== null) catalogHttp = await CatalogHttp.listen(config.registryListen, { latest, watches, clock });
     view.start();
+    const registryAddress = catalogHttp?.address ?? null;
     const metricsAddress = metricsServer?.address ?? null;
     log.info(
-      { version: VERSION, cluster: config.clusterName, addresses, metrics: metricsAddress, etcd: client.endpoints },
+      {
+        version: VERSION,
+        cluster: config.clusterName,
+        addresses,
+        metrics: metricsAddress,
+        registry: registryAddress,
+        etcd: client.endpoints,
+      },
       'controller serves',
     );
-    return { addresses, metricsAddress, metrics, stop };
+    return { addresses, metricsAddress, registryAddress, metrics, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -211,6 +234,12 @@ function compileOnChange(parts: {
     if (change.model) schedule.changed();
   });
   return schedule;
+}
+
+function countInner(map: ReadonlyMap<string, ReadonlyMap<string, unknown>>): number {
+  let count = 0;
+  for (const inner of map.values()) count += inner.size;
+  return count;
 }
 
 function logState(state: StoreState, client: EtcdClient, metrics: ControllerMetrics, log: Logger): void {

@@ -62,6 +62,9 @@ export class ControllerMetrics {
     labelNames: ['node'],
     registers: [this.registry],
   });
+  readonly instances = this.#gauge('weft_controller_instances', 'Instances that registered themselves, on any node.');
+  readonly failingEndpoints = this.#gauge('weft_controller_failing_endpoints', 'Endpoints that fail their active checks.');
+  readonly registryWatches = this.#gauge('weft_controller_registry_watches', 'Who waits for a change of the registry at this replica.');
   readonly pushes = this.#counter('weft_controller_pushes_total', 'Deltas and snapshots sent, over all streams.');
   readonly encodings = this.#counter(
     'weft_controller_push_encodings_total',

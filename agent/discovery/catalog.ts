@@ -1,10 +1,14 @@
 // What the node was told last, as encoded resources: the one copy behind the proxy's stream and the snapshot on disk. Remembers which
-// resources recent revisions touched, so that a reader that fell behind gets one coalesced delta. Does not decode bodies.
+// resources recent revisions touched, so that a reader that fell behind gets one coalesced delta. For the proxy alone the node may put something
+// of its own in a resource's place; the token it is served then tells so. Does not decode bodies.
+import { randomUUID } from 'node:crypto';
 import type { Resource, ResourceName, ResumeToken } from '../../api/gen/mesh/v1/discovery.js';
 import type { DiscoveryUpdate } from './discovery-client.js';
 
 /** Bound of the change log, in touched resources; a reader further behind gets everything. */
 const maxLoggedKeys = 65_536;
+/** In a served token's compiler, between the controller's and how far the node's own changes are. */
+const overlayMark = ' node:';
 
 interface LoggedRevision {
   readonly revision: number;
@@ -24,10 +28,23 @@ export class Catalog {
   /** Deltas can be made from this revision on. */
   #floor = 0;
   #token: ResumeToken | null = null;
+  /** What stands in a resource's place for the proxy. */
+  #overlay = new Map<string, Resource>();
+  /** Of the overlay: what is in a token of another one can't be compared. */
+  #overlayId = randomUUID();
+  #overlayVersion = 0;
+  /** By resource: the version that changed it last, for all that ever was in the overlay. */
+  readonly #overlaid = new Map<string, { readonly name: ResourceName; readonly version: number }>();
 
   /** Null until something was applied. */
   get token(): ResumeToken | null {
     return this.#token;
+  }
+
+  /** Of what the proxy is served; differs from the controller's once the node has put something of its own in it. */
+  get servedToken(): ResumeToken | null {
+    if (this.#token === null || this.#overlayVersion === 0) return this.#token;
+    return { ...this.#token, compiler: `${this.#token.compiler}${overlayMark}${this.#overlayId}.${this.#overlayVersion}` };
   }
 
   /** False while something the node refused is missing, or is an older version. */
@@ -41,6 +58,31 @@ export class Catalog {
 
   resources(): IterableIterator<Resource> {
     return this.#resources.values();
+  }
+
+  *servedResources(): Generator<Resource> {
+    for (const [key, resource] of this.#resources) yield this.#overlay.get(key) ?? resource;
+  }
+
+  /** From now on the proxy is served these in place of those of the same name. True: that is something else than before. */
+  overlay(resources: readonly Resource[]): boolean {
+    const wanted = new Map(resources.map((resource) => [resourceKey(resource), resource]));
+    const touched: ResourceName[] = [];
+    for (const [key, resource] of wanted) {
+      const before = this.#overlay.get(key);
+      if (before === undefined || Buffer.compare(before.body, resource.body) !== 0) touched.push(resource);
+    }
+    for (const [key, resource] of this.#overlay) if (!wanted.has(key)) touched.push(resource);
+    this.#overlay = wanted;
+    if (touched.length === 0) return false;
+    if (this.#overlaid.size + touched.length > maxLoggedKeys) {
+      this.#overlaid.clear();
+      this.#overlayId = randomUUID();
+    }
+    this.#overlayVersion++;
+    for (const { type, name } of touched)
+      this.#overlaid.set(resourceKey({ type, name }), { name: { type, name }, version: this.#overlayVersion });
+    return true;
   }
 
   /** `withheld`: resources of the update that the node refuses; their last good version stays. */
@@ -71,22 +113,24 @@ export class Catalog {
     else this.#remember({ revision: update.revision, touched });
   }
 
-  /** What a reader at `token` lacks; null when it must get everything. */
+  /** What a reader at `token`, a served one, lacks; null when it must get everything. */
   since(token: ResumeToken): CatalogDelta | null {
     const now = this.#token;
-    if (now === null || token.clusterId !== now.clusterId || token.compiler !== now.compiler) return null;
+    const [compiler, overlay] = token.compiler.split(overlayMark);
+    if (now === null || token.clusterId !== now.clusterId || compiler !== now.compiler) return null;
+    const [id, version = '0'] = (overlay ?? `${this.#overlayId}.0`).split('.');
+    if (id !== this.#overlayId) return null;
     if (token.revision < this.#floor || token.revision > now.revision) return null;
     const resources = new Map<string, Resource>();
     const removed = new Map<string, ResourceName>();
-    for (const { revision, touched } of this.#log) {
-      if (revision <= token.revision) continue;
-      for (const name of touched) {
-        const key = resourceKey(name);
-        const resource = this.#resources.get(key);
-        if (resource === undefined) removed.set(key, name);
-        else resources.set(key, resource);
-      }
-    }
+    const add = (name: ResourceName): void => {
+      const key = resourceKey(name);
+      const resource = this.#resources.get(key);
+      if (resource === undefined) removed.set(key, name);
+      else resources.set(key, this.#overlay.get(key) ?? resource);
+    };
+    for (const { revision, touched } of this.#log) if (revision > token.revision) for (const name of touched) add(name);
+    for (const { name, version: changed } of this.#overlaid.values()) if (changed > Number(version)) add(name);
     return { resources: [...resources.values()], removed: [...removed.values()] };
   }
 

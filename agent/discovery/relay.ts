@@ -71,7 +71,7 @@ export class Relay {
     return [...this.#readers].some((reader) => reader.isStalled);
   }
 
-  /** The catalog has changed. */
+  /** The catalog has changed, or what the node puts in place of parts of it. */
   publish(): void {
     this.#encoded = new Map();
     const { token } = this.#catalog;
@@ -139,7 +139,7 @@ export class Relay {
 
   /** A reader that resumes at the present revision has applied it already; the empty delta has it say what it refuses. */
   #adopt(reader: Reader): void {
-    const { token } = this.#catalog;
+    const token = this.#catalog.servedToken;
     if (token !== null && reader.sent !== null && sameToken(reader.sent, token)) {
       reader.ackedRevision = token.revision;
       this.#onCurrent();
@@ -162,7 +162,7 @@ export class Relay {
   }
 
   async #feed(reader: Reader, isFirst = false): Promise<void> {
-    const { token } = this.#catalog;
+    const token = this.#catalog.servedToken;
     if (reader.inFlight || token === null || (!isFirst && reader.sent !== null && sameToken(reader.sent, token))) return;
     reader.inFlight = true;
     const chunks = this.#encode(reader.sent, token);
@@ -178,7 +178,7 @@ export class Relay {
     const known = this.#encoded.get(key);
     if (known !== undefined) return known;
     const delta = from === null ? null : this.#catalog.since(from);
-    const content = { resources: delta?.resources ?? [...this.#catalog.resources()], removed: delta?.removed ?? [] };
+    const content = { resources: delta?.resources ?? [...this.#catalog.servedResources()], removed: delta?.removed ?? [] };
     const { chunks } = encodeRevision({ full: delta === null, revision: token.revision, token, ...content }, () => ++this.#nonce);
     this.#encoded.set(key, chunks);
     return chunks;

@@ -142,6 +142,27 @@ describe('outbound', () => {
     expect(proxy.decide({ ...catalog, destination: ['10.0.0.8', 80] })).toMatchObject({ target: -503, localReply: Reply.NoEndpoint });
     expect(proxy.decide(catalog)).toMatchObject({ target: -500, localReply: Reply.NoBackend });
   });
+
+  test('endpoints that fail their checks get nothing while another one is ready, and all when none is; unready ones never', () => {
+    const failing = (id: string, address: string, sourceHealth = EndpointHealth.READY) =>
+      endpoint('checked', id, address, {
+        health: EndpointHealth.UNHEALTHY,
+        check: { node: 'n', sourceHealth, failing: true, detail: 'HTTP 503' },
+      });
+    const checked = service('checked', '10.0.0.7');
+    const unready = failing('c', '10.1.7.3', EndpointHealth.UNHEALTHY);
+    const chosen = (...endpoints: ReturnType<typeof endpoint>[]) => {
+      const tables = compiled(modelOf(...shop, checked, ...endpoints));
+      const proxy = new TestProxy(tables);
+      const addresses = Array.from({ length: 8 }, randoms(1)).map((random) =>
+        addressOf(tables, proxy.decide({ ...catalog, destination: ['10.0.0.7', 80], random }).target),
+      );
+      return [...new Set(addresses)].sort();
+    };
+    const two = [failing('a', '10.1.7.1'), failing('b', '10.1.7.2'), unready];
+    expect(chosen(...two, endpoint('checked', 'd', '10.1.7.4'))).toEqual(['10.1.7.4']);
+    expect(chosen(...two)).toEqual(['10.1.7.1', '10.1.7.2']);
+  });
 });
 
 test('inbound traffic is delivered to where it was going', () => {

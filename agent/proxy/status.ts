@@ -119,7 +119,7 @@ export class ProxyStatus {
     return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }) => ({
       name,
       algorithm: BALANCING_NAMES[balancing],
-      endpoints: endpoints.map(({ id, ...endpoint }) => ({ ...endpoint, ...this.plane.trafficOfEndpoint(id) })),
+      endpoints: endpoints.map(({ id, isFallback: _, ...endpoint }) => ({ ...endpoint, ...this.plane.trafficOfEndpoint(id) })),
     }));
   }
 

@@ -9,6 +9,9 @@ export interface MetricFacts extends AgentFacts {
   readonly isSnapshotFailing: boolean;
   readonly resources: number;
   readonly isRegistered: boolean;
+  /** Since the start, by "<type> <result>". */
+  readonly checkResults: ReadonlyMap<string, number>;
+  readonly droppedChecks: number;
 }
 
 /** One scrape: a registry of its own, so that workloads and counters that went away leave no stale series. */
@@ -39,8 +42,32 @@ export async function renderMetrics(facts: MetricFacts, proxyText: string | null
   gauge('resident_memory_bytes', 'Resident memory of the agent', process.memoryUsage.rss());
   addCapture(registry, facts);
   addXds(registry, facts);
+  addChecks(registry, facts);
   const own = await registry.metrics();
   return proxyText === null ? own : joinExpositions(own, proxyText);
+}
+
+function addChecks(registry: Registry, { checks, checkResults, droppedChecks }: MetricFacts): void {
+  const registers = [registry];
+  const endpoints = new Gauge({
+    name: 'weft_agent_checked_endpoints',
+    help: 'Endpoints that this node checks, by verdict; unchecked: too many for one node',
+    labelNames: ['verdict'],
+    registers,
+  });
+  for (const verdict of ['passing', 'failing', 'unknown']) endpoints.set({ verdict }, 0);
+  for (const { verdict } of checks) endpoints.inc({ verdict });
+  endpoints.set({ verdict: 'unchecked' }, droppedChecks);
+  const total = new Counter({
+    name: 'weft_agent_health_checks_total',
+    help: 'Active checks of endpoints, by type and result',
+    labelNames: ['type', 'result'],
+    registers,
+  });
+  for (const [key, count] of checkResults) {
+    const [type = '', result = ''] = key.split(' ');
+    total.inc({ type, result }, count);
+  }
 }
 
 function addCapture(registry: Registry, { capture }: MetricFacts): void {

@@ -2,7 +2,7 @@
 import type { ServerUnaryCall, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
-import type { CaptureState, ControllerLink, StatusRequest, StatusResponse, XdsState } from '../../api/gen/mesh/v1/status.js';
+import type { CaptureState, CheckState, ControllerLink, StatusRequest, StatusResponse, XdsState } from '../../api/gen/mesh/v1/status.js';
 import type { ProxyStatus } from './proxy-status.js';
 
 /** What the agent knows itself, at one moment. */
@@ -15,6 +15,7 @@ export interface AgentFacts {
   readonly controller: ControllerLink;
   readonly capture: CaptureState;
   readonly rejected: readonly Rejection[];
+  readonly checks: readonly CheckState[];
   /** Proxies subscribed to this agent's configuration. */
   readonly subscribedProxies: number;
   readonly isProxyStalled: boolean;
@@ -42,6 +43,7 @@ export async function nodeStatus(facts: AgentFacts, proxy: ProxyStatus): Promise
     proxyError: proxyError(facts, answer.kind === 'ok' ? '' : answer.reason),
     rejected: [...facts.rejected],
     xds: facts.xds === null ? undefined : { clients: facts.xds.clients, faults: facts.xds.faults },
+    checks: [...facts.checks],
   };
 }
 

@@ -80,6 +80,10 @@ test('without reports every workload runs where its spec says, with one endpoint
     weight: 3,
     health: 0,
     workload: 'shop/catalog-v1',
+    region: '',
+    version: 'v1',
+    labels: { app: 'catalog', version: 'v1' },
+    check: undefined,
   };
   expect(messages(resources, ResourceType.ENDPOINT)).toEqual([
     { ...common, id: '10.1.0.1', address: '10.1.0.1' },

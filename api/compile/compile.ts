@@ -22,7 +22,7 @@ export interface CompileOutput {
 
 /** The result doesn't depend on what the memo holds. */
 export function compileModel(input: CompileInput, memo = new CompileMemo()): CompileOutput {
-  const index = indexObjects(input.objects);
+  const index = indexObjects(input.objects, input.registry);
   const problems: Problem[] = [];
   const reporter =
     (object: { kind: string; namespace: string; name: string }): ReportProblem =>

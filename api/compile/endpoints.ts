@@ -1,50 +1,76 @@
-// What stands behind one service: running Workloads its selector matches, and EndpointSlices that name it. One endpoint per address.
-import { type Endpoint, EndpointHealth } from '../gen/mesh/v1/model.js';
-import { qualifiedName, WEIGHT_LABEL, ZONE_LABEL } from '../resources/index.js';
+// What stands behind one service: running Workloads its selector matches, EndpointSlices that name it, and instances that registered
+// themselves. One endpoint per address.
+import { type Endpoint, EndpointHealth, type HealthCheck } from '../gen/mesh/v1/model.js';
+import { endpointLabels, qualifiedName, REGION_LABEL, WEIGHT_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { canonicalAddress, type Family, familyOf } from './address.js';
+import { checked, healthCheckOf } from './health-check.js';
 import { labelKey, nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
+import { boundedLabels, versionOf } from './labels.js';
 import type { ReportProblem } from './problem.js';
+import type { RegisteredInstance } from './registry.js';
 import { compareText } from './route-order.js';
 import { virtualAddresses } from './service.js';
 import { tcpPorts } from './service-ports.js';
 import { placeOf } from './workload.js';
 
+type EndpointIndex = Pick<ObjectIndex, 'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes' | 'policiesByService' | 'registry'>;
+
+/** An endpoint before it is known who checks it. */
+interface Found {
+  readonly endpoint: Endpoint;
+  /** Its own, not its service's. */
+  readonly check: HealthCheck | null;
+}
+
 /** Sorted by id. The id is the address, and the port too where several instances share an address: unique within the service, and stable over changes of slices. */
-export function compileEndpoints(
-  service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes'>,
-  running: Running,
-  report: ReportProblem,
-): Endpoint[] {
-  const found = [
-    ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, running, report)),
-    ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice, index)),
+export function compileEndpoints(service: Stored<'Service'>, index: EndpointIndex, running: Running, report: ReportProblem): Endpoint[] {
+  const found: Found[] = [
+    ...[
+      ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, index, running, report)),
+      ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice, index)),
+    ].map((endpoint) => ({ endpoint, check: null })),
+    ...instancesOf(service, index).map((instance) => foundInstance(service, instance, index)),
   ];
-  const byAddress = new Map<string, Endpoint[]>();
-  for (const endpoint of found) {
-    const siblings = byAddress.get(endpoint.address);
-    if (siblings === undefined) byAddress.set(endpoint.address, [endpoint]);
-    else siblings.push(endpoint);
+  const byAddress = new Map<string, Found[]>();
+  for (const each of found) {
+    const siblings = byAddress.get(each.endpoint.address);
+    if (siblings === undefined) byAddress.set(each.endpoint.address, [each]);
+    else siblings.push(each);
   }
-  return [...byAddress.values()].flatMap(unite).sort((a, b) => compareText(a.id, b.id));
+  const byService = healthCheckOf(service, index);
+  return [...byAddress.values()]
+    .flatMap(unite)
+    .map(({ endpoint, check }) => checked(endpoint, { byService, own: check }, index.registry))
+    .sort((a, b) => compareText(a.id, b.id));
 }
 
 /**
  * All that compileEndpoints() reads, by identity: while these stay the same objects, its result does. Who has it read more adds it here
  * (a test compares with compiling anew over random changes).
  */
-export function inputsOfEndpoints(
-  service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes'>,
-  running: Running,
-): unknown[] {
-  const inputs: unknown[] = [service];
-  for (const workload of matchingWorkloads(service, index)) inputs.push(workload, running?.get(nameOf(workload)));
+export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointIndex, running: Running): unknown[] {
+  const { nodes, instances, failing } = index.registry;
+  const name = nameOf(service);
+  const ofService = instances.get(name);
+  const inputs: unknown[] = [service, ofService];
+  const place = (node: string): void => void inputs.push(nodes.get(node)?.zone, nodes.get(node)?.region);
+  for (const workload of matchingWorkloads(service, index)) {
+    const report = running?.get(nameOf(workload));
+    inputs.push(workload, report);
+    if (report !== undefined) place(report.node);
+  }
+  for (const { node } of ofService?.values() ?? []) place(node);
+  const policies = index.policiesByService.get(name) ?? [];
+  inputs.push(...policies);
+  const isChecked =
+    healthCheckOf(service, index) !== undefined || instancesOf(service, index).some(({ state }) => state.check !== undefined);
+  if (isChecked) inputs.push(nodes, failing.get(name));
   for (const slice of index.slicesByService.get(nameOf(service)) ?? []) {
     inputs.push(slice);
     for (const { targetRef, nodeName, zone } of slice.manifest.endpoints) {
-      if (targetRef?.kind === 'Pod') inputs.push(index.workloads.has(podOf(targetRef, slice.namespace)));
-      if (zone === undefined && nodeName !== undefined) inputs.push(index.nodes.get(nodeName));
+      if (targetRef?.kind === 'Pod') inputs.push(index.workloads.get(podOf(targetRef, slice.namespace)));
+      if (nodeName !== undefined) inputs.push(index.nodes.get(nodeName), nodes.get(nodeName)?.region);
+      if (zone === undefined && nodeName !== undefined) inputs.push(nodes.get(nodeName)?.zone);
     }
   }
   return inputs;
@@ -54,36 +80,43 @@ export function inputsOfEndpoints(
  * Kubernetes may spread one address over slices, by ports or while it moves between them: that is one endpoint. With different numbers for one
  * port they are instances of one host, each of its own.
  */
-function unite(siblings: readonly Endpoint[]): Endpoint[] {
+function unite(siblings: readonly Found[]): Found[] {
   const numbers = new Map<string, number>();
-  const isOne = siblings.every(({ ports }) =>
-    ports.every(({ name, port }) => {
+  const isOne = siblings.every(({ endpoint }) =>
+    endpoint.ports.every(({ name, port }) => {
       const known = numbers.get(name) ?? port;
       numbers.set(name, known);
       return known === port;
     }),
   );
   if (isOne) return [siblings.reduce(merge)];
-  const byPorts = new Map<string, Endpoint>();
-  for (const endpoint of siblings) {
+  const byPorts = new Map<string, Found>();
+  for (const { endpoint, check } of siblings) {
     const host = endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address;
     const id = `${host}:${endpoint.ports.map(({ port }) => port).join(',')}`;
     const earlier = byPorts.get(id);
-    byPorts.set(id, earlier === undefined ? { ...endpoint, id } : merge(earlier, endpoint));
+    const found = { endpoint: { ...endpoint, id }, check };
+    byPorts.set(id, earlier === undefined ? found : merge(earlier, found));
   }
   return [...byPorts.values()];
 }
 
 /** Ports unite, the better health holds. */
-function merge(a: Endpoint, b: Endpoint): Endpoint {
+function merge(one: Found, other: Found): Found {
+  const [a, b] = [one.endpoint, other.endpoint];
   const names = new Set(a.ports.map((port) => port.name));
-  return {
+  const endpoint = {
     ...a,
     ports: [...a.ports, ...b.ports.filter((port) => !names.has(port.name))],
     health: Math.min(a.health, b.health),
-    node: a.node === '' ? b.node : a.node,
-    zone: a.zone === '' ? b.zone : a.zone,
+    node: a.node || b.node,
+    zone: a.zone || b.zone,
+    region: a.region || b.region,
+    version: a.version || b.version,
+    workload: a.workload || b.workload,
+    labels: Object.keys(a.labels).length > 0 ? a.labels : b.labels,
   };
+  return { endpoint, check: one.check ?? other.check };
 }
 
 function matchingWorkloads(service: Stored<'Service'>, index: Pick<ObjectIndex, 'workloadsByLabel'>): Stored<'Workload'>[] {
@@ -99,6 +132,7 @@ function matchingWorkloads(service: Stored<'Service'>, index: Pick<ObjectIndex, 
 function endpointsOfWorkload(
   service: Stored<'Service'>,
   workload: Stored<'Workload'>,
+  { registry }: Pick<ObjectIndex, 'registry'>,
   running: Running,
   report: ReportProblem,
 ): Endpoint[] {
@@ -106,6 +140,8 @@ function endpointsOfWorkload(
   if (place === null) return [];
   const ports = targetPorts(service, workload, report);
   if (ports.length === 0) return [];
+  const labels = boundedLabels(workload.manifest.metadata.labels ?? {});
+  const node = registry.nodes.get(place.node);
   const isPublishedUnready = service.manifest.spec.publishNotReadyAddresses === true && place.health === EndpointHealth.UNHEALTHY;
   return onePerFamily(place.addresses, familiesOf(service)).map((address) => ({
     service: nameOf(service),
@@ -113,11 +149,51 @@ function endpointsOfWorkload(
     address,
     ports,
     node: place.node,
-    zone: '',
+    zone: node?.zone ?? '',
     weight: workload.manifest.spec.weight,
     health: isPublishedUnready ? EndpointHealth.READY : place.health,
     workload: nameOf(workload),
+    region: node?.region ?? '',
+    version: versionOf(labels),
+    labels,
+    check: undefined,
   }));
+}
+
+function instancesOf(service: Stored<'Service'>, { registry }: Pick<ObjectIndex, 'registry'>): RegisteredInstance[] {
+  return [...(registry.instances.get(nameOf(service))?.values() ?? [])];
+}
+
+/** A service with one port takes an instance's one port, whatever it is called. */
+function foundInstance(
+  service: Stored<'Service'>,
+  { node, state }: RegisteredInstance,
+  { registry }: Pick<ObjectIndex, 'registry'>,
+): Found {
+  const declared = tcpPorts(service);
+  const ports = declared.flatMap(({ name = '' }) => {
+    const found =
+      state.ports.find((port) => port.name === name) ?? (declared.length === 1 && state.ports.length === 1 ? state.ports[0] : undefined);
+    return found === undefined ? [] : [{ name, port: found.port }];
+  });
+  const labels = boundedLabels(state.labels);
+  const address = canonicalAddress(state.address);
+  const endpoint = {
+    service: nameOf(service),
+    id: address,
+    address,
+    ports,
+    node,
+    zone: registry.nodes.get(node)?.zone ?? '',
+    weight: state.weight || 1,
+    health: state.health,
+    workload: '',
+    region: registry.nodes.get(node)?.region ?? '',
+    version: state.version || versionOf(labels),
+    labels,
+    check: undefined,
+  };
+  return { endpoint, check: state.check ?? null };
 }
 
 /** Declared, else those of its virtual addresses, else both. */
@@ -157,26 +233,35 @@ function targetPorts(service: Stored<'Service'>, workload: Stored<'Workload'>, r
 function endpointsOfSlice(
   service: Stored<'Service'>,
   { manifest, namespace }: Stored<'EndpointSlice'>,
-  { workloads, nodes }: Pick<ObjectIndex, 'workloads' | 'nodes'>,
+  { workloads, nodes, registry }: Pick<ObjectIndex, 'workloads' | 'nodes' | 'registry'>,
 ): Endpoint[] {
   const ports = manifest.ports.filter((port) => port.protocol === 'TCP').map((port) => ({ name: port.name, port: port.port }));
   if (ports.length === 0 || manifest.addressType === 'FQDN') return [];
   const weight = Number(manifest.metadata.labels?.[WEIGHT_LABEL] ?? 1);
+  const common = boundedLabels(endpointLabels(manifest.metadata.annotations));
   return manifest.endpoints.flatMap((endpoint) => {
     // The addresses of one entry are interchangeable and consumers take the first (EndpointSlice API).
     const address = canonicalAddress(endpoint.addresses[0] ?? '');
     const { targetRef, nodeName = '' } = endpoint;
     const pod = targetRef?.kind === 'Pod' ? podOf(targetRef, namespace) : '';
+    const workload = workloads.get(pod);
+    const labels = workload === undefined ? common : boundedLabels(workload.manifest.metadata.labels ?? {});
+    const nodeLabels = nodes.get(nodeName)?.manifest.metadata.labels;
+    const live = registry.nodes.get(nodeName);
     return {
       service: nameOf(service),
       id: address,
       address,
       ports,
       node: nodeName,
-      zone: endpoint.zone ?? nodes.get(nodeName)?.manifest.metadata.labels?.[ZONE_LABEL] ?? '',
+      zone: endpoint.zone ?? nodeLabels?.[ZONE_LABEL] ?? live?.zone ?? '',
       weight,
       health: healthOf(endpoint.conditions ?? {}),
-      workload: workloads.has(pod) ? pod : '',
+      workload: workload === undefined ? '' : pod,
+      region: nodeLabels?.[REGION_LABEL] ?? live?.region ?? '',
+      version: versionOf(labels),
+      labels,
+      check: undefined,
     };
   });
 }

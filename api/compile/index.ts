@@ -9,6 +9,7 @@ export { compileHttpRoute } from './http-route.js';
 export { type CompileInput, indexObjects, type ObjectIndex, type Running, type RunningWorkload, type Stored } from './input.js';
 export { CompileMemo } from './memo.js';
 export type { ConditionReason, Problem, ReportProblem } from './problem.js';
+export { type FailingCheck, type LiveNode, NO_REPORTS, type RegisteredInstance, type RegistryReports } from './registry.js';
 export { compareCandidates, compareHostnames, compareText, hostnameMatches, type RouteCandidate } from './route-order.js';
 export { compileService } from './service.js';
 export { type CompiledResource, type DecodedResource, decodeResource, encodeResource } from './wire.js';

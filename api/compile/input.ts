@@ -1,6 +1,7 @@
 // All objects of one revision, indexed for what compiling one of them asks of the others. Reads only; holds no compiled state.
 import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
 import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
+import { impliedServices, NO_REPORTS, type RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
 
 export type Stored<K extends Kind> = Extract<StoredObject, { kind: K }>;
@@ -19,6 +20,8 @@ export interface CompileInput {
   readonly running: Running;
   /** Milliseconds since the epoch, for what expires by itself; absent: nothing does. */
   readonly nowMs?: number;
+  /** Absent: the nodes report nothing. */
+  readonly registry?: RegistryReports;
 }
 
 /** Keys are "<namespace>/<name>" where nothing else is said. */
@@ -51,18 +54,21 @@ export interface ObjectIndex {
   readonly peerAuthentications: ReadonlyMap<string, readonly Stored<'PeerAuthentication'>[]>;
   readonly slices: readonly Stored<'EndpointSlice'>[];
   readonly policies: readonly Stored<'TrafficPolicy'>[];
+  readonly registry: RegistryReports;
 }
 
 /** Independent of the order of `objects`. */
-export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
+export function indexObjects(objects: readonly StoredObject[], registry: RegistryReports = NO_REPORTS): ObjectIndex {
   const sorted = [...objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
   const workloads = ofKind(sorted, 'Workload');
   const slices = ofKind(sorted, 'EndpointSlice');
   const policies = oldestFirst(ofKind(sorted, 'TrafficPolicy'));
   const backendTlsPolicies = oldestFirst(ofKind(sorted, 'BackendTLSPolicy'));
+  // An external name is another host's: nothing of the mesh stands behind it.
+  const declared = byName(ofKind(sorted, 'Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
+  const implied = impliedServices(registry, (name) => declared.has(name));
   return {
-    // An external name is another host's: nothing of the mesh stands behind it.
-    services: byName(ofKind(sorted, 'Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName')),
+    services: implied.length === 0 ? declared : byName([...declared.values(), ...implied]),
     gateways: byName(ofKind(sorted, 'Gateway')),
     routes: byName(ofKind(sorted, 'HTTPRoute')),
     grpcRoutes: ofKind(sorted, 'GRPCRoute'),
@@ -89,6 +95,7 @@ export function indexObjects(objects: readonly StoredObject[]): ObjectIndex {
     peerAuthentications: groupBy(oldestFirst(ofKind(sorted, 'PeerAuthentication')), ({ namespace }) => [namespace]),
     slices,
     policies,
+    registry,
   };
 }
 

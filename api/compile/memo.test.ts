@@ -1,11 +1,12 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
+import { InstanceState, type WorkloadState } from '../gen/mesh/v1/discovery.js';
 import { EndpointHealth, ResourceType } from '../gen/mesh/v1/model.js';
 import { parseManifests, type StoredObject } from '../resources/index.js';
 import { compileModel } from './compile.js';
 import type { RunningWorkload } from './input.js';
 import { CompileMemo } from './memo.js';
+import type { FailingCheck, LiveNode, RegisteredInstance } from './registry.js';
 
 /** One of few names, so that objects meet. */
 const name = fc.constantFrom('a', 'b');
@@ -49,6 +50,13 @@ kind: BackendTLSPolicy
 metadata: {name: ${policy}}
 spec: {targetRefs: [{group: '', kind: Service, name: ${of}}], validation: {hostname: ${ca}.test, caCertificateRefs: [{group: '', kind: ConfigMap, name: ${ca}}]}}`,
   ),
+  fc.record({ name, of: name }).map(
+    ({ name: policy, of }) => `
+apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: ${policy}}
+spec: {targetRefs: [{kind: Service, name: ${of}}], healthCheck: {tcp: {}}}`,
+  ),
   fc.record({ name, zone: name }).map(
     ({ name: node, zone }) => `
 apiVersion: v1
@@ -63,6 +71,22 @@ const step = fc.oneof(
   fc.nat(20).map((index) => ({ kind: 'remove' as const, index })),
   running.map((report) => ({ kind: 'runs' as const, report })),
   name.map((workload) => ({ kind: 'ended' as const, workload })),
+  fc.record({
+    kind: fc.constant('instance' as const),
+    service: name,
+    node: name,
+    address: small,
+    isGone: fc.boolean(),
+    isChecked: fc.boolean(),
+  }),
+  fc.record({
+    kind: fc.constant('verdict' as const),
+    service: name,
+    node: name,
+    address: fc.constantFrom('10.0.0.1', '10.2.0.1'),
+    isGone: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant('node' as const), node: name, zone: name, isGone: fc.boolean() }),
 );
 
 test('over any changes the result is that of compiling anew, and what is unchanged is the same object', () => {
@@ -71,6 +95,9 @@ test('over any changes the result is that of compiling anew, and what is unchang
       const memo = new CompileMemo();
       const objects = new Map<string, StoredObject>();
       const reports = new Map<string, RunningWorkload>();
+      let nodes = new Map<string, LiveNode>();
+      const instances = new Map<string, ReadonlyMap<string, RegisteredInstance>>();
+      const failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
       for (const each of steps) {
         if (each.kind === 'put') {
           const { objects: parsed, findings } = parseManifests([{ name: 'x', content: each.content }]);
@@ -78,12 +105,33 @@ test('over any changes the result is that of compiling anew, and what is unchang
           for (const object of parsed) objects.set(`${object.kind}/${object.name}`, { ...object, createdAtMs: 1 });
         } else if (each.kind === 'remove') objects.delete([...objects.keys()][each.index] ?? '');
         else if (each.kind === 'ended') reports.delete(`default/${each.workload}`);
-        else {
+        else if (each.kind === 'node') {
+          nodes = new Map(nodes);
+          if (each.isGone) nodes.delete(each.node);
+          else nodes.set(each.node, { zone: each.zone, region: '' });
+        } else if (each.kind === 'instance') {
+          const state = InstanceState.fromPartial({
+            id: 'i',
+            address: `10.2.0.${each.address}`,
+            ports: [{ name: 'http', port: 8080 }],
+            ...(each.isChecked ? { check: { intervalMs: 1_000 } } : {}),
+          });
+          const inner = new Map(instances.get(`default/${each.service}`));
+          if (each.isGone) inner.delete(each.node);
+          else inner.set(each.node, { node: each.node, state });
+          instances.set(`default/${each.service}`, inner);
+        } else if (each.kind === 'verdict') {
+          const inner = new Map(failing.get(`default/${each.service}`));
+          if (each.isGone) inner.delete(each.address);
+          else inner.set(each.address, [{ node: each.node, detail: '' }]);
+          failing.set(`default/${each.service}`, inner);
+        } else {
           const { name: workload, node, address, health } = each.report;
           const state: WorkloadState = { name: `default/${workload}`, addresses: [`10.1.0.${address}`], health };
           reports.set(state.name, { node, state });
         }
-        const input = { objects: [...objects.values()], running: reports, nowMs: 0 };
+        const registry = { nodes, instances, failing };
+        const input = { objects: [...objects.values()], running: reports, nowMs: 0, registry };
         const compiled = compileModel(input, memo);
         expect(compiled).toEqual(compileModel(input));
         const again = compileModel(input, memo);

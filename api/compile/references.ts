@@ -41,7 +41,7 @@ function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
         reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`, 'TargetNotFound');
         return;
       }
-      for (const field of ['loadBalancer', 'proxyProtocol'] as const) {
+      for (const field of ['loadBalancer', 'proxyProtocol', 'healthCheck'] as const) {
         const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec[field] !== undefined);
         if (winner === undefined || winner === policy || policy.manifest.spec[field] === undefined) continue;
         reporter(policy)(

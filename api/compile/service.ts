@@ -3,6 +3,7 @@ import { LoadBalancing_Algorithm, Protocol, ProxyProtocol, type Service, type Se
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
+import { healthCheckOf } from './health-check.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 
@@ -28,6 +29,7 @@ export function compileService(service: Stored<'Service'>, index: Pick<ObjectInd
     ),
     loadBalancing: { algorithm: algorithmOf(policies) },
     proxyProtocol: proxyProtocolOf(policies),
+    healthCheck: healthCheckOf(service, index),
   };
 }
 

@@ -16,13 +16,21 @@ import {
   unique,
   withRule,
 } from './schema.js';
-import { dnsSubdomain, portName } from './syntax.js';
+import { dnsSubdomain, isLabelKey, isLabelValue, portName } from './syntax.js';
 
 /** The label that says whose endpoints a slice holds. */
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 /** Of all endpoints of a slice, against those of the service's others; 1 without it. */
 export const WEIGHT_LABEL = 'mesh.weft.dev/weight';
 export const MAX_WEIGHT = 1_000_000;
+/** Annotation: labels of all endpoints of a slice that are no pods, "version=v1,tier=gold". A slice's own labels are others: Kubernetes copies its Service's. */
+export const ENDPOINT_LABELS = 'mesh.weft.dev/endpoint-labels';
+
+/** What can't be read is left out: the schema has refused it. */
+export function endpointLabels(annotations: Readonly<Record<string, string>> | undefined): Record<string, string> {
+  const pairs = (annotations?.[ENDPOINT_LABELS] ?? '').split(',').map((pair) => pair.split('='));
+  return Object.fromEntries(pairs.flatMap(([key = '', value]) => (key === '' || value === undefined ? [] : [[key.trim(), value.trim()]])));
+}
 
 const endpoint = fields({
   addresses: z
@@ -66,6 +74,7 @@ const schema = withRule(
   (value, report) => {
     checkAddresses(value, report);
     checkWeight(value, report);
+    checkLabels(value, report);
   },
 );
 
@@ -75,6 +84,18 @@ function checkWeight({ metadata }: Unchecked, report: Report): void {
   if (typeof weight !== 'string') return;
   if (/^[1-9]\d{0,6}$/.test(weight) && Number(weight) <= MAX_WEIGHT) return;
   report(['metadata', 'labels', WEIGHT_LABEL], `expected a whole number from 1 to ${MAX_WEIGHT}, found ${describe(weight)}`);
+}
+
+function checkLabels({ metadata }: Unchecked, report: Report): void {
+  const annotations = (metadata as Unchecked | null | undefined)?.annotations;
+  const text = isUnchecked(annotations) ? annotations[ENDPOINT_LABELS] : undefined;
+  if (typeof text !== 'string') return;
+  for (const pair of text.split(',')) {
+    const [key = '', value = '', ...rest] = pair.trim().split('=');
+    if (rest.length === 0 && pair.includes('=') && isLabelKey(key) && isLabelValue(value)) continue;
+    report(['metadata', 'annotations', ENDPOINT_LABELS], `expected labels as key=value with commas between, found ${describe(pair)}`);
+    return;
+  }
 }
 
 function checkAddresses(value: Unchecked, report: Report): void {

@@ -5,6 +5,7 @@ import { dnsSubdomain } from './syntax.js';
 
 /** The zone a node is in. */
 export const ZONE_LABEL = 'topology.kubernetes.io/zone';
+export const REGION_LABEL = 'topology.kubernetes.io/region';
 
 export const nodeKind = {
   kind: 'Node',

@@ -37,11 +37,17 @@ export function isLabelKey(key: string): boolean {
   return name.length <= 63 && QUALIFIED.test(name) && (prefix === null || (prefix.length <= 253 && SUBDOMAIN.test(prefix)));
 }
 
+const LABEL_VALUE = /^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$/;
+
+export function isLabelValue(value: string): boolean {
+  return value.length <= 63 && LABEL_VALUE.test(value);
+}
+
 const MAX_ENTRIES = 256;
 
 /** Kubernetes labels and label selectors by equality. */
 export const labels = z
-  .record(z.string(), text('a label value (letters, digits, "-", "_" and ".")', /^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$/, 63, 0))
+  .record(z.string(), text('a label value (letters, digits, "-", "_" and ".")', LABEL_VALUE, 63, 0))
   .superRefine((map, context) => checkKeys(Object.keys(map), 'label', context), { when: isMap });
 
 /** Kubernetes annotations: any text; the object's size bounds it. */

@@ -98,6 +98,7 @@ function endpointTable(proxy: ProxyState, colours: Palette): string {
   const columns = [
     ...['CLUSTER', 'ADDRESS', 'NODE', 'WORKLOAD', 'HEALTH'].map((title) => ({ title })),
     ...['WEIGHT', 'REQUESTS', 'ERRORS', 'IN FLIGHT'].map((title) => ({ title, ...right })),
+    { title: 'WHY' },
   ];
   const rows = proxy.clusters.flatMap((cluster) =>
     cluster.endpoints.map((endpoint) => [
@@ -110,6 +111,7 @@ function endpointTable(proxy: ProxyState, colours: Palette): string {
       String(endpoint.requests),
       endpoint.errors > 0 ? colours.bad(String(endpoint.errors)) : '0',
       String(endpoint.outstanding),
+      endpoint.healthReason,
     ]),
   );
   return rows.length === 0 ? 'No endpoints: no service that this node knows has any.' : table(columns, rows, colours);

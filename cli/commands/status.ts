@@ -108,6 +108,12 @@ function detail({ node, status }: NodeView, colours: Palette): string {
     const shed = (proxy?.counters ?? []).filter(({ name, value }) => name.startsWith('shed_') && value > 0);
     if (shed.length > 0) pairs.push(['Shed so far', shed.map(({ name, value }) => `${name.slice('shed_'.length)} ${value}`).join(', ')]);
     if (status.xds !== undefined) pairs.push(['Proxyless clients', String(status.xds.clients.length)]);
+    const checks = status.checks.filter(({ verdict }) => verdict === 'failing').length;
+    if (status.checks.length > 0)
+      pairs.push([
+        'Health checks',
+        `${plural(status.checks.length, 'endpoint')}, ${checks === 0 ? colours.good('none fails') : colours.bad(`${checks} fail`)}`,
+      ]);
     pairs.push(['Capture', `${status.capture?.mode ?? '?'}${status.capture?.reason ? colours.faint(` (${status.capture.reason})`) : ''}`]);
   }
   const workloads = status?.capture?.workloads ?? [];
@@ -139,6 +145,9 @@ function problemsOf({ node, status, statusError }: NodeView, revision: number): 
   for (const workload of status?.capture?.workloads ?? []) {
     if (workload.state === 'failed' || workload.state === 'pending')
       problems.push(`${node.name}: ${workload.workload} is not captured (${workload.state}): ${workload.detail}`);
+  }
+  for (const { endpoint, check, verdict, detail } of status?.checks ?? []) {
+    if (verdict === 'failing') problems.push(`${node.name}: ${endpoint} fails its health check (${check}): ${detail || 'it passed since'}`);
   }
   const rejected = new Map([...node.rejected, ...(status?.rejected ?? [])].map((rejection) => [rejection.name, rejection]));
   for (const { name, error } of rejected.values()) problems.push(`${node.name}: refused ${name}, keeps its last good version: ${error}`);

@@ -15,7 +15,11 @@ import type { ObjectRecord } from '../store/records.js';
 import type { StoreView } from '../store/view.js';
 
 export interface CompiledModel {
+  /** Of the store, that it is made from. */
+  readonly revision: number;
   readonly resources: Resource[];
+  /** What they are made from: by type, then by name; unchanged ones are the same objects as before. */
+  readonly compiled: readonly CompiledResource[];
   readonly problems: readonly Problem[];
   /** How many routes each listener of a Gateway takes, by "<namespace>/<gateway>/<listener>"; none: not in it. */
   readonly attachedRoutes: ReadonlyMap<string, number>;
@@ -64,9 +68,14 @@ export class ModelCompiler {
       objects.push(validated.object);
       if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
-    const { resources, problems } = compileModel({ objects, running: this.#running(), nowMs: Date.now() }, this.#memo);
+    const { resources, problems } = compileModel(
+      { objects, running: this.#running(), nowMs: Date.now(), registry: this.#view.reports },
+      this.#memo,
+    );
     return {
+      revision: this.#view.revision,
       resources: resources.map((resource) => this.#encode(resource)),
+      compiled: resources,
       problems: [...invalid, ...problems],
       attachedRoutes: countRoutes(resources),
       generations,

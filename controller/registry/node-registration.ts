@@ -22,7 +22,7 @@ interface Claim {
   /** Revision of the node's key as this session wrote it. */
   readonly nodeRevision: number;
   readonly nodeValue: string;
-  /** By workload: the value in etcd. */
+  /** By key: the value in etcd. */
   readonly written: Map<string, string>;
 }
 
@@ -56,15 +56,15 @@ export class NodeRegistration {
         const failed = await this.#take(state);
         if (failed !== null) return failed;
       }
-      return await this.#writeWorkloads(state);
+      return await this.#writeState(state);
     } catch (error) {
       this.#claim = null;
       throw error;
     }
   }
 
-  #nodeValue({ zone, version, statusAddress }: RegisterRequest): string {
-    return JSON.stringify({ zone, version, statusAddress, session: this.#session });
+  #nodeValue({ zone, region, version, statusAddress }: RegisterRequest): string {
+    return JSON.stringify({ zone, region, version, statusAddress, session: this.#session });
   }
 
   /** Takes the node for this session, or renews it. null: done. */
@@ -86,34 +86,47 @@ export class NodeRegistration {
 
   /** What stands there with the right lease: the rest is written again. */
   async #readWritten(): Promise<Map<string, string>> {
-    const prefix = this.#keys.runningOf(this.node);
-    const found = await this.#client.range({ key: Buffer.from(prefix), range_end: prefixEnd(prefix) });
     const written = new Map<string, string>();
-    for (const { key, value, lease } of found.kvs) {
-      written.set(key.toString().slice(prefix.length), lease === this.#leaseId ? value.toString() : '');
+    for (const prefix of [this.#keys.runningOf(this.node), this.#keys.instancesOf(this.node), this.#keys.failingOf(this.node)]) {
+      const found = await this.#client.range({ key: Buffer.from(prefix), range_end: prefixEnd(prefix) });
+      for (const { key, value, lease } of found.kvs) written.set(key.toString(), lease === this.#leaseId ? value.toString() : '');
     }
     return written;
   }
 
-  async #writeWorkloads(state: RegisterRequest): Promise<RegistrationResult> {
+  /** By key: what is to stand there. */
+  #wanted({ workloads, instances, health }: RegisterRequest): Map<string, string> {
+    const wanted = new Map<string, string>();
+    for (const workload of workloads) wanted.set(this.#keys.running(this.node, workload.name), JSON.stringify(workload));
+    for (const instance of instances) {
+      const { service, id } = instance;
+      wanted.set(this.#keys.instance(this.node, service, id), JSON.stringify(instance));
+    }
+    for (const { endpoint, detail } of health?.failing ?? [])
+      wanted.set(this.#keys.failing(this.node, endpoint), JSON.stringify({ detail }));
+    return wanted;
+  }
+
+  async #writeState(state: RegisterRequest): Promise<RegistrationResult> {
     const claim = this.#claim;
     if (claim === null) return { kind: 'failed', message: 'the node is not claimed' };
-    const wanted = new Map(state.workloads.map((workload) => [workload.name, JSON.stringify(workload)]));
-    const writes: (Write & { readonly workload: string; readonly value: string | null })[] = [];
-    const changed = (workload: string, value: string | null): void => {
-      const lease = value === null ? null : this.#leaseId;
-      writes.push({ workload, key: this.#keys.running(this.node, workload), value, lease });
-    };
-    for (const [workload, value] of wanted) if (claim.written.get(workload) !== value) changed(workload, value);
-    for (const workload of claim.written.keys()) if (!wanted.has(workload)) changed(workload, null);
+    const wanted = this.#wanted(state);
+    // It doesn't know yet: what it found before stands.
+    const kept = state.health === undefined ? this.#keys.failingOf(this.node) : null;
+    const writes: (Write & { readonly value: string | null })[] = [];
+    for (const [key, value] of wanted) if (claim.written.get(key) !== value) writes.push({ key, value, lease: this.#leaseId });
+    for (const key of claim.written.keys()) {
+      const isKept = kept !== null && key.startsWith(kept) && claim.written.get(key) !== '';
+      if (!wanted.has(key) && !isKept) writes.push({ key, value: null, lease: null });
+    }
     const expect = new Map([[this.#keys.node(this.node), claim.nodeRevision]]);
     for (let from = 0; from < writes.length; from += WRITES_PER_TRANSACTION) {
       const part = writes.slice(from, from + WRITES_PER_TRANSACTION);
       const result = await commit(this.#client, { expect, writes: part });
       if (result.kind !== 'committed') return this.#failed(result);
-      for (const { workload, value } of part) {
-        if (value === null) claim.written.delete(workload);
-        else claim.written.set(workload, value);
+      for (const { key, value } of part) {
+        if (value === null) claim.written.delete(key);
+        else claim.written.set(key, value);
       }
     }
     return { kind: 'kept' };

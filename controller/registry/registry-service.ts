@@ -1,7 +1,8 @@
 // Registry.Register: nodes tell what they are and run. Owns the streams; each stream's state is written by a NodeRegistration.
 import { isIP } from 'node:net';
 import { type handleBidiStreamingCall, type ServerDuplexStream, status } from '@grpc/grpc-js';
-import type { RegisterRequest, RegisterResponse } from '../../api/gen/mesh/v1/discovery.js';
+import type { InstanceState, RegisterRequest, RegisterResponse } from '../../api/gen/mesh/v1/discovery.js';
+import { instanceFault, MAX_INSTANCES } from '../../api/instances.js';
 import type { Clock } from '../clock.js';
 import { NODE_NAME } from '../node-name.js';
 import type { EtcdClient } from '../store/etcd-client.js';
@@ -29,6 +30,10 @@ type RegisterCall = ServerDuplexStream<RegisterRequest, RegisterResponse>;
 /** Bounds what one node may put into etcd. */
 const MAX_WORKLOADS = 5_000;
 const MAX_ADDRESSES = 64;
+const MAX_FAILING = 5_000;
+const MAX_DETAIL = 256;
+/** An endpoint's id is its address, or address and ports. */
+const ENDPOINT_NAME = /^[a-z0-9-]{1,63}\/[a-z0-9-]{1,63}\/[0-9a-f:.[\],]{2,256}$/;
 const WORKLOAD_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 export class RegistryService {
@@ -138,8 +143,23 @@ class RegisterStream {
       const wrong = addresses.find((address) => isIP(address) === 0 || address.includes('%'));
       if (wrong !== undefined) return `workload ${name}: "${wrong}" is no IPv4 or IPv6 address`;
     }
-    return null;
+    return instancesFault(request.instances) ?? failingFault(request.health?.failing ?? []);
   }
+}
+
+function instancesFault(instances: readonly InstanceState[]): string | null {
+  if (instances.length > MAX_INSTANCES) return `${instances.length} instances on one node, at most ${MAX_INSTANCES}`;
+  for (const instance of instances) {
+    const fault = instanceFault(instance);
+    if (fault !== null) return fault;
+  }
+  return null;
+}
+
+function failingFault(failing: readonly { readonly endpoint: string; readonly detail: string }[]): string | null {
+  if (failing.length > MAX_FAILING) return `${failing.length} failing endpoints at one node, at most ${MAX_FAILING}`;
+  const wrong = failing.find(({ endpoint, detail }) => !ENDPOINT_NAME.test(endpoint) || detail.length > MAX_DETAIL);
+  return wrong === undefined ? null : `"${wrong.endpoint.slice(0, MAX_DETAIL)}" is no endpoint, or what is said of it is too long`;
 }
 
 function fail(call: RegisterCall, code: status, details: string): void {

@@ -1,6 +1,9 @@
 // Instances of one service, as a catalogue lists them → the Service and EndpointSlices that `weft apply` would take. Pure; knows no catalogue.
+import { createHash } from 'node:crypto';
 import { isIPv6 } from 'node:net';
-import { SERVICE_NAME_LABEL, WEIGHT_LABEL } from '../../api/resources/index.js';
+import { ENDPOINT_LABELS, SERVICE_NAME_LABEL, WEIGHT_LABEL } from '../../api/resources/index.js';
+import { isUnchecked } from '../../api/resources/schema.js';
+import { isLabelKey, isLabelValue } from '../../api/resources/syntax.js';
 import type { SourceObject } from './ingester.js';
 
 export interface Instance {
@@ -12,6 +15,8 @@ export interface Instance {
   readonly zone: string;
   /** From 1. */
   readonly weight: number;
+  /** By labelsOf(). */
+  readonly labels: Readonly<Record<string, string>>;
   readonly conditions: { readonly ready: boolean; readonly serving?: boolean; readonly terminating?: boolean };
 }
 
@@ -41,6 +46,16 @@ export function isPort(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_PORT;
 }
 
+const MAX_LABELS = 64;
+
+/** Of what a catalogue has of an instance, what can be a label. */
+export function labelsOf(meta: unknown): Record<string, string> {
+  const entries = Object.entries(isUnchecked(meta) ? meta : {}).filter(
+    (entry): entry is [string, string] => isLabelKey(entry[0]) && typeof entry[1] === 'string' && entry[1] !== '' && isLabelValue(entry[1]),
+  );
+  return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)).slice(0, MAX_LABELS));
+}
+
 /** 1 for what is none. */
 export function weightOf(value: unknown): number {
   return typeof value === 'number' && Number.isInteger(value) && value >= 1 ? Math.min(value, MAX_WEIGHT) : 1;
@@ -53,25 +68,28 @@ export function serviceObjects(
 ): SourceObject[] {
   if (asked === null && instances.length === 0) return [];
   const port = asked ?? Math.min(...instances.map((instance) => instance.port));
-  const object = (kind: string, apiVersion: string, ref: string, rest: object, labels: object = {}): SourceObject => ({
+  const object = (kind: string, apiVersion: string, ref: string, rest: object, metadata: object = {}): SourceObject => ({
     ref: { kind, namespace, name: ref },
-    manifest: { apiVersion, kind, metadata: { name: ref, namespace, ...labels }, ...rest },
+    manifest: { apiVersion, kind, metadata: { name: ref, namespace, ...metadata }, ...rest },
     createdAtMs: 0,
     generation: 0,
   });
   const ports = [{ name: PORT_NAME, port, ...(protocol === null ? {} : { appProtocol: protocol }) }];
-  const slices = slicesOf(name, instances).map(({ ref, weight, ...slice }) => {
+  const slices = slicesOf(name, instances).map(({ ref, weight, labels: ofEndpoints, ...slice }) => {
     const labels = { [SERVICE_NAME_LABEL]: name, ...(weight === 1 ? {} : { [WEIGHT_LABEL]: String(weight) }) };
-    return object('EndpointSlice', 'discovery.k8s.io/v1', ref, slice, { labels });
+    const annotations = ofEndpoints === '' ? {} : { annotations: { [ENDPOINT_LABELS]: ofEndpoints } };
+    return object('EndpointSlice', 'discovery.k8s.io/v1', ref, slice, { labels, ...annotations });
   });
   return [object('Service', 'v1', name, { spec: { clusterIP: 'None', ports } }), ...slices];
 }
 
-/** Instances of one port, family and weight share a slice; its name says which. */
+/** Instances of one port, family, weight and labels share a slice; its name says which. */
 function slicesOf(name: string, instances: readonly Instance[]) {
   const groups = new Map<string, Instance[]>();
   for (const instance of instances) {
-    const key = [instance.port, isIPv6(instance.address) ? 'v6' : 'v4', instance.weight].join('-');
+    const labels = labelText(instance);
+    const digest = labels === '' ? [] : [createHash('sha256').update(labels).digest('hex').slice(0, 12)];
+    const key = [instance.port, isIPv6(instance.address) ? 'v6' : 'v4', instance.weight, ...digest].join('-');
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [instance]);
     else group.push(instance);
@@ -82,11 +100,18 @@ function slicesOf(name: string, instances: readonly Instance[]) {
     return Array.from({ length: Math.ceil(sorted.length / SLICE_ENDPOINTS) }, (_, part) => ({
       ref: `${name}-${key}${part === 0 ? '' : `-${part}`}`,
       weight,
+      labels: labelText(group[0]!),
       addressType: isIPv6(address) ? 'IPv6' : 'IPv4',
       ports: [{ name: PORT_NAME, port }],
       endpoints: sorted.slice(part * SLICE_ENDPOINTS, (part + 1) * SLICE_ENDPOINTS).map(endpointOf),
     }));
   });
+}
+
+function labelText({ labels }: Instance): string {
+  return Object.entries(labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
 }
 
 function endpointOf({ address, node, zone, conditions }: Instance): object {

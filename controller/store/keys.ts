@@ -4,6 +4,8 @@
 //   <prefix>/leaders/<election>                  who leads, on a lease of its own; its revision fences what the leader writes
 //   <prefix>/nodes/<node>                        one registered node, on the node's lease
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
+//   <prefix>/instances/<node>/<namespace>/<service>/<id>   one instance that registered itself, on the node's lease
+//   <prefix>/failing/<node>/<namespace>/<service>/<endpoint>   one endpoint that fails the node's checks, on the node's lease
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
 //   <prefix>/history/<time>-<request id>          one change of applied objects: by whom, what, and what stood there before
 //   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names
@@ -22,6 +24,7 @@ export type ParsedKey =
   | { readonly kind: 'leader'; readonly election: string }
   | { readonly kind: 'node'; readonly node: string }
   | { readonly kind: 'running'; readonly node: string; readonly workload: string }
+  | { readonly kind: 'instance' | 'failing'; readonly node: string; readonly service: string; readonly id: string }
   | { readonly kind: 'ack'; readonly node: string }
   | { readonly kind: 'history' }
   | { readonly kind: 'other' };
@@ -67,6 +70,26 @@ export class Keyspace {
     return `${this.root}running/${node}/`;
   }
 
+  /** `service` is "<namespace>/<name>". */
+  instance(node: string, service: string, id: string): string {
+    return `${this.instancesOf(node)}${service}/${id}`;
+  }
+
+  /** Prefix of all instances of a node, with a trailing slash. */
+  instancesOf(node: string): string {
+    return `${this.root}instances/${node}/`;
+  }
+
+  /** `endpoint` is "<namespace>/<service>/<id>". */
+  failing(node: string, endpoint: string): string {
+    return `${this.failingOf(node)}${endpoint}`;
+  }
+
+  /** Prefix of all that a node found to fail, with a trailing slash. */
+  failingOf(node: string): string {
+    return `${this.root}failing/${node}/`;
+  }
+
   ack(node: string): string {
     return `${this.root}acks/${node}`;
   }
@@ -100,6 +123,9 @@ export class Keyspace {
       const source = SOURCES.find((each) => each === first);
       if (source === undefined || second === undefined || third === undefined || fourth === undefined) return { kind: 'other' };
       return { kind: 'object', ref: { kind: second, namespace: third, name: fourth }, source };
+    }
+    if (fourth !== undefined && (family === 'instances' || family === 'failing')) {
+      return { kind: family === 'failing' ? 'failing' : 'instance', node: first, service: `${second}/${third}`, id: fourth };
     }
     if (fourth !== undefined) return { kind: 'other' };
     if (family === 'leaders' && second === undefined) return { kind: 'leader', election: first };

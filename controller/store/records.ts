@@ -1,6 +1,6 @@
 // What the values in etcd mean: JSON both ways. A value that can't be read (another version's, or written by hand) is null, never a throw.
 import { Change } from '../../api/gen/mesh/v1/admin.js';
-import { Rejection, WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
+import { InstanceState, Rejection, WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 
 /** Under <prefix>/objects/. */
 export interface ObjectRecord {
@@ -15,6 +15,7 @@ export interface ObjectRecord {
 /** Under <prefix>/nodes/. */
 export interface NodeRecord {
   readonly zone: string;
+  readonly region: string;
   readonly version: string;
   readonly statusAddress: string;
   /** Of the Register stream that owns the node now: the fence of its writes. */
@@ -66,6 +67,7 @@ export function readNode(value: Buffer): NodeRecord | null {
   if (record === null) return null;
   return {
     zone: textIn(record, 'zone'),
+    region: textIn(record, 'region'),
     version: textIn(record, 'version'),
     statusAddress: textIn(record, 'statusAddress'),
     session: textIn(record, 'session'),
@@ -98,6 +100,23 @@ export function readRunning(value: Buffer): WorkloadState | null {
   const addresses = Array.isArray(record.addresses) ? record.addresses.filter((address) => typeof address === 'string') : [];
   const health = typeof record.health === 'number' ? record.health : 0;
   return WorkloadState.fromPartial({ name: textIn(record, 'name'), addresses, health });
+}
+
+/** Under <prefix>/instances/. */
+export function readInstance(value: Buffer): InstanceState | null {
+  const record = parse(value);
+  if (record === null || !Array.isArray(record.ports)) return null;
+  try {
+    return InstanceState.fromPartial(record);
+  } catch {
+    return null;
+  }
+}
+
+/** Under <prefix>/failing/: why. */
+export function readFailing(value: Buffer): string | null {
+  const record = parse(value);
+  return record === null ? null : textIn(record, 'detail');
 }
 
 function parse(value: Buffer): Record<string, unknown> | null {

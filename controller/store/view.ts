@@ -1,5 +1,7 @@
 // The store as the controller's parts read it: typed, in memory, as of one revision. Owns the reflector and who is told of changes. Writes
 // nothing; goes on answering from memory while etcd is away.
+
+import type { FailingCheck, LiveNode, RegisteredInstance, RegistryReports } from '../../api/compile/index.js';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 import type { Clock } from '../clock.js';
@@ -11,7 +13,9 @@ import {
   type NodeRecord,
   type ObjectRecord,
   readAck,
+  readFailing,
   readHistory,
+  readInstance,
   readNode,
   readObject,
   readRunning,
@@ -62,6 +66,10 @@ export class StoreView {
   readonly leaders = new Set<string>();
   /** By etcd key. */
   readonly running = new Map<string, RunningWorkload>();
+  /** What nodes report, in the form that the compiler takes: maps that are replaced when something in them changes. */
+  readonly #instances = new Map<string, ReadonlyMap<string, RegisteredInstance>>();
+  readonly #failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
+  #liveNodes: ReadonlyMap<string, LiveNode> = new Map();
   /** By node name: those whose lease lives. */
   readonly nodes = new Map<string, NodeRecord>();
   /** By node name. */
@@ -101,6 +109,10 @@ export class StoreView {
   /** Whether another one stands in its place: an applied one, or that of a source that goes before. */
   isShadowed({ source, ref }: StoredObject): boolean {
     return source !== '' && this.sourceOf(ref) !== source;
+  }
+
+  get reports(): RegistryReports {
+    return { nodes: this.#liveNodes, instances: this.#instances, failing: this.#failing };
   }
 
   get revision(): number {
@@ -186,10 +198,23 @@ export class StoreView {
         if (entry === null) this.leaders.delete(parsed.election);
         else this.leaders.add(parsed.election);
         return false;
+      case 'instance': {
+        const state = this.#read(key, entry?.value, readInstance);
+        const instance = state === null ? null : { node: parsed.node, state };
+        replaceIn(this.#instances, parsed.service, `${parsed.node}/${parsed.id}`, instance);
+        return true;
+      }
+      case 'failing': {
+        const detail = this.#read(key, entry?.value, readFailing);
+        const others = (this.#failing.get(parsed.service)?.get(parsed.id) ?? []).filter(({ node }) => node !== parsed.node);
+        const all = detail === null ? others : [...others, { node: parsed.node, detail }];
+        replaceIn(this.#failing, parsed.service, parsed.id, all.length === 0 ? null : all);
+        return true;
+      }
       case 'node':
         nodes.add(parsed.node);
         setOrDelete(this.nodes, parsed.node, this.#read(key, entry?.value, readNode));
-        return false;
+        return this.#placeNode(parsed.node);
       case 'ack':
         nodes.add(parsed.node);
         setOrDelete(this.acks, parsed.node, this.#read(key, entry?.value, readAck));
@@ -197,6 +222,17 @@ export class StoreView {
       case 'other':
         return false;
     }
+  }
+
+  /** True: it came, went or moved. */
+  #placeNode(name: string): boolean {
+    const before = this.#liveNodes.get(name);
+    const now = this.nodes.get(name);
+    if (before?.zone === now?.zone && before?.region === now?.region) return false;
+    const nodes = new Map(this.#liveNodes);
+    setOrDelete(nodes, name, now === undefined ? null : { zone: now.zone, region: now.region });
+    this.#liveNodes = nodes;
+    return true;
   }
 
   #read<Record>(key: string, value: Buffer | undefined, reader: (value: Buffer) => Record | null): Record | null {
@@ -210,4 +246,11 @@ export class StoreView {
 function setOrDelete<Value>(map: Map<string, Value>, key: string, value: Value | null): void {
   if (value === null) map.delete(key);
   else map.set(key, value);
+}
+
+/** The inner map is another one afterwards; one that would be empty is gone. */
+function replaceIn<Value>(map: Map<string, ReadonlyMap<string, Value>>, name: string, key: string, value: Value | null): void {
+  const inner = new Map(map.get(name));
+  setOrDelete(inner, key, value);
+  setOrDelete(map, name, inner.size === 0 ? null : inner);
 }

@@ -4,7 +4,7 @@ import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
 import {
   DiscoveryRequest,
   DiscoveryService,
-  type RegisterRequest,
+  RegisterRequest,
   type RegisterResponse,
   RegistryService,
 } from '../../api/gen/mesh/v1/discovery.js';
@@ -96,7 +96,7 @@ class Agents {
     );
     register.on('error', failed);
     register.on('data', () => {});
-    const beat = (): void => void register.write({ node, zone: 'z', version: 'bench', statusAddress: '', workloads: [] });
+    const beat = (): void => void register.write(RegisterRequest.fromPartial({ node, zone: 'z', version: 'bench' }));
     beat();
     // Not all at once, as real ones would not.
     setTimeout(() => setInterval(beat, HEARTBEAT_MS), (index * HEARTBEAT_MS) / 1_000);

@@ -1,6 +1,7 @@
 // Nodes and writers of the chaos test of the control plane, in a namespace of their own. A writer applies one group of Services after the other version,
 // all of a group in one apply, again and again until it is acknowledged. A node is the agent's own discovery client; it looks at every update: a group of two
 // versions is a half-applied revision, a version below one it had is a step back, and in the end it must have the last acknowledged ones.
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata } from '@grpc/grpc-js';
 import pino from 'pino';
@@ -8,6 +9,7 @@ import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/dis
 import { RegistryClient } from '../../agent/registry/registry-client.js';
 import { decodeResource } from '../../api/compile/index.js';
 import { AdminClient, type ApplyResponse } from '../../api/gen/mesh/v1/admin.js';
+import { RegisterRequest } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import type { ControlOrder, ControlReport } from './control-protocol.js';
 
@@ -98,7 +100,7 @@ class Node {
   ) {
     const onUpdate = (update: DiscoveryUpdate) => Promise.resolve(this.#apply(update));
     this.#client = new DiscoveryClient({ addresses: controllers, node: name, version: 'chaos', resume: null, onUpdate, log });
-    const state = () => ({ node: name, zone: '', version: 'chaos', statusAddress: '', workloads: [] });
+    const state = () => RegisterRequest.fromPartial({ node: name, version: 'chaos' });
     this.#registry = new RegistryClient({ addresses: controllers, state, log });
   }
 

@@ -6,7 +6,7 @@ import {
   DiscoveryClient,
   type DiscoveryRequest,
   type DiscoveryResponse,
-  type RegisterRequest,
+  RegisterRequest,
   type RegisterResponse,
   RegistryClient,
   type Rejection,
@@ -29,7 +29,7 @@ export interface TestController {
 }
 
 export async function startTestController(etcd: string, flags: Partial<ControllerFlags> = {}): Promise<TestController> {
-  const own = { etcd: [etcd], listen: ['127.0.0.1:0'], metricsListen: '127.0.0.1:0', nodeTtl: '2' };
+  const own = { etcd: [etcd], listen: ['127.0.0.1:0'], metricsListen: '127.0.0.1:0', registryListen: '127.0.0.1:0', nodeTtl: '2' };
   const config = controllerConfig({ ...DEFAULT_FLAGS, ...own, ...flags });
   const logs: string[] = [];
   const log = new Condition();
@@ -161,7 +161,14 @@ export class TestRegistration extends Condition {
 
   constructor(address: string, node: string, workloads: RegisterRequest['workloads'] = [], heartbeatMs = 500) {
     super();
-    this.#state = { node, zone: 'z1', version: 'test', statusAddress: `unix:/tmp/${node}`, workloads };
+    this.#state = RegisterRequest.fromPartial({
+      node,
+      zone: 'z1',
+      region: 'r1',
+      version: 'test',
+      statusAddress: `unix:/tmp/${node}`,
+      workloads,
+    });
     this.#client = new RegistryClient(address, credentials.createInsecure());
     this.#stream = this.#client.register();
     this.#stream.on('data', () => {
@@ -177,7 +184,11 @@ export class TestRegistration extends Condition {
   }
 
   say(workloads: RegisterRequest['workloads']): void {
-    this.#state = { ...this.#state, workloads };
+    this.tell({ workloads });
+  }
+
+  tell(part: Partial<RegisterRequest>): void {
+    this.#state = { ...this.#state, ...part };
     this.#stream.write(this.#state);
   }
 

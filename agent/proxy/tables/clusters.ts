@@ -30,6 +30,10 @@ export interface ClusterEndpoint {
   readonly workload: string;
   readonly weight: number;
   readonly health: EndpointHealth;
+  /** Why, in words; empty: as its source has it. */
+  readonly healthReason: string;
+  /** It fails its checks alone: where no endpoint of its cluster is ready, it is used all the same. */
+  readonly isFallback: boolean;
 }
 
 export interface Cluster {
@@ -249,8 +253,10 @@ function portsOf(model: Model, name: string): (Omit<Cluster, 'endpoints'> & { so
 function socketOf(endpoint: Endpoint, port: ServicePort): Socket[] {
   const target = endpoint.ports.find(({ name }) => name === port.name);
   if (target === undefined) return [];
-  const { address, node, workload, health } = endpoint;
-  return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health }];
+  const { address, node, workload, health, check } = endpoint;
+  const isFallback = check?.failing === true && check.sourceHealth === EndpointHealth.READY;
+  const healthReason = check?.failing === true ? `check by ${check.node}: ${check.detail}` : '';
+  return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health, healthReason, isFallback }];
 }
 
 function balancingOf(service: Service): Balancing {
@@ -264,6 +270,15 @@ function balancingOf(service: Service): Balancing {
   }
 }
 
+/**
+ * The ready ones. Where there is none, those that only their checks speak against: a check that is wrong must not take down a service that works,
+ * and where it is right the requests would fail anyhow (Envoy's panic, at a threshold of nothing healthy).
+ */
+function takeWork(endpoints: readonly ClusterEndpoint[]): readonly ClusterEndpoint[] {
+  const ready = endpoints.filter(({ health }) => health === EndpointHealth.READY);
+  return ready.length > 0 ? ready : endpoints.filter(({ isFallback }) => isFallback);
+}
+
 /** Rows of `clusters` (all clusters, then two for each: its members for IPv4 and for IPv6 clients) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
 export function clusterSections(
   { clusters: declared, variants }: ClusterSet,
@@ -274,8 +289,8 @@ export function clusterSections(
   const rows: number[] = [];
   const members: number[] = [];
   const readyOf = ({ endpoints }: Cluster): readonly Member[] =>
-    endpoints
-      .filter(({ id, health }) => id >= 0 && health === EndpointHealth.READY)
+    takeWork(endpoints)
+      .filter(({ id }) => id >= 0)
       .map(({ id, weight, address, port, workload }) => ({
         id,
         weight,

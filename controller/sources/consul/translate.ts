@@ -4,7 +4,7 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { protocolNamed } from '../../../api/resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import type { SourceObject } from '../ingester.js';
-import { type Instance, isPort, serviceObjects, weightOf } from '../instances.js';
+import { type Instance, isPort, labelsOf, serviceObjects, weightOf } from '../instances.js';
 
 /** Of the service: the port that clients and routes name. */
 const PORT_META = 'weft-port';
@@ -49,6 +49,7 @@ function instanceOf(entry: Unchecked): Instance | string {
     node: nodeName(textOf(node, 'Node') ?? ''),
     zone: textOf(part(service, 'Locality'), 'Zone') || textOf(part(node, 'Meta'), ZONE_META) || '',
     weight: weightOf(part(service, 'Weights').Passing),
+    labels: labelsOf(part(service, 'Meta')),
     conditions: conditionsOf(Array.isArray(entry.Checks) ? entry.Checks.filter(isUnchecked) : []),
   };
 }

@@ -2,7 +2,7 @@
 // (curator-x-discovery, ServiceInstance as JSON; Spring Cloud adds metadata), Finagle's server sets (ServiceInstance as JSON), and a node called "host:port".
 import { isIPv4, isIPv6 } from 'node:net';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
-import { type Instance, isPort, weightOf } from '../instances.js';
+import { type Instance, isPort, labelsOf, weightOf } from '../instances.js';
 
 const READY = { ready: true };
 const MAX_SHOWN = 120;
@@ -44,6 +44,7 @@ function reached(node: string, host: unknown, port: unknown, metadata: Unchecked
     node: '',
     zone: textOf(metadata, 'zone') ?? '',
     weight: weightOf(Number(metadata.weight)),
+    labels: labelsOf(metadata),
     // Who takes itself out ends what it has begun.
     conditions: isUp ? READY : { ready: false, serving: true, terminating: true },
   };

@@ -17,7 +17,7 @@ import {
   type Metadata,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { EndpointHealth, ResourceType } from "./model.js";
+import { EndpointHealth, HealthCheck, ResourceType } from "./model.js";
 
 /** The control protocol: controller → agent, and, on the node's unix socket, agent → proxy. Shaped like delta xDS, resumable by revision. */
 
@@ -90,6 +90,58 @@ export interface RegisterRequest {
   /** Where operators reach this node's status service: "host:port" or "unix:/path". */
   statusAddress: string;
   workloads: WorkloadState[];
+  region: string;
+  /** What registered itself at the node's agent. */
+  instances: InstanceState[];
+  /** Absent: the node doesn't know yet what it is to check; what it found before stands. */
+  health: HealthReport | undefined;
+}
+
+/** What the node's checks found. */
+export interface HealthReport {
+  /** Of the endpoints that the model has this node check. */
+  failing: FailingEndpoint[];
+}
+
+export interface FailingEndpoint {
+  /** Resource name: "<namespace>/<service>/<id>". */
+  endpoint: string;
+  /** Why, in words, as of when it began to fail. */
+  detail: string;
+}
+
+/** One instance of a service, as it registered itself. */
+export interface InstanceState {
+  /** "<namespace>/<name>"; a service that nobody declared is as its instances say. */
+  service: string;
+  /** Unique on its node within the service. */
+  id: string;
+  address: string;
+  ports: InstancePort[];
+  /** 0 means 1. */
+  weight: number;
+  /** Empty: as the labels say. */
+  version: string;
+  labels: { [key: string]: string };
+  health: EndpointHealth;
+  /** Absent: as the service's policy says. */
+  check: HealthCheck | undefined;
+}
+
+export interface InstanceState_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+export interface InstancePort {
+  /** The service port's name. */
+  name: string;
+  /** Where the instance listens. */
+  port: number;
+  /** The number by which clients and routes name it, where nobody declared the service; 0: the same. */
+  servicePort: number;
+  /** As appProtocol; empty: detected. */
+  protocol: string;
 }
 
 export interface WorkloadState {
@@ -780,7 +832,16 @@ export const Rejection: MessageFns<Rejection> = {
 };
 
 function createBaseRegisterRequest(): RegisterRequest {
-  return { node: "", zone: "", version: "", statusAddress: "", workloads: [] };
+  return {
+    node: "",
+    zone: "",
+    version: "",
+    statusAddress: "",
+    workloads: [],
+    region: "",
+    instances: [],
+    health: undefined,
+  };
 }
 
 export const RegisterRequest: MessageFns<RegisterRequest> = {
@@ -799,6 +860,15 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
     }
     for (const v of message.workloads) {
       WorkloadState.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.region !== "") {
+      writer.uint32(50).string(message.region);
+    }
+    for (const v of message.instances) {
+      InstanceState.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.health !== undefined) {
+      HealthReport.encode(message.health, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -856,6 +926,30 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
             message.workloads.push(WorkloadState.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.region = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.instances.push(InstanceState.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.health = HealthReport.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -878,6 +972,465 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
     message.version = object.version ?? "";
     message.statusAddress = object.statusAddress ?? "";
     message.workloads = object.workloads?.map((e) => WorkloadState.fromPartial(e)) || [];
+    message.region = object.region ?? "";
+    message.instances = object.instances?.map((e) => InstanceState.fromPartial(e)) || [];
+    message.health = (object.health !== undefined && object.health !== null)
+      ? HealthReport.fromPartial(object.health)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseHealthReport(): HealthReport {
+  return { failing: [] };
+}
+
+export const HealthReport: MessageFns<HealthReport> = {
+  encode(message: HealthReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.failing) {
+      FailingEndpoint.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HealthReport {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHealthReport();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.failing.push(FailingEndpoint.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HealthReport>): HealthReport {
+    return HealthReport.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HealthReport>): HealthReport {
+    const message = createBaseHealthReport();
+    message.failing = object.failing?.map((e) => FailingEndpoint.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFailingEndpoint(): FailingEndpoint {
+  return { endpoint: "", detail: "" };
+}
+
+export const FailingEndpoint: MessageFns<FailingEndpoint> = {
+  encode(message: FailingEndpoint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.detail !== "") {
+      writer.uint32(18).string(message.detail);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FailingEndpoint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFailingEndpoint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FailingEndpoint>): FailingEndpoint {
+    return FailingEndpoint.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FailingEndpoint>): FailingEndpoint {
+    const message = createBaseFailingEndpoint();
+    message.endpoint = object.endpoint ?? "";
+    message.detail = object.detail ?? "";
+    return message;
+  },
+};
+
+function createBaseInstanceState(): InstanceState {
+  return {
+    service: "",
+    id: "",
+    address: "",
+    ports: [],
+    weight: 0,
+    version: "",
+    labels: {},
+    health: 0,
+    check: undefined,
+  };
+}
+
+export const InstanceState: MessageFns<InstanceState> = {
+  encode(message: InstanceState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.address !== "") {
+      writer.uint32(26).string(message.address);
+    }
+    for (const v of message.ports) {
+      InstancePort.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.weight !== 0) {
+      writer.uint32(40).uint32(message.weight);
+    }
+    if (message.version !== "") {
+      writer.uint32(50).string(message.version);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      InstanceState_LabelsEntry.encode({ key: key as any, value }, writer.uint32(58).fork()).join();
+    });
+    if (message.health !== 0) {
+      writer.uint32(64).int32(message.health);
+    }
+    if (message.check !== undefined) {
+      HealthCheck.encode(message.check, writer.uint32(74).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InstanceState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInstanceState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.ports.push(InstancePort.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.weight = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            const entry7 = InstanceState_LabelsEntry.decode(reader, reader.uint32());
+            if (entry7.value !== undefined) {
+              message.labels[entry7.key] = entry7.value;
+            }
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.health = reader.int32() as any;
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.check = HealthCheck.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InstanceState>): InstanceState {
+    return InstanceState.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InstanceState>): InstanceState {
+    const message = createBaseInstanceState();
+    message.service = object.service ?? "";
+    message.id = object.id ?? "";
+    message.address = object.address ?? "";
+    message.ports = object.ports?.map((e) => InstancePort.fromPartial(e)) || [];
+    message.weight = object.weight ?? 0;
+    message.version = object.version ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.health = object.health ?? 0;
+    message.check = (object.check !== undefined && object.check !== null)
+      ? HealthCheck.fromPartial(object.check)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseInstanceState_LabelsEntry(): InstanceState_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const InstanceState_LabelsEntry: MessageFns<InstanceState_LabelsEntry> = {
+  encode(message: InstanceState_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InstanceState_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInstanceState_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InstanceState_LabelsEntry>): InstanceState_LabelsEntry {
+    return InstanceState_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InstanceState_LabelsEntry>): InstanceState_LabelsEntry {
+    const message = createBaseInstanceState_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseInstancePort(): InstancePort {
+  return { name: "", port: 0, servicePort: 0, protocol: "" };
+}
+
+export const InstancePort: MessageFns<InstancePort> = {
+  encode(message: InstancePort, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.servicePort !== 0) {
+      writer.uint32(24).uint32(message.servicePort);
+    }
+    if (message.protocol !== "") {
+      writer.uint32(34).string(message.protocol);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InstancePort {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInstancePort();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.servicePort = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.protocol = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<InstancePort>): InstancePort {
+    return InstancePort.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InstancePort>): InstancePort {
+    const message = createBaseInstancePort();
+    message.name = object.name ?? "";
+    message.port = object.port ?? 0;
+    message.servicePort = object.servicePort ?? 0;
+    message.protocol = object.protocol ?? "";
     return message;
   },
 };

@@ -82,6 +82,48 @@ export interface Service {
     | undefined;
   /** Header that connections to its endpoints begin with. */
   proxyProtocol: ProxyProtocol;
+  /** How its endpoints are checked, but for those with a check of their own; absent: they aren't. */
+  healthCheck: HealthCheck | undefined;
+}
+
+/** Asked of an endpoint again and again by the agent that EndpointCheck names. */
+export interface HealthCheck {
+  type: HealthCheck_Type;
+  /** Between the end of one check and the start of the next, give or take a tenth. */
+  intervalMs: number;
+  /** Of one check as a whole. */
+  timeoutMs: number;
+  /** So many in a row change the verdict; 0 means 1. */
+  unhealthyThreshold: number;
+  healthyThreshold: number;
+  /** On the endpoint's address; 0: the endpoint's first port. */
+  port: number;
+  /** Over TLS. The certificate is not verified: nothing secret is sent. */
+  tls: boolean;
+  /** Sent as server name; empty: none is. */
+  serverName: string;
+  /** HTTP: Host (empty: address and port), and the path with its query. */
+  host: string;
+  path: string;
+  /** HTTP: those that are well; none: 200 to 399. */
+  statuses: StatusRange[];
+  /** gRPC: asked for; empty: the server as a whole. */
+  grpcService: string;
+}
+
+export enum HealthCheck_Type {
+  /** TCP - A connection can be made. */
+  TCP = 0,
+  /** HTTP - A request is answered by one of `statuses`. */
+  HTTP = 1,
+  /** GRPC - grpc.health.v1.Health/Check answers SERVING. */
+  GRPC = 2,
+}
+
+/** Both ends are in it. */
+export interface StatusRange {
+  first: number;
+  last: number;
 }
 
 export interface ServicePort {
@@ -132,6 +174,32 @@ export interface Endpoint {
   health: EndpointHealth;
   /** "<namespace>/<name>" of the workload behind it, empty where unknown. */
   workload: string;
+  region: string;
+  /** Of the software: of its labels service.istio.io/canonical-revision, app.kubernetes.io/version, version the first; empty where unknown. */
+  version: string;
+  /** Of its workload, or as its source has them; 64 at most, 4 KiB together. */
+  labels: { [key: string]: string };
+  /** Absent: nobody checks it, `health` is as its source has it. */
+  check: EndpointCheck | undefined;
+}
+
+export interface Endpoint_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+/** What an active check adds to an endpoint. */
+export interface EndpointCheck {
+  /** The node whose agent checks; empty: none lives that could. */
+  node: string;
+  /** As the endpoint's source has it; Endpoint.health is the worse of this and the verdict. */
+  sourceHealth: EndpointHealth;
+  /** The verdict; false also while there is none yet. */
+  failing: boolean;
+  /** Why it fails, in words. */
+  detail: string;
+  /** Of the endpoint itself; absent: its service's. */
+  own: HealthCheck | undefined;
 }
 
 export interface EndpointPort {
@@ -364,6 +432,7 @@ function createBaseService(): Service {
     ports: [],
     loadBalancing: undefined,
     proxyProtocol: 0,
+    healthCheck: undefined,
   };
 }
 
@@ -389,6 +458,9 @@ export const Service: MessageFns<Service> = {
     }
     if (message.proxyProtocol !== 0) {
       writer.uint32(56).int32(message.proxyProtocol);
+    }
+    if (message.healthCheck !== undefined) {
+      HealthCheck.encode(message.healthCheck, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -462,6 +534,14 @@ export const Service: MessageFns<Service> = {
             message.proxyProtocol = reader.int32() as any;
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.healthCheck = HealthCheck.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -488,6 +568,276 @@ export const Service: MessageFns<Service> = {
       ? LoadBalancing.fromPartial(object.loadBalancing)
       : undefined;
     message.proxyProtocol = object.proxyProtocol ?? 0;
+    message.healthCheck = (object.healthCheck !== undefined && object.healthCheck !== null)
+      ? HealthCheck.fromPartial(object.healthCheck)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseHealthCheck(): HealthCheck {
+  return {
+    type: 0,
+    intervalMs: 0,
+    timeoutMs: 0,
+    unhealthyThreshold: 0,
+    healthyThreshold: 0,
+    port: 0,
+    tls: false,
+    serverName: "",
+    host: "",
+    path: "",
+    statuses: [],
+    grpcService: "",
+  };
+}
+
+export const HealthCheck: MessageFns<HealthCheck> = {
+  encode(message: HealthCheck, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== 0) {
+      writer.uint32(8).int32(message.type);
+    }
+    if (message.intervalMs !== 0) {
+      writer.uint32(16).uint32(message.intervalMs);
+    }
+    if (message.timeoutMs !== 0) {
+      writer.uint32(24).uint32(message.timeoutMs);
+    }
+    if (message.unhealthyThreshold !== 0) {
+      writer.uint32(32).uint32(message.unhealthyThreshold);
+    }
+    if (message.healthyThreshold !== 0) {
+      writer.uint32(40).uint32(message.healthyThreshold);
+    }
+    if (message.port !== 0) {
+      writer.uint32(48).uint32(message.port);
+    }
+    if (message.tls !== false) {
+      writer.uint32(56).bool(message.tls);
+    }
+    if (message.serverName !== "") {
+      writer.uint32(66).string(message.serverName);
+    }
+    if (message.host !== "") {
+      writer.uint32(74).string(message.host);
+    }
+    if (message.path !== "") {
+      writer.uint32(82).string(message.path);
+    }
+    for (const v of message.statuses) {
+      StatusRange.encode(v!, writer.uint32(90).fork()).join();
+    }
+    if (message.grpcService !== "") {
+      writer.uint32(98).string(message.grpcService);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HealthCheck {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHealthCheck();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.type = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.intervalMs = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.timeoutMs = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.unhealthyThreshold = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.healthyThreshold = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.tls = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.serverName = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.statuses.push(StatusRange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.grpcService = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HealthCheck>): HealthCheck {
+    return HealthCheck.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HealthCheck>): HealthCheck {
+    const message = createBaseHealthCheck();
+    message.type = object.type ?? 0;
+    message.intervalMs = object.intervalMs ?? 0;
+    message.timeoutMs = object.timeoutMs ?? 0;
+    message.unhealthyThreshold = object.unhealthyThreshold ?? 0;
+    message.healthyThreshold = object.healthyThreshold ?? 0;
+    message.port = object.port ?? 0;
+    message.tls = object.tls ?? false;
+    message.serverName = object.serverName ?? "";
+    message.host = object.host ?? "";
+    message.path = object.path ?? "";
+    message.statuses = object.statuses?.map((e) => StatusRange.fromPartial(e)) || [];
+    message.grpcService = object.grpcService ?? "";
+    return message;
+  },
+};
+
+function createBaseStatusRange(): StatusRange {
+  return { first: 0, last: 0 };
+}
+
+export const StatusRange: MessageFns<StatusRange> = {
+  encode(message: StatusRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.first !== 0) {
+      writer.uint32(8).uint32(message.first);
+    }
+    if (message.last !== 0) {
+      writer.uint32(16).uint32(message.last);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatusRange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatusRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.first = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.last = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<StatusRange>): StatusRange {
+    return StatusRange.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StatusRange>): StatusRange {
+    const message = createBaseStatusRange();
+    message.first = object.first ?? 0;
+    message.last = object.last ?? 0;
     return message;
   },
 };
@@ -730,7 +1080,21 @@ export const LoadBalancing: MessageFns<LoadBalancing> = {
 };
 
 function createBaseEndpoint(): Endpoint {
-  return { service: "", id: "", address: "", ports: [], node: "", zone: "", weight: 0, health: 0, workload: "" };
+  return {
+    service: "",
+    id: "",
+    address: "",
+    ports: [],
+    node: "",
+    zone: "",
+    weight: 0,
+    health: 0,
+    workload: "",
+    region: "",
+    version: "",
+    labels: {},
+    check: undefined,
+  };
 }
 
 export const Endpoint: MessageFns<Endpoint> = {
@@ -761,6 +1125,18 @@ export const Endpoint: MessageFns<Endpoint> = {
     }
     if (message.workload !== "") {
       writer.uint32(74).string(message.workload);
+    }
+    if (message.region !== "") {
+      writer.uint32(82).string(message.region);
+    }
+    if (message.version !== "") {
+      writer.uint32(90).string(message.version);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      Endpoint_LabelsEntry.encode({ key: key as any, value }, writer.uint32(98).fork()).join();
+    });
+    if (message.check !== undefined) {
+      EndpointCheck.encode(message.check, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -850,6 +1226,41 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.workload = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.region = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            const entry12 = Endpoint_LabelsEntry.decode(reader, reader.uint32());
+            if (entry12.value !== undefined) {
+              message.labels[entry12.key] = entry12.value;
+            }
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.check = EndpointCheck.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -876,6 +1287,190 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.weight = object.weight ?? 0;
     message.health = object.health ?? 0;
     message.workload = object.workload ?? "";
+    message.region = object.region ?? "";
+    message.version = object.version ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.check = (object.check !== undefined && object.check !== null)
+      ? EndpointCheck.fromPartial(object.check)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseEndpoint_LabelsEntry(): Endpoint_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const Endpoint_LabelsEntry: MessageFns<Endpoint_LabelsEntry> = {
+  encode(message: Endpoint_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Endpoint_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndpoint_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Endpoint_LabelsEntry>): Endpoint_LabelsEntry {
+    return Endpoint_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Endpoint_LabelsEntry>): Endpoint_LabelsEntry {
+    const message = createBaseEndpoint_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseEndpointCheck(): EndpointCheck {
+  return { node: "", sourceHealth: 0, failing: false, detail: "", own: undefined };
+}
+
+export const EndpointCheck: MessageFns<EndpointCheck> = {
+  encode(message: EndpointCheck, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.sourceHealth !== 0) {
+      writer.uint32(16).int32(message.sourceHealth);
+    }
+    if (message.failing !== false) {
+      writer.uint32(24).bool(message.failing);
+    }
+    if (message.detail !== "") {
+      writer.uint32(34).string(message.detail);
+    }
+    if (message.own !== undefined) {
+      HealthCheck.encode(message.own, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndpointCheck {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndpointCheck();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sourceHealth = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.failing = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.own = HealthCheck.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EndpointCheck>): EndpointCheck {
+    return EndpointCheck.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndpointCheck>): EndpointCheck {
+    const message = createBaseEndpointCheck();
+    message.node = object.node ?? "";
+    message.sourceHealth = object.sourceHealth ?? 0;
+    message.failing = object.failing ?? false;
+    message.detail = object.detail ?? "";
+    message.own = (object.own !== undefined && object.own !== null) ? HealthCheck.fromPartial(object.own) : undefined;
     return message;
   },
 };

@@ -41,7 +41,24 @@ export interface StatusResponse {
   proxyError: string;
   rejected: Rejection[];
   /** Absent where none are served (agent --xds-listen). */
-  xds: XdsState | undefined;
+  xds:
+    | XdsState
+    | undefined;
+  /** What this node checks. */
+  checks: CheckState[];
+}
+
+export interface CheckState {
+  /** Resource name of the endpoint. */
+  endpoint: string;
+  /** "http 10.0.0.1:8080/healthz" */
+  check: string;
+  /** "passing", "failing"; "unknown" before the first answer. */
+  verdict: string;
+  /** Of the last check that failed; empty: the last one did not. */
+  detail: string;
+  secondsSinceChange: number;
+  lastMs: number;
 }
 
 /** The proxyless gRPC clients that take their configuration from this agent. */
@@ -176,6 +193,8 @@ export interface EndpointState {
   errors: number;
   /** In flight now. */
   outstanding: number;
+  /** Why `health` is what it is, where a check has found it. */
+  healthReason: string;
 }
 
 /** One rule in the order in which it is tried. */
@@ -273,6 +292,7 @@ function createBaseStatusResponse(): StatusResponse {
     proxyError: "",
     rejected: [],
     xds: undefined,
+    checks: [],
   };
 }
 
@@ -307,6 +327,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     if (message.xds !== undefined) {
       XdsState.encode(message.xds, writer.uint32(82).fork()).join();
+    }
+    for (const v of message.checks) {
+      CheckState.encode(v!, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -404,6 +427,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.xds = XdsState.decode(reader, reader.uint32());
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.checks.push(CheckState.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -437,6 +468,122 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     message.proxyError = object.proxyError ?? "";
     message.rejected = object.rejected?.map((e) => Rejection.fromPartial(e)) || [];
     message.xds = (object.xds !== undefined && object.xds !== null) ? XdsState.fromPartial(object.xds) : undefined;
+    message.checks = object.checks?.map((e) => CheckState.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCheckState(): CheckState {
+  return { endpoint: "", check: "", verdict: "", detail: "", secondsSinceChange: 0, lastMs: 0 };
+}
+
+export const CheckState: MessageFns<CheckState> = {
+  encode(message: CheckState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.endpoint !== "") {
+      writer.uint32(10).string(message.endpoint);
+    }
+    if (message.check !== "") {
+      writer.uint32(18).string(message.check);
+    }
+    if (message.verdict !== "") {
+      writer.uint32(26).string(message.verdict);
+    }
+    if (message.detail !== "") {
+      writer.uint32(34).string(message.detail);
+    }
+    if (message.secondsSinceChange !== 0) {
+      writer.uint32(41).double(message.secondsSinceChange);
+    }
+    if (message.lastMs !== 0) {
+      writer.uint32(49).double(message.lastMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CheckState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCheckState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.endpoint = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.check = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.verdict = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.detail = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.secondsSinceChange = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.lastMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CheckState>): CheckState {
+    return CheckState.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CheckState>): CheckState {
+    const message = createBaseCheckState();
+    message.endpoint = object.endpoint ?? "";
+    message.check = object.check ?? "";
+    message.verdict = object.verdict ?? "";
+    message.detail = object.detail ?? "";
+    message.secondsSinceChange = object.secondsSinceChange ?? 0;
+    message.lastMs = object.lastMs ?? 0;
     return message;
   },
 };
@@ -1653,7 +1800,18 @@ export const ClusterState: MessageFns<ClusterState> = {
 };
 
 function createBaseEndpointState(): EndpointState {
-  return { address: "", port: 0, node: "", workload: "", weight: 0, health: 0, requests: 0, errors: 0, outstanding: 0 };
+  return {
+    address: "",
+    port: 0,
+    node: "",
+    workload: "",
+    weight: 0,
+    health: 0,
+    requests: 0,
+    errors: 0,
+    outstanding: 0,
+    healthReason: "",
+  };
 }
 
 export const EndpointState: MessageFns<EndpointState> = {
@@ -1684,6 +1842,9 @@ export const EndpointState: MessageFns<EndpointState> = {
     }
     if (message.outstanding !== 0) {
       writer.uint32(73).double(message.outstanding);
+    }
+    if (message.healthReason !== "") {
+      writer.uint32(82).string(message.healthReason);
     }
     return writer;
   },
@@ -1773,6 +1934,14 @@ export const EndpointState: MessageFns<EndpointState> = {
             message.outstanding = reader.double();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.healthReason = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1799,6 +1968,7 @@ export const EndpointState: MessageFns<EndpointState> = {
     message.requests = object.requests ?? 0;
     message.errors = object.errors ?? 0;
     message.outstanding = object.outstanding ?? 0;
+    message.healthReason = object.healthReason ?? "";
     return message;
   },
 };

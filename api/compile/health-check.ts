@@ -1,0 +1,92 @@
+// Active checks of endpoints: what is checked how (TrafficPolicy, or the instance's own), by which node, and what it found. One endpoint at a time.
+import { type Endpoint, EndpointHealth, type HealthCheck, HealthCheck_Type } from '../gen/mesh/v1/model.js';
+import { durationMs } from '../resources/index.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import type { FailingCheck, RegistryReports } from './registry.js';
+
+const INTERVAL_MS = 10_000;
+const TIMEOUT_MS = 1_000;
+const UNHEALTHY_THRESHOLD = 3;
+const HEALTHY_THRESHOLD = 1;
+
+/** Of the first of its policies that says something. */
+export function healthCheckOf(
+  service: Stored<'Service'>,
+  { policiesByService }: Pick<ObjectIndex, 'policiesByService'>,
+): HealthCheck | undefined {
+  const policies = policiesByService.get(nameOf(service)) ?? [];
+  const spec = policies.map((policy) => policy.manifest.spec.healthCheck).find((found) => found !== undefined);
+  if (spec === undefined) return undefined;
+  const { http, grpc, interval, timeout, unhealthyThreshold, healthyThreshold, port, tls } = spec;
+  return {
+    type: http !== undefined ? HealthCheck_Type.HTTP : grpc !== undefined ? HealthCheck_Type.GRPC : HealthCheck_Type.TCP,
+    intervalMs: durationMs(interval ?? '') ?? INTERVAL_MS,
+    timeoutMs: durationMs(timeout ?? '') ?? TIMEOUT_MS,
+    unhealthyThreshold: unhealthyThreshold ?? UNHEALTHY_THRESHOLD,
+    healthyThreshold: healthyThreshold ?? HEALTHY_THRESHOLD,
+    port: port ?? 0,
+    tls: tls !== undefined,
+    serverName: tls?.serverName ?? '',
+    host: http?.host ?? '',
+    path: http?.path ?? (http === undefined ? '' : '/'),
+    statuses: (http?.statuses ?? []).map(statusRange),
+    grpcService: grpc?.service ?? '',
+  };
+}
+
+/** "200", "200-299" */
+function statusRange(text: string): { first: number; last: number } {
+  const [first = '', last = first] = text.split('-');
+  return { first: Number(first), last: Number(last) };
+}
+
+/** `own`: the instance's; null: none. Without a check the endpoint is as it was. */
+export function checked(
+  endpoint: Endpoint,
+  { byService, own }: { byService: HealthCheck | undefined; own: HealthCheck | null },
+  { nodes, failing }: RegistryReports,
+): Endpoint {
+  if (byService === undefined && own === null) return endpoint;
+  // Its own node's agent, which is nearest; one that doesn't live is stood in for.
+  const node = nodes.has(endpoint.node) ? endpoint.node : chosenNode(`${endpoint.service}/${endpoint.id}`, nodes);
+  // What others say counts for nothing: a node speaks for what is its to check.
+  const found: FailingCheck | undefined = failing
+    .get(endpoint.service)
+    ?.get(endpoint.id)
+    ?.find((each) => each.node === node);
+  return {
+    ...endpoint,
+    health: found === undefined ? endpoint.health : Math.max(endpoint.health, EndpointHealth.UNHEALTHY),
+    check: {
+      node,
+      sourceHealth: endpoint.health,
+      failing: found !== undefined,
+      detail: found?.detail ?? '',
+      own: own ?? undefined,
+    },
+  };
+}
+
+/** By rendezvous hashing (Thaler and Ravishankar 1998): a node that comes or goes moves no more endpoints than it must. Empty: there is none. */
+export function chosenNode(endpoint: string, nodes: ReadonlyMap<string, unknown>): string {
+  let best = '';
+  let most = -1;
+  const seed = hash(endpoint, 0x811c9dc5);
+  for (const node of nodes.keys()) {
+    const score = hash(node, seed);
+    if (score > most || (score === most && node < best)) {
+      best = node;
+      most = score;
+    }
+  }
+  return best;
+}
+
+/** FNV-1a, then MurmurHash3's finaliser: names that differ in their last letter alone are far apart. */
+function hash(text: string, seed: number): number {
+  let h = seed;
+  for (let at = 0; at < text.length; at++) h = Math.imul(h ^ text.charCodeAt(at), 0x01000193);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
