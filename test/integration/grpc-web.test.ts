@@ -15,7 +15,7 @@ import { Code, type ConnectError, type Transport } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-node';
 import * as grpc from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const note = {
   name: 'Note',
@@ -124,12 +124,7 @@ spec:
   const declared = (name: string, to: number): string => serviceManifest(name, to).replace('appProtocol: http', 'appProtocol: grpc');
   writeFileSync(
     file,
-    `${declared('echo', await startServer())}${declared('gone', await freePort())}${route('localhost', 'echo')}${route('gone.test', 'gone')}
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [{name: http, port: ${port}, protocol: HTTP}]}
-`,
+    `${declared('echo', await startServer())}${declared('gone', await freePort())}${route('localhost', 'echo')}${route('gone.test', 'gone')}${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}`,
   );
   accessLog = join(folder, 'access.log');
   metricsPort = await freePort();

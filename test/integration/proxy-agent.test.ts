@@ -1,33 +1,24 @@
 // The real `weft proxy --agent` process against a scripted discovery server: what it serves, what it acks, and life without its agent.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { encodeResource } from '../../api/compile/wire.js';
 import { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
+import { freePort } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 
-const cleanups: (() => unknown)[] = [];
-let folder = '';
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wpx-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const scope = new ProxyScope();
 
 function startProxy(agent: string): ChildProcess {
-  const args = [join(dist, 'cli', 'main.js'), 'proxy', '--agent', agent, '--node', 'n1', '--workers', '2', '--run-dir', folder];
+  const args = [join(dist, 'cli', 'main.js'), 'proxy', '--agent', agent, '--node', 'n1', '--workers', '2', '--run-dir', scope.folder];
   const child = spawn(process.execPath, args, { stdio: 'ignore' });
-  cleanups.push(async () => {
+  scope.closing.push(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill('SIGKILL');
     await once(child, 'exit');
@@ -36,21 +27,7 @@ function startProxy(agent: string): ChildProcess {
 }
 
 async function backend(name: string): Promise<number> {
-  const server = createServer((_, response) => response.end(name)).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
+  return scope.listen(createServer((_, response) => response.end(name)));
 }
 
 const service = (name: string) =>
@@ -85,9 +62,9 @@ const route = (to: string) =>
 const token = (revision: number) => ({ clusterId: 'c', compiler: 'k', revision });
 
 test('an acked revision decides the next request, a bad resource is refused alone, and the proxy outlives its agent', async () => {
-  const address = `unix:${folder}/agent.sock`;
+  const address = `unix:${scope.folder}/agent.sock`;
   const agent = await DiscoveryTestServer.start(address);
-  cleanups.push(() => agent.stop());
+  scope.closing.push(() => agent.stop());
   const [v1, v2, port] = [await backend('v1'), await backend('v2'), await freePort()];
   const proxy = startProxy(address);
   const stream = await agent.nextStream();

@@ -1,39 +1,31 @@
 // BackendTLSPolicy: the real `weft proxy --static` process with two workers, before nginx and node:http2 servers that speak TLS alone.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { createSecureServer } from 'node:http2';
 import { type AddressInfo, connect } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { Client, credentials, type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
 let certificates: Certificates;
 let authority: KeyPair;
-const cleanups: (() => unknown)[] = [];
-let folder = '';
+const scope = new ProxyScope();
 beforeAll(() => {
   certificates = new Certificates();
   authority = certificates.authority('backend root');
 });
 afterAll(() => certificates.remove());
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wpb-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
 
 /** nginx, which answers with what its TLS heard. */
 async function nginx(pair: KeyPair): Promise<number> {
   const port = await freePort();
-  const root = mkdtempSync(join(folder, 'nginx-'));
+  const root = mkdtempSync(join(scope.folder, 'nginx-'));
   mkdirSync(join(root, 'logs'));
   writeFileSync(
     join(root, 'nginx.conf'),
@@ -44,7 +36,7 @@ http { access_log off;
     location / { return 200 "$ssl_server_name $ssl_protocol $ssl_alpn_protocol $ssl_session_reused"; } } }`,
   );
   const child = spawn('nginx', ['-p', root, '-c', join(root, 'nginx.conf')], { stdio: 'ignore' });
-  cleanups.push(async () => {
+  scope.closing.push(async () => {
     child.kill('SIGKILL');
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   });
@@ -87,12 +79,6 @@ spec: {targetRefs: [{group: "", kind: Service, name: ${serviceName}${section ===
 ---`;
 const trusting = (hostname: string, configMapName = 'ca', more = ''): string =>
   `hostname: ${hostname}, caCertificateRefs: [{group: "", kind: ConfigMap, name: ${configMapName}}]${more}`;
-const gateway = (listeners: string): string => `
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [${listeners}]}
----`;
 const httpRoute = (name: string, path = '/'): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -110,21 +96,15 @@ spec: {parentRefs: [{name: edge}], rules: [{matches: [{method: ${method}}], back
 async function start(
   manifests: string,
 ): Promise<{ proxy: ProxyProcess; write: (text: string) => Promise<void>; log: () => Record<string, unknown>[] }> {
-  const [file, logFile] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];
+  const [file, logFile] = [join(scope.folder, 'edge.yaml'), join(scope.folder, 'access.log')];
   writeFileSync(file, manifests);
-  const proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', logFile);
-  cleanups.push(() => proxy.kill());
-  await proxy.says('"ready"');
+  const proxy = await scope.start(file, '--access-log', 'all', '--access-log-file', logFile);
   const write = async (text: string): Promise<void> => {
     const from = proxy.errors.length;
     writeFileSync(file, text);
     await proxy.says('is in force', from);
   };
-  const log = (): Record<string, unknown>[] =>
-    readFileSync(logFile, 'utf8')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const log = (): Record<string, unknown>[] => accessLog(logFile);
   return { proxy, write, log };
 }
 
@@ -140,7 +120,7 @@ function ask(port: number, path = '/'): Promise<{ status: number; text: string }
   });
 }
 
-const http = (port: number): string => gateway(`{name: web, port: ${port}, protocol: HTTP}`);
+const http = (port: number): string => gatewayManifest(`{name: web, port: ${port}, protocol: HTTP}`);
 
 describe('a service with a BackendTLSPolicy', () => {
   test('that asks for a certificate is shown the gateway’s own, for requests and for connections, and the one in force', async () => {
@@ -156,9 +136,9 @@ describe('a service with a BackendTLSPolicy', () => {
     asking.on('tlsClientError', () => undefined);
     asking.listen(0, '127.0.0.1');
     await once(asking, 'listening');
-    cleanups.push(() => asking.close());
+    scope.closing.push(() => asking.close());
     const edge = (name: string, listeners: string, more: string): string =>
-      `${gateway(listeners).replace('{name: edge}', `{name: ${name}}`).replace('gatewayClassName: weft', `gatewayClassName: weft${more}`)}`;
+      `${gatewayManifest(listeners).replace('{name: edge}', `{name: ${name}}`).replace('gatewayClassName: weft', `gatewayClassName: weft${more}`)}`;
     const routes = (parent: string): string =>
       `${httpRoute('catalog').replace('[{name: edge}]', `[{name: ${parent}}, {name: bare}]`)}
 apiVersion: gateway.networking.k8s.io/v1alpha2
@@ -220,7 +200,7 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
     const plain = createTlsServer().on('connection', () => received++);
     plain.listen(0, '127.0.0.1');
     await once(plain, 'listening');
-    cleanups.push(() => plain.close());
+    scope.closing.push(() => plain.close());
     const backendPort = (plain.address() as AddressInfo).port;
     const base = `${http(port)}${httpRoute('catalog')}${service('catalog', backendPort, 'https')}`;
     const { proxy, write } = await start(`${base}${policy('catalog', trusting('catalog.test'))}`);
@@ -242,13 +222,13 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    cleanups.push(() => server.close());
+    scope.closing.push(() => server.close());
     const l4 = (kind: string, name: string): string =>
       `\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: ${kind}\nmetadata: {name: ${name}}\nspec: {parentRefs: [{name: edge, sectionName: ${name}}], rules: [{backendRefs: [{name: db, port: 443}]}]}\n---`;
     const secret = `\napiVersion: v1\nkind: Secret\nmetadata: {name: edge}\ntype: kubernetes.io/tls\nstringData: {tls.crt: ${JSON.stringify(pair.cert)}, tls.key: ${JSON.stringify(pair.key)}}\n---`;
     const listeners = `{name: ending, port: ${ending}, protocol: TLS, tls: {certificateRefs: [{name: edge}]}}, {name: passing, port: ${passing}, protocol: TLS, tls: {mode: Passthrough}}, {name: tcp, port: ${tcp}, protocol: TCP}`;
     await start(
-      `${gateway(listeners)}${l4('TLSRoute', 'ending')}${l4('TLSRoute', 'passing')}${l4('TCPRoute', 'tcp')}${secret}${service('db', (server.address() as AddressInfo).port, 'tls')}${configMap('ca', authority.cert)}${policy('db', trusting('db.test'))}`,
+      `${gatewayManifest(listeners)}${l4('TLSRoute', 'ending')}${l4('TLSRoute', 'passing')}${l4('TCPRoute', 'tcp')}${secret}${service('db', (server.address() as AddressInfo).port, 'tls')}${configMap('ca', authority.cert)}${policy('db', trusting('db.test'))}`,
     );
     const read = async (socket: ReturnType<typeof connect>): Promise<string> => {
       let text = '';
@@ -299,12 +279,12 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
           (error, number) => (error === null ? resolve(number) : reject(error)),
         ),
       );
-      cleanups.push(() => server.forceShutdown());
+      scope.closing.push(() => server.forceShutdown());
       await start(
         `${http(port)}${route}${service('grpc', bound, appProtocol)}${configMap('ca', authority.cert)}${policy('grpc', trusting('grpc.test'), 'main')}`,
       );
       const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
-      cleanups.push(() => client.close());
+      scope.closing.push(() => client.close());
       const answer = await new Promise<Buffer | undefined>((resolve, reject) =>
         client.makeUnaryRequest('/test.Echo/Echo', same, same, Buffer.from('hello'), (error, value) =>
           error === null ? resolve(value) : reject(error),
@@ -323,7 +303,7 @@ test('a port declared HTTP/2 is spoken to by HTTP/2 over TLS, whatever the clien
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  cleanups.push(() => server.close());
+  scope.closing.push(() => server.close());
   await start(
     `${http(port)}${httpRoute('h2')}${service('h2', (server.address() as AddressInfo).port, 'kubernetes.io/h2c')}${configMap('ca', authority.cert)}${policy('h2', trusting('h2.test'))}`,
   );

@@ -1,41 +1,26 @@
 // TLSRoute and TCPRoute on gateways: the real `weft proxy --static` process with two workers, between node:tls or node:net and real servers.
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, connect as connectTcp, createServer as createTcpServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
+import { connect as connectTcp, createServer as createTcpServer } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
 let certificates: Certificates;
 let authority: KeyPair;
-const cleanups: (() => unknown)[] = [];
-let folder = '';
+const scope = new ProxyScope();
 beforeAll(() => {
   certificates = new Certificates();
   authority = certificates.authority('test root');
 });
 afterAll(() => certificates.remove());
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wpn-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-async function listening(server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => server.close());
-  return (server.address() as AddressInfo).port;
-}
 
 /** Says its name and what it hears. */
 const tcpServer = (name: string): Promise<number> =>
-  listening(
+  scope.listen(
     createTcpServer((socket) => {
       socket.on('error', () => undefined);
       socket.write(`${name}:`);
@@ -43,7 +28,7 @@ const tcpServer = (name: string): Promise<number> =>
     }),
   );
 const tlsServer = (name: string, host: string): Promise<number> =>
-  listening(
+  scope.listen(
     createTlsServer(certificates.issue(authority, `DNS:${host}`), (socket) => {
       socket.on('error', () => undefined);
       socket.write(`${name}:`);
@@ -59,7 +44,7 @@ interface Answer {
 /** Sends "hello" and its end; what came back, or why nothing did. */
 async function ask(port: number, servername: string | null, ca = authority.cert): Promise<Answer> {
   const socket = connectTls({ port, host: '127.0.0.1', ca, servername: servername ?? '', checkServerIdentity: () => undefined });
-  cleanups.push(() => socket.destroy());
+  scope.closing.push(() => socket.destroy());
   return exchange(socket);
 }
 
@@ -84,29 +69,13 @@ metadata: {name: ${name}}
 spec: {parentRefs: [{name: edge, sectionName: ${section}}], ${more}}
 ---`;
 
-const gateway = (listeners: string): string => `
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  gatewayClassName: weft
-  addresses: [{value: 127.0.0.1}]
-  listeners: [${listeners}]
----`;
-
 async function start(
   manifests: string,
 ): Promise<{ proxy: ProxyProcess; write: (text: string) => void; log: () => Record<string, unknown>[] }> {
-  const [file, logFile] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];
+  const [file, logFile] = [join(scope.folder, 'edge.yaml'), join(scope.folder, 'access.log')];
   writeFileSync(file, manifests, { mode: 0o600 });
-  const proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', logFile);
-  cleanups.push(() => proxy.kill());
-  await proxy.says('"ready"');
-  const log = (): Record<string, unknown>[] =>
-    readFileSync(logFile, 'utf8')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const proxy = await scope.start(file, '--access-log', 'all', '--access-log-file', logFile);
+  const log = (): Record<string, unknown>[] => accessLog(logFile);
   return { proxy, write: (text) => writeFileSync(file, text), log };
 }
 
@@ -116,7 +85,7 @@ test('TLS passes through to the backend that its server name routes to; other na
   const port = await freePort();
   const [a, wild] = [await tlsServer('a', 'a.test'), await tlsServer('wild', '*.shop.test')];
   const { proxy, log } = await start(
-    `${serviceManifest('a', a)}${serviceManifest('wild', wild)}${gateway(passing(port))}${route('TLSRoute', 'a', 'tls', 'hostnames: [a.test], rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TLSRoute', 'wild', 'tls', 'hostnames: ["*.shop.test"], rules: [{backendRefs: [{name: wild, port: 80}]}]')}`,
+    `${serviceManifest('a', a)}${serviceManifest('wild', wild)}${gatewayManifest(passing(port))}${route('TLSRoute', 'a', 'tls', 'hostnames: [a.test], rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TLSRoute', 'wild', 'tls', 'hostnames: ["*.shop.test"], rules: [{backendRefs: [{name: wild, port: 80}]}]')}`,
   );
   expect(await ask(port, 'a.test')).toEqual({ text: 'a:hello', error: '' });
   expect(await ask(port, 'x.shop.test')).toEqual({ text: 'wild:hello', error: '' });
@@ -161,11 +130,11 @@ test('TLS that ends at the gateway carries plain bytes to the backend, each name
   const ending = (name: string): string =>
     `{name: ${name}, port: ${port}, protocol: TLS, hostname: ${name}.test, tls: {certificateRefs: [{name: ${name}}]}}`;
   await start(
-    `${serviceManifest('a', a)}${serviceManifest('b', b)}${secretManifest('a', pairs.a)}${secretManifest('b', pairs.b)}${gateway(`${ending('a')}, ${ending('b')}`)}${route('TLSRoute', 'a', 'a', 'hostnames: [a.test], rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TCPRoute', 'b', 'b', 'rules: [{backendRefs: [{name: b, port: 80}]}]')}`,
+    `${serviceManifest('a', a)}${serviceManifest('b', b)}${secretManifest('a', pairs.a)}${secretManifest('b', pairs.b)}${gatewayManifest(`${ending('a')}, ${ending('b')}`)}${route('TLSRoute', 'a', 'a', 'hostnames: [a.test], rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TCPRoute', 'b', 'b', 'rules: [{backendRefs: [{name: b, port: 80}]}]')}`,
   );
   for (const name of ['a', 'b']) {
     const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: `${name}.test`, ALPNProtocols: ['postgresql'] });
-    cleanups.push(() => socket.destroy());
+    scope.closing.push(() => socket.destroy());
     expect(await exchange(socket)).toEqual({ text: `${name}:hello`, error: '' });
   }
   expect((await ask(port, 'c.test')).error).toMatch(/unrecognized name/);
@@ -175,7 +144,7 @@ test('a TCP listener spreads connections by weight, and a change is in force for
   const [port, other] = [await freePort(), await freePort()];
   const [a, b] = [await tcpServer('a'), await tcpServer('b')];
   const services = `${serviceManifest('a', a)}${serviceManifest('b', b)}`;
-  const listeners = gateway(`{name: one, port: ${port}, protocol: TCP}, {name: two, port: ${other}, protocol: TCP}`);
+  const listeners = gatewayManifest(`{name: one, port: ${port}, protocol: TCP}, {name: two, port: ${other}, protocol: TCP}`);
   const second = route('TCPRoute', 'two', 'two', 'rules: [{backendRefs: [{name: b, port: 80}]}]');
   const first = (weights: readonly [number, number]): string =>
     route(
@@ -196,10 +165,10 @@ test('a TCP listener spreads connections by weight, and a change is in force for
   for (let i = 0; i < 5; i++) expect((await exchange(connectTcp(port, '127.0.0.1'))).text).toBe('b:hello');
   // A port whose protocol changes is opened anew.
   const later = proxy.errors.length;
-  write(`${services}${gateway(`{name: two, port: ${other}, protocol: HTTP}`)}`);
+  write(`${services}${gatewayManifest(`{name: two, port: ${other}, protocol: HTTP}`)}`);
   await proxy.says('is in force', later);
   const http = connectTcp(other, '127.0.0.1');
-  cleanups.push(() => http.destroy());
+  scope.closing.push(() => http.destroy());
   http.write('GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n');
   const [answer] = (await once(http, 'data')) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1.1 404 /);
@@ -212,9 +181,9 @@ test('a gateway that validates clients lets in those that its CAs vouch for, and
   const own = certificates.issue(authority, 'DNS:a.test');
   const configMap = `\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: clients}\ndata: {ca.crt: ${JSON.stringify(clients.cert)}}\n---`;
   const listener = (name: string, at: number): string => `{name: ${name}, port: ${at}, protocol: TLS, tls: {certificateRefs: [{name: a}]}}`;
-  const validating = gateway(`${listener('a', port)}, ${listener('open', open)}`).replace(
+  const validating = gatewayManifest(`${listener('a', port)}, ${listener('open', open)}`).replace(
     'gatewayClassName: weft',
-    `gatewayClassName: weft\n  tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}, perPort: [{port: ${open}, tls: {}}]}}`,
+    `gatewayClassName: weft, tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}, perPort: [{port: ${open}, tls: {}}]}}`,
   );
   const { proxy } = await start(
     `${serviceManifest('a', backend)}${secretManifest('a', own)}${configMap}${validating}${route('TLSRoute', 'a', 'a', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}${route('TLSRoute', 'open', 'open', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}`,
@@ -222,7 +191,7 @@ test('a gateway that validates clients lets in those that its CAs vouch for, and
   const askAs = (at: number, pair: KeyPair | null) => {
     const identity = pair === null ? {} : { cert: pair.cert, key: pair.key };
     const socket = connectTls({ port: at, host: '127.0.0.1', ca: authority.cert, servername: 'a.test', ...identity });
-    cleanups.push(() => socket.destroy());
+    scope.closing.push(() => socket.destroy());
     return exchange(socket);
   };
   expect((await askAs(port, certificates.issue(clients, 'DNS:client.test'))).text).toBe('a:hello');
@@ -237,9 +206,9 @@ test('a gateway with AllowInsecureFallback lets in also whoever shows no certifi
   const clients = certificates.authority('clients');
   const own = certificates.issue(authority, 'DNS:a.test');
   const configMap = `\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: clients}\ndata: {ca.crt: ${JSON.stringify(clients.cert)}}\n---`;
-  const lax = gateway(`{name: a, port: ${port}, protocol: TLS, tls: {certificateRefs: [{name: a}]}}`).replace(
+  const lax = gatewayManifest(`{name: a, port: ${port}, protocol: TLS, tls: {certificateRefs: [{name: a}]}}`).replace(
     'gatewayClassName: weft',
-    'gatewayClassName: weft\n  tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}}}',
+    'gatewayClassName: weft, tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}}}',
   );
   const { proxy } = await start(
     `${serviceManifest('a', await tcpServer('a'))}${secretManifest('a', own)}${configMap}${lax}${route('TLSRoute', 'a', 'a', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}`,
@@ -247,7 +216,7 @@ test('a gateway with AllowInsecureFallback lets in also whoever shows no certifi
   for (const pair of [certificates.issue(clients, 'DNS:client.test'), certificates.issue(authority, 'DNS:client.test'), null]) {
     const identity = pair === null ? {} : { cert: pair.cert, key: pair.key };
     const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: 'a.test', ...identity });
-    cleanups.push(() => socket.destroy());
+    scope.closing.push(() => socket.destroy());
     expect(await exchange(socket)).toEqual({ text: 'a:hello', error: '' });
   }
   expect(await proxy.counter('tls_failures_untrusted')).toBe(0);
@@ -264,11 +233,11 @@ test('listeners of one port have the versions and cipher suites that each of the
   );
   const secrets = ['strict', 'old'].map((name) => secretManifest(name, certificates.issue(authority, `DNS:${name}.test`))).join('');
   const routes = ['strict', 'old'].map((name) => route('TLSRoute', name, name, 'rules: [{backendRefs: [{name: a, port: 80}]}]')).join('');
-  const { proxy } = await start(`${serviceManifest('a', await tcpServer('a'))}${secrets}${gateway(`${strict}, ${old}`)}${routes}`);
+  const { proxy } = await start(`${serviceManifest('a', await tcpServer('a'))}${secrets}${gatewayManifest(`${strict}, ${old}`)}${routes}`);
   const agree = (name: string, maxVersion: 'TLSv1.2' | 'TLSv1.3') =>
     new Promise<string>((resolve) => {
       const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: `${name}.test`, maxVersion });
-      cleanups.push(() => socket.destroy());
+      scope.closing.push(() => socket.destroy());
       socket.on('error', (error) => resolve(error.message));
       socket.on('secureConnect', () => resolve(`${socket.getProtocol()} ${socket.getCipher().standardName}`));
     });
@@ -297,7 +266,7 @@ test('TLS that passes through shares a port with TLS that ends, for connections 
   const services = `${serviceManifest('a', a)}${serviceManifest('rest', rest)}${serviceManifest('plain', await tcpServer('plain'))}`;
   const secret = secretManifest('own', certificates.issue(authority, 'DNS:*.w.test'));
   const { proxy, log } = await start(
-    `${services}${secret}${gateway(listeners)}${to('plain', 'ending')}${to('a', 'a')}${to('rest', 'rest')}${to('a', 'web-a')}`,
+    `${services}${secret}${gatewayManifest(listeners)}${to('plain', 'ending')}${to('a', 'a')}${to('rest', 'rest')}${to('a', 'web-a')}`,
   );
   expect(await ask(port, 'a.w.test')).toEqual({ text: 'a:hello', error: '' });
   expect(await ask(port, 'x.w.test')).toEqual({ text: 'plain:hello', error: '' });
@@ -305,7 +274,7 @@ test('TLS that passes through shares a port with TLS that ends, for connections 
   expect(await ask(port, null)).toEqual({ text: 'rest:hello', error: '' });
   expect(await ask(web, 'a.w.test')).toEqual({ text: 'a:hello', error: '' });
   const socket = connectTls({ port: web, host: '127.0.0.1', ca: authority.cert, servername: 'x.w.test' });
-  cleanups.push(() => socket.destroy());
+  scope.closing.push(() => socket.destroy());
   socket.write('GET / HTTP/1.1\r\nhost: x.w.test\r\nconnection: close\r\n\r\n');
   expect(((await once(socket, 'data')) as [Buffer])[0].toString()).toMatch(/^HTTP\/1.1 404 /);
   // No listener's: refused in the handshake.

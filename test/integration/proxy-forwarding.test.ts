@@ -1,7 +1,7 @@
 // What a gateway believes of what it is told of clients, and tells of them itself: trusted hops and X-Forwarded-Client-Cert by annotation, and
 // the access log. The real `weft proxy --static` process between node:https or node:http2 clients with certificates and servers of both protocols.
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingHttpHeaders } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import { request } from 'node:https';
@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { accessLog, eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
 
 const CART = 'spiffe://cluster.local/ns/shop/sa/cart';
 const certificates = new Certificates();
@@ -219,13 +219,7 @@ test('the access log tells the version of TLS and whom a verified certificate na
   await ask1('/log-3', {}, stranger);
   await fetch(`http://127.0.0.1:${plainPort}/log-4`);
   const lines = await eventually(
-    () =>
-      Promise.resolve(
-        readFileSync(log, 'utf8')
-          .split('\n')
-          .filter((line) => line.includes('/log-'))
-          .map((line) => JSON.parse(line) as Record<string, unknown>),
-      ),
+    () => Promise.resolve(accessLog(log).filter(({ path }) => String(path).includes('/log-'))),
     ({ length }) => length === 4,
   );
   lines.sort((a, b) => String(a.path).localeCompare(String(b.path)));

@@ -1,68 +1,35 @@
 // A running `weft proxy` replaced by its successor: listeners whose connections are not read (TCPRoute, TLSRoute), and what waits in listening
 // sockets that outnumber the successor's workers. Real processes.
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
 import { encodeResource } from '../../api/compile/wire.js';
 import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.
 jest.setTimeout(60_000);
 
 const certificates = new Certificates();
-const cleanups: (() => unknown)[] = [];
+const scope = new ProxyScope();
 let authority = {} as KeyPair;
-let folder = '';
 beforeAll(() => {
   authority = certificates.authority('root');
 });
 afterAll(() => certificates.remove());
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'whc-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-async function listening(server: Server): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => sockets.add(socket));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  return (server.address() as AddressInfo).port;
-}
 
 function echo(socket: Socket): void {
   socket.on('error', () => undefined);
   socket.pipe(socket);
 }
 
-async function start(file: string, ...flags: string[]): Promise<ProxyProcess> {
-  const proxy = ProxyProcess.start(file, folder, ...flags);
-  cleanups.push(() => proxy.kill());
-  await proxy.says('"ready"');
-  return proxy;
-}
-
-const gateway = (listeners: string): string => `
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [${listeners}]}
----`;
 const route = (kind: string, section: string, service: string, more = ''): string => `
 apiVersion: gateway.networking.k8s.io/v1alpha2
 kind: ${kind}
@@ -81,16 +48,16 @@ function ping(socket: Socket): Promise<void> {
 }
 
 async function open(socket: Socket, event: 'connect' | 'secureConnect'): Promise<Socket> {
-  cleanups.push(() => socket.destroy());
+  scope.closing.push(() => socket.destroy());
   await once(socket, event);
   return socket;
 }
 
 test('connections that are not read go on in the proxy that began them, and none that comes meanwhile is lost', async () => {
-  const [tcp, tls, plain] = [await freePort(), await freePort(), await listening(createServer(echo))];
-  const passed = await listening(createTlsServer(certificates.issue(authority, 'DNS:passed.test'), echo));
+  const [tcp, tls, plain] = [await freePort(), await freePort(), await scope.listen(createServer(echo))];
+  const passed = await scope.listen(createTlsServer(certificates.issue(authority, 'DNS:passed.test'), echo));
   const own = certificates.issue(authority, 'DNS:ended.test');
-  const file = join(folder, 'mesh.yaml');
+  const file = join(scope.folder, 'mesh.yaml');
   const listeners = [
     `{name: tcp, port: ${tcp}, protocol: TCP}`,
     `{name: ended, port: ${tls}, protocol: TLS, hostname: ended.test, tls: {certificateRefs: [{name: own}]}}`,
@@ -98,14 +65,14 @@ test('connections that are not read go on in the proxy that began them, and none
   ];
   writeFileSync(
     file,
-    `${secretManifest('own', own)}${serviceManifest('plain', plain)}${serviceManifest('passed', passed)}${gateway(listeners.join(', '))}${route('TCPRoute', 'tcp', 'plain')}${route('TCPRoute', 'ended', 'plain')}${route('TLSRoute', 'passed', 'passed', 'hostnames: [passed.test], ')}`,
+    `${secretManifest('own', own)}${serviceManifest('plain', plain)}${serviceManifest('passed', passed)}${gatewayManifest(listeners.join(', '))}${route('TCPRoute', 'tcp', 'plain')}${route('TCPRoute', 'ended', 'plain')}${route('TLSRoute', 'passed', 'passed', 'hostnames: [passed.test], ')}`,
     { mode: 0o600 },
   );
   const secure = (servername: string) =>
     open(connectTls({ port: tls, host: '127.0.0.1', servername, ca: authority.cert }), 'secureConnect');
   const dials = [() => open(connect(tcp, '127.0.0.1'), 'connect'), () => secure('ended.test'), () => secure('passed.test')];
 
-  const first = await start(file);
+  const first = await scope.start(file);
   const kept = await Promise.all(dials.map((dial) => dial()));
   const answered = dials.map(() => 0);
   let isStopped = false;
@@ -130,7 +97,7 @@ test('connections that are not read go on in the proxy that began them, and none
   const later: ProxyProcess[] = [];
   for (const workers of ['3', '1']) {
     await more();
-    later.push(await start(file, '--workers', workers));
+    later.push(await scope.start(file, '--workers', workers));
     await more();
     await Promise.all(kept.map(ping));
   }
@@ -146,7 +113,7 @@ test('connections that are not read go on in the proxy that began them, and none
 
 /** Resolves when all threads have stopped: the signal alone takes its time, and one that runs may accept something. */
 async function stop({ child }: ProxyProcess): Promise<void> {
-  cleanups.push(() => child.kill('SIGCONT'));
+  scope.closing.push(() => child.kill('SIGCONT'));
   child.kill('SIGSTOP');
   const states = async () =>
     readdirSync(`/proc/${child.pid}/task`).map((task) => /\) (.)/.exec(readFileSync(`/proc/${child.pid}/task/${task}/stat`, 'utf8'))?.[1]);
@@ -156,22 +123,22 @@ async function stop({ child }: ProxyProcess): Promise<void> {
 
 test('what waits in the sockets of workers that the successor does not have is served by those it has', async () => {
   const port = await freePort();
-  const backend = await listening(createHttpServer((_, response) => response.end('ok')));
-  const file = join(folder, 'mesh.yaml');
+  const backend = await scope.listen(createHttpServer((_, response) => response.end('ok')));
+  const file = join(scope.folder, 'mesh.yaml');
   writeFileSync(
     file,
-    `${serviceManifest('web', backend)}${gateway(`{name: web, port: ${port}, protocol: HTTP}`)}
+    `${serviceManifest('web', backend)}${gatewayManifest(`{name: web, port: ${port}, protocol: HTTP}`)}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: web}
 spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]}]}
 `,
   );
-  const first = await start(file, '--workers', '4');
-  const agent = await DiscoveryTestServer.start(`unix:${folder}/agent.sock`);
-  cleanups.push(() => agent.stop());
-  const successor = ProxyProcess.startWith(['--agent', agent.address, '--workers', '1'], folder);
-  cleanups.push(() => successor.kill());
+  const first = await scope.start(file, '--workers', '4');
+  const agent = await DiscoveryTestServer.start(`unix:${scope.folder}/agent.sock`);
+  scope.closing.push(() => agent.stop());
+  const successor = ProxyProcess.startWith(['--agent', agent.address, '--workers', '1'], scope.folder);
+  scope.closing.push(() => successor.kill());
   const stream = await agent.nextStream();
   await successor.says('taking over from proxy');
 

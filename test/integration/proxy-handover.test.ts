@@ -2,10 +2,9 @@
 
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request } from 'node:http';
-import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import {
   Client,
@@ -17,34 +16,16 @@ import {
   type ServerUnaryCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { expect, jest, test } from '@jest/globals';
 import { loadAddon } from '../../agent/native/addon.js';
 import type { Message, MessageSocket } from '../../agent/native/message-socket.js';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.
 jest.setTimeout(60_000);
 
-const cleanups: (() => unknown)[] = [];
-let folder = '';
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wph-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-function listening(server: Server): Promise<number> {
-  server.listen(0, '127.0.0.1');
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => sockets.add(socket));
-  cleanups.push(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  return once(server, 'listening').then(() => (server.address() as AddressInfo).port);
-}
+const scope = new ProxyScope();
 
 /** Answers at once; "/slow" after `release()`; an Upgrade gets its bytes back. */
 async function httpBackend(): Promise<{ port: number; release: () => void; slow: Promise<void> }> {
@@ -69,7 +50,7 @@ async function httpBackend(): Promise<{ port: number; release: () => void; slow:
     socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
     socket.pipe(socket);
   });
-  return { port: await listening(server), release, slow };
+  return { port: await scope.listen(server), release, slow };
 }
 
 const asIs = (bytes: Buffer): Buffer => bytes;
@@ -91,7 +72,7 @@ async function grpcBackend(): Promise<number> {
       },
     },
   );
-  cleanups.push(() => server.forceShutdown());
+  scope.closing.push(() => server.forceShutdown());
   return new Promise((resolve, reject) =>
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => (error === null ? resolve(port) : reject(error))),
   );
@@ -105,7 +86,7 @@ interface Mesh {
 
 async function mesh(): Promise<Mesh> {
   const [backend, grpc, port] = [await httpBackend(), await grpcBackend(), await freePort()];
-  const file = join(folder, 'mesh.yaml');
+  const file = join(scope.folder, 'mesh.yaml');
   const route = (name: string): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -114,21 +95,9 @@ spec: {parentRefs: [{name: edge}], hostnames: [${name}.test], rules: [{backendRe
 ---`;
   writeFileSync(
     file,
-    `${serviceManifest('web', backend.port)}${serviceManifest('echo', grpc).replace('appProtocol: http', 'appProtocol: grpc')}${route('web')}${route('echo')}
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [{name: http, port: ${port}, protocol: HTTP}]}
-`,
+    `${serviceManifest('web', backend.port)}${serviceManifest('echo', grpc).replace('appProtocol: http', 'appProtocol: grpc')}${route('web')}${route('echo')}${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}`,
   );
   return { file, port, backend };
-}
-
-async function start(file: string, ...flags: string[]): Promise<ProxyProcess> {
-  const proxy = ProxyProcess.start(file, folder, ...flags);
-  cleanups.push(() => proxy.kill());
-  await proxy.says('"ready"');
-  return proxy;
 }
 
 /** Asks again and again until stopped; says how often it was answered, and every other end in words. */
@@ -184,13 +153,13 @@ function get(port: number, path: string, agent: Agent | false): Promise<{ status
 
 function keepAlive(sockets: number): Agent {
   const agent = new Agent({ keepAlive: true, maxSockets: sockets });
-  cleanups.push(() => agent.destroy());
+  scope.closing.push(() => agent.destroy());
   return agent;
 }
 
 function grpcClient(port: number): Client {
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), { 'grpc.default_authority': 'echo.test' });
-  cleanups.push(() => client.close());
+  scope.closing.push(() => client.close());
   return client;
 }
 
@@ -259,7 +228,7 @@ class Stream {
 /** A connection that is no HTTP any more. */
 async function tunnel(port: number): Promise<Socket> {
   const socket = connect(port, '127.0.0.1');
-  cleanups.push(() => socket.destroy());
+  scope.closing.push(() => socket.destroy());
   socket.write('GET /tunnel HTTP/1.1\r\nHost: web.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
   const [head] = (await once(socket, 'data')) as [Buffer];
   expect(head.toString()).toMatch(/^HTTP\/1.1 101 /);
@@ -276,7 +245,7 @@ test('a proxy is replaced three times under load without an error, and streams g
   const { file, port } = await mesh();
   const metricsPort = await freePort();
   const flags = ['--metrics-listen', `127.0.0.1:${metricsPort}`];
-  const generations = [await start(file, ...flags)];
+  const generations = [await scope.start(file, ...flags)];
   const sockets = listeningSockets(port);
   expect(sockets).toHaveLength(2);
   const agent = keepAlive(4);
@@ -293,7 +262,7 @@ test('a proxy is replaced three times under load without an error, and streams g
   // The workers differ: the successor takes all sockets, however many it has itself.
   for (const workers of ['3', '1', '2']) {
     await Promise.all(all.map((load) => load.more(20)));
-    generations.push(await start(file, ...flags, '--workers', workers));
+    generations.push(await scope.start(file, ...flags, '--workers', workers));
     await Promise.all(all.map((load) => load.more(20)));
     const state = await generations.at(-1)!.state();
     expect({ pid: state.pid, workers: state.workers }).toEqual({ pid: generations.at(-1)!.child.pid, workers: Number(workers) });
@@ -333,16 +302,15 @@ test('a proxy is replaced three times under load without an error, and streams g
 
 test('a successor that ends before it serves changes nothing, however it ends', async () => {
   const { file, port } = await mesh();
-  const proxy = await start(file);
+  const proxy = await scope.start(file);
   const agent = keepAlive(2);
   const load = new Load(2, () => get(port, '/', agent));
   for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
     // No agent is there: it has the sockets, and waits for its configuration.
-    const waiting = ProxyProcess.startWith(['--agent', `unix:${folder}/nobody.sock`], folder);
-    cleanups.push(() => waiting.kill());
+    const waiting = ProxyProcess.startWith(['--agent', `unix:${scope.folder}/nobody.sock`], scope.folder);
+    scope.closing.push(() => waiting.kill());
     await waiting.says('taking over from proxy');
-    const third = ProxyProcess.start(file, folder);
-    cleanups.push(() => third.kill());
+    const third = scope.launch(file);
     expect(await third.exit()).toBe(1);
     expect(third.errors).toContain(`proxy ${waiting.child.pid} is taking over already`);
     const from = proxy.errors.length;
@@ -354,7 +322,7 @@ test('a successor that ends before it serves changes nothing, however it ends', 
   expect(load.errors).toEqual([]);
   expect((await proxy.state()).pid).toBe(proxy.child.pid);
   // And it can still be taken over from.
-  const successor = await start(file);
+  const successor = await scope.start(file);
   expect(await proxy.exit()).toBe(0);
   expect((await successor.state()).pid).toBe(successor.child.pid);
 });
@@ -362,13 +330,13 @@ test('a successor that ends before it serves changes nothing, however it ends', 
 test('the drain timeout cuts what does not end, and the successor counts it', async () => {
   const { file, port } = await mesh();
   const metricsPort = await freePort();
-  const proxy = await start(file, '--drain-timeout', '300');
+  const proxy = await scope.start(file, '--drain-timeout', '300');
   const client = grpcClient(port);
   const [stream, socket] = [new Stream(client), await tunnel(port)];
   await stream.echo();
   const cut = Promise.all([expect(stream.lost).resolves.toBeDefined(), once(socket, 'close')]);
   socket.on('error', () => undefined);
-  const successor = await start(file, '--metrics-listen', `127.0.0.1:${metricsPort}`);
+  const successor = await scope.start(file, '--metrics-listen', `127.0.0.1:${metricsPort}`);
   await cut;
   expect(await proxy.exit()).toBe(0);
   expect(proxy.errors).toMatch(/draining 2 connections for at most 300 ms/);
@@ -379,10 +347,10 @@ test('the drain timeout cuts what does not end, and the successor counts it', as
 
 test('a request that runs is answered and told to leave; told to wait, the drained proxy ends with SIGTERM', async () => {
   const { file, port, backend } = await mesh();
-  const proxy = await start(file, '--after-handover', 'wait');
+  const proxy = await scope.start(file, '--after-handover', 'wait');
   const running = get(port, '/slow', keepAlive(1));
   await backend.slow;
-  await start(file);
+  await scope.start(file);
   await proxy.says('draining 1 connections without a limit');
   backend.release();
   expect(await running).toEqual({ status: 200, connection: 'close' });
@@ -394,17 +362,17 @@ test('a request that runs is answered and told to leave; told to wait, the drain
 
 test('of two proxies in turn the file of the one that serves is there', async () => {
   const { file } = await mesh();
-  const [one, two] = ['one', 'two'].map((name) => join(folder, name)) as [string, string];
+  const [one, two] = ['one', 'two'].map((name) => join(scope.folder, name)) as [string, string];
   // Left by one that was killed.
   writeFileSync(two, '');
-  const first = await start(file, '--ready-file', one);
+  const first = await scope.start(file, '--ready-file', one);
   const isThere = (path: string, there: boolean) =>
     eventually(
       async () => existsSync(path),
       (found) => found === there,
     );
   expect(await isThere(one, true)).toBe(true);
-  const second = await start(file, '--ready-file', two);
+  const second = await scope.start(file, '--ready-file', two);
   expect(await isThere(two, true)).toBe(true);
   expect(await first.exit()).toBe(0);
   expect(existsSync(one)).toBe(false);
@@ -415,19 +383,18 @@ test('of two proxies in turn the file of the one that serves is there', async ()
 
 test('a proxy that must not take over does not start where another one serves', async () => {
   const { file, port } = await mesh();
-  await start(file);
-  const second = ProxyProcess.start(file, folder, '--takeover', 'never');
-  cleanups.push(() => second.kill());
+  await scope.start(file);
+  const second = scope.launch(file, '--takeover', 'never');
   expect(await second.exit()).toBe(1);
   expect(second.errors).toContain('proxy.sock is served by another process');
   expect((await get(port, '/', false)).status).toBe(200);
-  await start(file);
+  await scope.start(file);
 });
 
 test('strangers and garbage on the hand-over socket get nothing, and cost nothing', async () => {
   const { file, port } = await mesh();
-  const proxy = await start(file);
-  const path = join(folder, 'handover.sock');
+  const proxy = await scope.start(file);
+  const path = join(scope.folder, 'handover.sock');
   expect(statSync(path).mode & 0o777).toBe(0o600);
   const descriptors = (): number => readdirSync(`/proc/${proxy.child.pid}/fd`).length;
   await get(port, '/', false);
@@ -448,7 +415,7 @@ test('strangers and garbage on the hand-over socket get nothing, and cost nothin
   expect(await answer('x'.repeat(65_536))).toMatch(/"refused"/);
 
   // Where file permissions let them in, the kernel's word on who they are does not.
-  chmodSync(folder, 0o755);
+  chmodSync(scope.folder, 0o755);
   chmodSync(path, 0o666);
   const hello = JSON.stringify({ type: 'hello', version: 2, build: 'x' });
   const script = `const addon = require(${JSON.stringify(join(process.cwd(), 'native/build/Release/weft.node'))});

@@ -2,65 +2,47 @@
 // The limits are the kernel's own; the tests that take cgroups are skipped where these can't be made (no root, no such controller).
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, get, type Server, type ServerResponse } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from 'node:http2';
-import { type AddressInfo, connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { beforeEach, expect, jest, test } from '@jest/globals';
+import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
 /** Each waits for two seconds of calm, and the machine may be busy. */
 jest.setTimeout(40_000);
 
-const cleanups: (() => unknown)[] = [];
-let folder = '';
+const scope = new ProxyScope();
 /** Answers that the server holds back, of requests for /held. */
 let held: ServerResponse[] = [];
 beforeEach(() => {
   held = [];
-  folder = mkdtempSync(join(tmpdir(), 'wov-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 async function origin(): Promise<number> {
   const server: Server = createServer((request, response) => {
     if (request.url === '/held') held.push(response);
     else response.end('ok');
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    server.close();
-    server.closeAllConnections();
   });
-  return (server.address() as AddressInfo).port;
+  return scope.listen(server);
 }
 
 async function start(...flags: string[]): Promise<{ proxy: ProxyProcess; port: number }> {
   const port = await freePort();
-  const file = join(folder, 'edge.yaml');
+  const file = join(scope.folder, 'edge.yaml');
   writeFileSync(
     file,
-    `
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [{name: web, port: ${port}, protocol: HTTP}]}
----
+    `${gatewayManifest(`{name: web, port: ${port}, protocol: HTTP}`)}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: all}
 spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: origin, port: 80}]}]}
 ---${serviceManifest('origin', await origin())}`,
   );
-  const proxy = ProxyProcess.start(file, folder, '--workers', '1', ...flags);
-  cleanups.push(() => proxy.kill());
-  await proxy.says('"ready"');
+  const proxy = await scope.start(file, '--workers', '1', ...flags);
   return { proxy, port };
 }
 
@@ -87,14 +69,14 @@ function ask(port: number, path: string, agent?: Agent): Promise<Answer> {
 
 function keptAlive(): Agent {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  cleanups.push(() => agent.destroy());
+  scope.closing.push(() => agent.destroy());
   return agent;
 }
 
 function dial(port: number): Socket {
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => undefined);
-  cleanups.push(() => socket.destroy());
+  scope.closing.push(() => socket.destroy());
   return socket;
 }
 
@@ -147,7 +129,7 @@ test('short of descriptors: idle connections are closed, silent ones too, one un
 
 async function http2(port: number): Promise<ClientHttp2Session> {
   const session = connectHttp2(`http://127.0.0.1:${port}`).on('error', () => undefined);
-  cleanups.push(() => session.destroy());
+  scope.closing.push(() => session.destroy());
   await once(session, 'remoteSettings');
   return session;
 }
@@ -255,7 +237,7 @@ const FREEZER = usable({ controller: 'freezer', file: 'freezer.state' });
 function cgroup({ folder }: Hierarchy): string {
   const path = join(folder, `weft-overload-${process.pid}`);
   mkdirSync(path);
-  cleanups.push(async () => {
+  scope.closing.push(async () => {
     await eventually(
       () => sleep(10, readFileSync(`${path}/cgroup.procs`, 'utf8')),
       (procs) => procs === '',
@@ -284,7 +266,7 @@ const MIB = 1_048_576;
         stdio: ['pipe', 'ignore', 'ignore'],
       },
     );
-    cleanups.push(() => hog.kill('SIGKILL'));
+    scope.closing.push(() => hog.kill('SIGKILL'));
     // It goes on asking: a connection that rests would be closed.
     const shed = await eventually(
       () => ask(port, '/', agent),
@@ -319,7 +301,7 @@ function busiestThreadSince(pid: number, before: ReadonlyMap<string, number>): s
     const before = cpuTimes(proxy.child.pid!);
     for (let i = 0; i < 300; i++) await ask(port, '/', agent);
     writeFileSync(join(group, 'tasks'), busiestThreadSince(proxy.child.pid!, before));
-    cleanups.push(() => writeFileSync(join(group, 'freezer.state'), 'THAWED'));
+    scope.closing.push(() => writeFileSync(join(group, 'freezer.state'), 'THAWED'));
     const shed = eventually(
       () => ask(port, '/', agent),
       ({ status }) => status === 503,

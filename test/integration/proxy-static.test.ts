@@ -1,23 +1,15 @@
 // The real `weft proxy --static` process (from dist, as users run it) between real HTTP clients and servers.
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request, type Server } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
-import { type AddressInfo, connect } from 'node:net';
-import { tmpdir } from 'node:os';
+import { connect } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { expect, test } from '@jest/globals';
+import { accessLog, eventually, freePort, gatewayManifest, serviceManifest } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
-const cleanups: (() => unknown)[] = [];
-let folder = '';
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wpx-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const scope = new ProxyScope();
 
 interface Backend {
   readonly port: number;
@@ -47,27 +39,13 @@ async function backend(name: string): Promise<Backend> {
     }
     response.end(JSON.stringify({ name, url: incoming.url, headers: incoming.headers, body }));
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { port: (server.address() as AddressInfo).port, server, release, waiting };
+  return { port: await scope.listen(server), server, release, waiting };
 }
 
 function manifests(port: number, backends: Readonly<Record<string, { port: number; weight: number }>>): string {
   const services = Object.entries(backends).map(([name, { port: target }]) => serviceManifest(name, target));
   const refs = Object.entries(backends).map(([name, { weight }]) => `{name: ${name}, port: 80, weight: ${weight}}`);
-  return `${services.join('')}
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  gatewayClassName: weft
-  addresses: [{value: 127.0.0.1}]
-  listeners: [{name: http, port: ${port}, protocol: HTTP}]
----
+  return `${services.join('')}${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: shop}
@@ -106,29 +84,22 @@ function send(port: number, path: string, options: { host?: string; agent?: Agen
 
 function keepAlive(): Agent {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  cleanups.push(() => agent.destroy());
+  scope.closing.push(() => agent.destroy());
   return agent;
-}
-
-function start(file: string, ...flags: string[]): ProxyProcess {
-  const proxy = ProxyProcess.start(file, folder, ...flags);
-  cleanups.push(() => proxy.kill());
-  return proxy;
 }
 
 async function shop(weights: readonly [number, number], ...flags: string[]) {
   const [v1, v2, port] = [await backend('v1'), await backend('v2'), await freePort()];
-  const file = join(folder, 'shop.yaml');
+  const file = join(scope.folder, 'shop.yaml');
   const write = ([one, two]: readonly [number, number]): void =>
     writeFileSync(file, manifests(port, { v1: { port: v1.port, weight: one }, v2: { port: v2.port, weight: two } }));
   write(weights);
-  const proxy = start(file, ...flags);
-  await proxy.says('"ready"');
+  const proxy = await scope.start(file, ...flags);
   return { proxy, port, file, v1, v2, write };
 }
 
 test('requests are forwarded over kept connections, split by weight, and told as they were', async () => {
-  const log = join(folder, 'access.log');
+  const log = join(scope.folder, 'access.log');
   const { proxy, port } = await shop([90, 10], '--access-log', 'all', '--access-log-file', log);
   const agent = keepAlive();
   const counts = { v1: 0, v2: 0 };
@@ -171,10 +142,7 @@ test('requests are forwarded over kept connections, split by weight, and told as
   proxy.child.kill('SIGTERM');
   agent.destroy();
   expect(await proxy.exit()).toBe(0);
-  const lines = readFileSync(log, 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const lines = accessLog(log);
   expect(lines).toHaveLength(requests + 1);
   expect(lines[5]).toMatchObject({
     protocol: 'http/1',
@@ -195,10 +163,10 @@ test('requests are forwarded over kept connections, split by weight, and told as
 });
 
 test('the access log tells HTTP/2 from HTTP/1', async () => {
-  const log = join(folder, 'access.log');
+  const log = join(scope.folder, 'access.log');
   const { port } = await shop([1, 0], '--access-log', 'all', '--access-log-file', log);
   const session = connectHttp2(`http://127.0.0.1:${port}`);
-  cleanups.push(() => session.destroy());
+  scope.closing.push(() => session.destroy());
   const call = session.request({ ':path': '/two', ':authority': 'shop.test', 'user-agent': 'probe' });
   const [head] = (await once(call, 'response')) as [Record<string, unknown>];
   expect(head[':status']).toBe(200);
@@ -243,14 +211,14 @@ test('a changed file is in force without a connection being closed, and a broken
 });
 
 test('bad files at the start are told with their lines, and the exit code is 1', async () => {
-  const file = join(folder, 'bad.yaml');
+  const file = join(scope.folder, 'bad.yaml');
   writeFileSync(
     file,
     manifests(await freePort(), { v1: { port: 1, weight: 1 } })
       .replace('protocol: HTTP', 'protocol: HTPP')
       .replace('hostnames', 'hostname'),
   );
-  const proxy = start(file);
+  const proxy = scope.launch(file);
   expect(await proxy.exit()).toBe(1);
   const findings = proxy.errors.split('\n').filter((line) => /bad\.yaml:\d+:\d+: spec/.test(line));
   expect(findings).toHaveLength(2);
@@ -336,7 +304,7 @@ test('with --via both directions are told of this hop, behind what came, in the 
   expect(answer.headers.via).toBe('1.1 edge');
   expect((JSON.parse(answer.text) as Answer).headers.via).toBe('1.0 fred, 1.1 edge');
   const session = connectHttp2(`http://127.0.0.1:${port}`);
-  cleanups.push(() => session.destroy());
+  scope.closing.push(() => session.destroy());
   const stream = session.request({ ':path': '/', ':authority': 'shop.test' });
   const [head] = (await once(stream, 'response')) as [IncomingMessage['headers']];
   let text = '';
@@ -365,7 +333,7 @@ test.each([
 ])(
   'behind $hops trusted proxies the client is whom they say, over HTTP/1 and HTTP/2',
   async ({ hops, forwardedFor, proto, host, client }) => {
-    const log = join(folder, 'access.log');
+    const log = join(scope.folder, 'access.log');
     const { port } = await shop([1, 0], '--access-log', 'all', '--access-log-file', log, '--trusted-hops', String(hops));
     const said = { 'x-forwarded-for': '10.9.9.9, 192.0.2.1,, 2001:db8::1', 'x-forwarded-proto': 'https', 'x-forwarded-host': 'said.test' };
     const overHttp1 = await new Promise<string>((resolve, reject) => {
@@ -377,7 +345,7 @@ test.each([
       sent.on('error', reject).end();
     });
     const session = connectHttp2(`http://127.0.0.1:${port}`);
-    cleanups.push(() => session.destroy());
+    scope.closing.push(() => session.destroy());
     const stream = session.request({ ':path': '/2', ':authority': 'shop.test', ...said });
     let overHttp2 = '';
     for await (const chunk of stream) overHttp2 += chunk;

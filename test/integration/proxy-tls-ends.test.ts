@@ -10,7 +10,7 @@ import { Duplex } from 'node:stream';
 import { connect as connectTls, createSecureContext, TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually, freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
 
 /** What the backend does with a request. */
 type Answer = (tls: TLSSocket, raw: Socket) => void;
@@ -65,15 +65,7 @@ metadata: {name: shop}
 spec:
   targetRefs: [{group: "", kind: Service, name: shop}]
   validation: {hostname: shop.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  gatewayClassName: weft
-  addresses: [{value: 127.0.0.1}]
-  listeners: [{name: web, port: ${port}, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}]
----
+---${gatewayManifest(`{name: web, port: ${port}, protocol: HTTPS, tls: {certificateRefs: [{name: edge}]}}`)}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: shop}

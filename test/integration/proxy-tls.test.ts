@@ -5,37 +5,27 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, request as plainRequest } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { Agent, request } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
-import { eventually, freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { type KeyPair, secretManifest } from '../lab/certificates.js';
+import { eventually, freePort, serviceManifest } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
-interface KeyPair {
-  readonly cert: string;
-  readonly key: string;
-}
+type Pair = Pick<KeyPair, 'cert' | 'key'>;
 
 let certificates = '';
-const cleanups: (() => unknown)[] = [];
-let folder = '';
+const scope = new ProxyScope();
 beforeAll(() => {
   certificates = mkdtempSync(join(tmpdir(), 'wtc-'));
 });
 afterAll(() => rmSync(certificates, { recursive: true, force: true }));
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wpt-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
 
 let made = 0;
 /** Self-signed, for the host name; `days` from now. */
-function keyPair(host: string, days = 2): KeyPair {
+function keyPair(host: string, days = 2): Pair {
   const [certFile, keyFile] = [join(certificates, `${++made}.crt`), join(certificates, `${made}.key`)];
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', keyFile];
   const subject = ['-subj', `/CN=${host}`, '-addext', `subjectAltName=DNS:${host}`];
@@ -43,7 +33,7 @@ function keyPair(host: string, days = 2): KeyPair {
   return { cert: readFileSync(certFile, 'utf8'), key: readFileSync(keyFile, 'utf8') };
 }
 
-function expired(host: string): KeyPair {
+function expired(host: string): Pair {
   const { key } = keyPair(host);
   const [keyFile, csr, cert] = [`${made}.key`, `${made}.csr`, `${made}.old.crt`];
   const run = (...args: string[]) => execFileSync('openssl', args, { cwd: certificates, stdio: 'ignore' });
@@ -58,33 +48,15 @@ async function backend(): Promise<number> {
     response.setHeader('content-type', 'application/json');
     response.end(JSON.stringify(incoming.headers));
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
+  return scope.listen(server);
 }
 
-const base64 = (text: string): string => Buffer.from(text).toString('base64');
-
-const secret = (name: string, { cert, key }: KeyPair): string => `
-apiVersion: v1
-kind: Secret
-metadata: {name: ${name}}
-type: kubernetes.io/tls
-data:
-  tls.crt: ${base64(cert)}
-  tls.key: ${base64(key)}
----`;
-
 /** A listener for <name>.test with the Secret <name>, for each name, all on one port; `secrets` are those that exist. */
-function manifests(port: number, backendPort: number, names: readonly string[], secrets: Readonly<Record<string, KeyPair>>): string {
+function manifests(port: number, backendPort: number, names: readonly string[], secrets: Readonly<Record<string, Pair>>): string {
   const listener = (name: string): string =>
     `  - {name: ${name}, port: ${port}, protocol: HTTPS, hostname: ${name}.test, tls: {certificateRefs: [{name: ${name}}]}}`;
   return `${Object.entries(secrets)
-    .map(([name, pair]) => secret(name, pair))
+    .map(([name, pair]) => secretManifest(name, pair))
     .join('')}${serviceManifest('shop', backendPort)}
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -104,19 +76,12 @@ spec:
 `;
 }
 
-function start(file: string): ProxyProcess {
-  const proxy = ProxyProcess.start(file, folder);
-  cleanups.push(() => proxy.kill());
-  return proxy;
-}
-
-async function gateway(names: readonly string[], secrets: Readonly<Record<string, KeyPair>>) {
-  const [port, backendPort, file] = [await freePort(), await backend(), join(folder, 'gateway.yaml')];
-  const write = (current: Readonly<Record<string, KeyPair>>): void =>
+async function gateway(names: readonly string[], secrets: Readonly<Record<string, Pair>>) {
+  const [port, backendPort, file] = [await freePort(), await backend(), join(scope.folder, 'gateway.yaml')];
+  const write = (current: Readonly<Record<string, Pair>>): void =>
     writeFileSync(file, manifests(port, backendPort, names, current), { mode: 0o600 });
   write(secrets);
-  const proxy = start(file);
-  await proxy.says('"ready"');
+  const proxy = await scope.start(file);
   return { proxy, port, file, write };
 }
 
@@ -143,7 +108,7 @@ function get(port: number, host: string, ca: string, options: { servername?: str
 
 async function open(port: number, options: ConnectionOptions): Promise<TLSSocket> {
   const socket = connect({ port, host: '127.0.0.1', ...options });
-  cleanups.push(() => socket.destroy());
+  scope.closing.push(() => socket.destroy());
   await once(socket, 'secureConnect');
   return socket;
 }
@@ -168,7 +133,7 @@ test('HTTP/2 is negotiated, and HTTP/1.1 with those who speak nothing else', asy
   const a = keyPair('a.test');
   const { port } = await gateway(['a'], { a });
   const session = connectHttp2(`https://127.0.0.1:${port}`, { ca: a.cert, servername: 'a.test' });
-  cleanups.push(() => session.destroy());
+  scope.closing.push(() => session.destroy());
   const stream = session.request({ ':path': '/', ':authority': 'a.test' });
   const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
   expect(headers[':status']).toBe(200);
@@ -186,7 +151,7 @@ test('a renewed certificate is for new connections, and those that are open live
   const [old, renewed] = [keyPair('a.test'), keyPair('a.test')];
   const { proxy, port, write } = await gateway(['a'], { a: old });
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  cleanups.push(() => agent.destroy());
+  scope.closing.push(() => agent.destroy());
   expect((await get(port, 'a.test', old.cert, { agent })).status).toBe(200);
   const from = proxy.errors.length;
   write({ a: renewed });
@@ -225,10 +190,11 @@ test('a key that is not the certificate’s is refused with its place, and nothi
   const finding = /gateway\.yaml:\d+:\d+: data\[\\?"tls\.key\\?"\]: expected the private key of the first certificate/;
   expect(proxy.errors.slice(from)).toMatch(finding);
   expect((await get(port, 'a.test', a.cert)).status).toBe(200);
-  const late = start(file);
+  const late = scope.launch(file);
   expect(await late.exit()).toBe(1);
   expect(late.errors).toMatch(finding);
-  for (const secretText of [base64(other.key), other.key.split('\n')[1]!]) expect(proxy.errors + late.errors).not.toContain(secretText);
+  for (const secretText of [Buffer.from(other.key).toString('base64'), other.key.split('\n')[1]!])
+    expect(proxy.errors + late.errors).not.toContain(secretText);
 });
 
 test('an expired certificate is served and told; a listener whose Secret is missing is closed, and the others go on', async () => {
@@ -265,9 +231,9 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
     const { proxy, port, file } = await gateway(['a'], { a });
     const options: ConnectionOptions = { ca: a.cert, servername: 'a.test', minVersion: version, maxVersion: version };
     const first = connect({ port, host: '127.0.0.1', ...options });
-    cleanups.push(() => first.destroy());
+    scope.closing.push(() => first.destroy());
     const [session] = (await once(first, 'session')) as [Buffer];
-    const successor = start(file);
+    const successor = scope.launch(file);
     await successor.says('it accepts no more, and drains');
     expect((await open(port, { ...options, session })).isSessionReused()).toBe(true);
     first.destroy();
@@ -282,7 +248,7 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)('a %s session is resumed by whichever
   const { proxy, port } = await gateway(['a'], { a });
   const options: ConnectionOptions = { ca: a.cert, servername: 'a.test', minVersion: version, maxVersion: version };
   const first = connect({ port, host: '127.0.0.1', ...options });
-  cleanups.push(() => first.destroy());
+  scope.closing.push(() => first.destroy());
   const [session] = (await once(first, 'session')) as [Buffer];
   // The kernel spreads connections over the workers by their ports: all 24 on one has a chance of 1 in 8 million.
   for (let i = 0; i < 24; i++) expect((await open(port, { ...options, session })).isSessionReused()).toBe(true);

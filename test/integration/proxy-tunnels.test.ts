@@ -1,44 +1,24 @@
 // Tunnels through the real `weft proxy --static`, with the clients and servers people use: ws, Node's HTTP/2, curl.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
-import type { AddressInfo, Server, Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { WebSocket, WebSocketServer } from 'ws';
-import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
 
-const cleanups: (() => unknown)[] = [];
-let folder = '';
-beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'wtun-'));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-async function listen(server: Server): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => sockets.add(socket));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
-}
+const scope = new ProxyScope();
 
 /** An HTTP/1.1 server whose WebSockets echo. */
 function echoOverHttp1(): Promise<number> {
   const server = createServer((_, response) => response.writeHead(426).end());
   const sockets = new WebSocketServer({ server, handleProtocols: () => 'chat' });
   sockets.on('connection', (socket) => socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary })));
-  return listen(server);
+  return scope.listen(server);
 }
 
 /** An HTTP/2 server whose tunnels echo bytes; its extended CONNECT may be turned off. */
@@ -51,7 +31,7 @@ async function echoOverHttp2(enableConnectProtocol = true): Promise<{ port: numb
     stream.respond({ ':status': 200 });
     stream.pipe(stream);
   });
-  return { port: await listen(server), seen };
+  return { port: await scope.listen(server), seen };
 }
 
 async function gateway(
@@ -60,18 +40,10 @@ async function gateway(
   ...flags: string[]
 ): Promise<{ proxy: ProxyProcess; port: number }> {
   const port = await freePort();
-  const file = join(folder, 'tunnels.yaml');
+  const file = join(scope.folder, 'tunnels.yaml');
   writeFileSync(
     file,
-    `
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  gatewayClassName: weft
-  addresses: [{value: 127.0.0.1}]
-  listeners: [{name: http, port: ${port}, protocol: HTTP}]
----
+    `${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: chat}
@@ -108,15 +80,13 @@ ports: [{name: ${portName}, port: ${backend}}]
 endpoints: [{addresses: [127.0.0.1]}]
 `,
   );
-  const proxy = ProxyProcess.start(file, folder, ...flags);
-  cleanups.push(() => proxy.kill());
-  await proxy.says('"ready"');
+  const proxy = await scope.start(file, ...flags);
   return { proxy, port };
 }
 
 async function session(port: number): Promise<ClientHttp2Session> {
   const client = connectHttp2(`http://127.0.0.1:${port}`);
-  cleanups.push(() => client.destroy());
+  scope.closing.push(() => client.destroy());
   client.on('error', () => undefined);
   await once(client, 'remoteSettings');
   return client;
@@ -136,7 +106,7 @@ function frame(text: string): Buffer {
 
 async function echoes(port: number): Promise<void> {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/chat`, ['chat']);
-  cleanups.push(() => socket.terminate());
+  scope.closing.push(() => socket.terminate());
   await once(socket, 'open');
   for (const size of [1, 125, 70_000, 3_000_000]) {
     const sent = Buffer.alloc(size, size % 251);
@@ -150,7 +120,7 @@ async function echoes(port: number): Promise<void> {
 }
 
 test('ws talks to ws through the proxy, is counted while it does, and told when it ends', async () => {
-  const log = join(folder, 'access.log');
+  const log = join(scope.folder, 'access.log');
   const { proxy, port } = await gateway(await echoOverHttp1(), 'http', '--access-log', 'all', '--access-log-file', log);
   const open = new WebSocket(`ws://127.0.0.1:${port}/chat`, ['chat']);
   await once(open, 'open');
@@ -167,11 +137,7 @@ test('ws talks to ws through the proxy, is counted while it does, and told when 
   ).toBe(0);
   expect(await proxy.counter('upgrades')).toBe(2);
   const lines = await eventually(
-    async () =>
-      readFileSync(log, 'utf8')
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line) as Record<string, unknown>),
+    async () => accessLog(log),
     (all) => all.length === 2,
   );
   expect(lines[1]).toMatchObject({ method: 'GET', path: '/chat', status: 101 });
@@ -183,7 +149,7 @@ test('ws talks to an HTTP/2 server that takes extended CONNECT', async () => {
   const { port: backend, seen } = await echoOverHttp2();
   const { port } = await gateway(backend, 'http2');
   const socket = new WebSocket(`ws://127.0.0.1:${port}/chat`);
-  cleanups.push(() => socket.terminate());
+  scope.closing.push(() => socket.terminate());
   // ws has checked the answer to its key.
   await once(socket, 'open');
   expect(seen[0]).toMatchObject({ ':method': 'CONNECT', ':protocol': 'websocket', ':path': '/chat', 'sec-websocket-version': '13' });
@@ -256,7 +222,7 @@ async function curl(port: number, url: string): Promise<{ stdout: string; stderr
 
 test('curl tunnels to the backend that the rule names, whatever port it asks for, and to nothing else', async () => {
   const server = createServer((incoming, response) => response.end(`host ${incoming.headers.host}`));
-  const { proxy, port } = await gateway(await listen(server), 'tcp');
+  const { proxy, port } = await gateway(await scope.listen(server), 'tcp');
   expect((await curl(port, 'http://db.test:5432/')).stdout).toBe('host db.test:5432');
   // A rule for everything is none for tunnels; a name that no rule has is not dialled.
   expect((await curl(port, 'http://open.test:80/')).stderr).toContain('CONNECT tunnel failed, response 404');
@@ -270,7 +236,7 @@ test('an HTTP/2 client’s CONNECT is passed on to a backend that is a proxy', a
     socket.write(`HTTP/1.1 200 Yes\r\n\r\nto ${incoming.url}: `);
     socket.pipe(socket);
   });
-  const { port } = await gateway(await listen(server), 'http');
+  const { port } = await gateway(await scope.listen(server), 'http');
   const stream = (await session(port)).request({ ':method': 'CONNECT', ':authority': 'db.test:5432' }, { endStream: false });
   const [headers] = (await once(stream, 'response')) as [Record<string, unknown>];
   expect(headers[':status']).toBe(200);

@@ -64,7 +64,7 @@ function read(certFile: string, keyFile: string): KeyPair {
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
 /** Of type kubernetes.io/tls; ends with "---". */
-export function secretManifest(name: string, { cert, key }: KeyPair): string {
+export function secretManifest(name: string, { cert, key }: Pick<KeyPair, 'cert' | 'key'>): string {
   return `
 apiVersion: v1
 kind: Secret

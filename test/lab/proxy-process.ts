@@ -1,6 +1,7 @@
 // For tests: the real `weft proxy --static` process (from dist, as users run it), and how to wait for what it says. Ends with the test.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -101,4 +102,20 @@ addressType: IPv4
 ports: [{name: http, port: ${port}}]
 endpoints: [{addresses: [127.0.0.1]}]
 ---`;
+}
+
+/** The Gateway "edge" on 127.0.0.1, with these listeners in YAML's flow style; ends with "---". */
+export function gatewayManifest(...listeners: readonly string[]): string {
+  return `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec: {gatewayClassName: weft, addresses: [{value: 127.0.0.1}], listeners: [${listeners.join(', ')}]}
+---`;
+}
+
+/** The records written so far, as far as their lines are whole. */
+export function accessLog(file: string): Record<string, unknown>[] {
+  const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
 }
