@@ -23,11 +23,24 @@ import {
   type RollbackResponse,
   type WaitResponse,
 } from '../api/gen/mesh/v1/admin.js';
+import type { InstanceState } from '../api/gen/mesh/v1/discovery.js';
+import {
+  CatalogClient,
+  type InstanceRef,
+  InstancesClient,
+  type ListEndpointsRequest,
+  type ListEndpointsResponse,
+  type ListInstancesResponse,
+  type ListServicesRequest,
+  type ListServicesResponse,
+  type RegisteredInstance,
+} from '../api/gen/mesh/v1/registry.js';
 import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
 import { failureReason } from '../api/grpc/failure.js';
 import { Failure } from './failure.js';
 
 export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
+export const DEFAULT_AGENT = 'unix:/run/weft/agent.sock';
 const CALL_TIMEOUT_MS = 10_000;
 export const NODE_TIMEOUT_MS = 3_000;
 
@@ -49,9 +62,11 @@ type Tail<Response> = [
 
 export class Controller {
   readonly #client: AdminClient;
+  readonly #catalog: CatalogClient;
 
   constructor(readonly address: string) {
     this.#client = new AdminClient(address, credentials.createInsecure(), CHANNEL);
+    this.#catalog = new CatalogClient(address, credentials.createInsecure(), CHANNEL);
   }
 
   apply(request: ApplyRequest): Promise<ApplyResponse> {
@@ -83,6 +98,14 @@ export class Controller {
     return this.#call((...tail) => this.#client.wait({ revision, timeoutMs }, ...tail), timeoutMs + CALL_TIMEOUT_MS);
   }
 
+  listServices(request: ListServicesRequest): Promise<ListServicesResponse> {
+    return this.#call((...tail) => this.#catalog.listServices(request, ...tail));
+  }
+
+  listEndpoints(request: ListEndpointsRequest): Promise<ListEndpointsResponse> {
+    return this.#call((...tail) => this.#catalog.listEndpoints(request, ...tail));
+  }
+
   /** The node of that name; a Failure that names the others where there is none. */
   async node(name: string): Promise<Node> {
     const { nodes } = await this.listNodes();
@@ -94,6 +117,7 @@ export class Controller {
 
   close(): void {
     this.#client.close();
+    this.#catalog.close();
   }
 
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {
@@ -104,6 +128,54 @@ export class Controller {
       if (error.code === status.UNAVAILABLE) return `the controller at ${this.address} can't do it now: ${error.details}`;
       return `the controller at ${this.address} refused: ${error.details} (${status[error.code]})`;
     });
+  }
+}
+
+/** The agent of this host, as instances talk to it. */
+export class InstanceAgent {
+  readonly #client: InstancesClient;
+
+  constructor(readonly address: string) {
+    this.#client = new InstancesClient(address, credentials.createInsecure(), CHANNEL);
+  }
+
+  async register(instance: InstanceState, ttlMs: number): Promise<void> {
+    await this.#call((...tail) => this.#client.register({ instance, ttlMs }, ...tail));
+  }
+
+  async deregister(ref: InstanceRef): Promise<void> {
+    await this.#call((...tail) => this.#client.deregister({ service: ref.service, id: ref.id }, ...tail));
+  }
+
+  async drain(ref: InstanceRef): Promise<void> {
+    await this.#call((...tail) => this.#client.drain(ref, ...tail));
+  }
+
+  async list(): Promise<readonly RegisteredInstance[]> {
+    return (await this.#call<ListInstancesResponse>((...tail) => this.#client.list({}, ...tail))).instances;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall): Promise<Response> {
+    return unary(start, NODE_TIMEOUT_MS, (error) =>
+      error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED
+        ? `no agent answers at ${this.address}: ${failureReason(error.details)}
+Is it running on this host, and may you connect? Say where it is with --agent ADDRESS (or WEFT_AGENT).`
+        : `the agent at ${this.address} refused: ${error.details} (${status[error.code]})`,
+    );
+  }
+}
+
+/** Runs `use` on a connection and closes it, whatever happens. */
+export async function withAgent<Result>(address: string, use: (agent: InstanceAgent) => Promise<Result>): Promise<Result> {
+  const agent = new InstanceAgent(address);
+  try {
+    return await use(agent);
+  } finally {
+    agent.close();
   }
 }
 

@@ -258,7 +258,7 @@ function endpointsOfSlice(
       weight,
       health: healthOf(endpoint.conditions ?? {}),
       workload: workload === undefined ? '' : pod,
-      region: nodeLabels?.[REGION_LABEL] ?? live?.region ?? '',
+      region: labels[REGION_LABEL] ?? nodeLabels?.[REGION_LABEL] ?? live?.region ?? '',
       version: versionOf(labels),
       labels,
       check: undefined,

@@ -6,6 +6,7 @@ import { nodeStatus, withController } from '../connection.js';
 import { Failure } from '../failure.js';
 import { facts, type Palette, table } from '../terminal.js';
 import { contextOf, examples } from './context.js';
+import { healthText } from './registry.js';
 
 interface NodeTable {
   readonly name: string;
@@ -106,7 +107,7 @@ function endpointTable(proxy: ProxyState, colours: Palette): string {
       socketAddress(endpoint.address, endpoint.port),
       endpoint.node,
       endpoint.workload,
-      health(endpoint.health, colours),
+      healthText(endpoint.health, colours),
       String(endpoint.weight),
       String(endpoint.requests),
       endpoint.errors > 0 ? colours.bad(String(endpoint.errors)) : '0',
@@ -194,17 +195,6 @@ export function workloadTable(workloads: readonly WorkloadCapture[], colours: Pa
 function captureState(state: string, colours: Palette): string {
   if (state === 'captured') return colours.good(state);
   return state === 'failed' ? colours.bad(state) : colours.warn(state);
-}
-
-function health(value: EndpointHealth, colours: Palette): string {
-  switch (value) {
-    case EndpointHealth.READY:
-      return colours.good('ready');
-    case EndpointHealth.DRAINING:
-      return colours.warn('draining');
-    default:
-      return colours.bad('unhealthy');
-  }
 }
 
 function socketAddress(address: string, port: number): string {

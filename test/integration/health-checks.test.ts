@@ -15,11 +15,11 @@ import { Model } from '../../agent/model/model.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { Condition } from '../lab/condition.js';
-import { startEtcd } from '../lab/etcd.js';
+import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { apply, ask, startTestController, type TestController } from './controller-lab.js';
 
 const log = pino({ level: 'silent' });
-let etcd: Awaited<ReturnType<typeof startEtcd>>;
+let etcd: TestEtcd;
 beforeAll(async () => {
   etcd = await startEtcd();
 });

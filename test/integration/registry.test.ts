@@ -11,10 +11,10 @@ import {
   type ListServicesResponse,
 } from '../../api/gen/mesh/v1/registry.js';
 import { Condition } from '../lab/condition.js';
-import { startEtcd } from '../lab/etcd.js';
+import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { apply, ask, serviceYaml, startTestController, type TestController, TestRegistration, workloadYaml } from './controller-lab.js';
 
-let etcd: Awaited<ReturnType<typeof startEtcd>>;
+let etcd: TestEtcd;
 beforeAll(async () => {
   etcd = await startEtcd();
 });

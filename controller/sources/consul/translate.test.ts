@@ -58,3 +58,25 @@ test('the port is the one asked for in the service’s meta, else the lowest', (
   expect(port(entry({ Port: 9000, Meta: { 'weft-port': '80' } }), entry({ Port: 8000 }))).toBe(80);
   expect(port(entry({ Port: 9000, Meta: { 'weft-port': 'x' } }))).toBe(9000);
 });
+
+test('what of an instance’s meta can be a label is one, with the region; instances that differ in them don’t share a slice', () => {
+  const { objects } = translate('web', 'consul', [
+    entry({ Address: '10.1.0.1', Meta: { version: 'v1', note: 'two words', tier: 'gold' }, Locality: { Region: 'eu' } }),
+    entry({ Address: '10.1.0.2', Meta: { version: 'v2' } }),
+    entry({ Address: '10.1.0.3', Meta: { version: 'v2' } }),
+  ]);
+  const slices = objects
+    .filter(({ ref }) => ref.kind === 'EndpointSlice')
+    .map(({ manifest }) => manifest as { metadata: object; endpoints: object[] });
+  expect(slices).toMatchObject([
+    {
+      metadata: { annotations: { 'mesh.weft.dev/endpoint-labels': 'tier=gold,topology.kubernetes.io/region=eu,version=v1' } },
+      endpoints: [{ addresses: ['10.1.0.1'] }],
+    },
+    {
+      metadata: { annotations: { 'mesh.weft.dev/endpoint-labels': 'version=v2' } },
+      endpoints: [{ addresses: ['10.1.0.2'] }, { addresses: ['10.1.0.3'] }],
+    },
+  ]);
+  for (const { manifest } of objects) expect(validateObject(manifest)).toMatchObject({ ok: true });
+});

@@ -1,7 +1,7 @@
 // Consul's instances of one service → those of any catalogue. Pure. Field names: Consul HTTP API, "List Service Instances for Service"
 // (/v1/health/service/:service).
 import { isIPv4, isIPv6 } from 'node:net';
-import { protocolNamed } from '../../../api/resources/index.js';
+import { protocolNamed, REGION_LABEL } from '../../../api/resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import type { SourceObject } from '../ingester.js';
 import { type Instance, isPort, labelsOf, serviceObjects, weightOf } from '../instances.js';
@@ -49,7 +49,7 @@ function instanceOf(entry: Unchecked): Instance | string {
     node: nodeName(textOf(node, 'Node') ?? ''),
     zone: textOf(part(service, 'Locality'), 'Zone') || textOf(part(node, 'Meta'), ZONE_META) || '',
     weight: weightOf(part(service, 'Weights').Passing),
-    labels: labelsOf(part(service, 'Meta')),
+    labels: labelsOf({ [REGION_LABEL]: textOf(part(service, 'Locality'), 'Region'), ...part(service, 'Meta') }),
     conditions: conditionsOf(Array.isArray(entry.Checks) ? entry.Checks.filter(isUnchecked) : []),
   };
 }

@@ -12,6 +12,13 @@ test('an instance is what its data says, else its name', () => {
   expect(read('x', '10.0.0.1:81')).toMatchObject({ address: '10.0.0.1', port: 81 });
 });
 
+test('its metadata are its labels, as far as they can be', () => {
+  const metadata = { version: 'v3', zone: 'z', region: 'eu', note: 'two words', instance_status: 'UP' };
+  expect(read('x', { address: '10.0.0.1', port: 80, payload: { metadata } })).toMatchObject({
+    labels: { instance_status: 'UP', region: 'eu', 'topology.kubernetes.io/region': 'eu', version: 'v3', zone: 'z' },
+  });
+});
+
 test('data of any shape throws nothing and says what is wrong', () => {
   expect(read('x', { address: '10.0.0.1', port: 70_000 })).toBe('x: it has no port');
   expect(read('x', { address: 'a'.repeat(1_000), port: 1 })).toBe(`x: its address "${'a'.repeat(120)}" is none of IPv4 or IPv6`);

@@ -1,6 +1,7 @@
 // What a service registers of one instance in ZooKeeper → an instance. Pure. Three forms are known: Apache Curator's service discovery
 // (curator-x-discovery, ServiceInstance as JSON; Spring Cloud adds metadata), Finagle's server sets (ServiceInstance as JSON), and a node called "host:port".
 import { isIPv4, isIPv6 } from 'node:net';
+import { REGION_LABEL } from '../../../api/resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import { type Instance, isPort, labelsOf, weightOf } from '../instances.js';
 
@@ -44,7 +45,7 @@ function reached(node: string, host: unknown, port: unknown, metadata: Unchecked
     node: '',
     zone: textOf(metadata, 'zone') ?? '',
     weight: weightOf(Number(metadata.weight)),
-    labels: labelsOf(metadata),
+    labels: labelsOf({ [REGION_LABEL]: metadata.region, ...metadata }),
     // Who takes itself out ends what it has begun.
     conditions: isUp ? READY : { ready: false, serving: true, terminating: true },
   };
