@@ -16,6 +16,7 @@ import { CompileSchedule } from './compile/compile-schedule.js';
 import { LatestModel } from './compile/latest-model.js';
 import { ModelCompiler } from './compile/model-compiler.js';
 import type { ControllerConfig } from './config.js';
+import { NodeInterests } from './interest/node-interests.js';
 import { ControllerMetrics } from './metrics.js';
 import { CatalogHttp } from './registry/catalog-http.js';
 import { createCatalogService } from './registry/catalog-service.js';
@@ -65,11 +66,14 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   keepIncarnation(client, view, keys);
   const acks = new NodeAcks(client, view, keys, clock);
   const barrier = storeBarrier(client, view, keys, clock);
+  const interests = new NodeInterests();
   const discovery = new DiscoveryService({
     acks,
+    interests,
     clock,
     clusterId: () => view.clusterId,
     catchUp: barrier,
+    modelRevision: () => view.modelRevision,
     version: VERSION,
     observe: {
       connected: (node, resumed) => log.info({ node, resumed }, 'node connected'),
@@ -100,7 +104,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     },
   });
   const latest = new LatestModel();
-  const schedule = compileOnChange({ view, discovery, latest, clock, metrics, log });
+  const schedule = compileOnChange({ view, discovery, interests, latest, clock, metrics, log });
 
   const server = new Server({
     'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
@@ -109,7 +113,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   });
   const changes = new ObjectChanges(client, view, keys, () => barrier(Number.MAX_SAFE_INTEGER), Date.now);
   const modelRevision = (): number => discovery.history.revision;
-  server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, latest }));
+  server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, interests, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });
   server.addService(RegistryDefinition, { register: registry.register });
   const watches = new CatalogWatches(latest);
@@ -192,12 +196,13 @@ function sourceReaders(
 function compileOnChange(parts: {
   view: StoreView;
   discovery: DiscoveryService;
+  interests: NodeInterests;
   latest: LatestModel;
   clock: Clock;
   metrics: ControllerMetrics;
   log: Logger;
 }): CompileSchedule {
-  const { view, discovery, latest, clock, metrics, log } = parts;
+  const { view, discovery, interests, latest, clock, metrics, log } = parts;
   const compiler = new ModelCompiler(view);
   let problemsBefore = '';
   let isRestart = false;
@@ -206,7 +211,8 @@ function compileOnChange(parts: {
     if (view.isRestoring) return;
     const startedMs = clock.now();
     const model = compiler.compile();
-    const { resources, problems } = model;
+    const { resources, compiled, visibility, problems } = model;
+    interests.update(compiled, visibility);
     const tookMs = clock.now() - startedMs;
     const isFresh = isRestart || !discovery.history.isReady;
     isRestart = false;

@@ -12,6 +12,8 @@ const overlayMark = ' node:';
 
 interface LoggedRevision {
   readonly revision: number;
+  /** Of its token: which compiler, and what of the mesh it was told. */
+  readonly compiler: string;
   readonly touched: readonly ResourceName[];
 }
 
@@ -25,8 +27,8 @@ export class Catalog {
   readonly #withheld = new Set<string>();
   #log: LoggedRevision[] = [];
   #loggedKeys = 0;
-  /** Deltas can be made from this revision on. */
-  #floor = 0;
+  /** Deltas can be made from this one on. */
+  #floor: Pick<LoggedRevision, 'revision' | 'compiler'> = { revision: 0, compiler: '' };
   #token: ResumeToken | null = null;
   /** What stands in a resource's place for the proxy. */
   #overlay = new Map<string, Resource>();
@@ -109,18 +111,21 @@ export class Catalog {
       touched.push({ type, name });
     }
     this.#token = update.token;
-    if (update.full) this.#forget(update.revision);
-    else this.#remember({ revision: update.revision, touched });
+    const { revision, compiler } = update.token;
+    if (update.full) this.#forget({ revision, compiler });
+    else this.#remember({ revision, compiler, touched });
   }
 
   /** What a reader at `token`, a served one, lacks; null when it must get everything. */
   since(token: ResumeToken): CatalogDelta | null {
     const now = this.#token;
-    const [compiler, overlay] = token.compiler.split(overlayMark);
-    if (now === null || token.clusterId !== now.clusterId || compiler !== now.compiler) return null;
+    const [compiler = '', overlay] = token.compiler.split(overlayMark);
+    if (now === null || token.clusterId !== now.clusterId) return null;
     const [id, version = '0'] = (overlay ?? `${this.#overlayId}.0`).split('.');
     if (id !== this.#overlayId) return null;
-    if (token.revision < this.#floor || token.revision > now.revision) return null;
+    if (token.revision < this.#floor.revision || token.revision > now.revision) return null;
+    const first = this.#standing(token.revision, compiler);
+    if (first === null) return null;
     const resources = new Map<string, Resource>();
     const removed = new Map<string, ResourceName>();
     const add = (name: ResourceName): void => {
@@ -129,9 +134,19 @@ export class Catalog {
       if (resource === undefined) removed.set(key, name);
       else resources.set(key, this.#overlay.get(key) ?? resource);
     };
-    for (const { revision, touched } of this.#log) if (revision > token.revision) for (const name of touched) add(name);
+    for (const { touched } of this.#log.slice(first)) for (const name of touched) add(name);
     for (const { name, version: changed } of this.#overlaid.values()) if (changed > Number(version)) add(name);
     return { resources: [...resources.values()], removed: [...removed.values()] };
+  }
+
+  /** Of the log, where a reader at that token of the controller's lacks all from. Null: it was told of other parts of the mesh than this node at that time. */
+  #standing(revision: number, compiler: string): number | null {
+    const isIt = (entry: Pick<LoggedRevision, 'revision' | 'compiler'>): boolean => entry.revision === revision && entry.compiler === compiler;
+    // A revision comes twice where the node was told of more or less of it.
+    const same = this.#log.findLastIndex(isIt);
+    if (same >= 0 || isIt(this.#floor)) return same + 1;
+    const before = this.#log.findLastIndex((entry) => entry.revision <= revision);
+    return (this.#log[before] ?? this.#floor).compiler === compiler ? before + 1 : null;
   }
 
   #dropUnnamed(resources: readonly Resource[]): void {
@@ -139,7 +154,7 @@ export class Catalog {
     for (const key of this.#resources.keys()) if (!named.has(key)) this.#resources.delete(key);
   }
 
-  #forget(floor: number): void {
+  #forget(floor: Pick<LoggedRevision, 'revision' | 'compiler'>): void {
     this.#log = [];
     this.#loggedKeys = 0;
     this.#floor = floor;
@@ -152,7 +167,7 @@ export class Catalog {
       const oldest = this.#log.shift();
       if (oldest === undefined) return;
       this.#loggedKeys -= oldest.touched.length + 1;
-      this.#floor = oldest.revision;
+      this.#floor = oldest;
     }
   }
 }

@@ -10,6 +10,7 @@ import { CompileMemo } from './memo.js';
 import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
+import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
 
@@ -18,6 +19,8 @@ export interface CompileOutput {
   readonly resources: CompiledResource[];
   /** In no way fatal: what is listed here was compiled to what its message says. */
   readonly problems: Problem[];
+  /** Null: everything is everyone's. */
+  readonly visibility: Visibility | null;
 }
 
 /** The result doesn't depend on what the memo holds. */
@@ -31,7 +34,7 @@ export function compileModel(input: CompileInput, memo = new CompileMemo()): Com
   const resources = compileAll(index, input, memo, reporter);
   checkReferences(index, input.running, reporter);
   resources.sort((a, b) => a.type - b.type || compareText(a.name, b.name));
-  return { resources, problems };
+  return { resources, problems, visibility: compileVisibility(index) };
 }
 
 function compileAll(

@@ -53,6 +53,8 @@ export interface ObjectIndex {
   /** By their own namespace, the oldest first. */
   readonly peerAuthentications: ReadonlyMap<string, readonly Stored<'PeerAuthentication'>[]>;
   readonly slices: readonly Stored<'EndpointSlice'>[];
+  /** The oldest first. */
+  readonly sidecars: readonly Stored<'Sidecar'>[];
   readonly policies: readonly Stored<'TrafficPolicy'>[];
   readonly registry: RegistryReports;
 }
@@ -94,6 +96,7 @@ export function indexObjects(objects: readonly StoredObject[], registry: Registr
     backendTlsPolicies,
     peerAuthentications: groupBy(oldestFirst(ofKind(sorted, 'PeerAuthentication')), ({ namespace }) => [namespace]),
     slices,
+    sidecars: oldestFirst(ofKind(sorted, 'Sidecar')),
     policies,
     registry,
   };

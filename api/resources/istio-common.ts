@@ -27,8 +27,8 @@ interface IstioType<Kind extends string> {
   /** As the plural in Istio's CRD, where `plural` is another. */
   readonly manifestPlural?: string;
   readonly shortNames?: readonly string[];
-  /** Why it has no effect. */
-  readonly notActedOn: string;
+  /** Why it has no effect; absent: it has. */
+  readonly notActedOn?: string;
 }
 
 /** The description of a kind of Istio's, made of its `spec`. */
@@ -42,7 +42,7 @@ export function istioKind<const Kind extends string, Spec extends z.ZodType>(typ
     plural: type.plural,
     manifestPlural: type.manifestPlural ?? type.plural,
     shortNames: type.shortNames ?? [],
-    notActedOn: type.notActedOn,
+    notActedOn: type.notActedOn ?? null,
     schema: objectOf({ kind: type.manifestKind ?? type.kind, apiVersion: newest, name: dnsSubdomain }, { spec }),
   } as const;
 }

@@ -1,4 +1,4 @@
-// networking.istio.io Gateway and Sidecar: which ports a proxy of Istio opens, and for which hosts. Owner: Istio API and its webhook's validation.
+// networking.istio.io Gateway and Sidecar: which ports a proxy of Istio opens, and for which hosts; of a Sidecar its hosts are acted on. Owner: Istio API and its webhook's validation.
 import { z } from 'zod';
 import {
   destination,
@@ -12,7 +12,7 @@ import {
   wildcardHost,
 } from './istio-common.js';
 import { connectionPool } from './kind-destination-rule.js';
-import { choice, describe, fields, isUnchecked, portNumber, type Report, text, textOf, type Unchecked, withRule } from './schema.js';
+import { choice, describe, fields, isUnchecked, notActedOn, portNumber, type Report, text, textOf, type Unchecked, withRule } from './schema.js';
 
 /** "namespace/host", the namespace perhaps "*" or "."; for gateways it may be left out. */
 const NAMESPACE = /^(\*|\.|~|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$/;
@@ -89,22 +89,25 @@ const sidecarPort = fields({
   name: z.string().max(63).optional(),
   targetPort: portNumber.optional(),
 });
-const captureMode = choice(['DEFAULT', 'IPTABLES', 'NONE']).optional();
+const captureMode = choice(['DEFAULT', 'IPTABLES', 'NONE']);
 const ENDPOINT = /^(unix:\/\/(\/|@).+|(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):[0-9]{1,5})$/;
 
 const ingress = fields({
   port: sidecarPort.required({ number: true }),
   bind: z.string().optional(),
-  captureMode,
+  captureMode: captureMode.optional(),
   defaultEndpoint: text('127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or unix:///path', ENDPOINT, 256).optional(),
   tls: serverTls.optional(),
   connectionPool: connectionPool.optional(),
 });
 
+/** What there is no proxy of one workload for. */
+const ofListener = 'listeners of a sidecar; the hosts say what a node is told of';
+
 const egress = fields({
-  port: sidecarPort.optional(),
-  bind: z.string().optional(),
-  captureMode,
+  port: notActedOn(ofListener, sidecarPort),
+  bind: notActedOn(ofListener, z.string()),
+  captureMode: notActedOn(ofListener, captureMode),
   hosts: z.array(scopedHost(true)).min(1).max(1024),
 });
 
@@ -113,18 +116,17 @@ export const sidecarKind = istioKind(
     kind: 'Sidecar',
     group: 'networking.istio.io',
     plural: 'sidecars',
-    notActedOn: 'Sidecar; there are none here: the proxy of a node serves all its workloads',
   },
   withRule(
     fields({
       workloadSelector: labelsSelector.optional(),
-      ingress: listOf(ingress).optional(),
+      ingress: notActedOn(ofListener, listOf(ingress)),
       egress: listOf(egress).optional(),
-      inboundConnectionPool: connectionPool.optional(),
-      outboundTrafficPolicy: fields({
-        mode: choice(['REGISTRY_ONLY', 'ALLOW_ANY']).optional(),
-        egressProxy: destination.optional(),
-      }).optional(),
+      inboundConnectionPool: notActedOn('limits of inbound connections', connectionPool),
+      outboundTrafficPolicy: notActedOn(
+        'what becomes of other destinations: they are passed on',
+        fields({ mode: choice(['REGISTRY_ONLY', 'ALLOW_ANY']).optional(), egressProxy: destination.optional() }),
+      ),
     }),
     ({ egress: list }, report) => {
       const catchAll = itemsOf(list).flatMap((item, index) => (item.port === undefined ? [index] : []));

@@ -2,6 +2,7 @@
 // asks for none: a namespace without such an object is one without labels.
 import type { z } from 'zod';
 import { checkCaptureLabel } from './capture-label.js';
+import { checkExportTo } from './export-to.js';
 import { DEFAULT_NAMESPACE, objectOf } from './metadata.js';
 import { fields, ownedElsewhere, withRule } from './schema.js';
 import { dnsLabel } from './syntax.js';
@@ -10,6 +11,7 @@ const namespace = withRule(
   objectOf({ kind: 'Namespace', apiVersion: 'v1', name: dnsLabel }, { spec: fields({ finalizers: ownedElsewhere() }).optional() }),
   (value, report) => {
     checkCaptureLabel(value, report);
+    checkExportTo(value, report);
     // One object a name: it is looked up by that alone.
     const within = (value.metadata as { namespace?: unknown } | undefined)?.namespace;
     if (within !== undefined && within !== DEFAULT_NAMESPACE) report(['metadata', 'namespace'], 'not here: a Namespace is in no namespace');

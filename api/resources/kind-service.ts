@@ -1,6 +1,7 @@
 // core/v1 Service. Owner: Kubernetes API reference, Service v1.
 import { z } from 'zod';
 import { APP_PROTOCOLS, protocolNamed } from './app-protocol.js';
+import { checkExportTo } from './export-to.js';
 import { objectOf } from './metadata.js';
 import { suggestion } from './nearest.js';
 import {
@@ -115,7 +116,7 @@ export const serviceKind = {
   olderVersions: [],
   plural: 'services',
   shortNames: ['svc'],
-  schema: objectOf({ kind: 'Service', apiVersion: 'v1', name: dnsLabel }, { spec }),
+  schema: withRule(objectOf({ kind: 'Service', apiVersion: 'v1', name: dnsLabel }, { spec }), checkExportTo),
 } as const;
 
 export type ServiceManifest = z.output<typeof serviceKind.schema>;

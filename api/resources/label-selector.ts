@@ -18,7 +18,7 @@ const expression = withRule(
 
 export const labelSelector = fields({ matchLabels: labels.optional(), matchExpressions: z.array(expression).max(64).optional() });
 
-type LabelSelector = z.output<typeof labelSelector>;
+export type LabelSelector = z.output<typeof labelSelector>;
 
 /** An empty selector selects everything. */
 export function selects({ matchLabels, matchExpressions }: LabelSelector, of: Readonly<Record<string, string>>): boolean {
@@ -38,5 +38,20 @@ function meets(value: string | undefined, operator: string, values: readonly str
       return value !== undefined;
     default:
       return value === undefined;
+  }
+}
+
+const TERM = /\s*([A-Za-z0-9._/-]{1,317})\s*(?:={1,2}\s*([A-Za-z0-9._-]{0,63})|\s+in\s*\(([A-Za-z0-9._,\s-]{1,2048})\))\s*(,|$)/y;
+
+/** As kubectl has it, by equality: "role=edge,zone in (a, b)". Null: it can't be read. */
+export function labelSelectorOf(text: string): LabelSelector | null {
+  const matchExpressions: NonNullable<LabelSelector['matchExpressions']> = [];
+  TERM.lastIndex = 0;
+  for (;;) {
+    const [, key = '', value, values, end] = TERM.exec(text) ?? [];
+    if (!isLabelKey(key)) return null;
+    matchExpressions.push({ key, operator: 'In', values: value === undefined ? (values ?? '').split(',').map((each) => each.trim()) : [value] });
+    if (end === '') return { matchExpressions };
+    if (matchExpressions.length >= 64) return null;
   }
 }

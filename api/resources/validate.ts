@@ -26,7 +26,7 @@ export function checkObject(value: unknown, source: ResourceObject['source']): C
   const { value: data, issues } = readBy(definition, current);
   const warnings = issues.filter(({ isWarning }) => isWarning === true);
   if (warnings.length < issues.length) return { ok: false, mistakes: issues };
-  if ('notActedOn' in definition)
+  if ('notActedOn' in definition && definition.notActedOn !== null)
     warnings.push({ path: ['kind'], part: 'value', message: `${NOT_ACTED_ON}: ${definition.notActedOn}`, isWarning: true });
   return { ok: true, object: normalise(definition, data as AnyManifest, source), warnings };
 }

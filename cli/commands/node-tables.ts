@@ -1,10 +1,11 @@
 // `weft routes|endpoints|clusters|listeners|capture NODE`: what a node runs on, told by the node itself.
 import { Command, Option } from 'commander';
+import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import type { Counter, ProxyState, StatusResponse, WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
 import { nodeStatus, withController } from '../connection.js';
 import { Failure } from '../failure.js';
-import { facts, type Palette, table } from '../terminal.js';
+import { facts, type Palette, plural, table } from '../terminal.js';
 import { contextOf, examples } from './context.js';
 import { healthText } from './registry.js';
 
@@ -13,6 +14,8 @@ interface NodeTable {
   readonly description: string;
   /** The JSON behind it: fields as in status.proto, lower camel case. */
   readonly json: (status: StatusResponse) => unknown;
+  /** It shows what the controller told the node, and so no more. */
+  readonly isTold: boolean;
   readonly text: (status: StatusResponse, colours: Palette) => string;
 }
 
@@ -23,30 +26,35 @@ export function nodeCommands(): Command[] {
 const TABLES: readonly NodeTable[] = [
   {
     name: 'routes',
+    isTold: true,
     description: "Show a node's routes in the order in which they are tried.",
     json: (status) => proxyOf(status).routes,
     text: (status, colours) => routeTable(proxyOf(status), colours),
   },
   {
     name: 'endpoints',
+    isTold: true,
     description: 'Show the endpoints that a node sends requests to, with health and load.',
     json: (status) => proxyOf(status).clusters,
     text: (status, colours) => endpointTable(proxyOf(status), colours),
   },
   {
     name: 'clusters',
+    isTold: true,
     description: 'Show the services that a node knows, one line each.',
     json: (status) => proxyOf(status).clusters,
     text: (status, colours) => clusterTable(proxyOf(status), colours),
   },
   {
     name: 'listeners',
+    isTold: true,
     description: "Show where a node's proxy listens.",
     json: (status) => proxyOf(status).listeners,
     text: (status, colours) => listenerTable(proxyOf(status), colours),
   },
   {
     name: 'capture',
+    isTold: false,
     description: 'Show how a node captures traffic, workload by workload, and the counters of its programs.',
     json: (status) => status.capture ?? null,
     text: captureText,
@@ -60,11 +68,25 @@ function nodeCommand(spec: NodeTable): Command {
     .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
     .action(async (name: string, flags: { output?: string }, self: Command) => {
       const context = contextOf(self);
-      const { statusAddress } = await withController(context.controller, (controller) => controller.node(name));
-      const status = await nodeStatus(name, statusAddress);
-      context.print(flags.output === 'json' ? JSON.stringify(spec.json(status), null, 2) : spec.text(status, context.colours));
+      const node = await withController(context.controller, (controller) => controller.node(name));
+      const status = await nodeStatus(name, node.statusAddress);
+      if (flags.output === 'json') return context.print(JSON.stringify(spec.json(status), null, 2));
+      context.print(spec.text(status, context.colours));
+      // Who misses something here sees at once that it was not sent here.
+      if (node.interest !== undefined && spec.isTold) context.print(context.colours.faint(`\n${name} is told of ${toldOf(node)}`));
     });
   return examples(command, [`weft ${spec.name} node-a`, 'as a table'], [`weft ${spec.name} node-a -o json`, 'for a script']);
+}
+
+/** What exports, Sidecars and places of gateways leave of the mesh for the node. */
+export function toldOf({ interest }: Node): string {
+  if (interest === undefined) return 'everything';
+  const { services, allServices, namespaces, gateways } = interest;
+  return [
+    `${services} of ${plural(allServices, 'service')}`,
+    `workloads of ${namespaces.length === 0 ? 'no namespace' : namespaces.join(', ')}`,
+    gateways.length === 0 ? 'no gateway' : `gateways ${gateways.join(', ')}`,
+  ].join('; ');
 }
 
 function proxyOf(status: StatusResponse): ProxyState {

@@ -5,7 +5,7 @@ import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { nodeStatus, withController } from '../connection.js';
 import { elapsed, facts, type Palette, plural, table } from '../terminal.js';
 import { type Context, contextOf, examples } from './context.js';
-import { workloadTable } from './node-tables.js';
+import { toldOf, workloadTable } from './node-tables.js';
 
 /** What is known of a node: what the controller says, and what the node itself says if it answers. */
 interface NodeView {
@@ -95,6 +95,7 @@ function detail({ node, status }: NodeView, colours: Palette): string {
     ['Version', node.version],
     ['Controller', linkState(node, status, colours)],
     ['Revision', `${status?.appliedRevision ?? node.ackedRevision} applied`],
+    ['Told of', toldOf(node)],
   ];
   if (status !== null) {
     pairs.push(['Agent', `up ${elapsed(status.uptimeSeconds)}`]);

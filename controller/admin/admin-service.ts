@@ -14,6 +14,7 @@ import type {
   ListNodesRequest,
   ListNodesResponse,
   ManifestFile,
+  NodeInterest,
   ObjectRef,
   RollbackRequest,
   RollbackResponse,
@@ -24,6 +25,7 @@ import { findKind, objectKey, parseManifestsInTurns, validateObject } from '../.
 import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
+import type { NodeInterests } from '../interest/node-interests.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { unavailableMessage } from '../store/etcd-client.js';
@@ -40,6 +42,7 @@ export interface AdminParts {
   readonly clock: Clock;
   /** Of the compiled model. */
   readonly modelRevision: () => number;
+  readonly interests: NodeInterests;
   readonly latest: LatestModel;
 }
 
@@ -244,9 +247,17 @@ async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
       const ackedRevision = ack?.revision ?? 0;
       // Streams of other replicas show as acks on the node's lease.
       const connected = parts.acks.isConnected(name) || ackedRevision >= parts.modelRevision();
-      return { name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected: [...(ack?.rejected ?? [])] };
+      const rejected = [...(ack?.rejected ?? [])];
+      return { name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected, interest: interestOf(parts, name) };
     });
   return { nodes, revision: parts.modelRevision() };
+}
+
+/** Undefined: everything. */
+function interestOf({ interests }: AdminParts, node: string): NodeInterest | undefined {
+  const { services, namespaces, gateways } = interests.of(node).summary;
+  if (services === null) return undefined;
+  return { services, allServices: interests.services ?? services, namespaces: [...namespaces], gateways: [...gateways] };
 }
 
 /** Reads go on from memory while etcd is away, but not before it was read once. */

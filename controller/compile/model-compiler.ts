@@ -7,19 +7,22 @@ import {
   encodeResource,
   type Problem,
   type RunningWorkload,
+  type Visibility,
 } from '../../api/compile/index.js';
-import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { type Finding, objectKey, type StoredObject, validateObject } from '../../api/resources/index.js';
+import { unitsOf, type VisibleResource } from '../interest/units.js';
 import type { ObjectRecord } from '../store/records.js';
 import type { StoreView } from '../store/view.js';
 
 export interface CompiledModel {
   /** Of the store, that it is made from. */
   readonly revision: number;
-  readonly resources: Resource[];
+  /** As they are sent. */
+  readonly resources: VisibleResource[];
   /** What they are made from: by type, then by name; unchanged ones are the same objects as before. */
   readonly compiled: readonly CompiledResource[];
+  readonly visibility: Visibility | null;
   readonly problems: readonly Problem[];
   /** How many routes each listener of a Gateway takes, by "<namespace>/<gateway>/<listener>"; none: not in it. */
   readonly attachedRoutes: ReadonlyMap<string, number>;
@@ -37,7 +40,7 @@ export class ModelCompiler {
   readonly #validated = new WeakMap<ObjectRecord, Validated>();
 
   readonly #memo = new CompileMemo();
-  readonly #encoded = new WeakMap<CompiledResource, Resource>();
+  readonly #encoded = new WeakMap<CompiledResource, VisibleResource>();
 
   constructor(view: StoreView) {
     this.#view = view;
@@ -68,7 +71,7 @@ export class ModelCompiler {
       objects.push(validated.object);
       if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
-    const { resources, problems } = compileModel(
+    const { resources, problems, visibility } = compileModel(
       { objects, running: this.#running(), nowMs: Date.now(), registry: this.#view.reports },
       this.#memo,
     );
@@ -76,6 +79,7 @@ export class ModelCompiler {
       revision: this.#view.revision,
       resources: resources.map((resource) => this.#encode(resource)),
       compiled: resources,
+      visibility,
       problems: [...invalid, ...problems],
       attachedRoutes: countRoutes(resources),
       generations,
@@ -84,10 +88,10 @@ export class ModelCompiler {
   }
 
   /** What the memo gave again is the same object again, so that the history need not compare its bytes. */
-  #encode(resource: CompiledResource): Resource {
+  #encode(resource: CompiledResource): VisibleResource {
     let encoded = this.#encoded.get(resource);
     if (encoded === undefined) {
-      encoded = encodeResource(resource);
+      encoded = { ...encodeResource(resource), units: unitsOf(resource) };
       this.#encoded.set(resource, encoded);
     }
     return encoded;

@@ -1,27 +1,39 @@
-// Discovery.Stream: every connected node gets each revision of the model. Owns the streams, the history and the shared pushes.
+// Discovery.Stream: every connected node gets each revision of the model, of it what it is told. Owns the streams, the history and the shared
+// pushes.
 import { createHash } from 'node:crypto';
 import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
-import type { DiscoveryRequest, Resource, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
+import type { DiscoveryRequest, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
 import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
 import type { Clock } from '../clock.js';
+import type { Interest } from '../interest/interest.js';
+import type { NodeInterests } from '../interest/node-interests.js';
+import type { VisibleResource } from '../interest/units.js';
 import { NODE_NAME } from '../node-name.js';
-import { type DiscoveryCall, DiscoverySession, type SessionHost } from './discovery-session.js';
+import { type DiscoveryCall, DiscoverySession, type SessionHost, type Standing } from './discovery-session.js';
 import { ModelHistory } from './model-history.js';
 import type { NodeAcks } from './node-acks.js';
-import { encodePush, type Push } from './push.js';
+import { encodePush, type Push, SharedPushes } from './push.js';
+import { SnapshotTurns } from './snapshot-turns.js';
 
 /** Raise when the same input compiles to something else without a new version of the software. */
 const MODEL_VERSION = 1;
 
 /** Streams at one replica; measured to 1,000, planned to 3,000. */
 const MAX_STREAMS = 10_000;
+/** Of pushes that more nodes may want. */
+const MAX_SHARED_BYTES = 32 * 1_048_576;
+/** How long a node that has seen a revision waits for it to be compiled here too. */
+const COMPILE_WAIT_MS = 2_000;
 
 export interface DiscoveryServiceParts {
   readonly acks: NodeAcks;
+  readonly interests: NodeInterests;
   readonly clock: Clock;
   readonly clusterId: () => string;
   /** Brings the store's view to `revision`; false if the store has no such revision, throws while it can't be asked. */
   readonly catchUp: (revision: number) => Promise<boolean>;
+  /** The newest revision in the view that touched the model. */
+  readonly modelRevision: () => number;
   readonly version: string;
   readonly observe: DiscoveryObserver;
 }
@@ -40,14 +52,16 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
   readonly #sessions = new Map<string, DiscoverySession>();
   readonly #calls = new Map<DiscoverySession, DiscoveryCall>();
   readonly #waiting = new Set<() => void>();
-  /** Pushes to the newest revision by where they start. */
-  readonly #pushes = new Map<number | null, Push>();
+  /** To the newest revision. */
+  readonly #pushes = new SharedPushes(MAX_SHARED_BYTES);
+  readonly #snapshots: SnapshotTurns;
   readonly #parts: DiscoveryServiceParts;
   readonly #compiler: string;
   #nonce = 0;
 
   constructor(parts: DiscoveryServiceParts) {
     this.#parts = parts;
+    this.#snapshots = new SnapshotTurns(parts.clock);
     this.#compiler = createHash('sha256').update(`${parts.version}\0${MODEL_VERSION}`).digest('hex').slice(0, 16);
   }
 
@@ -56,21 +70,21 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
   }
 
   /** The first model, or one whose revisions have nothing to do with those before. Every stream gets all of it. */
-  restart(revision: number, resources: readonly Resource[]): number {
+  restart(revision: number, resources: readonly VisibleResource[]): number {
     const wasReady = this.history.isReady;
     this.history.restart(revision, resources);
     this.#pushes.clear();
     if (wasReady) this.#endAll(status.ABORTED, 'the store was replaced: subscribe again');
-    for (const start of this.#waiting) start();
-    this.#waiting.clear();
+    this.#wake();
     return resources.length;
   }
 
   /** Returns how many resources changed. */
-  publish(revision: number, resources: readonly Resource[]): number {
+  publish(revision: number, resources: readonly VisibleResource[]): number {
     const changed = this.history.advance(revision, resources);
     this.#pushes.clear();
     for (const session of this.#sessions.values()) session.advance();
+    this.#wake();
     return changed;
   }
 
@@ -113,9 +127,9 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     call.on('close', close);
   };
 
-  pushFrom(from: number): Push | null {
-    if (from >= this.history.revision) return null;
-    return this.#pushTo(from);
+  pushFrom(node: string, at: Standing): Push | null {
+    if (at.revision >= this.history.revision) return null;
+    return this.#pushTo(node, at);
   }
 
   sent(): void {
@@ -139,15 +153,41 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
   }
 
   /** From where the node may go on; null: from nothing. Waits for the first model, and for a token's revision to be seen here too. */
-  async #start(subscribe: Subscribe): Promise<number | null> {
-    if (!this.history.isReady) await new Promise<void>((resolve) => this.#waiting.add(resolve));
+  async #start(subscribe: Subscribe): Promise<Standing | null> {
+    if (!this.history.isReady) await this.#nextModel();
     const token = subscribe.resume;
-    if (token === undefined || token.clusterId === '' || token.clusterId !== this.#parts.clusterId() || token.compiler !== this.#compiler)
-      return null;
-    return (await this.#parts.catchUp(token.revision)) ? token.revision : null;
+    if (token === undefined || token.clusterId === '' || token.clusterId !== this.#parts.clusterId()) return null;
+    const [compiler, digest = ''] = token.compiler.split('.');
+    if (compiler !== this.#compiler || !(await this.#parts.catchUp(token.revision))) return null;
+    // What the model was narrowed to there isn't known before it is compiled here.
+    if (token.revision > this.history.revision && this.history.revision < this.#parts.modelRevision()) await this.#nextModel(COMPILE_WAIT_MS);
+    const interest = this.#parts.interests.withDigest(digest) ?? this.#current(subscribe.node, digest);
+    return interest === null ? null : { revision: token.revision, interest };
   }
 
-  #add(node: string, call: DiscoveryCall, from: number | null): DiscoverySession {
+  /** What the node is told now, if that is what it was told. */
+  #current(node: string, digest: string): Interest | null {
+    const interest = this.#parts.interests.of(node);
+    return interest.digest === digest ? interest : null;
+  }
+
+  #nextModel(timeoutMs: number | null = null): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        cancel();
+        this.#waiting.delete(wake);
+        resolve();
+      };
+      const cancel = timeoutMs === null ? () => {} : this.#parts.clock.after(timeoutMs, wake);
+      this.#waiting.add(wake);
+    });
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  #add(node: string, call: DiscoveryCall, from: Standing | null): DiscoverySession {
     const older = this.#sessions.get(node);
     if (older !== undefined) {
       const olderCall = this.#calls.get(older);
@@ -155,14 +195,15 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       if (olderCall !== undefined)
         fail(olderCall, status.ABORTED, `another stream subscribed as node "${node}": does a second agent use that name?`);
     }
-    const first = this.#pushTo(from);
     const session = new DiscoverySession(node, call, this);
     this.#sessions.set(node, session);
     this.#calls.set(session, call);
     this.#parts.acks.connected(node);
-    this.#parts.observe.connected(node, first.full ? 'full' : 'delta');
+    const isDelta = from !== null && this.history.reaches(from.revision);
+    this.#parts.observe.connected(node, isDelta ? 'delta' : 'full');
     // Even one that resumes at the newest revision gets an empty delta: it tells the node that it is up to date, and has it ack.
-    session.send(first);
+    if (isDelta) session.send(this.#pushTo(node, from));
+    else session.onWritten(this.#snapshots.take(() => session.send(this.#pushTo(node, null))));
     return session;
   }
 
@@ -175,15 +216,17 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     this.#parts.observe.disconnected(session.node);
   }
 
-  #pushTo(from: number | null): Push {
-    const known = this.#pushes.get(from);
-    if (known !== undefined) return known;
-    const delta = this.history.since(from);
-    const token: ResumeToken = { clusterId: this.#parts.clusterId(), compiler: this.#compiler, revision: delta.revision };
-    const push = encodePush(delta, token, () => ++this.#nonce);
-    this.#pushes.set(from, push);
-    this.#parts.observe.encoded(push);
-    return push;
+  #pushTo(node: string, from: Standing | null): Push {
+    const now = this.#parts.interests.of(node);
+    const way = from === null ? ` ${now.digest}` : `${from.revision} ${from.interest.digest} ${now.digest}`;
+    return this.#pushes.get(way, () => {
+      const delta = this.history.since(from?.revision ?? null, { before: from?.interest ?? now, now });
+      const compiler = now.digest === '' ? this.#compiler : `${this.#compiler}.${now.digest}`;
+      const token: ResumeToken = { clusterId: this.#parts.clusterId(), compiler, revision: delta.revision };
+      const push = encodePush(delta, now, token, () => ++this.#nonce);
+      this.#parts.observe.encoded(push);
+      return push;
+    });
   }
 
   #endAll(code: status, details: string): void {

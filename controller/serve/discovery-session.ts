@@ -3,14 +3,15 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import type { Ack, DiscoveryRequest, Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import type { Interest } from '../interest/interest.js';
 import { resourceKey } from './model-history.js';
 import type { Push } from './push.js';
 
 export type DiscoveryCall = ServerDuplexStream<DiscoveryRequest, Buffer>;
 
 export interface SessionHost {
-  /** The push that brings a receiver at `from` to the newest revision; null when it is there. */
-  pushFrom(from: number): Push | null;
+  /** The push that brings `node` from where it stands to the newest revision; null when it is there. */
+  pushFrom(node: string, at: Standing): Push | null;
   sent(): void;
   acked(session: DiscoverySession, latencyMs: number): void;
   now(): number;
@@ -19,8 +20,14 @@ export interface SessionHost {
 /** A node that takes messages but doesn't ack gets no more until it does. */
 const MAX_UNACKED = 8;
 
-interface SentPush {
-  readonly push: Push;
+/** A revision, and what of it a node was told. */
+export interface Standing {
+  readonly revision: number;
+  readonly interest: Interest;
+}
+
+/** Without its bytes: they are for who has not been sent them. */
+interface SentPush extends Omit<Push, 'chunks' | 'bytes' | 'interest'> {
   readonly atMs: number;
 }
 
@@ -30,7 +37,9 @@ export class DiscoverySession {
   readonly #host: SessionHost;
   readonly #rejected = new Map<string, Rejection>();
   #unacked: SentPush[] = [];
-  #sentRevision = 0;
+  /** null: nothing yet. */
+  #sent: Standing | null = null;
+  #whenWritten: () => void = () => {};
   #ackedRevision = 0;
   #isWriting = false;
   #isEnded = false;
@@ -53,34 +62,40 @@ export class DiscoverySession {
 
   /** There may be something new. */
   advance(): void {
-    if (this.#isWriting || this.#isEnded || this.#unacked.length >= MAX_UNACKED) return;
-    const push = this.#host.pushFrom(this.#sentRevision);
+    if (this.#sent === null || this.#isWriting || this.#isEnded || this.#unacked.length >= MAX_UNACKED) return;
+    const push = this.#host.pushFrom(this.node, this.#sent);
     if (push !== null) this.send(push);
   }
 
   /** The first push, by the host; every later one by advance(). */
   send(push: Push): void {
-    this.#sentRevision = push.revision;
+    const { nonce, revision, interest, full, keys } = push;
+    this.#sent = { revision, interest };
     this.#isWriting = true;
-    this.#unacked.push({ push, atMs: this.#host.now() });
+    this.#unacked.push({ nonce, revision, full, keys, atMs: this.#host.now() });
     this.#host.sent();
     this.#write(push, 0);
   }
 
+  /** Called once: the transport has what was sent first, or the session is over. */
+  onWritten(whenWritten: () => void): void {
+    this.#whenWritten = whenWritten;
+  }
+
   /** An ack of an unknown nonce is ignored: it is of a push that a later one has overtaken. */
   ack(ack: Ack): void {
-    const index = this.#unacked.findIndex(({ push }) => push.nonce === ack.nonce);
+    const index = this.#unacked.findIndex(({ nonce }) => nonce === ack.nonce);
     const sent = this.#unacked[index];
     if (sent === undefined) return;
-    for (const { push } of this.#unacked.slice(0, index + 1)) {
-      if (push.full) this.#rejected.clear();
-      else for (const key of push.keys) this.#rejected.delete(key);
+    for (const { full, keys } of this.#unacked.slice(0, index + 1)) {
+      if (full) this.#rejected.clear();
+      else for (const key of keys) this.#rejected.delete(key);
     }
     // One that names no resource is the node's own condition, told anew with every ack.
     for (const [key, { type }] of this.#rejected) if (type === ResourceType.UNSPECIFIED) this.#rejected.delete(key);
     for (const rejection of ack.rejected) this.#rejected.set(resourceKey(rejection), rejection);
     this.#unacked = this.#unacked.slice(index + 1);
-    this.#ackedRevision = Math.max(this.#ackedRevision, sent.push.revision);
+    this.#ackedRevision = Math.max(this.#ackedRevision, sent.revision);
     this.#host.acked(this, this.#host.now() - sent.atMs);
     this.advance();
   }
@@ -88,6 +103,7 @@ export class DiscoverySession {
   /** Idempotent. Nothing is sent afterwards. */
   end(): void {
     this.#isEnded = true;
+    this.#written();
   }
 
   /** The callback comes when the transport took the message, so at most one of them waits in memory for a slow reader. */
@@ -95,9 +111,16 @@ export class DiscoverySession {
     const chunk = push.chunks[index];
     if (chunk === undefined || this.#isEnded) {
       this.#isWriting = false;
+      this.#written();
       this.advance();
       return;
     }
     this.#call.write(chunk, () => this.#write(push, index + 1));
+  }
+
+  #written(): void {
+    const whenWritten = this.#whenWritten;
+    this.#whenWritten = () => {};
+    whenWritten();
   }
 }

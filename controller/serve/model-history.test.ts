@@ -3,7 +3,7 @@ import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { ModelHistory } from './model-history.js';
 
 function service(name: string, body = name) {
-  return { type: ResourceType.SERVICE, name, body: Buffer.from(body) };
+  return { type: ResourceType.SERVICE, name, body: Buffer.from(body), units: [name] };
 }
 
 function told(history: ModelHistory, from: number | null) {

@@ -163,6 +163,18 @@ export interface Node {
   connected: boolean;
   workloads: WorkloadState[];
   rejected: Rejection[];
+  /** What of the mesh it is told; absent: everything. */
+  interest: NodeInterest | undefined;
+}
+
+export interface NodeInterest {
+  /** How many services it is told of, of how many. */
+  services: number;
+  allServices: number;
+  /** Of the workloads it is told of: its own, and those that may call them. */
+  namespaces: string[];
+  /** "<namespace>/<name>", of those that run on it. */
+  gateways: string[];
 }
 
 function createBaseManifestFile(): ManifestFile {
@@ -1625,6 +1637,7 @@ function createBaseNode(): Node {
     connected: false,
     workloads: [],
     rejected: [],
+    interest: undefined,
   };
 }
 
@@ -1653,6 +1666,9 @@ export const Node: MessageFns<Node> = {
     }
     for (const v of message.rejected) {
       Rejection.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.interest !== undefined) {
+      NodeInterest.encode(message.interest, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1734,6 +1750,14 @@ export const Node: MessageFns<Node> = {
             message.rejected.push(Rejection.decode(reader, reader.uint32()));
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.interest = NodeInterest.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1759,6 +1783,100 @@ export const Node: MessageFns<Node> = {
     message.connected = object.connected ?? false;
     message.workloads = object.workloads?.map((e) => WorkloadState.fromPartial(e)) || [];
     message.rejected = object.rejected?.map((e) => Rejection.fromPartial(e)) || [];
+    message.interest = (object.interest !== undefined && object.interest !== null)
+      ? NodeInterest.fromPartial(object.interest)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseNodeInterest(): NodeInterest {
+  return { services: 0, allServices: 0, namespaces: [], gateways: [] };
+}
+
+export const NodeInterest: MessageFns<NodeInterest> = {
+  encode(message: NodeInterest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.services !== 0) {
+      writer.uint32(8).uint32(message.services);
+    }
+    if (message.allServices !== 0) {
+      writer.uint32(16).uint32(message.allServices);
+    }
+    for (const v of message.namespaces) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.gateways) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeInterest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeInterest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.services = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allServices = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.namespaces.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.gateways.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<NodeInterest>): NodeInterest {
+    return NodeInterest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeInterest>): NodeInterest {
+    const message = createBaseNodeInterest();
+    message.services = object.services ?? 0;
+    message.allServices = object.allServices ?? 0;
+    message.namespaces = object.namespaces?.map((e) => e) || [];
+    message.gateways = object.gateways?.map((e) => e) || [];
     return message;
   },
 };

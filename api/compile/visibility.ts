@@ -1,0 +1,78 @@
+// Who may see what: exports of services, what Sidecars ask for, where gateways run. Reads it off the objects; what a node is told for it is the
+// controller's to say. It narrows what is distributed and forbids nothing.
+import { EXPORT_TO, exportedTo, gatewayNodes, type LabelSelector, ROOT_NAMESPACE } from '../resources/index.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
+
+export interface Visibility {
+  /** By "<namespace>/<name>" the namespaces that see the service; none: nobody. One that is not in it is seen by all. */
+  readonly exports: ReadonlyMap<string, readonly string[]>;
+  readonly sidecars: readonly EgressScope[];
+  /** By "<namespace>/<name>". A gateway that is not in it runs on every node. */
+  readonly gateways: ReadonlyMap<string, LabelSelector>;
+  /** By name: their labels, of those that have a Node object. */
+  readonly nodeLabels: ReadonlyMap<string, Readonly<Record<string, string>>>;
+}
+
+/** What the workloads that a Sidecar is for ask to be told of. */
+export interface EgressScope {
+  /** "<namespace>/<name>" of the Sidecar. */
+  readonly name: string;
+  readonly namespace: string;
+  /** Of which it is for those with these labels; null: for all that no other is for. */
+  readonly selector: Readonly<Record<string, string>> | null;
+  /** For the namespaces without one of their own, too. */
+  readonly isOfMesh: boolean;
+  readonly hosts: readonly EgressHost[];
+}
+
+export interface EgressHost {
+  /** Of services; "*": any; ".": the workload's own. */
+  readonly namespace: string;
+  /** "*", "*.suffix", or a service's whole name. */
+  readonly host: string;
+}
+
+/** Null: nothing is narrowed, all nodes are told everything. */
+export function compileVisibility(
+  index: Pick<ObjectIndex, 'services' | 'namespaces' | 'nodes' | 'gateways' | 'sidecars'>,
+): Visibility | null {
+  const exports = new Map<string, readonly string[]>();
+  for (const [name, { namespace, manifest }] of index.services) {
+    const own = manifest.metadata.annotations?.[EXPORT_TO];
+    const seenBy = exportedTo(own ?? index.namespaces.get(namespace)?.manifest.metadata.annotations?.[EXPORT_TO], namespace);
+    if (seenBy !== null) exports.set(name, seenBy);
+  }
+  const gateways = new Map<string, LabelSelector>();
+  for (const [name, { manifest }] of index.gateways) {
+    const nodes = gatewayNodes(manifest.metadata.annotations);
+    if (nodes !== null) gateways.set(name, nodes);
+  }
+  const sidecars = index.sidecars.flatMap(egressOf);
+  if (exports.size + gateways.size + sidecars.length === 0) return null;
+  const nodeLabels = new Map([...index.nodes].map(([name, { manifest }]) => [name, manifest.metadata.labels ?? {}]));
+  return { exports, sidecars, gateways, nodeLabels };
+}
+
+/** One without egress says nothing of it: what the namespace or the mesh has holds (Istio). */
+function egressOf(sidecar: Stored<'Sidecar'>): EgressScope[] {
+  const { egress, workloadSelector } = sidecar.manifest.spec;
+  if (egress === undefined || egress.length === 0) return [];
+  const labels = Object.entries(workloadSelector?.labels ?? {});
+  const selector = labels.length === 0 ? null : Object.fromEntries(labels);
+  return [
+    {
+      name: nameOf(sidecar),
+      namespace: sidecar.namespace,
+      selector,
+      isOfMesh: selector === null && sidecar.namespace === ROOT_NAMESPACE,
+      // A port narrows a listener; whoever asks for a service on one port is told of the service.
+      hosts: egress.flatMap(({ hosts }) => hosts.map(egressHost)),
+    },
+  ];
+}
+
+/** "<namespace>/<host>"; the namespace "~" is nobody's. */
+function egressHost(text: string): EgressHost {
+  const slash = text.indexOf('/');
+  return { namespace: text.slice(0, slash), host: text.slice(slash + 1).toLowerCase() };
+}

@@ -1,0 +1,37 @@
+// The annotation by which a Service says which namespaces see it, and a Namespace what holds for its services that say nothing. Owner: Istio
+// (API annotations, networking.istio.io/exportTo); that a Namespace may carry it is Weft's.
+import { describe } from './schema.js';
+
+export const EXPORT_TO = 'networking.istio.io/exportTo';
+
+const ITEM = /^(\.|\*|~|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)$/;
+const MAX_ITEMS = 256;
+
+/** A rule for whole objects. */
+export function checkExportTo(
+  { metadata }: { readonly metadata?: unknown },
+  report: (path: readonly string[], message: string) => void,
+): void {
+  const value = (metadata as { annotations?: Record<string, unknown> } | undefined)?.annotations?.[EXPORT_TO];
+  if (typeof value !== 'string') return;
+  const refuse = (message: string): void => report(['metadata', 'annotations', EXPORT_TO], message);
+  const items = itemsOf(value);
+  if (items.length > MAX_ITEMS) return refuse(`expected at most ${MAX_ITEMS} namespaces, found ${items.length}`);
+  for (const [index, item] of items.entries()) {
+    if (!ITEM.test(item))
+      return refuse(`expected namespaces with commas, "." (its own), "*" (all) or "~" (none), found ${describe(item)}`);
+    if (items.indexOf(item) < index) return refuse(`${describe(item)} is there already`);
+    if ((item === '*' || item === '~') && items.length > 1) return refuse(`${describe(item)} stands alone: leave out the others`);
+  }
+}
+
+/** Names of namespaces, `own` where the annotation says "."; none: nobody. Null: everyone. `value` was found good. */
+export function exportedTo(value: string | undefined, own: string): readonly string[] | null {
+  if (value === undefined || value.trim() === '*') return null;
+  if (value.trim() === '~') return [];
+  return [...new Set(itemsOf(value).map((item) => (item === '.' ? own : item)))];
+}
+
+function itemsOf(value: string): string[] {
+  return value.split(',').map((item) => item.trim());
+}

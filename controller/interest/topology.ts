@@ -1,0 +1,203 @@
+// One revision of the model as interest sees it: which services a namespace sees, where routes lead from there, who runs where, who may call whom.
+// Made where something is narrowed; asked node by node. Holds no node's state.
+import type { CompiledResource, EgressScope, Visibility } from '../../api/compile/index.js';
+import type { Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { selects } from '../../api/resources/index.js';
+import { Reach } from './reach.js';
+import { NO_UNITS, type UnitNumbers, UnitSet } from './unit-set.js';
+import { gatewayUnit, parentUnits, serviceUnit, workloadsUnit } from './units.js';
+
+/** What runs on a node. */
+interface Place {
+  /** Of its captured workloads. */
+  readonly reaches: Set<Reach>;
+  /** Of those. */
+  readonly captured: Set<string>;
+  /** Of all of its workloads. */
+  readonly namespaces: Set<string>;
+}
+
+export interface NodeParts {
+  readonly reaches: readonly Reach[];
+  /** Units beside them. */
+  readonly units: readonly string[];
+  readonly namespaces: readonly string[];
+  readonly gateways: readonly string[];
+}
+
+export class Topology {
+  readonly services = new Map<string, Service>();
+  readonly #numbers: UnitNumbers;
+  readonly #visibility: Visibility;
+  readonly #all = new UnitSet();
+  readonly #everyones = new UnitSet();
+  /** By namespace: of its services, and of those that others let it see. */
+  readonly #within = new Map<string, UnitSet>();
+  readonly #exported = new Map<string, UnitSet>();
+  /** By unit: services to which the routes of it lead. */
+  readonly #leads = new Map<string, Set<string>>();
+  readonly #places = new Map<string, Place>();
+  /** By node: services with endpoints there, or that it checks. */
+  readonly #hosted = new Map<string, Set<string>>();
+  /** By name. */
+  readonly #gateways = new Map<string, Reach>();
+  readonly #scopes = new Map<string, Reach>();
+  /** By namespace: those with workloads that may call it. */
+  readonly #callers = new Map<string, Set<string>>();
+
+  /** `earlier`: of the revision before; what is as it was there keeps its digest. */
+  constructor(resources: readonly CompiledResource[], visibility: Visibility, numbers: UnitNumbers, earlier: Topology | null) {
+    this.#numbers = numbers;
+    this.#visibility = visibility;
+    const gateways = new Set<string>();
+    const workloads = new Map<string, Workload>();
+    for (const resource of resources) {
+      if (resource.type === ResourceType.SERVICE) this.#addService(resource.name, resource.message);
+      else if (resource.type === ResourceType.LISTENER) gateways.add(resource.message.gateway);
+      else if (resource.type === ResourceType.WORKLOAD) workloads.set(resource.name, resource.message);
+      else if (resource.type === ResourceType.HTTP_ROUTE)
+        this.#addRoute(resource.message, resource.message.rules.flatMap(({ backends }) => backends));
+      else if (resource.type === ResourceType.CONNECTION_ROUTE) this.#addRoute(resource.message, resource.message.backends);
+    }
+    for (const gateway of gateways) this.#gateways.set(gateway, this.#gatewayReach(gateway, earlier));
+    for (const workload of workloads.values()) this.#addWorkload(workload, earlier);
+    for (const resource of resources) {
+      if (resource.type !== ResourceType.ENDPOINT) continue;
+      const { service, node, workload, check } = resource.message;
+      setIn(this.#hosted, node === '' ? (workloads.get(workload)?.node ?? '') : node).add(service);
+      if (check !== undefined) setIn(this.#hosted, check.node).add(service);
+    }
+  }
+
+  partsOf(node: string): NodeParts {
+    const place = this.#places.get(node);
+    const gateways = [...this.#gateways.keys()].filter((gateway) => this.#runsOn(gateway, node)).sort();
+    const reaches = [...(place?.reaches ?? []), ...gateways.map((gateway) => this.#gateways.get(gateway) as Reach)];
+    // What is known of connections that come in: which service they are for, and who makes them.
+    const hosted = place === undefined || place.captured.size === 0 ? [] : [...(this.#hosted.get(node) ?? [])];
+    const beside = hosted.map(serviceUnit).filter((unit) => !reaches.some(({ units }) => units.has(this.#numbers.of(unit))));
+    const namespaces = new Set(place?.namespaces);
+    for (const called of place?.captured ?? []) for (const caller of this.#callers.get(called) ?? []) namespaces.add(caller);
+    const told = [...namespaces].sort();
+    return { reaches, units: [...beside, ...told.map(workloadsUnit)], namespaces: told, gateways };
+  }
+
+  #addService(name: string, service: Service): void {
+    this.services.set(name, service);
+    const number = this.#numbers.of(serviceUnit(name));
+    this.#all.add(number);
+    unitsIn(this.#within, service.namespace).add(number);
+    const seenBy = this.#visibility.exports.get(name);
+    if (seenBy === undefined) this.#everyones.add(number);
+    else for (const namespace of seenBy) unitsIn(this.#exported, namespace).add(number);
+  }
+
+  #addRoute({ parents }: { readonly parents: Parameters<typeof parentUnits>[0] }, backends: readonly { readonly service: string }[]): void {
+    for (const unit of parentUnits(parents)) for (const { service } of backends) setIn(this.#leads, unit).add(service);
+  }
+
+  #addWorkload({ namespace, labels, node, capture }: Workload, earlier: Topology | null): void {
+    const isCaptured = capture !== undefined && (capture.outbound || capture.inbound);
+    // Where nothing is captured no Sidecar says what is called.
+    const reach = this.#scopeReach(namespace, isCaptured ? this.#sidecarFor(namespace, labels) : null, earlier);
+    for (const called of reach.namespaces) setIn(this.#callers, called).add(namespace);
+    if (node === '') return;
+    let place = this.#places.get(node);
+    if (place === undefined) {
+      place = { reaches: new Set(), captured: new Set(), namespaces: new Set() };
+      this.#places.set(node, place);
+    }
+    place.namespaces.add(namespace);
+    if (!isCaptured) return;
+    place.reaches.add(reach);
+    place.captured.add(namespace);
+  }
+
+  /** One that selects it, else its namespace's, else the mesh's; of several the oldest. */
+  #sidecarFor(namespace: string, labels: Readonly<Record<string, string>>): EgressScope | null {
+    const { sidecars } = this.#visibility;
+    const own = sidecars.filter((sidecar) => sidecar.namespace === namespace);
+    const selecting = own.find(
+      ({ selector }) => selector !== null && Object.entries(selector).every(([key, value]) => labels[key] === value),
+    );
+    return selecting ?? own.find(({ selector }) => selector === null) ?? sidecars.find(({ isOfMesh }) => isOfMesh) ?? null;
+  }
+
+  #scopeReach(namespace: string, sidecar: EgressScope | null, earlier: Topology | null): Reach {
+    const key = `${namespace} ${sidecar?.name ?? ''}`;
+    let reach = this.#scopes.get(key);
+    if (reach === undefined) {
+      const units = new UnitSet();
+      units.addAll(this.#everyones);
+      units.addAll(this.#exported.get(namespace) ?? NO_UNITS);
+      if (sidecar !== null) units.keepAll(this.#asked(namespace, sidecar));
+      reach = this.#follow(units, earlier === null ? undefined : earlier.#scopes.get(key));
+      this.#scopes.set(key, reach);
+    }
+    return reach;
+  }
+
+  /** All services that its hosts name, exported or not. */
+  #asked(own: string, { hosts }: EgressScope): UnitSet {
+    const asked = new UnitSet();
+    for (const { namespace, host } of hosts) {
+      const from = namespace === '*' ? this.#all : (this.#within.get(namespace === '.' ? own : namespace) ?? NO_UNITS);
+      if (host === '*') asked.addAll(from);
+      else
+        for (const [name, { hostnames }] of this.services) {
+          const number = this.#numbers.of(serviceUnit(name));
+          if (from.has(number) && hostnames.some((hostname) => isFor(host, hostname))) asked.add(number);
+        }
+    }
+    return asked;
+  }
+
+  #gatewayReach(gateway: string, earlier: Topology | null): Reach {
+    const units = new UnitSet();
+    units.add(this.#numbers.of(gatewayUnit(gateway)));
+    return this.#follow(units, earlier === null ? undefined : earlier.#gateways.get(gateway));
+  }
+
+  /** Where routes lead is seen too, and its routes, and so on: half of a service would be handled as if it had none. */
+  #follow(units: UnitSet, earlier: Reach | undefined): Reach {
+    const open = [...this.#leads.keys()].filter((unit) => units.has(this.#numbers.of(unit)));
+    for (let unit = open.pop(); unit !== undefined; unit = open.pop()) {
+      for (const service of this.#leads.get(unit) ?? []) {
+        const number = this.#numbers.of(serviceUnit(service));
+        if (units.has(number) || !this.services.has(service)) continue;
+        units.add(number);
+        open.push(serviceUnit(service));
+      }
+    }
+    return earlier?.units.equals(units) === true ? earlier : new Reach(units, this.#numbers, this.services);
+  }
+
+  #runsOn(gateway: string, node: string): boolean {
+    const selector = this.#visibility.gateways.get(gateway);
+    // Every node has its name as a label, as Kubernetes gives it.
+    return selector === undefined || selects(selector, { 'kubernetes.io/hostname': node, ...this.#visibility.nodeLabels.get(node) });
+  }
+}
+
+function isFor(pattern: string, hostname: string): boolean {
+  return pattern.startsWith('*') ? hostname.endsWith(pattern.slice(1)) : pattern === hostname;
+}
+
+function setIn(sets: Map<string, Set<string>>, key: string): Set<string> {
+  let set = sets.get(key);
+  if (set === undefined) {
+    set = new Set();
+    sets.set(key, set);
+  }
+  return set;
+}
+
+function unitsIn(sets: Map<string, UnitSet>, key: string): UnitSet {
+  let set = sets.get(key);
+  if (set === undefined) {
+    set = new UnitSet();
+    sets.set(key, set);
+  }
+  return set;
+}
