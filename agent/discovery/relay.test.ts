@@ -41,6 +41,35 @@ describe('Catalog', () => {
     expect(catalog.since(token(4))).toBeNull();
   });
 
+  test('a node that is told of more or less goes on by deltas, also at one revision; a reader that was told of other things then gets all', () => {
+    const catalog = new Catalog();
+    const tell = (revision: number, compiler: string, names: readonly string[], removed: readonly string[], full = false): void =>
+      catalog.apply(
+        {
+          revision,
+          token: { ...token(revision), compiler },
+          full,
+          resources: names.map((name) => resource(name)),
+          removed: removed.map((name) => ({ type: ResourceType.SERVICE, name })),
+        },
+        none,
+      );
+    tell(1, 'k.a', ['a'], [], true);
+    tell(3, 'k.b', ['b'], []);
+    tell(3, 'k.c', ['c'], ['a']);
+    const names = (revision: number, compiler: string) => {
+      const delta = catalog.since({ ...token(revision), compiler });
+      return delta === null ? null : [delta.resources.map(({ name }) => name), delta.removed.map(({ name }) => name)];
+    };
+    expect(names(1, 'k.a')).toEqual([['b', 'c'], ['a']]);
+    // Told by an agent that went before, of a revision that this one never saw.
+    expect(names(2, 'k.a')).toEqual([['b', 'c'], ['a']]);
+    expect(names(3, 'k.b')).toEqual([['c'], ['a']]);
+    expect(names(3, 'k.c')).toEqual([[], []]);
+    expect(names(2, 'k.b')).toBeNull();
+    expect(names(3, 'k.a')).toBeNull();
+  });
+
   test('keeps the last good version of what is withheld', () => {
     const catalog = new Catalog();
     apply(catalog, 1, ['a'], true);

@@ -14,15 +14,18 @@ export function checkExportTo(
 ): void {
   const value = (metadata as { annotations?: Record<string, unknown> } | undefined)?.annotations?.[EXPORT_TO];
   if (typeof value !== 'string') return;
-  const refuse = (message: string): void => report(['metadata', 'annotations', EXPORT_TO], message);
-  const items = itemsOf(value);
-  if (items.length > MAX_ITEMS) return refuse(`expected at most ${MAX_ITEMS} namespaces, found ${items.length}`);
+  const fault = faultOf(itemsOf(value));
+  if (fault !== null) report(['metadata', 'annotations', EXPORT_TO], fault);
+}
+
+function faultOf(items: readonly string[]): string | null {
+  if (items.length > MAX_ITEMS) return `expected at most ${MAX_ITEMS} namespaces, found ${items.length}`;
   for (const [index, item] of items.entries()) {
-    if (!ITEM.test(item))
-      return refuse(`expected namespaces with commas, "." (its own), "*" (all) or "~" (none), found ${describe(item)}`);
-    if (items.indexOf(item) < index) return refuse(`${describe(item)} is there already`);
-    if ((item === '*' || item === '~') && items.length > 1) return refuse(`${describe(item)} stands alone: leave out the others`);
+    if (!ITEM.test(item)) return `expected namespaces with commas, "." (its own), "*" (all) or "~" (none), found ${describe(item)}`;
+    if (items.indexOf(item) < index) return `${describe(item)} is there already`;
+    if ((item === '*' || item === '~') && items.length > 1) return `${describe(item)} stands alone: leave out the others`;
   }
+  return null;
 }
 
 /** Names of namespaces, `own` where the annotation says "."; none: nobody. Null: everyone. `value` was found good. */

@@ -1,16 +1,15 @@
 // What others import of api/resources.
 export { protocolNamed } from './app-protocol.js';
-export { type FieldPath, type Finding, formatFieldPath, formatFinding } from './finding.js';
-export { gatewayForwarding } from './gateway-annotations.js';
-export { ROOT_NAMESPACE } from './istio-common.js';
 export { EXPORT_TO, exportedTo } from './export-to.js';
+export { type FieldPath, type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { gatewayForwarding, gatewayNodes } from './gateway-annotations.js';
-export { type LabelSelector, selects } from './label-selector.js';
+export { ROOT_NAMESPACE } from './istio-common.js';
 export { configMapText } from './kind-config-map.js';
 export { ENDPOINT_LABELS, endpointLabels, SERVICE_NAME_LABEL, WEIGHT_LABEL } from './kind-endpoint-slice.js';
 export { REGION_LABEL, ZONE_LABEL } from './kind-node.js';
 export { isHidden, tlsKeyPair, withoutSecrets } from './kind-secret.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS, manifestKind, manifestPlural } from './kinds.js';
+export { type LabelSelector, selects } from './label-selector.js';
 export { DEFAULT_NAMESPACE } from './metadata.js';
 export { nearestName } from './nearest.js';
 export { type ManifestOf, objectKey, qualifiedName, type ResourceObject, type StoredObject } from './object.js';

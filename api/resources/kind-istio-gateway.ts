@@ -12,7 +12,19 @@ import {
   wildcardHost,
 } from './istio-common.js';
 import { connectionPool } from './kind-destination-rule.js';
-import { choice, describe, fields, isUnchecked, notActedOn, portNumber, type Report, text, textOf, type Unchecked, withRule } from './schema.js';
+import {
+  choice,
+  describe,
+  fields,
+  isUnchecked,
+  notActedOn,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  withRule,
+} from './schema.js';
 
 /** "namespace/host", the namespace perhaps "*" or "."; for gateways it may be left out. */
 const NAMESPACE = /^(\*|\.|~|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$/;

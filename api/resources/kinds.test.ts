@@ -18,6 +18,8 @@ describe('accepted', () => {
   test.each([
     ['Service', 'spec: {ports: [{port: 80}]}'],
     ['Service', 'spec: {clusterIP: None, selector: {app: a}}'],
+    ['Service', 'metadata: {name: a, annotations: {networking.istio.io/exportTo: "., shop"}}\nspec: {ports: [{port: 80}]}'],
+    ['Sidecar', 'spec: {workloadSelector: {labels: {app: a}}, egress: [{hosts: [./*, shop/*.shop.svc.cluster.local]}]}'],
     ['Service', 'spec: {ports: [{name: a, port: 53}, {name: b, port: 53, protocol: UDP}]}'],
     [
       'Service',
@@ -129,8 +131,29 @@ describe('refused', () => {
     ],
     [
       'Gateway',
+      'metadata: {name: a, annotations: {mesh.weft.dev/node-selector: "role=edge,"}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
+      'metadata.annotations["mesh.weft.dev/node-selector"]: expected labels of nodes such as "role=edge,zone in (a,b)", found "role=edge,"',
+    ],
+    [
+      'Service',
+      'metadata: {name: a, annotations: {networking.istio.io/exportTo: "shop, Bank"}}\nspec: {ports: [{port: 80}]}',
+      'metadata.annotations["networking.istio.io/exportTo"]: expected namespaces with commas, "." (its own), "*" (all) or "~" (none), found "Bank"',
+    ],
+    ['Namespace', 'metadata: {name: a, annotations: {networking.istio.io/exportTo: "shop,*"}}', '"*" stands alone: leave out the others'],
+    [
+      'Service',
+      'metadata: {name: a, annotations: {networking.istio.io/exportTo: "a,a"}}\nspec: {ports: [{port: 80}]}',
+      '"a" is there already',
+    ],
+    [
+      'Sidecar',
+      'spec: {egress: [{port: {number: 80}, hosts: [./*]}]}',
+      'spec.egress[0].port: accepted, not acted on yet: listeners of a sidecar',
+    ],
+    [
+      'Gateway',
       'metadata: {name: a, annotations: {mesh.weft.dev/trusted-hop: "1"}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
-      'no annotation of a Gateway, only mesh.weft.dev/trusted-hops, mesh.weft.dev/forward-client-cert; did you mean',
+      'no annotation of a Gateway, only mesh.weft.dev/trusted-hops, mesh.weft.dev/forward-client-cert, mesh.weft.dev/node-selector; did you mean',
     ],
     [
       'Gateway',

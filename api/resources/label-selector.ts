@@ -50,7 +50,11 @@ export function labelSelectorOf(text: string): LabelSelector | null {
   for (;;) {
     const [, key = '', value, values, end] = TERM.exec(text) ?? [];
     if (!isLabelKey(key)) return null;
-    matchExpressions.push({ key, operator: 'In', values: value === undefined ? (values ?? '').split(',').map((each) => each.trim()) : [value] });
+    matchExpressions.push({
+      key,
+      operator: 'In',
+      values: value === undefined ? (values ?? '').split(',').map((each) => each.trim()) : [value],
+    });
     if (end === '') return { matchExpressions };
     if (matchExpressions.length >= 64) return null;
   }

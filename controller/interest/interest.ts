@@ -1,6 +1,7 @@
 // What one node is told of. Immutable; nodes that are told the same have the same object.
+
+import { NO_UNITS, type UnitNumbers, type UnitSet } from './unit-set.js';
 import type { VisibleResource } from './units.js';
-import { NO_UNITS, type UnitNumbers, UnitSet } from './unit-set.js';
 
 /** For people. */
 export interface InterestSummary {

@@ -165,7 +165,9 @@ const manifest = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(name, name, exported).map((of) => service(...of)) },
   { weight: 3, arbitrary: fc.tuple(name, name, fc.constantFrom(...NODES)).map((of) => workload(...of)) },
   fc.tuple(name, fc.constantFrom('.', '*', 'a')).map((of) => namespace(...of)),
-  fc.tuple(name, name, fc.constantFrom(['./*'], ['a/*', '*/b.b.svc.cluster.local'], ['~/*'] as readonly string[])).map((of) => sidecar(...of)),
+  fc
+    .tuple(name, name, fc.constantFrom(['./*'], ['a/*', '*/b.b.svc.cluster.local'], ['~/*'] as readonly string[]))
+    .map((of) => sidecar(...of)),
   fc.tuple(name, name, name).map(([of, parent, backend]) => route(of, parent, `kind: Service, group: "", name: ${parent}`, backend)),
   fc.tuple(name, name).map(([of, backend]) => route(of, `edge-${backend}`, 'name: edge', backend)),
   fc.tuple(name, fc.constantFrom('', 'kubernetes.io/hostname=n1')).map(([of, nodes]) => gateway(of, 'edge', nodes)),
@@ -207,9 +209,7 @@ test('over any changes, told in any steps, a node holds what a node that comes a
       for (const each of steps) {
         if (each.kind === 'tell') {
           const current = interests.of(each.node);
-          tell(each.node, (digest) =>
-            each.anew ? (digest === current.digest ? current : null) : interests.withDigest(digest),
-          );
+          tell(each.node, (digest) => (each.anew ? (digest === current.digest ? current : null) : interests.withDigest(digest)));
           continue;
         }
         if (each.kind === 'remove') objects.delete([...objects.keys()][each.index] ?? '');

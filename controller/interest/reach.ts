@@ -29,5 +29,8 @@ function namesOf(units: UnitSet, numbers: UnitNumbers): string[] {
 
 /** In any order. */
 export function digestOf(names: readonly string[]): string {
-  return createHash('sha256').update([...names].sort().join('\n')).digest('hex').slice(0, 32);
+  return createHash('sha256')
+    .update([...names].sort().join('\n'))
+    .digest('hex')
+    .slice(0, 32);
 }

@@ -57,7 +57,10 @@ export class Topology {
       else if (resource.type === ResourceType.LISTENER) gateways.add(resource.message.gateway);
       else if (resource.type === ResourceType.WORKLOAD) workloads.set(resource.name, resource.message);
       else if (resource.type === ResourceType.HTTP_ROUTE)
-        this.#addRoute(resource.message, resource.message.rules.flatMap(({ backends }) => backends));
+        this.#addRoute(
+          resource.message,
+          resource.message.rules.flatMap(({ backends }) => backends),
+        );
       else if (resource.type === ResourceType.CONNECTION_ROUTE) this.#addRoute(resource.message, resource.message.backends);
     }
     for (const gateway of gateways) this.#gateways.set(gateway, this.#gatewayReach(gateway, earlier));

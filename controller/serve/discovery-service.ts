@@ -160,7 +160,8 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     const [compiler, digest = ''] = token.compiler.split('.');
     if (compiler !== this.#compiler || !(await this.#parts.catchUp(token.revision))) return null;
     // What the model was narrowed to there isn't known before it is compiled here.
-    if (token.revision > this.history.revision && this.history.revision < this.#parts.modelRevision()) await this.#nextModel(COMPILE_WAIT_MS);
+    if (token.revision > this.history.revision && this.history.revision < this.#parts.modelRevision())
+      await this.#nextModel(COMPILE_WAIT_MS);
     const interest = this.#parts.interests.withDigest(digest) ?? this.#current(subscribe.node, digest);
     return interest === null ? null : { revision: token.revision, interest };
   }

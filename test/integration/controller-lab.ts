@@ -141,7 +141,7 @@ export class TestNode extends Condition {
       if (error === null) this.resources.set(`${resource.type}/${resource.name}`, resource);
       else rejected.push({ type: resource.type, name: resource.name, error });
     }
-    for (const { type, name } of response.removed) this.resources.delete(`${type}/${name}`);
+    for (const { type, name } of this.#chunks.flatMap(({ removed }) => removed)) this.resources.delete(`${type}/${name}`);
     this.#chunks = [];
     this.revision = response.revision;
     this.token = response.token;
