@@ -152,9 +152,9 @@ test('where routes lead is told whole, with its own routes; a gateway is told of
   expect(toldOf('n3', ...mesh)).toEqual([]);
 });
 
-test('a workload that is not captured asks for nothing', () => {
+test('a workload that is not captured counts too: it may be a proxyless client of the agent', () => {
   const mesh = [service('bank', 'pay', 'shop'), workload('shop', 'web', 'n1', ', capture: {outbound: false, inbound: false}')];
-  expect(toldOf('n1', ...mesh)).toEqual(['WORKLOAD shop/web']);
+  expect(toldOf('n1', ...mesh)).toEqual(['SERVICE bank/pay', 'WORKLOAD shop/web']);
 });
 
 const NAMES = ['a', 'b', 'c'];

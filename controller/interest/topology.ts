@@ -10,11 +10,8 @@ import { gatewayUnit, parentUnits, serviceUnit, workloadsUnit } from './units.js
 
 /** What runs on a node. */
 interface Place {
-  /** Of its captured workloads. */
+  /** Of its workloads, captured or not: one that isn't may be a client of the agent's, for gRPC without a proxy. */
   readonly reaches: Set<Reach>;
-  /** Of those. */
-  readonly captured: Set<string>;
-  /** Of all of its workloads. */
   readonly namespaces: Set<string>;
 }
 
@@ -78,10 +75,10 @@ export class Topology {
     const gateways = [...this.#gateways.keys()].filter((gateway) => this.#runsOn(gateway, node)).sort();
     const reaches = [...(place?.reaches ?? []), ...gateways.map((gateway) => this.#gateways.get(gateway) as Reach)];
     // What is known of connections that come in: which service they are for, and who makes them.
-    const hosted = place === undefined || place.captured.size === 0 ? [] : [...(this.#hosted.get(node) ?? [])];
+    const hosted = [...(this.#hosted.get(node) ?? [])];
     const beside = hosted.map(serviceUnit).filter((unit) => !reaches.some(({ units }) => units.has(this.#numbers.of(unit))));
     const namespaces = new Set(place?.namespaces);
-    for (const called of place?.captured ?? []) for (const caller of this.#callers.get(called) ?? []) namespaces.add(caller);
+    for (const called of place?.namespaces ?? []) for (const caller of this.#callers.get(called) ?? []) namespaces.add(caller);
     const told = [...namespaces].sort();
     return { reaches, units: [...beside, ...told.map(workloadsUnit)], namespaces: told, gateways };
   }
@@ -100,21 +97,17 @@ export class Topology {
     for (const unit of parentUnits(parents)) for (const { service } of backends) setIn(this.#leads, unit).add(service);
   }
 
-  #addWorkload({ namespace, labels, node, capture }: Workload, earlier: Topology | null): void {
-    const isCaptured = capture !== undefined && (capture.outbound || capture.inbound);
-    // Where nothing is captured no Sidecar says what is called.
-    const reach = this.#scopeReach(namespace, isCaptured ? this.#sidecarFor(namespace, labels) : null, earlier);
+  #addWorkload({ namespace, labels, node }: Workload, earlier: Topology | null): void {
+    const reach = this.#scopeReach(namespace, this.#sidecarFor(namespace, labels), earlier);
     for (const called of reach.namespaces) setIn(this.#callers, called).add(namespace);
     if (node === '') return;
     let place = this.#places.get(node);
     if (place === undefined) {
-      place = { reaches: new Set(), captured: new Set(), namespaces: new Set() };
+      place = { reaches: new Set(), namespaces: new Set() };
       this.#places.set(node, place);
     }
-    place.namespaces.add(namespace);
-    if (!isCaptured) return;
     place.reaches.add(reach);
-    place.captured.add(namespace);
+    place.namespaces.add(namespace);
   }
 
   /** One that selects it, else its namespace's, else the mesh's; of several the oldest. */
