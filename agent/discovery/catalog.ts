@@ -141,7 +141,8 @@ export class Catalog {
 
   /** Of the log, where a reader at that token of the controller's lacks all from. Null: it was told of other parts of the mesh than this node at that time. */
   #standing(revision: number, compiler: string): number | null {
-    const isIt = (entry: Pick<LoggedRevision, 'revision' | 'compiler'>): boolean => entry.revision === revision && entry.compiler === compiler;
+    const isIt = (entry: Pick<LoggedRevision, 'revision' | 'compiler'>): boolean =>
+      entry.revision === revision && entry.compiler === compiler;
     // A revision comes twice where the node was told of more or less of it.
     const same = this.#log.findLastIndex(isIt);
     if (same >= 0 || isIt(this.#floor)) return same + 1;
