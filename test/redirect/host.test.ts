@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
-import { type Attempt, type ClientOptions, HOST, Lab, POD_C, REMOTE, VIP } from './lab.js';
+import { type Attempt, type ClientOptions, HOST, Lab, more, POD_C, REMOTE, VIP } from './lab.js';
 import { MeshProxy, NODE, serviceResources, workloadResource } from './mesh-proxy.js';
 
 const FAMILIES = ['v4', 'v6'] as const;
@@ -206,6 +206,30 @@ describe('life cycle', () => {
     proxy = await MeshProxy.start(lab, 'successor', resources());
     expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
   }, 20_000);
+
+  test('three upgrades under load, with more and with fewer workers: every connection is captured and answered', async () => {
+    const sum = (name: RegExp) =>
+      (capture.state().workloads[0]?.counters ?? []).reduce((total, counter) => total + (name.test(counter.name) ? counter.value : 0), 0);
+    const bypassed = sum(/bypass|refused|dropped/);
+    const probers = await Promise.all([
+      lab.prober('host', REMOTE.v4, 8080, 5, cgroup),
+      lab.prober('host', REMOTE.v6, 8080, 20, cgroup),
+      lab.prober('remote', HOST.v4, PORT, 5),
+      lab.prober('remote', HOST.v6, PORT, 20),
+    ]);
+    for (const workers of [3, 1, 2]) {
+      const before = proxy;
+      proxy = await before.successor(lab, workers, resources());
+      await Promise.all(probers.map((prober) => more(prober, 20)));
+      expect(await before.exit()).toBe(0);
+    }
+    for (const prober of probers) {
+      const attempts = await prober.stop();
+      expect(attempts.filter(({ error }) => error !== null)).toEqual([]);
+      expect(attempts.filter(({ local, server }) => server?.peer === local)).toEqual([]);
+    }
+    expect(sum(/bypass|refused|dropped/)).toBe(bypassed);
+  }, 60_000);
 
   test('an agent restarted twice adopts what is there: one link a hook, and the traffic goes on without it', async () => {
     const before = pins();

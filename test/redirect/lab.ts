@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cgroupRoot } from '../../agent/capture/cgroups.js';
 import { loadAddon, netnsProgram } from '../../agent/native/addon.js';
+import { eventually } from '../lab/proxy-process.js';
 import { type Addresses, buildTopology, connectPod, HAIRPIN, routeToRemote, type Shape, type Site } from './topology.js';
 
 export * from './topology.js';
@@ -32,6 +33,14 @@ export interface Pass {
   /** SO_MARK of the accepted socket. */
   readonly mark: number;
   readonly worker: number;
+}
+
+/** A client that connects again and again. */
+export interface Prober {
+  /** Those that have ended. */
+  attempts(): Attempt[];
+  /** Resolves with all. The one under way is given up, and not among them. */
+  stop(): Promise<Attempt[]>;
 }
 
 export interface LabStream {
@@ -92,6 +101,7 @@ export class Lab implements Site {
   private readonly children = new Set<ChildProcess>();
   private readonly names: string[] = [];
   private readonly cgroups = new Set<string>();
+  private probers = 0;
 
   constructor(
     private readonly prefix: string,
@@ -257,7 +267,7 @@ export class Lab implements Site {
     intervalMs: number,
     during: () => void,
   ): Promise<{ at: number; attempts: Attempt[] }> {
-    const output = join(this.folder, `probe-${Date.now()}.jsonl`);
+    const output = join(this.folder, `probe-${this.probers++}.jsonl`);
     const child = await this.start(namespace, ['probe', address, '8080', String(durationMs), String(intervalMs)], output);
     const begun = performance.now();
     const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
@@ -266,6 +276,23 @@ export class Lab implements Site {
     during();
     await ended;
     return { at, attempts: lines<Attempt>(readFileSync(output, 'utf8')) };
+  }
+
+  /** Connects every `intervalMs`, from when it resolves until it is stopped. */
+  async prober(namespace: string, address: string, port: number, intervalMs: number, cgroup: string | null = null): Promise<Prober> {
+    const output = join(this.folder, `probe-${this.probers++}.jsonl`);
+    const forever = String(1_000_000_000);
+    const child = await this.start(namespace, ['probe', address, String(port), forever, String(intervalMs)], output, cgroup);
+    const attempts = () => lines<Attempt>(readFileSync(output, 'utf8'));
+    return {
+      attempts,
+      stop: async () => {
+        const ended = once(child, 'exit');
+        child.kill('SIGTERM');
+        await ended;
+        return attempts();
+      },
+    };
   }
 
   /** What an operator would see on the host: all that an uninstall must leave as it was. */
@@ -356,6 +383,13 @@ export class Lab implements Site {
     }
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** Resolves when so many attempts more have ended. */
+export async function more(prober: Prober, count: number): Promise<void> {
+  const goal = prober.attempts().length + count;
+  const attempts = () => new Promise<number>((resolve) => setImmediate(() => resolve(prober.attempts().length)));
+  await eventually(attempts, (ended) => ended >= goal);
 }
 
 export class LabProxy {

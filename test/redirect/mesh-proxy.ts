@@ -9,6 +9,7 @@ import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, Protocol, ResourceType, Service, type Workload } from '../../api/gen/mesh/v1/model.js';
 import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
+import { eventually } from '../lab/proxy-process.js';
 import type { Lab } from './lab.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
@@ -55,7 +56,35 @@ export class MeshProxy {
     const runDir = join(lab.folder, name);
     mkdirSync(runDir, { recursive: true });
     const agent = await DiscoveryTestServer.start(`unix:${runDir}/agent.sock`);
-    const flags = ['--agent', agent.address, '--node', NODE, '--workers', '2', '--run-dir', runDir];
+    return MeshProxy.launch(lab, runDir, agent, 2, resources, confine).catch((error: Error) => {
+      agent.stop();
+      throw error;
+    });
+  }
+
+  /** Takes this one's place, and serves when it resolves; this one drains. */
+  async successor(lab: Lab, workers: number, resources: readonly Resource[]): Promise<MeshProxy> {
+    const next = await MeshProxy.launch(lab, this.runDir, this.agent, workers, resources, (command) => command);
+    // One that ends while it is asked gives no answer.
+    const serving = () =>
+      next.state().then(
+        ({ pid }) => pid,
+        () => null,
+      );
+    if ((await eventually(serving, (pid) => pid === next.child.pid)) !== next.child.pid)
+      throw new Error('the successor does not take over');
+    return next;
+  }
+
+  private static async launch(
+    lab: Lab,
+    runDir: string,
+    agent: DiscoveryTestServer,
+    workers: number,
+    resources: readonly Resource[],
+    confine: (command: readonly string[]) => readonly string[],
+  ): Promise<MeshProxy> {
+    const flags = ['--agent', agent.address, '--node', NODE, '--workers', String(workers), '--run-dir', runDir];
     const mesh = ['--mesh-netns', lab.meshNetns, '--bpf-dir', lab.bpfDir];
     const command = confine([process.execPath, join(dist, 'cli', 'main.js'), 'proxy', ...flags, ...mesh]);
     const child = spawn('nsenter', [`--net=${lab.path('host')}`, ...command], { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -66,7 +95,7 @@ export class MeshProxy {
     const ended = once(child, 'exit').then(([code]) => {
       throw new Error(`the proxy ended with ${code}: ${errors}`);
     });
-    ended.catch(() => agent.stop());
+    ended.catch(() => undefined);
     const stream = await Promise.race([agent.nextStream(), ended]);
     await stream.next();
     const proxy = new MeshProxy(child, runDir, agent, stream);
@@ -91,6 +120,11 @@ export class MeshProxy {
 
   async counter(name: string): Promise<number> {
     return (await this.state()).counters.find((counter) => counter.name === name)?.value ?? 0;
+  }
+
+  async exit(): Promise<number | null> {
+    if (this.child.exitCode === null) await once(this.child, 'exit');
+    return this.child.exitCode;
   }
 
   async kill(): Promise<void> {
