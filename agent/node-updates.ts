@@ -1,7 +1,7 @@
 // What happens to a revision on this node, in order: check → catalog → { disk, proxy, redirection } → ack; and to a verdict of this node's health
 // checks: proxy, registry. Part of the agent's composition.
 import type { Logger } from 'pino';
-import type { RegisterRequest, Rejection, ResourceName } from '../api/gen/mesh/v1/discovery.js';
+import type { RegisterRequest, Rejection, Resource, ResourceName } from '../api/gen/mesh/v1/discovery.js';
 import { Endpoint, EndpointHealth, ResourceType } from '../api/gen/mesh/v1/model.js';
 import { VERSION } from '../api/version.js';
 import type { Capture } from './capture/capture.js';
@@ -117,27 +117,43 @@ export class NodeUpdates {
     this.#forget(update);
     const refused = this.#model.apply(update);
     this.catalog.apply(update, new Set(refused.map(resourceKey)));
-    this.#onAdmitted(update);
     const touched = [...update.resources, ...update.removed];
-    if (update.full || touched.some(({ type }) => type === ResourceType.SERVICE || type === ResourceType.ENDPOINT)) this.#check();
+    const isOfChecks = update.full || touched.some(({ type }) => type === ResourceType.SERVICE || type === ResourceType.ENDPOINT);
+    const overlaid = isOfChecks ? this.#check() : [];
+    this.#onAdmitted({ ...update, resources: [...update.resources, ...overlaid] });
     return refused;
   }
 
-  #check(): void {
-    this.#checked = endpointsToCheck(this.#config.node, this.#model.services, this.#model.endpoints);
+  /** Returns what is put in place anew, or no longer. */
+  #check(): readonly Resource[] {
+    const found = endpointsToCheck(this.#config.node, this.#model.services, this.#model.endpoints);
+    // The model has what is put in place; what is to be compared is what the controller sent.
+    this.#checked = found.map((each) => {
+      const name = { type: ResourceType.ENDPOINT, name: each.name };
+      const stored = this.catalog.isOverlaid(name) ? this.catalog.stored(name) : null;
+      return stored === null ? each : { ...each, endpoint: Endpoint.decode(stored.body) };
+    });
     this.checks.reconcile(this.#checked);
-    this.#overlay();
+    return this.#overlay();
   }
 
   #judge(name: string, verdict: string, detail: string): void {
     if (verdict === 'failing') this.#log.warn({ endpoint: name, detail }, 'an endpoint fails its health check');
     else this.#log.info({ endpoint: name }, 'an endpoint passes its health check');
-    if (this.#overlay()) this.relay.publish();
+    const overlaid = this.#overlay();
+    const { token } = this.catalog;
+    if (overlaid.length > 0 && token !== null) {
+      this.#onAdmitted({ full: false, revision: token.revision, token, resources: overlaid, removed: [] });
+      this.relay.publish();
+    }
     this.onVerdict();
   }
 
-  /** This node's proxy goes by this node's verdicts at once, controller or not; the other nodes hear of them through the registry. */
-  #overlay(): boolean {
+  /**
+   * This node's proxy and proxyless clients go by this node's verdicts at once, controller or not; the other nodes hear of them through the registry.
+   * Returns what changed by it, as it is now.
+   */
+  #overlay(): readonly Resource[] {
     const overlay = this.#checked.flatMap(({ name, endpoint }) => {
       const { check } = endpoint;
       const found = this.checks.verdictOf(name);
@@ -148,7 +164,12 @@ export class NodeUpdates {
       const body = Endpoint.encode({ ...endpoint, health, check: { ...check, failing, detail: found.reason } }).finish();
       return [{ type: ResourceType.ENDPOINT, name, body: Buffer.from(body) }];
     });
-    return this.catalog.overlay(overlay);
+    const restored = this.catalog
+      .overlay(overlay)
+      .flatMap((name) => (this.catalog.isOverlaid(name) ? [] : (this.catalog.stored(name) ?? [])));
+    const changed = [...overlay, ...restored];
+    if (changed.length > 0) this.#model.apply({ full: false, revision: this.#model.revision, resources: changed, removed: [] });
+    return changed;
   }
 
   /** A new version or a removal ends an old rejection; so does any revision for those that name no resource. */

@@ -138,6 +138,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     await Promise.all(stopSources.map((stopSource) => stopSource()));
     await leases.close();
     discovery.stop();
+    watches.stop();
     await registry.stop();
     await shutDown(server, clock);
     schedule.stop();

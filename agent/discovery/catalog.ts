@@ -66,8 +66,17 @@ export class Catalog {
     for (const [key, resource] of this.#resources) yield this.#overlay.get(key) ?? resource;
   }
 
-  /** From now on the proxy is served these in place of those of the same name. True: that is something else than before. */
-  overlay(resources: readonly Resource[]): boolean {
+  /** As the controller sent it, whatever the proxy is served in its place. */
+  stored(name: ResourceName): Resource | null {
+    return this.#resources.get(resourceKey(name)) ?? null;
+  }
+
+  isOverlaid(name: ResourceName): boolean {
+    return this.#overlay.has(resourceKey(name));
+  }
+
+  /** From now on the proxy is served these in place of those of the same name. Returns those that are something else than before. */
+  overlay(resources: readonly Resource[]): readonly ResourceName[] {
     const wanted = new Map(resources.map((resource) => [resourceKey(resource), resource]));
     const touched: ResourceName[] = [];
     for (const [key, resource] of wanted) {
@@ -76,7 +85,7 @@ export class Catalog {
     }
     for (const [key, resource] of this.#overlay) if (!wanted.has(key)) touched.push(resource);
     this.#overlay = wanted;
-    if (touched.length === 0) return false;
+    if (touched.length === 0) return touched;
     if (this.#overlaid.size + touched.length > maxLoggedKeys) {
       this.#overlaid.clear();
       this.#overlayId = randomUUID();
@@ -84,7 +93,7 @@ export class Catalog {
     this.#overlayVersion++;
     for (const { type, name } of touched)
       this.#overlaid.set(resourceKey({ type, name }), { name: { type, name }, version: this.#overlayVersion });
-    return true;
+    return touched;
   }
 
   /** `withheld`: resources of the update that the node refuses; their last good version stays. */

@@ -4,6 +4,7 @@ import { ApiVersion, type ConfigSource, HealthStatus } from '../../api/gen/envoy
 import type { ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints } from '../../api/gen/envoy/config/endpoint/v3/endpoint.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
 import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, ProxyProtocol } from '../../api/gen/mesh/v1/model.js';
+import { failsChecksAlone, takeWork } from '../model/takes-work.js';
 import type { Target } from './target.js';
 
 /** The resource comes over the stream that names it. */
@@ -62,9 +63,11 @@ export function loadAssignment(name: string, target: Target | null, endpoints: I
     groupOf(groups, endpoint).members.push({ endpoint, port });
   }
   // By name, so that the same endpoints are the same bytes.
+  const members = [...groups.values()].flatMap((group) => group.members.map(({ endpoint }) => endpoint));
+  const working = new Set(takeWork(members, failsChecksAlone));
   const sorted = [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
-  const total = sorted.reduce((sum, group) => sum + shareOf(group), 0);
-  return { clusterName: name, endpoints: sorted.map((group) => localityOf(group, Math.max(1, total / MAX_UINT32))) };
+  const total = sorted.reduce((sum, group) => sum + shareOf(group, working), 0);
+  return { clusterName: name, endpoints: sorted.map((group) => localityOf(group, working, Math.max(1, total / MAX_UINT32))) };
 }
 
 /**
@@ -88,22 +91,26 @@ function groupOf(groups: Map<string, Group>, endpoint: Endpoint): Group {
   return group;
 }
 
-function shareOf({ weight, members }: Group): number {
-  return Math.max(1, members.filter(({ endpoint }) => endpoint.health === EndpointHealth.READY).length * weight);
+function shareOf({ weight, members }: Group, working: ReadonlySet<Endpoint>): number {
+  return Math.max(1, members.filter(({ endpoint }) => working.has(endpoint)).length * weight);
 }
 
 /** `divisor`: the weights of all localities are 32 bits together. */
-function localityOf(group: Group, divisor: number): LocalityLbEndpoints {
+function localityOf(group: Group, working: ReadonlySet<Endpoint>, divisor: number): LocalityLbEndpoints {
   const { zone, weight, members } = group;
   const lbEndpoints = members.map(({ endpoint, port }): LbEndpoint => {
     const socketAddress = { address: endpoint.address, portValue: port };
-    return { endpoint: { address: { socketAddress } }, healthStatus: HEALTH[endpoint.health], loadBalancingWeight: weight };
+    return {
+      endpoint: { address: { socketAddress } },
+      healthStatus: working.has(endpoint) ? HealthStatus.HEALTHY : HEALTH[endpoint.health],
+      loadBalancingWeight: weight,
+    };
   });
   lbEndpoints.sort((a, b) => (socketOf(a) < socketOf(b) ? -1 : 1));
   return {
     locality: { region: '', zone, subZone: weight === 1 ? '' : `weight ${weight}` },
     lbEndpoints,
-    loadBalancingWeight: Math.max(1, Math.floor(shareOf(group) / divisor)),
+    loadBalancingWeight: Math.max(1, Math.floor(shareOf(group, working) / divisor)),
   };
 }
 

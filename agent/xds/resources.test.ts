@@ -120,6 +120,22 @@ test('endpoints of one zone and weight are a locality, which weighs what its rea
   ]);
 });
 
+test('where nothing is healthy, endpoints that only their checks speak against are told to be', () => {
+  const failing = (id: string, address: string, sourceHealth = EndpointHealth.READY) =>
+    endpoint('catalog', id, address, {
+      health: EndpointHealth.UNHEALTHY,
+      check: { node: 'n', sourceHealth, failing: true, detail: 'HTTP 503' },
+    });
+  const told = (...endpoints: ReturnType<typeof endpoint>[]) => {
+    const resources = new XdsResources(modelOf(catalog, ...endpoints));
+    const assignment = decoded(resources, 'endpoints', 'shop/catalog:80', ClusterLoadAssignment);
+    return assignment?.endpoints.flatMap(({ lbEndpoints }) => lbEndpoints.map(({ healthStatus }) => HealthStatus[healthStatus]));
+  };
+  const two = [failing('a', '10.1.0.1'), failing('b', '10.1.0.2', EndpointHealth.UNHEALTHY)];
+  expect(told(...two)).toEqual(['HEALTHY', 'UNHEALTHY']);
+  expect(told(...two, endpoint('catalog', 'c', '10.1.0.3'))).toEqual(['UNHEALTHY', 'UNHEALTHY', 'HEALTHY']);
+});
+
 test('weights that are more than 32 bits together are scaled, or clients would refuse them', () => {
   const many = Array.from({ length: 5_000 }, (_, index) =>
     endpoint('catalog', `e${index}`, `10.1.${index >> 8}.${index & 255}`, { weight: 1_000_000 }),

@@ -115,6 +115,15 @@ test('with reports only what runs on its own node is an endpoint, at the address
   expect(foreign.problems).toMatchObject([{ kind: 'Workload', path: 'spec.node' }]);
 });
 
+test('a workload that drains is a draining endpoint, whatever its node says', () => {
+  const drains = V1.replace('weight: 3', 'weight: 3, draining: true');
+  const state = { name: 'shop/catalog-v1', addresses: ['10.2.0.7'], health: EndpointHealth.READY };
+  for (const running of [null, new Map([['shop/catalog-v1', { node: 'n1', state }]])]) {
+    const endpoints = messages(compileModel({ objects: stored(CATALOG, drains), running }).resources, ResourceType.ENDPOINT);
+    expect(new Set(endpoints.map(({ health }) => health))).toEqual(new Set([EndpointHealth.DRAINING]));
+  }
+});
+
 test('a workload that lacks the named target port gets no requests, and that is told', () => {
   const { resources, problems } = compileModel({ objects: stored(CATALOG, workload('bare', '{addresses: [10.1.0.2]}')), running: null });
   expect(messages(resources, ResourceType.ENDPOINT)).toEqual([]);

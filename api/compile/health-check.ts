@@ -71,9 +71,9 @@ export function checked(
 export function chosenNode(endpoint: string, nodes: ReadonlyMap<string, unknown>): string {
   let best = '';
   let most = -1;
-  const seed = hash(endpoint, 0x811c9dc5);
-  for (const node of nodes.keys()) {
-    const score = hash(node, seed);
+  const ofEndpoint = hash(endpoint);
+  for (const [node, ofNode] of hashesOf(nodes)) {
+    const score = mix(ofEndpoint ^ ofNode);
     if (score > most || (score === most && node < best)) {
       best = node;
       most = score;
@@ -82,11 +82,28 @@ export function chosenNode(endpoint: string, nodes: ReadonlyMap<string, unknown>
   return best;
 }
 
-/** FNV-1a, then MurmurHash3's finaliser: names that differ in their last letter alone are far apart. */
-function hash(text: string, seed: number): number {
-  let h = seed;
+/** Of the same nodes once: there may be a thousand, and as many endpoints to be placed. */
+const hashes = new WeakMap<ReadonlyMap<string, unknown>, readonly (readonly [node: string, hash: number])[]>();
+
+function hashesOf(nodes: ReadonlyMap<string, unknown>): readonly (readonly [node: string, hash: number])[] {
+  let known = hashes.get(nodes);
+  if (known === undefined) {
+    known = [...nodes.keys()].map((node) => [node, hash(node)] as const);
+    hashes.set(nodes, known);
+  }
+  return known;
+}
+
+/** FNV-1a. */
+function hash(text: string): number {
+  let h = 0x811c9dc5;
   for (let at = 0; at < text.length; at++) h = Math.imul(h ^ text.charCodeAt(at), 0x01000193);
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  return mix(h);
+}
+
+/** MurmurHash3's finaliser: what differs in one bit is far apart. */
+function mix(word: number): number {
+  let h = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;
 }

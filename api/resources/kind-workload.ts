@@ -44,6 +44,8 @@ const spec = withRule(
     ports: ports.default([]),
     serviceAccount: dnsSubdomain.default('default'),
     weight: wholeNumber(1, 1_000_000).default(1),
+    // It gets nothing new and finishes what it has.
+    draining: z.boolean().default(false),
     capture: capture.prefault({}),
   }),
   (value, report) => {

@@ -12,7 +12,7 @@ import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { HostPort } from '../config.js';
 import { type Answer, entityTag, listEndpoints, listServices } from './catalog.js';
-import { type CatalogWatches, NOT_READY, type Watched } from './catalog-watch.js';
+import { type CatalogWatches, NOT_READY, STOPS, type Watched } from './catalog-watch.js';
 
 const MAX_CONNECTIONS = 2_500;
 const MAX_HEADER_BYTES = 8_192;
@@ -51,8 +51,8 @@ export class CatalogHttp {
         try {
           serve(parts, request, response);
         } catch (error) {
-          if (!(error instanceof Refusal)) throw error;
-          json(request, response, error.code, { error: error.message });
+          if (error instanceof Refusal) json(request, response, error.code, { error: error.message });
+          else json(request, response, 500, { error: `a bug of weft: ${error instanceof Error ? error.message : String(error)}` });
         }
       },
     );
@@ -137,20 +137,28 @@ function endpoints(
   const tag = entityTag(now);
   if (tag !== seen) tell({ kind: 'ok', value: now, tag });
   else if (waitMs === 0) unchanged(response, seen);
-  else wait(parts, asked, { seen, waitMs }, response, tell);
+  else wait(parts, asked, { seen, waitMs }, { request, response }, tell);
 }
 
 function wait(
   { watches, clock }: Parts,
   asked: ListEndpointsRequest,
   { seen, waitMs }: { seen: string; waitMs: number },
-  response: ServerResponse,
+  { request, response }: { request: IncomingMessage; response: ServerResponse },
   tell: (answer: Watched) => void,
 ): void {
-  const close = watches.open(asked, seen, (answer) => {
-    end();
-    tell(answer);
-  });
+  const close = watches.open(
+    asked,
+    seen,
+    (answer) => {
+      end();
+      tell(answer);
+    },
+    () => {
+      end();
+      json(request, response, 503, { error: STOPS });
+    },
+  );
   if (close === null) throw new Refusal(503, 'too many watch at this controller: ask another replica, or without wait');
   const cancel = clock.after(waitMs, () => {
     end();

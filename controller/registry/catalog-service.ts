@@ -4,7 +4,7 @@ import type { CatalogServer, ListEndpointsRequest, ListEndpointsResponse } from 
 import type { LatestModel } from '../compile/latest-model.js';
 import type { CompiledModel } from '../compile/model-compiler.js';
 import { type Answer, listEndpoints, listServices } from './catalog.js';
-import { type CatalogWatches, NOT_READY, type Watched } from './catalog-watch.js';
+import { type CatalogWatches, NOT_READY, STOPS, type Watched } from './catalog-watch.js';
 
 type WatchCall = ServerWritableStream<ListEndpointsRequest, ListEndpointsResponse>;
 
@@ -43,10 +43,11 @@ function watch(latest: LatestModel, watches: CatalogWatches): handleServerStream
       if (answer.kind === 'ok') call.write(answer.value);
       else refuse(CODES[answer.kind], answer.message);
     };
-    const close = watches.open(call.request, '', (answer) => {
+    const tell = (answer: Watched): void => {
       if (call.writableNeedDrain) waiting = answer;
       else send(answer);
-    });
+    };
+    const close = watches.open(call.request, '', tell, () => refuse(status.UNAVAILABLE, STOPS));
     if (close === null) return refuse(status.RESOURCE_EXHAUSTED, 'too many watch at this controller: ask another replica');
     call.on('drain', () => {
       if (waiting !== null) send(waiting);

@@ -8,27 +8,29 @@ const MAX_WATCHES = 2_000;
 
 export const NOT_READY = 'the store is being read: try again soon';
 
+export const STOPS = 'this controller stops: another replica serves';
+
 export type Watched = Answer<ListEndpointsResponse> & { readonly tag: string };
 
 export class CatalogWatches {
   readonly #latest: LatestModel;
-  #count = 0;
+  /** How to tell each that there will be nothing more. */
+  readonly #open = new Set<() => void>();
 
   constructor(latest: LatestModel) {
     this.#latest = latest;
   }
 
   get count(): number {
-    return this.#count;
+    return this.#open.size;
   }
 
   /**
-   * Calls `tell` with every answer whose tag is another than that before (`seen` at first), until the returned function is called.
-   * Null: too many watch already.
+   * Calls `tell` with every answer whose tag is another than that before (`seen` at first), until the returned function is called; `stopped` when
+   * this controller stops. Null: too many watch already.
    */
-  open(request: ListEndpointsRequest, seen: string, tell: (answer: Watched) => void): (() => void) | null {
-    if (this.#count >= MAX_WATCHES) return null;
-    this.#count++;
+  open(request: ListEndpointsRequest, seen: string, tell: (answer: Watched) => void, stopped: () => void): (() => void) | null {
+    if (this.#open.size >= MAX_WATCHES) return null;
     let tag = seen;
     let before: readonly unknown[] | null = null;
     const look = (): void => {
@@ -51,14 +53,17 @@ export class CatalogWatches {
       tell({ ...answer, tag });
     };
     const unwatch = this.#latest.watch(look);
-    let isOpen = true;
-    const close = (): void => {
-      if (!isOpen) return;
-      isOpen = false;
-      this.#count--;
+    const stop = (): void => stopped();
+    this.#open.add(stop);
+    look();
+    return () => {
+      this.#open.delete(stop);
       unwatch();
     };
-    look();
-    return close;
+  }
+
+  /** Another replica serves. */
+  stop(): void {
+    for (const stopped of [...this.#open]) stopped();
   }
 }

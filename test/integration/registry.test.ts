@@ -84,6 +84,12 @@ async function serviceKnown(name: string): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
+/** As many wait, as the metrics tell within a second. */
+async function watchers(count: number): Promise<void> {
+  const metrics = async (): Promise<string> => (await fetch(`http://${at.controller.metricsAddress}/metrics`)).text();
+  while (!(await metrics()).includes(`weft_controller_registry_watches ${count}\n`))
+    await new Promise((resolve) => setTimeout(resolve, 20));
+}
 const endpoints = (request: Partial<ListEndpointsRequest>) =>
   ask<ListEndpointsResponse>((done) =>
     catalog.listEndpoints(ListEndpointsRequest.fromPartial({ namespace: 'shop', service: 'api', ...request }), done),
@@ -212,6 +218,22 @@ test('a blocking query answers when the endpoints are others, or says after its 
   await other.logged('model compiled');
   const same = await fetch(`http://${other.controller.registryAddress}${path}`, { headers: { 'if-none-match': second.etag } });
   expect(same.status).toBe(304);
+});
+
+test('who watches when a controller stops is told at once that another replica serves', async () => {
+  register('n1', [api('a', '10.5.0.1')]);
+  await serviceKnown('api');
+  const watch = new Watch({});
+  await watch.until('the instance', () => watch.ids.length === 1);
+  const path = '/v1/services/shop/api/endpoints';
+  const { etag } = await http(path);
+  const waiting = http(`${path}?wait=30s`, { 'if-none-match': etag });
+  await watchers(2);
+  await at.stop();
+  expect(await waiting).toMatchObject({ status: 503, body: { error: expect.stringContaining('another replica serves') } });
+  await watch.until('the end', () => watch.error !== null);
+  expect(watch.error).toMatchObject({ code: 14, details: expect.stringContaining('another replica serves') });
+  at = await startTestController(etcd.endpoint);
 });
 
 test.each([

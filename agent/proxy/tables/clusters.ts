@@ -5,7 +5,7 @@ import {
   type Certificate,
   type ConnectionRoute,
   type Endpoint,
-  EndpointHealth,
+  type EndpointHealth,
   type HttpRoute,
   LoadBalancing_Algorithm,
   Protocol,
@@ -14,6 +14,7 @@ import {
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
+import { failsChecksAlone, takeWork } from '../../model/takes-work.js';
 import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Labels } from './labels.js';
@@ -254,7 +255,7 @@ function socketOf(endpoint: Endpoint, port: ServicePort): Socket[] {
   const target = endpoint.ports.find(({ name }) => name === port.name);
   if (target === undefined) return [];
   const { address, node, workload, health, check } = endpoint;
-  const isFallback = check?.failing === true && check.sourceHealth === EndpointHealth.READY;
+  const isFallback = failsChecksAlone(endpoint);
   const healthReason = check?.failing === true ? `check by ${check.node}: ${check.detail}` : '';
   return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health, healthReason, isFallback }];
 }
@@ -270,15 +271,6 @@ function balancingOf(service: Service): Balancing {
   }
 }
 
-/**
- * The ready ones. Where there is none, those that only their checks speak against: a check that is wrong must not take down a service that works,
- * and where it is right the requests would fail anyhow (Envoy's panic, at a threshold of nothing healthy).
- */
-function takeWork(endpoints: readonly ClusterEndpoint[]): readonly ClusterEndpoint[] {
-  const ready = endpoints.filter(({ health }) => health === EndpointHealth.READY);
-  return ready.length > 0 ? ready : endpoints.filter(({ isFallback }) => isFallback);
-}
-
 /** Rows of `clusters` (all clusters, then two for each: its members for IPv4 and for IPv6 clients) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
 export function clusterSections(
   { clusters: declared, variants }: ClusterSet,
@@ -289,7 +281,7 @@ export function clusterSections(
   const rows: number[] = [];
   const members: number[] = [];
   const readyOf = ({ endpoints }: Cluster): readonly Member[] =>
-    takeWork(endpoints)
+    takeWork(endpoints, ({ isFallback }) => isFallback)
       .filter(({ id }) => id >= 0)
       .map(({ id, weight, address, port, workload }) => ({
         id,
