@@ -10,6 +10,7 @@ import { CompileMemo } from './memo.js';
 import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
+import { outsideServices } from './service-entry.js';
 import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
@@ -25,8 +26,9 @@ export interface CompileOutput {
 
 /** The result doesn't depend on what the memo holds. */
 export function compileModel(input: CompileInput, memo = new CompileMemo()): CompileOutput {
-  const index = indexObjects(input.objects, input.registry);
-  const problems: Problem[] = [];
+  const outside = outsideServices(input.objects, input.resolved ?? new Map());
+  const index = indexObjects(input.objects, outside, input.registry);
+  const problems: Problem[] = [...outside.problems];
   const reporter =
     (object: { kind: string; namespace: string; name: string }): ReportProblem =>
     (path, message, reason) =>
@@ -44,7 +46,8 @@ function compileAll(
   reporter: (object: { kind: string; namespace: string; name: string }) => ReportProblem,
 ): CompiledResource[] {
   const resources: CompiledResource[] = [];
-  for (const service of index.services.values()) resources.push(...memo.resourcesOf(service, index, running, reporter(service)));
+  for (const [name, service] of index.services)
+    resources.push(...memo.resourcesOf(service, index, running, reporter(index.entryHosts.get(name)?.entry ?? service)));
   for (const [name, route] of index.routes) {
     resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileHttpRoute(route, index, reporter(route)) });
   }

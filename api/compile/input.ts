@@ -3,6 +3,7 @@ import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
 import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
 import { impliedServices, NO_REPORTS, type RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
+import type { EntryHost, OutsideServices, ResolvedNames } from './service-entry.js';
 
 export type Stored<K extends Kind> = Extract<StoredObject, { kind: K }>;
 
@@ -22,11 +23,15 @@ export interface CompileInput {
   readonly nowMs?: number;
   /** Absent: the nodes report nothing. */
   readonly registry?: RegistryReports;
+  /** Absent: nobody resolves names, and what goes by them has no endpoints. */
+  readonly resolved?: ResolvedNames;
 }
 
 /** Keys are "<namespace>/<name>" where nothing else is said. */
 export interface ObjectIndex {
   readonly services: ReadonlyMap<string, Stored<'Service'>>;
+  /** Of those that are hosts of ServiceEntries. */
+  readonly entryHosts: ReadonlyMap<string, EntryHost>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
   readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
   readonly grpcRoutes: readonly Stored<'GRPCRoute'>[];
@@ -60,8 +65,8 @@ export interface ObjectIndex {
 }
 
 /** Independent of the order of `objects`. */
-export function indexObjects(objects: readonly StoredObject[], registry: RegistryReports = NO_REPORTS): ObjectIndex {
-  const sorted = [...objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
+export function indexObjects(objects: readonly StoredObject[], outside: OutsideServices, registry: RegistryReports = NO_REPORTS): ObjectIndex {
+  const sorted = [...objects, ...outside.objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
   const workloads = ofKind(sorted, 'Workload');
   const slices = ofKind(sorted, 'EndpointSlice');
   const policies = oldestFirst(ofKind(sorted, 'TrafficPolicy'));
@@ -71,6 +76,7 @@ export function indexObjects(objects: readonly StoredObject[], registry: Registr
   const implied = impliedServices(registry, (name) => declared.has(name));
   return {
     services: implied.length === 0 ? declared : byName([...declared.values(), ...implied]),
+    entryHosts: outside.hosts,
     gateways: byName(ofKind(sorted, 'Gateway')),
     routes: byName(ofKind(sorted, 'HTTPRoute')),
     grpcRoutes: ofKind(sorted, 'GRPCRoute'),

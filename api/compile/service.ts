@@ -10,14 +10,17 @@ import { type DeclaredPort, tcpPorts } from './service-ports.js';
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
 const CLUSTER_DOMAIN = 'cluster.local';
 
-export function compileService(service: Stored<'Service'>, index: Pick<ObjectIndex, 'policiesByService'> & BackendTlsIndex): Service {
+export function compileService(
+  service: Stored<'Service'>,
+  index: Pick<ObjectIndex, 'policiesByService' | 'entryHosts'> & BackendTlsIndex,
+): Service {
   const { namespace, name } = service;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
   const qualified = `${name}.${namespace}`;
   return {
     namespace,
     name,
-    hostnames: [name, qualified, `${qualified}.svc`, `${qualified}.svc.${CLUSTER_DOMAIN}`],
+    hostnames: index.entryHosts.has(nameOf(service)) ? [name] : [name, qualified, `${qualified}.svc`, `${qualified}.svc.${CLUSTER_DOMAIN}`],
     addresses: virtualAddresses(service),
     ports: tcpPorts(service).map(
       (port): ServicePort => ({

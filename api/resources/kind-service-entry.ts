@@ -20,6 +20,7 @@ import {
   describe,
   fields,
   isUnchecked,
+  notActedOn,
   portNumber,
   type Report,
   text,
@@ -50,7 +51,7 @@ const workload = {
   address: z.string().max(253).optional(),
   ports: namedPorts.optional(),
   labels: labels.optional(),
-  network: z.string().max(2048).optional(),
+  network: notActedOn('networks apart from each other', z.string().max(2048)),
   locality: z.string().max(2048).optional(),
   weight: uint32.optional(),
   serviceAccount: z.string().max(253).optional(),
@@ -100,7 +101,7 @@ const serviceEntry = withRule(
     endpoints: listOf(entry, 4096).optional(),
     workloadSelector: labelsSelector.optional(),
     exportTo: exportTo.optional(),
-    subjectAltNames: listOf(z.string()).optional(),
+    subjectAltNames: notActedOn('names of the certificates behind it', listOf(z.string())),
   }),
   checkServiceEntry,
 );
@@ -143,7 +144,6 @@ export const serviceEntryKind = istioKind(
     group: 'networking.istio.io',
     plural: 'serviceentries',
     shortNames: ['se'],
-    notActedOn: 'ServiceEntry; a Service with EndpointSlices is',
   },
   serviceEntry,
 );
@@ -154,7 +154,6 @@ export const workloadEntryKind = istioKind(
     group: 'networking.istio.io',
     plural: 'workloadentries',
     shortNames: ['we'],
-    notActedOn: 'WorkloadEntry; a Workload or EndpointSlice is',
   },
   entry,
 );
