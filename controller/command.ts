@@ -84,6 +84,14 @@ export function controllerCommand(): Command {
         .env('WEFT_ZOOKEEPER_NAMESPACE')
         .default(DEFAULT_FLAGS.zookeeperNamespace),
     )
+    .addOption(
+      repeatable(
+        '--dns-server <address>',
+        'who resolves the names of ServiceEntries: address, address:port or [v6]:port (repeatable; default: as /etc/resolv.conf)',
+        'WEFT_DNS_SERVER',
+        DEFAULT_FLAGS.dnsServer,
+      ),
+    )
     .action(run)
     .addCommand(backupCommand())
     .addCommand(restoreCommand());

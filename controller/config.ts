@@ -33,6 +33,8 @@ export interface ControllerConfig {
   /** The catalogue that is read; null: none. */
   readonly consul: { readonly access: ConsulAccess; readonly namespace: string } | null;
   /** The registry that is read; null: none. */
+  /** Of the DNS, as "address" or "address:port"; none: those of this host. */
+  readonly dnsServers: readonly string[];
   readonly zookeeper: { readonly access: ZooKeeperAccess; readonly namespace: string } | null;
 }
 
@@ -66,6 +68,7 @@ export interface ControllerFlags {
   readonly zookeeperPath: string;
   readonly zookeeperDigestFile: string;
   readonly zookeeperNamespace: string;
+  readonly dnsServer: readonly string[];
 }
 
 export const DEFAULT_FLAGS: ControllerFlags = {
@@ -93,6 +96,7 @@ export const DEFAULT_FLAGS: ControllerFlags = {
   zookeeperPath: '/services',
   zookeeperDigestFile: '',
   zookeeperNamespace: 'zookeeper',
+  dnsServer: [],
 };
 
 /** Throws an Error that names the flag, what was expected and what was found. */
@@ -120,6 +124,7 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
     kubernetes: kubernetesAccess(flags, environment),
     consul: consulSource(flags),
     zookeeper: zookeeperSource(flags),
+    dnsServers: dnsServers(flags),
   });
 }
 
@@ -209,6 +214,13 @@ function zookeeperSource({
   checkReadable('--zookeeper-digest-file', file);
   const digest = (): string | null => (file === '' ? null : readFileSync(file, 'utf8').trim());
   return { access: { servers: zookeeper, path: zookeeperPath, digest }, namespace: zookeeperNamespace };
+}
+
+function dnsServers({ dnsServer }: ControllerFlags): readonly string[] {
+  const isServer = (server: string): boolean => isIP(server) !== 0 || isIP(parseHostPort(server)?.host ?? '') !== 0;
+  const bad = dnsServer.find((server) => !isServer(server));
+  if (bad !== undefined) throw new Error(`--dns-server "${bad}": expected an address, address:port or [v6]:port`);
+  return Object.freeze([...dnsServer]);
 }
 
 function checkNamespace(flag: string, namespace: string): void {

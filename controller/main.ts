@@ -25,6 +25,7 @@ import { RegistryService } from './registry/registry-service.js';
 import { DiscoveryService } from './serve/discovery-service.js';
 import { NodeAcks } from './serve/node-acks.js';
 import { consulReader } from './sources/consul/consul-reader.js';
+import { dnsReader } from './sources/dns/dns-reader.js';
 import { kubernetesReader } from './sources/kubernetes/kubernetes-reader.js';
 import { type IngestionContext, type SourceReader, startIngestion } from './sources/source-ingestion.js';
 import { zookeeperReader } from './sources/zookeeper/zookeeper-reader.js';
@@ -132,6 +133,11 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   const leases = new Leases(client, clock);
   const context: IngestionContext = { client, leases, view, keys, clock, ttlMs: LEADER_TTL_MS, metrics: metrics.sources, log };
   const stopSources = sourceReaders(config, context, latest).map((reader) => startIngestion(context, reader));
+  stopSources.push(
+    onceNamed(latest, () =>
+      startIngestion(context, dnsReader({ ...context, servers: config.dnsServers, latest, metrics: metrics.sources })),
+    ),
+  );
 
   const stop = once(async () => {
     clearInterval(gauges);
@@ -192,6 +198,18 @@ function sourceReaders(
     ...(consul === null ? [] : [consulReader({ ...consul, clock, metrics, log })]),
     ...(zookeeper === null ? [] : [zookeeperReader({ ...zookeeper, clock, metrics, log })]),
   ];
+}
+
+/** Starts what resolves names when something first goes by one: a mesh that has none needs no leader for it. */
+function onceNamed(latest: LatestModel, start: () => () => Promise<void>): () => Promise<void> {
+  let stop: (() => Promise<void>) | null = null;
+  const unwatch = latest.watch(() => {
+    if (stop === null && (latest.model?.names.size ?? 0) > 0) stop = start();
+  });
+  return async () => {
+    unwatch();
+    await stop?.();
+  };
 }
 
 function compileOnChange(parts: {

@@ -65,7 +65,11 @@ export interface ObjectIndex {
 }
 
 /** Independent of the order of `objects`. */
-export function indexObjects(objects: readonly StoredObject[], outside: OutsideServices, registry: RegistryReports = NO_REPORTS): ObjectIndex {
+export function indexObjects(
+  objects: readonly StoredObject[],
+  outside: OutsideServices,
+  registry: RegistryReports = NO_REPORTS,
+): ObjectIndex {
   const sorted = [...objects, ...outside.objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
   const workloads = ofKind(sorted, 'Workload');
   const slices = ofKind(sorted, 'EndpointSlice');

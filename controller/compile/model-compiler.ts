@@ -5,6 +5,7 @@ import {
   CompileMemo,
   compileModel,
   encodeResource,
+  namesToResolve,
   type Problem,
   type RunningWorkload,
   type Visibility,
@@ -30,6 +31,8 @@ export interface CompiledModel {
   readonly generations: ReadonlyMap<string, number>;
   /** What of valid objects is not acted on, by the same; none: not in it. */
   readonly warnings: ReadonlyMap<string, readonly Finding[]>;
+  /** Those that ServiceEntries go by, to be resolved. */
+  readonly names: ReadonlySet<string>;
 }
 
 type Validated = { readonly object: StoredObject; readonly warnings: readonly Finding[] } | { readonly problem: Problem };
@@ -72,7 +75,7 @@ export class ModelCompiler {
       if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
     const { resources, problems, visibility } = compileModel(
-      { objects, running: this.#running(), nowMs: Date.now(), registry: this.#view.reports },
+      { objects, running: this.#running(), nowMs: Date.now(), registry: this.#view.reports, resolved: this.#view.resolved },
       this.#memo,
     );
     return {
@@ -84,6 +87,7 @@ export class ModelCompiler {
       attachedRoutes: countRoutes(resources),
       generations,
       warnings,
+      names: namesToResolve(objects),
     };
   }
 

@@ -1,6 +1,7 @@
 // Where everything stands in etcd: the only place that puts keys together or takes them apart.
 //   <prefix>/objects/<kind>/<namespace>/<name>   one applied object
 //   <prefix>/sources/<source>/<kind>/<namespace>/<name>   one object that a source (Kubernetes, Consul, ZooKeeper) has, written by its ingester alone
+//   <prefix>/sources/dns/ResolvedName/-/<name>   what a name of a ServiceEntry stands for
 //   <prefix>/leaders/<election>                  who leads, on a lease of its own; its revision fences what the leader writes
 //   <prefix>/nodes/<node>                        one registered node, on the node's lease
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
@@ -15,7 +16,7 @@ import { createHash } from 'node:crypto';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 
 /** Where objects come from that nobody applied. */
-export const SOURCES = ['kubernetes', 'consul', 'zookeeper'] as const;
+export const SOURCES = ['kubernetes', 'consul', 'zookeeper', 'dns'] as const;
 export type Source = (typeof SOURCES)[number];
 
 export type ParsedKey =

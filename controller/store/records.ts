@@ -1,4 +1,6 @@
 // What the values in etcd mean: JSON both ways. A value that can't be read (another version's, or written by hand) is null, never a throw.
+import { isIP } from 'node:net';
+import type { ResolvedName } from '../../api/compile/index.js';
 import { Change } from '../../api/gen/mesh/v1/admin.js';
 import { InstanceState, Rejection, WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 
@@ -60,6 +62,15 @@ export function readObject(value: Buffer): ObjectRecord | null {
   if (record === null || !('manifest' in record) || typeof record.createdAtMs !== 'number') return null;
   const { manifest, createdAtMs, generation } = record;
   return { manifest, createdAtMs, requestId: textIn(record, 'requestId'), generation: typeof generation === 'number' ? generation : 0 };
+}
+
+/** Under <prefix>/sources/dns/. */
+export function readResolved(value: Buffer): ResolvedName | null {
+  const manifest = readObject(value)?.manifest;
+  if (typeof manifest !== 'object' || manifest === null) return null;
+  const { addresses, error } = manifest as { readonly addresses?: unknown; readonly error?: unknown };
+  if (!Array.isArray(addresses)) return null;
+  return { addresses: addresses.filter((address) => isIP(String(address)) !== 0), error: typeof error === 'string' ? error : '' };
 }
 
 export function readNode(value: Buffer): NodeRecord | null {

@@ -1,7 +1,7 @@
 // The store as the controller's parts read it: typed, in memory, as of one revision. Owns the reflector and who is told of changes. Writes
 // nothing; goes on answering from memory while etcd is away.
 
-import type { FailingCheck, LiveNode, RegisteredInstance, RegistryReports } from '../../api/compile/index.js';
+import type { FailingCheck, LiveNode, RegisteredInstance, RegistryReports, ResolvedName } from '../../api/compile/index.js';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 import type { Clock } from '../clock.js';
@@ -18,6 +18,7 @@ import {
   readInstance,
   readNode,
   readObject,
+  readResolved,
   readRunning,
 } from './records.js';
 import { type ChangeBatch, type EntryChange, Reflector, type StoreState } from './reflector.js';
@@ -62,6 +63,8 @@ type Watcher = (change: ViewChange) => void;
 export class StoreView {
   /** By etcd key. */
   readonly objects = new Map<string, StoredObject>();
+  /** By name: what the DNS said, of names that ServiceEntries go by. */
+  readonly resolved = new Map<string, ResolvedName>();
   /** Elections that have a leader now. */
   readonly leaders = new Set<string>();
   /** By etcd key. */
@@ -177,6 +180,10 @@ export class StoreView {
     const parsed = this.#keys.parse(key);
     switch (parsed.kind) {
       case 'object': {
+        if (parsed.source === 'dns') {
+          setOrDelete(this.resolved, parsed.ref.name, this.#read(key, entry?.value, readResolved));
+          return true;
+        }
         const record = this.#read(key, entry?.value, readObject);
         if (record === null || entry === null) this.objects.delete(key);
         else this.objects.set(key, { ref: parsed.ref, record, modRevision: entry.modRevision, source: parsed.source });
