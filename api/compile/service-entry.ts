@@ -1,7 +1,15 @@
 // ServiceEntry and WorkloadEntry → what a Service and its EndpointSlices would say of the same hosts: from there on they are compiled like any
 // other. A host is a Service called like the host, which no real one is (those have no dot). Owner of the semantics: Istio API. Pure.
 import { isIP, isIPv6 } from 'node:net';
-import { ENDPOINT_LABELS, EXPORT_TO, MAX_WEIGHT, protocolNamed, SERVICE_NAME_LABEL, type StoredObject, WEIGHT_LABEL } from '../resources/index.js';
+import {
+  ENDPOINT_LABELS,
+  EXPORT_TO,
+  MAX_WEIGHT,
+  protocolNamed,
+  SERVICE_NAME_LABEL,
+  type StoredObject,
+  WEIGHT_LABEL,
+} from '../resources/index.js';
 import { nameOf, type Stored } from './input.js';
 import type { Problem, ReportProblem } from './problem.js';
 import { compareText } from './route-order.js';
