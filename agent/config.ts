@@ -1,7 +1,9 @@
 // Flags and environment of `weft agent`, as one frozen, typed configuration. The only file of the agent that reads either.
+import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { isLocalAddress } from '../api/access/secure-channel.js';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 import { POD_SOCKET } from './link/pod-channel.js';
 
@@ -15,6 +17,13 @@ export interface AgentConfig {
   readonly zone: string;
   readonly region: string;
   readonly controllers: readonly string[];
+  /** Null: plaintext. */
+  readonly enrolment: {
+    /** Of the node's key and certificate. */
+    readonly identityFile: string;
+    readonly authoritiesFile: string | null;
+    readonly tokenFile: string | null;
+  } | null;
   readonly runDir: string;
   readonly stateDir: string;
   readonly bpfDir: string;
@@ -48,6 +57,10 @@ interface AgentFlags {
   readonly zone: string;
   readonly region: string;
   readonly controller?: readonly string[];
+  readonly controllerCa?: string;
+  readonly joinTokenFile?: string;
+  readonly serviceAccountTokenFile?: string;
+  readonly insecure?: boolean;
   readonly runDir: string;
   readonly stateDir: string;
   readonly bpfDir: string;
@@ -80,6 +93,24 @@ export function addAgentOptions(command: Command): Command {
         addresses,
       ),
     )
+    .addOption(
+      option(
+        '--join-token-file <path>',
+        'WEFT_JOIN_TOKEN_FILE',
+        'a join token (weft token create), for the first contact; then the node renews itself',
+      ),
+    )
+    .addOption(
+      option(
+        '--service-account-token-file <path>',
+        'WEFT_SERVICE_ACCOUNT_TOKEN_FILE',
+        'in Kubernetes: a projected token of audience weft-controller, in place of a join token',
+      ),
+    )
+    .addOption(
+      option('--controller-ca <path>', 'WEFT_CONTROLLER_CA', 'whom to trust at first contact, PEM (default: the pin in the join token)'),
+    )
+    .addOption(option('--insecure', 'WEFT_INSECURE', 'speak plaintext to controllers on other hosts'))
     .addOption(option('--run-dir <path>', 'WEFT_RUN_DIR', 'sockets of agent and proxy').default('/run/weft'))
     .addOption(option('--state-dir <path>', 'WEFT_STATE_DIR', 'the last snapshot').default('/var/lib/weft'))
     .addOption(option('--bpf-dir <path>', 'WEFT_BPF_DIR', 'pins of the BPF programs, on a bpffs').default('/sys/fs/bpf/weft'))
@@ -157,6 +188,7 @@ export function agentConfig(command: Command): AgentConfig {
     zone: flags.zone,
     region: flags.region,
     controllers: flags.controller ?? [defaultController],
+    enrolment: enrolmentOf(flags, command),
     runDir: flags.runDir,
     stateDir: flags.stateDir,
     bpfDir: flags.bpfDir,
@@ -176,6 +208,34 @@ export function agentConfig(command: Command): AgentConfig {
     proxySocket: join(flags.runDir, 'proxy.sock'),
     instancesFile: join(flags.stateDir, 'instances'),
     podSocket: join(flags.runDir, POD_SOCKET),
+  });
+}
+
+/** TLS where anything was given for it, or the node has joined before. */
+function enrolmentOf(flags: AgentFlags, command: Command): AgentConfig['enrolment'] {
+  const fail = (message: string): never => command.error(`error: ${message}`, { exitCode: 2 });
+  const { controllerCa, joinTokenFile, serviceAccountTokenFile, insecure } = flags;
+  const identityFile = join(flags.stateDir, 'identity.pem');
+  const isAsked = (controllerCa ?? joinTokenFile ?? serviceAccountTokenFile) !== undefined;
+  if (isAsked && insecure === true) return fail('--insecure: leave it out where a token or an authority is given');
+  if (joinTokenFile !== undefined && serviceAccountTokenFile !== undefined) {
+    return fail('--join-token-file and --service-account-token-file: give one of them');
+  }
+  if (serviceAccountTokenFile !== undefined && controllerCa === undefined) {
+    return fail('--service-account-token-file: has no pin, so --controller-ca must say whom the token may be given to');
+  }
+  const remote = (flags.controller ?? [defaultController]).find((address) => !isLocalAddress(address));
+  if (!isAsked && (insecure === true || !existsSync(identityFile))) {
+    if (remote === undefined || insecure === true || flags.uninstall === true) return null;
+    return fail(
+      `--controller ${remote}: would be spoken to in plaintext: give --join-token-file (weft token create; docs/security.md), or say --insecure`,
+    );
+  }
+  if ((flags.controller ?? [defaultController]).every((address) => address.startsWith('unix:'))) return null;
+  return Object.freeze({
+    identityFile,
+    authoritiesFile: controllerCa ?? null,
+    tokenFile: joinTokenFile ?? serviceAccountTokenFile ?? null,
   });
 }
 

@@ -3,6 +3,7 @@ import { existsSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { isLocalAddress } from '../api/access/secure-channel.js';
 import { AggregatedDiscoveryServiceService } from '../api/gen/envoy/service/discovery/v3/discovery.js';
 import type { RegisterRequest } from '../api/gen/mesh/v1/discovery.js';
 import { InstancesService } from '../api/gen/mesh/v1/registry.js';
@@ -15,6 +16,7 @@ import { VERSION } from '../api/version.js';
 import { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
 import { DiscoveryClient } from './discovery/discovery-client.js';
+import { Enrolment } from './identity/enrolment.js';
 import { Model } from './model/model.js';
 import { NodeUpdates } from './node-updates.js';
 import { Instances } from './registry/instances.js';
@@ -91,7 +93,10 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   closers.push(() => updates.checks.close());
   await updates.restore();
 
+  const enrolment = enrolmentOf(config, log);
+  const security = enrolment ?? undefined;
   const discovery = new DiscoveryClient({
+    security,
     addresses: config.controllers,
     node: config.node,
     version: VERSION,
@@ -105,11 +110,11 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   const instances = new Instances({ file: config.instancesFile, onChange: () => registry.changed(), log });
   closers.push(() => instances.close());
   const state = (): RegisterRequest => ({ ...updates.registration(), instances: instances.states() });
-  const registry = new RegistryClient({ addresses: config.controllers, state, log });
+  const registry = new RegistryClient({ security, addresses: config.controllers, state, log });
   const proxy = new ProxyStatus(config.proxySocket);
   const startedAtMs = performance.now();
   const facts = (): MetricFacts => ({
-    ...gatherFacts(config, capture, updates, discovery, registry, startedAtMs),
+    ...gatherFacts(config, capture, updates, discovery, registry, enrolment, startedAtMs),
     xds: ads === null ? null : { ...ads.state(), ...ads.counters },
   });
 
@@ -126,17 +131,33 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   closers.push(() => metrics.close());
 
   updates.onVerdict = () => registry.changed();
-  registry.start();
-  discovery.start();
+  // Without a certificate there is nothing to try.
+  void Promise.resolve(enrolment?.start()).then(() => {
+    registry.start();
+    discovery.start();
+  });
   const unsubscribe = capture.onChange(() => registry.changed());
   closers.push(() => unsubscribe());
   closers.push(async () => {
     // First the relay: an update that waits for the proxy's ack would hold up the client's end.
     updates.relay.close();
-    await Promise.all([discovery.stop(), registry.stop()]);
+    await Promise.all([discovery.stop(), registry.stop(), enrolment?.stop()]);
   });
   log.info({ node: config.node, version: VERSION, capture: capture.state().mode, status: config.statusListen }, 'the agent runs');
   return { statusAddresses, metricsPort: metrics.port };
+}
+
+/** Null: controllers are spoken to in plaintext. */
+function enrolmentOf({ enrolment, node, controllers }: AgentConfig, log: Logger): Enrolment | null {
+  if (enrolment === null) {
+    const remote = controllers.filter((address) => !isLocalAddress(address));
+    if (remote.length > 0)
+      log.warn({ controllers: remote }, 'plaintext: controllers are not verified, and what is said can be read and altered on the way');
+    return null;
+  }
+  const { identityFile: file, authoritiesFile, tokenFile } = enrolment;
+  const addresses = controllers.filter((address) => !address.startsWith('unix:'));
+  return new Enrolment({ node, addresses, file, authoritiesFile, tokenFile, log });
 }
 
 /** The node's own socket has Discovery for the proxy and Instances besides; the addresses for others have not. */
@@ -200,6 +221,7 @@ function gatherFacts(
   updates: NodeUpdates,
   discovery: DiscoveryClient,
   registry: RegistryClient,
+  enrolment: Enrolment | null,
   startedAtMs: number,
 ): Omit<MetricFacts, 'xds'> {
   const writtenAtMs = updates.store.writtenAtMs;
@@ -211,7 +233,7 @@ function gatherFacts(
     controller: {
       address: discovery.address,
       connected: discovery.state === 'connected',
-      error: discovery.error,
+      error: enrolment?.fault || discovery.error,
       fromDisk: updates.isFromDisk,
     },
     capture: capture.state(),
@@ -232,6 +254,7 @@ function gatherFacts(
     isSnapshotFailing: updates.store.error !== '',
     resources: updates.catalog.size,
     isRegistered: registry.isConnected,
+    certificateExpiresAtMs: enrolment?.expiresAtMs ?? null,
   };
 }
 
@@ -242,7 +265,11 @@ export async function uninstallAgent(config: AgentConfig, print: (line: string) 
   await Capture.uninstall({ bpfDir, meshNetns, podSocket });
   for (const path of redirection) print(`removed ${path}`);
   const snapshot = join(config.stateDir, 'snapshot');
-  const files = [config.agentSocket, config.proxySocket, config.instancesFile, snapshot, `${snapshot}.bad`, `${snapshot}.tmp`];
+  const identity = join(config.stateDir, 'identity.pem');
+  const files = [
+    ...[config.agentSocket, config.proxySocket, config.instancesFile, identity, `${identity}.tmp`],
+    ...[snapshot, `${snapshot}.bad`, `${snapshot}.tmp`],
+  ];
   for (const path of files.filter((file) => existsSync(file))) {
     rmSync(path, { force: true });
     print(`removed ${path}`);

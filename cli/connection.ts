@@ -9,6 +9,7 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js';
+import { AccessClient } from '../api/gen/mesh/v1/access.js';
 import {
   AdminClient,
   type ApplyRequest,
@@ -37,6 +38,7 @@ import {
 } from '../api/gen/mesh/v1/registry.js';
 import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
 import { failureReason } from '../api/grpc/failure.js';
+import { type Dialling, dial, type Target } from './credentials.js';
 import { Failure } from './failure.js';
 
 export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
@@ -54,7 +56,11 @@ const CHANNEL: ClientOptions = {
 /** How grpc-js words it when nobody was reached; a controller that lost its etcd answers UNAVAILABLE too, in its own words. */
 const NO_CONNECTION = /^(No connection established|Connection dropped|Name resolution failed|Failed to connect)/;
 
-type Tail<Response> = [
+/** A server that speaks TLS hears plaintext, or the other way round. */
+const NO_TLS = /Connection dropped|socket hang up|Protocol error|wrong version number|packet length too long|ECONNRESET/i;
+const NEEDS_TLS = '\nIf it speaks TLS, say who you are: --credentials FILE or WEFT_TOKEN; if it does not, leave them out.';
+
+export type Tail<Response> = [
   metadata: Metadata,
   options: Partial<CallOptions>,
   callback: (error: ServiceError | null, response: Response) => void,
@@ -63,10 +69,23 @@ type Tail<Response> = [
 export class Controller {
   readonly #client: AdminClient;
   readonly #catalog: CatalogClient;
+  readonly #access: AccessClient;
+  readonly #metadata: Metadata;
 
-  constructor(readonly address: string) {
-    this.#client = new AdminClient(address, credentials.createInsecure(), CHANNEL);
-    this.#catalog = new CatalogClient(address, credentials.createInsecure(), CHANNEL);
+  constructor(
+    readonly address: string,
+    { credentials: channelCredentials, options, metadata }: Dialling,
+  ) {
+    const channel = { ...CHANNEL, ...options };
+    this.#client = new AdminClient(address, channelCredentials, channel);
+    this.#catalog = new CatalogClient(address, channelCredentials, channel);
+    this.#access = new AccessClient(address, channelCredentials, channel);
+    this.#metadata = identity(metadata);
+  }
+
+  /** Any of what administrators do about nodes, operators and the authority. */
+  access<Response>(start: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall): Promise<Response> {
+    return this.#call((...tail) => start(this.#access, ...tail));
   }
 
   apply(request: ApplyRequest): Promise<ApplyResponse> {
@@ -118,12 +137,13 @@ export class Controller {
   close(): void {
     this.#client.close();
     this.#catalog.close();
+    this.#access.close();
   }
 
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {
-    return unary(start, timeoutMs, (error) => {
+    return unary(start, this.#metadata, timeoutMs, (error) => {
       if (error.code === status.DEADLINE_EXCEEDED || (error.code === status.UNAVAILABLE && NO_CONNECTION.test(error.details))) {
-        return `no controller answers at ${this.address}: ${failureReason(error.details)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).`;
+        return `no controller answers at ${this.address}: ${failureReason(error.details)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).${NO_TLS.test(error.details) ? NEEDS_TLS : ''}`;
       }
       if (error.code === status.UNAVAILABLE) return `the controller at ${this.address} can't do it now: ${error.details}`;
       return `the controller at ${this.address} refused: ${error.details} (${status[error.code]})`;
@@ -160,7 +180,7 @@ export class InstanceAgent {
   }
 
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall): Promise<Response> {
-    return unary(start, NODE_TIMEOUT_MS, (error) =>
+    return unary(start, identity(new Metadata()), NODE_TIMEOUT_MS, (error) =>
       error.code === status.UNAVAILABLE || error.code === status.DEADLINE_EXCEEDED
         ? `no agent answers at ${this.address}: ${failureReason(error.details)}
 Is it running on this host, and may you connect? Say where it is with --agent ADDRESS (or WEFT_AGENT).`
@@ -187,6 +207,7 @@ export async function nodeStatus(name: string, address: string, timeoutMs = NODE
   try {
     return await unary<StatusResponse>(
       (...tail) => client.get({}, ...tail),
+      new Metadata(),
       timeoutMs,
       (error) =>
         `node ${name} does not answer at ${address}: ${failureReason(error.details)}\nIs its agent running? Look at its log there.`,
@@ -196,9 +217,8 @@ export async function nodeStatus(name: string, address: string, timeoutMs = NODE
   }
 }
 
-/** Who is asking, for the history: user and host, as this process knows them. */
-function identity(): Metadata {
-  const metadata = new Metadata();
+/** Who is asking, for the history of a controller that verifies nobody: user and host, as this process knows them. */
+function identity(metadata: Metadata): Metadata {
   const { WEFT_ACTOR, SUDO_USER, USER, LOGNAME } = process.env;
   const name = WEFT_ACTOR || `${SUDO_USER || USER || LOGNAME || `uid ${process.getuid?.()}`}@${hostname()}`;
   // What isn't ASCII can't stand in a header.
@@ -208,11 +228,12 @@ function identity(): Metadata {
 
 function unary<Response>(
   start: (...tail: Tail<Response>) => ClientUnaryCall,
+  metadata: Metadata,
   timeoutMs: number,
   explain: (error: ServiceError) => string,
 ): Promise<Response> {
   return new Promise((resolve, reject) => {
-    start(identity(), { deadline: Date.now() + timeoutMs }, (error, response) => {
+    start(metadata, { deadline: Date.now() + timeoutMs }, (error, response) => {
       if (error === null) resolve(response);
       else reject(new Failure(explain(error)));
     });
@@ -220,8 +241,9 @@ function unary<Response>(
 }
 
 /** Runs `use` on a connection and closes it, whatever happens. */
-export async function withController<Result>(address: string, use: (controller: Controller) => Promise<Result>): Promise<Result> {
-  const controller = new Controller(address);
+export async function withController<Result>(target: Target | string, use: (controller: Controller) => Promise<Result>): Promise<Result> {
+  const whole = typeof target === 'string' ? { address: target, credentialsFile: '', isInsecure: false } : target;
+  const controller = new Controller(whole.address, await dial(whole));
   try {
     return await use(controller);
   } finally {

@@ -3,6 +3,7 @@
 // The daemons' code is loaded only when asked for: `weft status` must answer at once.
 import { Command, CommanderError, Option } from 'commander';
 import { VERSION } from '../api/version.js';
+import { auditCommand, authorityCommand, nodeCommand, operatorCommand, tokenCommand, whoamiCommand } from './commands/access.js';
 import { analyzeCommand } from './commands/analyze.js';
 import { applyCommand, deleteCommand } from './commands/apply.js';
 import { type CheckOptions, checkCommand } from './commands/check.js';
@@ -52,6 +53,8 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     .description('A service mesh without sidecars.')
     .version(VERSION)
     .addOption(controllerOption().env('WEFT_CONTROLLER').default(DEFAULT_CONTROLLER))
+    .addOption(credentialsOption().env('WEFT_CREDENTIALS'))
+    .addOption(insecureOption().env('WEFT_INSECURE'))
     .showHelpAfterError('(add --help for what is possible)')
     // `weft agent --controller` is the agent's own option.
     .enablePositionalOptions();
@@ -68,13 +71,16 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     historyCommand(),
     rollbackCommand(),
   ])
-    program.addCommand(command.addOption(controllerOption()));
+    program.addCommand(withConnection(command));
   program.commandsGroup('Nodes:');
-  for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(command.addOption(controllerOption()));
-  program.addCommand(xdsCommand(controllerOption));
+  for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(withConnection(command));
+  program.addCommand(xdsCommand(withConnection));
   program.commandsGroup('Registry:');
-  program.addCommand(registryCommand(controllerOption));
+  program.addCommand(registryCommand(withConnection));
   program.addCommand(instanceCommand());
+  program.commandsGroup('Who may do what:');
+  for (const command of [tokenCommand(), nodeCommand(), operatorCommand(), authorityCommand(), auditCommand(), whoamiCommand()])
+    program.addCommand(withConnection(command));
   program.commandsGroup('This host:');
   program.addCommand(checkCommand(checkHost));
   program.commandsGroup('Daemons:');
@@ -82,6 +88,21 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   program.addHelpText('after', '\nExit codes: 0 done, 1 refused or failed, 2 bad usage.');
   throwOnExit(program);
   return program;
+}
+
+function credentialsOption(): Option {
+  return new Option(
+    '--credentials <file>',
+    'who is asking, where the controller asks (default: WEFT_TOKEN, else ~/.config/weft/credentials.yaml)',
+  );
+}
+
+function insecureOption(): Option {
+  return new Option('--insecure', 'speak plaintext to a controller on another host');
+}
+
+function withConnection(command: Command): Command {
+  return command.addOption(controllerOption()).addOption(credentialsOption()).addOption(insecureOption());
 }
 
 /** Before or after the subcommand; the environment is the global one's, or it would outdo an explicit flag. */

@@ -11,7 +11,52 @@ import { Keyspace } from './store/keys.js';
 export function controllerCommand(): Command {
   return withStore(new Command('controller'))
     .description('Stores resources and nodes in etcd and distributes the model to every node.')
-    .addOption(repeatable('--listen <address>', 'gRPC: host:port or unix:/path (repeatable)', 'WEFT_LISTEN', DEFAULT_FLAGS.listen))
+    .addOption(
+      repeatable(
+        '--listen <address>',
+        'gRPC: host:port or unix:/path, repeatable (default: port 15010, on 127.0.0.1 without an authority; unix:/run/weft/controller.sock)',
+        'WEFT_LISTEN',
+        DEFAULT_FLAGS.listen,
+      ),
+    )
+    .addOption(
+      optional(
+        '--authority-key-file <path>',
+        'turns TLS on: 32 bytes (openssl rand -hex 32) that seal the keys of the authority of nodes and controllers in etcd; the same at every replica',
+        'WEFT_AUTHORITY_KEY_FILE',
+      ),
+    )
+    .addOption(
+      optional('--authority-cert <path>', 'turns TLS on: an authority of your own, PEM; several: the first signs', 'WEFT_AUTHORITY_CERT'),
+    )
+    .addOption(optional('--authority-key <path>', 'its key, PEM', 'WEFT_AUTHORITY_KEY'))
+    .addOption(
+      new Option('--node-certificate-ttl <seconds>', 'life of a node’s certificate; it renews itself when two thirds are over')
+        .env('WEFT_NODE_CERTIFICATE_TTL')
+        .default(DEFAULT_FLAGS.nodeCertificateTtl),
+    )
+    .addOption(
+      new Option('--node-rejoin-window <seconds>', 'for so long after its end a node’s certificate still renews itself')
+        .env('WEFT_NODE_REJOIN_WINDOW')
+        .default(DEFAULT_FLAGS.nodeRejoinWindow),
+    )
+    .addOption(
+      new Option('--node-service-account <namespace/name>', 'whose tokens agents in Kubernetes join with')
+        .env('WEFT_NODE_SERVICE_ACCOUNT')
+        .default(DEFAULT_FLAGS.nodeServiceAccount),
+    )
+    .addOption(
+      optional(
+        '--publish-authorities <namespace/name>',
+        'keep a ConfigMap with the authorities (ca.crt), for agents in Kubernetes to know whom to trust',
+        'WEFT_PUBLISH_AUTHORITIES',
+      ),
+    )
+    .addOption(
+      new Option('--insecure', 'listen in plaintext on other addresses than loopback: whoever reaches them is an administrator')
+        .env('WEFT_INSECURE')
+        .default(DEFAULT_FLAGS.insecure),
+    )
     .addOption(
       new Option('--metrics-listen <address>', 'Prometheus, /healthz, /readyz; empty for none')
         .env('WEFT_METRICS_LISTEN')

@@ -2,7 +2,10 @@
 
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { isLocalAddress } from '../api/access/secure-channel.js';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
+import type { AuthorityPlace } from './ca/authority.js';
+import { readSealingKey } from './ca/sealed.js';
 import type { ConsulAccess } from './sources/consul/consul-client.js';
 import { type ClusterAccess, inClusterAccess, kubeconfigAccess } from './sources/kubernetes/cluster-access.js';
 import type { ZooKeeperAccess } from './sources/zookeeper/session.js';
@@ -21,6 +24,15 @@ export interface ControllerConfig {
   readonly etcdPrefix: string;
   /** As gRPC writes addresses: "host:port", "[v6]:port" or "unix:/path". */
   readonly listen: readonly string[];
+  /** Null: no TLS, listeners are plaintext. */
+  readonly authority: AuthorityPlace | null;
+  readonly certificateTtlMs: number;
+  /** For so long after its end a node's certificate still renews itself. */
+  readonly rejoinWindowMs: number;
+  /** "<namespace>/<name>": agents' in Kubernetes. */
+  readonly nodeServiceAccount: string;
+  /** "<namespace>/<name>" of the ConfigMap in which agents there find whom to trust; null: none. */
+  readonly publishAuthorities: string | null;
   /** "host:port"; null: no metrics. */
   readonly metricsListen: HostPort | null;
   /** Where the registry is read over HTTP; null: nowhere. */
@@ -47,7 +59,16 @@ export interface ControllerFlags {
   readonly etcdUser: string;
   readonly etcdPasswordFile: string;
   readonly etcdPrefix: string;
+  /** Empty: the defaults. */
   readonly listen: readonly string[];
+  readonly authorityKeyFile: string;
+  readonly authorityCert: string;
+  readonly authorityKey: string;
+  readonly nodeCertificateTtl: string;
+  readonly nodeRejoinWindow: string;
+  readonly nodeServiceAccount: string;
+  readonly publishAuthorities: string;
+  readonly insecure: boolean;
   readonly metricsListen: string;
   readonly registryListen: string;
   readonly nodeTtl: string;
@@ -79,7 +100,15 @@ export const DEFAULT_FLAGS: ControllerFlags = {
   etcdUser: '',
   etcdPasswordFile: '',
   etcdPrefix: '/weft',
-  listen: ['0.0.0.0:15010', 'unix:/run/weft/controller.sock'],
+  listen: [],
+  authorityKeyFile: '',
+  authorityCert: '',
+  authorityKey: '',
+  nodeCertificateTtl: '86400',
+  nodeRejoinWindow: '604800',
+  nodeServiceAccount: 'weft-system/weft-agent',
+  publishAuthorities: '',
+  insecure: false,
   metricsListen: '0.0.0.0:15021',
   registryListen: '',
   nodeTtl: '10',
@@ -113,9 +142,21 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
   if (flags.registryListen !== '' && registryListen === null) {
     throw new Error(`--registry-listen "${flags.registryListen}": expected host:port, or nothing for none`);
   }
+  checkNamespaced('--node-service-account', flags.nodeServiceAccount);
+  const { publishAuthorities } = flags;
+  if (publishAuthorities !== '') checkNamespaced('--publish-authorities', publishAuthorities);
+  const authority = authorityPlace(flags);
+  if (publishAuthorities !== '' && (authority === null || flags.kubernetes === '')) {
+    throw new Error('--publish-authorities: needs an authority (--authority-key-file) and --kubernetes');
+  }
   return Object.freeze({
     ...storeConfig(flags),
-    listen: Object.freeze([...flags.listen]),
+    listen: Object.freeze(listenAddresses(flags, authority !== null)),
+    authority,
+    certificateTtlMs: seconds('--node-certificate-ttl', flags.nodeCertificateTtl, 2),
+    rejoinWindowMs: seconds('--node-rejoin-window', flags.nodeRejoinWindow, 0),
+    nodeServiceAccount: flags.nodeServiceAccount,
+    publishAuthorities: publishAuthorities === '' ? null : publishAuthorities,
     metricsListen,
     registryListen,
     nodeTtlMs: ttl * 1_000,
@@ -126,6 +167,39 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
     zookeeper: zookeeperSource(flags),
     dnsServers: dnsServers(flags),
   });
+}
+
+function checkNamespaced(flag: string, value: string): void {
+  if (!/^[a-z0-9-]{1,63}\/[a-z0-9.-]{1,253}$/.test(value)) throw new Error(`${flag} "${value}": expected <namespace>/<name>`);
+}
+
+const YEAR_S = 365 * 86_400;
+
+function seconds(flag: string, value: string, least: number): number {
+  const count = Number(value);
+  if (value !== '' && Number.isInteger(count) && count >= least && count <= YEAR_S) return count * 1_000;
+  throw new Error(`${flag} "${value}": expected whole seconds, ${least} to ${YEAR_S}`);
+}
+
+function authorityPlace({ authorityKeyFile, authorityCert, authorityKey, insecure }: ControllerFlags): AuthorityPlace | null {
+  if ((authorityCert === '') !== (authorityKey === '')) throw new Error('--authority-cert and --authority-key: give both or neither');
+  if (authorityCert !== '' && authorityKeyFile !== '') {
+    throw new Error('--authority-key-file is for an authority in etcd, --authority-cert for one in files: give one of them');
+  }
+  if (authorityCert === '' && authorityKeyFile === '') return null;
+  if (insecure) throw new Error('--insecure: there is an authority, so every TCP address has TLS: leave one of them out');
+  if (authorityKeyFile !== '') return { kind: 'store', sealingKey: readSealingKey('--authority-key-file', authorityKeyFile) };
+  return { kind: 'files', certificateFile: authorityCert, keyFile: authorityKey };
+}
+
+/** Plaintext is for this host alone, unless somebody has said that they want it. */
+function listenAddresses({ listen, insecure }: ControllerFlags, isSecure: boolean): string[] {
+  const given = listen.length > 0 ? listen : [isSecure ? '0.0.0.0:15010' : '127.0.0.1:15010', 'unix:/run/weft/controller.sock'];
+  const open = isSecure || insecure ? undefined : given.find((address) => !isLocalAddress(address));
+  if (open === undefined) return [...given];
+  throw new Error(
+    `--listen ${open}: without an authority it would be plaintext, and whoever reaches it an administrator: give --authority-key-file (docs/security.md), listen on 127.0.0.1, or say --insecure`,
+  );
 }
 
 export type StoreFlags = Pick<ControllerFlags, 'etcd' | 'etcdCa' | 'etcdCert' | 'etcdKey' | 'etcdUser' | 'etcdPasswordFile' | 'etcdPrefix'>;

@@ -1,16 +1,27 @@
 // The controller's composition root: makes every part, joins them, and takes them apart again. Holds no behaviour of its own beyond that.
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { AccessService, NodeIdentityService } from '../api/gen/mesh/v1/access.js';
 import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
 import { CatalogService } from '../api/gen/mesh/v1/registry.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
-import { listenGrpc } from '../api/grpc/listen.js';
 import { MetricsServer } from '../api/metrics-server.js';
 import { MAX_MANIFEST_BYTES } from '../api/resources/limits.js';
 import { VERSION } from '../api/version.js';
+import { createAccessService } from './access/access-service.js';
+import { AuditLog } from './access/audit-log.js';
+import { Authenticator } from './access/authenticator.js';
+import { ControllerCredentials } from './access/controller-credentials.js';
+import { Guard } from './access/guard.js';
+import { JoinTokens } from './access/join-tokens.js';
+import { listenGuarded } from './access/listeners.js';
+import { createNodeIdentityService } from './access/node-identity-service.js';
+import { PodIdentity } from './access/pod-identity.js';
+import { PublishedAuthorities } from './access/published-authorities.js';
 import { createAdminService } from './admin/admin-service.js';
 import { ObjectChanges } from './admin/object-changes.js';
+import { Authority } from './ca/authority.js';
 import { type Clock, systemClock } from './clock.js';
 import { CompileSchedule } from './compile/compile-schedule.js';
 import { LatestModel } from './compile/latest-model.js';
@@ -51,6 +62,10 @@ export interface Controller {
 
 /** An apply at its bound, with room for names and framing. */
 const MAX_REQUEST_BYTES = MAX_MANIFEST_BYTES + 1_048_576;
+/** An agent has one stream a connection, the CLI a few calls. */
+const MAX_STREAMS_A_CONNECTION = 2_000;
+/** Of one without a call. */
+const IDLE_CONNECTION_MS = 300_000;
 const STOP_GRACE_MS = 2_000;
 /** For so long nobody reads a source after the replica that did was killed. */
 const LEADER_TTL_MS = 10_000;
@@ -111,7 +126,10 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
     'grpc.keepalive_time_ms': 10_000,
     'grpc.keepalive_timeout_ms': 5_000,
+    'grpc.max_concurrent_streams': MAX_STREAMS_A_CONNECTION,
+    'grpc.max_connection_idle_ms': IDLE_CONNECTION_MS,
   });
+  const access = accessOf(config, { client, view, keys, clock, metrics, log });
   const changes = new ObjectChanges(client, view, keys, () => barrier(Number.MAX_SAFE_INTEGER), Date.now);
   const modelRevision = (): number => discovery.history.revision;
   server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, interests, latest }));
@@ -119,6 +137,8 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   server.addService(RegistryDefinition, { register: registry.register });
   const watches = new CatalogWatches(latest);
   server.addService(CatalogService, createCatalogService(latest, watches));
+  server.addService(AccessService, access.access);
+  if (access.nodeIdentity !== null) server.addService(NodeIdentityService, access.nodeIdentity);
   const gauges = setInterval(() => {
     metrics.connectedNodes.set(discovery.connectedNodes);
     metrics.liveNodes.set(view.nodes.size);
@@ -147,6 +167,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     watches.stop();
     await registry.stop();
     await shutDown(server, clock);
+    await access.stop();
     schedule.stop();
     acks.stop();
     view.stop();
@@ -157,8 +178,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   let metricsServer: MetricsServer | null = null;
   let catalogHttp: CatalogHttp | null = null;
   try {
-    const addresses: string[] = [];
-    for (const address of config.listen) addresses.push(await listenGrpc(server, address));
+    const addresses = await listenGuarded(server, config.listen, access, log);
     const unready = (): string | null => {
       if (discovery.history.isReady) return null;
       return view.state.kind === 'down' ? unavailableMessage(client.endpoints, view.state.reason) : 'the store is being read';
@@ -186,6 +206,53 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     await stop();
     throw error;
   }
+}
+
+/** Who may do what, and the services about that. */
+function accessOf(
+  { authority: place, certificateTtlMs, rejoinWindowMs, kubernetes, nodeServiceAccount, publishAuthorities }: ControllerConfig,
+  parts: { client: EtcdClient; view: StoreView; keys: Keyspace; clock: Clock; metrics: ControllerMetrics; log: Logger },
+) {
+  const { client, view, keys, clock, metrics, log } = parts;
+  const wallClock = Date.now;
+  const authority = place === null ? null : new Authority({ place, client, view, keys, certificateTtlMs, wallClock, log });
+  const authenticator = new Authenticator(view, authority, wallClock);
+  const audit = new AuditLog({ client, view, keys, clock, wallClock, log });
+  const tokens = new JoinTokens(client, keys, wallClock);
+  const guard = new Guard({
+    authenticator,
+    audit,
+    clock,
+    observe: {
+      called: (method, code) => metrics.calls.inc({ method, code }),
+      refused: (method, reason) => metrics.refusedCalls.inc({ method, reason }),
+    },
+  });
+  const pods = kubernetes === null || authority === null ? null : new PodIdentity(kubernetes, nodeServiceAccount);
+  const published =
+    kubernetes === null || authority === null || publishAuthorities === null
+      ? null
+      : new PublishedAuthorities(kubernetes, authority, publishAuthorities, log);
+  const joined = (node: string, by: string): void => {
+    metrics.joins.inc({ by });
+    log.info({ node, by }, 'certificate of a node signed');
+  };
+  const credentials = authority === null ? null : new ControllerCredentials(authority, guard.interceptor('tls'), certificateTtlMs);
+  return {
+    guard,
+    credentials,
+    access: createAccessService({ client, view, keys, clock, wallClock, authority, tokens }),
+    nodeIdentity:
+      authority === null ? null : createNodeIdentityService({ authority, authenticator, tokens, pods, rejoinWindowMs, wallClock, joined }),
+    stop: async (): Promise<void> => {
+      guard.close();
+      pods?.close();
+      published?.close();
+      credentials?.close();
+      authority?.close();
+      await audit.stop();
+    },
+  };
 }
 
 function sourceReaders(

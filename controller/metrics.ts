@@ -65,6 +65,24 @@ export class ControllerMetrics {
   readonly instances = this.#gauge('weft_controller_instances', 'Instances that registered themselves, on any node.');
   readonly failingEndpoints = this.#gauge('weft_controller_failing_endpoints', 'Endpoints that fail their active checks.');
   readonly registryWatches = this.#gauge('weft_controller_registry_watches', 'Who waits for a change of the registry at this replica.');
+  readonly calls = new Counter({
+    name: 'weft_controller_calls_total',
+    help: 'Calls that were let in and have ended, by gRPC status.',
+    labelNames: ['method', 'code'],
+    registers: [this.registry],
+  });
+  readonly refusedCalls = new Counter({
+    name: 'weft_controller_refused_calls_total',
+    help: 'Calls refused before their service saw them: unauthenticated, unready, role, rate, concurrency, metadata.',
+    labelNames: ['method', 'reason'],
+    registers: [this.registry],
+  });
+  readonly joins = new Counter({
+    name: 'weft_controller_node_certificates_total',
+    help: 'Certificates of nodes signed: by a join token, a Kubernetes token, or the certificate before.',
+    labelNames: ['by'],
+    registers: [this.registry],
+  });
   readonly pushes = this.#counter('weft_controller_pushes_total', 'Deltas and snapshots sent, over all streams.');
   readonly encodings = this.#counter(
     'weft_controller_push_encodings_total',

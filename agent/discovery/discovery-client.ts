@@ -12,7 +12,7 @@ import {
 } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import type { Clock } from '../link/clock.js';
-import { Link, type LinkSession, type LinkState } from '../link/link.js';
+import { Link, type LinkSecurity, type LinkSession, type LinkState } from '../link/link.js';
 import { resourceKey } from './catalog.js';
 
 /** One revision, whole. With `full`, what `resources` does not name is gone. */
@@ -38,6 +38,8 @@ export interface DiscoveryClientOptions {
   onUpdate(update: DiscoveryUpdate): Promise<readonly Rejection[]>;
   /** `detail`: the address, or on 'lost' the reason. */
   onState?(state: LinkState, detail: string): void;
+  /** None: plaintext. */
+  readonly security?: LinkSecurity | undefined;
   readonly log: Logger;
   /** For logs; what the other side is. */
   readonly peer?: string;
@@ -70,6 +72,7 @@ export class DiscoveryClient {
       open: (client) => client.stream(),
       session: (session) => this.#session(session),
       ...(options.onState === undefined ? {} : { onState: (state: LinkState, detail: string) => options.onState?.(state, detail) }),
+      security: options.security,
       log: options.log,
       clock: options.clock,
     });

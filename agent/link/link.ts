@@ -2,6 +2,7 @@
 // the next address after a jittered backoff, for ever, until stopped. The order of the addresses is drawn once, so that nodes spread over the servers; a
 // link goes back to its first one when that has returned, or the server restarted last would have no nodes. What travels on the stream is the session's business.
 import {
+  type ChannelCredentials,
   type Client,
   type ClientDuplexStream,
   type ClientOptions,
@@ -43,6 +44,19 @@ export const channelOptions: ClientOptions = {
 
 const RETURNS = 'the first address answers again';
 
+/** How a server is spoken to, and what proves who we are. */
+export interface LinkSecurity {
+  /** Throws while there is nothing that proves it, with why. */
+  channel(address: string): { readonly credentials: ChannelCredentials; readonly options: ClientOptions };
+  /** A server did not take what proves it. */
+  refused(): void;
+}
+
+const plaintext: LinkSecurity = {
+  channel: () => ({ credentials: credentials.createInsecure(), options: {} }),
+  refused: () => {},
+};
+
 /** The session's hold on its link. */
 export interface LinkSession<Request, Response> {
   readonly call: ClientDuplexStream<Request, Response>;
@@ -57,11 +71,13 @@ export interface LinkOptions<C extends Client, Request, Response> {
   readonly addresses: readonly string[];
   /** For logs: what an operator should check when no address answers. */
   readonly hint: string;
-  connect(address: string, channelCredentials: ReturnType<typeof credentials.createInsecure>, options: ClientOptions): C;
+  connect(address: string, channelCredentials: ChannelCredentials, options: ClientOptions): C;
   open(client: C): ClientDuplexStream<Request, Response>;
   /** Runs one stream; returns when it ended. A throw ends the stream and is reported as the reason. Must return soon after `signal`. */
   session(session: LinkSession<Request, Response>): Promise<void>;
   onState?(state: LinkState, detail: string): void;
+  /** None: plaintext. */
+  readonly security?: LinkSecurity | undefined;
   readonly log: Logger;
   readonly clock?: Clock | undefined;
 }
@@ -71,6 +87,7 @@ export class Link<C extends Client, Request, Response> {
   readonly #clock: Clock;
   readonly #backoff: Backoff;
   readonly #addresses: readonly string[];
+  readonly #security: LinkSecurity;
   readonly #stopping = new AbortController();
   #running: Promise<void> | null = null;
   #state: LinkState = 'connecting';
@@ -87,6 +104,7 @@ export class Link<C extends Client, Request, Response> {
     this.#backoff = new Backoff(backoffMinMs, backoffMaxMs, this.#clock);
     this.#addresses = shuffled(options.addresses, this.#clock);
     this.#address = this.#addresses[0] as string;
+    this.#security = options.security ?? plaintext;
   }
 
   get state(): LinkState {
@@ -133,19 +151,27 @@ export class Link<C extends Client, Request, Response> {
 
   /** One stream from opening to end; returns why it ended. */
   async #attempt(address: string): Promise<string> {
-    const { connect, open, session } = this.#options;
+    const { open, session } = this.#options;
+    let client: C;
+    try {
+      client = this.#connect(address);
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
     const ended = new AbortController();
     const { signal } = ended;
     const stop = (): void => ended.abort();
     this.#stopping.signal.addEventListener('abort', stop);
-    const client = connect(address, credentials.createInsecure(), channelOptions);
     const call = open(client);
     let failure: string | null = null;
     const fail = (reason: string): void => {
       failure ??= reason;
       ended.abort();
     };
-    call.on('error', (error: Error | ServiceError) => fail(describeError(error)));
+    call.on('error', (error: Error | ServiceError) => {
+      if ('code' in error && error.code === status.UNAUTHENTICATED) this.#security.refused();
+      fail(describeError(error));
+    });
     call.on('status', () => fail('the stream was ended by the other side'));
     signal.addEventListener('abort', () => call.cancel(), { once: true });
     const established = (): void => {
@@ -189,13 +215,23 @@ export class Link<C extends Client, Request, Response> {
   }
 
   #accepts(address: string): Promise<boolean> {
-    const client = this.#options.connect(address, credentials.createInsecure(), channelOptions);
+    let client: C;
+    try {
+      client = this.#connect(address);
+    } catch {
+      return Promise.resolve(false);
+    }
     return new Promise((resolve) => {
       client.waitForReady(Date.now() + connectTimeoutMs, (error) => {
         client.close();
         resolve(error === undefined);
       });
     });
+  }
+
+  #connect(address: string): C {
+    const { credentials: channelCredentials, options } = this.#security.channel(address);
+    return this.#options.connect(address, channelCredentials, { ...channelOptions, ...options });
   }
 
   #connected(address: string): void {

@@ -3,7 +3,7 @@
 import type { Logger } from 'pino';
 import { type RegisterRequest, type RegisterResponse, RegistryClient as RegistryStub } from '../../api/gen/mesh/v1/discovery.js';
 import { type Clock, systemClock } from '../link/clock.js';
-import { Link, type LinkSession } from '../link/link.js';
+import { Link, type LinkSecurity, type LinkSession } from '../link/link.js';
 
 /** Until the controller has told its TTL. */
 const firstTtlMs = 15_000;
@@ -15,6 +15,8 @@ export interface RegistryClientOptions {
   readonly addresses: readonly string[];
   /** The node's state now; called at every change and heartbeat. */
   state(): RegisterRequest;
+  /** None: plaintext. */
+  readonly security?: LinkSecurity | undefined;
   readonly log: Logger;
   readonly clock?: Clock | undefined;
 }
@@ -37,6 +39,7 @@ export class RegistryClient {
       connect: (address, credentials, channel) => new RegistryStub(address, credentials, channel),
       open: (client) => client.register(),
       session: (session) => this.#session(session),
+      security: options.security,
       log: options.log,
       clock: options.clock,
     });

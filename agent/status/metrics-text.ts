@@ -12,6 +12,8 @@ export interface MetricFacts extends AgentFacts {
   /** Since the start, by "<type> <result>". */
   readonly checkResults: ReadonlyMap<string, number>;
   readonly droppedChecks: number;
+  /** Milliseconds since the epoch; null: the node has none. */
+  readonly certificateExpiresAtMs: number | null;
 }
 
 /** One scrape: a registry of its own, so that workloads and counters that went away leave no stale series. */
@@ -38,6 +40,13 @@ export async function renderMetrics(facts: MetricFacts, proxyText: string | null
   gauge('proxy_subscribed', 'Proxies that take their configuration from this agent', facts.subscribedProxies);
   gauge('proxy_stalled', '1 while a proxy does not ack its configuration', Number(facts.isProxyStalled));
   if (facts.snapshotAgeSeconds !== null) gauge('snapshot_age_seconds', 'Since the snapshot on disk was written', facts.snapshotAgeSeconds);
+  if (facts.certificateExpiresAtMs !== null) {
+    gauge(
+      'certificate_expiry_timestamp_seconds',
+      'When the certificate of the node ends, since the epoch',
+      facts.certificateExpiresAtMs / 1_000,
+    );
+  }
   gauge('snapshot_failing', '1 while the snapshot cannot be written', Number(facts.isSnapshotFailing));
   gauge('resident_memory_bytes', 'Resident memory of the agent', process.memoryUsage.rss());
   addCapture(registry, facts);

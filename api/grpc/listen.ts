@@ -13,16 +13,21 @@ export type SocketMode = 0o600 | 0o660 | 0o666;
  * Returns the bound address, with the kernel's port where 0 was asked for. A socket file that nobody serves is replaced, a served one never.
  * Throws with the address and what to do.
  */
-export async function listenGrpc(server: Server, address: string, mode: SocketMode = 0o660): Promise<string> {
+export async function listenGrpc(
+  server: Server,
+  address: string,
+  mode: SocketMode = 0o660,
+  credentials = ServerCredentials.createInsecure(),
+): Promise<string> {
   if (address.startsWith(UNIX)) {
-    await listenUnix(server, address, mode);
+    await listenUnix(server, address, mode, credentials);
     return address;
   }
   const colon = address.lastIndexOf(':');
   if (colon < 1 || !/^\d+$/.test(address.slice(colon + 1))) {
     throw new Error(`can't listen on "${address}": expected host:port, [v6]:port or unix:/path`);
   }
-  return `${address.slice(0, colon)}:${await bind(server, address)}`;
+  return `${address.slice(0, colon)}:${await bind(server, address, credentials)}`;
 }
 
 /** Throws when a live process serves the unix socket. */
@@ -30,7 +35,7 @@ export async function assertUnserved(path: string): Promise<void> {
   if (await isServed(path)) throw new Error(`${UNIX}${path} is served by another process: stop that one, or choose another path`);
 }
 
-async function listenUnix(server: Server, address: string, mode: SocketMode): Promise<void> {
+async function listenUnix(server: Server, address: string, mode: SocketMode, credentials: ServerCredentials): Promise<void> {
   const path = address.slice(UNIX.length);
   await mkdir(dirname(path), { recursive: true });
   await assertUnserved(path);
@@ -38,15 +43,15 @@ async function listenUnix(server: Server, address: string, mode: SocketMode): Pr
   // The socket is born with its mode: a chmod afterwards would leave a moment for others.
   const umask = process.umask(0o777 & ~mode);
   try {
-    await bind(server, address);
+    await bind(server, address, credentials);
   } finally {
     process.umask(umask);
   }
 }
 
-function bind(server: Server, address: string): Promise<number> {
+function bind(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+    server.bindAsync(address, credentials, (error, port) => {
       if (error === null) return resolve(port);
       reject(new Error(`can't listen on ${address}: ${error.message}. Is another weft running, or the address not of this host?`));
     });

@@ -3,19 +3,25 @@ import { type Command, Option } from 'commander';
 import type { Finding } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { DEFAULT_CONTROLLER } from '../connection.js';
+import type { Target } from '../credentials.js';
 import { type Palette, palette } from '../terminal.js';
 
 export interface Context {
-  readonly controller: string;
+  readonly controller: Target;
   readonly colours: Palette;
   print(text: string): void;
   printError(text: string): void;
 }
 
-/** From the global options of the program that `command` belongs to. */
+/** From the options of `command` and of those that it stands below. */
 export function contextOf(command: Command): Context {
   return {
-    controller: controllerOf(command),
+    // An empty variable in the environment means none.
+    controller: {
+      address: nearest<string>(command, 'controller') ?? DEFAULT_CONTROLLER,
+      credentialsFile: nearest<string>(command, 'credentials') ?? '',
+      isInsecure: nearest<boolean>(command, 'insecure') ?? false,
+    },
     colours: palette(process.stdout),
     print: (text) => void process.stdout.write(`${text}\n`),
     printError: (text) => void process.stderr.write(`${text}\n`),
@@ -23,12 +29,12 @@ export function contextOf(command: Command): Context {
 }
 
 /** The nearest that says one; an empty variable in the environment means none. */
-function controllerOf(command: Command): string {
+function nearest<Value>(command: Command, option: string): Value | null {
   for (let each: Command | null = command; each !== null; each = each.parent) {
-    const { controller } = each.opts<{ controller?: string }>();
-    if (controller) return controller;
+    const value = each.opts<Record<string, Value>>()[option];
+    if (value) return value;
   }
-  return DEFAULT_CONTROLLER;
+  return null;
 }
 
 /** On standard error: what is valid and has no effect, or not the usual one. */

@@ -21,10 +21,10 @@ interface EndpointsFlags {
   readonly output?: 'json';
 }
 
-export function registryCommand(controllerOption: () => Option): Command {
+export function registryCommand(withConnection: (command: Command) => Command): Command {
   const command = new Command('registry').description('What the registry has: services with their versions, endpoints.');
-  command.addCommand(servicesCommand().addOption(controllerOption()));
-  command.addCommand(endpointsCommand().addOption(controllerOption()));
+  command.addCommand(withConnection(servicesCommand()));
+  command.addCommand(withConnection(endpointsCommand()));
   return command;
 }
 

@@ -8,10 +8,10 @@ import { contextOf, examples } from './context.js';
 
 const DEFAULT_ADDRESS = 'unix:/run/weft-xds/xds.sock';
 
-export function xdsCommand(controllerOption: () => Option): Command {
+export function xdsCommand(withConnection: (command: Command) => Command): Command {
   const command = new Command('xds').description('Proxyless gRPC: what clients need, and who they are (docs/proxyless-grpc.md).');
   command.addCommand(bootstrapCommand());
-  command.addCommand(clientsCommand().addOption(controllerOption()));
+  command.addCommand(withConnection(clientsCommand()));
   return command;
 }
 

@@ -1,5 +1,5 @@
 // Admin: what operators and the CLI call. Owns the mapping of outcomes to gRPC statuses and the texts an operator reads.
-import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { type ServerUnaryCall, status } from '@grpc/grpc-js';
 import type {
   AdminServer,
   ApplyRequest,
@@ -23,6 +23,8 @@ import type {
 } from '../../api/gen/mesh/v1/admin.js';
 import { findKind, objectKey, parseManifestsInTurns, validateObject } from '../../api/resources/index.js';
 import { MAX_WAIT_MS } from '../../api/resources/limits.js';
+import { nameOf, principalOf } from '../access/principal.js';
+import { Refusal, unary } from '../access/unary.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { NodeInterests } from '../interest/node-interests.js';
@@ -53,15 +55,6 @@ const FIRST_LIST_MS = 2_000;
 /** Of parsing at a stretch, but for one document. */
 const TURN_MS = 20;
 
-class Refusal extends Error {
-  constructor(
-    readonly code: status,
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
 /** The methods of the gRPC service. */
 export function createAdminService(parts: AdminParts): AdminServer {
   return {
@@ -75,7 +68,7 @@ export function createAdminService(parts: AdminParts): AdminServer {
   };
 }
 
-async function apply(parts: AdminParts, request: ApplyRequest, { actor, isAwaited }: Caller): Promise<ApplyResponse> {
+async function apply(parts: AdminParts, request: ApplyRequest, { actor, isVerified, isAwaited }: Caller): Promise<ApplyResponse> {
   await requireList(parts);
   const { objects, findings, warnings } = await parseManifestsInTurns(request.files, turns());
   const seen = new Map<string, { file: string; line: number }>();
@@ -107,7 +100,7 @@ async function apply(parts: AdminParts, request: ApplyRequest, { actor, isAwaite
     const seenAt = resourceVersion === undefined ? null : Number(resourceVersion);
     return { ref: { kind, namespace, name }, manifest, seenAt };
   });
-  const result = await parts.changes.bring(wanted, { actor, command: 'apply' }, request.dryRun, isAwaited);
+  const result = await parts.changes.bring(wanted, { actor, isVerified, command: 'apply' }, request.dryRun, isAwaited);
   if (result.kind === 'stale') {
     const { ref, revision } = result;
     const source = objects.find(
@@ -132,7 +125,7 @@ function turns(): () => Promise<void> {
   };
 }
 
-async function remove(parts: AdminParts, request: DeleteRequest, { actor, isAwaited }: Caller): Promise<DeleteResponse> {
+async function remove(parts: AdminParts, request: DeleteRequest, { actor, isVerified, isAwaited }: Caller): Promise<DeleteResponse> {
   await requireList(parts);
   const wanted = new Map<string, Wanted>();
   for (const object of request.objects) {
@@ -143,7 +136,7 @@ async function remove(parts: AdminParts, request: DeleteRequest, { actor, isAwai
     wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null, seenAt: null });
   }
   if (wanted.size === 0) throw new Refusal(status.INVALID_ARGUMENT, 'name at least one object to delete');
-  const result = await parts.changes.bring([...wanted.values()], { actor, command: 'delete' }, false, isAwaited);
+  const result = await parts.changes.bring([...wanted.values()], { actor, isVerified, command: 'delete' }, false, isAwaited);
   const { revision, changes } = await done(parts, result);
   return { revision, changes };
 }
@@ -157,7 +150,7 @@ async function history(parts: AdminParts, { limit }: HistoryRequest): Promise<Hi
   return { entries: historyEntries(parts.view, limit) };
 }
 
-async function rollback(parts: AdminParts, request: RollbackRequest, { actor, isAwaited }: Caller): Promise<RollbackResponse> {
+async function rollback(parts: AdminParts, request: RollbackRequest, { actor, isVerified, isAwaited }: Caller): Promise<RollbackResponse> {
   await requireList(parts);
   const plan = planRollback(parts.view, request.revision);
   if (plan.kind === 'refused') throw new Refusal(status.FAILED_PRECONDITION, plan.message);
@@ -175,7 +168,8 @@ async function rollback(parts: AdminParts, request: RollbackRequest, { actor, is
     }
   }
   const wanted = plan.wanted.map(({ ref, manifest }): Wanted => ({ ref, manifest, seenAt: null }));
-  const result = await parts.changes.bring(wanted, { actor, command: `rollback to ${request.revision}` }, request.dryRun, isAwaited);
+  const cause = { actor, isVerified, command: `rollback to ${request.revision}` };
+  const result = await parts.changes.bring(wanted, cause, request.dryRun, isAwaited);
   if (result.kind === 'too-large')
     throw new Refusal(
       status.FAILED_PRECONDITION,
@@ -185,19 +179,21 @@ async function rollback(parts: AdminParts, request: RollbackRequest, { actor, is
   return { revision, changes };
 }
 
-const MAX_ACTOR = 256;
-
 interface Caller {
-  /** As it names itself, else where it calls from. Not verified. */
   readonly actor: string;
+  /** Else the caller names itself. */
+  readonly isVerified: boolean;
   /** By its deadline too: a replica that was stopped hears late that the call was cancelled. */
   readonly isAwaited: () => boolean;
 }
 
 function callerOf(call: ServerUnaryCall<unknown, unknown>): Caller {
-  const [named] = call.metadata.get('weft-actor');
-  const actor = (typeof named === 'string' && named !== '' ? named : call.getPeer()).slice(0, MAX_ACTOR);
-  return { actor, isAwaited: () => !call.cancelled && Date.now() < Number(call.getDeadline()) };
+  const principal = principalOf(call);
+  return {
+    actor: nameOf(principal).actor,
+    isVerified: principal.kind === 'operator',
+    isAwaited: () => !call.cancelled && Date.now() < Number(call.getDeadline()),
+  };
 }
 
 async function done(parts: AdminParts, result: ChangeResult): Promise<ChangeResult & { kind: 'done' }> {
@@ -284,19 +280,4 @@ function fileNames(files: readonly ManifestFile[]): string {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
-}
-
-/** The one place where a refusal becomes a gRPC status. */
-function unary<Request, Response>(
-  handle: (call: ServerUnaryCall<Request, Response>) => Promise<Response>,
-): handleUnaryCall<Request, Response> {
-  return (call, done: sendUnaryData<Response>) => {
-    handle(call).then(
-      (response) => done(null, response),
-      (error: unknown) => {
-        const code = error instanceof Refusal ? error.code : status.INTERNAL;
-        done({ code, details: error instanceof Error ? error.message : String(error) });
-      },
-    );
-  };
 }

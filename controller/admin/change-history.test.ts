@@ -4,7 +4,7 @@ import { readHistory } from '../store/records.js';
 import type { StoredHistory, StoreView } from '../store/view.js';
 import { historyEntries, historyValue, planRollback, prunedBy } from './change-history.js';
 
-const CAUSE = { actor: 'ann@desk', command: 'apply' };
+const CAUSE = { actor: 'ann@desk', isVerified: true, command: 'apply' };
 const change = (name: string) => ({ kind: 'Service', namespace: 'shop', name, action: Change_Action.CONFIGURED });
 
 /** Entries at revisions 10, 20, …, each of one object; `before` null: too large to keep. */
@@ -33,7 +33,15 @@ const VIEW = viewOf([
 
 test('an entry comes back as it was told, the newest first', () => {
   const [newest] = historyEntries(VIEW, 1);
-  expect(newest).toEqual({ revision: 40, atMs: 3, ...CAUSE, changes: [change('a')], reversible: true });
+  expect(newest).toEqual({
+    revision: 40,
+    atMs: 3,
+    actor: 'ann@desk',
+    verified: true,
+    command: 'apply',
+    changes: [change('a')],
+    reversible: true,
+  });
   expect(historyEntries(VIEW, 0).map(({ revision }) => revision)).toEqual([40, 30, 20, 10]);
 });
 

@@ -6,8 +6,9 @@ import { objectKey } from '../../api/resources/index.js';
 import type { StoredHistory, StoreView } from '../store/view.js';
 
 export interface Cause {
-  /** As the caller named itself. */
   readonly actor: string;
+  /** By a token or certificate; else as the caller named itself. */
+  readonly isVerified: boolean;
   readonly command: string;
 }
 
@@ -47,8 +48,8 @@ export function prunedBy(view: StoreView, bytes: number): string[] {
 /** The newest first. */
 export function historyEntries(view: StoreView, limit: number): HistoryEntry[] {
   const entries = newestFirst(view).map(({ record, revision }) => {
-    const { atMs, actor, command, changes, before } = record;
-    return { revision, atMs, actor, command, changes: [...changes], reversible: before !== '' };
+    const { atMs, actor, isVerified: verified, command, changes, before } = record;
+    return { revision, atMs, actor, verified, command, changes: [...changes], reversible: before !== '' };
   });
   return limit > 0 ? entries.slice(0, limit) : entries;
 }

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { type handleBidiStreamingCall, type ServerDuplexStream, status } from '@grpc/grpc-js';
 import type { InstanceState, RegisterRequest, RegisterResponse } from '../../api/gen/mesh/v1/discovery.js';
 import { instanceFault, MAX_INSTANCES } from '../../api/instances.js';
+import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
 import { NODE_NAME } from '../node-name.js';
 import type { EtcdClient } from '../store/etcd-client.js';
@@ -87,6 +88,11 @@ class RegisterStream {
     const mistake = this.#mistakeIn(request);
     if (mistake !== null) {
       fail(this.call, status.INVALID_ARGUMENT, mistake);
+      return;
+    }
+    const refused = refusalAsNode(principalOf(this.call), request.node);
+    if (refused !== null) {
+      fail(this.call, status.PERMISSION_DENIED, refused);
       return;
     }
     this.#registration ??= new NodeRegistration({ ...this.parts, node: request.node, leases: this.leases });

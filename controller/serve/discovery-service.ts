@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
 import type { DiscoveryRequest, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
 import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
+import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
 import type { Interest } from '../interest/interest.js';
 import type { NodeInterests } from '../interest/node-interests.js';
@@ -108,6 +109,8 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
         const expected = 'expected lower-case letters, digits, "-" and "."';
         return fail(call, status.INVALID_ARGUMENT, `${JSON.stringify(request.value.node)} is no node name: ${expected}`);
       }
+      const refused = refusalAsNode(principalOf(call), request.value.node);
+      if (refused !== null) return fail(call, status.PERMISSION_DENIED, refused);
       isSubscribed = true;
       const subscribe = request.value;
       this.#start(subscribe).then(

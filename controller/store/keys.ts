@@ -9,6 +9,11 @@
 //   <prefix>/failing/<node>/<namespace>/<service>/<endpoint>   one endpoint that fails the node's checks, on the node's lease
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
 //   <prefix>/history/<time>-<request id>          one change of applied objects: by whom, what, and what stood there before
+//   <prefix>/authority                           who signs certificates of nodes and controllers; its keys sealed
+//   <prefix>/join-tokens/<id>                    one token by which a node may join, on a lease of its own
+//   <prefix>/operators/<name>                    one operator's role and hash of their credential
+//   <prefix>/revoked/<node>                      until when the node's certificates are worth nothing
+//   <prefix>/audit/<time>-<id>                   what somebody did or was refused
 //   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names
 //   <prefix>/restoring                           stands while a backup is being restored: what is under the prefix is no whole state then
 //   <prefix>/barrier                             written to learn that everything before it has been seen
@@ -28,6 +33,10 @@ export type ParsedKey =
   | { readonly kind: 'instance' | 'failing'; readonly node: string; readonly service: string; readonly id: string }
   | { readonly kind: 'ack'; readonly node: string }
   | { readonly kind: 'history' }
+  | { readonly kind: 'join-token'; readonly id: string }
+  | { readonly kind: 'operator'; readonly name: string }
+  | { readonly kind: 'revoked'; readonly node: string }
+  | { readonly kind: 'audit' }
   | { readonly kind: 'other' };
 
 export class Keyspace {
@@ -105,6 +114,27 @@ export class Keyspace {
     return `${this.allHistory}${String(atMs).padStart(15, '0')}-${requestId}`;
   }
 
+  get authority(): string {
+    return `${this.root}authority`;
+  }
+
+  joinToken(id: string): string {
+    return `${this.root}join-tokens/${id}`;
+  }
+
+  operator(name: string): string {
+    return `${this.root}operators/${name}`;
+  }
+
+  revoked(node: string): string {
+    return `${this.root}revoked/${node}`;
+  }
+
+  /** In the order of time. */
+  audit(atMs: number, id: string): string {
+    return `${this.root}audit/${String(atMs).padStart(15, '0')}-${id}`;
+  }
+
   get incarnation(): string {
     return `${this.root}incarnation`;
   }
@@ -132,6 +162,10 @@ export class Keyspace {
     if (family === 'leaders' && second === undefined) return { kind: 'leader', election: first };
     if (family === 'nodes' && second === undefined) return { kind: 'node', node: first };
     if (family === 'history' && second === undefined) return { kind: 'history' };
+    if (family === 'join-tokens' && second === undefined) return { kind: 'join-token', id: first };
+    if (family === 'operators' && second === undefined) return { kind: 'operator', name: first };
+    if (family === 'revoked' && second === undefined) return { kind: 'revoked', node: first };
+    if (family === 'audit' && second === undefined) return { kind: 'audit' };
     if (family === 'acks' && second === undefined) return { kind: 'ack', node: first };
     if (second === undefined || third === undefined) return { kind: 'other' };
     if (family === 'objects') return { kind: 'object', ref: { kind: first, namespace: second, name: third }, source: '' };

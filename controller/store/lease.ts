@@ -7,6 +7,12 @@ import { type EtcdClient, StoreError, storeError } from './etcd-client.js';
 
 const REPLY_DEADLINE_MS = 2_000;
 
+/** One that nobody keeps alive: what stands on it goes when it ends. Returns its id. Throws StoreError. */
+export async function grantLease(client: EtcdClient, ttlMs: number): Promise<string> {
+  const { ID } = await client.call<ILeaseGrantResponse>('Lease', 'leaseGrant', { ID: '0', TTL: Math.max(1, Math.ceil(ttlMs / 1_000)) });
+  return ID;
+}
+
 type KeepAliveStream = ClientDuplexStream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>;
 interface Waiter {
   resolve(isAlive: boolean): void;

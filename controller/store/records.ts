@@ -35,6 +35,7 @@ export interface AckRecord {
 export interface HistoryRecord {
   readonly atMs: number;
   readonly actor: string;
+  readonly isVerified: boolean;
   readonly command: string;
   readonly changes: readonly Change[];
   /** What stood there before each change, packed; empty: it was too large. */
@@ -99,6 +100,7 @@ export function readHistory(value: Buffer): HistoryRecord | null {
   return {
     atMs: record.atMs,
     actor: textIn(record, 'actor'),
+    isVerified: record.isVerified === true,
     command: textIn(record, 'command'),
     changes,
     before: textIn(record, 'before'),

@@ -5,6 +5,18 @@ import type { FailingCheck, LiveNode, RegisteredInstance, RegistryReports, Resol
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';
 import type { Clock } from '../clock.js';
+import {
+  type AuditRecord,
+  type AuthorityRecord,
+  type JoinTokenRecord,
+  type OperatorRecord,
+  type RevocationRecord,
+  readAudit,
+  readAuthority,
+  readJoinToken,
+  readOperator,
+  readRevocation,
+} from './access-records.js';
 import type { EtcdClient } from './etcd-client.js';
 import { type Keyspace, SOURCES, type Source } from './keys.js';
 import {
@@ -79,6 +91,18 @@ export class StoreView {
   readonly acks = new Map<string, AckRecord>();
   /** By etcd key, and so by time. */
   readonly history = new Map<string, StoredHistory>();
+  /** Null: there is none, or it can't be read. */
+  authority: AuthorityRecord | null = null;
+  /** Of its key; 0: there is none. */
+  authorityRevision = 0;
+  /** By id. */
+  readonly joinTokens = new Map<string, JoinTokenRecord>();
+  /** By name. */
+  readonly operators = new Map<string, OperatorRecord>();
+  /** By node. */
+  readonly revocations = new Map<string, RevocationRecord>();
+  /** By etcd key, and so by time. */
+  readonly audit = new Map<string, AuditRecord>();
   /** The newest revision that touched the model's input. */
   modelRevision = 0;
   /** A backup is being restored: the maps hold no whole state, so none may be told. */
@@ -173,6 +197,10 @@ export class StoreView {
   /** True if the key belongs to the model's input. */
   #applyOne({ key, entry }: EntryChange, nodes: Set<string>): boolean {
     if (key === this.#keys.incarnation) this.#incarnation = entry?.value.toString() ?? '';
+    if (key === this.#keys.authority) {
+      this.authority = this.#read(key, entry?.value, readAuthority);
+      this.authorityRevision = entry?.modRevision ?? 0;
+    }
     if (key === this.#keys.restoring) {
       this.isRestoring = entry !== null;
       return true;
@@ -225,6 +253,18 @@ export class StoreView {
       case 'ack':
         nodes.add(parsed.node);
         setOrDelete(this.acks, parsed.node, this.#read(key, entry?.value, readAck));
+        return false;
+      case 'join-token':
+        setOrDelete(this.joinTokens, parsed.id, this.#read(key, entry?.value, readJoinToken));
+        return false;
+      case 'operator':
+        setOrDelete(this.operators, parsed.name, this.#read(key, entry?.value, readOperator));
+        return false;
+      case 'revoked':
+        setOrDelete(this.revocations, parsed.node, this.#read(key, entry?.value, readRevocation));
+        return false;
+      case 'audit':
+        setOrDelete(this.audit, key, this.#read(key, entry?.value, readAudit));
         return false;
       case 'other':
         return false;

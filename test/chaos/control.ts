@@ -193,7 +193,7 @@ class Plane {
 
   #controller(host: number): string[] {
     const etcd = HOSTS.flatMap((each) => ['--etcd', `http://${addressOf(each)}:2379`]);
-    return [process.execPath, WEFT, 'controller', ...etcd, '--listen', `${addressOf(host)}:15010`, '--metrics-listen', ''];
+    return [process.execPath, WEFT, 'controller', ...etcd, '--listen', `${addressOf(host)}:15010`, '--metrics-listen', '', '--insecure'];
   }
 
   #namespace(name: string): string {

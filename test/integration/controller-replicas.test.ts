@@ -139,7 +139,7 @@ test('what its caller gave up is not tried again over what another replica wrote
     () => 1,
   );
   const ref = { kind: 'Service', namespace: 'shop', name: 's' };
-  const cause = { actor: 'test', command: 'apply' };
+  const cause = { actor: 'test', isVerified: false, command: 'apply' };
   const bring = (manifest: unknown, isAwaited: () => boolean) => changes.bring([{ ref, manifest, seenAt: null }], cause, false, isAwaited);
   expect(await bring('by another', () => true)).toMatchObject({ kind: 'done' });
   let asked = 0;

@@ -460,7 +460,7 @@ describe('etcd goes away', () => {
     const applied = await apply(one, serviceYaml('cart'));
     expect((await wait(one, applied.revision)).acked).toEqual(['node-a']);
     expect(node.error).toBeNull();
-    expect(one.logs.filter((line) => line.includes('does not answer')).length).toBe(1);
+    expect(one.logs.filter((line) => line.includes('does not answer') && !line.includes('"audit"')).length).toBe(1);
   });
 
   test('SIGSTOP: a write fails within 3 s, and what was acked late is not lost', async () => {
@@ -509,7 +509,7 @@ describe('a controller whose etcd comes later', () => {
       await late.restart();
       await node.until('the model', () => node.responses.length > 0);
       expect((await fetch(`http://${controller.controller.metricsAddress}/readyz`)).status).toBe(200);
-      expect(controller.logs.filter((line) => line.includes('does not answer')).length).toBe(1);
+      expect(controller.logs.filter((line) => line.includes('does not answer') && !line.includes('"audit"')).length).toBe(1);
       expect(await (await fetch(`http://${controller.controller.metricsAddress}/metrics`)).text()).toContain('weft_controller_etcd_up 1');
     } finally {
       await controller.stop();

@@ -9,6 +9,7 @@ import { agentCommand } from '../../agent/command.js';
 import { proxyCommand } from '../../agent/proxy/command.js';
 import { CONTROLLER_NAME } from '../../api/compile/index.js';
 import { KINDS, parseManifests } from '../../api/resources/index.js';
+import { TOKEN_AUDIENCE } from '../../controller/access/pod-identity.js';
 import { controllerCommand } from '../../controller/command.js';
 import { REFERENCED_TYPES, RESOURCE_TYPES } from '../../controller/sources/kubernetes/resource-types.js';
 import { STATUS_KINDS } from '../../controller/sources/kubernetes/status-writer.js';
@@ -225,8 +226,12 @@ describe('paths', () => {
   });
 
   test('nothing of the daemons’ is written outside of a volume', () => {
-    // The controller's default socket would be: its root is read-only.
-    expect(settingOf('controller', '--listen')).not.toContain('unix:');
+    // The controller's socket: its root is read-only.
+    const { workload, container, words } = daemon('controller');
+    const sockets = words.flatMap((word) => /^--listen=unix:(.*)$/.exec(word)?.[1] ?? []);
+    expect(sockets).toEqual(['/run/weft/controller.sock']);
+    const mount = container.volumeMounts?.find(({ mountPath }) => sockets[0]?.startsWith(`${mountPath}/`));
+    expect(podOf(workload).volumes?.find(({ name }) => name === mount?.name)).toHaveProperty('emptyDir');
   });
 });
 
@@ -300,8 +305,13 @@ describe('the controller’s rights', () => {
       expect({ kind, may: may('patch', group, `${plural}/status`) }).toEqual({ kind, may: STATUS_KINDS.includes(kind) });
     }
     expect(
-      new Set(rules.filter(({ resources }) => !resources.every((name) => name.endsWith('/status'))).flatMap(({ verbs }) => verbs)),
-    ).toEqual(new Set(['list', 'watch']));
+      new Set(
+        rules
+          .filter(({ resources }) => !resources.every((name) => name.endsWith('/status') || name === 'tokenreviews'))
+          .flatMap(({ verbs }) => verbs),
+      ),
+    ).toEqual(new Set(['list', 'watch', 'get']));
+    expect(rules.filter(({ verbs }) => verbs.includes('get')).flatMap(({ resources }) => resources)).toEqual(['pods']);
   });
 
   test('Secrets and ConfigMaps are not among them: they are of a role that is bound where Gateways are', () => {
@@ -310,7 +320,46 @@ describe('the controller’s rights', () => {
       expect(may('list', '', plural)).toBe(false);
       expect(may('list', '', plural, references) && may('watch', '', plural, references)).toBe(true);
     }
-    expect(documents.filter(({ kind }) => kind.endsWith('Binding')).map(({ metadata }) => metadata.name)).toEqual(['weft-controller']);
+    expect(documents.filter(({ kind }) => kind.endsWith('Binding')).map(({ metadata }) => metadata.name)).toEqual([
+      'weft-controller',
+      'weft-controller',
+    ]);
+  });
+});
+
+describe('who speaks to whom', () => {
+  const mounted = (name: string, path: string) => {
+    const { workload, container } = daemon(name);
+    const mount = container.volumeMounts?.find(({ mountPath }) => path.startsWith(`${mountPath}/`));
+    return podOf(workload).volumes?.find((volume) => volume.name === mount?.name);
+  };
+
+  test('agents join by a projected token of the audience and account that the controller takes', () => {
+    const sources = [{ serviceAccountToken: { path: 'token', audience: TOKEN_AUDIENCE, expirationSeconds: 3_600 } }];
+    expect(mounted('agent', settingOf('agent', '--service-account-token-file'))).toMatchObject({ projected: { sources } });
+    const account = `weft-system/${podOf(daemon('agent').workload).serviceAccountName}`;
+    expect(settingOf('controller', '--node-service-account')).toBe(account);
+    const rules = find('ClusterRole', 'weft-controller').rules ?? [];
+    expect(rules).toContainEqual({ apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] });
+  });
+
+  test('agents trust what the controller publishes, and the controller may publish that alone', () => {
+    const [namespace, name] = settingOf('controller', '--publish-authorities').split('/');
+    expect(namespace).toBe('weft-system');
+    expect(mounted('agent', settingOf('agent', '--controller-ca'))).toMatchObject({ configMap: { name } });
+    expect(find('Role', 'weft-controller').rules).toEqual([
+      { apiGroups: [''], resources: ['configmaps'], verbs: ['create'] },
+      { apiGroups: [''], resources: ['configmaps'], resourceNames: [name], verbs: ['patch'] },
+    ]);
+  });
+
+  test('the authority’s sealing key is a Secret that the documentation makes', () => {
+    expect(mounted('controller', settingOf('controller', '--authority-key-file'))).toMatchObject({
+      secret: { secretName: 'weft-authority-key' },
+    });
+    expect(readFileSync(join(process.cwd(), 'docs/kubernetes.md'), 'utf8')).toContain(
+      'create secret generic weft-authority-key --from-literal=key=',
+    );
   });
 });
 

@@ -266,6 +266,7 @@ export class KubernetesApi extends Condition {
     const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '';
     if (this.tokens !== null && !this.tokens.has(token)) return sendStatus(response, 401, 'Unauthorized', 'Unauthorized');
     if (url.pathname === '/apis') return sendJson(response, 200, this.groups());
+    if (request.method === 'POST' && url.pathname === '/apis/authentication.k8s.io/v1/tokenreviews') return this.review(request, response);
     const group = /^\/apis\/([^/]+\/[^/]+)$/.exec(url.pathname)?.[1];
     if (group !== undefined) return this.describe(group, response);
     const [, groupVersion = '', namespace, plural = '', name, subresource] = PATH.exec(url.pathname) ?? [];
@@ -275,11 +276,45 @@ export class KubernetesApi extends Condition {
     if (this.denied.has(key)) {
       return sendStatus(response, 403, 'Forbidden', `${plural} is forbidden: User "system:serviceaccount:weft:weft" cannot list resource`);
     }
+    if (request.method === 'POST' && name === undefined) return this.create(request, response, namespace, collection);
+    if (request.method === 'GET' && name !== undefined && subresource === undefined) {
+      const found = collection.objects.get(namespace === undefined ? name : `${namespace}/${name}`);
+      return found === undefined ? sendStatus(response, 404, 'NotFound', `"${name}" not found`) : sendJson(response, 200, found);
+    }
     if (request.method === 'PATCH' && name !== undefined) return this.patch(request, response, key, namespace, name, subresource);
     if (request.method !== 'GET' || name !== undefined) return sendStatus(response, 405, 'MethodNotAllowed', 'method not allowed');
     const isWanted = selector(url.searchParams.get('fieldSelector'), namespace);
     if (['1', 'true'].includes(url.searchParams.get('watch') ?? '')) this.watch(key, collection, url.searchParams, isWanted, response);
     else this.list(collection, url.searchParams, isWanted, response);
+  }
+
+  /** Service account tokens that are good, as the API server knows them. */
+  readonly accounts = new Map<string, { readonly user: object; readonly audiences: readonly string[] }>();
+
+  private async review(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { spec } = (await readJson(request)) as { spec: { token: string; audiences?: string[] } };
+    const account = this.accounts.get(spec.token);
+    const audiences = (spec.audiences ?? []).filter((each) => account?.audiences.includes(each));
+    const status =
+      account === undefined || audiences.length === 0
+        ? { user: {}, error: 'invalid bearer token' }
+        : { authenticated: true, user: account.user, audiences };
+    sendJson(response, 201, { kind: 'TokenReview', apiVersion: 'authentication.k8s.io/v1', metadata: {}, spec, status });
+  }
+
+  private async create(
+    request: IncomingMessage,
+    response: ServerResponse,
+    namespace: string | undefined,
+    { definition, objects }: Collection,
+  ): Promise<void> {
+    const object = (await readJson(request)) as ApiObject;
+    const key = keyOf({ ...object.metadata, ...(namespace === undefined ? {} : { namespace }) });
+    if (objects.has(key))
+      return sendStatus(response, 409, 'AlreadyExists', `${definition.plural} "${object.metadata.name}" already exists`);
+    const path = `${definition.groupVersion}/${definition.plural}`;
+    this.put(path, object);
+    sendJson(response, 201, objects.get(key));
   }
 
   private groups(): unknown {
@@ -423,7 +458,12 @@ export class KubernetesApi extends Condition {
     const { objects } = this.collection(path);
     const key = namespace === undefined ? name : `${namespace}/${name}`;
     const object = objects.get(key);
-    if (object === undefined || subresource !== 'status') return sendStatus(response, 404, 'NotFound', `"${name}" not found`);
+    if (object === undefined) return sendStatus(response, 404, 'NotFound', `"${name}" not found`);
+    if (subresource === undefined) {
+      const { data } = body as { data?: object };
+      this.put(path, { ...object, data: { ...(object.data as object | undefined), ...data } });
+      return sendJson(response, 200, this.collection(path).objects.get(key));
+    }
     const { metadata = {}, status } = body as { metadata?: { resourceVersion?: string }; status?: unknown };
     if (metadata.resourceVersion !== undefined && metadata.resourceVersion !== object.metadata.resourceVersion) {
       return sendStatus(response, 409, 'Conflict', 'the object has been modified; please apply your changes to the latest version');

@@ -25,8 +25,8 @@ export interface RequestOptions {
   readonly signal: AbortSignal;
 }
 
-export interface Patch {
-  readonly contentType: 'application/merge-patch+json';
+export interface Body {
+  readonly contentType: 'application/merge-patch+json' | 'application/json';
   readonly body: unknown;
 }
 
@@ -43,6 +43,7 @@ const MAX_MESSAGE_BYTES = 65_536;
 const CONNECT_DEADLINE_MS = 10_000;
 /** A peer that is gone without a word is noticed by the kernel. */
 const TCP_KEEPALIVE_MS = 15_000;
+const CREATED = 201;
 const UNAUTHORIZED = 401;
 /** Also how an answer above the caller's bound is told. */
 export const TOO_LARGE = 413;
@@ -63,8 +64,12 @@ export class ApiClient {
     return this.#whole('GET', path, null, options);
   }
 
-  patch(path: string, patch: Patch, options: RequestOptions): Promise<ApiAnswer> {
+  patch(path: string, patch: Body, options: RequestOptions): Promise<ApiAnswer> {
     return this.#whole('PATCH', path, patch, options);
+  }
+
+  post(path: string, body: unknown, options: RequestOptions): Promise<ApiAnswer> {
+    return this.#whole('POST', path, { contentType: 'application/json', body }, options);
   }
 
   /**
@@ -90,11 +95,11 @@ export class ApiClient {
     this.#pool?.destroy();
   }
 
-  #whole(method: string, path: string, patch: Patch | null, { deadlineMs, maxBytes, signal }: RequestOptions): Promise<ApiAnswer> {
+  #whole(method: string, path: string, content: Body | null, { deadlineMs, maxBytes, signal }: RequestOptions): Promise<ApiAnswer> {
     return within(deadlineMs, signal, async (limit) => {
-      const answer = await this.#send(method, path, patch, limit.signal);
+      const answer = await this.#send(method, path, content, limit.signal);
       if ('kind' in answer) return limit.isOver() ? noAnswer(`no answer within ${deadlineMs} ms`) : answer;
-      if (answer.statusCode !== OK) return readFailure(answer);
+      if (answer.statusCode !== OK && answer.statusCode !== CREATED) return readFailure(answer);
       try {
         return { kind: 'ok', value: JSON.parse(await readText(answer, maxBytes)) as unknown };
       } catch (error) {
@@ -105,11 +110,11 @@ export class ApiClient {
   }
 
   /** The head of the answer; once more with credentials read anew if they were refused. */
-  async #send(method: string, path: string, patch: Patch | null, signal: AbortSignal): Promise<IncomingMessage | ApiFailure> {
+  async #send(method: string, path: string, content: Body | null, signal: AbortSignal): Promise<IncomingMessage | ApiFailure> {
     for (const isFresh of [false, true]) {
       const credentials = this.#access.credentials(isFresh);
       try {
-        const answer = await this.#once(method, path, patch, credentials, signal);
+        const answer = await this.#once(method, path, content, credentials, signal);
         if (answer.statusCode !== UNAUTHORIZED || isFresh) return answer;
         answer.resume();
       } catch (error) {
@@ -119,11 +124,11 @@ export class ApiClient {
     throw new Error('unreachable');
   }
 
-  #once(method: string, path: string, patch: Patch | null, credentials: Credentials, signal: AbortSignal): Promise<IncomingMessage> {
-    const body = patch === null ? null : Buffer.from(JSON.stringify(patch.body));
+  #once(method: string, path: string, content: Body | null, credentials: Credentials, signal: AbortSignal): Promise<IncomingMessage> {
+    const body = content === null ? null : Buffer.from(JSON.stringify(content.body));
     const headers: Record<string, string> = { ...JSON_HEADERS };
     if (credentials.token !== null) headers.authorization = `Bearer ${credentials.token}`;
-    if (patch !== null) headers['content-type'] = patch.contentType;
+    if (content !== null) headers['content-type'] = content.contentType;
     if (body !== null) headers['content-length'] = String(body.length);
     return send(`${this.server}${path}`, { method, headers, signal, agent: this.#poolFor(credentials) }, body, (request) =>
       limitConnecting(request, isTls(this.server)),

@@ -94,13 +94,14 @@ export interface HistoryEntry {
   revision: number;
   /** Milliseconds since the epoch. */
   atMs: number;
-  /** As the caller named itself: not verified. */
+  /** An operator's name where `verified`; else as the caller, on the local socket, named itself. */
   actor: string;
   /** "apply", "delete", "rollback to 12". */
   command: string;
   changes: Change[];
   /** Whether a rollback can go behind it: of very large changes it isn't kept what stood there before. */
   reversible: boolean;
+  verified: boolean;
 }
 
 export interface RollbackRequest {
@@ -908,7 +909,7 @@ export const HistoryResponse: MessageFns<HistoryResponse> = {
 };
 
 function createBaseHistoryEntry(): HistoryEntry {
-  return { revision: 0, atMs: 0, actor: "", command: "", changes: [], reversible: false };
+  return { revision: 0, atMs: 0, actor: "", command: "", changes: [], reversible: false, verified: false };
 }
 
 export const HistoryEntry: MessageFns<HistoryEntry> = {
@@ -930,6 +931,9 @@ export const HistoryEntry: MessageFns<HistoryEntry> = {
     }
     if (message.reversible !== false) {
       writer.uint32(48).bool(message.reversible);
+    }
+    if (message.verified !== false) {
+      writer.uint32(56).bool(message.verified);
     }
     return writer;
   },
@@ -995,6 +999,14 @@ export const HistoryEntry: MessageFns<HistoryEntry> = {
             message.reversible = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.verified = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1018,6 +1030,7 @@ export const HistoryEntry: MessageFns<HistoryEntry> = {
     message.command = object.command ?? "";
     message.changes = object.changes?.map((e) => Change.fromPartial(e)) || [];
     message.reversible = object.reversible ?? false;
+    message.verified = object.verified ?? false;
     return message;
   },
 };

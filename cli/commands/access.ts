@@ -1,0 +1,281 @@
+// `weft token|node|operator|authority|audit|whoami`: who may speak to the controllers, and what they did.
+import { generateKeyPairSync } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import {
+  type AuditEntry,
+  type CreateJoinTokenResponse,
+  type CreateOperatorResponse,
+  type ListAuditResponse,
+  type ListAuthoritiesResponse,
+  type ListJoinTokensResponse,
+  type ListOperatorsResponse,
+  Role,
+  type WhoAmIResponse,
+} from '../../api/gen/mesh/v1/access.js';
+import { withController } from '../connection.js';
+import { credentialsText } from '../credentials.js';
+import { elapsed, table } from '../terminal.js';
+import { type Context, contextOf, examples } from './context.js';
+
+const ROLES = { viewer: Role.VIEWER, operator: Role.OPERATOR, admin: Role.ADMIN } as const;
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+/** "30m" → seconds. */
+function duration(value: string): number {
+  const [, count, unit] = /^([0-9]{1,6})([smhd])$/.exec(value) ?? [];
+  if (count === undefined || unit === undefined) throw new InvalidArgumentError('Expected a number and s, m, h or d, such as 30m.');
+  return Number(count) * (UNITS[unit] ?? 1);
+}
+
+function wholeNumber(value: string): number {
+  if (!/^[0-9]{1,9}$/.test(value)) throw new InvalidArgumentError('Expected a whole number.');
+  return Number(value);
+}
+
+function jsonOption(): Option {
+  return new Option('-o, --output <format>', 'for scripts').choices(['json']);
+}
+
+interface Output {
+  readonly output?: 'json';
+}
+
+export function tokenCommand(): Command {
+  const create = new Command('create')
+    .description('Make a token by which one node joins once. It is printed alone on standard output.')
+    .requiredOption('--node <name>', 'the node that may use it')
+    .addOption(new Option('--ttl <duration>', 'how long it is good: 30m, 24h, at most 7d').argParser(duration).default(3_600, '1h'))
+    .action(async ({ node, ttl }: { node: string; ttl: number }, self: Command) => {
+      const context = contextOf(self);
+      const { token, info } = await withController(context.controller, (controller) =>
+        controller.access<CreateJoinTokenResponse>((client, ...tail) => client.createJoinToken({ node, ttlSeconds: ttl }, ...tail)),
+      );
+      context.print(token);
+      context.printError(`token ${info?.id} for node ${node}, good for ${elapsed(ttl)}: put it where its agent's --join-token-file points`);
+    });
+  const list = new Command('list')
+    .description('Show the tokens that live.')
+    .addOption(jsonOption())
+    .action(async ({ output }: Output, self: Command) => {
+      const context = contextOf(self);
+      const { tokens } = await withController(context.controller, (controller) =>
+        controller.access<ListJoinTokensResponse>((client, ...tail) => client.listJoinTokens({}, ...tail)),
+      );
+      const rows = tokens.map((each) => [each.id, each.node, when(each.expiresAtMs), each.used ? 'used' : 'not used', each.createdBy]);
+      show(context, output, { tokens }, ['ID', 'NODE', 'UNTIL', 'STATE', 'CREATED BY'], rows, 'there is no token');
+    });
+  const revoke = new Command('revoke')
+    .description('Make a token worth nothing. A node that has used it stays: weft node revoke.')
+    .argument('<id>', 'of weft token list')
+    .action(async (id: string, _: unknown, self: Command) => {
+      const context = contextOf(self);
+      await withController(context.controller, (controller) =>
+        controller.access((client, ...tail) => client.revokeJoinToken({ id }, ...tail)),
+      );
+      context.print(`token ${id} revoked`);
+    });
+  const command = new Command('token').description('Tokens by which nodes join.').addCommand(create).addCommand(list).addCommand(revoke);
+  return examples(command, ['weft token create --node node-a > /etc/weft/join-token', 'for the agent of node-a, good for an hour']);
+}
+
+export function nodeCommand(): Command {
+  const revoke = new Command('revoke')
+    .description('Make every certificate that the node got until now worth nothing; its streams end. It joins anew with a token.')
+    .argument('<node>')
+    .action(async (node: string, _: unknown, self: Command) => {
+      const context = contextOf(self);
+      await withController(context.controller, (controller) =>
+        controller.access((client, ...tail) => client.revokeNode({ node }, ...tail)),
+      );
+      context.print(`certificates of node ${node} revoked`);
+    });
+  return new Command('node').description('Certificates of nodes.').addCommand(revoke);
+}
+
+interface CreateOperator {
+  readonly role: keyof typeof ROLES;
+  readonly ttl?: number;
+  readonly certificate?: boolean;
+  readonly out?: string;
+}
+
+export function operatorCommand(): Command {
+  const create = new Command('create')
+    .description('Let somebody use the controllers from another host: a token, or a client certificate whose key is made here.')
+    .argument('<name>')
+    .addOption(
+      new Option('--role <role>', 'viewer reads, operator changes resources, admin decides who may')
+        .choices(Object.keys(ROLES))
+        .makeOptionMandatory(),
+    )
+    .addOption(new Option('--ttl <duration>', 'how long it is good (default: until it is deleted; a certificate 365d)').argParser(duration))
+    .option('--certificate', 'a client certificate in place of a token')
+    .option('--out <file>', 'write the credentials there, for --credentials (default: standard output)')
+    .action(async (name: string, flags: CreateOperator, self: Command) => createOperator(name, flags, contextOf(self)));
+  const list = new Command('list')
+    .description('Show who may.')
+    .addOption(jsonOption())
+    .action(async ({ output }: Output, self: Command) => {
+      const context = contextOf(self);
+      const { operators } = await withController(context.controller, (controller) =>
+        controller.access<ListOperatorsResponse>((client, ...tail) => client.listOperators({}, ...tail)),
+      );
+      const rows = operators.map((each) => [
+        each.name,
+        roleName(each.role),
+        each.by,
+        each.expiresAtMs === 0 ? 'ever' : when(each.expiresAtMs),
+        each.createdBy,
+      ]);
+      const shown = { operators: operators.map((each) => ({ ...each, role: roleName(each.role) })) };
+      show(
+        context,
+        output,
+        shown,
+        ['NAME', 'ROLE', 'BY', 'UNTIL', 'CREATED BY'],
+        rows,
+        'there is no operator: only the local socket is open',
+      );
+    });
+  const remove = new Command('delete')
+    .description('Make an operator’s credentials worth nothing, at once.')
+    .argument('<name>')
+    .action(async (name: string, _: unknown, self: Command) => {
+      const context = contextOf(self);
+      await withController(context.controller, (controller) =>
+        controller.access((client, ...tail) => client.deleteOperator({ name }, ...tail)),
+      );
+      context.print(`operator ${name} deleted`);
+    });
+  const command = new Command('operator')
+    .description('Who may use the controllers.')
+    .addCommand(create)
+    .addCommand(list)
+    .addCommand(remove);
+  return examples(command, [
+    'weft operator create ann --role operator --out ann.yaml',
+    'ann: weft --controller HOST:15010 --credentials ann.yaml get services',
+  ]);
+}
+
+async function createOperator(name: string, { role, ttl, certificate, out }: CreateOperator, context: Context): Promise<void> {
+  const pair = certificate === true ? generateKeyPairSync('ec', { namedCurve: 'P-256' }) : null;
+  const publicKey = pair === null ? Buffer.alloc(0) : pair.publicKey.export({ type: 'spki', format: 'der' });
+  const answer = await withController(context.controller, (controller) =>
+    controller.access<CreateOperatorResponse>((client, ...tail) =>
+      client.createOperator({ name, role: ROLES[role], ttlSeconds: ttl ?? 0, publicKey }, ...tail),
+    ),
+  );
+  const authorities = answer.authorities.join('');
+  const key = pair?.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  const text = credentialsText(
+    key === undefined ? { token: answer.token, authorities } : { certificate: answer.certificate, key, authorities },
+  );
+  if (out === undefined) context.print(text.trimEnd());
+  else writeFileSync(out, text, { mode: 0o600, flag: 'wx' });
+  context.printError(`operator ${name}, ${role}${out === undefined ? '' : `: credentials in ${out}`}`);
+}
+
+export function authorityCommand(): Command {
+  const list = new Command('list')
+    .description('Show who signs the certificates of nodes and controllers.')
+    .addOption(jsonOption())
+    .action(async ({ output }: Output, self: Command) => {
+      const context = contextOf(self);
+      const answer = await withController(context.controller, (controller) =>
+        controller.access<ListAuthoritiesResponse>((client, ...tail) => client.listAuthorities({}, ...tail)),
+      );
+      showAuthorities(context, output, answer);
+    });
+  const rotate = new Command('rotate')
+    .description(
+      'Make a new authority. It is trusted at once, signs when every node has heard of it, and the old one goes when all it signed has ended.',
+    )
+    .option('--immediately', 'the old ones are worth nothing at once: every node joins anew by a token. For a key that was stolen', false)
+    .addOption(jsonOption())
+    .action(async ({ immediately, output }: Output & { immediately: boolean }, self: Command) => {
+      const context = contextOf(self);
+      const answer = await withController(context.controller, (controller) =>
+        controller.access<ListAuthoritiesResponse>((client, ...tail) => client.rotateAuthority({ immediately }, ...tail)),
+      );
+      showAuthorities(context, output, answer);
+    });
+  return new Command('authority').description('Who signs the certificates of nodes and controllers.').addCommand(list).addCommand(rotate);
+}
+
+function showAuthorities(context: Context, output: 'json' | undefined, { authorities }: ListAuthoritiesResponse): void {
+  const rows = authorities.map(({ pin, state, expiresAtMs, changesAtMs }) => [
+    pin,
+    state,
+    when(expiresAtMs),
+    changesAtMs === 0 ? '' : when(changesAtMs),
+  ]);
+  show(context, output, { authorities }, ['PIN', 'STATE', 'UNTIL', 'NEXT CHANGE'], rows, 'there is none yet');
+}
+
+export function auditCommand(): Command {
+  const command = new Command('audit')
+    .description('Show who did what, and who was refused, the newest first.')
+    .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber).default(20))
+    .addOption(jsonOption())
+    .action(async ({ limit, output }: Output & { limit: number }, self: Command) => {
+      const context = contextOf(self);
+      const { entries } = await withController(context.controller, (controller) =>
+        controller.access<ListAuditResponse>((client, ...tail) => client.listAudit({ limit }, ...tail)),
+      );
+      const columns = ['WHEN', 'WHO', 'BY', 'FROM', 'WHAT', 'RESULT'];
+      show(
+        context,
+        output,
+        { entries: entries.map((entry) => ({ ...entry, at: when(entry.atMs) })) },
+        columns,
+        entries.map(auditRow),
+        'nothing was done yet',
+      );
+    });
+  return examples(command, ['weft audit --limit 100', 'the newest hundred'], ['weft audit --limit 0 -o json', 'all, for a script']);
+}
+
+function auditRow({ atMs, actor, by, peer, method, detail, result, message }: AuditEntry): string[] {
+  const what = detail === '' ? method : `${method} ${detail}`;
+  return [when(atMs), actor, by, peer, what, message === '' ? result : `${result}: ${message}`];
+}
+
+export function whoamiCommand(): Command {
+  return new Command('whoami').description('Show who the controller takes you for.').action(async (_: unknown, self: Command) => {
+    const context = contextOf(self);
+    const { name, role, by } = await withController(context.controller, (controller) =>
+      controller.access<WhoAmIResponse>((client, ...tail) => client.whoAmI({}, ...tail)),
+    );
+    context.print(`${name}, ${roleName(role)}, by ${by}`);
+  });
+}
+
+function roleName(role: Role): string {
+  return Role[role]?.toLowerCase() ?? '?';
+}
+
+function when(atMs: number): string {
+  return new Date(atMs).toISOString().replace(/\.\d+Z$/, 'Z');
+}
+
+function show(
+  context: Context,
+  output: 'json' | undefined,
+  all: unknown,
+  titles: readonly string[],
+  rows: readonly (readonly string[])[],
+  none: string,
+): void {
+  if (output === 'json') context.print(JSON.stringify(all, null, 2));
+  else if (rows.length === 0) context.printError(none);
+  else
+    context.print(
+      table(
+        titles.map((title) => ({ title })),
+        rows,
+        context.colours,
+      ),
+    );
+}

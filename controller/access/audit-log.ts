@@ -1,0 +1,115 @@
+// Who did what, and who was refused what: a line of the log at once, and an entry in etcd soon. Owns both bounds: how many are kept, and how many refusals
+// a minute are worth an entry, for strangers make them at will.
+import { randomUUID } from 'node:crypto';
+import type { Logger } from 'pino';
+import type { Clock } from '../clock.js';
+import type { AuditRecord } from '../store/access-records.js';
+import type { EtcdClient } from '../store/etcd-client.js';
+import type { Keyspace } from '../store/keys.js';
+import { commit, type Write } from '../store/transaction.js';
+import type { StoreView } from '../store/view.js';
+import { RateLimits } from './rate-limits.js';
+
+/** Every replica has them in memory, some 500 bytes each. */
+const MAX_KEPT = 5_000;
+const MAX_WAITING = 1_000;
+const BATCH = 50;
+const MAX_TEXT = 1_024;
+const RETRY_MS = 1_000;
+const REFUSALS = { perSecond: 1, burst: 100 };
+/** Once a batch has failed so often, it is only in the log. */
+const ATTEMPTS = 60;
+
+export type AuditFacts = Omit<AuditRecord, 'atMs'>;
+
+export class AuditLog {
+  readonly #client: EtcdClient;
+  readonly #view: StoreView;
+  readonly #keys: Keyspace;
+  readonly #clock: Clock;
+  readonly #wallClock: () => number;
+  readonly #log: Logger;
+  readonly #refusals: RateLimits;
+  readonly #waiting: Write[] = [];
+  #writing: Promise<void> | null = null;
+  #unsaid = 0;
+  #isStopped = false;
+
+  constructor(parts: { client: EtcdClient; view: StoreView; keys: Keyspace; clock: Clock; wallClock: () => number; log: Logger }) {
+    this.#client = parts.client;
+    this.#view = parts.view;
+    this.#keys = parts.keys;
+    this.#clock = parts.clock;
+    this.#wallClock = parts.wallClock;
+    this.#log = parts.log;
+    this.#refusals = new RateLimits(parts.clock.now);
+  }
+
+  done(facts: AuditFacts): void {
+    this.#record(facts, '');
+  }
+
+  /** One that exceeds the rate is counted, and told with the next that doesn't. */
+  refused(facts: AuditFacts): void {
+    if (this.#refusals.take('', REFUSALS) > 0) {
+      this.#unsaid++;
+      return;
+    }
+    const unsaid = this.#unsaid === 0 ? '' : ` (and ${this.#unsaid} refusals before it that were too many to record)`;
+    this.#unsaid = 0;
+    this.#record(facts, unsaid);
+  }
+
+  /** Writes what waits; what etcd does not take is in the log alone. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.#writing;
+  }
+
+  #record(facts: AuditFacts, more: string): void {
+    const atMs = this.#wallClock();
+    const record: AuditRecord = {
+      ...{ atMs, actor: cut(facts.actor), by: facts.by, peer: facts.peer, method: facts.method },
+      ...{ detail: cut(facts.detail), result: facts.result, message: cut(`${facts.message}${more}`) },
+    };
+    this.#log.info({ audit: record }, `audit: ${record.actor || 'somebody'} ${record.method} ${record.result}`);
+    if (this.#waiting.length >= MAX_WAITING) this.#waiting.shift();
+    this.#waiting.push({ key: this.#keys.audit(atMs, randomUUID()), value: JSON.stringify(record), lease: null });
+    this.#writing ??= this.#write().finally(() => {
+      this.#writing = null;
+    });
+  }
+
+  async #write(): Promise<void> {
+    for (let attempt = 0; this.#waiting.length > 0 && attempt < ATTEMPTS; ) {
+      const batch = this.#waiting.slice(0, BATCH);
+      const writes = [...batch, ...this.#outdated(batch.length)];
+      const result = await commit(this.#client, { expect: new Map(), writes });
+      if (result.kind === 'committed') {
+        this.#waiting.splice(0, batch.length);
+        attempt = 0;
+        continue;
+      }
+      if (this.#isStopped) return;
+      attempt++;
+      await new Promise<void>((resolve) => this.#clock.after(RETRY_MS, resolve));
+    }
+  }
+
+  #outdated(more: number): Write[] {
+    const excess = this.#view.audit.size + more - MAX_KEPT;
+    if (excess <= 0) return [];
+    const keys = [...this.#view.audit.keys()].sort().slice(0, Math.min(excess, BATCH));
+    return keys.map((key) => ({ key, value: null, lease: null }));
+  }
+}
+
+/** The newest first. */
+export function auditEntries(view: StoreView, limit: number): AuditRecord[] {
+  const entries = [...view.audit].sort(([a], [b]) => (a < b ? 1 : -1)).map(([, record]) => record);
+  return limit > 0 ? entries.slice(0, limit) : entries;
+}
+
+function cut(text: string): string {
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
+}

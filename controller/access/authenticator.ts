@@ -1,0 +1,119 @@
+// What a call proves about its caller: by the listener it came to, its client certificate, its bearer token. Reads; changes nothing.
+import { createHash, timingSafeEqual, X509Certificate } from 'node:crypto';
+import type { Metadata } from '@grpc/grpc-js';
+import { CLOCK_SKEW_MS, parseToken, pinOf, subjectOf } from '../../api/access/names.js';
+import type { Authority } from '../ca/authority.js';
+import type { OperatorRecord } from '../store/access-records.js';
+import type { StoreView } from '../store/view.js';
+import type { Principal } from './principal.js';
+
+/** What stands between a listener and its callers. */
+export type ListenerSecurity = 'local socket' | 'plaintext' | 'tls';
+
+export type Authentication =
+  | Principal
+  | { readonly kind: 'refused'; readonly message: string }
+  /** It can't be known yet. */
+  | { readonly kind: 'unready'; readonly message: string };
+
+export interface CallCredentials {
+  readonly security: ListenerSecurity;
+  readonly metadata: Metadata;
+  readonly peer: string;
+  /** DER of a certificate that TLS has verified; null: none. */
+  readonly certificate: Buffer | null;
+}
+
+const MAX_ACTOR = 256;
+
+export class Authenticator {
+  readonly #view: StoreView;
+  readonly #authority: Authority | null;
+  readonly #wallClock: () => number;
+
+  constructor(view: StoreView, authority: Authority | null, wallClock: () => number) {
+    this.#view = view;
+    this.#authority = authority;
+    this.#wallClock = wallClock;
+  }
+
+  authenticate({ security, metadata, peer, certificate }: CallCredentials): Authentication {
+    if (security !== 'tls') return { kind: 'local', name: claimedName(metadata, peer), by: security };
+    if (this.#view.revision === 0)
+      return { kind: 'unready', message: 'this controller is starting: it does not know its operators and nodes yet' };
+    const bearer = bearerOf(metadata);
+    if (bearer !== null) return this.#byToken(bearer);
+    if (certificate !== null) return this.#byCertificate(new X509Certificate(certificate));
+    return { kind: 'stranger' };
+  }
+
+  /** Why a node that was let in is no longer; null: it still is. */
+  nodeFault({ name, issuedAtMs, expiresAtMs }: Principal & { kind: 'node' }): string | null {
+    if (expiresAtMs <= this.#wallClock()) return `the certificate of node ${name} has ended: it is to renew it and connect again`;
+    const revoked = this.#view.revocations.get(name);
+    if (revoked !== undefined && issuedAtMs <= revoked.atMs)
+      return `the certificates of node ${name} were revoked: it needs a new join token`;
+    return null;
+  }
+
+  /** Of a certificate whose dates are the caller's business: of whom, and until when. */
+  nodeOf(certificate: X509Certificate): (Principal & { kind: 'node' }) | null {
+    const subject = subjectOf(certificate.subjectAltName);
+    if (subject?.kind !== 'node' || this.#authority?.hasSigned(certificate) !== true) return null;
+    const issuedAtMs = Date.parse(certificate.validFrom) + CLOCK_SKEW_MS;
+    return { kind: 'node', name: subject.name, issuedAtMs, expiresAtMs: Date.parse(certificate.validTo) };
+  }
+
+  #byCertificate(certificate: X509Certificate): Authentication {
+    const node = this.nodeOf(certificate);
+    if (node !== null) {
+      const fault = this.nodeFault(node);
+      return fault === null ? node : { kind: 'refused', message: fault };
+    }
+    const subject = subjectOf(certificate.subjectAltName);
+    if (subject?.kind !== 'operator' || this.#authority?.hasSigned(certificate) !== true) {
+      return { kind: 'refused', message: 'the client certificate is of no node and no operator of this mesh' };
+    }
+    if (Date.parse(certificate.validTo) <= this.#wallClock()) return { kind: 'refused', message: 'the client certificate has ended' };
+    return this.#operator(subject.name, 'certificate', pinOf(certificate.publicKey));
+  }
+
+  #byToken(text: string): Authentication {
+    const token = parseToken(text);
+    if (token === null || token.kind !== 'operator') {
+      return { kind: 'refused', message: 'the bearer token is none of an operator (weft operator create)' };
+    }
+    return this.#operator(token.id, 'token', hashOf(token.secret));
+  }
+
+  #operator(name: string, by: OperatorRecord['by'], hash: string): Authentication {
+    const record = this.#view.operators.get(name);
+    // The same words for each: what is wrong is no stranger's business.
+    const message = `the ${by} of operator ${name} is not valid: deleted, ended or replaced; ask an administrator for another`;
+    if (record === undefined || record.by !== by || !isSame(record.hash, hash)) return { kind: 'refused', message };
+    if (record.expiresAtMs !== 0 && record.expiresAtMs <= this.#wallClock()) return { kind: 'refused', message };
+    return { kind: 'operator', name, role: record.role, by };
+  }
+}
+
+/** Of a secret with 256 random bits: no more than one round is needed. */
+export function hashOf(secret: string): string {
+  return createHash('sha256').update(secret).digest('hex');
+}
+
+/** In a time that tells nothing of where they differ. */
+export function isSame(a: string, b: string): boolean {
+  const [one, other] = [Buffer.from(a), Buffer.from(b)];
+  return one.length === other.length && timingSafeEqual(one, other);
+}
+
+/** Null: there is none. */
+export function bearerOf(metadata: Metadata): string | null {
+  const [value] = metadata.get('authorization');
+  return typeof value === 'string' && value.startsWith('Bearer ') ? value.slice('Bearer '.length) : null;
+}
+
+function claimedName(metadata: Metadata, peer: string): string {
+  const [named] = metadata.get('weft-actor');
+  return (typeof named === 'string' && named !== '' ? named : peer).slice(0, MAX_ACTOR);
+}

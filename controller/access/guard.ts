@@ -1,0 +1,314 @@
+// What stands before every service of a controller: who calls, whether they may, how often and how many at once; and what is left of it in metrics and the
+// audit log. Decides by a call's head: what it may not send is not read.
+import { type Metadata, ServerInterceptingCall, type ServerInterceptor, status } from '@grpc/grpc-js';
+import { retryInfo } from '../../api/grpc/retry-info.js';
+import type { Clock } from '../clock.js';
+import type { AuditLog } from './audit-log.js';
+import type { Authenticator, ListenerSecurity } from './authenticator.js';
+import { type Method, methodAt } from './methods.js';
+import { nameOf, type Principal, principalOf, refusal, setPrincipal } from './principal.js';
+import { type Rate, RateLimits } from './rate-limits.js';
+
+export interface GuardParts {
+  readonly authenticator: Authenticator;
+  readonly audit: AuditLog;
+  readonly clock: Clock;
+  readonly observe: {
+    /** `reason`: "unauthenticated", "unready", "role", "rate", "concurrency", "metadata". */
+    refused(method: string, reason: string): void;
+    called(method: string, code: string): void;
+  };
+}
+
+type InterceptedCall = Parameters<ServerInterceptor>[1];
+
+interface Limits {
+  readonly calls: Rate;
+  readonly concurrent: number;
+}
+
+/** Of headers together, names and values: a Kubernetes token has some 1.5 KiB. */
+const MAX_METADATA_BYTES = 8 * 1_024;
+/** Of one stream: an agent gathers its changes for 20 ms. */
+const MESSAGES: Rate = { perSecond: 200, burst: 400 };
+/** An agent has two streams, and opens them again after 100 ms to 5 s. */
+const NODE: Limits = { calls: { perSecond: 10, burst: 50 }, concurrent: 16 };
+const OPERATOR: Limits = { calls: { perSecond: 50, burst: 200 }, concurrent: 64 };
+/** Together for an address; concurrent together for all of them, as they may send messages of the largest size. */
+const STRANGER: Limits = { calls: { perSecond: 5, burst: 50 }, concurrent: 32 };
+/** All of a plaintext listener's nodes and operators are one caller; also a thousand simulated ones. */
+const LOCAL: Limits = { calls: { perSecond: 2_000, burst: 20_000 }, concurrent: 20_000 };
+/** A stranger who begins a call and sends nothing. */
+const STRANGER_TIMEOUT_MS = 10_000;
+const SWEEP_MS = 1_000;
+
+interface Refusal {
+  readonly reason: 'unauthenticated' | 'unready' | 'role' | 'rate' | 'concurrency' | 'metadata';
+  readonly code: status;
+  readonly message: string;
+  readonly retryAfterMs: number;
+}
+
+/** A call that was let in. */
+interface OpenCall {
+  readonly principal: Principal;
+  readonly startedMs: number;
+  end(code: status, details: string): void;
+}
+
+export class Guard {
+  readonly #parts: GuardParts;
+  readonly #rates: RateLimits;
+  readonly #concurrent = new Map<string, number>();
+  readonly #open = new Set<OpenCall>();
+  readonly #sweeper: NodeJS.Timeout;
+
+  constructor(parts: GuardParts) {
+    this.#parts = parts;
+    this.#rates = new RateLimits(parts.clock.now);
+    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS);
+    this.#sweeper.unref();
+  }
+
+  close(): void {
+    clearInterval(this.#sweeper);
+  }
+
+  /** For a listener of that kind. */
+  interceptor(security: ListenerSecurity): ServerInterceptor {
+    return ({ path }, call) => new GuardedCall(this, security, path, call).intercepting;
+  }
+
+  /** The caller's hold on one of its places; null with `refusal`: it gets none. */
+  admit(method: Method | null, metadata: Metadata, security: ListenerSecurity, call: InterceptedCall): Admission {
+    const peer = security === 'local socket' ? '' : call.getPeer();
+    if (metadataBytes(metadata) > MAX_METADATA_BYTES) {
+      return {
+        principal: STRANGER_PRINCIPAL,
+        peer,
+        ...refusedFor('metadata', status.RESOURCE_EXHAUSTED, `metadata of more than ${MAX_METADATA_BYTES} bytes`),
+      };
+    }
+    const certificate = call.getAuthContext().sslPeerCertificate?.raw ?? null;
+    // A bearer token of strangers is for the method that asks for it.
+    const isOpen = method?.requirement === 'anyone' && security === 'tls';
+    const found = isOpen ? STRANGER_PRINCIPAL : this.#parts.authenticator.authenticate({ security, metadata, peer, certificate });
+    const principal = found.kind === 'refused' || found.kind === 'unready' ? STRANGER_PRINCIPAL : found;
+    const waitMs = this.#rates.take(callerKey(principal, peer), limitsOf(principal).calls);
+    if (waitMs > 0) {
+      const message = `too many calls: again in ${waitMs} ms`;
+      return { principal, peer, ...refusedFor('rate', status.RESOURCE_EXHAUSTED, message, waitMs) };
+    }
+    if (found.kind === 'unready') return { principal, peer, ...refusedFor('unready', status.UNAVAILABLE, found.message, 1_000) };
+    if (found.kind === 'refused') return { principal, peer, ...refusedFor('unauthenticated', status.UNAUTHENTICATED, found.message) };
+    const denied = method === null ? 'no role is declared for this method: a bug of weft' : refusal(principal, method.requirement);
+    if (denied !== null) {
+      const isStranger = principal.kind === 'stranger';
+      const code = isStranger ? status.UNAUTHENTICATED : status.PERMISSION_DENIED;
+      return { principal, peer, ...refusedFor(isStranger ? 'unauthenticated' : 'role', code, denied) };
+    }
+    return this.#takePlace(principal, peer);
+  }
+
+  #takePlace(principal: Principal, peer: string): Admission {
+    const key = principal.kind === 'stranger' ? 'strangers' : callerKey(principal, peer);
+    const used = this.#concurrent.get(key) ?? 0;
+    if (used >= limitsOf(principal).concurrent) {
+      const message = `${used} calls at once already: wait until some have ended`;
+      return { principal, peer, ...refusedFor('concurrency', status.RESOURCE_EXHAUSTED, message, 1_000) };
+    }
+    this.#concurrent.set(key, used + 1);
+    let isReleased = false;
+    const release = (): void => {
+      if (isReleased) return;
+      isReleased = true;
+      const left = (this.#concurrent.get(key) ?? 1) - 1;
+      if (left === 0) this.#concurrent.delete(key);
+      else this.#concurrent.set(key, left);
+    };
+    return { principal, peer, refusal: null, release };
+  }
+
+  track(call: OpenCall): () => void {
+    this.#open.add(call);
+    return () => void this.#open.delete(call);
+  }
+
+  get now(): number {
+    return this.#parts.clock.now();
+  }
+
+  refused(method: Method | null, path: string, { principal, peer }: Caller, { reason, code, message }: Refusal): void {
+    const name = method?.name ?? path;
+    this.#parts.observe.refused(name, reason);
+    // Of what is merely too much the metrics tell.
+    if (reason !== 'unauthenticated' && reason !== 'role') return;
+    this.#parts.audit.refused({ ...nameOf(principal), peer, method: name, detail: '', result: status[code] ?? '', message });
+  }
+
+  ended(method: Method, admission: Caller, request: unknown, response: unknown, code: status, message: string): void {
+    const result = status[code] ?? String(code);
+    this.#parts.observe.called(method.name, result);
+    const detail = method.trace?.(request, response) ?? null;
+    if (detail === null) return;
+    const facts = { ...nameOf(admission.principal), peer: admission.peer, method: method.name, detail, result, message };
+    if (code === status.OK) this.#parts.audit.done(facts);
+    else this.#parts.audit.refused(facts);
+  }
+
+  /** Ends streams whose certificate has ended or was revoked, and strangers that dawdle. */
+  #sweep(): void {
+    const nowMs = this.now;
+    for (const call of [...this.#open]) {
+      const { principal, startedMs } = call;
+      if (principal.kind === 'stranger' && nowMs - startedMs > STRANGER_TIMEOUT_MS) {
+        call.end(status.DEADLINE_EXCEEDED, 'nothing came in time');
+      } else if (principal.kind === 'node') {
+        const fault = this.#parts.authenticator.nodeFault(principal);
+        if (fault !== null) call.end(status.UNAUTHENTICATED, fault);
+      }
+    }
+  }
+}
+
+interface Caller {
+  readonly principal: Principal;
+  readonly peer: string;
+}
+
+type Admission = Caller &
+  ({ readonly refusal: null; readonly release: () => void } | { readonly refusal: Refusal; readonly release: null });
+
+/** One call's way through the guard. */
+class GuardedCall {
+  readonly intercepting: ServerInterceptingCall;
+  #request: unknown = null;
+  #response: unknown = null;
+  #admission: Admission | null = null;
+  #untrack: (() => void) | null = null;
+  #metadata: Metadata | null = null;
+  #hasStatus = false;
+  readonly #messages: RateLimits;
+
+  constructor(
+    readonly guard: Guard,
+    security: ListenerSecurity,
+    readonly path: string,
+    readonly call: InterceptedCall,
+  ) {
+    const method = methodAt(path);
+    this.#messages = new RateLimits(() => guard.now);
+    this.intercepting = new ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          onReceiveMetadata: (metadata, deliver) => {
+            if (this.#enter(method, metadata, security)) deliver(metadata);
+          },
+          onReceiveMessage: (message, deliver) => {
+            const waitMs = this.#messages.take('', MESSAGES);
+            if (waitMs > 0) return this.#tooMany(waitMs);
+            this.#request ??= message;
+            deliver(message);
+          },
+          onCancel: () => this.#leave(),
+        }),
+      sendMessage: (message, next) => {
+        if (method?.trace != null) this.#response = message;
+        next(message);
+      },
+      sendStatus: (outcome, next) => {
+        // Also when the caller is gone: what it asked for may have been done.
+        if (method !== null && this.#admission !== null && !this.#hasStatus) {
+          const { code, details } = outcome;
+          guard.ended(
+            method,
+            { ...this.#admission, principal: this.#principal },
+            this.#request,
+            this.#response,
+            code ?? status.UNKNOWN,
+            code === status.OK ? '' : (details ?? ''),
+          );
+        }
+        this.#hasStatus = true;
+        this.#leave();
+        next(outcome);
+      },
+    });
+  }
+
+  /** False: refused, and told so. */
+  #enter(method: Method | null, metadata: Metadata, security: ListenerSecurity): boolean {
+    const admission = this.guard.admit(method, metadata, security, this.call);
+    if (admission.refusal !== null) {
+      const { code, message, retryAfterMs } = admission.refusal;
+      this.guard.refused(method, this.path, admission, admission.refusal);
+      this.call.sendStatus({ code, details: message, metadata: retryAfterMs > 0 ? retryInfo(code, message, retryAfterMs) : null });
+      return false;
+    }
+    this.#admission = admission;
+    const { principal } = admission;
+    this.#metadata = metadata;
+    setPrincipal(metadata, principal);
+    const end = (code: status, details: string): void => this.intercepting.sendStatus({ code, details });
+    this.#untrack = this.guard.track({ principal, startedMs: this.guard.now, end });
+    return true;
+  }
+
+  /** The service may have found out more: a stranger that joins is a node. */
+  get #principal(): Principal {
+    return this.#metadata === null ? STRANGER_PRINCIPAL : principalOf({ metadata: this.#metadata });
+  }
+
+  #tooMany(waitMs: number): void {
+    const message = `more than ${MESSAGES.perSecond} messages a second on one stream`;
+    this.intercepting.sendStatus({
+      ...{ code: status.RESOURCE_EXHAUSTED, details: message },
+      metadata: retryInfo(status.RESOURCE_EXHAUSTED, message, waitMs),
+    });
+  }
+
+  #leave(): void {
+    this.#untrack?.();
+    this.#untrack = null;
+    this.#admission?.release?.();
+  }
+}
+
+const STRANGER_PRINCIPAL: Principal = { kind: 'stranger' };
+
+function refusedFor(reason: Refusal['reason'], code: status, message: string, retryAfterMs = 0): { refusal: Refusal; release: null } {
+  return { refusal: { reason, code, message, retryAfterMs }, release: null };
+}
+
+function limitsOf({ kind }: Principal): Limits {
+  switch (kind) {
+    case 'node':
+      return NODE;
+    case 'operator':
+      return OPERATOR;
+    case 'local':
+      return LOCAL;
+    case 'stranger':
+      return STRANGER;
+  }
+}
+
+function callerKey(principal: Principal, peer: string): string {
+  switch (principal.kind) {
+    case 'node':
+    case 'operator':
+      return `${principal.kind} ${principal.name}`;
+    case 'local':
+      return principal.by;
+    case 'stranger':
+      return `stranger ${peer.slice(0, peer.lastIndexOf(':'))}`;
+  }
+}
+
+function metadataBytes(metadata: Metadata): number {
+  let bytes = 0;
+  for (const [name, values] of Object.entries(metadata.toHttp2Headers())) {
+    for (const value of Array.isArray(values) ? values : [values]) bytes += name.length + Buffer.byteLength(String(value ?? ''));
+  }
+  return bytes;
+}

@@ -1,0 +1,124 @@
+// NodeIdentity: how a node gets its certificate, at first contact and again. Owns what counts as proof; the authority signs.
+import { type KeyObject, verify, X509Certificate } from 'node:crypto';
+import { type Metadata, status } from '@grpc/grpc-js';
+import { RENEWAL_CONTEXT } from '../../api/access/names.js';
+import type { JoinRequest, NodeCertificate, NodeIdentityServer, RenewRequest } from '../../api/gen/mesh/v1/access.js';
+import { type Authority, parsePublicKey } from '../ca/authority.js';
+import { NODE_NAME } from '../node-name.js';
+import { type Authenticator, bearerOf } from './authenticator.js';
+import type { JoinTokens } from './join-tokens.js';
+import type { PodIdentity } from './pod-identity.js';
+import { setPrincipal } from './principal.js';
+import { Refusal, unary } from './unary.js';
+
+export interface NodeIdentityParts {
+  readonly authority: Authority;
+  readonly authenticator: Authenticator;
+  readonly tokens: JoinTokens;
+  /** Null: no Kubernetes. */
+  readonly pods: PodIdentity | null;
+  /** For so long after its end a certificate still renews itself. */
+  readonly rejoinWindowMs: number;
+  readonly wallClock: () => number;
+  readonly joined: (node: string, by: 'token' | 'kubernetes' | 'renewal') => void;
+}
+
+const MAX_CERTIFICATE_BYTES = 4_096;
+const MAX_SIGNATURE_BYTES = 128;
+
+export function createNodeIdentityService(parts: NodeIdentityParts): NodeIdentityServer {
+  return {
+    join: unary<JoinRequest, NodeCertificate>(async (call) => {
+      const by = await proveByCredential(parts, call.request, bearerOf(call.metadata));
+      return certificateFor(parts, call, call.request.node, by);
+    }),
+    renew: unary<RenewRequest, NodeCertificate>(async (call) =>
+      certificateFor(parts, call, proveByCertificate(parts, call.request), 'renewal'),
+    ),
+  };
+}
+
+async function proveByCredential(
+  parts: NodeIdentityParts,
+  { node, publicKey }: JoinRequest,
+  credential: string | null,
+): Promise<'token' | 'kubernetes'> {
+  ready(parts);
+  if (!NODE_NAME.test(node))
+    throw new Refusal(status.INVALID_ARGUMENT, `${JSON.stringify(node)} is no node name: expected lower-case letters, digits, "-" and "."`);
+  const key = keyIn(publicKey);
+  if (credential === null)
+    throw new Refusal(status.UNAUTHENTICATED, 'no join token: give the agent one by --join-token-file (weft token create)');
+  if (parts.pods?.isLikely(credential) === true) {
+    const found = await parts.pods.nodeOf(credential);
+    if (found.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, found.message);
+    if (found.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, found.message);
+    if (found.node !== node)
+      throw new Refusal(status.PERMISSION_DENIED, `the service account token is of a pod on node "${found.node}", not on "${node}"`);
+    return 'kubernetes';
+  }
+  const use = await parts.tokens.use(credential, node, key);
+  if (use.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, use.message);
+  if (use.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, use.message);
+  return 'token';
+}
+
+/** Returns the node that it is of. */
+function proveByCertificate(parts: NodeIdentityParts, { certificate: bytes, publicKey, signature }: RenewRequest): string {
+  ready(parts);
+  keyIn(publicKey);
+  const certificate = certificateIn(bytes);
+  const node = certificate === null ? null : parts.authenticator.nodeOf(certificate);
+  if (certificate === null || node === null) {
+    throw new Refusal(
+      status.UNAUTHENTICATED,
+      'the certificate is of no node of this mesh, or its authority is no longer trusted: join with a token',
+    );
+  }
+  const message = Buffer.concat([Buffer.from(RENEWAL_CONTEXT), publicKey]);
+  const isProved = signature.length <= MAX_SIGNATURE_BYTES && verify('sha256', message, certificate.publicKey, signature);
+  if (!isProved) throw new Refusal(status.UNAUTHENTICATED, 'the renewal is not signed by the key of the certificate');
+  const overMs = parts.wallClock() - node.expiresAtMs;
+  if (overMs > parts.rejoinWindowMs) {
+    const days = (ms: number): string => (ms / 86_400_000).toFixed(1);
+    throw new Refusal(
+      status.UNAUTHENTICATED,
+      `the certificate of node ${node.name} ended ${days(overMs)} days ago, ${days(parts.rejoinWindowMs)} are allowed: join with a token (weft token create --node ${node.name})`,
+    );
+  }
+  // Whether it has ended was asked above.
+  const fault = parts.authenticator.nodeFault({ ...node, expiresAtMs: Number.POSITIVE_INFINITY });
+  if (fault !== null) throw new Refusal(status.UNAUTHENTICATED, fault);
+  return node.name;
+}
+
+function certificateFor(
+  { authority, wallClock, joined }: NodeIdentityParts,
+  { request, metadata }: { readonly request: { readonly publicKey: Uint8Array }; readonly metadata: Metadata },
+  node: string,
+  by: 'token' | 'kubernetes' | 'renewal',
+): NodeCertificate {
+  // The guard let in a stranger: from here on the call is the node's, for the audit log.
+  setPrincipal(metadata, { kind: 'node', name: node, issuedAtMs: wallClock(), expiresAtMs: wallClock() });
+  joined(node, by);
+  return { certificate: authority.issueNode(node, keyIn(request.publicKey)), authorities: authority.bundle };
+}
+
+function ready({ authority }: NodeIdentityParts): void {
+  if (authority.fault !== null) throw new Refusal(status.UNAVAILABLE, `no certificate can be signed: ${authority.fault}`);
+}
+
+function keyIn(bytes: Uint8Array): KeyObject {
+  const key = parsePublicKey(bytes);
+  if (key === null) throw new Refusal(status.INVALID_ARGUMENT, 'expected the public key of a P-256 key');
+  return key;
+}
+
+function certificateIn(bytes: Uint8Array): X509Certificate | null {
+  if (bytes.length > MAX_CERTIFICATE_BYTES) return null;
+  try {
+    return new X509Certificate(bytes);
+  } catch {
+    return null;
+  }
+}
