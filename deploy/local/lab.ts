@@ -119,7 +119,7 @@ export class Lab {
     const runDir = this.layout.nodeRunDir(node);
     mkdirSync(this.layout.nodeStateDir(node), { recursive: true, mode: 0o700 });
     const agent = await this.startWeft(`agent-${node}`, this.layout.hostNamespace(node), [
-      ...['agent', '--node', node, '--controller', `${CONTROLLER_ADDRESS}:${CONTROLLER_PORT}`],
+      ...['agent', '--node', node, '--controller', `${CONTROLLER_ADDRESS}:${CONTROLLER_PORT}`, '--insecure'],
       ...['--run-dir', runDir, '--state-dir', this.layout.nodeStateDir(node), ...this.#nodePaths(node)],
       ...['--status-advertise', this.nodeStatusAddress(node)],
     ]);
