@@ -2,6 +2,7 @@
 import { renameSync } from 'node:fs';
 import { status as grpcStatus, Server, type ServiceError } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import {
   type ClusterState,
   type Counter,
@@ -23,7 +24,7 @@ import { engineMetrics, istioMetrics, overloadMetrics, tenantMetrics } from './m
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { Tally } from './metrics/tally.js';
 import type { TenantReport } from './metrics/tenant-report.js';
-import { BALANCING_NAMES } from './tables/clusters.js';
+import { BALANCING_NAMES, type ClusterEndpoint } from './tables/clusters.js';
 import type { RouteRow } from './tables/routes.js';
 
 export class ProxyStatus {
@@ -45,6 +46,11 @@ export class ProxyStatus {
     gauge('weft_proxy_applied_revision', 'Revision that requests are decided by.', () => plane.revision);
     gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.length);
     gauge('weft_proxy_faults', 'Listeners that should be open and are not; the status says why.', () => plane.faults.length);
+    gauge(
+      'weft_proxy_clusters_none_healthy',
+      'Clusters all of whose endpoints fail their checks: they are used all the same.',
+      () => (plane.generation?.clusters ?? []).filter(({ endpoints }) => isNoneHealthy(endpoints)).length,
+    );
     gauge('weft_proxy_handovers', 'Proxies that handed over to one another, up to this one.', () => handovers);
     const predecessorGauge = (name: string, help: string, value: () => number): void =>
       gauge(`weft_proxy_predecessor_connections_${name}`, help, value);
@@ -116,11 +122,15 @@ export class ProxyStatus {
   }
 
   private clusters(): ClusterState[] {
-    return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }) => ({
-      name,
-      algorithm: BALANCING_NAMES[balancing],
-      endpoints: endpoints.map(({ id, isFallback: _, ...endpoint }) => ({ ...endpoint, ...this.plane.trafficOfEndpoint(id) })),
-    }));
+    return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }) => {
+      const addition = isNoneHealthy(endpoints) ? '; used all the same, none is healthy' : '';
+      const states = endpoints.map(({ id, isFallback, healthReason, ...endpoint }) => ({
+        ...endpoint,
+        healthReason: isFallback ? `${healthReason}${addition}` : healthReason,
+        ...this.plane.trafficOfEndpoint(id),
+      }));
+      return { name, algorithm: BALANCING_NAMES[balancing], endpoints: states };
+    });
   }
 
   private route({ scope, host, match, route, backends, ruleId }: RouteRow): RouteState {
@@ -129,6 +139,11 @@ export class ProxyStatus {
     const shares = backends.map(({ service, port, weight }) => `${service === '' ? 'invalid' : `${service}:${port}`} ${share(weight)}`);
     return { scope, host, match, route, backends: shares, requests: this.plane.requestsOfRule(ruleId) };
   }
+}
+
+/** Its endpoints get requests although they fail their checks. */
+function isNoneHealthy(endpoints: readonly ClusterEndpoint[]): boolean {
+  return endpoints.some(({ isFallback }) => isFallback) && endpoints.every(({ health }) => health !== EndpointHealth.READY);
 }
 
 function protocolText({ kind, protocol, tls }: OpenListener): string {

@@ -1,21 +1,24 @@
 // Active health checks: real agents (redirection off), a real controller over a real etcd, and endpoints that listen on loopback. What is
 // looked at is what the nodes' proxies are served, and what the registry answers.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer as createHttp } from 'node:http';
 import { type AddressInfo, createServer as createTcp, type Server as NetServer } from 'node:net';
 import { join } from 'node:path';
 import { credentials, Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
-import { Command } from 'commander';
 import pino from 'pino';
-import { addAgentOptions, agentConfig } from '../../agent/config.js';
 import { DiscoveryClient } from '../../agent/discovery/discovery-client.js';
-import { type RunningAgent, startAgent } from '../../agent/main.js';
+import type { RunningAgent } from '../../agent/main.js';
 import { Model } from '../../agent/model/model.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { WEFT } from '../../deploy/local/cluster.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { freePort } from '../lab/proxy-process.js';
+import { startTestAgent } from './agent-lab.js';
 import { apply, ask, startTestController, type TestController } from './controller-lab.js';
 
 const log = pino({ level: 'silent' });
@@ -45,11 +48,8 @@ const address = () => `unix:${join(folder, 'controller.sock')}`;
 const startController = () => startTestController(etcd.endpoint, { etcdPrefix, listen: [address()] });
 
 async function startNode(node: string): Promise<{ agent: RunningAgent; proxy: ServedProxy }> {
-  const command = addAgentOptions(new Command());
   const own = join(folder, node);
-  const flags = ['--node', node, '--controller', address(), '--run-dir', own, '--state-dir', join(own, 'state'), '--capture', 'off'];
-  command.parse([...flags, '--status-listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0'], { from: 'user' });
-  const agent = await startAgent(agentConfig(command), log);
+  const agent = await startTestAgent('--node', node, '--controller', address(), '--run-dir', own, '--state-dir', join(own, 'state'));
   closers.push(() => agent.stop());
   const proxy = new ServedProxy(`unix:${join(own, 'agent.sock')}`);
   closers.push(() => proxy.stop());
@@ -122,9 +122,9 @@ async function bound(server: NetServer, port = 0): Promise<number> {
 
 /** An HTTP server whose status can be changed. */
 async function httpServer() {
-  const state = { status: 200, asked: 0 };
-  const server = createHttp((_, response) => {
-    state.asked++;
+  const state = { status: 200, served: 0 };
+  const server = createHttp(({ url }, response) => {
+    if (url !== '/healthz') state.served++;
     response.writeHead(state.status).end();
   });
   closers.push(() => void server.close());
@@ -244,3 +244,72 @@ test('an agent that starts again goes on with what it knew, also without a contr
   await second.proxy.becomes('web', EndpointHealth.READY);
   controller = await startController();
 });
+
+/** The real one, fed by the node's agent. */
+function startProxy(node: string): void {
+  const own = join(folder, node);
+  const args = [WEFT, 'proxy', '--agent', `unix:${join(own, 'agent.sock')}`, '--node', node, '--workers', '1', '--run-dir', own];
+  const child: ChildProcess = spawn(process.execPath, args, { stdio: 'ignore' });
+  closers.push(async () => {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  });
+}
+
+test('a real proxy sends nothing to an endpoint that fails, and to all when all fail; its status says why', async () => {
+  const [one, two, port] = [await httpServer(), await httpServer(), await freePort()];
+  const { agent } = await startNode('n1');
+  const slice = (name: string, at: number) => `---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${name}, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: p, port: ${at}}]
+endpoints: [{addresses: [127.0.0.1], nodeName: n1}]
+`;
+  const gateway = `---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: weft, listeners: [{name: web, port: ${port}, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+`;
+  const { findings } = await apply(
+    controller,
+    `${checkedService('web', one.port, 'http: {path: /healthz}', 'n1')}${slice('other', two.port)}${gateway}`,
+  );
+  expect(findings).toEqual([]);
+  startProxy('n1');
+  /** Who answers ten requests; a failing server answers them too. */
+  const serving = async (): Promise<string> => {
+    const before = [one.state.served, two.state.served];
+    for (let index = 0; index < 10; index++) {
+      const response = await fetch(`http://127.0.0.1:${port}/`).catch(() => null);
+      if (response === null) return 'not up';
+      await response.text();
+    }
+    return [one.state.served > before[0]! ? 'one' : '', two.state.served > before[1]! ? 'two' : ''].filter((name) => name !== '').join('+');
+  };
+  const until = async (expected: string): Promise<void> => {
+    for (let found = ''; found !== expected; found = await serving()) await new Promise((resolve) => setTimeout(resolve, 20));
+  };
+  const reasons = async () =>
+    (await status(agent)).proxy?.clusters.find(({ name }) => name === 'shop/web:80')?.endpoints.map((each) => each.healthReason);
+  await until('one+two');
+  one.state.status = 503;
+  await until('two');
+  expect((await reasons())?.sort()).toEqual(['', 'check by n1: HTTP 503 from /healthz']);
+  two.state.status = 503;
+  await until('one+two');
+  expect(await reasons()).toEqual(
+    Array.from({ length: 2 }, () => 'check by n1: HTTP 503 from /healthz; used all the same, none is healthy'),
+  );
+  const metrics = await (await fetch(`http://127.0.0.1:${agent.metricsPort}/metrics`)).text();
+  expect(metrics).toContain('weft_proxy_clusters_none_healthy 1');
+  two.state.status = 200;
+  await until('two');
+}, 30_000);

@@ -9,15 +9,13 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { credentials } from '@grpc/grpc-js';
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
-import { Command } from 'commander';
-import pino from 'pino';
-import { addAgentOptions, agentConfig } from '../../agent/config.js';
-import { type RunningAgent, startAgent } from '../../agent/main.js';
+import type { RunningAgent } from '../../agent/main.js';
 import { type Endpoint, EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { CatalogClient, ListEndpointsRequest, type ListEndpointsResponse } from '../../api/gen/mesh/v1/registry.js';
 import { WEFT } from '../../deploy/local/cluster.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { startTestAgent } from './agent-lab.js';
 import { startTestController, type TestController } from './controller-lab.js';
 
 jest.setTimeout(30_000);
@@ -43,29 +41,16 @@ afterEach(async () => {
 });
 
 function startNode(): Promise<RunningAgent> {
-  const command = addAgentOptions(new Command());
-  const flags = [
-    '--node',
-    'n1',
-    '--zone',
-    'z1',
-    '--controller',
-    controller.address,
+  const places = [
     '--run-dir',
     folder,
     '--state-dir',
     join(folder, 'state'),
-  ];
-  const listens = [
-    '--status-listen',
-    '127.0.0.1:0',
-    '--metrics-listen',
-    '127.0.0.1:0',
     '--instances-listen',
     `unix:${join(folder, 'instances.sock')}`,
   ];
-  command.parse([...flags, '--status-advertise', `unix:${join(folder, 'agent.sock')}`, ...listens, '--capture', 'off'], { from: 'user' });
-  return startAgent(agentConfig(command), pino({ level: 'silent' }));
+  const reached = ['--controller', controller.address, '--status-advertise', `unix:${join(folder, 'agent.sock')}`];
+  return startTestAgent('--node', 'n1', '--zone', 'z1', ...places, ...reached);
 }
 
 function start(...args: string[]): ChildProcess & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream } {
