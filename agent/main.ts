@@ -15,6 +15,7 @@ import { MetricsServer } from '../api/metrics-server.js';
 import { VERSION } from '../api/version.js';
 import { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
+import { useConfinement } from './confinement.js';
 import { DiscoveryClient } from './discovery/discovery-client.js';
 import { Enrolment } from './identity/enrolment.js';
 import { Model } from './model/model.js';
@@ -46,17 +47,24 @@ export async function runAgent(config: AgentConfig): Promise<number> {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
+  let lose: () => void = () => undefined;
+  const lost = new Promise<null>((resolve) => {
+    lose = () => resolve(null);
+  });
   let agent: RunningAgent;
+  let release: () => void;
   try {
+    release = useConfinement(log, lose);
     agent = await startAgent(config, log);
   } catch (error) {
     log.fatal({ err: error }, `the agent can't start: ${(error as Error).message}`);
     return 1;
   }
-  const received = await signal;
-  log.info(`${received}: stopping; redirection and proxy go on serving`);
+  const received = await Promise.race([signal, lost]);
+  if (received !== null) log.info(`${received}: stopping; redirection and proxy go on serving`);
   await agent.stop();
-  return 0;
+  release();
+  return received === null ? 1 : 0;
 }
 
 export async function startAgent(config: AgentConfig, log: Logger): Promise<RunningAgent> {

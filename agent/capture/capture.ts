@@ -1,12 +1,13 @@
 // The redirection of this host's workloads: follows the list it is given and the network namespaces that come and go. The agent's
 // composition root owns it; it must not know who makes the list, nor proxies. Everything it makes survives it, pinned.
-import { existsSync, rmSync, statSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
 import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import { cgroupRoot, findCgroup } from './cgroups.js';
+import { inodeOrNull } from './inode.js';
 import { NatCapture, removeNatRules, testNat } from './nat-capture.js';
 import { Places } from './places.js';
 import { WorkloadTracker } from './workload-tracker.js';
@@ -56,15 +57,6 @@ const FULL_POLLS = 10;
 /** A client's TCP sends its SYN again after 1 s and 3 s. */
 const HOLD_MS = 5_000;
 
-/** Identity of what is mounted at the path; null: nothing, or a path that can't be looked at. */
-function inodeOf(path: string): number | null {
-  try {
-    return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
-  } catch {
-    return null;
-  }
-}
-
 function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): CaptureLocation {
   return { bpfDir: options.bpfDir, meshNetns: options.meshNetns, hostNetns: options.hostNetns ?? null };
 }
@@ -106,13 +98,13 @@ function openHandle(
     addon.uninstallCapture(locate(options));
     return new NatCapture({ mode, reason: reason || `named by --capture`, heartbeatTimeoutMs, socket: podSocket, log }, addon);
   }
-  if (podSocket !== null && existsSync(podSocket)) removeFallback(podSocket);
+  if (podSocket !== null && existsSync(podSocket)) removeFallback(addon, podSocket);
   return addon.openCapture({ ...locate(options), mode, heartbeatTimeoutMs, hostMark: options.hostMark ?? HOST_MARK });
 }
 
 /** An agent whose mode was nftables or iptables leaves its socket, by which the next one knows that there may be rules in pods. */
-function removeFallback(podSocket: string): void {
-  removeNatRules(podSocket);
+function removeFallback(addon: CaptureAddon & MessageSocketAddon, podSocket: string): void {
+  removeNatRules(addon, podSocket);
   rmSync(podSocket, { force: true });
 }
 
@@ -141,7 +133,7 @@ export class Capture {
     private readonly probesFrom: readonly string[],
     private readonly dns: 'labelled' | 'all' | 'off' = 'labelled',
   ) {
-    this.places = new Places(cgroupRoot(), hostNetns);
+    this.places = new Places(cgroupRoot(), hostNetns, addon);
     this.exemptProbes();
     this.timer = setInterval(() => this.poll(), POLL_MS);
     this.timer.unref();
@@ -165,8 +157,9 @@ export class Capture {
 
   /** Removes everything that open() and reconcile() made, whoever made it; missing parts are well. */
   static async uninstall(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns' | 'podSocket'>): Promise<void> {
-    if (typeof options.podSocket === 'string') removeFallback(options.podSocket);
-    loadAddon().uninstallCapture(locate(options));
+    const addon = loadAddon();
+    if (typeof options.podSocket === 'string') removeFallback(addon, options.podSocket);
+    addon.uninstallCapture(locate(options));
   }
 
   /** The whole list: what is not in it is detached, also what an earlier agent attached. */
@@ -214,7 +207,7 @@ export class Capture {
     for (const [name, workload] of this.workloads) {
       const tracker = this.trackers.get(name);
       if (tracker === undefined) {
-        if (inodeOf(this.places.pathOf(workload)) !== null) result.push({ workload, addresses: workload.addresses });
+        if (inodeOrNull(this.places.pathOf(workload), this.addon) !== null) result.push({ workload, addresses: workload.addresses });
         continue;
       }
       const addresses = tracker.runningAddresses();
@@ -269,7 +262,7 @@ export class Capture {
 
   /** Whether something else stands there, or it is found elsewhere, than at the last call. */
   private hasMoved(name: string, path: string): boolean {
-    const now = `${inodeOf(path)} ${path}`;
+    const now = `${inodeOrNull(path, this.addon)} ${path}`;
     const before = this.standing.get(name);
     this.standing.set(name, now);
     return before !== now;
@@ -289,7 +282,7 @@ export class Capture {
       const isPath = place.startsWith('/');
       return cgroups === null ? null : findCgroup({ cgroup: isPath ? place : '', systemdUnit: isPath ? '' : place }, cgroups);
     });
-    const ids = paths.map((path) => (path === null ? null : inodeOf(path))).filter((id) => id !== null);
+    const ids = paths.map((path) => (path === null ? null : inodeOrNull(path, null))).filter((id) => id !== null);
     if (ids.join() === this.probes?.join()) return;
     this.probes = ids;
     this.handle.exempt(ids);

@@ -1,14 +1,21 @@
 // The fallback's hold on a host: rules of address translation inside every captured pod's own network namespace, made by nft or iptables.
 // What it makes stays when the agent ends and is known again by a fingerprint in it. Opens namespaces for the proxy, and carries no bytes.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, readdirSync, statSync } from 'node:fs';
+import { closeSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { writeBeat } from '../link/pod-channel.js';
-import { type CaptureAddon, type CaptureHandle, type CaptureSpec, HOST_MARK } from '../native/capture.js';
+import {
+  type CaptureAddon,
+  type CaptureHandle,
+  type CaptureSpec,
+  type CommandResult,
+  HOST_MARK,
+  type NamespaceCommand,
+} from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { CaptureLog } from './capture.js';
+import { inodeOrNull } from './inode.js';
 import { nftBeat, nftRelease, recentBeat } from './nat-beat.js';
 import { iptablesJumps, iptablesRemoval, iptablesRules, type NatListeners, NFT_REMOVAL, nftTable, RECENT } from './nat-rules.js';
 import { PodServer, type ServedPod } from './pod-server.js';
@@ -41,7 +48,6 @@ const CAPTURE_ALL: CaptureSpec = {
   excludeInboundCidrs: [],
   includeInboundCidrs: [],
 };
-const COMMAND_TIMEOUT_MS = 10_000;
 
 export interface NatOptions {
   readonly mode: NatMode;
@@ -59,14 +65,17 @@ interface AttachedPod {
 }
 
 /** Throws with what the command said. */
-function inNamespace(path: string, command: string, args: readonly string[], input = ''): string {
-  try {
-    const words = [`--net=${path}`, command, ...args];
-    return execFileSync('nsenter', words, { encoding: 'utf8', input, stdio: 'pipe', timeout: COMMAND_TIMEOUT_MS });
-  } catch (error) {
-    const { stderr, message } = error as { stderr?: string; message: string };
-    throw new Error(`${command} in ${path}: ${(stderr || message).trim()}`);
-  }
+function inNamespace(addon: CaptureAddon, path: string, command: NamespaceCommand, input = ''): string {
+  return outputOf(addon.runInNamespace(path, command, input), command, path);
+}
+
+async function listed(addon: CaptureAddon, path: string, command: NamespaceCommand): Promise<string> {
+  return outputOf(await addon.runInNamespaceAside(path, command), command, path);
+}
+
+function outputOf({ status, output, errors }: CommandResult, command: NamespaceCommand, path: string): string {
+  if (status === 0) return output;
+  throw new Error(`${command} in ${path}: ${errors.trim() || (status === 127 ? 'not installed on this host' : `it ended with ${status}`)}`);
 }
 
 /** How each of the two does it, in the namespace at a path. */
@@ -74,30 +83,30 @@ interface Tool {
   /** Text of what is to be installed. */
   rules(spec: CaptureSpec, aliveMs: number, comment: string): string;
   /** Throws what is missing. */
-  install(path: string, spec: CaptureSpec, aliveMs: number, comment: string): void;
-  remove(path: string): void;
+  install(addon: Addon, path: string, spec: CaptureSpec, aliveMs: number, comment: string): void;
+  remove(addon: Addon, path: string): void;
   /** The comment of what is installed; null: nothing. */
-  installed(path: string): string | null;
+  installed(addon: Addon, path: string): string | null;
   /** Of a fail-closed pod: what releases its first connections, where they wait. */
   beats(addon: Addon, path: string, aliveMs: number, isFailClosed: boolean): ServedPod['beats'];
   /** Of connections, in the order of the reasons. Rejects when the namespace is going. */
-  counters(path: string, reasons: readonly string[]): Promise<readonly number[]>;
+  counters(addon: Addon, path: string, reasons: readonly string[]): Promise<readonly number[]>;
 }
 
 const COMMENT = /weft [0-9a-f]{8} [0-9a-f]{16}/;
 
 const nftables: Tool = {
   rules: (spec, _aliveMs, comment) => nftTable(spec, LISTENERS, { aliveMs: 0, heldMs: 0 }, comment),
-  install: (path, spec, aliveMs, comment) => {
+  install: (addon, path, spec, aliveMs, comment) => {
     // What is alive stays so while it is replaced; what is new waits for the first beat.
-    const isNew = nftables.installed(path) === null;
+    const isNew = nftables.installed(addon, path) === null;
     const lives = isNew ? { aliveMs: 0, heldMs: spec.holdMs } : { aliveMs, heldMs: 0 };
-    inNamespace(path, 'nft', ['-f', '-'], nftTable(spec, LISTENERS, lives, comment));
+    inNamespace(addon, path, 'nft -f -', nftTable(spec, LISTENERS, lives, comment));
   },
-  remove: (path) => inNamespace(path, 'nft', ['-f', '-'], NFT_REMOVAL),
-  installed: (path) => {
+  remove: (addon, path) => inNamespace(addon, path, 'nft -f -', NFT_REMOVAL),
+  installed: (addon, path) => {
     try {
-      return COMMENT.exec(inNamespace(path, 'nft', ['list', 'table', 'inet', 'weft']))?.[0] ?? 'weft';
+      return COMMENT.exec(inNamespace(addon, path, 'nft list table inet weft'))?.[0] ?? 'weft';
     } catch (error) {
       if (/No such file or directory/.test((error as Error).message)) return null;
       throw error;
@@ -106,30 +115,29 @@ const nftables: Tool = {
   beats: (addon, path, aliveMs, isFailClosed) => [
     { descriptor: addon.openInNamespace(path, 'netfilter'), ...(isFailClosed ? nftRelease() : nftBeat(aliveMs)) },
   ],
-  counters: async (path, reasons) =>
-    countersByReason(await listed(path, 'nft', '-j', 'list', 'counters', 'table', 'inet', 'weft'), reasons),
+  counters: async (addon, path, reasons) => countersByReason(await listed(addon, path, 'nft -j list counters table inet weft'), reasons),
 };
 
 const iptables: Tool = {
   rules: (spec, aliveMs, comment) => FAMILIES.map(([family]) => iptablesRules(spec, LISTENERS, family, aliveMs, comment)).join(''),
-  install: (path, spec, aliveMs, comment) => {
-    const isNew = iptables.installed(path) === null;
+  install: (addon, path, spec, aliveMs, comment) => {
+    const isNew = iptables.installed(addon, path) === null;
     for (const [family, prefix] of FAMILIES) {
-      const restore = (text: string) => inNamespace(path, `${prefix}-restore`, ['--noflush'], text);
+      const restore = (text: string) => inNamespace(addon, path, `${prefix}-restore --noflush`, text);
       restore(iptablesRules(spec, LISTENERS, family, aliveMs, comment));
       if (isNew) restore(iptablesJumps());
     }
   },
-  remove: (path) => {
+  remove: (addon, path) => {
     for (const [, prefix] of FAMILIES) {
-      const isThere = inNamespace(path, `${prefix}-save`, ['-t', 'nat']).includes(':WEFT-');
-      if (isThere) inNamespace(path, `${prefix}-restore`, ['--noflush'], iptablesRemoval());
+      const isThere = inNamespace(addon, path, `${prefix}-save -c -t nat`).includes(':WEFT-');
+      if (isThere) inNamespace(addon, path, `${prefix}-restore --noflush`, iptablesRemoval());
     }
   },
-  installed: (path) => {
+  installed: (addon, path) => {
     // To ask the older iptables for a table is to make it.
-    if (isLegacy() && !inNamespace(path, 'cat', ['/proc/net/ip_tables_names']).includes('nat')) return null;
-    const saved = inNamespace(path, 'iptables-save', ['-t', 'nat']);
+    if (isLegacy() && !inNamespace(addon, path, 'cat /proc/net/ip_tables_names').includes('nat')) return null;
+    const saved = inNamespace(addon, path, 'iptables-save -c -t nat');
     return saved.includes(':WEFT-') ? (COMMENT.exec(saved)?.[0] ?? 'weft') : null;
   },
   // Its nat table takes no DROP: first connections of a fail-closed pod are refused until there is a listener.
@@ -138,8 +146,8 @@ const iptables: Tool = {
       descriptor: addon.openInNamespace(path, `xt_recent/${RECENT[family].name}`),
       ...recentBeat(family),
     })),
-  counters: async (path, reasons) => {
-    const saved = FAMILIES.map(([, prefix]) => listed(path, `${prefix}-save`, '-c', '-t', 'nat'));
+  counters: async (addon, path, reasons) => {
+    const saved = FAMILIES.map(([, prefix]) => listed(addon, path, `${prefix}-save -c -t nat`));
     return savedCountersByReason((await Promise.all(saved)).join(''), reasons);
   },
 };
@@ -178,7 +186,7 @@ export class NatCapture implements CaptureHandle {
     this.tool = TOOLS[options.mode];
     this.reasons = addon.captureNames().reasons;
     this.owner = ownerOf(options.socket);
-    this.adopted = ownedNamespaces(this.tool, this.owner);
+    this.adopted = ownedNamespaces(addon, this.tool, this.owner);
     const { outboundPort, inboundPort, mark } = LISTENERS;
     const hello = { outboundPort, inboundPort, mark, aliveMs: options.heartbeatTimeoutMs };
     this.server = PodServer.start(options.socket, addon, hello, options.log);
@@ -198,7 +206,7 @@ export class NatCapture implements CaptureHandle {
     const { key, networkNamespace: path, failClosed, holdMs } = spec;
     const aliveMs = this.options.heartbeatTimeoutMs;
     const comment = `${this.owner} ${hash(this.tool.rules(spec, aliveMs, ''), 16)}`;
-    if (this.tool.installed(path) !== comment) this.tool.install(path, spec, aliveMs, comment);
+    if (this.tool.installed(this.addon, path) !== comment) this.tool.install(this.addon, path, spec, aliveMs, comment);
     this.adopted.delete(key);
     this.pods.set(key, { path, counters: this.pods.get(key)?.counters ?? [] });
     // Held until the proxy, which then has its configuration, listens there: its first beat says so.
@@ -212,7 +220,7 @@ export class NatCapture implements CaptureHandle {
   detach(key: number): void {
     const path = this.pods.get(key)?.path ?? this.adopted.get(key);
     // First: what is still redirected is still served. A namespace that is gone took its rules with it; another may stand under its path.
-    if (path !== undefined && inodeOf(path) === key) this.tool.remove(path);
+    if (path !== undefined && inodeOrNull(path, this.addon) === key) this.tool.remove(this.addon, path);
     this.pods.delete(key);
     this.adopted.delete(key);
     this.server.remove(key);
@@ -251,17 +259,12 @@ export class NatCapture implements CaptureHandle {
 
   private async countersOf(path: string): Promise<readonly number[] | null> {
     try {
-      return await this.tool.counters(path, this.reasons);
+      return await this.tool.counters(this.addon, path, this.reasons);
     } catch {
       // The pod is going; what was counted last stands until it has gone.
       return null;
     }
   }
-}
-
-async function listed(path: string, command: string, ...args: readonly string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)('nsenter', [`--net=${path}`, command, ...args], { timeout: COMMAND_TIMEOUT_MS });
-  return stdout;
 }
 
 /** `listed`: nft's JSON. The counters are called by direction and reason. */
@@ -301,14 +304,6 @@ function ownerOf(socket: string): string {
   return `weft ${hash(socket, 8)}`;
 }
 
-function inodeOf(path: string): number | null {
-  try {
-    return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
-  } catch {
-    return null;
-  }
-}
-
 function entries(folder: string): string[] {
   try {
     return readdirSync(folder);
@@ -318,28 +313,28 @@ function entries(folder: string): string[] {
 }
 
 /** Every network namespace of this host but our own, by inode: those with a name, and those of a process. */
-function namespaces(): Map<number, string> {
+function namespaces(addon: Addon): Map<number, string> {
   const found = new Map<number, string>();
   const processes = entries('/proc').filter((name) => /^\d+$/.test(name));
   const paths = [
     ...NAMESPACE_FOLDERS.flatMap((folder) => entries(folder).map((name) => join(folder, name))),
     ...processes.map((pid) => `/proc/${pid}/ns/net`),
   ];
-  const own = inodeOf('/proc/self/ns/net');
+  const own = inodeOrNull('/proc/self/ns/net', addon);
   for (const path of paths) {
-    const inode = inodeOf(path);
+    const inode = inodeOrNull(path, addon);
     if (inode !== null && inode !== own && !found.has(inode)) found.set(inode, path);
   }
   return found;
 }
 
-function ownedNamespaces(tool: Tool, owner: string): Map<number, string> {
-  return new Map([...namespaces()].filter(([, path]) => hasRules(tool, path, owner)));
+function ownedNamespaces(addon: Addon, tool: Tool, owner: string): Map<number, string> {
+  return new Map([...namespaces(addon)].filter(([, path]) => hasRules(addon, tool, path, owner)));
 }
 
-function hasRules(tool: Tool, path: string, owner: string): boolean {
+function hasRules(addon: Addon, tool: Tool, path: string, owner: string): boolean {
   try {
-    return tool.installed(path)?.startsWith(owner) === true;
+    return tool.installed(addon, path)?.startsWith(owner) === true;
   } catch {
     // No namespace (a file in the folder), gone meanwhile, or without the tool.
     return false;
@@ -355,10 +350,9 @@ export function testNat(mode: NatMode, addon: Addon): void {
   const scratch = addon.openScratchPod();
   const descriptors = [scratch.host, scratch.pod];
   try {
-    // Where nsenter, a process of its own, finds it.
-    const path = `/proc/${process.pid}/fd/${scratch.pod}`;
+    const path = `/proc/self/fd/${scratch.pod}`;
     const tool = TOOLS[mode];
-    tool.install(path, { ...CAPTURE_ALL, networkNamespace: path }, SELF_TEST_ALIVE_MS, 'weft self-test');
+    tool.install(addon, path, { ...CAPTURE_ALL, networkNamespace: path }, SELF_TEST_ALIVE_MS, 'weft self-test');
     for (const { descriptor, isFile, renew } of tool.beats(addon, path, SELF_TEST_ALIVE_MS, false)) {
       descriptors.push(descriptor);
       writeBeat(descriptor, isFile, renew);
@@ -370,12 +364,12 @@ export function testNat(mode: NatMode, addon: Addon): void {
 }
 
 /** Removes what the agent that serves its proxies at `socket`, and those before it, made in any namespace. */
-export function removeNatRules(socket: string): void {
+export function removeNatRules(addon: Addon, socket: string): void {
   for (const [mode, command] of [
     ['nftables', 'nft'],
     ['iptables', 'iptables-save'],
   ] as const) {
     if (!isInstalled(command)) continue;
-    for (const path of ownedNamespaces(TOOLS[mode], ownerOf(socket)).values()) TOOLS[mode].remove(path);
+    for (const path of ownedNamespaces(addon, TOOLS[mode], ownerOf(socket)).values()) TOOLS[mode].remove(addon, path);
   }
 }

@@ -1,7 +1,9 @@
 // Where a workload is on this host: the network namespace that its resource names, that of its pod's processes, or its cgroup. Reads the file system.
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import { isHostProcess } from '../model/model.js';
+import type { CaptureAddon } from '../native/capture.js';
 import { findCgroup } from './cgroups.js';
+import { inodeAt } from './inode.js';
 import { type PodSearch, Pods } from './pods.js';
 
 export class Places {
@@ -11,8 +13,9 @@ export class Places {
     /** Root of the cgroup v2 hierarchy; null: there is none. */
     readonly cgroups: string | null,
     hostNetns: string | null,
+    addon: Pick<CaptureAddon, 'namespaceInode'> | null,
   ) {
-    this.#pods = new Pods(hostNetns ?? '/proc/self/ns/net');
+    this.#pods = new Pods(hostNetns ?? '/proc/self/ns/net', '/proc', (path) => inodeAt(path, addon));
   }
 
   /** Of its namespace or cgroup as it is now; empty: nowhere (yet). */

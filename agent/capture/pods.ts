@@ -1,7 +1,8 @@
 // Where the network namespaces of this host's pods are: the one that a pod's processes are in, found by the pod's UID in their cgroup's path. The
 // container runtime is not asked, so it may be any. Reads /proc; changes nothing.
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { inodeAt } from './inode.js';
 
 /** A folder of kubelet's: "pod<uid>" (cgroupfs), "kubepods-burstable-pod<uid>.slice" (systemd, with "_" for "-"). */
 const POD_FOLDER = /(?:^|-)pod([0-9a-f][0-9a-f_-]{7,127})(?:\.slice)?$/;
@@ -49,6 +50,8 @@ export class Pods {
     /** Path of the host's network namespace: a pod's processes start in it. */
     private readonly hostNetns: string,
     private readonly proc = '/proc',
+    /** Null: nothing there. Throws with `code` where it may not be looked at. */
+    private readonly look: (path: string) => number | null = (path) => inodeAt(path, null),
   ) {}
 
   /** From here on processes are looked for again, once. */
@@ -59,7 +62,7 @@ export class Pods {
   /** Costs a look at the namespace while it is the same one. */
   find(uid: string): PodSearch {
     const known = this.found.get(uid);
-    if (known !== undefined && inodeOf(known.path) === known.inode) return { kind: 'found', path: known.path };
+    if (known !== undefined && this.isAt(known)) return { kind: 'found', path: known.path };
     this.found.delete(uid);
     if (!this.isSearched) this.search();
     return this.choose(uid.toLowerCase());
@@ -68,6 +71,14 @@ export class Pods {
   /** What is remembered of others is forgotten. */
   keep(uids: ReadonlySet<string>): void {
     for (const uid of this.found.keys()) if (!uids.has(uid)) this.found.delete(uid);
+  }
+
+  private isAt({ path, inode }: Namespace): boolean {
+    try {
+      return this.look(path) === inode;
+    } catch {
+      return false;
+    }
   }
 
   private search(): void {
@@ -93,7 +104,7 @@ export class Pods {
 
   /** The oldest process: the pod's sandbox. Later ones may have made namespaces of their own. */
   private choose(uid: string): PodSearch {
-    const host = inodeOf(this.hostNetns);
+    const host = this.look(this.hostNetns);
     let oldest: (Namespace & { readonly startedAt: number }) | null = null;
     let denied: PodSearch = { kind: 'absent' };
     for (const [pid, process] of this.processes) {
@@ -101,14 +112,18 @@ export class Pods {
       if (process.uid !== uid || this.uidOf(pid) !== uid) continue;
       const path = join(this.proc, pid, 'ns/net');
       try {
-        const inode = statSync(path).ino;
+        const inode = this.look(path);
+        if (inode === null) continue;
         const startedAt = this.startOf(pid);
         if (inode === host || (oldest !== null && oldest.startedAt <= startedAt)) continue;
         oldest = { path, inode, startedAt };
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code !== 'EACCES' && code !== 'EPERM') continue;
-        denied = { kind: 'denied', detail: `${path} may not be looked at: the agent needs CAP_SYS_PTRACE for the namespaces of pods` };
+        denied = {
+          kind: 'denied',
+          detail: `${path} may not be looked at: the agent must be started with CAP_SYS_PTRACE for the namespaces of pods`,
+        };
       }
     }
     if (oldest === null) return denied;
@@ -120,13 +135,5 @@ export class Pods {
   private startOf(pid: string): number {
     const stat = readFileSync(join(this.proc, pid, 'stat'), 'utf8');
     return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
-  }
-}
-
-function inodeOf(path: string): number | null {
-  try {
-    return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
-  } catch {
-    return null;
   }
 }

@@ -6,31 +6,15 @@ interface Capability {
   /** <linux/capability.h> */
   readonly bit: number;
   readonly use: string;
-  /** CAP_SYS_ADMIN does as well: since Linux 5.8, capabilities(7). */
-  readonly isPartOfSysAdmin: boolean;
-  /** Redirection of pods works without. */
-  readonly isOptional: boolean;
 }
 
-const SYS_ADMIN_BIT = 21;
-
+/** docs/agent.md#capabilities. CAP_SYS_ADMIN does for none of the others: it is given up at the start. */
 const CAPABILITIES: readonly Capability[] = [
-  { name: 'CAP_BPF', bit: 39, use: 'load programs, make maps', isPartOfSysAdmin: true, isOptional: false },
-  {
-    name: 'CAP_NET_ADMIN',
-    bit: 12,
-    use: 'attach programs, the mesh namespace, transparent sockets',
-    isPartOfSysAdmin: false,
-    isOptional: false,
-  },
-  {
-    name: 'CAP_SYS_ADMIN',
-    bit: SYS_ADMIN_BIT,
-    use: 'enter network namespaces, mount bpffs and the mesh namespace',
-    isPartOfSysAdmin: false,
-    isOptional: false,
-  },
-  { name: 'CAP_PERFMON', bit: 38, use: 'programs for processes of the host', isPartOfSysAdmin: true, isOptional: true },
+  { name: 'CAP_BPF', bit: 39, use: 'load programs, make maps' },
+  { name: 'CAP_PERFMON', bit: 38, use: 'load programs' },
+  { name: 'CAP_NET_ADMIN', bit: 12, use: 'attach programs, the mesh namespace, transparent sockets' },
+  { name: 'CAP_SYS_ADMIN', bit: 21, use: 'enter network namespaces, mount bpffs and the mesh namespace: weft-netns alone' },
+  { name: 'CAP_SETPCAP', bit: 8, use: 'give up what weft-netns alone needs' },
 ];
 
 /** Sockets: two a connection. Below this a busy node runs out. */
@@ -44,16 +28,11 @@ function checkCapabilities(facts: HostFacts): readonly Check[] {
   const text = /^CapEff:\s*([0-9a-f]+)$/m.exec(facts.read('/proc/self/status') ?? '')?.[1];
   if (text === undefined) return [unknown('capabilities', '/proc/self/status has no CapEff', 'is /proc mounted?')];
   const held = BigInt(`0x${text}`);
-  const has = (bit: number) => ((held >> BigInt(bit)) & 1n) === 1n;
-  return CAPABILITIES.map(({ name, bit, use, isPartOfSysAdmin, isOptional }) => {
-    if (has(bit)) return good(name, use);
-    if (isPartOfSysAdmin && has(SYS_ADMIN_BIT)) return good(name, `${use}: by CAP_SYS_ADMIN`);
-    return (isOptional ? warning : bad)(
-      name,
-      `missing: ${use}`,
-      'run as root, or give it: systemd AmbientCapabilities=, Kubernetes securityContext.capabilities.add',
-    );
-  });
+  return CAPABILITIES.map(({ name, bit, use }) =>
+    ((held >> BigInt(bit)) & 1n) === 1n
+      ? good(name, use)
+      : bad(name, `missing: ${use}`, 'run as root, or give it: systemd AmbientCapabilities=, Kubernetes securityContext.capabilities.add'),
+  );
 }
 
 function checkDescriptors(facts: HostFacts): Check {

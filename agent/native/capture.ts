@@ -1,7 +1,8 @@
 // The boundary between TypeScript and the BPF loader: every function of the redirection that crosses.
 // native/src/napi/capture_binding.cc defines the same functions in the same order. Plain data only; absent is null, never an optional
 // property. Validation and defaults stay on this side; map layouts stay on the other.
-// Every function is synchronous and throws an Error with `code` (ENOENT, EEXIST, EPERM, …). None changes the caller's network namespace.
+// Functions are synchronous but one, and throw an Error with `code` (ENOENT, EEXIST, EPERM, …). None enters another network namespace: what is
+// done there weft-netns does (native/src/netns).
 
 /** Where a host's redirection lives: what finds it again after a restart. */
 export interface CaptureLocation {
@@ -111,6 +112,24 @@ export interface CaptureHandle {
   close(): void;
 }
 
+/** All that is run in other network namespaces; rules are read from standard input. native/src/netns/protocol.h has the same list. */
+export type NamespaceCommand =
+  | 'nft -f -'
+  | 'nft list table inet weft'
+  | 'nft -j list counters table inet weft'
+  | 'iptables-restore --noflush'
+  | 'ip6tables-restore --noflush'
+  | 'iptables-save -c -t nat'
+  | 'ip6tables-save -c -t nat'
+  | 'cat /proc/net/ip_tables_names';
+
+export interface CommandResult {
+  /** As a shell has it. */
+  readonly status: number;
+  readonly output: string;
+  readonly errors: string;
+}
+
 export interface CaptureAddon {
   captureNames(): { readonly programs: readonly string[]; readonly reasons: readonly string[] };
   /** ENOENT: no namespace there (yet). */
@@ -131,10 +150,22 @@ export interface CaptureAddon {
   /** Makes or adopts mesh namespace, links, maps and programs. */
   openCapture(options: CaptureOpenOptions): CaptureHandle;
   /**
-   * Opens what the namespace at `path` has: "netns", itself; "netfilter", a netlink socket; else a file below /proc/net, to be written.
+   * Opens what the namespace at `path` has: "netns", itself; "netfilter", a netlink socket; "xt_recent/weft4" or "xt_recent/weft6", files below
+   * /proc/net, to be written.
    * The descriptor is the caller's.
    */
   openInNamespace(path: string, what: string): number;
+  /** Another namespace under the same path has another; null: there is none. EACCES, EPERM: it may not be looked at. */
+  namespaceInode(path: string): number | null;
+  /**
+   * The descriptor of a channel to weft-netns, the caller's. Whoever has none is given a weft-netns of its own at the first need, for which it must have
+   * CAP_SYS_ADMIN and CAP_SETPCAP.
+   */
+  useNetns(channel: number): void;
+  /** At most 10 s. */
+  runInNamespace(path: string, command: NamespaceCommand, input: string): CommandResult;
+  /** The same while the thread goes on; without input. */
+  runInNamespaceAside(path: string, command: NamespaceCommand): Promise<CommandResult>;
   /** Removes all of it; missing parts are well. */
   uninstallCapture(location: CaptureLocation): void;
 }

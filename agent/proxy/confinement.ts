@@ -6,29 +6,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { POD_SOCKET } from '../link/pod-channel.js';
-import { loadAddon, netnsProgram } from '../native/addon.js';
-import type { MessageSocketAddon } from '../native/message-socket.js';
+import { loadAddon } from '../native/addon.js';
+import { becomeConfined, hasNamespaces, type Namespaces } from '../native/netns.js';
 import type { ProxyConfig } from './config.js';
 import type { CapturedTraffic } from './data-plane.js';
 import { PodLink } from './pod-link.js';
 
 const POLL_MS = 100;
-/** Made by weft-netns: the descriptors of its channel and of the host's namespace. */
-const VARIABLE = 'WEFT_NETNS';
-
-export interface Namespaces {
-  /** Descriptor of the channel to weft-netns. */
-  readonly sockets: number;
-  /** Descriptor of the host's network namespace. */
-  readonly host: number;
-}
-
-/** What weft-netns left; null: this process has not been it. */
-export function takeNamespaces(environment: NodeJS.ProcessEnv): Namespaces | null {
-  const [, sockets, host] = /^(\d+),(\d+)$/.exec(environment[VARIABLE] ?? '') ?? [];
-  delete environment[VARIABLE];
-  return sockets === undefined || host === undefined ? null : { sockets: Number(sockets), host: Number(host) };
-}
 
 /**
  * Waits until the agent has made the mesh namespace, or captures pods in their own. Null: nothing captured is wanted, or `isEnding` said so
@@ -53,7 +37,7 @@ export async function findTraffic(
     link?.close();
     const isMesh = existsSync(mesh.netns);
     if (isMesh && namespaces !== null) throw new Error(`${mesh.netns} is not where this proxy was started for: start it again`);
-    if (isMesh || link !== null) becomeConfined(isMesh && link === null ? mesh.netns : null);
+    if (isMesh || link !== null) becomeProxy(isMesh && link === null ? mesh.netns : null);
     if (isFirst) log.info({ netns: mesh.netns, socket }, `waiting for ${mesh.netns} or ${socket}: the agent makes one of them`);
     await sleep(POLL_MS);
   }
@@ -62,22 +46,14 @@ export async function findTraffic(
 
 /** Where the mesh namespace is there already: before the rest of the proxy is loaded, which is loaded again afterwards. */
 export function confineEarly({ mesh }: ProxyConfig): void {
-  if (mesh !== null && process.env[VARIABLE] === undefined && existsSync(mesh.netns) && !isInside(mesh.netns)) becomeConfined(mesh.netns);
-}
-
-/** Calls back when nobody opens sockets any more: what is captured can't be served. Returns how to stop. */
-export function watchNamespaces(addon: MessageSocketAddon, { sockets }: Namespaces, lost: () => void): () => void {
-  const channel = addon.adoptMessages(sockets);
-  channel.whenReadable(lost);
-  return () => channel.close();
+  if (mesh !== null && !hasNamespaces(process.env) && existsSync(mesh.netns) && !isInside(mesh.netns)) becomeProxy(mesh.netns);
 }
 
 function isInside(netns: string): boolean {
   return statSync('/proc/self/ns/net').ino === statSync(netns, { throwIfNoEntry: false })?.ino;
 }
 
-/** `netns`: to be entered; null: none. The same process, the same command. */
-function becomeConfined(netns: string | null): never {
-  const entered = netns === null ? [] : [`--net=${netns}`];
-  return loadAddon().become([netnsProgram(), ...entered, process.execPath, ...process.execArgv, ...process.argv.slice(1)]);
+/** `netns`: to be entered; null: none. */
+function becomeProxy(netns: string | null): never {
+  return becomeConfined(netns === null ? [] : [`--net=${netns}`]);
 }

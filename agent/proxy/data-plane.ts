@@ -15,8 +15,8 @@ import {
   MAX_TENANTS,
 } from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
+import type { Namespaces } from '../native/netns.js';
 import type { ProxyConfig } from './config.js';
-import type { Namespaces } from './confinement.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
 import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
@@ -384,7 +384,7 @@ export class DataPlane {
     }
     for (const pod of wanted.values()) {
       if (this.joined.has(pod.key)) continue;
-      const listeners = podListeners(pod, link.hello, namespaces.sockets).map((listener) => ({
+      const listeners = podListeners(pod, link.hello, namespaces.channel).map((listener) => ({
         listener,
         inherited: this.inheritance?.take(listener.kind, listener.address, listener.port, pod.key) ?? [],
       }));
@@ -519,8 +519,8 @@ function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: 
   }));
 }
 
-function hostOptions({ host, sockets }: Namespaces, bpfDir: string): EngineOptions['host'] {
-  return { netns: host, sockets, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
+function hostOptions({ host, channel }: Namespaces, bpfDir: string): EngineOptions['host'] {
+  return { netns: host, sockets: channel, mark: HOST_MARK, flows: `${bpfDir}/maps/host_flows` };
 }
 
 function gatewaySpec({ id, address, port, protocol, tls, forwarding }: OpenListener): ListenerSpec {

@@ -34,7 +34,7 @@ describe('the units', () => {
       const [, names = ''] = new RegExp(`const ${list} = \\[(.*)\\]`).exec(tested) ?? [];
       return [...names.matchAll(/'(\w+)'/g)].map(([, name]) => `CAP_${name?.toUpperCase()}`);
     };
-    expect(given('weft-agent.service')).toEqual(needed('NEEDED').sort());
+    expect(given('weft-agent.service')).toEqual(needed('NEEDED_BY_AGENT_AT_START').sort());
     expect(given('weft-proxy@.service')).toEqual([...needed('NEEDED_AT_START'), 'CAP_NET_BIND_SERVICE'].sort());
     expect(given('weft-controller.service')).toEqual(['']);
   });

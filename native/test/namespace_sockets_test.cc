@@ -24,13 +24,13 @@ int own_namespace() { return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEX
 // weft-netns' loop on a thread of its own, and the channel to it.
 class Served {
  public:
-  Served() {
+  explicit Served(bool is_for_agent = false) {
     int channels[2];
     socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channels);
     channel = channels[0];
-    thread_ = std::thread([far = channels[1]] {
+    thread_ = std::thread([far = channels[1], is_for_agent] {
       const int home = own_namespace();
-      netns::serve(far, home);
+      netns::serve(far, {home, is_for_agent, "/run/netns/mesh"});
       close(home);
     });
   }
@@ -58,8 +58,14 @@ class Served {
   std::thread thread_;
 };
 
-std::string request(uint8_t operation, uint8_t family, uint8_t count, uint8_t reserved = 0) {
-  return {static_cast<char>(operation), static_cast<char>(family), static_cast<char>(count), static_cast<char>(reserved)};
+// Of an operation's number: those that do not exist are asked for as well.
+std::string request(uint8_t operation, uint8_t family, uint8_t count, uint8_t reserved = 0, uint32_t number = 0) {
+  netns::Request said = {static_cast<netns::Operation>(operation), family, count, reserved, number};
+  return {reinterpret_cast<const char*>(&said), sizeof said};
+}
+
+std::string request(netns::Operation operation, uint8_t family = 0, uint32_t number = 0) {
+  return request(static_cast<uint8_t>(operation), family, 1, 0, number);
 }
 
 TEST("namespace sockets: a descriptor that is no network namespace is refused, and the channel goes on") {
@@ -74,9 +80,27 @@ TEST("namespace sockets: a descriptor that is no network namespace is refused, a
   for (const int each : {file, other, process}) close(each);
 }
 
+using Hostile = std::vector<std::pair<std::string, std::vector<int>>>;
+
+// Each ends its channel, and what came with it is closed.
+void expect_refused(const Hostile& hostile, bool is_for_agent, int netns) {
+  for (const auto& [bytes, descriptors] : hostile) {
+    int before = dup(netns);
+    close(before);
+    {
+      Served served(is_for_agent);
+      served.say(bytes, descriptors);
+      CHECK_EQ(served.heard(), -1);
+    }
+    const int after = dup(netns);
+    CHECK_EQ(after, before);
+    close(after);
+  }
+}
+
 TEST("namespace sockets: whatever is no request ends the channel, and what came with it is closed") {
   const int netns = own_namespace();
-  const std::vector<std::pair<std::string, std::vector<int>>> hostile = {
+  const Hostile hostile = {
       {request(0, 4, 1), {netns}},
       {request(3, 4, 1), {netns}},
       {request(1, 5, 1), {netns}},
@@ -90,18 +114,70 @@ TEST("namespace sockets: whatever is no request ends the channel, and what came 
       {"x", {netns}},
       {std::string(60'000, 'x'), {netns}},
   };
-  for (const auto& [bytes, descriptors] : hostile) {
-    int before = dup(netns);
-    close(before);
-    {
-      Served served;
-      served.say(bytes, descriptors);
-      CHECK_EQ(served.heard(), -1);
-    }
-    const int after = dup(netns);
-    CHECK_EQ(after, before);
-    close(after);
+  expect_refused(hostile, false, netns);
+  close(netns);
+}
+
+TEST("namespace sockets: a proxy's channel is for sockets alone") {
+  using netns::Operation;
+  const int netns = own_namespace();
+  const Hostile hostile = {
+      {request(Operation::kOfProcess, 0, 1), {}},
+      {request(Operation::kCreate), {}},
+      {request(Operation::kRoute), {netns}},
+      {request(Operation::kNetfilter), {netns}},
+      {request(Operation::kRecent, netns::kFamilyV4), {netns}},
+      {request(Operation::kAttach, netns::kIngress, 1), {netns, netns}},
+      {request(Operation::kSysctls), {netns}},
+      {request(Operation::kMount) + "/run/netns/mesh", {}},
+      {request(Operation::kUnmount) + "/run/netns/mesh", {}},
+      {request(Operation::kRun), {netns, netns, netns, netns}},
+      {request(Operation::kBpffs), {}},
+  };
+  expect_refused(hostile, false, netns);
+  close(netns);
+}
+
+TEST("namespace sockets: an agent's requests are those that there are, with what belongs to them") {
+  using netns::Operation;
+  const int netns = own_namespace();
+  const Hostile hostile = {
+      {request(0, 0, 1), {}},
+      {request(14, 0, 1), {}},
+      {request(Operation::kOfProcess, 0, 1), {netns}},
+      {request(Operation::kRoute), {}},
+      {request(Operation::kRecent, 5), {netns}},
+      {request(Operation::kAttach, netns::kIngress, 1), {netns}},
+      {request(Operation::kAttach, 2, 1), {netns, netns}},
+      {request(Operation::kMount), {}},
+      {request(Operation::kMount) + std::string("/run/netns/mesh\0x", 17), {}},
+      {request(Operation::kMount) + std::string(netns::kMaxPath + 1, 'x'), {}},
+      {request(Operation::kCreate) + "x", {}},
+      {request(Operation::kRun, 0, 8), {netns, netns, netns, netns}},
+      {request(Operation::kRun), {netns, netns, netns}},
+  };
+  expect_refused(hostile, true, netns);
+  close(netns);
+}
+
+TEST("namespace sockets: of another path, the host's own sysctls and what is no namespace an agent is told so") {
+  using netns::Operation;
+  Served served(true);
+  const int netns = own_namespace();
+  const int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  served.say(request(Operation::kMount) + "/run/netns/other", {});
+  CHECK_EQ(served.heard(), EPERM);
+  served.say(request(Operation::kUnmount) + "/etc/passwd", {});
+  CHECK_EQ(served.heard(), EPERM);
+  served.say(request(Operation::kSysctls), {netns});
+  CHECK_EQ(served.heard(), EINVAL);
+  for (const Operation operation : {Operation::kRoute, Operation::kNetfilter, Operation::kSysctls}) {
+    served.say(request(operation), {file});
+    CHECK_EQ(served.heard(), EINVAL);
   }
+  served.say(request(Operation::kRun), {file, file, file, file});
+  CHECK_EQ(served.heard(), EINVAL);
+  close(file);
   close(netns);
 }
 

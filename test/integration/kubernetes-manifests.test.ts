@@ -166,12 +166,12 @@ describe('capabilities', () => {
   const given = (container: string): string[] => (daemon(container).container.securityContext?.capabilities?.add ?? []).sort();
 
   test('are those that docs/agent.md lists and test/redirect tests', () => {
-    expect(given('agent')).toEqual([...row('agent |'), ...row('agent, pods of [Kubernetes]')].sort());
+    expect(given('agent')).toEqual([...row('agent |'), ...row('agent, in its first')].sort());
     expect(given('proxy')).toEqual([...row('proxy |', 2), ...row('proxy, in its first')].sort());
     expect(given('agent')).toContain('SYS_PTRACE');
     expect(given('controller')).toEqual([]);
     const tested = readFileSync(join(process.cwd(), 'test/redirect/kubernetes.test.ts'), 'utf8');
-    expect(tested).toContain(`confinedAgent('+net_admin,+sys_admin,+sys_ptrace')`);
+    expect(tested).toContain(`'+net_admin,+bpf,+perfmon,+sys_admin,+setpcap'`);
   });
 
   test('all others are dropped, and files are read-only, wherever a container is not privileged', () => {

@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { netnsProgram } from '../../agent/native/addon.js';
 import { Workload } from '../../api/gen/mesh/v1/model.js';
 import { Condition } from '../lab/condition.js';
 import { POD_A, POD_B, REMOTE } from './lab.js';
@@ -29,9 +30,12 @@ const changes = new Condition();
 
 const until = (state: string) => changes.until(`${state} (now ${JSON.stringify(stateOf())})`, () => stateOf()?.state === state);
 
-/** What an agent with these capabilities alone makes of the pod. */
+/** What an agent that is started with these capabilities alone makes of the pod; it holds three of them (privileges.test.ts). */
 function confinedAgent(capabilities: string): { state: string; detail: string } {
   const script = `
+    import { loadAddon } from ${JSON.stringify(join(dist, 'agent/native/addon.js'))};
+    import { takeNamespaces } from ${JSON.stringify(join(dist, 'agent/native/netns.js'))};
+    loadAddon().useNetns(takeNamespaces(process.env).channel);
     import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
     const capture = await Capture.open({ ...${JSON.stringify(scene.location)}, mode: 'auto', heartbeatTimeoutMs: 1000, log: { info() {}, warn() {} } });
     await capture.reconcile([${JSON.stringify(pod())}]);
@@ -42,6 +46,8 @@ function confinedAgent(capabilities: string): { state: string; detail: string } 
     '--inh-caps=-all',
     `--bounding-set=-all,${capabilities}`,
     '--no-new-privs',
+    netnsProgram(),
+    `--agent=${lab.meshNetns}`,
     process.execPath,
     '--input-type=module',
     '-e',
@@ -90,7 +96,8 @@ test('an agent that comes later finds it again, and its addresses may be known b
   scene.expectDirect('b', POD_B.v4, REMOTE.v4);
 }, 20_000);
 
-test('the namespaces of others’ processes take CAP_SYS_PTRACE besides what an agent needs', () => {
-  expect(confinedAgent('+net_admin,+sys_admin,+sys_ptrace')).toEqual({ state: 'captured', detail: '' });
-  expect(confinedAgent('+net_admin,+sys_admin')).toMatchObject({ state: 'failed', detail: expect.stringContaining('CAP_SYS_PTRACE') });
+test('the namespaces of others’ processes take CAP_SYS_PTRACE besides what an agent is started with: weft-netns looks there', () => {
+  const needed = '+net_admin,+bpf,+perfmon,+sys_admin,+setpcap';
+  expect(confinedAgent(`${needed},+sys_ptrace`)).toEqual({ state: 'captured', detail: '' });
+  expect(confinedAgent(needed)).toMatchObject({ state: 'failed', detail: expect.stringContaining('CAP_SYS_PTRACE') });
 }, 20_000);

@@ -50,12 +50,12 @@ test('it opens TCP sockets of either family in the namespace that it is shown', 
       const there = openSync(${JSON.stringify(lab.path('remote'))});
       const greetings = [];
       for (const [family, address] of [[4, '127.0.0.1'], [6, '::1']]) {
-        const { error, sockets } = await ask([1, family, 1, 0], [there]);
+        const { error, sockets } = await ask([1, family, 1, 0, 0, 0, 0, 0], [there]);
         const socket = new Socket({ fd: sockets[0] }).connect(8080, address);
         greetings.push(await new Promise((resolve) => socket.once('data', (bytes) => resolve(String(bytes)))));
         socket.destroy();
       }
-      const eight = await ask([1, 4, 8, 0], [there]);
+      const eight = await ask([1, 4, 8, 0, 0, 0, 0, 0], [there]);
       console.log(JSON.stringify({ greetings, eight: eight.sockets.length }));`),
   ) as { greetings: string[]; eight: number };
   expect(said.greetings[0]).toContain('127.0.0.1');

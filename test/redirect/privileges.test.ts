@@ -1,21 +1,30 @@
 // Acceptance test 18: agent and proxy work with exactly the capabilities that docs/agent.md lists, and say what is missing with one less.
 // Fails where it cannot run.
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { HOST, POD_A, REMOTE } from './lab.js';
+import { netnsProgram } from '../../agent/native/addon.js';
+import { eventually } from '../lab/proxy-process.js';
+import { HOST, namespaceServers, POD_A, REMOTE } from './lab.js';
 import { MeshProxy, workloadResource } from './mesh-proxy.js';
 import { addressOf, KINDS, Scene } from './scene.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
-/** Of the agent. The kernel takes CAP_SYS_ADMIN, without which no namespace is entered, for CAP_BPF and CAP_PERFMON too. */
-const NEEDED = ['net_admin', 'sys_admin'] as const;
+/** What the agent is started with, to leave weft-netns behind and to give up what that takes; all that it works with; and what weft-netns keeps. */
+const NEEDED_BY_AGENT_AT_START = ['net_admin', 'bpf', 'perfmon', 'sys_admin', 'setpcap'] as const;
+const NEEDED_BY_AGENT = ['net_admin', 'bpf', 'perfmon'] as const;
+const KEPT_BY_NETNS = ['net_admin', 'sys_admin'] as const;
 
 /** What the proxy is started with, to enter the mesh namespace and to give up what that takes; and all that it serves with. */
 const NEEDED_AT_START = ['net_admin', 'bpf', 'sys_admin', 'setpcap'] as const;
 const NEEDED_BY_PROXY = ['net_admin', 'bpf'] as const;
-const BITS = { net_admin: 12n, bpf: 39n } as const;
+const BITS = { net_admin: 12n, sys_admin: 21n, perfmon: 38n, bpf: 39n } as const;
+
+function bits(names: readonly (keyof typeof BITS)[]): bigint {
+  return names.reduce((held, name) => held | (1n << BITS[name]), 0n);
+}
 
 /** The command, with these capabilities and no way to others. */
 function confined(capabilities: readonly string[], command: readonly string[]): readonly string[] {
@@ -28,9 +37,8 @@ function confined(capabilities: readonly string[], command: readonly string[]): 
   ];
 }
 
-/** What it may use now, and could come by. */
-function heldBy(pid: number | undefined): bigint {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+/** What the process with that status may use now, and could come by. */
+function heldIn(status: string): bigint {
   const sets = ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'].map(
     (set) => new RegExp(`^${set}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1],
   );
@@ -43,16 +51,23 @@ describe.each(KINDS)('%s', (kind) => {
   const place = { ...scene.location, heartbeatTimeoutMs: 1000 };
   let proxy: MeshProxy | null = null;
 
-  /** What an agent with these capabilities makes of pods A and B, and of a process of the host. */
+  /** What an agent that is started with these capabilities makes of pods A and B, or of a process of the host; and what it and its weft-netns then hold. */
   function agent(
     capabilities: readonly string[],
     withHostProcess = false,
-  ): { mode: string; states: string[]; details: string[]; error: string } {
+  ): { mode: string; states: string[]; details: string[]; error: string; held: string; helper: string } {
     const hostProcess = { ...scene.workload('cart'), networkNamespace: '', cgroup: `/${cgroup.split('/').at(-1)}`, addresses: [HOST.v4] };
+    const mesh = `--agent=${scene.lab.meshNetns}`;
     const script = `
+      import { readdirSync, readFileSync } from 'node:fs';
       import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
+      import { loadAddon } from ${JSON.stringify(join(dist, 'agent/native/addon.js'))};
+      import { takeNamespaces } from ${JSON.stringify(join(dist, 'agent/native/netns.js'))};
       const log = { info() {}, warn() {} };
-      const said = { mode: '', states: [], details: [], error: '' };
+      const read = (pid, file) => { try { return readFileSync('/proc/' + pid + '/' + file, 'utf8'); } catch { return ''; } };
+      const netns = readdirSync('/proc').find((pid) => read(pid, 'comm') === 'weft-netns\\n' && read(pid, 'cmdline').includes(${JSON.stringify(mesh)}));
+      const said = { mode: '', states: [], details: [], error: '', held: read('self', 'status'), helper: read(netns, 'status') };
+      loadAddon().useNetns(takeNamespaces(process.env).channel);
       try {
         const capture = await Capture.open({ ...${JSON.stringify(place)}, mode: '${kind}', log });
         await capture.reconcile(${JSON.stringify(withHostProcess ? [hostProcess] : scene.enrolled())});
@@ -63,7 +78,7 @@ describe.each(KINDS)('%s', (kind) => {
         said.error = error.message;
       }
       console.log(JSON.stringify(said));`;
-    const [command, ...words] = confined(capabilities, [process.execPath, '--input-type=module', '-e', script]);
+    const [command, ...words] = confined(capabilities, [netnsProgram(), mesh, process.execPath, '--input-type=module', '-e', script]);
     return JSON.parse(execFileSync(command!, words, { encoding: 'utf8' })) as ReturnType<typeof agent>;
   }
 
@@ -73,12 +88,15 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.down();
   }, 20_000);
 
-  test('18: with its capabilities the agent captures pods, and the proxy serves', async () => {
-    expect(agent(NEEDED)).toMatchObject({ mode: kind, states: ['captured', 'captured'], error: '' });
+  test('18: with its capabilities, none of them CAP_SYS_ADMIN, the agent captures pods, and the proxy serves', async () => {
+    const said = agent(NEEDED_BY_AGENT_AT_START);
+    expect(said).toMatchObject({ mode: kind, states: ['captured', 'captured'], error: '' });
+    expect(heldIn(said.held)).toBe(bits(NEEDED_BY_AGENT));
+    expect(heldIn(said.helper)).toBe(bits(KEPT_BY_NETNS));
     proxy = await MeshProxy.start(scene.lab, 'proxy', scene.enrolled().map(workloadResource), (command) =>
       confined(NEEDED_AT_START, command),
     );
-    expect(heldBy(proxy.child.pid)).toBe(NEEDED_BY_PROXY.reduce((held, name) => held | (1n << BITS[name]), 0n));
+    expect(heldIn(readFileSync(`/proc/${proxy.child.pid}/status`, 'utf8'))).toBe(bits(NEEDED_BY_PROXY));
     const attempt = scene.lab.connect('a', REMOTE.v4, 8080);
     expect(attempt).toMatchObject({ error: null });
     expect(addressOf(attempt.server?.peer ?? '')).toBe(POD_A.v4);
@@ -97,12 +115,44 @@ describe.each(KINDS)('%s', (kind) => {
   }, 20_000);
 
   test('18: with the same it captures a process of the host', () => {
-    expect(agent(NEEDED, true)).toMatchObject({ states: ['captured'], error: '' });
+    expect(agent(NEEDED_BY_AGENT_AT_START, true)).toMatchObject({ states: ['captured'], error: '' });
   });
 
-  test.each(NEEDED)('18: without CAP_%s the agent says so', (missing) => {
-    expect(agent(NEEDED.filter((name) => name !== missing)).error).toContain(`CAP_${missing.toUpperCase()}`);
+  test.each(['net_admin', 'bpf'] as const)('18: without CAP_%s the agent says so', (missing) => {
+    expect(agent(NEEDED_BY_AGENT_AT_START.filter((name) => name !== missing)).error).toContain(`CAP_${missing.toUpperCase()}`);
   });
+
+  test.each(['sys_admin', 'setpcap'] as const)('18: without CAP_%s weft-netns says so, and there is no agent', (missing) => {
+    expect(() => agent(NEEDED_BY_AGENT_AT_START.filter((name) => name !== missing))).toThrow(`CAP_${missing.toUpperCase()}`);
+  });
+
+  test('18: `weft agent` itself gives up CAP_SYS_ADMIN before it does anything else, and ends with its weft-netns', async () => {
+    const runDir = join(scene.lab.folder, 'agent');
+    const flags = ['--controller', '127.0.0.1:1', '--node', 'n1', '--run-dir', runDir, '--state-dir', runDir, '--capture', kind];
+    const listen = ['--status-listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0', '--log-level', 'silent'];
+    const places = ['--bpf-dir', scene.lab.bpfDir, '--mesh-netns', scene.lab.meshNetns];
+    const start = confined(NEEDED_BY_AGENT_AT_START, [
+      process.execPath,
+      join(dist, 'cli', 'main.js'),
+      'agent',
+      ...flags,
+      ...listen,
+      ...places,
+    ]);
+    const child = spawn('nsenter', [`--net=${scene.lab.path('host')}`, ...start], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const ended = once(child, 'exit');
+    const status = () => readFileSync(`/proc/${child.pid}/status`, 'utf8');
+    try {
+      expect(await eventually(async () => existsSync(join(runDir, 'agent.sock')), Boolean)).toBe(true);
+      expect(heldIn(status())).toBe(bits(NEEDED_BY_AGENT));
+      const [server] = namespaceServers(runDir).filter((pid) => pid !== child.pid);
+      expect(heldIn(readFileSync(`/proc/${server}/status`, 'utf8'))).toBe(bits(KEPT_BY_NETNS));
+      process.kill(server!, 'SIGKILL');
+      expect((await ended)[0]).toBe(1);
+    } finally {
+      child.kill('SIGKILL');
+    }
+  }, 20_000);
 
   test.each(['sys_admin', 'setpcap'] as const)('18: without CAP_%s the proxy says so and serves nothing', async (missing) => {
     const held = NEEDED_AT_START.filter((name) => name !== missing);

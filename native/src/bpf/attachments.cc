@@ -1,8 +1,11 @@
 // See attachments.h.
 #include "bpf/attachments.h"
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <unistd.h>
 
@@ -15,10 +18,6 @@
 namespace weft::bpf {
 namespace {
 
-// enum bpf_attach_type of kernel 6.6; the headers of Debian 12 are older, the system call is not.
-constexpr bpf_attach_type TCX_INGRESS = static_cast<bpf_attach_type>(46);
-constexpr bpf_attach_type TCX_EGRESS = static_cast<bpf_attach_type>(47);
-
 // Ours among the filters of a clsact qdisc.
 constexpr uint32_t FILTER_HANDLE = 1;
 constexpr uint32_t FILTER_PRIORITY = 4990;
@@ -30,20 +29,39 @@ bool leads_to(int link, uint32_t ifindex) {
   return bpf_obj_get_info_by_fd(link, &info, &length) == 0 && info.netns.netns_ino == ifindex;
 }
 
-bpf_tc_hook to_libbpf(TcHook hook) {
-  bpf_tc_hook result{};
-  result.sz = sizeof result;
-  result.ifindex = static_cast<int>(hook.ifindex);
-  result.attach_point = hook.direction == TcDirection::Ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
-  return result;
+uint32_t parent_of(TcDirection direction) {
+  return TC_H_MAKE(TC_H_CLSACT, TC_H_MIN(direction == TcDirection::Ingress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS));
 }
 
-bpf_tc_opts filter_options() {
-  bpf_tc_opts options{};
-  options.sz = sizeof options;
-  options.handle = FILTER_HANDLE;
-  options.priority = FILTER_PRIORITY;
-  return options;
+std::string name_of(int program) {
+  bpf_prog_info info{};
+  uint32_t length = sizeof info;
+  return bpf_obj_get_info_by_fd(program, &info, &length) == 0 ? info.name : "";
+}
+
+tcmsg qdisc_of(uint32_t ifindex) {
+  tcmsg header{};
+  header.tcm_ifindex = static_cast<int>(ifindex);
+  header.tcm_parent = TC_H_CLSACT;
+  header.tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
+  return header;
+}
+
+tcmsg filter_of(TcHook hook) {
+  tcmsg header{};
+  header.tcm_ifindex = static_cast<int>(hook.ifindex);
+  header.tcm_parent = parent_of(hook.direction);
+  header.tcm_handle = FILTER_HANDLE;
+  header.tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL));
+  return header;
+}
+
+// What there is to remove may have gone, with its interface too.
+bool is_gone(int error) { return error == ENOENT || error == ENODEV || error == EINVAL; }
+
+Outcome keep_link(const Descriptor& link, const std::string& pin) {
+  if (bpf_obj_pin(link.get(), pin.c_str()) != 0) return failure(errno, "cannot pin a BPF link at " + pin);
+  return {};
 }
 
 bool has_filters(NetlinkSocket& netlink, uint32_t ifindex, uint32_t parent) {
@@ -66,42 +84,53 @@ Outcome attach_tcx(int program, TcHook hook, const std::string& pin) {
     return {};
   }
   if (pinned) WEFT_TRY(unpin(pin));
-  return attach_link(program, static_cast<int>(hook.ifindex), hook.direction == TcDirection::Ingress ? TCX_INGRESS : TCX_EGRESS, pin);
+  Descriptor link;
+  WEFT_TRY(create_tcx_link(hook.there, program, hook.ifindex, hook.direction == TcDirection::Ingress, link));
+  return keep_link(link, pin);
 }
 
 Outcome attach_clsact(int program, TcHook hook, bool& created_qdisc) {
-  bpf_tc_hook target = to_libbpf(hook);
-  int error = bpf_tc_hook_create(&target);
-  if (error != 0 && error != -EEXIST) return failure(error, "cannot add a clsact qdisc");
+  NetlinkSocket netlink;
+  WEFT_TRY(netlink.open(hook.there));
+  NetlinkMessage qdisc(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL);
+  qdisc.header(qdisc_of(hook.ifindex));
+  qdisc.attribute(TCA_KIND, std::string("clsact"));
+  int error = netlink.exchange(qdisc);
+  if (error != 0 && error != EEXIST) return failure(error, "cannot add a clsact qdisc");
   if (error == 0) created_qdisc = true;
-  bpf_tc_opts options = filter_options();
-  options.prog_fd = program;
-  options.flags = BPF_TC_F_REPLACE;
-  error = bpf_tc_attach(&target, &options);
-  if (error != 0) return failure(error, "cannot attach a BPF filter to clsact");
-  return {};
+  // Without NLM_F_EXCL: in the place of the one that is there.
+  NetlinkMessage filter(RTM_NEWTFILTER, NLM_F_CREATE);
+  filter.header(filter_of(hook));
+  filter.attribute(TCA_KIND, std::string("bpf"));
+  const size_t options = filter.open(TCA_OPTIONS);
+  filter.number(TCA_BPF_FD, static_cast<uint32_t>(program));
+  filter.attribute(TCA_BPF_NAME, name_of(program));
+  filter.number(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+  filter.close(options);
+  error = netlink.exchange(filter);
+  return error == 0 ? Outcome{} : failure(error, "cannot attach a BPF filter to clsact");
 }
 
 Outcome detach_clsact(TcHook hook) {
-  bpf_tc_hook target = to_libbpf(hook);
-  bpf_tc_opts options = filter_options();
-  int error = bpf_tc_detach(&target, &options);
-  if (error == 0 || error == -ENOENT || error == -ENODEV || error == -EINVAL) return {};
-  return failure(error, "cannot detach a BPF filter from clsact");
+  NetlinkSocket netlink;
+  WEFT_TRY(netlink.open(hook.there));
+  NetlinkMessage message(RTM_DELTFILTER, 0);
+  message.header(filter_of(hook));
+  message.attribute(TCA_KIND, std::string("bpf"));
+  const int error = netlink.exchange(message);
+  return error == 0 || is_gone(error) ? Outcome{} : failure(error, "cannot detach a BPF filter from clsact");
 }
 
-Outcome remove_qdisc(uint32_t ifindex) {
+Outcome remove_qdisc(int there, uint32_t ifindex) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
-  if (has_filters(netlink, ifindex, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)) ||
-      has_filters(netlink, ifindex, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS))) {
+  WEFT_TRY(netlink.open(there));
+  if (has_filters(netlink, ifindex, parent_of(TcDirection::Ingress)) || has_filters(netlink, ifindex, parent_of(TcDirection::Egress)))
     return {};
-  }
-  bpf_tc_hook target = to_libbpf({ifindex, TcDirection::Ingress});
-  target.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
-  int error = bpf_tc_hook_destroy(&target);
-  if (error == 0 || error == -ENOENT || error == -ENODEV || error == -EINVAL) return {};
-  return failure(error, "cannot remove our clsact qdisc");
+  NetlinkMessage message(RTM_DELQDISC, 0);
+  message.header(qdisc_of(ifindex));
+  message.attribute(TCA_KIND, std::string("clsact"));
+  const int error = netlink.exchange(message);
+  return error == 0 || is_gone(error) ? Outcome{} : failure(error, "cannot remove our clsact qdisc");
 }
 
 Outcome attach_lookup(int program, int namespace_fd, const std::string& pin) {
@@ -115,8 +144,7 @@ Outcome attach_lookup(int program, int namespace_fd, const std::string& pin) {
 Outcome attach_link(int program, int target, bpf_attach_type type, const std::string& pin) {
   Descriptor link(bpf_link_create(program, target, type, nullptr));
   if (!link) return failure(errno, "cannot attach a BPF program (" + pin + ")");
-  if (bpf_obj_pin(link.get(), pin.c_str()) != 0) return failure(errno, "cannot pin a BPF link at " + pin);
-  return {};
+  return keep_link(link, pin);
 }
 
 Outcome unpin(const std::string& pin) {

@@ -4,8 +4,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/magic.h>
-#include <net/if.h>
-#include <sys/mount.h>
 #include <sys/vfs.h>
 
 #include <cerrno>
@@ -14,6 +12,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "bpf/links.h"
+#include "bpf/netlink.h"
 #include "bpf/skeleton.h"
 
 namespace weft::bpf {
@@ -43,9 +43,7 @@ bool is_bpffs(const std::string& path) {
 
 // bpffs stays mounted after an uninstall: it is the system's place (systemd and iproute2 mount it there too), others may use it by then.
 Outcome ensure_folder(const std::string& path) {
-  if (path.rfind(BPFFS, 0) == 0 && !is_bpffs(BPFFS) && mount("bpf", BPFFS, "bpf", 0, "mode=0700") != 0) {
-    return failure(errno, std::string("no bpffs at ") + BPFFS + ": mount -t bpf bpf " + BPFFS);
-  }
+  if (path.rfind(BPFFS, 0) == 0 && !is_bpffs(BPFFS)) WEFT_TRY(mount_bpffs());
   std::error_code error;
   fs::create_directories(path + "/maps", error);
   if (!error) fs::create_directories(path + "/links", error);
@@ -66,6 +64,12 @@ bool is_host_process(const weft_workload& workload) { return (workload.ifindex &
 
 std::string workload_pin(const char* program, uint32_t ifindex) { return std::string(program) + "-" + std::to_string(ifindex); }
 
+Outcome detach_filters(int host, const weft_workload& workload) {
+  WEFT_TRY(detach_clsact({host, workload.ifindex, TcDirection::Ingress}));
+  WEFT_TRY(detach_clsact({host, workload.ifindex, TcDirection::Egress}));
+  return workload.flags & WEFT_OWNS_QDISC ? remove_qdisc(host, workload.ifindex) : Outcome{};
+}
+
 }  // namespace
 
 Capture::~Capture() {
@@ -76,16 +80,16 @@ Outcome Capture::open(const CaptureOptions& options, std::unique_ptr<Capture>& r
   result.reset(new Capture());
   result->location_ = options.location;
   WEFT_TRY(open_namespace(options.location.host_netns, result->host_));
-  return run_in_namespace(result->host_.get(), [&] { return result->start(options); });
+  return result->start(options);
 }
 
 Outcome Capture::start(const CaptureOptions& options) {
   WEFT_TRY(ensure_folder(location_.bpf_dir));
-  WEFT_TRY(ensure_mesh_network(location_.mesh_netns, mesh_));
+  WEFT_TRY(ensure_mesh_network(location_.mesh_netns, host_.get(), mesh_));
   WEFT_TRY(load());
   maps_ = std::make_unique<WorkloadMaps>(*skeleton_);
   host_links_ = std::make_unique<HostLinks>(*skeleton_, location_.bpf_dir + "/links");
-  host_netns_cookie_ = network_namespace_cookie();
+  host_netns_cookie_ = network_namespace_cookie(host_.get());
 
   int config_map = bpf_map__fd(skeleton_->maps.config);
   uint32_t zero = 0;
@@ -116,8 +120,10 @@ Outcome Capture::start(const CaptureOptions& options) {
 
 Outcome Capture::adopt(const weft_workload& workload) {
   if (is_host_process(workload)) return host_links_->adopt(workload.ifindex);
-  char name[IF_NAMESIZE];
-  if (if_indextoname(workload.ifindex, name) == nullptr) return failure(ENODEV, "the interface is gone");
+  NetlinkSocket netlink;
+  Link link;
+  WEFT_TRY(netlink.open(host_.get()));
+  if (find_link(netlink, workload.ifindex, link) != 0) return failure(ENODEV, "the interface is gone");
   return attach_workload(workload.ifindex);
 }
 
@@ -156,7 +162,7 @@ Outcome Capture::choose_mode(const CaptureOptions& options, uint32_t previous) {
   }
   // The probe is the attachment that is needed anyway.
   int program = bpf_program__fd(skeleton_->progs.mesh0_in);
-  Outcome tcx = attach_tcx(program, {mesh_.mesh0_ifindex, TcDirection::Ingress}, pin("mesh0_in"));
+  Outcome tcx = attach_tcx(program, {host_.get(), mesh_.mesh0_ifindex, TcDirection::Ingress}, pin("mesh0_in"));
   if (!tcx) {
     reason_ += mode_ == WEFT_MODE_TCX ? "tcx was asked for" : "the kernel has tcx";
     mode_ = WEFT_MODE_TCX;
@@ -176,20 +182,20 @@ Outcome Capture::attach_hook(int program, TcHook hook, const std::string& name, 
 Outcome Capture::attach_mesh() {
   bool qdisc_of_our_own_link;
   auto& programs = skeleton_->progs;
-  WEFT_TRY(attach_hook(bpf_program__fd(programs.mesh0_in), {mesh_.mesh0_ifindex, TcDirection::Ingress}, "mesh0_in", qdisc_of_our_own_link));
-  return run_in_namespace(mesh_.namespace_fd.get(), [&]() -> Outcome {
-    TcHook in{mesh_.mesh1_ifindex, TcDirection::Ingress}, out{mesh_.mesh1_ifindex, TcDirection::Egress};
-    WEFT_TRY(attach_hook(bpf_program__fd(programs.mesh1_in), in, "mesh1_in", qdisc_of_our_own_link));
-    WEFT_TRY(attach_hook(bpf_program__fd(programs.mesh1_out), out, "mesh1_out", qdisc_of_our_own_link));
-    return attach_lookup(bpf_program__fd(programs.mesh_lookup), mesh_.namespace_fd.get(), pin("mesh_lookup"));
-  });
+  const int host = host_.get(), mesh = mesh_.namespace_fd.get();
+  TcHook outside{host, mesh_.mesh0_ifindex, TcDirection::Ingress};
+  TcHook in{mesh, mesh_.mesh1_ifindex, TcDirection::Ingress}, out{mesh, mesh_.mesh1_ifindex, TcDirection::Egress};
+  WEFT_TRY(attach_hook(bpf_program__fd(programs.mesh0_in), outside, "mesh0_in", qdisc_of_our_own_link));
+  WEFT_TRY(attach_hook(bpf_program__fd(programs.mesh1_in), in, "mesh1_in", qdisc_of_our_own_link));
+  WEFT_TRY(attach_hook(bpf_program__fd(programs.mesh1_out), out, "mesh1_out", qdisc_of_our_own_link));
+  return attach_lookup(bpf_program__fd(programs.mesh_lookup), mesh, pin("mesh_lookup"));
 }
 
 Outcome Capture::attach_workload(uint32_t ifindex) {
   bool created_qdisc = false;
   int from = bpf_program__fd(skeleton_->progs.from_pod), to = bpf_program__fd(skeleton_->progs.to_pod);
-  WEFT_TRY(attach_hook(from, {ifindex, TcDirection::Ingress}, workload_pin("from_pod", ifindex), created_qdisc));
-  WEFT_TRY(attach_hook(to, {ifindex, TcDirection::Egress}, workload_pin("to_pod", ifindex), created_qdisc));
+  WEFT_TRY(attach_hook(from, {host_.get(), ifindex, TcDirection::Ingress}, workload_pin("from_pod", ifindex), created_qdisc));
+  WEFT_TRY(attach_hook(to, {host_.get(), ifindex, TcDirection::Egress}, workload_pin("to_pod", ifindex), created_qdisc));
   return created_qdisc ? maps_->own_qdisc(ifindex) : Outcome{};
 }
 
@@ -199,9 +205,7 @@ Outcome Capture::detach_workload(const weft_workload& workload, uint32_t mode) {
     WEFT_TRY(unpin(pin(workload_pin("from_pod", workload.ifindex))));
     return unpin(pin(workload_pin("to_pod", workload.ifindex)));
   }
-  WEFT_TRY(detach_clsact({workload.ifindex, TcDirection::Ingress}));
-  WEFT_TRY(detach_clsact({workload.ifindex, TcDirection::Egress}));
-  return workload.flags & WEFT_OWNS_QDISC ? remove_qdisc(workload.ifindex) : Outcome{};
+  return detach_filters(host_.get(), workload);
 }
 
 Outcome Capture::detach_all(uint32_t mode) {
@@ -213,35 +217,30 @@ Outcome Capture::detach_all(uint32_t mode) {
     for (const char* link : {"mesh0_in", "mesh1_in", "mesh1_out"}) WEFT_TRY(unpin(pin(link)));
     return {};
   }
-  WEFT_TRY(detach_clsact({mesh_.mesh0_ifindex, TcDirection::Ingress}));
-  WEFT_TRY(remove_qdisc(mesh_.mesh0_ifindex));
-  return run_in_namespace(mesh_.namespace_fd.get(), [&]() -> Outcome {
-    WEFT_TRY(detach_clsact({mesh_.mesh1_ifindex, TcDirection::Ingress}));
-    WEFT_TRY(detach_clsact({mesh_.mesh1_ifindex, TcDirection::Egress}));
-    return remove_qdisc(mesh_.mesh1_ifindex);
-  });
+  const int host = host_.get(), mesh = mesh_.namespace_fd.get();
+  WEFT_TRY(detach_clsact({host, mesh_.mesh0_ifindex, TcDirection::Ingress}));
+  WEFT_TRY(remove_qdisc(host, mesh_.mesh0_ifindex));
+  WEFT_TRY(detach_clsact({mesh, mesh_.mesh1_ifindex, TcDirection::Ingress}));
+  WEFT_TRY(detach_clsact({mesh, mesh_.mesh1_ifindex, TcDirection::Egress}));
+  return remove_qdisc(mesh, mesh_.mesh1_ifindex);
 }
 
 Outcome Capture::attach(const WorkloadSpec& spec) {
-  return run_in_namespace(host_.get(), [&]() -> Outcome {
-    if (spec.is_host_process() && host_netns_cookie_ == 0) {
-      return failure(EOPNOTSUPP, "the kernel (before 5.14) has no namespace cookies: host processes cannot be captured");
-    }
-    Outcome outcome = maps_->write(spec);
-    if (!outcome) outcome = spec.is_host_process() ? host_links_->attach(spec.cgroup, spec.ifindex) : attach_workload(spec.ifindex);
-    if (!outcome && spec.is_host_process()) outcome = attach_or_detach_host_lookup();
-    if (outcome) detach(spec.ifindex);
-    return outcome;
-  });
+  if (spec.is_host_process() && host_netns_cookie_ == 0) {
+    return failure(EOPNOTSUPP, "the kernel (before 5.14) has no namespace cookies: host processes cannot be captured");
+  }
+  Outcome outcome = maps_->write(spec);
+  if (!outcome) outcome = spec.is_host_process() ? host_links_->attach(spec.cgroup, spec.ifindex) : attach_workload(spec.ifindex);
+  if (!outcome && spec.is_host_process()) outcome = attach_or_detach_host_lookup();
+  if (outcome) detach(spec.ifindex);
+  return outcome;
 }
 
 Outcome Capture::detach(uint32_t ifindex) {
-  return run_in_namespace(host_.get(), [&]() -> Outcome {
-    weft_workload workload{};
-    if (maps_->find(ifindex, workload)) WEFT_TRY(detach_workload(workload, mode_));
-    WEFT_TRY(maps_->remove(ifindex));
-    return attach_or_detach_host_lookup();
-  });
+  weft_workload workload{};
+  if (maps_->find(ifindex, workload)) WEFT_TRY(detach_workload(workload, mode_));
+  WEFT_TRY(maps_->remove(ifindex));
+  return attach_or_detach_host_lookup();
 }
 
 Outcome Capture::exempt(const std::vector<uint64_t>& cgroups) {
@@ -278,25 +277,21 @@ ReasonCounts Capture::workload_counters(uint32_t ifindex) const { return maps_->
 Outcome Capture::uninstall(const CaptureLocation& location) {
   Descriptor host;
   WEFT_TRY(open_namespace(location.host_netns, host));
-  return run_in_namespace(host.get(), [&]() -> Outcome {
-    std::error_code ignored;
-    std::string maps = location.bpf_dir + "/maps";
-    Descriptor workloads(bpf_obj_get((maps + "/workloads").c_str()));
-    uint32_t key = 0, next = 0;
-    for (uint32_t* from = nullptr; workloads && bpf_map_get_next_key(workloads.get(), from, &next) == 0; from = &key) {
-      weft_workload workload{};
-      if (bpf_map_lookup_elem(workloads.get(), &next, &workload) == 0 && !is_host_process(workload)) {
-        WEFT_TRY(detach_clsact({workload.ifindex, TcDirection::Ingress}));
-        WEFT_TRY(detach_clsact({workload.ifindex, TcDirection::Egress}));
-        if (workload.flags & WEFT_OWNS_QDISC) WEFT_TRY(remove_qdisc(workload.ifindex));
-      }
-      key = next;
+  std::error_code ignored;
+  std::string maps = location.bpf_dir + "/maps";
+  Descriptor workloads(bpf_obj_get((maps + "/workloads").c_str()));
+  uint32_t key = 0, next = 0;
+  for (uint32_t* from = nullptr; workloads && bpf_map_get_next_key(workloads.get(), from, &next) == 0; from = &key) {
+    weft_workload workload{};
+    if (bpf_map_lookup_elem(workloads.get(), &next, &workload) == 0 && !is_host_process(workload)) {
+      WEFT_TRY(detach_filters(host.get(), workload));
     }
-    remove_pins(location.bpf_dir + "/links");
-    remove_pins(maps);
-    fs::remove(location.bpf_dir, ignored);
-    return remove_mesh_network(location.mesh_netns);
-  });
+    key = next;
+  }
+  remove_pins(location.bpf_dir + "/links");
+  remove_pins(maps);
+  fs::remove(location.bpf_dir, ignored);
+  return location.mesh_netns.empty() ? Outcome{} : remove_mesh_network(location.mesh_netns, host.get());
 }
 
 }  // namespace weft::bpf

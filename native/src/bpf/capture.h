@@ -1,5 +1,5 @@
 // The redirection of one host: mesh network, loaded programs, pinned maps and links. Everything outlives this object in its pins;
-// opening again adopts it. Not thread-safe: one owner thread. All work is done in the host's network namespace.
+// opening again adopts it. Not thread-safe: one owner thread.
 #pragma once
 #include <memory>
 #include <string>
@@ -19,6 +19,7 @@ namespace weft::bpf {
 struct CaptureLocation {
   // On a bpffs; maps/ and links/ below it.
   std::string bpf_dir;
+  // Of uninstall() alone, empty: it goes by itself.
   std::string mesh_netns;
   // Empty: the namespace of the thread that opens.
   std::string host_netns;

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
+#include <sched.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "bpf/links.h"
 #include "bpf/namespaces.h"
@@ -74,9 +76,9 @@ void list_filters(NetlinkSocket& netlink, const Link& link, const Parent& parent
   });
 }
 
-Outcome list_interfaces(std::vector<HookProgram>& result) {
+Outcome list_interfaces(int there, std::vector<HookProgram>& result) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(there));
   std::vector<Link> links;
   const int error = list_links(netlink, links);
   if (error != 0) return failure(error, "cannot list the host's interfaces");
@@ -92,7 +94,21 @@ Outcome list_interfaces(std::vector<HookProgram>& result) {
 Outcome list_hook_programs(const std::string& host, const std::string& cgroup, std::vector<HookProgram>& result) {
   Descriptor outside;
   WEFT_TRY(open_namespace(host, outside));
-  WEFT_TRY(run_in_namespace(outside.get(), [&] { return list_interfaces(result); }));
+  // tcx is asked for in the interface's own namespace.
+  Outcome outcome;
+  const auto list = [&] { outcome = list_interfaces(outside.get(), result); };
+  if (host.empty()) {
+    list();
+  } else {
+    std::thread([&] {
+      if (setns(outside.get(), CLONE_NEWNET) == 0) {
+        list();
+      } else {
+        outcome = failure(errno, "cannot enter the network namespace " + host);
+      }
+    }).join();
+  }
+  if (outcome) return outcome;
   if (cgroup.empty()) return {};
   Descriptor folder(open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder) return failure(errno, "cannot open the cgroup " + cgroup);

@@ -17,8 +17,8 @@ struct HookProgram {
   std::string program;
 };
 
-// `host`: path of the host's network namespace, empty for the calling thread's. `cgroup`: path of a cgroup v2, empty: none is looked at.
-// A hook that this kernel does not know has no programs. EPERM: the caller may not ask.
+// `host`: path of the host's network namespace, empty for the calling thread's; another takes CAP_SYS_ADMIN (tests alone). `cgroup`: path
+// of a cgroup v2, empty: none is looked at. A hook that this kernel does not know has no programs. EPERM: the caller may not ask.
 Outcome list_hook_programs(const std::string& host, const std::string& cgroup, std::vector<HookProgram>& result);
 
 }  // namespace weft::bpf

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "bpf/attachments.h"
+#include "bpf/netlink.h"
 #include "bpf/skeleton.h"
 #include "weft_capture.h"
 
@@ -49,21 +50,26 @@ Outcome open_cgroup(const std::string& path, Descriptor& result) {
   return failure(EINVAL, path + " is not a cgroup of version 2, the only one that has BPF hooks");
 }
 
-// The address that a packet to anywhere would carry; nothing is sent. Empty: no route.
-std::string outward_address(int family, const char* anywhere) {
-  Descriptor socket_fd(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  sockaddr_in6 name{};
-  socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-  auto* v4 = reinterpret_cast<sockaddr_in*>(&name);
-  void* address = family == AF_INET ? static_cast<void*>(&v4->sin_addr) : &name.sin6_addr;
-  name.sin6_family = static_cast<sa_family_t>(family);
-  name.sin6_port = htons(9);
+// The address that a packet to anywhere would carry. Empty: no route.
+std::string outward_address(NetlinkSocket& netlink, uint8_t family, const char* anywhere) {
+  NetlinkMessage message(RTM_GETROUTE, 0);
+  rtmsg route{};
+  uint8_t address[16];
+  const size_t length = family == AF_INET ? 4 : 16;
+  route.rtm_family = family;
+  route.rtm_dst_len = static_cast<uint8_t>(length * 8);
+  message.header(route);
   inet_pton(family, anywhere, address);
-  auto* generic = reinterpret_cast<sockaddr*>(&name);
-  if (!socket_fd || connect(socket_fd.get(), generic, length) != 0 || getsockname(socket_fd.get(), generic, &length) != 0) return "";
-  if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&name.sin6_addr)) return "";
-  char text[INET6_ADDRSTRLEN];
-  return inet_ntop(family, address, text, sizeof text) != nullptr ? text : "";
+  message.attribute(RTA_DST, address, length);
+  std::string result;
+  netlink.exchange(message, [&](const nlmsghdr* answer) {
+    const rtattr* source = NetlinkAttributes::of(answer, sizeof(rtmsg)).find(RTA_PREFSRC);
+    char text[INET6_ADDRSTRLEN];
+    if (source == nullptr || RTA_PAYLOAD(source) != length) return;
+    const bool is_local = family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(static_cast<const in6_addr*>(RTA_DATA(source)));
+    if (!is_local && inet_ntop(family, RTA_DATA(source), text, sizeof text) != nullptr) result = text;
+  });
+  return result;
 }
 
 }  // namespace
@@ -77,18 +83,19 @@ Outcome inspect_cgroup(const std::string& path, const std::string& host, HostPro
   // kernfs: the inode's number is the cgroup's id.
   result.cgroup_id = info.st_ino;
   result.key = WEFT_HOST_KEY | static_cast<uint32_t>(info.st_ino);
-  return run_in_namespace(outside.get(), [&]() -> Outcome {
-    // Documentation prefixes (RFC 5737, RFC 3849): routed as the rest of the world is.
-    for (const std::string& address : {outward_address(AF_INET, "192.0.2.1"), outward_address(AF_INET6, "2001:db8::1")}) {
-      if (!address.empty()) result.addresses.push_back(address);
-    }
-    return {};
-  });
+  NetlinkSocket netlink;
+  WEFT_TRY(netlink.open(outside.get()));
+  // Documentation prefixes (RFC 5737, RFC 3849): routed as the rest of the world is.
+  for (const std::string& address : {outward_address(netlink, AF_INET, "192.0.2.1"), outward_address(netlink, AF_INET6, "2001:db8::1")}) {
+    if (!address.empty()) result.addresses.push_back(address);
+  }
+  return {};
 }
 
-uint64_t network_namespace_cookie() {
-  Descriptor socket_fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+uint64_t network_namespace_cookie(int there) {
+  Descriptor socket_fd;
   uint64_t cookie = 0;
+  if (open_stream_socket(there, AF_INET, socket_fd)) return 0;
   socklen_t length = sizeof cookie;
   return getsockopt(socket_fd.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) == 0 ? cookie : 0;
 }

@@ -23,8 +23,8 @@ struct HostProcess {
 
 // ENOENT: no cgroup (v2) at `path`. `host`: path of the host's network namespace, empty for the calling thread's.
 Outcome inspect_cgroup(const std::string& path, const std::string& host, HostProcess& result);
-// As programs see it; 0: the kernel (before 5.14) does not tell. In the calling thread's namespace.
-uint64_t network_namespace_cookie();
+// As programs see it; 0: the kernel (before 5.14) does not tell.
+uint64_t network_namespace_cookie(int there);
 
 class HostLinks {
  public:

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 
 #include <cerrno>
-#include <utility>
 
 #include "bpf/links.h"
 #include "bpf/netlink.h"
@@ -19,33 +18,6 @@ namespace {
 
 constexpr const char* MESH0 = "weft-mesh0";
 constexpr const char* MESH1 = "weft-mesh1";
-
-constexpr std::pair<const char*, const char*> SYSCTLS[] = {
-    // Packets come with workloads' source addresses, from the one link there is.
-    {"net/ipv4/conf/all/rp_filter", "0"},
-    {"net/ipv4/conf/default/rp_filter", "0"},
-    {"net/ipv4/conf/weft-mesh1/rp_filter", "0"},
-    {"net/ipv6/conf/weft-mesh1/accept_ra", "0"},
-    // Answers without a socket (RST) go where mesh1_in's mark says.
-    {"net/ipv4/fwmark_reflect", "1"},
-    {"net/ipv6/fwmark_reflect", "1"},
-    // An accepted socket of a listener without SO_MARK takes the SYN's mark: DELIVER outbound, INJECT inbound. IPv6 follows it too.
-    {"net/ipv4/tcp_fwmark_accept", "1"},
-    // A cookie leaves no request socket, and from_pod would let the handshake's last ACK go direct. The backlog is the bound instead.
-    {"net/ipv4/tcp_syncookies", "0"},
-    {"net/ipv4/tcp_max_syn_backlog", "16384"},
-    {"net/core/somaxconn", "16384"},
-    // Apart from the workloads' own range: a port borrowed with an address must not meet the workload's own direct connection.
-    {"net/ipv4/ip_local_port_range", "20000 32000"},
-    // The engine halves it between its two ways (socket.cc). 6,000 ports an (address, endpoint) pair, each a minute in TIME_WAIT, would
-    // allow
-    // 100 short connections a second between two pods.
-    // Timestamps make it safe (RFC 6191); IPv6 follows it too.
-    {"net/ipv4/tcp_tw_reuse", "1"},
-    {"net/ipv4/tcp_mtu_probing", "1"},
-    // The proxy answers DNS queries from port 53 of whom they were sent to; IPv6 follows it too.
-    {"net/ipv4/ip_unprivileged_port_start", "0"},
-};
 
 Outcome done(int error, const char* what) {
   if (error == 0 || error == EEXIST) return {};
@@ -151,12 +123,12 @@ Outcome route_everything(NetlinkSocket& netlink, uint8_t family, uint32_t lo, ui
 
 Outcome set_up_inside(MeshNetwork& mesh) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(mesh.namespace_fd.get()));
   Link lo, mesh1;
   WEFT_TRY(done(find_link(netlink, "lo", lo), "find lo"));
   WEFT_TRY(done(find_link(netlink, MESH1, mesh1), "find weft-mesh1"));
   WEFT_TRY(set_up(netlink, lo.ifindex, IFF_UP, false));
-  for (const auto& [name, value] : SYSCTLS) WEFT_TRY(write_sysctl(name, value));
+  WEFT_TRY(write_mesh_sysctls(mesh.namespace_fd.get()));
   WEFT_TRY(set_up(netlink, mesh1.ifindex, IFF_NOARP, true));
   WEFT_TRY(set_up(netlink, mesh1.ifindex, IFF_UP, false));
   for (uint8_t family : {AF_INET, AF_INET6}) WEFT_TRY(route_everything(netlink, family, lo.ifindex, mesh1.ifindex));
@@ -167,10 +139,10 @@ Outcome set_up_inside(MeshNetwork& mesh) {
 
 }  // namespace
 
-Outcome ensure_mesh_network(const std::string& path, MeshNetwork& result) {
+Outcome ensure_mesh_network(const std::string& path, int host, MeshNetwork& result) {
   WEFT_TRY(ensure_namespace(path, result.namespace_fd));
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(host));
   WEFT_TRY(ensure_nsid(netlink, result.namespace_fd.get(), result.nsid));
   Link mesh0;
   if (find_link(netlink, MESH0, mesh0) != 0) {
@@ -182,14 +154,14 @@ Outcome ensure_mesh_network(const std::string& path, MeshNetwork& result) {
   }
   WEFT_TRY(set_up(netlink, mesh0.ifindex, IFF_UP, true));
   result.mesh0_ifindex = mesh0.ifindex;
-  return run_in_namespace(result.namespace_fd.get(), [&] { return set_up_inside(result); });
+  return set_up_inside(result);
 }
 
-Outcome remove_mesh_network(const std::string& path) {
+Outcome remove_mesh_network(const std::string& path, int host) {
   Descriptor mesh_namespace;
   if (open_namespace(path, mesh_namespace)) return remove_namespace(path);
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(host));
   int32_t nsid = -1;
   Link mesh0;
   if (find_nsid(netlink, mesh_namespace.get(), nsid) == 0 && find_link(netlink, MESH0, mesh0) == 0 && mesh0.peer_nsid == nsid) {

@@ -18,9 +18,9 @@ struct MeshNetwork {
   int32_t nsid = -1;
 };
 
-// Idempotent: adopts what is there and makes what is missing. Call on a thread in the host's namespace.
-Outcome ensure_mesh_network(const std::string& path, MeshNetwork& result);
-// Call on a thread in the host's namespace. Missing parts are well.
-Outcome remove_mesh_network(const std::string& path);
+// Idempotent: adopts what is there and makes what is missing. `host`: descriptor of the host's namespace.
+Outcome ensure_mesh_network(const std::string& path, int host, MeshNetwork& result);
+// Missing parts are well.
+Outcome remove_mesh_network(const std::string& path, int host);
 
 }  // namespace weft::bpf

@@ -2,9 +2,10 @@
 #include "bpf/netlink.h"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
+
+#include "bpf/namespaces.h"
 
 namespace weft::bpf {
 
@@ -76,24 +77,16 @@ std::string NetlinkAttributes::text(uint16_t type) const {
   return {start, strnlen(start, RTA_PAYLOAD(found))};
 }
 
-NetlinkSocket::~NetlinkSocket() {
-  if (fd_ >= 0) close(fd_);
-}
-
-Outcome NetlinkSocket::open() {
-  fd_ = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-  if (fd_ < 0) return failure(errno, "cannot open an rtnetlink socket");
-  return {};
-}
+Outcome NetlinkSocket::open(int there) { return open_route_socket(there, fd_); }
 
 int NetlinkSocket::exchange(NetlinkMessage& message, const std::function<void(const nlmsghdr*)>& each) {
   nlmsghdr* head = message.finish(++sequence_);
   bool is_dump = (head->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
   if (!is_dump) head->nlmsg_flags |= NLM_F_ACK;
-  if (send(fd_, head, head->nlmsg_len, 0) < 0) return errno;
+  if (send(fd_.get(), head, head->nlmsg_len, 0) < 0) return errno;
   alignas(nlmsghdr) char buffer[32768];
   for (;;) {
-    ssize_t received = recv(fd_, buffer, sizeof buffer, 0);
+    ssize_t received = recv(fd_.get(), buffer, sizeof buffer, 0);
     if (received < 0 && errno == EINTR) continue;
     if (received < 0) return errno;
     int left = static_cast<int>(received);

@@ -1,4 +1,4 @@
-// rtnetlink requests and dumps on one socket of the calling thread's network namespace. Knows no object of the mesh.
+// rtnetlink requests and dumps on one socket, of any network namespace. Knows no object of the mesh.
 // Own code and not `ip`: the agent's image needs no iproute2, every object reports its own errno, and set-up takes milliseconds.
 #pragma once
 #include <linux/netlink.h>
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "bpf/descriptor.h"
 #include "bpf/outcome.h"
 
 namespace weft::bpf {
@@ -58,17 +59,13 @@ class NetlinkAttributes {
 
 class NetlinkSocket {
  public:
-  NetlinkSocket() = default;
-  ~NetlinkSocket();
-  NetlinkSocket(const NetlinkSocket&) = delete;
-  NetlinkSocket& operator=(const NetlinkSocket&) = delete;
-
-  Outcome open();
+  // Of the namespace `there`.
+  Outcome open(int there);
   // 0, or a positive errno. `each` gets every message of the answer that is not an acknowledgement.
   int exchange(NetlinkMessage& message, const std::function<void(const nlmsghdr*)>& each = {});
 
  private:
-  int fd_ = -1;
+  Descriptor fd_;
   uint32_t sequence_ = 0;
 };
 

@@ -46,10 +46,10 @@ Outcome add_address(NetlinkSocket& netlink, uint32_t ifindex, const char* text) 
   return done(netlink.exchange(message), "give the scratch veth its address");
 }
 
-// In the calling thread's namespace: finds the end of the veth, gives it its address, brings it up.
-Outcome set_up_end(const char* name, const char* address, Link& link) {
+// There: finds the end of the veth, gives it its address, brings it up.
+Outcome set_up_end(int there, const char* name, const char* address, Link& link) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(there));
   WEFT_TRY(done(find_link(netlink, std::string(name), link), "find the scratch veth"));
   WEFT_TRY(add_address(netlink, link.ifindex, address));
   NetlinkMessage message(RTM_NEWLINK, 0);
@@ -60,9 +60,9 @@ Outcome set_up_end(const char* name, const char* address, Link& link) {
   return done(netlink.exchange(message), "bring the scratch veth up");
 }
 
-Outcome connect_pod(int pod, Link& outside) {
+Outcome connect_pod(int host, int pod, Link& outside) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(host));
   NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
   message.header(ifinfomsg{});
   message.attribute(IFLA_IFNAME, std::string(OUTSIDE));
@@ -78,11 +78,9 @@ Outcome connect_pod(int pod, Link& outside) {
   message.close(data);
   message.close(info);
   WEFT_TRY(done(netlink.exchange(message), "make a scratch veth"));
-  WEFT_TRY(set_up_end(OUTSIDE, HOST, outside));
-  return run_in_namespace(pod, [] {
-    Link inside;
-    return set_up_end(INSIDE, POD, inside);
-  });
+  WEFT_TRY(set_up_end(host, OUTSIDE, HOST, outside));
+  Link inside;
+  return set_up_end(pod, INSIDE, POD, inside);
 }
 
 Peer peer_of(const char* text, uint16_t port) {
@@ -92,15 +90,23 @@ Peer peer_of(const char* text, uint16_t port) {
   return peer;
 }
 
-// What `open` opens in that namespace; without a descriptor errno says why.
-Descriptor open_in(int netns, const std::function<int()>& open) {
-  int result = -EPERM;
-  run_in_namespace(netns, [&]() -> Outcome {
-    result = open();
-    return {};
-  });
+// Of IPv4. `result` or -errno.
+Descriptor used(int result) {
   errno = result < 0 ? -result : 0;
   return Descriptor(result);
+}
+
+// Without a descriptor errno says why.
+Descriptor listen_in(int there, const ListenOptions& options) {
+  Descriptor opened;
+  if (const Outcome outcome = open_stream_socket(there, AF_INET, opened)) return used(-outcome->code);
+  return used(listen_on(opened.release(), options));
+}
+
+Descriptor connect_in(int there, const ConnectOptions& options) {
+  Descriptor opened;
+  if (const Outcome outcome = open_stream_socket(there, AF_INET, opened)) return used(-outcome->code);
+  return used(connect_from(opened.release(), options));
 }
 
 struct Direction {
@@ -114,13 +120,13 @@ struct Direction {
 // One connection, from `from`'s namespace, must come to the listener in the mesh namespace with both its addresses, and be established.
 Outcome try_out(const Direction& direction, int mesh, int from, const std::string& maps) {
   const std::string what = std::string("self-test: the ") + direction.name + " connection ";
-  const Descriptor listener = open_in(mesh, [&] { return open_listener({peer_of("0.0.0.0", 0), true, direction.mark}); });
+  const Descriptor listener = listen_in(mesh, {peer_of("0.0.0.0", 0), true, direction.mark});
   if (!listener) return failure(errno, what + "has no listener (transparent sockets need CAP_NET_ADMIN or CAP_NET_RAW)");
   const int registered = register_listener(maps + "/listeners", direction.listener, listener.get());
   if (registered < 0) return failure(registered, what + "has a listener that the SOCKMAP refuses");
   ConnectOptions options;
   options.to = peer_of(direction.server, PORT);
-  const Descriptor client = open_in(from, [&] { return open_connection(options); });
+  const Descriptor client = connect_in(from, options);
   pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
   if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "did not come to the proxy's listener");
   Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -137,7 +143,7 @@ Outcome try_out(const Direction& direction, int mesh, int from, const std::strin
 
 Outcome try_both(uint32_t mode, const CaptureLocation& location, int host, int pod) {
   Link outside;
-  WEFT_TRY(connect_pod(pod, outside));
+  WEFT_TRY(connect_pod(host, pod, outside));
   CaptureOptions options;
   options.location = location;
   options.mode = mode;
@@ -161,9 +167,9 @@ Outcome try_both(uint32_t mode, const CaptureLocation& location, int host, int p
   return try_out({"inbound", WEFT_INJECT, WEFT_LISTENER_INBOUND4, HOST, POD}, mesh.get(), host, maps);
 }
 
-Outcome bring_up_loopback() {
+Outcome bring_up_loopback(int there) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(there));
   NetlinkMessage message(RTM_NEWLINK, 0);
   ifinfomsg info{};
   info.ifi_index = 1;
@@ -182,11 +188,11 @@ struct Translation {
 // One connection, from `from`'s namespace, must come to the listener in the pod's with what it was translated from, and be established.
 Outcome try_out(const Translation& translation, int pod, int from) {
   const std::string what = std::string("self-test: the ") + translation.name + " connection ";
-  const Descriptor listener = open_in(pod, [&] { return open_listener({translation.listener, false, 0}); });
+  const Descriptor listener = listen_in(pod, {translation.listener, false, 0});
   if (!listener) return failure(errno, what + "has no listener");
   ConnectOptions options;
   options.to = peer_of(translation.server, PORT);
-  const Descriptor client = open_in(from, [&] { return open_connection(options); });
+  const Descriptor client = connect_in(from, options);
   pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
   if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "was not redirected to the proxy's listener");
   Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -208,11 +214,9 @@ Outcome try_out(const Translation& translation, int pod, int from) {
 Outcome make_scratch_pod(ScratchPod& scratch) {
   WEFT_TRY(create_unnamed_namespace(scratch.host));
   WEFT_TRY(create_unnamed_namespace(scratch.pod));
-  WEFT_TRY(run_in_namespace(scratch.pod.get(), bring_up_loopback));
-  return run_in_namespace(scratch.host.get(), [&] {
-    Link outside;
-    return connect_pod(scratch.pod.get(), outside);
-  });
+  WEFT_TRY(bring_up_loopback(scratch.pod.get()));
+  Link outside;
+  return connect_pod(scratch.host.get(), scratch.pod.get(), outside);
 }
 
 Outcome test_translation(int host, int pod, uint16_t outbound_port, uint16_t inbound_port) {
@@ -221,15 +225,16 @@ Outcome test_translation(int host, int pod, uint16_t outbound_port, uint16_t inb
 }
 
 Outcome test_capture(uint32_t mode, const std::string& bpf_dir) {
-  Descriptor host, pod;
-  WEFT_TRY(create_unnamed_namespace(host));
-  WEFT_TRY(create_unnamed_namespace(pod));
-  const std::string name = bpf_dir.substr(bpf_dir.rfind('/') + 1) + "-test";
-  const CaptureLocation location = {bpf_dir + "-test", "/run/netns/" + name, "/proc/self/fd/" + std::to_string(host.get())};
+  Descriptor host, pod, mesh;
+  for (Descriptor* each : {&host, &pod, &mesh}) WEFT_TRY(create_unnamed_namespace(*each));
+  const auto path = [](const Descriptor& there) { return "/proc/self/fd/" + std::to_string(there.get()); };
+  const CaptureLocation location = {bpf_dir + "-test", path(mesh), path(host)};
+  // Pins alone: the rest goes with the namespaces.
+  const CaptureLocation pins = {location.bpf_dir, "", location.host_netns};
   // What a test that was killed left.
-  WEFT_TRY(Capture::uninstall(location));
-  Outcome outcome = run_in_namespace(host.get(), [&] { return try_both(mode, location, host.get(), pod.get()); });
-  Outcome cleaned = Capture::uninstall(location);
+  WEFT_TRY(Capture::uninstall(pins));
+  Outcome outcome = try_both(mode, location, host.get(), pod.get());
+  Outcome cleaned = Capture::uninstall(pins);
   return outcome ? outcome : cleaned;
 }
 

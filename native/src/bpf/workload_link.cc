@@ -37,9 +37,9 @@ Outcome list_addresses(NetlinkSocket& netlink, std::vector<InterfaceAddress>& re
   return {};
 }
 
-Outcome inspect_inside(int host_fd, WorkloadNamespace& result) {
+Outcome inspect_inside(int there, int host_fd, WorkloadNamespace& result) {
   NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
+  WEFT_TRY(netlink.open(there));
   std::vector<Link> links;
   int error = list_links(netlink, links);
   if (error != 0) return failure(error, "cannot list the workload's interfaces");
@@ -60,10 +60,8 @@ Outcome inspect_inside(int host_fd, WorkloadNamespace& result) {
   return {};
 }
 
-Outcome inspect_host_side(WorkloadLink& link) {
+Outcome inspect_host_side(NetlinkSocket& netlink, WorkloadLink& link) {
   if (link.host_ifindex == 0) return {};
-  NetlinkSocket netlink;
-  WEFT_TRY(netlink.open());
   Link host, bridge;
   int error = find_link(netlink, link.host_ifindex, host);
   if (error != 0) return failure(error, "the host side of " + link.name + " vanished");
@@ -81,11 +79,11 @@ Outcome inspect_workload(const std::string& path, const std::string& host, Workl
   WEFT_TRY(open_namespace(host, outside));
   struct stat info;
   if (fstat(inside.get(), &info) == 0) result.inode = info.st_ino;
-  WEFT_TRY(run_in_namespace(inside.get(), [&] { return inspect_inside(outside.get(), result); }));
-  return run_in_namespace(outside.get(), [&]() -> Outcome {
-    for (WorkloadLink& link : result.links) WEFT_TRY(inspect_host_side(link));
-    return {};
-  });
+  WEFT_TRY(inspect_inside(inside.get(), outside.get(), result));
+  NetlinkSocket netlink;
+  WEFT_TRY(netlink.open(outside.get()));
+  for (WorkloadLink& link : result.links) WEFT_TRY(inspect_host_side(netlink, link));
+  return {};
 }
 
 }  // namespace weft::bpf

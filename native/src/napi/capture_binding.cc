@@ -1,5 +1,6 @@
 // Converts between agent/native/capture.ts and the loader in src/bpf: the same functions in the same order. Decides nothing.
 #include <string.h>
+#include <sys/stat.h>
 
 #include <iterator>
 #include <memory>
@@ -7,6 +8,7 @@
 #include "bpf/capture.h"
 #include "bpf/hook_programs.h"
 #include "bpf/namespaces.h"
+#include "bpf/netns_client.h"
 #include "bpf/self_test.h"
 #include "bpf/workload_link.h"
 #include "napi/bindings.h"
@@ -244,6 +246,61 @@ Napi::Value open_in_namespace(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), opened.release());
 }
 
+Napi::Value namespace_inode(const Napi::CallbackInfo& info) {
+  bpf::Descriptor there;
+  struct stat found;
+  const bpf::Outcome outcome = bpf::open_namespace(to_text(info[0]), there);
+  if (outcome && (outcome->code == EACCES || outcome->code == EPERM) && threw(info.Env(), outcome)) return info.Env().Undefined();
+  if (outcome || fstat(there.get(), &found) != 0) return info.Env().Null();
+  return Napi::Number::New(info.Env(), static_cast<double>(found.st_ino));
+}
+
+Napi::Value use_netns(const Napi::CallbackInfo& info) {
+  threw(info.Env(), bpf::NetnsClient::instance().use(info[0].As<Napi::Number>().Int32Value()));
+  return info.Env().Undefined();
+}
+
+// Of what became of a command.
+Napi::Value from_result(Napi::Env env, const bpf::CommandResult& result) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("status", Napi::Number::New(env, result.status));
+  object.Set("output", Napi::String::New(env, result.output));
+  object.Set("errors", Napi::String::New(env, result.errors));
+  return object;
+}
+
+Napi::Value run_in_namespace(const Napi::CallbackInfo& info) {
+  bpf::CommandResult result;
+  if (threw(info.Env(), bpf::run_command(to_text(info[0]), to_text(info[1]), to_text(info[2]), result))) return info.Env().Undefined();
+  return from_result(info.Env(), result);
+}
+
+// The same on a thread of libuv's: the main one goes on meanwhile.
+class CommandWorker : public Napi::AsyncWorker {
+ public:
+  CommandWorker(Napi::Env env, std::string path, std::string command)
+      : Napi::AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), path_(std::move(path)), command_(std::move(command)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+  void Execute() override {
+    if (const bpf::Outcome outcome = bpf::run_command(path_, command_, "", result_)) SetError(outcome->text);
+  }
+  void OnOK() override { deferred_.Resolve(from_result(Env(), result_)); }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  const std::string path_;
+  const std::string command_;
+  bpf::CommandResult result_;
+};
+
+Napi::Value run_in_namespace_aside(const Napi::CallbackInfo& info) {
+  auto* worker = new CommandWorker(info.Env(), to_text(info[0]), to_text(info[1]));
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
 Napi::Value uninstall_capture(const Napi::CallbackInfo& info) {
   threw(info.Env(), Capture::uninstall(to_location(info[0].As<Napi::Object>())));
   return info.Env().Undefined();
@@ -261,6 +318,10 @@ void register_capture(Napi::Env env, Napi::Object exports) {
   exports.Set("testTranslation", Napi::Function::New(env, test_translation, "testTranslation"));
   exports.Set("openCapture", Napi::Function::New(env, open_capture, "openCapture"));
   exports.Set("openInNamespace", Napi::Function::New(env, open_in_namespace, "openInNamespace"));
+  exports.Set("namespaceInode", Napi::Function::New(env, namespace_inode, "namespaceInode"));
+  exports.Set("useNetns", Napi::Function::New(env, use_netns, "useNetns"));
+  exports.Set("runInNamespace", Napi::Function::New(env, run_in_namespace, "runInNamespace"));
+  exports.Set("runInNamespaceAside", Napi::Function::New(env, run_in_namespace_aside, "runInNamespaceAside"));
   exports.Set("uninstallCapture", Napi::Function::New(env, uninstall_capture, "uninstallCapture"));
 }
 
