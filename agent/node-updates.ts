@@ -104,8 +104,7 @@ export class NodeUpdates {
       addresses: [...addresses],
       health: EndpointHealth.READY,
     }));
-    // Until it is known what to check, what was found before stands.
-    const health = this.catalog.token === null ? undefined : { failing: this.checks.failing() };
+    const health = { failing: this.checks.failing(), pending: this.catalog.token === null };
     return { node, zone, region, version: VERSION, statusAddress: statusAdvertise, workloads, health };
   }
 

@@ -42,7 +42,12 @@ export function probe(check: HealthCheck, target: ProbeTarget, signal: AbortSign
     signal.addEventListener('abort', stop);
     // Before `start` has returned there is nothing to end.
     let end: () => void = () => {};
-    end = start(check, target, settle);
+    try {
+      end = start(check, target, settle);
+    } catch (error) {
+      // A server name that OpenSSL takes for none, and the like.
+      settle(broken(error as Error));
+    }
     if (isOver) end();
   });
 }

@@ -29,7 +29,7 @@ export function compileEndpoints(service: Stored<'Service'>, index: EndpointInde
       ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, index, running, report)),
       ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice, index)),
     ].map((endpoint) => ({ endpoint, check: null })),
-    ...instancesOf(service, index).map((instance) => foundInstance(service, instance, index)),
+    ...instancesOf(service, index).flatMap((instance) => foundInstance(service, instance, index, report)),
   ];
   const byAddress = new Map<string, Found[]>();
   for (const each of found) {
@@ -169,13 +169,19 @@ function foundInstance(
   service: Stored<'Service'>,
   { node, state }: RegisteredInstance,
   { registry }: Pick<ObjectIndex, 'registry'>,
-): Found {
+  report: ReportProblem,
+): Found[] {
   const declared = tcpPorts(service);
   const ports = declared.flatMap(({ name = '' }) => {
     const found =
       state.ports.find((port) => port.name === name) ?? (declared.length === 1 && state.ports.length === 1 ? state.ports[0] : undefined);
     return found === undefined ? [] : [{ name, port: found.port }];
   });
+  if (ports.length === 0) {
+    const named = declared.map(({ name = '' }) => name).join(', ');
+    report('spec.ports', `instance ${state.id} on node ${node} has none of the ports ${named}: it gets no requests`, 'TargetNotFound');
+    return [];
+  }
   const labels = boundedLabels(state.labels);
   const address = canonicalAddress(state.address);
   const endpoint = {
@@ -193,7 +199,7 @@ function foundInstance(
     labels,
     check: undefined,
   };
-  return { endpoint, check: state.check ?? null };
+  return [{ endpoint, check: state.check ?? null }];
 }
 
 /** Declared, else those of its virtual addresses, else both. */

@@ -2,7 +2,7 @@
 import { type Endpoint, EndpointHealth, type HealthCheck, HealthCheck_Type } from '../gen/mesh/v1/model.js';
 import { durationMs } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import type { FailingCheck, RegistryReports } from './registry.js';
+import type { FailingCheck, LiveNode, RegistryReports } from './registry.js';
 
 const INTERVAL_MS = 10_000;
 const TIMEOUT_MS = 1_000;
@@ -48,7 +48,7 @@ export function checked(
 ): Endpoint {
   if (byService === undefined && own === null) return endpoint;
   // Its own node's agent, which is nearest; one that doesn't live is stood in for.
-  const node = nodes.has(endpoint.node) ? endpoint.node : chosenNode(`${endpoint.service}/${endpoint.id}`, nodes);
+  const node = nodes.get(endpoint.node)?.checks === true ? endpoint.node : chosenNode(`${endpoint.service}/${endpoint.id}`, nodes);
   // What others say counts for nothing: a node speaks for what is its to check.
   const found: FailingCheck | undefined = failing
     .get(endpoint.service)
@@ -68,7 +68,7 @@ export function checked(
 }
 
 /** By rendezvous hashing (Thaler and Ravishankar 1998): a node that comes or goes moves no more endpoints than it must. Empty: there is none. */
-export function chosenNode(endpoint: string, nodes: ReadonlyMap<string, unknown>): string {
+export function chosenNode(endpoint: string, nodes: ReadonlyMap<string, LiveNode>): string {
   let best = '';
   let most = -1;
   const ofEndpoint = hash(endpoint);
@@ -83,12 +83,12 @@ export function chosenNode(endpoint: string, nodes: ReadonlyMap<string, unknown>
 }
 
 /** Of the same nodes once: there may be a thousand, and as many endpoints to be placed. */
-const hashes = new WeakMap<ReadonlyMap<string, unknown>, readonly (readonly [node: string, hash: number])[]>();
+const hashes = new WeakMap<ReadonlyMap<string, LiveNode>, readonly (readonly [node: string, hash: number])[]>();
 
-function hashesOf(nodes: ReadonlyMap<string, unknown>): readonly (readonly [node: string, hash: number])[] {
+function hashesOf(nodes: ReadonlyMap<string, LiveNode>): readonly (readonly [node: string, hash: number])[] {
   let known = hashes.get(nodes);
   if (known === undefined) {
-    known = [...nodes.keys()].map((node) => [node, hash(node)] as const);
+    known = [...nodes].flatMap(([node, { checks }]) => (checks ? [node] : [])).map((node) => [node, hash(node)] as const);
     hashes.set(nodes, known);
   }
   return known;

@@ -108,7 +108,7 @@ test('over any changes the result is that of compiling anew, and what is unchang
         else if (each.kind === 'node') {
           nodes = new Map(nodes);
           if (each.isGone) nodes.delete(each.node);
-          else nodes.set(each.node, { zone: each.zone, region: '' });
+          else nodes.set(each.node, { zone: each.zone, region: '', checks: true });
         } else if (each.kind === 'instance') {
           const state = InstanceState.fromPartial({
             id: 'i',

@@ -34,7 +34,7 @@ const policy = (check: string) => `apiVersion: mesh.weft.dev/v1
 kind: TrafficPolicy
 metadata: {name: catalog, namespace: shop}
 spec: {targetRefs: [{kind: Service, name: catalog}], healthCheck: {${check}}}`;
-const nodes = (...names: string[]) => new Map(names.map((name) => [name, { zone: `${name}-zone`, region: 'r1' }]));
+const nodes = (...names: string[]) => new Map(names.map((name) => [name, { zone: `${name}-zone`, region: 'r1', checks: true }]));
 const instance = (state: Partial<InstanceState>, node = 'n1') => ({
   node,
   state: InstanceState.fromPartial({ service: 'shop/api', id: 'a', address: '10.5.0.1', ports: [{ name: 'http', port: 9000 }], ...state }),
@@ -73,6 +73,17 @@ test('a service that is declared stays as declared, and takes the one port of an
   expect(endpoints).toMatchObject([{ ports: [{ name: 'http', port: 1234 }] }]);
 });
 
+test('an instance without any of the declared ports is no endpoint, and that is told', () => {
+  const two = SERVICE.replace('{name: http, port: 80}', '{name: http, port: 80}, {name: admin, port: 81}');
+  const ports = [{ name: 'web', port: 1234, servicePort: 0, protocol: '' }];
+  const instances = new Map([['shop/catalog', new Map([['n1/a', instance({ service: 'shop/catalog', ports })]])]]);
+  const { endpoints, problems } = compile(stored(two), { instances });
+  expect(endpoints).toEqual([]);
+  expect(problems).toMatchObject([
+    { kind: 'Service', message: 'instance a on node n1 has none of the ports http, admin: it gets no requests' },
+  ]);
+});
+
 test('labels of a slice’s endpoints stand in its annotation, and are refused where they are none', () => {
   const { endpoints } = compile(
     stored(SERVICE, slice('{addresses: [10.3.0.1]}', ', annotations: {mesh.weft.dev/endpoint-labels: "version=v7,tier=gold"}')),
@@ -95,6 +106,8 @@ test('an endpoint is checked by its own node while that lives, else by one that 
   expect(own).toBe('n1');
   expect([...live.keys()]).toContain(without);
   expect(ofLost).toBe(chosenNode('shop/catalog/10.3.0.3', live));
+  const old = new Map([...live].map(([name, node]) => [name, { ...node, checks: name !== 'n1' }]));
+  expect(['n2', 'n3']).toContain(compile(objects, { nodes: old }).endpoints[0]?.check?.node);
   const verdict = (node: string) => new Map([['shop/catalog', new Map([['10.3.0.1', [{ node, detail: 'HTTP 503' }]]])]]);
   expect(compile(objects, { nodes: live, failing: verdict('n2') }).endpoints[0]).toMatchObject({
     health: EndpointHealth.READY,

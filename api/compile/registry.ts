@@ -7,6 +7,8 @@ import { compareText } from './route-order.js';
 export interface LiveNode {
   readonly zone: string;
   readonly region: string;
+  /** Its agent can check endpoints; one of an older version can't. */
+  readonly checks: boolean;
 }
 
 export interface RegisteredInstance {

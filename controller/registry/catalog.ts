@@ -22,8 +22,9 @@ const DEFAULT_LIMIT = 1_000;
 const MAX_LIMIT = 5_000;
 const MAX_TEXT = 512;
 const MAX_LABELS = 64;
-/** To find the nearest name among. */
-const MAX_NAMES = 5_000;
+/** To find the nearest name among, and how long it may be: a mistake must not cost much. */
+const MAX_NAMES = 500;
+const MAX_NAME = 128;
 
 export function listServices(model: CompiledModel, request: ListServicesRequest): Answer<ListServicesResponse> {
   const { namespace, name } = request;
@@ -94,8 +95,9 @@ function findService({ compiled }: CompiledModel, name: string): Service | null 
 
 function unknownService({ compiled }: CompiledModel, name: string): { kind: 'not-found'; message: string } {
   const names: string[] = [];
-  for (const resource of range(compiled, ResourceType.SERVICE, '', '')) if (names.push(resource.name) === MAX_NAMES) break;
-  const nearest = nearestName(name, names);
+  const inNamespace = name.slice(0, name.indexOf('/') + 1);
+  for (const resource of range(compiled, ResourceType.SERVICE, inNamespace, '')) if (names.push(resource.name) === MAX_NAMES) break;
+  const nearest = name.length > MAX_NAME ? null : nearestName(name, names);
   return { kind: 'not-found', message: `no service ${name}${nearest === null ? '' : `; did you mean ${nearest}?`}` };
 }
 

@@ -63,8 +63,8 @@ export class NodeRegistration {
     }
   }
 
-  #nodeValue({ zone, region, version, statusAddress }: RegisterRequest): string {
-    return JSON.stringify({ zone, region, version, statusAddress, session: this.#session });
+  #nodeValue({ zone, region, version, statusAddress, health }: RegisterRequest): string {
+    return JSON.stringify({ zone, region, version, statusAddress, checks: health !== undefined, session: this.#session });
   }
 
   /** Takes the node for this session, or renews it. null: done. */
@@ -111,8 +111,7 @@ export class NodeRegistration {
     const claim = this.#claim;
     if (claim === null) return { kind: 'failed', message: 'the node is not claimed' };
     const wanted = this.#wanted(state);
-    // It doesn't know yet: what it found before stands.
-    const kept = state.health === undefined ? this.#keys.failingOf(this.node) : null;
+    const kept = state.health?.pending === true ? this.#keys.failingOf(this.node) : null;
     const writes: (Write & { readonly value: string | null })[] = [];
     for (const [key, value] of wanted) if (claim.written.get(key) !== value) writes.push({ key, value, lease: this.#leaseId });
     for (const key of claim.written.keys()) {

@@ -18,6 +18,8 @@ export interface ObjectRecord {
 export interface NodeRecord {
   readonly zone: string;
   readonly region: string;
+  /** Its agent can check endpoints. */
+  readonly checks: boolean;
   readonly version: string;
   readonly statusAddress: string;
   /** Of the Register stream that owns the node now: the fence of its writes. */
@@ -80,6 +82,7 @@ export function readNode(value: Buffer): NodeRecord | null {
   return {
     zone: textIn(record, 'zone'),
     region: textIn(record, 'region'),
+    checks: record.checks === true,
     version: textIn(record, 'version'),
     statusAddress: textIn(record, 'statusAddress'),
     session: textIn(record, 'session'),

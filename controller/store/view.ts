@@ -275,9 +275,9 @@ export class StoreView {
   #placeNode(name: string): boolean {
     const before = this.#liveNodes.get(name);
     const now = this.nodes.get(name);
-    if (before?.zone === now?.zone && before?.region === now?.region) return false;
+    if (before?.zone === now?.zone && before?.region === now?.region && before?.checks === now?.checks) return false;
     const nodes = new Map(this.#liveNodes);
-    setOrDelete(nodes, name, now === undefined ? null : { zone: now.zone, region: now.region });
+    setOrDelete(nodes, name, now === undefined ? null : { zone: now.zone, region: now.region, checks: now.checks });
     this.#liveNodes = nodes;
     return true;
   }

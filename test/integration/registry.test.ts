@@ -39,7 +39,7 @@ const api = (id: string, address: string, rest: Partial<InstanceState> = {}): In
 
 function register(node: string, instances: InstanceState[]): TestRegistration {
   const registration = new TestRegistration(at.address, node);
-  registration.tell({ instances });
+  registration.tell({ instances, health: { failing: [], pending: false } });
   closers.push(() => registration.close());
   return registration;
 }
@@ -188,13 +188,13 @@ test('a node’s verdict on an endpoint that is its to check makes it unhealthy,
   const watch = new Watch({});
   await watch.until('the instance', () => watch.answers.at(-1)?.endpoints[0]?.check?.node === 'n1');
   const failing = [{ endpoint: 'shop/api/10.5.0.1', detail: 'connection refused' }];
-  n2.tell({ health: { failing } });
-  n1.tell({ health: { failing } });
+  n2.tell({ health: { failing, pending: false } });
+  n1.tell({ health: { failing, pending: false } });
   await watch.until('unhealthy', () => watch.answers.at(-1)?.endpoints[0]?.health === EndpointHealth.UNHEALTHY);
   expect((await endpoints({ healthy: true })).endpoints).toEqual([]);
   // It says nothing of checks: what it found stands. n2's word did not and does not count.
-  n1.tell({ health: undefined, version: 'restarted' });
-  n1.tell({ health: { failing: [] } });
+  n1.tell({ health: { failing: [], pending: true }, version: 'restarted' });
+  n1.tell({ health: { failing: [], pending: false } });
   await watch.until('ready again', () => watch.answers.at(-1)?.endpoints[0]?.health === EndpointHealth.READY);
   expect(watch.answers.map(({ endpoints: [endpoint] }) => endpoint?.check?.failing)).toEqual([false, true, false]);
 });
@@ -262,7 +262,7 @@ test('over gRPC mistakes are statuses, and a node that says nonsense is refused'
   await bad.until('the refusal', () => bad.error !== null);
   expect(bad.error?.message).toContain('instance a of shop/api: label "no label=x"');
   const foreign = register('n2', []);
-  foreign.tell({ health: { failing: [{ endpoint: '../../nodes/x', detail: '' }] } });
+  foreign.tell({ health: { failing: [{ endpoint: '../../nodes/x', detail: '' }], pending: false } });
   await foreign.until('the refusal', () => foreign.error !== null);
   expect(foreign.error?.message).toContain('is no endpoint');
 });

@@ -93,7 +93,7 @@ export interface RegisterRequest {
   region: string;
   /** What registered itself at the node's agent. */
   instances: InstanceState[];
-  /** Absent: the node doesn't know yet what it is to check; what it found before stands. */
+  /** Absent: the node checks nothing, nor can it. */
   health: HealthReport | undefined;
 }
 
@@ -101,6 +101,8 @@ export interface RegisterRequest {
 export interface HealthReport {
   /** Of the endpoints that the model has this node check. */
   failing: FailingEndpoint[];
+  /** It doesn't know yet what it is to check: what it found before stands. */
+  pending: boolean;
 }
 
 export interface FailingEndpoint {
@@ -982,13 +984,16 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
 };
 
 function createBaseHealthReport(): HealthReport {
-  return { failing: [] };
+  return { failing: [], pending: false };
 }
 
 export const HealthReport: MessageFns<HealthReport> = {
   encode(message: HealthReport, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.failing) {
       FailingEndpoint.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.pending !== false) {
+      writer.uint32(16).bool(message.pending);
     }
     return writer;
   },
@@ -1014,6 +1019,14 @@ export const HealthReport: MessageFns<HealthReport> = {
             message.failing.push(FailingEndpoint.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pending = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1032,6 +1045,7 @@ export const HealthReport: MessageFns<HealthReport> = {
   fromPartial(object: DeepPartial<HealthReport>): HealthReport {
     const message = createBaseHealthReport();
     message.failing = object.failing?.map((e) => FailingEndpoint.fromPartial(e)) || [];
+    message.pending = object.pending ?? false;
     return message;
   },
 };
