@@ -44,7 +44,7 @@ import { Failure } from './failure.js';
 export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
 export const DEFAULT_AGENT = 'unix:/run/weft/agent.sock';
 const CALL_TIMEOUT_MS = 10_000;
-export const NODE_TIMEOUT_MS = 3_000;
+const NODE_TIMEOUT_MS = 3_000;
 
 const CHANNEL: ClientOptions = {
   'grpc.enable_http_proxy': 0,

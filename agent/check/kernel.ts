@@ -29,7 +29,7 @@ function checkFeature(release: string, { title, since, without }: KernelFeature)
   return warning(version, `${release}: ${without}`, `a kernel from ${wanted} on has it`);
 }
 
-export const FALLBACKS = ['nftables', 'iptables'] as const;
+const FALLBACKS = ['nftables', 'iptables'] as const;
 
 /**
  * What `weft agent --capture auto` would take, and why not what comes before it. `test` throws why a mode does not work; in the agent's order,

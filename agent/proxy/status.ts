@@ -154,7 +154,7 @@ function protocolText({ kind, protocol, tls }: OpenListener): string {
 }
 
 /** Outcomes of one edge become one row. */
-export function trafficEdges({ series }: Report): TrafficEdge[] {
+function trafficEdges({ series }: Report): TrafficEdge[] {
   const edges = new Map<string, { edge: EdgeName; all: SeriesReport[] }>();
   for (const one of series) {
     const key = JSON.stringify(one.edge);

@@ -123,7 +123,7 @@ function addXds(registry: Registry, { xds }: MetricFacts): void {
 }
 
 /** Two expositions as one: a family's HELP and TYPE appear once. Families that both have must have no series in common. */
-export function joinExpositions(first: string, second: string): string {
+function joinExpositions(first: string, second: string): string {
   const described = new Set([...first.matchAll(/^# (HELP|TYPE) (\S+)/gm)].map(([, keyword, name]) => `${keyword} ${name}`));
   const rest = second.split('\n').filter((line) => {
     const comment = /^# (HELP|TYPE) (\S+)/.exec(line);

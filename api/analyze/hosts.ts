@@ -34,7 +34,7 @@ export function meet(one: ReadonlySet<string> | null, other: ReadonlySet<string>
   return [...one].some((each) => other.has(each));
 }
 
-export function isSeenFrom(scope: ReadonlySet<string> | null, namespace: string): boolean {
+function isSeenFrom(scope: ReadonlySet<string> | null, namespace: string): boolean {
   return scope === null || scope.has(namespace);
 }
 

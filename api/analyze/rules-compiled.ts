@@ -34,7 +34,7 @@ function objectOf(world: World, kind: string, namespace: string, name: string): 
 }
 
 /** The reverse of formatFieldPath, for the paths of the compiler. */
-export function parsePath(path: string): FieldPath {
+function parsePath(path: string): FieldPath {
   return [...path.matchAll(/([A-Za-z_][A-Za-z0-9_-]*)|\[(\d+)\]/g)].map(([, name, index]) => name ?? Number(index));
 }
 

@@ -122,5 +122,3 @@ export const endpointSliceKind = {
   shortNames: ['eps'],
   schema,
 } as const;
-
-export type EndpointSliceManifest = z.output<typeof endpointSliceKind.schema>;

@@ -24,5 +24,3 @@ export const gatewayClassKind = {
     },
   ),
 } as const;
-
-export type GatewayClassManifest = z.output<typeof gatewayClassKind.schema>;

@@ -221,5 +221,3 @@ export const gatewayKind = {
   shortNames: ['gtw'],
   schema,
 } as const;
-
-export type GatewayManifest = z.output<typeof gatewayKind.schema>;

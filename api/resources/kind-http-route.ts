@@ -118,5 +118,3 @@ export const httpRouteKind = {
   shortNames: ['hr'],
   schema,
 } as const;
-
-export type HttpRouteManifest = z.output<typeof httpRouteKind.schema>;

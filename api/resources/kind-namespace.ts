@@ -1,6 +1,5 @@
 // Namespace of the core API, for its labels: what they say of capture holds for the Workloads in it. Owner: Kubernetes; Weft makes none and
 // asks for none: a namespace without such an object is one without labels.
-import type { z } from 'zod';
 import { checkCaptureLabel } from './capture-label.js';
 import { checkExportTo } from './export-to.js';
 import { DEFAULT_NAMESPACE, objectOf } from './metadata.js';
@@ -26,5 +25,3 @@ export const namespaceKind = {
   shortNames: ['ns'],
   schema: namespace,
 } as const;
-
-export type NamespaceManifest = z.output<typeof namespaceKind.schema>;

@@ -9,7 +9,7 @@ import { keyPairFault } from './tls-pem.js';
 const CERTIFICATE = 'tls.crt';
 const KEY = 'tls.key';
 /** What stands for a value where an object is shown. */
-export const HIDDEN = '(hidden)';
+const HIDDEN = '(hidden)';
 /** RFC 4648 with padding; line breaks as YAML's block texts have them. */
 const BASE64 = /^[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*$/;
 const LATER_TYPES = ['Opaque', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/basic-auth', 'kubernetes.io/ssh-auth'];

@@ -118,5 +118,3 @@ export const serviceKind = {
   shortNames: ['svc'],
   schema: withRule(objectOf({ kind: 'Service', apiVersion: 'v1', name: dnsLabel }, { spec }), checkExportTo),
 } as const;
-
-export type ServiceManifest = z.output<typeof serviceKind.schema>;

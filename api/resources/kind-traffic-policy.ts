@@ -70,5 +70,3 @@ export const trafficPolicyKind = {
     },
   ),
 } as const;
-
-export type TrafficPolicyManifest = z.output<typeof trafficPolicyKind.schema>;

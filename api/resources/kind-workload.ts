@@ -65,5 +65,3 @@ export const workloadKind = {
   shortNames: ['wl'],
   schema: workload,
 } as const;
-
-export type WorkloadManifest = z.output<typeof workloadKind.schema>;

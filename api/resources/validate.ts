@@ -8,7 +8,7 @@ import type { ResourceObject } from './object.js';
 import { describe, isUnchecked, NOT_ACTED_ON } from './schema.js';
 
 /** etcd takes 1.5 MiB a request; an object leaves room for its envelope. */
-export const MAX_OBJECT_BYTES = 1_048_576;
+const MAX_OBJECT_BYTES = 1_048_576;
 
 export type Checked =
   | { readonly ok: true; readonly object: ResourceObject; readonly warnings: readonly Explained[] }

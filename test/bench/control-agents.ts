@@ -30,7 +30,7 @@ interface Head {
 }
 
 /** protobuf: fields 1 to 5 of DiscoveryResponse, in order. */
-export function headOf(bytes: Buffer): Head {
+function headOf(bytes: Buffer): Head {
   const head: Head = { nonce: 0, revision: 0, more: false };
   let at = 0;
   const varint = (): number => {

@@ -42,7 +42,7 @@ const ENDING: ReadonlySet<string> = new Set([
 ]);
 
 /** What a gateway adds to every request (docs/proxy.md); the id is different every time and replaced before comparing. */
-export const GATEWAY_LINES = 'x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-request-id: <made>\r\n';
+const GATEWAY_LINES = 'x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-request-id: <made>\r\n';
 
 export class CaseFileError extends Error {}
 

@@ -11,7 +11,7 @@ const FRESH_MS = 10_000;
 const PART_MS = 1;
 
 /** Another request on the same connection: what stood before it must not have left a byte behind. */
-export const PROBE: readonly Step[] = [
+const PROBE: readonly Step[] = [
   { kind: 'client sends', bytes: 'GET /probe HTTP/1.1\r\nHost: probe.test\r\nX-Request-Id: p\r\n\r\n' },
   {
     kind: 'origin receives',

@@ -60,7 +60,7 @@ export interface SeenRequest {
   readonly headers: IncomingMessage['headers'];
 }
 
-export const CORE: readonly ResourceDefinition[] = [
+const CORE: readonly ResourceDefinition[] = [
   ['services', 'Service', true],
   ['pods', 'Pod', true],
   ['nodes', 'Node', false],

@@ -142,7 +142,13 @@ export class Cells {
       const row = edgeSlots[slot]!;
       if (row === 0) return this.addEdge(slot, source, service, workload, kind);
       const at = row * EDGE_WORDS;
-      if (edges[at] === source && edges[at + 1] === service && edges[at + 2] === workload && edges[at + 3] === kind) return row;
+      if (
+        edges[at + EdgeWord.Source] === source &&
+        edges[at + EdgeWord.Service] === service &&
+        edges[at + EdgeWord.Workload] === workload &&
+        edges[at + EdgeWord.Kind] === kind
+      )
+        return row;
     }
   }
 
@@ -150,10 +156,10 @@ export class Cells {
   finished(edge: number, outcome: number, duration: number, received: number, sent: number): void {
     const row = this.seriesOf(edge, outcome);
     const sums = row * SERIES_SUMS;
-    this.sums[sums]! += 1;
-    this.sums[sums + 1]! += duration;
-    this.sums[sums + 2]! += received;
-    this.sums[sums + 3]! += sent;
+    this.sums[sums + SeriesSum.Count]! += 1;
+    this.sums[sums + SeriesSum.DurationUs]! += duration;
+    this.sums[sums + SeriesSum.ReceivedBytes]! += received;
+    this.sums[sums + SeriesSum.SentBytes]! += sent;
     const counts = row * SERIES_COUNTS;
     this.counts[counts + bucketOf(duration)]! += 1;
     this.counts[counts + HISTOGRAM_BUCKETS + byteBucketOf(received)]! += 1;
@@ -166,7 +172,7 @@ export class Cells {
       const row = seriesSlots[slot]!;
       if (row === 0) return this.addSeries(slot, edge, outcome);
       const at = row * SERIES_WORDS;
-      if (series[at] === edge && series[at + 1] === outcome) return row;
+      if (series[at + SeriesWord.Edge] === edge && series[at + SeriesWord.Outcome] === outcome) return row;
     }
   }
 
@@ -177,10 +183,10 @@ export class Cells {
       return OTHER_ROW;
     }
     const at = row * EDGE_WORDS;
-    this.edges[at] = source;
-    this.edges[at + 1] = service;
-    this.edges[at + 2] = workload;
-    this.edges[at + 3] = kind;
+    this.edges[at + EdgeWord.Source] = source;
+    this.edges[at + EdgeWord.Service] = service;
+    this.edges[at + EdgeWord.Workload] = workload;
+    this.edges[at + EdgeWord.Kind] = kind;
     this.edgeSlots[slot] = row;
     Atomics.store(this.head, 0, row + 1);
     return row;
@@ -192,8 +198,8 @@ export class Cells {
       this.head[3]! += 1;
       return OTHER_ROW;
     }
-    this.series[row * SERIES_WORDS] = edge;
-    this.series[row * SERIES_WORDS + 1] = outcome;
+    this.series[row * SERIES_WORDS + SeriesWord.Edge] = edge;
+    this.series[row * SERIES_WORDS + SeriesWord.Outcome] = outcome;
     this.seriesSlots[slot] = row;
     Atomics.store(this.head, 1, row + 1);
     return row;

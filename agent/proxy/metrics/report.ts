@@ -2,7 +2,19 @@
 import { COMPLETION_REASONS } from '../../native/engine.js';
 import { HISTOGRAM_BUCKETS } from '../../telemetry/histogram.js';
 import type { Labels } from '../tables/labels.js';
-import { BYTE_BUCKETS, type Cells, EDGE_WORDS, readOutcome, SERIES_COUNTS, SERIES_SUMS, SERIES_WORDS, Traffic } from './cells.js';
+import {
+  BYTE_BUCKETS,
+  type Cells,
+  EDGE_WORDS,
+  EdgeWord,
+  readOutcome,
+  SERIES_COUNTS,
+  SERIES_SUMS,
+  SERIES_WORDS,
+  SeriesSum,
+  SeriesWord,
+  Traffic,
+} from './cells.js';
 
 export interface EdgeName {
   readonly source: string;
@@ -61,12 +73,12 @@ export function report(workers: readonly Cells[], labels: Labels): Report {
 
 export function edgeName({ edges }: Cells, labels: Labels, row: number): EdgeName {
   const at = row * EDGE_WORDS;
-  const kind = edges[at + 3]!;
+  const kind = edges[at + EdgeWord.Kind]!;
   const traffic = kind >> 1;
   return {
-    source: labels.textOf(edges[at]!),
-    service: labels.textOf(edges[at + 1]!),
-    workload: labels.textOf(edges[at + 2]!),
+    source: labels.textOf(edges[at + EdgeWord.Source]!),
+    service: labels.textOf(edges[at + EdgeWord.Service]!),
+    workload: labels.textOf(edges[at + EdgeWord.Workload]!),
     traffic: traffic === 0 ? null : traffic,
     isTcp: (kind & 1) === 1,
   };
@@ -79,16 +91,16 @@ function edgeKey({ source, service, workload, traffic, isTcp }: EdgeName): strin
 function addSeries(series: Map<string, SeriesReport>, cells: Cells, labels: Labels): void {
   for (let row = 0; row < cells.seriesCount; row++) {
     const at = row * SERIES_SUMS;
-    if (cells.sums[at] === 0) continue;
-    const edge = edgeName(cells, labels, cells.series[row * SERIES_WORDS]!);
-    const outcome = cells.series[row * SERIES_WORDS + 1]!;
+    if (cells.sums[at + SeriesSum.Count] === 0) continue;
+    const edge = edgeName(cells, labels, cells.series[row * SERIES_WORDS + SeriesWord.Edge]!);
+    const outcome = cells.series[row * SERIES_WORDS + SeriesWord.Outcome]!;
     const key = `${edgeKey(edge)} ${outcome}`;
     const total = series.get(key) ?? emptySeries(edge, outcome);
     series.set(key, total);
-    total.count += cells.sums[at]!;
-    total.durationUs += cells.sums[at + 1]!;
-    total.receivedBytes += cells.sums[at + 2]!;
-    total.sentBytes += cells.sums[at + 3]!;
+    total.count += cells.sums[at + SeriesSum.Count]!;
+    total.durationUs += cells.sums[at + SeriesSum.DurationUs]!;
+    total.receivedBytes += cells.sums[at + SeriesSum.ReceivedBytes]!;
+    total.sentBytes += cells.sums[at + SeriesSum.SentBytes]!;
     const counts = row * SERIES_COUNTS;
     addTo(total.durations, cells.counts, counts);
     addTo(total.receivedBuckets, cells.counts, counts + HISTOGRAM_BUCKETS);

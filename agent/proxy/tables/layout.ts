@@ -58,8 +58,8 @@ export const enum DestinationWord {
 }
 
 /** hostIndex: (scope, host id or -1) → row × 2 + (1: a more general host must not be tried). pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
-export const INDEX_WORDS = 3;
-export const INDEX_EMPTY = -2;
+const INDEX_WORDS = 3;
+const INDEX_EMPTY = -2;
 /** In place of a path: rules for connections that are not read. */
 export const WHOLE_CONNECTION = -1;
 

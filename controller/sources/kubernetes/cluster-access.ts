@@ -30,7 +30,7 @@ export type Found = { readonly kind: 'found'; readonly access: ClusterAccess } |
 
 /** As client-go: a token of a service account is replaced when four fifths of its life are over. */
 const MAX_AGE_MS = 60_000;
-export const SERVICE_ACCOUNT_FOLDER = '/var/run/secrets/kubernetes.io/serviceaccount';
+const SERVICE_ACCOUNT_FOLDER = '/var/run/secrets/kubernetes.io/serviceaccount';
 
 /** What a pod is given. `now` in milliseconds, monotonic. */
 export function inClusterAccess(

@@ -81,8 +81,6 @@ class Connection : public Timer {
   void end_with_write() { ends_with_write_ = true; }
   // Nothing more will be written: close_notify, then FIN, as soon as what waits is sent.
   void finish_output();
-  // For a connection that takes over the socket.
-  std::unique_ptr<TlsSession> take_tls() { return std::move(tls_); }
   // The close that follows sends RST, drops what is unsent, and no close_notify: the peer must not take what it has for the whole.
   void make_close_abortive();
 

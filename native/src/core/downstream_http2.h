@@ -80,7 +80,6 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   void begin();
   void read();
   void listen_again();
-  bool take_input(size_t size);
   bool enter_batch(DownstreamHttp2Stream* stream);
   void begin_exchange(DownstreamHttp2Stream* stream, const Decision& decision);
   void find_client(HttpExchange* exchange) const;

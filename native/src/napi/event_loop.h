@@ -17,7 +17,6 @@ class EventLoop {
   bool start(uv_loop_t* loop, Reactor* reactor);
   // Asynchronous; `closed` is called by the loop when libuv has let go of the handles. Once only.
   void stop(Closed closed, void* context);
-  bool is_stopping() const { return stopping_; }
 
  private:
   void run();

@@ -136,10 +136,6 @@ KnownHeader known_header(std::string_view name) {
   return KnownHeader::kOther;
 }
 
-std::string_view known_header_name(KnownHeader header) {
-  return header < KnownHeader::kCount ? kNames[static_cast<size_t>(header)] : std::string_view();
-}
-
 Method method_of(std::string_view token) {
   switch (token.size()) {
     case 3:

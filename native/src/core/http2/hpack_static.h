@@ -76,10 +76,8 @@ inline constexpr std::array<StaticEntry, 61> kStaticTable = {{
 }};
 
 // Indexes of entries that are written by name.
-inline constexpr uint8_t kStaticAuthority = 1;
 inline constexpr uint8_t kStaticMethodGet = 2;
 inline constexpr uint8_t kStaticMethodPost = 3;
-inline constexpr uint8_t kStaticPathRoot = 4;
 inline constexpr uint8_t kStaticSchemeHttp = 6;
 inline constexpr uint8_t kStaticSchemeHttps = 7;
 
