@@ -7,7 +7,7 @@ import { table } from '../terminal.js';
 import { type Context, contextOf, examples } from './context.js';
 
 interface GetFlags {
-  readonly namespace: string;
+  readonly namespace?: string;
   readonly output?: 'yaml' | 'json' | 'wide';
 }
 
@@ -16,7 +16,7 @@ export function getCommand(): Command {
     .description('Show stored objects of a kind.')
     .argument('<kind>', 'service, workload, httproute, …')
     .argument('[name]', 'only this one')
-    .addOption(new Option('-n, --namespace <namespace>', 'only in this namespace (default: all)').default('').conflicts('allNamespaces'))
+    .addOption(new Option('-n, --namespace <namespace>', 'only in this namespace (default: all)').conflicts('allNamespaces'))
     // The default; taken because operators type it.
     .option('-A, --all-namespaces', 'in all namespaces')
     .addOption(new Option('-o, --output <format>', 'how to show them').choices(['yaml', 'json', 'wide']))
@@ -31,25 +31,23 @@ export function getCommand(): Command {
   );
 }
 
-async function get(kind: string, name: string, flags: GetFlags, context: Context): Promise<void> {
+async function get(kind: string, name: string, { namespace = '', output }: GetFlags, context: Context): Promise<void> {
   // Schemas and YAML load here, not with every command.
   const [{ resolveKind }, { stringify }] = await Promise.all([import('../kinds.js'), import('yaml')]);
   const canonical = resolveKind(kind);
-  const answer = await withController(context.controller, (controller) =>
-    controller.get({ kind: canonical, namespace: flags.namespace, name }),
-  );
+  const answer = await withController(context.controller, (controller) => controller.get({ kind: canonical, namespace, name }));
   const objects = answer.objects.map((text) => JSON.parse(text) as StoredObject);
-  const where = flags.namespace === '' ? 'in any namespace' : `in namespace ${flags.namespace}`;
+  const where = namespace === '' ? 'in any namespace' : `in namespace ${namespace}`;
   if (name !== '' && objects.length === 0) throw new Failure(`no ${canonical} "${name}" ${where}`);
   const single = name !== '' && objects.length === 1;
-  switch (flags.output) {
+  switch (output) {
     case 'json':
       return context.print(JSON.stringify(single ? objects[0] : { items: objects }, null, 2));
     case 'yaml':
       return context.print(objects.map((object) => stringify(object).trimEnd()).join('\n---\n'));
     default: {
       if (objects.length === 0) return context.printError(`no ${canonical} ${where}`);
-      const wide = flags.output === 'wide';
+      const wide = output === 'wide';
       context.print(
         table(
           columnsOf(canonical, wide),
