@@ -18,42 +18,37 @@ inline constexpr size_t kReadPastEnd = 64;
 inline constexpr size_t kMaxFields = 128;
 
 /// Fields the engine itself understands. The index is a bit in the masks below.
-#define WEFT_HTTP1_KNOWN_HEADERS(X)                  \
-  X(Host, "host")                                    \
-  X(ContentLength, "content-length")                 \
-  X(TransferEncoding, "transfer-encoding")           \
-  X(Connection, "connection")                        \
-  X(KeepAlive, "keep-alive")                         \
-  X(Te, "te")                                        \
-  X(Trailer, "trailer")                              \
-  X(Upgrade, "upgrade")                              \
-  X(Expect, "expect")                                \
-  X(ProxyConnection, "proxy-connection")             \
-  X(XForwardedFor, "x-forwarded-for")                \
-  X(XForwardedProto, "x-forwarded-proto")            \
-  X(XRequestId, "x-request-id")                      \
-  X(Traceparent, "traceparent")                      \
-  X(Tracestate, "tracestate")                        \
-  X(Authorization, "authorization")                  \
-  X(ContentType, "content-type")                     \
-  X(UserAgent, "user-agent")                         \
-  X(RetryAfter, "retry-after")                       \
-  X(Date, "date")                                    \
-  X(GrpcTimeout, "grpc-timeout")                     \
-  X(MaxForwards, "max-forwards")                     \
-  X(Forwarded, "forwarded")                          \
-  X(XForwardedHost, "x-forwarded-host")              \
-  X(XForwardedPort, "x-forwarded-port")              \
-  X(XForwardedClientCert, "x-forwarded-client-cert") \
-  X(ForwardedLookalike, "x_forwarded_for")           \
-  X(LengthLookalike, "content_length")               \
-  X(EncodingLookalike, "transfer_encoding")
-
 enum class KnownHeader : uint8_t {
-#define WEFT_X(name, text) k##name,
-  WEFT_HTTP1_KNOWN_HEADERS(WEFT_X)
-#undef WEFT_X
-      kCount,
+  kHost,
+  kContentLength,
+  kTransferEncoding,
+  kConnection,
+  kKeepAlive,
+  kTe,
+  kTrailer,
+  kUpgrade,
+  kExpect,
+  kProxyConnection,
+  kXForwardedFor,
+  kXForwardedProto,
+  kXRequestId,
+  kTraceparent,
+  kTracestate,
+  kAuthorization,
+  kContentType,
+  kUserAgent,
+  kRetryAfter,
+  kDate,
+  kGrpcTimeout,
+  kMaxForwards,
+  kForwarded,
+  kXForwardedHost,
+  kXForwardedPort,
+  kXForwardedClientCert,
+  kForwardedLookalike,
+  kLengthLookalike,
+  kEncodingLookalike,
+  kCount,
   kOther = 255,
 };
 
@@ -66,7 +61,6 @@ constexpr uint64_t kFramingLookalikes = known_bit(KnownHeader::kLengthLookalike)
 
 /// `name` must consist of token characters only; any case. kOther if it is none of them.
 KnownHeader known_header(std::string_view name);
-/// Lower case; "" for kOther.
 
 /// Values are the ids of METHODS in agent/native/engine.ts. Methods are case-sensitive (RFC 9110 9.1).
 enum class Method : uint8_t { kGet, kHead, kPost, kPut, kDelete, kOptions, kPatch, kConnect, kTrace, kOther = 255 };

@@ -44,12 +44,6 @@ bool is_lookalike(std::string_view token, std::string_view literal) {
   return true;
 }
 
-constexpr std::string_view kNames[] = {
-#define WEFT_X(name, text) text,
-    WEFT_HTTP1_KNOWN_HEADERS(WEFT_X)
-#undef WEFT_X
-};
-
 constexpr const char* kErrorNames[] = {
 #define WEFT_X(name, text, status) text,
     WEFT_HTTP1_HEAD_ERRORS(WEFT_X)
