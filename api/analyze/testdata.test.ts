@@ -1,5 +1,5 @@
 // Istio's own cases of its analysis, outside of this repository: skipped, visibly, where they are not there.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { parseSources } from '../resources/index.js';
 import { analyze, analyzeBy, type RuleName } from './index.js';
@@ -95,10 +95,35 @@ const isLeftOut = (each: IstioCase['case']): boolean =>
   });
 
   test.each(cases.map((each) => ({ title: first(each.case), each: each.case })))(
-    '$title is analysed as a whole without a throw',
+    '$title is analysed as a whole: what is expected is among the findings, each with its place',
     ({ each }) => {
-      for (const { message, line } of analyze(filesOf(each.inputFiles ?? []), Date.UTC(2026, 10)))
-        expect([message, line > 0]).toEqual([expect.any(String), true]);
+      const found = analyze(filesOf(each.inputFiles ?? []), Date.UTC(2026, 10));
+      for (const { message, line } of found) expect([message, line > 0]).toEqual([expect.any(String), true]);
+      if (isLeftOut(each)) return;
+      const lines = new Set(found.map(({ code, kind, namespace, name }) => `${code} ${kind} ${namespace}/${name}`));
+      expect(expectedOf(each).filter((line) => !lines.has(line))).toEqual([]);
     },
   );
+
+  test('every finding of Istio’s that is left out stands in the table that says why', () => {
+    const page = readFileSync(new URL('../../docs/analyze.md', import.meta.url), 'utf8');
+    const table = page.slice(page.indexOf('## What is left out'));
+    const left = cases.map((each) => each.case).filter(isLeftOut);
+    const codes = new Set([
+      ...LEFT_OUT_FINDINGS,
+      ...left.flatMap(({ expected }) => (expected ?? []).map(([{ $expr }]) => $expr.replace(/^msg\./, ''))),
+    ]);
+    // A code with an ellipsis stands for all that begin so.
+    const named = [...table.matchAll(/\b([A-Z][A-Za-z]+)(…)?/g)].map(([, name = '', more]) => ({ name, isPrefix: more !== undefined }));
+    const isNamed = (code: string): boolean => named.some(({ name, isPrefix }) => (isPrefix ? code.startsWith(name) : code === name));
+    expect([...codes].filter((code) => !isNamed(code))).toEqual([]);
+    expect(codes.size).toBeGreaterThan(20);
+  });
+
+  test('files that no case names are analysed without a throw', () => {
+    const usedBy = new Set(cases.flatMap((each) => each.case.inputFiles ?? []).map((file) => file.replace(/^testdata\//, '')));
+    const others = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.yaml') && !usedBy.has(file));
+    expect(others.length).toBeGreaterThan(0);
+    for (const file of others) expect(() => analyze(filesOf([file]), Date.UTC(2026, 10))).not.toThrow();
+  });
 });

@@ -122,8 +122,16 @@ function gatewayStatus(judged: Judged, nowText: string): Unchecked {
   const { object, problems } = judged;
   const before = statusBefore(object);
   const invalid = invalidity(problems);
-  const refused = invalid ?? problems.find(({ reason }) => reason === 'UnsupportedAddress');
-  const conditions = [condition('Accepted', 'Accepted', refused), condition('Programmed', 'Programmed', refused, 'Invalid')];
+  const refused = invalid ?? problems.find(({ reason }) => reason === 'UnsupportedAddress' || reason === 'InvalidParameters');
+  const { tls, backendTLS } = specOf(object);
+  const showsCertificate = backendTLS !== undefined || (isUnchecked(tls) && tls.backend !== undefined);
+  const unresolved = problems.find(({ path }) => /^spec\.(?:tls\.backend|backendTLS)\b/.test(path));
+  const conditions = [
+    condition('Accepted', 'Accepted', refused),
+    condition('Programmed', 'Programmed', refused, 'Invalid'),
+    // Of references of the Gateway as a whole.
+    ...(showsCertificate ? [condition('ResolvedRefs', 'ResolvedRefs', unresolved)] : []),
+  ];
   const listenersBefore = itemsOf(before.listeners);
   const listeners = itemsOf(specOf(object).listeners).map((listener, position) =>
     listenerStatus(judged, listener, position, listenersBefore.find(({ name }) => name === listener.name)?.conditions, nowText),

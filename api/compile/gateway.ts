@@ -42,6 +42,13 @@ type DeclaredListener = Stored<'Gateway'>['manifest']['spec']['listeners'][numbe
 const PROTOCOLS: Readonly<Record<string, Protocol>> = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TLS: Protocol.TLS, TCP: Protocol.TCP };
 
 export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayContext): NamedListener[] {
+  const parameters = gateway.manifest.spec.infrastructure?.parametersRef;
+  if (parameters !== undefined) {
+    // Who asks for what nobody here knows must not get something else (Gateway API: the Gateway is not accepted).
+    const path = 'spec.infrastructure.parametersRef';
+    context.report(path, `parameters of kind ${parameters.kind} are not known: nothing listens for the gateway`, 'InvalidParameters');
+    return [];
+  }
   const addresses = addressesOf(gateway, context);
   const backendCertificate = backendCertificateOf(gateway, context);
   const conflicts = portConflicts(gateway.manifest.spec.listeners);

@@ -28,6 +28,7 @@ export type ConditionReason =
   | 'TargetNotFound'
   | 'Conflicted'
   | 'UnsupportedAddress'
+  | 'InvalidParameters'
   | 'UnsupportedProtocol'
   | 'UnsupportedValue'
   // Weft's own.

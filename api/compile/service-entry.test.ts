@@ -130,7 +130,7 @@ test('a workloadSelector takes the WorkloadEntries and Workloads of its namespac
   expect(sockets(endpoints, 'shop/db.vm')).toEqual(['10.2.0.1 tls=1443 5 ', '10.2.0.9 tls=443 1 ']);
   expect(sockets(endpoints, 'shop/db')).toEqual(['10.2.0.1 http=8081 5 ', '10.2.0.9 http=80 1 ']);
   expect(problems.map(({ of, path }) => `${of} ${path}`)).toEqual([
-    'ServiceEntry e spec.workloadSelector (WorkloadEntry shop/named)',
+    'ServiceEntry e spec.workloadSelector',
     'WorkloadEntry named spec.address',
     'Service db spec.ports',
   ]);

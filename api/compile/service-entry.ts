@@ -160,7 +160,7 @@ function templatesOf(entry: Entry, host: string, selected: readonly WorkloadEntr
   if (spec.workloadSelector !== undefined)
     return selected.map((workload) => ({
       template: workload.manifest.spec,
-      path: `spec.workloadSelector (WorkloadEntry ${nameOf(workload)})`,
+      path: 'spec.workloadSelector',
     }));
   if (spec.endpoints !== undefined && spec.endpoints.length > 0)
     return spec.endpoints.map((template, index) => ({ template, path: `spec.endpoints[${index}]` }));
