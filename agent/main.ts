@@ -24,6 +24,7 @@ import { Instances } from './registry/instances.js';
 import { instancesImplementation } from './registry/instances-service.js';
 import { RegistryClient } from './registry/registry-client.js';
 import { makeRunDirectory } from './run-directory.js';
+import { controllersOnly } from './status/controllers-only.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
 import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
 import { nodeStatusImplementation } from './status/node-status.js';
@@ -126,7 +127,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
     xds: ads === null ? null : { ...ads.state(), ...ads.counters },
   });
 
-  const statusAddresses = await serveGrpc(config, { facts, proxy, updates, instances }, closers);
+  const statusAddresses = await serveGrpc(config, { facts, proxy, updates, instances, enrolment }, closers);
   if (ads !== null) await serveXds(config.xdsListen, ads, closers);
   const metrics = await MetricsServer.listen({
     ...config.metricsListen,
@@ -171,9 +172,10 @@ function enrolmentOf({ enrolment, node, controllers }: AgentConfig, log: Logger)
 /** The node's own socket has Discovery for the proxy and Instances besides; the addresses for others have not. */
 async function serveGrpc(
   config: AgentConfig,
-  { facts, proxy, updates, instances }: { facts: () => MetricFacts; proxy: ProxyStatus; updates: NodeUpdates; instances: Instances },
+  parts: { facts: () => MetricFacts; proxy: ProxyStatus; updates: NodeUpdates; instances: Instances; enrolment: Enrolment | null },
   closers: (() => Promise<void> | void)[],
 ): Promise<readonly string[]> {
+  const { facts, proxy, updates, instances, enrolment } = parts;
   const registry = loadDescriptorSet();
   const make = (services: readonly string[]): Server => {
     const server = new Server({ 'grpc.keepalive_time_ms': 10_000, 'grpc.keepalive_timeout_ms': 5_000, 'grpc.max_concurrent_streams': 100 });
@@ -194,8 +196,10 @@ async function serveGrpc(
   }
   const open = make(['mesh.v1.NodeStatus']);
   const addresses: string[] = [];
+  const secure = enrolment === null ? undefined : controllersOnly(enrolment);
   for (const address of config.statusListen) {
-    if (address !== `unix:${config.agentSocket}`) addresses.push(await listenGrpc(open, address));
+    const security = address.startsWith('unix:') ? undefined : secure;
+    if (address !== `unix:${config.agentSocket}`) addresses.push(await listenGrpc(open, address, 0o660, security));
   }
   return addresses;
 }

@@ -60,6 +60,9 @@ const NO_CONNECTION = /^(No connection established|Connection dropped|Name resol
 const NO_TLS = /Connection dropped|socket hang up|Protocol error|wrong version number|packet length too long|ECONNRESET/i;
 const NEEDS_TLS = '\nIf it speaks TLS, say who you are: --credentials FILE or WEFT_TOKEN; if it does not, leave them out.';
 
+/** Of a controller without an authority, or of a version before there was one. */
+const NO_AUTHORITY = /\((FAILED_PRECONDITION|UNIMPLEMENTED)\)$/;
+
 export type Tail<Response> = [
   metadata: Metadata,
   options: Partial<CallOptions>,
@@ -81,6 +84,19 @@ export class Controller {
     this.#catalog = new CatalogClient(address, channelCredentials, channel);
     this.#access = new AccessClient(address, channelCredentials, channel);
     this.#metadata = identity(metadata);
+  }
+
+  /**
+   * What the node says of itself. Where nodes have certificates the controller asks it, for they know no operators; else it is asked itself.
+   */
+  async nodeStatus({ name, statusAddress }: Pick<Node, 'name' | 'statusAddress'>): Promise<StatusResponse> {
+    try {
+      return await this.access<StatusResponse>((client, ...tail) => client.nodeStatus({ node: name }, ...tail));
+    } catch (error) {
+      const isUnasked = error instanceof Failure && (statusAddress.startsWith('unix:') || NO_AUTHORITY.test(error.message));
+      if (!isUnasked) throw error;
+      return nodeStatus(name, statusAddress);
+    }
   }
 
   /** Any of what administrators do about nodes, operators and the authority. */

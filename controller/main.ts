@@ -1,6 +1,7 @@
 // The controller's composition root: makes every part, joins them, and takes them apart again. Holds no behaviour of its own beyond that.
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { RotatingCredentials } from '../api/access/rotating-credentials.js';
 import { AccessService, NodeIdentityService } from '../api/gen/mesh/v1/access.js';
 import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
@@ -12,7 +13,7 @@ import { VERSION } from '../api/version.js';
 import { createAccessService } from './access/access-service.js';
 import { AuditLog } from './access/audit-log.js';
 import { Authenticator } from './access/authenticator.js';
-import { ControllerCredentials } from './access/controller-credentials.js';
+import { ControllerIdentity } from './access/controller-identity.js';
 import { Guard } from './access/guard.js';
 import { JoinTokens } from './access/join-tokens.js';
 import { listenGuarded } from './access/listeners.js';
@@ -237,18 +238,21 @@ function accessOf(
     metrics.joins.inc({ by });
     log.info({ node, by }, 'certificate of a node signed');
   };
-  const credentials = authority === null ? null : new ControllerCredentials(authority, guard.interceptor('tls'), certificateTtlMs);
+  const identity = authority === null ? null : new ControllerIdentity(authority, certificateTtlMs);
+  // Whoever has no certificate may connect: to ask for one, or with a token. The guard decides.
+  const credentials = identity === null ? null : new RotatingCredentials(guard.interceptor('tls'), false);
+  identity?.watch(() => credentials?.present(identity.proof));
   return {
     guard,
     credentials,
-    access: createAccessService({ client, view, keys, clock, wallClock, authority, tokens }),
+    access: createAccessService({ client, view, keys, clock, wallClock, authority, identity, tokens }),
     nodeIdentity:
       authority === null ? null : createNodeIdentityService({ authority, authenticator, tokens, pods, rejoinWindowMs, wallClock, joined }),
     stop: async (): Promise<void> => {
       guard.close();
       pods?.close();
       published?.close();
-      credentials?.close();
+      identity?.close();
       authority?.close();
       await audit.stop();
     },

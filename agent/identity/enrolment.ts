@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { CLOCK_SKEW_MS, parseToken, RENEWAL_CONTEXT } from '../../api/access/names.js';
+import type { ServerProof } from '../../api/access/rotating-credentials.js';
 import { pinnedAuthority, type SecureChannel, secureChannel } from '../../api/access/secure-channel.js';
 import { type NodeCertificate, NodeIdentityClient } from '../../api/gen/mesh/v1/access.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
@@ -55,6 +56,7 @@ export class Enrolment implements LinkSecurity {
   readonly #backoff: Backoff;
   readonly #stopping = new AbortController();
   readonly #spread: number;
+  readonly #watchers = new Set<() => void>();
   #identity: NodeIdentity | null;
   #fault = 'the node is joining';
   /** A controller did not take the certificate although its time is not over. */
@@ -87,6 +89,19 @@ export class Enrolment implements LinkSecurity {
   get expiresAtMs(): number | null {
     const certificate = this.#identity?.certificate;
     return certificate == null ? null : Date.parse(certificate.validTo);
+  }
+
+  /** As a server shows it; null: there is none that holds. */
+  get proof(): ServerProof | null {
+    const identity = this.#identity;
+    if (identity?.certificate == null || !this.#holds()) return null;
+    return { certificate: identity.certificate.toString(), key: pemOf(identity.key), authorities: identity.authorities };
+  }
+
+  /** Called at once, and whenever there is another certificate. */
+  watch(watcher: () => void): void {
+    this.#watchers.add(watcher);
+    watcher();
   }
 
   /** Throws with why there is none yet. */
@@ -232,8 +247,13 @@ export class Enrolment implements LinkSecurity {
     const certificate = new X509Certificate(text);
     if (!certificate.checkPrivateKey(key)) throw new Error('the controller sent a certificate of another key');
     const identity = { key, certificate, authorities };
-    writeIdentity(this.#options.file, identity);
     this.#identity = identity;
+    for (const watcher of this.#watchers) watcher();
+    try {
+      writeIdentity(this.#options.file, identity);
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'the certificate could not be written to disk: it is lost when the agent restarts');
+    }
   }
 
   /** PEM. */

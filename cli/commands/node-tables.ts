@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import type { Counter, ProxyState, StatusResponse, WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
-import { nodeStatus, withController } from '../connection.js';
+import { withController } from '../connection.js';
 import { Failure } from '../failure.js';
 import { facts, type Palette, plural, table } from '../terminal.js';
 import { contextOf, examples } from './context.js';
@@ -68,8 +68,10 @@ function nodeCommand(spec: NodeTable): Command {
     .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
     .action(async (name: string, flags: { output?: string }, self: Command) => {
       const context = contextOf(self);
-      const node = await withController(context.controller, (controller) => controller.node(name));
-      const status = await nodeStatus(name, node.statusAddress);
+      const { node, status } = await withController(context.controller, async (controller) => {
+        const found = await controller.node(name);
+        return { node: found, status: await controller.nodeStatus(found) };
+      });
       if (flags.output === 'json') return context.print(JSON.stringify(spec.json(status), null, 2));
       context.print(spec.text(status, context.colours));
       // Who misses something here sees at once that it was not sent here.

@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
-import { nodeStatus, withController } from '../connection.js';
+import { type Controller, withController } from '../connection.js';
 import { elapsed, facts, type Palette, plural, table } from '../terminal.js';
 import { type Context, contextOf, examples } from './context.js';
 import { toldOf, workloadTable } from './node-tables.js';
@@ -37,7 +37,7 @@ async function status(name: string | null, json: boolean, context: Context): Pro
       name === null
         ? await controller.listNodes()
         : { nodes: [await controller.node(name)], revision: (await controller.listNodes()).revision };
-    return { views: await Promise.all(answer.nodes.map(view)), revision: answer.revision };
+    return { views: await Promise.all(answer.nodes.map((node) => view(node, controller))), revision: answer.revision };
   });
   if (json) return context.print(JSON.stringify({ revision, nodes: views.map(forScripts) }, null, 2));
   const [only] = views;
@@ -51,9 +51,9 @@ function forScripts({ node, status, statusError }: NodeView) {
   return { ...node, status, statusError };
 }
 
-async function view(node: Node): Promise<NodeView> {
+async function view(node: Node, controller: Controller): Promise<NodeView> {
   try {
-    return { node, status: await nodeStatus(node.name, node.statusAddress), statusError: '' };
+    return { node, status: await controller.nodeStatus(node), statusError: '' };
   } catch (error) {
     return { node, status: null, statusError: (error as Error).message };
   }

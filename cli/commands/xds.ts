@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { Command, Option } from 'commander';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
-import { nodeStatus, withController } from '../connection.js';
+import { withController } from '../connection.js';
 import { type Palette, table } from '../terminal.js';
 import { contextOf, examples } from './context.js';
 
@@ -46,8 +46,7 @@ function clientsCommand(): Command {
     .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
     .action(async (name: string, flags: { output?: string }, self: Command) => {
       const context = contextOf(self);
-      const { statusAddress } = await withController(context.controller, (controller) => controller.node(name));
-      const { xds } = await nodeStatus(name, statusAddress);
+      const { xds } = await withController(context.controller, async (controller) => controller.nodeStatus(await controller.node(name)));
       context.print(flags.output === 'json' ? JSON.stringify(xds ?? null, null, 2) : clientTable(xds, context.colours));
     });
   return examples(command, ['weft xds clients node-a', 'as a table'], ['weft xds clients node-a -o json', 'for a script']);

@@ -20,6 +20,7 @@ import {
   type ListJoinTokensResponse,
   type ListOperatorsRequest,
   type ListOperatorsResponse,
+  type NodeStatusRequest,
   type Operator,
   type RevokeJoinTokenRequest,
   type RevokeJoinTokenResponse,
@@ -30,6 +31,7 @@ import {
   type WhoAmIRequest,
   type WhoAmIResponse,
 } from '../../api/gen/mesh/v1/access.js';
+import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Authority, type AuthorityView, parsePublicKey } from '../ca/authority.js';
 import type { Clock } from '../clock.js';
 import { NODE_NAME } from '../node-name.js';
@@ -40,7 +42,9 @@ import { commit, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 import { auditEntries } from './audit-log.js';
 import { hashOf } from './authenticator.js';
+import type { ControllerIdentity } from './controller-identity.js';
 import type { JoinTokens } from './join-tokens.js';
+import { askNode } from './node-status-client.js';
 import { nameOf, principalOf } from './principal.js';
 import { Refusal, unary } from './unary.js';
 
@@ -52,6 +56,8 @@ export interface AccessParts {
   readonly wallClock: () => number;
   /** Null: this controller has none, all its listeners are plaintext. */
   readonly authority: Authority | null;
+  /** With the authority, or null like it. */
+  readonly identity: ControllerIdentity | null;
   readonly tokens: JoinTokens;
 }
 
@@ -117,6 +123,12 @@ export function createAccessService(parts: AccessParts): AccessServer {
       if (fault !== null) throw new Refusal(status.FAILED_PRECONDITION, fault);
       if (!request.immediately) await parts.view.reached(parts.view.revision + 1, parts.clock, before === 0 ? 0 : READ_BACK_MS);
       return shownAuthorities(authority);
+    }),
+    nodeStatus: unary<NodeStatusRequest, StatusResponse>(({ request: { node } }) => {
+      authorityOf(parts);
+      const found = view.nodes.get(node);
+      if (found === undefined) throw new Refusal(status.NOT_FOUND, `no node "${node}" has registered`);
+      return askNode(parts.identity as ControllerIdentity, node, found.statusAddress);
     }),
     listAudit: unary<ListAuditRequest, ListAuditResponse>(async ({ request }) => ({
       entries: auditEntries(view, request.limit).map((record): AuditEntry => ({ ...record })),

@@ -68,6 +68,7 @@ method(AccessService.deleteOperator, 'admin', ({ name }) => name);
 method(AccessService.revokeNode, 'admin', ({ node }) => node);
 method(AccessService.listAuthorities, 'admin');
 method(AccessService.rotateAuthority, 'admin', ({ immediately }) => (immediately ? 'immediately' : 'step by step'));
+method(AccessService.nodeStatus, 'viewer');
 method(AccessService.listAudit, 'admin');
 
 const SHOWN = 5;

@@ -16,7 +16,9 @@ export function unary<Request, Response>(
   handle: (call: ServerUnaryCall<Request, Response>) => Promise<Response>,
 ): handleUnaryCall<Request, Response> {
   return (call, done: sendUnaryData<Response>) => {
-    handle(call).then(
+    // A throw before its first await is a refusal like any other.
+    const answer = async (): Promise<Response> => handle(call);
+    answer().then(
       (response) => done(null, response),
       (error: unknown) => {
         const code = error instanceof Refusal ? error.code : error instanceof StoreError ? status.UNAVAILABLE : status.INTERNAL;

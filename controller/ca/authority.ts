@@ -130,8 +130,8 @@ export class Authority {
 
   /** PEM. Throws when there is a `fault`. */
   issueNode(node: string, publicKey: KeyObject): string {
-    // A server too: of its status.
-    return this.#issue({ commonName: node, uris: [nodeUri(node)], dnsNames: [], usages: ['client', 'server'], publicKey });
+    // A server too: of its status. No name of anybody's choice stands where names of servers are looked for, the subject among them.
+    return this.#issue({ commonName: 'weft node', uris: [nodeUri(node)], dnsNames: [], usages: ['client', 'server'], publicKey });
   }
 
   issueController(publicKey: KeyObject): string {
@@ -139,7 +139,7 @@ export class Authority {
   }
 
   issueOperator(name: string, publicKey: KeyObject, lifeMs: number): string {
-    return this.#issue({ commonName: name, uris: [operatorUri(name)], dnsNames: [], usages: ['client'], publicKey }, lifeMs);
+    return this.#issue({ commonName: 'weft operator', uris: [operatorUri(name)], dnsNames: [], usages: ['client'], publicKey }, lifeMs);
   }
 
   /** Null: done. Else why not. */

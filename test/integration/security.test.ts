@@ -26,6 +26,7 @@ import {
 } from '../../api/gen/mesh/v1/access.js';
 import { AdminClient, type ApplyResponse, type ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { DiscoveryClient, RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery.js';
+import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { listPrefix } from '../../controller/store/list.js';
@@ -192,6 +193,13 @@ async function nodeIsConnected(name: string): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   throw new Error(`node ${name} is not connected`);
+}
+
+async function nodeIsRegistered(name: string): Promise<void> {
+  await eventually(`node ${name} is registered`, async () => {
+    const { nodes } = await ask<ListNodesResponse>((done) => local.admin.listNodes({}, done));
+    return nodes.some((node) => node.name === name);
+  });
 }
 
 async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
@@ -516,6 +524,65 @@ test('a true controller cannot be played by a node that has a certificate of the
     ask((done) => identity.join({ node: 'n1', publicKey: spki(ec()) }, bearer('secret'), { deadline: Date.now() + 2_000 }, done)),
   );
   expect(refused.details).toMatch(/Hostname\/IP does not match|altnames/);
+});
+
+test('a node of the very name of controllers is no controller either', async () => {
+  const named = await joinWith(await token(CONTROLLER_NAME), CONTROLLER_NAME);
+  const fake = createTlsServer({ cert: `${named.answer.certificate}${named.authorities[0]}`, key: named.key, ALPNProtocols: ['h2'] });
+  fake.on('tlsClientError', () => undefined);
+  await new Promise<void>((resolve) => fake.listen(0, '127.0.0.1', resolve));
+  closing.push(() => fake.close());
+  const identity = client(NodeIdentityClient, named, `127.0.0.1:${(fake.address() as { port: number }).port}`);
+  const call = (done: Done<unknown>) =>
+    identity.join({ node: 'n1', publicKey: spki(ec()) }, bearer('secret'), { deadline: Date.now() + 2_000 }, done);
+  expect((await refusedWith(ask(call))).details).toMatch(/Hostname\/IP does not match|altnames|no CN/i);
+});
+
+test('a node tells its status to controllers alone; operators ask through one, and a node that names another’s address is found out', async () => {
+  writeFileSync(join(folder, 'token'), await token('n1'));
+  const { statusAddresses } = await agent('--join-token-file', join(folder, 'token'), '--status-listen', '127.0.0.1:0');
+  await nodeIsConnected('n1');
+  const address = statusAddresses[0] ?? '';
+  const other = await joinWith(await token('n2'), 'n2');
+  const trusted = other.authorities.join('');
+  const proofs = {
+    plaintext: credentials.createInsecure(),
+    stranger: credentials.createSsl(Buffer.from(trusted), null, null, { checkServerIdentity: () => undefined }),
+    node: credentials.createSsl(Buffer.from(trusted), Buffer.from(other.key ?? ''), Buffer.from(other.answer.certificate), {
+      checkServerIdentity: () => undefined,
+    }),
+  };
+  const heard: Record<string, string> = {};
+  for (const [name, proof] of Object.entries(proofs)) {
+    const asking = new NodeStatusClient(address, proof, { 'grpc.use_local_subchannel_pool': 1, 'grpc.ssl_target_name_override': 'x.test' });
+    closing.push(() => asking.close());
+    const refused = await refusedWith(ask((done) => asking.get({}, new Metadata(), { deadline: Date.now() + 1_500 }, done)));
+    heard[name] = status[refused.code] ?? '';
+  }
+  expect(heard).toEqual({ plaintext: 'UNAVAILABLE', stranger: 'UNAVAILABLE', node: 'PERMISSION_DENIED' });
+
+  const { token: theirs, authorities: bundle } = await operator('vic', Role.VIEWER);
+  const access = client(AccessClient, { authorities: bundle });
+  const asked = (node: string) => ask<StatusResponse>((done) => access.nodeStatus({ node }, bearer(theirs), done));
+  // The agent has told the address that it was given on its command line, which is port 0: the true one is registered in its name.
+  const mine = await joinWith(await token('n1'), 'n1');
+  const register = client(RegistryClient, mine).register();
+  register.on('error', () => undefined);
+  register.write(RegisterRequest.fromPartial({ node: 'n1', statusAddress: address }));
+  await eventually('the status by way of the controller', () =>
+    asked('n1').then(
+      ({ node }) => node === 'n1',
+      () => false,
+    ),
+  );
+
+  const second = client(RegistryClient, other).register();
+  second.on('error', () => undefined);
+  second.write(RegisterRequest.fromPartial({ node: 'n2', statusAddress: address }));
+  await nodeIsRegistered('n2');
+  expect((await refusedWith(asked('n2'))).details).toContain('it is not node n2 that answers there, but URI:weft://node/n1');
+  second.write(RegisterRequest.fromPartial({ node: 'n2', statusAddress: `unix:${join(folder, 'controller.sock')}` }));
+  await eventually('another address', async () => (await refusedWith(asked('n2'))).details.includes('on its own host alone'));
 });
 
 test('handshakes that never end are ended, and hold up nobody meanwhile', async () => {

@@ -18,6 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { StatusResponse } from "./status.js";
 
 /**
  * Who may speak to a controller: how nodes prove who they are, and what administrators do about nodes, operators and the authority.
@@ -172,6 +173,10 @@ export interface Authority {
 export interface RotateAuthorityRequest {
   /** The old ones are worth nothing at once: every node joins anew, every operator's certificate is lost. For a key that was stolen. */
   immediately: boolean;
+}
+
+export interface NodeStatusRequest {
+  node: string;
 }
 
 export interface ListAuditRequest {
@@ -1791,6 +1796,61 @@ export const RotateAuthorityRequest: MessageFns<RotateAuthorityRequest> = {
   },
 };
 
+function createBaseNodeStatusRequest(): NodeStatusRequest {
+  return { node: "" };
+}
+
+export const NodeStatusRequest: MessageFns<NodeStatusRequest> = {
+  encode(message: NodeStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeStatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeStatusRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<NodeStatusRequest>): NodeStatusRequest {
+    return NodeStatusRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeStatusRequest>): NodeStatusRequest {
+    const message = createBaseNodeStatusRequest();
+    message.node = object.node ?? "";
+    return message;
+  },
+};
+
 function createBaseListAuditRequest(): ListAuditRequest {
   return { limit: 0 };
 }
@@ -2125,7 +2185,7 @@ export const NodeIdentityClient = makeGenericClientConstructor(
   serviceName: string;
 };
 
-/** For administrators, but for WhoAmI. */
+/** For administrators, but for WhoAmI and NodeStatus. */
 export type AccessService = typeof AccessService;
 export const AccessService = {
   whoAmI: {
@@ -2234,6 +2294,16 @@ export const AccessService = {
       Buffer.from(ListAuthoritiesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAuthoritiesResponse => ListAuthoritiesResponse.decode(value),
   },
+  /** What the node says of itself: a controller asks it, for operators are unknown to nodes. */
+  nodeStatus: {
+    path: "/mesh.v1.Access/NodeStatus" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: NodeStatusRequest): Buffer => Buffer.from(NodeStatusRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): NodeStatusRequest => NodeStatusRequest.decode(value),
+    responseSerialize: (value: StatusResponse): Buffer => Buffer.from(StatusResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): StatusResponse => StatusResponse.decode(value),
+  },
   /** What was changed or refused, the newest first. */
   listAudit: {
     path: "/mesh.v1.Access/ListAudit" as const,
@@ -2258,6 +2328,8 @@ export interface AccessServer extends UntypedServiceImplementation {
   revokeNode: handleUnaryCall<RevokeNodeRequest, RevokeNodeResponse>;
   listAuthorities: handleUnaryCall<ListAuthoritiesRequest, ListAuthoritiesResponse>;
   rotateAuthority: handleUnaryCall<RotateAuthorityRequest, ListAuthoritiesResponse>;
+  /** What the node says of itself: a controller asks it, for operators are unknown to nodes. */
+  nodeStatus: handleUnaryCall<NodeStatusRequest, StatusResponse>;
   /** What was changed or refused, the newest first. */
   listAudit: handleUnaryCall<ListAuditRequest, ListAuditResponse>;
 }
@@ -2413,6 +2485,22 @@ export interface AccessClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAuthoritiesResponse) => void,
+  ): ClientUnaryCall;
+  /** What the node says of itself: a controller asks it, for operators are unknown to nodes. */
+  nodeStatus(
+    request: NodeStatusRequest,
+    callback: (error: ServiceError | null, response: StatusResponse) => void,
+  ): ClientUnaryCall;
+  nodeStatus(
+    request: NodeStatusRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: StatusResponse) => void,
+  ): ClientUnaryCall;
+  nodeStatus(
+    request: NodeStatusRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: StatusResponse) => void,
   ): ClientUnaryCall;
   /** What was changed or refused, the newest first. */
   listAudit(

@@ -1,0 +1,42 @@
+// Asks nodes for their status in the place of operators, who have no certificate that nodes know. To a node it proves to be a controller, and it hears only
+// the node that it asked for: an address that a node made up leads to a handshake that fails.
+import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { nodeUri } from '../../api/access/names.js';
+import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { failureReason } from '../../api/grpc/failure.js';
+import type { ControllerIdentity } from './controller-identity.js';
+import { Refusal } from './unary.js';
+
+const DEADLINE_MS = 3_000;
+const MAX_BYTES = 64 << 20;
+
+/** Throws Refusal. */
+export function askNode(identity: ControllerIdentity, node: string, address: string): Promise<StatusResponse> {
+  const { proof } = identity;
+  if (proof === null) throw new Refusal(status.UNAVAILABLE, 'this controller has no certificate yet');
+  if (address === '')
+    throw new Refusal(status.FAILED_PRECONDITION, `node ${node} told no status address: start its agent with --status-advertise ADDRESS`);
+  if (address.startsWith('unix:'))
+    throw new Refusal(status.FAILED_PRECONDITION, `node ${node} tells its status on its own host alone, at ${address}`);
+  const proved = credentials.createSsl(Buffer.from(proof.authorities.join('')), Buffer.from(proof.key), Buffer.from(proof.certificate), {
+    checkServerIdentity: (_, { subjectaltname }) =>
+      subjectaltname === `URI:${nodeUri(node)}`
+        ? undefined
+        : new Error(`it is not node ${node} that answers there, but ${subjectaltname ?? 'somebody else'}`),
+  });
+  const client = new NodeStatusClient(address, proved, {
+    'grpc.enable_http_proxy': 0,
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.max_receive_message_length': MAX_BYTES,
+    // Its certificate is looked at above.
+    'grpc.ssl_target_name_override': 'node.weft.internal',
+  });
+  return new Promise((resolve, reject) => {
+    client.get({}, new Metadata(), { deadline: Date.now() + DEADLINE_MS }, (error: ServiceError | null, response) => {
+      client.close();
+      if (error === null) resolve(response);
+      else reject(new Refusal(status.UNAVAILABLE, `node ${node} does not answer at ${address}: ${failureReason(error.details)}`));
+    });
+  });
+}
