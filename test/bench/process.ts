@@ -28,8 +28,9 @@ export class Pinned {
     core: number | null,
     readonly command: readonly string[],
   ) {
-    const [program, ...args] = core === null ? command : ['taskset', '-c', String(core), ...command];
-    this.child = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const pinned = core === null ? command : ['taskset', '-c', String(core), ...command];
+    // It ends with the benchmark, also with one that was killed.
+    this.child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...pinned], { stdio: ['ignore', 'pipe', 'pipe'] });
     const keep = (chunk: Buffer): void => {
       this.output = (this.output + chunk.toString()).slice(-20_000);
     };
