@@ -250,6 +250,8 @@ function gatherFacts(
     },
     capture: capture.state(),
     rejected: updates.rejected,
+    notices: updates.notices,
+    partlyKnown: updates.partlyKnown,
     checks: updates.checks.standings().map(({ name, title, verdict, detail, sinceMs, lastMs }) => ({
       endpoint: name,
       check: title,

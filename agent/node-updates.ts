@@ -6,12 +6,12 @@ import { Endpoint, EndpointHealth, ResourceType } from '../api/gen/mesh/v1/model
 import { VERSION } from '../api/version.js';
 import type { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
-import { Catalog, resourceKey } from './discovery/catalog.js';
+import { Catalog } from './discovery/catalog.js';
 import type { DiscoveryUpdate } from './discovery/discovery-client.js';
 import { Relay } from './discovery/relay.js';
 import { SnapshotStore } from './discovery/snapshot-store.js';
 import { type CheckedEndpoint, endpointsToCheck, HealthChecks } from './health/health-checks.js';
-import type { Model } from './model/model.js';
+import { type Model, resourceKey } from './model/model.js';
 
 export class NodeUpdates {
   readonly catalog = new Catalog();
@@ -57,6 +57,16 @@ export class NodeUpdates {
     return [...this.#rejected.values()].filter(
       ({ type, name }) => type !== ResourceType.UNSPECIFIED || name !== 'proxy' || this.relay.isStalled,
     );
+  }
+
+  /** What of the configuration is left aside, in words. */
+  get notices(): readonly string[] {
+    const { notice } = this.#model;
+    return notice === null ? [] : [notice];
+  }
+
+  get partlyKnown(): number {
+    return this.#model.partlyKnownCount;
   }
 
   /** Serves from the snapshot on disk, if there is a good one. */

@@ -129,6 +129,8 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     'grpc.keepalive_timeout_ms': 5_000,
     'grpc.max_concurrent_streams': MAX_STREAMS_A_CONNECTION,
     'grpc.max_connection_idle_ms': IDLE_CONNECTION_MS,
+    // Its books are kept for each connection and message, and nobody can ask for them here.
+    'grpc.enable_channelz': 0,
   });
   const access = accessOf(config, { client, view, keys, clock, metrics, log });
   const changes = new ObjectChanges(client, view, keys, () => barrier(Number.MAX_SAFE_INTEGER), Date.now);

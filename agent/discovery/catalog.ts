@@ -3,6 +3,7 @@
 // of its own in a resource's place; the token it is served then tells so. Does not decode bodies.
 import { randomUUID } from 'node:crypto';
 import type { Resource, ResourceName, ResumeToken } from '../../api/gen/mesh/v1/discovery.js';
+import { resourceKey } from '../model/model.js';
 import type { DiscoveryUpdate } from './discovery-client.js';
 
 /** Bound of the change log, in touched resources; a reader further behind gets everything. */
@@ -180,9 +181,4 @@ export class Catalog {
       this.#floor = oldest;
     }
   }
-}
-
-/** One string per resource of any type. */
-export function resourceKey({ type, name }: ResourceName): string {
-  return `${type}/${name}`;
 }

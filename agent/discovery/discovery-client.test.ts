@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import pino from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { DiscoveryTestServer } from '../../test/lab/discovery-server.js';
 import type { LinkState } from '../link/link.js';
 import { DiscoveryClient, type DiscoveryUpdate } from './discovery-client.js';
@@ -74,7 +75,9 @@ describe('DiscoveryClient', () => {
     const server = await serve();
     const { updates } = new Recorder([server.address]);
     const stream = await server.nextStream();
-    expect(await stream.next()).toEqual({ request: { $case: 'subscribe', value: { node: 'n1', version: 'test', resume: undefined } } });
+    expect(await stream.next()).toEqual({
+      request: { $case: 'subscribe', value: { node: 'n1', version: 'test', resume: undefined, protocol: PROTOCOL } },
+    });
     stream.send({ nonce: 1, revision: 5, full: true, more: true, resources: [resource('a')] });
     stream.send({ nonce: 2, revision: 5, full: true, token: token(5), resources: [resource('b')] });
     expect(await stream.next()).toEqual({ request: { $case: 'ack', value: { nonce: 2, revision: 5, rejected: [] } } });

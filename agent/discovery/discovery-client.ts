@@ -11,9 +11,10 @@ import {
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { PROTOCOL, protocolFault } from '../../api/grpc/protocol.js';
 import type { Clock } from '../link/clock.js';
 import { Link, type LinkSecurity, type LinkSession, type LinkState } from '../link/link.js';
-import { resourceKey } from './catalog.js';
+import { resourceKey } from '../model/model.js';
 
 /** One revision, whole. With `full`, what `resources` does not name is gone. */
 export interface DiscoveryUpdate {
@@ -107,10 +108,12 @@ export class DiscoveryClient {
 
   async #session({ call, signal }: LinkSession<DiscoveryRequest, DiscoveryResponse>): Promise<void> {
     const { node, version } = this.#options;
-    call.write({ request: { $case: 'subscribe', value: { node, version, resume: this.#token ?? undefined } } });
+    call.write({ request: { $case: 'subscribe', value: { node, version, resume: this.#token ?? undefined, protocol: PROTOCOL } } });
     let gathering = new Gathering();
     // Reading by iteration is the backpressure: while a revision is applied nothing more is taken off the stream.
     for await (const chunk of call as AsyncIterable<DiscoveryResponse>) {
+      const fault = protocolFault(chunk.protocol, `the ${this.#options.peer ?? 'controller'}`);
+      if (fault !== null) throw new Error(fault);
       gathering.add(chunk);
       if (chunk.more) continue;
       const update = gathering.finish(this.#token);

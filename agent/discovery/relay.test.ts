@@ -131,7 +131,7 @@ describe('Relay', () => {
     cleanups.push(() => client.close());
     const call = client.stream();
     call.on('error', () => {});
-    call.write({ request: { $case: 'subscribe', value: { node: 'p', version: 't', resume: undefined } } });
+    call.write({ request: { $case: 'subscribe', value: { node: 'p', version: 't', resume: undefined, protocol: 0 } } });
     const chunks = call[Symbol.asyncIterator]() as AsyncIterator<DiscoveryResponse>;
     return { call, next: async () => (await chunks.next()).value as DiscoveryResponse };
   }

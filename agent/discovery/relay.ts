@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { DiscoveryRequest, Rejection, ResumeToken } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { encodeRevision } from '../../api/grpc/encode-revision.js';
+import { protocolFault } from '../../api/grpc/protocol.js';
 import type { Catalog } from './catalog.js';
 
 /** A proxy and its successor during an upgrade, and room for a mistake. */
@@ -118,7 +119,12 @@ export class Relay {
     };
     call.on('data', ({ request }: DiscoveryRequest) => {
       if (reader === null && request?.$case === 'subscribe') {
-        const { node, resume } = request.value;
+        const { node, resume, protocol } = request.value;
+        const fault = protocolFault(protocol, 'the proxy');
+        if (fault !== null) {
+          call.emit('error', { code: status.FAILED_PRECONDITION, details: fault });
+          return;
+        }
         reader = { call, node, sent: resume ?? null, inFlight: false, ackedRevision: 0, rejected: [], isStalled: false };
         this.#readers.add(reader);
         this.#log.info({ subscriber: node, revision: resume?.revision ?? 0 }, 'a proxy subscribed');

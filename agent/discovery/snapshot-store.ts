@@ -7,6 +7,7 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { DiscoveryResponse } from '../../api/gen/mesh/v1/discovery.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 import type { Catalog } from './catalog.js';
 import type { DiscoveryUpdate } from './discovery-client.js';
 
@@ -136,6 +137,7 @@ function encode(catalog: Catalog, node: string): Uint8Array[] {
     more: false,
     resources: [...catalog.resources()],
     removed: [],
+    protocol: PROTOCOL,
   }).finish();
   const digest = createHash('sha256').update(body).digest('hex');
   return [Buffer.from(`${magic} ${formatVersion} ${digest} ${body.length} ${node}\n`), body];

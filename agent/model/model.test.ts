@@ -56,3 +56,30 @@ test('an unknown type and a name that contradicts the body are refused', () => {
   expect(model.apply(update([{ type: 99 as ResourceType, name: 'x', body: Buffer.alloc(0) }, wrong]))).toHaveLength(2);
   expect(model.services.size).toBe(0);
 });
+
+test('a field of newer software, at any depth, is gone without and told, until the resource comes without it or goes', () => {
+  const model = new Model();
+  const known = '0a0473686f70120161';
+  const port = '0a04687474701050';
+  const novelty = '8afa01036e6577';
+  // Field 5, the ports: 8 bytes, or 15 with the novelty in them.
+  const body = Buffer.from(`${known}2a08${port}`, 'hex');
+  const nested = Buffer.from(`${known}2a0f${port}${novelty}`, 'hex');
+  const tell = (service: Uint8Array) =>
+    model.apply({
+      full: false,
+      resources: [{ type: ResourceType.SERVICE, name: 'shop/a', body: Buffer.from(service) }],
+      removed: [],
+      revision: 1,
+    });
+  for (const newer of [Buffer.concat([body, Buffer.from(novelty, 'hex')]), nested]) {
+    expect(tell(newer)).toEqual([]);
+    expect(model.services.get('shop/a')?.ports[0]).toMatchObject({ name: 'http', port: 80 });
+    expect(model.notice).toMatch(/^1 resource has fields .*, shop\/a for one: it goes without them; upgrade this node$/);
+    tell(body);
+    expect(model.notice).toBeNull();
+  }
+  tell(nested);
+  model.apply({ full: true, resources: [], removed: [], revision: 2 });
+  expect(model.notice).toBeNull();
+});

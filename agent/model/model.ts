@@ -1,7 +1,9 @@
 // The node's copy of the internal model: decoded, checked resources by name. Used by the proxy (tables) and the agent (capture).
 // Applies updates; must not know where they come from (discovery stream, disk, files) nor what is made of them.
+import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
 import type { Rejection, Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
 import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { VERSION } from '../../api/version.js';
 import { connectionRouteFault, endpointFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
 
 export interface ModelUpdate {
@@ -18,9 +20,19 @@ export function isHostProcess({ systemdUnit, cgroup }: Pick<Workload, 'systemdUn
   return systemdUnit !== '' || cgroup !== '';
 }
 
+/** Notes whether there was something that the generated code doesn't know: a field of newer software, at any depth. */
+class NotingReader extends BinaryReader {
+  hasSkipped = false;
+
+  override skip(wireType: WireType, fieldNo?: number): Uint8Array {
+    this.hasSkipped = true;
+    return super.skip(wireType, fieldNo);
+  }
+}
+
 /** A resource type's decoder, its sense check (null: good), and where its messages are kept. */
 interface Collection<T> {
-  readonly decode: (body: Uint8Array) => T;
+  readonly decode: (body: BinaryReader) => T;
   readonly fault: (message: T, name: string) => string | null;
   readonly store: Map<string, T>;
 }
@@ -39,6 +51,8 @@ export class Model {
   readonly workloads = new Map<string, Workload>();
   readonly listeners = new Map<string, Listener>();
 
+  /** Resources in force with fields of newer software, by type and name. */
+  private readonly partlyKnown = new Set<string>();
   private readonly endpointByName = new Map<string, Endpoint>();
   private readonly collections: ReadonlyMap<ResourceType, Collection<unknown>> = new Map<ResourceType, Collection<unknown>>([
     collection(ResourceType.SERVICE, Service.decode, serviceFault, this.services),
@@ -68,8 +82,10 @@ export class Model {
       return `unknown resource type ${type}: this node's software is older than the controller's; upgrade the node`;
     if (name === '') return 'the resource has no name';
     let message: unknown;
+    let reader: NotingReader;
     try {
-      message = collection.decode(body);
+      reader = new NotingReader(body);
+      message = collection.decode(reader);
     } catch (error) {
       return `does not decode: ${error instanceof Error ? error.message : String(error)}`;
     }
@@ -80,12 +96,28 @@ export class Model {
       this.linkEndpoint(name, message as Endpoint);
     }
     collection.store.set(name, message);
+    if (reader.hasSkipped) this.partlyKnown.add(resourceKey({ type, name }));
+    else if (this.partlyKnown.size > 0) this.partlyKnown.delete(resourceKey({ type, name }));
     return null;
   }
 
   private remove(type: ResourceType, name: string): void {
     if (type === ResourceType.ENDPOINT) this.unlinkEndpoint(name);
     this.collections.get(type)?.store.delete(name);
+    this.partlyKnown.delete(resourceKey({ type, name }));
+  }
+
+  get partlyKnownCount(): number {
+    return this.partlyKnown.size;
+  }
+
+  /** In words, for operators: what is left aside of resources in force; null: nothing. */
+  get notice(): string | null {
+    const count = this.partlyKnown.size;
+    if (count === 0) return null;
+    const [first = ''] = this.partlyKnown;
+    const what = count === 1 ? '1 resource has' : `${count} resources have`;
+    return `${what} fields that this software (${VERSION}) is too old to know, ${first.slice(first.indexOf('/') + 1)} for one: it goes without them; upgrade this node`;
   }
 
   /** A named resource stays even if its new body turns out to be bad: the last good version is kept. */
@@ -120,9 +152,14 @@ export class Model {
 
 function collection<T>(
   type: ResourceType,
-  decode: (body: Uint8Array) => T,
+  decode: (body: BinaryReader) => T,
   fault: (message: T, name: string) => string | null,
   store: Map<string, T>,
 ): [ResourceType, Collection<unknown>] {
   return [type, { decode, fault, store } as unknown as Collection<unknown>];
+}
+
+/** One string per resource of any type. */
+export function resourceKey({ type, name }: ResourceName): string {
+  return `${type}/${name}`;
 }

@@ -173,9 +173,10 @@ export class DataPlane {
     return this.tenantTotals.report(this.current?.tenants ?? new Map());
   }
 
-  /** What should be open and is not, and why. */
+  /** What should be open and is not, and why; and what of the configuration this software is too old to know. */
   get faults(): readonly string[] {
-    return this.closed;
+    const { notice } = this.model;
+    return notice === null ? this.closed : [...this.closed, notice];
   }
 
   /** What a predecessor serves and this one wants to, and can't. */

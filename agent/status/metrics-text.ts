@@ -8,6 +8,8 @@ export interface MetricFacts extends AgentFacts {
   readonly snapshotAgeSeconds: number | null;
   readonly isSnapshotFailing: boolean;
   readonly resources: number;
+  /** Resources with fields of newer software. */
+  readonly partlyKnown: number;
   readonly isRegistered: boolean;
   /** Since the start, by "<type> <result>". */
   readonly checkResults: ReadonlyMap<string, number>;
@@ -35,6 +37,7 @@ export async function renderMetrics(facts: MetricFacts, proxyText: string | null
   gauge('registry_connected', '1 while the registration stream to a controller is up', Number(facts.isRegistered));
   gauge('from_disk', '1 while the node runs on the snapshot from its disk', Number(facts.controller.fromDisk));
   gauge('resources', 'Resources in force', facts.resources);
+  gauge('partly_known_resources', 'Resources with fields that this software is too old to know', facts.partlyKnown);
   gauge('rejected_resources', 'Resources that this node refuses', facts.rejected.length);
   gauge('proxy_up', '1 when the proxy answered this scrape', Number(proxyText !== null));
   gauge('proxy_subscribed', 'Proxies that take their configuration from this agent', facts.subscribedProxies);

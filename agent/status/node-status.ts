@@ -15,6 +15,8 @@ export interface AgentFacts {
   readonly controller: ControllerLink;
   readonly capture: CaptureState;
   readonly rejected: readonly Rejection[];
+  /** What of the configuration is left aside, in words. */
+  readonly notices: readonly string[];
   readonly checks: readonly CheckState[];
   /** Proxies subscribed to this agent's configuration. */
   readonly subscribedProxies: number;
@@ -42,6 +44,7 @@ export async function nodeStatus(facts: AgentFacts, proxy: ProxyStatus): Promise
     proxy: answer.kind === 'ok' ? answer.value : undefined,
     proxyError: proxyError(facts, answer.kind === 'ok' ? '' : answer.reason),
     rejected: [...facts.rejected],
+    notices: [...facts.notices],
     xds: facts.xds === null ? undefined : { clients: facts.xds.clients, faults: facts.xds.faults },
     checks: [...facts.checks],
   };

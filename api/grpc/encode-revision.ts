@@ -1,5 +1,6 @@
 // One revision as encoded DiscoveryResponse messages, for whoever serves Discovery. Owns the size of a chunk.
 import { DiscoveryResponse, type Resource, type ResourceName, type ResumeToken } from '../gen/mesh/v1/discovery.js';
+import { PROTOCOL } from './protocol.js';
 
 export interface Revision {
   readonly full: boolean;
@@ -31,7 +32,7 @@ export function encodeRevision({ full, revision, token, resources, removed }: Re
   const chunks = parts.map((part, index) => {
     nonce = nextNonce();
     const more = index < parts.length - 1;
-    return Buffer.from(DiscoveryResponse.encode({ nonce, revision, token, full, more, ...part }).finish());
+    return Buffer.from(DiscoveryResponse.encode({ nonce, revision, token, full, more, ...part, protocol: PROTOCOL }).finish());
   });
   return { nonce, chunks };
 }

@@ -150,6 +150,7 @@ function problemsOf({ node, status, statusError }: NodeView, revision: number): 
   for (const { endpoint, check, verdict, detail } of status?.checks ?? []) {
     if (verdict === 'failing') problems.push(`${node.name}: ${endpoint} fails its health check (${check}): ${detail || 'it passed since'}`);
   }
+  for (const notice of status?.notices ?? []) problems.push(`${node.name}: ${notice}`);
   const rejected = new Map([...node.rejected, ...(status?.rejected ?? [])].map((rejection) => [rejection.name, rejection]));
   for (const { name, error } of rejected.values()) problems.push(`${node.name}: refused ${name}, keeps its last good version: ${error}`);
   return problems;

@@ -5,6 +5,7 @@ import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
 import type { DiscoveryRequest, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
 import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
 import { principalOf, refusalAsNode } from '../access/principal.js';
+import { protocolFault } from '../../api/grpc/protocol.js';
 import type { Clock } from '../clock.js';
 import type { Interest } from '../interest/interest.js';
 import type { NodeInterests } from '../interest/node-interests.js';
@@ -111,6 +112,8 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       }
       const refused = refusalAsNode(principalOf(call), request.value.node);
       if (refused !== null) return fail(call, status.PERMISSION_DENIED, refused);
+      const fault = protocolFault(request.value.protocol, `node "${request.value.node}"`);
+      if (fault !== null) return fail(call, status.FAILED_PRECONDITION, fault);
       isSubscribed = true;
       const subscribe = request.value;
       this.#start(subscribe).then(

@@ -8,6 +8,7 @@ import {
   type RegisterResponse,
   RegistryService,
 } from '../../api/gen/mesh/v1/discovery.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 
 /** To this process. */
 export type AgentsOrder = { readonly kind: 'start'; readonly address: string; readonly agents: number };
@@ -87,7 +88,7 @@ class Agents {
       stream.write({ request: { $case: 'ack', value: { nonce, revision, rejected: [] } } });
       this.#at(index, revision);
     });
-    stream.write({ request: { $case: 'subscribe', value: { node, version: 'bench', resume: undefined } } });
+    stream.write({ request: { $case: 'subscribe', value: { node, version: 'bench', resume: undefined, protocol: PROTOCOL } } });
     const { path, requestSerialize, responseDeserialize } = RegistryService.register;
     const register: ClientDuplexStream<RegisterRequest, RegisterResponse> = client.makeBidiStreamRequest(
       path,

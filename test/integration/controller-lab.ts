@@ -14,6 +14,7 @@ import {
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, type EndpointHealth, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { type Controller, startController } from '../../controller/main.js';
 import { Condition } from '../lab/condition.js';
@@ -89,7 +90,7 @@ export class TestNode extends Condition {
       this.error = error;
       this.changed();
     });
-    this.#stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume } } });
+    this.#stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume, protocol: PROTOCOL } } });
   }
 
   named(type: number): string[] {

@@ -1,5 +1,5 @@
 // A real mesh.v1.Discovery server whose script is the test: it records every request and sends what it is told to.
-import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
+import { Server, ServerCredentials, type ServerDuplexStream, type ServiceDefinition } from '@grpc/grpc-js';
 import {
   type DiscoveryRequest,
   type DiscoveryResponse,
@@ -54,11 +54,11 @@ export class DiscoveryTestServer {
     this.address = address;
   }
 
-  /** `address`: "127.0.0.1:0" or "unix:/path". */
-  static async start(address = '127.0.0.1:0'): Promise<DiscoveryTestServer> {
+  /** `address`: "127.0.0.1:0" or "unix:/path". `definition`: how messages become bytes. */
+  static async start(address = '127.0.0.1:0', definition: ServiceDefinition = DiscoveryService): Promise<DiscoveryTestServer> {
     const server = new Server();
     let self: DiscoveryTestServer | null = null;
-    server.addService(DiscoveryService, { stream: (call: DiscoveryPeer) => self?.accept(call) });
+    server.addService(definition, { stream: (call: DiscoveryPeer) => self?.accept(call) });
     const port = await new Promise<number>((resolve, reject) => {
       server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error)));
     });

@@ -30,7 +30,11 @@ export interface Subscribe {
   /** Software version of the subscriber, e.g. "0.1.0". */
   version: string;
   /** Absent: send everything. */
-  resume: ResumeToken | undefined;
+  resume:
+    | ResumeToken
+    | undefined;
+  /** Version of this protocol that the subscriber speaks; 0 is 1. One that is further than one version away is refused. */
+  protocol: number;
 }
 
 /** Good at any replica. One that doesn't fit (other cluster or compiler, or too old) gets a full snapshot, marked as one. */
@@ -53,6 +57,8 @@ export interface DiscoveryResponse {
   more: boolean;
   resources: Resource[];
   removed: ResourceName[];
+  /** As Subscribe.protocol. */
+  protocol: number;
 }
 
 export interface Resource {
@@ -241,7 +247,7 @@ export const DiscoveryRequest: MessageFns<DiscoveryRequest> = {
 };
 
 function createBaseSubscribe(): Subscribe {
-  return { node: "", version: "", resume: undefined };
+  return { node: "", version: "", resume: undefined, protocol: 0 };
 }
 
 export const Subscribe: MessageFns<Subscribe> = {
@@ -254,6 +260,9 @@ export const Subscribe: MessageFns<Subscribe> = {
     }
     if (message.resume !== undefined) {
       ResumeToken.encode(message.resume, writer.uint32(26).fork()).join();
+    }
+    if (message.protocol !== 0) {
+      writer.uint32(32).uint32(message.protocol);
     }
     return writer;
   },
@@ -295,6 +304,14 @@ export const Subscribe: MessageFns<Subscribe> = {
             message.resume = ResumeToken.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.protocol = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -317,6 +334,7 @@ export const Subscribe: MessageFns<Subscribe> = {
     message.resume = (object.resume !== undefined && object.resume !== null)
       ? ResumeToken.fromPartial(object.resume)
       : undefined;
+    message.protocol = object.protocol ?? 0;
     return message;
   },
 };
@@ -401,7 +419,7 @@ export const ResumeToken: MessageFns<ResumeToken> = {
 };
 
 function createBaseDiscoveryResponse(): DiscoveryResponse {
-  return { nonce: 0, revision: 0, token: undefined, full: false, more: false, resources: [], removed: [] };
+  return { nonce: 0, revision: 0, token: undefined, full: false, more: false, resources: [], removed: [], protocol: 0 };
 }
 
 export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
@@ -426,6 +444,9 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
     }
     for (const v of message.removed) {
       ResourceName.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.protocol !== 0) {
+      writer.uint32(64).uint32(message.protocol);
     }
     return writer;
   },
@@ -499,6 +520,14 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
             message.removed.push(ResourceName.decode(reader, reader.uint32()));
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.protocol = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -525,6 +554,7 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
     message.more = object.more ?? false;
     message.resources = object.resources?.map((e) => Resource.fromPartial(e)) || [];
     message.removed = object.removed?.map((e) => ResourceName.fromPartial(e)) || [];
+    message.protocol = object.protocol ?? 0;
     return message;
   },
 };

@@ -46,6 +46,8 @@ export interface StatusResponse {
     | undefined;
   /** What this node checks. */
   checks: CheckState[];
+  /** In words: what of its configuration this node's software is too old to know, and leaves aside. */
+  notices: string[];
 }
 
 export interface CheckState {
@@ -293,6 +295,7 @@ function createBaseStatusResponse(): StatusResponse {
     rejected: [],
     xds: undefined,
     checks: [],
+    notices: [],
   };
 }
 
@@ -330,6 +333,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     for (const v of message.checks) {
       CheckState.encode(v!, writer.uint32(90).fork()).join();
+    }
+    for (const v of message.notices) {
+      writer.uint32(98).string(v!);
     }
     return writer;
   },
@@ -435,6 +441,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             message.checks.push(CheckState.decode(reader, reader.uint32()));
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.notices.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -469,6 +483,7 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     message.rejected = object.rejected?.map((e) => Rejection.fromPartial(e)) || [];
     message.xds = (object.xds !== undefined && object.xds !== null) ? XdsState.fromPartial(object.xds) : undefined;
     message.checks = object.checks?.map((e) => CheckState.fromPartial(e)) || [];
+    message.notices = object.notices?.map((e) => e) || [];
     return message;
   },
 };
