@@ -27,6 +27,7 @@ import {
 import { AdminClient, type ApplyResponse, type ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { DiscoveryClient, RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { listPrefix } from '../../controller/store/list.js';
@@ -150,7 +151,7 @@ function subscribe(known: Known, node: string): Promise<ServiceError | null> {
   return new Promise((resolve) => {
     stream.on('error', (error: ServiceError) => resolve(error));
     stream.on('data', () => resolve(null));
-    stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume: undefined } } });
+    stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume: undefined, protocol: PROTOCOL } } });
   });
 }
 
@@ -368,7 +369,7 @@ test('an open stream ends when its certificate does, and at once when the node i
     isServed = true;
     watched.changed();
   });
-  stream.write({ request: { $case: 'subscribe', value: { node: 'node-a', version: 'test', resume: undefined } } });
+  stream.write({ request: { $case: 'subscribe', value: { node: 'node-a', version: 'test', resume: undefined, protocol: PROTOCOL } } });
   await watched.until('the first push', () => isServed);
   await ask((done) => local.access.revokeNode({ node: 'node-a' }, done));
   await watched.until('the end of the stream', () => error !== null);
