@@ -1,6 +1,7 @@
 // The worker thread of engine-http2.test.ts: one engine; host "eN.test" goes to endpoint N. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
+import { ENGINE, endpoint, gateway, TABLES } from './testing/specs.mjs';
 
 const { addon: addonPath, limits, endpoints, counters, outstanding, trustedHops } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -37,52 +38,19 @@ function decide() {
   }
 }
 
-const engine = addon.createEngine(
-  {
-    limits,
-    outstanding,
-    counters,
-    tenants: new Float64Array(1024 * 7),
-    accessLog: null,
-    heartbeat: null,
-    host: null,
-    via: null,
-    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
-  },
-  decide,
-);
+const engine = addon.createEngine({ ...ENGINE, limits, outstanding, counters }, decide);
 const tables = addon.createTables({
-  generation: 1,
+  ...TABLES,
   hosts: HOSTS,
   paths: ['/', '/mutated'],
-  predicates: [],
-  destinations: [],
-  sources: [],
-  sourceTwins: [],
-  identities: [],
-  endpoints: endpoints.map(({ port, protocol }, id) => ({ id, address: '127.0.0.1', port, protocol, tls: null })),
+  endpoints: endpoints.map(({ port, protocol }, id) => endpoint(id, port, protocol)),
   mutations: [{ remove: ['x-secret'], set: [['x-set', 'yes']], add: [] }],
   localReplies: [{ headers: [['retry-after', '1']], body: 'not now\n' }],
-  sourceTenants: [],
-  destinationTenants: [],
-  listenerTenants: [],
-  tenantWeights: [],
-  names: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);
 const listen = (id, protocol) =>
-  engine.listen({
-    id,
-    kind: 'gateway',
-    address: '127.0.0.1',
-    port: 0,
-    protocol,
-    sockmap: null,
-    forwarding: trustedHops === null ? null : { trustedHops, clientCert: 'sanitize' },
-    tls: null,
-    proxyProtocol: false,
-  });
+  engine.listen(gateway(id, protocol, trustedHops === null ? null : { trustedHops, clientCert: 'sanitize' }));
 const listening = { http1: listen(1, 'http1'), http2: listen(2, 'http2'), http: listen(3, 'http') };
 parentPort.on('message', (message) => {
   if (message === 'close') {

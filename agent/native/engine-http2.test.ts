@@ -11,29 +11,10 @@ import { Worker } from 'node:worker_threads';
 import * as grpc from '@grpc/grpc-js';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EngineAddon, EngineLimits } from './engine.js';
+import { TEST_LIMITS } from './testing/limits.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
-const LIMITS: EngineLimits = {
-  maxConnections: 200,
-  maxHeadBytes: 8192,
-  maxHeaders: 100,
-  maxBufferedBytes: 65536,
-  maxIdlePerEndpoint: 8,
-  maxStreams: 128,
-  maxTenantConnections: 0,
-  maxTenantRequests: 0,
-  maxTenantBufferedBytes: 0,
-  headerTimeoutMs: 10_000,
-  idleTimeoutMs: 30_000,
-  streamIdleTimeoutMs: 30_000,
-  upstreamIdleTimeoutMs: 30_000,
-  connectTimeoutMs: 2_000,
-  requestTimeoutMs: 0,
-  tcpIdleTimeoutMs: 0,
-  detectTimeoutMs: 100,
-  maxDeferred: 16,
-  deferredTimeoutMs: 10_000,
-};
+const LIMITS: EngineLimits = { ...TEST_LIMITS, requestTimeoutMs: 0 };
 
 interface Upstream {
   readonly port: number;

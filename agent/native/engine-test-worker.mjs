@@ -1,6 +1,7 @@
 // The worker thread of engine.test.ts: one engine whose decisions follow the host's name. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
+import { ENGINE, endpoint, gateway, TABLES } from './testing/specs.mjs';
 
 const { addon: addonPath, limits, ports, counters, outstanding, accessLog } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -43,52 +44,16 @@ function decide() {
   }
 }
 
-const engine = addon.createEngine(
-  {
-    limits,
-    outstanding,
-    counters,
-    tenants: new Float64Array(1024 * 7),
-    accessLog,
-    heartbeat: null,
-    host: null,
-    via: null,
-    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
-  },
-  decide,
-);
+const engine = addon.createEngine({ ...ENGINE, limits, outstanding, counters, accessLog }, decide);
 const tables = addon.createTables({
-  generation: 1,
+  ...TABLES,
   hosts: HOSTS,
-  paths: ['/'],
-  predicates: [],
-  destinations: [],
-  sources: [],
-  sourceTwins: [],
-  identities: [],
-  endpoints: ports.map((port, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: null })),
-  mutations: [],
+  endpoints: ports.map((port, id) => endpoint(id, port)),
   localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n' }],
-  sourceTenants: [],
-  destinationTenants: [],
-  listenerTenants: [],
-  tenantWeights: [],
-  names: [],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);
-const listen = (id, protocol) =>
-  engine.listen({
-    id,
-    kind: 'gateway',
-    address: '127.0.0.1',
-    port: 0,
-    protocol,
-    sockmap: null,
-    forwarding: id === 4 ? { trustedHops: 1, clientCert: 'sanitize' } : null,
-    tls: null,
-    proxyProtocol: false,
-  });
+const listen = (id, protocol) => engine.listen(gateway(id, protocol, id === 4 ? { trustedHops: 1, clientCert: 'sanitize' } : null));
 const listening = { http: listen(1, 'http1'), opaque: listen(2, 'opaque'), deadOpaque: listen(3, 'opaque'), forwarded: listen(4, 'http1') };
 parentPort.on('message', (message) => {
   if (message === 'close') {

@@ -8,29 +8,10 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { ACCESS_LOG_RECORD_WORDS, type EngineAddon, type EngineLimits } from './engine.js';
+import { TEST_LIMITS } from './testing/limits.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
-const LIMITS: EngineLimits = {
-  maxConnections: 200,
-  maxHeadBytes: 8192,
-  maxHeaders: 100,
-  maxBufferedBytes: 65536,
-  maxIdlePerEndpoint: 8,
-  maxStreams: 128,
-  maxTenantConnections: 0,
-  maxTenantRequests: 0,
-  maxTenantBufferedBytes: 0,
-  headerTimeoutMs: 10_000,
-  idleTimeoutMs: 30_000,
-  streamIdleTimeoutMs: 30_000,
-  upstreamIdleTimeoutMs: 30_000,
-  connectTimeoutMs: 2_000,
-  requestTimeoutMs: 10_000,
-  tcpIdleTimeoutMs: 0,
-  detectTimeoutMs: 100,
-  maxDeferred: 16,
-  deferredTimeoutMs: 10_000,
-};
+const LIMITS: EngineLimits = TEST_LIMITS;
 
 interface Ports {
   readonly http: number;

@@ -2,6 +2,7 @@
 // saw. HTTP goes to the endpoint with the host's index, opaque connections to that of their server name, else to endpoint 0.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
+import { ENGINE, TABLES } from './testing/specs.mjs';
 
 const { addon: addonPath, limits, counters, outstanding } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -24,24 +25,11 @@ function decide() {
   }
 }
 
-const engine = addon.createEngine(
-  {
-    limits,
-    outstanding,
-    counters,
-    tenants: new Float64Array(1024 * 7),
-    accessLog: null,
-    heartbeat: null,
-    host: null,
-    via: null,
-    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
-  },
-  decide,
-);
+const engine = addon.createEngine({ ...ENGINE, limits, outstanding, counters }, decide);
 
 const methods = {
   useTables(spec) {
-    const handle = addon.createTables(spec);
+    const handle = addon.createTables({ ...TABLES, ...spec });
     engine.useTables(handle);
     addon.releaseTables(handle);
   },

@@ -12,29 +12,10 @@ import { type ConnectionOptions, connect as connectTls, createServer as createTl
 import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { EndpointTlsSpec, EngineAddon, EngineLimits, ListenerSpec, PeerMatch, TlsContextSpec, TlsFailure } from './engine.js';
+import { TEST_LIMITS } from './testing/limits.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
-const LIMITS: EngineLimits = {
-  maxConnections: 500,
-  maxHeadBytes: 8192,
-  maxHeaders: 100,
-  maxBufferedBytes: 262_144,
-  maxIdlePerEndpoint: 8,
-  maxStreams: 128,
-  maxTenantConnections: 0,
-  maxTenantRequests: 0,
-  maxTenantBufferedBytes: 0,
-  headerTimeoutMs: 2_000,
-  idleTimeoutMs: 30_000,
-  streamIdleTimeoutMs: 30_000,
-  upstreamIdleTimeoutMs: 30_000,
-  connectTimeoutMs: 2_000,
-  requestTimeoutMs: 10_000,
-  tcpIdleTimeoutMs: 0,
-  detectTimeoutMs: 100,
-  maxDeferred: 16,
-  deferredTimeoutMs: 10_000,
-};
+const LIMITS: EngineLimits = { ...TEST_LIMITS, maxConnections: 500, maxBufferedBytes: 262_144, headerTimeoutMs: 2_000 };
 const HOSTS = ['a.test', 'b.test', '*.w.test'];
 const CART = 'spiffe://td.test/ns/shop/sa/cart';
 
@@ -195,22 +176,9 @@ class Engine {
   }
   endpoints(...endpoints: readonly { port: number; tls?: EndpointTlsSpec }[]): Promise<undefined> {
     return this.call('useTables', {
-      generation: 1,
       hosts: HOSTS,
-      paths: ['/'],
-      predicates: [],
-      destinations: [],
-      sources: [],
-      sourceTwins: [],
       identities: ['spiffe://td.test/other', CART],
       endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: tls ?? null })),
-      mutations: [],
-      localReplies: [],
-      sourceTenants: [],
-      destinationTenants: [],
-      tenantWeights: [],
-      names: [],
-      listenerTenants: [],
     });
   }
 }

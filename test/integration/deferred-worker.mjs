@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Client, credentials } from '@grpc/grpc-js';
+import { ENGINE, endpoint, gateway, TABLES } from '../../agent/native/testing/specs.mjs';
 
 const { addon: addonPath, dist, limits, endpoints, authorizer, askTimeoutMs, counters, outstanding } = workerData;
 const { DeferredDecisions } = await import(pathToFileURL(join(dist, 'agent/proxy/deferred.js')).href);
@@ -63,52 +64,16 @@ function decide() {
   }
 }
 
-const engine = addon.createEngine(
-  {
-    limits,
-    outstanding,
-    tenants: new Float64Array(1024 * 7),
-    counters,
-    accessLog: null,
-    heartbeat: null,
-    via: null,
-    hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
-  },
-  decide,
-);
+const engine = addon.createEngine({ ...ENGINE, limits, outstanding, counters }, decide);
 const deferred = new DeferredDecisions(engine, limits.maxDeferred);
 const tables = addon.createTables({
-  generation: 1,
+  ...TABLES,
   hosts: HOSTS,
-  paths: ['/'],
-  predicates: [],
-  destinations: [],
-  sources: [],
-  sourceTwins: [],
-  identities: [],
-  endpoints: endpoints.map(({ port, protocol }, id) => ({ id, address: '127.0.0.1', port, protocol, tls: null })),
-  mutations: [],
-  localReplies: [],
-  sourceTenants: [],
-  destinationTenants: [],
-  listenerTenants: [],
-  tenantWeights: [],
-  names: [],
+  endpoints: endpoints.map(({ port, protocol }, id) => endpoint(id, port, protocol)),
 });
 engine.useTables(tables);
 addon.releaseTables(tables);
-const listen = (id, protocol) =>
-  engine.listen({
-    id,
-    kind: 'gateway',
-    address: '127.0.0.1',
-    port: 0,
-    protocol,
-    sockmap: null,
-    forwarding: null,
-    tls: null,
-    proxyProtocol: false,
-  });
+const listen = (id, protocol) => engine.listen(gateway(id, protocol));
 const ports = { http: listen(1, 'http'), opaque: listen(2, 'opaque') };
 parentPort.on('message', (message) => {
   if (message === 'close') deferred.close();

@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads';
 import { Server as GrpcServer, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
 import { afterEach, expect, jest, test } from '@jest/globals';
 import type { EngineAddon, EngineLimits } from '../../agent/native/engine.js';
+import { TEST_LIMITS } from '../../agent/native/testing/limits.js';
 import { eventually } from '../lab/proxy-process.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
@@ -17,23 +18,11 @@ const DIST = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 const DEFERRED = -2;
 const [TIMEOUT, CLIENT_GONE, OVERFLOW] = [5, 7, 10];
 const LIMITS: EngineLimits = {
+  ...TEST_LIMITS,
   maxConnections: 2_000,
-  maxHeadBytes: 8192,
-  maxHeaders: 100,
   maxBufferedBytes: 262_144,
   maxIdlePerEndpoint: 64,
-  maxStreams: 128,
-  headerTimeoutMs: 10_000,
-  idleTimeoutMs: 30_000,
-  streamIdleTimeoutMs: 30_000,
-  upstreamIdleTimeoutMs: 30_000,
-  connectTimeoutMs: 2_000,
   requestTimeoutMs: 0,
-  tcpIdleTimeoutMs: 0,
-  detectTimeoutMs: 100,
-  maxTenantConnections: 0,
-  maxTenantRequests: 0,
-  maxTenantBufferedBytes: 0,
   maxDeferred: 256,
   deferredTimeoutMs: 30_000,
 };

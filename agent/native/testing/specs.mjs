@@ -1,0 +1,41 @@
+// What workers of the engine's tests tell it where the test says nothing else. Plain JavaScript, since jest transforms no workers.
+
+/** Of createEngine(); limits, outstanding and counters are the test's. */
+export const ENGINE = {
+  tenants: new Float64Array(1024 * 7),
+  accessLog: null,
+  heartbeat: null,
+  host: null,
+  via: null,
+  hairpin: { v4: '169.254.1.1', v6: 'fe80::1' },
+};
+
+/** Of createTables(): nothing is known. */
+export const TABLES = {
+  generation: 1,
+  hosts: [],
+  paths: ['/'],
+  predicates: [],
+  destinations: [],
+  sources: [],
+  sourceTwins: [],
+  identities: [],
+  endpoints: [],
+  mutations: [],
+  localReplies: [],
+  sourceTenants: [],
+  destinationTenants: [],
+  listenerTenants: [],
+  tenantWeights: [],
+  names: [],
+};
+
+/** Of createTables(): the endpoint with that id on the loopback. */
+export function endpoint(id, port, protocol = 'http1') {
+  return { id, address: '127.0.0.1', port, protocol, tls: null };
+}
+
+/** Of listen(): a gateway's, on the loopback, where the kernel chooses. */
+export function gateway(id, protocol, forwarding = null) {
+  return { id, kind: 'gateway', address: '127.0.0.1', port: 0, protocol, sockmap: null, forwarding, tls: null, proxyProtocol: false };
+}
