@@ -1,246 +1,27 @@
-// TLS over real sockets, with node:tls and OpenSSL's s_client and s_server as peers. Units are in native/test/tls_*_test.cc.
-
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+// TLS that clients begin, over real sockets, with node:tls and OpenSSL's tools as peers. Units are in native/test/tls_*_test.cc.
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
-import { createRequire } from 'node:module';
-import { type AddressInfo, connect as connectTcp, createServer as createTcpServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type ConnectionOptions, connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
-import { Worker } from 'node:worker_threads';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import type { EndpointTlsSpec, EngineAddon, EngineLimits, ListenerSpec, PeerMatch, TlsContextSpec, TlsFailure } from './engine.js';
-import { TEST_LIMITS } from './testing/limits.js';
-
-const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
-const LIMITS: EngineLimits = { ...TEST_LIMITS, maxConnections: 500, maxBufferedBytes: 262_144, headerTimeoutMs: 2_000 };
-const HOSTS = ['a.test', 'b.test', '*.w.test'];
-const CART = 'spiffe://td.test/ns/shop/sa/cart';
-
-interface Leaf {
-  readonly chain: string;
-  readonly key: string;
-}
-
-let folder: string;
-let trust: string;
-let foreign: string;
-const leaves = new Map<string, Leaf>();
-
-function openssl(...args: string[]): void {
-  execFileSync('openssl', args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
-}
-
-function makeAuthority(name: string): string {
-  openssl(
-    'req',
-    '-x509',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-subj',
-    `/CN=${name}`,
-    '-days',
-    '2',
-    '-keyout',
-    `${name}.key`,
-    '-out',
-    `${name}.pem`,
-  );
-  return readFileSync(join(folder, `${name}.pem`), 'utf8');
-}
-
-function makeLeaf(name: string, sans: string, authority = 'ca', days = '1'): void {
-  writeFileSync(join(folder, `${name}.cnf`), `subjectAltName=${sans}\nbasicConstraints=critical,CA:FALSE\n`);
-  openssl(
-    'req',
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-subj',
-    '/CN=leaf',
-    '-keyout',
-    `${name}.key`,
-    '-out',
-    `${name}.csr`,
-  );
-  openssl(
-    'x509',
-    '-req',
-    '-in',
-    `${name}.csr`,
-    '-CA',
-    `${authority}.pem`,
-    '-CAkey',
-    `${authority}.key`,
-    '-CAcreateserial',
-    '-days',
-    days,
-    '-extfile',
-    `${name}.cnf`,
-    '-out',
-    `${name}.pem`,
-  );
-  leaves.set(name, { chain: readFileSync(join(folder, `${name}.pem`), 'utf8'), key: readFileSync(join(folder, `${name}.key`), 'utf8') });
-}
-
-function leaf(name: string): Leaf {
-  const found = leaves.get(name);
-  if (found === undefined) throw new Error(`no leaf ${name}`);
-  return found;
-}
-
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'weft-tls-'));
-  trust = makeAuthority('ca');
-  foreign = makeAuthority('foreign');
-  makeLeaf('a', 'DNS:a.test');
-  makeLeaf('a2', 'DNS:a.test');
-  makeLeaf('b', 'DNS:b.test');
-  makeLeaf('w', 'DNS:*.w.test');
-  makeLeaf('cart', `URI:${CART}`);
-  makeLeaf('intruder', `URI:${CART}`, 'foreign');
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const cleanups: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-function addon(): EngineAddon {
-  return createRequire(join(process.cwd(), 'package.json'))(ADDON) as EngineAddon;
-}
-
-class Engine {
-  readonly counters = new Float64Array(new SharedArrayBuffer(8 * 256));
-  private readonly outstanding = new Int32Array(new SharedArrayBuffer(64));
-  private readonly worker: Worker;
-  constructor(limits: Partial<EngineLimits> = {}) {
-    this.worker = new Worker(join(process.cwd(), 'agent/native/tls-test-worker.mjs'), {
-      workerData: { addon: ADDON, limits: { ...LIMITS, ...limits }, counters: this.counters, outstanding: this.outstanding },
-    });
-    cleanups.push(async () => {
-      this.worker.postMessage(['close']);
-      await once(this.worker, 'exit');
-    });
-  }
-  async call<T = undefined>(method: string, ...args: unknown[]): Promise<T> {
-    this.worker.postMessage([method, ...args]);
-    const [reply] = (await once(this.worker, 'message')) as [{ value: T; error?: string }];
-    if (reply.error !== undefined) throw new Error(reply.error);
-    return reply.value;
-  }
-  counter(name: string): number {
-    return this.counters[addon().counterNames().indexOf(name)]!;
-  }
-  context(spec: Partial<TlsContextSpec>): Promise<number> {
-    return this.call<number>('createTlsContext', {
-      role: 'server',
-      certificates: [],
-      trust: null,
-      alpn: [],
-      passthrough: [],
-      clientCertificates: 'none',
-      accepts: [],
-      ticketKeys: null,
-      ...spec,
-    });
-  }
-  server(spec: Partial<TlsContextSpec> = {}): Promise<number> {
-    return this.context({ certificates: [{ serverNames: [], ...leaf('a'), limits: null }], ...spec });
-  }
-  listen(spec: Partial<ListenerSpec>): Promise<number> {
-    return this.call<number>('listen', {
-      id: 1,
-      kind: 'gateway',
-      address: '127.0.0.1',
-      port: 0,
-      protocol: 'http1',
-      sockmap: null,
-      forwarding: null,
-      tls: null,
-      proxyProtocol: false,
-      pod: null,
-      ...spec,
-    });
-  }
-  async terminate(context: number, spec: Partial<ListenerSpec> = {}): Promise<number> {
-    return this.listen({ tls: { mode: 'terminate', context }, ...spec });
-  }
-  endpoints(...endpoints: readonly { port: number; tls?: EndpointTlsSpec }[]): Promise<undefined> {
-    return this.call('useTables', {
-      hosts: HOSTS,
-      identities: ['spiffe://td.test/other', CART],
-      endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: tls ?? null })),
-    });
-  }
-}
-
-function port(server: Server): number {
-  return (server.address() as AddressInfo).port;
-}
-async function listening<T extends Server>(server: T): Promise<T> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    server.close();
-    (server as T & { closeAllConnections?: () => void }).closeAllConnections?.();
-  });
-  return server;
-}
-async function upstream(body = 'ok'): Promise<number> {
-  return port(
-    await listening(
-      createHttpServer((request, response) => {
-        request.resume().on('end', () => response.end(`${request.headers.host}:${body}`));
-      }),
-    ),
-  );
-}
-
-function open(portNumber: number, options: ConnectionOptions = {}): TLSSocket {
-  const socket = connectTls({ host: '127.0.0.1', port: portNumber, servername: 'a.test', ca: trust, ...options });
-  socket.on('error', () => {});
-  cleanups.push(() => void socket.destroy());
-  return socket;
-}
-/** Unlike once(), an error is no failure here. */
-function closed(socket: Socket): Promise<void> {
-  return new Promise((resolve) => socket.resume().on('close', () => resolve()));
-}
-async function secured(socket: TLSSocket): Promise<TLSSocket> {
-  if (socket.getProtocol() === null || !socket.authorized) await once(socket, 'secureConnect');
-  return socket;
-}
-function until(socket: Socket, text: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let got = '';
-    socket.on('data', (bytes) => {
-      got += bytes.toString('latin1');
-      if (got.includes(text)) resolve(got);
-    });
-    socket.on('close', () => reject(new Error(`closed after ${JSON.stringify(got.slice(-200))}`)));
-  });
-}
-async function get(socket: Socket, host = 'a.test'): Promise<string> {
-  const answer = until(socket, ':ok');
-  socket.write(`GET / HTTP/1.1\r\nhost: ${host}\r\n\r\n`);
-  return answer;
-}
-/** The failure that the engine notes, as soon as it has one. */
-async function failure(engine: Engine): Promise<TlsFailure> {
-  for (;;) {
-    const [first] = await engine.call<TlsFailure[]>('takeTlsFailures');
-    if (first !== undefined) return first;
-  }
-}
+import { connect as connectTcp, createServer as createTcpServer } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
+import { describe, expect, test } from '@jest/globals';
+import type { PeerMatch } from './engine.js';
+import {
+  closed,
+  closing,
+  Engine,
+  failure,
+  folder,
+  get,
+  leaf,
+  listening,
+  open,
+  port,
+  secured,
+  trust,
+  until,
+  upstream,
+} from './testing/tls-scene.js';
 
 describe('termination', () => {
   test.each(['TLSv1.2', 'TLSv1.3'] as const)(
@@ -489,7 +270,7 @@ describe('passing through and permissive', () => {
     const at = await engine.listen({ tls: { mode: 'permissive', context: await engine.server() } });
     expect(await get(await secured(open(at)))).toContain('200');
     const plain = connectTcp(at, '127.0.0.1');
-    cleanups.push(() => void plain.destroy());
+    closing.push(() => void plain.destroy());
     expect(await get(plain)).toContain('200');
     expect(await engine.call('seen')).toMatchObject([{ flags: 17 }, { flags: 1 }]);
   });
@@ -505,10 +286,10 @@ describe('passing through and permissive', () => {
     await engine.endpoints({ port: port(greeter) }, { port: await upstream() });
     const at = await engine.listen({ protocol: 'detect-first' });
     const silent = connectTcp(at, '127.0.0.1');
-    cleanups.push(() => void silent.destroy());
+    closing.push(() => void silent.destroy());
     expect(await until(silent, ':ok')).toBe('220 hello:ok');
     const http = connectTcp(at, '127.0.0.1');
-    cleanups.push(() => void http.destroy());
+    closing.push(() => void http.destroy());
     expect(await get(http, 'b.test')).toContain('b.test:ok');
   });
 
@@ -538,179 +319,13 @@ describe('passing through and permissive', () => {
   });
 });
 
-describe('origination', () => {
-  async function origin(name: string, onRequest: (socket: TLSSocket) => void, options = {}): Promise<number> {
-    const { chain: cert, key } = leaf(name);
-    const server = createTlsServer({ cert, key, ca: trust, ...options }, (socket) => {
-      socket.on('error', () => {});
-      socket.on('data', () => onRequest(socket));
-    });
-    return port(await listening(server));
-  }
-  const answer = (socket: TLSSocket) => void socket.write('HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n:ok');
-  async function plain(engine: Engine): Promise<Socket> {
-    const socket = connectTcp(await engine.listen({}), '127.0.0.1');
-    cleanups.push(() => void socket.destroy());
-    return socket;
-  }
-
-  test('an endpoint is spoken to over mTLS, verified by its SPIFFE ID', async () => {
-    const engine = new Engine();
-    let seen = '';
-    const to = await origin(
-      'cart',
-      (socket) => {
-        seen = socket.getPeerCertificate().subjectaltname ?? '';
-        answer(socket);
-      },
-      { requestCert: true, rejectUnauthorized: true },
-    );
-    const context = await engine.context({ role: 'client', trust, certificates: [{ serverNames: [], ...leaf('b'), limits: null }] });
-    await engine.endpoints({ port: to, tls: { context, serverName: null, accepts: [{ kind: 'spiffeId', value: CART }] } });
-    const client = await plain(engine);
-    expect(await get(client)).toContain('200');
-    expect(await get(client)).toContain('200');
-    expect(seen).toBe('DNS:b.test');
-    expect(engine.counter('tls_handshakes_full')).toBe(1);
-    expect(engine.counter('upstream_reuses')).toBe(1);
-  });
-
-  test.each([
-    ['the wrong name', () => ({ trust }), 'b.test', 'wrong-identity'],
-    ['another authority', () => ({ trust: foreign }), 'a.test', 'untrusted'],
-  ] as const)('an endpoint of %s is refused as a failed connect', async (_, spec, serverName, reason) => {
-    const engine = new Engine();
-    const context = await engine.context({ role: 'client', ...spec() });
-    await engine.endpoints({ port: await origin('a', answer), tls: { context, serverName, accepts: [] } });
-    const client = await plain(engine);
-    const refused = until(client, '\r\n\r\n');
-    client.write('GET / HTTP/1.1\r\nhost: a.test\r\n\r\n');
-    expect(await refused).toContain('503');
-    expect(await failure(engine)).toMatchObject({ reason, side: 'upstream' });
-    expect(engine.counter('upstream_connect_failures')).toBe(1);
-  });
-
-  test('a truncated body that runs to the close is not passed off as whole; one with close_notify is', async () => {
-    const engine = new Engine();
-    const head = 'HTTP/1.1 200 OK\r\n\r\npart';
-    // The raw socket under TLS ends without close_notify.
-    const cut = await origin(
-      'a',
-      (socket) => void socket.write(head, () => (socket as unknown as { _parent: Socket })._parent?.destroy() ?? socket.destroy()),
-    );
-    const whole = await origin('a', (socket) => void socket.end(head));
-    const context = await engine.context({ role: 'client', trust });
-    const tls = { context, serverName: 'a.test', accepts: [] };
-    await engine.endpoints({ port: cut, tls }, { port: whole, tls });
-    const at = await engine.listen({});
-    const ask = (host: string) =>
-      new Promise<string>((resolve) => {
-        const socket = connectTcp(at, '127.0.0.1');
-        let got = '';
-        let failed = false;
-        socket.on('data', (bytes) => (got += bytes.toString()));
-        socket.on('error', () => {
-          failed = true;
-        });
-        socket.on('close', () => resolve(failed || !got.endsWith('0\r\n\r\n') ? 'broken' : 'whole'));
-        socket.write(`GET / HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`);
-      });
-    expect(await ask('a.test')).toBe('broken');
-    expect(await ask('b.test')).toBe('whole');
-  });
-
-  test('opaque: all that an upstream sent before it ended without close_notify arrives, and then a reset', async () => {
-    const engine = new Engine();
-    const size = 600_000;
-    let isGone = (): void => {};
-    const gone = new Promise<void>((resolve) => {
-      isGone = resolve;
-    });
-    const cut = await origin('a', (socket) => {
-      const raw = (socket as unknown as { _parent?: Socket })._parent ?? socket;
-      raw.on('close', isGone);
-      socket.write(Buffer.alloc(size, 'x'), () => raw.destroy());
-    });
-    const context = await engine.context({ role: 'client', trust });
-    await engine.endpoints({ port: cut, tls: { context, serverName: 'a.test', accepts: [] } });
-    const client = connectTcp(await engine.listen({ protocol: 'opaque' }), '127.0.0.1');
-    let got = 0;
-    let error = '';
-    client.pause().on('error', ({ code }: NodeJS.ErrnoException) => {
-      error = code ?? '';
-    });
-    client.on('data', (bytes) => {
-      got += bytes.length;
-    });
-    // What the client's window has no room for is in the proxy's queues when it meets the end.
-    client.pause().write('hello');
-    await gone;
-    await engine.call('seen');
-    await closed(client);
-    expect({ got, error }).toEqual({ got: size, error: 'ECONNRESET' });
-    expect(engine.counter('downstream_resets')).toBe(1);
-    expect(engine.counter('opaque_open')).toBe(0);
-  });
-
-  test('a truncated answer from the proxy is seen by its client: abort sends no close_notify', async () => {
-    const engine = new Engine();
-    const broken = await listening(
-      createTcpServer((socket) => {
-        socket.on('error', () => {});
-        socket.on('data', () => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart'));
-      }),
-    );
-    await engine.endpoints({ port: port(broken) });
-    const at = await engine.terminate(await engine.server());
-    // TLS 1.2 shows the type of each record: 21 is an alert.
-    const far = connectTcp(at, '127.0.0.1');
-    const types: number[] = [];
-    let bytes = Buffer.alloc(0);
-    far.on('data', (more) => {
-      bytes = Buffer.concat([bytes, more]);
-      while (bytes.length >= 5 && bytes.length >= 5 + bytes.readUInt16BE(3)) {
-        types.push(bytes[0]!);
-        bytes = bytes.subarray(5 + bytes.readUInt16BE(3));
-      }
-    });
-    far.on('error', () => {});
-    const relay = await listening(
-      createTcpServer((client) => {
-        client.on('error', () => {}).pipe(far);
-        far.pipe(client);
-      }),
-    );
-    const client = await secured(open(port(relay), { maxVersion: 'TLSv1.2' }));
-    client.write('GET / HTTP/1.1\r\nhost: a.test\r\n\r\n');
-    await closed(far);
-    expect(types).toContain(23);
-    expect(types).not.toContain(21);
-  });
-
-  test('a certificate change of the endpoint opens new connections, and resumption works across them', async () => {
-    const engine = new Engine();
-    const to = await origin('a', answer);
-    const context = await engine.context({ role: 'client', trust });
-    const tls = { context, serverName: 'a.test', accepts: [] };
-    await engine.endpoints({ port: to, tls });
-    const client = await plain(engine);
-    await get(client);
-    // Without TLS the idle connection fits no more; with it again a new one resumes the session.
-    await engine.endpoints({ port: to });
-    await engine.endpoints({ port: to, tls });
-    await get(client);
-    expect(engine.counter('upstream_connects')).toBe(2);
-    expect(engine.counter('tls_handshakes_resumed')).toBe(1);
-  });
-});
-
 describe("OpenSSL's own tools", () => {
   function run(args: string[]): ChildProcess & { text: () => string } {
     const child = spawn('openssl', args, { cwd: folder, stdio: ['pipe', 'pipe', 'pipe'] });
     let got = '';
     child.stdout.on('data', (bytes: Buffer) => (got += bytes.toString('latin1')));
     child.stderr.on('data', (bytes: Buffer) => (got += bytes.toString('latin1')));
-    cleanups.push(() => void child.kill('SIGKILL'));
+    closing.push(() => void child.kill('SIGKILL'));
     return Object.assign(child, { text: () => got });
   }
   async function said(child: ChildProcess & { text: () => string }, text: string): Promise<void> {
@@ -763,7 +378,7 @@ describe("OpenSSL's own tools", () => {
     const context = await engine.context({ role: 'client', trust });
     await engine.endpoints({ port: free, tls: { context, serverName: 'a.test', accepts: [] } });
     const socket = connectTcp(await engine.listen({}), '127.0.0.1');
-    cleanups.push(() => void socket.destroy());
+    closing.push(() => void socket.destroy());
     const answer = until(socket, 'Cipher');
     socket.write('GET / HTTP/1.1\r\nhost: a.test\r\n\r\n');
     expect(await answer).toContain('200');
