@@ -1,0 +1,297 @@
+// HTTP/2 clients and servers that mean harm, or are broken, before the whole reactor over loopback. For the sanitizers.
+#include "http2_loopback.h"
+
+namespace weft {
+namespace {
+
+using http2::ErrorCode;
+using http2::FrameType;
+using test::dial;
+using test::Peer2;
+using Bench = test::Http2Bench;
+
+TEST("http2 reactor: malformed requests are reset or refused, and the connection lives on") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.headers(1, {{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"Upper", "x"}}, true));
+  client.raw(client.headers(3, {{":method", "GET"}, {":scheme", "http"}, {":authority", "a.test"}}, true));
+  client.raw(client.headers(
+                 5, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-length", "3"}}, false) +
+             Peer2::data(5, "toolong", true));
+  CHECK(bench.run([&] { return client.at(1).resets == 1 && client.at(3).resets == 1 && client.at(5).resets == 1; }));
+  CHECK_EQ(client.goaway_code, UINT32_MAX);
+  client.raw(client.get(7));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] {
+    upstream.read();
+    for (auto& [id, seen] : upstream.streams) {
+      if (seen.ended && seen.resets == 0 && seen.fields.count(":path") != 0 && id != 0) return true;
+    }
+    return false;
+  }));
+}
+
+TEST("http2 reactor: connection errors are told by GOAWAY") {
+  const auto code_of = [](const std::string& bytes) {
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(bytes);
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    return client.goaway_code;
+  };
+  CHECK_EQ(code_of(Peer2::data(1, "x", true)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  CHECK_EQ(code_of(Peer2::window(0, 0x7fffffff)), static_cast<uint32_t>(ErrorCode::kFlowControlError));
+  CHECK_EQ(code_of(Peer2::window(5, 1)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  CHECK_EQ(code_of(Peer2::reset(1, ErrorCode::kCancel)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  std::string pings;
+  uint8_t ping[http2::kPingFrameBytes];
+  http2::write_ping(7, false, ping);
+  for (int i = 0; i < 2000; i++) pings.append(reinterpret_cast<char*>(ping), sizeof(ping));
+  CHECK_EQ(code_of(pings), static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  std::string empty;
+  for (int i = 0; i < 2000; i++) empty += Peer2::settings({});
+  CHECK_EQ(code_of(empty), static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+}
+
+TEST("http2 reactor: streams beyond the limit are refused, not queued") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::string requests;
+  for (uint32_t id = 1; id < 2 * 200; id += 2) requests += client.get(id);
+  client.raw(requests);
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return client.at(399).resets == 1; }));
+  CHECK_EQ(client.at(399).reset_code, static_cast<uint32_t>(ErrorCode::kRefusedStream));
+  CHECK_EQ(bench.counter(Counter::Http2RefusedStreams), 72.0);
+}
+
+TEST("http2 reactor: bodies that waited for the output alone go on when the socket took it at once") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  // Windows so large that the client will not speak again.
+  std::string requests = Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 30}}) + Peer2::window(0, 1u << 30);
+  for (uint32_t id = 1; id < 32; id += 2) requests += client.get(id);
+  client.raw(requests);
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(31).ended; }));
+  const int room = 8 << 20;
+  setsockopt(upstream.fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+  std::string answers;
+  for (uint32_t id = 1; id < 32; id += 2) {
+    answers += upstream.ok(id, false);
+    for (int i = 0; i < 4; i++) answers += Peer2::data(id, std::string(15000, 'd'), i == 3);
+  }
+  upstream.raw(answers);
+  for (uint32_t id = 1; id < 32; id += 2) {
+    CHECK(bench.run([&] { return client.at(id).ended; }));
+    CHECK_EQ(client.at(id).body.size(), size_t{60000});
+  }
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: a client that does not read what it asks for is not read either") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  // An ACK in the middle of what was sent in part would be garbage.
+  client.acknowledges = false;
+  constexpr size_t kMost = 24 << 20;
+  size_t sent = 0;
+  uint32_t id = 1;
+  std::string unsent;
+  const auto stuck = [&] {
+    int idle_turns = 0;
+    while (idle_turns < 50 && sent < kMost) {
+      while (unsent.size() < 65536) {
+        unsent += client.get(id);
+        id += 2;
+      }
+      const ssize_t count = ::send(client.fd, unsent.data(), unsent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      idle_turns = count > 0 ? 0 : idle_turns + 1;
+      if (count > 0) sent += static_cast<size_t>(count), unsent.erase(0, static_cast<size_t>(count));
+      bench.reactor->run_once(0);
+    }
+    return idle_turns == 50;
+  };
+  CHECK(stuck());
+  const size_t before = sent;
+  // Once it reads, it is read.
+  for (int i = 0; i < 50; i++) {
+    client.read();
+    bench.reactor->run_once(0);
+  }
+  stuck();
+  CHECK(sent > before);
+  CHECK_EQ(client.goaway_code, UINT32_MAX);
+}
+
+TEST("http2 reactor: an upstream that does not read what it asks for is given up") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 30}}) + Peer2::window(0, 1u << 30) + client.get(1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  // Each byte of DATA earns a PING.
+  uint8_t ping[http2::kPingFrameBytes];
+  http2::write_ping(7, false, ping);
+  std::string both = Peer2::data(1, "x", false) + std::string(reinterpret_cast<char*>(ping), sizeof(ping));
+  std::string unsent = upstream.ok(1, false), flood;
+  for (int i = 0; i < 2500; i++) flood += both;
+  for (size_t sent = 0; sent < (48u << 20) && client.at(1).resets == 0;) {
+    if (unsent.size() < flood.size()) unsent += flood;
+    const ssize_t count = ::send(upstream.fd, unsent.data(), unsent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count > 0) sent += static_cast<size_t>(count), unsent.erase(0, static_cast<size_t>(count));
+    bench.reactor->run_once(0);
+  }
+  CHECK_EQ(client.at(1).resets, 1);
+  CHECK_EQ(bench.counter(Counter::Http2ProtocolErrors), 0.0);
+  CHECK_EQ(bench.counter(Counter::UpstreamProtocolErrors), 1.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: requests that the client makes us reset count as its own resets") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::string requests;
+  for (uint32_t id = 1; id < 2 * 800; id += 2) requests += client.get(id, false) + Peer2::window(id, 0);
+  client.raw(requests);
+  CHECK(bench.run([&] { return client.read(), client.closed; }));
+  CHECK_EQ(client.goaway_code, static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  CHECK_EQ(bench.counter(Counter::Http2RapidResets), 1.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: blocks that grow, by compression or by CONTINUATION, end the connection and are counted") {
+  const auto code_of = [](const std::string& bytes, Bench& bench) {
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(bytes);
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    return client.goaway_code;
+  };
+  const auto frame = [](FrameType type, uint8_t flags, const std::string& payload) {
+    uint8_t head[http2::kFrameHeaderBytes];
+    http2::write_frame_header(static_cast<uint32_t>(payload.size()), type, flags, 1, head);
+    return std::string(reinterpret_cast<char*>(head), sizeof(head)) + payload;
+  };
+  Bench bench;
+  // A line of 3,900 bytes into the table (length in HPACK's integer: 127 + 61 + 29 * 128), and named a thousand times.
+  const std::string bomb = std::string("\x40\x01x\x7f\xbd\x1d", 6) + std::string(127 + 61 + 29 * 128, 'b') + std::string(1000, '\xbe');
+  CHECK_EQ(code_of(frame(FrameType::kHeaders, http2::kFlagEndHeaders | http2::kFlagEndStream, bomb), bench),
+           static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  CHECK_EQ(bench.counter(Counter::Http2BlockFloods), 1.0);
+  std::string flood = frame(FrameType::kHeaders, http2::kFlagEndStream, "\x82");
+  for (int i = 0; i < 100; i++) flood += frame(FrameType::kContinuation, 0, "");
+  CHECK_EQ(code_of(flood, bench), static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+  CHECK_EQ(bench.counter(Counter::Http2BlockFloods), 2.0);
+}
+
+// What carries nothing, as often as a peer likes: each kind by itself.
+std::vector<std::pair<const char*, std::string>> empty_frames(uint32_t stream) {
+  const auto frame = [](FrameType type, uint8_t flags, uint32_t id, const std::string& payload) {
+    uint8_t head[http2::kFrameHeaderBytes];
+    http2::write_frame_header(static_cast<uint32_t>(payload.size()), type, flags, id, head);
+    return std::string(reinterpret_cast<char*>(head), sizeof(head)) + payload;
+  };
+  return {
+      {"PING", frame(FrameType::kPing, 0, 0, "pingpong")},
+      {"PING ACK", frame(FrameType::kPing, http2::kFlagAck, 0, "pingpong")},
+      {"SETTINGS", Peer2::settings({})},
+      {"SETTINGS ACK", frame(FrameType::kSettings, http2::kFlagAck, 0, "")},
+      {"WINDOW_UPDATE of the connection", Peer2::window(0, 1)},
+      {"WINDOW_UPDATE of a stream", Peer2::window(stream, 1)},
+      {"PRIORITY", frame(FrameType::kPriority, 0, stream, std::string("\0\0\0\0\x10", 5))},
+      {"DATA", Peer2::data(stream, "", false)},
+      {"padded DATA", frame(FrameType::kData, http2::kFlagPadded, stream, std::string("\3\0\0\0", 4))},
+      {"an unknown type", frame(static_cast<FrameType>(0xbb), 0, stream, "")},
+  };
+}
+
+TEST("http2 reactor: a flood of frames that carry nothing, of any kind, ends the connection it comes on and is counted") {
+  for (const bool from_client : {true, false}) {
+    for (const auto& [name, frame] : empty_frames(1)) {
+      Bench bench;
+      Peer2 client(dial(bench.port), http2::Role::kClient);
+      client.raw(client.get(1, !from_client));
+      Peer2 upstream(bench.accept(), http2::Role::kServer);
+      CHECK(bench.run([&] { return upstream.at(1).fields.count(":path") != 0; }));
+      Peer2& flooder = from_client ? client : upstream;
+      if (!from_client) upstream.raw(upstream.ok(1, false));
+      std::string flood;
+      for (int i = 0; i < 1200; i++) flood += frame;
+      flooder.raw(flood);
+      const bool over = bench.run([&] { return client.read(), upstream.read(), flooder.closed; });
+      if (!over || flooder.goaway_code != static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm)) {
+        test::fail(__FILE__, __LINE__, std::string(from_client ? "client: " : "upstream: ") + name);
+      }
+      CHECK_EQ(bench.counter(Counter::Http2ControlFloods), 1.0);
+      // The other end's stream is told; its connection lives.
+      CHECK(bench.run([&] { return client.read(), upstream.at(1).resets + client.at(1).resets == 1; }));
+      CHECK(from_client ? !upstream.closed : !client.closed);
+      CHECK(bench.run([&] { return bench.outstanding[0] == 0; }));
+    }
+  }
+}
+
+TEST("http2 reactor: a client may return its windows often while it is sent much") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  upstream.raw(upstream.ok(1, false));
+  for (int round = 0; round < 1000; round++) {
+    upstream.raw(Peer2::data(1, std::string(64, 'x'), false));
+    CHECK(bench.run([&] { return client.at(1).body.size() == static_cast<size_t>(round + 1) * 64; }));
+    for (int i = 0; i < 8; i++) client.raw(Peer2::window(i % 2, 8));
+  }
+  CHECK(!client.closed);
+  CHECK_EQ(bench.counter(Counter::Http2ControlFloods), 0.0);
+}
+
+TEST("http2 reactor: streams whose answers are never read end by their idle time, are counted, and held bounded memory") {
+  constexpr uint32_t kStreams = 100;
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 60;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 0}}));
+  for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).ended; }));
+  for (uint32_t i = 0; i < kStreams; i++)
+    upstream.raw(upstream.ok(2 * i + 1, false) + Peer2::data(2 * i + 1, std::string(8000, 'x'), true));
+  CHECK(bench.run([&] {
+    client.read();
+    uint32_t reset = 0;
+    for (uint32_t i = 0; i < kStreams; i++) reset += client.streams[2 * i + 1].resets == 1 ? 1 : 0;
+    return reset == kStreams;
+  }));
+  CHECK_EQ(bench.counter(Counter::TimeoutsIdle), static_cast<double>(kStreams));
+  CHECK_EQ(bench.counter(Counter::Http2StreamsOpen), 0.0);
+  CHECK_EQ(bench.outstanding[0], 0);
+  // The connection lives.
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 65535}}) + client.get(2 * kStreams + 1));
+  CHECK(bench.run([&] { return upstream.at(2 * kStreams + 1).ended; }));
+}
+
+TEST("http2 reactor: a server that never answers is waited for no longer than the stream's idle timeout, but in a gRPC call") {
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 60;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1));
+  client.raw(client.headers(
+      3, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-type", "application/grpc"}}, true));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+  CHECK_EQ(client.at(1).fields[":status"], "504");
+  CHECK(bench.run([&] { return upstream.at(1).resets == 1; }));
+  CHECK_EQ(bench.counter(Counter::TimeoutsAnswer), 1.0);
+  const uint64_t begun = bench.reactor->now_ms();
+  bench.run([&] { return bench.reactor->now_ms() > begun + 150; });
+  upstream.raw(upstream.ok(3, true));
+  CHECK(bench.run([&] { return client.at(3).ended; }));
+  CHECK_EQ(client.at(3).fields[":status"], "200");
+}
+
+}  // namespace
+}  // namespace weft
