@@ -25,7 +25,10 @@ bool refuse_all(void* context) {
   return true;
 }
 
+using test::accept_upstream;
 using test::dial;
+using test::kOk;
+using test::Peer1;
 using Client = test::TlsClient;
 
 TEST("TLS reactor: clients that leave at every stage leave nothing behind, and the others are answered, over a swap") {
@@ -82,6 +85,67 @@ TEST("TLS reactor: clients that leave at every stage leave nothing behind, and t
   }
   for (int turn = 0; turn < 100 && reactor->open_downstream() != 0; turn++) reactor->run_once(1);
   CHECK_EQ(reactor->open_downstream(), 0u);
+}
+
+// A client that sends `asks` with the last message of its handshake.
+void check_tickets(std::string_view asks, bool waits_for_answer) {
+  const test::Authority authority;
+  const test::Leaf leaf = authority.leaf("DNS:a.test");
+  TlsContextSpec spec;
+  spec.certificates = {{{}, leaf.chain, leaf.key}};
+  std::string error;
+  EngineLimits limits;
+  limits.header_timeout_ms = 50;
+  test::Bench bench(limits);
+  ListenerSpec listener;
+  listener.id = 3;
+  parse_address("127.0.0.1", &listener.address);
+  listener.tls = std::make_shared<ListenerTls>(ListenerTls{TlsMode::kTerminate, TlsContext::build(spec, &error)});
+  const auto port = static_cast<uint16_t>(bench.reactor->listen(listener, &error));
+  TlsContextSpec client_spec;
+  client_spec.role = TlsRole::kClient;
+  client_spec.trust = authority.pem();
+  EndpointTls endpoint{TlsContext::build(client_spec, &error), "a.test", {}, 0};
+  endpoint.set_key();
+  Client client(port, endpoint);
+  client.shake();
+  CHECK(bench.run([&] {
+    return client.exchange([&] {
+      const TlsSession::Step step = client.tls->handshake(&client.wire);
+      if (step != TlsSession::Step::Done) return false;
+      if (!asks.empty()) CHECK(client.tls->write(&client.wire, asks.data(), asks.size(), nullptr, 0));
+      return true;
+    });
+  }));
+  const auto came = [&] {
+    char byte;
+    return recv(client.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+  };
+  if (!waits_for_answer) {
+    CHECK(bench.run(came));
+    return;
+  }
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  CHECK(!came());
+  upstream.send(kOk);
+  std::string answer;
+  CHECK(bench.run([&] {
+    uint8_t bytes[4096];
+    const int64_t count = client.exchange([&] { return client.tls->read(&client.wire, bytes, sizeof(bytes)); });
+    if (count > 0) answer.append(reinterpret_cast<char*>(bytes), static_cast<size_t>(count));
+    return answer.ends_with("\r\n\r\nok");
+  }));
+  CHECK_EQ(endpoint.context->sessions().size(), size_t{1});
+}
+
+TEST("TLS reactor: the ticket goes with the answer to a request that is there, and at once when none is") {
+  check_tickets("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n", true);
+  check_tickets("", false);
+}
+
+TEST("TLS reactor: a ticket that was held back comes with the end of a connection that asks nothing whole") {
+  check_tickets("GET / HTTP/1.1\r\n", false);
 }
 
 TEST("TLS reactor: handshakes that drip in, stop, or are oversized are bounded in time and size, and counted") {

@@ -30,9 +30,15 @@ uint64_t thread_cpu_us() {
 
 }  // namespace
 
-// Empties the wire's output into the socket, behind what waits in `unsent`.
+// Empties the wire's output into the socket, behind what waits in `unsent`, and what was held back.
 bool Connection::send_wire(ByteQueue* unsent) {
   TlsWire& wire = reactor_->tls_wire();
+  if (ByteQueue& held = tls_->output_left; &held != unsent && !held.empty()) {
+    memmove(wire.output.get() + held.size(), wire.output.get(), wire.output_size);
+    memcpy(wire.output.get(), held.data(), held.size());
+    wire.output_size += held.size();
+    held.consume(held.size());
+  }
   const size_t size = wire.output_size;
   wire.output_size = 0;
   size_t taken = 0;
@@ -153,6 +159,7 @@ Opening Connection::continue_handshake() {
   }
   tls_->load_left_input(&wire);
   auto step = TlsSession::Step::WantsInput;
+  bool holds_tickets = false;
   for (;;) {
     if (wire.input_size != 0 || !tls_->awaits_input()) {
       if (!tls_->is_handshake_over() && reactor_->shakes_aside()) {
@@ -163,7 +170,13 @@ Opening Connection::continue_handshake() {
       const uint64_t before = thread_cpu_us();
       step = tls_->handshake(&wire);
       reactor_->counters().add(Counter::TlsHandshakeCpuUs, static_cast<double>(thread_cpu_us() - before));
-      if (!send_wire(&tls_->output_left)) return Opening::Failed;
+      // Tickets need not come before the answer to what the client has asked already: one send less.
+      holds_tickets = step == TlsSession::Step::Done && wire.input_size != 0 && tls_->may_hold_output(wire);
+      if (holds_tickets) {
+        tls_->output_left.append(wire.output.get(), wire.output_size);
+      } else if (!send_wire(&tls_->output_left)) {
+        return Opening::Failed;
+      }
     }
     if (step != TlsSession::Step::WantsInput || !readable_) break;
     const ssize_t size = receive_bytes(fd_, wire.input_memory.get(), kHandshakeRead);
@@ -192,7 +205,7 @@ Opening Connection::continue_handshake() {
   // From here output_ is ciphertext: first what the handshake still owes, then what was written meanwhile.
   is_connecting_ = false;
   const ByteQueue plain = std::move(output_);
-  output_ = std::move(tls_->output_left);
+  if (!holds_tickets) output_ = std::move(tls_->output_left);
   if (!plain.empty() && !write_tls(plain.data(), plain.size(), nullptr, 0)) return Opening::Failed;
   return Opening::Done;
 }

@@ -59,6 +59,9 @@ struct WireBio {
 
 namespace {
 
+// Far below what TlsWire has left over above kMaxWrite.
+constexpr size_t kMaxHeld = 4096;
+
 // What others on this thread left there would be taken for ours.
 void clear_errors() {
   if (ERR_peek_error() != 0) ERR_clear_error();
@@ -186,6 +189,10 @@ TlsSession::Step TlsSession::handshake(TlsWire* wire) {
   if (awaits_input_) return Step::WantsInput;
   record_failure(error);
   return Step::Failed;
+}
+
+bool TlsSession::may_hold_output(const TlsWire& wire) const {
+  return endpoint_ == nullptr && SSL_version(ssl_) == TLS1_3_VERSION && output_left.empty() && wire.output_size <= kMaxHeld;
 }
 
 void TlsSession::load_left_input(TlsWire* wire) {

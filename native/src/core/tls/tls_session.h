@@ -52,6 +52,8 @@ class TlsSession {
   // handshake() has nothing more to do.
   bool is_handshake_over() const { return established_ || failure_ != TlsFailure::None; }
   bool is_established() const { return established_; }
+  // What the last step of the handshake wrote is a TLS 1.3 server's tickets and nothing else, for which nobody waits.
+  bool may_hold_output(const TlsWire& wire) const;
   // The handshake goes no further without input: a server's before its first, either's after Step::WantsInput.
   bool awaits_input() const { return awaits_input_; }
   // Decrypts; a count, kEnd after the peer's close_notify, kWantsInput or kFailed.
@@ -93,7 +95,8 @@ class TlsSession {
   uint16_t version_number() const;
   const char* cipher() const;
 
-  // Ciphertext read but not used, and handshake bytes the socket did not take: the connection's to fill and empty.
+  // Ciphertext read but not used, and handshake bytes that the socket did not take, or that go with the first write behind the handshake:
+  // the connection's to fill and empty.
   ByteQueue input_left;
   ByteQueue output_left;
   // Makes what input_left holds, as much as fits, the input of `wire`.
