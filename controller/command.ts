@@ -63,7 +63,10 @@ export function controllerCommand(): Command {
         .default(DEFAULT_FLAGS.metricsListen),
     )
     .addOption(
-      new Option('--registry-listen <address>', 'HTTP: services and endpoints as JSON, for who may connect (default: none)')
+      new Option(
+        '--registry-listen <address>',
+        'HTTP, over TLS where there is an authority: services and endpoints as JSON, for viewers (default: none)',
+      )
         .env('WEFT_REGISTRY_LISTEN')
         .default(DEFAULT_FLAGS.registryListen, 'none'),
     )

@@ -142,6 +142,12 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
   if (flags.registryListen !== '' && registryListen === null) {
     throw new Error(`--registry-listen "${flags.registryListen}": expected host:port, or nothing for none`);
   }
+  const isSecure = flags.authorityKeyFile !== '' || flags.authorityCert !== '';
+  if (registryListen !== null && !isSecure && !flags.insecure && !isLocalAddress(flags.registryListen)) {
+    throw new Error(
+      `--registry-listen ${flags.registryListen}: without an authority it would be plaintext, readable by whoever reaches it: give --authority-key-file (docs/security.md), listen on 127.0.0.1, or say --insecure`,
+    );
+  }
   checkNamespaced('--node-service-account', flags.nodeServiceAccount);
   const { publishAuthorities } = flags;
   if (publishAuthorities !== '') checkNamespaced('--publish-authorities', publishAuthorities);

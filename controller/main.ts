@@ -1,7 +1,7 @@
 // The controller's composition root: makes every part, joins them, and takes them apart again. Holds no behaviour of its own beyond that.
 import { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import { RotatingCredentials } from '../api/access/rotating-credentials.js';
+import { RotatingCredentials, type ServerProof } from '../api/access/rotating-credentials.js';
 import { AccessService, NodeIdentityService } from '../api/gen/mesh/v1/access.js';
 import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
@@ -14,7 +14,7 @@ import { createAccessService } from './access/access-service.js';
 import { AuditLog } from './access/audit-log.js';
 import { Authenticator } from './access/authenticator.js';
 import { ControllerIdentity } from './access/controller-identity.js';
-import { Guard } from './access/guard.js';
+import { Guard, type RequestHead } from './access/guard.js';
 import { JoinTokens } from './access/join-tokens.js';
 import { listenGuarded } from './access/listeners.js';
 import { createNodeIdentityService } from './access/node-identity-service.js';
@@ -189,7 +189,17 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     if (config.metricsListen !== null) {
       metricsServer = await MetricsServer.listen({ ...config.metricsListen, metrics: () => metrics.registry.metrics(), unready });
     }
-    if (config.registryListen !== null) catalogHttp = await CatalogHttp.listen(config.registryListen, { latest, watches, clock });
+    if (config.registryListen !== null) {
+      const { guard, identity } = access;
+      const security =
+        identity === null
+          ? null
+          : {
+              watch: (watcher: (proof: ServerProof | null) => void) => identity.watch(() => watcher(identity.proof)),
+              admit: (head: RequestHead) => guard.admitRequest(CatalogService.listEndpoints.path, head),
+            };
+      catalogHttp = await CatalogHttp.listen(config.registryListen, { latest, watches, clock, security });
+    }
     view.start();
     const registryAddress = catalogHttp?.address ?? null;
     const metricsAddress = metricsServer?.address ?? null;
@@ -246,6 +256,7 @@ function accessOf(
   identity?.watch(() => credentials?.present(identity.proof));
   return {
     guard,
+    identity,
     credentials,
     access: createAccessService({ client, view, keys, clock, wallClock, authority, identity, tokens }),
     nodeIdentity:

@@ -80,6 +80,7 @@ test('endpoints of resolution STATIC stand behind every host, with port, weight 
     '2001:db8::2 tls=443,http=9090,odd=9000 1 ',
   ]);
   expect(endpoints.every(({ health }) => health === EndpointHealth.READY)).toBe(true);
+  expect(new Set(endpoints.map(({ address, region }) => `${address} ${region}`))).toEqual(new Set(['10.1.0.1 eu', '2001:db8::2 ']));
 });
 
 const PORTS = 'ports: [{number: 443, name: tls, protocol: TLS}]';

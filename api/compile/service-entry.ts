@@ -4,8 +4,10 @@ import { isIP, isIPv6 } from 'node:net';
 import {
   ENDPOINT_LABELS,
   EXPORT_TO,
+  isLabelValue,
   MAX_WEIGHT,
   protocolNamed,
+  REGION_LABEL,
   SERVICE_NAME_LABEL,
   type StoredObject,
   WEIGHT_LABEL,
@@ -299,12 +301,13 @@ function slice(
   { weight, locality, labels: own }: Template,
   ports: SlicePorts,
 ): Slice {
-  const zone = locality?.split('/')[1];
+  const [region = '', zone] = locality?.split('/') ?? [];
   const labels = {
     [SERVICE_NAME_LABEL]: service,
     [WEIGHT_LABEL]: String(Math.min(MAX_WEIGHT, Math.max(1, weight ?? 1))),
   };
-  const pairs = Object.entries(own ?? {}).map(([key, value]) => `${key}=${value}`);
+  const placed = isLabelValue(region) && region !== '' ? { [REGION_LABEL]: region } : {};
+  const pairs = Object.entries({ ...placed, ...own }).map(([key, value]) => `${key}=${value}`);
   const annotations = pairs.length === 0 ? {} : { [ENDPOINT_LABELS]: pairs.join(',') };
   return {
     apiVersion: 'discovery.k8s.io/v1',

@@ -22,6 +22,6 @@ export {
   type ValidateResult,
   validateObject,
 } from './parse.js';
-export { durationMs } from './syntax.js';
+export { durationMs, isLabelValue } from './syntax.js';
 export { TLS_CIPHER_SUITES, type TlsLimits, tlsLimits } from './tls-options.js';
 export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault, trustFault } from './tls-pem.js';

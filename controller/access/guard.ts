@@ -1,6 +1,6 @@
 // What stands before every service of a controller: who calls, whether they may, how often and how many at once; and what is left of it in metrics and the
 // audit log. Decides by a call's head: what it may not send is not read.
-import { type Metadata, ServerInterceptingCall, type ServerInterceptor, status } from '@grpc/grpc-js';
+import { Metadata, ServerInterceptingCall, type ServerInterceptor, status } from '@grpc/grpc-js';
 import { retryInfo } from '../../api/grpc/retry-info.js';
 import type { Clock } from '../clock.js';
 import type { AuditLog } from './audit-log.js';
@@ -48,6 +48,17 @@ interface Refusal {
   readonly message: string;
   readonly retryAfterMs: number;
 }
+
+/** What a request over HTTP proves its caller by. */
+export interface RequestHead {
+  /** The header; empty: none. */
+  readonly authorization: string;
+  /** DER of a certificate that TLS has verified; null: none. */
+  readonly certificate: Buffer | null;
+  readonly peer: string;
+}
+
+export type RequestRefusal = Pick<Refusal, 'reason' | 'message'>;
 
 /** A call that was let in. */
 interface OpenCall {
@@ -108,6 +119,31 @@ export class Guard {
       return { principal, peer, ...refusedFor(isStranger ? 'unauthenticated' : 'role', code, denied) };
     }
     return this.#takePlace(principal, peer);
+  }
+
+  /**
+   * Of a request over HTTP and TLS, for what `method` is over gRPC. Null: it may. It takes no place: the server of the listener bounds its connections.
+   */
+  admitRequest(path: string, { authorization, certificate, peer }: RequestHead): RequestRefusal | null {
+    const method = methodAt(path);
+    const metadata = new Metadata();
+    // Others can't stand in metadata, nor in a token.
+    if (/^[\x20-\x7e]+$/.test(authorization)) metadata.set('authorization', authorization);
+    const found = this.#parts.authenticator.authenticate({ security: 'tls', metadata, peer, certificate });
+    const principal = found.kind === 'refused' || found.kind === 'unready' ? STRANGER_PRINCIPAL : found;
+    const waitMs = this.#rates.take(callerKey(principal, peer), limitsOf(principal).calls);
+    const refuse = (reason: Refusal['reason'], code: status, message: string): RequestRefusal => {
+      this.refused(method, path, { principal, peer }, { reason, code, message, retryAfterMs: 0 });
+      return { reason, message };
+    };
+    if (waitMs > 0) return refuse('rate', status.RESOURCE_EXHAUSTED, `too many requests: again in ${waitMs} ms`);
+    if (found.kind === 'unready') return refuse('unready', status.UNAVAILABLE, found.message);
+    if (found.kind === 'refused') return refuse('unauthenticated', status.UNAUTHENTICATED, found.message);
+    const denied = method === null ? 'no role is declared for this method: a bug of weft' : refusal(principal, method.requirement);
+    if (denied === null) return null;
+    return principal.kind === 'stranger'
+      ? refuse('unauthenticated', status.UNAUTHENTICATED, denied)
+      : refuse('role', status.PERMISSION_DENIED, denied);
   }
 
   #takePlace(principal: Principal, peer: string): Admission {

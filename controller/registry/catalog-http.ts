@@ -1,13 +1,18 @@
-// Catalog over HTTP: GET and JSON, bounded in connections, sizes and time. Reads; changes nothing.
+// Catalog over HTTP: GET and JSON, bounded in connections, sizes and time; over TLS, and for viewers, where the controller has an authority. Reads;
+// changes nothing.
 //   /v1/services?namespace=&limit=&continue=
 //   /v1/services/NAMESPACE/NAME
 //   /v1/services/NAMESPACE/NAME/endpoints?version=&healthy=true&label=k=v&zone=&node=&limit=&continue=
 // With If-None-Match and wait=30s the last one answers when the endpoints are others than that ETag's, or 304 after the time.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerOptions, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { ServerProof } from '../../api/access/rotating-credentials.js';
 import { type Endpoint, EndpointHealth, Protocol } from '../../api/gen/mesh/v1/model.js';
 import type { ListEndpointsRequest, ListServicesResponse } from '../../api/gen/mesh/v1/registry.js';
 import { durationMs } from '../../api/resources/index.js';
+import type { RequestHead, RequestRefusal } from '../access/guard.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { HostPort } from '../config.js';
@@ -16,6 +21,8 @@ import { type CatalogWatches, NOT_READY, STOPS, type Watched } from './catalog-w
 
 const MAX_CONNECTIONS = 2_500;
 const MAX_HEADER_BYTES = 8_192;
+const HANDSHAKE_TIMEOUT_MS = 5_000;
+const MIN_VERSION = 'TLSv1.3';
 const MAX_WAIT_MS = 60_000;
 const SERVICES_PARAMETERS = ['namespace', 'limit', 'continue'];
 const ENDPOINTS_PARAMETERS = ['version', 'healthy', 'label', 'zone', 'node', 'limit', 'continue', 'wait'];
@@ -24,12 +31,22 @@ interface Parts {
   readonly latest: LatestModel;
   readonly watches: CatalogWatches;
   readonly clock: Clock;
+  /** Null: plaintext, nobody is asked. */
+  readonly security: CatalogSecurity | null;
+}
+
+/** TLS, and who may ask. */
+export interface CatalogSecurity {
+  /** Tells what to show, now and whenever it is something else; null: there is nothing yet. */
+  watch(watcher: (proof: ServerProof | null) => void): void;
+  /** Null: it may. */
+  admit(head: RequestHead): RequestRefusal | null;
 }
 
 /** What the caller did wrong, or must wait for. */
 class Refusal extends Error {
   constructor(
-    readonly code: 400 | 404 | 405 | 503,
+    readonly code: 400 | 401 | 403 | 404 | 405 | 429 | 503,
     message: string,
   ) {
     super(message);
@@ -45,17 +62,16 @@ export class CatalogHttp {
 
   /** Rejects, naming the address, when it can't be bound. */
   static async listen(address: HostPort, parts: Parts): Promise<CatalogHttp> {
-    const server = createServer(
-      { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 10_000, maxHeaderSize: MAX_HEADER_BYTES },
-      (request, response) => {
-        try {
-          serve(parts, request, response);
-        } catch (error) {
-          if (error instanceof Refusal) json(request, response, error.code, { error: error.message });
-          else json(request, response, 500, { error: `a bug of weft: ${error instanceof Error ? error.message : String(error)}` });
-        }
-      },
-    );
+    const bounds = { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 10_000, maxHeaderSize: MAX_HEADER_BYTES };
+    const server = serverOf(parts.security, bounds, (request, response) => {
+      try {
+        if (parts.security !== null) admit(parts.security, request);
+        serve(parts, request, response);
+      } catch (error) {
+        if (error instanceof Refusal) json(request, response, error.code, { error: error.message });
+        else json(request, response, 500, { error: `a bug of weft: ${error instanceof Error ? error.message : String(error)}` });
+      }
+    });
     server.maxConnections = MAX_CONNECTIONS;
     server.setTimeout(MAX_WAIT_MS + 30_000);
     await new Promise<void>((resolve, reject) => {
@@ -77,6 +93,32 @@ export class CatalogHttp {
       this.#server.closeAllConnections();
     });
   }
+}
+
+function serverOf(security: CatalogSecurity | null, bounds: ServerOptions, listener: RequestListener): Server {
+  if (security === null) return createServer(bounds, listener);
+  // Whoever shows no certificate, or one that does not verify, may have a token.
+  const tls = { requestCert: true, rejectUnauthorized: false, minVersion: MIN_VERSION, handshakeTimeout: HANDSHAKE_TIMEOUT_MS } as const;
+  const server = createSecureServer({ ...bounds, ...tls }, listener);
+  security.watch((proof) => {
+    // Until there is one handshakes fail.
+    if (proof !== null)
+      server.setSecureContext({ cert: proof.certificate, key: proof.key, ca: [...proof.authorities], minVersion: MIN_VERSION });
+  });
+  server.on('tlsClientError', (_, socket) => socket.destroy());
+  return server;
+}
+
+const REFUSED = { unauthenticated: 401, role: 403, rate: 429, unready: 503, concurrency: 503, metadata: 400 } as const;
+
+function admit(security: CatalogSecurity, { headers, socket }: IncomingMessage): void {
+  const tls = socket as TLSSocket;
+  const refusal = security.admit({
+    authorization: headers.authorization ?? '',
+    certificate: tls.authorized ? (tls.getPeerCertificate().raw ?? null) : null,
+    peer: `${socket.remoteAddress}:${socket.remotePort}`,
+  });
+  if (refusal !== null) throw new Refusal(REFUSED[refusal.reason], refusal.message);
 }
 
 function serve(parts: Parts, request: IncomingMessage, response: ServerResponse): void {
@@ -183,7 +225,8 @@ function json(request: IncomingMessage, response: ServerResponse, code: number, 
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-cache',
     ...(code === 405 ? { allow: 'GET, HEAD' } : {}),
-    ...(code === 503 ? { 'retry-after': '1' } : {}),
+    ...(code === 503 || code === 429 ? { 'retry-after': '1' } : {}),
+    ...(code === 401 ? { 'www-authenticate': 'Bearer' } : {}),
     ...headers,
   });
   response.end(request.method === 'HEAD' ? undefined : text);

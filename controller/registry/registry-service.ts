@@ -34,7 +34,7 @@ const MAX_ADDRESSES = 64;
 const MAX_FAILING = 5_000;
 const MAX_DETAIL = 256;
 /** An endpoint's id is its address, or address and ports. */
-const ENDPOINT_NAME = /^[a-z0-9-]{1,63}\/[a-z0-9-]{1,63}\/[0-9a-f:.[\],]{2,256}$/;
+const ENDPOINT_NAME = /^[a-z0-9-]{1,63}\/[a-z0-9.*-]{1,253}\/[0-9a-f:.[\],]{2,256}$/;
 const WORKLOAD_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 export class RegistryService {

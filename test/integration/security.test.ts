@@ -2,8 +2,10 @@
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync, randomBytes, sign, X509Certificate } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { request as httpsRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { promisify } from 'node:util';
 import { type ClientUnaryCall, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
@@ -29,6 +31,7 @@ import { DiscoveryClient, RegisterRequest, RegistryClient } from '../../api/gen/
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
+import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { listPrefix } from '../../controller/store/list.js';
 import { Certificates } from '../lab/certificates.js';
@@ -743,4 +746,34 @@ test('in Kubernetes the agent joins by its service account’s token: as the nod
   writeFileSync(join(folder, 'ca.crt'), published);
   await agent('--service-account-token-file', join(folder, 'token'), '--controller-ca', join(folder, 'ca.crt'));
   await nodeIsConnected('n1');
+});
+
+test('the registry over HTTP has TLS where there is an authority, and answers viewers alone', async () => {
+  const secure = await controller({ listen: ['127.0.0.1:0'], registryListen: '127.0.0.1:0' });
+  const viewer = await operator('vera', Role.VIEWER);
+  const ca = await authorities(viewer.token);
+  await secure.logged('model compiled');
+  const get = (headers: Record<string, string>, path = '/v1/services'): Promise<{ status: number; body: string }> =>
+    new Promise((done, fail) => {
+      const [host, port] = (secure.controller.registryAddress ?? '').split(':');
+      const sent = httpsRequest({ host, port, path, ca, servername: CONTROLLER_NAME, headers, agent: false }, (response) => {
+        text(response).then((body) => done({ status: response.statusCode ?? 0, body }), fail);
+      });
+      sent.on('error', fail).end();
+    });
+  expect(await get({})).toMatchObject({ status: 401, body: expect.stringContaining('weft operator create') });
+  expect(await get({ authorization: 'Bearer nonsense' })).toMatchObject({ status: 401 });
+  expect(await get({ authorization: '\xff\xfe' })).toMatchObject({ status: 401 });
+  await eventually('the operator is known there', async () => (await get({ authorization: `Bearer ${viewer.token}` })).status === 200);
+  await audited(({ method, result }) => method === 'Catalog/ListEndpoints' && result === 'UNAUTHENTICATED');
+  const plainText = await fetch(`http://${secure.controller.registryAddress}/v1/services`).then(
+    () => 'answered',
+    () => 'closed',
+  );
+  expect(plainText).toBe('closed');
+  await ask((done) => local.access.deleteOperator({ name: 'vera' }, done));
+  await eventually('the operator is gone there', async () => (await get({ authorization: `Bearer ${viewer.token}` })).status === 401);
+  // Without one it is for this host alone.
+  const flags = { ...DEFAULT_FLAGS, listen: ['127.0.0.1:0'], registryListen: '0.0.0.0:15022' };
+  expect(() => controllerConfig(flags)).toThrow('--registry-listen 0.0.0.0:15022: without an authority it would be plaintext');
 });
