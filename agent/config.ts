@@ -173,8 +173,8 @@ export function addAgentOptions(command: Command): Command {
       option(
         '--xds-listen <address>',
         'WEFT_XDS_LISTEN',
-        'xDS (ADS) for proxyless gRPC clients of this host, repeatable, such as unix:/run/weft-xds/xds.sock (default: none are served)',
-      ).argParser(addresses),
+        'xDS (ADS) for proxyless gRPC clients of this host, repeatable: unix:/run/weft-xds/xds.sock, or loopback (default: none are served)',
+      ).argParser(localAddresses),
     )
     .addOption(option('--log-level <level>', 'WEFT_LOG_LEVEL', 'least severe level that is logged').choices(LOG_LEVELS).default('info'))
     .addOption(option('--uninstall', 'WEFT_UNINSTALL', 'remove the redirection and the files of this node, and end'));
@@ -265,6 +265,14 @@ function localAddress(value: string): string {
   if (/^unix:\/./.test(value)) return value;
   if (/^(127\.\d+\.\d+\.\d+|\[::1\]|localhost):/.test(value)) return tcpAddress(value);
   throw new InvalidArgumentError('expected unix:/path or a loopback address such as 127.0.0.1:15012.');
+}
+
+/** What is served in plaintext, to whoever reaches it. */
+function localAddresses(value: string, previous: readonly string[] | undefined): readonly string[] {
+  const all = addresses(value, previous);
+  const open = all.find((address) => !isLocalAddress(address));
+  if (open === undefined) return all;
+  throw new InvalidArgumentError(`${open} would be plaintext to other hosts: expected unix:/path, 127.0.0.1:port or [::1]:port.`);
 }
 
 function tcpAddress(value: string): string {

@@ -27,7 +27,7 @@ function bootstrapCommand(): Command {
   return examples(
     command,
     ['weft xds bootstrap --id cart > xds.json', 'for the unix socket'],
-    ['weft xds bootstrap --address 10.0.0.7:15012 --id cart', 'over TCP'],
+    ['weft xds bootstrap --address 127.0.0.1:15012 --id cart', 'over TCP'],
   );
 }
 
