@@ -82,3 +82,9 @@ export function recentBeat(family: 4 | 6): Beat {
   const { any } = RECENT[family];
   return { isFile: true, renew: Buffer.from(`+${any}\n`), expire: Buffer.from(`-${any}\n`) };
 }
+
+/** As nftRelease(), for the other file. */
+export function recentRelease(family: 4 | 6): Beat {
+  const { expire } = recentBeat(family);
+  return { isFile: true, renew: expire, expire };
+}

@@ -16,8 +16,8 @@ import {
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { CaptureLog } from './capture.js';
 import { inodeOrNull } from './inode.js';
-import { nftBeat, nftRelease, recentBeat } from './nat-beat.js';
-import { iptablesJumps, iptablesRemoval, iptablesRules, type NatListeners, NFT_REMOVAL, nftTable, RECENT } from './nat-rules.js';
+import { nftBeat, nftRelease, recentBeat, recentRelease } from './nat-beat.js';
+import { HELD, iptablesJumps, iptablesRemoval, iptablesRules, type NatListeners, NFT_REMOVAL, nftTable, RECENT } from './nat-rules.js';
 import { PodServer, type ServedPod } from './pod-server.js';
 
 export type NatMode = 'nftables' | 'iptables';
@@ -125,32 +125,39 @@ const iptables: Tool = {
     for (const [family, prefix] of FAMILIES) {
       const restore = (text: string) => inNamespace(addon, path, `${prefix}-restore --noflush`, text);
       restore(iptablesRules(spec, LISTENERS, family, aliveMs, comment));
+      if (isNew && spec.failClosed && spec.holdMs > 0) holdFirst(addon, path, family);
       if (isNew) restore(iptablesJumps());
     }
   },
   remove: (addon, path) => {
     for (const [, prefix] of FAMILIES) {
-      const isThere = inNamespace(addon, path, `${prefix}-save -c -t nat`).includes(':WEFT-');
+      const isThere = inNamespace(addon, path, `${prefix}-save -c`).includes(':WEFT-');
       if (isThere) inNamespace(addon, path, `${prefix}-restore --noflush`, iptablesRemoval());
     }
   },
   installed: (addon, path) => {
     // To ask the older iptables for a table is to make it.
     if (isLegacy() && !inNamespace(addon, path, 'cat /proc/net/ip_tables_names').includes('nat')) return null;
-    const saved = inNamespace(addon, path, 'iptables-save -c -t nat');
+    const saved = inNamespace(addon, path, 'iptables-save -c');
     return saved.includes(':WEFT-') ? (COMMENT.exec(saved)?.[0] ?? 'weft') : null;
   },
-  // Its nat table takes no DROP: first connections of a fail-closed pod are refused until there is a listener.
   beats: (addon, path, _aliveMs, isFailClosed) =>
-    (isFailClosed ? [] : FAMILIES).map(([family]) => ({
-      descriptor: addon.openInNamespace(path, `xt_recent/${RECENT[family].name}`),
-      ...recentBeat(family),
+    FAMILIES.map(([family]) => ({
+      descriptor: addon.openInNamespace(path, `xt_recent/${(isFailClosed ? HELD : RECENT)[family].name}`),
+      ...(isFailClosed ? recentRelease(family) : recentBeat(family)),
     })),
   counters: async (addon, path, reasons) => {
-    const saved = FAMILIES.map(([, prefix]) => listed(addon, path, `${prefix}-save -c -t nat`));
+    const saved = FAMILIES.map(([, prefix]) => listed(addon, path, `${prefix}-save -c`));
     return savedCountersByReason((await Promise.all(saved)).join(''), reasons);
   },
 };
+
+/** The first connections of a fail-closed pod, before anything leads them to where nobody listens yet. */
+function holdFirst(addon: CaptureAddon, path: string, family: 4 | 6): void {
+  const descriptor = addon.openInNamespace(path, `xt_recent/${HELD[family].name}`);
+  writeBeat(descriptor, true, recentBeat(family).renew);
+  closeSync(descriptor);
+}
 
 const FAMILIES = [
   [4, 'iptables'],

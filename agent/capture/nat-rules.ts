@@ -138,24 +138,32 @@ export const NFT_REMOVAL = 'table inet weft {}\ndelete table inet weft\n';
 
 // ── iptables ──
 
+/** The first is passed first. */
+const IPTABLES_TABLES = ['raw', 'nat'] as const;
 const CHAINS = { outbound: { chain: 'WEFT-OUTBOUND', hook: 'OUTPUT' }, inbound: { chain: 'WEFT-INBOUND', hook: 'PREROUTING' } } as const;
 
 /** Rules with such a comment are counted by it: `iptables-save -c` shows them. */
-const counted = (direction: Direction, reason: string): string => `-m comment --comment ${direction}_${reason}`;
+const counted = (direction: Direction, reason: string): string => `-m comment --comment ${direction}_${reason} `;
+const uncounted = (): string => '';
 
-function iptablesStep(step: Step, direction: Direction, of: Family, listeners: NatListeners, capture: readonly string[]): string[] {
+function iptablesStep(
+  step: Step,
+  direction: Direction,
+  of: Family,
+  { mark }: NatListeners,
+  capture: readonly string[],
+  count: typeof counted,
+): string[] {
   switch (step.match) {
     case 'own':
       if (direction === 'inbound') return ['-i lo -j RETURN'];
-      return [`-m mark --mark ${hex(listeners.mark)}/${hex(listeners.mark)} -j RETURN`, '-m addrtype --dst-type LOCAL -j RETURN'];
+      return [`-m mark --mark ${hex(mark)}/${hex(mark)} -j RETURN`, '-m addrtype --dst-type LOCAL -j RETURN'];
     case 'port':
-      return step.ports.map((port) => `-p tcp --dport ${port} ${counted(direction, 'bypass_excluded_port')} -j RETURN`);
+      return step.ports.map((port) => `-p tcp --dport ${port} ${count(direction, 'bypass_excluded_port')}-j RETURN`);
     case 'cidr': {
       if (step.family !== of) return [];
       const match = `${direction === 'outbound' ? '-d' : '-s'} ${step.cidr}`;
-      return step.excluded
-        ? [`${match} ${counted(direction, 'bypass_excluded_cidr')} -j RETURN`]
-        : capture.map((rule) => `${match} ${rule}`);
+      return step.excluded ? [`${match} ${count(direction, 'bypass_excluded_cidr')}-j RETURN`] : capture.map((rule) => `${match} ${rule}`);
     }
   }
 }
@@ -165,6 +173,25 @@ const NOT_FIRST = '-p tcp ! --syn -j RETURN';
 
 /** Of xt_recent: a file in /proc/net/xt_recent, to which ANY is written as the beat. */
 export const RECENT = { 4: { name: 'weft4', any: '0.0.0.0' }, 6: { name: 'weft6', any: '::' } } as const;
+/** The same, while the first connections of a fail-closed pod wait: for so long at most, from when it was written. */
+export const HELD = { 4: { name: 'weftheld4', any: '0.0.0.0' }, 6: { name: 'weftheld6', any: '::' } } as const;
+const HELD_SECONDS = 5;
+
+/** What a packet passes before nat, which takes no DROP: by the same steps, uncounted. */
+function iptablesHolds(spec: NatSpec, listeners: NatListeners, of: Family): string[] {
+  if (!spec.failClosed) return [];
+  const { name, any } = HELD[of];
+  return directions(spec).map((direction) => {
+    const drop = [`-p tcp -m recent --name ${name} --mask ${any} --rcheck --seconds ${HELD_SECONDS} ${counted(direction, 'held')}-j DROP`];
+    const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, drop, uncounted));
+    return [NOT_FIRST, ...steps, ...drop].map((rule) => `-A ${CHAINS[direction].chain} ${rule}\n`).join('');
+  });
+}
+
+function iptablesTable(table: 'nat' | 'raw', rules: readonly string[]): string {
+  const chains = Object.values(CHAINS).map(({ chain }) => `:${chain} - [0:0]\n`);
+  return `*${table}\n${chains.join('')}${rules.join('')}COMMIT\n`;
+}
 
 /**
  * Input for `iptables-restore --noflush`, or ip6tables-restore. Replaces the chains' rules in one transaction; the beats go on. xt_recent
@@ -175,25 +202,25 @@ export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family
   const alive = spec.failClosed ? '' : `-m recent --name ${name} --mask ${any} --rcheck --seconds ${Math.ceil(aliveMs / 1000)} `;
   const chains = directions(spec).map((direction) => {
     const port = direction === 'outbound' ? listeners.outboundPort : listeners.inboundPort;
-    const stale = spec.failClosed ? [] : [`-p tcp ${counted(direction, 'bypass_stale_worker')} -j RETURN`];
-    const capture = [`-p tcp ${alive}${counted(direction, 'captured')} -j REDIRECT --to-ports ${port}`, ...stale];
-    const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, capture));
+    const stale = spec.failClosed ? [] : [`-p tcp ${counted(direction, 'bypass_stale_worker')}-j RETURN`];
+    const capture = [`-p tcp ${alive}${counted(direction, 'captured')}-j REDIRECT --to-ports ${port}`, ...stale];
+    const steps = stepsOf(spec, direction).flatMap((step) => iptablesStep(step, direction, of, listeners, capture, counted));
     const { chain } = CHAINS[direction];
     return [NOT_FIRST, ...steps, ...capture].map((rule) => `-A ${chain} ${rule}\n`).join('');
   });
-  return `*nat\n${Object.values(CHAINS)
-    .map(({ chain }) => `:${chain} - [0:0]\n`)
-    .join('')}-A ${CHAINS.outbound.chain} -m comment --comment "${comment}"\n${chains.join('')}COMMIT\n`;
+  const mark = `-A ${CHAINS.outbound.chain} -m comment --comment "${comment}"\n`;
+  return iptablesTable('raw', iptablesHolds(spec, listeners, of)) + iptablesTable('nat', [mark, ...chains]);
 }
 
 /** Once per namespace and family, after the chains are there: what leads into them. */
 export function iptablesJumps(): string {
   const jumps = Object.values(CHAINS).map(({ chain, hook }) => `-I ${hook} 1 -p tcp -j ${chain}\n`);
-  return `*nat\n${jumps.join('')}COMMIT\n`;
+  return IPTABLES_TABLES.map((table) => `*${table}\n${jumps.join('')}COMMIT\n`).join('');
 }
 
 export function iptablesRemoval(): string {
   const all = Object.values(CHAINS);
   const jumps = all.map(({ chain, hook }) => `-D ${hook} -p tcp -j ${chain}\n`);
-  return `*nat\n${jumps.join('')}${all.map(({ chain }) => `-F ${chain}\n-X ${chain}\n`).join('')}COMMIT\n`;
+  const chains = all.map(({ chain }) => `-F ${chain}\n-X ${chain}\n`);
+  return IPTABLES_TABLES.map((table) => `*${table}\n${jumps.join('')}${chains.join('')}COMMIT\n`).join('');
 }

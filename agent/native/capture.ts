@@ -119,8 +119,8 @@ export type NamespaceCommand =
   | 'nft -j list counters table inet weft'
   | 'iptables-restore --noflush'
   | 'ip6tables-restore --noflush'
-  | 'iptables-save -c -t nat'
-  | 'ip6tables-save -c -t nat'
+  | 'iptables-save -c'
+  | 'ip6tables-save -c'
   | 'cat /proc/net/ip_tables_names';
 
 export interface CommandResult {
@@ -150,7 +150,7 @@ export interface CaptureAddon {
   /** Makes or adopts mesh namespace, links, maps and programs. */
   openCapture(options: CaptureOpenOptions): CaptureHandle;
   /**
-   * Opens what the namespace at `path` has: "netns", itself; "netfilter", a netlink socket; "xt_recent/weft4" or "xt_recent/weft6", files below
+   * Opens what the namespace at `path` has: "netns", itself; "netfilter", a netlink socket; "xt_recent/weft4" and its like (nat-rules.ts), files below
    * /proc/net, to be written.
    * The descriptor is the caller's.
    */

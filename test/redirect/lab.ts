@@ -231,6 +231,16 @@ export class Lab implements Site {
     return new LabProxy(await this.start('mesh', ['proxy', this.bpfDir, String(workers), HAIRPIN.v4, HAIRPIN.v6], output), output);
   }
 
+  /** As none should be: one that never beats, or whose sockets are filed under the other IP version. */
+  async oddProxy(fault: 'silent' | 'misfiled'): Promise<LabProxy> {
+    return new LabProxy(await this.start('mesh', ['odd-proxy', this.bpfDir, fault], '/dev/null'), '/dev/null');
+  }
+
+  /** One ICMP packet out of the namespace. */
+  ping(namespace: string, address: string): void {
+    this.in(namespace, this.peer, ['ping', address]);
+  }
+
   /** The fallback's: inside the pod's own namespace, with its own record of passes. */
   async natProxy(namespace: string, ports: { outboundPort: number; inboundPort: number; mark: number }): Promise<LabProxy> {
     const output = join(this.folder, `nat-proxy-${namespace}.jsonl`);

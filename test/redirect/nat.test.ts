@@ -5,7 +5,10 @@ import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
+import { countersByReason, savedCountersByReason } from '../../agent/capture/nat-capture.js';
 import { POD_SOCKET } from '../../agent/link/pod-channel.js';
+import { loadAddon } from '../../agent/native/addon.js';
+import type { NamespaceCommand } from '../../agent/native/capture.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
 import { eventually } from '../lab/proxy-process.js';
 import { Lab, namespaceServers, POD_A, POD_B, POD_C, REMOTE, VIP } from './lab.js';
@@ -13,6 +16,7 @@ import { MeshProxy, NODE, serviceResources, workloadResource } from './mesh-prox
 
 const silent = { info() {}, warn() {} };
 const HEARTBEAT_MS = 1_000;
+const addon = loadAddon();
 
 describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
   const lab = new Lab(`wnat${mode.slice(0, 2)}-${process.pid}`);
@@ -50,6 +54,24 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
       },
       (isCaptured) => isCaptured,
     );
+
+  /** As the agent reads it every 10 s; what is counted, by reason. */
+  const seen = async (name: string): Promise<Record<string, number>> => {
+    const { reasons } = addon.captureNames();
+    const said = async (command: NamespaceCommand) => (await addon.runInNamespaceAside(lab.path(name), command)).output;
+    const counts =
+      mode === 'nftables'
+        ? countersByReason(await said('nft -j list counters table inet weft'), reasons)
+        : savedCountersByReason((await said('iptables-save -c')) + (await said('ip6tables-save -c')), reasons);
+    return Object.fromEntries(reasons.map((reason, at) => [reason, counts[at] ?? 0] as const).filter(([, count]) => count > 0));
+  };
+  /** More than before. */
+  const seenMeanwhile = async (name: string, during: () => unknown): Promise<Record<string, number>> => {
+    const before = await seen(name);
+    await during();
+    const more = Object.entries(await seen(name)).map(([reason, count]) => [reason, count - (before[reason] ?? 0)] as const);
+    return Object.fromEntries(more.filter(([, count]) => count > 0));
+  };
 
   /** nsenter has become the proxy. */
   const proxyProcess = () => proxy.child.pid;
@@ -239,22 +261,36 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(connect('c', REMOTE.v4).error).toBeNull();
   }, 30_000);
 
-  const heldOr = mode === 'nftables' ? 'is held until the proxy listens there' : 'is refused until then: the nat table takes no DROP';
-  test(`a new fail-closed pod's first connection ${heldOr}`, async () => {
+  test("a new fail-closed pod's first connections, both ways, are held until the proxy listens there", async () => {
     await proxy.kill();
     await capture.reconcile([a, b, workload('c', POD_C, { failClosed: true })]);
-    if (mode === 'iptables') {
-      expect(connect('c', REMOTE.v4).error).toBe('ECONNREFUSED');
-      proxy = await startProxy();
-    } else {
-      const begun = lab.hold('c', REMOTE.v4, 8080);
-      proxy = await startProxy();
-      capture.release();
-      const close = await begun;
-      expect(await proxy.counter('downstream_open')).toBe(1);
-      await close();
-    }
+    const begun = [lab.hold('c', REMOTE.v4, 8080), lab.hold('remote', POD_C.v6, 8080)];
+    proxy = await startProxy();
+    capture.release();
+    const closers = await Promise.all(begun);
+    expect(await proxy.counter('downstream_open')).toBe(2);
+    expect((await seen('c')).held).toBeGreaterThanOrEqual(2);
+    for (const close of closers) await close();
     await capture.reconcile([a, b]);
+    expect(await captured()).toBe(true);
+  }, 30_000);
+
+  test('N connections made are N counted, by direction, and what is excluded or finds no proxy by its reason', async () => {
+    const thrice = (from: string, to: string) => () => Array.from({ length: 3 }, () => expect(connect(from, to).error).toBeNull());
+    expect(await seenMeanwhile('a', thrice('a', REMOTE.v4))).toEqual({ captured_outbound: 3 });
+    expect(await seenMeanwhile('b', thrice('remote', POD_B.v6))).toEqual({ captured_inbound: 3 });
+    await capture.reconcile([workload('a', POD_A, { excludeOutboundPorts: [8080] }), b]);
+    expect(await seenMeanwhile('a', thrice('a', REMOTE.v6))).toEqual({ bypass_excluded_port: 3 });
+    await capture.reconcile([a, workload('b', POD_B, { excludeInboundCidrs: [`${REMOTE.v4}/32`] })]);
+    expect(await seenMeanwhile('b', thrice('remote', POD_B.v4))).toEqual({ bypass_excluded_cidr: 3 });
+    await capture.reconcile([a, b]);
+    await proxy.kill();
+    await eventually(
+      async () => connect('a', REMOTE.v4).error,
+      (error) => error === null,
+    );
+    expect(await seenMeanwhile('a', thrice('a', REMOTE.v4))).toEqual({ bypass_stale_worker: 3 });
+    proxy = await startProxy();
     expect(await captured()).toBe(true);
   }, 30_000);
 

@@ -10,6 +10,8 @@
 //   peer stream ADDRESS PORT             says its own address, then sends its standard input and prints what is echoed
 //   peer probe ADDRESS PORT MS INTERVAL_MS
 //   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
+//   peer odd-proxy BPF_DIR silent|misfiled                      as none should be (odd_proxy)
+//   peer ping ADDRESS                    one ICMP packet
 //   peer nat-proxy OUTBOUND_PORT INBOUND_PORT MARK   inside a pod's namespace: for connections that address translation redirects to it
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -382,8 +384,7 @@ static void *accept_all(void *argument) {
   return NULL;
 }
 
-static void listen_as(int map, unsigned worker, unsigned kind) {
-  int family = kind & 1 ? AF_INET6 : AF_INET;
+static void listen_at(int map, unsigned worker, unsigned kind, int family) {
   struct listening *listener = malloc(sizeof *listener);
   listener->inbound = kind >= WEFT_LISTENER_INBOUND4;
   listener->worker = worker;
@@ -399,6 +400,29 @@ static void listen_as(int map, unsigned worker, unsigned kind) {
   __u64 value = listener->fd;
   must(bpf_map_update_elem(map, &key, &value, BPF_ANY) == 0, "register a listener");
   spawn(accept_all, listener);
+}
+
+static void listen_as(int map, unsigned worker, unsigned kind) { listen_at(map, worker, kind, kind & 1 ? AF_INET6 : AF_INET); }
+
+// Proxies as none should be. "silent": listens and never beats. "misfiled": beats, and has IPv6 sockets, which the kernel refuses for IPv4.
+static void odd_proxy(int is_silent) {
+  int listeners = open_map("listeners"), beats = open_map("workers");
+  struct weft_worker *workers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, beats, 0);
+  must(workers != MAP_FAILED, "mmap");
+  for (unsigned kind = 0; kind <= WEFT_LISTENER_INBOUND6; kind += 2) listen_at(listeners, 0, kind, is_silent ? AF_INET : AF_INET6);
+  workers[0].workers = 1;
+  workers[0].beat_ns = is_silent ? 1 : now_ms() * 1e6;
+  fputs("ready\n", stderr);
+  for (; !is_silent; usleep(100000)) workers[0].beat_ns = now_ms() * 1e6;
+  pause();
+}
+
+// An ICMP packet, of nobody that the mesh knows.
+static void ping(const char *address) {
+  struct sockaddr_storage to = parse(address, 0);
+  unsigned char request[8] = {8, 0, 0xf7, 0xff};
+  int fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
+  must(sendto(fd, request, sizeof request, 0, (void *)&to, size_of(&to)) == sizeof request, "ping");
 }
 
 static void proxy(unsigned count) {
@@ -496,6 +520,14 @@ int main(int count, char **words) {
     hairpin4 = words[4];
     hairpin6 = words[5];
     proxy(atoi(words[3]));
+  }
+  if (!strcmp(role, "odd-proxy") && count == 4) {
+    bpf_dir = words[2];
+    odd_proxy(!strcmp(words[3], "silent"));
+  }
+  if (!strcmp(role, "ping") && count == 3) {
+    ping(words[2]);
+    return 0;
   }
   if (!strcmp(role, "nat-proxy") && count == 5) nat_proxy(atoi(words[2]), atoi(words[3]), atoi(words[4]));
   fprintf(stderr, "see the top of peer.c\n");

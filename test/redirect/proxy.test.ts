@@ -70,6 +70,27 @@ describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
     }
   });
 
+  test.each(FAMILIES)('%s: a pod that it has not been told of (yet) is served all the same, both ways', async (family) => {
+    await scene.capture.reconcile([...scene.enrolled(), scene.workload('c')]);
+    try {
+      for (const [from, to, seenAs] of [
+        ['c', REMOTE[family], POD_C],
+        ['remote', POD_C[family], REMOTE],
+      ] as const) {
+        const before = await proxy!.counter('downstream_accepted');
+        const { error, server } = scene.lab.connect(from, to, 8080, 100_000);
+        expect({ error, server: addressOf(server?.peer ?? '') }).toEqual({ error: null, server: seenAs[family] });
+        const accepted = (await proxy!.counter('downstream_accepted')) - before;
+        expect({ accepted, workloads: scene.capture.state().workloads.map(({ detail }) => detail) }).toEqual({
+          accepted: 1,
+          workloads: ['', '', ''],
+        });
+      }
+    } finally {
+      await scene.capture.reconcile(scene.enrolled());
+    }
+  });
+
   test.each(CROSSED)('a service whose only endpoint has an address of the other IP version: $name', ({ vip, endpoint, seenAs }) => {
     for (let i = 0; i < 3; i++) {
       const { error, server } = scene.lab.connect('a', vip, 80, 100_000);

@@ -148,6 +148,8 @@ Outcome attach_link(int program, int target, bpf_attach_type type, const std::st
 }
 
 Outcome unpin(const std::string& pin) {
+  // The kernel puts off the end of a link that is only unlinked, and its program can't be attached there again meanwhile (EEXIST).
+  if (const Descriptor link(bpf_obj_get(pin.c_str())); link) bpf_link_detach(link.get());
   if (unlink(pin.c_str()) != 0 && errno != ENOENT) return failure(errno, "cannot remove " + pin);
   return {};
 }

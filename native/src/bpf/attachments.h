@@ -31,7 +31,7 @@ Outcome remove_qdisc(int there, uint32_t ifindex);
 Outcome attach_lookup(int program, int namespace_fd, const std::string& pin);
 // A new link, kept at `pin`, where there must be none. `target`: descriptor of what the hook is on.
 Outcome attach_link(int program, int target, bpf_attach_type type, const std::string& pin);
-// Unpinning a link detaches it: nothing else holds it. Missing is well.
+// Detaches the link and removes its pin. Missing is well.
 Outcome unpin(const std::string& pin);
 
 }  // namespace weft::bpf

@@ -125,8 +125,9 @@ Outcome open_in_namespace(const std::string& path, const std::string& what, Desc
     return {};
   }
   netns::Request request = request_for(what == "netfilter" ? Operation::kNetfilter : Operation::kRecent);
-  if (what == "xt_recent/weft4") request.family = netns::kFamilyV4;
-  if (what == "xt_recent/weft6") request.family = netns::kFamilyV6;
+  if (what == "xt_recent/weft4" || what == "xt_recent/weftheld4") request.family = netns::kFamilyV4;
+  if (what == "xt_recent/weft6" || what == "xt_recent/weftheld6") request.family = netns::kFamilyV6;
+  request.number = what.rfind("xt_recent/weftheld", 0) == 0 ? 1 : 0;
   if (request.operation == Operation::kRecent && request.family == 0) return failure(EINVAL, what + " is not to be had");
   return told(NetnsClient::instance().ask(request, {there.get()}, result), "cannot open " + what + " in " + path);
 }

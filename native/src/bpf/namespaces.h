@@ -25,7 +25,7 @@ Outcome open_route_socket(int there, Descriptor& result);
 // A TCP socket, there, not blocking.
 Outcome open_stream_socket(int there, int family, Descriptor& result);
 // What the namespace at `path` has: "netns", the namespace itself; "netfilter", a netlink socket of nfnetlink; "xt_recent/weft4" and
-// "xt_recent/weft6", files below /proc/net, opened for reading and writing.
+// "xt_recent/weftheld4", and of 6, files below /proc/net, opened for reading and writing.
 Outcome open_in_namespace(const std::string& path, const std::string& what, Descriptor& result);
 // At /sys/fs/bpf, where none is.
 Outcome mount_bpffs();

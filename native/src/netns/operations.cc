@@ -121,8 +121,9 @@ int create(int home) {
   return created;
 }
 
-int open_recent(uint8_t family) {
-  const std::string path = std::string("/proc/thread-self/net/xt_recent/weft") + (family == kFamilyV6 ? "6" : "4");
+int open_recent(const Request& request) {
+  const char* const name = request.number == 1 ? "weftheld" : "weft";
+  const std::string path = std::string("/proc/thread-self/net/xt_recent/") + name + (request.family == kFamilyV6 ? "6" : "4");
   return own(open(path.c_str(), O_RDWR | O_CLOEXEC));
 }
 
@@ -253,7 +254,7 @@ bool is_request(const Asked& asked, const Terms& terms) {
     case Operation::kOpen:
       return is_family && count >= 1 && count <= kMaxSockets;
     case Operation::kRecent:
-      return terms.is_for_agent && is_family;
+      return terms.is_for_agent && is_family && number <= 1;
     case Operation::kAttach:
       return terms.is_for_agent && (family == kIngress || family == kEgress);
     case Operation::kRun:
@@ -290,7 +291,7 @@ Done perform(const Asked& asked, const Terms& terms) {
     case Operation::kNetfilter:
       return netlink(SOCK_NONBLOCK, NETLINK_NETFILTER);
     case Operation::kRecent:
-      return one(in_namespace(there, home, [&] { return open_recent(request.family); }));
+      return one(in_namespace(there, home, [&] { return open_recent(request); }));
     case Operation::kAttach:
       return one(in_namespace(there, home, [&] { return attach(request, asked.descriptors[1]); }));
     case Operation::kSysctls:

@@ -21,7 +21,7 @@ enum class Operation : uint8_t {
   // A socket of rtnetlink, or of nfnetlink, there.
   kRoute = 5,
   kNetfilter = 6,
-  // The file of xt_recent that is the beat of `family` there, opened for writing.
+  // The file of xt_recent there, opened for writing, that is the beat of `family`, or with `number` 1 holds its first connections.
   kRecent = 7,
   // A link (tcx, `family`: kIngress or kEgress) of the program whose descriptor comes second to interface `number` there.
   kAttach = 8,
@@ -70,8 +70,8 @@ inline constexpr const char* kCommands[][8] = {
     {"nft", "-j", "list", "counters", "table", "inet", "weft"},
     {"iptables-restore", "--noflush"},
     {"ip6tables-restore", "--noflush"},
-    {"iptables-save", "-c", "-t", "nat"},
-    {"ip6tables-save", "-c", "-t", "nat"},
+    {"iptables-save", "-c"},
+    {"ip6tables-save", "-c"},
     {"cat", "/proc/net/ip_tables_names"},
 };
 inline constexpr uint32_t kMaxCommandSeconds = 10;
