@@ -5,7 +5,7 @@ import { confineAgent } from './confinement.js';
 
 export function agentCommand(): Command {
   const command = new Command('agent').description(
-    "The daemon of a host: redirects its workloads' traffic to the proxy, relays the configuration, answers for the node",
+    'Run the agent of this host: redirects its workloads’ traffic to the proxy, relays the configuration, answers for the node.',
   );
   return addAgentOptions(command).action(async () => {
     const config = agentConfig(command);

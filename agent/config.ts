@@ -54,8 +54,8 @@ export interface AgentConfig {
 /** What commander hands over, by option name. */
 interface AgentFlags {
   readonly node?: string;
-  readonly zone: string;
-  readonly region: string;
+  readonly zone?: string;
+  readonly region?: string;
   readonly controller?: readonly string[];
   readonly controllerCa?: string;
   readonly joinTokenFile?: string;
@@ -86,8 +86,8 @@ export function addAgentOptions(command: Command): Command {
   const option = (flags: string, env: string, description: string): Option => new Option(flags, description).env(env);
   return command
     .addOption(option('--node <name>', 'WEFT_NODE', "this node's name (default: the host name)").argParser(nodeName))
-    .addOption(option('--zone <name>', 'WEFT_ZONE', 'failure zone of this node').default(''))
-    .addOption(option('--region <name>', 'WEFT_REGION', 'region of this node').default(''))
+    .addOption(option('--zone <name>', 'WEFT_ZONE', 'failure zone of this node'))
+    .addOption(option('--region <name>', 'WEFT_REGION', 'region of this node'))
     .addOption(
       option('--controller <address>', 'WEFT_CONTROLLER', `repeatable; tried in random order (default: ${defaultController})`).argParser(
         addresses,
@@ -185,8 +185,8 @@ export function agentConfig(command: Command): AgentConfig {
   const statusListen = flags.statusListen ?? [defaultStatusListen];
   return Object.freeze({
     node: flags.node ?? nodeOfHost(hostname(), command),
-    zone: flags.zone,
-    region: flags.region,
+    zone: flags.zone ?? '',
+    region: flags.region ?? '',
     controllers: flags.controller ?? [defaultController],
     enrolment: enrolmentOf(flags, command),
     runDir: flags.runDir,

@@ -1,5 +1,5 @@
 // `weft controller`: flags and environment into a configuration, signals into a graceful stop.
-import { Command, Option } from 'commander';
+import { Command, Help, Option } from 'commander';
 import { createLog, LOG_LEVELS } from '../api/log.js';
 import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS, type StoreConfig, type StoreFlags, storeConfig } from './config.js';
 import { startController } from './main.js';
@@ -10,7 +10,7 @@ import { Keyspace } from './store/keys.js';
 
 export function controllerCommand(): Command {
   return withStore(new Command('controller'))
-    .description('Stores resources and nodes in etcd and distributes the model to every node.')
+    .description('Run the controller: stores resources and nodes in etcd, distributes the model to every node.')
     .addOption(
       repeatable(
         '--listen <address>',
@@ -68,7 +68,7 @@ export function controllerCommand(): Command {
         'HTTP, over TLS where there is an authority: services and endpoints as JSON, for viewers (default: none)',
       )
         .env('WEFT_REGISTRY_LISTEN')
-        .default(DEFAULT_FLAGS.registryListen, 'none'),
+        .default(DEFAULT_FLAGS.registryListen),
     )
     .addOption(
       new Option('--node-ttl <seconds>', 'how long a silent node counts as alive').env('WEFT_NODE_TTL').default(DEFAULT_FLAGS.nodeTtl),
@@ -147,7 +147,7 @@ export function controllerCommand(): Command {
 
 function backupCommand(): Command {
   return withStore(new Command('backup'))
-    .description('Writes all that the mesh keeps in etcd to one file, as of one revision. Secrets are in it: only its owner may read it.')
+    .description('Write all that the mesh keeps in etcd to one file, as of one revision. Secrets are in it: only its owner may read it.')
     .argument('<file>')
     .action(async (file: string, _: StoreFlags, command: Command) => {
       await withStoreOf(command, async (client, keys) => {
@@ -159,7 +159,7 @@ function backupCommand(): Command {
 
 function restoreCommand(): Command {
   return withStore(new Command('restore'))
-    .description('Makes etcd hold what a backup does. Controllers may run: nodes hear of it when it is whole.')
+    .description('Make etcd hold what a backup does. Controllers may run: nodes hear of it when it is whole.')
     .argument('<file>')
     .option('--replace', 'although objects stand there already: those that the file does not hold are deleted', false)
     .action(async (file: string, { replace }: { replace: boolean }, command: Command) => {
@@ -173,6 +173,7 @@ function restoreCommand(): Command {
 /** How a command reaches etcd: the same flags for each. */
 function withStore(command: Command): Command {
   return command
+    .configureHelp({ optionDescription })
     .addOption(repeatable('--etcd <endpoint>', 'etcd: http(s)://host:port or unix:/path (repeatable)', 'WEFT_ETCD', DEFAULT_FLAGS.etcd))
     .addOption(new Option('--etcd-prefix <path>', 'where our keys begin').env('WEFT_ETCD_PREFIX').default(DEFAULT_FLAGS.etcdPrefix))
     .addOption(optional('--etcd-ca <file>', 'authorities of etcd’s certificates, PEM; else the system’s', 'WEFT_ETCD_CA'))
@@ -182,8 +183,16 @@ function withStore(command: Command): Command {
     .addOption(optional('--etcd-password-file <file>', 'its password', 'WEFT_ETCD_PASSWORD_FILE'));
 }
 
+/** Nothing is said of a default that is nothing. */
+function optionDescription(option: Option): string {
+  const { defaultValue, description, envVar } = option;
+  const isNothing = defaultValue === '' || defaultValue === false || (Array.isArray(defaultValue) && defaultValue.length === 0);
+  if (!isNothing) return new Help().optionDescription(option);
+  return envVar === undefined ? description : `${description} (env: ${envVar})`;
+}
+
 function optional(flags: string, description: string, variable: string): Option {
-  return new Option(flags, description).env(variable).default('', 'none');
+  return new Option(flags, description).env(variable).default('');
 }
 
 /** For commands that end: says what failed, exits 1 or 2. */
