@@ -10,6 +10,12 @@ import { EXIT_USAGE, Failure } from './failure.js';
 export function resolveKind(word: string): string {
   const found = findKind(word);
   if (found !== null) return found.kind;
+  if (/^(endpoints?|ep)$/i.test(word)) {
+    throw new Failure(
+      'endpoints are made, not stored: `weft registry endpoints SERVICE`, or as a node sees them `weft endpoints NODE`',
+      EXIT_USAGE,
+    );
+  }
   throw new Failure(`unknown kind "${word}". There are: ${KINDS.map((kind) => kind.plural).join(', ')}`, EXIT_USAGE);
 }
 

@@ -42,10 +42,9 @@ const JITTER = 0.1;
 
 interface Target {
   readonly name: string;
-  readonly check: HealthCheck;
+  /** Replaced by an equal one when its service is told anew. */
+  check: HealthCheck;
   readonly at: ProbeTarget;
-  /** By which it is the same check still. */
-  readonly identity: string;
   readonly state: VerdictState;
   readonly over: AbortController;
   timer: NodeJS.Timeout | null;
@@ -124,16 +123,14 @@ export class HealthChecks {
 
   #put(each: CheckedEndpoint): void {
     const at = { address: each.endpoint.address, port: portOf(each) };
-    const identity = JSON.stringify([at, each.check]);
     const before = this.#targets.get(each.name);
-    if (before?.identity === identity) return;
+    if (before !== undefined && isSame(before, at, each.check)) return;
     if (before !== undefined) this.#end(before);
     const { verdict, reason } = this.#start(each, before);
     const target: Target = {
       name: each.name,
       check: each.check,
       at,
-      identity,
       state: new VerdictState(verdict),
       over: new AbortController(),
       timer: null,
@@ -220,6 +217,15 @@ export function endpointsToCheck(
     }
   }
   return found;
+}
+
+/** All endpoints are looked at whenever one has changed: mostly their check is the very object it was. */
+function isSame(target: Target, at: ProbeTarget, check: HealthCheck): boolean {
+  if (target.at.address !== at.address || target.at.port !== at.port) return false;
+  if (target.check === check) return true;
+  if (JSON.stringify(target.check) !== JSON.stringify(check)) return false;
+  target.check = check;
+  return true;
 }
 
 /** 0: it has none, so there is nothing that could be asked. */

@@ -63,7 +63,8 @@ export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointInd
   const policies = index.policiesByService.get(name) ?? [];
   inputs.push(...policies);
   const isChecked =
-    healthCheckOf(service, index) !== undefined || instancesOf(service, index).some(({ state }) => state.check !== undefined);
+    policies.some(({ manifest }) => manifest.spec.healthCheck !== undefined) ||
+    instancesOf(service, index).some(({ state }) => state.check !== undefined);
   if (isChecked) inputs.push(nodes, failing.get(name));
   for (const slice of index.slicesByService.get(nameOf(service)) ?? []) {
     inputs.push(slice);

@@ -226,6 +226,23 @@ test('without a controller a node’s own verdicts reach its proxy, and all agre
   await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
 });
 
+test('with etcd away a node’s verdicts reach its own proxy, and all agree when it is back', async () => {
+  const { state, port } = await httpServer();
+  const [n1, n2] = [await startNode('n1'), await startNode('n2')];
+  await apply(controller, checkedService('web', port, 'http: {}', 'n1'));
+  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  await etcd.kill();
+  state.status = 500;
+  await n1.proxy.becomes('web', EndpointHealth.UNHEALTHY);
+  await controller.logged('can’t be written to etcd');
+  expect(n2.proxy.endpoint('web')?.health).toBe(EndpointHealth.READY);
+  await etcd.restart();
+  await n2.proxy.becomes('web', EndpointHealth.UNHEALTHY);
+  expect(n2.proxy.endpoint('web')?.check).toMatchObject({ node: 'n1', detail: 'HTTP 500 from /' });
+  state.status = 200;
+  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+}, 30_000);
+
 test('an agent that starts again goes on with what it knew, also without a controller', async () => {
   const { state, port } = await httpServer();
   const first = await startNode('n1');

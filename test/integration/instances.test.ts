@@ -154,6 +154,8 @@ test('an instance that is kept goes when its keeper ends, or is killed; one that
 });
 
 test('mistakes say what was expected', async () => {
+  const kind = await weft('get', 'endpoints');
+  expect(kind).toMatchObject({ code: 2, stderr: expect.stringContaining('weft registry endpoints SERVICE') });
   expect(await weft(...REGISTER, '--id', 'a')).toMatchObject({ code: 2, stderr: expect.stringContaining('--port') });
   expect(await weft(...REGISTER, '--id', 'a', '--port', 'x')).toMatchObject({
     code: 2,
