@@ -35,8 +35,19 @@ export function compileModel(input: CompileInput, memo = new CompileMemo()): Com
       problems.push({ kind: object.kind, namespace: object.namespace, name: object.name, path, reason, message });
   const resources = compileAll(index, input, memo, reporter);
   checkReferences(index, input.running, reporter);
-  resources.sort((a, b) => a.type - b.type || compareText(a.name, b.name));
-  return { resources, problems, visibility: compileVisibility(index) };
+  return { resources: inOrder(resources), problems, visibility: compileVisibility(index) };
+}
+
+/** By type, then by name. Within a type they come nearly so, which sorting takes few looks at: of a large model it was half of the compilation. */
+function inOrder(resources: readonly CompiledResource[]): CompiledResource[] {
+  const byType = new Map<ResourceType, CompiledResource[]>();
+  for (const resource of resources) {
+    const known = byType.get(resource.type);
+    if (known === undefined) byType.set(resource.type, [resource]);
+    else known.push(resource);
+  }
+  const types = [...byType].sort(([a], [b]) => a - b);
+  return types.flatMap(([, ofType]) => ofType.sort((a, b) => compareText(a.name, b.name)));
 }
 
 function compileAll(

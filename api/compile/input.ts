@@ -70,26 +70,27 @@ export function indexObjects(
   outside: OutsideServices,
   registry: RegistryReports = NO_REPORTS,
 ): ObjectIndex {
-  const sorted = [...objects, ...outside.objects].sort((a, b) => compareText(nameOf(a), nameOf(b)));
-  const workloads = ofKind(sorted, 'Workload');
-  const slices = ofKind(sorted, 'EndpointSlice');
-  const policies = oldestFirst(ofKind(sorted, 'TrafficPolicy'));
-  const backendTlsPolicies = oldestFirst(ofKind(sorted, 'BackendTLSPolicy'));
+  const kinds = groupBy([...objects, ...outside.objects], ({ kind }) => [kind]);
+  const ofKind = <K extends Kind>(kind: K): Stored<K>[] => inOrder((kinds.get(kind) ?? []) as Stored<K>[]);
+  const workloads = ofKind('Workload');
+  const slices = ofKind('EndpointSlice');
+  const policies = oldestFirst(ofKind('TrafficPolicy'));
+  const backendTlsPolicies = oldestFirst(ofKind('BackendTLSPolicy'));
   // An external name is another host's: nothing of the mesh stands behind it.
-  const declared = byName(ofKind(sorted, 'Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
+  const declared = byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
   const implied = impliedServices(registry, (name) => declared.has(name));
   return {
     services: implied.length === 0 ? declared : byName([...declared.values(), ...implied]),
     entryHosts: outside.hosts,
-    gateways: byName(ofKind(sorted, 'Gateway')),
-    routes: byName(ofKind(sorted, 'HTTPRoute')),
-    grpcRoutes: ofKind(sorted, 'GRPCRoute'),
-    tlsRoutes: ofKind(sorted, 'TLSRoute'),
-    tcpRoutes: ofKind(sorted, 'TCPRoute'),
-    grantsByNamespace: groupBy(ofKind(sorted, 'ReferenceGrant'), ({ namespace }) => [namespace]),
-    secrets: byName(ofKind(sorted, 'Secret')),
-    namespaces: new Map(ofKind(sorted, 'Namespace').map((namespace) => [namespace.name, namespace])),
-    nodes: new Map(ofKind(sorted, 'Node').map((node) => [node.name, node])),
+    gateways: byName(ofKind('Gateway')),
+    routes: byName(ofKind('HTTPRoute')),
+    grpcRoutes: ofKind('GRPCRoute'),
+    tlsRoutes: ofKind('TLSRoute'),
+    tcpRoutes: ofKind('TCPRoute'),
+    grantsByNamespace: groupBy(ofKind('ReferenceGrant'), ({ namespace }) => [namespace]),
+    secrets: byName(ofKind('Secret')),
+    namespaces: new Map(ofKind('Namespace').map((namespace) => [namespace.name, namespace])),
+    nodes: new Map(ofKind('Node').map((node) => [node.name, node])),
     workloads: byName(workloads),
     workloadsByLabel: groupBy(
       workloads.filter(({ manifest }) => manifest.spec.podUID === undefined),
@@ -102,11 +103,11 @@ export function indexObjects(
     backendTlsByService: groupBy(backendTlsPolicies, (policy) => [
       ...new Set(policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name))),
     ]),
-    configMaps: byName(ofKind(sorted, 'ConfigMap')),
+    configMaps: byName(ofKind('ConfigMap')),
     backendTlsPolicies,
-    peerAuthentications: groupBy(oldestFirst(ofKind(sorted, 'PeerAuthentication')), ({ namespace }) => [namespace]),
+    peerAuthentications: groupBy(oldestFirst(ofKind('PeerAuthentication')), ({ namespace }) => [namespace]),
     slices,
-    sidecars: oldestFirst(ofKind(sorted, 'Sidecar')),
+    sidecars: oldestFirst(ofKind('Sidecar')),
     policies,
     registry,
   };
@@ -130,8 +131,10 @@ function serviceOfSlice(slice: Stored<'EndpointSlice'>): string[] {
   return service === undefined ? [] : [qualifiedName(slice.namespace, service)];
 }
 
-function ofKind<K extends Kind>(objects: readonly StoredObject[], kind: K): Stored<K>[] {
-  return objects.filter((object): object is Stored<K> => object.kind === kind);
+/** By name. The names are made once, and a store gives its objects in this order already. */
+function inOrder<T extends StoredObject>(objects: readonly T[]): T[] {
+  const named = objects.map((object) => ({ name: nameOf(object), object }));
+  return named.sort((a, b) => compareText(a.name, b.name)).map(({ object }) => object);
 }
 
 function byName<T extends { readonly namespace: string; readonly name: string }>(objects: readonly T[]): Map<string, T> {

@@ -152,6 +152,25 @@ test('where routes lead is told whole, with its own routes; a gateway is told of
   expect(toldOf('n3', ...mesh)).toEqual([]);
 });
 
+test('a host of a ServiceEntry is told like a service, to whom its entry is exported and where a Sidecar asks for it by name', () => {
+  const entry = (of: string, host: string, exportTo: string): string => `apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ${host.split('.')[0]}, namespace: ${of}}
+spec: {hosts: [${host}], exportTo: ["${exportTo}"], resolution: STATIC, endpoints: [{address: 192.0.2.1}], ports: [{number: 80, name: http, protocol: HTTP}]}
+`;
+  const mesh = [
+    entry('shop', 'mail.example.com', '.'),
+    entry('shop', 'maps.example.com', '*'),
+    entry('shop', 'news.example.org', '*'),
+    sidecar('bank', 'default', ['*/*.example.com']),
+    workload('shop', 'web', 'n1'),
+    workload('bank', 'teller', 'n2'),
+  ];
+  const services = (node: string): string[] => toldOf(node, ...mesh).flatMap((name) => /^SERVICE (.*)/.exec(name)?.[1] ?? []);
+  expect(services('n1')).toEqual(['shop/mail.example.com', 'shop/maps.example.com', 'shop/news.example.org']);
+  expect(services('n2')).toEqual(['shop/maps.example.com']);
+});
+
 test('a workload that is not captured counts too: it may be a proxyless client of the agent', () => {
   const mesh = [service('bank', 'pay', 'shop'), workload('shop', 'web', 'n1', ', capture: {outbound: false, inbound: false}')];
   expect(toldOf('n1', ...mesh)).toEqual(['SERVICE bank/pay', 'WORKLOAD shop/web']);
