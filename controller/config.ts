@@ -198,14 +198,15 @@ function authorityPlace({ authorityKeyFile, authorityCert, authorityKey, insecur
   return { kind: 'files', certificateFile: authorityCert, keyFile: authorityKey };
 }
 
+const PLAINTEXT =
+  'without an authority it would be plaintext: give --authority-key-file (docs/security.md), listen on 127.0.0.1, or say --insecure';
+
 /** Plaintext is for this host alone, unless somebody has said that they want it. */
 function listenAddresses({ listen, insecure }: ControllerFlags, isSecure: boolean): string[] {
   const given = listen.length > 0 ? listen : [isSecure ? '0.0.0.0:15010' : '127.0.0.1:15010', 'unix:/run/weft/controller.sock'];
   const open = isSecure || insecure ? undefined : given.find((address) => !isLocalAddress(address));
   if (open === undefined) return [...given];
-  throw new Error(
-    `--listen ${open}: without an authority it would be plaintext, and whoever reaches it an administrator: give --authority-key-file (docs/security.md), listen on 127.0.0.1, or say --insecure`,
-  );
+  throw new Error(`--listen ${open}: whoever reaches it would be an administrator, ${PLAINTEXT}`);
 }
 
 export type StoreFlags = Pick<ControllerFlags, 'etcd' | 'etcdCa' | 'etcdCert' | 'etcdKey' | 'etcdUser' | 'etcdPasswordFile' | 'etcdPrefix'>;

@@ -230,8 +230,9 @@ export class Enrolment implements LinkSecurity {
     authorities: readonly string[],
     method: (client: NodeIdentityClient, callback: (error: ServiceError | null, value: NodeCertificate) => void) => void,
   ): Promise<NodeCertificate> {
-    // Without the certificate: it may have ended.
-    const { credentials: security, options } = secureChannel({ authorities, certificate: null, key: null });
+    // By the certificate while it holds: a controller that strangers press upon knows the node by it.
+    const { certificate = null, key = null } = this.proof ?? {};
+    const { credentials: security, options } = secureChannel({ authorities, certificate, key });
     const client = new NodeIdentityClient(address, security, { ...channelOptions, ...options });
     return new Promise((resolve, reject) => {
       method(client, (error, value) => {

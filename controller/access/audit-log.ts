@@ -10,16 +10,19 @@ import { commit, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 import { RateLimits } from './rate-limits.js';
 
-/** Every replica has them in memory, some 500 bytes each. */
-const MAX_KEPT = 5_000;
+/** Every replica has them in memory, some 500 bytes each. Refusals push out refusals alone: whoever is refused often hides nothing by it. */
+const MAX_KEPT = { audit: 5_000, refusals: 1_000 };
 const MAX_WAITING = 1_000;
-const BATCH = 50;
+const BATCH = 30;
+/** Of each family beside a batch, and more than that writes: etcd takes 128 operations in one transaction. */
+const PRUNED = 35;
 const MAX_TEXT = 1_024;
 const RETRY_MS = 1_000;
 const REFUSALS = { perSecond: 1, burst: 100 };
 /** Once a batch has failed so often, it is only in the log. */
 const ATTEMPTS = 60;
 
+type Family = 'audit' | 'refusals';
 export type AuditFacts = Omit<AuditRecord, 'atMs'>;
 
 export class AuditLog {
@@ -46,7 +49,7 @@ export class AuditLog {
   }
 
   done(facts: AuditFacts): void {
-    this.#record(facts, '');
+    this.#record('audit', facts, '');
   }
 
   /** One that exceeds the rate is counted, and told with the next that doesn't. */
@@ -57,7 +60,7 @@ export class AuditLog {
     }
     const unsaid = this.#unsaid === 0 ? '' : ` (and ${this.#unsaid} refusals before it that were too many to record)`;
     this.#unsaid = 0;
-    this.#record(facts, unsaid);
+    this.#record('refusals', facts, unsaid);
   }
 
   /** Writes what waits; what etcd does not take is in the log alone. */
@@ -66,7 +69,7 @@ export class AuditLog {
     await this.#writing;
   }
 
-  #record(facts: AuditFacts, more: string): void {
+  #record(family: Family, facts: AuditFacts, more: string): void {
     const atMs = this.#wallClock();
     const record: AuditRecord = {
       ...{ atMs, actor: cut(facts.actor), by: facts.by, peer: facts.peer, method: facts.method },
@@ -74,7 +77,7 @@ export class AuditLog {
     };
     this.#log.info({ audit: record }, `audit: ${record.actor || 'somebody'} ${record.method} ${record.result}`);
     if (this.#waiting.length >= MAX_WAITING) this.#waiting.shift();
-    this.#waiting.push({ key: this.#keys.audit(atMs, randomUUID()), value: JSON.stringify(record), lease: null });
+    this.#waiting.push({ key: this.#keys.audit(family, atMs, randomUUID()), value: JSON.stringify(record), lease: null });
     this.#writing ??= this.#write().finally(() => {
       this.#writing = null;
     });
@@ -83,7 +86,7 @@ export class AuditLog {
   async #write(): Promise<void> {
     for (let attempt = 0; this.#waiting.length > 0 && attempt < ATTEMPTS; ) {
       const batch = this.#waiting.slice(0, BATCH);
-      const writes = [...batch, ...this.#outdated(batch.length)];
+      const writes = [...batch, ...this.#outdated('audit', batch.length), ...this.#outdated('refusals', batch.length)];
       const result = await commit(this.#client, { expect: new Map(), writes });
       if (result.kind === 'committed') {
         this.#waiting.splice(0, batch.length);
@@ -96,17 +99,23 @@ export class AuditLog {
     }
   }
 
-  #outdated(more: number): Write[] {
-    const excess = this.#view.audit.size + more - MAX_KEPT;
-    if (excess <= 0) return [];
-    const keys = [...this.#view.audit.keys()].sort().slice(0, Math.min(excess, BATCH));
-    return keys.map((key) => ({ key, value: null, lease: null }));
+  /** At most a batch more than have to go: what is written may be of the other family. */
+  #outdated(family: Family, more: number): Write[] {
+    const known = this.#view[family];
+    const excess = Math.min(known.size + more - MAX_KEPT[family], PRUNED);
+    const oldest: Write[] = [];
+    // In the order in which they came, which is nearly that of time; sorting thousands at each write took longer than the rest of it.
+    for (const key of known.keys()) {
+      if (oldest.length >= excess) break;
+      oldest.push({ key, value: null, lease: null });
+    }
+    return oldest;
   }
 }
 
 /** The newest first. */
 export function auditEntries(view: StoreView, limit: number): AuditRecord[] {
-  const entries = [...view.audit].sort(([a], [b]) => (a < b ? 1 : -1)).map(([, record]) => record);
+  const entries = [...view.audit, ...view.refusals].sort(([, a], [, b]) => b.atMs - a.atMs).map(([, record]) => record);
   return limit > 0 ? entries.slice(0, limit) : entries;
 }
 

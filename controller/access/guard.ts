@@ -4,7 +4,7 @@ import { Metadata, ServerInterceptingCall, type ServerInterceptor, status } from
 import { retryInfo } from '../../api/grpc/retry-info.js';
 import type { Clock } from '../clock.js';
 import type { AuditLog } from './audit-log.js';
-import type { Authenticator, ListenerSecurity } from './authenticator.js';
+import type { Authentication, Authenticator, CallCredentials, ListenerSecurity } from './authenticator.js';
 import { type Method, methodAt } from './methods.js';
 import { nameOf, type Principal, principalOf, refusal, setPrincipal } from './principal.js';
 import { type Rate, RateLimits } from './rate-limits.js';
@@ -34,15 +34,17 @@ const MESSAGES: Rate = { perSecond: 200, burst: 400 };
 /** An agent has two streams, and opens them again after 100 ms to 5 s. */
 const NODE: Limits = { calls: { perSecond: 10, burst: 50 }, concurrent: 16 };
 const OPERATOR: Limits = { calls: { perSecond: 50, burst: 200 }, concurrent: 64 };
-/** Together for an address; concurrent together for all of them, as they may send messages of the largest size. */
-const STRANGER: Limits = { calls: { perSecond: 5, burst: 50 }, concurrent: 32 };
+/** Of one address. */
+const STRANGER: Limits = { calls: { perSecond: 5, burst: 50 }, concurrent: 16 };
+/** Of all addresses: they may send messages of the largest size. */
+const STRANGERS_CONCURRENT = 32;
 /** All of a plaintext listener's nodes and operators are one caller; also a thousand simulated ones. */
 const LOCAL: Limits = { calls: { perSecond: 2_000, burst: 20_000 }, concurrent: 20_000 };
 /** A stranger who begins a call and sends nothing. */
-const STRANGER_TIMEOUT_MS = 10_000;
+const STRANGER_TIMEOUT_MS = 5_000;
 const SWEEP_MS = 1_000;
 
-interface Refusal {
+export interface Refusal {
   readonly reason: 'unauthenticated' | 'unready' | 'role' | 'rate' | 'concurrency' | 'metadata';
   readonly code: status;
   readonly message: string;
@@ -90,9 +92,9 @@ export class Guard {
     return ({ path }, call) => new GuardedCall(this, security, path, call).intercepting;
   }
 
-  /** The caller's hold on one of its places; null with `refusal`: it gets none. */
-  admit(method: Method | null, metadata: Metadata, security: ListenerSecurity, call: InterceptedCall): Admission {
-    const peer = security === 'local socket' ? '' : call.getPeer();
+  /** The caller's hold on one of its places; with a `refusal` it gets none. */
+  admit(method: Method | null, call: CallCredentials): Admission {
+    const { metadata, peer } = call;
     if (metadataBytes(metadata) > MAX_METADATA_BYTES) {
       return {
         principal: STRANGER_PRINCIPAL,
@@ -100,10 +102,7 @@ export class Guard {
         ...refusedFor('metadata', status.RESOURCE_EXHAUSTED, `metadata of more than ${MAX_METADATA_BYTES} bytes`),
       };
     }
-    const certificate = call.getAuthContext().sslPeerCertificate?.raw ?? null;
-    // A bearer token of strangers is for the method that asks for it.
-    const isOpen = method?.requirement === 'anyone' && security === 'tls';
-    const found = isOpen ? STRANGER_PRINCIPAL : this.#parts.authenticator.authenticate({ security, metadata, peer, certificate });
+    const found = this.#identify(method, call);
     const principal = found.kind === 'refused' || found.kind === 'unready' ? STRANGER_PRINCIPAL : found;
     const waitMs = this.#rates.take(callerKey(principal, peer), limitsOf(principal).calls);
     if (waitMs > 0) {
@@ -146,23 +145,36 @@ export class Guard {
       : refuse('role', status.PERMISSION_DENIED, denied);
   }
 
+  #identify(method: Method | null, call: CallCredentials): Authentication {
+    const { authenticator } = this.#parts;
+    if (method?.requirement !== 'anyone' || call.security !== 'tls') return authenticator.authenticate(call);
+    // Its bearer token is the method's business. A node that shows its certificate is not among the strangers, who may be many.
+    const found = call.certificate === null ? STRANGER_PRINCIPAL : authenticator.authenticate({ ...call, metadata: new Metadata() });
+    return found.kind === 'node' ? found : STRANGER_PRINCIPAL;
+  }
+
   #takePlace(principal: Principal, peer: string): Admission {
-    const key = principal.kind === 'stranger' ? 'strangers' : callerKey(principal, peer);
-    const used = this.#concurrent.get(key) ?? 0;
-    if (used >= limitsOf(principal).concurrent) {
-      const message = `${used} calls at once already: wait until some have ended`;
+    const places = new Map([[callerKey(principal, peer), limitsOf(principal).concurrent]]);
+    if (principal.kind === 'stranger') places.set('strangers', STRANGERS_CONCURRENT);
+    for (const [key, most] of places) {
+      if ((this.#concurrent.get(key) ?? 0) < most) continue;
+      const message = `${most} calls at once already: wait until some have ended`;
       return { principal, peer, ...refusedFor('concurrency', status.RESOURCE_EXHAUSTED, message, 1_000) };
     }
-    this.#concurrent.set(key, used + 1);
+    for (const key of places.keys()) this.#concurrent.set(key, (this.#concurrent.get(key) ?? 0) + 1);
     let isReleased = false;
     const release = (): void => {
       if (isReleased) return;
       isReleased = true;
-      const left = (this.#concurrent.get(key) ?? 1) - 1;
-      if (left === 0) this.#concurrent.delete(key);
-      else this.#concurrent.set(key, left);
+      for (const key of places.keys()) this.#release(key);
     };
     return { principal, peer, refusal: null, release };
+  }
+
+  #release(key: string): void {
+    const left = (this.#concurrent.get(key) ?? 1) - 1;
+    if (left === 0) this.#concurrent.delete(key);
+    else this.#concurrent.set(key, left);
   }
 
   track(call: OpenCall): () => void {
@@ -207,12 +219,12 @@ export class Guard {
   }
 }
 
-interface Caller {
+export interface Caller {
   readonly principal: Principal;
   readonly peer: string;
 }
 
-type Admission = Caller &
+export type Admission = Caller &
   ({ readonly refusal: null; readonly release: () => void } | { readonly refusal: Refusal; readonly release: null });
 
 /** One call's way through the guard. */
@@ -238,7 +250,7 @@ class GuardedCall {
       start: (next) =>
         next({
           onReceiveMetadata: (metadata, deliver) => {
-            if (this.#enter(method, metadata, security)) deliver(metadata);
+            if (this.#enters(method, metadata, security)) deliver(metadata);
           },
           onReceiveMessage: (message, deliver) => {
             const waitMs = this.#messages.take('', MESSAGES);
@@ -272,9 +284,23 @@ class GuardedCall {
     });
   }
 
+  /** A throw here would be nobody's to catch: what can't be judged doesn't come in. */
+  #enters(method: Method | null, metadata: Metadata, security: ListenerSecurity): boolean {
+    try {
+      return this.#enter(method, metadata, security);
+    } catch (error) {
+      this.call.sendStatus({ code: status.INTERNAL, details: `the caller could not be judged, a bug of weft: ${String(error)}` });
+      return false;
+    }
+  }
+
   /** False: refused, and told so. */
   #enter(method: Method | null, metadata: Metadata, security: ListenerSecurity): boolean {
-    const admission = this.guard.admit(method, metadata, security, this.call);
+    const admission = this.guard.admit(method, {
+      ...{ security, metadata },
+      peer: security === 'local socket' ? '' : this.call.getPeer(),
+      certificate: this.call.getAuthContext().sslPeerCertificate?.raw ?? null,
+    });
     if (admission.refusal !== null) {
       const { code, message, retryAfterMs } = admission.refusal;
       this.guard.refused(method, this.path, admission, admission.refusal);

@@ -13,7 +13,8 @@
 //   <prefix>/join-tokens/<id>                    one token by which a node may join, on a lease of its own
 //   <prefix>/operators/<name>                    one operator's role and hash of their credential
 //   <prefix>/revoked/<node>                      until when the node's certificates are worth nothing
-//   <prefix>/audit/<time>-<id>                   what somebody did or was refused
+//   <prefix>/audit/<time>-<id>                   what somebody did
+//   <prefix>/refusals/<time>-<id>                what somebody was refused, or failed at
 //   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names
 //   <prefix>/restoring                           stands while a backup is being restored: what is under the prefix is no whole state then
 //   <prefix>/barrier                             written to learn that everything before it has been seen
@@ -36,7 +37,7 @@ export type ParsedKey =
   | { readonly kind: 'join-token'; readonly id: string }
   | { readonly kind: 'operator'; readonly name: string }
   | { readonly kind: 'revoked'; readonly node: string }
-  | { readonly kind: 'audit' }
+  | { readonly kind: 'audit' | 'refusals' }
   | { readonly kind: 'other' };
 
 export class Keyspace {
@@ -131,8 +132,8 @@ export class Keyspace {
   }
 
   /** In the order of time. */
-  audit(atMs: number, id: string): string {
-    return `${this.root}audit/${String(atMs).padStart(15, '0')}-${id}`;
+  audit(family: 'audit' | 'refusals', atMs: number, id: string): string {
+    return `${this.root}${family}/${String(atMs).padStart(15, '0')}-${id}`;
   }
 
   get incarnation(): string {
@@ -165,7 +166,7 @@ export class Keyspace {
     if (family === 'join-tokens' && second === undefined) return { kind: 'join-token', id: first };
     if (family === 'operators' && second === undefined) return { kind: 'operator', name: first };
     if (family === 'revoked' && second === undefined) return { kind: 'revoked', node: first };
-    if (family === 'audit' && second === undefined) return { kind: 'audit' };
+    if ((family === 'audit' || family === 'refusals') && second === undefined) return { kind: family };
     if (family === 'acks' && second === undefined) return { kind: 'ack', node: first };
     if (second === undefined || third === undefined) return { kind: 'other' };
     if (family === 'objects') return { kind: 'object', ref: { kind: first, namespace: second, name: third }, source: '' };

@@ -103,6 +103,8 @@ export class StoreView {
   readonly revocations = new Map<string, RevocationRecord>();
   /** By etcd key, and so by time. */
   readonly audit = new Map<string, AuditRecord>();
+  /** As `audit`. */
+  readonly refusals = new Map<string, AuditRecord>();
   /** The newest revision that touched the model's input. */
   modelRevision = 0;
   /** A backup is being restored: the maps hold no whole state, so none may be told. */
@@ -264,7 +266,8 @@ export class StoreView {
         setOrDelete(this.revocations, parsed.node, this.#read(key, entry?.value, readRevocation));
         return false;
       case 'audit':
-        setOrDelete(this.audit, key, this.#read(key, entry?.value, readAudit));
+      case 'refusals':
+        setOrDelete(this[parsed.kind], key, this.#read(key, entry?.value, readAudit));
         return false;
       case 'other':
         return false;
