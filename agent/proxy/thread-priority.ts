@@ -2,15 +2,23 @@
 // the table build of a revision, or V8 compiling and collecting on its own threads, else holds up every request for milliseconds.
 import { readdirSync } from 'node:fs';
 import { setPriority } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
 
 /**
- * Nice value of all threads beside the workers: a tenth of a saturated core is left to them. Not less: revisions come into force there, and a
- * worker's own garbage collection waits for V8's threads, spinning.
+ * Nice value of all threads beside the workers: a tenth of a saturated core is left to them. Not less: revisions come into force there, and what
+ * V8's threads mark and sweep beforehand a collection has to wait for.
  */
 const BESIDE = 10;
 
+/**
+ * A scavenge is a pause of a worker's, and of 1 ms; shared out among V8's threads it waits for those, which give way to everybody. V8 reads this
+ * flag at each scavenge. The like for marking it must not be told once it runs: `--no-parallel-marking` then ends the process.
+ */
+const SCAVENGE_ALONE = '--no-parallel-scavenge';
+
 /** To be called before the first worker is started: every thread but this one is V8's or libuv's then. */
 export function lowerV8Threads(): void {
+  setFlagsFromString(SCAVENGE_ALONE);
   for (const thread of readdirSync('/proc/self/task').map(Number)) {
     if (thread !== process.pid) setNice(thread, BESIDE);
   }
