@@ -27,6 +27,7 @@ import {
 import type { InstanceState } from '../api/gen/mesh/v1/discovery.js';
 import {
   CatalogClient,
+  type DrainInstanceRequest,
   type InstanceRef,
   InstancesClient,
   type ListEndpointsRequest,
@@ -183,8 +184,8 @@ export class InstanceAgent {
     await this.#call((...tail) => this.#client.deregister({ service: ref.service, id: ref.id }, ...tail));
   }
 
-  async drain(ref: InstanceRef): Promise<void> {
-    await this.#call((...tail) => this.#client.drain(ref, ...tail));
+  async drain(request: DrainInstanceRequest): Promise<void> {
+    await this.#call((...tail) => this.#client.drain(request, ...tail));
   }
 
   async list(): Promise<readonly RegisteredInstance[]> {

@@ -101,10 +101,10 @@ function isExpected({ statuses }: HealthCheck, status: number): boolean {
 
 /** grpc.health.v1.Health/Check (github.com/grpc/grpc/blob/master/doc/health-checking.md), one call. */
 const probeGrpc: Probe = (check, { address, port }, settle) => {
-  const session = http2Connect(
-    `${check.tls ? 'https' : 'http'}://${authority(address, port)}`,
-    check.tls ? { ...tlsOptions(check), ALPNProtocols: ['h2'] } : {},
-  );
+  const session = http2Connect(`${check.tls ? 'https' : 'http'}://${authority(address, port)}`, {
+    settings: { enablePush: false },
+    ...(check.tls ? { ...tlsOptions(check), ALPNProtocols: ['h2'] } : {}),
+  });
   session.on('error', (error) => settle(broken(error)));
   session.on('close', () => settle(failed('the connection was closed before there was an answer')));
   const stream = session.request({

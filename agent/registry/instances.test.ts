@@ -53,15 +53,24 @@ test('an instance with a TTL lives by its heartbeats, one without until it is de
   expect(ids(instances)).toEqual([]);
 });
 
-test('a drained instance keeps its time, and is ready again when it registers again', () => {
+test('a drained instance keeps its time, and drains over its heartbeats and a restart of the agent until that is ended', () => {
   const instances = start();
   instances.register(api('a'), 3_000);
   jest.advanceTimersByTime(2_000);
-  expect(instances.drain({ service: 'shop/api', id: 'a' })).toEqual({ kind: 'done' });
-  expect(instances.list()).toMatchObject([{ instance: { health: EndpointHealth.DRAINING }, leftMs: 1_000 }]);
+  expect(instances.drain({ service: 'shop/api', id: 'a', end: false })).toEqual({ kind: 'done' });
+  expect(instances.list()).toMatchObject([{ drained: true, leftMs: 1_000 }]);
   instances.register(api('a'), 3_000);
-  expect(instances.states()).toMatchObject([{ health: EndpointHealth.READY }]);
-  expect(changes).toBe(3);
+  expect(instances.states()).toMatchObject([{ health: EndpointHealth.DRAINING }]);
+  expect(changes).toBe(2);
+  instances.close();
+  const again = start();
+  expect(again.states()).toMatchObject([{ health: EndpointHealth.DRAINING }]);
+  again.drain({ service: 'shop/api', id: 'a', end: true });
+  expect(again.states()).toMatchObject([{ health: EndpointHealth.READY }]);
+  again.drain({ service: 'shop/api', id: 'a', end: false });
+  again.deregister({ service: 'shop/api', id: 'a' });
+  again.register(api('a'), 0);
+  expect(again.states()).toMatchObject([{ health: EndpointHealth.READY }]);
 });
 
 test('an agent that starts again has them again, with their whole time; a copy that can’t be read is none', () => {

@@ -25,8 +25,10 @@ const DONE: InstanceResult = { kind: 'done' };
 interface Entry {
   readonly state: InstanceState;
   readonly ttlMs: number;
+  /** By somebody else than itself: its heartbeats don't end that. */
+  readonly isDrained: boolean;
   /** On the monotonic clock; infinite without a TTL. */
-  endsAtMs: number;
+  readonly endsAtMs: number;
   timer: NodeJS.Timeout | null;
 }
 
@@ -37,25 +39,28 @@ export class Instances {
 
   constructor(options: InstancesOptions) {
     this.#options = options;
-    for (const { instance, ttlMs } of readCopy(options)) {
+    for (const { instance, ttlMs, drained } of readCopy(options)) {
       // Time that it was not here counts for nothing: nobody could send a heartbeat.
-      if (instance !== undefined && instanceFault(instance) === null) this.#keep(instance, ttlMs);
+      if (instance !== undefined && instanceFault(instance) === null) this.#keep(instance, ttlMs, drained);
     }
   }
 
   /** As the registry takes them, by service and id. */
   states(): InstanceState[] {
-    return [...this.#entries].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { state }]) => state);
+    return [...this.#entries]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, { state, isDrained }]) => (isDrained ? { ...state, health: EndpointHealth.DRAINING } : state));
   }
 
   list(): RegisteredInstance[] {
     const now = performance.now();
     return [...this.#entries]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([, { state, ttlMs, endsAtMs }]) => ({
+      .map(([, { state, ttlMs, isDrained, endsAtMs }]) => ({
         instance: state,
         ttlMs,
         leftMs: ttlMs === 0 ? 0 : Math.max(0, Math.round(endsAtMs - now)),
+        drained: isDrained,
       }));
   }
 
@@ -66,7 +71,7 @@ export class Instances {
     if (before === undefined && this.#entries.size >= MAX_INSTANCES) {
       return { kind: 'full', message: `this node has ${MAX_INSTANCES} instances already: deregister some` };
     }
-    this.#keep(state, ttlMs);
+    this.#keep(state, ttlMs, before?.isDrained ?? false);
     const isNew = before === undefined || before.ttlMs !== ttlMs || JSON.stringify(before.state) !== JSON.stringify(state);
     if (isNew) this.#changed();
     return DONE;
@@ -80,13 +85,12 @@ export class Instances {
     return DONE;
   }
 
-  drain(ref: { service: string; id: string }): InstanceResult {
+  drain(ref: { service: string; id: string; end: boolean }): InstanceResult {
     const entry = this.#entries.get(keyOf(ref));
     if (entry === undefined) return notFound(ref);
-    if (entry.state.health === EndpointHealth.DRAINING) return DONE;
+    if (entry.isDrained === !ref.end) return DONE;
     // Its time runs on: who drains it is not who keeps it.
-    const endsAtMs = entry.endsAtMs;
-    this.#keep({ ...entry.state, health: EndpointHealth.DRAINING }, entry.ttlMs, endsAtMs);
+    this.#keep(entry.state, entry.ttlMs, !ref.end, entry.endsAtMs);
     this.#changed();
     return DONE;
   }
@@ -96,11 +100,16 @@ export class Instances {
     this.#entries.clear();
   }
 
-  #keep(state: InstanceState, ttlMs: number, endsAtMs = ttlMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + ttlMs): void {
+  #keep(
+    state: InstanceState,
+    ttlMs: number,
+    isDrained: boolean,
+    endsAtMs = ttlMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + ttlMs,
+  ): void {
     const key = keyOf(state);
     const before = this.#entries.get(key);
     if (before !== undefined) this.#drop(key, before);
-    const entry: Entry = { state, ttlMs, endsAtMs, timer: null };
+    const entry: Entry = { state, ttlMs, isDrained, endsAtMs, timer: null };
     if (ttlMs > 0) entry.timer = setTimeout(() => this.#expire(key, entry), Math.max(0, endsAtMs - performance.now()));
     this.#entries.set(key, entry);
   }

@@ -1,7 +1,7 @@
 // `weft instance register|deregister|drain|list`: instances of services on this host, told to its agent.
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InstanceState } from '../../api/gen/mesh/v1/discovery.js';
-import { HealthCheck, HealthCheck_Type } from '../../api/gen/mesh/v1/model.js';
+import { EndpointHealth, HealthCheck, HealthCheck_Type } from '../../api/gen/mesh/v1/model.js';
 import type { RegisteredInstance } from '../../api/gen/mesh/v1/registry.js';
 import { DEFAULT_AGENT, type InstanceAgent, withAgent } from '../connection.js';
 import { elapsed, type Palette, table } from '../terminal.js';
@@ -140,13 +140,18 @@ function deregisterCommand(): Command {
 
 function drainCommand(): Command {
   const command = ofInstance(new Command('drain'))
-    .description('Give an instance nothing new: what it has goes on. Registering it again ends that.')
-    .action(async (name: string, { namespace, id, agent }: RefFlags, self: Command) => {
+    .description('Give an instance nothing new: what it has goes on. Its heartbeats do not end that; --end does, and deregistering it.')
+    .option('--end', 'it gets new work again', false)
+    .action(async (name: string, { namespace, id, agent, end }: RefFlags & { end: boolean }, self: Command) => {
       const service = `${namespace}/${name}`;
-      await withAgent(agent, (connection) => connection.drain({ service, id }));
-      contextOf(self).print(`instance ${id} of ${service} drains: it gets nothing new`);
+      await withAgent(agent, (connection) => connection.drain({ service, id, end }));
+      contextOf(self).print(`instance ${id} of ${service} ${end ? 'gets new work again' : 'drains: it gets nothing new'}`);
     });
-  return examples(command, ['weft instance drain api -n shop --id a', 'before it is stopped']);
+  return examples(
+    command,
+    ['weft instance drain api -n shop --id a', 'before it is stopped'],
+    ['weft instance drain api -n shop --id a --end', 'it goes on after all'],
+  );
 }
 
 function listCommand(): Command {
@@ -165,7 +170,7 @@ function listCommand(): Command {
 
 function instanceTable(instances: readonly RegisteredInstance[], colours: Palette): string {
   const columns = ['SERVICE', 'ID', 'ADDRESS', 'PORTS', 'VERSION', 'HEALTH', 'GONE IN'].map((title) => ({ title }));
-  const rows = instances.flatMap(({ instance, ttlMs, leftMs }) =>
+  const rows = instances.flatMap(({ instance, ttlMs, leftMs, drained }) =>
     instance === undefined
       ? []
       : [
@@ -175,7 +180,7 @@ function instanceTable(instances: readonly RegisteredInstance[], colours: Palett
             instance.address,
             instance.ports.map(({ name, port }) => (name === '' ? String(port) : `${name}:${port}`)).join(','),
             instance.version,
-            healthText(instance.health, colours),
+            healthText(drained ? EndpointHealth.DRAINING : instance.health, colours),
             ttlMs === 0 ? '-' : elapsed(leftMs / 1_000),
           ],
         ],

@@ -125,6 +125,9 @@ test('an instance is registered, found by its version, checked, drained and dere
   await watched.until('it passes', () => watched.endpoints[0]?.health === EndpointHealth.READY);
   await weft('instance', 'drain', 'api', '-n', 'shop', '--id', 'a');
   await watched.until('it drains', () => watched.endpoints[0]?.health === EndpointHealth.DRAINING);
+  expect((await weft('instance', 'drain', 'api', '-n', 'shop', '--id', 'a', '--end')).stdout).toContain('gets new work again');
+  await watched.until('it is ready', () => watched.endpoints[0]?.health === EndpointHealth.READY);
+  await weft('instance', 'drain', 'api', '-n', 'shop', '--id', 'a');
   expect((await weft('instance', 'list')).stdout).toMatch(/shop\/api +a +127.0.0.1 .*draining/);
   expect((await weft('instance', 'deregister', 'api', '-n', 'shop', '--id', 'a')).code).toBe(0);
   await watched.until('it is gone', () => watched.endpoints.length === 0);

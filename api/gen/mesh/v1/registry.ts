@@ -114,6 +114,13 @@ export interface InstanceRef {
 export interface DeregisterInstanceResponse {
 }
 
+export interface DrainInstanceRequest {
+  service: string;
+  id: string;
+  /** It gets new work again. */
+  end: boolean;
+}
+
 export interface DrainInstanceResponse {
 }
 
@@ -129,6 +136,8 @@ export interface RegisteredInstance {
   ttlMs: number;
   /** Until it is gone; 0 where ttl_ms is. */
   leftMs: number;
+  /** Somebody has it drained. */
+  drained: boolean;
 }
 
 function createBaseListServicesRequest(): ListServicesRequest {
@@ -1035,6 +1044,85 @@ export const DeregisterInstanceResponse: MessageFns<DeregisterInstanceResponse> 
   },
 };
 
+function createBaseDrainInstanceRequest(): DrainInstanceRequest {
+  return { service: "", id: "", end: false };
+}
+
+export const DrainInstanceRequest: MessageFns<DrainInstanceRequest> = {
+  encode(message: DrainInstanceRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    if (message.end !== false) {
+      writer.uint32(24).bool(message.end);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainInstanceRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainInstanceRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.end = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainInstanceRequest>): DrainInstanceRequest {
+    return DrainInstanceRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainInstanceRequest>): DrainInstanceRequest {
+    const message = createBaseDrainInstanceRequest();
+    message.service = object.service ?? "";
+    message.id = object.id ?? "";
+    message.end = object.end ?? false;
+    return message;
+  },
+};
+
 function createBaseDrainInstanceResponse(): DrainInstanceResponse {
   return {};
 }
@@ -1177,7 +1265,7 @@ export const ListInstancesResponse: MessageFns<ListInstancesResponse> = {
 };
 
 function createBaseRegisteredInstance(): RegisteredInstance {
-  return { instance: undefined, ttlMs: 0, leftMs: 0 };
+  return { instance: undefined, ttlMs: 0, leftMs: 0, drained: false };
 }
 
 export const RegisteredInstance: MessageFns<RegisteredInstance> = {
@@ -1190,6 +1278,9 @@ export const RegisteredInstance: MessageFns<RegisteredInstance> = {
     }
     if (message.leftMs !== 0) {
       writer.uint32(24).uint32(message.leftMs);
+    }
+    if (message.drained !== false) {
+      writer.uint32(32).bool(message.drained);
     }
     return writer;
   },
@@ -1231,6 +1322,14 @@ export const RegisteredInstance: MessageFns<RegisteredInstance> = {
             message.leftMs = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.drained = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1253,6 +1352,7 @@ export const RegisteredInstance: MessageFns<RegisteredInstance> = {
       : undefined;
     message.ttlMs = object.ttlMs ?? 0;
     message.leftMs = object.leftMs ?? 0;
+    message.drained = object.drained ?? false;
     return message;
   },
 };
@@ -1381,13 +1481,13 @@ export const InstancesService = {
       Buffer.from(DeregisterInstanceResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DeregisterInstanceResponse => DeregisterInstanceResponse.decode(value),
   },
-  /** It gets no new work from now on and finishes what it has; registering it again ends that. */
+  /** It gets no new work from now on and finishes what it has, whatever it registers: until this is ended, or it is gone. */
   drain: {
     path: "/mesh.v1.Instances/Drain" as const,
     requestStream: false as const,
     responseStream: false as const,
-    requestSerialize: (value: InstanceRef): Buffer => Buffer.from(InstanceRef.encode(value).finish()),
-    requestDeserialize: (value: Buffer): InstanceRef => InstanceRef.decode(value),
+    requestSerialize: (value: DrainInstanceRequest): Buffer => Buffer.from(DrainInstanceRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DrainInstanceRequest => DrainInstanceRequest.decode(value),
     responseSerialize: (value: DrainInstanceResponse): Buffer =>
       Buffer.from(DrainInstanceResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DrainInstanceResponse => DrainInstanceResponse.decode(value),
@@ -1409,8 +1509,8 @@ export interface InstancesServer extends UntypedServiceImplementation {
   register: handleUnaryCall<RegisterInstanceRequest, RegisterInstanceResponse>;
   /** NOT_FOUND when there is none. */
   deregister: handleUnaryCall<InstanceRef, DeregisterInstanceResponse>;
-  /** It gets no new work from now on and finishes what it has; registering it again ends that. */
-  drain: handleUnaryCall<InstanceRef, DrainInstanceResponse>;
+  /** It gets no new work from now on and finishes what it has, whatever it registers: until this is ended, or it is gone. */
+  drain: handleUnaryCall<DrainInstanceRequest, DrainInstanceResponse>;
   list: handleUnaryCall<ListInstancesRequest, ListInstancesResponse>;
 }
 
@@ -1447,18 +1547,18 @@ export interface InstancesClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DeregisterInstanceResponse) => void,
   ): ClientUnaryCall;
-  /** It gets no new work from now on and finishes what it has; registering it again ends that. */
+  /** It gets no new work from now on and finishes what it has, whatever it registers: until this is ended, or it is gone. */
   drain(
-    request: InstanceRef,
+    request: DrainInstanceRequest,
     callback: (error: ServiceError | null, response: DrainInstanceResponse) => void,
   ): ClientUnaryCall;
   drain(
-    request: InstanceRef,
+    request: DrainInstanceRequest,
     metadata: Metadata,
     callback: (error: ServiceError | null, response: DrainInstanceResponse) => void,
   ): ClientUnaryCall;
   drain(
-    request: InstanceRef,
+    request: DrainInstanceRequest,
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DrainInstanceResponse) => void,
