@@ -7,6 +7,7 @@ import { compileModel } from './compile.js';
 import type { RunningWorkload } from './input.js';
 import { CompileMemo } from './memo.js';
 import type { FailingCheck, LiveNode, RegisteredInstance } from './registry.js';
+import type { ResolvedName } from './service-entry.js';
 
 /** One of few names, so that objects meet. */
 const name = fc.constantFrom('a', 'b');
@@ -63,6 +64,26 @@ apiVersion: v1
 kind: Node
 metadata: {name: ${node}, labels: {topology.kubernetes.io/zone: ${zone}}}`,
   ),
+  fc.record({ name, host: name, port: small, behind: fc.constantFrom('', 'address', 'name', 'selector'), app: name }).map(
+    ({ name: entry, host, port, behind, app }) => `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ${entry}}
+spec:
+  hosts: [${host}.x, ${app}.y]
+  ports: [{number: ${port}, name: http, protocol: HTTP}]
+  resolution: ${behind === 'selector' ? 'STATIC' : 'DNS'}
+  ${behind === 'address' ? `endpoints: [{address: 10.3.0.${port}}]` : ''}
+  ${behind === 'name' ? `endpoints: [{address: ${app}.z}, {address: ${host}.z}]` : ''}
+  ${behind === 'selector' ? `workloadSelector: {labels: {app: ${app}}}` : ''}`,
+  ),
+  fc.record({ name, app: name, address: small }).map(
+    ({ name: entry, app, address }) => `
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: ${entry}}
+spec: {address: 10.4.0.${address}, labels: {app: ${app}}, ports: {p1: 8081, p2: 8082}}`,
+  ),
 );
 
 const running = fc.record({ name, node: name, address: small, health: fc.constantFrom(EndpointHealth.READY, EndpointHealth.UNHEALTHY) });
@@ -87,6 +108,7 @@ const step = fc.oneof(
     isGone: fc.boolean(),
   }),
   fc.record({ kind: fc.constant('node' as const), node: name, zone: name, isGone: fc.boolean() }),
+  fc.record({ kind: fc.constant('resolved' as const), host: name, of: fc.constantFrom('x', 'y', 'z'), address: small, error: name }),
 );
 
 test('over any changes the result is that of compiling anew, and what is unchanged is the same object', () => {
@@ -98,6 +120,7 @@ test('over any changes the result is that of compiling anew, and what is unchang
       let nodes = new Map<string, LiveNode>();
       const instances = new Map<string, ReadonlyMap<string, RegisteredInstance>>();
       const failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
+      const resolved = new Map<string, ResolvedName>();
       for (const each of steps) {
         if (each.kind === 'put') {
           const { objects: parsed, findings } = parseManifests([{ name: 'x', content: each.content }]);
@@ -105,7 +128,10 @@ test('over any changes the result is that of compiling anew, and what is unchang
           for (const object of parsed) objects.set(`${object.kind}/${object.name}`, { ...object, createdAtMs: 1 });
         } else if (each.kind === 'remove') objects.delete([...objects.keys()][each.index] ?? '');
         else if (each.kind === 'ended') reports.delete(`default/${each.workload}`);
-        else if (each.kind === 'node') {
+        else if (each.kind === 'resolved') {
+          const { host, of, address, error } = each;
+          resolved.set(`${host}.${of}`, { addresses: [`10.5.0.${address}`], error: error === 'a' ? '' : error });
+        } else if (each.kind === 'node') {
           nodes = new Map(nodes);
           if (each.isGone) nodes.delete(each.node);
           else nodes.set(each.node, { zone: each.zone, region: '', checks: true });
@@ -131,9 +157,10 @@ test('over any changes the result is that of compiling anew, and what is unchang
           reports.set(state.name, { node, state });
         }
         const registry = { nodes, instances, failing };
-        const input = { objects: [...objects.values()], running: reports, nowMs: 0, registry };
+        const input = { objects: [...objects.values()], running: reports, nowMs: 0, registry, resolved };
         const compiled = compileModel(input, memo);
-        expect(compiled).toEqual(compileModel(input));
+        // Of copies: what is remembered by the identity of an object is not remembered of them.
+        expect(compiled).toEqual(compileModel({ ...input, objects: input.objects.map((object) => structuredClone(object)) }));
         const again = compileModel(input, memo);
         // A service with TLS to its endpoints is always made anew.
         const kept = ({ resources }: typeof compiled) =>
