@@ -23,7 +23,11 @@ export function routeConfiguration(
 function isAttached({ parents }: HttpRoute, { service, port }: Target): boolean {
   const name = `${service.namespace}/${service.name}`;
   return parents.some(
-    (parent) => parent.parent?.$case === 'service' && parent.parent.value === name && (parent.port === 0 || parent.port === port.port),
+    (parent) =>
+      parent.parent?.$case === 'service' &&
+      parent.parent.value === name &&
+      (parent.port === 0 || parent.port === port.port) &&
+      !saysMore(parent, PARENT),
   );
 }
 
@@ -63,12 +67,27 @@ function routesOf({ rank, rule }: Candidate, services: ReadonlyMap<string, Servi
 function matchOf(match: HttpMatch | null): RouteMatch | null {
   if (match === null) return { pathSpecifier: { $case: 'prefix', value: '/' }, headers: [] };
   if ((match.method !== '' && match.method !== 'POST') || match.query.length > 0) return null;
+  const { path } = match;
+  if (path !== undefined && path.type !== PathMatch_Type.EXACT && path.type !== PathMatch_Type.PREFIX) return null;
+  if (saysMore(match, MATCH) || saysMore(path ?? {}, PATH) || match.headers.some((header) => saysMore(header, HEADER))) return null;
   const pathSpecifier = pathOf(match);
   const headers = match.headers.map(({ name, value }) => ({
     name,
     stringMatch: { matchPattern: { $case: 'exact', value } as const },
   }));
   return { pathSpecifier, headers };
+}
+
+const PARENT: readonly string[] = ['parent', 'port', 'section'];
+const MATCH: readonly string[] = ['path', 'headers', 'query', 'method', 'grpcMethod'];
+const PATH: readonly string[] = ['type', 'value'];
+const HEADER: readonly string[] = ['name', 'value'];
+
+/** It has a condition that is not told to clients here: what is left out then is left out whole, rather than made wider. */
+function saysMore(message: object, known: readonly string[]): boolean {
+  return Object.entries(message).some(
+    ([field, value]) => !known.includes(field) && value !== undefined && value !== '' && value !== 0 && value !== false,
+  );
 }
 
 function pathOf({ path, grpcMethod }: HttpMatch): NonNullable<RouteMatch['pathSpecifier']> {
