@@ -3,6 +3,7 @@
 
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
+#include <linux/veth.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -56,6 +57,24 @@ int list_links(NetlinkSocket& netlink, std::vector<Link>& result) {
   return netlink.exchange(message, [&](const nlmsghdr* answer) {
     if (answer->nlmsg_type == RTM_NEWLINK) result.push_back(read_link(answer));
   });
+}
+
+int create_veth(NetlinkSocket& netlink, const std::string& name, const std::string& peer, int there) {
+  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+  message.header(ifinfomsg{});
+  message.attribute(IFLA_IFNAME, name);
+  size_t info = message.open(IFLA_LINKINFO);
+  message.attribute(IFLA_INFO_KIND, std::string("veth"));
+  size_t data = message.open(IFLA_INFO_DATA);
+  size_t end = message.open(VETH_INFO_PEER);
+  ifinfomsg header{};
+  message.append(&header, sizeof header);
+  message.attribute(IFLA_IFNAME, peer);
+  message.number(IFLA_NET_NS_FD, static_cast<uint32_t>(there));
+  message.close(end);
+  message.close(data);
+  message.close(info);
+  return netlink.exchange(message);
 }
 
 int find_nsid(NetlinkSocket& netlink, int fd, int32_t& result) {

@@ -1,4 +1,4 @@
-// What the loader asks of one network interface, by rtnetlink, in the calling thread's namespace.
+// What the loader asks and makes of network interfaces, by rtnetlink, in the calling thread's namespace.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -25,6 +25,8 @@ struct Link {
 int find_link(NetlinkSocket& netlink, const std::string& name, Link& result);
 int find_link(NetlinkSocket& netlink, uint32_t ifindex, Link& result);
 int list_links(NetlinkSocket& netlink, std::vector<Link>& result);
+// A veth, one end here and its peer in the namespace `there`. 0 or a positive errno.
+int create_veth(NetlinkSocket& netlink, const std::string& name, const std::string& peer, int there);
 // What the calling thread's namespace calls the namespace `fd`; -1: it has no name for it yet.
 int find_nsid(NetlinkSocket& netlink, int fd, int32_t& result);
 

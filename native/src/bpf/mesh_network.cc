@@ -5,7 +5,6 @@
 #include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
-#include <linux/veth.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -42,26 +41,6 @@ void without_own_addresses(NetlinkMessage& message) {
   message.byte(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
   message.close(inet6);
   message.close(families);
-}
-
-Outcome create_veth(NetlinkSocket& netlink, int namespace_fd) {
-  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-  message.header(ifinfomsg{});
-  message.attribute(IFLA_IFNAME, std::string(MESH0));
-  size_t info = message.open(IFLA_LINKINFO);
-  message.attribute(IFLA_INFO_KIND, std::string("veth"));
-  size_t data = message.open(IFLA_INFO_DATA);
-  size_t peer = message.open(VETH_INFO_PEER);
-  ifinfomsg header{};
-  message.append(&header, sizeof header);
-  message.attribute(IFLA_IFNAME, std::string(MESH1));
-  message.number(IFLA_NET_NS_FD, static_cast<uint32_t>(namespace_fd));
-  message.close(peer);
-  message.close(data);
-  message.close(info);
-  int error = netlink.exchange(message);
-  if (error != 0) return failure(error, std::string("cannot create the veth ") + MESH0 + ": the agent needs CAP_NET_ADMIN");
-  return {};
 }
 
 Outcome set_up(NetlinkSocket& netlink, uint32_t ifindex, uint32_t flags, bool addressless) {
@@ -146,7 +125,8 @@ Outcome ensure_mesh_network(const std::string& path, int host, MeshNetwork& resu
   WEFT_TRY(ensure_nsid(netlink, result.namespace_fd.get(), result.nsid));
   Link mesh0;
   if (find_link(netlink, MESH0, mesh0) != 0) {
-    WEFT_TRY(create_veth(netlink, result.namespace_fd.get()));
+    if (const int error = create_veth(netlink, MESH0, MESH1, result.namespace_fd.get()); error != 0)
+      return failure(error, std::string("cannot create the veth ") + MESH0 + ": the agent needs CAP_NET_ADMIN");
     WEFT_TRY(done(find_link(netlink, MESH0, mesh0), "find weft-mesh0"));
   } else if (mesh0.peer_nsid != result.nsid) {
     return failure(EEXIST, std::string("the interface ") + MESH0 + " exists but does not lead to " + path +

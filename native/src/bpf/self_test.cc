@@ -5,7 +5,6 @@
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
-#include <linux/veth.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -63,21 +62,7 @@ Outcome set_up_end(int there, const char* name, const char* address, Link& link)
 Outcome connect_pod(int host, int pod, Link& outside) {
   NetlinkSocket netlink;
   WEFT_TRY(netlink.open(host));
-  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
-  message.header(ifinfomsg{});
-  message.attribute(IFLA_IFNAME, std::string(OUTSIDE));
-  size_t info = message.open(IFLA_LINKINFO);
-  message.attribute(IFLA_INFO_KIND, std::string("veth"));
-  size_t data = message.open(IFLA_INFO_DATA);
-  size_t peer = message.open(VETH_INFO_PEER);
-  ifinfomsg header{};
-  message.append(&header, sizeof header);
-  message.attribute(IFLA_IFNAME, std::string(INSIDE));
-  message.number(IFLA_NET_NS_FD, static_cast<uint32_t>(pod));
-  message.close(peer);
-  message.close(data);
-  message.close(info);
-  WEFT_TRY(done(netlink.exchange(message), "make a scratch veth"));
+  WEFT_TRY(done(create_veth(netlink, OUTSIDE, INSIDE, pod), "make a scratch veth"));
   WEFT_TRY(set_up_end(host, OUTSIDE, HOST, outside));
   Link inside;
   return set_up_end(pod, INSIDE, POD, inside);
