@@ -24,7 +24,11 @@ export const enum Descriptor {
   PathId = 9,
   /** See DescriptorFlag. */
   Flags = 10,
-  /** Word offset in `predicates` of this request's bit set (bit i: TableSpec.predicates[i] holds); -1 if no bit is set. */
+  /**
+   * Word offset in `predicates` of this request's bit set (bit i: TableSpec.predicates[i] holds), as many words as all predicates take.
+   * Where there are TableSpec.values, behind it: how many of them the request has, then of each its index, offset in `arena` (-1: there was
+   * no room for it) and length. -1: no bit is set, and it has none of the values.
+   */
   PredicateOffset = 11,
   /** Index in TableSpec.sources of the client's address; -1 if none there. */
   SourceId = 12,
@@ -74,12 +78,14 @@ export const enum DescriptorFlag {
   Tentative = 128,
   /** The first request of a connection whose tentative decision it takes the place of: PreviousTarget, an endpoint, was chosen then, and is perhaps connected. */
   Dialled = 256,
+  /** A copy of a request: PreviousToken is the number of its mirror (Decision.Mirrors). Its answer goes nowhere. */
+  Mirror = 512,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
 
 /** Words of the decision for the descriptor at the same position. All must be written, each time. */
-export const DECISION_WORDS = 12;
+export const DECISION_WORDS = 16;
 export const enum Decision {
   /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. DEFERRED. ≤ -100: answer locally with status -value (opaque: reset). */
   Target = 0,
@@ -98,6 +104,19 @@ export const enum Decision {
   LocalReply = 7,
   /** Returned in the access log record. */
   RouteId = 8,
+  /** From here on: read with DecisionFlag.Extended alone. Index in TableSpec.rewrites; -1: none. */
+  Rewrite = 9,
+  /** Path to send instead, in `texts`: offset × 65,536 + length; 0: none. */
+  Text = 10,
+  /** Index in TableSpec.cors, of a request whose Origin may know, or of its preflight (answered locally); -1: none. */
+  Cors = 11,
+  /** Of the first mirror, TypeScript's own number of it; bit i of the mask: a copy of the request is decided on as mirror Mirrors + i. */
+  Mirrors = 12,
+  MirrorMask = 13,
+  /** Index in TableSpec.retries: which answers are declined, as long as DecisionFlag.Retry is set; -1: none. */
+  Retry = 14,
+  /** Before anything is done with the request. */
+  DelayMs = 15,
 }
 /**
  * Decision.Target: not yet. The request waits, outside the batch, until its token is written to Engine.answered; then it is a descriptor
@@ -120,6 +139,8 @@ export const enum DecisionFlag {
   Log = 8,
   /** Another endpoint may be tried: an unanswered request comes back as a descriptor with Attempt + 1. */
   Retry = 16,
+  /** The words from Decision.Rewrite on are written; they are none otherwise. */
+  Extended = 32,
 }
 
 /** Words of a finished request or connection. */
@@ -238,6 +259,8 @@ export const enum Header {
   Generation = 2,
   /** Tokens in `answered`: TypeScript counts up, the engine takes them all at its next tick. */
   AnsweredCount = 3,
+  /** Bytes of `texts` that decisions of this batch use: TypeScript counts up. */
+  TextBytes = 4,
 }
 
 /** Everything the engine looks up by name. Plain arrays; an index is the id used in descriptors and decisions of that generation. */
@@ -248,6 +271,8 @@ export interface TableSpec {
   /** Without a trailing slash (except "/"). */
   readonly paths: readonly string[];
   readonly predicates: readonly PredicateSpec[];
+  /** Headers and query parameters whose values TypeScript looks at itself; at most MAX_VALUES. */
+  readonly values: readonly ValueSpec[];
   readonly destinations: readonly DestinationSpec[];
   /** Addresses of known clients, IPv4 or IPv6 text. One source may stand at several indexes. */
   readonly sources: readonly string[];
@@ -258,6 +283,9 @@ export interface TableSpec {
   readonly endpoints: readonly EndpointSpec[];
   readonly mutations: readonly MutationSpec[];
   readonly localReplies: readonly LocalReplySpec[];
+  readonly rewrites: readonly RewriteSpec[];
+  readonly cors: readonly CorsSpec[];
+  readonly retries: readonly RetrySpec[];
   /** Tenants of what stands at the same index of sources and destinations, and of listeners by their id: 1 … MAX_TENANTS - 1, or 0 for nobody's. What is missing is nobody's. */
   readonly sourceTenants: readonly number[];
   readonly destinationTenants: readonly number[];
@@ -414,6 +442,53 @@ export interface MutationSpec {
 export interface LocalReplySpec {
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly body: string;
+  /** Location is written. */
+  readonly redirect: RedirectSpec | null;
+  /** What a gRPC client is told; -1: what follows from the status. */
+  readonly grpcStatus: number;
+}
+/** Values of one name are joined by "," (Cookie over HTTP/2: "; "); of a query parameter the first counts, as it was sent. */
+export interface ValueSpec {
+  readonly kind: 'header' | 'query';
+  readonly name: string;
+}
+export const MAX_VALUES = 64;
+/** `value` and, with `keepsRest`, all of the path but its first `skip` bytes; begins with "/" always. Its query stays, unless `value` has one. */
+export interface PathChange {
+  readonly value: string;
+  readonly skip: number;
+  readonly keepsRest: boolean;
+}
+export interface RewriteSpec {
+  /** Host to send; empty: the request's. */
+  readonly authority: string;
+  readonly path: PathChange | null;
+}
+export interface RedirectSpec {
+  readonly scheme: 'http' | 'https';
+  /** Empty: the request's. */
+  readonly host: string;
+  /** 0: none is written. PORT_OF_REQUEST: the one that the client's authority names. */
+  readonly port: number;
+  readonly path: PathChange | null;
+}
+export const PORT_OF_REQUEST = -1;
+export interface CorsSpec {
+  readonly credentials: boolean;
+  /** ["*"]: any. */
+  readonly methods: readonly string[];
+  readonly headers: readonly string[];
+  readonly expose: readonly string[];
+  /** Seconds; 0: nothing is said. */
+  readonly maxAge: number;
+}
+export interface RetrySpec {
+  /** Of answers that are not taken while another attempt may be made. */
+  readonly statuses: readonly number[];
+  /** Also methods that are not idempotent. */
+  readonly anyMethod: boolean;
+  /** Before the next attempt, doubled each time up to ten times as much, and up to a quarter more by chance. */
+  readonly backoffMs: number;
 }
 
 /** Bounds and times; every one is enforced. 0 means off only where said. */
@@ -571,6 +646,8 @@ export interface Engine {
   readonly predicates: Int32Array;
   /** Tokens of deferred decisions that can be made now; one word a token, written at any time on the engine's thread. */
   readonly answered: Int32Array;
+  /** Where decisions' texts stand (Decision.Text). */
+  readonly texts: Uint8Array;
   readonly arena: Uint8Array;
   /** Throws an Error with `code` (EADDRINUSE, EACCES, …) and the address. Returns the port. */
   listen(listener: ListenerSpec): number;

@@ -257,7 +257,7 @@ export class DataPlane {
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
     const handle = this.addon.createTables(next.spec);
-    await this.pool.publish({ handle, buffer: next.buffer });
+    await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns });
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
     this.upstreamTls.releaseUnused();

@@ -1,6 +1,6 @@
 // The decision on every request and connection, and the account of those that ended: the only code of ours that runs for each of them.
-// Runs on a worker's thread, once a tick, over a batch. Allocates nothing, reads no bytes, keeps no strings; everything was prepared in
-// the decision tables. Must not throw: the engine has no answer to that.
+// Runs on a worker's thread, once a tick, over a batch. Allocates nothing, keeps no strings, reads bytes only where a rule's pattern asks for
+// them; everything was prepared in the decision tables. Must not throw: the engine has no answer to that.
 import {
   COMPLETION_WORDS,
   Completion,
@@ -22,23 +22,33 @@ import { LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
 import {
   ACTION_WORDS,
   ActionWord,
+  ANY_PATH,
   BACKEND_WORDS,
+  BackendWord,
   CLUSTER_WORDS,
   ClusterWord,
+  ConditionWord,
   DESTINATION_WORDS,
   type DecisionTables,
   DestinationWord,
+  EXTRAS_WORDS,
+  ExtrasWord,
+  HostFlag,
   LISTENER_WORDS,
   ListenerKind,
   lookup,
   MEMBER_WORDS,
   MemberWord,
+  MIRROR_WORDS,
+  MirrorWord,
   NODE_WORDS,
   NodePath,
   NodeWord,
+  OriginsWord,
   Reply,
   SCOPE_WORDS,
   ScopeWord,
+  Subject,
   WHOLE_CONNECTION,
 } from './tables/layout.js';
 
@@ -52,6 +62,10 @@ const D_PATH = Descriptor.PathId as number;
 const D_FLAGS = Descriptor.Flags as number;
 const D_PREDICATES = Descriptor.PredicateOffset as number;
 const D_SOURCE = Descriptor.SourceId as number;
+const D_PATH_OFFSET = Descriptor.PathOffset as number;
+const D_AUTHORITY_OFFSET = Descriptor.AuthorityOffset as number;
+const D_AUTHORITY_LENGTH = Descriptor.AuthorityLength as number;
+const D_TOKEN = Descriptor.PreviousToken as number;
 const D_PATH_LENGTH = Descriptor.PathLength as number;
 const D_ATTEMPT = Descriptor.Attempt as number;
 const D_RANDOM = Descriptor.Random as number;
@@ -69,6 +83,18 @@ const RETRY = DecisionFlag.Retry as number;
 const GATEWAY = ListenerKind.Gateway as number;
 const OUTBOUND = ListenerKind.Outbound as number;
 const INBOUND = ListenerKind.Inbound as number;
+const MIRROR = DescriptorFlag.Mirror as number;
+const EXTENDED = DecisionFlag.Extended as number;
+const OPTIONS = METHODS.indexOf('OPTIONS');
+const STOP = HostFlag.Stop as number;
+const LISTED = HostFlag.Listed as number;
+const B_CLUSTER = BackendWord.Cluster as number;
+const B_REWRITE = BackendWord.Rewrite as number;
+const B_REPLACEMENT = BackendWord.Replacement as number;
+const C_REST = ConditionWord.Rest as number;
+const C_PATTERNS = ConditionWord.Patterns as number;
+const C_SOURCES = ConditionWord.Sources as number;
+const NODE_PREFIX = NodePath.Prefix as number;
 const NODE_EXACT = NodePath.Exact as number;
 const NODE_EXACT_SLASH = NodePath.ExactSlash as number;
 const N_METHOD = NodeWord.Method as number;
@@ -80,6 +106,11 @@ const D_ROW_LOCAL = DestinationWord.IsLocal as number;
 const D_ROW_SERVICE = DestinationWord.ServiceLabel as number;
 const D_ROW_WORKLOAD = DestinationWord.WorkloadLabel as number;
 
+const [COLON, DIGIT_0, DIGIT_9] = [0x3a, 0x30, 0x39];
+const MILLION = 1_000_000;
+const HTTP_TEXT = Buffer.from('http');
+const HTTPS_TEXT = Buffer.from('https');
+const METHOD_TEXTS = METHODS.map((method) => Buffer.from(method));
 /** As in hostIndex and hostParents. */
 const ANY_HOST = -1;
 /** Attempts after the first, on connect failures only. */
@@ -97,13 +128,19 @@ const REASON_NO_ROUTE = 1;
 const REASON_NO_ENDPOINT = 2;
 
 /** What the decision needs of the engine; the engine's memory in production, plain arrays in tests. */
-export type Batch = Pick<Engine, 'header' | 'descriptors' | 'decisions' | 'completions' | 'predicates'>;
+export type Batch = Pick<Engine, 'header' | 'descriptors' | 'decisions' | 'completions' | 'predicates' | 'arena' | 'texts'>;
 
 export class Decider {
   private tables: DecisionTables;
   /** Published but not yet seen in a batch. */
   private next: DecisionTables | null = null;
   private batch: Batch | null = null;
+  /** What findText() found. */
+  private text: Uint8Array = HTTP_TEXT;
+  private textAt = 0;
+  private textLength = 0;
+  /** The decision that is being made has words of the second half. */
+  private isExtended = false;
 
   constructor(
     tables: DecisionTables,
@@ -157,6 +194,10 @@ export class Decider {
     const { listeners, destinations } = this.tables;
     const listener = descriptors[d + D_LISTENER]! * LISTENER_WORDS;
     const kind = listeners[listener]!;
+    if ((descriptors[d + D_FLAGS]! & MIRROR) !== 0) {
+      this.mirror(batch, d, q, kind === GATEWAY ? Traffic.Gateway : Traffic.Outbound);
+      return;
+    }
     if (kind === GATEWAY) {
       const scope = listeners[listener + 1]!;
       if (descriptors[d + D_KIND] === OPAQUE) {
@@ -170,12 +211,21 @@ export class Decider {
     }
     const destination = descriptors[d + D_DESTINATION]! * DESTINATION_WORDS;
     if (kind === OUTBOUND && destination >= 0 && destinations[destination]! >= 0) {
-      if (descriptors[d + D_KIND] !== OPAQUE) this.route(batch, d, q, destinations[destination]!, Traffic.Outbound);
-      else this.routeConnection(batch, d, q, destinations[destination]!, Traffic.Outbound);
+      const scope = this.scopeOf(destinations[destination]!, descriptors[d + D_SOURCE]!);
+      if (descriptors[d + D_KIND] !== OPAQUE) this.route(batch, d, q, scope, Traffic.Outbound);
+      else this.routeConnection(batch, d, q, scope, Traffic.Outbound);
       return;
     }
     if (kind === OUTBOUND || kind === INBOUND) this.passOn(batch, d, q, destination, kind);
     else this.answer(batch, d, q, 404, Reply.NoRoute, LABEL_UNKNOWN, Traffic.Gateway);
+  }
+
+  /** Of a service's scope the one that the client's namespace has instead, if it has. */
+  private scopeOf(scope: number, source: number): number {
+    const { scopes, sourceTenants, consumers } = this.tables;
+    if (scopes[scope * SCOPE_WORDS + ScopeWord.HasConsumers] === 0 || source < 0) return scope;
+    const own = lookup(consumers, scope, sourceTenants[source]!);
+    return own < 0 ? scope : own;
   }
 
   /**
@@ -195,7 +245,7 @@ export class Decider {
     const { hostIndex, hostParents } = this.tables;
     for (let host = from; host >= ANY_HOST; host = host === ANY_HOST ? ANY_HOST - 1 : hostParents[host]!) {
       const entry = lookup(hostIndex, scope, host);
-      if (entry >= 0 && (entry & 1) === 1) return entry >> 1;
+      if (entry >= 0 && (entry & STOP) !== 0) return entry >> 2;
     }
     return -1;
   }
@@ -219,16 +269,17 @@ export class Decider {
     for (let host = descriptors[d + D_HOST]!; host >= ANY_HOST; host = host === ANY_HOST ? ANY_HOST - 1 : tables.hostParents[host]!) {
       const entry = lookup(tables.hostIndex, scope, host);
       if (entry >= 0) {
-        const node = this.match(batch, d, entry >> 1);
+        const node = (entry & LISTED) === 0 ? this.match(batch, d, entry >> 2) : this.matchListed(batch, d, entry >> 2);
         if (node >= 0) {
           this.act(batch, d, q, scope, node, traffic);
           return;
         }
-        if ((entry & 1) === 1) break;
+        if ((entry & STOP) !== 0) break;
       }
     }
     const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
-    if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!);
+    if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT)
+      this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!, -1);
     else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
   }
 
@@ -243,23 +294,23 @@ export class Decider {
     ) {
       const entry = lookup(tables.hostIndex, scope, host);
       if (entry < 0) continue;
-      const node = lookup(tables.pathIndex, entry >> 1, WHOLE_CONNECTION);
+      const node = lookup(tables.pathIndex, entry >> 2, WHOLE_CONNECTION);
       if (node >= 0) {
         this.act(batch, d, q, scope, node * NODE_WORDS, traffic);
         return;
       }
-      if ((entry & 1) === 1) break;
+      if ((entry & STOP) !== 0) break;
     }
     const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultOpaque]!;
-    if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!);
+    if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!, -1);
     else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
   }
 
   /** Offset of the node that matches under the host's row; -1: none. */
-  private match({ descriptors, predicates }: Batch, d: number, row: number): number {
+  private match(batch: Batch, d: number, row: number): number {
+    const { descriptors } = batch;
     const { nodes, pathIndex, pathParents, pathLengths } = this.tables;
     const method = descriptors[d + D_METHOD]!;
-    const bits = descriptors[d + D_PREDICATES]!;
     const own = descriptors[d + D_PATH]!;
     for (let path = own; path >= 0; path = pathParents[path]!) {
       for (let node = lookup(pathIndex, row, path); node >= 0; node = nodes[node * NODE_WORDS + N_NEXT]!) {
@@ -268,63 +319,249 @@ export class Decider {
         if (kind === NODE_EXACT && (path !== own || (descriptors[d + D_FLAGS]! & PATH_EXACT) === 0)) continue;
         // A whole-element prefix that is one byte shorter: the byte is a slash.
         if (kind === NODE_EXACT_SLASH && (path !== own || descriptors[d + D_PATH_LENGTH] !== pathLengths[path]! + 1)) continue;
-        const wanted = nodes[at + N_METHOD]!;
-        // A tunnel is opened only by a rule that says so: to any other it would be a way past what it allows.
-        if (wanted !== method && (wanted >= 0 || method === CONNECT)) continue;
-        const condition = nodes[at + N_PREDICATES]!;
-        if (condition >= 0 && (bits < 0 || !this.holds(predicates, bits, condition))) continue;
-        return at;
+        if (this.isMet(batch, d, at, method)) return at;
       }
     }
     return -1;
   }
 
-  private holds(bitSets: Int32Array, bits: number, condition: number): boolean {
-    const { predicates } = this.tables;
-    const end = condition + 1 + predicates[condition]! * 2;
-    for (let at = condition + 1; at < end; at += 2) {
-      const mask = predicates[at + 1]!;
-      if ((bitSets[bits + predicates[at]!]! & mask) !== mask) return false;
+  /** As match(), where the host has rules under ANY_PATH: they come behind exact paths and before prefixes. */
+  private matchListed(batch: Batch, d: number, row: number): number {
+    const { descriptors } = batch;
+    const { nodes, pathIndex } = this.tables;
+    const method = descriptors[d + D_METHOD]!;
+    const byPath = this.match(batch, d, row);
+    if (byPath >= 0 && nodes[byPath] !== NODE_PREFIX) return byPath;
+    for (let node = lookup(pathIndex, row, ANY_PATH); node >= 0; node = nodes[node * NODE_WORDS + N_NEXT]!)
+      if (this.isMet(batch, d, node * NODE_WORDS, method)) return node * NODE_WORDS;
+    return byPath;
+  }
+
+  /** All but the path. */
+  private isMet(batch: Batch, d: number, node: number, method: number): boolean {
+    const { nodes } = this.tables;
+    const wanted = nodes[node + N_METHOD]!;
+    // A tunnel is opened only by a rule that says so: to any other it would be a way past what it allows.
+    if (wanted !== method && (wanted >= 0 || method === CONNECT)) return false;
+    const condition = nodes[node + N_PREDICATES]!;
+    return condition < 0 || this.holds(batch, d, condition);
+  }
+
+  private holds(batch: Batch, d: number, condition: number): boolean {
+    const { predicates, patterns } = this.tables;
+    const bits = batch.descriptors[d + D_PREDICATES]!;
+    let at = condition + C_REST;
+    for (const end = at + predicates[condition]! * 3; at < end; at += 3) {
+      const word = bits < 0 ? 0 : batch.predicates[bits + predicates[at]!]!;
+      if ((word & predicates[at + 1]!) !== predicates[at + 2]!) return false;
+    }
+    const sources = predicates[condition + C_SOURCES]!;
+    if (sources >= 0 && !this.isAmong(sources, batch.descriptors[d + D_SOURCE]!)) return false;
+    for (const end = at + predicates[condition + C_PATTERNS]! * 3; at < end; at += 3) {
+      const verdict = this.findText(batch, d, predicates[at]!)
+        ? patterns.test(predicates[at + 1]!, this.text, this.textAt, this.textLength)
+        : false;
+      // Of a text that there was no room for nothing is known: no rule may go by it.
+      if (this.textAt < 0 || verdict !== (predicates[at + 2] === 1)) return false;
     }
     return true;
   }
 
+  private isAmong(set: number, source: number): boolean {
+    const { sourceSets, sourceSetWords } = this.tables;
+    return source >= 0 && (sourceSets[set * sourceSetWords + (source >>> 5)]! & (1 << (source & 31))) !== 0;
+  }
+
+  /** Sets `text` and where it lies; false: the request has none, or (textAt -1) nobody knows it. */
+  private findText(batch: Batch, d: number, subject: number): boolean {
+    const { descriptors } = batch;
+    this.text = batch.arena;
+    this.textAt = 0;
+    switch (subject) {
+      case Subject.Path:
+        return this.setText(descriptors[d + D_PATH_OFFSET]!, descriptors[d + D_PATH_LENGTH]!);
+      case Subject.Authority: {
+        const at = descriptors[d + D_AUTHORITY_OFFSET]!;
+        return this.setText(at, hostLength(batch.arena, at, descriptors[d + D_AUTHORITY_LENGTH]!));
+      }
+      case Subject.Scheme:
+        this.text = (descriptors[d + D_FLAGS]! & TLS) !== 0 ? HTTPS_TEXT : HTTP_TEXT;
+        return this.setText(0, this.text.length);
+      case Subject.Method: {
+        const text = METHOD_TEXTS[descriptors[d + D_METHOD]!];
+        if (text === undefined) return false;
+        this.text = text;
+        return this.setText(0, text.length);
+      }
+      default:
+        return subject >= 0 && this.findValue(batch, d, subject);
+    }
+  }
+
+  private setText(at: number, length: number): boolean {
+    this.textAt = at;
+    this.textLength = length;
+    return at >= 0;
+  }
+
+  /** Behind the bits: a count, then of each value its index, offset and length. */
+  private findValue({ descriptors, predicates }: Batch, d: number, index: number): boolean {
+    const bits = descriptors[d + D_PREDICATES]!;
+    if (bits < 0 || !this.tables.hasValues) return false;
+    const list = bits + this.tables.predicateWords;
+    const end = list + 1 + predicates[list]! * 3;
+    for (let at = list + 1; at < end; at += 3) if (predicates[at] === index) return this.setText(predicates[at + 1]!, predicates[at + 2]!);
+    return false;
+  }
+
   private act(batch: Batch, d: number, q: number, scope: number, node: number, traffic: Traffic): void {
     const { descriptors, decisions } = batch;
-    const { nodes, actions, scopes } = this.tables;
+    const { nodes, actions, backends, scopes } = this.tables;
     const action = nodes[node + N_ACTION]! * ACTION_WORDS;
     const rule = nodes[node + N_RULE]!;
     decisions[q + Decision.RouteId] = rule;
     if (rule >= 0 && descriptors[d + D_ATTEMPT] === 0) this.cells.ruleRequests[rule]! += 1;
     const random = descriptors[d + D_RANDOM]!;
     const failed = descriptors[d + D_ATTEMPT]! > 0 ? descriptors[d + D_PREVIOUS]! : -1;
-    const cluster = this.backendOf(action, random, failed);
-    decisions[q + Decision.ResponseMutation] = actions[action + ActionWord.ResponseMutation]!;
-    if (cluster < 0) {
-      // A connection that is reset has no status but its flag: 503 is told as UH.
-      const status = descriptors[d + D_KIND] === OPAQUE ? 503 : 500;
-      this.answer(batch, d, q, status, Reply.NoBackend, scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
-      return;
-    }
-    decisions[q + Decision.RequestMutation] = actions[action + ActionWord.RequestMutation]!;
+    const label = scopes[scope * SCOPE_WORDS + ScopeWord.Label]!;
+    const extras = actions[action + ActionWord.Extras]! * EXTRAS_WORDS;
     decisions[q + Decision.TimeoutMs] = actions[action + ActionWord.TimeoutMs]!;
     decisions[q + Decision.AttemptTimeoutMs] = actions[action + ActionWord.AttemptTimeoutMs]!;
-    this.forward(batch, d, q, cluster, traffic, mix(random));
+    if (extras >= 0 && this.isAnsweredByExtras(batch, d, q, extras, label, traffic)) return;
+    const backend = this.backendOf(action, random, failed) * BACKEND_WORDS;
+    const cluster = backend < 0 ? -1 : backends[backend + B_CLUSTER]!;
+    if (cluster < 0) {
+      const reply = backend < 0 ? -1 : backends[backend + BackendWord.Reply]!;
+      // A connection that is reset has no status but its flag: 503 is told as UH.
+      const status = descriptors[d + D_KIND] === OPAQUE ? 503 : reply < 0 ? 500 : backends[backend + BackendWord.Status]!;
+      this.answer(batch, d, q, status, reply < 0 ? Reply.NoBackend : reply, label, traffic);
+      this.finishExtended(batch, q);
+      return;
+    }
+    decisions[q + Decision.RequestMutation] = backends[backend + BackendWord.RequestMutation]!;
+    decisions[q + Decision.ResponseMutation] = backends[backend + BackendWord.ResponseMutation]!;
+    const rewrite = backends[backend + B_REWRITE]!;
+    const replacement = backends[backend + B_REPLACEMENT]!;
+    if (rewrite >= 0) this.extend(decisions, q, Decision.Rewrite, rewrite);
+    if (replacement >= 0) this.replacePath(batch, d, q, replacement);
+    const retries = extras < 0 ? -1 : this.tables.extras[extras + ExtrasWord.RetryAttempts]!;
+    this.forward(batch, d, q, cluster, traffic, mix(random), retries);
+    this.finishExtended(batch, q);
   }
 
-  /** Cluster that the weights draw; an attempt after `failed` stays with the backend drawn first, or the split would lean. -1: none. */
+  /** CORS, faults, mirrors and which answers are declined. True: the decision is made. */
+  private isAnsweredByExtras(batch: Batch, d: number, q: number, row: number, label: number, traffic: Traffic): boolean {
+    const { descriptors, decisions } = batch;
+    const { extras } = this.tables;
+    const cors = extras[row + ExtrasWord.Cors]!;
+    if (cors >= 0 && this.isPreflight(batch, d, q, cors)) {
+      this.answer(batch, d, q, 204, Reply.Preflight, label, traffic);
+      this.finishExtended(batch, q);
+      return true;
+    }
+    const retry = extras[row + ExtrasWord.Retry]!;
+    if (retry >= 0) this.extend(decisions, q, Decision.Retry, retry);
+    if (descriptors[d + D_ATTEMPT] !== 0) return false;
+    const random = mix(descriptors[d + D_RANDOM]! ^ 0x3c6ef372);
+    const delayMs = extras[row + ExtrasWord.DelayMs]!;
+    if (delayMs > 0 && below(MILLION, random) < extras[row + ExtrasWord.DelayParts]!) this.extend(decisions, q, Decision.DelayMs, delayMs);
+    if (below(MILLION, mix(random)) < extras[row + ExtrasWord.AbortParts]!) {
+      this.answer(batch, d, q, extras[row + ExtrasWord.AbortStatus]!, extras[row + ExtrasWord.AbortReply]!, label, traffic);
+      this.finishExtended(batch, q);
+      return true;
+    }
+    this.drawMirrors(decisions, q, extras[row + ExtrasWord.Mirrors]!, extras[row + ExtrasWord.MirrorCount]!, random);
+    return false;
+  }
+
+  /** Each by its own share. */
+  private drawMirrors(decisions: Int32Array, q: number, first: number, count: number, random: number): void {
+    let mask = 0;
+    let word = random;
+    for (let i = 0; i < count; i++) {
+      word = mix(word ^ 0x7f4a7c15);
+      if (below(MILLION, word) < this.tables.mirrors[(first + i) * MIRROR_WORDS + MirrorWord.Parts]!) mask |= 1 << i;
+    }
+    if (mask === 0) return;
+    this.extend(decisions, q, Decision.Mirrors, first);
+    decisions[q + Decision.MirrorMask] = mask;
+  }
+
+  /** Notes the rules of CORS for an Origin that may know them. True: it is a preflight request, answered here. */
+  private isPreflight(batch: Batch, d: number, q: number, cors: number): boolean {
+    const { origins, patterns } = this.tables;
+    if (!this.findText(batch, d, origins[cors + OriginsWord.Origin]!)) return false;
+    const first = cors + OriginsWord.Patterns;
+    const end = first + origins[cors + OriginsWord.PatternCount]!;
+    let isAllowed = false;
+    for (let at = first; at < end && !isAllowed; at++) isAllowed = patterns.test(origins[at]!, this.text, this.textAt, this.textLength);
+    if (isAllowed) this.extend(batch.decisions, q, Decision.Cors, origins[cors]!);
+    if (batch.descriptors[d + D_METHOD] !== OPTIONS || !this.findText(batch, d, origins[cors + OriginsWord.RequestMethod]!)) return false;
+    return isAllowed || origins[cors + OriginsWord.ForwardsUnmatched] === 0;
+  }
+
+  private replacePath(batch: Batch, d: number, q: number, pattern: number): void {
+    const { descriptors, header, texts } = batch;
+    const replaced = this.tables.patterns.replace(pattern, batch.arena, descriptors[d + D_PATH_OFFSET]!, descriptors[d + D_PATH_LENGTH]!);
+    const at = header[Header.TextBytes]!;
+    // Without room, and where it would be no path, it stays as it was.
+    if (replaced === null || at + replaced.length > texts.length - 1 || replaced.length === 0) return;
+    texts.set(replaced, at);
+    header[Header.TextBytes] = at + replaced.length;
+    this.extend(batch.decisions, q, Decision.Text, (at << 16) | replaced.length);
+  }
+
+  /** A word of the decision's second half; the first clears the others. */
+  private extend(decisions: Int32Array, q: number, word: number, value: number): void {
+    if (!this.isExtended) {
+      this.isExtended = true;
+      decisions[q + Decision.Rewrite] = -1;
+      decisions[q + Decision.Text] = 0;
+      decisions[q + Decision.Cors] = -1;
+      decisions[q + Decision.Mirrors] = -1;
+      decisions[q + Decision.MirrorMask] = 0;
+      decisions[q + Decision.Retry] = -1;
+      decisions[q + Decision.DelayMs] = 0;
+    }
+    decisions[q + word] = value;
+  }
+
+  private finishExtended({ decisions }: Batch, q: number): void {
+    if (!this.isExtended) return;
+    this.isExtended = false;
+    decisions[q + Decision.Flags]! |= EXTENDED;
+  }
+
+  /** A copy of a request, to the mirror that it is for. */
+  private mirror(batch: Batch, d: number, q: number, traffic: Traffic): void {
+    const { descriptors, decisions } = batch;
+    const { mirrors } = this.tables;
+    const row = descriptors[d + D_TOKEN]! * MIRROR_WORDS;
+    const cluster = mirrors[row]!;
+    if (cluster === undefined || cluster < 0) {
+      this.answer(batch, d, q, 500, Reply.NoBackend, LABEL_UNKNOWN, traffic);
+      return;
+    }
+    decisions[q + Decision.RequestMutation] = mirrors[row + MirrorWord.RequestMutation]!;
+    const rewrite = mirrors[row + MirrorWord.Rewrite]!;
+    if (rewrite >= 0) this.extend(decisions, q, Decision.Rewrite, rewrite);
+    this.forward(batch, d, q, cluster, traffic, descriptors[d + D_RANDOM]!, 0);
+    this.finishExtended(batch, q);
+  }
+
+  /** Row of the backend that the weights draw; an attempt after `failed` stays with the one drawn first, or the split would lean. -1: none. */
   private backendOf(action: number, random: number, failed: number): number {
     const { actions, backends } = this.tables;
     const total = actions[action + ActionWord.TotalWeight]!;
     if (total === 0) return -1;
-    let backend = actions[action]! * BACKEND_WORDS;
+    let backend = actions[action]!;
     if (failed >= 0) {
-      const end = backend + actions[action + ActionWord.BackendCount]! * BACKEND_WORDS;
-      for (let at = backend; at < end; at += BACKEND_WORDS) if (this.memberOf(backends[at + 1]!, failed) >= 0) return backends[at + 1]!;
+      const end = backend + actions[action + ActionWord.BackendCount]!;
+      for (let row = backend; row < end; row++) if (this.memberOf(backends[row * BACKEND_WORDS + B_CLUSTER]!, failed) >= 0) return row;
     }
     const drawn = below(total, random);
-    while (backends[backend]! <= drawn) backend += BACKEND_WORDS;
-    return backends[backend + 1]!;
+    while (backends[backend * BACKEND_WORDS]! <= drawn) backend++;
+    return backend;
   }
 
   /** Row in `members`; -1: none. */
@@ -337,7 +574,8 @@ export class Decider {
     return -1;
   }
 
-  private forward(batch: Batch, d: number, q: number, chosen: number, traffic: Traffic, random: number): void {
+  /** `retries`: how many the rule wants; -1: it says nothing, so one that another endpoint is there for. */
+  private forward(batch: Batch, d: number, q: number, chosen: number, traffic: Traffic, random: number, retries: number): void {
     const { descriptors, decisions } = batch;
     const tables = this.tables;
     // Ids of captured listeners are even for IPv4, odd for IPv6 (MESH_LISTENERS).
@@ -362,7 +600,7 @@ export class Decider {
     this.cells.inFlight[endpoint]! += 1;
     let flags = this.logFlag as number;
     if (traffic === Traffic.Outbound) flags |= tables.members[member + MemberWord.IsLocal] === 1 ? DELIVER : INJECT;
-    if (attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1) flags |= RETRY;
+    if (retries < 0 ? attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1 : attempt < retries) flags |= RETRY;
     decisions[q] = endpoint;
     decisions[q + Decision.Flags] = flags;
     decisions[q + Decision.Token] = this.begin(descriptors, d, service, tables.members[member + MemberWord.Label]!, traffic);
@@ -424,6 +662,16 @@ export class Decider {
     this.cells.endpointRequests[target]! += 1;
     this.cells.endpointErrors[target]! += 1;
   }
+}
+
+/** Without the port. */
+function hostLength(bytes: Uint8Array, at: number, length: number): number {
+  for (let i = length - 1; i > 0; i--) {
+    const byte = bytes[at + i]!;
+    if (byte === COLON) return i;
+    if (byte < DIGIT_0 || byte > DIGIT_9) return length;
+  }
+  return length;
 }
 
 /** Index in COMPLETION_REASONS: what the engine said, else what a local answer of ours means. */

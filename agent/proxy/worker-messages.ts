@@ -1,10 +1,12 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
 import type { EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener, TlsFailure } from '../native/engine.js';
+import type { PatternSpec } from './patterns.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
   readonly handle: number;
   readonly buffer: SharedArrayBuffer;
+  readonly patterns: readonly PatternSpec[];
 }
 
 export interface WorkerStart {

@@ -4,9 +4,10 @@ import { loadAddon } from '../native/addon.js';
 import { DecisionFlag, OverloadLevel } from '../native/engine.js';
 import { Decider } from './decide.js';
 import { Cells } from './metrics/cells.js';
+import { Patterns } from './patterns.js';
 import { PodHeart } from './pod-heart.js';
 import { DecisionTables } from './tables/layout.js';
-import { type Answer, type FromWorker, PULSE_MS, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
+import { type Answer, type FromWorker, PULSE_MS, type PublishedTables, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
@@ -19,12 +20,7 @@ function run(start: WorkerStart): void {
   const port = parentPort;
   if (port === null) throw new Error('worker.ts runs in a worker thread only');
   const outstanding = new Int32Array(start.outstanding);
-  const decider = new Decider(
-    new DecisionTables(start.tables.buffer),
-    new Cells(start.cells),
-    outstanding,
-    start.accessLog === null ? 0 : DecisionFlag.Log,
-  );
+  const decider = new Decider(tablesOf(start.tables), new Cells(start.cells), outstanding, start.accessLog === null ? 0 : DecisionFlag.Log);
   const engine = loadAddon().createEngine(
     {
       limits: start.limits,
@@ -69,7 +65,7 @@ function run(start: WorkerStart): void {
   port.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'tables':
-        decider.install(new DecisionTables(message.tables.buffer));
+        decider.install(tablesOf(message.tables));
         engine.useTables(message.tables.handle);
         send({ kind: 'applied', handle: message.tables.handle });
         break;
@@ -114,6 +110,8 @@ function run(start: WorkerStart): void {
   });
   send({ kind: 'ready' });
 }
+
+const tablesOf = ({ buffer, patterns }: PublishedTables): DecisionTables => new DecisionTables(buffer, new Patterns(patterns));
 
 /** Says how late the event loop is, and hears what it is to shed; again and again, for each time more of it is shed. */
 function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: number) => void): () => void {

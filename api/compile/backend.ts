@@ -17,6 +17,18 @@ interface Reference {
   readonly weight: number;
 }
 
+/** Its share answers 500. */
+export const NO_BACKEND: Backend = {
+  service: '',
+  port: 0,
+  weight: 1,
+  requestHeaders: undefined,
+  responseHeaders: undefined,
+  rewrite: undefined,
+  answer: undefined,
+  labels: {},
+};
+
 /** A reference that resolves to nothing keeps its weight with an empty service (Gateway API); what follows from that is the caller's to say. */
 export function compileBackend(
   route: AnyRoute,
@@ -25,14 +37,14 @@ export function compileBackend(
   report: (message: string, reason: ConditionReason) => void,
 ): Backend {
   const port = reference.port ?? 0;
-  const unresolved: Backend = { service: '', port, weight: reference.weight };
+  const unresolved: Backend = { ...NO_BACKEND, port, weight: reference.weight };
   if (reference.group !== '' || reference.kind !== 'Service') {
     report(`backends of kind ${reference.kind} (group ${JSON.stringify(reference.group)}) are not supported`, 'InvalidKind');
     return unresolved;
   }
   const target = { kind: 'Service', namespace: reference.namespace ?? route.namespace, name: reference.name } as const;
   const name = nameOf(target);
-  if (!isGranted(index, route, target)) {
+  if (!isParentOf(route, name) && !isGranted(index, route, target)) {
     report(`Service ${name} ${notGranted(route.kind, target)}`, 'RefNotPermitted');
     return unresolved;
   }
@@ -46,5 +58,16 @@ export function compileBackend(
     report(`Service ${name} has no TCP port ${port} (it has ${ports.join(', ') || 'none'})`, 'BackendNotFound');
     return unresolved;
   }
-  return { service: name, port, weight: reference.weight };
+  return { ...NO_BACKEND, service: name, port, weight: reference.weight };
+}
+
+/** Whoever routes to a Service in the mesh may send there: its namespace granted nothing that it does not give to all (GAMMA, consumer routes). */
+function isParentOf(route: AnyRoute, service: string): boolean {
+  const parents = route.manifest.spec.parentRefs ?? [];
+  return (
+    parents.length > 0 &&
+    parents.every(
+      ({ kind, namespace, name }) => kind === 'Service' && nameOf({ namespace: namespace ?? route.namespace, name }) === service,
+    )
+  );
 }

@@ -1,7 +1,7 @@
 // GRPCRoute → HttpRoute of the model: a service and its method are a path (gRPC over HTTP/2: "/" service "/" method). One route at a time.
 import { type HttpMatch, type HttpRoute, type PathMatch, PathMatch_Type } from '../gen/mesh/v1/model.js';
 import type { BackendIndex } from './backend.js';
-import { compileRuleFrame, exactMatches } from './http-route.js';
+import { ANY_REQUEST, compileRuleFrame, compileValue, soundMatches } from './http-route.js';
 import type { ObjectIndex, Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compileParents } from './route-parents.js';
@@ -21,28 +21,36 @@ export function compileGrpcRoute(
     parents: compileParents(route, index, report),
     hostnames: [...(manifest.spec.hostnames ?? [])],
     rules: manifest.spec.rules.flatMap((rule, position) => {
-      const matches = exactMatches(rule.matches, position, report);
+      const matches = soundMatches(rule.matches.map(withPath), position, report);
       if (matches.length === 0) return [];
       const frame = compileRuleFrame(route, rule, position, index, report);
       // A call has its own deadline: grpc-timeout.
-      return [{ ...frame, matches: matches.map(compileMatch), requestTimeoutMs: 0, backendTimeoutMs: 0 }];
+      return [{ ...frame, matches: matches.map(compileMatch), requestTimeoutMs: 0, backendTimeoutMs: 0, retry: undefined }];
     }),
     kind,
+    inOrder: false,
   };
 }
 
-function compileMatch({ method, headers }: Match): HttpMatch {
+/** By an expression the two names are one path: what is wrong with either shows in it. */
+function withPath(match: Match): Match & { readonly path?: { readonly type: string; readonly value: string } } {
+  const { type, service, method } = match.method ?? {};
+  if (type !== 'RegularExpression') return match;
+  return { ...match, path: { type, value: `/(?:${service ?? '[^/]+'})/(?:${method ?? '[^/]+'})` } };
+}
+
+function compileMatch({ method, headers, path }: ReturnType<typeof withPath>): HttpMatch {
   return {
-    path: pathOf(method),
-    headers: (headers ?? []).map(({ name, value }) => ({ name: name.toLowerCase(), value })),
-    query: [],
-    method: '',
-    grpcMethod: method?.service === undefined ? (method?.method ?? '') : '',
+    ...ANY_REQUEST,
+    path: path === undefined ? pathOf(method) : { type: PathMatch_Type.REGEX, value: path.value, ignoreCase: false },
+    headers: (headers ?? []).map(({ name, ...value }) => ({ ...compileValue(value), name: name.toLowerCase() })),
+    grpcMethod: path === undefined && method?.service === undefined ? (method?.method ?? '') : '',
   };
 }
 
 function pathOf(match: Match['method']): PathMatch {
-  if (match?.service === undefined) return { type: PathMatch_Type.PREFIX, value: '/' };
-  if (match.method === undefined) return { type: PathMatch_Type.PREFIX, value: `/${match.service}` };
-  return { type: PathMatch_Type.EXACT, value: `/${match.service}/${match.method}` };
+  const prefix = (value: string): PathMatch => ({ type: PathMatch_Type.PREFIX, value, ignoreCase: false });
+  if (match?.service === undefined) return prefix('/');
+  if (match.method === undefined) return prefix(`/${match.service}`);
+  return { type: PathMatch_Type.EXACT, value: `/${match.service}/${match.method}`, ignoreCase: false };
 }

@@ -1,14 +1,20 @@
 // HTTPRoute → HttpRoute of the model: references resolved, defaults spelled out. One route at a time.
 import {
-  type HeaderMutation,
+  type Backend,
   type HttpMatch,
   type HttpRoute,
   type HttpRule,
+  type PathMatch,
   PathMatch_Type,
+  type Retry,
   type RouteParent,
+  type ValueMatch,
+  ValueMatch_Type,
 } from '../gen/mesh/v1/model.js';
 import { durationMs } from '../resources/index.js';
-import { type BackendIndex, compileBackend } from './backend.js';
+import { regularExpressionFault } from '../resources/regular-expression.js';
+import { type BackendIndex, compileBackend, NO_BACKEND } from './backend.js';
+import { type Changes, compileFilters } from './http-filters.js';
 import type { ObjectIndex, Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compileParents } from './route-parents.js';
@@ -32,11 +38,12 @@ export function compileHttpRoute(
     hostnames: [...(spec.hostnames ?? [])],
     rules: spec.rules.flatMap((rule, position) => compileRule(route, rule, position, index, report)),
     kind: '',
+    inOrder: false,
   };
 }
 
 function compileRule(route: Route, rule: Rule, position: number, index: BackendIndex, report: ReportProblem): HttpRule[] {
-  const matches = exactMatches(rule.matches, position, report);
+  const matches = soundMatches(rule.matches, position, report);
   if (matches.length === 0) return [];
   return [
     {
@@ -45,24 +52,35 @@ function compileRule(route: Route, rule: Rule, position: number, index: BackendI
       // Gateway API: 0s is no limit. 0 here would be one that nobody set, for which a node has its own.
       requestTimeoutMs: timeoutMs(rule.timeouts?.request) || (rule.timeouts?.request === undefined ? 0 : MAX_TIMEOUT_MS),
       backendTimeoutMs: timeoutMs(rule.timeouts?.backendRequest),
+      retry: compileRetry(rule.retry),
     },
   ];
 }
 
 interface AnyMatch {
-  readonly path?: { readonly type: string } | undefined;
+  readonly path?: Pattern | undefined;
   readonly method?: unknown;
-  readonly headers?: readonly { readonly type: string }[] | undefined;
-  readonly queryParams?: readonly { readonly type: string }[] | undefined;
+  readonly headers?: readonly Pattern[] | undefined;
+  readonly queryParams?: readonly Pattern[] | undefined;
 }
 
-/** A match by regular expression matches nothing yet; a rule without any other is left out, since no match at all would match everything. */
-export function exactMatches<M extends AnyMatch>(matches: readonly M[], position: number, report: ReportProblem): readonly M[] {
-  const isRegex = ({ path, method, headers, queryParams }: AnyMatch): boolean =>
-    [path, method as AnyMatch['path'], ...(headers ?? []), ...(queryParams ?? [])].some((part) => part?.type === 'RegularExpression');
-  if (matches.some(isRegex))
-    report(`spec.rules[${position}].matches`, 'regular expressions are not supported yet: these matches match nothing', 'UnsupportedValue');
-  return matches.filter((match) => !isRegex(match));
+interface Pattern {
+  readonly type: string;
+  readonly value?: string;
+}
+
+/** A match by what is no regular expression matches nothing; a rule without any other is left out, since no match at all would match everything. */
+export function soundMatches<M extends AnyMatch>(matches: readonly M[], position: number, report: ReportProblem): readonly M[] {
+  return matches.filter(({ path, headers, queryParams }, at) => {
+    for (const part of [path, ...(headers ?? []), ...(queryParams ?? [])]) {
+      const fault = part?.type === 'RegularExpression' ? regularExpressionFault(part.value ?? '') : null;
+      if (fault === null) continue;
+      const message = `${JSON.stringify(part?.value)} is no regular expression of RE2 (${fault}): the match matches nothing`;
+      report(`spec.rules[${position}].matches[${at}]`, message, 'UnsupportedValue');
+      return false;
+    }
+    return true;
+  });
 }
 
 /** What the rules of an HTTPRoute and a GRPCRoute have in common. */
@@ -72,36 +90,91 @@ export function compileRuleFrame(
   position: number,
   index: BackendIndex,
   report: ReportProblem,
-): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders'> {
+): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders' | 'mirrors' | 'cors' | 'fault'> {
   const path = `spec.rules[${position}]`;
-  const unsupported = rule.filters?.find(({ type }) => type !== 'RequestHeaderModifier' && type !== 'ResponseHeaderModifier');
+  const changes = compileFilters(route, rule.filters ?? [], path, index, report);
+  const { requestHeaders, responseHeaders, mirrors, cors, unsupported, answer } = changes;
   if (unsupported !== undefined)
-    report(`${path}.filters`, `filters of type ${unsupported.type} are not supported yet: the rule answers 500`, 'UnsupportedValue');
-  const references = unsupported === undefined ? (rule.backendRefs ?? []) : [];
-  const backends = references.map((reference, at) => {
-    const backend = compileBackend(route, reference, index, (message, reason) =>
-      report(`${path}.backendRefs[${at}]`, `${message}: its share answers 500`, reason),
+    report(`${path}.filters`, `filters of type ${unsupported} are not supported yet: the rule answers 500`, 'UnsupportedValue');
+  const references = unsupported === undefined && answer === undefined ? (rule.backendRefs ?? []) : [];
+  const backends = references.map((reference, at) => compileShare(route, reference, `${path}.backendRefs[${at}]`, changes, index, report));
+  const answered = answer === undefined || unsupported !== undefined ? [] : [{ ...NO_BACKEND, answer }];
+  return { name: rule.name ?? '', backends: [...answered, ...backends], requestHeaders, responseHeaders, mirrors, cors, fault: undefined };
+}
+
+/** One of the rule's backends, with its own filters behind the rule's. */
+function compileShare(
+  route: Route | Stored<'GRPCRoute'>,
+  reference: NonNullable<Rule['backendRefs']>[number],
+  path: string,
+  ofRule: Changes,
+  index: BackendIndex,
+  report: ReportProblem,
+): Backend {
+  const backend = compileBackend(route, reference, index, (message, reason) => report(path, `${message}: its share answers 500`, reason));
+  const own = compileFilters(route, reference.filters ?? [], path, index, report);
+  const unsupported = own.unsupported ?? (own.mirrors.length > 0 ? 'RequestMirror' : own.cors === undefined ? undefined : 'CORS');
+  if (unsupported !== undefined) {
+    report(
+      `${path}.filters`,
+      `filters of type ${unsupported} are not supported for one backend: its share answers 500`,
+      'UnsupportedValue',
     );
-    if (backend.service === '' || (reference.filters ?? []).length === 0) return backend;
-    report(`${path}.backendRefs[${at}].filters`, 'filters of one backend are not supported yet: its share answers 500', 'UnsupportedValue');
-    return { ...backend, service: '' };
-  });
-  const request = rule.filters?.find((filter) => filter.type === 'RequestHeaderModifier')?.requestHeaderModifier;
-  const response = rule.filters?.find((filter) => filter.type === 'ResponseHeaderModifier')?.responseHeaderModifier;
-  return { name: rule.name ?? '', backends, requestHeaders: compileHeaders(request), responseHeaders: compileHeaders(response) };
+    return { ...NO_BACKEND, weight: backend.weight };
+  }
+  if (backend.service === '') return backend;
+  const { requestHeaders, responseHeaders, answer } = own;
+  if (answer !== undefined) return { ...NO_BACKEND, weight: backend.weight, responseHeaders, answer };
+  const { rewrite } = ofRule;
+  const merged =
+    rewrite === undefined || own.rewrite === undefined
+      ? (own.rewrite ?? rewrite)
+      : { host: own.rewrite.host || rewrite.host, path: own.rewrite.path ?? rewrite.path };
+  return { ...backend, requestHeaders, responseHeaders, rewrite: merged };
+}
+
+/** Gateway API: what fails without an answer is tried again whatever its method, since the rule asks for it. */
+function compileRetry(retry: Rule['retry']): Retry | undefined {
+  if (retry === undefined) return undefined;
+  return {
+    attempts: Math.min(retry.attempts ?? 1, MAX_RETRIES),
+    statuses: [...(retry.codes ?? [])],
+    anyMethod: true,
+    backoffMs: Math.min(timeoutMs(retry.backoff), MAX_BACKOFF_MS),
+  };
 }
 
 function compileMatch(match: Match): HttpMatch {
-  const isExact = match.path.type === 'Exact';
   return {
-    path: isExact
-      ? { type: PathMatch_Type.EXACT, value: match.path.value }
-      : { type: PathMatch_Type.PREFIX, value: prefixOf(match.path.value) },
-    headers: (match.headers ?? []).map(({ name, value }) => ({ name: name.toLowerCase(), value })),
-    query: (match.queryParams ?? []).map(({ name, value }) => ({ name, value })),
+    ...ANY_REQUEST,
+    path: compilePath(match.path),
+    headers: (match.headers ?? []).map(({ name, ...value }) => ({ ...compileValue(value), name: name.toLowerCase() })),
+    query: (match.queryParams ?? []).map(({ name, ...value }) => ({ ...compileValue(value), name })),
     method: match.method ?? '',
-    grpcMethod: '',
   };
+}
+
+export const ANY_REQUEST: HttpMatch = {
+  path: undefined,
+  headers: [],
+  query: [],
+  method: '',
+  grpcMethod: '',
+  authority: undefined,
+  scheme: undefined,
+  methodPattern: undefined,
+  port: 0,
+  source: undefined,
+};
+
+export function compileValue({ type, value }: { readonly type: string; readonly value: string }): ValueMatch {
+  return { name: '', value, type: type === 'RegularExpression' ? ValueMatch_Type.REGEX : ValueMatch_Type.EXACT, inverted: false };
+}
+
+function compilePath({ type, value }: Match['path']): PathMatch {
+  if (type === 'Exact') return { type: PathMatch_Type.EXACT, value, ignoreCase: false };
+  if (type === 'RegularExpression') return { type: PathMatch_Type.REGEX, value, ignoreCase: false };
+  return { type: PathMatch_Type.PREFIX, value: prefixOf(value), ignoreCase: false };
 }
 
 /** "/a/" and "/a" are the same prefix (Gateway API); the model has the shorter. */
@@ -109,20 +182,11 @@ function prefixOf(value: string): string {
   return value.length > 1 && value.endsWith('/') ? value.slice(0, -1) : value;
 }
 
-type Modifier = NonNullable<NonNullable<Rule['filters']>[number]['requestHeaderModifier']>;
-
-function compileHeaders(modifier: Modifier | undefined): HeaderMutation | undefined {
-  if (modifier === undefined) return undefined;
-  const lower = ({ name, value }: { name: string; value: string }) => ({ name: name.toLowerCase(), value });
-  return {
-    set: (modifier.set ?? []).map(lower),
-    add: (modifier.add ?? []).map(lower),
-    remove: (modifier.remove ?? []).map((name) => name.toLowerCase()),
-  };
-}
-
 /** 24 days: milliseconds in 31 bits, as a node takes them. */
 const MAX_TIMEOUT_MS = 0x7fff_ffff;
+/** As many as the engine carries out. */
+export const MAX_RETRIES = 15;
+const MAX_BACKOFF_MS = 60_000;
 
 function timeoutMs(value: string | undefined): number {
   return value === undefined ? 0 : Math.min(durationMs(value) ?? 0, MAX_TIMEOUT_MS);

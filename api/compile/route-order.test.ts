@@ -48,21 +48,23 @@ test('a wildcard covers one label or more, never the bare suffix', () => {
 const arbitrary: fc.Arbitrary<RouteCandidate> = fc.record({
   hostname: fc.constantFrom('', 'a.b', 'c.b', '*.b', '*.a.b', 'x.a.b'),
   match: fc.option(
-    fc.record({
-      path: fc.option(
-        fc.record({
-          type: fc.constantFrom(PathMatch_Type.EXACT, PathMatch_Type.PREFIX),
-          value: fc.constantFrom('/', '/a', '/a/', '/b', '/a/b'),
-        }),
-        {
-          nil: undefined,
-        },
-      ),
-      headers: fc.array(fc.constant(header('x')), { maxLength: 2 }),
-      query: fc.array(fc.constant(header('q')), { maxLength: 2 }),
-      method: fc.constantFrom('', 'GET'),
-      grpcMethod: fc.constantFrom('', 'Get', 'GetAll'),
-    }),
+    fc
+      .record({
+        path: fc.option(
+          fc.record({
+            type: fc.constantFrom(PathMatch_Type.EXACT, PathMatch_Type.PREFIX, PathMatch_Type.REGEX),
+            value: fc.constantFrom('/', '/a', '/a/', '/b', '/a/b'),
+          }),
+          {
+            nil: undefined,
+          },
+        ),
+        headers: fc.array(fc.constant(header('x')), { maxLength: 2 }),
+        query: fc.array(fc.constant(header('q')), { maxLength: 2 }),
+        method: fc.constantFrom('', 'GET'),
+        grpcMethod: fc.constantFrom('', 'Get', 'GetAll'),
+      })
+      .map((match) => HttpMatch.fromPartial(match)),
   ),
   createdAtMs: fc.nat(2),
   route: fc.constantFrom('a/a', 'a/b', 'b/a'),

@@ -15,14 +15,18 @@ export interface RouteCandidate {
   readonly ruleIndex: number;
   /** Position within the rule's matches. */
   readonly matchIndex: number;
+  /** Of a route whose rules are tried in their order (Istio). */
+  readonly inOrder?: boolean;
 }
 
 /**
  * Negative when `a` is tried before `b`. A total order: 0 only for the same candidate.
- * 1 hostname (exact, then the longest wildcard, then any)  2 exact path  3 longest path prefix; of gRPC, then the longest method  4 a method
+ * 1 hostname (exact, then the longest wildcard, then any)  2 exact path, then regular expressions (the Gateway API leaves their place open)
+ * 3 longest path prefix, or expression; of gRPC, then the longest method  4 a method
  * 5 most headers  6 most query parameters  7 oldest route  8 namespace/name  9 rule  10 match
  */
 export function compareCandidates(a: RouteCandidate, b: RouteCandidate): number {
+  if (a.inOrder === true || b.inOrder === true) return compareHostnames(a.hostname, b.hostname) || compareInOrder(a, b);
   return (
     compareHostnames(a.hostname, b.hostname) /* 1 */ ||
     comparePaths(a.match, b.match) /* 2, 3 */ ||
@@ -34,6 +38,17 @@ export function compareCandidates(a: RouteCandidate, b: RouteCandidate): number 
     compareText(a.route, b.route) /* 8 */ ||
     a.ruleIndex - b.ruleIndex /* 9 */ ||
     a.matchIndex - b.matchIndex /* 10 */
+  );
+}
+
+/** 7 to 10 alone, the routes that have an order first. */
+function compareInOrder(a: RouteCandidate, b: RouteCandidate): number {
+  return (
+    Number(b.inOrder === true) - Number(a.inOrder === true) ||
+    a.createdAtMs - b.createdAtMs ||
+    compareText(a.route, b.route) ||
+    a.ruleIndex - b.ruleIndex ||
+    a.matchIndex - b.matchIndex
   );
 }
 
@@ -64,7 +79,8 @@ function comparePaths(a: HttpMatch | null, b: HttpMatch | null): number {
 }
 
 function exactRank(match: HttpMatch | null): number {
-  return match?.path?.type === PathMatch_Type.EXACT ? 1 : 0;
+  const type = match?.path?.type;
+  return type === PathMatch_Type.EXACT ? 2 : type === PathMatch_Type.REGEX ? 1 : 0;
 }
 
 /** Exact paths have no length here: two different ones never both match. A prefix's trailing slash doesn't count: "/a/" is "/a". */

@@ -54,18 +54,23 @@ function serviceParent(
     refuse(`Service ${name} doesn't exist`, 'NoMatchingParent');
     return [];
   }
-  if (service.namespace !== route.namespace) {
-    refuse(`Service ${name} is in another namespace, and such routes (consumer routes) are not supported yet`, 'UnsupportedValue');
+  const isConsumer = service.namespace !== route.namespace;
+  if (isConsumer && route.kind !== 'HTTPRoute' && route.kind !== 'GRPCRoute') {
+    refuse(
+      `Service ${name} is in another namespace: a route of its clients (consumer route) is an HTTPRoute or a GRPCRoute`,
+      'UnsupportedValue',
+    );
     return [];
   }
+  const consumerNamespace = isConsumer ? route.namespace : '';
   const parent = { $case: 'service', value: name } as const;
-  if (reference.port === undefined && reference.sectionName === undefined) return [{ parent, port: 0, section: '' }];
+  if (reference.port === undefined && reference.sectionName === undefined) return [{ parent, port: 0, section: '', consumerNamespace }];
   const port = tcpPorts(service).find(
     (candidate) =>
       (reference.port === undefined || candidate.port === reference.port) &&
       (reference.sectionName === undefined || candidate.name === reference.sectionName),
   );
-  if (port !== undefined) return [{ parent, port: port.port, section: '' }];
+  if (port !== undefined) return [{ parent, port: port.port, section: '', consumerNamespace }];
   refuse(`Service ${name} has no TCP port ${reference.sectionName ?? reference.port}`, 'NoMatchingParent');
   return [];
 }
@@ -101,7 +106,12 @@ function gatewayParents(
   const taking = allowed.filter((listener) => sharesHostname(listener, route));
   if (allowed.length > 0 && taking.length === 0)
     refuse(`no hostname of the route is one of a listener of Gateway ${name}`, 'NoMatchingListenerHostname');
-  return taking.map((listener) => ({ parent: { $case: 'gateway', value: name }, port: listener.port, section: listener.name }));
+  return taking.map((listener) => ({
+    parent: { $case: 'gateway', value: name },
+    port: listener.port,
+    section: listener.name,
+    consumerNamespace: '',
+  }));
 }
 
 function isAllowed(listener: Listener, route: AnyRoute, gatewayNamespace: string, index: Pick<ObjectIndex, 'namespaces'>): boolean {

@@ -5,7 +5,6 @@ import {
   choice,
   describe,
   fields,
-  NOT_ACTED_ON,
   portNumber,
   type Report,
   text,
@@ -164,9 +163,9 @@ const FILTER_FIELDS = {
 } as const;
 
 /** What the data path does; a rule with any other filter answers 500, as the Gateway API asks of filters that aren't implemented. */
-const ACTED_ON = ['RequestHeaderModifier', 'ResponseHeaderModifier'] as const;
+const ACTED_ON = ['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror'] as const;
 const REPEATABLE = new Set(['RequestMirror', 'ExtensionRef']);
-const OF_HTTP = ['RequestRedirect', 'URLRewrite', 'CORS', 'ExternalAuth'] as const;
+const OF_HTTP = ['RequestRedirect', 'URLRewrite', 'CORS'] as const;
 
 function checkFieldOfType(value: Unchecked, fieldOfType: Readonly<Record<string, string>>, report: Report): void {
   const expected = typeof value.type === 'string' ? fieldOfType[value.type] : undefined;
@@ -187,7 +186,7 @@ const common = {
 const consequence = 'filters of type';
 const httpFilter = withRule(
   fields({
-    type: choice(ACTED_ON, ['RequestMirror', 'ExtensionRef', ...OF_HTTP], consequence),
+    type: choice([...ACTED_ON, ...OF_HTTP], ['ExtensionRef', 'ExternalAuth'], consequence),
     ...common,
     requestRedirect: redirect.optional(),
     urlRewrite: rewrite.optional(),
@@ -197,9 +196,8 @@ const httpFilter = withRule(
   (value, report) => checkFieldOfType(value, FILTER_FIELDS, report),
 );
 
-const grpcFilter = withRule(
-  fields({ type: choice(ACTED_ON, ['RequestMirror', 'ExtensionRef'], consequence), ...common }),
-  (value, report) => checkFieldOfType(value, FILTER_FIELDS, report),
+const grpcFilter = withRule(fields({ type: choice(ACTED_ON, ['ExtensionRef'], consequence), ...common }), (value, report) =>
+  checkFieldOfType(value, FILTER_FIELDS, report),
 );
 
 function filterList<Filter extends z.ZodType>(filter: Filter) {
@@ -217,13 +215,6 @@ function filterList<Filter extends z.ZodType>(filter: Filter) {
 
 export const filters = filterList(httpFilter);
 export const grpcFilters = filterList(grpcFilter);
-
-/** Of one backend: they are checked, and requests to it answer 500. */
-export function backendFilters<List extends z.ZodType>(list: List) {
-  return withListRule(list, (items, report) => {
-    if (items.length > 0) report([], `${NOT_ACTED_ON}: filters of one backend`, 'warning');
-  }).optional();
-}
 
 /** Replacing the prefix that was matched asks for one (HTTPRouteRule's CEL rules). */
 export function checkFiltersOfRule({ filters: list, matches, backendRefs }: Unchecked, report: Report): void {

@@ -2,9 +2,9 @@
 import { choice, fields } from './schema.js';
 import { headerName, headerValue } from './syntax.js';
 
-export function valueMatch(what: string, maxLength: number) {
+export function valueMatch(maxLength: number) {
   return fields({
-    type: choice(['Exact'], ['RegularExpression'], `${what} matches of type`).default('Exact'),
+    type: choice(['Exact', 'RegularExpression']).default('Exact'),
     name: headerName,
     value: headerValue(maxLength),
   });

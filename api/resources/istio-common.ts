@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
+import { regularExpressionFault } from './regular-expression.js';
 import { choice, describe, fields, isUnchecked, portNumber, type Report, text, type Unchecked, wholeNumber, withRule } from './schema.js';
 import { cidr, dnsSubdomain } from './syntax.js';
 
@@ -132,32 +133,13 @@ export function checkOneOf(value: Unchecked, names: readonly string[], report: R
   if (given.length === 0 && isRequired) report([names[0] ?? ''], `required: one of ${names.join(', ')}`);
 }
 
-/** Of RE2, which has neither lookaround nor references back; the rest of its syntax is V8's but for flags and named groups. */
 export const regex = z
   .string()
   .max(1024)
   .superRefine((value, context) => {
-    const fault = regexFault(value);
+    const fault = regularExpressionFault(value);
     if (fault !== null) context.addIssue({ code: 'custom', message: `expected a regular expression of RE2: ${fault}` });
   });
-
-function regexFault(value: string): string | null {
-  const plain = value.replace(/\\\\/g, '');
-  if (/\(\?<?[=!]/.test(plain)) return 'it has no lookahead and lookbehind';
-  if (/\\[1-9]/.test(plain)) return 'it has no references back';
-  try {
-    // Compiled only, never run: what it would cost is the input's.
-    new RegExp(
-      value
-        .replace(/\(\?P</g, '(?<')
-        .replace(/\(\?[imsU-]+\)/g, '')
-        .replace(/\(\?[imsU-]+:/g, '(?:'),
-    );
-    return null;
-  } catch (error) {
-    return (error as Error).message.replace(/^Invalid regular expression: /, '');
-  }
-}
 
 const MATCHES = ['exact', 'prefix', 'regex'] as const;
 export const stringMatch = withRule(

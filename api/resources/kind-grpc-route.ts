@@ -1,10 +1,10 @@
 // gateway.networking.k8s.io/v1 GRPCRoute: matches by gRPC service and method, otherwise as an HTTPRoute. Owner: Gateway API v1.
 import { z } from 'zod';
-import { backendFilters, grpcFilters } from './http-filter.js';
+import { grpcFilters } from './http-filter.js';
 import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
-import { checkConsumerRoute, defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
-import { choice, fields, notActedOn, text, textOf, unique, withListRule, withRule } from './schema.js';
+import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
+import { choice, describe, fields, notActedOn, textOf, unique, withListRule, withRule } from './schema.js';
 import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
@@ -15,18 +15,24 @@ const MAX_MATCHES_OF_ROUTE = 128;
 
 const method = withRule(
   fields({
-    type: choice(['Exact'], ['RegularExpression'], 'method matches of type').default('Exact'),
-    service: text('the full name of a gRPC service, such as shop.Catalog', /^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$/, 1024).optional(),
-    method: text('the name of a gRPC method', /^[A-Za-z0-9_]+$/, 1024).optional(),
+    type: choice(['Exact', 'RegularExpression']).default('Exact'),
+    service: z.string().min(1).max(1024).optional(),
+    method: z.string().min(1).max(1024).optional(),
   }),
-  ({ service, method: name }, report) => {
+  ({ type, service, method: name }, report) => {
+    if (type !== 'RegularExpression')
+      for (const [field, value, pattern, expected] of [
+        ['service', service, /^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$/, 'the full name of a gRPC service, such as shop.Catalog'],
+        ['method', name, /^[A-Za-z0-9_]+$/, 'the name of a gRPC method'],
+      ] as const)
+        if (typeof value === 'string' && !pattern.test(value)) report([field], `expected ${expected}, found ${describe(value)}`);
     if (service === undefined && name === undefined) report(['service'], 'required: a service, a method, or both');
   },
 );
 
 const match = fields({
   method: method.optional(),
-  headers: uniqueHeaderNames(z.array(valueMatch('header', 4096)).max(16)).optional(),
+  headers: uniqueHeaderNames(z.array(valueMatch(4096)).max(16)).optional(),
 });
 
 const rule = fields({
@@ -34,7 +40,7 @@ const rule = fields({
   matches: z.array(match).max(MAX_MATCHES).prefault([{}]),
   filters: grpcFilters.optional(),
   backendRefs: z
-    .array(serviceBackendRef({ filters: backendFilters(grpcFilters) }))
+    .array(serviceBackendRef({ filters: grpcFilters.optional() }))
     .max(16)
     .optional(),
   sessionPersistence: notActedOn('session persistence', sessionPersistence),
@@ -55,18 +61,15 @@ export const grpcRouteKind = {
   olderVersions: ['gateway.networking.k8s.io/v1alpha2'],
   plural: 'grpcroutes',
   shortNames: [],
-  schema: withRule(
-    objectOf(
-      { kind: 'GRPCRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
-      {
-        spec: fields({
-          parentRefs: parentRefs.optional(),
-          useDefaultGateways: defaultGateways,
-          hostnames: z.array(hostname).max(16).optional(),
-          rules: rules.prefault([{}]),
-        }),
-      },
-    ),
-    checkConsumerRoute,
+  schema: objectOf(
+    { kind: 'GRPCRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+    {
+      spec: fields({
+        parentRefs: parentRefs.optional(),
+        useDefaultGateways: defaultGateways,
+        hostnames: z.array(hostname).max(16).optional(),
+        rules: rules.prefault([{}]),
+      }),
+    },
   ),
 } as const;

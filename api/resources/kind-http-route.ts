@@ -1,9 +1,9 @@
 // gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are warned of. Owner: Gateway API v1.
 import { z } from 'zod';
-import { backendFilters, checkFiltersOfRule, filters } from './http-filter.js';
+import { checkFiltersOfRule, filters } from './http-filter.js';
 import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
-import { checkConsumerRoute, defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
+import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
 import {
   choice,
   describe,
@@ -27,7 +27,7 @@ const MAX_MATCHES_OF_ROUTE = 128;
 
 const path = withRule(
   fields({
-    type: choice(['PathPrefix', 'Exact'], ['RegularExpression'], 'path matches of type').default('PathPrefix'),
+    type: choice(['PathPrefix', 'Exact', 'RegularExpression']).default('PathPrefix'),
     value: z.string().max(1024).default('/'),
   }),
   checkPath,
@@ -50,14 +50,12 @@ function checkPath(value: Unchecked, report: Report): void {
 
 const match = fields({
   path: path.prefault({}),
-  headers: uniqueHeaderNames(z.array(valueMatch('header', 4096)).max(16)).optional(),
-  queryParams: unique(z.array(valueMatch('query parameter', 1024)).max(16), 'query parameter names', ['name'], (item) =>
-    textOf(item, 'name'),
-  ).optional(),
+  headers: uniqueHeaderNames(z.array(valueMatch(4096)).max(16)).optional(),
+  queryParams: unique(z.array(valueMatch(1024)).max(16), 'query parameter names', ['name'], (item) => textOf(item, 'name')).optional(),
   method: choice(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']).optional(),
 });
 
-const backendRef = serviceBackendRef({ filters: backendFilters(filters) });
+const backendRef = serviceBackendRef({ filters: filters.optional() });
 
 const timeouts = withRule(fields({ request: duration.optional(), backendRequest: duration.optional() }), (value, report) => {
   const request = durationMs(textOf(value, 'request') ?? '');
@@ -80,7 +78,7 @@ const rule = withRule(
     filters: filters.optional(),
     backendRefs: z.array(backendRef).max(16).optional(),
     timeouts: timeouts.optional(),
-    retry: notActedOn('retries', retry),
+    retry: retry.optional(),
     sessionPersistence: notActedOn('session persistence', sessionPersistence),
   }),
   checkFiltersOfRule,
@@ -95,19 +93,16 @@ const rules = withListRule(
   },
 );
 
-const schema = withRule(
-  objectOf(
-    { kind: 'HTTPRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
-    {
-      spec: fields({
-        parentRefs: parentRefs.optional(),
-        useDefaultGateways: defaultGateways,
-        hostnames: z.array(hostname).max(16).optional(),
-        rules: rules.prefault([{}]),
-      }),
-    },
-  ),
-  checkConsumerRoute,
+const schema = objectOf(
+  { kind: 'HTTPRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+  {
+    spec: fields({
+      parentRefs: parentRefs.optional(),
+      useDefaultGateways: defaultGateways,
+      hostnames: z.array(hostname).max(16).optional(),
+      rules: rules.prefault([{}]),
+    }),
+  },
 );
 
 export const httpRouteKind = {

@@ -300,7 +300,8 @@ TEST("tables say the same of a block as of an HTTP/1 head, also remembered, also
     RequestSummary summary;
     CHECK_EQ(check_request(block, true, false, &summary), BlockError::kNone);
     uint32_t words[1] = {0};
-    match_predicates(tables, block, summary, words);
+    weft::MatchedValues values;
+    match_predicates(tables, block, summary, words, &values);
     const PathMatch path = match_path(tables, summary);
     return std::to_string(match_host(tables, summary)) + " " + std::to_string(path.id) + (path.exact ? "! " : " ") +
            std::to_string(words[0]);
@@ -328,7 +329,8 @@ TEST("a predicate for a gRPC method holds for a block's path, whatever else is a
     RequestSummary summary;
     CHECK_EQ(check_request(block, true, false, &summary), BlockError::kNone);
     uint32_t words[1] = {0};
-    CHECK(match_predicates(tables, block, summary, words));
+    weft::MatchedValues values;
+    CHECK(match_predicates(tables, block, summary, words, &values));
     return words[0];
   };
   for (int round = 0; round < 2; round++) {

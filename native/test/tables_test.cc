@@ -81,7 +81,8 @@ std::string holding(const Tables& tables, const std::string& lines) {
   http1::RequestHead head;
   CHECK_EQ(http1::parse_request_head(base, lines.size() + 2, {}, &head).status, http1::ParseStatus::kComplete);
   std::vector<uint32_t> words(tables.predicate_words(), ~0u);
-  const bool any = tables.match_predicates(head, base, words.data());
+  weft::MatchedValues values;
+  const bool any = tables.match_predicates(head, base, words.data(), &values);
   std::string ids;
   for (size_t i = 0; i < words.size() * 32; i++) {
     if ((words[i / 32] >> (i % 32) & 1) != 0) ids += (ids.empty() ? "" : " ") + std::to_string(i);

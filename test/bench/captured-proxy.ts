@@ -60,7 +60,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     model.apply(loaded.update);
     const next = compileTables(model, ++generation, 'bench', tableIds);
     const tables = addon.createTables(next.spec);
-    await pool.publish({ handle: tables, buffer: next.buffer });
+    await pool.publish({ handle: tables, buffer: next.buffer, patterns: next.patterns });
     if (handle !== null) addon.releaseTables(handle);
     handle = tables;
   };

@@ -61,7 +61,8 @@ void check_http1(const HeaderBlock& block, const Tables& tables) {
   uint32_t words[1];
   match_host(tables, summary);
   match_path(tables, summary);
-  match_predicates(tables, block, summary, words);
+  weft::MatchedValues values;
+  match_predicates(tables, block, summary, words, &values);
   if (summary.method == http1::Method::kConnect && !summary.is_extended_connect) return;
   http1::RequestHeadOptions options;
   options.framing = request_framing(summary, false);

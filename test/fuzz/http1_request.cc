@@ -25,7 +25,8 @@ void check_forwarded(const RequestHead& head, const uint8_t* base, const Tables&
   uint32_t words[1];
   tables.host(head.authority.in(base));
   tables.path(head.path.in(base));
-  tables.match_predicates(head, base, words);
+  weft::MatchedValues values;
+  tables.match_predicates(head, base, words, &values);
   RequestHeadOptions options;
   options.framing = request_body_framing(head);
   if (head.authority.size == 0) options.authority = "fallback";

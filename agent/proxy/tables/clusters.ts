@@ -35,6 +35,7 @@ export interface ClusterEndpoint {
   readonly healthReason: string;
   /** It fails its checks alone: where no endpoint of its cluster is ready, it is used all the same. */
   readonly isFallback: boolean;
+  readonly labels: LabelValues;
 }
 
 export interface Cluster {
@@ -73,9 +74,20 @@ export function clusterName(service: string, port: number): string {
   return `${service}:${port}`;
 }
 
-/** `shownBy`: the gateway whose certificate the endpoints are shown; empty: none is. A cluster that has no need of a variant is that itself. */
-export function variantName(service: string, port: number, variant: Variant, shownBy = ''): string {
-  return `${clusterName(service, port)} ${variant}${shownBy === '' ? '' : ` by ${shownBy}`}`;
+/**
+ * `shownBy`: the gateway whose certificate the endpoints are shown; empty: none is. `labels`: of the endpoints, those of a subset. A cluster
+ * that has no need of a variant is that itself.
+ */
+export function variantName(service: string, port: number, variant: Variant, shownBy = '', labels: LabelValues = {}): string {
+  return `${clusterName(service, port)} ${variant}${shownBy === '' ? '' : ` by ${shownBy}`}${subsetText(labels)}`;
+}
+
+type LabelValues = Readonly<Record<string, string>>;
+
+/** Empty for no labels. */
+function subsetText(labels: LabelValues): string {
+  const pairs = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+  return pairs.length === 0 ? '' : ` {${pairs.map(([name, value]) => `${name}=${value}`).join(',')}}`;
 }
 
 /** "10.0.0.1:80", "[fd00::1]:80" */
@@ -88,11 +100,18 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
   const forGrpc = grpcBackends(model);
   const declared = [...model.services.keys()].sort().flatMap((name) => portsOf(model, name));
   const shown = shownCertificates(model);
-  const speak = (cluster: (typeof declared)[number], protocol: SpokenTo['protocol'], shownBy: ShownCertificate | null = null) => ({
+  const speak = <C extends (typeof declared)[number]>(
+    cluster: C,
+    protocol: SpokenTo['protocol'],
+    shownBy: ShownCertificate | null = null,
+  ) => ({
     ...cluster,
     ...spokenTo(cluster, protocol, shownBy, contexts, warnings),
   });
-  const planned = declared.map((cluster) => speak(cluster, spokenBy(cluster.port)));
+  const subsets = subsetsByCluster(model);
+  const whole = declared.map((cluster) => ({ ...cluster, subset: '' }));
+  const parts = declared.flatMap((cluster) => (subsets.get(cluster.name) ?? []).map((labels) => partOf(cluster, labels)));
+  const planned = [...whole, ...parts].map((cluster) => speak(cluster, spokenBy(cluster.port)));
   const isHttp2 = ({ name, protocol }: (typeof planned)[number]): boolean => protocol === 'http2' || !forGrpc.has(name);
   const variants = planned.flatMap((cluster) => [
     ...(isHttp2(cluster) ? [] : [{ ...speak(cluster, 'http2'), variants: [['http2', '']] as const }]),
@@ -113,7 +132,7 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
   const idByKey = ids.assign(keys.flat());
   const endpoints = new Map<number, EndpointSpec>();
   const clusters = found.map((cluster, row): Cluster => {
-    const { sockets, isUsable, protocol, tls, shownBy: _, ...rest } = cluster;
+    const { sockets, isUsable, protocol, tls, shownBy: _, subset: __, ...rest } = cluster;
     return {
       ...rest,
       endpoints: sockets.map((socket, index) => {
@@ -129,14 +148,16 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
     };
   });
   const rowByName = new Map<string, number>();
-  const nameAs = ({ service, port }: Cluster, variant: Variant, shownBy = ''): string =>
-    variantName(`${service.namespace}/${service.name}`, port.port, variant, shownBy);
-  clusters.slice(0, declared.length).forEach((cluster, row) => {
-    for (const variant of ['declared', 'http2', 'plain'] as const) rowByName.set(nameAs(cluster, variant), row);
+  const nameAs = (row: number, variant: Variant, shownBy = ''): string => {
+    const { service, port } = clusters[row]!;
+    return variantName(`${service.namespace}/${service.name}`, port.port, variant, shownBy) + found[row]!.subset;
+  };
+  planned.forEach((_, row) => {
+    for (const variant of ['declared', 'http2', 'plain'] as const) rowByName.set(nameAs(row, variant), row);
   });
   variants.forEach(({ variants: names }, index) => {
-    const row = declared.length + index;
-    for (const [variant, shownBy] of names) rowByName.set(nameAs(clusters[row]!, variant, shownBy), row);
+    const row = planned.length + index;
+    for (const [variant, shownBy] of names) rowByName.set(nameAs(row, variant, shownBy), row);
   });
   return {
     clusters: clusters.slice(0, declared.length),
@@ -145,6 +166,27 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
     endpoints: [...endpoints.values()],
     warnings: [...warnings],
   };
+}
+
+/** By cluster: the labels by which routes choose among its endpoints. */
+function subsetsByCluster(model: Model): ReadonlyMap<string, readonly LabelValues[]> {
+  const found = new Map<string, Map<string, LabelValues>>();
+  const add = (service: string, port: number, labels: LabelValues): void => {
+    if (Object.keys(labels).length === 0) return;
+    const name = clusterName(service, port);
+    found.set(name, (found.get(name) ?? new Map<string, LabelValues>()).set(subsetText(labels), labels));
+  };
+  for (const { rules } of model.routes.values())
+    for (const { backends, mirrors } of rules)
+      for (const { service, port, labels } of [...backends, ...mirrors]) add(service, port, labels);
+  for (const { backends } of model.connectionRoutes.values()) for (const { service, port, labels } of backends) add(service, port, labels);
+  return new Map([...found].map(([name, bySubset]) => [name, [...bySubset.keys()].sort().map((key) => bySubset.get(key)!)]));
+}
+
+function partOf<C extends { readonly sockets: Socket[] }>(cluster: C, labels: LabelValues): C & { subset: string } {
+  const wanted = Object.entries(labels);
+  const sockets = cluster.sockets.filter((socket) => wanted.every(([name, value]) => socket.labels[name] === value));
+  return { ...cluster, sockets, subset: subsetText(labels) };
 }
 
 /** Names of the clusters to which GRPCRoutes lead. */
@@ -254,10 +296,10 @@ function portsOf(model: Model, name: string): (Omit<Cluster, 'endpoints'> & { so
 function socketOf(endpoint: Endpoint, port: ServicePort): Socket[] {
   const target = endpoint.ports.find(({ name }) => name === port.name);
   if (target === undefined) return [];
-  const { address, node, workload, health, check } = endpoint;
+  const { address, node, workload, health, check, labels } = endpoint;
   const isFallback = failsChecksAlone(endpoint);
   const healthReason = check?.failing === true ? `check by ${check.node}: ${check.detail}` : '';
-  return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health, healthReason, isFallback }];
+  return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health, healthReason, isFallback, labels }];
 }
 
 function balancingOf(service: Service): Balancing {

@@ -10,15 +10,18 @@ import {
   type Workload,
 } from '../../../api/gen/mesh/v1/model.js';
 import { isHostProcess, type Model } from '../../model/model.js';
-import type { DestinationSpec, LocalReplySpec, TableSpec } from '../../native/engine.js';
+import type { DestinationSpec, TableSpec } from '../../native/engine.js';
+import type { PatternSpec } from '../patterns.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
+import type { Entrance } from './actions.js';
 import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName, type Variant, variantName } from './clusters.js';
+import type { Source } from './conditions.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
-import { ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS } from './layout.js';
+import { buildIndex, ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
 import { RouteChains, type RouteRow } from './routes.js';
 import type { StableIds } from './stable-ids.js';
-import { namespaceOf, Tenants } from './tenants.js';
+import { NOBODY, namespaceOf, Tenants } from './tenants.js';
 
 /** What outlives generations. */
 export interface TableIds {
@@ -37,6 +40,7 @@ export interface Generation {
   readonly generation: number;
   readonly spec: TableSpec;
   readonly buffer: SharedArrayBuffer;
+  readonly patterns: readonly PatternSpec[];
   readonly clusters: readonly Cluster[];
   readonly routes: readonly RouteRow[];
   readonly listeners: readonly GatewayListener[];
@@ -45,15 +49,6 @@ export interface Generation {
   /** What could not be honoured, in words for the log. */
   readonly warnings: readonly string[];
 }
-
-const PLAIN_TEXT = [['content-type', 'text/plain; charset=utf-8']] as const;
-/** In the order of Reply. */
-const LOCAL_REPLIES: readonly LocalReplySpec[] = [
-  { headers: PLAIN_TEXT, body: 'weft: no route matches this request\n' },
-  { headers: PLAIN_TEXT, body: 'weft: no endpoint of the service is ready\n' },
-  { headers: PLAIN_TEXT, body: 'weft: the route has no valid backend\n' },
-  { headers: PLAIN_TEXT, body: 'weft: this connection is for another host: its TLS server name belongs to another listener\n' },
-];
 
 /**
  * `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either.
@@ -69,7 +64,9 @@ export function compileTables(
   const clusterSet = buildClusters(model, ids.endpoints, ids.upstreamTls);
   const local = localAddresses(model, node);
   const { labels } = ids;
-  const chains = new RouteChains(clusterSet.rowByName);
+  const tenants = new Tenants(namespaces(model), ids.tenants);
+  const sources = sourceRows(model, labels, tenants);
+  const chains = new RouteChains(clusterSet.rowByName, sources.sources);
   const scopes = new Scopes(chains, labels, clusterSet.rowByName);
   const routes = [...model.routes.values()];
   const connectionRoutes = [...model.connectionRoutes.values()];
@@ -78,24 +75,27 @@ export function compileTables(
   const gateways = gatewayPorts(model, ids.listeners);
   for (const { listener, members } of gateways.ports)
     scopes.addGateway(listener, members, { requests: routes, connections: connectionRoutes });
+  for (const [row, cluster] of clusterSet.clusters.entries()) scopes.addConsumers(cluster, row, attachedTo(attached, cluster));
   const { sections, rows } = chains.finish(ids.rules);
-  const tenants = new Tenants(namespaces(model), ids.tenants);
   const destinations = new Destinations(tenants);
   if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels);
-  const sources = sourceRows(model, labels, tenants);
   const listeners = gateways.ports.map(({ listener }) => listener);
   const spec: TableSpec = {
     generation,
     hosts: chains.hosts.items,
     paths: chains.paths.items,
-    predicates: chains.predicates.items,
+    predicates: chains.conditions.predicates.items,
+    values: chains.conditions.values.items,
     destinations: destinations.specs,
     sources: sources.addresses,
     sourceTwins: sources.twins,
     identities: [],
     endpoints: clusterSet.endpoints,
-    mutations: chains.mutations.items,
-    localReplies: LOCAL_REPLIES,
+    mutations: chains.actions.mutations.items,
+    localReplies: chains.actions.replies.items,
+    rewrites: chains.actions.rewrites.items,
+    cors: chains.actions.cors.items,
+    retries: chains.actions.retries.items,
     sourceTenants: sources.tenants,
     destinationTenants: destinations.tenants,
     listenerTenants: tenants.ofListeners(listeners),
@@ -109,12 +109,20 @@ export function compileTables(
     scopes: scopes.rows,
     destinations: destinations.rows,
     sources: sources.labels,
+    sourceTenants: sources.tenants,
+    consumers: buildIndex(scopes.consumersBy(tenants)),
+    sizes: [
+      Math.ceil(chains.conditions.predicates.items.length / 32),
+      chains.conditions.setWords,
+      chains.conditions.values.items.length > 0 ? 1 : 0,
+    ],
   });
-  const warnings = [...clusterSet.warnings, ...gateways.warnings, ...capacityWarnings(rows, labels)];
+  const warnings = [...clusterSet.warnings, ...gateways.warnings, ...chains.conditions.warnings, ...capacityWarnings(rows, labels)];
   return {
     generation,
     spec,
     buffer,
+    patterns: chains.conditions.patterns.items,
     clusters: clusterSet.clusters,
     routes: rows,
     listeners,
@@ -137,6 +145,7 @@ function serviceNames(model: Model): TableSpec['names'] {
 class Scopes {
   readonly rows: number[] = [];
   readonly gatewayScopes = new Map<number, number>();
+  private readonly consumers: { readonly scope: number; readonly namespace: string; readonly own: number }[] = [];
 
   constructor(
     private readonly chains: RouteChains,
@@ -144,23 +153,48 @@ class Scopes {
     private readonly clusterRows: ReadonlyMap<string, number>,
   ) {}
 
+  /** Routes of consumers are for scopes of their own, which come behind all others: addConsumers(). */
+  addService(cluster: Cluster, clusterRow: number, routes: Routes): void {
+    const requests = routes.requests.filter((route) => consumersOf(route, cluster).length === 0);
+    this.addScope(cluster, clusterRow, { requests, connections: routes.connections }, '');
+  }
+
   /** A route's hostnames mean nothing here: the destination is known (GAMMA). */
-  addService({ name, service, port }: Cluster, clusterRow: number, { requests, connections }: Routes): void {
+  private addScope(cluster: Cluster, clusterRow: number, { requests, connections }: Routes, consumer: string): void {
+    const { name, service, port } = cluster;
     const scope = this.rows.length / SCOPE_WORDS;
-    for (const route of requests) this.chains.add(scope, `service ${name}`, '', route);
+    const scopeName = `service ${name}${consumer === '' ? '' : ` from ${consumer}`}`;
+    for (const route of requests) this.chains.add(scope, scopeName, '', route, { scheme: 'http', port: port.port });
     for (const route of connections) {
       for (const serverName of effectiveHosts(route.serverNames, ''))
-        this.chains.addConnections(scope, `service ${name}`, serverName, route, 'plain');
+        this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
     }
     // What a client sends there goes on as it is: its own TLS, if the server asks for it.
     const plainRow = this.clusterRows.get(variantName(`${service.namespace}/${service.name}`, port.port, 'plain')) ?? -1;
-    this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? plainRow : -1);
+    this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? plainRow : -1, 0);
+  }
+
+  /** For clients of a namespace that has routes to the service, those alone count. The service's own scope is `clusterRow`. */
+  addConsumers(cluster: Cluster, clusterRow: number, routes: Routes): void {
+    const namespaces = new Set(routes.requests.flatMap((route) => consumersOf(route, cluster)));
+    for (const namespace of [...namespaces].sort()) {
+      this.rows[clusterRow * SCOPE_WORDS + ScopeWord.HasConsumers] = 1;
+      this.consumers.push({ scope: clusterRow, namespace, own: this.rows.length / SCOPE_WORDS });
+      const requests = routes.requests.filter((route) => consumersOf(route, cluster).includes(namespace));
+      this.addScope(cluster, clusterRow, { requests, connections: routes.connections }, namespace);
+    }
+  }
+
+  consumersBy(tenants: Tenants): (readonly [number, number, number])[] {
+    // A namespace without a number of its own has no clients that could be told from others.
+    const rows = this.consumers.map(({ scope, namespace, own }) => [scope, tenants.of(`${namespace}/`), own] as const);
+    return rows.filter(([, tenant]) => tenant !== NOBODY);
   }
 
   /** A request or connection belongs to the listener with the most specific hostname that covers it, and sees the routes of no other. */
   addGateway({ sockets, name }: GatewayListener, listeners: readonly Listener[], { requests, connections }: Routes): void {
     const scope = this.rows.length / SCOPE_WORDS;
-    this.rows.push(-1, this.labels.idOf(name), -1);
+    this.rows.push(-1, this.labels.idOf(name), -1, 0);
     for (const { id } of sockets) this.gatewayScopes.set(id, scope);
     for (const listener of listeners) {
       this.chains.stopAt(scope, listener.hostname);
@@ -171,7 +205,7 @@ class Scopes {
         effectiveHosts(hostnames, listener.hostname).filter((host) => ownerOf(host, listeners) === listener);
       if (isHttp(listener)) {
         for (const route of requests.filter((candidate) => isAttached(candidate, listener)))
-          for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route, shownBy);
+          for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route, entranceOf(listener), shownBy);
       } else {
         const variant: Variant = passesTls(listener) ? 'plain' : 'declared';
         for (const route of connections.filter((candidate) => isAttached(candidate, listener)))
@@ -179,6 +213,23 @@ class Scopes {
       }
     }
   }
+}
+
+function entranceOf({ protocol, port }: Listener): Entrance {
+  return { scheme: protocol === Protocol.HTTPS ? 'https' : 'http', port };
+}
+
+/** Namespaces whose clients alone the route is for; none: it is for all. */
+function consumersOf({ parents }: HttpRoute, { service, port }: Cluster): string[] {
+  const name = `${service.namespace}/${service.name}`;
+  return parents.flatMap((parent) =>
+    parent.consumerNamespace !== '' &&
+    parent.parent?.$case === 'service' &&
+    parent.parent.value === name &&
+    (parent.port === 0 || parent.port === port.port)
+      ? [parent.consumerNamespace]
+      : [],
+  );
 }
 
 /** Those for requests and those for whole connections. */
@@ -341,6 +392,7 @@ interface SourceRows {
   readonly twins: number[];
   readonly labels: number[];
   readonly tenants: number[];
+  readonly sources: Source[];
 }
 
 function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows {
@@ -359,6 +411,7 @@ function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows 
     twins: addresses.map((address, index) => (address.includes(':') ? first.v4 : first.v6).get(names[index]!) ?? -1),
     labels: names.map((name) => labels.idOf(name)),
     tenants: names.map((name) => tenants.of(name)),
+    sources: names.map((name) => ({ namespace: namespaceOf(name), labels: model.workloads.get(name)?.labels ?? {} })),
   };
 }
 

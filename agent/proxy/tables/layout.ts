@@ -1,6 +1,8 @@
 // The decision tables of one generation: integers in one SharedArrayBuffer, packed on the main thread and read by every worker.
 // Owns their layout, packing and lookup; knows nothing of the model they were compiled from nor of the engine's own tables.
 
+import type { Patterns } from '../patterns.js';
+
 /** Sections in the order in which they lie in the buffer. Each is an Int32Array of rows as described by the enums below. */
 const SECTIONS = [
   'listeners',
@@ -14,8 +16,15 @@ const SECTIONS = [
   'pathIndex',
   'nodes',
   'predicates',
+  'sourceSets',
+  'sourceTenants',
+  'consumers',
   'actions',
   'backends',
+  'extras',
+  'mirrors',
+  'origins',
+  'sizes',
   'clusters',
   'members',
 ] as const;
@@ -37,7 +46,7 @@ export const enum ListenerKind {
   Inbound = 3,
 }
 
-export const SCOPE_WORDS = 3;
+export const SCOPE_WORDS = 4;
 export const enum ScopeWord {
   /** Where requests go when no rule matches; -1: nowhere, 404. */
   DefaultCluster = 0,
@@ -45,6 +54,8 @@ export const enum ScopeWord {
   Label = 1,
   /** Where connections that are not read go when no rule matches; -1: they are reset. */
   DefaultOpaque = 2,
+  /** 1: clients of some namespaces have a scope of their own (consumers). */
+  HasConsumers = 3,
 }
 
 export const DESTINATION_WORDS = 4;
@@ -57,11 +68,19 @@ export const enum DestinationWord {
   WorkloadLabel = 3,
 }
 
-/** hostIndex: (scope, host id or -1) → row × 2 + (1: a more general host must not be tried). pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
+/** hostIndex: (scope, host id or -1) → row × 4 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
 const INDEX_WORDS = 3;
 const INDEX_EMPTY = -2;
 /** In place of a path: rules for connections that are not read. */
 export const WHOLE_CONNECTION = -1;
+/** In place of a path: rules that are found by none, tried in their order after exact paths and before prefixes. */
+export const ANY_PATH = -3;
+export const enum HostFlag {
+  /** A more general host must not be tried. */
+  Stop = 1,
+  /** It has rules under ANY_PATH. */
+  Listed = 2,
+}
 
 /** One match of one rule, in a chain of those with the same scope, host and path, in order of precedence. */
 export const NODE_WORDS = 6;
@@ -69,7 +88,7 @@ export const enum NodeWord {
   Path = 0,
   /** Descriptor.Method; -1: any. */
   Method = 1,
-  /** Offset in predicates; -1: none. There: count, then count × (word of the bit set, mask). */
+  /** Offset in predicates; -1: none. There: ConditionWord. */
   Predicates = 2,
   /** Row in actions. */
   Action = 3,
@@ -83,27 +102,105 @@ export const enum NodePath {
   Exact = 1,
   /** The path and one slash. */
   ExactSlash = 2,
+  /** Its condition tells. */
+  Any = 3,
+}
+export const enum ConditionWord {
+  /** How many × (word of the bit set, mask, what it must be); they come first. */
+  Bits = 0,
+  /** How many × (Subject, pattern, 1: it must match, 0: it must not); they come next. */
+  Patterns = 1,
+  /** Row in sourceSets that the client must be in; -1: any. */
+  Sources = 2,
+  Rest = 3,
+}
+/** What a pattern is tested on: ≥ 0 an index in TableSpec.values. */
+export const enum Subject {
+  Nothing = -1,
+  Path = -2,
+  /** Without its port. */
+  Authority = -3,
+  Scheme = -4,
+  Method = -5,
 }
 
-export const ACTION_WORDS = 7;
+export const ACTION_WORDS = 6;
 export const enum ActionWord {
   /** First row in backends, and how many. */
   Backends = 0,
   BackendCount = 1,
   /** 0: no backend can be chosen. */
   TotalWeight = 2,
-  RequestMutation = 3,
-  ResponseMutation = 4,
-  TimeoutMs = 5,
-  AttemptTimeoutMs = 6,
+  TimeoutMs = 3,
+  AttemptTimeoutMs = 4,
+  /** Row in extras; -1: none. */
+  Extras = 5,
 }
 
-export const BACKEND_WORDS = 2;
+export const BACKEND_WORDS = 8;
 export const enum BackendWord {
   /** Sum of the weights up to and with this one. */
   UpTo = 0,
-  /** -1: resolves to nothing. */
+  /** -1: resolves to nothing, or answers by itself. */
   Cluster = 1,
+  RequestMutation = 2,
+  ResponseMutation = 3,
+  /** Index in TableSpec.rewrites, pattern that makes the path anew; -1: none. */
+  Rewrite = 4,
+  Replacement = 5,
+  /** Index in TableSpec.localReplies, answered with Status; -1: none. */
+  Reply = 6,
+  Status = 7,
+}
+
+/** What few rules have. */
+export const EXTRAS_WORDS = 10;
+export const enum ExtrasWord {
+  /** Offset in origins; -1: no CORS. */
+  Cors = 0,
+  /** First row in mirrors, and how many. */
+  Mirrors = 1,
+  MirrorCount = 2,
+  /** Index in TableSpec.retries; -1: none. Attempts beyond the first. */
+  Retry = 3,
+  RetryAttempts = 4,
+  /** Both shares in parts of a million. */
+  DelayMs = 5,
+  DelayParts = 6,
+  AbortReply = 7,
+  AbortStatus = 8,
+  AbortParts = 9,
+}
+
+export const MIRROR_WORDS = 4;
+export const enum MirrorWord {
+  Cluster = 0,
+  /** Share in parts of a million. */
+  Parts = 1,
+  RequestMutation = 2,
+  Rewrite = 3,
+}
+
+/** At an offset in origins, before the patterns. */
+export const enum OriginsWord {
+  /** Index in TableSpec.cors. */
+  Cors = 0,
+  /** 1: preflight requests of other origins go on. */
+  ForwardsUnmatched = 1,
+  /** Subjects: Origin, Access-Control-Request-Method. */
+  Origin = 2,
+  RequestMethod = 3,
+  PatternCount = 4,
+  Patterns = 5,
+}
+
+export const enum SizesWord {
+  /** Words of a request's bit set. */
+  Predicates = 0,
+  /** Words of a row in sourceSets. */
+  SourceSet = 1,
+  /** 1: requests come with values behind their bit sets. */
+  HasValues = 2,
 }
 
 export const CLUSTER_WORDS = 7;
@@ -143,6 +240,7 @@ export const enum Reply {
   NoEndpoint = 1,
   NoBackend = 2,
   Misdirected = 3,
+  Preflight = 4,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */
@@ -182,8 +280,18 @@ export class DecisionTables {
   readonly pathIndex: Int32Array;
   readonly nodes: Int32Array;
   readonly predicates: Int32Array;
+  readonly sourceSets: Int32Array;
+  /** Tenant by Descriptor.SourceId. */
+  readonly sourceTenants: Int32Array;
+  readonly consumers: Int32Array;
   readonly actions: Int32Array;
   readonly backends: Int32Array;
+  readonly extras: Int32Array;
+  readonly mirrors: Int32Array;
+  readonly origins: Int32Array;
+  readonly predicateWords: number;
+  readonly sourceSetWords: number;
+  readonly hasValues: boolean;
   readonly clusters: Int32Array;
   readonly members: Int32Array;
   /** Round robin: where each cluster stands. */
@@ -191,7 +299,10 @@ export class DecisionTables {
   /** Smooth weighted round robin: credit of each member. */
   readonly credit: Float64Array;
 
-  constructor(buffer: SharedArrayBuffer) {
+  constructor(
+    buffer: SharedArrayBuffer,
+    readonly patterns: Patterns,
+  ) {
     const all = new Int32Array(buffer);
     this.generation = all[0]!;
     const view = (name: Section): Int32Array => {
@@ -210,8 +321,18 @@ export class DecisionTables {
     this.pathIndex = view('pathIndex');
     this.nodes = view('nodes');
     this.predicates = view('predicates');
+    this.sourceSets = view('sourceSets');
+    this.sourceTenants = view('sourceTenants');
+    this.consumers = view('consumers');
     this.actions = view('actions');
     this.backends = view('backends');
+    this.extras = view('extras');
+    this.mirrors = view('mirrors');
+    this.origins = view('origins');
+    const sizes = view('sizes');
+    this.predicateWords = sizes[SizesWord.Predicates]!;
+    this.sourceSetWords = sizes[SizesWord.SourceSet]!;
+    this.hasValues = sizes[SizesWord.HasValues] === 1;
     this.clusters = view('clusters');
     this.members = view('members');
     this.rotation = new Int32Array(this.clusters.length / CLUSTER_WORDS);

@@ -4,18 +4,19 @@ import { compareCandidates, type RouteCandidate } from '../../../api/compile/rou
 import {
   type Backend,
   type ConnectionRoute,
-  type HeaderMutation,
   type HttpMatch,
   type HttpRoute,
-  type HttpRule,
   PathMatch_Type,
   type ValueMatch,
+  ValueMatch_Type,
 } from '../../../api/gen/mesh/v1/model.js';
 import { httpRouteName } from '../../model/faults.js';
-import { METHODS, type MutationSpec, type PredicateSpec } from '../../native/engine.js';
-import { type Variant, variantName } from './clusters.js';
+import { METHODS } from '../../native/engine.js';
+import { Actions, type Entrance } from './actions.js';
+import type { Variant } from './clusters.js';
+import { Conditions, type Source } from './conditions.js';
 import { Interner } from './interner.js';
-import { buildIndex, NodePath, WHOLE_CONNECTION } from './layout.js';
+import { ANY_PATH, buildIndex, HostFlag, NODE_WORDS, NodePath, WHOLE_CONNECTION } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
 /** A rule's match under one host of one scope, as it is tried. */
@@ -38,6 +39,8 @@ interface Entry {
   readonly candidate: RouteCandidate;
   /** A rule for connections, not for requests. */
   readonly isWhole: boolean;
+  /** Tried where it stands among its route's, and not by precedence. */
+  readonly inOrder: boolean;
   readonly backends: readonly Backend[];
   readonly action: number;
 }
@@ -50,23 +53,27 @@ export interface RouteSections {
   readonly pathIndex: number[];
   readonly nodes: number[];
   readonly predicates: number[];
+  readonly sourceSets: number[];
   readonly actions: number[];
   readonly backends: number[];
+  readonly extras: number[];
+  readonly mirrors: number[];
+  readonly origins: number[];
 }
 
 export class RouteChains {
   readonly hosts = new Interner<string>((host) => host);
   readonly paths = new Interner<string>((path) => path);
-  readonly predicates = new Interner<PredicateSpec>(({ kind, name, value }) => JSON.stringify([kind, name, value]));
-  readonly mutations = new Interner<MutationSpec>((mutation) => JSON.stringify(mutation));
+  readonly conditions: Conditions;
+  readonly actions: Actions;
   private readonly entries: Entry[] = [];
   /** Scope and host beyond which no more general host is tried. */
   private readonly stops = new Map<string, { readonly scope: number; readonly host: string }>();
-  private readonly actionRows: number[] = [];
-  private readonly backendRows: number[] = [];
-  private readonly actionByRule = new Map<HttpRule, Map<string, number>>();
 
-  constructor(private readonly clusterRows: ReadonlyMap<string, number>) {}
+  constructor(clusterRows: ReadonlyMap<string, number>, sources: readonly Source[]) {
+    this.conditions = new Conditions(sources);
+    this.actions = new Actions(clusterRows, this.conditions);
+  }
 
   /** Requests of `host` that no rule under it matches get 404, though a more general host has rules. Empty: every host. */
   stopAt(scope: number, host: string): void {
@@ -75,16 +82,25 @@ export class RouteChains {
   }
 
   /** All rules of a route under one host; empty: every host. `shownBy`: the gateway whose certificate backends are shown; empty: none is. */
-  add(scope: number, scopeName: string, host: string, route: HttpRoute, shownBy = ''): void {
+  add(scope: number, scopeName: string, host: string, route: HttpRoute, entrance: Entrance, shownBy = ''): void {
     if (host !== '') this.hosts.add(host);
     const name = httpRouteName(route);
     const variant = route.kind === 'GRPCRoute' ? 'http2' : 'declared';
     route.rules.forEach((rule, ruleIndex) => {
-      const action = this.actionOf(rule, variant, shownBy);
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
       matches.forEach((match, matchIndex) => {
-        const candidate = { hostname: host, match, createdAtMs: route.createdAtMs, route: name, ruleIndex, matchIndex };
-        this.entries.push({ scope, scopeName, candidate, isWhole: false, backends: rule.backends, action });
+        if (match !== null && match.port !== 0 && match.port !== entrance.port) return;
+        const action = this.actions.ofRule(rule, match, variant, shownBy, entrance);
+        const candidate = {
+          hostname: host,
+          match,
+          createdAtMs: route.createdAtMs,
+          route: name,
+          ruleIndex,
+          matchIndex,
+          inOrder: route.inOrder,
+        };
+        this.entries.push({ scope, scopeName, candidate, isWhole: false, inOrder: route.inOrder, backends: rule.backends, action });
       });
     });
   }
@@ -100,16 +116,16 @@ export class RouteChains {
   ): void {
     if (serverName !== '') this.hosts.add(serverName);
     const route = `${kind}/${namespace}/${name}`;
-    const candidate = { hostname: serverName, match: null, createdAtMs, route, ruleIndex: 0, matchIndex: 0 };
-    const action = this.addAction(backends, variant, shownBy, [-1, -1, 0, 0]);
-    this.entries.push({ scope, scopeName, candidate, isWhole: true, backends, action });
+    const candidate = { hostname: serverName, match: null, createdAtMs, route, ruleIndex: 0, matchIndex: 0, inOrder: false };
+    const action = this.actions.ofConnections(backends, variant, shownBy);
+    this.entries.push({ scope, scopeName, candidate, isWhole: true, inOrder: false, backends, action });
   }
 
   finish(ids: StableIds): { readonly sections: RouteSections; readonly rows: readonly RouteRow[] } {
     const ordered = [...this.entries].sort((a, b) => a.scope - b.scope || compareCandidates(a.candidate, b.candidate));
     const ruleIds = ids.assign(ordered.map(ruleKey));
     const chains = new Chains();
-    for (const { scope, host } of this.stops.values()) chains.hostRow(scope, host === '' ? -1 : this.hosts.find(host), true);
+    for (const { scope, host } of this.stops.values()) chains.hostRow(scope, host === '' ? -1 : this.hosts.find(host), HostFlag.Stop);
     const rows = ordered.map((entry) => {
       const ruleId = ruleIds.get(ruleKey(entry)) ?? -1;
       this.addNode(chains, entry, ruleId);
@@ -120,16 +136,27 @@ export class RouteChains {
       hostParents: this.hosts.items.map((host) => this.hostParent(host)),
       pathParents: this.paths.items.map((path) => this.pathParent(path)),
       pathLengths: this.paths.items.map((path) => Buffer.byteLength(path)),
-      actions: this.actionRows,
-      backends: this.backendRows,
+      sourceSets: this.conditions.sets,
+      actions: this.actions.rows,
+      backends: this.actions.backends,
+      extras: this.actions.extras,
+      mirrors: this.actions.mirrors,
+      origins: this.actions.origins,
     };
     return { sections, rows };
   }
 
-  private addNode(chains: Chains, { scope, candidate, isWhole, action }: Entry, ruleId: number): void {
+  private addNode(chains: Chains, { scope, candidate, isWhole, inOrder, action }: Entry, ruleId: number): void {
     const host = candidate.hostname === '' ? -1 : this.hosts.find(candidate.hostname);
     if (isWhole) {
-      chains.append(chains.hostRow(scope, host, false), WHOLE_CONNECTION, [NodePath.Prefix, -1, -1, action, ruleId]);
+      chains.append(chains.hostRow(scope, host, 0), WHOLE_CONNECTION, [NodePath.Prefix, -1, -1, action, ruleId]);
+      return;
+    }
+    const methodOf = (match: HttpMatch | null): number => (METHODS as readonly string[]).indexOf(match?.method ?? '');
+    if (inOrder || candidate.match?.path?.type === PathMatch_Type.REGEX) {
+      const condition = chains.condition(this.conditions.wordsOf(candidate.match, true));
+      const row = chains.hostRow(scope, host, HostFlag.Listed);
+      chains.append(row, ANY_PATH, [NodePath.Any, methodOf(candidate.match), condition, action, ruleId]);
       return;
     }
     const value = candidate.match?.path?.value ?? '/';
@@ -137,60 +164,8 @@ export class RouteChains {
     const path = this.paths.add(hasSlash ? value.slice(0, -1) : value);
     const isExact = candidate.match?.path?.type === PathMatch_Type.EXACT;
     const kind = !isExact ? NodePath.Prefix : hasSlash ? NodePath.ExactSlash : NodePath.Exact;
-    const method = (METHODS as readonly string[]).indexOf(candidate.match?.method ?? '');
-    chains.append(chains.hostRow(scope, host, false), path, [kind, method, chains.bits(this.bitsOf(candidate.match)), action, ruleId]);
-  }
-
-  /** Indexes of the predicates that must all hold. A method without a number of its own is one of them. */
-  private bitsOf(match: HttpMatch | null): number[] {
-    if (match === null) return [];
-    const of = (kind: 'header' | 'query', values: readonly ValueMatch[]): number[] =>
-      values.map(({ name, value }) => this.predicates.add({ kind, name, value }));
-    const bits = [...of('header', match.headers), ...of('query', match.query)];
-    if (match.method !== '' && !(METHODS as readonly string[]).includes(match.method)) {
-      bits.push(this.predicates.add({ kind: 'method', name: '', value: match.method }));
-    }
-    if (match.grpcMethod !== '') bits.push(this.predicates.add({ kind: 'grpcMethod', name: '', value: match.grpcMethod }));
-    return bits;
-  }
-
-  private actionOf(rule: HttpRule, variant: Variant, shownBy: string): number {
-    const ofRule = this.actionByRule.get(rule) ?? new Map<string, number>();
-    this.actionByRule.set(rule, ofRule);
-    const known = ofRule.get(shownBy);
-    if (known !== undefined) return known;
-    const mutations = [this.mutationOf(rule.requestHeaders), this.mutationOf(rule.responseHeaders)] as const;
-    const row = this.addAction(rule.backends, variant, shownBy, [...mutations, rule.requestTimeoutMs, rule.backendTimeoutMs]);
-    ofRule.set(shownBy, row);
-    return row;
-  }
-
-  /** `rest`: the row's words after the backends. */
-  private addAction(
-    backends: readonly Backend[],
-    variant: Variant,
-    shownBy: string,
-    rest: readonly [requestMutation: number, responseMutation: number, timeoutMs: number, attemptTimeoutMs: number],
-  ): number {
-    const first = this.backendRows.length / 2;
-    let total = 0;
-    for (const { service, port, weight } of backends) {
-      if (weight === 0) continue;
-      total += weight;
-      const row =
-        this.clusterRows.get(variantName(service, port, variant, shownBy)) ?? this.clusterRows.get(variantName(service, port, variant));
-      this.backendRows.push(total, row ?? -1);
-    }
-    const row = this.actionRows.length / 7;
-    this.actionRows.push(first, this.backendRows.length / 2 - first, total, ...rest);
-    return row;
-  }
-
-  private mutationOf(mutation: HeaderMutation | undefined): number {
-    if (mutation === undefined) return -1;
-    const pairs = (headers: HeaderMutation['set']) => headers.map(({ name, value }) => [name.toLowerCase(), value] as const);
-    const spec = { remove: mutation.remove.map((name) => name.toLowerCase()), set: pairs(mutation.set), add: pairs(mutation.add) };
-    return spec.remove.length + spec.set.length + spec.add.length === 0 ? -1 : this.mutations.add(spec);
+    const condition = chains.condition(this.conditions.wordsOf(candidate.match, false));
+    chains.append(chains.hostRow(scope, host, 0), path, [kind, methodOf(candidate.match), condition, action, ruleId]);
   }
 
   private hostParent(host: string): number {
@@ -213,45 +188,43 @@ export class RouteChains {
 
 /** Nodes and the two indexes that lead to them, as they grow. Nodes must come in order of precedence. */
 class Chains {
-  private readonly hostRows = new Map<string, { readonly scope: number; readonly host: number; readonly row: number; stop: boolean }>();
+  private readonly hostRows = new Map<string, { readonly scope: number; readonly host: number; readonly row: number; flags: number }>();
   private readonly heads: [row: number, path: number, first: number][] = [];
   private readonly tails = new Map<string, number>();
   private readonly nodes: number[] = [];
   private readonly predicates: number[] = [];
 
-  hostRow(scope: number, host: number, stop: boolean): number {
+  hostRow(scope: number, host: number, flags: number): number {
     const key = `${scope} ${host}`;
     let entry = this.hostRows.get(key);
     if (entry === undefined) {
-      entry = { scope, host, row: this.hostRows.size, stop };
+      entry = { scope, host, row: this.hostRows.size, flags };
       this.hostRows.set(key, entry);
     }
-    entry.stop ||= stop;
+    entry.flags |= flags;
     return entry.row;
   }
 
   append(hostRow: number, path: number, node: readonly number[]): void {
     const key = `${hostRow} ${path}`;
-    const row = this.nodes.length / 6;
+    const row = this.nodes.length / NODE_WORDS;
     const tail = this.tails.get(key);
     if (tail === undefined) this.heads.push([hostRow, path, row]);
-    else this.nodes[tail * 6 + 5] = row;
+    else this.nodes[tail * NODE_WORDS + NODE_WORDS - 1] = row;
     this.tails.set(key, row);
     this.nodes.push(...node, -1);
   }
 
-  /** Offset of the condition that all `bits` are set; -1 for none. */
-  bits(bits: readonly number[]): number {
-    if (bits.length === 0) return -1;
-    const masks = new Map<number, number>();
-    for (const bit of bits) masks.set(bit >>> 5, (masks.get(bit >>> 5) ?? 0) | (1 << (bit & 31)));
+  /** Offset of the condition; -1 for none. */
+  condition(words: readonly number[]): number {
+    if (words.length === 0) return -1;
     const offset = this.predicates.length;
-    this.predicates.push(masks.size, ...[...masks].flat());
+    this.predicates.push(...words);
     return offset;
   }
 
   sections(): Pick<RouteSections, 'hostIndex' | 'pathIndex' | 'nodes' | 'predicates'> {
-    const hosts = [...this.hostRows.values()].map(({ scope, host, row, stop }) => [scope, host, row * 2 + (stop ? 1 : 0)] as const);
+    const hosts = [...this.hostRows.values()].map(({ scope, host, row, flags }) => [scope, host, row * 4 + flags] as const);
     return { hostIndex: buildIndex(hosts), pathIndex: buildIndex(this.heads), nodes: this.nodes, predicates: this.predicates };
   }
 }
@@ -280,10 +253,29 @@ function textOf({ isWhole, candidate }: Entry): string {
 
 function matchText(match: HttpMatch | null): string {
   if (match === null) return 'PathPrefix /';
-  const path =
-    match.path === undefined ? 'PathPrefix /' : `${match.path.type === PathMatch_Type.EXACT ? 'Exact' : 'PathPrefix'} ${match.path.value}`;
-  const headers = match.headers.map(({ name, value }) => `header ${name}=${value}`);
-  const query = match.query.map(({ name, value }) => `query ${name}=${value}`);
+  const path = match.path === undefined ? 'PathPrefix /' : `${PATH_TYPES[match.path.type] ?? ''} ${match.path.value}`;
+  const values = [
+    ...match.headers.map((each) => valueText(`header ${each.name}`, each)),
+    ...match.query.map((each) => valueText(`query ${each.name}`, each)),
+    ...(match.authority === undefined ? [] : [valueText('authority', match.authority)]),
+    ...(match.scheme === undefined ? [] : [valueText('scheme', match.scheme)]),
+    ...(match.methodPattern === undefined ? [] : [valueText('method', match.methodPattern)]),
+  ];
+  const labels = Object.entries(match.source?.labels ?? {}).map(([name, value]) => `${name}=${value}`);
+  const source = match.source === undefined ? '' : `from ${[match.source.namespace, ...labels].filter((part) => part !== '').join(' ')}`;
   const grpcMethod = match.grpcMethod === '' ? '' : `gRPC method ${match.grpcMethod}`;
-  return [match.method, path, grpcMethod, ...headers, ...query].filter((part) => part !== '').join(' ');
+  return [match.method, path, grpcMethod, ...values, source].filter((part) => part !== '').join(' ');
+}
+
+const PATH_TYPES: Readonly<Record<number, string>> = {
+  [PathMatch_Type.PREFIX]: 'PathPrefix',
+  [PathMatch_Type.EXACT]: 'Exact',
+  [PathMatch_Type.REGEX]: 'RegularExpression',
+  [PathMatch_Type.TEXT_PREFIX]: 'Prefix',
+};
+
+function valueText(name: string, { type, value, inverted }: ValueMatch): string {
+  if (type === ValueMatch_Type.PRESENT) return `${inverted ? 'no ' : ''}${name}`;
+  const operators = { [ValueMatch_Type.EXACT]: '=', [ValueMatch_Type.REGEX]: '~', [ValueMatch_Type.PREFIX]: '^=' } as const;
+  return `${name}${inverted ? '!' : ''}${operators[type as keyof typeof operators] ?? '='}${value}`;
 }

@@ -17,6 +17,7 @@ import {
 } from '../../native/engine.js';
 import { type Batch, Decider } from '../decide.js';
 import { Cells } from '../metrics/cells.js';
+import { Patterns } from '../patterns.js';
 import type { Generation } from '../tables/compile.js';
 import { DecisionTables } from '../tables/layout.js';
 
@@ -51,32 +52,37 @@ export interface TestDecision {
   readonly timeoutMs: number;
 }
 
+const tablesOf = ({ buffer, patterns }: Generation): DecisionTables => new DecisionTables(buffer, new Patterns(patterns));
+
 export class TestProxy {
   readonly cells = new Cells(Cells.allocate());
   readonly outstanding = new Int32Array(new SharedArrayBuffer(4 * 1024));
   readonly decider: Decider;
+  private arenaUsed = 0;
   private readonly batch: Batch = {
     header: new Int32Array(16),
     descriptors: new Int32Array(DESCRIPTOR_WORDS * 64),
     decisions: new Int32Array(DECISION_WORDS * 64),
     completions: new Int32Array(COMPLETION_WORDS * 64),
     predicates: new Int32Array(1024),
+    arena: new Uint8Array(8192),
+    texts: new Uint8Array(65_536),
   };
 
   constructor(private current: Generation) {
-    this.decider = new Decider(new DecisionTables(current.buffer), this.cells, this.outstanding, 0);
+    this.decider = new Decider(tablesOf(current), this.cells, this.outstanding, 0);
     this.decider.attach(this.batch);
   }
 
   /** The engine uses the tables from the next batch on. */
   publish(generation: Generation): void {
     this.current = generation;
-    this.decider.install(new DecisionTables(generation.buffer));
+    this.decider.install(tablesOf(generation));
   }
 
   /** The engine hasn't switched over yet. */
   publishLate(generation: Generation): void {
-    this.decider.install(new DecisionTables(generation.buffer));
+    this.decider.install(tablesOf(generation));
   }
 
   decide(request: TestRequest): TestDecision {
@@ -140,6 +146,7 @@ export class TestProxy {
     const { spec } = this.current;
     const { descriptors } = this.batch;
     descriptors.fill(0);
+    this.arenaUsed = 0;
     const path = request.path ?? '/';
     const pathId = longestPath(spec.paths, path);
     descriptors[Descriptor.Kind] = request.opaque === true ? StreamKind.Opaque : StreamKind.Http1;
@@ -158,7 +165,10 @@ export class TestProxy {
     descriptors[Descriptor.ServerNameId] = isTls ? longestHost(spec.hosts, request.serverName) : -1;
     descriptors[Descriptor.PredicateOffset] = this.writePredicates(spec, request);
     descriptors[Descriptor.SourceId] = spec.sources.indexOf(request.source ?? '');
+    descriptors[Descriptor.PathOffset] = this.place(path);
     descriptors[Descriptor.PathLength] = Buffer.byteLength(path);
+    descriptors[Descriptor.AuthorityOffset] = this.place(request.host ?? '');
+    descriptors[Descriptor.AuthorityLength] = Buffer.byteLength(request.host ?? '');
     descriptors[Descriptor.Attempt] = request.attempt ?? 0;
     descriptors[Descriptor.PreviousTarget] = request.previous ?? -1;
     descriptors[Descriptor.Random] = request.random ?? 0;
@@ -177,7 +187,22 @@ export class TestProxy {
       }[kind];
       if (actual === value) predicates[offset + (bit >>> 5)]! |= 1 << (bit & 31);
     });
+    const list = offset + Math.ceil(spec.predicates.length / 32);
+    spec.values.forEach(({ kind, name }, index) => {
+      const value = (kind === 'header' ? request.headers : request.query)?.[name];
+      if (value === undefined) return;
+      predicates.set([index, this.place(value), Buffer.byteLength(value)], list + 1 + 3 * predicates[list]!);
+      predicates[list]! += 1;
+    });
     return predicates.some((word) => word !== 0) ? offset : -1;
+  }
+
+  /** Offset in the arena. */
+  private place(text: string): number {
+    const at = this.arenaUsed;
+    this.batch.arena.set(Buffer.from(text), at);
+    this.arenaUsed += Buffer.byteLength(text);
+    return at;
   }
 }
 

@@ -16,6 +16,7 @@ class Arena {
   // Takes the first `bytes` of what peek() showed; the next allocation starts on its own cache line.
   void commit(size_t bytes) { used_ = (used_ + bytes + kScanPadding + 63) & ~size_t{63}; }
   int32_t offset(const uint8_t* pointer) const { return static_cast<int32_t>(pointer - memory_); }
+  bool holds(const uint8_t* pointer) const { return pointer >= memory_ && pointer < memory_ + bytes_; }
   size_t used() const { return used_; }
   void reset() { used_ = 0; }
 

@@ -48,7 +48,8 @@ Batch::Layout Batch::layout() {
   at.completions = at.decisions + page(size_t{kMaxBatch} * kDecisionWords * sizeof(int32_t));
   at.predicates = at.completions + page(size_t{kMaxCompletions} * sizeof(Completion));
   at.answered = at.predicates + page(kPredicateWords * sizeof(uint32_t));
-  at.arena = at.answered + page(size_t{kMaxDeferred} * sizeof(int32_t));
+  at.texts = at.answered + page(size_t{kMaxDeferred} * sizeof(int32_t));
+  at.arena = at.texts + page(kTextBytes);
   at.total = at.arena + kArenaBytes;
   return at;
 }
@@ -62,6 +63,7 @@ Batch::Batch() : memory_(map_region(layout().total)), arena_(memory_ + layout().
   completions_ = reinterpret_cast<Completion*>(memory_ + at.completions);
   predicates_ = reinterpret_cast<uint32_t*>(memory_ + at.predicates);
   answered_ = reinterpret_cast<int32_t*>(memory_ + at.answered);
+  texts_ = reinterpret_cast<const char*>(memory_ + at.texts);
 }
 
 Batch::~Batch() { munmap(memory_, layout().total); }
@@ -115,9 +117,9 @@ void Batch::add_request(const DescriptorContext& context, const Tables& tables, 
   set(words, Descriptor::PathLength, head.path.size);
   set(words, Descriptor::AuthorityOffset, offset + static_cast<int64_t>(head.authority.offset));
   set(words, Descriptor::AuthorityLength, head.authority.size);
-  if (tables.predicate_words() != 0 && tables.match_predicates(head, base, predicates_ + predicates_used_)) {
-    set(words, Descriptor::PredicateOffset, static_cast<int64_t>(predicates_used_));
-    predicates_used_ += tables.predicate_words();
+  if (tables.match_words() != 0) {
+    MatchedValues values;
+    add_matches(tables.match_predicates(head, base, predicates_ + predicates_used_, &values), values, tables, words);
   }
   size_++;
 }
@@ -151,12 +153,38 @@ bool Batch::add_request(const DescriptorContext& context, const Tables& tables, 
   set(words, Descriptor::PathLength, static_cast<int64_t>(path_size));
   set(words, Descriptor::AuthorityOffset, offset + static_cast<int64_t>(path_size));
   set(words, Descriptor::AuthorityLength, static_cast<int64_t>(authority_size));
-  if (tables.predicate_words() != 0 && http2::match_predicates(tables, request.block, summary, predicates_ + predicates_used_)) {
-    set(words, Descriptor::PredicateOffset, static_cast<int64_t>(predicates_used_));
-    predicates_used_ += tables.predicate_words();
+  if (tables.match_words() != 0) {
+    MatchedValues values;
+    add_matches(http2::match_predicates(tables, request.block, summary, predicates_ + predicates_used_, &values), values, tables, words);
   }
   size_++;
   return true;
+}
+
+// Behind the bits, if the tables look at values: how many there are, then of each its index, and where it lies in the arena.
+void Batch::add_matches(bool any, const MatchedValues& values, const Tables& tables, int32_t* words) {
+  if (!any && values.size() == 0) return;
+  set(words, Descriptor::PredicateOffset, static_cast<int64_t>(predicates_used_));
+  auto* at = reinterpret_cast<int32_t*>(predicates_ + predicates_used_ + tables.predicate_words());
+  predicates_used_ += tables.match_words();
+  if (!tables.looks_at_values()) return;
+  *at++ = static_cast<int32_t>(values.size());
+  for (const MatchedValues::Value& value : values) {
+    *at++ = value.index;
+    *at++ = place_of({value.data, value.size});
+    *at++ = static_cast<int32_t>(value.size);
+  }
+}
+
+// Copied into the arena unless it lies there; without room it is a value that no pattern matches and none differs from.
+int32_t Batch::place_of(std::string_view bytes) {
+  const auto* from = reinterpret_cast<const uint8_t*>(bytes.data());
+  if (arena_.holds(from)) return arena_.offset(from);
+  uint8_t* copy = arena_.peek(bytes.size());
+  if (copy == nullptr) return -1;
+  if (!bytes.empty()) memcpy(copy, bytes.data(), bytes.size());
+  arena_.commit(bytes.size());
+  return arena_.offset(copy);
 }
 
 void Batch::add_opaque(const DescriptorContext& context) {
@@ -170,14 +198,23 @@ void Batch::prepare(int32_t generation, uint64_t now_us) {
   set(header_, HeaderWord::RequestCount, size_);
   set(header_, HeaderWord::CompletionCount, completion_count_);
   set(header_, HeaderWord::Generation, generation);
+  set(header_, HeaderWord::TextBytes, 0);
   clock_[0] = static_cast<double>(now_us);
   for (int32_t i = 0; i < size_; i++) decisions_[i * kDecisionWords] = kTargetUndecided;
 }
 
 Decision Batch::decision(int32_t index) const {
   Decision decision;
-  memcpy(static_cast<void*>(&decision), decisions_ + size_t{kDecisionWords} * static_cast<size_t>(index), sizeof(decision));
+  const int32_t* words = decisions_ + size_t{kDecisionWords} * static_cast<size_t>(index);
+  constexpr size_t kUsual = static_cast<size_t>(DecisionWord::Rewrite) * sizeof(int32_t);
+  memcpy(static_cast<void*>(&decision), words, kUsual);
+  if (decision.has(kExtended)) memcpy(static_cast<void*>(&decision), words, sizeof(decision));
   return decision;
+}
+
+std::string_view Batch::text(uint32_t place) const {
+  const size_t offset = place >> 16, size = place & 0xffff;
+  return offset + size <= kTextBytes ? std::string_view(texts_ + offset, size) : std::string_view();
 }
 
 void Batch::clear() {

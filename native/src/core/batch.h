@@ -32,6 +32,8 @@ class Batch {
  public:
   static constexpr size_t kArenaBytes = 8u << 20;
   static constexpr size_t kPredicateWords = 64 * 1024;
+  // What decisions say in text; offsets and lengths take 16 bits.
+  static constexpr size_t kTextBytes = 64 * 1024;
 
   // What waits for the decision at the same position.
   struct Pending {
@@ -55,8 +57,8 @@ class Batch {
   // At most so many until it is said anew, kMaxBatch or less.
   void bound(int32_t most) { most_ = most; }
   bool is_full() const { return size_ >= most_; }
-  // Whether one more fits, with a predicate set of `predicate_words`.
-  bool has_room(size_t predicate_words) const { return !is_full() && predicates_used_ + predicate_words <= kPredicateWords; }
+  // Whether one more fits, with what Tables::match_words() says.
+  bool has_room(size_t match_words) const { return !is_full() && predicates_used_ + match_words <= kPredicateWords; }
   // The next position: parse the head into it, then add_request(). Needs room.
   Pending* next() { return &pending_[size_]; }
   void add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size);
@@ -68,6 +70,8 @@ class Batch {
   void prepare(int32_t generation, uint64_t now_us);
   const Pending& pending(int32_t index) const { return pending_[index]; }
   Decision decision(int32_t index) const;
+  // Of Decision::text; valid until the next decide().
+  std::string_view text(uint32_t place) const;
   // Empties requests and completions; the arena is the caller's to reset.
   void clear();
   // Nobody waits for their decisions any more.
@@ -84,13 +88,16 @@ class Batch {
 
   // Byte offsets of the views in memory().
   struct Layout {
-    size_t header, clock, descriptors, decisions, completions, predicates, answered, arena, total;
+    size_t header, clock, descriptors, decisions, completions, predicates, answered, texts, arena, total;
   };
   static Layout layout();
   uint8_t* memory() { return memory_; }
 
  private:
   int32_t* begin_descriptor(const DescriptorContext& context, StreamKind kind);
+  // Bits and values at the next free words, if the request has any.
+  int32_t place_of(std::string_view bytes);
+  void add_matches(bool any, const MatchedValues& values, const Tables& tables, int32_t* words);
 
   uint8_t* memory_;
   int32_t* header_;
@@ -100,6 +107,7 @@ class Batch {
   Completion* completions_;
   uint32_t* predicates_;
   const int32_t* answered_;
+  const char* texts_;
   Arena arena_;
   std::unique_ptr<Pending[]> pending_;
   int32_t size_ = 0;

@@ -53,6 +53,8 @@ namespace weft {
   X(UpstreamProtocolErrors, "upstream_protocol_errors")         \
   X(RetriesStale, "retries_stale")                              \
   X(RetriesDecided, "retries_decided")                          \
+  X(MirrorsSent, "mirrors_sent")                                \
+  X(MirrorsDropped, "mirrors_dropped")                          \
   X(DownstreamResets, "downstream_resets")                      \
   X(TimeoutsHeader, "timeouts_header")                          \
   X(TimeoutsIdle, "timeouts_idle")                              \

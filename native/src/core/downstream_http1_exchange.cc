@@ -128,7 +128,7 @@ void DownstreamHttp1::requeue() {
 void DownstreamHttp1::enter_batch_again() {
   const ByteQueue& raw = exchange_->raw;
   uint8_t* base = reactor_->arena().peek(raw.size());
-  if (base == nullptr || !reactor_->batch().has_room(reactor_->tables()->predicate_words())) return reactor_->resume_later(this);
+  if (base == nullptr || !reactor_->batch().has_room(reactor_->tables()->match_words())) return reactor_->resume_later(this);
   memcpy(base, raw.data(), raw.size());
   reactor_->arena().commit(raw.size());
   http1::parse_request_head(base, raw.size(), reactor_->head_limits(), &reactor_->batch().next()->head);
@@ -187,6 +187,8 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
       options.extra_lines = websocket_accept_line(accept);
     }
   }
+  std::string lines;
+  if (!exchange.answer_lines.empty()) options.extra_lines = lines = std::string(options.extra_lines) + exchange.answer_lines;
   options.keep_alive = client_minor_ == 0 && !options.close && !tunnel;
   char* out = reactor_->head_scratch();
   size_t size = 0;

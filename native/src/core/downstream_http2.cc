@@ -83,7 +83,7 @@ void DownstreamHttp2::on_resume() {
   read();
 }
 
-bool DownstreamHttp2::has_room() { return reactor_->batch().has_room(reactor_->tables()->predicate_words()); }
+bool DownstreamHttp2::has_room() { return reactor_->batch().has_room(reactor_->tables()->match_words()); }
 
 void DownstreamHttp2::read() {
   const Handle self = handle_;

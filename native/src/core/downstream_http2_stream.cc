@@ -39,9 +39,11 @@ DownstreamHttp2Stream::DownstreamHttp2Stream(DownstreamHttp2* connection, uint64
 
 size_t DownstreamHttp2Stream::buffer_share() const { return connection_->link_.share(); }
 
-bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations) {
+bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations,
+                                      std::string_view lines) {
   http2::ForwardOptions options;
   options.mutations = mutations;
+  options.extra_lines = lines;
   HopLines& hop = connection_->reactor_->hop_lines();
   options.via_line = hop.via(response);
   options.date_line = hop.date_for(response, mutations, connection_->reactor_->now_ms());
@@ -68,12 +70,12 @@ bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, c
 }
 
 bool DownstreamHttp2Stream::send_interim(const ResponseForm& response) {
-  send_head(response, false, nullptr);
+  send_head(response, false, nullptr, {});
   return true;
 }
 
 bool DownstreamHttp2Stream::begin_response(const ResponseForm& response, bool ends) {
-  return send_head(response, ends, exchange_->response_mutations());
+  return send_head(response, ends, exchange_->response_mutations(), exchange_->answer_lines);
 }
 
 bool DownstreamHttp2Stream::send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) {
@@ -115,7 +117,8 @@ bool DownstreamHttp2Stream::reply_local(int status, std::string_view lines, std:
 // Trailers-only: one HEADERS that is all.
 void DownstreamHttp2Stream::reply_grpc_error(int status, std::string_view, Reason reason) {
   char digits[4];
-  const int code = grpc_status_of(status, reason);
+  const int32_t said = exchange_->local_grpc_status();
+  const int code = said >= 0 ? said : grpc_status_of(status, reason);
   const int size_of_code = snprintf(digits, sizeof(digits), "%d", code);
   const std::string_view message = grpc_message_of(status, reason);
   // Without the name and the line's end.

@@ -82,6 +82,10 @@ struct Exchange {
   int8_t grpc_status = -1;
   // Only where it is logged.
   std::string grpc_message;
+  // Path and query to send instead of the request's; empty: those.
+  std::string target;
+  // Complete lines for the answer, whoever gives it.
+  std::string answer_lines;
   // Of the request id that a gateway made; 0: it made none.
   uint64_t made_request_id[2] = {};
   // Native only over HTTP/2; gRPC-Web only of POST.

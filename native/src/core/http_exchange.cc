@@ -2,9 +2,13 @@
 #include "core/http_exchange.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "core/http2/transcode.h"
 #include "core/http2/websocket.h"
+#include "core/mirror.h"
 #include "core/reactor.h"
+#include "core/request_view.h"
 #include "core/upstream_connect.h"
 
 namespace weft {
@@ -39,6 +43,7 @@ void HttpExchange::decide(const Decision& made) {
   counted_target = decision.target >= 0 ? decision.target : -1;
   target_ = UpstreamTarget{};
   has_target_ = !decision.is_local() && resolve_target(decision, *tables, connection_->target_context(kind), &target_);
+  prepare_changes();
   // A tunnel leads straight there.
   if (target_.opaque && tunnel == Tunnel::Connect) target_.http2 = false;
 }
@@ -61,6 +66,10 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
     refused_by_ = TenantWord::RefusedForBuffers;
   }
   tenants.add(tenant, TenantWord::Requests);
+  if (tunnel == Tunnel::None) {
+    mirrors_ = decision.mirrors;
+    mirror_mask_ = decision.mirror_mask;
+  }
   replayable = true;
   has_begun_ = true;
   note_progress();
@@ -87,9 +96,63 @@ void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (refused_by_ != TenantWord::Count) return refuse_over_limit();
   if (!reactor_->accepts_requests()) return refuse_overloaded();
   if (max_forwards == 0 || max_forwards == kBadMaxForwards) return answer_as_last_hop();
+  if (decision.delay_ms > 0) {
+    rests_until_ms_ = reactor_->now_ms() + static_cast<uint32_t>(decision.delay_ms);
+    return set_timer();
+  }
   if (!has_target_) return carry_out_without_target();
   attempts = 1;
+  if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
   start_attempt(request, body, true);
+}
+
+// What came with the head was kept: it goes the way of another attempt.
+void HttpExchange::begin_late() {
+  if (!has_target_) return carry_out_without_target();
+  if (!replayable) return fail(503, Reason::Overflow);
+  if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
+  replay(true);
+  if (!over_) client_->resume_request();
+}
+
+http1::RequestHead& HttpExchange::parse_kept_head() {
+  http1::RequestHead& head = reactor_->replay_head();
+  http1::parse_request_head(raw.data(), raw.size(), reactor_->head_limits(), &head);
+  return head;
+}
+
+// Texts that the decision asks for, of a request whose head is kept.
+void HttpExchange::prepare_changes() {
+  if (!decision.has(kExtended)) return;
+  target.clear();
+  answer_lines.clear();
+  const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
+  const CorsLines* cors = tables->cors(decision.cors);
+  const bool changes_path = decision.text != 0 || (rewrite != nullptr && rewrite->path.changes());
+  if (!changes_path && cors == nullptr) return;
+  RequestView view;
+  if (http2 != nullptr) {
+    view = view_of(http2->block, http2->summary);
+  } else {
+    view = view_of(parse_kept_head(), raw.data());
+  }
+  if (changes_path && !view.path.empty()) {
+    const PathChange decided{std::string(reactor_->batch().text(decision.text)), 0, false};
+    target = changed_target(decision.text != 0 ? decided : rewrite->path, view.path, view.query, view.has_query);
+  }
+  if (cors != nullptr) {
+    answer_lines = decision.is_local() ? cors->of_preflight(view.origin, view.preflight) : cors->of_answer(view.origin);
+  }
+}
+
+std::string_view HttpExchange::authority_to_send() const {
+  const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
+  return rewrite != nullptr ? std::string_view(rewrite->authority) : std::string_view();
+}
+
+int32_t HttpExchange::local_grpc_status() const {
+  const LocalReply* reply = decision.is_local() ? tables->local_reply(decision.local_reply) : nullptr;
+  return reply != nullptr ? reply->grpc_status : -1;
 }
 
 void HttpExchange::try_again(const Decision& made) {
@@ -122,8 +185,15 @@ void HttpExchange::answer_as_decided() {
   if (decision.target == kTargetUndecided) return fail(503, Reason::LocalReset);
   reactor_->counters().add(Counter::LocalReplies);
   const LocalReply* reply = tables->local_reply(decision.local_reply);
-  reply_local(std::clamp(-decision.target, 200, 599), reply != nullptr ? std::string_view(reply->lines) : std::string_view(),
-              reply != nullptr ? std::string_view(reply->body) : std::string_view(), Reason::None);
+  const int answer_status = std::clamp(-decision.target, 200, 599);
+  if (reply == nullptr) return reply_local(answer_status, answer_lines, {}, Reason::None);
+  if (!reply->redirect && answer_lines.empty()) return reply_local(answer_status, reply->lines, reply->body, Reason::None);
+  std::string lines = reply->lines + answer_lines;
+  if (reply->redirect) {
+    const RequestView view = http2 != nullptr ? view_of(http2->block, http2->summary) : view_of(parse_kept_head(), raw.data());
+    lines += location_line(*reply->redirect, view.authority, view.path, view.query, view.has_query);
+  }
+  reply_local(answer_status, lines, reply->body, Reason::None);
 }
 
 // Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
@@ -141,10 +211,9 @@ void HttpExchange::replay(bool with_new_decision) {
     body.size = raw.size();
     return start_attempt(request, body, with_new_decision);
   }
-  http1::RequestHead& head = reactor_->replay_head();
+  http1::RequestHead& head = parse_kept_head();
   request.head = &head;
   request.base = raw.data();
-  http1::parse_request_head(raw.data(), raw.size(), reactor_->head_limits(), &head);
   request_body = http1::BodyReader(http1::request_body_framing(head));
   const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
   body = relay_body(&request_body, request_framing, to, raw.data() + head_size, raw.size() - head_size, reactor_->body_scratch());
@@ -199,9 +268,42 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
   if (!replayable) return;
   if (raw.size() + count <= client_->buffer_share()) return raw.append(bytes, count);
   replayable = false;
+  drop_mirrors();
   ByteQueue head;
   if (decision.has(kLog)) head.append(raw.data(), head_size);
   raw = std::move(head);
+}
+
+// The copies are the engine's own from here on: whatever becomes of them, the request knows nothing of it. Of HTTP/2 they are HTTP/1's.
+void HttpExchange::mirror_whole_request() {
+  const DownstreamOrigin& origin = connection_->origin();
+  std::string text;
+  const uint8_t* bytes = raw.data();
+  size_t size = raw.size();
+  if (http2 != nullptr) {
+    http1::RequestHeadOptions options;
+    options.framing = {raw.size() != 0 ? http1::Framing::kLength : http1::Framing::kNone, raw.size()};
+    char* head = reactor_->head_scratch();
+    size_t head_size_of_copy = 0;
+    if (!http2::write_request_head(http2->block, http2->summary, options, head, Reactor::kHeadScratch, &head_size_of_copy))
+      return drop_mirrors();
+    text.assign(head, head_size_of_copy);
+    if (raw.size() != 0) text.append(reinterpret_cast<const char*>(raw.data()), raw.size());
+    // The parser reads past its end.
+    size = text.size();
+    text.append(http1::kReadPastEnd, '\0');
+    bytes = reinterpret_cast<const uint8_t*>(text.data());
+  }
+  const uint32_t mask = static_cast<uint32_t>(std::exchange(mirror_mask_, 0));
+  for (int32_t i = 0; mask >> i != 0; i++) {
+    if ((mask >> i & 1) != 0) Mirror::send(reactor_, origin, mirrors_ + i, bytes, size);
+  }
+}
+
+// It was not whole in time, or is too large to be kept.
+void HttpExchange::drop_mirrors() {
+  if (mirror_mask_ == 0) return;
+  reactor_->counters().add(Counter::MirrorsDropped, __builtin_popcount(static_cast<uint32_t>(std::exchange(mirror_mask_, 0))));
 }
 
 bool HttpExchange::takes_body() const {
@@ -219,6 +321,7 @@ bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed
     return false;
   }
   keep_for_replay(bytes, body.consumed);
+  if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
   if (body.size == 0 && !body.done) return true;
   return upstream_->send_framed(body.bytes, body.size, body.done, request_body.trailers());
 }
@@ -227,6 +330,7 @@ bool HttpExchange::give_payload(const uint8_t* bytes, size_t size, bool end) {
   request_ended = end;
   note_progress();
   keep_for_replay(bytes, size);
+  if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
   return upstream_->send_payload(bytes, size, end) && !finish_tunnel_if_done();
 }
 
@@ -234,6 +338,7 @@ bool HttpExchange::give_trailers(http2::HeaderBlock trailers) {
   request_ended = true;
   note_progress();
   trailers_ = std::make_unique<http2::HeaderBlock>(std::move(trailers));
+  if (mirror_mask_ != 0) mirror_whole_request();
   return upstream_ == nullptr || upstream_->send_trailers(*trailers_);
 }
 
@@ -286,6 +391,7 @@ void HttpExchange::on_response_begun(int answer_status) {
   status = answer_status;
   response_started = true;
   replayable = false;
+  drop_mirrors();
   first_byte_us = reactor_->now_us();
   if (http2 != nullptr || !decision.has(kLog)) raw.clear();
 }
@@ -323,13 +429,19 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
     detach_upstream();
     return replay(false);
   }
-  const bool safe = unsent || (end != AttemptEnd::BadResponse && is_idempotent());
+  const RetryConditions* conditions = tables->retry(decision.retry);
+  const bool may_repeat = is_idempotent() || (conditions != nullptr && conditions->any_method());
+  const bool safe = unsent || end == AttemptEnd::Declined || (end != AttemptEnd::BadResponse && may_repeat);
   detach_upstream();
   if (decision.has(kRetry) && replayable && safe && attempts < kMaxAttempts) {
     reactor_->report_failed_attempt(*this);
     awaits_decision_ = true;
     reactor_->counters().add(Counter::RetriesDecided);
-    return client_->requeue();
+    const uint64_t backoff_ms = conditions != nullptr ? conditions->backoff_ms(attempts, reactor_->random()) : 0;
+    if (backoff_ms == 0) return client_->requeue();
+    rests_until_ms_ = reactor_->now_ms() + backoff_ms;
+    attempt_deadline_ms_ = 0;
+    return set_timer();
   }
   switch (end) {
     case AttemptEnd::ConnectFailed:
@@ -341,8 +453,17 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
     case AttemptEnd::TimedOut:
       return fail(504, Reason::UpstreamTimeout);
     case AttemptEnd::BadResponse:
+    case AttemptEnd::Declined:
       return fail(502, Reason::UpstreamProtocol);
   }
+}
+
+bool HttpExchange::declines_status(int answer_status) {
+  const RetryConditions* conditions = tables->retry(decision.retry);
+  if (conditions == nullptr || !conditions->has_status(answer_status)) return false;
+  if (!decision.has(kRetry) || !replayable || attempts >= kMaxAttempts) return false;
+  on_attempt_end(AttemptEnd::Declined);
+  return true;
 }
 
 void HttpExchange::on_response_broken(Reason reason) { fail(503, reason); }
@@ -400,7 +521,8 @@ void HttpExchange::reply_local(int answer_status, std::string_view lines, std::s
   status = answer_status;
   response_started = true;
   if (grpc != GrpcForm::None) {
-    grpc_status = static_cast<int8_t>(grpc_status_of(answer_status, reason));
+    const int32_t said = local_grpc_status();
+    grpc_status = static_cast<int8_t>(said >= 0 ? said : grpc_status_of(answer_status, reason));
     if (decision.has(kLog)) grpc_message = grpc_message_of(answer_status, reason);
   }
   if (client_->reply_local(answer_status, lines, body, reason)) finish(true, reason);
@@ -458,18 +580,26 @@ void HttpExchange::set_timer() {
   uint64_t due = reactor_->now_ms() + reactor_->limits().stream_idle_timeout_ms;
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
+  if (rests_until_ms_ != 0) due = std::min(due, rests_until_ms_);
   reactor_->schedule_at(this, due);
 }
 
 void HttpExchange::on_timer() {
   if (over_) return;
-  if (awaits_decision_) return set_timer();
+  if (awaits_decision_ && rests_until_ms_ == 0) return set_timer();
   if (is_tunnel) return on_tunnel_timer();
   Counters& counters = reactor_->counters();
   const uint64_t now = reactor_->now_ms();
   if (expires_ms != 0 && now >= expires_ms) {
     counters.add(Counter::TimeoutsRequest);
     return fail(504, Reason::UpstreamTimeout);
+  }
+  if (rests_until_ms_ != 0) {
+    if (now < rests_until_ms_) return set_timer();
+    rests_until_ms_ = 0;
+    note_progress();
+    set_timer();
+    return awaits_decision_ ? client_->requeue() : begin_late();
   }
   // The attempt's time ends with the answer's first byte; the whole exchange has a limit of its own.
   if (attempt_deadline_ms_ != 0 && !response_started && now >= attempt_deadline_ms_) {

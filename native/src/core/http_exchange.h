@@ -63,6 +63,10 @@ class HttpExchange final : public Exchange,
   void refuse_body();
   // What the client's side of an answer must know.
   const http1::MutationSet* response_mutations() const { return tables->mutation(decision.response_mutation); }
+  // Host to send instead of the request's; empty: that.
+  std::string_view authority_to_send() const;
+  // Of a local answer that names one; -1: it follows from the status.
+  int32_t local_grpc_status() const;
 
   // From the upstream's side.
   // An upstream stream is free for one that waited.
@@ -72,6 +76,8 @@ class HttpExchange final : public Exchange,
   void on_response_begun(int status);
   // Where grpc-status may stand: the head of a trailers-only answer, or the trailers. Looked at in gRPC calls.
   void note_grpc_status(const http2::HeaderBlock& block);
+  // Before it is begun: the route wants another attempt instead, which this has led to.
+  bool declines(int answer_status) { return decision.retry >= 0 && declines_status(answer_status); }
   // 1xx.
   bool on_interim(const ResponseForm& response);
   // No byte of an answer came (BadResponse: bytes that are none).
@@ -95,11 +101,17 @@ class HttpExchange final : public Exchange,
   void decide(const Decision& decision);
   void set_timer();
   void carry_out_without_target();
+  void mirror_whole_request();
+  void drop_mirrors();
+  bool declines_status(int answer_status);
   void answer_as_decided();
+  void prepare_changes();
+  void begin_late();
   void defer();
   void replay(bool with_new_decision);
   void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);
   void send_first(const BodyTransfer& body);
+  http1::RequestHead& parse_kept_head();
   void keep_for_replay(const uint8_t* bytes, size_t count);
   bool may_retry_stale() const;
   void reply_local(int status, std::string_view lines, std::string_view body, Reason reason);
@@ -124,7 +136,12 @@ class HttpExchange final : public Exchange,
   UpstreamTarget target_;
   // Of the attempt, or of the deferral; 0: none.
   uint64_t attempt_deadline_ms_ = 0;
+  // Until when the next attempt, or the first, is put off; 0: it is not.
+  uint64_t rests_until_ms_ = 0;
   uint64_t progress_ms_ = 0;
+  // Still to be sent, when the request is whole: Decision's words.
+  int32_t mirrors_ = -1;
+  int32_t mirror_mask_ = 0;
   // Times that an upstream said it did nothing with the request.
   uint8_t refusals_ = 0;
   Reason reason_ = Reason::None;

@@ -129,6 +129,9 @@ class Reactor {
   void end_deferral(Deferrable* item);
   // Until when a deferred decision may take, ms.
   uint64_t deferral_deadline_ms(const Decision& decision) const;
+  // Copies of requests that are under way.
+  uint32_t mirrors() const { return mirrors_; }
+  void count_mirrors(int32_t change) { mirrors_ += static_cast<uint32_t>(change); }
   Arena& arena() { return batch_.arena(); }
   const Snapshot& tables() const { return tables_; }
   bool is_draining() const { return draining_; }
@@ -167,6 +170,8 @@ class Reactor {
 
   // Takes ownership and watches the socket.
   void adopt(Connection* connection);
+  // Of one that has no socket.
+  void adopt_bare(Connection* connection) { connection->handle_ = connections_.add(connection); }
   // Takes ownership of one without a socket, which connects as the options say: at once, or when its socket has come from weft-netns. What
   // fails later is an event. False: nothing was taken.
   bool dial(Connection* connection, const ConnectOptions& options);
@@ -291,6 +296,7 @@ class Reactor {
   std::unique_ptr<struct HandshakesAside> handshakes_;
   HopLines hop_lines_{options_.via};
   std::vector<TlsFailureNote> tls_failures_;
+  uint32_t mirrors_ = 0;
   uint32_t open_downstream_ = 0;
   uint32_t drain_idle_ms_ = 0;
   uint32_t buffer_bytes_ = 0;

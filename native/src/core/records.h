@@ -48,8 +48,9 @@ inline constexpr int32_t kDescriptorTlsPassthrough = 32;
 inline constexpr int32_t kDescriptorAnswered = 64;
 inline constexpr int32_t kDescriptorTentative = 128;
 inline constexpr int32_t kDescriptorDialled = 256;
+inline constexpr int32_t kDescriptorMirror = 512;
 
-inline constexpr int32_t kDecisionWords = 12;
+inline constexpr int32_t kDecisionWords = 16;
 enum class DecisionWord : int32_t {
   Target = 0,
   Flags = 1,
@@ -60,6 +61,13 @@ enum class DecisionWord : int32_t {
   AttemptTimeoutMs = 6,
   LocalReply = 7,
   RouteId = 8,
+  Rewrite = 9,
+  Text = 10,
+  Cors = 11,
+  Mirrors = 12,
+  MirrorMask = 13,
+  Retry = 14,
+  DelayMs = 15,
 };
 
 inline constexpr int32_t kBindClient = 1;
@@ -67,6 +75,8 @@ inline constexpr int32_t kMarkDeliver = 2;
 inline constexpr int32_t kMarkInject = 4;
 inline constexpr int32_t kLog = 8;
 inline constexpr int32_t kRetry = 16;
+// The words from Rewrite on were written; without it they are none.
+inline constexpr int32_t kExtended = 32;
 
 // Target: the connection's original destination; at or below kTargetLocal: answered here.
 inline constexpr int32_t kTargetOriginal = -1;
@@ -87,7 +97,15 @@ struct Decision {
   int32_t attempt_timeout_ms = 0;
   int32_t local_reply = -1;
   int32_t route_id = -1;
-  int32_t reserved[3] = {};
+  int32_t rewrite = -1;
+  // Path to send, in Batch's texts: offset in the high half, length in the low; 0: none.
+  uint32_t text = 0;
+  int32_t cors = -1;
+  int32_t mirrors = -1;
+  // Bit i: a copy goes to mirror `mirrors` + i.
+  int32_t mirror_mask = 0;
+  int32_t retry = -1;
+  int32_t delay_ms = 0;
 
   bool has(int32_t flag) const { return (flags & flag) != 0; }
   bool is_local() const { return target <= kTargetLocal; }
@@ -114,6 +132,6 @@ struct Completion {
 static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
 
 inline constexpr int32_t kHeaderWords = 16;
-enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2, AnsweredCount = 3 };
+enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2, AnsweredCount = 3, TextBytes = 4 };
 
 }  // namespace weft

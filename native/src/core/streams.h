@@ -84,8 +84,9 @@ class ClientStream : public BodySink {
   ~ClientStream() = default;
 };
 
-// How an attempt ended without an answer. Refused: the peer says that it did nothing with the request.
-enum class AttemptEnd : uint8_t { ConnectFailed, ConnectTimedOut, Reset, Refused, TimedOut, BadResponse };
+// How an attempt ended without an answer. Refused: the peer says that it did nothing with the request. Declined: with one that the route
+// does not take.
+enum class AttemptEnd : uint8_t { ConnectFailed, ConnectTimedOut, Reset, Refused, TimedOut, BadResponse, Declined };
 
 class UpstreamStream : public BodySink {
  public:

@@ -180,6 +180,8 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   options.extra_lines = lines.lines();
   options.drop_known = lines.dropped();
   options.via_line = reactor_->hop_lines().via(request);
+  options.authority = exchange_->authority_to_send();
+  options.target = exchange_->target;
   char* out = reactor_->head_scratch();
   size_t size = 0;
   std::string handshake;

@@ -22,6 +22,8 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   options.request_id = lines.request_id();
   options.drop_known = lines.dropped();
   options.via_line = connection_->reactor_->hop_lines().via(request);
+  options.authority = exchange_->authority_to_send();
+  options.target = exchange_->target;
   std::string translated;
   if (!request.grpc_type_line.empty()) {
     translated.append(lines.edge()).append(request.grpc_type_line);

@@ -121,6 +121,11 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
                                                         : PredicateKind::kMethod;
     spec.predicates.push_back({parsed, text(item, "name"), text(item, "value")});
   });
+  each_object("values", [&](const Napi::Object& item) {
+    const std::string kind = text(item, "kind");
+    if (kind != "header" && kind != "query") fail("kind", "header or query");
+    spec.values.push_back({kind == "header" ? PredicateKind::kHeader : PredicateKind::kQuery, text(item, "name")});
+  });
   each_object("destinations", [&](const Napi::Object& item) {
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
     spec.destinations.push_back({text(item, "address"), port, protocol(item)});
@@ -138,7 +143,26 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     spec.mutations.push_back({texts(item, "remove"), pairs(item, "set"), pairs(item, "add")});
   });
   each_object("localReplies", [&](const Napi::Object& item) {
-    spec.local_replies.push_back({pairs(item, "headers"), text(item, "body")});
+    LocalReplySpec reply;
+    reply.headers = pairs(item, "headers");
+    reply.body = text(item, "body");
+    const Napi::Value redirect = field(item, "redirect");
+    if (redirect.IsObject()) {
+      const auto to = redirect.As<Napi::Object>();
+      reply.redirect = RedirectSpec{text(to, "scheme"), text(to, "host"), static_cast<int32_t>(integer(to, "port", kPortOfRequest, 65535)),
+                                    path_change(to)};
+    }
+    reply.grpc_status = static_cast<int32_t>(integer(item, "grpcStatus", -1, 16));
+    spec.local_replies.push_back(std::move(reply));
+  });
+  each_object("rewrites", [&](const Napi::Object& item) { spec.rewrites.push_back({text(item, "authority"), path_change(item)}); });
+  each_object("cors", [&](const Napi::Object& item) {
+    spec.cors.push_back({flag(item, "credentials"), texts(item, "methods"), texts(item, "headers"), texts(item, "expose"),
+                         static_cast<int32_t>(integer(item, "maxAge", 0, INT32_MAX))});
+  });
+  each_object("retries", [&](const Napi::Object& item) {
+    spec.retries.push_back(
+        {integers(item, "statuses", 100, 599), flag(item, "anyMethod"), static_cast<uint32_t>(integer(item, "backoffMs", 0, INT32_MAX))});
   });
   spec.source_twins = integers(object, "sourceTwins", -1, INT32_MAX);
   spec.source_tenants = integers(object, "sourceTenants", 0, kMaxTenants - 1);
@@ -146,6 +170,14 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   spec.listener_tenants = integers(object, "listenerTenants", 0, kMaxTenants - 1);
   spec.tenant_weights = integers(object, "tenantWeights", 0, TenantScheduler::kMaxWeight);
   return spec;
+}
+
+PathChange SpecReader::path_change(const Napi::Object& object) {
+  const Napi::Value value = field(object, "path");
+  if (value.IsNull()) return {};
+  if (!value.IsObject()) return fail("path", "an object or null"), PathChange{};
+  const auto change = value.As<Napi::Object>();
+  return {text(change, "value"), static_cast<uint32_t>(integer(change, "skip", 0, INT32_MAX)), flag(change, "keepsRest")};
 }
 
 ProxyAnnouncement SpecReader::proxy_announcement(const Napi::Object& endpoint) {

@@ -34,6 +34,7 @@ class SpecReader {
   std::shared_ptr<TlsContext> tls_context(const Napi::Object& object, TlsRole role);
   TlsLimits tls_limits(const Napi::Value& value);
   std::vector<PeerMatch> peer_matches(const Napi::Object& object, const char* name);
+  PathChange path_change(const Napi::Object& object);
   ProxyAnnouncement proxy_announcement(const Napi::Object& endpoint);
   Protocol protocol(const Napi::Object& object);
   Forwarding forwarding(const Napi::Value& value);

@@ -76,7 +76,8 @@ void bench(size_t fields, size_t bytes) {
   const auto find = [&] {
     keep(lookup->host(head.authority.in(buffer.data())));
     keep(lookup->path(head.path.in(buffer.data())));
-    keep(lookup->match_predicates(head, buffer.data(), words));
+    weft::MatchedValues values;
+    keep(lookup->match_predicates(head, buffer.data(), words, &values));
   };
   RequestHeadOptions options;
   options.mutations = lookup->mutation(0);

@@ -99,7 +99,8 @@ void bench(const char* title, size_t literals) {
   const auto match = [&] {
     keep(match_host(*lookup, summary));
     keep(match_path(*lookup, summary));
-    keep(match_predicates(*lookup, block, summary, words));
+    weft::MatchedValues values;
+    keep(match_predicates(*lookup, block, summary, words, &values));
   };
   ForwardOptions options;
   const auto encode = [&] { keep(write_request_block(block, summary, options, &upstream, out, sizeof(out), &size)); };

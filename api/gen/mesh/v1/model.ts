@@ -220,6 +220,8 @@ export interface HttpRoute {
   rules: HttpRule[];
   /** Empty for an HTTPRoute. "GRPCRoute": backends are spoken to by HTTP/2, whatever their port declares. */
   kind: string;
+  /** Matches are tried in the order of the rules and not by precedence (Istio). */
+  inOrder: boolean;
 }
 
 /** Where whole connections to the parents go. Resource name: "<kind>/<namespace>/<name>". */
@@ -250,6 +252,8 @@ export interface RouteParent {
   port: number;
   /** The gateway's listener name; empty means all. */
   section: string;
+  /** Of a service: only for clients of this namespace, and for them no other route counts (a consumer route of GAMMA). Empty: for all. */
+  consumerNamespace: string;
 }
 
 export interface HttpRule {
@@ -266,6 +270,13 @@ export interface HttpRule {
   requestTimeoutMs: number;
   /** One attempt, milliseconds; 0 means no limit. */
   backendTimeoutMs: number;
+  mirrors: Mirror[];
+  cors:
+    | Cors
+    | undefined;
+  /** Absent: requests that are safe to repeat are, where their connection failed and there is another endpoint. */
+  retry: Retry | undefined;
+  fault: Fault | undefined;
 }
 
 export interface HttpMatch {
@@ -276,24 +287,64 @@ export interface HttpMatch {
   method: string;
   /** Of any gRPC service: the second of a path's two elements, exact. Empty matches every path. */
   grpcMethod: string;
+  /** The name of each says nothing. Authority: without its port, lower case. */
+  authority: ValueMatch | undefined;
+  scheme:
+    | ValueMatch
+    | undefined;
+  /** Beside an exact `method`: that one, by pattern. */
+  methodPattern:
+    | ValueMatch
+    | undefined;
+  /** Of the service or the listener; 0: any. */
+  port: number;
+  /** Clients; absent: all. */
+  source: SourceMatch | undefined;
+}
+
+/** Workloads of the registry; all that is given must hold. */
+export interface SourceMatch {
+  namespace: string;
+  labels: { [key: string]: string };
+}
+
+export interface SourceMatch_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 export interface PathMatch {
   type: PathMatch_Type;
   value: string;
+  ignoreCase: boolean;
 }
 
 export enum PathMatch_Type {
   /** PREFIX - By whole elements: "/a" matches "/a", "/a/" and "/a/b", not "/ab". */
   PREFIX = 0,
   EXACT = 1,
+  /** REGEX - RE2, of the whole path without its query. */
+  REGEX = 2,
+  /** TEXT_PREFIX - Byte by byte: "/a" matches "/ab" too (Istio). */
+  TEXT_PREFIX = 3,
 }
 
 export interface ValueMatch {
   /** Header names are lower case. */
   name: string;
-  /** Exact value. */
   value: string;
+  type: ValueMatch_Type;
+  /** It must not match; so does who has no such header. */
+  inverted: boolean;
+}
+
+export enum ValueMatch_Type {
+  EXACT = 0,
+  /** REGEX - RE2, of the whole value. */
+  REGEX = 1,
+  PREFIX = 2,
+  /** PRESENT - Whatever the value. */
+  PRESENT = 3,
 }
 
 export interface Backend {
@@ -301,6 +352,124 @@ export interface Backend {
   service: string;
   port: number;
   weight: number;
+  /** Behind the rule's own. */
+  requestHeaders: HeaderMutation | undefined;
+  responseHeaders: HeaderMutation | undefined;
+  rewrite:
+    | Rewrite
+    | undefined;
+  /** Instead of forwarding; then there is no service. */
+  answer:
+    | Answer
+    | undefined;
+  /** Of the endpoints (a subset); empty: all. */
+  labels: { [key: string]: string };
+}
+
+export interface Backend_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+export interface PathRewrite {
+  /** "" together with a kind of FULL: "/". */
+  value: string;
+  kind: PathRewrite_Kind;
+  pattern: string;
+}
+
+export enum PathRewrite_Kind {
+  FULL = 0,
+  /** PREFIX - Of what the match's prefix covers, by whole elements. */
+  PREFIX = 1,
+  /** TEXT_PREFIX - What the match's TEXT_PREFIX covers; without such a match the whole path (Istio). */
+  TEXT_PREFIX = 2,
+  /** REGEX - All that `pattern` (RE2) finds; \1 is its first group. */
+  REGEX = 3,
+}
+
+export interface Rewrite {
+  /** Host to send; empty: as it came. */
+  host: string;
+  path: PathRewrite | undefined;
+}
+
+export interface Answer {
+  /** 200 to 599. */
+  status: number;
+  body: Buffer;
+  /** Location is written. */
+  redirect:
+    | Redirect
+    | undefined;
+  /** What a gRPC client is told: its status + 1; 0: what follows from `status`. */
+  grpcStatusPlusOne: number;
+}
+
+export interface Redirect {
+  /** "http", "https"; empty: the client's. */
+  scheme: string;
+  /** Empty: the client's. */
+  host: string;
+  /** 0: as `port_from`. */
+  port: number;
+  path: PathRewrite | undefined;
+  portFrom: Redirect_PortFrom;
+}
+
+export enum Redirect_PortFrom {
+  /** LISTENER - The listener's, if no scheme is given; else the scheme's (Gateway API). */
+  LISTENER = 0,
+  SCHEME = 1,
+  /** REQUEST - As the client wrote it. */
+  REQUEST = 2,
+}
+
+/** A copy of the request goes there; what it is answered is dropped. */
+export interface Mirror {
+  service: string;
+  port: number;
+  /** Requests of a million. */
+  partsPerMillion: number;
+  labels: { [key: string]: string };
+}
+
+export interface Mirror_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+export interface Cors {
+  /** Any one suffices. The type PRESENT is any origin. */
+  origins: ValueMatch[];
+  credentials: boolean;
+  /** "*" alone: any. */
+  methods: string[];
+  headers: string[];
+  expose: string[];
+  maxAgeSeconds: number;
+  /** A preflight request of another origin goes on to the backend (Istio); else it is answered without a word of CORS. */
+  forwardsUnmatched: boolean;
+}
+
+export interface Retry {
+  /** Beyond the first; 0: none. */
+  attempts: number;
+  /** Of answers that are not taken. */
+  statuses: number[];
+  /** Methods that are not idempotent, too. */
+  anyMethod: boolean;
+  /** Before the first repetition; then more. */
+  backoffMs: number;
+}
+
+export interface Fault {
+  delayMs: number;
+  /** Requests of a million. */
+  delayPartsPerMillion: number;
+  /** Given in place of the backends'. */
+  abort: Answer | undefined;
+  abortPartsPerMillion: number;
 }
 
 export interface HeaderMutation {
@@ -1543,7 +1712,7 @@ export const EndpointPort: MessageFns<EndpointPort> = {
 };
 
 function createBaseHttpRoute(): HttpRoute {
-  return { namespace: "", name: "", createdAtMs: 0, parents: [], hostnames: [], rules: [], kind: "" };
+  return { namespace: "", name: "", createdAtMs: 0, parents: [], hostnames: [], rules: [], kind: "", inOrder: false };
 }
 
 export const HttpRoute: MessageFns<HttpRoute> = {
@@ -1568,6 +1737,9 @@ export const HttpRoute: MessageFns<HttpRoute> = {
     }
     if (message.kind !== "") {
       writer.uint32(58).string(message.kind);
+    }
+    if (message.inOrder !== false) {
+      writer.uint32(64).bool(message.inOrder);
     }
     return writer;
   },
@@ -1641,6 +1813,14 @@ export const HttpRoute: MessageFns<HttpRoute> = {
             message.kind = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.inOrder = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1665,6 +1845,7 @@ export const HttpRoute: MessageFns<HttpRoute> = {
     message.hostnames = object.hostnames?.map((e) => e) || [];
     message.rules = object.rules?.map((e) => HttpRule.fromPartial(e)) || [];
     message.kind = object.kind ?? "";
+    message.inOrder = object.inOrder ?? false;
     return message;
   },
 };
@@ -1797,7 +1978,7 @@ export const ConnectionRoute: MessageFns<ConnectionRoute> = {
 };
 
 function createBaseRouteParent(): RouteParent {
-  return { parent: undefined, port: 0, section: "" };
+  return { parent: undefined, port: 0, section: "", consumerNamespace: "" };
 }
 
 export const RouteParent: MessageFns<RouteParent> = {
@@ -1815,6 +1996,9 @@ export const RouteParent: MessageFns<RouteParent> = {
     }
     if (message.section !== "") {
       writer.uint32(34).string(message.section);
+    }
+    if (message.consumerNamespace !== "") {
+      writer.uint32(42).string(message.consumerNamespace);
     }
     return writer;
   },
@@ -1864,6 +2048,14 @@ export const RouteParent: MessageFns<RouteParent> = {
             message.section = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.consumerNamespace = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1897,6 +2089,7 @@ export const RouteParent: MessageFns<RouteParent> = {
     }
     message.port = object.port ?? 0;
     message.section = object.section ?? "";
+    message.consumerNamespace = object.consumerNamespace ?? "";
     return message;
   },
 };
@@ -1910,6 +2103,10 @@ function createBaseHttpRule(): HttpRule {
     responseHeaders: undefined,
     requestTimeoutMs: 0,
     backendTimeoutMs: 0,
+    mirrors: [],
+    cors: undefined,
+    retry: undefined,
+    fault: undefined,
   };
 }
 
@@ -1935,6 +2132,18 @@ export const HttpRule: MessageFns<HttpRule> = {
     }
     if (message.backendTimeoutMs !== 0) {
       writer.uint32(56).uint32(message.backendTimeoutMs);
+    }
+    for (const v of message.mirrors) {
+      Mirror.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.cors !== undefined) {
+      Cors.encode(message.cors, writer.uint32(74).fork()).join();
+    }
+    if (message.retry !== undefined) {
+      Retry.encode(message.retry, writer.uint32(82).fork()).join();
+    }
+    if (message.fault !== undefined) {
+      Fault.encode(message.fault, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -2008,6 +2217,38 @@ export const HttpRule: MessageFns<HttpRule> = {
             message.backendTimeoutMs = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.mirrors.push(Mirror.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.cors = Cors.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.retry = Retry.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.fault = Fault.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2036,12 +2277,27 @@ export const HttpRule: MessageFns<HttpRule> = {
       : undefined;
     message.requestTimeoutMs = object.requestTimeoutMs ?? 0;
     message.backendTimeoutMs = object.backendTimeoutMs ?? 0;
+    message.mirrors = object.mirrors?.map((e) => Mirror.fromPartial(e)) || [];
+    message.cors = (object.cors !== undefined && object.cors !== null) ? Cors.fromPartial(object.cors) : undefined;
+    message.retry = (object.retry !== undefined && object.retry !== null) ? Retry.fromPartial(object.retry) : undefined;
+    message.fault = (object.fault !== undefined && object.fault !== null) ? Fault.fromPartial(object.fault) : undefined;
     return message;
   },
 };
 
 function createBaseHttpMatch(): HttpMatch {
-  return { path: undefined, headers: [], query: [], method: "", grpcMethod: "" };
+  return {
+    path: undefined,
+    headers: [],
+    query: [],
+    method: "",
+    grpcMethod: "",
+    authority: undefined,
+    scheme: undefined,
+    methodPattern: undefined,
+    port: 0,
+    source: undefined,
+  };
 }
 
 export const HttpMatch: MessageFns<HttpMatch> = {
@@ -2060,6 +2316,21 @@ export const HttpMatch: MessageFns<HttpMatch> = {
     }
     if (message.grpcMethod !== "") {
       writer.uint32(42).string(message.grpcMethod);
+    }
+    if (message.authority !== undefined) {
+      ValueMatch.encode(message.authority, writer.uint32(50).fork()).join();
+    }
+    if (message.scheme !== undefined) {
+      ValueMatch.encode(message.scheme, writer.uint32(58).fork()).join();
+    }
+    if (message.methodPattern !== undefined) {
+      ValueMatch.encode(message.methodPattern, writer.uint32(66).fork()).join();
+    }
+    if (message.port !== 0) {
+      writer.uint32(72).uint32(message.port);
+    }
+    if (message.source !== undefined) {
+      SourceMatch.encode(message.source, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -2117,6 +2388,46 @@ export const HttpMatch: MessageFns<HttpMatch> = {
             message.grpcMethod = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.authority = ValueMatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.scheme = ValueMatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.methodPattern = ValueMatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.source = SourceMatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2139,12 +2450,170 @@ export const HttpMatch: MessageFns<HttpMatch> = {
     message.query = object.query?.map((e) => ValueMatch.fromPartial(e)) || [];
     message.method = object.method ?? "";
     message.grpcMethod = object.grpcMethod ?? "";
+    message.authority = (object.authority !== undefined && object.authority !== null)
+      ? ValueMatch.fromPartial(object.authority)
+      : undefined;
+    message.scheme = (object.scheme !== undefined && object.scheme !== null)
+      ? ValueMatch.fromPartial(object.scheme)
+      : undefined;
+    message.methodPattern = (object.methodPattern !== undefined && object.methodPattern !== null)
+      ? ValueMatch.fromPartial(object.methodPattern)
+      : undefined;
+    message.port = object.port ?? 0;
+    message.source = (object.source !== undefined && object.source !== null)
+      ? SourceMatch.fromPartial(object.source)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSourceMatch(): SourceMatch {
+  return { namespace: "", labels: {} };
+}
+
+export const SourceMatch: MessageFns<SourceMatch> = {
+  encode(message: SourceMatch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.namespace !== "") {
+      writer.uint32(10).string(message.namespace);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      SourceMatch_LabelsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SourceMatch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSourceMatch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = SourceMatch_LabelsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.labels[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SourceMatch>): SourceMatch {
+    return SourceMatch.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SourceMatch>): SourceMatch {
+    const message = createBaseSourceMatch();
+    message.namespace = object.namespace ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseSourceMatch_LabelsEntry(): SourceMatch_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const SourceMatch_LabelsEntry: MessageFns<SourceMatch_LabelsEntry> = {
+  encode(message: SourceMatch_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SourceMatch_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSourceMatch_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SourceMatch_LabelsEntry>): SourceMatch_LabelsEntry {
+    return SourceMatch_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SourceMatch_LabelsEntry>): SourceMatch_LabelsEntry {
+    const message = createBaseSourceMatch_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
 
 function createBasePathMatch(): PathMatch {
-  return { type: 0, value: "" };
+  return { type: 0, value: "", ignoreCase: false };
 }
 
 export const PathMatch: MessageFns<PathMatch> = {
@@ -2154,6 +2623,9 @@ export const PathMatch: MessageFns<PathMatch> = {
     }
     if (message.value !== "") {
       writer.uint32(18).string(message.value);
+    }
+    if (message.ignoreCase !== false) {
+      writer.uint32(24).bool(message.ignoreCase);
     }
     return writer;
   },
@@ -2187,6 +2659,14 @@ export const PathMatch: MessageFns<PathMatch> = {
             message.value = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ignoreCase = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2206,12 +2686,13 @@ export const PathMatch: MessageFns<PathMatch> = {
     const message = createBasePathMatch();
     message.type = object.type ?? 0;
     message.value = object.value ?? "";
+    message.ignoreCase = object.ignoreCase ?? false;
     return message;
   },
 };
 
 function createBaseValueMatch(): ValueMatch {
-  return { name: "", value: "" };
+  return { name: "", value: "", type: 0, inverted: false };
 }
 
 export const ValueMatch: MessageFns<ValueMatch> = {
@@ -2221,6 +2702,12 @@ export const ValueMatch: MessageFns<ValueMatch> = {
     }
     if (message.value !== "") {
       writer.uint32(18).string(message.value);
+    }
+    if (message.type !== 0) {
+      writer.uint32(24).int32(message.type);
+    }
+    if (message.inverted !== false) {
+      writer.uint32(32).bool(message.inverted);
     }
     return writer;
   },
@@ -2254,6 +2741,22 @@ export const ValueMatch: MessageFns<ValueMatch> = {
             message.value = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.type = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inverted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2273,12 +2776,23 @@ export const ValueMatch: MessageFns<ValueMatch> = {
     const message = createBaseValueMatch();
     message.name = object.name ?? "";
     message.value = object.value ?? "";
+    message.type = object.type ?? 0;
+    message.inverted = object.inverted ?? false;
     return message;
   },
 };
 
 function createBaseBackend(): Backend {
-  return { service: "", port: 0, weight: 0 };
+  return {
+    service: "",
+    port: 0,
+    weight: 0,
+    requestHeaders: undefined,
+    responseHeaders: undefined,
+    rewrite: undefined,
+    answer: undefined,
+    labels: {},
+  };
 }
 
 export const Backend: MessageFns<Backend> = {
@@ -2292,6 +2806,21 @@ export const Backend: MessageFns<Backend> = {
     if (message.weight !== 0) {
       writer.uint32(24).uint32(message.weight);
     }
+    if (message.requestHeaders !== undefined) {
+      HeaderMutation.encode(message.requestHeaders, writer.uint32(34).fork()).join();
+    }
+    if (message.responseHeaders !== undefined) {
+      HeaderMutation.encode(message.responseHeaders, writer.uint32(42).fork()).join();
+    }
+    if (message.rewrite !== undefined) {
+      Rewrite.encode(message.rewrite, writer.uint32(50).fork()).join();
+    }
+    if (message.answer !== undefined) {
+      Answer.encode(message.answer, writer.uint32(58).fork()).join();
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      Backend_LabelsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
+    });
     return writer;
   },
 
@@ -2332,6 +2861,49 @@ export const Backend: MessageFns<Backend> = {
             message.weight = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.requestHeaders = HeaderMutation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.responseHeaders = HeaderMutation.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.rewrite = Rewrite.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.answer = Answer.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            const entry8 = Backend_LabelsEntry.decode(reader, reader.uint32());
+            if (entry8.value !== undefined) {
+              message.labels[entry8.key] = entry8.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2352,6 +2924,942 @@ export const Backend: MessageFns<Backend> = {
     message.service = object.service ?? "";
     message.port = object.port ?? 0;
     message.weight = object.weight ?? 0;
+    message.requestHeaders = (object.requestHeaders !== undefined && object.requestHeaders !== null)
+      ? HeaderMutation.fromPartial(object.requestHeaders)
+      : undefined;
+    message.responseHeaders = (object.responseHeaders !== undefined && object.responseHeaders !== null)
+      ? HeaderMutation.fromPartial(object.responseHeaders)
+      : undefined;
+    message.rewrite = (object.rewrite !== undefined && object.rewrite !== null)
+      ? Rewrite.fromPartial(object.rewrite)
+      : undefined;
+    message.answer = (object.answer !== undefined && object.answer !== null)
+      ? Answer.fromPartial(object.answer)
+      : undefined;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseBackend_LabelsEntry(): Backend_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const Backend_LabelsEntry: MessageFns<Backend_LabelsEntry> = {
+  encode(message: Backend_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Backend_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseBackend_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Backend_LabelsEntry>): Backend_LabelsEntry {
+    return Backend_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Backend_LabelsEntry>): Backend_LabelsEntry {
+    const message = createBaseBackend_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBasePathRewrite(): PathRewrite {
+  return { value: "", kind: 0, pattern: "" };
+}
+
+export const PathRewrite: MessageFns<PathRewrite> = {
+  encode(message: PathRewrite, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.value !== "") {
+      writer.uint32(10).string(message.value);
+    }
+    if (message.kind !== 0) {
+      writer.uint32(16).int32(message.kind);
+    }
+    if (message.pattern !== "") {
+      writer.uint32(26).string(message.pattern);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PathRewrite {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePathRewrite();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pattern = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<PathRewrite>): PathRewrite {
+    return PathRewrite.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PathRewrite>): PathRewrite {
+    const message = createBasePathRewrite();
+    message.value = object.value ?? "";
+    message.kind = object.kind ?? 0;
+    message.pattern = object.pattern ?? "";
+    return message;
+  },
+};
+
+function createBaseRewrite(): Rewrite {
+  return { host: "", path: undefined };
+}
+
+export const Rewrite: MessageFns<Rewrite> = {
+  encode(message: Rewrite, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.host !== "") {
+      writer.uint32(10).string(message.host);
+    }
+    if (message.path !== undefined) {
+      PathRewrite.encode(message.path, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Rewrite {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRewrite();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.path = PathRewrite.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Rewrite>): Rewrite {
+    return Rewrite.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Rewrite>): Rewrite {
+    const message = createBaseRewrite();
+    message.host = object.host ?? "";
+    message.path = (object.path !== undefined && object.path !== null)
+      ? PathRewrite.fromPartial(object.path)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseAnswer(): Answer {
+  return { status: 0, body: Buffer.alloc(0), redirect: undefined, grpcStatusPlusOne: 0 };
+}
+
+export const Answer: MessageFns<Answer> = {
+  encode(message: Answer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.status !== 0) {
+      writer.uint32(8).uint32(message.status);
+    }
+    if (message.body.length !== 0) {
+      writer.uint32(18).bytes(message.body);
+    }
+    if (message.redirect !== undefined) {
+      Redirect.encode(message.redirect, writer.uint32(26).fork()).join();
+    }
+    if (message.grpcStatusPlusOne !== 0) {
+      writer.uint32(32).uint32(message.grpcStatusPlusOne);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Answer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.status = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.body = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.redirect = Redirect.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.grpcStatusPlusOne = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Answer>): Answer {
+    return Answer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Answer>): Answer {
+    const message = createBaseAnswer();
+    message.status = object.status ?? 0;
+    message.body = object.body ?? Buffer.alloc(0);
+    message.redirect = (object.redirect !== undefined && object.redirect !== null)
+      ? Redirect.fromPartial(object.redirect)
+      : undefined;
+    message.grpcStatusPlusOne = object.grpcStatusPlusOne ?? 0;
+    return message;
+  },
+};
+
+function createBaseRedirect(): Redirect {
+  return { scheme: "", host: "", port: 0, path: undefined, portFrom: 0 };
+}
+
+export const Redirect: MessageFns<Redirect> = {
+  encode(message: Redirect, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.scheme !== "") {
+      writer.uint32(10).string(message.scheme);
+    }
+    if (message.host !== "") {
+      writer.uint32(18).string(message.host);
+    }
+    if (message.port !== 0) {
+      writer.uint32(24).uint32(message.port);
+    }
+    if (message.path !== undefined) {
+      PathRewrite.encode(message.path, writer.uint32(34).fork()).join();
+    }
+    if (message.portFrom !== 0) {
+      writer.uint32(40).int32(message.portFrom);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Redirect {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRedirect();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.scheme = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.path = PathRewrite.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.portFrom = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Redirect>): Redirect {
+    return Redirect.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Redirect>): Redirect {
+    const message = createBaseRedirect();
+    message.scheme = object.scheme ?? "";
+    message.host = object.host ?? "";
+    message.port = object.port ?? 0;
+    message.path = (object.path !== undefined && object.path !== null)
+      ? PathRewrite.fromPartial(object.path)
+      : undefined;
+    message.portFrom = object.portFrom ?? 0;
+    return message;
+  },
+};
+
+function createBaseMirror(): Mirror {
+  return { service: "", port: 0, partsPerMillion: 0, labels: {} };
+}
+
+export const Mirror: MessageFns<Mirror> = {
+  encode(message: Mirror, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.partsPerMillion !== 0) {
+      writer.uint32(24).uint32(message.partsPerMillion);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      Mirror_LabelsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Mirror {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMirror();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.partsPerMillion = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            const entry4 = Mirror_LabelsEntry.decode(reader, reader.uint32());
+            if (entry4.value !== undefined) {
+              message.labels[entry4.key] = entry4.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Mirror>): Mirror {
+    return Mirror.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Mirror>): Mirror {
+    const message = createBaseMirror();
+    message.service = object.service ?? "";
+    message.port = object.port ?? 0;
+    message.partsPerMillion = object.partsPerMillion ?? 0;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseMirror_LabelsEntry(): Mirror_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const Mirror_LabelsEntry: MessageFns<Mirror_LabelsEntry> = {
+  encode(message: Mirror_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Mirror_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMirror_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Mirror_LabelsEntry>): Mirror_LabelsEntry {
+    return Mirror_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Mirror_LabelsEntry>): Mirror_LabelsEntry {
+    const message = createBaseMirror_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseCors(): Cors {
+  return {
+    origins: [],
+    credentials: false,
+    methods: [],
+    headers: [],
+    expose: [],
+    maxAgeSeconds: 0,
+    forwardsUnmatched: false,
+  };
+}
+
+export const Cors: MessageFns<Cors> = {
+  encode(message: Cors, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.origins) {
+      ValueMatch.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.credentials !== false) {
+      writer.uint32(16).bool(message.credentials);
+    }
+    for (const v of message.methods) {
+      writer.uint32(26).string(v!);
+    }
+    for (const v of message.headers) {
+      writer.uint32(34).string(v!);
+    }
+    for (const v of message.expose) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.maxAgeSeconds !== 0) {
+      writer.uint32(48).uint32(message.maxAgeSeconds);
+    }
+    if (message.forwardsUnmatched !== false) {
+      writer.uint32(56).bool(message.forwardsUnmatched);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Cors {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCors();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.origins.push(ValueMatch.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.credentials = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.methods.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.headers.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.expose.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxAgeSeconds = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.forwardsUnmatched = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Cors>): Cors {
+    return Cors.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Cors>): Cors {
+    const message = createBaseCors();
+    message.origins = object.origins?.map((e) => ValueMatch.fromPartial(e)) || [];
+    message.credentials = object.credentials ?? false;
+    message.methods = object.methods?.map((e) => e) || [];
+    message.headers = object.headers?.map((e) => e) || [];
+    message.expose = object.expose?.map((e) => e) || [];
+    message.maxAgeSeconds = object.maxAgeSeconds ?? 0;
+    message.forwardsUnmatched = object.forwardsUnmatched ?? false;
+    return message;
+  },
+};
+
+function createBaseRetry(): Retry {
+  return { attempts: 0, statuses: [], anyMethod: false, backoffMs: 0 };
+}
+
+export const Retry: MessageFns<Retry> = {
+  encode(message: Retry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.attempts !== 0) {
+      writer.uint32(8).uint32(message.attempts);
+    }
+    if (message.statuses.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.statuses) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.anyMethod !== false) {
+      writer.uint32(24).bool(message.anyMethod);
+    }
+    if (message.backoffMs !== 0) {
+      writer.uint32(32).uint32(message.backoffMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Retry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.attempts = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.statuses.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.statuses.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.anyMethod = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.backoffMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Retry>): Retry {
+    return Retry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Retry>): Retry {
+    const message = createBaseRetry();
+    message.attempts = object.attempts ?? 0;
+    message.statuses = object.statuses?.map((e) => e) || [];
+    message.anyMethod = object.anyMethod ?? false;
+    message.backoffMs = object.backoffMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseFault(): Fault {
+  return { delayMs: 0, delayPartsPerMillion: 0, abort: undefined, abortPartsPerMillion: 0 };
+}
+
+export const Fault: MessageFns<Fault> = {
+  encode(message: Fault, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.delayMs !== 0) {
+      writer.uint32(8).uint32(message.delayMs);
+    }
+    if (message.delayPartsPerMillion !== 0) {
+      writer.uint32(16).uint32(message.delayPartsPerMillion);
+    }
+    if (message.abort !== undefined) {
+      Answer.encode(message.abort, writer.uint32(26).fork()).join();
+    }
+    if (message.abortPartsPerMillion !== 0) {
+      writer.uint32(32).uint32(message.abortPartsPerMillion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Fault {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFault();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.delayMs = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.delayPartsPerMillion = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.abort = Answer.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.abortPartsPerMillion = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Fault>): Fault {
+    return Fault.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Fault>): Fault {
+    const message = createBaseFault();
+    message.delayMs = object.delayMs ?? 0;
+    message.delayPartsPerMillion = object.delayPartsPerMillion ?? 0;
+    message.abort = (object.abort !== undefined && object.abort !== null)
+      ? Answer.fromPartial(object.abort)
+      : undefined;
+    message.abortPartsPerMillion = object.abortPartsPerMillion ?? 0;
     return message;
   },
 };

@@ -45,10 +45,12 @@ void put_forwarded_for(const RequestHead& head, const uint8_t* base, std::string
   out->put("\r\n");
 }
 
-void put_request_line(const RequestHead& head, const uint8_t* base, HeadWriter* out) {
+void put_request_line(const RequestHead& head, const uint8_t* base, std::string_view target, HeadWriter* out) {
   out->put(head.method_token.in(base));
   out->put(" ");
-  if (head.form == TargetForm::kOrigin || head.form == TargetForm::kAuthority) {
+  if (!target.empty()) {
+    out->put(target);
+  } else if (head.form == TargetForm::kOrigin || head.form == TargetForm::kAuthority) {
     out->put(head.target.in(base));
   } else if (head.form == TargetForm::kAsterisk) {
     out->put("*");
@@ -124,7 +126,7 @@ void HeadWriter::put_number(uint64_t number) {
 bool write_request_head(const RequestHead& head, const uint8_t* base, const RequestHeadOptions& options, char* out, size_t capacity,
                         size_t* size) {
   HeadWriter writer(out, capacity);
-  put_request_line(head, base, &writer);
+  put_request_line(head, base, options.target, &writer);
   put_line("host: ", options.authority.empty() ? head.authority.in(base) : options.authority, &writer);
 
   uint64_t drop = hop_by_hop(options.framing, options.keep_upgrade) | known_bit(KnownHeader::kHost) | options.drop_known;

@@ -74,6 +74,8 @@ void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out);
 struct RequestHeadOptions {
   /// Host to send; empty: the request's own authority.
   std::string_view authority;
+  /// Path and query to send; empty: the request's own.
+  std::string_view target;
   /// How the body will be sent: kNone, kLength or kChunked. kNone writes "content-length: 0" where the method promises content (POST, PUT,
   /// PATCH) or the client said so.
   BodyFraming framing;

@@ -80,15 +80,22 @@ size_t collect_hits(const Tables& tables, const HeaderBlock& block, const Reques
   return count;
 }
 
-bool match_headers(const Tables& tables, const HeaderBlock& block, const RequestSummary& request, uint32_t* words) {
+bool match_headers(const Tables& tables, const HeaderBlock& block, const RequestSummary& request, uint32_t* words, MatchedValues* values) {
   Hit hits[http1::kMaxFields];
   const size_t count = collect_hits(tables, block, request, hits);
   bool any = false;
   for (size_t i = 0; i < count; i++) {
     const Hit& hit = hits[i];
     const bool is_cookie = (hit.field->traits.flags & kFieldCookie) != 0;
-    const int32_t first =
-        hit.repeated ? tables.header_predicate(hit.name, join_values(block, block.name(*hit.field), is_cookie)) : hit.predicate;
+    const int32_t value = tables.header_value(hit.name);
+    int32_t first = hit.predicate;
+    if (hit.repeated) {
+      std::string joined = join_values(block, block.name(*hit.field), is_cookie);
+      first = tables.header_predicate(hit.name, joined);
+      if (value >= 0) values->add_joined(value, std::move(joined));
+    } else if (value >= 0) {
+      values->add(value, block.value(*hit.field));
+    }
     tables.set_predicates(first, words);
     any |= first >= 0;
   }
@@ -108,16 +115,17 @@ PathMatch match_path(const Tables& tables, const RequestSummary& request) {
   return {found.id, found.exact};
 }
 
-bool match_predicates(const Tables& tables, const HeaderBlock& block, const RequestSummary& request, uint32_t* words) {
-  if (tables.predicate_words() == 0) return false;
+bool match_predicates(const Tables& tables, const HeaderBlock& block, const RequestSummary& request, uint32_t* words,
+                      MatchedValues* values) {
+  if (tables.match_words() == 0) return false;
   memset(words, 0, tables.predicate_words() * sizeof(*words));
   const int32_t method = match_field(tables, *request.method_field, {}, request.method_token).predicate;
   tables.set_predicates(method, words);
   const int32_t grpc_method = request.path_field == nullptr ? -1 : match_field(tables, *request.path_field, {}, request.target).predicate;
   tables.set_predicates(grpc_method, words);
   bool any = method >= 0 || grpc_method >= 0;
-  if (tables.has_header_predicates()) any |= match_headers(tables, block, request, words);
-  if (tables.has_query_predicates() && request.has_query) any |= tables.match_query(request.query, words);
+  if (tables.has_header_predicates()) any |= match_headers(tables, block, request, words, values);
+  if (tables.has_query_predicates() && request.has_query) any |= tables.match_query(request.query, words, values);
   return any;
 }
 

@@ -11,6 +11,7 @@ int32_t match_host(const Tables& tables, const RequestSummary& request);
 PathMatch match_path(const Tables& tables, const RequestSummary& request);
 /// As Tables::match_predicates: clears and sets `words`; whether any holds. A header that occurs more than once counts with its values
 /// joined by "," (Cookie: "; ").
-bool match_predicates(const Tables& tables, const HeaderBlock& block, const RequestSummary& request, uint32_t* words);
+bool match_predicates(const Tables& tables, const HeaderBlock& block, const RequestSummary& request, uint32_t* words,
+                      MatchedValues* values);
 
 }  // namespace weft::http2

@@ -18,6 +18,8 @@ namespace weft::http2 {
 struct ForwardOptions {
   /// Request: :authority to send; empty: as it came.
   std::string_view authority;
+  /// Request: :path to send; empty: as it came.
+  std::string_view target;
   /// Request: :scheme to send; empty: as it came ("http" from HTTP/1).
   std::string_view scheme;
   /// May be null.

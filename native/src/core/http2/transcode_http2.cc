@@ -41,6 +41,10 @@ uint8_t* write_pseudo(const HeaderBlock& block, const RequestSummary& summary, c
   for (const HeaderField& field : block) {
     if (field.traits.pseudo == Pseudo::kNone) break;
     if (field.traits.pseudo == Pseudo::kAuthority && !options.authority.empty()) continue;
+    if (field.traits.pseudo == Pseudo::kPath && !options.target.empty()) {
+      out = encoder->write_text(":path", options.target, Indexing::kNone, out);
+      continue;
+    }
     if (field.traits.pseudo == Pseudo::kScheme && !options.scheme.empty()) {
       out = encoder->write_static(options.scheme == "https" ? kStaticSchemeHttps : kStaticSchemeHttp, out);
       continue;

@@ -34,7 +34,7 @@ bool is_hop_by_hop(std::string_view name) {
 
 size_t options_bound(const ForwardOptions& options) {
   const size_t mutations = options.mutations != nullptr ? lines_bound(options.mutations->lines()) : 0;
-  return kFixedBound + options.authority.size() + options.forwarded_for.size() + options.forwarded_proto.size() +
+  return kFixedBound + options.authority.size() + options.target.size() + options.forwarded_for.size() + options.forwarded_proto.size() +
          options.request_id.size() + lines_bound(options.extra_lines) + lines_bound(options.steady_lines) + lines_bound(options.via_line) +
          lines_bound(options.date_line) + mutations;
 }

@@ -98,7 +98,7 @@ bool write_request_head(const HeaderBlock& block, const RequestSummary& summary,
   HeadWriter writer(out, capacity);
   writer.put(summary.is_extended_connect ? std::string_view("GET") : summary.method_token);
   writer.put(" ");
-  writer.put(summary.is_plain_connect() ? summary.authority : summary.target);
+  writer.put(!options.target.empty() ? options.target : summary.is_plain_connect() ? summary.authority : summary.target);
   writer.put(" HTTP/1.1\r\n");
   http1::put_line("host: ", options.authority.empty() ? summary.authority : options.authority, &writer);
 

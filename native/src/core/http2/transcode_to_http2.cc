@@ -67,8 +67,9 @@ uint8_t* write_method(const http1::RequestHead& head, const uint8_t* base, Hpack
   return encoder->write_text(":method", head.method_token.in(base), Indexing::kAllowed, out);
 }
 
-uint8_t* write_target(const http1::RequestHead& head, const uint8_t* base, HpackEncoder* encoder, uint8_t* out) {
+uint8_t* write_target(const http1::RequestHead& head, const uint8_t* base, std::string_view other, HpackEncoder* encoder, uint8_t* out) {
   const auto write = [&](std::string_view target, Indexing indexing) { return encoder->write_text(":path", target, indexing, out); };
+  if (!other.empty()) return write(other, Indexing::kNone);
   if (head.form == http1::TargetForm::kAsterisk) return write("*", Indexing::kNone);
   // With a query there are too many to be worth remembering.
   const Indexing indexing = head.has_query || head.target.size > kLongestIndexed ? Indexing::kNone : Indexing::kAllowed;
@@ -115,7 +116,7 @@ bool write_request_block(const http1::RequestHead& head, const uint8_t* base, bo
   const bool connect = head.form == http1::TargetForm::kAuthority;
   if (!connect) {
     at = encoder->write_static(options.scheme == "https" ? kStaticSchemeHttps : kStaticSchemeHttp, at);
-    at = write_target(head, base, encoder, at);
+    at = write_target(head, base, options.target, encoder, at);
   }
   const std::string_view authority = options.authority.empty() ? head.authority.in(base) : options.authority;
   at = encoder->write_text(":authority", authority, Indexing::kAllowed, at);

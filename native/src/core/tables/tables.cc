@@ -88,7 +88,7 @@ int32_t Tables::header_predicate(int32_t name, std::string_view value) const {
   return headers_.names[static_cast<size_t>(name)].values.find(value);
 }
 
-bool Tables::match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const {
+bool Tables::match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words, MatchedValues* values) const {
   struct Hit {
     int32_t name;
     uint32_t field;
@@ -114,15 +114,23 @@ bool Tables::match_headers(const http1::RequestHead& head, const uint8_t* base, 
   bool any = false;
   for (size_t i = 0; i < count; i++) {
     const PredicateName& name = headers_.names[static_cast<size_t>(hits[i].name)];
-    const int32_t first = repeated && again.add(hits[i].name) ? name.values.find(join_fields(head, base, hits[i].field, name.name))
-                                                              : name.values.find(head.fields[hits[i].field].value.in(base));
+    int32_t first;
+    if (repeated && again.add(hits[i].name)) {
+      std::string joined = join_fields(head, base, hits[i].field, name.name);
+      first = name.values.find(joined);
+      if (name.value_spec >= 0) values->add_joined(name.value_spec, std::move(joined));
+    } else {
+      const std::string_view value = head.fields[hits[i].field].value.in(base);
+      first = name.values.find(value);
+      if (name.value_spec >= 0) values->add(name.value_spec, value);
+    }
     set_predicates(first, words);
     any |= first >= 0;
   }
   return any;
 }
 
-bool Tables::match_query(std::string_view query, uint32_t* words) const {
+bool Tables::match_query(std::string_view query, uint32_t* words, MatchedValues* values) const {
   SeenNames seen;
   bool any = false;
   while (!query.empty()) {
@@ -134,7 +142,9 @@ bool Tables::match_query(std::string_view query, uint32_t* words) const {
     const int32_t index = queries_.index.find(pair.substr(0, equals));
     if (index < 0 || seen.add(index)) continue;
     const std::string_view value = pair.substr(std::min(equals + 1, pair.size()));
-    const int32_t first = queries_.names[static_cast<size_t>(index)].values.find(value);
+    const PredicateName& name = queries_.names[static_cast<size_t>(index)];
+    if (name.value_spec >= 0) values->add(name.value_spec, value);
+    const int32_t first = name.values.find(value);
     set_predicates(first, words);
     any |= first >= 0;
   }
@@ -148,16 +158,16 @@ int32_t Tables::grpc_predicate(std::string_view path) const {
   return grpc_methods_.find(path.substr(slash + 1));
 }
 
-bool Tables::match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const {
-  if (predicate_count_ == 0) return false;
+bool Tables::match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words, MatchedValues* values) const {
+  if (match_words() == 0) return false;
   memset(words, 0, predicate_words() * sizeof(*words));
   const int32_t method = methods_.find(head.method_token.in(base));
   set_predicates(method, words);
   const int32_t grpc_method = grpc_predicate(head.path.in(base));
   set_predicates(grpc_method, words);
   bool any = method >= 0 || grpc_method >= 0;
-  if (!headers_.names.empty()) any |= match_headers(head, base, words);
-  if (!queries_.names.empty() && head.has_query) any |= match_query(head.query.in(base), words);
+  if (!headers_.names.empty()) any |= match_headers(head, base, words, values);
+  if (!queries_.names.empty() && head.has_query) any |= match_query(head.query.in(base), words, values);
   return any;
 }
 

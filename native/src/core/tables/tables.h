@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,6 +18,7 @@
 #include "core/http1/head.h"
 #include "core/http1/serialize.h"
 #include "core/tables/byte_index.h"
+#include "core/tables/changes.h"
 #include "core/tls/tls_spec.h"
 
 namespace weft {
@@ -63,6 +65,11 @@ struct EndpointSpec {
   Protocol protocol = Protocol::kHttp1;
   ProxyAnnouncement proxy = ProxyAnnouncement::kNone;
 };
+/// A header or query parameter whose values TypeScript looks at itself: patterns.
+struct ValueSpec {
+  PredicateKind kind = PredicateKind::kHeader;
+  std::string name;
+};
 struct MutationSpec {
   std::vector<std::string> remove;
   std::vector<HeaderPair> set;
@@ -71,6 +78,9 @@ struct MutationSpec {
 struct LocalReplySpec {
   std::vector<HeaderPair> headers;
   std::string body;
+  std::optional<RedirectSpec> redirect;
+  /// What a gRPC client is told; -1: what follows from the status.
+  int32_t grpc_status = -1;
 };
 struct NameSpec {
   std::string name;
@@ -81,6 +91,7 @@ struct TableSpec {
   std::vector<std::string> hosts;
   std::vector<std::string> paths;
   std::vector<PredicateSpec> predicates;
+  std::vector<ValueSpec> values;
   std::vector<DestinationSpec> destinations;
   std::vector<std::string> sources;
   std::vector<int32_t> source_twins;
@@ -88,6 +99,9 @@ struct TableSpec {
   std::vector<EndpointSpec> endpoints;
   std::vector<MutationSpec> mutations;
   std::vector<LocalReplySpec> local_replies;
+  std::vector<RewriteSpec> rewrites;
+  std::vector<CorsSpec> cors;
+  std::vector<RetrySpec> retries;
   // Tenant ids of what stands at the same index of sources and destinations, and of listeners by their id; what is missing is nobody's.
   std::vector<int32_t> source_tenants;
   std::vector<int32_t> destination_tenants;
@@ -120,6 +134,35 @@ struct LocalReply {
   /// Complete field lines, each with CRLF.
   std::string lines;
   std::string body;
+  std::optional<RedirectSpec> redirect;
+  int32_t grpc_status = -1;
+};
+
+/// Of one request, those that ValueSpecs ask for. The bytes are the message's, or its own.
+class MatchedValues {
+ public:
+  static constexpr size_t kMax = 64;
+  struct Value {
+    int32_t index;
+    uint32_t size;
+    const char* data;
+  };
+  /// Beyond kMax they are left out: tables ask for no more.
+  void add(int32_t index, std::string_view bytes) {
+    if (size_ < kMax) values_[size_++] = {index, static_cast<uint32_t>(bytes.size()), bytes.data()};
+  }
+  void add_joined(int32_t index, std::string bytes) {
+    joined_.push_back(std::make_unique<std::string>(std::move(bytes)));
+    add(index, *joined_.back());
+  }
+  size_t size() const { return size_; }
+  const Value* begin() const { return values_; }
+  const Value* end() const { return values_ + size_; }
+
+ private:
+  size_t size_ = 0;
+  Value values_[kMax];
+  std::vector<std::unique_ptr<std::string>> joined_;
 };
 
 class Tables {
@@ -147,9 +190,12 @@ class Tables {
 
   /// 32-bit words that match_predicates writes; 0 if the tables have no predicates.
   size_t predicate_words() const { return (predicate_count_ + 31) / 32; }
+  bool looks_at_values() const { return value_count_ != 0; }
+  /// Words that a request's bits and values take, at most; 0 if the tables look at neither.
+  size_t match_words() const { return predicate_words() + (value_count_ == 0 ? 0 : 1 + 3 * value_count_); }
   /// Clears and sets `words` (bit i of word i / 32: predicate i holds); returns whether any holds.
   /// Query: the first value of the name, as sent (no percent-decoding); a name without "=" has the empty value.
-  bool match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
+  bool match_predicates(const http1::RequestHead& head, const uint8_t* base, uint32_t* words, MatchedValues* values) const;
 
   // Its parts, for heads of another form (http2/match.h).
   bool has_header_predicates() const { return !headers_.names.empty(); }
@@ -158,12 +204,14 @@ class Tables {
   int32_t header_predicate_name(std::string_view lower_name) const;
   /// The first predicate that the value of that name, or the method, fulfils; -1: none.
   int32_t header_predicate(int32_t name, std::string_view value) const;
+  /// Index of the ValueSpec of that name; -1: there is none.
+  int32_t header_value(int32_t name) const { return headers_.names[static_cast<size_t>(name)].value_spec; }
   int32_t method_predicate(std::string_view method) const { return methods_.find(method); }
   /// As method_predicate(), of a request's path without query.
   int32_t grpc_predicate(std::string_view path) const;
   /// Sets the bits of `first` (-1: of none) and of all predicates equal to it.
   void set_predicates(int32_t first, uint32_t* words) const;
-  bool match_query(std::string_view query, uint32_t* words) const;
+  bool match_query(std::string_view query, uint32_t* words, MatchedValues* values) const;
 
   /// id -1 if there is none.
   Destination destination(const Address& address, uint16_t port) const;
@@ -192,6 +240,9 @@ class Tables {
   /// Null for -1 and for an index out of range.
   const http1::MutationSet* mutation(int32_t id) const;
   const LocalReply* local_reply(int32_t id) const;
+  const RewriteSpec* rewrite(int32_t id) const { return at_or_null(rewrites_, id); }
+  const CorsLines* cors(int32_t id) const { return at_or_null(cors_, id); }
+  const RetryConditions* retry(int32_t id) const { return at_or_null(retries_, id); }
 
  private:
   /// One header or query name that predicates ask for.
@@ -199,6 +250,7 @@ class Tables {
     std::string name;
     /// value → first predicate with it; further ones by next_predicate_.
     ByteIndex values;
+    int32_t value_spec = -1;
   };
   struct PredicateGroup {
     /// name → index in `names`.
@@ -212,14 +264,21 @@ class Tables {
   bool add_hosts(const TableSpec& spec, std::string* error);
   bool add_paths(const TableSpec& spec, std::string* error);
   bool add_predicates(const TableSpec& spec, std::string* error);
+  bool add_values(const TableSpec& spec, std::string* error);
+  PredicateName* predicate_name(PredicateKind kind, const std::string& name, std::string* error);
+  bool add_changes(const TableSpec& spec, std::string* error);
   bool add_addresses(const TableSpec& spec, std::string* error);
   bool add_mutations(const TableSpec& spec, std::string* error);
   bool add_local_replies(const TableSpec& spec, std::string* error);
   static int32_t at_or_0(const std::vector<int32_t>& values, int32_t id) {
     return id >= 0 && static_cast<size_t>(id) < values.size() ? values[static_cast<size_t>(id)] : 0;
   }
+  template <typename T>
+  static const T* at_or_null(const std::vector<T>& values, int32_t id) {
+    return id >= 0 && static_cast<size_t>(id) < values.size() ? &values[static_cast<size_t>(id)] : nullptr;
+  }
   void link_predicate(ByteIndex* values, const std::string& value, int32_t id);
-  bool match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words) const;
+  bool match_headers(const http1::RequestHead& head, const uint8_t* base, uint32_t* words, MatchedValues* values) const;
 
   int32_t generation_ = 0;
   uint64_t serial_ = 0;
@@ -232,6 +291,7 @@ class Tables {
   size_t longest_path_ = 0;
   int32_t root_path_ = -1;
   size_t predicate_count_ = 0;
+  size_t value_count_ = 0;
   std::vector<int32_t> next_predicate_;
   PredicateGroup headers_;
   PredicateGroup queries_;
@@ -252,6 +312,9 @@ class Tables {
   std::vector<int32_t> endpoint_ids_;
   std::vector<http1::MutationSet> mutations_;
   std::vector<LocalReply> local_replies_;
+  std::vector<RewriteSpec> rewrites_;
+  std::vector<CorsLines> cors_;
+  std::vector<RetryConditions> retries_;
   std::vector<int32_t> source_tenants_;
   std::vector<int32_t> destination_tenants_;
   std::vector<int32_t> listener_tenants_;

@@ -37,7 +37,8 @@ std::shared_ptr<const Tables> Tables::build(const TableSpec& spec, std::string* 
   tables->tenant_weights_ = spec.tenant_weights;
   tables->serial_ = last_serial.fetch_add(1, std::memory_order_relaxed) + 1;
   const bool good = tables->add_hosts(spec, error) && tables->add_paths(spec, error) && tables->add_predicates(spec, error) &&
-                    tables->add_addresses(spec, error) && tables->add_mutations(spec, error) && tables->add_local_replies(spec, error);
+                    tables->add_values(spec, error) && tables->add_changes(spec, error) && tables->add_addresses(spec, error) &&
+                    tables->add_mutations(spec, error) && tables->add_local_replies(spec, error);
   return good ? tables : nullptr;
 }
 
@@ -107,26 +108,64 @@ bool Tables::add_predicates(const TableSpec& spec, std::string* error) {
       link_predicate(&grpc_methods_, predicate.value, id);
       continue;
     }
-    const bool header = predicate.kind == PredicateKind::kHeader;
-    if (header && (!http1::is_token(predicate.name) || predicate.name.size() > kMaxHeaderName)) {
-      *error =
-          at("predicates", i) + ": \"" + predicate.name + "\" is not a header name of at most " + std::to_string(kMaxHeaderName) + " bytes";
+    PredicateName* name = predicate_name(predicate.kind, predicate.name, error);
+    if (name == nullptr) {
+      *error = at("predicates", i) + ": " + *error;
       return false;
     }
-    PredicateGroup& group = header ? headers_ : queries_;
-    const std::string name = header ? lowered(predicate.name) : predicate.name;
-    int32_t slot = group.index.insert(name, static_cast<int32_t>(group.names.size()));
-    if (slot < 0) {
-      slot = static_cast<int32_t>(group.names.size());
-      group.names.push_back({name, {}});
-      group.sizes |= 1ull << (name.size() & 63);
-    }
-    if (group.names.size() > kMaxPredicateNames) {
-      *error = at("predicates", i) + ": more than " + std::to_string(kMaxPredicateNames) + " distinct names";
-      return false;
-    }
-    link_predicate(&group.names[static_cast<size_t>(slot)].values, predicate.value, id);
+    link_predicate(&name->values, predicate.value, id);
   }
+  return true;
+}
+
+/// Made if there is none; null, with what is wrong with it in `error`.
+Tables::PredicateName* Tables::predicate_name(PredicateKind kind, const std::string& given, std::string* error) {
+  const bool header = kind == PredicateKind::kHeader;
+  if (header && (!http1::is_token(given) || given.size() > kMaxHeaderName)) {
+    *error = "\"" + given + "\" is not a header name of at most " + std::to_string(kMaxHeaderName) + " bytes";
+    return nullptr;
+  }
+  PredicateGroup& group = header ? headers_ : queries_;
+  const std::string name = header ? lowered(given) : given;
+  int32_t slot = group.index.insert(name, static_cast<int32_t>(group.names.size()));
+  if (slot < 0) {
+    slot = static_cast<int32_t>(group.names.size());
+    group.names.push_back({name, {}});
+    group.sizes |= 1ull << (name.size() & 63);
+  }
+  if (group.names.size() > kMaxPredicateNames) {
+    *error = "more than " + std::to_string(kMaxPredicateNames) + " distinct names";
+    return nullptr;
+  }
+  return &group.names[static_cast<size_t>(slot)];
+}
+
+bool Tables::add_values(const TableSpec& spec, std::string* error) {
+  value_count_ = spec.values.size();
+  if (value_count_ > MatchedValues::kMax) {
+    *error = "values: more than " + std::to_string(MatchedValues::kMax);
+    return false;
+  }
+  for (size_t i = 0; i < value_count_; i++) {
+    PredicateName* name = predicate_name(spec.values[i].kind, spec.values[i].name, error);
+    if (name == nullptr) {
+      *error = at("values", i) + ": " + *error;
+      return false;
+    }
+    name->value_spec = static_cast<int32_t>(i);
+  }
+  return true;
+}
+
+bool Tables::add_changes(const TableSpec& spec, std::string* error) {
+  rewrites_ = spec.rewrites;
+  for (size_t i = 0; i < rewrites_.size(); i++) {
+    if (http1::is_field_value(rewrites_[i].authority) && is_path_text(rewrites_[i].path.value)) continue;
+    *error = at("rewrites", i) + ": the host or the path has bytes that no request line may have";
+    return false;
+  }
+  for (const CorsSpec& cors : spec.cors) cors_.emplace_back(cors);
+  for (const RetrySpec& retry : spec.retries) retries_.emplace_back(retry);
   return true;
 }
 
@@ -195,7 +234,8 @@ bool Tables::add_local_replies(const TableSpec& spec, std::string* error) {
       *error = at("localReplies", i) + ": " + *error;
       return false;
     }
-    local_replies_.push_back({std::string(lines.lines()), spec.local_replies[i].body});
+    const LocalReplySpec& reply = spec.local_replies[i];
+    local_replies_.push_back({std::string(lines.lines()), reply.body, reply.redirect, reply.grpc_status});
   }
   return true;
 }

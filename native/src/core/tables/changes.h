@@ -1,0 +1,104 @@
+// What routes change of a request on its way, or answer instead: paths and hosts written anew, redirects, CORS, which answers are not taken.
+// Pure functions over texts; who asks for them is the decision's.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace weft {
+
+// The same as in agent/native/engine.ts, field by field.
+/// What becomes of a path: `value` and all but its first `skip` bytes. Not `keeps_rest`: `value` alone. Empty `value` and 0: as it is.
+struct PathChange {
+  std::string value;
+  uint32_t skip = 0;
+  bool keeps_rest = true;
+
+  bool changes() const { return !value.empty() || skip != 0 || !keeps_rest; }
+};
+struct RewriteSpec {
+  /// Empty: as it came.
+  std::string authority;
+  PathChange path;
+};
+/// Port of a redirect: none is written (its scheme's own), or the one that the client's authority names.
+inline constexpr int32_t kPortOfScheme = 0;
+inline constexpr int32_t kPortOfRequest = -1;
+struct RedirectSpec {
+  /// "http" or "https".
+  std::string scheme;
+  /// Empty: the request's.
+  std::string host;
+  int32_t port = kPortOfScheme;
+  PathChange path;
+};
+struct CorsSpec {
+  bool credentials = false;
+  /// "*" alone: any. So it is said to whoever shows no credentials; else it is what was asked for.
+  std::vector<std::string> methods;
+  std::vector<std::string> headers;
+  std::vector<std::string> expose;
+  /// Seconds; 0: nothing is said.
+  int32_t max_age = 0;
+};
+struct RetrySpec {
+  /// Of answers that are not taken while another attempt may be made.
+  std::vector<int32_t> statuses;
+  /// Methods that are not idempotent, too.
+  bool any_method = false;
+  /// Before the next attempt, doubled each time up to ten times as much, and a part of that by chance.
+  uint32_t backoff_ms = 0;
+};
+
+/// Whether it may stand in a request's target.
+bool is_path_text(std::string_view path);
+/// Begins with "/" always. A `value` with a query of its own has that instead of `query` (without "?"; `has_query`: it may be empty).
+std::string changed_target(const PathChange& change, std::string_view path, std::string_view query, bool has_query);
+/// "location: …" CRLF. `authority` is the request's.
+std::string location_line(const RedirectSpec& redirect, std::string_view authority, std::string_view path, std::string_view query,
+                          bool has_query);
+
+/// What a preflight request asks for.
+struct PreflightRequest {
+  std::string_view method;
+  std::string_view headers;
+};
+
+/// A compiled CorsSpec: complete lines, for an origin that may know.
+class CorsLines {
+ public:
+  explicit CorsLines(const CorsSpec& spec);
+  /// For the answer to a request of `origin`.
+  std::string of_answer(std::string_view origin) const;
+  /// For the answer to its preflight request.
+  std::string of_preflight(std::string_view origin, const PreflightRequest& asked) const;
+
+ private:
+  std::string answer_;
+  std::string preflight_;
+  bool echoes_methods_ = false;
+  bool echoes_headers_ = false;
+};
+
+class RetryConditions {
+ public:
+  explicit RetryConditions(const RetrySpec& spec);
+  bool has_status(int status) const {
+    const auto at = static_cast<size_t>(status);
+    return at < 600 && (statuses_[at / 64] >> (at % 64) & 1) != 0;
+  }
+  bool any_method() const { return any_method_; }
+  /// Before attempt `attempt` (1: the second); `random` spreads it.
+  uint64_t backoff_ms(int32_t attempt, uint64_t random) const;
+
+ private:
+  std::array<uint64_t, 10> statuses_{};
+  bool any_method_ = false;
+  uint32_t backoff_ms_ = 0;
+};
+
+}  // namespace weft

@@ -1,0 +1,350 @@
+// The manifests of the Gateway API's own conformance tests, on the real `weft proxy --static` process with real backends: what its HTTPRoutes ask
+// for is what clients see. Gateways stand on a loopback address of this file's own, so that they have the ports of the manifests.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, type IncomingHttpHeaders, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { parseAllDocuments } from 'yaml';
+import { EchoBackend, type Seen } from '../lab/echo-backend.js';
+import { eventually, ProxyProcess } from '../lab/proxy-process.js';
+
+const MANIFESTS = join(process.cwd(), '../shared/testdata/gateway-api-manifests');
+const ADDRESS = '127.71.0.1';
+const NAMESPACE = 'gateway-conformance-infra';
+const BACKENDS = ['infra-backend-v1', 'infra-backend-v2', 'infra-backend-v3'] as const;
+/** Their routes share Gateways: those without a host name get one of their file. */
+const FILES = [
+  'httproute-303-redirect',
+  'httproute-307-redirect',
+  'httproute-308-redirect',
+  'httproute-backend-request-redirect',
+  'httproute-backend-url-rewrite',
+  'httproute-cors',
+  'httproute-redirect-host-and-status',
+  'httproute-redirect-path',
+  'httproute-redirect-port-and-scheme',
+  'httproute-redirect-scheme',
+  'httproute-request-header-modifier-backend',
+  'httproute-request-mirror',
+  'httproute-request-multiple-mirrors',
+  'httproute-request-percentage-mirror',
+  'httproute-retry',
+  'httproute-retry-connection-error',
+  'httproute-retry-with-timeouts',
+  'httproute-rewrite-host',
+  'httproute-rewrite-path',
+];
+
+interface Doc {
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+  readonly spec: Record<string, unknown>;
+}
+
+const hostOf = (file: string): string => `${file}.test`;
+
+function read(name: string): Doc[] {
+  return parseAllDocuments(readFileSync(join(MANIFESTS, `${name}.yaml`), 'utf8')).flatMap((doc) => {
+    const value = doc.toJS() as Doc | null;
+    if (value === null) return [];
+    return value.kind === 'HTTPRoute' ? [{ ...value, spec: { hostnames: [hostOf(name)], ...value.spec } }] : [value];
+  });
+}
+
+/** With the address and class that are ours, without TLS listeners. */
+function placed(doc: Doc): Doc[] {
+  if (doc.kind !== 'Gateway') return ['HTTPRoute', 'Namespace'].includes(doc.kind) ? [doc] : [];
+  const listeners = (doc.spec.listeners as { protocol: string }[]).filter(({ protocol }) => protocol === 'HTTP');
+  if (listeners.length === 0) return [];
+  return [{ ...doc, spec: { ...doc.spec, gatewayClassName: 'weft', addresses: [{ value: ADDRESS }], listeners } }];
+}
+
+function service(name: string, port: number): object[] {
+  return [
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name, namespace: NAMESPACE },
+      spec: { ports: [{ name: 'http', port: 8080, appProtocol: 'http' }] },
+    },
+    {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: { name: `${name}-1`, namespace: NAMESPACE, labels: { 'kubernetes.io/service-name': name } },
+      addressType: 'IPv4',
+      ports: [{ name: 'http', port }],
+      endpoints: [{ addresses: ['127.0.0.1'] }],
+    },
+  ];
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'wga-'));
+const backends = new Map<string, EchoBackend>();
+let proxy: ProxyProcess;
+const agent = new Agent({ keepAlive: true, maxSockets: 4 });
+
+beforeAll(async () => {
+  for (const name of BACKENDS) backends.set(name, await EchoBackend.start(name));
+  const base = read('manifests').filter(
+    ({ kind, metadata }) => kind === 'Namespace' || (kind === 'Gateway' && metadata.name === 'same-namespace'),
+  );
+  const more = FILES.flatMap(read);
+  const catchAll: Doc = { kind: 'HTTPRoute', metadata: { name: 'extra', namespace: NAMESPACE }, spec: EXTRA_ROUTE };
+  const objects = [
+    ...[...base, ...more].flatMap(placed),
+    { apiVersion: 'gateway.networking.k8s.io/v1', ...catchAll },
+    ...[...backends].flatMap(([name, { port }]) => service(name, port)),
+  ];
+  const file = join(folder, 'all.yaml');
+  writeFileSync(file, objects.map((object) => JSON.stringify(object)).join('\n---\n'));
+  proxy = ProxyProcess.start(file, folder);
+  await proxy.says('"ready"');
+}, 20_000);
+
+afterAll(async () => {
+  agent.destroy();
+  await proxy.kill();
+  for (const backend of backends.values()) backend.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** What the conformance manifests leave to implementations: regular expressions. */
+const EXTRA_ROUTE = {
+  parentRefs: [{ name: 'same-namespace' }],
+  hostnames: ['regex.test'],
+  rules: [
+    {
+      matches: [{ path: { type: 'RegularExpression', value: '/v[0-9]+/items/.*' } }],
+      backendRefs: [{ name: 'infra-backend-v2', port: 8080 }],
+    },
+    { matches: [{ path: { type: 'Exact', value: '/v1/items/exact' } }], backendRefs: [{ name: 'infra-backend-v3', port: 8080 }] },
+    {
+      matches: [
+        { path: { value: '/h' }, headers: [{ type: 'RegularExpression', name: 'User-Agent', value: '.*(Chrome|Firefox)/[0-9]+.*' }] },
+      ],
+      backendRefs: [{ name: 'infra-backend-v2', port: 8080 }],
+    },
+    {
+      matches: [{ path: { value: '/q' }, queryParams: [{ type: 'RegularExpression', name: 'id', value: '[0-9]{3}' }] }],
+      backendRefs: [{ name: 'infra-backend-v3', port: 8080 }],
+    },
+    { backendRefs: [{ name: 'infra-backend-v1', port: 8080 }] },
+  ],
+};
+
+interface Asked {
+  readonly host?: string;
+  readonly port?: number;
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+}
+
+function ask(path: string, { host, port, method, headers, body }: Asked = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const sent = request(
+      { host: ADDRESS, port: port ?? 80, path, method: method ?? 'GET', agent, headers: { host: host ?? 'example.com', ...headers } },
+      (response) => {
+        let text = '';
+        response.on('data', (chunk) => {
+          text += chunk;
+        });
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
+      },
+    );
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
+
+async function seenBy(path: string, asked: Asked = {}): Promise<Seen> {
+  const { status, text } = await ask(path, asked);
+  expect(status).toBe(200);
+  return JSON.parse(text) as Seen;
+}
+
+describe('redirects', () => {
+  const portAndScheme = (path: string, location: string, port = 80) =>
+    ['httproute-redirect-port-and-scheme', path, 302, location, port] as const;
+  test.each<readonly [file: string, path: string, status: number, location: string, port?: number]>([
+    ['httproute-redirect-host-and-status', '/hostname-redirect', 302, 'http://example.org/hostname-redirect'],
+    ['httproute-redirect-host-and-status', '/host-and-status?q=1', 301, 'http://example.org/host-and-status?q=1'],
+    ['httproute-redirect-path', '/original-prefix/lemon', 302, 'http://HOST/replacement-prefix/lemon'],
+    ['httproute-redirect-path', '/full/path/original', 302, 'http://HOST/full-path-replacement'],
+    ['httproute-redirect-path', '/path-and-host', 302, 'http://example.org/replacement-prefix'],
+    ['httproute-redirect-path', '/path-and-status', 301, 'http://HOST/replacement-prefix'],
+    ['httproute-redirect-path', '/full-path-and-host', 302, 'http://example.org/replacement-full'],
+    ['httproute-redirect-path', '/full-path-and-status', 301, 'http://HOST/replacement-full'],
+    ['httproute-redirect-scheme', '/scheme', 302, 'https://HOST/scheme'],
+    ['httproute-redirect-scheme', '/scheme-and-host', 302, 'https://example.org/scheme-and-host'],
+    ['httproute-redirect-scheme', '/scheme-and-status', 301, 'https://HOST/scheme-and-status'],
+    portAndScheme('/scheme-nil-and-port-nil', 'http://example.org/scheme-nil-and-port-nil'),
+    portAndScheme('/scheme-nil-and-port-80', 'http://example.org/scheme-nil-and-port-80'),
+    portAndScheme('/scheme-nil-and-port-8080', 'http://example.org:8080/scheme-nil-and-port-8080'),
+    portAndScheme('/scheme-https-and-port-nil', 'https://example.org/scheme-https-and-port-nil'),
+    portAndScheme('/scheme-https-and-port-443', 'https://example.org/scheme-https-and-port-443'),
+    portAndScheme('/scheme-https-and-port-8443', 'https://example.org:8443/scheme-https-and-port-8443'),
+    portAndScheme('/scheme-nil-and-port-nil', 'http://example.org:8080/scheme-nil-and-port-nil', 8080),
+    portAndScheme('/scheme-nil-and-port-80', 'http://example.org/scheme-nil-and-port-80', 8080),
+    portAndScheme('/scheme-https-and-port-nil', 'https://example.org/scheme-https-and-port-nil', 8080),
+    ['httproute-303-redirect', '/see-other', 303, 'http://HOST/see-other'],
+    ['httproute-307-redirect', '/temporary', 307, 'http://HOST/temporary'],
+    ['httproute-308-redirect', '/permanent', 308, 'http://HOST/permanent'],
+    ['httproute-backend-request-redirect', '/full', 302, 'http://HOST/redirected-full'],
+    ['httproute-backend-request-redirect', '/prefix/one', 302, 'http://HOST/redirected-prefix/one'],
+  ])('%s: %s is answered %i with %s', async (file, path, status, location, port = 80) => {
+    const { status: answered, headers } = await ask(path, { host: hostOf(file), port });
+    expect([answered, headers.location]).toEqual([status, location.replace('HOST', hostOf(file))]);
+  });
+});
+
+describe('rewrites', () => {
+  test.each<readonly [file: string, path: string, rewritten: string, headers?: Readonly<Record<string, string>>]>([
+    ['httproute-rewrite-path', '/prefix/one/two', '/one/two'],
+    ['httproute-rewrite-path', '/strip-prefix/three', '/three'],
+    ['httproute-rewrite-path', '/strip-prefix', '/'],
+    ['httproute-rewrite-path', '/full/one/two', '/one'],
+    ['httproute-rewrite-path', '/prefix/one?a=b', '/one?a=b'],
+    ['httproute-backend-url-rewrite', '/full/x', '/rewritten-full'],
+    ['httproute-backend-url-rewrite', '/prefix/x', '/rewritten-prefix/x'],
+  ])('%s: %s reaches the backend as %s', async (file, path, rewritten) => {
+    expect(await seenBy(path, { host: hostOf(file) })).toMatchObject({ path: rewritten });
+  });
+
+  test('the host that a rule names is the one that the backend is asked for', async () => {
+    expect((await seenBy('/one', { host: 'rewrite.example' })).headers.host).toBe('one.example.org');
+  });
+});
+
+describe('CORS', () => {
+  const preflight = (path: string, origin: string, method = 'GET', headers = 'x-header-1, x-header-2') =>
+    ask(path, {
+      host: hostOf('httproute-cors'),
+      method: 'OPTIONS',
+      headers: { origin, 'access-control-request-method': method, 'access-control-request-headers': headers },
+    });
+
+  test.each(['https://www.foo.com', 'https://www.bar.com', 'https://xpto.www.bar.com'])(
+    'a preflight request of %s is answered',
+    async (origin) => {
+      const { status, headers } = await preflight('/cors-1', origin);
+      expect(status).toBe(204);
+      expect(headers).toMatchObject({
+        'access-control-allow-origin': origin,
+        'access-control-allow-methods': 'GET, OPTIONS',
+        'access-control-allow-headers': 'x-header-1, x-header-2',
+        'access-control-expose-headers': 'x-header-3, x-header-4',
+        'access-control-allow-credentials': 'true',
+        'access-control-max-age': '3600',
+      });
+    },
+  );
+
+  test.each(['https://foobar.com', 'http://www.foo.com', 'https://bar.com', 'https://www.bar.com.evil.test'])(
+    'nothing is allowed to %s',
+    async (origin) => {
+      for (const answer of [
+        await preflight('/cors-1', origin),
+        await ask('/cors-1', { host: hostOf('httproute-cors'), headers: { origin } }),
+      ]) {
+        expect(Object.keys(answer.headers).filter((name) => name.startsWith('access-control-'))).toEqual([]);
+        expect(answer.status).toBeLessThan(300);
+      }
+    },
+  );
+
+  test('the answer to a request proper says what its origin may read', async () => {
+    const { status, headers } = await ask('/cors-1', { host: hostOf('httproute-cors'), headers: { origin: 'https://www.foo.com' } });
+    expect(status).toBe(200);
+    expect(headers).toMatchObject({
+      'access-control-allow-origin': 'https://www.foo.com',
+      'access-control-allow-credentials': 'true',
+      'access-control-expose-headers': 'x-header-3, x-header-4',
+      vary: 'origin',
+    });
+    expect((await ask('/cors-1', { host: hostOf('httproute-cors') })).headers['access-control-allow-origin']).toBeUndefined();
+  });
+
+  test('what may be anything is what was asked for, to who shows credentials, else "*"', async () => {
+    const asked = await preflight('/cors-wildcard-methods-headers', 'https://foobar.com', 'PUT', 'x-any');
+    expect(asked.headers).toMatchObject({
+      'access-control-allow-origin': 'https://foobar.com',
+      'access-control-allow-methods': 'PUT',
+      'access-control-allow-headers': 'x-any',
+    });
+    const open = await preflight('/cors-wildcard-methods-headers-unauth', 'https://foobar.com', 'PUT', 'x-any');
+    expect(open.headers).toMatchObject({ 'access-control-allow-methods': '*', 'access-control-allow-headers': '*' });
+    expect(open.headers['access-control-allow-credentials']).toBeUndefined();
+  });
+});
+
+describe('regular expressions', () => {
+  const host = 'regex.test';
+  test.each<[path: string, backend: string, headers?: Readonly<Record<string, string>>]>([
+    ['/v12/items/7', 'infra-backend-v2'],
+    ['/v12/items/7?x=1', 'infra-backend-v2'],
+    ['/vx/items/7', 'infra-backend-v1'],
+    ['/a/v1/items/7', 'infra-backend-v1'],
+    ['/v1/items/exact', 'infra-backend-v3'],
+    ['/h', 'infra-backend-v2', { 'user-agent': 'Mozilla/5.0 Chrome/120 Safari' }],
+    ['/h', 'infra-backend-v1', { 'user-agent': 'curl/8' }],
+    ['/q?a=1&id=123', 'infra-backend-v3'],
+    ['/q?id=1234', 'infra-backend-v1'],
+    ['/q', 'infra-backend-v1'],
+  ])('%s goes to %s', async (path, backend, headers = {}) => {
+    // Twice: the second verdict is a remembered one.
+    for (let i = 0; i < 2; i++) expect((await seenBy(path, { host, headers })).backend).toBe(backend);
+  });
+});
+
+describe('retries', () => {
+  test.each<[path: string, status: number, failures: number, answered: number]>([
+    ['/retry/code-500-attempts-3', 500, 2, 200],
+    ['/retry/code-500-attempts-3', 500, 4, 500],
+    ['/retry/code-500-attempts-3', 503, 1, 503],
+    ['/retry/code-all-attempts-2', 503, 2, 200],
+  ])('%s with %i, %i times: %i', async (path, status, failures, answered) => {
+    const backend = backends.get('infra-backend-v3')!;
+    let left = failures;
+    backend.before = (_, response) => {
+      if (left-- <= 0) return false;
+      response.writeHead(status).end();
+      return true;
+    };
+    expect((await ask(path, { host: hostOf('httproute-retry'), method: 'POST', body: 'kept' })).status).toBe(answered);
+    backend.before = () => false;
+  });
+
+  test('a connection that is cut before an answer is tried again', async () => {
+    const backend = backends.get('infra-backend-v3')!;
+    let left = 2;
+    backend.before = (incoming) => {
+      if (left-- <= 0) return false;
+      incoming.socket.destroy();
+      return true;
+    };
+    expect((await ask('/retry/no-status-code-attempts-3', { host: hostOf('httproute-retry-connection-error') })).status).toBe(200);
+    backend.before = () => false;
+  });
+});
+
+test('the mirrors of a rule get copies, body and all, and the client the answer of the backend', async () => {
+  for (const backend of backends.values()) backend.seen.length = 0;
+  expect(
+    await seenBy('/multi-mirror', { host: hostOf('httproute-request-multiple-mirrors'), method: 'POST', body: 'x'.repeat(3_000) }),
+  ).toMatchObject({ backend: 'infra-backend-v1' });
+  const [two, three] = [backends.get('infra-backend-v2')!, backends.get('infra-backend-v3')!];
+  await eventually(
+    () => new Promise<number>((resolve) => setImmediate(() => resolve(two.seen.length + three.seen.length))),
+    (count) => count === 2,
+  );
+  for (const mirror of [two, three])
+    expect(mirror.seen).toMatchObject([{ path: '/multi-mirror', method: 'POST', body: 'x'.repeat(3_000) }]);
+});
