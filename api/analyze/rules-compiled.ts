@@ -17,7 +17,7 @@ export function compiled(world: World, objects: readonly ResourceObject[], repor
   }
   // Where matches were left out the positions of the others are not those of the manifest.
   const shortened = new Set(
-    problems.filter(({ path }) => path.endsWith('.matches')).map(({ kind, namespace, name }) => `${kind} ${namespace}/${name}`),
+    problems.filter(({ path }) => /\.matches\[\d+\]$/.test(path)).map(({ kind, namespace, name }) => `${kind} ${namespace}/${name}`),
   );
   unreachableMatches(world, resources, shortened, report);
 }
@@ -67,7 +67,9 @@ function unreachableMatches(world: World, resources: readonly CompiledResource[]
 }
 
 function candidatesIn(resources: readonly CompiledResource[]): (readonly [string, Candidate])[] {
-  const found = resources.flatMap((resource) => (resource.type === ResourceType.HTTP_ROUTE ? candidatesOf(resource.message) : []));
+  const found = resources.flatMap((resource) =>
+    resource.type === ResourceType.HTTP_ROUTE && !resource.message.inOrder ? candidatesOf(resource.message) : [],
+  );
   return found.sort(([, a], [, b]) => compareCandidates(ordered(a), ordered(b)));
 }
 
@@ -98,8 +100,7 @@ function candidatesOf(route: HttpRoute): (readonly [string, Candidate])[] {
 }
 
 /** Headers and parameters in any order are the same match. */
-function canonical({ path, method, grpcMethod, headers, query }: HttpRoute['rules'][number]['matches'][number]): string {
-  const sorted = (list: readonly { readonly name: string; readonly value: string }[]) =>
-    list.map(({ name, value }) => `${name}=${value}`).sort();
-  return JSON.stringify([path, method, grpcMethod, sorted(headers), sorted(query)]);
+function canonical({ headers, query, ...rest }: HttpRoute['rules'][number]['matches'][number]): string {
+  const sorted = (list: readonly object[]) => list.map((item) => JSON.stringify(item)).sort();
+  return JSON.stringify([rest, sorted(headers), sorted(query)]);
 }

@@ -329,8 +329,10 @@ test('a route keeps its shares where a backend dangles, with an empty service', 
     '{parentRefs: [{group: "", kind: Service, name: catalog, port: 80}], rules: [{backendRefs: [{name: catalog, port: 80, weight: 90}, {name: gone, port: 80, weight: 7}, {name: catalog, namespace: other, port: 80}, {name: catalog, port: 81, weight: 3}]}]}';
   const { resources, problems } = compileModel({ objects: stored(CATALOG, route(spec)), running: null });
   const [compiled] = messages(resources, ResourceType.HTTP_ROUTE);
-  expect(compiled?.parents).toEqual([{ parent: { $case: 'service', value: 'shop/catalog' }, port: 80, section: '' }]);
-  expect(compiled?.rules[0]?.backends).toEqual([
+  expect(compiled?.parents).toEqual([
+    { parent: { $case: 'service', value: 'shop/catalog' }, port: 80, section: '', consumerNamespace: '' },
+  ]);
+  expect(compiled?.rules[0]?.backends).toMatchObject([
     { service: 'shop/catalog', port: 80, weight: 90 },
     { service: '', port: 80, weight: 7 },
     { service: '', port: 80, weight: 1 },
@@ -350,7 +352,7 @@ test('matches, header mutations and timeouts are spelled out', () => {
   - {}`;
   const [compiled] = messages(compileModel({ objects: stored(route(spec)), running: null }).resources, ResourceType.HTTP_ROUTE);
   const rest = { name: '', backends: [] };
-  expect(compiled?.rules).toEqual([
+  expect(compiled?.rules).toMatchObject([
     {
       ...rest,
       matches: [
@@ -507,7 +509,7 @@ describe('whole connections', () => {
     const tcp = kindOf('TCPRoute', 'v1alpha2', 'db', `{${parents('tcp')}, ${to}}`);
     const { resources, problems } = compileModel({ objects: stored(CATALOG, edge, tls, tcp), running: null });
     expect(problems).toEqual([]);
-    expect(resources.filter(({ type }) => type === ResourceType.CONNECTION_ROUTE)).toEqual(
+    expect(resources.filter(({ type }) => type === ResourceType.CONNECTION_ROUTE)).toMatchObject(
       [
         { kind: 'TCPRoute', port: 5432, section: 'tcp', serverNames: [], createdAtMs: 1003 },
         { kind: 'TLSRoute', port: 443, section: 'tls', serverNames: ['db.test'], createdAtMs: 1002 },
@@ -749,17 +751,18 @@ describe('what is accepted and not acted on', () => {
     return { rules: compiled?.rules ?? [], problems: problems.map(({ path, reason }) => `${path} ${reason}`) };
   };
 
-  test('a match by regular expression matches nothing, and a rule of such matches alone is left out', () => {
+  test('a match by what RE2 does not take matches nothing, and a rule of such matches alone is left out', () => {
     const { rules, problems } = rulesOf(
-      `{${parent}, rules: [{matches: [{path: {type: RegularExpression, value: "/a.*"}}], ${backend}}, {matches: [{headers: [{type: RegularExpression, name: a, value: b}]}, {path: {value: /c}}], ${backend}}]}`,
+      `{${parent}, rules: [{matches: [{path: {type: RegularExpression, value: "/a(.*"}}], ${backend}}, {matches: [{headers: [{type: RegularExpression, name: a, value: "(?=b)"}]}, {path: {type: RegularExpression, value: "/c+"}}], ${backend}}]}`,
     );
-    expect(rules.map(({ matches }) => matches.map(({ path }) => path?.value))).toEqual([['/c']]);
-    expect(problems).toEqual(['spec.rules[0].matches UnsupportedValue', 'spec.rules[1].matches UnsupportedValue']);
+    expect(rules.map(({ matches }) => matches.map(({ path }) => path?.value))).toEqual([['/c+']]);
+    expect(problems).toEqual(['spec.rules[0].matches[0] UnsupportedValue', 'spec.rules[1].matches[0] UnsupportedValue']);
   });
 
-  test('a rule with a filter that is not there answers 500, and so does the share of a backend with filters', () => {
+  test('a rule with a filter that is not there answers 500, and so does the share of a backend with one', () => {
+    const extension = '{type: ExtensionRef, extensionRef: {group: a.b, kind: Wasm, name: w}}';
     const { rules, problems } = rulesOf(
-      `{${parent}, rules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: a.b}}], ${backend}}, {backendRefs: [{name: catalog, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [a]}}]}]}]}`,
+      `{${parent}, rules: [{filters: [${extension}], ${backend}}, {backendRefs: [{name: catalog, port: 80, filters: [${extension}]}]}]}`,
     );
     expect(rules.map(({ backends }) => backends.map(({ service, weight }) => ({ service, weight })))).toEqual([
       [],

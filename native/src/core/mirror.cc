@@ -22,10 +22,7 @@ bool Mirror::send(Reactor* reactor, const DownstreamOrigin& origin, int32_t numb
 }
 
 Mirror::Mirror(Reactor* reactor, const DownstreamOrigin& origin, int32_t number, const uint8_t* request, size_t size)
-    : Downstream(reactor, -1, origin),
-      request_(reactor->buffer_account(origin.tenant)),
-      number_(number),
-      started_us_(reactor->now_us()) {
+    : Downstream(reactor, -1, origin), request_(reactor->buffer_account(origin.tenant)), number_(number), started_us_(reactor->now_us()) {
   framing_ = http1::Framing::kUntilClose;
   // What was dialled for the client is its own.
   origin_.dialled = -1;

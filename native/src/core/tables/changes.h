@@ -1,5 +1,5 @@
-// What routes change of a request on its way, or answer instead: paths and hosts written anew, redirects, CORS, which answers are not taken.
-// Pure functions over texts; who asks for them is the decision's.
+// What routes change of a request on its way, or answer instead: paths and hosts written anew, redirects, CORS, which answers are not
+// taken. Pure functions over texts; who asks for them is the decision's.
 #pragma once
 
 #include <array>
