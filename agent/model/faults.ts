@@ -168,8 +168,9 @@ function matchFault(match: HttpMatch): string | null {
   if (match.path !== undefined) {
     const { type, value } = match.path;
     if (!(type in PathMatch_Type)) return `path match type ${type} is not known to this node`;
-    if (!value.startsWith('/') || value.includes('//')) return `path "${value}": expected an absolute path without "//"`;
-    if (/[?#\s]/.test(value)) return `path "${value}": expected no query, fragment or blank`;
+    const isWritten = type === PathMatch_Type.EXACT || type === PathMatch_Type.PREFIX;
+    if (isWritten && (!value.startsWith('/') || value.includes('//'))) return `path "${value}": expected an absolute path without "//"`;
+    if (isWritten && /[?#\s]/.test(value)) return `path "${value}": expected no query, fragment or blank`;
   }
   if (match.method !== '' && !TOKEN.test(match.method)) return `method "${match.method}": expected an HTTP token`;
   if (match.grpcMethod.includes('/')) return `gRPC method "${match.grpcMethod}": expected no "/"`;

@@ -11,6 +11,7 @@ import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
 import { outsideServices } from './service-entry.js';
+import { compileVirtualService, type VirtualService } from './virtual-service.js';
 import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
@@ -70,6 +71,13 @@ function compileAll(
     const name = `${route.kind}/${nameOf(route)}`;
     resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
+  const claimed = new Map<string, string>();
+  for (const object of byAge(index.virtualServices.values())) {
+    const { http, connections } = compileVirtualService(object, index, claimed, reporter(object));
+    for (const message of http) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
+    for (const message of connections)
+      resources.push({ type: ResourceType.CONNECTION_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
+  }
   for (const workload of index.workloads.values()) {
     resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running, index) });
   }
@@ -78,4 +86,8 @@ function compileAll(
     for (const { name, message } of compileGateway(gateway, context)) resources.push({ type: ResourceType.LISTENER, name, message });
   }
   return resources;
+}
+
+function byAge(objects: Iterable<VirtualService>): VirtualService[] {
+  return [...objects].sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
 }

@@ -183,7 +183,7 @@ function prefixOf(value: string): string {
 }
 
 /** 24 days: milliseconds in 31 bits, as a node takes them. */
-const MAX_TIMEOUT_MS = 0x7fff_ffff;
+export const MAX_TIMEOUT_MS = 0x7fff_ffff;
 /** As many as the engine carries out. */
 export const MAX_RETRIES = 15;
 const MAX_BACKOFF_MS = 60_000;

@@ -37,6 +37,8 @@ export interface ObjectIndex {
   readonly grpcRoutes: readonly Stored<'GRPCRoute'>[];
   readonly tlsRoutes: readonly Stored<'TLSRoute'>[];
   readonly tcpRoutes: readonly Stored<'TCPRoute'>[];
+  readonly virtualServices: ReadonlyMap<string, Stored<'VirtualService'>>;
+  readonly destinationRules: readonly Stored<'DestinationRule'>[];
   readonly secrets: ReadonlyMap<string, Stored<'Secret'>>;
   /** By their own namespace: that of the objects they open. */
   readonly grantsByNamespace: ReadonlyMap<string, readonly Stored<'ReferenceGrant'>[]>;
@@ -87,6 +89,8 @@ export function indexObjects(
     grpcRoutes: ofKind('GRPCRoute'),
     tlsRoutes: ofKind('TLSRoute'),
     tcpRoutes: ofKind('TCPRoute'),
+    virtualServices: byName(ofKind('VirtualService')),
+    destinationRules: oldestFirst(ofKind('DestinationRule')),
     grantsByNamespace: groupBy(ofKind('ReferenceGrant'), ({ namespace }) => [namespace]),
     secrets: byName(ofKind('Secret')),
     namespaces: new Map(ofKind('Namespace').map((namespace) => [namespace.name, namespace])),

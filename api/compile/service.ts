@@ -53,7 +53,7 @@ export function virtualAddresses(service: Stored<'Service'>): string[] {
 }
 
 /** appProtocol, else the port name up to its first "-" (Istio: "http", "http-admin"), else not declared: what its routes are for, or detected. */
-function protocolOf(port: DeclaredPort): Protocol {
+export function protocolOf(port: DeclaredPort): Protocol {
   const declared = port.appProtocol ?? (port.name ?? '').split('-')[0] ?? '';
   return protocolNamed(declared) ?? Protocol.UNSPECIFIED;
 }

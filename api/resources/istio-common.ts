@@ -62,7 +62,8 @@ export const percentage = fields({ value: percentNumber.optional() });
 const DURATION = /^(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:h|ms|m|s|us|µs|ns)){1,6}$/;
 const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1, us: 0.001, µs: 0.001, ns: 0.000_001 };
 
-function goDurationMs(value: string): number | null {
+/** Null: it is none. */
+export function goDurationMs(value: string): number | null {
   if (value.length > 64 || !DURATION.test(value)) return null;
   let total = 0;
   for (const [, amount, unit] of value.matchAll(/([0-9.]+)(h|ms|m|s|us|µs|ns)/g)) total += Number(amount) * (UNIT_MS[unit ?? ''] ?? 0);

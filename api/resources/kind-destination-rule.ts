@@ -226,7 +226,7 @@ export const destinationRuleKind = istioKind(
     group: 'networking.istio.io',
     plural: 'destinationrules',
     shortNames: ['dr'],
-    notActedOn: 'DestinationRule; a TrafficPolicy or BackendTLSPolicy is',
+    notActedOn: 'DestinationRule but for its subsets; a TrafficPolicy or BackendTLSPolicy is',
   },
   fields({
     host: wildcardHost,

@@ -309,7 +309,6 @@ export const virtualServiceKind = istioKind(
     group: 'networking.istio.io',
     plural: 'virtualservices',
     shortNames: ['vs'],
-    notActedOn: 'VirtualService; an HTTPRoute, GRPCRoute, TLSRoute or TCPRoute is',
   },
   spec,
 );

@@ -211,6 +211,27 @@ TEST("a bad spec is refused and says which row") {
   CHECK_EQ(refused(spec), "localReplies[0]: \"x\" has a value with control bytes");
 }
 
+TEST("values that patterns are for are found with their bytes, repeated headers joined") {
+  TableSpec spec;
+  spec.predicates = {{PredicateKind::kHeader, "x-a", "1"}};
+  spec.values = {{PredicateKind::kHeader, "X-A"}, {PredicateKind::kQuery, "id"}, {PredicateKind::kHeader, "absent"}};
+  const auto tables = built(spec);
+  CHECK_EQ(tables->match_words(), 1u + 1u + 9u);
+  std::string text = "GET /p?id=7&id=8 HTTP/1.1\r\nhost: h\r\nx-a: 1\r\nX-A: 2\r\n\r\n";
+  const size_t size = text.size();
+  text.append(http1::kReadPastEnd, '\0');
+  http1::RequestHead head;
+  const auto* base = reinterpret_cast<const uint8_t*>(text.data());
+  CHECK(http1::parse_request_head(base, size, {}, &head).status == http1::ParseStatus::kComplete);
+  uint32_t words[1];
+  MatchedValues values;
+  CHECK(!tables->match_predicates(head, base, words, &values));
+  CHECK_EQ(values.size(), 2u);
+  CHECK_EQ(std::string(values.begin()[0].data, values.begin()[0].size), "1,2");
+  CHECK_EQ(values.begin()[1].index, 1);
+  CHECK_EQ(std::string(values.begin()[1].data, values.begin()[1].size), "7");
+}
+
 TEST("local replies and mutations are found by index") {
   TableSpec spec;
   spec.generation = 9;

@@ -8,6 +8,7 @@ import {
   DECISION_WORDS,
   DESCRIPTOR_WORDS,
   Decision,
+  DecisionFlag,
   Descriptor,
   DescriptorFlag,
   Header,
@@ -50,6 +51,11 @@ export interface TestDecision {
   readonly requestMutation: number;
   readonly localReply: number;
   readonly timeoutMs: number;
+  /** Absent words are none. */
+  readonly delayMs: number;
+  readonly rewrite: number;
+  readonly mirrorMask: number;
+  readonly text: string;
 }
 
 const tablesOf = ({ buffer, patterns }: Generation): DecisionTables => new DecisionTables(buffer, new Patterns(patterns));
@@ -89,10 +95,14 @@ export class TestProxy {
     const { header, decisions } = this.batch;
     header[Header.RequestCount] = 1;
     header[Header.CompletionCount] = 0;
+    header[Header.TextBytes] = 0;
     header[Header.Generation] = this.current.generation;
     this.describe(request);
     decisions.fill(0x7f7f7f7f);
     this.decider.run();
+    const isExtended = (decisions[Decision.Flags]! & DecisionFlag.Extended) !== 0;
+    const extended = (word: number, none: number): number => (isExtended ? decisions[word]! : none);
+    const text = extended(Decision.Text, 0);
     return {
       target: decisions[Decision.Target]!,
       flags: decisions[Decision.Flags]!,
@@ -101,6 +111,10 @@ export class TestProxy {
       requestMutation: decisions[Decision.RequestMutation]!,
       localReply: decisions[Decision.LocalReply]!,
       timeoutMs: decisions[Decision.TimeoutMs]!,
+      delayMs: extended(Decision.DelayMs, 0),
+      rewrite: extended(Decision.Rewrite, -1),
+      mirrorMask: extended(Decision.MirrorMask, 0),
+      text: Buffer.from(this.batch.texts.subarray(text >>> 16, (text >>> 16) + (text & 0xffff))).toString(),
     };
   }
 

@@ -78,7 +78,7 @@ struct MutationSpec {
 struct LocalReplySpec {
   std::vector<HeaderPair> headers;
   std::string body;
-  std::optional<RedirectSpec> redirect;
+  std::optional<RedirectSpec> redirect = std::nullopt;
   /// What a gRPC client is told; -1: what follows from the status.
   int32_t grpc_status = -1;
 };
@@ -134,7 +134,7 @@ struct LocalReply {
   /// Complete field lines, each with CRLF.
   std::string lines;
   std::string body;
-  std::optional<RedirectSpec> redirect;
+  std::optional<RedirectSpec> redirect = std::nullopt;
   int32_t grpc_status = -1;
 };
 

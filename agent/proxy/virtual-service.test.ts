@@ -1,0 +1,237 @@
+// Istio's VirtualServices from their manifests to decisions on requests of a pod: the Bookinfo examples as they are, and what they don't show.
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from '@jest/globals';
+import { compileModel } from '../../api/compile/index.js';
+import { encodeResource } from '../../api/compile/wire.js';
+import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { Model } from '../model/model.js';
+import { compiled } from './testing/models.js';
+import { type TestDecision, TestProxy, type TestRequest } from './testing/requests.js';
+
+const BOOKINFO = new URL('../../../shared/testdata/bookinfo/networking/', import.meta.url);
+const bookinfo = (name: string): string => readFileSync(new URL(`${name}.yaml`, BOOKINFO), 'utf8');
+
+/** Services as of bookinfo.yaml; what runs behind them, and who calls. */
+const VERSIONS: Readonly<Record<string, readonly string[]>> = {
+  productpage: ['v1'],
+  details: ['v1', 'v2'],
+  ratings: ['v1', 'v2', 'v2-mysql', 'v2-mysql-vm'],
+  reviews: ['v1', 'v2', 'v3'],
+};
+const NAMES = Object.keys(VERSIONS);
+const PRODUCTPAGE = '10.1.0.1';
+
+function catalog(): string {
+  return NAMES.flatMap((app, at) => [
+    `apiVersion: v1\nkind: Service\nmetadata: {name: ${app}, namespace: default}\nspec: {clusterIP: 10.96.0.${at + 1}, selector: {app: ${app}}, ports: [{name: http, port: 9080}]}`,
+    ...VERSIONS[app]!.map(
+      (version, index) =>
+        `apiVersion: mesh.weft.dev/v1\nkind: Workload\nmetadata: {name: ${app}-${version}, namespace: default, labels: {app: ${app}, version: ${version}}}\nspec: {node: a, networkNamespace: /run/netns/${app}-${version}, addresses: [10.1.${at}.${index + 1}], ports: [{name: http, port: 9080}]}`,
+    ),
+  ]).join('\n---\n');
+}
+
+class Mesh {
+  readonly problems: string[];
+  private readonly proxy: TestProxy;
+  private readonly generation;
+
+  constructor(...manifests: string[]) {
+    const { objects, findings } = parseManifests([{ name: 'f', content: [catalog(), ...manifests].join('\n---\n') }]);
+    expect(findings.map(formatFinding)).toEqual([]);
+    const stored = objects.map((object, index) => ({
+      ...object,
+      namespace: object.namespace === '' ? 'default' : object.namespace,
+      createdAtMs: 1_000 + index,
+    }));
+    const { resources, problems } = compileModel({ objects: stored, running: null });
+    this.problems = problems.map(({ kind, path, message, reason }) => `${kind} ${path}: ${message} (${reason})`);
+    const model = new Model();
+    expect(model.apply({ full: true, resources: resources.map(encodeResource), removed: [], revision: 1 })).toEqual([]);
+    this.generation = compiled(model);
+    this.proxy = new TestProxy(this.generation);
+  }
+
+  decide(app: string, request: Partial<TestRequest> = {}): TestDecision {
+    const destination = [`10.96.0.${NAMES.indexOf(app) + 1}`, 9080] as const;
+    return this.proxy.decide({ listener: 0, destination, source: PRODUCTPAGE, host: `${app}:9080`, ...request });
+  }
+
+  /** The version that answers, or the status that is answered instead. */
+  version(app: string, request: Partial<TestRequest> = {}): string {
+    const { target } = this.decide(app, request);
+    if (target < 0) return String(-target);
+    const { address } = this.generation.spec.endpoints.find(({ id }) => id === target)!;
+    return VERSIONS[app]![Number(address.split('.')[3]) - 1]!;
+  }
+
+  /** Shares in percent, of random numbers spread evenly. */
+  shares(app: string, request: Partial<TestRequest> = {}): Readonly<Record<string, number>> {
+    const counts: Record<string, number> = {};
+    for (let i = 0; i < 1_000; i++) {
+      const version = this.version(app, { random: Math.floor((i / 1_000) * 0x80000000), ...request });
+      counts[version] = (counts[version] ?? 0) + 1;
+    }
+    return Object.fromEntries(Object.entries(counts).map(([version, count]) => [version, Math.round(count / 10)]));
+  }
+
+  reply(decision: TestDecision) {
+    return this.generation.spec.localReplies[decision.localReply]!;
+  }
+
+  rewrite(decision: TestDecision) {
+    return this.generation.spec.rewrites[decision.rewrite];
+  }
+}
+
+const JASON = { headers: { 'end-user': 'jason' } };
+const ALL_VERSIONS = bookinfo('destination-rule-all');
+
+describe('the Bookinfo examples', () => {
+  const mesh = (...names: string[]) => new Mesh(ALL_VERSIONS, ...names.map(bookinfo));
+
+  test('all v1', () => {
+    const all = mesh('virtual-service-all-v1');
+    expect(NAMES.map((app) => all.shares(app))).toEqual(NAMES.map(() => ({ v1: 100 })));
+    expect(all.problems).toEqual([]);
+  });
+
+  test('reviews: v3; half and half; 80 to 20; 90 to 10; v2 and v3', () => {
+    expect(mesh('virtual-service-reviews-v3').shares('reviews')).toEqual({ v3: 100 });
+    expect(mesh('virtual-service-reviews-50-v3').shares('reviews')).toEqual({ v1: 50, v3: 50 });
+    expect(mesh('virtual-service-reviews-80-20').shares('reviews')).toEqual({ v1: 80, v2: 20 });
+    expect(mesh('virtual-service-reviews-90-10').shares('reviews')).toEqual({ v1: 90, v2: 10 });
+    expect(mesh('virtual-service-reviews-v2-v3').shares('reviews')).toEqual({ v2: 50, v3: 50 });
+  });
+
+  test('reviews: jason sees another version than everybody else', () => {
+    const test = mesh('virtual-service-reviews-test-v2');
+    expect([test.version('reviews', JASON), test.version('reviews')]).toEqual(['v2', 'v1']);
+    const jason = mesh('virtual-service-reviews-jason-v2-v3');
+    expect([jason.version('reviews', JASON), jason.version('reviews')]).toEqual(['v2', 'v3']);
+    expect(jason.version('reviews', { headers: { 'end-user': 'jasonx' } })).toBe('v3');
+  });
+
+  test('ratings: jason waits 7 seconds, or is answered 500', () => {
+    const delay = mesh('virtual-service-ratings-test-delay');
+    expect(delay.decide('ratings', JASON)).toMatchObject({ delayMs: 7_000 });
+    expect(delay.decide('ratings')).toMatchObject({ delayMs: 0 });
+    expect(delay.version('ratings', JASON)).toBe('v1');
+    const abort = mesh('virtual-service-ratings-test-abort');
+    expect([abort.version('ratings', JASON), abort.version('ratings')]).toEqual(['500', 'v1']);
+  });
+
+  test('details v2; ratings with MySQL, in a pod and in a VM; ratings with a database', () => {
+    expect(mesh('virtual-service-details-v2').shares('details')).toEqual({ v2: 100 });
+    const mysql = mesh('virtual-service-ratings-mysql');
+    expect([mysql.shares('ratings'), mysql.shares('reviews')]).toEqual([{ 'v2-mysql': 100 }, { v3: 100 }]);
+    expect(mesh('virtual-service-ratings-mysql-vm').shares('ratings')).toEqual({ 'v2-mysql-vm': 100 });
+    expect(mesh('virtual-service-ratings-db').shares('ratings')).toEqual({ v2: 100 });
+  });
+
+  test('faults of details: every request is answered 555', () => {
+    const fault = new Mesh(bookinfo('fault-injection-details-v1'));
+    expect(fault.shares('details')).toEqual({ 555: 100 });
+    expect(fault.problems).toEqual([]);
+  });
+});
+
+describe('rules', () => {
+  const of = (http: string, more = '') => new Mesh(`${virtualService('reviews', http)}${more}`, ALL_VERSIONS);
+  const virtualService = (host: string, http: string, name = host): string =>
+    `apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: ${name}, namespace: default}\nspec:\n  hosts: [${host}]\n  http:\n${http}\n`;
+  const to = (subset: string): string => `route: [{destination: {host: reviews, subset: ${subset}}}]`;
+
+  test('the first that matches wins, whatever is more specific', () => {
+    const rules = of(
+      `  - {match: [{uri: {prefix: /a}}], ${to('v1')}}\n  - {match: [{uri: {exact: /a/b}}], ${to('v2')}}\n  - {${to('v3')}}`,
+    );
+    expect(['/a/b', '/ab', '/b', '/'].map((path) => rules.version('reviews', { path }))).toEqual(['v1', 'v1', 'v3', 'v3']);
+  });
+
+  test('by path, its case or not; by pattern, and what has no such header', () => {
+    const rules = of(
+      `  - {match: [{uri: {exact: /CaSe}, ignoreUriCase: true}, {uri: {prefix: /PRE}, ignoreUriCase: true}], ${to('v1')}}\n` +
+        `  - {match: [{uri: {regex: "/r[0-9]+"}, withoutHeaders: {x-no: {}}}], ${to('v2')}}\n  - {${to('v3')}}`,
+    );
+    const versions = ['/case', '/prefixed', '/r12', '/r', '/r1/x'].map((path) => rules.version('reviews', { path }));
+    expect(versions).toEqual(['v1', 'v1', 'v2', 'v3', 'v3']);
+    expect(rules.version('reviews', { path: '/r12', headers: { 'x-no': '' } })).toBe('v3');
+  });
+
+  test('by method, authority, query and scheme', () => {
+    const rules = of(
+      `  - {match: [{method: {regex: "P.*"}, authority: {prefix: rev}, queryParams: {q: {regex: "[0-9]+"}}, scheme: {exact: http}}], ${to('v1')}}\n` +
+        `  - {match: [{method: {exact: PURGE}}], ${to('v2')}}\n  - {${to('v3')}}`,
+    );
+    const ask = (method: string, q: string, host = 'reviews:9080') => rules.version('reviews', { method, query: { q }, host });
+    expect([ask('POST', '12'), ask('GET', '12'), ask('POST', 'x'), ask('PUT', '1', 'other'), ask('PURGE', '')]).toEqual([
+      ...['v1', 'v3', 'v3', 'v3', 'v2'],
+    ]);
+  });
+
+  test('by the labels and the namespace of who calls', () => {
+    const rules = of(
+      `  - {match: [{sourceLabels: {app: productpage}, sourceNamespace: default}], ${to('v1')}}\n  - {match: [{sourceNamespace: other}], ${to('v2')}}\n  - {${to('v3')}}`,
+    );
+    expect([PRODUCTPAGE, '10.1.1.1', '192.0.2.1'].map((source) => rules.version('reviews', { source }))).toEqual(['v1', 'v3', 'v3']);
+  });
+
+  test('rewrites: a prefix, everything, the host, and what an expression finds', () => {
+    const rules = of(
+      `  - {match: [{uri: {prefix: /old/}}], rewrite: {uri: /new/, authority: other.test}, ${to('v1')}}\n` +
+        `  - {match: [{uri: {exact: /one}}], rewrite: {uri: /two}, ${to('v1')}}\n` +
+        `  - {rewrite: {uriRegexRewrite: {match: "/service/([^/]+)(/.*)", rewrite: '\\2/instance/\\1'}}, ${to('v1')}}`,
+    );
+    const decided = (path: string) => rules.decide('reviews', { path });
+    expect(rules.rewrite(decided('/old/x'))).toEqual({ authority: 'other.test', path: { value: '/new/', skip: 5, keepsRest: true } });
+    expect(rules.rewrite(decided('/one'))).toEqual({ authority: '', path: { value: '/two', skip: 0, keepsRest: false } });
+    expect(decided('/service/foo/v1/api').text).toBe('/v1/api/instance/foo');
+  });
+
+  test('redirects, answers of its own, aborts of gRPC', () => {
+    const rules = of(
+      `  - {match: [{uri: {exact: /r}}], redirect: {uri: /to, authority: a.test, redirectCode: 308}}\n` +
+        `  - {match: [{uri: {exact: /d}}], directResponse: {status: 418, body: {string: tea}}}\n` +
+        `  - {fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 100}}}, ${to('v1')}}`,
+    );
+    const [redirect, direct, abort] = ['/r', '/d', '/'].map((path) => rules.decide('reviews', { path }));
+    expect([redirect!.target, direct!.target, abort!.target]).toEqual([-308, -418, -200]);
+    expect(rules.reply(redirect!).redirect).toMatchObject({ host: 'a.test', path: { value: '/to', keepsRest: false } });
+    expect(rules.reply(direct!)).toMatchObject({ body: 'tea', grpcStatus: -1 });
+    expect(rules.reply(abort!)).toMatchObject({ grpcStatus: 14 });
+  });
+
+  test('mirrors, each by its share', () => {
+    const rules = of(
+      `  - {${to('v1')}, mirrors: [{destination: {host: ratings}}, {destination: {host: details}, percentage: {value: 0}}]}`,
+    );
+    expect(rules.decide('reviews').mirrorMask).toBe(1);
+  });
+
+  test('rules that another VirtualService delegates to hold where both match', () => {
+    const delegate = `---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: inner, namespace: default}\nspec:\n  http:\n  - {match: [{uri: {prefix: /a/b}}], ${to('v2')}}\n  - {match: [{uri: {prefix: /z}}], ${to('v2')}}\n  - {${to('v1')}}\n`;
+    const rules = of(`  - {match: [{uri: {prefix: /a}}], delegate: {name: inner}}\n  - {${to('v3')}}`, delegate);
+    expect(['/a/b', '/a/c', '/z'].map((path) => rules.version('reviews', { path }))).toEqual(['v2', 'v1', 'v3']);
+  });
+
+  test('an HTTPRoute goes first, then the older VirtualService, and the other one is told', () => {
+    const route =
+      '---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: default}\nspec: {parentRefs: [{group: "", kind: Service, name: reviews}], rules: [{backendRefs: [{name: ratings, port: 9080}]}]}\n';
+    expect(of(`  - {${to('v1')}}`, route).problems).toEqual([
+      'VirtualService spec.hosts[0]: HTTPRoute default/r has Service default/reviews:9080: the rules do not apply there (Conflicted)',
+    ]);
+    const both = of(`  - {${to('v1')}}`, `---\n${virtualService('reviews', `  - {${to('v2')}}`, 'later')}`);
+    expect(both.version('reviews')).toBe('v1');
+    expect(both.problems).toEqual([expect.stringContaining('VirtualService default/reviews has Service default/reviews:9080')]);
+  });
+
+  test('a subset that is not there, and a host, answer 500 and are reported', () => {
+    const rules = of(`  - {match: [{uri: {exact: /s}}], ${to('v9')}}\n  - {route: [{destination: {host: nowhere}}]}`);
+    expect(['/s', '/'].map((path) => rules.version('reviews', { path }))).toEqual(['500', '500']);
+    expect(rules.problems.map((line) => line.split(': ')[1])).toEqual([
+      'no DestinationRule for reviews has a subset v9',
+      'no Service has the host nowhere',
+    ]);
+  });
+});

@@ -1,0 +1,84 @@
+// What a VirtualService's rule asks for besides where requests go → the model's: CORS, retries, faults. Pure.
+import { type Answer, type Cors, type Fault, type Retry, type ValueMatch, ValueMatch_Type } from '../gen/mesh/v1/model.js';
+import { goDurationMs } from '../resources/istio-common.js';
+import { MAX_RETRIES } from './http-route.js';
+import type { HttpEntry } from './virtual-service.js';
+import { compileString, limitMs } from './virtual-service-rules.js';
+
+/** Parts of a million. */
+export function percentParts(percent: number): number {
+  return Math.round(Math.min(percent, 100) * 10_000);
+}
+
+export function compileCors(policy: HttpEntry['corsPolicy']): Cors | undefined {
+  if (policy === undefined) return undefined;
+  const { allowOrigins, allowOrigin, allowMethods, allowHeaders, exposeHeaders, maxAge, allowCredentials, unmatchedPreflights } = policy;
+  const former = (allowOrigin ?? []).map((exact) => compileString('', { exact }));
+  return {
+    origins: [...(allowOrigins ?? []).map((origin) => compileString('', origin)), ...former].map(anyOrigin),
+    credentials: allowCredentials ?? false,
+    methods: [...(allowMethods ?? [])],
+    headers: [...(allowHeaders ?? [])],
+    expose: [...(exposeHeaders ?? [])],
+    maxAgeSeconds: maxAge === undefined ? 0 : Math.round((goDurationMs(maxAge) ?? 0) / 1_000),
+    forwardsUnmatched: unmatchedPreflights !== 'IGNORE',
+  };
+}
+
+function anyOrigin(match: ValueMatch): ValueMatch {
+  return match.type === ValueMatch_Type.EXACT && match.value === '*' ? { ...match, type: ValueMatch_Type.PRESENT } : match;
+}
+
+const RETRY_STATUSES: Readonly<Record<string, readonly number[]>> = {
+  '5xx': Array.from({ length: 100 }, (_, index) => 500 + index),
+  'gateway-error': [502, 503, 504],
+  'retriable-4xx': [409],
+  'retriable-status-codes': [503],
+};
+/** Istio's own, where retryOn says nothing. */
+const DEFAULT_RETRY_ON = 'connect-failure,refused-stream,unavailable,cancelled,503';
+/** Also after the request was sent. */
+const REPEATS_ANY = new Set(['5xx', 'gateway-error', 'reset']);
+const DEFAULT_BACKOFF_MS = 25;
+
+export function compileRetry(retries: HttpEntry['retries']): Retry | undefined {
+  if (retries === undefined) return undefined;
+  const conditions = (retries.retryOn || DEFAULT_RETRY_ON).split(',').map((condition) => condition.trim());
+  const statuses = conditions.flatMap(
+    (condition) => RETRY_STATUSES[condition] ?? (/^[1-5][0-9][0-9]$/.test(condition) ? [Number(condition)] : []),
+  );
+  return {
+    attempts: Math.min(retries.attempts ?? 2, MAX_RETRIES),
+    statuses: [...new Set(statuses)].sort((a, b) => a - b),
+    anyMethod: conditions.some((condition) => REPEATS_ANY.has(condition)),
+    backoffMs: retries.backoff === undefined ? DEFAULT_BACKOFF_MS : limitMs(retries.backoff),
+  };
+}
+
+/** By number. */
+const GRPC_STATUSES = [
+  ...['OK', 'CANCELLED', 'UNKNOWN', 'INVALID_ARGUMENT', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'ALREADY_EXISTS', 'PERMISSION_DENIED'],
+  ...['RESOURCE_EXHAUSTED', 'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS'],
+  'UNAUTHENTICATED',
+];
+
+/** Where no share is said it is all of them. */
+export function compileFault(fault: HttpEntry['fault']): Fault | undefined {
+  if (fault === undefined) return undefined;
+  const { delay, abort } = fault;
+  const partsOf = (part: { percentage?: { value?: number | undefined } | undefined; percent?: number | undefined } | undefined): number =>
+    part === undefined ? 0 : percentParts(part.percentage === undefined ? (part.percent ?? 100) : (part.percentage.value ?? 0));
+  return {
+    delayMs: limitMs(delay?.fixedDelay ?? delay?.exponentialDelay),
+    delayPartsPerMillion: partsOf(delay),
+    abort: abort === undefined ? undefined : abortAnswer(abort),
+    abortPartsPerMillion: partsOf(abort),
+  };
+}
+
+function abortAnswer({ httpStatus, grpcStatus }: NonNullable<NonNullable<HttpEntry['fault']>['abort']>): Answer {
+  const code = grpcStatus === undefined ? -1 : /^[0-9]+$/.test(grpcStatus) ? Number(grpcStatus) : GRPC_STATUSES.indexOf(grpcStatus);
+  // A gRPC status comes with 200, and HTTP/2's errors as what a proxy makes of them.
+  const status = httpStatus ?? (code < 0 ? 502 : 200);
+  return { status, body: Buffer.from('fault filter abort'), redirect: undefined, grpcStatusPlusOne: code + 1 };
+}
