@@ -1,6 +1,7 @@
 // What stands behind one service: running Workloads its selector matches, EndpointSlices that name it, and instances that registered
 // themselves. One endpoint per address.
 import { type Endpoint, EndpointHealth, type HealthCheck } from '../gen/mesh/v1/model.js';
+import { INSTANCES_LABEL } from '../resources/capture-label.js';
 import { endpointLabels, qualifiedName, REGION_LABEL, WEIGHT_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { canonicalAddress, type Family, familyOf } from './address.js';
 import { checked, healthCheckOf } from './health-check.js';
@@ -13,7 +14,10 @@ import { virtualAddresses } from './service.js';
 import { tcpPorts } from './service-ports.js';
 import { placeOf } from './workload.js';
 
-type EndpointIndex = Pick<ObjectIndex, 'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes' | 'policiesByService' | 'registry'>;
+type EndpointIndex = Pick<
+  ObjectIndex,
+  'workloads' | 'workloadsByLabel' | 'slicesByService' | 'nodes' | 'namespaces' | 'policiesByService' | 'registry'
+>;
 
 /** An endpoint before it is known who checks it. */
 interface Found {
@@ -29,7 +33,7 @@ export function compileEndpoints(service: Stored<'Service'>, index: EndpointInde
       ...matchingWorkloads(service, index).flatMap((workload) => endpointsOfWorkload(service, workload, index, running, report)),
       ...(index.slicesByService.get(nameOf(service)) ?? []).flatMap((slice) => endpointsOfSlice(service, slice, index)),
     ].map((endpoint) => ({ endpoint, check: null })),
-    ...instancesOf(service, index).flatMap((instance) => foundInstance(service, instance, index, report)),
+    ...instancesOf(service, index, report).flatMap((instance) => foundInstance(service, instance, index, report)),
   ];
   const byAddress = new Map<string, Found[]>();
   for (const each of found) {
@@ -65,6 +69,7 @@ export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointInd
   const isChecked =
     policies.some(({ manifest }) => manifest.spec.healthCheck !== undefined) ||
     instancesOf(service, index).some(({ state }) => state.check !== undefined);
+  if (ofService !== undefined) inputs.push(index.namespaces.get(service.namespace));
   if (isChecked) inputs.push(nodes, failing.get(name));
   for (const slice of index.slicesByService.get(nameOf(service)) ?? []) {
     inputs.push(slice);
@@ -161,9 +166,23 @@ function endpointsOfWorkload(
   }));
 }
 
-function instancesOf(service: Stored<'Service'>, { registry }: Pick<ObjectIndex, 'registry'>): RegisteredInstance[] {
-  return [...(registry.instances.get(nameOf(service))?.values() ?? [])];
+/** None where the service doesn't take them, which is told. */
+function instancesOf(
+  service: Stored<'Service'>,
+  { registry, namespaces }: Pick<ObjectIndex, 'registry' | 'namespaces'>,
+  report: ReportProblem = () => {},
+): RegisteredInstance[] {
+  const instances = [...(registry.instances.get(nameOf(service))?.values() ?? [])];
+  const ofNamespace = namespaces.get(service.namespace)?.manifest.metadata.labels?.[INSTANCES_LABEL];
+  if (instances.length === 0 || (service.manifest.metadata.labels?.[INSTANCES_LABEL] ?? ofNamespace) === 'enabled') return instances;
+  const nodes = [...new Set(instances.map(({ node }) => node))].slice(0, MAX_NAMED).join(', ');
+  const what = `${instances.length} registered themselves on ${nodes} and are not used: label it, or its Namespace, ${INSTANCES_LABEL}: enabled to take them`;
+  report('metadata.labels', what, 'RefNotPermitted');
+  return [];
 }
+
+/** Nodes in a message. */
+const MAX_NAMED = 5;
 
 /** A service with one port takes an instance's one port, whatever it is called. */
 function foundInstance(

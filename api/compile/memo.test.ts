@@ -18,7 +18,7 @@ const manifest = fc.oneof(
     ({ name: service, port }) => `
 apiVersion: v1
 kind: Service
-metadata: {name: ${service}}
+metadata: {name: ${service}, labels: {${port === 1 ? 'mesh.weft.dev/instances: enabled' : ''}}}
 spec: {selector: {app: ${service}}, ports: [{name: http, port: ${port}, targetPort: p${port}}]}`,
   ),
   fc.record({ name, app: name, port: small, node: name }).map(
@@ -57,6 +57,12 @@ apiVersion: mesh.weft.dev/v1
 kind: TrafficPolicy
 metadata: {name: ${policy}}
 spec: {targetRefs: [{kind: Service, name: ${of}}], healthCheck: {tcp: {}}}`,
+  ),
+  fc.constantFrom('enabled', 'disabled').map(
+    (value) => `
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {mesh.weft.dev/instances: ${value}}}`,
   ),
   fc.record({ name, zone: name }).map(
     ({ name: node, zone }) => `

@@ -22,7 +22,7 @@ function compile(objects: readonly StoredObject[], reports: Partial<RegistryRepo
 
 const SERVICE = `apiVersion: v1
 kind: Service
-metadata: {name: catalog, namespace: shop}
+metadata: {name: catalog, namespace: shop, labels: {mesh.weft.dev/instances: enabled}}
 spec: {clusterIP: 10.96.0.10, ports: [{name: http, port: 80}]}`;
 const slice = (endpoints: string, metadata = '') => `apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -71,6 +71,20 @@ test('a service that is declared stays as declared, and takes the one port of an
   const { services, endpoints } = compile(stored(SERVICE), { instances });
   expect(services).toMatchObject([{ addresses: ['10.96.0.10'], ports: [{ name: 'http', port: 80 }] }]);
   expect(endpoints).toMatchObject([{ ports: [{ name: 'http', port: 1234 }] }]);
+});
+
+test('a declared service takes instances only where it, or its namespace, says so, and that is told', () => {
+  const instances = new Map([['shop/catalog', new Map([['n1/a', instance({ service: 'shop/catalog' })]])]]);
+  const silent = SERVICE.replace(', labels: {mesh.weft.dev/instances: enabled}', '');
+  const namespace = (value: string) =>
+    `apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {mesh.weft.dev/instances: ${value}}}`;
+  const refused = compile(stored(silent), { instances });
+  expect(refused.endpoints).toEqual([]);
+  expect(refused.problems).toMatchObject([
+    { kind: 'Service', name: 'catalog', message: expect.stringContaining('registered themselves on n1 and are not used') },
+  ]);
+  expect(compile(stored(silent, namespace('enabled')), { instances }).endpoints).toHaveLength(1);
+  expect(compile(stored(SERVICE, namespace('disabled')), { instances }).endpoints).toHaveLength(1);
 });
 
 test('an instance without any of the declared ports is no endpoint, and that is told', () => {

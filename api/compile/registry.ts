@@ -1,6 +1,7 @@
 // What the nodes report beside the objects: who they are, which instances registered themselves, which endpoints fail their checks. Reads
 // only. The inner maps are replaced, never changed: that a service's map is the same object says that nothing of it has changed.
 import type { InstanceState } from '../gen/mesh/v1/discovery.js';
+import { INSTANCES_LABEL } from '../resources/capture-label.js';
 import { type StoredObject, validateObject } from '../resources/index.js';
 import { compareText } from './route-order.js';
 
@@ -74,7 +75,7 @@ function implyService(qualified: string, instances: ReadonlyMap<string, Register
   const result = validateObject({
     apiVersion: 'v1',
     kind: 'Service',
-    metadata: { name, namespace },
+    metadata: { name, namespace, labels: { [INSTANCES_LABEL]: 'enabled' } },
     spec: { clusterIP: 'None', ports: [...ports.values()] },
   });
   return result.ok && result.object.kind === 'Service' ? { ...result.object, createdAtMs: 0 } : null;
