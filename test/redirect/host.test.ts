@@ -73,7 +73,7 @@ afterEach(async () => {
   await capture.reconcile([workload()]);
 });
 
-describe('outbound', () => {
+describe('15: outbound', () => {
   test.each(FAMILIES)('%s: to a remote node, to a pod of this host, and to a service that only the proxy knows', async (family) => {
     const { connections } = await traffic();
     expectCaptured(connect(REMOTE[family]), host(REMOTE[family], 8080), HOST[family]);
@@ -153,7 +153,7 @@ describe('outbound', () => {
   });
 });
 
-describe('inbound', () => {
+describe('16: inbound', () => {
   test.each(FAMILIES)('%s: from a remote node and from a pod, once through the proxy', async (family) => {
     const { connections } = await traffic();
     for (const from of ['remote', 'c']) {

@@ -143,7 +143,7 @@ test.each(cases)('%s %s: a connection is captured on its way in, and the server 
   expect(proxies.b.passes().at(-1)?.source).toContain(REMOTE[v]);
 });
 
-test.each(cases)('%s %s: what a pod sends to itself, and what is excluded by port, is direct', (_, v, backend) => {
+test.each(cases)('14: %s %s: what a pod sends to itself, and what is excluded by port, is direct', (_, v, backend) => {
   install(backend, 'b', { ...both, excludeOutboundPorts: [8081], excludeInboundPorts: [8081] });
   const passes = passesOf('b', () => {
     expect(lab.connect('b', POD_B[v], 8080).error).toBeNull();
@@ -153,7 +153,7 @@ test.each(cases)('%s %s: what a pod sends to itself, and what is excluded by por
   expect(passes).toEqual([]);
 });
 
-test.each(cases)('%s %s: the longest prefix decides between excluded and captured, each way', (_, v, backend) => {
+test.each(cases)('14: %s %s: the longest prefix decides between excluded and captured, each way', (_, v, backend) => {
   const wide = ['10.0.0.0/8', 'fd00::/8'];
   const remote = ['10.51.2.0/24', 'fd51:2::/64'];
   install(backend, 'b', {
@@ -171,7 +171,7 @@ test.each(cases)('%s %s: the longest prefix decides between excluded and capture
   expect(passes).toEqual([`outbound ${at(REMOTE[v], 8080)}`, `inbound ${at(POD_B[v], 8080)}`]);
 });
 
-test.each(cases)('%s %s: without a beat connections are direct, with the next they are captured again', (_, v, backend) => {
+test.each(cases)('17: %s %s: without a beat connections are direct, with the next they are captured again', (_, v, backend) => {
   install(backend, 'a', both);
   backend.expire('a');
   expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toEqual([]);
@@ -179,7 +179,7 @@ test.each(cases)('%s %s: without a beat connections are direct, with the next th
   expect(passesOf('a', () => expect(lab.connect('a', REMOTE[v], 8080).error).toBeNull())).toHaveLength(1);
 });
 
-test('the kernel ends the redirection by itself, and a beat before that prolongs it', () => {
+test('17: the kernel ends the redirection by itself, and a beat before that prolongs it', () => {
   const life = () => {
     const { nftables: shown } = JSON.parse(lab.in('a', 'nft', ['-j', 'list', 'set', 'inet', 'weft', 'alive'])) as {
       nftables: { set?: { elem?: { elem: { timeout: number; expires: number } }[] } }[];
@@ -197,7 +197,7 @@ test('the kernel ends the redirection by itself, and a beat before that prolongs
   expect(life()?.expires).toBeGreaterThan(LONG_MS / 1000 - 60);
 });
 
-test.each(cases)('%s %s: fail-closed needs no beat, and where nobody listens it refuses', (_, v, backend) => {
+test.each(cases)('12: %s %s: fail-closed needs no beat, and where nobody listens it refuses', (_, v, backend) => {
   const closed = { ...both, failClosed: true };
   install(backend, 'c', closed);
   if (backend === nftables) backend.expire('c');

@@ -93,7 +93,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     await lab.down();
   }, 60_000);
 
-  test.each(['v4', 'v6'] as const)('%s: outbound is captured and leaves with the address of the pod', async (v) => {
+  test.each(['v4', 'v6'] as const)('17: %s: outbound is captured and leaves with the address of the pod', async (v) => {
     const before = await accepted();
     const attempt = connect('a', REMOTE[v], 8080, 100_000);
     expect(attempt.error).toBeNull();
@@ -101,7 +101,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await accepted()).toBe(before + 1);
   });
 
-  test.each(['v4', 'v6'] as const)('%s: inbound is captured, and its server sees the pod itself', async (v) => {
+  test.each(['v4', 'v6'] as const)('17: %s: inbound is captured, and its server sees the pod itself', async (v) => {
     const before = await accepted();
     const attempt = connect('remote', POD_B[v], 8080, 100_000);
     expect(attempt.error).toBeNull();
@@ -117,7 +117,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await accepted()).toBe(before + 2);
   });
 
-  test('a pod that is its own endpoint is served, and what it sends to its own address is direct', async () => {
+  test('3: a pod that is its own endpoint is served, and what it sends to its own address is direct', async () => {
     const before = await accepted();
     expect(connect('b', VIP.v4, 80).server?.peer).toContain(POD_B.v4);
     expect(await accepted()).toBe(before + 1);
@@ -135,7 +135,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await proxy.counter('accept_errors')).toBeGreaterThan(0);
   });
 
-  test('what changes in the spec is in force at once, and open connections go on', async () => {
+  test('14: what changes in the spec is in force at once, and open connections go on', async () => {
     const close = await lab.hold('a', REMOTE.v4, 8080);
     await capture.reconcile([workload('a', POD_A, { excludeOutboundPorts: [8080] }), b]);
     const before = await accepted();
@@ -148,7 +148,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     await close();
   });
 
-  test('an agent that starts again adopts the rules as they are, and traffic notices neither its end nor its return', async () => {
+  test('20: an agent that starts again adopts the rules as they are, and traffic notices neither its end nor its return', async () => {
     const rules = () => lab.in('a', 'nft', ['-a', 'list', 'ruleset']).replaceAll(/expires \S+|packets \d+ bytes \d+/g, '');
     const before = rules();
     await capture.close();
@@ -180,7 +180,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     );
   });
 
-  test('a proxy that is killed: connections go direct within 50 ms, and are captured again by the next', async () => {
+  test('11: a proxy that is killed: connections go direct within 50 ms, and are captured again by the next', async () => {
     const { at, attempts } = await lab.probe('a', REMOTE.v4, 1_500, 5, () => proxy.child.kill('SIGKILL'));
     const after = attempts.filter(({ began, error }) => began > at && error === null);
     expect(after.length).toBeGreaterThan(50);
@@ -200,7 +200,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await captured()).toBe(true);
   }, 30_000);
 
-  test('a proxy that hangs: connections go direct when its last beat is too long ago', async () => {
+  test('11, 17: a proxy that hangs: connections go direct when its last beat is too long ago', async () => {
     const { at, attempts } = await lab.probe('a', REMOTE.v4, 2_500, 50, () => proxy.child.kill('SIGSTOP'));
     proxy.child.kill('SIGCONT');
     const direct = attempts.filter(({ began, error }) => began > at && error === null);
@@ -208,7 +208,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await captured()).toBe(true);
   }, 30_000);
 
-  test('the redirection lives on for as long as the proxy beats', async () => {
+  test('17: the redirection lives on for as long as the proxy beats', async () => {
     const { attempts } = await lab.probe('a', REMOTE.v6, 1.5 * HEARTBEAT_MS, 50, () => undefined);
     const before = await accepted();
     expect(connect('a', REMOTE.v6).error).toBeNull();
@@ -239,7 +239,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     expect(await captured()).toBe(true);
   }, 30_000);
 
-  test('without a proxy a fail-closed pod is refused, both ways', async () => {
+  test('12: without a proxy a fail-closed pod is refused, both ways', async () => {
     await capture.reconcile([a, b, workload('c', POD_C, { failClosed: true })]);
     await proxy.kill();
     // As the relay says when a proxy is current, or none is there.
@@ -351,7 +351,7 @@ describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
     ).toEqual([]);
   });
 
-  test('the host itself has nothing of it, and after an uninstall no pod has', async () => {
+  test('19: the host itself has nothing of it, and after an uninstall no pod has', async () => {
     expect(lab.in('host', 'nft', ['list', 'ruleset'])).not.toMatch(/weft/i);
     await capture.close();
     await Capture.uninstall(location);

@@ -5,7 +5,9 @@ import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { Capture } from '../../agent/capture/capture.js';
 import { netnsProgram } from '../../agent/native/addon.js';
+import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import { eventually } from '../lab/proxy-process.js';
 import { HOST, namespaceServers, POD_A, REMOTE } from './lab.js';
 import { MeshProxy, workloadResource } from './mesh-proxy.js';
@@ -45,42 +47,49 @@ function heldIn(status: string): bigint {
   return sets.reduce((held, set) => held | BigInt(`0x${set}`), 0n);
 }
 
+interface Said {
+  readonly mode: string;
+  readonly states: readonly string[];
+  readonly details: readonly string[];
+  readonly error: string;
+  readonly held: string;
+  readonly helper: string;
+}
+
+/** What an agent that is started with these capabilities makes of pods A and B, or of a process of the host; and what it and its weft-netns then hold. */
+function startedAgent(scene: Scene, mode: string, capabilities: readonly string[], workloads: readonly Workload[]): Said {
+  const place = { ...scene.location, heartbeatTimeoutMs: 1000, podSocket: join(scene.lab.folder, 'pods.sock') };
+  const mesh = `--agent=${scene.lab.meshNetns}`;
+  const script = `
+    import { readdirSync, readFileSync } from 'node:fs';
+    import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
+    import { loadAddon } from ${JSON.stringify(join(dist, 'agent/native/addon.js'))};
+    import { takeNamespaces } from ${JSON.stringify(join(dist, 'agent/native/netns.js'))};
+    const log = { info() {}, warn() {} };
+    const read = (pid, file) => { try { return readFileSync('/proc/' + pid + '/' + file, 'utf8'); } catch { return ''; } };
+    const netns = readdirSync('/proc').find((pid) => read(pid, 'comm') === 'weft-netns\\n' && read(pid, 'cmdline').includes(${JSON.stringify(mesh)}));
+    const said = { mode: '', states: [], details: [], error: '', held: read('self', 'status'), helper: read(netns, 'status') };
+    loadAddon().useNetns(takeNamespaces(process.env).channel);
+    try {
+      const capture = await Capture.open({ ...${JSON.stringify(place)}, mode: '${mode}', log });
+      await capture.reconcile(${JSON.stringify(workloads)});
+      const { mode, workloads } = capture.state();
+      Object.assign(said, { mode, states: workloads.map(({ state }) => state), details: workloads.map(({ detail }) => detail) });
+      await capture.close();
+    } catch (error) {
+      said.error = error.message;
+    }
+    console.log(JSON.stringify(said));`;
+  const [command, ...words] = confined(capabilities, [netnsProgram(), mesh, process.execPath, '--input-type=module', '-e', script]);
+  return JSON.parse(execFileSync(command!, words, { encoding: 'utf8' })) as Said;
+}
+
 describe.each(KINDS)('%s', (kind) => {
   const scene = new Scene(`wpriv-${kind}`);
   const cgroup = scene.lab.addCgroup('cart');
-  const place = { ...scene.location, heartbeatTimeoutMs: 1000 };
   let proxy: MeshProxy | null = null;
 
-  /** What an agent that is started with these capabilities makes of pods A and B, or of a process of the host; and what it and its weft-netns then hold. */
-  function agent(
-    capabilities: readonly string[],
-    withHostProcess = false,
-  ): { mode: string; states: string[]; details: string[]; error: string; held: string; helper: string } {
-    const hostProcess = { ...scene.workload('cart'), networkNamespace: '', cgroup: `/${cgroup.split('/').at(-1)}`, addresses: [HOST.v4] };
-    const mesh = `--agent=${scene.lab.meshNetns}`;
-    const script = `
-      import { readdirSync, readFileSync } from 'node:fs';
-      import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
-      import { loadAddon } from ${JSON.stringify(join(dist, 'agent/native/addon.js'))};
-      import { takeNamespaces } from ${JSON.stringify(join(dist, 'agent/native/netns.js'))};
-      const log = { info() {}, warn() {} };
-      const read = (pid, file) => { try { return readFileSync('/proc/' + pid + '/' + file, 'utf8'); } catch { return ''; } };
-      const netns = readdirSync('/proc').find((pid) => read(pid, 'comm') === 'weft-netns\\n' && read(pid, 'cmdline').includes(${JSON.stringify(mesh)}));
-      const said = { mode: '', states: [], details: [], error: '', held: read('self', 'status'), helper: read(netns, 'status') };
-      loadAddon().useNetns(takeNamespaces(process.env).channel);
-      try {
-        const capture = await Capture.open({ ...${JSON.stringify(place)}, mode: '${kind}', log });
-        await capture.reconcile(${JSON.stringify(withHostProcess ? [hostProcess] : scene.enrolled())});
-        const { mode, workloads } = capture.state();
-        Object.assign(said, { mode, states: workloads.map(({ state }) => state), details: workloads.map(({ detail }) => detail) });
-        await capture.close();
-      } catch (error) {
-        said.error = error.message;
-      }
-      console.log(JSON.stringify(said));`;
-    const [command, ...words] = confined(capabilities, [netnsProgram(), mesh, process.execPath, '--input-type=module', '-e', script]);
-    return JSON.parse(execFileSync(command!, words, { encoding: 'utf8' })) as ReturnType<typeof agent>;
-  }
+  const agent = (capabilities: readonly string[], workloads = scene.enrolled()) => startedAgent(scene, kind, capabilities, workloads);
 
   beforeAll(() => scene.up(), 20_000);
   afterAll(async () => {
@@ -115,7 +124,8 @@ describe.each(KINDS)('%s', (kind) => {
   }, 20_000);
 
   test('18: with the same it captures a process of the host', () => {
-    expect(agent(NEEDED_BY_AGENT_AT_START, true)).toMatchObject({ states: ['captured'], error: '' });
+    const hostProcess = { ...scene.workload('cart'), networkNamespace: '', cgroup: `/${cgroup.split('/').at(-1)}`, addresses: [HOST.v4] };
+    expect(agent(NEEDED_BY_AGENT_AT_START, [hostProcess])).toMatchObject({ states: ['captured'], error: '' });
   });
 
   test.each(['net_admin', 'bpf'] as const)('18: without CAP_%s the agent says so', (missing) => {
@@ -158,5 +168,23 @@ describe.each(KINDS)('%s', (kind) => {
     const held = NEEDED_AT_START.filter((name) => name !== missing);
     const failure = MeshProxy.start(scene.lab, 'confined', [], (command) => confined(held, command));
     await expect(failure).rejects.toThrow(`CAP_${missing.toUpperCase()}`);
+  });
+});
+
+describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
+  const scene = new Scene(`wpriv-${mode}`);
+  beforeAll(() => scene.up(), 20_000);
+  afterAll(async () => {
+    await Capture.uninstall({ ...scene.location, podSocket: join(scene.lab.folder, 'pods.sock') });
+    await scene.down();
+  }, 20_000);
+
+  test('18: with its capabilities, none of them CAP_SYS_ADMIN, the agent captures pods', () => {
+    const said = startedAgent(scene, mode, NEEDED_BY_AGENT_AT_START, scene.enrolled());
+    expect(said).toMatchObject({ mode, states: ['captured', 'captured'], details: ['', ''], error: '' });
+    expect(heldIn(said.held)).toBe(bits(NEEDED_BY_AGENT));
+    expect(heldIn(said.helper)).toBe(bits(KEPT_BY_NETNS));
+    const rules = mode === 'nftables' ? ['nft', ['list', 'tables']] : ['iptables-save', ['-t', 'nat']];
+    expect(scene.lab.in('b', ...(rules as [string, string[]]))).toMatch(/weft/i);
   });
 });
