@@ -1,7 +1,7 @@
 // How the proxy comes to the namespaces it serves without CAP_SYS_ADMIN: once the agent has said where they are, the process becomes weft-netns
 // (native/src/netns), which enters the mesh namespace, leaves a process behind that opens sockets elsewhere, gives up what that takes, and
 // becomes the proxy again. The rest of the proxy sees only what it was left with.
-import { existsSync, statSync } from 'node:fs';
+import { statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -35,7 +35,7 @@ export async function findTraffic(
       return { by: 'pods', namespaces, link };
     }
     link?.close();
-    const isMesh = existsSync(mesh.netns);
+    const isMesh = isNamespace(mesh.netns);
     if (isMesh && namespaces !== null) throw new Error(`${mesh.netns} is not where this proxy was started for: start it again`);
     if (isMesh || link !== null) becomeProxy(isMesh && link === null ? mesh.netns : null);
     if (isFirst) log.info({ netns: mesh.netns, socket }, `waiting for ${mesh.netns} or ${socket}: the agent makes one of them`);
@@ -46,7 +46,17 @@ export async function findTraffic(
 
 /** Where the mesh namespace is there already: before the rest of the proxy is loaded, which is loaded again afterwards. */
 export function confineEarly({ mesh }: ProxyConfig): void {
-  if (mesh !== null && !hasNamespaces(process.env) && existsSync(mesh.netns) && !isInside(mesh.netns)) becomeProxy(mesh.netns);
+  if (mesh !== null && !hasNamespaces(process.env) && isNamespace(mesh.netns) && !isInside(mesh.netns)) becomeProxy(mesh.netns);
+}
+
+/** The file that it is mounted on is there before, and may stay. <linux/magic.h> */
+function isNamespace(path: string): boolean {
+  const NSFS_MAGIC = 0x6e736673;
+  try {
+    return statfsSync(path).type === NSFS_MAGIC;
+  } catch {
+    return false;
+  }
 }
 
 function isInside(netns: string): boolean {

@@ -39,6 +39,16 @@ describe('the units', () => {
     expect(given('weft-controller.service')).toEqual(['']);
   });
 
+  it('run as a user of their own, whose capabilities are ambient, with pins where that user may have them', () => {
+    expect(readFileSync(join(folder, 'weft.sysusers'), 'utf8')).toMatch(/^u weft /m);
+    for (const unit of units) expect(settings(unit).get('User')).toBe('weft');
+    for (const unit of ['weft-agent.service', 'weft-proxy@.service']) {
+      expect(settings(unit).get('AmbientCapabilities')).toBe(settings(unit).get('CapabilityBoundingSet'));
+      expect(settings(unit).get('Environment')).toBe('WEFT_BPF_DIR=/run/weft/bpf/weft');
+    }
+    expect(settings('weft-agent.service').get('ExecStartPre')).toContain('mount -t bpf -o mode=0700 bpf /run/weft/bpf');
+  });
+
   it('give agent and proxy no mount namespace: what the one mounts the other must see', () => {
     const isolating =
       /^(Protect(System|Home|KernelTunables|KernelModules|KernelLogs|ControlGroups|Proc)|Private\w+|ReadOnlyPaths|ReadWritePaths|InaccessiblePaths|BindPaths|TemporaryFileSystem|RootDirectory|MountFlags|RestrictNamespaces)$/;

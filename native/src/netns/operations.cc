@@ -187,7 +187,8 @@ int mount_mesh(const std::string& path, int home) {
 
 int unmount_mesh(const std::string& path) {
   if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL && errno != ENOENT) return -errno;
-  return unlink(path.c_str()) != 0 && errno != ENOENT ? -errno : 0;
+  // For another user than root somebody else has made the file: it stays.
+  return unlink(path.c_str()) != 0 && errno != ENOENT && errno != EACCES ? -errno : 0;
 }
 
 // Of this process and what it becomes. Root gets no more by exec(): SECBIT_NOROOT (main.cc).
