@@ -28,7 +28,7 @@ export function dnsReader({ servers, view, latest, clock, metrics, log }: DnsRea
     server,
     follow: (ingest, signal) =>
       new DnsSource({
-        lookup: dnsLookup(servers),
+        lookup: dnsLookup(servers, signal),
         names: () => latest.model?.names ?? NONE,
         onNames: (watcher) => latest.watch(watcher),
         known: (name) => view.resolved.get(name),

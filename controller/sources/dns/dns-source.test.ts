@@ -45,7 +45,7 @@ class Lab extends Condition implements Ingest {
   names: ReadonlySet<string> = new Set();
   puts = 0;
   #watcher = (): void => {};
-  readonly #end = new AbortController();
+  readonly end = new AbortController();
 
   start(lookup: Lookup, known: Record<string, ResolvedName> = {}): void {
     for (const [name, resolved] of Object.entries(known)) this.stored.set(name, resolved);
@@ -66,9 +66,9 @@ class Lab extends Condition implements Ingest {
         tooMany: (names) => this.told.push(`${names} names`),
       },
     });
-    const done = source.run(this.#end.signal);
+    const done = source.run(this.end.signal);
     cleanups.push(() => {
-      this.#end.abort();
+      this.end.abort();
       return done;
     });
   }
@@ -111,7 +111,7 @@ test('both families are asked for, and again when their time to live is over, wi
   dns.records.set('short.example.com', { addresses: ['192.0.2.3'], ttl: 0 });
   dns.records.set('long.example.com', { addresses: ['192.0.2.4'], ttl: 86_400 });
   lab.names = new Set(['a.example.com', 'short.example.com', 'long.example.com']);
-  lab.start(dnsLookup([dns.address]));
+  lab.start(dnsLookup([dns.address], lab.end.signal));
   await lab.resolved('a.example.com', good('192.0.2.1', '192.0.2.2', '2001:db8::1'));
   await lab.until('the others', () => lab.puts === 3);
   const asked = (name: string): number => dns.questions.filter((each) => each === `${name} A`).length;
@@ -132,7 +132,7 @@ test('what was once resolved stays while the DNS fails or knows the name no more
   const { dns, lab } = await withDns();
   dns.records.set('a.example.com', { addresses: ['192.0.2.1'], ttl: 10 });
   lab.names = new Set(['a.example.com']);
-  lab.start(dnsLookup([dns.address]));
+  lab.start(dnsLookup([dns.address], lab.end.signal));
   await lab.resolved('a.example.com', good('192.0.2.1'));
   dns.records.set('a.example.com', { code: 2 });
   lab.clock.advance(10_000);
@@ -153,7 +153,7 @@ test('of a family that fails the last addresses stay; of one that has none there
   dns.records.set('half.example.com', { a: { addresses: ['192.0.2.2'], ttl: 10 }, aaaa: { code: 2 } });
   dns.records.set('v4.example.com', { a: { addresses: ['192.0.2.3'] }, aaaa: {} });
   const before = good('192.0.2.1', '2001:db8::1');
-  lab.start(dnsLookup([dns.address]), { 'half.example.com': before, 'v4.example.com': before });
+  lab.start(dnsLookup([dns.address], lab.end.signal), { 'half.example.com': before, 'v4.example.com': before });
   await lab.resolved('half.example.com', { addresses: ['192.0.2.2', '2001:db8::1'], error: 'SERVFAIL' });
   await lab.resolved('v4.example.com', good('192.0.2.3'));
 });
@@ -164,7 +164,7 @@ test('a new name is asked for at once, one that nobody goes by any more is forgo
   dns.records.set('b.example.com', { addresses: ['192.0.2.2'] });
   lab.names = new Set(['a.example.com']);
   // Of an earlier term, by whoever led it.
-  lab.start(dnsLookup([dns.address]), { 'old.example.com': good('192.0.2.9') });
+  lab.start(dnsLookup([dns.address], lab.end.signal), { 'old.example.com': good('192.0.2.9') });
   await lab.resolved('a.example.com', good('192.0.2.1'));
   expect([...lab.stored.keys()]).toEqual(['a.example.com']);
   lab.want('b.example.com');
@@ -198,4 +198,15 @@ test('few questions are under way at a time, of no more names than the bound; a 
     await lab.until('a round', () => lab.puts === asked + 32 && answers.length === 32);
   }
   expect(most).toBe(32);
+});
+
+test('a silent server does not hold up the end', async () => {
+  const { dns } = await withDns();
+  dns.records.set('a.example.com', { code: 'silent' });
+  const end = new AbortController();
+  const asked = dnsLookup([dns.address], end.signal)('a.example.com');
+  const startedMs = performance.now();
+  end.abort();
+  expect((await asked).map(({ kind }) => kind)).toEqual(['failed', 'failed']);
+  expect(performance.now() - startedMs).toBeLessThan(1_000);
 });

@@ -13,9 +13,13 @@ export type Lookup = (name: string) => Promise<readonly [Answer, Answer]>;
 const TIMEOUT_MS = 2_000;
 const TRIES = 2;
 
-/** `servers` as "address" or "address:port", "[v6]:port"; none: those of the host (/etc/resolv.conf). /etc/hosts is not asked. */
-export function dnsLookup(servers: readonly string[]): Lookup {
+/**
+ * `servers` as "address" or "address:port", "[v6]:port"; none: those of the host (/etc/resolv.conf). /etc/hosts is not asked. What is asked when the
+ * signal is aborted has failed then: a server that is silent must not hold up the end of the process.
+ */
+export function dnsLookup(servers: readonly string[], signal: AbortSignal): Lookup {
   const resolver = new Resolver({ timeout: TIMEOUT_MS, tries: TRIES });
+  signal.addEventListener('abort', () => resolver.cancel(), { once: true });
   if (servers.length > 0) resolver.setServers([...servers]);
   return (name) => Promise.all([answerOf(resolver.resolve4(name, { ttl: true })), answerOf(resolver.resolve6(name, { ttl: true }))]);
 }
