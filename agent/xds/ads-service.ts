@@ -12,6 +12,8 @@ import { Subscription } from './subscription.js';
 /** Far more than pods on a node. */
 const MAX_STREAMS = 1_024;
 const MAX_TEXT = 256;
+/** That are told at once. */
+const MAX_FAULTS = 100;
 
 type Stream = ServerDuplexStream<DiscoveryRequest, DiscoveryResponse>;
 
@@ -83,11 +85,11 @@ export class AdsService {
   }
 
   #faults(): string[] {
-    const names = new Set([...this.#clients].flatMap(({ subscriptions }) => [...(subscriptions.get('endpoints')?.names ?? [])]));
-    return [...names].sort().flatMap((name) => {
-      const why = this.#resources.whyUnreachable(name);
-      return why === null ? [] : [`${name} has no endpoints for proxyless clients: ${why}`];
-    });
+    const faults = new Set<string>();
+    for (const { subscriptions } of this.#clients)
+      for (const { kind, names } of subscriptions.values())
+        for (const name of names) for (const fault of this.#resources.faults(kind, name)) faults.add(fault);
+    return [...faults].sort().slice(0, MAX_FAULTS);
   }
 
   #accept(call: Stream): void {

@@ -5,7 +5,7 @@ import type { ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints } from '../
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
 import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, ProxyProtocol } from '../../api/gen/mesh/v1/model.js';
 import { failsChecksAlone, takeWork } from '../model/takes-work.js';
-import type { Target } from './target.js';
+import { labelsOfCluster, type Target } from './target.js';
 
 /** The resource comes over the stream that names it. */
 export const OVER_ADS: ConfigSource = { ads: {}, resourceApiVersion: ApiVersion.V3 };
@@ -53,12 +53,14 @@ const MAX_UINT32 = 4_294_967_295;
 
 export function loadAssignment(name: string, target: Target | null, endpoints: Iterable<Endpoint>): ClusterLoadAssignment {
   if (target === null || whyUnreachable(target) !== null) return { clusterName: name, endpoints: [] };
+  const labels = labelsOfCluster(name);
   const groups = new Map<string, Group>();
   // One socket twice would have clients refuse the whole.
   const sockets = new Set<string>();
   for (const endpoint of endpoints) {
     const port = endpoint.ports.find((each) => each.name === target.port.name)?.port;
     if (port === undefined || sockets.has(`${endpoint.address} ${port}`)) continue;
+    if (labels.some(([key, value]) => endpoint.labels[key] !== value)) continue;
     sockets.add(`${endpoint.address} ${port}`);
     groupOf(groups, endpoint).members.push({ endpoint, port });
   }

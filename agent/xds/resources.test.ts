@@ -5,7 +5,7 @@ import { ClusterLoadAssignment } from '../../api/gen/envoy/config/endpoint/v3/en
 import { Listener } from '../../api/gen/envoy/config/listener/v3/listener.js';
 import { RouteConfiguration } from '../../api/gen/envoy/config/route/v3/route.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
-import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, ProxyProtocol } from '../../api/gen/mesh/v1/model.js';
+import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, ProxyProtocol, ValueMatch_Type } from '../../api/gen/mesh/v1/model.js';
 import { backend, endpoint, modelOf, route, service, toService } from '../proxy/testing/models.js';
 import { type ResourceKind, XdsResources } from './resources.js';
 
@@ -167,9 +167,9 @@ test('endpoints that must be spoken to as gRPC clients do not are withheld, and 
     ['shop/proxied:80', 'PROXY protocol'],
   ] as const) {
     expect(decoded(resources, 'endpoints', name, ClusterLoadAssignment)?.endpoints).toEqual([]);
-    expect(resources.whyUnreachable(name)).toContain(why);
+    expect(resources.faults('endpoints', name)).toEqual([expect.stringContaining(why)]);
   }
-  expect(resources.whyUnreachable('shop/other:80')).toBeNull();
+  expect(resources.faults('endpoints', 'shop/other:80')).toEqual([]);
 });
 
 test('after a change of endpoints those of the service are encoded anew, and nothing else is', () => {
@@ -182,4 +182,78 @@ test('after a change of endpoints those of the service are encoded anew, and not
   resources.changed(new Set(['shop/catalog']));
   expect(resources.get('endpoints', 'shop/catalog:80')).not.toBe(before.endpoints);
   expect(resources.get('cluster', 'shop/catalog:80')).toBe(before.cluster);
+});
+
+test('patterns, prefixes of the text, presence and what must not be are matches of gRPC clients too; matches that they can not tell are left out', () => {
+  const rules = [
+    {
+      matches: [
+        { path: { type: PathMatch_Type.REGEX, value: '/shop\\..*', ignoreCase: true } },
+        { path: { type: PathMatch_Type.TEXT_PREFIX, value: '/shop.C', ignoreCase: true } },
+        { ...prefix('/a'), headers: [{ name: 'p', type: ValueMatch_Type.PRESENT, inverted: true }] },
+        { ...prefix('/b'), headers: [{ name: 'r', value: 'x+', type: ValueMatch_Type.REGEX }] },
+        { ...prefix('/c'), headers: [{ name: 't', value: 'x', type: ValueMatch_Type.PREFIX }] },
+        { ...prefix('/d'), port: 81 },
+        { ...prefix('/e'), source: { namespace: 'shop' } },
+        { ...prefix('/f'), authority: { value: 'catalog' } },
+      ],
+      backends: [backend('catalog')],
+    },
+  ];
+  const resources = new XdsResources(modelOf(catalog, route('r', { parents: [toService('catalog')], rules, inOrder: true })));
+  const routes = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts[0]?.routes;
+  expect(
+    routes?.map(({ match }) => [match?.pathSpecifier?.value, match?.caseSensitive, match?.headers[0]?.headerMatchSpecifier?.value]),
+  ).toEqual([
+    [{ regex: '(?i)/shop\\..*' }, false, undefined],
+    ['/shop.C', false, undefined],
+    ['/a/', undefined, true],
+    ['/b/', undefined, { matchPattern: { $case: 'safeRegex', value: { regex: 'x+' } } }],
+    ['/c/', undefined, { matchPattern: { $case: 'prefix', value: 'x' } }],
+  ]);
+  expect(routes?.[2]?.match?.headers[0]?.invertMatch).toBe(true);
+  expect(resources.faults('routes', 'shop/catalog:80')).toEqual([
+    'shop/r rule 0: 2 matches by authority, scheme or source are never met by proxyless clients',
+  ]);
+});
+
+test('a subset is a cluster of its own, with those of the endpoints that have its labels', () => {
+  const rules = [{ backends: [{ ...backend('catalog'), labels: { version: 'v2', app: 'c' } }] }];
+  const resources = new XdsResources(
+    modelOf(
+      catalog,
+      endpoint('catalog', 'a', '10.1.0.1', { labels: { app: 'c', version: 'v1' } }),
+      endpoint('catalog', 'b', '10.1.0.2', { labels: { app: 'c', version: 'v2' } }),
+      route('r', { parents: [toService('catalog')], rules }),
+    ),
+  );
+  const name = 'shop/catalog:80 app=c,version=v2';
+  const action = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts[0]?.routes[0]?.route;
+  expect(action?.clusterSpecifier).toEqual({ $case: 'cluster', value: name });
+  expect(decoded(resources, 'cluster', name, Cluster)?.edsClusterConfig?.serviceName).toBe(name);
+  const assignment = decoded(resources, 'endpoints', name, ClusterLoadAssignment);
+  expect(
+    assignment?.endpoints.flatMap(({ lbEndpoints }) => lbEndpoints.map((each) => each.endpoint?.address?.socketAddress?.address)),
+  ).toEqual(['10.1.0.2']);
+  expect(resources.get('cluster', 'shop/other:80 app=c')).toBeNull();
+});
+
+test('calls are retried where the rule says so of requests that are not idempotent; what clients do without is told', () => {
+  const rules = [
+    { backends: [backend('catalog')], retry: { attempts: 3, anyMethod: true, statuses: [503, 500, 418], backoffMs: 1_500 } },
+    { backends: [backend('catalog')], retry: { attempts: 3 }, mirrors: [{ service: 'shop/catalog', port: 80 }], fault: { delayMs: 5 } },
+  ];
+  const consumer = route('c', { parents: [{ ...toService('catalog'), consumerNamespace: 'depot' }], rules: [] });
+  const resources = new XdsResources(modelOf(catalog, route('r', { parents: [toService('catalog')], rules }), consumer));
+  const [first, second] = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts[0]?.routes ?? [];
+  expect(first?.route?.retryPolicy).toEqual({
+    retryOn: 'unavailable,internal',
+    numRetries: 3,
+    retryBackOff: { baseInterval: { seconds: 1, nanos: 500_000_000 } },
+  });
+  expect(second?.route?.retryPolicy).toBeUndefined();
+  expect(resources.faults('routes', 'shop/catalog:80')).toEqual([
+    'shop/r rule 1: proxyless clients do without its mirrors, faults',
+    'shop/c is for clients of one namespace: it has no effect for proxyless clients',
+  ]);
 });

@@ -8,7 +8,7 @@ import type { Any } from '../../api/gen/google/protobuf/any.js';
 import type { Service } from '../../api/gen/mesh/v1/model.js';
 import type { Model } from '../model/model.js';
 import { cluster, loadAssignment, OVER_ADS, whyUnreachable } from './clusters.js';
-import { NO_BACKEND, routeConfiguration } from './routes.js';
+import { NO_BACKEND, routeConfiguration, unheeded } from './routes.js';
 import { clusterName, serviceOfCluster, servicesByHostname, type Target, targetOfCluster, targetOfName } from './target.js';
 
 /** In the order in which changes are told: what others refer to first. */
@@ -62,10 +62,13 @@ export class XdsResources {
     return known;
   }
 
-  /** Why a cluster that exists has no endpoints for proxyless clients; null: no such reason. */
-  whyUnreachable(name: string): string | null {
+  /** What of these resources proxyless clients can't be given, in words. */
+  faults(kind: ResourceKind, name: string): string[] {
     const target = targetOfCluster(name, this.#model.services);
-    return target === null ? null : whyUnreachable(target);
+    if (target === null) return [];
+    if (kind === 'routes') return unheeded(target, this.#model.routes);
+    const why = kind === 'endpoints' ? whyUnreachable(target) : null;
+    return why === null ? [] : [`${name} has no endpoints for proxyless clients: ${why}`];
   }
 
   #encode(kind: ResourceKind, name: string): Uint8Array | null {

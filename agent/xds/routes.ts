@@ -1,10 +1,19 @@
-// The routes of a service's port → RouteConfiguration, as far as gRPC clients route (gRFC A28, A31): by path and headers, to weighted
-// clusters, within a time. What changes headers has no effect there; a match that no gRPC call can meet is left out.
+// The routes of a service's port → RouteConfiguration, as far as gRPC clients route (gRFC A28, A31, A44): by path and headers, to weighted clusters,
+// within a time, with retries. What they can't heed is left out and told by unheeded().
 import { compareCandidates, type RouteCandidate } from '../../api/compile/route-order.js';
-import type { Route, RouteAction, RouteConfiguration, RouteMatch } from '../../api/gen/envoy/config/route/v3/route.js';
-import { type HttpMatch, type HttpRoute, type HttpRule, PathMatch_Type, type Service } from '../../api/gen/mesh/v1/model.js';
+import type { HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch } from '../../api/gen/envoy/config/route/v3/route.js';
+import {
+  type Backend,
+  type HttpMatch,
+  type HttpRoute,
+  type HttpRule,
+  PathMatch_Type,
+  type Service,
+  type ValueMatch,
+  ValueMatch_Type,
+} from '../../api/gen/mesh/v1/model.js';
 import { httpRouteName } from '../model/faults.js';
-import { clusterName, type Target, targetOfCluster } from './target.js';
+import { clusterName, subsetName, type Target, targetOfCluster } from './target.js';
 
 /** A cluster without endpoints: where a rule's share without a backend goes, so that its calls fail at once. */
 export const NO_BACKEND = 'no-backend';
@@ -16,26 +25,63 @@ export function routeConfiguration(
 ): RouteConfiguration {
   const name = clusterName(target);
   const attached = [...routes.values()].filter((route) => isAttached(route, target));
-  const list = attached.length === 0 ? [withoutRoutes(name)] : candidates(attached).flatMap((each) => routesOf(each, services));
+  const list = attached.length === 0 ? [withoutRoutes(name)] : candidates(attached).flatMap((each) => routesOf(each, target, services));
   return { name, virtualHosts: [{ name, domains: ['*'], routes: list }] };
 }
 
-function isAttached({ parents }: HttpRoute, { service, port }: Target): boolean {
+/** What of the port's routes proxyless clients do without, in words. */
+export function unheeded(target: Target, routes: ReadonlyMap<string, HttpRoute>): string[] {
+  const told: string[] = [];
+  for (const [name, route] of routes) {
+    if (isAttached(route, target, true) && !isAttached(route, target))
+      told.push(`${name} is for clients of one namespace: it has no effect for proxyless clients`);
+    if (!isAttached(route, target)) continue;
+    route.rules.forEach((rule, index) => {
+      const matches = rule.matches.filter(({ authority, scheme, source }) => (authority ?? scheme ?? source) !== undefined).length;
+      if (matches > 0)
+        told.push(`${name} rule ${index}: ${matches} matches by authority, scheme or source are never met by proxyless clients`);
+      const without = featuresOf(rule);
+      if (without.length > 0) told.push(`${name} rule ${index}: proxyless clients do without its ${without.join(', ')}`);
+    });
+  }
+  return told;
+}
+
+function featuresOf(rule: HttpRule): string[] {
+  const backends = (holds: (backend: Backend) => boolean): boolean => rule.backends.some(holds);
+  const has = (mutation: HttpRule['requestHeaders']): boolean => mutation !== undefined;
+  const features: readonly (readonly [string, boolean])[] = [
+    ['redirects and answers (such calls fail)', backends(({ answer }) => answer !== undefined)],
+    ['rewrites', backends(({ rewrite }) => rewrite !== undefined)],
+    [
+      'header changes',
+      has(rule.requestHeaders) || has(rule.responseHeaders) || backends((each) => has(each.requestHeaders) || has(each.responseHeaders)),
+    ],
+    ['mirrors', rule.mirrors.length > 0],
+    ['faults', rule.fault !== undefined],
+  ];
+  return features.flatMap(([name, isThere]) => (isThere ? [name] : []));
+}
+
+/** `ofConsumers`: also where it is for clients of one namespace; which one a client is of is not known here. */
+function isAttached({ parents }: HttpRoute, { service, port }: Target, ofConsumers = false): boolean {
   const name = `${service.namespace}/${service.name}`;
   return parents.some(
     (parent) =>
       parent.parent?.$case === 'service' &&
       parent.parent.value === name &&
       (parent.port === 0 || parent.port === port.port) &&
-      !saysMore(parent, PARENT),
+      (ofConsumers || parent.consumerNamespace === ''),
   );
 }
+
+const ANY_CALL: RouteMatch = { pathSpecifier: { $case: 'prefix', value: '/' }, caseSensitive: undefined, headers: [] };
 
 function withoutRoutes(name: string): Route {
   return {
     name: '',
-    match: { pathSpecifier: { $case: 'prefix', value: '/' }, headers: [] },
-    route: { clusterSpecifier: { $case: 'cluster', value: name }, maxStreamDuration: undefined },
+    match: ANY_CALL,
+    route: { clusterSpecifier: { $case: 'cluster', value: name }, maxStreamDuration: undefined, retryPolicy: undefined },
   };
 }
 
@@ -50,53 +96,58 @@ function candidates(routes: readonly HttpRoute[]): Candidate[] {
     route.rules.flatMap((rule, ruleIndex) => {
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
       return matches.map((match, matchIndex): Candidate => {
-        const { createdAtMs } = route;
-        return { rule, rank: { hostname: '', match, createdAtMs, route: httpRouteName(route), ruleIndex, matchIndex } };
+        const { createdAtMs, inOrder } = route;
+        return { rule, rank: { hostname: '', match, createdAtMs, route: httpRouteName(route), ruleIndex, matchIndex, inOrder } };
       });
     }),
   );
   return found.sort((a, b) => compareCandidates(a.rank, b.rank));
 }
 
-function routesOf({ rank, rule }: Candidate, services: ReadonlyMap<string, Service>): Route[] {
-  const match = matchOf(rank.match);
+function routesOf({ rank, rule }: Candidate, target: Target, services: ReadonlyMap<string, Service>): Route[] {
+  const match = rank.match === null ? ANY_CALL : matchOf(rank.match, target);
   return match === null ? [] : [{ name: `${rank.route} rule ${rank.ruleIndex}`, match, route: actionOf(rule, services) }];
 }
 
-/** Null: no gRPC call is met by it. One is a POST to "/<service>/<method>", without a query. */
-function matchOf(match: HttpMatch | null): RouteMatch | null {
-  if (match === null) return { pathSpecifier: { $case: 'prefix', value: '/' }, headers: [] };
+/** Null: no gRPC call is met by it, or it can't be told. One is a POST to "/<service>/<method>", without a query. */
+function matchOf(match: HttpMatch, { port }: Target): RouteMatch | null {
   if ((match.method !== '' && match.method !== 'POST') || match.query.length > 0) return null;
-  const { path } = match;
-  if (path !== undefined && path.type !== PathMatch_Type.EXACT && path.type !== PathMatch_Type.PREFIX) return null;
-  if (saysMore(match, MATCH) || saysMore(path ?? {}, PATH) || match.headers.some((header) => saysMore(header, HEADER))) return null;
+  if (match.port !== 0 && match.port !== port.port) return null;
+  if ((match.authority ?? match.scheme ?? match.methodPattern ?? match.source) !== undefined) return null;
   const pathSpecifier = pathOf(match);
-  const headers = match.headers.map(({ name, value }) => ({
-    name,
-    stringMatch: { matchPattern: { $case: 'exact', value } as const },
-  }));
-  return { pathSpecifier, headers };
+  if (pathSpecifier === null) return null;
+  return { pathSpecifier, caseSensitive: match.path?.ignoreCase === true ? false : undefined, headers: match.headers.map(headerOf) };
 }
 
-const PARENT: readonly string[] = ['parent', 'port', 'section'];
-const MATCH: readonly string[] = ['path', 'headers', 'query', 'method', 'grpcMethod'];
-const PATH: readonly string[] = ['type', 'value'];
-const HEADER: readonly string[] = ['name', 'value'];
-
-/** It has a condition that is not told to clients here: what is left out then is left out whole, rather than made wider. */
-function saysMore(message: object, known: readonly string[]): boolean {
-  return Object.entries(message).some(
-    ([field, value]) => !known.includes(field) && value !== undefined && value !== '' && value !== 0 && value !== false,
-  );
-}
-
-function pathOf({ path, grpcMethod }: HttpMatch): NonNullable<RouteMatch['pathSpecifier']> {
+function pathOf({ path, grpcMethod }: HttpMatch): RouteMatch['pathSpecifier'] | null {
   if (grpcMethod !== '') return { $case: 'safeRegex', value: { regex: `/[^/]+/${escaped(grpcMethod)}` } };
   const value = path?.value ?? '/';
-  if (path?.type === PathMatch_Type.EXACT) return { $case: 'path', value };
-  if (value === '/') return { $case: 'prefix', value };
-  // Prefixes go by whole elements, of which a call has two: below the first come its methods, below the second nothing.
-  return value.indexOf('/', 1) < 0 ? { $case: 'prefix', value: `${value}/` } : { $case: 'path', value };
+  switch (path?.type) {
+    case PathMatch_Type.EXACT:
+      return { $case: 'path', value };
+    case PathMatch_Type.REGEX:
+      return { $case: 'safeRegex', value: { regex: path.ignoreCase ? `(?i)${value}` : value } };
+    case PathMatch_Type.TEXT_PREFIX:
+      return { $case: 'prefix', value };
+    case undefined:
+    case PathMatch_Type.PREFIX:
+      if (value === '/') return { $case: 'prefix', value };
+      // Prefixes go by whole elements, of which a call has two: below the first come its methods, below the second nothing.
+      return value.indexOf('/', 1) < 0 ? { $case: 'prefix', value: `${value}/` } : { $case: 'path', value };
+    default:
+      return null;
+  }
+}
+
+function headerOf({ name, value, type, inverted: invertMatch }: ValueMatch): HeaderMatcher {
+  if (type === ValueMatch_Type.PRESENT) return { name, invertMatch, headerMatchSpecifier: { $case: 'presentMatch', value: true } };
+  const matchPattern =
+    type === ValueMatch_Type.REGEX
+      ? ({ $case: 'safeRegex', value: { regex: value } } as const)
+      : type === ValueMatch_Type.PREFIX
+        ? ({ $case: 'prefix', value } as const)
+        : ({ $case: 'exact', value } as const);
+  return { name, invertMatch, headerMatchSpecifier: { $case: 'stringMatch', value: { matchPattern } } };
 }
 
 function escaped(text: string): string {
@@ -105,22 +156,46 @@ function escaped(text: string): string {
 
 function actionOf(rule: HttpRule, services: ReadonlyMap<string, Service>): RouteAction {
   const shares = new Map<string, number>();
-  for (const { service, port, weight } of rule.backends) {
+  for (const { service, port, weight, labels } of rule.backends) {
     if (weight === 0) continue;
-    const name = `${service}:${port}`;
+    const name = subsetName(`${service}:${port}`, labels);
     const known = targetOfCluster(name, services) === null ? NO_BACKEND : name;
     shares.set(known, (shares.get(known) ?? 0) + weight);
   }
   const [only = NO_BACKEND] = shares.keys();
-  const maxStreamDuration = durationOf(rule);
-  if (shares.size < 2) return { clusterSpecifier: { $case: 'cluster', value: only }, maxStreamDuration };
+  const rest = { maxStreamDuration: durationOf(rule), retryPolicy: retryOf(rule) };
+  if (shares.size < 2) return { clusterSpecifier: { $case: 'cluster', value: only }, ...rest };
   const clusters = [...shares].map(([name, weight]) => ({ name, weight }));
-  return { clusterSpecifier: { $case: 'weightedClusters', value: { clusters } }, maxStreamDuration };
+  return { clusterSpecifier: { $case: 'weightedClusters', value: { clusters } }, ...rest };
 }
 
 /** A client makes one attempt of its own accord, so the time of one holds for the call. */
 function durationOf({ requestTimeoutMs, backendTimeoutMs }: HttpRule): RouteAction['maxStreamDuration'] {
   const ms = Math.min(requestTimeoutMs || Number.POSITIVE_INFINITY, backendTimeoutMs || Number.POSITIVE_INFINITY);
   if (ms === Number.POSITIVE_INFINITY) return undefined;
-  return { maxStreamDuration: { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1_000_000 } };
+  return { maxStreamDuration: durationMs(ms) };
+}
+
+/** By gRPC over HTTP (statuses of HTTP), the four that clients retry. */
+const CODES: ReadonlyMap<number, string> = new Map([
+  [429, 'resource-exhausted'],
+  [500, 'internal'],
+  [503, 'unavailable'],
+  [504, 'deadline-exceeded'],
+]);
+const FIRST_BACKOFF_MS = 25;
+
+/** A call is no idempotent request: what says nothing of such is not repeated but where nothing was sent, and that clients do by themselves. */
+function retryOf({ retry }: HttpRule): RouteAction['retryPolicy'] {
+  if (retry === undefined || retry.attempts === 0 || !retry.anyMethod) return undefined;
+  const codes = new Set(['unavailable', ...retry.statuses.flatMap((status) => CODES.get(status) ?? [])]);
+  return {
+    retryOn: [...codes].join(','),
+    numRetries: retry.attempts,
+    retryBackOff: { baseInterval: durationMs(retry.backoffMs || FIRST_BACKOFF_MS) },
+  };
+}
+
+function durationMs(ms: number) {
+  return { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1_000_000 };
 }

@@ -13,15 +13,33 @@ export function clusterName({ service, port }: Target): string {
   return `${service.namespace}/${service.name}:${port.port}`;
 }
 
+/** "shop/catalog:9080 version=v2": those of the endpoints that have the labels. */
+export function subsetName(cluster: string, labels: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  return pairs.length === 0 ? cluster : `${cluster} ${pairs.sort().join(',')}`;
+}
+
+/** Of the name of a cluster; empty: all endpoints are of it. */
+export function labelsOfCluster(name: string): readonly (readonly [key: string, value: string])[] {
+  const space = name.indexOf(' ');
+  if (space < 0) return [];
+  return name
+    .slice(space + 1)
+    .split(',')
+    .map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]);
+}
+
 /** Null: there is no such service or port. */
 export function targetOfCluster(name: string, services: Services): Target | null {
-  const service = services.get(serviceOfCluster(name));
-  const port = service?.ports.find((each) => name.endsWith(`:${each.port}`));
+  const [whole = ''] = name.split(' ', 1);
+  const service = services.get(serviceOfCluster(whole));
+  const port = service?.ports.find((each) => whole.endsWith(`:${each.port}`));
   return service === undefined || port === undefined ? null : { service, port };
 }
 
 export function serviceOfCluster(name: string): string {
-  return name.slice(0, Math.max(0, name.lastIndexOf(':')));
+  const [whole = ''] = name.split(' ', 1);
+  return whole.slice(0, Math.max(0, whole.lastIndexOf(':')));
 }
 
 /** By hostname; null: several services have it ("catalog", in two namespaces), and a name that may mean either means none. */

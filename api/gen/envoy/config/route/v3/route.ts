@@ -7,7 +7,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Duration } from "../../../../google/protobuf/duration.js";
-import { UInt32Value } from "../../../../google/protobuf/wrappers.js";
+import { BoolValue, UInt32Value } from "../../../../google/protobuf/wrappers.js";
 import { RegexMatcher, StringMatcher } from "../../../type/matcher/v3/matcher.js";
 
 /** Source: see envoy/service/discovery/v3/discovery.proto. */
@@ -31,16 +31,24 @@ export interface Route {
 }
 
 export interface RouteMatch {
-  pathSpecifier: { $case: "prefix"; value: string } | { $case: "path"; value: string } | {
-    $case: "safeRegex";
-    value: RegexMatcher;
-  } | undefined;
+  pathSpecifier:
+    | { $case: "prefix"; value: string }
+    | { $case: "path"; value: string }
+    | { $case: "safeRegex"; value: RegexMatcher }
+    | undefined;
+  /** Absent: true. */
+  caseSensitive: boolean | undefined;
   headers: HeaderMatcher[];
 }
 
 export interface HeaderMatcher {
   name: string;
-  stringMatch: StringMatcher | undefined;
+  headerMatchSpecifier:
+    | { $case: "presentMatch"; value: boolean }
+    | { $case: "stringMatch"; value: StringMatcher }
+    | undefined;
+  /** So does a request without the header. */
+  invertMatch: boolean;
 }
 
 export interface RouteAction {
@@ -48,7 +56,19 @@ export interface RouteAction {
     | { $case: "cluster"; value: string }
     | { $case: "weightedClusters"; value: WeightedCluster }
     | undefined;
+  retryPolicy: RetryPolicy | undefined;
   maxStreamDuration: MaxStreamDuration | undefined;
+}
+
+export interface RetryPolicy {
+  /** gRPC status codes: "unavailable,internal". */
+  retryOn: string;
+  numRetries: number | undefined;
+  retryBackOff: RetryBackOff | undefined;
+}
+
+export interface RetryBackOff {
+  baseInterval: Duration | undefined;
 }
 
 export interface WeightedCluster {
@@ -294,7 +314,7 @@ export const Route: MessageFns<Route> = {
 };
 
 function createBaseRouteMatch(): RouteMatch {
-  return { pathSpecifier: undefined, headers: [] };
+  return { pathSpecifier: undefined, caseSensitive: undefined, headers: [] };
 }
 
 export const RouteMatch: MessageFns<RouteMatch> = {
@@ -309,6 +329,9 @@ export const RouteMatch: MessageFns<RouteMatch> = {
       case "safeRegex":
         RegexMatcher.encode(message.pathSpecifier.value, writer.uint32(82).fork()).join();
         break;
+    }
+    if (message.caseSensitive !== undefined) {
+      BoolValue.encode({ value: message.caseSensitive! }, writer.uint32(34).fork()).join();
     }
     for (const v of message.headers) {
       HeaderMatcher.encode(v!, writer.uint32(50).fork()).join();
@@ -351,6 +374,14 @@ export const RouteMatch: MessageFns<RouteMatch> = {
             }
 
             message.pathSpecifier = { $case: "safeRegex", value: RegexMatcher.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.caseSensitive = BoolValue.decode(reader, reader.uint32()).value;
             continue;
           }
           case 6: {
@@ -398,13 +429,14 @@ export const RouteMatch: MessageFns<RouteMatch> = {
         break;
       }
     }
+    message.caseSensitive = object.caseSensitive ?? undefined;
     message.headers = object.headers?.map((e) => HeaderMatcher.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseHeaderMatcher(): HeaderMatcher {
-  return { name: "", stringMatch: undefined };
+  return { name: "", headerMatchSpecifier: undefined, invertMatch: false };
 }
 
 export const HeaderMatcher: MessageFns<HeaderMatcher> = {
@@ -412,8 +444,16 @@ export const HeaderMatcher: MessageFns<HeaderMatcher> = {
     if (message.name !== "") {
       writer.uint32(10).string(message.name);
     }
-    if (message.stringMatch !== undefined) {
-      StringMatcher.encode(message.stringMatch, writer.uint32(106).fork()).join();
+    switch (message.headerMatchSpecifier?.$case) {
+      case "presentMatch":
+        writer.uint32(56).bool(message.headerMatchSpecifier.value);
+        break;
+      case "stringMatch":
+        StringMatcher.encode(message.headerMatchSpecifier.value, writer.uint32(106).fork()).join();
+        break;
+    }
+    if (message.invertMatch !== false) {
+      writer.uint32(64).bool(message.invertMatch);
     }
     return writer;
   },
@@ -439,12 +479,31 @@ export const HeaderMatcher: MessageFns<HeaderMatcher> = {
             message.name = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.headerMatchSpecifier = { $case: "presentMatch", value: reader.bool() };
+            continue;
+          }
           case 13: {
             if (tag !== 106) {
               break;
             }
 
-            message.stringMatch = StringMatcher.decode(reader, reader.uint32());
+            message.headerMatchSpecifier = {
+              $case: "stringMatch",
+              value: StringMatcher.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.invertMatch = reader.bool();
             continue;
           }
         }
@@ -465,15 +524,30 @@ export const HeaderMatcher: MessageFns<HeaderMatcher> = {
   fromPartial(object: DeepPartial<HeaderMatcher>): HeaderMatcher {
     const message = createBaseHeaderMatcher();
     message.name = object.name ?? "";
-    message.stringMatch = (object.stringMatch !== undefined && object.stringMatch !== null)
-      ? StringMatcher.fromPartial(object.stringMatch)
-      : undefined;
+    switch (object.headerMatchSpecifier?.$case) {
+      case "presentMatch": {
+        if (object.headerMatchSpecifier?.value !== undefined && object.headerMatchSpecifier?.value !== null) {
+          message.headerMatchSpecifier = { $case: "presentMatch", value: object.headerMatchSpecifier.value };
+        }
+        break;
+      }
+      case "stringMatch": {
+        if (object.headerMatchSpecifier?.value !== undefined && object.headerMatchSpecifier?.value !== null) {
+          message.headerMatchSpecifier = {
+            $case: "stringMatch",
+            value: StringMatcher.fromPartial(object.headerMatchSpecifier.value),
+          };
+        }
+        break;
+      }
+    }
+    message.invertMatch = object.invertMatch ?? false;
     return message;
   },
 };
 
 function createBaseRouteAction(): RouteAction {
-  return { clusterSpecifier: undefined, maxStreamDuration: undefined };
+  return { clusterSpecifier: undefined, retryPolicy: undefined, maxStreamDuration: undefined };
 }
 
 export const RouteAction: MessageFns<RouteAction> = {
@@ -485,6 +559,9 @@ export const RouteAction: MessageFns<RouteAction> = {
       case "weightedClusters":
         WeightedCluster.encode(message.clusterSpecifier.value, writer.uint32(26).fork()).join();
         break;
+    }
+    if (message.retryPolicy !== undefined) {
+      RetryPolicy.encode(message.retryPolicy, writer.uint32(74).fork()).join();
     }
     if (message.maxStreamDuration !== undefined) {
       MaxStreamDuration.encode(message.maxStreamDuration, writer.uint32(290).fork()).join();
@@ -522,6 +599,14 @@ export const RouteAction: MessageFns<RouteAction> = {
               $case: "weightedClusters",
               value: WeightedCluster.decode(reader, reader.uint32()),
             };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.retryPolicy = RetryPolicy.decode(reader, reader.uint32());
             continue;
           }
           case 36: {
@@ -566,8 +651,149 @@ export const RouteAction: MessageFns<RouteAction> = {
         break;
       }
     }
+    message.retryPolicy = (object.retryPolicy !== undefined && object.retryPolicy !== null)
+      ? RetryPolicy.fromPartial(object.retryPolicy)
+      : undefined;
     message.maxStreamDuration = (object.maxStreamDuration !== undefined && object.maxStreamDuration !== null)
       ? MaxStreamDuration.fromPartial(object.maxStreamDuration)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRetryPolicy(): RetryPolicy {
+  return { retryOn: "", numRetries: undefined, retryBackOff: undefined };
+}
+
+export const RetryPolicy: MessageFns<RetryPolicy> = {
+  encode(message: RetryPolicy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.retryOn !== "") {
+      writer.uint32(10).string(message.retryOn);
+    }
+    if (message.numRetries !== undefined) {
+      UInt32Value.encode({ value: message.numRetries! }, writer.uint32(18).fork()).join();
+    }
+    if (message.retryBackOff !== undefined) {
+      RetryBackOff.encode(message.retryBackOff, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RetryPolicy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetryPolicy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.retryOn = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.numRetries = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.retryBackOff = RetryBackOff.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RetryPolicy>): RetryPolicy {
+    return RetryPolicy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RetryPolicy>): RetryPolicy {
+    const message = createBaseRetryPolicy();
+    message.retryOn = object.retryOn ?? "";
+    message.numRetries = object.numRetries ?? undefined;
+    message.retryBackOff = (object.retryBackOff !== undefined && object.retryBackOff !== null)
+      ? RetryBackOff.fromPartial(object.retryBackOff)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRetryBackOff(): RetryBackOff {
+  return { baseInterval: undefined };
+}
+
+export const RetryBackOff: MessageFns<RetryBackOff> = {
+  encode(message: RetryBackOff, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.baseInterval !== undefined) {
+      Duration.encode(message.baseInterval, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RetryBackOff {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetryBackOff();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.baseInterval = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RetryBackOff>): RetryBackOff {
+    return RetryBackOff.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RetryBackOff>): RetryBackOff {
+    const message = createBaseRetryBackOff();
+    message.baseInterval = (object.baseInterval !== undefined && object.baseInterval !== null)
+      ? Duration.fromPartial(object.baseInterval)
       : undefined;
     return message;
   },

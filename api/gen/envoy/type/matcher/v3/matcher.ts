@@ -10,7 +10,10 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 /** Source: see envoy/service/discovery/v3/discovery.proto. */
 
 export interface StringMatcher {
-  matchPattern: { $case: "exact"; value: string } | { $case: "safeRegex"; value: RegexMatcher } | undefined;
+  matchPattern: { $case: "exact"; value: string } | { $case: "prefix"; value: string } | {
+    $case: "safeRegex";
+    value: RegexMatcher;
+  } | undefined;
 }
 
 export interface RegexMatcher {
@@ -27,6 +30,9 @@ export const StringMatcher: MessageFns<StringMatcher> = {
     switch (message.matchPattern?.$case) {
       case "exact":
         writer.uint32(10).string(message.matchPattern.value);
+        break;
+      case "prefix":
+        writer.uint32(18).string(message.matchPattern.value);
         break;
       case "safeRegex":
         RegexMatcher.encode(message.matchPattern.value, writer.uint32(42).fork()).join();
@@ -54,6 +60,14 @@ export const StringMatcher: MessageFns<StringMatcher> = {
             }
 
             message.matchPattern = { $case: "exact", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.matchPattern = { $case: "prefix", value: reader.string() };
             continue;
           }
           case 5: {
@@ -85,6 +99,12 @@ export const StringMatcher: MessageFns<StringMatcher> = {
       case "exact": {
         if (object.matchPattern?.value !== undefined && object.matchPattern?.value !== null) {
           message.matchPattern = { $case: "exact", value: object.matchPattern.value };
+        }
+        break;
+      }
+      case "prefix": {
+        if (object.matchPattern?.value !== undefined && object.matchPattern?.value !== null) {
+          message.matchPattern = { $case: "prefix", value: object.matchPattern.value };
         }
         break;
       }
