@@ -177,3 +177,26 @@ test('what stands still is compiled once: the same messages again while objects 
     'shop/a.example.com/192.0.2.2',
   ]);
 });
+
+test('a route leads to a host by the kind Hostname, where its namespace sees it and the host has the port', () => {
+  const route = (host: string, port: number, namespace = 'shop') => `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: out, namespace: ${namespace}}
+spec: {rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: ${host}, port: ${port}}]}]}`;
+  const open = entry(`{hosts: [api.example.com], ${PORTS}, resolution: STATIC, endpoints: [{address: 10.1.0.1}]}`);
+  const own = entry(`{hosts: [own.example.com], exportTo: [.], ${PORTS}, resolution: STATIC}`, 'f');
+  const outcome = (document: string): string => {
+    const objects = stored(open, own, document);
+    const { resources, problems } = compileModel({ objects, running: null });
+    const backends = resources.flatMap((each) =>
+      each.type === ResourceType.HTTP_ROUTE ? each.message.rules.flatMap((rule) => rule.backends) : [],
+    );
+    return [...backends.map((each) => each.service), ...problems.map(({ reason }) => reason)].join(' ');
+  };
+  expect(outcome(route('api.example.com', 443))).toBe('shop/api.example.com');
+  expect(outcome(route('API.example.com.', 443, 'depot'))).toBe('shop/api.example.com');
+  expect(outcome(route('own.example.com', 443))).toBe('shop/own.example.com');
+  expect(outcome(route('own.example.com', 443, 'depot'))).toBe(' BackendNotFound');
+  expect(outcome(route('api.example.com', 80))).toBe(' BackendNotFound');
+  expect(outcome(route('other.example.com', 443))).toBe(' BackendNotFound');
+});

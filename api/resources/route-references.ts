@@ -66,6 +66,11 @@ export const parentRefs = sectionsOrWhole(
   'sectionName or port',
 );
 
+/** Istio's: a host of a ServiceEntry as a backend. */
+export function isHostname({ group, kind }: { readonly group?: unknown; readonly kind?: unknown }): boolean {
+  return group === 'networking.istio.io' && kind === 'Hostname';
+}
+
 /** A reference to a port of a Service, with its share. `more`: what the route's kind adds. */
 export function serviceBackendRef<More extends z.ZodRawShape>(more: More) {
   return backendObjectRef({ weight: wholeNumber(0, 1_000_000).default(1), ...more });
@@ -83,9 +88,14 @@ function backendObjectRef<More extends z.ZodRawShape>(more: More) {
     }),
     (value, report) => {
       const isService = value.group === '' && value.kind === 'Service';
-      if (isService && value.port === undefined) report(['port'], 'required: the port of the Service');
-      if (!isService && typeof value.kind === 'string') {
-        report(['kind'], `${NOT_ACTED_ON}: backends of kind ${value.kind} (group ${describe(value.group)}), only Service`, 'warning');
+      const isKnown = isService || isHostname(value);
+      if (isKnown && value.port === undefined) report(['port'], `required: the port of the ${isService ? 'Service' : 'host'}`);
+      if (!isKnown && typeof value.kind === 'string') {
+        report(
+          ['kind'],
+          `${NOT_ACTED_ON}: backends of kind ${value.kind} (group ${describe(value.group)}), only Service, and Hostname of a ServiceEntry`,
+          'warning',
+        );
       }
     },
   );
