@@ -41,7 +41,7 @@ export function compileBackend(
 ): Backend {
   const port = reference.port ?? 0;
   const unresolved: Backend = { ...NO_BACKEND, port, weight: reference.weight };
-  const found = isHostname(reference) ? hostOf(route, reference.name, index) : serviceOf(route, reference, index);
+  const found = isHostname(reference) ? serviceOfHost(route, reference.name, index) : serviceOf(route, reference, index);
   if ('reason' in found) {
     report(found.message, found.reason);
     return unresolved;
@@ -78,7 +78,7 @@ function serviceOf(
 }
 
 /** Of a ServiceEntry, whose exportTo says who may send there: the one of the route's namespace first, then the oldest. */
-function hostOf({ namespace }: AnyRoute, host: string, { entryHosts, services }: BackendIndex): Stored<'Service'> | Missing {
+function serviceOfHost({ namespace }: AnyRoute, host: string, { entryHosts, services }: BackendIndex): Stored<'Service'> | Missing {
   const wanted = resolvableName(host);
   const seen = [...entryHosts].flatMap(([name, each]) => {
     const service = each.host === wanted ? services.get(name) : undefined;
