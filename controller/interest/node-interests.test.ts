@@ -210,6 +210,10 @@ test('over any changes, told in any steps, a node holds what a node that comes a
       const compile = (): void => {
         const { resources, visibility } = compileModel({ objects: [...objects.values()], running: null });
         interests.update(resources, visibility);
+        // What is kept from revision to revision is what would be made anew.
+        const anew = new NodeInterests();
+        anew.update(resources, visibility);
+        for (const node of NODES) expect(interests.of(node).digest).toBe(anew.of(node).digest);
         history.advance(++revision, resources.map(visible));
       };
       const tell = (node: string, interestThere: (digest: string) => Interest | null): void => {

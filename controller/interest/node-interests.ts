@@ -1,9 +1,10 @@
 // What each node is told of, revision by revision. Owns the interests that were given out, so that a node that comes back with the digest of one
 // is told the difference. Where nothing is narrowed everyone is told everything.
+import { isDeepStrictEqual } from 'node:util';
 import type { CompiledResource, Visibility } from '../../api/compile/index.js';
 import { EVERYTHING, Interest } from './interest.js';
 import { digestOf } from './reach.js';
-import { type NodeParts, Topology } from './topology.js';
+import { isAlike, type NodeParts, Topology } from './topology.js';
 import { NO_UNITS, UnitNumbers, UnitSet } from './unit-set.js';
 
 /** Interests that are remembered; a node that comes back with another one gets a full snapshot. */
@@ -14,11 +15,18 @@ export class NodeInterests {
   /** By digest, the one asked for last at the end. */
   readonly #known = new Map<string, Interest>();
   #topology: Topology | null = null;
+  /** What it was made of, or what is like it. */
+  #resources: readonly CompiledResource[] = [];
+  #visibility: Visibility | null = null;
   /** Of the present revision. */
   readonly #byNode = new Map<string, Interest>();
 
   /** The model is this now. */
   update(resources: readonly CompiledResource[], visibility: Visibility | null): void {
+    const isSame = this.#topology !== null && isAlike(this.#resources, resources) && isDeepStrictEqual(this.#visibility, visibility);
+    this.#resources = visibility === null ? [] : resources;
+    this.#visibility = visibility;
+    if (isSame) return;
     this.#topology = visibility === null ? null : new Topology(resources, visibility, this.#numbers, this.#topology);
     this.#byNode.clear();
   }

@@ -1,5 +1,6 @@
 // One revision of the model as interest sees it: which services a namespace sees, where routes lead from there, who runs where, who may call whom.
 // Made where something is narrowed; asked node by node. Holds no node's state.
+import { isDeepStrictEqual } from 'node:util';
 import type { CompiledResource, EgressScope, Visibility } from '../../api/compile/index.js';
 import type { Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
@@ -99,7 +100,6 @@ export class Topology {
 
   #addWorkload({ namespace, labels, node }: Workload, earlier: Topology | null): void {
     const reach = this.#scopeReach(namespace, this.#sidecarFor(namespace, labels), earlier);
-    for (const called of reach.namespaces) setIn(this.#callers, called).add(namespace);
     if (node === '') return;
     let place = this.#places.get(node);
     if (place === undefined) {
@@ -130,6 +130,7 @@ export class Topology {
       if (sidecar !== null) units.keepAll(this.#asked(namespace, sidecar));
       reach = this.#follow(units, earlier === null ? undefined : earlier.#scopes.get(key));
       this.#scopes.set(key, reach);
+      for (const called of reach.namespaces) setIn(this.#callers, called).add(namespace);
     }
     return reach;
   }
@@ -173,6 +174,31 @@ export class Topology {
     const selector = this.#visibility.gateways.get(gateway);
     // Every node has its name as a label, as Kubernetes gives it.
     return selector === undefined || selects(selector, { 'kubernetes.io/hostname': node, ...this.#visibility.nodeLabels.get(node) });
+  }
+}
+
+/** Whether a topology of the one is that of the other. Most revisions change addresses and health, of which it knows nothing. */
+export function isAlike(a: readonly CompiledResource[], b: readonly CompiledResource[]): boolean {
+  return a.length === b.length && a.every((each, index) => each === b[index] || isDeepStrictEqual(factsOf(each), factsOf(b[index])));
+}
+
+/** All that a topology reads of a resource. */
+function factsOf(resource: CompiledResource | undefined): unknown {
+  switch (resource?.type) {
+    case ResourceType.SERVICE:
+      return [resource.name, resource.message.hostnames];
+    case ResourceType.ENDPOINT:
+      return [resource.message.service, resource.message.node, resource.message.workload, resource.message.check?.node];
+    case ResourceType.HTTP_ROUTE:
+      return [resource.message.parents, resource.message.rules.map(({ backends }) => backends)];
+    case ResourceType.CONNECTION_ROUTE:
+      return [resource.message.parents, resource.message.backends];
+    case ResourceType.LISTENER:
+      return [resource.message.gateway];
+    case ResourceType.WORKLOAD:
+      return [resource.name, resource.message.node, resource.message.labels];
+    default:
+      return undefined;
   }
 }
 
