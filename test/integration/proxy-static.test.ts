@@ -363,3 +363,32 @@ test.each([
     for (const line of lines) expect((JSON.parse(line) as { client: string }).client).toMatch(client);
   },
 );
+
+test('a route leads to the host of a ServiceEntry, with its endpoints and their ports', async () => {
+  const port = await freePort();
+  const outside = await backend('outside');
+  const file = join(scope.folder, 'mesh.yaml');
+  writeFileSync(
+    file,
+    `${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec:
+  hosts: [api.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1, ports: {http: ${outside.port}}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: out}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name: api.example.com, port: 80}]}]
+`,
+  );
+  await scope.start(file);
+  const answer = await fetch(`http://127.0.0.1:${port}/items`);
+  expect([answer.status, ((await answer.json()) as { name: string }).name]).toEqual([200, 'outside']);
+});

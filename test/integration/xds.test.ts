@@ -279,6 +279,36 @@ spec:
   expect((await nodeStatus()).xds?.faults).toEqual([expect.stringContaining('shop/secret:9080 has no endpoints for proxyless clients')]);
 });
 
+test('calls follow a VirtualService to the subsets of a DestinationRule, in the order of its rules', async () => {
+  const labelled = (backend: Backend): string =>
+    slice('reviews', backend).replace('labels:', `annotations: { mesh.weft.dev/endpoint-labels: "version=${backend.name}" }, labels:`);
+  const rules = (weight: number): string => `---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: reviews, namespace: shop }
+spec: { host: reviews, subsets: [{ name: one, labels: { version: v1 } }, { name: two, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: reviews, namespace: shop }
+spec:
+  hosts: [reviews]
+  http:
+    - match: [{ headers: { end-user: { prefix: ja } } }]
+      route: [{ destination: { host: reviews, subset: two } }]
+    - route:
+        - { destination: { host: reviews, subset: one }, weight: ${100 - weight} }
+        - { destination: { host: reviews, subset: two }, weight: ${weight} }
+`;
+  await change(service('reviews') + labelled(v1) + labelled(v2) + rules(0));
+  const client = new XdsClient('reviews.shop:9080');
+  await client.until('v1');
+  await settled(client, { v1: 10 });
+  expect(await client.call(WHO, { 'end-user': 'jason' })).toBe('v2');
+  await change(rules(100));
+  await settled(client, { v2: 10 });
+});
+
 const CLUSTER = 'type.googleapis.com/envoy.config.cluster.v3.Cluster';
 
 /** Speaks the protocol by hand. */
