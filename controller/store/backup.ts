@@ -49,7 +49,8 @@ export async function backUp(client: EtcdClient, keys: Keyspace, path: string, n
 }
 
 /**
- * Makes the store hold what the file does. Where objects stand already it refuses, unless `replace`: then what is not in the file goes.
+ * Makes the store hold what the file does. Where objects stand already it refuses, unless `replace`: then what is not in the file goes, but for what
+ * was done or revoked since.
  * Controllers may run: they distribute nothing and refuse changes until it is whole. One that was interrupted is finished by the next. Throws
  * BackupFailure.
  */
@@ -60,7 +61,7 @@ export async function restore(client: EtcdClient, keys: Keyspace, path: string, 
     pairs.filter(({ key, lease }) => lease === '0' && !isOfStoreItself(keys, key)).map((pair) => [pair.key, pair.value]),
   );
   const marker = pairs.find(({ key }) => key === keys.restoring);
-  const strangers = [...before.keys()].filter((key) => !wanted.has(key));
+  const strangers = [...before.keys()].filter((key) => !wanted.has(key) && !outlives(keys, key));
   const differing = [...wanted].filter(([key, value]) => before.get(key)?.equals(value) !== true);
   if (before.size > 0 && marker === undefined && !replace && strangers.length + differing.length > 0) {
     throw new BackupFailure(
@@ -84,6 +85,11 @@ export async function restore(client: EtcdClient, keys: Keyspace, path: string, 
     [...leaders.map(({ key }) => key), keys.restoring].map((key): Write => ({ key, value: null, lease: null })),
   );
   return { written: differing.length, deleted: strangers.length, unchanged: wanted.size - differing.length };
+}
+
+/** What was done stays known, and a node that was revoked since stays so: going back to an older state is no way around either. */
+function outlives(keys: Keyspace, key: string): boolean {
+  return ['audit', 'refusals', 'revoked'].includes(keys.parse(key).kind);
 }
 
 /** Not of the mesh: of this one etcd. */

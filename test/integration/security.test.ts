@@ -340,6 +340,7 @@ test('the agent joins, renews by itself, keeps its key in a file of its own, and
   await eventually('another identity on disk', () => readFileSync(file, 'utf8') !== before);
   await first.stop();
   await new Promise((resolve) => setTimeout(resolve, 3_500));
+  await expect(agent('--node', 'n2')).rejects.toThrow(/identity of URI:weft:\/\/node\/n1, this agent is of node n2/);
   // Its certificate has ended, its token is used.
   await agent();
   await nodeIsConnected('n1');

@@ -305,6 +305,15 @@ describe('backup and restore', () => {
     expect(await standing(client)).toEqual(before);
   });
 
+  test('what was done and who was revoked since outlives it', async () => {
+    const client = connect();
+    const kept = [keys.revoked('node-a'), keys.audit('audit', 1, 'x'), keys.audit('refusals', 1, 'x')];
+    await commit(client, { expect: new Map(), writes: kept.map((key) => ({ key, value: '{}', lease: null })) });
+    expect(await restore(client, keys, file, true)).toMatchObject({ deleted: 0 });
+    for (const key of kept) expect((await client.range({ key: Buffer.from(key) })).kvs).toHaveLength(1);
+    await commit(client, { expect: new Map(), writes: kept.map((key) => ({ key, value: null, lease: null })) });
+  });
+
   test('nodes never hear of half a restore: one that stopped halfway holds everything back until the next has finished it', async () => {
     await etcd.wipe();
     const client = connect();
