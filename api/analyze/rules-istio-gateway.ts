@@ -2,6 +2,7 @@
 // port and host. As Istio's analysis has it.
 import { certificateTimes, type FieldPath, isHidden, keyPairFault, ROOT_NAMESPACE } from '../resources/index.js';
 import { textOf, type Unchecked } from '../resources/schema.js';
+import { conflictsOf } from './conflicts.js';
 import {
   type AnalysedObject,
   includes,
@@ -168,7 +169,7 @@ export function sharedCertificates(world: World, report: Report): void {
 }
 
 interface Server {
-  readonly gateway: AnalysedObject;
+  readonly object: AnalysedObject;
   readonly index: number;
   readonly port: number;
   readonly bind: string;
@@ -177,23 +178,17 @@ interface Server {
 
 /** Two for the same workloads, port and host: which of them holds is not defined. */
 export function conflicts(world: World, report: Report): void {
-  const servers = world.all(TYPE).flatMap((gateway) =>
-    itemsIn(gateway.spec, 'servers').flatMap(([index, server]): Server[] => {
+  const servers = world.all(TYPE).flatMap((object) =>
+    itemsIn(object.spec, 'servers').flatMap(([index, server]): Server[] => {
       const { number } = recordIn(server, 'port');
       if (typeof number !== 'number') return [];
-      return [{ gateway, index, port: number, bind: textOf(server, 'bind') ?? '', hosts: textsIn(server, 'hosts') }];
+      return [{ object, index, port: number, bind: textOf(server, 'bind') ?? '', hosts: textsIn(server, 'hosts') }];
     }),
   );
-  const told = new Set<AnalysedObject>();
-  for (const one of servers) {
-    const others = servers.filter(
-      (other) => other.gateway !== one.gateway && isSamePlace(one, other) && shareWorkloads(world, one.gateway, other.gateway),
-    );
-    if (others.length === 0 || told.has(one.gateway)) continue;
-    told.add(one.gateway);
-    const names = [...new Set(others.map(({ gateway }) => nameOf(gateway)))].join(', ');
+  const found = conflictsOf(servers, (one, other) => isSamePlace(one, other) && shareWorkloads(world, one.object, other.object));
+  for (const { one, names } of found) {
     report(
-      one.gateway,
+      one.object,
       'ConflictingGateways',
       ['spec', 'servers', one.index],
       `Gateway ${names} has port ${one.port} for the same hosts and workloads (${one.hosts.join(', ')})`,

@@ -2,6 +2,7 @@
 // Istio's analysis has it.
 import { type FieldPath, ROOT_NAMESPACE } from '../resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
+import { conflictsOf } from './conflicts.js';
 import { fullHost, HostIndex, knownHosts, meet, overlap, visibleIn } from './hosts.js';
 import { type AnalysedObject, includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
 
@@ -30,12 +31,8 @@ export function conflictingHosts(world: World, report: Report): void {
         scope: visibleIn(textsIn(object.spec, 'exportTo'), object.namespace),
       })),
     );
-  const told = new Set<AnalysedObject>();
-  for (const one of entries) {
-    const others = entries.filter(({ object, host, scope }) => object !== one.object && overlap(host, one.host) && meet(scope, one.scope));
-    if (others.length === 0 || told.has(one.object)) continue;
-    told.add(one.object);
-    const names = [...new Set(others.map(({ object }) => nameOf(object)))].join(', ');
+  const conflicts = conflictsOf(entries, (one, other) => overlap(other.host, one.host) && meet(other.scope, one.scope));
+  for (const { one, names } of conflicts) {
     report(
       one.object,
       'ConflictingMeshGatewayVirtualServiceHosts',

@@ -72,23 +72,8 @@ test('analyze needs no controller for files: findings with place and code, exit 
 test('every subcommand has help with what it does', () => {
   const { stdout } = weft(['--help']);
   const names = [...stdout.matchAll(/^ {2}([a-z]+) .*\S/gm)].map(([, name]) => name ?? '').filter((name) => name !== 'help');
-  expect(names).toEqual(
-    expect.arrayContaining([
-      'up',
-      'apply',
-      'get',
-      'delete',
-      'validate',
-      'analyze',
-      'status',
-      'routes',
-      'capture',
-      'controller',
-      'agent',
-      'proxy',
-    ]),
-  );
-  for (const name of [
+  const daemons = ['controller', 'agent', 'proxy'];
+  const commands = [
     'up',
     'apply',
     'get',
@@ -104,7 +89,9 @@ test('every subcommand has help with what it does', () => {
     'clusters',
     'listeners',
     'capture',
-  ]) {
+  ];
+  expect(names).toEqual(expect.arrayContaining([...daemons, ...commands]));
+  for (const name of commands) {
     const help = weft([name, '--help']);
     expect({ name, code: help.code, hasExamples: help.stdout.includes('Examples:') }).toEqual({ name, code: 0, hasExamples: true });
   }
