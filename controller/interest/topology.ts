@@ -57,7 +57,7 @@ export class Topology {
       else if (resource.type === ResourceType.HTTP_ROUTE)
         this.#addRoute(
           resource.message,
-          resource.message.rules.flatMap(({ backends }) => backends),
+          resource.message.rules.flatMap(({ backends, mirrors }) => [...backends, ...mirrors]),
         );
       else if (resource.type === ResourceType.CONNECTION_ROUTE) this.#addRoute(resource.message, resource.message.backends);
     }

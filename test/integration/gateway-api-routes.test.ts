@@ -1,7 +1,10 @@
 // The manifests of the Gateway API's own conformance tests, on the real `weft proxy --static` process with real backends: what its HTTPRoutes ask
 // for is what clients see. Gateways stand on a loopback address of this file's own, so that they have the ports of the manifests.
+
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { Agent, type IncomingHttpHeaders, request } from 'node:http';
+import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
+import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -347,4 +350,75 @@ test('the mirrors of a rule get copies, body and all, and the client the answer 
   );
   for (const mirror of [two, three])
     expect(mirror.seen).toMatchObject([{ path: '/multi-mirror', method: 'POST', body: 'x'.repeat(3_000) }]);
+});
+
+describe('over HTTP/2', () => {
+  let session: ClientHttp2Session;
+  beforeAll(() => {
+    session = connectHttp2(`http://${ADDRESS}`);
+  });
+  afterAll(() => session.destroy());
+
+  async function call(host: string, path: string, headers: OutgoingHttpHeaders = {}, body = '') {
+    const stream = session.request({ ':authority': host, ':path': path, ...headers }, { endStream: body === '' });
+    if (body !== '') stream.end(body);
+    const [head] = (await once(stream, 'response')) as [Record<string, string>];
+    let text = '';
+    for await (const chunk of stream) text += chunk;
+    return { status: Number(head[':status']), head, text };
+  }
+
+  test('redirects, rewrites, CORS and patterns are the same', async () => {
+    const redirect = await call(hostOf('httproute-redirect-path'), '/original-prefix/lemon?q=1');
+    expect([redirect.status, redirect.head.location]).toEqual([
+      302,
+      `http://${hostOf('httproute-redirect-path')}/replacement-prefix/lemon?q=1`,
+    ]);
+    expect(JSON.parse((await call(hostOf('httproute-rewrite-path'), '/prefix/one/two?a=b')).text)).toMatchObject({ path: '/one/two?a=b' });
+    expect(JSON.parse((await call('rewrite.example', '/one')).text)).toMatchObject({ headers: { host: 'one.example.org' } });
+    const origin = { origin: 'https://www.foo.com' };
+    const asked = { ':method': 'OPTIONS', ...origin, 'access-control-request-method': 'GET' };
+    expect((await call(hostOf('httproute-cors'), '/cors-1', asked)).head).toMatchObject({
+      ':status': 204,
+      'access-control-allow-origin': origin.origin,
+      'access-control-allow-methods': 'GET, OPTIONS',
+    });
+    expect((await call(hostOf('httproute-cors'), '/cors-1', origin)).head).toMatchObject({
+      ':status': 200,
+      'access-control-allow-origin': origin.origin,
+    });
+    const backendOf = async (path: string, headers: OutgoingHttpHeaders = {}) =>
+      (JSON.parse((await call('regex.test', path, headers)).text) as Seen).backend;
+    expect(await backendOf('/h', { 'user-agent': 'Mozilla/5.0 Chrome/120 Safari' })).toBe('infra-backend-v2');
+    expect(await backendOf('/h', { 'user-agent': 'curl/8' })).toBe('infra-backend-v1');
+    expect(await backendOf('/v7/items/1')).toBe('infra-backend-v2');
+    expect(await backendOf('/q?id=123')).toBe('infra-backend-v3');
+  });
+
+  test('mirrors get copies, body and all', async () => {
+    const [two, three] = [backends.get('infra-backend-v2')!, backends.get('infra-backend-v3')!];
+    two.seen.length = three.seen.length = 0;
+    const sent = { ':method': 'POST', cookie: 'a=b', 'x-own': 'kept' };
+    const answer = await call(hostOf('httproute-request-multiple-mirrors'), '/multi-mirror?x=1', sent, 'y'.repeat(20_000));
+    expect(JSON.parse(answer.text)).toMatchObject({ backend: 'infra-backend-v1' });
+    await eventually(
+      () => new Promise<number>((resolve) => setImmediate(() => resolve(two.seen.length + three.seen.length))),
+      (count) => count === 2,
+    );
+    const expected = { path: '/multi-mirror?x=1', method: 'POST', body: 'y'.repeat(20_000), headers: { cookie: 'a=b', 'x-own': 'kept' } };
+    for (const mirror of [two, three]) expect(mirror.seen).toMatchObject([expected]);
+  });
+
+  test('an answer that the route declines is asked for again', async () => {
+    const backend = backends.get('infra-backend-v3')!;
+    let left = 2;
+    backend.before = (_, response) => {
+      if (left-- <= 0) return false;
+      response.writeHead(500).end();
+      return true;
+    };
+    const answer = await call(hostOf('httproute-retry'), '/retry/code-500-attempts-3', { ':method': 'POST' }, 'kept');
+    backend.before = () => false;
+    expect([answer.status, (JSON.parse(answer.text) as Seen).body]).toEqual([200, 'kept']);
+  });
 });
