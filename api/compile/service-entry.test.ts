@@ -200,3 +200,23 @@ spec: {rules: [{backendRefs: [{group: networking.istio.io, kind: Hostname, name:
   expect(outcome(route('api.example.com', 80))).toBe(' BackendNotFound');
   expect(outcome(route('other.example.com', 443))).toBe(' BackendNotFound');
 });
+
+test('policies name a host as they name a Service: TLS begins here where a BackendTLSPolicy asks for it', () => {
+  const { services, problems } = compiled([
+    entry(
+      `{hosts: [api.example.com], ports: [{number: 443, name: https, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 10.1.0.1}]}`,
+    ),
+    `apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: p, namespace: shop}
+spec: {targetRefs: [{group: "", kind: Service, name: api.example.com}], validation: {hostname: api.example.com, wellKnownCACertificates: System}}`,
+    `apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: t, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: api.example.com}], loadBalancer: {type: RoundRobin}}`,
+  ]);
+  expect(problems).toEqual([]);
+  expect(services).toMatchObject([
+    { ports: [{ tls: { hostname: 'api.example.com', systemTrust: true } }], loadBalancing: { algorithm: 1 } },
+  ]);
+});

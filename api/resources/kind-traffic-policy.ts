@@ -2,12 +2,13 @@
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import { choice, fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
-import { dnsLabel, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
+import { dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
 
 const targetRef = fields({
   group: z.literal('', { error: 'expected group: "", the group of Service' }).default(''),
   kind: choice(['Service']),
-  name: dnsLabel,
+  // A host of a ServiceEntry is a Service too.
+  name: dnsSubdomain,
 });
 
 const WAYS = ['http', 'grpc', 'tcp'] as const;
