@@ -1,6 +1,7 @@
 // Bytes that wait: output a peer did not take yet, or a head that is not whole. Holds no memory while empty, so idle connections cost none.
 // What it holds may be on somebody's account: one number, in bytes, of the thread that uses the queue.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -65,13 +66,15 @@ class ByteQueue {
 
  private:
   static constexpr size_t kPadding = 64;
+  static constexpr size_t kGrown = 2048;
 
   void charge(double bytes) {
     if (account_ != nullptr) *account_ += bytes;
   }
   void grow(size_t count) {
     const size_t needed = size_ + count + kPadding;
-    size_t capacity = capacity_ == 0 ? needed : needed + needed / 2;
+    // What has grown once is a connection's output: sixteen answers in one send.
+    size_t capacity = capacity_ == 0 ? needed : std::max(2 * needed, kGrown);
     capacity = (capacity + 63) & ~size_t{63};
     // Whoever lets so much wait knows no bound.
     if (capacity > UINT32_MAX) abort();
