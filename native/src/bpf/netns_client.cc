@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,7 +44,11 @@ int spawn(const std::string& path, int channel) {
   pid_t child = 0;
   const int error = posix_spawn(&child, path.c_str(), &actions, nullptr, words, environ);
   posix_spawn_file_actions_destroy(&actions);
-  return error;
+  if (error != 0) return error;
+  // What serves is a child of its own.
+  while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return 0;
 }
 
 }  // namespace

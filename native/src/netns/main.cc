@@ -115,6 +115,16 @@ void confine_server(uint64_t held, const Options& options) {
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 }
 
+// The process that is waited for ends when it serves: it is nobody's child.
+[[noreturn]] void become_server(int channel, int home, uint64_t held, const Options& options) {
+  setsid();
+  confine_server(held, options);
+  const pid_t server = fork();
+  if (server < 0) die("fork", errno);
+  if (server > 0) _exit(0);
+  serve(channel, home, options);
+}
+
 // Not a child of COMMAND's, which knows of none.
 void leave_server(int channel, int home, uint64_t held, const Options& options) {
   const pid_t child = fork();
@@ -126,12 +136,7 @@ void leave_server(int channel, int home, uint64_t held, const Options& options) 
     if (status != 0) exit(1);
     return;
   }
-  setsid();
-  confine_server(held, options);
-  const pid_t server = fork();
-  if (server < 0) die("fork", errno);
-  if (server > 0) _exit(0);
-  serve(channel, home, options);
+  become_server(channel, home, held, options);
 }
 
 void enter(const char* path) {
@@ -185,11 +190,7 @@ int main(int count, char** words) {
   // Not closed by exec(): COMMAND gets it.
   const int home = open("/proc/self/ns/net", O_RDONLY);
   if (home < 0) die("open /proc/self/ns/net", errno);
-  if (options.channel >= 0) {
-    setsid();
-    confine_server(held, options);
-    serve(options.channel, home, options);
-  }
+  if (options.channel >= 0) become_server(options.channel, home, held, options);
   int channels[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, channels) != 0) die("socketpair", errno);
   leave_server(channels[1], home, held, options);
