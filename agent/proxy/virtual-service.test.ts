@@ -235,3 +235,15 @@ describe('rules', () => {
     ]);
   });
 });
+
+test('a route in its clients’ namespace is for them alone, and there no other counts', () => {
+  const route = (namespace: string, backend: string, path: string): string =>
+    `apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: ${namespace}}\nspec: {parentRefs: [{group: "", kind: Service, name: reviews, namespace: default}], rules: [{matches: [{path: {value: ${path}}}], backendRefs: [{name: ${backend}, namespace: default, port: 9080}]}]}`;
+  const client =
+    'apiVersion: mesh.weft.dev/v1\nkind: Workload\nmetadata: {name: c, namespace: other}\nspec: {node: a, networkNamespace: /run/netns/c, addresses: [10.2.0.1]}';
+  const mesh = new Mesh(route('default', 'ratings', '/'), route('other', 'reviews', '/own'), client);
+  expect(mesh.problems).toEqual([]);
+  const status = (source: string, path: string): number => Math.min(mesh.decide('reviews', { source, path }).target, 0);
+  // Its own namespace has rules for /own alone; a client of another one never meets them.
+  expect([status('10.2.0.1', '/own'), status('10.2.0.1', '/'), status(PRODUCTPAGE, '/own')]).toEqual([0, -404, 0]);
+});

@@ -1,0 +1,118 @@
+// Istio's Bookinfo examples where they are meant to be: a pod calls services of the mesh, its connections are captured, the real `weft proxy`
+// follows the VirtualServices as Istio ships them. Who answers is a real server for each version. Fails where it cannot run.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { compileModel } from '../../api/compile/index.js';
+import { encodeResource } from '../../api/compile/wire.js';
+import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
+import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { POD_A, POD_B } from './lab.js';
+import { MeshProxy, NODE } from './mesh-proxy.js';
+import { Scene } from './scene.js';
+
+const EXAMPLES = new URL('../../../shared/testdata/bookinfo/networking/', import.meta.url);
+const VIPS = { reviews: '10.96.9.61', ratings: '10.96.9.62' } as const;
+const VERSIONS = { reviews: ['v1', 'v2', 'v3'], ratings: ['v1', 'v2'] } as const;
+type App = keyof typeof VIPS;
+const APPS = Object.keys(VIPS) as App[];
+const portOf = (app: App, index: number): number => 9_100 + APPS.indexOf(app) * 10 + index;
+
+const SERVER = `
+const { createServer } = require('node:http');
+const names = JSON.parse(process.argv[1]);
+for (const [port, name] of names) createServer((request, response) => response.end(name)).listen(port, '0.0.0.0');
+console.log('ready');`;
+
+describe('Bookinfo in the mesh', () => {
+  const scene = new Scene('bookinfo');
+  let server: ChildProcess | null = null;
+  let proxy: MeshProxy | null = null;
+
+  function resources(...examples: string[]): Resource[] {
+    const workload = (name: string, labels: string, namespace: string, rest: string): string =>
+      `apiVersion: mesh.weft.dev/v1\nkind: Workload\nmetadata: {name: ${name}, labels: ${labels}}\nspec: {node: ${NODE}, networkNamespace: ${scene.lab.path(namespace)}, ${rest}}`;
+    const manifests = [
+      workload('productpage', '{app: productpage}', 'a', `addresses: [${POD_A.v4}]`),
+      ...APPS.flatMap((app) => [
+        `apiVersion: v1\nkind: Service\nmetadata: {name: ${app}}\nspec: {clusterIP: ${VIPS[app]}, selector: {app: ${app}}, ports: [{name: http, port: 9080, targetPort: http}]}`,
+        ...VERSIONS[app].map((version, index) =>
+          workload(
+            `${app}-${version}`,
+            `{app: ${app}, version: ${version}}`,
+            'b',
+            `addresses: [${POD_B.v4}], ports: [{name: http, port: ${portOf(app, index)}}]`,
+          ),
+        ),
+      ]),
+      ...['destination-rule-all', ...examples].map((name) => readFileSync(new URL(`${name}.yaml`, EXAMPLES), 'utf8')),
+    ];
+    const { objects, findings } = parseManifests([{ name: 'bookinfo', content: manifests.join('\n---\n') }]);
+    expect(findings.map(formatFinding)).toEqual([]);
+    const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
+    return compileModel({ objects: stored, running: null }).resources.map(encodeResource);
+  }
+
+  /** "<status> <body> <seconds>" of a request of the pod. */
+  function ask(app: App, ...headers: string[]): { status: number; body: string; seconds: number } {
+    const words = headers.flatMap((header) => ['-H', header]);
+    const text = scene.lab.in('a', 'curl', ['-s', '-m', '10', '-w', ' %{http_code} %{time_total}', ...words, `http://${VIPS[app]}:9080/`]);
+    const [, body = '', status = '', seconds = ''] = /^(.*) (\d+) ([\d.]+)$/s.exec(text) ?? [];
+    return { status: Number(status), body, seconds: Number(seconds) };
+  }
+
+  function counts(app: App, times: number): Record<string, number> {
+    const found: Record<string, number> = {};
+    for (let i = 0; i < times; i++) {
+      const { body } = ask(app);
+      found[body] = (found[body] ?? 0) + 1;
+    }
+    return found;
+  }
+
+  beforeAll(async () => {
+    await scene.up();
+    await scene.open('auto');
+    await scene.capture.reconcile(scene.enrolled());
+    const names = APPS.flatMap((app) => VERSIONS[app].map((version, index) => [portOf(app, index), `${app}-${version}`]));
+    server = spawn('nsenter', [`--net=${scene.lab.path('b')}`, process.execPath, '-e', SERVER, JSON.stringify(names)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(server.stdout!, 'data');
+    proxy = await MeshProxy.start(scene.lab, 'proxy', resources());
+  }, 30_000);
+  afterAll(async () => {
+    await proxy?.kill();
+    server?.kill('SIGKILL');
+    await scene.down();
+  }, 20_000);
+
+  test('everything to v1; reviews to v3; half of it to each', async () => {
+    await proxy!.update(resources('virtual-service-all-v1'));
+    expect([counts('reviews', 6), counts('ratings', 4)]).toEqual([{ 'reviews-v1': 6 }, { 'ratings-v1': 4 }]);
+    await proxy!.update(resources('virtual-service-reviews-v3'));
+    expect(counts('reviews', 6)).toEqual({ 'reviews-v3': 6 });
+    await proxy!.update(resources('virtual-service-reviews-50-v3'));
+    const half = counts('reviews', 60);
+    expect(Object.keys(half).sort()).toEqual(['reviews-v1', 'reviews-v3']);
+    // Five deviations of 60 tosses of a coin: once in two million runs it is more.
+    expect(Math.abs(half['reviews-v1']! - 30)).toBeLessThan(20);
+  });
+
+  test('jason sees v2, all others v3', async () => {
+    await proxy!.update(resources('virtual-service-reviews-jason-v2-v3'));
+    expect([ask('reviews', 'end-user: jason').body, ask('reviews').body]).toEqual(['reviews-v2', 'reviews-v3']);
+  });
+
+  test('the ratings of jason are aborted; or come 7 seconds late', async () => {
+    await proxy!.update(resources('virtual-service-ratings-test-abort'));
+    expect([ask('ratings', 'end-user: jason').status, ask('ratings').body]).toEqual([500, 'ratings-v1']);
+    await proxy!.update(resources('virtual-service-ratings-test-delay'));
+    expect(ask('ratings')).toMatchObject({ body: 'ratings-v1' });
+    const late = ask('ratings', 'end-user: jason');
+    expect(late.body).toBe('ratings-v1');
+    expect(late.seconds).toBeGreaterThan(6.9);
+    expect(late.seconds).toBeLessThan(9);
+  }, 20_000);
+});
