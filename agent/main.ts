@@ -53,12 +53,14 @@ export async function runAgent(config: AgentConfig): Promise<number> {
     lose = () => resolve(null);
   });
   let agent: RunningAgent;
-  let release: () => void;
+  // Called however it ends: a channel to weft-netns that stays open keeps a process alive that can't start.
+  let release = (): void => undefined;
   try {
     release = useConfinement(log, lose);
     agent = await startAgent(config, log);
   } catch (error) {
     log.fatal({ err: error }, `the agent can't start: ${(error as Error).message}`);
+    release();
     return 1;
   }
   const received = await Promise.race([signal, lost]);

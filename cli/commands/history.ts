@@ -25,7 +25,7 @@ function wholeNumber(value: string): number {
 
 export function historyCommand(): Command {
   const command = new Command('history')
-    .description('Show what was changed, the newest first: revision, when, who (as they named themselves), what.')
+    .description('Show what was changed, the newest first: revision, when, who, what.')
     .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber).default(DEFAULT_LIMIT))
     .addOption(new Option('-o, --output <format>', 'how to show them').choices(['json']))
     .action(async (flags: HistoryFlags, self: Command) => history(flags, contextOf(self)));

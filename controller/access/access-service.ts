@@ -110,6 +110,7 @@ export function createAccessService(parts: AccessParts): AccessServer {
       return {};
     }),
     revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async ({ request: { node } }) => {
+      authorityOf(parts);
       if (!NODE_NAME.test(node)) throw new Refusal(status.INVALID_ARGUMENT, `${JSON.stringify(node)} is no node name`);
       const value = JSON.stringify({ atMs: parts.wallClock(), requestId: randomUUID() });
       await write(parts, [{ key: parts.keys.revoked(node), value, lease: null }]);
@@ -201,7 +202,7 @@ function authorityOf({ authority }: AccessParts): Authority {
   if (authority !== null) return authority;
   throw new Refusal(
     status.FAILED_PRECONDITION,
-    'this controller has no authority, so there is nothing to join: start it with --authority-key-file (docs/security.md)',
+    'this controller has no authority, so nodes have no certificates: start it with --authority-key-file (docs/security.md)',
   );
 }
 
