@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { countersByReason, savedCountersByReason } from '../../agent/capture/nat-capture.js';
@@ -94,8 +94,8 @@ describe.each([...KINDS, 'nftables', 'iptables'] as const)('%s', (kind) => {
     if (isNat(kind)) {
       // The agent tells the proxy of the pods in its own time.
       const isCaptured = async () => {
-        // Which it does here, in this process.
-        await setImmediate();
+        // Which it does here, in this process, in many turns: what follows holds them up.
+        await sleep(100);
         const before = counted(/captured/);
         for (const [from, to] of [
           ['a', REMOTE.v4],
