@@ -57,8 +57,8 @@ const CHANNEL: ClientOptions = {
 /** How grpc-js words it when nobody was reached; a controller that lost its etcd answers UNAVAILABLE too, in its own words. */
 const NO_CONNECTION = /^(No connection established|Connection dropped|Name resolution failed|Failed to connect)/;
 
-/** A server that speaks TLS hears plaintext, or the other way round. */
-const NO_TLS = /Connection dropped|socket hang up|Protocol error|wrong version number|packet length too long|ECONNRESET/i;
+/** Nobody is there at all. Anything else may be a server that speaks TLS and hears plaintext, or the other way round. */
+const NOBODY = /ECONNREFUSED|ENOENT|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|Name resolution failed/;
 const NEEDS_TLS = '\nIf it speaks TLS, say who you are: --credentials FILE or WEFT_TOKEN; if it does not, leave them out.';
 
 /** Of a controller without an authority, or of a version before there was one. */
@@ -160,7 +160,7 @@ export class Controller {
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {
     return unary(start, this.#metadata, timeoutMs, (error) => {
       if (error.code === status.DEADLINE_EXCEEDED || (error.code === status.UNAVAILABLE && NO_CONNECTION.test(error.details))) {
-        return `no controller answers at ${this.address}: ${failureReason(error.details)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).${NO_TLS.test(error.details) ? NEEDS_TLS : ''}`;
+        return `no controller answers at ${this.address}: ${failureReason(error.details)}\nIs it running? Start one with \`weft up\` or \`weft controller\`, or say where it is with --controller ADDRESS (or WEFT_CONTROLLER).${NOBODY.test(error.details) ? '' : NEEDS_TLS}`;
       }
       if (error.code === status.UNAVAILABLE) return `the controller at ${this.address} can't do it now: ${error.details}`;
       return `the controller at ${this.address} refused: ${error.details} (${status[error.code]})`;

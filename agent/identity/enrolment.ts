@@ -200,7 +200,7 @@ export class Enrolment implements LinkSecurity {
   async #join(address: string): Promise<void> {
     const { node, tokenFile, file } = this.#options;
     if (tokenFile === null) throw new Error('it has not joined, and there is no token: give one by --join-token-file (weft token create)');
-    const token = readFileSync(tokenFile, 'utf8').trim();
+    const token = readToken(tokenFile);
     const identity = this.#identity ?? { key: newKey(), certificate: null, authorities: [] };
     // On disk first: the token is good for this key alone, also after a crash.
     if (this.#identity === null) writeIdentity(file, identity);
@@ -297,4 +297,12 @@ function pemOf(key: KeyObject): string {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+function readToken(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    throw new Error(`its token can't be read, of --join-token-file or --service-account-token-file: ${messageOf(error)}`);
+  }
 }

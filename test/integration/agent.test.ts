@@ -1,5 +1,8 @@
 // The whole agent in this process, redirection off, against a real gRPC controller side and a real proxy side.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
@@ -312,3 +315,18 @@ function fields(message: Buffer, field: number): Buffer[] {
   }
   return found;
 }
+
+test('an agent that can’t start says why and ends, so that its unit starts it again', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  cleanups.push(() => taken.close());
+  const { port } = taken.address() as AddressInfo;
+  const flags = ['--node', 'n1', '--controller', '127.0.0.1:1', '--run-dir', folder, '--state-dir', folder, '--capture', 'nftables'];
+  const places = ['--mesh-netns', join(folder, 'mesh'), '--bpf-dir', join(folder, 'bpf'), '--metrics-listen', `127.0.0.1:${port}`];
+  const agent = spawn(process.execPath, ['dist/cli/main.js', 'agent', ...flags, ...places], { stdio: ['ignore', 'ignore', 'pipe'] });
+  cleanups.push(() => agent.kill('SIGKILL'));
+  let said = '';
+  agent.stderr.on('data', (data) => (said += String(data)));
+  expect(await once(agent, 'close')).toEqual([1, null]);
+  expect(said).toContain('EADDRINUSE');
+});
