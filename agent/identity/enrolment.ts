@@ -151,16 +151,19 @@ export class Enrolment implements LinkSecurity {
     }
   }
 
-  /** Returns what to wait before the next one; 0: it went well. */
+  /** Returns what to wait before the next one; 0: until it is to be renewed. */
   async #attempt(address: string): Promise<number> {
     try {
       const how = await this.#enrol(address);
-      this.#fault = '';
+      this.#fault = this.#holds()
+        ? ''
+        : `${address}: the certificate had ended when it came: compare this host's clock with the controller's`;
       this.#isDoubted = false;
       this.#isLogged = false;
       this.#backoff.reset();
       this.#options.log.info({ address, until: this.#identity?.certificate?.validTo }, `certificate of node ${this.#options.node}: ${how}`);
-      return 0;
+      // One that is to be renewed when it comes: clocks differ, or its authority ends. Another one at once would be the same.
+      return this.#renewAtMs() > this.#wallClock() ? 0 : LONGEST_WAIT_MS;
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#fault = `${address}: ${reason}`;

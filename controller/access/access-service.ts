@@ -113,7 +113,12 @@ export function createAccessService(parts: AccessParts): AccessServer {
       authorityOf(parts);
       if (!NODE_NAME.test(node)) throw new Refusal(status.INVALID_ARGUMENT, `${JSON.stringify(node)} is no node name`);
       const value = JSON.stringify({ atMs: parts.wallClock(), requestId: randomUUID() });
-      await write(parts, [{ key: parts.keys.revoked(node), value, lease: null }]);
+      // A token gives a certificate again to the key that it was used with.
+      const tokens = await parts.tokens.keysFor(node);
+      await write(parts, [
+        { key: parts.keys.revoked(node), value, lease: null },
+        ...tokens.map((key) => ({ key, value: null, lease: null })),
+      ]);
       return {};
     }),
     listAuthorities: unary<ListAuthoritiesRequest, ListAuthoritiesResponse>(async () => shownAuthorities(authorityOf(parts))),

@@ -3,7 +3,7 @@ import { createHash, type KeyObject, randomBytes, randomUUID } from 'node:crypto
 import { parseToken, pinOf, type Token, tokenText } from '../../api/access/names.js';
 import { type JoinTokenRecord, readJoinToken } from '../store/access-records.js';
 import type { EtcdClient } from '../store/etcd-client.js';
-import type { Keyspace } from '../store/keys.js';
+import { type Keyspace, prefixEnd } from '../store/keys.js';
 import { grantLease } from '../store/lease.js';
 import { commit } from '../store/transaction.js';
 import { hashOf, isSame } from './authenticator.js';
@@ -58,6 +58,14 @@ export class JoinTokens {
     if (found === undefined) return false;
     const result = await commit(this.#client, { expect: new Map(), writes: [{ key, value: null, lease: null }] });
     return result.kind === 'committed' ? true : 'message' in result ? result.message : 'etcd did not take it: try again';
+  }
+
+  /** In etcd, of every token for that node. Throws StoreError. */
+  async keysFor(node: string): Promise<string[]> {
+    const prefix = this.#keys.joinToken('');
+    // Not from the view, as in use().
+    const { kvs } = await this.#client.range({ key: Buffer.from(prefix), range_end: prefixEnd(prefix) });
+    return kvs.filter(({ value }) => readJoinToken(value)?.node === node).map(({ key }) => key.toString());
   }
 
   /** For the node, with that key: the same again may come with the same key, for an answer that was lost. Throws StoreError. */

@@ -53,6 +53,8 @@ kind: HTTPRoute
 metadata: {name: ${name}, namespace: ${of}}
 spec: {parentRefs: [{${parent}}], rules: [{backendRefs: [{name: ${backend}, port: 80}]}]}
 `;
+const mirrored = (of: string, to: string): string =>
+  of.replace('rules: [{', `rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: ${to}, port: 80}}}], `);
 const gateway = (of: string, name: string, nodes: string): string => `apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: ${name}, namespace: ${of}${nodes === '' ? '' : `, annotations: {mesh.weft.dev/node-selector: "${nodes}"}`}}
@@ -284,6 +286,11 @@ test.each([
     'where a route leads',
     [...standing, service('shop', 'till', '~'), route('shop', 'cart', 'kind: Service, group: "", name: cart', 'cart')],
     [...standing, service('shop', 'till', '~'), route('shop', 'cart', 'kind: Service, group: "", name: cart', 'till')],
+  ],
+  [
+    'where a route mirrors to',
+    [...standing, service('shop', 'till', '~'), route('shop', 'cart', 'kind: Service, group: "", name: cart', 'cart')],
+    [...standing, service('shop', 'till', '~'), mirrored(route('shop', 'cart', 'kind: Service, group: "", name: cart', 'cart'), 'till')],
   ],
   [
     'where a gateway runs',

@@ -190,7 +190,7 @@ function factsOf(resource: CompiledResource | undefined): unknown {
     case ResourceType.ENDPOINT:
       return [resource.message.service, resource.message.node, resource.message.workload, resource.message.check?.node];
     case ResourceType.HTTP_ROUTE:
-      return [resource.message.parents, resource.message.rules.map(({ backends }) => backends)];
+      return [resource.message.parents, resource.message.rules.map(({ backends, mirrors }) => [backends, mirrors])];
     case ResourceType.CONNECTION_ROUTE:
       return [resource.message.parents, resource.message.backends];
     case ResourceType.LISTENER:

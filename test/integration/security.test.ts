@@ -13,6 +13,8 @@ import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { addAgentOptions, agentConfig } from '../../agent/config.js';
+import { Enrolment } from '../../agent/identity/enrolment.js';
+import { type Clock, systemClock } from '../../agent/link/clock.js';
 import { type RunningAgent, startAgent } from '../../agent/main.js';
 import { CONTROLLER_NAME, parseToken, RENEWAL_CONTEXT, tokenText } from '../../api/access/names.js';
 import { pinnedAuthority, secureChannel } from '../../api/access/secure-channel.js';
@@ -378,6 +380,36 @@ test('an open stream ends when its certificate does, and at once when the node i
   await watched.until('the end of the stream', () => error !== null);
   expect(error).toMatchObject({ code: status.UNAUTHENTICATED });
   expect((await subscribe(known, 'node-a'))?.details).toContain('were revoked: it needs a new join token');
+});
+
+test('tokens from before a node was revoked are worth nothing afterwards, also for the key that one was used with', async () => {
+  const [used, unused, another] = [await token('node-a'), await token('node-a'), await token('node-b')];
+  const { pair, authorities: trusted } = await joinWith(used, 'node-a');
+  await ask((done) => local.access.revokeNode({ node: 'node-a' }, done));
+  expect((await refusedWith(joinWith(used, 'node-a', pair, trusted))).details).toContain('not valid');
+  expect((await refusedWith(joinWith(unused, 'node-a', ec(), trusted))).details).toContain('not valid');
+  expect((await joinWith(another, 'node-b')).answer.certificate).toContain('BEGIN CERTIFICATE');
+});
+
+test('a node to whose clock every certificate is old does not ask for one after the other', async () => {
+  const tokenFile = join(folder, 'token');
+  writeFileSync(tokenFile, await token('n1'));
+  const waits: number[] = [];
+  const waiting = new Condition();
+  const delay: Clock['delay'] = (ms, signal) => {
+    waits.push(ms);
+    waiting.changed();
+    return systemClock.delay(ms, signal);
+  };
+  const enrolment = new Enrolment({
+    ...{ node: 'n1', addresses: [one.address], file: join(folder, 'identity.pem'), authoritiesFile: null, tokenFile },
+    ...{ log: pino({ level: 'silent' }), clock: { ...systemClock, delay }, wallClock: () => Date.now() + 20 * 3_600_000 },
+  });
+  closing.push(() => enrolment.stop());
+  await enrolment.start();
+  await waiting.until('a pause', () => waits.length > 0);
+  expect(waits[0]).toBe(60_000);
+  expect(enrolment.fault).toBe('');
 });
 
 test('a revoked agent joins anew by the token it is given', async () => {
