@@ -453,6 +453,8 @@ export interface ValueSpec {
   readonly name: string;
 }
 export const MAX_VALUES = 64;
+/** Distinct names of headers in predicates and values, and as many of query parameters. */
+export const MAX_MATCHED_NAMES = 1_024;
 /** `value` and, with `keepsRest`, all of the path but its first `skip` bytes; begins with "/" always. Its query stays, unless `value` has one. */
 export interface PathChange {
   readonly value: string;

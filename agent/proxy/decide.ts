@@ -110,6 +110,7 @@ const [COLON, DIGIT_0, DIGIT_9] = [0x3a, 0x30, 0x39];
 const MILLION = 1_000_000;
 const HTTP_TEXT = Buffer.from('http');
 const HTTPS_TEXT = Buffer.from('https');
+const ROOT_TEXT = Buffer.from('/');
 const METHOD_TEXTS = METHODS.map((method) => Buffer.from(method));
 /** As in hostIndex and hostParents. */
 const ANY_HOST = -1;
@@ -183,6 +184,8 @@ export class Decider {
 
   private decide(batch: Batch, d: number, q: number): void {
     const { descriptors, decisions } = batch;
+    // Whatever became of the one before.
+    this.isExtended = false;
     decisions[q + Decision.Flags] = 0;
     decisions[q + Decision.Token] = 0;
     decisions[q + Decision.RequestMutation] = -1;
@@ -394,7 +397,10 @@ export class Decider {
         return this.setText(0, text.length);
       }
       default:
-        return subject >= 0 && this.findValue(batch, d, subject);
+        if (subject >= 0) return this.findValue(batch, d, subject);
+        // As a text that there was no room for.
+        this.textAt = -1;
+        return false;
     }
   }
 
@@ -443,7 +449,14 @@ export class Decider {
     const rewrite = backends[backend + B_REWRITE]!;
     const replacement = backends[backend + B_REPLACEMENT]!;
     if (rewrite >= 0) this.extend(decisions, q, Decision.Rewrite, rewrite);
-    if (replacement >= 0) this.replacePath(batch, d, q, replacement);
+    if (replacement >= 0) {
+      const fault = this.replacePath(batch, d, q, replacement);
+      if (fault !== 0) {
+        this.answer(batch, d, q, fault, Reply.NotRewritten, label, traffic);
+        this.finishExtended(batch, q);
+        return;
+      }
+    }
     const retries = extras < 0 ? -1 : this.tables.extras[extras + ExtrasWord.RetryAttempts]!;
     this.forward(batch, d, q, cluster, traffic, mix(random), retries);
     this.finishExtended(batch, q);
@@ -500,15 +513,18 @@ export class Decider {
     return isAllowed || origins[cors + OriginsWord.ForwardsUnmatched] === 0;
   }
 
-  private replacePath(batch: Batch, d: number, q: number, pattern: number): void {
+  /** 0, or the status to answer: as it came the path may lead where the rule is there to keep it from. */
+  private replacePath(batch: Batch, d: number, q: number, pattern: number): number {
     const { descriptors, header, texts } = batch;
     const replaced = this.tables.patterns.replace(pattern, batch.arena, descriptors[d + D_PATH_OFFSET]!, descriptors[d + D_PATH_LENGTH]!);
+    if (replaced === null) return 414;
+    const path = replaced.length === 0 ? ROOT_TEXT : replaced;
     const at = header[Header.TextBytes]!;
-    // Without room, and where it would be no path, it stays as it was.
-    if (replaced === null || at + replaced.length > texts.length - 1 || replaced.length === 0) return;
-    texts.set(replaced, at);
-    header[Header.TextBytes] = at + replaced.length;
-    this.extend(batch.decisions, q, Decision.Text, (at << 16) | replaced.length);
+    if (at + path.length > texts.length - 1) return 500;
+    texts.set(path, at);
+    header[Header.TextBytes] = at + path.length;
+    this.extend(batch.decisions, q, Decision.Text, (at << 16) | path.length);
+    return 0;
   }
 
   /** A word of the decision's second half; the first clears the others. */

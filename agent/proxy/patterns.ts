@@ -74,16 +74,6 @@ export class Patterns {
 
 export const NO_PATTERNS = new Patterns([]);
 
-/** Null, or why RE2 takes no such expression. */
-export function expressionFault(expression: string): string | null {
-  try {
-    RE2JS.compile(expression);
-    return null;
-  } catch (error) {
-    return (error as Error).message;
-  }
-}
-
 /** RE2's \1 as re2js has it: $1; a "$" of the user's is one. */
 function replacementOf(text: string): string {
   return text.replace(/\\([0-9\\])|\$/g, (_, group: string | undefined) => {

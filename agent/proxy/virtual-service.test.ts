@@ -5,6 +5,7 @@ import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
 import { Model } from '../model/model.js';
+import { MAX_VALUES } from '../native/engine.js';
 import { compiled } from './testing/models.js';
 import { type TestDecision, TestProxy, type TestRequest } from './testing/requests.js';
 
@@ -159,6 +160,18 @@ describe('rules', () => {
     expect(rules.version('reviews', { path: '/r12', headers: { 'x-no': '' } })).toBe('v3');
   });
 
+  test('by a name that no place was left for nothing matches, not even its absence', () => {
+    const absent = (from: number, to: number): string =>
+      Array.from({ length: to - from }, (_, index) => `x-${from + index}: {}`).join(', ');
+    const rules = of(
+      `  - {match: [{uri: {exact: /never}, withoutHeaders: {${absent(0, MAX_VALUES)}}}], ${to('v1')}}\n` +
+        `  - {match: [{uri: {prefix: /last}, withoutHeaders: {${absent(MAX_VALUES, MAX_VALUES + 1)}}}], ${to('v2')}}\n  - {${to('v3')}}`,
+    );
+    expect(rules.version('reviews', { path: '/last', headers: { [`x-${MAX_VALUES}`]: '' } })).toBe('v3');
+    expect(rules.version('reviews', { path: '/last' })).toBe('v3');
+    expect(rules.version('reviews', { path: '/never' })).toBe('v1');
+  });
+
   test('by method, authority, query and scheme', () => {
     const rules = of(
       `  - {match: [{method: {regex: "P.*"}, authority: {prefix: rev}, queryParams: {q: {regex: "[0-9]+"}}, scheme: {exact: http}}], ${to('v1')}}\n` +
@@ -177,6 +190,12 @@ describe('rules', () => {
     expect([PRODUCTPAGE, '10.1.1.1', '192.0.2.1'].map((source) => rules.version('reviews', { source }))).toEqual(['v1', 'v3', 'v3']);
   });
 
+  test('weights that exceed 31 bits together keep their shares', () => {
+    const share = (subset: string): string => `{destination: {host: reviews, subset: ${subset}}, weight: 2147483647}`;
+    const rules = of(`  - {route: [${['v1', 'v2', 'v3', 'v3'].map(share).join(', ')}]}`);
+    expect(rules.shares('reviews')).toEqual({ v1: 25, v2: 25, v3: 50 });
+  });
+
   test('rewrites: a prefix, everything, the host, and what an expression finds', () => {
     const rules = of(
       `  - {match: [{uri: {prefix: /old/}}], rewrite: {uri: /new/, authority: other.test}, ${to('v1')}}\n` +
@@ -187,6 +206,12 @@ describe('rules', () => {
     expect(rules.rewrite(decided('/old/x'))).toEqual({ authority: 'other.test', path: { value: '/new/', skip: 5, keepsRest: true } });
     expect(rules.rewrite(decided('/one'))).toEqual({ authority: '', path: { value: '/two', skip: 0, keepsRest: false } });
     expect(decided('/service/foo/v1/api').text).toBe('/v1/api/instance/foo');
+  });
+
+  test('a path that can’t be rewritten goes nowhere, one of which nothing is left is the root', () => {
+    const rules = of(`  - {rewrite: {uriRegexRewrite: {match: "^/(a*)$", rewrite: '\\1'}}, ${to('v1')}}`);
+    expect(rules.decide('reviews', { path: `/${'a'.repeat(5_000)}` }).target).toBe(-414);
+    expect(rules.decide('reviews', { path: '/' })).toMatchObject({ text: '/' });
   });
 
   test('redirects, answers of its own, aborts of gRPC', () => {

@@ -20,7 +20,7 @@ export function compileCors(policy: HttpEntry['corsPolicy']): Cors | undefined {
     methods: [...(allowMethods ?? [])],
     headers: [...(allowHeaders ?? [])],
     expose: [...(exposeHeaders ?? [])],
-    maxAgeSeconds: maxAge === undefined ? 0 : Math.round((goDurationMs(maxAge) ?? 0) / 1_000),
+    maxAgeSeconds: maxAge === undefined ? 0 : Math.min(Math.round((goDurationMs(maxAge) ?? 0) / 1_000), 0x7fff_ffff),
     forwardsUnmatched: unmatchedPreflights !== 'IGNORE',
   };
 }

@@ -15,7 +15,7 @@ import {
   withListRule,
   withRule,
 } from './schema.js';
-import { dnsLabel, headerName, headerValue, hostname, objectName, uniqueHeaderNames } from './syntax.js';
+import { dnsLabel, headerName, headerValue, hostname, objectName, pathText, uniqueHeaderNames } from './syntax.js';
 
 /** They frame or address the message on one connection; the proxy writes them itself (RFC 9110, 7.6.1). */
 const OWNED_BY_PROXY = new Set([
@@ -60,8 +60,8 @@ const PATH_FIELDS = { ReplaceFullPath: 'replaceFullPath', ReplacePrefixMatch: 'r
 const pathModifier = withRule(
   fields({
     type: choice(['ReplaceFullPath', 'ReplacePrefixMatch']),
-    replaceFullPath: z.string().max(1024).optional(),
-    replacePrefixMatch: z.string().max(1024).optional(),
+    replaceFullPath: pathText.max(1024).optional(),
+    replacePrefixMatch: pathText.max(1024).optional(),
   }),
   (value, report) => checkFieldOfType(value, PATH_FIELDS, report),
 );

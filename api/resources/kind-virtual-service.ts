@@ -32,7 +32,7 @@ import {
   wholeNumber,
   withRule,
 } from './schema.js';
-import { headerName } from './syntax.js';
+import { headerName, headerValue, pathText } from './syntax.js';
 
 const gatewayName = text('mesh, the name of a Gateway, or namespace/name', /^([a-z0-9.-]+\/)?[a-z0-9][a-z0-9.-]*$/, 317);
 const gateways = listOf(gatewayName).optional();
@@ -66,7 +66,7 @@ const matchOfHttp = withRule(
 
 /** Or a pseudo-header, such as :authority. */
 const changedHeader = text('the name of a header', /^:?[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
-const changedHeaders = z.record(changedHeader, z.string(), {
+const changedHeaders = z.record(changedHeader, headerValue(16_384, 0), {
   error: (issue) => (issue.code === 'invalid_key' ? 'expected the name of a header' : undefined),
 });
 
@@ -90,10 +90,13 @@ function shares<Item extends z.ZodType>(item: Item) {
 const httpRoutes = shares(fields({ destination, weight, headers: headers.optional() }));
 const routes = shares(fields({ destination, weight }));
 
+/** Without user information, which would make another host of what looks like one. */
+const authority = text('a host name, perhaps with a port', /^[^\u0000-\u0020\u007f/?#@\\]*$/, 255, 0);
+
 const redirect = withRule(
   fields({
-    uri: z.string().optional(),
-    authority: z.string().optional(),
+    uri: pathText.optional(),
+    authority: authority.optional(),
     port: portNumber.optional(),
     derivePort: choice(['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']).optional(),
     scheme: choice(['http', 'https']).optional(),
@@ -114,9 +117,9 @@ const directResponse = fields({
 
 const rewrite = withRule(
   fields({
-    uri: z.string().optional(),
-    authority: z.string().optional(),
-    uriRegexRewrite: fields({ match: regex, rewrite: z.string() }).optional(),
+    uri: pathText.optional(),
+    authority: authority.optional(),
+    uriRegexRewrite: fields({ match: regex, rewrite: pathText }).optional(),
   }),
   (value, report) => {
     checkOneOf(value, ['uri', 'uriRegexRewrite'], report);

@@ -12,6 +12,7 @@ function findingsOf(kind: string, body: string): string[] {
 
 const route = (rule: string) => `spec: {rules: [${rule}]}`;
 const match = (text: string) => route(`{matches: [${text}]}`);
+const rule = (text: string) => `spec: {hosts: [a], http: [{${text}}]}`;
 const modifier = (text: string) => route(`{filters: [{type: RequestHeaderModifier, requestHeaderModifier: ${text}}]}`);
 
 describe('accepted', () => {
@@ -203,6 +204,29 @@ describe('refused', () => {
       'expected a header value of visible ASCII and bytes up to U+00FF, without control characters',
     ],
     ['HTTPRoute', modifier('{set: [{name: a, value: "日本"}]}'), 'expected a header value of visible ASCII'],
+    [
+      'HTTPRoute',
+      route('{filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: "/a\\r\\nx: y"}}}]}'),
+      'requestRedirect.path.replaceFullPath: expected the text of a path, without spaces and control characters',
+    ],
+    ['VirtualService', rule('redirect: {uri: "/a b"}'), 'spec.http[0].redirect.uri: expected the text of a path'],
+    ['VirtualService', rule('redirect: {authority: a@b}'), 'spec.http[0].redirect.authority: expected a host name, perhaps with a port'],
+    ['VirtualService', rule('rewrite: {uri: "/a\\n"}, route: [{destination: {host: a}}]'), 'rewrite.uri: expected the text of a path'],
+    [
+      'VirtualService',
+      rule('headers: {request: {set: {a: "x\\ny"}}}, route: [{destination: {host: a}}]'),
+      'headers.request.set.a: expected a header value of visible ASCII',
+    ],
+    [
+      'VirtualService',
+      rule('match: [{uri: {regex: "(.{1000}){9}"}}], route: [{destination: {host: a}}]'),
+      'uri.regex: expected a regular expression of RE2',
+    ],
+    [
+      'VirtualService',
+      rule('match: [{uri: {regex: ".{1000}.{1000}.{1000}"}}], route: [{destination: {host: a}}]'),
+      'instructions, at most 2048: repeat less',
+    ],
     [
       'HTTPRoute',
       modifier('{remove: [Transfer-Encoding]}'),

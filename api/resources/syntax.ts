@@ -96,11 +96,14 @@ export const hostname = text(
 export const headerName = text('a header name (an RFC 9110 token)', /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
 
 /** RFC 9110 field-value, obs-text by byte: no control bytes, which could end the header line, and nothing that is no byte. */
-const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]+$/;
+const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-export function headerValue(maxLength: number) {
-  return text('a header value of visible ASCII and bytes up to U+00FF, without control characters', HEADER_VALUE, maxLength);
+export function headerValue(maxLength: number, minLength = 1) {
+  return text('a header value of visible ASCII and bytes up to U+00FF, without control characters', HEADER_VALUE, maxLength, minLength);
 }
+
+/** What a request line or a Location may be made of: nothing that ends it, nor the line. Empty: it says nothing. */
+export const pathText = text('the text of a path, without spaces and control characters', /^[^\u0000-\u0020\u007f]*$/, 4_096, 0);
 
 /** Names are equal whatever their case (RFC 9110, 5.1). */
 export function uniqueHeaderNames<Schema extends z.ZodType>(list: Schema): Schema {

@@ -55,6 +55,56 @@ TEST("reactor: endless retries end with 503 URX") {
   CHECK_EQ(bench.outstanding[1], 0);
 }
 
+// Of the first request a copy goes to mirror 0; `calls` counts it and its copies.
+void mirror_first(Bench* bench, int* calls) {
+  bench->decide = [calls](int32_t) {
+    Decision decision = Bench::to(0, *calls == 0 ? kExtended : 0);
+    if ((*calls)++ == 0) {
+      decision.mirrors = 0;
+      decision.mirror_mask = 1;
+    }
+    return decision;
+  };
+}
+
+TEST("reactor: a mirror gets the whole body, though the server said 100 before it") {
+  Bench bench;
+  int calls = 0;
+  mirror_first(&bench, &calls);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  upstream.send("HTTP/1.1 100 Continue\r\n\r\n");
+  CHECK(bench.run([&] { return client.has("100 Continue"); }));
+  client.send("body");
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\nbody"); }));
+  Peer1 mirror(accept_upstream(bench));
+  CHECK(bench.run([&] { return mirror.has("\r\n\r\nbody"); }));
+  upstream.send(kOk);
+  mirror.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok") && bench.outstanding[0] == 0; }));
+  CHECK_EQ(bench.counter(Counter::MirrorsSent), 1.0);
+}
+
+TEST("reactor: a copy is dropped when other tables come first, whose mirrors are others") {
+  Bench bench;
+  int calls = 0;
+  mirror_first(&bench, &calls);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbo");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\nbo"); }));
+  bench.reload(true);
+  client.send("dy");
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\nbody"); }));
+  upstream.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok"); }));
+  CHECK_EQ(calls, 1);
+  CHECK_EQ(bench.counter(Counter::MirrorsDropped), 1.0);
+  CHECK_EQ(bench.counter(Counter::MirrorsSent), 0.0);
+}
+
 TEST("reactor: what an endpoint left of its pool goes when the tables lose it") {
   Bench bench;
   Peer1 client(Peer1::dial(bench.port));

@@ -209,6 +209,22 @@ TEST("a bad spec is refused and says which row") {
   spec = {};
   spec.local_replies = {{{{"x", "a\nb"}}, ""}};
   CHECK_EQ(refused(spec), "localReplies[0]: \"x\" has a value with control bytes");
+  for (const RedirectSpec& redirect : {RedirectSpec{"http", "a\r\nx: y", 0, {}}, RedirectSpec{"http", "", 0, {"/a\r\nx: y", 0, false}}}) {
+    spec = {};
+    spec.local_replies = {{{}, "", redirect}};
+    CHECK_EQ(refused(spec), "localReplies[0]: the host or the path of the redirect has bytes that no Location may have");
+  }
+  spec = {};
+  spec.cors = {{false, {"*"}, {"x-a\r\nx: y"}, {}, 0}};
+  CHECK_EQ(refused(spec), "cors[0]: a method or header is no token");
+}
+
+TEST("the longest header name that manifests may match by is one of predicates") {
+  TableSpec spec;
+  spec.predicates = {{PredicateKind::kHeader, std::string(256, 'x'), "1"}};
+  CHECK_EQ(built(spec)->predicate_words(), 1u);
+  spec.predicates[0].name += 'x';
+  CHECK_EQ(refused(spec), "predicates[0]: \"" + std::string(257, 'x') + "\" is not a header name of at most 256 bytes");
 }
 
 TEST("values that patterns are for are found with their bytes, repeated headers joined") {

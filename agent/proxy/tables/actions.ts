@@ -45,6 +45,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   plainReply('weft: the route has no valid backend\n'),
   plainReply('weft: this connection is for another host: its TLS server name belongs to another listener\n'),
   { headers: [], body: '', redirect: null, grpcStatus: -1 },
+  plainReply('weft: the route rewrites the path, and what comes of this one is too long\n'),
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = ['origin', 'credentials', 'expose-headers', 'methods', 'headers', 'max-age'].map((what) =>
@@ -53,6 +54,7 @@ const CORS_HEADERS = ['origin', 'credentials', 'expose-headers', 'methods', 'hea
 const byText = (item: unknown): string => JSON.stringify(item);
 const MILLION = 1_000_000;
 const MAX_MIRRORS = 16;
+const MAX_TOTAL_WEIGHT = 0x3fff_ffff;
 
 export class Actions {
   readonly mutations = new Interner<MutationSpec>(byText);
@@ -121,10 +123,12 @@ export class Actions {
     extras: number,
   ): number {
     const first = this.backends.length / BACKEND_WORDS;
+    // Istio's weights have 31 bits each, and so has their sum here.
+    const unit = Math.max(1, backends.reduce((sum, { weight }) => sum + weight, 0) / MAX_TOTAL_WEIGHT);
     let total = 0;
     for (const backend of backends) {
       if (backend.weight === 0) continue;
-      total += backend.weight;
+      total += Math.max(1, Math.floor(backend.weight / unit));
       this.backends.push(total, ...wordsOf(backend));
     }
     const row = this.rows.length / ACTION_WORDS;

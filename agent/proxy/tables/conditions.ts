@@ -8,7 +8,7 @@ import {
   type ValueMatch,
   ValueMatch_Type,
 } from '../../../api/gen/mesh/v1/model.js';
-import { MAX_VALUES, METHODS, type PredicateSpec, type ValueSpec } from '../../native/engine.js';
+import { MAX_MATCHED_NAMES, MAX_VALUES, METHODS, type PredicateSpec, type ValueSpec } from '../../native/engine.js';
 import type { PatternSpec } from '../patterns.js';
 import { Interner } from './interner.js';
 import { ConditionWord, Subject } from './layout.js';
@@ -27,6 +27,8 @@ export class Conditions {
   readonly sets: number[] = [];
   readonly setWords: number;
   readonly warnings = new Set<string>();
+  /** Of headers and query parameters that matches ask for. */
+  private readonly names = { header: new Set<string>(), query: new Set<string>() };
   private readonly setRows = new Map<string, number>();
 
   constructor(private readonly sources: readonly Source[]) {
@@ -47,7 +49,7 @@ export class Conditions {
     };
     const of = (kind: 'header' | 'query', values: readonly ValueMatch[]): void => {
       for (const { name, value, type, inverted } of values) {
-        if (type === ValueMatch_Type.EXACT) bit({ kind, name, value }, !inverted);
+        if (type === ValueMatch_Type.EXACT && this.hasRoomFor(kind, name)) bit({ kind, name, value }, !inverted);
         else patterns.push(this.valueOf(kind, name), this.patternOf(type, value), inverted ? 0 : 1);
       }
     };
@@ -81,13 +83,25 @@ export class Conditions {
     return this.patterns.add({ kind: 'replace', value: pattern, replacement });
   }
 
-  /** Subject of a header or query parameter. None is left for it: it is as if nobody ever sent it. */
+  /** Subject of a header or query parameter. None is left for it: nothing is known of it, and no rule that asks for it matches. */
   valueOf(kind: 'header' | 'query', name: string): number {
+    if (!this.hasRoomFor(kind, name)) return Subject.Nothing;
     if (this.values.find({ kind, name }) < 0 && this.values.items.length === MAX_VALUES) {
       this.warnings.add(`${kind} ${name} is not matched by pattern: patterns are for ${MAX_VALUES} names at most`);
       return Subject.Nothing;
     }
     return this.values.add({ kind, name });
+  }
+
+  /** Beyond the engine's bound rules are without effect one by one: it would refuse all tables, of whomever they are. */
+  private hasRoomFor(kind: 'header' | 'query', name: string): boolean {
+    const names = this.names[kind];
+    if (names.size < MAX_MATCHED_NAMES || names.has(name)) {
+      names.add(name);
+      return true;
+    }
+    this.warnings.add(`${kind} ${name} is not matched: matches are by ${MAX_MATCHED_NAMES} names at most`);
+    return false;
   }
 
   private pathTest({ type, value, ignoreCase }: PathMatch): number[] {

@@ -241,6 +241,7 @@ export const enum Reply {
   NoBackend = 2,
   Misdirected = 3,
   Preflight = 4,
+  NotRewritten = 5,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */

@@ -127,7 +127,9 @@ void Batch::add_request(const DescriptorContext& context, const Tables& tables, 
 bool Batch::add_request(const DescriptorContext& context, const Tables& tables, const Http2Request& request, bool ends, uint32_t stream) {
   const http2::RequestSummary& summary = request.summary;
   const size_t path_size = summary.path.size(), authority_size = summary.authority.size();
-  uint8_t* base = arena_.peek(path_size + authority_size);
+  // And for the values that patterns look at: of one that found no room nothing would be known.
+  const size_t values_size = tables.looks_at_values() ? request.block.list_size() + MatchedValues::kMax * 2 * kScanPadding : 0;
+  uint8_t* base = arena_.peek(path_size + authority_size + values_size);
   if (base == nullptr) return false;
   if (path_size != 0) memcpy(base, summary.path.data(), path_size);
   if (authority_size != 0) memcpy(base + path_size, summary.authority.data(), authority_size);

@@ -69,6 +69,7 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
   if (tunnel == Tunnel::None) {
     mirrors_ = decision.mirrors;
     mirror_mask_ = decision.mirror_mask;
+    mirrors_of_ = tables->serial();
   }
   replayable = true;
   has_begun_ = true;
@@ -265,7 +266,7 @@ void HttpExchange::on_upstream_available() {
 }
 
 void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
-  if (!replayable) return;
+  if (!replayable && mirror_mask_ == 0) return;
   if (raw.size() + count <= client_->buffer_share()) return raw.append(bytes, count);
   replayable = false;
   drop_mirrors();
@@ -276,6 +277,8 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
 
 // The copies are the engine's own from here on: whatever becomes of them, the request knows nothing of it. Of HTTP/2 they are HTTP/1's.
 void HttpExchange::mirror_whole_request() {
+  // Other tables have other mirrors in these rows.
+  if (mirrors_of_ != reactor_->tables()->serial()) return drop_mirrors();
   const DownstreamOrigin& origin = connection_->origin();
   std::string text;
   const uint8_t* bytes = raw.data();
@@ -300,7 +303,7 @@ void HttpExchange::mirror_whole_request() {
   }
 }
 
-// It was not whole in time, or is too large to be kept.
+// It was not whole in time, or is too large to be kept, or what it was for is gone.
 void HttpExchange::drop_mirrors() {
   if (mirror_mask_ == 0) return;
   reactor_->counters().add(Counter::MirrorsDropped, __builtin_popcount(static_cast<uint32_t>(std::exchange(mirror_mask_, 0))));

@@ -139,9 +139,10 @@ class HttpExchange final : public Exchange,
   // Until when the next attempt, or the first, is put off; 0: it is not.
   uint64_t rests_until_ms_ = 0;
   uint64_t progress_ms_ = 0;
-  // Still to be sent, when the request is whole: Decision's words.
+  // Still to be sent, when the request is whole: Decision's words, and the serial of the tables that they are rows of.
   int32_t mirrors_ = -1;
   int32_t mirror_mask_ = 0;
+  uint64_t mirrors_of_ = 0;
   // Times that an upstream said it did nothing with the request.
   uint8_t refusals_ = 0;
   Reason reason_ = Reason::None;

@@ -14,7 +14,6 @@ bool Mirror::send(Reactor* reactor, const DownstreamOrigin& origin, int32_t numb
     counters.add(Counter::MirrorsDropped);
     return false;
   }
-  counters.add(Counter::MirrorsSent);
   auto* mirror = new Mirror(reactor, origin, number, request, size);
   reactor->adopt_bare(mirror);
   reactor->resume_later(mirror);
@@ -22,7 +21,11 @@ bool Mirror::send(Reactor* reactor, const DownstreamOrigin& origin, int32_t numb
 }
 
 Mirror::Mirror(Reactor* reactor, const DownstreamOrigin& origin, int32_t number, const uint8_t* request, size_t size)
-    : Downstream(reactor, -1, origin), request_(reactor->buffer_account(origin.tenant)), number_(number), started_us_(reactor->now_us()) {
+    : Downstream(reactor, -1, origin),
+      request_(reactor->buffer_account(origin.tenant)),
+      number_(number),
+      number_of_(reactor->tables()->serial()),
+      started_us_(reactor->now_us()) {
   framing_ = http1::Framing::kUntilClose;
   // What was dialled for the client is its own.
   origin_.dialled = -1;
@@ -36,6 +39,7 @@ size_t Mirror::buffer_share() const { return reactor_->buffer_bytes(tenant_); }
 
 void Mirror::on_resume() {
   if (!awaits_batch_) return;
+  if (number_of_ != reactor_->tables()->serial()) return drop();
   const size_t size = request_.size();
   uint8_t* base = reactor_->arena().peek(size);
   if (base == nullptr || !reactor_->batch().has_room(reactor_->tables()->match_words())) return reactor_->resume_later(this);
@@ -54,7 +58,16 @@ void Mirror::on_decision(const Batch::Pending& pending, const Decision& decision
   begin(pending, decision);
 }
 
+// Who its number means now may be somebody who must not see it.
+void Mirror::drop() {
+  reactor_->counters().add(Counter::MirrorsDropped);
+  if (exchange_ == nullptr) return reactor_->close(this);
+  exchange_->on_engine_close();
+  on_exchange_end(false, Reason::LocalReset);
+}
+
 void Mirror::begin(const Batch::Pending& pending, const Decision& decision) {
+  reactor_->counters().add(Counter::MirrorsSent);
   exchange_ = std::make_unique<HttpExchange>(reactor_, this, this);
   HttpExchange& exchange = *exchange_;
   const http1::BodyFraming framing = http1::request_body_framing(pending.head);

@@ -11,7 +11,7 @@ namespace weft {
 
 class Mirror final : public Downstream, public ClientStream {
  public:
-  // Of one worker, at once; beyond them copies are dropped.
+  // Of one worker, at once; beyond them copies are dropped, and where other tables have come before the copy is decided on.
   static constexpr uint32_t kMost = 512;
 
   // `request`: head and body of HTTP/1, whole. `number`: what decide() knows the mirror by. `origin`: of the client. False: too many.
@@ -41,10 +41,13 @@ class Mirror final : public Downstream, public ClientStream {
 
  private:
   bool note();
+  void drop();
   void begin(const Batch::Pending& pending, const Decision& decision);
 
   ByteQueue request_;
   int32_t number_;
+  // Serial of the tables that it is of.
+  uint64_t number_of_;
   uint64_t started_us_;
   bool awaits_batch_ = true;
   std::unique_ptr<HttpExchange> exchange_;

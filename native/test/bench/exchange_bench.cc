@@ -187,9 +187,12 @@ int main(int argc, char** argv) {
         if (upstream < 0) continue;
         send_at_once(upstream);
         send_all(upstream, frame(http2::FrameType::kSettings, 0, 0, {}));
-        world.reactor->run_once(0);
+        // A turn that is out of its time leaves the connection for the next one; under valgrind that is nearly each.
         char preface[http2::kClientPreface.size()];
-        if (recv(upstream, preface, sizeof(preface), MSG_WAITALL) != sizeof(preface)) abort();
+        do {
+          world.reactor->run_once(0);
+        } while (recv(upstream, preface, sizeof(preface), MSG_PEEK | MSG_DONTWAIT) < static_cast<ssize_t>(sizeof(preface)));
+        if (recv(upstream, preface, sizeof(preface), 0) != sizeof(preface)) abort();
       }
       std::string answers;
       uint32_t received = 0;

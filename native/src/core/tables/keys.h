@@ -12,7 +12,7 @@
 namespace weft {
 
 /// Longest header name that a predicate may ask for.
-inline constexpr size_t kMaxHeaderName = 128;
+inline constexpr size_t kMaxHeaderName = 256;
 
 /// A path is hashed element by element ("/a", "/b"), so that every prefix's hash falls out on the way.
 inline size_t element_end(std::string_view path, size_t begin) { return std::min(path.find('/', begin + 1), path.size()); }

@@ -164,7 +164,15 @@ bool Tables::add_changes(const TableSpec& spec, std::string* error) {
     *error = at("rewrites", i) + ": the host or the path has bytes that no request line may have";
     return false;
   }
-  for (const CorsSpec& cors : spec.cors) cors_.emplace_back(cors);
+  for (size_t i = 0; i < spec.cors.size(); i++) {
+    const CorsSpec& cors = spec.cors[i];
+    for (const auto* names : {&cors.methods, &cors.headers, &cors.expose}) {
+      if (std::all_of(names->begin(), names->end(), http1::is_token)) continue;
+      *error = at("cors", i) + ": a method or header is no token";
+      return false;
+    }
+    cors_.emplace_back(cors);
+  }
   for (const RetrySpec& retry : spec.retries) retries_.emplace_back(retry);
   return true;
 }
@@ -235,6 +243,10 @@ bool Tables::add_local_replies(const TableSpec& spec, std::string* error) {
       return false;
     }
     const LocalReplySpec& reply = spec.local_replies[i];
+    if (reply.redirect && !(is_path_text(reply.redirect->host) && is_path_text(reply.redirect->path.value))) {
+      *error = at("localReplies", i) + ": the host or the path of the redirect has bytes that no Location may have";
+      return false;
+    }
     local_replies_.push_back({std::string(lines.lines()), reply.body, reply.redirect, reply.grpc_status});
   }
   return true;
