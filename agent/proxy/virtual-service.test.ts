@@ -190,7 +190,7 @@ describe('rules', () => {
     expect([PRODUCTPAGE, '10.1.1.1', '192.0.2.1'].map((source) => rules.version('reviews', { source }))).toEqual(['v1', 'v3', 'v3']);
   });
 
-  test('weights that exceed 31 bits together keep their shares', () => {
+  test('weights beyond those of the Gateway API keep their shares', () => {
     const share = (subset: string): string => `{destination: {host: reviews, subset: ${subset}}, weight: 2147483647}`;
     const rules = of(`  - {route: [${['v1', 'v2', 'v3', 'v3'].map(share).join(', ')}]}`);
     expect(rules.shares('reviews')).toEqual({ v1: 25, v2: 25, v3: 50 });

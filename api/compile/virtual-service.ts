@@ -47,6 +47,7 @@ export interface CompiledVirtualService {
 }
 
 const MESH = 'mesh';
+const MAX_WEIGHT = 1_000_000;
 
 /** `claimed`: ports of services that an older VirtualService has; its own are added. */
 export function compileVirtualService(
@@ -222,7 +223,7 @@ function ruleOf(
   return {
     name: entry.name ?? '',
     matches,
-    backends: answer === undefined ? shares : [{ ...NO_BACKEND, answer }],
+    backends: answer === undefined ? scaled(shares) : [{ ...NO_BACKEND, answer }],
     requestHeaders: changes.request,
     responseHeaders: changes.response,
     requestTimeoutMs: limitMs(entry.timeout),
@@ -232,6 +233,12 @@ function ruleOf(
     retry: compileRetry(entry.retries),
     fault: compileFault(entry.fault),
   };
+}
+
+/** Istio's weights have 31 bits; the model's are those of the Gateway API. */
+function scaled(backends: Backend[]): Backend[] {
+  const unit = Math.max(1, ...backends.map(({ weight }) => weight / MAX_WEIGHT));
+  return unit === 1 ? backends : backends.map((backend) => ({ ...backend, weight: Math.ceil(backend.weight / unit) }));
 }
 
 /** Alone it has everything, whatever its weight. */
@@ -332,8 +339,10 @@ function compileConnections(object: VirtualService, place: Place, index: Virtual
     createdAtMs: object.createdAtMs,
     parents: parentsOf(object, place),
     serverNames: [...serverNames],
-    backends: route.map((share, position) =>
-      backendOf(object, share, route.length === 1, place, `spec.${kind}[${at}].route[${position}]`, index, report),
+    backends: scaled(
+      route.map((share, position) =>
+        backendOf(object, share, route.length === 1, place, `spec.${kind}[${at}].route[${position}]`, index, report),
+      ),
     ),
   });
   const ofNames = (tls ?? []).flatMap(({ match, route }, at) => {

@@ -91,7 +91,7 @@ const httpRoutes = shares(fields({ destination, weight, headers: headers.optiona
 const routes = shares(fields({ destination, weight }));
 
 /** Without user information, which would make another host of what looks like one. */
-const authority = text('a host name, perhaps with a port', /^[^\u0000-\u0020\u007f/?#@\\]*$/, 255, 0);
+const authority = text('a host name, perhaps with a port', /^[A-Za-z0-9._:[\]-]*$/, 255, 0);
 
 const redirect = withRule(
   fields({

@@ -103,7 +103,7 @@ export function headerValue(maxLength: number, minLength = 1) {
 }
 
 /** What a request line or a Location may be made of: nothing that ends it, nor the line. Empty: it says nothing. */
-export const pathText = text('the text of a path, without spaces and control characters', /^[^\u0000-\u0020\u007f]*$/, 4_096, 0);
+export const pathText = text('the text of a path, without spaces and control characters', /^[!-~\u0080-\uffff]*$/, 4_096, 0);
 
 /** Names are equal whatever their case (RFC 9110, 5.1). */
 export function uniqueHeaderNames<Schema extends z.ZodType>(list: Schema): Schema {

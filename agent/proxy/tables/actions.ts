@@ -54,7 +54,6 @@ const CORS_HEADERS = ['origin', 'credentials', 'expose-headers', 'methods', 'hea
 const byText = (item: unknown): string => JSON.stringify(item);
 const MILLION = 1_000_000;
 const MAX_MIRRORS = 16;
-const MAX_TOTAL_WEIGHT = 0x3fff_ffff;
 
 export class Actions {
   readonly mutations = new Interner<MutationSpec>(byText);
@@ -123,12 +122,10 @@ export class Actions {
     extras: number,
   ): number {
     const first = this.backends.length / BACKEND_WORDS;
-    // Istio's weights have 31 bits each, and so has their sum here.
-    const unit = Math.max(1, backends.reduce((sum, { weight }) => sum + weight, 0) / MAX_TOTAL_WEIGHT);
     let total = 0;
     for (const backend of backends) {
       if (backend.weight === 0) continue;
-      total += Math.max(1, Math.floor(backend.weight / unit));
+      total += backend.weight;
       this.backends.push(total, ...wordsOf(backend));
     }
     const row = this.rows.length / ACTION_WORDS;
