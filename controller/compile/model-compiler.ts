@@ -7,14 +7,13 @@ import {
   encodeResource,
   namesToResolve,
   type Problem,
-  type RunningWorkload,
   type Visibility,
 } from '../../api/compile/index.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
-import { type Finding, objectKey, type StoredObject, validateObject } from '../../api/resources/index.js';
+import { type Finding, objectKey, type ResourceObject, type StoredObject, validateObject } from '../../api/resources/index.js';
 import { unitsOf, type VisibleResource } from '../interest/units.js';
 import type { ObjectRecord } from '../store/records.js';
-import type { StoreView } from '../store/view.js';
+import type { RunningWorkload as ReportedWorkload, StoreView } from '../store/view.js';
 
 export interface CompiledModel {
   /** Of the store, that it is made from. */
@@ -75,7 +74,13 @@ export class ModelCompiler {
       if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
     const { resources, problems, visibility } = compileModel(
-      { objects, running: this.#running(), nowMs: Date.now(), registry: this.#view.reports, resolved: this.#view.resolved },
+      {
+        objects,
+        running: reportedBy(this.#view.running.values(), objects),
+        nowMs: Date.now(),
+        registry: this.#view.reports,
+        resolved: this.#view.resolved,
+      },
       this.#memo,
     );
     return {
@@ -118,16 +123,25 @@ export class ModelCompiler {
     this.#validated.set(record, validated);
     return validated;
   }
+}
 
-  /** A workload that two nodes report (it moved, the old node's lease runs still) is where it was reported last. */
-  #running(): Map<string, RunningWorkload> {
-    const newest = new Map<string, RunningWorkload & { readonly modRevision: number }>();
-    for (const running of this.#view.running.values()) {
-      const known = newest.get(running.state.name);
-      if (known === undefined || known.modRevision < running.modRevision) newest.set(running.state.name, running);
-    }
-    return newest;
+/**
+ * Of a workload that several nodes report: what the node of its spec says, so that no other can take its place; where the spec names none, what was
+ * said last: it moved, and the old node's lease runs still.
+ */
+export function reportedBy(reports: Iterable<ReportedWorkload>, objects: readonly ResourceObject[]): Map<string, ReportedWorkload> {
+  const nodes = new Map<string, string | undefined>();
+  for (const object of objects) if (object.kind === 'Workload') nodes.set(`${object.namespace}/${object.name}`, object.manifest.spec.node);
+  const chosen = new Map<string, ReportedWorkload>();
+  for (const report of reports) {
+    const { name } = report.state;
+    const known = chosen.get(name);
+    const node = nodes.get(name);
+    const isOwn = report.node === node;
+    const isBetter = known === undefined || (isOwn === (known.node === node) ? known.modRevision < report.modRevision : isOwn);
+    if (isBetter) chosen.set(name, report);
   }
+  return chosen;
 }
 
 function countRoutes(resources: readonly CompiledResource[]): Map<string, number> {
