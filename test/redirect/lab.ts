@@ -293,7 +293,11 @@ export class Lab implements Site {
     const output = join(this.folder, `probe-${this.probers++}.jsonl`);
     const forever = String(1_000_000_000);
     const child = await this.start(namespace, ['probe', address, String(port), forever, String(intervalMs)], output, cgroup);
-    const attempts = () => lines<Attempt>(readFileSync(output, 'utf8'));
+    const attempts = () => {
+      const text = readFileSync(output, 'utf8');
+      // The last line may be half written.
+      return lines<Attempt>(text.slice(0, text.lastIndexOf('\n') + 1));
+    };
     return {
       attempts,
       stop: async () => {
