@@ -3,6 +3,7 @@
 import type { Logger } from 'pino';
 import type { RegisterRequest, Rejection, Resource, ResourceName } from '../api/gen/mesh/v1/discovery.js';
 import { Endpoint, EndpointHealth, ResourceType } from '../api/gen/mesh/v1/model.js';
+import { messageOf } from '../api/message-of.js';
 import { VERSION } from '../api/version.js';
 import type { Capture } from './capture/capture.js';
 import type { AgentConfig } from './config.js';
@@ -199,7 +200,7 @@ export class NodeUpdates {
       await this.#capture.reconcile(workloads);
       return [];
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.#log.error({ err: error }, 'redirection could not be reconciled');
       return [
         {

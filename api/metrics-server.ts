@@ -2,6 +2,7 @@
 // work). Bounded in connections and time; serves nothing else.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { messageOf } from './message-of.js';
 
 export interface MetricsServerOptions {
   readonly host: string;
@@ -28,7 +29,7 @@ export class MetricsServer {
       (request, response) => {
         answer(options, request, response).catch((error: unknown) => {
           if (!response.headersSent) response.writeHead(500, { 'content-type': 'text/plain' });
-          response.end(`${error instanceof Error ? error.message : String(error)}\n`);
+          response.end(`${messageOf(error)}\n`);
         });
       },
     );

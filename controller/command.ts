@@ -2,6 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { Command, Help, Option } from 'commander';
 import { createLog, LOG_LEVELS } from '../api/log.js';
+import { messageOf } from '../api/message-of.js';
 import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS, type StoreConfig, type StoreFlags, storeConfig } from './config.js';
 import { startController } from './main.js';
 import { BackupFailure, backUp, restore } from './store/backup.js';
@@ -211,7 +212,7 @@ async function withStoreOf(command: Command, use: (client: EtcdClient, keys: Key
     config = storeConfig(command.optsWithGlobals<StoreFlags>());
     client = new EtcdClient({ endpoints: config.etcdEndpoints, secrets: secretsOf(config.etcdSecrets) });
   } catch (error) {
-    return command.error(`error: ${error instanceof Error ? error.message : String(error)}`, { exitCode: 2 });
+    return command.error(`error: ${messageOf(error)}`, { exitCode: 2 });
   }
   try {
     await use(client, new Keyspace(config.etcdPrefix));
@@ -238,7 +239,7 @@ async function run(flags: ControllerFlags, command: Command): Promise<void> {
   try {
     config = controllerConfig(flags);
   } catch (error) {
-    return command.error(`error: ${error instanceof Error ? error.message : String(error)}`, { exitCode: 2 });
+    return command.error(`error: ${messageOf(error)}`, { exitCode: 2 });
   }
   setFlagsFromString(`--heap-growing-percent=${HEAP_GROWTH}`);
   const log = createLog('controller', config.logLevel);
@@ -251,7 +252,7 @@ async function run(flags: ControllerFlags, command: Command): Promise<void> {
     log.info({ signal: await stopSignal }, 'controller stops');
     await controller.stop();
   } catch (error) {
-    log.fatal(error instanceof Error ? error.message : String(error));
+    log.fatal(messageOf(error));
     process.exitCode = 1;
   }
 }

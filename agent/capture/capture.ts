@@ -3,6 +3,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
+import { messageOf } from '../../api/message-of.js';
 import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
@@ -78,7 +79,7 @@ function chooseMode(addon: CaptureAddon & MessageSocketAddon, { mode: wanted, bp
       else addon.testCapture(mode, bpfDir);
       return { mode, reason: [...faults, `${mode} passed the self-test`].join('; ') };
     } catch (error) {
-      faults.push(`${mode}: ${error instanceof Error ? error.message : String(error)}`);
+      faults.push(`${mode}: ${messageOf(error)}`);
     }
   }
   const reason = `no way to redirect passed the self-test: ${faults.join('; ')}`;

@@ -3,6 +3,7 @@
 
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
+import { messageOf } from '../../api/message-of.js';
 import { isHostProcess } from '../model/model.js';
 import type { CaptureAddon, CaptureHandle, CaptureSpec, CgroupInspection, NamespaceInspection } from '../native/capture.js';
 import { holdsThisProcess } from './cgroups.js';
@@ -78,10 +79,6 @@ function hostProcess(workload: Workload, path: string, { key, inode, addresses: 
 /** Not `instanceof Error`: the addon's errors may come from another realm. */
 function codeOf(error: unknown): unknown {
   return typeof error === 'object' && error !== null && 'code' in error ? error.code : null;
-}
-
-function messageOf(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'message' in error ? String(error.message) : String(error);
 }
 
 export class WorkloadTracker {

@@ -1,5 +1,7 @@
 // What is on this host that redirection would have to share its place with: another mesh, a CNI's own BPF programs, firewall rules on our
 // mark bit, ports and source ports in use.
+
+import { messageOf } from '../../api/message-of.js';
 import type { CaptureAddon, HookProgram } from '../native/capture.js';
 import { bad, type Check, good, type HostFacts, unknown, warning } from './check.js';
 import { linesThatUseMark } from './marks.js';
@@ -61,7 +63,7 @@ function checkPrograms(addon: HookAddon, cgroupRoot: string | null): readonly Ch
   try {
     all = addon.listHookPrograms(null, cgroupRoot);
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
+    const detail = messageOf(error);
     return [unknown('BPF programs of others', detail, 'run this as root')];
   }
   const ours = new Set(addon.captureNames().programs.map((name) => name.slice(0, 15)));

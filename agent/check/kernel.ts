@@ -1,4 +1,6 @@
 // Whether this kernel carries the redirection: its version, the self-test of each mode, the JIT compiler. Versions: bpf/README.md.
+
+import { messageOf } from '../../api/message-of.js';
 import type { CaptureAddon } from '../native/capture.js';
 import { bad, type Check, good, type HostFacts, unknown, warning } from './check.js';
 
@@ -48,7 +50,7 @@ export function checkChoice(test: (mode: 'ebpf-tcx' | 'ebpf-clsact' | (typeof FA
         : 'nothing: the same, by older hooks';
       return warning(title, `takes ${mode}, since ${faults.join('; ')}`, remedy);
     } catch (error) {
-      faults.push(`${mode}: ${error instanceof Error ? error.message : String(error)}`);
+      faults.push(`${mode}: ${messageOf(error)}`);
     }
   }
   return bad(title, `takes none, connections go direct: ${faults.join('; ')}`, 'mend what one of the texts says');
@@ -74,7 +76,7 @@ function faultOf(addon: Pick<CaptureAddon, 'testCapture'>, mode: 'ebpf-tcx' | 'e
     addon.testCapture(mode, bpfDir);
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }
 

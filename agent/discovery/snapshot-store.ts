@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { DiscoveryResponse } from '../../api/gen/mesh/v1/discovery.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
+import { messageOf } from '../../api/message-of.js';
 import type { Catalog } from './catalog.js';
 import type { DiscoveryUpdate } from './discovery-client.js';
 
@@ -106,7 +107,7 @@ export class SnapshotStore {
       this.#error = '';
       this.#writtenAtMs = Date.now();
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       if (this.#error === '') {
         this.#options.log.error(
           { err: error },
@@ -159,7 +160,7 @@ function decode(file: Buffer, node: string): Decoded {
     if (token === undefined) return { kind: 'bad', reason: 'it has no resume token' };
     return { kind: 'ok', update: { revision, token, full: true, resources, removed: [] } };
   } catch (error) {
-    return { kind: 'bad', reason: `it does not decode: ${error instanceof Error ? error.message : String(error)}` };
+    return { kind: 'bad', reason: `it does not decode: ${messageOf(error)}` };
   }
 }
 

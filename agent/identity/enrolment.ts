@@ -9,6 +9,7 @@ import type { ServerProof } from '../../api/access/rotating-credentials.js';
 import { pinnedAuthority, type SecureChannel, secureChannel } from '../../api/access/secure-channel.js';
 import { type NodeCertificate, NodeIdentityClient } from '../../api/gen/mesh/v1/access.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
+import { messageOf } from '../../api/message-of.js';
 import { Backoff } from '../link/backoff.js';
 import { type Clock, systemClock } from '../link/clock.js';
 import { channelOptions, describeError, type LinkSecurity } from '../link/link.js';
@@ -165,7 +166,7 @@ export class Enrolment implements LinkSecurity {
       // One that is to be renewed when it comes: clocks differ, or its authority ends. Another one at once would be the same.
       return this.#renewAtMs() > this.#wallClock() ? 0 : LONGEST_WAIT_MS;
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.#fault = `${address}: ${reason}`;
       const text = `this node gets no certificate from ${address}: ${reason}; trying again`;
       if (this.#isLogged) this.#options.log.debug(text);
@@ -296,10 +297,6 @@ function spkiOf(key: KeyObject): Buffer {
 
 function pemOf(key: KeyObject): string {
   return key.export({ type: 'pkcs8', format: 'pem' }).toString();
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function readToken(file: string): string {

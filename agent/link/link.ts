@@ -12,6 +12,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { messageOf } from '../../api/message-of.js';
 import { Backoff } from './backoff.js';
 import { type Clock, systemClock } from './clock.js';
 
@@ -156,7 +157,7 @@ export class Link<C extends Client, Request, Response> {
     try {
       client = this.#connect(address);
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return messageOf(error);
     }
     const ended = new AbortController();
     const { signal } = ended;
@@ -183,7 +184,7 @@ export class Link<C extends Client, Request, Response> {
     try {
       await session({ call, address, signal });
     } catch (error) {
-      failure ??= error instanceof Error ? error.message : String(error);
+      failure ??= messageOf(error);
     } finally {
       ended.abort();
       this.#stopping.signal.removeEventListener('abort', stop);

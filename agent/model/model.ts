@@ -3,6 +3,7 @@
 import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
 import type { Rejection, Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
 import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { messageOf } from '../../api/message-of.js';
 import { VERSION } from '../../api/version.js';
 import { connectionRouteFault, endpointFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
 
@@ -87,7 +88,7 @@ export class Model {
       reader = new NotingReader(body);
       message = collection.decode(reader);
     } catch (error) {
-      return `does not decode: ${error instanceof Error ? error.message : String(error)}`;
+      return `does not decode: ${messageOf(error)}`;
     }
     const fault = collection.fault(message, name);
     if (fault !== null) return fault;

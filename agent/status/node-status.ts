@@ -3,6 +3,7 @@ import type { ServerUnaryCall, sendUnaryData, UntypedServiceImplementation } fro
 import { status } from '@grpc/grpc-js';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import type { CaptureState, CheckState, ControllerLink, StatusRequest, StatusResponse, XdsState } from '../../api/gen/mesh/v1/status.js';
+import { messageOf } from '../../api/message-of.js';
 import type { ProxyStatus } from './proxy-status.js';
 
 /** What the agent knows itself, at one moment. */
@@ -63,7 +64,7 @@ export function nodeStatusImplementation(facts: () => AgentFacts, proxy: ProxySt
     get: (_call: ServerUnaryCall<StatusRequest, StatusResponse>, reply: sendUnaryData<StatusResponse>) => {
       nodeStatus(facts(), proxy).then(
         (response) => reply(null, response),
-        (error: unknown) => reply({ code: status.INTERNAL, details: error instanceof Error ? error.message : String(error) }),
+        (error: unknown) => reply({ code: status.INTERNAL, details: messageOf(error) }),
       );
     },
   };

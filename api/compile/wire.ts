@@ -1,6 +1,7 @@
 // The typed union of everything the compiler emits, and its form on the wire. The one list of which message belongs to which type.
 import { type Resource, Resource as ResourceMessage } from '../gen/mesh/v1/discovery.js';
 import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../gen/mesh/v1/model.js';
+import { messageOf } from '../message-of.js';
 
 export type CompiledResource =
   | { readonly type: ResourceType.SERVICE; readonly name: string; readonly message: Service }
@@ -45,7 +46,7 @@ export function decodeResource(resource: Resource): DecodedResource {
     if (decoded !== null) return { kind: 'resource', resource: decoded };
     return { kind: 'refused', type, name, error: `resource type ${type} is unknown to this version: upgrade this node` };
   } catch (error) {
-    return { kind: 'refused', type, name, error: `can't be decoded: ${error instanceof Error ? error.message : String(error)}` };
+    return { kind: 'refused', type, name, error: `can't be decoded: ${messageOf(error)}` };
   }
 }
 

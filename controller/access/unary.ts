@@ -1,5 +1,6 @@
 // Unary calls as functions that return or throw: the one place where a refusal becomes a gRPC status.
 import { type handleUnaryCall, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
+import { messageOf } from '../../api/message-of.js';
 import { StoreError } from '../store/etcd-client.js';
 
 /** Thrown by a handler: what the caller hears. */
@@ -22,7 +23,7 @@ export function unary<Request, Response>(
       (response) => done(null, response),
       (error: unknown) => {
         const code = error instanceof Refusal ? error.code : error instanceof StoreError ? status.UNAVAILABLE : status.INTERNAL;
-        done({ code, details: error instanceof Error ? error.message : String(error) });
+        done({ code, details: messageOf(error) });
       },
     );
   };

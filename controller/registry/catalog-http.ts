@@ -11,6 +11,7 @@ import type { TLSSocket } from 'node:tls';
 import type { ServerProof } from '../../api/access/rotating-credentials.js';
 import { type Endpoint, EndpointHealth, Protocol } from '../../api/gen/mesh/v1/model.js';
 import type { ListEndpointsRequest, ListServicesResponse } from '../../api/gen/mesh/v1/registry.js';
+import { messageOf } from '../../api/message-of.js';
 import { durationMs } from '../../api/resources/index.js';
 import type { RequestHead, RequestRefusal } from '../access/guard.js';
 import type { Clock } from '../clock.js';
@@ -69,7 +70,7 @@ export class CatalogHttp {
         serve(parts, request, response);
       } catch (error) {
         if (error instanceof Refusal) json(request, response, error.code, { error: error.message });
-        else json(request, response, 500, { error: `a bug of weft: ${error instanceof Error ? error.message : String(error)}` });
+        else json(request, response, 500, { error: `a bug of weft: ${messageOf(error)}` });
       }
     });
     server.maxConnections = MAX_CONNECTIONS;

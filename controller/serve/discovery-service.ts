@@ -5,6 +5,7 @@ import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
 import type { DiscoveryRequest, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
 import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
 import { protocolFault } from '../../api/grpc/protocol.js';
+import { messageOf } from '../../api/message-of.js';
 import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
 import type { Interest } from '../interest/interest.js';
@@ -121,7 +122,7 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
           if (isOver) return;
           session = this.#add(subscribe.node, call, from);
         },
-        (error: unknown) => fail(call, status.UNAVAILABLE, error instanceof Error ? error.message : String(error)),
+        (error: unknown) => fail(call, status.UNAVAILABLE, messageOf(error)),
       );
     });
     call.on('end', () => {

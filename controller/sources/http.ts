@@ -50,7 +50,3 @@ export async function readText(answer: IncomingMessage, maxBytes: number): Promi
   }
   return Buffer.concat(chunks).toString('utf8');
 }
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

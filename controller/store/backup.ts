@@ -8,6 +8,7 @@ import { createReadStream } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { z } from 'zod';
+import { messageOf } from '../../api/message-of.js';
 import { type EtcdClient, storeError, unavailableMessage } from './etcd-client.js';
 import type { Keyspace } from './keys.js';
 import { listPrefix } from './list.js';
@@ -158,7 +159,7 @@ async function writeWhole(path: string, lines: readonly string[], keys: number):
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw new BackupFailure(`${path} can't be written: ${error instanceof Error ? error.message : String(error)}`);
+    throw new BackupFailure(`${path} can't be written: ${messageOf(error)}`);
   }
 }
 
@@ -192,7 +193,7 @@ async function readFile(path: string, keys: Keyspace): Promise<Map<string, Buffe
     }
   } catch (error) {
     if (error instanceof BackupFailure) throw error;
-    throw new BackupFailure(`${path} can't be read: ${error instanceof Error ? error.message : String(error)}`);
+    throw new BackupFailure(`${path} can't be read: ${messageOf(error)}`);
   }
   if (end === null || end.keys !== values.size || end.sha256 !== digest.digest('hex')) throw bad('the file is torn or was changed');
   return values;

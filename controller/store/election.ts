@@ -1,6 +1,7 @@
 // Who of several replicas does what one alone may do. A key on a lease; its revision is the fence that every write of the leader compares, so that
 // a leader which stalled and was replaced can write nothing any more. Owns key and lease; what a leader does is its caller's.
 import { randomBytes, randomUUID } from 'node:crypto';
+import { messageOf } from '../../api/message-of.js';
 import type { Clock } from '../clock.js';
 import { type EtcdClient, storeError } from './etcd-client.js';
 import type { Keyspace } from './keys.js';
@@ -119,7 +120,7 @@ export class Election {
       if (!over.signal.aborted) await lead({ fence, signal: over.signal });
       end('its work ended');
     } catch (error) {
-      end(error instanceof Error ? error.message : String(error));
+      end(messageOf(error));
     }
     await kept;
     unwatch();

@@ -5,6 +5,7 @@ import { type CallOptions, type ClientDuplexStream, Metadata, type ServiceError,
 import type { IOptions, IRangeRequest, IRangeResponse } from 'etcd3';
 import { ConnectionPool } from 'etcd3/lib/connection-pool.js';
 import { failureReason } from '../../api/grpc/failure.js';
+import { messageOf } from '../../api/message-of.js';
 
 /** A call that failed. `code` is gRPC's; `mayBeApplied` is false only if the request certainly did nothing. */
 export class StoreError extends Error {
@@ -269,7 +270,7 @@ export function storeError(error: unknown): StoreError {
     const details = 'details' in error && typeof error.details === 'string' ? error.details : error.message;
     return new StoreError(error.code, details, !NEVER_SENT.test(details) && !REFUSALS.has(error.code));
   }
-  return new StoreError(status.UNKNOWN, error instanceof Error ? error.message : String(error), true);
+  return new StoreError(status.UNKNOWN, messageOf(error), true);
 }
 
 /** etcd's tokens end with a restart, after five idle minutes, and with every change of users and roles; with none, it may want one since. */

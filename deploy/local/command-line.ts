@@ -1,5 +1,6 @@
 // Runs the system's own tools (ip, nft, mount, …) to their end. Knows nothing of the lab.
 import { execFile } from 'node:child_process';
+import { messageOf } from '../../api/message-of.js';
 
 export class CommandFailed extends Error {
   constructor(
@@ -30,7 +31,7 @@ export async function attempt(file: string, args: readonly string[], input = '')
     await run(file, args, input);
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 }
 

@@ -1,7 +1,8 @@
 // Blocking queries to one Consul agent or server (Consul HTTP API, "Blocking Queries"). Owns connections, token, times and bounds. Retries nothing.
 import { readFileSync } from 'node:fs';
 import type { Agent, IncomingMessage } from 'node:http';
-import { JSON_HEADERS, messageOf, OK, openPool, readText, send } from '../http.js';
+import { messageOf } from '../../../api/message-of.js';
+import { JSON_HEADERS, OK, openPool, readText, send } from '../http.js';
 
 /** Files are read for every request: tokens and certificates are rotated under a running process. Null: none. */
 export interface ConsulAccess {

@@ -1,8 +1,9 @@
 // HTTP to one Kubernetes API server: requests whose answers are read whole, and watches that are read line by line. Owns connections, credentials
 // on them, times and bounds. Doesn't retry, but for a token that may have been replaced; knows no kinds.
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http';
+import { messageOf } from '../../../api/message-of.js';
 import { isUnchecked, textOf } from '../../../api/resources/schema.js';
-import { isTls, JSON_HEADERS, messageOf, OK, openPool, readText, send, TooLarge } from '../http.js';
+import { isTls, JSON_HEADERS, OK, openPool, readText, send, TooLarge } from '../http.js';
 import type { ClusterAccess, Credentials } from './cluster-access.js';
 
 /** Why there is no answer of the kind that was asked for. */
