@@ -94,30 +94,8 @@ export class Guard {
 
   /** The caller's hold on one of its places; with a `refusal` it gets none. */
   admit(method: Method | null, call: CallCredentials): Admission {
-    const { metadata, peer } = call;
-    if (metadataBytes(metadata) > MAX_METADATA_BYTES) {
-      return {
-        principal: STRANGER_PRINCIPAL,
-        peer,
-        ...refusedFor('metadata', status.RESOURCE_EXHAUSTED, `metadata of more than ${MAX_METADATA_BYTES} bytes`),
-      };
-    }
-    const found = this.#identify(method, call);
-    const principal = found.kind === 'refused' || found.kind === 'unready' ? STRANGER_PRINCIPAL : found;
-    const waitMs = this.#rates.take(callerKey(principal, peer), limitsOf(principal).calls);
-    if (waitMs > 0) {
-      const message = `too many calls: again in ${waitMs} ms`;
-      return { principal, peer, ...refusedFor('rate', status.RESOURCE_EXHAUSTED, message, waitMs) };
-    }
-    if (found.kind === 'unready') return { principal, peer, ...refusedFor('unready', status.UNAVAILABLE, found.message, 1_000) };
-    if (found.kind === 'refused') return { principal, peer, ...refusedFor('unauthenticated', status.UNAUTHENTICATED, found.message) };
-    const denied = method === null ? 'no role is declared for this method: a bug of weft' : refusal(principal, method.requirement);
-    if (denied !== null) {
-      const isStranger = principal.kind === 'stranger';
-      const code = isStranger ? status.UNAUTHENTICATED : status.PERMISSION_DENIED;
-      return { principal, peer, ...refusedFor(isStranger ? 'unauthenticated' : 'role', code, denied) };
-    }
-    return this.#takePlace(principal, peer);
+    const { principal, peer, refusal } = this.#judge(method, call);
+    return refusal === null ? this.#takePlace(principal, peer) : { principal, peer, refusal, release: null };
   }
 
   /**
@@ -128,21 +106,32 @@ export class Guard {
     const metadata = new Metadata();
     // Others can't stand in metadata, nor in a token.
     if (/^[\x20-\x7e]+$/.test(authorization)) metadata.set('authorization', authorization);
-    const found = this.#parts.authenticator.authenticate({ security: 'tls', metadata, peer, certificate });
+    const judged = this.#judge(method, { security: 'tls', metadata, peer, certificate });
+    if (judged.refusal !== null) this.refused(method, path, judged, judged.refusal);
+    return judged.refusal;
+  }
+
+  /** Who calls, and why it may not; a null `refusal`: it may. */
+  #judge(method: Method | null, call: CallCredentials): Judgement {
+    const { metadata, peer } = call;
+    if (metadataBytes(metadata) > MAX_METADATA_BYTES) {
+      const message = `metadata of more than ${MAX_METADATA_BYTES} bytes`;
+      return { principal: STRANGER_PRINCIPAL, peer, refusal: refusedFor('metadata', status.RESOURCE_EXHAUSTED, message) };
+    }
+    const found = this.#identify(method, call);
     const principal = found.kind === 'refused' || found.kind === 'unready' ? STRANGER_PRINCIPAL : found;
+    const judged = (refusal: Refusal | null): Judgement => ({ principal, peer, refusal });
     const waitMs = this.#rates.take(callerKey(principal, peer), limitsOf(principal).calls);
-    const refuse = (reason: Refusal['reason'], code: status, message: string): RequestRefusal => {
-      this.refused(method, path, { principal, peer }, { reason, code, message, retryAfterMs: 0 });
-      return { reason, message };
-    };
-    if (waitMs > 0) return refuse('rate', status.RESOURCE_EXHAUSTED, `too many requests: again in ${waitMs} ms`);
-    if (found.kind === 'unready') return refuse('unready', status.UNAVAILABLE, found.message);
-    if (found.kind === 'refused') return refuse('unauthenticated', status.UNAUTHENTICATED, found.message);
+    if (waitMs > 0) return judged(refusedFor('rate', status.RESOURCE_EXHAUSTED, `too many calls: again in ${waitMs} ms`, waitMs));
+    if (found.kind === 'unready') return judged(refusedFor('unready', status.UNAVAILABLE, found.message, 1_000));
+    if (found.kind === 'refused') return judged(refusedFor('unauthenticated', status.UNAUTHENTICATED, found.message));
     const denied = method === null ? 'no role is declared for this method: a bug of weft' : refusal(principal, method.requirement);
-    if (denied === null) return null;
-    return principal.kind === 'stranger'
-      ? refuse('unauthenticated', status.UNAUTHENTICATED, denied)
-      : refuse('role', status.PERMISSION_DENIED, denied);
+    if (denied === null) return judged(null);
+    return judged(
+      principal.kind === 'stranger'
+        ? refusedFor('unauthenticated', status.UNAUTHENTICATED, denied)
+        : refusedFor('role', status.PERMISSION_DENIED, denied),
+    );
   }
 
   #identify(method: Method | null, call: CallCredentials): Authentication {
@@ -159,7 +148,7 @@ export class Guard {
     for (const [key, most] of places) {
       if ((this.#concurrent.get(key) ?? 0) < most) continue;
       const message = `${most} calls at once already: wait until some have ended`;
-      return { principal, peer, ...refusedFor('concurrency', status.RESOURCE_EXHAUSTED, message, 1_000) };
+      return { principal, peer, refusal: refusedFor('concurrency', status.RESOURCE_EXHAUSTED, message, 1_000), release: null };
     }
     for (const key of places.keys()) this.#concurrent.set(key, (this.#concurrent.get(key) ?? 0) + 1);
     let isReleased = false;
@@ -223,6 +212,8 @@ export interface Caller {
   readonly principal: Principal;
   readonly peer: string;
 }
+
+type Judgement = Caller & { readonly refusal: Refusal | null };
 
 export type Admission = Caller &
   ({ readonly refusal: null; readonly release: () => void } | { readonly refusal: Refusal; readonly release: null });
@@ -338,8 +329,8 @@ class GuardedCall {
 
 const STRANGER_PRINCIPAL: Principal = { kind: 'stranger' };
 
-function refusedFor(reason: Refusal['reason'], code: status, message: string, retryAfterMs = 0): { refusal: Refusal; release: null } {
-  return { refusal: { reason, code, message, retryAfterMs }, release: null };
+function refusedFor(reason: Refusal['reason'], code: status, message: string, retryAfterMs = 0): Refusal {
+  return { reason, code, message, retryAfterMs };
 }
 
 function limitsOf({ kind }: Principal): Limits {
