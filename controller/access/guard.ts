@@ -246,7 +246,7 @@ class GuardedCall {
           onReceiveMessage: (message, deliver) => {
             const waitMs = this.#messages.take('', MESSAGES);
             if (waitMs > 0) return this.#tooMany(waitMs);
-            this.#request ??= message;
+            if (method?.trace != null) this.#request ??= message;
             deliver(message);
           },
           onCancel: () => this.#leave(),
