@@ -7,9 +7,9 @@ import { type EtcdClient, StoreError, storeError } from './etcd-client.js';
 
 const REPLY_DEADLINE_MS = 2_000;
 
-/** One that nobody keeps alive: what stands on it goes when it ends. Returns its id. Throws StoreError. */
-export async function grantLease(client: EtcdClient, ttlMs: number): Promise<string> {
-  const { ID } = await client.call<ILeaseGrantResponse>('Lease', 'leaseGrant', { ID: '0', TTL: Math.max(1, Math.ceil(ttlMs / 1_000)) });
+/** What stands on it goes when it ends. Returns its id, etcd's choice where none is asked for. Throws StoreError. */
+export async function grantLease(client: EtcdClient, ttlMs: number, id = '0'): Promise<string> {
+  const { ID } = await client.call<ILeaseGrantResponse>('Lease', 'leaseGrant', { ID: id, TTL: Math.max(1, Math.ceil(ttlMs / 1_000)) });
   return ID;
 }
 
@@ -35,7 +35,7 @@ export class Leases {
   async acquire(id: string, ttlMs: number): Promise<'continued' | 'granted'> {
     if (await this.keepAlive(id)) return 'continued';
     try {
-      await this.#client.call<ILeaseGrantResponse>('Lease', 'leaseGrant', { ID: id, TTL: Math.max(1, Math.ceil(ttlMs / 1_000)) });
+      await grantLease(this.#client, ttlMs, id);
       return 'granted';
     } catch (error) {
       // Another replica was faster.
