@@ -34,7 +34,7 @@ import {
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Authority, type AuthorityView, parsePublicKey } from '../ca/authority.js';
 import type { Clock } from '../clock.js';
-import { NODE_NAME } from '../node-name.js';
+import { nodeNameFault } from '../node-name.js';
 import type { JoinTokenRecord, OperatorRecord, OperatorRole } from '../store/access-records.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
@@ -111,7 +111,7 @@ export function createAccessService(parts: AccessParts): AccessServer {
     }),
     revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async ({ request: { node } }) => {
       authorityOf(parts);
-      if (!NODE_NAME.test(node)) throw new Refusal(status.INVALID_ARGUMENT, `${JSON.stringify(node)} is no node name`);
+      checkNodeName(node);
       const value = JSON.stringify({ atMs: parts.wallClock(), requestId: randomUUID() });
       // A token gives a certificate again to the key that it was used with.
       const tokens = await parts.tokens.keysFor(node);
@@ -148,8 +148,7 @@ async function createJoinToken(
   createdBy: string,
 ): Promise<CreateJoinTokenResponse> {
   const signer = await signerOf(parts);
-  if (!NODE_NAME.test(node))
-    throw new Refusal(status.INVALID_ARGUMENT, `${JSON.stringify(node)} is no node name: expected lower-case letters, digits, "-" and "."`);
+  checkNodeName(node);
   if (ttlSeconds < 1 || ttlSeconds > MAX_JOIN_TTL_S)
     throw new Refusal(status.INVALID_ARGUMENT, `a join token lives 1 to ${MAX_JOIN_TTL_S} seconds`);
   const created = await parts.tokens.create(node, ttlSeconds * 1_000, createdBy, signer.publicKey);
@@ -201,6 +200,11 @@ async function write(
   if (result.kind === 'committed') return void (await view.reached(result.revision, clock, READ_BACK_MS));
   if (result.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, result.message);
   throw new Refusal(status.ABORTED, 'somebody changed the same at this moment: look at it and try again');
+}
+
+function checkNodeName(node: string): void {
+  const misnamed = nodeNameFault(node);
+  if (misnamed !== null) throw new Refusal(status.INVALID_ARGUMENT, misnamed);
 }
 
 function authorityOf({ authority }: AccessParts): Authority {

@@ -4,7 +4,7 @@ import { type Metadata, status } from '@grpc/grpc-js';
 import { RENEWAL_CONTEXT } from '../../api/access/names.js';
 import type { JoinRequest, NodeCertificate, NodeIdentityServer, RenewRequest } from '../../api/gen/mesh/v1/access.js';
 import { type Authority, parsePublicKey } from '../ca/authority.js';
-import { NODE_NAME } from '../node-name.js';
+import { nodeNameFault } from '../node-name.js';
 import { type Authenticator, bearerOf } from './authenticator.js';
 import type { JoinTokens } from './join-tokens.js';
 import type { PodIdentity } from './pod-identity.js';
@@ -44,8 +44,8 @@ async function proveByCredential(
   credential: string | null,
 ): Promise<'token' | 'kubernetes'> {
   ready(parts);
-  if (!NODE_NAME.test(node))
-    throw new Refusal(status.INVALID_ARGUMENT, `${JSON.stringify(node)} is no node name: expected lower-case letters, digits, "-" and "."`);
+  const misnamed = nodeNameFault(node);
+  if (misnamed !== null) throw new Refusal(status.INVALID_ARGUMENT, misnamed);
   const key = keyIn(publicKey);
   if (credential === null)
     throw new Refusal(status.UNAUTHENTICATED, 'no join token: give the agent one by --join-token-file (weft token create)');

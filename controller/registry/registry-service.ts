@@ -5,7 +5,7 @@ import type { InstanceState, RegisterRequest, RegisterResponse } from '../../api
 import { instanceFault, MAX_INSTANCES } from '../../api/instances.js';
 import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
-import { NODE_NAME } from '../node-name.js';
+import { nodeNameFault } from '../node-name.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { storeError } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
@@ -137,7 +137,8 @@ class RegisterStream {
   }
 
   #mistakeIn(request: RegisterRequest): string | null {
-    if (!NODE_NAME.test(request.node)) return `"${request.node}" is no node name: expected lower-case letters, digits, "-" and "."`;
+    const misnamed = nodeNameFault(request.node);
+    if (misnamed !== null) return misnamed;
     if (this.#registration !== null && this.#registration.node !== request.node) {
       return `this stream is of node "${this.#registration.node}": use another one for "${request.node}"`;
     }

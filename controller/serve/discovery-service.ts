@@ -11,7 +11,7 @@ import type { Clock } from '../clock.js';
 import type { Interest } from '../interest/interest.js';
 import type { NodeInterests } from '../interest/node-interests.js';
 import type { VisibleResource } from '../interest/units.js';
-import { NODE_NAME } from '../node-name.js';
+import { nodeNameFault } from '../node-name.js';
 import { type DiscoveryCall, DiscoverySession, type SessionHost, type Standing } from './discovery-session.js';
 import { ModelHistory } from './model-history.js';
 import type { NodeAcks } from './node-acks.js';
@@ -107,10 +107,8 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       if (this.#calls.size >= MAX_STREAMS) {
         return fail(call, status.RESOURCE_EXHAUSTED, `this controller serves ${MAX_STREAMS} nodes already: add a replica`);
       }
-      if (!NODE_NAME.test(request.value.node)) {
-        const expected = 'expected lower-case letters, digits, "-" and "."';
-        return fail(call, status.INVALID_ARGUMENT, `${JSON.stringify(request.value.node)} is no node name: ${expected}`);
-      }
+      const misnamed = nodeNameFault(request.value.node);
+      if (misnamed !== null) return fail(call, status.INVALID_ARGUMENT, misnamed);
       const refused = refusalAsNode(principalOf(call), request.value.node);
       if (refused !== null) return fail(call, status.PERMISSION_DENIED, refused);
       const fault = protocolFault(request.value.protocol, `node "${request.value.node}"`);
