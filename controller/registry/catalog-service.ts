@@ -1,6 +1,7 @@
 // Catalog over gRPC: maps answers to statuses. Reads; changes nothing.
 import { type handleServerStreamingCall, type handleUnaryCall, type ServerWritableStream, status } from '@grpc/grpc-js';
 import type { CatalogServer, ListEndpointsRequest, ListEndpointsResponse } from '../../api/gen/mesh/v1/registry.js';
+import { Refusal, unary } from '../access/unary.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { CompiledModel } from '../compile/model-compiler.js';
 import { type Answer, listEndpoints, listServices } from './catalog.js';
@@ -12,22 +13,22 @@ const CODES = { 'not-found': status.NOT_FOUND, invalid: status.INVALID_ARGUMENT 
 
 export function createCatalogService(latest: LatestModel, watches: CatalogWatches): CatalogServer {
   return {
-    listServices: unary(latest, listServices),
-    listEndpoints: unary(latest, listEndpoints),
+    listServices: asked(latest, listServices),
+    listEndpoints: asked(latest, listEndpoints),
     watchEndpoints: watch(latest, watches),
   };
 }
 
-function unary<Request, Response>(
+function asked<Request, Response>(
   latest: LatestModel,
   ask: (model: CompiledModel, request: Request) => Answer<Response>,
 ): handleUnaryCall<Request, Response> {
-  return ({ request }, reply) => {
-    if (latest.model === null) return reply({ code: status.UNAVAILABLE, details: NOT_READY });
+  return unary(async ({ request }) => {
+    if (latest.model === null) throw new Refusal(status.UNAVAILABLE, NOT_READY);
     const answer = ask(latest.model, request);
-    if (answer.kind === 'ok') reply(null, answer.value);
-    else reply({ code: CODES[answer.kind], details: answer.message });
-  };
+    if (answer.kind === 'ok') return answer.value;
+    throw new Refusal(CODES[answer.kind], answer.message);
+  });
 }
 
 /** A slow reader gets the newest answer when it reads again, and none of those between. */
