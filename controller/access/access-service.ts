@@ -124,10 +124,9 @@ export function createAccessService(parts: AccessParts): AccessServer {
     listAuthorities: unary<ListAuthoritiesRequest, ListAuthoritiesResponse>(async () => shownAuthorities(authorityOf(parts))),
     rotateAuthority: unary<RotateAuthorityRequest, ListAuthoritiesResponse>(async ({ request }) => {
       const authority = authorityOf(parts);
-      const before = authority.list().length;
-      const fault = await authority.rotate(request.immediately);
-      if (fault !== null) throw new Refusal(status.FAILED_PRECONDITION, fault);
-      if (!request.immediately) await parts.view.reached(parts.view.revision + 1, parts.clock, before === 0 ? 0 : READ_BACK_MS);
+      const rotated = await authority.rotate(request.immediately);
+      if (typeof rotated === 'string') throw new Refusal(status.FAILED_PRECONDITION, rotated);
+      await view.reached(rotated, parts.clock, READ_BACK_MS);
       return shownAuthorities(authority);
     }),
     nodeStatus: unary<NodeStatusRequest, StatusResponse>(({ request: { node } }) => {

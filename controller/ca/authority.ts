@@ -142,8 +142,8 @@ export class Authority {
     return this.#issue({ commonName: 'weft operator', uris: [operatorUri(name)], dnsNames: [], usages: ['client'], publicKey }, lifeMs);
   }
 
-  /** Null: done. Else why not. */
-  async rotate(immediately: boolean): Promise<string | null> {
+  /** The revision at which the new one stands in etcd; else why there is none. */
+  async rotate(immediately: boolean): Promise<number | string> {
     const { place } = this.#parts;
     if (place.kind === 'files')
       return 'the authority is in files: put the new certificate behind the old one, then before it, and restart the controllers';
@@ -192,7 +192,7 @@ export class Authority {
   }
 
   /** One more, or one instead of all. Of replicas that do so at the same time the first wins. */
-  async #add(sealingKey: Buffer, isOnly: boolean): Promise<string | null> {
+  async #add(sealingKey: Buffer, isOnly: boolean): Promise<number | string> {
     const { client, keys, wallClock, log, view } = this.#parts;
     const before = isOnly ? [] : (view.authority?.authorities ?? []);
     if (before.length >= MAX_AUTHORITIES)
@@ -213,7 +213,7 @@ export class Authority {
       });
       if (result.kind === 'committed') {
         log.info({ pin: pinOf(publicKey) }, 'a new authority of nodes and controllers was made');
-        return null;
+        return result.revision;
       }
       return result.kind === 'conflict'
         ? 'another replica changed it at the same time: look at it again'

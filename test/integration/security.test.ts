@@ -16,7 +16,7 @@ import { addAgentOptions, agentConfig } from '../../agent/config.js';
 import { Enrolment } from '../../agent/identity/enrolment.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
 import { type RunningAgent, startAgent } from '../../agent/main.js';
-import { CONTROLLER_NAME, parseToken, RENEWAL_CONTEXT, tokenText } from '../../api/access/names.js';
+import { CONTROLLER_NAME, parseToken, RENEWAL_CONTEXT, type Token, tokenText } from '../../api/access/names.js';
 import { pinnedAuthority, secureChannel } from '../../api/access/secure-channel.js';
 import {
   AccessClient,
@@ -24,6 +24,7 @@ import {
   type CreateJoinTokenResponse,
   type CreateOperatorResponse,
   type ListAuditResponse,
+  type ListAuthoritiesResponse,
   type NodeCertificate,
   NodeIdentityClient,
   Role,
@@ -729,7 +730,8 @@ test('a new authority is taken up step by step: old and new nodes are served all
   const pins = async () =>
     (await ask<{ authorities: { pin: string; state: string }[] }>((done) => local.access.listAuthorities({}, done))).authorities;
   const [first] = await pins();
-  await ask((done) => local.access.rotateAuthority({ immediately: false }, done));
+  const rotated = await ask<ListAuthoritiesResponse>((done) => local.access.rotateAuthority({ immediately: false }, done));
+  expect(rotated.authorities).toMatchObject([{ pin: first?.pin, state: 'signs' }, { state: 'trusted, signs later' }]);
   const stateOf = async (wanted: string): Promise<void> => {
     for (let attempt = 0; attempt < 500; attempt++) {
       if ((await pins()).map(({ state }) => state).join(' | ') === wanted) return;
@@ -743,6 +745,12 @@ test('a new authority is taken up step by step: old and new nodes are served all
   await stateOf('signs');
   expect((await pins())[0]?.pin).not.toBe(first?.pin);
   await nodeIsConnected('n1');
+});
+
+test('who rotates the authority at once is told of the new one alone', async () => {
+  const { pin } = parseToken(await token('n1')) as Token;
+  const rotated = await ask<ListAuthoritiesResponse>((done) => local.access.rotateAuthority({ immediately: true }, done));
+  expect(rotated.authorities).toMatchObject([{ pin: expect.not.stringMatching(pin), state: 'signs' }]);
 });
 
 test('plaintext is for this host alone unless --insecure says otherwise, at the controller and at the agent', async () => {
