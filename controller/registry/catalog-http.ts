@@ -17,8 +17,8 @@ import type { RequestHead, RequestRefusal } from '../access/guard.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { HostPort } from '../config.js';
-import { type Answer, entityTag, listEndpoints, listServices } from './catalog.js';
-import { type CatalogWatches, NOT_READY, STOPS, type Watched } from './catalog-watch.js';
+import { type Answer, listEndpoints, listServices } from './catalog.js';
+import { type CatalogWatches, NOT_READY, STOPS, type Tagged, tagged, type Watched } from './catalog-watch.js';
 
 const MAX_CONNECTIONS = 2_500;
 const MAX_HEADER_BYTES = 8_192;
@@ -167,7 +167,7 @@ function endpoints(
     continue: parameters.get('continue') ?? '',
   };
   const waitMs = waitOf(parameters);
-  const seen = /^(?:W\/)?"([\w-]{1,64})"$/.exec(request.headers['if-none-match'] ?? '')?.[1] ?? '';
+  const known = /^(?:W\/)?"([\w-]{1,64})"$/.exec(request.headers['if-none-match'] ?? '')?.[1] ?? '';
   const tell = (answer: Watched): void => {
     const { value } = answer.kind === 'ok' ? answer : { value: null };
     if (value === null) json(request, response, 404, { error: answer.tag });
@@ -176,23 +176,22 @@ function endpoints(
       json(request, response, 200, body, { etag: `"${answer.tag}"` });
     }
   };
-  const now = accepted(listEndpoints(parts.latest.model!, asked));
-  const tag = entityTag(now);
-  if (tag !== seen) tell({ kind: 'ok', value: now, tag });
-  else if (waitMs === 0) unchanged(response, seen);
-  else wait(parts, asked, { seen, waitMs }, { request, response }, tell);
+  const now = tagged(accepted(listEndpoints(parts.latest.model!, asked)));
+  if (now.tag !== known) tell(now);
+  else if (waitMs === 0) unchanged(response, now.tag);
+  else wait(parts, asked, { now, waitMs }, { request, response }, tell);
 }
 
 function wait(
   { watches, clock }: Parts,
   asked: ListEndpointsRequest,
-  { seen, waitMs }: { seen: string; waitMs: number },
+  { now, waitMs }: { now: Tagged; waitMs: number },
   { request, response }: { request: IncomingMessage; response: ServerResponse },
   tell: (answer: Watched) => void,
 ): void {
   const close = watches.open(
     asked,
-    seen,
+    now,
     (answer) => {
       end();
       tell(answer);
@@ -205,7 +204,7 @@ function wait(
   if (close === null) throw new Refusal(503, 'too many watch at this controller: ask another replica, or without wait');
   const cancel = clock.after(waitMs, () => {
     end();
-    unchanged(response, seen);
+    unchanged(response, now.tag);
   });
   const end = (): void => {
     cancel();

@@ -5,7 +5,7 @@ import { Refusal, unary } from '../access/unary.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { CompiledModel } from '../compile/model-compiler.js';
 import { type Answer, listEndpoints, listServices } from './catalog.js';
-import { type CatalogWatches, NOT_READY, STOPS, type Watched } from './catalog-watch.js';
+import { type CatalogWatches, NOT_READY, STOPS, tagged, type Watched } from './catalog-watch.js';
 
 type WatchCall = ServerWritableStream<ListEndpointsRequest, ListEndpointsResponse>;
 
@@ -48,8 +48,10 @@ function watch(latest: LatestModel, watches: CatalogWatches): handleServerStream
       if (call.writableNeedDrain) waiting = answer;
       else send(answer);
     };
-    const close = watches.open(call.request, '', tell, () => refuse(status.UNAVAILABLE, STOPS));
+    const now = tagged(first.value);
+    const close = watches.open(call.request, now, tell, () => refuse(status.UNAVAILABLE, STOPS));
     if (close === null) return refuse(status.RESOURCE_EXHAUSTED, 'too many watch at this controller: ask another replica');
+    send(now);
     call.on('drain', () => {
       if (waiting !== null) send(waiting);
     });

@@ -12,6 +12,13 @@ export const STOPS = 'this controller stops: another replica serves';
 
 export type Watched = Answer<ListEndpointsResponse> & { readonly tag: string };
 
+/** An answer that has endpoints. */
+export type Tagged = Watched & { readonly kind: 'ok' };
+
+export function tagged(value: ListEndpointsResponse): Tagged {
+  return { kind: 'ok', value, tag: entityTag(value) };
+}
+
 export class CatalogWatches {
   readonly #latest: LatestModel;
   /** How to tell each that there will be nothing more. */
@@ -26,13 +33,13 @@ export class CatalogWatches {
   }
 
   /**
-   * Calls `tell` with every answer whose tag is another than that before (`seen` at first), until the returned function is called; `stopped` when
-   * this controller stops. Null: too many watch already.
+   * Calls `tell` with every answer whose tag is another than that before (at first the answer of now), until the returned function is called;
+   * `stopped` when this controller stops. Null: too many watch already.
    */
-  open(request: ListEndpointsRequest, seen: string, tell: (answer: Watched) => void, stopped: () => void): (() => void) | null {
+  open(request: ListEndpointsRequest, now: Tagged, tell: (answer: Watched) => void, stopped: () => void): (() => void) | null {
     if (this.#open.size >= MAX_WATCHES) return null;
-    let tag = seen;
-    let before: readonly unknown[] | null = null;
+    let { tag } = now;
+    let before: readonly unknown[] = now.value.endpoints;
     const look = (): void => {
       const { model } = this.#latest;
       if (model === null) return;
@@ -44,18 +51,16 @@ export class CatalogWatches {
       }
       const { endpoints } = answer.value;
       // What the compiler kept is the same object.
-      if (before !== null && before.length === endpoints.length && endpoints.every((endpoint, index) => endpoint === before?.[index]))
-        return;
+      if (before.length === endpoints.length && endpoints.every((endpoint, index) => endpoint === before[index])) return;
       before = endpoints;
-      const now = entityTag(answer.value);
-      if (now === tag) return;
-      tag = now;
-      tell({ ...answer, tag });
+      const newer = tagged(answer.value);
+      if (newer.tag === tag) return;
+      tag = newer.tag;
+      tell(newer);
     };
     const unwatch = this.#latest.watch(look);
     const stop = (): void => stopped();
     this.#open.add(stop);
-    look();
     return () => {
       this.#open.delete(stop);
       unwatch();
