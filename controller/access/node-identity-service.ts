@@ -20,7 +20,15 @@ export interface NodeIdentityParts {
   /** For so long after its end a certificate still renews itself. */
   readonly rejoinWindowMs: number;
   readonly wallClock: () => number;
-  readonly joined: (node: string, by: 'token' | 'kubernetes' | 'renewal') => void;
+  readonly joined: (node: string, by: Proved['by']) => void;
+}
+
+/** Who it was proved to be. */
+interface Proved {
+  readonly node: string;
+  /** That it wants a certificate for. */
+  readonly key: KeyObject;
+  readonly by: 'token' | 'kubernetes' | 'renewal';
 }
 
 const MAX_CERTIFICATE_BYTES = 4_096;
@@ -28,21 +36,16 @@ const MAX_SIGNATURE_BYTES = 128;
 
 export function createNodeIdentityService(parts: NodeIdentityParts): NodeIdentityServer {
   return {
-    join: unary<JoinRequest, NodeCertificate>(async (call) => {
-      const by = await proveByCredential(parts, call.request, bearerOf(call.metadata));
-      return certificateFor(parts, call, call.request.node, by);
-    }),
-    renew: unary<RenewRequest, NodeCertificate>(async (call) =>
-      certificateFor(parts, call, proveByCertificate(parts, call.request), 'renewal'),
+    join: unary<JoinRequest, NodeCertificate>(async ({ request, metadata }) =>
+      certificateFor(parts, metadata, await proveByCredential(parts, request, bearerOf(metadata))),
+    ),
+    renew: unary<RenewRequest, NodeCertificate>(async ({ request, metadata }) =>
+      certificateFor(parts, metadata, proveByCertificate(parts, request)),
     ),
   };
 }
 
-async function proveByCredential(
-  parts: NodeIdentityParts,
-  { node, publicKey }: JoinRequest,
-  credential: string | null,
-): Promise<'token' | 'kubernetes'> {
+async function proveByCredential(parts: NodeIdentityParts, { node, publicKey }: JoinRequest, credential: string | null): Promise<Proved> {
   ready(parts);
   const misnamed = nodeNameFault(node);
   if (misnamed !== null) throw new Refusal(status.INVALID_ARGUMENT, misnamed);
@@ -55,18 +58,17 @@ async function proveByCredential(
     if (found.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, found.message);
     if (found.node !== node)
       throw new Refusal(status.PERMISSION_DENIED, `the service account token is of a pod on node "${found.node}", not on "${node}"`);
-    return 'kubernetes';
+    return { node, key, by: 'kubernetes' };
   }
   const use = await parts.tokens.use(credential, node, key);
   if (use.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, use.message);
   if (use.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, use.message);
-  return 'token';
+  return { node, key, by: 'token' };
 }
 
-/** Returns the node that it is of. */
-function proveByCertificate(parts: NodeIdentityParts, { certificate: bytes, publicKey, signature }: RenewRequest): string {
+function proveByCertificate(parts: NodeIdentityParts, { certificate: bytes, publicKey, signature }: RenewRequest): Proved {
   ready(parts);
-  keyIn(publicKey);
+  const key = keyIn(publicKey);
   const certificate = certificateIn(bytes);
   const node = certificate === null ? null : parts.authenticator.nodeOf(certificate);
   if (certificate === null || node === null) {
@@ -89,19 +91,18 @@ function proveByCertificate(parts: NodeIdentityParts, { certificate: bytes, publ
   // Whether it has ended was asked above.
   const fault = parts.authenticator.nodeFault({ ...node, expiresAtMs: Number.POSITIVE_INFINITY });
   if (fault !== null) throw new Refusal(status.UNAUTHENTICATED, fault);
-  return node.name;
+  return { node: node.name, key, by: 'renewal' };
 }
 
 function certificateFor(
   { authority, wallClock, joined }: NodeIdentityParts,
-  { request, metadata }: { readonly request: { readonly publicKey: Uint8Array }; readonly metadata: Metadata },
-  node: string,
-  by: 'token' | 'kubernetes' | 'renewal',
+  metadata: Metadata,
+  { node, key, by }: Proved,
 ): NodeCertificate {
   // The guard let in a stranger: from here on the call is the node's, for the audit log.
   setPrincipal(metadata, { kind: 'node', name: node, issuedAtMs: wallClock(), expiresAtMs: wallClock() });
   joined(node, by);
-  return { certificate: authority.issueNode(node, keyIn(request.publicKey)), authorities: authority.bundle };
+  return { certificate: authority.issueNode(node, key), authorities: authority.bundle };
 }
 
 function ready({ authority }: NodeIdentityParts): void {
