@@ -46,8 +46,6 @@ const AUTHORITY_LIFE_MS = 3_650 * DAY_MS;
 /** An authority that has no more than this left gets its successor. */
 const SUCCESSION_MS = 365 * DAY_MS;
 const MAX_AUTHORITIES = 8;
-/** setTimeout takes 31 bits. */
-const LONGEST_TIMER_MS = 2_000_000_000;
 
 export class Authority {
   readonly #parts: AuthorityParts;
@@ -237,7 +235,7 @@ export class Authority {
     if (place.kind === 'store' && newest !== undefined && Date.parse(newest.certificate.validTo) - nowMs < SUCCESSION_MS) {
       void this.#add(place.sealingKey, false);
     }
-    const wake = Math.min((this.nextChangeMs ?? Number.POSITIVE_INFINITY) - nowMs, DAY_MS, LONGEST_TIMER_MS);
+    const wake = Math.min((this.nextChangeMs ?? Number.POSITIVE_INFINITY) - nowMs, DAY_MS);
     this.#timer = setTimeout(() => this.#changed(), wake);
     this.#timer.unref();
   }
