@@ -44,9 +44,9 @@ export interface ControllerConfig {
   readonly kubernetes: ClusterAccess | null;
   /** The catalogue that is read; null: none. */
   readonly consul: { readonly access: ConsulAccess; readonly namespace: string } | null;
-  /** The registry that is read; null: none. */
   /** Of the DNS, as "address" or "address:port"; none: those of this host. */
   readonly dnsServers: readonly string[];
+  /** The registry that is read; null: none. */
   readonly zookeeper: { readonly access: ZooKeeperAccess; readonly namespace: string } | null;
 }
 
@@ -142,8 +142,8 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
   if (flags.registryListen !== '' && registryListen === null) {
     throw new Error(`--registry-listen "${flags.registryListen}": expected host:port, or nothing for none`);
   }
-  const isSecure = flags.authorityKeyFile !== '' || flags.authorityCert !== '';
-  if (registryListen !== null && !isSecure && !flags.insecure && !isLocalAddress(flags.registryListen)) {
+  const authority = authorityPlace(flags);
+  if (registryListen !== null && authority === null && !flags.insecure && !isLocalAddress(flags.registryListen)) {
     throw new Error(
       `--registry-listen ${flags.registryListen}: without an authority it would be plaintext, readable by whoever reaches it: give --authority-key-file (docs/security.md), listen on 127.0.0.1, or say --insecure`,
     );
@@ -151,7 +151,6 @@ export function controllerConfig(flags: ControllerFlags, environment: NodeJS.Pro
   checkNamespaced('--node-service-account', flags.nodeServiceAccount);
   const { publishAuthorities } = flags;
   if (publishAuthorities !== '') checkNamespaced('--publish-authorities', publishAuthorities);
-  const authority = authorityPlace(flags);
   if (publishAuthorities !== '' && (authority === null || flags.kubernetes === '')) {
     throw new Error('--publish-authorities: needs an authority (--authority-key-file) and --kubernetes');
   }
