@@ -156,11 +156,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   const leases = new Leases(client, clock);
   const context: IngestionContext = { client, leases, view, keys, clock, ttlMs: LEADER_TTL_MS, metrics: metrics.sources, log };
   const stopSources = sourceReaders(config, context, latest).map((reader) => startIngestion(context, reader));
-  stopSources.push(
-    onceNamed(latest, () =>
-      startIngestion(context, dnsReader({ ...context, servers: config.dnsServers, latest, metrics: metrics.sources })),
-    ),
-  );
+  stopSources.push(onceNamed(latest, () => startIngestion(context, dnsReader({ ...context, servers: config.dnsServers, latest }))));
 
   const stop = once(async () => {
     clearInterval(gauges);
