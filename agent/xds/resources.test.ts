@@ -7,7 +7,7 @@ import { RouteConfiguration } from '../../api/gen/envoy/config/route/v3/route.js
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
 import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, ProxyProtocol, ValueMatch_Type } from '../../api/gen/mesh/v1/model.js';
 import { backend, endpoint, modelOf, route, service, toService } from '../proxy/testing/models.js';
-import { type ResourceKind, XdsResources } from './resources.js';
+import { MAX_CACHED, type ResourceKind, XdsResources } from './resources.js';
 
 const named = (name: string) => ({ hostnames: [name, `${name}.shop`, `${name}.shop.svc.cluster.local`] });
 const catalog = service('catalog', '10.0.0.1', named('catalog'));
@@ -182,6 +182,16 @@ test('after a change of endpoints those of the service are encoded anew, and not
   resources.changed(new Set(['shop/catalog']));
   expect(resources.get('endpoints', 'shop/catalog:80')).not.toBe(before.endpoints);
   expect(resources.get('cluster', 'shop/catalog:80')).toBe(before.cluster);
+});
+
+test('what clients ask for is kept up to a bound, though nothing changes, and is the same after it', () => {
+  const resources = new XdsResources(modelOf(catalog));
+  const first = resources.get('cluster', 'shop/catalog:80');
+  for (let i = 1; i < MAX_CACHED; i++) resources.get('cluster', `shop/${i}:80`);
+  expect(resources.get('cluster', 'shop/catalog:80')).toBe(first);
+  resources.get('cluster', 'shop/0:80');
+  expect(resources.get('cluster', 'shop/catalog:80')).not.toBe(first);
+  expect(resources.get('cluster', 'shop/catalog:80')).toEqual(first);
 });
 
 test('patterns, prefixes of the text, presence and what must not be are matches of gRPC clients too; matches that they can not tell are left out', () => {

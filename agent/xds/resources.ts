@@ -26,8 +26,8 @@ export const TYPE_URLS: Readonly<Record<ResourceKind, string>> = {
 const HTTP_CONNECTION_MANAGER = `${TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`;
 const ROUTER = `${TYPE}envoy.extensions.filters.http.router.v3.Router`;
 
-/** Names that nobody asks for any more are kept until so many are. */
-const MAX_CACHED = 16_384;
+/** Names that nobody asks for any more are kept until so many are; then all are encoded anew as they are asked for. */
+export const MAX_CACHED = 16_384;
 
 export class XdsResources {
   readonly #model: Model;
@@ -41,7 +41,7 @@ export class XdsResources {
 
   /** The model has changed: of these services the endpoints alone; null: anything. */
   changed(services: ReadonlySet<string> | null): void {
-    if (services === null || this.#encoded.size > MAX_CACHED) {
+    if (services === null) {
       this.#encoded.clear();
       this.#byHostname = null;
       return;
@@ -57,6 +57,7 @@ export class XdsResources {
     if (known === undefined) {
       const body = this.#encode(kind, name);
       known = body === null ? null : { typeUrl: TYPE_URLS[kind], value: Buffer.from(body) };
+      if (this.#encoded.size >= MAX_CACHED) this.#encoded.clear();
       this.#encoded.set(key, known);
     }
     return known;
