@@ -86,9 +86,11 @@ export class AdsService {
 
   #faults(): string[] {
     const faults = new Set<string>();
-    for (const { subscriptions } of this.#clients)
-      for (const { kind, names } of subscriptions.values())
-        for (const name of names) for (const fault of this.#resources.faults(kind, name)) faults.add(fault);
+    for (const kind of RESOURCE_TYPES) {
+      // Many clients ask for the same.
+      const names = new Set([...this.#clients].flatMap(({ subscriptions }) => [...(subscriptions.get(kind)?.names ?? [])]));
+      for (const name of names) for (const fault of this.#resources.faults(kind, name)) faults.add(fault);
+    }
     return [...faults].sort().slice(0, MAX_FAULTS);
   }
 
