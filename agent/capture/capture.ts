@@ -3,12 +3,12 @@
 import { existsSync, rmSync } from 'node:fs';
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
-import { messageOf } from '../../api/message-of.js';
 import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import { cgroupRoot, findCgroup } from './cgroups.js';
 import { inodeOrNull } from './inode.js';
+import { EBPF_MODES, firstWorking, isNatMode, NAT_MODES } from './modes.js';
 import { NatCapture, removeNatRules, testNat } from './nat-capture.js';
 import { Places } from './places.js';
 import { WorkloadTracker } from './workload-tracker.js';
@@ -71,17 +71,11 @@ interface ModeChoice {
 /** The first mode that carries traffic here. Throws where none does and `auto` was not asked for. */
 function chooseMode(addon: CaptureAddon & MessageSocketAddon, { mode: wanted, bpfDir, podSocket }: CaptureOptions): ModeChoice {
   if (wanted !== 'auto' && wanted !== 'ebpf') return { mode: wanted, reason: '' };
-  const faults: string[] = [];
-  const fallbacks = wanted === 'auto' && typeof podSocket === 'string' ? (['nftables', 'iptables'] as const) : [];
-  for (const mode of [...(['ebpf-tcx', 'ebpf-clsact'] as const), ...fallbacks]) {
-    try {
-      if (mode === 'nftables' || mode === 'iptables') testNat(mode, addon);
-      else addon.testCapture(mode, bpfDir);
-      return { mode, reason: [...faults, `${mode} passed the self-test`].join('; ') };
-    } catch (error) {
-      faults.push(`${mode}: ${messageOf(error)}`);
-    }
-  }
+  const fallbacks = wanted === 'auto' && typeof podSocket === 'string' ? NAT_MODES : [];
+  const { mode, faults } = firstWorking([...EBPF_MODES, ...fallbacks], (each) =>
+    isNatMode(each) ? testNat(each, addon) : addon.testCapture(each, bpfDir),
+  );
+  if (mode !== null) return { mode, reason: [...faults, `${mode} passed the self-test`].join('; ') };
   const reason = `no way to redirect passed the self-test: ${faults.join('; ')}`;
   if (wanted === 'ebpf') throw new Error(reason);
   return { mode: 'off', reason };
@@ -94,7 +88,7 @@ function openHandle(
   { mode, reason }: ModeChoice & { mode: CaptureHandle['mode'] },
 ): CaptureHandle {
   const { heartbeatTimeoutMs, log, podSocket = null } = options;
-  if (mode === 'nftables' || mode === 'iptables') {
+  if (isNatMode(mode)) {
     if (podSocket === null) throw new Error(`--capture ${mode} needs a socket for proxies`);
     addon.uninstallCapture(locate(options));
     return new NatCapture({ mode, reason: reason || `named by --capture`, heartbeatTimeoutMs, socket: podSocket, log }, addon);

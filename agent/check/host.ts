@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { cgroupRoot } from '../capture/cgroups.js';
+import { isNatMode } from '../capture/modes.js';
 import { testNat } from '../capture/nat-capture.js';
 import { loadAddon } from '../native/addon.js';
 import { HOST_MARK } from '../native/capture.js';
@@ -69,7 +70,7 @@ export function checkHost({ bpfDir, meshNetns, ports }: HostCheckOptions): reado
     { title: 'Kernel', checks: checkKernel(host, { testCapture }, bpfDir) },
     {
       title: 'Capture',
-      checks: [checkChoice((mode) => (mode === 'nftables' || mode === 'iptables' ? testNat(mode, addon) : testCapture(mode)))],
+      checks: [checkChoice((mode) => (isNatMode(mode) ? testNat(mode, addon) : testCapture(mode)))],
     },
     { title: 'Conflicts', checks: checkConflicts(host, addon, { hostMark: HOST_MARK, ports, cgroupRoot: cgroupRoot() }) },
   ];

@@ -1,7 +1,7 @@
 // Whether this kernel carries the redirection: its version, the self-test of each mode, the JIT compiler. Versions: bpf/README.md.
-
 import { messageOf } from '../../api/message-of.js';
-import type { CaptureAddon } from '../native/capture.js';
+import { EBPF_MODES, firstWorking, isNatMode, NAT_MODES } from '../capture/modes.js';
+import type { CaptureAddon, CaptureHandle } from '../native/capture.js';
 import { bad, type Check, good, type HostFacts, unknown, warning } from './check.js';
 
 interface KernelFeature {
@@ -31,34 +31,23 @@ function checkFeature(release: string, { title, since, without }: KernelFeature)
   return warning(version, `${release}: ${without}`, `a kernel from ${wanted} on has it`);
 }
 
-const FALLBACKS = ['nftables', 'iptables'] as const;
-
 /**
- * What `weft agent --capture auto` would take, and why not what comes before it. `test` throws why a mode does not work; in the agent's order,
- * no further than the first that does.
+ * What `weft agent --capture auto` would take, and why not what comes before it. `test` throws why a mode does not work.
  */
-export function checkChoice(test: (mode: 'ebpf-tcx' | 'ebpf-clsact' | (typeof FALLBACKS)[number]) => void): Check {
+export function checkChoice(test: (mode: CaptureHandle['mode']) => void): Check {
   const title = '--capture auto';
-  const faults: string[] = [];
-  for (const mode of ['ebpf-tcx', 'ebpf-clsact', ...FALLBACKS] as const) {
-    try {
-      test(mode);
-      if (faults.length === 0) return good(title, `takes ${mode}`);
-      const isFallback = mode === 'nftables' || mode === 'iptables';
-      const remedy = isFallback
-        ? 'what is different then: docs/fallback.md; or mend what the text says'
-        : 'nothing: the same, by older hooks';
-      return warning(title, `takes ${mode}, since ${faults.join('; ')}`, remedy);
-    } catch (error) {
-      faults.push(`${mode}: ${messageOf(error)}`);
-    }
-  }
-  return bad(title, `takes none, connections go direct: ${faults.join('; ')}`, 'mend what one of the texts says');
+  const { mode, faults } = firstWorking([...EBPF_MODES, ...NAT_MODES], test);
+  if (mode === null) return bad(title, `takes none, connections go direct: ${faults.join('; ')}`, 'mend what one of the texts says');
+  if (faults.length === 0) return good(title, `takes ${mode}`);
+  const remedy = isNatMode(mode)
+    ? 'what is different then: docs/fallback.md; or mend what the text says'
+    : 'nothing: the same, by older hooks';
+  return warning(title, `takes ${mode}, since ${faults.join('; ')}`, remedy);
 }
 
 /** tcx is tried before clsact, as the agent does; either is enough. */
 function checkModes(addon: Pick<CaptureAddon, 'testCapture'>, bpfDir: string): readonly Check[] {
-  const faults = (['ebpf-tcx', 'ebpf-clsact'] as const).map((mode) => ({ mode, fault: faultOf(addon, mode, bpfDir) }));
+  const faults = EBPF_MODES.map((mode) => ({ mode, fault: faultOf(addon, mode, bpfDir) }));
   const works = faults.some(({ fault }) => fault === null);
   return faults.map(({ mode, fault }) => {
     const title = `self-test of ${mode}`;
