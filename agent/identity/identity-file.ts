@@ -1,7 +1,7 @@
 // The node's key, certificate and the authorities it trusts, on disk: one PEM file, replaced as a whole, for its owner alone. The key never leaves it.
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { replaceFile } from '../state-file.js';
 
 export interface NodeIdentity {
   readonly key: KeyObject;
@@ -34,12 +34,10 @@ export function readIdentity(file: string): NodeIdentity | null {
 
 /** Throws where the disk doesn't take it. */
 export function writeIdentity(file: string, { key, certificate, authorities }: NodeIdentity): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const parts = [
     key.export({ type: 'pkcs8', format: 'pem' }).toString(),
     ...(certificate === null ? [] : [certificate.toString(), ...authorities]),
   ];
   const text = parts.map((part) => (part.endsWith('\n') ? part : `${part}\n`)).join('');
-  writeFileSync(`${file}.tmp`, text, { mode: 0o600 });
-  renameSync(`${file}.tmp`, file);
+  replaceFile(file, text);
 }

@@ -1,12 +1,12 @@
 // The instances that registered themselves at this agent: who they are, how long they live without a heartbeat. Owns them, and their copy on
 // disk, by which a restarted agent has them again. Does not know how the controller hears of them.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
 import type { InstanceState } from '../../api/gen/mesh/v1/discovery.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { RegisteredInstance } from '../../api/gen/mesh/v1/registry.js';
 import { instanceFault, MAX_INSTANCES } from '../../api/instances.js';
+import { replaceFile } from '../state-file.js';
 
 export type InstanceResult = { readonly kind: 'done' } | { readonly kind: 'invalid' | 'not-found' | 'full'; readonly message: string };
 
@@ -134,9 +134,7 @@ export class Instances {
   #write(): void {
     const { file, log } = this.#options;
     try {
-      mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-      writeFileSync(`${file}.tmp`, JSON.stringify(this.list()), { mode: 0o600 });
-      renameSync(`${file}.tmp`, file);
+      replaceFile(file, JSON.stringify(this.list()));
     } catch (error) {
       log.error({ err: error }, `${file} can't be written: a restarted agent would not know the instances that registered since`);
     }
