@@ -3,7 +3,7 @@
 
 import { type Endpoint, type HealthCheck, HealthCheck_Type, type Service } from '../../api/gen/mesh/v1/model.js';
 import { checkFault } from '../../api/instances.js';
-import { type ProbeResult, type ProbeTarget, probe } from './probe.js';
+import { authorityOf, type ProbeResult, type ProbeTarget, probe } from './probe.js';
 import { type Verdict, VerdictState } from './verdict.js';
 
 export interface CheckedEndpoint {
@@ -237,8 +237,7 @@ function typeName(type: HealthCheck_Type): string {
   return type === HealthCheck_Type.HTTP ? 'http' : type === HealthCheck_Type.GRPC ? 'grpc' : 'tcp';
 }
 
-function titleOf(check: HealthCheck, { address, port }: ProbeTarget): string {
-  const socket = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+function titleOf(check: HealthCheck, at: ProbeTarget): string {
   const what = check.type === HealthCheck_Type.HTTP ? check.path : check.grpcService === '' ? '' : `/${check.grpcService}`;
-  return `${typeName(check.type)}${check.tls ? ' over TLS' : ''} ${socket}${what}`;
+  return `${typeName(check.type)}${check.tls ? ' over TLS' : ''} ${authorityOf(at)}${what}`;
 }

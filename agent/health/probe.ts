@@ -74,12 +74,12 @@ const probeTcp: Probe = (check, { address, port }, settle) => {
   return () => socket.destroy();
 };
 
-const probeHttp: Probe = (check, { address, port }, settle) => {
+const probeHttp: Probe = (check, at, settle) => {
   const request = (check.tls ? httpsRequest : httpRequest)({
-    host: address,
-    port,
+    host: at.address,
+    port: at.port,
     path: check.path,
-    headers: { host: check.host || authority(address, port), 'user-agent': 'weft-health-check', connection: 'close' },
+    headers: { host: check.host || authorityOf(at), 'user-agent': 'weft-health-check', connection: 'close' },
     agent: false,
     maxHeaderSize: MAX_HEADER_BYTES,
     ...(check.tls ? tlsOptions(check) : {}),
@@ -100,8 +100,8 @@ function isExpected({ statuses }: HealthCheck, status: number): boolean {
 }
 
 /** grpc.health.v1.Health/Check (github.com/grpc/grpc/blob/master/doc/health-checking.md), one call. */
-const probeGrpc: Probe = (check, { address, port }, settle) => {
-  const session = http2Connect(`${check.tls ? 'https' : 'http'}://${authority(address, port)}`, {
+const probeGrpc: Probe = (check, at, settle) => {
+  const session = http2Connect(`${check.tls ? 'https' : 'http'}://${authorityOf(at)}`, {
     settings: { enablePush: false },
     ...(check.tls ? { ...tlsOptions(check), ALPNProtocols: ['h2'] } : {}),
   });
@@ -165,6 +165,7 @@ function grpcResult(status: string, message: string, body: Buffer): ProbeResult 
   return serving === 1 ? WELL : failed(`gRPC ${SERVING_STATUSES[serving] ?? 'an unknown status'}`);
 }
 
-function authority(address: string, port: number): string {
+/** "10.0.0.1:8080", "[fd00::1]:8080" */
+export function authorityOf({ address, port }: ProbeTarget): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
