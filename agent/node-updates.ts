@@ -94,8 +94,8 @@ export class NodeUpdates {
     const refused = this.#admit(update);
     this.store.schedule(this.catalog);
     this.relay.publish();
-    const touchesWorkloads = update.full || [...update.resources, ...update.removed].some(({ type }) => type === ResourceType.WORKLOAD);
-    const [byProxy, byCapture] = await Promise.all([this.relay.acked(update.revision), touchesWorkloads ? this.#redirect() : []]);
+    const isOfWorkloads = touches(update, ResourceType.WORKLOAD);
+    const [byProxy, byCapture] = await Promise.all([this.relay.acked(update.revision), isOfWorkloads ? this.#redirect() : []]);
     const rejected = new Map([...refused, ...byCapture, ...byProxy].map((rejection) => [resourceKey(rejection), rejection]));
     this.#refuse([...rejected.values()]);
     for (const { type, name, error } of refused) {
@@ -127,15 +127,13 @@ export class NodeUpdates {
     this.#forget(update);
     const refused = this.#model.apply(update);
     this.catalog.apply(update, new Set(refused.map(resourceKey)));
-    const touched = [...update.resources, ...update.removed];
-    const isOfChecks = update.full || touched.some(({ type }) => type === ResourceType.SERVICE || type === ResourceType.ENDPOINT);
-    const overlaid = isOfChecks ? this.#check() : [];
+    const overlaid = touches(update, ResourceType.SERVICE, ResourceType.ENDPOINT) ? this.#check(update.resources) : [];
     this.#onAdmitted({ ...update, resources: [...update.resources, ...overlaid] });
     return refused;
   }
 
-  /** Returns what is put in place anew, or no longer. */
-  #check(): readonly Resource[] {
+  /** `told`: what the model has just taken, in place of what was put there. Returns what is put in place anew, or no longer. */
+  #check(told: readonly ResourceName[]): readonly Resource[] {
     const found = endpointsToCheck(this.#config.node, this.#model.services, this.#model.endpoints);
     // The model has what is put in place; what is to be compared is what the controller sent.
     this.#checked = found.map((each) => {
@@ -144,13 +142,13 @@ export class NodeUpdates {
       return stored === null ? each : { ...each, endpoint: Endpoint.decode(stored.body) };
     });
     this.checks.reconcile(this.#checked);
-    return this.#overlay();
+    return this.#overlay(told);
   }
 
   #judge(name: string, verdict: string, detail: string): void {
     if (verdict === 'failing') this.#log.warn({ endpoint: name, detail }, 'an endpoint fails its health check');
     else this.#log.info({ endpoint: name }, 'an endpoint passes its health check');
-    const overlaid = this.#overlay();
+    const overlaid = this.#overlay([]);
     const { token } = this.catalog;
     if (overlaid.length > 0 && token !== null) {
       this.#onAdmitted({ full: false, revision: token.revision, token, resources: overlaid, removed: [] });
@@ -163,7 +161,7 @@ export class NodeUpdates {
    * This node's proxy and proxyless clients go by this node's verdicts at once, controller or not; the other nodes hear of them through the registry.
    * Returns what changed by it, as it is now.
    */
-  #overlay(): readonly Resource[] {
+  #overlay(told: readonly ResourceName[]): readonly Resource[] {
     const overlay = this.#checked.flatMap(({ name, endpoint }) => {
       const { check } = endpoint;
       const found = this.checks.verdictOf(name);
@@ -174,10 +172,8 @@ export class NodeUpdates {
       const body = Endpoint.encode({ ...endpoint, health, check: { ...check, failing, detail: found.reason } }).finish();
       return [{ type: ResourceType.ENDPOINT, name, body: Buffer.from(body) }];
     });
-    const restored = this.catalog
-      .overlay(overlay)
-      .flatMap((name) => (this.catalog.isOverlaid(name) ? [] : (this.catalog.stored(name) ?? [])));
-    const changed = [...overlay, ...restored];
+    const touched = [...this.catalog.overlay(overlay), ...told.filter((name) => this.catalog.isOverlaid(name))];
+    const changed = touched.flatMap((name) => this.catalog.served(name) ?? []);
     if (changed.length > 0) this.#model.apply({ full: false, revision: this.#model.revision, resources: changed, removed: [] });
     return changed;
   }
@@ -211,4 +207,9 @@ export class NodeUpdates {
       ];
     }
   }
+}
+
+function touches({ full, resources, removed }: DiscoveryUpdate, ...types: readonly ResourceType[]): boolean {
+  const isOne = ({ type }: ResourceName): boolean => types.includes(type);
+  return full || resources.some(isOne) || removed.some(isOne);
 }

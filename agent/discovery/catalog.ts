@@ -76,6 +76,11 @@ export class Catalog {
     return this.#overlay.has(resourceKey(name));
   }
 
+  /** As the proxy gets it. */
+  served(name: ResourceName): Resource | null {
+    return this.#overlay.get(resourceKey(name)) ?? this.stored(name);
+  }
+
   /** From now on the proxy is served these in place of those of the same name. Returns those that are something else than before. */
   overlay(resources: readonly Resource[]): readonly ResourceName[] {
     const wanted = new Map(resources.map((resource) => [resourceKey(resource), resource]));
