@@ -1,23 +1,21 @@
 // Active health checks: real agents (redirection off), a real controller over a real etcd, and endpoints that listen on loopback. What is
 // looked at is what the nodes' proxies are served, and what the registry answers.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer as createHttp } from 'node:http';
 import { type AddressInfo, createServer as createTcp, type Server as NetServer } from 'node:net';
 import { join } from 'node:path';
 import { credentials, Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import pino from 'pino';
 import { DiscoveryClient } from '../../agent/discovery/discovery-client.js';
 import type { RunningAgent } from '../../agent/main.js';
 import { Model } from '../../agent/model/model.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
-import { WEFT } from '../../deploy/local/cluster.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { freePort } from '../lab/proxy-process.js';
+import { freePort, ProxyProcess } from '../lab/proxy-process.js';
 import { startTestAgent } from './agent-lab.js';
 import { apply, ask, startTestController, type TestController } from './controller-lab.js';
 
@@ -31,28 +29,30 @@ afterAll(() => etcd.stop());
 let folder: string;
 let etcdPrefix: string;
 let controller: TestController;
-const closers: (() => unknown)[] = [];
+const closing = closesAfterEach();
 let run = 0;
 beforeEach(async () => {
   folder = mkdtempSync('/dev/shm/whc-');
+  closing.push(() => rmSync(folder, { recursive: true, force: true }));
   etcdPrefix = `/health-${run++}`;
   controller = await startController();
-});
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
-  await controller.stop();
-  rmSync(folder, { recursive: true, force: true });
+  closing.push(() => controller.stop());
 });
 
 const address = () => `unix:${join(folder, 'controller.sock')}`;
 const startController = () => startTestController(etcd.endpoint, { etcdPrefix, listen: [address()] });
 
-async function startNode(node: string): Promise<{ agent: RunningAgent; proxy: ServedProxy }> {
+interface Node {
+  readonly agent: RunningAgent;
+  readonly proxy: ServedProxy;
+}
+
+async function startNode(node: string): Promise<Node> {
   const own = join(folder, node);
   const agent = await startTestAgent('--node', node, '--controller', address(), '--run-dir', own, '--state-dir', join(own, 'state'));
-  closers.push(() => agent.stop());
+  closing.push(() => agent.stop());
   const proxy = new ServedProxy(`unix:${join(own, 'agent.sock')}`);
-  closers.push(() => proxy.stop());
+  closing.push(() => proxy.stop());
   return { agent, proxy };
 }
 
@@ -92,7 +92,7 @@ class ServedProxy extends Condition {
 
 const status = (agent: RunningAgent) => {
   const client = new NodeStatusClient(agent.statusAddresses[0] ?? '', credentials.createInsecure());
-  closers.push(() => client.close());
+  closing.push(() => client.close());
   return ask<StatusResponse>((done) => client.get({}, done));
 };
 
@@ -127,17 +127,28 @@ async function httpServer() {
     if (url !== '/healthz') state.served++;
     response.writeHead(state.status).end();
   });
-  closers.push(() => void server.close());
+  closing.push(() => void server.close());
   return { state, port: await bound(server) };
+}
+
+/** n1, whose agent checks the one endpoint of "web", and n2; to both it is ready. */
+async function checkedByN1(port: number, check = 'http: {}'): Promise<[n1: Node, n2: Node]> {
+  const nodes: [Node, Node] = [await startNode('n1'), await startNode('n2')];
+  await apply(controller, checkedService('web', port, check, 'n1'));
+  await becomes(nodes, EndpointHealth.READY);
+  return nodes;
+}
+
+/** To the proxies of all these nodes. */
+async function becomes(nodes: readonly Node[], health: EndpointHealth): Promise<void> {
+  await Promise.all(nodes.map(({ proxy }) => proxy.becomes('web', health)));
 }
 
 test('what one node’s checks find is so for every node, with the reason, and ends when it passes again', async () => {
   const { state, port } = await httpServer();
-  const [n1, n2] = [await startNode('n1'), await startNode('n2')];
-  await apply(controller, checkedService('web', port, 'http: {path: /healthz}', 'n1'));
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  const [n1, n2] = await checkedByN1(port, 'http: {path: /healthz}');
   state.status = 503;
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.UNHEALTHY)));
+  await becomes([n1, n2], EndpointHealth.UNHEALTHY);
   expect(n2.proxy.endpoint('web')?.check).toMatchObject({ node: 'n1', failing: true, detail: 'HTTP 503 from /healthz' });
   expect((await status(n1.agent)).checks).toMatchObject([
     { endpoint: 'shop/web/127.0.0.1', check: `http 127.0.0.1:${port}/healthz`, verdict: 'failing', detail: 'HTTP 503 from /healthz' },
@@ -147,7 +158,7 @@ test('what one node’s checks find is so for every node, with the reason, and e
   expect(metrics).toContain('weft_agent_checked_endpoints{verdict="failing"} 1');
   expect(metrics).toMatch(/weft_agent_health_checks_total\{type="http",result="failure"\} [2-9]/);
   state.status = 204;
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  await becomes([n1, n2], EndpointHealth.READY);
 });
 
 test('a gRPC server that says NOT_SERVING, and a port that is closed, get nothing new', async () => {
@@ -166,7 +177,7 @@ test('a gRPC server that says NOT_SERVING, and a port that is closed, get nothin
   grpc.addService({ check } as never, {
     check: (_: unknown, reply: (error: null, answer: Buffer) => void) => reply(null, Buffer.from([0x08, serving])),
   });
-  closers.push(() => grpc.forceShutdown());
+  closing.push(() => grpc.forceShutdown());
   const grpcPort = await new Promise<number>((resolve) =>
     grpc.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (_, port) => resolve(port)),
   );
@@ -183,7 +194,7 @@ test('a gRPC server that says NOT_SERVING, and a port that is closed, get nothin
   expect(proxy.endpoint('rpc')?.check?.detail).toBe('gRPC NOT_SERVING');
   expect(proxy.endpoint('db')?.check?.detail).toContain('ECONNREFUSED');
   const again = createTcp((socket) => socket.destroy());
-  closers.push(() => void again.close());
+  closing.push(() => void again.close());
   await bound(again, tcpPort);
   await proxy.becomes('db', EndpointHealth.READY);
 });
@@ -197,7 +208,7 @@ test('an endpoint without a node is checked by one node, and by another one when
   state.status = 500;
   await apply(controller, checkedService('web', port, 'http: {}'));
   const proxies = [...nodes.values()].map(({ proxy }) => proxy);
-  await Promise.all(proxies.map((proxy) => proxy.becomes('web', EndpointHealth.UNHEALTHY)));
+  await becomes([...nodes.values()], EndpointHealth.UNHEALTHY);
   const first = proxies[0]?.endpoint('web')?.check?.node ?? '';
   const other = first === 'n1' ? 'n2' : 'n1';
   expect((await status(nodes.get(other)!.agent)).checks).toEqual([]);
@@ -213,9 +224,7 @@ test('an endpoint without a node is checked by one node, and by another one when
 
 test('without a controller a node’s own verdicts reach its proxy, and all agree when it is back', async () => {
   const { state, port } = await httpServer();
-  const [n1, n2] = [await startNode('n1'), await startNode('n2')];
-  await apply(controller, checkedService('web', port, 'http: {}', 'n1'));
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  const [n1, n2] = await checkedByN1(port);
   await controller.stop();
   state.status = 500;
   await n1.proxy.becomes('web', EndpointHealth.UNHEALTHY);
@@ -223,14 +232,12 @@ test('without a controller a node’s own verdicts reach its proxy, and all agre
   controller = await startController();
   await n2.proxy.becomes('web', EndpointHealth.UNHEALTHY);
   state.status = 200;
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  await becomes([n1, n2], EndpointHealth.READY);
 });
 
 test('with etcd away a node’s verdicts reach its own proxy, and all agree when it is back', async () => {
   const { state, port } = await httpServer();
-  const [n1, n2] = [await startNode('n1'), await startNode('n2')];
-  await apply(controller, checkedService('web', port, 'http: {}', 'n1'));
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  const [n1, n2] = await checkedByN1(port);
   await etcd.kill();
   state.status = 500;
   await n1.proxy.becomes('web', EndpointHealth.UNHEALTHY);
@@ -240,7 +247,7 @@ test('with etcd away a node’s verdicts reach its own proxy, and all agree when
   await n2.proxy.becomes('web', EndpointHealth.UNHEALTHY);
   expect(n2.proxy.endpoint('web')?.check).toMatchObject({ node: 'n1', detail: 'HTTP 500 from /' });
   state.status = 200;
-  await Promise.all([n1, n2].map(({ proxy }) => proxy.becomes('web', EndpointHealth.READY)));
+  await becomes([n1, n2], EndpointHealth.READY);
 }, 30_000);
 
 test('an agent that starts again goes on with what it knew, also without a controller', async () => {
@@ -265,12 +272,8 @@ test('an agent that starts again goes on with what it knew, also without a contr
 /** The real one, fed by the node's agent. */
 function startProxy(node: string): void {
   const own = join(folder, node);
-  const args = [WEFT, 'proxy', '--agent', `unix:${join(own, 'agent.sock')}`, '--node', node, '--workers', '1', '--run-dir', own];
-  const child: ChildProcess = spawn(process.execPath, args, { stdio: 'ignore' });
-  closers.push(async () => {
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  });
+  const proxy = ProxyProcess.startWith(['--agent', `unix:${join(own, 'agent.sock')}`, '--node', node, '--workers', '1'], own);
+  closing.push(() => proxy.kill());
 }
 
 test('a real proxy sends nothing to an endpoint that fails, and to all when all fail; its status says why', async () => {
