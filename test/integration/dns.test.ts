@@ -1,15 +1,12 @@
 // ServiceEntries by name: a real controller over a real etcd, a real DNS server.
-import { afterEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import type { GetResponse } from '../../api/gen/mesh/v1/admin.js';
-import { Endpoint, ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { startDns } from '../lab/dns-server.js';
 import { startEtcd } from '../lab/etcd.js';
 import { apply, ask, startTestController, type TestController, TestNode } from './controller-lab.js';
 
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const closing = closesAfterEach();
 
 const entry = (name: string, host: string): string => `apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -23,22 +20,22 @@ async function shown(controller: TestController, name: string): Promise<string> 
 }
 
 function addressesOf(node: TestNode, service: string): string[] {
-  const found = [...node.resources.values()].filter(({ type, name }) => type === ResourceType.ENDPOINT && name.startsWith(`${service}/`));
-  return found.map(({ body }) => Endpoint.decode(body).address).sort();
+  const found = node.endpoints().filter((endpoint) => endpoint.service === service);
+  return found.map(({ address }) => address).sort();
 }
 
 test('one replica resolves for all; nodes get the addresses, the status says what can’t be resolved, and who leads next goes on from there', async () => {
   const etcd = await startEtcd();
-  cleanups.push(() => etcd.stop());
+  closing.push(() => etcd.stop());
   const dns = await startDns();
-  cleanups.push(() => dns.stop());
+  closing.push(() => dns.stop());
   dns.records.set('api.example.com', { addresses: ['192.0.2.1', '2001:db8::1'], ttl: 3_600 });
   const flags = { dnsServer: [dns.address] };
   const one = await startTestController(etcd.endpoint, flags);
-  cleanups.push(() => one.stop());
+  closing.push(() => one.stop());
   expect((await apply(one, `${entry('api', 'api.example.com')}---\n${entry('gone', 'gone.example.com')}`)).findings).toEqual([]);
   const node = new TestNode(one.address, 'a');
-  cleanups.push(() => node.close());
+  closing.push(() => node.close());
   await node.until('the addresses', () => addressesOf(node, 'shop/api.example.com').length === 2);
   expect(addressesOf(node, 'shop/api.example.com')).toEqual(['192.0.2.1', '2001:db8::1']);
   await one.logged('gone.example.com');
@@ -51,9 +48,9 @@ test('one replica resolves for all; nodes get the addresses, the status says wha
 
   // The other one asks nothing while the first leads, and keeps what was resolved when it takes over and the DNS is away.
   const two = await startTestController(etcd.endpoint, flags);
-  cleanups.push(() => two.stop());
+  closing.push(() => two.stop());
   const other = new TestNode(two.address, 'b');
-  cleanups.push(() => other.close());
+  closing.push(() => other.close());
   await other.until('the addresses', () => addressesOf(other, 'shop/api.example.com').length === 2);
   dns.records.set('api.example.com', { code: 2 });
   const asked = dns.questions.length;
