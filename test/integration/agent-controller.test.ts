@@ -3,16 +3,15 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { afterEach, expect, test } from '@jest/globals';
-import { Command } from 'commander';
 import pino from 'pino';
-import { addAgentOptions, agentConfig } from '../../agent/config.js';
 import { DiscoveryClient } from '../../agent/discovery/discovery-client.js';
-import { type RunningAgent, startAgent } from '../../agent/main.js';
+import type { RunningAgent } from '../../agent/main.js';
 import { AdminClient, type ApplyResponse, type ListNodesResponse, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { type Controller, startController } from '../../controller/main.js';
 import { startEtcd } from '../lab/etcd.js';
+import { startTestAgent } from './agent-lab.js';
 
 const log = pino({ level: 'silent' });
 const cleanups: (() => unknown)[] = [];
@@ -40,10 +39,8 @@ class Mesh {
   }
 
   async agent(): Promise<RunningAgent> {
-    const command = addAgentOptions(new Command());
     const flags = ['--node', 'n1', '--zone', 'z1', '--controller', this.address, '--run-dir', this.folder, '--state-dir', this.folder];
-    command.parse([...flags, '--capture', 'off', '--status-listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0'], { from: 'user' });
-    const agent = await startAgent(agentConfig(command), log);
+    const agent = await startTestAgent(...flags);
     cleanups.push(() => agent.stop());
     return agent;
   }
