@@ -1,9 +1,7 @@
 // The command line against a controller over real etcd, as an operator types it.
-import { spawn } from 'node:child_process';
-import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
-import { WEFT } from '../../deploy/local/cluster.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { runWeft } from '../lab/weft-command.js';
 import { serviceYaml, startTestController, type TestController } from './controller-lab.js';
 
 jest.setTimeout(30_000);
@@ -21,13 +19,8 @@ afterEach(async () => {
   await etcd.stop();
 });
 
-async function weft(args: readonly string[], input = '') {
-  const env = { ...process.env, WEFT_CONTROLLER: controller.address, WEFT_ACTOR: 'ann@desk' };
-  const child = spawn(process.execPath, [WEFT, ...args], { env });
-  child.stdin.end(input);
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-  const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
-  return { code, stdout, stderr };
+function weft(args: readonly string[], input = '') {
+  return runWeft(args, { WEFT_CONTROLLER: controller.address, WEFT_ACTOR: 'ann@desk' }, input);
 }
 
 test('diff shows what apply would change, history what it changed and who, rollback brings it back', async () => {

@@ -6,38 +6,35 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { credentials } from '@grpc/grpc-js';
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, jest, test } from '@jest/globals';
 import type { RunningAgent } from '../../agent/main.js';
 import { type Endpoint, EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { CatalogClient, ListEndpointsRequest, type ListEndpointsResponse } from '../../api/gen/mesh/v1/registry.js';
 import { WEFT } from '../../deploy/local/cluster.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { Condition } from '../lab/condition.js';
-import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { startEtcd } from '../lab/etcd.js';
+import { runWeft } from '../lab/weft-command.js';
 import { startTestAgent } from './agent-lab.js';
 import { startTestController, type TestController } from './controller-lab.js';
 
 jest.setTimeout(30_000);
 
-let etcd: TestEtcd;
 let controller: TestController;
 let folder: string;
 let agent: RunningAgent;
-const closers: (() => unknown)[] = [];
+const closing = closesAfterEach();
 
 beforeEach(async () => {
-  etcd = await startEtcd();
-  controller = await startTestController(etcd.endpoint);
   folder = mkdtempSync('/dev/shm/winst-');
+  closing.push(() => rmSync(folder, { recursive: true, force: true }));
+  const etcd = await startEtcd();
+  closing.push(() => etcd.stop());
+  controller = await startTestController(etcd.endpoint);
+  closing.push(() => controller.stop());
   agent = await startNode();
-});
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
-  await agent.stop();
-  await controller.stop();
-  await etcd.stop();
-  rmSync(folder, { recursive: true, force: true });
+  closing.push(() => agent.stop());
 });
 
 function startNode(): Promise<RunningAgent> {
@@ -53,19 +50,16 @@ function startNode(): Promise<RunningAgent> {
   return startTestAgent('--node', 'n1', '--zone', 'z1', ...places, ...reached);
 }
 
-function start(...args: string[]): ChildProcess & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream } {
-  const env = { ...process.env, WEFT_CONTROLLER: controller.address, WEFT_AGENT: `unix:${join(folder, 'instances.sock')}` };
-  const child = spawn(process.execPath, [WEFT, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
-  closers.push(() => child.kill('SIGKILL'));
-  return child as ReturnType<typeof start>;
+const environment = () => ({ WEFT_CONTROLLER: controller.address, WEFT_AGENT: `unix:${join(folder, 'instances.sock')}` });
+
+/** One that goes on. */
+function start(...args: string[]): ChildProcess {
+  const child = spawn(process.execPath, [WEFT, ...args], { env: { ...process.env, ...environment() }, stdio: 'ignore' });
+  closing.push(() => child.kill('SIGKILL'));
+  return child;
 }
 
-async function weft(...args: string[]) {
-  const child = start(...args);
-  const ended = once(child, 'close');
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
-  return { code, stdout, stderr };
-}
+const weft = (...args: string[]) => runWeft(args, environment());
 
 /** The endpoints of shop/api, as a watch tells them. */
 class Watched extends Condition {
@@ -78,7 +72,7 @@ class Watched extends Condition {
     call.on('data', ({ endpoints }: ListEndpointsResponse) => this.#told(endpoints));
     // The service goes with its last instance.
     call.on('error', () => this.#told([]));
-    closers.push(() => {
+    closing.push(() => {
       call.cancel();
       this.#catalog.close();
     });
@@ -103,7 +97,7 @@ const REGISTER = ['instance', 'register', 'api', '-n', 'shop', '--address', '127
 test('an instance is registered, found by its version, checked, drained and deregistered from the command line', async () => {
   let status = 200;
   const server = createServer((_, response) => void response.writeHead(status).end());
-  closers.push(() => server.close());
+  closing.push(() => server.close());
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const check = ['--check', 'http:/healthz', '--check-interval', '100ms'];

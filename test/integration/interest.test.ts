@@ -1,12 +1,11 @@
 // Who is told what, over real etcd and real streams: nodes hear of what their workloads can reach, as of one revision, whatever way they came to it.
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, jest, test } from '@jest/globals';
 import type { ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
-import { WEFT } from '../../deploy/local/cluster.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { eventually } from '../lab/proxy-process.js';
+import { runWeft } from '../lab/weft-command.js';
 import {
   apply,
   ask,
@@ -21,16 +20,13 @@ jest.setTimeout(30_000);
 
 let etcd: TestEtcd;
 let controller: TestController;
-const closing: (() => unknown)[] = [];
+const closing = closesAfterEach();
 
 beforeEach(async () => {
   etcd = await startEtcd();
-  controller = await startTestController(etcd.endpoint);
   closing.push(() => etcd.stop());
-});
-
-afterEach(async () => {
-  for (const close of [...closing.splice(1).reverse(), () => controller.stop(), ...closing.splice(0)]) await close();
+  controller = await startTestController(etcd.endpoint);
+  closing.push(() => controller.stop());
 });
 
 /** Every state it was ever in. */
@@ -193,8 +189,7 @@ test('weft status and weft routes say what a node is told of', async () => {
     (answer) => answer.nodes.length === 1,
   );
   expect(nodes[0]?.interest).toEqual({ services: 2, allServices: 3, namespaces: ['shop'], gateways: [] });
-  const { stdout } = await promisify(execFile)(process.execPath, [WEFT, 'status', 'n1'], {
-    env: { ...process.env, WEFT_CONTROLLER: controller.address },
-  });
+  const { code, stdout } = await runWeft(['status', 'n1'], { WEFT_CONTROLLER: controller.address });
+  expect(code).toBe(0);
   expect(stdout).toMatch(/^Told of: +2 of 3 services; workloads of shop; no gateway$/m);
 });

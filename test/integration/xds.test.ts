@@ -1,22 +1,18 @@
 // Proxyless gRPC: the real @grpc/grpc-js-xds client, with the bootstrap file that `weft xds bootstrap` prints, against the real agent and
 // controller, calling real gRPC servers. Redirection is off: nothing but xDS leads a call anywhere.
-import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { Client, credentials, Metadata, Server, ServerCredentials, type ServiceError, status } from '@grpc/grpc-js';
 import { register } from '@grpc/grpc-js-xds';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { Command } from 'commander';
-import pino from 'pino';
-import { addAgentOptions, agentConfig } from '../../agent/config.js';
-import { type RunningAgent, startAgent } from '../../agent/main.js';
+import type { RunningAgent } from '../../agent/main.js';
 import { AggregatedDiscoveryServiceClient, type DiscoveryResponse } from '../../api/gen/envoy/service/discovery/v3/discovery.js';
 import type { WaitResponse } from '../../api/gen/mesh/v1/admin.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd } from '../lab/etcd.js';
+import { runWeft } from '../lab/weft-command.js';
+import { startTestAgent } from './agent-lab.js';
 import { apply, ask, startTestController, type TestController } from './controller-lab.js';
 
 const cleanups: (() => unknown)[] = [];
@@ -100,26 +96,13 @@ beforeAll(async () => {
   controller = await startTestController(etcd.endpoint);
   cleanups.push(() => controller.stop());
   xds = `unix:${join(folder, 'xds.sock')}`;
-  const command = addAgentOptions(new Command());
   const places = ['--controller', controller.address, '--run-dir', folder, '--state-dir', folder, '--xds-listen', xds];
-  const listen = ['--status-listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0'];
-  command.parse(['--node', 'n1', '--capture', 'off', ...places, ...listen], { from: 'user' });
-  agent = await startAgent(agentConfig(command), pino({ level: 'silent' }));
+  agent = await startTestAgent('--node', 'n1', ...places);
   cleanups.push(() => agent.stop());
   [v1, v2] = await Promise.all([startBackend('v1', '127.0.0.2'), startBackend('v2', '127.0.0.3')]);
 
-  const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [
-    cli,
-    'xds',
-    'bootstrap',
-    '--address',
-    xds,
-    '--id',
-    'cart',
-    '--zone',
-    'z1',
-  ]);
+  const { code, stdout } = await runWeft(['xds', 'bootstrap', '--address', xds, '--id', 'cart', '--zone', 'z1'], {});
+  expect(code).toBe(0);
   writeFileSync(join(folder, 'xds.json'), stdout);
   process.env.GRPC_XDS_BOOTSTRAP = join(folder, 'xds.json');
   register();
