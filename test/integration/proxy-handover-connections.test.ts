@@ -7,11 +7,10 @@ import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
-import { encodeResource } from '../../api/compile/wire.js';
-import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
-import { eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { gatewayResources } from '../lab/gateway-resources.js';
+import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.
@@ -137,8 +136,7 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]
   const first = await scope.start(file, '--workers', '4');
   const agent = await DiscoveryTestServer.start(`unix:${scope.folder}/agent.sock`);
   scope.closing.push(() => agent.stop());
-  const successor = ProxyProcess.startWith(['--agent', agent.address, '--workers', '1'], scope.folder);
-  scope.closing.push(() => successor.kill());
+  const successor = scope.launchWith('--agent', agent.address, '--workers', '1');
   const stream = await agent.nextStream();
   await successor.says('taking over from proxy');
 
@@ -155,34 +153,8 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]
       return { end: once(socket, 'end'), text: () => text };
     }),
   );
-  const encoded = [
-    encodeResource({
-      type: ResourceType.SERVICE,
-      name: 'default/web',
-      message: Service.fromPartial({ namespace: 'default', name: 'web', ports: [{ name: 'http', port: 80, protocol: Protocol.HTTP }] }),
-    }),
-    encodeResource({
-      type: ResourceType.ENDPOINT,
-      name: 'default/web/1',
-      message: Endpoint.fromPartial({ service: 'default/web', id: '1', address: '127.0.0.1', ports: [{ name: 'http', port: backend }] }),
-    }),
-    encodeResource({
-      type: ResourceType.LISTENER,
-      name: 'default/edge/web',
-      message: Listener.fromPartial({ gateway: 'default/edge', name: 'web', address: '127.0.0.1', port, protocol: Protocol.HTTP }),
-    }),
-    encodeResource({
-      type: ResourceType.HTTP_ROUTE,
-      name: 'default/web',
-      message: HttpRoute.fromPartial({
-        namespace: 'default',
-        name: 'web',
-        parents: [{ parent: { $case: 'gateway', value: 'default/edge' } }],
-        rules: [{ backends: [{ service: 'default/web', port: 80, weight: 1 }] }],
-      }),
-    }),
-  ];
-  stream.send({ nonce: 1, revision: 1, token: { clusterId: 'c', compiler: 'k', revision: 1 }, full: true, resources: encoded });
+  const resources = gatewayResources('default/edge', port, 'default/web', backend);
+  stream.send({ nonce: 1, revision: 1, token: { clusterId: 'c', compiler: 'k', revision: 1 }, full: true, resources });
   for (const { end, text } of heard) {
     await end;
     expect(text()).toMatch(/^HTTP\/1\.1 200 OK\r\n.*\r\n\r\nok$/s);

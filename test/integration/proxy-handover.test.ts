@@ -19,7 +19,7 @@ import {
 import { expect, jest, test } from '@jest/globals';
 import { loadAddon } from '../../agent/native/addon.js';
 import type { Message, MessageSocket } from '../../agent/native/message-socket.js';
-import { eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.
@@ -307,8 +307,7 @@ test('a successor that ends before it serves changes nothing, however it ends', 
   const load = new Load(2, () => get(port, '/', agent));
   for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
     // No agent is there: it has the sockets, and waits for its configuration.
-    const waiting = ProxyProcess.startWith(['--agent', `unix:${scope.folder}/nobody.sock`], scope.folder);
-    scope.closing.push(() => waiting.kill());
+    const waiting = scope.launchWith('--agent', `unix:${scope.folder}/nobody.sock`);
     await waiting.says('taking over from proxy');
     const third = scope.launch(file);
     expect(await third.exit()).toBe(1);

@@ -6,14 +6,14 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { credentials, status } from '@grpc/grpc-js';
 import { expect, jest, test } from '@jest/globals';
-import { encodeResource } from '../../api/compile/wire.js';
 import { AdminClient, type ApplyResponse, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
 import type { DiscoveryResponse } from '../../api/gen/mesh/v1/discovery.js';
-import { Endpoint, HttpRoute, Listener, Protocol, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
+import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
 import { startEtcd } from '../lab/etcd.js';
+import { gatewayResources } from '../lab/gateway-resources.js';
 import { discoveryOfVersion1, discoveryToCome, OlderSubscriber } from '../lab/other-version.js';
 import { eventually, freePort } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
@@ -53,33 +53,7 @@ const token = (revision: number) => ({ clusterId: 'c', compiler: 'k', revision }
 async function gateway(): Promise<{ readonly resources: DiscoveryResponse['resources']; readonly answer: () => Promise<string> }> {
   const backend = await scope.listen(createServer((_, response) => response.end('served')));
   const port = await freePort();
-  const of = { namespace: 'shop', name: 'v1' };
-  const resources = [
-    encodeResource({
-      type: ResourceType.SERVICE,
-      name: 'shop/v1',
-      message: Service.fromPartial({ ...of, ports: [{ name: 'http', port: 80, protocol: Protocol.HTTP }] }),
-    }),
-    encodeResource({
-      type: ResourceType.ENDPOINT,
-      name: 'shop/v1/1',
-      message: Endpoint.fromPartial({ service: 'shop/v1', id: '1', address: '127.0.0.1', ports: [{ name: 'http', port: backend }] }),
-    }),
-    encodeResource({
-      type: ResourceType.LISTENER,
-      name: 'shop/edge/web',
-      message: Listener.fromPartial({ gateway: 'shop/edge', name: 'web', address: '127.0.0.1', port, protocol: Protocol.HTTP }),
-    }),
-    encodeResource({
-      type: ResourceType.HTTP_ROUTE,
-      name: 'shop/v1',
-      message: HttpRoute.fromPartial({
-        ...of,
-        parents: [{ parent: { $case: 'gateway', value: 'shop/edge' } }],
-        rules: [{ backends: [{ service: 'shop/v1', port: 80, weight: 1 }] }],
-      }),
-    }),
-  ];
+  const resources = gatewayResources('shop/edge', port, 'shop/v1', backend);
   const answer = (): Promise<string> =>
     fetch(`http://127.0.0.1:${port}/`).then(
       (response) => response.text(),
@@ -107,7 +81,7 @@ test('under a controller of the version before, an agent and its proxy serve and
   const older = new OlderSubscriber(`unix:${scope.folder}/agent.sock`, 'n1/proxy');
   scope.closing.push(() => older.close());
   await older.until('the older proxy has all', () => older.held.size === resources.length);
-  stream.send({ nonce: 2, revision: 8, token: token(8), removed: [{ type: ResourceType.HTTP_ROUTE, name: 'shop/v1' }] });
+  stream.send({ nonce: 2, revision: 8, token: token(8), removed: [{ type: ResourceType.HTTP_ROUTE, name: 'shop/edge' }] });
   // Which waits for both proxies.
   expect((await stream.next()).request).toMatchObject({ $case: 'ack', value: { nonce: 2, revision: 8, rejected: [] } });
   expect(older.held.size).toBe(resources.length - 1);

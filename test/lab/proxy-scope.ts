@@ -41,14 +41,19 @@ export class ProxyScope {
     return (server.address() as AddressInfo).port;
   }
 
-  /** `weft proxy --static FILE`, with two workers where the flags don't say; not ready yet. */
-  launch(file: string, ...flags: string[]): ProxyProcess {
-    const proxy = ProxyProcess.start(file, this.#folder, ...flags);
+  /** `weft proxy`, with two workers where the flags don't say; not ready yet. */
+  launchWith(...flags: string[]): ProxyProcess {
+    const proxy = ProxyProcess.startWith(flags, this.#folder);
     this.closing.push(() => proxy.kill());
     return proxy;
   }
 
-  /** The same, once it serves. */
+  /** The same, with `--static FILE`. */
+  launch(file: string, ...flags: string[]): ProxyProcess {
+    return this.launchWith('--static', file, ...flags);
+  }
+
+  /** The same as `launch`, once it serves. */
   async start(file: string, ...flags: string[]): Promise<ProxyProcess> {
     const proxy = this.launch(file, ...flags);
     await proxy.says('"ready"');
