@@ -209,7 +209,7 @@ describe('redirects', () => {
 });
 
 describe('rewrites', () => {
-  test.each<readonly [file: string, path: string, rewritten: string, headers?: Readonly<Record<string, string>>]>([
+  test.each<readonly [file: string, path: string, rewritten: string]>([
     ['httproute-rewrite-path', '/prefix/one/two', '/one/two'],
     ['httproute-rewrite-path', '/strip-prefix/three', '/three'],
     ['httproute-rewrite-path', '/strip-prefix', '/'],
@@ -314,42 +314,32 @@ describe('retries', () => {
     ['/retry/code-500-attempts-3', 503, 1, 503],
     ['/retry/code-all-attempts-2', 503, 2, 200],
   ])('%s with %i, %i times: %i', async (path, status, failures, answered) => {
-    const backend = backends.get('infra-backend-v3')!;
-    let left = failures;
-    backend.before = (_, response) => {
-      if (left-- <= 0) return false;
-      response.writeHead(status).end();
-      return true;
-    };
+    backends.get('infra-backend-v3')!.failNext(failures, (_, response) => response.writeHead(status).end());
     expect((await ask(path, { host: hostOf('httproute-retry'), method: 'POST', body: 'kept' })).status).toBe(answered);
-    backend.before = () => false;
   });
 
   test('a connection that is cut before an answer is tried again', async () => {
-    const backend = backends.get('infra-backend-v3')!;
-    let left = 2;
-    backend.before = (incoming) => {
-      if (left-- <= 0) return false;
-      incoming.socket.destroy();
-      return true;
-    };
+    backends.get('infra-backend-v3')!.failNext(2, (incoming) => incoming.socket.destroy());
     expect((await ask('/retry/no-status-code-attempts-3', { host: hostOf('httproute-retry-connection-error') })).status).toBe(200);
-    backend.before = () => false;
   });
 });
+
+/** What the mirrors of "/multi-mirror" got; resolves when both have got something. */
+async function mirrored(): Promise<readonly (readonly Seen[])[]> {
+  const [two, three] = [backends.get('infra-backend-v2')!.seen, backends.get('infra-backend-v3')!.seen];
+  await eventually(
+    () => new Promise<number>((resolve) => setImmediate(() => resolve(two.length + three.length))),
+    (count) => count === 2,
+  );
+  return [two, three];
+}
 
 test('the mirrors of a rule get copies, body and all, and the client the answer of the backend', async () => {
   for (const backend of backends.values()) backend.seen.length = 0;
   expect(
     await seenBy('/multi-mirror', { host: hostOf('httproute-request-multiple-mirrors'), method: 'POST', body: 'x'.repeat(3_000) }),
   ).toMatchObject({ backend: 'infra-backend-v1' });
-  const [two, three] = [backends.get('infra-backend-v2')!, backends.get('infra-backend-v3')!];
-  await eventually(
-    () => new Promise<number>((resolve) => setImmediate(() => resolve(two.seen.length + three.seen.length))),
-    (count) => count === 2,
-  );
-  for (const mirror of [two, three])
-    expect(mirror.seen).toMatchObject([{ path: '/multi-mirror', method: 'POST', body: 'x'.repeat(3_000) }]);
+  for (const seen of await mirrored()) expect(seen).toMatchObject([{ path: '/multi-mirror', method: 'POST', body: 'x'.repeat(3_000) }]);
 });
 
 describe('over HTTP/2', () => {
@@ -396,29 +386,17 @@ describe('over HTTP/2', () => {
   });
 
   test('mirrors get copies, body and all', async () => {
-    const [two, three] = [backends.get('infra-backend-v2')!, backends.get('infra-backend-v3')!];
-    two.seen.length = three.seen.length = 0;
+    for (const backend of backends.values()) backend.seen.length = 0;
     const sent = { ':method': 'POST', cookie: 'a=b', 'x-own': 'kept' };
     const answer = await call(hostOf('httproute-request-multiple-mirrors'), '/multi-mirror?x=1', sent, 'y'.repeat(20_000));
     expect(JSON.parse(answer.text)).toMatchObject({ backend: 'infra-backend-v1' });
-    await eventually(
-      () => new Promise<number>((resolve) => setImmediate(() => resolve(two.seen.length + three.seen.length))),
-      (count) => count === 2,
-    );
     const expected = { path: '/multi-mirror?x=1', method: 'POST', body: 'y'.repeat(20_000), headers: { cookie: 'a=b', 'x-own': 'kept' } };
-    for (const mirror of [two, three]) expect(mirror.seen).toMatchObject([expected]);
+    for (const seen of await mirrored()) expect(seen).toMatchObject([expected]);
   });
 
   test('an answer that the route declines is asked for again', async () => {
-    const backend = backends.get('infra-backend-v3')!;
-    let left = 2;
-    backend.before = (_, response) => {
-      if (left-- <= 0) return false;
-      response.writeHead(500).end();
-      return true;
-    };
+    backends.get('infra-backend-v3')!.failNext(2, (_, response) => response.writeHead(500).end());
     const answer = await call(hostOf('httproute-retry'), '/retry/code-500-attempts-3', { ':method': 'POST' }, 'kept');
-    backend.before = () => false;
     expect([answer.status, (JSON.parse(answer.text) as Seen).body]).toEqual([200, 'kept']);
   });
 });

@@ -1,4 +1,4 @@
-// For tests: an HTTP/1 server that answers what it saw, as Gateway API's echo backend does in small. Paths beginning with "/retry/" fail first.
+// For tests: an HTTP/1 server that answers what it saw, as Gateway API's echo backend does in small, and fails when it is told to.
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -14,8 +14,8 @@ export interface Seen {
 export class EchoBackend {
   /** Every request, as it came to its end. */
   readonly seen: Seen[] = [];
-  /** In place of an answer: called for each request before it is answered; true: it has answered by itself. */
-  before: (request: IncomingMessage, response: ServerResponse) => boolean = () => false;
+  #failures = 0;
+  #fail: (request: IncomingMessage, response: ServerResponse) => void = () => {};
 
   private constructor(
     readonly name: string,
@@ -29,6 +29,12 @@ export class EchoBackend {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     return backend;
+  }
+
+  /** So many requests from now on get that in place of an answer. */
+  failNext(times: number, fail: (request: IncomingMessage, response: ServerResponse) => void): void {
+    this.#failures = times;
+    this.#fail = fail;
   }
 
   get port(): number {
@@ -49,6 +55,11 @@ export class EchoBackend {
     }
     const seen = { backend: this.name, method: request.method ?? '', path: request.url ?? '', headers: request.headers, body };
     this.seen.push(seen);
-    if (!this.before(request, response)) response.setHeader('content-type', 'application/json').end(JSON.stringify(seen));
+    if (this.#failures > 0) {
+      this.#failures--;
+      this.#fail(request, response);
+    } else {
+      response.setHeader('content-type', 'application/json').end(JSON.stringify(seen));
+    }
   }
 }
