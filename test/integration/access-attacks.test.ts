@@ -1,0 +1,175 @@
+// Attacks on what nodes, operators and controllers say to each other: from in between, in a controller's place, too slow, too large, too many, older
+// protocols and plaintext. They learn nothing, and hold up nobody.
+import { X509Certificate } from 'node:crypto';
+import { existsSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import { expect, jest, test } from '@jest/globals';
+import { Command } from 'commander';
+import { addAgentOptions, agentConfig } from '../../agent/config.js';
+import { CONTROLLER_NAME, parseToken } from '../../api/access/names.js';
+import { pinnedAuthority } from '../../api/access/secure-channel.js';
+import { type NodeCertificate, NodeIdentityClient, Role } from '../../api/gen/mesh/v1/access.js';
+import { AdminClient } from '../../api/gen/mesh/v1/admin.js';
+import { retryDelayIn } from '../../api/grpc/retry-info.js';
+import { Certificates } from '../lab/certificates.js';
+import { ask, startTestController } from './controller-lab.js';
+import { bearer, ec, type Joined, type Known, plain, refusedWith, renewalSignature, SecuredMesh, spki } from './secured-mesh.js';
+
+jest.setTimeout(30_000);
+const mesh = new SecuredMesh();
+
+/** What a caller is refused with that takes a server with the certificate of this node for a controller. */
+async function refusedByPretender(node: Joined): Promise<ServiceError> {
+  const fake = createTlsServer({ cert: `${node.certificate}${node.authorities[0]}`, key: node.key, ALPNProtocols: ['h2'] });
+  fake.on('tlsClientError', () => undefined);
+  await new Promise<void>((resolve) => fake.listen(0, '127.0.0.1', resolve));
+  mesh.closing.push(() => fake.close());
+  const identity = mesh.client(NodeIdentityClient, node, `127.0.0.1:${(fake.address() as { port: number }).port}`);
+  return refusedWith(
+    ask((done) => identity.join({ node: 'n1', publicKey: spki(ec()) }, bearer('secret'), { deadline: Date.now() + 2_000 }, done)),
+  );
+}
+
+test('who stands in between without the authority learns neither token nor anything else', async () => {
+  const made = new Certificates();
+  mesh.closing.push(() => made.remove());
+  const fake = made.issue(made.authority('somebody else'), `DNS:${CONTROLLER_NAME}`);
+  let heard = '';
+  const middle = createTlsServer({ cert: fake.cert, key: fake.key, ALPNProtocols: ['h2'] }, (stream) => {
+    stream.on('data', (bytes) => {
+      heard += bytes.toString('latin1');
+    });
+    stream.on('error', () => undefined);
+  });
+  await new Promise<void>((resolve) => middle.listen(0, '127.0.0.1', resolve));
+  mesh.closing.push(() => middle.close());
+  const port = (middle.address() as { port: number }).port;
+  const text = await mesh.token('n1');
+  writeFileSync(join(mesh.folder, 'token'), text);
+  await expect(pinnedAuthority(`127.0.0.1:${port}`, parseToken(text)?.pin ?? '')).rejects.toThrow(/somebody in between/);
+  const before = mesh.one.address;
+  mesh.one = { ...mesh.one, address: `127.0.0.1:${port}` };
+  const cheated = await mesh.agent('--join-token-file', join(mesh.folder, 'token'));
+  await cheated.stop();
+  // And one that knows the true authority finds a stranger there too.
+  const identity = mesh.client(NodeIdentityClient, { authorities: [await pinnedAuthority(before, parseToken(text)?.pin ?? '')] });
+  await refusedWith(
+    ask((done) => identity.join({ node: 'n1', publicKey: spki(ec()) }, bearer(text), { deadline: Date.now() + 2_000 }, done)),
+  );
+  mesh.one = { ...mesh.one, address: before };
+  expect(heard).not.toContain(parseToken(text)?.secret);
+  expect(heard).not.toContain('Bearer');
+});
+
+test('a true controller cannot be played by a node that has a certificate of the same authority', async () => {
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  const refused = await refusedByPretender(known);
+  expect(refused.details).toMatch(/Hostname\/IP does not match|altnames/);
+});
+
+test('a node of the very name of controllers is no controller either', async () => {
+  const named = await mesh.joinWith(await mesh.token(CONTROLLER_NAME), CONTROLLER_NAME);
+  expect((await refusedByPretender(named)).details).toMatch(/Hostname\/IP does not match|altnames|no CN/i);
+});
+
+test('handshakes that never end are ended, and hold up nobody meanwhile', async () => {
+  const text = await mesh.token('node-a');
+  const { port } = new URL(`http://${mesh.one.address}`);
+  const stalled = await Promise.all(
+    Array.from(
+      { length: 200 },
+      () =>
+        new Promise<Socket>((resolve) => {
+          const each = connect(Number(port), '127.0.0.1', () => resolve(each));
+          each.on('error', () => undefined);
+          // The first half of a TLS record.
+          each.write(Buffer.from([0x16, 3, 1, 2, 0, 1]));
+        }),
+    ),
+  );
+  mesh.closing.push(() => {
+    for (const each of stalled) each.destroy();
+  });
+  const began = performance.now();
+  await mesh.joinWith(text, 'node-a');
+  expect(performance.now() - began).toBeLessThan(3_000);
+  await Promise.all(stalled.map((each) => (each.destroyed ? null : new Promise((resolve) => each.once('close', resolve)))));
+  expect(performance.now() - began).toBeLessThan(10_000);
+});
+
+test('older TLS, plaintext and other protocols are turned away', async () => {
+  const { port } = new URL(`http://${mesh.one.address}`);
+  const old = await new Promise<string>((resolve) => {
+    const each = connectTls({ port: Number(port), host: '127.0.0.1', maxVersion: 'TLSv1.2', rejectUnauthorized: false });
+    each.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''));
+    each.once('secureConnect', () => resolve('connected'));
+  });
+  expect(old).toMatch(/PROTOCOL_VERSION|ECONNRESET/);
+  const admin = new AdminClient(mesh.one.address, plain(), {});
+  mesh.closing.push(() => admin.close());
+  expect(await refusedWith(ask((done) => admin.listNodes({}, new Metadata(), { deadline: Date.now() + 2_000 }, done)))).toMatchObject({
+    code: expect.any(Number),
+  });
+});
+
+test('what is too large or too much is refused with RESOURCE_EXHAUSTED, and when to come again', async () => {
+  const text = await mesh.token('node-a');
+  const trusted = await mesh.authorities(text);
+  const identity = mesh.client(NodeIdentityClient, { authorities: trusted });
+  const large = await refusedWith(
+    ask((done) =>
+      identity.join({ node: 'node-a', publicKey: Buffer.alloc(10 << 20) }, bearer(text), { deadline: Date.now() + 10_000 }, done),
+    ),
+  );
+  expect(large).toMatchObject({ code: status.RESOURCE_EXHAUSTED });
+  const metadata = bearer(text);
+  for (let at = 0; at < 10; at++) metadata.set(`x-${at}`, 'y'.repeat(1_000));
+  const headers = await refusedWith(ask((done) => identity.join({ node: 'node-a', publicKey: spki(ec()) }, metadata, done)));
+  expect(headers.details).toContain('metadata of more than 8192 bytes');
+  const outcomes = await Promise.all(
+    Array.from({ length: 100 }, () =>
+      refusedWith(ask((done) => identity.join({ node: 'node-a', publicKey: Buffer.of(1) }, bearer(text), done))),
+    ),
+  );
+  const limited = outcomes.filter(({ code }) => code === status.RESOURCE_EXHAUSTED);
+  expect(limited.length).toBeGreaterThan(20);
+  expect(retryDelayIn((limited.find(({ details }) => details.includes('too many calls')) as ServiceError).metadata)).toBeGreaterThan(0);
+  const metrics = await (await fetch(`http://${mesh.one.controller.metricsAddress}/metrics`)).text();
+  expect(metrics).toMatch(/weft_controller_refused_calls_total\{method="NodeIdentity\/Join",reason="(rate|concurrency)"\} \d+/);
+  // Whoever has proved who they are is another caller.
+  const { token: theirs } = await mesh.operator('ann', Role.VIEWER);
+  const admin = mesh.client(AdminClient, { authorities: trusted });
+  await ask((done) => admin.listNodes({}, bearer(theirs), done));
+});
+
+test('a node that renews is not held up by strangers', async () => {
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  const crowd = mesh.client(NodeIdentityClient, { authorities: known.authorities });
+  const pressing = Array.from({ length: 200 }, () =>
+    refusedWith(ask((done) => crowd.join({ node: 'x', publicKey: Buffer.of(1) }, bearer('nonsense'), done))),
+  );
+  const renew = (proved: Known) => {
+    const publicKey = spki(ec());
+    const signature = renewalSignature(publicKey, known.pair);
+    const certificate = new X509Certificate(known.answer.certificate).raw;
+    return ask<NodeCertificate>((done) => mesh.client(NodeIdentityClient, proved).renew({ certificate, publicKey, signature }, done));
+  };
+  const many = (proved: Known) => Promise.allSettled(Array.from({ length: 10 }, () => renew(proved)));
+  const [proved, nameless, outcomes] = await Promise.all([many(known), many({ authorities: known.authorities }), Promise.all(pressing)]);
+  const failed = (results: PromiseSettledResult<unknown>[]) => results.filter((each) => each.status === 'rejected').length;
+  expect(outcomes.filter(({ code }) => code === status.RESOURCE_EXHAUSTED).length).toBeGreaterThan(100);
+  expect(failed(proved)).toBe(0);
+  expect(failed(nameless)).toBeGreaterThan(0);
+});
+
+test('plaintext is for this host alone unless --insecure says otherwise, at the controller and at the agent', async () => {
+  await expect(startTestController(mesh.etcd.endpoint, { listen: ['0.0.0.0:0'] })).rejects.toThrow(/would be plaintext.*--insecure/);
+  const said: string[] = [];
+  const command = addAgentOptions(new Command().exitOverride().configureOutput({ writeErr: (text) => said.push(text) }));
+  command.parse(['--controller', '10.0.0.1:15010', '--state-dir', join(mesh.folder, 'none')], { from: 'user' });
+  expect(() => agentConfig(command)).toThrow(/plaintext: give --join-token-file/);
+  expect(existsSync(join(mesh.folder, 'none'))).toBe(false);
+});
