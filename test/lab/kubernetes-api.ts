@@ -76,6 +76,8 @@ const MAX_BODY = 4 * 1_048_576;
 /** Changed by every request, watch and object. */
 export class KubernetesApi extends Condition {
   readonly requests: SeenRequest[] = [];
+  /** Service account tokens that are good, as the API server knows them. */
+  readonly accounts = new Map<string, { readonly user: object; readonly audiences: readonly string[] }>();
   /** By "<groupVersion>/<plural>". */
   private readonly collections = new Map<string, Collection>();
   private readonly snapshots = new Map<string, { readonly items: readonly Stored[]; readonly version: number }>();
@@ -288,9 +290,6 @@ export class KubernetesApi extends Condition {
     else this.list(collection, url.searchParams, isWanted, response);
   }
 
-  /** Service account tokens that are good, as the API server knows them. */
-  readonly accounts = new Map<string, { readonly user: object; readonly audiences: readonly string[] }>();
-
   private async review(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { spec } = (await readJson(request)) as { spec: { token: string; audiences?: string[] } };
     const account = this.accounts.get(spec.token);
@@ -443,7 +442,7 @@ export class KubernetesApi extends Condition {
     for (const event of events) if (event.version > from) send(event);
   }
 
-  /** Of the status alone, where the status is a subresource: everything else in the body is ignored. */
+  /** Of the subresource's status, or of the object's data: everything else in the body is ignored. */
   private async patch(
     request: IncomingMessage,
     response: ServerResponse,
@@ -462,7 +461,7 @@ export class KubernetesApi extends Condition {
     if (subresource === undefined) {
       const { data } = body as { data?: object };
       this.put(path, { ...object, data: { ...(object.data as object | undefined), ...data } });
-      return sendJson(response, 200, this.collection(path).objects.get(key));
+      return sendJson(response, 200, objects.get(key));
     }
     const { metadata = {}, status } = body as { metadata?: { resourceVersion?: string }; status?: unknown };
     if (metadata.resourceVersion !== undefined && metadata.resourceVersion !== object.metadata.resourceVersion) {
