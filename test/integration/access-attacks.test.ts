@@ -137,8 +137,9 @@ test('what is too large or too much is refused with RESOURCE_EXHAUSTED, and when
   const limited = outcomes.filter(({ code }) => code === status.RESOURCE_EXHAUSTED);
   expect(limited.length).toBeGreaterThan(20);
   expect(retryDelayIn((limited.find(({ details }) => details.includes('too many calls')) as ServiceError).metadata)).toBeGreaterThan(0);
-  const metrics = await (await fetch(`http://${mesh.one.controller.metricsAddress}/metrics`)).text();
-  expect(metrics).toMatch(/weft_controller_refused_calls_total\{method="NodeIdentity\/Join",reason="(rate|concurrency)"\} \d+/);
+  expect(await mesh.one.metrics()).toMatch(
+    /weft_controller_refused_calls_total\{method="NodeIdentity\/Join",reason="(rate|concurrency)"\} \d+/,
+  );
   // Whoever has proved who they are is another caller.
   const { token: theirs } = await mesh.operator('ann', Role.VIEWER);
   const admin = mesh.client(AdminClient, { authorities: trusted });

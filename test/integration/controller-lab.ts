@@ -26,6 +26,8 @@ export interface TestController {
   readonly logs: string[];
   /** A line of the log has the text, now or soon. */
   logged(text: string): Promise<void>;
+  /** As Prometheus reads them. */
+  metrics(): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -42,11 +44,12 @@ export async function startTestController(etcd: string, flags: Partial<Controlle
   const controller = await startController(config, pino({ level: 'debug' }, { write }));
   const address = controller.addresses[0] ?? '';
   const admin = new AdminClient(address, credentials.createInsecure());
+  const metrics = async (): Promise<string> => (await fetch(`http://${controller.metricsAddress}/metrics`)).text();
   const stop = async (): Promise<void> => {
     admin.close();
     await controller.stop();
   };
-  return { controller, address, admin, logs, logged, stop };
+  return { controller, address, admin, logs, logged, metrics, stop };
 }
 
 type Done<Response> = (error: Error | null, response: Response) => void;

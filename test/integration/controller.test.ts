@@ -383,7 +383,7 @@ test('a token of an etcd that was set up anew fits no longer, even when the new 
 });
 
 test('a node that leaves takes its metrics with it', async () => {
-  const series = async () => (await (await fetch(`http://${one.controller.metricsAddress}/metrics`)).text()).includes('{node="node-a"}');
+  const series = async () => (await one.metrics()).includes('{node="node-a"}');
   const watcher = discover(one, 'watcher');
   await watcher.until('the first model', () => watcher.responses.length > 0);
   const node = discover(one, 'node-a');
@@ -510,7 +510,7 @@ describe('a controller whose etcd comes later', () => {
       await node.until('the model', () => node.responses.length > 0);
       expect((await fetch(`http://${controller.controller.metricsAddress}/readyz`)).status).toBe(200);
       expect(controller.logs.filter((line) => line.includes('does not answer') && !line.includes('"audit"')).length).toBe(1);
-      expect(await (await fetch(`http://${controller.controller.metricsAddress}/metrics`)).text()).toContain('weft_controller_etcd_up 1');
+      expect(await controller.metrics()).toContain('weft_controller_etcd_up 1');
     } finally {
       await controller.stop();
     }

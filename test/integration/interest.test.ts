@@ -170,7 +170,7 @@ test('nodes that are told the same share what is encoded, and what is not for a 
   const nodes = [node('n1'), node('n3'), node('n2')];
   for (const each of nodes) await reached(each, 1);
   const encodings = async (): Promise<number> => {
-    const text = await (await fetch(`http://${controller.controller.metricsAddress}/metrics`)).text();
+    const text = await controller.metrics();
     return Number(/^weft_controller_push_encodings_total (\d+)$/m.exec(text)?.[1]);
   };
   const before = await encodings();

@@ -1,6 +1,6 @@
 // The registry as programs read it, over gRPC and HTTP, and instances that nodes report, with a real etcd: versions, health, watches, loss.
 import { credentials } from '@grpc/grpc-js';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { InstanceState } from '../../api/gen/mesh/v1/discovery.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import {
@@ -10,6 +10,7 @@ import {
   ListServicesRequest,
   type ListServicesResponse,
 } from '../../api/gen/mesh/v1/registry.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { apply, ask, serviceYaml, startTestController, type TestController, TestRegistration, workloadYaml } from './controller-lab.js';
@@ -22,25 +23,22 @@ afterAll(() => etcd.stop());
 
 let at: TestController;
 let catalog: CatalogClient;
-const closers: (() => void)[] = [];
+const closing = closesAfterEach();
 let run = 0;
 beforeEach(async () => {
   at = await startTestController(etcd.endpoint, { etcdPrefix: `/registry-${run++}` });
+  closing.push(() => at.stop());
   catalog = new CatalogClient(at.address, credentials.createInsecure());
-});
-afterEach(async () => {
-  for (const close of closers.splice(0)) close();
-  catalog.close();
-  await at.stop();
+  closing.push(() => catalog.close());
 });
 
-const api = (id: string, address: string, rest: Partial<InstanceState> = {}): InstanceState =>
+const api = (id: string, address: string, rest: Parameters<typeof InstanceState.fromPartial>[0] = {}): InstanceState =>
   InstanceState.fromPartial({ service: 'shop/api', id, address, ports: [{ name: 'http', port: 9000, protocol: 'http' }], ...rest });
 
 function register(node: string, instances: InstanceState[]): TestRegistration {
   const registration = new TestRegistration(at.address, node);
   registration.tell({ instances, health: { failing: [], pending: false } });
-  closers.push(() => registration.close());
+  closing.push(() => registration.close());
   return registration;
 }
 
@@ -60,7 +58,7 @@ class Watch extends Condition {
       this.error = error;
       this.changed();
     });
-    closers.push(() => call.cancel());
+    closing.push(() => call.cancel());
   }
 
   get ids(): string[] {
@@ -73,7 +71,7 @@ const http = async (path: string, headers: Record<string, string> = {}) => {
   const text = await response.text();
   return { status: response.status, etag: response.headers.get('etag') ?? '', body: text === '' ? null : JSON.parse(text) };
 };
-/** Until a service of the name is known: told by the store, seen by a watch of another one that exists. */
+/** Resolves when the registry answers of it. */
 async function serviceKnown(name: string): Promise<void> {
   await at.logged('model compiled');
   for (;;) {
@@ -86,8 +84,7 @@ async function serviceKnown(name: string): Promise<void> {
 }
 /** As many wait, as the metrics tell within a second. */
 async function watchers(count: number): Promise<void> {
-  const metrics = async (): Promise<string> => (await fetch(`http://${at.controller.metricsAddress}/metrics`)).text();
-  while (!(await metrics()).includes(`weft_controller_registry_watches ${count}\n`))
+  while (!(await at.metrics()).includes(`weft_controller_registry_watches ${count}\n`))
     await new Promise((resolve) => setTimeout(resolve, 20));
 }
 const endpoints = (request: Partial<ListEndpointsRequest>) =>
@@ -150,7 +147,7 @@ test('workloads and their labels are in it beside instances', async () => {
     `${serviceYaml('catalog')}---\n${workloadYaml('catalog', 'n1', '10.1.0.1').replace('app: catalog', 'app: catalog, version: v3')}`,
   );
   const registration = new TestRegistration(at.address, 'n1');
-  closers.push(() => registration.close());
+  closing.push(() => registration.close());
   await serviceKnown('catalog');
   const watch = new Watch({ service: 'catalog', version: 'v3' });
   registration.say([{ name: 'shop/catalog', addresses: ['10.1.0.1'], health: EndpointHealth.READY }]);
@@ -180,9 +177,7 @@ test('instances go with the lease of their node, and with what the node says', a
 });
 
 test('a node’s verdict on an endpoint that is its to check makes it unhealthy, for all; another’s does not', async () => {
-  const n1 = register('n1', [
-    api('a', '10.5.0.1', { check: { ...InstanceState.fromPartial({ check: {} }).check!, intervalMs: 1_000, timeoutMs: 100 } }),
-  ]);
+  const n1 = register('n1', [api('a', '10.5.0.1', { check: { intervalMs: 1_000, timeoutMs: 100 } })]);
   const n2 = register('n2', []);
   await serviceKnown('api');
   const watch = new Watch({});
@@ -214,7 +209,7 @@ test('a blocking query answers when the endpoints are others, or says after its 
   expect(second.etag).not.toBe(first.etag);
   // Good at any replica.
   const other = await startTestController(etcd.endpoint, { etcdPrefix: `/registry-${run - 1}` });
-  closers.push(() => void other.stop());
+  closing.push(() => other.stop());
   await other.logged('model compiled');
   const same = await fetch(`http://${other.controller.registryAddress}${path}`, { headers: { 'if-none-match': second.etag } });
   expect(same.status).toBe(304);
