@@ -33,6 +33,8 @@ export class Topology {
   /** By namespace: of its services, and of those that others let it see. */
   readonly #within = new Map<string, UnitSet>();
   readonly #exported = new Map<string, UnitSet>();
+  /** By hostname: numbers of the services that have it. */
+  readonly #byHostname = new Map<string, Set<number>>();
   /** By unit: services to which the routes of it lead. */
   readonly #leads = new Map<string, Set<string>>();
   readonly #places = new Map<string, Place>();
@@ -89,6 +91,7 @@ export class Topology {
     const number = this.#numbers.of(serviceUnit(name));
     this.#all.add(number);
     unitsIn(this.#within, service.namespace).add(number);
+    for (const hostname of service.hostnames) setIn(this.#byHostname, hostname).add(number);
     const seenBy = this.#visibility.exports.get(name);
     if (seenBy === undefined) this.#everyones.add(number);
     else for (const namespace of seenBy) unitsIn(this.#exported, namespace).add(number);
@@ -141,13 +144,16 @@ export class Topology {
     for (const { namespace, host } of hosts) {
       const from = namespace === '*' ? this.#all : (this.#within.get(namespace === '.' ? own : namespace) ?? NO_UNITS);
       if (host === '*') asked.addAll(from);
-      else
-        for (const [name, { hostnames }] of this.services) {
-          const number = this.#numbers.of(serviceUnit(name));
-          if (from.has(number) && hostnames.some((hostname) => isFor(host, hostname))) asked.add(number);
-        }
+      else for (const number of this.#answeringTo(host)) if (from.has(number)) asked.add(number);
     }
     return asked;
+  }
+
+  /** Numbers of the services that a host "*.suffix", or a whole one, names. */
+  #answeringTo(host: string): Iterable<number> {
+    if (!host.startsWith('*')) return this.#byHostname.get(host) ?? [];
+    const suffix = host.slice(1);
+    return [...this.#byHostname].flatMap(([hostname, numbers]) => (hostname.endsWith(suffix) ? [...numbers] : []));
   }
 
   #gatewayReach(gateway: string, earlier: Topology | null): Reach {
@@ -202,11 +208,7 @@ function factsOf(resource: CompiledResource | undefined): unknown {
   }
 }
 
-function isFor(pattern: string, hostname: string): boolean {
-  return pattern.startsWith('*') ? hostname.endsWith(pattern.slice(1)) : pattern === hostname;
-}
-
-function setIn(sets: Map<string, Set<string>>, key: string): Set<string> {
+function setIn<Value>(sets: Map<string, Set<Value>>, key: string): Set<Value> {
   let set = sets.get(key);
   if (set === undefined) {
     set = new Set();
