@@ -14,7 +14,6 @@ import {
   type WhoAmIResponse,
 } from '../../api/gen/mesh/v1/access.js';
 import { withController } from '../connection.js';
-import { credentialsText } from '../credentials.js';
 import { elapsed, table } from '../terminal.js';
 import { type Context, contextOf, examples } from './context.js';
 
@@ -169,6 +168,8 @@ async function createOperator(name: string, { role, ttl, certificate, out }: Cre
   );
   const authorities = answer.authorities.join('');
   const key = pair?.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  // YAML loads here, not with every command.
+  const { credentialsText } = await import('../credentials-file.js');
   const text = credentialsText(
     key === undefined ? { token: answer.token, authorities } : { certificate: answer.certificate, key, authorities },
   );
