@@ -1,8 +1,10 @@
 // `weft token|node|operator|authority|audit|whoami`: who may speak to the controllers, and what they did.
 import { generateKeyPairSync } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import type { ClientUnaryCall } from '@grpc/grpc-js';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import {
+  type AccessClient,
   type AuditEntry,
   type CreateJoinTokenResponse,
   type CreateOperatorResponse,
@@ -13,9 +15,9 @@ import {
   Role,
   type WhoAmIResponse,
 } from '../../api/gen/mesh/v1/access.js';
-import { withController } from '../connection.js';
-import { elapsed, table } from '../terminal.js';
-import { type Context, contextOf, examples } from './context.js';
+import { type Tail, withController } from '../connection.js';
+import { elapsed, instant, table } from '../terminal.js';
+import { type Context, contextOf, examples, type JsonFlags, jsonOption, wholeNumber } from './context.js';
 
 const ROLES = { viewer: Role.VIEWER, operator: Role.OPERATOR, admin: Role.ADMIN } as const;
 const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
@@ -27,17 +29,8 @@ function duration(value: string): number {
   return Number(count) * (UNITS[unit] ?? 1);
 }
 
-function wholeNumber(value: string): number {
-  if (!/^[0-9]{1,9}$/.test(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return Number(value);
-}
-
-function jsonOption(): Option {
-  return new Option('-o, --output <format>', 'for scripts').choices(['json']);
-}
-
-interface Output {
-  readonly output?: 'json';
+function access<Response>(context: Context, start: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall): Promise<Response> {
+  return withController(context.controller, (controller) => controller.access(start));
 }
 
 export function tokenCommand(): Command {
@@ -47,8 +40,8 @@ export function tokenCommand(): Command {
     .addOption(new Option('--ttl <duration>', 'how long it is good: 30m, 24h, at most 7d').argParser(duration).default(3_600, '1h'))
     .action(async ({ node, ttl }: { node: string; ttl: number }, self: Command) => {
       const context = contextOf(self);
-      const { token, info } = await withController(context.controller, (controller) =>
-        controller.access<CreateJoinTokenResponse>((client, ...tail) => client.createJoinToken({ node, ttlSeconds: ttl }, ...tail)),
+      const { token, info } = await access<CreateJoinTokenResponse>(context, (client, ...tail) =>
+        client.createJoinToken({ node, ttlSeconds: ttl }, ...tail),
       );
       context.print(token);
       context.printError(`token ${info?.id} for node ${node}, good for ${elapsed(ttl)}: put it where its agent's --join-token-file points`);
@@ -56,12 +49,10 @@ export function tokenCommand(): Command {
   const list = new Command('list')
     .description('Show the tokens that live.')
     .addOption(jsonOption())
-    .action(async ({ output }: Output, self: Command) => {
+    .action(async ({ output }: JsonFlags, self: Command) => {
       const context = contextOf(self);
-      const { tokens } = await withController(context.controller, (controller) =>
-        controller.access<ListJoinTokensResponse>((client, ...tail) => client.listJoinTokens({}, ...tail)),
-      );
-      const rows = tokens.map((each) => [each.id, each.node, when(each.expiresAtMs), each.used ? 'used' : 'not used', each.createdBy]);
+      const { tokens } = await access<ListJoinTokensResponse>(context, (client, ...tail) => client.listJoinTokens({}, ...tail));
+      const rows = tokens.map((each) => [each.id, each.node, instant(each.expiresAtMs), each.used ? 'used' : 'not used', each.createdBy]);
       show(context, output, { tokens }, ['ID', 'NODE', 'UNTIL', 'STATE', 'CREATED BY'], rows, 'there is no token');
     });
   const revoke = new Command('revoke')
@@ -69,9 +60,7 @@ export function tokenCommand(): Command {
     .argument('<id>', 'of weft token list')
     .action(async (id: string, _: unknown, self: Command) => {
       const context = contextOf(self);
-      await withController(context.controller, (controller) =>
-        controller.access((client, ...tail) => client.revokeJoinToken({ id }, ...tail)),
-      );
+      await access(context, (client, ...tail) => client.revokeJoinToken({ id }, ...tail));
       context.print(`token ${id} revoked`);
     });
   const command = new Command('token').description('Tokens by which nodes join.').addCommand(create).addCommand(list).addCommand(revoke);
@@ -84,9 +73,7 @@ export function nodeCommand(): Command {
     .argument('<node>')
     .action(async (node: string, _: unknown, self: Command) => {
       const context = contextOf(self);
-      await withController(context.controller, (controller) =>
-        controller.access((client, ...tail) => client.revokeNode({ node }, ...tail)),
-      );
+      await access(context, (client, ...tail) => client.revokeNode({ node }, ...tail));
       context.print(`certificates of node ${node} revoked`);
     });
   return new Command('node').description('Certificates of nodes.').addCommand(revoke);
@@ -115,16 +102,14 @@ export function operatorCommand(): Command {
   const list = new Command('list')
     .description('Show who may.')
     .addOption(jsonOption())
-    .action(async ({ output }: Output, self: Command) => {
+    .action(async ({ output }: JsonFlags, self: Command) => {
       const context = contextOf(self);
-      const { operators } = await withController(context.controller, (controller) =>
-        controller.access<ListOperatorsResponse>((client, ...tail) => client.listOperators({}, ...tail)),
-      );
+      const { operators } = await access<ListOperatorsResponse>(context, (client, ...tail) => client.listOperators({}, ...tail));
       const rows = operators.map((each) => [
         each.name,
         roleName(each.role),
         each.by,
-        each.expiresAtMs === 0 ? 'ever' : when(each.expiresAtMs),
+        each.expiresAtMs === 0 ? 'ever' : instant(each.expiresAtMs),
         each.createdBy,
       ]);
       const shown = { operators: operators.map((each) => ({ ...each, role: roleName(each.role) })) };
@@ -142,9 +127,7 @@ export function operatorCommand(): Command {
     .argument('<name>')
     .action(async (name: string, _: unknown, self: Command) => {
       const context = contextOf(self);
-      await withController(context.controller, (controller) =>
-        controller.access((client, ...tail) => client.deleteOperator({ name }, ...tail)),
-      );
+      await access(context, (client, ...tail) => client.deleteOperator({ name }, ...tail));
       context.print(`operator ${name} deleted`);
     });
   const command = new Command('operator')
@@ -161,10 +144,8 @@ export function operatorCommand(): Command {
 async function createOperator(name: string, { role, ttl, certificate, out }: CreateOperator, context: Context): Promise<void> {
   const pair = certificate === true ? generateKeyPairSync('ec', { namedCurve: 'P-256' }) : null;
   const publicKey = pair === null ? Buffer.alloc(0) : pair.publicKey.export({ type: 'spki', format: 'der' });
-  const answer = await withController(context.controller, (controller) =>
-    controller.access<CreateOperatorResponse>((client, ...tail) =>
-      client.createOperator({ name, role: ROLES[role], ttlSeconds: ttl ?? 0, publicKey }, ...tail),
-    ),
+  const answer = await access<CreateOperatorResponse>(context, (client, ...tail) =>
+    client.createOperator({ name, role: ROLES[role], ttlSeconds: ttl ?? 0, publicKey }, ...tail),
   );
   const authorities = answer.authorities.join('');
   const key = pair?.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
@@ -182,11 +163,9 @@ export function authorityCommand(): Command {
   const list = new Command('list')
     .description('Show who signs the certificates of nodes and controllers.')
     .addOption(jsonOption())
-    .action(async ({ output }: Output, self: Command) => {
+    .action(async ({ output }: JsonFlags, self: Command) => {
       const context = contextOf(self);
-      const answer = await withController(context.controller, (controller) =>
-        controller.access<ListAuthoritiesResponse>((client, ...tail) => client.listAuthorities({}, ...tail)),
-      );
+      const answer = await access<ListAuthoritiesResponse>(context, (client, ...tail) => client.listAuthorities({}, ...tail));
       showAuthorities(context, output, answer);
     });
   const rotate = new Command('rotate')
@@ -195,11 +174,9 @@ export function authorityCommand(): Command {
     )
     .option('--immediately', 'the old ones are worth nothing at once: every node joins anew by a token. For a key that was stolen', false)
     .addOption(jsonOption())
-    .action(async ({ immediately, output }: Output & { immediately: boolean }, self: Command) => {
+    .action(async ({ immediately, output }: JsonFlags & { immediately: boolean }, self: Command) => {
       const context = contextOf(self);
-      const answer = await withController(context.controller, (controller) =>
-        controller.access<ListAuthoritiesResponse>((client, ...tail) => client.rotateAuthority({ immediately }, ...tail)),
-      );
+      const answer = await access<ListAuthoritiesResponse>(context, (client, ...tail) => client.rotateAuthority({ immediately }, ...tail));
       showAuthorities(context, output, answer);
     });
   return new Command('authority').description('Who signs the certificates of nodes and controllers.').addCommand(list).addCommand(rotate);
@@ -209,8 +186,8 @@ function showAuthorities(context: Context, output: 'json' | undefined, { authori
   const rows = authorities.map(({ pin, state, expiresAtMs, changesAtMs }) => [
     pin,
     state,
-    when(expiresAtMs),
-    changesAtMs === 0 ? '' : when(changesAtMs),
+    instant(expiresAtMs),
+    changesAtMs === 0 ? '' : instant(changesAtMs),
   ]);
   show(context, output, { authorities }, ['PIN', 'STATE', 'UNTIL', 'NEXT CHANGE'], rows, 'there is none yet');
 }
@@ -218,18 +195,16 @@ function showAuthorities(context: Context, output: 'json' | undefined, { authori
 export function auditCommand(): Command {
   const command = new Command('audit')
     .description('Show who did what, and who was refused, the newest first.')
-    .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber).default(20))
+    .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber(9)).default(20))
     .addOption(jsonOption())
-    .action(async ({ limit, output }: Output & { limit: number }, self: Command) => {
+    .action(async ({ limit, output }: JsonFlags & { limit: number }, self: Command) => {
       const context = contextOf(self);
-      const { entries } = await withController(context.controller, (controller) =>
-        controller.access<ListAuditResponse>((client, ...tail) => client.listAudit({ limit }, ...tail)),
-      );
+      const { entries } = await access<ListAuditResponse>(context, (client, ...tail) => client.listAudit({ limit }, ...tail));
       const columns = ['WHEN', 'WHO', 'BY', 'FROM', 'WHAT', 'RESULT'];
       show(
         context,
         output,
-        { entries: entries.map((entry) => ({ ...entry, at: when(entry.atMs) })) },
+        { entries: entries.map((entry) => ({ ...entry, at: instant(entry.atMs) })) },
         columns,
         entries.map(auditRow),
         'nothing was done yet',
@@ -240,25 +215,19 @@ export function auditCommand(): Command {
 
 function auditRow({ atMs, actor, by, peer, method, detail, result, message }: AuditEntry): string[] {
   const what = detail === '' ? method : `${method} ${detail}`;
-  return [when(atMs), actor, by, peer, what, message === '' ? result : `${result}: ${message}`];
+  return [instant(atMs), actor, by, peer, what, message === '' ? result : `${result}: ${message}`];
 }
 
 export function whoamiCommand(): Command {
   return new Command('whoami').description('Show who the controller takes you for.').action(async (_: unknown, self: Command) => {
     const context = contextOf(self);
-    const { name, role, by } = await withController(context.controller, (controller) =>
-      controller.access<WhoAmIResponse>((client, ...tail) => client.whoAmI({}, ...tail)),
-    );
+    const { name, role, by } = await access<WhoAmIResponse>(context, (client, ...tail) => client.whoAmI({}, ...tail));
     context.print(`${name}, ${roleName(role)}, by ${by}`);
   });
 }
 
 function roleName(role: Role): string {
   return Role[role]?.toLowerCase() ?? '?';
-}
-
-function when(atMs: number): string {
-  return new Date(atMs).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
 function show(

@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander';
 import { Failure } from '../failure.js';
 import { type Palette, plural } from '../terminal.js';
-import { contextOf, examples } from './context.js';
+import { contextOf, examples, jsonOption } from './context.js';
 
 type Verdict = 'good' | 'warning' | 'bad' | 'unknown';
 
@@ -27,7 +27,7 @@ export function checkCommand(run: (options: CheckOptions) => Promise<readonly Se
     .description('Check this host: privileges, mounts, kernel, and what conflicts with redirection. Run it as the agent runs: as root.')
     .addOption(new Option('--bpf-dir <path>', 'as the agent’s').env('WEFT_BPF_DIR').default('/sys/fs/bpf/weft'))
     .addOption(new Option('--mesh-netns <path>', 'as the agent’s').env('WEFT_MESH_NETNS').default('/run/netns/weft-mesh'))
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async (flags: { bpfDir: string; meshNetns: string; output?: string }, self: Command) => {
       const { print, colours } = contextOf(self);
       const sections = await run({ bpfDir: flags.bpfDir, meshNetns: flags.meshNetns, ports: AGENT_PORTS });

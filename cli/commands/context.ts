@@ -1,5 +1,5 @@
 // What every subcommand gets: where the controller is, where output goes, in which colours.
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Finding } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { DEFAULT_CONTROLLER } from '../connection.js';
@@ -49,6 +49,21 @@ export function examples(command: Command, ...lines: readonly (readonly [example
     'after',
     `\nExamples:\n${lines.map(([example, meaning]) => `  ${example.padEnd(widest)}   # ${meaning}`).join('\n')}`,
   );
+}
+
+export interface JsonFlags {
+  readonly output?: 'json';
+}
+
+export function jsonOption(): Option {
+  return new Option('-o, --output <format>', 'for scripts').choices(['json']);
+}
+
+export function wholeNumber(maxDigits: number): (value: string) => number {
+  return (value) => {
+    if (!/^[0-9]+$/.test(value) || value.length > maxDigits) throw new InvalidArgumentError('Expected a whole number.');
+    return Number(value);
+  };
 }
 
 /** `-f`, given once or more. */

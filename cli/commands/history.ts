@@ -1,10 +1,10 @@
 // `weft history` and `weft rollback`: what was changed, by whom and when, and back to a revision.
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { type Change, Change_Action, type HistoryEntry } from '../../api/gen/mesh/v1/admin.js';
 import { withController } from '../connection.js';
-import { table } from '../terminal.js';
+import { instant, table } from '../terminal.js';
 import { identity, printChanges, timeoutOption, type WaitFlags, waitForNodes } from './apply.js';
-import { type Context, contextOf, examples } from './context.js';
+import { type Context, contextOf, examples, wholeNumber } from './context.js';
 
 interface HistoryFlags {
   readonly limit: number;
@@ -18,15 +18,10 @@ interface RollbackFlags extends WaitFlags {
 const DEFAULT_LIMIT = 20;
 const SHOWN_CHANGES = 3;
 
-function wholeNumber(value: string): number {
-  if (!/^[0-9]{1,15}$/.test(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return Number(value);
-}
-
 export function historyCommand(): Command {
   const command = new Command('history')
     .description('Show what was changed, the newest first: revision, when, who, what.')
-    .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber).default(DEFAULT_LIMIT))
+    .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber(15)).default(DEFAULT_LIMIT))
     .addOption(new Option('-o, --output <format>', 'how to show them').choices(['json']))
     .action(async (flags: HistoryFlags, self: Command) => history(flags, contextOf(self)));
   return examples(command, ['weft history', `the newest ${DEFAULT_LIMIT}`], ['weft history --limit 0 -o json', 'all, for a script']);
@@ -49,12 +44,8 @@ async function history({ limit, output }: HistoryFlags, context: Context): Promi
     { title: 'COMMAND' },
     { title: 'CHANGES' },
   ];
-  const rows = entries.map((entry) => [String(entry.revision), when(entry), entry.actor, entry.command, shortly(entry.changes)]);
+  const rows = entries.map((entry) => [String(entry.revision), instant(entry.atMs), entry.actor, entry.command, shortly(entry.changes)]);
   context.print(table(columns, rows, context.colours));
-}
-
-function when({ atMs }: HistoryEntry): string {
-  return new Date(atMs).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
 const MARKS: Readonly<Record<number, string>> = {
@@ -71,7 +62,7 @@ function shortly(changes: readonly Change[]): string {
 
 function asJson(entry: HistoryEntry): unknown {
   const changes = entry.changes.map(({ action, ...ref }) => ({ ...ref, action: Change_Action[action]?.toLowerCase() }));
-  return { ...entry, at: when(entry), changes };
+  return { ...entry, at: instant(entry.atMs), changes };
 }
 
 export function rollbackCommand(): Command {
@@ -79,7 +70,7 @@ export function rollbackCommand(): Command {
     .description(
       'Bring every object back to how it stood after a revision, as one revision more. What sources such as Kubernetes own is not touched.',
     )
-    .argument('<revision>', 'of weft history', wholeNumber)
+    .argument('<revision>', 'of weft history', wholeNumber(15))
     .option('--dry-run', 'say what would change; change nothing')
     .option('--wait', 'return when every live node runs on the new revision')
     .addOption(timeoutOption())

@@ -5,8 +5,8 @@ import { EndpointHealth, HealthCheck, HealthCheck_Type } from '../../api/gen/mes
 import type { RegisteredInstance } from '../../api/gen/mesh/v1/registry.js';
 import { DEFAULT_AGENT, type InstanceAgent, withAgent } from '../connection.js';
 import { elapsed, type Palette, table } from '../terminal.js';
-import { type Context, contextOf, examples } from './context.js';
-import { healthText, labels } from './registry.js';
+import { type Context, contextOf, examples, jsonOption } from './context.js';
+import { healthText, labels, portsText } from './registry.js';
 
 interface AgentFlags {
   readonly agent: string;
@@ -157,7 +157,7 @@ function drainCommand(): Command {
 function listCommand(): Command {
   const command = new Command('list')
     .description('List the instances that registered themselves at the agent.')
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async ({ agent, output }: AgentFlags & { output?: 'json' }, self: Command) => {
       const context = contextOf(self);
       const instances = await withAgent(agent, (connection) => connection.list());
@@ -178,7 +178,7 @@ function instanceTable(instances: readonly RegisteredInstance[], colours: Palett
             instance.service,
             instance.id,
             instance.address,
-            instance.ports.map(({ name, port }) => (name === '' ? String(port) : `${name}:${port}`)).join(','),
+            portsText(instance.ports),
             instance.version,
             healthText(drained ? EndpointHealth.DRAINING : instance.health, colours),
             ttlMs === 0 ? '-' : elapsed(leftMs / 1_000),

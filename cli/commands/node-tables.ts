@@ -1,12 +1,12 @@
 // `weft routes|endpoints|clusters|listeners|capture NODE`: what a node runs on, told by the node itself.
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import type { Counter, ProxyState, StatusResponse, WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
 import { withController } from '../connection.js';
 import { Failure } from '../failure.js';
 import { facts, type Palette, plural, table } from '../terminal.js';
-import { contextOf, examples } from './context.js';
+import { contextOf, examples, jsonOption } from './context.js';
 import { healthText } from './registry.js';
 
 interface NodeTable {
@@ -65,7 +65,7 @@ function nodeCommand(spec: NodeTable): Command {
   const command = new Command(spec.name)
     .description(spec.description)
     .argument('<node>', 'as `weft status` names it')
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async (name: string, flags: { output?: string }, self: Command) => {
       const context = contextOf(self);
       const { node, status } = await withController(context.controller, async (controller) => {

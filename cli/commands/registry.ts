@@ -4,7 +4,7 @@ import { type Endpoint, EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import type { ListEndpointsRequest, ListServicesRequest, ServiceSummary } from '../../api/gen/mesh/v1/registry.js';
 import { type Controller, withController } from '../connection.js';
 import { type Palette, table } from '../terminal.js';
-import { contextOf, examples } from './context.js';
+import { contextOf, examples, jsonOption } from './context.js';
 
 interface ServicesFlags {
   readonly namespace: string;
@@ -32,7 +32,7 @@ function servicesCommand(): Command {
   const command = new Command('services')
     .description('List services: ports, and for each version how many of its endpoints are ready.')
     .addOption(new Option('-n, --namespace <namespace>', 'only in this namespace (default: all)').default(''))
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async ({ namespace, output }: ServicesFlags, self: Command) => {
       const context = contextOf(self);
       const services = await withController(context.controller, (controller) => allServices(controller, namespace));
@@ -53,7 +53,7 @@ function endpointsCommand(): Command {
     .addOption(new Option('-l, --label <key=value>', 'that have it; repeatable: all of them').argParser(labels))
     .addOption(new Option('--zone <zone>', 'in it').default(''))
     .addOption(new Option('--node <node>', 'on it').default(''))
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async (service: string, flags: EndpointsFlags, self: Command) => {
       const context = contextOf(self);
       const endpoints = await withController(context.controller, (controller) => allEndpoints(controller, service, flags));
@@ -116,7 +116,7 @@ function serviceTable(services: readonly ServiceSummary[], colours: Palette): st
     return [
       namespace,
       colours.strong(name),
-      ports.map((port) => (port.name === '' ? String(port.port) : `${port.name}:${port.port}`)).join(','),
+      portsText(ports),
       ready === 0 ? colours.bad(share) : share,
       versions.map(({ version, endpoints, ready: up }) => `${version || '-'} ${up}/${endpoints}`).join(', '),
     ];
@@ -132,7 +132,7 @@ function endpointTable(endpoints: readonly Endpoint[], colours: Palette): string
   ];
   const rows = endpoints.map(({ address, ports, version, health, node, zone, workload, weight, check }) => [
     address,
-    ports.map((port) => (port.name === '' ? String(port.port) : `${port.name}:${port.port}`)).join(','),
+    portsText(ports),
     version,
     healthText(health, colours),
     node,
@@ -142,6 +142,10 @@ function endpointTable(endpoints: readonly Endpoint[], colours: Palette): string
     check?.failing === true ? `check by ${check.node}: ${check.detail}` : '',
   ]);
   return table(columns, rows, colours);
+}
+
+export function portsText(ports: readonly { readonly name: string; readonly port: number }[]): string {
+  return ports.map(({ name, port }) => (name === '' ? String(port) : `${name}:${port}`)).join(',');
 }
 
 export function healthText(value: EndpointHealth, colours: Palette): string {

@@ -1,10 +1,10 @@
 // `weft status`: all nodes at a glance, or one in detail; what is wrong stands at the end, where the eye is.
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Controller, withController } from '../connection.js';
 import { elapsed, facts, type Palette, plural, table } from '../terminal.js';
-import { type Context, contextOf, examples } from './context.js';
+import { type Context, contextOf, examples, jsonOption } from './context.js';
 import { toldOf, workloadTable } from './node-tables.js';
 
 /** What is known of a node: what the controller says, and what the node itself says if it answers. */
@@ -19,7 +19,7 @@ export function statusCommand(): Command {
   const command = new Command('status')
     .description('Show the nodes: applied revision, capture, proxy, and whatever is wrong.')
     .argument('[node]', 'one node in detail')
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async (name: string | undefined, flags: { output?: string }, self: Command) =>
       status(name ?? null, flags.output === 'json', contextOf(self)),
     );

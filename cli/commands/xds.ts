@@ -4,7 +4,7 @@ import { Command, Option } from 'commander';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { withController } from '../connection.js';
 import { type Palette, table } from '../terminal.js';
-import { contextOf, examples } from './context.js';
+import { contextOf, examples, jsonOption } from './context.js';
 
 const DEFAULT_ADDRESS = 'unix:/run/weft-xds/xds.sock';
 
@@ -43,7 +43,7 @@ function clientsCommand(): Command {
   const command = new Command('clients')
     .description('Show the proxyless clients that a node serves: what they asked for, accepted and refused.')
     .argument('<node>', 'as `weft status` names it')
-    .addOption(new Option('-o, --output <format>', 'for scripts').choices(['json']))
+    .addOption(jsonOption())
     .action(async (name: string, flags: { output?: string }, self: Command) => {
       const context = contextOf(self);
       const { xds } = await withController(context.controller, async (controller) => controller.nodeStatus(await controller.node(name)));
