@@ -30,12 +30,10 @@ export function checkManifests(files: readonly ManifestFile[]): CheckedManifests
   return { findings, warnings, count: objects.length };
 }
 
-/** The objects as they would be stored, values of Secrets hidden, by "<kind> <namespace>/<name>", the kind in lower case. */
-export function manifestsIn(files: readonly ManifestFile[]): ReadonlyMap<string, unknown> {
+/** The objects as they would be stored, values of Secrets hidden. */
+export function manifestsIn(files: readonly ManifestFile[]): (ObjectRef & { readonly manifest: unknown })[] {
   const { objects } = parseManifests(files);
-  return new Map(
-    objects.map(({ kind, namespace, name, manifest }) => [`${kind.toLowerCase()} ${namespace}/${name}`, withoutSecrets(manifest)]),
-  );
+  return objects.map(({ kind, namespace, name, manifest }) => ({ kind, namespace, name, manifest: withoutSecrets(manifest) }));
 }
 
 /** What the files name, in their order; a Failure with every mistake if there is one. */

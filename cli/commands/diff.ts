@@ -38,7 +38,7 @@ async function diff(flags: DiffFlags, context: Context): Promise<void> {
     if (answer.findings.length > 0)
       throw new Failure([...answer.findings.map(formatFinding), plural(answer.findings.length, 'mistake')].join('\n'));
     const changes = answer.changes.filter(({ action }) => action !== Change_Action.UNCHANGED);
-    const wanted = manifestsIn(files);
+    const wanted = new Map(manifestsIn(files).map((object) => [identity(object), object.manifest]));
     for (const change of changes) await printDiff(change, wanted.get(identity(change)) ?? {}, controller, context);
     if (flags.exitCode === true && changes.length > 0) throw new Failure(`${plural(changes.length, 'object')} would change`);
   });
