@@ -40,7 +40,7 @@ import {
 import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
 import { failureReason } from '../api/grpc/failure.js';
 import { type Dialling, dial, type Target } from './credentials.js';
-import { Failure } from './failure.js';
+import { EXIT_FAILED, Failure } from './failure.js';
 
 export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
 export const DEFAULT_AGENT = 'unix:/run/weft/agent.sock';
@@ -62,7 +62,7 @@ const NOBODY = /ECONNREFUSED|ENOENT|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|Name reso
 const NEEDS_TLS = '\nIf it speaks TLS, say who you are: --credentials FILE or WEFT_TOKEN; if it does not, leave them out.';
 
 /** Of a controller without an authority, or of a version before there was one. */
-const NO_AUTHORITY = /\((FAILED_PRECONDITION|UNIMPLEMENTED)\)$/;
+const NO_AUTHORITY: readonly status[] = [status.FAILED_PRECONDITION, status.UNIMPLEMENTED];
 
 export type Tail<Response> = [
   metadata: Metadata,
@@ -94,7 +94,8 @@ export class Controller {
     try {
       return await this.access<StatusResponse>((client, ...tail) => client.nodeStatus({ node: name }, ...tail));
     } catch (error) {
-      const isUnasked = error instanceof Failure && (statusAddress.startsWith('unix:') || NO_AUTHORITY.test(error.message));
+      const { code } = (error as { cause?: Partial<ServiceError> }).cause ?? {};
+      const isUnasked = code !== undefined && (statusAddress.startsWith('unix:') || NO_AUTHORITY.includes(code));
       if (!isUnasked) throw error;
       return nodeStatus(name, statusAddress);
     }
@@ -252,7 +253,7 @@ function unary<Response>(
   return new Promise((resolve, reject) => {
     start(metadata, { deadline: Date.now() + timeoutMs }, (error, response) => {
       if (error === null) resolve(response);
-      else reject(new Failure(explain(error)));
+      else reject(new Failure(explain(error), EXIT_FAILED, { cause: error }));
     });
   });
 }

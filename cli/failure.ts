@@ -9,7 +9,8 @@ export class Failure extends Error {
   constructor(
     message: string,
     readonly exitCode: number = EXIT_FAILED,
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }
