@@ -5,13 +5,13 @@ import { compileConnectionRoute } from './connection-route.js';
 import { compileGateway } from './gateway.js';
 import { compileGrpcRoute } from './grpc-route.js';
 import { compileHttpRoute } from './http-route.js';
-import { type CompileInput, indexObjects, nameOf, type ObjectIndex } from './input.js';
+import { type CompileInput, indexObjects, nameOf, type ObjectIndex, oldestFirst } from './input.js';
 import { CompileMemo } from './memo.js';
 import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
 import { outsideServices } from './service-entry.js';
-import { compileVirtualService, type VirtualService } from './virtual-service.js';
+import { compileVirtualService } from './virtual-service.js';
 import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
@@ -72,7 +72,7 @@ function compileAll(
     resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
   const claimed = new Map<string, string>();
-  for (const object of byAge(index.virtualServices.values())) {
+  for (const object of oldestFirst(index.virtualServices.values())) {
     const { http, connections } = compileVirtualService(object, index, claimed, reporter(object));
     for (const message of http) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
     for (const message of connections)
@@ -86,8 +86,4 @@ function compileAll(
     for (const { name, message } of compileGateway(gateway, context)) resources.push({ type: ResourceType.LISTENER, name, message });
   }
   return resources;
-}
-
-function byAge(objects: Iterable<VirtualService>): VirtualService[] {
-  return [...objects].sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
 }

@@ -126,8 +126,9 @@ export function nameOf(object: { readonly namespace: string; readonly name: stri
   return qualifiedName(object.namespace, object.name);
 }
 
-function oldestFirst<T extends StoredObject>(objects: T[]): T[] {
-  return objects.sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
+/** Who was there first holds (Gateway API, Istio). */
+export function oldestFirst<T extends StoredObject>(objects: Iterable<T>): T[] {
+  return [...objects].sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
 }
 
 function serviceOfSlice(slice: Stored<'EndpointSlice'>): string[] {

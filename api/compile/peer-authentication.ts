@@ -1,6 +1,6 @@
 // Whose inbound connections are to be mutual TLS: the PeerAuthentication in force for a workload. Owner: Istio API (PeerAuthentication).
 // Decides nothing of how: who is STRICT must not be reached past the proxy, so it fails closed.
-import { ROOT_NAMESPACE } from '../resources/index.js';
+import { ROOT_NAMESPACE, selects } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 
@@ -20,10 +20,6 @@ function isForAll(policy: Policy): boolean {
   return Object.keys(labelsOf(policy)).length === 0;
 }
 
-function selects(policy: Policy, labels: Readonly<Record<string, string>>): boolean {
-  return !isForAll(policy) && Object.entries(labelsOf(policy)).every(([key, value]) => labels[key] === value);
-}
-
 /** Without a selector; of several the oldest. */
 function policyOfAll(index: Pick<ObjectIndex, 'peerAuthentications'>, namespace: string): Policy | undefined {
   return index.peerAuthentications.get(namespace)?.find(isForAll);
@@ -35,7 +31,7 @@ function policyOfAll(index: Pick<ObjectIndex, 'peerAuthentications'>, namespace:
  */
 export function isStrict(workload: Stored<'Workload'>, index: Pick<ObjectIndex, 'peerAuthentications'>): boolean {
   const labels = workload.manifest.metadata.labels ?? {};
-  const own = index.peerAuthentications.get(workload.namespace)?.find((policy) => selects(policy, labels));
+  const own = index.peerAuthentications.get(workload.namespace)?.find((policy) => !isForAll(policy) && selects({ matchLabels: labelsOf(policy) }, labels));
   if (Object.values(own?.manifest.spec.portLevelMtls ?? {}).some(({ mode }) => mode === 'STRICT')) return true;
   const scopes = [own, policyOfAll(index, workload.namespace), policyOfAll(index, ROOT_NAMESPACE)];
   return scopes.map((policy) => said(policy?.manifest.spec.mtls?.mode)).find((mode) => mode !== null) === 'STRICT';

@@ -10,11 +10,11 @@ import {
   REGION_LABEL,
   SERVICE_NAME_LABEL,
   type StoredObject,
+  selects,
   WEIGHT_LABEL,
 } from '../resources/index.js';
-import { nameOf, type Stored } from './input.js';
+import { nameOf, oldestFirst, type Stored } from './input.js';
 import type { Problem, ReportProblem } from './problem.js';
-import { compareText } from './route-order.js';
 
 type Entry = Stored<'ServiceEntry'>;
 type WorkloadEntry = Stored<'WorkloadEntry'>;
@@ -72,7 +72,8 @@ export function outsideServices(objects: readonly StoredObject[], resolved: Reso
     }
   }
   for (const workload of workloads)
-    for (const service of services.values()) if (isSelected(workload, service)) made.push(...sliceOf(workload, service, problems));
+    for (const service of services.values())
+      if (isSelected(workload, service.namespace, service.manifest.spec.selector)) made.push(...sliceOf(workload, service, problems));
   return { objects: made, hosts, problems };
 }
 
@@ -93,10 +94,6 @@ export function namesToResolve(objects: readonly StoredObject[]): Set<string> {
 /** In the one form in which names are looked up. */
 export function resolvableName(name: string): string {
   return name.toLowerCase().replace(/\.$/, '');
-}
-
-function oldestFirst<T extends StoredObject>(objects: T[]): T[] {
-  return objects.sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
 }
 
 function reporterOf({ kind, namespace, name }: StoredObject, problems: Problem[]): ReportProblem {
@@ -184,11 +181,7 @@ function templateOf(entry: Entry, address: string): Template {
 }
 
 function selectedBy({ namespace, manifest }: Entry, workloads: readonly WorkloadEntry[]): WorkloadEntry[] {
-  const labels = Object.entries(manifest.spec.workloadSelector?.labels ?? {});
-  if (labels.length === 0) return [];
-  return workloads.filter(
-    (workload) => workload.namespace === namespace && labels.every(([key, value]) => workload.manifest.spec.labels?.[key] === value),
-  );
+  return workloads.filter((workload) => isSelected(workload, namespace, manifest.spec.workloadSelector?.labels));
 }
 
 function isByDns({ manifest }: Entry): boolean {
@@ -327,10 +320,10 @@ function slice(
   };
 }
 
-function isSelected(workload: WorkloadEntry, { namespace, manifest }: Service): boolean {
-  const selector = Object.entries(manifest.spec.selector ?? {});
-  if (selector.length === 0 || workload.namespace !== namespace) return false;
-  return selector.every(([key, value]) => workload.manifest.spec.labels?.[key] === value);
+/** Of a Service or a ServiceEntry: without labels it selects nothing. */
+function isSelected(workload: WorkloadEntry, namespace: string, matchLabels: Readonly<Record<string, string>> = {}): boolean {
+  if (workload.namespace !== namespace || Object.keys(matchLabels).length === 0) return false;
+  return selects({ matchLabels }, workload.manifest.spec.labels ?? {});
 }
 
 const knownSlices = new WeakMap<WorkloadEntry, WeakMap<Service, readonly Slice[]>>();
