@@ -11,7 +11,7 @@ import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
 import { outsideServices } from './service-entry.js';
-import { compileVirtualService } from './virtual-service.js';
+import { claimedByRoutes, compileVirtualService } from './virtual-service.js';
 import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
@@ -71,7 +71,7 @@ function compileAll(
     const name = `${route.kind}/${nameOf(route)}`;
     resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
-  const claimed = new Map<string, string>();
+  const claimed = index.virtualServices.size === 0 ? new Map<string, string>() : claimedByRoutes(index);
   for (const object of oldestFirst(index.virtualServices.values())) {
     const { http, connections } = compileVirtualService(object, index, claimed, reporter(object));
     for (const message of http) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });

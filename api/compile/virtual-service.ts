@@ -33,7 +33,7 @@ export type HttpEntry = NonNullable<Spec['http']>[number];
 type Share = NonNullable<HttpEntry['route']>[number];
 type Destination = Share['destination'];
 
-export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'destinationRules' | 'routes' | 'grpcRoutes'>;
+export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'destinationRules'>;
 
 /** Where its rules apply: a port of a service, or of those that go through a gateway. */
 interface Place {
@@ -49,7 +49,7 @@ export interface CompiledVirtualService {
 const MESH = 'mesh';
 const MAX_WEIGHT = 1_000_000;
 
-/** `claimed`: ports of services that an older VirtualService has; its own are added. */
+/** `claimed`: ports of services that routes or an older VirtualService have; its own are added. */
 export function compileVirtualService(
   object: VirtualService,
   index: VirtualServiceIndex,
@@ -73,7 +73,7 @@ export function compileVirtualService(
         const place = { service, port };
         const isBytes = isOpaque(port);
         if (isBytes ? !hasConnectionRules(spec, port.port) : (spec.http ?? []).length === 0) continue;
-        if (!isFree(object, place, index, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted'))) continue;
+        if (!isFree(object, place, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted'))) continue;
         if (isBytes) connections.push(...compileConnections(object, place, index, report));
         else http.push(compileHttp(object, place, index, report));
       }
@@ -93,28 +93,36 @@ function hasConnectionRules({ tls, tcp }: Spec, port: number): boolean {
 }
 
 /** Routes of the Gateway API go first, then the oldest VirtualService: one port of a service has the rules of one. */
-function isFree(
-  object: VirtualService,
-  { service, port }: Place,
-  { routes, grpcRoutes }: VirtualServiceIndex,
-  claimed: Map<string, string>,
-  refuse: (message: string) => void,
-): boolean {
-  const name = nameOf(service);
-  const taken = [...routes.values(), ...grpcRoutes].find(({ namespace, manifest }) =>
-    (manifest.spec.parentRefs ?? []).some(
-      (parent) =>
-        parent.kind === 'Service' &&
-        `${parent.namespace ?? namespace}/${parent.name}` === name &&
-        (parent.namespace ?? namespace) === namespace &&
-        (parent.port === undefined || parent.port === port.port),
-    ),
-  );
-  const key = `${name}:${port.port}`;
-  const other = taken === undefined ? claimed.get(key) : `${taken.kind} ${nameOf(taken)}`;
+function isFree(object: VirtualService, place: Place, claimed: Map<string, string>, refuse: (message: string) => void): boolean {
+  const key = placeKey(place);
+  const other = claimed.get(key);
   if (other !== undefined) refuse(`${other} has Service ${key}: the rules do not apply there`);
   else claimed.set(key, `VirtualService ${nameOf(object)}`);
   return other === undefined;
+}
+
+/** What routes of the Gateway API have of services of their own namespaces, as compileVirtualService() wants it. */
+export function claimedByRoutes({
+  routes,
+  grpcRoutes,
+  services,
+}: Pick<ObjectIndex, 'routes' | 'grpcRoutes' | 'services'>): Map<string, string> {
+  const claimed = new Map<string, string>();
+  for (const route of [...routes.values(), ...grpcRoutes]) {
+    for (const { kind, namespace = route.namespace, name, port: only } of route.manifest.spec.parentRefs ?? []) {
+      const service = kind === 'Service' && namespace === route.namespace ? services.get(nameOf({ namespace, name })) : undefined;
+      if (service === undefined) continue;
+      for (const port of tcpPorts(service)) {
+        const key = placeKey({ service, port });
+        if ((only === undefined || only === port.port) && !claimed.has(key)) claimed.set(key, `${route.kind} ${nameOf(route)}`);
+      }
+    }
+  }
+  return claimed;
+}
+
+function placeKey({ service, port }: Place): string {
+  return `${nameOf(service)}:${port.port}`;
 }
 
 function routeName(object: VirtualService, { service, port }: Place): string {
