@@ -1,4 +1,5 @@
 // Hosts: what a name means in a namespace, which names cover which, who sees them. Owner: Istio API (hosts, exportTo), docs/resources.md.
+import { EXPORT_TO, seenFrom } from '../resources/index.js';
 import { textOf, type Unchecked } from '../resources/schema.js';
 import { type AnalysedObject, itemsIn, recordIn, textsIn, type World } from './world.js';
 
@@ -24,8 +25,8 @@ export function covers(pattern: string, name: string): boolean {
 
 /** The namespaces that an object is seen from; null: all. `listed` as in exportTo; none: all. */
 export function visibleIn(listed: readonly string[], namespace: string): ReadonlySet<string> | null {
-  if (listed.length === 0 || listed.includes('*')) return null;
-  return new Set(listed.filter((each) => each !== '~').map((each) => (each === '.' ? namespace : each)));
+  const namespaces = seenFrom(listed, namespace);
+  return namespaces === null ? null : new Set(namespaces);
 }
 
 export function meet(one: ReadonlySet<string> | null, other: ReadonlySet<string> | null): boolean {
@@ -46,8 +47,6 @@ export interface KnownHost {
   /** Empty: any. */
   readonly ports: readonly number[];
 }
-
-const EXPORT_TO = 'networking.istio.io/exportTo';
 
 /** Of Services and ServiceEntries. */
 export function knownHosts(world: World): readonly KnownHost[] {

@@ -10,6 +10,7 @@ import {
   Protocol,
   type RouteParent,
 } from '../gen/mesh/v1/model.js';
+import { seenFrom } from '../resources/index.js';
 import { NO_BACKEND } from './backend.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { fullHost, type HostIndex, hostOf, servicesOf } from './istio-hosts.js';
@@ -131,11 +132,9 @@ function routeName(object: VirtualService, { service, port }: Place): string {
 
 /** Seen from some namespaces only, it is for their clients alone. */
 function parentsOf(object: VirtualService, { service, port }: Place): RouteParent[] {
-  const listed = object.manifest.spec.exportTo ?? [];
+  const namespaces = seenFrom(object.manifest.spec.exportTo ?? [], object.namespace);
   const parent = { parent: { $case: 'service', value: nameOf(service) } as const, port: port.port, section: '' };
-  if (listed.length === 0 || listed.includes('*')) return [{ ...parent, consumerNamespace: '' }];
-  const namespaces = listed.filter((each) => each !== '~').map((each) => (each === '.' ? object.namespace : each));
-  return namespaces.map((consumerNamespace) => ({ ...parent, consumerNamespace }));
+  return (namespaces ?? ['']).map((consumerNamespace) => ({ ...parent, consumerNamespace }));
 }
 
 function compileHttp(object: VirtualService, place: Place, index: VirtualServiceIndex, report: ReportProblem): HttpRoute {

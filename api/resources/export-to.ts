@@ -28,11 +28,15 @@ function faultOf(items: readonly string[]): string | null {
   return null;
 }
 
-/** Names of namespaces, `own` where the annotation says "."; none: nobody. Null: everyone. `value` was found good. */
+/** Of an annotation that was found good; as seenFrom(). */
 export function exportedTo(value: string | undefined, own: string): readonly string[] | null {
-  if (value === undefined || value.trim() === '*') return null;
-  if (value.trim() === '~') return [];
-  return [...new Set(itemsOf(value).map((item) => (item === '.' ? own : item)))];
+  return seenFrom(value === undefined ? [] : itemsOf(value), own);
+}
+
+/** Names of namespaces, `own` where an exportTo says "."; none: nobody. Null: everyone, as where nothing is listed. */
+export function seenFrom(listed: readonly string[], own: string): readonly string[] | null {
+  if (listed.length === 0 || listed.includes('*')) return null;
+  return [...new Set(listed.filter((each) => each !== '~').map((each) => (each === '.' ? own : each)))];
 }
 
 function itemsOf(value: string): string[] {

@@ -1,6 +1,6 @@
 // What others import of api/resources.
 export { protocolNamed } from './app-protocol.js';
-export { EXPORT_TO, exportedTo } from './export-to.js';
+export { EXPORT_TO, exportedTo, seenFrom } from './export-to.js';
 export { type FieldPath, type Finding, formatFieldPath, formatFinding } from './finding.js';
 export { gatewayForwarding, gatewayNodes } from './gateway-annotations.js';
 export { ROOT_NAMESPACE } from './istio-common.js';
