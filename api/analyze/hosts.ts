@@ -1,26 +1,12 @@
 // Hosts: what a name means in a namespace, which names cover which, who sees them. Owner: Istio API (hosts, exportTo), docs/resources.md.
 import { EXPORT_TO, seenFrom } from '../resources/index.js';
+import { covers, fullHost, SERVICE_DOMAIN } from '../resources/istio-host.js';
 import { textOf, type Unchecked } from '../resources/schema.js';
 import { type AnalysedObject, itemsIn, recordIn, textsIn, type World } from './world.js';
 
-const DOMAIN = 'svc.cluster.local';
-
-/** "reviews", "reviews.shop", "reviews.shop.svc" → the full name; others stay. */
-export function fullHost(host: string, namespace: string): string {
-  const labels = host.split('.');
-  if (host.includes('*') || host === '') return host;
-  if (labels.length === 1) return `${host}.${namespace}.${DOMAIN}`;
-  if (labels.length === 3 && labels[2] === 'svc') return `${host}.cluster.local`;
-  return host;
-}
-
 /** Whether some name is covered by both: equal, or the one's wildcard takes in the other. */
 export function overlap(one: string, other: string): boolean {
-  return one === other || covers(one, other) || covers(other, one);
-}
-
-export function covers(pattern: string, name: string): boolean {
-  return pattern.startsWith('*') && name.endsWith(pattern.slice(1)) && name.length >= pattern.length;
+  return covers(one, other) || covers(other, one);
 }
 
 /** The namespaces that an object is seen from; null: all. `listed` as in exportTo; none: all. */
@@ -55,7 +41,7 @@ export function knownHosts(world: World): readonly KnownHost[] {
     const listed = (exported ?? '').split(',').map((each) => each.trim());
     return {
       object,
-      host: `${object.name}.${object.namespace}.${DOMAIN}`,
+      host: `${object.name}.${object.namespace}.${SERVICE_DOMAIN}`,
       scope: visibleIn(
         listed.filter((each) => each !== ''),
         object.namespace,
@@ -98,7 +84,7 @@ export class HostIndex {
   find(name: string, namespace: string, seenFrom: readonly string[]): KnownHost | undefined {
     const full = fullHost(name, namespace);
     const isSeen = ({ scope }: KnownHost): boolean => seenFrom.every((each) => isSeenFrom(scope, each));
-    const exact = [...(this.#exact.get(full) ?? []), ...(this.#exact.get(`${full}.${DOMAIN}`) ?? [])].find(isSeen);
+    const exact = [...(this.#exact.get(full) ?? []), ...(this.#exact.get(`${full}.${SERVICE_DOMAIN}`) ?? [])].find(isSeen);
     return exact ?? this.#wildcards.find((known) => covers(known.host, full) && isSeen(known));
   }
 }

@@ -1,7 +1,8 @@
 // What is wrong with Services, ServiceEntries and DestinationRules among the other objects. As Istio's analysis has it.
 import { protocolNamed } from '../resources/index.js';
+import { fullHost } from '../resources/istio-host.js';
 import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
-import { fullHost, HostIndex, knownHosts, meet, visibleIn } from './hosts.js';
+import { HostIndex, knownHosts, meet, visibleIn } from './hosts.js';
 import { type AnalysedObject, includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
 
 const SERVICE_ENTRY = 'ServiceEntry.networking.istio.io';

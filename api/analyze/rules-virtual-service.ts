@@ -1,9 +1,10 @@
 // What is wrong with VirtualServices among the other objects: hosts, subsets, ports, Gateways that are not there; rules that are never reached. As
 // Istio's analysis has it.
 import { type FieldPath, ROOT_NAMESPACE } from '../resources/index.js';
+import { fullHost } from '../resources/istio-host.js';
 import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
 import { conflictsOf } from './conflicts.js';
-import { fullHost, HostIndex, knownHosts, meet, overlap, visibleIn } from './hosts.js';
+import { HostIndex, knownHosts, meet, overlap, visibleIn } from './hosts.js';
 import { type AnalysedObject, includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
 
 const TYPE = 'VirtualService.networking.istio.io';

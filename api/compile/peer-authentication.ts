@@ -31,7 +31,9 @@ function policyOfAll(index: Pick<ObjectIndex, 'peerAuthentications'>, namespace:
  */
 export function isStrict(workload: Stored<'Workload'>, index: Pick<ObjectIndex, 'peerAuthentications'>): boolean {
   const labels = workload.manifest.metadata.labels ?? {};
-  const own = index.peerAuthentications.get(workload.namespace)?.find((policy) => !isForAll(policy) && selects({ matchLabels: labelsOf(policy) }, labels));
+  const own = index.peerAuthentications
+    .get(workload.namespace)
+    ?.find((policy) => !isForAll(policy) && selects({ matchLabels: labelsOf(policy) }, labels));
   if (Object.values(own?.manifest.spec.portLevelMtls ?? {}).some(({ mode }) => mode === 'STRICT')) return true;
   const scopes = [own, policyOfAll(index, workload.namespace), policyOfAll(index, ROOT_NAMESPACE)];
   return scopes.map((policy) => said(policy?.manifest.spec.mtls?.mode)).find((mode) => mode !== null) === 'STRICT';

@@ -13,7 +13,7 @@ import {
 import { seenFrom } from '../resources/index.js';
 import { NO_BACKEND } from './backend.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import { fullHost, type HostIndex, hostOf, servicesOf } from './istio-hosts.js';
+import { type HostIndex, hostOf, knownHost, servicesOf } from './istio-hosts.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { protocolOf } from './service.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
@@ -303,7 +303,7 @@ function subsetLabels(
   const host = hostOf(service, index);
   const rank = ({ namespace }: { namespace: string }): number =>
     namespace === object.namespace ? 0 : namespace === service.namespace ? 1 : 2;
-  const rules = index.destinationRules.filter((rule) => fullHost(rule.manifest.spec.host ?? '', rule.namespace, index) === host);
+  const rules = index.destinationRules.filter((rule) => knownHost(rule.manifest.spec.host ?? '', rule.namespace, index) === host);
   for (const { manifest } of [...rules].sort((a, b) => rank(a) - rank(b))) {
     const found = (manifest.spec.subsets ?? []).find(({ name }) => name === subset);
     if (found !== undefined) return { ...(found.labels ?? {}) };
