@@ -11,6 +11,7 @@ import {
   type ValueMatch,
   ValueMatch_Type,
 } from '../gen/mesh/v1/model.js';
+import { FILTERS_ACTED_ON } from '../resources/http-filter.js';
 import { type BackendIndex, compileBackend } from './backend.js';
 import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -31,7 +32,7 @@ export interface Changes {
   readonly unsupported: string | undefined;
 }
 
-const ACTED_ON = new Set(['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestRedirect', 'URLRewrite', 'RequestMirror', 'CORS']);
+const ACTED_ON: ReadonlySet<string> = new Set(FILTERS_ACTED_ON);
 const MILLION = 1_000_000;
 
 /** `path`: of the object that has the filters, for reports. */

@@ -12,6 +12,7 @@ import {
   ValueMatch_Type,
 } from '../gen/mesh/v1/model.js';
 import { goDurationMs } from '../resources/istio-common.js';
+import { OWNED_BY_PROXY } from '../resources/syntax.js';
 import { ANY_REQUEST, MAX_TIMEOUT_MS } from './http-route.js';
 import type { HttpEntry } from './virtual-service.js';
 
@@ -115,19 +116,6 @@ export interface HeaderChanges {
   readonly host: string;
 }
 
-/** The proxy writes them itself. */
-const OWNED = new Set([
-  'connection',
-  'content-length',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'host',
-]);
-
 export function compileHeaders(headers: HttpEntry['headers'], refuse: (message: string) => void): HeaderChanges {
   const requestSet = headers?.request?.set ?? {};
   const host = Object.entries(requestSet).find(([name]) => ['host', ':authority'].includes(name.toLowerCase()))?.[1] ?? '';
@@ -139,7 +127,7 @@ function mutationOf(changes: NonNullable<HttpEntry['headers']>['request'], refus
   const isOurs = (name: string): boolean => {
     const lower = name.toLowerCase();
     if (lower === 'host' || lower === ':authority') return false;
-    if (!lower.startsWith(':') && !OWNED.has(lower)) return true;
+    if (!lower.startsWith(':') && !OWNED_BY_PROXY.has(lower)) return true;
     refuse(`${name} can't be modified: the proxy writes it itself`);
     return false;
   };

@@ -15,20 +15,7 @@ import {
   withListRule,
   withRule,
 } from './schema.js';
-import { dnsLabel, headerName, headerValue, hostname, objectName, pathText, uniqueHeaderNames } from './syntax.js';
-
-/** They frame or address the message on one connection; the proxy writes them itself (RFC 9110, 7.6.1). */
-const OWNED_BY_PROXY = new Set([
-  'connection',
-  'content-length',
-  'host',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
+import { dnsLabel, exactHostname, headerName, headerValue, OWNED_BY_PROXY, objectName, pathText, uniqueHeaderNames } from './syntax.js';
 
 const header = fields({ name: headerName, value: headerValue(4096) });
 
@@ -52,8 +39,6 @@ function checkHeaders(value: Unchecked, report: Report): void {
     });
   }
 }
-
-const exactHostname = hostname.refine((value) => !value.startsWith('*'), { error: 'expected one host name, without "*"' });
 
 const PATH_FIELDS = { ReplaceFullPath: 'replaceFullPath', ReplacePrefixMatch: 'replacePrefixMatch' } as const;
 
@@ -162,10 +147,10 @@ const FILTER_FIELDS = {
   ExtensionRef: 'extensionRef',
 } as const;
 
+const OF_GRPC = ['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror'] as const;
 /** What the data path does; a rule with any other filter answers 500, as the Gateway API asks of filters that aren't implemented. */
-const ACTED_ON = ['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror'] as const;
+export const FILTERS_ACTED_ON = [...OF_GRPC, 'RequestRedirect', 'URLRewrite', 'CORS'] as const;
 const REPEATABLE = new Set(['RequestMirror', 'ExtensionRef']);
-const OF_HTTP = ['RequestRedirect', 'URLRewrite', 'CORS'] as const;
 
 function checkFieldOfType(value: Unchecked, fieldOfType: Readonly<Record<string, string>>, report: Report): void {
   const expected = typeof value.type === 'string' ? fieldOfType[value.type] : undefined;
@@ -186,7 +171,7 @@ const common = {
 const consequence = 'filters of type';
 const httpFilter = withRule(
   fields({
-    type: choice([...ACTED_ON, ...OF_HTTP], ['ExtensionRef', 'ExternalAuth'], consequence),
+    type: choice(FILTERS_ACTED_ON, ['ExtensionRef', 'ExternalAuth'], consequence),
     ...common,
     requestRedirect: redirect.optional(),
     urlRewrite: rewrite.optional(),
@@ -196,7 +181,7 @@ const httpFilter = withRule(
   (value, report) => checkFieldOfType(value, FILTER_FIELDS, report),
 );
 
-const grpcFilter = withRule(fields({ type: choice(ACTED_ON, ['ExtensionRef'], consequence), ...common }), (value, report) =>
+const grpcFilter = withRule(fields({ type: choice(OF_GRPC, ['ExtensionRef'], consequence), ...common }), (value, report) =>
   checkFieldOfType(value, FILTER_FIELDS, report),
 );
 

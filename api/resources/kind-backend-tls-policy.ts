@@ -16,7 +16,7 @@ import {
   unique,
   withRule,
 } from './schema.js';
-import { dnsSubdomain, hostname, objectName, sectionName } from './syntax.js';
+import { dnsSubdomain, exactHostname, hostname, objectName, sectionName } from './syntax.js';
 
 const targetRef = fields({
   group: openChoice([''], 'targets of group', []).default(''),
@@ -30,8 +30,6 @@ export const caCertificateRef = fields({
   kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret']),
   name: objectName,
 });
-
-const exactHostname = hostname.refine((value) => !value.startsWith('*'), { error: 'expected one host name, without "*"' });
 
 /** The characters of a SPIFFE ID (SPIFFE, 2). */
 const SPIFFE_ID = /^spiffe:\/\/[a-z0-9._-]{1,255}(\/[A-Za-z0-9._-]+)*$/;

@@ -21,7 +21,7 @@ import {
   withListRule,
   withRule,
 } from './schema.js';
-import { annotations, dnsLabel, dnsSubdomain, hostname, labels, objectName, sectionName } from './syntax.js';
+import { annotations, dnsLabel, dnsSubdomain, exactHostname, hostname, labels, objectName, sectionName } from './syntax.js';
 import { tlsOptions } from './tls-options.js';
 
 const allowedRoutes = fields({
@@ -165,7 +165,7 @@ const address = withRule(
   ({ type, value }, report) => {
     if (type === 'IPAddress' && typeof value === 'string' && (isIP(value) === 0 || value.includes('%')))
       report(['value'], `expected an IPv4 or IPv6 address, found ${describe(value)}`);
-    if (type === 'Hostname' && typeof value === 'string' && (value.startsWith('*') || !hostname.safeParse(value).success))
+    if (type === 'Hostname' && typeof value === 'string' && !exactHostname.safeParse(value).success)
       report(['value'], `expected one host name, found ${describe(value)}`);
   },
 );

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import { choice, fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
-import { dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
+import { authority, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
 
 const targetRef = fields({
   group: z.literal('', { error: 'expected group: "", the group of Service' }).default(''),
@@ -33,7 +33,7 @@ const healthCheck = withRule(
     tls: fields({ serverName: hostname.optional() }).optional(),
     http: fields({
       path: text('an absolute path such as /healthz', /^\/[\x21-\x7e]*$/, 1024).optional(),
-      host: text('a host, perhaps with a port', /^[A-Za-z0-9._:[\]-]+$/, 255).optional(),
+      host: authority().optional(),
       statuses: z.array(statusRange).min(1).max(16).optional(),
     }).optional(),
     grpc: fields({ service: text('the name of a gRPC service', /^[\x21-\x7e]*$/, 255, 0).optional() }).optional(),

@@ -32,7 +32,7 @@ import {
   wholeNumber,
   withRule,
 } from './schema.js';
-import { headerName, headerValue, pathText } from './syntax.js';
+import { authority, headerName, headerValue, pathText } from './syntax.js';
 
 const gatewayName = text('mesh, the name of a Gateway, or namespace/name', /^([a-z0-9.-]+\/)?[a-z0-9][a-z0-9.-]*$/, 317);
 const gateways = listOf(gatewayName).optional();
@@ -90,13 +90,10 @@ function shares<Item extends z.ZodType>(item: Item) {
 const httpRoutes = shares(fields({ destination, weight, headers: headers.optional() }));
 const routes = shares(fields({ destination, weight }));
 
-/** Without user information, which would make another host of what looks like one. */
-const authority = text('a host name, perhaps with a port', /^[A-Za-z0-9._:[\]-]*$/, 255, 0);
-
 const redirect = withRule(
   fields({
     uri: pathText.optional(),
-    authority: authority.optional(),
+    authority: authority(0).optional(),
     port: portNumber.optional(),
     derivePort: choice(['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']).optional(),
     scheme: choice(['http', 'https']).optional(),
@@ -118,7 +115,7 @@ const directResponse = fields({
 const rewrite = withRule(
   fields({
     uri: pathText.optional(),
-    authority: authority.optional(),
+    authority: authority(0).optional(),
     uriRegexRewrite: fields({ match: regex, rewrite: pathText }).optional(),
   }),
   (value, report) => {

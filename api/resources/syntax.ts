@@ -92,8 +92,28 @@ export const hostname = text(
   253,
 ).refine((value) => isIP(value) === 0, { error: (issue) => `expected a host name, found the IP address ${issue.input}` });
 
+export const exactHostname = hostname.refine((value) => !value.startsWith('*'), { error: 'expected one host name, without "*"' });
+
+/** Without user information, which would make another host of what looks like one. */
+export function authority(minLength = 1) {
+  return text('a host name, perhaps with a port', /^[A-Za-z0-9._:[\]-]*$/, 255, minLength);
+}
+
 /** RFC 9110 token. */
 export const headerName = text('a header name (an RFC 9110 token)', /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
+
+/** They frame or address the message on one connection; the proxy writes them itself (RFC 9110, 7.6.1). */
+export const OWNED_BY_PROXY = new Set([
+  'connection',
+  'content-length',
+  'host',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
 
 /** RFC 9110 field-value, obs-text by byte: no control bytes, which could end the header line, and nothing that is no byte. */
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
