@@ -116,7 +116,7 @@ const source = withRule(
     const others = ['principals', 'notPrincipals', 'namespaces', 'notNamespaces'].filter((field) => value[field] !== undefined);
     for (const field of ['serviceAccounts', 'notServiceAccounts'])
       if (value[field] !== undefined && others.length > 0)
-        report([field], `cannot be set with ${others.join(' or ')}: a service account says both`);
+        report([field], `can't be set with ${others.join(' or ')}: a service account says both`);
   },
 );
 
