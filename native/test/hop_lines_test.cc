@@ -8,6 +8,7 @@
 #include "check.h"
 #include "core/exchange.h"
 #include "core/http1/serialize.h"
+#include "core/http2/hpack_encoder.h"
 #include "core/request_lines.h"
 
 namespace weft {
@@ -24,6 +25,27 @@ TEST("hop lines: the date is an IMF-fixdate, made again when the engine's clock 
   wall = {784'200'000, 0};
   CHECK_EQ(lines.date(1749), std::string_view("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
   CHECK_EQ(lines.date(1750), std::string_view("date: Mon, 07 Nov 1994 09:20:00 GMT\r\n"));
+}
+
+TEST("hop lines: for HTTP/2 the date is one field as long as the line is the same, in full for a connection once, then an index") {
+  http2::InternTable table;
+  HopLines lines("", wall_clock);
+  http2::HpackEncoder encoder(&table);
+  uint8_t out[64];
+  const auto written = [&](uint64_t now_ms) { return encoder.write_interned(lines.date_field(now_ms, &table), false, out) - out; };
+  wall = {784'111'777, 0};
+  const http2::InternedField* field = lines.date_field(1000, &table);
+  CHECK_EQ(field->name(), "date");
+  CHECK_EQ(field->value(), "Sun, 06 Nov 1994 08:49:37 GMT");
+  CHECK(written(1000) > 29);
+  CHECK_EQ(written(1999), 1);
+  CHECK(lines.date_field(1999, &table) == field);
+  wall = {784'200'000, 0};
+  // Whoever asks first in the new second: an HTTP/1 client, too.
+  CHECK_EQ(lines.date(2000), std::string_view("date: Mon, 07 Nov 1994 09:20:00 GMT\r\n"));
+  CHECK_EQ(lines.date_field(2000, &table)->value(), "Mon, 07 Nov 1994 09:20:00 GMT");
+  CHECK(written(2000) > 29);
+  CHECK_EQ(written(2001), 1);
 }
 
 TEST("hop lines: the date is now") {
@@ -43,12 +65,15 @@ TEST("hop lines: an answer that has a date, or whose rule removes or sets it, or
   head.status = 200;
   ResponseForm response;
   response.head = &head;
+  http2::InternTable table;
   CHECK(!lines.date_for(response, nullptr, 1).empty());
+  CHECK(lines.date_field_for(response, nullptr, 1, &table) != nullptr);
   http1::MutationSet removes, sets, other;
   std::string error;
   CHECK(removes.compile({"Date"}, {}, {}, &error) && sets.compile({}, {{"date", "x"}}, {}, &error) &&
         other.compile({"x-date"}, {}, {}, &error));
   CHECK(lines.date_for(response, &removes, 1).empty());
+  CHECK(lines.date_field_for(response, &removes, 1, &table) == nullptr);
   CHECK(lines.date_for(response, &sets, 1).empty());
   CHECK(!lines.date_for(response, &other, 1).empty());
   head.present = http1::known_bit(http1::KnownHeader::kDate);

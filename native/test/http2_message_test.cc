@@ -268,7 +268,7 @@ TEST("HTTP/1 answers, local replies and trailers as blocks") {
   Transcoder hop;
   CHECK(write_response_block(head, data_of(bytes), 0, {}, &hop.encoder, hop.out.data(), hop.out.size(), &hop.size));
   CHECK_EQ(shown_list(hop.received()), ":status: 201\nserver: x\nset-cookie: a\n");
-  CHECK(write_local_response_block(503, "", "Retry-After: 1\r\n", 4, &hop.encoder, hop.out.data(), hop.out.size(), &hop.size));
+  CHECK(write_local_response_block(503, nullptr, "Retry-After: 1\r\n", 4, &hop.encoder, hop.out.data(), hop.out.size(), &hop.size));
   CHECK_EQ(shown_list(hop.received()), ":status: 503\nretry-after: 1\ncontent-length: 4\n");
   CHECK(write_trailer_block("Grpc-Status: 0\r\nX: \r\n", &hop.encoder, hop.out.data(), hop.out.size(), &hop.size));
   CHECK_EQ(shown_list(hop.received()), "grpc-status: 0\nx: \n");

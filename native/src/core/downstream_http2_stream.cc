@@ -46,7 +46,7 @@ bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, c
   options.extra_lines = lines;
   HopLines& hop = connection_->reactor_->hop_lines();
   options.via_line = hop.via(response);
-  options.date_line = hop.date_for(response, mutations, connection_->reactor_->now_ms());
+  options.date = hop.date_field_for(response, mutations, connection_->reactor_->now_ms(), &connection_->reactor_->interned());
   if (!response.grpc_type_line.empty()) {
     options.steady_lines = response.grpc_type_line;
     options.drop_known = http1::known_bit(http1::KnownHeader::kContentType) | http1::known_bit(http1::KnownHeader::kContentLength);
@@ -103,9 +103,9 @@ bool DownstreamHttp2Stream::reply_local(int status, std::string_view lines, std:
     return true;
   }
   const bool with_body = !body.empty() && exchange_->method != http1::Method::kHead;
-  const std::string_view date = connection_->reactor_->date_line();
+  http2::InternedField* date = connection_->reactor_->date_field();
   connection_->link_.send_headers(
-      this, lines_room(lines) + lines_room(date), !with_body, [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
+      this, lines_room(lines) + date->hpack_size(), !with_body, [&](HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
         return http2::write_local_response_block(status, date, lines, body.size(), encoder, out, capacity, size) ||
                http2::write_local_response_block(status, date, {}, body.size(), encoder, out, capacity, size);
       });
@@ -121,13 +121,11 @@ void DownstreamHttp2Stream::reply_grpc_error(int status, std::string_view, Reaso
   const int code = said >= 0 ? said : grpc_status_of(status, reason);
   const int size_of_code = snprintf(digits, sizeof(digits), "%d", code);
   const std::string_view message = grpc_message_of(status, reason);
-  // Without the name and the line's end.
-  std::string_view date = connection_->reactor_->date_line();
-  date = date.substr(6, date.size() - 8);
+  http2::InternedField* date = connection_->reactor_->date_field();
   connection_->link_.send_headers(this, 256 + message.size(), true, [&](HpackEncoder* encoder, uint8_t* out, size_t, size_t* size) {
     uint8_t* end = encoder->begin(out);
     end = encoder->write_static(kStaticStatus200, end);
-    end = encoder->write_text("date", date, http2::Indexing::kNone, end);
+    end = encoder->write_interned(date, false, end);
     end = encoder->write_text("content-type", "application/grpc", http2::Indexing::kAllowed, end);
     end = encoder->write_text("grpc-status", {digits, static_cast<size_t>(size_of_code)}, http2::Indexing::kAllowed, end);
     end = encoder->write_text("grpc-message", message, http2::Indexing::kAllowed, end);

@@ -5,6 +5,18 @@
 
 namespace weft {
 
+namespace {
+
+constexpr std::string_view kDateName = "date: ", kLineEnd = "\r\n";
+
+bool lacks_date(const ResponseForm& response, const http1::MutationSet* mutations) {
+  const bool has =
+      response.head != nullptr ? response.head->has(http1::KnownHeader::kDate) : response.summary->has(http1::KnownHeader::kDate);
+  return !has && response.status() >= 200 && (mutations == nullptr || !mutations->drops("date"));
+}
+
+}  // namespace
+
 timespec real_time() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
@@ -35,10 +47,22 @@ std::string_view HopLines::date(uint64_t now_ms) {
 }
 
 std::string_view HopLines::date_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms) {
-  const bool has =
-      response.head != nullptr ? response.head->has(http1::KnownHeader::kDate) : response.summary->has(http1::KnownHeader::kDate);
-  if (has || response.status() < 200 || (mutations != nullptr && mutations->drops("date"))) return {};
-  return date(now_ms);
+  return lacks_date(response, mutations) ? date(now_ms) : std::string_view();
+}
+
+http2::InternedField* HopLines::date_field(uint64_t now_ms, http2::InternTable* table) {
+  std::string_view value = date(now_ms);
+  if (date_field_due_ms_ == date_due_ms_) return date_field_;
+  value = value.substr(kDateName.size(), value.size() - kDateName.size() - kLineEnd.size());
+  if (date_field_ != nullptr) table->release(date_field_);
+  date_field_ = table->intern("date", value).field;
+  date_field_due_ms_ = date_due_ms_;
+  return date_field_;
+}
+
+http2::InternedField* HopLines::date_field_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms,
+                                               http2::InternTable* table) {
+  return lacks_date(response, mutations) ? date_field(now_ms, table) : nullptr;
 }
 
 }  // namespace weft

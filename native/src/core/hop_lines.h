@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/http1/serialize.h"
+#include "core/http2/intern_table.h"
 #include "core/streams.h"
 
 namespace weft {
@@ -26,6 +27,10 @@ class HopLines {
   std::string_view date(uint64_t now_ms);
   // That of an answer that is passed on: empty where it has one, is interim, or its rule removes or sets the field.
   std::string_view date_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms);
+  // The same for HTTP/2, of `table`: each connection gets it in full once a second, then as an index.
+  http2::InternedField* date_field(uint64_t now_ms, http2::InternTable* table);
+  http2::InternedField* date_field_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms,
+                                       http2::InternTable* table);
 
  private:
   // HTTP/1.0, 1.1, 2.
@@ -34,6 +39,9 @@ class HopLines {
   uint64_t date_due_ms_ = 0;
   char date_[48];
   size_t date_size_ = 0;
+  // Of the line that is due then; held by a reference.
+  http2::InternedField* date_field_ = nullptr;
+  uint64_t date_field_due_ms_ = 0;
 };
 
 }  // namespace weft

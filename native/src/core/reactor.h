@@ -161,6 +161,7 @@ class Reactor {
   void shake_aside(Connection* connection);
   HopLines& hop_lines() { return hop_lines_; }
   std::string_view date_line() { return hop_lines_.date(now_ms()); }
+  http2::InternedField* date_field() { return hop_lines_.date_field(now_ms(), &interned_); }
   // Counts it, and keeps it for take_tls_failures().
   void note_tls_failure(const Connection& connection);
   char* head_scratch() { return head_scratch_.get(); }

@@ -40,8 +40,8 @@ struct ForwardOptions {
   std::string_view steady_lines;
   /// As those; the Via line of this hop.
   std::string_view via_line;
-  /// Response: the Date line where there was none.
-  std::string_view date_line;
+  /// Response: the Date where there was none; null: none.
+  InternedField* date = nullptr;
 };
 
 // Bounds for `capacity` of the writers below; they count the whole message as text.
@@ -87,8 +87,9 @@ inline constexpr size_t kLastChunkRoom = http1::BodyReader::kMaxTrailerBytes + 1
 size_t write_last_chunk(const HeaderBlock& trailers, char (&out)[kLastChunkRoom]);
 
 // Of our own.
-/// As http1::write_local_response: ":status", content-length of `body_size`, `lines`. The body goes in DATA, if not empty and not for HEAD.
-bool write_local_response_block(int status, std::string_view date_line, std::string_view lines, size_t body_size, HpackEncoder* encoder,
+/// As http1::write_local_response: ":status", `date` (may be null), content-length of `body_size`, `lines`. The body goes in DATA, if not
+/// empty and not for HEAD.
+bool write_local_response_block(int status, InternedField* date, std::string_view lines, size_t body_size, HpackEncoder* encoder,
                                 uint8_t* out, size_t capacity, size_t* size);
 
 }  // namespace weft::http2

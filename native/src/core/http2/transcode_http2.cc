@@ -101,11 +101,11 @@ bool write_trailer_block(const HeaderBlock& block, HpackEncoder* encoder, uint8_
   return finish(out, write_regular(block, 0, nullptr, encoder, encoder->begin(out)), size);
 }
 
-bool write_local_response_block(int status, std::string_view date_line, std::string_view lines, size_t body_size, HpackEncoder* encoder,
+bool write_local_response_block(int status, InternedField* date, std::string_view lines, size_t body_size, HpackEncoder* encoder,
                                 uint8_t* out, size_t capacity, size_t* size) {
-  if (capacity < lines_bound(date_line) + lines_bound(lines) + kFixedBound) return false;
+  if (capacity < field_bound(date) + lines_bound(lines) + kFixedBound) return false;
   uint8_t* at = write_status(status, encoder, encoder->begin(out));
-  at = write_lines(date_line, Indexing::kNone, encoder, at);
+  if (date != nullptr) at = encoder->write_interned(date, false, at);
   at = write_lines(lines, Indexing::kAllowed, encoder, at);
   if (!http1::is_bodiless_status(status)) at = write_length(body_size, encoder, at);
   return finish(out, at, size);

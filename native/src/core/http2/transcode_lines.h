@@ -18,6 +18,9 @@ inline constexpr size_t kFixedBound = 256;
 
 /// A line "a: b" CRLF takes more as a field: the encoder's overhead instead of ": " and CRLF. No line is shorter than 4 bytes.
 constexpr size_t lines_bound(std::string_view lines) { return lines.size() * (HpackEncoder::kMaxFieldOverhead / 4 + 1); }
+/// A field that is held interned; null: none.
+inline size_t field_bound(const InternedField* field) { return field == nullptr ? 0 : field->hpack_size(); }
+static_assert(HpackEncoder::kMaxFieldOverhead <= 32, "hpack_size() counts 32 bytes beside name and value");
 /// What options may add.
 size_t options_bound(const ForwardOptions& options);
 
