@@ -9,7 +9,7 @@ import {
   COMPLETION_REASONS,
   METHODS,
 } from '../native/engine.js';
-import { isError, reasonOf } from './decide.js';
+import { isError, reasonOf } from './account.js';
 
 /** Bytes that may wait for the file. */
 const MAX_WAITING_BYTES = 16 * 1_048_576;

@@ -1,10 +1,8 @@
-// The decision on every request and connection, and the account of those that ended: the only code of ours that runs for each of them.
+// The decision on every request and connection: with what it calls the only code of ours that runs for each of them.
 // Runs on a worker's thread, once a tick, over a batch. Allocates nothing, keeps no strings, reads bytes only where a rule's pattern asks for
 // them; everything was prepared in the decision tables. Must not throw: the engine has no answer to that.
 import {
   COMPLETION_WORDS,
-  Completion,
-  CompletionKind,
   DECISION_WORDS,
   DESCRIPTOR_WORDS,
   Decision,
@@ -16,8 +14,10 @@ import {
   METHODS,
   StreamKind,
 } from '../native/engine.js';
-import { type Cells, outcomeOf, Traffic } from './metrics/cells.js';
+import { account } from './account.js';
+import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
+import { RequestText } from './request-text.js';
 import { LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
 import {
   ACTION_WORDS,
@@ -36,6 +36,7 @@ import {
   HostFlag,
   LISTENER_WORDS,
   ListenerKind,
+  ListenerWord,
   lookup,
   MEMBER_WORDS,
   MemberWord,
@@ -48,7 +49,6 @@ import {
   Reply,
   SCOPE_WORDS,
   ScopeWord,
-  Subject,
   WHOLE_CONNECTION,
 } from './tables/layout.js';
 
@@ -63,8 +63,6 @@ const D_FLAGS = Descriptor.Flags as number;
 const D_PREDICATES = Descriptor.PredicateOffset as number;
 const D_SOURCE = Descriptor.SourceId as number;
 const D_PATH_OFFSET = Descriptor.PathOffset as number;
-const D_AUTHORITY_OFFSET = Descriptor.AuthorityOffset as number;
-const D_AUTHORITY_LENGTH = Descriptor.AuthorityLength as number;
 const D_TOKEN = Descriptor.PreviousToken as number;
 const D_PATH_LENGTH = Descriptor.PathLength as number;
 const D_ATTEMPT = Descriptor.Attempt as number;
@@ -86,48 +84,39 @@ const INBOUND = ListenerKind.Inbound as number;
 const MIRROR = DescriptorFlag.Mirror as number;
 const EXTENDED = DecisionFlag.Extended as number;
 const OPTIONS = METHODS.indexOf('OPTIONS');
+const L_KIND = ListenerWord.Kind as number;
+const L_SCOPE = ListenerWord.Scope as number;
 const STOP = HostFlag.Stop as number;
 const LISTED = HostFlag.Listed as number;
+const B_UP_TO = BackendWord.UpTo as number;
 const B_CLUSTER = BackendWord.Cluster as number;
 const B_REWRITE = BackendWord.Rewrite as number;
 const B_REPLACEMENT = BackendWord.Replacement as number;
+const C_BITS = ConditionWord.Bits as number;
 const C_REST = ConditionWord.Rest as number;
 const C_PATTERNS = ConditionWord.Patterns as number;
 const C_SOURCES = ConditionWord.Sources as number;
+const M_ENDPOINT = MemberWord.EndpointId as number;
 const NODE_PREFIX = NodePath.Prefix as number;
 const NODE_EXACT = NodePath.Exact as number;
 const NODE_EXACT_SLASH = NodePath.ExactSlash as number;
+const N_PATH = NodeWord.Path as number;
 const N_METHOD = NodeWord.Method as number;
 const N_PREDICATES = NodeWord.Predicates as number;
 const N_ACTION = NodeWord.Action as number;
 const N_RULE = NodeWord.RuleId as number;
 const N_NEXT = NodeWord.Next as number;
+const D_ROW_SCOPE = DestinationWord.Scope as number;
 const D_ROW_LOCAL = DestinationWord.IsLocal as number;
 const D_ROW_SERVICE = DestinationWord.ServiceLabel as number;
 const D_ROW_WORKLOAD = DestinationWord.WorkloadLabel as number;
 
-const [COLON, DIGIT_0, DIGIT_9] = [0x3a, 0x30, 0x39];
 const MILLION = 1_000_000;
-const HTTP_TEXT = Buffer.from('http');
-const HTTPS_TEXT = Buffer.from('https');
 const ROOT_TEXT = Buffer.from('/');
-const METHOD_TEXTS = METHODS.map((method) => Buffer.from(method));
 /** As in hostIndex and hostParents. */
 const ANY_HOST = -1;
 /** Attempts after the first, on connect failures only. */
 const MAX_RETRIES = 2;
-/** Answers of ours when the engine gave no reason: indexes of COMPLETION_REASONS. */
-const ENDED = CompletionKind.Ended as number;
-const SETTLED = CompletionKind.Settled as number;
-const FAILED = CompletionKind.Failed as number;
-/**
- * Bit i: grpc-status i is the server's failure, as HTTP's 5xx is (Envoy's grpcToHttpStatus): Unknown, DeadlineExceeded, Unimplemented,
- * Internal, Unavailable, DataLoss. ResourceExhausted is 429.
- */
-const GRPC_FAILURES = (1 << 2) | (1 << 4) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 15);
-const REASON_NO_ROUTE = 1;
-const REASON_NO_ENDPOINT = 2;
-
 /** What the decision needs of the engine; the engine's memory in production, plain arrays in tests. */
 export type Batch = Pick<Engine, 'header' | 'descriptors' | 'decisions' | 'completions' | 'predicates' | 'arena' | 'texts'>;
 
@@ -136,10 +125,7 @@ export class Decider {
   /** Published but not yet seen in a batch. */
   private next: DecisionTables | null = null;
   private batch: Batch | null = null;
-  /** What findText() found. */
-  private text: Uint8Array = HTTP_TEXT;
-  private textAt = 0;
-  private textLength = 0;
+  private readonly text = new RequestText();
   /** The decision that is being made has words of the second half. */
   private isExtended = false;
 
@@ -179,7 +165,7 @@ export class Decider {
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
     const completions = header[Header.CompletionCount]!;
-    for (let i = 0; i < completions; i++) this.account(batch.completions, i * COMPLETION_WORDS);
+    for (let i = 0; i < completions; i++) account(this.cells, batch.completions, i * COMPLETION_WORDS);
   };
 
   private decide(batch: Batch, d: number, q: number): void {
@@ -196,13 +182,13 @@ export class Decider {
     decisions[q + Decision.RouteId] = -1;
     const { listeners, destinations } = this.tables;
     const listener = descriptors[d + D_LISTENER]! * LISTENER_WORDS;
-    const kind = listeners[listener]!;
+    const kind = listeners[listener + L_KIND]!;
     if ((descriptors[d + D_FLAGS]! & MIRROR) !== 0) {
       this.mirror(batch, d, q, kind === GATEWAY ? Traffic.Gateway : Traffic.Outbound);
       return;
     }
     if (kind === GATEWAY) {
-      const scope = listeners[listener + 1]!;
+      const scope = listeners[listener + L_SCOPE]!;
       if (descriptors[d + D_KIND] === OPAQUE) {
         this.routeConnection(batch, d, q, scope, Traffic.Gateway);
       } else if (this.isMisdirected(descriptors, d, scope)) {
@@ -213,8 +199,8 @@ export class Decider {
       return;
     }
     const destination = descriptors[d + D_DESTINATION]! * DESTINATION_WORDS;
-    if (kind === OUTBOUND && destination >= 0 && destinations[destination]! >= 0) {
-      const scope = this.scopeOf(destinations[destination]!, descriptors[d + D_SOURCE]!);
+    if (kind === OUTBOUND && destination >= 0 && destinations[destination + D_ROW_SCOPE]! >= 0) {
+      const scope = this.scopeOf(destinations[destination + D_ROW_SCOPE]!, descriptors[d + D_SOURCE]!);
       if (descriptors[d + D_KIND] !== OPAQUE) this.route(batch, d, q, scope, Traffic.Outbound);
       else this.routeConnection(batch, d, q, scope, Traffic.Outbound);
       return;
@@ -318,7 +304,7 @@ export class Decider {
     for (let path = own; path >= 0; path = pathParents[path]!) {
       for (let node = lookup(pathIndex, row, path); node >= 0; node = nodes[node * NODE_WORDS + N_NEXT]!) {
         const at = node * NODE_WORDS;
-        const kind = nodes[at]!;
+        const kind = nodes[at + N_PATH]!;
         if (kind === NODE_EXACT && (path !== own || (descriptors[d + D_FLAGS]! & PATH_EXACT) === 0)) continue;
         // A whole-element prefix that is one byte shorter: the byte is a slash.
         if (kind === NODE_EXACT_SLASH && (path !== own || descriptors[d + D_PATH_LENGTH] !== pathLengths[path]! + 1)) continue;
@@ -334,7 +320,7 @@ export class Decider {
     const { nodes, pathIndex } = this.tables;
     const method = descriptors[d + D_METHOD]!;
     const byPath = this.match(batch, d, row);
-    if (byPath >= 0 && nodes[byPath] !== NODE_PREFIX) return byPath;
+    if (byPath >= 0 && nodes[byPath + N_PATH] !== NODE_PREFIX) return byPath;
     for (let node = lookup(pathIndex, row, ANY_PATH); node >= 0; node = nodes[node * NODE_WORDS + N_NEXT]!)
       if (this.isMet(batch, d, node * NODE_WORDS, method)) return node * NODE_WORDS;
     return byPath;
@@ -352,20 +338,21 @@ export class Decider {
 
   private holds(batch: Batch, d: number, condition: number): boolean {
     const { predicates, patterns } = this.tables;
+    const { text } = this;
     const bits = batch.descriptors[d + D_PREDICATES]!;
     let at = condition + C_REST;
-    for (const end = at + predicates[condition]! * 3; at < end; at += 3) {
+    for (const end = at + predicates[condition + C_BITS]! * 3; at < end; at += 3) {
       const word = bits < 0 ? 0 : batch.predicates[bits + predicates[at]!]!;
       if ((word & predicates[at + 1]!) !== predicates[at + 2]!) return false;
     }
     const sources = predicates[condition + C_SOURCES]!;
     if (sources >= 0 && !this.isAmong(sources, batch.descriptors[d + D_SOURCE]!)) return false;
     for (const end = at + predicates[condition + C_PATTERNS]! * 3; at < end; at += 3) {
-      const verdict = this.findText(batch, d, predicates[at]!)
-        ? patterns.test(predicates[at + 1]!, this.text, this.textAt, this.textLength)
+      const verdict = text.find(batch, this.tables, d, predicates[at]!)
+        ? patterns.test(predicates[at + 1]!, text.bytes, text.at, text.length)
         : false;
       // Of a text that there was no room for nothing is known: no rule may go by it.
-      if (this.textAt < 0 || verdict !== (predicates[at + 2] === 1)) return false;
+      if (text.at < 0 || verdict !== (predicates[at + 2] === 1)) return false;
     }
     return true;
   }
@@ -373,51 +360,6 @@ export class Decider {
   private isAmong(set: number, source: number): boolean {
     const { sourceSets, sourceSetWords } = this.tables;
     return source >= 0 && (sourceSets[set * sourceSetWords + (source >>> 5)]! & (1 << (source & 31))) !== 0;
-  }
-
-  /** Sets `text` and where it lies; false: the request has none, or (textAt -1) nobody knows it. */
-  private findText(batch: Batch, d: number, subject: number): boolean {
-    const { descriptors } = batch;
-    this.text = batch.arena;
-    this.textAt = 0;
-    switch (subject) {
-      case Subject.Path:
-        return this.setText(descriptors[d + D_PATH_OFFSET]!, descriptors[d + D_PATH_LENGTH]!);
-      case Subject.Authority: {
-        const at = descriptors[d + D_AUTHORITY_OFFSET]!;
-        return this.setText(at, hostLength(batch.arena, at, descriptors[d + D_AUTHORITY_LENGTH]!));
-      }
-      case Subject.Scheme:
-        this.text = (descriptors[d + D_FLAGS]! & TLS) !== 0 ? HTTPS_TEXT : HTTP_TEXT;
-        return this.setText(0, this.text.length);
-      case Subject.Method: {
-        const text = METHOD_TEXTS[descriptors[d + D_METHOD]!];
-        if (text === undefined) return false;
-        this.text = text;
-        return this.setText(0, text.length);
-      }
-      default:
-        if (subject >= 0) return this.findValue(batch, d, subject);
-        // As a text that there was no room for.
-        this.textAt = -1;
-        return false;
-    }
-  }
-
-  private setText(at: number, length: number): boolean {
-    this.textAt = at;
-    this.textLength = length;
-    return at >= 0;
-  }
-
-  /** Behind the bits: a count, then of each value its index, offset and length. */
-  private findValue({ descriptors, predicates }: Batch, d: number, index: number): boolean {
-    const bits = descriptors[d + D_PREDICATES]!;
-    if (bits < 0 || !this.tables.hasValues) return false;
-    const list = bits + this.tables.predicateWords;
-    const end = list + 1 + predicates[list]! * 3;
-    for (let at = list + 1; at < end; at += 3) if (predicates[at] === index) return this.setText(predicates[at + 1]!, predicates[at + 2]!);
-    return false;
   }
 
   private act(batch: Batch, d: number, q: number, scope: number, node: number, traffic: Traffic): void {
@@ -503,13 +445,15 @@ export class Decider {
   /** Notes the rules of CORS for an Origin that may know them. True: it is a preflight request, answered here. */
   private isPreflight(batch: Batch, d: number, q: number, cors: number): boolean {
     const { origins, patterns } = this.tables;
-    if (!this.findText(batch, d, origins[cors + OriginsWord.Origin]!)) return false;
+    const { text } = this;
+    if (!text.find(batch, this.tables, d, origins[cors + OriginsWord.Origin]!)) return false;
     const first = cors + OriginsWord.Patterns;
     const end = first + origins[cors + OriginsWord.PatternCount]!;
     let isAllowed = false;
-    for (let at = first; at < end && !isAllowed; at++) isAllowed = patterns.test(origins[at]!, this.text, this.textAt, this.textLength);
-    if (isAllowed) this.extend(batch.decisions, q, Decision.Cors, origins[cors]!);
-    if (batch.descriptors[d + D_METHOD] !== OPTIONS || !this.findText(batch, d, origins[cors + OriginsWord.RequestMethod]!)) return false;
+    for (let at = first; at < end && !isAllowed; at++) isAllowed = patterns.test(origins[at]!, text.bytes, text.at, text.length);
+    if (isAllowed) this.extend(batch.decisions, q, Decision.Cors, origins[cors + OriginsWord.Cors]!);
+    if (batch.descriptors[d + D_METHOD] !== OPTIONS) return false;
+    if (!text.find(batch, this.tables, d, origins[cors + OriginsWord.RequestMethod]!)) return false;
     return isAllowed || origins[cors + OriginsWord.ForwardsUnmatched] === 0;
   }
 
@@ -553,7 +497,7 @@ export class Decider {
     const { descriptors, decisions } = batch;
     const { mirrors } = this.tables;
     const row = descriptors[d + D_TOKEN]! * MIRROR_WORDS;
-    const cluster = mirrors[row]!;
+    const cluster = mirrors[row + MirrorWord.Cluster]!;
     if (cluster === undefined || cluster < 0) {
       this.answer(batch, d, q, 500, Reply.NoBackend, LABEL_UNKNOWN, traffic);
       return;
@@ -570,13 +514,13 @@ export class Decider {
     const { actions, backends } = this.tables;
     const total = actions[action + ActionWord.TotalWeight]!;
     if (total === 0) return -1;
-    let backend = actions[action]!;
+    let backend = actions[action + ActionWord.Backends]!;
     if (failed >= 0) {
       const end = backend + actions[action + ActionWord.BackendCount]!;
       for (let row = backend; row < end; row++) if (this.memberOf(backends[row * BACKEND_WORDS + B_CLUSTER]!, failed) >= 0) return row;
     }
     const drawn = below(total, random);
-    while (backends[backend * BACKEND_WORDS]! <= drawn) backend++;
+    while (backends[backend * BACKEND_WORDS + B_UP_TO]! <= drawn) backend++;
     return backend;
   }
 
@@ -586,7 +530,7 @@ export class Decider {
     const { clusters, members } = this.tables;
     const first = clusters[cluster * CLUSTER_WORDS + ClusterWord.Members]!;
     const end = first + clusters[cluster * CLUSTER_WORDS + ClusterWord.MemberCount]!;
-    for (let member = first; member < end; member++) if (members[member * MEMBER_WORDS] === endpoint) return member;
+    for (let member = first; member < end; member++) if (members[member * MEMBER_WORDS + M_ENDPOINT] === endpoint) return member;
     return -1;
   }
 
@@ -611,7 +555,7 @@ export class Decider {
       return;
     }
     const member = picked * MEMBER_WORDS;
-    const endpoint = tables.members[member]!;
+    const endpoint = tables.members[member + M_ENDPOINT]!;
     Atomics.add(this.outstanding, endpoint, 1);
     this.cells.inFlight[endpoint]! += 1;
     let flags = this.logFlag as number;
@@ -650,62 +594,4 @@ export class Decider {
     if (isTcp && descriptors[d + D_ATTEMPT] === 0 && (descriptors[d + D_FLAGS]! & TENTATIVE) === 0) this.cells.opened[edge]! += 1;
     return edge;
   }
-
-  private account(completions: Int32Array, c: number): void {
-    const target = completions[c]!;
-    const kind = completions[c + Completion.Kind]!;
-    if (kind !== ENDED) {
-      if (kind === SETTLED) this.cells.opened[completions[c + Completion.Token]!]! += 1;
-      else if (target >= 0) this.giveUp(target, kind === FAILED);
-      return;
-    }
-    const status = completions[c + Completion.Status]!;
-    const reason = reasonOf(target, completions[c + Completion.Reason]!);
-    const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);
-    const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
-    const grpcStatus = completions[c + Completion.GrpcStatus]!;
-    const outcome = outcomeOf(status, reason, grpcStatus);
-    this.cells.finished(completions[c + Completion.Token]!, outcome, completions[c + Completion.LatencyUs]!, received, sent);
-    if (target < 0) return;
-    this.cells.inFlight[target]! -= 1;
-    this.cells.endpointRequests[target]! += 1;
-    if (isError(status, reason) || isGrpcFailure(grpcStatus)) this.cells.endpointErrors[target]! += 1;
-  }
-
-  private giveUp(target: number, hasFailed: boolean): void {
-    this.cells.inFlight[target]! -= 1;
-    if (!hasFailed) return;
-    this.cells.endpointRequests[target]! += 1;
-    this.cells.endpointErrors[target]! += 1;
-  }
-}
-
-/** Without the port. */
-function hostLength(bytes: Uint8Array, at: number, length: number): number {
-  for (let i = length - 1; i > 0; i--) {
-    const byte = bytes[at + i]!;
-    if (byte === COLON) return i;
-    if (byte < DIGIT_0 || byte > DIGIT_9) return length;
-  }
-  return length;
-}
-
-/** Index in COMPLETION_REASONS: what the engine said, else what a local answer of ours means. */
-export function reasonOf(target: number, reason: number): number {
-  if (reason !== 0) return reason;
-  return target === -404 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
-}
-
-/** 5xx, or it ended for a reason of its own (7: the client went away, which is no error of the service). */
-export function isError(status: number, reason: number): boolean {
-  return status >= 500 || (reason !== 0 && reason !== 1 && reason !== 7);
-}
-
-/** `grpcStatus`: -1 for no gRPC. */
-export function isGrpcFailure(grpcStatus: number): boolean {
-  return grpcStatus >= 0 && ((GRPC_FAILURES >>> grpcStatus) & 1) === 1;
-}
-
-function wide(low: number, high: number): number {
-  return high * 0x100000000 + (low >>> 0);
 }

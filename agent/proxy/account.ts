@@ -1,0 +1,65 @@
+// The account of requests, connections and attempts that ended, for metrics and load balancing. On a worker's thread, for each of them:
+// allocates nothing, must not throw.
+import { Completion, CompletionKind } from '../native/engine.js';
+import { type Cells, outcomeOf } from './metrics/cells.js';
+
+const ENDED = CompletionKind.Ended as number;
+const SETTLED = CompletionKind.Settled as number;
+const FAILED = CompletionKind.Failed as number;
+/**
+ * Bit i: grpc-status i is the server's failure, as HTTP's 5xx is (Envoy's grpcToHttpStatus): Unknown, DeadlineExceeded, Unimplemented,
+ * Internal, Unavailable, DataLoss. ResourceExhausted is 429.
+ */
+const GRPC_FAILURES = (1 << 2) | (1 << 4) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 15);
+/** Answers of ours when the engine gave no reason: indexes of COMPLETION_REASONS. */
+const REASON_NO_ROUTE = 1;
+const REASON_NO_ENDPOINT = 2;
+
+/** Of the completion at word `c`. */
+export function account(cells: Cells, completions: Int32Array, c: number): void {
+  const target = completions[c + Completion.Target]!;
+  const kind = completions[c + Completion.Kind]!;
+  if (kind !== ENDED) {
+    if (kind === SETTLED) cells.opened[completions[c + Completion.Token]!]! += 1;
+    else if (target >= 0) giveUp(cells, target, kind === FAILED);
+    return;
+  }
+  const status = completions[c + Completion.Status]!;
+  const reason = reasonOf(target, completions[c + Completion.Reason]!);
+  const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);
+  const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
+  const grpcStatus = completions[c + Completion.GrpcStatus]!;
+  const outcome = outcomeOf(status, reason, grpcStatus);
+  cells.finished(completions[c + Completion.Token]!, outcome, completions[c + Completion.LatencyUs]!, received, sent);
+  if (target < 0) return;
+  cells.inFlight[target]! -= 1;
+  cells.endpointRequests[target]! += 1;
+  if (isError(status, reason) || isGrpcFailure(grpcStatus)) cells.endpointErrors[target]! += 1;
+}
+
+function giveUp(cells: Cells, target: number, hasFailed: boolean): void {
+  cells.inFlight[target]! -= 1;
+  if (!hasFailed) return;
+  cells.endpointRequests[target]! += 1;
+  cells.endpointErrors[target]! += 1;
+}
+
+/** Index in COMPLETION_REASONS: what the engine said, else what a local answer of ours means. */
+export function reasonOf(target: number, reason: number): number {
+  if (reason !== 0) return reason;
+  return target === -404 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
+}
+
+/** 5xx, or it ended for a reason of its own (7: the client went away, which is no error of the service). */
+export function isError(status: number, reason: number): boolean {
+  return status >= 500 || (reason !== 0 && reason !== 1 && reason !== 7);
+}
+
+/** `grpcStatus`: -1 for no gRPC. */
+function isGrpcFailure(grpcStatus: number): boolean {
+  return grpcStatus >= 0 && ((GRPC_FAILURES >>> grpcStatus) & 1) === 1;
+}
+
+function wide(low: number, high: number): number {
+  return high * 0x100000000 + (low >>> 0);
+}
