@@ -36,6 +36,8 @@ export interface Entrance {
   readonly port: number;
 }
 
+type Destination = Pick<Backend, 'service' | 'port' | 'labels'>;
+
 const PLAIN_TEXT = [['content-type', 'text/plain; charset=utf-8']] as const;
 const plainReply = (body: string): LocalReplySpec => ({ headers: PLAIN_TEXT, body, redirect: null, grpcStatus: -1 });
 /** In the order of Reply. */
@@ -48,9 +50,14 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   plainReply('weft: the route rewrites the path, and what comes of this one is too long\n'),
 ];
 /** What the CORS filter says itself. */
-const CORS_HEADERS = ['origin', 'credentials', 'expose-headers', 'methods', 'headers', 'max-age'].map((what) =>
-  what === 'expose-headers' ? 'access-control-expose-headers' : `access-control-${what === 'max-age' ? '' : 'allow-'}${what}`,
-);
+const CORS_HEADERS = [
+  'access-control-allow-origin',
+  'access-control-allow-credentials',
+  'access-control-expose-headers',
+  'access-control-allow-methods',
+  'access-control-allow-headers',
+  'access-control-max-age',
+];
 const byText = (item: unknown): string => JSON.stringify(item);
 const MILLION = 1_000_000;
 const MAX_MIRRORS = 16;
@@ -84,14 +91,11 @@ export class Actions {
     this.known.set(rule, ofRule);
     const known = ofRule.get(key);
     if (known !== undefined) return known;
-    const cluster = (service: string, port: number, labels: Readonly<Record<string, string>>): number =>
-      this.clusterRows.get(variantName(service, port, variant, shownBy, labels)) ??
-      this.clusterRows.get(variantName(service, port, variant, '', labels)) ??
-      -1;
+    const cluster = (of: Destination): number => this.clusterOf(of, variant, shownBy);
     const row = this.add(
       rule.backends,
       (backend) => [
-        cluster(backend.service, backend.port, backend.labels),
+        cluster(backend),
         this.mutationOf([rule.requestHeaders, backend.requestHeaders], []),
         this.mutationOf([rule.responseHeaders, backend.responseHeaders], rule.cors === undefined ? [] : CORS_HEADERS),
         ...this.rewriteOf(backend.rewrite, match),
@@ -107,11 +111,16 @@ export class Actions {
 
   /** Of a rule for whole connections. */
   ofConnections(backends: readonly Backend[], variant: Variant, shownBy: string): number {
-    const cluster = ({ service, port, labels }: Backend): number =>
+    return this.add(backends, (backend) => [this.clusterOf(backend, variant, shownBy), -1, -1, -1, -1, -1, 0], 0, 0, -1);
+  }
+
+  /** Its row; -1: there is none. */
+  private clusterOf({ service, port, labels }: Destination, variant: Variant, shownBy: string): number {
+    return (
       this.clusterRows.get(variantName(service, port, variant, shownBy, labels)) ??
       this.clusterRows.get(variantName(service, port, variant, '', labels)) ??
-      -1;
-    return this.add(backends, (backend) => [cluster(backend), -1, -1, -1, -1, -1, 0], 0, 0, -1);
+      -1
+    );
   }
 
   private add(
@@ -133,19 +142,15 @@ export class Actions {
     return row;
   }
 
-  private extrasOf(
-    rule: HttpRule,
-    match: HttpMatch | null,
-    cluster: (service: string, port: number, labels: Readonly<Record<string, string>>) => number,
-  ): number {
+  private extrasOf(rule: HttpRule, match: HttpMatch | null, cluster: (of: Destination) => number): number {
     const { cors, mirrors, retry, fault } = rule;
     if (cors === undefined && mirrors.length === 0 && retry === undefined && fault === undefined) return -1;
     const firstMirror = this.mirrors.length / MIRROR_WORDS;
     const wanted = mirrors.slice(0, MAX_MIRRORS);
     // As the first backend would get it.
     const [rewrite] = this.rewriteOf(rule.backends[0]?.rewrite, match);
-    for (const { service, port, labels, partsPerMillion } of wanted)
-      this.mirrors.push(cluster(service, port, labels), partsPerMillion, this.mutationOf([rule.requestHeaders], []), rewrite);
+    for (const mirror of wanted)
+      this.mirrors.push(cluster(mirror), mirror.partsPerMillion, this.mutationOf([rule.requestHeaders], []), rewrite);
     const row = this.extras.length / EXTRAS_WORDS;
     this.extras.push(
       cors === undefined ? -1 : this.corsOf(cors),

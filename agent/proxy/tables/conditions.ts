@@ -104,26 +104,24 @@ export class Conditions {
     return false;
   }
 
-  private pathTest({ type, value, ignoreCase }: PathMatch): number[] {
+  private pathTest(path: PathMatch): number[] {
+    const pattern = this.pathPattern(path);
+    return pattern < 0 ? [] : [Subject.Path, pattern, 1];
+  }
+
+  /** -1: any path matches. */
+  private pathPattern({ type, value, ignoreCase }: PathMatch): number {
     const quoted = value.replace(/[\\^$.|?*+()[\]{}]/g, '\\$&');
-    const flags = ignoreCase ? '(?i)' : '';
+    const regex = (pattern: string): number => this.patternOf(ValueMatch_Type.REGEX, pattern);
     switch (type) {
       case PathMatch_Type.REGEX:
-        return [Subject.Path, this.patternOf(ValueMatch_Type.REGEX, `${flags}${value}`), 1];
+        return regex(`${ignoreCase ? '(?i)' : ''}${value}`);
       case PathMatch_Type.EXACT:
-        return [
-          Subject.Path,
-          ignoreCase ? this.patternOf(ValueMatch_Type.REGEX, `(?i)${quoted}`) : this.patternOf(ValueMatch_Type.EXACT, value),
-          1,
-        ];
+        return ignoreCase ? regex(`(?i)${quoted}`) : this.patternOf(ValueMatch_Type.EXACT, value);
       case PathMatch_Type.TEXT_PREFIX:
-        return [
-          Subject.Path,
-          ignoreCase ? this.patternOf(ValueMatch_Type.REGEX, `(?is)${quoted}.*`) : this.patternOf(ValueMatch_Type.PREFIX, value),
-          1,
-        ];
+        return ignoreCase ? regex(`(?is)${quoted}.*`) : this.patternOf(ValueMatch_Type.PREFIX, value);
       default:
-        return value === '/' ? [] : [Subject.Path, this.patternOf(ValueMatch_Type.REGEX, `(?s)${quoted}(/.*)?`), 1];
+        return value === '/' ? -1 : regex(`(?s)${quoted}(/.*)?`);
     }
   }
 

@@ -16,7 +16,7 @@ import { Actions, type Entrance } from './actions.js';
 import type { Variant } from './clusters.js';
 import { Conditions, type Source } from './conditions.js';
 import { Interner } from './interner.js';
-import { ANY_PATH, buildIndex, HostFlag, NODE_WORDS, NodePath, WHOLE_CONNECTION } from './layout.js';
+import { ANY_PATH, buildIndex, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
 /** A rule's match under one host of one scope, as it is tried. */
@@ -210,7 +210,7 @@ class Chains {
     const row = this.nodes.length / NODE_WORDS;
     const tail = this.tails.get(key);
     if (tail === undefined) this.heads.push([hostRow, path, row]);
-    else this.nodes[tail * NODE_WORDS + NODE_WORDS - 1] = row;
+    else this.nodes[tail * NODE_WORDS + NodeWord.Next] = row;
     this.tails.set(key, row);
     this.nodes.push(...node, -1);
   }
