@@ -4,11 +4,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/http2/transcode.h"
 #include "core/http2/websocket.h"
-#include "core/mirror.h"
 #include "core/reactor.h"
-#include "core/request_view.h"
 #include "core/upstream_connect.h"
 
 namespace weft {
@@ -122,40 +119,6 @@ http1::RequestHead& HttpExchange::parse_kept_head() {
   return head;
 }
 
-// Texts that the decision asks for, of a request whose head is kept.
-void HttpExchange::prepare_changes() {
-  if (!decision.has(kExtended)) return;
-  target.clear();
-  answer_lines.clear();
-  const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
-  const CorsLines* cors = tables->cors(decision.cors);
-  const bool changes_path = decision.text != 0 || (rewrite != nullptr && rewrite->path.changes());
-  if (!changes_path && cors == nullptr) return;
-  RequestView view;
-  if (http2 != nullptr) {
-    view = view_of(http2->block, http2->summary);
-  } else {
-    view = view_of(parse_kept_head(), raw.data());
-  }
-  if (changes_path && !view.path.empty()) {
-    const PathChange decided{std::string(reactor_->batch().text(decision.text)), 0, false};
-    target = changed_target(decision.text != 0 ? decided : rewrite->path, view.path, view.query, view.has_query);
-  }
-  if (cors != nullptr) {
-    answer_lines = decision.is_local() ? cors->of_preflight(view.origin, view.preflight) : cors->of_answer(view.origin);
-  }
-}
-
-std::string_view HttpExchange::authority_to_send() const {
-  const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
-  return rewrite != nullptr ? std::string_view(rewrite->authority) : std::string_view();
-}
-
-int32_t HttpExchange::local_grpc_status() const {
-  const LocalReply* reply = decision.is_local() ? tables->local_reply(decision.local_reply) : nullptr;
-  return reply != nullptr ? reply->grpc_status : -1;
-}
-
 void HttpExchange::try_again(const Decision& made) {
   decide(made);
   note_progress();
@@ -180,21 +143,6 @@ void HttpExchange::on_answered() {
   awaits_decision_ = true;
   is_answered = true;
   client_->requeue();
-}
-
-void HttpExchange::answer_as_decided() {
-  if (decision.target == kTargetUndecided) return fail(503, Reason::LocalReset);
-  reactor_->counters().add(Counter::LocalReplies);
-  const LocalReply* reply = tables->local_reply(decision.local_reply);
-  const int answer_status = std::clamp(-decision.target, 200, 599);
-  if (reply == nullptr) return reply_local(answer_status, answer_lines, {}, Reason::None);
-  if (!reply->redirect && answer_lines.empty()) return reply_local(answer_status, reply->lines, reply->body, Reason::None);
-  std::string lines = reply->lines + answer_lines;
-  if (reply->redirect) {
-    const RequestView view = http2 != nullptr ? view_of(http2->block, http2->summary) : view_of(parse_kept_head(), raw.data());
-    lines += location_line(*reply->redirect, view.authority, view.path, view.query, view.has_query);
-  }
-  reply_local(answer_status, lines, reply->body, Reason::None);
 }
 
 // Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
@@ -273,40 +221,6 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
   ByteQueue head;
   if (decision.has(kLog)) head.append(raw.data(), head_size);
   raw = std::move(head);
-}
-
-// The copies are the engine's own from here on: whatever becomes of them, the request knows nothing of it. Of HTTP/2 they are HTTP/1's.
-void HttpExchange::mirror_whole_request() {
-  // Other tables have other mirrors in these rows.
-  if (mirrors_of_ != reactor_->tables()->serial()) return drop_mirrors();
-  const DownstreamOrigin& origin = connection_->origin();
-  std::string text;
-  const uint8_t* bytes = raw.data();
-  size_t size = raw.size();
-  if (http2 != nullptr) {
-    http1::RequestHeadOptions options;
-    options.framing = {raw.size() != 0 ? http1::Framing::kLength : http1::Framing::kNone, raw.size()};
-    char* head = reactor_->head_scratch();
-    size_t head_size_of_copy = 0;
-    if (!http2::write_request_head(http2->block, http2->summary, options, head, Reactor::kHeadScratch, &head_size_of_copy))
-      return drop_mirrors();
-    text.assign(head, head_size_of_copy);
-    if (raw.size() != 0) text.append(reinterpret_cast<const char*>(raw.data()), raw.size());
-    // The parser reads past its end.
-    size = text.size();
-    text.append(http1::kReadPastEnd, '\0');
-    bytes = reinterpret_cast<const uint8_t*>(text.data());
-  }
-  const uint32_t mask = static_cast<uint32_t>(std::exchange(mirror_mask_, 0));
-  for (int32_t i = 0; mask >> i != 0; i++) {
-    if ((mask >> i & 1) != 0) Mirror::send(reactor_, origin, mirrors_ + i, bytes, size);
-  }
-}
-
-// It was not whole in time, or is too large to be kept, or what it was for is gone.
-void HttpExchange::drop_mirrors() {
-  if (mirror_mask_ == 0) return;
-  reactor_->counters().add(Counter::MirrorsDropped, __builtin_popcount(static_cast<uint32_t>(std::exchange(mirror_mask_, 0))));
 }
 
 bool HttpExchange::takes_body() const {

@@ -105,6 +105,7 @@ class HttpExchange final : public Exchange,
   void drop_mirrors();
   bool declines_status(int answer_status);
   void answer_as_decided();
+  struct RequestView view();
   void prepare_changes();
   void begin_late();
   void defer();

@@ -1,0 +1,96 @@
+// What a route wants of a request beside a target: texts written anew, answers of its own, copies for mirrors.
+#include <algorithm>
+#include <utility>
+
+#include "core/http2/transcode.h"
+#include "core/http_exchange.h"
+#include "core/mirror.h"
+#include "core/reactor.h"
+#include "core/request_view.h"
+
+namespace weft {
+
+// Of the head that is kept.
+RequestView HttpExchange::view() {
+  return http2 != nullptr ? view_of(http2->block, http2->summary) : view_of(parse_kept_head(), raw.data());
+}
+
+// Texts that the decision asks for.
+void HttpExchange::prepare_changes() {
+  if (!decision.has(kExtended)) return;
+  target.clear();
+  answer_lines.clear();
+  const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
+  const CorsLines* cors = tables->cors(decision.cors);
+  const bool changes_path = decision.text != 0 || (rewrite != nullptr && rewrite->path.changes());
+  if (!changes_path && cors == nullptr) return;
+  const RequestView request = view();
+  if (changes_path && !request.path.empty()) {
+    const PathChange decided{std::string(reactor_->batch().text(decision.text)), 0, false};
+    target = changed_target(decision.text != 0 ? decided : rewrite->path, request.path, request.query, request.has_query);
+  }
+  if (cors != nullptr) {
+    answer_lines = decision.is_local() ? cors->of_preflight(request.origin, request.preflight) : cors->of_answer(request.origin);
+  }
+}
+
+std::string_view HttpExchange::authority_to_send() const {
+  const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
+  return rewrite != nullptr ? std::string_view(rewrite->authority) : std::string_view();
+}
+
+int32_t HttpExchange::local_grpc_status() const {
+  const LocalReply* reply = decision.is_local() ? tables->local_reply(decision.local_reply) : nullptr;
+  return reply != nullptr ? reply->grpc_status : -1;
+}
+
+void HttpExchange::answer_as_decided() {
+  if (decision.target == kTargetUndecided) return fail(503, Reason::LocalReset);
+  reactor_->counters().add(Counter::LocalReplies);
+  const LocalReply* reply = tables->local_reply(decision.local_reply);
+  const int answer_status = std::clamp(-decision.target, 200, 599);
+  if (reply == nullptr) return reply_local(answer_status, answer_lines, {}, Reason::None);
+  if (!reply->redirect && answer_lines.empty()) return reply_local(answer_status, reply->lines, reply->body, Reason::None);
+  std::string lines = reply->lines + answer_lines;
+  if (reply->redirect) {
+    const RequestView request = view();
+    lines += location_line(*reply->redirect, request.authority, request.path, request.query, request.has_query);
+  }
+  reply_local(answer_status, lines, reply->body, Reason::None);
+}
+
+// The copies are the engine's own from here on: whatever becomes of them, the request knows nothing of it. Of HTTP/2 they are HTTP/1's.
+void HttpExchange::mirror_whole_request() {
+  // Other tables have other mirrors in these rows.
+  if (mirrors_of_ != reactor_->tables()->serial()) return drop_mirrors();
+  const DownstreamOrigin& origin = connection_->origin();
+  std::string text;
+  const uint8_t* bytes = raw.data();
+  size_t size = raw.size();
+  if (http2 != nullptr) {
+    http1::RequestHeadOptions options;
+    options.framing = {raw.size() != 0 ? http1::Framing::kLength : http1::Framing::kNone, raw.size()};
+    char* head = reactor_->head_scratch();
+    size_t head_size_of_copy = 0;
+    if (!http2::write_request_head(http2->block, http2->summary, options, head, Reactor::kHeadScratch, &head_size_of_copy))
+      return drop_mirrors();
+    text.assign(head, head_size_of_copy);
+    if (raw.size() != 0) text.append(reinterpret_cast<const char*>(raw.data()), raw.size());
+    // The parser reads past its end.
+    size = text.size();
+    text.append(http1::kReadPastEnd, '\0');
+    bytes = reinterpret_cast<const uint8_t*>(text.data());
+  }
+  const uint32_t mask = static_cast<uint32_t>(std::exchange(mirror_mask_, 0));
+  for (int32_t i = 0; mask >> i != 0; i++) {
+    if ((mask >> i & 1) != 0) Mirror::send(reactor_, origin, mirrors_ + i, bytes, size);
+  }
+}
+
+// It was not whole in time, or is too large to be kept, or what it was for is gone.
+void HttpExchange::drop_mirrors() {
+  if (mirror_mask_ == 0) return;
+  reactor_->counters().add(Counter::MirrorsDropped, __builtin_popcount(static_cast<uint32_t>(std::exchange(mirror_mask_, 0))));
+}
+
+}  // namespace weft
