@@ -55,6 +55,27 @@ TEST("reactor: endless retries end with 503 URX") {
   CHECK_EQ(bench.outstanding[1], 0);
 }
 
+TEST("reactor: what a decision makes of the path is not what the next attempt gets, which is decided on anew") {
+  Bench bench;
+  bench.decide = [&](int32_t attempt) {
+    Decision decision = Bench::to(1 - attempt, kRetry);
+    if (attempt != 0) return decision;
+    constexpr std::string_view kOther = "/other";
+    memcpy(bench.reactor->batch().memory() + Batch::layout().texts, kOther.data(), kOther.size());
+    decision.text = kOther.size();
+    decision.flags |= kExtended;
+    return decision;
+  };
+  // The first goes where nobody listens.
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("GET /own HTTP/1.1\r\nHost: a.test\r\n\r\n");
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  CHECK(upstream.has("GET /own HTTP/1.1\r\n"));
+  upstream.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok"); }));
+}
+
 // Of the first request a copy goes to mirror 0; `calls` counts it and its copies.
 void mirror_first(Bench* bench, int* calls) {
   bench->decide = [calls](int32_t) {

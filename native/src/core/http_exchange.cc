@@ -120,6 +120,9 @@ http1::RequestHead& HttpExchange::parse_kept_head() {
 }
 
 void HttpExchange::try_again(const Decision& made) {
+  // Of the decision before.
+  target.clear();
+  answer_lines.clear();
   decide(made);
   note_progress();
   replay(true);

@@ -18,8 +18,6 @@ RequestView HttpExchange::view() {
 // Texts that the decision asks for.
 void HttpExchange::prepare_changes() {
   if (!decision.has(kExtended)) return;
-  target.clear();
-  answer_lines.clear();
   const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
   const CorsLines* cors = tables->cors(decision.cors);
   const bool changes_path = decision.text != 0 || (rewrite != nullptr && rewrite->path.changes());
