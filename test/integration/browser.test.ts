@@ -1,7 +1,7 @@
 // Chromium through a gateway's TLS listener, all over one HTTP/2 connection: a page with many parts, uploads, EventSource, WebSocket.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { WebSocketServer } from 'ws';
 import { Gateway } from '../lab/gateway.js';
-import { eventually } from '../lab/proxy-process.js';
+import { accessLog, eventually } from '../lab/proxy-process.js';
 
 const PARTS = 200;
 const UPLOAD = 3_000_000;
@@ -23,7 +23,7 @@ const PAGE = `<!doctype html><title>shop</title><link rel=icon href=data:,>${Arr
 const origin = createServer((incoming, response) => void serve(incoming, response));
 const sockets = new WebSocketServer({ server: origin });
 const logs = mkdtempSync(join(tmpdir(), 'wbrowser-'));
-const accessLog = join(logs, 'access.log');
+const logFile = join(logs, 'access.log');
 let gateway: Gateway;
 let browser: Browser;
 let page: Page;
@@ -33,7 +33,7 @@ beforeAll(async () => {
   origin.listen(0, '127.0.0.1');
   await once(origin, 'listening');
   const site = { name: 'site', port: (origin.address() as AddressInfo).port, appProtocol: 'http', prefix: '/' };
-  gateway = await Gateway.start([site], '--access-log', 'all', '--access-log-file', accessLog);
+  gateway = await Gateway.start([site], '--access-log', 'all', '--access-log-file', logFile);
   browser = await chromium.launch({
     executablePath: '/usr/bin/chromium',
     args: [
@@ -163,11 +163,7 @@ test(
     expect(seen).toEqual({ text: 'hello', size: 1 << 20, code: 4003 });
     // RFC 8441: no connection of its own.
     expect((await gateway.proxy.counter('downstream_accepted')) - before).toBe(0);
-    const logged = async (): Promise<Record<string, unknown>[]> =>
-      readFileSync(accessLog, 'utf8')
-        .split('\n')
-        .filter((line) => line.includes('"/ws"'))
-        .map((line) => JSON.parse(line) as Record<string, unknown>);
+    const logged = async () => accessLog(logFile).filter(({ path }) => path === '/ws');
     const [socket] = await eventually(logged, (lines) => lines.length > 0);
     expect(socket).toMatchObject({ protocol: 'http/2', status: 200 });
   },

@@ -1,6 +1,6 @@
 // gRPC-Web through the real `weft proxy --static` process: Connect's client, and raw requests, to a real gRPC server.
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import { Code, type ConnectError, type Transport } from '@connectrpc/connect';
 import { createGrpcWebTransport } from '@connectrpc/connect-node';
 import * as grpc from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const note = {
   name: 'Note',
@@ -70,7 +70,7 @@ afterAll(async () => {
 });
 let port = 0;
 let metricsPort = 0;
-let accessLog = '';
+let logFile = '';
 const seen: grpc.Metadata[] = [];
 
 async function startServer(): Promise<number> {
@@ -126,9 +126,9 @@ spec:
     file,
     `${declared('echo', await startServer())}${declared('gone', await freePort())}${route('localhost', 'echo')}${route('gone.test', 'gone')}${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}`,
   );
-  accessLog = join(folder, 'access.log');
+  logFile = join(folder, 'access.log');
   metricsPort = await freePort();
-  const log = ['--access-log', 'all', '--access-log-file', accessLog];
+  const log = ['--access-log', 'all', '--access-log-file', logFile];
   const proxy = ProxyProcess.start(file, folder, ...log, '--metrics-listen', `127.0.0.1:${metricsPort}`);
   cleanups.push(() => proxy.kill());
   await proxy.says('"ready"');
@@ -302,10 +302,7 @@ test('metrics and the access log tell what gRPC clients were told, and the reque
   type Line = { request_id: string; user_agent: string; status: number; grpc_status: number; grpc_message: string };
   const lines = async (): Promise<Line[]> => {
     await new Promise(setImmediate);
-    return readFileSync(accessLog, 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map((line) => JSON.parse(line) as Line);
+    return accessLog(logFile) as Line[];
   };
   const all = await eventually(lines, (found) => found.some(({ user_agent }) => user_agent === 'telemetry-test'));
   const line = (is: (line: Line) => boolean): Line | undefined => all.find(is);

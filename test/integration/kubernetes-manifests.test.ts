@@ -171,7 +171,7 @@ describe('capabilities', () => {
     expect(given('agent')).toContain('SYS_PTRACE');
     expect(given('controller')).toEqual([]);
     const tested = readFileSync(join(process.cwd(), 'test/redirect/kubernetes.test.ts'), 'utf8');
-    expect(tested).toContain(`'+net_admin,+bpf,+perfmon,+sys_admin,+setpcap'`);
+    expect(tested).toContain(`['net_admin', 'bpf', 'perfmon', 'sys_admin', 'setpcap']`);
   });
 
   test('all others are dropped, and files are read-only, wherever a container is not privileged', () => {

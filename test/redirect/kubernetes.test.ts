@@ -1,17 +1,14 @@
 // Pods of Kubernetes, known by their UID alone: the agent finds their network namespaces by the cgroups of their processes. Real namespaces, cgroups and
 // processes, as kubelet and a runtime make them. Fails where it cannot run.
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { netnsProgram } from '../../agent/native/addon.js';
 import { Workload } from '../../api/gen/mesh/v1/model.js';
 import { Condition } from '../lab/condition.js';
+import { startedAgent } from './confined-agent.js';
 import { POD_A, POD_B, REMOTE } from './lab.js';
 import { startSandbox } from './sandbox.js';
 import { Scene } from './scene.js';
 
 const UID = '1c6b5d5e-8a3f-4c1e-9b1a-0123456789ab';
-const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 const scene = new Scene('wkube');
 const { lab } = scene;
 const closing: (() => Promise<void>)[] = [];
@@ -29,32 +26,6 @@ const stateOf = () => scene.capture.state().workloads[0];
 const changes = new Condition();
 
 const until = (state: string) => changes.until(`${state} (now ${JSON.stringify(stateOf())})`, () => stateOf()?.state === state);
-
-/** What an agent that is started with these capabilities alone makes of the pod; it holds three of them (privileges.test.ts). */
-function confinedAgent(capabilities: string): { state: string; detail: string } {
-  const script = `
-    import { loadAddon } from ${JSON.stringify(join(dist, 'agent/native/addon.js'))};
-    import { takeNamespaces } from ${JSON.stringify(join(dist, 'agent/native/netns.js'))};
-    loadAddon().useNetns(takeNamespaces(process.env).channel);
-    import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
-    const capture = await Capture.open({ ...${JSON.stringify(scene.location)}, mode: 'auto', heartbeatTimeoutMs: 1000, log: { info() {}, warn() {} } });
-    await capture.reconcile([${JSON.stringify(pod())}]);
-    const [{ state, detail }] = capture.state().workloads;
-    console.log(JSON.stringify({ state, detail }));
-    await capture.close();`;
-  const words = [
-    '--inh-caps=-all',
-    `--bounding-set=-all,${capabilities}`,
-    '--no-new-privs',
-    netnsProgram(),
-    `--agent=${lab.meshNetns}`,
-    process.execPath,
-    '--input-type=module',
-    '-e',
-    script,
-  ];
-  return JSON.parse(execFileSync('setpriv', words, { encoding: 'utf8' })) as { state: string; detail: string };
-}
 
 beforeAll(async () => {
   await scene.up();
@@ -97,7 +68,8 @@ test('an agent that comes later finds it again, and its addresses may be known b
 }, 20_000);
 
 test('the namespaces of others’ processes take CAP_SYS_PTRACE besides what an agent is started with: weft-netns looks there', () => {
-  const needed = '+net_admin,+bpf,+perfmon,+sys_admin,+setpcap';
-  expect(confinedAgent(`${needed},+sys_ptrace`)).toEqual({ state: 'captured', detail: '' });
-  expect(confinedAgent(needed)).toMatchObject({ state: 'failed', detail: expect.stringContaining('CAP_SYS_PTRACE') });
+  const needed = ['net_admin', 'bpf', 'perfmon', 'sys_admin', 'setpcap'];
+  const agent = (capabilities: readonly string[]) => startedAgent(scene, 'auto', capabilities, [pod()]);
+  expect(agent([...needed, 'sys_ptrace'])).toMatchObject({ states: ['captured'], details: [''], error: '' });
+  expect(agent(needed)).toMatchObject({ states: ['failed'], details: [expect.stringContaining('CAP_SYS_PTRACE')], error: '' });
 }, 20_000);

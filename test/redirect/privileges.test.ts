@@ -1,14 +1,13 @@
 // Acceptance test 18: agent and proxy work with exactly the capabilities that docs/agent.md lists, and say what is missing with one less.
 // Fails where it cannot run.
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
-import { netnsProgram } from '../../agent/native/addon.js';
-import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import { eventually } from '../lab/proxy-process.js';
+import { confined, startedAgent } from './confined-agent.js';
 import { HOST, namespaceServers, POD_A, REMOTE } from './lab.js';
 import { MeshProxy, workloadResource } from './mesh-proxy.js';
 import { addressOf, KINDS, Scene } from './scene.js';
@@ -28,60 +27,12 @@ function bits(names: readonly (keyof typeof BITS)[]): bigint {
   return names.reduce((held, name) => held | (1n << BITS[name]), 0n);
 }
 
-/** The command, with these capabilities and no way to others. */
-function confined(capabilities: readonly string[], command: readonly string[]): readonly string[] {
-  return [
-    'setpriv',
-    '--inh-caps=-all',
-    `--bounding-set=-all${capabilities.map((name) => `,+${name}`).join('')}`,
-    '--no-new-privs',
-    ...command,
-  ];
-}
-
 /** What the process with that status may use now, and could come by. */
 function heldIn(status: string): bigint {
   const sets = ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'].map(
     (set) => new RegExp(`^${set}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1],
   );
   return sets.reduce((held, set) => held | BigInt(`0x${set}`), 0n);
-}
-
-interface Said {
-  readonly mode: string;
-  readonly states: readonly string[];
-  readonly details: readonly string[];
-  readonly error: string;
-  readonly held: string;
-  readonly helper: string;
-}
-
-/** What an agent that is started with these capabilities makes of pods A and B, or of a process of the host; and what it and its weft-netns then hold. */
-function startedAgent(scene: Scene, mode: string, capabilities: readonly string[], workloads: readonly Workload[]): Said {
-  const place = { ...scene.location, heartbeatTimeoutMs: 1000, podSocket: join(scene.lab.folder, 'pods.sock') };
-  const mesh = `--agent=${scene.lab.meshNetns}`;
-  const script = `
-    import { readdirSync, readFileSync } from 'node:fs';
-    import { Capture } from ${JSON.stringify(join(dist, 'agent/capture/capture.js'))};
-    import { loadAddon } from ${JSON.stringify(join(dist, 'agent/native/addon.js'))};
-    import { takeNamespaces } from ${JSON.stringify(join(dist, 'agent/native/netns.js'))};
-    const log = { info() {}, warn() {} };
-    const read = (pid, file) => { try { return readFileSync('/proc/' + pid + '/' + file, 'utf8'); } catch { return ''; } };
-    const netns = readdirSync('/proc').find((pid) => read(pid, 'comm') === 'weft-netns\\n' && read(pid, 'cmdline').includes(${JSON.stringify(mesh)}));
-    const said = { mode: '', states: [], details: [], error: '', held: read('self', 'status'), helper: read(netns, 'status') };
-    loadAddon().useNetns(takeNamespaces(process.env).channel);
-    try {
-      const capture = await Capture.open({ ...${JSON.stringify(place)}, mode: '${mode}', log });
-      await capture.reconcile(${JSON.stringify(workloads)});
-      const { mode, workloads } = capture.state();
-      Object.assign(said, { mode, states: workloads.map(({ state }) => state), details: workloads.map(({ detail }) => detail) });
-      await capture.close();
-    } catch (error) {
-      said.error = error.message;
-    }
-    console.log(JSON.stringify(said));`;
-  const [command, ...words] = confined(capabilities, [netnsProgram(), mesh, process.execPath, '--input-type=module', '-e', script]);
-  return JSON.parse(execFileSync(command!, words, { encoding: 'utf8' })) as Said;
 }
 
 describe.each(KINDS)('%s', (kind) => {
