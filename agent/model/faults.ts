@@ -3,10 +3,12 @@
 import { isIP } from 'node:net';
 import {
   type Backend,
+  type ClusterPolicy,
   type ConnectionRoute,
   type Endpoint,
   EndpointHealth,
   type EndpointPort,
+  Failover,
   type HeaderMutation,
   type HttpMatch,
   type HttpRoute,
@@ -42,8 +44,8 @@ export function serviceFault(service: Service, name: string): string | null {
   if (`${service.namespace}/${service.name}` !== name) return `names ${service.namespace}/${service.name} inside, expected ${name}`;
   const addresses = firstFault(service.addresses, addressFault);
   if (addresses !== null) return addresses;
-  const algorithm = service.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED;
-  if (!(algorithm in LoadBalancing_Algorithm)) return `load balancing algorithm ${algorithm} is not known to this node`;
+  const policies = firstFault(service.policies, ({ policy }) => clusterPolicyFault(policy));
+  if (policies !== null) return policies;
   if (!(service.proxyProtocol in ProxyProtocol)) return `PROXY protocol ${service.proxyProtocol} is not known to this node`;
   return (
     firstFault(service.ports, (port) =>
@@ -60,6 +62,13 @@ export function serviceFault(service: Service, name: string): string | null {
       'port name',
     )
   );
+}
+
+/** What can't be done by a policy as it is meant isn't done by half. */
+function clusterPolicyFault(policy: ClusterPolicy | undefined): string | null {
+  const { algorithm = LoadBalancing_Algorithm.UNSPECIFIED, failover = Failover.CONSISTENT } = policy?.loadBalancing ?? {};
+  if (!(algorithm in LoadBalancing_Algorithm)) return `load balancing algorithm ${algorithm} is not known to this node`;
+  return failover in Failover ? null : `failover strategy ${failover} is not known to this node`;
 }
 
 /** Trust that can't be read leaves the port without traffic: its tables say so. */

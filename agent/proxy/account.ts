@@ -1,6 +1,7 @@
 // The account of requests, connections and attempts that ended, for metrics and load balancing. On a worker's thread, for each of them:
 // allocates nothing, must not throw.
 import { Completion, CompletionKind } from '../native/engine.js';
+import type { EndpointStates } from './endpoint-states.js';
 import { type Cells, outcomeOf } from './metrics/cells.js';
 
 const ENDED = CompletionKind.Ended as number;
@@ -14,14 +15,16 @@ const GRPC_FAILURES = (1 << 2) | (1 << 4) | (1 << 12) | (1 << 13) | (1 << 14) | 
 /** Answers of ours when the engine gave no reason: indexes of COMPLETION_REASONS. */
 const REASON_NO_ROUTE = 1;
 const REASON_NO_ENDPOINT = 2;
+const CLIENT_LEFT = 7;
 
 /** Of the completion at word `c`. */
-export function account(cells: Cells, completions: Int32Array, c: number): void {
+export function account(cells: Cells, states: EndpointStates, nowUs: number, completions: Int32Array, c: number): void {
   const target = completions[c + Completion.Target]!;
   const kind = completions[c + Completion.Kind]!;
   if (kind !== ENDED) {
     if (kind === SETTLED) cells.opened[completions[c + Completion.Token]!]! += 1;
     else if (target >= 0) giveUp(cells, target, kind === FAILED);
+    if (kind === FAILED && target >= 0) states.observe(target, -1, 0, nowUs);
     return;
   }
   const status = completions[c + Completion.Status]!;
@@ -35,6 +38,8 @@ export function account(cells: Cells, completions: Int32Array, c: number): void 
   cells.inFlight[target]! -= 1;
   cells.endpointRequests[target]! += 1;
   if (isError(status, reason) || isGrpcFailure(grpcStatus)) cells.endpointErrors[target]! += 1;
+  const firstByteUs = completions[c + Completion.FirstByteUs]!;
+  if (firstByteUs >= 0 || reason !== CLIENT_LEFT) states.observe(target, firstByteUs, completions[c + Completion.LatencyUs]!, nowUs);
 }
 
 function giveUp(cells: Cells, target: number, hasFailed: boolean): void {

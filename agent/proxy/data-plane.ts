@@ -139,6 +139,7 @@ export class DataPlane {
         onReuse: (id) => {
           this.endpointBase.requests[id] = this.sum((cells) => cells.endpointRequests[id]!);
           this.endpointBase.errors[id] = this.sum((cells) => cells.endpointErrors[id]!);
+          this.pool.states.forget(id);
         },
       }),
       rules: ids(MAX_RULES, {

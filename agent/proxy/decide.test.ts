@@ -10,6 +10,7 @@ import { FIRST_GATEWAY_LISTENER } from './tables/gateway-ports.js';
 import { Reply } from './tables/layout.js';
 import {
   backend,
+  balanced,
   compiled,
   connectionRoute,
   endpoint,
@@ -243,7 +244,7 @@ describe('balancing', () => {
   const of = (algorithm: LoadBalancing_Algorithm, weights: number[]) =>
     compiled(
       modelOf(
-        service('s', '10.0.0.1', { loadBalancing: { algorithm } }),
+        service('s', '10.0.0.1', balanced(algorithm)),
         ...weights.map((weight, i) => endpoint('s', `e${i}`, `10.1.0.${i + 1}`, { weight })),
       ),
     );
@@ -554,7 +555,7 @@ describe('detection', () => {
         ...shop,
         service('raw', '10.0.0.7', {
           ports: [{ name: 'http', port: 80 }],
-          loadBalancing: { algorithm: LoadBalancing_Algorithm.ROUND_ROBIN },
+          ...balanced(LoadBalancing_Algorithm.ROUND_ROBIN),
         }),
         ...two,
       ),

@@ -15,6 +15,7 @@ import {
   StreamKind,
 } from '../native/engine.js';
 import { account } from './account.js';
+import type { EndpointStates } from './endpoint-states.js';
 import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
 import { RequestText } from './request-text.js';
@@ -118,7 +119,7 @@ const ANY_HOST = -1;
 /** Attempts after the first, on connect failures only. */
 const MAX_RETRIES = 2;
 /** What the decision needs of the engine; the engine's memory in production, plain arrays in tests. */
-export type Batch = Pick<Engine, 'header' | 'descriptors' | 'decisions' | 'completions' | 'predicates' | 'arena' | 'texts'>;
+export type Batch = Pick<Engine, 'header' | 'clock' | 'descriptors' | 'decisions' | 'completions' | 'predicates' | 'arena' | 'texts'>;
 
 export class Decider {
   private tables: DecisionTables;
@@ -133,6 +134,7 @@ export class Decider {
     tables: DecisionTables,
     private readonly cells: Cells,
     private readonly outstanding: Int32Array,
+    private readonly states: EndpointStates,
     private readonly logFlag: 0 | DecisionFlag.Log,
   ) {
     this.tables = tables;
@@ -165,7 +167,8 @@ export class Decider {
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
     const completions = header[Header.CompletionCount]!;
-    for (let i = 0; i < completions; i++) account(this.cells, batch.completions, i * COMPLETION_WORDS);
+    const nowUs = batch.clock[0]!;
+    for (let i = 0; i < completions; i++) account(this.cells, this.states, nowUs, batch.completions, i * COMPLETION_WORDS);
   };
 
   private decide(batch: Batch, d: number, q: number): void {

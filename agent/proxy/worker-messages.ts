@@ -14,6 +14,8 @@ export interface WorkerStart {
   readonly tables: PublishedTables;
   readonly cells: SharedArrayBuffer;
   readonly outstanding: SharedArrayBuffer;
+  /** See EndpointStates. */
+  readonly endpoints: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly tenants: SharedArrayBuffer;
   /** Float64 words: see Pulse. */

@@ -15,6 +15,7 @@ import {
   TenantWord,
   type TlsFailure,
 } from '../native/engine.js';
+import { EndpointStates } from './endpoint-states.js';
 import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { MAX_LISTENERS } from './tables/layout.js';
@@ -79,6 +80,7 @@ export type ListenerOf = (slot: number) => ListenerSpec;
 
 export class WorkerPool {
   readonly outstanding: Int32Array;
+  readonly states = new EndpointStates(EndpointStates.allocate());
   private readonly seats: readonly Seat[];
   private readonly podClocks: SharedArrayBuffer;
   private readonly listeners = new Map<number, ListenerOf>();
@@ -255,6 +257,7 @@ export class WorkerPool {
         limits: options.limits,
         cells,
         outstanding,
+        endpoints: this.states.buffer,
         counters,
         tenants,
         pulse,

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { loadAddon } from '../native/addon.js';
 import { DecisionFlag, OverloadLevel } from '../native/engine.js';
 import { Decider } from './decide.js';
+import { EndpointStates } from './endpoint-states.js';
 import { Cells } from './metrics/cells.js';
 import { Patterns } from './patterns.js';
 import { PodHeart } from './pod-heart.js';
@@ -20,7 +21,9 @@ function run(start: WorkerStart): void {
   const port = parentPort;
   if (port === null) throw new Error('worker.ts runs in a worker thread only');
   const outstanding = new Int32Array(start.outstanding);
-  const decider = new Decider(tablesOf(start.tables), new Cells(start.cells), outstanding, start.accessLog === null ? 0 : DecisionFlag.Log);
+  const states = new EndpointStates(start.endpoints);
+  const logFlag = start.accessLog === null ? 0 : DecisionFlag.Log;
+  const decider = new Decider(tablesOf(start.tables), new Cells(start.cells), outstanding, states, logFlag);
   const engine = loadAddon().createEngine(
     {
       limits: start.limits,

@@ -4,6 +4,7 @@ import { ApiVersion, type ConfigSource, HealthStatus } from '../../api/gen/envoy
 import type { ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints } from '../../api/gen/envoy/config/endpoint/v3/endpoint.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
 import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, ProxyProtocol } from '../../api/gen/mesh/v1/model.js';
+import { policyOf } from '../model/cluster-policy.js';
 import { failsChecksAlone, takeWork } from '../model/takes-work.js';
 import { labelsOfCluster, type Target } from './target.js';
 
@@ -14,17 +15,19 @@ const POLICIES = 'type.googleapis.com/envoy.extensions.load_balancing_policies';
 
 /** `target` null: a cluster without endpoints. */
 export function cluster(name: string, target: Target | null): Cluster {
+  const labels = Object.fromEntries(labelsOfCluster(name));
+  const policy = target === null ? undefined : policyOf(target.service, target.port.port, labels);
   return {
     name,
     type: DiscoveryType.EDS,
     edsClusterConfig: { edsConfig: OVER_ADS, serviceName: name },
     lbPolicy: LbPolicy.ROUND_ROBIN,
-    loadBalancingPolicy: policyOf(target?.service.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED),
+    loadBalancingPolicy: pickerOf(policy?.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED),
   };
 }
 
 /** Of several that are offered a client takes the first it knows (gRFC A52): not all know least_request, and none random. */
-function policyOf(algorithm: LoadBalancing_Algorithm): LoadBalancingPolicy {
+function pickerOf(algorithm: LoadBalancing_Algorithm): LoadBalancingPolicy {
   const isLeast = algorithm === LoadBalancing_Algorithm.UNSPECIFIED || algorithm === LoadBalancing_Algorithm.LEAST_REQUEST;
   const endpointPickingPolicy = policies([
     ...(isLeast ? [policy('least_request', 'LeastRequest')] : []),

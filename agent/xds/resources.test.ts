@@ -6,7 +6,7 @@ import { Listener } from '../../api/gen/envoy/config/listener/v3/listener.js';
 import { RouteConfiguration } from '../../api/gen/envoy/config/route/v3/route.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
 import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, ProxyProtocol, ValueMatch_Type } from '../../api/gen/mesh/v1/model.js';
-import { backend, endpoint, modelOf, route, service, toService } from '../proxy/testing/models.js';
+import { backend, balanced, endpoint, modelOf, route, service, toService } from '../proxy/testing/models.js';
 import { MAX_CACHED, type ResourceKind, XdsResources } from './resources.js';
 
 const named = (name: string) => ({ hostnames: [name, `${name}.shop`, `${name}.shop.svc.cluster.local`] });
@@ -149,7 +149,7 @@ test('weights that are more than 32 bits together are scaled, or clients would r
 
 test('how calls are spread: what the client knows of what is asked for, else in turn', () => {
   const pickers = (algorithm: LoadBalancing_Algorithm): (string | undefined)[] => {
-    const resources = new XdsResources(modelOf(service('s', '10.0.0.9', { loadBalancing: { algorithm } })));
+    const resources = new XdsResources(modelOf(service('s', '10.0.0.9', balanced(algorithm))));
     const [outer] = decoded(resources, 'cluster', 'shop/s:80', Cluster)?.loadBalancingPolicy?.policies ?? [];
     const inner = WrrLocality.decode(outer?.typedExtensionConfig?.typedConfig?.value ?? Buffer.alloc(0));
     return (inner.endpointPickingPolicy?.policies ?? []).map((policy) => policy.typedExtensionConfig?.name);

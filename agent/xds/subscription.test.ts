@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import type { DiscoveryRequest } from '../../api/gen/envoy/service/discovery/v3/discovery.js';
 import { LoadBalancing_Algorithm } from '../../api/gen/mesh/v1/model.js';
-import { endpoint, modelOf, service } from '../proxy/testing/models.js';
+import { balanced as balancedBy, endpoint, modelOf, service } from '../proxy/testing/models.js';
 import { type ResourceKind, XdsResources } from './resources.js';
 import { Subscription } from './subscription.js';
 
@@ -32,7 +32,7 @@ function begun(kind: ResourceKind, names: readonly string[]) {
 test('one response is under way; what changes meanwhile comes as one after its answer', () => {
   const { subscription, next, change } = begun('cluster', ['shop/a:80']);
   expect(next()).toEqual(['r1', '1', '1']);
-  const balanced = (algorithm: LoadBalancing_Algorithm) => service('a', '10.0.0.1', { loadBalancing: { algorithm } });
+  const balanced = (algorithm: LoadBalancing_Algorithm) => service('a', '10.0.0.1', balancedBy(algorithm));
   change(balanced(LoadBalancing_Algorithm.ROUND_ROBIN));
   change(balanced(LoadBalancing_Algorithm.LEAST_REQUEST));
   expect(next()).toBeNull();
@@ -94,7 +94,7 @@ test('a refusal is kept until something is accepted, and what was refused is not
   expect(next()).toEqual(['r1', '2', '2']);
   subscription.hear(said(['shop/a:80', 'shop/b:80'], '2'));
   expect(subscription.refused).toBeNull();
-  change(service('a', '10.0.0.1', { loadBalancing: { algorithm: LoadBalancing_Algorithm.ROUND_ROBIN } }));
+  change(service('a', '10.0.0.1', balancedBy(LoadBalancing_Algorithm.ROUND_ROBIN)));
   expect(next()).toEqual(['r2', '3', '2']);
 });
 

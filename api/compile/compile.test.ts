@@ -63,8 +63,8 @@ test('a service becomes its names, canonical addresses, TCP ports and protocol',
         hostnames: ['catalog', 'catalog.shop', 'catalog.shop.svc', 'catalog.shop.svc.cluster.local'],
         addresses: ['10.96.0.10', 'fd00::a'],
         ports: [{ name: 'http-web', port: 80, protocol: Protocol.HTTP, tls: undefined }],
-        loadBalancing: { algorithm: LoadBalancing_Algorithm.UNSPECIFIED },
         proxyProtocol: ProxyProtocol.UNSPECIFIED,
+        policies: [],
       },
     },
   ]);
@@ -415,7 +415,7 @@ test('the oldest policy sets the load balancer; the others are told', () => {
     objects: stored(CATALOG, policy('z', 'Random'), policy('a', 'RoundRobin')),
     running: null,
   });
-  expect(messages(resources, ResourceType.SERVICE)[0]?.loadBalancing?.algorithm).toBe(LoadBalancing_Algorithm.RANDOM);
+  expect(messages(resources, ResourceType.SERVICE)[0]?.policies[0]?.policy?.loadBalancing?.algorithm).toBe(LoadBalancing_Algorithm.RANDOM);
   expect(problems).toMatchObject([{ kind: 'TrafficPolicy', name: 'a' }]);
 });
 

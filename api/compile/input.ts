@@ -1,6 +1,7 @@
 // All objects of one revision, indexed for what compiling one of them asks of the others. Reads only; holds no compiled state.
 import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
 import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
+import { type RulesByHost, rulesByHost } from './istio-hosts.js';
 import { impliedServices, NO_REPORTS, type RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
 import type { EntryHost, OutsideServices, ResolvedNames } from './service-entry.js';
@@ -38,7 +39,9 @@ export interface ObjectIndex {
   readonly tlsRoutes: readonly Stored<'TLSRoute'>[];
   readonly tcpRoutes: readonly Stored<'TCPRoute'>[];
   readonly virtualServices: ReadonlyMap<string, Stored<'VirtualService'>>;
+  /** The oldest first. */
   readonly destinationRules: readonly Stored<'DestinationRule'>[];
+  readonly rulesByHost: RulesByHost;
   readonly secrets: ReadonlyMap<string, Stored<'Secret'>>;
   /** By their own namespace: that of the objects they open. */
   readonly grantsByNamespace: ReadonlyMap<string, readonly Stored<'ReferenceGrant'>[]>;
@@ -81,8 +84,10 @@ export function indexObjects(
   // An external name is another host's: nothing of the mesh stands behind it.
   const declared = byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
   const implied = impliedServices(registry, (name) => declared.has(name));
+  const services = implied.length === 0 ? declared : byName([...declared.values(), ...implied]);
+  const destinationRules = oldestFirst(ofKind('DestinationRule'));
   return {
-    services: implied.length === 0 ? declared : byName([...declared.values(), ...implied]),
+    services,
     entryHosts: outside.hosts,
     gateways: byName(ofKind('Gateway')),
     routes: byName(ofKind('HTTPRoute')),
@@ -90,7 +95,8 @@ export function indexObjects(
     tlsRoutes: ofKind('TLSRoute'),
     tcpRoutes: ofKind('TCPRoute'),
     virtualServices: byName(ofKind('VirtualService')),
-    destinationRules: oldestFirst(ofKind('DestinationRule')),
+    destinationRules,
+    rulesByHost: rulesByHost(destinationRules, { services, entryHosts: outside.hosts }),
     grantsByNamespace: groupBy(ofKind('ReferenceGrant'), ({ namespace }) => [namespace]),
     secrets: byName(ofKind('Secret')),
     namespaces: new Map(ofKind('Namespace').map((namespace) => [namespace.name, namespace])),

@@ -1,6 +1,7 @@
 // What a host of Istio's kinds means in a namespace, and which services it names. Pure.
+import { qualifiedName } from '../resources/index.js';
 import { covers, fullHost, SERVICE_DOMAIN } from '../resources/istio-host.js';
-import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import type { ObjectIndex, Stored } from './input.js';
 
 /** As fullHost(), and "reviews.shop" where that is a Service. */
 export function knownHost(host: string, namespace: string, { services }: HostIndex): string {
@@ -12,7 +13,9 @@ export type HostIndex = Pick<ObjectIndex, 'services' | 'entryHosts'>;
 
 /** Of a Service, or of a host that a ServiceEntry adds. */
 export function hostOf(service: Stored<'Service'>, { entryHosts }: HostIndex): string {
-  return entryHosts.has(nameOf(service)) ? service.name : `${service.name}.${service.namespace}.${SERVICE_DOMAIN}`;
+  return entryHosts.has(qualifiedName(service.namespace, service.name))
+    ? service.name
+    : `${service.name}.${service.namespace}.${SERVICE_DOMAIN}`;
 }
 
 /** Those of its own namespace first, where several have one name. */
@@ -20,8 +23,36 @@ export function servicesOf(host: string, namespace: string, index: HostIndex): S
   const wanted = knownHost(host, namespace, index);
   const own = wanted.endsWith(`.${SERVICE_DOMAIN}`) ? wanted.slice(0, -SERVICE_DOMAIN.length - 1).split('.') : [];
   const direct = own.length === 2 ? index.services.get(`${own[1]}/${own[0]}`) : undefined;
-  if (direct !== undefined && !index.entryHosts.has(nameOf(direct))) return [direct];
+  if (direct !== undefined && !index.entryHosts.has(qualifiedName(direct.namespace, direct.name))) return [direct];
   return [...index.services.values()]
     .filter((service) => covers(wanted, hostOf(service, index)))
     .sort((a, b) => Number(b.namespace === namespace) - Number(a.namespace === namespace));
+}
+
+/** DestinationRules that name the service's host, the oldest first; then those whose wildcard covers it, the longest first. */
+export function rulesOf(
+  service: Stored<'Service'>,
+  index: HostIndex & Pick<ObjectIndex, 'rulesByHost'>,
+): readonly Stored<'DestinationRule'>[] {
+  const { exact, wildcards } = index.rulesByHost;
+  const host = hostOf(service, index);
+  return [...(exact.get(host) ?? []), ...wildcards.filter(({ pattern }) => covers(pattern, host)).map(({ rule }) => rule)];
+}
+
+export interface RulesByHost {
+  readonly exact: ReadonlyMap<string, readonly Stored<'DestinationRule'>[]>;
+  /** The longest first. */
+  readonly wildcards: readonly { readonly pattern: string; readonly rule: Stored<'DestinationRule'> }[];
+}
+
+/** `rules`: the oldest first. */
+export function rulesByHost(rules: readonly Stored<'DestinationRule'>[], index: HostIndex): RulesByHost {
+  const exact = new Map<string, Stored<'DestinationRule'>[]>();
+  const wildcards: { pattern: string; rule: Stored<'DestinationRule'> }[] = [];
+  for (const rule of rules) {
+    const host = knownHost(rule.manifest.spec.host ?? '', rule.namespace, index);
+    if (host.startsWith('*')) wildcards.push({ pattern: host, rule });
+    else exact.set(host, [...(exact.get(host) ?? []), rule]);
+  }
+  return { exact, wildcards: wildcards.sort((a, b) => b.pattern.length - a.pattern.length) };
 }

@@ -217,6 +217,6 @@ spec: {targetRefs: [{kind: Service, name: api.example.com}], loadBalancer: {type
   ]);
   expect(problems).toEqual([]);
   expect(services).toMatchObject([
-    { ports: [{ tls: { hostname: 'api.example.com', systemTrust: true } }], loadBalancing: { algorithm: 1 } },
+    { ports: [{ tls: { hostname: 'api.example.com', systemTrust: true } }], policies: [{ policy: { loadBalancing: { algorithm: 1 } } }] },
   ]);
 });

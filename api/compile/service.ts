@@ -1,19 +1,17 @@
-// Service (with its TrafficPolicy and BackendTLSPolicy) → Service of the model. One service at a time.
-import { LoadBalancing_Algorithm, Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
+// Service (with its TrafficPolicies, DestinationRules and BackendTLSPolicy) → Service of the model. One service at a time.
+import { Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
+import { compileClusterPolicies, type PolicyIndex, rulesInForce } from './cluster-policies.js';
 import { healthCheckOf } from './health-check.js';
-import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { nameOf, type Stored } from './input.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
 const CLUSTER_DOMAIN = 'cluster.local';
 
-export function compileService(
-  service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'policiesByService' | 'entryHosts'> & BackendTlsIndex,
-): Service {
+export function compileService(service: Stored<'Service'>, index: PolicyIndex & BackendTlsIndex): Service {
   const { namespace, name } = service;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
   const qualified = `${name}.${namespace}`;
@@ -30,19 +28,16 @@ export function compileService(
         tls: compileBackendTls(nameOf(service), port, index),
       }),
     ),
-    loadBalancing: { algorithm: algorithmOf(policies) },
     proxyProtocol: proxyProtocolOf(policies),
     healthCheck: healthCheckOf(service, index),
+    policies: compileClusterPolicies(service, index),
   };
 }
 
 /** As inputsOfEndpoints(). null: there is TLS to its endpoints, and that is made of too many things. */
-export function inputsOfService(
-  service: Stored<'Service'>,
-  index: Pick<ObjectIndex, 'policiesByService'> & BackendTlsIndex,
-): unknown[] | null {
+export function inputsOfService(service: Stored<'Service'>, index: PolicyIndex & BackendTlsIndex): unknown[] | null {
   if (index.backendTlsByService.has(nameOf(service))) return null;
-  return [service, ...(index.policiesByService.get(nameOf(service)) ?? [])];
+  return [service, ...(index.policiesByService.get(nameOf(service)) ?? []), ...rulesInForce(service, index)];
 }
 
 /** Canonical text; empty for a headless service and for one without an address yet. */
@@ -56,18 +51,6 @@ export function virtualAddresses(service: Stored<'Service'>): string[] {
 export function protocolOf(port: DeclaredPort): Protocol {
   const declared = port.appProtocol ?? (port.name ?? '').split('-')[0] ?? '';
   return protocolNamed(declared) ?? Protocol.UNSPECIFIED;
-}
-
-const ALGORITHMS = {
-  RoundRobin: LoadBalancing_Algorithm.ROUND_ROBIN,
-  Random: LoadBalancing_Algorithm.RANDOM,
-  LeastRequest: LoadBalancing_Algorithm.LEAST_REQUEST,
-} as const;
-
-/** Of the first policy that says something. */
-function algorithmOf(policies: readonly Stored<'TrafficPolicy'>[]): LoadBalancing_Algorithm {
-  const type = policies.map((policy) => policy.manifest.spec.loadBalancer?.type).find((found) => found !== undefined);
-  return type === undefined ? LoadBalancing_Algorithm.UNSPECIFIED : ALGORITHMS[type];
 }
 
 const PROXY_PROTOCOLS = { v1: ProxyProtocol.V1, v2: ProxyProtocol.V2 } as const;

@@ -8,7 +8,6 @@ import {
   goDuration,
   goDurationOrZero,
   istioKind,
-  itemsOf,
   listOf,
   mapOf,
   percentNumber,
@@ -17,6 +16,7 @@ import {
   wildcardHost,
   workloadSelector,
 } from './istio-common.js';
+import { localityLbSetting } from './locality.js';
 import {
   choice,
   describe,
@@ -31,7 +31,7 @@ import {
   wholeNumber,
   withRule,
 } from './schema.js';
-import { headerName } from './syntax.js';
+import { cookieAttribute, cookieName, cookiePart, headerName } from './syntax.js';
 
 const count = wholeNumber(0, 2_147_483_647);
 
@@ -79,10 +79,10 @@ const consistentHash = withRule(
   fields({
     httpHeaderName: headerName.optional(),
     httpCookie: fields({
-      name: text('the name of a cookie', /^/, 256),
-      path: z.string().optional(),
+      name: cookieName,
+      path: cookiePart('a path for a cookie').optional(),
       ttl: goDurationOrZero.optional(),
-      attributes: listOf(fields({ name: z.string(), value: z.string().optional() })).optional(),
+      attributes: listOf(cookieAttribute).optional(),
     }).optional(),
     useSourceIp: flag,
     httpQueryParameterName: text('the name of a query parameter', /^/, 256).optional(),
@@ -95,35 +95,6 @@ const consistentHash = withRule(
     checkOneOf(value, ['ringHash', 'maglev'], report);
   },
 );
-
-const localityLbSetting = withRule(
-  fields({
-    distribute: listOf(fields({ from: z.string(), to: mapOf(uint32) })).optional(),
-    failover: listOf(fields({ from: z.string(), to: z.string() })).optional(),
-    failoverPriority: listOf(z.string()).optional(),
-    enabled: flag,
-  }),
-  checkLocality,
-);
-
-function checkLocality(value: Unchecked, report: Report): void {
-  checkOneOf(value, ['distribute', 'failover'], report);
-  if (value.distribute !== undefined && value.failoverPriority !== undefined)
-    report(['failoverPriority'], 'not with distribute: shares say where requests go');
-  itemsOf(value.distribute).forEach(({ to }, index) => {
-    if (!isUnchecked(to)) return;
-    const total = Object.values(to).reduce((sum: number, share) => sum + (typeof share === 'number' ? share : 0), 0);
-    if (total !== 100) report(['distribute', index, 'to'], `the shares of localities must sum up to 100, found ${total}`);
-    for (const [name, share] of Object.entries(to))
-      if (share === 0) report(['distribute', index, 'to', name], 'a share must not be 0: leave it out');
-  });
-  itemsOf(value.failover).forEach(({ from, to }, index) => {
-    if (typeof from === 'string' && from === to) report(['failover', index, 'to'], `expected another region than from (${from})`);
-    for (const [name, region] of Object.entries({ from, to }))
-      if (typeof region === 'string' && /[/*]/.test(region))
-        report(['failover', index, name], `expected a region, without zone and "*", found ${describe(region)}`);
-  });
-}
 
 const loadBalancer = withRule(
   fields({

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import { choice, fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
 import { authority, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
+import { loadBalancer } from './traffic-policy-load-balancer.js';
 
 const targetRef = fields({
   group: z.literal('', { error: 'expected group: "", the group of Service' }).default(''),
@@ -62,9 +63,7 @@ export const trafficPolicyKind = {
     {
       spec: fields({
         targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) => textOf(item, 'name')),
-        loadBalancer: fields({
-          type: choice(['RoundRobin', 'Random', 'LeastRequest']),
-        }).optional(),
+        loadBalancer: loadBalancer.optional(),
         proxyProtocol: choice(['v1', 'v2']).optional(),
         healthCheck: healthCheck.optional(),
       }),

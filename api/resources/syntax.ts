@@ -1,7 +1,7 @@
 // Names, labels, addresses, durations: the small grammars of Kubernetes and the Gateway API. Every pattern is linear: input is untrusted.
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { z } from 'zod';
-import { describe, text, textOf, unique } from './schema.js';
+import { describe, fields, text, textOf, unique } from './schema.js';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 const SUBDOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
@@ -101,6 +101,11 @@ export function authority(minLength = 1) {
 
 /** RFC 9110 token. */
 export const headerName = text('a header name (an RFC 9110 token)', /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
+
+export const cookieName = text('the name of a cookie (an RFC 9110 token)', /^[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
+/** What may stand between two semicolons of a Set-Cookie (RFC 6265, 4.1.1). */
+export const cookiePart = (expected: string) => text(`${expected}, without ";" and control characters`, /^[\x20-\x3a\x3c-\x7e]*$/, 1024, 0);
+export const cookieAttribute = fields({ name: cookiePart('the name of an attribute'), value: cookiePart('its value').optional() });
 
 /** They frame or address the message on one connection; the proxy writes them itself (RFC 9110, 7.6.1). */
 export const OWNED_BY_PROXY = new Set([

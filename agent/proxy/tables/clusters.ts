@@ -3,6 +3,7 @@ import {
   type Backend,
   type BackendTls,
   type Certificate,
+  type ClusterPolicy,
   type ConnectionRoute,
   type Endpoint,
   type EndpointHealth,
@@ -13,6 +14,7 @@ import {
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
+import { policyOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone, takeWork } from '../../model/takes-work.js';
 import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
@@ -44,6 +46,8 @@ export interface Cluster {
   readonly service: Service;
   readonly port: ServicePort;
   readonly balancing: Balancing;
+  /** Absent sections are as by default. */
+  readonly policy: ClusterPolicy | undefined;
   readonly endpoints: readonly ClusterEndpoint[];
 }
 
@@ -183,10 +187,19 @@ function subsetsByCluster(model: Model): ReadonlyMap<string, readonly LabelValue
   return new Map([...found].map(([name, bySubset]) => [name, [...bySubset.keys()].sort().map((key) => bySubset.get(key)!)]));
 }
 
-function partOf<C extends { readonly sockets: Socket[] }>(cluster: C, labels: LabelValues): C & { subset: string } {
+function partOf<C extends Omit<Cluster, 'endpoints'> & { readonly sockets: Socket[] }>(
+  cluster: C,
+  labels: LabelValues,
+): C & { subset: string } {
   const wanted = Object.entries(labels);
   const sockets = cluster.sockets.filter((socket) => wanted.every(([name, value]) => socket.labels[name] === value));
-  return { ...cluster, sockets, subset: subsetText(labels) };
+  return { ...cluster, ...policed(cluster.service, cluster.port, labels), sockets, subset: subsetText(labels) };
+}
+
+/** What its policy says of a cluster. */
+function policed(service: Service, port: ServicePort, labels: LabelValues): Pick<Cluster, 'balancing' | 'policy'> {
+  const policy = policyOf(service, port.port, labels);
+  return { balancing: balancingOf(policy), policy };
 }
 
 /** Names of the clusters to which GRPCRoutes lead. */
@@ -288,7 +301,7 @@ function portsOf(model: Model, name: string): (Omit<Cluster, 'endpoints'> & { so
     name: clusterName(name, port.port),
     service,
     port,
-    balancing: balancingOf(service),
+    ...policed(service, port, {}),
     sockets: endpoints.flatMap((endpoint) => socketOf(endpoint, port)),
   }));
 }
@@ -302,8 +315,8 @@ function socketOf(endpoint: Endpoint, port: ServicePort): Socket[] {
   return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health, healthReason, isFallback, labels }];
 }
 
-function balancingOf(service: Service): Balancing {
-  switch (service.loadBalancing?.algorithm) {
+function balancingOf(policy: ClusterPolicy | undefined): Balancing {
+  switch (policy?.loadBalancing?.algorithm) {
     case LoadBalancing_Algorithm.ROUND_ROBIN:
       return Balancing.RoundRobin;
     case LoadBalancing_Algorithm.RANDOM:

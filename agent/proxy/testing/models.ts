@@ -6,6 +6,7 @@ import {
   Endpoint,
   HttpRoute,
   Listener,
+  type LoadBalancing_Algorithm,
   Protocol,
   ResourceType,
   Service,
@@ -28,6 +29,9 @@ export function service(name: string, address: string, fields: Parameters<typeof
   });
   return Resource.fromPartial({ type: ResourceType.SERVICE, name: `shop/${name}`, body: Buffer.from(Service.encode(message).finish()) });
 }
+
+/** A service's field. */
+export const balanced = (algorithm: LoadBalancing_Algorithm) => ({ policies: [{ policy: { loadBalancing: { algorithm } } }] });
 
 export function endpoint(
   serviceName: string,

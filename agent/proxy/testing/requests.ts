@@ -17,6 +17,7 @@ import {
   type TableSpec,
 } from '../../native/engine.js';
 import { type Batch, Decider } from '../decide.js';
+import { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
 import type { Generation } from '../tables/compile.js';
@@ -63,10 +64,12 @@ const tablesOf = ({ buffer, patterns }: Generation): DecisionTables => new Decis
 export class TestProxy {
   readonly cells = new Cells(Cells.allocate());
   readonly outstanding = new Int32Array(new SharedArrayBuffer(4 * 1024));
+  readonly states = new EndpointStates(EndpointStates.allocate());
   readonly decider: Decider;
   private arenaUsed = 0;
   private readonly batch: Batch = {
     header: new Int32Array(16),
+    clock: new Float64Array(1),
     descriptors: new Int32Array(DESCRIPTOR_WORDS * 64),
     decisions: new Int32Array(DECISION_WORDS * 64),
     completions: new Int32Array(COMPLETION_WORDS * 64),
@@ -76,7 +79,7 @@ export class TestProxy {
   };
 
   constructor(private current: Generation) {
-    this.decider = new Decider(tablesOf(current), this.cells, this.outstanding, 0);
+    this.decider = new Decider(tablesOf(current), this.cells, this.outstanding, this.states, 0);
     this.decider.attach(this.batch);
   }
 

@@ -41,6 +41,17 @@ export enum ProxyProtocol {
   V2 = 2,
 }
 
+export enum Failover {
+  /** CONSISTENT - The next by the same hash, always the same one. */
+  CONSISTENT = 0,
+  /** RANDOM - Any other. */
+  RANDOM = 1,
+  /** DYNAMIC - The one with the least load. */
+  DYNAMIC = 2,
+  /** FAIL_FAST - None: 503. */
+  FAIL_FAST = 3,
+}
+
 export enum EndpointHealth {
   READY = 0,
   /** DRAINING - Serves what it has; gets nothing new. */
@@ -77,13 +88,33 @@ export interface Service {
   /** Virtual addresses, IPv4 or IPv6 text; empty for a headless service. */
   addresses: string[];
   ports: ServicePort[];
-  loadBalancing:
-    | LoadBalancing
-    | undefined;
   /** Header that connections to its endpoints begin with. */
   proxyProtocol: ProxyProtocol;
   /** How its endpoints are checked, but for those with a check of their own; absent: they aren't. */
-  healthCheck: HealthCheck | undefined;
+  healthCheck:
+    | HealthCheck
+    | undefined;
+  /** The most specific one alone holds (of a subset and port, of a subset, of a port, of all); what it doesn't say is as by default. */
+  policies: ScopedPolicy[];
+}
+
+/** Which of a service's endpoints, reached by which port, a policy is for. */
+export interface ScopedPolicy {
+  /** Of the service; 0: all. */
+  port: number;
+  /** Of the endpoints, those of a subset, as a Backend names them; empty: all endpoints. */
+  labels: { [key: string]: string };
+  policy: ClusterPolicy | undefined;
+}
+
+export interface ScopedPolicy_LabelsEntry {
+  key: string;
+  value: string;
+}
+
+/** How clients treat the endpoints of one cluster. A section that is absent: the defaults of that section. */
+export interface ClusterPolicy {
+  loadBalancing: LoadBalancing | undefined;
 }
 
 /** Asked of an endpoint again and again by the agent that EndpointCheck names. */
@@ -149,6 +180,27 @@ export interface BackendTls {
 
 export interface LoadBalancing {
   algorithm: LoadBalancing_Algorithm;
+  /** LEAST_REQUEST: so many are drawn, by weight, and compared; 4,294,967,295: all endpoints; 0: all of eight or fewer, two of more. */
+  choices: number;
+  /** PEAK_EWMA: time in which an observation loses 1 - 1/e of its weight; 0: 10 s. */
+  decayMs: number;
+  hash:
+    | HashKey
+    | undefined;
+  /** RING_HASH: points on the ring; 0: 1,024 and 1,048,576. */
+  minRingSize: number;
+  maxRingSize: number;
+  /** MAGLEV: a prime; 0: 65,537. */
+  tableSize: number;
+  /** Absent: wherever they are. */
+  locality: LocalityBalancing | undefined;
+  slowStart:
+    | SlowStart
+    | undefined;
+  /** Where fewer of the endpoints can take work than this, all are used; 0: where none passes its checks, those that only fail their checks. */
+  panicPercent: number;
+  /** RING_HASH, MAGLEV: what becomes of requests whose endpoint takes no work. */
+  failover: Failover;
 }
 
 export enum LoadBalancing_Algorithm {
@@ -157,6 +209,75 @@ export enum LoadBalancing_Algorithm {
   ROUND_ROBIN = 1,
   RANDOM = 2,
   LEAST_REQUEST = 3,
+  /** PEAK_EWMA - By response time: a moving average that follows peaks at once, times the requests in flight (Finagle, Linkerd). */
+  PEAK_EWMA = 4,
+  /** RING_HASH - By `hash`: ketama's ring, Maglev's table. A request without the key goes to any endpoint. */
+  RING_HASH = 5,
+  MAGLEV = 6,
+  /** PASSTHROUGH - Where the client sent it. */
+  PASSTHROUGH = 7,
+}
+
+export interface HashKey {
+  key:
+    | //
+    /** Lower case. */
+    { $case: "header"; value: string }
+    | { $case: "cookie"; value: HashCookie }
+    | //
+    /** The client's address. */
+    { $case: "sourceAddress"; value: boolean }
+    | { $case: "query"; value: string }
+    | //
+    /** Without the query. */
+    { $case: "path"; value: boolean }
+    | undefined;
+}
+
+export interface HashCookie {
+  name: string;
+  /** Absent: a request without it has no key. Else it is given one, that lives so long; 0: as long as the client's session. */
+  ttlSeconds?:
+    | number
+    | undefined;
+  /** Of the cookie that is given; empty: none is said. */
+  path: string;
+  attributes: Header[];
+}
+
+/** A locality is "region", "region/zone" or either with "*"; the client's is its node's. */
+export interface LocalityBalancing {
+  /** Shares by locality, for clients of one; no other locality is used. The first whose `from` the client's locality is. */
+  distributions: Distribution[];
+  /** Endpoints of the same zone, then of the same region, then of the region named here, then all others. */
+  failovers: RegionFailover[];
+  /** Instead: labels that are to be as the client's, the first the most important. "key" or "key=value" (then the client's counts as that). */
+  priorityLabels: string[];
+}
+
+export interface Distribution {
+  from: string;
+  /** Percent. */
+  to: { [key: string]: number };
+}
+
+export interface Distribution_ToEntry {
+  key: string;
+  value: number;
+}
+
+export interface RegionFailover {
+  from: string;
+  to: string;
+}
+
+/** An endpoint that begins to take work gets less of it than its weight says: that times max(minimum, (age / window) ^ (1 / aggression)). */
+export interface SlowStart {
+  windowMs: number;
+  /** 0: 1, a straight line. */
+  aggression: number;
+  /** Absent: 10. */
+  minimumPercent?: number | undefined;
 }
 
 /** One address behind a service. Resource name: "<namespace>/<service>/<id>". */
@@ -599,9 +720,9 @@ function createBaseService(): Service {
     hostnames: [],
     addresses: [],
     ports: [],
-    loadBalancing: undefined,
     proxyProtocol: 0,
     healthCheck: undefined,
+    policies: [],
   };
 }
 
@@ -622,14 +743,14 @@ export const Service: MessageFns<Service> = {
     for (const v of message.ports) {
       ServicePort.encode(v!, writer.uint32(42).fork()).join();
     }
-    if (message.loadBalancing !== undefined) {
-      LoadBalancing.encode(message.loadBalancing, writer.uint32(50).fork()).join();
-    }
     if (message.proxyProtocol !== 0) {
       writer.uint32(56).int32(message.proxyProtocol);
     }
     if (message.healthCheck !== undefined) {
       HealthCheck.encode(message.healthCheck, writer.uint32(66).fork()).join();
+    }
+    for (const v of message.policies) {
+      ScopedPolicy.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -687,14 +808,6 @@ export const Service: MessageFns<Service> = {
             message.ports.push(ServicePort.decode(reader, reader.uint32()));
             continue;
           }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.loadBalancing = LoadBalancing.decode(reader, reader.uint32());
-            continue;
-          }
           case 7: {
             if (tag !== 56) {
               break;
@@ -709,6 +822,14 @@ export const Service: MessageFns<Service> = {
             }
 
             message.healthCheck = HealthCheck.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.policies.push(ScopedPolicy.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -733,12 +854,226 @@ export const Service: MessageFns<Service> = {
     message.hostnames = object.hostnames?.map((e) => e) || [];
     message.addresses = object.addresses?.map((e) => e) || [];
     message.ports = object.ports?.map((e) => ServicePort.fromPartial(e)) || [];
-    message.loadBalancing = (object.loadBalancing !== undefined && object.loadBalancing !== null)
-      ? LoadBalancing.fromPartial(object.loadBalancing)
-      : undefined;
     message.proxyProtocol = object.proxyProtocol ?? 0;
     message.healthCheck = (object.healthCheck !== undefined && object.healthCheck !== null)
       ? HealthCheck.fromPartial(object.healthCheck)
+      : undefined;
+    message.policies = object.policies?.map((e) => ScopedPolicy.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseScopedPolicy(): ScopedPolicy {
+  return { port: 0, labels: {}, policy: undefined };
+}
+
+export const ScopedPolicy: MessageFns<ScopedPolicy> = {
+  encode(message: ScopedPolicy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.port !== 0) {
+      writer.uint32(8).uint32(message.port);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      ScopedPolicy_LabelsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    if (message.policy !== undefined) {
+      ClusterPolicy.encode(message.policy, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScopedPolicy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScopedPolicy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = ScopedPolicy_LabelsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.labels[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.policy = ClusterPolicy.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ScopedPolicy>): ScopedPolicy {
+    return ScopedPolicy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ScopedPolicy>): ScopedPolicy {
+    const message = createBaseScopedPolicy();
+    message.port = object.port ?? 0;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.policy = (object.policy !== undefined && object.policy !== null)
+      ? ClusterPolicy.fromPartial(object.policy)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseScopedPolicy_LabelsEntry(): ScopedPolicy_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const ScopedPolicy_LabelsEntry: MessageFns<ScopedPolicy_LabelsEntry> = {
+  encode(message: ScopedPolicy_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ScopedPolicy_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseScopedPolicy_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ScopedPolicy_LabelsEntry>): ScopedPolicy_LabelsEntry {
+    return ScopedPolicy_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ScopedPolicy_LabelsEntry>): ScopedPolicy_LabelsEntry {
+    const message = createBaseScopedPolicy_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseClusterPolicy(): ClusterPolicy {
+  return { loadBalancing: undefined };
+}
+
+export const ClusterPolicy: MessageFns<ClusterPolicy> = {
+  encode(message: ClusterPolicy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.loadBalancing !== undefined) {
+      LoadBalancing.encode(message.loadBalancing, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClusterPolicy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClusterPolicy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.loadBalancing = LoadBalancing.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ClusterPolicy>): ClusterPolicy {
+    return ClusterPolicy.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClusterPolicy>): ClusterPolicy {
+    const message = createBaseClusterPolicy();
+    message.loadBalancing = (object.loadBalancing !== undefined && object.loadBalancing !== null)
+      ? LoadBalancing.fromPartial(object.loadBalancing)
       : undefined;
     return message;
   },
@@ -1194,13 +1529,55 @@ export const BackendTls: MessageFns<BackendTls> = {
 };
 
 function createBaseLoadBalancing(): LoadBalancing {
-  return { algorithm: 0 };
+  return {
+    algorithm: 0,
+    choices: 0,
+    decayMs: 0,
+    hash: undefined,
+    minRingSize: 0,
+    maxRingSize: 0,
+    tableSize: 0,
+    locality: undefined,
+    slowStart: undefined,
+    panicPercent: 0,
+    failover: 0,
+  };
 }
 
 export const LoadBalancing: MessageFns<LoadBalancing> = {
   encode(message: LoadBalancing, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.algorithm !== 0) {
       writer.uint32(8).int32(message.algorithm);
+    }
+    if (message.choices !== 0) {
+      writer.uint32(16).uint32(message.choices);
+    }
+    if (message.decayMs !== 0) {
+      writer.uint32(24).uint32(message.decayMs);
+    }
+    if (message.hash !== undefined) {
+      HashKey.encode(message.hash, writer.uint32(34).fork()).join();
+    }
+    if (message.minRingSize !== 0) {
+      writer.uint32(40).uint32(message.minRingSize);
+    }
+    if (message.maxRingSize !== 0) {
+      writer.uint32(48).uint32(message.maxRingSize);
+    }
+    if (message.tableSize !== 0) {
+      writer.uint32(56).uint32(message.tableSize);
+    }
+    if (message.locality !== undefined) {
+      LocalityBalancing.encode(message.locality, writer.uint32(66).fork()).join();
+    }
+    if (message.slowStart !== undefined) {
+      SlowStart.encode(message.slowStart, writer.uint32(74).fork()).join();
+    }
+    if (message.panicPercent !== 0) {
+      writer.uint32(80).uint32(message.panicPercent);
+    }
+    if (message.failover !== 0) {
+      writer.uint32(88).int32(message.failover);
     }
     return writer;
   },
@@ -1226,6 +1603,86 @@ export const LoadBalancing: MessageFns<LoadBalancing> = {
             message.algorithm = reader.int32() as any;
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.choices = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.decayMs = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hash = HashKey.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.minRingSize = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxRingSize = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.tableSize = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.locality = LocalityBalancing.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.slowStart = SlowStart.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.panicPercent = reader.uint32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.failover = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1244,6 +1701,613 @@ export const LoadBalancing: MessageFns<LoadBalancing> = {
   fromPartial(object: DeepPartial<LoadBalancing>): LoadBalancing {
     const message = createBaseLoadBalancing();
     message.algorithm = object.algorithm ?? 0;
+    message.choices = object.choices ?? 0;
+    message.decayMs = object.decayMs ?? 0;
+    message.hash = (object.hash !== undefined && object.hash !== null) ? HashKey.fromPartial(object.hash) : undefined;
+    message.minRingSize = object.minRingSize ?? 0;
+    message.maxRingSize = object.maxRingSize ?? 0;
+    message.tableSize = object.tableSize ?? 0;
+    message.locality = (object.locality !== undefined && object.locality !== null)
+      ? LocalityBalancing.fromPartial(object.locality)
+      : undefined;
+    message.slowStart = (object.slowStart !== undefined && object.slowStart !== null)
+      ? SlowStart.fromPartial(object.slowStart)
+      : undefined;
+    message.panicPercent = object.panicPercent ?? 0;
+    message.failover = object.failover ?? 0;
+    return message;
+  },
+};
+
+function createBaseHashKey(): HashKey {
+  return { key: undefined };
+}
+
+export const HashKey: MessageFns<HashKey> = {
+  encode(message: HashKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.key?.$case) {
+      case "header":
+        writer.uint32(10).string(message.key.value);
+        break;
+      case "cookie":
+        HashCookie.encode(message.key.value, writer.uint32(18).fork()).join();
+        break;
+      case "sourceAddress":
+        writer.uint32(24).bool(message.key.value);
+        break;
+      case "query":
+        writer.uint32(34).string(message.key.value);
+        break;
+      case "path":
+        writer.uint32(40).bool(message.key.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HashKey {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHashKey();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = { $case: "header", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = { $case: "cookie", value: HashCookie.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.key = { $case: "sourceAddress", value: reader.bool() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.key = { $case: "query", value: reader.string() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.key = { $case: "path", value: reader.bool() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HashKey>): HashKey {
+    return HashKey.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HashKey>): HashKey {
+    const message = createBaseHashKey();
+    switch (object.key?.$case) {
+      case "header": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "header", value: object.key.value };
+        }
+        break;
+      }
+      case "cookie": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "cookie", value: HashCookie.fromPartial(object.key.value) };
+        }
+        break;
+      }
+      case "sourceAddress": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "sourceAddress", value: object.key.value };
+        }
+        break;
+      }
+      case "query": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "query", value: object.key.value };
+        }
+        break;
+      }
+      case "path": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "path", value: object.key.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseHashCookie(): HashCookie {
+  return { name: "", ttlSeconds: undefined, path: "", attributes: [] };
+}
+
+export const HashCookie: MessageFns<HashCookie> = {
+  encode(message: HashCookie, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.ttlSeconds !== undefined) {
+      writer.uint32(16).uint32(message.ttlSeconds);
+    }
+    if (message.path !== "") {
+      writer.uint32(26).string(message.path);
+    }
+    for (const v of message.attributes) {
+      Header.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HashCookie {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHashCookie();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ttlSeconds = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.attributes.push(Header.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HashCookie>): HashCookie {
+    return HashCookie.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HashCookie>): HashCookie {
+    const message = createBaseHashCookie();
+    message.name = object.name ?? "";
+    message.ttlSeconds = object.ttlSeconds ?? undefined;
+    message.path = object.path ?? "";
+    message.attributes = object.attributes?.map((e) => Header.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseLocalityBalancing(): LocalityBalancing {
+  return { distributions: [], failovers: [], priorityLabels: [] };
+}
+
+export const LocalityBalancing: MessageFns<LocalityBalancing> = {
+  encode(message: LocalityBalancing, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.distributions) {
+      Distribution.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.failovers) {
+      RegionFailover.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.priorityLabels) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LocalityBalancing {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLocalityBalancing();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.distributions.push(Distribution.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.failovers.push(RegionFailover.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.priorityLabels.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LocalityBalancing>): LocalityBalancing {
+    return LocalityBalancing.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LocalityBalancing>): LocalityBalancing {
+    const message = createBaseLocalityBalancing();
+    message.distributions = object.distributions?.map((e) => Distribution.fromPartial(e)) || [];
+    message.failovers = object.failovers?.map((e) => RegionFailover.fromPartial(e)) || [];
+    message.priorityLabels = object.priorityLabels?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseDistribution(): Distribution {
+  return { from: "", to: {} };
+}
+
+export const Distribution: MessageFns<Distribution> = {
+  encode(message: Distribution, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.from !== "") {
+      writer.uint32(10).string(message.from);
+    }
+    globalThis.Object.entries(message.to).forEach(([key, value]: [string, number]) => {
+      Distribution_ToEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Distribution {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDistribution();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.from = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = Distribution_ToEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.to[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Distribution>): Distribution {
+    return Distribution.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Distribution>): Distribution {
+    const message = createBaseDistribution();
+    message.from = object.from ?? "";
+    message.to = (globalThis.Object.entries(object.to ?? {}) as [string, number][]).reduce(
+      (acc: { [key: string]: number }, [key, value]: [string, number]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.Number(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseDistribution_ToEntry(): Distribution_ToEntry {
+  return { key: "", value: 0 };
+}
+
+export const Distribution_ToEntry: MessageFns<Distribution_ToEntry> = {
+  encode(message: Distribution_ToEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== 0) {
+      writer.uint32(16).uint32(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Distribution_ToEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDistribution_ToEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.value = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Distribution_ToEntry>): Distribution_ToEntry {
+    return Distribution_ToEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Distribution_ToEntry>): Distribution_ToEntry {
+    const message = createBaseDistribution_ToEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseRegionFailover(): RegionFailover {
+  return { from: "", to: "" };
+}
+
+export const RegionFailover: MessageFns<RegionFailover> = {
+  encode(message: RegionFailover, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.from !== "") {
+      writer.uint32(10).string(message.from);
+    }
+    if (message.to !== "") {
+      writer.uint32(18).string(message.to);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RegionFailover {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRegionFailover();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.from = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.to = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RegionFailover>): RegionFailover {
+    return RegionFailover.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RegionFailover>): RegionFailover {
+    const message = createBaseRegionFailover();
+    message.from = object.from ?? "";
+    message.to = object.to ?? "";
+    return message;
+  },
+};
+
+function createBaseSlowStart(): SlowStart {
+  return { windowMs: 0, aggression: 0, minimumPercent: undefined };
+}
+
+export const SlowStart: MessageFns<SlowStart> = {
+  encode(message: SlowStart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.windowMs !== 0) {
+      writer.uint32(8).uint32(message.windowMs);
+    }
+    if (message.aggression !== 0) {
+      writer.uint32(17).double(message.aggression);
+    }
+    if (message.minimumPercent !== undefined) {
+      writer.uint32(24).uint32(message.minimumPercent);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SlowStart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSlowStart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.windowMs = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.aggression = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.minimumPercent = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SlowStart>): SlowStart {
+    return SlowStart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SlowStart>): SlowStart {
+    const message = createBaseSlowStart();
+    message.windowMs = object.windowMs ?? 0;
+    message.aggression = object.aggression ?? 0;
+    message.minimumPercent = object.minimumPercent ?? undefined;
     return message;
   },
 };

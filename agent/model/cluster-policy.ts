@@ -1,0 +1,16 @@
+// Which of a service's policies is for the endpoints that one port, or one subset of it, leads to: the one rule of all who choose endpoints. Pure.
+import type { ClusterPolicy, Service } from '../../api/gen/mesh/v1/model.js';
+
+/** `labels`: of the subset; empty: all endpoints. Absent sections are as by default; undefined: all are. */
+export function policyOf({ policies }: Service, port: number, labels: Readonly<Record<string, string>>): ClusterPolicy | undefined {
+  if (policies.length === 0) return undefined;
+  const find = (wantedPort: number, wanted: Readonly<Record<string, string>>): ClusterPolicy | undefined =>
+    policies.find((scoped) => scoped.port === wantedPort && areSame(scoped.labels, wanted))?.policy;
+  const ofSubset = Object.keys(labels).length === 0 ? undefined : (find(port, labels) ?? find(0, labels));
+  return ofSubset ?? find(port, {}) ?? find(0, {});
+}
+
+function areSame(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+}

@@ -1,0 +1,109 @@
+import { expect, test } from '@jest/globals';
+import { LoadBalancing_Algorithm, ResourceType, type ScopedPolicy, type Service } from '../gen/mesh/v1/model.js';
+import { formatFinding, parseManifests } from '../resources/index.js';
+import { CompileMemo, compileModel } from './index.js';
+
+const SERVICE = `apiVersion: v1
+kind: Service
+metadata: {name: reviews, namespace: shop}
+spec: {ports: [{name: http, port: 80}, {name: grpc, port: 90}]}`;
+const rule = (spec: string, namespace = 'shop', name = 'reviews') =>
+  `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: ${spec}`;
+const policy = (loadBalancer: string) => `apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: reviews, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: reviews}], loadBalancer: ${loadBalancer}}`;
+
+const objectsOf = (...documents: string[]) => {
+  const { objects, findings } = parseManifests([{ name: 'f', content: documents.join('\n---\n') }]);
+  expect(findings.map(formatFinding)).toEqual([]);
+  return objects.map((object, index) => ({ ...object, createdAtMs: 1000 + index }));
+};
+
+const policiesOf = (...documents: string[]): ScopedPolicy[] => {
+  const { resources } = compileModel({ objects: objectsOf(SERVICE, ...documents), running: null });
+  const service = resources.find(({ type }) => type === ResourceType.SERVICE);
+  return (service!.message as Service).policies;
+};
+
+/** "port labels algorithm" */
+const inWords = (policies: readonly ScopedPolicy[]): string[] =>
+  policies.map(({ port, labels, policy: of }) =>
+    [port, Object.values(labels).join(), LoadBalancing_Algorithm[of?.loadBalancing?.algorithm ?? -1] ?? '-'].join(' '),
+  );
+
+test('a service that nobody says anything of has no policies', () => {
+  expect(policiesOf()).toEqual([]);
+});
+
+test('a rule is inherited as in Istio: subsets replace sections, ports replace everything', () => {
+  const found = policiesOf(
+    rule(`
+  host: reviews
+  trafficPolicy:
+    loadBalancer: {simple: RANDOM}
+    portLevelSettings: [{port: {number: 90}, connectionPool: {tcp: {maxConnections: 1}}}]
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
+  - {name: v3, labels: {version: v3}, trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: LEAST_CONN}}]}}`),
+  );
+  expect(inWords(found)).toEqual([
+    '0  RANDOM',
+    '90  -',
+    '0 v2 ROUND_ROBIN',
+    '90 v2 ROUND_ROBIN',
+    '0 v3 RANDOM',
+    '90 v3 -',
+    '80 v3 LEAST_REQUEST',
+  ]);
+});
+
+test('a TrafficPolicy goes before what a rule says of the whole service, not before what it says of a port or a subset', () => {
+  const found = policiesOf(
+    policy('{type: PeakEWMA}'),
+    rule(`
+  host: reviews.shop.svc.cluster.local
+  trafficPolicy: {loadBalancer: {simple: RANDOM}, portLevelSettings: [{port: {number: 90}, loadBalancer: {simple: ROUND_ROBIN}}]}
+  subsets: [{name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}}}]`),
+  );
+  expect(inWords(found)).toEqual(['0  PEAK_EWMA', '90  ROUND_ROBIN', '0 v2 LEAST_REQUEST', '90 v2 LEAST_REQUEST']);
+});
+
+test.each([
+  [
+    'of its namespace before the mesh’s',
+    [
+      rule('{host: "*.shop.svc.cluster.local", trafficPolicy: {loadBalancer: {simple: RANDOM}}}', 'istio-system'),
+      rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}'),
+    ],
+    ['0  ROUND_ROBIN'],
+  ],
+  ['of the mesh', [rule('{host: "*.local", trafficPolicy: {loadBalancer: {simple: RANDOM}}}', 'istio-system')], ['0  RANDOM']],
+  [
+    'by its name before a wildcard',
+    [
+      rule('{host: "*.local", trafficPolicy: {loadBalancer: {simple: RANDOM}}}', 'shop', 'all'),
+      rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}'),
+    ],
+    ['0  ROUND_ROBIN'],
+  ],
+  [
+    'of another namespace is for its clients alone',
+    [rule('{host: reviews.shop.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: RANDOM}}}', 'other')],
+    [],
+  ],
+  ['for another host', [rule('{host: ratings, trafficPolicy: {loadBalancer: {simple: RANDOM}}}')], []],
+] as const)('which rule holds: %s', (_, rules, expected) => {
+  expect(inWords(policiesOf(...rules))).toEqual(expected);
+});
+
+test('a rule that changes is compiled anew, and one that stands still is not', () => {
+  const memo = new CompileMemo();
+  const before = objectsOf(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}}'));
+  const after = [before[0]!, objectsOf(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}'))[1]!];
+  const messageOf = (objects: typeof before) => compileModel({ objects, running: null }, memo).resources[0]!.message as Service;
+  const first = messageOf(before);
+  expect(messageOf(before)).toBe(first);
+  expect(inWords(messageOf(after).policies)).toEqual(['0  ROUND_ROBIN']);
+});

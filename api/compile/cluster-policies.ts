@@ -1,0 +1,84 @@
+// How clients treat the endpoints of a service: its DestinationRules, with what they say of ports and subsets, and its TrafficPolicies → the
+// model's ClusterPolicy, whole for each scope. One service at a time.
+import type { ClusterPolicy, ScopedPolicy } from '../gen/mesh/v1/model.js';
+import { ROOT_NAMESPACE } from '../resources/index.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { type HostIndex, rulesOf } from './istio-hosts.js';
+import { balancingOfPolicy, balancingOfRule, sorted } from './load-balancing.js';
+
+export type PolicyIndex = HostIndex & Pick<ObjectIndex, 'policiesByService' | 'rulesByHost'>;
+type Rule = Stored<'DestinationRule'>;
+type RulePolicy = NonNullable<Rule['manifest']['spec']['trafficPolicy']>;
+type OwnSpec = Stored<'TrafficPolicy'>['manifest']['spec'];
+/** Those that are said; undefined is never among them. */
+type Sections = Partial<ClusterPolicy>;
+
+/** One entry for each section of a policy: the only place that lists them. */
+function ofRule(policy: Omit<RulePolicy, 'portLevelSettings'>): Sections {
+  return said({ loadBalancing: balancingOfRule(policy) });
+}
+
+/** Of each section the first policy that has it. */
+function ofPolicies(policies: readonly Stored<'TrafficPolicy'>[]): Sections {
+  const first = <Section extends keyof OwnSpec>(section: Section): OwnSpec[Section] | undefined =>
+    policies.map(({ manifest }) => manifest.spec[section]).find((found) => found !== undefined);
+  const loadBalancer = first('loadBalancer');
+  return said({ loadBalancing: loadBalancer === undefined ? undefined : balancingOfPolicy(loadBalancer) });
+}
+
+function said(sections: { [Section in keyof ClusterPolicy]: ClusterPolicy[Section] | undefined }): Sections {
+  return Object.fromEntries(Object.entries(sections).filter(([, section]) => section !== undefined));
+}
+
+/**
+ * As Istio inherits: what a rule says of a port stands in place of all that it says of the service; what it says of a subset replaces section by
+ * section; what it says of a subset's port replaces all again. A TrafficPolicy goes before what a rule says of the service as a whole.
+ */
+export function compileClusterPolicies(service: Stored<'Service'>, index: PolicyIndex): ScopedPolicy[] {
+  const own = ofPolicies(index.policiesByService.get(nameOf(service)) ?? []);
+  const rules = rulesInForce(service, index);
+  const top = rules.map(({ manifest }) => manifest.spec.trafficPolicy).find((policy) => policy !== undefined);
+  const found: ScopedPolicy[] = [];
+  const add = (port: number, labels: Readonly<Record<string, string>>, sections: Sections): void => {
+    found.push({ port, labels: sorted(labels), policy: { ...NO_SECTIONS, ...sections } });
+  };
+  const ofPort = (port: number): Sections => {
+    const settings = settingsOf(top, port);
+    return settings === undefined ? { ...ofRule(top ?? {}), ...own } : { ...own, ...ofRule(settings) };
+  };
+  if (Object.keys(ofPort(0)).length > 0) add(0, {}, ofPort(0));
+  for (const port of portsOf(top)) add(port, {}, ofPort(port));
+  for (const { labels, trafficPolicy } of rules.flatMap(({ manifest }) => manifest.spec.subsets ?? [])) {
+    if (trafficPolicy === undefined || Object.keys(labels ?? {}).length === 0) continue;
+    for (const port of new Set([0, ...portsOf(top), ...portsOf(trafficPolicy)])) {
+      const settings = settingsOf(trafficPolicy, port);
+      add(port, labels ?? {}, settings === undefined ? { ...ofPort(port), ...ofRule(trafficPolicy) } : { ...own, ...ofRule(settings) });
+    }
+  }
+  return found;
+}
+
+const NO_SECTIONS: ClusterPolicy = { loadBalancing: undefined };
+
+/**
+ * Istio's order: of the service's namespace, then of the root namespace; those that name the host before those whose wildcard covers it. One
+ * in another namespace is for the clients there alone, which nodes don't tell apart.
+ */
+export function rulesInForce(service: Stored<'Service'>, index: PolicyIndex): readonly Rule[] {
+  const rules = rulesOf(service, index);
+  const ofService = rules.filter(({ namespace }) => namespace === service.namespace);
+  const ofMesh = rules.filter(({ namespace }) => namespace === ROOT_NAMESPACE && namespace !== service.namespace);
+  const [nearest] = ofService.length > 0 ? ofService : ofMesh;
+  // Several for one host are taken together; a wildcard's are for whom no other rule is.
+  return nearest === undefined
+    ? []
+    : rules.filter(({ namespace, manifest }) => namespace === nearest.namespace && manifest.spec.host === nearest.manifest.spec.host);
+}
+
+function portsOf(policy: RulePolicy | undefined): number[] {
+  return (policy?.portLevelSettings ?? []).flatMap(({ port }) => port?.number ?? []);
+}
+
+function settingsOf(policy: RulePolicy | undefined, port: number): Omit<RulePolicy, 'portLevelSettings'> | undefined {
+  return policy?.portLevelSettings?.find((settings) => settings.port?.number === port);
+}

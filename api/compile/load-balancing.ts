@@ -1,0 +1,183 @@
+// What a DestinationRule or a TrafficPolicy says of balancing → the model's LoadBalancing. Pure.
+import { Failover, type HashKey, type LoadBalancing, LoadBalancing_Algorithm, type LocalityBalancing } from '../gen/mesh/v1/model.js';
+import { durationMs } from '../resources/index.js';
+import { goDurationMs } from '../resources/istio-common.js';
+import type { Stored } from './input.js';
+
+type RulePolicy = NonNullable<Stored<'DestinationRule'>['manifest']['spec']['trafficPolicy']>;
+type RuleBalancer = NonNullable<RulePolicy['loadBalancer']>;
+type OwnBalancer = NonNullable<Stored<'TrafficPolicy'>['manifest']['spec']['loadBalancer']>;
+
+const { LEAST_REQUEST, MAGLEV, PASSTHROUGH, PEAK_EWMA, RANDOM, RING_HASH, ROUND_ROBIN, UNSPECIFIED } = {
+  ...LoadBalancing_Algorithm,
+  UNSPECIFIED: LoadBalancing_Algorithm.UNSPECIFIED,
+};
+const ALL_CHOICES = 0xffff_ffff;
+const NOTHING: LoadBalancing = {
+  algorithm: UNSPECIFIED,
+  choices: 0,
+  decayMs: 0,
+  hash: undefined,
+  minRingSize: 0,
+  maxRingSize: 0,
+  tableSize: 0,
+  locality: undefined,
+  slowStart: undefined,
+  panicPercent: 0,
+  failover: Failover.CONSISTENT,
+};
+
+const SIMPLE = {
+  UNSPECIFIED,
+  LEAST_CONN: LEAST_REQUEST,
+  LEAST_REQUEST,
+  RANDOM,
+  ROUND_ROBIN,
+  PASSTHROUGH,
+} as const;
+
+/** Of a DestinationRule; undefined: it says nothing. Who detects outliers prefers near endpoints, as in Istio, unless told otherwise. */
+export function balancingOfRule({
+  loadBalancer,
+  outlierDetection,
+}: Pick<RulePolicy, 'loadBalancer' | 'outlierDetection'>): LoadBalancing | undefined {
+  if (loadBalancer === undefined && outlierDetection === undefined) return undefined;
+  const { simple = 'UNSPECIFIED', consistentHash, localityLbSetting, warmup, warmupDurationSecs } = loadBalancer ?? {};
+  const window = warmup?.duration ?? warmupDurationSecs;
+  return {
+    ...NOTHING,
+    algorithm: SIMPLE[simple],
+    ...(consistentHash === undefined ? {} : hashOfRule(consistentHash)),
+    locality: localityOf(localityLbSetting ?? {}, localityLbSetting !== undefined || outlierDetection !== undefined),
+    slowStart:
+      window === undefined
+        ? undefined
+        : {
+            windowMs: whole(goDurationMs(window)),
+            aggression: warmup?.aggression ?? 0,
+            minimumPercent: Math.round(warmup?.minimumPercent ?? 10),
+          },
+    panicPercent: outlierDetection?.minHealthPercent ?? 0,
+  };
+}
+
+function hashOfRule(hash: NonNullable<RuleBalancer['consistentHash']>): Partial<LoadBalancing> {
+  const { httpHeaderName, httpCookie, useSourceIp, httpQueryParameterName, ringHash, maglev, minimumRingSize } = hash;
+  return {
+    algorithm: maglev === undefined ? RING_HASH : MAGLEV,
+    hash: keyOf({
+      header: httpHeaderName,
+      // 0s: as long as the client's session; without one no cookie is given (Istio).
+      cookie:
+        httpCookie === undefined ? undefined : { ...httpCookie, ttlMs: httpCookie.ttl === undefined ? null : goDurationMs(httpCookie.ttl) },
+      sourceAddress: useSourceIp,
+      queryParameter: httpQueryParameterName,
+    }),
+    minRingSize: ringHash?.minimumRingSize ?? minimumRingSize ?? 0,
+    tableSize: maglev?.tableSize ?? 0,
+  };
+}
+
+const TYPES = {
+  RoundRobin: ROUND_ROBIN,
+  Random: RANDOM,
+  LeastRequest: LEAST_REQUEST,
+  PeakEWMA: PEAK_EWMA,
+  RingHash: RING_HASH,
+  Maglev: MAGLEV,
+} as const;
+
+const FAILOVERS = {
+  Consistent: Failover.CONSISTENT,
+  Random: Failover.RANDOM,
+  Dynamic: Failover.DYNAMIC,
+  FailFast: Failover.FAIL_FAST,
+} as const;
+
+/** Of a TrafficPolicy. */
+export function balancingOfPolicy(balancer: OwnBalancer): LoadBalancing {
+  const { type, leastRequest, peakEWMA, hash, ringHash, maglev, failover, locality, slowStart, panicThreshold } = balancer;
+  return {
+    ...NOTHING,
+    algorithm: type === undefined ? UNSPECIFIED : TYPES[type],
+    choices: leastRequest?.fullScan === true ? ALL_CHOICES : (leastRequest?.choices ?? 0),
+    decayMs: whole(durationMs(peakEWMA?.decay ?? '')),
+    hash:
+      hash === undefined
+        ? undefined
+        : keyOf({
+            ...hash,
+            cookie:
+              hash.cookie === undefined
+                ? undefined
+                : { ...hash.cookie, ttlMs: hash.cookie.ttl === undefined ? null : durationMs(hash.cookie.ttl) },
+          }),
+    minRingSize: ringHash?.minimumSize ?? 0,
+    maxRingSize: ringHash?.maximumSize ?? 0,
+    tableSize: maglev?.tableSize ?? 0,
+    locality: localityOf(locality ?? {}, locality !== undefined),
+    slowStart:
+      slowStart === undefined
+        ? undefined
+        : {
+            windowMs: whole(durationMs(slowStart.window)),
+            aggression: slowStart.aggression ?? 0,
+            minimumPercent: slowStart.minimumPercent,
+          },
+    panicPercent: panicThreshold ?? 0,
+    failover: FAILOVERS[failover ?? 'Consistent'],
+  };
+}
+
+interface Key {
+  readonly header?: string | undefined;
+  readonly cookie?: Cookie | undefined;
+  readonly sourceAddress?: boolean | undefined;
+  readonly queryParameter?: string | undefined;
+  readonly path?: boolean | undefined;
+}
+
+interface Cookie {
+  readonly name: string;
+  readonly path?: string | undefined;
+  /** Null: none is given to who has none. */
+  readonly ttlMs: number | null;
+  readonly attributes?: readonly { readonly name: string; readonly value?: string | undefined }[] | undefined;
+}
+
+function keyOf({ header, cookie, sourceAddress, queryParameter, path }: Key): HashKey | undefined {
+  if (header !== undefined) return { key: { $case: 'header', value: header.toLowerCase() } };
+  if (cookie !== undefined) return { key: { $case: 'cookie', value: cookieOf(cookie) } };
+  if (sourceAddress === true) return { key: { $case: 'sourceAddress', value: true } };
+  if (queryParameter !== undefined) return { key: { $case: 'query', value: queryParameter } };
+  return path === true ? { key: { $case: 'path', value: true } } : undefined;
+}
+
+function cookieOf({ name, path, ttlMs, attributes }: Cookie) {
+  return {
+    name,
+    path: path ?? '',
+    ttlSeconds: ttlMs === null ? undefined : Math.ceil(ttlMs / 1000),
+    attributes: (attributes ?? []).map((attribute) => ({ name: attribute.name, value: attribute.value ?? '' })),
+  };
+}
+
+type Locality = NonNullable<RuleBalancer['localityLbSetting']>;
+
+function localityOf({ enabled, distribute, failover, failoverPriority }: Locality, isAsked: boolean): LocalityBalancing | undefined {
+  if (!isAsked || enabled === false) return undefined;
+  return {
+    distributions: (distribute ?? []).map(({ from, to }) => ({ from, to: sorted(to) })),
+    failovers: (failover ?? []).map(({ from, to }) => ({ from, to })),
+    priorityLabels: [...(failoverPriority ?? [])],
+  };
+}
+
+/** Maps are encoded as they stand, and the same policy is to be the same bytes. */
+export function sorted<Value>(map: Readonly<Record<string, Value>>): Record<string, Value> {
+  return Object.fromEntries(Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function whole(ms: number | null): number {
+  return Math.min(Math.round(ms ?? 0), 0x7fff_ffff);
+}

@@ -1,0 +1,34 @@
+// Where requests go by the locality of endpoints, as DestinationRule (localityLbSetting) and TrafficPolicy say it. Owner: Istio API
+// (LocalityLoadBalancerSetting), its webhook's validation.
+import { z } from 'zod';
+import { checkOneOf, flag, itemsOf, listOf, mapOf, uint32 } from './istio-common.js';
+import { describe, fields, isUnchecked, type Report, type Unchecked, withRule } from './schema.js';
+
+export const localityLbSetting = withRule(
+  fields({
+    distribute: listOf(fields({ from: z.string(), to: mapOf(uint32) })).optional(),
+    failover: listOf(fields({ from: z.string(), to: z.string() })).optional(),
+    failoverPriority: listOf(z.string()).optional(),
+    enabled: flag,
+  }),
+  checkLocality,
+);
+
+export function checkLocality(value: Unchecked, report: Report): void {
+  checkOneOf(value, ['distribute', 'failover'], report);
+  if (value.distribute !== undefined && value.failoverPriority !== undefined)
+    report(['failoverPriority'], 'not with distribute: shares say where requests go');
+  itemsOf(value.distribute).forEach(({ to }, index) => {
+    if (!isUnchecked(to)) return;
+    const total = Object.values(to).reduce((sum: number, share) => sum + (typeof share === 'number' ? share : 0), 0);
+    if (total !== 100) report(['distribute', index, 'to'], `the shares of localities must sum up to 100, found ${total}`);
+    for (const [name, share] of Object.entries(to))
+      if (share === 0) report(['distribute', index, 'to', name], 'a share must not be 0: leave it out');
+  });
+  itemsOf(value.failover).forEach(({ from, to }, index) => {
+    if (typeof from === 'string' && from === to) report(['failover', index, 'to'], `expected another region than from (${from})`);
+    for (const [name, region] of Object.entries({ from, to }))
+      if (typeof region === 'string' && /[/*]/.test(region))
+        report(['failover', index, name], `expected a region, without zone and "*", found ${describe(region)}`);
+  });
+}
