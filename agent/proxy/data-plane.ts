@@ -429,13 +429,13 @@ export class DataPlane {
 
   /** Null: plain text. `used` gets the context, so that it is kept. Certificates that can't be served are told once. */
   private tlsOf(
-    { name, protocol, passthrough, certificates, clientTrust, clientFallback }: GatewayListener,
+    { name, protocol, passthrough, certificates, clientTrust, clientFallback, clientOptional }: GatewayListener,
     used: Set<GatewayContext>,
   ): ListenerTlsSpec | null | 'none can be served' {
     const rest: ListenerTlsSpec | null = passthrough.length > 0 ? { mode: 'passthrough', context: null } : null;
     if (certificates === null || (certificates.length === 0 && rest !== null)) return rest;
     const alpn = protocol === 'http' ? HTTP_ALPN : [];
-    const found = this.gatewayTls.contextFor({ certificates, passthrough, clientTrust, clientFallback, alpn });
+    const found = this.gatewayTls.contextFor({ certificates, passthrough, clientTrust, clientFallback, clientOptional, alpn });
     used.add(found);
     if (!this.toldFaults.has(found)) for (const fault of found.faults) this.log.error({ listener: name }, `${name}: ${fault}`);
     this.toldFaults.add(found);

@@ -34,6 +34,7 @@ import {
   DestinationWord,
   EXTRAS_WORDS,
   ExtrasWord,
+  HOST_FLAG_BITS,
   HostFlag,
   LISTENER_WORDS,
   ListenerKind,
@@ -89,6 +90,7 @@ const L_KIND = ListenerWord.Kind as number;
 const L_SCOPE = ListenerWord.Scope as number;
 const STOP = HostFlag.Stop as number;
 const LISTED = HostFlag.Listed as number;
+const FINAL = HostFlag.Final as number;
 const B_UP_TO = BackendWord.UpTo as number;
 const B_CLUSTER = BackendWord.Cluster as number;
 const B_REWRITE = BackendWord.Rewrite as number;
@@ -237,7 +239,7 @@ export class Decider {
     const { hostIndex, hostParents } = this.tables;
     for (let host = from; host >= ANY_HOST; host = host === ANY_HOST ? ANY_HOST - 1 : hostParents[host]!) {
       const entry = lookup(hostIndex, scope, host);
-      if (entry >= 0 && (entry & STOP) !== 0) return entry >> 2;
+      if (entry >= 0 && (entry & STOP) !== 0) return entry >> HOST_FLAG_BITS;
     }
     return -1;
   }
@@ -261,9 +263,14 @@ export class Decider {
     for (let host = descriptors[d + D_HOST]!; host >= ANY_HOST; host = host === ANY_HOST ? ANY_HOST - 1 : tables.hostParents[host]!) {
       const entry = lookup(tables.hostIndex, scope, host);
       if (entry >= 0) {
-        const node = (entry & LISTED) === 0 ? this.match(batch, d, entry >> 2) : this.matchListed(batch, d, entry >> 2);
+        const node =
+          (entry & LISTED) === 0 ? this.match(batch, d, entry >> HOST_FLAG_BITS) : this.matchListed(batch, d, entry >> HOST_FLAG_BITS);
         if (node >= 0) {
           this.act(batch, d, q, scope, node, traffic);
+          return;
+        }
+        if ((entry & FINAL) !== 0) {
+          this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
           return;
         }
         if ((entry & STOP) !== 0) break;
@@ -286,7 +293,7 @@ export class Decider {
     ) {
       const entry = lookup(tables.hostIndex, scope, host);
       if (entry < 0) continue;
-      const node = lookup(tables.pathIndex, entry >> 2, WHOLE_CONNECTION);
+      const node = lookup(tables.pathIndex, entry >> HOST_FLAG_BITS, WHOLE_CONNECTION);
       if (node >= 0) {
         this.act(batch, d, q, scope, node * NODE_WORDS, traffic);
         return;

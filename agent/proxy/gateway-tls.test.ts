@@ -15,6 +15,7 @@ const of = (...certificates: TlsCertificateSpec[]) => ({
   passthrough: [],
   clientTrust: null,
   clientFallback: false,
+  clientOptional: false,
 });
 
 /** Records what the addon is asked for; refuses certificates of "bad". */
@@ -80,7 +81,7 @@ test('clients are asked for certificates where there is trust to verify them by,
   const { addon, tls } = setUp();
   const { context } = tls.contextFor({ ...of(certificate('a')), clientTrust: 'ca' });
   expect(addon.specs.get(context!)).toMatchObject({ trust: 'ca', clientCertificates: 'required' });
-  const lax = tls.contextFor({ ...of(certificate('a')), clientTrust: 'ca', clientFallback: true });
+  const lax = tls.contextFor({ ...of(certificate('a')), clientTrust: 'ca', clientFallback: true, clientOptional: false });
   expect(addon.specs.get(lax.context!)).toMatchObject({ trust: 'ca', clientCertificates: 'fallback' });
   expect(addon.specs.get(tls.contextFor(of(certificate('a'))).context!)).toMatchObject({ trust: null, clientCertificates: 'none' });
 });

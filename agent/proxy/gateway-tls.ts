@@ -21,6 +21,8 @@ export interface GatewayTlsSpec {
   readonly clientTrust: string | null;
   /** Clients without a good certificate are let in all the same. */
   readonly clientFallback: boolean;
+  /** Those without any are. */
+  readonly clientOptional: boolean;
 }
 
 export interface GatewayContext {
@@ -60,7 +62,7 @@ export class GatewayTls {
   /** The same has the same object. Its context is the caller's until keepOnly() leaves it out. */
   contextFor(spec: GatewayTlsSpec): GatewayContext {
     const key = createHash('sha256')
-      .update(JSON.stringify([spec.certificates, spec.alpn, spec.passthrough, spec.clientTrust, spec.clientFallback]))
+      .update(JSON.stringify([spec.certificates, spec.alpn, spec.passthrough, spec.clientTrust, spec.clientFallback, spec.clientOptional]))
       .digest('base64');
     const known = this.contexts.get(key);
     if (known !== undefined) return known;
@@ -109,7 +111,7 @@ export class GatewayTls {
   }
 
   /** The handle, or what OpenSSL says. */
-  private create({ certificates, alpn, passthrough, clientTrust, clientFallback }: GatewayTlsSpec): number | string {
+  private create({ certificates, alpn, passthrough, clientTrust, clientFallback, clientOptional }: GatewayTlsSpec): number | string {
     try {
       return this.addon.createTlsContext({
         role: 'server',
@@ -117,7 +119,7 @@ export class GatewayTls {
         trust: clientTrust,
         alpn,
         passthrough,
-        clientCertificates: clientTrust === null ? 'none' : clientFallback ? 'fallback' : 'required',
+        clientCertificates: clientTrust === null ? 'none' : clientFallback ? 'fallback' : clientOptional ? 'optional' : 'required',
         accepts: [],
         ticketKeys: this.ticketKeys,
       });

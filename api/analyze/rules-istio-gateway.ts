@@ -34,16 +34,22 @@ function workloadsOf(world: World, gateway: AnalysedObject): readonly LabelledWo
   return world.workloads.filter(({ labels }) => includes(labels, selector));
 }
 
+/** Where Weft runs it, which has no workloads of its own for gateways. */
+function isOfNodes(world: World, gateway: AnalysedObject): boolean {
+  return world.all('Node').some(({ value }) => includes(texts(recordIn(value, 'metadata').labels), selectorOf(gateway)));
+}
+
 /** A port that no Service of the gateway's workloads has, or leads to, is never asked. */
 export function ports(world: World, report: Report): void {
   for (const gateway of world.all(TYPE)) {
     const workloads = workloadsOf(world, gateway);
+    if (isOfNodes(world, gateway)) continue;
     if (workloads.length === 0 && !isDefault(gateway)) {
       report(
         gateway,
         'ReferencedResourceNotFound',
         ['spec', 'selector'],
-        `no workload has the labels ${JSON.stringify(selectorOf(gateway))}`,
+        `no node and no workload has the labels ${JSON.stringify(selectorOf(gateway))}: it runs on every node`,
       );
       continue;
     }
@@ -86,8 +92,9 @@ function credentialsOf(gateway: AnalysedObject): readonly Credential[] {
   });
 }
 
-/** Where its Secrets are: with its workloads. Null: it has none. */
-function namespaceOf(world: World, gateway: AnalysedObject): string | null {
+/** Where its Secret is: beside it, else with its workloads (Istio). Null: it has none. */
+function namespaceOf(world: World, gateway: AnalysedObject, secret: string): string | null {
+  if (world.find('Secret', gateway.namespace, secret) !== undefined) return gateway.namespace;
   const [first] = workloadsOf(world, gateway);
   return first?.namespace ?? (isDefault(gateway) ? ROOT_NAMESPACE : null);
 }
@@ -95,7 +102,7 @@ function namespaceOf(world: World, gateway: AnalysedObject): string | null {
 export function credentials(world: World, report: Report): void {
   for (const gateway of world.all(TYPE)) {
     for (const { path, name } of credentialsOf(gateway)) {
-      const namespace = namespaceOf(world, gateway);
+      const namespace = namespaceOf(world, gateway, name);
       const secret = namespace === null ? undefined : world.find('Secret', namespace, name);
       if (namespace === null) {
         report(
@@ -138,7 +145,7 @@ function secretFault(secret: Unchecked, nowMs: number): string | null {
 export function privateKeys(world: World, report: Report): void {
   for (const gateway of world.all(TYPE))
     for (const { path, name } of credentialsOf(gateway)) {
-      const namespace = namespaceOf(world, gateway);
+      const namespace = namespaceOf(world, gateway, name);
       const secret = (namespace === null ? undefined : world.find('Secret', namespace, name)?.value) ?? {};
       const pair = isHidden(secret) ? null : pairIn(secret);
       const fault = pair === null ? null : keyPairFault(pair.chain, pair.key);
@@ -148,11 +155,12 @@ export function privateKeys(world: World, report: Report): void {
 
 /** Browsers reuse a connection for every host that its certificate is for: it may reach the other gateway. */
 export function sharedCertificates(world: World, report: Report): void {
-  const all = world
-    .all(TYPE)
-    .flatMap((gateway) =>
-      credentialsOf(gateway).map((credential) => ({ ...credential, secret: `${namespaceOf(world, gateway)}/${credential.name}` })),
-    );
+  const all = world.all(TYPE).flatMap((gateway) =>
+    credentialsOf(gateway).map((credential) => ({
+      ...credential,
+      secret: `${namespaceOf(world, gateway, credential.name)}/${credential.name}`,
+    })),
+  );
   for (const { gateway, path, secret } of all) {
     const others = all.filter(
       (other) => other.gateway !== gateway && other.secret === secret && includes(selectorOf(other.gateway), selectorOf(gateway)),

@@ -6,6 +6,7 @@ import { compileGateway } from './gateway.js';
 import { compileGrpcRoute } from './grpc-route.js';
 import { compileHttpRoute } from './http-route.js';
 import { type CompileInput, indexObjects, nameOf, type ObjectIndex, oldestFirst } from './input.js';
+import { compileIstioGateway } from './istio-gateway.js';
 import { CompileMemo } from './memo.js';
 import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
@@ -84,6 +85,11 @@ function compileAll(
   for (const gateway of index.gateways.values()) {
     const context = { index, nowMs: nowMs ?? null, report: reporter(gateway) };
     for (const { name, message } of compileGateway(gateway, context)) resources.push({ type: ResourceType.LISTENER, name, message });
+  }
+  for (const gateway of index.istioGateways.values()) {
+    const { listeners, redirects } = compileIstioGateway(gateway, { index, nowMs: nowMs ?? null, report: reporter(gateway) });
+    for (const { name, message } of listeners) resources.push({ type: ResourceType.LISTENER, name, message });
+    for (const message of redirects) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
   }
   return resources;
 }

@@ -8,17 +8,10 @@ import {
   type TlsLimits,
   TlsVersion,
 } from '../gen/mesh/v1/model.js';
-import {
-  type CertificateTimes,
-  certificateTimes,
-  gatewayForwarding,
-  isHidden,
-  keyPairFault,
-  tlsKeyPair,
-  tlsLimits,
-} from '../resources/index.js';
+import { gatewayForwarding, tlsLimits } from '../resources/index.js';
 import { portConflicts } from '../resources/kind-gateway.js';
 import { canonicalAddress } from './address.js';
+import { readSecret, timeFault } from './gateway-secret.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { isGranted, notGranted } from './reference-grants.js';
@@ -90,6 +83,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         backendCertificate,
         trustedHops,
         forwardClientCert,
+        shared: false,
       },
     }));
   });
@@ -116,8 +110,8 @@ function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredLis
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`, 'Invalid');
   const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
   return clients === null
-    ? { certificates: [], clientTrust: '', clientFallback: false, limits }
-    : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, limits };
+    ? { certificates: [], clientTrust: '', clientFallback: false, clientOptional: false, limits }
+    : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, clientOptional: false, limits };
 }
 
 /** Backends that ask for a certificate and are shown none decide for themselves. */
@@ -192,36 +186,4 @@ function clientsOf(gateway: Stored<'Gateway'>, port: number, { index, report }: 
   if (validation === undefined) return { trust: '', fallback: false };
   const trust = trustOf(gateway, validation.caCertificateRefs, `${path}.validation.caCertificateRefs`, index, report);
   return trust === '' ? null : { trust, fallback: validation.mode === 'AllowInsecureFallback' };
-}
-
-function timeFault(times: CertificateTimes | null, nowMs: number | null): string | null {
-  if (times === null || nowMs === null) return null;
-  const day = (ms: number): string => new Date(ms).toISOString();
-  if (nowMs >= times.toMs) return `expired at ${day(times.toMs)}`;
-  return nowMs < times.fromMs ? `is not valid before ${day(times.fromMs)}` : null;
-}
-
-interface ReadSecret {
-  readonly pair: Certificate;
-  readonly times: CertificateTimes | null;
-  /** Why it can't be served. */
-  readonly fault: string | null;
-}
-
-/** Reading a certificate takes 140 µs, every revision is compiled, and validated manifests stay the same objects. */
-const known = new WeakMap<Stored<'Secret'>['manifest'], ReadSecret>();
-
-function readSecret(manifest: Stored<'Secret'>['manifest']): ReadSecret {
-  let read = known.get(manifest);
-  if (read === undefined) {
-    const pair = tlsKeyPair(manifest);
-    const fault = isHidden(manifest)
-      ? null
-      : pair.chain === '' || pair.key === ''
-        ? 'it lacks tls.crt or tls.key'
-        : (keyPairFault(pair.chain, pair.key)?.message ?? null);
-    read = { pair, times: fault === null ? certificateTimes(pair.chain) : null, fault };
-    known.set(manifest, read);
-  }
-  return read;
 }

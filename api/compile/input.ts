@@ -34,6 +34,7 @@ export interface ObjectIndex {
   /** Of those that are hosts of ServiceEntries. */
   readonly entryHosts: ReadonlyMap<string, EntryHost>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
+  readonly istioGateways: ReadonlyMap<string, Stored<'IstioGateway'>>;
   readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
   readonly grpcRoutes: readonly Stored<'GRPCRoute'>[];
   readonly tlsRoutes: readonly Stored<'TLSRoute'>[];
@@ -90,6 +91,7 @@ export function indexObjects(
     services,
     entryHosts: outside.hosts,
     gateways: byName(ofKind('Gateway')),
+    istioGateways: byName(ofKind('IstioGateway')),
     routes: byName(ofKind('HTTPRoute')),
     grpcRoutes: ofKind('GRPCRoute'),
     tlsRoutes: ofKind('TLSRoute'),

@@ -41,15 +41,25 @@ export function compareCandidates(a: RouteCandidate, b: RouteCandidate): number 
   );
 }
 
-/** 7 to 10 alone, the routes that have an order first. */
+/** 7 to 10 alone, the routes that have an order first, and what takes everything last: several may have one host of a gateway (Istio). */
 function compareInOrder(a: RouteCandidate, b: RouteCandidate): number {
   return (
     Number(b.inOrder === true) - Number(a.inOrder === true) ||
+    Number(takesEverything(a.match)) - Number(takesEverything(b.match)) ||
     a.createdAtMs - b.createdAtMs ||
     compareText(a.route, b.route) ||
     a.ruleIndex - b.ruleIndex ||
     a.matchIndex - b.matchIndex
   );
+}
+
+/** Null does. */
+export function takesEverything(match: HttpMatch | null): boolean {
+  if (match === null) return true;
+  const { path, headers, query, method, grpcMethod, authority, scheme, methodPattern, port, source } = match;
+  const isAnyPath = path === undefined || (path.type === PathMatch_Type.TEXT_PREFIX && path.value === '/');
+  const asks = method !== '' || grpcMethod !== '' || port !== 0 || headers.length + query.length > 0;
+  return isAnyPath && !asks && [authority, scheme, methodPattern, source].every((each) => each === undefined);
 }
 
 /** Most specific first. Two different hostnames of one length never both match a host of that rank; the text only makes the order total. */

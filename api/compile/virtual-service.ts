@@ -1,5 +1,5 @@
-// VirtualService (with the subsets of DestinationRules) → routes of the model, one for each port of a service that it is for: their rules are
-// tried in the order they are written. One VirtualService at a time.
+// VirtualService (with the subsets of DestinationRules) → routes of the model, one for each port of a service or of a Gateway that it is for: their
+// rules are tried in the order they are written. One VirtualService at a time.
 import {
   type Backend,
   type ConnectionRoute,
@@ -11,10 +11,13 @@ import {
   type RouteParent,
 } from '../gen/mesh/v1/model.js';
 import { seenFrom } from '../resources/index.js';
+import { covers, fullHost } from '../resources/istio-host.js';
 import { NO_BACKEND } from './backend.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { type IstioGateway, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
 import { type HostIndex, hostOf, knownHost, servicesOf } from './istio-hosts.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
+import { takesEverything } from './route-order.js';
 import { protocolOf } from './service.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 import { compileCors, compileFault, compileRetry, percentParts } from './virtual-service-policies.js';
@@ -34,17 +37,28 @@ export type HttpEntry = NonNullable<Spec['http']>[number];
 type Share = NonNullable<HttpEntry['route']>[number];
 type Destination = Share['destination'];
 
-export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'destinationRules'>;
+export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'destinationRules' | 'istioGateways'>;
 
-/** Where its rules apply: a port of a service, or of those that go through a gateway. */
+/** Where its rules apply: a port of a service, for requests in the mesh, or of a Gateway. */
 interface Place {
-  readonly service: Stored<'Service'>;
-  readonly port: DeclaredPort;
+  /** "reviews.shop:9080", "gateway shop/edge:8080" */
+  readonly name: string;
+  readonly port: number;
+  /** MESH, or "<namespace>/<name>": as matches name it. */
+  readonly gateway: string;
+  readonly parents: readonly RouteParent[];
+  /** As of HttpRoute. */
+  readonly hostnames: readonly string[];
 }
 
 export interface CompiledVirtualService {
   readonly http: readonly HttpRoute[];
   readonly connections: readonly ConnectionRoute[];
+}
+
+interface Routes {
+  readonly http: HttpRoute[];
+  readonly connections: ConnectionRoute[];
 }
 
 const MESH = 'mesh';
@@ -57,30 +71,96 @@ export function compileVirtualService(
   claimed: Map<string, string>,
   report: ReportProblem,
 ): CompiledVirtualService {
+  const { hosts = [], gateways = [] } = object.manifest.spec;
+  const routes: Routes = { http: [], connections: [] };
+  if (hosts.length === 0) return routes;
+  if (gateways.length === 0 || gateways.includes(MESH)) compileForMesh(object, index, claimed, report, routes);
+  gateways.forEach((name, at) => {
+    if (name !== MESH) compileForGateway(object, gatewayNamed(name, object), `spec.gateways[${at}]`, index, report, routes);
+  });
+  return routes;
+}
+
+function compileForMesh(
+  object: VirtualService,
+  index: VirtualServiceIndex,
+  claimed: Map<string, string>,
+  report: ReportProblem,
+  routes: Routes,
+): void {
   const { spec } = object.manifest;
-  const http: HttpRoute[] = [];
-  const connections: ConnectionRoute[] = [];
-  if ((spec.hosts ?? []).length === 0) return { http, connections };
-  const gateways = (spec.gateways ?? []).filter((gateway) => gateway !== MESH);
-  if (gateways.length > 0)
-    report('spec.gateways', `Gateways of Istio are not served yet: for ${gateways.join(', ')} the rules do not apply`, 'UnsupportedValue');
-  if ((spec.gateways ?? []).length > 0 && !spec.gateways?.includes(MESH)) return { http, connections };
   for (const [at, host] of (spec.hosts ?? []).entries()) {
     const services = servicesOf(host, object.namespace, index);
     if (services.length === 0)
       report(`spec.hosts[${at}]`, `no Service has the host ${host}: the rules do not apply to it`, 'NoMatchingParent');
     for (const service of services) {
       for (const port of tcpPorts(service)) {
-        const place = { service, port };
+        const place = placeInMesh(object, service, port.port);
         const isBytes = isOpaque(port);
         if (isBytes ? !hasConnectionRules(spec, port.port) : (spec.http ?? []).length === 0) continue;
-        if (!isFree(object, place, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted'))) continue;
-        if (isBytes) connections.push(...compileConnections(object, place, index, report));
-        else http.push(compileHttp(object, place, index, report));
+        const key = placeKey(service, port.port);
+        if (!isFree(object, key, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted'))) continue;
+        if (isBytes) routes.connections.push(...compileConnections(object, place, ['tls', 'tcp'], index, report));
+        else routes.http.push(compileHttp(object, place, index, report));
       }
     }
   }
-  return { http, connections };
+}
+
+/** "<namespace>/<name>" */
+function gatewayNamed(name: string, { namespace }: VirtualService): string {
+  return name.includes('/') ? name : `${namespace}/${name}`;
+}
+
+/** For each of its ports, where servers have hosts in common with it and take it from its namespace. */
+function compileForGateway(
+  object: VirtualService,
+  name: string,
+  path: string,
+  index: VirtualServiceIndex,
+  report: ReportProblem,
+  routes: Routes,
+): void {
+  const { hosts = [], exportTo = [], ...rules } = object.manifest.spec;
+  const gateway = index.istioGateways.get(name);
+  const refuse = (message: string, reason: ConditionReason): void => report(path, `${message}: the rules do not apply there`, reason);
+  if (gateway === undefined) {
+    refuse(`Gateway ${name} doesn't exist`, 'NoMatchingParent');
+    return;
+  }
+  if (seenFrom(exportTo, object.namespace)?.includes(gateway.namespace) === false) {
+    refuse(`it is not exported to ${gateway.namespace}`, 'NotAllowedByListeners');
+    return;
+  }
+  const own = hosts.map((host) => fullHost(host, object.namespace).toLowerCase());
+  const taking = serverHosts(gateway).filter(
+    (server) =>
+      (server.namespaces === null || server.namespaces.includes(object.namespace)) &&
+      server.hosts.some((host) => own.some((each) => covers(host, each) || covers(each, host))),
+  );
+  if (taking.length === 0)
+    refuse(`no server of Gateway ${name} has one of its hosts for namespace ${object.namespace}`, 'NoMatchingListenerHostname');
+  // What only ends like it the model can't name.
+  const nameable = own.filter((host) => !host.includes('*') || host.startsWith('*.'));
+  for (const takes of ['http', 'tls', 'tcp'] as const) {
+    if ((rules[takes] ?? []).length === 0) continue;
+    const servers = taking.filter((server) => server.takes === takes);
+    for (const port of new Set(servers.map((server) => server.port))) {
+      const place: Place = {
+        name: `gateway ${name}:${port}`,
+        port,
+        gateway: name,
+        parents: servers.flatMap((server) => (server.port === port ? [gatewayParent(gateway, server)] : [])),
+        hostnames: own.includes('*') ? [] : nameable,
+      };
+      if (takes === 'http') routes.http.push(compileHttp(object, place, index, report));
+      else routes.connections.push(...compileConnections(object, place, [takes], index, report));
+    }
+  }
+}
+
+function gatewayParent(gateway: IstioGateway, { section, port }: ServerHost): RouteParent {
+  return { parent: { $case: 'gateway', value: istioGatewayName(gateway) }, port, section, consumerNamespace: '' };
 }
 
 function isOpaque(port: DeclaredPort): boolean {
@@ -94,8 +174,7 @@ function hasConnectionRules({ tls, tcp }: Spec, port: number): boolean {
 }
 
 /** Routes of the Gateway API go first, then the oldest VirtualService: one port of a service has the rules of one. */
-function isFree(object: VirtualService, place: Place, claimed: Map<string, string>, refuse: (message: string) => void): boolean {
-  const key = placeKey(place);
+function isFree(object: VirtualService, key: string, claimed: Map<string, string>, refuse: (message: string) => void): boolean {
   const other = claimed.get(key);
   if (other !== undefined) refuse(`${other} has Service ${key}: the rules do not apply there`);
   else claimed.set(key, `VirtualService ${nameOf(object)}`);
@@ -114,7 +193,7 @@ export function claimedByRoutes({
       const service = kind === 'Service' && namespace === route.namespace ? services.get(nameOf({ namespace, name })) : undefined;
       if (service === undefined) continue;
       for (const port of tcpPorts(service)) {
-        const key = placeKey({ service, port });
+        const key = placeKey(service, port.port);
         if ((only === undefined || only === port.port) && !claimed.has(key)) claimed.set(key, `${route.kind} ${nameOf(route)}`);
       }
     }
@@ -122,19 +201,27 @@ export function claimedByRoutes({
   return claimed;
 }
 
-function placeKey({ service, port }: Place): string {
-  return `${nameOf(service)}:${port.port}`;
-}
-
-function routeName(object: VirtualService, { service, port }: Place): string {
-  return `${object.name}@${service.name}.${service.namespace}:${port.port}`;
+function placeKey(service: Stored<'Service'>, port: number): string {
+  return `${nameOf(service)}:${port}`;
 }
 
 /** Seen from some namespaces only, it is for their clients alone. */
-function parentsOf(object: VirtualService, { service, port }: Place): RouteParent[] {
+function placeInMesh(object: VirtualService, service: Stored<'Service'>, port: number): Place {
   const namespaces = seenFrom(object.manifest.spec.exportTo ?? [], object.namespace);
-  const parent = { parent: { $case: 'service', value: nameOf(service) } as const, port: port.port, section: '' };
-  return (namespaces ?? ['']).map((consumerNamespace) => ({ ...parent, consumerNamespace }));
+  const parent = { parent: { $case: 'service', value: nameOf(service) } as const, port, section: '' };
+  return {
+    name: `${service.name}.${service.namespace}:${port}`,
+    port,
+    gateway: MESH,
+    parents: (namespaces ?? ['']).map((consumerNamespace) => ({ ...parent, consumerNamespace })),
+    hostnames: [],
+  };
+}
+
+/** Whether what names these gateways (none: all of the VirtualService's) is for that place. */
+function isOf(gateways: readonly string[] | undefined, object: VirtualService, { gateway }: Place): boolean {
+  if (gateways === undefined || gateways.length === 0) return true;
+  return gateways.some((name) => (name === MESH ? MESH : gatewayNamed(name, object)) === gateway);
 }
 
 function compileHttp(object: VirtualService, place: Place, index: VirtualServiceIndex, report: ReportProblem): HttpRoute {
@@ -144,14 +231,20 @@ function compileHttp(object: VirtualService, place: Place, index: VirtualService
   );
   return {
     namespace,
-    name: routeName(object, place),
+    name: `${object.name}@${place.name}`,
     createdAtMs,
-    parents: parentsOf(object, place),
-    hostnames: [],
-    rules,
+    parents: [...place.parents],
+    hostnames: [...place.hostnames],
+    rules: upToCatchAll(rules),
     kind: 'VirtualService',
     inOrder: true,
   };
+}
+
+/** What follows a rule that takes everything is never reached (Istio leaves it out). */
+function upToCatchAll(rules: readonly HttpRule[]): HttpRule[] {
+  const last = rules.findIndex(({ matches }) => matches.length === 0 || matches.some(takesEverything));
+  return last < 0 ? [...rules] : rules.slice(0, last + 1);
 }
 
 /** `outer`: the matches of the rule that delegates to this one. */
@@ -164,8 +257,8 @@ function compileEntry(
   index: VirtualServiceIndex,
   report: ReportProblem,
 ): HttpRule[] {
-  const own = (entry.match ?? []).filter(({ gateways }) => gateways === undefined || gateways.length === 0 || gateways.includes(MESH));
-  // None of its matches is for the mesh, which is not to match everything.
+  const own = (entry.match ?? []).filter(({ gateways }) => isOf(gateways, object, place));
+  // None of its matches is for this place, which is not to match everything.
   if ((entry.match ?? []).length > 0 && own.length === 0) return [];
   const matches = mergedMatches(outer, own.length === 0 ? [null] : own.map(compileMatch));
   if (matches.length === 0) return [];
@@ -280,7 +373,7 @@ function resolve(
     return null;
   }
   const ports = tcpPorts(service);
-  const wanted = port?.number ?? (ports.length === 1 ? ports[0]!.port : place.port.port);
+  const wanted = port?.number ?? (ports.length === 1 ? ports[0]!.port : place.port);
   if (!ports.some((each) => each.port === wanted)) {
     refuse(`Service ${nameOf(service)} has no port ${wanted} (it has ${ports.map((each) => each.port).join(', ')})`, 'BackendNotFound');
     return null;
@@ -335,16 +428,22 @@ function mirrorsOf(
 }
 
 /** The first rule of a server name has it; those of bytes have all the others. */
-function compileConnections(object: VirtualService, place: Place, index: VirtualServiceIndex, report: ReportProblem): ConnectionRoute[] {
+function compileConnections(
+  object: VirtualService,
+  place: Place,
+  kinds: readonly ('tls' | 'tcp')[],
+  index: VirtualServiceIndex,
+  report: ReportProblem,
+): ConnectionRoute[] {
   const { tls, tcp } = object.manifest.spec;
   const isFor = ({ port, gateways }: { port?: number | undefined; gateways?: readonly string[] | undefined }): boolean =>
-    (port === undefined || port === place.port.port) && (gateways === undefined || gateways.length === 0 || gateways.includes(MESH));
+    (port === undefined || port === place.port) && isOf(gateways, object, place);
   const make = (kind: 'tls' | 'tcp', at: number, serverNames: readonly string[], route: readonly Share[]): ConnectionRoute => ({
     kind: 'VirtualService',
     namespace: object.namespace,
-    name: `${routeName(object, place)}-${kind}-${at}`,
+    name: `${object.name}@${place.name}-${kind}-${at}`,
     createdAtMs: object.createdAtMs,
-    parents: parentsOf(object, place),
+    parents: [...place.parents],
     serverNames: [...serverNames],
     backends: scaled(
       route.map((share, position) =>
@@ -352,11 +451,11 @@ function compileConnections(object: VirtualService, place: Place, index: Virtual
       ),
     ),
   });
-  const ofNames = (tls ?? []).flatMap(({ match, route }, at) => {
+  const ofNames = (kinds.includes('tls') ? (tls ?? []) : []).flatMap(({ match, route }, at) => {
     const names = match.filter(isFor).flatMap(({ sniHosts }) => sniHosts);
     return names.length === 0 ? [] : [make('tls', at, names, route)];
   });
-  const ofBytes = (tcp ?? []).flatMap(({ match, route }, at) => {
+  const ofBytes = (kinds.includes('tcp') ? (tcp ?? []) : []).flatMap(({ match, route }, at) => {
     const own = match?.filter(isFor) ?? [];
     if (match !== undefined && match.length > 0 && own.length === 0) return [];
     if (own.some((each) => each.sourceLabels !== undefined || each.sourceNamespace !== undefined || each.destinationSubnets !== undefined))

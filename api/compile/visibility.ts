@@ -1,7 +1,8 @@
 // Who may see what: exports of services, what Sidecars ask for, where gateways run. Reads it off the objects; what a node is told for it is the
 // controller's to say. It narrows what is distributed and forbids nothing.
-import { EXPORT_TO, exportedTo, gatewayNodes, type LabelSelector, ROOT_NAMESPACE } from '../resources/index.js';
+import { EXPORT_TO, exportedTo, gatewayNodes, type LabelSelector, ROOT_NAMESPACE, selects } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { istioGatewayName } from './istio-gateway.js';
 
 export interface Visibility {
   /** By "<namespace>/<name>" the namespaces that see the service; none: nobody. One that is not in it is seen by all. */
@@ -34,7 +35,7 @@ export interface EgressHost {
 
 /** Null: nothing is narrowed, all nodes are told everything. */
 export function compileVisibility(
-  index: Pick<ObjectIndex, 'services' | 'namespaces' | 'nodes' | 'gateways' | 'sidecars'>,
+  index: Pick<ObjectIndex, 'services' | 'namespaces' | 'nodes' | 'gateways' | 'istioGateways' | 'sidecars'>,
 ): Visibility | null {
   const exports = new Map<string, readonly string[]>();
   for (const [name, { namespace, manifest }] of index.services) {
@@ -47,10 +48,28 @@ export function compileVisibility(
     const nodes = gatewayNodes(manifest.metadata.annotations);
     if (nodes !== null) gateways.set(name, nodes);
   }
+  for (const gateway of index.istioGateways.values()) {
+    const nodes = nodesOfIstioGateway(gateway, index.nodes);
+    if (nodes !== null) gateways.set(istioGatewayName(gateway), nodes);
+  }
   const sidecars = index.sidecars.flatMap(egressOf);
   if (exports.size + gateways.size + sidecars.length === 0) return null;
   const nodeLabels = new Map([...index.nodes].map(([name, { manifest }]) => [name, manifest.metadata.labels ?? {}]));
   return { exports, sidecars, gateways, nodeLabels };
+}
+
+/**
+ * Its selector names labels of nodes here: proxies are the nodes'. Where no node has them (Istio's own are of pods that it brings) it runs on every
+ * node, as a Gateway of the Gateway API does that says nothing.
+ */
+function nodesOfIstioGateway(
+  { manifest: { metadata, spec } }: Stored<'IstioGateway'>,
+  nodes: ReadonlyMap<string, Stored<'Node'>>,
+): LabelSelector | null {
+  const asked = gatewayNodes(metadata.annotations);
+  if (asked !== null || spec.selector === undefined) return asked;
+  const selector = { matchLabels: spec.selector };
+  return [...nodes.values()].some((node) => selects(selector, node.manifest.metadata.labels ?? {})) ? selector : null;
 }
 
 /** One without egress says nothing of it: what the namespace or the mesh has holds (Istio). */

@@ -81,7 +81,6 @@ export const istioGatewayKind = istioKind(
     plural: 'istiogateways',
     manifestPlural: 'gateways',
     shortNames: ['igw'],
-    notActedOn: 'a Gateway of networking.istio.io; one of gateway.networking.k8s.io is',
   },
   withRule(fields({ servers: z.array(server).min(1).max(256), selector: selectorLabels.optional() }), ({ servers }, report) => {
     const names = new Map<string, number>();

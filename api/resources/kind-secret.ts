@@ -12,7 +12,7 @@ const KEY = 'tls.key';
 const HIDDEN = '(hidden)';
 /** RFC 4648 with padding; line breaks as YAML's block texts have them. */
 const BASE64 = /^[A-Za-z0-9+/\r\n]*={0,2}[\r\n]*$/;
-const LATER_TYPES = ['Opaque', 'kubernetes.io/dockerconfigjson', 'kubernetes.io/basic-auth', 'kubernetes.io/ssh-auth'];
+const LATER_TYPES = ['kubernetes.io/dockerconfigjson', 'kubernetes.io/basic-auth', 'kubernetes.io/ssh-auth'];
 
 function texts(expected: string) {
   const error = ({ input }: { input?: unknown }): string | undefined =>
@@ -26,7 +26,7 @@ const schema = withRule(
   objectOf(
     { kind: 'Secret', apiVersion: 'v1', name: dnsSubdomain },
     {
-      type: openChoice(['kubernetes.io/tls'], 'secrets of type', LATER_TYPES).default('Opaque'),
+      type: openChoice(['kubernetes.io/tls', 'Opaque'], 'secrets of type', LATER_TYPES).default('Opaque'),
       data: texts('base64 text').optional(),
       stringData: texts('text').optional(),
       immutable: z.boolean().optional(),
@@ -88,7 +88,17 @@ export type SecretManifest = z.output<typeof secretKind.schema>;
 
 /** PEM, of a Secret that was validated. */
 export function tlsKeyPair(manifest: SecretManifest): { readonly chain: string; readonly key: string } {
-  return { chain: textOfKey(manifest, CERTIFICATE)?.text ?? '', key: textOfKey(manifest, KEY)?.text ?? '' };
+  return { chain: firstText(manifest, [CERTIFICATE, 'cert']), key: firstText(manifest, [KEY, 'key']) };
+}
+
+/** Of those who vouch for clients, as Istio has them: PEM; empty: it has none. */
+export function caBundle(manifest: SecretManifest): string {
+  return firstText(manifest, ['ca.crt', 'cacert']);
+}
+
+/** Of generic Secrets Istio's names of the keys. */
+function firstText(manifest: SecretManifest, keys: readonly string[]): string {
+  return keys.map((key) => textOfKey(manifest, key)?.text).find((text) => text !== undefined) ?? '';
 }
 
 /** Whether its values are those that are shown instead: nothing can be said of them. */

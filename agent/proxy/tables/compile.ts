@@ -202,7 +202,7 @@ class Scopes {
       const scopeName = `gateway ${listener.gateway}:${listener.port}`;
       const shownBy = listener.backendCertificate === undefined ? '' : listener.gateway;
       const hostsOf = (hostnames: readonly string[]): string[] =>
-        effectiveHosts(hostnames, listener.hostname).filter((host) => ownerOf(host, listeners) === listener);
+        effectiveHosts(hostnames, listener.hostname).filter((host) => ownerOf(host, listeners)?.hostname === listener.hostname);
       if (isHttp(listener)) {
         for (const route of requests.filter((candidate) => isAttached(candidate, listener)))
           for (const host of hostsOf(route.hostnames)) this.chains.add(scope, scopeName, host, route, entranceOf(listener), shownBy);

@@ -1,6 +1,6 @@
 // Listeners of the model → gateway ports: which share a socket, whose a host name is, and which certificate answers which server name.
 import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
-import { type Certificate, type Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
+import { type Certificate, type Listener, type ListenerTls, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { certificateNames } from '../../../api/resources/tls-pem.js';
 import type { Model } from '../../model/model.js';
 import {
@@ -58,6 +58,8 @@ export interface GatewayListener {
   readonly clientTrust: string | null;
   /** Those who show none, or one that can't be verified, are let in all the same. */
   readonly clientFallback: boolean;
+  /** Those who show none are let in. */
+  readonly clientOptional: boolean;
   /** Proxies in front whose X-Forwarded-* are believed; null: as this proxy is told. */
   readonly trustedHops: number | null;
   readonly forwardClientCert: ForwardClientCert;
@@ -129,6 +131,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
       certificates: end === undefined ? null : certificatesOf(members, warnings),
       clientTrust: end?.clientTrust || null,
       clientFallback: end?.clientFallback ?? false,
+      clientOptional: end?.clientOptional ?? false,
       trustedHops: first.trustedHops ?? null,
       forwardClientCert: forwardClientCertOf(first),
     };
@@ -151,13 +154,19 @@ function conflictOf(listener: Listener, members: readonly Listener[], socket: st
   const rival = members.find((other) => !shareSocket(other, listener));
   if (rival !== undefined) return `${socket} speaks ${Protocol[rival.protocol]} for ${rival.gateway}/${rival.name}; it stays closed`;
   const end = tls === undefined ? undefined : members.find((other) => other.tls !== undefined);
-  if (end?.tls !== undefined && (end.tls.clientTrust !== tls?.clientTrust || end.tls.clientFallback !== tls.clientFallback))
+  if (end?.tls !== undefined && tls !== undefined && !asksAlike(end.tls, tls))
     return `${socket} asks for other client certificates for ${end.gateway}/${end.name}; it stays closed`;
   const [first] = members;
   if (first !== undefined && (first.trustedHops !== listener.trustedHops || first.forwardClientCert !== listener.forwardClientCert))
     return `${socket} has other trusted hops or client certificates forwarded otherwise for ${first.gateway}/${first.name}; it stays closed`;
-  const twin = members.find((other) => other.hostname === hostname);
+  const twin = members.find((other) => other.hostname === hostname && !(other.shared && listener.shared));
   return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
+}
+
+function asksAlike(one: ListenerTls, other: ListenerTls): boolean {
+  return (
+    one.clientTrust === other.clientTrust && one.clientFallback === other.clientFallback && one.clientOptional === other.clientOptional
+  );
 }
 
 /**

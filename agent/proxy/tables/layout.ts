@@ -68,7 +68,7 @@ export const enum DestinationWord {
   WorkloadLabel = 3,
 }
 
-/** hostIndex: (scope, host id or -1) → row × 4 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
+/** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
 const INDEX_WORDS = 3;
 const INDEX_EMPTY = -2;
 /** In place of a path: rules for connections that are not read. */
@@ -80,7 +80,10 @@ export const enum HostFlag {
   Stop = 1,
   /** It has rules under ANY_PATH. */
   Listed = 2,
+  /** Requests that none of its rules matches are not found, whatever there is for more general hosts. */
+  Final = 4,
 }
+export const HOST_FLAG_BITS = 3;
 
 /** One match of one rule, in a chain of those with the same scope, host and path, in order of precedence. */
 export const NODE_WORDS = 6;

@@ -16,7 +16,7 @@ import { Actions, type Entrance } from './actions.js';
 import type { Variant } from './clusters.js';
 import { Conditions, type Source } from './conditions.js';
 import { Interner } from './interner.js';
-import { ANY_PATH, buildIndex, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
+import { ANY_PATH, buildIndex, HOST_FLAG_BITS, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
 /** A rule's match under one host of one scope, as it is tried. */
@@ -155,7 +155,8 @@ export class RouteChains {
     const methodOf = (match: HttpMatch | null): number => (METHODS as readonly string[]).indexOf(match?.method ?? '');
     if (inOrder || candidate.match?.path?.type === PathMatch_Type.REGEX) {
       const condition = chains.condition(this.conditions.wordsOf(candidate.match, true));
-      const row = chains.hostRow(scope, host, HostFlag.Listed);
+      // The host is the VirtualService's (Istio): what it doesn't match is nobody else's.
+      const row = chains.hostRow(scope, host, HostFlag.Listed | (inOrder ? HostFlag.Final : 0));
       chains.append(row, ANY_PATH, [NodePath.Any, methodOf(candidate.match), condition, action, ruleId]);
       return;
     }
@@ -224,7 +225,7 @@ class Chains {
   }
 
   sections(): Pick<RouteSections, 'hostIndex' | 'pathIndex' | 'nodes' | 'predicates'> {
-    const hosts = [...this.hostRows.values()].map(({ scope, host, row, flags }) => [scope, host, row * 4 + flags] as const);
+    const hosts = [...this.hostRows.values()].map(({ scope, host, row, flags }) => [scope, host, (row << HOST_FLAG_BITS) + flags] as const);
     return { hostIndex: buildIndex(hosts), pathIndex: buildIndex(this.heads), nodes: this.nodes, predicates: this.predicates };
   }
 }

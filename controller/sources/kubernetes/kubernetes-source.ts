@@ -10,7 +10,7 @@ import type { ApiClient } from './api-client.js';
 import { discover, type Served } from './api-discovery.js';
 import { ListWatch, type ListWatchSink, type ListWatchState, type ListWatchTimes, type ObjectName } from './list-watch.js';
 import type { KubernetesObject } from './object.js';
-import { type Reference, referencesOfGateway, referencesOfPolicy } from './references.js';
+import { type Reference, referencesOfGateway, referencesOfIstioGateway, referencesOfPolicy } from './references.js';
 import { REFERENCED_TYPES, RESOURCE_TYPES, sourceObject } from './resource-types.js';
 
 export interface KubernetesObserver {
@@ -50,7 +50,7 @@ const MAX_REFERENCES = 256;
 /** Kept as they came: what is to be said in their status depends on what they are. */
 const GATEWAY_GROUP = 'gateway.networking.k8s.io';
 /** They name Secrets and ConfigMaps. */
-const REFERRING: readonly Kind[] = ['Gateway', 'BackendTLSPolicy'];
+const REFERRING: readonly Kind[] = ['Gateway', 'IstioGateway', 'BackendTLSPolicy'];
 
 /** What is followed, and how to end that. */
 interface Following {
@@ -68,7 +68,7 @@ export class KubernetesSource {
   readonly #absences = new Map<Kind, number>();
   /** Known in full: listed once, or known not to be there. */
   readonly #settled = new Set<Kind>();
-  /** Of the Gateway API, by name. */
+  /** Of the Gateway API, and those that name others; by name. */
   readonly #kept = new Map<Kind, Objects>();
   /** By "<kind>/<namespace>/<name>". */
   readonly #references = new Map<string, () => void>();
@@ -186,7 +186,7 @@ export class KubernetesSource {
     const { ingest, observe } = this.#parts;
     const { type, path } = served;
     const { kind } = type;
-    const kept = type.group === GATEWAY_GROUP ? new Map<string, KubernetesObject>() : null;
+    const kept = type.group === GATEWAY_GROUP || REFERRING.includes(kind) ? new Map<string, KubernetesObject>() : null;
     if (kept !== null) this.#kept.set(kind, kept);
     return {
       present: (object) => {
@@ -272,6 +272,7 @@ export class KubernetesSource {
     const gateways = [...this.objectsOf('Gateway').values()].filter((gateway) => this.#isOurs('Gateway', gateway));
     return [
       ...gateways.flatMap(({ metadata, body }) => referencesOfGateway(metadata.namespace, body)),
+      ...[...this.objectsOf('IstioGateway').values()].flatMap(({ metadata, body }) => referencesOfIstioGateway(metadata.namespace, body)),
       ...[...this.objectsOf('BackendTLSPolicy').values()].flatMap(({ metadata, body }) => referencesOfPolicy(metadata.namespace, body)),
     ];
   }

@@ -1,4 +1,5 @@
 // Which Secrets and ConfigMaps objects name: these alone are read from the API server. Pure; reads manifests that nothing has validated.
+import { ROOT_NAMESPACE } from '../../../api/resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import { isName, itemsOf } from './object.js';
 
@@ -26,6 +27,16 @@ export function referencesOfGateway(namespace: string, body: Unchecked): Referen
     ...certificates.flatMap((reference) => named('Secret', namespace, { kind: 'Secret', ...reference })),
     ...authorities.flatMap((reference) => named('ConfigMap', namespace, reference)),
   ];
+}
+
+/** Of a Gateway of Istio: the Secrets that its names may be those of, beside it and in Istio's root namespace. */
+export function referencesOfIstioGateway(namespace: string, body: Unchecked): Reference[] {
+  const names = itemsOf(at(body.spec, 'servers')).flatMap(({ tls }) => {
+    const { credentialName, credentialNames, caCertCredentialName: authority } = isUnchecked(tls) ? tls : {};
+    const [credential] = [credentialName, ...(Array.isArray(credentialNames) ? (credentialNames as unknown[]) : [])].filter(Boolean);
+    return typeof credential === 'string' ? [credential, typeof authority === 'string' ? authority : `${credential}-cacert`] : [];
+  });
+  return [namespace, ROOT_NAMESPACE].flatMap((within) => names.flatMap((name) => named('Secret', within, { kind: 'Secret', name })));
 }
 
 /** Of a BackendTLSPolicy: authorities it trusts. */

@@ -1,6 +1,7 @@
 // The table of what is read from a Kubernetes API server, and what each becomes. Which version of a resource is read is api-discovery.ts's to choose.
 import {
   DEFAULT_NAMESPACE,
+  EXPORT_TO,
   KINDS,
   type Kind,
   kindDefinition,
@@ -8,8 +9,9 @@ import {
   manifestPlural,
   SERVICE_NAME_LABEL,
 } from '../../../api/resources/index.js';
+import { isUnchecked } from '../../../api/resources/schema.js';
 import type { SourceObject } from '../ingester.js';
-import type { KubernetesObject } from './object.js';
+import { type KubernetesObject, textsOf } from './object.js';
 import {
   type Translated,
   translateConfigMap,
@@ -46,7 +48,7 @@ function core(kind: Kind, plural: string, translate: ResourceType['translate'], 
 const OWN: readonly ResourceType[] = [
   core('Service', 'services', translateService, all),
   core('Workload', 'pods', translatePod, all),
-  core('Node', 'nodes', translateLabels, (label) => label.startsWith('topology.kubernetes.io/')),
+  core('Node', 'nodes', translateLabels, all),
   core('Namespace', 'namespaces', translateLabels, all),
   core('ServiceAccount', 'serviceaccounts', translateLabels, none),
   {
@@ -92,11 +94,23 @@ export function sourceObject(type: ResourceType, version: string, object: Kubern
   const namespace = object.metadata.namespace || DEFAULT_NAMESPACE;
   const apiVersion = apiVersionOf(type, version);
   const kept = Object.fromEntries(Object.entries(labels).filter(([label]) => type.keepsLabel(label)));
-  const metadata = Object.keys(kept).length === 0 ? { name, namespace } : { name, namespace, labels: kept };
+  const annotations = type.kind === 'Workload' ? {} : ownAnnotations(object);
+  const metadata = {
+    name,
+    namespace,
+    ...(Object.keys(kept).length === 0 ? {} : { labels: kept }),
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+  };
   const definition = kindDefinition(type.kind);
   const kind = definition === null ? type.kind : manifestKind(definition);
   const manifest = { apiVersion, kind, metadata, ...translated };
   return { ref: { kind: type.kind, namespace, name }, manifest, createdAtMs, generation };
+}
+
+/** Those that mean something to Weft: others change as they like. */
+function ownAnnotations({ body }: KubernetesObject): Record<string, string> {
+  const annotations = isUnchecked(body.metadata) ? textsOf(body.metadata.annotations) : {};
+  return Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith('mesh.weft.dev/') || key === EXPORT_TO));
 }
 
 function isCustom(type: ResourceType): boolean {

@@ -626,6 +626,8 @@ export interface Listener {
   /** Proxies in front whose X-Forwarded-* are believed, 16 at most; absent: as the node's proxy is told. */
   trustedHops?: number | undefined;
   forwardClientCert: ForwardClientCert;
+  /** Others that are shared may have its socket and its hostname too: requests see the routes of them all (Istio). In plain text alone. */
+  shared: boolean;
 }
 
 /** How TLS ends at a listener. */
@@ -639,7 +641,11 @@ export interface ListenerTls {
   clientTrust: string;
   /** Clients that show none, or one that can't be verified, are let in all the same, without an identity. */
   clientFallback: boolean;
-  limits: TlsLimits | undefined;
+  limits:
+    | TlsLimits
+    | undefined;
+  /** Clients that show none are let in; one that is shown must be good. */
+  clientOptional: boolean;
 }
 
 /** What a handshake may agree on. */
@@ -5086,6 +5092,7 @@ function createBaseListener(): Listener {
     backendCertificate: undefined,
     trustedHops: undefined,
     forwardClientCert: 0,
+    shared: false,
   };
 }
 
@@ -5120,6 +5127,9 @@ export const Listener: MessageFns<Listener> = {
     }
     if (message.forwardClientCert !== 0) {
       writer.uint32(80).int32(message.forwardClientCert);
+    }
+    if (message.shared !== false) {
+      writer.uint32(88).bool(message.shared);
     }
     return writer;
   },
@@ -5217,6 +5227,14 @@ export const Listener: MessageFns<Listener> = {
             message.forwardClientCert = reader.int32() as any;
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.shared = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5246,12 +5264,13 @@ export const Listener: MessageFns<Listener> = {
       : undefined;
     message.trustedHops = object.trustedHops ?? undefined;
     message.forwardClientCert = object.forwardClientCert ?? 0;
+    message.shared = object.shared ?? false;
     return message;
   },
 };
 
 function createBaseListenerTls(): ListenerTls {
-  return { certificates: [], clientTrust: "", clientFallback: false, limits: undefined };
+  return { certificates: [], clientTrust: "", clientFallback: false, limits: undefined, clientOptional: false };
 }
 
 export const ListenerTls: MessageFns<ListenerTls> = {
@@ -5267,6 +5286,9 @@ export const ListenerTls: MessageFns<ListenerTls> = {
     }
     if (message.limits !== undefined) {
       TlsLimits.encode(message.limits, writer.uint32(34).fork()).join();
+    }
+    if (message.clientOptional !== false) {
+      writer.uint32(40).bool(message.clientOptional);
     }
     return writer;
   },
@@ -5316,6 +5338,14 @@ export const ListenerTls: MessageFns<ListenerTls> = {
             message.limits = TlsLimits.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.clientOptional = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5339,6 +5369,7 @@ export const ListenerTls: MessageFns<ListenerTls> = {
     message.limits = (object.limits !== undefined && object.limits !== null)
       ? TlsLimits.fromPartial(object.limits)
       : undefined;
+    message.clientOptional = object.clientOptional ?? false;
     return message;
   },
 };

@@ -1,0 +1,99 @@
+// Istio's Gateways and the VirtualServices behind them, as the model has them: what isn't supported opens nothing and is told.
+import { describe, expect, test } from '@jest/globals';
+import { formatFinding, parseManifests } from '../resources/index.js';
+import { compileModel } from './index.js';
+
+function compiled(...manifests: string[]) {
+  const { objects, findings } = parseManifests([{ name: 'f', content: manifests.join('\n---\n') }]);
+  expect(findings.map(formatFinding)).toEqual([]);
+  const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
+  const { resources, problems, visibility } = compileModel({ objects: stored, running: null });
+  return {
+    resources,
+    problems: problems.map(({ path, message }) => `${path}: ${message}`),
+    visibility,
+  };
+}
+
+const gateway = (servers: string, name = 'edge', spec = ''): string =>
+  `apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: ${name}}\nspec: {servers: [${servers}]${spec}}`;
+const server = (port: number, protocol: string, hosts: string, rest = ''): string =>
+  `{port: {number: ${port}, name: p${port}, protocol: ${protocol}}, hosts: [${hosts}]${rest}}`;
+const virtualService = (name: string, hosts: string, rest: string, gateways = 'edge'): string =>
+  `apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: ${name}}\nspec:\n  hosts: [${hosts}]\n  gateways: [${gateways}]\n${rest}`;
+const SERVICE = 'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{name: http, port: 80}, {name: https, port: 443}]}';
+const TO_A = '  http: [{route: [{destination: {host: a}}]}]';
+
+describe('what a server asks for and can’t be had', () => {
+  test.each<[string, string, RegExp]>([
+    ['AUTO_PASSTHROUGH', server(443, 'TLS', '"*"', ', tls: {mode: AUTO_PASSTHROUGH}'), /AUTO_PASSTHROUGH.*nothing listens/],
+    ['ISTIO_MUTUAL', server(443, 'HTTPS', '"*"', ', tls: {mode: ISTIO_MUTUAL}'), /ISTIO_MUTUAL.*nothing listens/],
+    ['UDP', server(53, 'UDP', '"*"'), /protocol UDP is not supported/],
+    ['a socket', server(80, 'HTTP', '"*"', ', bind: "unix:///run/x"'), /no IP address/],
+    [
+      'two protocols on one port',
+      `${server(80, 'HTTP', '"*"')}, {port: {number: 80, name: b, protocol: TCP}, hosts: ["*"]}`,
+      /another protocol/,
+    ],
+  ])('%s opens nothing', (_, servers, message) => {
+    const { resources, problems } = compiled(gateway(servers));
+    expect(resources.filter(({ name }) => name.includes('edge@istio')).length).toBe(servers.includes('name: b') ? 1 : 0);
+    expect(problems.join()).toMatch(message);
+  });
+
+  test.each<[string, string]>([
+    ['a Secret that is missing', 'credentialName: nowhere'],
+    ['names of clients', 'credentialName: shop, subjectAltNames: [a.test]'],
+    ['hashes of certificates', 'credentialName: shop, verifyCertificateHash: [ab]'],
+    ['certificates of files', 'serverCertificate: /a.crt, privateKey: /a.key'],
+  ])('%s closes the server', (_, tls) => {
+    const { resources, problems } = compiled(gateway(server(443, 'HTTPS', 'a.test', `, tls: {mode: SIMPLE, ${tls}}`)));
+    const [listener] = resources;
+    expect(listener?.message).toMatchObject({ hostname: 'a.test', tls: { certificates: [] } });
+    expect(problems.join()).toContain('the listener is closed');
+  });
+});
+
+describe('VirtualServices behind a Gateway', () => {
+  test('are bound where hosts have something in common, in the namespaces that the server takes', () => {
+    const own = gateway(server(80, 'HTTP', '"*.a.test", other/b.test'));
+    const { resources, problems } = compiled(
+      SERVICE,
+      own,
+      virtualService('bound', 'x.a.test', TO_A),
+      virtualService('elsewhere', 'b.test', TO_A),
+      virtualService('nowhere', 'x.a.test', TO_A, 'missing'),
+    );
+    const routes = resources.filter(({ name }) => name.startsWith('VirtualService/'));
+    expect(routes.map(({ name }) => name)).toEqual(['VirtualService/default/bound@gateway default/edge:80']);
+    expect(routes[0]?.message).toMatchObject({ hostnames: ['x.a.test'], parents: [{ section: 'p80:*.a.test', port: 80 }] });
+    expect(problems.join('\n')).toMatch(/no server of Gateway default\/edge has one of its hosts.*Gateway default\/missing doesn.t exist/s);
+  });
+
+  test('a destination without a port is the server’s; rules and matches are for the Gateways that they name', () => {
+    const rules = `  http:
+  - {match: [{uri: {prefix: /m}, gateways: [mesh]}], route: [{destination: {host: a, port: {number: 443}}}]}
+  - {match: [{uri: {prefix: /g}, gateways: [edge]}], route: [{destination: {host: a}}]}
+  - {route: [{destination: {host: a}}]}
+  - {match: [{uri: {prefix: /never}}], route: [{destination: {host: a}}]}`;
+    const { resources } = compiled(SERVICE, gateway(server(443, 'HTTP', '"*"')), virtualService('v', 'a', rules, 'edge, mesh'));
+    const rulesOf = (name: string) =>
+      resources.flatMap((each) => (each.name === name && 'rules' in each.message ? each.message.rules : []));
+    const paths = (name: string) => rulesOf(name).map(({ matches, backends }) => [matches[0]?.path?.value, backends[0]?.port]);
+    expect(paths('VirtualService/default/v@gateway default/edge:443')).toEqual([
+      ['/g', 443],
+      [undefined, 443],
+    ]);
+    expect(paths('VirtualService/default/v@a.default:80')).toEqual([
+      ['/m', 443],
+      [undefined, 80],
+    ]);
+  });
+});
+
+test('a selector names labels of nodes; where none has them the Gateway runs on every node', () => {
+  const node = 'apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {role: edge}}';
+  const on = (labels: string) => compiled(node, gateway(server(80, 'HTTP', '"*"'), 'edge', `, selector: ${labels}`)).visibility?.gateways;
+  expect(on('{role: edge}')?.get('default/edge@istio')).toEqual({ matchLabels: { role: 'edge' } });
+  expect(on('{istio: ingressgateway}')).toBeUndefined();
+});
