@@ -46,7 +46,7 @@ bool DownstreamHttp2Stream::send_head(const ResponseForm& response, bool ends, c
   options.extra_lines = lines;
   HopLines& hop = connection_->reactor_->hop_lines();
   options.via_line = hop.via(response);
-  options.date = hop.date_field_for(response, mutations, connection_->reactor_->now_ms(), &connection_->reactor_->interned());
+  options.own[0].field = hop.date_field_for(response, mutations, connection_->reactor_->now_ms(), &connection_->reactor_->interned());
   if (!response.grpc_type_line.empty()) {
     options.steady_lines = response.grpc_type_line;
     options.drop_known = http1::known_bit(http1::KnownHeader::kContentType) | http1::known_bit(http1::KnownHeader::kContentLength);

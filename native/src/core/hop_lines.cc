@@ -3,6 +3,8 @@
 
 #include <iterator>
 
+#include "core/request_lines.h"
+
 namespace weft {
 
 namespace {
@@ -63,6 +65,21 @@ http2::InternedField* HopLines::date_field(uint64_t now_ms, http2::InternTable* 
 http2::InternedField* HopLines::date_field_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms,
                                                http2::InternTable* table) {
   return lacks_date(response, mutations) ? date_field(now_ms, table) : nullptr;
+}
+
+http2::Interned HopLines::client_field(const Address& client, http2::InternTable* table) {
+  if (client_field_ != nullptr && client == client_) return {client_field_, false};
+  if (client_field_ != nullptr) table->release(client_field_);
+  client_ = client;
+  const http2::Interned interned = table->intern("x-forwarded-for", AddressText().format(client));
+  client_field_ = interned.field;
+  return interned;
+}
+
+http2::Interned HopLines::proto_field(bool is_tls, http2::InternTable* table) {
+  http2::InternedField*& field = proto_fields_[is_tls];
+  if (field == nullptr) field = table->intern("x-forwarded-proto", is_tls ? "https" : "http").field;
+  return {field, false};
 }
 
 }  // namespace weft

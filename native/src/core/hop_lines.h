@@ -1,4 +1,5 @@
-// Lines that this hop owes every message it passes on or answers: Via (RFC 9110 7.6.3) and Date (6.6.1). Made once, the date once a second.
+// Lines that this hop owes every message it passes on or answers: Via (RFC 9110 7.6.3), Date (6.6.1), at the edge of the mesh who the
+// client is. Made once, the date once a second, those of a client for all its requests that follow each other.
 #pragma once
 #include <time.h>
 
@@ -9,6 +10,7 @@
 #include "core/http1/serialize.h"
 #include "core/http2/intern_table.h"
 #include "core/streams.h"
+#include "core/tables/tables.h"
 
 namespace weft {
 
@@ -31,6 +33,9 @@ class HopLines {
   http2::InternedField* date_field(uint64_t now_ms, http2::InternTable* table);
   http2::InternedField* date_field_for(const ResponseForm& response, const http1::MutationSet* mutations, uint64_t now_ms,
                                        http2::InternTable* table);
+  // X-Forwarded-For of that client, and X-Forwarded-Proto; valid until the next call.
+  http2::Interned client_field(const Address& client, http2::InternTable* table);
+  http2::Interned proto_field(bool is_tls, http2::InternTable* table);
 
  private:
   // HTTP/1.0, 1.1, 2.
@@ -42,6 +47,11 @@ class HopLines {
   // Of the line that is due then; held by a reference.
   http2::InternedField* date_field_ = nullptr;
   uint64_t date_field_due_ms_ = 0;
+  // Of the last one; held as that.
+  Address client_{};
+  http2::InternedField* client_field_ = nullptr;
+  // Plain, TLS.
+  http2::InternedField* proto_fields_[2] = {};
 };
 
 }  // namespace weft

@@ -83,7 +83,7 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   return {text_, kName.size() + kIdBytes + 2};
 }
 
-ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, uint64_t present, Exchange* exchange) {
+ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, uint64_t present, Exchange* exchange, bool to_http2) {
   using http1::known_bit;
   using http1::KnownHeader;
   if (exchange->max_forwards > 0) put_max_forwards(exchange->max_forwards - 1);
@@ -91,18 +91,24 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
   const int32_t hops = forwarding.trusted_hops;
   if (hops < 0) return;
   dropped_ |= known_bit(KnownHeader::kForwardedLookalike);
-  const std::string_view client = address_.format(connection.origin().client.address);
-  const std::string_view proto = connection.tls() != nullptr ? "https" : "http";
+  const Address& client = connection.origin().client.address;
+  const bool is_tls = connection.tls() != nullptr;
+  const std::string_view proto = is_tls ? "https" : "http";
   if (hops == 0) {
     dropped_ |= known_bit(KnownHeader::kXForwardedFor) | known_bit(KnownHeader::kXForwardedProto) | known_bit(KnownHeader::kForwarded) |
                 known_bit(KnownHeader::kXForwardedHost) | known_bit(KnownHeader::kXForwardedPort);
+  }
+  if (hops == 0 && to_http2) {
+    client_field_ = reactor->hop_lines().client_field(client, &reactor->interned());
+    proto_field_ = reactor->hop_lines().proto_field(is_tls, &reactor->interned());
+  } else if (hops == 0) {
     put("x-forwarded-for: ");
-    put(client);
+    put(address_.format(client));
     put("\r\nx-forwarded-proto: ");
     put(proto);
     put("\r\n");
   } else {
-    client_ = client;
+    client_ = address_.format(client);
     if ((present & known_bit(KnownHeader::kXForwardedProto)) == 0) proto_ = proto;
   }
   edge_size_ = size_;
@@ -112,7 +118,8 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
       exchange->made_request_id[0] = reactor->random() | 1;
       exchange->made_request_id[1] = reactor->random();
     }
-    put(id_.format(exchange->made_request_id[0], exchange->made_request_id[1]));
+    const std::string_view line = id_.format(exchange->made_request_id[0], exchange->made_request_id[1]);
+    if (!to_http2) put(line);
   }
   tell_certificate(connection.origin().security.get(), forwarding);
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "core/http1/head.h"
+#include "core/http2/intern_table.h"
 #include "core/options.h"
 #include "core/tables/tables.h"
 
@@ -39,16 +40,18 @@ class RequestIdLine {
 class ForwardedLines {
  public:
   // `present`: known_bit()s of the request's fields. A request id is made once for all attempts, and kept in the exchange.
-  ForwardedLines(class Reactor* reactor, const class Downstream& connection, uint64_t present, struct Exchange* exchange);
+  ForwardedLines(class Reactor* reactor, const class Downstream& connection, uint64_t present, struct Exchange* exchange, bool to_http2);
   // Behind trusted proxies: to append to X-Forwarded-For; to replace X-Forwarded-Proto, if none of them said it.
   std::string_view client() const { return client_; }
   std::string_view proto() const { return proto_; }
   // At the edge: complete lines for both, instead of what dropped() names; whatever a client says there is its own invention. Before them
-  // Max-Forwards, counted down; behind them what is told of the client's certificate.
+  // Max-Forwards, counted down; behind them what is told of the client's certificate. To HTTP/2 the two are fields.
   std::string_view edge() const { return lines().substr(0, edge_size_); }
+  const http2::Interned& client_field() const { return client_field_; }
+  const http2::Interned& proto_field() const { return proto_field_; }
   uint64_t dropped() const { return dropped_; }
   std::string_view request_id() const { return makes_id_ ? id_.id() : std::string_view(); }
-  // edge(), and the request id's.
+  // edge(), and to HTTP/1 the request id's.
   std::string_view lines() const { return long_text_.empty() ? std::string_view(text_, size_) : long_text_; }
 
  private:
@@ -61,6 +64,8 @@ class ForwardedLines {
   bool makes_id_ = false;
   std::string_view client_;
   std::string_view proto_;
+  http2::Interned client_field_;
+  http2::Interned proto_field_;
   char text_[224];
   // All of text_, and a certificate; empty: there is none to tell of.
   std::string long_text_;

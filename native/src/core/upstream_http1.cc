@@ -174,7 +174,7 @@ bool UpstreamHttp1::begin_request(const RequestForm& request, bool ends) {
   http1::RequestHeadOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
   const ForwardedLines lines(reactor_, exchange_->connection(), request.head != nullptr ? request.head->present : request.summary->present,
-                             exchange_);
+                             exchange_, false);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
   options.extra_lines = lines.lines();

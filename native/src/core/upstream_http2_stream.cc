@@ -15,9 +15,11 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   http2::ForwardOptions options;
   options.mutations = exchange_->tables->mutation(exchange_->decision.request_mutation);
   const ForwardedLines lines(connection_->reactor_, exchange_->connection(),
-                             request.head != nullptr ? request.head->present : request.summary->present, exchange_);
+                             request.head != nullptr ? request.head->present : request.summary->present, exchange_, true);
   options.forwarded_for = lines.client();
   options.forwarded_proto = lines.proto();
+  options.own[0] = lines.client_field();
+  options.own[1] = lines.proto_field();
   options.steady_lines = lines.edge();
   options.request_id = lines.request_id();
   options.drop_known = lines.dropped();

@@ -99,9 +99,9 @@ struct InternLimits {
 };
 
 struct Interned {
-  InternedField* field;
+  InternedField* field = nullptr;
   /// It was not there before.
-  bool fresh;
+  bool fresh = false;
 };
 
 class InternTable {

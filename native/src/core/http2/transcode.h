@@ -40,8 +40,9 @@ struct ForwardOptions {
   std::string_view steady_lines;
   /// As those; the Via line of this hop.
   std::string_view via_line;
-  /// Response: the Date where there was none; null: none.
-  InternedField* date = nullptr;
+  /// Fields to add that are held interned: of a response the Date where there was none, of a request what is told of its client. Null:
+  /// none.
+  Interned own[2] = {};
 };
 
 // Bounds for `capacity` of the writers below; they count the whole message as text.

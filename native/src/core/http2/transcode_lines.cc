@@ -36,7 +36,7 @@ size_t options_bound(const ForwardOptions& options) {
   const size_t mutations = options.mutations != nullptr ? lines_bound(options.mutations->lines()) : 0;
   return kFixedBound + options.authority.size() + options.target.size() + options.forwarded_for.size() + options.forwarded_proto.size() +
          options.request_id.size() + lines_bound(options.extra_lines) + lines_bound(options.steady_lines) + lines_bound(options.via_line) +
-         field_bound(options.date) + mutations;
+         field_bound(options.own[0].field) + field_bound(options.own[1].field) + mutations;
 }
 
 uint8_t* write_field(std::string_view name, std::string_view value, Indexing indexing, HpackEncoder* encoder, uint8_t* out) {
@@ -75,7 +75,9 @@ uint8_t* write_additions(const ForwardOptions& options, HpackEncoder* encoder, u
   }
   if (!options.request_id.empty()) out = write_new_field("x-request-id", options.request_id, out);
   out = write_lines(options.via_line, Indexing::kAllowed, encoder, out);
-  if (options.date != nullptr) out = encoder->write_interned(options.date, false, out);
+  for (const Interned& own : options.own) {
+    if (own.field != nullptr) out = encoder->write_interned(own.field, own.fresh, out);
+  }
   out = write_lines(options.extra_lines, Indexing::kNone, encoder, out);
   out = write_lines(options.steady_lines, Indexing::kAllowed, encoder, out);
   if (options.mutations != nullptr) out = write_lines(options.mutations->lines(), Indexing::kAllowed, encoder, out);
