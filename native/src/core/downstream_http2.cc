@@ -130,7 +130,7 @@ void DownstreamHttp2::on_flush() {
   listen_again();
 }
 
-void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock block, bool ends) {
+void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) {
   // What it opens before it knows the limit is refused too.
   const bool refused = state_ != State::Open || link_.streams().size() >= reactor_->limits().max_streams;
   if (refused) {
@@ -237,7 +237,7 @@ void DownstreamHttp2::begin_exchange(DownstreamHttp2Stream* stream, const Decisi
   if (!exchange.is_over()) stream->resume_request();
 }
 
-void DownstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool ends) {
+void DownstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bool ends) {
   auto* stream = static_cast<DownstreamHttp2Stream*>(base);
   // RFC 9113 8.1: a second HEADERS is trailers and ends the request. 8.5: a tunnel has none.
   if (!ends || stream->exchange_->tunnel != Tunnel::None || http2::check_trailers(block) != http2::BlockError::kNone)

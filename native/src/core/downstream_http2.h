@@ -67,8 +67,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   enum class State : uint8_t { Open, Draining, Closing, Lingering };
 
   // Http2Link::Owner
-  void on_new_headers(uint32_t id, http2::HeaderBlock block, bool ends) override;
-  void on_headers(Http2Stream* stream, http2::HeaderBlock block, bool ends) override;
+  void on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) override;
+  void on_headers(Http2Stream* stream, http2::HeaderBlock&& block, bool ends) override;
   void on_data(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends) override;
   void on_stream_reset(Http2Stream* stream, http2::ErrorCode code, bool by_us) override;
   void on_stream_writable(Http2Stream* stream) override;

@@ -107,8 +107,8 @@ class Http2Link {
    public:
     // HEADERS of a stream that is not open: the server's new request; the client's own stream that was given up. The block is checked for
     // nothing but its compression.
-    virtual void on_new_headers(uint32_t stream, http2::HeaderBlock block, bool ends) = 0;
-    virtual void on_headers(Http2Stream* stream, http2::HeaderBlock block, bool ends) = 0;
+    virtual void on_new_headers(uint32_t stream, http2::HeaderBlock&& block, bool ends) = 0;
+    virtual void on_headers(Http2Stream* stream, http2::HeaderBlock&& block, bool ends) = 0;
     // `size` bytes of payload; the window's bytes are counted in stream->untaken already.
     virtual void on_data(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends) = 0;
     // RST_STREAM, or an error of ours in what the peer sent on that stream (`by_us`, already told). The stream is still in the table.

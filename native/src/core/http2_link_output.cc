@@ -107,8 +107,7 @@ size_t Http2Link::send_now(Http2Stream* stream, const uint8_t* bytes, size_t siz
   const int64_t window = std::min(stream->send_window, send_window_);
   size_t allowed = window <= 0 || backlog() >= limit ? 0 : std::min<size_t>(size, static_cast<size_t>(window));
   if (size != 0 && allowed == 0) return 0;
-  const size_t frames = allowed / peer_.max_frame_size + 1;
-  uint8_t* begin = frame_room(allowed + frames * http2::kFrameHeaderBytes);
+  uint8_t* begin = frame_room(allowed + http2::frames_of(allowed, peer_.max_frame_size) * http2::kFrameHeaderBytes);
   uint8_t* out = begin;
   const bool whole = ends && allowed == size;
   size_t done = 0;

@@ -266,7 +266,7 @@ void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
   reactor_->flush_later(this);
 }
 
-void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock block, bool ends) {
+void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bool ends) {
   auto* stream = static_cast<UpstreamHttp2Stream*>(base);
   HttpExchange* exchange = stream->exchange_;
   if (exchange == nullptr) return;

@@ -231,9 +231,13 @@ uint8_t* write_window_update(uint32_t stream, uint32_t increment, uint8_t* out);
 /// Needs kGoawayFrameBytes + debug.size().
 uint8_t* write_goaway(uint32_t last_stream, ErrorCode code, std::string_view debug, uint8_t* out);
 
+/// How many frames carry so much; nearly always one, which needs no division.
+constexpr size_t frames_of(size_t size, uint32_t max_frame_size) {
+  return size <= max_frame_size ? 1 : (size + max_frame_size - 1) / max_frame_size;
+}
 /// Bytes that write_headers makes of a block.
 constexpr size_t headers_bytes(size_t block_size, uint32_t max_frame_size) {
-  return block_size + kFrameHeaderBytes * (block_size == 0 ? 1 : (block_size + max_frame_size - 1) / max_frame_size);
+  return block_size + kFrameHeaderBytes * frames_of(block_size, max_frame_size);
 }
 /// Frames the field block that stands at out[kFrameHeaderBytes …): HEADERS, and CONTINUATIONs where it is longer than the peer's
 /// `max_frame_size`. `out` has room for headers_bytes(). Returns the end.

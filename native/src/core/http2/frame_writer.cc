@@ -113,7 +113,7 @@ uint8_t* write_goaway(uint32_t last_stream, ErrorCode code, std::string_view deb
 }
 
 uint8_t* write_headers(uint32_t stream, bool end_stream, size_t block_size, uint32_t max_frame_size, uint8_t* out) {
-  const size_t frames = block_size == 0 ? 1 : (block_size + max_frame_size - 1) / max_frame_size;
+  const size_t frames = frames_of(block_size, max_frame_size);
   // From the last, so that nothing is overwritten before it has moved.
   for (size_t i = frames; i-- > 0;) {
     const size_t begin = i * max_frame_size;
