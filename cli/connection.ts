@@ -14,6 +14,7 @@ import {
   AdminClient,
   type ApplyRequest,
   type ApplyResponse,
+  type CurrentRevisionResponse,
   type DeleteRequest,
   type DeleteResponse,
   type GetRequest,
@@ -106,12 +107,14 @@ export class Controller {
     return this.#call((...tail) => start(this.#access, ...tail));
   }
 
-  apply(request: ApplyRequest): Promise<ApplyResponse> {
-    return this.#call((...tail) => this.#client.apply(request, ...tail));
+  async apply(request: Omit<ApplyRequest, 'asOf'>): Promise<ApplyResponse> {
+    const asOf = request.dryRun ? 0 : await this.#currentRevision();
+    return this.#call((...tail) => this.#client.apply({ ...request, asOf }, ...tail));
   }
 
-  delete(request: DeleteRequest): Promise<DeleteResponse> {
-    return this.#call((...tail) => this.#client.delete(request, ...tail));
+  async delete(request: Omit<DeleteRequest, 'asOf'>): Promise<DeleteResponse> {
+    const asOf = await this.#currentRevision();
+    return this.#call((...tail) => this.#client.delete({ ...request, asOf }, ...tail));
   }
 
   get(request: GetRequest): Promise<GetResponse> {
@@ -122,8 +125,9 @@ export class Controller {
     return this.#call((...tail) => this.#client.history({ limit }, ...tail));
   }
 
-  rollback(revision: number, dryRun: boolean): Promise<RollbackResponse> {
-    return this.#call((...tail) => this.#client.rollback({ revision, dryRun }, ...tail));
+  async rollback(revision: number, dryRun: boolean): Promise<RollbackResponse> {
+    const asOf = dryRun ? 0 : await this.#currentRevision();
+    return this.#call((...tail) => this.#client.rollback({ revision, dryRun, asOf }, ...tail));
   }
 
   listNodes(): Promise<ListNodesResponse> {
@@ -156,6 +160,17 @@ export class Controller {
     this.#client.close();
     this.#catalog.close();
     this.#access.close();
+  }
+
+  /** Before a change is sent: however late it arrives, it undoes nothing that came between. 0: the controller is of a version that doesn't tell. */
+  async #currentRevision(): Promise<number> {
+    try {
+      const { revision } = await this.#call<CurrentRevisionResponse>((...tail) => this.#client.currentRevision({}, ...tail));
+      return revision;
+    } catch (error) {
+      if ((error as { cause?: Partial<ServiceError> }).cause?.code === status.UNIMPLEMENTED) return 0;
+      throw error;
+    }
   }
 
   #call<Response>(start: (...tail: Tail<Response>) => ClientUnaryCall, timeoutMs = CALL_TIMEOUT_MS): Promise<Response> {

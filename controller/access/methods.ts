@@ -37,6 +37,7 @@ method(RegistryService.register, 'node');
 
 method(AdminService.get, 'viewer');
 method(AdminService.wait, 'viewer');
+method(AdminService.currentRevision, 'viewer');
 method(AdminService.listNodes, 'viewer');
 method(AdminService.history, 'viewer');
 method(AdminService.apply, 'operator', ({ files, dryRun }, response) =>

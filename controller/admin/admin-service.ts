@@ -4,6 +4,7 @@ import type {
   AdminServer,
   ApplyRequest,
   ApplyResponse,
+  CurrentRevisionResponse,
   DeleteRequest,
   DeleteResponse,
   Finding,
@@ -30,10 +31,10 @@ import type { LatestModel } from '../compile/latest-model.js';
 import type { NodeInterests } from '../interest/node-interests.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
-import { unavailableMessage } from '../store/etcd-client.js';
+import { storeError, unavailableMessage } from '../store/etcd-client.js';
 import type { StoreView } from '../store/view.js';
-import { historyEntries, planRollback } from './change-history.js';
-import type { ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
+import { type Cause, historyEntries, planRollback } from './change-history.js';
+import type { Call, ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
 import { shownObject } from './object-status.js';
 
 export interface AdminParts {
@@ -58,6 +59,7 @@ const TURN_MS = 20;
 /** The methods of the gRPC service. */
 export function createAdminService(parts: AdminParts): AdminServer {
   return {
+    currentRevision: unary(async (): Promise<CurrentRevisionResponse> => ({ revision: await currentRevision(parts) })),
     apply: unary((call: ServerUnaryCall<ApplyRequest, ApplyResponse>) => apply(parts, call.request, callerOf(call))),
     delete: unary((call: ServerUnaryCall<DeleteRequest, DeleteResponse>) => remove(parts, call.request, callerOf(call))),
     get: unary((call: ServerUnaryCall<GetRequest, GetResponse>) => get(parts, call.request)),
@@ -68,7 +70,15 @@ export function createAdminService(parts: AdminParts): AdminServer {
   };
 }
 
-async function apply(parts: AdminParts, request: ApplyRequest, { actor, isVerified, isAwaited }: Caller): Promise<ApplyResponse> {
+async function currentRevision({ changes, client }: AdminParts): Promise<number> {
+  try {
+    return await changes.currentRevision();
+  } catch (error) {
+    throw new Refusal(status.UNAVAILABLE, unavailableMessage(client.endpoints, storeError(error).details));
+  }
+}
+
+async function apply(parts: AdminParts, request: ApplyRequest, caller: Caller): Promise<ApplyResponse> {
   await requireList(parts);
   const { objects, findings, warnings } = await parseManifestsInTurns(request.files, turns());
   const seen = new Map<string, { file: string; line: number }>();
@@ -100,7 +110,7 @@ async function apply(parts: AdminParts, request: ApplyRequest, { actor, isVerifi
     const seenAt = resourceVersion === undefined ? null : Number(resourceVersion);
     return { ref: { kind, namespace, name }, manifest, seenAt };
   });
-  const result = await parts.changes.bring(wanted, { actor, isVerified, command: 'apply' }, request.dryRun, isAwaited);
+  const result = await parts.changes.bring(wanted, causeOf(caller, 'apply'), request.dryRun, callOf(caller, request));
   if (result.kind === 'stale') {
     const { ref, revision } = result;
     const source = objects.find(
@@ -125,7 +135,7 @@ function turns(): () => Promise<void> {
   };
 }
 
-async function remove(parts: AdminParts, request: DeleteRequest, { actor, isVerified, isAwaited }: Caller): Promise<DeleteResponse> {
+async function remove(parts: AdminParts, request: DeleteRequest, caller: Caller): Promise<DeleteResponse> {
   await requireList(parts);
   const wanted = new Map<string, Wanted>();
   for (const object of request.objects) {
@@ -136,7 +146,7 @@ async function remove(parts: AdminParts, request: DeleteRequest, { actor, isVeri
     wanted.set(objectKey(ref.kind, ref.namespace, ref.name), { ref, manifest: null, seenAt: null });
   }
   if (wanted.size === 0) throw new Refusal(status.INVALID_ARGUMENT, 'name at least one object to delete');
-  const result = await parts.changes.bring([...wanted.values()], { actor, isVerified, command: 'delete' }, false, isAwaited);
+  const result = await parts.changes.bring([...wanted.values()], causeOf(caller, 'delete'), false, callOf(caller, request));
   const { revision, changes } = await done(parts, result);
   return { revision, changes };
 }
@@ -150,7 +160,7 @@ async function history(parts: AdminParts, { limit }: HistoryRequest): Promise<Hi
   return { entries: historyEntries(parts.view, limit) };
 }
 
-async function rollback(parts: AdminParts, request: RollbackRequest, { actor, isVerified, isAwaited }: Caller): Promise<RollbackResponse> {
+async function rollback(parts: AdminParts, request: RollbackRequest, caller: Caller): Promise<RollbackResponse> {
   await requireList(parts);
   const plan = planRollback(parts.view, request.revision);
   if (plan.kind === 'refused') throw new Refusal(status.FAILED_PRECONDITION, plan.message);
@@ -168,8 +178,8 @@ async function rollback(parts: AdminParts, request: RollbackRequest, { actor, is
     }
   }
   const wanted = plan.wanted.map(({ ref, manifest }): Wanted => ({ ref, manifest, seenAt: null }));
-  const cause = { actor, isVerified, command: `rollback to ${request.revision}` };
-  const result = await parts.changes.bring(wanted, cause, request.dryRun, isAwaited);
+  const cause = causeOf(caller, `rollback to ${request.revision}`);
+  const result = await parts.changes.bring(wanted, cause, request.dryRun, callOf(caller, request));
   if (result.kind === 'too-large')
     throw new Refusal(
       status.FAILED_PRECONDITION,
@@ -196,6 +206,14 @@ function callerOf(call: ServerUnaryCall<unknown, unknown>): Caller {
   };
 }
 
+function causeOf({ actor, isVerified }: Caller, command: string): Cause {
+  return { actor, isVerified, command };
+}
+
+function callOf({ isAwaited }: Caller, { asOf }: { readonly asOf: number }): Call {
+  return { isAwaited, asOf };
+}
+
 async function done(parts: AdminParts, result: ChangeResult): Promise<ChangeResult & { kind: 'done' }> {
   switch (result.kind) {
     case 'done':
@@ -204,6 +222,13 @@ async function done(parts: AdminParts, result: ChangeResult): Promise<ChangeResu
       return result;
     case 'stale':
       throw new Error('nothing was said of what was seen');
+    case 'overtaken': {
+      const { kind, namespace, name } = result.ref;
+      throw new Refusal(
+        status.ABORTED,
+        `${kind} ${namespace}/${name} was changed at revision ${result.revision}, after this was begun: nothing was written. See what it is now, and try again`,
+      );
+    }
     case 'contended':
       throw new Refusal(status.ABORTED, 'others keep changing the same objects: nothing was written, try again');
     case 'too-large':

@@ -25,13 +25,25 @@ export type ChangeResult =
   | { readonly kind: 'contended' }
   /** Changed since its writer saw it; `revision` 0: it is gone. */
   | { readonly kind: 'stale'; readonly ref: ObjectRef; readonly revision: number }
+  /** Changed, at `revision`, since its writer began. */
+  | { readonly kind: 'overtaken'; readonly ref: ObjectRef; readonly revision: number }
   | { readonly kind: 'too-large'; readonly message: string }
   | { readonly kind: 'unavailable'; readonly message: string };
 
 const ATTEMPTS = 5;
+/** With what comes behind it under the 3 s in which an operator is to hear that etcd is away. */
+const CURRENT_DEADLINE_MS = 1_700;
 const ABANDONED = 'the caller no longer waits: nothing was written';
 const RESTORING =
   'a backup is being restored, nothing was written: try again when it is done; one that was interrupted is finished by running `weft controller restore` again';
+
+/** Of a caller who may be gone, and may have asked another replica since: what it asked here must not come after that. */
+export interface Call {
+  /** Once it says no, nothing is begun. */
+  readonly isAwaited: () => boolean;
+  /** What was changed after this revision is not written over; 0: whatever stands there is. */
+  readonly asOf: number;
+}
 
 interface Current {
   readonly manifest: unknown;
@@ -56,11 +68,15 @@ export class ObjectChanges {
     this.#wallClock = wallClock;
   }
 
+  /** Of etcd, not of the view. Throws while it can't be asked. */
+  async currentRevision(): Promise<number> {
+    return Number((await this.#client.range({ key: Buffer.from(this.#keys.barrier) }, CURRENT_DEADLINE_MS)).header.revision);
+  }
+
   /**
-   * `wanted` names each object once. With `isDryRun` nothing is written and the changes are those that would be. Once `isAwaited` says no,
-   * nothing is begun: a caller that gave up may have asked another replica since, and what it asked here must not come after that.
+   * `wanted` names each object once. With `isDryRun` nothing is written and the changes are those that would be.
    */
-  async bring(wanted: readonly Wanted[], cause: Cause, isDryRun: boolean, isAwaited: () => boolean): Promise<ChangeResult> {
+  async bring(wanted: readonly Wanted[], cause: Cause, isDryRun: boolean, { isAwaited, asOf }: Call): Promise<ChangeResult> {
     // The view may lag behind: a conflict says what really stands there.
     let current = this.#viewOf(wanted);
     const { restoring } = this.#keys;
@@ -77,6 +93,8 @@ export class ObjectChanges {
       // What the view has may be older than what the writer has seen; what a conflict told is not.
       const stale = attempt > 0 || isDryRun ? this.#stale(wanted, current) : null;
       if (stale !== null) return stale;
+      const overtaken = asOf > 0 ? this.#overtaken(wanted, current, asOf) : null;
+      if (overtaken !== null) return overtaken;
       const { changes, writes, expect, unchanged } = this.#plan(wanted, current, cause, isReversible);
       if (isDryRun) return { kind: 'done', revision: 0, changes };
       if (!isWide && writes.length > MAX_OPERATIONS) {
@@ -101,6 +119,16 @@ export class ObjectChanges {
       const known = current.get(this.#keys.object(ref)) ?? null;
       if (seenAt === null || known?.modRevision === seenAt || actionOf(known, manifest) === Change_Action.UNCHANGED) continue;
       return { kind: 'stale', ref, revision: known?.modRevision ?? 0 };
+    }
+    return null;
+  }
+
+  /** Of an object that was deleted since nothing is known any more: what was to be made of it is made. */
+  #overtaken(wanted: readonly Wanted[], current: ReadonlyMap<string, Current | null>, asOf: number): ChangeResult | null {
+    for (const { ref, manifest } of wanted) {
+      const known = current.get(this.#keys.object(ref)) ?? null;
+      if (known === null || known.modRevision <= asOf || actionOf(known, manifest) === Change_Action.UNCHANGED) continue;
+      return { kind: 'overtaken', ref, revision: known.modRevision };
     }
     return null;
   }

@@ -141,7 +141,7 @@ async function withController<T>(services: number, work: (controller: TestedCont
             readyMs,
             apply: async (manifest) => {
               const files = [{ name: 'bench.yaml', content: JSON.stringify(manifest) }];
-              const { revision, findings } = await ask<ApplyResponse>((done) => admin.apply({ files, dryRun: false }, done));
+              const { revision, findings } = await ask<ApplyResponse>((done) => admin.apply({ files, dryRun: false, asOf: 0 }, done));
               if (revision === 0) throw new Error(`nothing was applied: ${findings[0]?.message ?? 'it stands there already'}`);
               return revision;
             },

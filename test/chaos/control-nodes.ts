@@ -8,7 +8,7 @@ import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';
 import { RegistryClient } from '../../agent/registry/registry-client.js';
 import { decodeResource } from '../../api/compile/index.js';
-import { AdminClient, type ApplyResponse } from '../../api/gen/mesh/v1/admin.js';
+import { AdminClient, type ApplyResponse, type CurrentRevisionResponse } from '../../api/gen/mesh/v1/admin.js';
 import { RegisterRequest } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import type { ControlOrder, ControlReport } from './control-protocol.js';
@@ -75,16 +75,17 @@ class Writer {
   #apply(version: number): Promise<boolean> {
     const admin = this.admins[Math.floor(Math.random() * this.admins.length)]!;
     const files = [{ name: 'chaos.yaml', content: manifests(this.index, version) }];
+    const deadline = { deadline: Date.now() + APPLY_TIMEOUT_MS };
     return new Promise((resolve) => {
-      admin.apply(
-        { files, dryRun: false },
-        new Metadata(),
-        { deadline: Date.now() + APPLY_TIMEOUT_MS },
-        (error, response: ApplyResponse) => {
+      // As `weft apply` does: what is cut off underway comes too late to undo what was tried again.
+      admin.currentRevision({}, new Metadata(), deadline, (unknown, current: CurrentRevisionResponse) => {
+        if (unknown !== null) return resolve(false);
+        const request = { files, dryRun: false, asOf: current.revision };
+        admin.apply(request, new Metadata(), deadline, (error, response: ApplyResponse) => {
           if (error === null && response.findings.length > 0) finding(`a valid manifest was refused: ${response.findings[0]?.message}`);
           resolve(error === null && response.findings.length === 0);
-        },
-      );
+        });
+      });
     });
   }
 }

@@ -48,7 +48,7 @@ class Mesh {
   /** Applies and waits for the node; returns the revision. */
   async applyAndWait(content: string): Promise<number> {
     const applied = await this.#admin<ApplyResponse>((admin, done) =>
-      admin.apply({ files: [{ name: 't.yaml', content }], dryRun: false }, done),
+      admin.apply({ files: [{ name: 't.yaml', content }], dryRun: false, asOf: 0 }, done),
     );
     expect(applied.findings).toEqual([]);
     const { acked, pending, rejected } = await this.#admin<WaitResponse>((admin, done) =>

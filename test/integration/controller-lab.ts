@@ -62,7 +62,7 @@ export function ask<Response>(call: (done: Done<Response>) => unknown): Promise<
 }
 
 export function apply(at: TestController, content: string, dryRun = false) {
-  return ask<ApplyResponse>((done) => at.admin.apply({ files: [{ name: 'test.yaml', content }], dryRun }, done));
+  return ask<ApplyResponse>((done) => at.admin.apply({ files: [{ name: 'test.yaml', content }], dryRun, asOf: 0 }, done));
 }
 
 export interface TestNodeOptions {

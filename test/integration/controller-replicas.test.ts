@@ -5,6 +5,7 @@ import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
 import { decodeResource } from '../../api/compile/index.js';
+import { type ApplyResponse, Change_Action, type CurrentRevisionResponse } from '../../api/gen/mesh/v1/admin.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { ObjectChanges } from '../../controller/admin/object-changes.js';
 import { systemClock as controllerClock } from '../../controller/clock.js';
@@ -13,7 +14,7 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { StoreView } from '../../controller/store/view.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { apply, serviceYaml, startTestController, type TestController } from './controller-lab.js';
+import { apply, ask, serviceYaml, startTestController, type TestController } from './controller-lab.js';
 
 jest.setTimeout(60_000);
 
@@ -140,7 +141,8 @@ test('what its caller gave up is not tried again over what another replica wrote
   );
   const ref = { kind: 'Service', namespace: 'shop', name: 's' };
   const cause = { actor: 'test', isVerified: false, command: 'apply' };
-  const bring = (manifest: unknown, isAwaited: () => boolean) => changes.bring([{ ref, manifest, seenAt: null }], cause, false, isAwaited);
+  const bring = (manifest: unknown, isAwaited: () => boolean) =>
+    changes.bring([{ ref, manifest, seenAt: null }], cause, false, { isAwaited, asOf: 0 });
   expect(await bring('by another', () => true)).toMatchObject({ kind: 'done' });
   let asked = 0;
   expect(await bring('given up', () => asked++ === 0)).toMatchObject({
@@ -150,4 +152,21 @@ test('what its caller gave up is not tried again over what another replica wrote
   const { kvs } = await client.range({ key: Buffer.from(keys.object(ref)) });
   expect(kvs[0]?.value.toString()).toContain('by another');
   expect(await bring('awaited', () => true)).toMatchObject({ kind: 'done' });
+});
+
+test('what a network held back is not written over what was written meanwhile', async () => {
+  const controller = await startTestController(etcd.endpoint);
+  closing.push(() => controller.stop());
+  const { admin } = controller;
+  const { revision } = await ask<CurrentRevisionResponse>((done) => admin.currentRevision({}, done));
+  const send = (port: number, asOf: number) => {
+    const files = [{ name: 'held.yaml', content: serviceYaml('held', port) }];
+    return ask<ApplyResponse>((done) => admin.apply({ files, dryRun: false, asOf }, done));
+  };
+  const again = await send(81, revision);
+  expect(again.changes).toMatchObject([{ name: 'held', action: Change_Action.CREATED }]);
+  // The first try, which comes only now.
+  await expect(send(80, revision)).rejects.toThrow(`Service shop/held was changed at revision ${again.revision}, after this was begun`);
+  expect(await send(81, revision)).toMatchObject({ revision: 0, findings: [] });
+  expect(await send(82, again.revision)).toMatchObject({ changes: [{ name: 'held', action: Change_Action.CONFIGURED }] });
 });

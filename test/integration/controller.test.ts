@@ -63,7 +63,7 @@ function wait(at: TestController, revision: number, timeoutMs = 10_000) {
 }
 
 function remove(kind: string, name: string) {
-  return ask<DeleteResponse>((done) => one.admin.delete({ objects: [{ kind, namespace: 'shop', name }] }, done));
+  return ask<DeleteResponse>((done) => one.admin.delete({ objects: [{ kind, namespace: 'shop', name }], asOf: 0 }, done));
 }
 
 function list(kind: string) {
@@ -195,7 +195,7 @@ test('routes for connections and gRPC, and TLS to endpoints, go to the nodes; a 
     'gateway.networking.k8s.io/v1',
   ]);
   const removed = await ask<DeleteResponse>((done) =>
-    one.admin.delete({ objects: [{ kind: 'ReferenceGrant', namespace: 'other', name: 'db' }] }, done),
+    one.admin.delete({ objects: [{ kind: 'ReferenceGrant', namespace: 'other', name: 'db' }], asOf: 0 }, done),
   );
   await node.until('the route without its backend', () => node.revision >= removed.revision);
   expect(backends()).toMatchObject([{ service: '', port: 80, weight: 1 }]);
@@ -543,7 +543,8 @@ spec:
 describe('history', () => {
   const service = (port: number) => serviceYaml('catalog', port);
   const history = () => ask<HistoryResponse>((done) => one.admin.history({ limit: 0 }, done));
-  const rollback = (revision: number, dryRun = false) => ask<RollbackResponse>((done) => one.admin.rollback({ revision, dryRun }, done));
+  const rollback = (revision: number, dryRun = false) =>
+    ask<RollbackResponse>((done) => one.admin.rollback({ revision, dryRun, asOf: 0 }, done));
   const portOf = async () =>
     (JSON.parse((await list('Service')).objects[0] ?? '{}') as { spec?: { ports: { port: number }[] } }).spec?.ports[0]?.port;
 

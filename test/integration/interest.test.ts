@@ -62,7 +62,9 @@ async function compiled(content: string): Promise<number> {
 }
 
 async function remove(kind: string, namespace: string, name: string): Promise<number> {
-  const { revision } = await ask<{ revision: number }>((done) => controller.admin.delete({ objects: [{ kind, namespace, name }] }, done));
+  const { revision } = await ask<{ revision: number }>((done) =>
+    controller.admin.delete({ objects: [{ kind, namespace, name }], asOf: 0 }, done),
+  );
   return revision;
 }
 

@@ -385,7 +385,7 @@ test('what is read from the cluster is not changed by apply or delete; what was 
     expect.objectContaining({ line: 1, path: 'metadata.name', message: 'Service shop/catalog is read from kubernetes: change it there' }),
   ]);
   const remove = (name: string) =>
-    ask<DeleteResponse>((done) => at.admin.delete({ objects: [{ kind: 'Service', namespace: 'shop', name }] }, done));
+    ask<DeleteResponse>((done) => at.admin.delete({ objects: [{ kind: 'Service', namespace: 'shop', name }], asOf: 0 }, done));
   await expect(remove('catalog')).rejects.toThrow('change it there');
   await remove('mine');
   await node.until('the cluster’s own', () => node.service('mine')?.addresses[0] === '10.96.0.20');

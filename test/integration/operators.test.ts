@@ -49,7 +49,7 @@ test('operators have the roles they were given, by token and by certificate, unt
     listNodes: (who: (typeof by)['vic']) => ask((done) => who.admin.listNodes({}, who.proof, done)),
     apply: (who: (typeof by)['vic']) =>
       ask<ApplyResponse>((done) =>
-        who.admin.apply({ files: [{ name: 'a.yaml', content: serviceYaml('catalog') }], dryRun: false }, who.proof, done),
+        who.admin.apply({ files: [{ name: 'a.yaml', content: serviceYaml('catalog') }], dryRun: false, asOf: 0 }, who.proof, done),
       ),
     token: (who: (typeof by)['vic']) => ask((done) => who.access.createJoinToken({ node: 'x', ttlSeconds: 60 }, who.proof, done)),
   };

@@ -125,7 +125,7 @@ test('an agent of the version before is served by this controller, comes back by
   const admin = new AdminClient(address, credentials.createInsecure());
   scope.closing.push(() => admin.close());
   const apply = (content: string): Promise<ApplyResponse> =>
-    ask<ApplyResponse>((done) => admin.apply({ files: [{ name: 't.yaml', content }], dryRun: false }, done));
+    ask<ApplyResponse>((done) => admin.apply({ files: [{ name: 't.yaml', content }], dryRun: false, asOf: 0 }, done));
   const service = (name: string, exportTo: string): string =>
     `apiVersion: v1\nkind: Service\nmetadata: {name: ${name}, namespace: shop, annotations: {networking.istio.io/exportTo: "${exportTo}"}}\nspec: {ports: [{port: 80}]}\n`;
   const workload =

@@ -117,7 +117,7 @@ async function change(content: string): Promise<void> {
 }
 
 async function remove(kind: string, name: string): Promise<void> {
-  await ask((done) => controller.admin.delete({ objects: [{ kind, namespace: 'shop', name }] }, done));
+  await ask((done) => controller.admin.delete({ objects: [{ kind, namespace: 'shop', name }], asOf: 0 }, done));
 }
 
 class XdsClient {

@@ -22,6 +22,13 @@ import { Rejection, WorkloadState } from "./discovery.js";
 
 /** What operators and the CLI call on a controller. */
 
+export interface CurrentRevisionRequest {
+}
+
+export interface CurrentRevisionResponse {
+  revision: number;
+}
+
 export interface ManifestFile {
   /** As the operator named it: errors repeat it. */
   name: string;
@@ -31,6 +38,11 @@ export interface ManifestFile {
 export interface ApplyRequest {
   files: ManifestFile[];
   dryRun: boolean;
+  /**
+   * CurrentRevision when the caller began: an object that was changed since is not written over (ABORTED). So what a network held back, and was
+   * asked again meanwhile, does not come after what was written then. 0: whatever stands there is.
+   */
+  asOf: number;
 }
 
 export interface ApplyResponse {
@@ -74,6 +86,8 @@ export interface ObjectRef {
 
 export interface DeleteRequest {
   objects: ObjectRef[];
+  /** As of ApplyRequest. */
+  asOf: number;
 }
 
 export interface DeleteResponse {
@@ -107,6 +121,8 @@ export interface HistoryEntry {
 export interface RollbackRequest {
   revision: number;
   dryRun: boolean;
+  /** As of ApplyRequest. */
+  asOf: number;
 }
 
 export interface RollbackResponse {
@@ -178,6 +194,104 @@ export interface NodeInterest {
   gateways: string[];
 }
 
+function createBaseCurrentRevisionRequest(): CurrentRevisionRequest {
+  return {};
+}
+
+export const CurrentRevisionRequest: MessageFns<CurrentRevisionRequest> = {
+  encode(_: CurrentRevisionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CurrentRevisionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCurrentRevisionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CurrentRevisionRequest>): CurrentRevisionRequest {
+    return CurrentRevisionRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<CurrentRevisionRequest>): CurrentRevisionRequest {
+    const message = createBaseCurrentRevisionRequest();
+    return message;
+  },
+};
+
+function createBaseCurrentRevisionResponse(): CurrentRevisionResponse {
+  return { revision: 0 };
+}
+
+export const CurrentRevisionResponse: MessageFns<CurrentRevisionResponse> = {
+  encode(message: CurrentRevisionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.revision !== 0) {
+      writer.uint32(8).int64(message.revision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CurrentRevisionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCurrentRevisionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CurrentRevisionResponse>): CurrentRevisionResponse {
+    return CurrentRevisionResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CurrentRevisionResponse>): CurrentRevisionResponse {
+    const message = createBaseCurrentRevisionResponse();
+    message.revision = object.revision ?? 0;
+    return message;
+  },
+};
+
 function createBaseManifestFile(): ManifestFile {
   return { name: "", content: "" };
 }
@@ -246,7 +360,7 @@ export const ManifestFile: MessageFns<ManifestFile> = {
 };
 
 function createBaseApplyRequest(): ApplyRequest {
-  return { files: [], dryRun: false };
+  return { files: [], dryRun: false, asOf: 0 };
 }
 
 export const ApplyRequest: MessageFns<ApplyRequest> = {
@@ -256,6 +370,9 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
     }
     if (message.dryRun !== false) {
       writer.uint32(16).bool(message.dryRun);
+    }
+    if (message.asOf !== 0) {
+      writer.uint32(24).int64(message.asOf);
     }
     return writer;
   },
@@ -289,6 +406,14 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
             message.dryRun = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.asOf = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -308,6 +433,7 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
     const message = createBaseApplyRequest();
     message.files = object.files?.map((e) => ManifestFile.fromPartial(e)) || [];
     message.dryRun = object.dryRun ?? false;
+    message.asOf = object.asOf ?? 0;
     return message;
   },
 };
@@ -677,13 +803,16 @@ export const ObjectRef: MessageFns<ObjectRef> = {
 };
 
 function createBaseDeleteRequest(): DeleteRequest {
-  return { objects: [] };
+  return { objects: [], asOf: 0 };
 }
 
 export const DeleteRequest: MessageFns<DeleteRequest> = {
   encode(message: DeleteRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.objects) {
       ObjectRef.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.asOf !== 0) {
+      writer.uint32(16).int64(message.asOf);
     }
     return writer;
   },
@@ -709,6 +838,14 @@ export const DeleteRequest: MessageFns<DeleteRequest> = {
             message.objects.push(ObjectRef.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.asOf = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -727,6 +864,7 @@ export const DeleteRequest: MessageFns<DeleteRequest> = {
   fromPartial(object: DeepPartial<DeleteRequest>): DeleteRequest {
     const message = createBaseDeleteRequest();
     message.objects = object.objects?.map((e) => ObjectRef.fromPartial(e)) || [];
+    message.asOf = object.asOf ?? 0;
     return message;
   },
 };
@@ -1036,7 +1174,7 @@ export const HistoryEntry: MessageFns<HistoryEntry> = {
 };
 
 function createBaseRollbackRequest(): RollbackRequest {
-  return { revision: 0, dryRun: false };
+  return { revision: 0, dryRun: false, asOf: 0 };
 }
 
 export const RollbackRequest: MessageFns<RollbackRequest> = {
@@ -1046,6 +1184,9 @@ export const RollbackRequest: MessageFns<RollbackRequest> = {
     }
     if (message.dryRun !== false) {
       writer.uint32(16).bool(message.dryRun);
+    }
+    if (message.asOf !== 0) {
+      writer.uint32(24).int64(message.asOf);
     }
     return writer;
   },
@@ -1079,6 +1220,14 @@ export const RollbackRequest: MessageFns<RollbackRequest> = {
             message.dryRun = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.asOf = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1098,6 +1247,7 @@ export const RollbackRequest: MessageFns<RollbackRequest> = {
     const message = createBaseRollbackRequest();
     message.revision = object.revision ?? 0;
     message.dryRun = object.dryRun ?? false;
+    message.asOf = object.asOf ?? 0;
     return message;
   },
 };
@@ -1896,6 +2046,18 @@ export const NodeInterest: MessageFns<NodeInterest> = {
 
 export type AdminService = typeof AdminService;
 export const AdminService = {
+  /** Of etcd itself: nothing that was acknowledged before is missing in it. */
+  currentRevision: {
+    path: "/mesh.v1.Admin/CurrentRevision" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CurrentRevisionRequest): Buffer =>
+      Buffer.from(CurrentRevisionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CurrentRevisionRequest => CurrentRevisionRequest.decode(value),
+    responseSerialize: (value: CurrentRevisionResponse): Buffer =>
+      Buffer.from(CurrentRevisionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CurrentRevisionResponse => CurrentRevisionResponse.decode(value),
+  },
   /** All or nothing: every document is validated first; all changes are one revision. */
   apply: {
     path: "/mesh.v1.Admin/Apply" as const,
@@ -1966,6 +2128,8 @@ export const AdminService = {
 } as const;
 
 export interface AdminServer extends UntypedServiceImplementation {
+  /** Of etcd itself: nothing that was acknowledged before is missing in it. */
+  currentRevision: handleUnaryCall<CurrentRevisionRequest, CurrentRevisionResponse>;
   /** All or nothing: every document is validated first; all changes are one revision. */
   apply: handleUnaryCall<ApplyRequest, ApplyResponse>;
   delete: handleUnaryCall<DeleteRequest, DeleteResponse>;
@@ -1980,6 +2144,22 @@ export interface AdminServer extends UntypedServiceImplementation {
 }
 
 export interface AdminClient extends Client {
+  /** Of etcd itself: nothing that was acknowledged before is missing in it. */
+  currentRevision(
+    request: CurrentRevisionRequest,
+    callback: (error: ServiceError | null, response: CurrentRevisionResponse) => void,
+  ): ClientUnaryCall;
+  currentRevision(
+    request: CurrentRevisionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CurrentRevisionResponse) => void,
+  ): ClientUnaryCall;
+  currentRevision(
+    request: CurrentRevisionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CurrentRevisionResponse) => void,
+  ): ClientUnaryCall;
   /** All or nothing: every document is validated first; all changes are one revision. */
   apply(
     request: ApplyRequest,
