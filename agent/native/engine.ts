@@ -52,6 +52,7 @@ export const enum Descriptor {
   /** Index in TableSpec.identities of the client's verified SPIFFE ID; -1: none verified, or none there. */
   PeerIdentityId = 23,
 }
+export const MAX_TRIED = 16;
 export const enum StreamKind {
   Http1 = 0,
   Http2 = 1,
@@ -113,7 +114,7 @@ export const enum Decision {
   /** Of the first mirror, TypeScript's own number of it; bit i of the mask: a copy of the request is decided on as mirror Mirrors + i. */
   Mirrors = 12,
   MirrorMask = 13,
-  /** Index in TableSpec.retries: which answers are declined, as long as DecisionFlag.Retry is set; -1: none. */
+  /** Index in TableSpec.retries: after which ends of the attempt another is made, as long as DecisionFlag.Retry is set; -1: those of the default. */
   Retry = 14,
   /** Before anything is done with the request. */
   DelayMs = 15,
@@ -137,7 +138,10 @@ export const enum DecisionFlag {
   MarkInject = 4,
   /** Write an access log record at the end. */
   Log = 8,
-  /** Another endpoint may be tried: an unanswered request comes back as a descriptor with Attempt + 1. */
+  /**
+   * Another attempt may be made: the request then comes back as a descriptor with Attempt + 1. Without Decision.Retry: where nothing was
+   * sent, or the method is idempotent and nothing came.
+   */
   Retry = 16,
   /** The words from Decision.Rewrite on are written; they are none otherwise. */
   Extended = 32,
@@ -484,11 +488,23 @@ export interface CorsSpec {
   /** Seconds; 0: nothing is said. */
   readonly maxAge: number;
 }
+/** After which ends of an attempt another is made, as long as the decision allows one (DecisionFlag.Retry). */
 export interface RetrySpec {
-  /** Of answers that are not taken while another attempt may be made. */
+  /** Of answers that are not taken while another attempt may be made; the same for gRPC, where the answer's head says it (trailers-only). */
   readonly statuses: readonly number[];
+  readonly grpcStatuses: readonly number[];
+  /** No connection was made. */
+  readonly connectFailure: boolean;
+  /** The upstream says that it did nothing with the request. */
+  readonly refused: boolean;
+  /** It ended without an answer, or its time was over. */
+  readonly reset: boolean;
+  /** 429 with x-envoy-ratelimited; without it such an answer is always taken. */
+  readonly rateLimited: boolean;
   /** Also methods that are not idempotent. */
   readonly anyMethod: boolean;
+  /** A Retry-After in seconds is waited for, up to a minute. grpc-retry-pushback-ms always is. */
+  readonly heedsRetryAfter: boolean;
   /** Before the next attempt, doubled each time up to ten times as much, and up to a quarter more by chance. */
   readonly backoffMs: number;
 }
@@ -648,6 +664,8 @@ export interface Engine {
   readonly predicates: Int32Array;
   /** Tokens of deferred decisions that can be made now; one word a token, written at any time on the engine's thread. */
   readonly answered: Int32Array;
+  /** MAX_TRIED words a descriptor that has Attempt > 0: the endpoints of the attempts before, all of which failed, up to the first -1. */
+  readonly tried: Int32Array;
   /** Where decisions' texts stand (Decision.Text). */
   readonly texts: Uint8Array;
   readonly arena: Uint8Array;

@@ -310,6 +310,22 @@ describe('balancing', () => {
       expect(proxy.cells.endpointErrors[0]! + proxy.cells.endpointErrors[1]!).toBe(100);
     }
   });
+
+  test('attempts go to every endpoint once before any has a second, and then to any', () => {
+    for (const algorithm of [LoadBalancing_Algorithm.ROUND_ROBIN, LoadBalancing_Algorithm.RANDOM, LoadBalancing_Algorithm.LEAST_REQUEST]) {
+      const proxy = new TestProxy(of(algorithm, [1, 1, 1, 5]));
+      const random = randoms(3);
+      for (let i = 0; i < 50; i++) {
+        const tried: number[] = [];
+        while (tried.length < 4) {
+          const last = tried.length > 0 ? { previous: tried[tried.length - 1]! } : {};
+          tried.push(proxy.decide({ ...catalog, attempt: tried.length, ...last, tried, random: random() }).target);
+        }
+        expect(new Set(tried).size).toBe(4);
+        expect(proxy.decide({ ...catalog, attempt: 4, previous: tried[3]!, tried, random: random() }).target).toBeGreaterThanOrEqual(0);
+      }
+    }
+  });
 });
 
 describe('generations', () => {

@@ -11,6 +11,7 @@ import {
   DescriptorFlag,
   type Engine,
   Header,
+  MAX_TRIED,
   METHODS,
   StreamKind,
 } from '../native/engine.js';
@@ -53,6 +54,7 @@ import {
   ScopeWord,
   WHOLE_CONNECTION,
 } from './tables/layout.js';
+import { untried } from './tried.js';
 
 // An enum of another module is an object to the compiler: copied once, so that the walk reads constants.
 const D_KIND = Descriptor.Kind as number;
@@ -121,7 +123,10 @@ const ANY_HOST = -1;
 /** Attempts after the first, on connect failures only. */
 const MAX_RETRIES = 2;
 /** What the decision needs of the engine; the engine's memory in production, plain arrays in tests. */
-export type Batch = Pick<Engine, 'header' | 'clock' | 'descriptors' | 'decisions' | 'completions' | 'predicates' | 'arena' | 'texts'>;
+export type Batch = Pick<
+  Engine,
+  'header' | 'clock' | 'descriptors' | 'decisions' | 'completions' | 'predicates' | 'tried' | 'arena' | 'texts'
+>;
 
 export class Decider {
   private tables: DecisionTables;
@@ -559,11 +564,13 @@ export class Decider {
     const failed = attempt > 0 ? descriptors[d + D_PREVIOUS]! : -1;
     // Chosen a moment ago for the same client: another choice would waste the connection, and every second turn of a rotation.
     const chosenBefore = (descriptors[d + D_FLAGS]! & DIALLED) !== 0 ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
-    const picked = chosenBefore >= 0 ? chosenBefore : pickMember(tables, cluster, random, failed, this.outstanding);
+    let picked = chosenBefore >= 0 ? chosenBefore : pickMember(tables, cluster, random, failed, this.outstanding);
     if (picked < 0) {
       this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
       return;
     }
+    // pickMember() avoids the last one.
+    if (attempt > 1) picked = untried(tables, cluster, picked, batch.tried, (d / DESCRIPTOR_WORDS) * MAX_TRIED, random);
     const member = picked * MEMBER_WORDS;
     const endpoint = tables.members[member + M_ENDPOINT]!;
     Atomics.add(this.outstanding, endpoint, 1);

@@ -250,14 +250,17 @@ test('a subset is a cluster of its own, with those of the endpoints that have it
 
 test('calls are retried where the rule says so of requests that are not idempotent; what clients do without is told', () => {
   const rules = [
-    { backends: [backend('catalog')], retry: { attempts: 3, anyMethod: true, statuses: [503, 500, 418], backoffMs: 1_500 } },
+    {
+      backends: [backend('catalog')],
+      retry: { attempts: 3, anyMethod: true, statuses: [503, 500, 418], grpcStatuses: [1, 2], backoffMs: 1_500 },
+    },
     { backends: [backend('catalog')], retry: { attempts: 3 }, mirrors: [{ service: 'shop/catalog', port: 80 }], fault: { delayMs: 5 } },
   ];
   const consumer = route('c', { parents: [{ ...toService('catalog'), consumerNamespace: 'depot' }], rules: [] });
   const resources = new XdsResources(modelOf(catalog, route('r', { parents: [toService('catalog')], rules }), consumer));
   const [first, second] = decoded(resources, 'routes', 'shop/catalog:80', RouteConfiguration)?.virtualHosts[0]?.routes ?? [];
   expect(first?.route?.retryPolicy).toEqual({
-    retryOn: 'unavailable,internal',
+    retryOn: 'unavailable,internal,cancelled',
     numRetries: 3,
     retryBackOff: { baseInterval: { seconds: 1, nanos: 500_000_000 } },
   });

@@ -176,8 +176,15 @@ function durationOf({ requestTimeoutMs, backendTimeoutMs }: HttpRule): RouteActi
   return { maxStreamDuration: durationMs(ms) };
 }
 
-/** By gRPC over HTTP (statuses of HTTP), the four that clients retry. */
-const CODES: ReadonlyMap<number, string> = new Map([
+/** Those that clients retry: by their numbers, and by what stands for them in HTTP. */
+const GRPC_CODES: ReadonlyMap<number, string> = new Map([
+  [1, 'cancelled'],
+  [4, 'deadline-exceeded'],
+  [8, 'resource-exhausted'],
+  [13, 'internal'],
+  [14, 'unavailable'],
+]);
+const HTTP_CODES: ReadonlyMap<number, string> = new Map([
   [429, 'resource-exhausted'],
   [500, 'internal'],
   [503, 'unavailable'],
@@ -188,7 +195,9 @@ const FIRST_BACKOFF_MS = 25;
 /** A call is no idempotent request: what says nothing of such is not repeated but where nothing was sent, and that clients do by themselves. */
 function retryOf({ retry }: HttpRule): RouteAction['retryPolicy'] {
   if (retry === undefined || retry.attempts === 0 || !retry.anyMethod) return undefined;
-  const codes = new Set(['unavailable', ...retry.statuses.flatMap((status) => CODES.get(status) ?? [])]);
+  const { statuses, grpcStatuses } = retry;
+  const named = [statuses.map((status) => HTTP_CODES.get(status)), grpcStatuses.map((status) => GRPC_CODES.get(status))];
+  const codes = new Set(['unavailable', ...named.flat().flatMap((code) => code ?? [])]);
   return {
     retryOn: [...codes].join(','),
     numRetries: retry.attempts,

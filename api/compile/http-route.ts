@@ -139,7 +139,13 @@ function compileRetry(retry: Rule['retry']): Retry | undefined {
   return {
     attempts: Math.min(retry.attempts ?? 1, MAX_RETRIES),
     statuses: [...(retry.codes ?? [])],
+    grpcStatuses: [],
+    connectFailure: true,
+    refused: true,
+    reset: true,
+    rateLimited: false,
     anyMethod: true,
+    heedsRetryAfter: false,
     backoffMs: Math.min(timeoutMs(retry.backoff), MAX_BACKOFF_MS),
   };
 }

@@ -2,6 +2,7 @@
 import { type Answer, type Cors, type Fault, type Retry, type ValueMatch, ValueMatch_Type } from '../gen/mesh/v1/model.js';
 import { goDurationMs } from '../resources/istio-common.js';
 import { MAX_RETRIES } from './http-route.js';
+import { retryConditions } from './retry-conditions.js';
 import type { HttpEntry } from './virtual-service.js';
 import { compileString, limitMs } from './virtual-service-rules.js';
 
@@ -29,28 +30,18 @@ function anyOrigin(match: ValueMatch): ValueMatch {
   return match.type === ValueMatch_Type.EXACT && match.value === '*' ? { ...match, type: ValueMatch_Type.PRESENT } : match;
 }
 
-const RETRY_STATUSES: Readonly<Record<string, readonly number[]>> = {
-  '5xx': Array.from({ length: 100 }, (_, index) => 500 + index),
-  'gateway-error': [502, 503, 504],
-  'retriable-4xx': [409],
-  'retriable-status-codes': [503],
-};
 /** Istio's own, where retryOn says nothing. */
 const DEFAULT_RETRY_ON = 'connect-failure,refused-stream,unavailable,cancelled,503';
-/** Also after the request was sent. */
-const REPEATS_ANY = new Set(['5xx', 'gateway-error', 'reset']);
 const DEFAULT_BACKOFF_MS = 25;
 
+/** Envoy: what names methods' safety isn't asked; POST is tried again like any other. */
 export function compileRetry(retries: HttpEntry['retries']): Retry | undefined {
   if (retries === undefined) return undefined;
-  const conditions = (retries.retryOn || DEFAULT_RETRY_ON).split(',').map((condition) => condition.trim());
-  const statuses = conditions.flatMap(
-    (condition) => RETRY_STATUSES[condition] ?? (/^[1-5][0-9][0-9]$/.test(condition) ? [Number(condition)] : []),
-  );
   return {
     attempts: Math.min(retries.attempts ?? 2, MAX_RETRIES),
-    statuses: [...new Set(statuses)].sort((a, b) => a - b),
-    anyMethod: conditions.some((condition) => REPEATS_ANY.has(condition)),
+    ...retryConditions((retries.retryOn || DEFAULT_RETRY_ON).split(',').map((condition) => condition.trim())),
+    anyMethod: true,
+    heedsRetryAfter: false,
     backoffMs: retries.backoff === undefined ? DEFAULT_BACKOFF_MS : limitMs(retries.backoff),
   };
 }

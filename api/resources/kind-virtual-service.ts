@@ -19,6 +19,7 @@ import {
   stringMatch,
   wildcardHost,
 } from './istio-common.js';
+import { checkRetryCondition } from './retry-condition.js';
 import {
   choice,
   describe,
@@ -153,12 +154,6 @@ const fault = withRule(
   },
 );
 
-const RETRY_ON = new Set([
-  ...['5xx', 'gateway-error', 'reset', 'reset-before-request', 'connect-failure', 'envoy-ratelimited', 'retriable-4xx', 'refused-stream'],
-  ...['retriable-status-codes', 'retriable-headers', 'http3-post-connect-failure'],
-  ...['cancelled', 'deadline-exceeded', 'internal', 'resource-exhausted', 'unavailable'],
-]);
-
 const retries = withRule(
   fields({
     attempts: wholeNumber(0, 2_147_483_647).optional(),
@@ -173,11 +168,7 @@ const retries = withRule(
       for (const field of ['perTryTimeout', 'retryOn', 'retryRemoteLocalities'] as const)
         if (value[field] !== undefined) report([field], 'not with attempts: 0, which turns retries off');
     for (const condition of (textOf(value, 'retryOn') ?? '').split(',').map((item) => item.trim()))
-      if (condition !== '' && !RETRY_ON.has(condition) && !/^[1-5][0-9][0-9]$/.test(condition))
-        report(
-          ['retryOn'],
-          `${describe(condition)} is no condition for a retry: expected some of ${[...RETRY_ON].join(', ')}, or status codes`,
-        );
+      if (condition !== '') checkRetryCondition(condition, ['retryOn'], report);
   },
 );
 

@@ -58,15 +58,5 @@ TEST("changes say any method to who shows no credentials") {
            "access-control-allow-headers: x\r\n");
 }
 
-TEST("changes decline the statuses that a retry names and wait longer each time") {
-  const RetryConditions retry(RetrySpec{{500, 503}, false, 10});
-  CHECK(retry.has_status(500) && retry.has_status(503));
-  CHECK(!retry.has_status(501) && !retry.has_status(200) && !retry.has_status(-1) && !retry.has_status(600));
-  CHECK_EQ(retry.backoff_ms(1, 0), 10u);
-  CHECK_EQ(retry.backoff_ms(2, 0), 20u);
-  CHECK_EQ(retry.backoff_ms(15, 0), 100u);
-  CHECK(retry.backoff_ms(1, 7919) <= 12u);
-}
-
 }  // namespace
 }  // namespace weft::test

@@ -173,7 +173,8 @@ export class Actions {
 
   private retryOf(retry: Retry | undefined): [retry: number, attempts: number] {
     if (retry === undefined) return [-1, -1];
-    return [this.retries.add({ statuses: retry.statuses, anyMethod: retry.anyMethod, backoffMs: retry.backoffMs }), retry.attempts];
+    const { attempts, ...spec } = retry;
+    return [this.retries.add(spec), attempts];
   }
 
   private faultOf(fault: Fault | undefined): [delayMs: number, delayParts: number, reply: number, status: number, abortParts: number] {

@@ -12,6 +12,7 @@ import {
   Descriptor,
   DescriptorFlag,
   Header,
+  MAX_TRIED,
   METHODS,
   StreamKind,
   type TableSpec,
@@ -42,6 +43,8 @@ export interface TestRequest {
   readonly random?: number;
   readonly attempt?: number;
   readonly previous?: number;
+  /** Of all attempts before; absent: `previous` alone. */
+  readonly tried?: readonly number[];
 }
 
 export interface TestDecision {
@@ -74,6 +77,7 @@ export class TestProxy {
     decisions: new Int32Array(DECISION_WORDS * 64),
     completions: new Int32Array(COMPLETION_WORDS * 64),
     predicates: new Int32Array(1024),
+    tried: new Int32Array(MAX_TRIED * 64),
     arena: new Uint8Array(8192),
     texts: new Uint8Array(65_536),
   };
@@ -188,6 +192,7 @@ export class TestProxy {
     descriptors[Descriptor.AuthorityLength] = Buffer.byteLength(request.host ?? '');
     descriptors[Descriptor.Attempt] = request.attempt ?? 0;
     descriptors[Descriptor.PreviousTarget] = request.previous ?? -1;
+    this.batch.tried.set([...(request.tried ?? [request.previous ?? -1]), -1]);
     descriptors[Descriptor.Random] = request.random ?? 0;
   }
 

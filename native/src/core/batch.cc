@@ -48,7 +48,8 @@ Batch::Layout Batch::layout() {
   at.completions = at.decisions + page(size_t{kMaxBatch} * kDecisionWords * sizeof(int32_t));
   at.predicates = at.completions + page(size_t{kMaxCompletions} * sizeof(Completion));
   at.answered = at.predicates + page(kPredicateWords * sizeof(uint32_t));
-  at.texts = at.answered + page(size_t{kMaxDeferred} * sizeof(int32_t));
+  at.tried = at.answered + page(size_t{kMaxDeferred} * sizeof(int32_t));
+  at.texts = at.tried + page(size_t{kMaxBatch} * kMaxTried * sizeof(int32_t));
   at.arena = at.texts + page(kTextBytes);
   at.total = at.arena + kArenaBytes;
   return at;
@@ -63,6 +64,7 @@ Batch::Batch() : memory_(map_region(layout().total)), arena_(memory_ + layout().
   completions_ = reinterpret_cast<Completion*>(memory_ + at.completions);
   predicates_ = reinterpret_cast<uint32_t*>(memory_ + at.predicates);
   answered_ = reinterpret_cast<int32_t*>(memory_ + at.answered);
+  tried_ = reinterpret_cast<int32_t*>(memory_ + at.tried);
   texts_ = reinterpret_cast<const char*>(memory_ + at.texts);
 }
 
@@ -88,9 +90,18 @@ int32_t* Batch::begin_descriptor(const DescriptorContext& context, StreamKind ki
   set(words, Descriptor::PreviousTarget, context.previous_target);
   set(words, Descriptor::PreviousToken, context.previous_token);
   set(words, Descriptor::Random, context.random);
+  if (context.attempt != 0) list_tried(context.tried);
   pending_[size_].handle = context.handle;
   pending_[size_].kind = kind;
   return words;
+}
+
+// Up to the first -1.
+void Batch::list_tried(const TriedEndpoints* tried) {
+  int32_t* row = tried_ + size_t{kMaxTried} * static_cast<size_t>(size_);
+  const int32_t count = tried != nullptr ? tried->count : 0;
+  if (count != 0) memcpy(row, tried->ids.data(), static_cast<size_t>(count) * sizeof(int32_t));
+  if (count < kMaxTried) row[count] = -1;
 }
 
 void Batch::add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size) {

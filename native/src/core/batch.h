@@ -1,4 +1,5 @@
-// The memory shared with TypeScript for one tick: descriptors, decisions, completions, predicates and the arena, in one mapping.
+// The memory shared with TypeScript for one tick: descriptors, decisions, completions, predicates, tried endpoints and the arena, in one
+// mapping.
 // Collects what waits for a decision; makes none.
 #pragma once
 #include <cstdint>
@@ -26,6 +27,8 @@ struct DescriptorContext {
   int32_t previous_target = -1;
   int32_t previous_token = 0;
   int32_t random = 0;
+  // Null: none.
+  const struct TriedEndpoints* tried = nullptr;
 };
 
 class Batch {
@@ -88,13 +91,14 @@ class Batch {
 
   // Byte offsets of the views in memory().
   struct Layout {
-    size_t header, clock, descriptors, decisions, completions, predicates, answered, texts, arena, total;
+    size_t header, clock, descriptors, decisions, completions, predicates, answered, tried, texts, arena, total;
   };
   static Layout layout();
   uint8_t* memory() { return memory_; }
 
  private:
   int32_t* begin_descriptor(const DescriptorContext& context, StreamKind kind);
+  void list_tried(const struct TriedEndpoints* tried);
   // Bits and values at the next free words, if the request has any.
   int32_t place_of(std::string_view bytes);
   void add_matches(bool any, const MatchedValues& values, const Tables& tables, int32_t* words);
@@ -107,6 +111,7 @@ class Batch {
   Completion* completions_;
   uint32_t* predicates_;
   const int32_t* answered_;
+  int32_t* tried_;
   const char* texts_;
   Arena arena_;
   std::unique_ptr<Pending[]> pending_;

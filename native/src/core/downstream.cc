@@ -30,6 +30,7 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
   context.random = static_cast<int32_t>(reactor_->random() >> 33);
   if (exchange != nullptr && exchange->attempts > 0) {
     context.attempt = exchange->attempts;
+    context.tried = exchange->tried.get();
     context.previous_target = exchange->decision.target;
     context.previous_token = exchange->decision.token;
   }

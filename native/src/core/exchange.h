@@ -1,6 +1,7 @@
 // One request, or one opaque connection, from its first byte to its completion record: what was decided and what is to be reported.
 // Exists only while it is in flight; the connection it came on outlives it. Does no input or output (http_exchange.h does).
 #pragma once
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -34,6 +35,17 @@ struct Http2Request : Recycled<Http2Request> {
   http2::RequestSummary summary;
 };
 
+// Endpoints at which a request has had attempts; who decides on the next one avoids them.
+struct TriedEndpoints {
+  std::array<int32_t, kMaxTried> ids;
+  int32_t count = 0;
+
+  // What is beyond the room is not avoided.
+  void add(int32_t endpoint) {
+    if (endpoint >= 0 && count < kMaxTried) ids[static_cast<size_t>(count++)] = endpoint;
+  }
+};
+
 inline constexpr int32_t kNoMaxForwards = -1;
 inline constexpr int32_t kBadMaxForwards = -2;
 
@@ -52,6 +64,8 @@ struct Exchange {
   Address forwarded_client;
   bool has_forwarded_client = false;
   int32_t attempts = 0;
+  // Null: none has failed.
+  std::unique_ptr<TriedEndpoints> tried;
   int32_t status = 0;
   // Decision.Target whose `outstanding` is still to be given back; -1: none.
   int32_t counted_target = -1;

@@ -11,10 +11,6 @@
 namespace weft {
 
 namespace {
-// Even where every decision says Retry.
-constexpr int32_t kMaxAttempts = 16;
-// Of one attempt: a peer that goes on refusing is not asked for ever.
-constexpr uint8_t kMaxRefusals = 3;
 // Bytes kept for the access log.
 constexpr size_t kMaxGrpcMessage = 512;
 }  // namespace
@@ -333,63 +329,10 @@ bool HttpExchange::on_interim(const ResponseForm& response) {
   return client_->send_interim(response);
 }
 
-// A reused connection that ended before it gave a byte was, nearly always, closed by its idle timeout while the request was under way.
-// Requests that must not run twice (RFC 9110 9.2.2) are never sent again: that the peer's TCP acknowledged nothing proves nothing, since
-// the reset of a process that read them carries its acknowledgement where Linux does not count it (measured). Their connection was
-// looked at just before they were sent instead.
-bool HttpExchange::may_retry_stale() const { return upstream_ != nullptr && upstream_->is_reused() && replayable && is_idempotent(); }
-
-void HttpExchange::on_attempt_end(AttemptEnd end) {
-  const bool refused = end == AttemptEnd::Refused;
-  const bool unsent = refused || end == AttemptEnd::ConnectFailed || end == AttemptEnd::ConnectTimedOut ||
-                      (upstream_ != nullptr && upstream_->is_unconnected());
-  const bool asks_again = refused && replayable && refusals_++ < kMaxRefusals;
-  if (asks_again || (end == AttemptEnd::Reset && may_retry_stale())) {
-    reactor_->counters().add(Counter::RetriesStale);
-    detach_upstream();
-    return replay(false);
-  }
-  const RetryConditions* conditions = tables->retry(decision.retry);
-  const bool may_repeat = is_idempotent() || (conditions != nullptr && conditions->any_method());
-  const bool safe = unsent || end == AttemptEnd::Declined || (end != AttemptEnd::BadResponse && may_repeat);
-  detach_upstream();
-  if (decision.has(kRetry) && replayable && safe && attempts < kMaxAttempts) {
-    reactor_->report_failed_attempt(*this);
-    awaits_decision_ = true;
-    reactor_->counters().add(Counter::RetriesDecided);
-    const uint64_t backoff_ms = conditions != nullptr ? conditions->backoff_ms(attempts, reactor_->random()) : 0;
-    if (backoff_ms == 0) return client_->requeue();
-    rests_until_ms_ = reactor_->now_ms() + backoff_ms;
-    attempt_deadline_ms_ = 0;
-    return set_timer();
-  }
-  switch (end) {
-    case AttemptEnd::ConnectFailed:
-    case AttemptEnd::ConnectTimedOut:
-      return fail(503, attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure);
-    case AttemptEnd::Reset:
-    case AttemptEnd::Refused:
-      return fail(503, Reason::UpstreamReset);
-    case AttemptEnd::TimedOut:
-      return fail(504, Reason::UpstreamTimeout);
-    case AttemptEnd::BadResponse:
-    case AttemptEnd::Declined:
-      return fail(502, Reason::UpstreamProtocol);
-  }
-}
-
-bool HttpExchange::declines_status(int answer_status) {
-  const RetryConditions* conditions = tables->retry(decision.retry);
-  if (conditions == nullptr || !conditions->has_status(answer_status)) return false;
-  if (!decision.has(kRetry) || !replayable || attempts >= kMaxAttempts) return false;
-  on_attempt_end(AttemptEnd::Declined);
-  return true;
-}
-
 void HttpExchange::on_response_broken(Reason reason) { fail(503, reason); }
 
 void HttpExchange::on_response_complete() {
-  if (!is_tunnel) return finish(true, Reason::None);
+  if (!is_tunnel) return finish(true, retries_exhausted_ ? Reason::RetriesExhausted : Reason::None);
   response_ended_ = true;
   finish_tunnel_if_done();
 }

@@ -77,7 +77,7 @@ class HttpExchange final : public Exchange,
   // Where grpc-status may stand: the head of a trailers-only answer, or the trailers. Looked at in gRPC calls.
   void note_grpc_status(const http2::HeaderBlock& block);
   // Before it is begun: the route wants another attempt instead, which this has led to.
-  bool declines(int answer_status) { return decision.retry >= 0 && declines_status(answer_status); }
+  bool declines(const ResponseForm& response) { return decision.retry >= 0 && declines_answer(response); }
   // 1xx.
   bool on_interim(const ResponseForm& response);
   // No byte of an answer came (BadResponse: bytes that are none).
@@ -103,7 +103,10 @@ class HttpExchange final : public Exchange,
   void carry_out_without_target();
   void mirror_whole_request();
   void drop_mirrors();
-  bool declines_status(int answer_status);
+  bool declines_answer(const ResponseForm& response);
+  bool wants_another(AttemptEnd end, bool unsent) const;
+  bool may_try_again();
+  void rest_before_next(uint64_t ms);
   void answer_as_decided();
   struct RequestView view();
   void prepare_changes();
@@ -154,6 +157,8 @@ class HttpExchange final : public Exchange,
   bool drains_ = false;
   // The upstream has ended its direction of the tunnel.
   bool response_ended_ = false;
+  // Another attempt was wanted, behind the last one that may be.
+  bool retries_exhausted_ = false;
   bool over_ = false;
   // Which of its tenant's limits it is beyond; Count: none.
   TenantWord refused_by_ = TenantWord::Count;

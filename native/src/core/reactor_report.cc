@@ -109,6 +109,8 @@ void Reactor::report_detection(Exchange& exchange, CompletionKind kind) {
 }
 
 void Reactor::report_failed_attempt(Exchange& exchange) {
+  if (exchange.tried == nullptr) exchange.tried = std::make_unique<TriedEndpoints>();
+  exchange.tried->add(exchange.decision.target);
   give_back(exchange.counted_target);
   exchange.counted_target = -1;
   exchange.attempt_failed = true;

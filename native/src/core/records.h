@@ -7,6 +7,8 @@ namespace weft {
 inline constexpr int32_t kMaxBatch = 256;
 inline constexpr int32_t kMaxCompletions = 4096;
 inline constexpr int32_t kMaxDeferred = 16384;
+// Endpoints of one request that failed, which its next decision is told of.
+inline constexpr int32_t kMaxTried = 16;
 
 inline constexpr int32_t kDescriptorWords = 24;
 enum class Descriptor : int32_t {

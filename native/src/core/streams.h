@@ -84,9 +84,8 @@ class ClientStream : public BodySink {
   ~ClientStream() = default;
 };
 
-// How an attempt ended without an answer. Refused: the peer says that it did nothing with the request. Declined: with one that the route
-// does not take.
-enum class AttemptEnd : uint8_t { ConnectFailed, ConnectTimedOut, Reset, Refused, TimedOut, BadResponse, Declined };
+// How an attempt ended without an answer. Refused: the peer says that it did nothing with the request.
+enum class AttemptEnd : uint8_t { ConnectFailed, ConnectTimedOut, Reset, Refused, TimedOut, BadResponse };
 
 class UpstreamStream : public BodySink {
  public:

@@ -82,13 +82,13 @@ UpstreamHttp1::Step UpstreamHttp1::forward_interim(const http1::ResponseHead& he
 }
 
 UpstreamHttp1::Step UpstreamHttp1::begin_response(const http1::ResponseHead& head, const uint8_t* bytes, size_t size) {
-  if (exchange_->declines(head.status)) return Step::Stop;
   const http1::BodyFraming framing = http1::response_body_framing(head, exchange_->method);
   const bool tunnel = framing.kind == http1::Framing::kTunnel;
   ClientStream* client = exchange_->client();
   ResponseForm response;
   response.head = &head;
   response.base = bytes;
+  if (exchange_->declines(response)) return Step::Stop;
   if (!client->begin_response(response, framing.kind == http1::Framing::kNone)) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
     exchange_->on_attempt_end(AttemptEnd::BadResponse);

@@ -298,7 +298,7 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bo
     stream->length_left = static_cast<int64_t>(summary.content_length);
     if (ends && stream->length_left != 0) return link_.refuse(stream, ErrorCode::kProtocolError);
   }
-  if (exchange->declines(summary.status)) return;
+  if (exchange->declines(response)) return;
   if (!has_body) stream->length_left = 0;
   if (!client->begin_response(response, ends && !tunnel)) return link_.refuse(stream, ErrorCode::kInternalError);
   stream->head_received_ = true;

@@ -276,6 +276,7 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_view(engine, "completions", napi_int32_array, buffer, at.completions, size_t{kMaxCompletions} * kCompletionWords);
   add_view(engine, "predicates", napi_int32_array, buffer, at.predicates, Batch::kPredicateWords);
   add_view(engine, "answered", napi_int32_array, buffer, at.answered, kMaxDeferred);
+  add_view(engine, "tried", napi_int32_array, buffer, at.tried, size_t{kMaxBatch} * kMaxTried);
   add_view(engine, "texts", napi_uint8_array, buffer, at.texts, Batch::kTextBytes);
   add_view(engine, "arena", napi_uint8_array, buffer, at.arena, Batch::kArenaBytes);
   add_method(engine, "listen", listen, handle);

@@ -161,8 +161,17 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
                          static_cast<int32_t>(integer(item, "maxAge", 0, INT32_MAX))});
   });
   each_object("retries", [&](const Napi::Object& item) {
-    spec.retries.push_back(
-        {integers(item, "statuses", 100, 599), flag(item, "anyMethod"), static_cast<uint32_t>(integer(item, "backoffMs", 0, INT32_MAX))});
+    RetrySpec retry;
+    retry.statuses = integers(item, "statuses", 100, 599);
+    retry.grpc_statuses = integers(item, "grpcStatuses", 1, 16);
+    retry.connect_failure = flag(item, "connectFailure");
+    retry.refused = flag(item, "refused");
+    retry.reset = flag(item, "reset");
+    retry.rate_limited = flag(item, "rateLimited");
+    retry.any_method = flag(item, "anyMethod");
+    retry.heeds_retry_after = flag(item, "heedsRetryAfter");
+    retry.backoff_ms = static_cast<uint32_t>(integer(item, "backoffMs", 0, INT32_MAX));
+    spec.retries.push_back(std::move(retry));
   });
   spec.source_twins = integers(object, "sourceTwins", -1, INT32_MAX);
   spec.source_tenants = integers(object, "sourceTenants", 0, kMaxTenants - 1);

@@ -582,6 +582,19 @@ export interface Retry {
   anyMethod: boolean;
   /** Before the first repetition; then more. */
   backoffMs: number;
+  /** Of gRPC: those of trailers-only answers that are not taken. */
+  grpcStatuses: number[];
+  /**
+   * Ends of an attempt without an answer after which another is made: no connection; the upstream did nothing with it; any other, time over
+   * included.
+   */
+  connectFailure: boolean;
+  refused: boolean;
+  reset: boolean;
+  /** 429 with x-envoy-ratelimited. */
+  rateLimited: boolean;
+  /** Retry-After in seconds is waited for. */
+  heedsRetryAfter: boolean;
 }
 
 export interface Fault {
@@ -4737,7 +4750,18 @@ export const Cors: MessageFns<Cors> = {
 };
 
 function createBaseRetry(): Retry {
-  return { attempts: 0, statuses: [], anyMethod: false, backoffMs: 0 };
+  return {
+    attempts: 0,
+    statuses: [],
+    anyMethod: false,
+    backoffMs: 0,
+    grpcStatuses: [],
+    connectFailure: false,
+    refused: false,
+    reset: false,
+    rateLimited: false,
+    heedsRetryAfter: false,
+  };
 }
 
 export const Retry: MessageFns<Retry> = {
@@ -4757,6 +4781,28 @@ export const Retry: MessageFns<Retry> = {
     }
     if (message.backoffMs !== 0) {
       writer.uint32(32).uint32(message.backoffMs);
+    }
+    if (message.grpcStatuses.length !== 0) {
+      writer.uint32(42).fork();
+      for (const v of message.grpcStatuses) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.connectFailure !== false) {
+      writer.uint32(48).bool(message.connectFailure);
+    }
+    if (message.refused !== false) {
+      writer.uint32(56).bool(message.refused);
+    }
+    if (message.reset !== false) {
+      writer.uint32(64).bool(message.reset);
+    }
+    if (message.rateLimited !== false) {
+      writer.uint32(72).bool(message.rateLimited);
+    }
+    if (message.heedsRetryAfter !== false) {
+      writer.uint32(80).bool(message.heedsRetryAfter);
     }
     return writer;
   },
@@ -4816,6 +4862,64 @@ export const Retry: MessageFns<Retry> = {
             message.backoffMs = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag === 40) {
+              message.grpcStatuses.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 42) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.grpcStatuses.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.connectFailure = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.refused = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.reset = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.rateLimited = reader.bool();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.heedsRetryAfter = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4837,6 +4941,12 @@ export const Retry: MessageFns<Retry> = {
     message.statuses = object.statuses?.map((e) => e) || [];
     message.anyMethod = object.anyMethod ?? false;
     message.backoffMs = object.backoffMs ?? 0;
+    message.grpcStatuses = object.grpcStatuses?.map((e) => e) || [];
+    message.connectFailure = object.connectFailure ?? false;
+    message.refused = object.refused ?? false;
+    message.reset = object.reset ?? false;
+    message.rateLimited = object.rateLimited ?? false;
+    message.heedsRetryAfter = object.heedsRetryAfter ?? false;
     return message;
   },
 };

@@ -77,15 +77,4 @@ std::string CorsLines::of_preflight(std::string_view origin, const PreflightRequ
   return lines;
 }
 
-RetryConditions::RetryConditions(const RetrySpec& spec) : any_method_(spec.any_method), backoff_ms_(spec.backoff_ms) {
-  for (const int32_t status : spec.statuses)
-    if (status >= 0 && status < 600) statuses_[static_cast<size_t>(status) / 64] |= 1ull << (status % 64);
-}
-
-uint64_t RetryConditions::backoff_ms(int32_t attempt, uint64_t random) const {
-  if (backoff_ms_ == 0) return 0;
-  const uint64_t most = std::min<uint64_t>(uint64_t{backoff_ms_} << std::min(std::max(attempt - 1, 0), 4), uint64_t{backoff_ms_} * 10);
-  return most + random % (most / 4 + 1);
-}
-
 }  // namespace weft

@@ -1,8 +1,7 @@
-// What routes change of a request on its way, or answer instead: paths and hosts written anew, redirects, CORS, which answers are not
-// taken. Pure functions over texts; who asks for them is the decision's.
+// What routes change of a request on its way, or answer instead: paths and hosts written anew, redirects, CORS. Pure functions over texts;
+// who asks for them is the decision's.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -45,14 +44,6 @@ struct CorsSpec {
   /// Seconds; 0: nothing is said.
   int32_t max_age = 0;
 };
-struct RetrySpec {
-  /// Of answers that are not taken while another attempt may be made.
-  std::vector<int32_t> statuses;
-  /// Methods that are not idempotent, too.
-  bool any_method = false;
-  /// Before the next attempt, doubled each time up to ten times as much, and a part of that by chance.
-  uint32_t backoff_ms = 0;
-};
 
 /// Whether it may stand in a request's target.
 bool is_path_text(std::string_view path);
@@ -82,23 +73,6 @@ class CorsLines {
   std::string preflight_;
   bool echoes_methods_ = false;
   bool echoes_headers_ = false;
-};
-
-class RetryConditions {
- public:
-  explicit RetryConditions(const RetrySpec& spec);
-  bool has_status(int status) const {
-    const auto at = static_cast<size_t>(status);
-    return at < 600 && (statuses_[at / 64] >> (at % 64) & 1) != 0;
-  }
-  bool any_method() const { return any_method_; }
-  /// Before attempt `attempt` (1: the second); `random` spreads it.
-  uint64_t backoff_ms(int32_t attempt, uint64_t random) const;
-
- private:
-  std::array<uint64_t, 10> statuses_{};
-  bool any_method_ = false;
-  uint32_t backoff_ms_ = 0;
 };
 
 }  // namespace weft

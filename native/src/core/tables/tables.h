@@ -19,6 +19,7 @@
 #include "core/http1/serialize.h"
 #include "core/tables/byte_index.h"
 #include "core/tables/changes.h"
+#include "core/tables/retry_conditions.h"
 #include "core/tls/tls_spec.h"
 
 namespace weft {

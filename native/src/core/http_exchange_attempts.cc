@@ -1,0 +1,122 @@
+// How attempts end without an answer that is taken, and what comes next: the same again, another one, or the end.
+#include "core/http1/ascii.h"
+#include "core/http_exchange.h"
+#include "core/reactor.h"
+
+namespace weft {
+
+namespace {
+// Even where every decision says Retry.
+constexpr int32_t kMaxAttempts = 16;
+// Of one attempt: a peer that goes on refusing is not asked for ever.
+constexpr uint8_t kMaxRefusals = 3;
+// Whom an answer would have wait longer is given that answer.
+constexpr int64_t kMaxAskedMs = 60'000;
+
+std::string_view find(const ResponseForm& response, std::string_view lower_name) {
+  if (response.block != nullptr) {
+    const http2::HeaderField* field = response.block->find(lower_name);
+    return field != nullptr ? response.block->value(*field) : std::string_view();
+  }
+  for (size_t i = 0; i < response.head->field_count; i++) {
+    const http1::Field& field = response.head->fields[i];
+    if (http1::equals_lower(field.name(response.base), lower_name)) return field.value.in(response.base);
+  }
+  return {};
+}
+
+AnswerSigns signs_of(const ResponseForm& response) {
+  AnswerSigns signs;
+  signs.status = response.status();
+  const std::string_view grpc_status = find(response, "grpc-status");
+  if (!grpc_status.empty()) signs.grpc_status = parse_grpc_status(grpc_status);
+  signs.rate_limited = !find(response, "x-envoy-ratelimited").empty();
+  signs.overloaded = !find(response, "x-envoy-overloaded").empty();
+  signs.retry_after = find(response, "retry-after");
+  signs.pushback = find(response, "grpc-retry-pushback-ms");
+  return signs;
+}
+
+}  // namespace
+
+// A reused connection that ended before it gave a byte was, nearly always, closed by its idle timeout while the request was under way.
+// Requests that must not run twice (RFC 9110 9.2.2) are never sent again: that the peer's TCP acknowledged nothing proves nothing, since
+// the reset of a process that read them carries its acknowledgement where Linux does not count it (measured). Their connection was
+// looked at just before they were sent instead.
+bool HttpExchange::may_retry_stale() const { return upstream_ != nullptr && upstream_->is_reused() && replayable && is_idempotent(); }
+
+void HttpExchange::on_attempt_end(AttemptEnd end) {
+  const bool refused = end == AttemptEnd::Refused;
+  const bool unsent =
+      end == AttemptEnd::ConnectFailed || end == AttemptEnd::ConnectTimedOut || (upstream_ != nullptr && upstream_->is_unconnected());
+  const bool asks_again = refused && replayable && refusals_++ < kMaxRefusals;
+  if (asks_again || (end == AttemptEnd::Reset && may_retry_stale())) {
+    reactor_->counters().add(Counter::RetriesStale);
+    detach_upstream();
+    return replay(false);
+  }
+  const bool wanted = replayable && wants_another(end, unsent);
+  detach_upstream();
+  if (wanted && may_try_again()) {
+    const RetryConditions* conditions = tables->retry(decision.retry);
+    return rest_before_next(conditions != nullptr ? conditions->backoff_ms(attempts, reactor_->random()) : 0);
+  }
+  const bool exhausted = retries_exhausted_;
+  switch (end) {
+    case AttemptEnd::ConnectFailed:
+    case AttemptEnd::ConnectTimedOut:
+      return fail(503, exhausted ? Reason::RetriesExhausted : Reason::ConnectFailure);
+    case AttemptEnd::Reset:
+    case AttemptEnd::Refused:
+      return fail(503, exhausted ? Reason::RetriesExhausted : Reason::UpstreamReset);
+    case AttemptEnd::TimedOut:
+      return fail(504, Reason::UpstreamTimeout);
+    case AttemptEnd::BadResponse:
+      return fail(502, exhausted ? Reason::RetriesExhausted : Reason::UpstreamProtocol);
+  }
+}
+
+// By what the route says; where it says nothing, by what does no harm.
+bool HttpExchange::wants_another(AttemptEnd end, bool unsent) const {
+  const RetryConditions* conditions = tables->retry(decision.retry);
+  const bool refused = end == AttemptEnd::Refused;
+  if (conditions == nullptr) return unsent || refused || (end != AttemptEnd::BadResponse && is_idempotent());
+  if (unsent && conditions->connect_failure()) return true;
+  if (refused && conditions->refused()) return true;
+  return conditions->reset() && (unsent || refused || is_idempotent() || conditions->any_method());
+}
+
+// Of an attempt that is wanted. False: there have been as many as may be.
+bool HttpExchange::may_try_again() {
+  if (decision.has(kRetry) && attempts < kMaxAttempts) return true;
+  retries_exhausted_ = attempts > 1;
+  return false;
+}
+
+// The attempt is reported; the next one is decided on when the time has come.
+void HttpExchange::rest_before_next(uint64_t ms) {
+  reactor_->report_failed_attempt(*this);
+  awaits_decision_ = true;
+  reactor_->counters().add(Counter::RetriesDecided);
+  if (ms == 0) return client_->requeue();
+  rests_until_ms_ = reactor_->now_ms() + ms;
+  attempt_deadline_ms_ = 0;
+  set_timer();
+}
+
+bool HttpExchange::declines_answer(const ResponseForm& response) {
+  const RetryConditions* conditions = tables->retry(decision.retry);
+  if (conditions == nullptr || !replayable || !conditions->may_decline(response.status(), grpc != GrpcForm::None)) return false;
+  if (!is_idempotent() && !conditions->any_method()) return false;
+  const AnswerSigns signs = signs_of(response);
+  if (!conditions->declines(signs)) return false;
+  const int64_t asked_ms = conditions->delay_ms(signs);
+  const bool in_time = expires_ms == 0 || asked_ms < static_cast<int64_t>(remaining_ms());
+  if (asked_ms == RetryConditions::kNever || asked_ms > kMaxAskedMs || !in_time || !may_try_again()) return false;
+  const uint64_t backoff_ms = conditions->backoff_ms(attempts, reactor_->random());
+  detach_upstream();
+  rest_before_next(asked_ms >= 0 ? static_cast<uint64_t>(asked_ms) : backoff_ms);
+  return true;
+}
+
+}  // namespace weft

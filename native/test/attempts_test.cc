@@ -1,0 +1,322 @@
+// Attempts that fail, one condition after the other, and what becomes of the request: the whole reactor over loopback, two upstreams.
+#include "http2_loopback.h"
+#include "loopback.h"
+
+namespace weft::test {
+namespace {
+
+// Decisions go to endpoint `attempt`: 0 and 1 listen, 2 doesn't. The retries that the route allows, and their conditions, are the test's.
+struct AttemptsBench {
+  Bench bench;
+  uint16_t second_port = 0;
+  int second_listener = bound_socket(&second_port);
+  int32_t retries = 1;
+  int32_t first = 0;
+  int32_t attempt_timeout_ms = 0;
+  int32_t timeout_ms = 0;
+  std::vector<std::vector<int32_t>> tried;
+  std::vector<Completion> completions;
+
+  explicit AttemptsBench(const RetrySpec& retry, Protocol spoken = Protocol::kHttp1) {
+    ::listen(second_listener, 64);
+    TableSpec spec;
+    spec.hosts = {"a.test"};
+    spec.paths = {"/"};
+    for (const auto& [id, port] : {std::pair<int32_t, uint16_t>{0, bench.upstream_port}, {1, second_port}, {2, bench.dead}}) {
+      EndpointSpec endpoint;
+      endpoint.id = id;
+      endpoint.address = "127.0.0.1";
+      endpoint.port = port;
+      endpoint.protocol = spoken;
+      spec.endpoints.push_back(endpoint);
+    }
+    spec.retries = {retry};
+    std::string error;
+    bench.reactor->use_tables(Tables::build(spec, &error));
+    bench.decide = [this](int32_t attempt) {
+      if (attempt > 0) tried.push_back(tried_now());
+      Decision decision = Bench::to((first + attempt) % 3, kExtended | (attempt < retries ? kRetry : 0));
+      decision.retry = 0;
+      decision.attempt_timeout_ms = attempt_timeout_ms;
+      decision.timeout_ms = timeout_ms;
+      return decision;
+    };
+    bench.on_completions = [this](int32_t count) {
+      const auto* all = reinterpret_cast<const Completion*>(bench.reactor->batch().memory() + Batch::layout().completions);
+      completions.insert(completions.end(), all, all + count);
+    };
+  }
+  ~AttemptsBench() { ::close(second_listener); }
+
+  // Of the only request in the batch.
+  std::vector<int32_t> tried_now() {
+    const auto* row = reinterpret_cast<const int32_t*>(bench.reactor->batch().memory() + Batch::layout().tried);
+    return {row, std::find(row, row + kMaxTried, -1)};
+  }
+  int accept(int which) {
+    const int listener = which == 0 ? bench.upstream_listener : second_listener;
+    fcntl(listener, F_SETFL, O_NONBLOCK);
+    int fd = -1;
+    bench.run([&] { return fd >= 0 || (fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0; });
+    return fd;
+  }
+  bool is_accounted() {
+    for (const int32_t each : bench.outstanding)
+      if (each != 0) return false;
+    return true;
+  }
+  int32_t reason() const { return completions.empty() ? -1 : completions.back().reason; }
+  bool ended() {
+    return bench.run([&] { return !completions.empty() && completions.back().kind == CompletionKind::Ended; });
+  }
+};
+
+RetrySpec retry_on(const std::function<void(RetrySpec*)>& set) {
+  RetrySpec spec;
+  set(&spec);
+  return spec;
+}
+
+constexpr char kPost[] = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody";
+std::string answer(int status, const std::string& lines = "") {
+  return "HTTP/1.1 " + std::to_string(status) + " X\r\n" + lines + "Content-Length: 2\r\n\r\nno";
+}
+
+// What the client is told where the first upstream does `act`, and the second would answer 200.
+std::string told(AttemptsBench* attempts, const std::string& request, const std::function<void(Peer1*)>& act) {
+  Bench& bench = attempts->bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(request);
+  Peer1 first(attempts->accept(0));
+  CHECK(bench.run([&] { return first.has("\r\n\r\n"); }));
+  act(&first);
+  int fd = -1;
+  bench.run([&] {
+    client.read();
+    return fd >= 0 || !client.received.empty() || (fd = accept4(attempts->second_listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;
+  });
+  if (fd >= 0) {
+    Peer1 second(fd);
+    CHECK(bench.run([&] { return second.has("\r\n\r\n"); }));
+    second.send(kOk);
+    CHECK(bench.run([&] { return client.has("\r\n\r\nok"); }));
+  } else {
+    CHECK(bench.run([&] { return client.has("\r\n\r\n"); }));
+  }
+  CHECK(attempts->ended());
+  CHECK(attempts->is_accounted());
+  return client.received.substr(9, 3);
+}
+
+void reset(Peer1* peer) {
+  const linger option = {1, 0};
+  setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
+  peer->close();
+}
+
+TEST("attempts: an answer that the conditions name is not taken as long as another may be had") {
+  const RetrySpec named = retry_on([](RetrySpec* spec) { spec->statuses = {503}; });
+  AttemptsBench attempts(named);
+  fcntl(attempts.second_listener, F_SETFL, O_NONBLOCK);
+  CHECK_EQ(told(&attempts, kGet, [](Peer1* first) { first->send(answer(503)); }), "200");
+  CHECK_EQ(attempts.tried.size(), size_t{1});
+  CHECK(attempts.tried[0] == std::vector<int32_t>{0});
+  AttemptsBench other(named);
+  fcntl(other.second_listener, F_SETFL, O_NONBLOCK);
+  CHECK_EQ(told(&other, kGet, [](Peer1* first) { first->send(answer(500)); }), "500");
+}
+
+TEST("attempts: a request that must not run twice has no other attempt unless the route asks for it") {
+  for (const bool any_method : {false, true}) {
+    AttemptsBench attempts(retry_on([&](RetrySpec* spec) {
+      spec->statuses = {503};
+      spec->reset = true;
+      spec->any_method = any_method;
+    }));
+    fcntl(attempts.second_listener, F_SETFL, O_NONBLOCK);
+    CHECK_EQ(told(&attempts, kPost, [](Peer1* first) { first->send(answer(503)); }), any_method ? "200" : "503");
+    AttemptsBench other(retry_on([&](RetrySpec* spec) {
+      spec->reset = true;
+      spec->any_method = any_method;
+    }));
+    fcntl(other.second_listener, F_SETFL, O_NONBLOCK);
+    CHECK_EQ(told(&other, kPost, reset), any_method ? "200" : "503");
+  }
+}
+
+TEST("attempts: a reset, and an attempt whose time is over, are for the condition reset alone") {
+  for (const bool asked : {false, true}) {
+    const RetrySpec spec = retry_on([&](RetrySpec* each) {
+      each->reset = asked;
+      each->connect_failure = each->refused = true;
+    });
+    AttemptsBench broken(spec);
+    fcntl(broken.second_listener, F_SETFL, O_NONBLOCK);
+    CHECK_EQ(told(&broken, kGet, reset), asked ? "200" : "503");
+    AttemptsBench slow(spec);
+    fcntl(slow.second_listener, F_SETFL, O_NONBLOCK);
+    slow.attempt_timeout_ms = 30;
+    CHECK_EQ(told(&slow, kGet, [](Peer1*) {}), asked ? "200" : "504");
+  }
+}
+
+TEST("attempts: nobody listens: another is made for the condition connect-failure, also of a POST") {
+  for (const bool asked : {false, true}) {
+    AttemptsBench attempts(retry_on([&](RetrySpec* spec) { spec->connect_failure = asked; }));
+    attempts.first = 2;
+    Bench& bench = attempts.bench;
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kPost);
+    if (asked) {
+      Peer1 upstream(attempts.accept(0));
+      CHECK(bench.run([&] { return upstream.has("body"); }));
+      upstream.send(kOk);
+    }
+    CHECK(bench.run([&] { return client.has(asked ? "200 OK" : "503"); }));
+    CHECK(attempts.ended() && attempts.is_accounted());
+  }
+}
+
+TEST("attempts: one that asks to be left alone is; who limits rates is asked again only for envoy-ratelimited") {
+  AttemptsBench overloaded(retry_on([](RetrySpec* spec) { spec->statuses = {503}; }));
+  fcntl(overloaded.second_listener, F_SETFL, O_NONBLOCK);
+  CHECK_EQ(told(&overloaded, kGet, [](Peer1* first) { first->send(answer(503, "X-Envoy-Overloaded: true\r\n")); }), "503");
+  for (const bool asked : {false, true}) {
+    AttemptsBench limited(retry_on([&](RetrySpec* spec) { asked ? void(spec->rate_limited = true) : void(spec->statuses = {429}); }));
+    fcntl(limited.second_listener, F_SETFL, O_NONBLOCK);
+    CHECK_EQ(told(&limited, kGet, [](Peer1* first) { first->send(answer(429, "x-envoy-ratelimited: true\r\n")); }), asked ? "200" : "429");
+  }
+}
+
+TEST("attempts: a Retry-After beyond the request's time is not waited for: the answer is taken") {
+  AttemptsBench attempts(retry_on([](RetrySpec* spec) {
+    spec->statuses = {503};
+    spec->heeds_retry_after = true;
+  }));
+  fcntl(attempts.second_listener, F_SETFL, O_NONBLOCK);
+  attempts.timeout_ms = 900;
+  CHECK_EQ(told(&attempts, kGet, [](Peer1* first) { first->send(answer(503, "Retry-After: 1\r\n")); }), "503");
+  AttemptsBench at_once(retry_on([](RetrySpec* spec) {
+    spec->statuses = {503};
+    spec->heeds_retry_after = true;
+    spec->backoff_ms = 10'000;
+  }));
+  fcntl(at_once.second_listener, F_SETFL, O_NONBLOCK);
+  CHECK_EQ(told(&at_once, kGet, [](Peer1* first) { first->send(answer(503, "Retry-After: 0\r\n")); }), "200");
+}
+
+TEST("attempts: the last one's answer is the client's, and the report says that no more might be made") {
+  AttemptsBench attempts(retry_on([](RetrySpec* spec) { spec->statuses = {503}; }));
+  Bench& bench = attempts.bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  for (const int which : {0, 1}) {
+    Peer1 upstream(attempts.accept(which));
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.send(answer(503, which == 1 ? "X-Last: 1\r\n" : ""));
+    bench.run([&] { return client.has("x"); });
+    upstream.read();
+  }
+  CHECK(bench.run([&] { return client.has("no") && client.has("503"); }));
+  CHECK(attempts.ended() && attempts.is_accounted());
+  CHECK_EQ(attempts.reason(), static_cast<int32_t>(Reason::RetriesExhausted));
+  CHECK_EQ(attempts.completions.back().attempts, 2);
+}
+
+TEST("attempts: each decision is told all endpoints that failed before") {
+  AttemptsBench attempts(retry_on([](RetrySpec* spec) {
+    spec->statuses = {503};
+    spec->connect_failure = true;
+  }));
+  attempts.retries = 4;
+  Bench& bench = attempts.bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  for (int round = 0; round < 2; round++) {
+    for (const int which : {0, 1}) {
+      Peer1 upstream(attempts.accept(which));
+      CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+      upstream.send(answer(503));
+      bench.run([&] { return attempts.tried.size() > static_cast<size_t>(round * 3 + which); });
+    }
+  }
+  CHECK(bench.run([&] { return client.has("503"); }));
+  const std::vector<std::vector<int32_t>> expected = {{0}, {0, 1}, {0, 1, 2}, {0, 1, 2, 0}};
+  CHECK(attempts.tried == expected);
+}
+
+TEST("attempts: a gRPC call is made again after the statuses that are named, where the answer is trailers alone; a pushback forbids it") {
+  struct Case {
+    const char* status;
+    const char* pushback;
+    bool again;
+  };
+  for (const Case& each : {Case{"14", nullptr, true},
+                           {"1", nullptr, true},
+                           {"13", nullptr, false},
+                           {"0", nullptr, false},
+                           {"14", "-1", false},
+                           {"14", "0", true}}) {
+    AttemptsBench attempts(retry_on([](RetrySpec* spec) {
+                             spec->grpc_statuses = {1, 14};
+                             spec->any_method = true;
+                           }),
+                           Protocol::kHttp2);
+    Bench& bench = attempts.bench;
+    const uint16_t port = bench.listen(7, Protocol::kHttp2);
+    Peer2 client(dial(port), http2::Role::kClient);
+    client.raw(client.headers(1,
+                              {{":method", "POST"},
+                               {":scheme", "http"},
+                               {":path", "/s/M"},
+                               {":authority", "a.test"},
+                               {"content-type", "application/grpc"},
+                               {"te", "trailers"}},
+                              false) +
+               Peer2::data(1, std::string("\0\0\0\0\1x", 6), true));
+    Peer2 first(attempts.accept(0), http2::Role::kServer);
+    CHECK(bench.run([&] { return first.at(1).ended; }));
+    std::vector<std::pair<std::string, std::string>> fields = {
+        {":status", "200"}, {"content-type", "application/grpc"}, {"grpc-status", each.status}};
+    if (each.pushback != nullptr) fields.push_back({"grpc-retry-pushback-ms", each.pushback});
+    first.raw(first.headers(1, fields, true));
+    if (each.again) {
+      Peer2 second(attempts.accept(1), http2::Role::kServer);
+      CHECK(bench.run([&] { return second.at(1).ended; }));
+      CHECK_EQ(second.at(1).body.size(), size_t{6});
+      second.raw(second.headers(1, {{":status", "200"}, {"content-type", "application/grpc"}, {"grpc-status", "0"}}, true));
+      CHECK(bench.run([&] { return client.at(1).ended; }));
+      CHECK_EQ(client.at(1).fields["grpc-status"], "0");
+    } else {
+      CHECK(bench.run([&] { return client.at(1).ended; }));
+      CHECK_EQ(client.at(1).fields["grpc-status"], each.status);
+    }
+    CHECK(attempts.ended() && attempts.is_accounted());
+  }
+}
+
+TEST("attempts: what HTTP/2 refuses is asked again of the same, then of another for the condition refused-stream") {
+  for (const bool asked : {false, true}) {
+    AttemptsBench attempts(retry_on([&](RetrySpec* spec) { spec->refused = asked; }), Protocol::kHttp2);
+    Bench& bench = attempts.bench;
+    const uint16_t port = bench.listen(7, Protocol::kHttp2);
+    Peer2 client(dial(port), http2::Role::kClient);
+    client.raw(client.get(1));
+    Peer2 first(attempts.accept(0), http2::Role::kServer);
+    for (uint32_t stream = 1; stream <= 7; stream += 2) {
+      CHECK(bench.run([&] { return first.at(stream).ended; }));
+      first.raw(Peer2::reset(stream, ErrorCode::kRefusedStream));
+    }
+    if (asked) {
+      Peer2 second(attempts.accept(1), http2::Role::kServer);
+      CHECK(bench.run([&] { return second.at(1).ended; }));
+      second.raw(second.ok(1, true));
+    }
+    CHECK(bench.run([&] { return client.at(1).ended; }));
+    CHECK_EQ(client.at(1).fields[":status"], asked ? "200" : "503");
+    CHECK(attempts.ended() && attempts.is_accounted());
+  }
+}
+
+}  // namespace
+}  // namespace weft::test
