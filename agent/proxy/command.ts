@@ -46,6 +46,8 @@ export function proxyCommand(): Command {
     .addOption(option('--agent <address>', 'the agent’s discovery, e.g. unix:/run/weft/agent.sock').env('WEFT_AGENT'))
     .addOption(option('--run-dir <folder>', 'where proxy.sock (status, metrics) is made').env('WEFT_RUN_DIR').default('/run/weft'))
     .addOption(option('--node <name>', 'this host’s name in the mesh').env('WEFT_NODE').default(hostname(), 'the host name'))
+    .addOption(option('--zone <name>', 'failure zone of this host; default: that of endpoints on it').env('WEFT_ZONE'))
+    .addOption(option('--region <name>', 'region of this host; default: the same').env('WEFT_REGION'))
     .addOption(option('--workers <n>', 'worker threads; default: one a core').env('WEFT_WORKERS').argParser(integer(1, 64)))
     .addOption(
       option('--mesh-netns <path>', 'serve captured traffic in this network namespace; waits until it exists').env('WEFT_MESH_NETNS'),

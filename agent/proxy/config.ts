@@ -14,6 +14,8 @@ export interface ProxyConfig {
   readonly source: Source;
   readonly runDir: string;
   readonly node: string;
+  /** Where the node is; null: as endpoints on it say. */
+  readonly place: { readonly region: string; readonly zone: string } | null;
   readonly workers: number;
   /** Captured traffic: the namespace to enter, and where the redirection programs' maps are pinned. Null: gateway listeners only. */
   readonly mesh: { readonly netns: string; readonly bpfDir: string } | null;
@@ -71,6 +73,8 @@ export interface RawConfig {
   readonly agent?: string;
   readonly runDir: string;
   readonly node: string;
+  readonly zone?: string;
+  readonly region?: string;
   readonly workers?: number;
   readonly meshNetns?: string;
   readonly bpfDir: string;
@@ -104,6 +108,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     source: raw.agent === undefined ? { kind: 'static', files: [...files] } : { kind: 'agent', address: raw.agent },
     runDir: raw.runDir,
     node: raw.node,
+    place: raw.zone === undefined && raw.region === undefined ? null : { region: raw.region ?? '', zone: raw.zone ?? '' },
     workers: raw.workers ?? availableParallelism(),
     mesh: raw.meshNetns === undefined ? null : { netns: raw.meshNetns, bpfDir: raw.bpfDir },
     accessLog: { mode: raw.accessLog, file: raw.accessLogFile ?? null },

@@ -17,6 +17,7 @@ import {
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { Namespaces } from '../native/netns.js';
 import type { ProxyConfig } from './config.js';
+import { EndpointUpkeep, WARMING_INTERVAL_MS } from './endpoint-upkeep.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
 import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
@@ -24,7 +25,7 @@ import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { OverloadMonitor } from './overload/monitor.js';
 import type { Pod, PodLink } from './pod-link.js';
-import { socketName } from './tables/clusters.js';
+import { ClusterRows, socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import {
   DNS_LISTENERS,
@@ -34,7 +35,9 @@ import {
   MESH_LISTENERS,
   POD_LISTENERS,
 } from './tables/gateway-ports.js';
+import { HashTables } from './tables/hash-tables.js';
 import { Labels } from './tables/labels.js';
+import { type OwnPlace, placeFound } from './tables/localities.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
 import { UpstreamTls } from './upstream-tls.js';
@@ -95,6 +98,8 @@ export class DataPlane {
   private current: Generation | null = null;
   private handle: number | null = null;
   private retry: NodeJS.Timeout | null = null;
+  private warming: NodeJS.Timeout | null = null;
+  private readonly upkeep: EndpointUpkeep;
   private readonly lost = new Set<string>();
   private closed: readonly string[] = [];
   /** Pods in whose namespaces every worker listens. */
@@ -129,6 +134,7 @@ export class DataPlane {
       onTlsFailures: (some) => failures.add(some),
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });
+    this.upkeep = new EndpointUpkeep(this.pool.states, () => performance.now());
     this.overload = config.overload === null ? null : new OverloadMonitor(this.pool, config.workers, config.overload, log);
     this.overload?.start();
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
@@ -154,6 +160,8 @@ export class DataPlane {
       }),
       labels: this.labels,
       upstreamTls: this.upstreamTls,
+      hashTables: new HashTables(),
+      clusterRows: new ClusterRows(),
     };
   }
 
@@ -253,7 +261,10 @@ export class DataPlane {
   private async applyNow(update: ModelUpdate): Promise<{ rejected: Rejection[]; closed: string[] }> {
     const rejected = this.model.apply(update);
     const { mesh, node, tenantWeights } = this.config;
-    const next = compileTables(this.model, (this.current?.generation ?? 0) + 1, mesh === null ? null : node, this.ids, tenantWeights);
+    const generation = (this.current?.generation ?? 0) + 1;
+    const next = compileTables(this.model, generation, mesh === null ? null : node, this.ids, tenantWeights, this.place());
+    this.upkeep.prepare([...next.clusters, ...next.variants]);
+    this.keepWarming();
     for (const warning of next.warnings) this.log.warn({ revision: update.revision }, warning);
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
@@ -271,6 +282,29 @@ export class DataPlane {
       `revision ${update.revision} is in force`,
     );
     return { rejected, closed };
+  }
+
+  private place(): OwnPlace {
+    const { node, place } = this.config;
+    if (place !== null) return { ...place, node };
+    return {
+      ...placeFound(
+        node,
+        [...this.model.endpoints.values()].flatMap((endpoints) => [...endpoints.values()]),
+      ),
+      node,
+    };
+  }
+
+  private keepWarming(): void {
+    if (this.warming !== null || !this.upkeep.isWarming) return;
+    this.warming = setInterval(() => {
+      this.upkeep.warm();
+      if (this.upkeep.isWarming || this.warming === null) return;
+      clearInterval(this.warming);
+      this.warming = null;
+    }, WARMING_INTERVAL_MS);
+    this.warming.unref();
   }
 
   /** Returns what could not be opened; that is tried again until it can, or is no longer wanted. */

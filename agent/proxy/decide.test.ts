@@ -5,7 +5,6 @@ import { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { EndpointHealth, HttpRoute, LoadBalancing_Algorithm, PathMatch_Type, Protocol, ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { CompletionKind, DecisionFlag } from '../native/engine.js';
 import { EDGE_WORDS, SERIES_SUMS, SERIES_WORDS } from './metrics/cells.js';
-import { mix } from './pick.js';
 import { FIRST_GATEWAY_LISTENER } from './tables/gateway-ports.js';
 import { Reply } from './tables/layout.js';
 import {
@@ -24,6 +23,7 @@ import {
   workload,
 } from './testing/models.js';
 import { TestProxy, type TestRequest } from './testing/requests.js';
+import { randoms } from './testing/statistics.js';
 
 const OUTBOUND = 0;
 const OUTBOUND6 = 1;
@@ -41,14 +41,6 @@ const shop = [
 ];
 const deliver = DecisionFlag.BindClient | DecisionFlag.MarkDeliver;
 const inject = DecisionFlag.BindClient | DecisionFlag.MarkInject;
-
-function randoms(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x9e3779b9) | 0;
-    return mix(state);
-  };
-}
 
 function addressOf(proxy: ReturnType<typeof compiled>, target: number): string {
   return proxy.spec.endpoints.find(({ id }) => id === target)?.address ?? String(target);

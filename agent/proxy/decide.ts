@@ -16,7 +16,9 @@ import {
   StreamKind,
 } from '../native/engine.js';
 import { account } from './account.js';
+import { Balancers } from './balance.js';
 import type { EndpointStates } from './endpoint-states.js';
+import { keyHash } from './hash-key.js';
 import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
 import { RequestText } from './request-text.js';
@@ -101,6 +103,7 @@ const C_BITS = ConditionWord.Bits as number;
 const C_REST = ConditionWord.Rest as number;
 const C_PATTERNS = ConditionWord.Patterns as number;
 const C_SOURCES = ConditionWord.Sources as number;
+const W_BALANCER = ClusterWord.Balancer as number;
 const M_ENDPOINT = MemberWord.EndpointId as number;
 const NODE_PREFIX = NodePath.Prefix as number;
 const NODE_EXACT = NodePath.Exact as number;
@@ -130,6 +133,8 @@ export type Batch = Pick<
 
 export class Decider {
   private tables: DecisionTables;
+  /** Of these tables. */
+  private balancers: Balancers;
   /** Published but not yet seen in a batch. */
   private next: DecisionTables | null = null;
   private batch: Batch | null = null;
@@ -145,6 +150,7 @@ export class Decider {
     private readonly logFlag: 0 | DecisionFlag.Log,
   ) {
     this.tables = tables;
+    this.balancers = new Balancers(tables, states, outstanding);
   }
 
   /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. */
@@ -168,13 +174,16 @@ export class Decider {
     if (batch === null) return;
     const header = batch.header;
     if (this.next !== null && header[Header.Generation] === this.next.generation) {
+      this.next.inherit(this.tables);
       this.tables = this.next;
+      this.balancers = new Balancers(this.tables, this.states, this.outstanding);
       this.next = null;
     }
+    const nowUs = batch.clock[0]!;
+    this.balancers.nowUs = nowUs;
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
     const completions = header[Header.CompletionCount]!;
-    const nowUs = batch.clock[0]!;
     for (let i = 0; i < completions; i++) account(this.cells, this.states, nowUs, batch.completions, i * COMPLETION_WORDS);
   };
 
@@ -282,9 +291,10 @@ export class Decider {
       }
     }
     const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
-    if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT)
+    if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT) {
       this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!, -1);
-    else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
+      this.finishExtended(batch, q);
+    } else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
   }
 
   /** By the server name of TLS, where there is any: the most specific first, and there the first rule. None: it is reset. */
@@ -563,14 +573,31 @@ export class Decider {
     const attempt = descriptors[d + D_ATTEMPT]!;
     const failed = attempt > 0 ? descriptors[d + D_PREVIOUS]! : -1;
     // Chosen a moment ago for the same client: another choice would waste the connection, and every second turn of a rotation.
-    const chosenBefore = (descriptors[d + D_FLAGS]! & DIALLED) !== 0 ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
-    let picked = chosenBefore >= 0 ? chosenBefore : pickMember(tables, cluster, random, failed, this.outstanding);
+    const isDialled = (descriptors[d + D_FLAGS]! & DIALLED) !== 0;
+    const balancer = tables.clusters[row + W_BALANCER]!;
+    if (balancer >= 0 && traffic === Traffic.Outbound && this.balancers.isPassthrough(balancer)) {
+      this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND);
+      return;
+    }
+    let picked =
+      isDialled && (balancer < 0 || !this.balancers.isHashed(balancer)) ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
+    if (picked < 0)
+      picked =
+        balancer < 0
+          ? pickMember(tables, cluster, random, failed, this.outstanding)
+          : this.pickBalanced(batch, d, cluster, balancer, random, failed);
     if (picked < 0) {
       this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
       return;
     }
-    // pickMember() avoids the last one.
-    if (attempt > 1) picked = untried(tables, cluster, picked, batch.tried, (d / DESCRIPTOR_WORDS) * MAX_TRIED, random);
+    // The last one was avoided already.
+    if (attempt > 1) {
+      const tried = (d / DESCRIPTOR_WORDS) * MAX_TRIED;
+      picked =
+        balancer < 0
+          ? untried(tables, cluster, picked, batch.tried, tried, random)
+          : this.balancers.untried(balancer, picked, batch.tried, tried, random);
+    }
     const member = picked * MEMBER_WORDS;
     const endpoint = tables.members[member + M_ENDPOINT]!;
     Atomics.add(this.outstanding, endpoint, 1);
@@ -581,6 +608,13 @@ export class Decider {
     decisions[q] = endpoint;
     decisions[q + Decision.Flags] = flags;
     decisions[q + Decision.Token] = this.begin(descriptors, d, service, tables.members[member + MemberWord.Label]!, traffic);
+  }
+
+  /** By the policy of its cluster. */
+  private pickBalanced(batch: Batch, d: number, cluster: number, balancer: number, random: number, failed: number): number {
+    const { tables, balancers } = this;
+    const hash = balancers.isHashed(balancer) ? keyHash(batch, tables, this.text, d, balancer) : -1;
+    return balancers.pick(cluster, balancer, hash, random, failed);
   }
 
   private answer(

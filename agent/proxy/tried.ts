@@ -9,7 +9,7 @@ const W_COUNT = ClusterWord.MemberCount as number;
 const M_ENDPOINT = MemberWord.EndpointId as number;
 
 /** Whether `endpoint` is in the row of `tried` (Engine.tried) that begins at `at`. */
-function isTried(tried: Int32Array, at: number, endpoint: number): boolean {
+export function isTried(tried: Int32Array, at: number, endpoint: number): boolean {
   for (let word = at; word < at + MAX_TRIED; word++) {
     const other = tried[word]!;
     if (other < 0) return false;

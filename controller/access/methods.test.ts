@@ -81,7 +81,9 @@ test('every method that changes something leaves a trace', () => {
   expect(silent.map((path) => path.replace(/.*\//, ''))).toEqual(
     expect.arrayContaining(['Get', 'Wait', 'ListNodes', 'History', 'WhoAmI', 'ListAudit', 'Stream', 'Register']),
   );
-  expect(silent.filter((path) => !/\/(NodeStatus|CurrentRevision|Get|Wait\w*|Watch\w+|List\w+|History|WhoAmI|Stream|Register)$/.test(path))).toEqual([]);
+  expect(
+    silent.filter((path) => !/\/(NodeStatus|CurrentRevision|Get|Wait\w*|Watch\w+|List\w+|History|WhoAmI|Stream|Register)$/.test(path)),
+  ).toEqual([]);
 });
 
 test('a node speaks for itself alone, an operator for none', () => {

@@ -8,8 +8,10 @@ import { MAX_TENANTS } from '../../agent/native/engine.js';
 import { DEFAULT_LIMITS } from '../../agent/proxy/config.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../../agent/proxy/metrics/cells.js';
 import { FileWatch, loadManifests } from '../../agent/proxy/static-source.js';
+import { ClusterRows } from '../../agent/proxy/tables/clusters.js';
 import { compileTables } from '../../agent/proxy/tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/gateway-ports.js';
+import { HashTables } from '../../agent/proxy/tables/hash-tables.js';
 import { Labels } from '../../agent/proxy/tables/labels.js';
 import { StableIds } from '../../agent/proxy/tables/stable-ids.js';
 import { UpstreamTls } from '../../agent/proxy/upstream-tls.js';
@@ -47,6 +49,8 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     tenants: ids(MAX_TENANTS - 1),
     labels: new Labels(4096),
     upstreamTls: new UpstreamTls(addon),
+    hashTables: new HashTables(),
+    clusterRows: new ClusterRows(),
   };
   let generation = 0;
   let handle: number | null = null;

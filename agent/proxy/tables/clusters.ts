@@ -6,7 +6,7 @@ import {
   type ClusterPolicy,
   type ConnectionRoute,
   type Endpoint,
-  type EndpointHealth,
+  EndpointHealth,
   type HttpRoute,
   LoadBalancing_Algorithm,
   Protocol,
@@ -19,8 +19,9 @@ import type { Model } from '../../model/model.js';
 import { failsChecksAlone, takeWork } from '../../model/takes-work.js';
 import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
+import type { BalancerRows, Candidate } from './balancers.js';
 import type { Labels } from './labels.js';
-import { Balancing, MEMBER_WORDS } from './layout.js';
+import { Balancing, CLUSTER_WORDS, MEMBER_WORDS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
 export interface ClusterEndpoint {
@@ -29,6 +30,9 @@ export interface ClusterEndpoint {
   readonly address: string;
   readonly port: number;
   readonly node: string;
+  /** Empty where unknown. */
+  readonly region: string;
+  readonly zone: string;
   /** "<namespace>/<name>"; empty where unknown. */
   readonly workload: string;
   readonly weight: number;
@@ -41,6 +45,8 @@ export interface ClusterEndpoint {
 }
 
 export interface Cluster {
+  /** Unique, and the same in every generation. */
+  readonly key: string;
   /** "<namespace>/<service>:<port>" */
   readonly name: string;
   readonly service: Service;
@@ -72,6 +78,10 @@ export const BALANCING_NAMES: Readonly<Record<Balancing, string>> = {
   [Balancing.RoundRobin]: 'round-robin',
   [Balancing.Random]: 'random',
   [Balancing.LeastRequest]: 'least-request',
+  [Balancing.PeakEwma]: 'peak-ewma',
+  [Balancing.RingHash]: 'ring-hash',
+  [Balancing.Maglev]: 'maglev',
+  [Balancing.Passthrough]: 'passthrough',
 };
 
 export function clusterName(service: string, port: number): string {
@@ -136,9 +146,10 @@ export function buildClusters(model: Model, ids: StableIds, contexts: UpstreamCo
   const idByKey = ids.assign(keys.flat());
   const endpoints = new Map<number, EndpointSpec>();
   const clusters = found.map((cluster, row): Cluster => {
-    const { sockets, isUsable, protocol, tls, shownBy: _, subset: __, ...rest } = cluster;
+    const { sockets, isUsable, protocol, tls, shownBy, subset, ...rest } = cluster;
     return {
       ...rest,
+      key: `${rest.name}${subset} ${row < planned.length ? '' : `${protocol} ${tls === null ? 'plain' : 'tls'} ${shownBy}`}`,
       endpoints: sockets.map((socket, index) => {
         const id = isUsable ? (idByKey.get(keys[row]![index]!) ?? -1) : -1;
         const proxyProtocol = PROXY_PROTOCOLS[rest.service.proxyProtocol] ?? null;
@@ -187,10 +198,7 @@ function subsetsByCluster(model: Model): ReadonlyMap<string, readonly LabelValue
   return new Map([...found].map(([name, bySubset]) => [name, [...bySubset.keys()].sort().map((key) => bySubset.get(key)!)]));
 }
 
-function partOf<C extends Omit<Cluster, 'endpoints'> & { readonly sockets: Socket[] }>(
-  cluster: C,
-  labels: LabelValues,
-): C & { subset: string } {
+function partOf(cluster: Unplaced, labels: LabelValues): Unplaced & { subset: string } {
   const wanted = Object.entries(labels);
   const sockets = cluster.sockets.filter((socket) => wanted.every(([name, value]) => socket.labels[name] === value));
   return { ...cluster, ...policed(cluster.service, cluster.port, labels), sockets, subset: subsetText(labels) };
@@ -293,8 +301,10 @@ function spokenBy({ protocol }: ServicePort): EndpointSpec['protocol'] {
 }
 
 type Socket = Omit<ClusterEndpoint, 'id'>;
+/** A cluster before it is known how its endpoints are spoken to. */
+type Unplaced = Omit<Cluster, 'endpoints' | 'key'> & { readonly sockets: Socket[] };
 
-function portsOf(model: Model, name: string): (Omit<Cluster, 'endpoints'> & { sockets: Socket[] })[] {
+function portsOf(model: Model, name: string): Unplaced[] {
   const service = model.services.get(name)!;
   const endpoints = [...(model.endpoints.get(name)?.entries() ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint);
   return service.ports.map((port) => ({
@@ -309,10 +319,11 @@ function portsOf(model: Model, name: string): (Omit<Cluster, 'endpoints'> & { so
 function socketOf(endpoint: Endpoint, port: ServicePort): Socket[] {
   const target = endpoint.ports.find(({ name }) => name === port.name);
   if (target === undefined) return [];
-  const { address, node, workload, health, check, labels } = endpoint;
+  const { address, node, region, zone, workload, health, check, labels } = endpoint;
   const isFallback = failsChecksAlone(endpoint);
   const healthReason = check?.failing === true ? `check by ${check.node}: ${check.detail}` : '';
-  return [{ address, port: target.port, node, workload, weight: Math.max(1, endpoint.weight), health, healthReason, isFallback, labels }];
+  const weight = Math.max(1, endpoint.weight);
+  return [{ address, port: target.port, node, region, zone, workload, weight, health, healthReason, isFallback, labels }];
 }
 
 function balancingOf(policy: ClusterPolicy | undefined): Balancing {
@@ -321,55 +332,102 @@ function balancingOf(policy: ClusterPolicy | undefined): Balancing {
       return Balancing.RoundRobin;
     case LoadBalancing_Algorithm.RANDOM:
       return Balancing.Random;
+    case LoadBalancing_Algorithm.PEAK_EWMA:
+      return Balancing.PeakEwma;
+    case LoadBalancing_Algorithm.RING_HASH:
+      return Balancing.RingHash;
+    case LoadBalancing_Algorithm.MAGLEV:
+      return Balancing.Maglev;
+    case LoadBalancing_Algorithm.PASSTHROUGH:
+      return Balancing.Passthrough;
     default:
       return Balancing.LeastRequest;
   }
 }
 
-/** Rows of `clusters` (all clusters, then two for each: its members for IPv4 and for IPv6 clients) and `members`. `isLocal`: whether a captured workload of this node owns the address. */
+/** Of the generation before, by key: the row of a cluster and the ids of its members, so that balancers go on where they stand. */
+export class ClusterRows {
+  private kept = new Map<string, { readonly row: number; readonly members: string }>();
+  private next = new Map<string, { readonly row: number; readonly members: string }>();
+
+  /** -1: there was none, or it had other members. */
+  previous(key: string, row: number, members: readonly Member[]): number {
+    const same = members.map(({ id, weight }) => `${id}*${weight}`).join(' ');
+    this.next.set(key, { row, members: same });
+    const before = this.kept.get(key);
+    return before?.members === same ? before.row : -1;
+  }
+
+  settle(): void {
+    this.kept = this.next;
+    this.next = new Map();
+  }
+}
+
+/** What sections of clusters are made with. */
+export interface SectionContext {
+  readonly labels: Labels;
+  readonly balancers: BalancerRows;
+  readonly rows: ClusterRows;
+  /** Whether a captured workload of this node owns the address. */
+  readonly isLocal: (address: string) => boolean;
+}
+
+/** Rows of `clusters` (all clusters, then two for each: its members for IPv4 and for IPv6 clients) and `members`. */
 export function clusterSections(
   { clusters: declared, variants }: ClusterSet,
-  labels: Labels,
-  isLocal: (address: string) => boolean,
+  context: SectionContext,
 ): { clusters: number[]; members: number[] } {
   const clusters = [...declared, ...variants];
+  const { labels, balancers } = context;
   const rows: number[] = [];
   const members: number[] = [];
-  const readyOf = ({ endpoints }: Cluster): readonly Member[] =>
-    takeWork(endpoints, ({ isFallback }) => isFallback)
-      .filter(({ id }) => id >= 0)
-      .map(({ id, weight, address, port, workload }) => ({
-        id,
-        weight,
-        isV6: address.includes(':'),
-        isLocal: isLocal(address) ? 1 : 0,
-        label: labels.idOf(workload === '' ? socketName(address, port) : workload),
-      }));
-  const add = ({ name, balancing }: Cluster, ready: readonly Member[], families: number): void => {
+  const add = ({ key, name, balancing, policy }: Cluster, family: string, candidates: readonly Member[], families: number): void => {
+    const plan = balancers.plan(balancing, policy, candidates);
+    const chosen = plan === null ? takeWork(candidates, ({ isReady }) => !isReady) : plan.groups.flatMap((group) => group.members);
     const first = members.length / MEMBER_WORDS;
     let total = 0;
-    for (const { id, weight, isLocal, label } of ready) {
+    for (const { id, weight, isLocal, label, isReady } of chosen) {
       total += weight;
-      members.push(id, weight, total, isLocal, label);
+      members.push(id, weight, total, isLocal, label, isReady ? 1 : 0);
     }
-    const isEven = ready.every(({ weight }) => weight === ready[0]?.weight);
-    rows.push(balancing, first, ready.length, total, isEven ? 1 : 0, labels.idOf(name), families);
+    const isEven = chosen.every(({ weight }) => weight === chosen[0]?.weight);
+    const balancer = plan === null ? -1 : balancers.add(name, balancing, policy?.loadBalancing, plan, first);
+    const previous = context.rows.previous(`${key} ${family}`, rows.length / CLUSTER_WORDS, chosen);
+    rows.push(balancing, first, chosen.length, total, isEven ? 1 : 0, labels.idOf(name), families, balancer, previous);
   };
-  const ready = clusters.map(readyOf);
-  for (const [row, cluster] of clusters.entries()) add(cluster, ready[row]!, clusters.length + row * 2);
+  const candidates = clusters.map((cluster) => candidatesOf(cluster, context));
+  for (const [row, cluster] of clusters.entries()) add(cluster, '', candidates[row]!, clusters.length + row * 2);
   for (const [row, cluster] of clusters.entries()) {
     for (const wanted of [false, true]) {
-      const ofVersion = ready[row]!.filter(({ isV6 }) => isV6 === wanted);
-      add(cluster, ofVersion.length > 0 ? ofVersion : ready[row]!, clusters.length + row * 2);
+      const ofVersion = candidates[row]!.filter(({ isV6 }) => isV6 === wanted);
+      // Of the other version only where none of this one could be used.
+      const isUsable =
+        takeWork(ofVersion, ({ isReady }) => !isReady).length > 0 &&
+        (ofVersion.some(({ isReady }) => isReady) || !candidates[row]!.some(({ isReady }) => isReady));
+      add(cluster, wanted ? 'IPv6' : 'IPv4', isUsable ? ofVersion : candidates[row]!, clusters.length + row * 2);
     }
   }
+  context.rows.settle();
   return { clusters: rows, members };
 }
 
+/** Endpoints that take work, and those that would if their checks let them. */
+function candidatesOf({ endpoints }: Cluster, { labels, isLocal }: SectionContext): Member[] {
+  return endpoints.flatMap(({ id, weight, address, port, workload, health, isFallback, region, zone, node, labels: own }) => {
+    const isReady = health === EndpointHealth.READY;
+    if (id < 0 || (!isReady && !isFallback)) return [];
+    const name = socketName(address, port);
+    const label = labels.idOf(workload === '' ? name : workload);
+    const isV6 = address.includes(':');
+    return [{ id, name, weight, isReady, health, isV6, isLocal: isLocal(address) ? 1 : 0, label, region, zone, node, labels: own }];
+  });
+}
+
 /** An endpoint that may be chosen, as its row of `members` tells it. */
-interface Member {
+interface Member extends Candidate {
   readonly id: number;
-  readonly weight: number;
+  readonly health: EndpointHealth;
   readonly isV6: boolean;
   /** 1: yes. */
   readonly isLocal: number;

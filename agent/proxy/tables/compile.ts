@@ -14,11 +14,23 @@ import type { DestinationSpec, TableSpec } from '../../native/engine.js';
 import type { PatternSpec } from '../patterns.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
-import { buildClusters, type Cluster, type ClusterSet, clusterSections, socketName, type Variant, variantName } from './clusters.js';
+import { BalancerRows } from './balancers.js';
+import {
+  buildClusters,
+  type Cluster,
+  type ClusterRows,
+  type ClusterSet,
+  clusterSections,
+  socketName,
+  type Variant,
+  variantName,
+} from './clusters.js';
 import type { Source } from './conditions.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
+import type { HashTables } from './hash-tables.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
 import { buildIndex, ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
+import type { OwnPlace } from './localities.js';
 import { RouteChains, type RouteRow } from './routes.js';
 import type { StableIds } from './stable-ids.js';
 import { NOBODY, namespaceOf, Tenants } from './tenants.js';
@@ -34,7 +46,11 @@ export interface TableIds {
   readonly tenants: StableIds;
   readonly labels: Labels;
   readonly upstreamTls: UpstreamContexts;
+  readonly hashTables: HashTables;
+  readonly clusterRows: ClusterRows;
 }
+
+const NOWHERE: OwnPlace = { region: '', zone: '', node: '' };
 
 export interface Generation {
   readonly generation: number;
@@ -42,6 +58,8 @@ export interface Generation {
   readonly buffer: SharedArrayBuffer;
   readonly patterns: readonly PatternSpec[];
   readonly clusters: readonly Cluster[];
+  /** Those that differ from it by how or by which part they are spoken to: of gRPC, of subsets. */
+  readonly variants: readonly Cluster[];
   readonly routes: readonly RouteRow[];
   readonly listeners: readonly GatewayListener[];
   /** Ids by namespace. */
@@ -52,7 +70,7 @@ export interface Generation {
 
 /**
  * `node`: our own name, by which workloads are known to be here; null: no captured traffic (static mode), so no destinations either.
- * `tenantWeights`: by namespace.
+ * `tenantWeights`: by namespace. `place`: where the node is.
  */
 export function compileTables(
   model: Model,
@@ -60,6 +78,7 @@ export function compileTables(
   node: string | null,
   ids: TableIds,
   tenantWeights: ReadonlyMap<string, number> = new Map(),
+  place: OwnPlace = NOWHERE,
 ): Generation {
   const clusterSet = buildClusters(model, ids.endpoints, ids.upstreamTls);
   const local = localAddresses(model, node);
@@ -80,6 +99,10 @@ export function compileTables(
   const destinations = new Destinations(tenants);
   if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels);
   const listeners = gateways.ports.map(({ listener }) => listener);
+  const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
+  const isLocal = (address: string): boolean => local.has(address);
+  const clusterRows = clusterSections(clusterSet, { labels, balancers, rows: ids.clusterRows, isLocal });
+  ids.hashTables.settle();
   const spec: TableSpec = {
     generation,
     hosts: chains.hosts.items,
@@ -104,7 +127,11 @@ export function compileTables(
   };
   const buffer = packTables(generation, {
     ...sections,
-    ...clusterSections(clusterSet, labels, (address) => local.has(address)),
+    ...clusterRows,
+    balancers: balancers.balancers,
+    groups: balancers.groups,
+    hashTables: balancers.hashWords,
+    cookies: balancers.cookies,
     listeners: listenerRows(scopes),
     scopes: scopes.rows,
     destinations: destinations.rows,
@@ -117,13 +144,20 @@ export function compileTables(
       chains.conditions.values.items.length > 0 ? 1 : 0,
     ],
   });
-  const warnings = [...clusterSet.warnings, ...gateways.warnings, ...chains.conditions.warnings, ...capacityWarnings(rows, labels)];
+  const warnings = [
+    ...clusterSet.warnings,
+    ...gateways.warnings,
+    ...chains.conditions.warnings,
+    ...balancers.warnings,
+    ...capacityWarnings(rows, labels),
+  ];
   return {
     generation,
     spec,
     buffer,
     patterns: chains.conditions.patterns.items,
     clusters: clusterSet.clusters,
+    variants: clusterSet.variants,
     routes: rows,
     listeners,
     tenants: tenants.names,

@@ -27,9 +27,13 @@ const SECTIONS = [
   'sizes',
   'clusters',
   'members',
+  'balancers',
+  'groups',
+  'hashTables',
+  'cookies',
 ] as const;
 export type Section = (typeof SECTIONS)[number];
-export type Sections = Readonly<Record<Section, readonly number[]>>;
+export type Sections = Readonly<Record<Section, ArrayLike<number>>>;
 
 /** Listener ids are 0 … MAX_LISTENERS - 1, and there is a row for each. */
 export const MAX_LISTENERS = 256;
@@ -206,10 +210,10 @@ export const enum SizesWord {
   HasValues = 2,
 }
 
-export const CLUSTER_WORDS = 7;
+export const CLUSTER_WORDS = 9;
 export const enum ClusterWord {
   Balancing = 0,
-  /** First row in members, and how many. Only endpoints that take new work. */
+  /** First row in members, and how many. Only endpoints that take new work; with a balancer, also those that may have to. */
   Members = 1,
   MemberCount = 2,
   TotalWeight = 3,
@@ -221,20 +225,74 @@ export const enum ClusterWord {
    * Captured connections choose there: their upstream socket is bound to the client's address, of the other version only where it must be.
    */
   Families = 6,
+  /** Row in balancers; -1: the words above say all. */
+  Balancer = 7,
+  /** Row of the same cluster in the generation before, if it had the same members; -1: there is none. */
+  Previous = 8,
 }
 export const enum Balancing {
   RoundRobin = 1,
   Random = 2,
   LeastRequest = 3,
+  PeakEwma = 4,
+  RingHash = 5,
+  Maglev = 6,
+  Passthrough = 7,
 }
 
-export const MEMBER_WORDS = 5;
+export const MEMBER_WORDS = 6;
 export const enum MemberWord {
   EndpointId = 0,
   Weight = 1,
   UpTo = 2,
   IsLocal = 3,
   Label = 4,
+  /** 0: it fails its checks. */
+  IsReady = 5,
+}
+
+/** What few clusters have: how members are chosen that differ by place, by load or by what is known of them now. */
+export const BALANCER_WORDS = 10;
+export const enum BalancerWord {
+  /** See Balancing. */
+  Kind = 0,
+  /** Of least request: so many are compared; ALL_CHOICES; 0: all of a few, two of many. */
+  Choices = 1,
+  /** What requests are told apart by, a Subject; Subject.Nothing: nothing. */
+  Subject = 2,
+  /** Of the subject, a Cookie header, the cookie that counts: offset in cookies; -1: all of the subject counts. */
+  Cookie = 3,
+  /** See Failover of the model. */
+  Failover = 4,
+  PanicPercent = 5,
+  /** First row in groups, and how many. */
+  Groups = 6,
+  GroupCount = 7,
+  /** 1: groups have shares; 0: they are priorities, the first is used first. */
+  HasShares = 8,
+  /** 1: members may be cold (EndpointStates). */
+  HasSlowStart = 9,
+}
+export const ALL_CHOICES = -1;
+
+export const GROUP_WORDS = 5;
+export const enum GroupWord {
+  /** First row in members, and how many. */
+  Members = 0,
+  MemberCount = 1,
+  Share = 2,
+  /** Offset in hashTables, and how many points (ring) or slots (Maglev); 0: none. See tables/hash-tables.ts. */
+  Table = 3,
+  TableSize = 4,
+}
+
+/** At an offset in cookies; then the bytes of the three texts, one a word. */
+export const enum CookieWord {
+  NameLength = 0,
+  /** What stands before and behind the value of the Set-Cookie line; both 0: none is given. */
+  PrefixLength = 1,
+  SuffixLength = 2,
+  Texts = 3,
 }
 
 /** Indexes of the bodies of our own answers, the same in every generation. */
@@ -298,6 +356,10 @@ export class DecisionTables {
   readonly hasValues: boolean;
   readonly clusters: Int32Array;
   readonly members: Int32Array;
+  readonly balancers: Int32Array;
+  readonly groups: Int32Array;
+  readonly hashTables: Int32Array;
+  readonly cookies: Int32Array;
   /** Round robin: where each cluster stands. */
   readonly rotation: Int32Array;
   /** Smooth weighted round robin: credit of each member. */
@@ -339,8 +401,26 @@ export class DecisionTables {
     this.hasValues = sizes[SizesWord.HasValues] === 1;
     this.clusters = view('clusters');
     this.members = view('members');
+    this.balancers = view('balancers');
+    this.groups = view('groups');
+    this.hashTables = view('hashTables');
+    this.cookies = view('cookies');
     this.rotation = new Int32Array(this.clusters.length / CLUSTER_WORDS);
     this.credit = new Float64Array(this.members.length / MEMBER_WORDS);
+  }
+
+  /** Goes on where balancers of the generation before stand, as far as their clusters have the same members. */
+  inherit(before: DecisionTables): void {
+    if (before.generation !== this.generation - 1) return;
+    const { clusters } = this;
+    for (let row = 0, at = 0; at < clusters.length; row++, at += CLUSTER_WORDS) {
+      const previous = clusters[at + ClusterWord.Previous]!;
+      if (previous < 0) continue;
+      this.rotation[row] = before.rotation[previous]!;
+      const from = before.clusters[previous * CLUSTER_WORDS + ClusterWord.Members]!;
+      const to = clusters[at + ClusterWord.Members]!;
+      for (let i = 0; i < clusters[at + ClusterWord.MemberCount]!; i++) this.credit[to + i] = before.credit[from + i]!;
+    }
   }
 }
 

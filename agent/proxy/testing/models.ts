@@ -13,9 +13,12 @@ import {
   Workload,
 } from '../../../api/gen/mesh/v1/model.js';
 import { Model } from '../../model/model.js';
+import { ClusterRows } from '../tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
+import { HashTables } from '../tables/hash-tables.js';
 import { Labels } from '../tables/labels.js';
+import type { OwnPlace } from '../tables/localities.js';
 import { StableIds } from '../tables/stable-ids.js';
 import type { UpstreamContext, UpstreamContextSpec, UpstreamContexts } from '../upstream-tls.js';
 
@@ -113,11 +116,13 @@ export function newIds(now: () => number = () => 0): TableIds {
     tenants: ids(16),
     labels: new Labels(1024),
     upstreamTls: new NumberedContexts(),
+    hashTables: new HashTables(),
+    clusterRows: new ClusterRows(),
   };
 }
 
-export function compiled(model: Model, node: string | null = 'a', generation = 1, ids = newIds()): Generation {
-  return compileTables(model, generation, node, ids);
+export function compiled(model: Model, node: string | null = 'a', generation = 1, ids = newIds(), place?: OwnPlace): Generation {
+  return compileTables(model, generation, node, ids, new Map(), place);
 }
 
 export const toService = (name: string, port = 0) => ({ parent: { $case: 'service' as const, value: `shop/${name}` }, port });

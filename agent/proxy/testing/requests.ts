@@ -87,6 +87,11 @@ export class TestProxy {
     this.decider.attach(this.batch);
   }
 
+  /** Of Engine.clock. */
+  set nowUs(us: number) {
+    this.batch.clock[0] = us;
+  }
+
   /** The engine uses the tables from the next batch on. */
   publish(generation: Generation): void {
     this.current = generation;
@@ -144,6 +149,7 @@ export class TestProxy {
     completions[Completion.Status] = status;
     completions[Completion.Reason] = reason;
     completions[Completion.LatencyUs] = latencyUs;
+    completions[Completion.FirstByteUs] = latencyUs;
     completions[Completion.ReceivedLow] = received;
     completions[Completion.SentLow] = sent;
     if (target >= 0) this.outstanding[target]! -= 1;
