@@ -83,7 +83,7 @@ function compileAll(
     resources.push({ type: ResourceType.WORKLOAD, name: nameOf(workload), message: compileWorkload(workload, running, index) });
   }
   for (const gateway of index.gateways.values()) {
-    const context = { index, nowMs: nowMs ?? null, report: reporter(gateway) };
+    const context = { index, nowMs: nowMs ?? null, report: reporter(gateway), reporter };
     for (const { name, message } of compileGateway(gateway, context)) resources.push({ type: ResourceType.LISTENER, name, message });
   }
   for (const gateway of index.istioGateways.values()) {

@@ -35,6 +35,7 @@ function judge(kind: string, body: Record<string, unknown>, problems: Partial<Pr
       })),
       isOurGateway: (name) => name === 'shop/edge',
       attachedRoutes: new Map(attached),
+      nodeAddresses: new Map([['shop/a', ['192.0.2.7']]]),
     },
     NOW,
   ) as unknown as Status;
@@ -114,6 +115,10 @@ test('a Gateway is told listener by listener', () => {
     [['shop/a/web', 2]],
   );
   expect(told(found.conditions)).toEqual(['Accepted=True Accepted', 'Programmed=True Programmed']);
+  expect(found).toMatchObject({ addresses: [{ type: 'IPAddress', value: '192.0.2.7' }] });
+  expect(judge('Gateway', { spec: { listeners, addresses: [{ value: '192.0.2.9' }] } })).toMatchObject({
+    addresses: [{ value: '192.0.2.9' }],
+  });
   const of = (index: number) => found.listeners[index]!;
   expect(of(0)).toMatchObject({ name: 'web', attachedRoutes: 2, supportedKinds: [{ kind: 'HTTPRoute' }, { kind: 'GRPCRoute' }] });
   expect(told(of(0).conditions)).toEqual([

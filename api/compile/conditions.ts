@@ -22,10 +22,12 @@ export interface Judged {
   readonly object: Subject;
   /** Of this object, of a compilation that has seen its generation. */
   readonly problems: readonly Problem[];
-  /** Whether the Gateway of that name ("<namespace>/<name>") is one that Weft serves. */
-  readonly isOurGateway: (name: string) => boolean;
+  /** Whether the Gateway, or the one of the ListenerSet, of that name ("<namespace>/<name>") is one that Weft serves. */
+  readonly isOurGateway: (name: string, kind: 'Gateway' | 'ListenerSet') => boolean;
   /** Of a listener, "<namespace>/<gateway>/<listener>". */
   readonly attachedRoutes: ReadonlyMap<string, number>;
+  /** Of the nodes that a Gateway runs on, by "<namespace>/<gateway>". */
+  readonly nodeAddresses: ReadonlyMap<string, readonly string[]>;
 }
 
 /**
@@ -38,6 +40,8 @@ export function statusOf(judged: Judged, nowText: string): Unchecked | null {
       return classStatus(judged, nowText);
     case 'Gateway':
       return gatewayStatus(judged, nowText);
+    case 'ListenerSet':
+      return listenerSetStatus(judged, nowText);
     case 'HTTPRoute':
     case 'GRPCRoute':
     case 'TLSRoute':
@@ -61,6 +65,7 @@ interface Condition {
 const PARTIALLY_INVALID = 'PartiallyInvalid';
 const MAX_MESSAGE = 1_024;
 const MAX_ANCESTORS = 16;
+const MAX_ADDRESSES = 16;
 const RESOLVED_REASONS: readonly ConditionReason[] = [
   'RefNotPermitted',
   'BackendNotFound',
@@ -116,6 +121,7 @@ const KINDS_OF_PROTOCOL: Readonly<Record<string, readonly string[]>> = {
   TLS: ['TLSRoute', 'TCPRoute'],
   TCP: ['TCPRoute'],
 };
+const CONFLICTS: readonly ConditionReason[] = ['ProtocolConflict', 'HostnameConflict'];
 const GROUP = 'gateway.networking.k8s.io';
 
 function gatewayStatus(judged: Judged, nowText: string): Unchecked {
@@ -134,22 +140,70 @@ function gatewayStatus(judged: Judged, nowText: string): Unchecked {
   ];
   const listenersBefore = itemsOf(before.listeners);
   const listeners = itemsOf(specOf(object).listeners).map((listener, position) =>
-    listenerStatus(judged, listener, position, listenersBefore.find(({ name }) => name === listener.name)?.conditions, nowText),
+    listenerStatus(judged, listener, position, '', listenersBefore.find(({ name }) => name === listener.name)?.conditions, nowText),
   );
-  return { conditions: merged(before.conditions, conditions, object.metadata.generation, nowText), listeners };
+  const addresses = refused === undefined ? addressesOf(judged) : [];
+  return { addresses, conditions: merged(before.conditions, conditions, object.metadata.generation, nowText), listeners };
 }
 
+/** Those that it asks for, else those of the nodes on which it listens on every address. */
+function addressesOf({ object, nodeAddresses }: Judged): Unchecked[] {
+  const asked = itemsOf(specOf(object).addresses).flatMap(({ value }) => (typeof value === 'string' ? [value] : []));
+  const { namespace, name } = object.metadata;
+  const found = asked.length > 0 ? asked : (nodeAddresses.get(`${namespace}/${name}`) ?? []);
+  return found.slice(0, MAX_ADDRESSES).map((value) => ({ type: 'IPAddress', value }));
+}
+
+/** Of listeners that may be none at all, where the Gateway doesn't take them. */
+function listenerSetStatus(judged: Judged, nowText: string): Unchecked {
+  const { object, problems } = judged;
+  const before = statusBefore(object);
+  const { namespace, name, generation } = object.metadata;
+  const { parentRef } = specOf(object);
+  const parent = isUnchecked(parentRef) ? parentRef : {};
+  const gateway = `${textOf(parent, 'namespace') ?? namespace}/${String(parent.name)}`;
+  const refused = invalidity(problems) ?? problems.find(({ path }) => path === 'spec.parentRef');
+  const listenersBefore = itemsOf(before.listeners);
+  const listeners = itemsOf(specOf(object).listeners).map((listener, position) =>
+    listenerStatus(
+      judged,
+      listener,
+      position,
+      `${gateway}/${namespace}/${name}/`,
+      listenersBefore.find((each) => each.name === listener.name)?.conditions,
+      nowText,
+    ),
+  );
+  const bad = listeners.filter((listener) =>
+    itemsOf(listener.conditions).some(({ type, status }) => type === 'Accepted' && status !== 'True'),
+  );
+  const noneLeft = bad.length === listeners.length ? problems[0] : undefined;
+  const conditions = [
+    refused === undefined
+      ? condition('Accepted', 'Accepted', noneLeft, 'ListenersNotValid')
+      : condition('Accepted', 'Accepted', refused, refused.reason === 'NotAllowed' ? 'NotAllowed' : 'Invalid'),
+    condition('Programmed', 'Programmed', refused ?? noneLeft, refused === undefined ? 'ListenersNotValid' : 'Invalid'),
+  ];
+  // Of what is not taken there are no listeners.
+  return {
+    conditions: merged(before.conditions, conditions, generation, nowText),
+    ...(refused === undefined ? { listeners } : {}),
+  };
+}
+
+/** `prefix`: of its name among the Gateway's listeners; empty: it is the Gateway's own. */
 function listenerStatus(
   { object, problems, attachedRoutes }: Judged,
   listener: Unchecked,
   position: number,
+  prefix: string,
   before: unknown,
   nowText: string,
 ): Unchecked {
   const { namespace, name, generation } = object.metadata;
   const path = `spec.listeners[${position}]`;
   const invalid = invalidity(problems);
-  const conflict = problems.find((problem) => problem.path === path && problem.reason === 'ProtocolConflict');
+  const conflict = problems.find((problem) => problem.path === path && CONFLICTS.includes(problem.reason));
   const unknownProtocol = problems.find((problem) => problem.path === `${path}.protocol` && problem.reason === 'UnsupportedProtocol');
   const mine = (invalid?.path.startsWith(path) ? invalid : undefined) ?? conflict ?? unknownProtocol;
   const closed = problems.find((problem) => problem.path === path && problem.reason === 'Invalid');
@@ -181,7 +235,7 @@ function listenerStatus(
   return {
     name: listener.name,
     supportedKinds: supported.map((kind) => ({ group: GROUP, kind })),
-    attachedRoutes: attachedRoutes.get(`${namespace}/${name}/${String(listener.name)}`) ?? 0,
+    attachedRoutes: attachedRoutes.get(`${prefix === '' ? `${namespace}/${name}/` : prefix}${String(listener.name)}`) ?? 0,
     conditions: merged(before, conditions, generation, nowText),
   };
 }
@@ -253,11 +307,12 @@ function partialInvalidity(problems: readonly Problem[]): Condition[] {
   ];
 }
 
-function isOurs(parentRef: Unchecked, namespace: string, isOurGateway: (name: string) => boolean): boolean {
+function isOurs(parentRef: Unchecked, namespace: string, isOurGateway: Judged['isOurGateway']): boolean {
   const kind = parentRef.kind ?? 'Gateway';
   const group = parentRef.group ?? GROUP;
   if (kind === 'Service') return group === '' || group === 'core';
-  return kind === 'Gateway' && group === GROUP && isOurGateway(`${textOf(parentRef, 'namespace') ?? namespace}/${String(parentRef.name)}`);
+  if (group !== GROUP || (kind !== 'Gateway' && kind !== 'ListenerSet')) return false;
+  return isOurGateway(`${textOf(parentRef, 'namespace') ?? namespace}/${String(parentRef.name)}`, kind);
 }
 
 /** One entry a Service that the policy is for. */

@@ -1,13 +1,13 @@
 // TLSRoute, TCPRoute → ConnectionRoute of the model. One route at a time.
 import type { ConnectionRoute } from '../gen/mesh/v1/model.js';
 import { type BackendIndex, compileBackend } from './backend.js';
-import type { ObjectIndex, Stored } from './input.js';
+import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
-import { compileParents, hostnamesOf } from './route-parents.js';
+import { compileParents, hostnamesOf, type ParentIndex } from './route-parents.js';
 
 export function compileConnectionRoute(
   route: Stored<'TLSRoute'> | Stored<'TCPRoute'>,
-  index: BackendIndex & Pick<ObjectIndex, 'gateways' | 'namespaces'>,
+  index: BackendIndex & ParentIndex,
   report: ReportProblem,
 ): ConnectionRoute {
   const { kind, namespace, name, createdAtMs, manifest } = route;

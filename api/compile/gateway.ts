@@ -9,8 +9,8 @@ import {
   TlsVersion,
 } from '../gen/mesh/v1/model.js';
 import { gatewayForwarding, tlsLimits } from '../resources/index.js';
-import { portConflicts } from '../resources/kind-gateway.js';
 import { canonicalAddress } from './address.js';
+import type { GatewayListener, ListenerOwner } from './gateway-listeners.js';
 import { readSecret, timeFault } from './gateway-secret.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -24,13 +24,13 @@ export interface NamedListener {
 }
 
 export interface GatewayContext {
-  readonly index: Pick<ObjectIndex, 'secrets'> & TrustIndex;
+  readonly index: Pick<ObjectIndex, 'secrets' | 'gatewayListeners'> & TrustIndex;
   /** Milliseconds since the epoch; null: nothing expires. */
   readonly nowMs: number | null;
+  /** Of the Gateway itself. */
   readonly report: ReportProblem;
+  readonly reporter: (owner: ListenerOwner) => ReportProblem;
 }
-
-type DeclaredListener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
 
 const PROTOCOLS: Readonly<Record<string, Protocol>> = { HTTP: Protocol.HTTP, HTTPS: Protocol.HTTPS, TLS: Protocol.TLS, TCP: Protocol.TCP };
 
@@ -44,37 +44,28 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
   }
   const addresses = addressesOf(gateway, context);
   const backendCertificate = backendCertificateOf(gateway, context);
-  const conflicts = portConflicts(gateway.manifest.spec.listeners);
   const { trustedHops, clientCert } = gatewayForwarding(gateway.manifest.metadata.annotations);
   const forwardClientCert = ForwardClientCert[clientCert];
-  return gateway.manifest.spec.listeners.flatMap((listener, position) => {
-    const earlier = conflicts.get(position);
-    if (earlier !== undefined) {
-      const other = gateway.manifest.spec.listeners[earlier]?.name;
-      context.report(
-        `spec.listeners[${position}]`,
-        `port ${listener.port} has the protocol of listener ${other}: nothing listens for ${listener.name}`,
-        'ProtocolConflict',
-      );
+  return (context.index.gatewayListeners.get(nameOf(gateway)) ?? []).flatMap((each) => {
+    const { owner, listener, position, section, conflict } = each;
+    const report = context.reporter(owner);
+    if (conflict !== null) {
+      report(`spec.listeners[${position}]`, `${conflict.message}: nothing listens for ${listener.name}`, conflict.reason);
       return [];
     }
     const protocol = PROTOCOLS[listener.protocol];
     if (protocol === undefined) {
       const known = Object.keys(PROTOCOLS).join(', ');
-      context.report(
-        `spec.listeners[${position}].protocol`,
-        `${listener.protocol} is not one of ${known}: nothing listens`,
-        'UnsupportedProtocol',
-      );
+      report(`spec.listeners[${position}].protocol`, `${listener.protocol} is not one of ${known}: nothing listens`, 'UnsupportedProtocol');
       return [];
     }
     const endsTls = listener.protocol === 'HTTPS' || (listener.protocol === 'TLS' && listener.tls?.mode !== 'Passthrough');
-    const tls = endsTls ? compileTls(gateway, listener, `spec.listeners[${position}]`, context) : undefined;
+    const tls = endsTls ? compileTls(gateway, each, { ...context, report }) : undefined;
     return addresses.map((address, index) => ({
-      name: `${nameOf(gateway)}/${listener.name}${index === 0 ? '' : `/${address}`}`,
+      name: `${nameOf(gateway)}/${section}${index === 0 ? '' : `/${address}`}`,
       message: {
         gateway: nameOf(gateway),
-        name: listener.name,
+        name: section,
         address,
         port: listener.port,
         protocol,
@@ -101,9 +92,14 @@ function addressesOf(gateway: Stored<'Gateway'>, { report }: GatewayContext): st
 }
 
 /** A reference that resolves to nothing is left out; without any certificate the listener is closed on every node, the others go on. */
-function compileTls(gateway: Stored<'Gateway'>, { name, port, tls }: DeclaredListener, path: string, context: GatewayContext): ListenerTls {
+function compileTls(
+  gateway: Stored<'Gateway'>,
+  { owner, listener: { name, port, tls }, position }: GatewayListener,
+  context: GatewayContext,
+): ListenerTls {
+  const path = `spec.listeners[${position}]`;
   const certificates = (tls?.certificateRefs ?? []).flatMap(
-    (reference, position) => certificateOf(gateway, reference, `${path}.tls.certificateRefs[${position}]`, 'clients', context) ?? [],
+    (reference, at) => certificateOf(owner, reference, `${path}.tls.certificateRefs[${at}]`, 'clients', context) ?? [],
   );
   const clients = clientsOf(gateway, port, context);
   if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`, 'Invalid');
@@ -124,13 +120,13 @@ function backendCertificateOf(gateway: Stored<'Gateway'>, context: GatewayContex
 
 /** Undefined: there is none that may be used. `peers` are those it is shown to. */
 function certificateOf(
-  gateway: Stored<'Gateway'>,
+  owner: ListenerOwner,
   reference: { readonly group: string; readonly kind: string; readonly name: string; readonly namespace?: string | undefined },
   path: string,
   peers: 'clients' | 'backends',
   { index, nowMs, report }: GatewayContext,
 ): Certificate | undefined {
-  const target = { kind: 'Secret', namespace: reference.namespace ?? gateway.namespace, name: reference.name } as const;
+  const target = { kind: 'Secret', namespace: reference.namespace ?? owner.namespace, name: reference.name } as const;
   const name = nameOf(target);
   const without = peers === 'clients' ? 'its certificate is not served' : 'backends are shown no certificate';
   const invalid = peers === 'clients' ? 'InvalidCertificateRef' : 'InvalidClientCertificateRef';
@@ -142,8 +138,8 @@ function certificateOf(
     );
     return undefined;
   }
-  if (!isGranted(index, gateway, target)) {
-    report(path, `Secret ${name} ${notGranted('Gateway', target)}: ${without}`, 'RefNotPermitted');
+  if (!isGranted(index, owner, target)) {
+    report(path, `Secret ${name} ${notGranted(owner.kind, target)}: ${without}`, 'RefNotPermitted');
     return undefined;
   }
   const secret = index.secrets.get(name);

@@ -2,17 +2,13 @@
 import { type HttpMatch, type HttpRoute, type PathMatch, PathMatch_Type } from '../gen/mesh/v1/model.js';
 import type { BackendIndex } from './backend.js';
 import { ANY_REQUEST, compileRuleFrame, compileValue, soundMatches } from './http-route.js';
-import type { ObjectIndex, Stored } from './input.js';
+import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
-import { compileParents } from './route-parents.js';
+import { compileParents, type ParentIndex } from './route-parents.js';
 
 type Match = Stored<'GRPCRoute'>['manifest']['spec']['rules'][number]['matches'][number];
 
-export function compileGrpcRoute(
-  route: Stored<'GRPCRoute'>,
-  index: BackendIndex & Pick<ObjectIndex, 'gateways' | 'namespaces'>,
-  report: ReportProblem,
-): HttpRoute {
+export function compileGrpcRoute(route: Stored<'GRPCRoute'>, index: BackendIndex & ParentIndex, report: ReportProblem): HttpRoute {
   const { namespace, name, createdAtMs, kind, manifest } = route;
   return {
     namespace,

@@ -15,19 +15,15 @@ import { durationMs } from '../resources/index.js';
 import { regularExpressionFault } from '../resources/regular-expression.js';
 import { type BackendIndex, compileBackend, NO_BACKEND } from './backend.js';
 import { type Changes, compileFilters } from './http-filters.js';
-import type { ObjectIndex, Stored } from './input.js';
+import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
-import { compileParents } from './route-parents.js';
+import { compileParents, type ParentIndex } from './route-parents.js';
 
 type Route = Stored<'HTTPRoute'>;
 type Rule = Route['manifest']['spec']['rules'][number];
 type Match = Rule['matches'][number];
 
-export function compileHttpRoute(
-  route: Route,
-  index: BackendIndex & Pick<ObjectIndex, 'gateways' | 'namespaces'>,
-  report: ReportProblem,
-): HttpRoute {
+export function compileHttpRoute(route: Route, index: BackendIndex & ParentIndex, report: ReportProblem): HttpRoute {
   const { spec } = route.manifest;
   const parents: RouteParent[] = compileParents(route, index, report);
   return {

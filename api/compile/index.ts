@@ -13,6 +13,6 @@ export { type FailingCheck, type LiveNode, NO_REPORTS, type RegisteredInstance, 
 export { compareCandidates, compareHostnames, compareText, hostnameMatches, type RouteCandidate } from './route-order.js';
 export { compileService } from './service.js';
 export { namesToResolve, type ResolvedName, type ResolvedNames, resolvableName } from './service-entry.js';
-export { compileVisibility, type EgressScope, type Visibility } from './visibility.js';
+export { compileVisibility, type EgressScope, runsOn, type Visibility } from './visibility.js';
 export { type CompiledResource, type DecodedResource, decodeResource, encodeResource } from './wire.js';
 export { compileWorkload, type Place, placeOf } from './workload.js';

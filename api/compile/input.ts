@@ -1,6 +1,8 @@
 // All objects of one revision, indexed for what compiling one of them asks of the others. Reads only; holds no compiled state.
 import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
 import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
+import { GATEWAY_GROUP } from '../resources/route-references.js';
+import { type GatewayListener, listenersOf } from './gateway-listeners.js';
 import { type RulesByHost, rulesByHost } from './istio-hosts.js';
 import { impliedServices, NO_REPORTS, type RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
@@ -34,6 +36,9 @@ export interface ObjectIndex {
   /** Of those that are hosts of ServiceEntries. */
   readonly entryHosts: ReadonlyMap<string, EntryHost>;
   readonly gateways: ReadonlyMap<string, Stored<'Gateway'>>;
+  /** By Gateway. */
+  readonly gatewayListeners: ReadonlyMap<string, readonly GatewayListener[]>;
+  readonly listenerSets: ReadonlyMap<string, Stored<'ListenerSet'>>;
   readonly istioGateways: ReadonlyMap<string, Stored<'IstioGateway'>>;
   readonly routes: ReadonlyMap<string, Stored<'HTTPRoute'>>;
   readonly grpcRoutes: readonly Stored<'GRPCRoute'>[];
@@ -84,13 +89,21 @@ export function indexObjects(
   const backendTlsPolicies = oldestFirst(ofKind('BackendTLSPolicy'));
   // An external name is another host's: nothing of the mesh stands behind it.
   const declared = byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
+  const gateways = byName(ofKind('Gateway'));
+  const listenerSets = oldestFirst(ofKind('ListenerSet'));
+  const setsByGateway = groupBy(listenerSets, (set) => [gatewayOfSet(set)]);
+  const namespaces = new Map(ofKind('Namespace').map((namespace) => [namespace.name, namespace]));
   const implied = impliedServices(registry, (name) => declared.has(name));
   const services = implied.length === 0 ? declared : byName([...declared.values(), ...implied]);
   const destinationRules = oldestFirst(ofKind('DestinationRule'));
   return {
     services,
     entryHosts: outside.hosts,
-    gateways: byName(ofKind('Gateway')),
+    gateways,
+    gatewayListeners: new Map(
+      [...gateways].map(([name, gateway]) => [name, listenersOf(gateway, setsByGateway.get(name) ?? [], namespaces)]),
+    ),
+    listenerSets: byName(listenerSets),
     istioGateways: byName(ofKind('IstioGateway')),
     routes: byName(ofKind('HTTPRoute')),
     grpcRoutes: ofKind('GRPCRoute'),
@@ -101,7 +114,7 @@ export function indexObjects(
     rulesByHost: rulesByHost(destinationRules, { services, entryHosts: outside.hosts }),
     grantsByNamespace: groupBy(ofKind('ReferenceGrant'), ({ namespace }) => [namespace]),
     secrets: byName(ofKind('Secret')),
-    namespaces: new Map(ofKind('Namespace').map((namespace) => [namespace.name, namespace])),
+    namespaces,
     nodes: new Map(ofKind('Node').map((node) => [node.name, node])),
     workloads: byName(workloads),
     workloadsByLabel: groupBy(
@@ -123,6 +136,12 @@ export function indexObjects(
     policies,
     registry,
   };
+}
+
+/** "<namespace>/<name>" of the Gateway it adds to; empty: it is for something else. */
+export function gatewayOfSet({ namespace: own, manifest }: Stored<'ListenerSet'>): string {
+  const { group, kind, namespace = own, name } = manifest.spec.parentRef;
+  return kind === 'Gateway' && group === GATEWAY_GROUP ? qualifiedName(namespace, name) : '';
 }
 
 /** Of one label of an object of that namespace. */

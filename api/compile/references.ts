@@ -1,18 +1,33 @@
 // References that no compiled resource would show: slices and policies of services that aren't there, policies that another one overrules, reports from the wrong node.
 import { qualifiedName, SERVICE_NAME_LABEL } from '../resources/index.js';
 import { checkBackendTlsPolicy } from './backend-tls.js';
-import { nameOf, type ObjectIndex, type Running } from './input.js';
+import { allowsListenersOf } from './gateway-listeners.js';
+import { gatewayOfSet, nameOf, type ObjectIndex, type Running } from './input.js';
 import { checkPeerAuthentications } from './peer-authentication.js';
-import type { ReportProblem } from './problem.js';
+import type { ConditionReason, ReportProblem } from './problem.js';
 
 type Reporter = (object: { kind: string; namespace: string; name: string }) => ReportProblem;
 
 export function checkReferences(index: ObjectIndex, running: Running, reporter: Reporter): void {
+  checkListenerSets(index, reporter);
   checkSlices(index, reporter);
   checkPolicies(index, reporter);
   for (const policy of index.backendTlsPolicies) checkBackendTlsPolicy(policy, index, reporter(policy));
   checkPeerAuthentications(index, reporter);
   checkNodes(index, running, reporter);
+}
+
+function checkListenerSets({ listenerSets, gateways, namespaces }: ObjectIndex, reporter: Reporter): void {
+  for (const set of listenerSets.values()) {
+    const name = gatewayOfSet(set);
+    const gateway = gateways.get(name);
+    const refuse = (message: string, reason: ConditionReason): void =>
+      reporter(set)('spec.parentRef', `${message}: its listeners are not there`, reason);
+    if (name === '') refuse('listeners are added to Gateways alone', 'InvalidKind');
+    else if (gateway === undefined) refuse(`Gateway ${name} doesn't exist`, 'NoMatchingParent');
+    else if (!allowsListenersOf(gateway, set, namespaces))
+      refuse(`Gateway ${name} allows no listeners of namespace ${set.namespace} (allowedListeners)`, 'NotAllowed');
+  }
 }
 
 function checkSlices(index: ObjectIndex, reporter: Reporter): void {

@@ -1,8 +1,8 @@
 // The parents of one route that take it: services and ports that exist, listeners that allow it (Gateway API, route attachment).
 import type { RouteParent } from '../gen/mesh/v1/model.js';
-import { selects } from '../resources/label-selector.js';
 import { GATEWAY_GROUP } from '../resources/route-references.js';
-import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { type DeclaredListener, type ListenerOwner, selectsNamespace } from './gateway-listeners.js';
+import { gatewayOfSet, nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
 import { tcpPorts } from './service-ports.js';
@@ -10,7 +10,7 @@ import { tcpPorts } from './service-ports.js';
 export type AnyRoute = Stored<'HTTPRoute'> | Stored<'GRPCRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
 type Reference = NonNullable<AnyRoute['manifest']['spec']['parentRefs']>[number];
 type Refuse = (message: string, reason: ConditionReason) => void;
-type Listener = Stored<'Gateway'>['manifest']['spec']['listeners'][number];
+export type ParentIndex = Pick<ObjectIndex, 'services' | 'gateways' | 'gatewayListeners' | 'listenerSets' | 'namespaces'>;
 
 /** Listeners that each kind of route can be attached to. */
 const PROTOCOLS: Readonly<Record<AnyRoute['kind'], readonly string[]>> = {
@@ -27,28 +27,23 @@ export function hostnamesOf(route: AnyRoute): readonly string[] {
 }
 
 /** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
-export function compileParents(
-  route: AnyRoute,
-  index: Pick<ObjectIndex, 'services' | 'gateways' | 'namespaces'>,
-  report: ReportProblem,
-): RouteParent[] {
+export function compileParents(route: AnyRoute, index: ParentIndex, report: ReportProblem): RouteParent[] {
   return (route.manifest.spec.parentRefs ?? []).flatMap((reference, position) => {
     const refuse: Refuse = (message, reason) => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`, reason);
     const name = nameOf({ namespace: reference.namespace ?? route.namespace, name: reference.name });
     if (reference.kind === 'Service') return serviceParent(route, name, reference, index, refuse);
-    if (reference.kind === 'Gateway' && reference.group === GATEWAY_GROUP) return gatewayParents(route, name, reference, index, refuse);
+    if (reference.group === GATEWAY_GROUP && reference.kind === 'Gateway')
+      return gatewayParents(route, name, index.gateways.get(name), name, reference, index, refuse);
+    if (reference.group === GATEWAY_GROUP && reference.kind === 'ListenerSet') {
+      const set = index.listenerSets.get(name);
+      return gatewayParents(route, name, set, set === undefined ? '' : gatewayOfSet(set), reference, index, refuse);
+    }
     refuse(`parents of kind ${reference.kind} (group ${JSON.stringify(reference.group)}) are not supported`, 'InvalidKind');
     return [];
   });
 }
 
-function serviceParent(
-  route: AnyRoute,
-  name: string,
-  reference: Reference,
-  index: Pick<ObjectIndex, 'services'>,
-  refuse: Refuse,
-): RouteParent[] {
+function serviceParent(route: AnyRoute, name: string, reference: Reference, index: ParentIndex, refuse: Refuse): RouteParent[] {
   const service = index.services.get(name);
   if (service === undefined) {
     refuse(`Service ${name} doesn't exist`, 'NoMatchingParent');
@@ -75,51 +70,52 @@ function serviceParent(
   return [];
 }
 
+/** `name`: of the owner of the listeners, a Gateway or a ListenerSet; `gateway`: of the Gateway that has them. */
 function gatewayParents(
   route: AnyRoute,
   name: string,
-  reference: Reference,
-  index: Pick<ObjectIndex, 'gateways' | 'namespaces'>,
+  owner: ListenerOwner | undefined,
+  gateway: string,
+  { kind, sectionName, port }: Reference,
+  index: ParentIndex,
   refuse: Refuse,
 ): RouteParent[] {
-  const gateway = index.gateways.get(name);
-  if (gateway === undefined) {
-    refuse(`Gateway ${name} doesn't exist`, 'NoMatchingParent');
+  if (owner === undefined) {
+    refuse(`${kind} ${name} doesn't exist`, 'NoMatchingParent');
     return [];
   }
-  const named = gateway.manifest.spec.listeners.filter(
-    (listener) =>
-      (reference.sectionName === undefined || listener.name === reference.sectionName) &&
-      (reference.port === undefined || listener.port === reference.port),
+  const own = (index.gatewayListeners.get(gateway) ?? []).filter((each) => each.owner === owner);
+  const named = own.filter(
+    ({ listener }) => (sectionName === undefined || listener.name === sectionName) && (port === undefined || listener.port === port),
   );
   if (named.length === 0)
-    refuse(
-      `Gateway ${name} has no listener ${reference.sectionName ?? ''}${reference.port === undefined ? '' : ` on port ${reference.port}`}`,
-      'NoMatchingParent',
-    );
-  const allowed = named.filter((listener) => isAllowed(listener, route, gateway.namespace, index));
+    refuse(`${kind} ${name} has no listener ${sectionName ?? ''}${port === undefined ? '' : ` on port ${port}`}`, 'NoMatchingParent');
+  const allowed = named.filter(({ listener }) => isAllowed(listener, route, owner.namespace, index));
   if (named.length > 0 && allowed.length === 0)
     refuse(
-      `no listener of Gateway ${name} allows a route of kind ${route.kind} of namespace ${route.namespace} (protocol, allowedRoutes)`,
+      `no listener of ${kind} ${name} allows a route of kind ${route.kind} of namespace ${route.namespace} (protocol, allowedRoutes)`,
       'NotAllowedByListeners',
     );
-  const taking = allowed.filter((listener) => sharesHostname(listener, route));
+  const taking = allowed.filter(({ listener }) => sharesHostname(listener, route));
   if (allowed.length > 0 && taking.length === 0)
-    refuse(`no hostname of the route is one of a listener of Gateway ${name}`, 'NoMatchingListenerHostname');
-  return taking.map((listener) => ({
-    parent: { $case: 'gateway', value: name },
+    refuse(`no hostname of the route is one of a listener of ${kind} ${name}`, 'NoMatchingListenerHostname');
+  return taking.map(({ listener, section }) => ({
+    parent: { $case: 'gateway', value: gateway },
     port: listener.port,
-    section: listener.name,
+    section,
     consumerNamespace: '',
   }));
 }
 
-function isAllowed(listener: Listener, route: AnyRoute, gatewayNamespace: string, index: Pick<ObjectIndex, 'namespaces'>): boolean {
+function isAllowed(listener: DeclaredListener, route: AnyRoute, ownNamespace: string, index: ParentIndex): boolean {
   const { namespaces, kinds } = listener.allowedRoutes;
   if (!PROTOCOLS[route.kind].includes(listener.protocol) || namespaces.from === 'None') return false;
   if (route.kind === 'TCPRoute' && listener.protocol === 'TLS' && listener.tls?.mode === 'Passthrough') return false;
-  if (namespaces.from === 'Same' && route.namespace !== gatewayNamespace) return false;
-  if (namespaces.from === 'Selector' && !isSelected(route.namespace, namespaces.selector, index)) return false;
+  if (namespaces.from === 'Same' && route.namespace !== ownNamespace) return false;
+  const { selector } = namespaces;
+  // Without a selector none is selected.
+  if (namespaces.from === 'Selector' && (selector === undefined || !selectsNamespace(selector, route.namespace, index.namespaces)))
+    return false;
   return (
     kinds === undefined ||
     kinds.length === 0 ||
@@ -127,18 +123,7 @@ function isAllowed(listener: Listener, route: AnyRoute, gatewayNamespace: string
   );
 }
 
-/** Every namespace has its name as a label, as Kubernetes gives it. Without a selector none is selected. */
-function isSelected(
-  namespace: string,
-  selector: Listener['allowedRoutes']['namespaces']['selector'],
-  { namespaces }: Pick<ObjectIndex, 'namespaces'>,
-): boolean {
-  if (selector === undefined) return false;
-  const labels = namespaces.get(namespace)?.manifest.metadata.labels;
-  return selects(selector, { ...labels, 'kubernetes.io/metadata.name': namespace });
-}
-
-function sharesHostname(listener: Listener, route: AnyRoute): boolean {
+function sharesHostname(listener: DeclaredListener, route: AnyRoute): boolean {
   const hostnames = hostnamesOf(route);
   const { hostname } = listener;
   if (hostname === undefined || hostnames.length === 0) return true;

@@ -33,6 +33,10 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'httproute-invalid-parentref-section-name-not-matching-port': 'HTTPRoute Accepted=NoMatchingParent',
   'httproute-invalid-reference-grant': 'HTTPRoute ResolvedRefs=RefNotPermitted',
   'httproute-partially-invalid-via-invalid-reference-grant': 'HTTPRoute ResolvedRefs=RefNotPermitted',
+  'listenerset-default-not-allowed': 'ListenerSet Accepted=NotAllowed',
+  'listenerset-gateway-parent-section-name-not-found': 'HTTPRoute Accepted=NoMatchingParent',
+  'listenerset-hostname-conflict': 'ListenerSet Conflicted=HostnameConflict',
+  'listenerset-protocol-conflict': 'ListenerSet Conflicted=ProtocolConflict',
   'tcproute-invalid-backendref-nonexistent': 'TCPRoute ResolvedRefs=BackendNotFound',
   'tcproute-invalid-cross-namespace-backend-ref': 'TCPRoute ResolvedRefs=RefNotPermitted',
   'tcproute-invalid-non-tcp-listener': 'TCPRoute Accepted=NotAllowedByListeners',
@@ -44,7 +48,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
 };
 
 /** Of these nothing is said: the kind is not acted on (docs/resources.md), or what the file is named for is supported here. */
-const SAID_OTHERWISE = [/^listenerset-/, /^udproute-/, /^tlsroute-listener-.*-not-supported$/];
+const SAID_OTHERWISE = [/^udproute-/, /^tlsroute-listener-.*-not-supported$/];
 
 const INFRA = 'gateway-conformance-infra';
 const gateway = (name: string, from: string): string => `
@@ -77,7 +81,10 @@ function faultsOf(content: string): string[] {
   for (const { kind, namespace, name, manifest } of objects.slice(0, own)) {
     const mine = problems.filter((problem) => problem.kind === kind && problem.namespace === namespace && problem.name === name);
     const object = { metadata: { namespace, name, generation: 1 }, body: { ...manifest } };
-    const status = statusOf({ kind, object, problems: mine, isOurGateway: () => true, attachedRoutes: new Map() }, '');
+    const status = statusOf(
+      { kind, object, problems: mine, isOurGateway: () => true, attachedRoutes: new Map(), nodeAddresses: new Map() },
+      '',
+    );
     const conditions = [...JSON.stringify(status).matchAll(/"type":"(\w+)","status":"(\w+)","observedGeneration":1,"reason":"(\w+)"/g)];
     for (const [, type, state, reason] of conditions)
       if ((state === 'False') !== (type === 'Conflicted')) found.add(`${kind} ${type}=${reason}`);

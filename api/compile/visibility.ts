@@ -58,6 +58,12 @@ export function compileVisibility(
   return { exports, sidecars, gateways, nodeLabels };
 }
 
+/** `gateway`: "<namespace>/<name>". Every node has its name as a label, as Kubernetes gives it. */
+export function runsOn({ gateways, nodeLabels }: Pick<Visibility, 'gateways' | 'nodeLabels'>, gateway: string, node: string): boolean {
+  const selector = gateways.get(gateway);
+  return selector === undefined || selects(selector, { 'kubernetes.io/hostname': node, ...nodeLabels.get(node) });
+}
+
 /**
  * Its selector names labels of nodes here: proxies are the nodes'. Where no node has them (Istio's own are of pods that it brings) it runs on every
  * node, as a Gateway of the Gateway API does that says nothing.

@@ -186,15 +186,12 @@ const object = objectOf(
             parametersRef: fields({ group: text('an API group', /^/, 253, 0), kind: objectName, name: objectName }).optional(),
           }),
         ),
-        allowedListeners: notActedOn(
-          'listeners from other objects',
-          fields({
-            namespaces: fields({
-              from: choice(['Same', 'All', 'None', 'Selector']).default('None'),
-              selector: labelSelector.optional(),
-            }).optional(),
-          }),
-        ),
+        allowedListeners: fields({
+          namespaces: fields({
+            from: choice(['Same', 'All', 'None', 'Selector']).default('None'),
+            selector: labelSelector.optional(),
+          }).optional(),
+        }).optional(),
         // Before Gateway API 1.4.
         backendTLS: backendTls.optional(),
         tls: gatewayTls.optional(),

@@ -1,4 +1,4 @@
-// gateway.networking.k8s.io/v1 ListenerSet: listeners that an object of its own adds to a Gateway. Owner: Gateway API v1.
+// gateway.networking.k8s.io/v1 ListenerSet: listeners that an object of its own adds to a Gateway, where that allows it. Owner: Gateway API v1.
 import { listeners } from './kind-gateway.js';
 import { objectOf } from './metadata.js';
 import { GATEWAY_GROUP } from './route-references.js';
@@ -11,7 +11,6 @@ export const listenerSetKind = {
   olderVersions: [],
   plural: 'listenersets',
   shortNames: [],
-  notActedOn: 'ListenerSet; listeners of a Gateway itself are',
   schema: objectOf(
     { kind: 'ListenerSet', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
     {

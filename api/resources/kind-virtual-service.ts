@@ -184,6 +184,9 @@ const corsPolicy = fields({
   unmatchedPreflights: choice(['UNSPECIFIED', 'FORWARD', 'IGNORE']).optional(),
 });
 
+/** As many as a node copies a request to. */
+const MAX_MIRRORS = 16;
+
 const delegate = fields({ name: filled('the name of a VirtualService', 253), namespace: z.string().optional() });
 
 const http = withRule(
@@ -199,7 +202,7 @@ const http = withRule(
     retries: retries.optional(),
     fault: fault.optional(),
     mirror: destination.optional(),
-    mirrors: listOf(fields({ destination, percentage: percentage.optional() })).optional(),
+    mirrors: listOf(fields({ destination, percentage: percentage.optional() }), MAX_MIRRORS).optional(),
     mirrorPercent: wholeNumber(0, 100).optional(),
     mirror_percent: wholeNumber(0, 100).optional(),
     mirrorPercentage: percentage.optional(),

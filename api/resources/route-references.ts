@@ -39,12 +39,12 @@ const parentRef = withRule(
   }),
   (value, report) => {
     const type = `${textOf(value, 'group') ?? ''}/${textOf(value, 'kind') ?? ''}`;
-    if (type === `${GATEWAY_GROUP}/Gateway` || type === '/Service') return;
+    if (type === `${GATEWAY_GROUP}/Gateway` || type === `${GATEWAY_GROUP}/ListenerSet` || type === '/Service') return;
     if (value.kind === 'Service') report(['group'], `expected group: "" for a Service, found ${describe(value.group)}`);
     else
       report(
         ['kind'],
-        `${NOT_ACTED_ON}: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}), only Gateway, and Service with group: ""`,
+        `${NOT_ACTED_ON}: parents of kind ${textOf(value, 'kind')} (group ${describe(value.group)}), only Gateway, ListenerSet, and Service with group: ""`,
         'warning',
       );
   },

@@ -46,7 +46,14 @@ function statusIn(
   const key = objectKey(kind, namespace, name);
   const problems = problemsOf(model, key);
   const object = { metadata: { namespace, name, generation }, body: { ...manifest, status: undefined } };
-  const judged = { kind, object, problems, isOurGateway: () => true, attachedRoutes: model.attachedRoutes };
+  const judged = {
+    kind,
+    object,
+    problems,
+    isOurGateway: () => true,
+    attachedRoutes: model.attachedRoutes,
+    nodeAddresses: model.nodeAddresses,
+  };
   const status = statusOf(judged, '') ?? (problems.length === 0 ? {} : { conditions: [accepted(problems)] });
   const conditions = [...(Array.isArray(status.conditions) ? status.conditions : []), ...actedOn(model, key)];
   const whole = conditions.length === 0 ? status : { ...status, conditions };

@@ -1,4 +1,5 @@
 // The store's view → the encoded model, by api/compile. Owns the cache of validated objects; knows neither revisions nor nodes.
+import { isIP } from 'node:net';
 
 import {
   type CompiledResource,
@@ -7,6 +8,7 @@ import {
   encodeResource,
   namesToResolve,
   type Problem,
+  runsOn,
   type Visibility,
 } from '../../api/compile/index.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
@@ -26,6 +28,8 @@ export interface CompiledModel {
   readonly problems: readonly Problem[];
   /** How many routes each listener of a Gateway takes, by "<namespace>/<gateway>/<listener>"; none: not in it. */
   readonly attachedRoutes: ReadonlyMap<string, number>;
+  /** Addresses of the nodes that a Gateway runs on, by its "<namespace>/<name>". */
+  readonly nodeAddresses: ReadonlyMap<string, readonly string[]>;
   /** Which generation of an object of Kubernetes it has seen, by "<kind>/<namespace>/<name>". */
   readonly generations: ReadonlyMap<string, number>;
   /** What of valid objects is not acted on, by the same; none: not in it. */
@@ -90,6 +94,7 @@ export class ModelCompiler {
       visibility,
       problems: [...invalid, ...problems],
       attachedRoutes: countRoutes(resources),
+      nodeAddresses: gatewayAddresses(resources, visibility, this.#view.nodes),
       generations,
       warnings,
       names: namesToResolve(objects),
@@ -142,6 +147,22 @@ export function reportedBy(reports: Iterable<ReportedWorkload>, objects: readonl
     if (isBetter) chosen.set(name, report);
   }
   return chosen;
+}
+
+/** As the nodes' agents advertise themselves. */
+function gatewayAddresses(
+  resources: readonly CompiledResource[],
+  visibility: Visibility | null,
+  nodes: StoreView['nodes'],
+): Map<string, string[]> {
+  const known = [...nodes].flatMap(([node, { statusAddress }]) => {
+    const [, address = ''] = /^\[?([^\]]*)\]?:\d+$/.exec(statusAddress) ?? [];
+    return isIP(address) === 0 ? [] : [{ node, address }];
+  });
+  const gateways = new Set(resources.flatMap((each) => (each.type === ResourceType.LISTENER ? [each.message.gateway] : [])));
+  const addressesOf = (gateway: string): string[] =>
+    known.flatMap(({ node, address }) => (visibility === null || runsOn(visibility, gateway, node) ? [address] : [])).sort();
+  return new Map([...gateways].map((gateway) => [gateway, addressesOf(gateway)]));
 }
 
 function countRoutes(resources: readonly CompiledResource[]): Map<string, number> {

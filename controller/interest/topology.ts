@@ -1,10 +1,9 @@
 // One revision of the model as interest sees it: which services a namespace sees, where routes lead from there, who runs where, who may call whom.
 // Made where something is narrowed; asked node by node. Holds no node's state.
 import { isDeepStrictEqual } from 'node:util';
-import type { CompiledResource, EgressScope, Visibility } from '../../api/compile/index.js';
+import { type CompiledResource, type EgressScope, runsOn, type Visibility } from '../../api/compile/index.js';
 import type { Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
-import { selects } from '../../api/resources/index.js';
 import { Reach } from './reach.js';
 import { NO_UNITS, type UnitNumbers, UnitSet } from './unit-set.js';
 import { gatewayUnit, parentUnits, serviceUnit, workloadsUnit } from './units.js';
@@ -75,7 +74,7 @@ export class Topology {
 
   partsOf(node: string): NodeParts {
     const place = this.#places.get(node);
-    const gateways = [...this.#gateways.keys()].filter((gateway) => this.#runsOn(gateway, node)).sort();
+    const gateways = [...this.#gateways.keys()].filter((gateway) => runsOn(this.#visibility, gateway, node)).sort();
     const reaches = [...(place?.reaches ?? []), ...gateways.map((gateway) => this.#gateways.get(gateway) as Reach)];
     // What is known of connections that come in: which service they are for, and who makes them.
     const hosted = [...(this.#hosted.get(node) ?? [])];
@@ -174,12 +173,6 @@ export class Topology {
       }
     }
     return earlier?.units.equals(units) === true ? earlier : new Reach(units, this.#numbers, this.services);
-  }
-
-  #runsOn(gateway: string, node: string): boolean {
-    const selector = this.#visibility.gateways.get(gateway);
-    // Every node has its name as a label, as Kubernetes gives it.
-    return selector === undefined || selects(selector, { 'kubernetes.io/hostname': node, ...this.#visibility.nodeLabels.get(node) });
   }
 }
 

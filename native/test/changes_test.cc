@@ -48,14 +48,17 @@ TEST("changes write the location of a redirect") {
 
 TEST("changes say any method to who shows no credentials") {
   const CorsLines open(CorsSpec{false, {"*"}, {"*"}, {}, 0});
-  CHECK_EQ(
-      open.of_preflight("http://a", {"PUT", "x"}),
-      "access-control-allow-origin: http://a\r\nvary: origin\r\naccess-control-allow-methods: *\r\naccess-control-allow-headers: *\r\n");
+  CHECK_EQ(open.of_preflight("http://a", {"PUT", "x"}),
+           "access-control-allow-origin: http://a\r\naccess-control-allow-methods: *\r\naccess-control-allow-headers: *\r\n");
   const CorsLines trusting(CorsSpec{true, {"*"}, {"*"}, {"x-a", "x-b"}, 60});
   CHECK_EQ(trusting.of_preflight("http://a", {"PUT", "x"}),
-           "access-control-allow-origin: http://a\r\naccess-control-allow-credentials: true\r\nvary: origin\r\n"
+           "access-control-allow-origin: http://a\r\naccess-control-allow-credentials: true\r\n"
            "access-control-expose-headers: x-a, x-b\r\naccess-control-max-age: 60\r\naccess-control-allow-methods: PUT\r\n"
            "access-control-allow-headers: x\r\n");
+  CHECK(!trusting.names_exposed());
+  CHECK(CorsLines(CorsSpec{true, {"*"}, {"*"}, {"*"}, 0}).names_exposed());
+  CHECK_EQ(CorsLines(CorsSpec{false, {}, {}, {"*"}, 0}).of_answer("http://a"),
+           "access-control-allow-origin: http://a\r\naccess-control-expose-headers: *\r\n");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -38,6 +39,7 @@ const FILES = [
   'httproute-rewrite-host',
   'httproute-rewrite-path',
 ];
+const LISTENER_SETS = 'listenerset-http-routing';
 
 interface Doc {
   readonly kind: string;
@@ -46,6 +48,17 @@ interface Doc {
 }
 
 const hostOf = (file: string): string => `${file}.test`;
+
+/** As they are, on an address of their own: what they have hosts for is in their listeners. */
+const SETS_ADDRESS = '127.71.0.2';
+
+function listenerSets(): object[] {
+  return parseAllDocuments(readFileSync(join(MANIFESTS, `${LISTENER_SETS}.yaml`), 'utf8')).flatMap((doc) => {
+    const value = doc.toJS() as Doc | null;
+    if (value?.kind !== 'Gateway') return value === null ? [] : [value];
+    return [{ ...value, spec: { ...value.spec, gatewayClassName: 'weft', addresses: [{ value: SETS_ADDRESS }] } }];
+  });
+}
 
 function read(name: string): Doc[] {
   return parseAllDocuments(readFileSync(join(MANIFESTS, `${name}.yaml`), 'utf8')).flatMap((doc) => {
@@ -94,8 +107,20 @@ beforeAll(async () => {
   );
   const more = FILES.flatMap(read);
   const catchAll: Doc = { kind: 'HTTPRoute', metadata: { name: 'extra', namespace: NAMESPACE }, spec: EXTRA_ROUTE };
+  const toHttps: Doc = {
+    kind: 'HTTPRoute',
+    metadata: { name: 'to-https', namespace: NAMESPACE },
+    spec: {
+      parentRefs: [{ name: 'same-namespace' }],
+      rules: [
+        { matches: [{ path: { value: '/to-https' } }], filters: [{ type: 'RequestRedirect', requestRedirect: { scheme: 'https' } }] },
+      ],
+    },
+  };
   const objects = [
+    { apiVersion: 'gateway.networking.k8s.io/v1', ...toHttps },
     ...[...base, ...more].flatMap(placed),
+    ...listenerSets(),
     { apiVersion: 'gateway.networking.k8s.io/v1', ...catchAll },
     ...[...backends].flatMap(([name, { port }]) => service(name, port)),
   ];
@@ -132,12 +157,18 @@ const EXTRA_ROUTE = {
       matches: [{ path: { value: '/q' }, queryParams: [{ type: 'RegularExpression', name: 'id', value: '[0-9]{3}' }] }],
       backendRefs: [{ name: 'infra-backend-v3', port: 8080 }],
     },
+    {
+      matches: [{ path: { value: '/cors-of-get' }, method: 'GET' }],
+      filters: [{ type: 'CORS', cors: { allowOrigins: ['https://a.test'], allowCredentials: true, exposeHeaders: ['*'] } }],
+      backendRefs: [{ name: 'infra-backend-v1', port: 8080 }],
+    },
     { backendRefs: [{ name: 'infra-backend-v1', port: 8080 }] },
   ],
 };
 
 interface Asked {
   readonly host?: string;
+  readonly address?: string;
   readonly port?: number;
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -150,10 +181,17 @@ interface Answer {
   readonly text: string;
 }
 
-function ask(path: string, { host, port, method, headers, body }: Asked = {}): Promise<Answer> {
+function ask(path: string, { host, address, port, method, headers, body }: Asked = {}): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const sent = request(
-      { host: ADDRESS, port: port ?? 80, path, method: method ?? 'GET', agent, headers: { host: host ?? 'example.com', ...headers } },
+      {
+        host: address ?? ADDRESS,
+        port: port ?? 80,
+        path,
+        method: method ?? 'GET',
+        agent,
+        headers: { host: host ?? 'example.com', ...headers },
+      },
       (response) => {
         let text = '';
         response.on('data', (chunk) => {
@@ -208,6 +246,14 @@ describe('redirects', () => {
   });
 });
 
+test('a redirect of a request without a host is refused: there is nothing to send it to', async () => {
+  const socket = connect(80, ADDRESS);
+  socket.write('GET /to-https HTTP/1.0\r\n\r\n');
+  const [head] = (await once(socket, 'data')) as [Buffer];
+  expect(head.toString()).toMatch(/^HTTP\/1\.[01] 400 /);
+  socket.destroy();
+});
+
 describe('rewrites', () => {
   test.each<readonly [file: string, path: string, rewritten: string]>([
     ['httproute-rewrite-path', '/prefix/one/two', '/one/two'],
@@ -258,6 +304,7 @@ describe('CORS', () => {
         await ask('/cors-1', { host: hostOf('httproute-cors'), headers: { origin } }),
       ]) {
         expect(Object.keys(answer.headers).filter((name) => name.startsWith('access-control-'))).toEqual([]);
+        expect(answer.headers.vary).toBe('origin');
         expect(answer.status).toBeLessThan(300);
       }
     },
@@ -275,6 +322,26 @@ describe('CORS', () => {
     expect((await ask('/cors-1', { host: hostOf('httproute-cors') })).headers['access-control-allow-origin']).toBeUndefined();
   });
 
+  test('caches hear that answers vary by origin, of requests without one too', async () => {
+    expect((await ask('/cors-1', { host: hostOf('httproute-cors') })).headers.vary).toBe('origin');
+  });
+
+  test('a rule for one method sees its preflight request, and no other’s', async () => {
+    const of = (method: string) =>
+      ask('/cors-of-get', {
+        host: 'regex.test',
+        method: 'OPTIONS',
+        headers: { origin: 'https://a.test', 'access-control-request-method': method },
+      });
+    expect(await of('GET')).toMatchObject({ status: 204, headers: { 'access-control-allow-origin': 'https://a.test' } });
+    expect((await of('PUT')).headers['access-control-allow-origin']).toBeUndefined();
+  });
+
+  test('to who shows credentials the exposed headers are named', async () => {
+    const { headers } = await ask('/cors-of-get', { host: 'regex.test', headers: { origin: 'https://a.test' } });
+    expect(headers['access-control-expose-headers']?.toLowerCase().split(', ')).toEqual(expect.arrayContaining(['content-type', 'date']));
+  });
+
   test('what may be anything is what was asked for, to who shows credentials, else "*"', async () => {
     const asked = await preflight('/cors-wildcard-methods-headers', 'https://foobar.com', 'PUT', 'x-any');
     expect(asked.headers).toMatchObject({
@@ -285,6 +352,23 @@ describe('CORS', () => {
     const open = await preflight('/cors-wildcard-methods-headers-unauth', 'https://foobar.com', 'PUT', 'x-any');
     expect(open.headers).toMatchObject({ 'access-control-allow-methods': '*', 'access-control-allow-headers': '*' });
     expect(open.headers['access-control-allow-credentials']).toBeUndefined();
+  });
+});
+
+describe('ListenerSets', () => {
+  const [one, two] = ['listener-set-http-routing-1', 'listener-set-http-routing-2'];
+  const all = ['gateway-listener-1', 'gateway-listener-2', ...[one, two].flatMap((set) => [`${set}-listener-1`, `${set}-listener-2`])];
+  test.each<[path: string, backend: string, listeners: readonly string[]]>([
+    ['/route', 'infra-backend-v1', all],
+    ['/gateway-route', 'infra-backend-v2', all.slice(0, 2)],
+    ['/gateway-section-route', 'infra-backend-v3', all.slice(0, 1)],
+  ])('%s is of %s by the listeners of its parents alone', async (path, backend, listeners) => {
+    for (const listener of all) {
+      const { status, text } = await ask(path, { address: SETS_ADDRESS, host: `${listener}.com` });
+      expect([listener, status, status === 200 && (JSON.parse(text) as Seen).backend]).toEqual(
+        listeners.includes(listener) ? [listener, 200, backend] : [listener, 404, false],
+      );
+    }
   });
 });
 

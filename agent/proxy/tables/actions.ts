@@ -46,7 +46,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   plainReply('weft: no endpoint of the service is ready\n'),
   plainReply('weft: the route has no valid backend\n'),
   plainReply('weft: this connection is for another host: its TLS server name belongs to another listener\n'),
-  { headers: [], body: '', redirect: null, grpcStatus: -1 },
+  { headers: [['vary', 'origin']], body: '', redirect: null, grpcStatus: -1 },
   plainReply('weft: the route rewrites the path, and what comes of this one is too long\n'),
 ];
 /** What the CORS filter says itself. */
@@ -58,6 +58,8 @@ const CORS_HEADERS = [
   'access-control-allow-headers',
   'access-control-max-age',
 ];
+/** What is answered depends on who asks, whether he may know or not: caches must hear of it. */
+const VARIES_BY_ORIGIN: HeaderMutation = { set: [], add: [{ name: 'vary', value: 'origin' }], remove: [] };
 const byText = (item: unknown): string => JSON.stringify(item);
 const MILLION = 1_000_000;
 const MAX_MIRRORS = 16;
@@ -92,14 +94,15 @@ export class Actions {
     const known = ofRule.get(key);
     if (known !== undefined) return known;
     const cluster = (of: Destination): number => this.clusterOf(of, variant, shownBy);
+    const varying = rule.cors === undefined ? [] : [VARIES_BY_ORIGIN];
     const row = this.add(
       rule.backends,
       (backend) => [
         cluster(backend),
         this.mutationOf([rule.requestHeaders, backend.requestHeaders], []),
-        this.mutationOf([rule.responseHeaders, backend.responseHeaders], rule.cors === undefined ? [] : CORS_HEADERS),
+        this.mutationOf([rule.responseHeaders, backend.responseHeaders, ...varying], rule.cors === undefined ? [] : CORS_HEADERS),
         ...this.rewriteOf(backend.rewrite, match),
-        ...this.replyOf(backend.answer, rule.responseHeaders, match, entrance),
+        ...this.replyOf(backend.answer, [rule.responseHeaders, ...varying], match, entrance),
       ],
       rule.requestTimeoutMs,
       rule.backendTimeoutMs,
@@ -180,7 +183,7 @@ export class Actions {
   private faultOf(fault: Fault | undefined): [delayMs: number, delayParts: number, reply: number, status: number, abortParts: number] {
     if (fault === undefined) return [0, 0, -1, 0, 0];
     const { delayMs, delayPartsPerMillion, abort, abortPartsPerMillion } = fault;
-    const [reply, status] = this.replyOf(abort, undefined, null, { scheme: 'http', port: 80 });
+    const [reply, status] = this.replyOf(abort, [], null, { scheme: 'http', port: 80 });
     return [
       delayMs,
       Math.min(delayPartsPerMillion, MILLION),
@@ -201,13 +204,13 @@ export class Actions {
 
   private replyOf(
     answer: Answer | undefined,
-    headers: HeaderMutation | undefined,
+    headers: readonly (HeaderMutation | undefined)[],
     match: HttpMatch | null,
     entrance: Entrance,
   ): [reply: number, status: number] {
     if (answer === undefined) return [-1, 0];
     const { status, body, redirect, grpcStatusPlusOne } = answer;
-    const added = headers === undefined ? [] : [...headers.set, ...headers.add];
+    const added = headers.flatMap((each) => (each === undefined ? [] : [...each.set, ...each.add]));
     const reply = this.replies.add({
       headers: added.map(({ name, value }) => [name, value] as const),
       body: Buffer.from(body).toString(),

@@ -88,7 +88,7 @@ export class RouteChains {
     const variant = route.kind === 'GRPCRoute' ? 'http2' : 'declared';
     route.rules.forEach((rule, ruleIndex) => {
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
-      matches.forEach((match, matchIndex) => {
+      matches.flatMap(rule.cors === undefined ? (match) => [match] : withPreflight).forEach((match, matchIndex) => {
         if (match !== null && match.port !== 0 && match.port !== entrance.port) return;
         const action = this.actions.ofRule(rule, match, variant, shownBy, entrance);
         const candidate = {
@@ -185,6 +185,14 @@ export class RouteChains {
     }
     return path === '/' ? -1 : this.paths.find('/');
   }
+}
+
+/** Beside it the preflight request for what it matches, which names the method in a header (Gateway API, HTTPCORSFilter). */
+function withPreflight(match: HttpMatch | null): (HttpMatch | null)[] {
+  if (match === null || match.method === '' || match.method === 'OPTIONS') return [match];
+  const exact = { name: 'access-control-request-method', value: match.method, type: ValueMatch_Type.EXACT, inverted: false };
+  const origin = { name: 'origin', value: '', type: ValueMatch_Type.PRESENT, inverted: false };
+  return [match, { ...match, method: 'OPTIONS', headers: [...match.headers, exact, origin] }];
 }
 
 /** Nodes and the two indexes that lead to them, as they grow. Nodes must come in order of precedence. */

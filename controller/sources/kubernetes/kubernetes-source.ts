@@ -10,7 +10,7 @@ import type { ApiClient } from './api-client.js';
 import { discover, type Served } from './api-discovery.js';
 import { ListWatch, type ListWatchSink, type ListWatchState, type ListWatchTimes, type ObjectName } from './list-watch.js';
 import type { KubernetesObject } from './object.js';
-import { type Reference, referencesOfGateway, referencesOfIstioGateway, referencesOfPolicy } from './references.js';
+import { gatewaysOfListenerSet, type Reference, referencesOfGateway, referencesOfIstioGateway, referencesOfPolicy } from './references.js';
 import { REFERENCED_TYPES, RESOURCE_TYPES, sourceObject } from './resource-types.js';
 
 export interface KubernetesObserver {
@@ -50,7 +50,7 @@ const MAX_REFERENCES = 256;
 /** Kept as they came: what is to be said in their status depends on what they are. */
 const GATEWAY_GROUP = 'gateway.networking.k8s.io';
 /** They name Secrets and ConfigMaps. */
-const REFERRING: readonly Kind[] = ['Gateway', 'IstioGateway', 'BackendTLSPolicy'];
+const REFERRING: readonly Kind[] = ['Gateway', 'ListenerSet', 'IstioGateway', 'BackendTLSPolicy'];
 
 /** What is followed, and how to end that. */
 interface Following {
@@ -89,6 +89,12 @@ export class KubernetesSource {
   isOurGateway(name: string): boolean {
     const gateway = this.objectsOf('Gateway').get(name);
     return gateway !== undefined && this.#isOurs('Gateway', gateway);
+  }
+
+  /** Whether it adds to such a Gateway. */
+  isOurListenerSet(name: string): boolean {
+    const set = this.objectsOf('ListenerSet').get(name);
+    return set !== undefined && gatewaysOfListenerSet(set.metadata.namespace, set.body).some((gateway) => this.isOurGateway(gateway));
   }
 
   /** Of the collection over all namespaces; null: the server hasn't got it. */
@@ -272,6 +278,9 @@ export class KubernetesSource {
     const gateways = [...this.objectsOf('Gateway').values()].filter((gateway) => this.#isOurs('Gateway', gateway));
     return [
       ...gateways.flatMap(({ metadata, body }) => referencesOfGateway(metadata.namespace, body)),
+      ...[...this.objectsOf('ListenerSet').values()].flatMap(({ metadata, body }) =>
+        this.isOurListenerSet(textOfName(metadata)) ? referencesOfGateway(metadata.namespace, body) : [],
+      ),
       ...[...this.objectsOf('IstioGateway').values()].flatMap(({ metadata, body }) => referencesOfIstioGateway(metadata.namespace, body)),
       ...[...this.objectsOf('BackendTLSPolicy').values()].flatMap(({ metadata, body }) => referencesOfPolicy(metadata.namespace, body)),
     ];

@@ -13,7 +13,13 @@ function at(value: unknown, ...path: readonly string[]): unknown {
   return path.reduce<unknown>((inner, field) => (isUnchecked(inner) ? inner[field] : undefined), value);
 }
 
-/** Of a Gateway: certificates it shows, authorities it trusts. */
+/** "<namespace>/<name>" of the Gateway that it adds to; none: of something else. */
+export function gatewaysOfListenerSet(own: string, { spec }: Unchecked): string[] {
+  const { kind = 'Gateway', namespace = own, name } = one(at(spec, 'parentRef'))[0] ?? {};
+  return kind === 'Gateway' ? [`${String(namespace)}/${String(name)}`] : [];
+}
+
+/** Of a Gateway, or a ListenerSet: certificates it shows, authorities it trusts. */
 export function referencesOfGateway(namespace: string, body: Unchecked): Reference[] {
   const { spec } = body;
   const certificates = [

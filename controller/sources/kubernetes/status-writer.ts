@@ -31,6 +31,7 @@ export interface StatusWriterParts {
 export const STATUS_KINDS: readonly Kind[] = [
   'GatewayClass',
   'Gateway',
+  'ListenerSet',
   'HTTPRoute',
   'GRPCRoute',
   'TLSRoute',
@@ -110,7 +111,7 @@ export class StatusWriter {
     kind: Kind,
     object: KubernetesObject,
     problems: ReadonlyMap<string, readonly Problem[]>,
-    { attachedRoutes, generations }: CompiledModel,
+    { attachedRoutes, nodeAddresses, generations }: CompiledModel,
     signal: AbortSignal,
   ): Promise<boolean> {
     const { source, wallClock, client, observe } = this.#parts;
@@ -119,13 +120,16 @@ export class StatusWriter {
     // The compilation of this generation comes, and calls again. Objects that are none of Weft's are never compiled.
     const key = objectKey(kind, namespace, name);
     if (generations.get(key) !== generation) return true;
+    if (kind === 'ListenerSet' && !source.isOurListenerSet(`${namespace}/${name}`)) return true;
     const status = statusOf(
       {
         kind,
         object,
         problems: problems.get(key) ?? [],
-        isOurGateway: (gateway) => source.isOurGateway(gateway),
+        isOurGateway: (gateway, kindOfParent) =>
+          kindOfParent === 'Gateway' ? source.isOurGateway(gateway) : source.isOurListenerSet(gateway),
         attachedRoutes,
+        nodeAddresses,
       },
       new Date(wallClock()).toISOString().replace(/\.\d+Z$/, 'Z'),
     );

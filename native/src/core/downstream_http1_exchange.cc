@@ -188,7 +188,7 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
     }
   }
   std::string lines;
-  if (!exchange.answer_lines.empty()) options.extra_lines = lines = std::string(options.extra_lines) + exchange.answer_lines;
+  if (!exchange.answer_lines.empty()) options.extra_lines = lines = std::string(options.extra_lines) + exchange.lines_of_answer(response);
   options.keep_alive = client_minor_ == 0 && !options.close && !tunnel;
   char* out = reactor_->head_scratch();
   size_t size = 0;

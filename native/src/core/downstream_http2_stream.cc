@@ -75,7 +75,7 @@ bool DownstreamHttp2Stream::send_interim(const ResponseForm& response) {
 }
 
 bool DownstreamHttp2Stream::begin_response(const ResponseForm& response, bool ends) {
-  return send_head(response, ends, exchange_->response_mutations(), exchange_->answer_lines);
+  return send_head(response, ends, exchange_->response_mutations(), exchange_->lines_of_answer(response));
 }
 
 bool DownstreamHttp2Stream::send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) {

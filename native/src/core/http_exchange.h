@@ -65,6 +65,8 @@ class HttpExchange final : public Exchange,
   const http1::MutationSet* response_mutations() const { return tables->mutation(decision.response_mutation); }
   // Host to send instead of the request's; empty: that.
   std::string_view authority_to_send() const;
+  // For the head of the upstream's answer, which some of them tell of.
+  std::string lines_of_answer(const ResponseForm& response) const;
   // Of a local answer that names one; -1: it follows from the status.
   int32_t local_grpc_status() const;
 

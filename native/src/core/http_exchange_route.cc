@@ -32,6 +32,19 @@ void HttpExchange::prepare_changes() {
   }
 }
 
+std::string HttpExchange::lines_of_answer(const ResponseForm& response) const {
+  const CorsLines* cors = answer_lines.empty() ? nullptr : tables->cors(decision.cors);
+  if (cors == nullptr || !cors->names_exposed()) return answer_lines;
+  std::string names;
+  const auto add = [&names](std::string_view name) { names.append(names.empty() ? "" : ", ").append(name); };
+  if (response.head != nullptr) {
+    for (uint32_t i = 0; i < response.head->field_count; i++) add(response.head->fields[i].name(response.base));
+  } else {
+    for (const http2::HeaderField& field : *response.block) add(response.block->name(field));
+  }
+  return names.empty() ? answer_lines : answer_lines + "access-control-expose-headers: " + names + "\r\n";
+}
+
 std::string_view HttpExchange::authority_to_send() const {
   const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
   return rewrite != nullptr ? std::string_view(rewrite->authority) : std::string_view();
@@ -52,6 +65,8 @@ void HttpExchange::answer_as_decided() {
   std::string lines = reply->lines + answer_lines;
   if (reply->redirect) {
     const RequestView request = view();
+    // HTTP/1.0 without Host: there is nothing to send it to.
+    if (reply->redirect->host.empty() && request.authority.empty()) return reply_local(400, {}, {}, Reason::DownstreamProtocol);
     lines += location_line(*reply->redirect, request.authority, request.path, request.query, request.has_query);
   }
   reply_local(answer_status, lines, reply->body, Reason::None);

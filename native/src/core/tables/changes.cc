@@ -54,11 +54,10 @@ std::string location_line(const RedirectSpec& redirect, std::string_view authori
 
 CorsLines::CorsLines(const CorsSpec& spec) {
   if (spec.credentials) answer_ = "access-control-allow-credentials: true\r\n";
-  // What is answered depends on who asks: caches must know.
-  answer_ += "vary: origin\r\n";
+  // To who shows credentials "*" is the name of a header (Fetch, 3.3.5): theirs are told one by one.
+  names_exposed_ = spec.credentials && is_any(spec.expose);
+  if (!names_exposed_) put_list("access-control-expose-headers", spec.expose, &answer_);
   preflight_ = answer_;
-  put_list("access-control-expose-headers", spec.expose, &answer_);
-  put_list("access-control-expose-headers", spec.expose, &preflight_);
   echoes_methods_ = spec.credentials && is_any(spec.methods);
   echoes_headers_ = spec.credentials && is_any(spec.headers);
   if (!echoes_methods_) put_list("access-control-allow-methods", spec.methods, &preflight_);

@@ -59,7 +59,7 @@ struct PreflightRequest {
   std::string_view headers;
 };
 
-/// A compiled CorsSpec: complete lines, for an origin that may know.
+/// A compiled CorsSpec: complete lines, for an origin that may know. Vary is not among them: it is for every other origin, too.
 class CorsLines {
  public:
   explicit CorsLines(const CorsSpec& spec);
@@ -67,12 +67,15 @@ class CorsLines {
   std::string of_answer(std::string_view origin) const;
   /// For the answer to its preflight request.
   std::string of_preflight(std::string_view origin, const PreflightRequest& asked) const;
+  /// The headers of the answer are to be named in it, each.
+  bool names_exposed() const { return names_exposed_; }
 
  private:
   std::string answer_;
   std::string preflight_;
   bool echoes_methods_ = false;
   bool echoes_headers_ = false;
+  bool names_exposed_ = false;
 };
 
 }  // namespace weft
