@@ -1,6 +1,7 @@
 // `npm run chaos -- control`: three hosts as namespaces, on each an etcd member and a controller, and nodes and writers in a fourth (control-nodes.ts).
 // Controllers and members are killed, stopped, restarted and cut off by firewall rules at random, two at a time now and then. Every acknowledged write must
-// be on every node in the end, and no node may ever have had a half-applied revision or gone back. Owns the namespaces and the processes.
+// be on every node in the end, and no node may ever have had a half-applied revision or gone back (control-judge.ts). With a sabotage what must never happen
+// is made to happen in etcd itself, to see that it is found. Owns the namespaces and the processes.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { attempt, inNamespace, run } from '../../deploy/local/command-line.js';
 import { LabProcess } from '../../deploy/local/process.js';
+import { nameOf } from './control-judge.js';
 import type { ControlOrder, ControlReport } from './control-protocol.js';
 
 const WEFT = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -19,7 +21,13 @@ const HUB_ADDRESS = '10.213.0.1';
 /** All is well for so long before the end, as a cluster has it between its troubles. */
 const CALM_MS = 3_000;
 
+/** In etcd. */
+const SABOTAGED = `/weft/objects/Service/chaos/${nameOf(0, 0)}`;
+
 type Role = 'etcd' | 'controller';
+
+export const SABOTAGES = ['lost-write', 'half-applied'] as const;
+export type Sabotage = (typeof SABOTAGES)[number];
 
 export interface ControlChaosResult {
   readonly deeds: ReadonlyMap<string, number>;
@@ -29,7 +37,14 @@ export interface ControlChaosResult {
   readonly findings: readonly string[];
 }
 
-export async function chaosControl(minutes: number, random: () => number, logs: string | undefined): Promise<ControlChaosResult> {
+export interface ControlChaosPlan {
+  readonly minutes: number;
+  readonly random: () => number;
+  readonly logs: string | undefined;
+  readonly sabotage: Sabotage | undefined;
+}
+
+export async function chaosControl({ minutes, random, logs, sabotage }: ControlChaosPlan): Promise<ControlChaosResult> {
   const plane = await Plane.create(`cc${process.pid}`, logs);
   const interrupted = (): void => void plane.close().then(() => process.exit(130));
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
@@ -37,7 +52,10 @@ export async function chaosControl(minutes: number, random: () => number, logs: 
     await plane.start();
     const deeds = await trouble(plane, random, Date.now() + minutes * 60_000);
     await sleep(CALM_MS);
-    const { acknowledged, refused, updates, findings } = await plane.verdict();
+    await plane.order('stop');
+    if (sabotage === 'half-applied') await plane.changeOneOfAGroup();
+    if (sabotage === 'lost-write') await plane.loseOne();
+    const { acknowledged, refused, updates, findings } = await plane.order('finish');
     const nothing = acknowledged === 0 ? ['no write was ever acknowledged'] : [];
     return { deeds, acknowledged, refused, updates, findings: [...nothing, ...findings, ...plane.ends] };
   } finally {
@@ -122,11 +140,12 @@ class Plane {
     nodes.send({ kind: 'start', controllers: HOSTS.map((host) => `${addressOf(host)}:15010`) } satisfies ControlOrder);
   }
 
-  verdict(): Promise<ControlReport> {
+  /** Resolves with what they say when it is done. */
+  order(kind: 'stop' | 'finish'): Promise<ControlReport> {
     return new Promise((resolve, reject) => {
       this.#nodes?.once('message', (report: ControlReport) => resolve(report));
       this.#nodes?.once('exit', (code) => reject(new Error(`the nodes' program ended with ${code}`)));
-      this.#nodes?.send({ kind: 'finish', controllers: [] } satisfies ControlOrder);
+      this.#nodes?.send({ kind, controllers: [] } satisfies ControlOrder);
     });
   }
 
@@ -165,6 +184,26 @@ class Plane {
     await run('nsenter', inNamespace(namespace, ['nft', '-f', '-']), rules);
     await sleep(lastsMs);
     await run('nsenter', inNamespace(namespace, ['nft', 'delete', 'table', 'ip', 'cut']));
+  }
+
+  /** An acknowledged write is no more. */
+  async loseOne(): Promise<void> {
+    await this.#etcdctl('del', SABOTAGED);
+  }
+
+  /** One Service of a group has another version than the others. */
+  async changeOneOfAGroup(): Promise<void> {
+    const value = await this.#etcdctl('get', SABOTAGED, '--print-value-only');
+    await this.#etcdctl(
+      'put',
+      SABOTAGED,
+      value.trim().replace(/"port":(\d+)/, (_, port) => `"port":${Number(port) + 1}`),
+    );
+  }
+
+  #etcdctl(...args: string[]): Promise<string> {
+    const command = ['etcdctl', '--endpoints', `http://${addressOf(0)}:2379`, ...args];
+    return run('nsenter', inNamespace(this.#namespace('h0'), ['env', 'ETCDCTL_API=3', ...command]));
   }
 
   async #launch(host: number, role: Role): Promise<void> {

@@ -6,14 +6,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { removeDead } from '../../deploy/local/instance.js';
 import { NODES, type NodeName } from '../../deploy/local/layout.js';
-import { chaosControl } from './control.js';
+import { chaosControl, SABOTAGES, type Sabotage } from './control.js';
+import { etcdOutage } from './etcd-outage.js';
 import { type Deed, judge, type Verdict } from './judge.js';
 import { Mesh } from './mesh.js';
 
-const USAGE = `usage: npm run chaos -- control [--minutes N] [--seed N] [--logs FOLDER]
+const USAGE = `usage: npm run chaos -- control [--minutes N] [--seed N] [--sabotage lost-write|half-applied] [--logs FOLDER]
+       npm run chaos -- control --scenario etcd-outage [--minutes N] [--logs FOLDER]
        npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--deeds LIST] [--logs FOLDER]
   --minutes N   how long (10)
   --seed N      the same deeds in the same order again (default: another each time; it is printed)
+  --sabotage S  do in etcd itself what must never happen, to see that it is found: exits 1
+  --scenario S  etcd-outage: a whole mesh whose etcd answers nobody, for so long
   --capture M   as of \`weft agent\` (auto)
   --deeds LIST  only these, by commas, to look at one thing: kill, stop, upgrade, agent, pods
   --logs FOLDER keeps a copy of every process's log`;
@@ -163,6 +167,7 @@ interface Plan {
   readonly capture: string;
   readonly deeds: readonly DeedName[];
   readonly logs: string | undefined;
+  readonly sabotage: Sabotage | undefined;
 }
 
 async function chaos(plan: Plan): Promise<string[]> {
@@ -239,12 +244,19 @@ function deedsOf(list: string): DeedName[] | null {
   return names.every((name) => name in DEEDS) ? (names as DeedName[]) : null;
 }
 
-async function control(minutes: number, seed: number, logs: string | undefined): Promise<readonly string[]> {
-  const { deeds, acknowledged, refused, updates, findings } = await chaosControl(minutes, randomOf(seed), logs);
+async function control({ minutes, seed, logs, sabotage }: Plan): Promise<readonly string[]> {
+  const { deeds, acknowledged, refused, updates, findings } = await chaosControl({ minutes, random: randomOf(seed), logs, sabotage });
   console.table([...deeds].sort().map(([deed, times]) => ({ deed, times })));
   console.log(`${acknowledged} writes acknowledged, ${refused} refused and tried again, ${updates} updates looked at`);
   return findings;
 }
+
+/** By what stands on the command line: name, scenario. */
+const RUNS: ReadonlyMap<string, (plan: Plan) => Promise<readonly string[]>> = new Map([
+  ['redirect', chaos],
+  ['control', control],
+  ['control etcd-outage', ({ minutes, logs }: Plan) => etcdOutage(`${INSTANCES}${process.pid}`, minutes, logs)],
+]);
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -254,6 +266,8 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       capture: { type: 'string' },
       deeds: { type: 'string' },
+      scenario: { type: 'string' },
+      sabotage: { type: 'string' },
       logs: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -265,17 +279,17 @@ async function main(): Promise<number> {
   const minutes = Number(values.minutes ?? 10);
   const seed = Number(values.seed ?? Date.now() % 1_000_000);
   const deeds = deedsOf(values.deeds ?? Object.keys(DEEDS).join(','));
-  const name = positionals[0] ?? '';
-  const isKnown = positionals.length === 1 && ['redirect', 'control'].includes(name);
-  if (!isKnown || !(minutes > 0) || !Number.isInteger(seed) || deeds === null) {
+  const { logs } = values;
+  const sabotage = values.sabotage === undefined ? undefined : SABOTAGES.find((each) => each === values.sabotage);
+  const run = RUNS.get([...positionals, ...(values.scenario === undefined ? [] : [values.scenario])].join(' '));
+  if (run === undefined || sabotage !== values.sabotage || !(minutes > 0) || !Number.isInteger(seed) || deeds === null) {
     console.error(USAGE);
     return 2;
   }
   const capture = values.capture ?? 'auto';
   process.env.WEFT_CAPTURE = capture;
   console.log(`chaos for ${minutes} minutes, --seed ${seed}`);
-  const { logs } = values;
-  const findings = name === 'control' ? await control(minutes, seed, logs) : await chaos({ minutes, seed, capture, deeds, logs });
+  const findings = await run({ minutes, seed, capture, deeds, logs, sabotage });
   for (const finding of findings.slice(0, SHOWN_FINDINGS)) console.log(`finding: ${finding}`);
   console.log(findings.length === 0 ? 'no finding' : `${findings.length} findings`);
   return findings.length === 0 ? 0 : 1;
