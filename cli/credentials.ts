@@ -27,8 +27,13 @@ function usualFile(): string {
   return join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'weft', 'credentials.yaml');
 }
 
+/** As grpc writes them; more forms than it takes would be a guess. */
+const ADDRESS = /^(unix:.+|(\[[0-9a-fA-F:.]+\]|[^:/\s[\]]+):\d{1,5})$/;
+
 /** Throws Failure with what is missing. */
 export async function dial({ address, credentialsFile, isInsecure }: Target): Promise<Dialling> {
+  if (!ADDRESS.test(address))
+    throw new Failure(`--controller ${address}: expected host:port, [v6]:port or unix:/path (WEFT_CONTROLLER says it too)`, EXIT_USAGE);
   const plain = { credentials: credentials.createInsecure(), options: {}, metadata: new Metadata() };
   if (address.startsWith('unix:') || isInsecure) return plain;
   const found = await find(credentialsFile);

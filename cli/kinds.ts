@@ -3,6 +3,7 @@ import type { Finding, ManifestFile, ObjectRef } from '../api/gen/mesh/v1/admin.
 import { formatFinding } from '../api/resources/finding.js';
 import { withoutSecrets } from '../api/resources/kind-secret.js';
 import { findKind, KINDS } from '../api/resources/kinds.js';
+import { suggestion } from '../api/resources/nearest.js';
 import { parseManifests } from '../api/resources/parse.js';
 import { EXIT_USAGE, Failure } from './failure.js';
 
@@ -16,7 +17,9 @@ export function resolveKind(word: string): string {
       EXIT_USAGE,
     );
   }
-  throw new Failure(`unknown kind "${word}". There are: ${KINDS.map((kind) => kind.plural).join(', ')}`, EXIT_USAGE);
+  const plurals = KINDS.map((kind) => kind.plural);
+  const meant = suggestion(word.toLowerCase(), [...plurals, ...KINDS.map(({ kind }) => kind.toLowerCase())]);
+  throw new Failure(`unknown kind "${word}"${meant === '' ? `. There are: ${plurals.join(', ')}` : meant}`, EXIT_USAGE);
 }
 
 interface CheckedManifests {

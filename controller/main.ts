@@ -20,6 +20,7 @@ import { listenGuarded } from './access/listeners.js';
 import { createNodeIdentityService } from './access/node-identity-service.js';
 import { PodIdentity } from './access/pod-identity.js';
 import { PublishedAuthorities } from './access/published-authorities.js';
+import { lineageOf } from './access/revocations.js';
 import { createAdminService } from './admin/admin-service.js';
 import { ObjectChanges } from './admin/object-changes.js';
 import { Authority } from './ca/authority.js';
@@ -256,7 +257,18 @@ function accessOf(
     credentials,
     access: createAccessService({ client, view, keys, clock, wallClock, authority, identity, tokens }),
     nodeIdentity:
-      authority === null ? null : createNodeIdentityService({ authority, authenticator, tokens, pods, rejoinWindowMs, wallClock, joined }),
+      authority === null
+        ? null
+        : createNodeIdentityService({
+            authority,
+            authenticator,
+            tokens,
+            pods,
+            rejoinWindowMs,
+            wallClock,
+            joined,
+            lineageOf: async (node) => (await lineageOf(client, keys, node)).lineage,
+          }),
     stop: async (): Promise<void> => {
       guard.close();
       pods?.close();

@@ -4,7 +4,7 @@ import { createPublicKey, generateKeyPairSync, type KeyObject, sign, X509Certifi
 import { readFileSync } from 'node:fs';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import { CLOCK_SKEW_MS, nodeUri, parseToken, RENEWAL_CONTEXT } from '../../api/access/names.js';
+import { CLOCK_SKEW_MS, isOfNode, parseToken, RENEWAL_CONTEXT } from '../../api/access/names.js';
 import type { ServerProof } from '../../api/access/rotating-credentials.js';
 import { pinnedAuthority, type SecureChannel, secureChannel } from '../../api/access/secure-channel.js';
 import { type NodeCertificate, NodeIdentityClient } from '../../api/gen/mesh/v1/access.js';
@@ -79,7 +79,7 @@ export class Enrolment implements LinkSecurity {
     this.#spread = SPREAD * (2 * this.#clock.random() - 1);
     this.#identity = readIdentity(options.file);
     const known = this.#identity?.certificate?.subjectAltName;
-    if (known !== undefined && known !== `URI:${nodeUri(options.node)}`) {
+    if (known !== undefined && !isOfNode(known, options.node)) {
       throw new Error(
         `${options.file} is the identity of ${known}, this agent is of node ${options.node}: give it its --node, or remove the file and give it a join token`,
       );

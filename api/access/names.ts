@@ -5,9 +5,11 @@ import { createHash, type KeyObject } from 'node:crypto';
 export const CONTROLLER_NAME = 'controller.weft.internal';
 
 const NODE = 'weft://node/';
+const LINEAGE = 'weft://lineage/';
 const OPERATOR = 'weft://operator/';
 
-export const nodeUri = (node: string): string => `${NODE}${node}`;
+/** What a node's certificate says in its subjectAltName. */
+export const nodeUris = (node: string, lineage: number): string[] => [`${NODE}${node}`, ...(lineage === 0 ? [] : [`${LINEAGE}${lineage}`])];
 export const operatorUri = (operator: string): string => `${OPERATOR}${operator}`;
 
 /** Certificates hold from so long before they are made: clocks differ. */
@@ -16,12 +18,23 @@ export const CLOCK_SKEW_MS = 5 * 60_000;
 /** What a renewal is signed over, before the new public key. */
 export const RENEWAL_CONTEXT = 'weft renew\0';
 
-export type CertificateSubject = { readonly kind: 'node' | 'operator'; readonly name: string };
+export type CertificateSubject =
+  /** `lineage`: how often the node had been revoked when it joined; a renewal passes it on. */
+  { readonly kind: 'node'; readonly name: string; readonly lineage: number } | { readonly kind: 'operator'; readonly name: string };
 
 /** Of a certificate's subjectAltName as node:crypto writes it; null: it is neither's. Names need no quoting, so anything else is none. */
 export function subjectOf(subjectAltName: string | undefined): CertificateSubject | null {
-  const [, kind, name] = /^URI:weft:\/\/(node|operator)\/([a-z0-9.-]+)$/.exec(subjectAltName ?? '') ?? [];
-  return name === undefined ? null : { kind: kind === 'node' ? 'node' : 'operator', name };
+  const [, operator] = /^URI:weft:\/\/operator\/([a-z0-9.-]+)$/.exec(subjectAltName ?? '') ?? [];
+  if (operator !== undefined) return { kind: 'operator', name: operator };
+  const [, name, lineage = '0'] =
+    /^URI:weft:\/\/node\/([a-z0-9.-]+)(?:, URI:weft:\/\/lineage\/([1-9]\d{0,8}))?$/.exec(subjectAltName ?? '') ?? [];
+  return name === undefined ? null : { kind: 'node', name, lineage: Number(lineage) };
+}
+
+/** Whose certificate it is, for those who expect a node's. */
+export function isOfNode(subjectAltName: string | undefined, node: string): boolean {
+  const subject = subjectOf(subjectAltName);
+  return subject?.kind === 'node' && subject.name === node;
 }
 
 /** SHA-256 of a SubjectPublicKeyInfo: what tokens pin (as kubeadm's discovery-token-ca-cert-hash). */

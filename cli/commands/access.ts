@@ -71,9 +71,10 @@ export function nodeCommand(): Command {
   const revoke = new Command('revoke')
     .description('Make every certificate that the node got until now worth nothing; its streams end. It joins anew with a token.')
     .argument('<node>')
-    .action(async (node: string, _: unknown, self: Command) => {
+    .option('--away', 'also where no node of that name is registered now')
+    .action(async (node: string, { away = false }: { readonly away?: boolean }, self: Command) => {
       const context = contextOf(self);
-      await access(context, (client, ...tail) => client.revokeNode({ node }, ...tail));
+      await access(context, (client, ...tail) => client.revokeNode({ node, away }, ...tail));
       context.print(`certificates of node ${node} revoked`);
     });
   return new Command('node').description('Certificates of nodes.').addCommand(revoke);
@@ -194,18 +195,17 @@ function showAuthorities(context: Context, output: 'json' | undefined, { authori
 
 export function auditCommand(): Command {
   const command = new Command('audit')
-    .description('Show who did what, and who was refused, the newest first.')
+    .description('Show who did what, and who was refused, the newest first. By what and from where they came, and long texts: -o json.')
     .addOption(new Option('--limit <count>', 'how many; 0: all that are kept').argParser(wholeNumber(9)).default(20))
     .addOption(jsonOption())
     .action(async ({ limit, output }: JsonFlags & { limit: number }, self: Command) => {
       const context = contextOf(self);
       const { entries } = await access<ListAuditResponse>(context, (client, ...tail) => client.listAudit({ limit }, ...tail));
-      const columns = ['WHEN', 'WHO', 'BY', 'FROM', 'WHAT', 'RESULT'];
       show(
         context,
         output,
         { entries: entries.map((entry) => ({ ...entry, at: instant(entry.atMs) })) },
-        columns,
+        ['WHEN', 'WHO', 'WHAT', 'RESULT'],
         entries.map(auditRow),
         'nothing was done yet',
       );
@@ -213,9 +213,16 @@ export function auditCommand(): Command {
   return examples(command, ['weft audit --limit 100', 'the newest hundred'], ['weft audit --limit 0 -o json', 'all, for a script']);
 }
 
-function auditRow({ atMs, actor, by, peer, method, detail, result, message }: AuditEntry): string[] {
+const MAX_CELL = 60;
+
+/** What is long ends in "…", and by what and from where somebody came stands in JSON alone: a row is for reading. */
+function auditRow({ atMs, actor, peer, method, detail, result, message }: AuditEntry): string[] {
   const what = detail === '' ? method : `${method} ${detail}`;
-  return [instant(atMs), actor, by, peer, what, message === '' ? result : `${result}: ${message}`];
+  return [instant(atMs), actor === '' ? peer : actor, shortened(what), shortened(message === '' ? result : `${result}: ${message}`)];
+}
+
+function shortened(text: string): string {
+  return text.length <= MAX_CELL ? text : `${text.slice(0, MAX_CELL - 1)}…`;
 }
 
 export function whoamiCommand(): Command {

@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Diagnosis, Severity } from '../../api/analyze/index.js';
 import type { ManifestFile } from '../../api/gen/mesh/v1/admin.js';
 import { withController } from '../connection.js';
-import { Failure } from '../failure.js';
+import { EXIT_USAGE, Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption } from './context.js';
@@ -50,7 +50,7 @@ async function analyzeObjects(flags: AnalyzeFlags, context: Context): Promise<vo
   const stored = isLive ? await readStored(context) : [];
   const { analyze, SEVERITY_OF } = await import('../../api/analyze/index.js');
   for (const code of flags.suppress ?? [])
-    if (!(code in SEVERITY_OF)) throw new Failure(`--suppress ${code}: there are ${Object.keys(SEVERITY_OF).join(', ')}`);
+    if (!(code in SEVERITY_OF)) throw new Failure(`--suppress ${code}: there are ${Object.keys(SEVERITY_OF).join(', ')}`, EXIT_USAGE);
   const found = analyze(files, Date.now(), stored).filter(({ code }) => !(flags.suppress ?? []).includes(code));
   print(found, flags, context);
   const failing = found.filter(({ severity }) => RANK[severity] <= RANK[flags.failOn]);

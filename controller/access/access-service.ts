@@ -46,6 +46,7 @@ import type { ControllerIdentity } from './controller-identity.js';
 import type { JoinTokens } from './join-tokens.js';
 import { askNode } from './node-status-client.js';
 import { nameOf, principalOf } from './principal.js';
+import { lineageOf } from './revocations.js';
 import { Refusal, unary } from './unary.js';
 
 export interface AccessParts {
@@ -109,16 +110,8 @@ export function createAccessService(parts: AccessParts): AccessServer {
       await write(parts, [{ key: parts.keys.operator(name), value: null, lease: null }]);
       return {};
     }),
-    revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async ({ request: { node } }) => {
-      authorityOf(parts);
-      checkNodeName(node);
-      const value = JSON.stringify({ atMs: parts.wallClock(), requestId: randomUUID() });
-      // A token gives a certificate again to the key that it was used with.
-      const tokens = await parts.tokens.keysFor(node);
-      await write(parts, [
-        { key: parts.keys.revoked(node), value, lease: null },
-        ...tokens.map((key) => ({ key, value: null, lease: null })),
-      ]);
+    revokeNode: unary<RevokeNodeRequest, RevokeNodeResponse>(async ({ request }) => {
+      await revokeNode(parts, request);
       return {};
     }),
     listAuthorities: unary<ListAuthoritiesRequest, ListAuthoritiesResponse>(async () => shownAuthorities(authorityOf(parts))),
@@ -153,6 +146,24 @@ async function createJoinToken(
   const created = await parts.tokens.create(node, ttlSeconds * 1_000, createdBy, signer.publicKey);
   if (typeof created === 'string') throw new Refusal(status.UNAVAILABLE, created);
   return { info: shownToken(created.id, created.record), token: created.text };
+}
+
+async function revokeNode(parts: AccessParts, { node, away }: RevokeNodeRequest): Promise<void> {
+  const { client, keys, tokens, wallClock } = parts;
+  authorityOf(parts);
+  checkNodeName(node);
+  const key = keys.revoked(node);
+  const { lineage, revision } = await lineageOf(client, keys, node);
+  // A token gives a certificate again to the key that it was used with.
+  const useless = await tokens.keysFor(node);
+  const isKnown = away || revision > 0 || useless.length > 0 || (await client.range({ key: Buffer.from(keys.node(node)) })).kvs.length > 0;
+  if (!isKnown) {
+    const message = `no node "${node}" is registered, and there is no join token for it (weft status has the nodes): if it is switched off, say so with --away`;
+    throw new Refusal(status.NOT_FOUND, message);
+  }
+  const value = JSON.stringify({ atMs: wallClock(), lineage: lineage + 1, requestId: randomUUID() });
+  const writes = [{ key, value, lease: null }, ...useless.map((token) => ({ key: token, value: null, lease: null }))];
+  await write(parts, writes, new Map([[key, revision]]));
 }
 
 async function createOperator(

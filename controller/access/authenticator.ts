@@ -1,7 +1,7 @@
 // What a call proves about its caller: by the listener it came to, its client certificate, its bearer token. Reads; changes nothing.
 import { createHash, timingSafeEqual, X509Certificate } from 'node:crypto';
 import type { Metadata } from '@grpc/grpc-js';
-import { CLOCK_SKEW_MS, parseToken, pinOf, subjectOf } from '../../api/access/names.js';
+import { parseToken, pinOf, subjectOf } from '../../api/access/names.js';
 import type { Authority } from '../ca/authority.js';
 import type { OperatorRecord } from '../store/access-records.js';
 import type { StoreView } from '../store/view.js';
@@ -48,10 +48,10 @@ export class Authenticator {
   }
 
   /** Why a node that was let in is no longer; null: it still is. */
-  nodeFault({ name, issuedAtMs, expiresAtMs }: Principal & { kind: 'node' }): string | null {
+  nodeFault({ name, lineage, expiresAtMs }: Principal & { kind: 'node' }): string | null {
     if (expiresAtMs <= this.#wallClock()) return `the certificate of node ${name} has ended: it is to renew it and connect again`;
     const revoked = this.#view.revocations.get(name);
-    if (revoked !== undefined && issuedAtMs <= revoked.atMs)
+    if (revoked !== undefined && lineage < revoked.lineage)
       return `the certificates of node ${name} were revoked: it needs a new join token`;
     return null;
   }
@@ -60,8 +60,7 @@ export class Authenticator {
   nodeOf(certificate: X509Certificate): (Principal & { kind: 'node' }) | null {
     const subject = subjectOf(certificate.subjectAltName);
     if (subject?.kind !== 'node' || this.#authority?.hasSigned(certificate) !== true) return null;
-    const issuedAtMs = Date.parse(certificate.validFrom) + CLOCK_SKEW_MS;
-    return { kind: 'node', name: subject.name, issuedAtMs, expiresAtMs: Date.parse(certificate.validTo) };
+    return { ...subject, expiresAtMs: Date.parse(certificate.validTo) };
   }
 
   #byCertificate(certificate: X509Certificate): Authentication {

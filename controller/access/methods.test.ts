@@ -20,7 +20,7 @@ function paths(): string[] {
   return services.flatMap(({ typeName, methods }) => methods.map(({ name }) => `/${typeName}/${name}`));
 }
 
-const node: Principal = { kind: 'node', name: 'node-a', issuedAtMs: 0, expiresAtMs: 1 };
+const node: Principal = { kind: 'node', name: 'node-a', lineage: 0, expiresAtMs: 1 };
 const operator = (role: 'viewer' | 'operator' | 'admin'): Principal => ({ kind: 'operator', name: 'ann', role, by: 'token' });
 const CALLERS: Readonly<Record<string, Principal>> = {
   stranger: { kind: 'stranger' },

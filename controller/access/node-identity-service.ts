@@ -1,4 +1,6 @@
 // NodeIdentity: how a node gets its certificate, at first contact and again. Owns what counts as proof; the authority signs.
+// Every certificate has a lineage: how often the node had been revoked before it proved itself by other than a certificate. A renewal passes it on, whatever
+// the replica knows; so a certificate made of a revoked one is as worthless as that, also where its maker had not heard of the revocation.
 import { type KeyObject, verify, X509Certificate } from 'node:crypto';
 import { type Metadata, status } from '@grpc/grpc-js';
 import { RENEWAL_CONTEXT } from '../../api/access/names.js';
@@ -15,6 +17,8 @@ export interface NodeIdentityParts {
   readonly authority: Authority;
   readonly authenticator: Authenticator;
   readonly tokens: JoinTokens;
+  /** As etcd has it, not the view. Throws StoreError. */
+  readonly lineageOf: (node: string) => Promise<number>;
   /** Null: no Kubernetes. */
   readonly pods: PodIdentity | null;
   /** For so long after its end a certificate still renews itself. */
@@ -28,6 +32,7 @@ interface Proved {
   readonly node: string;
   /** That it wants a certificate for. */
   readonly key: KeyObject;
+  readonly lineage: number;
   readonly by: 'token' | 'kubernetes' | 'renewal';
 }
 
@@ -52,18 +57,20 @@ async function proveByCredential(parts: NodeIdentityParts, { node, publicKey }: 
   const key = keyIn(publicKey);
   if (credential === null)
     throw new Refusal(status.UNAUTHENTICATED, 'no join token: give the agent one by --join-token-file (weft token create)');
+  // Before the proof: whoever is revoked after it is so with what follows from it.
+  const lineage = await parts.lineageOf(node);
   if (parts.pods?.isLikely(credential) === true) {
     const found = await parts.pods.nodeOf(credential);
     if (found.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, found.message);
     if (found.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, found.message);
     if (found.node !== node)
       throw new Refusal(status.PERMISSION_DENIED, `the service account token is of a pod on node "${found.node}", not on "${node}"`);
-    return { node, key, by: 'kubernetes' };
+    return { node, key, lineage, by: 'kubernetes' };
   }
   const use = await parts.tokens.use(credential, node, key);
   if (use.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, use.message);
   if (use.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, use.message);
-  return { node, key, by: 'token' };
+  return { node, key, lineage, by: 'token' };
 }
 
 function proveByCertificate(parts: NodeIdentityParts, { certificate: bytes, publicKey, signature }: RenewRequest): Proved {
@@ -91,18 +98,18 @@ function proveByCertificate(parts: NodeIdentityParts, { certificate: bytes, publ
   // Whether it has ended was asked above.
   const fault = parts.authenticator.nodeFault({ ...node, expiresAtMs: Number.POSITIVE_INFINITY });
   if (fault !== null) throw new Refusal(status.UNAUTHENTICATED, fault);
-  return { node: node.name, key, by: 'renewal' };
+  return { node: node.name, key, lineage: node.lineage, by: 'renewal' };
 }
 
 function certificateFor(
   { authority, wallClock, joined }: NodeIdentityParts,
   metadata: Metadata,
-  { node, key, by }: Proved,
+  { node, key, lineage, by }: Proved,
 ): NodeCertificate {
   // The guard let in a stranger: from here on the call is the node's, for the audit log.
-  setPrincipal(metadata, { kind: 'node', name: node, issuedAtMs: wallClock(), expiresAtMs: wallClock() });
+  setPrincipal(metadata, { kind: 'node', name: node, lineage, expiresAtMs: wallClock() });
   joined(node, by);
-  return { certificate: authority.issueNode(node, key), authorities: authority.bundle };
+  return { certificate: authority.issueNode(node, lineage, key), authorities: authority.bundle };
 }
 
 function ready({ authority }: NodeIdentityParts): void {

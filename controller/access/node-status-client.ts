@@ -1,7 +1,7 @@
 // Asks nodes for their status in the place of operators, who have no certificate that nodes know. To a node it proves to be a controller, and it hears only
 // the node that it asked for: an address that a node made up leads to a handshake that fails.
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { nodeUri } from '../../api/access/names.js';
+import { isOfNode } from '../../api/access/names.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { failureReason } from '../../api/grpc/failure.js';
 import type { ControllerIdentity } from './controller-identity.js';
@@ -20,7 +20,7 @@ export function askNode(identity: ControllerIdentity, node: string, address: str
     throw new Refusal(status.FAILED_PRECONDITION, `node ${node} tells its status on its own host alone, at ${address}`);
   const proved = credentials.createSsl(Buffer.from(proof.authorities.join('')), Buffer.from(proof.key), Buffer.from(proof.certificate), {
     checkServerIdentity: (_, { subjectaltname }) =>
-      subjectaltname === `URI:${nodeUri(node)}`
+      isOfNode(subjectaltname, node)
         ? undefined
         : new Error(`it is not node ${node} that answers there, but ${subjectaltname ?? 'somebody else'}`),
   });

@@ -3,7 +3,8 @@ import type { Metadata } from '@grpc/grpc-js';
 import { type OperatorRole, ROLES } from '../store/access-records.js';
 
 export type Principal =
-  | { readonly kind: 'node'; readonly name: string; readonly issuedAtMs: number; readonly expiresAtMs: number }
+  /** `lineage`: how often the node had been revoked when it joined. */
+  | { readonly kind: 'node'; readonly name: string; readonly lineage: number; readonly expiresAtMs: number }
   | { readonly kind: 'operator'; readonly name: string; readonly role: OperatorRole; readonly by: 'token' | 'certificate' }
   /** May all: it has passed the file mode of a socket, or nobody asked for security. `name` is what it calls itself. */
   | { readonly kind: 'local'; readonly name: string; readonly by: 'local socket' | 'plaintext' }

@@ -3,7 +3,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomUUID, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Logger } from 'pino';
-import { CLOCK_SKEW_MS, CONTROLLER_NAME, nodeUri, operatorUri, pinOf } from '../../api/access/names.js';
+import { CLOCK_SKEW_MS, CONTROLLER_NAME, nodeUris, operatorUri, pinOf } from '../../api/access/names.js';
 import type { AuthorityRecord } from '../store/access-records.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
@@ -127,9 +127,9 @@ export class Authority {
   }
 
   /** PEM. Throws when there is a `fault`. */
-  issueNode(node: string, publicKey: KeyObject): string {
+  issueNode(node: string, lineage: number, publicKey: KeyObject): string {
     // A server too: of its status. No name of anybody's choice stands where names of servers are looked for, the subject among them.
-    return this.#issue({ commonName: 'weft node', uris: [nodeUri(node)], dnsNames: [], usages: ['client', 'server'], publicKey });
+    return this.#issue({ commonName: 'weft node', uris: nodeUris(node, lineage), dnsNames: [], usages: ['client', 'server'], publicKey });
   }
 
   issueController(publicKey: KeyObject): string {

@@ -38,9 +38,11 @@ export interface OperatorRecord {
   readonly createdBy: string;
 }
 
-/** Under <prefix>/revoked/<node>: certificates of the node that were issued until then are worth nothing. */
+/** Under <prefix>/revoked/<node>. */
 export interface RevocationRecord {
   readonly atMs: number;
+  /** How often the node has been revoked: certificates of an earlier lineage are worth nothing. */
+  readonly lineage: number;
 }
 
 /** Under <prefix>/audit/<time>-<id>. */
@@ -72,7 +74,7 @@ const operator = z.object({
   expiresAtMs: z.number(),
   createdBy: z.string(),
 });
-const revocation = z.object({ atMs: z.number() });
+const revocation = z.object({ atMs: z.number(), lineage: z.number().default(1) });
 const audit = z.object({
   atMs: z.number(),
   actor: z.string(),

@@ -12,7 +12,7 @@
 //   <prefix>/authority                           who signs certificates of nodes and controllers; its keys sealed
 //   <prefix>/join-tokens/<id>                    one token by which a node may join, on a lease of its own
 //   <prefix>/operators/<name>                    one operator's role and hash of their credential
-//   <prefix>/revoked/<node>                      until when the node's certificates are worth nothing
+//   <prefix>/revoked/<node>                      how often the node was revoked: certificates from before are worth nothing
 //   <prefix>/audit/<time>-<id>                   what somebody did
 //   <prefix>/refusals/<time>-<id>                what somebody was refused, or failed at
 //   <prefix>/incarnation                         drawn once: tells this store from one set up anew under the same names

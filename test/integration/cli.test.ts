@@ -75,3 +75,15 @@ spec:
   );
   expect(found.code).toBe(1);
 });
+
+test('what is mistyped is answered by what was expected, and exit code 2', async () => {
+  for (const [args, text] of [
+    [['get', 'servce'], 'unknown kind "servce"; did you mean service?'],
+    [['analyze', '--suppress', 'WX'], '--suppress WX: there are '],
+    [['get', 'services', '--controller', 'localhost'], '--controller localhost: expected host:port, [v6]:port or unix:/path'],
+    [['get', 'services', '--controller', 'http://10.0.0.1:15010'], '--controller http://10.0.0.1:15010: expected host:port'],
+  ] as const) {
+    const { code, stderr } = await weft(args);
+    expect([code, stderr.slice(0, text.length)]).toEqual([2, text]);
+  }
+});

@@ -7,7 +7,7 @@ import { expect, jest, test } from '@jest/globals';
 import { pino } from 'pino';
 import { Enrolment } from '../../agent/identity/enrolment.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
-import { parseToken, type Token, tokenText } from '../../api/access/names.js';
+import { parseToken, subjectOf, type Token, tokenText } from '../../api/access/names.js';
 import { pinnedAuthority } from '../../api/access/secure-channel.js';
 import { type ListAuthoritiesResponse, type NodeCertificate, NodeIdentityClient, Role } from '../../api/gen/mesh/v1/access.js';
 import { AdminClient } from '../../api/gen/mesh/v1/admin.js';
@@ -18,8 +18,21 @@ import { listPrefix } from '../../controller/store/list.js';
 import { Certificates } from '../lab/certificates.js';
 import { Condition } from '../lab/condition.js';
 import { KubernetesApi } from '../lab/kubernetes-api.js';
+import { stallableEtcd } from '../lab/stalled-watch.js';
 import { ask } from './controller-lab.js';
-import { bearer, ec, eventually, type KeyPair, type Known, refusedWith, renewalSignature, SecuredMesh, spki } from './secured-mesh.js';
+import {
+  bearer,
+  ec,
+  eventually,
+  type Joined,
+  type KeyPair,
+  type Known,
+  pem,
+  refusedWith,
+  renewalSignature,
+  SecuredMesh,
+  spki,
+} from './secured-mesh.js';
 
 jest.setTimeout(30_000);
 const mesh = new SecuredMesh();
@@ -31,8 +44,22 @@ function subscribe(known: Known, node: string): Promise<ServiceError | null> {
   return new Promise((resolve) => {
     stream.on('error', (error: ServiceError) => resolve(error));
     stream.on('data', () => resolve(null));
-    stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume: undefined, protocol: PROTOCOL } } });
+    stream.write({
+      request: { $case: 'subscribe', value: { node, version: 'test', resume: undefined, protocol: PROTOCOL, packed: false } },
+    });
   });
+}
+
+/** By a renewal, at that replica. */
+async function renewed(known: Joined, address = mesh.one.address) {
+  const pair = ec();
+  const identity = mesh.client(NodeIdentityClient, { authorities: known.authorities }, address);
+  const certificate = new X509Certificate(known.answer.certificate).raw;
+  const signature = renewalSignature(spki(pair), known.pair);
+  const answer = await ask<NodeCertificate>((done) => identity.renew({ certificate, publicKey: spki(pair), signature }, done));
+  const subject = subjectOf(new X509Certificate(answer.certificate).subjectAltName);
+  const next: Joined = { certificate: answer.certificate, key: pem(pair), authorities: answer.authorities, answer, pair };
+  return { known: next, lineage: subject?.kind === 'node' ? subject.lineage : null };
 }
 
 test('a node joins with its token, is served as itself, and as nobody else', async () => {
@@ -191,9 +218,11 @@ test('an open stream ends when its certificate does, and at once when the node i
     isServed = true;
     watched.changed();
   });
-  stream.write({ request: { $case: 'subscribe', value: { node: 'node-a', version: 'test', resume: undefined, protocol: PROTOCOL } } });
+  stream.write({
+    request: { $case: 'subscribe', value: { node: 'node-a', version: 'test', resume: undefined, protocol: PROTOCOL, packed: false } },
+  });
   await watched.until('the first push', () => isServed);
-  await ask((done) => mesh.local.access.revokeNode({ node: 'node-a' }, done));
+  await ask((done) => mesh.local.access.revokeNode({ node: 'node-a', away: false }, done));
   await watched.until('the end of the stream', () => error !== null);
   expect(error).toMatchObject({ code: status.UNAUTHENTICATED });
   expect((await subscribe(known, 'node-a'))?.details).toContain('were revoked: it needs a new join token');
@@ -202,10 +231,44 @@ test('an open stream ends when its certificate does, and at once when the node i
 test('tokens from before a node was revoked are worth nothing afterwards, also for the key that one was used with', async () => {
   const [used, unused, another] = [await mesh.token('node-a'), await mesh.token('node-a'), await mesh.token('node-b')];
   const { pair, authorities: trusted } = await mesh.joinWith(used, 'node-a');
-  await ask((done) => mesh.local.access.revokeNode({ node: 'node-a' }, done));
+  await ask((done) => mesh.local.access.revokeNode({ node: 'node-a', away: false }, done));
   expect((await refusedWith(mesh.joinWith(used, 'node-a', pair, trusted))).details).toContain('not valid');
   expect((await refusedWith(mesh.joinWith(unused, 'node-a', ec(), trusted))).details).toContain('not valid');
   expect((await mesh.joinWith(another, 'node-b')).answer.certificate).toContain('BEGIN CERTIFICATE');
+});
+
+test('a certificate that a replica renews from a revoked one, of which it has not heard, is worth nothing', async () => {
+  const etcd = await stallableEtcd(mesh.etcd.endpoint);
+  mesh.closing.push(() => etcd.close());
+  const behind = await mesh.controller({ listen: ['127.0.0.1:0'], etcd: [etcd.endpoint] });
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  // Both know the authority, and the node by its certificate.
+  expect((await renewed(known, behind.address)).lineage).toBe(0);
+  etcd.stall();
+  await ask((done) => mesh.local.access.revokeNode({ node: 'node-a', away: false }, done));
+  expect((await refusedWith(renewed(known))).details).toContain('were revoked');
+  const late = await renewed(known, behind.address);
+  expect((await subscribe(late.known, 'node-a'))?.details).toContain('were revoked: it needs a new join token');
+  expect((await refusedWith(renewed(late.known))).details).toContain('were revoked');
+  // What it gets by a token is of the next lineage, and is passed on by renewals.
+  const again = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  expect(new X509Certificate(again.answer.certificate).subjectAltName).toBe('URI:weft://node/node-a, URI:weft://lineage/1');
+  const next = await renewed(again);
+  expect(next.lineage).toBe(1);
+  expect(await subscribe(next.known, 'node-a')).toBeNull();
+});
+
+test('a node that nobody knows is not revoked, unless it is said to be away', async () => {
+  const at = ['--controller', mesh.socket];
+  const typo = await mesh.cli('node', 'revoke', 'node-q', ...at);
+  expect(typo).toMatchObject({ code: 1, stdout: '' });
+  expect(typo.stderr).toContain('no node "node-q" is registered, and there is no join token for it');
+  expect(await mesh.cli('node', 'revoke', 'node-q', '--away', ...at)).toMatchObject({
+    code: 0,
+    stdout: 'certificates of node node-q revoked\n',
+  });
+  await mesh.token('node-r');
+  expect(await mesh.cli('node', 'revoke', 'node-r', ...at)).toMatchObject({ code: 0 });
 });
 
 test('a node to whose clock every certificate is old does not ask for one after the other', async () => {
@@ -234,7 +297,7 @@ test('a revoked agent joins anew by the token it is given', async () => {
   writeFileSync(file, await mesh.token('n1'));
   await mesh.agent('--join-token-file', file);
   await mesh.nodeIsConnected('n1');
-  await ask((done) => mesh.local.access.revokeNode({ node: 'n1' }, done));
+  await ask((done) => mesh.local.access.revokeNode({ node: 'n1', away: false }, done));
   await mesh.audited(({ method, result }) => method === 'NodeIdentity/Renew' && result === 'UNAUTHENTICATED');
   writeFileSync(file, await mesh.token('n1'));
   await mesh.audited(({ method, result, atMs }) => method === 'NodeIdentity/Join' && result === 'OK' && atMs > Date.now() - 5_000);

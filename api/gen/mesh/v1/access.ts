@@ -148,6 +148,8 @@ export interface DeleteOperatorResponse {
 
 export interface RevokeNodeRequest {
   node: string;
+  /** Also where no node of that name is registered now: it may be switched off. */
+  away: boolean;
 }
 
 export interface RevokeNodeResponse {
@@ -1455,13 +1457,16 @@ export const DeleteOperatorResponse: MessageFns<DeleteOperatorResponse> = {
 };
 
 function createBaseRevokeNodeRequest(): RevokeNodeRequest {
-  return { node: "" };
+  return { node: "", away: false };
 }
 
 export const RevokeNodeRequest: MessageFns<RevokeNodeRequest> = {
   encode(message: RevokeNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.node !== "") {
       writer.uint32(10).string(message.node);
+    }
+    if (message.away !== false) {
+      writer.uint32(16).bool(message.away);
     }
     return writer;
   },
@@ -1487,6 +1492,14 @@ export const RevokeNodeRequest: MessageFns<RevokeNodeRequest> = {
             message.node = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.away = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1505,6 +1518,7 @@ export const RevokeNodeRequest: MessageFns<RevokeNodeRequest> = {
   fromPartial(object: DeepPartial<RevokeNodeRequest>): RevokeNodeRequest {
     const message = createBaseRevokeNodeRequest();
     message.node = object.node ?? "";
+    message.away = object.away ?? false;
     return message;
   },
 };
