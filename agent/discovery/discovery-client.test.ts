@@ -76,7 +76,7 @@ describe('DiscoveryClient', () => {
     const { updates } = new Recorder([server.address]);
     const stream = await server.nextStream();
     expect(await stream.next()).toEqual({
-      request: { $case: 'subscribe', value: { node: 'n1', version: 'test', resume: undefined, protocol: PROTOCOL } },
+      request: { $case: 'subscribe', value: { node: 'n1', version: 'test', resume: undefined, protocol: PROTOCOL, packed: true } },
     });
     stream.send({ nonce: 1, revision: 5, full: true, more: true, resources: [resource('a')] });
     stream.send({ nonce: 2, revision: 5, full: true, token: token(5), resources: [resource('b')] });

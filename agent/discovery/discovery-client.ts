@@ -11,6 +11,7 @@ import {
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { contentOf } from '../../api/grpc/encode-revision.js';
 import { PROTOCOL, protocolFault } from '../../api/grpc/protocol.js';
 import type { Clock } from '../link/clock.js';
 import { Link, type LinkSecurity, type LinkSession, type LinkState } from '../link/link.js';
@@ -108,7 +109,9 @@ export class DiscoveryClient {
 
   async #session({ call, signal }: LinkSession<DiscoveryRequest, DiscoveryResponse>): Promise<void> {
     const { node, version } = this.#options;
-    call.write({ request: { $case: 'subscribe', value: { node, version, resume: this.#token ?? undefined, protocol: PROTOCOL } } });
+    call.write({
+      request: { $case: 'subscribe', value: { node, version, resume: this.#token ?? undefined, protocol: PROTOCOL, packed: true } },
+    });
     let gathering = new Gathering();
     // Reading by iteration is the backpressure: while a revision is applied nothing more is taken off the stream.
     for await (const chunk of call as AsyncIterable<DiscoveryResponse>) {
@@ -166,11 +169,12 @@ class Gathering {
     this.#first = first;
     this.#token = chunk.token ?? this.#token;
     this.#chunks += 1;
-    for (const resource of chunk.resources) {
+    const { resources, removed } = contentOf(chunk);
+    for (const resource of resources) {
       this.#bytes += resource.body.length + resource.name.length;
       this.#resources.push(resource);
     }
-    for (const name of chunk.removed) {
+    for (const name of removed) {
       this.#bytes += name.name.length;
       this.#removed.push(name);
     }

@@ -138,6 +138,7 @@ function encode(catalog: Catalog, node: string): Uint8Array[] {
     more: false,
     resources: [...catalog.resources()],
     removed: [],
+    packed: Buffer.alloc(0),
     protocol: PROTOCOL,
   }).finish();
   const digest = createHash('sha256').update(body).digest('hex');

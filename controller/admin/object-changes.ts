@@ -145,13 +145,13 @@ export class ObjectChanges {
 
   /** Of what was planned on the view as it is now. */
   #writeWide(writes: readonly Write[]): Promise<CommitResult> | CommitResult {
-    if (writes.length === 0) return { kind: 'committed', revision: 0 };
+    if (writes.length === 0) return { kind: 'committed', revision: 0, found: [] };
     const settled = { prefix: this.#keys.allHistory, revision: this.#view.revision };
     return commit(this.#client, { expect: new Map([[this.#keys.restoring, 0]]), settled, writes });
   }
 
   #write(expect: ReadonlyMap<string, number>, writes: readonly Write[]): Promise<CommitResult> | CommitResult {
-    return writes.length === 0 ? { kind: 'committed', revision: 0 } : commit(this.#client, { expect, writes });
+    return writes.length === 0 ? { kind: 'committed', revision: 0, found: [] } : commit(this.#client, { expect, writes });
   }
 
   #plan(wanted: readonly Wanted[], current: ReadonlyMap<string, Current | null>, cause: Cause, isReversible: boolean) {

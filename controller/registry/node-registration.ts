@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import type { RegisterRequest } from '../../api/gen/mesh/v1/discovery.js';
 import type { EtcdClient } from '../store/etcd-client.js';
-import { type Keyspace, leaseIdOfNode, prefixEnd } from '../store/keys.js';
+import { type Keyspace, leaseIdOfNode } from '../store/keys.js';
 import type { Leases } from '../store/lease.js';
 import { readNode } from '../store/records.js';
 import { type CommitResult, commit, type Write } from '../store/transaction.js';
@@ -50,9 +50,9 @@ export class NodeRegistration {
   /** Brings etcd to the node's state. One call at a time. Throws StoreError when etcd is away. */
   async bring(state: RegisterRequest): Promise<RegistrationResult> {
     try {
-      const isAlive = await this.#leases.keepAlive(this.#leaseId);
-      if (!isAlive) this.#claim = null;
-      if (this.#claim === null || this.#claim.nodeValue !== this.#nodeValue(state)) {
+      const isHeld = this.#claim !== null && (await this.#leases.keepAlive(this.#leaseId));
+      if (!isHeld || this.#claim?.nodeValue !== this.#nodeValue(state)) {
+        this.#claim = null;
         const failed = await this.#take(state);
         if (failed !== null) return failed;
       }
@@ -77,21 +77,20 @@ export class NodeRegistration {
       const found = (await this.#client.range({ key: Buffer.from(key) })).kvs[0];
       if (found !== undefined && readNode(found.value)?.session !== this.#session) return { kind: 'superseded' };
     }
-    const result = await commit(this.#client, { expect: new Map(), writes: [{ key, value, lease: this.#leaseId }] });
+    const result = await commit(this.#client, {
+      expect: new Map(),
+      writes: [{ key, value, lease: this.#leaseId }],
+      reads: [this.#keys.runningOf(this.node), this.#keys.instancesOf(this.node), this.#keys.failingOf(this.node)],
+    });
     if (result.kind !== 'committed') return this.#failed(result);
     this.#wasClaimed = true;
-    this.#claim = { nodeRevision: result.revision, nodeValue: value, written: await this.#readWritten() };
+    if (result.found === null) return { kind: 'failed', message: 'etcd’s answer was lost' };
+    // What stands there with another lease is written again.
+    const written = result.found.flat().map(({ key: at, value: text, lease }): [string, string] => {
+      return [at, lease === this.#leaseId ? text.toString() : ''];
+    });
+    this.#claim = { nodeRevision: result.revision, nodeValue: value, written: new Map(written) };
     return null;
-  }
-
-  /** What stands there with the right lease: the rest is written again. */
-  async #readWritten(): Promise<Map<string, string>> {
-    const written = new Map<string, string>();
-    for (const prefix of [this.#keys.runningOf(this.node), this.#keys.instancesOf(this.node), this.#keys.failingOf(this.node)]) {
-      const found = await this.#client.range({ key: Buffer.from(prefix), range_end: prefixEnd(prefix) });
-      for (const { key, value, lease } of found.kvs) written.set(key.toString(), lease === this.#leaseId ? value.toString() : '');
-    }
-    return written;
   }
 
   /** By key: what is to stand there. */

@@ -12,7 +12,7 @@ import type { Interest } from '../interest/interest.js';
 import type { NodeInterests } from '../interest/node-interests.js';
 import type { VisibleResource } from '../interest/units.js';
 import { nodeNameFault } from '../node-name.js';
-import { type DiscoveryCall, DiscoverySession, type SessionHost, type Standing } from './discovery-session.js';
+import { type DiscoveryCall, DiscoverySession, type Reader, type SessionHost, type Standing } from './discovery-session.js';
 import { ModelHistory } from './model-history.js';
 import type { NodeAcks } from './node-acks.js';
 import { encodePush, type Push, SharedPushes } from './push.js';
@@ -118,7 +118,7 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       this.#start(subscribe).then(
         (from) => {
           if (isOver) return;
-          session = this.#add(subscribe.node, call, from);
+          session = this.#add({ node: subscribe.node, isPacked: subscribe.packed }, call, from);
         },
         (error: unknown) => fail(call, status.UNAVAILABLE, messageOf(error)),
       );
@@ -132,9 +132,9 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     call.on('close', close);
   };
 
-  pushFrom(node: string, at: Standing): Push | null {
+  pushFrom(reader: Reader, at: Standing): Push | null {
     if (at.revision >= this.history.revision) return null;
-    return this.#pushTo(node, at);
+    return this.#pushTo(reader, at);
   }
 
   sent(): void {
@@ -193,7 +193,8 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  #add(node: string, call: DiscoveryCall, from: Standing | null): DiscoverySession {
+  #add(reader: Reader, call: DiscoveryCall, from: Standing | null): DiscoverySession {
+    const { node } = reader;
     const older = this.#sessions.get(node);
     if (older !== undefined) {
       const olderCall = this.#calls.get(older);
@@ -201,15 +202,15 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
       if (olderCall !== undefined)
         fail(olderCall, status.ABORTED, `another stream subscribed as node "${node}": does a second agent use that name?`);
     }
-    const session = new DiscoverySession(node, call, this);
+    const session = new DiscoverySession(reader, call, this);
     this.#sessions.set(node, session);
     this.#calls.set(session, call);
     this.#parts.acks.connected(node);
     const isDelta = from !== null && this.history.reaches(from.revision);
     this.#parts.observe.connected(node, isDelta ? 'delta' : 'full');
     // Even one that resumes at the newest revision gets an empty delta: it tells the node that it is up to date, and has it ack.
-    if (isDelta) session.send(this.#pushTo(node, from));
-    else session.onWritten(this.#snapshots.take(() => session.send(this.#pushTo(node, null))));
+    if (isDelta) session.send(this.#pushTo(reader, from));
+    else session.onWritten(this.#snapshots.take(() => session.send(this.#pushTo(reader, null))));
     return session;
   }
 
@@ -222,14 +223,14 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     this.#parts.observe.disconnected(session.node);
   }
 
-  #pushTo(node: string, from: Standing | null): Push {
+  #pushTo({ node, isPacked }: Reader, from: Standing | null): Push {
     const now = this.#parts.interests.of(node);
     const way = from === null ? ` ${now.digest}` : `${from.revision} ${from.interest.digest} ${now.digest}`;
-    return this.#pushes.get(way, () => {
+    return this.#pushes.get(`${way} ${isPacked}`, () => {
       const delta = this.history.since(from?.revision ?? null, { before: from?.interest ?? now, now });
       const compiler = now.digest === '' ? this.#compiler : `${this.#compiler}.${now.digest}`;
       const token: ResumeToken = { clusterId: this.#parts.clusterId(), compiler, revision: delta.revision };
-      const push = encodePush(delta, now, token, () => ++this.#nonce);
+      const push = encodePush(delta, { interest: now, token, isPacked }, () => ++this.#nonce);
       this.#parts.observe.encoded(push);
       return push;
     });

@@ -10,8 +10,8 @@ import type { Push } from './push.js';
 export type DiscoveryCall = ServerDuplexStream<DiscoveryRequest, Buffer>;
 
 export interface SessionHost {
-  /** The push that brings `node` from where it stands to the newest revision; null when it is there. */
-  pushFrom(node: string, at: Standing): Push | null;
+  /** The push that brings the reader from where it stands to the newest revision; null when it is there. */
+  pushFrom(reader: Reader, at: Standing): Push | null;
   sent(): void;
   acked(session: DiscoverySession, latencyMs: number): void;
   now(): number;
@@ -19,6 +19,13 @@ export interface SessionHost {
 
 /** A node that takes messages but doesn't ack gets no more until it does. */
 const MAX_UNACKED = 8;
+
+/** Whose stream it is. */
+export interface Reader {
+  readonly node: string;
+  /** It reads DiscoveryResponse.packed. */
+  readonly isPacked: boolean;
+}
 
 /** A revision, and what of it a node was told. */
 export interface Standing {
@@ -31,8 +38,9 @@ interface SentPush extends Omit<Push, 'chunks' | 'bytes' | 'interest'> {
   readonly atMs: number;
 }
 
-export class DiscoverySession {
+export class DiscoverySession implements Reader {
   readonly node: string;
+  readonly isPacked: boolean;
   readonly #call: DiscoveryCall;
   readonly #host: SessionHost;
   readonly #rejected = new Map<string, Rejection>();
@@ -44,8 +52,9 @@ export class DiscoverySession {
   #isWriting = false;
   #isEnded = false;
 
-  constructor(node: string, call: DiscoveryCall, host: SessionHost) {
+  constructor({ node, isPacked }: Reader, call: DiscoveryCall, host: SessionHost) {
     this.node = node;
+    this.isPacked = isPacked;
     this.#call = call;
     this.#host = host;
   }
@@ -63,7 +72,7 @@ export class DiscoverySession {
   /** There may be something new. */
   advance(): void {
     if (this.#sent === null || this.#isWriting || this.#isEnded || this.#unacked.length >= MAX_UNACKED) return;
-    const push = this.#host.pushFrom(this.node, this.#sent);
+    const push = this.#host.pushFrom(this, this.#sent);
     if (push !== null) this.send(push);
   }
 

@@ -20,9 +20,13 @@ export interface Push {
 }
 
 /** `nextNonce` is called once a chunk. */
-export function encodePush(delta: ModelDelta, interest: Interest, token: ResumeToken, nextNonce: () => number): Push {
+export function encodePush(
+  delta: ModelDelta,
+  { interest, token, isPacked }: { readonly interest: Interest; readonly token: ResumeToken; readonly isPacked: boolean },
+  nextNonce: () => number,
+): Push {
   const { full, revision, resources, removed } = delta;
-  const { nonce, chunks } = encodeRevision({ full, revision, token, resources, removed }, nextNonce);
+  const { nonce, chunks } = encodeRevision({ full, revision, token, resources, removed }, nextNonce, isPacked);
   const keys = full ? [] : [...resources, ...removed].map(resourceKey);
   return { nonce, revision, interest, full, keys, chunks, bytes: chunks.reduce((sum, chunk) => sum + chunk.length, 0) };
 }

@@ -19,16 +19,23 @@ export interface Transaction {
   /** Besides, nothing under the prefix may have been written after the revision. For changes of more keys than can be compared one by one. */
   readonly settled?: { readonly prefix: string; readonly revision: number };
   readonly writes: readonly Write[];
+  /** Prefixes of which is told what stands under them then. */
+  readonly reads?: readonly string[];
 }
 
 export type CommitResult =
-  | { readonly kind: 'committed'; readonly revision: number }
+  /** `found`: under each of the reads; null where the reply was lost. */
+  | { readonly kind: 'committed'; readonly revision: number; readonly found: readonly (readonly KeyedEntry[])[] | null }
   /** Nothing was written. `current` is what stands at the expected keys (null: nothing). */
   | { readonly kind: 'conflict'; readonly current: ReadonlyMap<string, Entry | null> }
   | { readonly kind: 'lease-lost' }
   | { readonly kind: 'too-large'; readonly message: string }
   /** `isKnown` false: it may have been written, or may yet be. */
   | { readonly kind: 'unavailable'; readonly message: string; readonly isKnown: boolean };
+
+export interface KeyedEntry extends Entry {
+  readonly key: string;
+}
 
 /** etcd's own limits (--max-txn-ops, --max-request-bytes). */
 export const MAX_OPERATIONS = 128;
@@ -48,17 +55,25 @@ const RESOLVE_DEADLINE_MS = 700;
 
 /** Never retries by itself: a compare whose reply is lost would then answer "conflict" although it was applied. */
 export async function commit(client: EtcdClient, transaction: Transaction): Promise<CommitResult> {
+  const { writes, reads = [] } = transaction;
   const tooLarge = sizeProblem(transaction);
   if (tooLarge !== null) return { kind: 'too-large', message: tooLarge };
   const expected = [...transaction.expect];
   const request = {
     compare: comparesOf(transaction),
-    success: operationsOf(transaction.writes),
+    success: [...operationsOf(writes), ...reads.map(rangeOf)],
     failure: expected.map(([key]): IRequestOp => ({ request_range: { key: Buffer.from(key) } })),
   };
   try {
     const response = await client.call<ITxnResponse>('KV', 'txn', request, COMMIT_DEADLINE_MS);
-    if (response.succeeded) return { kind: 'committed', revision: Number(response.header.revision) };
+    if (response.succeeded) {
+      const found = reads.length === 0 ? [] : response.responses.slice(-reads.length);
+      return {
+        kind: 'committed',
+        revision: Number(response.header.revision),
+        found: found.map(({ response_range: { kvs } }) => kvs.map((pair) => ({ key: pair.key.toString(), ...entryOf(pair) }))),
+      };
+    }
     const current = expected.map(([key], index): [string, Entry | null] => {
       const pair = response.responses[index]?.response_range.kvs[0];
       return [key, pair === undefined ? null : entryOf(pair)];
@@ -83,7 +98,7 @@ async function resolve(client: EtcdClient, transaction: Transaction, details: st
   try {
     const found = await client.range({ key: Buffer.from(witness.key) }, RESOLVE_DEADLINE_MS);
     const pair = found.kvs[0];
-    if (pair?.value.equals(Buffer.from(witness.value))) return { kind: 'committed', revision: Number(pair.mod_revision) };
+    if (pair?.value.equals(Buffer.from(witness.value))) return { kind: 'committed', revision: Number(pair.mod_revision), found: null };
   } catch {
     // Still away: the first failure says more.
   }
@@ -133,6 +148,10 @@ function operationsOf(writes: readonly Write[]): IRequestOp[] {
     const success = operations.slice(part * NESTED_OPERATIONS, (part + 1) * NESTED_OPERATIONS);
     return { request_txn: { compare: [], success, failure: [] } };
   });
+}
+
+function rangeOf(prefix: string): IRequestOp {
+  return { request_range: { key: Buffer.from(prefix), range_end: prefixEnd(prefix) } };
 }
 
 function operationOf({ key, value, lease }: Write): IRequestOp {

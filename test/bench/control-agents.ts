@@ -88,7 +88,9 @@ class Agents {
       stream.write({ request: { $case: 'ack', value: { nonce, revision, rejected: [] } } });
       this.#at(index, revision);
     });
-    stream.write({ request: { $case: 'subscribe', value: { node, version: 'bench', resume: undefined, protocol: PROTOCOL } } });
+    stream.write({
+      request: { $case: 'subscribe', value: { node, version: 'bench', resume: undefined, protocol: PROTOCOL, packed: true } },
+    });
     const { path, requestSerialize, responseDeserialize } = RegistryService.register;
     const register: ClientDuplexStream<RegisterRequest, RegisterResponse> = client.makeBidiStreamRequest(
       path,

@@ -18,7 +18,7 @@ import { startEtcd } from '../lab/etcd.js';
 import { Bed, type BenchOptions, WEFT } from './bed.js';
 import type { AgentsOrder, AgentsReport } from './control-agents.js';
 import { endpointSlice, gateway, localSlice, service } from './manifests.js';
-import { freePorts, type Pinned } from './process.js';
+import { cpuTimeUs, freePorts, type Pinned } from './process.js';
 import { type Figure, quantile, rounded } from './report.js';
 
 const AGENTS = 1_000;
@@ -30,27 +30,34 @@ export async function control({ quick, only, onProgress }: BenchOptions): Promis
   if (only !== null && !CASES.includes(only)) throw new Error(`no case ${only} in control; there are: ${CASES.join(', ')}`);
   const wanted = (name: string): boolean => only === null || only === name;
   const figures: Figure[] = [];
-  if (CASES.slice(0, 5).some(wanted)) figures.push(...(await thousandAgents(quick, wanted, onProgress)));
+  if (CASES.slice(0, 5).some(wanted)) figures.push(...(await thousandAgents({ quick, only, onProgress }, wanted)));
   if (wanted('start-100k')) figures.push(await startWith(10_000, onProgress));
   if (wanted('apply-to-request-p99')) figures.push(await applyToRequest(quick ? 50 : 300, onProgress));
   return figures.filter(({ name }) => wanted(name));
 }
 
-async function thousandAgents(quick: boolean, wanted: (name: string) => boolean, onProgress: (text: string) => void): Promise<Figure[]> {
+async function thousandAgents(
+  { quick, only, onProgress }: Omit<BenchOptions, 'peersOnly'>,
+  wanted: (name: string) => boolean,
+): Promise<Figure[]> {
   const services = 1_000;
   return withController(services, async (controller) => {
     onProgress(`${AGENTS} agents connect, ${services * ENDPOINTS_A_SERVICE} endpoints`);
     const agents = await Agents.start();
     const memory = new MemoryWatch(controller.pid);
     try {
+      const cpu = new CpuWatch({ controller: controller.pid, 'the agents': agents.pid, etcd: controller.etcdPid });
       const began = Date.now();
       agents.send({ kind: 'start', address: controller.address, agents: AGENTS });
       const firstSync = (await agents.allAt(1)) - began;
+      onProgress(`first sync after ${firstSync} ms. CPU until then: ${cpu.told()}`);
       // Until all are registered, so that `wait` waits for all of them.
       while ((await controller.wait(1)).acked.length < AGENTS) await sleep(100);
-      onProgress('one change at a time');
+      onProgress(`all registered after ${Date.now() - began} ms. CPU until then: ${cpu.told()}`);
       const changes: number[] = [];
-      for (let round = 0; round < (quick ? 20 : 100); round++) {
+      const rounds = only === 'first-sync' ? 0 : quick ? 20 : 100;
+      if (rounds > 0) onProgress('one change at a time');
+      for (let round = 0; round < rounds; round++) {
         const startMs = performance.now();
         const revision = await controller.apply(slice(round % services, round + 1));
         const { pending } = await controller.wait(revision);
@@ -109,6 +116,7 @@ async function startWith(services: number, onProgress: (text: string) => void): 
 interface TestedController {
   readonly address: string;
   readonly pid: number;
+  readonly etcdPid: number;
   /** From its start until it is ready to serve nodes. */
   readonly readyMs: number;
   /** Returns the revision. */
@@ -138,6 +146,7 @@ async function withController<T>(services: number, work: (controller: TestedCont
           {
             address,
             pid: process_.pid,
+            etcdPid: etcd.pid,
             readyMs,
             apply: async (manifest) => {
               const files = [{ name: 'bench.yaml', content: JSON.stringify(manifest) }];
@@ -238,6 +247,10 @@ class Agents {
     return new Agents(child);
   }
 
+  get pid(): number {
+    return this.child.pid!;
+  }
+
   send(order: AgentsOrder): void {
     this.child.send(order);
   }
@@ -259,6 +272,22 @@ class Agents {
 
   stop(): void {
     this.child.kill('SIGKILL');
+  }
+}
+
+/** What processes have spent since then: they share the machine's cores, and only one of them is what is measured. */
+class CpuWatch {
+  readonly #began: readonly number[];
+
+  constructor(private readonly pids: Readonly<Record<string, number>>) {
+    this.#began = Object.values(pids).map(cpuTimeUs);
+  }
+
+  /** "controller 2.10 s, …" */
+  told(): string {
+    return Object.entries(this.pids)
+      .map(([name, pid], index) => `${name} ${((cpuTimeUs(pid) - this.#began[index]!) / 1e6).toFixed(2)} s`)
+      .join(', ');
   }
 }
 

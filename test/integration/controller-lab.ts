@@ -14,6 +14,7 @@ import {
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, type EndpointHealth, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
+import { contentOf } from '../../api/grpc/encode-revision.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { type ControllerFlags, controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { type Controller, startController } from '../../controller/main.js';
@@ -93,7 +94,7 @@ export class TestNode extends Condition {
       this.error = error;
       this.changed();
     });
-    this.#stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume, protocol: PROTOCOL } } });
+    this.#stream.write({ request: { $case: 'subscribe', value: { node, version: 'test', resume, protocol: PROTOCOL, packed: true } } });
   }
 
   named(type: number): string[] {
@@ -134,7 +135,8 @@ export class TestNode extends Condition {
     this.#client.close();
   }
 
-  #receive(response: DiscoveryResponse): void {
+  #receive(received: DiscoveryResponse): void {
+    const response = { ...received, ...contentOf(received) };
     this.responses.push(response);
     this.#chunks.push(response);
     if (response.more) return;

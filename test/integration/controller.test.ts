@@ -276,23 +276,6 @@ test('a reader that stops reading skips revisions: memory stays bounded, and it 
   expect(slow.resources).toEqual(quick.resources);
 });
 
-test('a thousand endpoints come in chunks of at most 500 resources, applied as one', async () => {
-  const first = discover(one, 'first');
-  await first.until('the first model', () => first.responses.length > 0);
-  for (let batch = 0; batch < 10; batch++) {
-    const services = Array.from({ length: 110 }, (_, index) => serviceYaml(`s-${batch}-${index}`));
-    await apply(one, services.join('---\n'));
-  }
-  await first.until('everything', () => first.resources.size === 1_100);
-  const node = discover(one, 'node-a');
-  await node.until('everything', () => node.resources.size === 1_100);
-  expect(node.responses.map(({ full, more, resources }) => [full, more, resources.length])).toEqual([
-    [true, true, 500],
-    [true, true, 500],
-    [true, false, 100],
-  ]);
-});
-
 test('wait names the nodes that have not acked', async () => {
   const registration = register(one, 'node-b');
   await registration.until('the registration', () => registration.responses > 0);

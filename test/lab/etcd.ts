@@ -13,6 +13,8 @@ const run = promisify(execFile);
 export interface EtcdMember {
   /** To be given to the controller's --etcd. The same over restarts. */
   readonly endpoint: string;
+  /** Of the running process. */
+  readonly pid: number;
   /** kill -9; the data stays. Resolves when the process is gone. */
   kill(): Promise<void>;
   /** SIGSTOP: connections stay open and nobody answers. */
@@ -52,6 +54,9 @@ export async function startEtcd(tls: EtcdServerTls | null = null): Promise<TestE
   await member.restart();
   return {
     endpoint: member.endpoint,
+    get pid() {
+      return member.pid;
+    },
     kill: () => member.kill(),
     pause: () => member.pause(),
     resume: () => member.resume(),
@@ -113,6 +118,11 @@ class Member implements EtcdMember {
       ...['--initial-advertise-peer-urls', peer, '--initial-cluster', cluster],
       ...(tls === null ? [] : ['--cert-file', tls.cert, '--key-file', tls.key, '--client-cert-auth', '--trusted-ca-file', tls.ca]),
     ];
+  }
+
+  get pid(): number {
+    if (this.#child?.pid === undefined) throw new Error(`${this.name} does not run`);
+    return this.#child.pid;
   }
 
   async kill(): Promise<void> {

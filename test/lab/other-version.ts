@@ -88,7 +88,7 @@ export class OlderSubscriber extends Condition {
       this.error = error;
       this.changed();
     });
-    this.#stream.write({ request: { $case: 'subscribe', value: { node, version: '0.0.9', resume, protocol } } });
+    this.#stream.write({ request: { $case: 'subscribe', value: { node, version: '0.0.9', resume, protocol, packed: false } } });
   }
 
   close(): void {

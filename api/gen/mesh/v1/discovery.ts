@@ -35,6 +35,8 @@ export interface Subscribe {
     | undefined;
   /** Version of this protocol that the subscriber speaks; 0 is 1. One that is further than one version away is refused. */
   protocol: number;
+  /** The subscriber reads DiscoveryResponse.packed. */
+  packed: boolean;
 }
 
 /** Good at any replica. One that doesn't fit (other cluster or compiler, or too old) gets a full snapshot, marked as one. */
@@ -59,6 +61,8 @@ export interface DiscoveryResponse {
   removed: ResourceName[];
   /** As Subscribe.protocol. */
   protocol: number;
+  /** In place of `resources` and `removed`: a DiscoveryResponse that has these alone, as DEFLATE (RFC 1951). A snapshot is an eighth so. */
+  packed: Buffer;
 }
 
 export interface Resource {
@@ -247,7 +251,7 @@ export const DiscoveryRequest: MessageFns<DiscoveryRequest> = {
 };
 
 function createBaseSubscribe(): Subscribe {
-  return { node: "", version: "", resume: undefined, protocol: 0 };
+  return { node: "", version: "", resume: undefined, protocol: 0, packed: false };
 }
 
 export const Subscribe: MessageFns<Subscribe> = {
@@ -263,6 +267,9 @@ export const Subscribe: MessageFns<Subscribe> = {
     }
     if (message.protocol !== 0) {
       writer.uint32(32).uint32(message.protocol);
+    }
+    if (message.packed !== false) {
+      writer.uint32(40).bool(message.packed);
     }
     return writer;
   },
@@ -312,6 +319,14 @@ export const Subscribe: MessageFns<Subscribe> = {
             message.protocol = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.packed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -335,6 +350,7 @@ export const Subscribe: MessageFns<Subscribe> = {
       ? ResumeToken.fromPartial(object.resume)
       : undefined;
     message.protocol = object.protocol ?? 0;
+    message.packed = object.packed ?? false;
     return message;
   },
 };
@@ -419,7 +435,17 @@ export const ResumeToken: MessageFns<ResumeToken> = {
 };
 
 function createBaseDiscoveryResponse(): DiscoveryResponse {
-  return { nonce: 0, revision: 0, token: undefined, full: false, more: false, resources: [], removed: [], protocol: 0 };
+  return {
+    nonce: 0,
+    revision: 0,
+    token: undefined,
+    full: false,
+    more: false,
+    resources: [],
+    removed: [],
+    protocol: 0,
+    packed: Buffer.alloc(0),
+  };
 }
 
 export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
@@ -447,6 +473,9 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
     }
     if (message.protocol !== 0) {
       writer.uint32(64).uint32(message.protocol);
+    }
+    if (message.packed.length !== 0) {
+      writer.uint32(74).bytes(message.packed);
     }
     return writer;
   },
@@ -528,6 +557,14 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
             message.protocol = reader.uint32();
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.packed = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -555,6 +592,7 @@ export const DiscoveryResponse: MessageFns<DiscoveryResponse> = {
     message.resources = object.resources?.map((e) => Resource.fromPartial(e)) || [];
     message.removed = object.removed?.map((e) => ResourceName.fromPartial(e)) || [];
     message.protocol = object.protocol ?? 0;
+    message.packed = object.packed ?? Buffer.alloc(0);
     return message;
   },
 };
