@@ -16,6 +16,7 @@ import {
 } from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { Namespaces } from '../native/netns.js';
+import { BalanceReport } from './balance-report.js';
 import type { ProxyConfig } from './config.js';
 import { EndpointUpkeep, WARMING_INTERVAL_MS } from './endpoint-upkeep.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
@@ -96,6 +97,7 @@ export class DataPlane {
   private readonly tenantTotals = new TenantTotals(() => this.pool.memories.map(({ tenants }) => tenants));
   private readonly ruleBase = new Float64Array(MAX_RULES);
   private current: Generation | null = null;
+  private balanceReport: BalanceReport | null = null;
   private handle: number | null = null;
   private retry: NodeJS.Timeout | null = null;
   private warming: NodeJS.Timeout | null = null;
@@ -172,6 +174,11 @@ export class DataPlane {
   /** Of the last update in force; 0 before the first. */
   get revision(): number {
     return this.current === null ? 0 : this.model.revision;
+  }
+
+  /** Of the generation in force; null: there is none yet. */
+  get balance(): BalanceReport | null {
+    return this.balanceReport;
   }
 
   get listeners(): readonly OpenListener[] {
@@ -274,6 +281,7 @@ export class DataPlane {
     this.handle = handle;
     this.upstreamTls.releaseUnused();
     this.current = next;
+    this.balanceReport = new BalanceReport(next, this.pool.states, this.pool.outstanding);
     const closed = await this.reconcileListeners();
     for (const text of closed) this.log.error(text);
     this.serve();

@@ -18,9 +18,10 @@ import { VERSION } from '../../api/version.js';
 import { COMPLETION_REASONS, type EngineAddon } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import { isError } from './account.js';
+import type { EndpointBalance } from './balance-report.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import type { Predecessors } from './handover/predecessors.js';
-import { engineMetrics, istioMetrics, overloadMetrics, tenantMetrics } from './metrics/exposition.js';
+import { balanceMetrics, engineMetrics, istioMetrics, overloadMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { Tally } from './metrics/tally.js';
 import type { TenantReport } from './metrics/tenant-report.js';
@@ -90,7 +91,7 @@ export class ProxyStatus {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}`;
+    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}${balanceMetrics(this.plane.balance)}`;
   }
 
   /** What it waits for; null: it serves by a configuration. */
@@ -122,14 +123,21 @@ export class ProxyStatus {
   }
 
   private clusters(): ClusterState[] {
-    return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }) => {
+    const { balance } = this.plane;
+    return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }, index) => {
+      const balances = balance?.groups(index) ?? NO_GROUPS;
       const addition = isNoneHealthy(endpoints) ? '; used all the same, none is healthy' : '';
       const states = endpoints.map(({ id, isFallback, healthReason, ...endpoint }) => ({
         ...endpoint,
         healthReason: isFallback ? `${healthReason}${addition}` : healthReason,
         ...this.plane.trafficOfEndpoint(id),
+        ewmaMs: balance?.ewmaMs(id) ?? 0,
+        unavailable: balance?.isUnavailable(id) ?? false,
+        priority: balances.get(id)?.group,
+        load: balances.get(id)?.load,
+        warmth: balance?.warmth(id) ?? 1,
       }));
-      return { name, algorithm: BALANCING_NAMES[balancing], endpoints: states };
+      return { name, algorithm: BALANCING_NAMES[balancing], endpoints: states, panics: balance?.panics(index) ?? false };
     });
   }
 
@@ -140,6 +148,8 @@ export class ProxyStatus {
     return { scope, host, match, route, backends: shares, requests: this.plane.requestsOfRule(ruleId) };
   }
 }
+
+const NO_GROUPS: ReadonlyMap<number, EndpointBalance> = new Map();
 
 /** Its endpoints get requests although they fail their checks. */
 function isNoneHealthy(endpoints: readonly ClusterEndpoint[]): boolean {

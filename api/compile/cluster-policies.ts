@@ -1,10 +1,11 @@
 // How clients treat the endpoints of a service: its DestinationRules, with what they say of ports and subsets, and its TrafficPolicies → the
 // model's ClusterPolicy, whole for each scope. One service at a time.
 import type { ClusterPolicy, ScopedPolicy } from '../gen/mesh/v1/model.js';
-import { ROOT_NAMESPACE } from '../resources/index.js';
+import { ROOT_NAMESPACE, seenFrom } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import { type HostIndex, rulesOf } from './istio-hosts.js';
+import { type HostIndex, rulesOf, servicesOf } from './istio-hosts.js';
 import { balancingOfPolicy, balancingOfRule, sorted } from './load-balancing.js';
+import type { ReportProblem } from './problem.js';
 
 export type PolicyIndex = HostIndex & Pick<ObjectIndex, 'policiesByService' | 'rulesByHost'>;
 type Rule = Stored<'DestinationRule'>;
@@ -73,6 +74,28 @@ export function rulesInForce(service: Stored<'Service'>, index: PolicyIndex): re
   return nearest === undefined
     ? []
     : rules.filter(({ namespace, manifest }) => namespace === nearest.namespace && manifest.spec.host === nearest.manifest.spec.host);
+}
+
+/** What of a rule has no effect, or another one than its author may think. */
+export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<ObjectIndex, 'destinationRules'>, report: ReportProblem): void {
+  const { host = '', trafficPolicy, exportTo } = rule.manifest.spec;
+  const services = servicesOf(host, rule.namespace, index);
+  if (services.length === 0)
+    report('spec.host', `no Service or ServiceEntry has the host ${host}: the rule has no effect`, 'TargetNotFound');
+  if (trafficPolicy === undefined || services.length === 0) return;
+  if (services.every(({ namespace }) => namespace !== rule.namespace) && rule.namespace !== ROOT_NAMESPACE)
+    report(
+      'spec.trafficPolicy',
+      `it would be for clients in ${rule.namespace} alone, which nodes do not tell from others: it has no effect; put the rule into the service’s namespace`,
+      'UnsupportedValue',
+    );
+  else if (seenFrom(exportTo ?? [], rule.namespace) !== null)
+    report('spec.exportTo', 'nodes do not tell clients by their namespace: the rule is for all of them', 'UnsupportedValue');
+  const older = services
+    .flatMap((service) => rulesInForce(service, index))
+    .find((other) => other !== rule && other.manifest.spec.trafficPolicy !== undefined && other.manifest.spec.host === host);
+  if (older !== undefined && index.destinationRules.indexOf(older) < index.destinationRules.indexOf(rule))
+    report('spec.trafficPolicy', `DestinationRule ${nameOf(older)} is older and has one for ${host}: this one has no effect`, 'Conflicted');
 }
 
 function portsOf(policy: RulePolicy | undefined): number[] {

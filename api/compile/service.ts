@@ -28,7 +28,7 @@ export function compileService(service: Stored<'Service'>, index: PolicyIndex & 
         tls: compileBackendTls(nameOf(service), port, index),
       }),
     ),
-    proxyProtocol: proxyProtocolOf(policies),
+    proxyProtocol: proxyProtocolOf(policies, rulesInForce(service, index)),
     healthCheck: healthCheckOf(service, index),
     policies: compileClusterPolicies(service, index),
   };
@@ -53,10 +53,12 @@ export function protocolOf(port: DeclaredPort): Protocol {
   return protocolNamed(declared) ?? Protocol.UNSPECIFIED;
 }
 
-const PROXY_PROTOCOLS = { v1: ProxyProtocol.V1, v2: ProxyProtocol.V2 } as const;
+const PROXY_PROTOCOLS = { v1: ProxyProtocol.V1, v2: ProxyProtocol.V2, V1: ProxyProtocol.V1, V2: ProxyProtocol.V2 } as const;
 
-/** Of the first policy that says something. */
-function proxyProtocolOf(policies: readonly Stored<'TrafficPolicy'>[]): ProxyProtocol {
-  const version = policies.map((policy) => policy.manifest.spec.proxyProtocol).find((found) => found !== undefined);
+/** Of the first policy that says something, else of the first rule; its default is V1 (Istio). */
+function proxyProtocolOf(policies: readonly Stored<'TrafficPolicy'>[], rules: readonly Stored<'DestinationRule'>[]): ProxyProtocol {
+  const ofRules = rules.map(({ manifest }) => manifest.spec.trafficPolicy?.proxyProtocol).find((found) => found !== undefined);
+  const ofPolicies = policies.map((policy) => policy.manifest.spec.proxyProtocol).find((found) => found !== undefined);
+  const version = ofPolicies ?? (ofRules === undefined ? undefined : (ofRules.version ?? 'V1'));
   return version === undefined ? ProxyProtocol.UNSPECIFIED : PROXY_PROTOCOLS[version];
 }

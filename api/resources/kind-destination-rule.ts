@@ -22,6 +22,7 @@ import {
   describe,
   fields,
   isUnchecked,
+  notActedOn,
   portNumber,
   type Report,
   text,
@@ -167,9 +168,9 @@ function checkClientTls(value: Unchecked, report: Report): void {
 
 const policy = {
   loadBalancer: loadBalancer.optional(),
-  connectionPool: connectionPool.optional(),
-  outlierDetection: outlierDetection.optional(),
-  tls: clientTls.optional(),
+  connectionPool: notActedOn('limits of connections and requests', connectionPool),
+  outlierDetection: notActedOn('outlier detection, but that it makes near endpoints go first', outlierDetection),
+  tls: notActedOn('TLS to endpoints; a BackendTLSPolicy is', clientTls),
 };
 
 const trafficPolicy = withRule(
@@ -178,9 +179,12 @@ const trafficPolicy = withRule(
     portLevelSettings: unique(listOf(fields({ ...policy, port: portSelector }), 4096), 'ports', ['port'], (item) =>
       isUnchecked(item.port) && typeof item.port.number === 'number' ? String(item.port.number) : null,
     ).optional(),
-    tunnel: fields({ protocol: choice(['CONNECT', 'POST']).optional(), targetHost: z.string().min(1), targetPort: portNumber }).optional(),
+    tunnel: notActedOn(
+      'tunnels',
+      fields({ protocol: choice(['CONNECT', 'POST']).optional(), targetHost: z.string().min(1), targetPort: portNumber }),
+    ),
     proxyProtocol: fields({ version: choice(['V1', 'V2']).optional() }).optional(),
-    retryBudget: fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() }).optional(),
+    retryBudget: notActedOn('a budget of retries', fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() })),
   }),
   atLeastOne('loadBalancer, connectionPool, outlierDetection, tls, or another policy'),
 );
@@ -197,13 +201,12 @@ export const destinationRuleKind = istioKind(
     group: 'networking.istio.io',
     plural: 'destinationrules',
     shortNames: ['dr'],
-    notActedOn: 'DestinationRule but for its subsets; a TrafficPolicy or BackendTLSPolicy is',
   },
   fields({
     host: wildcardHost,
     trafficPolicy: trafficPolicy.optional(),
     subsets: unique(listOf(subset, 4096), 'names of subsets', ['name'], (item) => textOf(item, 'name')).optional(),
     exportTo: exportTo.optional(),
-    workloadSelector: workloadSelector.optional(),
+    workloadSelector: notActedOn('a selector of clients: the rule is for all of them', workloadSelector),
   }),
 );

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
-import type { Counter, ProxyState, StatusResponse, WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
+import type { Counter, EndpointState, ProxyState, StatusResponse, WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
 import { withController } from '../connection.js';
 import { Failure } from '../failure.js';
 import { facts, type Palette, plural, table } from '../terminal.js';
@@ -123,24 +123,35 @@ function endpointTable(proxy: ProxyState, colours: Palette): string {
   const columns = [
     ...['CLUSTER', 'ADDRESS', 'NODE', 'WORKLOAD', 'HEALTH'].map((title) => ({ title })),
     ...['WEIGHT', 'REQUESTS', 'ERRORS', 'IN FLIGHT'].map((title) => ({ title, ...right })),
-    { title: 'WHY' },
   ];
-  const rows = proxy.clusters.flatMap((cluster) =>
-    cluster.endpoints.map((endpoint) => [
-      cluster.name,
-      socketAddress(endpoint.address, endpoint.port),
-      endpoint.node,
-      endpoint.workload,
-      healthText(endpoint.health, colours),
-      String(endpoint.weight),
-      String(endpoint.requests),
-      endpoint.errors > 0 ? colours.bad(String(endpoint.errors)) : '0',
-      String(endpoint.outstanding),
-      endpoint.healthReason,
-    ]),
-  );
-  return rows.length === 0 ? 'No endpoints: no service that this node knows has any.' : table(columns, rows, colours);
+  const all = proxy.clusters.flatMap((cluster) => cluster.endpoints.map((endpoint) => ({ cluster, endpoint })));
+  // What few have, where any has it.
+  const some = BALANCING_COLUMNS.filter(({ text }) => all.some(({ endpoint }) => text(endpoint) !== ''));
+  const rows = all.map(({ cluster, endpoint }) => [
+    cluster.name,
+    socketAddress(endpoint.address, endpoint.port),
+    endpoint.node,
+    endpoint.workload,
+    endpoint.unavailable ? colours.bad('ejected') : healthText(endpoint.health, colours),
+    String(endpoint.weight),
+    String(endpoint.requests),
+    endpoint.errors > 0 ? colours.bad(String(endpoint.errors)) : '0',
+    String(endpoint.outstanding),
+    ...some.map(({ text }) => text(endpoint)),
+    [endpoint.healthReason, cluster.panics ? 'panic: all are used' : ''].filter((part) => part !== '').join('; '),
+  ]);
+  if (rows.length === 0) return 'No endpoints: no service that this node knows has any.';
+  return table([...columns, ...some.map(({ title }) => ({ title, ...right })), { title: 'WHY' }], rows, colours);
 }
+
+const percent = (part: number): string => `${Math.round(part * 1000) / 10} %`;
+const BALANCING_COLUMNS: readonly { readonly title: string; readonly text: (endpoint: EndpointState) => string }[] = [
+  { title: 'LOCALITY', text: ({ region, zone }) => [region, zone].filter((part) => part !== '').join('/') },
+  { title: 'PRIORITY', text: ({ priority }) => (priority === undefined ? '' : String(priority)) },
+  { title: 'LOAD', text: ({ load }) => (load === undefined ? '' : percent(load)) },
+  { title: 'EWMA', text: ({ ewmaMs }) => (ewmaMs === 0 ? '' : `${Math.round(ewmaMs * 100) / 100} ms`) },
+  { title: 'WARMTH', text: ({ warmth }) => (warmth === 0 || warmth === 1 ? '' : percent(warmth)) },
+];
 
 function clusterTable(proxy: ProxyState, colours: Palette): string {
   const right = { align: 'right' as const };

@@ -130,6 +130,30 @@ export function overloadMetrics(overload: OverloadReport | null): string {
   ].join('\n');
 }
 
+/** Of clusters with a policy; null: there is no configuration yet. */
+export function balanceMetrics(balance: Balance | null): string {
+  const panicking = balance?.panicking() ?? [];
+  if (balance === null || panicking.length === 0) return '';
+  return [
+    ...gauge(
+      'weft_cluster_panic',
+      '1 while so few endpoints can take work that all of a group are used.',
+      panicking.map(({ cluster, panics }) => [{ cluster }, panics ? 1 : 0]),
+    ),
+    ...gauge(
+      'weft_cluster_locality_load',
+      'Part of the load of a cluster that the endpoints of a locality have now, 0 to 1.',
+      balance.localities().map(({ cluster, locality, load }) => [{ cluster, locality }, load]),
+    ),
+    '',
+  ].join('\n');
+}
+
+interface Balance {
+  panicking(): readonly { readonly cluster: string; readonly panics: boolean }[];
+  localities(): readonly { readonly cluster: string; readonly locality: string; readonly load: number }[];
+}
+
 function seriesLabels({ edge, status, reason, grpcStatus }: SeriesReport): Labels {
   const call = grpcStatus < 0 ? {} : { request_protocol: 'grpc', grpc_response_status: String(grpcStatus) };
   const outcome = edge.isTcp ? {} : { response_code: String(status), ...call };

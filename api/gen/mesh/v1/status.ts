@@ -182,6 +182,8 @@ export interface ClusterState {
   name: string;
   algorithm: string;
   endpoints: EndpointState[];
+  /** So few endpoints can take work that all of a group are used (panic threshold). */
+  panics: boolean;
 }
 
 export interface EndpointState {
@@ -197,6 +199,19 @@ export interface EndpointState {
   outstanding: number;
   /** Why `health` is what it is, where a check has found it. */
   healthReason: string;
+  region: string;
+  zone: string;
+  /** Moving average of the time to its answers, where its balancer goes by that; 0: not known. */
+  ewmaMs: number;
+  /** It takes no new work, whatever `health` says (ejected). */
+  unavailable: boolean;
+  /** Among groups of localities, 0 the first; and the part of the cluster's load that the group has now. Absent: there are no groups. */
+  priority?: number | undefined;
+  load?:
+    | number
+    | undefined;
+  /** What slow start leaves of its weight now, 0 to 1. */
+  warmth: number;
 }
 
 /** One rule in the order in which it is tried. */
@@ -1736,7 +1751,7 @@ export const ListenerState: MessageFns<ListenerState> = {
 };
 
 function createBaseClusterState(): ClusterState {
-  return { name: "", algorithm: "", endpoints: [] };
+  return { name: "", algorithm: "", endpoints: [], panics: false };
 }
 
 export const ClusterState: MessageFns<ClusterState> = {
@@ -1749,6 +1764,9 @@ export const ClusterState: MessageFns<ClusterState> = {
     }
     for (const v of message.endpoints) {
       EndpointState.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.panics !== false) {
+      writer.uint32(32).bool(message.panics);
     }
     return writer;
   },
@@ -1790,6 +1808,14 @@ export const ClusterState: MessageFns<ClusterState> = {
             message.endpoints.push(EndpointState.decode(reader, reader.uint32()));
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.panics = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1810,6 +1836,7 @@ export const ClusterState: MessageFns<ClusterState> = {
     message.name = object.name ?? "";
     message.algorithm = object.algorithm ?? "";
     message.endpoints = object.endpoints?.map((e) => EndpointState.fromPartial(e)) || [];
+    message.panics = object.panics ?? false;
     return message;
   },
 };
@@ -1826,6 +1853,13 @@ function createBaseEndpointState(): EndpointState {
     errors: 0,
     outstanding: 0,
     healthReason: "",
+    region: "",
+    zone: "",
+    ewmaMs: 0,
+    unavailable: false,
+    priority: undefined,
+    load: undefined,
+    warmth: 0,
   };
 }
 
@@ -1860,6 +1894,27 @@ export const EndpointState: MessageFns<EndpointState> = {
     }
     if (message.healthReason !== "") {
       writer.uint32(82).string(message.healthReason);
+    }
+    if (message.region !== "") {
+      writer.uint32(90).string(message.region);
+    }
+    if (message.zone !== "") {
+      writer.uint32(98).string(message.zone);
+    }
+    if (message.ewmaMs !== 0) {
+      writer.uint32(105).double(message.ewmaMs);
+    }
+    if (message.unavailable !== false) {
+      writer.uint32(112).bool(message.unavailable);
+    }
+    if (message.priority !== undefined) {
+      writer.uint32(120).uint32(message.priority);
+    }
+    if (message.load !== undefined) {
+      writer.uint32(129).double(message.load);
+    }
+    if (message.warmth !== 0) {
+      writer.uint32(137).double(message.warmth);
     }
     return writer;
   },
@@ -1957,6 +2012,62 @@ export const EndpointState: MessageFns<EndpointState> = {
             message.healthReason = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.region = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.zone = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.ewmaMs = reader.double();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.unavailable = reader.bool();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.priority = reader.uint32();
+            continue;
+          }
+          case 16: {
+            if (tag !== 129) {
+              break;
+            }
+
+            message.load = reader.double();
+            continue;
+          }
+          case 17: {
+            if (tag !== 137) {
+              break;
+            }
+
+            message.warmth = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1984,6 +2095,13 @@ export const EndpointState: MessageFns<EndpointState> = {
     message.errors = object.errors ?? 0;
     message.outstanding = object.outstanding ?? 0;
     message.healthReason = object.healthReason ?? "";
+    message.region = object.region ?? "";
+    message.zone = object.zone ?? "";
+    message.ewmaMs = object.ewmaMs ?? 0;
+    message.unavailable = object.unavailable ?? false;
+    message.priority = object.priority ?? undefined;
+    message.load = object.load ?? undefined;
+    message.warmth = object.warmth ?? 0;
     return message;
   },
 };
