@@ -19,8 +19,8 @@ const RATE = 2;
 const ROUND_MS = 15_000;
 /** What is sent in a round and a bit less: a round waits for other things too. */
 const LEAST_A_ROUND = (RATE * ROUND_MS) / 1_000 / 2;
-/** In which an operator is to hear that etcd is away; the start of the command is in it. */
-const REFUSED_WITHIN_MS = 6_000;
+/** In which an operator is to hear that etcd is away. */
+const REFUSED_WITHIN_MS = 3_500;
 const HEALTH_WITHIN_MS = 10_000;
 const CONVERGED_WITHIN_MS = 60_000;
 /** A process's memory may not grow by more while there is nothing to do but to try again. */
@@ -129,16 +129,19 @@ class Outage {
   }
 
   async #refusedWrite(): Promise<void> {
-    const began = Date.now();
-    const answer = await this.cluster.apply([this.#manifest()], []).then(
-      () => null,
-      (error: Error) => error.message,
-    );
-    const tookMs = Date.now() - began;
-    this.#slowestRefusalMs = Math.max(this.#slowestRefusalMs, tookMs);
-    if (answer === null) this.#finding('a write was acknowledged without etcd');
-    else if (!REFUSAL.test(answer)) this.#finding(`a write was refused in other words: ${answer}`);
-    if (tookMs > REFUSED_WITHIN_MS) this.#finding(`a write was refused after ${tookMs} ms`);
+    const file = this.#manifest();
+    const said = await this.cluster.apply([file], []).catch((error: Error) => error.message);
+    if (!REFUSAL.test(said)) this.#finding(`weft apply said: ${said}`);
+    // Without the start of the command, which takes as long as the machine is busy.
+    const request = { files: [{ name: file, content: readFileSync(file, 'utf8') }], dryRun: false, asOf: 0 };
+    await withController(this.cluster.lab.controllerAddress, async (controller) => {
+      const began = Date.now();
+      const refused = await controller.apply(request).catch((error: Error) => error.message);
+      const tookMs = Date.now() - began;
+      this.#slowestRefusalMs = Math.max(this.#slowestRefusalMs, tookMs);
+      if (typeof refused !== 'string' || !REFUSAL.test(refused)) this.#finding(`a write was answered by ${JSON.stringify(refused)}`);
+      if (tookMs > REFUSED_WITHIN_MS) this.#finding(`a write was refused after ${tookMs} ms`);
+    });
   }
 
   /** From the controller's memory; one that has started meanwhile has none, and says so. */

@@ -225,6 +225,14 @@ test('a transaction compares, says what stands there instead, and refuses what e
   expect(await commit(client, { expect: new Map(), writes: [{ key: '/t/l', value: '', lease: '12345' }] })).toEqual({ kind: 'lease-lost' });
 });
 
+test('what a transaction reads is as it leaves it', async () => {
+  await put('read/a');
+  const writes = [{ key: '/t/read/b', value: 'v', lease: null }];
+  const done = await commit(client, { expect: new Map(), writes, reads: ['/t/read/', '/t/none/'] });
+  const found = done.kind === 'committed' ? done.found : null;
+  expect(found?.map((entries) => entries.map(({ key }) => key))).toEqual([['/t/read/a', '/t/read/b'], []]);
+});
+
 test('thousands of keys are one transaction and one revision, which watchers see whole; not if anything under a prefix was written since', async () => {
   const recorder = record(client);
   const start = await put('settled/a');
@@ -233,7 +241,7 @@ test('thousands of keys are one transaction and one revision, which watchers see
   const settled = { prefix: '/t/settled/', revision: start };
   const expect0 = new Map([['/t/many/0', 0]]);
   const done = await commit(client, { expect: expect0, settled, writes });
-  expect(done).toEqual({ kind: 'committed', revision: start + 1 });
+  expect(done).toEqual({ kind: 'committed', revision: start + 1, found: [] });
   await recorder.until('all of them', () => recorder.reflector.revision > start);
   expect(recorder.batches.at(-1)?.changes).toHaveLength(writes.length);
   const deletes = writes.map(({ key }) => ({ key, value: null, lease: null }));
