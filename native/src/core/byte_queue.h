@@ -7,10 +7,15 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/recycled.h"
+
 namespace weft {
 
 class ByteQueue {
  public:
+  // To reserve at once where frame by frame would follow.
+  static constexpr size_t kTickBytes = 16384;
+
   ByteQueue() = default;
   // `account` outlives the queue; null: nobody's.
   explicit ByteQueue(double* account) : account_(account) {}
@@ -59,7 +64,7 @@ class ByteQueue {
   void clear() {
     if (memory_ == nullptr) return;
     charge(-static_cast<double>(capacity_));
-    free(memory_);
+    give_back();
     memory_ = nullptr;
     begin_ = size_ = capacity_ = 0;
   }
@@ -67,7 +72,14 @@ class ByteQueue {
  private:
   static constexpr size_t kPadding = 64;
   static constexpr size_t kGrown = 2048;
-
+  // Of the two usual sizes: a small message, as waits for its decision with each request, and the frames of a connection in one tick. They
+  // come and go too many at once for malloc's cache.
+  struct Small : Recycled<Small> {
+    uint8_t bytes[256];
+  };
+  struct Large : Recycled<Large, 64> {
+    uint8_t bytes[kTickBytes + kPadding];
+  };
   void charge(double bytes) {
     if (account_ != nullptr) *account_ += bytes;
   }
@@ -78,14 +90,32 @@ class ByteQueue {
     capacity = (capacity + 63) & ~size_t{63};
     // Whoever lets so much wait knows no bound.
     if (capacity > UINT32_MAX) abort();
-    auto* memory = static_cast<uint8_t*>(malloc(capacity));
-    if (memory == nullptr) abort();
+    uint8_t* memory = take_memory(&capacity);
     if (size_ != 0) memcpy(memory, memory_ + begin_, size_);
-    free(memory_);
+    give_back();
     charge(static_cast<double>(capacity) - capacity_);
     memory_ = memory;
     capacity_ = static_cast<uint32_t>(capacity);
     begin_ = 0;
+  }
+  static uint8_t* take_memory(size_t* capacity) {
+    if (*capacity <= sizeof(Small)) {
+      *capacity = sizeof(Small);
+      return (new Small)->bytes;
+    }
+    if (*capacity == sizeof(Large)) return (new Large)->bytes;
+    void* memory = malloc(*capacity);
+    if (memory == nullptr) abort();
+    return static_cast<uint8_t*>(memory);
+  }
+  void give_back() {
+    if (capacity_ == sizeof(Small)) {
+      delete reinterpret_cast<Small*>(memory_);
+    } else if (capacity_ == sizeof(Large)) {
+      delete reinterpret_cast<Large*>(memory_);
+    } else {
+      free(memory_);
+    }
   }
   // What is charged stays where it is.
   void take(ByteQueue* other) {

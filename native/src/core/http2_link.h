@@ -119,8 +119,6 @@ class Http2Link {
     // The peer's SETTINGS (or their ACK of ours) came; limits may have changed.
     virtual void on_settings() = 0;
     virtual void on_ping_ack() = 0;
-    // Whether one more new stream's HEADERS can be taken now; else reading rests until resume().
-    virtual bool has_room() = 0;
 
    protected:
     ~Owner() = default;
@@ -163,7 +161,7 @@ class Http2Link {
   template <typename Write>
   bool send_headers(Http2Stream* stream, size_t bound, bool ends, Write write) {
     // Frame headers of CONTINUATIONs are made room for behind the block.
-    uint8_t* out = output_.reserve(bound + http2::kFrameHeaderBytes * (bound / 16384 + 2));
+    uint8_t* out = frame_room(bound + http2::kFrameHeaderBytes * (bound / 16384 + 2));
     size_t size = 0;
     if (!write(&encoder_, out + http2::kFrameHeaderBytes, bound, &size)) return false;
     commit_headers(stream, out, size, ends);
@@ -210,14 +208,14 @@ class Http2Link {
   void block(Http2Stream* stream);
   void unblock(Http2Stream* stream);
   // The first of a tick takes room for what usually follows: growing frame by frame would cost more than the frames.
-  uint8_t* frame_room(size_t size) { return output_.reserve(output_.empty() && size < kUsualOutput ? kUsualOutput : size); }
+  uint8_t* frame_room(size_t size) {
+    return output_.reserve(output_.empty() && size < ByteQueue::kTickBytes ? ByteQueue::kTickBytes : size);
+  }
   void commit_to(const uint8_t* begin, const uint8_t* end) {
     output_.commit(static_cast<size_t>(end - begin));
     changed();
   }
   void changed();
-
-  static constexpr size_t kUsualOutput = 16384;
 
   Reactor* reactor_;
   Connection* connection_;
