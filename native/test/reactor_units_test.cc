@@ -134,6 +134,10 @@ TEST("upstream pool: newest first, a target's group goes with its last connectio
   CHECK(pool.take(group) == nullptr);
   for (int i = 0; i < 3; i++) pool.closed(group);
   CHECK_EQ(pool.groups(), size_t{0});
+  // Not the one that went, though it was asked for last.
+  CHECK_EQ(pool.group(one)->open, 0u);
+  pool.drop_if_unused(pool.group(one));
+  CHECK_EQ(pool.groups(), size_t{0});
 }
 
 TEST("access log: records come out whole over many turns of the ring; a full ring drops and counts") {

@@ -4,11 +4,14 @@
 namespace weft {
 
 UpstreamPool::Group* UpstreamPool::group(const UpstreamTarget& target) {
+  Group*& at_hand = recent(target);
+  if (at_hand != nullptr && at_hand->target == target) return at_hand;
   Group& group = groups_[target];
   if (group.open == 0) {
     group.target = target;
     group.target.tls = nullptr;
   }
+  at_hand = &group;
   return &group;
 }
 
@@ -61,6 +64,7 @@ void UpstreamPool::drop_if_unused(Group* group) {
   if (group->open != 0 || group->waiters != 0) return;
   // By value: erase() destroys the key it is given otherwise.
   const UpstreamTarget target = group->target;
+  if (recent(target) == group) recent(target) = nullptr;
   groups_.erase(target);
 }
 

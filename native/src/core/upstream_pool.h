@@ -77,7 +77,12 @@ class UpstreamPool {
   struct Hash {
     size_t operator()(const UpstreamTarget& target) const { return target.hash(); }
   };
+  static constexpr size_t kRecent = 16;
+  Group*& recent(const UpstreamTarget& target) { return recent_[static_cast<size_t>(target.endpoint) % kRecent]; }
+
   std::unordered_map<UpstreamTarget, Group, Hash> groups_;
+  // Asked for last, of those with such an endpoint: saves the hash of all of the target. Null: none.
+  Group* recent_[kRecent] = {};
 };
 
 }  // namespace weft
