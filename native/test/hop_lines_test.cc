@@ -48,6 +48,25 @@ TEST("hop lines: for HTTP/2 the date is one field as long as the line is the sam
   CHECK_EQ(written(2001), 1);
 }
 
+TEST("hop lines: what HTTP/2 is told of a client is the same field for its requests that follow each other, and no other client's") {
+  http2::InternTable table;
+  HopLines lines("");
+  Address one, other;
+  CHECK(parse_address("192.0.2.1", &one) && parse_address("2001:db8::1", &other));
+  const http2::Interned first = lines.client_field(one, &table);
+  CHECK_EQ(first.field->name(), "x-forwarded-for");
+  CHECK_EQ(first.field->value(), "192.0.2.1");
+  // A client that asks once has no place in the next hop's table.
+  CHECK(first.fresh);
+  const http2::Interned again = lines.client_field(one, &table);
+  CHECK(again.field == first.field && !again.fresh);
+  CHECK_EQ(lines.client_field(other, &table).field->value(), "2001:db8::1");
+  CHECK_EQ(lines.client_field(one, &table).field->value(), "192.0.2.1");
+  CHECK_EQ(lines.proto_field(true, &table).field->value(), "https");
+  CHECK_EQ(lines.proto_field(false, &table).field->value(), "http");
+  CHECK(lines.proto_field(false, &table).field == lines.proto_field(false, &table).field);
+}
+
 TEST("hop lines: the date is now") {
   const timespec before = real_time();
   const std::string date(HopLines("").date(1000));

@@ -94,7 +94,7 @@ void DownstreamHttp1::read_head() {
     const size_t have = input_.size();
     const size_t known = known_partial_;
     uint8_t* base = reactor_->arena().peek(have + kHeadReadBytes);
-    if (base == nullptr || !reactor_->batch().has_room(reactor_->tables()->match_words())) return reactor_->resume_later(this);
+    if (base == nullptr || !reactor_->has_batch_room()) return reactor_->resume_later(this);
     if (have != 0) memcpy(base, input_.data(), have);
     int64_t count = 0;
     // Bytes that were never looked at come first: a pipelined request needs no recv.

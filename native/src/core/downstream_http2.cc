@@ -83,12 +83,10 @@ void DownstreamHttp2::on_resume() {
   read();
 }
 
-bool DownstreamHttp2::has_room() { return reactor_->batch().has_room(reactor_->tables()->match_words()); }
-
 void DownstreamHttp2::read() {
   const Handle self = handle_;
   for (int turn = 0; state_ == State::Open || state_ == State::Draining; turn++) {
-    if (link_.is_paused() && !has_room()) return reactor_->resume_later(this);
+    if (link_.is_paused() && !reactor_->has_batch_room()) return reactor_->resume_later(this);
     if (!readable_ && !link_.is_paused()) return;
     if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     rests_ = link_.is_choked();
@@ -198,8 +196,8 @@ void DownstreamHttp2::refuse_request(DownstreamHttp2Stream* stream, int status) 
 
 bool DownstreamHttp2::enter_batch(DownstreamHttp2Stream* stream) {
   HttpExchange& exchange = *stream->exchange_;
-  return has_room() && reactor_->batch().add_request(descriptor_context(&exchange), *reactor_->tables(), *exchange.http2,
-                                                     exchange.request_ended, stream->id);
+  return reactor_->has_batch_room() && reactor_->batch().add_request(descriptor_context(&exchange), *reactor_->tables(), *exchange.http2,
+                                                                     exchange.request_ended, stream->id);
 }
 
 void DownstreamHttp2::on_decision(const Batch::Pending& pending, const Decision& decision) {

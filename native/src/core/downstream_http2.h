@@ -75,7 +75,6 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   void on_goaway(uint32_t last_stream, http2::ErrorCode code) override;
   void on_settings() override {}
   void on_ping_ack() override;
-  bool has_room() override;
 
   void begin();
   void read();

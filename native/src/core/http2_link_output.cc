@@ -142,10 +142,10 @@ void Http2Link::send_data(Http2Stream* stream, const uint8_t* bytes, size_t size
 void Http2Link::send_trailers(Http2Stream* stream, const http2::HeaderBlock& trailers) {
   if (stream->local_ended) return;
   if (stream->pending.empty()) {
-    const size_t bound = http2::block_bound(trailers, {});
-    send_headers(stream, bound, true, [&](http2::HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
-      return http2::write_trailer_block(trailers, encoder, out, capacity, size);
-    });
+    send_headers(stream, http2::trailers_bound(trailers), true,
+                 [&](http2::HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
+                   return http2::write_trailer_block(trailers, encoder, out, capacity, size);
+                 });
     if (!stream->local_ended) send_data(stream, nullptr, 0, true);
     return;
   }

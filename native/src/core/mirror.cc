@@ -42,7 +42,7 @@ void Mirror::on_resume() {
   if (number_of_ != reactor_->tables()->serial()) return drop();
   const size_t size = request_.size();
   uint8_t* base = reactor_->arena().peek(size);
-  if (base == nullptr || !reactor_->batch().has_room(reactor_->tables()->match_words())) return reactor_->resume_later(this);
+  if (base == nullptr || !reactor_->has_batch_room()) return reactor_->resume_later(this);
   awaits_batch_ = false;
   memcpy(base, request_.data(), size);
   reactor_->arena().commit(size);

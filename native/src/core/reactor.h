@@ -124,6 +124,8 @@ class Reactor {
   TenantAccounts& tenants() { return accounts_; }
   UpstreamPool& pool() { return pool_; }
   Batch& batch() { return batch_; }
+  // For one request more.
+  bool has_batch_room() const { return batch_.has_room(tables_->match_words()); }
   // Puts the item's decision off. False: as many as may wait already do, or the token is no free one.
   bool defer(Deferrable* item, const Decision& decision);
   void end_deferral(Deferrable* item);

@@ -25,16 +25,19 @@ char* put_byte(char* out, uint8_t byte) {
   return out;
 }
 
-// Eight digits at once: a nibble a byte, the first at the lowest address; what is above 9 becomes a letter.
-void put_hex(uint32_t value, char* out) {
-  constexpr uint64_t kOnes = 0x0101010101010101u;
-  uint64_t nibbles = __builtin_bswap32(value);
-  nibbles = (nibbles | nibbles << 16) & 0x0000ffff0000ffffu;
-  nibbles = (nibbles | nibbles << 8) & 0x00ff00ff00ff00ffu;
-  nibbles = (nibbles >> 4 & 0x000f000f000f000fu) | (nibbles & 0x000f000f000f000fu) << 8;
-  const uint64_t letters = (nibbles + 6 * kOnes) >> 4 & kOnes;
-  const uint64_t text = nibbles + '0' * kOnes + letters * ('a' - '0' - 10);
-  memcpy(out, &text, sizeof(text));
+// Two digits for each byte.
+struct HexDigits {
+  char of[256][2];
+  constexpr HexDigits() : of() {
+    for (int i = 0; i < 256; i++) of[i][0] = "0123456789abcdef"[i >> 4], of[i][1] = "0123456789abcdef"[i & 15];
+  }
+};
+constexpr HexDigits kHex;
+
+// The highest `bytes` of it.
+char* put_hex(uint64_t value, int bytes, char* out) {
+  for (; bytes != 0; bytes--, value <<= 8, out += 2) memcpy(out, kHex.of[value >> 56], 2);
+  return out;
 }
 
 }  // namespace
@@ -67,19 +70,16 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   high = (high & ~uint64_t{0xf000}) | 0x4000;
   low = (low & ~(uint64_t{3} << 62)) | uint64_t{1} << 63;
   memcpy(text_, kName.data(), kName.size());
-  char digits[32];
-  put_hex(static_cast<uint32_t>(high >> 32), digits);
-  put_hex(static_cast<uint32_t>(high), digits + 8);
-  put_hex(static_cast<uint32_t>(low >> 32), digits + 16);
-  put_hex(static_cast<uint32_t>(low), digits + 24);
-  char* out = text_ + kName.size();
-  memcpy(out, digits, 8);
-  memcpy(out + 9, digits + 8, 4);
-  memcpy(out + 14, digits + 12, 4);
-  memcpy(out + 19, digits + 16, 4);
-  memcpy(out + 24, digits + 20, 12);
-  out[8] = out[13] = out[18] = out[23] = '-';
-  memcpy(out + kIdBytes, "\r\n", 2);
+  char* out = put_hex(high, 4, text_ + kName.size());
+  *out++ = '-';
+  out = put_hex(high << 32, 2, out);
+  *out++ = '-';
+  out = put_hex(high << 48, 2, out);
+  *out++ = '-';
+  out = put_hex(low, 2, out);
+  *out++ = '-';
+  out = put_hex(low << 16, 6, out);
+  memcpy(out, "\r\n", 2);
   return {text_, kName.size() + kIdBytes + 2};
 }
 

@@ -64,7 +64,6 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void on_goaway(uint32_t last_stream, http2::ErrorCode code) override;
   void on_settings() override;
   void on_ping_ack() override {}
-  bool has_room() override { return true; }
 
   static Acquired wait(Reactor* reactor, UpstreamPool::Group* group, HttpExchange* exchange);
   UpstreamHttp2Stream* open_stream(HttpExchange* exchange);

@@ -25,6 +25,8 @@ class FieldRing {
   InternedField* at(uint32_t age) const { return slots_[(next_ - 1 - age) & mask_]; }
   /// Running number of the entry that add() makes next; entry n has age next() - 1 - n.
   uint32_t next() const { return next_; }
+  /// Of an entry that is there; its number modulo a power of two will do that is no less than the ring may grow.
+  InternedField* of_number(uint32_t number) const { return slots_[number & mask_]; }
   InternedField* oldest() const { return at(count_ - 1); }
 
   /// Whether one more line of that size fits without dropping another.

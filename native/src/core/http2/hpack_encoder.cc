@@ -53,15 +53,18 @@ uint8_t* HpackEncoder::begin(uint8_t* out) {
   return write_integer(0x20, 5, ring_.max_size(), out);
 }
 
-uint8_t* HpackEncoder::write(const HeaderBlock& block, const HeaderField& field, uint8_t* out) {
-  if (field.interned != nullptr) return write_interned(field.interned, field.fresh, out);
+uint8_t* HpackEncoder::write_own(const HeaderBlock& block, const HeaderField& field, uint8_t* out) {
   return write_literal(field.never_indexed ? kNeverIndexed : kWithoutIndexing, field.traits.static_name, block.name(field),
                        block.value(field), block.encoded_value(field), out);
 }
 
 uint8_t* HpackEncoder::write_interned(InternedField* field, bool fresh, uint8_t* out) {
   if (field->static_index() != 0) return write_static(field->static_index(), out);
-  if (const uint32_t index = find(field); index != 0) return write_integer(0x80, 7, index, out);
+  const uint32_t index = find(field);
+  return index != 0 ? write_integer(0x80, 7, index, out) : write_new(field, fresh, out);
+}
+
+uint8_t* HpackEncoder::write_new(InternedField* field, bool fresh, uint8_t* out) {
   // A line of more than half the table would drop most of what serves others.
   const bool into_table = !fresh && field->hpack_size() <= ring_.max_size() / 2;
   out = write_literal(into_table ? kIncremental : kWithoutIndexing, field->traits().static_name, field->name(), field->value(),
@@ -83,8 +86,8 @@ uint8_t* HpackEncoder::write_text(std::string_view name, std::string_view value,
 uint32_t HpackEncoder::find(const InternedField* field) const {
   if (ring_.count() == 0) return 0;
   for (uint32_t at = line_hash(field) & index_mask_; index_[at] != 0; at = (at + 1) & index_mask_) {
-    const uint32_t age = (ring_.next() - index_[at]) % kNumbers;
-    if (ring_.at(age) == field) return InternTable::kStaticFields + 1 + age;
+    if (ring_.of_number(index_[at] - 1u) != field) continue;
+    return InternTable::kStaticFields + 1 + (ring_.next() - index_[at]) % kNumbers;
   }
   return 0;
 }

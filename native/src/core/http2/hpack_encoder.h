@@ -39,7 +39,9 @@ class HpackEncoder {
   /// First of every block: table size updates that are due.
   uint8_t* begin(uint8_t* out);
   /// A field as it was received: indexed stays indexed, never indexed stays never indexed, Huffman-encoded goes over as it is.
-  uint8_t* write(const HeaderBlock& block, const HeaderField& field, uint8_t* out);
+  uint8_t* write(const HeaderBlock& block, const HeaderField& field, uint8_t* out) {
+    return field.interned != nullptr ? write_interned(field.interned, field.fresh, out) : write_own(block, field, out);
+  }
   /// A line that is held interned. `fresh`: met for the first time, so not put into the table.
   uint8_t* write_interned(InternedField* field, bool fresh, uint8_t* out);
   /// Text of our own, not Huffman-encoded. kAllowed interns it: for what comes again. `name` in lower case.
@@ -54,6 +56,9 @@ class HpackEncoder {
   uint32_t table_count() const { return ring_.count(); }
 
  private:
+  uint8_t* write_own(const HeaderBlock& block, const HeaderField& field, uint8_t* out);
+  /// Not inline: most lines are in the table, and need none of its registers.
+  [[gnu::noinline]] uint8_t* write_new(InternedField* field, bool fresh, uint8_t* out);
   /// HPACK index of the line in the dynamic table; 0: not there.
   uint32_t find(const InternedField* field) const;
   void add(InternedField* field);

@@ -48,6 +48,7 @@ struct ForwardOptions {
 // Bounds for `capacity` of the writers below; they count the whole message as text.
 size_t block_bound(const HeaderBlock& block, const ForwardOptions& options);
 size_t block_bound(const http1::FieldBlock& head, const ForwardOptions& options);
+size_t trailers_bound(const HeaderBlock& block);
 
 // HTTP/2 → HTTP/2. `summary` is of `block`.
 bool write_request_block(const HeaderBlock& block, const RequestSummary& summary, const ForwardOptions& options, HpackEncoder* encoder,

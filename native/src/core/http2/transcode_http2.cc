@@ -67,6 +67,8 @@ size_t block_bound(const HeaderBlock& block, const ForwardOptions& options) {
   return static_cast<size_t>(block.list_size()) + options_bound(options);
 }
 
+size_t trailers_bound(const HeaderBlock& block) { return static_cast<size_t>(block.list_size()) + kFixedBound; }
+
 bool write_request_block(const HeaderBlock& block, const RequestSummary& summary, const ForwardOptions& options, HpackEncoder* encoder,
                          uint8_t* out, size_t capacity, size_t* size) {
   if (capacity < block_bound(block, options)) return false;
@@ -97,7 +99,7 @@ bool write_response_block(const HeaderBlock& block, const ResponseSummary& summa
 }
 
 bool write_trailer_block(const HeaderBlock& block, HpackEncoder* encoder, uint8_t* out, size_t capacity, size_t* size) {
-  if (capacity < block_bound(block, {})) return false;
+  if (capacity < trailers_bound(block)) return false;
   return finish(out, write_regular(block, 0, nullptr, encoder, encoder->begin(out)), size);
 }
 
