@@ -10,6 +10,13 @@ export function policyOf({ policies }: Service, port: number, labels: Readonly<R
   return ofSubset ?? find(port, {}) ?? find(0, {});
 }
 
+/** Whether it says anything of endpoints that fail, or of too many requests. */
+export function isGuarded(policy: ClusterPolicy | undefined): boolean {
+  return [policy?.outlierDetection, policy?.circuitBreaker, policy?.retryBudget, policy?.admission].some(
+    (section) => section !== undefined,
+  );
+}
+
 function areSame(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
   const names = Object.keys(a);
   return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);

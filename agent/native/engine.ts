@@ -145,6 +145,8 @@ export const enum DecisionFlag {
   Retry = 16,
   /** The words from Decision.Rewrite on are written; they are none otherwise. */
   Extended = 32,
+  /** Its completion comes with the batch of the tick in which it ends, and not with the next one that there happens to be. */
+  Prompt = 64,
 }
 
 /** Words of a finished request or connection. */
@@ -172,7 +174,10 @@ export const enum Completion {
   /** Of a gRPC call, gRPC-Web's too: 0 to 16, what the client was told (1: it went away); -1: no gRPC. */
   GrpcStatus = 12,
 }
-/** Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of all but Ended only Target and Token have a meaning. */
+/**
+ * Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of Settled and Abandoned only Target and Token have a meaning, of Failed
+ * also Status (of an answer that was not taken), Reason, FirstByteUs, Attempts and GrpcStatus.
+ */
 export const enum CompletionKind {
   Ended = 0,
   /** The decision was tentative and holds: its connection is opaque, and will end. */

@@ -10,6 +10,7 @@ import {
   METHODS,
 } from '../native/engine.js';
 import { isError, reasonOf } from './account.js';
+import { TOKEN_EDGE } from './resilience/gate.js';
 
 /** Bytes that may wait for the file. */
 const MAX_WAITING_BYTES = 16 * 1_048_576;
@@ -19,8 +20,8 @@ const PROTOCOLS = ['', 'http/1', 'tcp', 'http/2'];
 const TLS_VERSIONS: Readonly<Record<number, string>> = { 771: '1.2', 772: '1.3' };
 
 export interface AccessLogNames {
-  /** Source, service and destination workload of a worker's token. */
-  edge(slot: number, token: number): { readonly source: string; readonly service: string; readonly workload: string };
+  /** Source, service and destination workload of a worker's edge. */
+  edge(slot: number, row: number): { readonly source: string; readonly service: string; readonly workload: string };
   /** "shop/catalog rule 0"; null: no rule. */
   rule(ruleId: number): string | null;
 }
@@ -49,7 +50,7 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
   const word = (index: AccessLogRecord): number => record.getInt32(index * 4, true);
   const status = word(AccessLogRecord.Status);
   const target = word(AccessLogRecord.Target);
-  const reason = reasonOf(target, word(AccessLogRecord.Reason));
+  const reason = reasonOf(target, word(AccessLogRecord.Reason), word(AccessLogRecord.Token));
   if (errorsOnly && reason === 0 && !isError(status, reason) && word(AccessLogRecord.GrpcStatus) <= 0) return null;
   let offset = 0;
   const next = (length: AccessLogRecord): string => {
@@ -70,7 +71,7 @@ export function formatRecord(record: DataView, texts: Buffer, slot: number, name
     next(AccessLogRecord.GrpcMessageLength),
     next(AccessLogRecord.ClientIdentityLength),
   ];
-  const { source, service, workload } = names.edge(slot, word(AccessLogRecord.Token));
+  const { source, service, workload } = names.edge(slot, word(AccessLogRecord.Token) & TOKEN_EDGE);
   const firstByteUs = word(AccessLogRecord.FirstByteUs);
   const line = {
     time: new Date(record.getFloat64(AccessLogRecord.StartedMs * 4, true)).toISOString(),

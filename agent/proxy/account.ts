@@ -3,6 +3,7 @@
 import { Completion, CompletionKind } from '../native/engine.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { type Cells, outcomeOf } from './metrics/cells.js';
+import { type Gate, TOKEN_EDGE, TOKEN_ROW_BITS } from './resilience/gate.js';
 
 const ENDED = CompletionKind.Ended as number;
 const SETTLED = CompletionKind.Settled as number;
@@ -16,24 +17,28 @@ const GRPC_FAILURES = (1 << 2) | (1 << 4) | (1 << 12) | (1 << 13) | (1 << 14) | 
 const REASON_NO_ROUTE = 1;
 const REASON_NO_ENDPOINT = 2;
 const CLIENT_LEFT = 7;
+/** Decision.Target of what we answer ourselves, or below. */
+const LOCAL = -100;
 
 /** Of the completion at word `c`. */
-export function account(cells: Cells, states: EndpointStates, nowUs: number, completions: Int32Array, c: number): void {
+export function account(cells: Cells, states: EndpointStates, gate: Gate, nowUs: number, completions: Int32Array, c: number): void {
   const target = completions[c + Completion.Target]!;
   const kind = completions[c + Completion.Kind]!;
+  const token = completions[c + Completion.Token]!;
+  if (token > TOKEN_EDGE && kind !== SETTLED) gate.settle(completions, c);
   if (kind !== ENDED) {
-    if (kind === SETTLED) cells.opened[completions[c + Completion.Token]!]! += 1;
+    if (kind === SETTLED) cells.opened[token & TOKEN_EDGE]! += 1;
     else if (target >= 0) giveUp(cells, target, kind === FAILED);
     if (kind === FAILED && target >= 0) states.observe(target, -1, 0, nowUs);
     return;
   }
   const status = completions[c + Completion.Status]!;
-  const reason = reasonOf(target, completions[c + Completion.Reason]!);
+  const reason = reasonOf(target, completions[c + Completion.Reason]!, token);
   const received = wide(completions[c + Completion.ReceivedLow]!, completions[c + Completion.ReceivedHigh]!);
   const sent = wide(completions[c + Completion.SentLow]!, completions[c + Completion.SentHigh]!);
   const grpcStatus = completions[c + Completion.GrpcStatus]!;
   const outcome = outcomeOf(status, reason, grpcStatus);
-  cells.finished(completions[c + Completion.Token]!, outcome, completions[c + Completion.LatencyUs]!, received, sent);
+  cells.finished(token & TOKEN_EDGE, outcome, completions[c + Completion.LatencyUs]!, received, sent);
   if (target < 0) return;
   cells.inFlight[target]! -= 1;
   cells.endpointRequests[target]! += 1;
@@ -50,8 +55,9 @@ function giveUp(cells: Cells, target: number, hasFailed: boolean): void {
 }
 
 /** Index in COMPLETION_REASONS: what the engine said, else what a local answer of ours means. */
-export function reasonOf(target: number, reason: number): number {
+export function reasonOf(target: number, reason: number, token: number): number {
   if (reason !== 0) return reason;
+  if (target <= LOCAL && token > TOKEN_EDGE) return token >>> TOKEN_ROW_BITS;
   return target === -404 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
 }
 

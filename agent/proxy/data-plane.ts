@@ -26,6 +26,9 @@ import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { OverloadMonitor } from './overload/monitor.js';
 import type { Pod, PodLink } from './pod-link.js';
+import type { OutlierEvent } from './resilience/outlier-detector.js';
+import { Resilience } from './resilience/resilience.js';
+import { MAX_ROWS, ROW_WORDS, Row } from './resilience/state.js';
 import { ClusterRows, socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import {
@@ -91,6 +94,7 @@ export class DataPlane {
   private readonly upstreamTls: UpstreamTls;
   private readonly toldFaults = new WeakSet<GatewayContext>();
   readonly overload: OverloadMonitor | null;
+  readonly resilience: Resilience;
   private readonly open = new Map<number, OpenListener>();
   /** What was counted under an id before it changed hands. */
   private readonly endpointBase = { requests: new Float64Array(MAX_ENDPOINTS), errors: new Float64Array(MAX_ENDPOINTS) };
@@ -137,6 +141,11 @@ export class DataPlane {
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });
     this.upkeep = new EndpointUpkeep(this.pool.states, () => performance.now());
+    this.resilience = new Resilience(this.pool.resilience, this.pool.states, {
+      now: () => performance.now(),
+      random: Math.random,
+      onEvent: (cluster, event) => this.tellOutlier(cluster, event),
+    });
     this.overload = config.overload === null ? null : new OverloadMonitor(this.pool, config.workers, config.overload, log);
     this.overload?.start();
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
@@ -160,6 +169,7 @@ export class DataPlane {
         isBusy: (id) => this.tenantTotals.isBusy(id + 1),
         onReuse: (id) => this.tenantTotals.forget(id + 1),
       }),
+      guards: ids(MAX_ROWS - 1, { isBusy: (id) => Atomics.load(this.pool.resilience.rows, (id + 1) * ROW_WORDS + Row.Active) > 0 }),
       labels: this.labels,
       upstreamTls: this.upstreamTls,
       hashTables: new HashTables(),
@@ -276,6 +286,7 @@ export class DataPlane {
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
     const handle = this.addon.createTables(next.spec);
+    this.resilience.configure(next.guarded);
     await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns });
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
@@ -313,6 +324,13 @@ export class DataPlane {
       this.warming = null;
     }, WARMING_INTERVAL_MS);
     this.warming.unref();
+  }
+
+  private tellOutlier(cluster: string, event: OutlierEvent): void {
+    const found = this.current?.spec.endpoints.find(({ id }) => id === event.endpoint);
+    const endpoint = found === undefined ? `endpoint ${event.endpoint}` : socketName(found.address, found.port);
+    if (event.kind === 'returned') this.log.info({ cluster, endpoint }, `${endpoint} of ${cluster} takes work again`);
+    else this.log.warn({ ...event, cluster, endpoint }, `${endpoint} of ${cluster} is ejected for ${event.forMs} ms: ${event.reason}`);
   }
 
   /** Returns what could not be opened; that is tried again until it can, or is no longer wanted. */

@@ -22,6 +22,7 @@ import { keyHash } from './hash-key.js';
 import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
 import { RequestText } from './request-text.js';
+import { type Gate, OVERFLOW, rankOf } from './resilience/gate.js';
 import { LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
 import {
   ACTION_WORDS,
@@ -37,6 +38,8 @@ import {
   DestinationWord,
   EXTRAS_WORDS,
   ExtrasWord,
+  GUARD_WORDS,
+  GuardWord,
   HOST_FLAG_BITS,
   HostFlag,
   LISTENER_WORDS,
@@ -84,6 +87,7 @@ const CONNECT = METHODS.indexOf('CONNECT');
 const DELIVER = (DecisionFlag.BindClient | DecisionFlag.MarkDeliver) as number;
 const INJECT = (DecisionFlag.BindClient | DecisionFlag.MarkInject) as number;
 const RETRY = DecisionFlag.Retry as number;
+const PROMPT = DecisionFlag.Prompt as number;
 const GATEWAY = ListenerKind.Gateway as number;
 const OUTBOUND = ListenerKind.Outbound as number;
 const INBOUND = ListenerKind.Inbound as number;
@@ -118,6 +122,9 @@ const D_ROW_SCOPE = DestinationWord.Scope as number;
 const D_ROW_LOCAL = DestinationWord.IsLocal as number;
 const D_ROW_SERVICE = DestinationWord.ServiceLabel as number;
 const D_ROW_WORKLOAD = DestinationWord.WorkloadLabel as number;
+const D_ROW_GUARD = DestinationWord.Guard as number;
+/** In place of a member: each has as many requests as it may have. */
+const ALL_FULL = -2;
 
 const MILLION = 1_000_000;
 const ROOT_TEXT = Buffer.from('/');
@@ -147,6 +154,7 @@ export class Decider {
     private readonly cells: Cells,
     private readonly outstanding: Int32Array,
     private readonly states: EndpointStates,
+    private readonly gate: Gate,
     private readonly logFlag: 0 | DecisionFlag.Log,
   ) {
     this.tables = tables;
@@ -179,12 +187,13 @@ export class Decider {
       this.balancers = new Balancers(this.tables, this.states, this.outstanding);
       this.next = null;
     }
+    // First what has ended: it makes room for what begins.
+    const completions = header[Header.CompletionCount]!;
     const nowUs = batch.clock[0]!;
     this.balancers.nowUs = nowUs;
+    for (let i = 0; i < completions; i++) account(this.cells, this.states, this.gate, nowUs, batch.completions, i * COMPLETION_WORDS);
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
-    const completions = header[Header.CompletionCount]!;
-    for (let i = 0; i < completions; i++) account(this.cells, this.states, nowUs, batch.completions, i * COMPLETION_WORDS);
   };
 
   private decide(batch: Batch, d: number, q: number): void {
@@ -259,15 +268,24 @@ export class Decider {
   }
 
   /** To the connection's own destination: every inbound one, and outbound what is no service's address. */
-  private passOn({ descriptors, decisions }: Batch, d: number, q: number, destination: number, kind: number): void {
+  private passOn(batch: Batch, d: number, q: number, destination: number, kind: number): void {
+    const { descriptors, decisions } = batch;
     const { destinations } = this.tables;
     const isKnown = destination >= 0;
     const isLocal = kind === INBOUND || (isKnown && destinations[destination + D_ROW_LOCAL] === 1);
     const service = isKnown ? destinations[destination + D_ROW_SERVICE]! : LABEL_PASSTHROUGH;
     const workload = isKnown ? destinations[destination + D_ROW_WORKLOAD]! : LABEL_UNKNOWN;
+    const traffic = kind === INBOUND ? Traffic.Inbound : Traffic.Outbound;
+    const watched = isKnown && kind === INBOUND ? this.watchedBy(destinations[destination + D_ROW_GUARD]!) : 0;
+    const random = descriptors[d + D_RANDOM]!;
+    if (watched !== 0 && !this.isAdmitted(batch, d, destinations[destination + D_ROW_GUARD]!, watched, random)) {
+      this.refuse(batch, d, q, service, traffic);
+      return;
+    }
     decisions[q] = -1;
     decisions[q + Decision.Flags] = (isLocal ? DELIVER : INJECT) | this.logFlag;
-    decisions[q + Decision.Token] = this.begin(descriptors, d, service, workload, kind === INBOUND ? Traffic.Inbound : Traffic.Outbound);
+    decisions[q + Decision.Token] = this.begin(descriptors, d, service, workload, traffic);
+    if (watched !== 0) this.watch(decisions, q, watched, false);
   }
 
   /** Most specific host first, in each the longest path first, on each in order of precedence; the first whose conditions hold wins. */
@@ -579,15 +597,24 @@ export class Decider {
       this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND);
       return;
     }
+    const guard = tables.clusters[row + ClusterWord.Guard]!;
+    const watched = guard === 0 ? 0 : this.watchedBy(guard);
+    if (watched !== 0 && !this.isAdmitted(batch, d, guard, watched, random)) {
+      this.refuse(batch, d, q, service, traffic);
+      return;
+    }
     let picked =
       isDialled && (balancer < 0 || !this.balancers.isHashed(balancer)) ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
+    if (picked < 0 && watched !== 0 && attempt === 0) picked = this.pickTrial(cluster, watched);
     if (picked < 0)
       picked =
         balancer < 0
           ? pickMember(tables, cluster, random, failed, this.outstanding)
           : this.pickBalanced(batch, d, cluster, balancer, random, failed);
+    if (picked >= 0 && watched !== 0) picked = this.withRoom(cluster, watched, picked);
     if (picked < 0) {
-      this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
+      if (picked === ALL_FULL) this.refuse(batch, d, q, service, traffic);
+      else this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
       return;
     }
     // The last one was avoided already.
@@ -604,10 +631,71 @@ export class Decider {
     this.cells.inFlight[endpoint]! += 1;
     let flags = this.logFlag as number;
     if (traffic === Traffic.Outbound) flags |= tables.members[member + MemberWord.IsLocal] === 1 ? DELIVER : INJECT;
-    if (retries < 0 ? attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1 : attempt < retries) flags |= RETRY;
+    const mayRetry = retries < 0 ? attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1 : attempt < retries;
+    if (mayRetry && (watched === 0 || this.gate.mayRetry(watched))) flags |= RETRY;
     decisions[q] = endpoint;
     decisions[q + Decision.Flags] = flags;
     decisions[q + Decision.Token] = this.begin(descriptors, d, service, tables.members[member + MemberWord.Label]!, traffic);
+    if (watched !== 0) this.watch(decisions, q, watched, attempt > 0);
+  }
+
+  /** Row of the shared state. */
+  private watchedBy(guard: number): number {
+    return this.tables.guards[guard * GUARD_WORDS + GuardWord.Row]!;
+  }
+
+  /** Connections whose bytes are not read are no requests: they are counted, and not limited here. */
+  private isAdmitted(batch: Batch, d: number, guard: number, watched: number, random: number): boolean {
+    const { descriptors } = batch;
+    if (descriptors[d + D_ATTEMPT]! > 0) return this.gate.admitsRetry(watched);
+    if (descriptors[d + D_KIND] === OPAQUE) return true;
+    const rank = rankOf(this.tables.guards, guard, batch.predicates, descriptors[d + D_PREDICATES]!);
+    return this.gate.admits(watched, rank, mix(random ^ 0x6a09e667));
+  }
+
+  /** The endpoint that is to be tried, if there is one; -1: none. */
+  private pickTrial(cluster: number, watched: number): number {
+    const endpoint = this.gate.trial(watched);
+    const member = endpoint < 0 ? -1 : this.memberOf(cluster, endpoint);
+    return member >= 0 && this.gate.takeTrial(watched, endpoint) ? member : -1;
+  }
+
+  /** The member, or where that has as many requests as it may have, another one; ALL_FULL: none has room. */
+  private withRoom(cluster: number, watched: number, picked: number): number {
+    const limit = this.gate.endpointLimit(watched);
+    if (this.outstanding[this.tables.members[picked * MEMBER_WORDS + M_ENDPOINT]!]! < limit) return picked;
+    const member = this.leastBelow(cluster, limit);
+    if (member < 0) this.gate.refuseEndpoint(watched);
+    return member;
+  }
+
+  /** Of the members that take work and have fewer requests, the one with the fewest; ALL_FULL: none. */
+  private leastBelow(cluster: number, limit: number): number {
+    const { clusters, members } = this.tables;
+    const first = clusters[cluster * CLUSTER_WORDS + ClusterWord.Members]!;
+    const end = first + clusters[cluster * CLUSTER_WORDS + ClusterWord.MemberCount]!;
+    let best = ALL_FULL;
+    let least = limit;
+    for (let member = first; member < end; member++) {
+      const endpoint = members[member * MEMBER_WORDS + M_ENDPOINT]!;
+      if (this.outstanding[endpoint]! >= least || this.states.unavailable[endpoint] === 1) continue;
+      if (members[member * MEMBER_WORDS + MemberWord.IsReady] === 0) continue;
+      least = this.outstanding[endpoint]!;
+      best = member;
+    }
+    return best;
+  }
+
+  /** The attempt counts, and its completion is wanted at once. */
+  private watch(decisions: Int32Array, q: number, watched: number, isRetry: boolean): void {
+    decisions[q + Decision.Token]! |= this.gate.begin(watched, isRetry);
+    decisions[q + Decision.Flags]! |= PROMPT;
+  }
+
+  /** Too many requests. */
+  private refuse(batch: Batch, d: number, q: number, service: number, traffic: Traffic): void {
+    this.answer(batch, d, q, 503, Reply.Overflow, service, traffic);
+    batch.decisions[q + Decision.Token]! |= OVERFLOW;
   }
 
   /** By the policy of its cluster. */

@@ -247,7 +247,7 @@ function startAccessLog(config: ProxyConfig, plane: DataPlane, log: Logger): () 
     return ruleNames.get(ruleId) ?? null;
   };
   const names = {
-    edge: (slot: number, token: number) => edgeName(plane.pool.memories[slot]!.cells, plane.labels, token),
+    edge: (slot: number, row: number) => edgeName(plane.pool.memories[slot]!.cells, plane.labels, row),
     rule: ruleName,
   };
   const drain = (): void => {

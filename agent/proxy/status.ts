@@ -21,7 +21,7 @@ import { isError } from './account.js';
 import type { EndpointBalance } from './balance-report.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import type { Predecessors } from './handover/predecessors.js';
-import { balanceMetrics, engineMetrics, istioMetrics, overloadMetrics, tenantMetrics } from './metrics/exposition.js';
+import { balanceMetrics, engineMetrics, istioMetrics, overloadMetrics, resilienceMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { Tally } from './metrics/tally.js';
 import type { TenantReport } from './metrics/tenant-report.js';
@@ -91,7 +91,7 @@ export class ProxyStatus {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}${balanceMetrics(this.plane.balance)}`;
+    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}${balanceMetrics(this.plane.balance)}${resilienceMetrics(this.plane.resilience.report())}`;
   }
 
   /** What it waits for; null: it serves by a configuration. */
@@ -129,7 +129,7 @@ export class ProxyStatus {
       const addition = isNoneHealthy(endpoints) ? '; used all the same, none is healthy' : '';
       const states = endpoints.map(({ id, isFallback, healthReason, ...endpoint }) => ({
         ...endpoint,
-        healthReason: isFallback ? `${healthReason}${addition}` : healthReason,
+        healthReason: this.plane.resilience.describe(id) ?? (isFallback ? `${healthReason}${addition}` : healthReason),
         ...this.plane.trafficOfEndpoint(id),
         ewmaMs: balance?.ewmaMs(id) ?? 0,
         unavailable: balance?.isUnavailable(id) ?? false,

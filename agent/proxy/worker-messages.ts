@@ -16,6 +16,9 @@ export interface WorkerStart {
   readonly outstanding: SharedArrayBuffer;
   /** See EndpointStates. */
   readonly endpoints: SharedArrayBuffer;
+  /** See ResilienceState, and allocateShare(). */
+  readonly resilience: SharedArrayBuffer;
+  readonly resilienceShare: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly tenants: SharedArrayBuffer;
   /** Float64 words: see Pulse. */

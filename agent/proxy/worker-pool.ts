@@ -18,6 +18,8 @@ import {
 import { EndpointStates } from './endpoint-states.js';
 import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
+import { giveBack } from './resilience/gate.js';
+import { allocateShare, ResilienceState } from './resilience/state.js';
 import { MAX_LISTENERS } from './tables/layout.js';
 import { giveWay, takeBack } from './thread-priority.js';
 import {
@@ -81,6 +83,7 @@ export type ListenerOf = (slot: number) => ListenerSpec;
 export class WorkerPool {
   readonly outstanding: Int32Array;
   readonly states = new EndpointStates(EndpointStates.allocate());
+  readonly resilience = new ResilienceState(ResilienceState.allocate());
   private readonly seats: readonly Seat[];
   private readonly podClocks: SharedArrayBuffer;
   private readonly listeners = new Map<number, ListenerOf>();
@@ -258,6 +261,8 @@ export class WorkerPool {
         cells,
         outstanding,
         endpoints: this.states.buffer,
+        resilience: this.resilience.buffer,
+        resilienceShare: allocateShare(),
         counters,
         tenants,
         pulse,
@@ -363,7 +368,8 @@ export class WorkerPool {
   }
 
   /** The engine of a crashed worker can't subtract its requests and connections any more. */
-  private giveBack({ memory }: Seat): void {
+  private giveBack({ memory, start }: Seat): void {
+    giveBack(this.resilience, start.resilienceShare);
     const { inFlight } = memory.cells;
     for (let endpoint = 0; endpoint < inFlight.length; endpoint++) {
       if (inFlight[endpoint] !== 0) Atomics.sub(this.outstanding, endpoint, inFlight[endpoint]!);

@@ -7,6 +7,8 @@ import { EndpointStates } from './endpoint-states.js';
 import { Cells } from './metrics/cells.js';
 import { Patterns } from './patterns.js';
 import { PodHeart } from './pod-heart.js';
+import { Gate } from './resilience/gate.js';
+import { ResilienceState } from './resilience/state.js';
 import { DecisionTables } from './tables/layout.js';
 import { type Answer, type FromWorker, PULSE_MS, type PublishedTables, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
 
@@ -22,8 +24,9 @@ function run(start: WorkerStart): void {
   if (port === null) throw new Error('worker.ts runs in a worker thread only');
   const outstanding = new Int32Array(start.outstanding);
   const states = new EndpointStates(start.endpoints);
+  const gate = new Gate(new ResilienceState(start.resilience), start.resilienceShare);
   const logFlag = start.accessLog === null ? 0 : DecisionFlag.Log;
-  const decider = new Decider(tablesOf(start.tables), new Cells(start.cells), outstanding, states, logFlag);
+  const decider = new Decider(tablesOf(start.tables), new Cells(start.cells), outstanding, states, gate, logFlag);
   const engine = loadAddon().createEngine(
     {
       limits: start.limits,

@@ -6,6 +6,15 @@ import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type HostIndex, rulesOf, servicesOf } from './istio-hosts.js';
 import { balancingOfPolicy, balancingOfRule, sorted } from './load-balancing.js';
 import type { ReportProblem } from './problem.js';
+import {
+  admissionOfPolicy,
+  circuitBreakerOfPolicy,
+  circuitBreakerOfRule,
+  outliersOfPolicy,
+  outliersOfRule,
+  retryBudgetOfPolicy,
+  retryBudgetOfRule,
+} from './resilience-policies.js';
 
 export type PolicyIndex = HostIndex & Pick<ObjectIndex, 'policiesByService' | 'rulesByHost'>;
 type Rule = Stored<'DestinationRule'>;
@@ -16,15 +25,30 @@ type Sections = Partial<ClusterPolicy>;
 
 /** One entry for each section of a policy: the only place that lists them. */
 function ofRule(policy: Omit<RulePolicy, 'portLevelSettings'>): Sections {
-  return said({ loadBalancing: balancingOfRule(policy) });
+  return said({
+    loadBalancing: balancingOfRule(policy),
+    outlierDetection: outliersOfRule(policy),
+    circuitBreaker: circuitBreakerOfRule(policy),
+    retryBudget: retryBudgetOfRule(policy),
+    admission: undefined,
+  });
 }
 
 /** Of each section the first policy that has it. */
 function ofPolicies(policies: readonly Stored<'TrafficPolicy'>[]): Sections {
   const first = <Section extends keyof OwnSpec>(section: Section): OwnSpec[Section] | undefined =>
     policies.map(({ manifest }) => manifest.spec[section]).find((found) => found !== undefined);
-  const loadBalancer = first('loadBalancer');
-  return said({ loadBalancing: loadBalancer === undefined ? undefined : balancingOfPolicy(loadBalancer) });
+  return said({
+    loadBalancing: map(first('loadBalancer'), balancingOfPolicy),
+    outlierDetection: map(first('outlierDetection'), outliersOfPolicy),
+    circuitBreaker: map(first('circuitBreaker'), circuitBreakerOfPolicy),
+    retryBudget: map(first('retryBudget'), retryBudgetOfPolicy),
+    admission: map(first('admission'), admissionOfPolicy),
+  });
+}
+
+function map<From, To>(value: From | undefined, to: (value: From) => To): To | undefined {
+  return value === undefined ? undefined : to(value);
 }
 
 function said(sections: { [Section in keyof ClusterPolicy]: ClusterPolicy[Section] | undefined }): Sections {
@@ -59,7 +83,13 @@ export function compileClusterPolicies(service: Stored<'Service'>, index: Policy
   return found;
 }
 
-const NO_SECTIONS: ClusterPolicy = { loadBalancing: undefined };
+const NO_SECTIONS: ClusterPolicy = {
+  loadBalancing: undefined,
+  outlierDetection: undefined,
+  circuitBreaker: undefined,
+  retryBudget: undefined,
+  admission: undefined,
+};
 
 /**
  * Istio's order: of the service's namespace, then of the root namespace; those that name the host before those whose wildcard covers it. One

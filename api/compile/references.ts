@@ -49,6 +49,16 @@ function checkSlices(index: ObjectIndex, reporter: Reporter): void {
   }
 }
 
+const POLICY_SECTIONS = [
+  'loadBalancer',
+  'outlierDetection',
+  'circuitBreaker',
+  'retryBudget',
+  'admission',
+  'proxyProtocol',
+  'healthCheck',
+] as const;
+
 function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
   for (const policy of index.policies) {
     policy.manifest.spec.targetRefs.forEach((target, position) => {
@@ -58,7 +68,7 @@ function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
         reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`, 'TargetNotFound');
         return;
       }
-      for (const field of ['loadBalancer', 'proxyProtocol', 'healthCheck'] as const) {
+      for (const field of POLICY_SECTIONS) {
         const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec[field] !== undefined);
         if (winner === undefined || winner === policy || policy.manifest.spec[field] === undefined) continue;
         reporter(policy)(

@@ -4,6 +4,7 @@ import { objectOf } from './metadata.js';
 import { choice, fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
 import { authority, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
 import { loadBalancer } from './traffic-policy-load-balancer.js';
+import { admission, circuitBreaker, outlierDetection, retryBudget } from './traffic-policy-resilience.js';
 
 const targetRef = fields({
   group: z.literal('', { error: 'expected group: "", the group of Service' }).default(''),
@@ -64,6 +65,10 @@ export const trafficPolicyKind = {
       spec: fields({
         targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) => textOf(item, 'name')),
         loadBalancer: loadBalancer.optional(),
+        outlierDetection: outlierDetection.optional(),
+        circuitBreaker: circuitBreaker.optional(),
+        retryBudget: retryBudget.optional(),
+        admission: admission.optional(),
         proxyProtocol: choice(['v1', 'v2']).optional(),
         healthCheck: healthCheck.optional(),
       }),

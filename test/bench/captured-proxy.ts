@@ -47,6 +47,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(MAX_TENANTS - 1),
+    guards: ids(64),
     labels: new Labels(4096),
     upstreamTls: new UpstreamTls(addon),
     hashTables: new HashTables(),

@@ -2,6 +2,7 @@
 // stock dashboards read. Format: prometheus.io/docs/instrumenting/exposition_formats, 0.0.4.
 import { countBelow } from '../../telemetry/histogram.js';
 import type { OverloadReport } from '../overload/monitor.js';
+import type { ClusterReport } from '../resilience/resilience.js';
 import { BYTE_BUCKETS, Traffic } from './cells.js';
 import type { EdgeName, Report, SeriesReport } from './report.js';
 import type { TenantReport } from './tenant-report.js';
@@ -144,6 +145,73 @@ export function balanceMetrics(balance: Balance | null): string {
       'weft_cluster_locality_load',
       'Part of the load of a cluster that the endpoints of a locality have now, 0 to 1.',
       balance.localities().map(({ cluster, locality, load }) => [{ cluster, locality }, load]),
+    ),
+    '',
+  ].join('\n');
+}
+
+/** Clusters with limits or outlier detection. */
+export function resilienceMetrics(clusters: readonly ClusterReport[]): string {
+  if (clusters.length === 0) return '';
+  const labelsOf = ({ name, isInbound }: ClusterReport): Labels => ({ cluster: name, direction: isInbound ? 'inbound' : 'outbound' });
+  const samples = (of: (cluster: ClusterReport) => readonly (readonly [Labels, number])[]): [Labels, number][] =>
+    clusters.flatMap((cluster) => of(cluster).map(([labels, value]): [Labels, number] => [{ ...labelsOf(cluster), ...labels }, value]));
+  const outbound = (of: (cluster: ClusterReport) => readonly (readonly [Labels, number])[]): [Labels, number][] =>
+    samples((cluster) => (cluster.isInbound ? [] : of(cluster)));
+  return [
+    ...gauge(
+      'weft_upstream_requests_active',
+      'Attempts in flight.',
+      samples(({ active }) => [[{}, active]]),
+    ),
+    ...gauge(
+      'weft_upstream_retries_active',
+      'Of those the retries.',
+      outbound(({ retrying }) => [[{}, retrying]]),
+    ),
+    ...counter(
+      'weft_upstream_retries_total',
+      'Retries that were made.',
+      outbound(({ retries }) => [[{}, retries]]),
+    ),
+    ...counter(
+      'weft_circuit_breaker_overflow_total',
+      'Requests and retries that a limit or budget refused.',
+      outbound(({ refusedRequests, refusedRetries, refusedEndpointRequests }) => [
+        [{ limit: 'requests' }, refusedRequests],
+        [{ limit: 'retries' }, refusedRetries],
+        [{ limit: 'endpoint_requests' }, refusedEndpointRequests],
+      ]),
+    ),
+    ...gauge(
+      'weft_outlier_ejections_active',
+      'Endpoints that take no work, or are on trial.',
+      samples(({ outliers }) => (outliers === null ? [] : [[{}, outliers.active]])),
+    ),
+    ...counter(
+      'weft_outlier_ejections_total',
+      'Ejections.',
+      samples(({ outliers }) => [...(outliers?.ejections ?? [])].map(([type, count]) => [{ type }, count])),
+    ),
+    ...counter(
+      'weft_outlier_ejections_overflow_total',
+      'Ejections that were not made: too many endpoints were ejected already.',
+      samples(({ outliers }) => (outliers === null ? [] : [[{}, outliers.overflows]])),
+    ),
+    ...gauge(
+      'weft_admission_limit',
+      'Requests that may be in flight.',
+      samples(({ admission }) => (admission === null ? [] : [[{}, admission.limit]])),
+    ),
+    ...gauge(
+      'weft_admission_min_rtt_seconds',
+      'Time to the first byte of the answer to a request that waits for no other; 0: not measured.',
+      samples(({ admission }) => (admission === null ? [] : [[{}, admission.minRttUs / 1e6]])),
+    ),
+    ...counter(
+      'weft_admission_shed_total',
+      'Requests that were not let in, by class of criticality: 0 is the most critical.',
+      samples(({ admission }) => (admission?.shed ?? []).map((count, rank) => [{ class: String(rank) }, count])),
     ),
     '',
   ].join('\n');

@@ -48,6 +48,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   plainReply('weft: this connection is for another host: its TLS server name belongs to another listener\n'),
   { headers: [['vary', 'origin']], body: '', redirect: null, grpcStatus: -1 },
   plainReply('weft: the route rewrites the path, and what comes of this one is too long\n'),
+  plainReply('weft: the service has too many requests in flight\n'),
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [

@@ -14,7 +14,7 @@ import {
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
-import { policyOf } from '../../model/cluster-policy.js';
+import { isGuarded, policyOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone, takeWork } from '../../model/takes-work.js';
 import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
@@ -54,6 +54,8 @@ export interface Cluster {
   readonly balancing: Balancing;
   /** Absent sections are as by default. */
   readonly policy: ClusterPolicy | undefined;
+  /** Name under which its requests are limited and its endpoints watched, its own but for its variants; empty: they aren't. */
+  readonly guard: string;
   readonly endpoints: readonly ClusterEndpoint[];
 }
 
@@ -201,13 +203,13 @@ function subsetsByCluster(model: Model): ReadonlyMap<string, readonly LabelValue
 function partOf(cluster: Unplaced, labels: LabelValues): Unplaced & { subset: string } {
   const wanted = Object.entries(labels);
   const sockets = cluster.sockets.filter((socket) => wanted.every(([name, value]) => socket.labels[name] === value));
-  return { ...cluster, ...policed(cluster.service, cluster.port, labels), sockets, subset: subsetText(labels) };
+  return { ...cluster, ...policed(cluster.name, cluster.service, cluster.port, labels), sockets, subset: subsetText(labels) };
 }
 
 /** What its policy says of a cluster. */
-function policed(service: Service, port: ServicePort, labels: LabelValues): Pick<Cluster, 'balancing' | 'policy'> {
+function policed(name: string, service: Service, port: ServicePort, labels: LabelValues): Pick<Cluster, 'balancing' | 'policy' | 'guard'> {
   const policy = policyOf(service, port.port, labels);
-  return { balancing: balancingOf(policy), policy };
+  return { balancing: balancingOf(policy), policy, guard: isGuarded(policy) ? `${name}${subsetText(labels)}` : '' };
 }
 
 /** Names of the clusters to which GRPCRoutes lead. */
@@ -283,10 +285,16 @@ function peerMatch(name: BackendTls['accepts'][number]): PeerMatch {
   return { kind: name.startsWith('spiffe://') ? 'spiffeId' : 'dnsName', value: name };
 }
 
-/** Ids are stable over generations: not over what TLS is begun with, which pools know by itself. */
-function endpointKey({ name, protocol, tls, shownBy }: { name: string } & SpokenTo, { address, port }: Socket): string {
+/**
+ * Ids are stable over generations: not over what TLS is begun with, which pools know by itself. What a cluster is watched for is its own: the
+ * same socket may do well in another.
+ */
+function endpointKey(
+  { name, guard, protocol, tls, shownBy }: { name: string; guard: string } & SpokenTo,
+  { address, port }: Socket,
+): string {
   const spoken = tls !== null ? ` tls of ${name}${shownBy === '' ? '' : ` by ${shownBy}`}` : '';
-  return `${socketName(address, port)} ${protocol}${spoken}`;
+  return `${socketName(address, port)} ${protocol}${spoken}${guard === '' ? '' : ` for ${guard}`}`;
 }
 
 const PROXY_PROTOCOLS: Readonly<Partial<Record<ProxyProtocol, 'v1' | 'v2'>>> = {
@@ -311,7 +319,7 @@ function portsOf(model: Model, name: string): Unplaced[] {
     name: clusterName(name, port.port),
     service,
     port,
-    ...policed(service, port, {}),
+    ...policed(clusterName(name, port.port), service, port, {}),
     sockets: endpoints.flatMap((endpoint) => socketOf(endpoint, port)),
   }));
 }
@@ -371,6 +379,8 @@ export interface SectionContext {
   readonly rows: ClusterRows;
   /** Whether a captured workload of this node owns the address. */
   readonly isLocal: (address: string) => boolean;
+  /** Row in guards. */
+  readonly guardOf: (cluster: Cluster) => number;
 }
 
 /** Rows of `clusters` (all clusters, then two for each: its members for IPv4 and for IPv6 clients) and `members`. */
@@ -382,7 +392,8 @@ export function clusterSections(
   const { labels, balancers } = context;
   const rows: number[] = [];
   const members: number[] = [];
-  const add = ({ key, name, balancing, policy }: Cluster, family: string, candidates: readonly Member[], families: number): void => {
+  const add = (cluster: Cluster, family: string, candidates: readonly Member[], families: number): void => {
+    const { key, name, balancing, policy } = cluster;
     const plan = balancers.plan(balancing, policy, candidates);
     const chosen = plan === null ? takeWork(candidates, ({ isReady }) => !isReady) : plan.groups.flatMap((group) => group.members);
     const first = members.length / MEMBER_WORDS;
@@ -394,7 +405,7 @@ export function clusterSections(
     const isEven = chosen.every(({ weight }) => weight === chosen[0]?.weight);
     const balancer = plan === null ? -1 : balancers.add(name, balancing, policy?.loadBalancing, plan, first);
     const previous = context.rows.previous(`${key} ${family}`, rows.length / CLUSTER_WORDS, chosen);
-    rows.push(balancing, first, chosen.length, total, isEven ? 1 : 0, labels.idOf(name), families, balancer, previous);
+    rows.push(balancing, first, chosen.length, total, isEven ? 1 : 0, labels.idOf(name), families, balancer, previous, context.guardOf(cluster));
   };
   const candidates = clusters.map((cluster) => candidatesOf(cluster, context));
   for (const [row, cluster] of clusters.entries()) add(cluster, '', candidates[row]!, clusters.length + row * 2);

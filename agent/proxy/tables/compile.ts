@@ -12,6 +12,7 @@ import {
 import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, TableSpec } from '../../native/engine.js';
 import type { PatternSpec } from '../patterns.js';
+import type { GuardedCluster } from '../resilience/resilience.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
 import { BalancerRows } from './balancers.js';
@@ -27,6 +28,7 @@ import {
 } from './clusters.js';
 import type { Source } from './conditions.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
+import { buildGuards, type Guards } from './guards.js';
 import type { HashTables } from './hash-tables.js';
 import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
 import { buildIndex, ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
@@ -44,6 +46,8 @@ export interface TableIds {
   readonly listeners: StableIds;
   /** Namespaces; the engine's id is 1 more. */
   readonly tenants: StableIds;
+  /** Clusters with limits or outlier detection; their row of shared state is 1 more. */
+  readonly guards: StableIds;
   readonly labels: Labels;
   readonly upstreamTls: UpstreamContexts;
   readonly hashTables: HashTables;
@@ -60,6 +64,7 @@ export interface Generation {
   readonly clusters: readonly Cluster[];
   /** Those that differ from it by how or by which part they are spoken to: of gRPC, of subsets. */
   readonly variants: readonly Cluster[];
+  readonly guarded: readonly GuardedCluster[];
   readonly routes: readonly RouteRow[];
   readonly listeners: readonly GatewayListener[];
   /** Ids by namespace. */
@@ -95,13 +100,14 @@ export function compileTables(
   for (const { listener, members } of gateways.ports)
     scopes.addGateway(listener, members, { requests: routes, connections: connectionRoutes });
   for (const [row, cluster] of clusterSet.clusters.entries()) scopes.addConsumers(cluster, row, attachedTo(attached, cluster));
+  const isLocal = (address: string): boolean => local.has(address);
+  const guards = buildGuards(clusterSet, ids.guards, chains.conditions, isLocal);
   const { sections, rows } = chains.finish(ids.rules);
   const destinations = new Destinations(tenants);
-  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels);
+  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels, guards);
   const listeners = gateways.ports.map(({ listener }) => listener);
   const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
-  const isLocal = (address: string): boolean => local.has(address);
-  const clusterRows = clusterSections(clusterSet, { labels, balancers, rows: ids.clusterRows, isLocal });
+  const clusterRows = clusterSections(clusterSet, { labels, balancers, rows: ids.clusterRows, isLocal, guardOf: guards.of });
   ids.hashTables.settle();
   const spec: TableSpec = {
     generation,
@@ -132,6 +138,7 @@ export function compileTables(
     groups: balancers.groups,
     hashTables: balancers.hashWords,
     cookies: balancers.cookies,
+    guards: guards.rows,
     listeners: listenerRows(scopes),
     scopes: scopes.rows,
     destinations: destinations.rows,
@@ -149,6 +156,7 @@ export function compileTables(
     ...gateways.warnings,
     ...chains.conditions.warnings,
     ...balancers.warnings,
+    ...guards.warnings,
     ...capacityWarnings(rows, labels),
   ];
   return {
@@ -158,6 +166,7 @@ export function compileTables(
     patterns: chains.conditions.patterns.items,
     clusters: clusterSet.clusters,
     variants: clusterSet.variants,
+    guarded: guards.clusters,
     routes: rows,
     listeners,
     tenants: tenants.names,
@@ -334,7 +343,11 @@ class Destinations {
   constructor(private readonly ids: Tenants) {}
 
   /** The first to name an address and port keeps it. `owner`: "<namespace>/<name>" of whose it is. */
-  add(spec: DestinationSpec, owner: string, row: readonly [scope: number, isLocal: number, service: number, workload: number]): void {
+  add(
+    spec: DestinationSpec,
+    owner: string,
+    row: readonly [scope: number, isLocal: number, service: number, workload: number, guard: number],
+  ): void {
     const key = socketName(spec.address, spec.port);
     if (this.seen.has(key)) return;
     this.seen.add(key);
@@ -353,6 +366,7 @@ function addMeshDestinations(
   node: string,
   local: ReadonlySet<string>,
   labels: Labels,
+  guards: Guards,
 ): void {
   for (const [row, cluster] of clusters.entries()) {
     const { service, port, name } = cluster;
@@ -362,6 +376,7 @@ function addMeshDestinations(
         0,
         labels.idOf(name),
         LABEL_UNKNOWN,
+        0,
       ]);
     }
   }
@@ -372,7 +387,8 @@ function addMeshDestinations(
     for (const { address, port, workload } of cluster.endpoints) {
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
       const owner = workload === '' ? cluster.name : workload;
-      destinations.add({ address, port, protocol }, owner, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label]);
+      const guard = local.has(address) ? guards.ofInbound(cluster) : 0;
+      destinations.add({ address, port, protocol }, owner, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label, guard]);
     }
   }
   for (const [name, workload] of model.workloads) {
@@ -380,7 +396,7 @@ function addMeshDestinations(
     for (const address of workload.addresses) {
       const isLocal = local.has(address) ? 1 : 0;
       for (const { port } of workload.ports) {
-        destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name)]);
+        destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name), 0]);
       }
     }
   }

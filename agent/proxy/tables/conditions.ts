@@ -83,6 +83,11 @@ export class Conditions {
     return this.patterns.add({ kind: 'replace', value: pattern, replacement });
   }
 
+  /** The bit that a request has whose header is that; -1: no more can be told apart. */
+  headerBit(name: string, value: string): number {
+    return this.hasRoomFor('header', name) ? this.predicates.add({ kind: 'header', name, value }) : -1;
+  }
+
   /** Subject of a header or query parameter. None is left for it: nothing is known of it, and no rule that asks for it matches. */
   valueOf(kind: 'header' | 'query', name: string): number {
     if (!this.hasRoomFor(kind, name)) return Subject.Nothing;

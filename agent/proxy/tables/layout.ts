@@ -31,6 +31,7 @@ const SECTIONS = [
   'groups',
   'hashTables',
   'cookies',
+  'guards',
 ] as const;
 export type Section = (typeof SECTIONS)[number];
 export type Sections = Readonly<Record<Section, ArrayLike<number>>>;
@@ -62,7 +63,7 @@ export const enum ScopeWord {
   HasConsumers = 3,
 }
 
-export const DESTINATION_WORDS = 4;
+export const DESTINATION_WORDS = 5;
 export const enum DestinationWord {
   /** Row in scopes; -1: an address that is delivered to as it is. */
   Scope = 0,
@@ -70,6 +71,8 @@ export const enum DestinationWord {
   IsLocal = 1,
   ServiceLabel = 2,
   WorkloadLabel = 3,
+  /** Row in guards, of what comes in; 0: none. */
+  Guard = 4,
 }
 
 /** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
@@ -210,7 +213,7 @@ export const enum SizesWord {
   HasValues = 2,
 }
 
-export const CLUSTER_WORDS = 9;
+export const CLUSTER_WORDS = 10;
 export const enum ClusterWord {
   Balancing = 0,
   /** First row in members, and how many. Only endpoints that take new work; with a balancer, also those that may have to. */
@@ -229,6 +232,8 @@ export const enum ClusterWord {
   Balancer = 7,
   /** Row of the same cluster in the generation before, if it had the same members; -1: there is none. */
   Previous = 8,
+  /** Row in guards; 0: none. */
+  Guard = 9,
 }
 export const enum Balancing {
   RoundRobin = 1,
@@ -295,6 +300,19 @@ export const enum CookieWord {
   Texts = 3,
 }
 
+/** Limits of a cluster's requests, and outlier detection: where their state is, and what tells a request's criticality. Row 0 is nobody's. */
+export const GUARD_WORDS = 11;
+export const enum GuardWord {
+  /** Row in ResilienceState. */
+  Row = 0,
+  /** Classes of criticality, the most critical first; 0: all requests are alike. */
+  Classes = 1,
+  /** Of requests that no mask is for. */
+  DefaultClass = 2,
+  /** Of each class: word and mask in the request's bit set. */
+  Masks = 3,
+}
+
 /** Indexes of the bodies of our own answers, the same in every generation. */
 export const enum Reply {
   NoRoute = 0,
@@ -303,6 +321,7 @@ export const enum Reply {
   Misdirected = 3,
   Preflight = 4,
   NotRewritten = 5,
+  Overflow = 6,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */
@@ -360,6 +379,7 @@ export class DecisionTables {
   readonly groups: Int32Array;
   readonly hashTables: Int32Array;
   readonly cookies: Int32Array;
+  readonly guards: Int32Array;
   /** Round robin: where each cluster stands. */
   readonly rotation: Int32Array;
   /** Smooth weighted round robin: credit of each member. */
@@ -405,6 +425,7 @@ export class DecisionTables {
     this.groups = view('groups');
     this.hashTables = view('hashTables');
     this.cookies = view('cookies');
+    this.guards = view('guards');
     this.rotation = new Int32Array(this.clusters.length / CLUSTER_WORDS);
     this.credit = new Float64Array(this.members.length / MEMBER_WORDS);
   }

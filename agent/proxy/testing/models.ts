@@ -114,6 +114,7 @@ export function newIds(now: () => number = () => 0): TableIds {
     rules: ids(1024),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(16),
+    guards: ids(64),
     labels: new Labels(1024),
     upstreamTls: new NumberedContexts(),
     hashTables: new HashTables(),

@@ -21,6 +21,8 @@ import { type Batch, Decider } from '../decide.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
+import { Gate } from '../resilience/gate.js';
+import { allocateShare, ResilienceState } from '../resilience/state.js';
 import type { Generation } from '../tables/compile.js';
 import { DecisionTables } from '../tables/layout.js';
 
@@ -68,6 +70,7 @@ export class TestProxy {
   readonly cells = new Cells(Cells.allocate());
   readonly outstanding = new Int32Array(new SharedArrayBuffer(4 * 1024));
   readonly states = new EndpointStates(EndpointStates.allocate());
+  readonly resilience = new ResilienceState(ResilienceState.allocate());
   readonly decider: Decider;
   private arenaUsed = 0;
   private readonly batch: Batch = {
@@ -83,7 +86,7 @@ export class TestProxy {
   };
 
   constructor(private current: Generation) {
-    this.decider = new Decider(tablesOf(current), this.cells, this.outstanding, this.states, 0);
+    this.decider = new Decider(tablesOf(current), this.cells, this.outstanding, this.states, new Gate(this.resilience, allocateShare()), 0);
     this.decider.attach(this.batch);
   }
 

@@ -129,7 +129,7 @@ int Reactor::run_once(int timeout_ms) {
   take_answered();
   serve();
   flush_connections();
-  if (!closed_ && batch_.completions() != 0 && now_ms() >= completions_due_ms_) decide_batch();
+  if (!closed_ && batch_.completions() != 0 && (completion_is_urgent_ || now_ms() >= completions_due_ms_)) decide_batch();
   beat();
   reap();
   return count > 0 ? count : 0;
@@ -177,7 +177,7 @@ void Reactor::serve() {
     batch_.bound(is_shared() ? kSharedBatch : kMaxBatch);
     serve_round(until_ns);
     if (round == 0 && !closed_) fire_timers();
-    if (batch_.size() != 0 && !closed_) decide_batch();
+    if ((batch_.size() != 0 || completion_is_urgent_) && !closed_) decide_batch();
     if (closed_) return;
     arena().reset();
     if (now_ns_ >= until_ns || (scheduler_.empty() && resumes_.empty())) return;

@@ -248,7 +248,7 @@ class Reactor {
   void close_idle_connections();
   void keep_reserve();
   void complete(const Decision& decision, CompletionKind kind);
-  void add_completion(const Completion& completion);
+  void add_completion(const Completion& completion, bool is_urgent);
   void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
 
   EngineOptions options_;
@@ -276,6 +276,7 @@ class Reactor {
   HostFlows host_flows_;
   uint64_t next_beat_ms_ = 0;
   uint64_t completions_due_ms_ = 0;
+  bool completion_is_urgent_ = false;
   Snapshot tables_;
   TimerWheel timers_;
   UpstreamPool pool_;

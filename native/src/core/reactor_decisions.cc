@@ -16,6 +16,7 @@ void Reactor::decide_batch() {
   const bool made = decide_(context_);
   deciding_ = outer;
   batch_.clear();
+  completion_is_urgent_ = false;
   if (!made) counters_.add(Counter::DecideFailures);
   if (count != 0) execute_decisions(count, made);
   if (close_wanted_ && !deciding_) close();

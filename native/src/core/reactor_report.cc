@@ -96,7 +96,7 @@ void Reactor::report(Exchange& exchange, const Downstream& downstream, Reason re
   completion.attempts = exchange.attempts;
   exchange.grpc_status = static_cast<int8_t>(final_grpc_status(exchange, reason));
   completion.grpc_status = exchange.grpc_status;
-  add_completion(completion);
+  add_completion(completion, exchange.decision.has(kPrompt));
   if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
 }
 
@@ -128,13 +128,14 @@ void Reactor::complete(const Decision& decision, CompletionKind kind) {
   completion.kind = kind;
   completion.target = decision.target;
   completion.token = decision.token;
-  add_completion(completion);
+  add_completion(completion, decision.has(kPrompt));
 }
 
-void Reactor::add_completion(const Completion& completion) {
+void Reactor::add_completion(const Completion& completion, bool is_urgent) {
   if (batch_.completions() == 0) completions_due_ms_ = now_ms() + kCompletionDelayMs;
   if (batch_.completions_full()) decide_batch();
   batch_.add_completion(completion);
+  completion_is_urgent_ |= is_urgent;
 }
 
 void Reactor::write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason) {

@@ -79,6 +79,8 @@ inline constexpr int32_t kLog = 8;
 inline constexpr int32_t kRetry = 16;
 // The words from Rewrite on were written; without it they are none.
 inline constexpr int32_t kExtended = 32;
+// Its completion is told in the tick in which it ends.
+inline constexpr int32_t kPrompt = 64;
 
 // Target: the connection's original destination; at or below kTargetLocal: answered here.
 inline constexpr int32_t kTargetOriginal = -1;

@@ -114,7 +114,103 @@ export interface ScopedPolicy_LabelsEntry {
 
 /** How clients treat the endpoints of one cluster. A section that is absent: the defaults of that section. */
 export interface ClusterPolicy {
-  loadBalancing: LoadBalancing | undefined;
+  loadBalancing:
+    | LoadBalancing
+    | undefined;
+  /** Absent: none of these. */
+  outlierDetection: OutlierDetection | undefined;
+  circuitBreaker: CircuitBreaker | undefined;
+  retryBudget: RetryBudget | undefined;
+  admission: Admission | undefined;
+}
+
+/** Endpoints that fail take no work for a while (Envoy's outlier detection). Times that it happened in a row make it longer. Counts of 0: not looked at. */
+export interface OutlierDetection {
+  /** In a row: any 5xx; of 502, 503 and 504; where `splits_local_origin`, of what the proxy itself finds, which then is none of the others. */
+  consecutive5xx: number;
+  consecutiveGatewayErrors: number;
+  consecutiveLocalOriginFailures: number;
+  splitsLocalOrigin: boolean;
+  /** In which rates are looked at. */
+  intervalMs: number;
+  baseEjectionMs: number;
+  maxEjectionMs: number;
+  /** Of the endpoints, at once; one may be in any case. */
+  maxEjectionPercent: number;
+  successRate: SuccessRateOutliers | undefined;
+  failurePercentage:
+    | FailurePercentageOutliers
+    | undefined;
+  /** Requests in a row that must go well, one at a time, before an endpoint that comes back has its full share. */
+  trialRequests: number;
+}
+
+/** Whose share of successes is so many standard deviations below the others' mean. Looked at where so many endpoints had so many requests. */
+export interface SuccessRateOutliers {
+  minimumRequests: number;
+  minimumEndpoints: number;
+  deviations: number;
+}
+
+/** Whose requests fail to so many percent. As above. */
+export interface FailurePercentageOutliers {
+  minimumRequests: number;
+  minimumEndpoints: number;
+  threshold: number;
+}
+
+/** Requests beyond are answered 503 at once. 0: any number. */
+export interface CircuitBreaker {
+  /** In flight. */
+  maxRequests: number;
+  maxEndpointRequests: number;
+  /** Absent: any number. */
+  maxRetries?: number | undefined;
+}
+
+/** Retries beyond are not made. Both hold. */
+export interface RetryBudget {
+  ofActive: RetryShare | undefined;
+  ofInterval: RetryShare | undefined;
+}
+
+/** Percent of the requests in flight, or of those of an interval; so many may be in any case. */
+export interface RetryShare {
+  percent: number;
+  least: number;
+  /** Of requests in flight: 0. */
+  intervalMs: number;
+}
+
+/** What a proxy lets in of the requests for a service, and of those to endpoints beside it: beyond, 503 at once, the least critical first. */
+export interface Admission {
+  /** In flight; 0: `adaptive` finds it. */
+  maxConcurrency: number;
+  adaptive:
+    | AdaptiveConcurrency
+    | undefined;
+  /** Absent: all requests are alike. */
+  criticality: Criticality | undefined;
+}
+
+/** Envoy's gradient controller, with its names. */
+export interface AdaptiveConcurrency {
+  minConcurrency: number;
+  maxConcurrency: number;
+  updateIntervalMs: number;
+  minRttIntervalMs: number;
+  minRttRequests: number;
+  bufferPercent: number;
+  percentile: number;
+}
+
+export interface Criticality {
+  /** Lower case. */
+  header: string;
+  /** The most critical first; at most four. */
+  values: string[];
+  /** Of requests with another value, or none: index in `values`. */
+  defaultClass: number;
 }
 
 /** Asked of an endpoint again and again by the agent that EndpointCheck names. */
@@ -1042,13 +1138,31 @@ export const ScopedPolicy_LabelsEntry: MessageFns<ScopedPolicy_LabelsEntry> = {
 };
 
 function createBaseClusterPolicy(): ClusterPolicy {
-  return { loadBalancing: undefined };
+  return {
+    loadBalancing: undefined,
+    outlierDetection: undefined,
+    circuitBreaker: undefined,
+    retryBudget: undefined,
+    admission: undefined,
+  };
 }
 
 export const ClusterPolicy: MessageFns<ClusterPolicy> = {
   encode(message: ClusterPolicy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.loadBalancing !== undefined) {
       LoadBalancing.encode(message.loadBalancing, writer.uint32(10).fork()).join();
+    }
+    if (message.outlierDetection !== undefined) {
+      OutlierDetection.encode(message.outlierDetection, writer.uint32(18).fork()).join();
+    }
+    if (message.circuitBreaker !== undefined) {
+      CircuitBreaker.encode(message.circuitBreaker, writer.uint32(26).fork()).join();
+    }
+    if (message.retryBudget !== undefined) {
+      RetryBudget.encode(message.retryBudget, writer.uint32(34).fork()).join();
+    }
+    if (message.admission !== undefined) {
+      Admission.encode(message.admission, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -1074,6 +1188,38 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
             message.loadBalancing = LoadBalancing.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.outlierDetection = OutlierDetection.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.circuitBreaker = CircuitBreaker.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.retryBudget = RetryBudget.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.admission = Admission.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1094,6 +1240,893 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
     message.loadBalancing = (object.loadBalancing !== undefined && object.loadBalancing !== null)
       ? LoadBalancing.fromPartial(object.loadBalancing)
       : undefined;
+    message.outlierDetection = (object.outlierDetection !== undefined && object.outlierDetection !== null)
+      ? OutlierDetection.fromPartial(object.outlierDetection)
+      : undefined;
+    message.circuitBreaker = (object.circuitBreaker !== undefined && object.circuitBreaker !== null)
+      ? CircuitBreaker.fromPartial(object.circuitBreaker)
+      : undefined;
+    message.retryBudget = (object.retryBudget !== undefined && object.retryBudget !== null)
+      ? RetryBudget.fromPartial(object.retryBudget)
+      : undefined;
+    message.admission = (object.admission !== undefined && object.admission !== null)
+      ? Admission.fromPartial(object.admission)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseOutlierDetection(): OutlierDetection {
+  return {
+    consecutive5xx: 0,
+    consecutiveGatewayErrors: 0,
+    consecutiveLocalOriginFailures: 0,
+    splitsLocalOrigin: false,
+    intervalMs: 0,
+    baseEjectionMs: 0,
+    maxEjectionMs: 0,
+    maxEjectionPercent: 0,
+    successRate: undefined,
+    failurePercentage: undefined,
+    trialRequests: 0,
+  };
+}
+
+export const OutlierDetection: MessageFns<OutlierDetection> = {
+  encode(message: OutlierDetection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.consecutive5xx !== 0) {
+      writer.uint32(8).uint32(message.consecutive5xx);
+    }
+    if (message.consecutiveGatewayErrors !== 0) {
+      writer.uint32(16).uint32(message.consecutiveGatewayErrors);
+    }
+    if (message.consecutiveLocalOriginFailures !== 0) {
+      writer.uint32(24).uint32(message.consecutiveLocalOriginFailures);
+    }
+    if (message.splitsLocalOrigin !== false) {
+      writer.uint32(32).bool(message.splitsLocalOrigin);
+    }
+    if (message.intervalMs !== 0) {
+      writer.uint32(40).uint32(message.intervalMs);
+    }
+    if (message.baseEjectionMs !== 0) {
+      writer.uint32(48).uint32(message.baseEjectionMs);
+    }
+    if (message.maxEjectionMs !== 0) {
+      writer.uint32(56).uint32(message.maxEjectionMs);
+    }
+    if (message.maxEjectionPercent !== 0) {
+      writer.uint32(64).uint32(message.maxEjectionPercent);
+    }
+    if (message.successRate !== undefined) {
+      SuccessRateOutliers.encode(message.successRate, writer.uint32(74).fork()).join();
+    }
+    if (message.failurePercentage !== undefined) {
+      FailurePercentageOutliers.encode(message.failurePercentage, writer.uint32(82).fork()).join();
+    }
+    if (message.trialRequests !== 0) {
+      writer.uint32(88).uint32(message.trialRequests);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutlierDetection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutlierDetection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.consecutive5xx = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.consecutiveGatewayErrors = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.consecutiveLocalOriginFailures = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.splitsLocalOrigin = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.intervalMs = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.baseEjectionMs = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.maxEjectionMs = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.maxEjectionPercent = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.successRate = SuccessRateOutliers.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.failurePercentage = FailurePercentageOutliers.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.trialRequests = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OutlierDetection>): OutlierDetection {
+    return OutlierDetection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OutlierDetection>): OutlierDetection {
+    const message = createBaseOutlierDetection();
+    message.consecutive5xx = object.consecutive5xx ?? 0;
+    message.consecutiveGatewayErrors = object.consecutiveGatewayErrors ?? 0;
+    message.consecutiveLocalOriginFailures = object.consecutiveLocalOriginFailures ?? 0;
+    message.splitsLocalOrigin = object.splitsLocalOrigin ?? false;
+    message.intervalMs = object.intervalMs ?? 0;
+    message.baseEjectionMs = object.baseEjectionMs ?? 0;
+    message.maxEjectionMs = object.maxEjectionMs ?? 0;
+    message.maxEjectionPercent = object.maxEjectionPercent ?? 0;
+    message.successRate = (object.successRate !== undefined && object.successRate !== null)
+      ? SuccessRateOutliers.fromPartial(object.successRate)
+      : undefined;
+    message.failurePercentage = (object.failurePercentage !== undefined && object.failurePercentage !== null)
+      ? FailurePercentageOutliers.fromPartial(object.failurePercentage)
+      : undefined;
+    message.trialRequests = object.trialRequests ?? 0;
+    return message;
+  },
+};
+
+function createBaseSuccessRateOutliers(): SuccessRateOutliers {
+  return { minimumRequests: 0, minimumEndpoints: 0, deviations: 0 };
+}
+
+export const SuccessRateOutliers: MessageFns<SuccessRateOutliers> = {
+  encode(message: SuccessRateOutliers, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.minimumRequests !== 0) {
+      writer.uint32(8).uint32(message.minimumRequests);
+    }
+    if (message.minimumEndpoints !== 0) {
+      writer.uint32(16).uint32(message.minimumEndpoints);
+    }
+    if (message.deviations !== 0) {
+      writer.uint32(25).double(message.deviations);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SuccessRateOutliers {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSuccessRateOutliers();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.minimumRequests = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.minimumEndpoints = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.deviations = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SuccessRateOutliers>): SuccessRateOutliers {
+    return SuccessRateOutliers.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SuccessRateOutliers>): SuccessRateOutliers {
+    const message = createBaseSuccessRateOutliers();
+    message.minimumRequests = object.minimumRequests ?? 0;
+    message.minimumEndpoints = object.minimumEndpoints ?? 0;
+    message.deviations = object.deviations ?? 0;
+    return message;
+  },
+};
+
+function createBaseFailurePercentageOutliers(): FailurePercentageOutliers {
+  return { minimumRequests: 0, minimumEndpoints: 0, threshold: 0 };
+}
+
+export const FailurePercentageOutliers: MessageFns<FailurePercentageOutliers> = {
+  encode(message: FailurePercentageOutliers, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.minimumRequests !== 0) {
+      writer.uint32(8).uint32(message.minimumRequests);
+    }
+    if (message.minimumEndpoints !== 0) {
+      writer.uint32(16).uint32(message.minimumEndpoints);
+    }
+    if (message.threshold !== 0) {
+      writer.uint32(24).uint32(message.threshold);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FailurePercentageOutliers {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFailurePercentageOutliers();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.minimumRequests = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.minimumEndpoints = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.threshold = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FailurePercentageOutliers>): FailurePercentageOutliers {
+    return FailurePercentageOutliers.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FailurePercentageOutliers>): FailurePercentageOutliers {
+    const message = createBaseFailurePercentageOutliers();
+    message.minimumRequests = object.minimumRequests ?? 0;
+    message.minimumEndpoints = object.minimumEndpoints ?? 0;
+    message.threshold = object.threshold ?? 0;
+    return message;
+  },
+};
+
+function createBaseCircuitBreaker(): CircuitBreaker {
+  return { maxRequests: 0, maxEndpointRequests: 0, maxRetries: undefined };
+}
+
+export const CircuitBreaker: MessageFns<CircuitBreaker> = {
+  encode(message: CircuitBreaker, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.maxRequests !== 0) {
+      writer.uint32(8).uint32(message.maxRequests);
+    }
+    if (message.maxEndpointRequests !== 0) {
+      writer.uint32(16).uint32(message.maxEndpointRequests);
+    }
+    if (message.maxRetries !== undefined) {
+      writer.uint32(24).uint32(message.maxRetries);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CircuitBreaker {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCircuitBreaker();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.maxRequests = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxEndpointRequests = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxRetries = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CircuitBreaker>): CircuitBreaker {
+    return CircuitBreaker.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CircuitBreaker>): CircuitBreaker {
+    const message = createBaseCircuitBreaker();
+    message.maxRequests = object.maxRequests ?? 0;
+    message.maxEndpointRequests = object.maxEndpointRequests ?? 0;
+    message.maxRetries = object.maxRetries ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRetryBudget(): RetryBudget {
+  return { ofActive: undefined, ofInterval: undefined };
+}
+
+export const RetryBudget: MessageFns<RetryBudget> = {
+  encode(message: RetryBudget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ofActive !== undefined) {
+      RetryShare.encode(message.ofActive, writer.uint32(10).fork()).join();
+    }
+    if (message.ofInterval !== undefined) {
+      RetryShare.encode(message.ofInterval, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RetryBudget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetryBudget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ofActive = RetryShare.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ofInterval = RetryShare.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RetryBudget>): RetryBudget {
+    return RetryBudget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RetryBudget>): RetryBudget {
+    const message = createBaseRetryBudget();
+    message.ofActive = (object.ofActive !== undefined && object.ofActive !== null)
+      ? RetryShare.fromPartial(object.ofActive)
+      : undefined;
+    message.ofInterval = (object.ofInterval !== undefined && object.ofInterval !== null)
+      ? RetryShare.fromPartial(object.ofInterval)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRetryShare(): RetryShare {
+  return { percent: 0, least: 0, intervalMs: 0 };
+}
+
+export const RetryShare: MessageFns<RetryShare> = {
+  encode(message: RetryShare, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.percent !== 0) {
+      writer.uint32(9).double(message.percent);
+    }
+    if (message.least !== 0) {
+      writer.uint32(16).uint32(message.least);
+    }
+    if (message.intervalMs !== 0) {
+      writer.uint32(24).uint32(message.intervalMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RetryShare {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetryShare();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.percent = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.least = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.intervalMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RetryShare>): RetryShare {
+    return RetryShare.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RetryShare>): RetryShare {
+    const message = createBaseRetryShare();
+    message.percent = object.percent ?? 0;
+    message.least = object.least ?? 0;
+    message.intervalMs = object.intervalMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseAdmission(): Admission {
+  return { maxConcurrency: 0, adaptive: undefined, criticality: undefined };
+}
+
+export const Admission: MessageFns<Admission> = {
+  encode(message: Admission, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.maxConcurrency !== 0) {
+      writer.uint32(8).uint32(message.maxConcurrency);
+    }
+    if (message.adaptive !== undefined) {
+      AdaptiveConcurrency.encode(message.adaptive, writer.uint32(18).fork()).join();
+    }
+    if (message.criticality !== undefined) {
+      Criticality.encode(message.criticality, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Admission {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmission();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.maxConcurrency = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.adaptive = AdaptiveConcurrency.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.criticality = Criticality.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Admission>): Admission {
+    return Admission.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Admission>): Admission {
+    const message = createBaseAdmission();
+    message.maxConcurrency = object.maxConcurrency ?? 0;
+    message.adaptive = (object.adaptive !== undefined && object.adaptive !== null)
+      ? AdaptiveConcurrency.fromPartial(object.adaptive)
+      : undefined;
+    message.criticality = (object.criticality !== undefined && object.criticality !== null)
+      ? Criticality.fromPartial(object.criticality)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseAdaptiveConcurrency(): AdaptiveConcurrency {
+  return {
+    minConcurrency: 0,
+    maxConcurrency: 0,
+    updateIntervalMs: 0,
+    minRttIntervalMs: 0,
+    minRttRequests: 0,
+    bufferPercent: 0,
+    percentile: 0,
+  };
+}
+
+export const AdaptiveConcurrency: MessageFns<AdaptiveConcurrency> = {
+  encode(message: AdaptiveConcurrency, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.minConcurrency !== 0) {
+      writer.uint32(8).uint32(message.minConcurrency);
+    }
+    if (message.maxConcurrency !== 0) {
+      writer.uint32(16).uint32(message.maxConcurrency);
+    }
+    if (message.updateIntervalMs !== 0) {
+      writer.uint32(24).uint32(message.updateIntervalMs);
+    }
+    if (message.minRttIntervalMs !== 0) {
+      writer.uint32(32).uint32(message.minRttIntervalMs);
+    }
+    if (message.minRttRequests !== 0) {
+      writer.uint32(40).uint32(message.minRttRequests);
+    }
+    if (message.bufferPercent !== 0) {
+      writer.uint32(49).double(message.bufferPercent);
+    }
+    if (message.percentile !== 0) {
+      writer.uint32(57).double(message.percentile);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdaptiveConcurrency {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdaptiveConcurrency();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.minConcurrency = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxConcurrency = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.updateIntervalMs = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.minRttIntervalMs = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.minRttRequests = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.bufferPercent = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.percentile = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AdaptiveConcurrency>): AdaptiveConcurrency {
+    return AdaptiveConcurrency.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AdaptiveConcurrency>): AdaptiveConcurrency {
+    const message = createBaseAdaptiveConcurrency();
+    message.minConcurrency = object.minConcurrency ?? 0;
+    message.maxConcurrency = object.maxConcurrency ?? 0;
+    message.updateIntervalMs = object.updateIntervalMs ?? 0;
+    message.minRttIntervalMs = object.minRttIntervalMs ?? 0;
+    message.minRttRequests = object.minRttRequests ?? 0;
+    message.bufferPercent = object.bufferPercent ?? 0;
+    message.percentile = object.percentile ?? 0;
+    return message;
+  },
+};
+
+function createBaseCriticality(): Criticality {
+  return { header: "", values: [], defaultClass: 0 };
+}
+
+export const Criticality: MessageFns<Criticality> = {
+  encode(message: Criticality, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.header !== "") {
+      writer.uint32(10).string(message.header);
+    }
+    for (const v of message.values) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.defaultClass !== 0) {
+      writer.uint32(24).uint32(message.defaultClass);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Criticality {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCriticality();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.header = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.values.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.defaultClass = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Criticality>): Criticality {
+    return Criticality.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Criticality>): Criticality {
+    const message = createBaseCriticality();
+    message.header = object.header ?? "";
+    message.values = object.values?.map((e) => e) || [];
+    message.defaultClass = object.defaultClass ?? 0;
     return message;
   },
 };

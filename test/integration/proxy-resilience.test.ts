@@ -1,0 +1,249 @@
+// Endpoints that fail and more requests than a service bears, by the real `weft proxy --static` process with two workers: ejection and return,
+// limits that answer at once, a budget that retries stay within, the less critical shed first.
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { Agent, createServer, get, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals';
+import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
+
+jest.setTimeout(30_000);
+
+const EJECTION_MS = 300;
+
+const folder = mkdtempSync(join(tmpdir(), 'wtr-'));
+const servers: Server[] = [];
+const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+const held: ServerResponse[] = [];
+/** By the port's name: what its server answers, and how often it was asked. */
+const status = { flaky: 200, odd: 200, even: 503 };
+const asked = { flaky: 0, odd: 0, even: 0 };
+let proxy: ProxyProcess;
+let port = 0;
+let metricsPort = 0;
+
+async function serve(listener: RequestListener): Promise<number> {
+  const server = createServer(listener);
+  servers.push(server);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+const answering =
+  (name: keyof typeof status): RequestListener =>
+  (_, response) => {
+    asked[name]++;
+    response.statusCode = status[name];
+    response.end(name);
+  };
+
+function service(name: string, ports: readonly number[], rule: string, policy: string): string {
+  const slices = ports.map(
+    (endpoint, index) => `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ${name}-${index}, labels: {kubernetes.io/service-name: ${name}}}
+addressType: IPv4
+ports: [{name: http, port: ${endpoint}}]
+endpoints: [{addresses: [127.0.0.1]}]
+---`,
+  );
+  return `
+apiVersion: v1
+kind: Service
+metadata: {name: ${name}}
+spec: {ports: [{name: http, port: 80, appProtocol: http}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: ${name}}
+spec: {parentRefs: [{name: edge}], hostnames: [${name}.test], rules: [{backendRefs: [{name: ${name}, port: 80}]${rule}}]}
+---${slices.join('')}
+${policy}
+---`;
+}
+
+const ownPolicy = (name: string, sections: string): string =>
+  `{apiVersion: mesh.weft.dev/v1, kind: TrafficPolicy, metadata: {name: ${name}}, spec: {targetRefs: [{kind: Service, name: ${name}}], ${sections}}}`;
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+async function ask(host: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer> {
+  const request = get({ host: '127.0.0.1', port, agent, headers: { host: `${host}.test`, ...headers } });
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  let body = '';
+  response.setEncoding('latin1').on('data', (piece: string) => {
+    body += piece;
+  });
+  await once(response, 'end');
+  return { status: response.statusCode!, body };
+}
+
+async function metric(name: string, labels: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+  const line = text.split('\n').find((each) => each.startsWith(`${name}{`) && each.includes(labels));
+  return Number(line?.split(' ').at(-1) ?? Number.NaN);
+}
+
+/** Asked again after each answer of the proxy. */
+async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  const holds = await eventually(
+    async () => {
+      await (await fetch(`http://127.0.0.1:${metricsPort}/healthz`)).arrayBuffer();
+      return isTrue();
+    },
+    (value) => value,
+  );
+  expect(holds).toBe(true);
+}
+
+/** Flags of the access log's lines for a host. */
+function flags(host: string): unknown[] {
+  const lines = accessLog(join(folder, 'access.log'));
+  return lines.filter(({ authority }) => authority === `${host}.test`).map((line) => line.response_flag);
+}
+
+beforeAll(async () => {
+  const hold = await serve((_, response) => held.push(response));
+  const ports = {
+    flaky: await serve(answering('flaky')),
+    good: [await serve((_, response) => response.end('good')), await serve((_, response) => response.end('good'))],
+    half: [await serve(answering('odd')), await serve(answering('even'))],
+  };
+  port = await freePort();
+  metricsPort = await freePort();
+  const file = join(folder, 'resilience.yaml');
+  writeFileSync(
+    file,
+    gatewayManifest(`{name: web, port: ${port}, protocol: HTTP}`) +
+      service(
+        'ejected',
+        [ports.flaky, ...ports.good],
+        '',
+        ownPolicy(
+          'ejected',
+          `outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: ${EJECTION_MS}ms, maxEjectionPercent: 50, trialRequests: 2}`,
+        ),
+      ) +
+      service(
+        'limited',
+        [hold],
+        '',
+        `{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: limited}, spec: {host: limited, trafficPolicy: {connectionPool: {http: {http2MaxRequests: 3}}}}}`,
+      ) +
+      service('narrow', [hold, hold], '', ownPolicy('narrow', 'circuitBreaker: {maxRequestsPerEndpoint: 2}')) +
+      service(
+        'budgeted',
+        ports.half,
+        ', retry: {attempts: 3, codes: [503]}',
+        ownPolicy('budgeted', 'retryBudget: {budget: {percent: 20, interval: 10s}, minRetryRate: {count: 1, interval: 1s}}'),
+      ) +
+      service(
+        'classed',
+        [hold],
+        '',
+        ownPolicy('classed', 'admission: {maxConcurrency: 8, criticality: {header: X-Criticality, values: [high, low], default: low}}'),
+      ),
+  );
+  const options = [
+    '--workers=2',
+    `--metrics-listen=127.0.0.1:${metricsPort}`,
+    '--access-log=all',
+    `--access-log-file=${join(folder, 'access.log')}`,
+  ];
+  proxy = ProxyProcess.start(file, folder, ...options);
+  await proxy.says('"ready"');
+});
+
+afterEach(() => {
+  for (const response of held.splice(0)) response.end('held');
+});
+
+afterAll(async () => {
+  agent.destroy();
+  await proxy.kill();
+  for (const server of servers) server.close();
+  rmSync(folder, { recursive: true });
+});
+
+test('an endpoint that answers 503 is ejected, and comes back by a few trial requests when it is well', async () => {
+  status.flaky = 503;
+  await until(async () => {
+    await ask('ejected');
+    return (await metric('weft_outlier_ejections_active', 'ejected')) === 1;
+  });
+  const before = asked.flaky;
+  const from = performance.now();
+  let failed = 0;
+  for (let i = 0; i < 30; i++) failed += (await ask('ejected')).status === 200 ? 0 : 1;
+  const tries = asked.flaky - before;
+  // It is tried once for each time that it was ejected, and by no other request.
+  expect(tries).toBeLessThanOrEqual(1 + (performance.now() - from) / EJECTION_MS);
+  expect(failed).toBe(tries);
+  expect(await metric('weft_outlier_ejections_total', 'ejected:80",direction="outbound",type="consecutive_5xx"')).toBe(1);
+  status.flaky = 200;
+  await until(async () => {
+    expect((await ask('ejected')).status).toBe(200);
+    return (await metric('weft_outlier_ejections_active', 'ejected')) === 0;
+  });
+  const returned = asked.flaky;
+  for (let i = 0; i < 12; i++) await ask('ejected');
+  expect(asked.flaky - returned).toBeGreaterThanOrEqual(3);
+});
+
+test('requests beyond a service’s limit are answered 503 at once, with the flag UO, and let in again when others end', async () => {
+  const waiting = Array.from({ length: 3 }, () => ask('limited'));
+  await until(() => held.length === 3);
+  const refused = await ask('limited');
+  expect(refused).toEqual({ status: 503, body: 'weft: the service has too many requests in flight\n' });
+  for (const response of held.splice(0)) response.end('held');
+  expect((await Promise.all(waiting)).map((answer) => answer.status)).toEqual([200, 200, 200]);
+  // On whichever worker: those that ended make room at once.
+  for (let i = 0; i < 12; i++) {
+    const next = ask('limited');
+    await until(() => held.length === 1);
+    held.pop()!.end('held');
+    expect((await next).status).toBe(200);
+  }
+  await until(() => flags('limited').filter((flag) => flag === 'UO').length === 1);
+  expect(await metric('weft_circuit_breaker_overflow_total', 'limited:80",direction="outbound",limit="requests"')).toBe(1);
+});
+
+test('an endpoint has no more requests than it may; the others take them', async () => {
+  const waiting = Array.from({ length: 2 }, () => ask('narrow'));
+  await until(() => held.length === 2);
+  expect((await ask('narrow')).status).toBe(503);
+  for (const response of held.splice(0)) response.end('held');
+  await Promise.all(waiting);
+});
+
+test('retries stay within the budget while half of the endpoints fail', async () => {
+  const count = 200;
+  const answers = await Promise.all(Array.from({ length: count }, () => ask('budgeted')));
+  const attempts = asked.odd + asked.even;
+  // A fifth of the requests, and one a second of the interval of ten.
+  expect(attempts - count).toBeLessThanOrEqual(count / 5 + 10 + 2);
+  expect(attempts - count).toBeGreaterThan(20);
+  const failed = answers.filter((answer) => answer.status === 503).length;
+  expect(failed).toBeGreaterThan(0);
+  expect(await metric('weft_upstream_retries_total', 'budgeted')).toBe(attempts - count);
+});
+
+test('of too many requests the less critical are shed first', async () => {
+  const low = Array.from({ length: 12 }, () => ask('classed'));
+  // The last eighth of the limit is for the most critical.
+  await until(() => held.length === 7);
+  const high = ask('classed', { 'x-criticality': 'high' });
+  await until(() => held.length === 8);
+  expect((await ask('classed', { 'x-criticality': 'high' })).status).toBe(503);
+  for (const response of held.splice(0)) response.end('held');
+  expect((await high).status).toBe(200);
+  expect((await Promise.all(low)).filter((answer) => answer.status === 200)).toHaveLength(7);
+  expect(await metric('weft_admission_shed_total', 'classed:80",direction="outbound",class="1"')).toBe(5);
+});
