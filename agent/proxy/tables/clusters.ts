@@ -405,7 +405,18 @@ export function clusterSections(
     const isEven = chosen.every(({ weight }) => weight === chosen[0]?.weight);
     const balancer = plan === null ? -1 : balancers.add(name, balancing, policy?.loadBalancing, plan, first);
     const previous = context.rows.previous(`${key} ${family}`, rows.length / CLUSTER_WORDS, chosen);
-    rows.push(balancing, first, chosen.length, total, isEven ? 1 : 0, labels.idOf(name), families, balancer, previous, context.guardOf(cluster));
+    rows.push(
+      balancing,
+      first,
+      chosen.length,
+      total,
+      isEven ? 1 : 0,
+      labels.idOf(name),
+      families,
+      balancer,
+      previous,
+      context.guardOf(cluster),
+    );
   };
   const candidates = clusters.map((cluster) => candidatesOf(cluster, context));
   for (const [row, cluster] of clusters.entries()) add(cluster, '', candidates[row]!, clusters.length + row * 2);
