@@ -7,6 +7,7 @@ import {
   Endpoint,
   MAX_ROWS,
   NO_LIMIT,
+  RETRY,
   type ResilienceState,
   ROW_WORDS,
   Row,
@@ -19,6 +20,8 @@ const ACTIVE = Row.Active as number;
 const RETRYING = Row.Retrying as number;
 const REQUESTS = Row.Requests as number;
 const RETRIES = Row.Retries as number;
+const TOKENS = Row.Tokens as number;
+const DEPOSIT = Row.Deposit as number;
 const LIMIT = Row.Limit as number;
 const TRIAL = Row.Trial as number;
 const C_STATUS = Completion.Status as number;
@@ -49,8 +52,8 @@ export function rankOf(guards: Int32Array, guard: number, bits: Int32Array, offs
   return guards[at + GuardWord.DefaultClass]!;
 }
 
-/** The part of a limit that is the most critical class's alone. */
-const RESERVE = 8;
+/** One part of so many of a limit is the most critical class's alone. */
+const RESERVE = 4;
 
 // Indexes of COMPLETION_REASONS.
 /** Decision.Target of what we answer ourselves, or below: of a token nothing is counted. */
@@ -108,11 +111,7 @@ export class Gate {
       const most = Math.max(rows[at + Row.BudgetMinActive]!, (Atomics.load(rows, at + ACTIVE) * ofActive) / WHOLE);
       if (retrying >= most) return false;
     }
-    const ofInterval = rows[at + Row.BudgetInterval]!;
-    if (ofInterval < 0) return true;
-    const requests = (Atomics.load(rows, at + REQUESTS) - rows[at + Row.RequestsBefore]!) | 0;
-    const retries = (Atomics.load(rows, at + RETRIES) - rows[at + Row.RetriesBefore]!) | 0;
-    return retries < rows[at + Row.BudgetMinInterval]! + (requests * ofInterval) / WHOLE;
+    return rows[at + DEPOSIT]! < 0 || Atomics.load(rows, at + TOKENS) >= RETRY;
   }
 
   /** As mayRetry(), of one that is about to be made; false: it is answered 503, and counted. */
@@ -146,10 +145,13 @@ export class Gate {
     const at = row * ROW_WORDS;
     Atomics.add(this.rows, at + ACTIVE, 1);
     this.own[row]! += 1;
+    const deposit = this.rows[at + DEPOSIT]!;
     if (!isRetry) {
       Atomics.add(this.rows, at + REQUESTS, 1);
+      if (deposit > 0) Atomics.add(this.rows, at + TOKENS, deposit);
       return row << TOKEN_ROW_BITS;
     }
+    if (deposit >= 0) Atomics.sub(this.rows, at + TOKENS, RETRY);
     Atomics.add(this.rows, at + RETRIES, 1);
     Atomics.add(this.rows, at + RETRYING, 1);
     this.own[MAX_ROWS + row]! += 1;
@@ -241,6 +243,6 @@ export function unlimit(rows: Int32Array, row: number): void {
   const at = row * ROW_WORDS;
   for (const word of [Row.MaxRequests, Row.MaxRetries, Row.MaxEndpointRequests]) rows[at + word] = NO_LIMIT;
   rows[at + Row.BudgetActive] = -1;
-  rows[at + Row.BudgetInterval] = -1;
+  rows[at + Row.Deposit] = -1;
   rows[at + Row.Trial] = -1;
 }

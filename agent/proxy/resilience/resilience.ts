@@ -4,7 +4,7 @@ import type { EndpointStates } from '../endpoint-states.js';
 import { Admission, type AdmissionPolicy } from './admission.js';
 import { unlimit } from './gate.js';
 import { EJECTION_REASONS, OutlierDetector, type OutlierEvent, type OutlierPolicy } from './outlier-detector.js';
-import { BudgetInterval } from './retry-budget.js';
+import { IntervalBudget, type IntervalShare } from './retry-budget.js';
 import { NO_LIMIT, type ResilienceState, ROW_WORDS, Row, WHOLE } from './state.js';
 
 /** How often the workers' counts are looked at: an endpoint that fails goes on getting requests for so long. */
@@ -20,8 +20,7 @@ export interface CircuitBreaker {
 export interface RetryBudget {
   /** Percent of the attempts in flight, and how many may be in any case. */
   readonly active: { readonly percent: number; readonly least: number } | null;
-  /** Percent of an interval's requests, and how many may be in any case. */
-  readonly interval: { readonly percent: number; readonly least: number; readonly ms: number } | null;
+  readonly interval: IntervalShare | null;
 }
 
 /** Null: there is no such section. */
@@ -46,7 +45,7 @@ interface Guarded {
   cluster: GuardedCluster;
   outliers: OutlierDetector | null;
   admission: Admission | null;
-  budget: BudgetInterval | null;
+  budget: IntervalBudget | null;
   /** What the row's counts were when it became this cluster's. */
   readonly base: Int32Array;
 }
@@ -172,9 +171,9 @@ export class Resilience {
       each.admission.configure(policy.admission, now);
     }
     const interval = policy.retryBudget?.interval ?? null;
-    if (interval === null) each.budget = null;
-    else if (each.budget === null) each.budget = new BudgetInterval(this.state, row, interval.ms);
-    else each.budget.configure(interval.ms);
+    if (interval === null) each.budget?.close();
+    each.budget = interval === null ? null : (each.budget ?? new IntervalBudget(this.state, row, interval, now));
+    if (interval !== null) each.budget?.configure(interval);
   }
 
   private newcomer(cluster: GuardedCluster): Guarded {
@@ -195,8 +194,6 @@ export class Resilience {
     rows[at + Row.MaxEndpointRequests] = circuitBreaker?.maxEndpointRequests ?? NO_LIMIT;
     rows[at + Row.BudgetActive] = partsOf(retryBudget?.active?.percent);
     rows[at + Row.BudgetMinActive] = retryBudget?.active?.least ?? 0;
-    rows[at + Row.BudgetInterval] = partsOf(retryBudget?.interval?.percent);
-    rows[at + Row.BudgetMinInterval] = retryBudget?.interval?.least ?? 0;
     rows[at + Row.SplitsLocal] = outliers?.splitsLocal === true ? 1 : 0;
     rows[at + Row.IsPassedOn] = isInbound ? 1 : 0;
   }

@@ -12,9 +12,9 @@ export interface Demand {
 }
 
 /** How fast those who were kept out come back: each window by so much. */
-const RECOVERY = 1.1;
+const RECOVERY = 1.25;
 /** What has been measured is exceeded by so much, so that a growing capacity is found. */
-const HEADROOM = 1.05;
+const HEADROOM = 1.1;
 const SMALLEST = 1 / 256;
 
 /** Shares of each class that are let in, 0 to 1, for the next window. */

@@ -8,9 +8,11 @@ export const MAX_CLASSES = 4;
 export const NO_LIMIT = 0x7fffffff;
 /** Shares are parts of this. */
 export const WHOLE = 65_536;
+/** One retry of a budget. */
+export const RETRY = 1_024;
 
 /** Counts that only ever grow wrap: differences are taken with `| 0`. */
-export const ROW_WORDS = 36;
+export const ROW_WORDS = 32;
 export const enum Row {
   /** Attempts in flight, and those of them that are retries. */
   Active = 0,
@@ -18,9 +20,9 @@ export const enum Row {
   /** Ever: first attempts, retries. */
   Requests = 2,
   Retries = 3,
-  /** What Requests and Retries were when the budget's interval began. */
-  RequestsBefore = 4,
-  RetriesBefore = 5,
+  /** What the budget of an interval has, in parts of RETRY, and what each request adds; -1: no such budget. */
+  Tokens = 4,
+  Deposit = 5,
   /** Limits; NO_LIMIT: none. */
   MaxRequests = 6,
   MaxRetries = 7,
@@ -28,28 +30,25 @@ export const enum Row {
   /** Retries in flight, of the active attempts, in parts of WHOLE (-1: no such budget), and how many may be in any case. */
   BudgetActive = 9,
   BudgetMinActive = 10,
-  /** Retries in the interval, of its requests (-1: no such budget), and how many may be in any case. */
-  BudgetInterval = 11,
-  BudgetMinInterval = 12,
   /** Of admission; 0: there is none. */
-  Limit = 13,
+  Limit = 11,
   /** An endpoint that the next request tries; -1: none. */
-  Trial = 14,
+  Trial = 12,
   /** Results that are against an endpoint, ever: there is something to look at. */
-  Failures = 15,
+  Failures = 13,
   /** 1: what the proxy itself finds (it can't connect) is counted apart from what endpoints answer. */
-  SplitsLocal = 16,
+  SplitsLocal = 14,
   /** 1: inbound; requests go on to where they were sent, and no endpoint is chosen. */
-  IsPassedOn = 17,
+  IsPassedOn = 15,
   /** Refused at the limits, ever. Beyond: by admission, for want of room. */
-  RefusedRequests = 18,
-  RefusedRetries = 19,
-  RefusedEndpointRequests = 20,
-  Beyond = 21,
+  RefusedRequests = 16,
+  RefusedRetries = 17,
+  RefusedEndpointRequests = 18,
+  Beyond = 19,
   /** By class, MAX_CLASSES words each: the share that is let in; ever: who asked, who was refused. */
-  Share = 24,
-  Asked = 28,
-  Shed = 32,
+  Share = 20,
+  Asked = 24,
+  Shed = 28,
 }
 
 export const ENDPOINT_WORDS = 7;
