@@ -22,6 +22,7 @@ import {
   describe,
   fields,
   isUnchecked,
+  NOT_ACTED_ON,
   notActedOn,
   portNumber,
   type Report,
@@ -166,10 +167,19 @@ function checkClientTls(value: Unchecked, report: Report): void {
       if (has(field)) report([field], 'not with insecureSkipVerify: nothing is verified');
 }
 
+/** What is not acted on of a connection pool: all but these. */
+const ACTED_ON: Readonly<Record<string, readonly string[]>> = { http: ['http2MaxRequests', 'maxRetries'] };
+
+function warnOfPool(value: Unchecked, report: Report): void {
+  for (const [section, settings] of Object.entries(value))
+    for (const field of isUnchecked(settings) ? Object.keys(settings) : [])
+      if (ACTED_ON[section]?.includes(field) !== true) report([section, field], `${NOT_ACTED_ON}: ${field}`, 'warning');
+}
+
 const policy = {
   loadBalancer: loadBalancer.optional(),
-  connectionPool: notActedOn('limits of connections and requests', connectionPool),
-  outlierDetection: notActedOn('outlier detection, but that it makes near endpoints go first', outlierDetection),
+  connectionPool: withRule(connectionPool, warnOfPool).optional(),
+  outlierDetection: outlierDetection.optional(),
   tls: notActedOn('TLS to endpoints; a BackendTLSPolicy is', clientTls),
 };
 
@@ -184,7 +194,7 @@ const trafficPolicy = withRule(
       fields({ protocol: choice(['CONNECT', 'POST']).optional(), targetHost: z.string().min(1), targetPort: portNumber }),
     ),
     proxyProtocol: fields({ version: choice(['V1', 'V2']).optional() }).optional(),
-    retryBudget: notActedOn('a budget of retries', fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() })),
+    retryBudget: fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() }).optional(),
   }),
   atLeastOne('loadBalancer, connectionPool, outlierDetection, tls, or another policy'),
 );

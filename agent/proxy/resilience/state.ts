@@ -64,7 +64,7 @@ export const enum Endpoint {
   LocalSuccesses = 6,
 }
 
-/** Latencies of admitted requests: eight buckets an octave from 16 µs to 134 s, each within 9 %. */
+/** Latencies of admitted requests: eight buckets an octave from 16 µs to 134 s, each an eighth wide at most. */
 export const SAMPLE_BUCKETS = 184;
 const LEAST_US = 16;
 

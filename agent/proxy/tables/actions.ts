@@ -48,7 +48,13 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   plainReply('weft: this connection is for another host: its TLS server name belongs to another listener\n'),
   { headers: [['vary', 'origin']], body: '', redirect: null, grpcStatus: -1 },
   plainReply('weft: the route rewrites the path, and what comes of this one is too long\n'),
-  plainReply('weft: the service has too many requests in flight\n'),
+  {
+    // Whoever asks again makes it worse: Envoys, and ours, don't.
+    headers: [...PLAIN_TEXT, ['x-envoy-overloaded', 'true']],
+    body: 'weft: the service has too many requests in flight\n',
+    redirect: null,
+    grpcStatus: -1,
+  },
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [
