@@ -26,6 +26,7 @@ import {
   type WaitResponse,
 } from '../api/gen/mesh/v1/admin.js';
 import type { InstanceState } from '../api/gen/mesh/v1/discovery.js';
+import type { ExplainRequest, ExplainResponse } from '../api/gen/mesh/v1/explain.js';
 import {
   CatalogClient,
   type DrainInstanceRequest,
@@ -71,6 +72,8 @@ export type Tail<Response> = [
   callback: (error: ServiceError | null, response: Response) => void,
 ];
 
+type NodeAddress = Pick<Node, 'name' | 'statusAddress'>;
+
 export class Controller {
   readonly #client: AdminClient;
   readonly #catalog: CatalogClient;
@@ -91,14 +94,35 @@ export class Controller {
   /**
    * What the node says of itself. Where nodes have certificates the controller asks it, for they know no operators; else it is asked itself.
    */
-  async nodeStatus({ name, statusAddress }: Pick<Node, 'name' | 'statusAddress'>): Promise<StatusResponse> {
+  nodeStatus(node: NodeAddress): Promise<StatusResponse> {
+    return this.#ofNode(
+      node,
+      (client, ...tail) => client.nodeStatus({ node: node.name }, ...tail),
+      () => nodeStatus(node.name, node.statusAddress),
+    );
+  }
+
+  /** What its proxy does with a request. */
+  nodeExplain(node: NodeAddress, request: ExplainRequest): Promise<ExplainResponse> {
+    return this.#ofNode(
+      node,
+      (client, ...tail) => client.nodeExplain({ node: node.name, request }, ...tail),
+      () => nodeExplain(node.name, node.statusAddress, request),
+    );
+  }
+
+  async #ofNode<Response>(
+    { statusAddress }: NodeAddress,
+    byController: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall,
+    itself: () => Promise<Response>,
+  ): Promise<Response> {
     try {
-      return await this.access<StatusResponse>((client, ...tail) => client.nodeStatus({ node: name }, ...tail));
+      return await this.access<Response>(byController);
     } catch (error) {
       const { code } = (error as { cause?: Partial<ServiceError> }).cause ?? {};
       const isUnasked = code !== undefined && (statusAddress.startsWith('unix:') || NO_AUTHORITY.includes(code));
       if (!isUnasked) throw error;
-      return nodeStatus(name, statusAddress);
+      return itself();
     }
   }
 
@@ -233,17 +257,32 @@ export async function withAgent<Result>(address: string, use: (agent: InstanceAg
 }
 
 /** What the node says of itself, from its agent. */
-export async function nodeStatus(name: string, address: string, timeoutMs = NODE_TIMEOUT_MS): Promise<StatusResponse> {
+export function nodeStatus(name: string, address: string, timeoutMs = NODE_TIMEOUT_MS): Promise<StatusResponse> {
+  return askNode<StatusResponse>(name, address, timeoutMs, (client, ...tail) => client.get({}, ...tail));
+}
+
+function nodeExplain(name: string, address: string, request: ExplainRequest): Promise<ExplainResponse> {
+  return askNode<ExplainResponse>(name, address, NODE_TIMEOUT_MS, (client, ...tail) => client.explain(request, ...tail));
+}
+
+async function askNode<Response>(
+  name: string,
+  address: string,
+  timeoutMs: number,
+  start: (client: NodeStatusClient, ...tail: Tail<Response>) => ClientUnaryCall,
+): Promise<Response> {
   if (address === '')
     throw new Failure(`node ${name} told the controller no status address: start its agent with --status-advertise ADDRESS`);
   const client = new NodeStatusClient(address, credentials.createInsecure(), CHANNEL);
   try {
-    return await unary<StatusResponse>(
-      (...tail) => client.get({}, ...tail),
+    return await unary<Response>(
+      (...tail) => start(client, ...tail),
       new Metadata(),
       timeoutMs,
       (error) =>
-        `node ${name} does not answer at ${address}: ${failureReason(error.details)}\nIs its agent running? Look at its log there.`,
+        error.code === status.INVALID_ARGUMENT
+          ? error.details
+          : `node ${name} does not answer at ${address}: ${failureReason(error.details)}\nIs its agent running? Look at its log there.`,
     );
   } finally {
     client.close();

@@ -8,6 +8,7 @@ import { analyzeCommand } from './commands/analyze.js';
 import { applyCommand, deleteCommand } from './commands/apply.js';
 import { type CheckOptions, checkCommand } from './commands/check.js';
 import { diffCommand } from './commands/diff.js';
+import { type ExplainOffline, explainCommand } from './commands/explain.js';
 import { getCommand } from './commands/get.js';
 import { historyCommand, rollbackCommand } from './commands/history.js';
 import { instanceCommand } from './commands/instance.js';
@@ -17,7 +18,7 @@ import { statusCommand } from './commands/status.js';
 import { validateCommand } from './commands/validate.js';
 import { xdsCommand } from './commands/xds.js';
 import { DEFAULT_CONTROLLER } from './connection.js';
-import { EXIT_USAGE, Failure } from './failure.js';
+import { EXIT_FAILED, EXIT_USAGE, Failure } from './failure.js';
 
 interface Daemon {
   readonly name: string;
@@ -73,7 +74,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   ])
     program.addCommand(withConnection(command));
   program.commandsGroup('Nodes:');
-  for (const command of [statusCommand(), ...nodeCommands()]) program.addCommand(withConnection(command));
+  for (const command of [statusCommand(), explainCommand(explainOffline), ...nodeCommands()]) program.addCommand(withConnection(command));
   program.addCommand(xdsCommand(withConnection));
   program.commandsGroup('Registry:');
   program.addCommand(registryCommand(withConnection));
@@ -109,6 +110,14 @@ function withConnection(command: Command): Command {
 function controllerOption(): Option {
   return new Option('--controller <address>', 'where the controller is: host:port, [v6]:port or unix:/path');
 }
+
+const explainOffline: ExplainOffline = async (files, request) => {
+  const { explainFiles } = await import('../agent/proxy/explain/offline.js');
+  const { loadAddon } = await import('../agent/native/addon.js');
+  const explained = explainFiles(files, request, loadAddon());
+  if (explained.kind === 'ok') return explained.value;
+  throw new Failure(explained.kind === 'refused' ? explained.message : explained.findings.join('\n'), EXIT_FAILED);
+};
 
 /** Loads the addon: only when asked for. */
 async function checkHost(options: CheckOptions) {

@@ -707,6 +707,20 @@ export interface Engine {
   close(): void;
 }
 
+/** On which a request came, in the words of its descriptor. */
+export interface DescribedConnection {
+  readonly listenerId: number;
+  readonly destinationId: number;
+  readonly sourceId: number;
+  /** Of the client's TLS, which ends here; empty: none was sent; null: plain text. */
+  readonly serverName: string | null;
+}
+export interface DescribedRequest {
+  readonly descriptor: Int32Array;
+  readonly predicates: Int32Array;
+  readonly arena: Uint8Array;
+}
+
 export interface EngineAddon {
   /** The process becomes that program (execv), its first word a path: does not return. Throws with `code` when it can't. */
   become(command: readonly string[]): never;
@@ -714,6 +728,11 @@ export interface EngineAddon {
   createTables(spec: TableSpec): number;
   /** Freed when no engine uses it any more. */
   releaseTables(handle: number): void;
+  /**
+   * A request head as an engine with these tables would describe it for the decision, its descriptor at the start of all three. Throws an
+   * Error with the status by which such a head is refused.
+   */
+  describeRequest(tables: number, connection: DescribedConnection, head: Uint8Array): DescribedRequest;
   /** A TLS configuration, built on any thread, shared by every worker. Throws on a bad spec; never logs keys. */
   createTlsContext(spec: TlsContextSpec): number;
   /** Freed when no listener, table or connection uses it any more. */

@@ -19,6 +19,7 @@ import type { Namespaces } from '../native/netns.js';
 import { BalanceReport } from './balance-report.js';
 import type { ProxyConfig } from './config.js';
 import { EndpointUpkeep, WARMING_INTERVAL_MS } from './endpoint-upkeep.js';
+import type { View } from './explain/explain.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
 import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
@@ -179,6 +180,13 @@ export class DataPlane {
 
   get generation(): Generation | null {
     return this.current;
+  }
+
+  /** What is decided by; null before the first update. */
+  get view(): View | null {
+    const { current, handle, model, pool } = this;
+    if (current === null || handle === null) return null;
+    return { model, generation: current, handle, outstanding: pool.outstanding, states: pool.states };
   }
 
   /** Of the last update in force; 0 before the first. */

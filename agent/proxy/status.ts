@@ -2,6 +2,7 @@
 import { renameSync } from 'node:fs';
 import { status as grpcStatus, Server, type ServiceError } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { ExplainRequest } from '../../api/gen/mesh/v1/explain.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import {
   type ClusterState,
@@ -20,6 +21,7 @@ import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import { isError } from './account.js';
 import type { EndpointBalance } from './balance-report.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
+import { type Explained, explain } from './explain/explain.js';
 import type { Predecessors } from './handover/predecessors.js';
 import { balanceMetrics, engineMetrics, istioMetrics, overloadMetrics, resilienceMetrics, tenantMetrics } from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
@@ -34,7 +36,7 @@ export class ProxyStatus {
 
   constructor(
     private readonly plane: DataPlane,
-    addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes'>,
+    private readonly addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes' | 'describeRequest'>,
     handovers: number,
     private readonly predecessors: Predecessors,
   ) {
@@ -92,6 +94,12 @@ export class ProxyStatus {
   /** Prometheus text. */
   async metrics(): Promise<string> {
     return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}${balanceMetrics(this.plane.balance)}${resilienceMetrics(this.plane.resilience.report())}`;
+  }
+
+  /** What this proxy would do with a request now. */
+  explain(request: ExplainRequest): Explained {
+    const { view } = this.plane;
+    return view === null ? { kind: 'refused', message: 'the proxy has no configuration yet' } : explain(request, view, this.addon);
   }
 
   /** What it waits for; null: it serves by a configuration. */
@@ -207,6 +215,11 @@ export interface StatusServer {
 export async function serveStatus(status: ProxyStatus, path: string): Promise<StatusServer> {
   const handlers: ProxyStatusServer = {
     get: (_call, callback) => callback(null, status.state()),
+    explain: ({ request }, callback) => {
+      const explained = status.explain(request);
+      if (explained.kind === 'ok') callback(null, explained.value);
+      else callback({ code: grpcStatus.INVALID_ARGUMENT, details: explained.message } as ServiceError);
+    },
     metrics: (_call, callback) => {
       status.metrics().then(
         (text) => callback(null, { text }),

@@ -2,6 +2,7 @@
 import type { ServerUnaryCall, sendUnaryData, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
+import type { ExplainRequest, ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import type { CaptureState, CheckState, ControllerLink, StatusRequest, StatusResponse, XdsState } from '../../api/gen/mesh/v1/status.js';
 import { messageOf } from '../../api/message-of.js';
 import type { ProxyStatus } from './proxy-status.js';
@@ -66,6 +67,12 @@ export function nodeStatusImplementation(facts: () => AgentFacts, proxy: ProxySt
         (response) => reply(null, response),
         (error: unknown) => reply({ code: status.INTERNAL, details: messageOf(error) }),
       );
+    },
+    explain: ({ request }: ServerUnaryCall<ExplainRequest, ExplainResponse>, reply: sendUnaryData<ExplainResponse>) => {
+      void proxy.explain(request).then((answer) => {
+        if (answer.kind === 'ok') reply(null, answer.value);
+        else reply({ code: answer.kind === 'refused' ? status.INVALID_ARGUMENT : status.UNAVAILABLE, details: answer.reason });
+      });
     },
   };
 }

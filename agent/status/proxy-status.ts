@@ -1,5 +1,6 @@
 // Asks the proxy of this node for its state and metrics, on its unix socket. A proxy that is absent or hangs is an answer, not an error.
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import type { ExplainRequest, ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import { type ProxyMetrics, type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
 import { channelOptions, describeError } from '../link/link.js';
 
@@ -19,6 +20,19 @@ export class ProxyStatus {
 
   get(): Promise<ProxyAnswer<ProxyState>> {
     return this.#ask((client) => (options, callback) => client.get({}, new Metadata(), options, callback));
+  }
+
+  /** Refused: in the proxy's words. */
+  async explain(request: ExplainRequest): Promise<ProxyAnswer<ExplainResponse> | { readonly kind: 'refused'; readonly reason: string }> {
+    let refusal = '';
+    const answer = await this.#ask<ExplainResponse>(
+      (client) => (options, callback) =>
+        client.explain(request, new Metadata(), options, (error, value) => {
+          if (error?.code === status.INVALID_ARGUMENT) refusal = error.details;
+          callback(error, value);
+        }),
+    );
+    return refusal === '' ? answer : { kind: 'refused', reason: refusal };
   }
 
   metrics(): Promise<ProxyAnswer<ProxyMetrics>> {

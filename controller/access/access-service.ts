@@ -20,6 +20,7 @@ import {
   type ListJoinTokensResponse,
   type ListOperatorsRequest,
   type ListOperatorsResponse,
+  type NodeExplainRequest,
   type NodeStatusRequest,
   type Operator,
   type RevokeJoinTokenRequest,
@@ -31,6 +32,7 @@ import {
   type WhoAmIRequest,
   type WhoAmIResponse,
 } from '../../api/gen/mesh/v1/access.js';
+import type { ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Authority, type AuthorityView, parsePublicKey } from '../ca/authority.js';
 import type { Clock } from '../clock.js';
@@ -44,7 +46,7 @@ import { auditEntries } from './audit-log.js';
 import { hashOf } from './authenticator.js';
 import type { ControllerIdentity } from './controller-identity.js';
 import type { JoinTokens } from './join-tokens.js';
-import { askNode } from './node-status-client.js';
+import { askNode, forStatus, toExplain } from './node-status-client.js';
 import { nameOf, principalOf } from './principal.js';
 import { lineageOf } from './revocations.js';
 import { Refusal, unary } from './unary.js';
@@ -122,16 +124,22 @@ export function createAccessService(parts: AccessParts): AccessServer {
       await view.reached(rotated, parts.clock, READ_BACK_MS);
       return shownAuthorities(authority);
     }),
-    nodeStatus: unary<NodeStatusRequest, StatusResponse>(({ request: { node } }) => {
-      authorityOf(parts);
-      const found = view.nodes.get(node);
-      if (found === undefined) throw new Refusal(status.NOT_FOUND, `no node "${node}" has registered`);
-      return askNode(parts.identity as ControllerIdentity, node, found.statusAddress);
+    nodeStatus: unary<NodeStatusRequest, StatusResponse>(({ request: { node } }) => askRegistered(parts, node, forStatus)),
+    nodeExplain: unary<NodeExplainRequest, ExplainResponse>(({ request: { node, request } }) => {
+      if (request === undefined) throw new Refusal(status.INVALID_ARGUMENT, 'say which request is to be explained');
+      return askRegistered(parts, node, toExplain(request));
     }),
     listAudit: unary<ListAuditRequest, ListAuditResponse>(async ({ request }) => ({
       entries: auditEntries(view, request.limit).map((record): AuditEntry => ({ ...record })),
     })),
   };
+}
+
+function askRegistered<Response>(parts: AccessParts, node: string, ask: Parameters<typeof askNode<Response>>[3]): Promise<Response> {
+  authorityOf(parts);
+  const found = parts.view.nodes.get(node);
+  if (found === undefined) throw new Refusal(status.NOT_FOUND, `no node "${node}" has registered`);
+  return askNode(parts.identity as ControllerIdentity, node, found.statusAddress, ask);
 }
 
 async function createJoinToken(

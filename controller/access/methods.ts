@@ -71,6 +71,7 @@ method(AccessService.revokeNode, 'admin', ({ node }) => node);
 method(AccessService.listAuthorities, 'admin');
 method(AccessService.rotateAuthority, 'admin', ({ immediately }) => (immediately ? 'immediately' : 'step by step'));
 method(AccessService.nodeStatus, 'viewer');
+method(AccessService.nodeExplain, 'viewer');
 method(AccessService.listAudit, 'admin');
 
 const SHOWN = 5;

@@ -1,7 +1,8 @@
-// Asks nodes for their status in the place of operators, who have no certificate that nodes know. To a node it proves to be a controller, and it hears only
+// Asks nodes what they say of themselves in the place of operators, who have no certificate that nodes know. To a node it proves to be a controller, and it hears only
 // the node that it asked for: an address that a node made up leads to a handshake that fails.
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { isOfNode } from '../../api/access/names.js';
+import type { ExplainRequest, ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { failureReason } from '../../api/grpc/failure.js';
 import type { ControllerIdentity } from './controller-identity.js';
@@ -10,8 +11,20 @@ import { Refusal } from './unary.js';
 const DEADLINE_MS = 3_000;
 const MAX_BYTES = 64 << 20;
 
+type Ask<Response> = (
+  client: NodeStatusClient,
+  options: { readonly deadline: number },
+  done: (error: ServiceError | null, response: Response) => void,
+) => void;
+
+export const forStatus: Ask<StatusResponse> = (client, options, done) => client.get({}, new Metadata(), options, done);
+
+export function toExplain(request: ExplainRequest): Ask<ExplainResponse> {
+  return (client, options, done) => client.explain(request, new Metadata(), options, done);
+}
+
 /** Throws Refusal. */
-export function askNode(identity: ControllerIdentity, node: string, address: string): Promise<StatusResponse> {
+export function askNode<Response>(identity: ControllerIdentity, node: string, address: string, ask: Ask<Response>): Promise<Response> {
   const { proof } = identity;
   if (proof === null) throw new Refusal(status.UNAVAILABLE, 'this controller has no certificate yet');
   if (address === '')
@@ -33,9 +46,10 @@ export function askNode(identity: ControllerIdentity, node: string, address: str
     'grpc.ssl_target_name_override': 'node.weft.internal',
   });
   return new Promise((resolve, reject) => {
-    client.get({}, new Metadata(), { deadline: Date.now() + DEADLINE_MS }, (error: ServiceError | null, response) => {
+    ask(client, { deadline: Date.now() + DEADLINE_MS }, (error, response) => {
       client.close();
       if (error === null) resolve(response);
+      else if (error.code === status.INVALID_ARGUMENT) reject(new Refusal(status.INVALID_ARGUMENT, error.details));
       else reject(new Refusal(status.UNAVAILABLE, `node ${node} does not answer at ${address}: ${failureReason(error.details)}`));
     });
   });

@@ -19,10 +19,14 @@ import { Interner } from './interner.js';
 import { ANY_PATH, buildIndex, HOST_FLAG_BITS, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
-/** A rule's match under one host of one scope, as it is tried. */
+/** A rule's match under one host of one scope, as it is tried: what the node at the same row of `nodes` says in words. */
 export interface RouteRow {
   /** "service shop/catalog:80" or "gateway shop/edge:8080" */
   readonly scope: string;
+  /** Row in scopes. */
+  readonly scopeRow: number;
+  /** For connections, not for requests. */
+  readonly isConnection: boolean;
   readonly host: string;
   /** "PathPrefix /v1"; "connection" */
   readonly match: string;
@@ -244,10 +248,12 @@ function ruleKey(entry: Entry): string {
 }
 
 function describe(entry: Entry, ruleId: number): RouteRow {
-  const { scopeName, candidate, isWhole, backends } = entry;
+  const { scope, scopeName, candidate, isWhole, backends } = entry;
   const { hostname, route, ruleIndex } = candidate;
   return {
     scope: scopeName,
+    scopeRow: scope,
+    isConnection: isWhole,
     host: hostname,
     match: textOf(entry),
     route: isWhole ? route : `${route} rule ${ruleIndex}`,

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "core/batch.h"
 #include "core/request_lines.h"
 #include "core/table_registry.h"
 #include "core/tls/tls_context.h"
@@ -58,6 +59,50 @@ Napi::Value create_tables(const Napi::CallbackInfo& info) {
 Napi::Value release_tables(const Napi::CallbackInfo& info) {
   if (info[0].IsNumber()) TableRegistry::instance().release(info[0].As<Napi::Number>().Uint32Value());
   return info.Env().Undefined();
+}
+
+// The words and bytes of a batch of one request, as an engine with these tables would hand it to TypeScript.
+Napi::Value describe_request(const Napi::CallbackInfo& info) {
+  const auto tables = info[0].IsNumber() ? TableRegistry::instance().find(info[0].As<Napi::Number>().Uint32Value()) : nullptr;
+  if (tables == nullptr) return throw_type_error(info.Env(), "describeRequest: no such tables (released already?)");
+  if (!info[1].IsObject() || !info[2].IsTypedArray())
+    return throw_type_error(info.Env(), "describeRequest: expected a connection and a head");
+  const auto connection = info[1].As<Napi::Object>();
+  const auto bytes = info[2].As<Napi::Uint8Array>();
+  Batch batch;
+  uint8_t* base = batch.arena().peek(bytes.ByteLength());
+  if (base == nullptr) return throw_type_error(info.Env(), "describeRequest: the head is too large");
+  memcpy(base, bytes.Data(), bytes.ByteLength());
+  const http1::HeadLimits limits = {static_cast<uint32_t>(Batch::kArenaBytes), http1::kMaxFields};
+  const http1::ParseResult parsed = http1::parse_request_head(base, bytes.ByteLength(), limits, &batch.next()->head);
+  if (parsed.status != http1::ParseStatus::kComplete) {
+    const int status = parsed.status == http1::ParseStatus::kInvalid ? http1::head_error_status(parsed.error) : 400;
+    return throw_type_error(info.Env(), "the proxy refuses such a request with " + std::to_string(status));
+  }
+  batch.arena().commit(bytes.ByteLength());
+  const auto word = [&](const char* name) { return connection.Get(name).ToNumber().Int32Value(); };
+  DescriptorContext context;
+  context.listener_id = word("listenerId");
+  context.destination_id = word("destinationId");
+  context.source_id = word("sourceId");
+  if (connection.Get("serverName").IsString()) {
+    context.server_name_id = tables->host(connection.Get("serverName").As<Napi::String>().Utf8Value());
+    context.flags = kDescriptorTls;
+  }
+  batch.add_request(context, *tables, base, bytes.ByteLength());
+  const Batch::Layout at = Batch::layout();
+  const auto words = [&](size_t offset, size_t count) {
+    Napi::Int32Array copy = Napi::Int32Array::New(info.Env(), count);
+    memcpy(copy.Data(), batch.memory() + offset, count * sizeof(int32_t));
+    return copy;
+  };
+  Napi::Uint8Array arena = Napi::Uint8Array::New(info.Env(), batch.arena().used());
+  memcpy(arena.Data(), batch.memory() + at.arena, batch.arena().used());
+  Napi::Object described = Napi::Object::New(info.Env());
+  described.Set("descriptor", words(at.descriptors, kDescriptorWords));
+  described.Set("predicates", words(at.predicates, tables->match_words()));
+  described.Set("arena", arena);
+  return described;
 }
 
 Napi::Value create_tls_context(const Napi::CallbackInfo& info) {
@@ -338,6 +383,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   exports.Set("become", Napi::Function::New(env, become, "become"));
   exports.Set("createTables", Napi::Function::New(env, create_tables, "createTables"));
   exports.Set("releaseTables", Napi::Function::New(env, release_tables, "releaseTables"));
+  exports.Set("describeRequest", Napi::Function::New(env, describe_request, "describeRequest"));
   exports.Set("createTlsContext", Napi::Function::New(env, create_tls_context, "createTlsContext"));
   exports.Set("releaseTlsContext", Napi::Function::New(env, release_tls_context, "releaseTlsContext"));
   exports.Set("setTicketKeys", Napi::Function::New(env, set_ticket_keys, "setTicketKeys"));

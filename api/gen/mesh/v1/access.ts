@@ -18,6 +18,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { ExplainRequest, ExplainResponse } from "./explain.js";
 import { StatusResponse } from "./status.js";
 
 /**
@@ -179,6 +180,11 @@ export interface RotateAuthorityRequest {
 
 export interface NodeStatusRequest {
   node: string;
+}
+
+export interface NodeExplainRequest {
+  node: string;
+  request: ExplainRequest | undefined;
 }
 
 export interface ListAuditRequest {
@@ -1865,6 +1871,75 @@ export const NodeStatusRequest: MessageFns<NodeStatusRequest> = {
   },
 };
 
+function createBaseNodeExplainRequest(): NodeExplainRequest {
+  return { node: "", request: undefined };
+}
+
+export const NodeExplainRequest: MessageFns<NodeExplainRequest> = {
+  encode(message: NodeExplainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.request !== undefined) {
+      ExplainRequest.encode(message.request, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeExplainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeExplainRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.request = ExplainRequest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<NodeExplainRequest>): NodeExplainRequest {
+    return NodeExplainRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeExplainRequest>): NodeExplainRequest {
+    const message = createBaseNodeExplainRequest();
+    message.node = object.node ?? "";
+    message.request = (object.request !== undefined && object.request !== null)
+      ? ExplainRequest.fromPartial(object.request)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseListAuditRequest(): ListAuditRequest {
   return { limit: 0 };
 }
@@ -2199,7 +2274,7 @@ export const NodeIdentityClient = makeGenericClientConstructor(
   serviceName: string;
 };
 
-/** For administrators, but for WhoAmI and NodeStatus. */
+/** For administrators, but for WhoAmI, NodeStatus and NodeExplain. */
 export type AccessService = typeof AccessService;
 export const AccessService = {
   whoAmI: {
@@ -2318,6 +2393,15 @@ export const AccessService = {
     responseSerialize: (value: StatusResponse): Buffer => Buffer.from(StatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): StatusResponse => StatusResponse.decode(value),
   },
+  nodeExplain: {
+    path: "/mesh.v1.Access/NodeExplain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: NodeExplainRequest): Buffer => Buffer.from(NodeExplainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): NodeExplainRequest => NodeExplainRequest.decode(value),
+    responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
+  },
   /** What was changed or refused, the newest first. */
   listAudit: {
     path: "/mesh.v1.Access/ListAudit" as const,
@@ -2344,6 +2428,7 @@ export interface AccessServer extends UntypedServiceImplementation {
   rotateAuthority: handleUnaryCall<RotateAuthorityRequest, ListAuthoritiesResponse>;
   /** What the node says of itself: a controller asks it, for operators are unknown to nodes. */
   nodeStatus: handleUnaryCall<NodeStatusRequest, StatusResponse>;
+  nodeExplain: handleUnaryCall<NodeExplainRequest, ExplainResponse>;
   /** What was changed or refused, the newest first. */
   listAudit: handleUnaryCall<ListAuditRequest, ListAuditResponse>;
 }
@@ -2515,6 +2600,21 @@ export interface AccessClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: StatusResponse) => void,
+  ): ClientUnaryCall;
+  nodeExplain(
+    request: NodeExplainRequest,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  nodeExplain(
+    request: NodeExplainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  nodeExplain(
+    request: NodeExplainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
   /** What was changed or refused, the newest first. */
   listAudit(

@@ -19,6 +19,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Rejection } from "./discovery.js";
+import { ExplainRequest, ExplainResponse } from "./explain.js";
 import { EndpointHealth } from "./model.js";
 
 /** What a node says of itself: the agent to operators, and the proxy to its agent. */
@@ -2504,10 +2505,22 @@ export const NodeStatusService = {
     responseSerialize: (value: StatusResponse): Buffer => Buffer.from(StatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): StatusResponse => StatusResponse.decode(value),
   },
+  /** Of the proxy, by the tables that it decides by. */
+  explain: {
+    path: "/mesh.v1.NodeStatus/Explain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainRequest): Buffer => Buffer.from(ExplainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainRequest => ExplainRequest.decode(value),
+    responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
+  },
 } as const;
 
 export interface NodeStatusServer extends UntypedServiceImplementation {
   get: handleUnaryCall<StatusRequest, StatusResponse>;
+  /** Of the proxy, by the tables that it decides by. */
+  explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
 }
 
 export interface NodeStatusClient extends Client {
@@ -2525,6 +2538,22 @@ export interface NodeStatusClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: StatusResponse) => void,
+  ): ClientUnaryCall;
+  /** Of the proxy, by the tables that it decides by. */
+  explain(
+    request: ExplainRequest,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
 }
 
@@ -2556,12 +2585,22 @@ export const ProxyStatusService = {
     responseSerialize: (value: ProxyMetrics): Buffer => Buffer.from(ProxyMetrics.encode(value).finish()),
     responseDeserialize: (value: Buffer): ProxyMetrics => ProxyMetrics.decode(value),
   },
+  explain: {
+    path: "/mesh.v1.ProxyStatus/Explain" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ExplainRequest): Buffer => Buffer.from(ExplainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExplainRequest => ExplainRequest.decode(value),
+    responseSerialize: (value: ExplainResponse): Buffer => Buffer.from(ExplainResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExplainResponse => ExplainResponse.decode(value),
+  },
 } as const;
 
 export interface ProxyStatusServer extends UntypedServiceImplementation {
   get: handleUnaryCall<ProxyStatusRequest, ProxyState>;
   /** Prometheus text. */
   metrics: handleUnaryCall<ProxyMetricsRequest, ProxyMetrics>;
+  explain: handleUnaryCall<ExplainRequest, ExplainResponse>;
 }
 
 export interface ProxyStatusClient extends Client {
@@ -2595,6 +2634,21 @@ export interface ProxyStatusClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ProxyMetrics) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
+  ): ClientUnaryCall;
+  explain(
+    request: ExplainRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ExplainResponse) => void,
   ): ClientUnaryCall;
 }
 

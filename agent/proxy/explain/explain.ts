@@ -1,0 +1,408 @@
+// What the data path would do with a request, and why: describes it with the engine's own tables, has the decision's own code decide on it, and says in
+// words what came of it. On the main thread, when an operator asks; the load that it sees is a copy, so that asking changes nothing.
+import {
+  type BackendShare,
+  type EndpointShare,
+  type ExplainRequest,
+  type ExplainResponse,
+  ExplainResponse_Outcome,
+  type RuleVerdict,
+  RuleVerdict_Verdict,
+} from '../../../api/gen/mesh/v1/explain.js';
+import type { Model } from '../../model/model.js';
+import {
+  COMPLETION_REASONS,
+  COMPLETION_WORDS,
+  DECISION_WORDS,
+  DEFERRED,
+  Decision,
+  DecisionFlag,
+  type DescribedRequest,
+  Descriptor,
+  type EngineAddon,
+  Header,
+  MAX_TRIED,
+  type MutationSpec,
+  type PathChange,
+  PORT_OF_REQUEST,
+  type RedirectSpec,
+  type RetrySpec,
+  type TableSpec,
+} from '../../native/engine.js';
+import { reasonOf } from '../account.js';
+import { type Batch, Decider } from '../decide.js';
+import type { EndpointStates } from '../endpoint-states.js';
+import { Cells } from '../metrics/cells.js';
+import { Patterns } from '../patterns.js';
+import { mix } from '../pick.js';
+import { socketName } from '../tables/clusters.js';
+import type { Generation } from '../tables/compile.js';
+import {
+  ACTION_WORDS,
+  ActionWord,
+  BACKEND_WORDS,
+  BackendWord,
+  CLUSTER_WORDS,
+  ClusterWord,
+  DecisionTables,
+  MEMBER_WORDS,
+  MemberWord,
+  NODE_WORDS,
+  NodeWord,
+  SCOPE_WORDS,
+  ScopeWord,
+} from '../tables/layout.js';
+import { type Entrance, entranceOf } from './entrance.js';
+import { findingsOf } from './verdicts.js';
+
+/** What a proxy decides by at a moment. */
+export interface View {
+  readonly model: Model;
+  readonly generation: Generation;
+  /** Of createTables(). */
+  readonly handle: number;
+  readonly outstanding: Int32Array;
+  readonly states: EndpointStates;
+}
+
+/** Choices made to tell the endpoints' shares. */
+const DRAWS = 1_000;
+const MAX_HEAD_BYTES = 65_536;
+const TEXT_BYTES = 65_536;
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** Refused: in words why the request can't be one. */
+export type Explained = { readonly kind: 'ok'; readonly value: ExplainResponse } | { readonly kind: 'refused'; readonly message: string };
+
+export function explain(request: ExplainRequest, view: View, addon: Pick<EngineAddon, 'describeRequest'>): Explained {
+  const url = URL.canParse(request.url) ? new URL(request.url) : null;
+  if (url === null || !/^https?:$/.test(url.protocol))
+    return refused(`"${request.url}" is no URL: expected http://HOST[:PORT]/PATH, or https://`);
+  const { model, generation } = view;
+  const tables = new DecisionTables(generation.buffer, new Patterns(generation.patterns));
+  const entrance = entranceOf(request, url, model, generation, tables);
+  if (typeof entrance === 'string') return refused(entrance);
+  const head = headOf(request, url);
+  if (typeof head === 'string') return refused(head);
+  let described: DescribedRequest;
+  try {
+    described = addon.describeRequest(view.handle, entrance.connection, head);
+  } catch (error) {
+    return refused((error as Error).message);
+  }
+  return { kind: 'ok', value: new Explanation(view, tables, entrance, described).tell() };
+}
+
+function refused(message: string): Explained {
+  return { kind: 'refused', message };
+}
+
+/** The head as HTTP/1.1 has it; or what can't stand in one, in words. */
+function headOf({ method, url: raw, headers }: ExplainRequest, url: URL): Buffer | string {
+  const name = method === '' ? 'GET' : method;
+  if (!TOKEN.test(name)) return `"${name}" is no method`;
+  const wrong = headers.find((header) => !TOKEN.test(header.name) || /[\r\n\0]/.test(header.value));
+  if (wrong !== undefined) return `header "${wrong.name}" can't stand in a request`;
+  const host = headers.find((header) => header.name.toLowerCase() === 'host')?.value ?? url.host;
+  // As it was written: a URL object resolves dots and encodes.
+  const path = /^https?:\/\/[^/?#]*([^#]*)/i.exec(raw)?.[1] ?? '/';
+  const target = name === 'CONNECT' ? host : path.startsWith('/') ? path : `/${path}`;
+  const others = headers.filter((header) => header.name.toLowerCase() !== 'host').map((header) => `${header.name}: ${header.value}\r\n`);
+  const head = Buffer.from(`${name} ${target} HTTP/1.1\r\nHost: ${host}\r\n${others.join('')}\r\n`, 'latin1');
+  return head.length <= MAX_HEAD_BYTES ? head : `the request's head is larger than ${MAX_HEAD_BYTES} bytes`;
+}
+
+class Explanation {
+  private readonly spec: TableSpec;
+  private readonly outstanding: Int32Array;
+  private readonly decider: Decider;
+  private readonly batch: Batch;
+
+  constructor(
+    private readonly view: View,
+    private readonly tables: DecisionTables,
+    private readonly entrance: Entrance,
+    private readonly described: DescribedRequest,
+  ) {
+    this.spec = view.generation.spec;
+    this.outstanding = new Int32Array(new SharedArrayBuffer(view.outstanding.byteLength));
+    this.outstanding.set(view.outstanding);
+    this.batch = {
+      header: new Int32Array(16),
+      clock: new Float64Array(1),
+      descriptors: described.descriptor,
+      decisions: new Int32Array(DECISION_WORDS),
+      completions: new Int32Array(COMPLETION_WORDS),
+      predicates: described.predicates,
+      tried: new Int32Array(MAX_TRIED).fill(-1),
+      arena: described.arena,
+      texts: new Uint8Array(TEXT_BYTES),
+    };
+    this.decider = new Decider(tables, new Cells(Cells.allocate()), this.outstanding, view.states, 0);
+    this.decider.attach(this.batch);
+  }
+
+  tell(): ExplainResponse {
+    const target = this.decide(1);
+    const { decisions } = this.batch;
+    const rules = this.rules(decisions[Decision.RouteId]!);
+    const { row } = rules;
+    const changes = this.changes();
+    const plan = this.plan();
+    const status = target <= -100 ? -target : 0;
+    const reason = this.reason(target, row);
+    const shares = row < 0 || target === -1 ? { backends: [], cluster: this.clusterOfDefault(target) } : this.backends(row, target);
+    return {
+      revision: this.view.model.revision,
+      entrance: this.entrance.text,
+      rules: rules.verdicts,
+      outcome: outcomeOf(target),
+      status,
+      responseFlag: COMPLETION_REASONS[reasonOf(target, 0)] ?? '',
+      reason,
+      changes,
+      plan,
+      backends: shares.backends,
+      endpoints: target < 0 || shares.cluster < 0 ? [] : this.endpoints(shares.cluster, target),
+    };
+  }
+
+  /** Decision.Target. */
+  private decide(random: number): number {
+    const { header, decisions, descriptors } = this.batch;
+    header[Header.RequestCount] = 1;
+    header[Header.Generation] = this.view.generation.generation;
+    header[Header.TextBytes] = 0;
+    descriptors[Descriptor.Random] = random;
+    decisions.fill(0);
+    this.decider.run();
+    const target = decisions[Decision.Target]!;
+    // So that what is asked next finds the load as it is.
+    if (target >= 0) this.outstanding[target]! -= 1;
+    return target;
+  }
+
+  private rules(ruleId: number): { readonly verdicts: RuleVerdict[]; readonly row: number } {
+    const { generation } = this.view;
+    if (this.entrance.scope < 0) return { verdicts: [], row: -1 };
+    const findings = findingsOf(this.tables, generation, this.described, this.entrance.scope);
+    const winner = findings.find(({ row, verdict }) => verdict === 'matches' && generation.routes[row]!.ruleId === ruleId && ruleId >= 0);
+    const won = winner === undefined ? undefined : generation.routes[winner.row];
+    const verdicts = findings.map(({ row, verdict, why }): RuleVerdict => {
+      const { route, host, match } = generation.routes[row]!;
+      const isWinner = row === winner?.row;
+      if (verdict !== 'matches') return { route, host, match, verdict, why };
+      return {
+        route,
+        host,
+        match,
+        verdict: isWinner ? RuleVerdict_Verdict.WON : RuleVerdict_Verdict.BEATEN,
+        why: isWinner || won === undefined ? '' : `${won.route} comes first`,
+      };
+    });
+    return { verdicts, row: winner?.row ?? -1 };
+  }
+
+  private reason(target: number, row: number): string {
+    const { decisions } = this.batch;
+    if (target >= 0) return `goes to ${this.address(target)}`;
+    if (target === DEFERRED) return 'waits until somebody else is asked';
+    if (target === -1) return 'goes on to where the client sent it';
+    const reply = this.spec.localReplies[decisions[Decision.LocalReply]!];
+    if (reply?.redirect != null) return `is redirected with ${-target}`;
+    const said = reply?.body.trim().replace(/^weft: /, '') ?? '';
+    const why = said === '' || said.length > 200 ? (row < 0 ? '' : ': so the rule says') : `: ${said}`;
+    return `is answered ${-target}${why}`;
+  }
+
+  private changes(): string[] {
+    const { decisions, texts } = this.batch;
+    const lines: string[] = [];
+    const extended = (word: Decision, none: number): number =>
+      (decisions[Decision.Flags]! & DecisionFlag.Extended) === 0 ? none : decisions[word]!;
+    const text = extended(Decision.Text, 0);
+    if (text !== 0)
+      lines.push(`path becomes ${Buffer.from(texts.subarray(text >>> 16, (text >>> 16) + (text & 0xffff))).toString('latin1')}`);
+    const rewrite = this.spec.rewrites[extended(Decision.Rewrite, -1)];
+    if (rewrite !== undefined && rewrite.authority !== '') lines.push(`host becomes ${rewrite.authority}`);
+    if (rewrite?.path != null) lines.push(`path becomes ${this.changedPath(rewrite.path)}`);
+    const redirect = this.spec.localReplies[decisions[Decision.LocalReply]!]?.redirect ?? null;
+    if (redirect !== null) lines.push(`Location: ${this.locationOf(redirect)}`);
+    lines.push(...mutationLines('request', this.spec.mutations[decisions[Decision.RequestMutation]!]));
+    lines.push(...mutationLines('answer', this.spec.mutations[decisions[Decision.ResponseMutation]!]));
+    if (extended(Decision.Cors, -1) >= 0) lines.push('answer: the headers of CORS, for this origin');
+    return lines;
+  }
+
+  private locationOf({ scheme, host, port, path }: RedirectSpec): string {
+    const authority = this.textAt(Descriptor.AuthorityOffset, Descriptor.AuthorityLength);
+    const named = host === '' ? authority.replace(/:\d+$/, '') : host;
+    const colon = port > 0 ? `:${port}` : port === PORT_OF_REQUEST ? (/:\d+$/.exec(authority)?.[0] ?? '') : '';
+    return `${scheme}://${named}${colon}${path === null ? this.path : this.changedPath(path)}`;
+  }
+
+  private get path(): string {
+    return this.textAt(Descriptor.PathOffset, Descriptor.PathLength);
+  }
+
+  private textAt(offset: Descriptor, length: Descriptor): string {
+    const { descriptor, arena } = this.described;
+    const at = descriptor[offset]!;
+    return Buffer.from(arena.subarray(at, at + descriptor[length]!)).toString('latin1');
+  }
+
+  private changedPath({ value, skip, keepsRest }: PathChange): string {
+    const changed = `${value}${keepsRest ? this.path.slice(skip) : ''}`;
+    return changed.startsWith('/') ? changed : `/${changed}`;
+  }
+
+  private plan(): string[] {
+    const { decisions } = this.batch;
+    const flags = decisions[Decision.Flags]!;
+    const isExtended = (flags & DecisionFlag.Extended) !== 0;
+    const lines: string[] = [];
+    const [timeout, attempt] = [decisions[Decision.TimeoutMs]!, decisions[Decision.AttemptTimeoutMs]!];
+    if (timeout > 0) lines.push(`ends after ${timeout} ms at the latest`);
+    if (attempt > 0) lines.push(`an attempt may take ${attempt} ms`);
+    if (isExtended && decisions[Decision.DelayMs]! > 0)
+      lines.push(`is delayed by ${decisions[Decision.DelayMs]} ms, as the rule's fault says`);
+    if (decisions[Decision.Target]! >= 0)
+      lines.push(...this.retryLines(isExtended ? (this.spec.retries[decisions[Decision.Retry]!] ?? null) : null));
+    if (isExtended && decisions[Decision.MirrorMask] !== 0) {
+      const mask = decisions[Decision.MirrorMask]!;
+      const copies = mask.toString(2).replace(/0/g, '').length;
+      lines.push(`a copy goes to ${copies} mirror${copies === 1 ? '' : 's'}`);
+    }
+    return lines;
+  }
+
+  private retryLines(retry: RetrySpec | null): string[] {
+    if ((this.batch.decisions[Decision.Flags]! & DecisionFlag.Retry) === 0) return ['is not repeated'];
+    if (retry === null)
+      return ['is repeated on another endpoint where no connection was made or nothing was done with it, if the method is idempotent'];
+    const when = [
+      retry.statuses.length > 0
+        ? `status ${retry.statuses.length > 8 ? `one of ${retry.statuses.length}` : retry.statuses.join(', ')}`
+        : '',
+      retry.grpcStatuses.length > 0 ? `gRPC status ${retry.grpcStatuses.join(', ')}` : '',
+      retry.connectFailure ? 'no connection' : '',
+      retry.refused ? 'a refused stream' : '',
+      retry.reset ? 'no answer' : '',
+      retry.rateLimited ? 'x-envoy-ratelimited' : '',
+    ].filter((part) => part !== '');
+    const methods = retry.anyMethod ? '' : ', if the method is idempotent';
+    const backoff = retry.backoffMs > 0 ? `, after ${retry.backoffMs} ms and then longer` : '';
+    return [`is repeated on ${when.join('; ') || 'nothing'}${methods}${backoff}`];
+  }
+
+  /** Of the rule's row; the one that the target is an endpoint of is chosen. */
+  private backends(row: number, target: number): { readonly backends: BackendShare[]; readonly cluster: number } {
+    const { actions, backends, nodes } = this.tables;
+    const action = nodes[row * NODE_WORDS + NodeWord.Action]! * ACTION_WORDS;
+    const first = actions[action + ActionWord.Backends]!;
+    const total = actions[action + ActionWord.TotalWeight]!;
+    const weighted = this.view.generation.routes[row]!.backends;
+    let cluster = -1;
+    let at = first;
+    const shares = weighted.map(({ service, port, weight, labels }): BackendShare => {
+      let isChosen = false;
+      if (weight > 0) {
+        const own = backends[at * BACKEND_WORDS + BackendWord.Cluster]!;
+        isChosen = cluster < 0 && own >= 0 && this.membersOf(own).some((member) => this.endpointOf(member) === target);
+        if (isChosen) cluster = own;
+        at++;
+      }
+      const subset = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+      const name = service === '' ? 'the proxy itself' : `${service}:${port}`;
+      return {
+        service: `${name}${subset.length === 0 ? '' : ` {${subset.join(',')}}`}`,
+        share: total === 0 ? 0 : weight / total,
+        chosen: isChosen,
+      };
+    });
+    return { backends: shares, cluster };
+  }
+
+  /** Of a service without rules. */
+  private clusterOfDefault(target: number): number {
+    if (target < 0 || this.entrance.scope < 0) return -1;
+    return this.tables.scopes[this.entrance.scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
+  }
+
+  private membersOf(cluster: number): number[] {
+    const { clusters } = this.tables;
+    const row = cluster * CLUSTER_WORDS;
+    const first = clusters[row + ClusterWord.Members]!;
+    return Array.from({ length: clusters[row + ClusterWord.MemberCount]! }, (_, index) => first + index);
+  }
+
+  private endpointOf(member: number): number {
+    return this.tables.members[member * MEMBER_WORDS + MemberWord.EndpointId]!;
+  }
+
+  private endpoints(cluster: number, chosen: number): EndpointShare[] {
+    const drawn = new Map<number, number>();
+    const ids = [...new Set(this.membersOf(cluster).map((member) => this.endpointOf(member)))];
+    let random = 1;
+    let counted = 0;
+    for (let draw = 0; draw < DRAWS; draw++) {
+      random = mix((random + 0x9e3779b9) | 0);
+      const target = this.decide(random);
+      if (!ids.includes(target)) continue;
+      drawn.set(target, (drawn.get(target) ?? 0) + 1);
+      counted++;
+    }
+    const { states, outstanding } = this.view;
+    const shares = this.membersOf(cluster).map((member): EndpointShare => {
+      const id = this.endpointOf(member);
+      const isReady = this.tables.members[member * MEMBER_WORDS + MemberWord.IsReady] !== 0;
+      return {
+        address: this.address(id),
+        weight: this.tables.members[member * MEMBER_WORDS + MemberWord.Weight]!,
+        outstanding: Math.max(0, Atomics.load(outstanding, id)),
+        latencyMs: states.ewmaUs[id]! / 1_000,
+        share: counted === 0 ? 0 : (drawn.get(id) ?? 0) / counted,
+        chosen: id === chosen,
+        outBecause: states.unavailable[id] === 1 ? 'ejected' : isReady ? '' : 'fails its checks',
+      };
+    });
+    return [...new Map(shares.map((share) => [share.address, share])).values(), ...this.unready(cluster)];
+  }
+
+  /** Endpoints of the cluster's service that take no work. */
+  private unready(cluster: number): EndpointShare[] {
+    const found = this.view.generation.clusters[cluster];
+    const members = new Set(this.membersOf(cluster).map((member) => this.endpointOf(member)));
+    return (found?.endpoints ?? [])
+      .filter(({ id }) => !members.has(id))
+      .map(({ address, port, weight, healthReason, health }) => ({
+        address: socketName(address, port),
+        weight,
+        outstanding: 0,
+        latencyMs: 0,
+        share: 0,
+        chosen: false,
+        outBecause: healthReason || (health === 1 ? 'draining' : 'not ready'),
+      }));
+  }
+
+  private address(id: number): string {
+    const endpoint = this.spec.endpoints.find((each) => each.id === id);
+    return endpoint === undefined ? `endpoint ${id}` : socketName(endpoint.address, endpoint.port);
+  }
+}
+
+function outcomeOf(target: number): ExplainResponse_Outcome {
+  if (target >= 0) return ExplainResponse_Outcome.FORWARDED;
+  if (target === -1) return ExplainResponse_Outcome.PASSED_ON;
+  return target === DEFERRED ? ExplainResponse_Outcome.DEFERRED : ExplainResponse_Outcome.ANSWERED;
+}
+
+function mutationLines(of: string, mutation: MutationSpec | undefined): string[] {
+  if (mutation === undefined) return [];
+  return [
+    ...mutation.remove.map((name) => `${of}: ${name} is removed`),
+    ...mutation.set.map(([name, value]) => `${of}: ${name} is set to ${value}`),
+    ...mutation.add.map(([name, value]) => `${of}: ${name} gets ${value} added`),
+  ];
+}

@@ -1,0 +1,74 @@
+// Explains a request by manifests alone: compiles them with the controller's and the proxy's own code, as `weft proxy --static` does, and asks the same
+// tables. Services get addresses where the manifests give them none, as a cluster would.
+import { compileModel } from '../../../api/compile/index.js';
+import { encodeResource } from '../../../api/compile/wire.js';
+import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
+import { formatFinding, parseManifests } from '../../../api/resources/index.js';
+import { Model } from '../../model/model.js';
+import { type EngineAddon, MAX_TENANTS } from '../../native/engine.js';
+import { EndpointStates } from '../endpoint-states.js';
+import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
+import { ClusterRows } from '../tables/clusters.js';
+import { compileTables, type TableIds } from '../tables/compile.js';
+import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
+import { HashTables } from '../tables/hash-tables.js';
+import { Labels } from '../tables/labels.js';
+import { StableIds } from '../tables/stable-ids.js';
+import { UpstreamTls } from '../upstream-tls.js';
+import { type Explained, explain } from './explain.js';
+
+const MAX_LABELS = 65_536;
+/** Reserved (RFC 1112): no manifest names an address of it. */
+const FIRST_ADDRESS = 240 * 2 ** 24;
+
+/** `findings`: mistakes in the files, a line each. */
+export type ExplainedFiles = Explained | { readonly kind: 'mistakes'; readonly findings: readonly string[] };
+
+export function explainFiles(
+  files: readonly { readonly name: string; readonly content: string }[],
+  request: ExplainRequest,
+  addon: EngineAddon,
+): ExplainedFiles {
+  const parsed = parseManifests(files);
+  if (parsed.findings.length > 0) return { kind: 'mistakes', findings: parsed.findings.map(formatFinding) };
+  const objects = parsed.objects.map((object) => ({ ...object, createdAtMs: 0 }));
+  const { resources } = compileModel({ objects, running: null, nowMs: 0 });
+  const model = new Model();
+  model.apply({ full: true, resources: resources.map(encodeResource), removed: [], revision: 0 });
+  giveAddresses(model);
+  const tls = new UpstreamTls(addon);
+  // No node of the mesh is called that: nothing is local.
+  const generation = compileTables(model, 1, '', newIds(tls));
+  const handle = addon.createTables(generation.spec);
+  try {
+    const outstanding = new Int32Array(new SharedArrayBuffer(MAX_ENDPOINTS * 4));
+    const states = new EndpointStates(EndpointStates.allocate());
+    return explain(request, { model, generation, handle, outstanding, states }, addon);
+  } finally {
+    addon.releaseTables(handle);
+  }
+}
+
+function newIds(upstreamTls: UpstreamTls): TableIds {
+  const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 0, now: () => 0 });
+  return {
+    endpoints: ids(MAX_ENDPOINTS),
+    rules: ids(MAX_RULES),
+    listeners: ids(MAX_GATEWAY_LISTENERS),
+    tenants: ids(MAX_TENANTS - 1),
+    labels: new Labels(MAX_LABELS),
+    upstreamTls,
+    hashTables: new HashTables(),
+    clusterRows: new ClusterRows(),
+  };
+}
+
+function giveAddresses({ services }: Model): void {
+  let next = FIRST_ADDRESS;
+  for (const [name, service] of services) {
+    if (service.addresses.length > 0) continue;
+    const address = [next >>> 24, (next >>> 16) & 255, (next >>> 8) & 255, next & 255].join('.');
+    services.set(name, { ...service, addresses: [address] });
+    next++;
+  }
+}

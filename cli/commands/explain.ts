@@ -1,0 +1,224 @@
+// `weft explain`: what happens to a request and why: which rule wins and why the others don't, what is changed, who gets it. A node's proxy answers by its
+// own tables; with -f the same code does, by tables made of those files here.
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { type ExplainRequest, type ExplainResponse, ExplainResponse_Outcome, RuleVerdict_Verdict } from '../../api/gen/mesh/v1/explain.js';
+import type { Header } from '../../api/gen/mesh/v1/model.js';
+import { type Controller, withController } from '../connection.js';
+import { EXIT_USAGE, Failure } from '../failure.js';
+import { readManifests } from '../manifest-files.js';
+import { type Palette, table } from '../terminal.js';
+import { type Context, contextOf, examples, filenameOption, jsonOption } from './context.js';
+
+interface Flags {
+  readonly from?: string;
+  readonly gateway?: string;
+  readonly node?: string;
+  readonly header?: readonly Header[];
+  readonly log?: string;
+  readonly filename?: readonly string[];
+  readonly all?: boolean;
+  readonly output?: 'json';
+}
+
+/** Explains by the files' objects; throws a Failure. It comes from outside because the CLI does not import the proxy. */
+export type ExplainOffline = (
+  files: readonly { readonly name: string; readonly content: string }[],
+  request: ExplainRequest,
+) => Promise<ExplainResponse>;
+
+export function explainCommand(offline: ExplainOffline): Command {
+  const command = new Command('explain')
+    .description('Explain what happens to a request: the rule that wins and why others do not, what is changed, who gets it.')
+    .argument('[method]', 'GET, POST, …')
+    .argument('[url]', 'http://HOST[:PORT]/PATH, as the client asks for it')
+    .option(
+      '--from <workload>',
+      'NAMESPACE/NAME of the workload that sends it; without it the request comes to a gateway, if one is for it',
+    )
+    .option('--gateway <gateway>', 'NAMESPACE/NAME of the gateway it comes to')
+    .option('--node <node>', 'whose proxy is asked (default: the node of --from, else the first that knows the answer)')
+    .addOption(new Option('-H, --header <name:value>', 'a header of the request; repeatable').argParser(headerOption))
+    .option('--log <line>', 'explain the request of this line of the access log; - reads it from standard input')
+    .addOption(filenameOption())
+    .option('--all', 'also the rules for other hosts')
+    .addOption(jsonOption())
+    .action(async (method: string | undefined, url: string | undefined, flags: Flags, self: Command) => {
+      const context = contextOf(self);
+      const request = requestOf(method, url, flags);
+      const { filename } = flags;
+      const answer =
+        filename === undefined ? await askNodes(request, flags.node, context) : await offline(await readManifests(filename), request);
+      const shown =
+        flags.all === true ? answer : { ...answer, rules: answer.rules.filter(({ why }) => !why.startsWith('is for the host ')) };
+      if (flags.output === 'json') context.print(JSON.stringify(asJson(answer), null, 2));
+      else context.print(explanation(shown, answer.rules.length - shown.rules.length, context.colours));
+    });
+  return examples(
+    command,
+    ['weft explain --from shop/cart GET http://catalog/items', 'in the mesh'],
+    ['weft explain GET https://shop.example.com/ -H x-user:ann', 'at a gateway'],
+    ['weft explain -f shop.yaml GET http://shop.example.com/', 'by files, before they are applied'],
+    ['tail -1 access.log | weft explain --log -', 'a request that was refused'],
+  );
+}
+
+function headerOption(text: string, before: readonly Header[] = []): Header[] {
+  const colon = text.indexOf(':');
+  if (colon < 1) throw new InvalidArgumentError('Expected NAME:VALUE.');
+  return [...before, { name: text.slice(0, colon), value: text.slice(colon + 1).trim() }];
+}
+
+function requestOf(
+  method: string | undefined,
+  url: string | undefined,
+  { from = '', gateway = '', header = [], log }: Flags,
+): ExplainRequest {
+  if (log !== undefined) {
+    if (method !== undefined) throw new Failure('explain takes either METHOD URL or --log LINE', EXIT_USAGE);
+    return requestOfLine(log === '-' ? readFileSync(0, 'utf8').trim().split('\n').at(-1)! : log, { from, gateway, header });
+  }
+  if (method === undefined || url === undefined) throw new Failure('explain needs METHOD and URL, or --log LINE', EXIT_USAGE);
+  return { from, gateway, method: method.toUpperCase(), url: /^[a-z]+:\/\//i.test(url) ? url : `http://${url}`, headers: [...header] };
+}
+
+/** What a line knows of a request: not its headers, but for those that are named besides. */
+function requestOfLine(text: string, { from, gateway, header }: Required<Pick<Flags, 'from' | 'gateway' | 'header'>>): ExplainRequest {
+  let line: Readonly<Record<string, unknown>>;
+  try {
+    line = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    throw new Failure('--log: expected a line of the access log, which is JSON', EXIT_USAGE);
+  }
+  const of = (name: string): string => (typeof line[name] === 'string' ? (line[name] as string) : '');
+  if (of('method') === '') throw new Failure('--log: the line is of a connection, not of a request', EXIT_USAGE);
+  const source = of('source');
+  const isMesh = from !== '' || (gateway === '' && source.includes('/'));
+  const port = /:(\d+)$/.exec(of('destination_address'))?.[1] ?? '80';
+  const authority = of('authority').replace(/:\d+$/, '');
+  // A redirection on the way here may have changed nothing of it: the address that it was sent to says which service that is.
+  const host = isMesh && of('destination').includes('/') ? of('destination_address').replace(/:\d+$/, '') : authority;
+  const scheme = of('tls_version') === '' ? 'http' : 'https';
+  const headers = [...header, { name: 'Host', value: of('authority') }, { name: 'User-Agent', value: of('user_agent') }];
+  return {
+    from: from === '' && isMesh ? source : from,
+    gateway,
+    method: of('method'),
+    url: `${scheme}://${host}:${port}${of('path')}`,
+    headers: headers.filter(({ value }) => value !== ''),
+  };
+}
+
+/** The node that is named; that of the workload; or one after the other until one knows the answer. */
+async function askNodes(request: ExplainRequest, name: string | undefined, context: Context): Promise<ExplainResponse> {
+  return withController(context.controller, async (controller) => {
+    const { nodes } = await controller.listNodes();
+    const running = nodes.filter(({ workloads }) => workloads.some((workload) => workload.name === request.from));
+    const asked =
+      name !== undefined ? [await controller.node(name)] : running.length > 0 ? running : nodes.filter(({ connected }) => connected);
+    const failures: string[] = [];
+    for (const node of asked) {
+      const answer = await explained(controller, node, request);
+      if (typeof answer !== 'string') return answer;
+      failures.push(`${node.name}: ${answer}`);
+    }
+    throw new Failure(asked.length === 0 ? 'no node is connected: say what is meant with -f FILE' : [...new Set(failures)].join('\n'));
+  });
+}
+
+async function explained(
+  controller: Controller,
+  node: Parameters<Controller['nodeExplain']>[0],
+  request: ExplainRequest,
+): Promise<ExplainResponse | string> {
+  try {
+    return await controller.nodeExplain(node, request);
+  } catch (error) {
+    if (error instanceof Failure) return error.message;
+    throw error;
+  }
+}
+
+const OUTCOMES: Readonly<Record<ExplainResponse_Outcome, string>> = {
+  [ExplainResponse_Outcome.FORWARDED]: 'forwarded',
+  [ExplainResponse_Outcome.ANSWERED]: 'answered',
+  [ExplainResponse_Outcome.PASSED_ON]: 'passed-on',
+  [ExplainResponse_Outcome.DEFERRED]: 'deferred',
+};
+const VERDICTS: Readonly<Record<RuleVerdict_Verdict, string>> = {
+  [RuleVerdict_Verdict.WON]: 'won',
+  [RuleVerdict_Verdict.BEATEN]: 'beaten',
+  [RuleVerdict_Verdict.UNMET]: 'unmet',
+  [RuleVerdict_Verdict.HIDDEN]: 'hidden',
+};
+
+function asJson(answer: ExplainResponse): unknown {
+  const rules = answer.rules.map(({ verdict, ...rule }) => ({ ...rule, verdict: VERDICTS[verdict] }));
+  return { ...answer, outcome: OUTCOMES[answer.outcome], rules };
+}
+
+function explanation(answer: ExplainResponse, others: number, colours: Palette): string {
+  const isGood = answer.outcome !== ExplainResponse_Outcome.ANSWERED || answer.status < 400;
+  const flag = answer.responseFlag === '' ? '' : ` (${answer.responseFlag})`;
+  const head = `Comes in at ${colours.strong(answer.entrance)} and ${(isGood ? colours.good : colours.bad)(`${answer.reason}${flag}`)}.`;
+  const parts = [head, rulesText(answer, others, colours)];
+  if (answer.changes.length > 0) parts.push(listed('Changes', answer.changes, colours));
+  if (answer.plan.length > 0) parts.push(listed('It', answer.plan, colours));
+  if (answer.backends.length > 0) parts.push(backendsText(answer, colours));
+  if (answer.endpoints.length > 0) parts.push(endpointsText(answer, colours));
+  return parts.filter((part) => part !== '').join('\n\n');
+}
+
+function listed(title: string, lines: readonly string[], colours: Palette): string {
+  return [colours.faint(title), ...lines.map((line) => `  ${line}`)].join('\n');
+}
+
+function rulesText({ rules }: ExplainResponse, others: number, colours: Palette): string {
+  const signs = {
+    [RuleVerdict_Verdict.WON]: colours.good('✓'),
+    [RuleVerdict_Verdict.BEATEN]: colours.warn('↓'),
+    [RuleVerdict_Verdict.UNMET]: colours.faint('✗'),
+    [RuleVerdict_Verdict.HIDDEN]: colours.faint('-'),
+  } as const;
+  const rows = rules.map(({ route, host, match, verdict, why }) => [
+    signs[verdict],
+    route,
+    host || '*',
+    match,
+    verdict === RuleVerdict_Verdict.WON ? 'wins' : why,
+  ]);
+  const more = others > 0 ? colours.faint(`${others} more for other hosts: --all`) : '';
+  if (rows.length === 0) return more === '' ? colours.faint('No rules are there: it goes to the service it was sent to.') : more;
+  const columns = [{ title: ' ' }, { title: 'RULE' }, { title: 'HOST' }, { title: 'MATCH' }, { title: 'WHY' }];
+  return [table(columns, rows, colours), more].filter((part) => part !== '').join('\n');
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 1_000) / 10} %`;
+}
+
+function backendsText({ backends }: ExplainResponse, colours: Palette): string {
+  const rows = backends.map(({ service, share, chosen }) => [service, percent(share), chosen ? colours.good('drawn') : ' ']);
+  return table([{ title: 'BACKEND' }, { title: 'SHARE', align: 'right' }, { title: ' ' }], rows, colours);
+}
+
+function endpointsText({ endpoints }: ExplainResponse, colours: Palette): string {
+  const right = { align: 'right' as const };
+  const columns = [
+    { title: 'ENDPOINT' },
+    { title: 'WEIGHT', ...right },
+    { title: 'IN FLIGHT', ...right },
+    { title: 'LATENCY', ...right },
+    { title: 'SHARE NOW', ...right },
+    { title: 'WHY' },
+  ];
+  const rows = endpoints.map(({ address, weight, outstanding, latencyMs, share, chosen, outBecause }) => [
+    chosen ? colours.good(address) : address,
+    String(weight),
+    String(outstanding),
+    latencyMs === 0 ? '' : `${latencyMs.toFixed(1)} ms`,
+    percent(share),
+    outBecause === '' ? (chosen ? 'chosen this time' : ' ') : colours.warn(outBecause),
+  ]);
+  return table(columns, rows, colours);
+}
