@@ -84,6 +84,7 @@ test('every subcommand has help with what it does', () => {
     'history',
     'rollback',
     'status',
+    'explain',
     'routes',
     'endpoints',
     'clusters',
