@@ -186,7 +186,7 @@ export class DataPlane {
   get view(): View | null {
     const { current, handle, model, pool } = this;
     if (current === null || handle === null) return null;
-    return { model, generation: current, handle, outstanding: pool.outstanding, states: pool.states };
+    return { model, generation: current, handle, outstanding: pool.outstanding, states: pool.states, resilience: pool.resilience };
   }
 
   /** Of the last update in force; 0 before the first. */

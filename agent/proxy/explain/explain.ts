@@ -13,6 +13,8 @@ import type { Model } from '../../model/model.js';
 import {
   COMPLETION_REASONS,
   COMPLETION_WORDS,
+  Completion,
+  CompletionKind,
   DECISION_WORDS,
   DEFERRED,
   Decision,
@@ -35,6 +37,8 @@ import type { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
 import { mix } from '../pick.js';
+import { Gate } from '../resilience/gate.js';
+import { allocateShare, ResilienceState } from '../resilience/state.js';
 import { socketName } from '../tables/clusters.js';
 import type { Generation } from '../tables/compile.js';
 import {
@@ -63,6 +67,7 @@ export interface View {
   readonly handle: number;
   readonly outstanding: Int32Array;
   readonly states: EndpointStates;
+  readonly resilience: ResilienceState;
 }
 
 /** Choices made to tell the endpoints' shares. */
@@ -138,7 +143,8 @@ class Explanation {
       arena: described.arena,
       texts: new Uint8Array(TEXT_BYTES),
     };
-    this.decider = new Decider(tables, new Cells(Cells.allocate()), this.outstanding, view.states, 0);
+    const gate = new Gate(copyOf(view.resilience), allocateShare());
+    this.decider = new Decider(tables, new Cells(Cells.allocate()), this.outstanding, view.states, gate, 0);
     this.decider.attach(this.batch);
   }
 
@@ -158,7 +164,7 @@ class Explanation {
       rules: rules.verdicts,
       outcome: outcomeOf(target),
       status,
-      responseFlag: COMPLETION_REASONS[reasonOf(target, 0)] ?? '',
+      responseFlag: COMPLETION_REASONS[reasonOf(target, 0, decisions[Decision.Token]!)] ?? '',
       reason,
       changes,
       plan,
@@ -177,9 +183,21 @@ class Explanation {
     decisions.fill(0);
     this.decider.run();
     const target = decisions[Decision.Target]!;
-    // So that what is asked next finds the load as it is.
-    if (target >= 0) this.outstanding[target]! -= 1;
+    if (target >= 0) this.abandon(target, decisions[Decision.Token]!);
     return target;
+  }
+
+  /** So that what is asked next finds the load as it is. */
+  private abandon(target: number, token: number): void {
+    const { header, completions } = this.batch;
+    header[Header.RequestCount] = 0;
+    header[Header.CompletionCount] = 1;
+    completions[Completion.Target] = target;
+    completions[Completion.Token] = token;
+    completions[Completion.Kind] = CompletionKind.Abandoned;
+    this.decider.run();
+    header[Header.CompletionCount] = 0;
+    this.outstanding[target]! -= 1;
   }
 
   private rules(ruleId: number): { readonly verdicts: RuleVerdict[]; readonly row: number } {
@@ -390,6 +408,14 @@ class Explanation {
     const endpoint = this.spec.endpoints.find((each) => each.id === id);
     return endpoint === undefined ? `endpoint ${id}` : socketName(endpoint.address, endpoint.port);
   }
+}
+
+/** Of what stands against limits now; samples count for nothing here. */
+function copyOf({ rows, endpoints }: ResilienceState): ResilienceState {
+  const copy = new ResilienceState(ResilienceState.allocate());
+  copy.rows.set(rows);
+  copy.endpoints.set(endpoints);
+  return copy;
 }
 
 function outcomeOf(target: number): ExplainResponse_Outcome {

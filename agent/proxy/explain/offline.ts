@@ -8,6 +8,7 @@ import { Model } from '../../model/model.js';
 import { type EngineAddon, MAX_TENANTS } from '../../native/engine.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
+import { MAX_ROWS, ResilienceState } from '../resilience/state.js';
 import { ClusterRows } from '../tables/clusters.js';
 import { compileTables, type TableIds } from '../tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
@@ -43,7 +44,11 @@ export function explainFiles(
   try {
     const outstanding = new Int32Array(new SharedArrayBuffer(MAX_ENDPOINTS * 4));
     const states = new EndpointStates(EndpointStates.allocate());
-    return explain(request, { model, generation, handle, outstanding, states }, addon);
+    return explain(
+      request,
+      { model, generation, handle, outstanding, states, resilience: new ResilienceState(ResilienceState.allocate()) },
+      addon,
+    );
   } finally {
     addon.releaseTables(handle);
   }
@@ -60,6 +65,7 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
     upstreamTls,
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
+    guards: ids(MAX_ROWS - 1),
   };
 }
 
