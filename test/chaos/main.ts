@@ -10,10 +10,12 @@ import { chaosControl, SABOTAGES, type Sabotage } from './control.js';
 import { etcdOutage } from './etcd-outage.js';
 import { type Deed, judge, type Verdict } from './judge.js';
 import { Mesh } from './mesh.js';
+import { chaosTraffic } from './traffic.js';
 
 const USAGE = `usage: npm run chaos -- control [--minutes N] [--seed N] [--sabotage lost-write|half-applied] [--logs FOLDER]
        npm run chaos -- control --scenario etcd-outage [--minutes N] [--logs FOLDER]
        npm run chaos -- redirect [--minutes N] [--seed N] [--capture auto|ebpf-tcx|ebpf-clsact|nftables|iptables] [--deeds LIST] [--logs FOLDER]
+       npm run chaos -- traffic [--minutes N] [--seed N]
   --minutes N   how long (10)
   --seed N      the same deeds in the same order again (default: another each time; it is printed)
   --sabotage S  do in etcd itself what must never happen, to see that it is found: exits 1
@@ -251,10 +253,18 @@ async function control({ minutes, seed, logs, sabotage }: Plan): Promise<readonl
   return findings;
 }
 
+async function traffic({ minutes, seed }: Plan): Promise<readonly string[]> {
+  const { requests, deeds, ejections, findings } = await chaosTraffic({ minutes, random: randomOf(seed) });
+  console.table([...deeds].map(([deed, { times, longestMs }]) => ({ deed, times, 'longest request, ms': Math.round(longestMs) })));
+  console.log(`${requests} requests, ${findings.length} failed; ${ejections} ejections`);
+  return findings;
+}
+
 /** By what stands on the command line: name, scenario. */
 const RUNS: ReadonlyMap<string, (plan: Plan) => Promise<readonly string[]>> = new Map([
   ['redirect', chaos],
   ['control', control],
+  ['traffic', traffic],
   ['control etcd-outage', ({ minutes, logs }: Plan) => etcdOutage(`${INSTANCES}${process.pid}`, minutes, logs)],
 ]);
 
