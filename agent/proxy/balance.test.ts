@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { EndpointHealth, Failover, type LoadBalancing, LoadBalancing_Algorithm } from '../../api/gen/mesh/v1/model.js';
+import { DecisionFlag } from '../native/engine.js';
 import type { Generation } from './tables/compile.js';
 import type { OwnPlace } from './tables/localities.js';
 import { compiled, endpoint, modelOf, newIds, service } from './testing/models.js';
@@ -21,13 +22,13 @@ const addressOf = (index: number): string => `10.1.0.${index + 1}`;
 function tablesOf(
   setting: Setting,
   endpoints: readonly EndpointFields[],
-  { ids = newIds(), generation = 1 }: { ids?: ReturnType<typeof newIds>; generation?: number } = {},
+  { ids = newIds(), generation = 1, place = HERE }: { ids?: ReturnType<typeof newIds>; generation?: number; place?: OwnPlace } = {},
 ): Generation {
   const resources = endpoints.flatMap((fields, index) =>
     fields === undefined ? [] : [endpoint('s', `e${String(index).padStart(3, '0')}`, addressOf(index), fields)],
   );
   const model = modelOf(service('s', '10.0.0.1', { policies: [{ policy: { loadBalancing: setting } }] }), ...resources);
-  return compiled(model, 'n1', generation, ids, HERE);
+  return compiled(model, 'n1', generation, ids, place);
 }
 
 const equal = (count: number): EndpointFields[] => new Array<EndpointFields>(count).fill({});
@@ -318,6 +319,17 @@ describe('locality', () => {
     expect(sharesWithout(setting, labelled, [0, 1])[2]).toBe(1);
   });
 
+  test('a node that knows its zone alone prefers it; one that knows nothing prefers nothing', () => {
+    const zones = [at('', 'a'), at('', 'b')];
+    const setting: Setting = { ...near, locality: { priorityLabels: ['topology.kubernetes.io/region', 'topology.kubernetes.io/zone'] } };
+    const from = (place: OwnPlace): number[] => {
+      const tables = tablesOf(setting, zones, { place });
+      return counts(new TestProxy(tables), tables, 2, { requests: 200, seed: 2 });
+    };
+    expect(from({ region: '', zone: 'b', node: 'n1' })).toEqual([0, 200, 0]);
+    expect(Math.min(...from({ region: '', zone: '', node: 'n1' }).slice(0, 2))).toBeGreaterThan(60);
+  });
+
   test('by shares (chi-square, p = 0.001), as far as a locality can bear its own; others get nothing', () => {
     const setting: Setting = { ...near, locality: { distributions: [{ from: 'eu/a/*', to: { 'eu/a/*': 70, 'eu/b/*': 20, 'us/*': 10 } }] } };
     const found = sharesWithout(setting, places, []);
@@ -365,6 +377,13 @@ test('attempts go to every endpoint of every priority once, the near ones first'
     expect(new Set(tried).size).toBe(4);
     expect(tried.slice(0, 2).sort()).toEqual([idOf(tables, 0), idOf(tables, 1)].sort());
   }
+});
+
+test('passthrough: connections go where they were sent; through a gateway to the endpoints', () => {
+  const tables = tablesOf({ algorithm: LoadBalancing_Algorithm.PASSTHROUGH }, equal(2));
+  const proxy = new TestProxy(tables);
+  expect(proxy.decide(request)).toMatchObject({ target: -1, flags: DecisionFlag.BindClient | DecisionFlag.MarkInject });
+  expect(proxy.decide({ ...request, opaque: true }).target).toBe(-1);
 });
 
 describe('slow start', () => {

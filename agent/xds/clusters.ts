@@ -26,9 +26,15 @@ export function cluster(name: string, target: Target | null): Cluster {
   };
 }
 
+const LEAST: ReadonlySet<LoadBalancing_Algorithm> = new Set([
+  LoadBalancing_Algorithm.UNSPECIFIED,
+  LoadBalancing_Algorithm.LEAST_REQUEST,
+  LoadBalancing_Algorithm.PEAK_EWMA,
+]);
+
 /** Of several that are offered a client takes the first it knows (gRFC A52): not all know least_request, and none random. */
 function pickerOf(algorithm: LoadBalancing_Algorithm): LoadBalancingPolicy {
-  const isLeast = algorithm === LoadBalancing_Algorithm.UNSPECIFIED || algorithm === LoadBalancing_Algorithm.LEAST_REQUEST;
+  const isLeast = LEAST.has(algorithm);
   const endpointPickingPolicy = policies([
     ...(isLeast ? [policy('least_request', 'LeastRequest')] : []),
     policy('round_robin', 'RoundRobin'),

@@ -98,6 +98,24 @@ test.each([
   expect(inWords(policiesOf(...rules))).toEqual(expected);
 });
 
+test('what a Service says of itself holds where no policy says anything', () => {
+  const near = SERVICE.replace('spec: {', 'spec: {trafficDistribution: PreferSameNode, sessionAffinity: ClientIP, ');
+  const found = (compileModel({ objects: objectsOf(near), running: null }).resources[0]!.message as Service).policies;
+  expect(found).toMatchObject([
+    {
+      policy: {
+        loadBalancing: {
+          algorithm: LoadBalancing_Algorithm.RING_HASH,
+          hash: { key: { $case: 'sourceAddress', value: true } },
+          locality: { priorityLabels: ['topology.kubernetes.io/region', 'topology.kubernetes.io/zone', 'kubernetes.io/hostname'] },
+        },
+      },
+    },
+  ]);
+  const both = compileModel({ objects: objectsOf(near, policy('{type: Random}')), running: null }).resources[0]!.message as Service;
+  expect(inWords(both.policies)).toEqual(['0  RANDOM']);
+});
+
 test('a rule that changes is compiled anew, and one that stands still is not', () => {
   const memo = new CompileMemo();
   const before = objectsOf(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}}'));

@@ -4,7 +4,7 @@ import type { ClusterPolicy, ScopedPolicy } from '../gen/mesh/v1/model.js';
 import { ROOT_NAMESPACE, seenFrom } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type HostIndex, rulesOf, servicesOf } from './istio-hosts.js';
-import { balancingOfPolicy, balancingOfRule, sorted } from './load-balancing.js';
+import { balancingOfPolicy, balancingOfRule, balancingOfService, sorted } from './load-balancing.js';
 import type { ReportProblem } from './problem.js';
 import {
   admissionOfPolicy,
@@ -57,10 +57,12 @@ function said(sections: { [Section in keyof ClusterPolicy]: ClusterPolicy[Sectio
 
 /**
  * As Istio inherits: what a rule says of a port stands in place of all that it says of the service; what it says of a subset replaces section by
- * section; what it says of a subset's port replaces all again. A TrafficPolicy goes before what a rule says of the service as a whole.
+ * section; what it says of a subset's port replaces all again. A TrafficPolicy goes before what a rule says of the service as a whole, and that
+ * before what the Service says of itself.
  */
 export function compileClusterPolicies(service: Stored<'Service'>, index: PolicyIndex): ScopedPolicy[] {
   const own = ofPolicies(index.policiesByService.get(nameOf(service)) ?? []);
+  const ofService = said({ loadBalancing: balancingOfService(service.manifest) });
   const rules = rulesInForce(service, index);
   const top = rules.map(({ manifest }) => manifest.spec.trafficPolicy).find((policy) => policy !== undefined);
   const found: ScopedPolicy[] = [];
@@ -69,7 +71,7 @@ export function compileClusterPolicies(service: Stored<'Service'>, index: Policy
   };
   const ofPort = (port: number): Sections => {
     const settings = settingsOf(top, port);
-    return settings === undefined ? { ...ofRule(top ?? {}), ...own } : { ...own, ...ofRule(settings) };
+    return settings === undefined ? { ...ofService, ...ofRule(top ?? {}), ...own } : { ...own, ...ofRule(settings) };
   };
   if (Object.keys(ofPort(0)).length > 0) add(0, {}, ofPort(0));
   for (const port of portsOf(top)) add(port, {}, ofPort(port));

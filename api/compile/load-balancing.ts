@@ -1,6 +1,6 @@
 // What a DestinationRule or a TrafficPolicy says of balancing → the model's LoadBalancing. Pure.
 import { Failover, type HashKey, type LoadBalancing, LoadBalancing_Algorithm, type LocalityBalancing } from '../gen/mesh/v1/model.js';
-import { durationMs } from '../resources/index.js';
+import { durationMs, REGION_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { goDurationMs } from '../resources/istio-common.js';
 import type { Stored } from './input.js';
 
@@ -58,6 +58,27 @@ export function balancingOfRule({
             minimumPercent: Math.round(warmup?.minimumPercent ?? 10),
           },
     panicPercent: outlierDetection?.minHealthPercent ?? 0,
+  };
+}
+
+const REGION_AND_ZONE = [REGION_LABEL, ZONE_LABEL];
+const NEAR: Readonly<Record<string, readonly string[]>> = {
+  PreferClose: REGION_AND_ZONE,
+  PreferSameZone: REGION_AND_ZONE,
+  PreferSameNode: [...REGION_AND_ZONE, 'kubernetes.io/hostname'],
+};
+/** Istio's own, for Kubernetes without the field. */
+const TRAFFIC_DISTRIBUTION = 'networking.istio.io/traffic-distribution';
+
+/** Of a Service: its session affinity, and what of its endpoints goes first (Kubernetes); undefined: it says nothing. */
+export function balancingOfService({ metadata, spec }: Stored<'Service'>['manifest']): LoadBalancing | undefined {
+  const priorityLabels = NEAR[spec.trafficDistribution ?? metadata.annotations?.[TRAFFIC_DISTRIBUTION] ?? ''];
+  const isSticky = spec.sessionAffinity === 'ClientIP';
+  if (!isSticky && priorityLabels === undefined) return undefined;
+  return {
+    ...NOTHING,
+    ...(isSticky ? { algorithm: RING_HASH, hash: keyOf({ sourceAddress: true }) } : {}),
+    locality: priorityLabels === undefined ? undefined : { distributions: [], failovers: [], priorityLabels: [...priorityLabels] },
   };
 }
 

@@ -78,10 +78,11 @@ const spec = withRule(
       .optional(),
     ipFamilyPolicy: ownedElsewhere(),
     publishNotReadyAddresses: z.boolean().optional(),
-    sessionAffinity: choice(['None'], ['ClientIP'], 'session affinity').optional(),
-    sessionAffinityConfig: notActedOn('session affinity', z.unknown()),
+    sessionAffinity: choice(['None', 'ClientIP']).optional(),
+    // How long it lasts: as long as the endpoint, here.
+    sessionAffinityConfig: ownedElsewhere(),
     internalTrafficPolicy: choice(['Cluster'], ['Local'], 'internal traffic policy').optional(),
-    trafficDistribution: notActedOn('traffic distribution'),
+    trafficDistribution: choice(['PreferClose', 'PreferSameZone', 'PreferSameNode']).optional(),
     // The way in from outside the cluster is Kubernetes' and the cloud's.
     externalIPs: ownedElsewhere(),
     externalTrafficPolicy: ownedElsewhere(),

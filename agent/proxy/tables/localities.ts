@@ -88,13 +88,14 @@ function rankByPlace({ region, zone }: Located, failovers: LocalityBalancing['fa
   return failovers.some(({ from, to }) => from === own.region && to === region) ? 2 : 3;
 }
 
-/** By how many of the labels, from the first on, are as the client's. */
+/** By how many of the labels, from the first on, are as the client's. A region that neither knows is the same. */
 function rankByLabels(endpoint: Located, labels: readonly string[], own: OwnPlace): number {
+  if (own.region === '' && own.zone === '') return 0;
   const differing = labels.findIndex((label) => {
     const [key = '', ...rest] = label.split('=');
     const wanted = rest.length > 0 ? rest.join('=') : placeLabel(key, own);
     const found = placeLabel(key, endpoint) ?? endpoint.labels[key];
-    return wanted === undefined || wanted === '' || wanted !== found;
+    return wanted === undefined || wanted !== (found ?? '');
   });
   return differing < 0 ? 0 : labels.length - differing;
 }
