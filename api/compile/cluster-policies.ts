@@ -51,7 +51,7 @@ function map<From, To>(value: From | undefined, to: (value: From) => To): To | u
   return value === undefined ? undefined : to(value);
 }
 
-function said(sections: { [Section in keyof ClusterPolicy]: ClusterPolicy[Section] | undefined }): Sections {
+function said(sections: Sections): Sections {
   return Object.fromEntries(Object.entries(sections).filter(([, section]) => section !== undefined));
 }
 

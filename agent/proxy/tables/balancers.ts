@@ -46,7 +46,8 @@ export class BalancerRows {
       balancing <= Balancing.LeastRequest &&
       (setting === undefined || (setting.choices === 0 && setting.slowStart === undefined && setting.panicPercent === 0)) &&
       grouping.groups.length === 1 &&
-      !readsStates(policy);
+      // Who ejects wants it heeded (EndpointStates.unavailable).
+      policy?.outlierDetection === undefined;
     return isPlain ? null : grouping;
   }
 
@@ -155,11 +156,6 @@ export class BalancerRows {
     this.cookies.push(...texts.map(({ length }) => length), ...texts.flatMap((bytes) => [...bytes]));
     return at;
   }
-}
-
-/** Whether something of it writes to EndpointStates what pickers are to heed. */
-function readsStates(policy: ClusterPolicy | undefined): boolean {
-  return policy !== undefined && Object.entries(policy).some(([section, value]) => section !== 'loadBalancing' && value !== undefined);
 }
 
 function specOf(balancing: Balancing, setting: LoadBalancing | undefined): HashSpec | null {
