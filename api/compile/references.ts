@@ -86,7 +86,8 @@ function checkNodes(index: ObjectIndex, running: Running, reporter: Reporter): v
   for (const workload of index.workloads.values()) {
     const { node } = workload.manifest.spec;
     const report = running.get(nameOf(workload));
-    if (report === undefined || node === undefined || node === report.node) continue;
-    reporter(workload)('spec.node', `node ${report.node} says that it runs there, expected ${node}: its report is ignored`, 'WrongNode');
+    if (report === undefined || node === report.node) continue;
+    const expected = node === undefined ? 'spec.node names none' : `expected ${node}`;
+    reporter(workload)('spec.node', `node ${report.node} says that it runs there, ${expected}: its report is ignored`, 'WrongNode');
   }
 }

@@ -13,13 +13,13 @@ export interface Place {
   readonly health: EndpointHealth;
 }
 
-/** Null while it doesn't run. A report from another node than `spec.node` counts for nothing: a node speaks for its own workloads alone. */
+/** Null while it doesn't run. A report of another node than `spec.node` counts for nothing, nor one where it names none: a node speaks for its own workloads alone. */
 export function placeOf(workload: Stored<'Workload'>, running: Running): Place | null {
   const { node, addresses } = workload.manifest.spec;
   const least = workload.manifest.spec.draining ? EndpointHealth.DRAINING : EndpointHealth.READY;
   if (running === null) return { node: node ?? '', addresses: addresses.map(canonicalAddress), health: least };
   const report = running.get(nameOf(workload));
-  if (report === undefined || (node !== undefined && node !== report.node)) return null;
+  if (report === undefined || node !== report.node) return null;
   return { node: report.node, addresses: report.state.addresses.map(canonicalAddress), health: Math.max(report.state.health, least) };
 }
 

@@ -131,8 +131,8 @@ export class ModelCompiler {
 }
 
 /**
- * Of a workload that several nodes report: what the node of its spec says, so that no other can take its place; where the spec names none, what was
- * said last: it moved, and the old node's lease runs still.
+ * Of a workload that several nodes report: what the node of its spec says, so that no other can take its place; else what was said last, which counts for
+ * nothing and is told.
  */
 export function reportedBy(reports: Iterable<ReportedWorkload>, objects: readonly ResourceObject[]): Map<string, ReportedWorkload> {
   const nodes = new Map<string, string | undefined>();
