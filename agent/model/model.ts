@@ -54,6 +54,8 @@ export class Model {
 
   /** Resources in force with fields of newer software, by type and name. */
   private readonly partlyKnown = new Set<string>();
+  /** What stood in the place of what the last update brought, by type and name. */
+  private readonly exchanged = new Map<string, unknown>();
   private readonly endpointByName = new Map<string, Endpoint>();
   private readonly collections: ReadonlyMap<ResourceType, Collection<unknown>> = new Map<ResourceType, Collection<unknown>>([
     collection(ResourceType.SERVICE, Service.decode, serviceFault, this.services),
@@ -66,6 +68,7 @@ export class Model {
 
   /** Refuses bad resources one by one and applies all others. Never throws on input. */
   apply(update: ModelUpdate): Rejection[] {
+    this.exchanged.clear();
     if (update.full) this.dropUnnamed(update.resources);
     for (const { type, name } of update.removed) this.remove(type, name);
     const rejections: Rejection[] = [];
@@ -92,19 +95,46 @@ export class Model {
     }
     const fault = collection.fault(message, name);
     if (fault !== null) return fault;
-    if (type === ResourceType.ENDPOINT) {
-      this.unlinkEndpoint(name);
-      this.linkEndpoint(name, message as Endpoint);
-    }
-    collection.store.set(name, message);
+    this.exchanged.set(resourceKey({ type, name }), collection.store.get(name));
+    this.set(type, name, message);
     if (reader.hasSkipped) this.partlyKnown.add(resourceKey({ type, name }));
     else if (this.partlyKnown.size > 0) this.partlyKnown.delete(resourceKey({ type, name }));
     return null;
   }
 
+  /**
+   * Puts what stood there before the last update in the place of these resources that it brought; and back, the next time. For who finds out that the
+   * whole is no good.
+   */
+  exchange(names: Iterable<ResourceName>): void {
+    for (const { type, name } of names) {
+      const key = resourceKey({ type, name });
+      const store = this.collections.get(type)?.store;
+      if (store === undefined || !this.exchanged.has(key)) continue;
+      const other = this.exchanged.get(key);
+      this.exchanged.set(key, store.get(name));
+      this.set(type, name, other);
+    }
+  }
+
+  /** Nothing is exchanged any more: what stood there before may go. */
+  settle(): void {
+    this.exchanged.clear();
+  }
+
+  /** undefined: none. */
+  private set(type: ResourceType, name: string, message: unknown): void {
+    if (type === ResourceType.ENDPOINT) {
+      this.unlinkEndpoint(name);
+      if (message !== undefined) this.linkEndpoint(name, message as Endpoint);
+    }
+    const store = this.collections.get(type)?.store;
+    if (message === undefined) store?.delete(name);
+    else store?.set(name, message);
+  }
+
   private remove(type: ResourceType, name: string): void {
-    if (type === ResourceType.ENDPOINT) this.unlinkEndpoint(name);
-    this.collections.get(type)?.store.delete(name);
+    this.set(type, name, undefined);
     this.partlyKnown.delete(resourceKey({ type, name }));
   }
 

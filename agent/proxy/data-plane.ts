@@ -30,6 +30,7 @@ import type { Pod, PodLink } from './pod-link.js';
 import type { OutlierEvent } from './resilience/outlier-detector.js';
 import { Resilience } from './resilience/resilience.js';
 import { MAX_ROWS, ROW_WORDS, Row } from './resilience/state.js';
+import { admit } from './tables/admission.js';
 import { ClusterRows, socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import {
@@ -284,16 +285,16 @@ export class DataPlane {
   }
 
   private async applyNow(update: ModelUpdate): Promise<{ rejected: Rejection[]; closed: string[] }> {
-    const rejected = this.model.apply(update);
-    const { mesh, node, tenantWeights } = this.config;
-    const generation = (this.current?.generation ?? 0) + 1;
-    const next = compileTables(this.model, generation, mesh === null ? null : node, this.ids, tenantWeights, this.place());
+    const { built, rejected } = admit(this.model, update, {
+      build: () => this.build(),
+      discard: ({ handle }) => this.addon.releaseTables(handle),
+    });
+    const { handle, next } = built;
     this.upkeep.prepare([...next.clusters, ...next.variants]);
     this.keepWarming();
     for (const warning of next.warnings) this.log.warn({ revision: update.revision }, warning);
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
-    const handle = this.addon.createTables(next.spec);
     this.resilience.configure(next.guarded);
     await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns });
     if (this.handle !== null) this.addon.releaseTables(this.handle);
@@ -309,6 +310,14 @@ export class DataPlane {
       `revision ${update.revision} is in force`,
     );
     return { rejected, closed };
+  }
+
+  /** Tables of the model as it is, in the engine too. */
+  private build(): { readonly handle: number; readonly next: Generation } {
+    const { mesh, node, tenantWeights } = this.config;
+    const generation = (this.current?.generation ?? 0) + 1;
+    const next = compileTables(this.model, generation, mesh === null ? null : node, this.ids, tenantWeights, this.place());
+    return { handle: this.addon.createTables(next.spec), next };
   }
 
   private place(): OwnPlace {

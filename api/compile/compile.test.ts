@@ -116,8 +116,13 @@ test('with reports only what runs on its own node is an endpoint, at the address
 });
 
 test('a workload that names no node is claimed by none, which is told', () => {
-  const running = new Map([['shop/bare', { node: 'n2', state: { name: 'shop/bare', addresses: ['10.2.0.9'], health: EndpointHealth.READY } }]]);
-  const { resources, problems } = compileModel({ objects: stored(CATALOG, workload('bare', '{addresses: [10.1.0.2], ports: [{name: http, port: 1}]}')), running });
+  const running = new Map([
+    ['shop/bare', { node: 'n2', state: { name: 'shop/bare', addresses: ['10.2.0.9'], health: EndpointHealth.READY } }],
+  ]);
+  const { resources, problems } = compileModel({
+    objects: stored(CATALOG, workload('bare', '{addresses: [10.1.0.2], ports: [{name: http, port: 1}]}')),
+    running,
+  });
   expect(messages(resources, ResourceType.ENDPOINT)).toEqual([]);
   expect(messages(resources, ResourceType.WORKLOAD)).toMatchObject([{ name: 'bare', node: '' }]);
   expect(problems).toMatchObject([{ path: 'spec.node', message: expect.stringContaining('spec.node names none: its report is ignored') }]);
