@@ -58,7 +58,7 @@ function giveUp(cells: Cells, target: number, hasFailed: boolean): void {
 export function reasonOf(target: number, reason: number, token: number): number {
   if (reason !== 0) return reason;
   if (target <= LOCAL && token > TOKEN_EDGE) return token >>> TOKEN_ROW_BITS;
-  return target === -404 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
+  return target === -404 || target === -502 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
 }
 
 /** 5xx, or it ended for a reason of its own (7: the client went away, which is no error of the service). */

@@ -23,7 +23,7 @@ import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
 import { RequestText } from './request-text.js';
 import { type Gate, OVERFLOW, rankOf } from './resilience/gate.js';
-import { LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
+import { LABEL_BLACKHOLE, LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
 import {
   ACTION_WORDS,
   ActionWord,
@@ -54,6 +54,7 @@ import {
   NodePath,
   NodeWord,
   OriginsWord,
+  PASS_ON,
   Reply,
   SCOPE_WORDS,
   ScopeWord,
@@ -127,6 +128,7 @@ const D_ROW_GUARD = DestinationWord.Guard as number;
 const ALL_FULL = -2;
 
 const MILLION = 1_000_000;
+const HTTP_PORT = 80;
 const ROOT_TEXT = Buffer.from('/');
 /** As in hostIndex and hostParents. */
 const ANY_HOST = -1;
@@ -233,8 +235,25 @@ export class Decider {
       else this.routeConnection(batch, d, q, scope, Traffic.Outbound);
       return;
     }
-    if (kind === OUTBOUND || kind === INBOUND) this.passOn(batch, d, q, destination, kind);
+    if (kind === OUTBOUND && this.tables.hasOutside && this.isForOutside(batch, d, q, destination)) return;
+    if (kind === OUTBOUND || kind === INBOUND) this.passOn(batch, d, q, destination, kind, false);
     else this.answer(batch, d, q, 404, Reply.NoRoute, LABEL_UNKNOWN, Traffic.Gateway);
+  }
+
+  /** True: the decision is made, by the rules for hosts outside of the mesh: of the destination's port, or the one that the client names. */
+  private isForOutside(batch: Batch, d: number, q: number, destination: number): boolean {
+    const { destinations, outside } = this.tables;
+    const isBytes = batch.descriptors[d + D_KIND] === OPAQUE;
+    let scope = -1;
+    if (destination >= 0) scope = destinations[destination + DestinationWord.Outside]!;
+    else if (!isBytes) {
+      const port = this.text.port(batch, d);
+      scope = lookup(outside, port < 0 ? HTTP_PORT : port, 0);
+    }
+    if (scope < 0) return false;
+    if (isBytes) this.routeConnection(batch, d, q, scope, Traffic.Outbound);
+    else this.route(batch, d, q, scope, Traffic.Outbound);
+    return true;
   }
 
   /** Of a service's scope the one that the client's namespace has instead, if it has. */
@@ -268,10 +287,15 @@ export class Decider {
   }
 
   /** To the connection's own destination: every inbound one, and outbound what is no service's address. */
-  private passOn(batch: Batch, d: number, q: number, destination: number, kind: number): void {
+  private passOn(batch: Batch, d: number, q: number, destination: number, kind: number, isNamed: boolean): void {
     const { descriptors, decisions } = batch;
-    const { destinations } = this.tables;
+    const { destinations, sourceEgress } = this.tables;
     const isKnown = destination >= 0;
+    // By its name it is known as well. (No such row: undefined.)
+    if (kind === OUTBOUND && !isKnown && !isNamed && sourceEgress[descriptors[d + D_SOURCE]!] === 1) {
+      this.answer(batch, d, q, 502, Reply.NotInRegistry, LABEL_BLACKHOLE, Traffic.Outbound);
+      return;
+    }
     const isLocal = kind === INBOUND || (isKnown && destinations[destination + D_ROW_LOCAL] === 1);
     const service = isKnown ? destinations[destination + D_ROW_SERVICE]! : LABEL_PASSTHROUGH;
     const workload = isKnown ? destinations[destination + D_ROW_WORKLOAD]! : LABEL_UNKNOWN;
@@ -309,7 +333,8 @@ export class Decider {
       }
     }
     const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
-    if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT) {
+    if (fallback === PASS_ON) this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND, false);
+    else if (fallback >= 0 && descriptors[d + D_METHOD] !== CONNECT) {
       this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!, -1);
       this.finishExtended(batch, q);
     } else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
@@ -334,7 +359,8 @@ export class Decider {
       if ((entry & STOP) !== 0) break;
     }
     const fallback = tables.scopes[scope * SCOPE_WORDS + ScopeWord.DefaultOpaque]!;
-    if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!, -1);
+    if (fallback === PASS_ON) this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND, false);
+    else if (fallback >= 0) this.forward(batch, d, q, fallback, traffic, descriptors[d + D_RANDOM]!, -1);
     else this.answer(batch, d, q, 404, Reply.NoRoute, tables.scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic);
   }
 
@@ -421,6 +447,10 @@ export class Decider {
     if (extras >= 0 && this.isAnsweredByExtras(batch, d, q, extras, label, traffic)) return;
     const backend = this.backendOf(action, random, failed) * BACKEND_WORDS;
     const cluster = backend < 0 ? -1 : backends[backend + B_CLUSTER]!;
+    if (cluster === PASS_ON) {
+      this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND, true);
+      return;
+    }
     if (cluster < 0) {
       const reply = backend < 0 ? -1 : backends[backend + BackendWord.Reply]!;
       // A connection that is reset has no status but its flag: 503 is told as UH.
@@ -594,7 +624,7 @@ export class Decider {
     const isDialled = (descriptors[d + D_FLAGS]! & DIALLED) !== 0;
     const balancer = tables.clusters[row + W_BALANCER]!;
     if (balancer >= 0 && traffic === Traffic.Outbound && this.balancers.isPassthrough(balancer)) {
-      this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND);
+      this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND, true);
       return;
     }
     const guard = tables.clusters[row + ClusterWord.Guard]!;

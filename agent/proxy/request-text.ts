@@ -45,6 +45,16 @@ export class RequestText {
     }
   }
 
+  /** That the authority names; -1: it names none. */
+  port({ descriptors, arena }: Batch, d: number): number {
+    const length = descriptors[d + Descriptor.AuthorityLength]!;
+    const at = descriptors[d + Descriptor.AuthorityOffset]!;
+    const host = at < 0 ? length : hostLength(arena, at, length);
+    let port = host === length ? -1 : 0;
+    for (let i = host + 1; i < length; i++) port = port * 10 + arena[at + i]! - DIGIT_0;
+    return port;
+  }
+
   private set(at: number, length: number): boolean {
     this.at = at;
     this.length = length;

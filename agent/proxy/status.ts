@@ -83,6 +83,8 @@ export class ProxyStatus {
       traffic: trafficEdges(this.report()),
       counters: [...this.counters()].map(([name, value]): Counter => ({ name, value })),
       faults: [...plane.faults],
+      registryOnly: [...(plane.generation?.egress.registryOnly ?? [])],
+      outsideHosts: plane.generation?.egress.outsideHosts ?? 0,
       overloads: (plane.overload?.overloads() ?? []).map(({ worker, actions, ...overload }) => ({
         ...overload,
         worker: worker ?? undefined,

@@ -1,11 +1,11 @@
 // Service (with its TrafficPolicies, DestinationRules and BackendTLSPolicy) → Service of the model. One service at a time.
-import { Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
+import { Outside, Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
 import { compileClusterPolicies, type PolicyIndex, rulesInForce } from './cluster-policies.js';
 import { healthCheckOf } from './health-check.js';
-import { nameOf, type Stored } from './input.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
@@ -30,8 +30,16 @@ export function compileService(service: Stored<'Service'>, index: PolicyIndex & 
     ),
     proxyProtocol: proxyProtocolOf(policies, rulesInForce(service, index)),
     healthCheck: healthCheckOf(service, index),
+    outside: outsideOf(service, index),
     policies: compileClusterPolicies(service, index),
   };
+}
+
+/** What the mesh names itself it knows by address. */
+function outsideOf(service: Stored<'Service'>, { entryHosts }: Pick<ObjectIndex, 'entryHosts'>): Outside {
+  const entry = entryHosts.get(nameOf(service))?.entry.manifest.spec;
+  if (entry === undefined || entry.location === 'MESH_INTERNAL') return Outside.WITHIN;
+  return (entry.resolution ?? 'NONE') === 'NONE' ? Outside.AS_SENT : Outside.BY_NAME;
 }
 
 /** As inputsOfEndpoints(). null: there is TLS to its endpoints, and that is made of too many things. */

@@ -1,6 +1,7 @@
 // Workload → Workload of the model, and where it runs. One workload at a time.
-import { EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
+import { EgressPolicy, EndpointHealth, type Workload } from '../gen/mesh/v1/model.js';
 import { CAPTURE_LABEL, DNS_LABEL } from '../resources/capture-label.js';
+import { ROOT_NAMESPACE } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import { isStrict } from './peer-authentication.js';
@@ -27,7 +28,7 @@ export function placeOf(workload: Stored<'Workload'>, running: Running): Place |
 export function compileWorkload(
   workload: Stored<'Workload'>,
   running: Running,
-  index: Pick<ObjectIndex, 'namespaces' | 'peerAuthentications'>,
+  index: Pick<ObjectIndex, 'namespaces' | 'peerAuthentications' | 'sidecars'>,
 ): Workload {
   const { metadata, spec } = workload.manifest;
   const place = placeOf(workload, running);
@@ -63,5 +64,23 @@ export function compileWorkload(
     },
     ports: spec.ports.map(({ name, port }) => ({ name, port })),
     weight: spec.weight,
+    egress: egressOf(workload, index),
   };
+}
+
+/** Of the Sidecar that selects it, else its namespace's, else the mesh's (of Istio's root namespace); of several the oldest. */
+function egressOf({ namespace, manifest }: Stored<'Workload'>, { sidecars }: Pick<ObjectIndex, 'sidecars'>): EgressPolicy {
+  const said = sidecars.filter(({ manifest: { spec } }) => spec.outboundTrafficPolicy !== undefined);
+  const labelsOf = ({ manifest: { spec } }: Stored<'Sidecar'>): [string, string][] => Object.entries(spec.workloadSelector?.labels ?? {});
+  const isWhole = (sidecar: Stored<'Sidecar'>, of: string): boolean => sidecar.namespace === of && labelsOf(sidecar).length === 0;
+  const selecting = said.find(
+    (sidecar) =>
+      sidecar.namespace === namespace &&
+      labelsOf(sidecar).length > 0 &&
+      labelsOf(sidecar).every(([name, value]) => manifest.metadata.labels?.[name] === value),
+  );
+  const found = selecting ?? said.find((each) => isWhole(each, namespace)) ?? said.find((each) => isWhole(each, ROOT_NAMESPACE));
+  // Istio's default where a policy says no mode.
+  const mode = found === undefined ? 'ALLOW_ANY' : (found.manifest.spec.outboundTrafficPolicy?.mode ?? 'REGISTRY_ONLY');
+  return EgressPolicy[mode];
 }

@@ -134,10 +134,10 @@ export const sidecarKind = istioKind(
       ingress: notActedOn(ofListener, listOf(ingress)),
       egress: listOf(egress).optional(),
       inboundConnectionPool: notActedOn('limits of inbound connections', connectionPool),
-      outboundTrafficPolicy: notActedOn(
-        'what becomes of other destinations: they are passed on',
-        fields({ mode: choice(['REGISTRY_ONLY', 'ALLOW_ANY']).optional(), egressProxy: destination.optional() }),
-      ),
+      outboundTrafficPolicy: fields({
+        mode: choice(['REGISTRY_ONLY', 'ALLOW_ANY']).optional(),
+        egressProxy: notActedOn('a proxy for other destinations', destination),
+      }).optional(),
     }),
     ({ egress: list }, report) => {
       const catchAll = itemsOf(list).flatMap((item, index) => (item.port === undefined ? [index] : []));

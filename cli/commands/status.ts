@@ -59,6 +59,8 @@ async function view(node: Node, controller: Controller): Promise<NodeView> {
   }
 }
 
+const MAX_NAMED = 5;
+
 function overview(views: readonly NodeView[], revision: number, colours: Palette): string {
   if (views.length === 0) return 'No node has registered yet. Start an agent: weft agent --node NAME --controller ADDRESS';
   const columns = ['NODE', 'CONTROLLER', 'REVISION', 'CAPTURE', 'WORKLOADS', 'PROXY', 'UP', 'VERSION'].map((title) => ({ title }));
@@ -106,6 +108,7 @@ function detail({ node, status }: NodeView, colours: Palette): string {
         ? colours.bad(`down: ${status.proxyError || 'it does not answer'}`)
         : `${colours.good('up')} ${elapsed(proxy.uptimeSeconds)}, pid ${proxy.pid}, ${plural(proxy.workers, 'worker')}, revision ${proxy.appliedRevision}`,
     ]);
+    if (proxy !== undefined) pairs.push(['Egress', egressOf(proxy)]);
     const shed = (proxy?.counters ?? []).filter(({ name, value }) => name.startsWith('shed_') && value > 0);
     if (shed.length > 0) pairs.push(['Shed so far', shed.map(({ name, value }) => `${name.slice('shed_'.length)} ${value}`).join(', ')]);
     if (status.xds !== undefined) pairs.push(['Proxyless clients', String(status.xds.clients.length)]);
@@ -119,6 +122,14 @@ function detail({ node, status }: NodeView, colours: Palette): string {
   }
   const workloads = status?.capture?.workloads ?? [];
   return workloads.length === 0 ? facts(pairs, colours) : `${facts(pairs, colours)}\n\n${workloadTable(workloads, colours)}`;
+}
+
+/** Of what is in no registry. */
+function egressOf({ registryOnly, outsideHosts }: NonNullable<StatusResponse['proxy']>): string {
+  const hosts = outsideHosts === 0 ? '' : `; ${plural(outsideHosts, 'outside host')}`;
+  if (registryOnly.length === 0) return `ALLOW_ANY${hosts}`;
+  const more = registryOnly.length > MAX_NAMED ? ` and ${registryOnly.length - MAX_NAMED} more` : '';
+  return `REGISTRY_ONLY for ${registryOnly.slice(0, MAX_NAMED).join(', ')}${more}${hosts}`;
 }
 
 function linkState(node: Node, status: StatusResponse | null, colours: Palette): string {

@@ -17,6 +17,10 @@ const VIPS = { reviews: '10.96.9.61', ratings: '10.96.9.62' } as const;
 const VERSIONS = { reviews: ['v1', 'v2', 'v3'], ratings: ['v1', 'v2'] } as const;
 type App = keyof typeof VIPS;
 const APPS = Object.keys(VIPS) as App[];
+/** Of a server that no object names. */
+const OUTSIDE_PORT = 9_150;
+/** Where nothing answers. */
+const NOWHERE = '198.51.100.7';
 const portOf = (app: App, index: number): number => 9_100 + APPS.indexOf(app) * 10 + index;
 
 const SERVER = `
@@ -25,11 +29,18 @@ const names = JSON.parse(process.argv[1]);
 for (const [port, name] of names) createServer((request, response) => response.end(name)).listen(port, '0.0.0.0');
 console.log('ready');`;
 
+/** Says what a server answers to what is no HTTP, or how the connection ends. */
+const BYTES = `
+const socket = require('node:net').connect(Number(process.argv[2]), process.argv[1], () => socket.write('\\x16\\x00nothing'));
+socket.on('data', (bytes) => { console.log(String(bytes)); socket.destroy(); });
+socket.on('error', ({ code }) => console.log(code));`;
+
 describe('Bookinfo in the mesh', () => {
   const scene = new Scene('bookinfo');
   let server: ChildProcess | null = null;
   let proxy: MeshProxy | null = null;
 
+  /** `examples`: names of Bookinfo's files, or whole manifests. */
   function resources(...examples: string[]): Resource[] {
     const workload = (name: string, labels: string, namespace: string, rest: string): string =>
       `apiVersion: mesh.weft.dev/v1\nkind: Workload\nmetadata: {name: ${name}, labels: ${labels}}\nspec: {node: ${NODE}, networkNamespace: ${scene.lab.path(namespace)}, ${rest}}`;
@@ -46,7 +57,9 @@ describe('Bookinfo in the mesh', () => {
           ),
         ),
       ]),
-      ...['destination-rule-all', ...examples].map((name) => readFileSync(new URL(`${name}.yaml`, EXAMPLES), 'utf8')),
+      ...['destination-rule-all', ...examples].map((name) =>
+        name.includes('\n') ? name : readFileSync(new URL(`${name}.yaml`, EXAMPLES), 'utf8'),
+      ),
     ];
     const { objects, findings } = parseManifests([{ name: 'bookinfo', content: manifests.join('\n---\n') }]);
     expect(findings.map(formatFinding)).toEqual([]);
@@ -76,6 +89,7 @@ describe('Bookinfo in the mesh', () => {
     await scene.open('auto');
     await scene.capture.reconcile(scene.enrolled());
     const names = APPS.flatMap((app) => VERSIONS[app].map((version, index) => [portOf(app, index), `${app}-${version}`]));
+    names.push([OUTSIDE_PORT, 'outside']);
     server = spawn('nsenter', [`--net=${scene.lab.path('b')}`, process.execPath, '-e', SERVER, JSON.stringify(names)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
@@ -115,4 +129,22 @@ describe('Bookinfo in the mesh', () => {
     expect(late.seconds).toBeGreaterThan(6.9);
     expect(late.seconds).toBeLessThan(9);
   }, 20_000);
+
+  test('REGISTRY_ONLY refuses what is in no registry, and lets through what a ServiceEntry names, by its name', async () => {
+    const curl = (...words: string[]): string => scene.lab.in('a', 'curl', ['-s', '-m', '5', '-w', ' %{http_code}', ...words]);
+    const direct = `http://${POD_B.v4}:${OUTSIDE_PORT}/`;
+    const bytes = (): string => scene.lab.in('a', process.execPath, ['-e', BYTES, POD_B.v4, String(OUTSIDE_PORT)]).trim();
+    const policy = (mode: string): string =>
+      `apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default}\nspec: {outboundTrafficPolicy: {mode: ${mode}}}`;
+    const entry = `apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: outside}\nspec: {hosts: [outside.test], ports: [{number: 80, name: http, protocol: HTTP, targetPort: ${OUTSIDE_PORT}}], resolution: STATIC, endpoints: [{address: ${POD_B.v4}}]}`;
+    await proxy!.update(resources(policy('ALLOW_ANY')));
+    expect(curl(direct)).toBe('outside 200');
+    expect(bytes()).toMatch(/^HTTP\/1.1 400 /);
+    await proxy!.update(resources(policy('REGISTRY_ONLY')));
+    expect(curl(direct)).toMatch(/^weft: this destination is in no registry.* 502$/s);
+    expect(bytes()).toBe('ECONNRESET');
+    await proxy!.update(resources(policy('REGISTRY_ONLY'), entry));
+    expect(curl('-H', 'Host: outside.test', `http://${NOWHERE}/`)).toBe('outside 200');
+    expect(ask('ratings').status).toBe(200);
+  });
 });

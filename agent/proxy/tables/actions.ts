@@ -28,7 +28,8 @@ import {
 import { type Variant, variantName } from './clusters.js';
 import type { Conditions } from './conditions.js';
 import { Interner } from './interner.js';
-import { ACTION_WORDS, BACKEND_WORDS, EXTRAS_WORDS, MIRROR_WORDS } from './layout.js';
+import { ACTION_WORDS, BACKEND_WORDS, EXTRAS_WORDS, MIRROR_WORDS, PASS_ON } from './layout.js';
+import { AS_SENT } from './outside.js';
 
 /** Where requests come in, for redirects. */
 export interface Entrance {
@@ -55,6 +56,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
     redirect: null,
     grpcStatus: -1,
   },
+  plainReply('weft: this destination is in no registry, and the workload may reach no other (outboundTrafficPolicy: REGISTRY_ONLY)\n'),
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [
@@ -126,6 +128,7 @@ export class Actions {
 
   /** Its row; -1: there is none. */
   private clusterOf({ service, port, labels }: Destination, variant: Variant, shownBy: string): number {
+    if (service === AS_SENT) return PASS_ON;
     return (
       this.clusterRows.get(variantName(service, port, variant, shownBy, labels)) ??
       this.clusterRows.get(variantName(service, port, variant, '', labels)) ??

@@ -30,9 +30,10 @@ import type { Source } from './conditions.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
 import { buildGuards, type Guards } from './guards.js';
 import type { HashTables } from './hash-tables.js';
-import { LABEL_OTHER, LABEL_UNKNOWN, type Labels } from './labels.js';
-import { buildIndex, ListenerKind, MAX_LISTENERS, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
+import { LABEL_OTHER, LABEL_PASSTHROUGH, LABEL_UNKNOWN, type Labels } from './labels.js';
+import { buildIndex, ListenerKind, MAX_LISTENERS, PASS_ON, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
 import type { OwnPlace } from './localities.js';
+import { egressOf, isOutside, type OutsideHost, outsideHosts, restrictedWorkloads } from './outside.js';
 import { RouteChains, type RouteRow } from './routes.js';
 import type { StableIds } from './stable-ids.js';
 import { NOBODY, namespaceOf, Tenants } from './tenants.js';
@@ -69,6 +70,8 @@ export interface Generation {
   readonly listeners: readonly GatewayListener[];
   /** Ids by namespace. */
   readonly tenants: ReadonlyMap<string, number>;
+  /** Workloads of the node for which what is in no registry is refused, and how many hosts there are outside of the mesh. */
+  readonly egress: { readonly registryOnly: readonly string[]; readonly outsideHosts: number };
   /** What could not be honoured, in words for the log. */
   readonly warnings: readonly string[];
 }
@@ -100,11 +103,16 @@ export function compileTables(
   for (const { listener, members } of gateways.ports)
     scopes.addGateway(listener, members, { requests: routes, connections: connectionRoutes });
   for (const [row, cluster] of clusterSet.clusters.entries()) scopes.addConsumers(cluster, row, attachedTo(attached, cluster));
+  const outside = outsideHosts(node === null ? [] : clusterSet.clusters, (cluster) => attachedTo(attached, cluster));
+  const outsideScopes = [...outside].map(([port, hosts]) => [port, 0, scopes.addOutside(port, hosts)] as const);
+  const byPort = new Map(
+    outsideScopes.map(([port, , scope]) => [port, { scope, names: outside.get(port)!.some(({ connections }) => connections.length > 0) }]),
+  );
   const isLocal = (address: string): boolean => local.has(address);
   const guards = buildGuards(clusterSet, ids.guards, chains.conditions, isLocal);
   const { sections, rows } = chains.finish(ids.rules);
   const destinations = new Destinations(tenants);
-  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels, guards);
+  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels, guards, byPort);
   const listeners = gateways.ports.map(({ listener }) => listener);
   const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
   const clusterRows = clusterSections(clusterSet, { labels, balancers, rows: ids.clusterRows, isLocal, guardOf: guards.of });
@@ -144,11 +152,14 @@ export function compileTables(
     destinations: destinations.rows,
     sources: sources.labels,
     sourceTenants: sources.tenants,
+    sourceEgress: egressOf(model, sources.owners),
+    outside: buildIndex(outsideScopes),
     consumers: buildIndex(scopes.consumersBy(tenants)),
     sizes: [
       Math.ceil(chains.conditions.predicates.items.length / 32),
       chains.conditions.setWords,
       chains.conditions.values.items.length > 0 ? 1 : 0,
+      outsideScopes.length > 0 ? 1 : 0,
     ],
   });
   const warnings = [
@@ -170,6 +181,10 @@ export function compileTables(
     routes: rows,
     listeners,
     tenants: tenants.names,
+    egress: {
+      registryOnly: node === null ? [] : restrictedWorkloads(model, node),
+      outsideHosts: new Set([...outside.values()].flatMap((hosts) => hosts.map(({ host }) => host))).size,
+    },
     warnings,
   };
 }
@@ -226,6 +241,20 @@ class Scopes {
       const requests = routes.requests.filter((route) => consumersOf(route, cluster).includes(namespace));
       this.addScope(cluster, clusterRow, { requests, connections: routes.connections }, namespace);
     }
+  }
+
+  /** For captured clients, of all hosts outside of the mesh with that port. What is none of them goes on to where it was sent. */
+  addOutside(port: number, hosts: readonly OutsideHost[]): number {
+    const scope = this.rows.length / SCOPE_WORDS;
+    const scopeName = `outside :${port}`;
+    this.rows.push(PASS_ON, LABEL_PASSTHROUGH, PASS_ON, 0);
+    for (const { host, requests, connections } of hosts) {
+      for (const route of requests) this.chains.add(scope, scopeName, host, route, { scheme: 'http', port });
+      // Bytes whose server name nobody knows may be for any of the hosts.
+      for (const route of connections)
+        for (const serverName of route.serverNames) this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
+    }
+    return scope;
   }
 
   consumersBy(tenants: Tenants): (readonly [number, number, number])[] {
@@ -347,12 +376,13 @@ class Destinations {
     spec: DestinationSpec,
     owner: string,
     row: readonly [scope: number, isLocal: number, service: number, workload: number, guard: number],
+    outside = -1,
   ): void {
     const key = socketName(spec.address, spec.port);
     if (this.seen.has(key)) return;
     this.seen.add(key);
     this.specs.push(spec);
-    this.rows.push(...row);
+    this.rows.push(...row, outside);
     this.tenants.push(this.ids.of(owner));
   }
 }
@@ -367,6 +397,7 @@ function addMeshDestinations(
   local: ReadonlySet<string>,
   labels: Labels,
   guards: Guards,
+  outside: ReadonlyMap<number, { readonly scope: number; readonly names: boolean }>,
 ): void {
   for (const [row, cluster] of clusters.entries()) {
     const { service, port, name } = cluster;
@@ -388,7 +419,10 @@ function addMeshDestinations(
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
       const owner = workload === '' ? cluster.name : workload;
       const guard = local.has(address) ? guards.ofInbound(cluster) : 0;
-      destinations.add({ address, port, protocol }, owner, [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label, guard]);
+      const row = [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label, guard] as const;
+      const asked = isOutside(cluster) ? outside.get(port) : undefined;
+      const byName = asked?.names === true && protocol !== 'http' ? 'detect-first' : protocol;
+      destinations.add({ address, port, protocol: byName }, owner, row, asked?.scope);
     }
   }
   for (const [name, workload] of model.workloads) {
@@ -438,6 +472,8 @@ function localAddresses(model: Model, node: string | null): ReadonlySet<string> 
 }
 
 interface SourceRows {
+  /** "<namespace>/<name>" of whose it is. */
+  readonly owners: readonly string[];
   readonly addresses: string[];
   readonly twins: number[];
   readonly labels: number[];
@@ -457,6 +493,7 @@ function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows 
     if (!ofVersion.has(names[index]!)) ofVersion.set(names[index]!, index);
   });
   return {
+    owners: names,
     addresses,
     twins: addresses.map((address, index) => (address.includes(':') ? first.v4 : first.v6).get(names[index]!) ?? -1),
     labels: names.map((name) => labels.idOf(name)),

@@ -4,7 +4,9 @@
 export const LABEL_OTHER = 0;
 export const LABEL_UNKNOWN = 1;
 export const LABEL_PASSTHROUGH = 2;
-const FIXED = ['other', 'unknown', 'passthrough'] as const;
+/** What is in no registry, for whom only that is open. */
+export const LABEL_BLACKHOLE = 3;
+const FIXED = ['other', 'unknown', 'passthrough', 'blackhole'] as const;
 
 export class Labels {
   /** Names that found no room. */

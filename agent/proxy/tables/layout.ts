@@ -18,6 +18,8 @@ const SECTIONS = [
   'predicates',
   'sourceSets',
   'sourceTenants',
+  'sourceEgress',
+  'outside',
   'consumers',
   'actions',
   'backends',
@@ -53,17 +55,20 @@ export const enum ListenerKind {
 
 export const SCOPE_WORDS = 4;
 export const enum ScopeWord {
-  /** Where requests go when no rule matches; -1: nowhere, 404. */
+  /** Where requests go when no rule matches; -1: nowhere, 404. PASS_ON: to where they were sent. */
   DefaultCluster = 0,
   /** Label of the destination when no rule matches. */
   Label = 1,
-  /** Where connections that are not read go when no rule matches; -1: they are reset. */
+  /** Where connections that are not read go when no rule matches; -1: they are reset. PASS_ON: to where they were made. */
   DefaultOpaque = 2,
   /** 1: clients of some namespaces have a scope of their own (consumers). */
   HasConsumers = 3,
 }
 
-export const DESTINATION_WORDS = 5;
+/** In place of a cluster, for captured clients alone: the connection's own destination. */
+export const PASS_ON = -2;
+
+export const DESTINATION_WORDS = 6;
 export const enum DestinationWord {
   /** Row in scopes; -1: an address that is delivered to as it is. */
   Scope = 0,
@@ -73,9 +78,11 @@ export const enum DestinationWord {
   WorkloadLabel = 3,
   /** Row in guards, of what comes in; 0: none. */
   Guard = 4,
+  /** Scope of the hosts outside of the mesh with its port, one of which has the address; -1: none has. */
+  Outside = 5,
 }
 
-/** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
+/** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. outside: (port, 0) → scope of the hosts outside of the mesh. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
 const INDEX_WORDS = 3;
 const INDEX_EMPTY = -2;
 /** In place of a path: rules for connections that are not read. */
@@ -211,6 +218,8 @@ export const enum SizesWord {
   SourceSet = 1,
   /** 1: requests come with values behind their bit sets. */
   HasValues = 2,
+  /** 1: there are hosts outside of the mesh. */
+  HasOutside = 3,
 }
 
 export const CLUSTER_WORDS = 10;
@@ -322,6 +331,7 @@ export const enum Reply {
   Preflight = 4,
   NotRewritten = 5,
   Overflow = 6,
+  NotInRegistry = 7,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */
@@ -364,6 +374,10 @@ export class DecisionTables {
   readonly sourceSets: Int32Array;
   /** Tenant by Descriptor.SourceId. */
   readonly sourceTenants: Int32Array;
+  /** By Descriptor.SourceId: 1, who may reach what is in the registry alone; empty: everybody reaches everything. */
+  readonly sourceEgress: Int32Array;
+  readonly outside: Int32Array;
+  readonly hasOutside: boolean;
   readonly consumers: Int32Array;
   readonly actions: Int32Array;
   readonly backends: Int32Array;
@@ -409,6 +423,8 @@ export class DecisionTables {
     this.predicates = view('predicates');
     this.sourceSets = view('sourceSets');
     this.sourceTenants = view('sourceTenants');
+    this.sourceEgress = view('sourceEgress');
+    this.outside = view('outside');
     this.consumers = view('consumers');
     this.actions = view('actions');
     this.backends = view('backends');
@@ -419,6 +435,7 @@ export class DecisionTables {
     this.predicateWords = sizes[SizesWord.Predicates]!;
     this.sourceSetWords = sizes[SizesWord.SourceSet]!;
     this.hasValues = sizes[SizesWord.HasValues] === 1;
+    this.hasOutside = sizes[SizesWord.HasOutside] === 1;
     this.clusters = view('clusters');
     this.members = view('members');
     this.balancers = view('balancers');

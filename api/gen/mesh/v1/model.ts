@@ -34,6 +34,20 @@ export enum Protocol {
   HTTPS = 6,
 }
 
+/** Whether a service is a host outside of the mesh (ServiceEntry): its clients may have other addresses for it, and are known by its name. */
+export enum Outside {
+  WITHIN = 0,
+  BY_NAME = 1,
+  /** AS_SENT - Requests go on to where they were sent. */
+  AS_SENT = 2,
+}
+
+/** What becomes of a workload's connections to destinations that are in no registry. */
+export enum EgressPolicy {
+  ALLOW_ANY = 0,
+  REGISTRY_ONLY = 1,
+}
+
 /** haproxy.org/download/2.9/doc/proxy-protocol.txt. UNSPECIFIED: none. */
 export enum ProxyProtocol {
   UNSPECIFIED = 0,
@@ -96,6 +110,7 @@ export interface Service {
     | undefined;
   /** The most specific one alone holds (of a subset and port, of a subset, of a port, of all); what it doesn't say is as by default. */
   policies: ScopedPolicy[];
+  outside: Outside;
 }
 
 /** Which of a service's endpoints, reached by which port, a policy is for. */
@@ -803,6 +818,7 @@ export interface Workload {
   podUid: string;
   /** None is declared: the addresses are what its node reported, and that node goes by what it finds now. */
   addressesFound: boolean;
+  egress: EgressPolicy;
 }
 
 export interface Workload_LabelsEntry {
@@ -838,6 +854,7 @@ function createBaseService(): Service {
     proxyProtocol: 0,
     healthCheck: undefined,
     policies: [],
+    outside: 0,
   };
 }
 
@@ -866,6 +883,9 @@ export const Service: MessageFns<Service> = {
     }
     for (const v of message.policies) {
       ScopedPolicy.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.outside !== 0) {
+      writer.uint32(88).int32(message.outside);
     }
     return writer;
   },
@@ -947,6 +967,14 @@ export const Service: MessageFns<Service> = {
             message.policies.push(ScopedPolicy.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.outside = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -974,6 +1002,7 @@ export const Service: MessageFns<Service> = {
       ? HealthCheck.fromPartial(object.healthCheck)
       : undefined;
     message.policies = object.policies?.map((e) => ScopedPolicy.fromPartial(e)) || [];
+    message.outside = object.outside ?? 0;
     return message;
   },
 };
@@ -6679,6 +6708,7 @@ function createBaseWorkload(): Workload {
     cgroup: "",
     podUid: "",
     addressesFound: false,
+    egress: 0,
   };
 }
 
@@ -6725,6 +6755,9 @@ export const Workload: MessageFns<Workload> = {
     }
     if (message.addressesFound !== false) {
       writer.uint32(112).bool(message.addressesFound);
+    }
+    if (message.egress !== 0) {
+      writer.uint32(120).int32(message.egress);
     }
     return writer;
   },
@@ -6857,6 +6890,14 @@ export const Workload: MessageFns<Workload> = {
             message.addressesFound = reader.bool();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.egress = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6898,6 +6939,7 @@ export const Workload: MessageFns<Workload> = {
     message.cgroup = object.cgroup ?? "";
     message.podUid = object.podUid ?? "";
     message.addressesFound = object.addressesFound ?? false;
+    message.egress = object.egress ?? 0;
     return message;
   },
 };

@@ -151,6 +151,10 @@ export interface ProxyState {
   faults: string[];
   /** Resources of which so much is in use that something is shed. How much was shed is in the counters shed_…. */
   overloads: Overload[];
+  /** "<namespace>/<name>" of the node's workloads for which what is in no registry is refused (REGISTRY_ONLY). */
+  registryOnly: string[];
+  /** Of ServiceEntries: hosts outside of the mesh. */
+  outsideHosts: number;
 }
 
 export interface Overload {
@@ -1347,6 +1351,8 @@ function createBaseProxyState(): ProxyState {
     counters: [],
     faults: [],
     overloads: [],
+    registryOnly: [],
+    outsideHosts: 0,
   };
 }
 
@@ -1387,6 +1393,12 @@ export const ProxyState: MessageFns<ProxyState> = {
     }
     for (const v of message.overloads) {
       Overload.encode(v!, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.registryOnly) {
+      writer.uint32(106).string(v!);
+    }
+    if (message.outsideHosts !== 0) {
+      writer.uint32(112).uint32(message.outsideHosts);
     }
     return writer;
   },
@@ -1500,6 +1512,22 @@ export const ProxyState: MessageFns<ProxyState> = {
             message.overloads.push(Overload.decode(reader, reader.uint32()));
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.registryOnly.push(reader.string());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.outsideHosts = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1529,6 +1557,8 @@ export const ProxyState: MessageFns<ProxyState> = {
     message.counters = object.counters?.map((e) => Counter.fromPartial(e)) || [];
     message.faults = object.faults?.map((e) => e) || [];
     message.overloads = object.overloads?.map((e) => Overload.fromPartial(e)) || [];
+    message.registryOnly = object.registryOnly?.map((e) => e) || [];
+    message.outsideHosts = object.outsideHosts ?? 0;
     return message;
   },
 };
