@@ -19,7 +19,7 @@ export interface ProxySetup {
   worker(pid: number): number;
 }
 
-const indexes = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+export const indexes = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
 export function weft(main: string): ProxySetup {
   return {

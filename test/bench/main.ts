@@ -7,6 +7,7 @@ import { fair } from './fair.js';
 import { http1 } from './http1.js';
 import { http2 } from './http2.js';
 import { idle } from './idle.js';
+import { policy } from './policy.js';
 import { redirect } from './redirect.js';
 import { type Case, type Figure, printFigures, printTable } from './report.js';
 import { tail } from './tail.js';
@@ -31,6 +32,7 @@ const BENCHES: Readonly<Record<string, PeersBench | FiguresBench>> = {
   http1: { run: http1, title: CPU, unit: 'µs' },
   http2: { run: http2, title: CPU, unit: 'µs' },
   tls: { run: tls, title: CPU, unit: 'µs' },
+  policy: { run: policy, title: `${CPU}; bare: ours with one route and no policy`, unit: 'µs' },
   tcp: { run: tcp, title: 'CPU per MiB, and per connection; ratio: the peer’s over ours (above 1: we need less)', unit: 'µs' },
   tail: { run: tail, title: 'Latency, p99; ratio: the peer’s over ours (above 1: ours is lower)', unit: 'µs' },
   fair: {
