@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { isLocalAddress } from '../api/access/secure-channel.js';
 import { AggregatedDiscoveryServiceService } from '../api/gen/envoy/service/discovery/v3/discovery.js';
 import type { RegisterRequest } from '../api/gen/mesh/v1/discovery.js';
+import { QuotasService } from '../api/gen/mesh/v1/quota.js';
 import { InstancesService } from '../api/gen/mesh/v1/registry.js';
 import { NodeStatusService } from '../api/gen/mesh/v1/status.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
@@ -20,6 +21,7 @@ import { DiscoveryClient } from './discovery/discovery-client.js';
 import { Enrolment } from './identity/enrolment.js';
 import { Model } from './model/model.js';
 import { NodeUpdates } from './node-updates.js';
+import { QuotaRelay } from './quota/quota-relay.js';
 import { Instances } from './registry/instances.js';
 import { instancesImplementation } from './registry/instances-service.js';
 import { RegistryClient } from './registry/registry-client.js';
@@ -122,6 +124,8 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   closers.push(() => instances.close());
   const state = (): RegisterRequest => ({ ...updates.registration(), instances: instances.states() });
   const registry = new RegistryClient({ security, addresses: config.controllers, state, log });
+  const quotas = new QuotaRelay({ security, addresses: config.controllers, node: config.node, log });
+  closers.push(() => quotas.close());
   const proxy = new ProxyStatus(config.proxySocket);
   const startedAtMs = performance.now();
   const facts = (): MetricFacts => ({
@@ -129,7 +133,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
     xds: ads === null ? null : { ...ads.state(), ...ads.counters },
   });
 
-  const statusAddresses = await serveGrpc(config, { facts, proxy, updates, instances, enrolment }, closers);
+  const statusAddresses = await serveGrpc(config, { facts, proxy, updates, instances, quotas, enrolment }, closers);
   if (ads !== null) await serveXds(config.xdsListen, ads, closers);
   const metrics = await MetricsServer.listen({
     ...config.metricsListen,
@@ -174,10 +178,17 @@ function enrolmentOf({ enrolment, node, controllers }: AgentConfig, log: Logger)
 /** The node's own socket has Discovery for the proxy and Instances besides; the addresses for others have not. */
 async function serveGrpc(
   config: AgentConfig,
-  parts: { facts: () => MetricFacts; proxy: ProxyStatus; updates: NodeUpdates; instances: Instances; enrolment: Enrolment | null },
+  parts: {
+    facts: () => MetricFacts;
+    proxy: ProxyStatus;
+    updates: NodeUpdates;
+    instances: Instances;
+    quotas: QuotaRelay;
+    enrolment: Enrolment | null;
+  },
   closers: (() => Promise<void> | void)[],
 ): Promise<readonly string[]> {
-  const { facts, proxy, updates, instances, enrolment } = parts;
+  const { facts, proxy, updates, instances, quotas, enrolment } = parts;
   const registry = loadDescriptorSet();
   const make = (services: readonly string[]): Server => {
     const server = new Server({ 'grpc.keepalive_time_ms': 10_000, 'grpc.keepalive_timeout_ms': 5_000, 'grpc.max_concurrent_streams': 100 });
@@ -186,9 +197,10 @@ async function serveGrpc(
     closers.push(() => server.forceShutdown());
     return server;
   };
-  const local = make(['mesh.v1.NodeStatus', 'mesh.v1.Discovery', 'mesh.v1.Instances']);
+  const local = make(['mesh.v1.NodeStatus', 'mesh.v1.Discovery', 'mesh.v1.Instances', 'mesh.v1.Quotas']);
   local.addService(EncodedDiscoveryService, updates.relay.implementation);
   local.addService(InstancesService, instancesImplementation(instances));
+  local.addService(QuotasService, quotas.implementation);
   await listenGrpc(local, `unix:${config.agentSocket}`, 0o600);
   closers.push(() => rmSync(config.agentSocket, { force: true }));
   if (config.instancesListen !== null) {

@@ -5,6 +5,7 @@ import { RotatingCredentials, type ServerProof } from '../api/access/rotating-cr
 import { AccessService, NodeIdentityService } from '../api/gen/mesh/v1/access.js';
 import { AdminService } from '../api/gen/mesh/v1/admin.js';
 import { RegistryService as RegistryDefinition } from '../api/gen/mesh/v1/discovery.js';
+import { QuotasService as QuotasDefinition } from '../api/gen/mesh/v1/quota.js';
 import { CatalogService } from '../api/gen/mesh/v1/registry.js';
 import { EncodedDiscoveryService } from '../api/grpc/encoded-discovery.js';
 import { MetricsServer } from '../api/metrics-server.js';
@@ -31,6 +32,7 @@ import { ModelCompiler } from './compile/model-compiler.js';
 import type { ControllerConfig } from './config.js';
 import { NodeInterests } from './interest/node-interests.js';
 import { ControllerMetrics } from './metrics.js';
+import { QuotaService } from './quotas/quota-service.js';
 import { CatalogHttp } from './registry/catalog-http.js';
 import { createCatalogService } from './registry/catalog-service.js';
 import { CatalogWatches } from './registry/catalog-watch.js';
@@ -122,6 +124,8 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     },
   });
   const latest = new LatestModel();
+  const leases = new Leases(client, clock);
+  const quotas = new QuotaService({ client, leases, view, keys, clock, ttlMs: LEADER_TTL_MS, graceMs: config.nodeTtlMs, log });
   const schedule = compileOnChange({ view, discovery, interests, latest, clock, metrics, log });
 
   const server = new Server({
@@ -139,6 +143,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, interests, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });
   server.addService(RegistryDefinition, { register: registry.register });
+  server.addService(QuotasDefinition, { lease: quotas.lease });
   const watches = new CatalogWatches(latest);
   server.addService(CatalogService, createCatalogService(latest, watches));
   server.addService(AccessService, access.access);
@@ -154,14 +159,13 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   }, 1_000);
   gauges.unref();
 
-  const leases = new Leases(client, clock);
   const context: IngestionContext = { client, leases, view, keys, clock, ttlMs: LEADER_TTL_MS, metrics: metrics.sources, log };
   const stopSources = sourceReaders(config, context, latest).map((reader) => startIngestion(context, reader));
   stopSources.push(onceNamed(latest, () => startIngestion(context, dnsReader({ ...context, servers: config.dnsServers, latest }))));
 
   const stop = once(async () => {
     clearInterval(gauges);
-    await Promise.all(stopSources.map((stopSource) => stopSource()));
+    await Promise.all([...stopSources.map((stopSource) => stopSource()), quotas.stop()]);
     await leases.close();
     discovery.stop();
     watches.stop();

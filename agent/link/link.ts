@@ -72,6 +72,8 @@ export interface LinkOptions<C extends Client, Request, Response> {
   readonly addresses: readonly string[];
   /** For logs: what an operator should check when no address answers. */
   readonly hint: string;
+  /** False: all addresses are equal to it, and it stays where it is. Default: true. */
+  readonly returns?: boolean;
   connect(address: string, channelCredentials: ChannelCredentials, options: ClientOptions): C;
   open(client: C): ClientDuplexStream<Request, Response>;
   /** Runs one stream; returns when it ended. A throw ends the stream and is reported as the reason. Must return soon after `signal`. */
@@ -180,7 +182,7 @@ export class Link<C extends Client, Request, Response> {
     };
     call.once('metadata', established);
     void this.#watchConnect(client, signal, established, fail);
-    void this.#watchFirst(signal, fail);
+    if (this.#options.returns !== false) void this.#watchFirst(signal, fail);
     try {
       await session({ call, address, signal });
     } catch (error) {

@@ -14,7 +14,7 @@ function decide() {
   for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 13, i * 13 + 13)]);
   for (let i = 0; i < header[0]; i++) {
     const d = i * 24;
-    const q = i * 16;
+    const q = i * 17;
     decisions.fill(0, q, q + 12);
     decisions[q + 3] = decisions[q + 4] = decisions[q + 7] = -1;
     const host = HOSTS[descriptors[d + 8]] ?? '';
@@ -45,7 +45,7 @@ const tables = addon.createTables({
   paths: ['/', '/mutated'],
   endpoints: endpoints.map(({ port, protocol }, id) => endpoint(id, port, protocol)),
   mutations: [{ remove: ['x-secret'], set: [['x-set', 'yes']], add: [] }],
-  localReplies: [{ headers: [['retry-after', '1']], body: 'not now\n', redirect: null, grpcStatus: -1 }],
+  localReplies: [{ headers: [['retry-after', '1']], body: 'not now\n', redirect: null, grpcStatus: -1, reason: 0 }],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);

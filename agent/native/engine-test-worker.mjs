@@ -16,7 +16,7 @@ function decide() {
   for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 13, i * 13 + 13)]);
   for (let i = 0; i < header[0]; i++) {
     const d = i * 24;
-    const q = i * 16;
+    const q = i * 17;
     decisions.fill(0, q, q + 12);
     decisions[q + 1] = accessLog === null ? 0 : LOG;
     decisions[q + 2] = 7;
@@ -49,7 +49,7 @@ const tables = addon.createTables({
   ...TABLES,
   hosts: HOSTS,
   endpoints: ports.map((port, id) => endpoint(id, port)),
-  localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n', redirect: null, grpcStatus: -1 }],
+  localReplies: [{ headers: [['retry-after', '1']], body: 'slow down\n', redirect: null, grpcStatus: -1, reason: 0 }],
 });
 engine.useTables(tables);
 addon.releaseTables(tables);

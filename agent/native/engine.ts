@@ -86,7 +86,7 @@ export const enum DescriptorFlag {
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
 
 /** Words of the decision for the descriptor at the same position. All must be written, each time. */
-export const DECISION_WORDS = 16;
+export const DECISION_WORDS = 17;
 export const enum Decision {
   /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. DEFERRED. ≤ -100: answer locally with status -value (opaque: reset). */
   Target = 0,
@@ -118,6 +118,8 @@ export const enum Decision {
   Retry = 14,
   /** Before anything is done with the request. */
   DelayMs = 15,
+  /** Complete header lines for the answer, whoever gives it, in `texts`: as Text. Of each decision on the request the last ones hold. */
+  AnswerLines = 16,
 }
 /**
  * Decision.Target: not yet. The request waits, outside the batch, until its token is written to Engine.answered; then it is a descriptor
@@ -188,7 +190,7 @@ export const enum CompletionKind {
   Failed = 3,
 }
 /** Why an exchange did not go well; the names are Envoy's response flags. Order shared with native (X-macro in reasons.h). */
-export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT'] as const;
+export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT', 'RL', 'RLSE'] as const;
 
 /**
  * Int32 words at the start of the access log ring. Positions count bytes and wrap at 2^32 (`>>> 0`); the bytes of position p lie at
@@ -280,7 +282,7 @@ export interface TableSpec {
   /** Without a trailing slash (except "/"). */
   readonly paths: readonly string[];
   readonly predicates: readonly PredicateSpec[];
-  /** Headers and query parameters whose values TypeScript looks at itself; at most MAX_VALUES. */
+  /** What TypeScript looks at itself of requests; at most MAX_VALUES. */
   readonly values: readonly ValueSpec[];
   readonly destinations: readonly DestinationSpec[];
   /** Addresses of known clients, IPv4 or IPv6 text. One source may stand at several indexes. */
@@ -455,10 +457,15 @@ export interface LocalReplySpec {
   readonly redirect: RedirectSpec | null;
   /** What a gRPC client is told; -1: what follows from the status. */
   readonly grpcStatus: number;
+  /** What the report says: an index in COMPLETION_REASONS. */
+  readonly reason: number;
 }
-/** Values of one name are joined by "," (Cookie over HTTP/2: "; "); of a query parameter the first counts, as it was sent. */
+/**
+ * Values of one name are joined by "," (Cookie over HTTP/2: "; "); of a query parameter the first counts, as it was sent. clientAddress: 16
+ * bytes, IPv4 mapped, of whom the request comes from (behind trusted proxies: of whom they say); it has no name.
+ */
 export interface ValueSpec {
-  readonly kind: 'header' | 'query';
+  readonly kind: 'header' | 'query' | 'clientAddress';
   readonly name: string;
 }
 export const MAX_VALUES = 64;

@@ -14,7 +14,7 @@ function decide() {
   const { header, descriptors, decisions } = engine;
   for (let i = 0; i < header[0]; i++) {
     const d = i * 24;
-    const q = i * 16;
+    const q = i * 17;
     const row = Object.fromEntries(Object.entries(DESCRIPTOR).map(([name, word]) => [name, descriptors[d + word]]));
     if (seen.length < 1000) seen.push(row);
     decisions.fill(0, q, q + 12);

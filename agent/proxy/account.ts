@@ -1,6 +1,6 @@
 // The account of requests, connections and attempts that ended, for metrics and load balancing. On a worker's thread, for each of them:
 // allocates nothing, must not throw.
-import { Completion, CompletionKind } from '../native/engine.js';
+import { COMPLETION_REASONS, Completion, CompletionKind } from '../native/engine.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { type Cells, outcomeOf } from './metrics/cells.js';
 import { type Gate, TOKEN_EDGE, TOKEN_ROW_BITS } from './resilience/gate.js';
@@ -19,6 +19,7 @@ const REASON_NO_ENDPOINT = 2;
 const CLIENT_LEFT = 7;
 /** Decision.Target of what we answer ourselves, or below. */
 const LOCAL = -100;
+const REASON_RATE_LIMITED = COMPLETION_REASONS.indexOf('RL');
 
 /** Of the completion at word `c`. */
 export function account(cells: Cells, states: EndpointStates, gate: Gate, nowUs: number, completions: Int32Array, c: number): void {
@@ -61,9 +62,9 @@ export function reasonOf(target: number, reason: number, token: number): number 
   return target === -404 || target === -502 ? REASON_NO_ROUTE : target === -503 ? REASON_NO_ENDPOINT : 0;
 }
 
-/** 5xx, or it ended for a reason of its own (7: the client went away, which is no error of the service). */
+/** 5xx, or it ended for a reason of its own: not that it was the client's to see to (no route; it went away; too many requests). */
 export function isError(status: number, reason: number): boolean {
-  return status >= 500 || (reason !== 0 && reason !== 1 && reason !== 7);
+  return status >= 500 || (reason !== 0 && reason !== 1 && reason !== 7 && reason !== REASON_RATE_LIMITED);
 }
 
 /** `grpcStatus`: -1 for no gRPC. */

@@ -27,6 +27,8 @@ import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { OverloadMonitor } from './overload/monitor.js';
 import type { Pod, PodLink } from './pod-link.js';
+import { LimitMemory } from './rate-limit/plan.js';
+import type { QuotaClient } from './rate-limit/quota-client.js';
 import type { OutlierEvent } from './resilience/outlier-detector.js';
 import { Resilience } from './resilience/resilience.js';
 import { MAX_ROWS, ROW_WORDS, Row } from './resilience/state.js';
@@ -54,6 +56,8 @@ const LISTEN_RETRY_MS = 1_000;
 const MAX_LABELS = 16_384;
 /** Long past the life of a pool, a log record and a scrape. */
 const QUARANTINE_MS = 120_000;
+/** Of a limit that nodes share: what a node may use before it is told its share. */
+const FIRST_SHARE = 0.01;
 /** Tickets live for an hour at most: two rotations are long past that. */
 const TICKET_KEY_ROTATION_MS = 12 * 3_600_000;
 
@@ -94,6 +98,9 @@ export class DataPlane {
   private readonly ids: TableIds;
   private readonly gatewayTls: GatewayTls;
   private readonly upstreamTls: UpstreamTls;
+  readonly limits: LimitMemory;
+  /** Null: this proxy shares no limit with others. */
+  quotas: QuotaClient | null = null;
   private readonly toldFaults = new WeakSet<GatewayContext>();
   readonly overload: OverloadMonitor | null;
   readonly resilience: Resilience;
@@ -150,6 +157,8 @@ export class DataPlane {
     });
     this.overload = config.overload === null ? null : new OverloadMonitor(this.pool, config.workers, config.overload, log);
     this.overload?.start();
+    // A proxy on files is alone with its limits.
+    this.limits = new LimitMemory(engineNowUs, config.source.kind === 'static' ? 1 : FIRST_SHARE);
     const ids = (capacity: number, options: { isBusy?: (id: number) => boolean; onReuse?: (id: number) => void } = {}): StableIds =>
       new StableIds({ capacity, quarantineMs: QUARANTINE_MS, now: () => performance.now(), ...options });
     this.ids = {
@@ -176,6 +185,7 @@ export class DataPlane {
       upstreamTls: this.upstreamTls,
       hashTables: new HashTables(),
       clusterRows: new ClusterRows(),
+      limits: this.limits,
     };
   }
 
@@ -296,7 +306,7 @@ export class DataPlane {
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
     this.resilience.configure(next.guarded);
-    await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns });
+    await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns, limits: next.limits });
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
     this.upstreamTls.releaseUnused();
@@ -577,6 +587,11 @@ export class DataPlane {
   private sum(of: (cells: WorkerPool['memories'][number]['cells']) => number): number {
     return this.pool.memories.reduce((total, { cells }) => total + of(cells), 0);
   }
+}
+
+/** CLOCK_MONOTONIC. */
+export function engineNowUs(): number {
+  return Number(process.hrtime.bigint() / 1_000n);
 }
 
 /** IPv4 and IPv6 of each: what a pod sends is redirected to its loopback, what it is sent to the interface where that arrives. */

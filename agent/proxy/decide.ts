@@ -21,6 +21,7 @@ import type { EndpointStates } from './endpoint-states.js';
 import { keyHash } from './hash-key.js';
 import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
+import { RateLimits } from './rate-limit/limits.js';
 import { RequestText } from './request-text.js';
 import { type Gate, OVERFLOW, rankOf } from './resilience/gate.js';
 import { LABEL_BLACKHOLE, LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
@@ -126,6 +127,7 @@ const D_ROW_WORKLOAD = DestinationWord.WorkloadLabel as number;
 const D_ROW_GUARD = DestinationWord.Guard as number;
 /** In place of a member: each has as many requests as it may have. */
 const ALL_FULL = -2;
+const D_ROW_LIMITS = DestinationWord.Limits as number;
 
 const MILLION = 1_000_000;
 const HTTP_PORT = 80;
@@ -148,6 +150,7 @@ export class Decider {
   private next: DecisionTables | null = null;
   private batch: Batch | null = null;
   private readonly text = new RequestText();
+  private readonly rateLimits = new RateLimits(this.text);
   /** The decision that is being made has words of the second half. */
   private isExtended = false;
 
@@ -300,6 +303,8 @@ export class Decider {
     const service = isKnown ? destinations[destination + D_ROW_SERVICE]! : LABEL_PASSTHROUGH;
     const workload = isKnown ? destinations[destination + D_ROW_WORKLOAD]! : LABEL_UNKNOWN;
     const traffic = kind === INBOUND ? Traffic.Inbound : Traffic.Outbound;
+    const limits = isKnown && isLocal ? destinations[destination + D_ROW_LIMITS]! : -1;
+    if (limits >= 0 && this.isLimited(batch, d, q, limits, service, traffic)) return;
     const watched = isKnown && kind === INBOUND ? this.watchedBy(destinations[destination + D_ROW_GUARD]!) : 0;
     const random = descriptors[d + D_RANDOM]!;
     if (watched !== 0 && !this.isAdmitted(batch, d, destinations[destination + D_ROW_GUARD]!, watched, random)) {
@@ -310,6 +315,7 @@ export class Decider {
     decisions[q + Decision.Flags] = (isLocal ? DELIVER : INJECT) | this.logFlag;
     decisions[q + Decision.Token] = this.begin(descriptors, d, service, workload, traffic);
     if (watched !== 0) this.watch(decisions, q, watched, false);
+    this.finishExtended(batch, q);
   }
 
   /** Most specific host first, in each the longest path first, on each in order of precedence; the first whose conditions hold wins. */
@@ -444,7 +450,11 @@ export class Decider {
     const extras = actions[action + ActionWord.Extras]! * EXTRAS_WORDS;
     decisions[q + Decision.TimeoutMs] = actions[action + ActionWord.TimeoutMs]!;
     decisions[q + Decision.AttemptTimeoutMs] = actions[action + ActionWord.AttemptTimeoutMs]!;
-    if (extras >= 0 && this.isAnsweredByExtras(batch, d, q, extras, label, traffic)) return;
+    if (extras >= 0) {
+      if (this.isAnsweredByExtras(batch, d, q, extras, label, traffic)) return;
+      const limits = this.tables.extras[extras + ExtrasWord.Limits]!;
+      if (limits >= 0 && this.isLimited(batch, d, q, limits, label, traffic)) return;
+    }
     const backend = this.backendOf(action, random, failed) * BACKEND_WORDS;
     const cluster = backend < 0 ? -1 : backends[backend + B_CLUSTER]!;
     if (cluster === PASS_ON) {
@@ -475,6 +485,18 @@ export class Decider {
     const retries = extras < 0 ? -1 : this.tables.extras[extras + ExtrasWord.RetryAttempts]!;
     this.forward(batch, d, q, cluster, traffic, mix(random), retries);
     this.finishExtended(batch, q);
+  }
+
+  /** True: one of the limits refuses the request, and the decision is made. */
+  private isLimited(batch: Batch, d: number, q: number, limits: number, label: number, traffic: Traffic): boolean {
+    const { descriptors, decisions } = batch;
+    if (descriptors[d + D_KIND] === OPAQUE) return false;
+    const passes = this.rateLimits.passes(batch, this.tables, d, limits, descriptors[d + D_ATTEMPT] === 0);
+    if (this.rateLimits.lines !== 0) this.addAnswerLines(decisions, q, this.rateLimits.lines);
+    if (passes) return false;
+    this.answer(batch, d, q, 429, Reply.RateLimited, label, traffic);
+    this.finishExtended(batch, q);
+    return true;
   }
 
   /** CORS, faults, mirrors and which answers are declined. True: the decision is made. */
@@ -544,6 +566,13 @@ export class Decider {
     return 0;
   }
 
+  /** Behind those that are there, if they lie behind those. */
+  private addAnswerLines(decisions: Int32Array, q: number, lines: number): void {
+    const before = this.isExtended ? decisions[q + Decision.AnswerLines]! : 0;
+    const follows = before !== 0 && (before >>> 16) + (before & 0xffff) === lines >>> 16;
+    this.extend(decisions, q, Decision.AnswerLines, follows ? before + (lines & 0xffff) : lines);
+  }
+
   /** A word of the decision's second half; the first clears the others. */
   private extend(decisions: Int32Array, q: number, word: number, value: number): void {
     if (!this.isExtended) {
@@ -555,6 +584,7 @@ export class Decider {
       decisions[q + Decision.MirrorMask] = 0;
       decisions[q + Decision.Retry] = -1;
       decisions[q + Decision.DelayMs] = 0;
+      decisions[q + Decision.AnswerLines] = 0;
     }
     decisions[q + word] = value;
   }
@@ -656,6 +686,8 @@ export class Decider {
           : this.balancers.untried(balancer, picked, batch.tried, tried, random);
     }
     const member = picked * MEMBER_WORDS;
+    const limits = tables.clusters[row + ClusterWord.Limits]!;
+    if (limits >= 0 && tables.members[member + MemberWord.IsLast] === 1 && this.isLimited(batch, d, q, limits, service, traffic)) return;
     const endpoint = tables.members[member + M_ENDPOINT]!;
     Atomics.add(this.outstanding, endpoint, 1);
     this.cells.inFlight[endpoint]! += 1;

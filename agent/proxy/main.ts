@@ -1,5 +1,6 @@
 // The proxy process: its composition root and its life, from the namespace it enters to the last connection it drains.
 // Everything that decides or serves is elsewhere; nothing here runs per request.
+import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,7 +17,7 @@ import { makeRunDirectory } from '../run-directory.js';
 import { AccessLogSink, drainRing, formatRecord } from './access-log.js';
 import type { ProxyConfig } from './config.js';
 import { findTraffic } from './confinement.js';
-import { DataPlane } from './data-plane.js';
+import { DataPlane, engineNowUs } from './data-plane.js';
 import { Drain, type DrainResult } from './drain.js';
 import type { Channel } from './handover/channel.js';
 import { Heir } from './handover/heir.js';
@@ -24,6 +25,7 @@ import { type Estate, HandoverServer } from './handover/predecessor.js';
 import { Predecessors } from './handover/predecessors.js';
 import { Takeover } from './handover/successor.js';
 import { edgeName } from './metrics/report.js';
+import { QuotaClient } from './rate-limit/quota-client.js';
 import { ReadyFile } from './ready-file.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveStatus } from './status.js';
@@ -78,6 +80,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     if (stopSource === null || (takeover !== null && !(await isServing(plane, signals)))) {
       takeover?.abandon();
       await stopSource?.();
+      await plane.quotas?.stop();
       plane.pool.close();
       await plane.pool.drain(0);
       unwatch();
@@ -223,11 +226,24 @@ async function startAgentLink(config: ProxyConfig, address: string, plane: DataP
     node: config.node,
     version: VERSION,
     resume: null,
-    onUpdate: async (update) => (await plane.apply(update)).rejected,
+    onUpdate: async (update) => {
+      plane.limits.useStore(update.token.clusterId);
+      return (await plane.apply(update)).rejected;
+    },
     log,
     peer: 'agent',
     hint: 'is `weft agent` running on this host? Serving what was applied last, retrying',
   });
+  const quotas = new QuotaClient({
+    address,
+    node: config.node,
+    holder: randomUUID(),
+    memory: plane.limits,
+    nowUs: engineNowUs,
+    log,
+  });
+  plane.quotas = quotas;
+  plane.limits.onSettled = () => quotas.follow();
   client.start();
   return () => client.stop();
 }
@@ -327,6 +343,8 @@ async function finish({ plane, stopSource, stopAccessLog, status }: Running, dra
   // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
   const [result] = await Promise.all([drain.done, stopSource()]);
   plane.stopFollowingPods();
+  // What it served to its end counted against its shares.
+  await plane.quotas?.stop();
   await stopAccessLog();
   status.forceShutdown();
   log.info(result, `drained: ${result.ended} connections ended, ${result.cut} were cut`);

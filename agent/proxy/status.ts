@@ -23,7 +23,15 @@ import type { EndpointBalance } from './balance-report.js';
 import type { DataPlane, OpenListener } from './data-plane.js';
 import { type Explained, explain } from './explain/explain.js';
 import type { Predecessors } from './handover/predecessors.js';
-import { balanceMetrics, engineMetrics, istioMetrics, overloadMetrics, resilienceMetrics, tenantMetrics } from './metrics/exposition.js';
+import {
+  balanceMetrics,
+  engineMetrics,
+  istioMetrics,
+  overloadMetrics,
+  rateLimitMetrics,
+  resilienceMetrics,
+  tenantMetrics,
+} from './metrics/exposition.js';
 import { type EdgeName, type Report, report, type SeriesReport, TRAFFIC_NAMES } from './metrics/report.js';
 import { Tally } from './metrics/tally.js';
 import type { TenantReport } from './metrics/tenant-report.js';
@@ -95,7 +103,17 @@ export class ProxyStatus {
 
   /** Prometheus text. */
   async metrics(): Promise<string> {
-    return `${await this.registry.metrics()}${engineMetrics(this.counters())}${istioMetrics(this.report())}${tenantMetrics(this.tenants())}${overloadMetrics(this.plane.overload?.report() ?? null)}${balanceMetrics(this.plane.balance)}${resilienceMetrics(this.plane.resilience.report())}`;
+    const texts = [
+      await this.registry.metrics(),
+      engineMetrics(this.counters()),
+      istioMetrics(this.report()),
+      tenantMetrics(this.tenants()),
+      rateLimitMetrics(this.plane.limits.report()),
+      overloadMetrics(this.plane.overload?.report() ?? null),
+      balanceMetrics(this.plane.balance),
+      resilienceMetrics(this.plane.resilience.report()),
+    ];
+    return texts.join('');
   }
 
   /** What this proxy would do with a request now. */

@@ -1,12 +1,14 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
 import type { EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener, TlsFailure } from '../native/engine.js';
 import type { PatternSpec } from './patterns.js';
+import type { LimitsSpec } from './rate-limit/spec.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
   readonly handle: number;
   readonly buffer: SharedArrayBuffer;
   readonly patterns: readonly PatternSpec[];
+  readonly limits: LimitsSpec;
 }
 
 export interface WorkerStart {

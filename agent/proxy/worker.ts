@@ -7,6 +7,7 @@ import { EndpointStates } from './endpoint-states.js';
 import { Cells } from './metrics/cells.js';
 import { Patterns } from './patterns.js';
 import { PodHeart } from './pod-heart.js';
+import { Limits } from './rate-limit/limits.js';
 import { Gate } from './resilience/gate.js';
 import { ResilienceState } from './resilience/state.js';
 import { DecisionTables } from './tables/layout.js';
@@ -117,7 +118,8 @@ function run(start: WorkerStart): void {
   send({ kind: 'ready' });
 }
 
-const tablesOf = ({ buffer, patterns }: PublishedTables): DecisionTables => new DecisionTables(buffer, new Patterns(patterns));
+const tablesOf = ({ buffer, patterns, limits }: PublishedTables): DecisionTables =>
+  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits));
 
 /** Says how late the event loop is, and hears what it is to shed; again and again, for each time more of it is shed. */
 function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: number) => void): () => void {

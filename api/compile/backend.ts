@@ -9,7 +9,7 @@ import type { AnyRoute } from './route-parents.js';
 import { resolvableName } from './service-entry.js';
 import { tcpPorts } from './service-ports.js';
 
-export type BackendIndex = Pick<ObjectIndex, 'services' | 'grantsByNamespace' | 'entryHosts'>;
+export type BackendIndex = Pick<ObjectIndex, 'services' | 'grantsByNamespace' | 'entryHosts' | 'limitsByTarget'>;
 
 interface Reference {
   readonly group: string;

@@ -67,6 +67,7 @@ test('a service becomes its names, canonical addresses, TCP ports and protocol',
         proxyProtocol: ProxyProtocol.UNSPECIFIED,
         outside: Outside.WITHIN,
         policies: [],
+        rateLimits: [],
       },
     },
   ]);

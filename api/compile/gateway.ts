@@ -14,6 +14,7 @@ import type { GatewayListener, ListenerOwner } from './gateway-listeners.js';
 import { readSecret, timeFault } from './gateway-secret.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
+import { rateLimitsOfGateway } from './rate-limits.js';
 import { isGranted, notGranted } from './reference-grants.js';
 import { type TrustIndex, trustOf } from './trust.js';
 
@@ -24,7 +25,7 @@ export interface NamedListener {
 }
 
 export interface GatewayContext {
-  readonly index: Pick<ObjectIndex, 'secrets' | 'gatewayListeners'> & TrustIndex;
+  readonly index: Pick<ObjectIndex, 'secrets' | 'gatewayListeners' | 'limitsByTarget'> & TrustIndex;
   /** Milliseconds since the epoch; null: nothing expires. */
   readonly nowMs: number | null;
   /** Of the Gateway itself. */
@@ -46,6 +47,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
   const backendCertificate = backendCertificateOf(gateway, context);
   const { trustedHops, clientCert } = gatewayForwarding(gateway.manifest.metadata.annotations);
   const forwardClientCert = ForwardClientCert[clientCert];
+  const rateLimits = rateLimitsOfGateway(nameOf(gateway), context.index);
   return (context.index.gatewayListeners.get(nameOf(gateway)) ?? []).flatMap((each) => {
     const { owner, listener, position, section, conflict } = each;
     const report = context.reporter(owner);
@@ -75,6 +77,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         trustedHops,
         forwardClientCert,
         shared: false,
+        rateLimits,
       },
     }));
   });

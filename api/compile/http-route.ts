@@ -15,8 +15,9 @@ import { durationMs } from '../resources/index.js';
 import { regularExpressionFault } from '../resources/regular-expression.js';
 import { type BackendIndex, compileBackend, NO_BACKEND } from './backend.js';
 import { type Changes, compileFilters } from './http-filters.js';
-import type { Stored } from './input.js';
+import { nameOf, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
+import { rateLimitsOfRule } from './rate-limits.js';
 import { compileParents, type ParentIndex } from './route-parents.js';
 
 type Route = Stored<'HTTPRoute'>;
@@ -86,7 +87,7 @@ export function compileRuleFrame(
   position: number,
   index: BackendIndex,
   report: ReportProblem,
-): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders' | 'mirrors' | 'cors' | 'fault'> {
+): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders' | 'mirrors' | 'cors' | 'fault' | 'rateLimits'> {
   const path = `spec.rules[${position}]`;
   const changes = compileFilters(route, rule.filters ?? [], path, index, report);
   const { requestHeaders, responseHeaders, mirrors, cors, unsupported, answer } = changes;
@@ -95,7 +96,17 @@ export function compileRuleFrame(
   const references = unsupported === undefined && answer === undefined ? (rule.backendRefs ?? []) : [];
   const backends = references.map((reference, at) => compileShare(route, reference, `${path}.backendRefs[${at}]`, changes, index, report));
   const answered = answer === undefined || unsupported !== undefined ? [] : [{ ...NO_BACKEND, answer }];
-  return { name: rule.name ?? '', backends: [...answered, ...backends], requestHeaders, responseHeaders, mirrors, cors, fault: undefined };
+  const rateLimits = rateLimitsOfRule(route.kind, nameOf(route), rule.name ?? '', index);
+  return {
+    rateLimits,
+    name: rule.name ?? '',
+    backends: [...answered, ...backends],
+    requestHeaders,
+    responseHeaders,
+    mirrors,
+    cors,
+    fault: undefined,
+  };
 }
 
 /** One of the rule's backends, with its own filters behind the rule's. */

@@ -4,6 +4,7 @@ import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from 
 import { GATEWAY_GROUP } from '../resources/route-references.js';
 import { type GatewayListener, listenersOf } from './gateway-listeners.js';
 import { type RulesByHost, rulesByHost } from './istio-hosts.js';
+import { keyOfTarget } from './rate-limit-targets.js';
 import { impliedServices, NO_REPORTS, type RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
 import type { EntryHost, OutsideServices, ResolvedNames } from './service-entry.js';
@@ -62,6 +63,8 @@ export interface ObjectIndex {
   readonly slicesByService: ReadonlyMap<string, readonly Stored<'EndpointSlice'>[]>;
   /** By the service they target, the one in force first: the oldest, then by name (Gateway API, conflict resolution of policies). */
   readonly policiesByService: ReadonlyMap<string, readonly Stored<'TrafficPolicy'>[]>;
+  /** Those with rateLimits, by keyOfTarget(), the one in force first. */
+  readonly limitsByTarget: ReadonlyMap<string, readonly Stored<'TrafficPolicy'>[]>;
   /** As policiesByService. */
   readonly backendTlsByService: ReadonlyMap<string, readonly Stored<'BackendTLSPolicy'>[]>;
   readonly configMaps: ReadonlyMap<string, Stored<'ConfigMap'>>;
@@ -123,7 +126,10 @@ export function indexObjects(
     ),
     slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),
     policiesByService: groupBy(policies, (policy) =>
-      policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name)),
+      policy.manifest.spec.targetRefs.flatMap(({ kind, name }) => (kind === 'Service' ? [qualifiedName(policy.namespace, name)] : [])),
+    ),
+    limitsByTarget: groupBy(policies, ({ namespace, manifest: { spec } }) =>
+      spec.rateLimits === undefined ? [] : spec.targetRefs.map((target) => keyOfTarget(namespace, target)),
     ),
     backendTlsByService: groupBy(backendTlsPolicies, (policy) => [
       ...new Set(policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name))),

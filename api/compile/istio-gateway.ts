@@ -164,6 +164,7 @@ export function compileIstioGateway(gateway: IstioGateway, context: IstioGateway
         trustedHops,
         forwardClientCert: ForwardClientCert[clientCert],
         shared: protocol === Protocol.HTTP,
+        rateLimits: [],
       },
     }));
   });
@@ -216,6 +217,7 @@ function redirectOf({ namespace, name, createdAtMs }: IstioGateway, hosts: reado
         cors: undefined,
         retry: undefined,
         fault: undefined,
+        rateLimits: [],
       },
     ],
     inOrder: true,

@@ -6,6 +6,7 @@ import { allowsListenersOf } from './gateway-listeners.js';
 import { gatewayOfSet, nameOf, type ObjectIndex, type Running } from './input.js';
 import { checkPeerAuthentications } from './peer-authentication.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
+import { checkRateLimits } from './rate-limits.js';
 
 type Reporter = (object: { kind: string; namespace: string; name: string }) => ReportProblem;
 
@@ -61,13 +62,11 @@ const POLICY_SECTIONS = [
 
 function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
   for (const policy of index.policies) {
+    checkRateLimits(policy, index, reporter(policy));
     policy.manifest.spec.targetRefs.forEach((target, position) => {
       const path = `spec.targetRefs[${position}]`;
       const service = qualifiedName(policy.namespace, target.name);
-      if (!index.services.has(service)) {
-        reporter(policy)(path, `Service ${service} doesn't exist: the policy has no effect there`, 'TargetNotFound');
-        return;
-      }
+      if (target.kind !== 'Service' || !index.services.has(service)) return;
       for (const field of POLICY_SECTIONS) {
         const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec[field] !== undefined);
         if (winner === undefined || winner === policy || policy.manifest.spec[field] === undefined) continue;

@@ -6,12 +6,13 @@ import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
 import { compileClusterPolicies, type PolicyIndex, rulesInForce } from './cluster-policies.js';
 import { healthCheckOf } from './health-check.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { policyOfNamespace, type RateLimitIndex, rateLimitsOfService } from './rate-limits.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
 const CLUSTER_DOMAIN = 'cluster.local';
 
-export function compileService(service: Stored<'Service'>, index: PolicyIndex & BackendTlsIndex): Service {
+export function compileService(service: Stored<'Service'>, index: PolicyIndex & RateLimitIndex & BackendTlsIndex): Service {
   const { namespace, name } = service;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
   const qualified = `${name}.${namespace}`;
@@ -32,6 +33,7 @@ export function compileService(service: Stored<'Service'>, index: PolicyIndex & 
     healthCheck: healthCheckOf(service, index),
     outside: outsideOf(service, index),
     policies: compileClusterPolicies(service, index),
+    rateLimits: rateLimitsOfService(namespace, name, index),
   };
 }
 
@@ -43,9 +45,10 @@ function outsideOf(service: Stored<'Service'>, { entryHosts }: Pick<ObjectIndex,
 }
 
 /** As inputsOfEndpoints(). null: there is TLS to its endpoints, and that is made of too many things. */
-export function inputsOfService(service: Stored<'Service'>, index: PolicyIndex & BackendTlsIndex): unknown[] | null {
+export function inputsOfService(service: Stored<'Service'>, index: PolicyIndex & RateLimitIndex & BackendTlsIndex): unknown[] | null {
   if (index.backendTlsByService.has(nameOf(service))) return null;
-  return [service, ...(index.policiesByService.get(nameOf(service)) ?? []), ...rulesInForce(service, index)];
+  const policies = index.policiesByService.get(nameOf(service)) ?? [];
+  return [service, ...policies, policyOfNamespace(service.namespace, index), ...rulesInForce(service, index)];
 }
 
 /** Canonical text; empty for a headless service and for one without an address yet. */

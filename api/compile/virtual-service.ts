@@ -17,6 +17,7 @@ import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type IstioGateway, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
 import { type HostIndex, hostOf, knownHost, servicesOf } from './istio-hosts.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
+import { rateLimitsOfRule } from './rate-limits.js';
 import { takesEverything } from './route-order.js';
 import { protocolOf } from './service.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
@@ -37,7 +38,8 @@ export type HttpEntry = NonNullable<Spec['http']>[number];
 type Share = NonNullable<HttpEntry['route']>[number];
 type Destination = Share['destination'];
 
-export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'destinationRules' | 'istioGateways'>;
+export type VirtualServiceIndex = HostIndex &
+  Pick<ObjectIndex, 'virtualServices' | 'destinationRules' | 'istioGateways' | 'limitsByTarget'>;
 
 /** Where its rules apply: a port of a service, for requests in the mesh, or of a Gateway. */
 interface Place {
@@ -332,6 +334,7 @@ function ruleOf(
     cors: compileCors(entry.corsPolicy),
     retry: compileRetry(entry.retries),
     fault: compileFault(entry.fault),
+    rateLimits: rateLimitsOfRule(object.kind, nameOf(object), entry.name ?? '', index),
   };
 }
 

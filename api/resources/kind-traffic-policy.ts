@@ -1,17 +1,57 @@
-// mesh.weft.dev/v1 TrafficPolicy: how clients treat a service: the load balancer, the PROXY protocol, active health checks. Owner: Weft, docs/resources.md.
+// mesh.weft.dev/v1 TrafficPolicy: how clients treat a service: the load balancer, the PROXY protocol, active health checks; and how
+// many requests pass. Owner: Weft, docs/resources.md.
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
-import { choice, fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
+import { GATEWAY_GROUP } from './route-references.js';
+import { choice, fields, portNumber, type Report, text, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { authority, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
 import { loadBalancer } from './traffic-policy-load-balancer.js';
+import { rateLimits } from './traffic-policy-rate-limits.js';
 import { admission, circuitBreaker, outlierDetection, retryBudget } from './traffic-policy-resilience.js';
 
-const targetRef = fields({
-  group: z.literal('', { error: 'expected group: "", the group of Service' }).default(''),
-  kind: choice(['Service']),
-  // A host of a ServiceEntry is a Service too.
-  name: dnsSubdomain,
-});
+const ISTIO_GROUP = 'networking.istio.io';
+/** By kind; what is not a Service has rateLimits alone. */
+const TARGET_GROUPS: Readonly<Record<string, string>> = {
+  Service: '',
+  Namespace: '',
+  HTTPRoute: GATEWAY_GROUP,
+  GRPCRoute: GATEWAY_GROUP,
+  Gateway: GATEWAY_GROUP,
+  VirtualService: ISTIO_GROUP,
+};
+
+const targetRef = withRule(
+  fields({
+    group: choice(['', GATEWAY_GROUP, ISTIO_GROUP]).optional(),
+    kind: choice(['Service', 'HTTPRoute', 'GRPCRoute', 'VirtualService', 'Gateway', 'Namespace']),
+    // A host of a ServiceEntry is a Service too.
+    name: dnsSubdomain,
+    // Of a route: one of its rules.
+    sectionName: dnsSubdomain.optional(),
+  }),
+  ({ group, kind, sectionName }, report) => {
+    const expected = TARGET_GROUPS[String(kind)];
+    if (group !== undefined && expected !== undefined && group !== expected)
+      report(['group'], `expected "${expected}", the group of ${kind}`);
+    if (sectionName !== undefined && !String(kind).endsWith('Route') && kind !== 'VirtualService')
+      report(['sectionName'], 'only of a route: the name of a rule');
+  },
+);
+
+function targetKey(item: Unchecked): string | null {
+  const [kind, name] = [textOf(item, 'kind'), textOf(item, 'name')];
+  return kind === null || name === null ? null : [kind, name, textOf(item, 'sectionName') ?? ''].join(' ').trimEnd();
+}
+
+/** Of what is no Service, only rateLimits are. */
+function servicesOrLimits({ targetRefs, ...sections }: Unchecked, report: Report): void {
+  const other = Object.keys(sections).find((name) => name !== 'rateLimits' && sections[name] !== undefined);
+  const targets = Array.isArray(targetRefs) ? (targetRefs as Unchecked[]) : [];
+  targets.forEach((target, index) => {
+    if (other !== undefined && typeof target?.kind === 'string' && target.kind !== 'Service')
+      report(['targetRefs', index, 'kind'], `${other} is of a Service: a ${target.kind} has rateLimits alone`);
+  });
+}
 
 const WAYS = ['http', 'grpc', 'tcp'] as const;
 const MIN_INTERVAL_MS = 100;
@@ -62,16 +102,20 @@ export const trafficPolicyKind = {
   schema: objectOf(
     { kind: 'TrafficPolicy', apiVersion: 'mesh.weft.dev/v1', name: dnsSubdomain },
     {
-      spec: fields({
-        targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) => textOf(item, 'name')),
-        loadBalancer: loadBalancer.optional(),
-        outlierDetection: outlierDetection.optional(),
-        circuitBreaker: circuitBreaker.optional(),
-        retryBudget: retryBudget.optional(),
-        admission: admission.optional(),
-        proxyProtocol: choice(['v1', 'v2']).optional(),
-        healthCheck: healthCheck.optional(),
-      }),
+      spec: withRule(
+        fields({
+          targetRefs: unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], targetKey),
+          loadBalancer: loadBalancer.optional(),
+          outlierDetection: outlierDetection.optional(),
+          circuitBreaker: circuitBreaker.optional(),
+          retryBudget: retryBudget.optional(),
+          admission: admission.optional(),
+          proxyProtocol: choice(['v1', 'v2']).optional(),
+          healthCheck: healthCheck.optional(),
+          rateLimits: rateLimits.optional(),
+        }),
+        servicesOrLimits,
+      ),
     },
   ),
 } as const;

@@ -255,7 +255,18 @@ describe('refused', () => {
     ],
     ['Workload', 'spec: {weight: 0}', 'spec.weight: expected a whole number from 1 to 1000000, found number 0'],
     ['TrafficPolicy', 'spec: {targetRefs: []}', 'spec.targetRefs: expected at least 1 item'],
-    ['TrafficPolicy', 'spec: {targetRefs: [{kind: HTTPRoute, name: a}]}', 'expected one of Service, found "HTTPRoute"'],
+    ['TrafficPolicy', 'spec: {targetRefs: [{kind: Pod, name: a}]}', 'expected one of Service, HTTPRoute'],
+    [
+      'TrafficPolicy',
+      'spec: {targetRefs: [{kind: HTTPRoute, name: a}], proxyProtocol: v1}',
+      'proxyProtocol is of a Service: a HTTPRoute has rateLimits alone',
+    ],
+    ['TrafficPolicy', 'spec: {targetRefs: [{kind: Service, name: a}], rateLimits: [{name: a}]}', 'expected requests: how many pass'],
+    [
+      'TrafficPolicy',
+      'spec: {targetRefs: [{kind: Service, name: a}], rateLimits: [{name: a, requests: 5, scope: Mesh, algorithm: SlidingWindow}]}',
+      'of a SlidingWindow Node alone',
+    ],
   ])('%s %s', (kind, body, message) => {
     expect(findingsOf(kind, body).join('\n')).toContain(message);
   });

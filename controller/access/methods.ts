@@ -4,6 +4,7 @@ import type { MethodDefinition } from '@grpc/grpc-js';
 import { AccessService, NodeIdentityService, Role } from '../../api/gen/mesh/v1/access.js';
 import { AdminService, type Change, Change_Action, type Finding } from '../../api/gen/mesh/v1/admin.js';
 import { DiscoveryService, RegistryService } from '../../api/gen/mesh/v1/discovery.js';
+import { QuotasService } from '../../api/gen/mesh/v1/quota.js';
 import { CatalogService } from '../../api/gen/mesh/v1/registry.js';
 import type { Requirement } from './principal.js';
 
@@ -34,6 +35,7 @@ function method<Request, Response>(
 
 method(DiscoveryService.stream, 'node');
 method(RegistryService.register, 'node');
+method(QuotasService.lease, 'node');
 
 method(AdminService.get, 'viewer');
 method(AdminService.wait, 'viewer');

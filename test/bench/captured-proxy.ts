@@ -7,6 +7,7 @@ import { loadAddon } from '../../agent/native/addon.js';
 import { MAX_TENANTS } from '../../agent/native/engine.js';
 import { DEFAULT_LIMITS } from '../../agent/proxy/config.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../../agent/proxy/metrics/cells.js';
+import { LimitMemory } from '../../agent/proxy/rate-limit/plan.js';
 import { FileWatch, loadManifests } from '../../agent/proxy/static-source.js';
 import { ClusterRows } from '../../agent/proxy/tables/clusters.js';
 import { compileTables } from '../../agent/proxy/tables/compile.js';
@@ -52,6 +53,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     upstreamTls: new UpstreamTls(addon),
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
+    limits: new LimitMemory(() => Number(process.hrtime.bigint() / 1_000n), 1),
   };
   let generation = 0;
   let handle: number | null = null;
@@ -65,7 +67,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     model.apply(loaded.update);
     const next = compileTables(model, ++generation, 'bench', tableIds);
     const tables = addon.createTables(next.spec);
-    await pool.publish({ handle: tables, buffer: next.buffer, patterns: next.patterns });
+    await pool.publish({ handle: tables, buffer: next.buffer, patterns: next.patterns, limits: next.limits });
     if (handle !== null) addon.releaseTables(handle);
     handle = tables;
   };

@@ -54,7 +54,7 @@ function decide() {
     facts.completions.push({ target, status, reason });
   }
   for (let i = 0; i < header[0]; i++) {
-    const q = i * 16;
+    const q = i * 17;
     decisions.fill(0, q, q + 12);
     decisions[q + 3] = decisions[q + 4] = decisions[q + 7] = -1;
     const target = targetOf(i * 24, q);

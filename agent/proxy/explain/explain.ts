@@ -37,6 +37,7 @@ import type { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
 import { mix } from '../pick.js';
+import { Limits } from '../rate-limit/limits.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
 import { socketName } from '../tables/clusters.js';
@@ -84,7 +85,7 @@ export function explain(request: ExplainRequest, view: View, addon: Pick<EngineA
   if (url === null || !/^https?:$/.test(url.protocol))
     return refused(`"${request.url}" is no URL: expected http://HOST[:PORT]/PATH, or https://`);
   const { model, generation } = view;
-  const tables = new DecisionTables(generation.buffer, new Patterns(generation.patterns));
+  const tables = new DecisionTables(generation.buffer, new Patterns(generation.patterns), new Limits(generation.limits, true));
   const entrance = entranceOf(request, url, model, generation, tables);
   if (typeof entrance === 'string') return refused(entrance);
   const head = headOf(request, url);
@@ -134,7 +135,7 @@ class Explanation {
     this.outstanding.set(view.outstanding);
     this.batch = {
       header: new Int32Array(16),
-      clock: new Float64Array(1),
+      clock: Float64Array.of(Number(process.hrtime.bigint() / 1_000n)),
       descriptors: described.descriptor,
       decisions: new Int32Array(DECISION_WORDS),
       completions: new Int32Array(COMPLETION_WORDS),
@@ -291,7 +292,14 @@ class Explanation {
       const copies = mask.toString(2).replace(/0/g, '').length;
       lines.push(`a copy goes to ${copies} mirror${copies === 1 ? '' : 's'}`);
     }
+    if (isExtended) lines.push(...this.rateLimits(decisions[Decision.AnswerLines]!));
     return lines;
+  }
+
+  /** Of the lines that its answer gets. */
+  private rateLimits(lines: number): string[] {
+    const text = Buffer.from(this.batch.texts.subarray(lines >>> 16, (lines >>> 16) + (lines & 0xffff))).toString('latin1');
+    return text.split('\r\n').flatMap((line) => (line.startsWith('ratelimit: ') ? [`its nearest rate limit: ${line.slice(11)}`] : []));
   }
 
   private retryLines(retry: RetrySpec | null): string[] {

@@ -8,6 +8,7 @@ import { Model } from '../../model/model.js';
 import { type EngineAddon, MAX_TENANTS } from '../../native/engine.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
+import { LimitMemory } from '../rate-limit/plan.js';
 import { MAX_ROWS, ResilienceState } from '../resilience/state.js';
 import { ClusterRows } from '../tables/clusters.js';
 import { compileTables, type TableIds } from '../tables/compile.js';
@@ -66,6 +67,7 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
     guards: ids(MAX_ROWS - 1),
+    limits: new LimitMemory(() => 0, 1),
   };
 }
 

@@ -2,6 +2,7 @@
 // stock dashboards read. Format: prometheus.io/docs/instrumenting/exposition_formats, 0.0.4.
 import { countBelow } from '../../telemetry/histogram.js';
 import type { OverloadReport } from '../overload/monitor.js';
+import type { RateLimitReport } from '../rate-limit/plan.js';
 import type { ClusterReport } from '../resilience/resilience.js';
 import { BYTE_BUCKETS, Traffic } from './cells.js';
 import type { EdgeName, Report, SeriesReport } from './report.js';
@@ -108,6 +109,31 @@ export function tenantMetrics(tenants: readonly TenantReport[]): string {
       of(({ cpuSeconds }) => cpuSeconds),
     ),
     ...counter('weft_tenant_refused_total', 'Connections and requests refused at the limits of one namespace.', refused),
+    '',
+  ].join('\n');
+}
+
+/** What each rate limit let pass and refused. */
+export function rateLimitMetrics(limits: readonly RateLimitReport[]): string {
+  if (limits.length === 0) return '';
+  const labelsOf = ({ policy, name, target }: RateLimitReport): Labels => ({ policy, limit: name, target });
+  const of = (value: (limit: RateLimitReport) => number): [Labels, number][] => limits.map((each) => [labelsOf(each), value(each)]);
+  return [
+    ...counter(
+      'weft_rate_limited_total',
+      'Requests that a rate limit refused.',
+      of(({ refused }) => refused),
+    ),
+    ...counter(
+      'weft_rate_limit_admitted_total',
+      'Requests that all rate limits let pass, by each of them.',
+      of(({ admitted }) => admitted),
+    ),
+    ...gauge(
+      'weft_rate_limit_share',
+      'Part of a limit of all nodes that this one may use now.',
+      limits.flatMap((each) => (each.share === null ? [] : [[labelsOf(each), each.share] as const])),
+    ),
     '',
   ].join('\n');
 }

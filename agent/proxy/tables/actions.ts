@@ -11,12 +11,14 @@ import {
   PathMatch_Type,
   type PathRewrite,
   PathRewrite_Kind,
+  type RateLimit,
   type Redirect,
   Redirect_PortFrom,
   type Retry,
   type Rewrite,
 } from '../../../api/gen/mesh/v1/model.js';
 import {
+  COMPLETION_REASONS,
   type CorsSpec,
   type LocalReplySpec,
   type MutationSpec,
@@ -25,29 +27,33 @@ import {
   type RetrySpec,
   type RewriteSpec,
 } from '../../native/engine.js';
+import type { LimitPlan } from '../rate-limit/plan.js';
 import { type Variant, variantName } from './clusters.js';
 import type { Conditions } from './conditions.js';
 import { Interner } from './interner.js';
 import { ACTION_WORDS, BACKEND_WORDS, EXTRAS_WORDS, MIRROR_WORDS, PASS_ON } from './layout.js';
 import { AS_SENT } from './outside.js';
 
-/** Where requests come in, for redirects. */
+/** Where requests come in. */
 export interface Entrance {
   readonly scheme: 'http' | 'https';
   readonly port: number;
+  /** Of the gateway. */
+  readonly rateLimits: readonly RateLimit[];
 }
 
 type Destination = Pick<Backend, 'service' | 'port' | 'labels'>;
 
 const PLAIN_TEXT = [['content-type', 'text/plain; charset=utf-8']] as const;
-const plainReply = (body: string): LocalReplySpec => ({ headers: PLAIN_TEXT, body, redirect: null, grpcStatus: -1 });
+const plainReply = (body: string): LocalReplySpec => ({ headers: PLAIN_TEXT, body, redirect: null, grpcStatus: -1, reason: 0 });
+const RESOURCE_EXHAUSTED = 8;
 /** In the order of Reply. */
 const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   plainReply('weft: no route matches this request\n'),
   plainReply('weft: no endpoint of the service is ready\n'),
   plainReply('weft: the route has no valid backend\n'),
   plainReply('weft: this connection is for another host: its TLS server name belongs to another listener\n'),
-  { headers: [['vary', 'origin']], body: '', redirect: null, grpcStatus: -1 },
+  { headers: [['vary', 'origin']], body: '', redirect: null, grpcStatus: -1, reason: 0 },
   plainReply('weft: the route rewrites the path, and what comes of this one is too long\n'),
   {
     // Whoever asks again makes it worse: Envoys, and ours, don't.
@@ -55,8 +61,14 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
     body: 'weft: the service has too many requests in flight\n',
     redirect: null,
     grpcStatus: -1,
+    reason: 0,
   },
   plainReply('weft: this destination is in no registry, and the workload may reach no other (outboundTrafficPolicy: REGISTRY_ONLY)\n'),
+  {
+    ...plainReply('weft: too many requests\n'),
+    grpcStatus: RESOURCE_EXHAUSTED,
+    reason: COMPLETION_REASONS.indexOf('RL'),
+  },
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [
@@ -89,15 +101,17 @@ export class Actions {
   constructor(
     private readonly clusterRows: ReadonlyMap<string, number>,
     private readonly conditions: Conditions,
+    private readonly limits: LimitPlan,
   ) {
     for (const reply of LOCAL_REPLIES) this.replies.add(reply);
   }
 
   /** Row of the rule's action under one match of it. `shownBy`: the gateway whose certificate backends are shown; empty: none is. */
   ofRule(rule: HttpRule, match: HttpMatch | null, variant: Variant, shownBy: string, entrance: Entrance): number {
+    const limits = this.limits.setOf([...entrance.rateLimits, ...rule.rateLimits]);
     const prefix = rule.backends.some(changesPrefix) ? (match?.path?.value ?? '/') + (match?.path?.type ?? '') : '';
     const redirects = rule.backends.some(({ answer }) => answer?.redirect !== undefined);
-    const key = `${shownBy} ${prefix} ${redirects ? `${entrance.scheme}:${entrance.port}` : ''}`;
+    const key = `${shownBy} ${prefix} ${redirects ? `${entrance.scheme}:${entrance.port}` : ''} ${limits}`;
     const ofRule = this.known.get(rule) ?? new Map<string, number>();
     this.known.set(rule, ofRule);
     const known = ofRule.get(key);
@@ -115,7 +129,7 @@ export class Actions {
       ],
       rule.requestTimeoutMs,
       rule.backendTimeoutMs,
-      this.extrasOf(rule, match, cluster),
+      this.extrasOf(rule, match, cluster, limits),
     );
     ofRule.set(key, row);
     return row;
@@ -155,9 +169,9 @@ export class Actions {
     return row;
   }
 
-  private extrasOf(rule: HttpRule, match: HttpMatch | null, cluster: (of: Destination) => number): number {
+  private extrasOf(rule: HttpRule, match: HttpMatch | null, cluster: (of: Destination) => number, limits: number): number {
     const { cors, mirrors, retry, fault } = rule;
-    if (cors === undefined && mirrors.length === 0 && retry === undefined && fault === undefined) return -1;
+    if (cors === undefined && mirrors.length === 0 && retry === undefined && fault === undefined && limits < 0) return -1;
     const firstMirror = this.mirrors.length / MIRROR_WORDS;
     const wanted = mirrors.slice(0, MAX_MIRRORS);
     // As the first backend would get it.
@@ -171,6 +185,7 @@ export class Actions {
       wanted.length,
       ...this.retryOf(retry),
       ...this.faultOf(fault),
+      limits,
     );
     return row;
   }
@@ -193,7 +208,7 @@ export class Actions {
   private faultOf(fault: Fault | undefined): [delayMs: number, delayParts: number, reply: number, status: number, abortParts: number] {
     if (fault === undefined) return [0, 0, -1, 0, 0];
     const { delayMs, delayPartsPerMillion, abort, abortPartsPerMillion } = fault;
-    const [reply, status] = this.replyOf(abort, [], null, { scheme: 'http', port: 80 });
+    const [reply, status] = this.replyOf(abort, [], null, { scheme: 'http', port: 80, rateLimits: [] });
     return [
       delayMs,
       Math.min(delayPartsPerMillion, MILLION),
@@ -226,6 +241,7 @@ export class Actions {
       body: Buffer.from(body).toString(),
       redirect: redirect === undefined ? null : { ...destinationOf(redirect, entrance), path: pathChange(redirect.path, match) },
       grpcStatus: grpcStatusPlusOne - 1,
+      reason: 0,
     });
     return [reply, status];
   }

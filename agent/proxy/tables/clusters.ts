@@ -18,6 +18,7 @@ import { isGuarded, policyOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone, takeWork } from '../../model/takes-work.js';
 import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
+import type { LimitPlan } from '../rate-limit/plan.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { BalancerRows, Candidate } from './balancers.js';
 import type { Labels } from './labels.js';
@@ -372,13 +373,20 @@ export class ClusterRows {
   }
 }
 
+export interface EndpointPlace {
+  /** A captured workload of this node owns the address. */
+  readonly isLocal: boolean;
+  /** No other proxy stands in front of it. */
+  readonly isLast: boolean;
+}
+
 /** What sections of clusters are made with. */
 export interface SectionContext {
   readonly labels: Labels;
   readonly balancers: BalancerRows;
   readonly rows: ClusterRows;
-  /** Whether a captured workload of this node owns the address. */
-  readonly isLocal: (address: string) => boolean;
+  readonly limits: LimitPlan;
+  readonly placeOf: (address: string) => EndpointPlace;
   /** Row in guards. */
   readonly guardOf: (cluster: Cluster) => number;
 }
@@ -393,17 +401,18 @@ export function clusterSections(
   const rows: number[] = [];
   const members: number[] = [];
   const add = (cluster: Cluster, family: string, candidates: readonly Member[], families: number): void => {
-    const { key, name, balancing, policy } = cluster;
+    const { key, name, balancing, policy, service } = cluster;
     const plan = balancers.plan(balancing, policy, candidates);
     const chosen = plan === null ? takeWork(candidates, ({ isReady }) => !isReady) : plan.groups.flatMap((group) => group.members);
     const first = members.length / MEMBER_WORDS;
     let total = 0;
-    for (const { id, weight, isLocal, label, isReady } of chosen) {
+    for (const { id, weight, isLocal, isLast, label, isReady } of chosen) {
       total += weight;
-      members.push(id, weight, total, isLocal, label, isReady ? 1 : 0);
+      members.push(id, weight, total, isLocal ? 1 : 0, label, isReady ? 1 : 0, isLast ? 1 : 0);
     }
     const isEven = chosen.every(({ weight }) => weight === chosen[0]?.weight);
     const balancer = plan === null ? -1 : balancers.add(name, balancing, policy?.loadBalancing, plan, first);
+    const held = context.limits.setOf(service.rateLimits);
     const previous = context.rows.previous(`${key} ${family}`, rows.length / CLUSTER_WORDS, chosen);
     rows.push(
       balancing,
@@ -416,6 +425,7 @@ export function clusterSections(
       balancer,
       previous,
       context.guardOf(cluster),
+      held,
     );
   };
   const candidates = clusters.map((cluster) => candidatesOf(cluster, context));
@@ -435,23 +445,21 @@ export function clusterSections(
 }
 
 /** Endpoints that take work, and those that would if their checks let them. */
-function candidatesOf({ endpoints }: Cluster, { labels, isLocal }: SectionContext): Member[] {
+function candidatesOf({ endpoints }: Cluster, { labels, placeOf }: SectionContext): Member[] {
   return endpoints.flatMap(({ id, weight, address, port, workload, health, isFallback, region, zone, node, labels: own }) => {
     const isReady = health === EndpointHealth.READY;
     if (id < 0 || (!isReady && !isFallback)) return [];
     const name = socketName(address, port);
     const label = labels.idOf(workload === '' ? name : workload);
     const isV6 = address.includes(':');
-    return [{ id, name, weight, isReady, health, isV6, isLocal: isLocal(address) ? 1 : 0, label, region, zone, node, labels: own }];
+    return [{ id, name, weight, isReady, health, isV6, ...placeOf(address), label, region, zone, node, labels: own }];
   });
 }
 
 /** An endpoint that may be chosen, as its row of `members` tells it. */
-interface Member extends Candidate {
+interface Member extends Candidate, EndpointPlace {
   readonly id: number;
   readonly health: EndpointHealth;
   readonly isV6: boolean;
-  /** 1: yes. */
-  readonly isLocal: number;
   readonly label: number;
 }

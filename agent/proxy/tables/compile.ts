@@ -12,6 +12,9 @@ import {
 import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, TableSpec } from '../../native/engine.js';
 import type { PatternSpec } from '../patterns.js';
+import type { LimitMemory, LimitPlan } from '../rate-limit/plan.js';
+import { sourceKeys } from '../rate-limit/source-keys.js';
+import type { LimitsSpec } from '../rate-limit/spec.js';
 import type { GuardedCluster } from '../resilience/resilience.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
@@ -22,6 +25,7 @@ import {
   type ClusterRows,
   type ClusterSet,
   clusterSections,
+  type EndpointPlace,
   socketName,
   type Variant,
   variantName,
@@ -53,6 +57,7 @@ export interface TableIds {
   readonly upstreamTls: UpstreamContexts;
   readonly hashTables: HashTables;
   readonly clusterRows: ClusterRows;
+  readonly limits: LimitMemory;
 }
 
 const NOWHERE: OwnPlace = { region: '', zone: '', node: '' };
@@ -62,6 +67,7 @@ export interface Generation {
   readonly spec: TableSpec;
   readonly buffer: SharedArrayBuffer;
   readonly patterns: readonly PatternSpec[];
+  readonly limits: LimitsSpec;
   readonly clusters: readonly Cluster[];
   /** Those that differ from it by how or by which part they are spoken to: of gRPC, of subsets. */
   readonly variants: readonly Cluster[];
@@ -93,7 +99,7 @@ export function compileTables(
   const { labels } = ids;
   const tenants = new Tenants(namespaces(model), ids.tenants);
   const sources = sourceRows(model, labels, tenants);
-  const chains = new RouteChains(clusterSet.rowByName, sources.sources);
+  const chains = new RouteChains(clusterSet.rowByName, sources.sources, ids.limits);
   const scopes = new Scopes(chains, labels, clusterSet.rowByName);
   const routes = [...model.routes.values()];
   const connectionRoutes = [...model.connectionRoutes.values()];
@@ -112,10 +118,13 @@ export function compileTables(
   const guards = buildGuards(clusterSet, ids.guards, chains.conditions, isLocal);
   const { sections, rows } = chains.finish(ids.rules);
   const destinations = new Destinations(tenants);
-  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels, guards, byPort);
+  const meshParts = { guards, limits: chains.limits, outside: byPort };
+  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels, meshParts);
   const listeners = gateways.ports.map(({ listener }) => listener);
   const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
-  const clusterRows = clusterSections(clusterSet, { labels, balancers, rows: ids.clusterRows, isLocal, guardOf: guards.of });
+  const placeOf = placesOf(model, local);
+  const sectionParts = { labels, balancers, rows: ids.clusterRows, limits: chains.limits, placeOf, guardOf: guards.of };
+  const clusterRows = clusterSections(clusterSet, sectionParts);
   ids.hashTables.settle();
   const spec: TableSpec = {
     generation,
@@ -154,6 +163,7 @@ export function compileTables(
     sourceTenants: sources.tenants,
     sourceEgress: egressOf(model, sources.owners),
     outside: buildIndex(outsideScopes),
+    sourceKeys: chains.limits.looksAtSources ? sourceKeys(sources.sources, ids.limits.hashKey) : [],
     consumers: buildIndex(scopes.consumersBy(tenants)),
     sizes: [
       Math.ceil(chains.conditions.predicates.items.length / 32),
@@ -162,12 +172,14 @@ export function compileTables(
       outsideScopes.length > 0 ? 1 : 0,
     ],
   });
+  ids.limits.settle();
   const warnings = [
     ...clusterSet.warnings,
     ...gateways.warnings,
     ...chains.conditions.warnings,
     ...balancers.warnings,
     ...guards.warnings,
+    ...chains.limits.warnings,
     ...capacityWarnings(rows, labels),
   ];
   return {
@@ -175,6 +187,7 @@ export function compileTables(
     spec,
     buffer,
     patterns: chains.conditions.patterns.items,
+    limits: chains.limits.spec,
     clusters: clusterSet.clusters,
     variants: clusterSet.variants,
     guarded: guards.clusters,
@@ -222,7 +235,7 @@ class Scopes {
     const { name, service, port } = cluster;
     const scope = this.rows.length / SCOPE_WORDS;
     const scopeName = `service ${name}${consumer === '' ? '' : ` from ${consumer}`}`;
-    for (const route of requests) this.chains.add(scope, scopeName, '', route, { scheme: 'http', port: port.port });
+    for (const route of requests) this.chains.add(scope, scopeName, '', route, { scheme: 'http', port: port.port, rateLimits: [] });
     for (const route of connections) {
       for (const serverName of effectiveHosts(route.serverNames, ''))
         this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
@@ -249,7 +262,7 @@ class Scopes {
     const scopeName = `outside :${port}`;
     this.rows.push(PASS_ON, LABEL_PASSTHROUGH, PASS_ON, 0);
     for (const { host, requests, connections } of hosts) {
-      for (const route of requests) this.chains.add(scope, scopeName, host, route, { scheme: 'http', port });
+      for (const route of requests) this.chains.add(scope, scopeName, host, route, { scheme: 'http', port, rateLimits: [] });
       // Bytes whose server name nobody knows may be for any of the hosts.
       for (const route of connections)
         for (const serverName of route.serverNames) this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
@@ -287,8 +300,8 @@ class Scopes {
   }
 }
 
-function entranceOf({ protocol, port }: Listener): Entrance {
-  return { scheme: protocol === Protocol.HTTPS ? 'https' : 'http', port };
+function entranceOf({ protocol, port, rateLimits }: Listener): Entrance {
+  return { scheme: protocol === Protocol.HTTPS ? 'https' : 'http', port, rateLimits };
 }
 
 /** Namespaces whose clients alone the route is for; none: it is for all. */
@@ -375,7 +388,7 @@ class Destinations {
   add(
     spec: DestinationSpec,
     owner: string,
-    row: readonly [scope: number, isLocal: number, service: number, workload: number, guard: number],
+    row: readonly [scope: number, isLocal: number, service: number, workload: number, guard: number, limits: number],
     outside = -1,
   ): void {
     const key = socketName(spec.address, spec.port);
@@ -387,6 +400,12 @@ class Destinations {
   }
 }
 
+interface DestinationParts {
+  readonly guards: Guards;
+  readonly limits: LimitPlan;
+  readonly outside: ReadonlyMap<number, { readonly scope: number; readonly names: boolean }>;
+}
+
 /** Service addresses first: they may not be shadowed. Then what can be called directly: endpoints, and declared ports of local workloads. */
 function addMeshDestinations(
   destinations: Destinations,
@@ -396,8 +415,7 @@ function addMeshDestinations(
   node: string,
   local: ReadonlySet<string>,
   labels: Labels,
-  guards: Guards,
-  outside: ReadonlyMap<number, { readonly scope: number; readonly names: boolean }>,
+  { guards, limits, outside }: DestinationParts,
 ): void {
   for (const [row, cluster] of clusters.entries()) {
     const { service, port, name } = cluster;
@@ -408,6 +426,7 @@ function addMeshDestinations(
         labels.idOf(name),
         LABEL_UNKNOWN,
         0,
+        -1,
       ]);
     }
   }
@@ -419,7 +438,8 @@ function addMeshDestinations(
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
       const owner = workload === '' ? cluster.name : workload;
       const guard = local.has(address) ? guards.ofInbound(cluster) : 0;
-      const row = [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label, guard] as const;
+      const held = limits.setOf(cluster.service.rateLimits);
+      const row = [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label, guard, held] as const;
       const asked = isOutside(cluster) ? outside.get(port) : undefined;
       const byName = asked?.names === true && protocol !== 'http' ? 'detect-first' : protocol;
       destinations.add({ address, port, protocol: byName }, owner, row, asked?.scope);
@@ -430,7 +450,7 @@ function addMeshDestinations(
     for (const address of workload.addresses) {
       const isLocal = local.has(address) ? 1 : 0;
       for (const { port } of workload.ports) {
-        destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name), 0]);
+        destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name), 0, -1]);
       }
     }
   }
@@ -471,6 +491,14 @@ function localAddresses(model: Model, node: string | null): ReadonlySet<string> 
   );
 }
 
+/** Of an endpoint's address: whether a captured workload of this node has it, and whether its requests pass another proxy than this one. */
+function placesOf(model: Model, local: ReadonlySet<string>): (address: string) => EndpointPlace {
+  const captured = new Set<string>();
+  for (const { addresses, capture } of model.workloads.values())
+    if (capture?.inbound === true) for (const address of addresses) captured.add(address);
+  return (address) => ({ isLocal: local.has(address), isLast: local.has(address) || !captured.has(address) });
+}
+
 interface SourceRows {
   /** "<namespace>/<name>" of whose it is. */
   readonly owners: readonly string[];
@@ -498,7 +526,10 @@ function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows 
     twins: addresses.map((address, index) => (address.includes(':') ? first.v4 : first.v6).get(names[index]!) ?? -1),
     labels: names.map((name) => labels.idOf(name)),
     tenants: names.map((name) => tenants.of(name)),
-    sources: names.map((name) => ({ namespace: namespaceOf(name), labels: model.workloads.get(name)?.labels ?? {} })),
+    sources: names.map((name) => {
+      const { labels: given = {}, serviceAccount = '' } = model.workloads.get(name) ?? {};
+      return { namespace: namespaceOf(name), labels: given, serviceAccount };
+    }),
   };
 }
 

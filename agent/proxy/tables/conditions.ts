@@ -17,6 +17,7 @@ import { ConditionWord, Subject } from './layout.js';
 export interface Source {
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly serviceAccount: string;
 }
 
 export class Conditions {
@@ -88,9 +89,9 @@ export class Conditions {
     return this.hasRoomFor('header', name) ? this.predicates.add({ kind: 'header', name, value }) : -1;
   }
 
-  /** Subject of a header or query parameter. None is left for it: nothing is known of it, and no rule that asks for it matches. */
-  valueOf(kind: 'header' | 'query', name: string): number {
-    if (!this.hasRoomFor(kind, name)) return Subject.Nothing;
+  /** Subject of a header, of a query parameter or of the client's address. None is left for it: nothing is known of it, and no rule that asks for it matches. */
+  valueOf(kind: ValueSpec['kind'], name: string): number {
+    if (kind !== 'clientAddress' && !this.hasRoomFor(kind, name)) return Subject.Nothing;
     if (this.values.find({ kind, name }) < 0 && this.values.items.length === MAX_VALUES) {
       this.warnings.add(`${kind} ${name} is not matched by pattern: patterns are for ${MAX_VALUES} names at most`);
       return Subject.Nothing;

@@ -2,6 +2,7 @@
 // Owns their layout, packing and lookup; knows nothing of the model they were compiled from nor of the engine's own tables.
 
 import type { Patterns } from '../patterns.js';
+import { type Limits, NO_LIMITS } from '../rate-limit/limits.js';
 
 /** Sections in the order in which they lie in the buffer. Each is an Int32Array of rows as described by the enums below. */
 const SECTIONS = [
@@ -20,6 +21,7 @@ const SECTIONS = [
   'sourceTenants',
   'sourceEgress',
   'outside',
+  'sourceKeys',
   'consumers',
   'actions',
   'backends',
@@ -68,7 +70,7 @@ export const enum ScopeWord {
 /** In place of a cluster, for captured clients alone: the connection's own destination. */
 export const PASS_ON = -2;
 
-export const DESTINATION_WORDS = 6;
+export const DESTINATION_WORDS = 7;
 export const enum DestinationWord {
   /** Row in scopes; -1: an address that is delivered to as it is. */
   Scope = 0,
@@ -78,8 +80,10 @@ export const enum DestinationWord {
   WorkloadLabel = 3,
   /** Row in guards, of what comes in; 0: none. */
   Guard = 4,
+  /** Set of rate limits of the service that the address is an endpoint of; -1: none. */
+  Limits = 5,
   /** Scope of the hosts outside of the mesh with its port, one of which has the address; -1: none has. */
-  Outside = 5,
+  Outside = 6,
 }
 
 /** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. outside: (port, 0) → scope of the hosts outside of the mesh. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
@@ -171,7 +175,7 @@ export const enum BackendWord {
 }
 
 /** What few rules have. */
-export const EXTRAS_WORDS = 10;
+export const EXTRAS_WORDS = 11;
 export const enum ExtrasWord {
   /** Offset in origins; -1: no CORS. */
   Cors = 0,
@@ -187,6 +191,8 @@ export const enum ExtrasWord {
   AbortReply = 7,
   AbortStatus = 8,
   AbortParts = 9,
+  /** Set of rate limits; -1: none. */
+  Limits = 10,
 }
 
 export const MIRROR_WORDS = 4;
@@ -222,7 +228,7 @@ export const enum SizesWord {
   HasOutside = 3,
 }
 
-export const CLUSTER_WORDS = 10;
+export const CLUSTER_WORDS = 11;
 export const enum ClusterWord {
   Balancing = 0,
   /** First row in members, and how many. Only endpoints that take new work; with a balancer, also those that may have to. */
@@ -243,6 +249,8 @@ export const enum ClusterWord {
   Previous = 8,
   /** Row in guards; 0: none. */
   Guard = 9,
+  /** Set of the service's rate limits; -1: none. Held here for members with IsLast. */
+  Limits = 10,
 }
 export const enum Balancing {
   RoundRobin = 1,
@@ -254,7 +262,7 @@ export const enum Balancing {
   Passthrough = 7,
 }
 
-export const MEMBER_WORDS = 6;
+export const MEMBER_WORDS = 7;
 export const enum MemberWord {
   EndpointId = 0,
   Weight = 1,
@@ -263,6 +271,8 @@ export const enum MemberWord {
   Label = 4,
   /** 0: it fails its checks. */
   IsReady = 5,
+  /** 1: no other proxy stands between this one and the endpoint. */
+  IsLast = 6,
 }
 
 /** What few clusters have: how members are chosen that differ by place, by load or by what is known of them now. */
@@ -332,6 +342,7 @@ export const enum Reply {
   NotRewritten = 5,
   Overflow = 6,
   NotInRegistry = 7,
+  RateLimited = 8,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */
@@ -378,6 +389,8 @@ export class DecisionTables {
   readonly sourceEgress: Int32Array;
   readonly outside: Int32Array;
   readonly hasOutside: boolean;
+  /** SOURCE_KEY_WORDS by Descriptor.SourceId, where rate limits ask for them. */
+  readonly sourceKeys: Int32Array;
   readonly consumers: Int32Array;
   readonly actions: Int32Array;
   readonly backends: Int32Array;
@@ -402,6 +415,7 @@ export class DecisionTables {
   constructor(
     buffer: SharedArrayBuffer,
     readonly patterns: Patterns,
+    readonly limits: Limits = NO_LIMITS,
   ) {
     const all = new Int32Array(buffer);
     this.generation = all[0]!;
@@ -425,6 +439,7 @@ export class DecisionTables {
     this.sourceTenants = view('sourceTenants');
     this.sourceEgress = view('sourceEgress');
     this.outside = view('outside');
+    this.sourceKeys = view('sourceKeys');
     this.consumers = view('consumers');
     this.actions = view('actions');
     this.backends = view('backends');

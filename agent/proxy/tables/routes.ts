@@ -12,6 +12,7 @@ import {
 } from '../../../api/gen/mesh/v1/model.js';
 import { httpRouteName } from '../../model/faults.js';
 import { METHODS } from '../../native/engine.js';
+import { type LimitMemory, LimitPlan } from '../rate-limit/plan.js';
 import { Actions, type Entrance } from './actions.js';
 import type { Variant } from './clusters.js';
 import { Conditions, type Source } from './conditions.js';
@@ -74,9 +75,12 @@ export class RouteChains {
   /** Scope and host beyond which no more general host is tried. */
   private readonly stops = new Map<string, { readonly scope: number; readonly host: string }>();
 
-  constructor(clusterRows: ReadonlyMap<string, number>, sources: readonly Source[]) {
+  readonly limits: LimitPlan;
+
+  constructor(clusterRows: ReadonlyMap<string, number>, sources: readonly Source[], memory: LimitMemory) {
     this.conditions = new Conditions(sources);
-    this.actions = new Actions(clusterRows, this.conditions);
+    this.limits = new LimitPlan(memory, this.conditions);
+    this.actions = new Actions(clusterRows, this.conditions, this.limits);
   }
 
   /** Requests of `host` that no rule under it matches get 404, though a more general host has rules. Empty: every host. */

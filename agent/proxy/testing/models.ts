@@ -13,6 +13,7 @@ import {
   Workload,
 } from '../../../api/gen/mesh/v1/model.js';
 import { Model } from '../../model/model.js';
+import { LimitMemory } from '../rate-limit/plan.js';
 import { ClusterRows } from '../tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
@@ -119,6 +120,7 @@ export function newIds(now: () => number = () => 0): TableIds {
     upstreamTls: new NumberedContexts(),
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
+    limits: new LimitMemory(() => 0, 1),
   };
 }
 

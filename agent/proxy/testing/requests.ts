@@ -21,6 +21,7 @@ import { type Batch, Decider } from '../decide.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
+import { Limits } from '../rate-limit/limits.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
 import type { Generation } from '../tables/compile.js';
@@ -64,7 +65,8 @@ export interface TestDecision {
   readonly text: string;
 }
 
-const tablesOf = ({ buffer, patterns }: Generation): DecisionTables => new DecisionTables(buffer, new Patterns(patterns));
+const tablesOf = ({ buffer, patterns, limits }: Generation): DecisionTables =>
+  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits));
 
 export class TestProxy {
   readonly cells = new Cells(Cells.allocate());

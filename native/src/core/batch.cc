@@ -37,6 +37,13 @@ int32_t clipped_length(const http2::RequestSummary& summary) {
   return summary.content_length > INT32_MAX ? INT32_MAX : static_cast<int32_t>(summary.content_length);
 }
 
+// As tables keep addresses.
+void add_client(const DescriptorContext& context, const Tables& tables, MatchedValues* values) {
+  if (tables.client_value() < 0 || context.client == nullptr) return;
+  const auto& bytes = context.client->bytes;
+  values->add(tables.client_value(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
 }  // namespace
 
 Batch::Layout Batch::layout() {
@@ -130,7 +137,9 @@ void Batch::add_request(const DescriptorContext& context, const Tables& tables, 
   set(words, Descriptor::AuthorityLength, head.authority.size);
   if (tables.match_words() != 0) {
     MatchedValues values;
-    add_matches(tables.match_predicates(head, base, predicates_ + predicates_used_, &values), values, tables, words);
+    const bool any = tables.match_predicates(head, base, predicates_ + predicates_used_, &values);
+    add_client(context, tables, &values);
+    add_matches(any, values, tables, words);
   }
   size_++;
 }
@@ -168,7 +177,9 @@ bool Batch::add_request(const DescriptorContext& context, const Tables& tables, 
   set(words, Descriptor::AuthorityLength, static_cast<int64_t>(authority_size));
   if (tables.match_words() != 0) {
     MatchedValues values;
-    add_matches(http2::match_predicates(tables, request.block, summary, predicates_ + predicates_used_, &values), values, tables, words);
+    const bool any = http2::match_predicates(tables, request.block, summary, predicates_ + predicates_used_, &values);
+    add_client(context, tables, &values);
+    add_matches(any, values, tables, words);
   }
   size_++;
   return true;

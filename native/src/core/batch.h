@@ -29,6 +29,8 @@ struct DescriptorContext {
   int32_t random = 0;
   // Null: none.
   const struct TriedEndpoints* tried = nullptr;
+  // Whom the request comes from.
+  const Address* client = nullptr;
 };
 
 class Batch {

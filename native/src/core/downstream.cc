@@ -28,6 +28,7 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
   context.peer_identity_id = identity_id_;
   if (origin_.security != nullptr) context.flags = origin_.security->terminated ? kDescriptorTls : kDescriptorTlsPassthrough;
   context.random = static_cast<int32_t>(reactor_->random() >> 33);
+  context.client = exchange != nullptr && exchange->has_forwarded_client ? &exchange->forwarded_client : &origin_.client.address;
   if (exchange != nullptr && exchange->attempts > 0) {
     context.attempt = exchange->attempts;
     context.tried = exchange->tried.get();

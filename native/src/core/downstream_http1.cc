@@ -140,7 +140,13 @@ bool DownstreamHttp1::parse_head(uint8_t* base, size_t size, size_t known) {
 
 void DownstreamHttp1::queue_descriptor(const uint8_t* base, size_t size) {
   state_ = State::Deciding;
-  reactor_->batch().add_request(descriptor_context(exchange_.get()), *reactor_->tables(), base, size);
+  const Tables& tables = *reactor_->tables();
+  DescriptorContext context = descriptor_context(exchange_.get());
+  // Of a request that has no exchange yet.
+  Address forwarded;
+  if (tables.client_value() >= 0 && exchange_ == nullptr && find_client(reactor_->batch().next()->head, base, &forwarded))
+    context.client = &forwarded;
+  reactor_->batch().add_request(context, tables, base, size);
 }
 
 void DownstreamHttp1::refuse_head(http1::HeadError error) {

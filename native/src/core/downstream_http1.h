@@ -51,7 +51,8 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void refuse_head(http1::HeadError error);
   void queue_descriptor(const uint8_t* base, size_t size);
   void begin_exchange(const Batch::Pending& pending, const Decision& decision);
-  void find_client(const http1::RequestHead& head, const uint8_t* base);
+  // Whom trusted proxies in front say they speak for; false: nobody.
+  bool find_client(const http1::RequestHead& head, const uint8_t* base, Address* client) const;
   void enter_batch_again();
   void pump_request();
   void read_ahead_check();

@@ -62,7 +62,7 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   client_minor_ = pending.head.minor;
   client_keeps_alive_ = pending.head.keep_alive;
   describe(pending.head, pending.base, decision.has(kLog), &exchange);
-  find_client(pending.head, pending.base);
+  exchange.has_forwarded_client = find_client(pending.head, pending.base, &exchange.forwarded_client);
   exchange.raw.append(pending.base, exchange.head_size);
   uint64_t timeout_ms = 0;
   if (exchange.grpc != GrpcForm::None) {
@@ -79,14 +79,14 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   exchange.start(request, body);
 }
 
-void DownstreamHttp1::find_client(const http1::RequestHead& head, const uint8_t* base) {
-  if (origin_.listener.forwarding.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return;
-  ForwardedClient client(origin_.listener.forwarding.trusted_hops);
+bool DownstreamHttp1::find_client(const http1::RequestHead& head, const uint8_t* base, Address* client) const {
+  if (origin_.listener.forwarding.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return false;
+  ForwardedClient forwarded(origin_.listener.forwarding.trusted_hops);
   for (size_t i = 0; i < head.field_count; i++) {
     const http1::Field& field = head.fields[i];
-    if (field.known == http1::KnownHeader::kXForwardedFor && !field.named_by_connection) client.add(field.value.in(base));
+    if (field.known == http1::KnownHeader::kXForwardedFor && !field.named_by_connection) forwarded.add(field.value.in(base));
   }
-  exchange_->has_forwarded_client = client.find(&exchange_->forwarded_client);
+  return forwarded.find(client);
 }
 
 void DownstreamHttp1::resume_request() {

@@ -2,6 +2,7 @@
 #include "core/downstream_http2.h"
 #include "core/grpc.h"
 #include "core/http2/transcode.h"
+#include "core/http2/transcode_lines.h"
 #include "core/reactor.h"
 
 namespace weft {
@@ -122,16 +123,19 @@ void DownstreamHttp2Stream::reply_grpc_error(int status, std::string_view, Reaso
   const int size_of_code = snprintf(digits, sizeof(digits), "%d", code);
   const std::string_view message = grpc_message_of(status, reason);
   http2::InternedField* date = connection_->reactor_->date_field();
-  connection_->link_.send_headers(this, 256 + message.size(), true, [&](HpackEncoder* encoder, uint8_t* out, size_t, size_t* size) {
-    uint8_t* end = encoder->begin(out);
-    end = encoder->write_static(kStaticStatus200, end);
-    end = encoder->write_interned(date, false, end);
-    end = encoder->write_text("content-type", "application/grpc", http2::Indexing::kAllowed, end);
-    end = encoder->write_text("grpc-status", {digits, static_cast<size_t>(size_of_code)}, http2::Indexing::kAllowed, end);
-    end = encoder->write_text("grpc-message", message, http2::Indexing::kAllowed, end);
-    *size = static_cast<size_t>(end - out);
-    return true;
-  });
+  const std::string& lines = exchange_->answer_lines;
+  connection_->link_.send_headers(
+      this, 256 + message.size() + lines_room(lines), true, [&](HpackEncoder* encoder, uint8_t* out, size_t, size_t* size) {
+        uint8_t* end = encoder->begin(out);
+        end = encoder->write_static(kStaticStatus200, end);
+        end = encoder->write_interned(date, false, end);
+        end = encoder->write_text("content-type", "application/grpc", http2::Indexing::kAllowed, end);
+        end = encoder->write_text("grpc-status", {digits, static_cast<size_t>(size_of_code)}, http2::Indexing::kAllowed, end);
+        end = encoder->write_text("grpc-message", message, http2::Indexing::kAllowed, end);
+        end = http2::write_lines(lines, http2::Indexing::kNone, encoder, end);
+        *size = static_cast<size_t>(end - out);
+        return true;
+      });
 }
 
 // What was held goes on; the windows of what was taken are returned.

@@ -18,6 +18,7 @@ RequestView HttpExchange::view() {
 // Texts that the decision asks for.
 void HttpExchange::prepare_changes() {
   if (!decision.has(kExtended)) return;
+  if (decision.answer_lines != 0) answer_lines = reactor_->batch().text(decision.answer_lines);
   const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
   const CorsLines* cors = tables->cors(decision.cors);
   const bool changes_path = decision.text != 0 || (rewrite != nullptr && rewrite->path.changes());
@@ -28,7 +29,7 @@ void HttpExchange::prepare_changes() {
     target = changed_target(decision.text != 0 ? decided : rewrite->path, request.path, request.query, request.has_query);
   }
   if (cors != nullptr) {
-    answer_lines = decision.is_local() ? cors->of_preflight(request.origin, request.preflight) : cors->of_answer(request.origin);
+    answer_lines += decision.is_local() ? cors->of_preflight(request.origin, request.preflight) : cors->of_answer(request.origin);
   }
 }
 
@@ -61,7 +62,7 @@ void HttpExchange::answer_as_decided() {
   const LocalReply* reply = tables->local_reply(decision.local_reply);
   const int answer_status = std::clamp(-decision.target, 200, 599);
   if (reply == nullptr) return reply_local(answer_status, answer_lines, {}, Reason::None);
-  if (!reply->redirect && answer_lines.empty()) return reply_local(answer_status, reply->lines, reply->body, Reason::None);
+  if (!reply->redirect && answer_lines.empty()) return reply_local(answer_status, reply->lines, reply->body, reply->reason);
   std::string lines = reply->lines + answer_lines;
   if (reply->redirect) {
     const RequestView request = view();
@@ -69,7 +70,7 @@ void HttpExchange::answer_as_decided() {
     if (reply->redirect->host.empty() && request.authority.empty()) return reply_local(400, {}, {}, Reason::DownstreamProtocol);
     lines += location_line(*reply->redirect, request.authority, request.path, request.query, request.has_query);
   }
-  reply_local(answer_status, lines, reply->body, Reason::None);
+  reply_local(answer_status, lines, reply->body, reply->reason);
 }
 
 // The copies are the engine's own from here on: whatever becomes of them, the request knows nothing of it. Of HTTP/2 they are HTTP/1's.

@@ -18,7 +18,9 @@ namespace weft {
   X(UpstreamProtocol, "UPE")   \
   X(Overflow, "UO")            \
   X(LocalReset, "LR")          \
-  X(DownstreamTimeout, "DT")
+  X(DownstreamTimeout, "DT")   \
+  X(RateLimited, "RL")         \
+  X(RateLimitError, "RLSE")
 
 enum class Reason : int32_t {
 #define X(identifier, name) identifier,

@@ -52,7 +52,7 @@ inline constexpr int32_t kDescriptorTentative = 128;
 inline constexpr int32_t kDescriptorDialled = 256;
 inline constexpr int32_t kDescriptorMirror = 512;
 
-inline constexpr int32_t kDecisionWords = 16;
+inline constexpr int32_t kDecisionWords = 17;
 enum class DecisionWord : int32_t {
   Target = 0,
   Flags = 1,
@@ -70,6 +70,7 @@ enum class DecisionWord : int32_t {
   MirrorMask = 13,
   Retry = 14,
   DelayMs = 15,
+  AnswerLines = 16,
 };
 
 inline constexpr int32_t kBindClient = 1;
@@ -110,6 +111,8 @@ struct Decision {
   int32_t mirror_mask = 0;
   int32_t retry = -1;
   int32_t delay_ms = 0;
+  // Lines for whatever answer there will be, in Batch's texts: as `text`.
+  uint32_t answer_lines = 0;
 
   bool has(int32_t flag) const { return (flags & flag) != 0; }
   bool is_local() const { return target <= kTargetLocal; }

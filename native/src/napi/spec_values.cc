@@ -123,8 +123,11 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
   });
   each_object("values", [&](const Napi::Object& item) {
     const std::string kind = text(item, "kind");
-    if (kind != "header" && kind != "query") fail("kind", "header or query");
-    spec.values.push_back({kind == "header" ? PredicateKind::kHeader : PredicateKind::kQuery, text(item, "name")});
+    if (kind != "header" && kind != "query" && kind != "clientAddress") fail("kind", "header, query or clientAddress");
+    const PredicateKind parsed = kind == "header"  ? PredicateKind::kHeader
+                                 : kind == "query" ? PredicateKind::kQuery
+                                                   : PredicateKind::kClientAddress;
+    spec.values.push_back({parsed, text(item, "name")});
   });
   each_object("destinations", [&](const Napi::Object& item) {
     const auto port = static_cast<uint16_t>(integer(item, "port", 1, 65535));
@@ -153,6 +156,7 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
                                     path_change(to)};
     }
     reply.grpc_status = static_cast<int32_t>(integer(item, "grpcStatus", -1, 16));
+    reply.reason = static_cast<int32_t>(integer(item, "reason", 0, 255));
     spec.local_replies.push_back(std::move(reply));
   });
   each_object("rewrites", [&](const Napi::Object& item) { spec.rewrites.push_back({text(item, "authority"), path_change(item)}); });

@@ -110,6 +110,8 @@ export interface Service {
     | undefined;
   /** The most specific one alone holds (of a subset and port, of a subset, of a port, of all); what it doesn't say is as by default. */
   policies: ScopedPolicy[];
+  /** Of requests to its endpoints, held by whichever proxy is the last in front of an endpoint. */
+  rateLimits: RateLimit[];
   outside: Outside;
 }
 
@@ -226,6 +228,61 @@ export interface Criticality {
   values: string[];
   /** Of requests with another value, or none: index in `values`. */
   defaultClass: number;
+}
+
+/** So many requests in a time. One that any of its limits refuses is none of the others' either. */
+export interface RateLimit {
+  /** "<namespace>/<policy>", of the TrafficPolicy. */
+  policy: string;
+  /** Within the policy; clients are told it. */
+  name: string;
+  /** What it is for, "<kind>/<namespace>/<name>": requests to different targets are counted apart. */
+  target: string;
+  requests: number;
+  perMs: number;
+  algorithm: RateLimit_Algorithm;
+  /** TOKEN_BUCKET: what the bucket holds. */
+  burst: number;
+  /** One budget for all nodes, which lease shares of it. TOKEN_BUCKET alone. */
+  meshWide: boolean;
+  /** Requests are counted apart by all of these together; none: all together. */
+  keys: RateLimitKey[];
+  /** Asked about each request instead; then requests, per_ms, algorithm, burst and mesh_wide say nothing. */
+  service: RateLimitService | undefined;
+}
+
+export enum RateLimit_Algorithm {
+  TOKEN_BUCKET = 0,
+  SLIDING_WINDOW = 1,
+}
+
+export interface RateLimitKey {
+  key:
+    | { $case: "sourceNamespace"; value: boolean }
+    | //
+    /** Namespace and service account of the client. */
+    { $case: "sourceIdentity"; value: boolean }
+    | { $case: "clientAddress"; value: boolean }
+    | //
+    /** Lower case. */
+    { $case: "header"; value: string }
+    | //
+    /** The same of every request: for a service. */
+    { $case: "value"; value: string }
+    | undefined;
+  /** What a service is told the key as. */
+  descriptorKey: string;
+}
+
+/** Envoy's envoy.service.ratelimit.v3.RateLimitService. */
+export interface RateLimitService {
+  /** "<namespace>/<name>". */
+  service: string;
+  port: number;
+  domain: string;
+  timeoutMs: number;
+  /** Without an answer in time requests are refused; else they pass. */
+  failsClosed: boolean;
 }
 
 /** Asked of an endpoint again and again by the agent that EndpointCheck names. */
@@ -508,7 +565,11 @@ export interface HttpRule {
     | undefined;
   /** Absent: requests that are safe to repeat are, where their connection failed and there is another endpoint. */
   retry: Retry | undefined;
-  fault: Fault | undefined;
+  fault:
+    | Fault
+    | undefined;
+  /** Held where the rule is applied: by the client's proxy, or the gateway. */
+  rateLimits: RateLimit[];
 }
 
 export interface HttpMatch {
@@ -752,6 +813,8 @@ export interface Listener {
   forwardClientCert: ForwardClientCert;
   /** Others that are shared may have its socket and its hostname too: requests see the routes of them all (Istio). In plain text alone. */
   shared: boolean;
+  /** Of its gateway: of requests that a rule is found for. */
+  rateLimits: RateLimit[];
 }
 
 /** How TLS ends at a listener. */
@@ -854,6 +917,7 @@ function createBaseService(): Service {
     proxyProtocol: 0,
     healthCheck: undefined,
     policies: [],
+    rateLimits: [],
     outside: 0,
   };
 }
@@ -883,6 +947,9 @@ export const Service: MessageFns<Service> = {
     }
     for (const v of message.policies) {
       ScopedPolicy.encode(v!, writer.uint32(74).fork()).join();
+    }
+    for (const v of message.rateLimits) {
+      RateLimit.encode(v!, writer.uint32(82).fork()).join();
     }
     if (message.outside !== 0) {
       writer.uint32(88).int32(message.outside);
@@ -967,6 +1034,14 @@ export const Service: MessageFns<Service> = {
             message.policies.push(ScopedPolicy.decode(reader, reader.uint32()));
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.rateLimits.push(RateLimit.decode(reader, reader.uint32()));
+            continue;
+          }
           case 11: {
             if (tag !== 88) {
               break;
@@ -1002,6 +1077,7 @@ export const Service: MessageFns<Service> = {
       ? HealthCheck.fromPartial(object.healthCheck)
       : undefined;
     message.policies = object.policies?.map((e) => ScopedPolicy.fromPartial(e)) || [];
+    message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
     message.outside = object.outside ?? 0;
     return message;
   },
@@ -2156,6 +2232,429 @@ export const Criticality: MessageFns<Criticality> = {
     message.header = object.header ?? "";
     message.values = object.values?.map((e) => e) || [];
     message.defaultClass = object.defaultClass ?? 0;
+    return message;
+  },
+};
+
+function createBaseRateLimit(): RateLimit {
+  return {
+    policy: "",
+    name: "",
+    target: "",
+    requests: 0,
+    perMs: 0,
+    algorithm: 0,
+    burst: 0,
+    meshWide: false,
+    keys: [],
+    service: undefined,
+  };
+}
+
+export const RateLimit: MessageFns<RateLimit> = {
+  encode(message: RateLimit, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.policy !== "") {
+      writer.uint32(10).string(message.policy);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.target !== "") {
+      writer.uint32(26).string(message.target);
+    }
+    if (message.requests !== 0) {
+      writer.uint32(32).uint32(message.requests);
+    }
+    if (message.perMs !== 0) {
+      writer.uint32(40).uint32(message.perMs);
+    }
+    if (message.algorithm !== 0) {
+      writer.uint32(48).int32(message.algorithm);
+    }
+    if (message.burst !== 0) {
+      writer.uint32(56).uint32(message.burst);
+    }
+    if (message.meshWide !== false) {
+      writer.uint32(64).bool(message.meshWide);
+    }
+    for (const v of message.keys) {
+      RateLimitKey.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.service !== undefined) {
+      RateLimitService.encode(message.service, writer.uint32(82).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RateLimit {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRateLimit();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.target = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.requests = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.perMs = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.algorithm = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.burst = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.meshWide = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.keys.push(RateLimitKey.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.service = RateLimitService.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RateLimit>): RateLimit {
+    return RateLimit.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RateLimit>): RateLimit {
+    const message = createBaseRateLimit();
+    message.policy = object.policy ?? "";
+    message.name = object.name ?? "";
+    message.target = object.target ?? "";
+    message.requests = object.requests ?? 0;
+    message.perMs = object.perMs ?? 0;
+    message.algorithm = object.algorithm ?? 0;
+    message.burst = object.burst ?? 0;
+    message.meshWide = object.meshWide ?? false;
+    message.keys = object.keys?.map((e) => RateLimitKey.fromPartial(e)) || [];
+    message.service = (object.service !== undefined && object.service !== null)
+      ? RateLimitService.fromPartial(object.service)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRateLimitKey(): RateLimitKey {
+  return { key: undefined, descriptorKey: "" };
+}
+
+export const RateLimitKey: MessageFns<RateLimitKey> = {
+  encode(message: RateLimitKey, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.key?.$case) {
+      case "sourceNamespace":
+        writer.uint32(8).bool(message.key.value);
+        break;
+      case "sourceIdentity":
+        writer.uint32(16).bool(message.key.value);
+        break;
+      case "clientAddress":
+        writer.uint32(24).bool(message.key.value);
+        break;
+      case "header":
+        writer.uint32(34).string(message.key.value);
+        break;
+      case "value":
+        writer.uint32(42).string(message.key.value);
+        break;
+    }
+    if (message.descriptorKey !== "") {
+      writer.uint32(50).string(message.descriptorKey);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RateLimitKey {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRateLimitKey();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.key = { $case: "sourceNamespace", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.key = { $case: "sourceIdentity", value: reader.bool() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.key = { $case: "clientAddress", value: reader.bool() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.key = { $case: "header", value: reader.string() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.key = { $case: "value", value: reader.string() };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.descriptorKey = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RateLimitKey>): RateLimitKey {
+    return RateLimitKey.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RateLimitKey>): RateLimitKey {
+    const message = createBaseRateLimitKey();
+    switch (object.key?.$case) {
+      case "sourceNamespace": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "sourceNamespace", value: object.key.value };
+        }
+        break;
+      }
+      case "sourceIdentity": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "sourceIdentity", value: object.key.value };
+        }
+        break;
+      }
+      case "clientAddress": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "clientAddress", value: object.key.value };
+        }
+        break;
+      }
+      case "header": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "header", value: object.key.value };
+        }
+        break;
+      }
+      case "value": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "value", value: object.key.value };
+        }
+        break;
+      }
+    }
+    message.descriptorKey = object.descriptorKey ?? "";
+    return message;
+  },
+};
+
+function createBaseRateLimitService(): RateLimitService {
+  return { service: "", port: 0, domain: "", timeoutMs: 0, failsClosed: false };
+}
+
+export const RateLimitService: MessageFns<RateLimitService> = {
+  encode(message: RateLimitService, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.service !== "") {
+      writer.uint32(10).string(message.service);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.domain !== "") {
+      writer.uint32(26).string(message.domain);
+    }
+    if (message.timeoutMs !== 0) {
+      writer.uint32(32).uint32(message.timeoutMs);
+    }
+    if (message.failsClosed !== false) {
+      writer.uint32(40).bool(message.failsClosed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RateLimitService {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRateLimitService();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.service = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.domain = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.timeoutMs = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.failsClosed = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RateLimitService>): RateLimitService {
+    return RateLimitService.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RateLimitService>): RateLimitService {
+    const message = createBaseRateLimitService();
+    message.service = object.service ?? "";
+    message.port = object.port ?? 0;
+    message.domain = object.domain ?? "";
+    message.timeoutMs = object.timeoutMs ?? 0;
+    message.failsClosed = object.failsClosed ?? false;
     return message;
   },
 };
@@ -4252,6 +4751,7 @@ function createBaseHttpRule(): HttpRule {
     cors: undefined,
     retry: undefined,
     fault: undefined,
+    rateLimits: [],
   };
 }
 
@@ -4289,6 +4789,9 @@ export const HttpRule: MessageFns<HttpRule> = {
     }
     if (message.fault !== undefined) {
       Fault.encode(message.fault, writer.uint32(90).fork()).join();
+    }
+    for (const v of message.rateLimits) {
+      RateLimit.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -4394,6 +4897,14 @@ export const HttpRule: MessageFns<HttpRule> = {
             message.fault = Fault.decode(reader, reader.uint32());
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.rateLimits.push(RateLimit.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4426,6 +4937,7 @@ export const HttpRule: MessageFns<HttpRule> = {
     message.cors = (object.cors !== undefined && object.cors !== null) ? Cors.fromPartial(object.cors) : undefined;
     message.retry = (object.retry !== undefined && object.retry !== null) ? Retry.fromPartial(object.retry) : undefined;
     message.fault = (object.fault !== undefined && object.fault !== null) ? Fault.fromPartial(object.fault) : undefined;
+    message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
     return message;
   },
 };
@@ -6265,6 +6777,7 @@ function createBaseListener(): Listener {
     trustedHops: undefined,
     forwardClientCert: 0,
     shared: false,
+    rateLimits: [],
   };
 }
 
@@ -6302,6 +6815,9 @@ export const Listener: MessageFns<Listener> = {
     }
     if (message.shared !== false) {
       writer.uint32(88).bool(message.shared);
+    }
+    for (const v of message.rateLimits) {
+      RateLimit.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -6407,6 +6923,14 @@ export const Listener: MessageFns<Listener> = {
             message.shared = reader.bool();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.rateLimits.push(RateLimit.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6437,6 +6961,7 @@ export const Listener: MessageFns<Listener> = {
     message.trustedHops = object.trustedHops ?? undefined;
     message.forwardClientCert = object.forwardClientCert ?? 0;
     message.shared = object.shared ?? false;
+    message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
     return message;
   },
 };

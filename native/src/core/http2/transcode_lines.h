@@ -1,4 +1,4 @@
-// What the writers of field blocks share: text lines as fields, joined fields, bounds. Not for others.
+// What the writers of field blocks share: text lines as fields, joined fields, bounds.
 #pragma once
 
 #include <algorithm>

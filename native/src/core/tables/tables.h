@@ -24,6 +24,8 @@
 
 namespace weft {
 
+enum class Reason : int32_t;
+
 /// IPv6, or IPv4 mapped (::ffff:a.b.c.d), network byte order.
 struct Address {
   std::array<uint8_t, 16> bytes{};
@@ -38,7 +40,7 @@ socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* o
 
 // The same as TableSpec in agent/native/engine.ts, field by field.
 /// kGrpcMethod: the second of a path's two elements.
-enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod, kGrpcMethod };
+enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod, kGrpcMethod, kClientAddress };
 /// kHttp: HTTP/1 or HTTP/2, told apart by the client's first bytes. kDetect: any protocol, by whose first bytes come first, while dialling.
 /// kDetectFirst: by the client's, before anything is dialled. Of an endpoint none of the three.
 enum class Protocol : uint8_t { kHttp1, kOpaque, kDetect, kDetectFirst, kHttp2, kHttp };
@@ -66,7 +68,7 @@ struct EndpointSpec {
   Protocol protocol = Protocol::kHttp1;
   ProxyAnnouncement proxy = ProxyAnnouncement::kNone;
 };
-/// A header or query parameter whose values TypeScript looks at itself: patterns.
+/// A header or query parameter whose values TypeScript looks at itself, or the 16 bytes of the client's address.
 struct ValueSpec {
   PredicateKind kind = PredicateKind::kHeader;
   std::string name;
@@ -82,6 +84,8 @@ struct LocalReplySpec {
   std::optional<RedirectSpec> redirect = std::nullopt;
   /// What a gRPC client is told; -1: what follows from the status.
   int32_t grpc_status = -1;
+  /// A Reason: what the report says.
+  int32_t reason = 0;
 };
 struct NameSpec {
   std::string name;
@@ -137,6 +141,7 @@ struct LocalReply {
   std::string body;
   std::optional<RedirectSpec> redirect = std::nullopt;
   int32_t grpc_status = -1;
+  Reason reason{};
 };
 
 /// Of one request, those that ValueSpecs ask for. The bytes are the message's, or its own.
@@ -192,6 +197,8 @@ class Tables {
   /// 32-bit words that match_predicates writes; 0 if the tables have no predicates.
   size_t predicate_words() const { return (predicate_count_ + 31) / 32; }
   bool looks_at_values() const { return value_count_ != 0; }
+  /// Index of the value that is the client's address; -1: none is.
+  int32_t client_value() const { return client_value_; }
   /// Words that a request's bits and values take, at most; 0 if the tables look at neither.
   size_t match_words() const { return predicate_words() + (value_count_ == 0 ? 0 : 1 + 3 * value_count_); }
   /// Clears and sets `words` (bit i of word i / 32: predicate i holds); returns whether any holds.
@@ -293,6 +300,7 @@ class Tables {
   int32_t root_path_ = -1;
   size_t predicate_count_ = 0;
   size_t value_count_ = 0;
+  int32_t client_value_ = -1;
   std::vector<int32_t> next_predicate_;
   PredicateGroup headers_;
   PredicateGroup queries_;

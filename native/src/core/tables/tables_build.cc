@@ -147,6 +147,10 @@ bool Tables::add_values(const TableSpec& spec, std::string* error) {
     return false;
   }
   for (size_t i = 0; i < value_count_; i++) {
+    if (spec.values[i].kind == PredicateKind::kClientAddress) {
+      client_value_ = static_cast<int32_t>(i);
+      continue;
+    }
     PredicateName* name = predicate_name(spec.values[i].kind, spec.values[i].name, error);
     if (name == nullptr) {
       *error = at("values", i) + ": " + *error;
@@ -247,7 +251,8 @@ bool Tables::add_local_replies(const TableSpec& spec, std::string* error) {
       *error = at("localReplies", i) + ": the host or the path of the redirect has bytes that no Location may have";
       return false;
     }
-    local_replies_.push_back({std::string(lines.lines()), reply.body, reply.redirect, reply.grpc_status});
+    local_replies_.push_back(
+        {std::string(lines.lines()), reply.body, reply.redirect, reply.grpc_status, static_cast<Reason>(reply.reason)});
   }
   return true;
 }

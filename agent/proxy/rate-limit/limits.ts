@@ -1,0 +1,180 @@
+// Whether a request's limits let it pass, and what its client is told of them (draft-ietf-httpapi-ratelimit-headers: RateLimit, RateLimit-Policy;
+// Retry-After where they don't). On a worker's thread, for the requests alone that a limit is for: allocates nothing, makes no strings.
+import { Descriptor, type Engine, Header } from '../../native/engine.js';
+import type { RequestText } from '../request-text.js';
+import type { DecisionTables } from '../tables/layout.js';
+import { type HashKey, KeyHash } from './key-hash.js';
+import { Limiter, LimitWord } from './limiter.js';
+import type { KeyPart, LimitSetSpec, LimitsSpec } from './spec.js';
+
+type Batch = Pick<Engine, 'header' | 'descriptors' | 'predicates' | 'arena' | 'texts' | 'clock'>;
+
+/** Words in `sourceKeys` of one client: hashes of its namespace and of its identity. */
+export const SOURCE_KEY_WORDS = 4;
+/** In the place of a text that the request has not: whoever leaves it out is counted with all others who do. */
+const ABSENT = -1;
+const MAX_LIMITS = 64;
+const [RETRY_AFTER, RESET, LINE_END] = ['retry-after: ', ';t=', '\r\n'].map((text) => Buffer.from(text)) as [Buffer, Buffer, Buffer];
+const DIGIT_0 = 0x30;
+const US = 1_000_000;
+
+interface CountedLimit {
+  readonly limiter: Limiter;
+  readonly keys: readonly KeyPart[];
+  /** 'ratelimit: "NAME";r=' */
+  readonly line: Uint8Array;
+}
+
+interface LimitSet {
+  readonly limits: readonly CountedLimit[];
+  /** The whole of RateLimit-Policy. */
+  readonly policyLine: Uint8Array;
+}
+
+/** Of one generation. */
+export class Limits {
+  readonly sets: readonly LimitSet[];
+  readonly hash: KeyHash;
+
+  /** `isDry`: nothing is counted, requests are only told whether they would pass. */
+  constructor(
+    { hashKey, limiters, sets }: LimitsSpec,
+    readonly isDry = false,
+  ) {
+    this.hash = new KeyHash(hashKey as HashKey);
+    const made = limiters.map(({ shape, keys, memory, name }) => ({
+      limiter: Limiter.of(shape, memory),
+      keys,
+      line: Buffer.from(`ratelimit: ${quoted(name)};r=`),
+      item: `${quoted(name)};q=${shape.requests};w=${Math.max(1, Math.round(shape.perMs / 1_000))}`,
+    }));
+    this.sets = sets.map(({ limiters: indexes }: LimitSetSpec) => {
+      const limits = indexes.map((index) => made[index]!);
+      return { limits, policyLine: Buffer.from(`ratelimit-policy: ${limits.map(({ item }) => item).join(', ')}\r\n`) };
+    });
+  }
+}
+
+export const NO_LIMITS = new Limits({ hashKey: [0, 0], limiters: [], sets: [] });
+
+/** A string of structured fields (RFC 9651); names have nothing that is to be escaped. */
+function quoted(name: string): string {
+  return `"${name}"`;
+}
+
+export class RateLimits {
+  /** What the last judge() has for the answer: a Decision.AnswerLines. */
+  lines = 0;
+  private readonly slots = new Int32Array(MAX_LIMITS);
+
+  constructor(private readonly text: RequestText) {}
+
+  /**
+   * True: the request at descriptor `d` passes all limits of the set. `isFirst`: it is the first decision on the request; on later ones nothing
+   * is counted, and all passes.
+   */
+  passes(batch: Batch, tables: DecisionTables, d: number, set: number, isFirst: boolean): boolean {
+    const { limits, policyLine } = tables.limits.sets[set]!;
+    const nowUs = batch.clock[0]!;
+    const isCounted = isFirst && !tables.limits.isDry;
+    const closest = isCounted ? this.count(batch, tables, d, limits, nowUs) : this.look(batch, tables, d, limits, nowUs);
+    const limit = limits[closest < 0 ? ~closest : closest]!;
+    const isRefused = closest < 0 || (isFirst && limit.limiter.remaining === 0 && !isCounted);
+    this.lines = this.write(batch, policyLine, limit, isRefused);
+    return !isRefused;
+  }
+
+  /** Index of the limit that is nearest; of one that refuses its complement. */
+  private count(batch: Batch, tables: DecisionTables, d: number, limits: readonly CountedLimit[], nowUs: number): number {
+    let closest = 0;
+    for (let i = 0; i < limits.length; i++) {
+      const { limiter, keys } = limits[i]!;
+      const slot = this.slotOf(batch, tables, d, limiter, keys, nowUs);
+      this.slots[i] = slot;
+      if (!limiter.take(slot, nowUs)) {
+        limiter.count(LimitWord.Refused);
+        for (let taken = 0; taken < i; taken++) limits[taken]!.limiter.giveBack(this.slots[taken]!, nowUs);
+        return ~i;
+      }
+      if (limiter.remaining < limits[closest]!.limiter.remaining) closest = i;
+    }
+    for (let i = 0; i < limits.length; i++) limits[i]!.limiter.count(LimitWord.Admitted);
+    return closest;
+  }
+
+  private look(batch: Batch, tables: DecisionTables, d: number, limits: readonly CountedLimit[], nowUs: number): number {
+    let closest = 0;
+    for (let i = 0; i < limits.length; i++) {
+      const { limiter, keys } = limits[i]!;
+      limiter.look(this.slotOf(batch, tables, d, limiter, keys, nowUs), nowUs);
+      if (limiter.remaining < limits[closest]!.limiter.remaining) closest = i;
+    }
+    return closest;
+  }
+
+  private slotOf(batch: Batch, tables: DecisionTables, d: number, limiter: Limiter, keys: readonly KeyPart[], nowUs: number): number {
+    if (keys.length === 0) return limiter.slotOf(0, 0, nowUs);
+    const { hash } = tables.limits;
+    hash.begin();
+    for (let i = 0; i < keys.length; i++) this.add(hash, batch, tables, d, keys[i]!);
+    hash.finish();
+    return limiter.slotOf(hash.high, hash.low, nowUs);
+  }
+
+  private add(hash: KeyHash, batch: Batch, tables: DecisionTables, d: number, part: KeyPart): void {
+    if (part.of === 'constant') return;
+    if (part.of === 'text') {
+      const { text } = this;
+      if (text.find(batch, tables, d, part.subject)) hash.bytes(text.bytes, text.at, text.length);
+      else hash.word(ABSENT);
+      return;
+    }
+    const source = batch.descriptors[d + Descriptor.SourceId]!;
+    if (source < 0) {
+      hash.word(ABSENT);
+      return;
+    }
+    const at = source * SOURCE_KEY_WORDS + (part.of === 'sourceNamespace' ? 0 : 2);
+    hash.word(tables.sourceKeys[at]!);
+    hash.word(tables.sourceKeys[at + 1]!);
+  }
+
+  /** Its place in `texts`; 0: there is no room. */
+  private write({ header, texts }: Batch, policyLine: Uint8Array, { limiter, line }: CountedLimit, isRefused: boolean): number {
+    const first = header[Header.TextBytes]!;
+    // Four numbers of ten digits, with what is between.
+    if (first + policyLine.length + line.length + 64 > texts.length) return 0;
+    const seconds = Math.ceil(limiter.waitUs / US);
+    const wait = isRefused && seconds < 1 ? 1 : seconds;
+    let at = put(texts, first, policyLine);
+    at = put(texts, at, line);
+    at = putNumber(texts, at, limiter.remaining);
+    at = put(texts, at, RESET);
+    at = putNumber(texts, at, wait);
+    at = put(texts, at, LINE_END);
+    if (isRefused) {
+      at = put(texts, at, RETRY_AFTER);
+      at = putNumber(texts, at, wait);
+      at = put(texts, at, LINE_END);
+    }
+    header[Header.TextBytes] = at;
+    return (first << 16) | (at - first);
+  }
+}
+
+function put(texts: Uint8Array, at: number, bytes: Uint8Array): number {
+  for (let i = 0; i < bytes.length; i++) texts[at + i] = bytes[i]!;
+  return at + bytes.length;
+}
+
+/** Whole, not negative. */
+function putNumber(texts: Uint8Array, at: number, value: number): number {
+  let digits = 1;
+  for (let bound = 10; value >= bound; bound *= 10) digits++;
+  for (let i = digits - 1, rest = value; i >= 0; i--) {
+    const next = Math.floor(rest / 10);
+    texts[at + i] = DIGIT_0 + (rest - next * 10);
+    rest = next;
+  }
+  return at + digits;
+}

@@ -1,0 +1,202 @@
+// What the model says of rate limits → limiters and sets of them for the workers, and the memory that they count in. On the main thread. Memory
+// stays with a limit over generations, as long as that is the same limit.
+import { createHash, randomInt } from 'node:crypto';
+import { type RateLimit, RateLimit_Algorithm, type RateLimitKey } from '../../../api/gen/mesh/v1/model.js';
+import { Interner } from '../tables/interner.js';
+import type { HashKey } from './key-hash.js';
+import { Limiter, type LimiterShape, LimitWord, TokenBucket } from './limiter.js';
+import type { KeyPart, LimiterSpec, LimitsSpec } from './spec.js';
+
+/** More are not held, and that is told. */
+const MAX_LIMITERS = 1_024;
+/** Of one request. */
+export const MAX_LIMITS_TOGETHER = 64;
+const SWEEP_MS = 2_000;
+
+/** Of one limit. */
+export interface HeldLimit {
+  readonly limit: RateLimit;
+  readonly spec: Omit<LimiterSpec, 'keys'>;
+  readonly limiter: Limiter;
+  /** Of a limit that nodes share: what this one has of it before it is told. */
+  readonly firstShare: number;
+  /** What this node has of it now. */
+  share: number;
+  admitted: number;
+  refused: number;
+}
+
+/** Since this limit has been held. */
+export interface RateLimitReport {
+  readonly policy: string;
+  readonly name: string;
+  readonly target: string;
+  readonly admitted: number;
+  readonly refused: number;
+  /** Null: it is this node's alone. */
+  readonly share: number | null;
+}
+
+/** Where the key parts that are texts come from: subjects of patterns. */
+export interface KeySubjects {
+  valueOf(kind: 'header' | 'query' | 'clientAddress', name: string): number;
+}
+
+/** One generation's, as it grows. */
+export class LimitPlan {
+  readonly warnings = new Set<string>();
+  private readonly limiters: LimiterSpec[] = [];
+  private readonly indexes = new Map<string, number>();
+  private readonly sets = new Interner<readonly number[]>((limiters) => limiters.join());
+
+  constructor(
+    private readonly memory: LimitMemory,
+    private readonly subjects: KeySubjects,
+  ) {}
+
+  /** Index of the set of all of them; -1: there are none. */
+  setOf(limits: readonly RateLimit[]): number {
+    const counted = limits.filter(({ service }) => service === undefined);
+    const found = counted.slice(0, MAX_LIMITS_TOGETHER).flatMap((limit) => this.limiterOf(limit) ?? []);
+    return found.length === 0 ? -1 : this.sets.add(found);
+  }
+
+  get spec(): LimitsSpec {
+    return {
+      hashKey: this.memory.hashKey,
+      limiters: this.limiters,
+      sets: this.sets.items.map((limiters) => ({ limiters })),
+    };
+  }
+
+  /** Whether a client's namespace or identity is asked for. */
+  get looksAtSources(): boolean {
+    return this.limiters.some(({ keys }) => keys.some(({ of }) => of === 'sourceNamespace' || of === 'sourceIdentity'));
+  }
+
+  private limiterOf(limit: RateLimit): number | null {
+    const identity = identityOf(limit);
+    const known = this.indexes.get(identity);
+    if (known !== undefined) return known;
+    if (this.limiters.length === MAX_LIMITERS) {
+      this.warnings.add(`rate limits beyond ${MAX_LIMITERS} are not held, such as ${limit.name} of ${limit.policy} for ${limit.target}`);
+      return null;
+    }
+    const index = this.limiters.push({ ...this.memory.hold(limit).spec, keys: limit.keys.map((key) => this.partOf(key)) }) - 1;
+    this.indexes.set(identity, index);
+    return index;
+  }
+
+  private partOf({ key }: RateLimitKey): KeyPart {
+    switch (key?.$case) {
+      case 'sourceNamespace':
+      case 'sourceIdentity':
+        return { of: key.$case };
+      case 'clientAddress':
+        return { of: 'text', subject: this.subjects.valueOf('clientAddress', '') };
+      case 'header':
+        return { of: 'text', subject: this.subjects.valueOf('header', key.value) };
+      default:
+        return { of: 'constant' };
+    }
+  }
+}
+
+/** All that makes it that limit: what differs begins with nothing counted. */
+export function identityOf({ policy, name, target, requests, perMs, algorithm, burst, meshWide, keys }: RateLimit): string {
+  return JSON.stringify([policy, name, target, requests, perMs, algorithm, burst, meshWide, keys]);
+}
+
+export class LimitMemory {
+  /** Drawn, unless nodes must count the same key as one. */
+  hashKey: HashKey = [randomInt(2 ** 32) | 0, randomInt(2 ** 32) | 0];
+  private held = new Map<string, HeldLimit>();
+  private next = new Map<string, HeldLimit>();
+  private timer: NodeJS.Timeout | null = null;
+
+  /** The limits are others from here on. */
+  onSettled: () => void = () => {};
+
+  /** `nowUs`: the engines' clock. `firstShare`: of limits that nodes share, what this one has before it is told. */
+  constructor(
+    private readonly nowUs: () => number,
+    private readonly firstShare: number,
+  ) {}
+
+  /** All nodes over one store tell keys apart by the same words. */
+  useStore(clusterId: string): void {
+    const digest = createHash('sha256').update(clusterId).digest();
+    this.hashKey = [digest.readInt32LE(0), digest.readInt32LE(4)];
+  }
+
+  hold(limit: RateLimit): HeldLimit {
+    const identity = identityOf(limit);
+    const known = this.next.get(identity) ?? this.held.get(identity) ?? this.begin(limit);
+    this.next.set(identity, known);
+    return known;
+  }
+
+  /** A generation is whole: what it doesn't hold is forgotten. */
+  settle(): void {
+    this.held = this.next;
+    this.next = new Map();
+    if (this.held.size > 0) {
+      this.timer ??= setInterval(() => this.sweep(), SWEEP_MS).unref();
+    } else if (this.timer !== null) {
+      clearInterval(this.timer);
+      this.timer = null;
+    }
+    this.onSettled();
+  }
+
+  get limits(): readonly HeldLimit[] {
+    return [...this.held.values()];
+  }
+
+  report(): RateLimitReport[] {
+    return this.limits.map((held) => {
+      collect(held);
+      const { policy, name, target, meshWide } = held.limit;
+      const { admitted, refused, share } = held;
+      return { policy, name, target, admitted, refused, share: meshWide ? share : null };
+    });
+  }
+
+  private begin(limit: RateLimit): HeldLimit {
+    const held = newLimit(limit, limit.meshWide ? this.firstShare : 1);
+    if (held.limiter instanceof TokenBucket) held.limiter.setShare(held.firstShare, this.nowUs());
+    return held;
+  }
+
+  private sweep(): void {
+    for (const held of this.held.values()) {
+      held.limiter.sweep(this.nowUs());
+      collect(held);
+    }
+  }
+}
+
+/** Takes what workers have counted out of their words, which are small. */
+export function collect(held: HeldLimit): { readonly admitted: number; readonly refused: number } {
+  const admitted = Atomics.exchange(held.limiter.words, LimitWord.Admitted, 0) >>> 0;
+  const refused = Atomics.exchange(held.limiter.words, LimitWord.Refused, 0) >>> 0;
+  held.admitted += admitted;
+  held.refused += refused;
+  return { admitted, refused };
+}
+
+function newLimit(limit: RateLimit, firstShare: number): HeldLimit {
+  const { requests, perMs, burst, keys, name } = limit;
+  const isWindow = limit.algorithm === RateLimit_Algorithm.SLIDING_WINDOW;
+  const shape: LimiterShape = {
+    algorithm: isWindow ? 'sliding-window' : 'token-bucket',
+    requests,
+    perMs,
+    burst: burst === 0 ? requests : burst,
+    isKeyed: keys.length > 0,
+    isShared: limit.meshWide,
+  };
+  const memory = Limiter.allocate(shape);
+  const limiter = Limiter.of(shape, memory);
+  return { limit, spec: { shape, memory, name }, limiter, firstShare, share: firstShare, admitted: 0, refused: 0 };
+}
