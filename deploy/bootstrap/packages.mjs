@@ -34,6 +34,7 @@ const PACKAGES = {
     'nghttp2-proxy': 'nghttpx',
     'libnginx-mod-stream': '/usr/lib/nginx/modules/ngx_stream_module.so',
     openssl: 'openssl',
+    systemd: '/usr/lib/systemd/systemd',
     iptables: 'iptables',
     curl: 'curl',
     chromium: 'chromium',
