@@ -17,6 +17,8 @@ import {
   type CurrentRevisionResponse,
   type DeleteRequest,
   type DeleteResponse,
+  type DrainNodeRequest,
+  type DrainNodeResponse,
   type GetRequest,
   type GetResponse,
   type HistoryResponse,
@@ -152,6 +154,10 @@ export class Controller {
   async rollback(revision: number, dryRun: boolean): Promise<RollbackResponse> {
     const asOf = dryRun ? 0 : await this.#currentRevision();
     return this.#call((...tail) => this.#client.rollback({ revision, dryRun, asOf }, ...tail));
+  }
+
+  drainNode(request: DrainNodeRequest): Promise<DrainNodeResponse> {
+    return this.#call((...tail) => this.#client.drainNode(request, ...tail));
   }
 
   listNodes(): Promise<ListNodesResponse> {

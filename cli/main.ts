@@ -8,6 +8,7 @@ import { analyzeCommand } from './commands/analyze.js';
 import { applyCommand, deleteCommand } from './commands/apply.js';
 import { type CheckOptions, checkCommand } from './commands/check.js';
 import { diffCommand } from './commands/diff.js';
+import { drainCommand, undrainCommand } from './commands/drain.js';
 import { type ExplainOffline, explainCommand } from './commands/explain.js';
 import { getCommand } from './commands/get.js';
 import { historyCommand, rollbackCommand } from './commands/history.js';
@@ -74,7 +75,8 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
   ])
     program.addCommand(withConnection(command));
   program.commandsGroup('Nodes:');
-  for (const command of [statusCommand(), explainCommand(explainOffline), ...nodeCommands()]) program.addCommand(withConnection(command));
+  const ofNodes = [statusCommand(), explainCommand(explainOffline), ...nodeCommands(), drainCommand(), undrainCommand()];
+  for (const command of ofNodes) program.addCommand(withConnection(command));
   program.addCommand(xdsCommand(withConnection));
   program.commandsGroup('Registry:');
   program.addCommand(registryCommand(withConnection));

@@ -140,7 +140,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   const access = accessOf(config, { client, view, keys, clock, metrics, log });
   const changes = new ObjectChanges(client, view, keys, () => barrier(Number.MAX_SAFE_INTEGER), Date.now);
   const modelRevision = (): number => discovery.history.revision;
-  server.addService(AdminService, createAdminService({ client, view, changes, acks, clock, modelRevision, interests, latest }));
+  server.addService(AdminService, createAdminService({ client, view, keys, changes, acks, clock, modelRevision, interests, latest }));
   server.addService(EncodedDiscoveryService, { stream: discovery.stream });
   server.addService(RegistryDefinition, { register: registry.register });
   server.addService(QuotasDefinition, { lease: quotas.lease });

@@ -8,7 +8,7 @@ import { checked, healthCheckOf } from './health-check.js';
 import { labelKey, nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
 import { boundedLabels, versionOf } from './labels.js';
 import type { ReportProblem } from './problem.js';
-import type { RegisteredInstance } from './registry.js';
+import type { RegisteredInstance, RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
 import { virtualAddresses } from './service.js';
 import { tcpPorts } from './service-ports.js';
@@ -44,6 +44,7 @@ export function compileEndpoints(service: Stored<'Service'>, index: EndpointInde
   const byService = healthCheckOf(service, index);
   return [...byAddress.values()]
     .flatMap(unite)
+    .map(({ endpoint, check }) => ({ endpoint: drainedWithNode(endpoint, index.registry), check }))
     .map(({ endpoint, check }) => checked(endpoint, { byService, own: check }, index.registry))
     .sort((a, b) => compareText(a.id, b.id));
 }
@@ -53,10 +54,10 @@ export function compileEndpoints(service: Stored<'Service'>, index: EndpointInde
  * (a test compares with compiling anew over random changes).
  */
 export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointIndex, running: Running): unknown[] {
-  const { nodes, instances, failing } = index.registry;
+  const { nodes, instances, failing, drained } = index.registry;
   const name = nameOf(service);
   const ofService = instances.get(name);
-  const inputs: unknown[] = [service, ofService];
+  const inputs: unknown[] = [service, ofService, drained];
   const place = (node: string): void => void inputs.push(nodes.get(node)?.zone, nodes.get(node)?.region);
   for (const workload of matchingWorkloads(service, index)) {
     const report = running?.get(nameOf(workload));
@@ -80,6 +81,11 @@ export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointInd
     }
   }
   return inputs;
+}
+
+function drainedWithNode(endpoint: Endpoint, { drained }: RegistryReports): Endpoint {
+  if (!drained.has(endpoint.node)) return endpoint;
+  return { ...endpoint, health: Math.max(endpoint.health, EndpointHealth.DRAINING) };
 }
 
 /**

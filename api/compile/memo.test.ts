@@ -113,6 +113,7 @@ const step = fc.oneof(
     address: fc.constantFrom('10.0.0.1', '10.2.0.1'),
     isGone: fc.boolean(),
   }),
+  fc.record({ kind: fc.constant('drained' as const), node: name, isEnded: fc.boolean() }),
   fc.record({ kind: fc.constant('node' as const), node: name, zone: name, isGone: fc.boolean() }),
   fc.record({ kind: fc.constant('resolved' as const), host: name, of: fc.constantFrom('x', 'y', 'z'), address: small, error: name }),
 );
@@ -124,6 +125,7 @@ test('over any changes the result is that of compiling anew, and what is unchang
       const objects = new Map<string, StoredObject>();
       const reports = new Map<string, RunningWorkload>();
       let nodes = new Map<string, LiveNode>();
+      let drained: ReadonlySet<string> = new Set();
       const instances = new Map<string, ReadonlyMap<string, RegisteredInstance>>();
       const failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
       const resolved = new Map<string, ResolvedName>();
@@ -141,6 +143,8 @@ test('over any changes the result is that of compiling anew, and what is unchang
           nodes = new Map(nodes);
           if (each.isGone) nodes.delete(each.node);
           else nodes.set(each.node, { zone: each.zone, region: '', checks: true });
+        } else if (each.kind === 'drained') {
+          drained = new Set(each.isEnded ? [] : [...drained, each.node]);
         } else if (each.kind === 'instance') {
           const state = InstanceState.fromPartial({
             id: 'i',
@@ -162,7 +166,7 @@ test('over any changes the result is that of compiling anew, and what is unchang
           const state: WorkloadState = { name: `default/${workload}`, addresses: [`10.1.0.${address}`], health };
           reports.set(state.name, { node, state });
         }
-        const registry = { nodes, instances, failing };
+        const registry = { nodes, instances, failing, drained };
         const input = { objects: [...objects.values()], running: reports, nowMs: 0, registry, resolved };
         const compiled = compileModel(input, memo);
         // Of copies: what is remembered by the identity of an object is not remembered of them.

@@ -4,7 +4,7 @@ import { EndpointHealth, HealthCheck, HealthCheck_Type, ResourceType } from '../
 import { formatFinding, parseManifests, type StoredObject } from '../resources/index.js';
 import { compileModel } from './compile.js';
 import { chosenNode } from './health-check.js';
-import type { RegistryReports } from './registry.js';
+import { NO_REPORTS, type RegistryReports } from './registry.js';
 
 function stored(...documents: string[]): StoredObject[] {
   const { objects, findings } = parseManifests([{ name: 'f', content: documents.join('\n---\n') }]);
@@ -13,7 +13,7 @@ function stored(...documents: string[]): StoredObject[] {
 }
 
 function compile(objects: readonly StoredObject[], reports: Partial<RegistryReports>) {
-  const registry = { nodes: new Map(), instances: new Map(), failing: new Map(), ...reports };
+  const registry = { ...NO_REPORTS, ...reports };
   const { resources, problems } = compileModel({ objects, running: new Map(), registry });
   const services = resources.flatMap((resource) => (resource.type === ResourceType.SERVICE ? [resource.message] : []));
   const endpoints = resources.flatMap((resource) => (resource.type === ResourceType.ENDPOINT ? [resource.message] : []));
@@ -131,6 +131,21 @@ test('an endpoint is checked by its own node while that lives, else by one that 
     health: EndpointHealth.UNHEALTHY,
     check: { failing: true, detail: 'HTTP 503', sourceHealth: EndpointHealth.READY },
   });
+});
+
+test('the endpoints on a drained node drain, but for those that are worse; who checks them stays', () => {
+  const objects = stored(
+    SERVICE,
+    slice('{addresses: [10.0.0.1], nodeName: n1}, {addresses: [10.0.0.2], nodeName: n2}, {addresses: [10.0.0.3]}'),
+    policy('tcp: {}'),
+  );
+  const failing = new Map([['shop/catalog', new Map([['10.0.0.1', [{ node: 'n1', detail: 'x' }]]])]]);
+  const { DRAINING, READY, UNHEALTHY } = EndpointHealth;
+  const health = (reports: Partial<RegistryReports>) =>
+    compile(objects, { nodes: nodes('n1', 'n2'), ...reports }).endpoints.map(({ health: each }) => each);
+  expect(health({ drained: new Set(['n1']) })).toEqual([DRAINING, READY, READY]);
+  expect(health({ drained: new Set(['n1', 'n2']), failing })).toEqual([UNHEALTHY, DRAINING, READY]);
+  expect(health({})).toEqual([READY, READY, READY]);
 });
 
 test('a node that goes moves only the endpoints it checked, and all are spread', () => {

@@ -31,9 +31,11 @@ export interface RegistryReports {
   readonly instances: ReadonlyMap<string, ReadonlyMap<string, RegisteredInstance>>;
   /** By service, then by id of the endpoint. */
   readonly failing: ReadonlyMap<string, ReadonlyMap<string, readonly FailingCheck[]>>;
+  /** Nodes whose endpoints get nothing new, because somebody says so. Another set when that changes. */
+  readonly drained: ReadonlySet<string>;
 }
 
-export const NO_REPORTS: RegistryReports = { nodes: new Map(), instances: new Map(), failing: new Map() };
+export const NO_REPORTS: RegistryReports = { nodes: new Map(), instances: new Map(), failing: new Map(), drained: new Set() };
 
 type Service = Extract<StoredObject, { kind: 'Service' }>;
 

@@ -68,7 +68,7 @@ function overview(views: readonly NodeView[], revision: number, colours: Palette
     const workloads = status?.capture?.workloads ?? [];
     const captured = workloads.filter((workload) => workload.state === 'captured').length;
     return [
-      colours.strong(node.name),
+      node.draining ? `${colours.strong(node.name)} ${colours.warn('draining')}` : colours.strong(node.name),
       node.connected ? colours.good('connected') : colours.bad('lost'),
       node.ackedRevision === revision ? String(node.ackedRevision) : colours.warn(`${node.ackedRevision} of ${revision}`),
       status?.capture?.mode ?? '?',

@@ -62,6 +62,7 @@ test('who may call what', () => {
     'Admin/Apply: operator admin local',
     'Admin/CurrentRevision: viewer operator admin local',
     'Admin/Delete: operator admin local',
+    'Admin/DrainNode: operator admin local',
     'Admin/Get: viewer operator admin local',
     'Admin/History: viewer operator admin local',
     'Admin/ListNodes: viewer operator admin local',

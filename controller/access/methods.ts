@@ -52,6 +52,8 @@ method(AdminService.rollback, 'operator', ({ revision, dryRun }, response) =>
   dryRun ? null : outcome(`to revision ${revision}`, response?.changes ?? [], []),
 );
 
+method(AdminService.drainNode, 'operator', ({ node, end }) => (end ? `${node}: ended` : node));
+
 method(CatalogService.listServices, 'viewer');
 method(CatalogService.listEndpoints, 'viewer');
 method(CatalogService.watchEndpoints, 'viewer');

@@ -1,4 +1,5 @@
 // Admin: what operators and the CLI call. Owns the mapping of outcomes to gRPC statuses and the texts an operator reads.
+import { randomUUID } from 'node:crypto';
 import { type ServerUnaryCall, status } from '@grpc/grpc-js';
 import type {
   AdminServer,
@@ -7,6 +8,8 @@ import type {
   CurrentRevisionResponse,
   DeleteRequest,
   DeleteResponse,
+  DrainNodeRequest,
+  DrainNodeResponse,
   Finding,
   GetRequest,
   GetResponse,
@@ -32,6 +35,8 @@ import type { NodeInterests } from '../interest/node-interests.js';
 import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { storeError, unavailableMessage } from '../store/etcd-client.js';
+import type { Keyspace } from '../store/keys.js';
+import { commit } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 import { type Cause, historyEntries, planRollback } from './change-history.js';
 import type { Call, ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
@@ -40,6 +45,7 @@ import { shownObject } from './object-status.js';
 export interface AdminParts {
   readonly client: EtcdClient;
   readonly view: StoreView;
+  readonly keys: Keyspace;
   readonly changes: ObjectChanges;
   readonly acks: NodeAcks;
   readonly clock: Clock;
@@ -66,6 +72,7 @@ export function createAdminService(parts: AdminParts): AdminServer {
     wait: unary((call: ServerUnaryCall<WaitRequest, WaitResponse>) => wait(parts, call)),
     history: unary(({ request }: ServerUnaryCall<HistoryRequest, HistoryResponse>) => history(parts, request)),
     rollback: unary((call: ServerUnaryCall<RollbackRequest, RollbackResponse>) => rollback(parts, call.request, callerOf(call))),
+    drainNode: unary((call: ServerUnaryCall<DrainNodeRequest, DrainNodeResponse>) => drainNode(parts, call.request)),
     listNodes: unary((_: ServerUnaryCall<ListNodesRequest, ListNodesResponse>) => listNodes(parts)),
   };
 }
@@ -257,6 +264,22 @@ async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitRe
   return parts.acks.wait(wanted, Math.min(timeoutMs, MAX_WAIT_MS), ended.signal);
 }
 
+/** It stands until it is ended, whatever becomes of the node meanwhile. */
+async function drainNode(parts: AdminParts, { node, end }: DrainNodeRequest): Promise<DrainNodeResponse> {
+  await requireList(parts);
+  const { client, view, keys, clock } = parts;
+  const isDrained = view.reports.drained.has(node);
+  if (!isDrained && !view.nodes.has(node))
+    throw new Refusal(status.NOT_FOUND, `no node "${node}" is registered: weft status has the nodes`);
+  if (isDrained !== end) return { revision: 0 };
+  const value = end ? null : JSON.stringify({ requestId: randomUUID() });
+  const result = await commit(client, { expect: new Map(), writes: [{ key: keys.drained(node), value, lease: null }] });
+  if (result.kind !== 'committed')
+    throw new Refusal(status.UNAVAILABLE, 'message' in result ? result.message : `etcd did not take it: ${result.kind}`);
+  await view.reached(result.revision, clock, READ_BACK_MS);
+  return { revision: result.revision };
+}
+
 async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
   await requireList(parts);
   const nodes = [...parts.view.nodes]
@@ -269,7 +292,10 @@ async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
       // Streams of other replicas show as acks on the node's lease.
       const connected = parts.acks.isConnected(name) || ackedRevision >= parts.modelRevision();
       const rejected = [...(ack?.rejected ?? [])];
-      return { name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected, interest: interestOf(parts, name) };
+      return {
+        ...{ name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected },
+        ...{ interest: interestOf(parts, name), draining: parts.view.reports.drained.has(name) },
+      };
     });
   return { nodes, revision: parts.modelRevision() };
 }

@@ -94,7 +94,7 @@ export class ModelCompiler {
       visibility,
       problems: [...invalid, ...problems],
       attachedRoutes: countRoutes(resources),
-      nodeAddresses: gatewayAddresses(resources, visibility, this.#view.nodes),
+      nodeAddresses: gatewayAddresses(resources, visibility, this.#view),
       generations,
       warnings,
       names: namesToResolve(objects),
@@ -149,15 +149,15 @@ export function reportedBy(reports: Iterable<ReportedWorkload>, objects: readonl
   return chosen;
 }
 
-/** As the nodes' agents advertise themselves. */
+/** As the nodes' agents advertise themselves; whoever balances over them goes round those that are drained. */
 function gatewayAddresses(
   resources: readonly CompiledResource[],
   visibility: Visibility | null,
-  nodes: StoreView['nodes'],
+  { nodes, reports: { drained } }: StoreView,
 ): Map<string, string[]> {
   const known = [...nodes].flatMap(([node, { statusAddress }]) => {
     const [, address = ''] = /^\[?([^\]]*)\]?:\d+$/.exec(statusAddress) ?? [];
-    return isIP(address) === 0 ? [] : [{ node, address }];
+    return isIP(address) === 0 || drained.has(node) ? [] : [{ node, address }];
   });
   const gateways = new Set(resources.flatMap((each) => (each.type === ResourceType.LISTENER ? [each.message.gateway] : [])));
   const addressesOf = (gateway: string): string[] =>

@@ -4,6 +4,7 @@
 //   <prefix>/sources/dns/ResolvedName/-/<name>   what a name of a ServiceEntry stands for
 //   <prefix>/leaders/<election>                  who leads, on a lease of its own; its revision fences what the leader writes
 //   <prefix>/nodes/<node>                        one registered node, on the node's lease
+//   <prefix>/drained/<node>                      the node's endpoints get nothing new; stands until somebody ends it
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
 //   <prefix>/instances/<node>/<namespace>/<service>/<id>   one instance that registered itself, on the node's lease
 //   <prefix>/failing/<node>/<namespace>/<service>/<endpoint>   one endpoint that fails the node's checks, on the node's lease
@@ -36,7 +37,7 @@ export type ParsedKey =
   | { readonly kind: 'history' }
   | { readonly kind: 'join-token'; readonly id: string }
   | { readonly kind: 'operator'; readonly name: string }
-  | { readonly kind: 'revoked'; readonly node: string }
+  | { readonly kind: 'revoked' | 'drained'; readonly node: string }
   | { readonly kind: 'audit' | 'refusals' }
   | { readonly kind: 'other' };
 
@@ -69,6 +70,10 @@ export class Keyspace {
 
   node(node: string): string {
     return `${this.root}nodes/${node}`;
+  }
+
+  drained(node: string): string {
+    return `${this.root}drained/${node}`;
   }
 
   /** `workload` is "<namespace>/<name>". */
@@ -165,7 +170,7 @@ export class Keyspace {
     if (family === 'history' && second === undefined) return { kind: 'history' };
     if (family === 'join-tokens' && second === undefined) return { kind: 'join-token', id: first };
     if (family === 'operators' && second === undefined) return { kind: 'operator', name: first };
-    if (family === 'revoked' && second === undefined) return { kind: 'revoked', node: first };
+    if ((family === 'revoked' || family === 'drained') && second === undefined) return { kind: family, node: first };
     if ((family === 'audit' || family === 'refusals') && second === undefined) return { kind: family };
     if (family === 'acks' && second === undefined) return { kind: 'ack', node: first };
     if (second === undefined || third === undefined) return { kind: 'other' };

@@ -85,6 +85,7 @@ export class StoreView {
   readonly #instances = new Map<string, ReadonlyMap<string, RegisteredInstance>>();
   readonly #failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
   #liveNodes: ReadonlyMap<string, LiveNode> = new Map();
+  #drained: ReadonlySet<string> = new Set();
   /** By node name: those whose lease lives. */
   readonly nodes = new Map<string, NodeRecord>();
   /** By node name. */
@@ -141,7 +142,7 @@ export class StoreView {
   }
 
   get reports(): RegistryReports {
-    return { nodes: this.#liveNodes, instances: this.#instances, failing: this.#failing };
+    return { nodes: this.#liveNodes, instances: this.#instances, failing: this.#failing, drained: this.#drained };
   }
 
   get revision(): number {
@@ -265,6 +266,13 @@ export class StoreView {
       case 'revoked':
         setOrDelete(this.revocations, parsed.node, this.#read(key, entry?.value, readRevocation));
         return false;
+      case 'drained': {
+        const drained = new Set(this.#drained);
+        if (entry === null) drained.delete(parsed.node);
+        else drained.add(parsed.node);
+        this.#drained = drained;
+        return true;
+      }
       case 'audit':
       case 'refusals':
         setOrDelete(this[parsed.kind], key, this.#read(key, entry?.value, readAudit));

@@ -131,6 +131,17 @@ export interface RollbackResponse {
   changes: Change[];
 }
 
+export interface DrainNodeRequest {
+  node: string;
+  /** It gets new work again. */
+  end: boolean;
+}
+
+export interface DrainNodeResponse {
+  /** 0: it was so already. */
+  revision: number;
+}
+
 export interface GetRequest {
   kind: string;
   /** Empty: every namespace. */
@@ -181,7 +192,11 @@ export interface Node {
   workloads: WorkloadState[];
   rejected: Rejection[];
   /** What of the mesh it is told; absent: everything. */
-  interest: NodeInterest | undefined;
+  interest:
+    | NodeInterest
+    | undefined;
+  /** Its endpoints get nothing new. */
+  draining: boolean;
 }
 
 export interface NodeInterest {
@@ -1319,6 +1334,128 @@ export const RollbackResponse: MessageFns<RollbackResponse> = {
   },
 };
 
+function createBaseDrainNodeRequest(): DrainNodeRequest {
+  return { node: "", end: false };
+}
+
+export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
+  encode(message: DrainNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.end !== false) {
+      writer.uint32(16).bool(message.end);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.end = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    return DrainNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    const message = createBaseDrainNodeRequest();
+    message.node = object.node ?? "";
+    message.end = object.end ?? false;
+    return message;
+  },
+};
+
+function createBaseDrainNodeResponse(): DrainNodeResponse {
+  return { revision: 0 };
+}
+
+export const DrainNodeResponse: MessageFns<DrainNodeResponse> = {
+  encode(message: DrainNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.revision !== 0) {
+      writer.uint32(8).int64(message.revision);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.revision = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    return DrainNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    const message = createBaseDrainNodeResponse();
+    message.revision = object.revision ?? 0;
+    return message;
+  },
+};
+
 function createBaseGetRequest(): GetRequest {
   return { kind: "", namespace: "", name: "" };
 }
@@ -1801,6 +1938,7 @@ function createBaseNode(): Node {
     workloads: [],
     rejected: [],
     interest: undefined,
+    draining: false,
   };
 }
 
@@ -1832,6 +1970,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.interest !== undefined) {
       NodeInterest.encode(message.interest, writer.uint32(74).fork()).join();
+    }
+    if (message.draining !== false) {
+      writer.uint32(80).bool(message.draining);
     }
     return writer;
   },
@@ -1921,6 +2062,14 @@ export const Node: MessageFns<Node> = {
             message.interest = NodeInterest.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.draining = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1949,6 +2098,7 @@ export const Node: MessageFns<Node> = {
     message.interest = (object.interest !== undefined && object.interest !== null)
       ? NodeInterest.fromPartial(object.interest)
       : undefined;
+    message.draining = object.draining ?? false;
     return message;
   },
 };
@@ -2125,6 +2275,16 @@ export const AdminService = {
     responseSerialize: (value: RollbackResponse): Buffer => Buffer.from(RollbackResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RollbackResponse => RollbackResponse.decode(value),
   },
+  /** Endpoints on the node get nothing new, until that is ended. */
+  drainNode: {
+    path: "/mesh.v1.Admin/DrainNode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DrainNodeRequest): Buffer => Buffer.from(DrainNodeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DrainNodeRequest => DrainNodeRequest.decode(value),
+    responseSerialize: (value: DrainNodeResponse): Buffer => Buffer.from(DrainNodeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DrainNodeResponse => DrainNodeResponse.decode(value),
+  },
 } as const;
 
 export interface AdminServer extends UntypedServiceImplementation {
@@ -2141,6 +2301,8 @@ export interface AdminServer extends UntypedServiceImplementation {
   history: handleUnaryCall<HistoryRequest, HistoryResponse>;
   /** Brings every object back to how it stood after `revision`: one revision more, in the history like any other. */
   rollback: handleUnaryCall<RollbackRequest, RollbackResponse>;
+  /** Endpoints on the node get nothing new, until that is ended. */
+  drainNode: handleUnaryCall<DrainNodeRequest, DrainNodeResponse>;
 }
 
 export interface AdminClient extends Client {
@@ -2262,6 +2424,22 @@ export interface AdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RollbackResponse) => void,
+  ): ClientUnaryCall;
+  /** Endpoints on the node get nothing new, until that is ended. */
+  drainNode(
+    request: DrainNodeRequest,
+    callback: (error: ServiceError | null, response: DrainNodeResponse) => void,
+  ): ClientUnaryCall;
+  drainNode(
+    request: DrainNodeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DrainNodeResponse) => void,
+  ): ClientUnaryCall;
+  drainNode(
+    request: DrainNodeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DrainNodeResponse) => void,
   ): ClientUnaryCall;
 }
 
