@@ -178,7 +178,7 @@ export const enum Completion {
 }
 /**
  * Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of Settled and Abandoned only Target and Token have a meaning, of Failed
- * also Status (of an answer that was not taken), Reason, FirstByteUs, Attempts and GrpcStatus.
+ * also Status and GrpcStatus (of the answer that was not taken, else what a client is told for want of one), Reason (0: there was an answer) and Attempts.
  */
 export const enum CompletionKind {
   Ended = 0,

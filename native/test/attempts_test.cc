@@ -66,6 +66,11 @@ struct AttemptsBench {
     return true;
   }
   int32_t reason() const { return completions.empty() ? -1 : completions.back().reason; }
+  // The first attempt, of whose end the completion tells.
+  bool has_failed_by(int32_t status, Reason reason) const {
+    const Completion& first = completions.front();
+    return first.kind == CompletionKind::Failed && first.status == status && first.reason == static_cast<int32_t>(reason);
+  }
   bool ended() {
     return bench.run([&] { return !completions.empty() && completions.back().kind == CompletionKind::Ended; });
   }
@@ -121,6 +126,7 @@ TEST("attempts: an answer that the conditions name is not taken as long as anoth
   CHECK_EQ(told(&attempts, kGet, [](Peer1* first) { first->send(answer(503)); }), "200");
   CHECK_EQ(attempts.tried.size(), size_t{1});
   CHECK(attempts.tried[0] == std::vector<int32_t>{0});
+  CHECK(attempts.has_failed_by(503, Reason::None));
   AttemptsBench other(named);
   fcntl(other.second_listener, F_SETFL, O_NONBLOCK);
   CHECK_EQ(told(&other, kGet, [](Peer1* first) { first->send(answer(500)); }), "500");
@@ -141,6 +147,7 @@ TEST("attempts: a request that must not run twice has no other attempt unless th
     }));
     fcntl(other.second_listener, F_SETFL, O_NONBLOCK);
     CHECK_EQ(told(&other, kPost, reset), any_method ? "200" : "503");
+    CHECK_EQ(other.has_failed_by(503, Reason::UpstreamReset), any_method);
   }
 }
 

@@ -34,6 +34,22 @@ TEST("reactor: one request through, and its upstream connection again for the ne
   CHECK_EQ(bench.counter(Counter::UpstreamConnects), 1.0);
 }
 
+TEST("reactor: a completion that is wanted at once is told in the tick in which the answer leaves") {
+  for (const bool prompt : {false, true}) {
+    Bench bench;
+    int32_t told = 0;
+    bench.decide = [&](int32_t) { return Bench::to(0, prompt ? kPrompt : 0); };
+    bench.on_completions = [&](int32_t count) { told += count; };
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kGet);
+    Peer1 upstream(accept_upstream(bench));
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.send(kOk);
+    CHECK(bench.run([&] { return client.has("\r\n\r\nok"); }));
+    CHECK_EQ(told, prompt ? 1 : 0);
+  }
+}
+
 TEST("reactor: a dead endpoint brings the request back, with its body, for another decision") {
   Bench bench;
   bench.decide = [](int32_t attempt) { return Bench::to(attempt == 0 ? 1 : 0, kRetry); };

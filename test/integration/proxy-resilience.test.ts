@@ -32,6 +32,24 @@ async function serve(listener: RequestListener): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
+/** So many at once, each for so long; the others wait in line. */
+function queueing(concurrency: number, ms: number): RequestListener {
+  const line: (() => void)[] = [];
+  let busy = 0;
+  const begin = (response: ServerResponse): void => {
+    busy++;
+    setTimeout(() => {
+      busy--;
+      response.end('done');
+      line.shift()?.();
+    }, ms);
+  };
+  return (_, response) => {
+    if (busy < concurrency) begin(response);
+    else line.push(() => begin(response));
+  };
+}
+
 function service(name: string, ports: readonly number[], rule: string, policy: string): string {
   const slices = ports.map(
     (endpoint, index) => `
@@ -141,6 +159,12 @@ beforeAll(async () => {
         ownPolicy('budgeted', 'retryBudget: {budget: {percent: 20, interval: 10s}, minRetryRate: {count: 1, interval: 1s}}'),
       ) +
       service(
+        'slow',
+        [await serve(queueing(4, 10))],
+        '',
+        ownPolicy('slow', 'admission: {adaptive: {minRTTRequests: 20, maxConcurrency: 200}}'),
+      ) +
+      service(
         'classed',
         [hold],
         '',
@@ -242,4 +266,22 @@ test('of too many requests the less critical are shed first', async () => {
   expect((await Promise.all(high)).map((answer) => answer.status)).toEqual([200, 200]);
   expect((await Promise.all(low)).filter((answer) => answer.status === 200)).toHaveLength(6);
   expect(await metric('weft_admission_shed_total', 'classed:80",direction="outbound",class="1"')).toBe(6);
+});
+
+test('a service that is asked for more than it does gets what it can do, and the rest is refused at once', async () => {
+  let isOver = false;
+  const answers = { good: 0, shed: 0, other: 0 };
+  const clients = Array.from({ length: 60 }, async () => {
+    while (!isOver) {
+      const { status } = await ask('slow');
+      answers[status === 200 ? 'good' : status === 503 ? 'shed' : 'other']++;
+    }
+  });
+  await until(async () => answers.good > 100 && (await metric('weft_admission_min_rtt_seconds', 'slow')) > 0);
+  isOver = true;
+  await Promise.all(clients);
+  expect(answers.shed).toBeGreaterThan(100);
+  expect(answers.other).toBe(0);
+  // How many may wait is for the simulation to hold (test/simulate): here client and server are one busy process.
+  expect(await metric('weft_admission_min_rtt_seconds', 'slow')).toBeGreaterThanOrEqual(0.009);
 });

@@ -29,7 +29,6 @@ const C_REASON = Completion.Reason as number;
 const C_FIRST_BYTE = Completion.FirstByteUs as number;
 const C_GRPC = Completion.GrpcStatus as number;
 const ENDED = CompletionKind.Ended as number;
-const FAILED = CompletionKind.Failed as number;
 const ABANDONED = CompletionKind.Abandoned as number;
 
 /** Of a token: the edge, whether the attempt is a retry, the cluster's row; or of an answer of ours its reason (COMPLETION_REASONS). */
@@ -191,8 +190,6 @@ export class Gate {
       reason === UPSTREAM_RESET ||
       reason === UPSTREAM_TIMEOUT ||
       reason === UPSTREAM_PROTOCOL ||
-      // An attempt that failed without an answer that was declined.
-      (status === 0 && completions[c + Completion.Kind] === FAILED) ||
       (reason === RETRIES_EXHAUSTED && firstByteUs < 0);
     // The client went away before there was an answer, or it was never asked.
     if (!isLocal && firstByteUs < 0 && reason !== 0) return;

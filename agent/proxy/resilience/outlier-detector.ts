@@ -71,6 +71,8 @@ const TRIAL_PATIENCE_MS = 10_000;
 export class OutlierDetector {
   private policy: OutlierPolicy;
   private watched: Watched[] = [];
+  /** Of them, ejected or on trial. */
+  active = 0;
   private failures: number;
   private intervalEndsMs: number;
   /** Ever, by EJECTION_REASONS; and how many were not because too many were ejected already. */
@@ -96,16 +98,13 @@ export class OutlierDetector {
     this.watched = endpoints.map((endpoint) => known.get(endpoint) ?? this.newcomer(endpoint));
     const stays = new Set(endpoints);
     for (const { endpoint } of known.values()) if (!stays.has(endpoint)) this.endpoints.setUnavailable(endpoint, false);
+    this.active = this.watched.filter(({ phase }) => phase !== 'healthy').length;
   }
 
   /** The policy is gone. */
   close(): void {
     for (const { endpoint } of this.watched) this.endpoints.setUnavailable(endpoint, false);
     this.setRowWord(Row.Trial, -1);
-  }
-
-  get active(): number {
-    return this.watched.filter(({ phase }) => phase !== 'healthy').length;
   }
 
   /** Why it takes no work, in words; null: it does. */
@@ -155,6 +154,7 @@ export class OutlierDetector {
       this.overflows += 1;
       return;
     }
+    if (each.phase === 'healthy') this.active += 1;
     each.times += 1;
     const forMs = Math.min(baseEjectionMs * each.times, Math.max(maxEjectionMs, baseEjectionMs));
     each.phase = 'ejected';
@@ -180,6 +180,7 @@ export class OutlierDetector {
       this.eject(each, 'trial', nowMs, events);
     } else if (successes >= this.policy.trialRequests) {
       each.phase = 'healthy';
+      this.active -= 1;
       each.reason = null;
       this.forget(each);
       this.endpoints.setUnavailable(each.endpoint, false);

@@ -46,6 +46,14 @@ struct TriedEndpoints {
   }
 };
 
+// How an attempt failed: the answer that was not taken, or what a client is told for want of one.
+struct AttemptFailure {
+  int32_t status = 0;
+  // None: there was an answer.
+  Reason reason = Reason::None;
+  int32_t grpc_status = -1;
+};
+
 inline constexpr int32_t kNoMaxForwards = -1;
 inline constexpr int32_t kBadMaxForwards = -2;
 
@@ -64,6 +72,7 @@ struct Exchange {
   Address forwarded_client;
   bool has_forwarded_client = false;
   int32_t attempts = 0;
+  AttemptFailure failure;
   // Null: none has failed.
   std::unique_ptr<TriedEndpoints> tried;
   int32_t status = 0;

@@ -25,6 +25,22 @@ std::string_view find(const ResponseForm& response, std::string_view lower_name)
   return {};
 }
 
+AttemptFailure failure_of(AttemptEnd end) {
+  switch (end) {
+    case AttemptEnd::ConnectFailed:
+    case AttemptEnd::ConnectTimedOut:
+      return {503, Reason::ConnectFailure};
+    case AttemptEnd::Reset:
+    case AttemptEnd::Refused:
+      return {503, Reason::UpstreamReset};
+    case AttemptEnd::TimedOut:
+      return {504, Reason::UpstreamTimeout};
+    case AttemptEnd::BadResponse:
+      break;
+  }
+  return {502, Reason::UpstreamProtocol};
+}
+
 AnswerSigns signs_of(const ResponseForm& response) {
   AnswerSigns signs;
   signs.status = response.status();
@@ -55,25 +71,14 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
     detach_upstream();
     return replay(false);
   }
+  failure = failure_of(end);
   const bool wanted = replayable && wants_another(end, unsent);
   detach_upstream();
   if (wanted && may_try_again()) {
     const RetryConditions* conditions = tables->retry(decision.retry);
     return rest_before_next(conditions != nullptr ? conditions->backoff_ms(attempts, reactor_->random()) : 0);
   }
-  const bool exhausted = retries_exhausted_;
-  switch (end) {
-    case AttemptEnd::ConnectFailed:
-    case AttemptEnd::ConnectTimedOut:
-      return fail(503, exhausted ? Reason::RetriesExhausted : Reason::ConnectFailure);
-    case AttemptEnd::Reset:
-    case AttemptEnd::Refused:
-      return fail(503, exhausted ? Reason::RetriesExhausted : Reason::UpstreamReset);
-    case AttemptEnd::TimedOut:
-      return fail(504, Reason::UpstreamTimeout);
-    case AttemptEnd::BadResponse:
-      return fail(502, exhausted ? Reason::RetriesExhausted : Reason::UpstreamProtocol);
-  }
+  fail(failure.status, retries_exhausted_ && end != AttemptEnd::TimedOut ? Reason::RetriesExhausted : failure.reason);
 }
 
 // By what the route says; where it says nothing, by what does no harm.
@@ -114,6 +119,7 @@ bool HttpExchange::declines_answer(const ResponseForm& response) {
   const bool in_time = expires_ms == 0 || asked_ms < static_cast<int64_t>(remaining_ms());
   if (asked_ms == RetryConditions::kNever || asked_ms > kMaxAskedMs || !in_time || !may_try_again()) return false;
   const uint64_t backoff_ms = conditions->backoff_ms(attempts, reactor_->random());
+  failure = {signs.status, Reason::None, signs.grpc_status};
   detach_upstream();
   rest_before_next(asked_ms >= 0 ? static_cast<uint64_t>(asked_ms) : backoff_ms);
   return true;

@@ -114,6 +114,7 @@ void OpaqueDownstream::on_upstream_failed(bool timed_out) {
     // The client's connect has succeeded long ago; a reset is the only honest answer.
     return refuse(exchange_->attempts > 1 ? Reason::RetriesExhausted : Reason::ConnectFailure);
   }
+  exchange_->failure = {503, Reason::ConnectFailure, -1};
   reactor_->report_failed_attempt(*exchange_);
   counters.add(Counter::RetriesDecided);
   state_ = State::Queueing;

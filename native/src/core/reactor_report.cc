@@ -114,11 +114,21 @@ void Reactor::report_failed_attempt(Exchange& exchange) {
   give_back(exchange.counted_target);
   exchange.counted_target = -1;
   exchange.attempt_failed = true;
-  complete(exchange.decision, CompletionKind::Failed);
+  Completion completion = {};
+  completion.kind = CompletionKind::Failed;
+  completion.target = exchange.decision.target;
+  completion.token = exchange.decision.token;
+  completion.status = exchange.failure.status;
+  completion.reason = static_cast<int32_t>(exchange.failure.reason);
+  completion.grpc_status = exchange.failure.grpc_status;
+  completion.first_byte_us = -1;
+  completion.attempts = exchange.attempts;
+  add_completion(completion, exchange.decision.has(kPrompt));
 }
 
 void Reactor::abandon(const Decision& decision) {
-  if (decision.target < 0 && decision.target != kTargetDeferred) return;
+  // Who asked for completions counts what is passed on, too.
+  if (decision.target < 0 && decision.target != kTargetDeferred && !decision.has(kPrompt)) return;
   give_back(decision.target);
   complete(decision, CompletionKind::Abandoned);
 }
