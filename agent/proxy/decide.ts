@@ -748,10 +748,10 @@ export class Decider {
     return best;
   }
 
-  /** The attempt counts, and its completion is wanted at once. */
+  /** The attempt counts. */
   private watch(decisions: Int32Array, q: number, watched: number, isRetry: boolean): void {
     decisions[q + Decision.Token]! |= this.gate.begin(watched, isRetry);
-    decisions[q + Decision.Flags]! |= PROMPT;
+    if (this.gate.isLimited(watched)) decisions[q + Decision.Flags]! |= PROMPT;
   }
 
   /** Too many requests. */

@@ -103,5 +103,4 @@ test('an endpoint of a service that is watched is another one to a service that 
   const watched = new Set(Array.from({ length: 4 }, (_, random) => proxy.decide({ ...shop, random }).target));
   const other = proxy.decide({ listener: OUTBOUND, destination: ['10.0.0.2', 80] });
   expect(watched.has(other.target)).toBe(false);
-  expect(other.flags & DecisionFlag.Prompt).toBe(0);
 });

@@ -139,6 +139,11 @@ export class Gate {
     return Atomics.compareExchange(this.rows, row * ROW_WORDS + TRIAL, endpoint, -1) === endpoint;
   }
 
+  /** Whether the ends of attempts are wanted at once (DecisionFlag.Prompt). */
+  isLimited(row: number): boolean {
+    return this.rows[row * ROW_WORDS + Row.IsLimited] === 1;
+  }
+
   /** An attempt begins; returns what its token has beside the edge. */
   begin(row: number, isRetry: boolean): number {
     const at = row * ROW_WORDS;

@@ -196,6 +196,7 @@ export class Resilience {
     rows[at + Row.BudgetMinActive] = retryBudget?.active?.least ?? 0;
     rows[at + Row.SplitsLocal] = outliers?.splitsLocal === true ? 1 : 0;
     rows[at + Row.IsPassedOn] = isInbound ? 1 : 0;
+    rows[at + Row.IsLimited] = circuitBreaker !== null || retryBudget !== null || policy.admission !== null ? 1 : 0;
   }
 }
 

@@ -12,7 +12,7 @@ export const WHOLE = 65_536;
 export const RETRY = 1_024;
 
 /** Counts that only ever grow wrap: differences are taken with `| 0`. */
-export const ROW_WORDS = 32;
+export const ROW_WORDS = 36;
 export const enum Row {
   /** Attempts in flight, and those of them that are retries. */
   Active = 0,
@@ -49,6 +49,8 @@ export const enum Row {
   Share = 20,
   Asked = 24,
   Shed = 28,
+  /** 1: what is in flight is limited, so that it must be known at once that a request has ended. */
+  IsLimited = 32,
 }
 
 export const ENDPOINT_WORDS = 7;
