@@ -1,6 +1,7 @@
 // The model in force: applies updates, compiles them off the hot path, publishes each generation to every worker, opens and closes
 // gateway listeners. One update after the other; an update has been applied when the next request is decided by it.
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import type { PodHello } from '../link/pod-channel.js';
@@ -32,6 +33,7 @@ import type { QuotaClient } from './rate-limit/quota-client.js';
 import type { OutlierEvent } from './resilience/outlier-detector.js';
 import { Resilience } from './resilience/resilience.js';
 import { MAX_ROWS, ROW_WORDS, Row } from './resilience/state.js';
+import { sessionKeyOf } from './sessions.js';
 import { admit } from './tables/admission.js';
 import { ClusterRows, socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
@@ -183,6 +185,7 @@ export class DataPlane {
       guards: ids(MAX_ROWS - 1, { isBusy: (id) => Atomics.load(this.pool.resilience.rows, (id + 1) * ROW_WORDS + Row.Active) > 0 }),
       labels: this.labels,
       upstreamTls: this.upstreamTls,
+      sessionKey: sessionKeyOf(join(config.runDir, 'session.key')),
       hashTables: new HashTables(),
       clusterRows: new ClusterRows(),
       limits: this.limits,
@@ -306,7 +309,7 @@ export class DataPlane {
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
     this.resilience.configure(next.guarded);
-    await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns, limits: next.limits });
+    await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns, limits: next.limits, sessions: next.sessions });
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
     this.upstreamTls.releaseUnused();

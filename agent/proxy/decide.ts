@@ -24,6 +24,7 @@ import { below, mix, pickMember } from './pick.js';
 import { RateLimits } from './rate-limit/limits.js';
 import { RequestText } from './request-text.js';
 import { type Gate, OVERFLOW, rankOf } from './resilience/gate.js';
+import { type SessionSpec, Sessions } from './sessions.js';
 import { LABEL_BLACKHOLE, LABEL_PASSTHROUGH, LABEL_UNKNOWN } from './tables/labels.js';
 import {
   ACTION_WORDS,
@@ -151,6 +152,9 @@ export class Decider {
   private batch: Batch | null = null;
   private readonly text = new RequestText();
   private readonly rateLimits = new RateLimits(this.text);
+  private readonly sessions = new Sessions();
+  /** Endpoint of the session of the request that is decided on; -1: it has none. */
+  private kept = -1;
   /** The decision that is being made has words of the second half. */
   private isExtended = false;
 
@@ -455,7 +459,10 @@ export class Decider {
       const limits = this.tables.extras[extras + ExtrasWord.Limits]!;
       if (limits >= 0 && this.isLimited(batch, d, q, limits, label, traffic)) return;
     }
-    const backend = this.backendOf(action, random, failed) * BACKEND_WORDS;
+    const session = extras < 0 ? undefined : this.tables.sessions[this.tables.extras[extras + ExtrasWord.Session]!];
+    const isOfSession = session !== undefined && this.sessions.read(batch, this.tables, d, this.text, session);
+    const kept = isOfSession && failed < 0 ? this.backendOfSession(action) : -1;
+    const backend = (kept < 0 ? this.backendOf(action, random, failed) : kept) * BACKEND_WORDS;
     const cluster = backend < 0 ? -1 : backends[backend + B_CLUSTER]!;
     if (cluster === PASS_ON) {
       this.passOn(batch, d, q, descriptors[d + D_DESTINATION]! * DESTINATION_WORDS, OUTBOUND, true);
@@ -484,6 +491,8 @@ export class Decider {
     }
     const retries = extras < 0 ? -1 : this.tables.extras[extras + ExtrasWord.RetryAttempts]!;
     this.forward(batch, d, q, cluster, traffic, mix(random), retries);
+    this.kept = -1;
+    if (session !== undefined) this.keepSession(batch, d, q, session, isOfSession);
     this.finishExtended(batch, q);
   }
 
@@ -497,6 +506,38 @@ export class Decider {
     this.answer(batch, d, q, 429, Reply.RateLimited, label, traffic);
     this.finishExtended(batch, q);
     return true;
+  }
+
+  /** Row of the backend with the endpoint of the session, which forward() is to take; -1: it has gone. */
+  private backendOfSession(action: number): number {
+    const { actions, backends, clusters, members, sessionEndpoints } = this.tables;
+    const { high, low } = this.sessions;
+    const first = actions[action + ActionWord.Backends]!;
+    for (let row = first; row < first + actions[action + ActionWord.BackendCount]!; row++) {
+      const cluster = backends[row * BACKEND_WORDS + B_CLUSTER]! * CLUSTER_WORDS;
+      if (cluster < 0) continue;
+      const member = clusters[cluster + ClusterWord.Members]!;
+      for (let at = member; at < member + clusters[cluster + ClusterWord.MemberCount]!; at++) {
+        const endpoint = members[at * MEMBER_WORDS + M_ENDPOINT]!;
+        if (sessionEndpoints[endpoint * 2] !== high || sessionEndpoints[endpoint * 2 + 1] !== low) continue;
+        this.kept = endpoint;
+        return row;
+      }
+    }
+    return -1;
+  }
+
+  /** The client is told of an endpoint that is new to it, and again before the token is idle for too long. */
+  private keepSession(batch: Batch, d: number, q: number, session: SessionSpec, isOfSession: boolean): void {
+    const { sessions } = this;
+    const { sessionEndpoints } = this.tables;
+    const endpoint = batch.decisions[q]!;
+    if (endpoint < 0) return;
+    const [high, low] = [sessionEndpoints[endpoint * 2]!, sessionEndpoints[endpoint * 2 + 1]!];
+    const isSame = isOfSession && high === sessions.high && low === sessions.low;
+    if (isSame && !sessions.isOld(session)) return;
+    const lines = sessions.give(batch, d, session, high, low, isSame);
+    if (lines !== 0) this.addAnswerLines(batch.decisions, q, lines);
   }
 
   /** CORS, faults, mirrors and which answers are declined. True: the decision is made. */
@@ -663,8 +704,10 @@ export class Decider {
       this.refuse(batch, d, q, service, traffic);
       return;
     }
-    let picked =
-      isDialled && (balancer < 0 || !this.balancers.isHashed(balancer)) ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
+    let picked = this.kept >= 0 ? this.memberOf(cluster, this.kept) : -1;
+    if (picked < 0)
+      picked =
+        isDialled && (balancer < 0 || !this.balancers.isHashed(balancer)) ? this.memberOf(cluster, descriptors[d + D_PREVIOUS]!) : -1;
     if (picked < 0 && watched !== 0 && attempt === 0) picked = this.pickTrial(cluster, watched);
     if (picked < 0)
       picked =

@@ -2,6 +2,7 @@
 import type { EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener, TlsFailure } from '../native/engine.js';
 import type { PatternSpec } from './patterns.js';
 import type { LimitsSpec } from './rate-limit/spec.js';
+import type { SessionSpec } from './sessions.js';
 
 /** One generation: the engine's tables (made by createTables) and ours (packTables). */
 export interface PublishedTables {
@@ -9,6 +10,7 @@ export interface PublishedTables {
   readonly buffer: SharedArrayBuffer;
   readonly patterns: readonly PatternSpec[];
   readonly limits: LimitsSpec;
+  readonly sessions: readonly SessionSpec[];
 }
 
 export interface WorkerStart {

@@ -118,8 +118,8 @@ function run(start: WorkerStart): void {
   send({ kind: 'ready' });
 }
 
-const tablesOf = ({ buffer, patterns, limits }: PublishedTables): DecisionTables =>
-  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits));
+const tablesOf = ({ buffer, patterns, limits, sessions }: PublishedTables): DecisionTables =>
+  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits), sessions);
 
 /** Says how late the event loop is, and hears what it is to shed; again and again, for each time more of it is shed. */
 function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: number) => void): () => void {

@@ -5,10 +5,15 @@ import { ANY_REQUEST, compileRuleFrame, compileValue, soundMatches } from './htt
 import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compileParents, type ParentIndex } from './route-parents.js';
+import type { SessionIndex } from './session-persistence.js';
 
 type Match = Stored<'GRPCRoute'>['manifest']['spec']['rules'][number]['matches'][number];
 
-export function compileGrpcRoute(route: Stored<'GRPCRoute'>, index: BackendIndex & ParentIndex, report: ReportProblem): HttpRoute {
+export function compileGrpcRoute(
+  route: Stored<'GRPCRoute'>,
+  index: BackendIndex & ParentIndex & SessionIndex,
+  report: ReportProblem,
+): HttpRoute {
   const { namespace, name, createdAtMs, kind, manifest } = route;
   return {
     namespace,

@@ -20,11 +20,13 @@ import type { ReportProblem } from './problem.js';
 import { rateLimitsOfRule } from './rate-limits.js';
 import { compileParents, type ParentIndex } from './route-parents.js';
 
+import { compileSession, type SessionIndex } from './session-persistence.js';
+
 type Route = Stored<'HTTPRoute'>;
 type Rule = Route['manifest']['spec']['rules'][number];
 type Match = Rule['matches'][number];
 
-export function compileHttpRoute(route: Route, index: BackendIndex & ParentIndex, report: ReportProblem): HttpRoute {
+export function compileHttpRoute(route: Route, index: BackendIndex & ParentIndex & SessionIndex, report: ReportProblem): HttpRoute {
   const { spec } = route.manifest;
   const parents: RouteParent[] = compileParents(route, index, report);
   return {
@@ -39,7 +41,7 @@ export function compileHttpRoute(route: Route, index: BackendIndex & ParentIndex
   };
 }
 
-function compileRule(route: Route, rule: Rule, position: number, index: BackendIndex, report: ReportProblem): HttpRule[] {
+function compileRule(route: Route, rule: Rule, position: number, index: BackendIndex & SessionIndex, report: ReportProblem): HttpRule[] {
   const matches = soundMatches(rule.matches, position, report);
   if (matches.length === 0) return [];
   return [
@@ -83,11 +85,14 @@ export function soundMatches<M extends AnyMatch>(matches: readonly M[], position
 /** What the rules of an HTTPRoute and a GRPCRoute have in common. */
 export function compileRuleFrame(
   route: Route | Stored<'GRPCRoute'>,
-  rule: Pick<Rule, 'name' | 'backendRefs' | 'filters'>,
+  rule: Pick<Rule, 'name' | 'backendRefs' | 'filters' | 'sessionPersistence'>,
   position: number,
-  index: BackendIndex,
+  index: BackendIndex & SessionIndex,
   report: ReportProblem,
-): Pick<HttpRule, 'name' | 'backends' | 'requestHeaders' | 'responseHeaders' | 'mirrors' | 'cors' | 'fault' | 'rateLimits'> {
+): Pick<
+  HttpRule,
+  'name' | 'backends' | 'requestHeaders' | 'responseHeaders' | 'mirrors' | 'cors' | 'fault' | 'rateLimits' | 'sessionPersistence'
+> {
   const path = `spec.rules[${position}]`;
   const changes = compileFilters(route, rule.filters ?? [], path, index, report);
   const { requestHeaders, responseHeaders, mirrors, cors, unsupported, answer } = changes;
@@ -96,6 +101,7 @@ export function compileRuleFrame(
   const references = unsupported === undefined && answer === undefined ? (rule.backendRefs ?? []) : [];
   const backends = references.map((reference, at) => compileShare(route, reference, `${path}.backendRefs[${at}]`, changes, index, report));
   const answered = answer === undefined || unsupported !== undefined ? [] : [{ ...NO_BACKEND, answer }];
+  const sessionPersistence = compileSession(route, rule.sessionPersistence, position, index, report);
   const rateLimits = rateLimitsOfRule(route.kind, nameOf(route), rule.name ?? '', index);
   return {
     rateLimits,
@@ -106,6 +112,7 @@ export function compileRuleFrame(
     mirrors,
     cors,
     fault: undefined,
+    sessionPersistence,
   };
 }
 

@@ -218,6 +218,7 @@ function redirectOf({ namespace, name, createdAtMs }: IstioGateway, hosts: reado
         retry: undefined,
         fault: undefined,
         rateLimits: [],
+        sessionPersistence: undefined,
       },
     ],
     inOrder: true,

@@ -335,6 +335,7 @@ function ruleOf(
     retry: compileRetry(entry.retries),
     fault: compileFault(entry.fault),
     rateLimits: rateLimitsOfRule(object.kind, nameOf(object), entry.name ?? '', index),
+    sessionPersistence: undefined,
   };
 }
 

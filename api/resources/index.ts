@@ -7,7 +7,7 @@ export { ROOT_NAMESPACE } from './istio-common.js';
 export { configMapText } from './kind-config-map.js';
 export { ENDPOINT_LABELS, endpointLabels, MAX_WEIGHT, SERVICE_NAME_LABEL, WEIGHT_LABEL } from './kind-endpoint-slice.js';
 export { REGION_LABEL, ZONE_LABEL } from './kind-node.js';
-export { caBundle, isHidden, tlsKeyPair, withoutSecrets } from './kind-secret.js';
+export { caBundle, isHidden, secretBytes, tlsKeyPair, withoutSecrets } from './kind-secret.js';
 export { findKind, KINDS, type Kind, type KindDefinition, kindDefinition, LATER_KINDS, manifestKind, manifestPlural } from './kinds.js';
 export { type LabelSelector, selects } from './label-selector.js';
 export { DEFAULT_NAMESPACE } from './metadata.js';

@@ -4,7 +4,7 @@ import { grpcFilters } from './http-filter.js';
 import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
-import { choice, describe, fields, notActedOn, textOf, unique, withListRule, withRule } from './schema.js';
+import { choice, describe, fields, textOf, unique, withListRule, withRule } from './schema.js';
 import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
@@ -43,7 +43,7 @@ const rule = fields({
     .array(serviceBackendRef({ filters: grpcFilters.optional() }))
     .max(16)
     .optional(),
-  sessionPersistence: notActedOn('session persistence', sessionPersistence),
+  sessionPersistence: sessionPersistence.optional(),
 });
 
 const rules = withListRule(

@@ -4,19 +4,7 @@ import { checkFiltersOfRule, filters } from './http-filter.js';
 import { valueMatch } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
-import {
-  choice,
-  describe,
-  fields,
-  notActedOn,
-  type Report,
-  textOf,
-  type Unchecked,
-  unique,
-  wholeNumber,
-  withListRule,
-  withRule,
-} from './schema.js';
+import { choice, describe, fields, type Report, textOf, type Unchecked, unique, wholeNumber, withListRule, withRule } from './schema.js';
 import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, duration, durationMs, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
 
@@ -79,7 +67,7 @@ const rule = withRule(
     backendRefs: z.array(backendRef).max(16).optional(),
     timeouts: timeouts.optional(),
     retry: retry.optional(),
-    sessionPersistence: notActedOn('session persistence', sessionPersistence),
+    sessionPersistence: sessionPersistence.optional(),
   }),
   checkFiltersOfRule,
 );

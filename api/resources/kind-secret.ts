@@ -96,6 +96,14 @@ export function caBundle(manifest: SecretManifest): string {
   return firstText(manifest, ['ca.crt', 'cacert']);
 }
 
+/** Null: it has no such key. */
+export function secretBytes(manifest: SecretManifest, key: string): Buffer | null {
+  const plain = manifest.stringData?.[key];
+  const encoded = manifest.data?.[key];
+  if (plain !== undefined) return Buffer.from(plain);
+  return encoded === undefined ? null : Buffer.from(encoded, 'base64');
+}
+
 /** Of generic Secrets Istio's names of the keys. */
 function firstText(manifest: SecretManifest, keys: readonly string[]): string {
   return keys.map((key) => textOfKey(manifest, key)?.text).find((text) => text !== undefined) ?? '';

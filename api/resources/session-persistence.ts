@@ -1,11 +1,10 @@
 // SessionPersistence of routes. Owner: Gateway API v1 (experimental channel) and its CEL rules.
-import { z } from 'zod';
-import { choice, fields, isUnchecked, withRule } from './schema.js';
+import { choice, fields, isUnchecked, text, withRule } from './schema.js';
 import { duration } from './syntax.js';
 
 export const sessionPersistence = withRule(
   fields({
-    sessionName: z.string().max(128).optional(),
+    sessionName: text('the name of a cookie or header', /^[!#$%&'*+\-.^_`|~0-9A-Za-z]*$/, 128, 0).optional(),
     absoluteTimeout: duration.optional(),
     idleTimeout: duration.optional(),
     type: choice(['Cookie', 'Header']).optional(),

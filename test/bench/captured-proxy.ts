@@ -50,6 +50,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     tenants: ids(MAX_TENANTS - 1),
     guards: ids(64),
     labels: new Labels(4096),
+    sessionKey: Buffer.alloc(32),
     upstreamTls: new UpstreamTls(addon),
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
@@ -67,7 +68,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     model.apply(loaded.update);
     const next = compileTables(model, ++generation, 'bench', tableIds);
     const tables = addon.createTables(next.spec);
-    await pool.publish({ handle: tables, buffer: next.buffer, patterns: next.patterns, limits: next.limits });
+    await pool.publish({ handle: tables, buffer: next.buffer, patterns: next.patterns, sessions: next.sessions, limits: next.limits });
     if (handle !== null) addon.releaseTables(handle);
     handle = tables;
   };

@@ -64,6 +64,7 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
     tenants: ids(MAX_TENANTS - 1),
     labels: new Labels(MAX_LABELS),
     upstreamTls,
+    sessionKey: Buffer.alloc(32),
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
     guards: ids(MAX_ROWS - 1),

@@ -16,6 +16,8 @@ import {
   Redirect_PortFrom,
   type Retry,
   type Rewrite,
+  type SessionPersistence,
+  SessionPersistence_Type,
 } from '../../../api/gen/mesh/v1/model.js';
 import {
   COMPLETION_REASONS,
@@ -28,6 +30,7 @@ import {
   type RewriteSpec,
 } from '../../native/engine.js';
 import type { LimitPlan } from '../rate-limit/plan.js';
+import type { SessionSpec } from '../sessions.js';
 import { type Variant, variantName } from './clusters.js';
 import type { Conditions } from './conditions.js';
 import { Interner } from './interner.js';
@@ -96,6 +99,7 @@ export class Actions {
   readonly extras: number[] = [];
   readonly mirrors: number[] = [];
   readonly origins: number[] = [];
+  readonly sessions: SessionSpec[] = [];
   private readonly known = new Map<HttpRule, Map<string, number>>();
 
   constructor(
@@ -170,8 +174,8 @@ export class Actions {
   }
 
   private extrasOf(rule: HttpRule, match: HttpMatch | null, cluster: (of: Destination) => number, limits: number): number {
-    const { cors, mirrors, retry, fault } = rule;
-    if (cors === undefined && mirrors.length === 0 && retry === undefined && fault === undefined && limits < 0) return -1;
+    const { cors, mirrors, retry, fault, sessionPersistence: session } = rule;
+    if (mirrors.length === 0 && limits < 0 && [cors, retry, fault, session].every((each) => each === undefined)) return -1;
     const firstMirror = this.mirrors.length / MIRROR_WORDS;
     const wanted = mirrors.slice(0, MAX_MIRRORS);
     // As the first backend would get it.
@@ -186,6 +190,7 @@ export class Actions {
       ...this.retryOf(retry),
       ...this.faultOf(fault),
       limits,
+      session === undefined ? -1 : this.sessionOf(session),
     );
     return row;
   }
@@ -197,6 +202,12 @@ export class Actions {
     const subjects = [this.conditions.valueOf('header', 'origin'), this.conditions.valueOf('header', 'access-control-request-method')];
     this.origins.push(this.cors.add(spec), forwardsUnmatched ? 1 : 0, ...subjects, patterns.length, ...patterns);
     return at;
+  }
+
+  private sessionOf({ type, name, absoluteSeconds, idleSeconds, permanent, key }: SessionPersistence): number {
+    const isCookie = type === SessionPersistence_Type.COOKIE;
+    const subject = this.conditions.valueOf('header', isCookie ? 'cookie' : name);
+    return this.sessions.push({ subject, name, isCookie, absoluteSeconds, idleSeconds, isPermanent: permanent, key }) - 1;
   }
 
   private retryOf(retry: Retry | undefined): [retry: number, attempts: number] {

@@ -10,12 +10,13 @@ import {
   type Workload,
 } from '../../../api/gen/mesh/v1/model.js';
 import { isHostProcess, type Model } from '../../model/model.js';
-import type { DestinationSpec, TableSpec } from '../../native/engine.js';
+import type { DestinationSpec, EndpointSpec, TableSpec } from '../../native/engine.js';
 import type { PatternSpec } from '../patterns.js';
 import type { LimitMemory, LimitPlan } from '../rate-limit/plan.js';
 import { sourceKeys } from '../rate-limit/source-keys.js';
 import type { LimitsSpec } from '../rate-limit/spec.js';
 import type { GuardedCluster } from '../resilience/resilience.js';
+import { type SessionSpec, sessionEndpoint } from '../sessions.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
 import { BalancerRows } from './balancers.js';
@@ -55,6 +56,8 @@ export interface TableIds {
   readonly guards: StableIds;
   readonly labels: Labels;
   readonly upstreamTls: UpstreamContexts;
+  /** Of sessions whose rule has no key that all nodes know. */
+  readonly sessionKey: Uint8Array;
   readonly hashTables: HashTables;
   readonly clusterRows: ClusterRows;
   readonly limits: LimitMemory;
@@ -68,6 +71,7 @@ export interface Generation {
   readonly buffer: SharedArrayBuffer;
   readonly patterns: readonly PatternSpec[];
   readonly limits: LimitsSpec;
+  readonly sessions: readonly SessionSpec[];
   readonly clusters: readonly Cluster[];
   /** Those that differ from it by how or by which part they are spoken to: of gRPC, of subsets. */
   readonly variants: readonly Cluster[];
@@ -164,6 +168,7 @@ export function compileTables(
     sourceEgress: egressOf(model, sources.owners),
     outside: buildIndex(outsideScopes),
     sourceKeys: chains.limits.looksAtSources ? sourceKeys(sources.sources, ids.limits.hashKey) : [],
+    sessionEndpoints: chains.actions.sessions.length === 0 ? [] : sessionWords(clusterSet.endpoints),
     consumers: buildIndex(scopes.consumersBy(tenants)),
     sizes: [
       Math.ceil(chains.conditions.predicates.items.length / 32),
@@ -188,6 +193,7 @@ export function compileTables(
     buffer,
     patterns: chains.conditions.patterns.items,
     limits: chains.limits.spec,
+    sessions: chains.actions.sessions.map((session) => (session.key.length === 0 ? { ...session, key: ids.sessionKey } : session)),
     clusters: clusterSet.clusters,
     variants: clusterSet.variants,
     guarded: guards.clusters,
@@ -536,6 +542,13 @@ function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows 
 function namespaces(model: Model): Set<string> {
   const gateways = [...model.listeners.values()].map(({ gateway }) => gateway);
   return new Set([...model.workloads.keys(), ...model.services.keys(), ...gateways].map(namespaceOf));
+}
+
+/** By endpoint id, two each. */
+function sessionWords(endpoints: readonly EndpointSpec[]): number[] {
+  const words = new Array<number>(2 * (1 + Math.max(-1, ...endpoints.map(({ id }) => id)))).fill(0);
+  for (const { id, address, port } of endpoints) words.splice(id * 2, 2, ...sessionEndpoint(address, port));
+  return words;
 }
 
 function capacityWarnings(rows: readonly RouteRow[], labels: Labels): string[] {

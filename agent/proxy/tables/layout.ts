@@ -3,6 +3,7 @@
 
 import type { Patterns } from '../patterns.js';
 import { type Limits, NO_LIMITS } from '../rate-limit/limits.js';
+import type { SessionSpec } from '../sessions.js';
 
 /** Sections in the order in which they lie in the buffer. Each is an Int32Array of rows as described by the enums below. */
 const SECTIONS = [
@@ -22,6 +23,7 @@ const SECTIONS = [
   'sourceEgress',
   'outside',
   'sourceKeys',
+  'sessionEndpoints',
   'consumers',
   'actions',
   'backends',
@@ -175,7 +177,7 @@ export const enum BackendWord {
 }
 
 /** What few rules have. */
-export const EXTRAS_WORDS = 11;
+export const EXTRAS_WORDS = 12;
 export const enum ExtrasWord {
   /** Offset in origins; -1: no CORS. */
   Cors = 0,
@@ -193,6 +195,8 @@ export const enum ExtrasWord {
   AbortParts = 9,
   /** Set of rate limits; -1: none. */
   Limits = 10,
+  /** Index in DecisionTables.sessions; -1: none. */
+  Session = 11,
 }
 
 export const MIRROR_WORDS = 4;
@@ -388,6 +392,8 @@ export class DecisionTables {
   /** By Descriptor.SourceId: 1, who may reach what is in the registry alone; empty: everybody reaches everything. */
   readonly sourceEgress: Int32Array;
   readonly outside: Int32Array;
+  /** Two words by endpoint id, as tokens of sessions have them; empty: no rule has sessions. */
+  readonly sessionEndpoints: Int32Array;
   readonly hasOutside: boolean;
   /** SOURCE_KEY_WORDS by Descriptor.SourceId, where rate limits ask for them. */
   readonly sourceKeys: Int32Array;
@@ -416,6 +422,7 @@ export class DecisionTables {
     buffer: SharedArrayBuffer,
     readonly patterns: Patterns,
     readonly limits: Limits = NO_LIMITS,
+    readonly sessions: readonly SessionSpec[] = [],
   ) {
     const all = new Int32Array(buffer);
     this.generation = all[0]!;
@@ -440,6 +447,7 @@ export class DecisionTables {
     this.sourceEgress = view('sourceEgress');
     this.outside = view('outside');
     this.sourceKeys = view('sourceKeys');
+    this.sessionEndpoints = view('sessionEndpoints');
     this.consumers = view('consumers');
     this.actions = view('actions');
     this.backends = view('backends');

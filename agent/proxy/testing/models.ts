@@ -118,6 +118,7 @@ export function newIds(now: () => number = () => 0): TableIds {
     guards: ids(64),
     labels: new Labels(1024),
     upstreamTls: new NumberedContexts(),
+    sessionKey: Buffer.alloc(32, 7),
     hashTables: new HashTables(),
     clusterRows: new ClusterRows(),
     limits: new LimitMemory(() => 0, 1),

@@ -65,8 +65,8 @@ export interface TestDecision {
   readonly text: string;
 }
 
-const tablesOf = ({ buffer, patterns, limits }: Generation): DecisionTables =>
-  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits));
+const tablesOf = ({ buffer, patterns, limits, sessions }: Generation): DecisionTables =>
+  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits), sessions);
 
 export class TestProxy {
   readonly cells = new Cells(Cells.allocate());

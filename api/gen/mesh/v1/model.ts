@@ -570,6 +570,28 @@ export interface HttpRule {
     | undefined;
   /** Held where the rule is applied: by the client's proxy, or the gateway. */
   rateLimits: RateLimit[];
+  /** Absent: each request is balanced by itself. */
+  sessionPersistence: SessionPersistence | undefined;
+}
+
+/** Requests that show a token go to the endpoint that answered the first of their session, as long as it is there. */
+export interface SessionPersistence {
+  type: SessionPersistence_Type;
+  /** Of the cookie, or of the header (lower case). */
+  name: string;
+  /** From its first request; 0: no limit. */
+  absoluteSeconds: number;
+  /** From one request to the next; 0: no limit. */
+  idleSeconds: number;
+  /** The cookie outlives the browser's session, for absolute_seconds. */
+  permanent: boolean;
+  /** Seals tokens, 32 bytes, the same on all nodes; empty: each node's own. */
+  key: Buffer;
+}
+
+export enum SessionPersistence_Type {
+  COOKIE = 0,
+  HEADER = 1,
 }
 
 export interface HttpMatch {
@@ -4752,6 +4774,7 @@ function createBaseHttpRule(): HttpRule {
     retry: undefined,
     fault: undefined,
     rateLimits: [],
+    sessionPersistence: undefined,
   };
 }
 
@@ -4792,6 +4815,9 @@ export const HttpRule: MessageFns<HttpRule> = {
     }
     for (const v of message.rateLimits) {
       RateLimit.encode(v!, writer.uint32(98).fork()).join();
+    }
+    if (message.sessionPersistence !== undefined) {
+      SessionPersistence.encode(message.sessionPersistence, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -4905,6 +4931,14 @@ export const HttpRule: MessageFns<HttpRule> = {
             message.rateLimits.push(RateLimit.decode(reader, reader.uint32()));
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.sessionPersistence = SessionPersistence.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4938,6 +4972,124 @@ export const HttpRule: MessageFns<HttpRule> = {
     message.retry = (object.retry !== undefined && object.retry !== null) ? Retry.fromPartial(object.retry) : undefined;
     message.fault = (object.fault !== undefined && object.fault !== null) ? Fault.fromPartial(object.fault) : undefined;
     message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
+    message.sessionPersistence = (object.sessionPersistence !== undefined && object.sessionPersistence !== null)
+      ? SessionPersistence.fromPartial(object.sessionPersistence)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSessionPersistence(): SessionPersistence {
+  return { type: 0, name: "", absoluteSeconds: 0, idleSeconds: 0, permanent: false, key: Buffer.alloc(0) };
+}
+
+export const SessionPersistence: MessageFns<SessionPersistence> = {
+  encode(message: SessionPersistence, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== 0) {
+      writer.uint32(8).int32(message.type);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.absoluteSeconds !== 0) {
+      writer.uint32(24).uint32(message.absoluteSeconds);
+    }
+    if (message.idleSeconds !== 0) {
+      writer.uint32(32).uint32(message.idleSeconds);
+    }
+    if (message.permanent !== false) {
+      writer.uint32(40).bool(message.permanent);
+    }
+    if (message.key.length !== 0) {
+      writer.uint32(50).bytes(message.key);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionPersistence {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionPersistence();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.type = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.absoluteSeconds = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.idleSeconds = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.permanent = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.key = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<SessionPersistence>): SessionPersistence {
+    return SessionPersistence.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SessionPersistence>): SessionPersistence {
+    const message = createBaseSessionPersistence();
+    message.type = object.type ?? 0;
+    message.name = object.name ?? "";
+    message.absoluteSeconds = object.absoluteSeconds ?? 0;
+    message.idleSeconds = object.idleSeconds ?? 0;
+    message.permanent = object.permanent ?? false;
+    message.key = object.key ?? Buffer.alloc(0);
     return message;
   },
 };
