@@ -39,6 +39,7 @@ export class BalancerRows {
     members: readonly Member[],
   ): Grouping<Member> | null {
     const setting = policy?.loadBalancing;
+    if (policy === undefined && balancing <= Balancing.LeastRequest) return null;
     // A group's ready ones come first: tables of hashes are of them.
     const readyFirst = [...members.filter(({ isReady }) => isReady), ...members.filter(({ isReady }) => !isReady)];
     const grouping = grouped(readyFirst, setting?.locality, this.own);
