@@ -277,6 +277,39 @@ describe.each([
   });
 });
 
+describe('keys that clients do not choose', () => {
+  const given = (cookie: object): Setting => ({ algorithm: MAGLEV, hash: { key: { $case: 'cookie', value: { name: 'sid', ...cookie } } } }) as Setting;
+
+  test('who has no cookie is given one that leads where the request went, whatever else it says', () => {
+    const proxy = new TestProxy(tablesOf(given({ ttlSeconds: 3600, path: '/shop', attributes: [{ name: 'SameSite', value: 'Lax' }, { name: 'Secure' }] }), equal(10)));
+    const random = randoms(6);
+    const values = new Set<string>();
+    for (let i = 0; i < 100; i++) {
+      const { target, answerLines } = proxy.decide({ ...request, random: random() });
+      const [, value = ''] = /^set-cookie: sid=([0-9a-f]{16}); Max-Age=3600; Path=\/shop; HttpOnly; SameSite=Lax; Secure\r\n$/.exec(answerLines) ?? [];
+      expect(value).not.toBe('');
+      values.add(value);
+      const again = proxy.decide({ ...request, headers: { cookie: `a=b; sid=${value}` }, random: random() });
+      expect([again.target, again.answerLines]).toEqual([target, '']);
+    }
+    expect(values.size).toBe(100);
+  });
+
+  test('a session cookie has no Max-Age; without a lifetime none is given', () => {
+    expect(new TestProxy(tablesOf(given({ ttlSeconds: 0 }), equal(3))).decide(request).answerLines).toMatch(/^set-cookie: sid=[0-9a-f]{16}; HttpOnly\r\n$/);
+    expect(new TestProxy(tablesOf(given({}), equal(3))).decide(request).answerLines).toBe('');
+  });
+
+  test('a client has one endpoint by its address, for requests and for bytes', () => {
+    const proxy = new TestProxy(tablesOf({ algorithm: RING_HASH, hash: { key: { $case: 'sourceAddress', value: true } } }, equal(10)));
+    const of = (source: string, random: number, opaque = false): number => proxy.decide({ ...request, source, random, opaque }).target;
+    const clients = Array.from({ length: 50 }, (_, index) => `10.2.0.${index}`);
+    const found = clients.map((client, index) => of(client, index));
+    expect(clients.map((client, index) => of(client, index + 99, true))).toEqual(found);
+    expect(new Set(found).size).toBeGreaterThan(7);
+  });
+});
+
 describe('locality', () => {
   const at = (region: string, zone: string, fields: EndpointFields = {}): EndpointFields => ({ region, zone, ...fields });
   const places = [at('eu', 'a'), at('eu', 'a'), at('eu', 'b'), at('eu', 'b'), at('us', 'a'), at('asia', 'a')];

@@ -18,7 +18,7 @@ import {
 import { account } from './account.js';
 import { Balancers } from './balance.js';
 import type { EndpointStates } from './endpoint-states.js';
-import { keyHash } from './hash-key.js';
+import { giveCookie, givesCookie, keyHash } from './hash-key.js';
 import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
 import { RateLimits } from './rate-limit/limits.js';
@@ -713,7 +713,7 @@ export class Decider {
       picked =
         balancer < 0
           ? pickMember(tables, cluster, random, failed, this.outstanding)
-          : this.pickBalanced(batch, d, cluster, balancer, random, failed);
+          : this.pickBalanced(batch, d, q, cluster, balancer, random, failed);
     if (picked >= 0 && watched !== 0) picked = this.withRoom(cluster, watched, picked);
     if (picked < 0) {
       if (picked === ALL_FULL) this.refuse(batch, d, q, service, traffic);
@@ -804,9 +804,17 @@ export class Decider {
   }
 
   /** By the policy of its cluster. */
-  private pickBalanced(batch: Batch, d: number, cluster: number, balancer: number, random: number, failed: number): number {
+  private pickBalanced(batch: Batch, d: number, q: number, cluster: number, balancer: number, random: number, failed: number): number {
     const { tables, balancers } = this;
-    const hash = balancers.isHashed(balancer) ? keyHash(batch, tables, this.text, d, balancer) : -1;
+    let hash = -1;
+    if (balancers.isHashed(balancer)) {
+      hash = keyHash(batch, tables, this.text, d, balancer);
+      if (hash < 0 && batch.descriptors[d + D_KIND] !== OPAQUE && givesCookie(tables, balancer)) {
+        const at = batch.header[Header.TextBytes]!;
+        hash = giveCookie(batch, tables, balancer, random);
+        if (hash >= 0) this.addAnswerLines(batch.decisions, q, (at << 16) | (batch.header[Header.TextBytes]! - at));
+      }
+    }
     return balancers.pick(cluster, balancer, hash, random, failed);
   }
 

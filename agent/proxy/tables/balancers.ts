@@ -128,6 +128,8 @@ export class BalancerRows {
         return [Subject.Path, -1];
       case 'cookie':
         return [this.conditions.valueOf('header', 'cookie'), this.cookieOf(key.value)];
+      case 'sourceAddress':
+        return [this.conditions.valueOf('clientAddress', ''), -1];
       default:
         return [Subject.Nothing, -1];
     }

@@ -63,6 +63,7 @@ export interface TestDecision {
   readonly rewrite: number;
   readonly mirrorMask: number;
   readonly text: string;
+  readonly answerLines: string;
 }
 
 const tablesOf = ({ buffer, patterns, limits, sessions }: Generation): DecisionTables =>
@@ -119,7 +120,8 @@ export class TestProxy {
     this.decider.run();
     const isExtended = (decisions[Decision.Flags]! & DecisionFlag.Extended) !== 0;
     const extended = (word: number, none: number): number => (isExtended ? decisions[word]! : none);
-    const text = extended(Decision.Text, 0);
+    const textAt = (place: number): string =>
+      Buffer.from(this.batch.texts.subarray(place >>> 16, (place >>> 16) + (place & 0xffff))).toString();
     return {
       target: decisions[Decision.Target]!,
       flags: decisions[Decision.Flags]!,
@@ -131,7 +133,8 @@ export class TestProxy {
       delayMs: extended(Decision.DelayMs, 0),
       rewrite: extended(Decision.Rewrite, -1),
       mirrorMask: extended(Decision.MirrorMask, 0),
-      text: Buffer.from(this.batch.texts.subarray(text >>> 16, (text >>> 16) + (text & 0xffff))).toString(),
+      text: textAt(extended(Decision.Text, 0)),
+      answerLines: textAt(extended(Decision.AnswerLines, 0)),
     };
   }
 
@@ -222,7 +225,7 @@ export class TestProxy {
     });
     const list = offset + Math.ceil(spec.predicates.length / 32);
     spec.values.forEach(({ kind, name }, index) => {
-      const value = (kind === 'header' ? request.headers : request.query)?.[name];
+      const value = kind === 'clientAddress' ? request.source : (kind === 'header' ? request.headers : request.query)?.[name];
       if (value === undefined) return;
       predicates.set([index, this.place(value), Buffer.byteLength(value)], list + 1 + 3 * predicates[list]!);
       predicates[list]! += 1;

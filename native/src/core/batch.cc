@@ -211,10 +211,16 @@ int32_t Batch::place_of(std::string_view bytes) {
   return arena_.offset(copy);
 }
 
-void Batch::add_opaque(const DescriptorContext& context) {
+void Batch::add_opaque(const DescriptorContext& context, const Tables& tables) {
   pending_[size_].base = nullptr;
   pending_[size_].size = 0;
-  begin_descriptor(context, StreamKind::Opaque);
+  int32_t* words = begin_descriptor(context, StreamKind::Opaque);
+  if (tables.client_value() >= 0) {
+    MatchedValues values;
+    add_client(context, tables, &values);
+    memset(predicates_ + predicates_used_, 0, tables.predicate_words() * sizeof(uint32_t));
+    add_matches(false, values, tables, words);
+  }
   size_++;
 }
 

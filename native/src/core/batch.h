@@ -69,7 +69,7 @@ class Batch {
   void add_request(const DescriptorContext& context, const Tables& tables, const uint8_t* base, size_t size);
   // False: no room in the arena. `stream` is the id on its connection.
   bool add_request(const DescriptorContext& context, const Tables& tables, const struct Http2Request& request, bool ends, uint32_t stream);
-  void add_opaque(const DescriptorContext& context);
+  void add_opaque(const DescriptorContext& context, const Tables& tables);
 
   // Marks every decision as not made and publishes the counts.
   void prepare(int32_t generation, uint64_t now_us);

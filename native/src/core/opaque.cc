@@ -44,14 +44,15 @@ void OpaqueDownstream::begin(bool detects) {
 }
 
 void OpaqueDownstream::enter_batch() {
-  if (!reactor_->batch().has_room(0)) {
+  const Tables& tables = *reactor_->tables();
+  if (!reactor_->batch().has_room(tables.client_value() >= 0 ? tables.match_words() : 0)) {
     state_ = State::Queueing;
     return reactor_->resume_later(this);
   }
   state_ = State::Deciding;
   DescriptorContext context = descriptor_context(exchange_.get());
   if (detection_ != nullptr) context.flags |= kDescriptorTentative;
-  reactor_->batch().add_opaque(context);
+  reactor_->batch().add_opaque(context, tables);
 }
 
 void OpaqueDownstream::on_decision(const Batch::Pending&, const Decision& decision) {
