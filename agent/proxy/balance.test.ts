@@ -278,15 +278,19 @@ describe.each([
 });
 
 describe('keys that clients do not choose', () => {
-  const given = (cookie: object): Setting => ({ algorithm: MAGLEV, hash: { key: { $case: 'cookie', value: { name: 'sid', ...cookie } } } }) as Setting;
+  const given = (cookie: object): Setting =>
+    ({ algorithm: MAGLEV, hash: { key: { $case: 'cookie', value: { name: 'sid', ...cookie } } } }) as Setting;
 
   test('who has no cookie is given one that leads where the request went, whatever else it says', () => {
-    const proxy = new TestProxy(tablesOf(given({ ttlSeconds: 3600, path: '/shop', attributes: [{ name: 'SameSite', value: 'Lax' }, { name: 'Secure' }] }), equal(10)));
+    const proxy = new TestProxy(
+      tablesOf(given({ ttlSeconds: 3600, path: '/shop', attributes: [{ name: 'SameSite', value: 'Lax' }, { name: 'Secure' }] }), equal(10)),
+    );
     const random = randoms(6);
     const values = new Set<string>();
     for (let i = 0; i < 100; i++) {
       const { target, answerLines } = proxy.decide({ ...request, random: random() });
-      const [, value = ''] = /^set-cookie: sid=([0-9a-f]{16}); Max-Age=3600; Path=\/shop; HttpOnly; SameSite=Lax; Secure\r\n$/.exec(answerLines) ?? [];
+      const [, value = ''] =
+        /^set-cookie: sid=([0-9a-f]{16}); Max-Age=3600; Path=\/shop; HttpOnly; SameSite=Lax; Secure\r\n$/.exec(answerLines) ?? [];
       expect(value).not.toBe('');
       values.add(value);
       const again = proxy.decide({ ...request, headers: { cookie: `a=b; sid=${value}` }, random: random() });
@@ -296,7 +300,9 @@ describe('keys that clients do not choose', () => {
   });
 
   test('a session cookie has no Max-Age; without a lifetime none is given', () => {
-    expect(new TestProxy(tablesOf(given({ ttlSeconds: 0 }), equal(3))).decide(request).answerLines).toMatch(/^set-cookie: sid=[0-9a-f]{16}; HttpOnly\r\n$/);
+    expect(new TestProxy(tablesOf(given({ ttlSeconds: 0 }), equal(3))).decide(request).answerLines).toMatch(
+      /^set-cookie: sid=[0-9a-f]{16}; HttpOnly\r\n$/,
+    );
     expect(new TestProxy(tablesOf(given({}), equal(3))).decide(request).answerLines).toBe('');
   });
 

@@ -1,12 +1,14 @@
 // Load balancing by what policies say, on the real `weft proxy --static` process between real clients and servers.
 import { writeFileSync } from 'node:fs';
 import { createServer, type IncomingHttpHeaders, request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import { expect, test } from '@jest/globals';
+import { expect, jest, test } from '@jest/globals';
 import { eventually, freePort } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
+jest.setTimeout(30_000);
 const scope = new ProxyScope();
 
 interface Endpoint {
@@ -31,7 +33,7 @@ async function endpoint(name: string, { place = 'eu/a', labels = 'version=v1' } 
 }
 
 /** Gateway "edge" on `port`, all of it to Service shop, with what else is given. */
-function manifests(port: number, endpoints: readonly Endpoint[], ...more: string[]): string {
+function manifests(port: number, tcpPort: number, endpoints: readonly Endpoint[], ...more: string[]): string {
   const slices = endpoints.map(({ name, port: target, place, labels, isReady }) => {
     const [region, zone] = place.split('/');
     return `apiVersion: discovery.k8s.io/v1
@@ -52,7 +54,9 @@ kind: Gateway
 metadata: {name: edge}
 spec:
   selector: {istio: ingressgateway}
-  servers: [{bind: 127.0.0.1, port: {number: ${port}, name: http, protocol: HTTP}, hosts: ["*"]}]`,
+  servers:
+  - {bind: 127.0.0.1, port: {number: ${port}, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {bind: 127.0.0.1, port: {number: ${tcpPort}, name: tcp, protocol: TCP}, hosts: ["*"]}`,
     ...more,
   ].join('\n---\n');
 }
@@ -66,6 +70,8 @@ spec:
   http:
   - match: [{uri: {prefix: /v2}}]
     route: [{destination: {host: shop, subset: v2}}]
+  - route: [{destination: {host: shop}}]
+  tcp:
   - route: [{destination: {host: shop}}]`;
 const balanced = (loadBalancer: string): string => `apiVersion: mesh.weft.dev/v1
 kind: TrafficPolicy
@@ -86,10 +92,10 @@ interface Answer {
 }
 
 async function shop(endpoints: readonly Endpoint[], policies: readonly string[], ...flags: string[]) {
-  const port = await freePort();
+  const [port, tcpPort] = [await freePort(), await freePort()];
   const file = join(scope.folder, 'shop.yaml');
   let revision = 1;
-  const write = (): void => writeFileSync(file, manifests(port, endpoints, ALL, ...policies));
+  const write = (): void => writeFileSync(file, manifests(port, tcpPort, endpoints, ALL, ...policies));
   write();
   const proxy = await scope.start(file, ...flags);
   const send = (path = '/', headers: Record<string, string> = {}): Promise<Answer> =>
@@ -118,7 +124,19 @@ async function shop(endpoints: readonly Endpoint[], policies: readonly string[],
     write();
     await proxy.says(`revision ${revision} is in force`, from);
   };
-  return { proxy, send, counts, change };
+  /** The name that answers a request sent as bytes, from that address. */
+  const tcp = (localAddress: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      let answer = '';
+      const socket = connect({ host: '127.0.0.1', port: tcpPort, localAddress });
+      socket.on('data', (bytes) => {
+        answer += bytes.toString();
+      });
+      socket.on('end', () => resolve(answer.split('\r\n\r\n')[1] ?? ''));
+      socket.on('error', reject);
+      socket.write('GET / HTTP/1.0\r\n\r\n');
+    });
+  return { proxy, send, counts, change, tcp };
 }
 
 test('peak EWMA leaves a slow endpoint alone, and comes back to it when it is not slow any more', async () => {
@@ -191,4 +209,34 @@ test('a subset has the policy that a rule says of it, the rest that of the host'
   for (const user of ['ann', 'bob']) expect(Object.values(await counts(10, '/v2', () => ({ 'x-user': user })))).toEqual([10]);
   const spread = await counts(60, '/v2', (index) => ({ 'x-user': `user-${index}` }));
   expect(Object.keys(spread).sort()).toEqual(['a2', 'b2', 'c2']);
+});
+
+test('a cookie that is given leads to one endpoint as long as that is there, and then to another', async () => {
+  const endpoints = await Promise.all(['one', 'two', 'three', 'four'].map((name) => endpoint(name)));
+  const policy = rule('  trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: sid, ttl: 60s, path: /}}}}');
+  const { send, counts, change } = await shop(endpoints, [policy]);
+  const first = await send();
+  const [line = ''] = first.headers['set-cookie'] ?? [];
+  expect(line).toMatch(/^sid=[0-9a-f]{16}; Max-Age=60; Path=\/; HttpOnly$/);
+  const cookie = line.split(';')[0]!;
+  expect(await counts(20, '/', () => ({ cookie }))).toEqual({ [first.name]: 20 });
+  expect((await send('/', { cookie })).headers['set-cookie']).toBeUndefined();
+  endpoints.find(({ name }) => name === first.name)!.isReady = false;
+  await change();
+  const [other, ...more] = Object.entries(await counts(20, '/', () => ({ cookie })));
+  expect([other![0] === first.name, other![1], more]).toEqual([false, 20, []]);
+  endpoints.find(({ name }) => name === first.name)!.isReady = true;
+  await change();
+  expect(await counts(5, '/', () => ({ cookie }))).toEqual({ [first.name]: 5 });
+});
+
+test('clients have one endpoint by their address, over HTTP and TCP', async () => {
+  const endpoints = await Promise.all(['one', 'two', 'three', 'four'].map((name) => endpoint(name)));
+  const policy = rule('  trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}');
+  const { counts, tcp } = await shop(endpoints, [policy]);
+  const [only, ...more] = Object.entries(await counts(20));
+  expect([only![1], more]).toEqual([20, []]);
+  for (let i = 0; i < 5; i++) expect(await tcp('127.0.0.1')).toBe(only![0]);
+  const others = await Promise.all(Array.from({ length: 30 }, (_, index) => tcp(`127.0.1.${index + 1}`)));
+  expect(new Set(others).size).toBe(4);
 });
