@@ -142,8 +142,8 @@ export class RateLimits {
   /** Its place in `texts`; 0: there is no room. */
   private write({ header, texts }: Batch, policyLine: Uint8Array, { limiter, line }: CountedLimit, isRefused: boolean): number {
     const first = header[Header.TextBytes]!;
-    // Four numbers of ten digits, with what is between.
-    if (first + policyLine.length + line.length + 64 > texts.length) return 0;
+    // Four numbers of ten digits, with what is between. Half of the room is for paths, without which requests fail.
+    if (first + policyLine.length + line.length + 64 > texts.length / 2) return 0;
     const seconds = Math.ceil(limiter.waitUs / US);
     const wait = isRefused && seconds < 1 ? 1 : seconds;
     let at = put(texts, first, policyLine);

@@ -177,12 +177,9 @@ export class LimitMemory {
 }
 
 /** Takes what workers have counted out of their words, which are small. */
-export function collect(held: HeldLimit): { readonly admitted: number; readonly refused: number } {
-  const admitted = Atomics.exchange(held.limiter.words, LimitWord.Admitted, 0) >>> 0;
-  const refused = Atomics.exchange(held.limiter.words, LimitWord.Refused, 0) >>> 0;
-  held.admitted += admitted;
-  held.refused += refused;
-  return { admitted, refused };
+export function collect(held: HeldLimit): void {
+  held.admitted += Atomics.exchange(held.limiter.words, LimitWord.Admitted, 0) >>> 0;
+  held.refused += Atomics.exchange(held.limiter.words, LimitWord.Refused, 0) >>> 0;
 }
 
 function newLimit(limit: RateLimit, firstShare: number): HeldLimit {

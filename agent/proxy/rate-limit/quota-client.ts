@@ -18,6 +18,8 @@ const [MAX_KEYS, MAX_KEYS_OF_ALL] = [1_024, 16_384];
 interface Standing {
   readonly held: HeldLimit;
   readonly bucket: TokenBucket;
+  /** Requests until the last measurement. */
+  counted: number;
   /** Demand of the limit, and of its keys: parts of it. */
   demand: number;
   readonly keys: Map<number, number>;
@@ -68,7 +70,7 @@ export class QuotaClient {
     for (const [name, held] of wanted) {
       if (this.standings.get(name)?.held === held) continue;
       const bucket = held.limiter as TokenBucket;
-      this.standings.set(name, { held, bucket, demand: 0, keys: new Map(), leased: new Map() });
+      this.standings.set(name, { held, bucket, counted: 0, demand: 0, keys: new Map(), leased: new Map() });
     }
     if (this.standings.size > 0 && !this.isStarted) {
       this.isStarted = true;
@@ -127,12 +129,16 @@ export class QuotaClient {
       const { held, bucket, keys } = standing;
       const { requests, perMs } = held.limit;
       const whole = (requests * us) / (perMs * 1_000);
-      const { admitted, refused } = collect(held);
+      // Others take counts out of the workers' memory too.
+      collect(held);
+      const counted = held.admitted + held.refused;
+      const asked = counted - standing.counted;
+      standing.counted = counted;
       if (isFirst) continue;
-      standing.demand = smoothed(standing.demand, (admitted + refused) / whole);
-      const asked = new Map(bucket.takeAsked());
-      for (const key of new Set([...keys.keys(), ...asked.keys()])) {
-        const demand = smoothed(keys.get(key) ?? 0, (asked.get(key) ?? 0) / whole);
+      standing.demand = smoothed(standing.demand, asked / whole);
+      const askedBy = new Map(bucket.takeAsked());
+      for (const key of new Set([...keys.keys(), ...askedBy.keys()])) {
+        const demand = smoothed(keys.get(key) ?? 0, (askedBy.get(key) ?? 0) / whole);
         if (demand < 1e-4) keys.delete(key);
         else keys.set(key, demand);
       }
