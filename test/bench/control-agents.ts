@@ -1,6 +1,9 @@
 // A process of its own with a thousand agents: each a connection with a discovery stream that acks what it is sent and, where told so, a
 // registration with its heartbeats. They hold no model and decode no resources: what is measured is the controller. Told what to do over IPC.
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
+import { nodeUris } from '../../api/access/names.js';
+import { type SecureChannel, secureChannel } from '../../api/access/secure-channel.js';
 import {
   DiscoveryRequest,
   DiscoveryService,
@@ -9,9 +12,17 @@ import {
   RegistryService,
 } from '../../api/gen/mesh/v1/discovery.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
+import { issue } from '../../controller/ca/certificate.js';
 
 /** To this process. */
-export type AgentsOrder = { readonly kind: 'start'; readonly address: string; readonly agents: number };
+export interface AgentsOrder {
+  readonly kind: 'start';
+  readonly address: string;
+  readonly agents: number;
+  /** PEM, of whoever signs the agents' certificates and the controller's; null: plaintext. */
+  readonly authority: { readonly certificate: string; readonly key: string } | null;
+}
+
 /** From it. Times are milliseconds since the epoch. */
 export type AgentsReport =
   | { readonly kind: 'ready' }
@@ -20,6 +31,7 @@ export type AgentsReport =
   | { readonly kind: 'failed'; readonly message: string };
 
 const HEARTBEAT_MS = 3_000;
+const RETRY_MS = 1_000;
 const identity = (bytes: Buffer): Buffer => bytes;
 const report = (message: AgentsReport): void => void process.send?.(message);
 
@@ -59,26 +71,55 @@ function headOf(bytes: Buffer): Head {
   return head;
 }
 
+const PLAINTEXT: SecureChannel = { credentials: credentials.createInsecure(), options: {} };
+const HOUR_MS = 3_600_000;
+
+/** As a node that has joined. */
+function secured(node: string, { certificate, key }: NonNullable<AgentsOrder['authority']>): SecureChannel {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const times = { notBeforeMs: Date.now() - HOUR_MS, notAfterMs: Date.now() + HOUR_MS };
+  const own = issue(
+    { certificate: new X509Certificate(certificate), key: createPrivateKey(key) },
+    { commonName: 'weft node', publicKey, dnsNames: [], uris: nodeUris(node, 0), usages: ['client'], ...times },
+  );
+  return secureChannel({
+    authorities: [certificate],
+    certificate: own,
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  });
+}
+
 class Agents {
   readonly #revisions: number[] = [];
   /** How many stand behind `#told` + 1. */
   #oldest = 0;
 
-  start({ address, agents }: AgentsOrder): void {
+  start({ address, agents, authority }: AgentsOrder): void {
     for (let index = 0; index < agents; index++) {
       this.#revisions.push(0);
-      this.#run(index, address);
+      this.#run(index, address, authority === null ? PLAINTEXT : secured(`node-${index}`, authority));
     }
   }
 
-  #run(index: number, address: string): void {
+  #run(index: number, address: string, channel: SecureChannel): void {
     const node = `node-${index}`;
-    const client = new Client(address, credentials.createInsecure(), {
+    const client = new Client(address, channel.credentials, {
+      ...channel.options,
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_http_proxy': 0,
       'grpc.service_config_disable_resolution': 1,
     });
-    const failed = (error: Error): void => report({ kind: 'failed', message: `${node}: ${error.message}` });
+    let isOver = false;
+    const failed = (error: Error): void => {
+      if (channel === PLAINTEXT) report({ kind: 'failed', message: `${node}: ${error.message}` });
+      if (channel === PLAINTEXT || isOver) return;
+      // As an agent: of a thousand handshakes at once some take longer than the controller waits for one.
+      isOver = true;
+      clearInterval(beating);
+      client.close();
+      setTimeout(() => this.#run(index, address, channel), RETRY_MS * (1 + Math.random()));
+    };
+    let beating: NodeJS.Timeout | undefined;
     const serialize = (request: DiscoveryRequest): Buffer => Buffer.from(DiscoveryRequest.encode(request).finish());
     const stream = client.makeBidiStreamRequest(DiscoveryService.stream.path, serialize, identity);
     stream.on('error', failed);
@@ -102,7 +143,12 @@ class Agents {
     const beat = (): void => void register.write(RegisterRequest.fromPartial({ node, zone: 'z', version: 'bench' }));
     beat();
     // Not all at once, as real ones would not.
-    setTimeout(() => setInterval(beat, HEARTBEAT_MS), (index * HEARTBEAT_MS) / 1_000);
+    setTimeout(
+      () => {
+        if (!isOver) beating = setInterval(beat, HEARTBEAT_MS);
+      },
+      (index * HEARTBEAT_MS) / 1_000,
+    );
   }
 
   #at(index: number, revision: number): void {
