@@ -218,7 +218,7 @@ export class NatCapture implements CaptureHandle {
     this.pods.set(key, { path, counters: this.pods.get(key)?.counters ?? [] });
     // Held until the proxy, which then has its configuration, listens there: its first beat says so.
     const beats = failClosed && holdMs > 0 ? [] : this.tool.beats(this.addon, path, aliveMs, failClosed);
-    this.server.add({ key, name: path, netns: this.addon.openInNamespace(path, 'netns'), beats });
+    this.server.add({ key, name: path, netns: this.openNamespace(path, beats), beats });
     // As by the programs of eBPF: with its configuration known and no proxy there, it is refused rather than held.
     if (failClosed && !this.server.hasProxies) for (const { descriptor, isFile, renew } of beats) writeBeat(descriptor, isFile, renew);
     this.completeServer();
@@ -238,6 +238,16 @@ export class NatCapture implements CaptureHandle {
     if (cgroups.length === 0) return;
     const { log } = this.options;
     log.warn({ mode: this.mode }, `${this.mode} can't tell who on the host connects: --probes-from has no effect, probes pass the proxy`);
+  }
+
+  /** Where it can't be opened (the pod went at this moment) what was opened in it is of no use either. */
+  private openNamespace(path: string, beats: readonly { readonly descriptor: number }[]): number {
+    try {
+      return this.addon.openInNamespace(path, 'netns');
+    } catch (error) {
+      for (const { descriptor } of beats) this.addon.closeDescriptor(descriptor);
+      throw error;
+    }
   }
 
   attached(): number[] {

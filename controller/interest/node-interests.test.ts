@@ -1,11 +1,12 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { type CompiledResource, compileModel, encodeResource } from '../../api/compile/index.js';
-import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { HttpRoute, ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { parseManifests, type StoredObject } from '../../api/resources/index.js';
 import { ModelHistory } from '../serve/model-history.js';
 import type { Interest } from './interest.js';
 import { NodeInterests } from './node-interests.js';
+import { isAlike } from './topology.js';
 import { unitsOf, type VisibleResource } from './units.js';
 
 function parsed(content: string): StoredObject[] {
@@ -310,4 +311,14 @@ test.each([
     return digest;
   });
   expect(digests[1]).not.toBe(digests[0]);
+});
+
+test('a step of a canary leads where it led before, which costs no topology; another backend, or a mirror, does', () => {
+  const route = (service: string, weight: number, mirror = 'shop/m'): CompiledResource => ({
+    ...{ type: ResourceType.HTTP_ROUTE, name: 'shop/r' },
+    message: HttpRoute.fromPartial({ rules: [{ backends: [{ service, weight }], mirrors: [{ service: mirror }] }] }),
+  });
+  expect(isAlike([route('shop/a', 90)], [route('shop/a', 50)])).toBe(true);
+  expect(isAlike([route('shop/a', 90)], [route('shop/b', 90)])).toBe(false);
+  expect(isAlike([route('shop/a', 90)], [route('shop/a', 90, 'shop/n')])).toBe(false);
 });

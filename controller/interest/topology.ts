@@ -189,9 +189,9 @@ function factsOf(resource: CompiledResource | undefined): unknown {
     case ResourceType.ENDPOINT:
       return [resource.message.service, resource.message.node, resource.message.workload, resource.message.check?.node];
     case ResourceType.HTTP_ROUTE:
-      return [resource.message.parents, resource.message.rules.map(({ backends, mirrors }) => [backends, mirrors])];
+      return [resource.message.parents, resource.message.rules.flatMap(({ backends, mirrors }) => namesOf([...backends, ...mirrors]))];
     case ResourceType.CONNECTION_ROUTE:
-      return [resource.message.parents, resource.message.backends];
+      return [resource.message.parents, namesOf(resource.message.backends)];
     case ResourceType.LISTENER:
       return [resource.message.gateway];
     case ResourceType.WORKLOAD:
@@ -199,6 +199,11 @@ function factsOf(resource: CompiledResource | undefined): unknown {
     default:
       return undefined;
   }
+}
+
+/** Not their weights: a step of a canary leads where it led before. */
+function namesOf(backends: readonly { readonly service: string }[]): string[] {
+  return backends.map(({ service }) => service);
 }
 
 function setIn<Value>(sets: Map<string, Set<Value>>, key: string): Set<Value> {
