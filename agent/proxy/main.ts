@@ -14,7 +14,8 @@ import { DiscoveryClient } from '../discovery/discovery-client.js';
 import { loadAddon } from '../native/addon.js';
 import { takeNamespaces, watchNamespaces } from '../native/netns.js';
 import { makeRunDirectory } from '../run-directory.js';
-import { AccessLogSink, drainRing, formatRecord } from './access-log.js';
+import { AccessLogSink, drainRing } from './access-log.js';
+import { AccessLogLines } from './access-log-lines.js';
 import type { ProxyConfig } from './config.js';
 import { findTraffic } from './confinement.js';
 import { DataPlane, engineNowUs } from './data-plane.js';
@@ -266,15 +267,12 @@ function startAccessLog(config: ProxyConfig, plane: DataPlane, log: Logger): () 
     edge: (slot: number, row: number) => edgeName(plane.pool.memories[slot]!.cells, plane.labels, row),
     rule: ruleName,
   };
+  const lines = new AccessLogLines(names, mode === 'errors', (bytes) => sink.write(bytes));
   const drain = (): void => {
     plane.pool.memories.forEach(({ accessLog }, slot) => {
-      if (accessLog === null) return;
-      let lines = '';
-      drainRing(accessLog, (record, texts) => {
-        lines += formatRecord(record, texts, slot, names, mode === 'errors') ?? '';
-      });
-      if (lines !== '') sink.write(lines);
+      if (accessLog !== null) drainRing(accessLog, (records, bytes, at) => lines.add(records, bytes, at, slot));
     });
+    lines.flush();
   };
   const timer = setInterval(drain, ACCESS_LOG_INTERVAL_MS);
   const reopen = (): void => sink.reopen();
