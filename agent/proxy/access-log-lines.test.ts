@@ -44,7 +44,7 @@ function record({ words = new Map(), texts = {}, startedMs = 1_795_281_234_007.9
     [AccessLogRecord.UpstreamPort, 9_000],
   ]);
   for (const [word, value] of [...defaults, ...words]) set(word, value);
-  parts.forEach((part, i) => set(LENGTHS[i]!, part.length));
+  for (const [i, part] of parts.entries()) set(LENGTHS[i]!, part.length);
   fixed.writeDoubleLE(startedMs, AccessLogRecord.StartedMs * 4);
   fixed.writeDoubleLE(5_000_000_000, AccessLogRecord.Received * 4);
   fixed.writeDoubleLE(99, AccessLogRecord.Sent * 4);

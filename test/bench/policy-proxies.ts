@@ -1,5 +1,5 @@
 // The proxies of the policy benchmark. `weft` and `haproxy` do the same work: 50 routes by path prefix and two headers, retries, outlier
-// detection, an access log of JSON lines in a file, and what http1-proxies.ts has; weft by peak EWMA, HAProxy, which has none, by least
+// detection, a rate limit by client, an access log of JSON lines in a file, and what http1-proxies.ts has; weft by peak EWMA, HAProxy, which has none, by least
 // connections. `bare`: ours with one route and no policy.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +9,12 @@ import { gateway, httpRoute, localSlice, routeTo, service, yaml } from './manife
 
 /** In the folder of command(). */
 export const ACCESS_LOG = 'access.log';
+/** By which requests are counted apart. */
+const CLIENT_HEADER = 'x-client';
 /** What every route asks for. */
-export const MATCHED_HEADERS = { 'x-client': 'mobile', 'x-version': 'v2' };
+export const MATCHED_HEADERS = { [CLIENT_HEADER]: 'mobile', 'x-version': 'v2' };
+/** More than any proxy gets: all pass, and are counted. */
+const MAX_PER_SECOND = 1_000_000;
 
 export const weftPolicy: ProxySetup = {
   name: 'weft',
@@ -60,6 +64,7 @@ function trafficPolicy(): object {
       targetRefs: [{ kind: 'Service', name: 'pool' }],
       loadBalancer: { type: 'PeakEWMA' },
       outlierDetection: { consecutive5xxErrors: 5, successRate: {}, failurePercentage: {} },
+      rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, by: [{ header: CLIENT_HEADER }] }],
     },
   };
 }
@@ -104,6 +109,9 @@ frontend edge
 ${Object.entries(MATCHED_HEADERS)
   .map(([name, value], i) => `  acl ${conditions[i]} req.hdr(${name}) -m str ${value}`)
   .join('\n')}
+  stick-table type string len 64 size 100k expire 10s store http_req_rate(1s)
+  http-request track-sc0 req.hdr(${CLIENT_HEADER})
+  http-request deny deny_status 429 if { sc_http_req_rate(0) gt ${MAX_PER_SECOND} }
   option forwardfor
   unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-Id

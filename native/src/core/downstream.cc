@@ -5,6 +5,7 @@
 
 #include "core/exchange.h"
 #include "core/reactor.h"
+#include "core/socket.h"
 
 namespace weft {
 
@@ -45,6 +46,11 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_target = std::exchange(origin_.dialled, -1);
   }
   return context;
+}
+
+const Peer& Downstream::reached() {
+  if (origin_.destination.port == 0 && !origin_.listener.is_captured()) local_peer(fd_, &origin_.destination);
+  return origin_.destination;
 }
 
 TargetContext Downstream::target_context(StreamKind kind) const {

@@ -39,7 +39,7 @@ struct ClientSecurity {
 struct DownstreamOrigin {
   ListenerInfo listener;
   Peer client;
-  // Original destination of captured traffic; unset on gateway listeners.
+  // Original destination of captured traffic; unset on gateway listeners until reached() was asked for.
   Peer destination;
   // Of the listener; null: the proxy's own namespace.
   SharedScope scope;
@@ -62,6 +62,8 @@ class Downstream : public Connection {
   // The decision on what this connection put into the batch.
   virtual void on_decision(const Batch::Pending& pending, const Decision& decision) = 0;
   TargetContext target_context(StreamKind kind) const;
+  // The original destination, or of a gateway's listener this end of the connection: the kernel is asked for it once.
+  const Peer& reached();
 
  protected:
   // Ids of this connection's addresses in the tables of now.

@@ -197,7 +197,7 @@ class Reactor {
   // Subtracts a decision's endpoint from `outstanding`; -1: nothing.
   void give_back(int32_t target);
   // The exchange is over: completion, access log, counters, outstanding.
-  void report(Exchange& exchange, const Downstream& downstream, Reason reason);
+  void report(Exchange& exchange, Downstream& downstream, Reason reason);
   // The decision on a connection whose protocol was not known holds, or another one takes its place.
   void report_detection(Exchange& exchange, CompletionKind kind);
   // It will stand in a batch again, for another.
@@ -249,7 +249,7 @@ class Reactor {
   void keep_reserve();
   void complete(const Decision& decision, CompletionKind kind);
   void add_completion(const Completion& completion, bool is_urgent);
-  void write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason);
+  void write_access_log(const Exchange& exchange, Downstream& downstream, Reason reason);
 
   EngineOptions options_;
   Decide decide_;

@@ -71,7 +71,7 @@ void Reactor::give_back(int32_t target) {
   __atomic_sub_fetch(&options_.outstanding[target], 1, __ATOMIC_RELAXED);
 }
 
-void Reactor::report(Exchange& exchange, const Downstream& downstream, Reason reason) {
+void Reactor::report(Exchange& exchange, Downstream& downstream, Reason reason) {
   give_back(exchange.counted_target);
   exchange.counted_target = -1;
   counters_.add(Counter::BytesDownstreamReceived, static_cast<double>(exchange.received));
@@ -148,11 +148,10 @@ void Reactor::add_completion(const Completion& completion, bool is_urgent) {
   completion_is_urgent_ |= is_urgent;
 }
 
-void Reactor::write_access_log(const Exchange& exchange, const Downstream& downstream, Reason reason) {
+void Reactor::write_access_log(const Exchange& exchange, Downstream& downstream, Reason reason) {
   AccessLogRecord record;
   const DownstreamOrigin& origin = downstream.origin();
-  Peer destination = origin.destination;
-  if (!origin.listener.is_captured()) local_peer(downstream.fd(), &destination);
+  const Peer& destination = downstream.reached();
   record.kind = access_log_kind(exchange.kind);
   record.latency_us = clipped_us(exchange.started_us, now_us_);
   record.started_ms = unix_ms() - record.latency_us / 1e3;
