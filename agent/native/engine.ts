@@ -81,12 +81,17 @@ export const enum DescriptorFlag {
   Dialled = 256,
   /** A copy of a request: PreviousToken is the number of its mirror (Decision.Mirrors). Its answer goes nowhere. */
   Mirror = 512,
+  /**
+   * A second attempt, beside the one at PreviousTarget, which is under way. Whichever answers first counts, the other one is Abandoned. Answered
+   * locally: there is none, and no completion.
+   */
+  Hedge = 1024,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
 
 /** Words of the decision for the descriptor at the same position. All must be written, each time. */
-export const DECISION_WORDS = 17;
+export const DECISION_WORDS = 19;
 export const enum Decision {
   /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. DEFERRED. ≤ -100: answer locally with status -value (opaque: reset). */
   Target = 0,
@@ -120,6 +125,10 @@ export const enum Decision {
   DelayMs = 15,
   /** Complete header lines for the answer, whoever gives it, in `texts`: as Text. Of each decision on the request the last ones hold. */
   AnswerLines = 16,
+  /** After so long without an answer a second attempt is asked for (DescriptorFlag.Hedge); 0: never. */
+  HedgeMs = 17,
+  /** Instead of EngineLimits.streamIdleTimeoutMs; 0: that. */
+  IdleTimeoutMs = 18,
 }
 /**
  * Decision.Target: not yet. The request waits, outside the batch, until its token is written to Engine.answered; then it is a descriptor
@@ -163,7 +172,7 @@ export const enum Completion {
   Reason = 3,
   /** µs from the first byte of the head (or accept) to the last byte of the answer. */
   LatencyUs = 4,
-  /** µs from the decision to the first byte of the upstream's answer; -1 if none came. */
+  /** µs from the decision to the first byte of the upstream's answer; -1 if none came. Of an Abandoned one: until another answered first, else -1. */
   FirstByteUs = 5,
   /** Bytes read from downstream / written to it, low and high 32 bits. */
   ReceivedLow = 6,
@@ -177,14 +186,15 @@ export const enum Completion {
   GrpcStatus = 12,
 }
 /**
- * Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of Settled and Abandoned only Target and Token have a meaning, of Failed
- * also Status and GrpcStatus (of the answer that was not taken, else what a client is told for want of one), Reason (0: there was an answer) and Attempts.
+ * Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of Settled and Abandoned only Target and Token have a meaning, and of
+ * Abandoned FirstByteUs; of Failed also Status and GrpcStatus (of the answer that was not taken, else what a client is told for want of one),
+ * Reason (0: there was an answer) and Attempts.
  */
 export const enum CompletionKind {
   Ended = 0,
   /** The decision was tentative and holds: its connection is opaque, and will end. */
   Settled = 1,
-  /** Whom it was for has gone before it was carried out; or it was tentative and is none any more. */
+  /** Whom it was for has gone before it was carried out; or it was tentative and is none any more; or another attempt answered first. */
   Abandoned = 2,
   /** It failed (DecisionFlag.Retry): the request stands in a batch again, or has ended meanwhile, with a target of -1. */
   Failed = 3,

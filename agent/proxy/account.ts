@@ -1,12 +1,14 @@
 // The account of requests, connections and attempts that ended, for metrics and load balancing. On a worker's thread, for each of them:
 // allocates nothing, must not throw.
 import { COMPLETION_REASONS, Completion, CompletionKind } from '../native/engine.js';
+import type { Attempts } from './attempts.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { type Cells, outcomeOf } from './metrics/cells.js';
 import { type Gate, TOKEN_EDGE, TOKEN_ROW_BITS } from './resilience/gate.js';
 
 const ENDED = CompletionKind.Ended as number;
 const SETTLED = CompletionKind.Settled as number;
+const ABANDONED = CompletionKind.Abandoned as number;
 const FAILED = CompletionKind.Failed as number;
 /**
  * Bit i: grpc-status i is the server's failure, as HTTP's 5xx is (Envoy's grpcToHttpStatus): Unknown, DeadlineExceeded, Unimplemented,
@@ -22,7 +24,15 @@ const LOCAL = -100;
 const REASON_RATE_LIMITED = COMPLETION_REASONS.indexOf('RL');
 
 /** Of the completion at word `c`. */
-export function account(cells: Cells, states: EndpointStates, gate: Gate, nowUs: number, completions: Int32Array, c: number): void {
+export function account(
+  cells: Cells,
+  states: EndpointStates,
+  gate: Gate,
+  attempts: Attempts,
+  nowUs: number,
+  completions: Int32Array,
+  c: number,
+): void {
   const target = completions[c + Completion.Target]!;
   const kind = completions[c + Completion.Kind]!;
   const token = completions[c + Completion.Token]!;
@@ -31,6 +41,11 @@ export function account(cells: Cells, states: EndpointStates, gate: Gate, nowUs:
     if (kind === SETTLED) cells.opened[token & TOKEN_EDGE]! += 1;
     else if (target >= 0) giveUp(cells, target, kind === FAILED);
     if (kind === FAILED && target >= 0) states.observe(target, -1, 0, nowUs);
+    const slowUs = completions[c + Completion.FirstByteUs]!;
+    if (kind === ABANDONED && target >= 0 && slowUs >= 0) {
+      states.observe(target, slowUs, slowUs, nowUs);
+      attempts.observe(target, slowUs);
+    }
     return;
   }
   const status = completions[c + Completion.Status]!;
@@ -45,6 +60,7 @@ export function account(cells: Cells, states: EndpointStates, gate: Gate, nowUs:
   cells.endpointRequests[target]! += 1;
   if (isError(status, reason) || isGrpcFailure(grpcStatus)) cells.endpointErrors[target]! += 1;
   const firstByteUs = completions[c + Completion.FirstByteUs]!;
+  attempts.observe(target, firstByteUs);
   if (firstByteUs >= 0 || reason !== CLIENT_LEFT) states.observe(target, firstByteUs, completions[c + Completion.LatencyUs]!, nowUs);
 }
 

@@ -16,6 +16,7 @@ import {
   StreamKind,
 } from '../native/engine.js';
 import { account } from './account.js';
+import { Attempts } from './attempts.js';
 import { Balancers } from './balance.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { giveCookie, givesCookie, keyHash } from './hash-key.js';
@@ -57,12 +58,14 @@ import {
   NodeWord,
   OriginsWord,
   PASS_ON,
+  PLAN_WORDS,
+  PlanWord,
   Reply,
   SCOPE_WORDS,
   ScopeWord,
   WHOLE_CONNECTION,
 } from './tables/layout.js';
-import { untried } from './tried.js';
+import { isTried, untried } from './tried.js';
 
 // An enum of another module is an object to the compiler: copied once, so that the walk reads constants.
 const D_KIND = Descriptor.Kind as number;
@@ -95,6 +98,7 @@ const GATEWAY = ListenerKind.Gateway as number;
 const OUTBOUND = ListenerKind.Outbound as number;
 const INBOUND = ListenerKind.Inbound as number;
 const MIRROR = DescriptorFlag.Mirror as number;
+const HEDGE = DescriptorFlag.Hedge as number;
 const EXTENDED = DecisionFlag.Extended as number;
 const OPTIONS = METHODS.indexOf('OPTIONS');
 const L_KIND = ListenerWord.Kind as number;
@@ -157,6 +161,7 @@ export class Decider {
   private kept = -1;
   /** The decision that is being made has words of the second half. */
   private isExtended = false;
+  private attempts: Attempts;
 
   constructor(
     tables: DecisionTables,
@@ -168,6 +173,7 @@ export class Decider {
   ) {
     this.tables = tables;
     this.balancers = new Balancers(tables, states, outstanding);
+    this.attempts = new Attempts(tables, null);
   }
 
   /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. */
@@ -194,13 +200,15 @@ export class Decider {
       this.next.inherit(this.tables);
       this.tables = this.next;
       this.balancers = new Balancers(this.tables, this.states, this.outstanding);
+      this.attempts = new Attempts(this.tables, this.attempts);
       this.next = null;
     }
     // First what has ended: it makes room for what begins.
     const completions = header[Header.CompletionCount]!;
     const nowUs = batch.clock[0]!;
     this.balancers.nowUs = nowUs;
-    for (let i = 0; i < completions; i++) account(this.cells, this.states, this.gate, nowUs, batch.completions, i * COMPLETION_WORDS);
+    for (let i = 0; i < completions; i++)
+      account(this.cells, this.states, this.gate, this.attempts, nowUs, batch.completions, i * COMPLETION_WORDS);
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
   };
@@ -626,6 +634,8 @@ export class Decider {
       decisions[q + Decision.Retry] = -1;
       decisions[q + Decision.DelayMs] = 0;
       decisions[q + Decision.AnswerLines] = 0;
+      decisions[q + Decision.HedgeMs] = 0;
+      decisions[q + Decision.IdleTimeoutMs] = 0;
     }
     decisions[q + word] = value;
   }
@@ -714,30 +724,35 @@ export class Decider {
         balancer < 0
           ? pickMember(tables, cluster, random, failed, this.outstanding)
           : this.pickBalanced(batch, d, q, cluster, balancer, random, failed);
+    const tried = (d / DESCRIPTOR_WORDS) * MAX_TRIED;
+    if (picked >= 0 && attempt > 0)
+      picked =
+        balancer < 0
+          ? untried(tables, cluster, picked, batch.tried, tried, random)
+          : this.balancers.untried(balancer, picked, batch.tried, tried, random);
     if (picked >= 0 && watched !== 0) picked = this.withRoom(cluster, watched, picked);
     if (picked < 0) {
       if (picked === ALL_FULL) this.refuse(batch, d, q, service, traffic);
       else this.answer(batch, d, q, 503, Reply.NoEndpoint, service, traffic);
       return;
     }
-    // The last one was avoided already.
-    if (attempt > 1) {
-      const tried = (d / DESCRIPTOR_WORDS) * MAX_TRIED;
-      picked =
-        balancer < 0
-          ? untried(tables, cluster, picked, batch.tried, tried, random)
-          : this.balancers.untried(balancer, picked, batch.tried, tried, random);
-    }
     const member = picked * MEMBER_WORDS;
+    const endpoint = tables.members[member + M_ENDPOINT]!;
+    const plan = tables.attemptPlans[cluster]!;
+    const isHedge = (descriptors[d + D_FLAGS]! & HEDGE) !== 0;
+    if (isHedge && (isTried(batch.tried, tried, endpoint) || !this.attempts.takesHedge(plan))) {
+      decisions[q] = -503;
+      return;
+    }
     const limits = tables.clusters[row + ClusterWord.Limits]!;
     if (limits >= 0 && tables.members[member + MemberWord.IsLast] === 1 && this.isLimited(batch, d, q, limits, service, traffic)) return;
-    const endpoint = tables.members[member + M_ENDPOINT]!;
+    const mayRetry = plan < 0 ? retries : this.planAttempts(batch, d, q, row, plan, retries);
     Atomics.add(this.outstanding, endpoint, 1);
     this.cells.inFlight[endpoint]! += 1;
     let flags = this.logFlag as number;
     if (traffic === Traffic.Outbound) flags |= tables.members[member + MemberWord.IsLocal] === 1 ? DELIVER : INJECT;
-    const mayRetry = retries < 0 ? attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1 : attempt < retries;
-    if (mayRetry && (watched === 0 || this.gate.mayRetry(watched))) flags |= RETRY;
+    const isAllowed = mayRetry < 0 ? attempt < MAX_RETRIES && tables.clusters[row + ClusterWord.MemberCount]! > 1 : attempt < mayRetry;
+    if (isAllowed && (watched === 0 || this.gate.mayRetry(watched))) flags |= RETRY;
     decisions[q] = endpoint;
     decisions[q + Decision.Flags] = flags;
     decisions[q + Decision.Token] = this.begin(descriptors, d, service, tables.members[member + MemberWord.Label]!, traffic);
@@ -816,6 +831,21 @@ export class Decider {
       }
     }
     return balancers.pick(cluster, balancer, hash, random, failed);
+  }
+
+  /** What the policy of the cluster (at `row`) says of further attempts, where the rule says nothing. How many retries there may be, as forward(). */
+  private planAttempts({ descriptors, decisions }: Batch, d: number, q: number, row: number, plan: number, retries: number): number {
+    const { clusters, plans } = this.tables;
+    const isMirror = (descriptors[d + D_FLAGS]! & MIRROR) !== 0;
+    if (isMirror || descriptors[d + D_KIND] === OPAQUE) return retries;
+    const hedgeMs = this.attempts.hedgeAfterMs(plan, descriptors[d + D_METHOD]!, descriptors[d + D_ATTEMPT] === 0);
+    if (hedgeMs > 0 && clusters[row + ClusterWord.MemberCount]! > 1) this.extend(decisions, q, Decision.HedgeMs, hedgeMs);
+    const at = plan * PLAN_WORDS;
+    const attempts = plans[at + PlanWord.RetryAttempts]!;
+    if (retries >= 0 || attempts < 0) return retries;
+    this.extend(decisions, q, Decision.Retry, plans[at + PlanWord.Retry]!);
+    if (decisions[q + Decision.AttemptTimeoutMs] === 0) decisions[q + Decision.AttemptTimeoutMs] = plans[at + PlanWord.AttemptTimeoutMs]!;
+    return attempts;
   }
 
   private answer(

@@ -2,6 +2,7 @@
 // model's ClusterPolicy, whole for each scope. One service at a time.
 import type { ClusterPolicy, ScopedPolicy } from '../gen/mesh/v1/model.js';
 import { ROOT_NAMESPACE, seenFrom } from '../resources/index.js';
+import { hedgingOfPolicy, retriesOfPolicy } from './attempts.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type HostIndex, rulesOf, servicesOf } from './istio-hosts.js';
 import { balancingOfPolicy, balancingOfRule, balancingOfService, sorted } from './load-balancing.js';
@@ -31,6 +32,8 @@ function ofRule(policy: Omit<RulePolicy, 'portLevelSettings'>): Sections {
     circuitBreaker: circuitBreakerOfRule(policy),
     retryBudget: retryBudgetOfRule(policy),
     admission: undefined,
+    hedging: undefined,
+    retries: undefined,
   });
 }
 
@@ -44,6 +47,8 @@ function ofPolicies(policies: readonly Stored<'TrafficPolicy'>[]): Sections {
     circuitBreaker: map(first('circuitBreaker'), circuitBreakerOfPolicy),
     retryBudget: map(first('retryBudget'), retryBudgetOfPolicy),
     admission: map(first('admission'), admissionOfPolicy),
+    hedging: map(first('hedging'), hedgingOfPolicy),
+    retries: map(first('retries'), retriesOfPolicy),
   });
 }
 
@@ -91,6 +96,8 @@ const NO_SECTIONS: ClusterPolicy = {
   circuitBreaker: undefined,
   retryBudget: undefined,
   admission: undefined,
+  hedging: undefined,
+  retries: undefined,
 };
 
 /**

@@ -27,6 +27,9 @@ const CONDITIONS: Readonly<Record<RetryCondition, Partial<Conditions>>> = {
   unavailable: { grpcStatuses: [14] },
 };
 
+/** Istio's own, where nothing is named. */
+export const DEFAULT_RETRY_ON = ['connect-failure', 'refused-stream', 'unavailable', 'cancelled', '503'];
+
 const ascending = (numbers: readonly number[]): number[] => [...new Set(numbers)].sort((a, b) => a - b);
 
 /** `names`: conditions, or status codes; what is neither is passed over. */

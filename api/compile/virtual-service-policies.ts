@@ -2,7 +2,7 @@
 import { type Answer, type Cors, type Fault, type Retry, type ValueMatch, ValueMatch_Type } from '../gen/mesh/v1/model.js';
 import { goDurationMs } from '../resources/istio-common.js';
 import { MAX_RETRIES } from './http-route.js';
-import { retryConditions } from './retry-conditions.js';
+import { DEFAULT_RETRY_ON, retryConditions } from './retry-conditions.js';
 import type { HttpEntry } from './virtual-service.js';
 import { compileString, limitMs } from './virtual-service-rules.js';
 
@@ -30,8 +30,6 @@ function anyOrigin(match: ValueMatch): ValueMatch {
   return match.type === ValueMatch_Type.EXACT && match.value === '*' ? { ...match, type: ValueMatch_Type.PRESENT } : match;
 }
 
-/** Istio's own, where retryOn says nothing. */
-const DEFAULT_RETRY_ON = 'connect-failure,refused-stream,unavailable,cancelled,503';
 const DEFAULT_BACKOFF_MS = 25;
 
 /** Envoy: what names methods' safety isn't asked; POST is tried again like any other. */
@@ -39,7 +37,7 @@ export function compileRetry(retries: HttpEntry['retries']): Retry | undefined {
   if (retries === undefined) return undefined;
   return {
     attempts: Math.min(retries.attempts ?? 2, MAX_RETRIES),
-    ...retryConditions((retries.retryOn || DEFAULT_RETRY_ON).split(',').map((condition) => condition.trim())),
+    ...retryConditions(retries.retryOn ? retries.retryOn.split(',').map((condition) => condition.trim()) : DEFAULT_RETRY_ON),
     anyMethod: true,
     heedsRetryAfter: false,
     backoffMs: retries.backoff === undefined ? DEFAULT_BACKOFF_MS : limitMs(retries.backoff),

@@ -5,6 +5,7 @@ import { objectOf } from './metadata.js';
 import { GATEWAY_GROUP } from './route-references.js';
 import { choice, fields, portNumber, type Report, text, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { authority, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
+import { hedging, retries } from './traffic-policy-attempts.js';
 import { loadBalancer } from './traffic-policy-load-balancer.js';
 import { rateLimits } from './traffic-policy-rate-limits.js';
 import { admission, circuitBreaker, outlierDetection, retryBudget } from './traffic-policy-resilience.js';
@@ -110,6 +111,8 @@ export const trafficPolicyKind = {
           circuitBreaker: circuitBreaker.optional(),
           retryBudget: retryBudget.optional(),
           admission: admission.optional(),
+          retries: retries.optional(),
+          hedging: hedging.optional(),
           proxyProtocol: choice(['v1', 'v2']).optional(),
           healthCheck: healthCheck.optional(),
           rateLimits: rateLimits.optional(),

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "check.h"
 #include "core/reactor.h"
@@ -69,6 +70,7 @@ struct Bench {
   std::function<Decision(int32_t attempt)> decide = [](int32_t) { return to(0); };
   // Told how many completions came with a batch.
   std::function<void(int32_t count)> on_completions = [](int32_t) {};
+  std::vector<RetrySpec> retries;
   std::unique_ptr<Reactor> reactor;
 
   static Decision to(int32_t target, int32_t flags = 0) {
@@ -103,6 +105,7 @@ struct Bench {
     spec.hosts = {"a.test"};
     spec.paths = {"/"};
     spec.listener_tenants = {0, 1, 2};
+    spec.retries = retries;
     if (with_endpoints) spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead}};
     std::string error;
     reactor->use_tables(Tables::build(spec, &error));

@@ -98,8 +98,10 @@ const std::string& upstream_piece(uint8_t which) {
 }
 
 struct Ledger {
-  uint64_t decided = 0;
   uint64_t completed = 0;
+  /// Decisions for an endpoint, and their ends.
+  uint64_t decided = 0;
+  uint64_t ended = 0;
 };
 
 /// Sockets that don't linger in TIME_WAIT: millions of them are opened.
@@ -115,11 +117,19 @@ class World {
  public:
   explicit World(Script* script) : script_(script), bench_(limits(), clock_ns) {
     choice_ = script->byte();
-    bench_.decide = [this](int32_t attempt) { return decision(attempt); };
+    bench_.decide = [this](int32_t attempt) { return counted(decision(attempt)); };
+    RetrySpec retry;
+    retry.statuses = {200, 503};
+    retry.connect_failure = retry.refused = retry.reset = retry.any_method = true;
+    bench_.retries = {retry};
+    bench_.reload(true);
     detect_port_ = bench_.listen(3, Protocol::kDetect);
     bench_.on_completions = [this](int32_t count) {
       const auto* all = reinterpret_cast<const Completion*>(bench_.reactor->batch().memory() + Batch::layout().completions);
-      for (int32_t i = 0; i < count; i++) ledger_.completed += all[i].kind == CompletionKind::Ended ? 1 : 0;
+      for (int32_t i = 0; i < count; i++) {
+        ledger_.completed += all[i].kind == CompletionKind::Ended ? 1 : 0;
+        ledger_.ended += all[i].kind != CompletionKind::Settled && all[i].target >= 0 ? 1 : 0;
+      }
     };
     fcntl(bench_.upstream_listener, F_SETFL, O_NONBLOCK);
   }
@@ -144,6 +154,7 @@ class World {
     fuzz::require(bench_.counter(Counter::OpaqueOpen) == 0, "opaque_open returns to 0");
     const auto exchanges = static_cast<uint64_t>(bench_.counter(Counter::Requests) + bench_.counter(Counter::OpaqueConnections));
     fuzz::require(ledger_.completed <= exchanges, "at most one completion an exchange");
+    fuzz::require(ledger_.ended == ledger_.decided, "every decision for an endpoint ends once");
   }
 
  private:
@@ -159,8 +170,12 @@ class World {
     return limits;
   }
 
+  Decision counted(const Decision& decision) {
+    ledger_.decided += decision.target >= 0 ? 1 : 0;
+    return decision;
+  }
+
   Decision decision(int32_t attempt) {
-    ledger_.decided++;
     const uint8_t kind = static_cast<uint8_t>(choice_ + attempt);
     Decision decision = test::Bench::to(0, kRetry);
     if (kind % 16 == 3) decision.target = 1;
@@ -169,6 +184,12 @@ class World {
     if (kind % 16 == 11) decision.target = 2;
     if (kind % 32 == 5) decision.attempt_timeout_ms = 20;
     if (kind % 32 == 6) decision.timeout_ms = 30;
+    if (kind % 8 == 2 || kind % 8 == 4) {
+      decision.flags |= kExtended;
+      decision.hedge_ms = 1 + kind % 16;
+      decision.retry = kind % 8 == 4 ? 0 : -1;
+      if (kind % 32 == 20) decision.attempt_timeout_ms = 20;
+    }
     return decision;
   }
 

@@ -210,7 +210,7 @@ export class Actions {
     return this.sessions.push({ subject, name, isCookie, absoluteSeconds, idleSeconds, isPermanent: permanent, key }) - 1;
   }
 
-  private retryOf(retry: Retry | undefined): [retry: number, attempts: number] {
+  retryOf(retry: Retry | undefined): [retry: number, attempts: number] {
     if (retry === undefined) return [-1, -1];
     const { attempts, ...spec } = retry;
     return [this.retries.add(spec), attempts];

@@ -19,6 +19,7 @@ import type { GuardedCluster } from '../resilience/resilience.js';
 import { type SessionSpec, sessionEndpoint } from '../sessions.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
+import { planSections } from './attempt-plans.js';
 import { BalancerRows } from './balancers.js';
 import {
   buildClusters,
@@ -130,6 +131,7 @@ export function compileTables(
   const sectionParts = { labels, balancers, rows: ids.clusterRows, limits: chains.limits, placeOf, guardOf: guards.of };
   const clusterRows = clusterSections(clusterSet, sectionParts);
   ids.hashTables.settle();
+  const plans = planSections(clusterSet, labels, (retry) => chains.actions.retryOf(retry));
   const spec: TableSpec = {
     generation,
     hosts: chains.hosts.items,
@@ -160,6 +162,7 @@ export function compileTables(
     hashTables: balancers.hashWords,
     cookies: balancers.cookies,
     guards: guards.rows,
+    ...plans,
     listeners: listenerRows(scopes),
     scopes: scopes.rows,
     destinations: destinations.rows,

@@ -38,6 +38,8 @@ const SECTIONS = [
   'hashTables',
   'cookies',
   'guards',
+  'plans',
+  'attemptPlans',
 ] as const;
 export type Section = (typeof SECTIONS)[number];
 export type Sections = Readonly<Record<Section, ArrayLike<number>>>;
@@ -336,6 +338,26 @@ export const enum GuardWord {
   Masks = 3,
 }
 
+/** What few clusters' policies say of further attempts of a request. */
+export const PLAN_WORDS = 9;
+export const enum PlanWord {
+  /** Of the cluster, the same in every generation. */
+  Label = 0,
+  /** Index in TableSpec.retries, and attempts beyond the first, where the rule says nothing; -1: nor does the policy. */
+  Retry = 1,
+  RetryAttempts = 2,
+  /** Of one attempt, where the rule says nothing; 0: no limit. */
+  AttemptTimeoutMs = 3,
+  /** 1: there are second attempts of late requests. */
+  Hedges = 4,
+  /** When a request is late; or the percentile of what answers take, else 0. */
+  HedgeAfterMs = 5,
+  HedgePercentile = 6,
+  /** Second attempts to a million requests. */
+  HedgeParts = 7,
+  HedgesAnyMethod = 8,
+}
+
 /** Indexes of the bodies of our own answers, the same in every generation. */
 export const enum Reply {
   NoRoute = 0,
@@ -413,6 +435,9 @@ export class DecisionTables {
   readonly hashTables: Int32Array;
   readonly cookies: Int32Array;
   readonly guards: Int32Array;
+  readonly plans: Int32Array;
+  /** Row in plans by row in clusters; -1: none. */
+  readonly attemptPlans: Int32Array;
   /** Round robin: where each cluster stands. */
   readonly rotation: Int32Array;
   /** Smooth weighted round robin: credit of each member. */
@@ -466,6 +491,8 @@ export class DecisionTables {
     this.hashTables = view('hashTables');
     this.cookies = view('cookies');
     this.guards = view('guards');
+    this.plans = view('plans');
+    this.attemptPlans = view('attemptPlans');
     this.rotation = new Int32Array(this.clusters.length / CLUSTER_WORDS);
     this.credit = new Float64Array(this.members.length / MEMBER_WORDS);
   }

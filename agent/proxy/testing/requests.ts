@@ -46,6 +46,8 @@ export interface TestRequest {
   readonly random?: number;
   readonly attempt?: number;
   readonly previous?: number;
+  /** A second attempt, beside the one at `previous`. */
+  readonly hedge?: boolean;
   /** Of all attempts before; absent: `previous` alone. */
   readonly tried?: readonly number[];
 }
@@ -60,6 +62,8 @@ export interface TestDecision {
   readonly timeoutMs: number;
   /** Absent words are none. */
   readonly delayMs: number;
+  readonly hedgeMs: number;
+  readonly retry: number;
   readonly rewrite: number;
   readonly mirrorMask: number;
   readonly text: string;
@@ -131,6 +135,8 @@ export class TestProxy {
       localReply: decisions[Decision.LocalReply]!,
       timeoutMs: decisions[Decision.TimeoutMs]!,
       delayMs: extended(Decision.DelayMs, 0),
+      hedgeMs: extended(Decision.HedgeMs, 0),
+      retry: extended(Decision.Retry, -1),
       rewrite: extended(Decision.Rewrite, -1),
       mirrorMask: extended(Decision.MirrorMask, 0),
       text: textAt(extended(Decision.Text, 0)),
@@ -146,6 +152,7 @@ export class TestProxy {
     received: number,
     sent: number,
     grpcStatus = -1,
+    firstByteUs = latencyUs,
   ): void {
     const { header, completions } = this.batch;
     header[Header.RequestCount] = 0;
@@ -157,7 +164,7 @@ export class TestProxy {
     completions[Completion.Status] = status;
     completions[Completion.Reason] = reason;
     completions[Completion.LatencyUs] = latencyUs;
-    completions[Completion.FirstByteUs] = latencyUs;
+    completions[Completion.FirstByteUs] = firstByteUs;
     completions[Completion.ReceivedLow] = received;
     completions[Completion.SentLow] = sent;
     if (target >= 0) this.outstanding[target]! -= 1;
@@ -165,7 +172,11 @@ export class TestProxy {
   }
 
   /** What becomes of a decision that no exchange ended by. */
-  end({ target, token }: TestDecision, kind: CompletionKind.Settled | CompletionKind.Abandoned | CompletionKind.Failed): void {
+  end(
+    { target, token }: TestDecision,
+    kind: CompletionKind.Settled | CompletionKind.Abandoned | CompletionKind.Failed,
+    firstByteUs = -1,
+  ): void {
     const { header, completions } = this.batch;
     header[Header.RequestCount] = 0;
     header[Header.CompletionCount] = 1;
@@ -173,6 +184,7 @@ export class TestProxy {
     completions[Completion.Target] = target;
     completions[Completion.Token] = token;
     completions[Completion.Kind] = kind;
+    completions[Completion.FirstByteUs] = firstByteUs;
     if (target >= 0 && kind !== CompletionKind.Settled) this.outstanding[target]! -= 1;
     this.decider.run();
   }
@@ -195,6 +207,7 @@ export class TestProxy {
     descriptors[Descriptor.PathId] = pathId;
     const isTls = request.serverName !== undefined;
     descriptors[Descriptor.Flags] = (spec.paths[pathId] === path ? DescriptorFlag.PathExact : 0) | (isTls ? DescriptorFlag.Tls : 0);
+    if (request.hedge === true) descriptors[Descriptor.Flags]! |= DescriptorFlag.Hedge;
     if (request.tentative === true) descriptors[Descriptor.Flags]! |= DescriptorFlag.Tentative;
     if (request.dialled === true) descriptors[Descriptor.Flags]! |= DescriptorFlag.Dialled;
     descriptors[Descriptor.ServerNameId] = isTls ? longestHost(spec.hosts, request.serverName) : -1;

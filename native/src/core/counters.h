@@ -53,6 +53,9 @@ namespace weft {
   X(UpstreamProtocolErrors, "upstream_protocol_errors")         \
   X(RetriesStale, "retries_stale")                              \
   X(RetriesDecided, "retries_decided")                          \
+  X(RetriesExhausted, "retries_exhausted")                      \
+  X(Hedges, "hedges")                                           \
+  X(HedgesWon, "hedges_won")                                    \
   X(MirrorsSent, "mirrors_sent")                                \
   X(MirrorsDropped, "mirrors_dropped")                          \
   X(DownstreamResets, "downstream_resets")                      \

@@ -1,6 +1,7 @@
 // One request, or one opaque connection, from its first byte to its completion record: what was decided and what is to be reported.
 // Exists only while it is in flight; the connection it came on outlives it. Does no input or output (http_exchange.h does).
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -42,7 +43,8 @@ struct TriedEndpoints {
 
   // What is beyond the room is not avoided.
   void add(int32_t endpoint) {
-    if (endpoint >= 0 && count < kMaxTried) ids[static_cast<size_t>(count++)] = endpoint;
+    if (endpoint < 0 || count == kMaxTried || std::find(ids.begin(), ids.begin() + count, endpoint) != ids.begin() + count) return;
+    ids[static_cast<size_t>(count++)] = endpoint;
   }
 };
 
@@ -124,6 +126,11 @@ struct Exchange {
   http1::Span request_id;
 
   bool request_complete() const { return request_ended; }
+  // An attempt is, or was, made there.
+  void note_tried(int32_t endpoint) {
+    if (tried == nullptr) tried = std::make_unique<TriedEndpoints>();
+    tried->add(endpoint);
+  }
   // RFC 9110 9.2.2.
   bool is_idempotent() const {
     return method != http1::Method::kPost && method != http1::Method::kPatch && method != http1::Method::kConnect &&

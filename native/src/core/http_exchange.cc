@@ -177,12 +177,13 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
   }
   const Reuse reuse = !may_reuse ? Reuse::Never : is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
   attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->now_ms() + static_cast<uint32_t>(decision.attempt_timeout_ms) : 0;
-  if (attempt_deadline_ms_ != 0) set_timer();
+  hedge_at_ms_ = decision.hedge_ms > 0 && hedge_ == nullptr ? reactor_->now_ms() + static_cast<uint32_t>(decision.hedge_ms) : 0;
+  if (attempt_deadline_ms_ != 0 || hedge_at_ms_ != 0) set_timer();
   switch (acquire_upstream(reactor_, this, target_, reuse, &upstream_)) {
     case Acquired::Failed:
       return on_attempt_end(AttemptEnd::ConnectFailed);
     case Acquired::Full:
-      return fail(503, Reason::Overflow);
+      return give_up_attempt(503, Reason::Overflow);
     case Acquired::Waiting:
       return replayable ? void() : fail(503, Reason::Overflow);
     case Acquired::Unsupported:
@@ -194,7 +195,7 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
   if (grpc_web_ != nullptr) upstream_ = grpc_web_->toward(upstream_, target_.http2 && target_.endpoint >= 0);
   const bool ends = request_ended && tunnel == Tunnel::None && body.size == 0 && trailers_ == nullptr &&
                     (http2 != nullptr || request_body.trailers().empty());
-  if (!upstream_->begin_request(request, ends)) return fail(431, Reason::LocalReset);
+  if (!upstream_->begin_request(request, ends)) return give_up_attempt(431, Reason::LocalReset);
   send_first(body);
 }
 
@@ -208,6 +209,7 @@ void HttpExchange::send_first(const BodyTransfer& body) {
 }
 
 void HttpExchange::on_upstream_available() {
+  hear(nullptr);
   replay(false);
   if (!over_) client_->resume_request();
 }
@@ -304,6 +306,7 @@ void HttpExchange::on_client_writable() {
 void HttpExchange::note_progress() { progress_ms_ = reactor_->now_ms(); }
 
 void HttpExchange::on_response_begun(int answer_status) {
+  if (hedge_ != nullptr) win_over_other();
   status = answer_status;
   response_started = true;
   replayable = false;
@@ -322,9 +325,11 @@ void HttpExchange::note_grpc_status(const http2::HeaderBlock& block) {
 }
 
 // 1xx: handed down as it is; the answer is still to come.
+// Of two attempts it may not be the one that answers.
 bool HttpExchange::on_interim(const ResponseForm& response) {
-  replayable = false;
   note_progress();
+  if (has_two_attempts()) return true;
+  replayable = false;
   reactor_->counters().add(Counter::Responses1xx);
   return client_->send_interim(response);
 }
@@ -426,9 +431,14 @@ void HttpExchange::give_back_outstanding() {
 }
 
 void HttpExchange::detach_upstream() {
-  UpstreamPool::stop_waiting(this);
+  if (hedge_ != nullptr) drop_other();
+  release_upstream();
+}
+
+// Of the attempt that is looked at.
+void HttpExchange::release_upstream() {
   reactor_->end_deferral(this);
-  if (upstream_ == nullptr) return;
+  if (upstream_ == nullptr) return UpstreamPool::stop_waiting(this);
   UpstreamStream* stream = upstream_;
   upstream_ = nullptr;
   stream->release();
@@ -440,11 +450,17 @@ void HttpExchange::set_timer() {
     return idle_ms != 0 ? reactor_->schedule_at(this, progress_ms_ + idle_ms) : reactor_->cancel(this);
   }
   // Who is waited for and does nothing is given the stream's idle timeout, whatever the exchange may take.
-  uint64_t due = reactor_->now_ms() + reactor_->limits().stream_idle_timeout_ms;
+  uint64_t due = reactor_->now_ms() + idle_timeout_ms();
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
+  if (hedge_at_ms_ != 0 && !response_started) due = std::min(due, hedge_at_ms_);
+  if (hedge_ != nullptr && others_deadline_ms() != 0) due = std::min(due, others_deadline_ms());
   if (rests_until_ms_ != 0) due = std::min(due, rests_until_ms_);
   reactor_->schedule_at(this, due);
+}
+
+uint64_t HttpExchange::idle_timeout_ms() const {
+  return decision.idle_timeout_ms > 0 ? static_cast<uint32_t>(decision.idle_timeout_ms) : reactor_->limits().stream_idle_timeout_ms;
 }
 
 void HttpExchange::on_timer() {
@@ -464,6 +480,11 @@ void HttpExchange::on_timer() {
     set_timer();
     return awaits_decision_ ? client_->requeue() : begin_late();
   }
+  if (hedge_at_ms_ != 0 && !response_started && now >= hedge_at_ms_) {
+    ask_for_hedge();
+    return set_timer();
+  }
+  if (hedge_ != nullptr && is_other_late(now)) look_at_other();
   // The attempt's time ends with the answer's first byte; the whole exchange has a limit of its own.
   if (attempt_deadline_ms_ != 0 && !response_started && now >= attempt_deadline_ms_) {
     counters.add(is_deferred() ? Counter::TimeoutsDeferred : Counter::TimeoutsAttempt);
@@ -477,7 +498,7 @@ void HttpExchange::on_timer() {
   // Nor is an upstream waited for for ever, unless its route says for how long. The head of an answer is all it owes in time: what streams
   // may rest, and a gRPC call that is answered by a stream does so before its head.
   const bool waits_for_answer = !waits_for_client && !response_started && expires_ms == 0 && grpc == GrpcForm::None;
-  if (now < progress_ms_ + reactor_->limits().stream_idle_timeout_ms) return set_timer();
+  if (now < progress_ms_ + idle_timeout_ms()) return set_timer();
   if (waits_for_client) {
     counters.add(Counter::TimeoutsIdle);
     return fail(408, Reason::DownstreamTimeout);

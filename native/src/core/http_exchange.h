@@ -18,6 +18,8 @@
 
 namespace weft {
 
+class Hedge;
+
 class HttpExchange final : public Exchange,
                            public Timer,
                            public PoolWaiter,
@@ -71,6 +73,10 @@ class HttpExchange final : public Exchange,
   int32_t local_grpc_status() const;
 
   // From the upstream's side.
+  // Before anything else that a stream has to say before its answer has begun: it may be one of two.
+  void hear(const UpstreamStream* stream) {
+    if (hedge_ != nullptr) turn_to(stream);
+  }
   // An upstream stream is free for one that waited.
   void on_upstream_available();
   void on_upstream_writable();
@@ -91,6 +97,9 @@ class HttpExchange final : public Exchange,
   bool opens_tunnel(const ResponseForm& response) const;
   // Behind on_response_begun(). Reads nothing.
   void open_tunnel();
+
+  // Of a second attempt, beside the one that is under way.
+  void hedge_with(const Decision& made);
 
   // Deferrable
   void on_answered() override;
@@ -124,6 +133,19 @@ class HttpExchange final : public Exchange,
   void finish(bool whole, Reason reason);
   void account(Reason reason);
   void detach_upstream();
+  void release_upstream();
+  void give_up_attempt(int answer_status, Reason reason);
+  uint64_t idle_timeout_ms() const;
+  void ask_for_hedge();
+  void look_at_other();
+  bool has_two_attempts() const;
+  void turn_to(const UpstreamStream* stream);
+  bool is_other_late(uint64_t now_ms) const;
+  uint64_t others_deadline_ms() const;
+  void leave_to_other();
+  void win_over_other();
+  void drop_other();
+  void end_hedge();
   void give_back_outstanding();
   bool finish_tunnel_if_done();
   void on_tunnel_timer();
@@ -144,6 +166,10 @@ class HttpExchange final : public Exchange,
   uint64_t attempt_deadline_ms_ = 0;
   // Until when the next attempt, or the first, is put off; 0: it is not.
   uint64_t rests_until_ms_ = 0;
+  // When a second attempt is asked for; 0: never.
+  uint64_t hedge_at_ms_ = 0;
+  // Null: no second attempt is under way, or asked for.
+  Hedge* hedge_ = nullptr;
   uint64_t progress_ms_ = 0;
   // Still to be sent, when the request is whole: Decision's words, and the serial of the tables that they are rows of.
   int32_t mirrors_ = -1;

@@ -62,6 +62,7 @@ AnswerSigns signs_of(const ResponseForm& response) {
 bool HttpExchange::may_retry_stale() const { return upstream_ != nullptr && upstream_->is_reused() && replayable && is_idempotent(); }
 
 void HttpExchange::on_attempt_end(AttemptEnd end) {
+  if (has_two_attempts()) return leave_to_other();
   const bool refused = end == AttemptEnd::Refused;
   const bool unsent =
       end == AttemptEnd::ConnectFailed || end == AttemptEnd::ConnectTimedOut || (upstream_ != nullptr && upstream_->is_unconnected());
@@ -91,10 +92,17 @@ bool HttpExchange::wants_another(AttemptEnd end, bool unsent) const {
   return conditions->reset() && (unsent || refused || is_idempotent() || conditions->any_method());
 }
 
+// It could not be begun.
+void HttpExchange::give_up_attempt(int answer_status, Reason reason) {
+  if (has_two_attempts()) return leave_to_other();
+  fail(answer_status, reason);
+}
+
 // Of an attempt that is wanted. False: there have been as many as may be.
 bool HttpExchange::may_try_again() {
   if (decision.has(kRetry) && attempts < kMaxAttempts) return true;
   retries_exhausted_ = attempts > 1;
+  if (retries_exhausted_) reactor_->counters().add(Counter::RetriesExhausted);
   return false;
 }
 
@@ -102,6 +110,7 @@ bool HttpExchange::may_try_again() {
 void HttpExchange::rest_before_next(uint64_t ms) {
   reactor_->report_failed_attempt(*this);
   awaits_decision_ = true;
+  hedge_at_ms_ = 0;
   reactor_->counters().add(Counter::RetriesDecided);
   if (ms == 0) return client_->requeue();
   rests_until_ms_ = reactor_->now_ms() + ms;
@@ -115,6 +124,7 @@ bool HttpExchange::declines_answer(const ResponseForm& response) {
   if (!is_idempotent() && !conditions->any_method()) return false;
   const AnswerSigns signs = signs_of(response);
   if (!conditions->declines(signs)) return false;
+  if (has_two_attempts()) return leave_to_other(), true;
   const int64_t asked_ms = conditions->delay_ms(signs);
   const bool in_time = expires_ms == 0 || asked_ms < static_cast<int64_t>(remaining_ms());
   if (asked_ms == RetryConditions::kNever || asked_ms > kMaxAskedMs || !in_time || !may_try_again()) return false;

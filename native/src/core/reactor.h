@@ -202,6 +202,8 @@ class Reactor {
   void report_detection(Exchange& exchange, CompletionKind kind);
   // It will stand in a batch again, for another.
   void report_failed_attempt(Exchange& exchange);
+  // Another one answered first.
+  void report_given_up_attempt(Exchange& exchange);
   // For somebody who has gone since the batch was made.
   void abandon(const Decision& decision);
   // Whether idle connections to the target are worth keeping under the tables of now.
@@ -247,7 +249,7 @@ class Reactor {
   void close_everything();
   void close_idle_connections();
   void keep_reserve();
-  void complete(const Decision& decision, CompletionKind kind);
+  void complete(const Decision& decision, CompletionKind kind, int32_t first_byte_us = -1);
   void add_completion(const Completion& completion, bool is_urgent);
   void write_access_log(const Exchange& exchange, Downstream& downstream, Reason reason);
 

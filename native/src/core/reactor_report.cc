@@ -109,8 +109,7 @@ void Reactor::report_detection(Exchange& exchange, CompletionKind kind) {
 }
 
 void Reactor::report_failed_attempt(Exchange& exchange) {
-  if (exchange.tried == nullptr) exchange.tried = std::make_unique<TriedEndpoints>();
-  exchange.tried->add(exchange.decision.target);
+  exchange.note_tried(exchange.decision.target);
   give_back(exchange.counted_target);
   exchange.counted_target = -1;
   exchange.attempt_failed = true;
@@ -126,6 +125,12 @@ void Reactor::report_failed_attempt(Exchange& exchange) {
   add_completion(completion, exchange.decision.has(kPrompt));
 }
 
+void Reactor::report_given_up_attempt(Exchange& exchange) {
+  give_back(exchange.counted_target);
+  exchange.counted_target = -1;
+  complete(exchange.decision, CompletionKind::Abandoned, clipped_us(exchange.decided_us, now_us_));
+}
+
 void Reactor::abandon(const Decision& decision) {
   // Who asked for completions counts what is passed on, too.
   if (decision.target < 0 && decision.target != kTargetDeferred && !decision.has(kPrompt)) return;
@@ -133,11 +138,12 @@ void Reactor::abandon(const Decision& decision) {
   complete(decision, CompletionKind::Abandoned);
 }
 
-void Reactor::complete(const Decision& decision, CompletionKind kind) {
+void Reactor::complete(const Decision& decision, CompletionKind kind, int32_t first_byte_us) {
   Completion completion = {};
   completion.kind = kind;
   completion.target = decision.target;
   completion.token = decision.token;
+  completion.first_byte_us = first_byte_us;
   add_completion(completion, decision.has(kPrompt));
 }
 

@@ -51,8 +51,9 @@ inline constexpr int32_t kDescriptorAnswered = 64;
 inline constexpr int32_t kDescriptorTentative = 128;
 inline constexpr int32_t kDescriptorDialled = 256;
 inline constexpr int32_t kDescriptorMirror = 512;
+inline constexpr int32_t kDescriptorHedge = 1024;
 
-inline constexpr int32_t kDecisionWords = 17;
+inline constexpr int32_t kDecisionWords = 19;
 enum class DecisionWord : int32_t {
   Target = 0,
   Flags = 1,
@@ -71,6 +72,8 @@ enum class DecisionWord : int32_t {
   Retry = 14,
   DelayMs = 15,
   AnswerLines = 16,
+  HedgeMs = 17,
+  IdleTimeoutMs = 18,
 };
 
 inline constexpr int32_t kBindClient = 1;
@@ -113,6 +116,8 @@ struct Decision {
   int32_t delay_ms = 0;
   // Lines for whatever answer there will be, in Batch's texts: as `text`.
   uint32_t answer_lines = 0;
+  int32_t hedge_ms = 0;
+  int32_t idle_timeout_ms = 0;
 
   bool has(int32_t flag) const { return (flags & flag) != 0; }
   bool is_local() const { return target <= kTargetLocal; }

@@ -80,6 +80,7 @@ void UpstreamHttp1::begin(HttpExchange* exchange) {
 
 void UpstreamHttp1::on_events(uint32_t events) {
   if (state_ == State::Idle) return on_idle_events(events);
+  if (exchange_ != nullptr) exchange_->hear(this);
   bool opened = false;
   if (is_connecting_) {
     const Opening opening = continue_opening(events);
@@ -146,12 +147,14 @@ void UpstreamHttp1::on_timer() {
   }
   if (exchange_ == nullptr) return close_now();
   if (!is_connecting_) return;
+  exchange_->hear(this);
   reactor_->counters().add(Counter::TimeoutsConnect);
   exchange_->on_attempt_end(AttemptEnd::ConnectTimedOut);
 }
 
 void UpstreamHttp1::on_resume() {
   if (state_ == State::Idle || exchange_ == nullptr) return;
+  exchange_->hear(this);
   if (state_ == State::Complete && write_broken_) return exchange_->on_response_broken(Reason::UpstreamReset);
   read_response();
 }

@@ -270,6 +270,7 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bo
   auto* stream = static_cast<UpstreamHttp2Stream*>(base);
   HttpExchange* exchange = stream->exchange_;
   if (exchange == nullptr) return;
+  exchange->hear(stream);
   ClientStream* client = exchange->client();
   if (stream->head_received_) {
     // RFC 9113 8.5: a tunnel has no trailers.
@@ -339,6 +340,7 @@ void UpstreamHttp2::on_stream_reset(Http2Stream* base, ErrorCode code, bool by_u
 void UpstreamHttp2::break_stream(UpstreamHttp2Stream* stream, AttemptEnd end) {
   HttpExchange* exchange = stream->exchange_;
   if (exchange == nullptr || exchange->is_over()) return;
+  exchange->hear(stream);
   if (stream->head_received_) {
     return exchange->on_response_broken(end == AttemptEnd::BadResponse ? Reason::UpstreamProtocol : Reason::UpstreamReset);
   }
@@ -373,7 +375,9 @@ void UpstreamHttp2::fail_waiters(AttemptEnd end) {
 
 void UpstreamHttp2::on_stream_writable(Http2Stream* base) {
   auto* stream = static_cast<UpstreamHttp2Stream*>(base);
-  if (stream->exchange_ != nullptr) stream->exchange_->on_upstream_writable();
+  if (stream->exchange_ == nullptr) return;
+  stream->exchange_->hear(stream);
+  stream->exchange_->on_upstream_writable();
 }
 
 void UpstreamHttp2::close_now() {

@@ -138,7 +138,15 @@ export interface ClusterPolicy {
   outlierDetection: OutlierDetection | undefined;
   circuitBreaker: CircuitBreaker | undefined;
   retryBudget: RetryBudget | undefined;
-  admission: Admission | undefined;
+  admission:
+    | Admission
+    | undefined;
+  /** Absent: no second attempts beside one that is under way. */
+  hedging:
+    | Hedging
+    | undefined;
+  /** Of requests whose rule says nothing of retries. */
+  retries: ServiceRetries | undefined;
 }
 
 /** Endpoints that fail take no work for a while (Envoy's outlier detection). Times that it happened in a row make it longer. Counts of 0: not looked at. */
@@ -283,6 +291,25 @@ export interface RateLimitService {
   timeoutMs: number;
   /** Without an answer in time requests are refused; else they pass. */
   failsClosed: boolean;
+}
+
+export interface ServiceRetries {
+  retry:
+    | Retry
+    | undefined;
+  /** One attempt, where the rule says nothing; 0: no limit. */
+  attemptTimeoutMs: number;
+}
+
+/** A second attempt is made, at another endpoint, of a request that has no answer yet; the first answer counts. */
+export interface Hedging {
+  /** After so long; 0: after the time to the first byte that so many percent of answers to the service take no longer than. */
+  afterMs: number;
+  afterPercentile: number;
+  /** Second attempts to a million requests. */
+  maxPartsPerMillion: number;
+  /** Methods that are not idempotent, too. */
+  anyMethod: boolean;
 }
 
 /** Asked of an endpoint again and again by the agent that EndpointCheck names. */
@@ -1271,6 +1298,8 @@ function createBaseClusterPolicy(): ClusterPolicy {
     circuitBreaker: undefined,
     retryBudget: undefined,
     admission: undefined,
+    hedging: undefined,
+    retries: undefined,
   };
 }
 
@@ -1290,6 +1319,12 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
     }
     if (message.admission !== undefined) {
       Admission.encode(message.admission, writer.uint32(50).fork()).join();
+    }
+    if (message.hedging !== undefined) {
+      Hedging.encode(message.hedging, writer.uint32(42).fork()).join();
+    }
+    if (message.retries !== undefined) {
+      ServiceRetries.encode(message.retries, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -1347,6 +1382,22 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
             message.admission = Admission.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.hedging = Hedging.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.retries = ServiceRetries.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1378,6 +1429,12 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
       : undefined;
     message.admission = (object.admission !== undefined && object.admission !== null)
       ? Admission.fromPartial(object.admission)
+      : undefined;
+    message.hedging = (object.hedging !== undefined && object.hedging !== null)
+      ? Hedging.fromPartial(object.hedging)
+      : undefined;
+    message.retries = (object.retries !== undefined && object.retries !== null)
+      ? ServiceRetries.fromPartial(object.retries)
       : undefined;
     return message;
   },
@@ -2677,6 +2734,164 @@ export const RateLimitService: MessageFns<RateLimitService> = {
     message.domain = object.domain ?? "";
     message.timeoutMs = object.timeoutMs ?? 0;
     message.failsClosed = object.failsClosed ?? false;
+    return message;
+  },
+};
+
+function createBaseServiceRetries(): ServiceRetries {
+  return { retry: undefined, attemptTimeoutMs: 0 };
+}
+
+export const ServiceRetries: MessageFns<ServiceRetries> = {
+  encode(message: ServiceRetries, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.retry !== undefined) {
+      Retry.encode(message.retry, writer.uint32(10).fork()).join();
+    }
+    if (message.attemptTimeoutMs !== 0) {
+      writer.uint32(16).uint32(message.attemptTimeoutMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ServiceRetries {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseServiceRetries();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.retry = Retry.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.attemptTimeoutMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ServiceRetries>): ServiceRetries {
+    return ServiceRetries.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ServiceRetries>): ServiceRetries {
+    const message = createBaseServiceRetries();
+    message.retry = (object.retry !== undefined && object.retry !== null) ? Retry.fromPartial(object.retry) : undefined;
+    message.attemptTimeoutMs = object.attemptTimeoutMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseHedging(): Hedging {
+  return { afterMs: 0, afterPercentile: 0, maxPartsPerMillion: 0, anyMethod: false };
+}
+
+export const Hedging: MessageFns<Hedging> = {
+  encode(message: Hedging, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.afterMs !== 0) {
+      writer.uint32(8).uint32(message.afterMs);
+    }
+    if (message.afterPercentile !== 0) {
+      writer.uint32(16).uint32(message.afterPercentile);
+    }
+    if (message.maxPartsPerMillion !== 0) {
+      writer.uint32(24).uint32(message.maxPartsPerMillion);
+    }
+    if (message.anyMethod !== false) {
+      writer.uint32(32).bool(message.anyMethod);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Hedging {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHedging();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.afterMs = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.afterPercentile = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxPartsPerMillion = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.anyMethod = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Hedging>): Hedging {
+    return Hedging.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Hedging>): Hedging {
+    const message = createBaseHedging();
+    message.afterMs = object.afterMs ?? 0;
+    message.afterPercentile = object.afterPercentile ?? 0;
+    message.maxPartsPerMillion = object.maxPartsPerMillion ?? 0;
+    message.anyMethod = object.anyMethod ?? false;
     return message;
   },
 };

@@ -1,0 +1,50 @@
+// See hedge.h.
+#include "core/hedge.h"
+
+#include <cstring>
+
+#include "core/reactor.h"
+
+namespace weft {
+
+Hedge* Hedge::ask(Reactor* reactor, HttpExchange* exchange, const DownstreamOrigin& origin) {
+  auto* hedge = new Hedge(reactor, exchange, origin);
+  reactor->adopt_bare(hedge);
+  reactor->resume_later(hedge);
+  return hedge;
+}
+
+Hedge::Hedge(Reactor* reactor, HttpExchange* exchange, const DownstreamOrigin& origin)
+    : Downstream(reactor, -1, origin), exchange_(exchange) {
+  // What was dialled for the client is its own.
+  origin_.dialled = -1;
+}
+
+void Hedge::on_resume() {
+  if (exchange_ != nullptr && !enter_batch()) reactor_->resume_later(this);
+}
+
+bool Hedge::enter_batch() {
+  Batch& batch = reactor_->batch();
+  if (!batch.has_room(reactor_->tables()->match_words())) return false;
+  DescriptorContext context = descriptor_context(exchange_);
+  context.flags |= kDescriptorHedge;
+  const ByteQueue& raw = exchange_->raw;
+  if (exchange_->http2 != nullptr) return batch.add_request(context, *reactor_->tables(), *exchange_->http2, raw.size() == 0, 0);
+  uint8_t* base = reactor_->arena().peek(raw.size());
+  if (base == nullptr) return false;
+  memcpy(base, raw.data(), raw.size());
+  reactor_->arena().commit(raw.size());
+  http1::parse_request_head(base, raw.size(), reactor_->head_limits(), &batch.next()->head);
+  batch.add_request(context, *reactor_->tables(), base, raw.size());
+  return true;
+}
+
+void Hedge::on_decision(const Batch::Pending&, const Decision& decision) { exchange_->hedge_with(decision); }
+
+void Hedge::leave() {
+  exchange_ = nullptr;
+  reactor_->close(this);
+}
+
+}  // namespace weft
