@@ -85,6 +85,11 @@ struct AttemptsBench {
     return std::count_if(completions.begin(), completions.end(),
                          [&](const Completion& each) { return each.kind == kind && each.target == target; });
   }
+  // The first attempt, of whose end the completion tells.
+  bool has_failed_by(int32_t status, Reason reason) const {
+    const Completion& first = completions.front();
+    return first.kind == CompletionKind::Failed && first.status == status && first.reason == static_cast<int32_t>(reason);
+  }
   int32_t reason() const { return completions.empty() ? -1 : completions.back().reason; }
   bool ended() {
     return bench.run([&] {

@@ -62,6 +62,7 @@ AnswerSigns signs_of(const ResponseForm& response) {
 bool HttpExchange::may_retry_stale() const { return upstream_ != nullptr && upstream_->is_reused() && replayable && is_idempotent(); }
 
 void HttpExchange::on_attempt_end(AttemptEnd end) {
+  failure = failure_of(end);
   if (has_two_attempts()) return leave_to_other();
   const bool refused = end == AttemptEnd::Refused;
   const bool unsent =
@@ -72,7 +73,6 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
     detach_upstream();
     return replay(false);
   }
-  failure = failure_of(end);
   const bool wanted = replayable && wants_another(end, unsent);
   detach_upstream();
   if (wanted && may_try_again()) {
@@ -124,12 +124,12 @@ bool HttpExchange::declines_answer(const ResponseForm& response) {
   if (!is_idempotent() && !conditions->any_method()) return false;
   const AnswerSigns signs = signs_of(response);
   if (!conditions->declines(signs)) return false;
+  failure = {signs.status, Reason::None, signs.grpc_status};
   if (has_two_attempts()) return leave_to_other(), true;
   const int64_t asked_ms = conditions->delay_ms(signs);
   const bool in_time = expires_ms == 0 || asked_ms < static_cast<int64_t>(remaining_ms());
   if (asked_ms == RetryConditions::kNever || asked_ms > kMaxAskedMs || !in_time || !may_try_again()) return false;
   const uint64_t backoff_ms = conditions->backoff_ms(attempts, reactor_->random());
-  failure = {signs.status, Reason::None, signs.grpc_status};
   detach_upstream();
   rest_before_next(asked_ms >= 0 ? static_cast<uint64_t>(asked_ms) : backoff_ms);
   return true;
