@@ -94,6 +94,7 @@ bool HttpExchange::wants_another(AttemptEnd end, bool unsent) const {
 
 // It could not be begun.
 void HttpExchange::give_up_attempt(int answer_status, Reason reason) {
+  failure = {answer_status, reason};
   if (has_two_attempts()) return leave_to_other();
   fail(answer_status, reason);
 }

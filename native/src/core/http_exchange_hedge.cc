@@ -29,7 +29,7 @@ void HttpExchange::hedge_with(const Decision& made) {
   hedge_->other.emplace();
   look_at_other();
   decide(made);
-  if (!has_target_) return leave_to_other();
+  if (!has_target_) return give_up_attempt(503, Reason::NoHealthyUpstream);
   replay(true);
 }
 
