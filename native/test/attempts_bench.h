@@ -1,4 +1,5 @@
-// A reactor with two upstreams that listen and one that does not, whose decisions lead from one to the next. Shared by the tests of attempts.
+// A reactor with two upstreams that listen and one that does not, whose decisions lead from one to the next. Shared by the tests of
+// attempts.
 #pragma once
 
 #include <algorithm>
@@ -93,8 +94,7 @@ struct AttemptsBench {
   int32_t reason() const { return completions.empty() ? -1 : completions.back().reason; }
   bool ended() {
     return bench.run([&] {
-      return std::any_of(completions.begin(), completions.end(),
-                         [](const Completion& each) { return each.kind == CompletionKind::Ended; });
+      return std::any_of(completions.begin(), completions.end(), [](const Completion& each) { return each.kind == CompletionKind::Ended; });
     });
   }
 };

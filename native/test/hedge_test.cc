@@ -16,8 +16,9 @@ struct Hedged {
   std::unique_ptr<Peer1> first;
   std::unique_ptr<Peer1> second;
 
-  explicit Hedged(const RetrySpec& retry = no_retry(), const std::function<void(AttemptsBench*)>& set = [](AttemptsBench*) {},
-                  const std::string& request = kGet)
+  explicit Hedged(
+      const RetrySpec& retry = no_retry(), const std::function<void(AttemptsBench*)>& set = [](AttemptsBench*) {},
+      const std::string& request = kGet)
       : attempts(retry) {
     attempts.retries = 0;
     attempts.hedge_ms = kHedgeMs;

@@ -1,6 +1,6 @@
 // A second attempt of a request whose first one is late to answer: asked for in a batch of its own, since the client's side of the exchange
-// must stand in none while an answer may come; then the keeper of the one of two attempts that the exchange does not look at. Belongs to its
-// exchange. Has no socket, chooses nothing.
+// must stand in none while an answer may come; then the keeper of the one of two attempts that the exchange does not look at. Belongs to
+// its exchange. Has no socket, chooses nothing.
 #pragma once
 #include <optional>
 #include <string>
