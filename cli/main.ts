@@ -10,6 +10,7 @@ import { type CheckOptions, checkCommand } from './commands/check.js';
 import { diffCommand } from './commands/diff.js';
 import { drainCommand, undrainCommand } from './commands/drain.js';
 import { type ExplainOffline, explainCommand } from './commands/explain.js';
+import { filterCommand } from './commands/filter.js';
 import { getCommand } from './commands/get.js';
 import { historyCommand, rollbackCommand } from './commands/history.js';
 import { instanceCommand } from './commands/instance.js';
@@ -74,6 +75,7 @@ async function buildProgram(args: readonly string[]): Promise<Command> {
     rollbackCommand(),
   ])
     program.addCommand(withConnection(command));
+  program.addCommand(filterCommand());
   program.commandsGroup('Nodes:');
   const ofNodes = [statusCommand(), explainCommand(explainOffline), ...nodeCommands(), drainCommand(), undrainCommand()];
   for (const command of ofNodes) program.addCommand(withConnection(command));

@@ -2,11 +2,23 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import type { ManifestFile } from '../api/gen/mesh/v1/admin.js';
+import type { Finding, ManifestFile } from '../api/gen/mesh/v1/admin.js';
+import { formatFinding } from '../api/resources/finding.js';
 import { MAX_MANIFEST_BYTES } from '../api/resources/limits.js';
 import { EXIT_USAGE, Failure } from './failure.js';
 
 const MANIFEST = /\.(ya?ml|json)$/i;
+/** As readManifests, with the modules of Filters checked, and read from their files: a Failure with every mistake if there is one. */
+export async function readCheckedManifests(paths: readonly string[]): Promise<{ files: ManifestFile[]; warnings: readonly Finding[] }> {
+  const files = await readManifests(paths);
+  // A compiler is loaded only where there is something for it.
+  if (!files.some(({ content }) => /\bFilter\b/.test(content))) return { files, warnings: [] };
+  const { readModules } = await import('./filter-modules.js');
+  const read = await readModules(files);
+  if (read.findings.length > 0) throw new Failure(read.findings.map(formatFinding).join('\n'));
+  return read;
+}
+
 /** Throws Failure for what can't be read, for a folder without manifests and for more than MAX_MANIFEST_BYTES. */
 export async function readManifests(paths: readonly string[], stdin: Readable = process.stdin): Promise<ManifestFile[]> {
   const files: ManifestFile[] = [];

@@ -9,6 +9,7 @@ import {
   EndpointHealth,
   type EndpointPort,
   Failover,
+  type Filter,
   type HeaderMutation,
   type HttpMatch,
   type HttpRoute,
@@ -31,6 +32,10 @@ export const MODEL_BOUNDS = {
   maxWeight: 1_000_000,
   maxBackends: 1_000,
   maxMatches: 256,
+  maxFilterCode: 1_048_576,
+  maxFilterTimeoutMs: 10_000,
+  minFilterMemoryMib: 16,
+  maxFilterMemoryMib: 1_024,
   maxRules: 1_024,
   maxTimeoutMs: 2 ** 31 - 1,
   maxTrustedHops: 16,
@@ -147,6 +152,15 @@ export function connectionRouteFault(route: ConnectionRoute, name: string): stri
   const own = `${route.kind}/${route.namespace}/${route.name}`;
   if (own !== name) return `names ${own} inside, expected ${name}`;
   return parentsFault(route.parents) ?? firstFault(route.serverNames, hostnameFault) ?? backendsFault(route.backends);
+}
+
+export function filterFault({ namespace, name: own, code, timeoutMs, memoryMib }: Filter, name: string): string | null {
+  if (`${namespace}/${own}` !== name) return `names ${namespace}/${own} inside, expected ${name}`;
+  if (code.length > MODEL_BOUNDS.maxFilterCode) return `${code.length} characters of code: expected at most ${MODEL_BOUNDS.maxFilterCode}`;
+  if (timeoutMs < 1 || timeoutMs > MODEL_BOUNDS.maxFilterTimeoutMs)
+    return `a timeout of ${timeoutMs} ms: expected 1 to ${MODEL_BOUNDS.maxFilterTimeoutMs}`;
+  const { minFilterMemoryMib: least, maxFilterMemoryMib: most } = MODEL_BOUNDS;
+  return memoryMib < least || memoryMib > most ? `${memoryMib} MiB of memory: expected ${least} to ${most}` : null;
 }
 
 function parentsFault(parents: readonly RouteParent[]): string | null {

@@ -2,10 +2,10 @@
 // Applies updates; must not know where they come from (discovery stream, disk, files) nor what is made of them.
 import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
 import type { Rejection, Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
-import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { ConnectionRoute, Endpoint, Filter, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { messageOf } from '../../api/message-of.js';
 import { VERSION } from '../../api/version.js';
-import { connectionRouteFault, endpointFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
+import { connectionRouteFault, endpointFault, filterFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
 
 export interface ModelUpdate {
   /** A whole snapshot: what it does not name is gone. */
@@ -51,6 +51,7 @@ export class Model {
   readonly connectionRoutes = new Map<string, ConnectionRoute>();
   readonly workloads = new Map<string, Workload>();
   readonly listeners = new Map<string, Listener>();
+  readonly filters = new Map<string, Filter>();
 
   /** Resources in force with fields of newer software, by type and name. */
   private readonly partlyKnown = new Set<string>();
@@ -64,6 +65,7 @@ export class Model {
     collection(ResourceType.WORKLOAD, Workload.decode, workloadFault, this.workloads),
     collection(ResourceType.LISTENER, Listener.decode, listenerFault, this.listeners),
     collection(ResourceType.CONNECTION_ROUTE, ConnectionRoute.decode, connectionRouteFault, this.connectionRoutes),
+    collection(ResourceType.FILTER, Filter.decode, filterFault, this.filters),
   ]);
 
   /** Refuses bad resources one by one and applies all others. Never throws on input. */

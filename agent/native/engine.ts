@@ -86,6 +86,8 @@ export const enum DescriptorFlag {
    * locally: there is none, and no completion.
    */
   Hedge = 1024,
+  /** A decision before had DecisionFlag.Filtered. */
+  Filtered = 2048,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
@@ -158,6 +160,8 @@ export const enum DecisionFlag {
   Extended = 32,
   /** Its completion comes with the batch of the tick in which it ends, and not with the next one that there happens to be. */
   Prompt = 64,
+  /** The request's filters have seen it: all its later descriptors say so (DescriptorFlag.Filtered). */
+  Filtered = 128,
 }
 
 /** Words of a finished request or connection. */
@@ -718,6 +722,19 @@ export interface Engine {
   drain(idleMs: number): void;
   /** In force until the next call; `reason` is an index in OVERLOAD_REASONS. Each call above None closes some of what rests: repeat it. */
   setOverload(level: OverloadLevel, reason: number): void;
+  /**
+   * While a request is deferred under the token: its head as it is sent, lines "name: value" LF, bytes as characters. First what HTTP/2 has
+   * as pseudo-header fields (":method", ":path" with the query, ":authority"), then ":source-address" and ":source-identity". null: it waits
+   * no more, or is no request.
+   */
+  deferredHead(token: number): string | null;
+  /**
+   * Changes its head: lines "-name" (remove), "=name: value" (set), "+name: value" (add), ":path: /a?b", ":authority: host", each with LF.
+   * What belongs to one hop can't be changed. `reroutes`: rules match the request as it is now. Returns what is wrong: nothing was changed then.
+   */
+  changeDeferred(token: number, changes: string, reroutes: boolean): string | null;
+  /** What a local decision without a LocalReply says: header lines as above, a body, and what a gRPC client is told (-1: by the status). */
+  replyDeferred(token: number, lines: string, body: Buffer, grpcStatus: number): string | null;
   /** Connections open now, downstream. */
   connections(): number;
   /** Idempotent. Closes every socket and leaves the event loop free to end. */

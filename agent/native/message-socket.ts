@@ -35,5 +35,7 @@ export interface MessageSocketAddon {
   connectMessages(path: string): MessageSocket;
   /** Of a descriptor that this process was started with, which is the socket's from then on. Throws with `code`: EBADF. */
   adoptMessages(descriptor: number): MessageSocket;
+  /** Two ends of a byte stream (SOCK_STREAM), close-on-exec; both the caller's. */
+  socketPair(): [number, number];
   closeDescriptor(descriptor: number): void;
 }

@@ -21,6 +21,9 @@ import { BalanceReport } from './balance-report.js';
 import type { ProxyConfig } from './config.js';
 import { EndpointUpkeep, WARMING_INTERVAL_MS } from './endpoint-upkeep.js';
 import type { View } from './explain/explain.js';
+import { type FilterCounts, type FilterReport, MAX_FILTERS, noCounts, without } from './filters/filter-cells.js';
+import { FilterHosts } from './filters/filter-hosts.js';
+import type { FilterTables } from './filters/filter-tables.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
 import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
@@ -106,10 +109,12 @@ export class DataPlane {
   private readonly toldFaults = new WeakSet<GatewayContext>();
   readonly overload: OverloadMonitor | null;
   readonly resilience: Resilience;
+  readonly filters: FilterHosts;
   private readonly open = new Map<number, OpenListener>();
   /** What was counted under an id before it changed hands. */
   private readonly endpointBase = { requests: new Float64Array(MAX_ENDPOINTS), errors: new Float64Array(MAX_ENDPOINTS) };
   private readonly tenantTotals = new TenantTotals(() => this.pool.memories.map(({ tenants }) => tenants));
+  private readonly filterBase = new Map<number, FilterCounts>();
   private readonly ruleBase = new Float64Array(MAX_RULES);
   private current: Generation | null = null;
   private balanceReport: BalanceReport | null = null;
@@ -148,6 +153,8 @@ export class DataPlane {
       podAliveMs: captured?.by === 'pods' ? captured.link.hello.aliveMs : null,
       via: config.via,
       log,
+      onFilterStuck: (key) => this.filters.stuck(key),
+      onRestart: () => this.filters.renew(),
       onTlsFailures: (some) => failures.add(some),
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });
@@ -157,6 +164,7 @@ export class DataPlane {
       random: Math.random,
       onEvent: (cluster, event) => this.tellOutlier(cluster, event),
     });
+    this.filters = new FilterHosts(config.workers, addon, (slot, message) => this.pool.tellFilters(slot, message), log);
     this.overload = config.overload === null ? null : new OverloadMonitor(this.pool, config.workers, config.overload, log);
     this.overload?.start();
     // A proxy on files is alone with its limits.
@@ -183,6 +191,7 @@ export class DataPlane {
         onReuse: (id) => this.tenantTotals.forget(id + 1),
       }),
       guards: ids(MAX_ROWS - 1, { isBusy: (id) => Atomics.load(this.pool.resilience.rows, (id + 1) * ROW_WORDS + Row.Active) > 0 }),
+      filters: ids(MAX_FILTERS, { onReuse: (slot) => void this.filterBase.set(slot, this.filterCounts(slot)) }),
       labels: this.labels,
       upstreamTls: this.upstreamTls,
       sessionKey: sessionKeyOf(join(config.runDir, 'session.key')),
@@ -224,7 +233,7 @@ export class DataPlane {
   /** What should be open and is not, and why; and what of the configuration this software is too old to know. */
   get faults(): readonly string[] {
     const { notice } = this.model;
-    return notice === null ? this.closed : [...this.closed, notice];
+    return [...this.closed, ...this.filters.faults, ...(notice === null ? [] : [notice])];
   }
 
   /** What a predecessor serves and this one wants to, and can't. */
@@ -274,6 +283,22 @@ export class DataPlane {
     return { kind: found.kind, address: found.address, port: found.kind === 'pod-outbound' ? outboundPort : inboundPort };
   }
 
+  /** Of those that some rule has. */
+  filterReports(): FilterReport[] {
+    const bindings = new Map((this.current?.filters?.chains ?? []).flat().map((binding) => [binding.name, binding]));
+    const states = new Map(this.filters.states.map((state) => [state.name, state]));
+    return [...bindings.values()].map(({ name, slot }) => {
+      const { isRunning = false, restarts = 0, heapBytes = 0 } = states.get(name) ?? {};
+      return { name, isRunning, restarts, heapBytes, counts: this.filterCounts(slot, this.filterBase.get(slot)) };
+    });
+  }
+
+  private filterCounts(slot: number, base: FilterCounts = noCounts()): FilterCounts {
+    const counts = noCounts();
+    if (slot >= 0) for (const { filters } of this.pool.memories) filters.addTo(slot, counts);
+    return without(counts, base);
+  }
+
   requestsOfRule(id: number): number {
     return id < 0 ? 0 : this.sum((cells) => cells.ruleRequests[id]!) - this.ruleBase[id]!;
   }
@@ -309,7 +334,19 @@ export class DataPlane {
     for (const { name, error } of rejected)
       this.log.warn({ revision: update.revision, resource: name }, `${name} refused, its last good version is kept: ${error}`);
     this.resilience.configure(next.guarded);
-    await this.pool.publish({ handle, buffer: next.buffer, patterns: next.patterns, limits: next.limits, sessions: next.sessions });
+    const instead = await this.filters.want(next.wantedFilters);
+    const filters = boundTo(next.filters, instead);
+    this.filters.deliver();
+    await this.pool.publish({
+      handle,
+      buffer: next.buffer,
+      patterns: next.patterns,
+      limits: next.limits,
+      sessions: next.sessions,
+      filters,
+    });
+    this.filters.deliver();
+    this.filters.retire(new Set([...next.wantedFilters.keys(), ...instead.values()]));
     if (this.handle !== null) this.addon.releaseTables(this.handle);
     this.handle = handle;
     this.upstreamTls.releaseUnused();
@@ -595,6 +632,13 @@ export class DataPlane {
 /** CLOCK_MONOTONIC. */
 export function engineNowUs(): number {
   return Number(process.hrtime.bigint() / 1_000n);
+}
+
+/** What of a new version can't run is bound to the former one. */
+function boundTo(tables: FilterTables | null, instead: ReadonlyMap<string, string>): FilterTables | null {
+  if (tables === null || instead.size === 0) return tables;
+  const chains = tables.chains.map((chain) => chain.map((binding) => ({ ...binding, key: instead.get(binding.key) ?? binding.key })));
+  return { ...tables, chains };
 }
 
 /** IPv4 and IPv6 of each: what a pod sends is redirected to its loopback, what it is sent to the interface where that arrives. */

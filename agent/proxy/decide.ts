@@ -3,7 +3,10 @@
 // them; everything was prepared in the decision tables. Must not throw: the engine has no answer to that.
 import {
   COMPLETION_WORDS,
+  Completion,
   DECISION_WORDS,
+  DEFERRED,
+  DEFERRED_PLACE_BITS,
   DESCRIPTOR_WORDS,
   Decision,
   DecisionFlag,
@@ -18,7 +21,9 @@ import {
 import { account } from './account.js';
 import { Attempts } from './attempts.js';
 import { Balancers } from './balance.js';
+import type { DeferredDecisions } from './deferred.js';
 import type { EndpointStates } from './endpoint-states.js';
+import type { FilterCalls, Filtered } from './filters/filter-calls.js';
 import { giveCookie, givesCookie, keyHash } from './hash-key.js';
 import { type Cells, Traffic } from './metrics/cells.js';
 import { below, mix, pickMember } from './pick.js';
@@ -100,6 +105,10 @@ const INBOUND = ListenerKind.Inbound as number;
 const MIRROR = DescriptorFlag.Mirror as number;
 const HEDGE = DescriptorFlag.Hedge as number;
 const EXTENDED = DecisionFlag.Extended as number;
+const ANSWERED = DescriptorFlag.Answered as number;
+const FILTERED = DescriptorFlag.Filtered as number;
+const FILTERED_NOW = DecisionFlag.Filtered as number;
+const X_FILTERS = ExtrasWord.Filters as number;
 const OPTIONS = METHODS.indexOf('OPTIONS');
 const L_KIND = ListenerWord.Kind as number;
 const L_SCOPE = ListenerWord.Scope as number;
@@ -136,6 +145,7 @@ const D_ROW_LIMITS = DestinationWord.Limits as number;
 
 const MILLION = 1_000_000;
 const HTTP_PORT = 80;
+const PLACE_MASK = (1 << DEFERRED_PLACE_BITS) - 1;
 const ROOT_TEXT = Buffer.from('/');
 /** As in hostIndex and hostParents. */
 const ANY_HOST = -1;
@@ -154,6 +164,14 @@ export class Decider {
   /** Published but not yet seen in a batch. */
   private next: DecisionTables | null = null;
   private batch: Batch | null = null;
+  private deferred: Pick<DeferredDecisions<Filtered>, 'end'> | null = null;
+  private filters: FilterCalls | null = null;
+  /** Of the request that is decided on: what its filters made of it, where it waited for them. */
+  private filtered: Filtered | null = null;
+  /** Its filters have seen it. */
+  private hasPassed = false;
+  /** Of deferred decisions by their place: what they are accounted to should they end so. */
+  private readonly deferredEdges = new Int32Array(1 << DEFERRED_PLACE_BITS);
   private readonly text = new RequestText();
   private readonly rateLimits = new RateLimits(this.text);
   private readonly sessions = new Sessions();
@@ -176,9 +194,11 @@ export class Decider {
     this.attempts = new Attempts(tables, null);
   }
 
-  /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. */
-  attach(batch: Batch): void {
+  /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. Without `filters` none is asked. */
+  attach(batch: Batch, deferred: Pick<DeferredDecisions<Filtered>, 'end'> | null = null, filters: FilterCalls | null = null): void {
     this.batch = batch;
+    this.deferred = deferred;
+    this.filters = filters;
   }
 
   /** Call with engine.useTables(): the first batch of this generation switches over. */
@@ -207,16 +227,26 @@ export class Decider {
     const completions = header[Header.CompletionCount]!;
     const nowUs = batch.clock[0]!;
     this.balancers.nowUs = nowUs;
-    for (let i = 0; i < completions; i++)
-      account(this.cells, this.states, this.gate, this.attempts, nowUs, batch.completions, i * COMPLETION_WORDS);
+    for (let i = 0; i < completions; i++) this.complete(batch.completions, i * COMPLETION_WORDS, nowUs);
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(batch, i * DESCRIPTOR_WORDS, i * DECISION_WORDS);
   };
+
+  private complete(completions: Int32Array, c: number, nowUs: number): void {
+    if (completions[c] === DEFERRED) {
+      const token = completions[c + Completion.Token]!;
+      this.deferred?.end(token);
+      completions[c + Completion.Token] = this.deferredEdges[token & PLACE_MASK]!;
+    }
+    account(this.cells, this.states, this.gate, this.attempts, nowUs, completions, c);
+  }
 
   private decide(batch: Batch, d: number, q: number): void {
     const { descriptors, decisions } = batch;
     // Whatever became of the one before.
     this.isExtended = false;
+    this.hasPassed = false;
+    this.filtered = (descriptors[d + D_FLAGS]! & ANSWERED) === 0 ? null : (this.filters?.take(descriptors[d + D_TOKEN]!) ?? null);
     decisions[q + Decision.Flags] = 0;
     decisions[q + Decision.Token] = 0;
     decisions[q + Decision.RequestMutation] = -1;
@@ -455,6 +485,10 @@ export class Decider {
     const action = nodes[node + N_ACTION]! * ACTION_WORDS;
     const rule = nodes[node + N_RULE]!;
     decisions[q + Decision.RouteId] = rule;
+    decisions[q + Decision.TimeoutMs] = actions[action + ActionWord.TimeoutMs]!;
+    const filters =
+      actions[action + ActionWord.Extras]! < 0 ? -1 : this.tables.extras[actions[action + ActionWord.Extras]! * EXTRAS_WORDS + X_FILTERS]!;
+    if (filters >= 0 && this.isFiltered(batch, d, q, filters, scopes[scope * SCOPE_WORDS + ScopeWord.Label]!, traffic)) return;
     if (rule >= 0 && descriptors[d + D_ATTEMPT] === 0) this.cells.ruleRequests[rule]! += 1;
     const random = descriptors[d + D_RANDOM]!;
     const failed = descriptors[d + D_ATTEMPT]! > 0 ? descriptors[d + D_PREVIOUS]! : -1;
@@ -546,6 +580,45 @@ export class Decider {
     if (isSame && !sessions.isOld(session)) return;
     const lines = sessions.give(batch, d, session, high, low, isSame);
     if (lines !== 0) this.addAnswerLines(batch.decisions, q, lines);
+  }
+
+  /** True: the decision is made, by its filters or to wait for them. */
+  private isFiltered(batch: Batch, d: number, q: number, chain: number, label: number, traffic: Traffic): boolean {
+    const { descriptors, decisions } = batch;
+    const { filters: tables } = this.tables;
+    if (tables === null || this.filters === null || descriptors[d + D_KIND] === OPAQUE) return false;
+    if ((descriptors[d + D_FLAGS]! & FILTERED) === 0) {
+      const { filtered } = this;
+      if (filtered !== null && filtered.verdict.kind !== 'continue') {
+        const isReply = filtered.verdict.kind === 'reply';
+        const status = filtered.verdict.kind === 'reply' ? filtered.verdict.status : 500;
+        this.answer(batch, d, q, status, isReply ? Reply.None : Reply.FilterFailed, label, traffic);
+        decisions[q + Decision.Flags]! |= FILTERED_NOW;
+        return true;
+      }
+      const put = this.filters.putOff(q, tables.chains[chain]!, filtered, () => this.filterMeta(descriptors, d, label));
+      if (put === 'wait') {
+        decisions[q + Decision.Flags] = this.logFlag;
+        decisions[q + Decision.AttemptTimeoutMs] = 0;
+        this.deferredEdges[decisions[q + Decision.Token]! & PLACE_MASK] = this.begin(descriptors, d, label, LABEL_UNKNOWN, traffic);
+        return true;
+      }
+      if (put === 'failed') {
+        this.answer(batch, d, q, 500, Reply.FilterFailed, label, traffic);
+        return true;
+      }
+    }
+    this.hasPassed = true;
+    return false;
+  }
+
+  /** JSON of [workload, destination, port]: Call.meta. */
+  private filterMeta(descriptors: Int32Array, d: number, label: number): string {
+    const labels = this.tables.filters?.labels ?? [];
+    const source = descriptors[d + D_SOURCE]!;
+    const workload = source < 0 ? null : (labels[this.tables.sources[source]!] ?? null);
+    const [, name = '', port = ''] = /^(.*):(\d+)$/.exec(labels[label] ?? '') ?? [null, labels[label] ?? '', '0'];
+    return JSON.stringify([workload, name, Number(port)]);
   }
 
   /** CORS, faults, mirrors and which answers are declined. True: the decision is made. */
@@ -641,6 +714,7 @@ export class Decider {
   }
 
   private finishExtended({ decisions }: Batch, q: number): void {
+    if (this.hasPassed) decisions[q + Decision.Flags]! |= FILTERED_NOW;
     if (!this.isExtended) return;
     this.isExtended = false;
     decisions[q + Decision.Flags]! |= EXTENDED;

@@ -2,8 +2,8 @@
 // when the request stands in a batch again. Owns the questions that are open, on one worker's thread; knows no policy, makes no decision.
 import { DEFERRED, DEFERRED_PLACE_BITS, Decision, type Engine, Header } from '../native/engine.js';
 
-/** `signal` says that nobody waits any more. */
-export type Ask<Answer> = (signal: AbortSignal) => Promise<Answer>;
+/** `signal` says that nobody waits any more; `token` is the engine's name for the request. */
+export type Ask<Answer> = (signal: AbortSignal, token: number) => Promise<Answer>;
 export type Outcome<Answer> = { readonly kind: 'answered'; readonly answer: Answer } | { readonly kind: 'failed'; readonly error: unknown };
 
 interface Question<Answer> {
@@ -80,7 +80,7 @@ export class DeferredDecisions<Answer> {
     this.unasked = [];
     for (const question of questions) {
       // A function that throws before it gives a promise is a failure like any other.
-      const answer = question.nobodyWaits.signal.aborted ? null : (async () => question.ask(question.nobodyWaits.signal))();
+      const answer = question.nobodyWaits.signal.aborted ? null : (async () => question.ask(question.nobodyWaits.signal, question.token))();
       answer?.then(
         (value) => this.settle(question, { kind: 'answered', answer: value }),
         (error: unknown) => this.settle(question, { kind: 'failed', error }),

@@ -84,6 +84,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       await plane.quotas?.stop();
       plane.pool.close();
       await plane.pool.drain(0);
+      plane.filters.close();
       unwatch();
       signals.stop();
       if (plane.lostListeners.length > 0)
@@ -341,6 +342,7 @@ async function finish({ plane, stopSource, stopAccessLog, status }: Running, dra
   // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
   const [result] = await Promise.all([drain.done, stopSource()]);
   plane.stopFollowingPods();
+  plane.filters.close();
   // What it served to its end counted against its shares.
   await plane.quotas?.stop();
   await stopAccessLog();

@@ -26,6 +26,7 @@ import type { Predecessors } from './handover/predecessors.js';
 import {
   balanceMetrics,
   engineMetrics,
+  filterMetrics,
   istioMetrics,
   overloadMetrics,
   rateLimitMetrics,
@@ -108,6 +109,7 @@ export class ProxyStatus {
       engineMetrics(this.counters()),
       istioMetrics(this.report()),
       tenantMetrics(this.tenants()),
+      filterMetrics(this.plane.filterReports()),
       rateLimitMetrics(this.plane.limits.report()),
       overloadMetrics(this.plane.overload?.report() ?? null),
       balanceMetrics(this.plane.balance),

@@ -1,5 +1,6 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
 import type { EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener, TlsFailure } from '../native/engine.js';
+import type { FilterTables } from './filters/filter-tables.js';
 import type { PatternSpec } from './patterns.js';
 import type { LimitsSpec } from './rate-limit/spec.js';
 import type { SessionSpec } from './sessions.js';
@@ -11,6 +12,7 @@ export interface PublishedTables {
   readonly patterns: readonly PatternSpec[];
   readonly limits: LimitsSpec;
   readonly sessions: readonly SessionSpec[];
+  readonly filters: FilterTables | null;
 }
 
 export interface WorkerStart {
@@ -28,6 +30,7 @@ export interface WorkerStart {
   /** Float64 words: see Pulse. */
   readonly pulse: SharedArrayBuffer;
   readonly accessLog: SharedArrayBuffer | null;
+  readonly filterCells: SharedArrayBuffer;
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;
   readonly host: EngineOptions['host'];
   readonly via: EngineOptions['via'];
@@ -80,6 +83,9 @@ export type ToWorker =
   | { readonly kind: 'expirePods'; readonly call: number }
   /** Answered with duplicates of the listening sockets. */
   | { readonly kind: 'share'; readonly call: number }
+  /** The worker's end of a stream to a filter's process, its own from now on. */
+  | { readonly kind: 'filterChannel'; readonly key: string; readonly name: string; readonly timeoutMs: number; readonly descriptor: number }
+  | { readonly kind: 'filterGone'; readonly key: string }
   | { readonly kind: 'drain'; readonly idleMs: number }
   | { readonly kind: 'close' };
 
@@ -96,4 +102,5 @@ export type FromWorker =
   /** The next request is decided by these tables. */
   | { readonly kind: 'applied'; readonly handle: number }
   | ({ readonly kind: 'answer'; readonly call: number } & Answer)
+  | { readonly kind: 'filterStuck'; readonly key: string }
   | { readonly kind: 'tlsFailures'; readonly failures: readonly TlsFailure[] };

@@ -16,6 +16,7 @@ import {
   type TlsFailure,
 } from '../native/engine.js';
 import { EndpointStates } from './endpoint-states.js';
+import { FilterCells } from './filters/filter-cells.js';
 import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
 import { giveBack } from './resilience/gate.js';
@@ -52,6 +53,9 @@ export interface WorkerPoolOptions {
   readonly host: EngineOptions['host'];
   readonly via: EngineOptions['via'];
   readonly log: Logger;
+  readonly onFilterStuck: (key: string) => void;
+  /** A worker has begun again. */
+  readonly onRestart: () => void;
   readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
   readonly closeDescriptor: (descriptor: number) => void;
 }
@@ -66,6 +70,7 @@ export interface WorkerMemory {
   readonly accessLog: Uint8Array | null;
   /** See Pulse. */
   readonly pulse: Float64Array;
+  readonly filters: FilterCells;
 }
 
 interface Seat {
@@ -73,6 +78,8 @@ interface Seat {
   readonly start: Omit<WorkerStart, 'tables'>;
   readonly memory: WorkerMemory;
   thread: Worker | null;
+  /** It has been ready before. */
+  isAgain: boolean;
   /** Handle that the thread uses. */
   applied: number;
 }
@@ -174,6 +181,14 @@ export class WorkerPool {
     });
   }
 
+  /** False: the worker does not run. */
+  tellFilters(slot: number, message: Extract<ToWorker, { kind: 'filterChannel' | 'filterGone' }>): boolean {
+    const seat = this.seats[slot];
+    if (seat === undefined || seat.thread === null) return false;
+    this.send(seat, message);
+    return true;
+  }
+
   unlisten(id: number): void {
     this.listeners.delete(id);
     for (const seat of this.seats) this.send(seat, { kind: 'unlisten', id });
@@ -251,6 +266,7 @@ export class WorkerPool {
     const counters = new SharedArrayBuffer((options.counters + MAX_LISTENERS) * 8);
     const tenants = new SharedArrayBuffer(MAX_TENANTS * TENANT_WORDS * 8);
     const pulse = new SharedArrayBuffer(PULSE_WORDS * 8);
+    const filterCells = FilterCells.allocate();
     const accessLog = options.accessLog ? new SharedArrayBuffer(ACCESS_LOG_BYTES) : null;
     const heartbeat = options.heartbeatMap === null ? null : { map: options.heartbeatMap, slot, slots: options.workers };
     const podBeats = options.podAliveMs === null ? null : { slot, beats: this.podClocks, aliveMs: options.podAliveMs };
@@ -267,6 +283,7 @@ export class WorkerPool {
         tenants,
         pulse,
         accessLog,
+        filterCells,
         heartbeat,
         host: options.host,
         via: options.via,
@@ -278,8 +295,10 @@ export class WorkerPool {
         tenants: new Float64Array(tenants),
         accessLog: accessLog === null ? null : new Uint8Array(accessLog),
         pulse: new Float64Array(pulse),
+        filters: new FilterCells(filterCells),
       },
       thread: null,
+      isAgain: false,
       applied: -1,
     };
   }
@@ -316,6 +335,10 @@ export class WorkerPool {
       this.calls.delete(message.call);
       return;
     }
+    if (message.kind === 'filterStuck') {
+      this.options.onFilterStuck(message.key);
+      return;
+    }
     if (message.kind === 'tlsFailures') {
       this.options.onTlsFailures(message.failures);
       return;
@@ -324,6 +347,8 @@ export class WorkerPool {
       seat.applied = startedWith.handle;
       if (this.seats.every(({ applied }) => applied !== -1)) giveWay();
       if (this.tables !== null && this.tables.handle !== startedWith.handle) this.send(seat, { kind: 'tables', tables: this.tables });
+      if (seat.isAgain) this.options.onRestart();
+      seat.isAgain = true;
       for (const listenerOf of this.listeners.values()) void this.relisten(seat, listenerOf(seat.slot));
       for (const listener of [...this.pods.values()].flat()) void this.relisten(seat, listener);
       if (seat.slot === 0 && this.podBeats.length > 0) void this.setPodBeats(this.podBeats);

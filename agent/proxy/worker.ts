@@ -1,9 +1,14 @@
 // A worker thread: one engine and the decision, nothing else. No configuration, no logging, no resources: garbage here is latency there.
+import { Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
+import { FilterChannel } from '../../api/filter/channel.js';
 import { loadAddon } from '../native/addon.js';
 import { DecisionFlag, OverloadLevel } from '../native/engine.js';
 import { Decider } from './decide.js';
+import { DeferredDecisions } from './deferred.js';
 import { EndpointStates } from './endpoint-states.js';
+import { FilterCalls, type Filtered } from './filters/filter-calls.js';
+import { FilterCells } from './filters/filter-cells.js';
 import { Cells } from './metrics/cells.js';
 import { Patterns } from './patterns.js';
 import { PodHeart } from './pod-heart.js';
@@ -42,7 +47,9 @@ function run(start: WorkerStart): void {
     },
     decider.run,
   );
-  decider.attach(engine);
+  const deferred = new DeferredDecisions<Filtered>(engine, start.limits.maxDeferred);
+  const filters = new FilterCalls(engine, deferred, new FilterCells(start.filterCells));
+  decider.attach(engine, deferred, filters);
   engine.useTables(start.tables.handle);
   const stopBeating = beat(new Float64Array(start.pulse), (level, reason) => engine.setOverload(level, reason));
   const send = (message: FromWorker): void => port.postMessage(message);
@@ -56,6 +63,8 @@ function run(start: WorkerStart): void {
     clearInterval(failures);
     stopBeating();
     pods?.stop();
+    deferred.close();
+    filters.closeAll();
     engine.close();
     port.close();
   };
@@ -107,6 +116,15 @@ function run(start: WorkerStart): void {
       case 'share':
         answer(message.call, { shared: engine.shareListeners() });
         break;
+      case 'filterChannel': {
+        const { key, timeoutMs, descriptor } = message;
+        const stuck = (): void => send({ kind: 'filterStuck', key });
+        filters.open(key, new FilterChannel(new Socket({ fd: descriptor }), timeoutMs, stuck));
+        break;
+      }
+      case 'filterGone':
+        filters.close(message.key);
+        break;
       case 'drain':
         drain(message.idleMs);
         break;
@@ -118,8 +136,8 @@ function run(start: WorkerStart): void {
   send({ kind: 'ready' });
 }
 
-const tablesOf = ({ buffer, patterns, limits, sessions }: PublishedTables): DecisionTables =>
-  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits), sessions);
+const tablesOf = ({ buffer, patterns, limits, sessions, filters }: PublishedTables): DecisionTables =>
+  new DecisionTables(buffer, new Patterns(patterns), new Limits(limits), sessions, filters);
 
 /** Says how late the event loop is, and hears what it is to shed; again and again, for each time more of it is shed. */
 function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: number) => void): () => void {

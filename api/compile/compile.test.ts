@@ -68,6 +68,7 @@ test('a service becomes its names, canonical addresses, TCP ports and protocol',
         outside: Outside.WITHIN,
         policies: [],
         rateLimits: [],
+        filters: [],
       },
     },
   ]);

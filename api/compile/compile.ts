@@ -2,6 +2,7 @@
 // Each kind's own function compiles one object against the index. A memo, of one compiler over its revisions, spares what is unchanged.
 import { ResourceType } from '../gen/mesh/v1/model.js';
 import { compileConnectionRoute } from './connection-route.js';
+import { compileFilter } from './filters.js';
 import { compileGateway } from './gateway.js';
 import { compileGrpcRoute } from './grpc-route.js';
 import { compileHttpRoute } from './http-route.js';
@@ -91,5 +92,7 @@ function compileAll(
     for (const { name, message } of listeners) resources.push({ type: ResourceType.LISTENER, name, message });
     for (const message of redirects) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
   }
+  for (const [name, filter] of index.filters)
+    resources.push({ type: ResourceType.FILTER, name, message: compileFilter(filter, index, reporter(filter)) });
   return resources;
 }

@@ -25,7 +25,7 @@ export interface NamedListener {
 }
 
 export interface GatewayContext {
-  readonly index: Pick<ObjectIndex, 'secrets' | 'gatewayListeners' | 'limitsByTarget'> & TrustIndex;
+  readonly index: Pick<ObjectIndex, 'secrets' | 'gatewayListeners' | 'limitsByTarget' | 'filterTargets'> & TrustIndex;
   /** Milliseconds since the epoch; null: nothing expires. */
   readonly nowMs: number | null;
   /** Of the Gateway itself. */
@@ -78,6 +78,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         forwardClientCert,
         shared: false,
         rateLimits,
+        filters: context.index.filterTargets.of('Gateway', nameOf(gateway), listener.name),
       },
     }));
   });

@@ -1,30 +1,25 @@
 // GRPCRoute → HttpRoute of the model: a service and its method are a path (gRPC over HTTP/2: "/" service "/" method). One route at a time.
 import { type HttpMatch, type HttpRoute, type PathMatch, PathMatch_Type } from '../gen/mesh/v1/model.js';
-import type { BackendIndex } from './backend.js';
-import { ANY_REQUEST, compileRuleFrame, compileValue, soundMatches } from './http-route.js';
+import { ANY_REQUEST, compileRuleFrame, compileValue, type RouteIndex, soundMatches } from './http-route.js';
 import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
-import { compileParents, type ParentIndex } from './route-parents.js';
-import type { SessionIndex } from './session-persistence.js';
+import { compileParents } from './route-parents.js';
 
 type Match = Stored<'GRPCRoute'>['manifest']['spec']['rules'][number]['matches'][number];
 
-export function compileGrpcRoute(
-  route: Stored<'GRPCRoute'>,
-  index: BackendIndex & ParentIndex & SessionIndex,
-  report: ReportProblem,
-): HttpRoute {
+export function compileGrpcRoute(route: Stored<'GRPCRoute'>, index: RouteIndex, report: ReportProblem): HttpRoute {
   const { namespace, name, createdAtMs, kind, manifest } = route;
+  const parents = compileParents(route, index, report);
   return {
     namespace,
     name,
     createdAtMs,
-    parents: compileParents(route, index, report),
+    parents,
     hostnames: [...(manifest.spec.hostnames ?? [])],
     rules: manifest.spec.rules.flatMap((rule, position) => {
       const matches = soundMatches(rule.matches.map(withPath), position, report);
       if (matches.length === 0) return [];
-      const frame = compileRuleFrame(route, rule, position, index, report);
+      const frame = compileRuleFrame(route, rule, position, parents, index, report);
       // A call has its own deadline: grpc-timeout.
       return [{ ...frame, matches: matches.map(compileMatch), requestTimeoutMs: 0, backendTimeoutMs: 0, retry: undefined }];
     }),

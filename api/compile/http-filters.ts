@@ -13,7 +13,7 @@ import {
 } from '../gen/mesh/v1/model.js';
 import { FILTERS_ACTED_ON } from '../resources/http-filter.js';
 import { type BackendIndex, compileBackend } from './backend.js';
-import type { Stored } from './input.js';
+import type { ObjectIndex, Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 
 type HttpFilter = NonNullable<Stored<'HTTPRoute'>['manifest']['spec']['rules'][number]['filters']>[number];
@@ -28,7 +28,9 @@ export interface Changes {
   readonly answer: Answer | undefined;
   readonly mirrors: Mirror[];
   readonly cors: Cors | undefined;
-  /** Type of a filter that is not acted on: what it is for must answer 500 (Gateway API). */
+  /** Names of Filters. */
+  readonly filters: string[];
+  /** A filter that can't be acted on, in words: what it is for must answer 500 (Gateway API). */
   readonly unsupported: string | undefined;
 }
 
@@ -40,13 +42,16 @@ export function compileFilters(
   route: Stored<'HTTPRoute'> | Stored<'GRPCRoute'>,
   filters: readonly Filter[],
   path: string,
-  index: BackendIndex,
+  index: BackendIndex & Pick<ObjectIndex, 'filterTargets'>,
   report: ReportProblem,
 ): Changes {
   const of = (type: string): Partial<HttpFilter> | undefined => filters.find((filter) => filter.type === type);
   const { requestRedirect } = of('RequestRedirect') ?? {};
   const { urlRewrite } = of('URLRewrite') ?? {};
   const { cors } = of('CORS') ?? {};
+  const extensions = filters.flatMap(({ extensionRef }) =>
+    extensionRef === undefined ? [] : [{ reference: extensionRef, name: index.filterTargets.referredTo(route, extensionRef) }],
+  );
   return {
     requestHeaders: compileHeaders(of('RequestHeaderModifier')?.requestHeaderModifier),
     responseHeaders: compileHeaders(of('ResponseHeaderModifier')?.responseHeaderModifier),
@@ -56,8 +61,23 @@ export function compileFilters(
       compileMirror(route, filter, `${path}.filters[${at}].requestMirror.backendRef`, index, report),
     ),
     cors: cors === undefined ? undefined : compileCors(cors),
-    unsupported: filters.find(({ type }) => !ACTED_ON.has(type))?.type,
+    filters: extensions.flatMap(({ name }) => name ?? []),
+    unsupported: unsupportedOf(filters, extensions),
   };
+}
+
+interface Extension {
+  readonly reference: NonNullable<HttpFilter['extensionRef']>;
+  readonly name: string | null;
+}
+
+function unsupportedOf(filters: readonly Filter[], extensions: readonly Extension[]): string | undefined {
+  const type = filters.find((filter) => !ACTED_ON.has(filter.type))?.type;
+  if (type !== undefined) return `filters of type ${type} are not supported yet`;
+  const missing = extensions.find(({ name }) => name === null)?.reference;
+  return missing === undefined
+    ? undefined
+    : `${missing.kind} ${missing.name} (group ${missing.group}) doesn't exist in the route's namespace`;
 }
 
 type Modifier = NonNullable<HttpFilter['requestHeaderModifier']>;

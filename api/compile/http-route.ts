@@ -15,7 +15,7 @@ import { durationMs } from '../resources/index.js';
 import { regularExpressionFault } from '../resources/regular-expression.js';
 import { type BackendIndex, compileBackend, NO_BACKEND } from './backend.js';
 import { type Changes, compileFilters } from './http-filters.js';
-import { nameOf, type Stored } from './input.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { rateLimitsOfRule } from './rate-limits.js';
 import { compileParents, type ParentIndex } from './route-parents.js';
@@ -26,7 +26,10 @@ type Route = Stored<'HTTPRoute'>;
 type Rule = Route['manifest']['spec']['rules'][number];
 type Match = Rule['matches'][number];
 
-export function compileHttpRoute(route: Route, index: BackendIndex & ParentIndex & SessionIndex, report: ReportProblem): HttpRoute {
+/** What compiling a route asks of the other objects. */
+export type RouteIndex = BackendIndex & ParentIndex & SessionIndex & Pick<ObjectIndex, 'filterTargets'>;
+
+export function compileHttpRoute(route: Route, index: RouteIndex, report: ReportProblem): HttpRoute {
   const { spec } = route.manifest;
   const parents: RouteParent[] = compileParents(route, index, report);
   return {
@@ -35,18 +38,25 @@ export function compileHttpRoute(route: Route, index: BackendIndex & ParentIndex
     createdAtMs: route.createdAtMs,
     parents,
     hostnames: [...(spec.hostnames ?? [])],
-    rules: spec.rules.flatMap((rule, position) => compileRule(route, rule, position, index, report)),
+    rules: spec.rules.flatMap((rule, position) => compileRule(route, rule, position, parents, index, report)),
     kind: '',
     inOrder: false,
   };
 }
 
-function compileRule(route: Route, rule: Rule, position: number, index: BackendIndex & SessionIndex, report: ReportProblem): HttpRule[] {
+function compileRule(
+  route: Route,
+  rule: Rule,
+  position: number,
+  parents: readonly RouteParent[],
+  index: RouteIndex,
+  report: ReportProblem,
+): HttpRule[] {
   const matches = soundMatches(rule.matches, position, report);
   if (matches.length === 0) return [];
   return [
     {
-      ...compileRuleFrame(route, rule, position, index, report),
+      ...compileRuleFrame(route, rule, position, parents, index, report),
       matches: matches.map(compileMatch),
       // Gateway API: 0s is no limit. 0 here would be one that nobody set, for which a node has its own.
       requestTimeoutMs: timeoutMs(rule.timeouts?.request) || (rule.timeouts?.request === undefined ? 0 : MAX_TIMEOUT_MS),
@@ -87,21 +97,32 @@ export function compileRuleFrame(
   route: Route | Stored<'GRPCRoute'>,
   rule: Pick<Rule, 'name' | 'backendRefs' | 'filters' | 'sessionPersistence'>,
   position: number,
-  index: BackendIndex & SessionIndex,
+  parents: readonly RouteParent[],
+  index: RouteIndex,
   report: ReportProblem,
 ): Pick<
   HttpRule,
-  'name' | 'backends' | 'requestHeaders' | 'responseHeaders' | 'mirrors' | 'cors' | 'fault' | 'rateLimits' | 'sessionPersistence'
+  | 'name'
+  | 'backends'
+  | 'requestHeaders'
+  | 'responseHeaders'
+  | 'mirrors'
+  | 'cors'
+  | 'fault'
+  | 'rateLimits'
+  | 'sessionPersistence'
+  | 'filters'
 > {
   const path = `spec.rules[${position}]`;
   const changes = compileFilters(route, rule.filters ?? [], path, index, report);
   const { requestHeaders, responseHeaders, mirrors, cors, unsupported, answer } = changes;
-  if (unsupported !== undefined)
-    report(`${path}.filters`, `filters of type ${unsupported} are not supported yet: the rule answers 500`, 'UnsupportedValue');
+  if (unsupported !== undefined) report(`${path}.filters`, `${unsupported}: the rule answers 500`, 'UnsupportedValue');
   const references = unsupported === undefined && answer === undefined ? (rule.backendRefs ?? []) : [];
   const backends = references.map((reference, at) => compileShare(route, reference, `${path}.backendRefs[${at}]`, changes, index, report));
   const answered = answer === undefined || unsupported !== undefined ? [] : [{ ...NO_BACKEND, answer }];
   const sessionPersistence = compileSession(route, rule.sessionPersistence, position, index, report);
+  const filters = [...new Set([...changes.filters, ...index.filterTargets.of(route.kind, nameOf(route), rule.name)])];
+  index.filterTargets.note(filters, parents);
   const rateLimits = rateLimitsOfRule(route.kind, nameOf(route), rule.name ?? '', index);
   return {
     rateLimits,
@@ -113,6 +134,7 @@ export function compileRuleFrame(
     cors,
     fault: undefined,
     sessionPersistence,
+    filters,
   };
 }
 
@@ -122,18 +144,17 @@ function compileShare(
   reference: NonNullable<Rule['backendRefs']>[number],
   path: string,
   ofRule: Changes,
-  index: BackendIndex,
+  index: RouteIndex,
   report: ReportProblem,
 ): Backend {
   const backend = compileBackend(route, reference, index, (message, reason) => report(path, `${message}: its share answers 500`, reason));
   const own = compileFilters(route, reference.filters ?? [], path, index, report);
-  const unsupported = own.unsupported ?? (own.mirrors.length > 0 ? 'RequestMirror' : own.cors === undefined ? undefined : 'CORS');
+  const ofRules =
+    own.mirrors.length > 0 ? 'RequestMirror' : own.cors !== undefined ? 'CORS' : own.filters.length > 0 ? 'ExtensionRef' : undefined;
+  const unsupported =
+    own.unsupported ?? (ofRules === undefined ? undefined : `filters of type ${ofRules} are not supported for one backend`);
   if (unsupported !== undefined) {
-    report(
-      `${path}.filters`,
-      `filters of type ${unsupported} are not supported for one backend: its share answers 500`,
-      'UnsupportedValue',
-    );
+    report(`${path}.filters`, `${unsupported}: its share answers 500`, 'UnsupportedValue');
     return { ...NO_BACKEND, weight: backend.weight };
   }
   if (backend.service === '') return backend;

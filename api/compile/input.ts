@@ -2,6 +2,7 @@
 import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
 import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
 import { GATEWAY_GROUP } from '../resources/route-references.js';
+import { FilterTargets } from './filter-targets.js';
 import { type GatewayListener, listenersOf } from './gateway-listeners.js';
 import { type RulesByHost, rulesByHost } from './istio-hosts.js';
 import { keyOfTarget } from './rate-limit-targets.js';
@@ -75,6 +76,8 @@ export interface ObjectIndex {
   /** The oldest first. */
   readonly sidecars: readonly Stored<'Sidecar'>[];
   readonly policies: readonly Stored<'TrafficPolicy'>[];
+  readonly filters: ReadonlyMap<string, Stored<'Filter'>>;
+  readonly filterTargets: FilterTargets;
   readonly registry: RegistryReports;
 }
 
@@ -90,6 +93,7 @@ export function indexObjects(
   const slices = ofKind('EndpointSlice');
   const policies = oldestFirst(ofKind('TrafficPolicy'));
   const backendTlsPolicies = oldestFirst(ofKind('BackendTLSPolicy'));
+  const filters = byName(ofKind('Filter'));
   // An external name is another host's: nothing of the mesh stands behind it.
   const declared = byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
   const gateways = byName(ofKind('Gateway'));
@@ -140,6 +144,8 @@ export function indexObjects(
     slices,
     sidecars: oldestFirst(ofKind('Sidecar')),
     policies,
+    filters,
+    filterTargets: new FilterTargets(filters),
     registry,
   };
 }

@@ -165,6 +165,7 @@ export function compileIstioGateway(gateway: IstioGateway, context: IstioGateway
         forwardClientCert: ForwardClientCert[clientCert],
         shared: protocol === Protocol.HTTP,
         rateLimits: [],
+        filters: [],
       },
     }));
   });
@@ -214,6 +215,7 @@ function redirectOf({ namespace, name, createdAtMs }: IstioGateway, hosts: reado
         requestTimeoutMs: 0,
         backendTimeoutMs: 0,
         mirrors: [],
+        filters: [],
         cors: undefined,
         retry: undefined,
         fault: undefined,

@@ -12,7 +12,9 @@ import { type DeclaredPort, tcpPorts } from './service-ports.js';
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
 const CLUSTER_DOMAIN = 'cluster.local';
 
-export function compileService(service: Stored<'Service'>, index: PolicyIndex & RateLimitIndex & BackendTlsIndex): Service {
+type ServiceIndex = PolicyIndex & RateLimitIndex & BackendTlsIndex & Pick<ObjectIndex, 'filterTargets'>;
+
+export function compileService(service: Stored<'Service'>, index: ServiceIndex): Service {
   const { namespace, name } = service;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
   const qualified = `${name}.${namespace}`;
@@ -34,6 +36,7 @@ export function compileService(service: Stored<'Service'>, index: PolicyIndex & 
     outside: outsideOf(service, index),
     policies: compileClusterPolicies(service, index),
     rateLimits: rateLimitsOfService(namespace, name, index),
+    filters: index.filterTargets.of('Service', nameOf(service)),
   };
 }
 
@@ -45,8 +48,8 @@ function outsideOf(service: Stored<'Service'>, { entryHosts }: Pick<ObjectIndex,
 }
 
 /** As inputsOfEndpoints(). null: there is TLS to its endpoints, and that is made of too many things. */
-export function inputsOfService(service: Stored<'Service'>, index: PolicyIndex & RateLimitIndex & BackendTlsIndex): unknown[] | null {
-  if (index.backendTlsByService.has(nameOf(service))) return null;
+export function inputsOfService(service: Stored<'Service'>, index: ServiceIndex): unknown[] | null {
+  if (index.backendTlsByService.has(nameOf(service)) || index.filterTargets.of('Service', nameOf(service)).length > 0) return null;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
   return [service, ...policies, policyOfNamespace(service.namespace, index), ...rulesInForce(service, index)];
 }

@@ -336,6 +336,7 @@ function ruleOf(
     fault: compileFault(entry.fault),
     rateLimits: rateLimitsOfRule(object.kind, nameOf(object), entry.name ?? '', index),
     sessionPersistence: undefined,
+    filters: [],
   };
 }
 

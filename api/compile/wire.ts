@@ -1,6 +1,6 @@
 // The typed union of everything the compiler emits, and its form on the wire. The one list of which message belongs to which type.
 import { type Resource, Resource as ResourceMessage } from '../gen/mesh/v1/discovery.js';
-import { ConnectionRoute, Endpoint, HttpRoute, Listener, ResourceType, Service, Workload } from '../gen/mesh/v1/model.js';
+import { ConnectionRoute, Endpoint, Filter, HttpRoute, Listener, ResourceType, Service, Workload } from '../gen/mesh/v1/model.js';
 import { messageOf } from '../message-of.js';
 
 export type CompiledResource =
@@ -9,7 +9,8 @@ export type CompiledResource =
   | { readonly type: ResourceType.HTTP_ROUTE; readonly name: string; readonly message: HttpRoute }
   | { readonly type: ResourceType.WORKLOAD; readonly name: string; readonly message: Workload }
   | { readonly type: ResourceType.LISTENER; readonly name: string; readonly message: Listener }
-  | { readonly type: ResourceType.CONNECTION_ROUTE; readonly name: string; readonly message: ConnectionRoute };
+  | { readonly type: ResourceType.CONNECTION_ROUTE; readonly name: string; readonly message: ConnectionRoute }
+  | { readonly type: ResourceType.FILTER; readonly name: string; readonly message: Filter };
 
 /** What a subscriber makes of a Resource: a type newer than this build, or a body it can't read, is refused alone. */
 export type DecodedResource =
@@ -35,6 +36,8 @@ function encodeBody(resource: CompiledResource): Uint8Array {
       return Listener.encode(resource.message).finish();
     case ResourceType.CONNECTION_ROUTE:
       return ConnectionRoute.encode(resource.message).finish();
+    case ResourceType.FILTER:
+      return Filter.encode(resource.message).finish();
   }
 }
 
@@ -64,6 +67,8 @@ function decodeBody(type: ResourceType, name: string, body: Uint8Array): Compile
       return { type, name, message: Listener.decode(body) };
     case ResourceType.CONNECTION_ROUTE:
       return { type, name, message: ConnectionRoute.decode(body) };
+    case ResourceType.FILTER:
+      return { type, name, message: Filter.decode(body) };
     default:
       return null;
   }

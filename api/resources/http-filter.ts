@@ -5,6 +5,7 @@ import {
   choice,
   describe,
   fields,
+  openChoice,
   portNumber,
   type Report,
   text,
@@ -129,8 +130,8 @@ const externalAuth = withRule(
 );
 
 const extensionRef = fields({
-  group: text('an API group', /^/, 253, 0),
-  kind: objectName,
+  group: openChoice(['mesh.weft.dev'], 'extensions of group', []),
+  kind: openChoice(['Filter'], 'extensions of kind', []),
   name: objectName,
   namespace: dnsLabel.optional(),
 });
@@ -147,7 +148,7 @@ const FILTER_FIELDS = {
   ExtensionRef: 'extensionRef',
 } as const;
 
-const OF_GRPC = ['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror'] as const;
+const OF_GRPC = ['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror', 'ExtensionRef'] as const;
 /** What the data path does; a rule with any other filter answers 500, as the Gateway API asks of filters that aren't implemented. */
 export const FILTERS_ACTED_ON = [...OF_GRPC, 'RequestRedirect', 'URLRewrite', 'CORS'] as const;
 const REPEATABLE = new Set(['RequestMirror', 'ExtensionRef']);
@@ -171,7 +172,7 @@ const common = {
 const consequence = 'filters of type';
 const httpFilter = withRule(
   fields({
-    type: choice(FILTERS_ACTED_ON, ['ExtensionRef', 'ExternalAuth'], consequence),
+    type: choice(FILTERS_ACTED_ON, ['ExternalAuth'], consequence),
     ...common,
     requestRedirect: redirect.optional(),
     urlRewrite: rewrite.optional(),
@@ -181,7 +182,7 @@ const httpFilter = withRule(
   (value, report) => checkFieldOfType(value, FILTER_FIELDS, report),
 );
 
-const grpcFilter = withRule(fields({ type: choice(OF_GRPC, ['ExtensionRef'], consequence), ...common }), (value, report) =>
+const grpcFilter = withRule(fields({ type: choice(OF_GRPC), ...common }), (value, report) =>
   checkFieldOfType(value, FILTER_FIELDS, report),
 );
 

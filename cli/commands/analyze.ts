@@ -4,7 +4,7 @@ import type { Diagnosis, Severity } from '../../api/analyze/index.js';
 import type { ManifestFile } from '../../api/gen/mesh/v1/admin.js';
 import { withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
-import { readManifests } from '../manifest-files.js';
+import { readCheckedManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption } from './context.js';
 
@@ -45,7 +45,7 @@ export function analyzeCommand(): Command {
 }
 
 async function analyzeObjects(flags: AnalyzeFlags, context: Context): Promise<void> {
-  const files: readonly ManifestFile[] = flags.filename === undefined ? [] : await readManifests(flags.filename);
+  const files: readonly ManifestFile[] = flags.filename === undefined ? [] : (await readCheckedManifests(flags.filename)).files;
   const isLive = flags.filename === undefined || flags.live === true;
   const stored = isLive ? await readStored(context) : [];
   const { analyze, SEVERITY_OF } = await import('../../api/analyze/index.js');

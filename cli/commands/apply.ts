@@ -5,7 +5,7 @@ import { formatFinding } from '../../api/resources/finding.js';
 import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
-import { readManifests } from '../manifest-files.js';
+import { readCheckedManifests, readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption, printWarnings } from './context.js';
 
@@ -43,9 +43,10 @@ export function applyCommand(): Command {
 }
 
 async function apply(flags: ApplyFlags, context: Context): Promise<void> {
-  const files = await readManifests(flags.filename);
+  const { files, warnings } = await readCheckedManifests(flags.filename);
+  printWarnings(warnings, context);
   await withController(context.controller, async (controller) => {
-    const answer = await controller.apply({ files, dryRun: flags.dryRun === true });
+    const answer = await controller.apply({ files: [...files], dryRun: flags.dryRun === true });
     printWarnings(answer.warnings, context);
     if (answer.findings.length > 0) {
       throw new Failure(

@@ -4,7 +4,7 @@ import { type Change, Change_Action } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { type Controller, withController } from '../connection.js';
 import { Failure } from '../failure.js';
-import { readManifests } from '../manifest-files.js';
+import { readCheckedManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { unifiedDiff } from '../text-diff.js';
 import { identity } from './apply.js';
@@ -29,7 +29,7 @@ export function diffCommand(): Command {
 }
 
 async function diff(flags: DiffFlags, context: Context): Promise<void> {
-  const files = await readManifests(flags.filename);
+  const { files } = await readCheckedManifests(flags.filename);
   const { manifestsIn } = await import('../kinds.js');
   await withController(context.controller, async (controller) => {
     // The controller knows what differs: values of Secrets are not shown.

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
-import { readManifests } from '../manifest-files.js';
+import { readCheckedManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { contextOf, examples, filenameOption, printWarnings } from './context.js';
 
@@ -11,11 +11,11 @@ export function validateCommand(): Command {
     .description('Check manifests offline, with the checks that apply makes. References to objects in no file are not followed.')
     .addOption(filenameOption().makeOptionMandatory())
     .action(async ({ filename }: { filename: string[] }, self: Command) => {
-      const files = await readManifests(filename);
+      const { files, warnings: ofModules } = await readCheckedManifests(filename);
       const { checkManifests } = await import('../kinds.js');
       const { findings, warnings, count } = checkManifests(files);
       const context = contextOf(self);
-      printWarnings(warnings, context);
+      printWarnings([...ofModules, ...warnings], context);
       if (findings.length > 0) throw new Failure([...findings.map(formatFinding), plural(findings.length, 'mistake')].join('\n'));
       const but = warnings.length === 0 ? '' : `, but for ${plural(warnings.length, 'warning')}`;
       context.print(`${plural(count, 'object')} in ${plural(files.length, 'file')}: all good${but}`);

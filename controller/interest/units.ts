@@ -18,6 +18,7 @@ export function unitsOf(resource: CompiledResource): readonly string[] {
       return [serviceUnit(resource.message.service)];
     case ResourceType.HTTP_ROUTE:
     case ResourceType.CONNECTION_ROUTE:
+    case ResourceType.FILTER:
       return parentUnits(resource.message.parents);
     case ResourceType.LISTENER:
       return [gatewayUnit(resource.message.gateway)];

@@ -38,6 +38,8 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     via: null,
     podAliveMs: null,
     log,
+    onFilterStuck: () => {},
+    onRestart: () => {},
     onTlsFailures: () => {},
     closeDescriptor: () => {},
   });
@@ -49,6 +51,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(MAX_TENANTS - 1),
     guards: ids(64),
+    filters: ids(1),
     labels: new Labels(4096),
     sessionKey: Buffer.alloc(32),
     upstreamTls: new UpstreamTls(addon),
@@ -68,7 +71,14 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     model.apply(loaded.update);
     const next = compileTables(model, ++generation, 'bench', tableIds);
     const tables = addon.createTables(next.spec);
-    await pool.publish({ handle: tables, buffer: next.buffer, patterns: next.patterns, sessions: next.sessions, limits: next.limits });
+    await pool.publish({
+      handle: tables,
+      buffer: next.buffer,
+      patterns: next.patterns,
+      sessions: next.sessions,
+      limits: next.limits,
+      filters: null,
+    });
     if (handle !== null) addon.releaseTables(handle);
     handle = tables;
   };

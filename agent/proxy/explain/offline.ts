@@ -7,6 +7,7 @@ import { formatFinding, parseManifests } from '../../../api/resources/index.js';
 import { Model } from '../../model/model.js';
 import { type EngineAddon, MAX_TENANTS } from '../../native/engine.js';
 import { EndpointStates } from '../endpoint-states.js';
+import { MAX_FILTERS } from '../filters/filter-cells.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
 import { LimitMemory } from '../rate-limit/plan.js';
 import { MAX_ROWS, ResilienceState } from '../resilience/state.js';
@@ -69,6 +70,7 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
     clusterRows: new ClusterRows(),
     guards: ids(MAX_ROWS - 1),
     limits: new LimitMemory(() => 0, 1),
+    filters: ids(MAX_FILTERS),
   };
 }
 

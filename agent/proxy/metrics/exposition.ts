@@ -1,6 +1,7 @@
 // The report → Prometheus text under Istio's standard names and labels (istio.io/latest/docs/reference/config/metrics), which Kiali and the
 // stock dashboards read. Format: prometheus.io/docs/instrumenting/exposition_formats, 0.0.4.
 import { countBelow } from '../../telemetry/histogram.js';
+import type { FilterReport } from '../filters/filter-cells.js';
 import type { OverloadReport } from '../overload/monitor.js';
 import type { RateLimitReport } from '../rate-limit/plan.js';
 import type { ClusterReport } from '../resilience/resilience.js';
@@ -76,6 +77,54 @@ export function engineMetrics(counters: ReadonlyMap<string, number>): string {
     return [`# TYPE ${full} ${isGauge ? 'gauge' : 'counter'}`, `${full} ${value}`];
   });
   return [...lines, ''].join('\n');
+}
+
+/** Of each filter that some rule has. */
+export function filterMetrics(filters: readonly FilterReport[]): string {
+  const of = (value: (filter: FilterReport) => number): [Labels, number][] => filters.map((each) => [{ filter: each.name }, value(each)]);
+  const failures = filters.flatMap(({ name, counts }) =>
+    Object.entries(counts.failures).map(([reason, count]): [Labels, number] => [{ filter: name, reason }, count]),
+  );
+  if (filters.length === 0) return '';
+  return [
+    ...gauge(
+      'weft_filter_up',
+      '1: its process runs.',
+      of(({ isRunning }) => (isRunning ? 1 : 0)),
+    ),
+    ...gauge(
+      'weft_filter_heap_bytes',
+      "Of its process's JavaScript heap.",
+      of(({ heapBytes }) => heapBytes),
+    ),
+    ...counter(
+      'weft_filter_restarts_total',
+      'Times that its process was started again.',
+      of(({ restarts }) => restarts),
+    ),
+    ...counter(
+      'weft_filter_calls_total',
+      'Calls of its hooks.',
+      of(({ counts }) => counts.calls),
+    ),
+    ...counter(
+      'weft_filter_busy_seconds_total',
+      'Time that its hooks took.',
+      of(({ counts }) => counts.busyUs / 1e6),
+    ),
+    ...counter(
+      'weft_filter_wait_seconds_total',
+      'Time that requests waited for it.',
+      of(({ counts }) => counts.waitUs / 1e6),
+    ),
+    ...counter(
+      'weft_filter_replies_total',
+      'Requests that it answered itself.',
+      of(({ counts }) => counts.replies),
+    ),
+    ...counter('weft_filter_failures_total', 'Calls without an outcome.', failures),
+    '',
+  ].join('\n');
 }
 
 /** What each namespace has of the proxy; of no namespace: an empty label. */

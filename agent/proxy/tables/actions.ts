@@ -29,6 +29,7 @@ import {
   type RetrySpec,
   type RewriteSpec,
 } from '../../native/engine.js';
+import type { FilterChains } from '../filters/filter-tables.js';
 import type { LimitPlan } from '../rate-limit/plan.js';
 import type { SessionSpec } from '../sessions.js';
 import { type Variant, variantName } from './clusters.js';
@@ -41,6 +42,8 @@ import { AS_SENT } from './outside.js';
 export interface Entrance {
   readonly scheme: 'http' | 'https';
   readonly port: number;
+  /** Names of filters, beside those of the rules. */
+  readonly filters: readonly string[];
   /** Of the gateway. */
   readonly rateLimits: readonly RateLimit[];
 }
@@ -72,6 +75,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
     grpcStatus: RESOURCE_EXHAUSTED,
     reason: COMPLETION_REASONS.indexOf('RL'),
   },
+  plainReply('weft: a filter of this request failed\n'),
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [
@@ -106,6 +110,7 @@ export class Actions {
     private readonly clusterRows: ReadonlyMap<string, number>,
     private readonly conditions: Conditions,
     private readonly limits: LimitPlan,
+    private readonly filters: FilterChains,
   ) {
     for (const reply of LOCAL_REPLIES) this.replies.add(reply);
   }
@@ -113,9 +118,10 @@ export class Actions {
   /** Row of the rule's action under one match of it. `shownBy`: the gateway whose certificate backends are shown; empty: none is. */
   ofRule(rule: HttpRule, match: HttpMatch | null, variant: Variant, shownBy: string, entrance: Entrance): number {
     const limits = this.limits.setOf([...entrance.rateLimits, ...rule.rateLimits]);
+    const filters = this.filters.of([...entrance.filters, ...rule.filters]);
     const prefix = rule.backends.some(changesPrefix) ? (match?.path?.value ?? '/') + (match?.path?.type ?? '') : '';
     const redirects = rule.backends.some(({ answer }) => answer?.redirect !== undefined);
-    const key = `${shownBy} ${prefix} ${redirects ? `${entrance.scheme}:${entrance.port}` : ''} ${limits}`;
+    const key = `${shownBy} ${prefix} ${redirects ? `${entrance.scheme}:${entrance.port}` : ''} ${limits} ${filters}`;
     const ofRule = this.known.get(rule) ?? new Map<string, number>();
     this.known.set(rule, ofRule);
     const known = ofRule.get(key);
@@ -133,7 +139,7 @@ export class Actions {
       ],
       rule.requestTimeoutMs,
       rule.backendTimeoutMs,
-      this.extrasOf(rule, match, cluster, limits),
+      this.extrasOf(rule, match, cluster, limits, filters),
     );
     ofRule.set(key, row);
     return row;
@@ -173,9 +179,9 @@ export class Actions {
     return row;
   }
 
-  private extrasOf(rule: HttpRule, match: HttpMatch | null, cluster: (of: Destination) => number, limits: number): number {
+  private extrasOf(rule: HttpRule, match: HttpMatch | null, cluster: (of: Destination) => number, limits: number, filters: number): number {
     const { cors, mirrors, retry, fault, sessionPersistence: session } = rule;
-    if (mirrors.length === 0 && limits < 0 && [cors, retry, fault, session].every((each) => each === undefined)) return -1;
+    if (mirrors.length === 0 && limits < 0 && filters < 0 && [cors, retry, fault, session].every((each) => each === undefined)) return -1;
     const firstMirror = this.mirrors.length / MIRROR_WORDS;
     const wanted = mirrors.slice(0, MAX_MIRRORS);
     // As the first backend would get it.
@@ -191,6 +197,7 @@ export class Actions {
       ...this.faultOf(fault),
       limits,
       session === undefined ? -1 : this.sessionOf(session),
+      filters,
     );
     return row;
   }
@@ -219,7 +226,7 @@ export class Actions {
   private faultOf(fault: Fault | undefined): [delayMs: number, delayParts: number, reply: number, status: number, abortParts: number] {
     if (fault === undefined) return [0, 0, -1, 0, 0];
     const { delayMs, delayPartsPerMillion, abort, abortPartsPerMillion } = fault;
-    const [reply, status] = this.replyOf(abort, [], null, { scheme: 'http', port: 80, rateLimits: [] });
+    const [reply, status] = this.replyOf(abort, [], null, { scheme: 'http', port: 80, rateLimits: [], filters: [] });
     return [
       delayMs,
       Math.min(delayPartsPerMillion, MILLION),

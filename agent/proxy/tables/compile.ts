@@ -2,8 +2,10 @@
 // Runs on the main thread, never on the hot path. Owns what destinations, sources and scopes are; the rest is beside it.
 
 import {
+  type Backend,
   type ConnectionRoute,
   type HttpRoute,
+  type HttpRule,
   type Listener,
   Protocol,
   ProxyProtocol,
@@ -11,6 +13,7 @@ import {
 } from '../../../api/gen/mesh/v1/model.js';
 import { isHostProcess, type Model } from '../../model/model.js';
 import type { DestinationSpec, EndpointSpec, TableSpec } from '../../native/engine.js';
+import { FilterChains, type FilterTables, type WantedFilter } from '../filters/filter-tables.js';
 import type { PatternSpec } from '../patterns.js';
 import type { LimitMemory, LimitPlan } from '../rate-limit/plan.js';
 import { sourceKeys } from '../rate-limit/source-keys.js';
@@ -55,6 +58,8 @@ export interface TableIds {
   readonly tenants: StableIds;
   /** Clusters with limits or outlier detection; their row of shared state is 1 more. */
   readonly guards: StableIds;
+  /** Counters of filters. */
+  readonly filters: StableIds;
   readonly labels: Labels;
   readonly upstreamTls: UpstreamContexts;
   /** Of sessions whose rule has no key that all nodes know. */
@@ -73,6 +78,10 @@ export interface Generation {
   readonly patterns: readonly PatternSpec[];
   readonly limits: LimitsSpec;
   readonly sessions: readonly SessionSpec[];
+  /** Null: no rule has any. */
+  readonly filters: FilterTables | null;
+  /** By FilterBinding.key: what must run. */
+  readonly wantedFilters: ReadonlyMap<string, WantedFilter>;
   readonly clusters: readonly Cluster[];
   /** Those that differ from it by how or by which part they are spoken to: of gRPC, of subsets. */
   readonly variants: readonly Cluster[];
@@ -104,7 +113,8 @@ export function compileTables(
   const { labels } = ids;
   const tenants = new Tenants(namespaces(model), ids.tenants);
   const sources = sourceRows(model, labels, tenants);
-  const chains = new RouteChains(clusterSet.rowByName, sources.sources, ids.limits);
+  const filters = new FilterChains(model.filters, ids.filters.assign([...model.filters.keys()].sort()));
+  const chains = new RouteChains(clusterSet.rowByName, sources.sources, ids.limits, filters);
   const scopes = new Scopes(chains, labels, clusterSet.rowByName);
   const routes = [...model.routes.values()];
   const connectionRoutes = [...model.connectionRoutes.values()];
@@ -197,6 +207,8 @@ export function compileTables(
     patterns: chains.conditions.patterns.items,
     limits: chains.limits.spec,
     sessions: chains.actions.sessions.map((session) => (session.key.length === 0 ? { ...session, key: ids.sessionKey } : session)),
+    filters: filters.tables(labels.all),
+    wantedFilters: filters.wanted,
     clusters: clusterSet.clusters,
     variants: clusterSet.variants,
     guarded: guards.clusters,
@@ -244,7 +256,8 @@ class Scopes {
     const { name, service, port } = cluster;
     const scope = this.rows.length / SCOPE_WORDS;
     const scopeName = `service ${name}${consumer === '' ? '' : ` from ${consumer}`}`;
-    for (const route of requests) this.chains.add(scope, scopeName, '', route, { scheme: 'http', port: port.port, rateLimits: [] });
+    const entrance = { scheme: 'http', port: port.port, rateLimits: [], filters: service.filters } as const;
+    for (const route of requests.length === 0 ? plainRoute(cluster) : requests) this.chains.add(scope, scopeName, '', route, entrance);
     for (const route of connections) {
       for (const serverName of effectiveHosts(route.serverNames, ''))
         this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
@@ -271,7 +284,7 @@ class Scopes {
     const scopeName = `outside :${port}`;
     this.rows.push(PASS_ON, LABEL_PASSTHROUGH, PASS_ON, 0);
     for (const { host, requests, connections } of hosts) {
-      for (const route of requests) this.chains.add(scope, scopeName, host, route, { scheme: 'http', port, rateLimits: [] });
+      for (const route of requests) this.chains.add(scope, scopeName, host, route, { scheme: 'http', port, rateLimits: [], filters: [] });
       // Bytes whose server name nobody knows may be for any of the hosts.
       for (const route of connections)
         for (const serverName of route.serverNames) this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
@@ -309,8 +322,54 @@ class Scopes {
   }
 }
 
-function entranceOf({ protocol, port, rateLimits }: Listener): Entrance {
-  return { scheme: protocol === Protocol.HTTPS ? 'https' : 'http', port, rateLimits };
+/** Where filters are attached to a service that has no routes: the one that it is without them. */
+function plainRoute({ service, port }: Cluster): HttpRoute[] {
+  if (service.filters.length === 0) return [];
+  const { namespace, name } = service;
+  const backend = { ...PLAIN_BACKEND, service: `${namespace}/${name}`, port: port.port };
+  return [
+    {
+      kind: 'Service',
+      namespace,
+      name,
+      createdAtMs: 0,
+      parents: [],
+      hostnames: [],
+      rules: [{ ...PLAIN_RULE, backends: [backend] }],
+      inOrder: false,
+    },
+  ];
+}
+
+const PLAIN_BACKEND: Backend = {
+  service: '',
+  port: 0,
+  weight: 1,
+  requestHeaders: undefined,
+  responseHeaders: undefined,
+  rewrite: undefined,
+  answer: undefined,
+  labels: {},
+};
+const PLAIN_RULE: HttpRule = {
+  name: '',
+  matches: [],
+  backends: [],
+  requestHeaders: undefined,
+  responseHeaders: undefined,
+  requestTimeoutMs: 0,
+  backendTimeoutMs: 0,
+  mirrors: [],
+  cors: undefined,
+  retry: undefined,
+  fault: undefined,
+  filters: [],
+  rateLimits: [],
+  sessionPersistence: undefined,
+};
+
+function entranceOf({ protocol, port, rateLimits, filters }: Listener): Entrance {
+  return { scheme: protocol === Protocol.HTTPS ? 'https' : 'http', port, rateLimits, filters };
 }
 
 /** Namespaces whose clients alone the route is for; none: it is for all. */

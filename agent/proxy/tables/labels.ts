@@ -30,6 +30,11 @@ export class Labels {
     return id;
   }
 
+  /** By id. */
+  get all(): readonly string[] {
+    return [...this.texts];
+  }
+
   textOf(id: number): string {
     return this.texts[id] ?? FIXED[LABEL_OTHER];
   }

@@ -1,6 +1,7 @@
 // The decision tables of one generation: integers in one SharedArrayBuffer, packed on the main thread and read by every worker.
 // Owns their layout, packing and lookup; knows nothing of the model they were compiled from nor of the engine's own tables.
 
+import type { FilterTables } from '../filters/filter-tables.js';
 import type { Patterns } from '../patterns.js';
 import { type Limits, NO_LIMITS } from '../rate-limit/limits.js';
 import type { SessionSpec } from '../sessions.js';
@@ -179,7 +180,7 @@ export const enum BackendWord {
 }
 
 /** What few rules have. */
-export const EXTRAS_WORDS = 12;
+export const EXTRAS_WORDS = 13;
 export const enum ExtrasWord {
   /** Offset in origins; -1: no CORS. */
   Cors = 0,
@@ -199,6 +200,8 @@ export const enum ExtrasWord {
   Limits = 10,
   /** Index in DecisionTables.sessions; -1: none. */
   Session = 11,
+  /** Index in FilterTables.chains; -1: none. */
+  Filters = 12,
 }
 
 export const MIRROR_WORDS = 4;
@@ -360,6 +363,8 @@ export const enum PlanWord {
 
 /** Indexes of the bodies of our own answers, the same in every generation. */
 export const enum Reply {
+  /** As the decision's other words say. */
+  None = -1,
   NoRoute = 0,
   NoEndpoint = 1,
   NoBackend = 2,
@@ -369,6 +374,7 @@ export const enum Reply {
   Overflow = 6,
   NotInRegistry = 7,
   RateLimited = 8,
+  FilterFailed = 9,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */
@@ -448,6 +454,8 @@ export class DecisionTables {
     readonly patterns: Patterns,
     readonly limits: Limits = NO_LIMITS,
     readonly sessions: readonly SessionSpec[] = [],
+    /** Null: no rule has any. */
+    readonly filters: FilterTables | null = null,
   ) {
     const all = new Int32Array(buffer);
     this.generation = all[0]!;

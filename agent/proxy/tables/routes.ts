@@ -12,6 +12,7 @@ import {
 } from '../../../api/gen/mesh/v1/model.js';
 import { httpRouteName } from '../../model/faults.js';
 import { METHODS } from '../../native/engine.js';
+import type { FilterChains } from '../filters/filter-tables.js';
 import { type LimitMemory, LimitPlan } from '../rate-limit/plan.js';
 import { Actions, type Entrance } from './actions.js';
 import type { Variant } from './clusters.js';
@@ -77,10 +78,10 @@ export class RouteChains {
 
   readonly limits: LimitPlan;
 
-  constructor(clusterRows: ReadonlyMap<string, number>, sources: readonly Source[], memory: LimitMemory) {
+  constructor(clusterRows: ReadonlyMap<string, number>, sources: readonly Source[], memory: LimitMemory, filters: FilterChains) {
     this.conditions = new Conditions(sources);
     this.limits = new LimitPlan(memory, this.conditions);
-    this.actions = new Actions(clusterRows, this.conditions, this.limits);
+    this.actions = new Actions(clusterRows, this.conditions, this.limits, filters);
   }
 
   /** Requests of `host` that no rule under it matches get 404, though a more general host has rules. Empty: every host. */

@@ -116,6 +116,7 @@ export function newIds(now: () => number = () => 0): TableIds {
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(16),
     guards: ids(64),
+    filters: ids(16),
     labels: new Labels(1024),
     upstreamTls: new NumberedContexts(),
     sessionKey: Buffer.alloc(32, 7),

@@ -13,6 +13,8 @@ class Deferrable {
   // TypeScript can decide now: the descriptor stands in a batch again soon.
   virtual void on_answered() = 0;
   bool is_deferred() const { return deferral_ >= 0; }
+  // Null: it is no HTTP request.
+  virtual class HttpExchange* exchange() { return nullptr; }
 
  protected:
   ~Deferrable() = default;

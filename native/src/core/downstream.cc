@@ -36,6 +36,7 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_target = exchange->decision.target;
     context.previous_token = exchange->decision.token;
   }
+  if (exchange != nullptr && exchange->is_filtered) context.flags |= kDescriptorFiltered;
   if (exchange != nullptr && exchange->is_answered) {
     context.flags |= kDescriptorAnswered;
     context.previous_target = kTargetDeferred;

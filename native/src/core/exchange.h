@@ -59,6 +59,21 @@ struct AttemptFailure {
 inline constexpr int32_t kNoMaxForwards = -1;
 inline constexpr int32_t kBadMaxForwards = -2;
 
+// What was decided outside the tables, by filters.
+struct OutsideChanges {
+  // The request's head as it is sent; `raw` and `http2` are what rules match. Empty and null: those.
+  ByteQueue head;
+  std::unique_ptr<Http2Request> http2;
+  // A rule's own are not applied to them any more.
+  bool path = false;
+  bool authority = false;
+  // Given in place of the upstream's, where the decision is local.
+  bool has_reply = false;
+  std::string lines;
+  std::string body;
+  int32_t grpc_status = -1;
+};
+
 struct Exchange {
   // Tables of the last decision: the exchange sees one generation.
   Snapshot tables;
@@ -103,6 +118,8 @@ struct Exchange {
   bool attempt_failed = false;
   // A deferred decision can be made now: its token is the decision's.
   bool is_answered = false;
+  // A decision had kFiltered.
+  bool is_filtered = false;
   // What the client of a gRPC call was told; -1: nothing, or no gRPC.
   int8_t grpc_status = -1;
   // Only where it is logged.
@@ -111,6 +128,8 @@ struct Exchange {
   std::string target;
   // Complete lines for the answer, whoever gives it.
   std::string answer_lines;
+  // Null: nobody outside the engine has changed anything.
+  std::unique_ptr<OutsideChanges> changes;
   // Of the request id that a gateway made; 0: it made none.
   uint64_t made_request_id[2] = {};
   // Native only over HTTP/2; gRPC-Web only of POST.

@@ -32,6 +32,7 @@ void HttpExchange::decide(const Decision& made) {
   attempt_failed = false;
   tables = reactor_->tables();
   decision = made;
+  is_filtered |= made.has(kFiltered);
   decided_us = reactor_->now_us();
   counted_target = decision.target >= 0 ? decision.target : -1;
   target_ = UpstreamTarget{};
@@ -59,11 +60,7 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
     refused_by_ = TenantWord::RefusedForBuffers;
   }
   tenants.add(tenant, TenantWord::Requests);
-  if (tunnel == Tunnel::None) {
-    mirrors_ = decision.mirrors;
-    mirror_mask_ = decision.mirror_mask;
-    mirrors_of_ = tables->serial();
-  }
+  take_mirrors();
   replayable = true;
   has_begun_ = true;
   note_progress();
@@ -111,7 +108,8 @@ void HttpExchange::begin_late() {
 
 http1::RequestHead& HttpExchange::parse_kept_head() {
   http1::RequestHead& head = reactor_->replay_head();
-  http1::parse_request_head(raw.data(), raw.size(), reactor_->head_limits(), &head);
+  const bool is_changed = changes != nullptr && !changes->head.empty();
+  http1::parse_request_head(sent_head(), is_changed ? changes->head.size() : raw.size(), reactor_->head_limits(), &head);
   return head;
 }
 
@@ -119,9 +117,15 @@ void HttpExchange::try_again(const Decision& made) {
   // Of the decision before.
   target.clear();
   answer_lines.clear();
+  const bool is_first = decision.target == kTargetDeferred;
   decide(made);
   note_progress();
-  replay(true);
+  if (!is_first || made.target == kTargetDeferred) return replay(true);
+  // What was put off begins here.
+  take_mirrors();
+  if (made.delay_ms <= 0) return begin_late();
+  rests_until_ms_ = reactor_->now_ms() + static_cast<uint32_t>(made.delay_ms);
+  set_timer();
 }
 
 void HttpExchange::carry_out_without_target() {
@@ -153,15 +157,15 @@ void HttpExchange::replay(bool with_new_decision) {
   RequestForm request;
   BodyTransfer body;
   if (http2 != nullptr) {
-    request.block = &http2->block;
-    request.summary = &http2->summary;
+    request.block = &sent_http2().block;
+    request.summary = &sent_http2().summary;
     body.bytes = raw.data();
     body.size = raw.size();
     return start_attempt(request, body, with_new_decision);
   }
   http1::RequestHead& head = parse_kept_head();
   request.head = &head;
-  request.base = raw.data();
+  request.base = sent_head();
   request_body = http1::BodyReader(http1::request_body_framing(head));
   const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
   body = relay_body(&request_body, request_framing, to, raw.data() + head_size, raw.size() - head_size, reactor_->body_scratch());

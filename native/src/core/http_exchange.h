@@ -103,6 +103,13 @@ class HttpExchange final : public Exchange,
 
   // Deferrable
   void on_answered() override;
+  HttpExchange* exchange() override { return this; }
+  // What is decided outside the tables while it is deferred (http_exchange_changes.cc).
+  std::string head_text();
+  // `reroutes`: rules match what is written now, too. False, with the reason in `error`: nothing was changed.
+  bool change_head(std::string_view text, bool reroutes, std::string* error);
+  // For a local decision without a LocalReply. `grpc_status`: -1: as follows from the status.
+  bool set_reply(std::string_view lines, std::string_view body, int32_t grpc_status, std::string* error);
   // Answers locally, or resets where an answer has begun.
   void fail(int status, Reason reason);
   void on_engine_close();
@@ -122,6 +129,10 @@ class HttpExchange final : public Exchange,
   struct RequestView view();
   void prepare_changes();
   void begin_late();
+  void take_mirrors();
+  const Http2Request& sent_http2() const;
+  const uint8_t* sent_head() const;
+  bool match_by(ByteQueue head);
   void defer();
   void replay(bool with_new_decision);
   void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);

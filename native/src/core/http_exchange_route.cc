@@ -12,7 +12,7 @@ namespace weft {
 
 // Of the head that is kept.
 RequestView HttpExchange::view() {
-  return http2 != nullptr ? view_of(http2->block, http2->summary) : view_of(parse_kept_head(), raw.data());
+  return http2 != nullptr ? view_of(sent_http2().block, sent_http2().summary) : view_of(parse_kept_head(), sent_head());
 }
 
 // Texts that the decision asks for.
@@ -21,7 +21,8 @@ void HttpExchange::prepare_changes() {
   if (decision.answer_lines != 0) answer_lines = reactor_->batch().text(decision.answer_lines);
   const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
   const CorsLines* cors = tables->cors(decision.cors);
-  const bool changes_path = decision.text != 0 || (rewrite != nullptr && rewrite->path.changes());
+  const bool is_written = changes != nullptr && changes->path;
+  const bool changes_path = !is_written && (decision.text != 0 || (rewrite != nullptr && rewrite->path.changes()));
   if (!changes_path && cors == nullptr) return;
   const RequestView request = view();
   if (changes_path && !request.path.empty()) {
@@ -47,11 +48,13 @@ std::string HttpExchange::lines_of_answer(const ResponseForm& response) const {
 }
 
 std::string_view HttpExchange::authority_to_send() const {
+  if (changes != nullptr && changes->authority) return {};
   const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
   return rewrite != nullptr ? std::string_view(rewrite->authority) : std::string_view();
 }
 
 int32_t HttpExchange::local_grpc_status() const {
+  if (decision.is_local() && changes != nullptr && changes->has_reply) return changes->grpc_status;
   const LocalReply* reply = decision.is_local() ? tables->local_reply(decision.local_reply) : nullptr;
   return reply != nullptr ? reply->grpc_status : -1;
 }
@@ -61,6 +64,8 @@ void HttpExchange::answer_as_decided() {
   reactor_->counters().add(Counter::LocalReplies);
   const LocalReply* reply = tables->local_reply(decision.local_reply);
   const int answer_status = std::clamp(-decision.target, 200, 599);
+  if (reply == nullptr && changes != nullptr && changes->has_reply)
+    return reply_local(answer_status, changes->lines + answer_lines, changes->body, Reason::None);
   if (reply == nullptr) return reply_local(answer_status, answer_lines, {}, Reason::None);
   if (!reply->redirect && answer_lines.empty()) return reply_local(answer_status, reply->lines, reply->body, reply->reason);
   std::string lines = reply->lines + answer_lines;
@@ -71,6 +76,13 @@ void HttpExchange::answer_as_decided() {
     lines += location_line(*reply->redirect, request.authority, request.path, request.query, request.has_query);
   }
   reply_local(answer_status, lines, reply->body, reply->reason);
+}
+
+void HttpExchange::take_mirrors() {
+  if (tunnel != Tunnel::None) return;
+  mirrors_ = decision.mirrors;
+  mirror_mask_ = decision.mirror_mask;
+  mirrors_of_ = tables->serial();
 }
 
 // The copies are the engine's own from here on: whatever becomes of them, the request knows nothing of it. Of HTTP/2 they are HTTP/1's.
@@ -86,11 +98,18 @@ void HttpExchange::mirror_whole_request() {
     options.framing = {raw.size() != 0 ? http1::Framing::kLength : http1::Framing::kNone, raw.size()};
     char* head = reactor_->head_scratch();
     size_t head_size_of_copy = 0;
-    if (!http2::write_request_head(http2->block, http2->summary, options, head, Reactor::kHeadScratch, &head_size_of_copy))
+    const Http2Request& sent = sent_http2();
+    if (!http2::write_request_head(sent.block, sent.summary, options, head, Reactor::kHeadScratch, &head_size_of_copy))
       return drop_mirrors();
     text.assign(head, head_size_of_copy);
     if (raw.size() != 0) text.append(reinterpret_cast<const char*>(raw.data()), raw.size());
     // The parser reads past its end.
+    size = text.size();
+    text.append(http1::kReadPastEnd, '\0');
+    bytes = reinterpret_cast<const uint8_t*>(text.data());
+  } else if (sent_head() != raw.data()) {
+    text.assign(reinterpret_cast<const char*>(changes->head.data()), changes->head.size());
+    text.append(reinterpret_cast<const char*>(raw.data()) + head_size, raw.size() - head_size);
     size = text.size();
     text.append(http1::kReadPastEnd, '\0');
     bytes = reinterpret_cast<const uint8_t*>(text.data());

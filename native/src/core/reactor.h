@@ -129,6 +129,8 @@ class Reactor {
   // Puts the item's decision off. False: as many as may wait already do, or the token is no free one.
   bool defer(Deferrable* item, const Decision& decision);
   void end_deferral(Deferrable* item);
+  // The request whose decision is put off under that token; null: it waits no more, or is none.
+  HttpExchange* deferred(int32_t token) const;
   // Until when a deferred decision may take, ms.
   uint64_t deferral_deadline_ms(const Decision& decision) const;
   // Copies of requests that are under way.

@@ -69,6 +69,11 @@ bool Reactor::defer(Deferrable* item, const Decision& decision) {
   return true;
 }
 
+HttpExchange* Reactor::deferred(int32_t token) const {
+  Deferrable* item = closed_ ? nullptr : deferrals_.find(token);
+  return item == nullptr ? nullptr : item->exchange();
+}
+
 void Reactor::end_deferral(Deferrable* item) {
   if (!item->is_deferred()) return;
   deferrals_.remove(item);

@@ -52,6 +52,7 @@ inline constexpr int32_t kDescriptorTentative = 128;
 inline constexpr int32_t kDescriptorDialled = 256;
 inline constexpr int32_t kDescriptorMirror = 512;
 inline constexpr int32_t kDescriptorHedge = 1024;
+inline constexpr int32_t kDescriptorFiltered = 2048;
 
 inline constexpr int32_t kDecisionWords = 19;
 enum class DecisionWord : int32_t {
@@ -85,6 +86,8 @@ inline constexpr int32_t kRetry = 16;
 inline constexpr int32_t kExtended = 32;
 // Its completion is told in the tick in which it ends.
 inline constexpr int32_t kPrompt = 64;
+// Said again in the request's later descriptors.
+inline constexpr int32_t kFiltered = 128;
 
 // Target: the connection's original destination; at or below kTargetLocal: answered here.
 inline constexpr int32_t kTargetOriginal = -1;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/batch.h"
+#include "core/http_exchange.h"
 #include "core/request_lines.h"
 #include "core/table_registry.h"
 #include "core/tls/tls_context.h"
@@ -244,6 +245,52 @@ Napi::Value set_overload(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+HttpExchange* deferred_of(const Napi::CallbackInfo& info) {
+  return info[0].IsNumber() ? handle_of(info)->reactor().deferred(info[0].As<Napi::Number>().Int32Value()) : nullptr;
+}
+
+// Texts of heads cross as strings of bytes.
+std::string bytes_of(const Napi::Value& value) {
+  size_t size = 0;
+  napi_get_value_string_latin1(value.Env(), value, nullptr, 0, &size);
+  std::string bytes(size, '\0');
+  napi_get_value_string_latin1(value.Env(), value, bytes.data(), size + 1, &size);
+  return bytes;
+}
+
+Napi::Value null_or(Napi::Env env, bool done, const std::string& error) {
+  return done ? env.Null() : Napi::Value(Napi::String::New(env, error));
+}
+
+Napi::Value deferred_head(const Napi::CallbackInfo& info) {
+  HttpExchange* exchange = deferred_of(info);
+  if (exchange == nullptr) return info.Env().Null();
+  const std::string text = exchange->head_text();
+  napi_value head;
+  napi_create_string_latin1(info.Env(), text.data(), text.size(), &head);
+  return {info.Env(), head};
+}
+
+Napi::Value change_deferred(const Napi::CallbackInfo& info) {
+  if (!info[1].IsString() || !info[2].IsBoolean()) return throw_type_error(info.Env(), "changeDeferred(token, changes, reroutes)");
+  HttpExchange* exchange = deferred_of(info);
+  if (exchange == nullptr) return info.Env().Null();
+  std::string error;
+  const bool done = exchange->change_head(bytes_of(info[1]), info[2].As<Napi::Boolean>(), &error);
+  return null_or(info.Env(), done, error);
+}
+
+Napi::Value reply_deferred(const Napi::CallbackInfo& info) {
+  if (!info[1].IsString() || !info[2].IsBuffer() || !info[3].IsNumber())
+    return throw_type_error(info.Env(), "replyDeferred(token, lines, body, grpcStatus)");
+  HttpExchange* exchange = deferred_of(info);
+  if (exchange == nullptr) return info.Env().Null();
+  const auto body = info[2].As<Napi::Buffer<char>>();
+  std::string error;
+  const bool done = exchange->set_reply(bytes_of(info[1]), {body.Data(), body.Length()}, info[3].As<Napi::Number>().Int32Value(), &error);
+  return null_or(info.Env(), done, error);
+}
+
 Napi::Value connections(const Napi::CallbackInfo& info) {
   Reactor& reactor = handle_of(info)->reactor();
   return Napi::Number::New(info.Env(), reactor.is_closed() ? 0 : reactor.open_downstream());
@@ -334,6 +381,9 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "useTables", use_tables, handle);
   add_method(engine, "drain", drain, handle);
   add_method(engine, "setOverload", set_overload, handle);
+  add_method(engine, "deferredHead", deferred_head, handle);
+  add_method(engine, "changeDeferred", change_deferred, handle);
+  add_method(engine, "replyDeferred", reply_deferred, handle);
   add_method(engine, "connections", connections, handle);
   add_method(engine, "close", close_engine, handle);
   return engine;

@@ -156,6 +156,14 @@ Napi::Value adopt(const Napi::CallbackInfo& info) {
   return MessageSocket::wrap(info.Env(), fd);
 }
 
+Napi::Value socket_pair(const Napi::CallbackInfo& info) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return throw_error(info.Env(), errno, "socketpair");
+  Napi::Array pair = Napi::Array::New(info.Env(), 2);
+  for (uint32_t i = 0; i < 2; i++) pair.Set(i, Napi::Number::New(info.Env(), ends[i]));
+  return pair;
+}
+
 Napi::Value close_descriptor(const Napi::CallbackInfo& info) {
   ::close(info[0].As<Napi::Number>().Int32Value());
   return info.Env().Undefined();
@@ -168,6 +176,7 @@ void register_message_socket(Napi::Env env, Napi::Object exports) {
   exports.Set("serveMessages", Napi::Function::New(env, serve, "serveMessages"));
   exports.Set("connectMessages", Napi::Function::New(env, connect, "connectMessages"));
   exports.Set("adoptMessages", Napi::Function::New(env, adopt, "adoptMessages"));
+  exports.Set("socketPair", Napi::Function::New(env, socket_pair, "socketPair"));
   exports.Set("closeDescriptor", Napi::Function::New(env, close_descriptor, "closeDescriptor"));
 }
 

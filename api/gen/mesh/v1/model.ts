@@ -20,6 +20,7 @@ export enum ResourceType {
   WORKLOAD = 4,
   LISTENER = 5,
   CONNECTION_ROUTE = 6,
+  FILTER = 7,
 }
 
 /** How the bytes of a port are to be read. UNSPECIFIED: not declared. */
@@ -113,6 +114,8 @@ export interface Service {
   /** Of requests to its endpoints, held by whichever proxy is the last in front of an endpoint. */
   rateLimits: RateLimit[];
   outside: Outside;
+  /** Names of filters for requests that are addressed to it, whatever their route. */
+  filters: string[];
 }
 
 /** Which of a service's endpoints, reached by which port, a policy is for. */
@@ -598,7 +601,11 @@ export interface HttpRule {
   /** Held where the rule is applied: by the client's proxy, or the gateway. */
   rateLimits: RateLimit[];
   /** Absent: each request is balanced by itself. */
-  sessionPersistence: SessionPersistence | undefined;
+  sessionPersistence:
+    | SessionPersistence
+    | undefined;
+  /** Names of filters, beside those of the service or the listener. One that the node lacks: requests are answered 500. */
+  filters: string[];
 }
 
 /** Requests that show a token go to the endpoint that answered the first of their session, as long as it is there. */
@@ -864,6 +871,30 @@ export interface Listener {
   shared: boolean;
   /** Of its gateway: of requests that a rule is found for. */
   rateLimits: RateLimit[];
+  /** Names of filters for requests that come in here, whatever their route. */
+  filters: string[];
+}
+
+/** Code of an operator's that sees requests and answers, in a process of its own. Resource name: "<namespace>/<name>". */
+export interface Filter {
+  namespace: string;
+  name: string;
+  /** One script (ECMAScript 2022, no imports) whose value is what the module exports. Empty: there is none that could be run. */
+  code: string;
+  onRequest: boolean;
+  onResponse: boolean;
+  /** The higher first; of the same by name. */
+  priority: number;
+  /** A request whose filter fails goes on without it; else it is answered 500. */
+  failOpen: boolean;
+  /** One call, milliseconds. */
+  timeoutMs: number;
+  /** Of its heap, MiB. */
+  memoryMib: number;
+  /** What it is given of a request's body; 0: nothing of it. */
+  maxBodyBytes: number;
+  /** Whose requests it may see: nodes that know none of them are not told of it. */
+  parents: RouteParent[];
 }
 
 /** How TLS ends at a listener. */
@@ -968,6 +999,7 @@ function createBaseService(): Service {
     policies: [],
     rateLimits: [],
     outside: 0,
+    filters: [],
   };
 }
 
@@ -1002,6 +1034,9 @@ export const Service: MessageFns<Service> = {
     }
     if (message.outside !== 0) {
       writer.uint32(88).int32(message.outside);
+    }
+    for (const v of message.filters) {
+      writer.uint32(122).string(v!);
     }
     return writer;
   },
@@ -1099,6 +1134,14 @@ export const Service: MessageFns<Service> = {
             message.outside = reader.int32() as any;
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.filters.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1128,6 +1171,7 @@ export const Service: MessageFns<Service> = {
     message.policies = object.policies?.map((e) => ScopedPolicy.fromPartial(e)) || [];
     message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
     message.outside = object.outside ?? 0;
+    message.filters = object.filters?.map((e) => e) || [];
     return message;
   },
 };
@@ -4990,6 +5034,7 @@ function createBaseHttpRule(): HttpRule {
     fault: undefined,
     rateLimits: [],
     sessionPersistence: undefined,
+    filters: [],
   };
 }
 
@@ -5033,6 +5078,9 @@ export const HttpRule: MessageFns<HttpRule> = {
     }
     if (message.sessionPersistence !== undefined) {
       SessionPersistence.encode(message.sessionPersistence, writer.uint32(106).fork()).join();
+    }
+    for (const v of message.filters) {
+      writer.uint32(114).string(v!);
     }
     return writer;
   },
@@ -5154,6 +5202,14 @@ export const HttpRule: MessageFns<HttpRule> = {
             message.sessionPersistence = SessionPersistence.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.filters.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -5190,6 +5246,7 @@ export const HttpRule: MessageFns<HttpRule> = {
     message.sessionPersistence = (object.sessionPersistence !== undefined && object.sessionPersistence !== null)
       ? SessionPersistence.fromPartial(object.sessionPersistence)
       : undefined;
+    message.filters = object.filters?.map((e) => e) || [];
     return message;
   },
 };
@@ -7145,6 +7202,7 @@ function createBaseListener(): Listener {
     forwardClientCert: 0,
     shared: false,
     rateLimits: [],
+    filters: [],
   };
 }
 
@@ -7185,6 +7243,9 @@ export const Listener: MessageFns<Listener> = {
     }
     for (const v of message.rateLimits) {
       RateLimit.encode(v!, writer.uint32(98).fork()).join();
+    }
+    for (const v of message.filters) {
+      writer.uint32(122).string(v!);
     }
     return writer;
   },
@@ -7298,6 +7359,14 @@ export const Listener: MessageFns<Listener> = {
             message.rateLimits.push(RateLimit.decode(reader, reader.uint32()));
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.filters.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7329,6 +7398,194 @@ export const Listener: MessageFns<Listener> = {
     message.forwardClientCert = object.forwardClientCert ?? 0;
     message.shared = object.shared ?? false;
     message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
+    message.filters = object.filters?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseFilter(): Filter {
+  return {
+    namespace: "",
+    name: "",
+    code: "",
+    onRequest: false,
+    onResponse: false,
+    priority: 0,
+    failOpen: false,
+    timeoutMs: 0,
+    memoryMib: 0,
+    maxBodyBytes: 0,
+    parents: [],
+  };
+}
+
+export const Filter: MessageFns<Filter> = {
+  encode(message: Filter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.namespace !== "") {
+      writer.uint32(10).string(message.namespace);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.code !== "") {
+      writer.uint32(26).string(message.code);
+    }
+    if (message.onRequest !== false) {
+      writer.uint32(32).bool(message.onRequest);
+    }
+    if (message.onResponse !== false) {
+      writer.uint32(40).bool(message.onResponse);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(48).int32(message.priority);
+    }
+    if (message.failOpen !== false) {
+      writer.uint32(56).bool(message.failOpen);
+    }
+    if (message.timeoutMs !== 0) {
+      writer.uint32(64).uint32(message.timeoutMs);
+    }
+    if (message.memoryMib !== 0) {
+      writer.uint32(72).uint32(message.memoryMib);
+    }
+    if (message.maxBodyBytes !== 0) {
+      writer.uint32(80).uint32(message.maxBodyBytes);
+    }
+    for (const v of message.parents) {
+      RouteParent.encode(v!, writer.uint32(90).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Filter {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFilter();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.onRequest = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.onResponse = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.priority = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.failOpen = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.timeoutMs = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.memoryMib = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.maxBodyBytes = reader.uint32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.parents.push(RouteParent.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Filter>): Filter {
+    return Filter.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Filter>): Filter {
+    const message = createBaseFilter();
+    message.namespace = object.namespace ?? "";
+    message.name = object.name ?? "";
+    message.code = object.code ?? "";
+    message.onRequest = object.onRequest ?? false;
+    message.onResponse = object.onResponse ?? false;
+    message.priority = object.priority ?? 0;
+    message.failOpen = object.failOpen ?? false;
+    message.timeoutMs = object.timeoutMs ?? 0;
+    message.memoryMib = object.memoryMib ?? 0;
+    message.maxBodyBytes = object.maxBodyBytes ?? 0;
+    message.parents = object.parents?.map((e) => RouteParent.fromPartial(e)) || [];
     return message;
   },
 };

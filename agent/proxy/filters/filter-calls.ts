@@ -1,0 +1,126 @@
+// A worker's side of filters: puts requests off that a filter must see, asks the filters of a chain one after the other, and tells the engine
+// what they changed. Runs for requests that have filters, and for no other.
+import { type FilterChannel, Hook } from '../../../api/filter/channel.js';
+import { failed, type Outcome } from '../../../api/filter/outcome.js';
+import type { Engine } from '../../native/engine.js';
+import type { DeferredDecisions, Outcome as Learnt } from '../deferred.js';
+import type { FilterCells } from './filter-cells.js';
+import type { FilterBinding } from './filter-tables.js';
+
+/** What the filters made of a request. */
+export interface Filtered {
+  /** Names; none of them is asked again. */
+  readonly ran: readonly string[];
+  readonly verdict:
+    | { readonly kind: 'continue' }
+    /** With what replyDeferred() was told. */
+    | { readonly kind: 'reply'; readonly status: number }
+    | { readonly kind: 'failed' };
+}
+
+const NONE: readonly string[] = [];
+const CONTINUE = { kind: 'continue' } as const;
+const FAILED = { kind: 'failed' } as const;
+type Verdict = Filtered['verdict'];
+
+export class FilterCalls {
+  private readonly channels = new Map<string, FilterChannel>();
+
+  constructor(
+    private readonly engine: Pick<Engine, 'deferredHead' | 'changeDeferred' | 'replyDeferred'>,
+    private readonly deferred: DeferredDecisions<Filtered>,
+    private readonly cells: FilterCells,
+  ) {}
+
+  /** In place of the one before. */
+  open(key: string, channel: FilterChannel): void {
+    this.channels.get(key)?.close();
+    this.channels.set(key, channel);
+  }
+
+  close(key: string): void {
+    this.channels.get(key)?.close();
+    this.channels.delete(key);
+  }
+
+  closeAll(): void {
+    for (const key of [...this.channels.keys()]) this.close(key);
+  }
+
+  /** For a descriptor that was answered: null of a question that failed by itself. */
+  take(token: number): Filtered {
+    const learnt: Learnt<Filtered> = this.deferred.take(token);
+    return learnt.kind === 'answered' ? learnt.answer : { ran: NONE, verdict: FAILED };
+  }
+
+  /**
+   * Puts the request at word `q` off until the filters of the chain have seen it that have not (`before`). null: there is nothing to wait
+   * for; else what to do at once: 'wait', or 'failed' where no more requests may wait.
+   */
+  putOff(q: number, chain: readonly FilterBinding[], before: Filtered | null, meta: () => string): 'wait' | 'failed' | null {
+    const ran = before?.ran ?? NONE;
+    let isNeeded = false;
+    let mayFail = true;
+    for (const filter of chain) {
+      if (!filter.onRequest || ran.includes(filter.name)) continue;
+      isNeeded = true;
+      mayFail &&= filter.failOpen;
+    }
+    if (!isNeeded) return null;
+    const text = meta();
+    if (this.deferred.defer(q, (signal, token) => this.ask(token, signal, chain, ran, text))) return 'wait';
+    for (const { slot, onRequest } of chain) if (onRequest) this.cells.failed(slot, 'overflow');
+    return mayFail ? null : 'failed';
+  }
+
+  private async ask(
+    token: number,
+    signal: AbortSignal,
+    chain: readonly FilterBinding[],
+    before: readonly string[],
+    meta: string,
+  ): Promise<Filtered> {
+    const ran = [...before];
+    for (const filter of chain) {
+      if (!filter.onRequest || ran.includes(filter.name)) continue;
+      ran.push(filter.name);
+      const head = this.engine.deferredHead(token);
+      if (head === null) break;
+      const outcome = await this.call(filter, Hook.Request, head, meta, '');
+      if (signal.aborted) break;
+      const verdict = this.carryOut(filter, token, outcome);
+      if (verdict.kind !== 'continue') return { ran, verdict };
+    }
+    return { ran, verdict: CONTINUE };
+  }
+
+  private call(filter: FilterBinding, hook: Hook, head: string, meta: string, answer: string): Promise<Outcome> {
+    const channel = this.channels.get(filter.key);
+    const began = performance.now();
+    return new Promise((resolve) => {
+      const done = (outcome: Outcome, busyUs: number): void => {
+        this.cells.called(filter.slot, busyUs, (performance.now() - began) * 1_000);
+        resolve(outcome);
+      };
+      if (channel === undefined) done(failed('not_running', 'the filter is not running'), -1);
+      else channel.call({ hook, head, body: null, meta, answer }, done);
+    });
+  }
+
+  private carryOut(filter: FilterBinding, token: number, outcome: Outcome): Verdict {
+    if (outcome.kind === 'failed') return this.fail(filter, outcome.why);
+    if (outcome.kind === 'respond') {
+      const { status, lines, body, grpcStatus } = outcome;
+      if (this.engine.replyDeferred(token, lines, body, grpcStatus) !== null) return this.fail(filter, 'invalid');
+      this.cells.replied(filter.slot);
+      return { kind: 'reply', status };
+    }
+    if (outcome.changes === '' && !outcome.reroutes) return CONTINUE;
+    return this.engine.changeDeferred(token, outcome.changes, outcome.reroutes) === null ? CONTINUE : this.fail(filter, 'invalid');
+  }
+
+  private fail({ slot, failOpen }: FilterBinding, why: Parameters<FilterCells['failed']>[1]): Verdict {
+    this.cells.failed(slot, why);
+    return failOpen ? CONTINUE : FAILED;
+  }
+}

@@ -1,0 +1,100 @@
+// What filters see of an exchange, and what they make of it, while its decision is put off.
+#include <utility>
+
+#include "core/head_changes.h"
+#include "core/http1/ascii.h"
+#include "core/http_exchange.h"
+#include "core/reactor.h"
+#include "core/request_lines.h"
+
+namespace weft {
+
+namespace {
+
+OutsideChanges* made(std::unique_ptr<OutsideChanges>* changes) {
+  if (*changes == nullptr) *changes = std::make_unique<OutsideChanges>();
+  return changes->get();
+}
+
+http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
+  const http1::Field* field = head.find(header);
+  return field != nullptr ? field->value : http1::Span{};
+}
+
+}  // namespace
+
+// Of HTTP/1: the bytes that parse_kept_head() reads.
+const uint8_t* HttpExchange::sent_head() const { return changes != nullptr && !changes->head.empty() ? changes->head.data() : raw.data(); }
+
+const Http2Request& HttpExchange::sent_http2() const { return changes != nullptr && changes->http2 != nullptr ? *changes->http2 : *http2; }
+
+std::string HttpExchange::head_text() {
+  const DownstreamOrigin& origin = connection_->origin();
+  AddressText address;
+  std::string text = ":source-address: ";
+  text.append(address.format(has_forwarded_client ? forwarded_client : origin.client.address)).append("\n");
+  if (origin.security != nullptr && !origin.security->identity.empty())
+    text.append(":source-identity: ").append(origin.security->identity).append("\n");
+  return text + (http2 != nullptr ? request_head_text(sent_http2().block) : request_head_text(parse_kept_head(), sent_head()));
+}
+
+bool HttpExchange::change_head(std::string_view text, bool reroutes, std::string* error) {
+  HeadChanges wanted;
+  if (!wanted.parse(text, error)) return false;
+  ByteQueue head;
+  std::unique_ptr<Http2Request> request;
+  if (http2 != nullptr) {
+    request = rewrite_head(sent_http2(), wanted, reactor_->head_limits());
+  } else {
+    rewrite_head(parse_kept_head(), sent_head(), wanted, reactor_->head_limits(), &head) ? void() : head.clear();
+  }
+  if (request == nullptr && head.empty()) {
+    *error = "the request's head would be none that the proxy accepts";
+    return false;
+  }
+  OutsideChanges* done = made(&changes);
+  done->path |= !wanted.path.empty();
+  done->authority |= !wanted.authority.empty();
+  if (!reroutes) {
+    done->head = std::move(head);
+    done->http2 = std::move(request);
+    return true;
+  }
+  // From here on it is as if it had come so: rules' own rewrites are for it, too.
+  done->head.clear();
+  done->http2.reset();
+  done->path = done->authority = false;
+  if (request != nullptr) {
+    http2 = std::move(request);
+    return true;
+  }
+  return match_by(std::move(head));
+}
+
+bool HttpExchange::match_by(ByteQueue head) {
+  ByteQueue whole(reactor_->buffer_account(connection_->tenant()));
+  whole.append(head.data(), head.size());
+  whole.append(raw.data() + head_size, raw.size() - head_size);
+  raw = std::move(whole);
+  const http1::RequestHead& parsed = parse_kept_head();
+  head_size = parsed.size;
+  if (!decision.has(kLog)) return true;
+  path = parsed.target;
+  authority = parsed.authority;
+  user_agent = span_of(parsed, http1::KnownHeader::kUserAgent);
+  request_id = span_of(parsed, http1::KnownHeader::kXRequestId);
+  return true;
+}
+
+bool HttpExchange::set_reply(std::string_view lines, std::string_view body, int32_t status_of_grpc, std::string* error) {
+  HeadChanges wanted;
+  if (!wanted.parse(lines, error)) return false;
+  OutsideChanges* done = made(&changes);
+  done->has_reply = true;
+  done->lines = wanted.mutations.lines();
+  done->body = body;
+  done->grpc_status = status_of_grpc;
+  return true;
+}
+
+}  // namespace weft
