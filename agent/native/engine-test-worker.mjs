@@ -1,7 +1,7 @@
 // The worker thread of engine.test.ts: one engine whose decisions follow the host's name. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, endpoint, gateway, TABLES } from './testing/specs.mjs';
+import { ENGINE, endpoint, gateway, TABLES, WORDS } from './testing/specs.mjs';
 
 const { addon: addonPath, limits, ports, counters, outstanding, accessLog } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -13,10 +13,10 @@ const completions = [];
 
 function decide() {
   const { header, descriptors, decisions } = engine;
-  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * 13, i * 13 + 13)]);
+  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * WORDS.completion, (i + 1) * WORDS.completion)]);
   for (let i = 0; i < header[0]; i++) {
-    const d = i * 24;
-    const q = i * 17;
+    const d = i * WORDS.descriptor;
+    const q = i * WORDS.decision;
     decisions.fill(0, q, q + 12);
     decisions[q + 1] = accessLog === null ? 0 : LOG;
     decisions[q + 2] = 7;

@@ -2,7 +2,7 @@
 // saw. HTTP goes to the endpoint with the host's index, opaque connections to that of their server name, else to endpoint 0.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, TABLES } from './testing/specs.mjs';
+import { ENGINE, TABLES, WORDS } from './testing/specs.mjs';
 
 const { addon: addonPath, limits, counters, outstanding } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -13,8 +13,8 @@ const OPAQUE = 2;
 function decide() {
   const { header, descriptors, decisions } = engine;
   for (let i = 0; i < header[0]; i++) {
-    const d = i * 24;
-    const q = i * 17;
+    const d = i * WORDS.descriptor;
+    const q = i * WORDS.decision;
     const row = Object.fromEntries(Object.entries(DESCRIPTOR).map(([name, word]) => [name, descriptors[d + word]]));
     if (seen.length < 1000) seen.push(row);
     decisions.fill(0, q, q + 12);

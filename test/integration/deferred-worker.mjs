@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Client, credentials } from '@grpc/grpc-js';
-import { ENGINE, endpoint, gateway, TABLES } from '../../agent/native/testing/specs.mjs';
+import { ENGINE, endpoint, gateway, TABLES, WORDS } from '../../agent/native/testing/specs.mjs';
 
 const { addon: addonPath, dist, limits, endpoints, authorizer, askTimeoutMs, counters, outstanding } = workerData;
 const { DeferredDecisions } = await import(pathToFileURL(join(dist, 'agent/proxy/deferred.js')).href);
@@ -49,17 +49,17 @@ function targetOf(d, q) {
 function decide() {
   const { header, descriptors, decisions, completions } = engine;
   for (let i = 0; i < header[1]; i++) {
-    const [target, token, status, reason] = completions.subarray(i * 13, i * 13 + 4);
+    const [target, token, status, reason] = completions.subarray(i * WORDS.completion, i * WORDS.completion + 4);
     if (target === DEFERRED) deferred.end(token);
     facts.completions.push({ target, status, reason });
   }
   for (let i = 0; i < header[0]; i++) {
-    const q = i * 17;
+    const q = i * WORDS.decision;
     decisions.fill(0, q, q + 12);
     decisions[q + 3] = decisions[q + 4] = decisions[q + 7] = -1;
-    const target = targetOf(i * 24, q);
+    const target = targetOf(i * WORDS.descriptor, q);
     // HTTP/2 clients go to the HTTP/2 endpoint.
-    decisions[q] = target === 0 && descriptors[i * 24 + 4] === 1 ? 1 : target;
+    decisions[q] = target === 0 && descriptors[i * WORDS.descriptor + 4] === 1 ? 1 : target;
     if (decisions[q] >= 0) Atomics.add(outstanding, decisions[q], 1);
   }
 }
