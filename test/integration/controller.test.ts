@@ -505,14 +505,15 @@ test('what the compilation says of an object stands in its status, and what is n
 kind: HTTPRoute
 metadata: {name: judged, namespace: shop}
 spec:
+  useDefaultGateways: All
   parentRefs: [{group: "", kind: Service, name: missing}]
-  rules: [{sessionPersistence: {}, backendRefs: [{name: missing, port: 80}]}]
+  rules: [{backendRefs: [{name: missing, port: 80}]}]
 `;
   const node = discover(one, 'node-a');
   const applied = await apply(one, manifest);
   expect(applied).toMatchObject({
     findings: [],
-    warnings: [{ line: 6, path: 'spec.rules[0].sessionPersistence', message: 'accepted, not acted on yet: session persistence' }],
+    warnings: [{ line: 5, path: 'spec.useDefaultGateways', message: 'accepted, not acted on yet: default gateways' }],
   });
   await node.until('the compilation', () => node.revision >= applied.revision);
   const { metadata, status } = JSON.parse((await list('HTTPRoute')).objects[0]!);
