@@ -290,9 +290,9 @@ describe('the agent', () => {
     };
     expect((await ask(7, '')).map((entry) => fields(entry, 1)[0]?.toString())).toEqual(['mesh.v1.NodeStatus']);
     const files = (await ask(4, 'mesh.v1.NodeStatus')).map((file) => fromBinary(FileDescriptorProtoSchema, file));
-    expect(files.map(({ name }) => name)).toEqual(['mesh/v1/status.proto', 'mesh/v1/discovery.proto', 'mesh/v1/model.proto']);
+    expect(files.map(({ name }) => name)).toEqual(['status', 'discovery', 'model', 'explain'].map((name) => `mesh/v1/${name}.proto`));
     expect(files[0]?.service[0]?.method[0]?.name).toBe('Get');
-    expect(await ask(4, 'mesh.v1.NodeStatus.Get')).toHaveLength(3);
+    expect(await ask(4, 'mesh.v1.NodeStatus.Get')).toHaveLength(4);
     expect(await ask(3, 'mesh/v1/model.proto')).toHaveLength(1);
     expect(await ask(4, 'mesh.v1.NoSuch')).toEqual([]);
     call.end();
