@@ -5,10 +5,11 @@ import { setPriority } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 
 /**
- * Nice value of all threads beside the workers: a tenth of a saturated core is left to them. Not less: revisions come into force there, and what
- * V8's threads mark and sweep beforehand a collection has to wait for.
+ * Nice value of all threads beside the workers: a sixth of a saturated core is left to them. Not less: revisions come into force there, what V8's
+ * threads mark and sweep beforehand a collection has to wait for, and the main thread writes the access log: with a tenth (10) a quarter of its
+ * lines found no room when one core did all (`npm run bench -- policy`).
  */
-const BESIDE = 10;
+const BESIDE = 7;
 
 /**
  * A scavenge is a pause of a worker's, and of 1 ms; shared out among V8's threads it waits for those, which give way to everybody. V8 reads this
