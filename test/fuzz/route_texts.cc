@@ -81,8 +81,8 @@ void check_cors(const RequestView& request, const CorsLines& cors, uint8_t choic
   const size_t credentials = (choices & 32) != 0 ? 1 : 0;
   const bool echoes = credentials != 0 && (choices & 16) != 0;
   const size_t asked = echoes ? size_t{!request.preflight.method.empty()} + size_t{!request.preflight.headers.empty()} : 2;
-  check_lines(cors.of_answer(request.origin), 3 + credentials);
-  check_lines(cors.of_preflight(request.origin, request.preflight), 3 + credentials + asked + ((choices >> 6) != 0 ? 1 : 0));
+  check_lines(cors.of_answer(request.origin), 2 + credentials);
+  check_lines(cors.of_preflight(request.origin, request.preflight), 2 + credentials + asked + ((choices >> 6) != 0 ? 1 : 0));
 }
 
 }  // namespace
