@@ -1,16 +1,15 @@
 // Istio's VirtualServices from their manifests to decisions on requests of a pod: the Bookinfo examples as they are, and what they don't show.
-import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { testdata, withTestdata } from '../../test/lab/testdata.js';
 import { Model } from '../model/model.js';
 import { MAX_VALUES } from '../native/engine.js';
 import { compiled } from './testing/models.js';
 import { type TestDecision, TestProxy, type TestRequest } from './testing/requests.js';
 
-const BOOKINFO = new URL('../../../shared/testdata/bookinfo/networking/', import.meta.url);
-const bookinfo = (name: string): string => readFileSync(new URL(`${name}.yaml`, BOOKINFO), 'utf8');
+const bookinfo = (name: string): string => testdata(`bookinfo/networking/${name}.yaml`);
 
 /** Services as of bookinfo.yaml; what runs behind them, and who calls. */
 const VERSIONS: Readonly<Record<string, readonly string[]>> = {
@@ -21,6 +20,10 @@ const VERSIONS: Readonly<Record<string, readonly string[]>> = {
 };
 const NAMES = Object.keys(VERSIONS);
 const PRODUCTPAGE = '10.1.0.1';
+const SUBSETS = NAMES.map((app) => {
+  const subsets = VERSIONS[app]!.map((version) => `{name: ${version}, labels: {version: ${version}}}`);
+  return `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: ${app}, namespace: default}\nspec: {host: ${app}, subsets: [${subsets}]}`;
+});
 
 function catalog(): string {
   return NAMES.flatMap((app, at) => [
@@ -86,10 +89,10 @@ class Mesh {
 }
 
 const JASON = { headers: { 'end-user': 'jason' } };
-const ALL_VERSIONS = bookinfo('destination-rule-all');
 
-describe('the Bookinfo examples', () => {
-  const mesh = (...names: string[]) => new Mesh(ALL_VERSIONS, ...names.map(bookinfo));
+withTestdata.describe('the Bookinfo examples', () => {
+  const { test } = withTestdata;
+  const mesh = (...names: string[]) => new Mesh(...['destination-rule-all', ...names].map(bookinfo));
 
   test('all v1', () => {
     const all = mesh('virtual-service-all-v1');
@@ -138,7 +141,7 @@ describe('the Bookinfo examples', () => {
 });
 
 describe('rules', () => {
-  const of = (http: string, more = '') => new Mesh(`${virtualService('reviews', http)}${more}`, ALL_VERSIONS);
+  const of = (http: string, more = '') => new Mesh(`${virtualService('reviews', http)}${more}`, ...SUBSETS);
   const virtualService = (host: string, http: string, name = host): string =>
     `apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: ${name}, namespace: default}\nspec:\n  hosts: [${host}]\n  http:\n${http}\n`;
   const to = (subset: string): string => `route: [{destination: {host: reviews, subset: ${subset}}}]`;

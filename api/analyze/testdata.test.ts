@@ -1,10 +1,12 @@
-// Istio's own cases of its analysis, outside of this repository: skipped, visibly, where they are not there.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { describe, expect, test } from '@jest/globals';
+// Istio's own cases of its analysis.
+import { readFileSync } from 'node:fs';
+import { expect } from '@jest/globals';
+import { hasTestdata, testdata, testdataFiles, withTestdata } from '../../test/lab/testdata.js';
 import { parseSources } from '../resources/index.js';
 import { analyze, analyzeBy, type RuleName } from './index.js';
 
-const FOLDER = '/work/shared/testdata/istio-analyze/';
+const { describe, test } = withTestdata;
+const FOLDER = 'istio-analyze';
 
 interface IstioCase {
   readonly case: {
@@ -57,7 +59,7 @@ const LEFT_OUT_FINDINGS = new Set(['IneffectivePolicy']);
 function filesOf(files: readonly string[]) {
   return files.map((file) => {
     const name = file.replace(/^testdata\//, '');
-    return { name, content: readFileSync(FOLDER + name, 'utf8') };
+    return { name, content: testdata(`${FOLDER}/${name}`) };
   });
 }
 
@@ -72,14 +74,14 @@ function expectedOf({ expected }: IstioCase['case']): string[] {
     .sort();
 }
 
-const cases: readonly IstioCase[] = existsSync(FOLDER)
-  ? (JSON.parse(readFileSync(`${FOLDER}_expected.json`, 'utf8')) as IstioCase[]).filter((each) => typeof each.case === 'object')
+const cases: readonly IstioCase[] = hasTestdata
+  ? (JSON.parse(testdata(`${FOLDER}/_expected.json`)) as IstioCase[]).filter((each) => typeof each.case === 'object')
   : [];
 const first = ({ inputFiles }: IstioCase['case']): string => (inputFiles?.[0] ?? '').replace(/^testdata\//, '');
 const isLeftOut = (each: IstioCase['case']): boolean =>
   each.skipAll === true || LEFT_OUT.some((pattern) => pattern.test(first(each))) || /auto-?_?allocate/i.test(each.name);
 
-(existsSync(FOLDER) ? describe : describe.skip)("Istio's cases of analysis", () => {
+describe("Istio's cases of analysis", () => {
   const ours = cases.map((each) => each.case).filter((each) => !isLeftOut(each));
 
   test('are there, most of them', () => expect(ours.length).toBeGreaterThan(65));
@@ -122,7 +124,7 @@ const isLeftOut = (each: IstioCase['case']): boolean =>
 
   test('files that no case names are analysed without a throw', () => {
     const usedBy = new Set(cases.flatMap((each) => each.case.inputFiles ?? []).map((file) => file.replace(/^testdata\//, '')));
-    const others = readdirSync(FOLDER, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.yaml') && !usedBy.has(file));
+    const others = testdataFiles(FOLDER).filter((file) => file.endsWith('.yaml') && !usedBy.has(file));
     expect(others.length).toBeGreaterThan(0);
     for (const file of others) expect(() => analyze(filesOf([file]), Date.UTC(2026, 10))).not.toThrow();
   });

@@ -1,12 +1,13 @@
-// What the Gateway API's own manifests are named for, outside of this repository: skipped, visibly, where they are not there. An API server takes
-// them all; what is wrong with one is what its conditions say, as the conformance suite expects it.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { describe, expect, test } from '@jest/globals';
+// What the Gateway API's own manifests are named for. An API server takes them all; what is wrong with one is what its conditions say, as the
+// conformance suite expects it.
+import { expect } from '@jest/globals';
+import { testdata, testdataFiles, withTestdata } from '../../test/lab/testdata.js';
 import { parseManifests } from '../resources/index.js';
 import { compileModel } from './compile.js';
 import { statusOf } from './conditions.js';
 
-const FOLDER = '/work/shared/testdata/gateway-api-manifests/';
+const { describe, test } = withTestdata;
+const FOLDER = 'gateway-api-manifests';
 const NAMED_FOR_A_FAULT = /invalid|nonexistent|not-|disallowed|conflict|missing|unsupported/;
 
 /** By file: a condition that some object of it must have, "Kind type=reason". */
@@ -92,16 +93,15 @@ function faultsOf(content: string): string[] {
   return [...found];
 }
 
-const isThere = existsSync(FOLDER);
-const named = (isThere ? readdirSync(FOLDER) : [])
+const named = testdataFiles(FOLDER)
   .map((file) => file.replace(/\.yaml$/, ''))
   .filter((name) => NAMED_FOR_A_FAULT.test(name) && !SAID_OTHERWISE.some((pattern) => pattern.test(name)));
 
-(isThere ? describe : describe.skip)('manifests of the Gateway API that are named for a fault', () => {
+describe('manifests of the Gateway API that are named for a fault', () => {
   test('are all here', () => expect(Object.keys(EXPECTED).sort()).toEqual(named.sort()));
 
   test.each(named)('%s', (name) => {
-    const content = readFileSync(`${FOLDER}${name}.yaml`, 'utf8')
+    const content = testdata(`${FOLDER}/${name}.yaml`)
       .replaceAll('{GATEWAY_CLASS_NAME}', 'weft')
       .replaceAll('{GATEWAY_CONTROLLER_NAME}', 'weft.dev/gateway');
     expect(faultsOf(content)).toContain(EXPECTED[name]);

@@ -1,33 +1,23 @@
-// Manifests of the kinds' owners, outside of this repository: skipped, visibly, where they are not there.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { describe, expect, test } from '@jest/globals';
+// Manifests of the kinds' owners.
+import { expect } from '@jest/globals';
+import { testdata, testdataFiles, withTestdata } from '../../test/lab/testdata.js';
 import { formatFinding, parseManifests } from './index.js';
 
-const TESTDATA = '/work/shared/testdata/';
+const { describe, test } = withTestdata;
 
-function filesOf(folder: string): string[] {
-  if (!existsSync(TESTDATA + folder)) return ['absent'];
-  return readdirSync(TESTDATA + folder).filter((name) => name.endsWith('.yaml'));
-}
+/** Of those in its folders nothing. */
+const filesOf = (folder: string): string[] => testdataFiles(folder).filter((name) => /^[^/]*\.yaml$/.test(name));
 
-function read(path: string): string {
-  return readFileSync(TESTDATA + path, 'utf8');
-}
-
-const where = (folder: string) => (existsSync(TESTDATA + folder) ? describe : describe.skip);
-
-where('istio-crd-validation')("the cases of Istio's CRDs", () => {
+describe("the cases of Istio's CRDs", () => {
   const cases = filesOf('istio-crd-validation').flatMap((file) =>
-    file === 'absent'
-      ? [{ title: file, expected: undefined, content: '' }]
-      : read(`istio-crd-validation/${file}`)
-          .split(/^---$/m)
-          .map((document, index) => ({
-            title: `${file}, document ${index + 1}`,
-            expected: /^_err: ["']?(.*?)["']?$/m.exec(document)?.[1],
-            content: document.replace(/^_err: .*$/m, ''),
-          }))
-          .filter(({ content }) => /^kind: /m.test(content)),
+    testdata(`istio-crd-validation/${file}`)
+      .split(/^---$/m)
+      .map((document, index) => ({
+        title: `${file}, document ${index + 1}`,
+        expected: /^_err: ["']?(.*?)["']?$/m.exec(document)?.[1],
+        content: document.replace(/^_err: .*$/m, ''),
+      }))
+      .filter(({ content }) => /^kind: /m.test(content)),
   );
   test('are there', () => expect(cases.length).toBeGreaterThan(80));
 
@@ -56,8 +46,8 @@ function filled(content: string): string {
 
 describe.each(['gateway-api-manifests', 'bookinfo', 'bookinfo/networking'])('%s', (folder) => {
   // An API server takes them all, those named "invalid" too: what is wrong there is told by conditions.
-  (existsSync(TESTDATA + folder) ? test : test.skip).each(filesOf(folder))('%s is accepted', (name) => {
-    const { findings, objects } = parseManifests([{ name, content: filled(read(`${folder}/${name}`)) }]);
+  test.each(filesOf(folder))('%s is accepted', (name) => {
+    const { findings, objects } = parseManifests([{ name, content: filled(testdata(`${folder}/${name}`)) }]);
     // Certificates that are none: what refers to them goes without.
     const isMalformedSecret = (line: string): boolean =>
       line.startsWith('gateway-invalid-tls-configuration.yaml:97:12: data["tls.crt"]: expected PEM');

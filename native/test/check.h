@@ -24,6 +24,8 @@ struct Register {
 
 /// Failures of the test that runs.
 inline int failures = 0;
+/// Why the test that runs can't; nullptr where it can.
+inline const char* skipped = nullptr;
 
 template <typename T>
 std::string shown(const T& value) {

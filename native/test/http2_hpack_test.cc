@@ -210,17 +210,17 @@ size_t check_story(const std::filesystem::path& path, bool resizes) {
 }
 
 TEST("the interoperability vectors decode") {
+  if (!std::filesystem::exists(WEFT_HPACK_VECTORS)) {
+    skipped = "no " WEFT_HPACK_VECTORS;
+    return;
+  }
   size_t cases = 0;
   for (const char* folder : {"nghttp2", "nghttp2-change-table-size"}) {
     const std::filesystem::path path = std::filesystem::path(WEFT_HPACK_VECTORS) / folder;
-    if (!std::filesystem::exists(path)) {
-      printf("skipped: no %s\n", path.c_str());
-      continue;
-    }
     for (const auto& story : std::filesystem::directory_iterator(path)) cases += check_story(story.path(), folder[7] != 0);
   }
   printf("%zu blocks of the interoperability vectors\n", cases);
-  if (std::filesystem::exists(WEFT_HPACK_VECTORS)) CHECK(cases > 300);
+  CHECK(cases > 300);
 }
 
 TEST("a list over its limits is decoded on, not stored, and the tables stay in step") {

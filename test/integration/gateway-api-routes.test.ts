@@ -2,18 +2,19 @@
 // for is what clients see. Gateways stand on a loopback address of this file's own, so that they have the ports of the manifests.
 
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect } from '@jest/globals';
 import { parseAllDocuments } from 'yaml';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
 import { eventually, ProxyProcess } from '../lab/proxy-process.js';
+import { testdata, withTestdata } from '../lab/testdata.js';
 
-const MANIFESTS = join(process.cwd(), '../shared/testdata/gateway-api-manifests');
+const { describe, test } = withTestdata;
 const ADDRESS = '127.71.0.1';
 const NAMESPACE = 'gateway-conformance-infra';
 const BACKENDS = ['infra-backend-v1', 'infra-backend-v2', 'infra-backend-v3'] as const;
@@ -53,7 +54,7 @@ const hostOf = (file: string): string => `${file}.test`;
 const SETS_ADDRESS = '127.71.0.2';
 
 function listenerSets(): object[] {
-  return parseAllDocuments(readFileSync(join(MANIFESTS, `${LISTENER_SETS}.yaml`), 'utf8')).flatMap((doc) => {
+  return parseAllDocuments(testdata(`gateway-api-manifests/${LISTENER_SETS}.yaml`)).flatMap((doc) => {
     const value = doc.toJS() as Doc | null;
     if (value?.kind !== 'Gateway') return value === null ? [] : [value];
     return [{ ...value, spec: { ...value.spec, gatewayClassName: 'weft', addresses: [{ value: SETS_ADDRESS }] } }];
@@ -61,7 +62,7 @@ function listenerSets(): object[] {
 }
 
 function read(name: string): Doc[] {
-  return parseAllDocuments(readFileSync(join(MANIFESTS, `${name}.yaml`), 'utf8')).flatMap((doc) => {
+  return parseAllDocuments(testdata(`gateway-api-manifests/${name}.yaml`)).flatMap((doc) => {
     const value = doc.toJS() as Doc | null;
     if (value === null) return [];
     return value.kind === 'HTTPRoute' ? [{ ...value, spec: { hostnames: [hostOf(name)], ...value.spec } }] : [value];

@@ -1,7 +1,7 @@
 // Istio's Gateways with the VirtualServices behind them, on the real `weft proxy --static` process between real clients and servers: the gateway
 // examples of Bookinfo and cert-manager as they are shipped, and what Istio's documentation shows of ingress.
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type IncomingHttpHeaders, request } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { connect, createServer, type Socket } from 'node:net';
@@ -12,8 +12,8 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { EchoBackend } from '../lab/echo-backend.js';
 import { freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { hasTestdata, testdata, withTestdata } from '../lab/testdata.js';
 
-const BOOKINFO = join(process.cwd(), '../shared/testdata/bookinfo/networking');
 const ADDRESS = '127.0.0.1';
 const certificates = new Certificates();
 const folder = mkdtempSync(join(tmpdir(), 'wig-'));
@@ -32,7 +32,8 @@ const tlsServer = createTlsServer({ cert: edge.cert, key: edge.key }, (socket) =
 
 /** On one address, with the ports that this machine has free. */
 function example(name: string, port: number): string {
-  return readFileSync(join(BOOKINFO, `${name}.yaml`), 'utf8')
+  if (!hasTestdata) return '';
+  return testdata(`bookinfo/networking/${name}.yaml`)
     .replace(/number: (?:80|8080)\n/, `number: ${port}\n`)
     .replace('  - port:', `  - bind: ${ADDRESS}\n    port:`);
 }
@@ -196,7 +197,7 @@ async function converse(socket: Socket, text: string): Promise<string> {
   return String(answer);
 }
 
-describe('Bookinfo, and cert-manager on the same port of the same gateway', () => {
+withTestdata.describe('Bookinfo, and cert-manager on the same port of the same gateway', () => {
   test.each<[path: string, status: number, by: string]>([
     ['/productpage', 200, 'productpage'],
     ['/static/style.css', 200, 'productpage'],

@@ -2,17 +2,17 @@
 // follows the VirtualServices as Istio ships them. Who answers is a real server for each version. Fails where it cannot run.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect } from '@jest/globals';
 import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { testdata, withTestdata } from '../lab/testdata.js';
 import { POD_A, POD_B } from './lab.js';
 import { MeshProxy, NODE } from './mesh-proxy.js';
 import { Scene } from './scene.js';
 
-const EXAMPLES = new URL('../../../shared/testdata/bookinfo/networking/', import.meta.url);
+const { describe, test } = withTestdata;
 const VIPS = { reviews: '10.96.9.61', ratings: '10.96.9.62' } as const;
 const VERSIONS = { reviews: ['v1', 'v2', 'v3'], ratings: ['v1', 'v2'] } as const;
 type App = keyof typeof VIPS;
@@ -57,9 +57,7 @@ describe('Bookinfo in the mesh', () => {
           ),
         ),
       ]),
-      ...['destination-rule-all', ...examples].map((name) =>
-        name.includes('\n') ? name : readFileSync(new URL(`${name}.yaml`, EXAMPLES), 'utf8'),
-      ),
+      ...['destination-rule-all', ...examples].map((name) => (name.includes('\n') ? name : testdata(`bookinfo/networking/${name}.yaml`))),
     ];
     const { objects, findings } = parseManifests([{ name: 'bookinfo', content: manifests.join('\n---\n') }]);
     expect(findings.map(formatFinding)).toEqual([]);
