@@ -3,7 +3,7 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { Descriptor, DescriptorFlag, Header } from '../native/engine.js';
-import type { Batch } from './decide.js';
+import type { Batch } from './decide/draft.js';
 import type { RequestText } from './request-text.js';
 import type { DecisionTables } from './tables/layout.js';
 

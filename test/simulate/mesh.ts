@@ -12,7 +12,8 @@ import {
   Header,
   MAX_TRIED,
 } from '../../agent/native/engine.js';
-import { type Batch, Decider } from '../../agent/proxy/decide.js';
+import type { Batch } from '../../agent/proxy/decide/draft.js';
+import { Decider } from '../../agent/proxy/decide.js';
 import { EndpointStates } from '../../agent/proxy/endpoint-states.js';
 import { EndpointUpkeep } from '../../agent/proxy/endpoint-upkeep.js';
 import { Cells } from '../../agent/proxy/metrics/cells.js';

@@ -4,19 +4,11 @@ import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
 import type { Service } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
 import type { DescribedConnection } from '../../native/engine.js';
+import { scopeFor } from '../decide/route-match.js';
 import { socketName } from '../tables/clusters.js';
 import type { Generation } from '../tables/compile.js';
 import { covers, type GatewayListener, MESH_LISTENERS } from '../tables/gateway-ports.js';
-import {
-  DESTINATION_WORDS,
-  type DecisionTables,
-  DestinationWord,
-  LISTENER_WORDS,
-  ListenerWord,
-  lookup,
-  SCOPE_WORDS,
-  ScopeWord,
-} from '../tables/layout.js';
+import { DESTINATION_WORDS, type DecisionTables, DestinationWord, LISTENER_WORDS, ListenerWord } from '../tables/layout.js';
 
 export interface Entrance {
   /** "gateway shop/edge:8080" */
@@ -59,8 +51,7 @@ export function entranceOf(
   const connection = { listenerId, destinationId, sourceId, serverName: null };
   const scope = destinationId < 0 ? -1 : tables.destinations[destinationId * DESTINATION_WORDS + DestinationWord.Scope]!;
   if (scope < 0) return { text: `${socketName(address, port)}, which is no service's`, connection, scope };
-  const own = scopeOfConsumer(tables, scope, sourceId);
-  return { text: `service ${serviceNamed(model, address, port)}`, connection, scope: own };
+  return { text: `service ${serviceNamed(model, address, port)}`, connection, scope: scopeFor(tables, scope, sourceId) };
 }
 
 export function hostOf(url: URL): string {
@@ -69,13 +60,6 @@ export function hostOf(url: URL): string {
 
 function portOf(url: URL): number {
   return url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : Number(url.port);
-}
-
-/** As the decision: clients of some namespaces have a scope of their own. */
-function scopeOfConsumer({ scopes, sourceTenants, consumers }: DecisionTables, scope: number, source: number): number {
-  if (scopes[scope * SCOPE_WORDS + ScopeWord.HasConsumers] === 0 || source < 0) return scope;
-  const own = lookup(consumers, scope, sourceTenants[source]!);
-  return own < 0 ? scope : own;
 }
 
 function sourceOf(name: string, model: Model, sources: readonly string[]): number | string {

@@ -32,7 +32,8 @@ import {
   type TableSpec,
 } from '../../native/engine.js';
 import { reasonOf } from '../account.js';
-import { type Batch, Decider } from '../decide.js';
+import type { Batch } from '../decide/draft.js';
+import { Decider } from '../decide.js';
 import type { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';

@@ -1,7 +1,8 @@
-// Of every rule that a request could meet at its entrance: whether it matches, and why not. Walks the same tables as the decision
-// (../decide.ts), all of them where that stops at the first that matches; so it may allocate, and says things in words.
+// Of every rule that a request could meet at its entrance: whether it matches, and why not. Asks what the decision asks (../decide/route-match.ts),
+// of all rules where that stops at the first that matches; so it may allocate, and says things in words.
 import { RuleVerdict_Verdict } from '../../../api/gen/mesh/v1/explain.js';
-import { type DescribedRequest, Descriptor, DescriptorFlag, METHODS, type TableSpec } from '../../native/engine.js';
+import { type DescribedRequest, Descriptor, METHODS, type TableSpec } from '../../native/engine.js';
+import { ANY_HOST, type DescribedRequests, hostAbove, isOnPath, MET, OTHER_METHOD, unmetOf } from '../decide/route-match.js';
 import { RequestText } from '../request-text.js';
 import type { Generation } from '../tables/compile.js';
 import {
@@ -12,7 +13,6 @@ import {
   HostFlag,
   lookup,
   NODE_WORDS,
-  NodePath,
   NodeWord,
   Subject,
 } from '../tables/layout.js';
@@ -24,10 +24,9 @@ export interface Finding {
   readonly why: string;
 }
 
-const ANY_HOST = -1;
-
 /** Of all rules of the scope, in the order in which they stand in the tables. */
 export function findingsOf(tables: DecisionTables, generation: Generation, request: DescribedRequest, scope: number): Finding[] {
+  const requests = { descriptors: request.descriptor, predicates: request.predicates, arena: request.arena };
   const seen = new Map<number, string>();
   let hiddenBy = '';
   const hidden = new Set<string>();
@@ -37,7 +36,7 @@ export function findingsOf(tables: DecisionTables, generation: Generation, reque
     if (hiddenBy !== '') hidden.add(name);
     const entry = lookup(tables.hostIndex, scope, host);
     if (entry < 0 || hiddenBy !== '') continue;
-    for (const [node, why] of walk(tables, generation.spec, request, entry >> HOST_FLAG_BITS)) seen.set(node, why);
+    for (const [node, why] of walk(tables, generation.spec, requests, entry >> HOST_FLAG_BITS)) seen.set(node, why);
     if ((entry & (HostFlag.Stop | HostFlag.Final)) !== 0) hiddenBy = name === '' ? '*' : name;
   }
   const names = new Set(hosts.map((host) => (host === ANY_HOST ? '' : (generation.spec.hosts[host] ?? ''))));
@@ -52,72 +51,54 @@ export function findingsOf(tables: DecisionTables, generation: Generation, reque
 }
 
 /** The request's own host, then those that cover it, the most specific first. */
-function hostsOf({ hostParents }: DecisionTables, host: number): number[] {
+function hostsOf(tables: DecisionTables, host: number): number[] {
   const all: number[] = [];
-  for (let at = host; at >= 0; at = hostParents[at]!) all.push(at);
-  return [...all, ANY_HOST];
+  for (let at = host; at >= ANY_HOST; at = hostAbove(tables, at)) all.push(at);
+  return all;
 }
 
 /** Every node that the path leads to under a host's row; empty: it matches, else why it doesn't. */
-function walk(tables: DecisionTables, spec: TableSpec, request: DescribedRequest, row: number): Map<number, string> {
-  const { nodes, pathIndex, pathParents, pathLengths } = tables;
-  const { descriptor } = request;
+function walk(tables: DecisionTables, spec: TableSpec, request: DescribedRequests, row: number): Map<number, string> {
+  const { pathParents } = tables;
   const found = new Map<number, string>();
-  const own = descriptor[Descriptor.PathId]!;
-  const chain = (path: number): number[] => {
-    const all: number[] = [];
-    for (let node = lookup(pathIndex, row, path); node >= 0; node = nodes[node * NODE_WORDS + NodeWord.Next]!) all.push(node);
-    return all;
+  const meet = (path: number): void => {
+    for (const node of chainOf(tables, row, path))
+      if (path === ANY_PATH || isOnPath(tables, request.descriptors, 0, node * NODE_WORDS, path))
+        found.set(node, unmet(tables, spec, request, node * NODE_WORDS));
   };
-  for (let path = own; path >= 0; path = pathParents[path]!) {
-    for (const node of chain(path)) {
-      const kind = nodes[node * NODE_WORDS + NodeWord.Path]!;
-      const isOwn = path === own;
-      const isExact = isOwn && (descriptor[Descriptor.Flags]! & DescriptorFlag.PathExact) !== 0;
-      const isSlash = isOwn && descriptor[Descriptor.PathLength] === pathLengths[path]! + 1;
-      if ((kind === NodePath.Exact && !isExact) || (kind === NodePath.ExactSlash && !isSlash)) continue;
-      found.set(node, unmet(tables, spec, request, node * NODE_WORDS));
-    }
-  }
-  for (const node of chain(ANY_PATH)) found.set(node, unmet(tables, spec, request, node * NODE_WORDS));
+  for (let path = request.descriptors[Descriptor.PathId]!; path >= 0; path = pathParents[path]!) meet(path);
+  meet(ANY_PATH);
   return found;
 }
 
-/** What of the method and the conditions does not hold; empty: all does. */
-function unmet(tables: DecisionTables, spec: TableSpec, request: DescribedRequest, node: number): string {
-  const { nodes } = tables;
-  const wanted = nodes[node + NodeWord.Method]!;
-  const method = request.descriptor[Descriptor.Method]!;
-  if (wanted >= 0 && wanted !== method) return `the method is not ${METHODS[wanted]}`;
-  if (wanted < 0 && METHODS[method] === 'CONNECT') return 'tunnels are for rules that name CONNECT';
-  const condition = nodes[node + NodeWord.Predicates]!;
-  return condition < 0 ? '' : unmetCondition(tables, spec, request, condition);
+function chainOf({ nodes, pathIndex }: DecisionTables, row: number, path: number): number[] {
+  const all: number[] = [];
+  for (let node = lookup(pathIndex, row, path); node >= 0; node = nodes[node * NODE_WORDS + NodeWord.Next]!) all.push(node);
+  return all;
 }
 
-function unmetCondition(tables: DecisionTables, spec: TableSpec, request: DescribedRequest, condition: number): string {
-  const words = tables.predicates;
-  const { descriptor, predicates } = request;
-  const bits = descriptor[Descriptor.PredicateOffset]!;
-  let at = condition + ConditionWord.Rest;
-  for (const end = at + words[condition + ConditionWord.Bits]! * 3; at < end; at += 3) {
-    const [word, mask, must] = [words[at]!, words[at + 1]!, words[at + 2]!];
-    const differing = ((bits < 0 ? 0 : predicates[bits + word]!) & mask) ^ must;
-    if (differing !== 0)
-      return predicateText(spec, word * 32 + (31 - Math.clz32(differing & -differing)), (must & differing & -differing) !== 0);
-  }
-  const sources = words[condition + ConditionWord.Sources]!;
-  const source = descriptor[Descriptor.SourceId]!;
-  const isAmong = (): boolean => (tables.sourceSets[sources * tables.sourceSetWords + (source >>> 5)]! & (1 << (source & 31))) !== 0;
-  if (sources >= 0 && (source < 0 || !isAmong())) return 'it is for other clients';
+/** What of the method and the conditions does not hold, in words; empty: all does. */
+function unmet(tables: DecisionTables, spec: TableSpec, request: DescribedRequests, node: number): string {
   const text = new RequestText();
-  for (const end = at + words[condition + ConditionWord.Patterns]! * 3; at < end; at += 3) {
-    const [subject, pattern, must] = [words[at]!, words[at + 1]!, words[at + 2]! === 1];
-    const isThere = text.find({ descriptors: descriptor, predicates, arena: request.arena }, tables, 0, subject);
-    const verdict = isThere && tables.patterns.test(pattern, text.bytes, text.at, text.length);
-    if (text.at < 0 || verdict !== must)
-      return `${subjectText(spec, subject)} ${must ? (isThere ? 'does not match' : 'is absent') : 'is one that it excludes'}`;
+  const at = unmetOf(tables, request, text, 0, node);
+  if (at === MET) return '';
+  if (at === OTHER_METHOD) {
+    const wanted = tables.nodes[node + NodeWord.Method]!;
+    return wanted >= 0 ? `the method is not ${METHODS[wanted]}` : 'tunnels are for rules that name CONNECT';
   }
-  return '';
+  const words = tables.predicates;
+  const condition = tables.nodes[node + NodeWord.Predicates]!;
+  if (at === condition + ConditionWord.Sources) return 'it is for other clients';
+  if (at < condition + ConditionWord.Rest + words[condition + ConditionWord.Bits]! * 3) {
+    const [word, mask, must] = [words[at]!, words[at + 1]!, words[at + 2]!];
+    const bits = request.descriptors[Descriptor.PredicateOffset]!;
+    const differing = ((bits < 0 ? 0 : request.predicates[bits + word]!) & mask) ^ must;
+    const first = differing & -differing;
+    return predicateText(spec, word * 32 + (31 - Math.clz32(first)), (must & first) !== 0);
+  }
+  const isThere = text.find(request, tables, 0, words[at]!);
+  const isWanted = words[at + 2] === 1;
+  return `${subjectText(spec, words[at]!)} ${isWanted ? (isThere ? 'does not match' : 'is absent') : 'is one that it excludes'}`;
 }
 
 function predicateText(spec: TableSpec, bit: number, must: boolean): string {

@@ -85,9 +85,9 @@ export abstract class Limiter {
         if (found === 0 && free < 0) free = slot;
       }
       const seen = free < 0 ? this.leastUsed(first, end, nowUs) : free;
-      const before = Atomics.load(words, seen + TAG);
-      // Somebody else may have taken it meanwhile: then it is looked for again.
-      if (Atomics.compareExchange(words, seen + TAG, before, tag) !== before) continue;
+      const before = free < 0 ? Atomics.load(words, seen + TAG) : 0;
+      // Somebody else may have taken it meanwhile, for this very key even: then it is looked for again.
+      if (before === tag || Atomics.compareExchange(words, seen + TAG, before, tag) !== before) continue;
       if (before !== 0) this.empty(seen);
       this.begin(seen);
       return seen;

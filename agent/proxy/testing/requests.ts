@@ -17,7 +17,8 @@ import {
   StreamKind,
   type TableSpec,
 } from '../../native/engine.js';
-import { type Batch, Decider } from '../decide.js';
+import type { Batch } from '../decide/draft.js';
+import { Decider } from '../decide.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';

@@ -1,0 +1,71 @@
+// Whether the filters of a rule let the request that is decided on go on: puts it off until they have seen it, and says what they made of it.
+// Allocates only for requests that have filters.
+import { DEFERRED_PLACE_BITS, Decision, Descriptor, DescriptorFlag } from '../../native/engine.js';
+import type { FilterCalls, Filtered } from '../filters/filter-calls.js';
+import { LABEL_UNKNOWN } from '../tables/labels.js';
+import { Reply } from '../tables/layout.js';
+import type { Draft } from './draft.js';
+
+const ANSWERED = DescriptorFlag.Answered as number;
+const FILTERED = DescriptorFlag.Filtered as number;
+const PLACE_MASK = (1 << DEFERRED_PLACE_BITS) - 1;
+
+export class Filtering {
+  /** Null: none is asked. */
+  calls: FilterCalls | null = null;
+  /** Of the request that is decided on: what its filters made of it, where it waited for them. */
+  private filtered: Filtered | null = null;
+  /** Of deferred decisions by their place: what they are accounted to should they end so. */
+  private readonly deferredEdges = new Int32Array(1 << DEFERRED_PLACE_BITS);
+
+  constructor(private readonly draft: Draft) {}
+
+  /** Of every request, first: an answer is taken whatever becomes of it. */
+  begin(): void {
+    this.filtered = this.draft.has(ANSWERED) ? (this.calls?.take(this.draft.of(Descriptor.PreviousToken)) ?? null) : null;
+  }
+
+  /** Of a decision that ended while it was deferred. */
+  edgeOf(token: number): number {
+    return this.deferredEdges[token & PLACE_MASK]!;
+  }
+
+  /** True: the decision is made, by the filters of the chain or to wait for them. */
+  stops(chain: number, service: number): boolean {
+    const { draft, calls, filtered } = this;
+    const { filters } = draft.tables;
+    if (filters === null || calls === null || draft.isOpaque) return false;
+    if (!draft.has(FILTERED)) {
+      if (filtered !== null && filtered.verdict.kind !== 'continue') {
+        if (filtered.verdict.kind === 'reply') draft.answer(filtered.verdict.status, Reply.None, service);
+        else draft.answer(500, Reply.FilterFailed, service);
+        draft.isFiltered = true;
+        return true;
+      }
+      const put = calls.putOff(draft.q, filters.chains[chain]!, filtered, () => this.meta(service));
+      if (put === 'wait') this.wait(service);
+      else if (put === 'failed') draft.answer(500, Reply.FilterFailed, service);
+      if (put !== null) return true;
+    }
+    draft.isFiltered = true;
+    return false;
+  }
+
+  /** defer() has written the target and the token. */
+  private wait(service: number): void {
+    const { draft } = this;
+    const token = draft.decisions[draft.q + Decision.Token]!;
+    draft.set(Decision.Flags, draft.logFlag);
+    this.deferredEdges[token & PLACE_MASK] = draft.account(service, LABEL_UNKNOWN);
+  }
+
+  /** JSON of [workload, destination, port]: Call.meta. */
+  private meta(service: number): string {
+    const { tables } = this.draft;
+    const labels = tables.filters?.labels ?? [];
+    const source = this.draft.of(Descriptor.SourceId);
+    const workload = source < 0 ? null : (labels[tables.sources[source]!] ?? null);
+    const [, name = '', port = ''] = /^(.*):(\d+)$/.exec(labels[service] ?? '') ?? [null, labels[service] ?? '', '0'];
+    return JSON.stringify([workload, name, Number(port)]);
+  }
+}
