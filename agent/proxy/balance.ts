@@ -2,6 +2,7 @@
 // thread; owns its view of who is available, made anew when that changes and not by the request. Hot path: nothing allocated, must not throw.
 import { Failover } from '../../api/gen/mesh/v1/model.js';
 import type { EndpointStates } from './endpoint-states.js';
+import { finalised } from './hash.js';
 import { below, mix } from './pick.js';
 import { ringPoint } from './tables/hash-tables.js';
 import {
@@ -454,9 +455,7 @@ export class Balancers {
   }
 }
 
-/** 32 bits from 31 or 32 (finaliser of MurmurHash3), unsigned. */
+/** 32 bits from 31 or 32, unsigned. */
 function spread(word: number): number {
-  let h = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+  return finalised(word) >>> 0;
 }

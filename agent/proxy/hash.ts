@@ -12,10 +12,14 @@ export function murmur3(bytes: Uint8Array, at: number, length: number, seed: num
   }
   let tail = 0;
   for (let shift = 0; i < end; i++, shift += 8) tail |= bytes[i]! << shift;
-  h ^= scrambled(tail) ^ length;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  return finalised(h ^ scrambled(tail) ^ length) >>> 0;
+}
+
+/** MurmurHash3's finaliser: a word, signed, each bit of which depends on each of the old one. */
+export function finalised(word: number): number {
+  let h = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+  return h ^ (h >>> 16);
 }
 
 function scrambled(word: number): number {

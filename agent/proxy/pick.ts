@@ -1,5 +1,6 @@
 // The load balancers: which member of a cluster takes the next request. Hot path: integers only, nothing allocated, nothing kept but the
 // balancers' own state in the worker's tables.
+import { finalised } from './hash.js';
 import { Balancing, CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord } from './tables/layout.js';
 
 const W_BALANCING = ClusterWord.Balancing as number;
@@ -16,11 +17,9 @@ const RANDOM = Balancing.Random as number;
 /** Up to this many members, least request looks at all of them; above, at two chosen by chance (Mitzenmacher 2001). */
 const SCAN_LIMIT = 8;
 
-/** A new word from an old one (the finaliser of MurmurHash3), so that one random word of a descriptor serves several choices. */
+/** A new word of 31 bits from an old one, so that one random word of a descriptor serves several choices. */
 export function mix(word: number): number {
-  let h = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) & 0x7fffffff;
+  return finalised(word) & 0x7fffffff;
 }
 
 /** A number in [0, limit) from a random word of 31 bits, unbiased to one part in 2^31 / limit. */
