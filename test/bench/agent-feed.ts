@@ -3,25 +3,22 @@
 import { join } from 'node:path';
 import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
-import type { Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
+import { DiscoveryResponse, type Resource, type ResourceName } from '../../api/gen/mesh/v1/discovery.js';
+import { EncodedDiscoveryService } from '../../api/grpc/encoded-discovery.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
 import type { ProxySetup } from './http1-proxies.js';
 import { yaml } from './manifests.js';
 
-interface Delta {
-  readonly resources: readonly Resource[];
-  readonly removed: readonly ResourceName[];
-}
-
 /** A node's whole configuration as manifests; `generation` from 0, any number of them. */
 export type Manifests = (port: number, firstBackend: number, generation: number) => object[];
 
 export class AgentFeed {
-  private first: Delta | null = null;
-  /** From generation i to i + 1, the last one to generation 0. */
-  private deltas: Delta[] = [];
+  /** Encoded: resources and what is removed. From generation i to i + 1, the last one to generation 0. */
+  private deltas: Uint8Array[] = [];
   private stream: ScriptedStream | null = null;
+  private subscribed: Promise<void> = Promise.resolve();
   private revision = 0;
   private timer: NodeJS.Timeout | undefined;
 
@@ -32,17 +29,18 @@ export class AgentFeed {
   ) {}
 
   static async start(folder: string, configuration: Manifests, generations: number): Promise<AgentFeed> {
-    return new AgentFeed(await DiscoveryTestServer.start(`unix:${join(folder, 'agent.sock')}`), configuration, generations);
+    const address = `unix:${join(folder, 'agent.sock')}`;
+    return new AgentFeed(await DiscoveryTestServer.start(address, EncodedDiscoveryService), configuration, generations);
   }
 
-  /** Our proxy with one worker, configured by this feed. */
-  proxy(main: string): ProxySetup {
+  /** Our proxy with one worker, configured by this feed. `flags`: of Node's. */
+  proxy(main: string, nodeFlags: readonly string[] = []): ProxySetup {
     return {
       name: 'weft',
       command: (folder, port, firstBackend) => {
         this.offer(port, firstBackend);
         const flags = ['--node', 'bench', '--workers', '1', '--shutdown-timeout', '100', '--log-level', 'warn'];
-        return [process.execPath, main, 'proxy', '--agent', this.server.address, '--run-dir', folder, ...flags];
+        return [process.execPath, ...nodeFlags, main, 'proxy', '--agent', this.server.address, '--run-dir', folder, ...flags];
       },
       worker: (pid) => pid,
     };
@@ -63,13 +61,34 @@ export class AgentFeed {
     this.server.stop();
   }
 
+  /** Resolves when the proxy decides by the first generation. */
+  async connected(): Promise<void> {
+    await this.subscribed;
+    await this.acked();
+  }
+
+  /** Sends the next generation. Resolves when the proxy decides by it. */
+  async apply(): Promise<void> {
+    this.sendNext();
+    await this.acked();
+  }
+
+  private async acked(): Promise<void> {
+    for (;;) {
+      const request = (await this.stream?.next())?.request;
+      if (request?.$case !== 'ack' || request.value.revision < this.revision) continue;
+      if (request.value.rejected.length > 0) throw new Error(`the proxy refuses ${JSON.stringify(request.value.rejected[0])}`);
+      return;
+    }
+  }
+
   private offer(port: number, firstBackend: number): void {
     const all = Array.from({ length: this.generations }, (_, i) => compiled(this.configuration(port, firstBackend, i)));
-    this.first = { resources: all[0]!, removed: [] };
-    this.deltas = all.map((from, i) => deltaOf(from, all[(i + 1) % all.length]!));
-    void this.server.nextStream().then((stream) => {
+    const first = encoded({ resources: all[0]! });
+    this.deltas = all.map((from, i) => encoded(deltaOf(from, all[(i + 1) % all.length]!)));
+    this.subscribed = this.server.nextStream().then((stream) => {
       this.stream = stream;
-      this.send(this.first!, true);
+      this.send(first, true);
     });
   }
 
@@ -77,13 +96,18 @@ export class AgentFeed {
     this.send(this.deltas[(this.revision - 1) % this.deltas.length]!, false);
   }
 
-  private send({ resources, removed }: Delta, full: boolean): void {
+  private send(content: Uint8Array, full: boolean): void {
     if (this.stream === null) throw new Error('the proxy has not asked for its configuration yet');
     this.revision++;
     const revision = this.revision;
     const token = { clusterId: 'bench', compiler: 'bench', revision };
-    this.stream.send({ nonce: revision, revision, token, full, resources: [...resources], removed: [...removed] });
+    // Fields may come in pieces.
+    this.stream.sendEncoded(Buffer.concat([encoded({ nonce: revision, revision, token, full, protocol: PROTOCOL }), content]));
   }
+}
+
+function encoded(part: Partial<DiscoveryResponse>): Uint8Array {
+  return DiscoveryResponse.encode(DiscoveryResponse.create(part)).finish();
 }
 
 function compiled(manifests: object[]): Resource[] {
@@ -93,7 +117,7 @@ function compiled(manifests: object[]): Resource[] {
   return compileModel({ objects, running: null, nowMs: 0 }).resources.map(encodeResource);
 }
 
-function deltaOf(from: readonly Resource[], to: readonly Resource[]): Delta {
+function deltaOf(from: readonly Resource[], to: readonly Resource[]): { resources: Resource[]; removed: ResourceName[] } {
   const key = ({ type, name }: ResourceName): string => `${type} ${name}`;
   const had = new Map(from.map((resource) => [key(resource), Buffer.from(resource.body)]));
   const has = new Set(to.map(key));

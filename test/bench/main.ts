@@ -10,6 +10,7 @@ import { idle } from './idle.js';
 import { policy } from './policy.js';
 import { redirect } from './redirect.js';
 import { type Case, type Figure, printFigures, printTable } from './report.js';
+import { revision } from './revision.js';
 import { tail } from './tail.js';
 import { tcp } from './tcp.js';
 import { tls } from './tls.js';
@@ -29,6 +30,7 @@ interface PeersBench {
 const CPU = 'CPU per request; ratio: the peer’s over ours (above 1: we need less)';
 const BENCHES: Readonly<Record<string, PeersBench | FiguresBench>> = {
   control: { figures: control, title: 'The control plane: 1,000 simulated agents, 10,000 endpoints, one controller' },
+  revision: { figures: revision, title: 'What a revision costs the proxy' },
   http1: { run: http1, title: CPU, unit: 'µs' },
   http2: { run: http2, title: CPU, unit: 'µs' },
   tls: { run: tls, title: CPU, unit: 'µs' },

@@ -42,7 +42,7 @@ export async function tail(options: BenchOptions): Promise<Case[]> {
 
 async function runCase(one: (typeof CASES)[number], options: BenchOptions): Promise<Case[]> {
   return Bed.use(async (bed) => {
-    const feed = await AgentFeed.start(bed.subfolder('agent'), configuration, GENERATIONS);
+    const feed = await AgentFeed.start(bed.subfolder('agent'), changingConfiguration, GENERATIONS);
     try {
       return await measureCase(bed, feed, one, options);
     } finally {
@@ -87,7 +87,8 @@ async function load(bed: Bed, { name, port }: Contender, rate: number, connectio
   return latencies;
 }
 
-function configuration(port: number, firstBackend: number, generation: number): object[] {
+/** All weights of the benchmark's routes change, and a service of 1,000 endpoints. */
+export function changingConfiguration(port: number, firstBackend: number, generation: number): object[] {
   return [...manifests(port, firstBackend, 1 + (generation % 7)), ...changingService(generation)];
 }
 

@@ -41,6 +41,11 @@ export class ScriptedStream {
   send(response: Partial<DiscoveryResponse>): void {
     this.call.write(DiscoveryResponseMessage.fromPartial(response));
   }
+
+  /** Of a server with EncodedDiscoveryService. */
+  sendEncoded(response: Buffer): void {
+    (this.call as unknown as ServerDuplexStream<DiscoveryRequest, Buffer>).write(response);
+  }
 }
 
 export class DiscoveryTestServer {
