@@ -1,21 +1,34 @@
 // The receiving end of mesh.v1.Discovery: the agent's towards the controller, and the proxy's towards its agent. Owns the order of
 // updates, the gathering of chunks, acks and the resume token; does not know what the resources mean.
+import { type ChannelCredentials, type ClientOptions, makeGenericClientConstructor } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import {
   type DiscoveryRequest,
   type DiscoveryResponse,
-  DiscoveryClient as DiscoveryStub,
+  DiscoveryService,
+  type DiscoveryClient as DiscoveryStub,
   type Rejection,
   type Resource,
   type ResourceName,
   type ResumeToken,
 } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { decodeChunk } from '../../api/grpc/decode-chunk.js';
 import { contentOf } from '../../api/grpc/encode-revision.js';
 import { PROTOCOL, protocolFault } from '../../api/grpc/protocol.js';
 import type { Clock } from '../link/clock.js';
 import { Link, type LinkSecurity, type LinkSession, type LinkState } from '../link/link.js';
 import { resourceKey } from '../model/model.js';
+
+/** As the generated client, but for how responses are read. */
+const Stub = makeGenericClientConstructor(
+  { stream: { ...DiscoveryService.stream, responseDeserialize: decodeChunk } },
+  'mesh.v1.Discovery',
+) as unknown as new (
+  address: string,
+  credentials: ChannelCredentials,
+  options: ClientOptions,
+) => DiscoveryStub;
 
 /** One revision, whole. With `full`, what `resources` does not name is gone. */
 export interface DiscoveryUpdate {
@@ -70,7 +83,7 @@ export class DiscoveryClient {
       name: `${options.peer ?? 'controller'} discovery`,
       addresses: options.addresses,
       hint: options.hint ?? 'check that it runs and that this address is right; serving what was applied last, retrying',
-      connect: (address, credentials, channel) => new DiscoveryStub(address, credentials, channel),
+      connect: (address, credentials, channel) => new Stub(address, credentials, channel),
       open: (client) => client.stream(),
       session: (session) => this.#session(session),
       ...(options.onState === undefined ? {} : { onState: (state: LinkState, detail: string) => options.onState?.(state, detail) }),
@@ -131,7 +144,7 @@ export class DiscoveryClient {
   /** A new version or a removal ends a refusal; one that names no resource is told anew every time. */
   #remember(update: DiscoveryUpdate, rejected: readonly Rejection[]): void {
     if (update.full) this.#refused.clear();
-    for (const name of [...update.resources, ...update.removed]) this.#refused.delete(resourceKey(name));
+    if (this.#refused.size > 0) for (const name of [...update.resources, ...update.removed]) this.#refused.delete(resourceKey(name));
     for (const [key, { type }] of this.#refused) if (type === ResourceType.UNSPECIFIED) this.#refused.delete(key);
     for (const rejection of rejected) this.#refused.set(resourceKey(rejection), rejection);
   }

@@ -86,10 +86,16 @@ function backendTlsFault({ port, tls }: ServicePort): string | null {
 }
 
 export function endpointFault(endpoint: Endpoint, name: string): string | null {
-  if (`${endpoint.service}/${endpoint.id}` !== name) return `names ${endpoint.service}/${endpoint.id} inside, expected ${name}`;
+  if (!isNameOf(name, endpoint)) return `names ${endpoint.service}/${endpoint.id} inside, expected ${name}`;
   if (endpoint.weight > MODEL_BOUNDS.maxWeight) return `weight ${endpoint.weight}: expected at most ${MODEL_BOUNDS.maxWeight}`;
   if (!(endpoint.health in EndpointHealth)) return `health ${endpoint.health} is not known to this node`;
   return addressFault(endpoint.address) ?? firstFault(endpoint.ports, namedPortFault);
+}
+
+/** "<service>/<id>", which is not made for it: of all resources these change most. */
+function isNameOf(name: string, { service, id }: Endpoint): boolean {
+  const slash = service.length;
+  return name.length === slash + 1 + id.length && name[slash] === '/' && name.startsWith(service) && name.endsWith(id);
 }
 
 export function workloadFault(workload: Workload, name: string): string | null {
@@ -239,8 +245,8 @@ function duplicate(values: readonly (string | number)[], what: string): string |
 }
 
 function firstFault<T>(items: readonly T[], fault: (item: T) => string | null, what?: string): string | null {
-  for (const [index, item] of items.entries()) {
-    const found = fault(item);
+  for (let index = 0; index < items.length; index++) {
+    const found = fault(items[index]!);
     if (found !== null) return what === undefined ? found : `${what} ${index}: ${found}`;
   }
   return null;

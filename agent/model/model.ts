@@ -1,8 +1,9 @@
 // The node's copy of the internal model: decoded, checked resources by name. Used by the proxy (tables) and the agent (capture).
 // Applies updates; must not know where they come from (discovery stream, disk, files) nor what is made of them.
-import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
+import type { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import type { Rejection, Resource, ResourceName } from '../../api/gen/mesh/v1/discovery.js';
 import { ConnectionRoute, Endpoint, Filter, HttpRoute, Listener, ResourceType, Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import { WireReader } from '../../api/grpc/wire-reader.js';
 import { messageOf } from '../../api/message-of.js';
 import { VERSION } from '../../api/version.js';
 import { connectionRouteFault, endpointFault, filterFault, httpRouteFault, listenerFault, serviceFault, workloadFault } from './faults.js';
@@ -21,15 +22,38 @@ export function isHostProcess({ systemdUnit, cgroup }: Pick<Workload, 'systemdUn
   return systemdUnit !== '' || cgroup !== '';
 }
 
-/** Notes whether there was something that the generated code doesn't know: a field of newer software, at any depth. */
-class NotingReader extends BinaryReader {
+/**
+ * Reads bodies that lie in one buffer, one after the other, and notes whether there was something that the generated code doesn't know: a field of
+ * newer software, at any depth.
+ */
+class BodyReader extends WireReader {
   hasSkipped = false;
+
+  constructor(private readonly buffer: ArrayBufferLike) {
+    super(Buffer.from(buffer));
+  }
+
+  /** The one before, where it can read this body too: those of one chunk lie in one buffer. */
+  static of(body: Buffer, before: BodyReader | null): BodyReader {
+    return before?.buffer === body.buffer ? before : new BodyReader(body.buffer);
+  }
+
+  read<T>(body: Buffer, decode: (reader: BinaryReader) => T): T {
+    const end = body.byteOffset + body.length;
+    this.hasSkipped = false;
+    this.enter(body.byteOffset, end);
+    const message = decode(this);
+    if (this.pos !== end) throw new RangeError('premature EOF');
+    return message;
+  }
 
   override skip(wireType: WireType, fieldNo?: number): Uint8Array {
     this.hasSkipped = true;
     return super.skip(wireType, fieldNo);
   }
 }
+
+const NO_ENDPOINTS: readonly Endpoint[] = [];
 
 /** A resource type's decoder, its sense check (null: good), and where its messages are kept. */
 interface Collection<T> {
@@ -52,11 +76,15 @@ export class Model {
   readonly workloads = new Map<string, Workload>();
   readonly listeners = new Map<string, Listener>();
   readonly filters = new Map<string, Filter>();
+  /** Another object when workloads are others. */
+  workloadsAsOf: object = {};
 
   /** Resources in force with fields of newer software, by type and name. */
   private readonly partlyKnown = new Set<string>();
-  /** What stood in the place of what the last update brought, by type and name. */
-  private readonly exchanged = new Map<string, unknown>();
+  /** What stood in the place of what the last update brought. */
+  private readonly exchanged = new Map<ResourceName, unknown>();
+  /** Of services, as far as they were asked for since they changed. */
+  private readonly sorted = new Map<string, readonly Endpoint[]>();
   private readonly endpointByName = new Map<string, Endpoint>();
   private readonly collections: ReadonlyMap<ResourceType, Collection<unknown>> = new Map<ResourceType, Collection<unknown>>([
     collection(ResourceType.SERVICE, Service.decode, serviceFault, this.services),
@@ -74,30 +102,31 @@ export class Model {
     if (update.full) this.dropUnnamed(update.resources);
     for (const { type, name } of update.removed) this.remove(type, name);
     const rejections: Rejection[] = [];
+    let reader: BodyReader | null = null;
     for (const resource of update.resources) {
-      const error = this.put(resource);
+      reader = BodyReader.of(resource.body, reader);
+      const error = this.put(resource, reader);
       if (error !== null) rejections.push({ type: resource.type, name: resource.name, error });
     }
     this.revision = update.revision;
     return rejections;
   }
 
-  private put({ type, name, body }: Resource): string | null {
+  private put(resource: Resource, reader: BodyReader): string | null {
+    const { type, name, body } = resource;
     const collection = this.collections.get(type);
     if (collection === undefined)
       return `unknown resource type ${type}: this node's software is older than the controller's; upgrade the node`;
     if (name === '') return 'the resource has no name';
     let message: unknown;
-    let reader: NotingReader;
     try {
-      reader = new NotingReader(body);
-      message = collection.decode(reader);
+      message = reader.read(body, collection.decode);
     } catch (error) {
       return `does not decode: ${messageOf(error)}`;
     }
     const fault = collection.fault(message, name);
     if (fault !== null) return fault;
-    this.exchanged.set(resourceKey({ type, name }), collection.store.get(name));
+    this.exchanged.set(resource, collection.store.get(name));
     this.set(type, name, message);
     if (reader.hasSkipped) this.partlyKnown.add(resourceKey({ type, name }));
     else if (this.partlyKnown.size > 0) this.partlyKnown.delete(resourceKey({ type, name }));
@@ -105,16 +134,16 @@ export class Model {
   }
 
   /**
-   * Puts what stood there before the last update in the place of these resources that it brought; and back, the next time. For who finds out that the
-   * whole is no good.
+   * Puts what stood there before the last update in the place of these of its resources, the same objects; and back, the next time. For who finds out
+   * that the whole is no good.
    */
-  exchange(names: Iterable<ResourceName>): void {
-    for (const { type, name } of names) {
-      const key = resourceKey({ type, name });
+  exchange(brought: Iterable<ResourceName>): void {
+    for (const resource of brought) {
+      const { type, name } = resource;
       const store = this.collections.get(type)?.store;
-      if (store === undefined || !this.exchanged.has(key)) continue;
-      const other = this.exchanged.get(key);
-      this.exchanged.set(key, store.get(name));
+      if (store === undefined || !this.exchanged.has(resource)) continue;
+      const other = this.exchanged.get(resource);
+      this.exchanged.set(resource, store.get(name));
       this.set(type, name, other);
     }
   }
@@ -130,6 +159,7 @@ export class Model {
       this.unlinkEndpoint(name);
       if (message !== undefined) this.linkEndpoint(name, message as Endpoint);
     }
+    if (type === ResourceType.WORKLOAD) this.workloadsAsOf = {};
     const store = this.collections.get(type)?.store;
     if (message === undefined) store?.delete(name);
     else store?.set(name, message);
@@ -137,7 +167,22 @@ export class Model {
 
   private remove(type: ResourceType, name: string): void {
     this.set(type, name, undefined);
-    this.partlyKnown.delete(resourceKey({ type, name }));
+    if (this.partlyKnown.size > 0) this.partlyKnown.delete(resourceKey({ type, name }));
+  }
+
+  /** Of a service, by their names; the same array as long as nothing of it changes. */
+  endpointsOf(service: string): readonly Endpoint[] {
+    const known = this.sorted.get(service);
+    if (known !== undefined) return known;
+    const siblings = this.endpoints.get(service);
+    if (siblings === undefined) return NO_ENDPOINTS;
+    const endpoints = [...siblings.keys()].sort().map((name) => siblings.get(name)!);
+    this.sorted.set(service, endpoints);
+    return endpoints;
+  }
+
+  allEndpoints(): Iterable<Endpoint> {
+    return this.endpointByName.values();
   }
 
   get partlyKnownCount(): number {
@@ -169,6 +214,7 @@ export class Model {
   }
 
   private linkEndpoint(name: string, endpoint: Endpoint): void {
+    this.sorted.delete(endpoint.service);
     const siblings = this.endpoints.get(endpoint.service);
     if (siblings === undefined) this.endpoints.set(endpoint.service, new Map([[name, endpoint]]));
     else siblings.set(name, endpoint);
@@ -177,6 +223,7 @@ export class Model {
   private unlinkEndpoint(name: string): void {
     const service = this.endpointByName.get(name)?.service;
     if (service === undefined) return;
+    this.sorted.delete(service);
     const siblings = this.endpoints.get(service);
     siblings?.delete(name);
     if (siblings?.size === 0) this.endpoints.delete(service);

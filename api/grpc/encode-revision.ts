@@ -2,6 +2,7 @@
 // its packing.
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { DiscoveryResponse, type Resource, type ResourceName, type ResumeToken } from '../gen/mesh/v1/discovery.js';
+import { decodeChunk } from './decode-chunk.js';
 import { PROTOCOL } from './protocol.js';
 
 export interface Revision {
@@ -57,7 +58,7 @@ type Content = Pick<DiscoveryResponse, 'resources' | 'removed'>;
 /** Of a chunk, packed or not. Throws on what is not packed so, or too much. */
 export function contentOf({ packed, resources, removed }: DiscoveryResponse): Content {
   if (packed.length === 0) return { resources, removed };
-  const unpacked = DiscoveryResponse.decode(inflateRawSync(packed, { maxOutputLength: MAX_UNPACKED_BYTES }));
+  const unpacked = decodeChunk(inflateRawSync(packed, { maxOutputLength: MAX_UNPACKED_BYTES }));
   return { resources: unpacked.resources, removed: unpacked.removed };
 }
 
