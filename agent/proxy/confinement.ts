@@ -9,7 +9,7 @@ import { POD_SOCKET } from '../link/pod-channel.js';
 import { loadAddon } from '../native/addon.js';
 import { becomeConfined, hasNamespaces, type Namespaces } from '../native/netns.js';
 import type { ProxyConfig } from './config.js';
-import type { CapturedTraffic } from './data-plane.js';
+import type { CapturedTraffic } from './listeners.js';
 import { PodLink } from './pod-link.js';
 
 const POLL_MS = 100;

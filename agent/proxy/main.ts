@@ -76,7 +76,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     // Before a listener is open: two that share one would lose connections when the second ends.
     if (takeover === null) await assertUnserved(statusSocket(config));
     const plane = new DataPlane(config, addon, captured, log, takeover);
-    plane.followPods();
+    plane.listeners.followPods();
     const stopSource = await startSource(config, plane, log);
     if (stopSource === null || (takeover !== null && !(await isServing(plane, signals)))) {
       takeover?.abandon();
@@ -87,8 +87,8 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       plane.filters.close();
       unwatch();
       signals.stop();
-      if (plane.lostListeners.length > 0)
-        log.fatal(`not taking over: ${plane.lostListeners.join(', ')} would be closed; the errors are above`);
+      if (plane.listeners.lost.length > 0)
+        log.fatal(`not taking over: ${plane.listeners.lost.join(', ')} would be closed; the errors are above`);
       return stopSource !== null && signals.received > 0 ? 0 : 1;
     }
     const running = await serve(config, addon, plane, takeover, predecessors, stopSource, log);
@@ -117,7 +117,7 @@ function loseNamespaces(log: Logger): never {
 
 /** False when a signal came first, or not all is served that the predecessor serves. */
 function isServing(plane: DataPlane, signals: Signals): Promise<boolean> {
-  return Promise.race([plane.isServing.then(() => plane.lostListeners.length === 0), signals.until(1).then(() => false)]);
+  return Promise.race([plane.isServing.then(() => plane.listeners.lost.length === 0), signals.until(1).then(() => false)]);
 }
 
 /** What can fail comes first: from complete() on there is no predecessor to go on. */
@@ -134,8 +134,8 @@ async function serve(
   const handovers = takeover?.handovers ?? 0;
   const proxyStatus = new ProxyStatus(plane, addon, handovers, predecessors);
   const estate: Estate = {
-    shareSockets: () => plane.shareSockets(),
-    ticketKeys: () => plane.ticketKeys,
+    shareSockets: () => plane.listeners.share(),
+    ticketKeys: () => plane.listeners.ticketKeys,
     handovers,
   };
   const status = await serveStatus(proxyStatus, socket);
@@ -290,7 +290,7 @@ function startAccessLog(config: ProxyConfig, plane: DataPlane, log: Logger): () 
 async function shutDown(running: Running, config: ProxyConfig, log: Logger, signals: Signals): Promise<void> {
   const { plane, handover, metrics } = running;
   handover.close();
-  await plane.leavePods();
+  await plane.listeners.leavePods();
   log.info({ timeoutMs: config.shutdownTimeoutMs }, 'draining: no new connections; a second signal ends it at once');
   const drain = new Drain(plane, IDLE_MS.atSignal);
   drain.limit(config.shutdownTimeoutMs);
@@ -341,7 +341,7 @@ async function tellUntil(over: AbortSignal, tell: () => Promise<void>): Promise<
 async function finish({ plane, stopSource, stopAccessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {
   // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
   const [result] = await Promise.all([drain.done, stopSource()]);
-  plane.stopFollowingPods();
+  plane.listeners.stopFollowingPods();
   plane.filters.close();
   // What it served to its end counted against its shares.
   await plane.quotas?.stop();

@@ -20,9 +20,10 @@ import { COMPLETION_REASONS, type EngineAddon } from '../native/engine.js';
 import { HISTOGRAM_BUCKETS, quantileUs } from '../telemetry/histogram.js';
 import { isError } from './account.js';
 import type { EndpointBalance } from './balance-report.js';
-import type { DataPlane, OpenListener } from './data-plane.js';
+import type { DataPlane } from './data-plane.js';
 import { type Explained, explain } from './explain/explain.js';
 import type { Predecessors } from './handover/predecessors.js';
+import type { OpenListener } from './listeners.js';
 import {
   balanceMetrics,
   engineMetrics,
@@ -56,7 +57,7 @@ export class ProxyStatus {
       const metric: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => metric.set(value()) });
     };
     gauge('weft_proxy_applied_revision', 'Revision that requests are decided by.', () => plane.revision);
-    gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.length);
+    gauge('weft_proxy_listeners', 'Open listeners.', () => plane.listeners.open.length);
     gauge('weft_proxy_faults', 'Listeners that should be open and are not; the status says why.', () => plane.faults.length);
     gauge(
       'weft_proxy_clusters_none_healthy',
@@ -83,7 +84,7 @@ export class ProxyStatus {
       appliedRevision: plane.revision,
       pid: process.pid,
       workers: plane.pool.memories.length,
-      listeners: plane.listeners.map((listener): ListenerState => {
+      listeners: plane.listeners.open.map((listener): ListenerState => {
         const { id, name, kind, address, port } = listener;
         return { name, kind, address, port, protocol: protocolText(listener), connections: this.sum(this.counterNames.length + id) };
       }),
@@ -157,8 +158,15 @@ export class ProxyStatus {
     return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }, index) => {
       const balances = balance?.groups(index) ?? NO_GROUPS;
       const addition = isNoneHealthy(endpoints) ? '; used all the same, none is healthy' : '';
-      const states = endpoints.map(({ id, isFallback, healthReason, ...endpoint }) => ({
-        ...endpoint,
+      const states = endpoints.map(({ id, isFallback, healthReason, address, port, node, region, zone, workload, weight, health }) => ({
+        address,
+        port,
+        node,
+        region,
+        zone,
+        workload,
+        weight,
+        health,
         healthReason: this.plane.resilience.describe(id) ?? (isFallback ? `${healthReason}${addition}` : healthReason),
         ...this.plane.trafficOfEndpoint(id),
         ewmaMs: balance?.ewmaMs(id) ?? 0,

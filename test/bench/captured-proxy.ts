@@ -9,7 +9,9 @@ import { DEFAULT_LIMITS } from '../../agent/proxy/config.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../../agent/proxy/metrics/cells.js';
 import { LimitMemory } from '../../agent/proxy/rate-limit/plan.js';
 import { FileWatch, loadManifests } from '../../agent/proxy/static-source.js';
-import { ClusterRows } from '../../agent/proxy/tables/clusters.js';
+import { CapturedMemory } from '../../agent/proxy/tables/captured-addresses.js';
+import { ClusterRows } from '../../agent/proxy/tables/cluster-sections.js';
+import { Clusters } from '../../agent/proxy/tables/clusters.js';
 import { compileTables } from '../../agent/proxy/tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/gateway-ports.js';
 import { HashTables } from '../../agent/proxy/tables/hash-tables.js';
@@ -46,7 +48,9 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
   const model = new Model();
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 30_000, now: () => performance.now() });
   const tableIds = {
-    endpoints: ids(MAX_ENDPOINTS),
+    clusters: new Clusters(ids(MAX_ENDPOINTS)),
+    clusterRows: new ClusterRows(),
+    captured: new CapturedMemory(),
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(MAX_TENANTS - 1),
@@ -56,7 +60,6 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     sessionKey: Buffer.alloc(32),
     upstreamTls: new UpstreamTls(addon),
     hashTables: new HashTables(),
-    clusterRows: new ClusterRows(),
     limits: new LimitMemory(() => Number(process.hrtime.bigint() / 1_000n), 1),
   };
   let generation = 0;

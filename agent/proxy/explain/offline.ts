@@ -11,7 +11,9 @@ import { MAX_FILTERS } from '../filters/filter-cells.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
 import { LimitMemory } from '../rate-limit/plan.js';
 import { MAX_ROWS, ResilienceState } from '../resilience/state.js';
-import { ClusterRows } from '../tables/clusters.js';
+import { CapturedMemory } from '../tables/captured-addresses.js';
+import { ClusterRows } from '../tables/cluster-sections.js';
+import { Clusters } from '../tables/clusters.js';
 import { compileTables, type TableIds } from '../tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { HashTables } from '../tables/hash-tables.js';
@@ -59,7 +61,9 @@ export function explainFiles(
 function newIds(upstreamTls: UpstreamTls): TableIds {
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 0, now: () => 0 });
   return {
-    endpoints: ids(MAX_ENDPOINTS),
+    clusters: new Clusters(ids(MAX_ENDPOINTS)),
+    clusterRows: new ClusterRows(),
+    captured: new CapturedMemory(),
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(MAX_TENANTS - 1),
@@ -67,7 +71,6 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
     upstreamTls,
     sessionKey: Buffer.alloc(32),
     hashTables: new HashTables(),
-    clusterRows: new ClusterRows(),
     guards: ids(MAX_ROWS - 1),
     limits: new LimitMemory(() => 0, 1),
     filters: ids(MAX_FILTERS),

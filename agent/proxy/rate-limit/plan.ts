@@ -56,6 +56,7 @@ export class LimitPlan {
 
   /** Index of the set of all of them; -1: there are none. */
   setOf(limits: readonly RateLimit[]): number {
+    if (limits.length === 0) return -1;
     const counted = limits.filter(({ service }) => service === undefined);
     const found = counted.slice(0, MAX_LIMITS_TOGETHER).flatMap((limit) => this.limiterOf(limit) ?? []);
     return found.length === 0 ? -1 : this.sets.add(found);

@@ -29,7 +29,7 @@ export class BalancerRows {
   constructor(
     private readonly conditions: Conditions,
     private readonly hashTables: HashTables,
-    private readonly own: OwnPlace,
+    readonly own: OwnPlace,
   ) {}
 
   /** Null: the cluster's own words say all of it. */

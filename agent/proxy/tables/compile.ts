@@ -9,9 +9,8 @@ import {
   type Listener,
   Protocol,
   ProxyProtocol,
-  type Workload,
 } from '../../../api/gen/mesh/v1/model.js';
-import { isHostProcess, type Model } from '../../model/model.js';
+import type { Model } from '../../model/model.js';
 import type { DestinationSpec, EndpointSpec, TableSpec } from '../../native/engine.js';
 import { FilterChains, type FilterTables, type WantedFilter } from '../filters/filter-tables.js';
 import type { PatternSpec } from '../patterns.js';
@@ -24,17 +23,9 @@ import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
 import { planSections } from './attempt-plans.js';
 import { BalancerRows } from './balancers.js';
-import {
-  buildClusters,
-  type Cluster,
-  type ClusterRows,
-  type ClusterSet,
-  clusterSections,
-  type EndpointPlace,
-  socketName,
-  type Variant,
-  variantName,
-} from './clusters.js';
+import { type CapturedAddresses, type CapturedMemory, isCaptured } from './captured-addresses.js';
+import type { ClusterRows } from './cluster-sections.js';
+import { type Cluster, type ClusterSet, type Clusters, socketName, type Variant, variantName } from './clusters.js';
 import type { Source } from './conditions.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
 import { buildGuards, type Guards } from './guards.js';
@@ -49,7 +40,9 @@ import { NOBODY, namespaceOf, Tenants } from './tenants.js';
 
 /** What outlives generations. */
 export interface TableIds {
-  readonly endpoints: StableIds;
+  readonly clusters: Clusters;
+  readonly clusterRows: ClusterRows;
+  readonly captured: CapturedMemory;
   /** Counters of rules. */
   readonly rules: StableIds;
   /** Gateway listeners; the engine's id is FIRST_GATEWAY_LISTENER more. */
@@ -65,7 +58,6 @@ export interface TableIds {
   /** Of sessions whose rule has no key that all nodes know. */
   readonly sessionKey: Uint8Array;
   readonly hashTables: HashTables;
-  readonly clusterRows: ClusterRows;
   readonly limits: LimitMemory;
 }
 
@@ -108,8 +100,8 @@ export function compileTables(
   tenantWeights: ReadonlyMap<string, number> = new Map(),
   place: OwnPlace = NOWHERE,
 ): Generation {
-  const clusterSet = buildClusters(model, ids.endpoints, ids.upstreamTls);
-  const local = localAddresses(model, node);
+  const clusterSet = ids.clusters.build(model, ids.upstreamTls);
+  const addresses = ids.captured.of(model, node);
   const { labels } = ids;
   const tenants = new Tenants(namespaces(model), ids.tenants);
   const sources = sourceRows(model, labels, tenants);
@@ -129,17 +121,15 @@ export function compileTables(
   const byPort = new Map(
     outsideScopes.map(([port, , scope]) => [port, { scope, names: outside.get(port)!.some(({ connections }) => connections.length > 0) }]),
   );
-  const isLocal = (address: string): boolean => local.has(address);
-  const guards = buildGuards(clusterSet, ids.guards, chains.conditions, isLocal);
+  const guards = buildGuards(clusterSet, ids.guards, chains.conditions, addresses);
   const { sections, rows } = chains.finish(ids.rules);
   const destinations = new Destinations(tenants);
   const meshParts = { guards, limits: chains.limits, outside: byPort };
-  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, local, labels, meshParts);
+  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, addresses, labels, meshParts);
   const listeners = gateways.ports.map(({ listener }) => listener);
   const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
-  const placeOf = placesOf(model, local);
-  const sectionParts = { labels, balancers, rows: ids.clusterRows, limits: chains.limits, placeOf, guardOf: guards.of };
-  const clusterRows = clusterSections(clusterSet, sectionParts);
+  const sectionParts = { labels, balancers, limits: chains.limits, addresses, guardOf: guards.of };
+  const clusterRows = ids.clusterRows.sections([...clusterSet.clusters, ...clusterSet.variants], sectionParts);
   ids.hashTables.settle();
   const plans = planSections(clusterSet, labels, (retry) => chains.actions.retryOf(retry));
   const spec: TableSpec = {
@@ -481,7 +471,7 @@ function addMeshDestinations(
   { clusters }: ClusterSet,
   attached: RoutesByService,
   node: string,
-  local: ReadonlySet<string>,
+  captured: CapturedAddresses,
   labels: Labels,
   { guards, limits, outside }: DestinationParts,
 ): void {
@@ -505,9 +495,10 @@ function addMeshDestinations(
     for (const { address, port, workload } of cluster.endpoints) {
       const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
       const owner = workload === '' ? cluster.name : workload;
-      const guard = local.has(address) ? guards.ofInbound(cluster) : 0;
+      const isLocal = captured.isLocal(address);
+      const guard = isLocal ? guards.ofInbound(cluster) : 0;
       const held = limits.setOf(cluster.service.rateLimits);
-      const row = [-1, local.has(address) ? 1 : 0, labels.idOf(cluster.name), label, guard, held] as const;
+      const row = [-1, isLocal ? 1 : 0, labels.idOf(cluster.name), label, guard, held] as const;
       const asked = isOutside(cluster) ? outside.get(port) : undefined;
       const byName = asked?.names === true && protocol !== 'http' ? 'detect-first' : protocol;
       destinations.add({ address, port, protocol: byName }, owner, row, asked?.scope);
@@ -516,7 +507,7 @@ function addMeshDestinations(
   for (const [name, workload] of model.workloads) {
     if (workload.node !== node || !isCaptured(workload)) continue;
     for (const address of workload.addresses) {
-      const isLocal = local.has(address) ? 1 : 0;
+      const isLocal = captured.isLocal(address) ? 1 : 0;
       for (const { port } of workload.ports) {
         destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name), 0, -1]);
       }
@@ -543,28 +534,6 @@ function endpointProtocolOf({ port }: Cluster, { requests, connections }: Routes
   if (port.protocol !== Protocol.UNSPECIFIED) return 'opaque';
   if (requests.length > 0) return 'http';
   return connections.length > 0 ? 'opaque' : 'detect';
-}
-
-function isCaptured({ capture }: Workload): boolean {
-  return capture !== undefined && (capture.outbound || capture.inbound);
-}
-
-/** Addresses that the proxy delivers to by itself. Those of host processes are the host's, behind its own stack. */
-function localAddresses(model: Model, node: string | null): ReadonlySet<string> {
-  if (node === null) return new Set();
-  return new Set(
-    [...model.workloads.values()]
-      .filter((workload) => workload.node === node && isCaptured(workload) && !isHostProcess(workload))
-      .flatMap(({ addresses }) => addresses),
-  );
-}
-
-/** Of an endpoint's address: whether a captured workload of this node has it, and whether its requests pass another proxy than this one. */
-function placesOf(model: Model, local: ReadonlySet<string>): (address: string) => EndpointPlace {
-  const captured = new Set<string>();
-  for (const { addresses, capture } of model.workloads.values())
-    if (capture?.inbound === true) for (const address of addresses) captured.add(address);
-  return (address) => ({ isLocal: local.has(address), isLast: local.has(address) || !captured.has(address) });
 }
 
 interface SourceRows {
@@ -607,9 +576,9 @@ function namespaces(model: Model): Set<string> {
 }
 
 /** By endpoint id, two each. */
-function sessionWords(endpoints: readonly EndpointSpec[]): number[] {
-  const words = new Array<number>(2 * (1 + Math.max(-1, ...endpoints.map(({ id }) => id)))).fill(0);
-  for (const { id, address, port } of endpoints) words.splice(id * 2, 2, ...sessionEndpoint(address, port));
+function sessionWords(endpoints: readonly EndpointSpec[]): Int32Array {
+  const words = new Int32Array(2 * (1 + endpoints.reduce((most, { id }) => Math.max(most, id), -1)));
+  for (const { id, address, port } of endpoints) words.set(sessionEndpoint(address, port), id * 2);
   return words;
 }
 

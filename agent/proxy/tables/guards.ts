@@ -6,6 +6,7 @@ import type { AdmissionPolicy } from '../resilience/admission.js';
 import type { OutlierPolicy } from '../resilience/outlier-detector.js';
 import type { GuardedCluster, ResiliencePolicy } from '../resilience/resilience.js';
 import { MAX_CLASSES } from '../resilience/state.js';
+import type { CapturedAddresses } from './captured-addresses.js';
 import type { Cluster, ClusterSet } from './clusters.js';
 import type { Conditions } from './conditions.js';
 import { GUARD_WORDS, GuardWord } from './layout.js';
@@ -21,12 +22,11 @@ export interface Guards {
   ofInbound(cluster: Cluster): number;
 }
 
-/** `isLocal`: whether a captured workload of this node owns the address. */
 export function buildGuards(
   { clusters: declared, variants }: ClusterSet,
   ids: StableIds,
   conditions: Conditions,
-  isLocal: (address: string) => boolean,
+  addresses: CapturedAddresses,
 ): Guards {
   const wanted = new Map<string, Omit<GuardedCluster, 'row'> & { readonly criticality: Criticality | undefined }>();
   for (const cluster of [...declared, ...variants]) {
@@ -43,7 +43,7 @@ export function buildGuards(
   }
   for (const cluster of declared) {
     const admission = inboundAdmission(cluster);
-    if (admission === undefined || !cluster.endpoints.some(({ address }) => isLocal(address))) continue;
+    if (admission === undefined || !cluster.endpoints.some(({ address }) => addresses.isLocal(address))) continue;
     wanted.set(inboundName(cluster), {
       name: cluster.name,
       isInbound: true,

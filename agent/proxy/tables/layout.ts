@@ -528,14 +528,16 @@ function hashPair(a: number, b: number): number {
 }
 
 /** Open addressing, at most half full, so that every search ends. Keys must differ; a ≥ 0. */
-export function buildIndex(entries: readonly (readonly [a: number, b: number, value: number])[]): number[] {
+export function buildIndex(entries: readonly (readonly [a: number, b: number, value: number])[]): Int32Array {
   let rows = 2;
   while (rows < entries.length * 2) rows *= 2;
-  const index = new Array<number>(rows * INDEX_WORDS).fill(INDEX_EMPTY);
+  const index = new Int32Array(rows * INDEX_WORDS).fill(INDEX_EMPTY);
   for (const [a, b, value] of entries) {
     let row = hashPair(a, b) & (rows - 1);
     while (index[row * INDEX_WORDS] !== INDEX_EMPTY) row = (row + 1) & (rows - 1);
-    index.splice(row * INDEX_WORDS, INDEX_WORDS, a, b, value);
+    index[row * INDEX_WORDS] = a;
+    index[row * INDEX_WORDS + 1] = b;
+    index[row * INDEX_WORDS + 2] = value;
   }
   return index;
 }

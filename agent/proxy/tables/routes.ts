@@ -55,8 +55,8 @@ export interface RouteSections {
   readonly hostParents: number[];
   readonly pathParents: number[];
   readonly pathLengths: number[];
-  readonly hostIndex: number[];
-  readonly pathIndex: number[];
+  readonly hostIndex: Int32Array;
+  readonly pathIndex: Int32Array;
   readonly nodes: number[];
   readonly predicates: number[];
   readonly sourceSets: number[];

@@ -16,11 +16,21 @@ export interface StableIdsOptions {
 
 export class StableIds {
   private readonly live = new Map<string, number>();
+  /** How often beyond the first a live name is held; absent: not. */
+  private readonly further = new Map<string, number>();
   /** In order of release. A name that returns gets its id back. */
-  private readonly resting = new Map<string, { readonly id: number; readonly since: number }>();
+  private readonly resting = new Map<string, number>();
+  /** By id, as far as it rests. */
+  private readonly since: Float64Array;
   private next = 0;
 
-  constructor(private readonly options: StableIdsOptions) {}
+  constructor(private readonly options: StableIdsOptions) {
+    this.since = new Float64Array(options.capacity);
+  }
+
+  get capacity(): number {
+    return this.options.capacity;
+  }
 
   /**
    * Ids of `names`; live names that are not in it are released. A name for which no id is free is missing in the answer, which is good
@@ -28,34 +38,48 @@ export class StableIds {
    */
   assign(names: Iterable<string>): ReadonlyMap<string, number> {
     const wanted = new Set(names);
-    const now = this.options.now();
-    for (const [name, id] of this.live) {
-      if (wanted.has(name)) continue;
-      this.live.delete(name);
-      this.resting.set(name, { id, since: now });
-    }
-    for (const name of wanted) {
-      if (this.live.has(name)) continue;
-      const id = this.acquire(name, now);
-      if (id !== null) this.live.set(name, id);
-    }
+    for (const name of this.live.keys()) if (!wanted.has(name)) this.release(name);
+    for (const name of wanted) if (!this.live.has(name)) this.hold(name);
     return this.live;
   }
 
-  private acquire(name: string, now: number): number | null {
+  /** The name's id, its own until it is released as often as it was held; -1: none is free, and nothing is held. */
+  hold(name: string): number {
+    const known = this.live.get(name);
+    if (known !== undefined) {
+      this.further.set(name, (this.further.get(name) ?? 0) + 1);
+      return known;
+    }
+    const id = this.acquire(name, this.options.now());
+    if (id >= 0) this.live.set(name, id);
+    return id;
+  }
+
+  release(name: string): void {
+    const further = this.further.get(name) ?? 0;
+    if (further > 1) this.further.set(name, further - 1);
+    else this.further.delete(name);
+    const id = this.live.get(name);
+    if (further > 0 || id === undefined) return;
+    this.live.delete(name);
+    this.since[id] = this.options.now();
+    this.resting.set(name, id);
+  }
+
+  private acquire(name: string, now: number): number {
     const own = this.resting.get(name);
     if (own !== undefined) {
       this.resting.delete(name);
-      return own.id;
+      return own;
     }
     if (this.next < this.options.capacity) return this.next++;
-    for (const [old, { id, since }] of this.resting) {
-      if (now - since < this.options.quarantineMs) return null;
+    for (const [old, id] of this.resting) {
+      if (now - this.since[id]! < this.options.quarantineMs) return -1;
       if (this.options.isBusy?.(id) === true) continue;
       this.resting.delete(old);
       this.options.onReuse?.(id);
       return id;
     }
-    return null;
+    return -1;
   }
 }

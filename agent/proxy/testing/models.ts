@@ -14,7 +14,9 @@ import {
 } from '../../../api/gen/mesh/v1/model.js';
 import { Model } from '../../model/model.js';
 import { LimitMemory } from '../rate-limit/plan.js';
-import { ClusterRows } from '../tables/clusters.js';
+import { CapturedMemory } from '../tables/captured-addresses.js';
+import { ClusterRows } from '../tables/cluster-sections.js';
+import { Clusters } from '../tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { HashTables } from '../tables/hash-tables.js';
@@ -111,7 +113,9 @@ class NumberedContexts implements UpstreamContexts {
 export function newIds(now: () => number = () => 0): TableIds {
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 60_000, now });
   return {
-    endpoints: ids(1024),
+    clusters: new Clusters(ids(1024)),
+    clusterRows: new ClusterRows(),
+    captured: new CapturedMemory(),
     rules: ids(1024),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(16),
@@ -121,7 +125,6 @@ export function newIds(now: () => number = () => 0): TableIds {
     upstreamTls: new NumberedContexts(),
     sessionKey: Buffer.alloc(32, 7),
     hashTables: new HashTables(),
-    clusterRows: new ClusterRows(),
     limits: new LimitMemory(() => 0, 1),
   };
 }
