@@ -81,7 +81,7 @@ function chooseMode(addon: CaptureAddon & MessageSocketAddon, { mode: wanted, bp
   return { mode: 'off', reason };
 }
 
-/** Makes or adopts what that mode needs, and removes what the other kind of mode left here. */
+/** Makes or adopts what that mode needs, and removes what another mode left here. */
 function openHandle(
   addon: CaptureAddon & MessageSocketAddon,
   options: CaptureOptions,
@@ -91,6 +91,8 @@ function openHandle(
   if (isNatMode(mode)) {
     if (podSocket === null) throw new Error(`--capture ${mode} needs a socket for proxies`);
     addon.uninstallCapture(locate(options));
+    const others = NAT_MODES.filter((each) => each !== mode);
+    if (existsSync(podSocket)) removeNatRules(addon, podSocket, others);
     return new NatCapture({ mode, reason: reason || `named by --capture`, heartbeatTimeoutMs, socket: podSocket, log }, addon);
   }
   if (podSocket !== null && existsSync(podSocket)) removeFallback(addon, podSocket);
@@ -99,7 +101,7 @@ function openHandle(
 
 /** An agent whose mode was nftables or iptables leaves its socket, by which the next one knows that there may be rules in pods. */
 function removeFallback(addon: CaptureAddon & MessageSocketAddon, podSocket: string): void {
-  removeNatRules(addon, podSocket);
+  removeNatRules(addon, podSocket, NAT_MODES);
   rmSync(podSocket, { force: true });
 }
 

@@ -380,13 +380,10 @@ export function testNat(mode: NatMode, addon: Addon): void {
   }
 }
 
-/** Removes what the agent that serves its proxies at `socket`, and those before it, made in any namespace. */
-export function removeNatRules(addon: Addon, socket: string): void {
-  for (const [mode, command] of [
-    ['nftables', 'nft'],
-    ['iptables', 'iptables-save'],
-  ] as const) {
-    if (!isInstalled(command)) continue;
+/** Removes what the agent that serves its proxies at `socket`, and those before it, made with these tools in any namespace. */
+export function removeNatRules(addon: Addon, socket: string, modes: readonly NatMode[]): void {
+  for (const mode of modes) {
+    if (!isInstalled(mode === 'nftables' ? 'nft' : 'iptables-save')) continue;
     for (const path of ownedNamespaces(addon, TOOLS[mode], ownerOf(socket)).values()) TOOLS[mode].remove(addon, path);
   }
 }

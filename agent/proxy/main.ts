@@ -17,7 +17,7 @@ import { makeRunDirectory } from '../run-directory.js';
 import { AccessLogSink, drainRing } from './access-log.js';
 import { AccessLogLines } from './access-log-lines.js';
 import type { ProxyConfig } from './config.js';
-import { findTraffic } from './confinement.js';
+import { findTraffic, watchTraffic } from './confinement.js';
 import { DataPlane, engineNowUs } from './data-plane.js';
 import { Drain, type DrainResult } from './drain.js';
 import type { Channel } from './handover/channel.js';
@@ -68,6 +68,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     const captured = await findTraffic(config, namespaces, log, () => signals.received > 0);
     if (signals.received > 0) return 0;
     const unwatch = namespaces === null ? () => undefined : watchNamespaces(addon, namespaces, () => loseNamespaces(log));
+    const unwatchTraffic = watchTraffic(config, captured, () => loseTraffic(log));
     makeRunDirectory(config.runDir);
     const readyFile = new ReadyFile(config.readyFile, log);
     readyFile.clear();
@@ -85,6 +86,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       plane.pool.close();
       await plane.pool.drain(0);
       plane.filters.close();
+      unwatchTraffic();
       unwatch();
       signals.stop();
       if (plane.listeners.lost.length > 0)
@@ -95,6 +97,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     void plane.isServing.then(() => readyFile.serves());
     const successor = await Promise.race([signals.until(1).then(() => null), running.handover.handedOver]);
     readyFile.ends();
+    unwatchTraffic();
     if (successor === null) await shutDown(running, config, log, signals);
     else await leaveTo(successor, running, config, log, signals);
     // One may have streams that take days: it needs nobody to end.
@@ -112,6 +115,12 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
 /** Fail-open workloads go direct until this process is back; without it they would be refused. */
 function loseNamespaces(log: Logger): never {
   log.fatal('weft-netns, which opens sockets in other namespaces for this proxy, has ended: start the proxy again');
+  process.exit(1);
+}
+
+/** Its captured connections have ended with the redirection; the next process serves what the agent has made instead. */
+function loseTraffic(log: Logger): never {
+  log.fatal('the agent has removed its redirection or captures otherwise now: start the proxy again');
   process.exit(1);
 }
 

@@ -4,15 +4,20 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
+#include <functional>
 #include <thread>
 
 #include "check.h"
 #include "core/message_socket.h"
+#include "core/wait_for.h"
 #include "netns/protocol.h"
 #include "netns/serve.h"
 
@@ -263,6 +268,41 @@ TEST("namespace sockets: what is ordered for a scope that has gone keeps neither
   CHECK(!sockets->next(&arrival));
   CHECK(watched.expired());
   close(file);
+}
+
+// As Node installs them: a handler, and calls that can be are begun again.
+void under_signals(const std::function<void()>& body) {
+  struct sigaction handled = {}, before = {};
+  handled.sa_handler = [](int) {};
+  handled.sa_flags = SA_RESTART;
+  sigaction(SIGALRM, &handled, &before);
+  const itimerval often = {{0, 1'000}, {0, 1'000}}, never = {};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  body();
+  setitimer(ITIMER_REAL, &never, nullptr);
+  sigaction(SIGALRM, &before, nullptr);
+}
+
+TEST("namespace sockets: a signal does not end a wait, neither what comes later nor the time") {
+  int ends[2];
+  CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+  under_signals([&ends] {
+    const auto began = std::chrono::steady_clock::now();
+    CHECK(!wait_for(ends[0], POLLIN, 20));
+    CHECK(std::chrono::steady_clock::now() - began >= std::chrono::milliseconds(20));
+    sigset_t all;
+    sigfillset(&all);
+    std::thread later([&ends, &all] {
+      pthread_sigmask(SIG_BLOCK, &all, nullptr);
+      pollfd nothing = {ends[1], POLLIN, 0};
+      poll(&nothing, 1, 20);
+      CHECK(write(ends[1], "x", 1) == 1);
+    });
+    CHECK(wait_for(ends[0], POLLIN, 10'000));
+    later.join();
+  });
+  close(ends[0]);
+  close(ends[1]);
 }
 
 }  // namespace

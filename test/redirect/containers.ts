@@ -54,6 +54,10 @@ export class Container {
     this.exit = once(child, 'exit').then(([code]) => code as number | null);
   }
 
+  get pid(): number {
+    return this.child.pid!;
+  }
+
   /** In its mounts. */
   run(command: readonly string[]): boolean {
     try {

@@ -3,7 +3,6 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -13,6 +12,7 @@
 #include <cstring>
 
 #include "core/message_socket.h"
+#include "core/wait_for.h"
 
 extern char** environ;
 
@@ -94,8 +94,7 @@ Outcome NetnsClient::exchange(const netns::Request& request, std::initializer_li
                    "weft-netns, which enters network namespaces, has gone: it needs CAP_SYS_ADMIN, and CAP_SETPCAP to give up others");
   };
   if (send_message(channel_.get(), text, descriptors) != 0) return gone(EPIPE);
-  pollfd waiting = {channel_.get(), POLLIN, 0};
-  if (poll(&waiting, 1, kPatienceMs) != 1) return gone(ETIMEDOUT);
+  if (!wait_for(channel_.get(), POLLIN, kPatienceMs)) return gone(ETIMEDOUT);
   Message message;
   const int result = receive_message(channel_.get(), &message);
   received->swap(message.descriptors);

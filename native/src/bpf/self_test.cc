@@ -5,7 +5,6 @@
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -17,6 +16,7 @@
 #include "bpf/netlink.h"
 #include "core/bpf_maps.h"
 #include "core/socket.h"
+#include "core/wait_for.h"
 
 namespace weft::bpf {
 namespace {
@@ -112,15 +112,14 @@ Outcome try_out(const Direction& direction, int mesh, int from, const std::strin
   ConnectOptions options;
   options.to = peer_of(direction.server, PORT);
   const Descriptor client = connect_in(from, options);
-  pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
-  if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "did not come to the proxy's listener");
+  if (!wait_for(listener.get(), POLLIN, PATIENCE_MS)) return failure(ETIMEDOUT, what + "did not come to the proxy's listener");
   Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   Peer local, remote;
   if (!local_peer(accepted.get(), &local) || !remote_peer(accepted.get(), &remote)) return failure(errno, what + "was lost");
   if (!(local == options.to) || remote.address != peer_of(direction.client, 0).address) {
     return failure(EPROTO, what + "came with other addresses than it was made with");
   }
-  if (poll(waiting + 1, 1, PATIENCE_MS) != 1 || pending_error(client.get()) != 0) {
+  if (!wait_for(client.get(), POLLOUT, PATIENCE_MS) || pending_error(client.get()) != 0) {
     return failure(ETIMEDOUT, what + "got no answer from the proxy");
   }
   return {};
@@ -178,8 +177,7 @@ Outcome try_out(const Translation& translation, int pod, int from) {
   ConnectOptions options;
   options.to = peer_of(translation.server, PORT);
   const Descriptor client = connect_in(from, options);
-  pollfd waiting[] = {{listener.get(), POLLIN, 0}, {client.get(), POLLOUT, 0}};
-  if (poll(waiting, 1, PATIENCE_MS) != 1) return failure(ETIMEDOUT, what + "was not redirected to the proxy's listener");
+  if (!wait_for(listener.get(), POLLIN, PATIENCE_MS)) return failure(ETIMEDOUT, what + "was not redirected to the proxy's listener");
   Descriptor accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   Peer wanted, remote;
   if (!translated_peer(accepted.get(), &wanted) || !remote_peer(accepted.get(), &remote)) {
@@ -188,7 +186,7 @@ Outcome try_out(const Translation& translation, int pod, int from) {
   if (!(wanted == options.to) || remote.address != peer_of(translation.client, 0).address) {
     return failure(EPROTO, what + "came with other addresses than it was made with");
   }
-  if (poll(waiting + 1, 1, PATIENCE_MS) != 1 || pending_error(client.get()) != 0) {
+  if (!wait_for(client.get(), POLLOUT, PATIENCE_MS) || pending_error(client.get()) != 0) {
     return failure(ETIMEDOUT, what + "got no answer from the proxy");
   }
   return {};

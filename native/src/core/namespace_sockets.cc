@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <utility>
 
 #include "core/descriptor_message.h"
+#include "core/wait_for.h"
 #include "netns/protocol.h"
 
 namespace weft {
@@ -171,8 +171,7 @@ int NamespaceSockets::open_now(const SocketScope& scope, int family) const {
   const int channel = join(service_);
   if (channel < 0) return channel;
   const int error = send_request(channel, request_for(family), scope.there());
-  pollfd answer = {channel, POLLIN, 0};
-  const bool has_answer = error == 0 && poll(&answer, 1, kPatienceMs) == 1;
+  const bool has_answer = error == 0 && wait_for(channel, POLLIN, kPatienceMs);
   const int fd = error != 0 ? -error : has_answer ? receive_answer(channel) : -ETIMEDOUT;
   close(channel);
   return fd;
