@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
 import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
 
@@ -70,12 +71,16 @@ async function until(isTrue: () => boolean, stream: NodeJS.ReadableStream): Prom
   while (!isTrue()) await Promise.race([once(stream, 'data', { signal }), once(stream, 'end', { signal })]);
 }
 
-/** What completions tell comes with the engine's next batch, or within a timer of its own: asks again until `isTrue`. */
+/**
+ * What completions tell comes with the engine's next batch, or within a timer of its own: asks again until `isTrue`. Between two questions this process does its own work, for what
+ * is asked may be what it does itself.
+ */
 export async function eventually<T>(ask: () => Promise<T>, isTrue: (value: T) => boolean): Promise<T> {
   const deadline = performance.now() + DEADLINE_MS;
   for (;;) {
     const value = await ask();
     if (isTrue(value) || performance.now() > deadline) return value;
+    await setImmediate();
   }
 }
 
