@@ -95,7 +95,9 @@ export class KubernetesNode {
 
   /** Until a connection of the pod goes through a proxy: under the fallback from its first beat on. */
   async expectCaptured(container: Container): Promise<void> {
-    expect({ isCaptured: await eventually(async () => this.isCaptured(), Boolean), output: container.output }).toMatchObject({ isCaptured: true });
+    expect({ isCaptured: await eventually(async () => this.isCaptured(), Boolean), output: container.output }).toMatchObject({
+      isCaptured: true,
+    });
   }
 
   /** Whether another socket than the client's reached the server. Throws where none did. */

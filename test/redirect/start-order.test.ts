@@ -1,27 +1,24 @@
 // Agent and proxy on a node of Kubernetes in every order of start, restart and change of the agent's way to capture: the proxy serves where the agent
 // leads connections to, and in no other namespace. Fails where it cannot run.
 import { statSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Container } from './containers.js';
 import { KubernetesNode, MESH, until } from './kubernetes-node.js';
 
-let node: KubernetesNode;
+const node = new KubernetesNode('wkord');
 let agent: Container;
 let proxy: Container;
 
-beforeEach(async () => {
-  node = new KubernetesNode('wkord');
-  await node.up();
-  await node.mount();
-}, 30_000);
+beforeAll(() => node.up(), 30_000);
+beforeEach(() => node.mount(), 10_000);
 
 afterEach(async () => {
   await proxy?.stop('SIGKILL');
   await agent?.stop('SIGKILL');
   await node.uninstall();
   expect(node.scene.lab.in('a', 'nft', ['list', 'ruleset'])).not.toMatch(/weft/i);
-  await node.down();
 }, 30_000);
+afterAll(() => node.down(), 30_000);
 
 const namespaceOf = ({ pid }: Container): number => statSync(`/proc/${pid}/ns/net`).ino;
 /** Waiting for its agent, it has entered no namespace. */

@@ -7,8 +7,8 @@
 
 namespace weft {
 
-// Whether one of `events`, or an error, came in time. No signal ends it, as one does poll() whatever SA_RESTART says (signal(7)): a process of ours has a
-// SIGCHLD or SIGTERM at any moment.
+// Whether one of `events`, or an error, came in time. No signal ends it, as one does poll() whatever SA_RESTART says (signal(7)): a process
+// of ours has a SIGCHLD or SIGTERM at any moment.
 inline bool wait_for(int fd, short events, int patience_ms) {
   using std::chrono::milliseconds;
   const auto deadline = std::chrono::steady_clock::now() + milliseconds(patience_ms);
