@@ -88,12 +88,17 @@ export const enum DescriptorFlag {
   Hedge = 1024,
   /** A decision before had DecisionFlag.Filtered. */
   Filtered = 2048,
+  /**
+   * The answer of a request that was decided with Decision.AnswerFilters, which PathId says again, and HostId AnswerService. It is held until it is
+   * decided on: put off (DEFERRED), as any request; given in its place (answered locally; the attempt is then Abandoned); else let go.
+   */
+  HeldAnswer = 4096,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
 
 /** Words of the decision for the descriptor at the same position. All must be written, each time. */
-export const DECISION_WORDS = 19;
+export const DECISION_WORDS = 21;
 export const enum Decision {
   /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. DEFERRED. ≤ -100: answer locally with status -value (opaque: reset). */
   Target = 0,
@@ -131,6 +136,9 @@ export const enum Decision {
   HedgeMs = 17,
   /** Instead of EngineLimits.streamIdleTimeoutMs; 0: that. */
   IdleTimeoutMs = 18,
+  /** The final answer's head, where an upstream gives one, is held for another decision (DescriptorFlag.HeldAnswer); TypeScript's own numbers. -1: it is not. */
+  AnswerFilters = 19,
+  AnswerService = 20,
 }
 /**
  * Decision.Target: not yet. The request waits, outside the batch, until its token is written to Engine.answered; then it is a descriptor
@@ -203,8 +211,25 @@ export const enum CompletionKind {
   /** It failed (DecisionFlag.Retry): the request stands in a batch again, or has ended meanwhile, with a target of -1. */
   Failed = 3,
 }
-/** Why an exchange did not go well; the names are Envoy's response flags. Order shared with native (X-macro in reasons.h). */
-export const COMPLETION_REASONS = ['', 'NR', 'UH', 'UF', 'UC', 'UT', 'URX', 'DC', 'DPE', 'UPE', 'UO', 'LR', 'DT', 'RL', 'RLSE'] as const;
+/** Why an exchange did not go well; the names are Envoy's response flags, and ours: FF, a filter failed. Order shared with native (X-macro in reasons.h). */
+export const COMPLETION_REASONS = [
+  '',
+  'NR',
+  'UH',
+  'UF',
+  'UC',
+  'UT',
+  'URX',
+  'DC',
+  'DPE',
+  'UPE',
+  'UO',
+  'LR',
+  'DT',
+  'RL',
+  'RLSE',
+  'FF',
+] as const;
 
 /**
  * Int32 words at the start of the access log ring. Positions count bytes and wrap at 2^32 (`>>> 0`); the bytes of position p lie at
@@ -729,7 +754,11 @@ export interface Engine {
    */
   deferredHead(token: number): string | null;
   /**
-   * Changes its head: lines "-name" (remove), "=name: value" (set), "+name: value" (add), ":path: /a?b", ":authority: host", each with LF.
+   * The head of the answer that is held for it (DescriptorFlag.HeldAnswer), as above, first ":status". null: none is.
+   */
+  deferredAnswer(token: number): string | null;
+  /**
+   * Changes its head, or of a held answer that one's: lines "-name" (remove), "=name: value" (set), "+name: value" (add), ":path: /a?b", ":authority: host" (a request's), ":status: 404" (an answer's), each with LF.
    * What belongs to one hop can't be changed. `reroutes`: rules match the request as it is now. Returns what is wrong: nothing was changed then.
    */
   changeDeferred(token: number, changes: string, reroutes: boolean): string | null;

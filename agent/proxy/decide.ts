@@ -58,6 +58,7 @@ const D_RANDOM = Descriptor.Random as number;
 const D_SERVER_NAME = Descriptor.ServerNameId as number;
 const TLS = DescriptorFlag.Tls as number;
 const MIRROR = DescriptorFlag.Mirror as number;
+const HELD_ANSWER = DescriptorFlag.HeldAnswer as number;
 const CONNECT = METHODS.indexOf('CONNECT');
 const GATEWAY = ListenerKind.Gateway as number;
 const OUTBOUND = ListenerKind.Outbound as number;
@@ -97,6 +98,7 @@ export class Decider {
   attach(batch: Batch, deferred: Pick<DeferredDecisions<Filtered>, 'end'> | null = null, filters: FilterCalls | null = null): void {
     this.draft.attach(batch);
     this.deferred = deferred;
+    filters?.install(this.draft.tables.filters);
     this.filtering.calls = filters;
   }
 
@@ -127,6 +129,7 @@ export class Decider {
     tables.inherit(this.draft.tables);
     this.draft.tables = tables;
     this.forward.renew();
+    this.filtering.calls?.install(tables.filters);
     this.next = null;
   }
 
@@ -147,7 +150,8 @@ export class Decider {
     const listener = draft.of(D_LISTENER) * LISTENER_WORDS;
     const kind = listeners[listener + ListenerWord.Kind]!;
     draft.traffic = kind === INBOUND ? Traffic.Inbound : kind === OUTBOUND ? Traffic.Outbound : Traffic.Gateway;
-    if (draft.has(MIRROR)) this.mirror();
+    if (draft.has(HELD_ANSWER)) this.filtering.decideAnswer();
+    else if (draft.has(MIRROR)) this.mirror();
     else if (kind === GATEWAY) this.enterGateway(listeners[listener + ListenerWord.Scope]!);
     else if (kind === OUTBOUND) this.enterOutbound();
     else if (kind === INBOUND) this.forward.passOn(false);

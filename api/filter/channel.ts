@@ -2,17 +2,12 @@
 // calls that are open; knows neither requests nor what an outcome is for.
 import type { Duplex } from 'node:stream';
 import { FrameReader, frame, MAX_ANSWERS_BYTES } from './frames.js';
-import { failed, type Outcome, readOutcome } from './outcome.js';
+import { failed, type Hook, type Outcome, readOutcome } from './outcome.js';
 
 /** Open at once. */
 const MAX_OPEN = 1_024;
 /** Sent and not yet read by the process. */
 const MAX_UNREAD_BYTES = 8 * 1024 * 1024;
-
-export const enum Hook {
-  Request = 0,
-  Response = 1,
-}
 
 export interface Call {
   readonly hook: Hook;
@@ -29,6 +24,7 @@ export interface Call {
 export type Done = (outcome: Outcome, busyUs: number) => void;
 
 interface Open {
+  readonly hook: Hook;
   readonly dueMs: number;
   readonly sentMs: number;
   readonly done: Done;
@@ -71,7 +67,7 @@ export class FilterChannel {
     }
     const id = this.next++;
     const now = this.now();
-    this.open.set(id, { sentMs: now, dueMs: now + this.timeoutMs, done });
+    this.open.set(id, { hook, sentMs: now, dueMs: now + this.timeoutMs, done });
     if (this.unsent.push([id, hook, head, body, meta, answer]) === 1) queueMicrotask(() => this.flush());
     this.timer ??= setTimeout(() => this.expire(), this.timeoutMs);
   }
@@ -106,7 +102,7 @@ export class FilterChannel {
       // Out of time already.
       if (open === undefined) continue;
       this.open.delete(id as number);
-      open.done(readOutcome(String(json)), typeof busyUs === 'number' && busyUs >= 0 && busyUs < 1e9 ? busyUs : 0);
+      open.done(readOutcome(String(json), open.hook), typeof busyUs === 'number' && busyUs >= 0 && busyUs < 1e9 ? busyUs : 0);
     }
   }
 

@@ -2,9 +2,9 @@
 import { expect, test } from '@jest/globals';
 import { bundleModule } from './bundle.js';
 import { FrameReader, frame } from './frames.js';
-import { readOutcome } from './outcome.js';
+import { Hook, readOutcome } from './outcome.js';
 
-const returned = (result: unknown) => readOutcome(JSON.stringify({ result }));
+const returned = (result: unknown, hook = Hook.Request) => readOutcome(JSON.stringify({ result }), hook);
 
 test('changes are lines for the engine', () => {
   expect(returned(null)).toEqual({ kind: 'continue', changes: '', reroutes: false });
@@ -14,6 +14,19 @@ test('changes are lines for the engine', () => {
     changes: '-X-Old\n=x-a: b\n+x-b: 1\n+x-b: 2\n:path: /a?b\n:authority: shop.test:80\n',
     reroutes: true,
   });
+});
+
+test('each hook may change what is its own', () => {
+  const changes = '=x-a: b\n:status: 404\n';
+  expect(returned({ headers: { set: { 'x-a': 'b' } }, status: 404 }, Hook.Response)).toEqual({
+    kind: 'continue',
+    changes,
+    reroutes: false,
+  });
+  expect(returned({ respond: { status: 204 } }, Hook.Response)).toMatchObject({ kind: 'respond', status: 204 });
+  for (const each of [{ path: '/a' }, { host: 'a' }, { reroute: true }, { status: 101 }, { status: '200' }])
+    expect(returned(each, Hook.Response)).toMatchObject({ kind: 'failed', why: 'invalid' });
+  expect(returned({ status: 404 })).toMatchObject({ kind: 'failed', why: 'invalid' });
 });
 
 test.each([
@@ -36,7 +49,7 @@ test.each([
   ['{"result":{"respond":{"status":200,"grpcStatus":17}}}'],
   [`{"result":{"respond":{"status":200,"body":"${'x'.repeat(65_537)}"}}}`],
 ])('%p is none', (json) => {
-  expect(readOutcome(json)).toMatchObject({ kind: 'failed', why: 'invalid' });
+  expect(readOutcome(json, Hook.Request)).toMatchObject({ kind: 'failed', why: 'invalid' });
 });
 
 test('a script has no imports: other files, Node.js and files of this machine by their paths are refused where they stand', () => {

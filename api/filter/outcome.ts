@@ -1,6 +1,12 @@
 // What a filter's hook returned, as it comes out of its process → what the proxy is told to do. Bytes of a stranger's: everything is
 // checked, bounded, and copied.
 
+/** What is called. */
+export const enum Hook {
+  Request = 0,
+  Response = 1,
+}
+
 /** Of a direct response. */
 export const MAX_REPLY_BYTES = 64 * 1024;
 const MAX_HEADERS = 64;
@@ -26,12 +32,12 @@ export const failed = (why: FilterFailure, detail: string): Outcome => ({ kind: 
 class Invalid extends Error {}
 
 /** `changes` and `lines` are as Engine.changeDeferred() reads them. Never throws. */
-export function readOutcome(json: string): Outcome {
+export function readOutcome(json: string, hook: Hook): Outcome {
   try {
     const { result, error } = objectOf(JSON.parse(json), 'an outcome') as { result?: unknown; error?: unknown };
     if (error !== undefined) return failed('threw', String(error).slice(0, 1024));
     if (result === undefined || result === null) return { kind: 'continue', changes: '', reroutes: false };
-    return read(objectOf(result, 'what the hook returned'));
+    return read(objectOf(result, 'what the hook returned'), hook);
   } catch (error) {
     return failed('invalid', error instanceof Invalid ? error.message : 'the filter returned what is no outcome');
   }
@@ -39,24 +45,40 @@ export function readOutcome(json: string): Outcome {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-function read({ headers, path, host, reroute, respond }: Fields): Outcome {
+/** What only the other hook may return. */
+const ALIEN = { [Hook.Request]: ['status'], [Hook.Response]: ['path', 'host', 'reroute'] } as const;
+
+function read(result: Fields, hook: Hook): Outcome {
+  const { headers, path, host, status, reroute, respond } = result;
   if (respond !== undefined) return readReply(objectOf(respond, 'respond'));
+  const alien = ALIEN[hook].find((name) => result[name] !== undefined);
+  if (alien !== undefined) throw new Invalid(`${alien}: not for ${hook === Hook.Request ? 'a request' : 'an answer'} to change`);
   const lines = headers === undefined ? [] : headerLines(objectOf(headers, 'headers'));
+  if (status !== undefined) lines.push(`:status: ${statusOf(status, 'status')}`);
   if (path !== undefined) lines.push(`:path: ${textOf(path, PATH, MAX_TARGET_BYTES, 'path', 'a path that begins with "/"')}`);
   if (host !== undefined) lines.push(`:authority: ${textOf(host, HOST, 255, 'host', 'a host name')}`);
   return { kind: 'continue', changes: join(lines), reroutes: reroute === true };
 }
 
 function readReply({ status, headers, body, grpcStatus }: Fields): Outcome {
-  if (typeof status !== 'number' || !Number.isInteger(status) || status < 200 || status > 599)
-    throw new Invalid(`respond.status: expected 200 to 599, found ${describe(status)}`);
   if (grpcStatus !== undefined && (typeof grpcStatus !== 'number' || !Number.isInteger(grpcStatus) || grpcStatus < 0 || grpcStatus > 16))
     throw new Invalid(`respond.grpcStatus: expected 0 to 16, found ${describe(grpcStatus)}`);
   if (body !== undefined && typeof body !== 'string') throw new Invalid(`respond.body: expected a string, found ${describe(body)}`);
   const bytes = Buffer.from(body ?? '');
   if (bytes.length > MAX_REPLY_BYTES) throw new Invalid(`respond.body: ${bytes.length} bytes, at most ${MAX_REPLY_BYTES}`);
   const lines = headers === undefined ? [] : headerLines({ set: headers });
-  return { kind: 'respond', status, lines: join(lines), body: bytes, grpcStatus: (grpcStatus as number | undefined) ?? -1 };
+  return {
+    kind: 'respond',
+    status: statusOf(status, 'respond.status'),
+    lines: join(lines),
+    body: bytes,
+    grpcStatus: (grpcStatus as number | undefined) ?? -1,
+  };
+}
+
+function statusOf(status: unknown, what: string): number {
+  if (typeof status === 'number' && Number.isInteger(status) && status >= 200 && status <= 599) return status;
+  throw new Invalid(`${what}: expected 200 to 599, found ${describe(status)}`);
 }
 
 function headerLines({ remove, set, add }: Fields): string[] {

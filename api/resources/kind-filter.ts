@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { bundleModule } from '../filter/bundle.js';
 import { objectOf } from './metadata.js';
 import { GATEWAY_GROUP } from './route-references.js';
-import { choice, fields, NOT_ACTED_ON, notActedOn, type Report, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
+import { choice, fields, notActedOn, type Report, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { dnsSubdomain, duration, durationMs, objectName, sectionName } from './syntax.js';
 
 const GROUPS: Readonly<Record<string, string>> = {
@@ -38,7 +38,6 @@ function checkSpec({ module, moduleFile, timeout }: Unchecked, report: Report): 
   else if (module === undefined) report(['module'], 'required: the module in TypeScript (or moduleFile, a file that has it)');
   if (typeof module === 'string') {
     const bundled = bundleModule(module);
-    if (bundled.ok && bundled.onResponse) report(['module'], `${NOT_ACTED_ON}: onResponse`, 'warning');
     for (const { line, column, message } of bundled.ok ? [] : bundled.mistakes)
       report(['module'], `line ${line}, column ${column}: ${message}`);
   }

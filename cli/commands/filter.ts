@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import type { Bundled } from '../../api/filter/bundle.js';
 import type { Call, FilterChannel } from '../../api/filter/channel.js';
-import type { Outcome } from '../../api/filter/outcome.js';
+import { Hook, type Outcome } from '../../api/filter/outcome.js';
 import type { ManifestFile } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
@@ -60,7 +60,7 @@ async function checkFiles(paths: readonly string[], context: Context): Promise<v
 async function testFile(path: string, flags: TestFlags, context: Context): Promise<void> {
   const { checkModuleFile, findingInFile } = await import('../filter-modules.js');
   const { bundleModule } = await import('../../api/filter/bundle.js');
-  const { FilterChannel, Hook } = await import('../../api/filter/channel.js');
+  const { FilterChannel } = await import('../../api/filter/channel.js');
   const { startFilter } = await import('../../api/filter/process.js');
   const { mistakes, code } = await checkModuleFile(path);
   const bundled: Bundled = code === null ? { ok: false, mistakes: [] } : bundleModule(code);

@@ -36,6 +36,8 @@ struct Http2Bench {
   int32_t flags = 0;
   int32_t timeout_ms = 0;
   int32_t decided = 0;
+  // Of each descriptor, before its decision counts.
+  std::function<void(const int32_t* words, Decision* decision)> change = [](const int32_t*, Decision*) {};
   std::vector<Completion> completions;
   std::unique_ptr<Reactor> reactor;
 
@@ -80,7 +82,8 @@ struct Http2Bench {
       decision.target = 0;
       decision.flags = self->flags;
       decision.timeout_ms = self->timeout_ms;
-      self->outstanding[0]++;
+      self->change(reinterpret_cast<const int32_t*>(memory + at.descriptors) + i * kDescriptorWords, &decision);
+      if (decision.target == 0) self->outstanding[0]++;
       memcpy(memory + at.decisions + static_cast<size_t>(i) * sizeof(Decision), &decision, sizeof(decision));
     }
     return true;

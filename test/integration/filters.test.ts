@@ -6,17 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
-import { accessLog, eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { extension, type FilterUnderTest, filterManifest, pathMatch, routeManifest, ruleOf } from '../lab/filter-manifests.js';
+import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'wflt-'));
 const [file, log] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];
 const example = (name: string): string => readFileSync(`api/filter/package/examples/${name}.ts`, 'utf8');
-
-interface FilterUnderTest {
-  readonly name: string;
-  readonly module: string;
-  readonly spec?: Readonly<Record<string, unknown>>;
-}
 
 const respond = (expression: string): string =>
   `export const onRequest = (request: any) => ({respond: {status: 200, body: String(${expression})}});`;
@@ -88,11 +83,6 @@ const FILTERS: readonly FilterUnderTest[] = [
   },
 ];
 
-const manifest = (kind: string, apiVersion: string, name: string, spec: object): string =>
-  JSON.stringify({ kind, apiVersion, metadata: { name }, spec });
-const filter = ({ name, module, spec }: FilterUnderTest): string => manifest('Filter', 'mesh.weft.dev/v1', name, { module, ...spec });
-const extension = (name: string) => ({ type: 'ExtensionRef', extensionRef: { group: 'mesh.weft.dev', kind: 'Filter', name } });
-
 let [port, echo, canary] = [0, {} as EchoBackend, {} as EchoBackend];
 let proxy: ProxyProcess;
 const h2Server = createHttp2Server(
@@ -100,53 +90,31 @@ const h2Server = createHttp2Server(
 );
 
 function manifests(filters: readonly FilterUnderTest[]): string {
-  const service = (name: string, target: number, appProtocol = 'http'): string[] => [
-    manifest('Service', 'v1', name, { ports: [{ name: 'main', port: 80, appProtocol }] }),
-    JSON.stringify({
-      kind: 'EndpointSlice',
-      apiVersion: 'discovery.k8s.io/v1',
-      metadata: { name: `${name}-1`, labels: { 'kubernetes.io/service-name': name } },
-      addressType: 'IPv4',
-      ports: [{ name: 'main', port: target }],
-      endpoints: [{ addresses: ['127.0.0.1'] }],
-    }),
-  ];
-  const match = (value: string, headers: object[] = []) => ({ path: { type: 'PathPrefix', value }, headers });
-  const route = (name: string, ...rules: object[]): string =>
-    manifest('HTTPRoute', 'gateway.networking.k8s.io/v1', `r-${name}`, { parentRefs: [{ name: 'edge' }], rules });
   const backendRefs = [{ name: 'echo', port: 80 }];
-  return [
-    manifest('Gateway', 'gateway.networking.k8s.io/v1', 'edge', {
-      gatewayClassName: 'weft',
-      addresses: [{ value: '127.0.0.1' }],
-      listeners: [{ name: 'http', port, protocol: 'HTTP' }],
-    }),
+  const services = [
+    serviceManifest('echo', echo.port),
+    serviceManifest('next', canary.port),
+    serviceManifest('h2', (h2Server.address() as AddressInfo).port, 'kubernetes.io/h2c'),
+  ];
+  const objects = [
     ...filters
       .filter(({ name }) => name !== 'canary' && name !== 'first')
-      .map(({ name }) =>
-        route(name, {
-          matches: [match(`/${name}`)],
-          filters: (name === 'second' ? ['second', 'first'] : [name]).map(extension),
-          backendRefs,
-        }),
-      ),
-    route(
+      .map(({ name }) => routeManifest(name, ruleOf(`/${name}`, name === 'second' ? ['second', 'first'] : [name]))),
+    routeManifest(
       'others',
-      { matches: [match('/gone')], filters: [extension('gone')], backendRefs },
-      { matches: [match('/h2')], filters: [extension('changes')], backendRefs: [{ name: 'h2', port: 80 }] },
-      { matches: [match('/canary')], filters: [extension('canary')], backendRefs },
+      ruleOf('/gone', ['gone']),
+      ruleOf('/h2', ['changes'], 'h2'),
+      ruleOf('/canary', ['canary']),
       {
-        matches: [match('/canary', [{ name: 'x-track', value: 'canary' }])],
+        matches: [pathMatch('/canary', [{ name: 'x-track', value: 'canary' }])],
         filters: [extension('canary')],
         backendRefs: [{ name: 'next', port: 80 }],
       },
-      { matches: [match('/')], backendRefs },
+      { matches: [pathMatch('/')], backendRefs },
     ),
-    ...service('echo', echo.port),
-    ...service('next', canary.port),
-    ...service('h2', (h2Server.address() as AddressInfo).port, 'kubernetes.io/h2c'),
-    ...filters.map(filter),
-  ].join('\n---\n');
+    ...filters.map(filterManifest),
+  ];
+  return `${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}${services.join('')}\n${objects.join('\n---\n')}`;
 }
 
 beforeAll(async () => {

@@ -93,12 +93,12 @@ export async function freePort(): Promise<number> {
 }
 
 /** A Service of that name with one endpoint on the loopback; ends with "---". */
-export function serviceManifest(name: string, port: number): string {
+export function serviceManifest(name: string, port: number, appProtocol = 'http'): string {
   return `
 apiVersion: v1
 kind: Service
 metadata: {name: ${name}}
-spec: {ports: [{name: http, port: 80, appProtocol: http}]}
+spec: {ports: [{name: http, port: 80, appProtocol: ${appProtocol}}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice

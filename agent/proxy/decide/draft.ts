@@ -128,6 +128,8 @@ export class Draft {
       decisions[q + Decision.AnswerLines] = 0;
       decisions[q + Decision.HedgeMs] = 0;
       decisions[q + Decision.IdleTimeoutMs] = 0;
+      decisions[q + Decision.AnswerFilters] = -1;
+      decisions[q + Decision.AnswerService] = 0;
     }
     decisions[q + word] = value;
   }

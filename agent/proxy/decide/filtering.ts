@@ -1,4 +1,5 @@
-// Whether the filters of a rule let the request that is decided on go on: puts it off until they have seen it, and says what they made of it.
+// Whether the filters of a rule let the request, or the answer, that is decided on go on: puts it off until they have seen it, and says what they
+// made of it.
 // Allocates only for requests that have filters.
 import { DEFERRED_PLACE_BITS, Decision, Descriptor, DescriptorFlag } from '../../native/engine.js';
 import type { FilterCalls, Filtered } from '../filters/filter-calls.js';
@@ -8,6 +9,8 @@ import type { Draft } from './draft.js';
 
 const ANSWERED = DescriptorFlag.Answered as number;
 const FILTERED = DescriptorFlag.Filtered as number;
+/** Decision.Target of a held answer; any that is neither DEFERRED nor local. */
+const LET_GO = -1;
 const PLACE_MASK = (1 << DEFERRED_PLACE_BITS) - 1;
 
 export class Filtering {
@@ -36,19 +39,52 @@ export class Filtering {
     const { filters } = draft.tables;
     if (filters === null || calls === null || draft.isOpaque) return false;
     if (!draft.has(FILTERED)) {
-      if (filtered !== null && filtered.verdict.kind !== 'continue') {
-        if (filtered.verdict.kind === 'reply') draft.answer(filtered.verdict.status, Reply.None, service);
-        else draft.answer(500, Reply.FilterFailed, service);
+      if (filtered !== null && this.isAnswered(filtered, service)) {
         draft.isFiltered = true;
         return true;
       }
-      const put = calls.putOff(draft.q, filters.chains[chain]!, filtered, () => this.meta(service));
-      if (put === 'wait') this.wait(service);
-      else if (put === 'failed') draft.answer(500, Reply.FilterFailed, service);
-      if (put !== null) return true;
+      if (
+        this.waits(
+          calls.putOff(draft.q, filters.chains[chain]!, filtered, () => this.meta(service)),
+          service,
+        )
+      )
+        return true;
     }
     draft.isFiltered = true;
+    const answers = calls.answersTo(chain);
+    if (answers >= 0) {
+      draft.extend(Decision.AnswerFilters, answers);
+      draft.extend(Decision.AnswerService, service);
+    }
     return false;
+  }
+
+  /** Of an answer that is held for its filters (DescriptorFlag.HeldAnswer): waits for them, then lets go of it or gives another one. */
+  decideAnswer(): void {
+    const { draft, calls, filtered } = this;
+    const service = draft.of(Descriptor.HostId);
+    if (filtered !== null) {
+      if (this.isAnswered(filtered, service)) return;
+    } else if (calls !== null) {
+      const put = calls.putAnswerOff(draft.q, draft.of(Descriptor.PathId), () => this.meta(service));
+      if (this.waits(put, service)) return;
+    }
+    draft.set(Decision.Target, LET_GO);
+  }
+
+  /** True: in place of the backend, or of what it answered. */
+  private isAnswered({ verdict }: Filtered, service: number): boolean {
+    if (verdict.kind === 'reply') this.draft.answer(verdict.status, Reply.None, service);
+    else if (verdict.kind === 'failed') this.draft.answer(500, Reply.FilterFailed, service);
+    return verdict.kind !== 'continue';
+  }
+
+  /** True: the decision is made. */
+  private waits(put: 'wait' | 'failed' | null, service: number): boolean {
+    if (put === 'wait') this.wait(service);
+    else if (put === 'failed') this.draft.answer(500, Reply.FilterFailed, service);
+    return put !== null;
   }
 
   /** defer() has written the target and the token. */

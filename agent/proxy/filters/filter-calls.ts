@@ -1,13 +1,14 @@
-// A worker's side of filters: puts requests off that a filter must see, asks the filters of a chain one after the other, and tells the engine
-// what they changed. Runs for requests that have filters, and for no other.
-import { type FilterChannel, Hook } from '../../../api/filter/channel.js';
-import { failed, type Outcome } from '../../../api/filter/outcome.js';
+// A worker's side of filters: puts requests and answers off that a filter must see, asks the filters of a chain one after the other, and tells
+// the engine what they changed. Runs for requests that have filters, and for no other.
+import type { FilterChannel } from '../../../api/filter/channel.js';
+import { failed, Hook, type Outcome } from '../../../api/filter/outcome.js';
 import type { Engine } from '../../native/engine.js';
 import type { DeferredDecisions, Outcome as Learnt } from '../deferred.js';
+import { AnswerChains } from './answer-chains.js';
 import type { FilterCells } from './filter-cells.js';
-import type { FilterBinding } from './filter-tables.js';
+import type { FilterBinding, FilterTables } from './filter-tables.js';
 
-/** What the filters made of a request. */
+/** What the filters made of a request, or of its answer. */
 export interface Filtered {
   /** Names; none of them is asked again. */
   readonly ran: readonly string[];
@@ -25,12 +26,23 @@ type Verdict = Filtered['verdict'];
 
 export class FilterCalls {
   private readonly channels = new Map<string, FilterChannel>();
+  private readonly answerChains = new AnswerChains();
 
   constructor(
-    private readonly engine: Pick<Engine, 'deferredHead' | 'changeDeferred' | 'replyDeferred'>,
+    private readonly engine: Pick<Engine, 'deferredHead' | 'deferredAnswer' | 'changeDeferred' | 'replyDeferred'>,
     private readonly deferred: DeferredDecisions<Filtered>,
     private readonly cells: FilterCells,
   ) {}
+
+  /** Before the first decision by these tables. */
+  install(tables: FilterTables | null): void {
+    this.answerChains.install(tables);
+  }
+
+  /** Decision.AnswerFilters, of the chain at that index; -1: none of it looks at answers. */
+  answersTo(chain: number): number {
+    return this.answerChains.numberOf(chain);
+  }
 
   /** In place of the one before. */
   open(key: string, channel: FilterChannel): void {
@@ -73,6 +85,17 @@ export class FilterCalls {
     return mayFail ? null : 'failed';
   }
 
+  /** As putOff(), of the answer to a request with that Decision.AnswerFilters: by the filters that there are now. */
+  putAnswerOff(q: number, number: number, meta: () => string): 'wait' | 'failed' | null {
+    const chain = this.answerChains.at(number);
+    if (chain === null) return 'failed';
+    if (chain.length === 0) return null;
+    const text = meta();
+    if (this.deferred.defer(q, (signal, token) => this.askOfAnswer(token, signal, chain, text))) return 'wait';
+    for (const { slot } of chain) this.cells.failed(slot, 'overflow');
+    return chain.every(({ failOpen }) => failOpen) ? null : 'failed';
+  }
+
   private async ask(
     token: number,
     signal: AbortSignal,
@@ -92,6 +115,19 @@ export class FilterCalls {
       if (verdict.kind !== 'continue') return { ran, verdict };
     }
     return { ran, verdict: CONTINUE };
+  }
+
+  private async askOfAnswer(token: number, signal: AbortSignal, chain: readonly FilterBinding[], meta: string): Promise<Filtered> {
+    for (const filter of chain) {
+      const head = this.engine.deferredHead(token);
+      const answer = this.engine.deferredAnswer(token);
+      if (head === null || answer === null) break;
+      const outcome = await this.call(filter, Hook.Response, head, meta, answer);
+      if (signal.aborted) break;
+      const verdict = this.carryOut(filter, token, outcome);
+      if (verdict.kind !== 'continue') return { ran: NONE, verdict };
+    }
+    return { ran: NONE, verdict: CONTINUE };
   }
 
   private call(filter: FilterBinding, hook: Hook, head: string, meta: string, answer: string): Promise<Outcome> {

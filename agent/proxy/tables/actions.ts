@@ -75,7 +75,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
     grpcStatus: RESOURCE_EXHAUSTED,
     reason: COMPLETION_REASONS.indexOf('RL'),
   },
-  plainReply('weft: a filter of this request failed\n'),
+  { ...plainReply('weft: a filter of this request failed\n'), reason: COMPLETION_REASONS.indexOf('FF') },
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [

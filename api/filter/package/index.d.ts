@@ -5,9 +5,12 @@
 // biome-ignore lint/suspicious/noConfusingVoidType: a hook may end without a return.
 export type OnRequest = (request: Request) => RequestChanges | Respond | void;
 
-/** Exported as `onResponse`: called once for the final answer, when its head has come; its body has not. */
+/**
+ * Exported as `onResponse`: called once for the final answer of a backend, when its head has come; its body has not. Not for answers that the proxy
+ * gives itself. Nothing returned: it goes on as it is.
+ */
 // biome-ignore lint/suspicious/noConfusingVoidType: as above.
-export type OnResponse = (response: Response) => ResponseChanges | void;
+export type OnResponse = (response: Response) => ResponseChanges | Respond | void;
 
 /** The fields of a message's head. Names in any case. */
 export interface Headers {
@@ -79,9 +82,11 @@ export interface RequestChanges {
 
 export interface ResponseChanges {
   readonly headers?: HeaderChanges;
+  /** 200 to 599. Not from or to one without a body (204, 304): `respond` in its place. */
+  readonly status?: number;
 }
 
-/** The request is answered here and goes nowhere. */
+/** The answer, given here: the request goes nowhere, or what its backend answered is dropped. */
 export interface Respond {
   readonly respond: {
     /** 200 to 599. A gRPC client is told `grpcStatus`, else what follows from this. */

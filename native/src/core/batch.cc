@@ -224,6 +224,15 @@ void Batch::add_opaque(const DescriptorContext& context, const Tables& tables) {
   size_++;
 }
 
+void Batch::add_held_answer(const DescriptorContext& context, StreamKind kind, const Decision& decided) {
+  pending_[size_].base = nullptr;
+  pending_[size_].size = 0;
+  int32_t* words = begin_descriptor(context, kind);
+  set(words, Descriptor::HostId, decided.answer_service);
+  set(words, Descriptor::PathId, decided.answer_filters);
+  size_++;
+}
+
 void Batch::prepare(int32_t generation, uint64_t now_us) {
   set(header_, HeaderWord::RequestCount, size_);
   set(header_, HeaderWord::CompletionCount, completion_count_);

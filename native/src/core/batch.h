@@ -70,6 +70,8 @@ class Batch {
   // False: no room in the arena. `stream` is the id on its connection.
   bool add_request(const DescriptorContext& context, const Tables& tables, const struct Http2Request& request, bool ends, uint32_t stream);
   void add_opaque(const DescriptorContext& context, const Tables& tables);
+  // Of the request that was `decided` so.
+  void add_held_answer(const DescriptorContext& context, StreamKind kind, const Decision& decided);
 
   // Marks every decision as not made and publishes the counts.
   void prepare(int32_t generation, uint64_t now_us);

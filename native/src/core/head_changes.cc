@@ -2,6 +2,7 @@
 #include "core/head_changes.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "core/http1/ascii.h"
 
@@ -11,23 +12,12 @@ namespace {
 
 void put(std::string_view name, std::string_view value, std::string* out) { out->append(name).append(": ").append(value).append("\n"); }
 
-void put_fields(const http1::FieldBlock& head, const uint8_t* base, const http1::MutationSet* changes, std::string* out) {
-  for (size_t i = 0; i < head.field_count; i++) {
-    const std::string_view name = head.fields[i].name(base);
-    if (changes == nullptr || !changes->drops(name)) put(name, head.fields[i].value.in(base), out);
-  }
+void put_fields(const http1::FieldBlock& head, const uint8_t* base, std::string* out) {
+  for (size_t i = 0; i < head.field_count; i++) put(head.fields[i].name(base), head.fields[i].value.in(base), out);
 }
 
-void put_fields(const http2::HeaderBlock& block, const http1::MutationSet* changes, std::string* out) {
-  for (const http2::HeaderField& field : block) {
-    if (changes == nullptr || !changes->drops(block.name(field))) put(block.name(field), block.value(field), out);
-  }
-}
-
-void put_lines(std::string_view lines, std::string* out) {
-  for (const char c : lines) {
-    if (c != '\r') out->push_back(c);
-  }
+void put_fields(const http2::HeaderBlock& block, std::string* out) {
+  for (const http2::HeaderField& field : block) put(block.name(field), block.value(field), out);
 }
 
 bool has_path(const http1::RequestHead& head) {
@@ -61,6 +51,34 @@ void copy(const http2::HeaderBlock& from, const http2::HeaderField& field, http2
   to->add_text(field.name_size, field.value_size, field.encoded_size, field.traits, field.never_indexed);
 }
 
+// "name: value" CRLF each.
+void add_lines(std::string_view lines, http2::HeaderBlock* block) {
+  while (!lines.empty()) {
+    const size_t end = lines.find("\r\n"), colon = lines.find(':');
+    add(lines.substr(0, colon), http1::trim(lines.substr(colon + 1, end - colon - 1)), block);
+    lines.remove_prefix(end + 2);
+  }
+}
+
+// The lines that the changes leave, theirs, and the empty one.
+void put_kept_lines(const http1::FieldBlock& head, const uint8_t* base, const HeadChanges& changes, bool drops_host, std::string* out) {
+  for (size_t i = 0; i < head.field_count; i++) {
+    const http1::Field& field = head.fields[i];
+    if ((drops_host && field.known == http1::KnownHeader::kHost) || changes.mutations.drops(field.name(base))) continue;
+    out->append(reinterpret_cast<const char*>(base) + field.name_offset, head.line_end(i) - field.name_offset);
+  }
+  out->append(changes.mutations.lines()).append("\r\n");
+}
+
+bool is_within(const http2::HeaderBlock& block, const http1::HeadLimits& limits) {
+  return block.list_size() <= limits.max_bytes && block.size() <= limits.max_fields;
+}
+
+// Framing follows from the status (RFC 9112 6.3), and what is behind the head is there already.
+bool may_become(int status, int wanted, const HeadChanges& changes) {
+  return changes.path.empty() && changes.authority.empty() && http1::is_bodiless_status(status) == http1::is_bodiless_status(wanted);
+}
+
 }  // namespace
 
 std::string request_head_text(const http1::RequestHead& head, const uint8_t* base) {
@@ -68,25 +86,21 @@ std::string request_head_text(const http1::RequestHead& head, const uint8_t* bas
   put(":method", head.method_token.in(base), &text);
   put(":path", target_of(head, base), &text);
   put(":authority", head.authority.in(base), &text);
-  put_fields(head, base, nullptr, &text);
+  put_fields(head, base, &text);
   return text;
 }
 
 std::string request_head_text(const http2::HeaderBlock& block) {
   std::string text;
-  put_fields(block, nullptr, &text);
+  put_fields(block, &text);
   return text;
 }
 
-std::string answer_head_text(const ResponseForm& answer, const http1::MutationSet* changes) {
+std::string answer_head_text(const ResponseForm& answer) {
   std::string text;
-  if (answer.head != nullptr) {
-    put(":status", std::to_string(answer.head->status), &text);
-    put_fields(*answer.head, answer.base, changes, &text);
-  } else {
-    put_fields(*answer.block, changes, &text);
-  }
-  if (changes != nullptr) put_lines(changes->lines(), &text);
+  if (answer.head == nullptr) return put_fields(*answer.block, &text), text;
+  put(":status", std::to_string(answer.head->status), &text);
+  put_fields(*answer.head, answer.base, &text);
   return text;
 }
 
@@ -110,6 +124,12 @@ bool HeadChanges::parse(std::string_view text, std::string* error) {
       path = value;
     } else if (line[0] == ':' && name == "authority") {
       authority = value;
+    } else if (line[0] == ':' && name == "status") {
+      const auto end_of_digits = std::from_chars(value.data(), value.data() + value.size(), status).ptr;
+      if (end_of_digits != value.data() + value.size() || status < 200 || status > 599) {
+        *error = "a status that is none";
+        return false;
+      }
     } else {
       (line[0] == '+' ? add_too : set).emplace_back(name, value);
     }
@@ -120,17 +140,13 @@ bool HeadChanges::parse(std::string_view text, std::string* error) {
 bool rewrite_head(const http1::RequestHead& head, const uint8_t* base, const HeadChanges& changes, const http1::HeadLimits& limits,
                   ByteQueue* out) {
   if (!has_path(head) && !(changes.path.empty() && changes.authority.empty())) return false;
+  if (changes.status != 0) return false;
   const std::string_view authority = changes.authority.empty() ? head.authority.in(base) : changes.authority;
   std::string text(head.method_token.in(base));
   text.append(" ").append(changes.path.empty() ? target_of(head, base) : changes.path);
   text.append(head.minor == 0 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n");
   if (!authority.empty()) text.append("host: ").append(authority).append("\r\n");
-  for (size_t i = 0; i < head.field_count; i++) {
-    const http1::Field& field = head.fields[i];
-    if (field.known == http1::KnownHeader::kHost || changes.mutations.drops(field.name(base))) continue;
-    text.append(reinterpret_cast<const char*>(base) + field.name_offset, head.line_end(i) - field.name_offset);
-  }
-  text.append(changes.mutations.lines()).append("\r\n");
+  put_kept_lines(head, base, changes, true, &text);
   out->append(text.data(), text.size());
   http1::RequestHead written;
   const http1::ParseResult result = http1::parse_request_head(out->data(), out->size(), limits, &written);
@@ -140,6 +156,7 @@ bool rewrite_head(const http1::RequestHead& head, const uint8_t* base, const Hea
 std::unique_ptr<Http2Request> rewrite_head(const Http2Request& request, const HeadChanges& changes, const http1::HeadLimits& limits) {
   const http2::HeaderBlock& old = request.block;
   if (request.summary.is_plain_connect() && !(changes.path.empty() && changes.authority.empty())) return nullptr;
+  if (changes.status != 0) return nullptr;
   auto written = std::make_unique<Http2Request>(old.table());
   http2::HeaderBlock& block = written->block;
   const bool other_authority = !changes.authority.empty();
@@ -152,15 +169,48 @@ std::unique_ptr<Http2Request> rewrite_head(const Http2Request& request, const He
     if (!changes.path.empty() && name == ":path") continue;
     if (!changes.mutations.drops(name)) copy(old, field, &block);
   }
-  std::string_view lines = changes.mutations.lines();
-  while (!lines.empty()) {
-    const size_t end = lines.find("\r\n"), colon = lines.find(':');
-    add(lines.substr(0, colon), http1::trim(lines.substr(colon + 1, end - colon - 1)), &block);
-    lines.remove_prefix(end + 2);
-  }
-  if (block.list_size() > limits.max_bytes || block.size() > limits.max_fields) return nullptr;
+  add_lines(changes.mutations.lines(), &block);
+  if (!is_within(block, limits)) return nullptr;
   const bool extended = request.summary.is_extended_connect;
   return http2::check_request(block, false, extended, &written->summary) == http2::BlockError::kNone ? std::move(written) : nullptr;
+}
+
+bool rewrite_head(const http1::ResponseHead& head, const uint8_t* base, const HeadChanges& changes, const http1::HeadLimits& limits,
+                  ByteQueue* out) {
+  const int status = changes.status != 0 ? changes.status : head.status;
+  if (!may_become(head.status, status, changes)) return false;
+  std::string text(head.minor == 0 ? "HTTP/1.0 " : "HTTP/1.1 ");
+  text.append(std::to_string(status)).append(" ");
+  text.append(status == head.status ? head.reason.in(base) : http1::reason_phrase(status)).append("\r\n");
+  put_kept_lines(head, base, changes, false, &text);
+  out->append(text.data(), text.size());
+  http1::ResponseHead written;
+  const http1::ParseResult result = http1::parse_response_head(out->data(), out->size(), limits, &written);
+  return result.status == http1::ParseStatus::kComplete && written.size == out->size();
+}
+
+std::unique_ptr<http2::HeaderBlock> rewrite_head(const http2::HeaderBlock& answer, int status, const HeadChanges& changes,
+                                                 const http1::HeadLimits& limits, http2::ResponseSummary* summary) {
+  const int wanted = changes.status != 0 ? changes.status : status;
+  if (!may_become(status, wanted, changes)) return nullptr;
+  auto block = std::make_unique<http2::HeaderBlock>(answer.table());
+  add(":status", std::to_string(wanted), block.get());
+  for (const http2::HeaderField& field : answer) {
+    const std::string_view name = answer.name(field);
+    if (name != ":status" && !changes.mutations.drops(name)) copy(answer, field, block.get());
+  }
+  add_lines(changes.mutations.lines(), block.get());
+  if (!is_within(*block, limits)) return nullptr;
+  http2::ResponseSummary written;
+  if (http2::check_response(*block, &written) != http2::BlockError::kNone) return nullptr;
+  *summary = written;
+  return block;
+}
+
+http2::HeaderBlock copy_of(const http2::HeaderBlock& block) {
+  http2::HeaderBlock copied(block.table());
+  for (const http2::HeaderField& field : block) copy(block, field, &copied);
+  return copied;
 }
 
 }  // namespace weft

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/held_answer.h"
 #include "core/http2/websocket.h"
 #include "core/reactor.h"
 #include "core/upstream_connect.h"
@@ -40,6 +41,7 @@ void HttpExchange::decide(const Decision& made) {
   prepare_changes();
   // A tunnel leads straight there.
   if (target_.opaque && tunnel == Tunnel::Connect) target_.http2 = false;
+  if (decision.answer_filters >= 0 && has_target_) hold_answers();
 }
 
 void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
@@ -143,6 +145,7 @@ void HttpExchange::defer() {
 
 void HttpExchange::on_answered() {
   attempt_deadline_ms_ = 0;
+  if (holds_answer()) return held_->on_answered();
   awaits_decision_ = true;
   is_answered = true;
   client_->requeue();
@@ -224,7 +227,7 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
   replayable = false;
   drop_mirrors();
   ByteQueue head;
-  if (decision.has(kLog)) head.append(raw.data(), head_size);
+  if (decision.has(kLog) || held_ != nullptr) head.append(raw.data(), head_size);
   raw = std::move(head);
 }
 
@@ -311,11 +314,16 @@ void HttpExchange::note_progress() { progress_ms_ = reactor_->now_ms(); }
 
 void HttpExchange::on_response_begun(int answer_status) {
   if (hedge_ != nullptr) win_over_other();
-  status = answer_status;
-  response_started = true;
   replayable = false;
   drop_mirrors();
   first_byte_us = reactor_->now_us();
+  if (held_ != nullptr) {
+    attempt_deadline_ms_ = hedge_at_ms_ = 0;
+    if (held_->is_holding()) return held_->ask(connection_->origin());
+    client_ = held_->client();
+  }
+  status = answer_status;
+  response_started = true;
   if (http2 != nullptr || !decision.has(kLog)) raw.clear();
 }
 
@@ -341,6 +349,7 @@ bool HttpExchange::on_interim(const ResponseForm& response) {
 void HttpExchange::on_response_broken(Reason reason) { fail(503, reason); }
 
 void HttpExchange::on_response_complete() {
+  if (holds_answer()) return std::exchange(upstream_, nullptr)->release();
   if (!is_tunnel) return finish(true, retries_exhausted_ ? Reason::RetriesExhausted : Reason::None);
   response_ended_ = true;
   finish_tunnel_if_done();
@@ -436,6 +445,7 @@ void HttpExchange::give_back_outstanding() {
 
 void HttpExchange::detach_upstream() {
   if (hedge_ != nullptr) drop_other();
+  drop_held_answer();
   release_upstream();
 }
 
@@ -495,6 +505,8 @@ void HttpExchange::on_timer() {
     attempt_deadline_ms_ = 0;
     return is_deferred() ? fail(504, Reason::UpstreamTimeout) : on_attempt_end(AttemptEnd::TimedOut);
   }
+  // Whom filters keep waiting is waited for by nobody else.
+  if (holds_answer()) return set_timer();
   const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= client_->buffer_share();
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
   const bool may_rest = http2 != nullptr && (response_started || grpc != GrpcForm::None);

@@ -19,6 +19,7 @@
 namespace weft {
 
 class Hedge;
+class HeldAnswer;
 
 class HttpExchange final : public Exchange,
                            public Timer,
@@ -101,12 +102,19 @@ class HttpExchange final : public Exchange,
   // Of a second attempt, beside the one that is under way.
   void hedge_with(const Decision& made);
 
+  // Of an answer that is held for its filters: put off, replaced (a local decision), or let go.
+  void on_answer_decided(const Decision& made);
+  int32_t held_token() const;
+
   // Deferrable
   void on_answered() override;
   HttpExchange* exchange() override { return this; }
   // What is decided outside the tables while it is deferred (http_exchange_changes.cc).
   std::string head_text();
-  // `reroutes`: rules match what is written now, too. False, with the reason in `error`: nothing was changed.
+  // False: none is held.
+  bool answer_text(std::string* text) const;
+  // Of the answer, if one is held. `reroutes`: rules match what is written now, too. False, with the reason in `error`: nothing was
+  // changed.
   bool change_head(std::string_view text, bool reroutes, std::string* error);
   // For a local decision without a LocalReply. `grpc_status`: -1: as follows from the status.
   bool set_reply(std::string_view lines, std::string_view body, int32_t grpc_status, std::string* error);
@@ -117,6 +125,11 @@ class HttpExchange final : public Exchange,
 
  private:
   void decide(const Decision& decision);
+  void hold_answers();
+  bool holds_answer() const;
+  void release_answer();
+  void replace_answer(const Decision& made);
+  void drop_held_answer();
   void set_timer();
   void carry_out_without_target();
   void mirror_whole_request();
@@ -170,6 +183,8 @@ class HttpExchange final : public Exchange,
   UpstreamStream* upstream_ = nullptr;
   // Null: the client speaks no gRPC-Web.
   std::unique_ptr<GrpcWebStreams> grpc_web_;
+  // Null: no filters look at its answer.
+  std::unique_ptr<HeldAnswer> held_;
   // HTTP/2: trailers of the request, kept for another attempt.
   std::unique_ptr<http2::HeaderBlock> trailers_;
   UpstreamTarget target_;

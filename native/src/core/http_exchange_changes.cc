@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "core/head_changes.h"
+#include "core/held_answer.h"
 #include "core/http1/ascii.h"
 #include "core/http_exchange.h"
 #include "core/reactor.h"
@@ -38,7 +39,14 @@ std::string HttpExchange::head_text() {
   return text + (http2 != nullptr ? request_head_text(sent_http2().block) : request_head_text(parse_kept_head(), sent_head()));
 }
 
+bool HttpExchange::answer_text(std::string* text) const {
+  if (!holds_answer()) return false;
+  *text = held_->head_text();
+  return true;
+}
+
 bool HttpExchange::change_head(std::string_view text, bool reroutes, std::string* error) {
+  if (holds_answer()) return held_->change_head(text, error);
   HeadChanges wanted;
   if (!wanted.parse(text, error)) return false;
   ByteQueue head;

@@ -128,7 +128,8 @@ void Reactor::report_failed_attempt(Exchange& exchange) {
 void Reactor::report_given_up_attempt(Exchange& exchange) {
   give_back(exchange.counted_target);
   exchange.counted_target = -1;
-  complete(exchange.decision, CompletionKind::Abandoned, clipped_us(exchange.decided_us, now_us_));
+  const uint64_t answered_us = exchange.first_byte_us != 0 ? exchange.first_byte_us : now_us_;
+  complete(exchange.decision, CompletionKind::Abandoned, clipped_us(exchange.decided_us, answered_us));
 }
 
 void Reactor::abandon(const Decision& decision) {

@@ -20,7 +20,8 @@ namespace weft {
   X(LocalReset, "LR")          \
   X(DownstreamTimeout, "DT")   \
   X(RateLimited, "RL")         \
-  X(RateLimitError, "RLSE")
+  X(RateLimitError, "RLSE")    \
+  X(FilterFailed, "FF")
 
 enum class Reason : int32_t {
 #define X(identifier, name) identifier,

@@ -53,8 +53,9 @@ inline constexpr int32_t kDescriptorDialled = 256;
 inline constexpr int32_t kDescriptorMirror = 512;
 inline constexpr int32_t kDescriptorHedge = 1024;
 inline constexpr int32_t kDescriptorFiltered = 2048;
+inline constexpr int32_t kDescriptorHeldAnswer = 4096;
 
-inline constexpr int32_t kDecisionWords = 19;
+inline constexpr int32_t kDecisionWords = 21;
 enum class DecisionWord : int32_t {
   Target = 0,
   Flags = 1,
@@ -75,6 +76,8 @@ enum class DecisionWord : int32_t {
   AnswerLines = 16,
   HedgeMs = 17,
   IdleTimeoutMs = 18,
+  AnswerFilters = 19,
+  AnswerService = 20,
 };
 
 inline constexpr int32_t kBindClient = 1;
@@ -121,6 +124,9 @@ struct Decision {
   uint32_t answer_lines = 0;
   int32_t hedge_ms = 0;
   int32_t idle_timeout_ms = 0;
+  // Both said again in the descriptor of the answer, which is held; -1: it is not.
+  int32_t answer_filters = -1;
+  int32_t answer_service = 0;
 
   bool has(int32_t flag) const { return (flags & flag) != 0; }
   bool is_local() const { return target <= kTargetLocal; }

@@ -271,6 +271,15 @@ Napi::Value deferred_head(const Napi::CallbackInfo& info) {
   return {info.Env(), head};
 }
 
+Napi::Value deferred_answer(const Napi::CallbackInfo& info) {
+  const HttpExchange* exchange = deferred_of(info);
+  std::string text;
+  if (exchange == nullptr || !exchange->answer_text(&text)) return info.Env().Null();
+  napi_value head;
+  napi_create_string_latin1(info.Env(), text.data(), text.size(), &head);
+  return {info.Env(), head};
+}
+
 Napi::Value change_deferred(const Napi::CallbackInfo& info) {
   if (!info[1].IsString() || !info[2].IsBoolean()) return throw_type_error(info.Env(), "changeDeferred(token, changes, reroutes)");
   HttpExchange* exchange = deferred_of(info);
@@ -382,6 +391,7 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "drain", drain, handle);
   add_method(engine, "setOverload", set_overload, handle);
   add_method(engine, "deferredHead", deferred_head, handle);
+  add_method(engine, "deferredAnswer", deferred_answer, handle);
   add_method(engine, "changeDeferred", change_deferred, handle);
   add_method(engine, "replyDeferred", reply_deferred, handle);
   add_method(engine, "connections", connections, handle);
