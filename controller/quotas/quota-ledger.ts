@@ -41,10 +41,6 @@ export class QuotaLedger {
     this.beganAtMs = parts.now();
   }
 
-  get size(): number {
-    return this.holders.size;
-  }
-
   /** What the holder may use from here on, and the number by which it says that it does. */
   report(holder: string, request: LeaseRequest): { readonly number: number; readonly limits: LimitLease[] } {
     this.forgetSilent();
@@ -76,18 +72,19 @@ export class QuotaLedger {
     const used = new Map(use.keys.map((each) => [each.key, each]));
     if (isKeyed) this.openKeys(budgets, holder, used, share);
     const mayGrow = this.mayGrow();
+    const granted = common.grant(holder, !isKeyed, mayGrow);
+    const leases: LimitLease['keys'] = [];
     for (const [key, budget] of keys) {
       const { demand = 0, share: own = share } = used.get(key) ?? {};
       budget.report(holder, within(demand), within(own), isCurrent);
+      const closes = budget.demand < CLOSES / Math.max(1, common.holders);
+      const lease = { key, share: budget.grant(holder, !closes, mayGrow) };
+      if (closes && this.isAsCommon(budget, common)) {
+        keys.delete(key);
+        this.keyCount--;
+      } else leases.push(lease);
     }
-    const granted = common.grant(holder, !isKeyed, mayGrow);
-    const leases = [...keys].map(([key, budget]) => ({ key, share: budget.grant(holder, !this.closes(budget, common), mayGrow) }));
-    for (const [key, budget] of keys) {
-      if (!this.closes(budget, common) || !this.isAsCommon(budget, budgets)) continue;
-      keys.delete(key);
-      this.keyCount--;
-    }
-    return { limit: use.limit, share: granted, keys: leases.filter(({ key }) => keys.has(key)) };
+    return { limit: use.limit, share: granted, keys: leases };
   }
 
   private budgetsOf({ limit, keyed }: LimitUse): LimitBudgets | null {
@@ -113,11 +110,7 @@ export class QuotaLedger {
     }
   }
 
-  private closes(budget: Budget, common: Budget): boolean {
-    return budget.demand < CLOSES / Math.max(1, common.holders);
-  }
-
-  private isAsCommon(budget: Budget, { common }: LimitBudgets): boolean {
+  private isAsCommon(budget: Budget, common: Budget): boolean {
     for (const holder of this.holders.keys()) if (Math.abs(budget.mostOf(holder) - common.mostOf(holder)) > NEGLIGIBLE) return false;
     return true;
   }

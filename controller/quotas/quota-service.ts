@@ -73,11 +73,6 @@ export class QuotaService {
     for (const event of ['error', 'cancelled', 'close']) call.on(event, close);
   };
 
-  /** Holders that are known, here. */
-  get holders(): number {
-    return this.ledger?.size ?? 0;
-  }
-
   async stop(): Promise<void> {
     await this.election.stop();
   }
