@@ -40,7 +40,6 @@ import { nodeNameFault } from '../node-name.js';
 import type { JoinTokenRecord, OperatorRecord, OperatorRole } from '../store/access-records.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
-import { commit, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 import { auditEntries } from './audit-log.js';
 import { hashOf } from './authenticator.js';
@@ -50,6 +49,7 @@ import { askNode, forStatus, toExplain } from './node-status-client.js';
 import { nameOf, principalOf } from './principal.js';
 import { lineageOf } from './revocations.js';
 import { Refusal, unary } from './unary.js';
+import { READ_BACK_MS, write } from './write.js';
 
 export interface AccessParts {
   readonly client: EtcdClient;
@@ -68,8 +68,6 @@ const HOUR_S = 3_600;
 const MAX_JOIN_TTL_S = 7 * 24 * HOUR_S;
 const YEAR_S = 365 * 24 * HOUR_S;
 const OPERATOR_NAME = /^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/;
-/** How long a change may take to come back through the watch before the answer is given without it. */
-const READ_BACK_MS = 1_000;
 /** The first call often comes while the controller starts. */
 const READY_MS = 2_000;
 
@@ -206,18 +204,6 @@ async function createOperator(
     certificate: key === null ? '' : authority.issueOperator(name, key, lifeS * 1_000),
     authorities: authority.bundle,
   };
-}
-
-/** And waits until this replica knows it. */
-async function write(
-  { client, view, clock }: AccessParts,
-  writes: readonly Write[],
-  expect: ReadonlyMap<string, number> = new Map(),
-): Promise<void> {
-  const result = await commit(client, { expect, writes });
-  if (result.kind === 'committed') return void (await view.reached(result.revision, clock, READ_BACK_MS));
-  if (result.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, result.message);
-  throw new Refusal(status.ABORTED, 'somebody changed the same at this moment: look at it and try again');
 }
 
 function checkNodeName(node: string): void {

@@ -29,6 +29,7 @@ import { findKind, objectKey, parseManifestsInTurns, validateObject } from '../.
 import { MAX_WAIT_MS } from '../../api/resources/limits.js';
 import { nameOf, principalOf } from '../access/principal.js';
 import { Refusal, unary } from '../access/unary.js';
+import { READ_BACK_MS, write } from '../access/write.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
 import type { NodeInterests } from '../interest/node-interests.js';
@@ -36,7 +37,6 @@ import type { NodeAcks } from '../serve/node-acks.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { storeError, unavailableMessage } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
-import { commit } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 import { type Cause, historyEntries, planRollback } from './change-history.js';
 import type { Call, ChangeResult, ObjectChanges, Wanted } from './object-changes.js';
@@ -55,8 +55,6 @@ export interface AdminParts {
   readonly latest: LatestModel;
 }
 
-/** How long an applied change may take to come back through the watch before the answer is given without it. */
-const READ_BACK_MS = 1_000;
 /** With the refusal under the 3 s in which an operator is to hear that etcd is away. */
 const FIRST_LIST_MS = 2_000;
 /** Of parsing at a stretch, but for one document. */
@@ -267,17 +265,13 @@ async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitRe
 /** It stands until it is ended, whatever becomes of the node meanwhile. */
 async function drainNode(parts: AdminParts, { node, end }: DrainNodeRequest): Promise<DrainNodeResponse> {
   await requireList(parts);
-  const { client, view, keys, clock } = parts;
+  const { view, keys } = parts;
   const isDrained = view.reports.drained.has(node);
   if (!isDrained && !view.nodes.has(node))
     throw new Refusal(status.NOT_FOUND, `no node "${node}" is registered: weft status has the nodes`);
   if (isDrained !== end) return { revision: 0 };
   const value = end ? null : JSON.stringify({ requestId: randomUUID() });
-  const result = await commit(client, { expect: new Map(), writes: [{ key: keys.drained(node), value, lease: null }] });
-  if (result.kind !== 'committed')
-    throw new Refusal(status.UNAVAILABLE, 'message' in result ? result.message : `etcd did not take it: ${result.kind}`);
-  await view.reached(result.revision, clock, READ_BACK_MS);
-  return { revision: result.revision };
+  return { revision: await write(parts, [{ key: keys.drained(node), value, lease: null }]) };
 }
 
 async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
