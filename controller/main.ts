@@ -21,7 +21,7 @@ import { listenGuarded } from './access/listeners.js';
 import { createNodeIdentityService } from './access/node-identity-service.js';
 import { PodIdentity } from './access/pod-identity.js';
 import { PublishedAuthorities } from './access/published-authorities.js';
-import { lineageOf } from './access/revocations.js';
+import { revocationOf } from './access/revocations.js';
 import { createAdminService } from './admin/admin-service.js';
 import { ObjectChanges } from './admin/object-changes.js';
 import { Authority } from './ca/authority.js';
@@ -271,7 +271,7 @@ function accessOf(
             rejoinWindowMs,
             wallClock,
             joined,
-            lineageOf: async (node) => (await lineageOf(client, keys, node)).lineage,
+            revocationOf: (node) => revocationOf(client, keys, node),
           }),
     stop: async (): Promise<void> => {
       guard.close();
@@ -321,18 +321,22 @@ function compileOnChange(parts: {
   const compiler = new ModelCompiler(view);
   let problemsBefore = '';
   let isRestart = false;
+  /** An operator may wait for it, or who is told what is another. */
+  let isTold = false;
   const compile = (): void => {
     // Its end is a change of its own.
     if (view.isRestoring) return;
     const startedMs = clock.now();
     const model = compiler.compile();
     const { resources, compiled, visibility, problems } = model;
-    interests.update(compiled, visibility);
+    isTold = interests.update(compiled, visibility) || isTold;
     const tookMs = clock.now() - startedMs;
     const isFresh = isRestart || !discovery.history.isReady;
     isRestart = false;
-    const revision = view.revision;
-    const changed = isFresh ? discovery.restart(revision, resources) : discovery.publish(revision, resources);
+    const { revision, modelRevision } = view;
+    // Of the first list some deletions may be newer than all that it shows.
+    const changed = isFresh ? discovery.restart(revision, resources) : discovery.publish(modelRevision, resources, isTold);
+    isTold = false;
     metrics.compileSeconds.observe(tookMs / 1_000);
     metrics.revision.set(revision);
     metrics.resources.set(resources.length);
@@ -352,6 +356,7 @@ function compileOnChange(parts: {
   });
   view.watch((change) => {
     isRestart ||= change.restarted;
+    isTold ||= change.applied;
     if (change.model) schedule.changed();
   });
   return schedule;

@@ -61,6 +61,12 @@ class Mesh {
     return this.proxy.decide({ listener: 0, destination, source: PRODUCTPAGE, host: `${app}:9080`, ...request });
   }
 
+  /** Of the endpoint that is chosen; undefined: none. */
+  address(app: string, request: Partial<TestRequest> = {}): string | undefined {
+    const { target } = this.decide(app, request);
+    return this.generation.spec.endpoints.find(({ id }) => id === target)?.address;
+  }
+
   /** The version that answers, or the status that is answered instead. */
   version(app: string, request: Partial<TestRequest> = {}): string {
     const { target } = this.decide(app, request);
@@ -89,6 +95,28 @@ class Mesh {
 }
 
 const JASON = { headers: { 'end-user': 'jason' } };
+
+test('the rules of one that is exported to some namespaces are for their clients alone, those for connections too', () => {
+  const rules = (host: string, exportTo: string): string => `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: narrow, namespace: default}
+spec: {hosts: [${host}], exportTo: [${exportTo}], http: [{route: [{destination: {host: reviews}}]}], tcp: [{route: [{destination: {host: reviews}}]}]}`;
+  const db = `apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: default}
+spec: {clusterIP: 10.96.0.9, selector: {app: db}, ports: [{name: tcp, port: 9080}]}
+---
+apiVersion: mesh.weft.dev/v1
+kind: Workload
+metadata: {name: db, namespace: default, labels: {app: db}}
+spec: {node: a, networkNamespace: /run/netns/db, addresses: [10.1.9.1], ports: [{name: tcp, port: 9080}]}`;
+  const toDb: Partial<TestRequest> = { destination: ['10.96.0.9', 9080], opaque: true };
+  const backendOf = (host: string, exportTo: string, request: Partial<TestRequest> = {}): string | undefined =>
+    new Mesh(db, rules(host, exportTo)).address('ratings', request)?.replace(/\.\d+$/, '');
+  const [ratings, reviews] = [`10.1.${NAMES.indexOf('ratings')}`, `10.1.${NAMES.indexOf('reviews')}`];
+  expect([backendOf('ratings', '.'), backendOf('ratings', 'elsewhere')]).toEqual([reviews, ratings]);
+  expect([backendOf('db', '.', toDb), backendOf('db', 'elsewhere', toDb)]).toEqual([reviews, '10.1.9']);
+});
 
 withTestdata.describe('the Bookinfo examples', () => {
   const { test } = withTestdata;

@@ -1,6 +1,6 @@
-// Who may see what: exports of services, what Sidecars ask for, where gateways run. Reads it off the objects; what a node is told for it is the
+// Who may see what: exports of services and VirtualServices, what Sidecars ask for, where gateways run. Reads it off the objects; what a node is told for it is the
 // controller's to say. It narrows what is distributed and forbids nothing.
-import { EXPORT_TO, exportedTo, gatewayNodes, type LabelSelector, ROOT_NAMESPACE, selects } from '../resources/index.js';
+import { EXPORT_TO, exportedTo, gatewayNodes, type LabelSelector, ROOT_NAMESPACE, seenFrom, selects } from '../resources/index.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { istioGatewayName } from './istio-gateway.js';
 
@@ -35,7 +35,7 @@ export interface EgressHost {
 
 /** Null: nothing is narrowed, all nodes are told everything. */
 export function compileVisibility(
-  index: Pick<ObjectIndex, 'services' | 'namespaces' | 'nodes' | 'gateways' | 'istioGateways' | 'sidecars'>,
+  index: Pick<ObjectIndex, 'services' | 'namespaces' | 'nodes' | 'gateways' | 'istioGateways' | 'sidecars' | 'virtualServices'>,
 ): Visibility | null {
   const exports = new Map<string, readonly string[]>();
   for (const [name, { namespace, manifest }] of index.services) {
@@ -53,7 +53,11 @@ export function compileVisibility(
     if (nodes !== null) gateways.set(istioGatewayName(gateway), nodes);
   }
   const sidecars = index.sidecars.flatMap(egressOf);
-  if (exports.size + gateways.size + sidecars.length === 0) return null;
+  // For whom one is stands in its routes.
+  const isNarrowed = [...index.virtualServices.values()].some(
+    ({ namespace, manifest: { spec } }) => seenFrom(spec.exportTo ?? [], namespace) !== null,
+  );
+  if (exports.size + gateways.size + sidecars.length === 0 && !isNarrowed) return null;
   const nodeLabels = new Map([...index.nodes].map(([name, { manifest }]) => [name, manifest.metadata.labels ?? {}]));
   return { exports, sidecars, gateways, nodeLabels };
 }

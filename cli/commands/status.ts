@@ -70,7 +70,7 @@ function overview(views: readonly NodeView[], revision: number, colours: Palette
     return [
       node.draining ? `${colours.strong(node.name)} ${colours.warn('draining')}` : colours.strong(node.name),
       node.connected ? colours.good('connected') : colours.bad('lost'),
-      node.ackedRevision === revision ? String(node.ackedRevision) : colours.warn(`${node.ackedRevision} of ${revision}`),
+      node.ackedRevision >= revision ? String(node.ackedRevision) : colours.warn(`${node.ackedRevision} of ${revision}`),
       status?.capture?.mode ?? '?',
       status === null ? String(node.workloads.length) : `${captured}/${workloads.length} captured`,
       proxyState(status, colours),

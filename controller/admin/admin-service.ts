@@ -257,8 +257,8 @@ async function wait(parts: AdminParts, call: ServerUnaryCall<WaitRequest, WaitRe
   const ended = new AbortController();
   call.on('cancelled', () => ended.abort());
   const { revision, timeoutMs } = call.request;
-  // An apply that changed nothing has revision 0: what it wants is in force when the newest is.
-  const wanted = revision > 0 ? revision : parts.view.modelRevision;
+  // An apply that changed nothing has revision 0: what it wants is in force when the newest one that did is.
+  const wanted = revision > 0 ? revision : parts.view.appliedRevision;
   return parts.acks.wait(wanted, Math.min(timeoutMs, MAX_WAIT_MS), ended.signal);
 }
 
@@ -284,7 +284,7 @@ async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
       workloads.sort((a, b) => compare(a.name, b.name));
       const ackedRevision = ack?.revision ?? 0;
       // Streams of other replicas show as acks on the node's lease.
-      const connected = parts.acks.isConnected(name) || ackedRevision >= parts.modelRevision();
+      const connected = parts.acks.isConnected(name) || ackedRevision >= parts.view.appliedRevision;
       const rejected = [...(ack?.rejected ?? [])];
       return {
         ...{ name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected },

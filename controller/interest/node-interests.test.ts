@@ -56,6 +56,12 @@ spec: {parentRefs: [{${parent}}], rules: [{backendRefs: [{name: ${backend}, port
 `;
 const mirrored = (of: string, to: string): string =>
   of.replace('rules: [{', `rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: ${to}, port: 80}}}], `);
+/** For the clients of some namespaces. */
+const narrowed = (of: string, host: string, backend: string, exportTo: string): string => `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ${host.split('.')[0]}, namespace: ${of}}
+spec: {hosts: [${host}.svc.cluster.local], exportTo: [${exportTo}], http: [{route: [{destination: {host: ${backend}.svc.cluster.local}}]}]}
+`;
 const gateway = (of: string, name: string, nodes: string): string => `apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: ${name}, namespace: ${of}${nodes === '' ? '' : `, annotations: {mesh.weft.dev/node-selector: "${nodes}"}`}}
@@ -155,6 +161,27 @@ test('where routes lead is told whole, with its own routes; a gateway is told of
   expect(toldOf('n3', ...mesh)).toEqual([]);
 });
 
+test('the rules of a VirtualService go where clients of the namespaces are that it is exported to, with where they lead; others have the service alone', () => {
+  const mesh = [
+    service('shop', 'cart'),
+    service('bank', 'pay'),
+    service('bank', 'rates', '~'),
+    narrowed('shop', 'cart.shop', 'pay.bank', 'games'),
+    narrowed('bank', 'pay.bank', 'rates.bank', '., games'),
+    workload('games', 'chess', 'n1'),
+    workload('shop', 'web', 'n2'),
+    workload('bank', 'till', 'n3'),
+  ];
+  const told = (node: string): string[] => toldOf(node, ...mesh).filter((name) => !name.startsWith('WORKLOAD'));
+  const services = ['SERVICE bank/pay', 'SERVICE bank/rates', 'SERVICE shop/cart'];
+  const [cart, pay] = ['HTTP_ROUTE VirtualService/shop/cart@cart.shop:80', 'HTTP_ROUTE VirtualService/bank/pay@pay.bank:80'];
+  expect(told('n1')).toEqual([...services, pay, cart]);
+  expect(told('n2')).toEqual(['SERVICE bank/pay', 'SERVICE shop/cart']);
+  expect(told('n3')).toEqual([...services, pay]);
+  // Nothing runs there.
+  expect(told('n4')).toEqual([]);
+});
+
 test('a host of a ServiceEntry is told like a service, to whom its entry is exported and where a Sidecar asks for it by name', () => {
   const entry = (of: string, host: string, exportTo: string): string => `apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -193,6 +220,9 @@ const manifest = fc.oneof(
     .map((of) => sidecar(...of)),
   fc.tuple(name, name, name).map(([of, parent, backend]) => route(of, parent, `kind: Service, group: "", name: ${parent}`, backend)),
   fc.tuple(name, name).map(([of, backend]) => route(of, `edge-${backend}`, 'name: edge', backend)),
+  fc
+    .tuple(name, name, name, fc.constantFrom('.', '"*"', 'a', '., b'))
+    .map(([of, host, backend, to]) => narrowed(of, `${host}.${of}`, `${backend}.a`, to)),
   fc.tuple(name, fc.constantFrom('', 'kubernetes.io/hostname=n1')).map(([of, nodes]) => gateway(of, 'edge', nodes)),
 );
 const step = fc.oneof(
@@ -213,12 +243,12 @@ test('over any changes, told in any steps, a node holds what a node that comes a
       let revision = 1;
       const compile = (): void => {
         const { resources, visibility } = compileModel({ objects: [...objects.values()], running: null });
-        interests.update(resources, visibility);
+        const isOther = interests.update(resources, visibility);
         // What is kept from revision to revision is what would be made anew.
         const anew = new NodeInterests();
         anew.update(resources, visibility);
         for (const node of NODES) expect(interests.of(node).digest).toBe(anew.of(node).digest);
-        history.advance(++revision, resources.map(visible));
+        history.advance(++revision, resources.map(visible), isOther);
       };
       const tell = (node: string, interestThere: (digest: string) => Interest | null): void => {
         const state = nodes.get(node)!;

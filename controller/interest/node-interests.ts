@@ -21,14 +21,16 @@ export class NodeInterests {
   /** Of the present revision. */
   readonly #byNode = new Map<string, Interest>();
 
-  /** The model is this now. */
-  update(resources: readonly CompiledResource[], visibility: Visibility | null): void {
+  /** The model is this now. True: nodes may be told of other units than before. */
+  update(resources: readonly CompiledResource[], visibility: Visibility | null): boolean {
+    if (this.#topology === null && visibility === null) return false;
     const isSame = this.#topology !== null && isAlike(this.#resources, resources) && isDeepStrictEqual(this.#visibility, visibility);
     this.#resources = visibility === null ? [] : resources;
     this.#visibility = visibility;
-    if (isSame) return;
+    if (isSame) return false;
     this.#topology = visibility === null ? null : new Topology(resources, visibility, this.#numbers, this.#topology);
     this.#byNode.clear();
+    return true;
   }
 
   of(node: string): Interest {

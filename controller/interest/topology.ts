@@ -6,7 +6,7 @@ import type { Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { Reach } from './reach.js';
 import { NO_UNITS, type UnitNumbers, UnitSet } from './unit-set.js';
-import { gatewayUnit, parentUnits, serviceUnit, workloadsUnit } from './units.js';
+import { consumerUnit, gatewayUnit, parentUnits, serviceUnit, workloadsUnit } from './units.js';
 
 /** What runs on a node. */
 interface Place {
@@ -36,6 +36,8 @@ export class Topology {
   readonly #byHostname = new Map<string, Set<number>>();
   /** By unit: services to which the routes of it lead. */
   readonly #leads = new Map<string, Set<string>>();
+  /** By namespace: services with routes for its clients alone. */
+  readonly #consumed = new Map<string, Set<string>>();
   readonly #places = new Map<string, Place>();
   /** By node: services with endpoints there, or that it checks. */
   readonly #hosted = new Map<string, Set<string>>();
@@ -98,6 +100,8 @@ export class Topology {
 
   #addRoute({ parents }: { readonly parents: Parameters<typeof parentUnits>[0] }, backends: readonly { readonly service: string }[]): void {
     for (const unit of parentUnits(parents)) for (const { service } of backends) setIn(this.#leads, unit).add(service);
+    for (const { parent, consumerNamespace } of parents)
+      if (consumerNamespace !== '' && parent?.$case === 'service') setIn(this.#consumed, consumerNamespace).add(parent.value);
   }
 
   #addWorkload({ namespace, labels, node }: Workload, earlier: Topology | null): void {
@@ -130,7 +134,7 @@ export class Topology {
       units.addAll(this.#everyones);
       units.addAll(this.#exported.get(namespace) ?? NO_UNITS);
       if (sidecar !== null) units.keepAll(this.#asked(namespace, sidecar));
-      reach = this.#follow(units, earlier === null ? undefined : earlier.#scopes.get(key));
+      reach = this.#follow(units, namespace, earlier === null ? undefined : earlier.#scopes.get(key));
       this.#scopes.set(key, reach);
       for (const called of reach.namespaces) setIn(this.#callers, called).add(namespace);
     }
@@ -158,21 +162,34 @@ export class Topology {
   #gatewayReach(gateway: string, earlier: Topology | null): Reach {
     const units = new UnitSet();
     units.add(this.#numbers.of(gatewayUnit(gateway)));
-    return this.#follow(units, earlier === null ? undefined : earlier.#gateways.get(gateway));
+    return this.#follow(units, null, earlier === null ? undefined : earlier.#gateways.get(gateway));
   }
 
-  /** Where routes lead is seen too, and its routes, and so on: half of a service would be handled as if it had none. */
-  #follow(units: UnitSet, earlier: Reach | undefined): Reach {
+  /**
+   * Where routes lead is seen too, and its routes, and so on: half of a service would be handled as if it had none. `consumer`: the namespace that sees; of
+   * routes that are for clients of one namespace it sees its own.
+   */
+  #follow(units: UnitSet, consumer: string | null, earlier: Reach | undefined): Reach {
     const open = [...this.#leads.keys()].filter((unit) => units.has(this.#numbers.of(unit)));
+    if (consumer !== null)
+      for (const service of this.#consumed.get(consumer) ?? [])
+        if (units.has(this.#numbers.of(serviceUnit(service)))) this.#seeAsConsumer(service, consumer, units, open);
     for (let unit = open.pop(); unit !== undefined; unit = open.pop()) {
       for (const service of this.#leads.get(unit) ?? []) {
         const number = this.#numbers.of(serviceUnit(service));
         if (units.has(number) || !this.services.has(service)) continue;
         units.add(number);
         open.push(serviceUnit(service));
+        if (consumer !== null && this.#consumed.get(consumer)?.has(service) === true) this.#seeAsConsumer(service, consumer, units, open);
       }
     }
     return earlier?.units.equals(units) === true ? earlier : new Reach(units, this.#numbers, this.services);
+  }
+
+  #seeAsConsumer(service: string, consumer: string, units: UnitSet, open: string[]): void {
+    const unit = consumerUnit(service, consumer);
+    units.add(this.#numbers.of(unit));
+    open.push(unit);
   }
 }
 

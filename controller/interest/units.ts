@@ -1,5 +1,5 @@
-// What is visible together: a service with its endpoints, a gateway with its listeners, the workloads of a namespace. A route is visible where
-// one of its parents is. Pure; names no node.
+// What is visible together: a service with its endpoints, the routes that it has for the clients of one namespace, a gateway with its listeners, the
+// workloads of a namespace. A route is visible where one of its parents is. Pure; names no node.
 import type { CompiledResource } from '../../api/compile/index.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import type { RouteParent } from '../../api/gen/mesh/v1/model.js';
@@ -28,9 +28,10 @@ export function unitsOf(resource: CompiledResource): readonly string[] {
 }
 
 export function parentUnits(parents: readonly RouteParent[]): string[] {
-  const units = parents.flatMap(({ parent }) => {
+  const units = parents.flatMap(({ parent, consumerNamespace }) => {
     if (parent === undefined) return [];
-    return parent.$case === 'service' ? [serviceUnit(parent.value)] : [gatewayUnit(parent.value)];
+    if (parent.$case === 'gateway') return [gatewayUnit(parent.value)];
+    return consumerNamespace === '' ? [serviceUnit(parent.value)] : [consumerUnit(parent.value, consumerNamespace)];
   });
   return [...new Set(units)];
 }
@@ -38,6 +39,11 @@ export function parentUnits(parents: readonly RouteParent[]): string[] {
 /** `service`: "<namespace>/<name>", as of a gateway. */
 export function serviceUnit(service: string): string {
   return service;
+}
+
+/** The routes of a service that are for clients of that namespace alone. */
+export function consumerUnit(service: string, namespace: string): string {
+  return `${service} from ${namespace}`;
 }
 
 export function gatewayUnit(gateway: string): string {

@@ -82,11 +82,14 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     return resources.length;
   }
 
-  /** Returns how many resources changed. */
-  publish(revision: number, resources: readonly VisibleResource[]): number {
-    const changed = this.history.advance(revision, resources);
-    this.#pushes.clear();
-    for (const session of this.#sessions.values()) session.advance();
+  /** Returns how many resources changed. `isTold`: to be sent whatever it changes, as somebody may wait until the nodes have acked it. */
+  publish(revision: number, resources: readonly VisibleResource[], isTold: boolean): number {
+    const before = this.history.revision;
+    const changed = this.history.advance(revision, resources, isTold);
+    if (this.history.revision !== before) {
+      this.#pushes.clear();
+      for (const session of this.#sessions.values()) session.advance();
+    }
     this.#wake();
     return changed;
   }
@@ -165,7 +168,7 @@ export class DiscoveryService implements EncodedDiscoveryServer, SessionHost {
     const [compiler, digest = ''] = token.compiler.split('.');
     if (compiler !== this.#compiler || !(await this.#parts.catchUp(token.revision))) return null;
     // What the model was narrowed to there isn't known before it is compiled here.
-    if (token.revision > this.history.revision && this.history.revision < this.#parts.modelRevision())
+    if (token.revision > this.history.compiled && this.history.compiled < this.#parts.modelRevision())
       await this.#nextModel(COMPILE_WAIT_MS);
     const interest = this.#parts.interests.withDigest(digest) ?? this.#current(subscribe.node, digest);
     return interest === null ? null : { revision: token.revision, interest };

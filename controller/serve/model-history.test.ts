@@ -14,8 +14,8 @@ function told(history: ModelHistory, from: number | null) {
 test('a delta is what changed since, each resource once and as it is now', () => {
   const history = new ModelHistory();
   history.restart(10, [service('a'), service('b')]);
-  expect(history.advance(11, [service('a', '2'), service('b')])).toBe(1);
-  expect(history.advance(12, [service('a', '3'), service('b'), service('c')])).toBe(2);
+  expect(history.advance(11, [service('a', '2'), service('b')], true)).toBe(1);
+  expect(history.advance(12, [service('a', '3'), service('b'), service('c')], true)).toBe(2);
   expect(told(history, 10)).toEqual({ full: false, revision: 12, changed: ['a', 'c'], removed: [] });
   expect(history.since(10).resources[0]?.body.toString()).toBe('3');
   expect(told(history, 11)).toEqual({ full: false, revision: 12, changed: ['a', 'c'], removed: [] });
@@ -24,17 +24,22 @@ test('a delta is what changed since, each resource once and as it is now', () =>
 test('a removal is remembered, and forgotten when the resource is back', () => {
   const history = new ModelHistory();
   history.restart(10, [service('a'), service('b')]);
-  history.advance(11, [service('b')]);
+  history.advance(11, [service('b')], false);
   expect(told(history, 10)).toMatchObject({ changed: [], removed: ['a'] });
-  history.advance(12, [service('a'), service('b')]);
+  history.advance(12, [service('a'), service('b')], false);
   expect(told(history, 10)).toMatchObject({ changed: ['a'], removed: [] });
 });
 
-test('a revision that changes nothing still advances', () => {
+test('a revision that changes nothing advances where somebody waits for it, and else what was made of it is known alone', () => {
   const history = new ModelHistory();
   history.restart(10, [service('a')]);
-  expect(history.advance(11, [service('a')])).toBe(0);
+  expect(history.advance(11, [service('a')], true)).toBe(0);
   expect(told(history, 10)).toEqual({ full: false, revision: 11, changed: [], removed: [] });
+  expect(history.advance(12, [service('a')], false)).toBe(0);
+  expect(told(history, 10)).toEqual({ full: false, revision: 11, changed: [], removed: [] });
+  expect(history.compiled).toBe(12);
+  history.advance(13, [service('a', '2')], false);
+  expect(told(history, 11)).toEqual({ full: false, revision: 13, changed: ['a'], removed: [] });
 });
 
 test('a receiver that is ahead of the model is not taken back', () => {
@@ -53,7 +58,7 @@ test('from before the model’s past, or from nothing, everything is told', () =
 test('the past is bounded: what falls out of it is told in full', () => {
   const history = new ModelHistory();
   history.restart(1, []);
-  for (let revision = 2; revision <= 1_100; revision++) history.advance(revision, [service('a', String(revision))]);
+  for (let revision = 2; revision <= 1_100; revision++) history.advance(revision, [service('a', String(revision))], false);
   expect(told(history, 50).full).toBe(true);
   expect(told(history, 500)).toEqual({ full: false, revision: 1_100, changed: ['a'], removed: [] });
 });

@@ -35,6 +35,7 @@ export function resourceKey(name: ResourceName): string {
 
 export class ModelHistory {
   #revision = 0;
+  #compiled = 0;
   /** By type, then by name. */
   #sorted: readonly VisibleResource[] = [];
   /** The same, by `resourceKey`. */
@@ -46,9 +47,14 @@ export class ModelHistory {
   /** The oldest revision from which a delta can be told. */
   #floor = Number.POSITIVE_INFINITY;
 
-  /** Of the model. */
+  /** That receivers are brought to. */
   get revision(): number {
     return this.#revision;
+  }
+
+  /** Of what the model was made from: it may have changed nothing since `revision`. */
+  get compiled(): number {
+    return this.#compiled;
   }
 
   /** False before the first `restart`. */
@@ -63,13 +69,17 @@ export class ModelHistory {
     for (const resource of resources) this.#resources.set(resourceKey(resource), resource);
     this.#byUnit = null;
     this.#revision = revision;
+    this.#compiled = revision;
     this.#steps = [];
     this.#keyCount = 0;
     this.#floor = revision;
   }
 
-  /** Returns how many resources changed or went. A revision may change nothing. `resources` as in restart(). */
-  advance(revision: number, resources: readonly VisibleResource[]): number {
+  /**
+   * Returns how many resources changed or went. One that changes nothing goes to receivers where it `isTold` all the same: who joins and changes nothing
+   * for a thousand nodes is nothing to tell a thousand nodes of. `resources` as in restart().
+   */
+  advance(revision: number, resources: readonly VisibleResource[], isTold: boolean): number {
     const keys = new Map<string, readonly string[] | null>();
     const changed = (key: string, resource: VisibleResource | null): void => {
       const former = this.#resources.get(key)?.units ?? null;
@@ -95,6 +105,8 @@ export class ModelHistory {
     }
     for (const gone of before.slice(old)) changed(resourceKey(gone), null);
     this.#sorted = resources;
+    this.#compiled = revision;
+    if (keys.size === 0 && !isTold) return 0;
     this.#revision = revision;
     this.#remember({ revision, keys });
     return keys.size;

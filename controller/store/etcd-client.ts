@@ -1,11 +1,11 @@
-// The connection to etcd: etcd3's pool and generated stubs, called raw. Owns deadlines, the choice of a member, login, and errors with a
+// The calls to etcd: etcd3's generated stubs, called raw. Owns deadlines, the choice of a member, login, and errors with a
 // code. Uses none of etcd3's own watcher, lease, login, retry or circuit breaker: they lose events or hang (docs/controller.md says which).
 
-import { type CallOptions, type ClientDuplexStream, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import type { IOptions, IRangeRequest, IRangeResponse } from 'etcd3';
-import { ConnectionPool } from 'etcd3/lib/connection-pool.js';
+import { type CallOptions, type Client, type ClientDuplexStream, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+import type { IRangeRequest, IRangeResponse } from 'etcd3';
 import { failureReason } from '../../api/grpc/failure.js';
 import { messageOf } from '../../api/message-of.js';
+import { EtcdConnection, type EtcdService } from './etcd-connection.js';
 
 /** A call that failed. `code` is gRPC's; `mayBeApplied` is false only if the request certainly did nothing. */
 export class StoreError extends Error {
@@ -47,7 +47,6 @@ export interface EtcdClientOptions {
   readonly random?: () => number;
 }
 
-type Service = 'KV' | 'Watch' | 'Lease' | 'Auth';
 type UnaryStub = (
   request: unknown,
   metadata: Metadata,
@@ -55,26 +54,14 @@ type UnaryStub = (
   done: (error: ServiceError | null, response: unknown) => void,
 ) => void;
 type StreamStub = (metadata: Metadata) => ClientDuplexStream<unknown, unknown>;
-type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 
 const DEFAULT_DEADLINE_MS = 2_000;
-/** Above any watch response: 1,000 revisions of 1.5 MiB don't come in one thanks to fragments, but one fragment may pass gRPC's 4 MiB. */
-const MAX_MESSAGE_BYTES = 128 * 1024 * 1024;
-
 const NO_SECRETS: EtcdSecrets = { tls: () => ({ ca: null, client: null }), login: () => null };
-
-/** etcd3's policies retry writes and open circuits; this one only calls. */
-const callOnce: Policy = {
-  _altReturn: undefined as never,
-  onSuccess: () => ({ dispose: () => {} }),
-  onFailure: () => ({ dispose: () => {} }),
-  execute: async (call) => call({ signal: new AbortController().signal }),
-};
 
 /** One etcd server, and what is open to it. */
 interface Member {
   readonly endpoint: string;
-  pool: ConnectionPool;
+  connection: EtcdConnection;
   readonly streams: Set<ClientDuplexStream<unknown, unknown>>;
 }
 
@@ -92,7 +79,7 @@ export class EtcdClient {
   constructor({ endpoints, secrets = NO_SECRETS, random = Math.random }: EtcdClientOptions) {
     this.endpoints = endpoints.join(', ');
     this.#secrets = secrets;
-    this.#members = endpoints.map((endpoint) => ({ endpoint, pool: connectTo(endpoint, secrets), streams: new Set() }));
+    this.#members = endpoints.map((endpoint) => ({ endpoint, connection: connectTo(endpoint, secrets), streams: new Set() }));
     this.#current = Math.floor(random() * endpoints.length);
   }
 
@@ -103,15 +90,15 @@ export class EtcdClient {
     this.#leave(member);
     try {
       const fresh = connectTo(member.endpoint, this.#secrets);
-      member.pool.close();
-      member.pool = fresh;
+      member.connection.close();
+      member.connection = fresh;
     } catch {
       // Secrets are being replaced: those of before still may do, and the next failure comes here again.
     }
   }
 
   /** Throws StoreError. Tries every member while the request certainly hasn't left, and once more with a new login if it was refused for its token. */
-  async call<Response>(service: Service, method: string, request: unknown, deadlineMs = DEFAULT_DEADLINE_MS): Promise<Response> {
+  async call<Response>(service: EtcdService, method: string, request: unknown, deadlineMs = DEFAULT_DEADLINE_MS): Promise<Response> {
     const deadline = Date.now() + deadlineMs;
     let isLoginNew = false;
     for (let attempt = 1; ; attempt++) {
@@ -138,25 +125,31 @@ export class EtcdClient {
   }
 
   /**
-   * A raw stream; it ends when its member is left. With `hasleader` etcd ends it when the member loses its quorum, instead of going silent.
+   * A raw stream, until drop(); it ends when its member is left. With `hasleader` etcd ends it when the member loses its quorum, instead of going silent.
    * Rejects with StoreError.
    */
-  async stream<Request, Response>(service: Service, method: string): Promise<ClientDuplexStream<Request, Response>> {
+  async stream<Request, Response>(service: EtcdService, method: string): Promise<ClientDuplexStream<Request, Response>> {
     const member = this.#member;
     const metadata = (await this.#authorise(member, Date.now() + DEFAULT_DEADLINE_MS)).clone();
     metadata.set('hasleader', 'true');
-    return member.pool.withConnection(service, ({ client }) => {
-      const stub = Reflect.get(client, method) as StreamStub;
-      const stream = stub.call(client, metadata);
-      member.streams.add(stream);
-      stream.once('close', () => member.streams.delete(stream));
-      return stream as ClientDuplexStream<Request, Response>;
-    });
+    const client = clientOf(member, service);
+    const stub = Reflect.get(client, method) as StreamStub;
+    const stream = stub.call(client, metadata);
+    member.streams.add(stream);
+    return stream as ClientDuplexStream<Request, Response>;
+  }
+
+  /** Of a stream that ended too: nothing of it is heard any more, nor kept. */
+  drop<Request, Response>(stream: ClientDuplexStream<Request, Response>): void {
+    for (const { streams } of this.#members) streams.delete(stream as ClientDuplexStream<unknown, unknown>);
+    stream.removeAllListeners();
+    stream.on('error', () => {});
+    stream.cancel();
   }
 
   /** Idempotent. Open streams end. */
   close(): void {
-    for (const { pool } of this.#members) pool.close();
+    for (const { connection } of this.#members) connection.close();
   }
 
   get #member(): Member {
@@ -206,52 +199,33 @@ export class EtcdClient {
 /** `deadline` is a Date.now(). */
 function callOf<Response>(
   member: Member,
-  service: Service,
+  service: EtcdService,
   method: string,
   request: unknown,
   metadata: Metadata,
   deadline: number,
 ): Promise<Response> {
-  return member.pool.withConnection(
-    service,
-    ({ client }) =>
-      new Promise<Response>((resolve, reject) => {
-        const stub = Reflect.get(client, method) as UnaryStub;
-        stub.call(client, request, metadata, { deadline }, (error, response) => {
-          if (error === null) resolve(response as Response);
-          else reject(storeError(error));
-        });
-      }),
-  );
-}
-
-function connectTo(endpoint: string, secrets: EtcdSecrets): ConnectionPool {
-  return new ConnectionPool({
-    hosts: [endpoint],
-    ...(endpoint.startsWith('https:') ? { credentials: credentialsOf(secrets.tls()) } : {}),
-    faultHandling: { global: callOnce, host: () => callOnce },
-    grpcOptions: {
-      // etcd by default (--grpc-keepalive-min-time 5s) closes connections that ping more often: with pings every 2 s
-      // it closed a watch that was idle for less than 9 s. The reflector's probe finds a silent etcd sooner; these find a connection that reconnect() left behind.
-      'grpc.keepalive_time_ms': 6_000,
-      'grpc.keepalive_timeout_ms': 2_000,
-      'grpc.initial_reconnect_backoff_ms': 100,
-      'grpc.min_reconnect_backoff_ms': 100,
-      'grpc.max_reconnect_backoff_ms': 1_000,
-      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-      'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-      'grpc.enable_http_proxy': 0,
-      'grpc.enable_retries': 0,
-      // A replica's connections are its own: two clients in one process must not share a half-open one.
-      'grpc.use_local_subchannel_pool': 1,
-    },
+  return new Promise<Response>((resolve, reject) => {
+    const client = clientOf(member, service);
+    const stub = Reflect.get(client, method) as UnaryStub;
+    stub.call(client, request, metadata, { deadline }, (error, response) => {
+      if (error === null) resolve(response as Response);
+      else reject(storeError(error));
+    });
   });
 }
 
-function credentialsOf({ ca, client }: EtcdTls): NonNullable<IOptions['credentials']> {
-  // etcd3 declares a root to be needed; the stub below takes null for the system's.
-  const rootCertificate = ca as Buffer;
-  return client === null ? { rootCertificate } : { rootCertificate, privateKey: client.key, certChain: client.cert };
+/** Throws StoreError when the client is closed. */
+function clientOf({ connection }: Member, service: EtcdService): Client {
+  try {
+    return connection.client(service);
+  } catch (error) {
+    throw new StoreError(status.CANCELLED, messageOf(error), false);
+  }
+}
+
+function connectTo(endpoint: string, secrets: EtcdSecrets): EtcdConnection {
+  return new EtcdConnection(endpoint, endpoint.startsWith('https:') ? secrets.tls() : null);
 }
 
 /** Words of grpc-js where no connection was made, so that nothing was sent. */

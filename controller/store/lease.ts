@@ -102,9 +102,7 @@ export class Leases {
 
   /** Everyone who waits hears of it; the next call opens a new stream. */
   #fail(stream: KeepAliveStream, error: StoreError): void {
-    stream.removeAllListeners();
-    stream.on('error', () => {});
-    stream.cancel();
+    this.#client.drop(stream);
     this.#stream = null;
     const waiters = [...this.#waiters.values()].flat();
     this.#waiters.clear();

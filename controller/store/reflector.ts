@@ -19,6 +19,8 @@ export interface EntryChange {
   readonly key: string;
   /** null: deleted. */
   readonly entry: Entry | null;
+  /** That did it; of a deletion that was worked out, that of the list. */
+  readonly revision: number;
 }
 
 export interface ChangeBatch {
@@ -141,9 +143,9 @@ export class Reflector {
   #replace(listed: Map<string, Entry>, revision: number, clusterId: string): void {
     const restarted = this.#clusterId !== '' && (this.#clusterId !== clusterId || revision < this.#revision);
     const changes: EntryChange[] = [];
-    for (const key of this.entries.keys()) if (!listed.has(key)) changes.push({ key, entry: null });
+    for (const key of this.entries.keys()) if (!listed.has(key)) changes.push({ key, entry: null, revision });
     for (const [key, entry] of listed) {
-      if (restarted || this.entries.get(key)?.modRevision !== entry.modRevision) changes.push({ key, entry });
+      if (restarted || this.entries.get(key)?.modRevision !== entry.modRevision) changes.push({ key, entry, revision: entry.modRevision });
     }
     this.#clusterId = clusterId;
     this.#needsList = false;
@@ -193,9 +195,7 @@ export class Reflector {
       cancelTimer();
       this.#stream = null;
       // Late events of a stream that was given up must not be applied, nor its errors be thrown.
-      stream.removeAllListeners();
-      stream.on('error', () => {});
-      stream.cancel();
+      this.#client.drop(stream);
     }
   }
 
@@ -238,7 +238,7 @@ export class Reflector {
       const at = Number(event.kv.mod_revision);
       if (at <= this.#revision) continue;
       revision = at;
-      changes.push({ key: event.kv.key.toString(), entry: isDelete(event) ? null : entryOf(event.kv) });
+      changes.push({ key: event.kv.key.toString(), entry: isDelete(event) ? null : entryOf(event.kv), revision: at });
     }
     if (changes.length > 0) this.#deliver(revision, changes, false, false);
   }

@@ -55,10 +55,13 @@ export interface RunningWorkload {
   readonly modRevision: number;
 }
 
-/** What a batch touched; `model` if objects or running workloads changed, or might have. */
+/** What a batch touched. */
 export interface ViewChange {
   readonly revision: number;
+  /** Objects, or what nodes and sources report, changed or might have. */
   readonly model: boolean;
+  /** Among it something that an operator did, who may wait until the nodes have the revision, whatever it changes for them. */
+  readonly applied: boolean;
   /** Those that registered, went or acked. */
   readonly nodes: ReadonlySet<string>;
   readonly relisted: boolean;
@@ -106,11 +109,14 @@ export class StoreView {
   readonly audit = new Map<string, AuditRecord>();
   /** As `audit`. */
   readonly refusals = new Map<string, AuditRecord>();
-  /** The newest revision that touched the model's input. */
+  /** The newest revision that touched the model's input, the same at every replica; after a list it may be older than what was deleted since. */
   modelRevision = 0;
+  /** Of those the newest one that an operator made. */
+  appliedRevision = 0;
   /** A backup is being restored: the maps hold no whole state, so none may be told. */
   isRestoring = false;
   #incarnation = '';
+  #isListed = false;
   readonly #reflector: Reflector;
   readonly #keys: Keyspace;
   readonly #log: ViewLog;
@@ -189,16 +195,26 @@ export class StoreView {
   }
 
   #apply(batch: ChangeBatch): void {
-    let model = batch.relisted;
-    const nodes = new Set<string>();
-    for (const change of batch.changes) model = this.#applyOne(change, nodes) || model;
     const { revision, relisted, restarted } = batch;
-    if (model) this.modelRevision = revision;
-    for (const watcher of [...this.#watchers]) watcher({ revision, model, nodes, relisted, restarted });
+    // The first list may be empty, and is a model all the same.
+    let [model, applied] = [restarted || !this.#isListed, false];
+    if (restarted) this.modelRevision = this.appliedRevision = 0;
+    this.#isListed = true;
+    const nodes = new Set<string>();
+    for (const change of batch.changes) {
+      const touched = this.#applyOne(change, nodes);
+      if (touched === null) continue;
+      model = true;
+      this.modelRevision = Math.max(this.modelRevision, change.revision);
+      if (touched !== 'applied') continue;
+      applied = true;
+      this.appliedRevision = Math.max(this.appliedRevision, change.revision);
+    }
+    for (const watcher of [...this.#watchers]) watcher({ revision, model, applied, nodes, relisted, restarted });
   }
 
-  /** True if the key belongs to the model's input. */
-  #applyOne({ key, entry }: EntryChange, nodes: Set<string>): boolean {
+  /** What of the model's input it is; null: nothing. */
+  #applyOne({ key, entry }: EntryChange, nodes: Set<string>): 'applied' | 'reported' | null {
     if (key === this.#keys.incarnation) this.#incarnation = entry?.value.toString() ?? '';
     if (key === this.#keys.authority) {
       this.authority = this.#read(key, entry?.value, readAuthority);
@@ -206,79 +222,79 @@ export class StoreView {
     }
     if (key === this.#keys.restoring) {
       this.isRestoring = entry !== null;
-      return true;
+      return 'applied';
     }
     const parsed = this.#keys.parse(key);
     switch (parsed.kind) {
       case 'object': {
         if (parsed.source === 'dns') {
           setOrDelete(this.resolved, parsed.ref.name, this.#read(key, entry?.value, readResolved));
-          return true;
+          return 'reported';
         }
         const record = this.#read(key, entry?.value, readObject);
         if (record === null || entry === null) this.objects.delete(key);
         else this.objects.set(key, { ref: parsed.ref, record, modRevision: entry.modRevision, source: parsed.source });
-        return true;
+        return parsed.source === '' ? 'applied' : 'reported';
       }
       case 'running': {
         const state = this.#read(key, entry?.value, readRunning);
         if (state === null || entry === null) this.running.delete(key);
         else this.running.set(key, { node: parsed.node, state, modRevision: entry.modRevision });
-        return true;
+        return 'reported';
       }
       case 'history': {
         const record = this.#read(key, entry?.value, readHistory);
         if (record === null || entry === null) this.history.delete(key);
         else this.history.set(key, { record, revision: entry.modRevision, bytes: entry.value.length });
-        return false;
+        return null;
       }
       case 'leader':
         if (entry === null) this.leaders.delete(parsed.election);
         else this.leaders.add(parsed.election);
-        return false;
+        return null;
       case 'instance': {
         const state = this.#read(key, entry?.value, readInstance);
         const instance = state === null ? null : { node: parsed.node, state };
         replaceIn(this.#instances, parsed.service, `${parsed.node}/${parsed.id}`, instance);
-        return true;
+        return 'reported';
       }
       case 'failing': {
         const detail = this.#read(key, entry?.value, readFailing);
         const others = (this.#failing.get(parsed.service)?.get(parsed.id) ?? []).filter(({ node }) => node !== parsed.node);
         const all = detail === null ? others : [...others, { node: parsed.node, detail }];
         replaceIn(this.#failing, parsed.service, parsed.id, all.length === 0 ? null : all);
-        return true;
+        return 'reported';
       }
       case 'node':
         nodes.add(parsed.node);
         setOrDelete(this.nodes, parsed.node, this.#read(key, entry?.value, readNode));
-        return this.#placeNode(parsed.node);
+        return this.#placeNode(parsed.node) ? 'reported' : null;
       case 'ack':
         nodes.add(parsed.node);
         setOrDelete(this.acks, parsed.node, this.#read(key, entry?.value, readAck));
-        return false;
+        return null;
       case 'join-token':
         setOrDelete(this.joinTokens, parsed.id, this.#read(key, entry?.value, readJoinToken));
-        return false;
+        return null;
       case 'operator':
         setOrDelete(this.operators, parsed.name, this.#read(key, entry?.value, readOperator));
-        return false;
+        return null;
       case 'revoked':
         setOrDelete(this.revocations, parsed.node, this.#read(key, entry?.value, readRevocation));
-        return false;
+        return null;
       case 'drained': {
         const drained = new Set(this.#drained);
         if (entry === null) drained.delete(parsed.node);
         else drained.add(parsed.node);
         this.#drained = drained;
-        return true;
+        return 'applied';
       }
       case 'audit':
       case 'refusals':
         setOrDelete(this[parsed.kind], key, this.#read(key, entry?.value, readAudit));
-        return false;
+        return null;
       case 'other':
-        return false;
+        return null;
     }
   }
 

@@ -1,5 +1,7 @@
 // The store layer against real etcd, and against what goes wrong between them.
+import { readdirSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { status } from '@grpc/grpc-js';
 import { beforeEach, expect, jest, test } from '@jest/globals';
 import { systemClock } from '../../controller/clock.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
@@ -8,6 +10,7 @@ import { Leases } from '../../controller/store/lease.js';
 import { commit, MAX_OPERATIONS, type Write } from '../../controller/store/transaction.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { eventually } from '../lab/proxy-process.js';
 import { StoreRecorder } from './store-recorder.js';
 
 jest.setTimeout(60_000);
@@ -185,6 +188,25 @@ test('SIGSTOP of etcd is noticed, and what was written afterwards comes', async 
   await recorder.up(2);
   const revision = await put('after');
   await recorder.until('the key', () => recorder.reflector.revision === revision);
+});
+
+test('what was open to a silent etcd is closed when it is left, though nobody closes the other side', async () => {
+  const isOpen = (): number => readdirSync('/proc/self/fd').length;
+  const key = Buffer.from('/t/');
+  await client.range({ key });
+  const before = isOpen();
+  etcd.pause();
+  for (let attempt = 0; attempt < 8; attempt++) {
+    await expect(client.range({ key }, 50)).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
+    client.reconnect();
+  }
+  expect(isOpen()).toBeGreaterThanOrEqual(before + 7);
+  await eventually(
+    () => Promise.resolve(isOpen()),
+    (count) => count <= before + 1,
+  );
+  etcd.resume();
+  expect((await client.range({ key })).kvs).toEqual([]);
 });
 
 test('an idle watch keeps its connection: etcd takes no offence at our pings', async () => {

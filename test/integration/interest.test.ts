@@ -2,6 +2,9 @@
 import { beforeEach, expect, jest, test } from '@jest/globals';
 import type { ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
+import { EtcdClient } from '../../controller/store/etcd-client.js';
+import { Keyspace } from '../../controller/store/keys.js';
+import { commit } from '../../controller/store/transaction.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { eventually } from '../lab/proxy-process.js';
@@ -20,11 +23,14 @@ jest.setTimeout(30_000);
 
 let etcd: TestEtcd;
 let controller: TestController;
+let store: EtcdClient;
 const closing = closesAfterEach();
 
 beforeEach(async () => {
   etcd = await startEtcd();
   closing.push(() => etcd.stop());
+  store = new EtcdClient({ endpoints: [etcd.endpoint] });
+  closing.push(() => store.close());
   controller = await startTestController(etcd.endpoint);
   closing.push(() => controller.stop());
 });
@@ -66,6 +72,20 @@ async function remove(kind: string, namespace: string, name: string): Promise<nu
     controller.admin.delete({ objects: [{ kind, namespace, name }], asOf: 0 }, done),
   );
   return revision;
+}
+
+async function keysOf(): Promise<string[]> {
+  const { kvs } = await store.range({ key: Buffer.from('/weft/'), range_end: Buffer.from('/weft0'), keys_only: true });
+  return kvs.map(({ key }) => key.toString());
+}
+
+/** Written again as it stands, past every controller. */
+async function touched(kind: string, namespace: string, name: string): Promise<number> {
+  const key = new Keyspace('/weft').object({ kind, namespace, name });
+  const [found] = (await store.range({ key: Buffer.from(key) })).kvs;
+  const result = await commit(store, { expect: new Map(), writes: [{ key, value: found?.value ?? null, lease: null }] });
+  if (result.kind !== 'committed') throw new Error(result.kind);
+  return result.revision;
 }
 
 const reached = (of: TestNode, revision: number): Promise<void> => of.until(`revision ${revision}`, () => of.revision >= revision);
@@ -133,6 +153,10 @@ test('who comes back is told the difference, what it is not told any more includ
   expect(back.responses.some(({ full }) => full)).toBe(false);
   expect(back.responses.flatMap(({ removed }) => removed)).toEqual([{ type: ResourceType.SERVICE, name: 'bank/rates' }]);
   expect(back.named(ResourceType.SERVICE)).toEqual(['bank/pay']);
+  // The audit log's entry comes behind what was applied: of what is written behind a token another replica can't tell that it changed nothing.
+  await eventually(keysOf, (keys) => keys.filter((key) => key.startsWith('/weft/audit/')).length === 2);
+  const newest = await touched('Service', 'shop', 'cart');
+  await reached(back, newest);
   back.close();
 
   const other = await startTestController(etcd.endpoint);
@@ -143,9 +167,9 @@ test('who comes back is told the difference, what it is not told any more includ
     () => same.close(),
     () => stale.close(),
   );
-  await reached(same, later);
+  await reached(same, newest);
   expect(same.responses[0]).toMatchObject({ full: false, resources: [], removed: [] });
-  await reached(stale, later);
+  await reached(stale, newest);
   expect(stale.responses[0]).toMatchObject({ full: true, resources: [] });
 });
 
@@ -180,6 +204,23 @@ test('nodes that are told the same share what is encoded, and what is not for a 
   for (const each of nodes) await reached(each, revision);
   expect((await encodings()) - before).toBe(2);
   expect(nodes.map((each) => each.responses.at(-1)?.resources.length)).toEqual([1, 1, 0]);
+});
+
+test('nodes that join and change nothing for others push nothing to them; an apply that changes nothing is acked all the same', async () => {
+  await compiled(service('shop', 'cart', '*'));
+  const one = node('n1');
+  await reached(one, 1);
+  const registrations = Array.from({ length: 20 }, (_, index) => new TestRegistration(controller.address, `late-${index}`));
+  for (const registration of registrations) closing.push(() => registration.close());
+  await eventually(
+    () => ask<ListNodesResponse>((done) => controller.admin.listNodes({}, done)),
+    (answer) => answer.nodes.length === 20,
+  );
+  const told = one.responses.length;
+  const revision = await applied('apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {a: b}}\n');
+  await reached(one, revision);
+  expect(one.responses.slice(told).map(({ revision: of, resources }) => [of, resources.length])).toEqual([[revision, 0]]);
+  expect(one.responses.slice(1, told)).toEqual([]);
 });
 
 test('weft status and weft routes say what a node is told of', async () => {

@@ -237,8 +237,7 @@ class Scopes {
 
   /** Routes of consumers are for scopes of their own, which come behind all others: addConsumers(). */
   addService(cluster: Cluster, clusterRow: number, routes: Routes): void {
-    const requests = routes.requests.filter((route) => consumersOf(route, cluster).length === 0);
-    this.addScope(cluster, clusterRow, { requests, connections: routes.connections }, '');
+    this.addScope(cluster, clusterRow, routesFor('', routes, cluster), '');
   }
 
   /** A route's hostnames mean nothing here: the destination is known (GAMMA). */
@@ -257,14 +256,16 @@ class Scopes {
     this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? plainRow : -1, 0);
   }
 
-  /** For clients of a namespace that has routes to the service, those alone count. The service's own scope is `clusterRow`. */
+  /** For clients of a namespace that has routes of its own to the service, no others of their sort count. The service's own scope is `clusterRow`. */
   addConsumers(cluster: Cluster, clusterRow: number, routes: Routes): void {
-    const namespaces = new Set(routes.requests.flatMap((route) => consumersOf(route, cluster)));
+    const namespaces = new Set([...routes.requests, ...routes.connections].flatMap(({ parents }) => consumersOf(parents, cluster)));
     for (const namespace of [...namespaces].sort()) {
       this.rows[clusterRow * SCOPE_WORDS + ScopeWord.HasConsumers] = 1;
       this.consumers.push({ scope: clusterRow, namespace, own: this.rows.length / SCOPE_WORDS });
-      const requests = routes.requests.filter((route) => consumersOf(route, cluster).includes(namespace));
-      this.addScope(cluster, clusterRow, { requests, connections: routes.connections }, namespace);
+      const [own, others] = [routesFor(namespace, routes, cluster), routesFor('', routes, cluster)];
+      const requests = own.requests.length > 0 ? own.requests : others.requests;
+      const connections = own.connections.length > 0 ? own.connections : others.connections;
+      this.addScope(cluster, clusterRow, { requests, connections }, namespace);
     }
   }
 
@@ -363,7 +364,7 @@ function entranceOf({ protocol, port, rateLimits, filters }: Listener): Entrance
 }
 
 /** Namespaces whose clients alone the route is for; none: it is for all. */
-function consumersOf({ parents }: HttpRoute, { service, port }: Cluster): string[] {
+function consumersOf(parents: HttpRoute['parents'], { service, port }: Cluster): string[] {
   const name = `${service.namespace}/${service.name}`;
   return parents.flatMap((parent) =>
     parent.consumerNamespace !== '' &&
@@ -373,6 +374,15 @@ function consumersOf({ parents }: HttpRoute, { service, port }: Cluster): string
       ? [parent.consumerNamespace]
       : [],
   );
+}
+
+/** `consumer` empty: those that are for no namespace's clients alone. */
+function routesFor(consumer: string, { requests, connections }: Routes, cluster: Cluster): Routes {
+  const isMeant = ({ parents }: WithParents): boolean => {
+    const consumers = consumersOf(parents, cluster);
+    return consumer === '' ? consumers.length === 0 : consumers.includes(consumer);
+  };
+  return { requests: requests.filter(isMeant), connections: connections.filter(isMeant) };
 }
 
 /** Those for requests and those for whole connections. */
