@@ -148,12 +148,14 @@ export const stringMatch = withRule(
   (value, report) => checkOneOf(value, MATCHES, report),
 );
 
-/** A name of the DNS, its first label perhaps "*" or beginning with it; or an address. */
-const HOST = /^(\*|\*?[A-Za-z0-9_-]*(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*)\.?$/;
-export const wildcardHost = filled('a host name, a wildcard such as *.shop.example, or an address', 253).refine(
-  (value) => isIP(value) !== 0 || (HOST.test(value) && value !== '.'),
-  { error: ({ input }) => `expected a host name, a wildcard such as *.shop.example, or an address, found ${describe(input)}` },
-);
+/** A name of the DNS, its first label perhaps "*" or beginning with it, its last one no number; or an address. */
+const HOST = /^(\*|\*?-?[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*\.?$/;
+export function isWildcardHost(value: string): boolean {
+  return isIP(value) !== 0 || (HOST.test(value) && !value.startsWith('-') && !/\.[0-9]+$/.test(value));
+}
+export const wildcardHost = filled('a host name, a wildcard such as *.shop.example, or an address', 253).refine((value) => value === '' || isWildcardHost(value), {
+  error: ({ input }) => `expected a host name, a wildcard such as *.shop.example, or an address, found ${describe(input)}`,
+});
 
 export const ipOrCidr = z.string().refine((value) => isIP(value) !== 0 || cidr.safeParse(value).success, {
   error: ({ input }) => `expected an address or a CIDR such as 10.0.0.0/8, found ${describe(input)}`,
@@ -163,8 +165,8 @@ export const portSelector = fields({ number: portNumber });
 
 /** A service of the mesh, perhaps one subset of it. */
 export const destination = fields({
-  host: wildcardHost,
-  subset: text('the name of a subset', /^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/, 63).optional(),
+  host: wildcardHost.refine((value) => value !== '*', { error: 'the host "*" is no destination: name one' }),
+  subset: text('the name of a subset (letters, digits and "-")', /^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$/, 63).optional(),
   port: portSelector.optional(),
 });
 

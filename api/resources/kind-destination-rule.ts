@@ -9,7 +9,6 @@ import {
   goDurationOrZero,
   istioKind,
   listOf,
-  mapOf,
   percentNumber,
   portSelector,
   uint32,
@@ -33,7 +32,7 @@ import {
   wholeNumber,
   withRule,
 } from './schema.js';
-import { cookieAttribute, cookieName, cookiePart, headerName } from './syntax.js';
+import { cookieAttribute, cookieName, cookiePart, headerName, labels } from './syntax.js';
 
 const count = wholeNumber(0, 2_147_483_647);
 
@@ -183,10 +182,14 @@ const policy = {
   tls: notActedOn('TLS to endpoints; a BackendTLSPolicy is', clientTls),
 };
 
+const portPolicy = withRule(fields({ ...policy, port: portSelector }), ({ port: _, ...settings }, report) =>
+  atLeastOne('loadBalancer, connectionPool, outlierDetection or tls beside the port')(settings, report),
+);
+
 const trafficPolicy = withRule(
   fields({
     ...policy,
-    portLevelSettings: unique(listOf(fields({ ...policy, port: portSelector }), 4096), 'ports', ['port'], (item) =>
+    portLevelSettings: unique(listOf(portPolicy, 4096), 'ports', ['port'], (item) =>
       isUnchecked(item.port) && typeof item.port.number === 'number' ? String(item.port.number) : null,
     ).optional(),
     tunnel: notActedOn(
@@ -201,7 +204,7 @@ const trafficPolicy = withRule(
 
 const subset = fields({
   name: destination.shape.subset.unwrap(),
-  labels: mapOf(z.string()).optional(),
+  labels: labels.optional(),
   trafficPolicy: trafficPolicy.optional(),
 });
 

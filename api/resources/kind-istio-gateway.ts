@@ -1,15 +1,16 @@
 // networking.istio.io Gateway and Sidecar: which ports a proxy of Istio opens, and for which hosts; of a Sidecar its hosts are acted on. Owner: Istio API and its webhook's validation.
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import {
   destination,
   istioKind,
+  isWildcardHost,
   itemsOf,
   labelsSelector,
   listOf,
   portProtocol,
   selectorLabels,
   serverTls,
-  wildcardHost,
 } from './istio-common.js';
 import { connectionPool } from './kind-destination-rule.js';
 import {
@@ -23,20 +24,24 @@ import {
   text,
   textOf,
   type Unchecked,
+  unique,
   withRule,
 } from './schema.js';
 
-/** "namespace/host", the namespace perhaps "*" or "."; for gateways it may be left out. */
-const NAMESPACE = /^(\*|\.|~|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$/;
+/** "namespace/host", the namespace perhaps "*" or "."; for gateways it may be left out, for Sidecars be nobody's ("~"). Hosts are whole names. */
+const NAMESPACE = /^(\*|\.|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$/;
 
-function scopedHost(needsNamespace: boolean) {
-  const expected = needsNamespace ? 'namespace/host, such as ./* or shop/catalog.shop.svc.cluster.local' : 'a host, or namespace/host';
+function scopedHost(isOfSidecar: boolean) {
+  const expected = isOfSidecar
+    ? 'namespace/host, such as ./* or shop/catalog.shop.svc.cluster.local'
+    : 'a host such as shop.example.com, or namespace/host';
   return z.string().refine(
     (value) => {
       const [first = '', second, ...rest] = value.split('/');
-      if (rest.length > 0 || (second === undefined && needsNamespace)) return false;
+      if (rest.length > 0 || (second === undefined && isOfSidecar)) return false;
       const [namespace, host] = second === undefined ? ['*', first] : [first, second];
-      return NAMESPACE.test(namespace) && wildcardHost.safeParse(host).success;
+      const isNamespace = NAMESPACE.test(namespace) || (isOfSidecar && namespace === '~');
+      return isNamespace && isWildcardHost(host) && (host === '*' || host.includes('.') || isIP(host) !== 0);
     },
     { error: ({ input }) => `expected ${expected}, found ${describe(input)}` },
   );
@@ -49,10 +54,14 @@ const port = fields({
   targetPort: portNumber.optional(),
 });
 
+const bindAddress = z.string().refine((value) => value === '' || isIP(value) !== 0 || /^unix:\/\/(\/|@).+/.test(value), {
+  error: ({ input }) => `expected an address or unix:///path, found ${describe(input)}`,
+});
+
 const server = withRule(
   fields({
     port,
-    bind: z.string().optional(),
+    bind: bindAddress.optional(),
     hosts: z.array(scopedHost(false)).min(1).max(1024),
     tls: serverTls.optional(),
     defaultEndpoint: z.string().optional(),
@@ -67,8 +76,9 @@ function checkServer(value: Unchecked, report: Report): void {
   if (isTls && value.tls === undefined) report(['tls'], `required by protocol ${protocol}`);
   const { tls } = value;
   if (!isUnchecked(tls)) return;
-  if (!isTls && protocol !== '' && tls.mode !== undefined)
-    report(['tls', 'mode'], `a port of protocol ${protocol} ends no TLS: expected HTTPS or TLS, or httpsRedirect alone`);
+  const [setting] = Object.keys(tls).filter((field) => field !== 'httpsRedirect' || !/^(HTTP|HTTP2|GRPC|GRPC-WEB)$/.test(protocol));
+  if (!isTls && protocol !== '' && setting !== undefined)
+    report(['tls', setting], `a port of protocol ${protocol} ends no TLS: expected HTTPS or TLS, or httpsRedirect alone with HTTP`);
   if (isTls && tls.httpsRedirect === true)
     report(['tls', 'httpsRedirect'], `not with protocol ${protocol}: plain HTTP alone is redirected`);
 }
@@ -101,7 +111,8 @@ const sidecarPort = fields({
   targetPort: portNumber.optional(),
 });
 const captureMode = choice(['DEFAULT', 'IPTABLES', 'NONE']);
-const ENDPOINT = /^(unix:\/\/(\/|@).+|(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):[0-9]{1,5})$/;
+const ENDPOINT =
+  /^(unix:\/\/(\/|@).+|(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))$/;
 
 const ingress = fields({
   port: sidecarPort.required({ number: true }),
@@ -131,7 +142,12 @@ export const sidecarKind = istioKind(
   withRule(
     fields({
       workloadSelector: labelsSelector.optional(),
-      ingress: notActedOn(ofListener, listOf(ingress)),
+      ingress: notActedOn(
+        ofListener,
+        unique(listOf(ingress), 'ports', ['port'], ({ port: of }) =>
+          isUnchecked(of) && typeof of.number === 'number' ? String(of.number) : null,
+        ),
+      ),
       egress: listOf(egress).optional(),
       inboundConnectionPool: notActedOn('limits of inbound connections', connectionPool),
       outboundTrafficPolicy: fields({
@@ -139,7 +155,9 @@ export const sidecarKind = istioKind(
         egressProxy: notActedOn('a proxy for other destinations', destination),
       }).optional(),
     }),
-    ({ egress: list }, report) => {
+    ({ egress: list, ingress: inbound, inboundConnectionPool: pool, outboundTrafficPolicy: outbound }, report) => {
+      if (itemsOf(list).length + itemsOf(inbound).length === 0 && pool === undefined && outbound === undefined)
+        report([], 'says nothing: expected egress, ingress or outboundTrafficPolicy');
       const catchAll = itemsOf(list).flatMap((item, index) => (item.port === undefined ? [index] : []));
       const second = catchAll[1];
       if (second !== undefined) report(['egress', second], `item ${catchAll[0]} has no port either: one alone stands for all other ports`);

@@ -7,6 +7,7 @@ import {
   filled,
   ipOrCidr,
   istioKind,
+  isWildcardHost,
   itemsOf,
   labelsSelector,
   listOf,
@@ -69,7 +70,7 @@ function checkEntry(value: Unchecked, report: Report): void {
       report(['address'], 'expected an absolute path or an abstract socket (unix://@name) after unix://');
     if (path.endsWith('/')) report(['address'], `expected a socket, found the directory ${describe(path)}`);
     if (value.ports !== undefined) report(['ports'], 'not with a unix socket, which has none');
-  } else if (isIP(address) === 0 && !wildcardHost.safeParse(address).success) {
+  } else if (isIP(address) === 0 && (address.includes('*') || !isWildcardHost(address))) {
     report(['address'], `expected an address, a host name or unix:///path, found ${describe(address)}`);
   }
 }
@@ -130,12 +131,31 @@ function checkServiceEntry(value: Unchecked, report: Report): void {
       if (typeof host === 'string' && host.includes('*'))
         report(['hosts', index], `a wildcard can't be resolved: expected endpoints, or a whole name, with resolution ${resolution}`);
     });
+  checkEndpointPorts(value, report);
+  if (resolution !== 'NONE' && Array.isArray(value.hosts) && value.hosts.length > 1 && itemsOf(value.ports).some(isOfBytes))
+    report(['hosts', 1], 'connections to a port of bytes name no host: they are taken to be for the first one', 'warning');
   if (resolution === 'STATIC')
     itemsOf(endpoints).forEach((item, index) => {
       const address = textOf(item, 'address') ?? '';
       if (address !== '' && !address.startsWith('unix://') && isIP(address) === 0)
         report(['endpoints', index, 'address'], `expected an address with resolution STATIC, found ${describe(address)}`);
     });
+}
+
+/** One whose protocol names no host. */
+function isOfBytes(of: Unchecked): boolean {
+  return /^(TCP|UDP|MONGO|REDIS|MYSQL|)$/.test((textOf(of, 'protocol') ?? '').toUpperCase());
+}
+
+function checkEndpointPorts(value: Unchecked, report: Report): void {
+  const names = itemsOf(value.ports).map((each) => textOf(each, 'name'));
+  itemsOf(value.endpoints).forEach((item, index) => {
+    if ((textOf(item, 'address') ?? '').startsWith('unix://') && names.length !== 1)
+      report(['endpoints', index, 'address'], `a unix socket stands for one port, found ${names.length} (spec.ports)`);
+    for (const name of isUnchecked(item.ports) ? Object.keys(item.ports) : [])
+      if (!names.includes(name))
+        report(['endpoints', index, 'ports', name], `no port of the entry has the name ${describe(name)} (spec.ports)`);
+  });
 }
 
 export const serviceEntryKind = istioKind(

@@ -7,6 +7,7 @@ import {
   filled,
   flag,
   goDuration,
+  goDurationMs,
   goDurationOrZero,
   ipOrCidr,
   istioKind,
@@ -15,7 +16,6 @@ import {
   mapOf,
   percentage,
   regex,
-  selectorLabels,
   stringMatch,
   wildcardHost,
 } from './istio-common.js';
@@ -33,7 +33,7 @@ import {
   wholeNumber,
   withRule,
 } from './schema.js';
-import { authority, headerName, headerValue, pathText } from './syntax.js';
+import { authority, headerName, headerValue, labels, pathText } from './syntax.js';
 
 const gatewayName = text('mesh, the name of a Gateway, or namespace/name', /^([a-z0-9.-]+\/)?[a-z0-9][a-z0-9.-]*$/, 317);
 const gateways = listOf(gatewayName).optional();
@@ -49,7 +49,7 @@ const matchOfHttp = withRule(
     withoutHeaders: mapOf(stringMatch).optional(),
     queryParams: mapOf(stringMatch).optional(),
     port: portNumber.optional(),
-    sourceLabels: selectorLabels.optional(),
+    sourceLabels: labels.optional(),
     sourceNamespace: z.string().optional(),
     gateways,
     ignoreUriCase: flag,
@@ -65,18 +65,19 @@ const matchOfHttp = withRule(
   },
 );
 
-/** Or a pseudo-header, such as :authority. */
-const changedHeader = text('the name of a header', /^:?[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/, 256);
-const changedHeaders = z.record(changedHeader, headerValue(16_384, 0), {
-  error: (issue) => (issue.code === 'invalid_key' ? 'expected the name of a header' : undefined),
+/** Of pseudo-headers :authority alone can be given, and that to a request. */
+const headerOfRequest = text('the name of a header', /^(:authority|[A-Za-z0-9!#$%&'*+\-.^_`|~]+)$/, 256);
+const removedHeader = headerName.refine((name) => name.toLowerCase() !== 'host', {
+  error: 'every request has a host: it can be set, not removed',
 });
 
-const headerChanges = fields({
-  set: changedHeaders.optional(),
-  add: changedHeaders.optional(),
-  remove: listOf(changedHeader).optional(),
-});
-const headers = fields({ request: headerChanges.optional(), response: headerChanges.optional() });
+const changesOf = (name: typeof headerOfRequest | typeof headerName) => {
+  const values = z.record(name, headerValue(16_384, 0), {
+    error: (issue) => (issue.code === 'invalid_key' ? 'expected the name of a header' : undefined),
+  });
+  return fields({ set: values.optional(), add: values.optional(), remove: listOf(removedHeader).optional() });
+};
+const headers = fields({ request: changesOf(headerOfRequest).optional(), response: changesOf(headerName).optional() });
 const weight = wholeNumber(0, 2_147_483_647).optional();
 
 /** Several of them share what there is: some weight must be left. */
@@ -179,7 +180,11 @@ const corsPolicy = fields({
   allowMethods: listOf(choice([...METHODS, '*'])).optional(),
   allowHeaders: listOf(z.union([z.literal('*'), headerName], { error: 'expected the name of a header or "*"' })).optional(),
   exposeHeaders: listOf(z.union([z.literal('*'), headerName], { error: 'expected the name of a header or "*"' })).optional(),
-  maxAge: goDurationOrZero.optional(),
+  maxAge: goDurationOrZero
+    .refine((value) => (goDurationMs(value) ?? 0) % 1000 === 0, {
+      error: ({ input }) => `expected whole seconds, found ${describe(input)}`,
+    })
+    .optional(),
   allowCredentials: flag,
   unmatchedPreflights: choice(['UNSPECIFIED', 'FORWARD', 'IGNORE']).optional(),
 });
@@ -228,7 +233,7 @@ function checkHttp(value: Unchecked, report: Report): void {
 const connectionMatch = {
   destinationSubnets: listOf(ipOrCidr).optional(),
   port: portNumber.optional(),
-  sourceLabels: selectorLabels.optional(),
+  sourceLabels: labels.optional(),
   gateways,
   sourceNamespace: z.string().optional(),
 };
@@ -260,13 +265,23 @@ function checkSpec(value: Unchecked, report: Report): void {
   const bound = Array.isArray(value.gateways) ? (value.gateways as unknown[]) : [];
   const isOfMesh = bound.length === 0 || bound.includes('mesh');
   hosts.forEach((host, index) => {
-    if (hosts.indexOf(host) < index) report(['hosts', index], `${describe(host)} is there already`);
+    const earlier = hosts.slice(0, index).find((other) => isSameHost(other, host));
+    if (earlier !== undefined)
+      report(
+        ['hosts', index],
+        earlier === host ? `${describe(host)} is there already` : `${describe(host)} meets ${describe(earlier)}: one of them is enough`,
+      );
     if (host === '*' && isOfMesh) report(['hosts', index], 'the host "*" is for gateways alone: expected gateways without mesh');
   });
   if (itemsOf(value.http).length + itemsOf(value.tls).length + itemsOf(value.tcp).length === 0)
     report(['http'], 'required: http, tls or tcp');
   if (hosts.length === 0) checkDelegate(value, bound, report);
   itemsOf(value.tls).forEach((rule, index) => void checkServerNames(rule, index, hosts, report));
+}
+
+/** A wildcard is every host that it covers. */
+function isSameHost(one: unknown, other: unknown): boolean {
+  return typeof one === 'string' && typeof other === 'string' && (covers(one, other) || covers(other, one));
 }
 
 /** Without hosts it is what another VirtualService delegates to. */

@@ -4,8 +4,9 @@ import { durationMs, findKind, formatFinding, KINDS, nearestName, parseManifests
 import { manifestKind } from './kinds.js';
 
 function findingsOf(kind: string, body: string): string[] {
-  const apiVersion = KINDS.find((definition) => definition.kind === kind)?.apiVersion ?? '';
-  const content = `apiVersion: ${apiVersion}\nkind: ${kind}\n${body.includes('metadata:') ? '' : 'metadata: {name: a}\n'}${body}\n`;
+  const definition = KINDS.find((each) => each.kind === kind);
+  const written = definition === undefined ? kind : manifestKind(definition);
+  const content = `apiVersion: ${definition?.apiVersion ?? ''}\nkind: ${written}\n${body.includes('metadata:') ? '' : 'metadata: {name: a}\n'}${body}\n`;
   const { findings, warnings } = parseManifests([{ name: 'f', content }]);
   return [...findings, ...warnings].map((finding) => formatFinding({ ...finding, file: '', line: 0 }).replace(/^: /, ''));
 }
@@ -13,6 +14,8 @@ function findingsOf(kind: string, body: string): string[] {
 const route = (rule: string) => `spec: {rules: [${rule}]}`;
 const match = (text: string) => route(`{matches: [${text}]}`);
 const rule = (text: string) => `spec: {hosts: [a], http: [{${text}}]}`;
+const server = (text: string, protocol = 'HTTP') => `spec: {servers: [{port: {number: 80, name: p, protocol: ${protocol}}, ${text}}]}`;
+const entry = (text: string, port = '') => `spec: {hosts: [a.b], ports: [{number: 80, name: a, protocol: HTTP}, ${port}], ${text}}`;
 const modifier = (text: string) => route(`{filters: [{type: RequestHeaderModifier, requestHeaderModifier: ${text}}]}`);
 
 describe('accepted', () => {
@@ -208,6 +211,72 @@ describe('refused', () => {
       'HTTPRoute',
       route('{filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: "/a\\r\\nx: y"}}}]}'),
       'requestRedirect.path.replaceFullPath: expected the text of a path, without spaces and control characters',
+    ],
+    ['VirtualService', rule('route: [{destination: {host: "*"}}]'), 'destination.host: the host "*" is no destination'],
+    ['VirtualService', rule('route: [{destination: {host: a, subset: v1.2}}]'), 'destination.subset: expected the name of a subset'],
+    ['VirtualService', rule('route: [{destination: {host: a_b}}]'), 'destination.host: expected a host name'],
+    ['VirtualService', rule('route: [{destination: {host: -a.b}}]'), 'destination.host: expected a host name'],
+    ['VirtualService', rule('route: [{destination: {host: a.b.7}}]'), 'destination.host: expected a host name'],
+    ['VirtualService', rule('match: [{sourceLabels: {"a b": c}}], route: [{destination: {host: a}}]'), 'sourceLabels'],
+    ['VirtualService', rule('route: [{destination: {host: a}}], headers: {request: {set: {":path": /}}}'), 'expected the name of a header'],
+    [
+      'VirtualService',
+      rule('route: [{destination: {host: a}}], headers: {response: {set: {":authority": a}}}'),
+      'expected the name of a header',
+    ],
+    ['VirtualService', rule('route: [{destination: {host: a}}], headers: {request: {remove: [Host]}}'), 'it can be set, not removed'],
+    [
+      'VirtualService',
+      rule('route: [{destination: {host: a}}], corsPolicy: {maxAge: 1500ms}'),
+      'maxAge: expected whole seconds, found "1500ms"',
+    ],
+    [
+      'VirtualService',
+      'spec: {hosts: ["*.shop.example", a.shop.example], gateways: [g], http: [{route: [{destination: {host: a}}]}]}',
+      'spec.hosts[1]: "a.shop.example" meets "*.shop.example": one of them is enough',
+    ],
+    [
+      'DestinationRule',
+      'spec: {host: a, trafficPolicy: {portLevelSettings: [{port: {number: 80}}]}}',
+      'portLevelSettings[0]: says nothing: expected loadBalancer',
+    ],
+    [
+      'DestinationRule',
+      'spec: {host: a, subsets: [{name: v1, labels: {version: "v 1"}}]}',
+      'subsets[0].labels.version: expected a label value',
+    ],
+    ['Sidecar', 'spec: {workloadSelector: {labels: {app: a}}}', 'spec: says nothing: expected egress, ingress or outboundTrafficPolicy'],
+    ['Sidecar', 'spec: {egress: [{hosts: [./reviews]}]}', 'expected namespace/host'],
+    [
+      'Sidecar',
+      'spec: {ingress: [{port: {number: 80}, defaultEndpoint: "127.0.0.1:80"}, {port: {number: 80}, defaultEndpoint: "127.0.0.1:81"}]}',
+      'spec.ingress[1].port: ports must be unique',
+    ],
+    ['Sidecar', 'spec: {ingress: [{port: {number: 80}, defaultEndpoint: "127.0.0.1:65536"}]}', 'expected 127.0.0.1:PORT'],
+    ['IstioGateway', server('hosts: [reviews]'), 'servers[0].hosts[0]: expected a host such as shop.example.com, or namespace/host'],
+    ['IstioGateway', server('hosts: [~/a.b]'), 'servers[0].hosts[0]: expected a host'],
+    ['IstioGateway', server('bind: everywhere, hosts: [a.b]'), 'servers[0].bind: expected an address or unix:///path'],
+    ['IstioGateway', server('hosts: [a.b], tls: {httpsRedirect: true}', 'TCP'), 'a port of protocol TCP ends no TLS'],
+    [
+      'IstioGateway',
+      server('hosts: [a.b], tls: {credentialName: c}'),
+      'servers[0].tls.credentialName: a port of protocol HTTP ends no TLS',
+    ],
+    ['ServiceEntry', entry('resolution: DNS, endpoints: [{address: "*.a.b"}]'), 'endpoints[0].address: expected an address, a host name'],
+    [
+      'ServiceEntry',
+      entry('resolution: STATIC, endpoints: [{address: 192.0.2.1, ports: {https: 8443}}]'),
+      'endpoints[0].ports.https: no port of the entry has the name "https"',
+    ],
+    [
+      'ServiceEntry',
+      entry('resolution: STATIC, endpoints: [{address: "unix:///run/a"}]', '{number: 81, name: b, protocol: HTTP}'),
+      'endpoints[0].address: a unix socket stands for one port, found 2',
+    ],
+    [
+      'ServiceEntry',
+      entry('resolution: DNS', '{number: 81, name: b, protocol: TCP}').replace('[a.b]', '[a.b, c.d]'),
+      'spec.hosts[1]: connections to a port of bytes name no host',
     ],
     ['VirtualService', rule('redirect: {uri: "/a b"}'), 'spec.http[0].redirect.uri: expected the text of a path'],
     ['VirtualService', rule('redirect: {authority: a@b}'), 'spec.http[0].redirect.authority: expected a host name, perhaps with a port'],

@@ -12,6 +12,7 @@ import {
   type ListAuthoritiesResponse,
   type ListJoinTokensResponse,
   type ListOperatorsResponse,
+  type ListRevokedNodesResponse,
   Role,
   type WhoAmIResponse,
 } from '../../api/gen/mesh/v1/access.js';
@@ -69,7 +70,9 @@ export function tokenCommand(): Command {
 
 export function nodeCommand(): Command {
   const revoke = new Command('revoke')
-    .description('Make every certificate that the node got until now worth nothing; its streams end. It joins anew with a token.')
+    .description(
+      'Make every certificate that the node got until now worth nothing; its streams end. It joins anew with a join token made afterwards; with its pod’s token, in Kubernetes, once it is admitted.',
+    )
     .argument('<node>')
     .option('--away', 'also where no node of that name is registered now')
     .action(async (node: string, { away = false }: { readonly away?: boolean }, self: Command) => {
@@ -77,7 +80,24 @@ export function nodeCommand(): Command {
       await access(context, (client, ...tail) => client.revokeNode({ node, away }, ...tail));
       context.print(`certificates of node ${node} revoked`);
     });
-  return new Command('node').description('Certificates of nodes.').addCommand(revoke);
+  const admit = new Command('admit')
+    .description('Let a revoked node of Kubernetes join by its pod’s token again. Certificates from before stay worth nothing.')
+    .argument('<node>')
+    .action(async (node: string, _: unknown, self: Command) => {
+      const context = contextOf(self);
+      await access(context, (client, ...tail) => client.admitNode({ node }, ...tail));
+      context.print(`node ${node} admitted`);
+    });
+  const revoked = new Command('revoked')
+    .description('Show the nodes that were revoked.')
+    .addOption(jsonOption())
+    .action(async ({ output }: JsonFlags, self: Command) => {
+      const context = contextOf(self);
+      const { nodes } = await access<ListRevokedNodesResponse>(context, (client, ...tail) => client.listRevokedNodes({}, ...tail));
+      const rows = nodes.map(({ node, atMs, admitted }) => [node, instant(atMs), admitted ? 'join token or pod' : 'join token']);
+      show(context, output, { nodes }, ['NODE', 'REVOKED', 'JOINS BY'], rows, 'no node was revoked');
+    });
+  return new Command('node').description('Certificates of nodes.').addCommand(revoke).addCommand(admit).addCommand(revoked);
 }
 
 interface CreateOperator {

@@ -4,6 +4,8 @@ import { status } from '@grpc/grpc-js';
 import { pinOf, tokenText } from '../../api/access/names.js';
 import {
   type AccessServer,
+  type AdmitNodeRequest,
+  type AdmitNodeResponse,
   type AuditEntry,
   type CreateJoinTokenRequest,
   type CreateJoinTokenResponse,
@@ -20,6 +22,8 @@ import {
   type ListJoinTokensResponse,
   type ListOperatorsRequest,
   type ListOperatorsResponse,
+  type ListRevokedNodesRequest,
+  type ListRevokedNodesResponse,
   type NodeExplainRequest,
   type NodeStatusRequest,
   type Operator,
@@ -37,7 +41,7 @@ import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Authority, type AuthorityView, parsePublicKey } from '../ca/authority.js';
 import type { Clock } from '../clock.js';
 import { nodeNameFault } from '../node-name.js';
-import type { JoinTokenRecord, OperatorRecord, OperatorRole } from '../store/access-records.js';
+import type { JoinTokenRecord, OperatorRecord, OperatorRole, RevocationRecord } from '../store/access-records.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
 import type { StoreView } from '../store/view.js';
@@ -47,7 +51,7 @@ import type { ControllerIdentity } from './controller-identity.js';
 import type { JoinTokens } from './join-tokens.js';
 import { askNode, forStatus, toExplain } from './node-status-client.js';
 import { nameOf, principalOf } from './principal.js';
-import { lineageOf } from './revocations.js';
+import { revocationOf } from './revocations.js';
 import { Refusal, unary } from './unary.js';
 import { READ_BACK_MS, write } from './write.js';
 
@@ -114,6 +118,13 @@ export function createAccessService(parts: AccessParts): AccessServer {
       await revokeNode(parts, request);
       return {};
     }),
+    admitNode: unary<AdmitNodeRequest, AdmitNodeResponse>(async ({ request: { node } }) => {
+      await admitNode(parts, node);
+      return {};
+    }),
+    listRevokedNodes: unary<ListRevokedNodesRequest, ListRevokedNodesResponse>(async () => ({
+      nodes: [...view.revocations].map(([node, { atMs, isBarred }]) => ({ node, atMs, admitted: !isBarred })),
+    })),
     listAuthorities: unary<ListAuthoritiesRequest, ListAuthoritiesResponse>(async () => shownAuthorities(authorityOf(parts))),
     rotateAuthority: unary<RotateAuthorityRequest, ListAuthoritiesResponse>(async ({ request }) => {
       const authority = authorityOf(parts);
@@ -159,7 +170,7 @@ async function revokeNode(parts: AccessParts, { node, away }: RevokeNodeRequest)
   authorityOf(parts);
   checkNodeName(node);
   const key = keys.revoked(node);
-  const { lineage, revision } = await lineageOf(client, keys, node);
+  const { lineage, revision } = await revocationOf(client, keys, node);
   // A token gives a certificate again to the key that it was used with.
   const useless = await tokens.keysFor(node);
   const isKnown = away || revision > 0 || useless.length > 0 || (await client.range({ key: Buffer.from(keys.node(node)) })).kvs.length > 0;
@@ -167,9 +178,22 @@ async function revokeNode(parts: AccessParts, { node, away }: RevokeNodeRequest)
     const message = `no node "${node}" is registered, and there is no join token for it (weft status has the nodes): if it is switched off, say so with --away`;
     throw new Refusal(status.NOT_FOUND, message);
   }
-  const value = JSON.stringify({ atMs: wallClock(), lineage: lineage + 1, requestId: randomUUID() });
+  const record: RevocationRecord = { atMs: wallClock(), lineage: lineage + 1, isBarred: true };
+  const value = JSON.stringify({ ...record, requestId: randomUUID() });
   const writes = [{ key, value, lease: null }, ...useless.map((token) => ({ key: token, value: null, lease: null }))];
   await write(parts, writes, new Map([[key, revision]]));
+}
+
+/** Certificates from before stay worth nothing. */
+async function admitNode(parts: AccessParts, node: string): Promise<void> {
+  const { client, keys } = parts;
+  authorityOf(parts);
+  checkNodeName(node);
+  const { revision, isBarred, ...revocation } = await revocationOf(client, keys, node);
+  if (revision === 0) throw new Refusal(status.NOT_FOUND, `node "${node}" was never revoked (weft node revoked has those that were)`);
+  if (!isBarred) return;
+  const value = JSON.stringify({ ...revocation, isBarred: false, requestId: randomUUID() });
+  await write(parts, [{ key: keys.revoked(node), value, lease: null }], new Map([[keys.revoked(node), revision]]));
 }
 
 async function createOperator(

@@ -46,6 +46,7 @@ test('who may call what', () => {
       return `${path.replace('/mesh.v1.', '')}: ${may.map(([name]) => name).join(' ')}`;
     });
   expect(table).toEqual([
+    'Access/AdmitNode: admin local',
     'Access/CreateJoinToken: admin local',
     'Access/CreateOperator: admin local',
     'Access/DeleteOperator: admin local',
@@ -53,6 +54,7 @@ test('who may call what', () => {
     'Access/ListAuthorities: admin local',
     'Access/ListJoinTokens: admin local',
     'Access/ListOperators: admin local',
+    'Access/ListRevokedNodes: admin local',
     'Access/NodeExplain: viewer operator admin local',
     'Access/NodeStatus: viewer operator admin local',
     'Access/RevokeJoinToken: admin local',

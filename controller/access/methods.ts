@@ -72,6 +72,8 @@ method(AccessService.createOperator, 'admin', ({ name, role, publicKey }) => {
 method(AccessService.listOperators, 'admin');
 method(AccessService.deleteOperator, 'admin', ({ name }) => name);
 method(AccessService.revokeNode, 'admin', ({ node }) => node);
+method(AccessService.admitNode, 'admin', ({ node }) => node);
+method(AccessService.listRevokedNodes, 'admin');
 method(AccessService.listAuthorities, 'admin');
 method(AccessService.rotateAuthority, 'admin', ({ immediately }) => (immediately ? 'immediately' : 'step by step'));
 method(AccessService.nodeStatus, 'viewer');

@@ -7,6 +7,7 @@ import { RENEWAL_CONTEXT } from '../../api/access/names.js';
 import type { JoinRequest, NodeCertificate, NodeIdentityServer, RenewRequest } from '../../api/gen/mesh/v1/access.js';
 import { type Authority, parsePublicKey } from '../ca/authority.js';
 import { nodeNameFault } from '../node-name.js';
+import type { RevocationRecord } from '../store/access-records.js';
 import { type Authenticator, bearerOf } from './authenticator.js';
 import type { JoinTokens } from './join-tokens.js';
 import type { PodIdentity } from './pod-identity.js';
@@ -18,7 +19,7 @@ export interface NodeIdentityParts {
   readonly authenticator: Authenticator;
   readonly tokens: JoinTokens;
   /** As etcd has it, not the view. Throws StoreError. */
-  readonly lineageOf: (node: string) => Promise<number>;
+  readonly revocationOf: (node: string) => Promise<Pick<RevocationRecord, 'lineage' | 'isBarred'>>;
   /** Null: no Kubernetes. */
   readonly pods: PodIdentity | null;
   /** For so long after its end a certificate still renews itself. */
@@ -58,13 +59,15 @@ async function proveByCredential(parts: NodeIdentityParts, { node, publicKey }: 
   if (credential === null)
     throw new Refusal(status.UNAUTHENTICATED, 'no join token: give the agent one by --join-token-file (weft token create)');
   // Before the proof: whoever is revoked after it is so with what follows from it.
-  const lineage = await parts.lineageOf(node);
+  const { lineage, isBarred } = await parts.revocationOf(node);
   if (parts.pods?.isLikely(credential) === true) {
     const found = await parts.pods.nodeOf(credential);
     if (found.kind === 'unavailable') throw new Refusal(status.UNAVAILABLE, found.message);
     if (found.kind === 'refused') throw new Refusal(status.UNAUTHENTICATED, found.message);
     if (found.node !== node)
       throw new Refusal(status.PERMISSION_DENIED, `the service account token is of a pod on node "${found.node}", not on "${node}"`);
+    // Every pod there has such a token: what an administrator took from the node nobody gives back by starting one.
+    if (isBarred) throw new Refusal(status.PERMISSION_DENIED, `node ${node} was revoked: weft node admit ${node} lets its pods join again`);
     return { node, key, lineage, by: 'kubernetes' };
   }
   const use = await parts.tokens.use(credential, node, key);

@@ -43,6 +43,8 @@ export interface RevocationRecord {
   readonly atMs: number;
   /** How often the node has been revoked: certificates of an earlier lineage are worth nothing. */
   readonly lineage: number;
+  /** It does not join by its pod's token, which nobody gave it on purpose. */
+  readonly isBarred: boolean;
 }
 
 /** Under <prefix>/audit/<time>-<id>. */
@@ -74,7 +76,7 @@ const operator = z.object({
   expiresAtMs: z.number(),
   createdBy: z.string(),
 });
-const revocation = z.object({ atMs: z.number(), lineage: z.number().default(1) });
+const revocation = z.object({ atMs: z.number(), lineage: z.number().default(1), isBarred: z.boolean().default(false) });
 const audit = z.object({
   atMs: z.number(),
   actor: z.string(),

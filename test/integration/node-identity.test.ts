@@ -374,4 +374,16 @@ test('in Kubernetes the agent joins by its service account’s token: as the nod
   writeFileSync(join(mesh.folder, 'ca.crt'), published);
   await mesh.agent('--service-account-token-file', join(mesh.folder, 'token'), '--controller-ca', join(mesh.folder, 'ca.crt'));
   await mesh.nodeIsConnected('n1');
+
+  // Revoked is revoked: its pods have their tokens still, and any other pod there would get one too.
+  const at = ['--controller', mesh.socket];
+  expect(await mesh.cli('node', 'revoke', 'n1', ...at)).toMatchObject({ code: 0 });
+  await mesh.audited(({ method, result }) => method === 'NodeIdentity/Join' && result === 'PERMISSION_DENIED');
+  expect((await refusedWith(joinBy('a.b.1', 'n1'))).details).toContain('node n1 was revoked: weft node admit n1 lets its pods join again');
+  expect((await mesh.cli('node', 'revoked', ...at)).stdout).toMatch(/^n1 .* join token$/m);
+  expect((await joinBy('a.b.2', 'n2')).answer.certificate).toContain('BEGIN CERTIFICATE');
+  expect((await mesh.cli('node', 'admit', 'n9', ...at)).stderr).toContain('node "n9" was never revoked');
+  expect(await mesh.cli('node', 'admit', 'n1', ...at)).toMatchObject({ code: 0, stdout: 'node n1 admitted\n' });
+  await mesh.nodeIsConnected('n1');
+  expect((await mesh.cli('node', 'revoked', ...at)).stdout).toMatch(/^n1 .* join token or pod$/m);
 });

@@ -156,6 +156,28 @@ export interface RevokeNodeRequest {
 export interface RevokeNodeResponse {
 }
 
+export interface AdmitNodeRequest {
+  node: string;
+}
+
+export interface AdmitNodeResponse {
+}
+
+export interface ListRevokedNodesRequest {
+}
+
+export interface ListRevokedNodesResponse {
+  nodes: RevokedNode[];
+}
+
+export interface RevokedNode {
+  node: string;
+  /** When it was last. */
+  atMs: number;
+  /** It may join by its pod's token. */
+  admitted: boolean;
+}
+
 export interface ListAuthoritiesRequest {
 }
 
@@ -1572,6 +1594,281 @@ export const RevokeNodeResponse: MessageFns<RevokeNodeResponse> = {
   },
 };
 
+function createBaseAdmitNodeRequest(): AdmitNodeRequest {
+  return { node: "" };
+}
+
+export const AdmitNodeRequest: MessageFns<AdmitNodeRequest> = {
+  encode(message: AdmitNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdmitNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmitNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AdmitNodeRequest>): AdmitNodeRequest {
+    return AdmitNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AdmitNodeRequest>): AdmitNodeRequest {
+    const message = createBaseAdmitNodeRequest();
+    message.node = object.node ?? "";
+    return message;
+  },
+};
+
+function createBaseAdmitNodeResponse(): AdmitNodeResponse {
+  return {};
+}
+
+export const AdmitNodeResponse: MessageFns<AdmitNodeResponse> = {
+  encode(_: AdmitNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AdmitNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdmitNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<AdmitNodeResponse>): AdmitNodeResponse {
+    return AdmitNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<AdmitNodeResponse>): AdmitNodeResponse {
+    const message = createBaseAdmitNodeResponse();
+    return message;
+  },
+};
+
+function createBaseListRevokedNodesRequest(): ListRevokedNodesRequest {
+  return {};
+}
+
+export const ListRevokedNodesRequest: MessageFns<ListRevokedNodesRequest> = {
+  encode(_: ListRevokedNodesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRevokedNodesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRevokedNodesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListRevokedNodesRequest>): ListRevokedNodesRequest {
+    return ListRevokedNodesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListRevokedNodesRequest>): ListRevokedNodesRequest {
+    const message = createBaseListRevokedNodesRequest();
+    return message;
+  },
+};
+
+function createBaseListRevokedNodesResponse(): ListRevokedNodesResponse {
+  return { nodes: [] };
+}
+
+export const ListRevokedNodesResponse: MessageFns<ListRevokedNodesResponse> = {
+  encode(message: ListRevokedNodesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.nodes) {
+      RevokedNode.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListRevokedNodesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListRevokedNodesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodes.push(RevokedNode.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListRevokedNodesResponse>): ListRevokedNodesResponse {
+    return ListRevokedNodesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListRevokedNodesResponse>): ListRevokedNodesResponse {
+    const message = createBaseListRevokedNodesResponse();
+    message.nodes = object.nodes?.map((e) => RevokedNode.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRevokedNode(): RevokedNode {
+  return { node: "", atMs: 0, admitted: false };
+}
+
+export const RevokedNode: MessageFns<RevokedNode> = {
+  encode(message: RevokedNode, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.atMs !== 0) {
+      writer.uint32(16).int64(message.atMs);
+    }
+    if (message.admitted !== false) {
+      writer.uint32(24).bool(message.admitted);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokedNode {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokedNode();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.atMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.admitted = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<RevokedNode>): RevokedNode {
+    return RevokedNode.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokedNode>): RevokedNode {
+    const message = createBaseRevokedNode();
+    message.node = object.node ?? "";
+    message.atMs = object.atMs ?? 0;
+    message.admitted = object.admitted ?? false;
+    return message;
+  },
+};
+
 function createBaseListAuthoritiesRequest(): ListAuthoritiesRequest {
   return {};
 }
@@ -2351,7 +2648,7 @@ export const AccessService = {
       Buffer.from(DeleteOperatorResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DeleteOperatorResponse => DeleteOperatorResponse.decode(value),
   },
-  /** Certificates that the node got until now are worth nothing; it joins anew. */
+  /** Certificates that the node got until now are worth nothing. It joins anew by a join token made afterwards; by its pod's token not before AdmitNode. */
   revokeNode: {
     path: "/mesh.v1.Access/RevokeNode" as const,
     requestStream: false as const,
@@ -2360,6 +2657,27 @@ export const AccessService = {
     requestDeserialize: (value: Buffer): RevokeNodeRequest => RevokeNodeRequest.decode(value),
     responseSerialize: (value: RevokeNodeResponse): Buffer => Buffer.from(RevokeNodeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RevokeNodeResponse => RevokeNodeResponse.decode(value),
+  },
+  /** A revoked node may prove itself by its pod's token again. */
+  admitNode: {
+    path: "/mesh.v1.Access/AdmitNode" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AdmitNodeRequest): Buffer => Buffer.from(AdmitNodeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AdmitNodeRequest => AdmitNodeRequest.decode(value),
+    responseSerialize: (value: AdmitNodeResponse): Buffer => Buffer.from(AdmitNodeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AdmitNodeResponse => AdmitNodeResponse.decode(value),
+  },
+  listRevokedNodes: {
+    path: "/mesh.v1.Access/ListRevokedNodes" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListRevokedNodesRequest): Buffer =>
+      Buffer.from(ListRevokedNodesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListRevokedNodesRequest => ListRevokedNodesRequest.decode(value),
+    responseSerialize: (value: ListRevokedNodesResponse): Buffer =>
+      Buffer.from(ListRevokedNodesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListRevokedNodesResponse => ListRevokedNodesResponse.decode(value),
   },
   listAuthorities: {
     path: "/mesh.v1.Access/ListAuthorities" as const,
@@ -2422,8 +2740,11 @@ export interface AccessServer extends UntypedServiceImplementation {
   createOperator: handleUnaryCall<CreateOperatorRequest, CreateOperatorResponse>;
   listOperators: handleUnaryCall<ListOperatorsRequest, ListOperatorsResponse>;
   deleteOperator: handleUnaryCall<DeleteOperatorRequest, DeleteOperatorResponse>;
-  /** Certificates that the node got until now are worth nothing; it joins anew. */
+  /** Certificates that the node got until now are worth nothing. It joins anew by a join token made afterwards; by its pod's token not before AdmitNode. */
   revokeNode: handleUnaryCall<RevokeNodeRequest, RevokeNodeResponse>;
+  /** A revoked node may prove itself by its pod's token again. */
+  admitNode: handleUnaryCall<AdmitNodeRequest, AdmitNodeResponse>;
+  listRevokedNodes: handleUnaryCall<ListRevokedNodesRequest, ListRevokedNodesResponse>;
   listAuthorities: handleUnaryCall<ListAuthoritiesRequest, ListAuthoritiesResponse>;
   rotateAuthority: handleUnaryCall<RotateAuthorityRequest, ListAuthoritiesResponse>;
   /** What the node says of itself: a controller asks it, for operators are unknown to nodes. */
@@ -2539,7 +2860,7 @@ export interface AccessClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DeleteOperatorResponse) => void,
   ): ClientUnaryCall;
-  /** Certificates that the node got until now are worth nothing; it joins anew. */
+  /** Certificates that the node got until now are worth nothing. It joins anew by a join token made afterwards; by its pod's token not before AdmitNode. */
   revokeNode(
     request: RevokeNodeRequest,
     callback: (error: ServiceError | null, response: RevokeNodeResponse) => void,
@@ -2554,6 +2875,37 @@ export interface AccessClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RevokeNodeResponse) => void,
+  ): ClientUnaryCall;
+  /** A revoked node may prove itself by its pod's token again. */
+  admitNode(
+    request: AdmitNodeRequest,
+    callback: (error: ServiceError | null, response: AdmitNodeResponse) => void,
+  ): ClientUnaryCall;
+  admitNode(
+    request: AdmitNodeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AdmitNodeResponse) => void,
+  ): ClientUnaryCall;
+  admitNode(
+    request: AdmitNodeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AdmitNodeResponse) => void,
+  ): ClientUnaryCall;
+  listRevokedNodes(
+    request: ListRevokedNodesRequest,
+    callback: (error: ServiceError | null, response: ListRevokedNodesResponse) => void,
+  ): ClientUnaryCall;
+  listRevokedNodes(
+    request: ListRevokedNodesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListRevokedNodesResponse) => void,
+  ): ClientUnaryCall;
+  listRevokedNodes(
+    request: ListRevokedNodesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListRevokedNodesResponse) => void,
   ): ClientUnaryCall;
   listAuthorities(
     request: ListAuthoritiesRequest,
