@@ -1,8 +1,8 @@
 // A Filter's module in TypeScript → one script without imports. Synchronous and remembered, as manifests are checked and compiled so.
 // Reads no file but what it is told to; checks no types (type-check.ts).
-import './esbuild-process.js';
 import { createHash } from 'node:crypto';
-import { type BuildFailure, buildSync, type Message, transformSync } from 'esbuild';
+import { createRequire } from 'node:module';
+import type * as Esbuild from 'esbuild';
 
 export const HOOKS = ['onRequest', 'onResponse'] as const;
 /** Of the script. A manifest holds 1 MiB. */
@@ -43,15 +43,29 @@ export function bundleModule(source: string): Bundled {
 
 /** With the files that it imports by relative paths. Returns the source that stands for all of them. */
 export function bundleFile(path: string): Bundled & { readonly source?: string } {
-  const bundled = bundle({ entryPoints: [path] });
-  return bundled;
+  return bundle({ entryPoints: [path] });
 }
 
 const MODULE = 'module.ts';
 
 type Entry = { readonly stdin: { contents: string; loader: 'ts'; sourcefile: string } } | { readonly entryPoints: string[] };
 
+let loaded: typeof Esbuild | null = null;
+
+/**
+ * Only where there is a module: proxies, controllers and the CLI import this file and mostly see none. Its synchronous calls each in a process of
+ * their own: one that serves them all from a thread beside this one is gone for ever once it is ended. It looks when it is loaded.
+ */
+function esbuild(): typeof Esbuild {
+  if (loaded === null) {
+    process.env.ESBUILD_WORKER_THREADS = '0';
+    loaded = createRequire(import.meta.url)('esbuild') as typeof Esbuild;
+  }
+  return loaded;
+}
+
 function bundle(entry: Entry): Bundled & { readonly source?: string } {
+  const { buildSync, transformSync } = esbuild();
   try {
     const built = buildSync({
       ...entry,
@@ -81,7 +95,7 @@ function bundle(entry: Entry): Bundled & { readonly source?: string } {
     if (bytes > MAX_SCRIPT_BYTES) return refuse(`too large: ${bytes} bytes as a script, at most ${MAX_SCRIPT_BYTES}`);
     return { ok: true, code, onRequest, onResponse, source };
   } catch (error) {
-    const { errors } = error as Partial<BuildFailure>;
+    const { errors } = error as Partial<Esbuild.BuildFailure>;
     if (!Array.isArray(errors)) return refuse(`the bundler failed: ${(error as Error).message}`);
     return { ok: false, mistakes: errors.map(mistakeOf) };
   }
@@ -91,7 +105,7 @@ function refuse(message: string): Bundled {
   return { ok: false, mistakes: [{ file: '', line: 1, column: 1, message }] };
 }
 
-function mistakeOf({ text, location }: Message): ModuleMistake {
+function mistakeOf({ text, location }: Esbuild.Message): ModuleMistake {
   const isOwn = location === null || location.file === MODULE;
   const message = text.startsWith('Could not resolve') ? `${text}: a module imports the types of @weft/filter, and files beside it` : text;
   return { file: isOwn ? '' : location.file, line: location?.line ?? 1, column: (location?.column ?? 0) + 1, message };
