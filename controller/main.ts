@@ -17,7 +17,7 @@ import { Authenticator } from './access/authenticator.js';
 import { ControllerIdentity } from './access/controller-identity.js';
 import { Guard, type RequestHead } from './access/guard.js';
 import { JoinTokens } from './access/join-tokens.js';
-import { listenGuarded } from './access/listeners.js';
+import { type Listeners, listenGuarded } from './access/listeners.js';
 import { createNodeIdentityService } from './access/node-identity-service.js';
 import { PodIdentity } from './access/pod-identity.js';
 import { PublishedAuthorities } from './access/published-authorities.js';
@@ -170,6 +170,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     discovery.stop();
     watches.stop();
     await registry.stop();
+    listeners?.close();
     await shutDown(server, clock);
     await access.stop();
     schedule.stop();
@@ -179,10 +180,12 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     await metricsServer?.close();
     await catalogHttp?.close();
   });
+  let listeners: Listeners | null = null;
   let metricsServer: MetricsServer | null = null;
   let catalogHttp: CatalogHttp | null = null;
   try {
-    const addresses = await listenGuarded(server, config.listen, access, log);
+    listeners = await listenGuarded(server, config.listen, access, log);
+    const { addresses } = listeners;
     const unready = (): string | null => {
       if (discovery.history.isReady) return null;
       return view.state.kind === 'down' ? unavailableMessage(client.endpoints, view.state.reason) : 'the store is being read';

@@ -23,11 +23,26 @@ export async function listenGrpc(
     await listenUnix(server, address, mode, credentials);
     return address;
   }
+  hostAndPort(address);
+  return withPort(address, await bind(server, address, credentials));
+}
+
+/** Of "host:port" or "[v6]:port". Throws on anything else. */
+export function hostAndPort(address: string): { readonly host: string; readonly port: number } {
   const colon = address.lastIndexOf(':');
   if (colon < 1 || !/^\d+$/.test(address.slice(colon + 1))) {
     throw new Error(`can't listen on "${address}": expected host:port, [v6]:port or unix:/path`);
   }
-  return `${address.slice(0, colon)}:${await bind(server, address, credentials)}`;
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
+}
+
+/** The same address with the port that was bound. */
+export function withPort(address: string, port: number): string {
+  return `${address.slice(0, address.lastIndexOf(':'))}:${port}`;
+}
+
+export function cannotListen(address: string, { message }: Error): Error {
+  return new Error(`can't listen on ${address}: ${message}. Is another weft running, or the address not of this host?`);
 }
 
 /** Throws when a live process serves the unix socket. */
@@ -53,7 +68,7 @@ function bind(server: Server, address: string, credentials: ServerCredentials): 
   return new Promise((resolve, reject) => {
     server.bindAsync(address, credentials, (error, port) => {
       if (error === null) return resolve(port);
-      reject(new Error(`can't listen on ${address}: ${error.message}. Is another weft running, or the address not of this host?`));
+      reject(cannotListen(address, error));
     });
   });
 }

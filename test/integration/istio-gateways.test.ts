@@ -97,7 +97,7 @@ apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: shop}
 spec:
-  hosts: [shop.test, other.shop.test, "*.shop.test"]
+  hosts: [shop.test, "*.shop.test"]
   gateways: [edge, mesh]
   http:
   - match: [{uri: {prefix: /mesh-only}, gateways: [mesh]}]
