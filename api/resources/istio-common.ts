@@ -153,9 +153,12 @@ const HOST = /^(\*|\*?-?[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)(\.[A-Za-z0-9]([-
 export function isWildcardHost(value: string): boolean {
   return isIP(value) !== 0 || (HOST.test(value) && !value.startsWith('-') && !/\.[0-9]+$/.test(value));
 }
-export const wildcardHost = filled('a host name, a wildcard such as *.shop.example, or an address', 253).refine((value) => value === '' || isWildcardHost(value), {
-  error: ({ input }) => `expected a host name, a wildcard such as *.shop.example, or an address, found ${describe(input)}`,
-});
+export const wildcardHost = filled('a host name, a wildcard such as *.shop.example, or an address', 253).refine(
+  (value) => value === '' || isWildcardHost(value),
+  {
+    error: ({ input }) => `expected a host name, a wildcard such as *.shop.example, or an address, found ${describe(input)}`,
+  },
+);
 
 export const ipOrCidr = z.string().refine((value) => isIP(value) !== 0 || cidr.safeParse(value).success, {
   error: ({ input }) => `expected an address or a CIDR such as 10.0.0.0/8, found ${describe(input)}`,
