@@ -16,11 +16,6 @@ namespace {
 // Pipelined requests behind a body that are read with it. Each costs a copy of all behind it, so they must not be many.
 constexpr size_t kReadBeyondBody = 16 * 1024;
 
-http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
-  const http1::Field* field = head.has(header) ? head.find(header) : nullptr;
-  return field != nullptr ? field->value : http1::Span{};
-}
-
 void describe(const http1::RequestHead& head, const uint8_t* base, bool log, Exchange* exchange) {
   exchange->kind = StreamKind::Http1;
   exchange->head_size = head.size;
@@ -31,17 +26,13 @@ void describe(const http1::RequestHead& head, const uint8_t* base, bool log, Exc
   exchange->request_framing = framing.kind;
   exchange->request_body = http1::BodyReader(framing);
   if (head.method == http1::Method::kPost && head.has(http1::KnownHeader::kContentType)) {
-    const GrpcForm form = grpc_form_of(span_of(head, http1::KnownHeader::kContentType).in(base));
+    const GrpcForm form = grpc_form_of(head.value_of(http1::KnownHeader::kContentType).in(base));
     if (is_grpc_web(form)) exchange->grpc = form;
   }
   if ((head.method == http1::Method::kOptions || head.method == http1::Method::kTrace) && head.has(http1::KnownHeader::kMaxForwards)) {
-    exchange->max_forwards = parse_max_forwards(span_of(head, http1::KnownHeader::kMaxForwards).in(base));
+    exchange->max_forwards = parse_max_forwards(head.value_of(http1::KnownHeader::kMaxForwards).in(base));
   }
-  if (!log) return;
-  exchange->path = head.target;
-  exchange->authority = head.authority;
-  exchange->user_agent = span_of(head, http1::KnownHeader::kUserAgent);
-  exchange->request_id = span_of(head, http1::KnownHeader::kXRequestId);
+  if (log) exchange->describe_for_log(head);
 }
 
 }  // namespace
@@ -66,7 +57,7 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   exchange.raw.append(pending.base, exchange.head_size);
   uint64_t timeout_ms = 0;
   if (exchange.grpc != GrpcForm::None) {
-    timeout_ms = parse_grpc_timeout(span_of(pending.head, http1::KnownHeader::kGrpcTimeout).in(pending.base));
+    timeout_ms = parse_grpc_timeout(pending.head.value_of(http1::KnownHeader::kGrpcTimeout).in(pending.base));
   }
   exchange.begin(decision, timeout_ms);
   const size_t available = pending.size - exchange.head_size;

@@ -144,6 +144,12 @@ struct Exchange {
   http1::Span user_agent;
   http1::Span request_id;
 
+  void describe_for_log(const http1::RequestHead& head) {
+    path = head.target;
+    authority = head.authority;
+    user_agent = head.value_of(http1::KnownHeader::kUserAgent);
+    request_id = head.value_of(http1::KnownHeader::kXRequestId);
+  }
   bool request_complete() const { return request_ended; }
   // An attempt is, or was, made there.
   void note_tried(int32_t endpoint) {

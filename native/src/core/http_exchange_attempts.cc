@@ -1,5 +1,4 @@
 // How attempts end without an answer that is taken, and what comes next: the same again, another one, or the end.
-#include "core/http1/ascii.h"
 #include "core/http_exchange.h"
 #include "core/reactor.h"
 
@@ -14,15 +13,7 @@ constexpr uint8_t kMaxRefusals = 3;
 constexpr int64_t kMaxAskedMs = 60'000;
 
 std::string_view find(const ResponseForm& response, std::string_view lower_name) {
-  if (response.block != nullptr) {
-    const http2::HeaderField* field = response.block->find(lower_name);
-    return field != nullptr ? response.block->value(*field) : std::string_view();
-  }
-  for (size_t i = 0; i < response.head->field_count; i++) {
-    const http1::Field& field = response.head->fields[i];
-    if (http1::equals_lower(field.name(response.base), lower_name)) return field.value.in(response.base);
-  }
-  return {};
+  return response.block != nullptr ? response.block->value_of(lower_name) : response.head->value_of(lower_name, response.base);
 }
 
 AttemptFailure failure_of(AttemptEnd end) {

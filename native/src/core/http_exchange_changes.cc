@@ -17,11 +17,6 @@ OutsideChanges* made(std::unique_ptr<OutsideChanges>* changes) {
   return changes->get();
 }
 
-http1::Span span_of(const http1::FieldBlock& head, http1::KnownHeader header) {
-  const http1::Field* field = head.find(header);
-  return field != nullptr ? field->value : http1::Span{};
-}
-
 }  // namespace
 
 // Of HTTP/1: the bytes that parse_kept_head() reads.
@@ -86,11 +81,7 @@ bool HttpExchange::match_by(ByteQueue head) {
   raw = std::move(whole);
   const http1::RequestHead& parsed = parse_kept_head();
   head_size = parsed.size;
-  if (!decision.has(kLog)) return true;
-  path = parsed.target;
-  authority = parsed.authority;
-  user_agent = span_of(parsed, http1::KnownHeader::kUserAgent);
-  request_id = span_of(parsed, http1::KnownHeader::kXRequestId);
+  if (decision.has(kLog)) describe_for_log(parsed);
   return true;
 }
 

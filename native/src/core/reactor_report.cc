@@ -44,11 +44,6 @@ std::string_view text(const Exchange& exchange, http1::Span span) {
   return exchange.raw.size() >= exchange.head_size ? span.in(exchange.raw.data()) : std::string_view();
 }
 
-std::string_view text(const http2::HeaderBlock& block, http1::KnownHeader header) {
-  const http2::HeaderField* field = block.find(header);
-  return field != nullptr ? block.value(*field) : std::string_view();
-}
-
 }  // namespace
 
 void Reactor::note_tls_failure(const Connection& connection) {
@@ -192,8 +187,8 @@ void Reactor::write_access_log(const Exchange& exchange, Downstream& downstream,
     const Http2Request& request = *exchange.http2;
     texts.path = request.summary.target;
     texts.authority = request.summary.authority;
-    texts.user_agent = text(request.block, http1::KnownHeader::kUserAgent);
-    texts.request_id = text(request.block, http1::KnownHeader::kXRequestId);
+    texts.user_agent = request.block.value_of(http1::KnownHeader::kUserAgent);
+    texts.request_id = request.block.value_of(http1::KnownHeader::kXRequestId);
   } else if (exchange.kind == StreamKind::Opaque && origin.security != nullptr) {
     // In place of an authority: the server name that the client's TLS asked for.
     texts.authority = origin.security->server_name;

@@ -1,8 +1,6 @@
 // See request_view.h.
 #include "core/request_view.h"
 
-#include "core/http1/ascii.h"
-
 namespace weft {
 
 namespace {
@@ -10,18 +8,6 @@ namespace {
 constexpr std::string_view kOrigin = "origin";
 constexpr std::string_view kMethod = "access-control-request-method";
 constexpr std::string_view kHeaders = "access-control-request-headers";
-
-std::string_view find(const http1::RequestHead& head, const uint8_t* base, std::string_view lower_name) {
-  for (size_t i = 0; i < head.field_count; i++) {
-    if (http1::equals_lower(head.fields[i].name(base), lower_name)) return head.fields[i].value.in(base);
-  }
-  return {};
-}
-
-std::string_view find(const http2::HeaderBlock& block, std::string_view lower_name) {
-  const http2::HeaderField* field = block.find(lower_name);
-  return field != nullptr ? block.value(*field) : std::string_view();
-}
 
 }  // namespace
 
@@ -33,8 +19,8 @@ RequestView view_of(const http1::RequestHead& head, const uint8_t* base) {
     view.has_query = head.has_query;
     if (head.has_query) view.query = head.query.in(base);
   }
-  view.origin = find(head, base, kOrigin);
-  view.preflight = {find(head, base, kMethod), find(head, base, kHeaders)};
+  view.origin = head.value_of(kOrigin, base);
+  view.preflight = {head.value_of(kMethod, base), head.value_of(kHeaders, base)};
   return view;
 }
 
@@ -46,8 +32,8 @@ RequestView view_of(const http2::HeaderBlock& block, const http2::RequestSummary
     view.has_query = summary.has_query;
     view.query = summary.query;
   }
-  view.origin = find(block, kOrigin);
-  view.preflight = {find(block, kMethod), find(block, kHeaders)};
+  view.origin = block.value_of(kOrigin);
+  view.preflight = {block.value_of(kMethod), block.value_of(kHeaders)};
   return view;
 }
 

@@ -369,6 +369,13 @@ ParseResult within_limits(Parse parse, ClassifyFunction classify, const uint8_t*
 
 }  // namespace
 
+std::string_view FieldBlock::value_of(std::string_view lower_name, const uint8_t* base) const {
+  for (size_t i = 0; i < field_count; i++) {
+    if (equals_lower(fields[i].name(base), lower_name)) return fields[i].value.in(base);
+  }
+  return {};
+}
+
 ParseResult parse_request_head(ClassifyFunction classify, const uint8_t* data, size_t size, const HeadLimits& limits, RequestHead* head) {
   return within_limits(parse_request, classify, data, size, limits, head);
 }

@@ -160,6 +160,10 @@ struct FieldBlock {
   bool is_repeated(KnownHeader header) const { return (repeated & known_bit(header)) != 0; }
   /// First field of that name; null if there is none.
   const Field* find(KnownHeader header) const { return has(header) ? &fields[first[static_cast<size_t>(header)]] : nullptr; }
+  /// Of that; empty if there is none.
+  Span value_of(KnownHeader header) const { return has(header) ? find(header)->value : Span{}; }
+  /// The same by any name, in lower case.
+  std::string_view value_of(std::string_view lower_name, const uint8_t* base) const;
   /// Behind the CRLF of field `index`.
   uint32_t line_end(size_t index) const { return index + 1 < field_count ? fields[index + 1].name_offset : fields_end; }
 };

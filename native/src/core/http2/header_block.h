@@ -64,6 +64,12 @@ class HeaderBlock {
   const HeaderField* find(std::string_view name) const;
   const HeaderField* find(http1::KnownHeader known) const;
   const HeaderField* find(Pseudo pseudo) const;
+  /// Of what find() finds; empty if that is nothing.
+  template <typename Wanted>
+  std::string_view value_of(Wanted wanted) const {
+    const HeaderField* field = find(wanted);
+    return field != nullptr ? value(*field) : std::string_view();
+  }
 
   /// RFC 9113 6.5.2: names, values and 32 for each. Counts what was left off too.
   uint64_t list_size() const { return list_size_; }
