@@ -1,6 +1,7 @@
 // See downstream.h.
 #include "core/downstream.h"
 
+#include <cstring>
 #include <utility>
 
 #include "core/exchange.h"
@@ -47,6 +48,15 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_target = std::exchange(origin_.dialled, -1);
   }
   return context;
+}
+
+const uint8_t* Downstream::stage_request(const uint8_t* bytes, size_t size) {
+  uint8_t* base = reactor_->arena().peek(size);
+  if (base == nullptr || !reactor_->has_batch_room()) return nullptr;
+  memcpy(base, bytes, size);
+  reactor_->arena().commit(size);
+  http1::parse_request_head(base, size, reactor_->head_limits(), &reactor_->batch().next()->head);
+  return base;
 }
 
 const Peer& Downstream::reached() {

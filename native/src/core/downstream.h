@@ -68,6 +68,8 @@ class Downstream : public Connection {
  protected:
   // Ids of this connection's addresses in the tables of now.
   DescriptorContext descriptor_context(const struct Exchange* exchange);
+  // Bytes of an HTTP/1 request that was kept, for the next descriptor: in the arena, its head parsed. Null: there is no room now.
+  const uint8_t* stage_request(const uint8_t* bytes, size_t size);
 
   DownstreamOrigin origin_;
 

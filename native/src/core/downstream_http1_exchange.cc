@@ -118,11 +118,8 @@ void DownstreamHttp1::requeue() {
 
 void DownstreamHttp1::enter_batch_again() {
   const ByteQueue& raw = exchange_->raw;
-  uint8_t* base = reactor_->arena().peek(raw.size());
-  if (base == nullptr || !reactor_->has_batch_room()) return reactor_->resume_later(this);
-  memcpy(base, raw.data(), raw.size());
-  reactor_->arena().commit(raw.size());
-  http1::parse_request_head(base, raw.size(), reactor_->head_limits(), &reactor_->batch().next()->head);
+  const uint8_t* base = stage_request(raw.data(), raw.size());
+  if (base == nullptr) return reactor_->resume_later(this);
   queue_descriptor(base, raw.size());
 }
 

@@ -1,8 +1,6 @@
 // See hedge.h.
 #include "core/hedge.h"
 
-#include <cstring>
-
 #include "core/reactor.h"
 
 namespace weft {
@@ -25,19 +23,15 @@ void Hedge::on_resume() {
 }
 
 bool Hedge::enter_batch() {
-  Batch& batch = reactor_->batch();
-  if (!batch.has_room(reactor_->tables()->match_words())) return false;
+  if (!reactor_->has_batch_room()) return false;
   DescriptorContext context = descriptor_context(exchange_);
   context.flags |= kDescriptorHedge;
+  Batch& batch = reactor_->batch();
   const ByteQueue& raw = exchange_->raw;
   if (exchange_->http2 != nullptr) return batch.add_request(context, *reactor_->tables(), *exchange_->http2, raw.size() == 0, 0);
-  uint8_t* base = reactor_->arena().peek(raw.size());
-  if (base == nullptr) return false;
-  memcpy(base, raw.data(), raw.size());
-  reactor_->arena().commit(raw.size());
-  http1::parse_request_head(base, raw.size(), reactor_->head_limits(), &batch.next()->head);
-  batch.add_request(context, *reactor_->tables(), base, raw.size());
-  return true;
+  const uint8_t* base = stage_request(raw.data(), raw.size());
+  if (base != nullptr) batch.add_request(context, *reactor_->tables(), base, raw.size());
+  return base != nullptr;
 }
 
 void Hedge::on_decision(const Batch::Pending&, const Decision& decision) { exchange_->hedge_with(decision); }

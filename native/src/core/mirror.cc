@@ -1,7 +1,6 @@
 // See mirror.h.
 #include "core/mirror.h"
 
-#include <cstring>
 #include <utility>
 
 #include "core/reactor.h"
@@ -40,17 +39,13 @@ size_t Mirror::buffer_share() const { return reactor_->buffer_bytes(tenant_); }
 void Mirror::on_resume() {
   if (!awaits_batch_) return;
   if (number_of_ != reactor_->tables()->serial()) return drop();
-  const size_t size = request_.size();
-  uint8_t* base = reactor_->arena().peek(size);
-  if (base == nullptr || !reactor_->has_batch_room()) return reactor_->resume_later(this);
+  const uint8_t* base = stage_request(request_.data(), request_.size());
+  if (base == nullptr) return reactor_->resume_later(this);
   awaits_batch_ = false;
-  memcpy(base, request_.data(), size);
-  reactor_->arena().commit(size);
-  http1::parse_request_head(base, size, reactor_->head_limits(), &reactor_->batch().next()->head);
   DescriptorContext context = descriptor_context(exchange_.get());
   context.flags |= kDescriptorMirror;
   context.previous_token = number_;
-  reactor_->batch().add_request(context, *reactor_->tables(), base, size);
+  reactor_->batch().add_request(context, *reactor_->tables(), base, request_.size());
 }
 
 void Mirror::on_decision(const Batch::Pending& pending, const Decision& decision) {
