@@ -34,7 +34,7 @@ class DownstreamHttp2Stream final : public Http2Stream, public ClientStream, pub
  private:
   friend class DownstreamHttp2;
   bool send_head(const ResponseForm& response, bool ends, const http1::MutationSet* mutations, std::string_view lines);
-  void reply_grpc_error(int status, std::string_view lines, Reason reason);
+  void reply_grpc_error(int status, Reason reason);
 
   DownstreamHttp2* connection_;
   std::unique_ptr<HttpExchange> exchange_;

@@ -100,7 +100,7 @@ bool DownstreamHttp2Stream::send_trailers(const http2::HeaderBlock& block) {
 
 bool DownstreamHttp2Stream::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
   if (exchange_->grpc == GrpcForm::Native) {
-    reply_grpc_error(status, lines, reason);
+    reply_grpc_error(status, reason);
     return true;
   }
   const bool with_body = !body.empty() && exchange_->method != http1::Method::kHead;
@@ -116,11 +116,9 @@ bool DownstreamHttp2Stream::reply_local(int status, std::string_view lines, std:
 }
 
 // Trailers-only: one HEADERS that is all.
-void DownstreamHttp2Stream::reply_grpc_error(int status, std::string_view, Reason reason) {
+void DownstreamHttp2Stream::reply_grpc_error(int status, Reason reason) {
   char digits[4];
-  const int32_t said = exchange_->local_grpc_status();
-  const int code = said >= 0 ? said : grpc_status_of(status, reason);
-  const int size_of_code = snprintf(digits, sizeof(digits), "%d", code);
+  const int size_of_code = snprintf(digits, sizeof(digits), "%d", exchange_->grpc_status_in_place_of(status, reason));
   const std::string_view message = grpc_message_of(status, reason);
   http2::InternedField* date = connection_->reactor_->date_field();
   const std::string& lines = exchange_->answer_lines;

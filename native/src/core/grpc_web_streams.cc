@@ -111,8 +111,7 @@ bool GrpcWebStreams::ClientSide::send_trailers(const http2::HeaderBlock& block) 
 bool GrpcWebStreams::ClientSide::reply_local(int status, std::string_view, std::string_view, Reason reason) {
   char code[8];
   const HttpExchange& exchange = *web_->upstream_side_.exchange_;
-  const int said = exchange.local_grpc_status();
-  const auto end = std::to_chars(code, code + sizeof(code), said >= 0 ? said : grpc_status_of(status, reason));
+  const auto end = std::to_chars(code, code + sizeof(code), exchange.grpc_status_in_place_of(status, reason));
   std::string lines = grpc_web_type_line(web_->form_, {});
   lines.append("grpc-status: ").append(code, static_cast<size_t>(end.ptr - code)).append("\r\ngrpc-message: ");
   lines.append(web_->base64_is_bad_ ? std::string_view("malformed base64 in the body of a grpc-web-text request")

@@ -402,8 +402,7 @@ void HttpExchange::reply_local(int answer_status, std::string_view lines, std::s
   status = answer_status;
   response_started = true;
   if (grpc != GrpcForm::None) {
-    const int32_t said = local_grpc_status();
-    grpc_status = static_cast<int8_t>(said >= 0 ? said : grpc_status_of(answer_status, reason));
+    grpc_status = static_cast<int8_t>(grpc_status_in_place_of(answer_status, reason));
     if (decision.has(kLog)) grpc_message = grpc_message_of(answer_status, reason);
   }
   if (client_->reply_local(answer_status, lines, body, reason)) finish(true, reason);

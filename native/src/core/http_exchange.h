@@ -70,8 +70,8 @@ class HttpExchange final : public Exchange,
   std::string_view authority_to_send() const;
   // For the head of the upstream's answer, which some of them tell of.
   std::string lines_of_answer(const ResponseForm& response) const;
-  // Of a local answer that names one; -1: it follows from the status.
-  int32_t local_grpc_status() const;
+  // What a gRPC client is told in place of an answer of that status: what a local decision names, else what follows from the status.
+  int grpc_status_in_place_of(int answer_status, Reason reason) const;
 
   // From the upstream's side.
   // Before anything else that a stream has to say before its answer has begun: it may be one of two.

@@ -53,10 +53,11 @@ std::string_view HttpExchange::authority_to_send() const {
   return rewrite != nullptr ? std::string_view(rewrite->authority) : std::string_view();
 }
 
-int32_t HttpExchange::local_grpc_status() const {
-  if (decision.is_local() && changes != nullptr && changes->has_reply) return changes->grpc_status;
+int HttpExchange::grpc_status_in_place_of(int answer_status, Reason reason) const {
+  const bool has_reply = decision.is_local() && changes != nullptr && changes->has_reply;
   const LocalReply* reply = decision.is_local() ? tables->local_reply(decision.local_reply) : nullptr;
-  return reply != nullptr ? reply->grpc_status : -1;
+  const int32_t said = has_reply ? changes->grpc_status : reply != nullptr ? reply->grpc_status : -1;
+  return said >= 0 ? said : grpc_status_of(answer_status, reason);
 }
 
 void HttpExchange::answer_as_decided() {
