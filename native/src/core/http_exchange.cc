@@ -110,8 +110,7 @@ void HttpExchange::begin_late() {
 
 http1::RequestHead& HttpExchange::parse_kept_head() {
   http1::RequestHead& head = reactor_->replay_head();
-  const bool is_changed = changes != nullptr && !changes->head.empty();
-  http1::parse_request_head(sent_head(), is_changed ? changes->head.size() : raw.size(), reactor_->head_limits(), &head);
+  http1::parse_request_head(sent_head().data(), sent_head().size(), reactor_->head_limits(), &head);
   return head;
 }
 
@@ -168,7 +167,7 @@ void HttpExchange::replay(bool with_new_decision) {
   }
   http1::RequestHead& head = parse_kept_head();
   request.head = &head;
-  request.base = sent_head();
+  request.base = sent_head().data();
   request_body = http1::BodyReader(http1::request_body_framing(head));
   const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
   body = relay_body(&request_body, request_framing, to, raw.data() + head_size, raw.size() - head_size, reactor_->body_scratch());

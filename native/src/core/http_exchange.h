@@ -144,8 +144,8 @@ class HttpExchange final : public Exchange,
   void begin_late();
   void take_mirrors();
   const Http2Request& sent_http2() const;
-  const uint8_t* sent_head() const;
-  bool match_by(ByteQueue head);
+  const ByteQueue& sent_head() const;
+  void match_by(ByteQueue head);
   void defer();
   void replay(bool with_new_decision);
   void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);

@@ -19,8 +19,8 @@ OutsideChanges* made(std::unique_ptr<OutsideChanges>* changes) {
 
 }  // namespace
 
-// Of HTTP/1: the bytes that parse_kept_head() reads.
-const uint8_t* HttpExchange::sent_head() const { return changes != nullptr && !changes->head.empty() ? changes->head.data() : raw.data(); }
+// Of HTTP/1: the bytes that parse_kept_head() reads. Behind a head that nobody changed stands the body.
+const ByteQueue& HttpExchange::sent_head() const { return changes != nullptr && !changes->head.empty() ? changes->head : raw; }
 
 const Http2Request& HttpExchange::sent_http2() const { return changes != nullptr && changes->http2 != nullptr ? *changes->http2 : *http2; }
 
@@ -31,7 +31,7 @@ std::string HttpExchange::head_text() {
   text.append(address.format(has_forwarded_client ? forwarded_client : origin.client.address)).append("\n");
   if (origin.security != nullptr && !origin.security->identity.empty())
     text.append(":source-identity: ").append(origin.security->identity).append("\n");
-  return text + (http2 != nullptr ? request_head_text(sent_http2().block) : request_head_text(parse_kept_head(), sent_head()));
+  return text + (http2 != nullptr ? request_head_text(sent_http2().block) : request_head_text(parse_kept_head(), sent_head().data()));
 }
 
 bool HttpExchange::answer_text(std::string* text) const {
@@ -48,8 +48,8 @@ bool HttpExchange::change_head(std::string_view text, bool reroutes, std::string
   std::unique_ptr<Http2Request> request;
   if (http2 != nullptr) {
     request = rewrite_head(sent_http2(), wanted, reactor_->head_limits());
-  } else {
-    rewrite_head(parse_kept_head(), sent_head(), wanted, reactor_->head_limits(), &head) ? void() : head.clear();
+  } else if (!rewrite_head(parse_kept_head(), sent_head().data(), wanted, reactor_->head_limits(), &head)) {
+    head.clear();
   }
   if (request == nullptr && head.empty()) {
     *error = "the request's head would be none that the proxy accepts";
@@ -69,12 +69,13 @@ bool HttpExchange::change_head(std::string_view text, bool reroutes, std::string
   done->path = done->authority = false;
   if (request != nullptr) {
     http2 = std::move(request);
-    return true;
+  } else {
+    match_by(std::move(head));
   }
-  return match_by(std::move(head));
+  return true;
 }
 
-bool HttpExchange::match_by(ByteQueue head) {
+void HttpExchange::match_by(ByteQueue head) {
   ByteQueue whole(reactor_->buffer_account(connection_->tenant()));
   whole.append(head.data(), head.size());
   whole.append(raw.data() + head_size, raw.size() - head_size);
@@ -82,7 +83,6 @@ bool HttpExchange::match_by(ByteQueue head) {
   const http1::RequestHead& parsed = parse_kept_head();
   head_size = parsed.size;
   if (decision.has(kLog)) describe_for_log(parsed);
-  return true;
 }
 
 bool HttpExchange::set_reply(std::string_view lines, std::string_view body, int32_t status_of_grpc, std::string* error) {

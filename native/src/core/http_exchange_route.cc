@@ -12,7 +12,7 @@ namespace weft {
 
 // Of the head that is kept.
 RequestView HttpExchange::view() {
-  return http2 != nullptr ? view_of(sent_http2().block, sent_http2().summary) : view_of(parse_kept_head(), sent_head());
+  return http2 != nullptr ? view_of(sent_http2().block, sent_http2().summary) : view_of(parse_kept_head(), sent_head().data());
 }
 
 // Texts that the decision asks for.
@@ -91,9 +91,8 @@ void HttpExchange::mirror_whole_request() {
   // Other tables have other mirrors in these rows.
   if (mirrors_of_ != reactor_->tables()->serial()) return drop_mirrors();
   const DownstreamOrigin& origin = connection_->origin();
+  // Where that is not what is kept.
   std::string text;
-  const uint8_t* bytes = raw.data();
-  size_t size = raw.size();
   if (http2 != nullptr) {
     http1::RequestHeadOptions options;
     options.framing = {raw.size() != 0 ? http1::Framing::kLength : http1::Framing::kNone, raw.size()};
@@ -104,17 +103,14 @@ void HttpExchange::mirror_whole_request() {
       return drop_mirrors();
     text.assign(head, head_size_of_copy);
     if (raw.size() != 0) text.append(reinterpret_cast<const char*>(raw.data()), raw.size());
-    // The parser reads past its end.
-    size = text.size();
-    text.append(http1::kReadPastEnd, '\0');
-    bytes = reinterpret_cast<const uint8_t*>(text.data());
-  } else if (sent_head() != raw.data()) {
-    text.assign(reinterpret_cast<const char*>(changes->head.data()), changes->head.size());
+  } else if (&sent_head() != &raw) {
+    text.assign(reinterpret_cast<const char*>(sent_head().data()), sent_head().size());
     text.append(reinterpret_cast<const char*>(raw.data()) + head_size, raw.size() - head_size);
-    size = text.size();
-    text.append(http1::kReadPastEnd, '\0');
-    bytes = reinterpret_cast<const uint8_t*>(text.data());
   }
+  const size_t size = text.empty() ? raw.size() : text.size();
+  // The parser reads past its end.
+  if (!text.empty()) text.append(http1::kReadPastEnd, '\0');
+  const uint8_t* bytes = text.empty() ? raw.data() : reinterpret_cast<const uint8_t*>(text.data());
   const uint32_t mask = static_cast<uint32_t>(std::exchange(mirror_mask_, 0));
   for (int32_t i = 0; mask >> i != 0; i++) {
     if ((mask >> i & 1) != 0) Mirror::send(reactor_, origin, mirrors_ + i, bytes, size);
