@@ -74,17 +74,27 @@ struct OutsideChanges {
   int32_t grpc_status = -1;
 };
 
-struct Exchange {
-  // Tables of the last decision: the exchange sees one generation.
+// What a decision made of one attempt. Of two that are under way the exchange is one, hedge.h has the other.
+struct DecidedAttempt {
+  // Tables of the decision: the attempt sees one generation.
   Snapshot tables;
   Decision decision;
-  uint64_t started_us = 0;
   uint64_t decided_us = 0;
+  // Decision.Target whose `outstanding` is still to be given back; -1: none.
+  int32_t counted_target = -1;
+  Peer upstream;
+  // Path and query to send instead of the request's; empty: those.
+  std::string target;
+  // Complete lines for the answer, whoever gives it.
+  std::string answer_lines;
+};
+
+struct Exchange : DecidedAttempt {
+  uint64_t started_us = 0;
   uint64_t first_byte_us = 0;
   uint64_t expires_ms = 0;
   uint64_t received = 0;
   uint64_t sent = 0;
-  Peer upstream;
   // Whom trusted proxies in front say they speak for; else the connection's peer is the client.
   Address forwarded_client;
   bool has_forwarded_client = false;
@@ -93,8 +103,6 @@ struct Exchange {
   // Null: none has failed.
   std::unique_ptr<TriedEndpoints> tried;
   int32_t status = 0;
-  // Decision.Target whose `outstanding` is still to be given back; -1: none.
-  int32_t counted_target = -1;
   // RFC 9110 7.6.2, of OPTIONS and TRACE alone; kNoMaxForwards: it said nothing; kBadMaxForwards: what is no number.
   int32_t max_forwards = kNoMaxForwards;
 
@@ -124,10 +132,6 @@ struct Exchange {
   int8_t grpc_status = -1;
   // Only where it is logged.
   std::string grpc_message;
-  // Path and query to send instead of the request's; empty: those.
-  std::string target;
-  // Complete lines for the answer, whoever gives it.
-  std::string answer_lines;
   // Null: nobody outside the engine has changed anything.
   std::unique_ptr<OutsideChanges> changes;
   // Of the request id that a gateway made; 0: it made none.

@@ -3,11 +3,9 @@
 // its exchange. Has no socket, chooses nothing.
 #pragma once
 #include <optional>
-#include <string>
 
 #include "core/downstream.h"
-#include "core/records.h"
-#include "core/snapshot.h"
+#include "core/exchange.h"
 #include "core/streams.h"
 #include "core/upstream_target.h"
 
@@ -15,15 +13,8 @@ namespace weft {
 
 class HttpExchange;
 
-// What is an attempt's own: HttpExchange has these members for the one that it looks at.
-struct Attempt {
-  Snapshot tables;
-  Decision decision;
-  uint64_t decided_us = 0;
-  int32_t counted_target = -1;
-  Peer upstream;
-  std::string target;
-  std::string answer_lines;
+// The attempt that HttpExchange does not look at; of the other one it has all this itself.
+struct OtherAttempt : DecidedAttempt {
   UpstreamTarget to;
   // Null: it waits for one.
   UpstreamStream* stream = nullptr;
@@ -45,7 +36,7 @@ class Hedge final : public Downstream {
   void leave();
 
   // Set as long as two attempts are under way.
-  std::optional<Attempt> other;
+  std::optional<OtherAttempt> other;
 
  private:
   bool enter_batch();

@@ -466,7 +466,7 @@ void HttpExchange::set_timer() {
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
   if (hedge_at_ms_ != 0 && !response_started) due = std::min(due, hedge_at_ms_);
-  if (hedge_ != nullptr && others_deadline_ms() != 0) due = std::min(due, others_deadline_ms());
+  if (const uint64_t other_ms = others_deadline_ms(); other_ms != 0) due = std::min(due, other_ms);
   if (rests_until_ms_ != 0) due = std::min(due, rests_until_ms_);
   reactor_->schedule_at(this, due);
 }
@@ -496,7 +496,7 @@ void HttpExchange::on_timer() {
     ask_for_hedge();
     return set_timer();
   }
-  if (hedge_ != nullptr && is_other_late(now)) look_at_other();
+  if (const uint64_t other_ms = others_deadline_ms(); other_ms != 0 && now >= other_ms) look_at_other();
   // The attempt's time ends with the answer's first byte; the whole exchange has a limit of its own.
   if (attempt_deadline_ms_ != 0 && !response_started && now >= attempt_deadline_ms_) {
     counters.add(is_deferred() ? Counter::TimeoutsDeferred : Counter::TimeoutsAttempt);

@@ -164,7 +164,7 @@ class HttpExchange final : public Exchange,
   void look_at_other();
   bool has_two_attempts() const;
   void turn_to(const UpstreamStream* stream);
-  bool is_other_late(uint64_t now_ms) const;
+  // 0: it has none, or there is no other.
   uint64_t others_deadline_ms() const;
   void leave_to_other();
   void win_over_other();

@@ -34,14 +34,8 @@ void HttpExchange::hedge_with(const Decision& made) {
 }
 
 void HttpExchange::look_at_other() {
-  Attempt& other = *hedge_->other;
-  std::swap(other.tables, tables);
-  std::swap(other.decision, decision);
-  std::swap(other.decided_us, decided_us);
-  std::swap(other.counted_target, counted_target);
-  std::swap(other.upstream, upstream);
-  std::swap(other.target, target);
-  std::swap(other.answer_lines, answer_lines);
+  OtherAttempt& other = *hedge_->other;
+  std::swap<DecidedAttempt>(other, *this);
   std::swap(other.to, target_);
   std::swap(other.stream, upstream_);
   std::swap(other.deadline_ms, attempt_deadline_ms_);
@@ -51,10 +45,6 @@ bool HttpExchange::has_two_attempts() const { return hedge_ != nullptr && hedge_
 
 void HttpExchange::turn_to(const UpstreamStream* stream) {
   if (upstream_ != stream && has_two_attempts()) look_at_other();
-}
-
-bool HttpExchange::is_other_late(uint64_t now_ms) const {
-  return has_two_attempts() && hedge_->other->deadline_ms != 0 && now_ms >= hedge_->other->deadline_ms;
 }
 
 uint64_t HttpExchange::others_deadline_ms() const { return has_two_attempts() ? hedge_->other->deadline_ms : 0; }
