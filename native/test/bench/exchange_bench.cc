@@ -1,56 +1,23 @@
-// Instructions of one gRPC-shaped unary call through the whole reactor, HTTP/2 on both sides, counted repeatably on a busy machine:
-//   valgrind --tool=callgrind --collect-atstart=no --toggle-collect='weft::Reactor::run_once*' exchange_bench [ROUNDS]
-// Prints the calls made in and after the warm-up; the tool's total by calls is the figure. Says nothing about time or system calls.
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
+// Instructions of one gRPC-shaped unary call through the whole reactor, HTTP/2 on both sides: see exchange_world.h.
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <string>
 #include <vector>
 
 #include "core/http2/frame.h"
 #include "core/http2/hpack_encoder.h"
-#include "core/reactor.h"
+#include "exchange_world.h"
 
 namespace {
 
 using namespace weft;
+using namespace weft::bench;
 
 constexpr int kConnections = 8;
 constexpr uint32_t kStreams = 16;
-
-// 1 µs a look: by the machine's clock nearly each turn under valgrind is out of its time, and leaves the connection for the next one.
-uint64_t clock_ns() {
-  static uint64_t now = 1'000'000'000;
-  return now += 1'000;
-}
-
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  name.sin_port = htons(port);
-  return name;
-}
-
-// Without, the reactor turns idly until a delayed ACK comes.
-void send_at_once(int fd) {
-  const int on = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
 
 std::string frame(http2::FrameType type, uint8_t flags, uint32_t stream, const std::string& payload) {
   uint8_t head[http2::kFrameHeaderBytes];
   http2::write_frame_header(static_cast<uint32_t>(payload.size()), type, flags, stream, head);
   return std::string(reinterpret_cast<char*>(head), sizeof(head)) + payload;
-}
-
-void send_all(int fd, const std::string& bytes) {
-  if (::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(bytes.size())) abort();
 }
 
 /// The frames that came, as (type, flags, stream).
@@ -73,58 +40,6 @@ void each_frame(int fd, std::string* kept, Visit visit) {
   kept->erase(0, at);
 }
 
-struct World {
-  double counters[static_cast<size_t>(Counter::Count)] = {};
-  int32_t outstanding[1] = {};
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  std::unique_ptr<Reactor> reactor;
-  uint16_t port = 0;
-
-  World() {
-    sockaddr_in name = loopback(0);
-    socklen_t length = sizeof(name);
-    bind(listener, reinterpret_cast<sockaddr*>(&name), sizeof(name));
-    getsockname(listener, reinterpret_cast<sockaddr*>(&name), &length);
-    ::listen(listener, 8);
-    EngineOptions options;
-    options.clock_ns = clock_ns;
-    options.counters = counters;
-    options.outstanding = outstanding;
-    options.outstanding_count = 1;
-    reactor = std::make_unique<Reactor>(options, decide, this);
-    TableSpec spec;
-    spec.hosts = {"grpc.bench.test"};
-    spec.paths = {"/"};
-    EndpointSpec endpoint;
-    endpoint.address = "127.0.0.1";
-    endpoint.port = ntohs(name.sin_port);
-    endpoint.protocol = Protocol::kHttp2;
-    spec.endpoints = {endpoint};
-    std::string error;
-    reactor->use_tables(Tables::build(spec, &error));
-    ListenerSpec at;
-    at.id = 1;
-    parse_address("127.0.0.1", &at.address);
-    at.protocol = Protocol::kHttp2;
-    at.forwarding.trusted_hops = 0;
-    port = static_cast<uint16_t>(reactor->listen(at, &error));
-  }
-
-  static bool decide(void* context) {
-    auto* self = static_cast<World*>(context);
-    uint8_t* memory = self->reactor->batch().memory();
-    const Batch::Layout at = Batch::layout();
-    const int32_t count = reinterpret_cast<int32_t*>(memory + at.header)[0];
-    Decision decision;
-    decision.target = 0;
-    for (int32_t i = 0; i < count; i++) {
-      memcpy(memory + at.decisions + static_cast<size_t>(i) * sizeof(Decision), &decision, sizeof(decision));
-    }
-    self->outstanding[0] += count;
-    return true;
-  }
-};
-
 struct Client {
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   http2::InternTable table;
@@ -143,7 +58,7 @@ struct Client {
     static constexpr std::pair<const char*, const char*> kFields[] = {{":method", "POST"},
                                                                       {":scheme", "http"},
                                                                       {":path", "/bench.Echo/Unary"},
-                                                                      {":authority", "grpc.bench.test"},
+                                                                      {":authority", "bench.test"},
                                                                       {"user-agent", "h2load nghttp2/1.52.0"},
                                                                       {"content-type", "application/grpc"},
                                                                       {"te", "trailers"},
@@ -163,10 +78,10 @@ struct Client {
 
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? atoi(argv[1]) : 200;
-  World world;
+  World world(Protocol::kHttp2);
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < kConnections; i++) clients.push_back(std::make_unique<Client>(world.port));
-  world.reactor->run_once(1);
+  world.turn();
   int upstream = -1;
   std::string kept;
   const std::string head(
@@ -188,7 +103,7 @@ int main(int argc, char** argv) {
       send_all(client->fd, calls);
     }
     for (bool done = false; !done;) {
-      world.reactor->run_once(0);
+      world.turn();
       if (upstream < 0) {
         upstream = accept4(world.listener, nullptr, nullptr, 0);
         if (upstream < 0) continue;
@@ -196,7 +111,7 @@ int main(int argc, char** argv) {
         send_all(upstream, frame(http2::FrameType::kSettings, 0, 0, {}));
         char preface[http2::kClientPreface.size()];
         do {
-          world.reactor->run_once(0);
+          world.turn();
         } while (recv(upstream, preface, sizeof(preface), MSG_PEEK | MSG_DONTWAIT) < static_cast<ssize_t>(sizeof(preface)));
         if (recv(upstream, preface, sizeof(preface), 0) != sizeof(preface)) abort();
       }
