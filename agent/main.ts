@@ -104,6 +104,7 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   const updates = new NodeUpdates(config, capture, model, (update) => ads?.publish(update), log);
   closers.push(() => updates.store.close());
   closers.push(() => updates.checks.close());
+  closers.push(() => updates.load.close());
   await updates.restore();
 
   const enrolment = enrolmentOf(config, log);

@@ -13,12 +13,14 @@ import { Relay } from './discovery/relay.js';
 import { SnapshotStore } from './discovery/snapshot-store.js';
 import { type CheckedEndpoint, endpointsToCheck, HealthChecks } from './health/health-checks.js';
 import { type Model, resourceKey } from './model/model.js';
+import { NodeLoad } from './registry/node-load.js';
 
 export class NodeUpdates {
   readonly catalog = new Catalog();
   readonly relay: Relay;
   readonly store: SnapshotStore;
   readonly checks: HealthChecks;
+  readonly load = new NodeLoad({ onChange: () => this.onVerdict() });
   readonly #config: AgentConfig;
   readonly #capture: Capture;
   readonly #log: Logger;
@@ -116,7 +118,8 @@ export class NodeUpdates {
       health: EndpointHealth.READY,
     }));
     const health = { failing: this.checks.failing(), pending: this.catalog.token === null };
-    return { node, zone, region, version: VERSION, statusAddress: statusAdvertise, workloads, health };
+    const idlePercent = this.load.idlePercent ?? undefined;
+    return { node, zone, region, version: VERSION, statusAddress: statusAdvertise, workloads, health, idlePercent };
   }
 
   #refuse(rejections: readonly Rejection[]): void {
@@ -134,7 +137,9 @@ export class NodeUpdates {
 
   /** `told`: what the model has just taken, in place of what was put there. Returns what is put in place anew, or no longer. */
   #check(told: readonly ResourceName[]): readonly Resource[] {
-    const found = endpointsToCheck(this.#config.node, this.#model.services, this.#model.endpoints);
+    const { services, endpoints } = this.#model;
+    this.load.want(weighsNode(this.#config.node, services, endpoints));
+    const found = endpointsToCheck(this.#config.node, services, endpoints);
     // The model has what is put in place; what is to be compared is what the controller sent.
     this.#checked = found.map((each) => {
       const name = { type: ResourceType.ENDPOINT, name: each.name };
@@ -207,6 +212,15 @@ export class NodeUpdates {
       ];
     }
   }
+}
+
+/** Whether clients weigh endpoints that are on the node by how busy that is. */
+function weighsNode(node: string, services: Model['services'], endpoints: Model['endpoints']): boolean {
+  for (const [name, { policies }] of services) {
+    if (!policies.some(({ policy }) => policy?.loadBalancing?.weights !== undefined)) continue;
+    for (const endpoint of endpoints.get(name)?.values() ?? []) if (endpoint.node === node) return true;
+  }
+  return false;
 }
 
 function touches({ full, resources, removed }: DiscoveryUpdate, ...types: readonly ResourceType[]): boolean {

@@ -170,10 +170,12 @@ export const enum DecisionFlag {
   Prompt = 64,
   /** The request's filters have seen it: all its later descriptors say so (DescriptorFlag.Filtered). */
   Filtered = 128,
+  /** What the answer says of its endpoint's load (ORCA) is read, and stands in the completion. */
+  ReadLoad = 256,
 }
 
 /** Words of a finished request or connection. */
-export const COMPLETION_WORDS = 13;
+export const COMPLETION_WORDS = 16;
 export const enum Completion {
   /** As decided; -1 original destination; DEFERRED; ≤ -100 local. */
   Target = 0,
@@ -196,10 +198,17 @@ export const enum Completion {
   Kind = 11,
   /** Of a gRPC call, gRPC-Web's too: 0 to 16, what the client was told (1: it went away); -1: no gRPC. */
   GrpcStatus = 12,
+  /**
+   * Bits of a Float32 each, finite and at least 0: what the endpoint said of its load, where DecisionFlag.ReadLoad asked; all 0: nothing of use.
+   * How busy it is (1: all of its CPU), its requests and its errors per second.
+   */
+  Utilization = 13,
+  RequestsPerSecond = 14,
+  ErrorsPerSecond = 15,
 }
 /**
  * Every decision for an endpoint ends in one Ended, Abandoned or Failed. Of Settled and Abandoned only Target and Token have a meaning, and of
- * Abandoned FirstByteUs; of Failed also Status and GrpcStatus (of the answer that was not taken, else what a client is told for want of one),
+ * Abandoned FirstByteUs; of Failed also the load, Status and GrpcStatus (of the answer that was not taken, else what a client is told for want of one),
  * Reason (0: there was an answer) and Attempts.
  */
 export const enum CompletionKind {

@@ -36,6 +36,7 @@ export function account(
   const target = completions[c + Completion.Target]!;
   const kind = completions[c + Completion.Kind]!;
   const token = completions[c + Completion.Token]!;
+  if (completions[c + Completion.RequestsPerSecond] !== 0 && target >= 0) hearLoad(states, target, nowUs, completions, c);
   if (token > TOKEN_EDGE && kind !== SETTLED) gate.settle(completions, c);
   if (kind !== ENDED) {
     if (kind === SETTLED) cells.opened[token & TOKEN_EDGE]! += 1;
@@ -62,6 +63,16 @@ export function account(
   const firstByteUs = completions[c + Completion.FirstByteUs]!;
   attempts.observe(target, firstByteUs);
   if (firstByteUs >= 0 || reason !== CLIENT_LEFT) states.observe(target, firstByteUs, completions[c + Completion.LatencyUs]!, nowUs);
+}
+
+const bits = new Int32Array(3);
+const figures = new Float32Array(bits.buffer);
+
+function hearLoad(states: EndpointStates, target: number, nowUs: number, completions: Int32Array, c: number): void {
+  bits[0] = completions[c + Completion.Utilization]!;
+  bits[1] = completions[c + Completion.RequestsPerSecond]!;
+  bits[2] = completions[c + Completion.ErrorsPerSecond]!;
+  states.hear(target, figures[0]!, figures[1]!, figures[2]!, nowUs);
 }
 
 function giveUp(cells: Cells, target: number, hasFailed: boolean): void {

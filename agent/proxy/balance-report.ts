@@ -3,7 +3,7 @@
 import { Balancers } from './balance.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { NO_PATTERNS } from './patterns.js';
-import type { Cluster } from './tables/clusters.js';
+import { type Cluster, socketName } from './tables/clusters.js';
 import type { Generation } from './tables/compile.js';
 import {
   BALANCER_WORDS,
@@ -24,6 +24,13 @@ export interface EndpointBalance {
   readonly group: number;
   /** Part of the cluster's load that its group has, 0 to 1. */
   readonly load: number;
+}
+
+export interface EndpointWeight {
+  /** Part of the weights of all endpoints of its cluster that may be chosen, 0 to 1. */
+  readonly share: number;
+  /** orca: its own reports; orca median: those of the others; node: its node's figures; static: as its source has it. */
+  readonly source: 'orca' | 'orca median' | 'node' | 'static';
 }
 
 export interface LocalityLoad {
@@ -67,6 +74,39 @@ export class BalanceReport {
         found.set(members[member * MEMBER_WORDS + MemberWord.EndpointId]!, { group, load });
     }
     return found;
+  }
+
+  /** By endpoint id, of a cluster whose weights go by load; of another, nothing. `index`: of Generation.clusters, then its variants. */
+  weights(index: number): ReadonlyMap<number, EndpointWeight> {
+    const { clusters, variants } = this.generation;
+    const cluster = clusters[index] ?? variants[index - clusters.length];
+    const balancer = this.balancerOf(index);
+    if (cluster?.policy?.loadBalancing?.weights === undefined || balancer < 0) return new Map();
+    const { members } = this.tables;
+    const [first, end] = this.balancers.membersOf(balancer);
+    const rows = Array.from({ length: end - first }, (_, place) => first + place);
+    const total = rows.reduce((sum, member) => sum + this.balancers.weightOf(balancer, member), 0);
+    const reports = this.balancers.goesByReports(balancer);
+    const ofNode = new Set(cluster.endpoints.filter(({ isByNode }) => isByNode).map(({ id }) => id));
+    return new Map(
+      rows.map((member) => {
+        const id = members[member * MEMBER_WORDS + MemberWord.EndpointId]!;
+        const own = this.states.loadWeight[id]! > 0 ? 'orca' : 'orca median';
+        const source = reports ? own : ofNode.has(id) ? 'node' : 'static';
+        return [id, { share: this.balancers.weightOf(balancer, member) / total, source }];
+      }),
+    );
+  }
+
+  /** Of clusters whose weights go by load, by endpoint's name. */
+  allWeights(): readonly (EndpointWeight & { readonly cluster: string; readonly endpoint: string })[] {
+    return this.balanced().flatMap(({ cluster, index }) => {
+      const weights = this.weights(index);
+      return cluster.endpoints.flatMap(({ id, address, port }) => {
+        const weight = weights.get(id);
+        return weight === undefined ? [] : [{ ...weight, cluster: cluster.name, endpoint: socketName(address, port) }];
+      });
+    });
   }
 
   panics(index: number): boolean {

@@ -25,6 +25,10 @@ const OVERPROVISIONING = 140;
 /** Steps of a key whose slot in Maglev's table is of no use, before the slots are gone through one by one. */
 const PROBES = 32;
 const WARM = 65_536;
+/** Endpoints with reports, below which they say nothing of their cluster. */
+const MIN_REPORTING = 2;
+/** How far from the median a report may take an endpoint: none can have all requests by what it says, nor none. */
+const MAX_RATIO = 10;
 /** Cost of an endpoint that was asked and never answered yet, per request: whoever is known goes before it (Finagle). */
 const UNKNOWN_US = 1e12;
 const G_MEMBERS = GroupWord.Members as number;
@@ -47,8 +51,13 @@ export class Balancers {
   private readonly loadUpTo: Float64Array;
   private readonly health: Float64Array;
   private readonly panics: Uint8Array;
-  /** By balancer, the version of `unavailable` that its view is of. */
+  /** By member, its weight now. */
+  private readonly weights: Float64Array;
+  /** For weighMembers() alone. */
+  private readonly reported: Float64Array;
+  /** By balancer, the version that its view is of. */
   private readonly seen: Int32Array;
+  private readonly hasReports: boolean;
 
   constructor(
     private readonly tables: DecisionTables,
@@ -61,12 +70,16 @@ export class Balancers {
     this.live = new Int32Array(isNeeded ? members : 0);
     this.liveUpTo = new Float64Array(isNeeded ? members : 0);
     this.liveCount = new Int32Array(groups);
+    this.weights = new Float64Array(isNeeded ? members : 0);
+    this.reported = new Float64Array(isNeeded ? members : 0);
     this.isEven = new Uint8Array(groups);
     this.loadUpTo = new Float64Array(groups);
     this.health = new Float64Array(groups);
     this.panics = new Uint8Array(groups);
-    // Another than any version: they are looked at first.
-    this.seen = new Int32Array(tables.balancers.length / BALANCER_WORDS).fill(this.version - 1);
+    const rows = Array.from({ length: tables.balancers.length / BALANCER_WORDS }, (_, balancer) => balancer);
+    this.hasReports = rows.some((balancer) => this.asksForLoad(balancer));
+    // Another than its version: they are looked at first.
+    this.seen = Int32Array.from(rows, (balancer) => this.versionFor(balancer) - 1);
   }
 
   isHashed(balancer: number): boolean {
@@ -78,12 +91,17 @@ export class Balancers {
     return this.tables.balancers[balancer * BALANCER_WORDS + BalancerWord.Kind] === Balancing.Passthrough;
   }
 
+  /** Answers of its endpoints are to be read for what they say of their load. */
+  asksForLoad(balancer: number): boolean {
+    return this.tables.balancers[balancer * BALANCER_WORDS + BalancerWord.HasReports] === 1;
+  }
+
   /**
    * As pickMember(): row in `members`, -1: none takes work. `cluster`: whose rotation it is. `hash`: unsigned, of the request's key; -1: it has
    * none.
    */
   pick(cluster: number, balancer: number, hash: number, random: number, avoid: number): number {
-    if (this.seen[balancer] !== this.version) this.look(balancer);
+    if (this.seen[balancer] !== this.versionFor(balancer)) this.look(balancer);
     const row = balancer * BALANCER_WORDS;
     const { balancers } = this.tables;
     const kind = balancers[row + BalancerWord.Kind]!;
@@ -117,7 +135,7 @@ export class Balancers {
 
   /** Whether a group of the balancer uses members that should take no work, for want of others. */
   isPanicking(balancer: number): boolean {
-    if (this.seen[balancer] !== this.version) this.look(balancer);
+    if (this.seen[balancer] !== this.versionFor(balancer)) this.look(balancer);
     const [first, end] = this.groupsOf(balancer);
     for (let group = first; group < end; group++) if (this.panics[group] === 1) return true;
     return false;
@@ -125,15 +143,41 @@ export class Balancers {
 
   /** Of a group of the balancer: its part of the load, 0 to 1. */
   loadOf(balancer: number, index: number): number {
-    if (this.seen[balancer] !== this.version) this.look(balancer);
+    if (this.seen[balancer] !== this.versionFor(balancer)) this.look(balancer);
     const [first, end] = this.groupsOf(balancer);
     const total = this.loadUpTo[end - 1] ?? 0;
     const group = first + index;
     return total === 0 ? 0 : (this.loadUpTo[group]! - (index === 0 ? 0 : this.loadUpTo[group - 1]!)) / total;
   }
 
-  private get version(): number {
-    return Atomics.load(this.states.version, 0);
+  /** Of what its view is of: grows with each change of it. */
+  private versionFor(balancer: number): number {
+    const version = Atomics.load(this.states.version, 0);
+    return this.hasReports && this.asksForLoad(balancer) ? (version + Atomics.load(this.states.version, 1)) | 0 : version;
+  }
+
+  /** Rows in `members`, of all its groups: they lie one behind the other. */
+  membersOf(balancer: number): [first: number, end: number] {
+    const { groups } = this.tables;
+    const [first, end] = this.groupsOf(balancer);
+    if (first === end) return [0, 0];
+    const last = (end - 1) * GROUP_WORDS;
+    return [groups[first * GROUP_WORDS + G_MEMBERS]!, groups[last + G_MEMBERS]! + groups[last + G_COUNT]!];
+  }
+
+  /** Enough of its members report their load. */
+  goesByReports(balancer: number): boolean {
+    if (!this.asksForLoad(balancer)) return false;
+    const [first, end] = this.membersOf(balancer);
+    let reporting = 0;
+    for (let member = first; member < end; member++) if (this.states.loadWeight[this.endpointOf(member)]! > 0) reporting++;
+    return reporting >= MIN_REPORTING;
+  }
+
+  /** Of a member of the balancer: its weight now. */
+  weightOf(balancer: number, member: number): number {
+    if (this.seen[balancer] !== this.versionFor(balancer)) this.look(balancer);
+    return this.weights[member]!;
   }
 
   private groupsOf(balancer: number): [first: number, end: number] {
@@ -150,12 +194,13 @@ export class Balancers {
 
   private look(balancer: number): void {
     // First: what changes meanwhile is looked at again.
-    this.seen[balancer] = this.version;
+    this.seen[balancer] = this.versionFor(balancer);
     const { balancers } = this.tables;
     const row = balancer * BALANCER_WORDS;
     const first = balancers[row + BalancerWord.Groups]!;
     const end = first + balancers[row + BalancerWord.GroupCount]!;
     const panicPercent = balancers[row + BalancerWord.PanicPercent]!;
+    this.weighMembers(balancer);
     let ready = 0;
     for (let group = first; group < end; group++) ready += this.fill(group, false);
     const healthy = this.weigh(first, end);
@@ -174,6 +219,29 @@ export class Balancers {
     this.distribute(row, first, end);
   }
 
+  /**
+   * As their source says; by their reports where two of them have any: the others then count as the median of those does (Envoy). No report
+   * makes an endpoint more than ten times as heavy as that, nor less than a tenth.
+   */
+  private weighMembers(balancer: number): void {
+    const [first, end] = this.membersOf(balancer);
+    const { members } = this.tables;
+    for (let member = first; member < end; member++) this.weights[member] = members[member * MEMBER_WORDS + M_WEIGHT]!;
+    if (!this.asksForLoad(balancer)) return;
+    const { loadWeight } = this.states;
+    let reporting = 0;
+    for (let member = first; member < end; member++) {
+      const reported = loadWeight[this.endpointOf(member)]!;
+      if (reported > 0) this.reported[reporting++] = reported;
+    }
+    if (reporting < MIN_REPORTING) return;
+    const median = this.reported.subarray(0, reporting).sort()[reporting >>> 1]!;
+    for (let member = first; member < end; member++) {
+      const reported = loadWeight[this.endpointOf(member)]! || median;
+      this.weights[member] = Math.min(median * MAX_RATIO, Math.max(median / MAX_RATIO, reported));
+    }
+  }
+
   /** The members of a group that take work, or all; returns how many are ready. */
   private fill(group: number, all: boolean): number {
     const { groups, members } = this.tables;
@@ -189,8 +257,8 @@ export class Balancers {
       const isReady = members[word + MemberWord.IsReady] === 1;
       if (isReady) ready++;
       if (!all && (!isReady || this.states.unavailable[members[word + M_ENDPOINT]!] === 1)) continue;
-      total += members[word + M_WEIGHT]!;
-      if (at > first && members[word + M_WEIGHT] !== members[this.live[at - 1]! * MEMBER_WORDS + M_WEIGHT]) even = 0;
+      total += this.weights[member]!;
+      if (at > first && this.weights[member] !== this.weights[this.live[at - 1]!]) even = 0;
       this.live[at] = member;
       this.liveUpTo[at] = total;
       at++;
@@ -279,7 +347,7 @@ export class Balancers {
     let total = 0;
     for (let at = first; at < first + count; at++) {
       const member = this.live[at]!;
-      const weight = (this.tables.members[member * MEMBER_WORDS + M_WEIGHT]! * this.warmth(member)) / WARM;
+      const weight = (this.weights[member]! * this.warmth(member)) / WARM;
       total += weight;
       credit[member]! += weight;
       if (credit[member]! > credit[best]!) best = member;
@@ -342,7 +410,7 @@ export class Balancers {
   private costOf(member: number, kind: number): number {
     const { members } = this.tables;
     const endpoint = members[member * MEMBER_WORDS + M_ENDPOINT]!;
-    const weight = members[member * MEMBER_WORDS + M_WEIGHT]!;
+    const weight = this.weights[member]!;
     const cold = this.states.coldness[endpoint]!;
     const waiting = cold === 0 ? this.outstanding[endpoint]! : this.outstanding[endpoint]! * (WARM / Math.max(1, WARM - cold));
     if (kind !== Balancing.PeakEwma) return (waiting + 1) / weight;

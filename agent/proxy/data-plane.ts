@@ -16,6 +16,7 @@ import { type FilterCounts, type FilterReport, MAX_FILTERS, noCounts, without } 
 import { FilterHosts } from './filters/filter-hosts.js';
 import type { FilterTables } from './filters/filter-tables.js';
 import { type CapturedTraffic, type Inheritance, Listeners } from './listeners.js';
+import { LoadWeights } from './load-weights.js';
 import { MAX_ENDPOINTS, MAX_RULES } from './metrics/cells.js';
 import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { OverloadMonitor } from './overload/monitor.js';
@@ -71,6 +72,7 @@ export class DataPlane {
   private handle: number | null = null;
   private warming: NodeJS.Timeout | null = null;
   private readonly upkeep: EndpointUpkeep;
+  private readonly loadWeights: LoadWeights;
   private chain: Promise<unknown> = Promise.resolve();
   private serve: () => void = () => undefined;
 
@@ -112,6 +114,7 @@ export class DataPlane {
       log,
     });
     this.upkeep = new EndpointUpkeep(this.pool.states, () => performance.now());
+    this.loadWeights = new LoadWeights(this.pool.states, engineNowUs);
     this.resilience = new Resilience(this.pool.resilience, this.pool.states, {
       now: () => performance.now(),
       random: Math.random,
@@ -245,7 +248,9 @@ export class DataPlane {
       discard: ({ handle }) => this.addon.releaseTables(handle),
     });
     const { handle, next } = built;
-    this.upkeep.prepare([...next.clusters, ...next.variants]);
+    const clusters = [...next.clusters, ...next.variants];
+    this.upkeep.prepare(clusters);
+    this.loadWeights.configure(clusters);
     this.keepWarming();
     for (const warning of next.warnings) this.log.warn({ revision: update.revision }, warning);
     for (const { name, error } of rejected)

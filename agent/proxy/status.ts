@@ -157,6 +157,7 @@ export class ProxyStatus {
     const { balance } = this.plane;
     return (this.plane.generation?.clusters ?? []).map(({ name, balancing, endpoints }, index) => {
       const balances = balance?.groups(index) ?? NO_GROUPS;
+      const weights = balance?.weights(index);
       const addition = isNoneHealthy(endpoints) ? '; used all the same, none is healthy' : '';
       const states = endpoints.map(({ id, isFallback, healthReason, address, port, node, region, zone, workload, weight, health }) => ({
         address,
@@ -174,6 +175,8 @@ export class ProxyStatus {
         priority: balances.get(id)?.group,
         load: balances.get(id)?.load,
         warmth: balance?.warmth(id) ?? 1,
+        weightShare: weights?.get(id)?.share,
+        weightSource: weights?.get(id)?.source ?? '',
       }));
       return { name, algorithm: BALANCING_NAMES[balancing], endpoints: states, panics: balance?.panics(index) ?? false };
     });

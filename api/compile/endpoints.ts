@@ -42,10 +42,12 @@ export function compileEndpoints(service: Stored<'Service'>, index: EndpointInde
     else siblings.push(each);
   }
   const byService = healthCheckOf(service, index);
+  const weighs = weighsByLoad(service, index);
   return [...byAddress.values()]
     .flatMap(unite)
     .map(({ endpoint, check }) => ({ endpoint: drainedWithNode(endpoint, index.registry), check }))
     .map(({ endpoint, check }) => checked(endpoint, { byService, own: check }, index.registry))
+    .map((endpoint) => (weighs ? { ...endpoint, nodeIdlePercent: index.registry.idlePercent.get(endpoint.node) } : endpoint))
     .sort((a, b) => compareText(a.id, b.id));
 }
 
@@ -58,7 +60,11 @@ export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointInd
   const name = nameOf(service);
   const ofService = instances.get(name);
   const inputs: unknown[] = [service, ofService, drained];
-  const place = (node: string): void => void inputs.push(nodes.get(node)?.zone, nodes.get(node)?.region);
+  const weighs = weighsByLoad(service, index);
+  const place = (node: string): void => {
+    inputs.push(nodes.get(node)?.zone, nodes.get(node)?.region);
+    if (weighs) inputs.push(index.registry.idlePercent.get(node));
+  };
   for (const workload of matchingWorkloads(service, index)) {
     const report = running?.get(nameOf(workload));
     inputs.push(workload, report);
@@ -78,9 +84,16 @@ export function inputsOfEndpoints(service: Stored<'Service'>, index: EndpointInd
       if (targetRef?.kind === 'Pod') inputs.push(index.workloads.get(podOf(targetRef, slice.namespace)));
       if (nodeName !== undefined) inputs.push(index.nodes.get(nodeName), nodes.get(nodeName)?.region);
       if (zone === undefined && nodeName !== undefined) inputs.push(nodes.get(nodeName)?.zone);
+      if (weighs && nodeName !== undefined) inputs.push(index.registry.idlePercent.get(nodeName));
     }
   }
   return inputs;
+}
+
+/** Whether a policy has its endpoints weighed by how busy they, or their nodes, are. */
+function weighsByLoad(service: Stored<'Service'>, index: EndpointIndex): boolean {
+  const policies = index.policiesByService.get(nameOf(service)) ?? [];
+  return policies.some(({ manifest }) => (manifest.spec.loadBalancer?.weights?.source ?? 'Static') !== 'Static');
 }
 
 function drainedWithNode(endpoint: Endpoint, { drained }: RegistryReports): Endpoint {

@@ -1,5 +1,13 @@
 // What a DestinationRule or a TrafficPolicy says of balancing → the model's LoadBalancing. Pure.
-import { Failover, type HashKey, type LoadBalancing, LoadBalancing_Algorithm, type LocalityBalancing } from '../gen/mesh/v1/model.js';
+import {
+  Failover,
+  type HashKey,
+  type LoadBalancing,
+  LoadBalancing_Algorithm,
+  type LoadWeights,
+  LoadWeights_Source,
+  type LocalityBalancing,
+} from '../gen/mesh/v1/model.js';
 import { durationMs, REGION_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { goDurationMs } from '../resources/istio-common.js';
 import type { Stored } from './input.js';
@@ -25,6 +33,7 @@ const NOTHING: LoadBalancing = {
   slowStart: undefined,
   panicPercent: 0,
   failover: Failover.CONSISTENT,
+  weights: undefined,
 };
 
 const SIMPLE = {
@@ -117,7 +126,7 @@ const FAILOVERS = {
 
 /** Of a TrafficPolicy. */
 export function balancingOfPolicy(balancer: OwnBalancer): LoadBalancing {
-  const { type, leastRequest, peakEWMA, hash, ringHash, maglev, failover, locality, slowStart, panicThreshold } = balancer;
+  const { type, leastRequest, peakEWMA, hash, ringHash, maglev, failover, locality, slowStart, panicThreshold, weights } = balancer;
   return {
     ...NOTHING,
     algorithm: type === undefined ? UNSPECIFIED : TYPES[type],
@@ -147,6 +156,21 @@ export function balancingOfPolicy(balancer: OwnBalancer): LoadBalancing {
           },
     panicPercent: panicThreshold ?? 0,
     failover: FAILOVERS[failover ?? 'Consistent'],
+    weights: weights === undefined || weights.source === 'Static' ? undefined : weightsOf(weights),
+  };
+}
+
+const SOURCES = { ORCA: LoadWeights_Source.ORCA, Node: LoadWeights_Source.NODE } as const;
+
+/** Periods as by default in gRFC A58, and in Envoy. */
+function weightsOf(weights: NonNullable<OwnBalancer['weights']>): LoadWeights {
+  const { source, blackoutPeriod = '10s', expirationPeriod = '3m', updatePeriod = '1s', errorUtilizationPenalty = 1 } = weights;
+  return {
+    source: source === 'Static' ? LoadWeights_Source.UNSPECIFIED : SOURCES[source],
+    blackoutMs: whole(durationMs(blackoutPeriod)),
+    expirationMs: whole(durationMs(expirationPeriod)),
+    updateMs: whole(durationMs(updatePeriod)),
+    errorPenalty: errorUtilizationPenalty,
   };
 }
 

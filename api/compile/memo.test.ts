@@ -37,7 +37,7 @@ addressType: IPv4
 ports: [{name: http, port: 8080}]
 endpoints: [{addresses: [10.0.0.${address}], nodeName: ${node}, conditions: {ready: ${ready}}, targetRef: {kind: Pod, name: ${pod}}}]`,
   ),
-  fc.record({ name, of: name, type: fc.constantFrom('Random', 'RoundRobin') }).map(
+  fc.record({ name, of: name, type: fc.constantFrom('Random', 'RoundRobin, weights: {source: Node}') }).map(
     ({ name: policy, of, type }) => `
 apiVersion: mesh.weft.dev/v1
 kind: TrafficPolicy
@@ -114,6 +114,7 @@ const step = fc.oneof(
     isGone: fc.boolean(),
   }),
   fc.record({ kind: fc.constant('drained' as const), node: name, isEnded: fc.boolean() }),
+  fc.record({ kind: fc.constant('load' as const), node: name, idle: small, isGone: fc.boolean() }),
   fc.record({ kind: fc.constant('node' as const), node: name, zone: name, isGone: fc.boolean() }),
   fc.record({ kind: fc.constant('resolved' as const), host: name, of: fc.constantFrom('x', 'y', 'z'), address: small, error: name }),
 );
@@ -126,6 +127,7 @@ test('over any changes the result is that of compiling anew, and what is unchang
       const reports = new Map<string, RunningWorkload>();
       let nodes = new Map<string, LiveNode>();
       let drained: ReadonlySet<string> = new Set();
+      const idlePercent = new Map<string, number>();
       const instances = new Map<string, ReadonlyMap<string, RegisteredInstance>>();
       const failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
       const resolved = new Map<string, ResolvedName>();
@@ -143,6 +145,9 @@ test('over any changes the result is that of compiling anew, and what is unchang
           nodes = new Map(nodes);
           if (each.isGone) nodes.delete(each.node);
           else nodes.set(each.node, { zone: each.zone, region: '', checks: true });
+        } else if (each.kind === 'load') {
+          if (each.isGone) idlePercent.delete(each.node);
+          else idlePercent.set(each.node, each.idle);
         } else if (each.kind === 'drained') {
           drained = new Set(each.isEnded ? [] : [...drained, each.node]);
         } else if (each.kind === 'instance') {
@@ -166,7 +171,7 @@ test('over any changes the result is that of compiling anew, and what is unchang
           const state: WorkloadState = { name: `default/${workload}`, addresses: [`10.1.0.${address}`], health };
           reports.set(state.name, { node, state });
         }
-        const registry = { nodes, instances, failing, drained };
+        const registry = { nodes, instances, failing, drained, idlePercent };
         const input = { objects: [...objects.values()], running: reports, nowMs: 0, registry, resolved };
         const compiled = compileModel(input, memo);
         // Of copies: what is remembered by the identity of an object is not remembered of them.

@@ -148,6 +148,21 @@ test('the endpoints on a drained node drain, but for those that are worse; who c
   expect(health({})).toEqual([READY, READY, READY]);
 });
 
+test('endpoints are told how idle their nodes are where a policy weighs them by load, and nowhere else', () => {
+  const weighs = (source: string) => `
+apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: weighs, namespace: shop}
+spec: {targetRefs: [{kind: Service, name: catalog}], loadBalancer: {weights: {source: ${source}}}}`;
+  const endpoints = slice('{addresses: [10.0.0.1], nodeName: n1}, {addresses: [10.0.0.2], nodeName: n2}');
+  const idle = (...policies: string[]) =>
+    compile(stored(SERVICE, endpoints, ...policies), { idlePercent: new Map([['n1', 40]]) }).endpoints.map((each) => each.nodeIdlePercent);
+  expect(idle(weighs('Node'))).toEqual([40, undefined]);
+  expect(idle(weighs('ORCA'))).toEqual([40, undefined]);
+  expect(idle(weighs('Static'))).toEqual([undefined, undefined]);
+  expect(idle()).toEqual([undefined, undefined]);
+});
+
 test('a node that goes moves only the endpoints it checked, and all are spread', () => {
   const names = Array.from({ length: 10 }, (_, index) => `node-${index}`);
   const before = nodes(...names);

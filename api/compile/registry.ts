@@ -33,9 +33,17 @@ export interface RegistryReports {
   readonly failing: ReadonlyMap<string, ReadonlyMap<string, readonly FailingCheck[]>>;
   /** Nodes whose endpoints get nothing new, because somebody says so. Another set when that changes. */
   readonly drained: ReadonlySet<string>;
+  /** By node: of its CPUs, percent that nobody uses. Those alone that say so. */
+  readonly idlePercent: ReadonlyMap<string, number>;
 }
 
-export const NO_REPORTS: RegistryReports = { nodes: new Map(), instances: new Map(), failing: new Map(), drained: new Set() };
+export const NO_REPORTS: RegistryReports = {
+  nodes: new Map(),
+  instances: new Map(),
+  failing: new Map(),
+  drained: new Set(),
+  idlePercent: new Map(),
+};
 
 type Service = Extract<StoredObject, { kind: 'Service' }>;
 

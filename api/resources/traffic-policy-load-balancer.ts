@@ -9,6 +9,8 @@ const KEYS = ['header', 'cookie', 'sourceAddress', 'queryParameter', 'path'] as 
 const MAX_RING = 1_048_576;
 const MAX_TABLE = 5_000_011;
 const MAX_WINDOW_MS = 3_600_000;
+const MIN_UPDATE_MS = 100;
+const MAX_PENALTY = 1_000;
 
 const hashKey = withRule(
   fields({
@@ -45,6 +47,32 @@ const slowStart = withRule(
   },
 );
 
+const ORCA_ALONE = ['blackoutPeriod', 'expirationPeriod', 'updatePeriod', 'errorUtilizationPenalty'] as const;
+
+/** Names of Envoy's ClientSideWeightedRoundRobin, as far as it has them. */
+const weights = withRule(
+  fields({
+    source: choice(['Static', 'ORCA', 'Node']),
+    blackoutPeriod: duration.optional(),
+    expirationPeriod: duration.optional(),
+    updatePeriod: duration.optional(),
+    errorUtilizationPenalty: z
+      .number()
+      .min(0, { error: ({ input }) => `expected a number of at least 0, found ${describe(input)}` })
+      .max(MAX_PENALTY, { error: ({ input }) => `expected a number of at most ${MAX_PENALTY}, found ${describe(input)}` })
+      .optional(),
+  }),
+  (value, report) => {
+    if (value.source !== 'ORCA')
+      for (const field of ORCA_ALONE)
+        if (value[field] !== undefined) report([field], 'only with source ORCA: it is about endpoints’ own reports');
+    const update = durationMs(textOf(value, 'updatePeriod') ?? '');
+    if (update !== null && update < MIN_UPDATE_MS) report(['updatePeriod'], `expected 100ms at least, found ${value.updatePeriod}`);
+    const expiration = durationMs(textOf(value, 'expirationPeriod') ?? '');
+    if (expiration === 0) report(['expirationPeriod'], 'expected more than 0s: no report would ever count');
+  },
+);
+
 export const loadBalancer = withRule(
   fields({
     type: choice(['RoundRobin', 'Random', 'LeastRequest', 'PeakEWMA', 'RingHash', 'Maglev']).optional(),
@@ -63,6 +91,7 @@ export const loadBalancer = withRule(
     locality: localityLbSetting.optional(),
     slowStart: slowStart.optional(),
     panicThreshold: wholeNumber(0, 100).optional(),
+    weights: weights.optional(),
   }),
   checkLoadBalancer,
 );
@@ -85,6 +114,12 @@ function checkLoadBalancer(value: Unchecked, report: Report): void {
       report([field], `only with type ${types.join(' or ')}, found ${type}`);
   if (HASHED.has(type) && value.hash === undefined) report([], `type ${type} needs hash: what requests are told apart by`);
   if (HASHED.has(type) && value.slowStart !== undefined) report(['slowStart'], `not with type ${type}: its endpoints' shares are fixed`);
+  if (HASHED.has(type) && sourceOf(value.weights) !== 'Static')
+    report(['weights'], `not with type ${type}: a key's endpoint must not change with how busy that is`);
+}
+
+function sourceOf(weights: unknown): unknown {
+  return typeof weights === 'object' && weights !== null && 'source' in weights ? weights.source : 'Static';
 }
 
 export function isPrime(value: number): boolean {

@@ -212,9 +212,10 @@ function endpointsText({ endpoints }: ExplainResponse, colours: Palette): string
     { title: 'SHARE NOW', ...right },
     { title: 'WHY' },
   ];
-  const rows = endpoints.map(({ address, weight, outstanding, latencyMs, share, chosen, outBecause }) => [
+  const rows = endpoints.map(({ address, weight, weightSource, outstanding, latencyMs, share, chosen, outBecause }) => [
     chosen ? colours.good(address) : address,
-    String(weight),
+    // By its own reports it has another one, which the share shows.
+    weightSource === '' ? String(weight) : `${weightSource.startsWith('orca') ? '' : `${weight} `}${weightSource}`,
     String(outstanding),
     latencyMs === 0 ? '' : `${latencyMs.toFixed(1)} ms`,
     percent(share),

@@ -149,6 +149,10 @@ const BALANCING_COLUMNS: readonly { readonly title: string; readonly text: (endp
   { title: 'LOCALITY', text: ({ region, zone }) => [region, zone].filter((part) => part !== '').join('/') },
   { title: 'PRIORITY', text: ({ priority }) => (priority === undefined ? '' : String(priority)) },
   { title: 'LOAD', text: ({ load }) => (load === undefined ? '' : percent(load)) },
+  {
+    title: 'SHARE',
+    text: ({ weightShare, weightSource }) => (weightShare === undefined ? '' : `${percent(weightShare)} (${weightSource})`),
+  },
   { title: 'EWMA', text: ({ ewmaMs }) => (ewmaMs === 0 ? '' : `${Math.round(ewmaMs * 100) / 100} ms`) },
   { title: 'WARMTH', text: ({ warmth }) => (warmth === 0 || warmth === 1 ? '' : percent(warmth)) },
 ];

@@ -80,7 +80,12 @@ export class NodeRegistration {
     const result = await commit(this.#client, {
       expect: new Map(),
       writes: [{ key, value, lease: this.#leaseId }],
-      reads: [this.#keys.runningOf(this.node), this.#keys.instancesOf(this.node), this.#keys.failingOf(this.node)],
+      reads: [
+        this.#keys.runningOf(this.node),
+        this.#keys.instancesOf(this.node),
+        this.#keys.failingOf(this.node),
+        this.#keys.loadOf(this.node),
+      ],
     });
     if (result.kind !== 'committed') return this.#failed(result);
     this.#wasClaimed = true;
@@ -94,7 +99,7 @@ export class NodeRegistration {
   }
 
   /** By key: what is to stand there. */
-  #wanted({ workloads, instances, health }: RegisterRequest): Map<string, string> {
+  #wanted({ workloads, instances, health, idlePercent }: RegisterRequest): Map<string, string> {
     const wanted = new Map<string, string>();
     for (const workload of workloads) wanted.set(this.#keys.running(this.node, workload.name), JSON.stringify(workload));
     for (const instance of instances) {
@@ -103,6 +108,7 @@ export class NodeRegistration {
     }
     for (const { endpoint, detail } of health?.failing ?? [])
       wanted.set(this.#keys.failing(this.node, endpoint), JSON.stringify({ detail }));
+    if (idlePercent !== undefined) wanted.set(this.#keys.cpu(this.node), JSON.stringify({ idlePercent }));
     return wanted;
   }
 

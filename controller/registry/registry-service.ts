@@ -150,6 +150,7 @@ class RegisterStream {
       const wrong = addresses.find((address) => isIP(address) === 0 || address.includes('%'));
       if (wrong !== undefined) return `workload ${name}: "${wrong}" is no IPv4 or IPv6 address`;
     }
+    if ((request.idlePercent ?? 0) > 100) return `idle_percent is ${request.idlePercent}, at most 100`;
     return instancesFault(request.instances) ?? failingFault(request.health?.failing ?? []);
   }
 }

@@ -8,6 +8,7 @@
 //   <prefix>/running/<node>/<namespace>/<name>   one running workload, on the node's lease
 //   <prefix>/instances/<node>/<namespace>/<service>/<id>   one instance that registered itself, on the node's lease
 //   <prefix>/failing/<node>/<namespace>/<service>/<endpoint>   one endpoint that fails the node's checks, on the node's lease
+//   <prefix>/load/<node>/cpu                     how busy the node is, on the node's lease
 //   <prefix>/acks/<node>                         what the node acked, on the node's lease
 //   <prefix>/history/<time>-<request id>          one change of applied objects: by whom, what, and what stood there before
 //   <prefix>/authority                           who signs certificates of nodes and controllers; its keys sealed
@@ -33,7 +34,7 @@ export type ParsedKey =
   | { readonly kind: 'node'; readonly node: string }
   | { readonly kind: 'running'; readonly node: string; readonly workload: string }
   | { readonly kind: 'instance' | 'failing'; readonly node: string; readonly service: string; readonly id: string }
-  | { readonly kind: 'ack'; readonly node: string }
+  | { readonly kind: 'ack' | 'load'; readonly node: string }
   | { readonly kind: 'history' }
   | { readonly kind: 'join-token'; readonly id: string }
   | { readonly kind: 'operator'; readonly name: string }
@@ -106,6 +107,15 @@ export class Keyspace {
     return `${this.root}failing/${node}/`;
   }
 
+  cpu(node: string): string {
+    return `${this.loadOf(node)}cpu`;
+  }
+
+  /** Prefix of how busy a node is, with a trailing slash. */
+  loadOf(node: string): string {
+    return `${this.root}load/${node}/`;
+  }
+
   ack(node: string): string {
     return `${this.root}acks/${node}`;
   }
@@ -173,6 +183,7 @@ export class Keyspace {
     if ((family === 'revoked' || family === 'drained') && second === undefined) return { kind: family, node: first };
     if ((family === 'audit' || family === 'refusals') && second === undefined) return { kind: family };
     if (family === 'acks' && second === undefined) return { kind: 'ack', node: first };
+    if (family === 'load' && second === 'cpu' && third === undefined) return { kind: 'load', node: first };
     if (second === undefined || third === undefined) return { kind: 'other' };
     if (family === 'objects') return { kind: 'object', ref: { kind: first, namespace: second, name: third }, source: '' };
     if (family === 'running') return { kind: 'running', node: first, workload: `${second}/${third}` };

@@ -135,6 +135,12 @@ export function readFailing(value: Buffer): string | null {
   return record === null ? null : textIn(record, 'detail');
 }
 
+/** Under <prefix>/load/: of its CPUs, percent that nobody uses. */
+export function readLoad(value: Buffer): number | null {
+  const idle = parse(value)?.idlePercent;
+  return typeof idle === 'number' && idle >= 0 && idle <= 100 ? Math.round(idle) : null;
+}
+
 function parse(value: Buffer): Record<string, unknown> | null {
   try {
     const parsed: unknown = JSON.parse(value.toString());

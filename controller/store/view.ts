@@ -28,6 +28,7 @@ import {
   readFailing,
   readHistory,
   readInstance,
+  readLoad,
   readNode,
   readObject,
   readResolved,
@@ -89,6 +90,7 @@ export class StoreView {
   readonly #failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
   #liveNodes: ReadonlyMap<string, LiveNode> = new Map();
   #drained: ReadonlySet<string> = new Set();
+  readonly #idlePercent = new Map<string, number>();
   /** By node name: those whose lease lives. */
   readonly nodes = new Map<string, NodeRecord>();
   /** By node name. */
@@ -148,7 +150,13 @@ export class StoreView {
   }
 
   get reports(): RegistryReports {
-    return { nodes: this.#liveNodes, instances: this.#instances, failing: this.#failing, drained: this.#drained };
+    return {
+      nodes: this.#liveNodes,
+      instances: this.#instances,
+      failing: this.#failing,
+      drained: this.#drained,
+      idlePercent: this.#idlePercent,
+    };
   }
 
   get revision(): number {
@@ -269,6 +277,9 @@ export class StoreView {
         nodes.add(parsed.node);
         setOrDelete(this.nodes, parsed.node, this.#read(key, entry?.value, readNode));
         return this.#placeNode(parsed.node) ? 'reported' : null;
+      case 'load':
+        setOrDelete(this.#idlePercent, parsed.node, this.#read(key, entry?.value, readLoad));
+        return 'reported';
       case 'ack':
         nodes.add(parsed.node);
         setOrDelete(this.acks, parsed.node, this.#read(key, entry?.value, readAck));

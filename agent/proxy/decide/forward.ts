@@ -36,6 +36,7 @@ const DELIVER = (DecisionFlag.BindClient | DecisionFlag.MarkDeliver) as number;
 const INJECT = (DecisionFlag.BindClient | DecisionFlag.MarkInject) as number;
 const RETRY = DecisionFlag.Retry as number;
 const PROMPT = DecisionFlag.Prompt as number;
+const READ_LOAD = DecisionFlag.ReadLoad as number;
 const OUTBOUND = Traffic.Outbound as number;
 const INBOUND = Traffic.Inbound as number;
 /** Attempts after the first, on connect failures only. */
@@ -130,7 +131,8 @@ export class Forward {
     this.cells.inFlight[endpoint]! += 1;
     const mark = !isOutbound ? 0 : tables.members[member + MemberWord.IsLocal] === 1 ? DELIVER : INJECT;
     const retry = this.isRetryable(row, mayRetry, watched) ? RETRY : 0;
-    draft.send(endpoint, mark | retry, service, tables.members[member + MemberWord.Label]!);
+    const load = balancer >= 0 && this.choice.balancers.asksForLoad(balancer) ? READ_LOAD : 0;
+    draft.send(endpoint, mark | retry | load, service, tables.members[member + MemberWord.Label]!);
     if (watched !== 0) this.watch(watched, draft.of(D_ATTEMPT) > 0);
   }
 

@@ -32,6 +32,7 @@ import {
   type TableSpec,
 } from '../../native/engine.js';
 import { reasonOf } from '../account.js';
+import { BalanceReport } from '../balance-report.js';
 import type { Batch } from '../decide/draft.js';
 import { Decider } from '../decide.js';
 import type { EndpointStates } from '../endpoint-states.js';
@@ -380,6 +381,7 @@ class Explanation {
       counted++;
     }
     const { states, outstanding } = this.view;
+    const weights = new BalanceReport(this.view.generation, states, outstanding).weights(cluster);
     const shares = this.membersOf(cluster).map((member): EndpointShare => {
       const id = this.endpointOf(member);
       const isReady = this.tables.members[member * MEMBER_WORDS + MemberWord.IsReady] !== 0;
@@ -391,6 +393,7 @@ class Explanation {
         share: counted === 0 ? 0 : (drawn.get(id) ?? 0) / counted,
         chosen: id === chosen,
         outBecause: states.unavailable[id] === 1 ? 'ejected' : isReady ? '' : 'fails its checks',
+        weightSource: weights.get(id)?.source ?? '',
       };
     });
     return [...new Map(shares.map((share) => [share.address, share])).values(), ...this.unready(cluster)];
@@ -410,6 +413,7 @@ class Explanation {
         share: 0,
         chosen: false,
         outBecause: healthReason || (health === 1 ? 'draining' : 'not ready'),
+        weightSource: '',
       }));
   }
 

@@ -221,6 +221,11 @@ export function balanceMetrics(balance: Balance | null): string {
       'Part of the load of a cluster that the endpoints of a locality have now, 0 to 1.',
       balance.localities().map(({ cluster, locality, load }) => [{ cluster, locality }, load]),
     ),
+    ...gauge(
+      'weft_endpoint_weight_share',
+      'Part of the weights of its cluster that an endpoint has now, 0 to 1, where weights go by load.',
+      balance.allWeights().map(({ cluster, endpoint, source, share }) => [{ cluster, endpoint, source }, share]),
+    ),
     '',
   ].join('\n');
 }
@@ -295,6 +300,7 @@ export function resilienceMetrics(clusters: readonly ClusterReport[]): string {
 interface Balance {
   panicking(): readonly { readonly cluster: string; readonly panics: boolean }[];
   localities(): readonly { readonly cluster: string; readonly locality: string; readonly load: number }[];
+  allWeights(): readonly { readonly cluster: string; readonly endpoint: string; readonly source: string; readonly share: number }[];
 }
 
 function seriesLabels({ edge, status, reason, grpcStatus }: SeriesReport): Labels {

@@ -1,6 +1,6 @@
 // What a ClusterPolicy says of balancing, beyond which algorithm it is → rows of balancers and groups, tables of hashes, cookies. On the main
 // thread. Knows no services, no addresses; a cluster that needs none of it has no row.
-import { type ClusterPolicy, Failover, type HashKey, type LoadBalancing } from '../../../api/gen/mesh/v1/model.js';
+import { type ClusterPolicy, Failover, type HashKey, type LoadBalancing, LoadWeights_Source } from '../../../api/gen/mesh/v1/model.js';
 import type { Conditions } from './conditions.js';
 import { DEFAULT_MAGLEV, DEFAULT_RING_MIN, type HashSpec, type HashTables, MAX_RING } from './hash-tables.js';
 import { ALL_CHOICES, BALANCER_WORDS, Balancing, GROUP_WORDS, Subject } from './layout.js';
@@ -45,7 +45,8 @@ export class BalancerRows {
     const grouping = grouped(readyFirst, setting?.locality, this.own);
     const isPlain =
       balancing <= Balancing.LeastRequest &&
-      (setting === undefined || (setting.choices === 0 && setting.slowStart === undefined && setting.panicPercent === 0)) &&
+      (setting === undefined ||
+        (setting.choices === 0 && setting.slowStart === undefined && setting.panicPercent === 0 && setting.weights === undefined)) &&
       grouping.groups.length === 1 &&
       // Who ejects wants it heeded (EndpointStates.unavailable).
       policy?.outlierDetection === undefined;
@@ -85,6 +86,7 @@ export class BalancerRows {
       groups.length,
       spread === 'shares' ? 1 : 0,
       setting?.slowStart === undefined ? 0 : 1,
+      asksForReports(setting) ? 1 : 0,
     );
     return row;
   }
@@ -159,6 +161,11 @@ export class BalancerRows {
     this.cookies.push(...texts.map(({ length }) => length), ...texts.flatMap((bytes) => [...bytes]));
     return at;
   }
+}
+
+/** Whether endpoints are weighed by what they say of themselves. */
+export function asksForReports(setting: LoadBalancing | undefined): boolean {
+  return setting?.weights?.source === LoadWeights_Source.ORCA;
 }
 
 function specOf(balancing: Balancing, setting: LoadBalancing | undefined): HashSpec | null {

@@ -27,6 +27,8 @@ export class ClusterEndpoint {
     readonly id: number,
     readonly port: number,
     private readonly endpoint: Endpoint,
+    /** What its node's CPU leaves of its weight; null: weights don't go by that. */
+    private readonly nodeWeight: number | null,
   ) {}
 
   get address(): string {
@@ -47,7 +49,10 @@ export class ClusterEndpoint {
     return this.endpoint.workload;
   }
   get weight(): number {
-    return Math.max(1, this.endpoint.weight);
+    return this.nodeWeight ?? ownWeight(this.endpoint);
+  }
+  get isByNode(): boolean {
+    return this.nodeWeight !== null;
   }
   get health(): EndpointHealth {
     return this.endpoint.health;
@@ -258,7 +263,8 @@ class Builder {
     const proxyProtocol = PROXY_PROTOCOLS[service.proxyProtocol] ?? null;
     const suffix = endpointSuffix(rest, spoken, proxyProtocol);
     const specs: EndpointSpec[] = [];
-    const endpoints = sockets.map((endpoint) => {
+    const weights = nodeWeights(sockets, rest.policy);
+    const endpoints = sockets.map((endpoint, index) => {
       const { address } = endpoint;
       const target = portOf(endpoint, port);
       const id = isUsable ? this.hold(`${socketName(address, target)}${suffix}`) : -1;
@@ -267,7 +273,7 @@ class Builder {
         this.warnings.add(
           `no endpoint id is free for ${socketName(address, target)} of ${name}: it gets no traffic; fewer endpoints are needed`,
         );
-      return new ClusterEndpoint(id, target, endpoint);
+      return new ClusterEndpoint(id, target, endpoint, weights?.[index] ?? null);
     });
     return { ...rest, key: `${name}${subset} ${variant}`, endpoints, specs, names };
   }
@@ -381,6 +387,28 @@ function wholeOf(service: Service, port: ServicePort, endpoints: readonly Endpoi
 function portOf({ ports }: Endpoint, { name }: ServicePort): number {
   for (const port of ports) if (port.name === name) return port.port;
   return 0;
+}
+
+function ownWeight({ weight }: Endpoint): number {
+  return Math.max(1, weight);
+}
+
+/** Of a busy node's endpoint, what is left of its weight: never nothing, or nobody would find out that the node has room again. */
+const LEAST_IDLE_PERCENT = 5;
+/** Weights are integers, and so are their sums. */
+const MAX_WHOLE_WEIGHT = 10_000;
+
+/** By what their nodes' CPUs have left; of a node that says nothing, as much as the others on average. Null: nobody asks for it, or no node says. */
+function nodeWeights(endpoints: readonly Endpoint[], policy: ClusterPolicy | undefined): readonly number[] | null {
+  if (policy?.loadBalancing?.weights === undefined) return null;
+  const known = endpoints.flatMap(({ nodeIdlePercent }) => nodeIdlePercent ?? []);
+  if (known.length === 0) return null;
+  const mean = known.reduce((sum, idle) => sum + idle, 0) / known.length;
+  const scale = endpoints.some((endpoint) => ownWeight(endpoint) > MAX_WHOLE_WEIGHT) ? 0.01 : 1;
+  return endpoints.map((endpoint) => {
+    const idle = Math.max(LEAST_IDLE_PERCENT, endpoint.nodeIdlePercent ?? mean);
+    return Math.max(1, Math.round(ownWeight(endpoint) * idle * scale));
+  });
 }
 
 function balancingOf(policy: ClusterPolicy | undefined): Balancing {

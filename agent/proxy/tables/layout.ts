@@ -285,7 +285,7 @@ export const enum MemberWord {
 }
 
 /** What few clusters have: how members are chosen that differ by place, by load or by what is known of them now. */
-export const BALANCER_WORDS = 10;
+export const BALANCER_WORDS = 11;
 export const enum BalancerWord {
   /** See Balancing. */
   Kind = 0,
@@ -305,6 +305,8 @@ export const enum BalancerWord {
   HasShares = 8,
   /** 1: members may be cold (EndpointStates). */
   HasSlowStart = 9,
+  /** 1: members have the weights that their reports give them (EndpointStates.loadWeight). */
+  HasReports = 10,
 }
 export const ALL_CHOICES = -1;
 

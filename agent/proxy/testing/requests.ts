@@ -172,6 +172,21 @@ export class TestProxy {
     this.decider.run();
   }
 
+  /** As complete(), well; the endpoint says how busy it is. */
+  completeWithLoad({ target, token }: TestDecision, load: readonly [utilization: number, requests: number, errors: number]): void {
+    const { header, completions } = this.batch;
+    header[Header.RequestCount] = 0;
+    header[Header.CompletionCount] = 1;
+    completions.fill(0);
+    completions[Completion.GrpcStatus] = -1;
+    completions[Completion.Target] = target;
+    completions[Completion.Token] = token;
+    completions[Completion.Status] = 200;
+    new Float32Array(completions.buffer).set(load, Completion.Utilization);
+    this.outstanding[target]! -= 1;
+    this.decider.run();
+  }
+
   /** What becomes of a decision that no exchange ended by. */
   end(
     { target, token }: TestDecision,

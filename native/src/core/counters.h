@@ -54,6 +54,8 @@ namespace weft {
   X(RetriesStale, "retries_stale")                              \
   X(RetriesDecided, "retries_decided")                          \
   X(RetriesExhausted, "retries_exhausted")                      \
+  X(LoadReports, "load_reports")                                \
+  X(LoadReportsUnusable, "load_reports_unusable")               \
   X(Hedges, "hedges")                                           \
   X(HedgesWon, "hedges_won")                                    \
   X(MirrorsSent, "mirrors_sent")                                \

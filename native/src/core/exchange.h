@@ -12,6 +12,7 @@
 #include "core/http1/body.h"
 #include "core/http1/head.h"
 #include "core/http2/header_block.h"
+#include "core/load_report.h"
 #include "core/reasons.h"
 #include "core/records.h"
 #include "core/recycled.h"
@@ -100,6 +101,8 @@ struct Exchange : DecidedAttempt {
   bool has_forwarded_client = false;
   int32_t attempts = 0;
   AttemptFailure failure;
+  // Of the attempt, as far as its answer has come; nothing: it was not read, or says nothing of use.
+  LoadReport load;
   // Null: none has failed.
   std::unique_ptr<TriedEndpoints> tried;
   int32_t status = 0;

@@ -85,6 +85,11 @@ class HttpExchange final : public Exchange,
   void on_response_begun(int status);
   // Where grpc-status may stand: the head of a trailers-only answer, or the trailers. Looked at in gRPC calls.
   void note_grpc_status(const http2::HeaderBlock& block);
+  // What an answer says of its endpoint's load, in its head or its trailers (HTTP/1: lines).
+  template <typename Fields>
+  void note_load(const Fields& fields) {
+    if (decision.has(kReadLoad)) read_load(fields);
+  }
   // Before it is begun: the route wants another attempt instead, which this has led to.
   bool declines(const ResponseForm& response) { return decision.retry >= 0 && declines_answer(response); }
   // 1xx.
@@ -135,6 +140,9 @@ class HttpExchange final : public Exchange,
   void mirror_whole_request();
   void drop_mirrors();
   bool declines_answer(const ResponseForm& response);
+  void read_load(const ResponseForm& response);
+  void read_load(const http2::HeaderBlock& trailers);
+  void read_load(std::string_view trailer_lines);
   bool wants_another(AttemptEnd end, bool unsent) const;
   bool may_try_again();
   void rest_before_next(uint64_t ms);

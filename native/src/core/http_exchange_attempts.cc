@@ -12,10 +12,6 @@ constexpr uint8_t kMaxRefusals = 3;
 // Whom an answer would have wait longer is given that answer.
 constexpr int64_t kMaxAskedMs = 60'000;
 
-std::string_view find(const ResponseForm& response, std::string_view lower_name) {
-  return response.block != nullptr ? response.block->value_of(lower_name) : response.head->value_of(lower_name, response.base);
-}
-
 AttemptFailure failure_of(AttemptEnd end) {
   switch (end) {
     case AttemptEnd::ConnectFailed:
@@ -35,12 +31,12 @@ AttemptFailure failure_of(AttemptEnd end) {
 AnswerSigns signs_of(const ResponseForm& response) {
   AnswerSigns signs;
   signs.status = response.status();
-  const std::string_view grpc_status = find(response, "grpc-status");
+  const std::string_view grpc_status = response.value_of("grpc-status");
   if (!grpc_status.empty()) signs.grpc_status = parse_grpc_status(grpc_status);
-  signs.rate_limited = !find(response, "x-envoy-ratelimited").empty();
-  signs.overloaded = !find(response, "x-envoy-overloaded").empty();
-  signs.retry_after = find(response, "retry-after");
-  signs.pushback = find(response, "grpc-retry-pushback-ms");
+  signs.rate_limited = !response.value_of("x-envoy-ratelimited").empty();
+  signs.overloaded = !response.value_of("x-envoy-overloaded").empty();
+  signs.retry_after = response.value_of("retry-after");
+  signs.pushback = response.value_of("grpc-retry-pushback-ms");
   return signs;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/reactor.h"
 #include "core/request_lines.h"
@@ -91,6 +92,7 @@ void Reactor::report(Exchange& exchange, Downstream& downstream, Reason reason) 
   completion.attempts = exchange.attempts;
   exchange.grpc_status = static_cast<int8_t>(final_grpc_status(exchange, reason));
   completion.grpc_status = exchange.grpc_status;
+  completion.load = exchange.load;
   add_completion(completion, exchange.decision.has(kPrompt));
   if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
 }
@@ -117,6 +119,7 @@ void Reactor::report_failed_attempt(Exchange& exchange) {
   completion.grpc_status = exchange.failure.grpc_status;
   completion.first_byte_us = -1;
   completion.attempts = exchange.attempts;
+  completion.load = std::exchange(exchange.load, {});
   add_completion(completion, exchange.decision.has(kPrompt));
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/load_report.h"
+
 namespace weft {
 
 inline constexpr int32_t kMaxBatch = 256;
@@ -91,6 +93,8 @@ inline constexpr int32_t kExtended = 32;
 inline constexpr int32_t kPrompt = 64;
 // Said again in the request's later descriptors.
 inline constexpr int32_t kFiltered = 128;
+// What the answer says of its endpoint's load is read, and stands in the completion.
+inline constexpr int32_t kReadLoad = 256;
 
 // Target: the connection's original destination; at or below kTargetLocal: answered here.
 inline constexpr int32_t kTargetOriginal = -1;
@@ -133,7 +137,7 @@ struct Decision {
 };
 static_assert(sizeof(Decision) == kDecisionWords * sizeof(int32_t));
 
-inline constexpr int32_t kCompletionWords = 13;
+inline constexpr int32_t kCompletionWords = 16;
 enum class CompletionKind : int32_t { Ended = 0, Settled = 1, Abandoned = 2, Failed = 3 };
 struct Completion {
   int32_t target;
@@ -149,6 +153,7 @@ struct Completion {
   int32_t attempts;
   CompletionKind kind;
   int32_t grpc_status;
+  LoadReport load;
 };
 static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
 

@@ -39,6 +39,10 @@ struct ResponseForm {
   std::string_view grpc_type_line;
 
   int status() const { return head != nullptr ? head->status : summary->status; }
+  // Of the first field with that name; empty: there is none.
+  std::string_view value_of(std::string_view lower_name) const {
+    return block != nullptr ? block->value_of(lower_name) : head->value_of(lower_name, base);
+  }
 };
 
 // Where one direction of a body goes. The head is begun first and may wait, so that it leaves with the first of the body in one system

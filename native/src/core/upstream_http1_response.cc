@@ -88,6 +88,7 @@ UpstreamHttp1::Step UpstreamHttp1::begin_response(const http1::ResponseHead& hea
   ResponseForm response;
   response.head = &head;
   response.base = bytes;
+  exchange_->note_load(response);
   if (exchange_->declines(response)) return Step::Stop;
   if (!client->begin_response(response, framing.kind == http1::Framing::kNone)) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
@@ -121,6 +122,7 @@ UpstreamHttp1::Step UpstreamHttp1::finish_if_done(const BodyTransfer& body, size
   // Bytes behind the answer: the peer speaks out of turn, nothing more can be trusted.
   if (body.consumed < size) reusable_ = false;
   state_ = State::Complete;
+  exchange_->note_load(body_.trailers());
   exchange_->on_response_complete();
   return Step::Stop;
 }

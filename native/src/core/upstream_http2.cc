@@ -278,6 +278,7 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bo
       return link_.refuse(stream, ErrorCode::kProtocolError);
     }
     exchange->note_grpc_status(block);
+    exchange->note_load(block);
     if (client->send_trailers(block)) answer_complete(stream);
     return;
   }
@@ -299,6 +300,7 @@ void UpstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bo
     stream->length_left = static_cast<int64_t>(summary.content_length);
     if (ends && stream->length_left != 0) return link_.refuse(stream, ErrorCode::kProtocolError);
   }
+  exchange->note_load(response);
   if (exchange->declines(response)) return;
   if (!has_body) stream->length_left = 0;
   if (!client->begin_response(response, ends && !tunnel)) return link_.refuse(stream, ErrorCode::kInternalError);

@@ -104,7 +104,11 @@ export interface RegisterRequest {
   /** What registered itself at the node's agent. */
   instances: InstanceState[];
   /** Absent: the node checks nothing, nor can it. */
-  health: HealthReport | undefined;
+  health:
+    | HealthReport
+    | undefined;
+  /** Of its CPUs, what nobody used of late; absent: not known, or no service with endpoints here weighs them by it. */
+  idlePercent?: number | undefined;
 }
 
 /** What the node's checks found. */
@@ -911,6 +915,7 @@ function createBaseRegisterRequest(): RegisterRequest {
     region: "",
     instances: [],
     health: undefined,
+    idlePercent: undefined,
   };
 }
 
@@ -939,6 +944,9 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
     }
     if (message.health !== undefined) {
       HealthReport.encode(message.health, writer.uint32(66).fork()).join();
+    }
+    if (message.idlePercent !== undefined) {
+      writer.uint32(72).uint32(message.idlePercent);
     }
     return writer;
   },
@@ -1020,6 +1028,14 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
             message.health = HealthReport.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.idlePercent = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1047,6 +1063,7 @@ export const RegisterRequest: MessageFns<RegisterRequest> = {
     message.health = (object.health !== undefined && object.health !== null)
       ? HealthReport.fromPartial(object.health)
       : undefined;
+    message.idlePercent = object.idlePercent ?? undefined;
     return message;
   },
 };

@@ -96,6 +96,8 @@ export interface EndpointShare {
   chosen: boolean;
   /** Why it gets nothing; empty: it does. */
   outBecause: string;
+  /** Of weights that go by load: as EndpointState.weight_source; empty: of others. */
+  weightSource: string;
 }
 
 function createBaseExplainRequest(): ExplainRequest {
@@ -571,7 +573,16 @@ export const BackendShare: MessageFns<BackendShare> = {
 };
 
 function createBaseEndpointShare(): EndpointShare {
-  return { address: "", weight: 0, outstanding: 0, latencyMs: 0, share: 0, chosen: false, outBecause: "" };
+  return {
+    address: "",
+    weight: 0,
+    outstanding: 0,
+    latencyMs: 0,
+    share: 0,
+    chosen: false,
+    outBecause: "",
+    weightSource: "",
+  };
 }
 
 export const EndpointShare: MessageFns<EndpointShare> = {
@@ -596,6 +607,9 @@ export const EndpointShare: MessageFns<EndpointShare> = {
     }
     if (message.outBecause !== "") {
       writer.uint32(58).string(message.outBecause);
+    }
+    if (message.weightSource !== "") {
+      writer.uint32(66).string(message.weightSource);
     }
     return writer;
   },
@@ -669,6 +683,14 @@ export const EndpointShare: MessageFns<EndpointShare> = {
             message.outBecause = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.weightSource = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -693,6 +715,7 @@ export const EndpointShare: MessageFns<EndpointShare> = {
     message.share = object.share ?? 0;
     message.chosen = object.chosen ?? false;
     message.outBecause = object.outBecause ?? "";
+    message.weightSource = object.weightSource ?? "";
     return message;
   },
 };

@@ -399,6 +399,8 @@ export interface LoadBalancing {
   panicPercent: number;
   /** RING_HASH, MAGLEV: what becomes of requests whose endpoint takes no work. */
   failover: Failover;
+  /** Absent: weights are as their sources have them. Not with hashes. */
+  weights: LoadWeights | undefined;
 }
 
 export enum LoadBalancing_Algorithm {
@@ -414,6 +416,26 @@ export enum LoadBalancing_Algorithm {
   MAGLEV = 6,
   /** PASSTHROUGH - Where the client sent it. */
   PASSTHROUGH = 7,
+}
+
+/** Weights of endpoints by how busy they are. Of ORCA the times are those of gRFC A58. */
+export interface LoadWeights {
+  source: LoadWeights_Source;
+  /** After the first report, until reports count. */
+  blackoutMs: number;
+  /** After the last report, until it counts no more. */
+  expirationMs: number;
+  updateMs: number;
+  /** How much an endpoint's errors per request add to how busy it is. */
+  errorPenalty: number;
+}
+
+export enum LoadWeights_Source {
+  UNSPECIFIED = 0,
+  /** ORCA - The endpoints' own reports, with their answers; NODE as long as there are none. */
+  ORCA = 1,
+  /** NODE - What their nodes' CPUs have left (Endpoint.node_idle_percent). */
+  NODE = 2,
 }
 
 export interface HashKey {
@@ -499,7 +521,11 @@ export interface Endpoint {
   /** Of its workload, or as its source has them; 64 at most, 4 KiB together. */
   labels: { [key: string]: string };
   /** Absent: nobody checks it, `health` is as its source has it. */
-  check: EndpointCheck | undefined;
+  check:
+    | EndpointCheck
+    | undefined;
+  /** Of its node's CPU, what nobody uses, as the node last said; where a policy of its service has LoadWeights. Absent: not known. */
+  nodeIdlePercent?: number | undefined;
 }
 
 export interface Endpoint_LabelsEntry {
@@ -3402,6 +3428,7 @@ function createBaseLoadBalancing(): LoadBalancing {
     slowStart: undefined,
     panicPercent: 0,
     failover: 0,
+    weights: undefined,
   };
 }
 
@@ -3439,6 +3466,9 @@ export const LoadBalancing: MessageFns<LoadBalancing> = {
     }
     if (message.failover !== 0) {
       writer.uint32(88).int32(message.failover);
+    }
+    if (message.weights !== undefined) {
+      LoadWeights.encode(message.weights, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -3544,6 +3574,14 @@ export const LoadBalancing: MessageFns<LoadBalancing> = {
             message.failover = reader.int32() as any;
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.weights = LoadWeights.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3576,6 +3614,112 @@ export const LoadBalancing: MessageFns<LoadBalancing> = {
       : undefined;
     message.panicPercent = object.panicPercent ?? 0;
     message.failover = object.failover ?? 0;
+    message.weights = (object.weights !== undefined && object.weights !== null)
+      ? LoadWeights.fromPartial(object.weights)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseLoadWeights(): LoadWeights {
+  return { source: 0, blackoutMs: 0, expirationMs: 0, updateMs: 0, errorPenalty: 0 };
+}
+
+export const LoadWeights: MessageFns<LoadWeights> = {
+  encode(message: LoadWeights, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== 0) {
+      writer.uint32(8).int32(message.source);
+    }
+    if (message.blackoutMs !== 0) {
+      writer.uint32(16).uint32(message.blackoutMs);
+    }
+    if (message.expirationMs !== 0) {
+      writer.uint32(24).uint32(message.expirationMs);
+    }
+    if (message.updateMs !== 0) {
+      writer.uint32(32).uint32(message.updateMs);
+    }
+    if (message.errorPenalty !== 0) {
+      writer.uint32(41).double(message.errorPenalty);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LoadWeights {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLoadWeights();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.source = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.blackoutMs = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.expirationMs = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.updateMs = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.errorPenalty = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LoadWeights>): LoadWeights {
+    return LoadWeights.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LoadWeights>): LoadWeights {
+    const message = createBaseLoadWeights();
+    message.source = object.source ?? 0;
+    message.blackoutMs = object.blackoutMs ?? 0;
+    message.expirationMs = object.expirationMs ?? 0;
+    message.updateMs = object.updateMs ?? 0;
+    message.errorPenalty = object.errorPenalty ?? 0;
     return message;
   },
 };
@@ -4188,6 +4332,7 @@ function createBaseEndpoint(): Endpoint {
     version: "",
     labels: {},
     check: undefined,
+    nodeIdlePercent: undefined,
   };
 }
 
@@ -4231,6 +4376,9 @@ export const Endpoint: MessageFns<Endpoint> = {
     });
     if (message.check !== undefined) {
       EndpointCheck.encode(message.check, writer.uint32(106).fork()).join();
+    }
+    if (message.nodeIdlePercent !== undefined) {
+      writer.uint32(112).uint32(message.nodeIdlePercent);
     }
     return writer;
   },
@@ -4355,6 +4503,14 @@ export const Endpoint: MessageFns<Endpoint> = {
             message.check = EndpointCheck.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.nodeIdlePercent = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4395,6 +4551,7 @@ export const Endpoint: MessageFns<Endpoint> = {
     message.check = (object.check !== undefined && object.check !== null)
       ? EndpointCheck.fromPartial(object.check)
       : undefined;
+    message.nodeIdlePercent = object.nodeIdlePercent ?? undefined;
     return message;
   },
 };

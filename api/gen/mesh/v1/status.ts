@@ -217,6 +217,9 @@ export interface EndpointState {
     | undefined;
   /** What slow start leaves of its weight now, 0 to 1. */
   warmth: number;
+  /** Where weights go by load: its part of those of the cluster's endpoints, 0 to 1, and what it follows from: "orca", "orca median", "node", "static". */
+  weightShare?: number | undefined;
+  weightSource: string;
 }
 
 /** One rule in the order in which it is tried. */
@@ -1891,6 +1894,8 @@ function createBaseEndpointState(): EndpointState {
     priority: undefined,
     load: undefined,
     warmth: 0,
+    weightShare: undefined,
+    weightSource: "",
   };
 }
 
@@ -1946,6 +1951,12 @@ export const EndpointState: MessageFns<EndpointState> = {
     }
     if (message.warmth !== 0) {
       writer.uint32(137).double(message.warmth);
+    }
+    if (message.weightShare !== undefined) {
+      writer.uint32(145).double(message.weightShare);
+    }
+    if (message.weightSource !== "") {
+      writer.uint32(154).string(message.weightSource);
     }
     return writer;
   },
@@ -2099,6 +2110,22 @@ export const EndpointState: MessageFns<EndpointState> = {
             message.warmth = reader.double();
             continue;
           }
+          case 18: {
+            if (tag !== 145) {
+              break;
+            }
+
+            message.weightShare = reader.double();
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.weightSource = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2133,6 +2160,8 @@ export const EndpointState: MessageFns<EndpointState> = {
     message.priority = object.priority ?? undefined;
     message.load = object.load ?? undefined;
     message.warmth = object.warmth ?? 0;
+    message.weightShare = object.weightShare ?? undefined;
+    message.weightSource = object.weightSource ?? "";
     return message;
   },
 };
