@@ -8,7 +8,6 @@ import { expect, jest, test } from '@jest/globals';
 import pino from 'pino';
 import { DiscoveryClient } from '../../agent/discovery/discovery-client.js';
 import { Model } from '../../agent/model/model.js';
-import { chiSquareRatio } from '../../agent/proxy/testing/statistics.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd } from '../lab/etcd.js';
 import { GrpcEchoClient } from '../lab/grpc-echo.js';
@@ -101,7 +100,8 @@ test('servers that say how busy they are, in text, JSON and trailers, get reques
     ),
   );
   const { proxy, port } = await shop(ports, FAST);
-  expect((await get(port))['endpoint-load-metrics']).toMatch(/^TEXT|^JSON|undefined/);
+  const said = [await get(port), await get(port), await get(port)].map((headers) => headers['endpoint-load-metrics'] ?? '');
+  expect(said.sort()).toEqual(['', expect.stringMatching(/^JSON /), expect.stringMatching(/^TEXT /)]);
   const weighed = await eventually(
     async () => {
       await get(port);
@@ -112,7 +112,7 @@ test('servers that say how busy they are, in text, JSON and trailers, get reques
   const shareOf = new Map(weighed.map(([endpoint, , share]) => [endpoint, share]));
   expect(ports.map((endpoint) => shareOf.get(endpoint)!.toFixed(3))).toEqual(['0.143', '0.571', '0.286']);
   asked.fill(0);
-  for (let i = 0; i < 280; i++) await get(port);
+  await Promise.all(Array.from({ length: 280 }, () => get(port)));
   // One worker, in turn: what is 1/7 of them to within a turn.
   for (const [index, expected] of [40, 160, 80].entries()) expect(Math.abs(asked[index]! - expected)).toBeLessThanOrEqual(2);
   expect(await proxy.counter('load_reports')).toBeGreaterThanOrEqual(280);
@@ -175,8 +175,9 @@ test('gRPC servers report with each call’s trailers, as their library does', a
     (all) => all.every(([, source]) => source === 'orca'),
   );
   asked.fill(0);
-  for (let i = 0; i < 400; i++) await client.unary(Buffer.from([1]));
-  expect(chiSquareRatio(asked, [1, 3])).toBeLessThan(1);
+  // Few: grpc-js reads its .proto files for each call that it reports with.
+  await Promise.all(Array.from({ length: 40 }, () => client.unary(Buffer.from([1]))));
+  for (const [index, expected] of [10, 30].entries()) expect(Math.abs(asked[index]! - expected)).toBeLessThanOrEqual(1);
 });
 
 /** Takes its configuration from an agent, as a proxy does. */
