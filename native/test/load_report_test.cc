@@ -44,17 +44,18 @@ TEST("load reports: text with and without its prefix, JSON in both spellings, an
   // Between them a map's entry, which counts nothing.
   const std::string cost("\x22\x0c\x0a\x01x\x11\0\0\0\0\0\0\0\0", 14);
   const std::string message = field(1, 0.25) + field(2, 0.5) + cost + field(6, 40) + field(7, 2);
-  for (const std::string& text : {std::string("cpu_utilization=0.25,rps_fractional=40,eps=2,mem_utilization=0.5"),
-                                  std::string("TEXT cpu_utilization=0.25, rps_fractional=40 ,eps=2,named_metrics.queue=7"),
-                                  std::string("cpu_utilization:0.25,rps_fractional:40,eps:2"),
-                                  std::string("JSON {\"cpu_utilization\": 0.25, \"rps_fractional\": 40, \"eps\": 2}"),
-                                  "BIN " + base64(message, true)}) {
+  for (const std::string& text :
+       {std::string("cpu_utilization=0.25,rps_fractional=40,eps=2,mem_utilization=0.5"),
+        std::string("TEXT cpu_utilization=0.25, rps_fractional=40 ,eps=2,named_metrics.queue=7"),
+        std::string("cpu_utilization:0.25,rps_fractional:40,eps:2"),
+        std::string("JSON {\"cpu_utilization\": 0.25, \"rps_fractional\": 40, \"eps\": 2}"), "BIN " + base64(message, true)}) {
     LoadReport report;
     CHECK(parse_load_metrics(text, &report));
     CHECK(is(report, 0.25F, 40, 2));
   }
   LoadReport report;
-  CHECK(parse_load_metrics_json(R"({"named_metrics":{"a\"}":1,"b":[{},[]]},"cpuUtilization":0.25,"rpsFractional":"40","eps":2,"x":null})", &report));
+  CHECK(parse_load_metrics_json(R"({"named_metrics":{"a\"}":1,"b":[{},[]]},"cpuUtilization":0.25,"rpsFractional":"40","eps":2,"x":null})",
+                                &report));
   CHECK(is(report, 0.25F, 40, 2));
   for (const bool padded : {false, true}) {
     report = {};
@@ -82,11 +83,31 @@ TEST("load reports: without requests or without utilization nothing is known") {
 
 TEST("load reports: no number, infinity, what is negative, too large or said twice is refused whole") {
   LoadReport report;
-  for (const char* text : {"cpu_utilization=nan,rps_fractional=1", "cpu_utilization=inf,rps_fractional=1", "cpu_utilization=-0.1", "eps=-1",
-                           "rps_fractional=1e10", "cpu_utilization=101", "cpu_utilization=1e400", "cpu_utilization=0x1", "cpu_utilization",
-                           "cpu_utilization=", "cpu_utilization=0.1x", "cpu_utilization=0.1,cpu_utilization=0.1", "JSON", "JSON {",
-                           "JSON []", "JSON {\"eps\":}", "JSON {\"eps\":1}}", "JSON {\"eps\":1,}", "JSON {\"eps\":\"1", "JSON {\"a\\", "BIN A",
-                           "BIN !!!!", "BIN CQ==", "BIN AAAA", "BIN \x80\x80"}) {
+  for (const char* text : {"cpu_utilization=nan,rps_fractional=1",
+                           "cpu_utilization=inf,rps_fractional=1",
+                           "cpu_utilization=-0.1",
+                           "eps=-1",
+                           "rps_fractional=1e10",
+                           "cpu_utilization=101",
+                           "cpu_utilization=1e400",
+                           "cpu_utilization=0x1",
+                           "cpu_utilization",
+                           "cpu_utilization=",
+                           "cpu_utilization=0.1x",
+                           "cpu_utilization=0.1,cpu_utilization=0.1",
+                           "JSON",
+                           "JSON {",
+                           "JSON []",
+                           "JSON {\"eps\":}",
+                           "JSON {\"eps\":1}}",
+                           "JSON {\"eps\":1,}",
+                           "JSON {\"eps\":\"1",
+                           "JSON {\"a\\",
+                           "BIN A",
+                           "BIN !!!!",
+                           "BIN CQ==",
+                           "BIN AAAA",
+                           "BIN \x80\x80"}) {
     const bool was_read = parse_load_metrics(text, &report);
     if (was_read) fprintf(stderr, "read: %s\n", text);
     CHECK(!was_read);
@@ -149,15 +170,16 @@ TEST("load reports: one in an answer's head stands in the completion where the d
 
 TEST("load reports: one in HTTP/1 trailers counts as well") {
   std::string told;
-  const std::string answer = std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n") + kReport + "\r\n";
+  const std::string answer =
+      std::string("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n") + kReport + "\r\n";
   CHECK(is(completed(kReadLoad, {answer}, &told).back().load, 0.5F, 10, 0));
 }
 
 TEST("load reports: that of an answer that is not taken is its own endpoint's, and no other's") {
   std::string told;
   const std::vector<Completion> all = completed(
-      kReadLoad, {std::string("HTTP/1.1 503 X\r\n") + kReport + "Content-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"},
-      &told);
+      kReadLoad,
+      {std::string("HTTP/1.1 503 X\r\n") + kReport + "Content-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"}, &told);
   CHECK_EQ(all.size(), size_t{2});
   CHECK(all.front().kind == CompletionKind::Failed && is(all.front().load, 0.5F, 10, 0));
   CHECK(all.back().kind == CompletionKind::Ended && is(all.back().load, 0, 0, 0));

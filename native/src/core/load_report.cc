@@ -155,7 +155,9 @@ class JsonReader {
     if (*at_ == '"') return read_string(&text);
     if (*at_ == '{' || *at_ == '[') return skip_members(*at_, depth);
     const char* start = at_;
-    while (at_ < end_ && (std::strchr("+-.", *at_) != nullptr || (*at_ >= '0' && *at_ <= '9') || (*at_ >= 'a' && *at_ <= 'z') || *at_ == 'E')) at_++;
+    while (at_ < end_ &&
+           (std::strchr("+-.", *at_) != nullptr || (*at_ >= '0' && *at_ <= '9') || (*at_ >= 'a' && *at_ <= 'z') || *at_ == 'E'))
+      at_++;
     return at_ > start;
   }
 

@@ -24,8 +24,8 @@ inline constexpr std::string_view kLoadMetricsBin = "endpoint-load-metrics-bin";
 /// A longer one is not read.
 inline constexpr size_t kMaxLoadReport = 8192;
 
-/// Of `endpoint-load-metrics`: "cpu_utilization=0.3,rps_fractional=50", behind "TEXT " or by itself, "JSON {…}" or "BIN <base64>". False: it is
-/// malformed, or out of bounds; `report` is then undefined.
+/// Of `endpoint-load-metrics`: "cpu_utilization=0.3,rps_fractional=50", behind "TEXT " or by itself, "JSON {…}" or "BIN <base64>". False:
+/// it is malformed, or out of bounds; `report` is then undefined.
 bool parse_load_metrics(std::string_view value, LoadReport* report);
 /// The message as JSON.
 bool parse_load_metrics_json(std::string_view value, LoadReport* report);
