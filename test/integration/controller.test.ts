@@ -1,7 +1,7 @@
 // The controller from outside: real etcd, real gRPC clients.
 
 import { readFileSync } from 'node:fs';
-import { status } from '@grpc/grpc-js';
+import { type ServiceError, status } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import {
   Change_Action,
@@ -14,6 +14,7 @@ import {
 } from '../../api/gen/mesh/v1/admin.js';
 import { ConnectionRoute, EndpointHealth, Listener, ResourceType, Service } from '../../api/gen/mesh/v1/model.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { runWeft } from '../lab/weft-command.js';
 import {
   apply,
   ask,
@@ -444,6 +445,39 @@ describe('etcd goes away', () => {
     expect((await wait(one, applied.revision)).acked).toEqual(['node-a']);
     expect(node.error).toBeNull();
     expect(one.logs.filter((line) => line.includes('does not answer') && !line.includes('"audit"')).length).toBe(1);
+  });
+
+  test('silent or gone, every write is refused in words within 3.5 s, by the command too, and reads go on', async () => {
+    const registration = register(one, 'node-a');
+    await registration.until('the registration', () => registration.responses > 0);
+    const first = await apply(one, serviceYaml('catalog'));
+    await apply(one, serviceYaml('cart'));
+    const object = { kind: 'Service', namespace: 'default', name: 'cart' };
+    const writes: Readonly<Record<string, () => Promise<unknown>>> = {
+      apply: () => apply(one, serviceYaml('order')),
+      delete: () => ask((done) => one.admin.delete({ objects: [object], asOf: 0 }, done)),
+      rollback: () => ask((done) => one.admin.rollback({ revision: first.revision, dryRun: false, asOf: 0 }, done)),
+      drain: () => ask((done) => one.admin.drainNode({ node: 'node-a', end: false }, done)),
+    };
+    for (const away of [() => etcd.pause(), () => etcd.kill()]) {
+      await away();
+      const started = performance.now();
+      const refused = Object.entries(writes).map(async ([name, write]) => {
+        const error = await write().then(
+          () => null,
+          (reason: ServiceError) => reason,
+        );
+        return { name, code: error?.code, isTold: error?.details.includes('does not answer'), isQuick: performance.now() - started < 3_500 };
+      });
+      expect(await Promise.all(refused)).toEqual(
+        Object.keys(writes).map((name) => ({ name, code: status.UNAVAILABLE, isTold: true, isQuick: true })),
+      );
+      const command = await runWeft(['apply', '-f', '-'], { WEFT_CONTROLLER: one.address }, serviceYaml('order'));
+      expect(command).toMatchObject({ code: 1, stderr: expect.stringContaining('does not answer') });
+      expect((await list('Service')).objects).toHaveLength(2);
+    }
+    await etcd.restart();
+    await expect(retry(() => apply(one, serviceYaml('order')))).resolves.toMatchObject({ findings: [] });
   });
 
   test('SIGSTOP: a write fails within 3 s, and what was acked late is not lost', async () => {
