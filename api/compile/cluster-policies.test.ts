@@ -125,3 +125,29 @@ test('a rule that changes is compiled anew, and one that stands still is not', (
   expect(messageOf(before)).toBe(first);
   expect(inWords(messageOf(after).policies)).toEqual(['0  ROUND_ROBIN']);
 });
+
+test('a rule that is exported to some namespaces is for all that see the service, which is told where these are more', () => {
+  const narrow = rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}, exportTo: [., bank]}');
+  const exported = (to: string): string =>
+    SERVICE.replace('namespace: shop}', `namespace: shop, annotations: {networking.istio.io/exportTo: "${to}"}}`);
+  const told = (service: string): string[] =>
+    compileModel({ objects: objectsOf(service, narrow), running: null }).problems.map(({ path, message }) => `${path}: ${message}`);
+  const wider = ['spec.exportTo: nodes do not tell clients by their namespace: the rule is for all that see the service'];
+  expect([SERVICE, exported('shop,bank,games'), exported('.'), exported('bank,shop')].map(told)).toEqual([wider, wider, [], []]);
+});
+
+test('the subsets of a rule are found from the namespaces that it is exported to', () => {
+  const problemsOf = (exportTo: string): string[] => {
+    const subsets = rule(`{host: reviews, subsets: [{name: v1, labels: {version: v1}}], exportTo: [${exportTo}]}`);
+    const route = `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews, namespace: bank}
+spec: {hosts: [reviews.shop.svc.cluster.local], http: [{route: [{destination: {host: reviews.shop.svc.cluster.local, subset: v1}}]}]}`;
+    return compileModel({ objects: objectsOf(SERVICE, subsets, route), running: null }).problems.map(({ message }) => message);
+  };
+  expect(problemsOf('bank')).toEqual([]);
+  expect(problemsOf('.')).toEqual([
+    'no DestinationRule for reviews.shop.svc.cluster.local has a subset v1: its share answers 500',
+    'no DestinationRule for reviews.shop.svc.cluster.local has a subset v1: its share answers 500',
+  ]);
+});

@@ -16,6 +16,7 @@ import {
   retryBudgetOfPolicy,
   retryBudgetOfRule,
 } from './resilience-policies.js';
+import { exportsOf } from './visibility.js';
 
 export type PolicyIndex = HostIndex & Pick<ObjectIndex, 'policiesByService' | 'rulesByHost'>;
 type Rule = Stored<'DestinationRule'>;
@@ -116,7 +117,11 @@ export function rulesInForce(service: Stored<'Service'>, index: PolicyIndex): re
 }
 
 /** What of a rule has no effect, or another one than its author may think. */
-export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<ObjectIndex, 'destinationRules'>, report: ReportProblem): void {
+export function checkDestinationRule(
+  rule: Rule,
+  index: PolicyIndex & Pick<ObjectIndex, 'destinationRules' | 'namespaces'>,
+  report: ReportProblem,
+): void {
   const { host = '', trafficPolicy, exportTo } = rule.manifest.spec;
   const services = servicesOf(host, rule.namespace, index);
   if (services.length === 0)
@@ -128,13 +133,18 @@ export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<Objec
       `it would be for clients in ${rule.namespace} alone, which nodes do not tell from others: it has no effect; put the rule into the service’s namespace`,
       'UnsupportedValue',
     );
-  else if (seenFrom(exportTo ?? [], rule.namespace) !== null)
-    report('spec.exportTo', 'nodes do not tell clients by their namespace: the rule is for all of them', 'UnsupportedValue');
+  else if (services.some((service) => !isForAllWhoSee(service, seenFrom(exportTo ?? [], rule.namespace), index)))
+    report('spec.exportTo', 'nodes do not tell clients by their namespace: the rule is for all that see the service', 'UnsupportedValue');
   const older = services
     .flatMap((service) => rulesInForce(service, index))
     .find((other) => other !== rule && other.manifest.spec.trafficPolicy !== undefined && other.manifest.spec.host === host);
   if (older !== undefined && index.destinationRules.indexOf(older) < index.destinationRules.indexOf(rule))
     report('spec.trafficPolicy', `DestinationRule ${nameOf(older)} is older and has one for ${host}: this one has no effect`, 'Conflicted');
+}
+
+/** `isFor`: namespaces; null: all. */
+function isForAllWhoSee(service: Stored<'Service'>, isFor: readonly string[] | null, index: Pick<ObjectIndex, 'namespaces'>): boolean {
+  return isFor === null || exportsOf(service, index)?.every((namespace) => isFor.includes(namespace)) === true;
 }
 
 function portsOf(policy: RulePolicy | undefined): number[] {

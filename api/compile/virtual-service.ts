@@ -401,7 +401,11 @@ function subsetLabels(
   const host = hostOf(service, index);
   const rank = ({ namespace }: { namespace: string }): number =>
     namespace === object.namespace ? 0 : namespace === service.namespace ? 1 : 2;
-  const rules = index.destinationRules.filter((rule) => knownHost(rule.manifest.spec.host ?? '', rule.namespace, index) === host);
+  const rules = index.destinationRules.filter(
+    ({ namespace, manifest: { spec } }) =>
+      knownHost(spec.host ?? '', namespace, index) === host &&
+      seenFrom(spec.exportTo ?? [], namespace)?.includes(object.namespace) !== false,
+  );
   for (const { manifest } of [...rules].sort((a, b) => rank(a) - rank(b))) {
     const found = (manifest.spec.subsets ?? []).find(({ name }) => name === subset);
     if (found !== undefined) return { ...(found.labels ?? {}) };

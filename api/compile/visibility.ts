@@ -38,9 +38,8 @@ export function compileVisibility(
   index: Pick<ObjectIndex, 'services' | 'namespaces' | 'nodes' | 'gateways' | 'istioGateways' | 'sidecars' | 'virtualServices'>,
 ): Visibility | null {
   const exports = new Map<string, readonly string[]>();
-  for (const [name, { namespace, manifest }] of index.services) {
-    const own = manifest.metadata.annotations?.[EXPORT_TO];
-    const seenBy = exportedTo(own ?? index.namespaces.get(namespace)?.manifest.metadata.annotations?.[EXPORT_TO], namespace);
+  for (const [name, service] of index.services) {
+    const seenBy = exportsOf(service, index);
     if (seenBy !== null) exports.set(name, seenBy);
   }
   const gateways = new Map<string, LabelSelector>();
@@ -60,6 +59,15 @@ export function compileVisibility(
   if (exports.size + gateways.size + sidecars.length === 0 && !isNarrowed) return null;
   const nodeLabels = new Map([...index.nodes].map(([name, { manifest }]) => [name, manifest.metadata.labels ?? {}]));
   return { exports, sidecars, gateways, nodeLabels };
+}
+
+/** Namespaces; null: all. */
+export function exportsOf(
+  { namespace, manifest }: Stored<'Service'>,
+  { namespaces }: Pick<ObjectIndex, 'namespaces'>,
+): readonly string[] | null {
+  const own = manifest.metadata.annotations?.[EXPORT_TO];
+  return exportedTo(own ?? namespaces.get(namespace)?.manifest.metadata.annotations?.[EXPORT_TO], namespace);
 }
 
 /** `gateway`: "<namespace>/<name>". Every node has its name as a label, as Kubernetes gives it. */
