@@ -25,11 +25,15 @@ export interface CallCredentials {
 }
 
 const MAX_ACTOR = 256;
+/** A node opens its streams one after the other, and reading its certificate takes longer than all else that lets one in. */
+const MAX_READ = 256;
 
 export class Authenticator {
   readonly #view: StoreView;
   readonly #authority: Authority | null;
   readonly #wallClock: () => number;
+  /** By their bytes, those that came first going first. */
+  readonly #read = new Map<string, X509Certificate>();
 
   constructor(view: StoreView, authority: Authority | null, wallClock: () => number) {
     this.#view = view;
@@ -43,7 +47,7 @@ export class Authenticator {
       return { kind: 'unready', message: 'this controller is starting: it does not know its operators and nodes yet' };
     const bearer = bearerOf(metadata);
     if (bearer !== null) return this.#byToken(bearer);
-    if (certificate !== null) return this.#byCertificate(new X509Certificate(certificate));
+    if (certificate !== null) return this.#byCertificate(this.#certificateIn(certificate));
     return { kind: 'stranger' };
   }
 
@@ -61,6 +65,15 @@ export class Authenticator {
     const subject = subjectOf(certificate.subjectAltName);
     if (subject?.kind !== 'node' || this.#authority?.hasSigned(certificate) !== true) return null;
     return { ...subject, expiresAtMs: Date.parse(certificate.validTo) };
+  }
+
+  #certificateIn(bytes: Buffer): X509Certificate {
+    const key = bytes.toString('latin1');
+    const known = this.#read.get(key) ?? new X509Certificate(bytes);
+    this.#read.set(key, known);
+    const [oldest] = this.#read.keys();
+    if (this.#read.size > MAX_READ && oldest !== undefined) this.#read.delete(oldest);
+    return known;
   }
 
   #byCertificate(certificate: X509Certificate): Authentication {

@@ -14,7 +14,7 @@ function silence() {
     return () => void timers.delete(action);
   };
   const leases = new Leases(client, { now: () => 0, after });
-  return { stream, leases, timeIsOver: () => [...timers].forEach((action) => action()) };
+  return { stream, leases, timeIsOver: () => void [...timers].map((action) => action()) };
 }
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -50,7 +50,8 @@ export class Leases {
     return new Promise<boolean>((resolve, reject) => {
       let isOver = false;
       const late = (): void => {
-        if (!isOver) this.#fail(stream, new StoreError(status.DEADLINE_EXCEEDED, `no answer to a keepalive within ${REPLY_DEADLINE_MS} ms`, true));
+        if (!isOver)
+          this.#fail(stream, new StoreError(status.DEADLINE_EXCEEDED, `no answer to a keepalive within ${REPLY_DEADLINE_MS} ms`, true));
       };
       // A busy thread hears of its timers before it hears of what has come: an answer that is there counts.
       const cancelTimer = this.#clock.after(REPLY_DEADLINE_MS, () => setImmediate(late));

@@ -467,7 +467,12 @@ describe('etcd goes away', () => {
           () => null,
           (reason: ServiceError) => reason,
         );
-        return { name, code: error?.code, isTold: error?.details.includes('does not answer'), isQuick: performance.now() - started < 3_500 };
+        return {
+          name,
+          code: error?.code,
+          isTold: error?.details.includes('does not answer'),
+          isQuick: performance.now() - started < 3_500,
+        };
       });
       expect(await Promise.all(refused)).toEqual(
         Object.keys(writes).map((name) => ({ name, code: status.UNAVAILABLE, isTold: true, isQuick: true })),
