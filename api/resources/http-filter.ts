@@ -204,16 +204,29 @@ export const grpcFilters = filterList(grpcFilter);
 
 /** Replacing the prefix that was matched asks for one (HTTPRouteRule's CEL rules). */
 export function checkFiltersOfRule({ filters: list, matches, backendRefs }: Unchecked, report: Report): void {
-  if (!Array.isArray(list)) return;
-  list.forEach((filter: Unchecked | null, index) => {
-    if (filter?.type === 'RequestRedirect' && Array.isArray(backendRefs) && backendRefs.length > 0)
+  const backends = listOf(backendRefs);
+  listOf(list).forEach((filter, index) => {
+    if (filter?.type === 'RequestRedirect' && backends.length > 0)
       report(['filters', index, 'type'], 'a rule that redirects has no backendRefs');
+  });
+  if (hasOnePrefix(matches)) return;
+  checkPrefixes(list, ['filters'], report);
+  backends.forEach((backend, index) => void checkPrefixes(backend?.filters, ['backendRefs', index, 'filters'], report));
+}
+
+/** Of a rule that has no one prefix to be replaced. */
+function checkPrefixes(list: unknown, at: readonly (string | number)[], report: Report): void {
+  listOf(list).forEach((filter, index) => {
     for (const field of ['requestRedirect', 'urlRewrite'] as const) {
       const path = (filter?.[field] as Unchecked | undefined)?.path as Unchecked | undefined;
-      if (path?.type === 'ReplacePrefixMatch' && !hasOnePrefix(matches))
-        report(['filters', index, field, 'path', 'type'], 'ReplacePrefixMatch goes with exactly one match of the rule, of type PathPrefix');
+      if (path?.type === 'ReplacePrefixMatch')
+        report([...at, index, field, 'path', 'type'], 'ReplacePrefixMatch goes with exactly one match of the rule, of type PathPrefix');
     }
   });
+}
+
+function listOf(value: unknown): readonly (Unchecked | null)[] {
+  return Array.isArray(value) ? value : [];
 }
 
 function hasOnePrefix(matches: unknown): boolean {

@@ -90,8 +90,13 @@ const listener = withRule(
   checkListener,
 );
 
+/** Of the core protocols, or behind a domain (Gateway API, ProtocolType). */
+const PROTOCOL = /^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+)$/;
+
 function checkListener(value: Unchecked, report: Report): void {
   const { protocol } = value;
+  if (typeof protocol === 'string' && !PROTOCOL.test(protocol))
+    report(['protocol'], `expected a protocol such as HTTPS or example.com/bar, found ${describe(protocol)}`);
   if ((protocol === 'HTTP' || protocol === 'TCP' || protocol === 'UDP') && value.tls !== undefined) {
     report(['tls'], `a listener of protocol ${protocol} has no tls; use protocol HTTPS or TLS`);
   }

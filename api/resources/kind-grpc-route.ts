@@ -22,8 +22,13 @@ const method = withRule(
   ({ type, service, method: name }, report) => {
     if (type !== 'RegularExpression')
       for (const [field, value, pattern, expected] of [
-        ['service', service, /^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$/, 'the full name of a gRPC service, such as shop.Catalog'],
-        ['method', name, /^[A-Za-z0-9_]+$/, 'the name of a gRPC method'],
+        [
+          'service',
+          service,
+          /^\.?[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$/,
+          'the full name of a gRPC service, such as shop.Catalog',
+        ],
+        ['method', name, /^[A-Za-z_][A-Za-z0-9_]*$/, 'the name of a gRPC method'],
       ] as const)
         if (typeof value === 'string' && !pattern.test(value)) report([field], `expected ${expected}, found ${describe(value)}`);
     if (service === undefined && name === undefined) report(['service'], 'required: a service, a method, or both');

@@ -76,11 +76,19 @@ function checkServer(value: Unchecked, report: Report): void {
   if (isTls && value.tls === undefined) report(['tls'], `required by protocol ${protocol}`);
   const { tls } = value;
   if (!isUnchecked(tls)) return;
-  const [setting] = Object.keys(tls).filter((field) => field !== 'httpsRedirect' || !/^(HTTP|HTTP2|GRPC|GRPC-WEB)$/.test(protocol));
-  if (!isTls && protocol !== '' && setting !== undefined)
-    report(['tls', setting], `a port of protocol ${protocol} ends no TLS: expected HTTPS or TLS, or httpsRedirect alone with HTTP`);
+  if (!isTls && protocol !== '') checkWithoutTls(protocol, tls, report);
   if (isTls && tls.httpsRedirect === true)
     report(['tls', 'httpsRedirect'], `not with protocol ${protocol}: plain HTTP alone is redirected`);
+}
+
+/** As Istio has it: of plain HTTP what is not of a handshake is let pass. */
+function checkWithoutTls(protocol: string, tls: Unchecked, report: Report): void {
+  const isHttp = /^(HTTP|HTTP2|GRPC|GRPC-WEB|HTTP_PROXY)$/.test(protocol);
+  const ofHandshakes = ['mode', 'serverCertificate', 'privateKey', 'caCertificates'];
+  const isPassed = (field: string): boolean => isHttp && (!ofHandshakes.includes(field) || /PASSTHROUGH$/.test(textOf(tls, field) ?? ''));
+  const setting = Object.keys(tls).find((field) => !isPassed(field));
+  if (setting !== undefined)
+    report(['tls', setting], `a port of protocol ${protocol} ends no TLS: expected HTTPS or TLS, or httpsRedirect alone with HTTP`);
 }
 
 export const istioGatewayKind = istioKind(

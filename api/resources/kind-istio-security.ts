@@ -87,8 +87,17 @@ export const requestAuthenticationKind = istioKind(
 
 const values = listOf(filled('a value'), 4096).optional();
 const addresses = listOf(ipOrCidr, 4096).optional();
+
+function isPort(value: string): boolean {
+  return /^[0-9]{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 65_535;
+}
+
+function itemsIn(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
 const ports = listOf(
-  z.string().refine((value) => /^[0-9]{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 65_535, {
+  z.string().refine(isPort, {
     error: ({ input }) => `expected a port from 1 to 65535 in quotes, found ${describe(input)}`,
   }),
 ).optional();
@@ -129,7 +138,7 @@ function checkSaysSomething(value: Unchecked, report: Report): void {
 const path = filled('a path').refine(
   (value) =>
     !/[{}]/.test(value) ||
-    (value.split('/').every((part) => !/[{}]/.test(part) || part === '{*}' || part === '{**}') && value.split('{**}').length <= 2),
+    (value.split('/').every((part) => !/[{}]/.test(part) || part === '{*}' || part === '{**}') && !/\{\*\*\}.*\{/.test(value)),
   { error: ({ input }) => `expected {*} or one {**} as whole segments of a path template, found ${describe(input)}` },
 );
 const paths = listOf(path, 4096).optional();
@@ -154,6 +163,11 @@ const condition = withRule(fields({ key: filled('an attribute'), values, notValu
     );
   const isEmpty = (list: unknown): boolean => !Array.isArray(list) || list.length === 0;
   if (isEmpty(value.values) && isEmpty(value.notValues)) report(['values'], 'required: values or notValues');
+  if (key === 'destination.port')
+    for (const field of ['values', 'notValues'] as const)
+      itemsIn(value[field]).forEach((item, index) => {
+        if (typeof item === 'string' && !isPort(item)) report([field, index], `expected a port from 1 to 65535, found ${describe(item)}`);
+      });
   const check = { 'source.ip': ipOrCidr, 'remote.ip': ipOrCidr, 'destination.ip': ipOrCidr }[String(key)];
   for (const field of ['values', 'notValues'] as const) {
     const list = value[field];

@@ -45,6 +45,7 @@ describe('accepted', () => {
     ['HTTPRoute', 'spec: {parentRefs: [{name: g, sectionName: a}, {name: g, sectionName: b}], hostnames: ["*.a.b", c]}'],
     ['HTTPRoute', match('{path: {type: Exact, value: /a%20b}}')],
     ['HTTPRoute', route('{timeouts: {request: 0s, backendRequest: 2s}}')],
+    ['IstioGateway', server('hosts: [a.b, ns/*.c.d, "*"], tls: {mode: PASSTHROUGH, httpsRedirect: true}')],
     ['Workload', 'spec: {}'],
     ['Workload', 'spec: {node: n, networkNamespace: /run/netns/a.b, capture: {excludeOutboundCIDRs: ["fd00::/8", 0.0.0.0/0]}}'],
     ['Workload', 'spec: {node: n, systemdUnit: cart@1.service, capture: {excludeInboundCIDRs: [10.0.0.0/8]}}'],
@@ -211,6 +212,25 @@ describe('refused', () => {
       'HTTPRoute',
       route('{filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: "/a\\r\\nx: y"}}}]}'),
       'requestRedirect.path.replaceFullPath: expected the text of a path, without spaces and control characters',
+    ],
+    [
+      'HTTPRoute',
+      route(
+        '{matches: [{path: {type: Exact, value: /a}}], backendRefs: [{name: a, port: 80, filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}}]}]}',
+      ),
+      'spec.rules[0].backendRefs[0].filters[0].urlRewrite.path.type: ReplacePrefixMatch goes with exactly one match',
+    ],
+    ['GRPCRoute', match('{method: {method: 1a}}'), 'method.method: expected the name of a gRPC method, found "1a"'],
+    [
+      'Gateway',
+      'spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: foo bar}]}',
+      'listeners[0].protocol: expected a protocol such as HTTPS or example.com/bar, found "foo bar"',
+    ],
+    ['AuthorizationPolicy', 'spec: {rules: [{to: [{operation: {paths: ["/{**}/{*}"]}}]}]}', 'expected {*} or one {**}'],
+    [
+      'AuthorizationPolicy',
+      'spec: {rules: [{when: [{key: destination.port, values: ["70000"]}]}]}',
+      'when[0].values[0]: expected a port from 1 to 65535, found "70000"',
     ],
     ['VirtualService', rule('route: [{destination: {host: "*"}}]'), 'destination.host: the host "*" is no destination'],
     ['VirtualService', rule('route: [{destination: {host: a, subset: v1.2}}]'), 'destination.subset: expected the name of a subset'],
