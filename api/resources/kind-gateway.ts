@@ -78,25 +78,23 @@ const listenerTls = fields({
   frontendValidation: formerField('was moved: use spec.tls.frontend of the Gateway'),
 });
 
+/** Of the core protocols, or behind a domain (Gateway API, ProtocolType). */
+const PROTOCOL = /^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+)$/;
+
 const listener = withRule(
   fields({
     name: sectionName,
     hostname: hostname.optional(),
     port: portNumber,
-    protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC']),
+    protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC'], PROTOCOL),
     tls: listenerTls.optional(),
     allowedRoutes: allowedRoutes.prefault({}),
   }),
   checkListener,
 );
 
-/** Of the core protocols, or behind a domain (Gateway API, ProtocolType). */
-const PROTOCOL = /^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+)$/;
-
 function checkListener(value: Unchecked, report: Report): void {
   const { protocol } = value;
-  if (typeof protocol === 'string' && !PROTOCOL.test(protocol))
-    report(['protocol'], `expected a protocol such as HTTPS or example.com/bar, found ${describe(protocol)}`);
   if ((protocol === 'HTTP' || protocol === 'TCP' || protocol === 'UDP') && value.tls !== undefined) {
     report(['tls'], `a listener of protocol ${protocol} has no tls; use protocol HTTPS or TLS`);
   }

@@ -224,7 +224,7 @@ describe('refused', () => {
     [
       'Gateway',
       'spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: foo bar}]}',
-      'listeners[0].protocol: expected a protocol such as HTTPS or example.com/bar, found "foo bar"',
+      'listeners[0].protocol: expected one of HTTP, HTTPS, TLS, TCP, UDP, HTTP3, QUIC, found "foo bar"',
     ],
     ['AuthorizationPolicy', 'spec: {rules: [{to: [{operation: {paths: ["/{**}/{*}"]}}]}]}', 'expected {*} or one {**}'],
     [
@@ -279,8 +279,8 @@ describe('refused', () => {
     ['IstioGateway', server('hosts: [a.b], tls: {httpsRedirect: true}', 'TCP'), 'a port of protocol TCP ends no TLS'],
     [
       'IstioGateway',
-      server('hosts: [a.b], tls: {credentialName: c}'),
-      'servers[0].tls.credentialName: a port of protocol HTTP ends no TLS',
+      server('hosts: [a.b], tls: {mode: SIMPLE, credentialName: c}'),
+      'servers[0].tls.mode: a port of protocol HTTP ends no TLS',
     ],
     ['ServiceEntry', entry('resolution: DNS, endpoints: [{address: "*.a.b"}]'), 'endpoints[0].address: expected an address, a host name'],
     [

@@ -148,8 +148,8 @@ export function choice<const Supported extends readonly [string, ...string[]], c
     });
 }
 
-/** As `choice`, where the owner leaves the set open: any other text is valid, and not acted on, but what is nearly one of the `known` values. */
-export function openChoice(supported: readonly string[], what: string, known: readonly string[]) {
+/** As `choice`, where the owner leaves the set open: any other text of the `syntax` is valid, and not acted on, but what is nearly one of the `known` values. */
+export function openChoice(supported: readonly string[], what: string, known: readonly string[], syntax = /^/) {
   return z
     .string({ error: ({ input }) => (input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`) })
     .max(253)
@@ -157,7 +157,7 @@ export function openChoice(supported: readonly string[], what: string, known: re
       if (supported.includes(value)) return;
       const only = supported.map((each) => each || '""').join(' and ');
       const nearest = known.includes(value) ? '' : suggestion(value, [...supported, ...known]);
-      if (nearest !== '')
+      if (nearest !== '' || !syntax.test(value))
         reporter(context)([], `expected one of ${[...supported, ...known].join(', ')}, found ${describe(value)}${nearest}`);
       else reporter(context)([], `${NOT_ACTED_ON}: ${what} ${describe(value)}, only ${only}`, 'warning');
     });
