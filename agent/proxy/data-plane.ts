@@ -99,7 +99,7 @@ export class DataPlane {
       via: config.via,
       log,
       onFilterStuck: (key) => this.filters.stuck(key),
-      onRestart: () => this.filters.renew(),
+      onRestart: (slot) => this.filters.renew(slot),
       onTlsFailures: (some) => failures.add(some),
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });

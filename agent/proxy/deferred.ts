@@ -53,11 +53,15 @@ export class DeferredDecisions<Answer> {
     return true;
   }
 
-  /** What was learnt; `token` is the descriptor's PreviousToken. */
-  take(token: number): Outcome<Answer> {
-    const outcome = this.remove(token)?.outcome;
-    if (outcome === undefined || outcome === null) throw new Error(`deferred decision ${token}: taken before it was answered, or twice`);
-    return outcome;
+  /**
+   * What was learnt; `token` is the descriptor's PreviousToken. Null: it ended when it stood in the batch already (an HTTP/2 stream that was reset), and
+   * whatever is decided is for nobody.
+   */
+  take(token: number): Outcome<Answer> | null {
+    const question = this.remove(token);
+    if (question === null) return null;
+    if (question.outcome === null) throw new Error(`deferred decision ${token}: taken before it was answered`);
+    return question.outcome;
   }
 
   /** The request is gone; `token` is the completion's. */

@@ -55,7 +55,7 @@ export interface WorkerPoolOptions {
   readonly log: Logger;
   readonly onFilterStuck: (key: string) => void;
   /** A worker has begun again. */
-  readonly onRestart: () => void;
+  readonly onRestart: (slot: number) => void;
   readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
   readonly closeDescriptor: (descriptor: number) => void;
 }
@@ -347,7 +347,7 @@ export class WorkerPool {
       seat.applied = startedWith.handle;
       if (this.seats.every(({ applied }) => applied !== -1)) giveWay();
       if (this.tables !== null && this.tables.handle !== startedWith.handle) this.send(seat, { kind: 'tables', tables: this.tables });
-      if (seat.isAgain) this.options.onRestart();
+      if (seat.isAgain) this.options.onRestart(seat.slot);
       seat.isAgain = true;
       for (const listenerOf of this.listeners.values()) void this.relisten(seat, listenerOf(seat.slot));
       for (const listener of [...this.pods.values()].flat()) void this.relisten(seat, listener);

@@ -1,7 +1,7 @@
 // A filter's process: started, given its module, watched, ended. Everything that one run of a filter has; starting it again is the owner's.
 // A process and no worker thread: one allocation beyond a thread's heap limit ends the whole program around it.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import type { Duplex, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { EXPORTS_NAME } from './bundle.js';
@@ -14,6 +14,8 @@ const BEAT_MS = 1_000;
 const BEAT_TIMEOUT_MS = 10_000;
 /** nobody, nogroup: what it becomes where the proxy may say so. */
 const NOBODY = 65_534;
+/** Of util-linux. Without it who spins outlives a proxy that is killed. */
+const SETPRIV = '/usr/bin/setpriv';
 /** Bits 6 and 7 (capabilities(7)). */
 const CAP_SETGID_SETUID = 0xc0n;
 /** Of what it says when it dies. */
@@ -97,7 +99,10 @@ export async function startFilter(
 }
 
 function launch(memoryMib: number, channels: readonly (number | 'pipe')[]): ChildProcess {
-  return spawn(process.execPath, [...flags(memoryMib), '--input-type=module', '-e', program()], {
+  const args = [...flags(memoryMib), '--input-type=module', '-e', program()];
+  // One that spins hears of no closed stream: the kernel ends it with this thread's process (PR_SET_PDEATHSIG). A change of user would undo that.
+  const isThere = existsSync(SETPRIV);
+  return spawn(isThere ? SETPRIV : process.execPath, isThere ? ['--pdeathsig', 'KILL', process.execPath, ...args] : args, {
     cwd: '/',
     env: {},
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...channels],

@@ -85,7 +85,7 @@ beforeAll(async () => {
   writeFileSync(file, manifests(FILTERS));
   proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', log, '--metrics-listen', `127.0.0.1:${metricsPort}`);
   await proxy.says('"ready"');
-}, 90_000);
+}, 30_000);
 
 afterAll(async () => {
   await proxy?.kill();
@@ -248,4 +248,27 @@ test('a new version takes over under load, and no request fails', async () => {
   isOver = true;
   await load;
   expect([failures, [...seen].sort()]).toEqual([0, expect.arrayContaining(['1', '2'])]);
-}, 90_000);
+}, 30_000);
+
+test('a proxy that is killed takes a filter that spins with it', async () => {
+  const [, , pid] = [...proxy.errors.matchAll(/"filter":"default\/(ways)","pid":(\d+)/g)].at(-1) ?? [];
+  const stat = (): string[] => {
+    try {
+      return readFileSync(`/proc/${pid}/stat`, 'utf8').split(' ');
+    } catch {
+      return [];
+    }
+  };
+  const before = Number(stat()[13]);
+  void get('/ways/loop').catch(() => undefined);
+  const spins = await eventually(
+    async () => Number(stat()[13]) > before + 5,
+    (is) => is,
+  );
+  await proxy.kill();
+  const state = await eventually(
+    async () => stat()[2] ?? 'gone',
+    (each) => each === 'gone' || each === 'Z',
+  );
+  expect([spins, ['gone', 'Z'].includes(state)]).toEqual([true, true]);
+});

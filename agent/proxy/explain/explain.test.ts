@@ -172,3 +172,25 @@ test.each([
 ])('%s is refused in words', (_, asked, words) => {
   expect(asked()).toMatchObject({ kind: 'refused', message: expect.stringContaining(words) });
 });
+
+test('the filters of a rule are named in their order, with what they see, and are not run', () => {
+  const filter = (name: string, module: string, spec: object): string =>
+    `${JSON.stringify({ kind: 'Filter', apiVersion: 'mesh.weft.dev/v1', metadata: { name, namespace: 'shop' }, spec: { module, ...spec } })}\n---\n`;
+  const route = ROUTE.replace(/rules:[\s\S]*/, 'rules: [{backendRefs: [{name: catalog, port: 80}]}]\n---\n');
+  const targetRefs = [{ group: 'gateway.networking.k8s.io', kind: 'HTTPRoute', name: 'shop' }];
+  const throws = `throw new Error('it ran');`;
+  const filters = [
+    filter('later', `export const onResponse = () => { ${throws} };`, { targetRefs, failurePolicy: 'FailOpen' }),
+    filter('first', `export const onRequest = () => { ${throws} };`, { targetRefs, priority: 1 }),
+  ];
+  const content = [service('catalog'), slice('catalog', '{addresses: [10.1.0.1]}'), EDGE, route, ...filters].join('');
+  const request = { from: '', gateway: '', method: 'GET', url: 'http://shop.test:8080/', headers: [] };
+  const explained = explainFiles([{ name: 'shop.yaml', content }], request, addon);
+  if (explained.kind !== 'ok') throw new Error(JSON.stringify(explained));
+  expect(explained.value).toMatchObject({ outcome: ExplainResponse_Outcome.FORWARDED, reason: 'goes to 10.1.0.1:8080' });
+  expect(explained.value.changes).toEqual([
+    'filter shop/first: onRequest; fails closed',
+    'filter shop/later: onResponse; fails open',
+    'what these change or answer is not shown: `weft filter test` runs their modules',
+  ]);
+});

@@ -52,6 +52,8 @@ import {
   CLUSTER_WORDS,
   ClusterWord,
   DecisionTables,
+  EXTRAS_WORDS,
+  ExtrasWord,
   MEMBER_WORDS,
   MemberWord,
   NODE_WORDS,
@@ -156,7 +158,7 @@ class Explanation {
     const { decisions } = this.batch;
     const rules = this.rules(decisions[Decision.RouteId]!);
     const { row } = rules;
-    const changes = this.changes();
+    const changes = [...this.filters(row), ...this.changes()];
     const plan = this.plan();
     const status = target <= -100 ? -target : 0;
     const reason = this.reason(target, row);
@@ -234,6 +236,19 @@ class Explanation {
     const said = reply?.body.trim().replace(/^weft: /, '') ?? '';
     const why = said === '' || said.length > 200 ? (row < 0 ? '' : ': so the rule says') : `: ${said}`;
     return `is answered ${-target}${why}`;
+  }
+
+  /** Those of the rule, in the order of requests. Operators' code is no part of a decision's tables: it runs where it can be stopped. */
+  private filters(row: number): string[] {
+    const { nodes, actions, extras } = this.tables;
+    const extra = row < 0 ? -1 : actions[nodes[row * NODE_WORDS + NodeWord.Action]! * ACTION_WORDS + ActionWord.Extras]!;
+    const chain = extra < 0 ? -1 : extras[extra * EXTRAS_WORDS + ExtrasWord.Filters]!;
+    const bindings = this.view.generation.filters?.chains[chain] ?? [];
+    const lines = bindings.map(({ name, key, onRequest, onResponse, failOpen }) => {
+      const hooks = [onRequest ? 'onRequest' : '', onResponse ? 'onResponse' : ''].filter((hook) => hook !== '').join(', ');
+      return `filter ${name}: ${key === '' ? 'its module is missing or does not compile' : hooks}; fails ${failOpen ? 'open' : 'closed'}`;
+    });
+    return lines.length === 0 ? [] : [...lines, 'what these change or answer is not shown: `weft filter test` runs their modules'];
   }
 
   private changes(): string[] {

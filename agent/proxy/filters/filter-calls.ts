@@ -59,10 +59,9 @@ export class FilterCalls {
     for (const key of [...this.channels.keys()]) this.close(key);
   }
 
-  /** For a descriptor that was answered: null of a question that failed by itself. */
   take(token: number): Filtered {
-    const learnt: Learnt<Filtered> = this.deferred.take(token);
-    return learnt.kind === 'answered' ? learnt.answer : { ran: NONE, verdict: FAILED };
+    const learnt: Learnt<Filtered> | null = this.deferred.take(token);
+    return learnt?.kind === 'answered' ? learnt.answer : { ran: NONE, verdict: FAILED };
   }
 
   /**

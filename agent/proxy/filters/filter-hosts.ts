@@ -36,6 +36,8 @@ interface Host {
   process: FilterProcess | null;
   /** The workers' ends that no worker has yet, by slot. */
   readonly ends: (number | null)[];
+  /** For those that begin again: one more for each. */
+  readonly spares: (number | null)[];
   restarts: number;
   failures: number;
   /** Why it does not run. */
@@ -106,9 +108,16 @@ export class FilterHosts {
     host?.process?.kill(`a call took longer than ${host.wanted.timeoutMs} ms`);
   }
 
-  /** A worker begins again, and its ends of the channels have gone with it. */
-  renew(): void {
-    for (const { process } of this.hosts.values()) process?.kill('a worker of the proxy began again');
+  /** A worker began again, and its ends of the channels have gone with it. The others' calls go on. */
+  renew(slot: number): void {
+    for (const { process, ends, spares } of this.hosts.values()) {
+      const spare = spares[slot] ?? null;
+      if (process === null || ends[slot] !== null) continue;
+      if (spare === null) process.kill('a worker of the proxy began again once more');
+      ends[slot] = spare;
+      spares[slot] = null;
+    }
+    this.deliver();
   }
 
   get states(): readonly FilterState[] {
@@ -135,8 +144,18 @@ export class FilterHosts {
   }
 
   private add(wanted: WantedFilter): Host {
-    const ends = new Array<number | null>(this.workers).fill(null);
-    const host: Host = { wanted, process: null, ends, restarts: 0, failures: 0, error: '', retry: null, isRetired: false };
+    const none = (): (number | null)[] => new Array<number | null>(this.workers).fill(null);
+    const host: Host = {
+      wanted,
+      process: null,
+      ends: none(),
+      spares: none(),
+      restarts: 0,
+      failures: 0,
+      error: '',
+      retry: null,
+      isRetired: false,
+    };
     this.hosts.set(wanted.key, host);
     return host;
   }
@@ -153,7 +172,7 @@ export class FilterHosts {
 
   private async start(host: Host): Promise<void> {
     const { name } = host.wanted;
-    const pairs = host.ends.map(() => this.pipes.socketPair());
+    const pairs = [...host.ends, ...host.spares].map(() => this.pipes.socketPair());
     const started = await startFilter(
       host.wanted,
       pairs.map(([, theirs]) => theirs),
@@ -166,8 +185,9 @@ export class FilterHosts {
       return;
     }
     this.closeEnds(host);
-    pairs.forEach(([ours], slot) => {
-      host.ends[slot] = ours;
+    pairs.forEach(([ours], index) => {
+      if (index < this.workers) host.ends[index] = ours;
+      else host.spares[index - this.workers] = ours;
     });
     host.process = started.process;
     host.error = '';
@@ -194,10 +214,10 @@ export class FilterHosts {
     host.retry.unref();
   }
 
-  private closeEnds({ ends }: Host): void {
-    ends.forEach((descriptor, slot) => {
-      if (descriptor !== null) this.pipes.closeDescriptor(descriptor);
-      ends[slot] = null;
-    });
+  private closeEnds({ ends, spares }: Host): void {
+    for (const list of [ends, spares]) {
+      for (const descriptor of list) if (descriptor !== null) this.pipes.closeDescriptor(descriptor);
+      list.fill(null);
+    }
   }
 }
