@@ -3,7 +3,7 @@ import { EndpointHealth, Failover, type LoadBalancing, LoadBalancing_Algorithm }
 import { DecisionFlag } from '../native/engine.js';
 import type { Generation } from './tables/compile.js';
 import type { OwnPlace } from './tables/localities.js';
-import { compiled, endpoint, modelOf, newIds, service } from './testing/models.js';
+import { backend, compiled, endpoint, modelOf, newIds, route, service, toService } from './testing/models.js';
 import { TestProxy, type TestRequest } from './testing/requests.js';
 import { chiSquareRatio, randoms } from './testing/statistics.js';
 
@@ -416,6 +416,40 @@ test('attempts go to every endpoint of every priority once, the near ones first'
     expect(new Set(tried).size).toBe(4);
     expect(tried.slice(0, 2).sort()).toEqual([idOf(tables, 0), idOf(tables, 1)].sort());
   }
+});
+
+test('further attempts go where the rule says: to another locality after two, to none but the first, or wherever the balancer says', () => {
+  const places: EndpointFields[] = [
+    { region: 'eu', zone: 'a' },
+    { region: 'eu', zone: 'a' },
+    { region: 'eu', zone: 'a' },
+    { region: 'us' },
+  ];
+  const resources = places.map((fields, index) => endpoint('s', `e${index}`, addressOf(index), fields));
+  const attempts = (retry: object): string[] => {
+    const rules = [{ retry: { attempts: 3, statuses: [503], ...retry }, backends: [backend('s')] }];
+    const parents = [toService('s')];
+    const policies = [{ policy: { loadBalancing: { algorithm: RANDOM, locality: {} } } }];
+    const model = modelOf(service('s', '10.0.0.1', { policies }), ...resources, route('r', { parents, rules }));
+    const tables = compiled(model, 'n1', 1, newIds(), HERE);
+    const proxy = new TestProxy(tables);
+    const random = randoms(5);
+    return Array.from({ length: 60 }, () => {
+      const tried: number[] = [];
+      while (tried.length < 4) {
+        const last = tried.length > 0 ? { previous: tried[tried.length - 1]! } : {};
+        tried.push(proxy.decide({ ...request, attempt: tried.length, ...last, tried, random: random() }).target);
+      }
+      const far = idOf(tables, 3);
+      const repeats = new Set(tried).size < 4 ? ' again' : '';
+      return tried.map((id) => (id === far ? 'far' : 'near')).join(' ') + repeats;
+    });
+  };
+  expect(new Set(attempts({}))).toEqual(new Set(['near near near far']));
+  expect(new Set(attempts({ remoteLocalities: true }))).toEqual(new Set(['near near far near']));
+  expect(new Set(attempts({ remoteLocalities: false }))).toEqual(new Set(['near near near near again']));
+  const anywhere = attempts({ repeatsEndpoints: true });
+  expect(new Set(anywhere)).toEqual(new Set(['near near near near again']));
 });
 
 test('passthrough: connections go where they were sent; through a gateway to the endpoints', () => {

@@ -15,6 +15,7 @@ import {
   GroupWord,
   MEMBER_WORDS,
   MemberWord,
+  RetryPlace,
 } from './tables/layout.js';
 import { isTried } from './tried.js';
 
@@ -116,21 +117,60 @@ export class Balancers {
     return this.endpointOf(member) === avoid ? this.another(row, group, avoid, random) : member;
   }
 
-  /** As tried.ts has it, among the members that take work, a priority after the other. */
-  untried(balancer: number, picked: number, tried: Int32Array, at: number, random: number): number {
-    if (!isTried(tried, at, this.endpointOf(picked))) return picked;
-    const { balancers, groups } = this.tables;
-    const first = balancers[balancer * BALANCER_WORDS + BalancerWord.Groups]!;
-    for (let group = first; group < first + balancers[balancer * BALANCER_WORDS + BalancerWord.GroupCount]!; group++) {
-      const from = groups[group * GROUP_WORDS + G_MEMBERS]!;
-      const count = this.liveCount[group]!;
-      const start = below(count, mix(random ^ 0x1b873593));
-      for (let k = 0; k < count; k++) {
-        const member = this.live[from + ((start + k) % count)]!;
-        if (!isTried(tried, at, this.endpointOf(member))) return member;
+  /** As tried.ts has it, among the members that take work, a priority after the other, or as `place` says. */
+  untried(balancer: number, picked: number, tried: Int32Array, at: number, random: number, place: RetryPlace): number {
+    const [first, end] = this.groupsOf(balancer);
+    if (place === RetryPlace.Near) {
+      const home = this.groupWith(first, end, tried[at]!);
+      const count = home < 0 ? 0 : this.liveCount[home]!;
+      const other = home < 0 ? -1 : this.untriedOf(home, tried, at, random);
+      if (other >= 0 || count === 0) return other >= 0 ? other : picked;
+      return this.live[this.tables.groups[home * GROUP_WORDS + G_MEMBERS]! + below(count, random)]!;
+    }
+    // Envoy's previous_priorities, as Istio sets it: localities are left after two attempts.
+    if (place === RetryPlace.Remote && tried[at + 1]! >= 0) {
+      for (let group = first; group < end; group++) {
+        const other = this.hasTried(group, tried, at) ? -1 : this.untriedOf(group, tried, at, random);
+        if (other >= 0) return other;
       }
     }
+    if (!isTried(tried, at, this.endpointOf(picked))) return picked;
+    for (let group = first; group < end; group++) {
+      const other = this.untriedOf(group, tried, at, random);
+      if (other >= 0) return other;
+    }
     return picked;
+  }
+
+  /** A member of the group that takes work and wasn't tried; -1: there is none. */
+  private untriedOf(group: number, tried: Int32Array, at: number, random: number): number {
+    const from = this.tables.groups[group * GROUP_WORDS + G_MEMBERS]!;
+    const count = this.liveCount[group]!;
+    const start = below(count, mix(random ^ 0x1b873593));
+    for (let k = 0; k < count; k++) {
+      const member = this.live[from + ((start + k) % count)]!;
+      if (!isTried(tried, at, this.endpointOf(member))) return member;
+    }
+    return -1;
+  }
+
+  private hasTried(group: number, tried: Int32Array, at: number): boolean {
+    const { groups } = this.tables;
+    const first = groups[group * GROUP_WORDS + G_MEMBERS]!;
+    for (let member = first; member < first + groups[group * GROUP_WORDS + G_COUNT]!; member++)
+      if (isTried(tried, at, this.endpointOf(member))) return true;
+    return false;
+  }
+
+  /** Which of the groups has the endpoint; -1: none. */
+  private groupWith(first: number, end: number, endpoint: number): number {
+    const { groups } = this.tables;
+    for (let group = first; group < end; group++) {
+      const from = groups[group * GROUP_WORDS + G_MEMBERS]!;
+      for (let member = from; member < from + groups[group * GROUP_WORDS + G_COUNT]!; member++)
+        if (this.endpointOf(member) === endpoint) return group;
+    }
+    return -1;
   }
 
   /** Whether a group of the balancer uses members that should take no work, for want of others. */

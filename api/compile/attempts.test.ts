@@ -13,6 +13,8 @@ test('retries of a policy: Istio’s conditions where none are named, and only w
       rateLimited: false,
       anyMethod: false,
       heedsRetryAfter: false,
+      repeatsEndpoints: false,
+      remoteLocalities: undefined,
       backoffMs: 25,
     },
     attemptTimeoutMs: 0,

@@ -19,6 +19,8 @@ export function retriesOfPolicy(retries: NonNullable<Spec['retries']>): ServiceR
       ...retryConditions(on),
       anyMethod,
       heedsRetryAfter: retryAfter,
+      repeatsEndpoints: false,
+      remoteLocalities: undefined,
       backoffMs: backoff === undefined ? DEFAULT_BACKOFF_MS : (durationMs(backoff) ?? 0),
     },
     attemptTimeoutMs: durationMs(perTryTimeout ?? '') ?? 0,

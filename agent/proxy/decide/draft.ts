@@ -12,7 +12,7 @@ import {
 } from '../../native/engine.js';
 import { type Cells, Traffic } from '../metrics/cells.js';
 import { LABEL_UNKNOWN } from '../tables/labels.js';
-import type { DecisionTables, Reply } from '../tables/layout.js';
+import { type DecisionTables, type Reply, RetryPlace } from '../tables/layout.js';
 
 // An enum of another module is an object to the compiler: copied once.
 const D_KIND = Descriptor.Kind as number;
@@ -23,6 +23,7 @@ const TENTATIVE = DescriptorFlag.Tentative as number;
 const OPAQUE = StreamKind.Opaque as number;
 const EXTENDED = DecisionFlag.Extended as number;
 const FILTERED = DecisionFlag.Filtered as number;
+const UNTRIED: RetryPlace = RetryPlace.Untried;
 
 /** What decisions need of the engine; the engine's memory in production, plain arrays in tests. */
 export type Batch = Pick<
@@ -54,6 +55,8 @@ export class Draft {
   traffic: Traffic = Traffic.Gateway;
   /** The request's filters have seen it. */
   isFiltered = false;
+  /** Where it goes if it is a further attempt. */
+  retryPlace: RetryPlace = RetryPlace.Untried;
   /** It has words of the second half. */
   private isExtended = false;
 
@@ -78,6 +81,7 @@ export class Draft {
     this.q = q;
     this.isExtended = false;
     this.isFiltered = false;
+    this.retryPlace = UNTRIED;
     decisions[q + Decision.Flags] = 0;
     decisions[q + Decision.Token] = 0;
     decisions[q + Decision.RequestMutation] = -1;

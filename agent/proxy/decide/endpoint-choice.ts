@@ -7,7 +7,7 @@ import { giveCookie, givesCookie, keyHash } from '../hash-key.js';
 import { pickMember } from '../pick.js';
 import type { RequestText } from '../request-text.js';
 import type { Gate } from '../resilience/gate.js';
-import { CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord } from '../tables/layout.js';
+import { CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord, RetryPlace } from '../tables/layout.js';
 import { isTried, untried } from '../tried.js';
 import type { Draft } from './draft.js';
 
@@ -15,6 +15,7 @@ const D_ATTEMPT = Descriptor.Attempt as number;
 const D_PREVIOUS = Descriptor.PreviousTarget as number;
 const DIALLED = DescriptorFlag.Dialled as number;
 const M_ENDPOINT = MemberWord.EndpointId as number;
+const ANYWHERE: RetryPlace = RetryPlace.Anywhere;
 /** In place of a member: each has as many requests as it may have. */
 export const ALL_FULL = -2;
 
@@ -56,13 +57,13 @@ export class EndpointChoice {
     let picked = this.staysWith(cluster, balancer, kept);
     if (picked < 0 && watched !== 0 && !isRetry) picked = this.pickTrial(cluster, watched);
     if (picked < 0) {
-      const failed = isRetry ? draft.of(D_PREVIOUS) : -1;
+      const failed = isRetry && draft.retryPlace !== ANYWHERE ? draft.of(D_PREVIOUS) : -1;
       picked =
         balancer < 0
           ? pickMember(draft.tables, cluster, random, failed, this.outstanding)
           : this.balancers.pick(cluster, balancer, this.hashFor(balancer, random), random, failed);
     }
-    if (picked >= 0 && isRetry) picked = this.another(cluster, balancer, picked, random);
+    if (picked >= 0 && isRetry && draft.retryPlace !== ANYWHERE) picked = this.another(cluster, balancer, picked, random);
     return picked >= 0 && watched !== 0 ? this.withRoom(cluster, watched, picked) : picked;
   }
 
@@ -108,7 +109,7 @@ export class EndpointChoice {
     const { draft, triedAt } = this;
     return balancer < 0
       ? untried(draft.tables, cluster, picked, draft.batch.tried, triedAt, random)
-      : this.balancers.untried(balancer, picked, draft.batch.tried, triedAt, random);
+      : this.balancers.untried(balancer, picked, draft.batch.tried, triedAt, random, draft.retryPlace);
   }
 
   /** The member, or where that has as many requests as it may have, another one; ALL_FULL: none has room. */

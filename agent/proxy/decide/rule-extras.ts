@@ -28,6 +28,7 @@ export class RuleExtras {
     }
     const retry = extras[row + ExtrasWord.Retry]!;
     if (retry >= 0) draft.extend(Decision.Retry, retry);
+    draft.retryPlace = extras[row + ExtrasWord.RetryPlace]!;
     if (draft.of(D_ATTEMPT) !== 0) return false;
     const random = mix(draft.of(D_RANDOM) ^ 0x3c6ef372);
     const delayMs = extras[row + ExtrasWord.DelayMs]!;

@@ -35,7 +35,7 @@ import type { SessionSpec } from '../sessions.js';
 import { type Variant, variantName } from './clusters.js';
 import type { Conditions } from './conditions.js';
 import { Interner } from './interner.js';
-import { ACTION_WORDS, BACKEND_WORDS, EXTRAS_WORDS, MIRROR_WORDS, PASS_ON } from './layout.js';
+import { ACTION_WORDS, BACKEND_WORDS, EXTRAS_WORDS, MIRROR_WORDS, PASS_ON, RetryPlace } from './layout.js';
 import { AS_SENT } from './outside.js';
 
 /** Where requests come in. */
@@ -198,6 +198,7 @@ export class Actions {
       limits,
       session === undefined ? -1 : this.sessionOf(session),
       filters,
+      placeOfRetries(retry),
     );
     return row;
   }
@@ -219,7 +220,7 @@ export class Actions {
 
   retryOf(retry: Retry | undefined): [retry: number, attempts: number] {
     if (retry === undefined) return [-1, -1];
-    const { attempts, ...spec } = retry;
+    const { attempts, repeatsEndpoints, remoteLocalities, ...spec } = retry;
     return [this.retries.add(spec), attempts];
   }
 
@@ -317,4 +318,10 @@ function destinationOf(
     return { scheme: to, host, port: PORT_OF_REQUEST };
   const said = port !== 0 ? port : scheme === '' && portFrom === Redirect_PortFrom.LISTENER ? entrance.port : SCHEME_PORTS[to];
   return { scheme: to, host, port: said === SCHEME_PORTS[to] ? 0 : said };
+}
+
+function placeOfRetries(retry: Retry | undefined): RetryPlace {
+  if (retry?.repeatsEndpoints === true) return RetryPlace.Anywhere;
+  if (retry?.remoteLocalities === undefined) return RetryPlace.Untried;
+  return retry.remoteLocalities ? RetryPlace.Remote : RetryPlace.Near;
 }

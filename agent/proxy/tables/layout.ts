@@ -180,7 +180,7 @@ export const enum BackendWord {
 }
 
 /** What few rules have. */
-export const EXTRAS_WORDS = 13;
+export const EXTRAS_WORDS = 14;
 export const enum ExtrasWord {
   /** Offset in origins; -1: no CORS. */
   Cors = 0,
@@ -202,6 +202,19 @@ export const enum ExtrasWord {
   Session = 11,
   /** Index in FilterTables.chains; -1: none. */
   Filters = 12,
+  /** See RetryPlace. */
+  RetryPlace = 13,
+}
+/** Where further attempts of a request go. */
+export const enum RetryPlace {
+  /** To an endpoint that it hasn't been at, of the nearest locality that has one. */
+  Untried = 0,
+  /** Wherever the balancer says. */
+  Anywhere = 1,
+  /** As Untried; from the second repetition on of a locality that it hasn't been in. */
+  Remote = 2,
+  /** As Untried, of the locality of the first attempt alone. */
+  Near = 3,
 }
 
 export const MIRROR_WORDS = 4;

@@ -849,6 +849,13 @@ export interface Retry {
   rateLimited: boolean;
   /** Retry-After in seconds is waited for. */
   heedsRetryAfter: boolean;
+  /** Further attempts may be at endpoints that the request has been at. */
+  repeatsEndpoints: boolean;
+  /**
+   * True: from the second repetition on they are in localities that the request hasn't been in; false: in the first one's; absent: in the
+   * nearest that has an endpoint the request hasn't been at.
+   */
+  remoteLocalities?: boolean | undefined;
 }
 
 export interface Fault {
@@ -6916,6 +6923,8 @@ function createBaseRetry(): Retry {
     reset: false,
     rateLimited: false,
     heedsRetryAfter: false,
+    repeatsEndpoints: false,
+    remoteLocalities: undefined,
   };
 }
 
@@ -6958,6 +6967,12 @@ export const Retry: MessageFns<Retry> = {
     }
     if (message.heedsRetryAfter !== false) {
       writer.uint32(80).bool(message.heedsRetryAfter);
+    }
+    if (message.repeatsEndpoints !== false) {
+      writer.uint32(88).bool(message.repeatsEndpoints);
+    }
+    if (message.remoteLocalities !== undefined) {
+      writer.uint32(96).bool(message.remoteLocalities);
     }
     return writer;
   },
@@ -7075,6 +7090,22 @@ export const Retry: MessageFns<Retry> = {
             message.heedsRetryAfter = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.repeatsEndpoints = reader.bool();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.remoteLocalities = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7102,6 +7133,8 @@ export const Retry: MessageFns<Retry> = {
     message.reset = object.reset ?? false;
     message.rateLimited = object.rateLimited ?? false;
     message.heedsRetryAfter = object.heedsRetryAfter ?? false;
+    message.repeatsEndpoints = object.repeatsEndpoints ?? false;
+    message.remoteLocalities = object.remoteLocalities ?? undefined;
     return message;
   },
 };
