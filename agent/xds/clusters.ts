@@ -2,10 +2,21 @@
 import { type Cluster, DiscoveryType, LbPolicy, type LoadBalancingPolicy } from '../../api/gen/envoy/config/cluster/v3/cluster.js';
 import { ApiVersion, type ConfigSource, HealthStatus } from '../../api/gen/envoy/config/core/v3/core.js';
 import type { ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints } from '../../api/gen/envoy/config/endpoint/v3/endpoint.js';
+import { ClientSideWeightedRoundRobin } from '../../api/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
-import { type Endpoint, EndpointHealth, LoadBalancing_Algorithm, ProxyProtocol } from '../../api/gen/mesh/v1/model.js';
+import {
+  type Endpoint,
+  EndpointHealth,
+  type LoadBalancing,
+  LoadBalancing_Algorithm,
+  type LoadWeights,
+  LoadWeights_Source,
+  ProxyProtocol,
+} from '../../api/gen/mesh/v1/model.js';
 import { policyOf } from '../model/cluster-policy.js';
 import { failsChecksAlone, takeWork } from '../model/takes-work.js';
+import { circuitBreakersOf, outlierDetectionOf } from './cluster-limits.js';
+import { durationMs } from './routes.js';
 import { labelsOfCluster, type Target } from './target.js';
 
 /** The resource comes over the stream that names it. */
@@ -22,7 +33,9 @@ export function cluster(name: string, target: Target | null): Cluster {
     type: DiscoveryType.EDS,
     edsClusterConfig: { edsConfig: OVER_ADS, serviceName: name },
     lbPolicy: LbPolicy.ROUND_ROBIN,
-    loadBalancingPolicy: pickerOf(policy?.loadBalancing?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED),
+    circuitBreakers: policy === undefined ? undefined : circuitBreakersOf(policy),
+    outlierDetection: policy === undefined ? undefined : outlierDetectionOf(policy),
+    loadBalancingPolicy: pickerOf(policy?.loadBalancing),
   };
 }
 
@@ -33,13 +46,25 @@ const LEAST: ReadonlySet<LoadBalancing_Algorithm> = new Set([
 ]);
 
 /** Of several that are offered a client takes the first it knows (gRFC A52): not all know least_request, and none random. */
-function pickerOf(algorithm: LoadBalancing_Algorithm): LoadBalancingPolicy {
-  const isLeast = LEAST.has(algorithm);
+function pickerOf(setting: LoadBalancing | undefined): LoadBalancingPolicy {
+  const isLeast = LEAST.has(setting?.algorithm ?? LoadBalancing_Algorithm.UNSPECIFIED);
   const endpointPickingPolicy = policies([
+    ...(setting?.weights?.source === LoadWeights_Source.ORCA ? [weightedByReports(setting.weights)] : []),
     ...(isLeast ? [policy('least_request', 'LeastRequest')] : []),
     policy('round_robin', 'RoundRobin'),
   ]);
   return policies([policy('wrr_locality', 'WrrLocality', WrrLocality.encode({ endpointPickingPolicy }).finish())]);
+}
+
+/** gRFC A58. */
+function weightedByReports({ blackoutMs, expirationMs, updateMs, errorPenalty }: LoadWeights): LoadBalancingPolicy['policies'][number] {
+  const message = ClientSideWeightedRoundRobin.encode({
+    blackoutPeriod: durationMs(blackoutMs),
+    weightExpirationPeriod: durationMs(expirationMs),
+    weightUpdatePeriod: durationMs(updateMs),
+    errorUtilizationPenalty: errorPenalty,
+  });
+  return policy('client_side_weighted_round_robin', 'ClientSideWeightedRoundRobin', message.finish());
 }
 
 function policy(name: string, message: string, value: Uint8Array = Buffer.alloc(0)): LoadBalancingPolicy['policies'][number] {

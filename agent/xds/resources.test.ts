@@ -4,8 +4,16 @@ import { HealthStatus } from '../../api/gen/envoy/config/core/v3/core.js';
 import { ClusterLoadAssignment } from '../../api/gen/envoy/config/endpoint/v3/endpoint.js';
 import { Listener } from '../../api/gen/envoy/config/listener/v3/listener.js';
 import { RouteConfiguration } from '../../api/gen/envoy/config/route/v3/route.js';
+import { ClientSideWeightedRoundRobin } from '../../api/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
-import { EndpointHealth, LoadBalancing_Algorithm, PathMatch_Type, ProxyProtocol, ValueMatch_Type } from '../../api/gen/mesh/v1/model.js';
+import {
+  EndpointHealth,
+  LoadBalancing_Algorithm,
+  LoadWeights_Source,
+  PathMatch_Type,
+  ProxyProtocol,
+  ValueMatch_Type,
+} from '../../api/gen/mesh/v1/model.js';
 import { backend, balanced, endpoint, modelOf, route, service, toService } from '../proxy/testing/models.js';
 import { MAX_CACHED, type ResourceKind, XdsResources } from './resources.js';
 
@@ -156,6 +164,52 @@ test('how calls are spread: what the client knows of what is asked for, else in 
   };
   expect(pickers(LoadBalancing_Algorithm.UNSPECIFIED)).toEqual(['least_request', 'round_robin']);
   expect(pickers(LoadBalancing_Algorithm.ROUND_ROBIN)).toEqual(['round_robin']);
+});
+
+const clusterOf = (policy: object) =>
+  decoded(new XdsResources(modelOf(service('s', '10.0.0.9', { policies: [{ policy }] }))), 'cluster', 'shop/s:80', Cluster)!;
+
+test('weights by reports are offered before what clients without them have', () => {
+  const weights = { source: LoadWeights_Source.ORCA, blackoutMs: 10_000, expirationMs: 180_000, updateMs: 1_500, errorPenalty: 0.5 };
+  const loadBalancing = { algorithm: LoadBalancing_Algorithm.ROUND_ROBIN, weights };
+  const [outer] = clusterOf({ loadBalancing }).loadBalancingPolicy?.policies ?? [];
+  const locality = WrrLocality.decode(outer!.typedExtensionConfig!.typedConfig!.value);
+  const offered = (locality.endpointPickingPolicy?.policies ?? []).map(({ typedExtensionConfig }) => typedExtensionConfig!);
+  expect(offered.map(({ name }) => name)).toEqual(['client_side_weighted_round_robin', 'round_robin']);
+  expect(ClientSideWeightedRoundRobin.decode(offered[0]!.typedConfig!.value)).toEqual({
+    blackoutPeriod: { seconds: 10, nanos: 0 },
+    weightExpirationPeriod: { seconds: 180, nanos: 0 },
+    weightUpdatePeriod: { seconds: 1, nanos: 500_000_000 },
+    errorUtilizationPenalty: 0.5,
+  });
+});
+
+test('limits of requests and outlier detection are clients’ own, and what isn’t asked for is not enforced by default', () => {
+  expect(clusterOf({ circuitBreaker: { maxRequests: 7 } }).circuitBreakers?.thresholds).toEqual([
+    { maxRequests: 7, maxRetries: undefined },
+  ]);
+  expect(clusterOf({ circuitBreaker: { maxEndpointRequests: 7 } }).circuitBreakers).toBeUndefined();
+  const times = { intervalMs: 10_000, baseEjectionMs: 30_500, maxEjectionMs: 300_000, maxEjectionPercent: 20 };
+  const bySuccess = { ...times, successRate: { minimumRequests: 100, minimumEndpoints: 5, deviations: 1.9 } };
+  expect(clusterOf({ outlierDetection: bySuccess }).outlierDetection).toMatchObject({
+    interval: { seconds: 10, nanos: 0 },
+    baseEjectionTime: { seconds: 30, nanos: 500_000_000 },
+    maxEjectionPercent: 20,
+    enforcingSuccessRate: 100,
+    successRateStdevFactor: 1_900,
+    enforcingFailurePercentage: 0,
+    enforcingConsecutive5xx: 0,
+  });
+  const byPercentage = { ...times, consecutive5xx: 5, failurePercentage: { minimumRequests: 50, minimumEndpoints: 5, threshold: 85 } };
+  expect(clusterOf({ outlierDetection: byPercentage }).outlierDetection).toMatchObject({
+    enforcingSuccessRate: 0,
+    enforcingFailurePercentage: 100,
+    failurePercentageThreshold: 85,
+    failurePercentageRequestVolume: 50,
+    consecutive5xx: 5,
+    enforcingConsecutive5xx: 100,
+  });
+  expect(clusterOf({}).outlierDetection).toBeUndefined();
 });
 
 test('endpoints that must be spoken to as gRPC clients do not are withheld, and it is said why', () => {

@@ -205,6 +205,6 @@ function retryOf({ retry }: HttpRule): RouteAction['retryPolicy'] {
   };
 }
 
-function durationMs(ms: number) {
+export function durationMs(ms: number) {
   return { seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1_000_000 };
 }

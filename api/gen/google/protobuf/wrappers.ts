@@ -17,6 +17,10 @@ export interface UInt32Value {
   value: number;
 }
 
+export interface FloatValue {
+  value: number;
+}
+
 function createBaseBoolValue(): BoolValue {
   return { value: false };
 }
@@ -122,6 +126,61 @@ export const UInt32Value: MessageFns<UInt32Value> = {
   },
   fromPartial(object: DeepPartial<UInt32Value>): UInt32Value {
     const message = createBaseUInt32Value();
+    message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseFloatValue(): FloatValue {
+  return { value: 0 };
+}
+
+export const FloatValue: MessageFns<FloatValue> = {
+  encode(message: FloatValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.value !== 0) {
+      writer.uint32(13).float(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FloatValue {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFloatValue();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 13) {
+              break;
+            }
+
+            message.value = reader.float();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FloatValue>): FloatValue {
+    return FloatValue.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FloatValue>): FloatValue {
+    const message = createBaseFloatValue();
     message.value = object.value ?? 0;
     return message;
   },

@@ -6,6 +6,8 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Duration } from "../../../../google/protobuf/duration.js";
+import { UInt32Value } from "../../../../google/protobuf/wrappers.js";
 import { ConfigSource, TypedExtensionConfig } from "../../core/v3/core.js";
 
 /** Source: see envoy/service/discovery/v3/discovery.proto. */
@@ -27,12 +29,42 @@ export interface Cluster {
     | undefined;
   /** For clients that don't know load_balancing_policy. */
   lbPolicy: LbPolicy;
+  circuitBreakers: CircuitBreakers | undefined;
+  outlierDetection: OutlierDetection | undefined;
   loadBalancingPolicy: LoadBalancingPolicy | undefined;
 }
 
 export interface EdsClusterConfig {
   edsConfig: ConfigSource | undefined;
   serviceName: string;
+}
+
+export interface CircuitBreakers {
+  thresholds: CircuitBreakers_Thresholds[];
+}
+
+export interface CircuitBreakers_Thresholds {
+  maxRequests: number | undefined;
+  maxRetries: number | undefined;
+}
+
+export interface OutlierDetection {
+  consecutive5xx: number | undefined;
+  interval: Duration | undefined;
+  baseEjectionTime: Duration | undefined;
+  maxEjectionPercent: number | undefined;
+  enforcingConsecutive5xx: number | undefined;
+  enforcingSuccessRate: number | undefined;
+  successRateMinimumHosts: number | undefined;
+  successRateRequestVolume: number | undefined;
+  successRateStdevFactor: number | undefined;
+  consecutiveGatewayFailure: number | undefined;
+  enforcingConsecutiveGatewayFailure: number | undefined;
+  failurePercentageThreshold: number | undefined;
+  enforcingFailurePercentage: number | undefined;
+  failurePercentageMinimumHosts: number | undefined;
+  failurePercentageRequestVolume: number | undefined;
+  maxEjectionTime: Duration | undefined;
 }
 
 export interface LoadBalancingPolicy {
@@ -45,7 +77,15 @@ export interface Policy {
 }
 
 function createBaseCluster(): Cluster {
-  return { name: "", type: 0, edsClusterConfig: undefined, lbPolicy: 0, loadBalancingPolicy: undefined };
+  return {
+    name: "",
+    type: 0,
+    edsClusterConfig: undefined,
+    lbPolicy: 0,
+    circuitBreakers: undefined,
+    outlierDetection: undefined,
+    loadBalancingPolicy: undefined,
+  };
 }
 
 export const Cluster: MessageFns<Cluster> = {
@@ -61,6 +101,12 @@ export const Cluster: MessageFns<Cluster> = {
     }
     if (message.lbPolicy !== 0) {
       writer.uint32(48).int32(message.lbPolicy);
+    }
+    if (message.circuitBreakers !== undefined) {
+      CircuitBreakers.encode(message.circuitBreakers, writer.uint32(82).fork()).join();
+    }
+    if (message.outlierDetection !== undefined) {
+      OutlierDetection.encode(message.outlierDetection, writer.uint32(154).fork()).join();
     }
     if (message.loadBalancingPolicy !== undefined) {
       LoadBalancingPolicy.encode(message.loadBalancingPolicy, writer.uint32(330).fork()).join();
@@ -113,6 +159,22 @@ export const Cluster: MessageFns<Cluster> = {
             message.lbPolicy = reader.int32() as any;
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.circuitBreakers = CircuitBreakers.decode(reader, reader.uint32());
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.outlierDetection = OutlierDetection.decode(reader, reader.uint32());
+            continue;
+          }
           case 41: {
             if (tag !== 330) {
               break;
@@ -144,6 +206,12 @@ export const Cluster: MessageFns<Cluster> = {
       ? EdsClusterConfig.fromPartial(object.edsClusterConfig)
       : undefined;
     message.lbPolicy = object.lbPolicy ?? 0;
+    message.circuitBreakers = (object.circuitBreakers !== undefined && object.circuitBreakers !== null)
+      ? CircuitBreakers.fromPartial(object.circuitBreakers)
+      : undefined;
+    message.outlierDetection = (object.outlierDetection !== undefined && object.outlierDetection !== null)
+      ? OutlierDetection.fromPartial(object.outlierDetection)
+      : undefined;
     message.loadBalancingPolicy = (object.loadBalancingPolicy !== undefined && object.loadBalancingPolicy !== null)
       ? LoadBalancingPolicy.fromPartial(object.loadBalancingPolicy)
       : undefined;
@@ -216,6 +284,386 @@ export const EdsClusterConfig: MessageFns<EdsClusterConfig> = {
       ? ConfigSource.fromPartial(object.edsConfig)
       : undefined;
     message.serviceName = object.serviceName ?? "";
+    return message;
+  },
+};
+
+function createBaseCircuitBreakers(): CircuitBreakers {
+  return { thresholds: [] };
+}
+
+export const CircuitBreakers: MessageFns<CircuitBreakers> = {
+  encode(message: CircuitBreakers, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.thresholds) {
+      CircuitBreakers_Thresholds.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CircuitBreakers {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCircuitBreakers();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.thresholds.push(CircuitBreakers_Thresholds.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CircuitBreakers>): CircuitBreakers {
+    return CircuitBreakers.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CircuitBreakers>): CircuitBreakers {
+    const message = createBaseCircuitBreakers();
+    message.thresholds = object.thresholds?.map((e) => CircuitBreakers_Thresholds.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCircuitBreakers_Thresholds(): CircuitBreakers_Thresholds {
+  return { maxRequests: undefined, maxRetries: undefined };
+}
+
+export const CircuitBreakers_Thresholds: MessageFns<CircuitBreakers_Thresholds> = {
+  encode(message: CircuitBreakers_Thresholds, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.maxRequests !== undefined) {
+      UInt32Value.encode({ value: message.maxRequests! }, writer.uint32(34).fork()).join();
+    }
+    if (message.maxRetries !== undefined) {
+      UInt32Value.encode({ value: message.maxRetries! }, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CircuitBreakers_Thresholds {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCircuitBreakers_Thresholds();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.maxRequests = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.maxRetries = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CircuitBreakers_Thresholds>): CircuitBreakers_Thresholds {
+    return CircuitBreakers_Thresholds.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CircuitBreakers_Thresholds>): CircuitBreakers_Thresholds {
+    const message = createBaseCircuitBreakers_Thresholds();
+    message.maxRequests = object.maxRequests ?? undefined;
+    message.maxRetries = object.maxRetries ?? undefined;
+    return message;
+  },
+};
+
+function createBaseOutlierDetection(): OutlierDetection {
+  return {
+    consecutive5xx: undefined,
+    interval: undefined,
+    baseEjectionTime: undefined,
+    maxEjectionPercent: undefined,
+    enforcingConsecutive5xx: undefined,
+    enforcingSuccessRate: undefined,
+    successRateMinimumHosts: undefined,
+    successRateRequestVolume: undefined,
+    successRateStdevFactor: undefined,
+    consecutiveGatewayFailure: undefined,
+    enforcingConsecutiveGatewayFailure: undefined,
+    failurePercentageThreshold: undefined,
+    enforcingFailurePercentage: undefined,
+    failurePercentageMinimumHosts: undefined,
+    failurePercentageRequestVolume: undefined,
+    maxEjectionTime: undefined,
+  };
+}
+
+export const OutlierDetection: MessageFns<OutlierDetection> = {
+  encode(message: OutlierDetection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.consecutive5xx !== undefined) {
+      UInt32Value.encode({ value: message.consecutive5xx! }, writer.uint32(10).fork()).join();
+    }
+    if (message.interval !== undefined) {
+      Duration.encode(message.interval, writer.uint32(18).fork()).join();
+    }
+    if (message.baseEjectionTime !== undefined) {
+      Duration.encode(message.baseEjectionTime, writer.uint32(26).fork()).join();
+    }
+    if (message.maxEjectionPercent !== undefined) {
+      UInt32Value.encode({ value: message.maxEjectionPercent! }, writer.uint32(34).fork()).join();
+    }
+    if (message.enforcingConsecutive5xx !== undefined) {
+      UInt32Value.encode({ value: message.enforcingConsecutive5xx! }, writer.uint32(42).fork()).join();
+    }
+    if (message.enforcingSuccessRate !== undefined) {
+      UInt32Value.encode({ value: message.enforcingSuccessRate! }, writer.uint32(50).fork()).join();
+    }
+    if (message.successRateMinimumHosts !== undefined) {
+      UInt32Value.encode({ value: message.successRateMinimumHosts! }, writer.uint32(58).fork()).join();
+    }
+    if (message.successRateRequestVolume !== undefined) {
+      UInt32Value.encode({ value: message.successRateRequestVolume! }, writer.uint32(66).fork()).join();
+    }
+    if (message.successRateStdevFactor !== undefined) {
+      UInt32Value.encode({ value: message.successRateStdevFactor! }, writer.uint32(74).fork()).join();
+    }
+    if (message.consecutiveGatewayFailure !== undefined) {
+      UInt32Value.encode({ value: message.consecutiveGatewayFailure! }, writer.uint32(82).fork()).join();
+    }
+    if (message.enforcingConsecutiveGatewayFailure !== undefined) {
+      UInt32Value.encode({ value: message.enforcingConsecutiveGatewayFailure! }, writer.uint32(90).fork()).join();
+    }
+    if (message.failurePercentageThreshold !== undefined) {
+      UInt32Value.encode({ value: message.failurePercentageThreshold! }, writer.uint32(130).fork()).join();
+    }
+    if (message.enforcingFailurePercentage !== undefined) {
+      UInt32Value.encode({ value: message.enforcingFailurePercentage! }, writer.uint32(138).fork()).join();
+    }
+    if (message.failurePercentageMinimumHosts !== undefined) {
+      UInt32Value.encode({ value: message.failurePercentageMinimumHosts! }, writer.uint32(154).fork()).join();
+    }
+    if (message.failurePercentageRequestVolume !== undefined) {
+      UInt32Value.encode({ value: message.failurePercentageRequestVolume! }, writer.uint32(162).fork()).join();
+    }
+    if (message.maxEjectionTime !== undefined) {
+      Duration.encode(message.maxEjectionTime, writer.uint32(170).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutlierDetection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutlierDetection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.consecutive5xx = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.interval = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.baseEjectionTime = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.maxEjectionPercent = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.enforcingConsecutive5xx = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.enforcingSuccessRate = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.successRateMinimumHosts = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.successRateRequestVolume = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.successRateStdevFactor = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.consecutiveGatewayFailure = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.enforcingConsecutiveGatewayFailure = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.failurePercentageThreshold = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.enforcingFailurePercentage = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.failurePercentageMinimumHosts = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.failurePercentageRequestVolume = UInt32Value.decode(reader, reader.uint32()).value;
+            continue;
+          }
+          case 21: {
+            if (tag !== 170) {
+              break;
+            }
+
+            message.maxEjectionTime = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<OutlierDetection>): OutlierDetection {
+    return OutlierDetection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OutlierDetection>): OutlierDetection {
+    const message = createBaseOutlierDetection();
+    message.consecutive5xx = object.consecutive5xx ?? undefined;
+    message.interval = (object.interval !== undefined && object.interval !== null)
+      ? Duration.fromPartial(object.interval)
+      : undefined;
+    message.baseEjectionTime = (object.baseEjectionTime !== undefined && object.baseEjectionTime !== null)
+      ? Duration.fromPartial(object.baseEjectionTime)
+      : undefined;
+    message.maxEjectionPercent = object.maxEjectionPercent ?? undefined;
+    message.enforcingConsecutive5xx = object.enforcingConsecutive5xx ?? undefined;
+    message.enforcingSuccessRate = object.enforcingSuccessRate ?? undefined;
+    message.successRateMinimumHosts = object.successRateMinimumHosts ?? undefined;
+    message.successRateRequestVolume = object.successRateRequestVolume ?? undefined;
+    message.successRateStdevFactor = object.successRateStdevFactor ?? undefined;
+    message.consecutiveGatewayFailure = object.consecutiveGatewayFailure ?? undefined;
+    message.enforcingConsecutiveGatewayFailure = object.enforcingConsecutiveGatewayFailure ?? undefined;
+    message.failurePercentageThreshold = object.failurePercentageThreshold ?? undefined;
+    message.enforcingFailurePercentage = object.enforcingFailurePercentage ?? undefined;
+    message.failurePercentageMinimumHosts = object.failurePercentageMinimumHosts ?? undefined;
+    message.failurePercentageRequestVolume = object.failurePercentageRequestVolume ?? undefined;
+    message.maxEjectionTime = (object.maxEjectionTime !== undefined && object.maxEjectionTime !== null)
+      ? Duration.fromPartial(object.maxEjectionTime)
+      : undefined;
     return message;
   },
 };
