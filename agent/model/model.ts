@@ -85,6 +85,7 @@ export class Model {
   private readonly exchanged = new Map<ResourceName, unknown>();
   /** Of services, as far as they were asked for since they changed. */
   private readonly sorted = new Map<string, readonly Endpoint[]>();
+  private linkedLast: Endpoint | null = null;
   private readonly endpointByName = new Map<string, Endpoint>();
   private readonly collections: ReadonlyMap<ResourceType, Collection<unknown>> = new Map<ResourceType, Collection<unknown>>([
     collection(ResourceType.SERVICE, Service.decode, serviceFault, this.services),
@@ -218,6 +219,8 @@ export class Model {
     const siblings = this.endpoints.get(endpoint.service);
     if (siblings === undefined) this.endpoints.set(endpoint.service, new Map([[name, endpoint]]));
     else siblings.set(name, endpoint);
+    share(endpoint, this.linkedLast);
+    this.linkedLast = endpoint;
   }
 
   private unlinkEndpoint(name: string): void {
@@ -228,6 +231,25 @@ export class Model {
     siblings?.delete(name);
     if (siblings?.size === 0) this.endpoints.delete(service);
   }
+}
+
+/** Of what an endpoint has in common with another one there is one: of a thousand pods the ports, a quarter of what an endpoint takes. */
+function share(endpoint: Endpoint, other: Endpoint | null): void {
+  if (other === null) return;
+  if (endpoint.service === other.service) endpoint.service = other.service;
+  if (hasSamePorts(endpoint.ports, other.ports)) endpoint.ports = other.ports;
+  if (isEmpty(endpoint.labels) && isEmpty(other.labels)) endpoint.labels = other.labels;
+}
+
+function hasSamePorts(some: Endpoint['ports'], others: Endpoint['ports']): boolean {
+  return (
+    some.length === others.length && some.every(({ name, port }, index) => name === others[index]!.name && port === others[index]!.port)
+  );
+}
+
+function isEmpty(labels: Endpoint['labels']): boolean {
+  for (const _ in labels) return false;
+  return true;
 }
 
 function collection<T>(

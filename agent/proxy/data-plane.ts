@@ -31,10 +31,12 @@ import { CapturedMemory } from './tables/captured-addresses.js';
 import { ClusterRows } from './tables/cluster-sections.js';
 import { Clusters, socketName } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
+import { DestinationMemory } from './tables/destinations.js';
 import { MAX_GATEWAY_LISTENERS } from './tables/gateway-ports.js';
 import { HashTables } from './tables/hash-tables.js';
 import { Labels } from './tables/labels.js';
 import { type OwnPlace, placeFound } from './tables/localities.js';
+import { SourceMemory } from './tables/sources.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
 import { UpstreamTls } from './upstream-tls.js';
@@ -140,6 +142,8 @@ export class DataPlane {
       ),
       clusterRows: new ClusterRows(),
       captured: new CapturedMemory(),
+      destinations: new DestinationMemory(),
+      sources: new SourceMemory(),
       rules: ids(MAX_RULES, {
         onReuse: (id) => {
           this.ruleBase[id] = this.sum((cells) => cells.ruleRequests[id]!);

@@ -13,9 +13,11 @@ import { CapturedMemory } from '../../agent/proxy/tables/captured-addresses.js';
 import { ClusterRows } from '../../agent/proxy/tables/cluster-sections.js';
 import { Clusters } from '../../agent/proxy/tables/clusters.js';
 import { compileTables } from '../../agent/proxy/tables/compile.js';
+import { DestinationMemory } from '../../agent/proxy/tables/destinations.js';
 import { MAX_GATEWAY_LISTENERS } from '../../agent/proxy/tables/gateway-ports.js';
 import { HashTables } from '../../agent/proxy/tables/hash-tables.js';
 import { Labels } from '../../agent/proxy/tables/labels.js';
+import { SourceMemory } from '../../agent/proxy/tables/sources.js';
 import { StableIds } from '../../agent/proxy/tables/stable-ids.js';
 import { UpstreamTls } from '../../agent/proxy/upstream-tls.js';
 import { WorkerPool } from '../../agent/proxy/worker-pool.js';
@@ -51,6 +53,8 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     clusters: new Clusters(ids(MAX_ENDPOINTS)),
     clusterRows: new ClusterRows(),
     captured: new CapturedMemory(),
+    destinations: new DestinationMemory(),
+    sources: new SourceMemory(),
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(MAX_TENANTS - 1),

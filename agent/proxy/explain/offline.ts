@@ -15,9 +15,11 @@ import { CapturedMemory } from '../tables/captured-addresses.js';
 import { ClusterRows } from '../tables/cluster-sections.js';
 import { Clusters } from '../tables/clusters.js';
 import { compileTables, type TableIds } from '../tables/compile.js';
+import { DestinationMemory } from '../tables/destinations.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { HashTables } from '../tables/hash-tables.js';
 import { Labels } from '../tables/labels.js';
+import { SourceMemory } from '../tables/sources.js';
 import { StableIds } from '../tables/stable-ids.js';
 import { UpstreamTls } from '../upstream-tls.js';
 import { type Explained, explain } from './explain.js';
@@ -64,6 +66,8 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
     clusters: new Clusters(ids(MAX_ENDPOINTS)),
     clusterRows: new ClusterRows(),
     captured: new CapturedMemory(),
+    destinations: new DestinationMemory(),
+    sources: new SourceMemory(),
     rules: ids(MAX_RULES),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(MAX_TENANTS - 1),

@@ -100,13 +100,11 @@ export class ClusterRows {
     all.forEach((cluster, row) => {
       const families = all.length + row * 2;
       const before = this.kept.get(cluster.key);
-      const kept: Kept = {
-        cluster,
-        addresses: context.addresses,
-        place: context.balancers.own,
-        views: viewsOf(cluster, context, before),
-        rows: [row, families, families + 1],
-      };
+      const views = viewsOf(cluster, context, before);
+      const isSame = before?.views === views && before.rows[0] === row && before.rows[1] === families;
+      const kept: Kept = isSame
+        ? before
+        : { cluster, addresses: context.addresses, place: context.balancers.own, views, rows: [row, families, families + 1] };
       next.set(cluster.key, kept);
       this.write(words, kept, before, context);
     });

@@ -4,12 +4,13 @@ import { EndpointHealth, LoadBalancing_Algorithm } from '../../../api/gen/mesh/v
 import { Model } from '../../model/model.js';
 import { NO_PATTERNS } from '../patterns.js';
 import { backend, balanced, compiled, endpoint, modelOf, newIds, route, service, toService, workload } from '../testing/models.js';
-import type { Generation } from './compile.js';
+import type { Generation, TableIds } from './compile.js';
 import {
   BALANCER_WORDS,
   BalancerWord,
   CLUSTER_WORDS,
   ClusterWord,
+  DESTINATION_WORDS,
   DecisionTables,
   GROUP_WORDS,
   GroupWord,
@@ -58,7 +59,9 @@ test('after any changes tables are as if they were made anew', () => {
     model.apply({ full: false, revision: generation, resources, removed });
     for (const { type, name } of removed) all.delete(`${type} ${name}`);
     for (const resource of resources) all.set(`${resource.type} ${resource.name}`, resource);
-    expect(described(compiled(model, 'a', generation, ids))).toEqual(described(compiled(modelOf(...all.values()), 'a', 1, newIds())));
+    const anew = newIds();
+    const wanted = described(compiled(modelOf(...all.values()), 'a', 1, anew), anew);
+    expect(described(compiled(model, 'a', generation, ids), ids)).toEqual(wanted);
   }
 });
 
@@ -88,7 +91,7 @@ function drawn(draw: (below: number) => number): Resource {
 }
 
 /** Every row of clusters in words that ids and the order of what is kept do not show in. */
-function described({ clusters, variants, buffer, spec }: Generation): unknown {
+function described({ clusters, variants, buffer, spec, tenants }: Generation, { labels }: TableIds): unknown {
   const tables = new DecisionTables(buffer, NO_PATTERNS);
   const sockets = new Map(spec.endpoints.map(({ id, ...rest }) => [id, rest]));
   const memberAt = (member: number): unknown => {
@@ -115,7 +118,29 @@ function described({ clusters, variants, buffer, spec }: Generation): unknown {
       groups: groupsOf(word(ClusterWord.Balancer)),
     };
   });
-  return { keys: [...clusters, ...variants].map(({ key, names }) => [key, names]), rows };
+  const tenantNames = new Map([...tenants].map(([name, id]) => [id, name]));
+  const destinations = spec.destinations.map((destination, index) => {
+    const [scope, isLocal, service, to, guard, limits, outside] = tables.destinations.subarray(index * DESTINATION_WORDS);
+    const names = [labels.textOf(service!), labels.textOf(to!), tenantNames.get(spec.destinationTenants[index]!)];
+    return { destination, names, rest: [scope, isLocal, guard, limits, outside] };
+  });
+  const sources = spec.sources.map((address, index) => [
+    address,
+    spec.sourceTwins[index],
+    labels.textOf(tables.sources[index]!),
+    tenantNames.get(spec.sourceTenants[index]!),
+  ]);
+  // Workloads come in the order in which they were told.
+  return {
+    keys: [...clusters, ...variants].map(({ key, names }) => [key, names]),
+    rows,
+    destinations: destinations.sort(byText),
+    sources: sources.sort(byText),
+  };
+}
+
+function byText(one: unknown, other: unknown): number {
+  return JSON.stringify(one) < JSON.stringify(other) ? -1 : 1;
 }
 
 /** Mulberry32. */

@@ -76,6 +76,8 @@ export interface Cluster {
   readonly key: string;
   /** "<namespace>/<service>:<port>" */
   readonly name: string;
+  /** "<namespace>/<service>" */
+  readonly serviceName: string;
   readonly service: Service;
   readonly port: ServicePort;
   readonly balancing: Balancing;
@@ -150,8 +152,6 @@ interface ServiceClusters {
   /** Their endpoints with certain labels. */
   readonly subsets: readonly Cluster[];
   readonly variants: readonly Cluster[];
-  /** Names whose ids they hold. */
-  readonly held: readonly string[];
 }
 
 /** Outlives generations. */
@@ -179,9 +179,15 @@ export class Clusters {
       else services.set(name, new Builder(this.ids, contexts, warnings).build(service, endpoints, wanted));
     }
     // Only now: a name that both have keeps its id.
-    for (const [name, before] of this.services) if (services.get(name) !== before) for (const held of before.held) this.ids.release(held);
+    for (const [name, before] of this.services) if (services.get(name) !== before) this.release(before);
     this.services = services;
     return this.setOf([...services.values()], [...warnings]);
+  }
+
+  private release({ declared, subsets, variants }: ServiceClusters): void {
+    for (const clusters of [declared, subsets, variants]) {
+      for (const { specs } of clusters) for (const { id } of specs) this.ids.release(id);
+    }
   }
 
   private setOf(services: readonly ServiceClusters[], warnings: readonly string[]): ClusterSet {
@@ -207,7 +213,6 @@ export class Clusters {
 
 /** One service's. */
 class Builder {
-  private readonly held: string[] = [];
   private mayBeKept = true;
 
   constructor(
@@ -224,7 +229,7 @@ class Builder {
     const variants = [...whole, ...parts].flatMap((cluster) => this.variantsOf(cluster, wanted));
     // Contexts are asked for in every generation that uses them.
     const mayBeKept = this.mayBeKept && service.ports.every(({ tls }) => tls === undefined);
-    return { service, endpoints, wanted: wanted.text, mayBeKept, declared, subsets, variants, held: this.held };
+    return { service, endpoints, wanted: wanted.text, mayBeKept, declared, subsets, variants };
   }
 
   /** As its port says. */
@@ -281,8 +286,7 @@ class Builder {
   /** -1: none is free now. */
   private hold(name: string): number {
     const id = this.ids.hold(name);
-    if (id >= 0) this.held.push(name);
-    else this.mayBeKept = false;
+    if (id < 0) this.mayBeKept = false;
     return id;
   }
 }
@@ -378,9 +382,10 @@ interface Unplaced extends Omit<Cluster, 'endpoints' | 'specs' | 'names' | 'key'
 }
 
 function wholeOf(service: Service, port: ServicePort, endpoints: readonly Endpoint[]): Unplaced {
-  const name = clusterName(`${service.namespace}/${service.name}`, port.port);
+  const serviceName = `${service.namespace}/${service.name}`;
+  const name = clusterName(serviceName, port.port);
   const sockets = endpoints.filter((endpoint) => portOf(endpoint, port) > 0);
-  return { name, service, port, ...policed(name, service, port, {}), sockets, subset: '' };
+  return { name, serviceName, service, port, ...policed(name, service, port, {}), sockets, subset: '' };
 }
 
 /** 0: it has none of that name. */

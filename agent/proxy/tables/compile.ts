@@ -8,13 +8,12 @@ import {
   type HttpRule,
   type Listener,
   Protocol,
-  ProxyProtocol,
 } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
-import type { DestinationSpec, EndpointSpec, TableSpec } from '../../native/engine.js';
+import type { EndpointSpec, TableSpec } from '../../native/engine.js';
 import { FilterChains, type FilterTables, type WantedFilter } from '../filters/filter-tables.js';
 import type { PatternSpec } from '../patterns.js';
-import type { LimitMemory, LimitPlan } from '../rate-limit/plan.js';
+import type { LimitMemory } from '../rate-limit/plan.js';
 import { sourceKeys } from '../rate-limit/source-keys.js';
 import type { LimitsSpec } from '../rate-limit/spec.js';
 import type { GuardedCluster } from '../resilience/resilience.js';
@@ -23,18 +22,19 @@ import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Entrance } from './actions.js';
 import { planSections } from './attempt-plans.js';
 import { BalancerRows } from './balancers.js';
-import { type CapturedAddresses, type CapturedMemory, isCaptured } from './captured-addresses.js';
+import type { CapturedMemory } from './captured-addresses.js';
 import type { ClusterRows } from './cluster-sections.js';
-import { type Cluster, type ClusterSet, type Clusters, socketName, type Variant, variantName } from './clusters.js';
-import type { Source } from './conditions.js';
+import { type Cluster, type Clusters, type Variant, variantName } from './clusters.js';
+import { type DestinationMemory, NO_DESTINATIONS, type Routes } from './destinations.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
-import { buildGuards, type Guards } from './guards.js';
+import { buildGuards } from './guards.js';
 import type { HashTables } from './hash-tables.js';
-import { LABEL_OTHER, LABEL_PASSTHROUGH, LABEL_UNKNOWN, type Labels } from './labels.js';
+import { LABEL_OTHER, LABEL_PASSTHROUGH, type Labels } from './labels.js';
 import { buildIndex, ListenerKind, MAX_LISTENERS, PASS_ON, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
 import type { OwnPlace } from './localities.js';
-import { egressOf, isOutside, type OutsideHost, outsideHosts, restrictedWorkloads } from './outside.js';
+import { egressOf, type OutsideHost, outsideHosts, restrictedWorkloads } from './outside.js';
 import { RouteChains, type RouteRow } from './routes.js';
+import type { SourceMemory } from './sources.js';
 import type { StableIds } from './stable-ids.js';
 import { NOBODY, namespaceOf, Tenants } from './tenants.js';
 
@@ -43,6 +43,8 @@ export interface TableIds {
   readonly clusters: Clusters;
   readonly clusterRows: ClusterRows;
   readonly captured: CapturedMemory;
+  readonly destinations: DestinationMemory;
+  readonly sources: SourceMemory;
   /** Counters of rules. */
   readonly rules: StableIds;
   /** Gateway listeners; the engine's id is FIRST_GATEWAY_LISTENER more. */
@@ -104,7 +106,7 @@ export function compileTables(
   const addresses = ids.captured.of(model, node);
   const { labels } = ids;
   const tenants = new Tenants(namespaces(model), ids.tenants);
-  const sources = sourceRows(model, labels, tenants);
+  const sources = ids.sources.of(model, labels, tenants);
   const filters = new FilterChains(model.filters, ids.filters.assign([...model.filters.keys()].sort()));
   const chains = new RouteChains(clusterSet.rowByName, sources.sources, ids.limits, filters);
   const scopes = new Scopes(chains, labels, clusterSet.rowByName);
@@ -123,9 +125,10 @@ export function compileTables(
   );
   const guards = buildGuards(clusterSet, ids.guards, chains.conditions, addresses);
   const { sections, rows } = chains.finish(ids.rules);
-  const destinations = new Destinations(tenants);
-  const meshParts = { guards, limits: chains.limits, outside: byPort };
-  if (node !== null) addMeshDestinations(destinations, model, clusterSet, attached, node, addresses, labels, meshParts);
+  const { clusters } = clusterSet;
+  const parts = { model, clusters, addresses, labels, tenants, guards, limits: chains.limits, outside: byPort };
+  const destinations =
+    node === null ? NO_DESTINATIONS : ids.destinations.of({ ...parts, node, attachedTo: (cluster) => attachedTo(attached, cluster) });
   const listeners = gateways.ports.map(({ listener }) => listener);
   const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
   const sectionParts = { labels, balancers, limits: chains.limits, addresses, guardOf: guards.of };
@@ -243,6 +246,13 @@ class Scopes {
   /** A route's hostnames mean nothing here: the destination is known (GAMMA). */
   private addScope(cluster: Cluster, clusterRow: number, { requests, connections }: Routes, consumer: string): void {
     const { name, service, port } = cluster;
+    // What a client sends there goes on as it is: its own TLS, if the server asks for it.
+    const plainRow =
+      port.tls === undefined ? clusterRow : (this.clusterRows.get(variantName(cluster.serviceName, port.port, 'plain')) ?? -1);
+    if (requests.length === 0 && connections.length === 0 && service.filters.length === 0) {
+      this.rows.push(clusterRow, this.labels.idOf(name), plainRow, 0);
+      return;
+    }
     const scope = this.rows.length / SCOPE_WORDS;
     const scopeName = `service ${name}${consumer === '' ? '' : ` from ${consumer}`}`;
     const entrance = { scheme: 'http', port: port.port, rateLimits: [], filters: service.filters } as const;
@@ -251,8 +261,6 @@ class Scopes {
       for (const serverName of effectiveHosts(route.serverNames, ''))
         this.chains.addConnections(scope, scopeName, serverName, route, 'plain');
     }
-    // What a client sends there goes on as it is: its own TLS, if the server asks for it.
-    const plainRow = this.clusterRows.get(variantName(`${service.namespace}/${service.name}`, port.port, 'plain')) ?? -1;
     this.rows.push(requests.length === 0 ? clusterRow : -1, this.labels.idOf(name), connections.length === 0 ? plainRow : -1, 0);
   }
 
@@ -364,8 +372,7 @@ function entranceOf({ protocol, port, rateLimits, filters }: Listener): Entrance
 }
 
 /** Namespaces whose clients alone the route is for; none: it is for all. */
-function consumersOf(parents: HttpRoute['parents'], { service, port }: Cluster): string[] {
-  const name = `${service.namespace}/${service.name}`;
+function consumersOf(parents: HttpRoute['parents'], { serviceName: name, port }: Cluster): string[] {
   return parents.flatMap((parent) =>
     parent.consumerNamespace !== '' &&
     parent.parent?.$case === 'service' &&
@@ -377,24 +384,21 @@ function consumersOf(parents: HttpRoute['parents'], { service, port }: Cluster):
 }
 
 /** `consumer` empty: those that are for no namespace's clients alone. */
-function routesFor(consumer: string, { requests, connections }: Routes, cluster: Cluster): Routes {
+function routesFor(consumer: string, routes: Routes, cluster: Cluster): Routes {
+  if (routes === NO_ROUTES) return routes;
   const isMeant = ({ parents }: WithParents): boolean => {
     const consumers = consumersOf(parents, cluster);
     return consumer === '' ? consumers.length === 0 : consumers.includes(consumer);
   };
-  return { requests: requests.filter(isMeant), connections: connections.filter(isMeant) };
-}
-
-/** Those for requests and those for whole connections. */
-interface Routes {
-  readonly requests: readonly HttpRoute[];
-  readonly connections: readonly ConnectionRoute[];
+  return { requests: routes.requests.filter(isMeant), connections: routes.connections.filter(isMeant) };
 }
 
 interface RoutesByService {
   readonly requests: ReadonlyMap<string, readonly HttpRoute[]>;
   readonly connections: ReadonlyMap<string, readonly ConnectionRoute[]>;
 }
+
+const NO_ROUTES: Routes = { requests: [], connections: [] };
 
 type WithParents = Pick<HttpRoute, 'parents'>;
 
@@ -410,13 +414,15 @@ function routesByService<Route extends WithParents>(routes: readonly Route[]): R
   return byService;
 }
 
-function attachedTo({ requests, connections }: RoutesByService, { service, port }: Cluster): Routes {
-  const name = `${service.namespace}/${service.name}`;
+function attachedTo(attached: RoutesByService, { serviceName: name, port }: Cluster): Routes {
+  const requests = attached.requests.get(name);
+  const connections = attached.connections.get(name);
+  if (requests === undefined && connections === undefined) return NO_ROUTES;
   const isAttached = (route: WithParents): boolean =>
     route.parents.some(
       (parent) => parent.parent?.$case === 'service' && parent.parent.value === name && (parent.port === 0 || parent.port === port.port),
     );
-  return { requests: (requests.get(name) ?? []).filter(isAttached), connections: (connections.get(name) ?? []).filter(isAttached) };
+  return { requests: (requests ?? []).filter(isAttached), connections: (connections ?? []).filter(isAttached) };
 }
 
 function isAttached(route: WithParents, listener: Listener): boolean {
@@ -442,142 +448,6 @@ function listenerRows({ gatewayScopes }: Scopes): number[] {
   for (const { id, kind } of MESH_LISTENERS) rows[id * 2] = kind.endsWith('outbound') ? ListenerKind.Outbound : ListenerKind.Inbound;
   for (const [id, scope] of gatewayScopes) rows.splice(id * 2, 2, ListenerKind.Gateway, scope);
   return rows;
-}
-
-class Destinations {
-  readonly specs: DestinationSpec[] = [];
-  readonly rows: number[] = [];
-  readonly tenants: number[] = [];
-  private readonly seen = new Set<string>();
-
-  constructor(private readonly ids: Tenants) {}
-
-  /** The first to name an address and port keeps it. `owner`: "<namespace>/<name>" of whose it is. */
-  add(
-    spec: DestinationSpec,
-    owner: string,
-    row: readonly [scope: number, isLocal: number, service: number, workload: number, guard: number, limits: number],
-    outside = -1,
-  ): void {
-    const key = socketName(spec.address, spec.port);
-    if (this.seen.has(key)) return;
-    this.seen.add(key);
-    this.specs.push(spec);
-    this.rows.push(...row, outside);
-    this.tenants.push(this.ids.of(owner));
-  }
-}
-
-interface DestinationParts {
-  readonly guards: Guards;
-  readonly limits: LimitPlan;
-  readonly outside: ReadonlyMap<number, { readonly scope: number; readonly names: boolean }>;
-}
-
-/** Service addresses first: they may not be shadowed. Then what can be called directly: endpoints, and declared ports of local workloads. */
-function addMeshDestinations(
-  destinations: Destinations,
-  model: Model,
-  { clusters }: ClusterSet,
-  attached: RoutesByService,
-  node: string,
-  captured: CapturedAddresses,
-  labels: Labels,
-  { guards, limits, outside }: DestinationParts,
-): void {
-  for (const [row, cluster] of clusters.entries()) {
-    const { service, port, name } = cluster;
-    for (const address of service.addresses) {
-      destinations.add({ address, port: port.port, protocol: protocolOf(cluster, attachedTo(attached, cluster)) }, name, [
-        row,
-        0,
-        labels.idOf(name),
-        LABEL_UNKNOWN,
-        0,
-        -1,
-      ]);
-    }
-  }
-  for (const cluster of clusters) {
-    // Other nodes' proxies begin TLS to such endpoints, or put a PROXY header before all: it is none of ours to read.
-    const isOpaque = cluster.port.tls !== undefined || cluster.service.proxyProtocol !== ProxyProtocol.UNSPECIFIED;
-    const protocol = isOpaque ? 'opaque' : endpointProtocolOf(cluster, attachedTo(attached, cluster));
-    for (const { address, port, workload } of cluster.endpoints) {
-      const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
-      const owner = workload === '' ? cluster.name : workload;
-      const isLocal = captured.isLocal(address);
-      const guard = isLocal ? guards.ofInbound(cluster) : 0;
-      const held = limits.setOf(cluster.service.rateLimits);
-      const row = [-1, isLocal ? 1 : 0, labels.idOf(cluster.name), label, guard, held] as const;
-      const asked = isOutside(cluster) ? outside.get(port) : undefined;
-      const byName = asked?.names === true && protocol !== 'http' ? 'detect-first' : protocol;
-      destinations.add({ address, port, protocol: byName }, owner, row, asked?.scope);
-    }
-  }
-  for (const [name, workload] of model.workloads) {
-    if (workload.node !== node || !isCaptured(workload)) continue;
-    for (const address of workload.addresses) {
-      const isLocal = captured.isLocal(address) ? 1 : 0;
-      for (const { port } of workload.ports) {
-        destinations.add({ address, port, protocol: 'detect' }, name, [-1, isLocal, LABEL_UNKNOWN, labels.idOf(name), 0, -1]);
-      }
-    }
-  }
-}
-
-/**
- * Where routes ask for the server name of TLS, nothing can be decided before it is known: whoever speaks no TLS waits for that. Nor is a
- * server dialled ahead that is spoken to over TLS for requests and not for bytes: the connection would be of no use for requests.
- */
-function protocolOf(cluster: Cluster, routes: Routes): DestinationSpec['protocol'] {
-  const protocol = endpointProtocolOf(cluster, routes);
-  if (protocol === 'opaque' && routes.connections.some(({ serverNames }) => serverNames.length > 0)) return 'detect-first';
-  return protocol === 'detect' && cluster.port.tls !== undefined ? 'detect-first' : protocol;
-}
-
-/**
- * What a port does not declare its routes may: those of requests HTTP, those of connections bytes. Without either it is detected. Whatever
- * version of HTTP the service speaks, its clients may speak either.
- */
-function endpointProtocolOf({ port }: Cluster, { requests, connections }: Routes): DestinationSpec['protocol'] {
-  if (port.protocol === Protocol.HTTP || port.protocol === Protocol.HTTP2 || port.protocol === Protocol.GRPC) return 'http';
-  if (port.protocol !== Protocol.UNSPECIFIED) return 'opaque';
-  if (requests.length > 0) return 'http';
-  return connections.length > 0 ? 'opaque' : 'detect';
-}
-
-interface SourceRows {
-  /** "<namespace>/<name>" of whose it is. */
-  readonly owners: readonly string[];
-  readonly addresses: string[];
-  readonly twins: number[];
-  readonly labels: number[];
-  readonly tenants: number[];
-  readonly sources: Source[];
-}
-
-function sourceRows(model: Model, labels: Labels, tenants: Tenants): SourceRows {
-  const owners = new Map<string, string>();
-  for (const [name, { addresses }] of model.workloads) for (const address of addresses) owners.set(address, name);
-  const names = [...owners.values()];
-  const addresses = [...owners.keys()];
-  // By owner: the first IPv4 and the first IPv6 address.
-  const first = { v4: new Map<string, number>(), v6: new Map<string, number>() };
-  addresses.forEach((address, index) => {
-    const ofVersion = address.includes(':') ? first.v6 : first.v4;
-    if (!ofVersion.has(names[index]!)) ofVersion.set(names[index]!, index);
-  });
-  return {
-    owners: names,
-    addresses,
-    twins: addresses.map((address, index) => (address.includes(':') ? first.v4 : first.v6).get(names[index]!) ?? -1),
-    labels: names.map((name) => labels.idOf(name)),
-    tenants: names.map((name) => tenants.of(name)),
-    sources: names.map((name) => {
-      const { labels: given = {}, serviceAccount = '' } = model.workloads.get(name) ?? {};
-      return { namespace: namespaceOf(name), labels: given, serviceAccount };
-    }),
-  };
 }
 
 function namespaces(model: Model): Set<string> {

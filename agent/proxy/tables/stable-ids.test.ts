@@ -36,8 +36,8 @@ test('a name that returns gets its id back', () => {
 test('a name that is held twice has its id until it is released twice', () => {
   const ids = new StableIds({ capacity: 1, quarantineMs: 0, now: () => 0 });
   expect([ids.hold('a'), ids.hold('a'), ids.hold('b')]).toEqual([0, 0, -1]);
-  ids.release('a');
+  ids.release(0);
   expect(ids.hold('b')).toBe(-1);
-  ids.release('a');
+  ids.release(0);
   expect(ids.hold('b')).toBe(0);
 });

@@ -14,18 +14,28 @@ export interface StableIdsOptions {
   readonly onReuse?: (id: number) => void;
 }
 
+const NONE = -1;
+
 export class StableIds {
-  private readonly live = new Map<string, number>();
-  /** How often beyond the first a live name is held; absent: not. */
-  private readonly further = new Map<string, number>();
-  /** In order of release. A name that returns gets its id back. */
-  private readonly resting = new Map<string, number>();
-  /** By id, as far as it rests. */
-  private readonly since: Float64Array;
+  /** Of names that are held, and of those that rest: a name that returns gets its id back. */
+  private readonly idOf = new Map<string, number>();
+  private readonly nameOf: string[] = [];
+  /** By id: by how many it is held; 0: it rests, or was never given. */
+  private readonly holders: Int32Array;
+  private readonly restsSince: Float64Array;
+  /** Those that rest as a list, in order of release. */
+  private readonly before: Int32Array;
+  private readonly after: Int32Array;
+  private first = NONE;
+  private last = NONE;
   private next = 0;
+  private assigned = new Map<string, number>();
 
   constructor(private readonly options: StableIdsOptions) {
-    this.since = new Float64Array(options.capacity);
+    this.holders = new Int32Array(options.capacity);
+    this.restsSince = new Float64Array(options.capacity);
+    this.before = new Int32Array(options.capacity);
+    this.after = new Int32Array(options.capacity);
   }
 
   get capacity(): number {
@@ -33,53 +43,69 @@ export class StableIds {
   }
 
   /**
-   * Ids of `names`; live names that are not in it are released. A name for which no id is free is missing in the answer, which is good
-   * until the next call.
+   * Ids of `names`; those of the call before that are not in it are released. A name for which no id is free is missing in the answer, which is
+   * good until the next call.
    */
   assign(names: Iterable<string>): ReadonlyMap<string, number> {
     const wanted = new Set(names);
-    for (const name of this.live.keys()) if (!wanted.has(name)) this.release(name);
-    for (const name of wanted) if (!this.live.has(name)) this.hold(name);
-    return this.live;
+    for (const [name, id] of this.assigned) {
+      if (wanted.has(name)) continue;
+      this.assigned.delete(name);
+      this.release(id);
+    }
+    for (const name of wanted) {
+      if (this.assigned.has(name)) continue;
+      const id = this.hold(name);
+      if (id >= 0) this.assigned.set(name, id);
+    }
+    return this.assigned;
   }
 
   /** The name's id, its own until it is released as often as it was held; -1: none is free, and nothing is held. */
   hold(name: string): number {
-    const known = this.live.get(name);
-    if (known !== undefined) {
-      this.further.set(name, (this.further.get(name) ?? 0) + 1);
-      return known;
+    let id = this.idOf.get(name);
+    if (id === undefined) {
+      id = this.unused();
+      if (id < 0) return id;
+      this.idOf.set(name, id);
+      this.nameOf[id] = name;
+    } else if (this.holders[id] === 0) {
+      this.unlink(id);
     }
-    const id = this.acquire(name, this.options.now());
-    if (id >= 0) this.live.set(name, id);
+    this.holders[id]!++;
     return id;
   }
 
-  release(name: string): void {
-    const further = this.further.get(name) ?? 0;
-    if (further > 1) this.further.set(name, further - 1);
-    else this.further.delete(name);
-    const id = this.live.get(name);
-    if (further > 0 || id === undefined) return;
-    this.live.delete(name);
-    this.since[id] = this.options.now();
-    this.resting.set(name, id);
+  release(id: number): void {
+    if (--this.holders[id]! > 0) return;
+    this.restsSince[id] = this.options.now();
+    this.before[id] = this.last;
+    this.after[id] = NONE;
+    if (this.last === NONE) this.first = id;
+    else this.after[this.last] = id;
+    this.last = id;
   }
 
-  private acquire(name: string, now: number): number {
-    const own = this.resting.get(name);
-    if (own !== undefined) {
-      this.resting.delete(name);
-      return own;
-    }
+  private unused(): number {
     if (this.next < this.options.capacity) return this.next++;
-    for (const [old, id] of this.resting) {
-      if (now - this.since[id]! < this.options.quarantineMs) return -1;
+    const now = this.options.now();
+    for (let id = this.first; id !== NONE; id = this.after[id]!) {
+      if (now - this.restsSince[id]! < this.options.quarantineMs) return NONE;
       if (this.options.isBusy?.(id) === true) continue;
-      this.resting.delete(old);
+      this.unlink(id);
+      this.idOf.delete(this.nameOf[id]!);
       this.options.onReuse?.(id);
       return id;
     }
-    return -1;
+    return NONE;
+  }
+
+  private unlink(id: number): void {
+    const before = this.before[id]!;
+    const after = this.after[id]!;
+    if (before === NONE) this.first = after;
+    else this.after[before] = after;
+    if (after === NONE) this.last = before;
+    else this.before[after] = before;
   }
 }

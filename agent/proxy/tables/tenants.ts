@@ -9,9 +9,12 @@ export const NOBODY = 0;
 export class Tenants {
   /** Id 0 is nobody's. */
   readonly names: ReadonlyMap<string, number>;
+  /** The same for the same. */
+  readonly text: string;
 
   constructor(namespaces: Iterable<string>, ids: StableIds) {
     this.names = new Map([...ids.assign(namespaces)].map(([name, id]) => [name, id + 1]));
+    this.text = [...this.names].join(' ');
   }
 
   /** `name`: "<namespace>/…". */

@@ -18,10 +18,12 @@ import { CapturedMemory } from '../tables/captured-addresses.js';
 import { ClusterRows } from '../tables/cluster-sections.js';
 import { Clusters } from '../tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from '../tables/compile.js';
+import { DestinationMemory } from '../tables/destinations.js';
 import { MAX_GATEWAY_LISTENERS } from '../tables/gateway-ports.js';
 import { HashTables } from '../tables/hash-tables.js';
 import { Labels } from '../tables/labels.js';
 import type { OwnPlace } from '../tables/localities.js';
+import { SourceMemory } from '../tables/sources.js';
 import { StableIds } from '../tables/stable-ids.js';
 import type { UpstreamContext, UpstreamContextSpec, UpstreamContexts } from '../upstream-tls.js';
 
@@ -116,6 +118,8 @@ export function newIds(now: () => number = () => 0): TableIds {
     clusters: new Clusters(ids(1024)),
     clusterRows: new ClusterRows(),
     captured: new CapturedMemory(),
+    destinations: new DestinationMemory(),
+    sources: new SourceMemory(),
     rules: ids(1024),
     listeners: ids(MAX_GATEWAY_LISTENERS),
     tenants: ids(16),
