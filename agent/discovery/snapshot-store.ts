@@ -15,6 +15,8 @@ import type { DiscoveryUpdate } from './discovery-client.js';
 const magic = 'weft-snapshot';
 const formatVersion = '1';
 const quietMs = 500;
+/** Times that: between two writes while changes go on, for each write is of everything. What a start from an older one lacks the controller sends. */
+const spacing = 10;
 const retryMs = 10_000;
 const maxHeaderBytes = 1024;
 
@@ -32,6 +34,8 @@ export class SnapshotStore {
   #timer: NodeJS.Timeout | null = null;
   #writing: Promise<void> = Promise.resolve();
   #dirty: Catalog | null = null;
+  /** On performance.now(). */
+  #wroteAt = Number.NEGATIVE_INFINITY;
   #writtenAtMs: number | null = null;
   #error = '';
 
@@ -77,10 +81,13 @@ export class SnapshotStore {
     return decoded.update;
   }
 
-  /** Writes the catalog's state soon; what changes meanwhile is in it. */
+  /** Writes the catalog's state soon, where changes go on every few seconds; what changes meanwhile is in it. */
   schedule(catalog: Catalog): void {
     this.#dirty = catalog;
-    this.#timer ??= setTimeout(() => void this.flush(), this.#options.quietMs ?? quietMs);
+    if (this.#timer !== null) return;
+    const quiet = this.#options.quietMs ?? quietMs;
+    const delay = Math.max(quiet, this.#wroteAt + spacing * quiet - performance.now());
+    this.#timer = setTimeout(() => void this.flush(), delay);
   }
 
   /** Writes now what is waiting, and returns when no write is under way. Never rejects: a failure is logged, and tried again later. */
@@ -101,6 +108,7 @@ export class SnapshotStore {
     const catalog = this.#dirty;
     if (catalog === null || catalog.token === null) return;
     this.#dirty = null;
+    this.#wroteAt = performance.now();
     try {
       await writeAtomically(this.path, encode(catalog, this.#options.node));
       if (this.#error !== '') this.#options.log.info(`snapshot ${this.path} is written again`);
