@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <tuple>
 
 #include "check.h"
 #include "core/http2/hpack_huffman.h"
@@ -319,6 +320,56 @@ TEST("a line met before is an index from its second sending on, a fresh one take
   CHECK(size() > 10);
   CHECK_EQ(hop.encoder.table_count(), 1u);
   CHECK_EQ(size(), 1);
+}
+
+TEST("a literal that is not to be indexed and came twice running is held, and goes on as an index") {
+  InternTable table, peer;
+  HpackDecoder decoder(&table);
+  Hop next(&table, &peer);
+  // Whether it is held, and how many bytes it is for the next hop.
+  const auto sent = [&](std::string_view hex) {
+    const std::string bytes = from_hex(hex);
+    HeaderBlock block(&table);
+    CHECK(decoder.decode(data_of(bytes), bytes.size(), BlockLimits{}, &block) == HpackFault::kNone);
+    CHECK_EQ(block.size(), 1u);
+    uint8_t out[256];
+    const auto size = next.encoder.write(block, *block.begin(), out) - out;
+    return std::tuple(std::string(block.value(*block.begin())), block.begin()->interned != nullptr, size);
+  };
+  // ":path: /sample/path" and "password: secret" of RFC 7541 C.2.2 and C.2.3.
+  const std::string_view path = "04 0c 2f73 616d 706c 652f 7061 7468", other = "04 0c 2f73 616d 706c 652f 7061 7469";
+  const std::string_view secret = "10 08 7061 7373 776f 7264 06 7365 6372 6574";
+  CHECK(sent(path) == std::tuple("/sample/path", false, 14));
+  // Fresh.
+  CHECK(sent(path) == std::tuple("/sample/path", true, 14));
+  CHECK(sent(path) == std::tuple("/sample/path", true, 14));
+  CHECK(sent(path) == std::tuple("/sample/path", true, 1));
+  CHECK(sent(other) == std::tuple("/sample/pati", false, 14));
+  CHECK(sent(path) == std::tuple("/sample/path", false, 14));
+  for (int i = 0; i < 4; i++) CHECK(sent(secret) == std::tuple("secret", false, 17));
+  const std::string long_value = "04 7f 21" + [] {
+    std::string bytes;
+    for (int i = 0; i < 160; i++) bytes += "61";
+    return bytes;
+  }();
+  for (int i = 0; i < 4; i++) CHECK(!std::get<1>(sent(long_value)));
+}
+
+TEST("a literal whose name is an index of the peer's table is none that is held: the index may be another's by then") {
+  InternTable table;
+  HpackDecoder decoder(&table);
+  const auto name = [&](std::string_view hex) {
+    const std::string bytes = from_hex(hex);
+    HeaderBlock block(&table);
+    CHECK(decoder.decode(data_of(bytes), bytes.size(), BlockLimits{}, &block) == HpackFault::kNone);
+    CHECK(block.begin()->interned == nullptr || hex.substr(0, 2) == "40");
+    return std::string(block.name(*block.begin()));
+  };
+  const std::string_view literal = "0f 2f 01 31";
+  name("40 01 61 01 30");
+  for (int i = 0; i < 3; i++) CHECK_EQ(name(literal), "a");
+  name("40 01 62 01 30");
+  for (int i = 0; i < 3; i++) CHECK_EQ(name(literal), "b");
 }
 
 }  // namespace

@@ -65,7 +65,11 @@ struct Client {
                                                                       {"content-length", "21"}};
     uint8_t block[1024];
     uint8_t* end = encoder.begin(block);
-    for (const auto& [name, value] : kFields) end = encoder.write_text(name, value, http2::Indexing::kAllowed, end);
+    for (const auto& [name, value] : kFields) {
+      // As nghttp2 does, by which h2load and Envoy call.
+      const bool is_indexed = std::string_view(name) != ":path" && std::string_view(name) != "content-length";
+      end = encoder.write_text(name, value, is_indexed ? http2::Indexing::kAllowed : http2::Indexing::kNone, end);
+    }
     const uint32_t id = next_id;
     next_id += 2;
     return frame(http2::FrameType::kHeaders, http2::kFlagEndHeaders, id,

@@ -135,17 +135,22 @@ HpackFault HpackDecoder::indexed(Cursor* in, HeaderBlock* out) {
   const HpackFault fault = in->integer(7, &index);
   if (fault != HpackFault::kNone) return fault;
   InternedField* field = index != 0 ? lookup(index) : nullptr;
-  if (field == nullptr) return HpackFault::kIndex;
+  return field != nullptr ? take(field, false, out) : HpackFault::kIndex;
+}
+
+/// A line that is held by another.
+HpackFault HpackDecoder::take(InternedField* field, bool fresh, HeaderBlock* out) {
   if (is_bomb(field->hpack_size(), *out)) return HpackFault::kBomb;
   out->count_size(field->hpack_size());
   if (!admit(out)) return HpackFault::kNone;
   table_->retain(field);
-  out->add_interned(field, false);
+  out->add_interned(field, fresh);
   return HpackFault::kNone;
 }
 
 /// RFC 7541 6.2.
 HpackFault HpackDecoder::literal(Cursor* in, HeaderBlock* out) {
+  const uint8_t* begin = in->at;
   const bool into_table = (*in->at & 0x40) != 0;
   const bool never_indexed = !into_table && (*in->at & 0x10) != 0;
   uint32_t index;
@@ -161,6 +166,10 @@ HpackFault HpackDecoder::literal(Cursor* in, HeaderBlock* out) {
     return fault;
   }
   if ((fault = in->string(&value)) != HpackFault::kNone) return fault;
+  // An index of the peer's table may be another name's by now.
+  const bool means_the_same = !into_table && !never_indexed && index <= InternTable::kStaticFields;
+  LiteralMemory::Entry* again = means_the_same ? literals_.recall(begin, static_cast<size_t>(in->at - begin)) : nullptr;
+  if (again != nullptr && again->line != nullptr) return take(again->line, false, out);
 
   // Before anything is copied: a name may be long and its index short.
   if (is_bomb(size_t{name.size} + value.size + 32, *out)) return HpackFault::kBomb;
@@ -171,12 +180,17 @@ HpackFault HpackDecoder::literal(Cursor* in, HeaderBlock* out) {
   const int64_t value_size = value.write(value_text);
   if (value_size < 0) return HpackFault::kHuffman;
   const std::string_view name_view(text, static_cast<size_t>(name_size)), value_view(value_text, static_cast<size_t>(value_size));
+  std::string_view encoded;
+  if (value.is_encoded && value.size < value_view.size()) encoded = {reinterpret_cast<const char*>(value.bytes), value.size};
+  if (again != nullptr) {
+    const Interned interned = table_->intern(name_view, value_view, encoded);
+    again->line = interned.field;
+    return take(interned.field, interned.fresh, out);
+  }
   const uint64_t line_size = name_view.size() + value_view.size() + 32;
   out->count_size(line_size);
   const bool is_stored = admit(out);
 
-  std::string_view encoded;
-  if (value.is_encoded && value.size < value_view.size()) encoded = {reinterpret_cast<const char*>(value.bytes), value.size};
   if (into_table && line_size <= ring_.max_size()) {
     const Interned interned = table_->intern(name_view, value_view, encoded);
     add(interned.field);

@@ -8,6 +8,7 @@
 #include "core/http2/field_ring.h"
 #include "core/http2/frame.h"
 #include "core/http2/header_block.h"
+#include "core/http2/literal_memory.h"
 
 namespace weft::http2 {
 
@@ -37,7 +38,7 @@ class HpackDecoder {
   /// A list this many times its limit is an attack (kBomb): few bytes can name the same long line again and again.
   static constexpr uint64_t kBombFactor = 8;
 
-  explicit HpackDecoder(InternTable* table) : table_(table), ring_(table, 4096) {}
+  explicit HpackDecoder(InternTable* table) : table_(table), ring_(table, 4096), literals_(table) {}
 
   /// The peer has acknowledged our SETTINGS_HEADER_TABLE_SIZE. If that is less than its table now, its next block must begin with an
   /// update.
@@ -57,12 +58,14 @@ class HpackDecoder {
   HpackFault indexed(Cursor* in, HeaderBlock* out);
   HpackFault literal(Cursor* in, HeaderBlock* out);
   InternedField* lookup(uint32_t index) const;
+  HpackFault take(InternedField* field, bool fresh, HeaderBlock* out);
   void add(InternedField* field);
   bool admit(HeaderBlock* out) const;
   bool is_bomb(uint64_t more, const HeaderBlock& out) const;
 
   InternTable* table_;
   FieldRing ring_;
+  LiteralMemory literals_;
   /// What the peer may set its table to.
   uint32_t limit_ = 4096;
   /// The lowest limit since the last block, if the peer must follow it; UINT32_MAX: none.
