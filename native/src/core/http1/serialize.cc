@@ -2,7 +2,6 @@
 #include "core/http1/serialize.h"
 
 #include <charconv>
-#include <cstring>
 
 #include "core/http1/ascii.h"
 
@@ -105,16 +104,6 @@ void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out) {
     out->put_number(framing.length);
     out->put("\r\n");
   }
-}
-
-void HeadWriter::put(std::string_view text) {
-  if (failed_ || text.size() > static_cast<size_t>(end_ - at_)) {
-    failed_ = true;
-    return;
-  }
-  if (text.empty()) return;  // The view may be null.
-  memcpy(at_, text.data(), text.size());
-  at_ += text.size();
 }
 
 void HeadWriter::put_number(uint64_t number) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,12 +43,24 @@ bool is_managed_header(std::string_view name);
 class HeadWriter {
  public:
   HeadWriter(char* out, size_t capacity) : begin_(out), at_(out), end_(out + capacity) {}
-  void put(std::string_view text);
+  // In line: of most texts the compiler knows the few bytes.
+  void put(std::string_view text) {
+    if (text.size() > static_cast<size_t>(end_ - at_)) return fail();
+    // The view may be null.
+    if (!text.empty()) memcpy(at_, text.data(), text.size());
+    at_ += text.size();
+  }
   void put_number(uint64_t number);
   size_t size() const { return static_cast<size_t>(at_ - begin_); }
   bool failed() const { return failed_; }
 
  private:
+  // Nothing that follows fits either.
+  void fail() {
+    failed_ = true;
+    end_ = at_;
+  }
+
   char* begin_;
   char* at_;
   char* end_;
