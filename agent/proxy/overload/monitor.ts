@@ -7,6 +7,8 @@ import { LevelTrigger } from './level.js';
 import { descriptors, memory, type Usage } from './resources.js';
 
 const INTERVAL_MS = 100;
+/** Memory and descriptors are looked at with every so many: reading the kernel's files is nearly all that a look costs, half a ms. */
+const LOOKS_PER_READ = 5;
 /** A delay counts when this many looks in a row have seen it: a process that was stopped for a moment is not overloaded. */
 const DELAY_LOOKS = 3;
 
@@ -62,6 +64,7 @@ export class OverloadMonitor {
   private readonly loops: readonly Watched[];
   private readonly delays: readonly number[][];
   private timer: NodeJS.Timeout | null = null;
+  private looks = 0;
 
   constructor(
     private readonly pool: Pick<WorkerPool, 'tellOverload'>,
@@ -120,8 +123,10 @@ export class OverloadMonitor {
 
   /** Once; `nowMs` is monotonic. */
   look(nowMs: number): void {
-    this.update(this.memory, this.read.memory(), nowMs);
-    this.update(this.descriptors, this.read.descriptors(), nowMs);
+    if (this.looks++ % LOOKS_PER_READ === 0) {
+      this.update(this.memory, this.read.memory(), nowMs);
+      this.update(this.descriptors, this.read.descriptors(), nowMs);
+    }
     const delays = this.pool.tellOverload((slot) => this.levelOf(slot));
     for (const [worker, delay] of delays.entries()) {
       const looks = this.delays[worker]!;
