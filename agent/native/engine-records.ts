@@ -92,6 +92,8 @@ export const enum DescriptorFlag {
    * decided on: put off (DEFERRED), as any request; given in its place (answered locally; the attempt is then Abandoned); else let go.
    */
   HeldAnswer = 4096,
+  /** A call of ours: PreviousToken is its number (Engine.call). */
+  Call = 8192,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
@@ -319,4 +321,6 @@ export const enum Header {
   AnsweredCount = 3,
   /** Bytes of `texts` that decisions of this batch use: TypeScript counts up. */
   TextBytes = 4,
+  /** What takeCalls() has. */
+  EndedCalls = 5,
 }

@@ -210,10 +210,27 @@ export interface Engine {
   changeDeferred(token: number, changes: string, reroutes: boolean): string | null;
   /** What a local decision without a LocalReply says: header lines as above, a body, and what a gRPC client is told (-1: by the status). */
   replyDeferred(token: number, lines: string, body: Buffer, grpcStatus: number): string | null;
+  /** Adds to its answer, whoever gives it: lines "+name: value", each with LF. Returns what is wrong, as changeDeferred(). */
+  answerDeferred(token: number, lines: string): string | null;
+  /**
+   * Sends a unary gRPC call of our own: head and body as HTTP/1 has them, whole. It stands in a batch (DescriptorFlag.Call) and goes where the
+   * decision says. False: as many are under way as may be.
+   */
+  call(number: number, request: Buffer): boolean;
+  /** Calls that have ended since, each once; call it for Header.EndedCalls. */
+  takeCalls(): EndedCall[];
   /** Connections open now, downstream. */
   connections(): number;
   /** Idempotent. Closes every socket and leaves the event loop free to end. */
   close(): void;
+}
+
+export interface EndedCall {
+  readonly number: number;
+  /** -1: there is no whole answer of gRPC. */
+  readonly grpcStatus: number;
+  /** As it came: a byte, a length of four, and the message. */
+  readonly body: Buffer;
 }
 
 /** On which a request came, in the words of its descriptor. */

@@ -2,6 +2,7 @@
 // the second) is kept as bytes. JSON.stringify of an object took as long as all else that is done for a request.
 import { ACCESS_LOG_RECORD_WORDS, AccessLogKind, AccessLogRecord, COMPLETION_REASONS, METHODS } from '../native/engine.js';
 import { isError, reasonOf } from './account.js';
+import { ipv6Text } from './address-text.js';
 import { TOKEN_EDGE } from './resilience/gate.js';
 
 // An enum of another module is an object to the compiler: copied once.
@@ -283,7 +284,7 @@ export class AccessLogLines {
   /** `offset`: of an IPv6 address, IPv4 as v4-mapped. */
   private socket(records: DataView, offset: number, port: number): void {
     if (records.getInt32(offset) !== 0 || records.getInt32(offset + 4) !== 0 || records.getInt32(offset + 8) !== 0xffff)
-      this.string(`[${ipv6(records, offset)}]`);
+      this.string(`[${ipv6Text(records, offset)}]`);
     else {
       for (let i = 12; i < 16; i++) {
         if (i > 12) this.bytes[this.at++] = DOT;
@@ -293,11 +294,6 @@ export class AccessLogLines {
     this.bytes[this.at++] = COLON;
     this.number(port);
   }
-}
-
-function ipv6(records: DataView, offset: number): string {
-  const words = Array.from({ length: 8 }, (_, i) => records.getUint16(offset + 2 * i).toString(16));
-  return new URL(`http://[${words.join(':')}]`).hostname.slice(1, -1);
 }
 
 function grpcOutcome(status: number, message: string): string {

@@ -13,6 +13,8 @@ import {
   METHODS,
 } from '../native/engine.js';
 import { account } from './account.js';
+import type { Calls } from './calls.js';
+import { Deferral, type Learnt } from './decide/deferral.js';
 import { type Batch, Draft } from './decide/draft.js';
 import { EndpointChoice } from './decide/endpoint-choice.js';
 import { Filtering } from './decide/filtering.js';
@@ -22,8 +24,9 @@ import { ANY_HOST, hostAbove, listenerOf, matchUnder, scopeFor } from './decide/
 import { RuleAction } from './decide/rule-action.js';
 import type { DeferredDecisions } from './deferred.js';
 import type { EndpointStates } from './endpoint-states.js';
-import type { FilterCalls, Filtered } from './filters/filter-calls.js';
+import type { FilterCalls } from './filters/filter-calls.js';
 import { type Cells, Traffic } from './metrics/cells.js';
+import type { ServiceAsker } from './rate-limit/service-asks.js';
 import { RequestText } from './request-text.js';
 import type { Gate } from './resilience/gate.js';
 import { LABEL_UNKNOWN } from './tables/labels.js';
@@ -59,6 +62,7 @@ const D_SERVER_NAME = Descriptor.ServerNameId as number;
 const TLS = DescriptorFlag.Tls as number;
 const MIRROR = DescriptorFlag.Mirror as number;
 const HELD_ANSWER = DescriptorFlag.HeldAnswer as number;
+const CALL = DescriptorFlag.Call as number;
 const CONNECT = METHODS.indexOf('CONNECT');
 const GATEWAY = ListenerKind.Gateway as number;
 const OUTBOUND = ListenerKind.Outbound as number;
@@ -67,13 +71,23 @@ const STOP = HostFlag.Stop as number;
 const FINAL = HostFlag.Final as number;
 const HTTP_PORT = 80;
 
+/** Whom a decision may wait for, and what a worker asks them with; whoever is absent is not asked. */
+export interface Others {
+  readonly deferred: Pick<DeferredDecisions<Learnt>, 'take' | 'end'>;
+  readonly filters: FilterCalls;
+  readonly asker: ServiceAsker;
+  readonly calls: Pick<Calls, 'planOf' | 'end'>;
+}
+
 export class Decider {
   /** Published but not yet seen in a batch. */
   private next: DecisionTables | null = null;
-  private deferred: Pick<DeferredDecisions<Filtered>, 'end'> | null = null;
   private readonly text = new RequestText();
   private readonly draft: Draft;
+  private readonly deferral: Deferral;
   private readonly filtering: Filtering;
+  private readonly limiting: Limiting;
+  private calls: Others['calls'] | null = null;
   private readonly choice: EndpointChoice;
   private readonly forward: Forward;
   private readonly action: RuleAction;
@@ -87,19 +101,23 @@ export class Decider {
     logFlag: 0 | DecisionFlag.Log,
   ) {
     this.draft = new Draft(tables, cells, logFlag);
-    const limiting = new Limiting(this.draft, this.text);
-    this.filtering = new Filtering(this.draft);
+    this.deferral = new Deferral(this.draft);
+    this.limiting = new Limiting(this.draft, this.deferral, this.text);
+    this.filtering = new Filtering(this.draft, this.deferral);
     this.choice = new EndpointChoice(this.draft, this.text, outstanding, states, gate);
-    this.forward = new Forward(this.draft, this.choice, limiting, cells, outstanding, gate);
-    this.action = new RuleAction(this.draft, this.text, this.filtering, limiting, this.forward, cells);
+    this.forward = new Forward(this.draft, this.choice, this.limiting, cells, outstanding, gate);
+    this.action = new RuleAction(this.draft, this.text, this.filtering, this.limiting, this.forward, cells);
   }
 
-  /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. Without `filters` none is asked. */
-  attach(batch: Batch, deferred: Pick<DeferredDecisions<Filtered>, 'end'> | null = null, filters: FilterCalls | null = null): void {
+  /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. */
+  attach(batch: Batch, others: Partial<Others> = {}): void {
+    const { deferred = null, filters = null, asker = null, calls = null } = others;
     this.draft.attach(batch);
-    this.deferred = deferred;
+    this.deferral.decisions = deferred;
     filters?.install(this.draft.tables.filters);
     this.filtering.calls = filters;
+    this.limiting.asker = asker;
+    this.calls = calls;
   }
 
   /** Call with engine.useTables(): the first batch of this generation switches over. */
@@ -121,6 +139,7 @@ export class Decider {
     const nowUs = clock[0]!;
     this.choice.balancers.nowUs = nowUs;
     for (let i = 0; i < ended; i++) this.complete(completions, i * COMPLETION_WORDS, nowUs);
+    if (header[Header.EndedCalls] !== 0) this.calls?.end();
     const requests = header[Header.RequestCount]!;
     for (let i = 0; i < requests; i++) this.decide(i);
   };
@@ -135,9 +154,7 @@ export class Decider {
 
   private complete(completions: Int32Array, c: number, nowUs: number): void {
     if (completions[c] === DEFERRED) {
-      const token = completions[c + Completion.Token]!;
-      this.deferred?.end(token);
-      completions[c + Completion.Token] = this.filtering.edgeOf(token);
+      completions[c + Completion.Token] = this.deferral.end(completions[c + Completion.Token]!);
     }
     account(this.cells, this.states, this.gate, this.forward.attempts, nowUs, completions, c);
   }
@@ -145,13 +162,15 @@ export class Decider {
   private decide(index: number): void {
     const { draft } = this;
     draft.begin(index);
-    this.filtering.begin();
+    this.deferral.begin();
+    this.limiting.begin();
     const { listeners } = draft.tables;
     const listener = draft.of(D_LISTENER) * LISTENER_WORDS;
     const kind = listeners[listener + ListenerWord.Kind]!;
     draft.traffic = kind === INBOUND ? Traffic.Inbound : kind === OUTBOUND ? Traffic.Outbound : Traffic.Gateway;
     if (draft.has(HELD_ANSWER)) this.filtering.decideAnswer();
     else if (draft.has(MIRROR)) this.mirror();
+    else if (draft.has(CALL)) this.sendCall();
     else if (kind === GATEWAY) this.enterGateway(listeners[listener + ListenerWord.Scope]!);
     else if (kind === OUTBOUND) this.enterOutbound();
     else if (kind === INBOUND) this.forward.passOn(false);
@@ -249,6 +268,18 @@ export class Decider {
     if (cluster === PASS_ON) this.forward.passOn(false);
     else if (cluster >= 0) this.forward.to(cluster, draft.of(D_RANDOM), -1, -1);
     else draft.answer(404, Reply.NoRoute, this.labelOf(scope));
+  }
+
+  /** A call of our own, to the service that it is for. */
+  private sendCall(): void {
+    const { draft } = this;
+    const plan = this.calls?.planOf(draft.of(D_TOKEN)) ?? null;
+    const cluster = plan === null ? -1 : (draft.tables.limits.services.get(plan.service) ?? -1);
+    draft.traffic = Traffic.Gateway;
+    draft.set(Decision.TimeoutMs, plan?.timeoutMs ?? 0);
+    if (cluster < 0) draft.answer(503, Reply.NoEndpoint, LABEL_UNKNOWN);
+    else this.forward.to(cluster, draft.of(D_RANDOM), -1, -1);
+    draft.decisions[draft.q + Decision.Flags]! &= ~draft.logFlag;
   }
 
   /** A copy of a request, to the mirror that it is for. */

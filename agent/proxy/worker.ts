@@ -4,15 +4,18 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { FilterChannel } from '../../api/filter/channel.js';
 import { loadAddon } from '../native/addon.js';
 import { DecisionFlag, OverloadLevel } from '../native/engine.js';
+import { Calls } from './calls.js';
+import type { Learnt } from './decide/deferral.js';
 import { Decider } from './decide.js';
 import { DeferredDecisions } from './deferred.js';
 import { EndpointStates } from './endpoint-states.js';
-import { FilterCalls, type Filtered } from './filters/filter-calls.js';
+import { FilterCalls } from './filters/filter-calls.js';
 import { FilterCells } from './filters/filter-cells.js';
 import { Cells } from './metrics/cells.js';
 import { Patterns } from './patterns.js';
 import { PodHeart } from './pod-heart.js';
 import { Limits } from './rate-limit/limits.js';
+import { ServiceAsks } from './rate-limit/service-asks.js';
 import { Gate } from './resilience/gate.js';
 import { ResilienceState } from './resilience/state.js';
 import { DecisionTables } from './tables/layout.js';
@@ -47,9 +50,11 @@ function run(start: WorkerStart): void {
     },
     decider.run,
   );
-  const deferred = new DeferredDecisions<Filtered>(engine, start.limits.maxDeferred);
+  const deferred = new DeferredDecisions<Learnt>(engine, start.limits.maxDeferred);
   const filters = new FilterCalls(engine, deferred, new FilterCells(start.filterCells));
-  decider.attach(engine, deferred, filters);
+  const calls = new Calls(engine);
+  const asker = new ServiceAsks(engine, deferred, calls, start.limits.deferredTimeoutMs);
+  decider.attach(engine, { deferred, filters, asker, calls });
   engine.useTables(start.tables.handle);
   const stopBeating = beat(new Float64Array(start.pulse), (level, reason) => engine.setOverload(level, reason));
   const send = (message: FromWorker): void => port.postMessage(message);

@@ -83,6 +83,27 @@ test('what is left out is spelled out', () => {
   ]);
 });
 
+test('what a service is told is named as Envoy names it, unless the policy says otherwise', () => {
+  const { services, problems } = compile([
+    's',
+    `{targetRefs: [{kind: Service, name: a}], rateLimits: [
+      {name: asked, service: {name: b, port: 80, domain: edge}, by: [{source: Address}, {source: Path}, {source: Target, as: route}, {value: gold, as: plan}]},
+      {name: slow, service: {name: gone, namespace: other, port: 81, domain: edge, hits: 5, timeout: 1s, onFailure: Deny}, by: [{source: Method}]}]}`,
+  ]);
+  const [asked, slow] = services.get('a') ?? [];
+  expect(asked?.keys.map(({ key, descriptorKey }) => `${descriptorKey} ${key?.$case} ${key?.value}`)).toEqual([
+    'remote_address clientAddress true',
+    'path path true',
+    'route value Service/shop/a',
+    'plan value gold',
+  ]);
+  expect(asked?.service).toEqual({ service: 'shop/b', port: 80, domain: 'edge', timeoutMs: 20, failsClosed: false, hits: 1 });
+  expect(slow?.service).toEqual({ service: 'other/gone', port: 81, domain: 'edge', timeoutMs: 1_000, failsClosed: true, hits: 5 });
+  expect(problems.map(({ path, message }) => `${path}: ${message}`)).toEqual([
+    'spec.rateLimits[1].service: Service other/gone has no port 81: nobody is asked, and requests are refused',
+  ]);
+});
+
 test('targets that are not there, and policies that an older one goes before, are told', () => {
   const { services, problems } = compile(
     ['a', '{targetRefs: [{kind: Service, name: a}], rateLimits: [{name: first, requests: 5}]}'],

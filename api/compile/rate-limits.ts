@@ -51,24 +51,27 @@ function compileLimit(policy: Policy, declared: Declared, target: string): RateL
     algorithm: isWindow ? RateLimit_Algorithm.SLIDING_WINDOW : RateLimit_Algorithm.TOKEN_BUCKET,
     burst: isWindow || service !== undefined ? 0 : (burst ?? requests),
     meshWide: scope === 'Mesh',
-    keys: by.map(compileKey),
+    keys: by.map((key) => compileKey(key, target)),
     service: service === undefined ? undefined : compileService(policy, service),
   };
 }
 
-function compileKey({ source, header, value, as }: NonNullable<Declared['by']>[number]): RateLimitKey {
+function compileKey({ source, header, value, as }: NonNullable<Declared['by']>[number], target: string): RateLimitKey {
   const of = (key: RateLimitKey['key'], usual: string): RateLimitKey => ({ key, descriptorKey: as ?? usual });
   // What Envoy's own actions name them, where it has such.
   if (header !== undefined) return of({ $case: 'header', value: header.toLowerCase() }, header.toLowerCase());
   if (source === 'Address') return of({ $case: 'clientAddress', value: true }, 'remote_address');
   if (source === 'Identity') return of({ $case: 'sourceIdentity', value: true }, 'source_identity');
   if (source === 'Namespace') return of({ $case: 'sourceNamespace', value: true }, 'source_namespace');
+  if (source === 'Path') return of({ $case: 'path', value: true }, 'path');
+  if (source === 'Method') return of({ $case: 'method', value: true }, 'method');
+  if (source === 'Target') return of({ $case: 'value', value: target }, 'target');
   return of({ $case: 'value', value: value ?? '' }, 'generic_key');
 }
 
 function compileService(
   policy: Policy,
-  { name, namespace, port, domain, timeout, onFailure }: NonNullable<Declared['service']>,
+  { name, namespace, port, domain, hits, timeout, onFailure }: NonNullable<Declared['service']>,
 ): RateLimitService {
   return {
     service: qualifiedName(namespace ?? policy.namespace, name),
@@ -76,6 +79,7 @@ function compileService(
     domain,
     timeoutMs: timeout === undefined ? DEFAULT_TIMEOUT_MS : (durationMs(timeout) ?? DEFAULT_TIMEOUT_MS),
     failsClosed: onFailure === 'Deny',
+    hits: hits ?? 1,
   };
 }
 

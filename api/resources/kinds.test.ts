@@ -356,6 +356,16 @@ describe('refused', () => {
       'spec: {targetRefs: [{kind: Service, name: a}], rateLimits: [{name: a, requests: 5, scope: Mesh, algorithm: SlidingWindow}]}',
       'of a SlidingWindow Node alone',
     ],
+    [
+      'TrafficPolicy',
+      'spec: {targetRefs: [{kind: Service, name: a}], rateLimits: [{name: a, requests: 5, by: [{source: Target}]}]}',
+      'only with service',
+    ],
+    [
+      'TrafficPolicy',
+      'spec: {targetRefs: [{kind: Service, name: a}], rateLimits: [{name: a, requests: 5, service: {name: b, port: 80, domain: c}}]}',
+      'not with service: that one counts',
+    ],
   ])('%s %s', (kind, body, message) => {
     expect(findingsOf(kind, body).join('\n')).toContain(message);
   });

@@ -1,6 +1,6 @@
 // TrafficPolicy's section rateLimits: how many requests pass, counted by whom, apart by what; or which service says so. docs/traffic/rate-limits.md.
 import { z } from 'zod';
-import { choice, fields, notActedOn, portNumber, text, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
+import { choice, fields, portNumber, text, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { dnsLabel, dnsSubdomain, duration, durationMs } from './syntax.js';
 
 export const MAX_RATE_LIMITS = 16;
@@ -17,7 +17,7 @@ const COUNTED = ['requests', 'per', 'burst', 'algorithm', 'scope'] as const;
 
 const key = withRule(
   fields({
-    source: choice(['Namespace', 'Identity', 'Address']).optional(),
+    source: choice(['Namespace', 'Identity', 'Address', 'Path', 'Method', 'Target']).optional(),
     header: text('the name of a header', /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 256).optional(),
     value: text('a text of printable characters', /^[\x20-\x7e]+$/, 256).optional(),
     as: text('the key of a descriptor entry', /^[\x21-\x7e]+$/, 256).optional(),
@@ -36,6 +36,7 @@ const service = withRule(
     namespace: dnsLabel.optional(),
     port: portNumber,
     domain: text("a domain of the service's configuration", /^[\x21-\x7e]+$/, 256),
+    hits: wholeNumber(1, 1_000_000).optional(),
     timeout: duration.optional(),
     onFailure: choice(['Allow', 'Deny']).optional(),
   }),
@@ -54,7 +55,7 @@ const rateLimit = withRule(
     algorithm: choice(['TokenBucket', 'SlidingWindow']).optional(),
     scope: choice(['Node', 'Mesh']).optional(),
     by: z.array(key).min(1).max(MAX_KEYS).optional(),
-    service: notActedOn('service: nobody is asked, and requests pass', service),
+    service: service.optional(),
   }),
   (value, report) => {
     if (value.service !== undefined) {
@@ -71,7 +72,8 @@ const rateLimit = withRule(
     checkWindow(value, requests, report);
     const items = Array.isArray(value.by) ? (value.by as Unchecked[]) : [];
     items.forEach((item, index) => {
-      if (item?.value !== undefined) report(['by', index, 'value'], 'only with service: by the same value nothing is counted apart');
+      const same = item?.value !== undefined ? 'value' : item?.source === 'Target' ? 'source' : null;
+      if (same !== null) report(['by', index, same], 'only with service: by what is the same of all requests nothing is counted apart');
     });
   },
 );

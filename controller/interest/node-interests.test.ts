@@ -302,6 +302,14 @@ addressType: IPv4
 ports: [{name: http, port: 80}]
 endpoints: [{addresses: [10.0.0.99], nodeName: ${node}}]
 `;
+const countedBy = (counter: string): string => `
+apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: limits, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, name: cart}]
+  rateLimits: [{name: all, by: [{source: Address}], service: {name: ${counter}, port: 80, domain: shop}}]
+`;
 const hidden = [service('bank', 'vault', '~'), service('bank', 'ledger', '~'), service('shop', 'cart', '.')];
 const standing = [...hidden, workload('shop', 'web', 'n1')];
 
@@ -322,6 +330,11 @@ test.each([
     'where a route mirrors to',
     [...standing, service('shop', 'till', '~'), route('shop', 'cart', 'kind: Service, group: "", name: cart', 'cart')],
     [...standing, service('shop', 'till', '~'), mirrored(route('shop', 'cart', 'kind: Service, group: "", name: cart', 'cart'), 'till')],
+  ],
+  [
+    'who counts a rate limit',
+    [...standing, service('shop', 'till', '~'), countedBy('cart')],
+    [...standing, service('shop', 'till', '~'), countedBy('till')],
   ],
   [
     'where a gateway runs',

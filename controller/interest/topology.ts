@@ -2,7 +2,7 @@
 // Made where something is narrowed; asked node by node. Holds no node's state.
 import { isDeepStrictEqual } from 'node:util';
 import { type CompiledResource, type EgressScope, runsOn, type Visibility } from '../../api/compile/index.js';
-import type { Service, Workload } from '../../api/gen/mesh/v1/model.js';
+import type { HttpRule, Service, Workload } from '../../api/gen/mesh/v1/model.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { Reach } from './reach.js';
 import { NO_UNITS, type UnitNumbers, UnitSet } from './unit-set.js';
@@ -55,13 +55,11 @@ export class Topology {
     const workloads = new Map<string, Workload>();
     for (const resource of resources) {
       if (resource.type === ResourceType.SERVICE) this.#addService(resource.name, resource.message);
-      else if (resource.type === ResourceType.LISTENER) gateways.add(resource.message.gateway);
-      else if (resource.type === ResourceType.WORKLOAD) workloads.set(resource.name, resource.message);
-      else if (resource.type === ResourceType.HTTP_ROUTE)
-        this.#addRoute(
-          resource.message,
-          resource.message.rules.flatMap(({ backends, mirrors }) => [...backends, ...mirrors]),
-        );
+      else if (resource.type === ResourceType.LISTENER) {
+        gateways.add(resource.message.gateway);
+        this.#addLeads(gatewayUnit(resource.message.gateway), countersOf(resource.message));
+      } else if (resource.type === ResourceType.WORKLOAD) workloads.set(resource.name, resource.message);
+      else if (resource.type === ResourceType.HTTP_ROUTE) this.#addRoute(resource.message, resource.message.rules.flatMap(leadsOf));
       else if (resource.type === ResourceType.CONNECTION_ROUTE) this.#addRoute(resource.message, resource.message.backends);
     }
     for (const gateway of gateways) this.#gateways.set(gateway, this.#gatewayReach(gateway, earlier));
@@ -79,8 +77,11 @@ export class Topology {
     const gateways = [...this.#gateways.keys()].filter((gateway) => runsOn(this.#visibility, gateway, node)).sort();
     const reaches = [...(place?.reaches ?? []), ...gateways.map((gateway) => this.#gateways.get(gateway) as Reach)];
     // What is known of connections that come in: which service they are for, and who makes them.
-    const hosted = [...(this.#hosted.get(node) ?? [])];
-    const beside = hosted.map(serviceUnit).filter((unit) => !reaches.some(({ units }) => units.has(this.#numbers.of(unit))));
+    const hosted = [...(this.#hosted.get(node) ?? [])].flatMap((name) => {
+      const service = this.services.get(name);
+      return [name, ...(service === undefined ? [] : countersOf(service)).map((counter) => counter.service)];
+    });
+    const beside = [...new Set(hosted.map(serviceUnit))].filter((unit) => !reaches.some(({ units }) => units.has(this.#numbers.of(unit))));
     const namespaces = new Set(place?.namespaces);
     for (const called of place?.namespaces ?? []) for (const caller of this.#callers.get(called) ?? []) namespaces.add(caller);
     const told = [...namespaces].sort();
@@ -92,6 +93,7 @@ export class Topology {
     const number = this.#numbers.of(serviceUnit(name));
     this.#all.add(number);
     unitsIn(this.#within, service.namespace).add(number);
+    this.#addLeads(serviceUnit(name), countersOf(service));
     for (const hostname of service.hostnames) setIn(this.#byHostname, hostname).add(number);
     const seenBy = this.#visibility.exports.get(name);
     if (seenBy === undefined) this.#everyones.add(number);
@@ -99,9 +101,13 @@ export class Topology {
   }
 
   #addRoute({ parents }: { readonly parents: Parameters<typeof parentUnits>[0] }, backends: readonly { readonly service: string }[]): void {
-    for (const unit of parentUnits(parents)) for (const { service } of backends) setIn(this.#leads, unit).add(service);
+    for (const unit of parentUnits(parents)) this.#addLeads(unit, backends);
     for (const { parent, consumerNamespace } of parents)
       if (consumerNamespace !== '' && parent?.$case === 'service') setIn(this.#consumed, consumerNamespace).add(parent.value);
+  }
+
+  #addLeads(unit: string, services: readonly { readonly service: string }[]): void {
+    for (const { service } of services) setIn(this.#leads, unit).add(service);
   }
 
   #addWorkload({ namespace, labels, node }: Workload, earlier: Topology | null): void {
@@ -202,20 +208,30 @@ export function isAlike(a: readonly CompiledResource[], b: readonly CompiledReso
 function factsOf(resource: CompiledResource | undefined): unknown {
   switch (resource?.type) {
     case ResourceType.SERVICE:
-      return [resource.name, resource.message.hostnames];
+      return [resource.name, resource.message.hostnames, namesOf(countersOf(resource.message))];
     case ResourceType.ENDPOINT:
       return [resource.message.service, resource.message.node, resource.message.workload, resource.message.check?.node];
     case ResourceType.HTTP_ROUTE:
-      return [resource.message.parents, resource.message.rules.flatMap(({ backends, mirrors }) => namesOf([...backends, ...mirrors]))];
+      return [resource.message.parents, resource.message.rules.flatMap((rule) => namesOf(leadsOf(rule)))];
     case ResourceType.CONNECTION_ROUTE:
       return [resource.message.parents, namesOf(resource.message.backends)];
     case ResourceType.LISTENER:
-      return [resource.message.gateway];
+      return [resource.message.gateway, namesOf(countersOf(resource.message))];
     case ResourceType.WORKLOAD:
       return [resource.name, resource.message.node, resource.message.labels];
     default:
       return undefined;
   }
+}
+
+/** Whom requests of the rule make somebody ask. */
+function leadsOf(rule: HttpRule): { readonly service: string }[] {
+  return [...rule.backends, ...rule.mirrors, ...countersOf(rule)];
+}
+
+/** Services that count the rate limits. */
+function countersOf({ rateLimits }: Pick<HttpRule, 'rateLimits'>): { readonly service: string }[] {
+  return rateLimits.flatMap(({ service }) => service ?? []);
 }
 
 /** Not their weights: a step of a canary leads where it led before. */

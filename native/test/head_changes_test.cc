@@ -111,6 +111,25 @@ TEST("changes: a reply of another's making is given in place of an upstream's") 
   CHECK(client.has("content-length: 2\r\n"));
 }
 
+TEST("changes: lines added to the answer stand in it, whoever gives it") {
+  for (const int32_t status : {0, 403}) {
+    ChangingBench bench;
+    bench.status = status;
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kRequest);
+    HttpExchange* exchange = bench.waiting(client);
+    std::string error;
+    CHECK(!exchange->add_answer_lines("+content-length: 1\n", &error));
+    CHECK(exchange->add_answer_lines("+x-left: 1\n+x-left: 2\n", &error));
+    CHECK(exchange->add_answer_lines("+x-more: 3\n", &error));
+    bench.answer();
+    if (status == 0) Peer1(accept_upstream(bench)).send(kOk);
+    CHECK(bench.run([&] { return client.has("\r\n\r\n"); }));
+    CHECK(client.has(status == 0 ? "HTTP/1.1 200 " : "HTTP/1.1 403 "));
+    CHECK(client.has("x-left: 1\r\nx-left: 2\r\nx-more: 3\r\n"));
+  }
+}
+
 TEST("changes: who waits no more is nobody's to change") {
   ChangingBench bench;
   CHECK(bench.reactor->deferred(0) == nullptr);

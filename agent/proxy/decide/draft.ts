@@ -57,6 +57,8 @@ export class Draft {
   isFiltered = false;
   /** Where it goes if it is a further attempt. */
   retryPlace: RetryPlace = RetryPlace.Untried;
+  /** It was put off when some of it was decided and counted already. */
+  isResumed = false;
   /** It has words of the second half. */
   private isExtended = false;
 
@@ -82,6 +84,7 @@ export class Draft {
     this.isExtended = false;
     this.isFiltered = false;
     this.retryPlace = UNTRIED;
+    this.isResumed = false;
     decisions[q + Decision.Flags] = 0;
     decisions[q + Decision.Token] = 0;
     decisions[q + Decision.RequestMutation] = -1;
@@ -96,6 +99,24 @@ export class Draft {
   finish(): void {
     if (this.isFiltered) this.decisions[this.q + Decision.Flags]! |= FILTERED;
     if (this.isExtended) this.decisions[this.q + Decision.Flags]! |= EXTENDED;
+  }
+
+  /** What was drawn with `random`, before it was put off, is drawn again. */
+  resume(random: number): void {
+    this.isResumed = true;
+    this.descriptors[this.d + Descriptor.Random] = random;
+  }
+
+  /** Its target and token are written; it is begun anew later. */
+  putOff(): void {
+    this.isExtended = false;
+    this.set(Decision.Flags, this.logFlag);
+    this.set(Decision.AttemptTimeoutMs, 0);
+  }
+
+  /** Nothing of it was counted before. */
+  get isFirst(): boolean {
+    return this.of(D_ATTEMPT) === 0 && !this.isResumed;
   }
 
   /** A word of the request's descriptor. */
@@ -156,6 +177,11 @@ export class Draft {
   answer(status: number, reply: Reply, service: number): void {
     this.send(-status, 0, service, LABEL_UNKNOWN);
     this.decisions[this.q + Decision.LocalReply] = reply;
+  }
+
+  /** Beside the edge, in the token that is written. */
+  note(bits: number): void {
+    this.decisions[this.q + Decision.Token]! |= bits;
   }
 
   /** Row of the edge, stable over generations; a connection counts as opened. */

@@ -1,41 +1,29 @@
 // Whether the filters of a rule let the request, or the answer, that is decided on go on: puts it off until they have seen it, and says what they
 // made of it.
 // Allocates only for requests that have filters.
-import { DEFERRED_PLACE_BITS, Decision, Descriptor, DescriptorFlag } from '../../native/engine.js';
+import { Decision, Descriptor, DescriptorFlag } from '../../native/engine.js';
 import type { FilterCalls, Filtered } from '../filters/filter-calls.js';
-import { LABEL_UNKNOWN } from '../tables/labels.js';
 import { Reply } from '../tables/layout.js';
+import type { Deferral } from './deferral.js';
 import type { Draft } from './draft.js';
 
-const ANSWERED = DescriptorFlag.Answered as number;
 const FILTERED = DescriptorFlag.Filtered as number;
 /** Decision.Target of a held answer; any that is neither DEFERRED nor local. */
 const LET_GO = -1;
-const PLACE_MASK = (1 << DEFERRED_PLACE_BITS) - 1;
 
 export class Filtering {
   /** Null: none is asked. */
   calls: FilterCalls | null = null;
-  /** Of the request that is decided on: what its filters made of it, where it waited for them. */
-  private filtered: Filtered | null = null;
-  /** Of deferred decisions by their place: what they are accounted to should they end so. */
-  private readonly deferredEdges = new Int32Array(1 << DEFERRED_PLACE_BITS);
 
-  constructor(private readonly draft: Draft) {}
-
-  /** Of every request, first: an answer is taken whatever becomes of it. */
-  begin(): void {
-    this.filtered = this.draft.has(ANSWERED) ? (this.calls?.take(this.draft.of(Descriptor.PreviousToken)) ?? null) : null;
-  }
-
-  /** Of a decision that ended while it was deferred. */
-  edgeOf(token: number): number {
-    return this.deferredEdges[token & PLACE_MASK]!;
-  }
+  constructor(
+    private readonly draft: Draft,
+    private readonly deferral: Deferral,
+  ) {}
 
   /** True: the decision is made, by the filters of the chain or to wait for them. */
   stops(chain: number, service: number): boolean {
-    const { draft, calls, filtered } = this;
+    const { draft, calls } = this;
+    const { filtered } = this.deferral;
     const { filters } = draft.tables;
     if (filters === null || calls === null || draft.isOpaque) return false;
     if (!draft.has(FILTERED)) {
@@ -62,7 +50,8 @@ export class Filtering {
 
   /** Of an answer that is held for its filters (DescriptorFlag.HeldAnswer): waits for them, then lets go of it or gives another one. */
   decideAnswer(): void {
-    const { draft, calls, filtered } = this;
+    const { draft, calls } = this;
+    const { filtered } = this.deferral;
     const service = draft.of(Descriptor.HostId);
     if (filtered !== null) {
       if (this.isAnswered(filtered, service)) return;
@@ -82,17 +71,9 @@ export class Filtering {
 
   /** True: the decision is made. */
   private waits(put: 'wait' | 'failed' | null, service: number): boolean {
-    if (put === 'wait') this.wait(service);
+    if (put === 'wait') this.deferral.wait(service);
     else if (put === 'failed') this.draft.answer(500, Reply.FilterFailed, service);
     return put !== null;
-  }
-
-  /** defer() has written the target and the token. */
-  private wait(service: number): void {
-    const { draft } = this;
-    const token = draft.decisions[draft.q + Decision.Token]!;
-    draft.set(Decision.Flags, draft.logFlag);
-    this.deferredEdges[token & PLACE_MASK] = draft.account(service, LABEL_UNKNOWN);
   }
 
   /** JSON of [workload, destination, port]: Call.meta. */

@@ -63,7 +63,7 @@ export class RuleAction {
     draft.set(Decision.TimeoutMs, actions[action + ActionWord.TimeoutMs]!);
     const row = actions[action + ActionWord.Extras]! * EXTRAS_WORDS;
     if (row >= 0 && extras[row + ExtrasWord.Filters]! >= 0 && this.filtering.stops(extras[row + ExtrasWord.Filters]!, service)) return;
-    if (rule >= 0 && draft.of(D_ATTEMPT) === 0) this.cells.ruleRequests[rule]! += 1;
+    if (rule >= 0 && draft.isFirst) this.cells.ruleRequests[rule]! += 1;
     draft.set(Decision.AttemptTimeoutMs, actions[action + ActionWord.AttemptTimeoutMs]!);
     if (row < 0) {
       this.useBackend(this.drawBackend(action), -1, -1, service);

@@ -40,6 +40,8 @@ import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
 import { mix } from '../pick.js';
 import { Limits } from '../rate-limit/limits.js';
+import type { ServiceAsker } from '../rate-limit/service-asks.js';
+import type { ServiceQuestion } from '../rate-limit/service-request.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
 import { socketName } from '../tables/clusters.js';
@@ -126,6 +128,8 @@ class Explanation {
   private readonly spec: TableSpec;
   private readonly outstanding: Int32Array;
   private readonly decider: Decider;
+  /** What rate limit services would be asked. */
+  private asked: string[] = [];
   private readonly batch: Batch;
 
   constructor(
@@ -150,7 +154,14 @@ class Explanation {
     };
     const gate = new Gate(copyOf(view.resilience), allocateShare());
     this.decider = new Decider(tables, new Cells(Cells.allocate()), this.outstanding, view.states, gate, 0);
-    this.decider.attach(this.batch);
+    const asker: ServiceAsker = {
+      noAddress: this.spec.sources[entrance.connection.sourceId] ?? '(the client’s)',
+      putOff: (_q, _about, questions) => {
+        this.asked.push(...questions.map(askedText));
+        return 'passes';
+      },
+    };
+    this.decider.attach(this.batch, { asker });
   }
 
   tell(): ExplainResponse {
@@ -186,6 +197,7 @@ class Explanation {
     header[Header.TextBytes] = 0;
     descriptors[Descriptor.Random] = random;
     decisions.fill(0);
+    this.asked = [];
     this.decider.run();
     const target = decisions[Decision.Target]!;
     if (target >= 0) this.abandon(target, decisions[Decision.Token]!);
@@ -310,6 +322,7 @@ class Explanation {
       lines.push(`a copy goes to ${copies} mirror${copies === 1 ? '' : 's'}`);
     }
     if (isExtended) lines.push(...this.rateLimits(decisions[Decision.AnswerLines]!));
+    lines.push(...this.asked);
     return lines;
   }
 
@@ -444,6 +457,14 @@ function copyOf({ rows, endpoints }: ResilienceState): ResilienceState {
   copy.rows.set(rows);
   copy.endpoints.set(endpoints);
   return copy;
+}
+
+function askedText({ call, request }: ServiceQuestion): string {
+  const { service, domain, timeoutMs, failsClosed } = call;
+  const descriptors = request.descriptors.map(({ entries }) => `(${entries.map(({ key, value }) => `${key}=${value}`).join(', ')})`);
+  const hits = call.hits === 1 ? '' : ` with ${call.hits} hits`;
+  const otherwise = failsClosed ? 'it is answered 500' : 'it passes';
+  return `passes if ${service} says so, asked about ${descriptors.join(' and ')} of ${domain}${hits}; without an answer in ${timeoutMs} ms ${otherwise}`;
 }
 
 function outcomeOf(target: number): ExplainResponse_Outcome {

@@ -3,13 +3,14 @@
 import type { FilterChannel } from '../../../api/filter/channel.js';
 import { failed, Hook, type Outcome } from '../../../api/filter/outcome.js';
 import type { Engine } from '../../native/engine.js';
-import type { DeferredDecisions, Outcome as Learnt } from '../deferred.js';
+import type { DeferredDecisions } from '../deferred.js';
 import { AnswerChains } from './answer-chains.js';
 import type { FilterCells } from './filter-cells.js';
 import type { FilterBinding, FilterTables } from './filter-tables.js';
 
 /** What the filters made of a request, or of its answer. */
 export interface Filtered {
+  readonly kind: 'filtered';
   /** Names; none of them is asked again. */
   readonly ran: readonly string[];
   readonly verdict:
@@ -19,10 +20,13 @@ export interface Filtered {
     | { readonly kind: 'failed' };
 }
 
+type Verdict = Filtered['verdict'];
+
 const NONE: readonly string[] = [];
 const CONTINUE = { kind: 'continue' } as const;
 const FAILED = { kind: 'failed' } as const;
-type Verdict = Filtered['verdict'];
+/** Of a question that failed by itself. */
+export const FAILED_FILTERS: Filtered = { kind: 'filtered', ran: NONE, verdict: FAILED };
 
 export class FilterCalls {
   private readonly channels = new Map<string, FilterChannel>();
@@ -30,7 +34,7 @@ export class FilterCalls {
 
   constructor(
     private readonly engine: Pick<Engine, 'deferredHead' | 'deferredAnswer' | 'changeDeferred' | 'replyDeferred'>,
-    private readonly deferred: DeferredDecisions<Filtered>,
+    private readonly deferred: Pick<DeferredDecisions<Filtered>, 'defer'>,
     private readonly cells: FilterCells,
   ) {}
 
@@ -57,11 +61,6 @@ export class FilterCalls {
 
   closeAll(): void {
     for (const key of [...this.channels.keys()]) this.close(key);
-  }
-
-  take(token: number): Filtered {
-    const learnt: Learnt<Filtered> | null = this.deferred.take(token);
-    return learnt?.kind === 'answered' ? learnt.answer : { ran: NONE, verdict: FAILED };
   }
 
   /**
@@ -111,9 +110,9 @@ export class FilterCalls {
       const outcome = await this.call(filter, Hook.Request, head, meta, '');
       if (signal.aborted) break;
       const verdict = this.carryOut(filter, token, outcome);
-      if (verdict.kind !== 'continue') return { ran, verdict };
+      if (verdict.kind !== 'continue') return { kind: 'filtered', ran, verdict };
     }
-    return { ran, verdict: CONTINUE };
+    return { kind: 'filtered', ran, verdict: CONTINUE };
   }
 
   private async askOfAnswer(token: number, signal: AbortSignal, chain: readonly FilterBinding[], meta: string): Promise<Filtered> {
@@ -124,9 +123,9 @@ export class FilterCalls {
       const outcome = await this.call(filter, Hook.Response, head, meta, answer);
       if (signal.aborted) break;
       const verdict = this.carryOut(filter, token, outcome);
-      if (verdict.kind !== 'continue') return { ran: NONE, verdict };
+      if (verdict.kind !== 'continue') return { kind: 'filtered', ran: NONE, verdict };
     }
-    return { ran: NONE, verdict: CONTINUE };
+    return { kind: 'filtered', ran: NONE, verdict: CONTINUE };
   }
 
   private call(filter: FilterBinding, hook: Hook, head: string, meta: string, answer: string): Promise<Outcome> {

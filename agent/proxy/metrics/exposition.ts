@@ -178,6 +178,16 @@ export function rateLimitMetrics(limits: readonly RateLimitReport[]): string {
       'Requests that all rate limits let pass, by each of them.',
       of(({ admitted }) => admitted),
     ),
+    ...counter(
+      'weft_rate_limit_service_failures_total',
+      'Requests that a rate limit service was asked about and gave no answer in time.',
+      limits.flatMap((each) => (each.unanswered === null ? [] : [[labelsOf(each), each.unanswered.failed] as const])),
+    ),
+    ...counter(
+      'weft_rate_limit_failure_mode_allowed_total',
+      'Those of them that passed all the same.',
+      limits.flatMap((each) => (each.unanswered === null ? [] : [[labelsOf(each), each.unanswered.letPass] as const])),
+    ),
     ...gauge(
       'weft_rate_limit_share',
       'Part of a limit of all nodes that this one may use now.',

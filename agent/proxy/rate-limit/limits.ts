@@ -25,7 +25,7 @@ interface CountedLimit {
   readonly line: Uint8Array;
 }
 
-interface LimitSet {
+interface LimitSet extends Pick<LimitSetSpec, 'calls' | 'key'> {
   readonly limits: readonly CountedLimit[];
   /** The whole of RateLimit-Policy. */
   readonly policyLine: Uint8Array;
@@ -35,12 +35,16 @@ interface LimitSet {
 export class Limits {
   readonly sets: readonly LimitSet[];
   readonly hash: KeyHash;
+  readonly services: LimitsSpec['services'];
+  readonly clients: LimitsSpec['clients'];
 
   /** `isDry`: nothing is counted, requests are only told whether they would pass. */
   constructor(
-    { hashKey, limiters, sets }: LimitsSpec,
+    { hashKey, limiters, sets, services, clients }: LimitsSpec,
     readonly isDry = false,
   ) {
+    this.services = services;
+    this.clients = clients;
     this.hash = new KeyHash(hashKey as HashKey);
     const made = limiters.map(({ shape, keys, memory, name }) => ({
       limiter: Limiter.of(shape, memory),
@@ -48,17 +52,17 @@ export class Limits {
       line: Buffer.from(`ratelimit: ${quoted(name)};r=`),
       item: `${quoted(name)};q=${shape.requests};w=${Math.max(1, Math.round(shape.perMs / 1_000))}`,
     }));
-    this.sets = sets.map(({ limiters: indexes }: LimitSetSpec) => {
+    this.sets = sets.map(({ limiters: indexes, calls, key }: LimitSetSpec) => {
       const limits = indexes.map((index) => made[index]!);
-      return { limits, policyLine: Buffer.from(`ratelimit-policy: ${limits.map(({ item }) => item).join(', ')}\r\n`) };
+      return { limits, calls, key, policyLine: Buffer.from(`ratelimit-policy: ${limits.map(({ item }) => item).join(', ')}\r\n`) };
     });
   }
 }
 
-export const NO_LIMITS = new Limits({ hashKey: [0, 0], limiters: [], sets: [] });
+export const NO_LIMITS = new Limits({ hashKey: [0, 0], limiters: [], sets: [], services: new Map(), clients: [] });
 
 /** A string of structured fields (RFC 9651); names have nothing that is to be escaped. */
-function quoted(name: string): string {
+export function quoted(name: string): string {
   return `"${name}"`;
 }
 
@@ -75,6 +79,8 @@ export class RateLimits {
    */
   passes(batch: Batch, tables: DecisionTables, d: number, set: number, isFirst: boolean): boolean {
     const { limits, policyLine } = tables.limits.sets[set]!;
+    this.lines = 0;
+    if (limits.length === 0) return true;
     const nowUs = batch.clock[0]!;
     const isCounted = isFirst && !tables.limits.isDry;
     const closest = isCounted ? this.count(batch, tables, d, limits, nowUs) : this.look(batch, tables, d, limits, nowUs);
@@ -123,7 +129,7 @@ export class RateLimits {
 
   private add(hash: KeyHash, batch: Batch, tables: DecisionTables, d: number, part: KeyPart): void {
     if (part.of === 'constant') return;
-    if (part.of === 'text') {
+    if (part.of === 'text' || part.of === 'address') {
       const { text } = this;
       if (text.find(batch, tables, d, part.subject)) hash.bytes(text.bytes, text.at, text.length);
       else hash.word(ABSENT);

@@ -3,9 +3,11 @@
 import { createHash, randomInt } from 'node:crypto';
 import { type RateLimit, RateLimit_Algorithm, type RateLimitKey } from '../../../api/gen/mesh/v1/model.js';
 import { Interner } from '../tables/interner.js';
+import { Subject } from '../tables/layout.js';
 import type { HashKey } from './key-hash.js';
 import { Limiter, type LimiterShape, LimitWord, TokenBucket } from './limiter.js';
-import type { KeyPart, LimiterSpec, LimitsSpec } from './spec.js';
+import { AskedMemory, callsOf, keyOfSet } from './service-plan.js';
+import type { AskedLimitSpec, CallSpec, KeyPart, LimiterSpec, LimitsSpec } from './spec.js';
 
 /** More are not held, and that is told. */
 const MAX_LIMITERS = 1_024;
@@ -35,6 +37,8 @@ export interface RateLimitReport {
   readonly refused: number;
   /** Null: it is this node's alone. */
   readonly share: number | null;
+  /** Requests that a service was asked about and gave no answer, and those of them that passed; null: it is counted here. */
+  readonly unanswered: { readonly failed: number; readonly letPass: number } | null;
 }
 
 /** Where the key parts that are texts come from: subjects of patterns. */
@@ -47,32 +51,60 @@ export class LimitPlan {
   readonly warnings = new Set<string>();
   private readonly limiters: LimiterSpec[] = [];
   private readonly indexes = new Map<string, number>();
-  private readonly sets = new Interner<readonly number[]>((limiters) => limiters.join());
+  private readonly sets = new Interner<{ readonly limiters: readonly number[]; readonly calls: readonly CallSpec[]; readonly key: string }>(
+    ({ key }) => key,
+  );
+  private readonly services = new Map<string, number>();
+  private readonly known = new WeakMap<readonly RateLimit[], number>();
 
+  /** `clusterOf`: row of the cluster by which a service is spoken to as gRPC; -1: there is none. */
   constructor(
     private readonly memory: LimitMemory,
     private readonly subjects: KeySubjects,
+    private readonly clusterOf: (service: string, port: number) => number,
   ) {}
 
   /** Index of the set of all of them; -1: there are none. */
   setOf(limits: readonly RateLimit[]): number {
     if (limits.length === 0) return -1;
-    const counted = limits.filter(({ service }) => service === undefined);
-    const found = counted.slice(0, MAX_LIMITS_TOGETHER).flatMap((limit) => this.limiterOf(limit) ?? []);
-    return found.length === 0 ? -1 : this.sets.add(found);
+    const known = this.known.get(limits) ?? this.makeSet(limits);
+    this.known.set(limits, known);
+    return known;
   }
 
-  get spec(): LimitsSpec {
+  private makeSet(limits: readonly RateLimit[]): number {
+    const held = limits.slice(0, MAX_LIMITS_TOGETHER);
+    const limiters = held.flatMap((limit) => (limit.service === undefined ? (this.limiterOf(limit) ?? []) : []));
+    const asked = held.filter(({ service }) => service !== undefined);
+    for (const { service } of asked)
+      this.services.set(`${service!.service}:${service!.port}`, this.clusterOf(service!.service, service!.port));
+    const calls = callsOf(asked, (limit) => this.askedOf(limit));
+    return limiters.length + calls.length === 0 ? -1 : this.sets.add({ limiters, calls, key: keyOfSet(held) });
+  }
+
+  /** `clients`: by Descriptor.SourceId. */
+  specFor(clients: readonly { readonly namespace: string; readonly serviceAccount: string }[]): LimitsSpec {
+    const sets = this.sets.items;
+    const tellsClients = sets.some(({ calls }) =>
+      calls.some(({ limits }) => limits.some(({ entries }) => entries.some(({ part }) => isOfSource(part)))),
+    );
     return {
       hashKey: this.memory.hashKey,
       limiters: this.limiters,
-      sets: this.sets.items.map((limiters) => ({ limiters })),
+      sets,
+      services: this.services,
+      clients: tellsClients ? clients.map(({ namespace, serviceAccount }) => [namespace, `${namespace}/${serviceAccount}`]) : [],
     };
   }
 
   /** Whether a client's namespace or identity is asked for. */
   get looksAtSources(): boolean {
-    return this.limiters.some(({ keys }) => keys.some(({ of }) => of === 'sourceNamespace' || of === 'sourceIdentity'));
+    return this.limiters.some(({ keys }) => keys.some(isOfSource));
+  }
+
+  private askedOf(limit: RateLimit): AskedLimitSpec {
+    const entries = limit.keys.map((key) => ({ key: key.descriptorKey, part: this.partOf(key) }));
+    return { name: limit.name, entries, words: this.memory.asked.hold(limit) };
   }
 
   private limiterOf(limit: RateLimit): number | null {
@@ -94,13 +126,21 @@ export class LimitPlan {
       case 'sourceIdentity':
         return { of: key.$case };
       case 'clientAddress':
-        return { of: 'text', subject: this.subjects.valueOf('clientAddress', '') };
+        return { of: 'address', subject: this.subjects.valueOf('clientAddress', '') };
       case 'header':
         return { of: 'text', subject: this.subjects.valueOf('header', key.value) };
+      case 'path':
+        return { of: 'text', subject: Subject.Path };
+      case 'method':
+        return { of: 'text', subject: Subject.Method };
       default:
-        return { of: 'constant' };
+        return { of: 'constant', value: key?.value ?? '' };
     }
   }
+}
+
+function isOfSource({ of }: KeyPart): boolean {
+  return of === 'sourceNamespace' || of === 'sourceIdentity';
 }
 
 /** All that makes it that limit: what differs begins with nothing counted. */
@@ -111,6 +151,8 @@ export function identityOf({ policy, name, target, requests, perMs, algorithm, b
 export class LimitMemory {
   /** Drawn, unless nodes must count the same key as one. */
   hashKey: HashKey = [randomInt(2 ** 32) | 0, randomInt(2 ** 32) | 0];
+  /** Of limits that services count. */
+  readonly asked = new AskedMemory();
   private held = new Map<string, HeldLimit>();
   private next = new Map<string, HeldLimit>();
   private timer: NodeJS.Timeout | null = null;
@@ -141,7 +183,8 @@ export class LimitMemory {
   settle(): void {
     this.held = this.next;
     this.next = new Map();
-    if (this.held.size > 0) {
+    this.asked.settle();
+    if (this.held.size + this.asked.size > 0) {
       this.timer ??= setInterval(() => this.sweep(), SWEEP_MS).unref();
     } else if (this.timer !== null) {
       clearInterval(this.timer);
@@ -155,12 +198,13 @@ export class LimitMemory {
   }
 
   report(): RateLimitReport[] {
-    return this.limits.map((held) => {
+    const counted = this.limits.map((held) => {
       collect(held);
       const { policy, name, target, meshWide } = held.limit;
       const { admitted, refused, share } = held;
-      return { policy, name, target, admitted, refused, share: meshWide ? share : null };
+      return { policy, name, target, admitted, refused, share: meshWide ? share : null, unanswered: null };
     });
+    return [...counted, ...this.asked.report()];
   }
 
   private begin(limit: RateLimit): HeldLimit {
@@ -170,6 +214,7 @@ export class LimitMemory {
   }
 
   private sweep(): void {
+    this.asked.collect();
     for (const held of this.held.values()) {
       held.limiter.sweep(this.nowUs());
       collect(held);

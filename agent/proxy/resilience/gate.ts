@@ -38,6 +38,8 @@ export const TOKEN_ROW_BITS = 12;
 
 /** Of an answer for want of room: UO. */
 export const OVERFLOW = 10 << TOKEN_ROW_BITS;
+/** Of one that a rate limit service words: RL. */
+export const RATE_LIMITED = 13 << TOKEN_ROW_BITS;
 
 /** The class of a request by its bit set (Descriptor.PredicateOffset): 0 is the most critical. */
 export function rankOf(guards: Int32Array, guard: number, bits: Int32Array, offset: number): number {

@@ -76,6 +76,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
     reason: COMPLETION_REASONS.indexOf('RL'),
   },
   { ...plainReply('weft: a filter of this request failed\n'), reason: COMPLETION_REASONS.indexOf('FF') },
+  { ...plainReply('weft: the rate limit service gives no answer\n'), reason: COMPLETION_REASONS.indexOf('RLSE') },
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [

@@ -1,6 +1,6 @@
 // What routes and gateways want of a service's clusters, beside what the service says itself: parts of its endpoints, HTTP/2 for gRPC, certificates that are
 // shown to it. Knows no endpoints.
-import type { Backend, Certificate, ConnectionRoute, HttpRoute } from '../../../api/gen/mesh/v1/model.js';
+import type { Backend, Certificate, ConnectionRoute, HttpRoute, RateLimit } from '../../../api/gen/mesh/v1/model.js';
 import type { Model } from '../../model/model.js';
 
 export type LabelValues = Readonly<Record<string, string>>;
@@ -20,7 +20,7 @@ export interface ShownCertificate {
 export interface Wanted {
   /** Of the labels by which routes choose among its endpoints. */
   readonly subsets: ReadonlyMap<number, readonly LabelValues[]>;
-  /** To which GRPCRoutes lead. */
+  /** To which GRPCRoutes lead, or that count rate limits: spoken to as gRPC whatever they declare. */
   readonly grpcPorts: ReadonlySet<number>;
   /** Of the gateways with a certificate for backends whose routes lead there. */
   readonly shown: ReadonlyMap<number, readonly ShownCertificate[]>;
@@ -47,8 +47,13 @@ export function wantsOf(model: Model): ReadonlyMap<string, Wanted> {
     const shown = parents.flatMap(({ parent }) => (parent?.$case === 'gateway' ? (shownBy.get(parent.value) ?? []) : []));
     for (const { service, port } of shown.length === 0 ? [] : backends) planOf(service).addShown(port, shown);
   };
+  const addCounters = (limits: readonly RateLimit[]): void => {
+    for (const { service } of limits) if (service !== undefined) planOf(service.service).grpcPorts.add(service.port);
+  };
+  for (const { rateLimits } of [...model.services.values(), ...model.listeners.values()]) addCounters(rateLimits);
   for (const route of model.routes.values()) {
-    for (const { backends, mirrors } of route.rules) {
+    for (const { backends, mirrors, rateLimits } of route.rules) {
+      addCounters(rateLimits);
       for (const backend of backends) {
         addBackend(backend);
         if (route.kind === 'GRPCRoute') planOf(backend.service).grpcPorts.add(backend.port);

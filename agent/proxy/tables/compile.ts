@@ -198,7 +198,7 @@ export function compileTables(
     spec,
     buffer,
     patterns: chains.conditions.patterns.items,
-    limits: chains.limits.spec,
+    limits: chains.limits.specFor(sources.sources),
     sessions: chains.actions.sessions.map((session) => (session.key.length === 0 ? { ...session, key: ids.sessionKey } : session)),
     filters: filters.tables(labels.all),
     wantedFilters: filters.wanted,

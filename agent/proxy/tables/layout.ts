@@ -390,6 +390,7 @@ export const enum Reply {
   NotInRegistry = 7,
   RateLimited = 8,
   FilterFailed = 9,
+  RateLimitFailed = 10,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */

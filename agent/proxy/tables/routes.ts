@@ -15,7 +15,7 @@ import { METHODS } from '../../native/engine.js';
 import type { FilterChains } from '../filters/filter-tables.js';
 import { type LimitMemory, LimitPlan } from '../rate-limit/plan.js';
 import { Actions, type Entrance } from './actions.js';
-import type { Variant } from './clusters.js';
+import { type Variant, variantName } from './clusters.js';
 import { Conditions, type Source } from './conditions.js';
 import { Interner } from './interner.js';
 import { ANY_PATH, buildIndex, HOST_FLAG_BITS, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
@@ -80,7 +80,7 @@ export class RouteChains {
 
   constructor(clusterRows: ReadonlyMap<string, number>, sources: readonly Source[], memory: LimitMemory, filters: FilterChains) {
     this.conditions = new Conditions(sources);
-    this.limits = new LimitPlan(memory, this.conditions);
+    this.limits = new LimitPlan(memory, this.conditions, (service, port) => clusterRows.get(variantName(service, port, 'http2')) ?? -1);
     this.actions = new Actions(clusterRows, this.conditions, this.limits, filters);
   }
 

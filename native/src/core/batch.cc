@@ -233,11 +233,12 @@ void Batch::add_held_answer(const DescriptorContext& context, StreamKind kind, c
   size_++;
 }
 
-void Batch::prepare(int32_t generation, uint64_t now_us) {
+void Batch::prepare(int32_t generation, uint64_t now_us, size_t ended_calls) {
   set(header_, HeaderWord::RequestCount, size_);
   set(header_, HeaderWord::CompletionCount, completion_count_);
   set(header_, HeaderWord::Generation, generation);
   set(header_, HeaderWord::TextBytes, 0);
+  set(header_, HeaderWord::EndedCalls, static_cast<int64_t>(ended_calls));
   clock_[0] = static_cast<double>(now_us);
   for (int32_t i = 0; i < size_; i++) decisions_[i * kDecisionWords] = kTargetUndecided;
 }

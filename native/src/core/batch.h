@@ -74,7 +74,7 @@ class Batch {
   void add_held_answer(const DescriptorContext& context, StreamKind kind, const Decision& decided);
 
   // Marks every decision as not made and publishes the counts.
-  void prepare(int32_t generation, uint64_t now_us);
+  void prepare(int32_t generation, uint64_t now_us, size_t ended_calls);
   const Pending& pending(int32_t index) const { return pending_[index]; }
   Decision decision(int32_t index) const;
   // Of Decision::text; valid until the next decide().

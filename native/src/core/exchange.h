@@ -73,6 +73,8 @@ struct OutsideChanges {
   std::string lines;
   std::string body;
   int32_t grpc_status = -1;
+  // Complete header lines for the answer, whoever gives it, before those of the decisions.
+  std::string answer_lines;
 };
 
 // What a decision made of one attempt. Of two that are under way the exchange is one, hedge.h has the other.

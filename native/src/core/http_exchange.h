@@ -121,6 +121,8 @@ class HttpExchange final : public Exchange,
   // Of the answer, if one is held. `reroutes`: rules match what is written now, too. False, with the reason in `error`: nothing was
   // changed.
   bool change_head(std::string_view text, bool reroutes, std::string* error);
+  // Whoever answers.
+  bool add_answer_lines(std::string_view lines, std::string* error);
   // For a local decision without a LocalReply. `grpc_status`: -1: as follows from the status.
   bool set_reply(std::string_view lines, std::string_view body, int32_t grpc_status, std::string* error);
   // Answers locally, or resets where an answer has begun.

@@ -85,6 +85,13 @@ void HttpExchange::match_by(ByteQueue head) {
   if (decision.has(kLog)) describe_for_log(parsed);
 }
 
+bool HttpExchange::add_answer_lines(std::string_view lines, std::string* error) {
+  HeadChanges wanted;
+  if (!wanted.parse(lines, error)) return false;
+  made(&changes)->answer_lines += wanted.mutations.lines();
+  return true;
+}
+
 bool HttpExchange::set_reply(std::string_view lines, std::string_view body, int32_t status_of_grpc, std::string* error) {
   HeadChanges wanted;
   if (!wanted.parse(lines, error)) return false;

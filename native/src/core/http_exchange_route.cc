@@ -17,8 +17,9 @@ RequestView HttpExchange::view() {
 
 // Texts that the decision asks for.
 void HttpExchange::prepare_changes() {
+  if (changes != nullptr) answer_lines = changes->answer_lines;
   if (!decision.has(kExtended)) return;
-  if (decision.answer_lines != 0) answer_lines = reactor_->batch().text(decision.answer_lines);
+  if (decision.answer_lines != 0) answer_lines += reactor_->batch().text(decision.answer_lines);
   const RewriteSpec* rewrite = tables->rewrite(decision.rewrite);
   const CorsLines* cors = tables->cors(decision.cors);
   const bool is_written = changes != nullptr && changes->path;

@@ -1,16 +1,13 @@
 // See mirror.h.
 #include "core/mirror.h"
 
-#include <utility>
-
 #include "core/reactor.h"
 
 namespace weft {
 
 bool Mirror::send(Reactor* reactor, const DownstreamOrigin& origin, int32_t number, const uint8_t* request, size_t size) {
-  Counters& counters = reactor->counters();
   if (reactor->mirrors() >= kMost) {
-    counters.add(Counter::MirrorsDropped);
+    reactor->counters().add(Counter::MirrorsDropped);
     return false;
   }
   auto* mirror = new Mirror(reactor, origin, number, request, size);
@@ -20,86 +17,16 @@ bool Mirror::send(Reactor* reactor, const DownstreamOrigin& origin, int32_t numb
 }
 
 Mirror::Mirror(Reactor* reactor, const DownstreamOrigin& origin, int32_t number, const uint8_t* request, size_t size)
-    : Downstream(reactor, -1, origin),
-      request_(reactor->buffer_account(origin.tenant)),
-      number_(number),
-      number_of_(reactor->tables()->serial()),
-      started_us_(reactor->now_us()) {
-  framing_ = http1::Framing::kUntilClose;
-  // What was dialled for the client is its own.
-  origin_.dialled = -1;
-  request_.append(request, size);
+    : OwnRequest(reactor, origin, kDescriptorMirror, number, request, size), number_of_(reactor->tables()->serial()) {
   reactor_->count_mirrors(1);
 }
 
 Mirror::~Mirror() { reactor_->count_mirrors(-1); }
 
-size_t Mirror::buffer_share() const { return reactor_->buffer_bytes(tenant_); }
+bool Mirror::is_void() const { return number_of_ != reactor_->tables()->serial(); }
 
-void Mirror::on_resume() {
-  if (!awaits_batch_) return;
-  if (number_of_ != reactor_->tables()->serial()) return drop();
-  const uint8_t* base = stage_request(request_.data(), request_.size());
-  if (base == nullptr) return reactor_->resume_later(this);
-  awaits_batch_ = false;
-  DescriptorContext context = descriptor_context(exchange_.get());
-  context.flags |= kDescriptorMirror;
-  context.previous_token = number_;
-  reactor_->batch().add_request(context, *reactor_->tables(), base, request_.size());
-}
+void Mirror::on_begin() { reactor_->counters().add(Counter::MirrorsSent); }
 
-void Mirror::on_decision(const Batch::Pending& pending, const Decision& decision) {
-  if (exchange_ != nullptr) return exchange_->try_again(decision);
-  begin(pending, decision);
-}
-
-// Who its number means now may be somebody who must not see it.
-void Mirror::drop() {
-  reactor_->counters().add(Counter::MirrorsDropped);
-  if (exchange_ == nullptr) return reactor_->close(this);
-  exchange_->on_engine_close();
-  on_exchange_end(false, Reason::LocalReset);
-}
-
-void Mirror::begin(const Batch::Pending& pending, const Decision& decision) {
-  reactor_->counters().add(Counter::MirrorsSent);
-  exchange_ = std::make_unique<HttpExchange>(reactor_, this, this);
-  HttpExchange& exchange = *exchange_;
-  const http1::BodyFraming framing = http1::request_body_framing(pending.head);
-  exchange.kind = StreamKind::Http1;
-  exchange.started_us = started_us_;
-  exchange.head_size = pending.head.size;
-  exchange.method = pending.head.method;
-  exchange.request_framing = framing.kind;
-  exchange.request_body = http1::BodyReader(framing);
-  exchange.path = pending.head.target;
-  exchange.authority = pending.head.authority;
-  exchange.raw.append(pending.base, exchange.head_size);
-  exchange.begin(decision);
-  const BodyTransfer body = exchange.take_body(pending.base + exchange.head_size, pending.size - exchange.head_size);
-  RequestForm request;
-  request.head = &pending.head;
-  request.base = pending.base;
-  exchange.start(request, body);
-}
-
-bool Mirror::note() {
-  exchange_->note_progress();
-  return true;
-}
-
-void Mirror::requeue() {
-  awaits_batch_ = true;
-  reactor_->resume_later(this);
-}
-
-void Mirror::on_exchange_end(bool, Reason) {
-  reactor_->retire(std::move(exchange_));
-  reactor_->close(this);
-}
-
-void Mirror::on_engine_close() {
-  if (exchange_ != nullptr) exchange_->on_engine_close();
-}
+void Mirror::on_drop() { reactor_->counters().add(Counter::MirrorsDropped); }
 
 }  // namespace weft

@@ -129,7 +129,7 @@ int Reactor::run_once(int timeout_ms) {
   take_answered();
   serve();
   flush_connections();
-  if (!closed_ && batch_.completions() != 0 && (completion_is_urgent_ || now_ms() >= completions_due_ms_)) decide_batch();
+  if (!closed_ && (completion_is_urgent_ || (batch_.completions() != 0 && now_ms() >= completions_due_ms_))) decide_batch();
   beat();
   reap();
   return count > 0 ? count : 0;

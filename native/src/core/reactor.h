@@ -15,6 +15,7 @@
 #include "core/connection.h"
 #include "core/counters.h"
 #include "core/deferrals.h"
+#include "core/ended_call.h"
 #include "core/hop_lines.h"
 #include "core/http_exchange.h"
 #include "core/listener.h"
@@ -136,6 +137,14 @@ class Reactor {
   // Copies of requests that are under way.
   uint32_t mirrors() const { return mirrors_; }
   void count_mirrors(int32_t change) { mirrors_ += static_cast<uint32_t>(change); }
+  // Calls of TypeScript's that are under way; those that have ended wait for the next batch.
+  uint32_t calls() const { return calls_; }
+  void count_calls(int32_t change) { calls_ += static_cast<uint32_t>(change); }
+  void end_call(EndedCall call) {
+    ended_calls_.push_back(std::move(call));
+    completion_is_urgent_ = true;
+  }
+  std::vector<EndedCall> take_ended_calls() { return std::exchange(ended_calls_, {}); }
   Arena& arena() { return batch_.arena(); }
   const Snapshot& tables() const { return tables_; }
   bool is_draining() const { return draining_; }
@@ -305,6 +314,8 @@ class Reactor {
   HopLines hop_lines_{options_.via};
   std::vector<TlsFailureNote> tls_failures_;
   uint32_t mirrors_ = 0;
+  uint32_t calls_ = 0;
+  std::vector<EndedCall> ended_calls_;
   uint32_t open_downstream_ = 0;
   uint32_t drain_idle_ms_ = 0;
   uint32_t buffer_bytes_ = 0;

@@ -8,7 +8,7 @@ namespace weft {
 
 void Reactor::decide_batch() {
   const int32_t count = batch_.size();
-  batch_.prepare(tables_->generation(), now_us_);
+  batch_.prepare(tables_->generation(), now_us_, ended_calls_.size());
   counters_.add(Counter::DecideCalls);
   decided_ = true;
   const bool outer = deciding_;

@@ -56,6 +56,7 @@ inline constexpr int32_t kDescriptorMirror = 512;
 inline constexpr int32_t kDescriptorHedge = 1024;
 inline constexpr int32_t kDescriptorFiltered = 2048;
 inline constexpr int32_t kDescriptorHeldAnswer = 4096;
+inline constexpr int32_t kDescriptorCall = 8192;
 
 inline constexpr int32_t kDecisionWords = 21;
 enum class DecisionWord : int32_t {
@@ -158,6 +159,6 @@ struct Completion {
 static_assert(sizeof(Completion) == kCompletionWords * sizeof(int32_t));
 
 inline constexpr int32_t kHeaderWords = 16;
-enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2, AnsweredCount = 3, TextBytes = 4 };
+enum class HeaderWord : int32_t { RequestCount = 0, CompletionCount = 1, Generation = 2, AnsweredCount = 3, TextBytes = 4, EndedCalls = 5 };
 
 }  // namespace weft

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/batch.h"
+#include "core/call.h"
 #include "core/http_exchange.h"
 #include "core/request_lines.h"
 #include "core/table_registry.h"
@@ -300,6 +301,37 @@ Napi::Value reply_deferred(const Napi::CallbackInfo& info) {
   return null_or(info.Env(), done, error);
 }
 
+Napi::Value answer_deferred(const Napi::CallbackInfo& info) {
+  if (!info[1].IsString()) return throw_type_error(info.Env(), "answerDeferred(token, lines)");
+  HttpExchange* exchange = deferred_of(info);
+  if (exchange == nullptr) return info.Env().Null();
+  std::string error;
+  const bool done = exchange->add_answer_lines(bytes_of(info[1]), &error);
+  return null_or(info.Env(), done, error);
+}
+
+Napi::Value call(const Napi::CallbackInfo& info) {
+  if (!info[0].IsNumber() || !info[1].IsBuffer()) return throw_type_error(info.Env(), "call(number, request)");
+  Reactor& reactor = handle_of(info)->reactor();
+  const auto request = info[1].As<Napi::Buffer<uint8_t>>();
+  const bool sent = !reactor.is_closed() && Call::send(&reactor, info[0].As<Napi::Number>().Int32Value(), request.Data(), request.Length());
+  return Napi::Boolean::New(info.Env(), sent);
+}
+
+Napi::Value take_calls(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Napi::Array list = Napi::Array::New(env);
+  uint32_t index = 0;
+  for (const EndedCall& ended : handle_of(info)->reactor().take_ended_calls()) {
+    Napi::Object item = Napi::Object::New(env);
+    item.Set("number", Napi::Number::New(env, ended.number));
+    item.Set("grpcStatus", Napi::Number::New(env, ended.grpc_status));
+    item.Set("body", Napi::Buffer<char>::Copy(env, ended.body.data(), ended.body.size()));
+    list.Set(index++, item);
+  }
+  return list;
+}
+
 Napi::Value connections(const Napi::CallbackInfo& info) {
   Reactor& reactor = handle_of(info)->reactor();
   return Napi::Number::New(info.Env(), reactor.is_closed() ? 0 : reactor.open_downstream());
@@ -394,6 +426,9 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "deferredAnswer", deferred_answer, handle);
   add_method(engine, "changeDeferred", change_deferred, handle);
   add_method(engine, "replyDeferred", reply_deferred, handle);
+  add_method(engine, "answerDeferred", answer_deferred, handle);
+  add_method(engine, "call", call, handle);
+  add_method(engine, "takeCalls", take_calls, handle);
   add_method(engine, "connections", connections, handle);
   add_method(engine, "close", close_engine, handle);
   return engine;

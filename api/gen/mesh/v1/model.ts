@@ -280,6 +280,10 @@ export interface RateLimitKey {
     | //
     /** The same of every request: for a service. */
     { $case: "value"; value: string }
+    | //
+    /** Without the query. */
+    { $case: "path"; value: boolean }
+    | { $case: "method"; value: boolean }
     | undefined;
   /** What a service is told the key as. */
   descriptorKey: string;
@@ -294,6 +298,8 @@ export interface RateLimitService {
   timeoutMs: number;
   /** Without an answer in time requests are refused; else they pass. */
   failsClosed: boolean;
+  /** What a request counts; 0: 1. */
+  hits: number;
 }
 
 export interface ServiceRetries {
@@ -2590,6 +2596,12 @@ export const RateLimitKey: MessageFns<RateLimitKey> = {
       case "value":
         writer.uint32(42).string(message.key.value);
         break;
+      case "path":
+        writer.uint32(56).bool(message.key.value);
+        break;
+      case "method":
+        writer.uint32(64).bool(message.key.value);
+        break;
     }
     if (message.descriptorKey !== "") {
       writer.uint32(50).string(message.descriptorKey);
@@ -2650,6 +2662,22 @@ export const RateLimitKey: MessageFns<RateLimitKey> = {
             message.key = { $case: "value", value: reader.string() };
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.key = { $case: "path", value: reader.bool() };
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.key = { $case: "method", value: reader.bool() };
+            continue;
+          }
           case 6: {
             if (tag !== 50) {
               break;
@@ -2706,6 +2734,18 @@ export const RateLimitKey: MessageFns<RateLimitKey> = {
         }
         break;
       }
+      case "path": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "path", value: object.key.value };
+        }
+        break;
+      }
+      case "method": {
+        if (object.key?.value !== undefined && object.key?.value !== null) {
+          message.key = { $case: "method", value: object.key.value };
+        }
+        break;
+      }
     }
     message.descriptorKey = object.descriptorKey ?? "";
     return message;
@@ -2713,7 +2753,7 @@ export const RateLimitKey: MessageFns<RateLimitKey> = {
 };
 
 function createBaseRateLimitService(): RateLimitService {
-  return { service: "", port: 0, domain: "", timeoutMs: 0, failsClosed: false };
+  return { service: "", port: 0, domain: "", timeoutMs: 0, failsClosed: false, hits: 0 };
 }
 
 export const RateLimitService: MessageFns<RateLimitService> = {
@@ -2732,6 +2772,9 @@ export const RateLimitService: MessageFns<RateLimitService> = {
     }
     if (message.failsClosed !== false) {
       writer.uint32(40).bool(message.failsClosed);
+    }
+    if (message.hits !== 0) {
+      writer.uint32(48).uint32(message.hits);
     }
     return writer;
   },
@@ -2789,6 +2832,14 @@ export const RateLimitService: MessageFns<RateLimitService> = {
             message.failsClosed = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.hits = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2811,6 +2862,7 @@ export const RateLimitService: MessageFns<RateLimitService> = {
     message.domain = object.domain ?? "";
     message.timeoutMs = object.timeoutMs ?? 0;
     message.failsClosed = object.failsClosed ?? false;
+    message.hits = object.hits ?? 0;
     return message;
   },
 };

@@ -57,6 +57,13 @@ export interface TypedExtensionConfig {
   typedConfig: Any | undefined;
 }
 
+export interface HeaderValue {
+  key: string;
+  /** One of the two. */
+  value: string;
+  rawValue: Buffer;
+}
+
 function createBaseNode(): Node {
   return { id: "", userAgentName: "", userAgentVersion: "" };
 }
@@ -516,6 +523,85 @@ export const TypedExtensionConfig: MessageFns<TypedExtensionConfig> = {
     message.typedConfig = (object.typedConfig !== undefined && object.typedConfig !== null)
       ? Any.fromPartial(object.typedConfig)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseHeaderValue(): HeaderValue {
+  return { key: "", value: "", rawValue: Buffer.alloc(0) };
+}
+
+export const HeaderValue: MessageFns<HeaderValue> = {
+  encode(message: HeaderValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    if (message.rawValue.length !== 0) {
+      writer.uint32(26).bytes(message.rawValue);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HeaderValue {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeaderValue();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.rawValue = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<HeaderValue>): HeaderValue {
+    return HeaderValue.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HeaderValue>): HeaderValue {
+    const message = createBaseHeaderValue();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    message.rawValue = object.rawValue ?? Buffer.alloc(0);
     return message;
   },
 };
