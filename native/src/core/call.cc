@@ -32,8 +32,8 @@ bool Call::begin_response(const ResponseForm& response, bool) {
 bool Call::send_framed(const void* bytes, size_t size, bool end, std::string_view) { return send_payload(bytes, size, end); }
 
 bool Call::send_payload(const void* bytes, size_t size, bool) {
-  if (size > kMaxAnswer - ended_.body.size()) return false;
-  ended_.body.append(static_cast<const char*>(bytes), size);
+  is_too_long_ |= size > kMaxAnswer - ended_.body.size();
+  if (!is_too_long_) ended_.body.append(static_cast<const char*>(bytes), size);
   return note();
 }
 
@@ -55,7 +55,7 @@ void Call::note_status(const http2::HeaderBlock& block) {
 }
 
 void Call::on_exchange_end(bool whole, Reason reason) {
-  if (!whole) ended_.grpc_status = -1;
+  if (!whole || is_too_long_) ended_.grpc_status = -1;
   reactor_->end_call(std::move(ended_));
   OwnRequest::on_exchange_end(whole, reason);
 }

@@ -28,6 +28,8 @@ class Call final : public OwnRequest {
   void note_status(const http2::HeaderBlock& block);
 
   EndedCall ended_;
+  // The rest goes nowhere.
+  bool is_too_long_ = false;
 };
 
 }  // namespace weft
