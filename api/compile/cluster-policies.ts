@@ -151,6 +151,7 @@ function portsOf(policy: RulePolicy | undefined): number[] {
   return (policy?.portLevelSettings ?? []).flatMap(({ port }) => port?.number ?? []);
 }
 
-function settingsOf(policy: RulePolicy | undefined, port: number): Omit<RulePolicy, 'portLevelSettings'> | undefined {
+/** What it says of that port alone. */
+export function settingsOf(policy: RulePolicy | undefined, port: number): Omit<RulePolicy, 'portLevelSettings'> | undefined {
   return policy?.portLevelSettings?.find((settings) => settings.port?.number === port);
 }

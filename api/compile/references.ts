@@ -1,6 +1,6 @@
 // References that no compiled resource would show: slices and policies of services that aren't there, policies that another one overrules, reports from the wrong node.
 import { qualifiedName, SERVICE_NAME_LABEL } from '../resources/index.js';
-import { checkBackendTlsPolicy } from './backend-tls.js';
+import { checkBackendTlsPolicy, checkTlsOfRule } from './backend-tls.js';
 import { checkDestinationRule } from './cluster-policies.js';
 import { allowsListenersOf } from './gateway-listeners.js';
 import { gatewayOfSet, nameOf, type ObjectIndex, type Running } from './input.js';
@@ -14,7 +14,10 @@ export function checkReferences(index: ObjectIndex, running: Running, reporter: 
   checkListenerSets(index, reporter);
   checkSlices(index, reporter);
   checkPolicies(index, reporter);
-  for (const rule of index.destinationRules) checkDestinationRule(rule, index, reporter(rule));
+  for (const rule of index.destinationRules) {
+    checkDestinationRule(rule, index, reporter(rule));
+    checkTlsOfRule(rule, index, reporter(rule));
+  }
   for (const policy of index.backendTlsPolicies) checkBackendTlsPolicy(policy, index, reporter(policy));
   checkPeerAuthentications(index, reporter);
   checkNodes(index, running, reporter);

@@ -2,7 +2,7 @@
 import { Outside, Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
-import { type BackendTlsIndex, compileBackendTls } from './backend-tls.js';
+import { type BackendTlsIndex, compileBackendTls, hasTlsOfRules } from './backend-tls.js';
 import { compileClusterPolicies, type PolicyIndex, rulesInForce } from './cluster-policies.js';
 import { healthCheckOf } from './health-check.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
@@ -28,7 +28,7 @@ export function compileService(service: Stored<'Service'>, index: ServiceIndex):
         name: port.name ?? '',
         port: port.port,
         protocol: protocolOf(port),
-        tls: compileBackendTls(nameOf(service), port, index),
+        tls: compileBackendTls(service, port, index),
       }),
     ),
     proxyProtocol: proxyProtocolOf(policies, rulesInForce(service, index)),
@@ -50,6 +50,7 @@ function outsideOf(service: Stored<'Service'>, { entryHosts }: Pick<ObjectIndex,
 /** As inputsOfEndpoints(). null: there is TLS to its endpoints, and that is made of too many things. */
 export function inputsOfService(service: Stored<'Service'>, index: ServiceIndex): unknown[] | null {
   if (index.backendTlsByService.has(nameOf(service)) || index.filterTargets.of('Service', nameOf(service)).length > 0) return null;
+  if (hasTlsOfRules(service, index)) return null;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
   return [service, ...policies, policyOfNamespace(service.namespace, index), ...rulesInForce(service, index)];
 }

@@ -151,6 +151,10 @@ const clientTls = withRule(
 
 function checkClientTls(value: Unchecked, report: Report): void {
   const { mode } = value;
+  if (mode === 'MUTUAL' || mode === 'ISTIO_MUTUAL') report(['mode'], `${NOT_ACTED_ON}: ${mode}`, 'warning');
+  for (const field of ['caCertificates', 'caCrl', 'insecureSkipVerify'])
+    if (mode === 'SIMPLE' && value[field] !== undefined && value[field] !== '' && value[field] !== false)
+      report([field], `${NOT_ACTED_ON}: ${field}; without a credentialName whose Secret has the CA requests are answered 503`, 'warning');
   const has = (field: string): boolean => value[field] !== undefined && value[field] !== '';
   if (mode === 'ISTIO_MUTUAL') {
     for (const field of [...CERTIFICATES, 'credentialName'])
@@ -179,7 +183,7 @@ const policy = {
   loadBalancer: loadBalancer.optional(),
   connectionPool: withRule(connectionPool, warnOfPool).optional(),
   outlierDetection: outlierDetection.optional(),
-  tls: notActedOn('TLS to endpoints; a BackendTLSPolicy is', clientTls),
+  tls: clientTls.optional(),
 };
 
 const portPolicy = withRule(fields({ ...policy, port: portSelector }), ({ port: _, ...settings }, report) =>

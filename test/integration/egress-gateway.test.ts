@@ -1,0 +1,106 @@
+// Istio's egress gateway as it is documented: requests for a host outside of the mesh come in at the gateway in plain text and leave it by TLS, which
+// a DestinationRule asks for. The real `weft proxy --static` process, a real TLS server whose certificate an authority of its own signed.
+import { writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { createServer } from 'node:https';
+import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
+import { expect, jest, test } from '@jest/globals';
+import { Certificates } from '../lab/certificates.js';
+import { freePort } from '../lab/proxy-process.js';
+import { ProxyScope } from '../lab/proxy-scope.js';
+
+jest.setTimeout(60_000);
+const scope = new ProxyScope();
+
+function get(port: number, host: string): Promise<{ status: number; text: string }> {
+  return new Promise((resolve, reject) => {
+    const sent = request({ host: '127.0.0.1', port, path: '/politics', headers: { host } }, (response) => {
+      let text = '';
+      response.on('data', (piece) => {
+        text += piece;
+      });
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+    });
+    sent.on('error', reject);
+    sent.end();
+  });
+}
+
+const rule = (tls: string): string => `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: originate-tls}
+spec: {host: edition.cnn.com, trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: {${tls}}}]}}
+---`;
+
+function manifests(gateway: number, server: number, authority: string): string {
+  return `
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: istio-egressgateway}
+spec:
+  selector: {istio: egressgateway}
+  servers: [{port: {number: ${gateway}, name: http, protocol: HTTP}, hosts: [edition.cnn.com]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: cnn}
+spec:
+  hosts: [edition.cnn.com]
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: https, protocol: HTTPS, targetPort: ${server}}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: through-the-egress-gateway}
+spec:
+  hosts: [edition.cnn.com]
+  gateways: [istio-egressgateway, mesh]
+  http:
+  - match: [{gateways: [mesh], port: 80}]
+    route: [{destination: {host: istio-egressgateway.istio-system.svc.cluster.local, port: {number: 80}}}]
+  - match: [{gateways: [istio-egressgateway], port: ${gateway}}]
+    route: [{destination: {host: edition.cnn.com, port: {number: 443}}}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: cnn-ca}
+stringData: {ca.crt: ${JSON.stringify(authority)}}
+---`;
+}
+
+test('TLS begins at the egress gateway, by the rule’s name and authority; without one that signed for it nothing is sent', async () => {
+  const certificates = new Certificates();
+  scope.closing.push(() => certificates.remove());
+  const authority = certificates.authority('outside');
+  const { cert, key } = certificates.issue(authority, 'DNS:edition.cnn.com');
+  const seen: string[] = [];
+  const outside = createServer({ cert, key }, (asked, response) => {
+    seen.push(`${(asked.socket as TLSSocket & { servername?: string }).servername} ${asked.headers.host} ${asked.url}`);
+    response.end('news');
+  });
+  const server = await scope.listen(outside);
+  const port = await freePort();
+  const file = join(scope.folder, 'egress.yaml');
+  const write = (tls: string): void => writeFileSync(file, manifests(port, server, authority.cert) + rule(tls), { mode: 0o600 });
+  write('mode: SIMPLE, sni: edition.cnn.com, credentialName: cnn-ca');
+  const proxy = await scope.start(file);
+  expect(await get(port, 'edition.cnn.com')).toEqual({ status: 200, text: 'news' });
+  expect(seen).toEqual(['edition.cnn.com edition.cnn.com /politics']);
+  expect((await get(port, 'other.test')).status).toBe(404);
+  let revision = 1;
+  for (const refused of [
+    'mode: SIMPLE, credentialName: cnn-ca, subjectAltNames: [www.cnn.com]',
+    'mode: SIMPLE, credentialName: gone',
+    'mode: SIMPLE, insecureSkipVerify: true',
+    'mode: SIMPLE',
+  ]) {
+    const from = proxy.errors.length;
+    write(refused);
+    await proxy.says(`revision ${++revision} is in force`, from);
+    expect([refused, (await get(port, 'edition.cnn.com')).status]).toEqual([refused, 503]);
+  }
+  expect(seen).toHaveLength(1);
+});
