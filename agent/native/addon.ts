@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { AccessLogAddon } from './access-log.js';
 import type { CaptureAddon } from './capture.js';
 import type { EngineAddon } from './engine.js';
 import type { MessageSocketAddon } from './message-socket.js';
@@ -28,6 +29,8 @@ export function netnsProgram(): string {
   return join(dirname(addonPath()), 'weft-netns');
 }
 
-export function loadAddon(): EngineAddon & CaptureAddon & MessageSocketAddon {
-  return createRequire(import.meta.url)(addonPath()) as EngineAddon & CaptureAddon & MessageSocketAddon;
+export type Addon = EngineAddon & AccessLogAddon & CaptureAddon & MessageSocketAddon;
+
+export function loadAddon(): Addon {
+  return createRequire(import.meta.url)(addonPath()) as Addon;
 }

@@ -241,75 +241,8 @@ export const COMPLETION_REASONS = [
   'FF',
 ] as const;
 
-/**
- * Int32 words at the start of the access log ring. Positions count bytes and wrap at 2^32 (`>>> 0`); the bytes of position p lie at
- * ACCESS_LOG_HEADER_BYTES + p % capacity, where capacity, a power of two, is the rest of the ring. The reader loads Written and stores
- * Read with Atomics.
- */
+/** Of the access log's ring, before its bytes. What is in it: native/src/core/access_log.h. */
 export const ACCESS_LOG_HEADER_BYTES = 64;
-export const enum AccessLogRing {
-  Written = 0,
-  Read = 1,
-  Dropped = 2,
-}
-/**
- * Int32 words of an access log record. "F64": a Float64 that takes two words (not 8-byte aligned in the record: read it with a DataView,
- * little endian). Addresses are 16 bytes, IPv4 as v4-mapped. After the fixed words: the texts in the order of their lengths, latin1 bytes.
- */
-export const ACCESS_LOG_RECORD_WORDS = 42;
-export const enum AccessLogRecord {
-  /** Bytes of the whole record, a multiple of 8. */
-  Size = 0,
-  /** See AccessLogKind. */
-  Kind = 1,
-  /** F64: Unix time in ms of the first byte of the head, or of accept. */
-  StartedMs = 2,
-  LatencyUs = 4,
-  FirstByteUs = 5,
-  Status = 6,
-  Reason = 7,
-  Target = 8,
-  Token = 9,
-  RouteId = 10,
-  ListenerId = 11,
-  Method = 12,
-  Attempts = 13,
-  /** F64: bytes read from downstream. */
-  Received = 14,
-  /** F64: bytes written to downstream. */
-  Sent = 16,
-  ClientAddress = 18,
-  /** Original destination; the listener's own address on gateway listeners. */
-  DestinationAddress = 22,
-  /** "::" when none was reached for. */
-  UpstreamAddress = 26,
-  ClientPort = 30,
-  DestinationPort = 31,
-  UpstreamPort = 32,
-  /** Generation of the tables of the last attempt. */
-  Generation = 33,
-  /** Path with its query. */
-  PathLength = 34,
-  /** Of an opaque connection: the server name of its TLS. */
-  AuthorityLength = 35,
-  UserAgentLength = 36,
-  /** What the client sent, else what the gateway made. */
-  RequestIdLength = 37,
-  GrpcMessageLength = 38,
-  /** As Completion.GrpcStatus. */
-  GrpcStatus = 39,
-  /** Of the client's verified certificate: the first URI among its names (its SPIFFE ID), else the first DNS name, else the subject. */
-  ClientIdentityLength = 40,
-  /** 0x0303: TLS 1.2; 0x0304: 1.3; 0: none that ends here. */
-  TlsVersion = 41,
-}
-export const enum AccessLogKind {
-  /** Fills the ring up to its end: skip it. */
-  Filler = 0,
-  Http1 = 1,
-  Opaque = 2,
-  Http2 = 3,
-}
 
 /** Int32 words of `header`. */
 export const enum Header {

@@ -7,7 +7,8 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { ACCESS_LOG_RECORD_WORDS, type EngineAddon, type EngineLimits } from './engine.js';
+import { type AccessLogAddon, MAX_LINE_BYTES, Missing } from './access-log.js';
+import type { EngineAddon, EngineLimits } from './engine.js';
 import { TEST_LIMITS } from './testing/limits.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
@@ -523,14 +524,24 @@ describe('life', () => {
     expect(head).toMatch(/x-forwarded-for: 10\.9\.9\.9, 127\.0\.0\.1\r\n/i);
     expect(head).toMatch(/x-request-id: [0-9a-f-]{36}\r\n/);
     await untilTrue(() => bench.counter('access_log_records') === 1);
-    const words = new Int32Array(bench.accessLog!.buffer, 64, 40);
-    expect([words[1], words[6], words[7], words[8], words[9], words[11]]).toEqual([1, 200, 0, 0, 7, 4]);
-    const text = Buffer.from(
-      bench.accessLog!.buffer,
-      64 + ACCESS_LOG_RECORD_WORDS * 4,
-      words[34]! + words[35]! + words[36]! + words[37]!,
-    ).toString('latin1');
-    expect(text).toBe(`/a?bup.testprobe${/x-request-id: (\S+)/.exec(head)?.[1]}`);
+    const addon = createRequire(import.meta.url)(ADDON) as AccessLogAddon;
+    const lines = new addon.AccessLogLines(0xff, 12, false);
+    const edges = new Int32Array(32).fill(-1);
+    const out = Buffer.alloc(MAX_LINE_BYTES);
+    const taken = lines.take(bench.accessLog!, edges, out, 0);
+    expect(taken.missing).toBe(Missing.Rule);
+    lines.setRule(taken.id, '"a rule"');
+    const { end } = lines.take(bench.accessLog!, edges, out, taken.end);
+    expect(JSON.parse(out.toString('utf8', 0, end))).toMatchObject({
+      protocol: 'http/1',
+      status: 200,
+      response_flag: '-',
+      route: 'a rule',
+      path: '/a?b',
+      authority: 'up.test',
+      user_agent: 'probe',
+      request_id: /x-request-id: (\S+)/.exec(head)?.[1],
+    });
   });
 
   test('drains: says close to the busy, closes the idle, accepts nobody', async () => {

@@ -1,73 +1,97 @@
-// Access log records, taken out of the workers' rings, and the file that their lines (access-log-lines.ts) go to. On the main thread; a slow
-// disk loses lines (counted), never time.
-import { closeSync, createWriteStream, openSync, type WriteStream } from 'node:fs';
-import { ACCESS_LOG_HEADER_BYTES, AccessLogKind, AccessLogRecord, AccessLogRing } from '../native/engine.js';
+// The access log: takes the workers' records out of their rings, as lines, into the file; tells the formatter the names that it misses. On the main
+// thread. What there is no room for stays in its ring, and is lost where that is full (counted by the engine): traffic never waits.
+import { type AccessLogLines, Missing } from '../native/access-log.js';
+import { AccessLogFile } from './access-log-file.js';
 
-/** Bytes that may wait for the file. */
-const MAX_WAITING_BYTES = 16 * 1_048_576;
+const INTERVAL_MS = 20;
 
-/** Takes every whole record; calls `each` with views of all records and the byte at which it is, which are valid until `each` returns. */
-export function drainRing(ring: Uint8Array, each: (records: DataView, bytes: Buffer, at: number) => void): void {
-  const words = new Int32Array(ring.buffer, ring.byteOffset, ACCESS_LOG_HEADER_BYTES / 4);
-  const capacity = ring.byteLength - ACCESS_LOG_HEADER_BYTES;
-  const records = new DataView(ring.buffer, ring.byteOffset + ACCESS_LOG_HEADER_BYTES, capacity);
-  const bytes = Buffer.from(ring.buffer, ring.byteOffset + ACCESS_LOG_HEADER_BYTES, capacity);
-  const written = Atomics.load(words, AccessLogRing.Written) >>> 0;
-  let read = Atomics.load(words, AccessLogRing.Read) >>> 0;
-  while (read !== written) {
-    const at = read % capacity;
-    if (records.getInt32(at + AccessLogRecord.Kind * 4, true) !== AccessLogKind.Filler) each(records, bytes, at);
-    read = (read + records.getInt32(at + AccessLogRecord.Size * 4, true)) >>> 0;
-    Atomics.store(words, AccessLogRing.Read, read | 0);
-  }
+/** What it needs of the data plane. */
+export interface AccessLogSource {
+  /** Of each worker; null: it has none. */
+  rings(): readonly { readonly accessLog: Uint8Array | null; readonly cells: { readonly edges: Int32Array } }[];
+  /** Of what may have changed with the names of rules. */
+  generation(): object | null;
+  label(id: number): string;
+  /** "shop/catalog rule 0"; null: there is no such rule any more. */
+  rule(id: number): string | null;
 }
 
-/** Where lines go: a file that can be reopened (log rotation), or standard output. */
-export class AccessLogSink {
-  /** Lines lost because the file was slow or broken. */
-  dropped = 0;
-  private stream: WriteStream;
+export class AccessLog {
+  private readonly file: AccessLogFile;
+  private readonly timer: NodeJS.Timeout;
+  private chunk: Buffer | null = null;
+  /** Bytes of it that are lines. */
+  private end = 0;
+  private namesOf: object | null = null;
+  private isClosed = false;
 
-  /** Throws when the file can't be opened for appending. */
+  /** Throws when the file (null: standard output) can't be opened. */
   constructor(
-    private readonly file: string | null,
-    private readonly onError: (error: Error) => void,
+    file: string | null,
+    private readonly lines: AccessLogLines,
+    private readonly source: AccessLogSource,
+    onError: (error: Error) => void,
   ) {
-    this.stream = this.open();
+    this.file = new AccessLogFile(file, () => this.flush(), onError);
+    this.timer = setInterval(() => this.drain(), INTERVAL_MS);
   }
 
-  write(lines: Buffer): void {
-    if (this.stream.destroyed || this.stream.writableLength > MAX_WAITING_BYTES)
-      this.dropped += lines.toString('latin1').split('\n').length - 1;
-    else this.stream.write(lines);
+  /** Lines that the file did not take. */
+  get lost(): number {
+    return this.file.lost;
   }
 
-  /** Keeps the old file when the new one can't be opened. */
   reopen(): void {
-    if (this.file === null) return;
-    const old = this.stream;
-    try {
-      this.stream = this.open();
-      old.end();
-    } catch (error) {
-      this.onError(error as Error);
+    if (!this.isClosed) this.file.reopen();
+  }
+
+  /** With the last lines written. */
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    for (let isAll = false; !isAll; ) {
+      isAll = this.drain();
+      await this.file.idle();
+    }
+    this.isClosed = true;
+    this.file.close();
+  }
+
+  /** False: there was no room for all. */
+  private drain(): boolean {
+    const generation = this.source.generation();
+    if (generation !== this.namesOf) this.lines.forgetRules();
+    this.namesOf = generation;
+    for (const { accessLog, cells } of this.source.rings()) if (accessLog !== null && !this.drainRing(accessLog, cells.edges)) return false;
+    if (this.file.isIdle) this.flush();
+    return true;
+  }
+
+  private drainRing(ring: Uint8Array, edges: Int32Array): boolean {
+    for (;;) {
+      this.chunk ??= this.file.take();
+      if (this.chunk === null) return false;
+      const { end, missing, id } = this.lines.take(ring, edges, this.chunk, this.end);
+      this.end = end;
+      switch (missing) {
+        case Missing.Nothing:
+          return true;
+        case Missing.Room:
+          this.flush();
+          break;
+        case Missing.Label:
+          this.lines.setLabel(id, JSON.stringify(this.source.label(id)));
+          break;
+        case Missing.Rule:
+          this.lines.setRule(id, JSON.stringify(this.source.rule(id)));
+          break;
+      }
     }
   }
 
-  close(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.stream.destroyed) resolve();
-      else this.stream.end(() => resolve());
-    });
-  }
-
-  private open(): WriteStream {
-    const fd = this.file === null ? 1 : openSync(this.file, 'a', 0o640);
-    const stream = createWriteStream('', { fd, autoClose: false });
-    stream.on('error', this.onError);
-    stream.on('close', () => {
-      if (fd !== 1) closeSync(fd);
-    });
-    return stream;
+  private flush(): void {
+    if (this.chunk === null || this.end === 0) return;
+    this.file.give(this.chunk, this.end);
+    this.chunk = null;
+    this.end = 0;
   }
 }

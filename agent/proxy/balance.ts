@@ -192,8 +192,8 @@ export class Balancers {
 
   /** Of what its view is of: grows with each change of it. */
   private versionFor(balancer: number): number {
-    const version = Atomics.load(this.states.version, 0);
-    return this.hasReports && this.asksForLoad(balancer) ? (version + Atomics.load(this.states.version, 1)) | 0 : version;
+    const { version } = this.states;
+    return this.hasReports && this.asksForLoad(balancer) ? (version[0]! + version[1]!) | 0 : version[0]!;
   }
 
   /** Rows in `members`, of all its groups: they lie one behind the other. */

@@ -11,11 +11,11 @@ import { createLog } from '../../api/log.js';
 import { MetricsServer } from '../../api/metrics-server.js';
 import { VERSION } from '../../api/version.js';
 import { DiscoveryClient } from '../discovery/discovery-client.js';
+import type { AccessLogAddon } from '../native/access-log.js';
 import { loadAddon } from '../native/addon.js';
 import { takeNamespaces, watchNamespaces } from '../native/netns.js';
 import { makeRunDirectory } from '../run-directory.js';
-import { AccessLogSink, drainRing } from './access-log.js';
-import { AccessLogLines } from './access-log-lines.js';
+import { AccessLog, type AccessLogSource } from './access-log.js';
 import type { ProxyConfig } from './config.js';
 import { findTraffic, watchTraffic } from './confinement.js';
 import { DataPlane, engineNowUs } from './data-plane.js';
@@ -25,15 +25,13 @@ import { Heir } from './handover/heir.js';
 import { type Estate, HandoverServer } from './handover/predecessor.js';
 import { Predecessors } from './handover/predecessors.js';
 import { Takeover } from './handover/successor.js';
-import { edgeName } from './metrics/report.js';
 import { QuotaClient } from './rate-limit/quota-client.js';
 import { ReadyFile } from './ready-file.js';
+import { TOKEN_EDGE, TOKEN_ROW_BITS } from './resilience/gate.js';
 import { FileWatch, loadManifests } from './static-source.js';
 import { ProxyStatus, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
 import { lowerV8Threads } from './thread-priority.js';
-
-const ACCESS_LOG_INTERVAL_MS = 50;
 
 /** Where what is said between proxies of one run directory is said. */
 const HANDOVER_SOCKET = 'handover.sock';
@@ -48,7 +46,7 @@ const METRICS_RETRY_MS = 100;
 interface Running {
   readonly plane: DataPlane;
   readonly stopSource: () => Promise<void>;
-  readonly stopAccessLog: () => Promise<void>;
+  readonly accessLog: AccessLog | null;
   readonly status: Server;
   readonly metrics: MetricsServer | null;
   readonly handover: HandoverServer;
@@ -141,7 +139,8 @@ async function serve(
 ): Promise<Running> {
   const socket = statusSocket(config);
   const handovers = takeover?.handovers ?? 0;
-  const proxyStatus = new ProxyStatus(plane, addon, handovers, predecessors);
+  const accessLog = startAccessLog(config, addon, plane, log);
+  const proxyStatus = new ProxyStatus(plane, addon, handovers, predecessors, accessLog);
   const estate: Estate = {
     shareSockets: () => plane.listeners.share(),
     ticketKeys: () => plane.listeners.ticketKeys,
@@ -155,7 +154,7 @@ async function serve(
   const running: Running = {
     plane,
     stopSource,
-    stopAccessLog: startAccessLog(config, plane, log),
+    accessLog,
     status: status.server,
     handover,
     predecessors,
@@ -259,40 +258,30 @@ async function startAgentLink(config: ProxyConfig, address: string, plane: DataP
   return () => client.stop();
 }
 
-/** Returns how to stop it, with the last lines written. */
-function startAccessLog(config: ProxyConfig, plane: DataPlane, log: Logger): () => Promise<void> {
+/** Null: there is none. */
+function startAccessLog(config: ProxyConfig, addon: AccessLogAddon, plane: DataPlane, log: Logger): AccessLog | null {
   const { mode, file } = config.accessLog;
-  if (mode === 'off') return () => Promise.resolve();
-  const sink = new AccessLogSink(file, (error) => log.error({ err: error }, `the access log can't be written: ${error.message}`));
+  if (mode === 'off') return null;
   let ruleNames = new Map<number, string>();
   let namesOf: Generation | null = null;
-  const ruleName = (ruleId: number): string | null => {
+  const rule = (id: number): string | null => {
     if (namesOf !== plane.generation) {
       namesOf = plane.generation;
       ruleNames = new Map(namesOf?.routes.map((row) => [row.ruleId, row.route]));
     }
-    return ruleNames.get(ruleId) ?? null;
+    return ruleNames.get(id) ?? null;
   };
-  const names = {
-    edge: (slot: number, row: number) => edgeName(plane.pool.memories[slot]!.cells, plane.labels, row),
-    rule: ruleName,
+  const source: AccessLogSource = {
+    rings: () => plane.pool.memories,
+    generation: () => plane.generation,
+    label: (id) => plane.labels.textOf(id),
+    rule,
   };
-  const lines = new AccessLogLines(names, mode === 'errors', (bytes) => sink.write(bytes));
-  const drain = (): void => {
-    plane.pool.memories.forEach(({ accessLog }, slot) => {
-      if (accessLog !== null) drainRing(accessLog, (records, bytes, at) => lines.add(records, bytes, at, slot));
-    });
-    lines.flush();
-  };
-  const timer = setInterval(drain, ACCESS_LOG_INTERVAL_MS);
-  const reopen = (): void => sink.reopen();
-  process.on('SIGHUP', reopen);
-  return () => {
-    clearInterval(timer);
-    process.off('SIGHUP', reopen);
-    drain();
-    return sink.close();
-  };
+  const lines = new addon.AccessLogLines(TOKEN_EDGE, TOKEN_ROW_BITS, mode === 'errors');
+  const failed = (error: Error): void => log.error({ err: error }, `the access log can't be written: ${error.message}`);
+  const accessLog = new AccessLog(file, lines, source, failed);
+  process.on('SIGHUP', () => accessLog.reopen());
+  return accessLog;
 }
 
 /** After a signal. */
@@ -347,14 +336,14 @@ async function tellUntil(over: AbortSignal, tell: () => Promise<void>): Promise<
   }
 }
 
-async function finish({ plane, stopSource, stopAccessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {
+async function finish({ plane, stopSource, accessLog, status }: Running, drain: Drain, log: Logger): Promise<DrainResult> {
   // Together: an update may be waiting for a worker that can't start, and gives up when the pool drains.
   const [result] = await Promise.all([drain.done, stopSource()]);
   plane.listeners.stopFollowingPods();
   plane.filters.close();
   // What it served to its end counted against its shares.
   await plane.quotas?.stop();
-  await stopAccessLog();
+  await accessLog?.close();
   status.forceShutdown();
   log.info(result, `drained: ${result.ended} connections ended, ${result.cut} were cut`);
   return result;

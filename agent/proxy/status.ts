@@ -40,6 +40,9 @@ import type { TenantReport } from './metrics/tenant-report.js';
 import { BALANCING_NAMES, type ClusterEndpoint } from './tables/clusters.js';
 import type { RouteRow } from './tables/routes.js';
 
+/** Beside the engine's counters: lines of the access log that its file did not take. */
+const LOST_LINES = 'access_log_lost';
+
 export class ProxyStatus {
   private readonly registry = new Registry();
   private readonly counterNames: readonly string[];
@@ -49,6 +52,8 @@ export class ProxyStatus {
     private readonly addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes' | 'describeRequest'>,
     handovers: number,
     private readonly predecessors: Predecessors,
+    /** Null: there is none. */
+    private readonly accessLog: { readonly lost: number } | null,
   ) {
     this.counterNames = addon.counterNames();
     // At the default, 10 ms, an idle proxy takes 1 % of a core for it.
@@ -141,7 +146,9 @@ export class ProxyStatus {
   }
 
   private counters(): ReadonlyMap<string, number> {
-    return new Map(this.counterNames.map((name, slot) => [name, this.predecessors.counted.completedCounter(name, this.sum(slot))]));
+    const { counted } = this.predecessors;
+    const all = new Map(this.counterNames.map((name, slot) => [name, counted.completedCounter(name, this.sum(slot))]));
+    return all.set(LOST_LINES, counted.completedCounter(LOST_LINES, this.accessLog?.lost ?? 0));
   }
 
   private tenants(): TenantReport[] {

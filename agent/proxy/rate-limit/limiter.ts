@@ -80,7 +80,7 @@ export abstract class Limiter {
     for (;;) {
       let free = -1;
       for (let slot = first; slot < end; slot += slotWords) {
-        const found = Atomics.load(words, slot + TAG);
+        const found = words[slot + TAG]!;
         if (found === tag) return slot;
         if (found === 0 && free < 0) free = slot;
       }
@@ -199,7 +199,7 @@ export class TokenBucket extends Limiter {
     const content = Math.max(this.content, interval);
     const now = (nowUs * this.unitsPerUs) | 0;
     for (;;) {
-      const full = Atomics.load(words, slot + STATE);
+      const full = words[slot + STATE]!;
       const used = usedAt(full, now);
       if (used > content - interval) {
         this.remaining = 0;
@@ -261,8 +261,8 @@ export class TokenBucket extends Limiter {
   }
 
   private intervalOf(slot: number): number {
-    const own = Atomics.load(this.words, slot + OWN_INTERVAL);
-    return own !== 0 ? own : Atomics.load(this.words, LimitWord.Interval);
+    const own = this.words[slot + OWN_INTERVAL]!;
+    return own !== 0 ? own : this.words[LimitWord.Interval]!;
   }
 
   private rescale(word: number, before: number, after: number, nowUs: number): void {

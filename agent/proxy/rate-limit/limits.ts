@@ -21,14 +21,12 @@ const US = 1_000_000;
 interface CountedLimit {
   readonly limiter: Limiter;
   readonly keys: readonly KeyPart[];
-  /** 'ratelimit: "NAME";r=' */
-  readonly line: Uint8Array;
+  /** What an answer is told of it, up to the number that remains: the whole of RateLimit-Policy, of all limits of the set, and 'ratelimit: "NAME";r='. */
+  readonly head: Uint8Array;
 }
 
 interface LimitSet extends Pick<LimitSetSpec, 'calls' | 'key'> {
   readonly limits: readonly CountedLimit[];
-  /** The whole of RateLimit-Policy. */
-  readonly policyLine: Uint8Array;
 }
 
 /** Of one generation. */
@@ -49,12 +47,13 @@ export class Limits {
     const made = limiters.map(({ shape, keys, memory, name }) => ({
       limiter: Limiter.of(shape, memory),
       keys,
-      line: Buffer.from(`ratelimit: ${quoted(name)};r=`),
+      line: `ratelimit: ${quoted(name)};r=`,
       item: `${quoted(name)};q=${shape.requests};w=${Math.max(1, Math.round(shape.perMs / 1_000))}`,
     }));
     this.sets = sets.map(({ limiters: indexes, calls, key }: LimitSetSpec) => {
-      const limits = indexes.map((index) => made[index]!);
-      return { limits, calls, key, policyLine: Buffer.from(`ratelimit-policy: ${limits.map(({ item }) => item).join(', ')}\r\n`) };
+      const all = indexes.map((index) => made[index]!);
+      const policy = `ratelimit-policy: ${all.map(({ item }) => item).join(', ')}\r\n`;
+      return { limits: all.map(({ limiter, keys, line }) => ({ limiter, keys, head: Buffer.from(policy + line) })), calls, key };
     });
   }
 }
@@ -78,7 +77,7 @@ export class RateLimits {
    * is counted, and all passes.
    */
   passes(batch: Batch, tables: DecisionTables, d: number, set: number, isFirst: boolean): boolean {
-    const { limits, policyLine } = tables.limits.sets[set]!;
+    const { limits } = tables.limits.sets[set]!;
     this.lines = 0;
     if (limits.length === 0) return true;
     const nowUs = batch.clock[0]!;
@@ -86,7 +85,7 @@ export class RateLimits {
     const closest = isCounted ? this.count(batch, tables, d, limits, nowUs) : this.look(batch, tables, d, limits, nowUs);
     const limit = limits[closest < 0 ? ~closest : closest]!;
     const isRefused = closest < 0 || (isFirst && limit.limiter.remaining === 0 && !isCounted);
-    this.lines = this.write(batch, policyLine, limit, isRefused);
+    this.lines = this.write(batch, limit, isRefused);
     return !isRefused;
   }
 
@@ -146,15 +145,14 @@ export class RateLimits {
   }
 
   /** Its place in `texts`; 0: there is no room. */
-  private write({ header, texts }: Batch, policyLine: Uint8Array, { limiter, line }: CountedLimit, isRefused: boolean): number {
+  private write({ header, texts }: Batch, { limiter, head }: CountedLimit, isRefused: boolean): number {
     const first = header[Header.TextBytes]!;
     // Four numbers of ten digits, with what is between. Half of the room is for paths, without which requests fail.
-    if (first + policyLine.length + line.length + 64 > texts.length / 2) return 0;
+    if (first + head.length + 64 > texts.length / 2) return 0;
     const seconds = Math.ceil(limiter.waitUs / US);
     const wait = isRefused && seconds < 1 ? 1 : seconds;
-    let at = put(texts, first, policyLine);
-    at = put(texts, at, line);
-    at = putNumber(texts, at, limiter.remaining);
+    texts.set(head, first);
+    let at = putNumber(texts, first + head.length, limiter.remaining);
     at = put(texts, at, RESET);
     at = putNumber(texts, at, wait);
     at = put(texts, at, LINE_END);
@@ -173,13 +171,14 @@ function put(texts: Uint8Array, at: number, bytes: Uint8Array): number {
   return at + bytes.length;
 }
 
-/** Whole, not negative. */
+/** Whole, not negative; at most what 31 bits hold. */
 function putNumber(texts: Uint8Array, at: number, value: number): number {
+  let rest = Math.min(value, 0x7fff_ffff) | 0;
   let digits = 1;
-  for (let bound = 10; value >= bound; bound *= 10) digits++;
-  for (let i = digits - 1, rest = value; i >= 0; i--) {
-    const next = Math.floor(rest / 10);
-    texts[at + i] = DIGIT_0 + (rest - next * 10);
+  for (let bound = 10; rest >= bound; bound *= 10) digits++;
+  for (let i = at + digits - 1; i >= at; i--) {
+    const next = (rest / 10) | 0;
+    texts[i] = DIGIT_0 + rest - next * 10;
     rest = next;
   }
   return at + digits;

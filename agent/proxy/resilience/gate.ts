@@ -86,7 +86,7 @@ export class Gate {
   admits(row: number, rank: number, random: number): boolean {
     const at = row * ROW_WORDS;
     const { rows } = this;
-    const active = Atomics.load(rows, at + ACTIVE);
+    const active = rows[at + ACTIVE]!;
     if (active >= rows[at + Row.MaxRequests]!) {
       Atomics.add(rows, at + Row.RefusedRequests, 1);
       return false;
@@ -105,14 +105,14 @@ export class Gate {
   mayRetry(row: number): boolean {
     const at = row * ROW_WORDS;
     const { rows } = this;
-    const retrying = Atomics.load(rows, at + RETRYING);
+    const retrying = rows[at + RETRYING]!;
     if (retrying >= rows[at + Row.MaxRetries]!) return false;
     const ofActive = rows[at + Row.BudgetActive]!;
     if (ofActive >= 0) {
-      const most = Math.max(rows[at + Row.BudgetMinActive]!, (Atomics.load(rows, at + ACTIVE) * ofActive) / WHOLE);
+      const most = Math.max(rows[at + Row.BudgetMinActive]!, (rows[at + ACTIVE]! * ofActive) / WHOLE);
       if (retrying >= most) return false;
     }
-    return rows[at + DEPOSIT]! < 0 || Atomics.load(rows, at + TOKENS) >= RETRY;
+    return rows[at + DEPOSIT]! < 0 || rows[at + TOKENS]! >= RETRY;
   }
 
   /** As mayRetry(), of one that is about to be made; false: it is answered 503, and counted. */
@@ -133,7 +133,7 @@ export class Gate {
 
   /** An endpoint that is to be tried by one request; -1: none. */
   trial(row: number): number {
-    return Atomics.load(this.rows, row * ROW_WORDS + TRIAL);
+    return this.rows[row * ROW_WORDS + TRIAL]!;
   }
 
   /** This request is the one. */

@@ -1,5 +1,5 @@
 // The ring of access log records: this worker writes, one reader on any thread takes them out. Full: the record is dropped and counted,
-// traffic never waits for the log. Layout shared with AccessLogRing and AccessLogRecord of agent/native/engine.ts.
+// traffic never waits for the log. The reader is in access_log_reader.h; TypeScript knows nothing of what is in it.
 //
 // Bytes 0..63: uint32 words written, read, dropped (positions count bytes and wrap at 2^32; the writer publishes `written` with release,
 // the reader `read`). From byte 64: a power of two of bytes. A record never wraps: kind 0 is filler up to the end.
@@ -12,8 +12,8 @@ namespace weft {
 
 inline constexpr uint32_t kAccessLogHeaderBytes = 64;
 
-// Addresses are IPv6, IPv4 as v4-mapped. Text follows: path (with its query), authority, user agent, request id, grpc-message, client
-// identity; padded to 8 bytes.
+// Addresses are IPv6, IPv4 as v4-mapped. Text follows: path (with its query), authority (opaque: the server name), user agent, request id,
+// grpc-message, client identity (its certificate's first URI, else DNS name, else subject); padded to 8 bytes. `started_ms`: Unix time.
 struct AccessLogTexts {
   std::string_view path;
   std::string_view authority;

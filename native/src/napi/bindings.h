@@ -4,6 +4,7 @@
 
 namespace weft {
 
+void register_access_log(Napi::Env env, Napi::Object exports);
 void register_engine(Napi::Env env, Napi::Object exports);
 void register_capture(Napi::Env env, Napi::Object exports);
 void register_message_socket(Napi::Env env, Napi::Object exports);
