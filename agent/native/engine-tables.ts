@@ -239,6 +239,10 @@ export interface RetrySpec {
   readonly reset: boolean;
   /** 429 with x-envoy-ratelimited; without it such an answer is always taken. */
   readonly rateLimited: boolean;
+  /** Lower case: answers that have one of them are not taken, whatever their status. */
+  readonly headers: readonly string[];
+  /** So are those that have one that the request names in x-envoy-retriable-header-names; that of clients of an edge is not looked at. */
+  readonly requestNamesHeaders: boolean;
   /** Also methods that are not idempotent. */
   readonly anyMethod: boolean;
   /** A Retry-After in seconds is waited for, up to a minute. grpc-retry-pushback-ms always is. */

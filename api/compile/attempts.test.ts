@@ -13,15 +13,25 @@ test('retries of a policy: Istio’s conditions where none are named, and only w
       rateLimited: false,
       anyMethod: false,
       heedsRetryAfter: false,
+      headers: [],
+      requestNamesHeaders: false,
       repeatsEndpoints: false,
       remoteLocalities: undefined,
       backoffMs: 25,
     },
     attemptTimeoutMs: 0,
   });
-  const all = { attempts: 1, perTryTimeout: '1s', on: ['reset'], backoff: '100ms', retryAfter: true, anyMethod: true };
+  const all = {
+    attempts: 1,
+    perTryTimeout: '1s',
+    on: ['reset'],
+    backoff: '100ms',
+    retryAfter: true,
+    anyMethod: true,
+    retriableHeaders: ['X-Busy'],
+  };
   expect(retriesOfPolicy(all)).toMatchObject({
-    retry: { attempts: 1, statuses: [], reset: true, anyMethod: true, heedsRetryAfter: true, backoffMs: 100 },
+    retry: { attempts: 1, statuses: [], reset: true, anyMethod: true, heedsRetryAfter: true, backoffMs: 100, headers: ['x-busy'] },
     attemptTimeoutMs: 1_000,
   });
 });

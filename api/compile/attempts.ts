@@ -12,13 +12,14 @@ const DEFAULT_BACKOFF_MS = 25;
 const DEFAULT_MAX_PARTS = 100_000;
 
 export function retriesOfPolicy(retries: NonNullable<Spec['retries']>): ServiceRetries {
-  const { attempts, perTryTimeout, on = DEFAULT_RETRY_ON, backoff, retryAfter = false, anyMethod = false } = retries;
+  const { attempts, perTryTimeout, on = DEFAULT_RETRY_ON, backoff, retryAfter = false, anyMethod = false, retriableHeaders = [] } = retries;
   return {
     retry: {
       attempts,
       ...retryConditions(on),
       anyMethod,
       heedsRetryAfter: retryAfter,
+      headers: retriableHeaders.map((name) => name.toLowerCase()),
       repeatsEndpoints: false,
       remoteLocalities: undefined,
       backoffMs: backoff === undefined ? DEFAULT_BACKOFF_MS : (durationMs(backoff) ?? 0),

@@ -181,6 +181,8 @@ function compileRetry(retry: Rule['retry']): Retry | undefined {
     rateLimited: false,
     anyMethod: true,
     heedsRetryAfter: false,
+    headers: [],
+    requestNamesHeaders: false,
     repeatsEndpoints: false,
     remoteLocalities: undefined,
     backoffMs: Math.min(timeoutMs(retry.backoff), MAX_BACKOFF_MS),

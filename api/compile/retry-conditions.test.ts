@@ -2,7 +2,15 @@ import { expect, test } from '@jest/globals';
 import { RETRY_CONDITIONS } from '../resources/retry-condition.js';
 import { retryConditions } from './retry-conditions.js';
 
-const NONE = { statuses: [], grpcStatuses: [], connectFailure: false, refused: false, reset: false, rateLimited: false };
+const NONE = {
+  statuses: [],
+  grpcStatuses: [],
+  connectFailure: false,
+  refused: false,
+  reset: false,
+  rateLimited: false,
+  requestNamesHeaders: false,
+};
 const ENDS = { connectFailure: true, refused: true, reset: true };
 
 test('every condition is for the ends that Envoy names so', () => {
@@ -16,7 +24,7 @@ test('every condition is for the ends that Envoy names so', () => {
     'envoy-ratelimited': { rateLimited: true },
     'retriable-4xx': { statuses: [409] },
     'retriable-status-codes': {},
-    'retriable-headers': {},
+    'retriable-headers': { requestNamesHeaders: true },
     'http3-post-connect-failure': {},
     cancelled: { grpcStatuses: [1] },
     'deadline-exceeded': { grpcStatuses: [4] },

@@ -2,7 +2,7 @@
 import type { Retry } from '../gen/mesh/v1/model.js';
 import { isStatusCode, type RetryCondition } from '../resources/retry-condition.js';
 
-type Conditions = Pick<Retry, 'statuses' | 'grpcStatuses' | 'connectFailure' | 'refused' | 'reset' | 'rateLimited'>;
+type Conditions = Pick<Retry, 'statuses' | 'grpcStatuses' | 'connectFailure' | 'refused' | 'reset' | 'rateLimited' | 'requestNamesHeaders'>;
 
 const SERVER_ERRORS = Array.from({ length: 100 }, (_, index) => 500 + index);
 const ANY_END = { connectFailure: true, refused: true, reset: true };
@@ -16,9 +16,9 @@ const CONDITIONS: Readonly<Record<RetryCondition, Partial<Conditions>>> = {
   'refused-stream': { refused: true },
   'retriable-4xx': { statuses: [409] },
   'envoy-ratelimited': { rateLimited: true },
-  // The codes stand beside it; headers nobody can name; HTTP/3 is not spoken.
+  'retriable-headers': { requestNamesHeaders: true },
+  // The codes stand beside it; HTTP/3 is not spoken.
   'retriable-status-codes': {},
-  'retriable-headers': {},
   'http3-post-connect-failure': {},
   cancelled: { grpcStatuses: [1] },
   'deadline-exceeded': { grpcStatuses: [4] },
@@ -45,5 +45,6 @@ export function retryConditions(names: readonly string[]): Conditions {
     refused: found.some(({ refused }) => refused),
     reset: found.some(({ reset }) => reset),
     rateLimited: found.some(({ rateLimited }) => rateLimited),
+    requestNamesHeaders: found.some(({ requestNamesHeaders }) => requestNamesHeaders),
   };
 }

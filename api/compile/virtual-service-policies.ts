@@ -40,6 +40,7 @@ export function compileRetry(retries: HttpEntry['retries']): Retry | undefined {
     ...retryConditions(retries.retryOn ? retries.retryOn.split(',').map((condition) => condition.trim()) : DEFAULT_RETRY_ON),
     anyMethod: true,
     heedsRetryAfter: false,
+    headers: [],
     repeatsEndpoints: retries.retryIgnorePreviousHosts === false,
     remoteLocalities: retries.retryRemoteLocalities,
     backoffMs: retries.backoff === undefined ? DEFAULT_BACKOFF_MS : limitMs(retries.backoff),

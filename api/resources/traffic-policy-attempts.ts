@@ -3,10 +3,11 @@
 import { z } from 'zod';
 import { checkRetryCondition } from './retry-condition.js';
 import { describe, fields, isUnchecked, type Report, text, textOf, type Unchecked, wholeNumber, withRule } from './schema.js';
-import { duration, durationMs } from './syntax.js';
+import { duration, durationMs, headerName } from './syntax.js';
 
 const MAX_BACKOFF_MS = 60_000;
 const MAX_AFTER_MS = 60_000;
+const MAX_HEADERS = 16;
 
 export const retries = withRule(
   fields({
@@ -16,6 +17,7 @@ export const retries = withRule(
     backoff: duration.optional(),
     retryAfter: z.boolean().optional(),
     anyMethod: z.boolean().optional(),
+    retriableHeaders: z.array(headerName).min(1).max(MAX_HEADERS).optional(),
   }),
   (value, report) => {
     const conditions: unknown = value.on;

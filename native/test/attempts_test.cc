@@ -43,6 +43,25 @@ TEST("attempts: an answer that the conditions name is not taken as long as anoth
   CHECK_EQ(told(&other, kGet, [](Peer1* first) { first->send(answer(500)); }), "500");
 }
 
+TEST("attempts: an answer with a header that the route names, or the request, is not taken") {
+  const auto ask = [&](const RetrySpec& spec, const std::string& request, const std::string& lines) {
+    AttemptsBench attempts(spec);
+    fcntl(attempts.second_listener, F_SETFL, O_NONBLOCK);
+    return told(&attempts, request, [&](Peer1* first) { first->send(answer(201, lines)); });
+  };
+  const RetrySpec named = retry_on([](RetrySpec* spec) { spec->headers = {"x-busy"}; });
+  CHECK_EQ(ask(named, kGet, "X-Busy: 1\r\n"), "200");
+  CHECK_EQ(ask(named, kGet, "X-Busy:\r\n"), "200");
+  CHECK_EQ(ask(named, kGet, "X-Other: 1\r\n"), "201");
+  CHECK_EQ(ask(named, kGet, "X-Busy: 1\r\nX-Envoy-Overloaded: true\r\n"), "201");
+  const RetrySpec by_request = retry_on([](RetrySpec* spec) { spec->request_names_headers = true; });
+  const std::string names = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Envoy-Retriable-Header-Names: x-a, X-Busy ,,\r\n\r\n";
+  CHECK_EQ(ask(by_request, names, "X-Busy: 1\r\n"), "200");
+  CHECK_EQ(ask(by_request, names, "X-Other: 1\r\n"), "201");
+  CHECK_EQ(ask(by_request, kGet, "X-Busy: 1\r\n"), "201");
+  CHECK_EQ(ask(named, names, "X-A: 1\r\n"), "201");
+}
+
 TEST("attempts: a request that must not run twice has no other attempt unless the route asks for it") {
   for (const bool any_method : {false, true}) {
     AttemptsBench attempts(retry_on([&](RetrySpec* spec) {

@@ -27,6 +27,17 @@ TEST("retry conditions: the statuses that are named are declined, of HTTP and of
   CHECK(!retry.declines(answer(200, 2)) && !retry.declines(answer(200, 16)));
 }
 
+TEST("retry conditions: a header that is named is declined with any status, but not of an upstream that wants to be left alone") {
+  RetrySpec spec;
+  spec.headers = {"x-busy"};
+  const RetryConditions retry(spec);
+  AnswerSigns busy = answer(200);
+  busy.retriable_header = true;
+  CHECK(retry.may_decline(200, false) && retry.declines(busy) && !retry.declines(answer(200)));
+  busy.overloaded = true;
+  CHECK(!retry.declines(busy));
+}
+
 TEST("retry conditions: an upstream that is overloaded or limits rates is left alone, unless the latter is asked for") {
   RetrySpec spec;
   spec.statuses = {503, 429};

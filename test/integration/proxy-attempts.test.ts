@@ -57,22 +57,28 @@ interface Running {
   readonly log: string;
 }
 
-async function start(endpoints: readonly number[], policy: string, appProtocol?: string): Promise<Running> {
+async function start(endpoints: readonly number[], policy: string, appProtocol?: string, ...flags: string[]): Promise<Running> {
   const port = await freePort();
   const file = join(scope.folder, 'mesh.yaml');
   const log = join(scope.folder, 'access.log');
   writeFileSync(file, manifests(port, endpoints, policy, appProtocol));
-  const proxy = await scope.start(file, '--access-log', 'all', '--access-log-file', log);
+  const proxy = await scope.start(file, '--access-log', 'all', '--access-log-file', log, ...flags);
   return { port, proxy, log };
 }
 
 /** Status and text; status 0: it broke. */
 function send(
   port: number,
-  { method = 'GET', body = '', abortAfterMs = 0, agent }: { method?: string; body?: string; abortAfterMs?: number; agent?: Agent } = {},
+  {
+    method = 'GET',
+    body = '',
+    abortAfterMs = 0,
+    agent,
+    headers = {},
+  }: { method?: string; body?: string; abortAfterMs?: number; agent?: Agent; headers?: Record<string, string> } = {},
 ) {
   return new Promise<{ status: number; text: string }>((resolve) => {
-    const sent = request({ port, host: '127.0.0.1', method, path: '/', ...(agent !== undefined && { agent }) }, (response) => {
+    const sent = request({ port, host: '127.0.0.1', method, path: '/', headers, ...(agent !== undefined && { agent }) }, (response) => {
       let text = '';
       response.on('data', (chunk: Buffer) => {
         text += chunk.toString();
@@ -102,6 +108,24 @@ test('a service’s retries save what another endpoint can answer, of requests t
   const posts = await Promise.all(Array.from({ length: 40 }, () => send(port, { method: 'POST', body: 'x' })));
   expect(new Set(posts.map(({ status }) => status))).toEqual(new Set([200, 503]));
   await isSettled(proxy);
+}, 60_000);
+
+test('an answer with a header that the policy names is not taken; nor with one that the request names, if it isn’t anybody’s', async () => {
+  const marked: Handler = (_, response) => void response.writeHead(200, { 'x-busy': '1' }).end('marked');
+  const named = await start(await backends(marked, ok), '  retries: {attempts: 1, on: [refused-stream], retriableHeaders: [X-Busy]}');
+  const answers = await Promise.all(Array.from({ length: 20 }, () => send(named.port)));
+  expect(new Set(answers.map(({ text }) => text))).toEqual(new Set(['ok']));
+  await named.proxy.kill();
+  const texts = async (...flags: string[]): Promise<Set<string>> => {
+    const { port, proxy } = await start(await backends(marked, ok), '  retries: {attempts: 1, on: [retriable-headers]}', 'http', ...flags);
+    const headers = { 'x-envoy-retriable-header-names': 'x-other, X-Busy' };
+    const found = await Promise.all(Array.from({ length: 20 }, () => send(port, { headers })));
+    await proxy.kill();
+    return new Set(found.map(({ text }) => text));
+  };
+  expect(await texts('--trusted-hops', '1')).toEqual(new Set(['ok']));
+  // At the edge clients don't say what is asked for again.
+  expect(await texts()).toEqual(new Set(['ok', 'marked']));
 }, 60_000);
 
 test('of two answers that nobody takes the last one is the client’s, and the log says URX', async () => {

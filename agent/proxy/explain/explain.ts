@@ -345,6 +345,8 @@ class Explanation {
       retry.refused ? 'a refused stream' : '',
       retry.reset ? 'no answer' : '',
       retry.rateLimited ? 'x-envoy-ratelimited' : '',
+      retry.headers.length > 0 ? `a header ${retry.headers.join(' or ')}` : '',
+      retry.requestNamesHeaders ? 'a header that x-envoy-retriable-header-names names' : '',
     ].filter((part) => part !== '');
     const methods = retry.anyMethod ? '' : ', if the method is idempotent';
     const backoff = retry.backoffMs > 0 ? `, after ${retry.backoffMs} ms and then longer` : '';

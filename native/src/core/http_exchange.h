@@ -142,6 +142,8 @@ class HttpExchange final : public Exchange,
   void mirror_whole_request();
   void drop_mirrors();
   bool declines_answer(const ResponseForm& response);
+  bool has_retriable_header(const ResponseForm& response, const class RetryConditions& conditions);
+  std::string_view retriable_names();
   void read_load(const ResponseForm& response);
   void read_load(const http2::HeaderBlock& trailers);
   void read_load(std::string_view trailer_lines);

@@ -1,4 +1,5 @@
 // How attempts end without an answer that is taken, and what comes next: the same again, another one, or the end.
+#include "core/http1/ascii.h"
 #include "core/http_exchange.h"
 #include "core/reactor.h"
 
@@ -11,6 +12,8 @@ constexpr int32_t kMaxAttempts = 16;
 constexpr uint8_t kMaxRefusals = 3;
 // Whom an answer would have wait longer is given that answer.
 constexpr int64_t kMaxAskedMs = 60'000;
+// Of those that a request names.
+constexpr size_t kMaxNamedHeaders = 16;
 
 AttemptFailure failure_of(AttemptEnd end) {
   switch (end) {
@@ -106,11 +109,37 @@ void HttpExchange::rest_before_next(uint64_t ms) {
   set_timer();
 }
 
+bool HttpExchange::has_retriable_header(const ResponseForm& response, const RetryConditions& conditions) {
+  for (const std::string& name : conditions.headers()) {
+    if (response.has(name)) return true;
+  }
+  // At the edge clients may say anything: they'd have every answer asked for again.
+  const bool heeds_client = conditions.request_names_headers() && connection_->origin().listener.forwarding.trusted_hops != 0;
+  std::string_view names = heeds_client ? retriable_names() : std::string_view();
+  std::string name;
+  for (size_t looked_at = 0; !names.empty() && looked_at < kMaxNamedHeaders; looked_at++) {
+    const size_t comma = names.find(',');
+    name.clear();
+    for (const char each : names.substr(0, comma))
+      if (each != ' ' && each != '\t') name.push_back(http1::lower(each));
+    names.remove_prefix(comma == std::string_view::npos ? names.size() : comma + 1);
+    if (!name.empty() && response.has(name)) return true;
+  }
+  return false;
+}
+
+// Of the request as it is sent; empty: it names none.
+std::string_view HttpExchange::retriable_names() {
+  if (http2 != nullptr) return sent_http2().block.value_of(kRetriableHeaderNames);
+  return parse_kept_head().value_of(kRetriableHeaderNames, sent_head().data());
+}
+
 bool HttpExchange::declines_answer(const ResponseForm& response) {
   const RetryConditions* conditions = tables->retry(decision.retry);
   if (conditions == nullptr || !replayable || !conditions->may_decline(response.status(), grpc != GrpcForm::None)) return false;
   if (!is_idempotent() && !conditions->any_method()) return false;
-  const AnswerSigns signs = signs_of(response);
+  AnswerSigns signs = signs_of(response);
+  signs.retriable_header = conditions->looks_at_headers() && has_retriable_header(response, *conditions);
   if (!conditions->declines(signs)) return false;
   failure = {signs.status, Reason::None, signs.grpc_status};
   if (has_two_attempts()) return leave_to_other(), true;

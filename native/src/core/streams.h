@@ -39,6 +39,9 @@ struct ResponseForm {
   std::string_view grpc_type_line;
 
   int status() const { return head != nullptr ? head->status : summary->status; }
+  bool has(std::string_view lower_name) const {
+    return block != nullptr ? block->find(lower_name) != nullptr : head->find(lower_name, base) != nullptr;
+  }
   // Of the first field with that name; empty: there is none.
   std::string_view value_of(std::string_view lower_name) const {
     return block != nullptr ? block->value_of(lower_name) : head->value_of(lower_name, base);

@@ -174,6 +174,8 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     retry.rate_limited = flag(item, "rateLimited");
     retry.any_method = flag(item, "anyMethod");
     retry.heeds_retry_after = flag(item, "heedsRetryAfter");
+    retry.headers = texts(item, "headers");
+    retry.request_names_headers = flag(item, "requestNamesHeaders");
     retry.backoff_ms = static_cast<uint32_t>(integer(item, "backoffMs", 0, INT32_MAX));
     spec.retries.push_back(std::move(retry));
   });

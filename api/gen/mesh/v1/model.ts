@@ -861,7 +861,13 @@ export interface Retry {
    * True: from the second repetition on they are in localities that the request hasn't been in; false: in the first one's; absent: in the
    * nearest that has an endpoint the request hasn't been at.
    */
-  remoteLocalities?: boolean | undefined;
+  remoteLocalities?:
+    | boolean
+    | undefined;
+  /** Lower case; answers that have one of them are not taken. */
+  headers: string[];
+  /** Clients name more of them in x-envoy-retriable-header-names; not those of a gateway at the edge. */
+  requestNamesHeaders: boolean;
 }
 
 export interface Fault {
@@ -6977,6 +6983,8 @@ function createBaseRetry(): Retry {
     heedsRetryAfter: false,
     repeatsEndpoints: false,
     remoteLocalities: undefined,
+    headers: [],
+    requestNamesHeaders: false,
   };
 }
 
@@ -7025,6 +7033,12 @@ export const Retry: MessageFns<Retry> = {
     }
     if (message.remoteLocalities !== undefined) {
       writer.uint32(96).bool(message.remoteLocalities);
+    }
+    for (const v of message.headers) {
+      writer.uint32(106).string(v!);
+    }
+    if (message.requestNamesHeaders !== false) {
+      writer.uint32(112).bool(message.requestNamesHeaders);
     }
     return writer;
   },
@@ -7158,6 +7172,22 @@ export const Retry: MessageFns<Retry> = {
             message.remoteLocalities = reader.bool();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.headers.push(reader.string());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.requestNamesHeaders = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -7187,6 +7217,8 @@ export const Retry: MessageFns<Retry> = {
     message.heedsRetryAfter = object.heedsRetryAfter ?? false;
     message.repeatsEndpoints = object.repeatsEndpoints ?? false;
     message.remoteLocalities = object.remoteLocalities ?? undefined;
+    message.headers = object.headers?.map((e) => e) || [];
+    message.requestNamesHeaders = object.requestNamesHeaders ?? false;
     return message;
   },
 };

@@ -369,11 +369,16 @@ ParseResult within_limits(Parse parse, ClassifyFunction classify, const uint8_t*
 
 }  // namespace
 
-std::string_view FieldBlock::value_of(std::string_view lower_name, const uint8_t* base) const {
+const Field* FieldBlock::find(std::string_view lower_name, const uint8_t* base) const {
   for (size_t i = 0; i < field_count; i++) {
-    if (equals_lower(fields[i].name(base), lower_name)) return fields[i].value.in(base);
+    if (equals_lower(fields[i].name(base), lower_name)) return &fields[i];
   }
-  return {};
+  return nullptr;
+}
+
+std::string_view FieldBlock::value_of(std::string_view lower_name, const uint8_t* base) const {
+  const Field* field = find(lower_name, base);
+  return field != nullptr ? field->value.in(base) : std::string_view();
 }
 
 ParseResult parse_request_head(ClassifyFunction classify, const uint8_t* data, size_t size, const HeadLimits& limits, RequestHead* head) {

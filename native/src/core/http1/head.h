@@ -163,6 +163,7 @@ struct FieldBlock {
   /// Of that; empty if there is none.
   Span value_of(KnownHeader header) const { return has(header) ? find(header)->value : Span{}; }
   /// The same by any name, in lower case.
+  const Field* find(std::string_view lower_name, const uint8_t* base) const;
   std::string_view value_of(std::string_view lower_name, const uint8_t* base) const;
   /// Behind the CRLF of field `index`.
   uint32_t line_end(size_t index) const { return index + 1 < field_count ? fields[index + 1].name_offset : fields_end; }

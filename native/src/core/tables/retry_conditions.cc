@@ -30,6 +30,7 @@ RetryConditions::RetryConditions(const RetrySpec& spec) : spec_(spec) {
 bool RetryConditions::declines(const AnswerSigns& signs) const {
   if (signs.overloaded) return false;
   if (signs.rate_limited) return spec_.rate_limited;
+  if (signs.retriable_header) return true;
   if (signs.grpc_status >= 0 && (grpc_statuses_ >> signs.grpc_status & 1) != 0) return true;
   return std::find(spec_.statuses.begin(), spec_.statuses.end(), signs.status) != spec_.statuses.end();
 }

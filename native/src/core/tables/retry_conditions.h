@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct RetrySpec {
   bool any_method = false;
   /// A Retry-After in seconds is waited for.
   bool heeds_retry_after = false;
+  /// Lower case: an answer that has one is not taken, whatever its status.
+  std::vector<std::string> headers;
+  /// Nor one that has a field which the request names (kRetriableHeaderNames).
+  bool request_names_headers = false;
   /// Before the next attempt, doubled each time up to ten times as much, and a part of that by chance.
   uint32_t backoff_ms = 0;
 };
@@ -38,17 +43,27 @@ struct AnswerSigns {
   int grpc_status = -1;
   bool rate_limited = false;
   bool overloaded = false;
+  /// It has a field by which answers are not taken.
+  bool retriable_header = false;
   std::string_view retry_after;
   /// grpc-retry-pushback-ms.
   std::string_view pushback;
 };
+
+/// Of requests: names of fields, separated by commas.
+inline constexpr std::string_view kRetriableHeaderNames = "x-envoy-retriable-header-names";
 
 class RetryConditions {
  public:
   explicit RetryConditions(const RetrySpec& spec);
 
   /// Whether an answer of that status can be one that is not taken: only then its other signs are looked for.
-  bool may_decline(int status, bool is_grpc) const { return has_status(status) || (is_grpc && status == 200 && grpc_statuses_ != 0); }
+  bool may_decline(int status, bool is_grpc) const {
+    return looks_at_headers() || has_status(status) || (is_grpc && status == 200 && grpc_statuses_ != 0);
+  }
+  bool looks_at_headers() const { return spec_.request_names_headers || !spec_.headers.empty(); }
+  bool request_names_headers() const { return spec_.request_names_headers; }
+  const std::vector<std::string>& headers() const { return spec_.headers; }
   bool declines(const AnswerSigns& signs) const;
   bool connect_failure() const { return spec_.connect_failure; }
   bool refused() const { return spec_.refused; }
