@@ -94,12 +94,16 @@ export const enum DescriptorFlag {
   HeldAnswer = 4096,
   /** A call of ours: PreviousToken is its number (Engine.call). */
   Call = 8192,
+  /** Its body is held, whole: deferredBody() reads it. Of a held answer: that one's. */
+  BodyHeld = 16384,
+  /** It was longer than Decision.BodyBytes: it isn't. */
+  BodyTooLong = 32768,
 }
 /** Ids of Descriptor.Method: the index. */
 export const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'CONNECT', 'TRACE'] as const;
 
 /** Words of the decision for the descriptor at the same position. All must be written, each time. */
-export const DECISION_WORDS = 21;
+export const DECISION_WORDS = 22;
 export const enum Decision {
   /** ≥ 0: an EndpointSpec.id. -1: the connection's original destination. DEFERRED. ≤ -100: answer locally with status -value (opaque: reset). */
   Target = 0,
@@ -140,6 +144,8 @@ export const enum Decision {
   /** The final answer's head, where an upstream gives one, is held for another decision (DescriptorFlag.HeldAnswer); TypeScript's own numbers. -1: it is not. */
   AnswerFilters = 19,
   AnswerService = 20,
+  /** Of the body to hold, at most: the request's (COLLECT), or with its head the answer's; 0: none. */
+  BodyBytes = 21,
 }
 /**
  * Decision.Target: not yet. The request waits, outside the batch, until its token is written to Engine.answered; then it is a descriptor
@@ -149,6 +155,11 @@ export const enum Decision {
  * 2^31, tells the uses of the place apart.
  */
 export const DEFERRED = -2;
+/**
+ * Decision.Target: not yet. The request comes again with its body (DescriptorFlag.BodyHeld), or, if that is longer than Decision.BodyBytes, with what came
+ * so far (BodyTooLong). Who expects a 100 (Continue) is told so. If it ends before that it is a completion with this target.
+ */
+export const COLLECT = -3;
 export const DEFERRED_PLACE_BITS = 16;
 
 export const enum DecisionFlag {

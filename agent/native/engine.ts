@@ -208,6 +208,10 @@ export interface Engine {
    * What belongs to one hop can't be changed. `reroutes`: rules match the request as it is now. Returns what is wrong: nothing was changed then.
    */
   changeDeferred(token: number, changes: string, reroutes: boolean): string | null;
+  /** The body that is held of it, or of its held answer, without framing, bytes as characters. null: none is. */
+  deferredBody(token: number): string | null;
+  /** In place of that body; the head says its length. HTTP/1's trailers of a request are dropped. Returns what is wrong: nothing was changed then. */
+  replaceBody(token: number, body: Buffer): string | null;
   /** What a local decision without a LocalReply says: header lines as above, a body, and what a gRPC client is told (-1: by the status). */
   replyDeferred(token: number, lines: string, body: Buffer, grpcStatus: number): string | null;
   /** Adds to its answer, whoever gives it: lines "+name: value", each with LF. Returns what is wrong, as changeDeferred(). */

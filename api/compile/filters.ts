@@ -31,7 +31,7 @@ export function compileFilter(
     failOpen: spec.failurePolicy === 'FailOpen',
     timeoutMs: durationMs(spec.timeout) ?? 0,
     memoryMib: spec.memoryMiB,
-    maxBodyBytes: spec.maxBodyBytes ?? 0,
+    maxBodyBytes: spec.body?.maxBytes ?? 0,
     parents: parentsOf(filter, index, report),
   };
 }

@@ -6,6 +6,8 @@ import { failed, type Hook, type Outcome, readOutcome } from './outcome.js';
 
 /** Open at once. */
 const MAX_OPEN = 1_024;
+/** A character takes six bytes of JSON at its worst, and a message has MAX_CALLS_BYTES. */
+const MAX_UNSENT_BODIES = 1024 * 1024;
 /** Sent and not yet read by the process. */
 const MAX_UNREAD_BYTES = 8 * 1024 * 1024;
 
@@ -13,6 +15,7 @@ export interface Call {
   readonly hook: Hook;
   /** As Engine.deferredHead() gives them. */
   readonly head: string;
+  /** A character a byte. */
   readonly body: string | null;
   /** Who asks for what: JSON of [workload, destination, port]. */
   readonly meta: string;
@@ -34,6 +37,8 @@ export class FilterChannel {
   /** In the order of their time. */
   private readonly open = new Map<number, Open>();
   private unsent: unknown[] = [];
+  /** Characters of bodies in it. */
+  private unsentBodies = 0;
   private next = 0;
   private timer: NodeJS.Timeout | null = null;
   private heardMs = 0;
@@ -69,6 +74,8 @@ export class FilterChannel {
     const now = this.now();
     this.open.set(id, { hook, sentMs: now, dueMs: now + this.timeoutMs, done });
     if (this.unsent.push([id, hook, head, body, meta, answer]) === 1) queueMicrotask(() => this.flush());
+    this.unsentBodies += body?.length ?? 0;
+    if (this.unsentBodies > MAX_UNSENT_BODIES) this.flush();
     this.timer ??= setTimeout(() => this.expire(), this.timeoutMs);
   }
 
@@ -90,7 +97,8 @@ export class FilterChannel {
   private flush(): void {
     const calls = this.unsent;
     this.unsent = [];
-    if (!this.isClosed) this.stream.write(frame(calls));
+    this.unsentBodies = 0;
+    if (!this.isClosed && calls.length > 0) this.stream.write(frame(calls));
   }
 
   private hear(message: unknown): void {

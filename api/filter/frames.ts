@@ -2,8 +2,8 @@
 
 /** Of one message to a filter: the calls of a tick. */
 export const MAX_CALLS_BYTES = 16 * 1024 * 1024;
-/** Of one message from it. */
-export const MAX_ANSWERS_BYTES = 1024 * 1024;
+/** Of one message from it: a result has at most 8 MiB, a body of 1 MiB as JSON at its worst. */
+export const MAX_ANSWERS_BYTES = 16 * 1024 * 1024;
 const HEADER_BYTES = 4;
 
 export function frame(message: unknown): Buffer {

@@ -35,6 +35,10 @@ export const PRELUDE = `(function () {
     return { pseudo, headers: freeze(new Headers(fields)) };
   }
 
+  function bodyOf(content, latin1) {
+    return latin1 === null ? null : freeze({ size: latin1.length, text: () => content, latin1: () => latin1 });
+  }
+
   function requestOf(lines, body, meta) {
     const { pseudo, headers } = headOf(lines);
     const [workload, destination, port] = parse(meta);
@@ -63,13 +67,14 @@ export const PRELUDE = `(function () {
 
   return (exported) => {
     const hooks = [exported.onRequest, exported.onResponse];
-    return (kind, head, body, meta, answer) => {
+    return (kind, head, content, latin1, meta, answer) => {
       const hook = hooks[kind];
       if (typeof hook !== 'function') return '{}';
-      const request = requestOf(head, body, meta);
+      const body = bodyOf(content, latin1);
+      const request = requestOf(head, kind === 0 ? body : null, meta);
       if (kind === 0) return call(hook, request);
       const { pseudo, headers } = headOf(answer);
-      return call(hook, freeze({ status: Number(pseudo[':status']), headers, request }));
+      return call(hook, freeze({ status: Number(pseudo[':status']), headers, request, body }));
     };
   };
 })()`;

@@ -6,7 +6,7 @@ import vm from 'node:vm';
 
 // Twins of frames.ts and outcome.ts.
 const MAX_CALLS_BYTES = 16 * 1024 * 1024;
-const MAX_RESULT_BYTES = 256 * 1024;
+const MAX_RESULT_BYTES = 8 * 1024 * 1024;
 /** Answers leave as soon as they are so many bytes or so late: whoever waits sees that calls end. */
 const FLUSH_BYTES = 256 * 1024;
 const FLUSH_MS = 2;
@@ -14,7 +14,7 @@ const FIRST_CHANNEL = 4;
 
 /** Kind (0: request, 1: response), head, body, what else is known of the request, head of the answer. */
 type Call = readonly [id: number, kind: number, head: string, body: string | null, meta: string, answer: string];
-type Invoke = (kind: number, head: string, body: string | null, meta: string, answer: string) => unknown;
+type Invoke = (kind: number, head: string, text: string | null, latin1: string | null, meta: string, answer: string) => unknown;
 interface Module {
   readonly prelude: string;
   readonly code: string;
@@ -63,10 +63,12 @@ function serve(socket: Socket, invoke: Invoke): void {
       let flushed = process.hrtime.bigint();
       for (const [id, kind, head, body, meta, answer] of message as readonly Call[]) {
         const began = process.hrtime.bigint();
-        let result = invoke(kind, head, body, meta, answer);
+        // Decoded here: the context has nothing to do so with.
+        const text = body === null ? null : Buffer.from(body, 'latin1').toString('utf8');
+        let result = invoke(kind, head, text, body, meta, answer);
         const ended = process.hrtime.bigint();
         if (typeof result !== 'string') result = '{"error":"the hook returned what can\'t be told"}';
-        if ((result as string).length > MAX_RESULT_BYTES) result = '{"error":"the hook returned more than 256 KiB"}';
+        if ((result as string).length > MAX_RESULT_BYTES) result = '{"error":"the hook returned more than 8 MiB"}';
         answers.push([id, result, Number((ended - began) / 1000n)]);
         bytes += (result as string).length;
         if (bytes < FLUSH_BYTES && ended - flushed < BigInt(FLUSH_MS * 1e6)) continue;

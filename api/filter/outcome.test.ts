@@ -7,11 +7,12 @@ import { Hook, readOutcome } from './outcome.js';
 const returned = (result: unknown, hook = Hook.Request) => readOutcome(JSON.stringify({ result }), hook);
 
 test('changes are lines for the engine', () => {
-  expect(returned(null)).toEqual({ kind: 'continue', changes: '', reroutes: false });
+  expect(returned(null)).toEqual({ kind: 'continue', changes: '', body: null, reroutes: false });
   const headers = { remove: ['X-Old'], set: { 'x-a': 'b' }, add: { 'x-b': ['1', '2'] } };
   expect(returned({ headers, path: '/a?b', host: 'shop.test:80', reroute: true })).toEqual({
     kind: 'continue',
     changes: '-X-Old\n=x-a: b\n+x-b: 1\n+x-b: 2\n:path: /a?b\n:authority: shop.test:80\n',
+    body: null,
     reroutes: true,
   });
 });
@@ -21,6 +22,7 @@ test('each hook may change what is its own', () => {
   expect(returned({ headers: { set: { 'x-a': 'b' } }, status: 404 }, Hook.Response)).toEqual({
     kind: 'continue',
     changes,
+    body: null,
     reroutes: false,
   });
   expect(returned({ respond: { status: 204 } }, Hook.Response)).toMatchObject({ kind: 'respond', status: 204 });
@@ -29,8 +31,18 @@ test('each hook may change what is its own', () => {
   expect(returned({ status: 404 })).toMatchObject({ kind: 'failed', why: 'invalid' });
 });
 
+test.each([Hook.Request, Hook.Response])('hook %p may write a body: a text as UTF-8, or bytes', (hook) => {
+  expect(returned({ body: 'ü' }, hook)).toMatchObject({ kind: 'continue', body: Buffer.from([0xc3, 0xbc]) });
+  expect(returned({ body: { latin1: 'ü\0' } }, hook)).toMatchObject({ kind: 'continue', body: Buffer.from([0xfc, 0]) });
+  expect(returned({ body: '' }, hook)).toMatchObject({ kind: 'continue', body: Buffer.alloc(0) });
+});
+
 test.each([
   ['{"result":3}'],
+  ['{"result":{"body":3}}'],
+  ['{"result":{"body":null}}'],
+  ['{"result":{"body":{"latin1":"\\u0100"}}}'],
+  [`{"result":{"body":"${'x'.repeat(1_048_577)}"}}`],
   ['no JSON'],
   ['['.repeat(100_000)],
   ['{"result":{"path":"a"}}'],

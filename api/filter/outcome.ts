@@ -7,6 +7,8 @@ export const enum Hook {
   Response = 1,
 }
 
+/** That a Filter may read, and what it writes in its place. */
+export const MAX_BODY_BYTES = 1024 * 1024;
 /** Of a direct response. */
 export const MAX_REPLY_BYTES = 64 * 1024;
 const MAX_HEADERS = 64;
@@ -15,16 +17,17 @@ const MAX_TARGET_BYTES = 8 * 1024;
 const TOKEN = /^[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}$/;
 /** Bytes of the field values of RFC 9110 5.5, one a character. */
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+const VALUE_BYTES = /^[\0-\xff]*$/;
 const PATH = /^\/[\x21-\x7e\x80-\xff]*$/;
 const HOST = /^[A-Za-z0-9._~:[\]-]{1,255}$/;
 
 export type Outcome =
-  | { readonly kind: 'continue'; readonly changes: string; readonly reroutes: boolean }
+  | { readonly kind: 'continue'; readonly changes: string; readonly body: Buffer | null; readonly reroutes: boolean }
   | { readonly kind: 'respond'; readonly status: number; readonly lines: string; readonly body: Buffer; readonly grpcStatus: number }
   | { readonly kind: 'failed'; readonly why: FilterFailure; readonly detail: string };
 
 /** Also the label of a metric. */
-export const FILTER_FAILURES = ['threw', 'invalid', 'timed_out', 'not_running', 'overflow'] as const;
+export const FILTER_FAILURES = ['threw', 'invalid', 'timed_out', 'not_running', 'overflow', 'body_too_large'] as const;
 export type FilterFailure = (typeof FILTER_FAILURES)[number];
 
 export const failed = (why: FilterFailure, detail: string): Outcome => ({ kind: 'failed', why, detail });
@@ -36,7 +39,7 @@ export function readOutcome(json: string, hook: Hook): Outcome {
   try {
     const { result, error } = objectOf(JSON.parse(json), 'an outcome') as { result?: unknown; error?: unknown };
     if (error !== undefined) return failed('threw', String(error).slice(0, 1024));
-    if (result === undefined || result === null) return { kind: 'continue', changes: '', reroutes: false };
+    if (result === undefined || result === null) return { kind: 'continue', changes: '', body: null, reroutes: false };
     return read(objectOf(result, 'what the hook returned'), hook);
   } catch (error) {
     return failed('invalid', error instanceof Invalid ? error.message : 'the filter returned what is no outcome');
@@ -49,7 +52,7 @@ type Fields = Readonly<Record<string, unknown>>;
 const ALIEN = { [Hook.Request]: ['status'], [Hook.Response]: ['path', 'host', 'reroute'] } as const;
 
 function read(result: Fields, hook: Hook): Outcome {
-  const { headers, path, host, status, reroute, respond } = result;
+  const { headers, path, host, status, body, reroute, respond } = result;
   if (respond !== undefined) return readReply(objectOf(respond, 'respond'));
   const alien = ALIEN[hook].find((name) => result[name] !== undefined);
   if (alien !== undefined) throw new Invalid(`${alien}: not for ${hook === Hook.Request ? 'a request' : 'an answer'} to change`);
@@ -57,15 +60,18 @@ function read(result: Fields, hook: Hook): Outcome {
   if (status !== undefined) lines.push(`:status: ${statusOf(status, 'status')}`);
   if (path !== undefined) lines.push(`:path: ${textOf(path, PATH, MAX_TARGET_BYTES, 'path', 'a path that begins with "/"')}`);
   if (host !== undefined) lines.push(`:authority: ${textOf(host, HOST, 255, 'host', 'a host name')}`);
-  return { kind: 'continue', changes: join(lines), reroutes: reroute === true };
+  return {
+    kind: 'continue',
+    changes: join(lines),
+    body: body === undefined ? null : bodyOf(body, 'body', MAX_BODY_BYTES),
+    reroutes: reroute === true,
+  };
 }
 
 function readReply({ status, headers, body, grpcStatus }: Fields): Outcome {
   if (grpcStatus !== undefined && (typeof grpcStatus !== 'number' || !Number.isInteger(grpcStatus) || grpcStatus < 0 || grpcStatus > 16))
     throw new Invalid(`respond.grpcStatus: expected 0 to 16, found ${describe(grpcStatus)}`);
-  if (body !== undefined && typeof body !== 'string') throw new Invalid(`respond.body: expected a string, found ${describe(body)}`);
-  const bytes = Buffer.from(body ?? '');
-  if (bytes.length > MAX_REPLY_BYTES) throw new Invalid(`respond.body: ${bytes.length} bytes, at most ${MAX_REPLY_BYTES}`);
+  const bytes = bodyOf(body ?? '', 'respond.body', MAX_REPLY_BYTES);
   const lines = headers === undefined ? [] : headerLines({ set: headers });
   return {
     kind: 'respond',
@@ -74,6 +80,16 @@ function readReply({ status, headers, body, grpcStatus }: Fields): Outcome {
     body: bytes,
     grpcStatus: (grpcStatus as number | undefined) ?? -1,
   };
+}
+
+/** A text, or `{latin1}`, a character a byte. */
+function bodyOf(body: unknown, what: string, max: number): Buffer {
+  const { latin1 } = typeof body === 'string' ? { latin1: undefined } : objectOf(body, what);
+  if (typeof body !== 'string' && (typeof latin1 !== 'string' || !VALUE_BYTES.test(latin1)))
+    throw new Invalid(`${what}: expected a string or {latin1}, found ${describe(latin1)}`);
+  const bytes = typeof latin1 === 'string' ? Buffer.from(latin1, 'latin1') : Buffer.from(body as string);
+  if (bytes.length > max) throw new Invalid(`${what}: ${bytes.length} bytes, at most ${max}`);
+  return bytes;
 }
 
 function statusOf(status: unknown, what: string): number {

@@ -1,9 +1,10 @@
 // mesh.weft.dev/v1 Filter: an operator's code over requests and answers. Owner: Weft, docs/traffic/filters.md.
 import { z } from 'zod';
 import { bundleModule } from '../filter/bundle.js';
+import { MAX_BODY_BYTES } from '../filter/outcome.js';
 import { objectOf } from './metadata.js';
 import { GATEWAY_GROUP } from './route-references.js';
-import { choice, fields, notActedOn, type Report, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
+import { choice, fields, type Report, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { dnsSubdomain, duration, durationMs, objectName, sectionName } from './syntax.js';
 
 const GROUPS: Readonly<Record<string, string>> = {
@@ -65,7 +66,7 @@ export const filterKind = {
           failurePolicy: choice(['FailClosed', 'FailOpen']).default('FailClosed'),
           timeout: duration.default('1s'),
           memoryMiB: wholeNumber(16, 1_024).default(64),
-          maxBodyBytes: notActedOn('bodies of requests', wholeNumber(0, 65_536)),
+          body: fields({ maxBytes: wholeNumber(1, MAX_BODY_BYTES) }).optional(),
         }),
         checkSpec,
       ),

@@ -85,11 +85,11 @@ async function testFile(path: string, flags: TestFlags, context: Context): Promi
     );
     return outcome;
   };
-  for (const { title, head, body, meta, answer } of requests) {
+  for (const { title, head, body, meta, answer, answerBody } of requests) {
     context.print(title);
     const outcome = bundled.onRequest ? await ask({ hook: Hook.Request, head, body, meta, answer: '' }) : null;
     if (bundled.onResponse && answer !== '' && outcome?.kind !== 'respond')
-      await ask({ hook: Hook.Response, head, body: null, meta, answer });
+      await ask({ hook: Hook.Response, head, body: answerBody, meta, answer });
   }
   started.process.kill('done');
   times.sort((a, b) => a - b);
@@ -104,7 +104,7 @@ function describe(outcome: Outcome): string {
     const { status, lines, body } = outcome;
     return [`answers ${status}`, ...inWords(lines), ...(body.length === 0 ? [] : [`body ${JSON.stringify(body.toString())}`])].join(', ');
   }
-  const changes = inWords(outcome.changes);
+  const changes = [...inWords(outcome.changes), ...(outcome.body === null ? [] : [`body ${JSON.stringify(outcome.body.toString())}`])];
   return `goes on${changes.length === 0 ? ' as it is' : `: ${changes.join(', ')}`}${outcome.reroutes ? ', routed anew' : ''}`;
 }
 
@@ -116,6 +116,7 @@ function inWords(lines: string): string[] {
 
 interface Recorded extends Omit<Call, 'hook'> {
   readonly title: string;
+  readonly answerBody: string | null;
 }
 
 async function readRequests(path: string): Promise<Recorded[]> {
@@ -152,17 +153,23 @@ function recorded(line: Readonly<Record<string, unknown>>): Recorded[] {
   const source = text(line.source, 'unknown');
   const [, destination = '', port = '0'] = /^(.*?)(?::(\d+))?$/.exec(text(line.destination, '')) ?? [];
   const response = (line.response ?? (typeof line.status === 'number' ? { status: line.status } : undefined)) as
-    | { readonly status?: unknown; readonly headers?: object }
+    | { readonly status?: unknown; readonly headers?: object; readonly body?: unknown }
     | undefined;
   return [
     {
       title: `${method} ${path}`,
       head,
-      body: typeof line.body === 'string' ? line.body : null,
+      body: bytesOf(line.body),
+      answerBody: bytesOf(response?.body),
       meta: JSON.stringify([source === 'unknown' ? null : source, destination, Number(port)]),
       answer: response === undefined ? '' : headText({ ':status': String(response.status ?? 200) }, response.headers ?? {}),
     },
   ];
+}
+
+/** A character a byte; null: there is none. */
+function bytesOf(body: unknown): string | null {
+  return typeof body === 'string' && body !== '' ? Buffer.from(body).toString('latin1') : null;
 }
 
 function headText(pseudo: Readonly<Record<string, string>>, headers: object): string {

@@ -68,6 +68,9 @@ struct Bench {
   uint16_t opaque_port = 0;
   uint16_t dead = 0;
   std::function<Decision(int32_t attempt)> decide = [](int32_t) { return to(0); };
+  // Words of the descriptor that is decided on.
+  const int32_t* words = nullptr;
+  int32_t word(Descriptor which) const { return words[static_cast<int32_t>(which)]; }
   // Told how many completions came with a batch.
   std::function<void(int32_t count)> on_completions = [](int32_t) {};
   std::vector<RetrySpec> retries;
@@ -128,7 +131,8 @@ struct Bench {
     const auto* descriptors = reinterpret_cast<int32_t*>(memory + at.descriptors);
     self->on_completions(header[static_cast<int32_t>(HeaderWord::CompletionCount)]);
     for (int32_t i = 0; i < header[0]; i++) {
-      const Decision decision = self->decide(descriptors[i * kDescriptorWords + static_cast<int32_t>(Descriptor::Attempt)]);
+      self->words = descriptors + i * kDescriptorWords;
+      const Decision decision = self->decide(self->word(Descriptor::Attempt));
       if (decision.target >= 0) self->outstanding[decision.target]++;
       memcpy(memory + at.decisions + static_cast<size_t>(i) * sizeof(Decision), &decision, sizeof(decision));
     }

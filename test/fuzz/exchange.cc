@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <deque>
+#include <set>
 #include <vector>
 
 #include "http1_fuzz.h"
@@ -129,6 +130,7 @@ class World {
       for (int32_t i = 0; i < count; i++) {
         ledger_.completed += all[i].kind == CompletionKind::Ended ? 1 : 0;
         ledger_.ended += all[i].kind != CompletionKind::Settled && all[i].target >= 0 ? 1 : 0;
+        if (all[i].target == kTargetDeferred) forget(all[i].token);
       }
     };
     fcntl(bench_.upstream_listener, F_SETFL, O_NONBLOCK);
@@ -155,6 +157,7 @@ class World {
     const auto exchanges = static_cast<uint64_t>(bench_.counter(Counter::Requests) + bench_.counter(Counter::OpaqueConnections));
     fuzz::require(ledger_.completed <= exchanges, "at most one completion an exchange");
     fuzz::require(ledger_.ended == ledger_.decided, "every decision for an endpoint ends once");
+    fuzz::require(waiting_.empty(), "everything that was put off comes again, or its end is told");
   }
 
  private:
@@ -175,8 +178,53 @@ class World {
     return decision;
   }
 
+  /// Filters: of requests and answers, of heads and bodies. Whatever they are asked ends once.
+  void forget(int32_t token) { fuzz::require(waiting_.erase(token) == 1, "nothing that was put off ends twice"); }
+
+  Decision put_off() {
+    Decision decision = test::Bench::to(kTargetDeferred, kExtended);
+    int32_t place = 0;
+    while (std::any_of(waiting_.begin(), waiting_.end(), [&](int32_t token) { return (token & 0xffff) == place; })) place++;
+    decision.token = (uses_++ & 0x7fff) << Deferrals::kPlaceBits | place;
+    if (choice_ % 32 == 7) decision.attempt_timeout_ms = 20;
+    waiting_.insert(decision.token);
+    return decision;
+  }
+
+  Decision of_answer(bool is_answered) {
+    if (!is_answered && choice_ % 4 != 0) return put_off();
+    return test::Bench::to(choice_ % 16 < 3 ? -403 : kTargetOriginal);
+  }
+
+  /// What a filter may do to what waits.
+  void answer(uint8_t detail) {
+    if (waiting_.empty()) return;
+    const int32_t token = *std::next(waiting_.begin(), detail % static_cast<int>(waiting_.size()));
+    std::string error, text;
+    if (HttpExchange* exchange = bench_.reactor->deferred(token)) {
+      if (exchange->body_bytes(&text) && detail % 3 == 0) exchange->set_body(text + "more", &error);
+      if (detail % 5 == 0) exchange->change_head("=x-new: n\n:path: /b\n", detail % 2 == 0, &error);
+      if (detail % 5 == 1) exchange->change_head("-x-client\n:status: 404\n", false, &error);
+      if (detail % 7 == 0) exchange->set_reply("=x-a: b\n", "reply", -1, &error);
+    }
+    uint8_t* memory = bench_.reactor->batch().memory();
+    int32_t& count = reinterpret_cast<int32_t*>(memory + Batch::layout().header)[static_cast<int32_t>(HeaderWord::AnsweredCount)];
+    reinterpret_cast<int32_t*>(memory + Batch::layout().answered)[count++] = token;
+  }
+
   Decision decision(int32_t attempt) {
+    const int32_t flags = bench_.word(Descriptor::Flags);
+    const bool is_answered = (flags & kDescriptorAnswered) != 0;
+    if (is_answered) forget(bench_.word(Descriptor::PreviousToken));
+    if ((flags & kDescriptorHeldAnswer) != 0) return of_answer(is_answered);
     const uint8_t kind = static_cast<uint8_t>(choice_ + attempt);
+    if (choice_ >= 128 && attempt == 0 && !is_answered && (flags & kDescriptorTentative) == 0) {
+      const bool may_collect = (flags & kDescriptorHasBody) != 0 && (flags & (kDescriptorBodyHeld | kDescriptorBodyTooLong)) == 0;
+      if (!may_collect || choice_ % 2 == 0) return put_off();
+      Decision collect = test::Bench::to(kTargetCollect, kExtended);
+      collect.body_bytes = 4 + (choice_ & 4) * 1000;
+      return collect;
+    }
     Decision decision = test::Bench::to(0, kRetry);
     if (kind % 16 == 3) decision.target = 1;
     if (kind % 16 == 7) decision.target = -404;
@@ -184,6 +232,11 @@ class World {
     if (kind % 16 == 11) decision.target = 2;
     if (kind % 32 == 5) decision.attempt_timeout_ms = 20;
     if (kind % 32 == 6) decision.timeout_ms = 30;
+    if (kind % 4 >= 2) {
+      decision.flags |= kExtended;
+      decision.answer_filters = 1;
+      decision.body_bytes = kind % 4 == 3 ? 8 : 0;
+    }
     if (kind % 8 == 2 || kind % 8 == 4) {
       decision.flags |= kExtended;
       decision.hedge_ms = 1 + kind % 16;
@@ -246,6 +299,7 @@ class World {
         return;
       case 13:
         if (detail < 16) usleep(20'000);
+        if (detail >= 64) answer(detail);
         return;
       case 14:
         if (detail < 32) bench_.reactor->drain(0);
@@ -265,6 +319,9 @@ class World {
   uint16_t detect_port_ = 0;
   Ledger ledger_;
   uint8_t choice_ = 0;
+  /// Tokens.
+  std::set<int32_t> waiting_;
+  int32_t uses_ = 0;
   int clients_[kClients] = {-1, -1, -1};
   int upstreams_[kUpstreams] = {-1, -1, -1, -1, -1, -1};
 };

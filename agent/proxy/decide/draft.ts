@@ -155,6 +155,7 @@ export class Draft {
       decisions[q + Decision.IdleTimeoutMs] = 0;
       decisions[q + Decision.AnswerFilters] = -1;
       decisions[q + Decision.AnswerService] = 0;
+      decisions[q + Decision.BodyBytes] = 0;
     }
     decisions[q + word] = value;
   }

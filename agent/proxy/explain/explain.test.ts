@@ -181,7 +181,7 @@ test('the filters of a rule are named in their order, with what they see, and ar
   const throws = `throw new Error('it ran');`;
   const filters = [
     filter('later', `export const onResponse = () => { ${throws} };`, { targetRefs, failurePolicy: 'FailOpen' }),
-    filter('first', `export const onRequest = () => { ${throws} };`, { targetRefs, priority: 1 }),
+    filter('first', `export const onRequest = () => { ${throws} };`, { targetRefs, priority: 1, body: { maxBytes: 100 } }),
   ];
   const content = [service('catalog'), slice('catalog', '{addresses: [10.1.0.1]}'), EDGE, route, ...filters].join('');
   const request = { from: '', gateway: '', method: 'GET', url: 'http://shop.test:8080/', headers: [] };
@@ -189,7 +189,7 @@ test('the filters of a rule are named in their order, with what they see, and ar
   if (explained.kind !== 'ok') throw new Error(JSON.stringify(explained));
   expect(explained.value).toMatchObject({ outcome: ExplainResponse_Outcome.FORWARDED, reason: 'goes to 10.1.0.1:8080' });
   expect(explained.value.changes).toEqual([
-    'filter shop/first: onRequest; fails closed',
+    'filter shop/first: onRequest; bodies of up to 100 bytes; fails closed',
     'filter shop/later: onResponse; fails open',
     'what these change or answer is not shown: `weft filter test` runs their modules',
   ]);

@@ -256,9 +256,10 @@ class Explanation {
     const extra = row < 0 ? -1 : actions[nodes[row * NODE_WORDS + NodeWord.Action]! * ACTION_WORDS + ActionWord.Extras]!;
     const chain = extra < 0 ? -1 : extras[extra * EXTRAS_WORDS + ExtrasWord.Filters]!;
     const bindings = this.view.generation.filters?.chains[chain] ?? [];
-    const lines = bindings.map(({ name, key, onRequest, onResponse, failOpen }) => {
+    const lines = bindings.map(({ name, key, onRequest, onResponse, failOpen, maxBodyBytes }) => {
       const hooks = [onRequest ? 'onRequest' : '', onResponse ? 'onResponse' : ''].filter((hook) => hook !== '').join(', ');
-      return `filter ${name}: ${key === '' ? 'its module is missing or does not compile' : hooks}; fails ${failOpen ? 'open' : 'closed'}`;
+      const reads = maxBodyBytes > 0 ? `; bodies of up to ${maxBodyBytes} bytes` : '';
+      return `filter ${name}: ${key === '' ? 'its module is missing or does not compile' : hooks}${reads}; fails ${failOpen ? 'open' : 'closed'}`;
     });
     return lines.length === 0 ? [] : [...lines, 'what these change or answer is not shown: `weft filter test` runs their modules'];
   }

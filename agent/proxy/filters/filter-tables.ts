@@ -20,6 +20,9 @@ export interface FilterBinding {
 
 export interface FilterTables {
   readonly chains: readonly (readonly FilterBinding[])[];
+  /** By chain: of requests' bodies, and of answers', how much the one that takes most takes; 0: none reads any. */
+  readonly bodyBytes: readonly number[];
+  readonly answerBodyBytes: readonly number[];
   /** Texts by label: workloads and services. */
   readonly labels: readonly string[];
 }
@@ -63,7 +66,10 @@ export class FilterChains {
   /** Null: no rule has any. */
   tables(labels: readonly string[]): FilterTables | null {
     const chains = this.chains.items.map((names) => names.map((name) => this.bind(name)));
-    return chains.length === 0 ? null : { chains, labels };
+    const most = (reads: (filter: FilterBinding) => boolean): number[] =>
+      chains.map((chain) => Math.max(0, ...chain.map((filter) => (reads(filter) ? filter.maxBodyBytes : 0))));
+    const [bodyBytes, answerBodyBytes] = [most(({ onRequest }) => onRequest), most(({ onResponse }) => onResponse)];
+    return chains.length === 0 ? null : { chains, bodyBytes, answerBodyBytes, labels };
   }
 
   private bind(name: string): FilterBinding {

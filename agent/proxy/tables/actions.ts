@@ -77,6 +77,7 @@ const LOCAL_REPLIES: readonly LocalReplySpec[] = [
   },
   { ...plainReply('weft: a filter of this request failed\n'), reason: COMPLETION_REASONS.indexOf('FF') },
   { ...plainReply('weft: the rate limit service gives no answer\n'), reason: COMPLETION_REASONS.indexOf('RLSE') },
+  plainReply('weft: the body is larger than a filter of this request takes\n'),
 ];
 /** What the CORS filter says itself. */
 const CORS_HEADERS = [

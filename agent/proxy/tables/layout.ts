@@ -391,6 +391,7 @@ export const enum Reply {
   RateLimited = 8,
   FilterFailed = 9,
   RateLimitFailed = 10,
+  BodyTooLarge = 11,
 }
 
 /** Word 0: generation; then offset and length of every section, in words. */

@@ -6,7 +6,8 @@
 export type OnRequest = (request: Request) => RequestChanges | Respond | void;
 
 /**
- * Exported as `onResponse`: called once for the final answer of a backend, when its head has come; its body has not. Not for answers that the proxy
+ * Exported as `onResponse`: called once for the final answer of a backend, when its head has come, or with
+ * spec.body its body. Not for answers that the proxy
  * gives itself. Nothing returned: it goes on as it is.
  */
 // biome-ignore lint/suspicious/noConfusingVoidType: as above.
@@ -32,9 +33,22 @@ export interface Request {
   readonly headers: Headers;
   readonly source: Source;
   readonly destination: Destination;
-  /** Null: the Filter asks for none (spec.maxBodyBytes), there is none, or it is longer than that. UTF-8; what is none is U+FFFD. */
-  readonly body: string | null;
+  /** Null: the Filter asks for none (spec.body), or there is none. In a Response null. */
+  readonly body: Body | null;
 }
+
+/** Whole, as it was sent: compressed where content-encoding says so, a gRPC call's with its frames. */
+export interface Body {
+  /** Bytes. */
+  readonly size: number;
+  /** UTF-8; what is none is U+FFFD. */
+  text(): string;
+  /** A character for each byte. */
+  latin1(): string;
+}
+
+/** In place of a body that was read: a text as UTF-8, or a character for each byte. Its length is told anew. */
+export type NewBody = string | { readonly latin1: string };
 
 export interface Source {
   /** Of the client, or what trusted proxies in front say. */
@@ -58,6 +72,8 @@ export interface Response {
   readonly headers: Headers;
   /** As it was sent to the backend. Without its body. */
   readonly request: Request;
+  /** Null: the Filter asks for none (spec.body), or there is none. */
+  readonly body: Body | null;
 }
 
 /** Applied in the order remove, set, add. Of what belongs to one connection (Host, Content-Length, Connection, …) nothing can be changed. */
@@ -73,6 +89,7 @@ export interface RequestChanges {
   readonly path?: string;
   /** Sent as Host instead. */
   readonly host?: string;
+  readonly body?: NewBody;
   /**
    * True: the route is chosen anew, by the request as it is now. So a header that is set here is a hint that routes can match. Else the
    * route stays the one that the client's request matched.
@@ -84,6 +101,7 @@ export interface ResponseChanges {
   readonly headers?: HeaderChanges;
   /** 200 to 599. Not from or to one without a body (204, 304): `respond` in its place. */
   readonly status?: number;
+  readonly body?: NewBody;
 }
 
 /** The answer, given here: the request goes nowhere, or what its backend answered is dropped. */
@@ -93,7 +111,7 @@ export interface Respond {
     readonly status: number;
     readonly headers?: Readonly<Record<string, string>>;
     /** At most 64 KiB. */
-    readonly body?: string;
+    readonly body?: NewBody;
     readonly grpcStatus?: number;
   };
 }

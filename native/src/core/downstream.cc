@@ -38,6 +38,7 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_token = exchange->decision.token;
   }
   if (exchange != nullptr && exchange->is_filtered) context.flags |= kDescriptorFiltered;
+  if (exchange != nullptr && exchange->held_body != HeldBody::None) context.flags |= body_flag(exchange->held_body);
   if (exchange != nullptr && exchange->is_answered) {
     context.flags |= kDescriptorAnswered;
     context.previous_target = kTargetDeferred;

@@ -117,10 +117,10 @@ void DownstreamHttp1::requeue() {
 }
 
 void DownstreamHttp1::enter_batch_again() {
-  const ByteQueue& raw = exchange_->raw;
-  const uint8_t* base = stage_request(raw.data(), raw.size());
+  const size_t size = exchange_->head_size;
+  const uint8_t* base = stage_request(exchange_->raw.data(), size);
   if (base == nullptr) return reactor_->resume_later(this);
-  queue_descriptor(base, raw.size());
+  queue_descriptor(base, size);
 }
 
 bool DownstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {

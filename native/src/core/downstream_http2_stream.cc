@@ -153,7 +153,8 @@ void DownstreamHttp2Stream::resume_request() {
     }
   }
   const size_t share = buffer_share();
-  if (exchange.upstream_stream() != nullptr && exchange.upstream_stream()->unsent() < share) connection_->link_.taken(this, share);
+  const bool has_room = exchange.upstream_stream() != nullptr ? exchange.upstream_stream()->unsent() < share : exchange.is_collecting();
+  if (has_room) connection_->link_.taken(this, share);
 }
 
 // Asks for another decision: the request stands in the next batch.

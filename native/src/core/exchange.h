@@ -57,6 +57,12 @@ struct AttemptFailure {
   int32_t grpc_status = -1;
 };
 
+// Of a message, for its filters.
+enum class HeldBody : uint8_t { None, Whole, TooLong };
+inline int32_t body_flag(HeldBody held) {
+  return held == HeldBody::None ? 0 : held == HeldBody::Whole ? kDescriptorBodyHeld : kDescriptorBodyTooLong;
+}
+
 inline constexpr int32_t kNoMaxForwards = -1;
 inline constexpr int32_t kBadMaxForwards = -2;
 
@@ -131,6 +137,8 @@ struct Exchange : DecidedAttempt {
   bool attempt_failed = false;
   // A deferred decision can be made now: its token is the decision's.
   bool is_answered = false;
+  // The request's.
+  HeldBody held_body = HeldBody::None;
   // A decision had kFiltered.
   bool is_filtered = false;
   // What the client of a gRPC call was told; -1: nothing, or no gRPC.

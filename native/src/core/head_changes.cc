@@ -60,14 +60,20 @@ void add_lines(std::string_view lines, http2::HeaderBlock* block) {
   }
 }
 
+bool is_framing(http1::KnownHeader header) {
+  return header == http1::KnownHeader::kContentLength || header == http1::KnownHeader::kTransferEncoding ||
+         header == http1::KnownHeader::kTrailer;
+}
+
 // The lines that the changes leave, theirs, and the empty one.
 void put_kept_lines(const http1::FieldBlock& head, const uint8_t* base, const HeadChanges& changes, bool drops_host, std::string* out) {
   for (size_t i = 0; i < head.field_count; i++) {
     const http1::Field& field = head.fields[i];
     if ((drops_host && field.known == http1::KnownHeader::kHost) || changes.mutations.drops(field.name(base))) continue;
+    if (!changes.framing_line.empty() && is_framing(field.known)) continue;
     out->append(reinterpret_cast<const char*>(base) + field.name_offset, head.line_end(i) - field.name_offset);
   }
-  out->append(changes.mutations.lines()).append("\r\n");
+  out->append(changes.mutations.lines()).append(changes.framing_line).append("\r\n");
 }
 
 bool is_within(const http2::HeaderBlock& block, const http1::HeadLimits& limits) {
@@ -167,9 +173,10 @@ std::unique_ptr<Http2Request> rewrite_head(const Http2Request& request, const He
     const std::string_view name = old.name(field);
     if (other_authority && (name == ":authority" || name == "host")) continue;
     if (!changes.path.empty() && name == ":path") continue;
-    if (!changes.mutations.drops(name)) copy(old, field, &block);
+    if (!changes.mutations.drops(name) && (changes.framing_line.empty() || name != "content-length")) copy(old, field, &block);
   }
   add_lines(changes.mutations.lines(), &block);
+  add_lines(changes.framing_line, &block);
   if (!is_within(block, limits)) return nullptr;
   const bool extended = request.summary.is_extended_connect;
   return http2::check_request(block, false, extended, &written->summary) == http2::BlockError::kNone ? std::move(written) : nullptr;
@@ -197,15 +204,19 @@ std::unique_ptr<http2::HeaderBlock> rewrite_head(const http2::HeaderBlock& answe
   add(":status", std::to_string(wanted), block.get());
   for (const http2::HeaderField& field : answer) {
     const std::string_view name = answer.name(field);
-    if (name != ":status" && !changes.mutations.drops(name)) copy(answer, field, block.get());
+    if (name == ":status" || changes.mutations.drops(name) || (!changes.framing_line.empty() && name == "content-length")) continue;
+    copy(answer, field, block.get());
   }
   add_lines(changes.mutations.lines(), block.get());
+  add_lines(changes.framing_line, block.get());
   if (!is_within(*block, limits)) return nullptr;
   http2::ResponseSummary written;
   if (http2::check_response(*block, &written) != http2::BlockError::kNone) return nullptr;
   *summary = written;
   return block;
 }
+
+std::string length_line(size_t size) { return "content-length: " + std::to_string(size) + "\r\n"; }
 
 http2::HeaderBlock copy_of(const http2::HeaderBlock& block) {
   http2::HeaderBlock copied(block.table());

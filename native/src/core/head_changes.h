@@ -27,6 +27,8 @@ struct HeadChanges {
   std::string authority;
   // 0: none.
   int status = 0;
+  // Where the body ends, with CRLF; empty: where it did.
+  std::string framing_line;
 };
 
 // False: it has neither path nor authority to change (CONNECT, "*"), or is none the parser takes, or too long.
@@ -39,6 +41,9 @@ bool rewrite_head(const http1::ResponseHead& head, const uint8_t* base, const He
                   ByteQueue* out);
 std::unique_ptr<http2::HeaderBlock> rewrite_head(const http2::HeaderBlock& answer, int status, const HeadChanges& changes,
                                                  const http1::HeadLimits& limits, http2::ResponseSummary* summary);
+
+// For HeadChanges::framing_line.
+std::string length_line(size_t size);
 
 http2::HeaderBlock copy_of(const http2::HeaderBlock& block);
 

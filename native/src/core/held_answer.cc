@@ -36,6 +36,7 @@ bool HeldAnswer::begin_response(const ResponseForm& response, bool ends) {
   framing_ = http1::Framing::kUntilClose;
   is_holding_ = true;
   ends_ = ends;
+  is_collecting_ = !ends && exchange_->decision.body_bytes > 0;
   return true;
 }
 
@@ -44,6 +45,7 @@ bool HeldAnswer::send_framed(const void* bytes, size_t size, bool end, std::stri
   body_.append(bytes, size);
   ended_ = end;
   if (end) trailer_lines_ = trailer_lines;
+  look_at_collected();
   return true;
 }
 
@@ -51,6 +53,7 @@ bool HeldAnswer::send_payload(const void* bytes, size_t size, bool end) {
   if (!is_holding_) return client_->send_payload(bytes, size, end);
   body_.append(bytes, size);
   ended_ = end;
+  look_at_collected();
   return true;
 }
 
@@ -58,6 +61,7 @@ bool HeldAnswer::send_trailers(const http2::HeaderBlock& block) {
   if (!is_holding_) return client_->send_trailers(block);
   trailers_ = std::make_unique<http2::HeaderBlock>(copy_of(block));
   ended_ = true;
+  look_at_collected();
   return true;
 }
 
@@ -83,9 +87,37 @@ int HeldAnswer::status() const { return form().status(); }
 
 std::string HeldAnswer::head_text() const { return answer_head_text(form()); }
 
+void HeldAnswer::look_at_collected() {
+  const bool too_long = body_.size() > static_cast<size_t>(exchange_->decision.body_bytes);
+  if (!is_collecting_ || (!too_long && !ended_)) return;
+  is_collecting_ = false;
+  body_held_ = too_long ? HeldBody::TooLong : HeldBody::Whole;
+  exchange_->on_answer_collected();
+}
+
+bool HeldAnswer::body_bytes(std::string* bytes) const {
+  if (body_held_ != HeldBody::Whole) return false;
+  bytes->assign(reinterpret_cast<const char*>(body_.data()), body_.size());
+  return true;
+}
+
+// Trailers have no place behind a length in HTTP/1.
+bool HeldAnswer::set_body(std::string_view bytes, std::string* error) {
+  if (body_held_ != HeldBody::Whole) return *error = "no body of the answer is held", false;
+  HeadChanges wanted;
+  wanted.framing_line = trailer_lines_.empty() ? length_line(bytes.size()) : "transfer-encoding: chunked\r\n";
+  if (!write_head(wanted, error)) return false;
+  body_.clear();
+  body_.append(bytes.data(), bytes.size());
+  return true;
+}
+
 bool HeldAnswer::change_head(std::string_view text, std::string* error) {
   HeadChanges wanted;
-  if (!wanted.parse(text, error)) return false;
+  return wanted.parse(text, error) && write_head(wanted, error);
+}
+
+bool HeldAnswer::write_head(const HeadChanges& wanted, std::string* error) {
   if (block_ != nullptr) {
     std::unique_ptr<http2::HeaderBlock> block = rewrite_head(*block_, summary_.status, wanted, reactor_->head_limits(), &summary_);
     if (block != nullptr) return block_ = std::move(block), true;
@@ -129,7 +161,7 @@ bool HeldAnswer::send_body(bool end) {
 }
 
 void HeldAnswer::ask(const DownstreamOrigin& origin) {
-  question_ = new AnswerQuestion(reactor_, exchange_, origin);
+  question_ = new AnswerQuestion(reactor_, exchange_, this, origin);
   reactor_->adopt_bare(question_);
   reactor_->resume_later(question_);
 }
@@ -138,7 +170,7 @@ void HeldAnswer::on_answered() { question_->again(); }
 
 void HeldAnswer::drop() {
   if (!is_holding_) return;
-  is_holding_ = false;
+  is_holding_ = is_collecting_ = false;
   if (question_ != nullptr) std::exchange(question_, nullptr)->leave();
   head_.clear();
   body_.clear();
@@ -149,8 +181,8 @@ void HeldAnswer::drop() {
   reactor_->abandon(deferred);
 }
 
-AnswerQuestion::AnswerQuestion(Reactor* reactor, HttpExchange* exchange, const DownstreamOrigin& origin)
-    : Downstream(reactor, -1, origin), exchange_(exchange) {
+AnswerQuestion::AnswerQuestion(Reactor* reactor, HttpExchange* exchange, HeldAnswer* held, const DownstreamOrigin& origin)
+    : Downstream(reactor, -1, origin), exchange_(exchange), held_(held) {
   // What was dialled for the client is its own.
   origin_.dialled = -1;
 }
@@ -165,11 +197,14 @@ void AnswerQuestion::on_resume() {
   Batch& batch = reactor_->batch();
   if (!batch.has_room(0)) return reactor_->resume_later(this);
   DescriptorContext context = descriptor_context(exchange_);
-  context.flags |= kDescriptorHeldAnswer;
+  context.flags &= ~(kDescriptorBodyHeld | kDescriptorBodyTooLong);
+  context.flags |= kDescriptorHeldAnswer | body_flag(exchange_->answer_body());
   if (is_answered_) {
     context.flags |= kDescriptorAnswered;
     context.previous_target = kTargetDeferred;
     context.previous_token = exchange_->held_token();
+    // It stands in a batch now, and whoever decides on it need not hear that nobody waits.
+    held_->note_deferred(-1);
   }
   batch.add_held_answer(context, exchange_->kind, exchange_->decision);
 }

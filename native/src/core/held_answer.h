@@ -25,6 +25,9 @@ class HeldAnswer final : public ClientStream {
   bool is_holding() const { return is_holding_; }
   // All of it is.
   bool has_ended() const { return ended_; }
+  // More of its body is waited for: Decision::body_bytes.
+  bool is_collecting() const { return is_collecting_; }
+  HeldBody body() const { return body_held_; }
 
   // Puts what is held into a batch.
   void ask(const DownstreamOrigin& origin);
@@ -42,11 +45,14 @@ class HeldAnswer final : public ClientStream {
   // Also ":status: 404". False, with the reason in `error`: nothing was changed.
   bool change_head(std::string_view text, std::string* error);
   int status() const;
+  // As those of HttpExchange.
+  bool body_bytes(std::string* bytes) const;
+  bool set_body(std::string_view bytes, std::string* error);
   // Of HTTP/2, where no more comes behind the head; else null.
   const http2::HeaderBlock* only_block() const { return ends_ ? block_.get() : nullptr; }
 
   // ClientStream
-  size_t unsent() const override { return is_holding_ ? SIZE_MAX : client_->unsent(); }
+  size_t unsent() const override { return is_collecting_ ? 0 : is_holding_ ? SIZE_MAX : client_->unsent(); }
   size_t buffer_share() const override { return client_->buffer_share(); }
   bool send_interim(const ResponseForm& response) override { return client_->send_interim(response); }
   bool begin_response(const ResponseForm& response, bool ends) override;
@@ -63,6 +69,8 @@ class HeldAnswer final : public ClientStream {
   // Valid until the reactor's response_head() is used by another.
   ResponseForm form() const;
   bool send_body(bool end);
+  bool write_head(const HeadChanges& wanted, std::string* error);
+  void look_at_collected();
 
   Reactor* reactor_;
   HttpExchange* exchange_;
@@ -79,6 +87,8 @@ class HeldAnswer final : public ClientStream {
   // Of the question; -1: it was not put off, or is answered.
   int32_t token_ = -1;
   bool is_holding_ = false;
+  bool is_collecting_ = false;
+  HeldBody body_held_ = HeldBody::None;
   // The head has no body behind it.
   bool ends_ = false;
   bool ended_ = false;
@@ -87,7 +97,7 @@ class HeldAnswer final : public ClientStream {
 // Has no socket, chooses nothing.
 class AnswerQuestion final : public Downstream {
  public:
-  AnswerQuestion(Reactor* reactor, HttpExchange* exchange, const DownstreamOrigin& origin);
+  AnswerQuestion(Reactor* reactor, HttpExchange* exchange, HeldAnswer* held, const DownstreamOrigin& origin);
 
   void on_events(uint32_t) override {}
   void on_resume() override;
@@ -101,6 +111,7 @@ class AnswerQuestion final : public Downstream {
  private:
   // Null: it has left.
   HttpExchange* exchange_;
+  HeldAnswer* held_;
   bool is_answered_ = false;
 };
 

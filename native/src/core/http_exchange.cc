@@ -76,9 +76,10 @@ uint64_t HttpExchange::remaining_ms() const {
 }
 
 BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
-  const http1::Framing to = !has_target_ ? http1::Framing::kNone : target_.http2 ? http1::Framing::kUntilClose : request_framing;
+  const http1::Framing to = !has_target_ || target_.http2 ? http1::Framing::kUntilClose : request_framing;
   const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch());
   received = head_size + body.consumed;
+  collected_ = body.size;
   request_ended = body.done;
   keep_for_replay(bytes, body.consumed);
   return body;
@@ -93,6 +94,8 @@ void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
     rests_until_ms_ = reactor_->now_ms() + static_cast<uint32_t>(decision.delay_ms);
     return set_timer();
   }
+  if (decision.target == kTargetCollect)
+    return collect_body(request.head != nullptr ? request.head->expects_continue : request.summary->expects_continue);
   if (!has_target_) return carry_out_without_target();
   attempts = 1;
   if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
@@ -118,7 +121,7 @@ void HttpExchange::try_again(const Decision& made) {
   // Of the decision before.
   target.clear();
   answer_lines.clear();
-  const bool is_first = decision.target == kTargetDeferred;
+  const bool is_first = decision.target == kTargetDeferred || decision.target == kTargetCollect;
   decide(made);
   note_progress();
   if (!is_first || made.target == kTargetDeferred) return replay(true);
@@ -222,7 +225,7 @@ void HttpExchange::on_upstream_available() {
 
 void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
   if (!replayable && mirror_mask_ == 0) return;
-  if (raw.size() + count <= client_->buffer_share()) return raw.append(bytes, count);
+  if (is_collecting() || raw.size() + count <= client_->buffer_share()) return raw.append(bytes, count);
   replayable = false;
   drop_mirrors();
   ByteQueue head;
@@ -231,11 +234,13 @@ void HttpExchange::keep_for_replay(const uint8_t* bytes, size_t count) {
 }
 
 bool HttpExchange::takes_body() const {
+  if (is_collecting()) return !request_ended;
   return upstream_ != nullptr && !request_ended && (tunnel == Tunnel::None || is_tunnel) && upstream_->unsent() < client_->buffer_share();
 }
 
 bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed) {
-  const BodyTransfer body = relay_body(&request_body, request_framing, upstream_->framing(), bytes, size, reactor_->body_scratch());
+  const http1::Framing to = upstream_ != nullptr ? upstream_->framing() : http1::Framing::kUntilClose;
+  const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch());
   *consumed = body.consumed;
   received += body.consumed;
   request_ended = body.done;
@@ -245,6 +250,10 @@ bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed
     return false;
   }
   keep_for_replay(bytes, body.consumed);
+  if (is_collecting()) {
+    collected_ += body.size;
+    return look_at_collected(), true;
+  }
   if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
   if (body.size == 0 && !body.done) return true;
   return upstream_->send_framed(body.bytes, body.size, body.done, request_body.trailers());
@@ -254,6 +263,7 @@ bool HttpExchange::give_payload(const uint8_t* bytes, size_t size, bool end) {
   request_ended = end;
   note_progress();
   keep_for_replay(bytes, size);
+  if (is_collecting()) return look_at_collected(), true;
   if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
   return upstream_->send_payload(bytes, size, end) && !finish_tunnel_if_done();
 }
@@ -262,6 +272,7 @@ bool HttpExchange::give_trailers(http2::HeaderBlock trailers) {
   request_ended = true;
   note_progress();
   trailers_ = std::make_unique<http2::HeaderBlock>(std::move(trailers));
+  if (is_collecting()) return look_at_collected(), true;
   if (mirror_mask_ != 0) mirror_whole_request();
   return upstream_ == nullptr || upstream_->send_trailers(*trailers_);
 }
@@ -318,7 +329,7 @@ void HttpExchange::on_response_begun(int answer_status) {
   first_byte_us = reactor_->now_us();
   if (held_ != nullptr) {
     attempt_deadline_ms_ = hedge_at_ms_ = 0;
-    if (held_->is_holding()) return held_->ask(connection_->origin());
+    if (held_->is_holding()) return ask_of_answer();
     client_ = held_->client();
   }
   status = answer_status;
@@ -505,9 +516,9 @@ void HttpExchange::on_timer() {
   }
   // Whom filters keep waiting is waited for by nobody else.
   if (holds_answer()) return set_timer();
-  const bool waits_for_upstream = upstream_ == nullptr || upstream_->unsent() >= client_->buffer_share();
+  const bool waits_for_upstream = !is_collecting() && (upstream_ == nullptr || upstream_->unsent() >= client_->buffer_share());
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
-  const bool may_rest = http2 != nullptr && (response_started || grpc != GrpcForm::None);
+  const bool may_rest = http2 != nullptr && !is_collecting() && (response_started || grpc != GrpcForm::None);
   const bool waits_for_client = client_->unsent() != 0 || (!request_ended && tunnel == Tunnel::None && !waits_for_upstream && !may_rest);
   // Nor is an upstream waited for for ever, unless its route says for how long. The head of an answer is all it owes in time: what streams
   // may rest, and a gRPC call that is answered by a stream does so before its head.

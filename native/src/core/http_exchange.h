@@ -47,6 +47,8 @@ class HttpExchange final : public Exchange,
   void start(const RequestForm& request, const BodyTransfer& body);
   // Later decisions.
   void try_again(const Decision& decision);
+  // The request's body is kept for its filters, and nobody is sent it yet.
+  bool is_collecting() const { return !awaits_decision_ && decision.target == kTargetCollect; }
   // May more of the request's body be given?
   bool takes_body() const;
   // HTTP/1: reads as they came; false: the exchange is over or its upstream gone. Sets `consumed`.
@@ -110,6 +112,8 @@ class HttpExchange final : public Exchange,
   // Of an answer that is held for its filters: put off, replaced (a local decision), or let go.
   void on_answer_decided(const Decision& made);
   int32_t held_token() const;
+  HeldBody answer_body() const;
+  void on_answer_collected();
 
   // Deferrable
   void on_answered() override;
@@ -123,6 +127,10 @@ class HttpExchange final : public Exchange,
   bool change_head(std::string_view text, bool reroutes, std::string* error);
   // Whoever answers.
   bool add_answer_lines(std::string_view lines, std::string* error);
+  // Payload of the body that is held, of the answer if one is; false: none is.
+  bool body_bytes(std::string* bytes);
+  // In place of it; its length is told anew. False, with the reason in `error`: nothing was changed.
+  bool set_body(std::string_view bytes, std::string* error);
   // For a local decision without a LocalReply. `grpc_status`: -1: as follows from the status.
   bool set_reply(std::string_view lines, std::string_view body, int32_t grpc_status, std::string* error);
   // Answers locally, or resets where an answer has begun.
@@ -132,8 +140,11 @@ class HttpExchange final : public Exchange,
 
  private:
   void decide(const Decision& decision);
+  void collect_body(bool expects_continue);
+  void look_at_collected();
   void hold_answers();
   bool holds_answer() const;
+  void ask_of_answer();
   void release_answer();
   void replace_answer(const Decision& made);
   void drop_held_answer();
@@ -157,6 +168,7 @@ class HttpExchange final : public Exchange,
   void take_mirrors();
   const Http2Request& sent_http2() const;
   const ByteQueue& sent_head() const;
+  bool write_head(const struct HeadChanges& wanted);
   void match_by(ByteQueue head);
   void defer();
   void replay(bool with_new_decision);
@@ -216,6 +228,8 @@ class HttpExchange final : public Exchange,
   // Times that an upstream said it did nothing with the request.
   uint8_t refusals_ = 0;
   Reason reason_ = Reason::None;
+  // Payload of the request's body that is held.
+  uint64_t collected_ = 0;
   bool has_target_ = false;
   bool awaits_decision_ = true;
   bool has_begun_ = false;

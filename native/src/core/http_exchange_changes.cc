@@ -44,34 +44,34 @@ bool HttpExchange::change_head(std::string_view text, bool reroutes, std::string
   if (holds_answer()) return held_->change_head(text, error);
   HeadChanges wanted;
   if (!wanted.parse(text, error)) return false;
-  ByteQueue head;
-  std::unique_ptr<Http2Request> request;
-  if (http2 != nullptr) {
-    request = rewrite_head(sent_http2(), wanted, reactor_->head_limits());
-  } else if (!rewrite_head(parse_kept_head(), sent_head().data(), wanted, reactor_->head_limits(), &head)) {
-    head.clear();
-  }
-  if (request == nullptr && head.empty()) {
+  if (!write_head(wanted)) {
     *error = "the request's head would be none that the proxy accepts";
     return false;
   }
-  OutsideChanges* done = made(&changes);
-  done->path |= !wanted.path.empty();
-  done->authority |= !wanted.authority.empty();
-  if (!reroutes) {
-    done->head = std::move(head);
-    done->http2 = std::move(request);
+  changes->path |= !wanted.path.empty();
+  changes->authority |= !wanted.authority.empty();
+  if (!reroutes) return true;
+  // From here on it is as if it had come so: rules' own rewrites are for it, too.
+  changes->path = changes->authority = false;
+  if (http2 != nullptr) {
+    http2 = std::move(changes->http2);
+  } else {
+    match_by(std::move(changes->head));
+  }
+  return true;
+}
+
+// What is sent. False: it would be none that the parser takes.
+bool HttpExchange::write_head(const HeadChanges& wanted) {
+  if (http2 != nullptr) {
+    std::unique_ptr<Http2Request> request = rewrite_head(sent_http2(), wanted, reactor_->head_limits());
+    if (request == nullptr) return false;
+    made(&changes)->http2 = std::move(request);
     return true;
   }
-  // From here on it is as if it had come so: rules' own rewrites are for it, too.
-  done->head.clear();
-  done->http2.reset();
-  done->path = done->authority = false;
-  if (request != nullptr) {
-    http2 = std::move(request);
-  } else {
-    match_by(std::move(head));
-  }
+  ByteQueue head;
+  if (!rewrite_head(parse_kept_head(), sent_head().data(), wanted, reactor_->head_limits(), &head)) return false;
+  made(&changes)->head = std::move(head);
   return true;
 }
 

@@ -17,6 +17,20 @@ bool HttpExchange::holds_answer() const { return held_ != nullptr && held_->is_h
 
 int32_t HttpExchange::held_token() const { return held_->token(); }
 
+HeldBody HttpExchange::answer_body() const { return held_->body(); }
+
+// A body that its filters want is waited for as long as an exchange may rest.
+void HttpExchange::ask_of_answer() {
+  if (!held_->is_collecting()) return held_->ask(connection_->origin());
+  attempt_deadline_ms_ = reactor_->now_ms() + idle_timeout_ms();
+  set_timer();
+}
+
+void HttpExchange::on_answer_collected() {
+  attempt_deadline_ms_ = 0;
+  held_->ask(connection_->origin());
+}
+
 void HttpExchange::on_answer_decided(const Decision& made) {
   if (made.target == kTargetDeferred) {
     if (!reactor_->defer(this, made)) return reactor_->abandon(made), fail(503, Reason::Overflow);
@@ -24,7 +38,6 @@ void HttpExchange::on_answer_decided(const Decision& made) {
     attempt_deadline_ms_ = reactor_->deferral_deadline_ms(made);
     return set_timer();
   }
-  held_->note_deferred(-1);
   made.is_local() ? replace_answer(made) : release_answer();
 }
 

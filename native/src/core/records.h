@@ -57,8 +57,10 @@ inline constexpr int32_t kDescriptorHedge = 1024;
 inline constexpr int32_t kDescriptorFiltered = 2048;
 inline constexpr int32_t kDescriptorHeldAnswer = 4096;
 inline constexpr int32_t kDescriptorCall = 8192;
+inline constexpr int32_t kDescriptorBodyHeld = 16384;
+inline constexpr int32_t kDescriptorBodyTooLong = 32768;
 
-inline constexpr int32_t kDecisionWords = 21;
+inline constexpr int32_t kDecisionWords = 22;
 enum class DecisionWord : int32_t {
   Target = 0,
   Flags = 1,
@@ -81,6 +83,7 @@ enum class DecisionWord : int32_t {
   IdleTimeoutMs = 18,
   AnswerFilters = 19,
   AnswerService = 20,
+  BodyBytes = 21,
 };
 
 inline constexpr int32_t kBindClient = 1;
@@ -101,6 +104,8 @@ inline constexpr int32_t kReadLoad = 256;
 inline constexpr int32_t kTargetOriginal = -1;
 // Not decided yet: the token will stand among the answered ones.
 inline constexpr int32_t kTargetDeferred = -2;
+// Not decided yet: the request comes again with its body, held whole, or with what there was when it was too long.
+inline constexpr int32_t kTargetCollect = -3;
 inline constexpr int32_t kTargetLocal = -100;
 // What the engine writes before decide(), so that a decision that was not made is seen.
 inline constexpr int32_t kTargetUndecided = INT32_MIN;
@@ -132,6 +137,8 @@ struct Decision {
   // Both said again in the descriptor of the answer, which is held; -1: it is not.
   int32_t answer_filters = -1;
   int32_t answer_service = 0;
+  // Of the body to hold at most: the request's (kTargetCollect), or with the answer its; 0: none.
+  int32_t body_bytes = 0;
 
   bool has(int32_t flag) const { return (flags & flag) != 0; }
   bool is_local() const { return target <= kTargetLocal; }

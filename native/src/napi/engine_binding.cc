@@ -290,6 +290,25 @@ Napi::Value change_deferred(const Napi::CallbackInfo& info) {
   return null_or(info.Env(), done, error);
 }
 
+Napi::Value deferred_body(const Napi::CallbackInfo& info) {
+  HttpExchange* exchange = deferred_of(info);
+  std::string bytes;
+  if (exchange == nullptr || !exchange->body_bytes(&bytes)) return info.Env().Null();
+  napi_value body;
+  napi_create_string_latin1(info.Env(), bytes.data(), bytes.size(), &body);
+  return {info.Env(), body};
+}
+
+Napi::Value replace_body(const Napi::CallbackInfo& info) {
+  if (!info[1].IsBuffer()) return throw_type_error(info.Env(), "replaceBody(token, body)");
+  HttpExchange* exchange = deferred_of(info);
+  if (exchange == nullptr) return info.Env().Null();
+  const auto body = info[1].As<Napi::Buffer<char>>();
+  std::string error;
+  const bool done = exchange->set_body({body.Data(), body.Length()}, &error);
+  return null_or(info.Env(), done, error);
+}
+
 Napi::Value reply_deferred(const Napi::CallbackInfo& info) {
   if (!info[1].IsString() || !info[2].IsBuffer() || !info[3].IsNumber())
     return throw_type_error(info.Env(), "replyDeferred(token, lines, body, grpcStatus)");
@@ -425,6 +444,8 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "deferredHead", deferred_head, handle);
   add_method(engine, "deferredAnswer", deferred_answer, handle);
   add_method(engine, "changeDeferred", change_deferred, handle);
+  add_method(engine, "deferredBody", deferred_body, handle);
+  add_method(engine, "replaceBody", replace_body, handle);
   add_method(engine, "replyDeferred", reply_deferred, handle);
   add_method(engine, "answerDeferred", answer_deferred, handle);
   add_method(engine, "call", call, handle);
