@@ -87,6 +87,8 @@ export interface EndpointSpec {
   readonly protocol: 'http1' | 'http2' | 'opaque';
   /** null: plain text. */
   readonly tls: EndpointTlsSpec | null;
+  /** null: none. */
+  readonly connections: ConnectionPolicySpec | null;
   /** The header that begins every connection and names the client; HTTP connections then serve that client's connection alone. null: none. */
   readonly proxyProtocol: 'v1' | 'v2' | null;
 }
@@ -249,4 +251,30 @@ export interface RetrySpec {
   readonly heedsRetryAfter: boolean;
   /** Before the next attempt, doubled each time up to ten times as much, and up to a quarter more by chance. */
   readonly backoffMs: number;
+}
+
+/**
+ * How connections to a service's endpoints are opened, kept and limited; counted over all workers. -1: no limit. A request that needs one connection more waits,
+ * and is answered 503 with flag UO where as many wait already as may; a connection that isn't HTTP is reset. Times of 0 are EngineLimits'.
+ */
+export interface ConnectionPolicySpec {
+  /** Which of the services in EngineOptions.connectionCounts it is. */
+  readonly service: number;
+  readonly maxConnections: number;
+  readonly maxPending: number;
+  /** Of each endpoint. */
+  readonly maxEndpointConnections: number;
+  readonly maxEndpointPending: number;
+  /** Over one connection, then it is closed; 0: any number. */
+  readonly maxRequests: number;
+  /** HTTP/2, over one connection at once; 0: as many as the peer allows. */
+  readonly maxStreams: number;
+  readonly connectTimeoutMs: number;
+  /** Without a request; of what is not HTTP, without bytes. */
+  readonly idleTimeoutMs: number;
+  readonly tcpIdleTimeoutMs: number;
+  /** TCP keepalive; 0: the kernel's own; all 0: none. */
+  readonly keepaliveTimeS: number;
+  readonly keepaliveIntervalS: number;
+  readonly keepaliveProbes: number;
 }

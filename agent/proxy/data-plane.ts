@@ -22,6 +22,7 @@ import { type TenantReport, TenantTotals } from './metrics/tenant-report.js';
 import { OverloadMonitor } from './overload/monitor.js';
 import { LimitMemory } from './rate-limit/plan.js';
 import type { QuotaClient } from './rate-limit/quota-client.js';
+import { type ConnectionReport, MAX_CONNECTION_SERVICES } from './resilience/connection-counts.js';
 import type { OutlierEvent } from './resilience/outlier-detector.js';
 import { Resilience } from './resilience/resilience.js';
 import { MAX_ROWS, ROW_WORDS, Row } from './resilience/state.js';
@@ -139,6 +140,10 @@ export class DataPlane {
             this.pool.states.forget(id);
           },
         }),
+        ids(MAX_CONNECTION_SERVICES, {
+          isBusy: (id) => this.pool.connections.isBusy(id),
+          onReuse: (id) => this.pool.connections.forget(id),
+        }),
       ),
       clusterRows: new ClusterRows(),
       captured: new CapturedMemory(),
@@ -166,6 +171,14 @@ export class DataPlane {
 
   get generation(): Generation | null {
     return this.current;
+  }
+
+  /** Of clusters whose policies say something of connections. */
+  connectionReports(): ConnectionReport[] {
+    const { clusters = [], variants = [] } = this.current ?? {};
+    const found = [...clusters, ...variants].flatMap(({ connections }) => connections ?? []);
+    const services = new Map(found.map(({ name, policy }) => [name, policy.service]));
+    return [...services].map(([name, service]) => this.pool.connections.report(name, service));
   }
 
   /** What is decided by; null before the first update. */

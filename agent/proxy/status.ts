@@ -119,7 +119,7 @@ export class ProxyStatus {
       rateLimitMetrics(this.plane.limits.report()),
       overloadMetrics(this.plane.overload?.report() ?? null),
       balanceMetrics(this.plane.balance),
-      resilienceMetrics(this.plane.resilience.report()),
+      resilienceMetrics(this.plane.resilience.report(), this.plane.connectionReports()),
     ];
     return texts.join('');
   }

@@ -20,6 +20,7 @@ export interface WorkerStart {
   readonly tables: PublishedTables;
   readonly cells: SharedArrayBuffer;
   readonly outstanding: SharedArrayBuffer;
+  readonly connectionCounts: SharedArrayBuffer;
   /** See EndpointStates. */
   readonly endpoints: SharedArrayBuffer;
   /** See ResilienceState, and allocateShare(). */

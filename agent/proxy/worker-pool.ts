@@ -19,6 +19,7 @@ import { EndpointStates } from './endpoint-states.js';
 import { FilterCells } from './filters/filter-cells.js';
 import type { InheritedSocket } from './handover/successor.js';
 import { Cells, MAX_ENDPOINTS } from './metrics/cells.js';
+import { ConnectionCounts } from './resilience/connection-counts.js';
 import { giveBack } from './resilience/gate.js';
 import { allocateShare, ResilienceState } from './resilience/state.js';
 import { MAX_LISTENERS } from './tables/layout.js';
@@ -89,6 +90,7 @@ export type ListenerOf = (slot: number) => ListenerSpec;
 
 export class WorkerPool {
   readonly outstanding: Int32Array;
+  readonly connections = new ConnectionCounts();
   readonly states = new EndpointStates(EndpointStates.allocate());
   readonly resilience = new ResilienceState(ResilienceState.allocate());
   private readonly seats: readonly Seat[];
@@ -276,6 +278,7 @@ export class WorkerPool {
         limits: options.limits,
         cells,
         outstanding,
+        connectionCounts: this.connections.words.buffer as SharedArrayBuffer,
         endpoints: this.states.buffer,
         resilience: this.resilience.buffer,
         resilienceShare: allocateShare(),

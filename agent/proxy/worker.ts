@@ -40,6 +40,7 @@ function run(start: WorkerStart): void {
     {
       limits: start.limits,
       outstanding,
+      connectionCounts: new Int32Array(start.connectionCounts),
       counters: new Float64Array(start.counters),
       tenants: new Float64Array(start.tenants),
       accessLog: start.accessLog === null ? null : new Uint8Array(start.accessLog),

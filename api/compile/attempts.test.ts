@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { hedgingOfPolicy, retriesOfPolicy } from './attempts.js';
+import { connectionsOfPolicy, connectionsOfRule } from './connections.js';
 
 test('retries of a policy: Istio’s conditions where none are named, and only what is safe', () => {
   expect(retriesOfPolicy({ attempts: 2 })).toEqual({
@@ -43,5 +44,38 @@ test('second attempts come after a time, or after what most answers take', () =>
     afterPercentile: 95,
     maxPartsPerMillion: 25_000,
     anyMethod: true,
+  });
+});
+
+test('a DestinationRule’s connection pool: what it says of connections; 0 is no limit, as in Istio', () => {
+  expect(connectionsOfRule(undefined)).toBeUndefined();
+  expect(connectionsOfRule({ http: { http2MaxRequests: 3, maxRetries: 2 } })).toBeUndefined();
+  expect(
+    connectionsOfRule({
+      tcp: { maxConnections: 7, connectTimeout: '30ms', tcpKeepalive: { time: '7200s', interval: '75s' }, idleTimeout: '1h' },
+      http: { http1MaxPendingRequests: 0, maxRequestsPerConnection: 2, maxConcurrentStreams: 9, idleTimeout: '90s' },
+    }),
+  ).toEqual({
+    maxConnections: 7,
+    maxPending: undefined,
+    maxEndpointConnections: undefined,
+    maxEndpointPending: undefined,
+    maxRequestsPerConnection: 2,
+    maxStreams: 9,
+    connectTimeoutMs: 30,
+    idleTimeoutMs: 90_000,
+    tcpIdleTimeoutMs: 3_600_000,
+    keepalive: { timeS: 7_200, intervalS: 75, probes: 9 },
+    streamIdleTimeoutMs: 0,
+  });
+});
+
+test('a policy’s connections are taken as they are said; no waiting requests are not any number', () => {
+  expect(connectionsOfPolicy({ maxConnections: 1, maxPendingRequests: 0, streamIdleTimeout: '5m' })).toMatchObject({
+    maxConnections: 1,
+    maxPending: 0,
+    maxEndpointConnections: undefined,
+    streamIdleTimeoutMs: 300_000,
+    connectTimeoutMs: 0,
   });
 });

@@ -3,6 +3,7 @@
 import type { ClusterPolicy, ScopedPolicy } from '../gen/mesh/v1/model.js';
 import { ROOT_NAMESPACE, seenFrom } from '../resources/index.js';
 import { hedgingOfPolicy, retriesOfPolicy } from './attempts.js';
+import { connectionsOfPolicy, connectionsOfRule } from './connections.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type HostIndex, rulesOf, servicesOf } from './istio-hosts.js';
 import { balancingOfPolicy, balancingOfRule, balancingOfService, sorted } from './load-balancing.js';
@@ -34,6 +35,7 @@ function ofRule(policy: Omit<RulePolicy, 'portLevelSettings'>): Sections {
     retryBudget: retryBudgetOfRule(policy),
     admission: undefined,
     hedging: undefined,
+    connections: connectionsOfRule(policy.connectionPool),
     retries: undefined,
   });
 }
@@ -49,6 +51,7 @@ function ofPolicies(policies: readonly Stored<'TrafficPolicy'>[]): Sections {
     retryBudget: map(first('retryBudget'), retryBudgetOfPolicy),
     admission: map(first('admission'), admissionOfPolicy),
     hedging: map(first('hedging'), hedgingOfPolicy),
+    connections: map(first('connections'), connectionsOfPolicy),
     retries: map(first('retries'), retriesOfPolicy),
   });
 }
@@ -98,6 +101,7 @@ const NO_SECTIONS: ClusterPolicy = {
   retryBudget: undefined,
   admission: undefined,
   hedging: undefined,
+  connections: undefined,
   retries: undefined,
 };
 

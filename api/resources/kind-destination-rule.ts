@@ -171,7 +171,10 @@ function checkClientTls(value: Unchecked, report: Report): void {
 }
 
 /** What is not acted on of a connection pool: all but these. */
-const ACTED_ON: Readonly<Record<string, readonly string[]>> = { http: ['http2MaxRequests', 'maxRetries'] };
+const ACTED_ON: Readonly<Record<string, readonly string[]>> = {
+  tcp: ['maxConnections', 'connectTimeout', 'tcpKeepalive', 'idleTimeout'],
+  http: ['http1MaxPendingRequests', 'http2MaxRequests', 'maxRequestsPerConnection', 'maxRetries', 'idleTimeout', 'maxConcurrentStreams'],
+};
 
 function warnOfPool(value: Unchecked, report: Report): void {
   for (const [section, settings] of Object.entries(value))

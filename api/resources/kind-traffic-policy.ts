@@ -6,6 +6,7 @@ import { GATEWAY_GROUP } from './route-references.js';
 import { choice, fields, portNumber, type Report, text, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { authority, dnsSubdomain, duration, durationMs, hostname } from './syntax.js';
 import { hedging, retries } from './traffic-policy-attempts.js';
+import { connections } from './traffic-policy-connections.js';
 import { loadBalancer } from './traffic-policy-load-balancer.js';
 import { rateLimits } from './traffic-policy-rate-limits.js';
 import { admission, circuitBreaker, outlierDetection, retryBudget } from './traffic-policy-resilience.js';
@@ -113,6 +114,7 @@ export const trafficPolicyKind = {
           admission: admission.optional(),
           retries: retries.optional(),
           hedging: hedging.optional(),
+          connections: connections.optional(),
           proxyProtocol: choice(['v1', 'v2']).optional(),
           healthCheck: healthCheck.optional(),
           rateLimits: rateLimits.optional(),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,7 +29,9 @@ struct AttemptsBench {
   std::vector<std::vector<int32_t>> tried;
   std::vector<Completion> completions;
 
-  explicit AttemptsBench(const RetrySpec& retry, Protocol spoken = Protocol::kHttp1, const EngineLimits& limits = {}) : bench(limits) {
+  explicit AttemptsBench(const RetrySpec& retry, Protocol spoken = Protocol::kHttp1, const EngineLimits& limits = {},
+                         const std::optional<ConnectionPolicy>& policy = {})
+      : bench(limits) {
     ::listen(second_listener, 64);
     TableSpec spec;
     spec.hosts = {"a.test"};
@@ -39,6 +42,7 @@ struct AttemptsBench {
       endpoint.address = "127.0.0.1";
       endpoint.port = port;
       endpoint.protocol = spoken;
+      if (policy) endpoint.connections = std::make_shared<const ConnectionPolicy>(*policy);
       spec.endpoints.push_back(endpoint);
     }
     spec.retries = {retry};

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,9 @@ struct Bench {
   // Told how many completions came with a batch.
   std::function<void(int32_t count)> on_completions = [](int32_t) {};
   std::vector<RetrySpec> retries;
+  // Of all endpoints.
+  std::optional<ConnectionPolicy> connection_policy;
+  int32_t connection_counts[1 + 4 * LimitCounts::kEndpointWords + LimitCounts::kServiceWords] = {};
   std::unique_ptr<Reactor> reactor;
 
   static Decision to(int32_t target, int32_t flags = 0) {
@@ -94,6 +98,8 @@ struct Bench {
     options.counters = counters;
     options.outstanding = outstanding;
     options.outstanding_count = 4;
+    options.connection_counts = connection_counts;
+    options.connection_services = 1;
     reactor = std::make_unique<Reactor>(options, make_decisions, this);
     dead = dead_port;
     reload(true);
@@ -110,6 +116,8 @@ struct Bench {
     spec.listener_tenants = {0, 1, 2};
     spec.retries = retries;
     if (with_endpoints) spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead}};
+    for (EndpointSpec& endpoint : spec.endpoints)
+      if (connection_policy) endpoint.connections = std::make_shared<const ConnectionPolicy>(*connection_policy);
     std::string error;
     reactor->use_tables(Tables::build(spec, &error));
   }
@@ -144,6 +152,10 @@ struct Bench {
     for (int turn = 0; turn < 200 && !done(); turn++) reactor->run_once(5);
     return done();
   }
+  // Of the service: open connections, and requests that wait for one.
+  int32_t* service() { return connection_counts + 1 + 4 * LimitCounts::kEndpointWords; }
+  int32_t connections() { return service()[LimitCounts::kOpen]; }
+  int32_t pending() { return service()[LimitCounts::kWaiting]; }
   double counter(Counter which) const { return counters[static_cast<size_t>(which)]; }
 };
 

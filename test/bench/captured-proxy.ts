@@ -50,7 +50,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
   const model = new Model();
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 30_000, now: () => performance.now() });
   const tableIds = {
-    clusters: new Clusters(ids(MAX_ENDPOINTS)),
+    clusters: new Clusters(ids(MAX_ENDPOINTS), ids(64)),
     clusterRows: new ClusterRows(),
     captured: new CapturedMemory(),
     destinations: new DestinationMemory(),

@@ -1,8 +1,9 @@
-// Retries and second attempts on the real `weft proxy --static` process, over HTTP/1, HTTP/2 and gRPC; whatever happens,
+// Retries, second attempts and limits of connections on the real `weft proxy --static` process, over HTTP/1, HTTP/2 and gRPC; whatever happens,
 // nothing is outstanding in the end.
 import { writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
@@ -55,6 +56,8 @@ interface Running {
   readonly port: number;
   readonly proxy: ProxyProcess;
   readonly log: string;
+  /** Those of the service. */
+  readonly metrics: () => Promise<readonly string[]>;
 }
 
 async function start(endpoints: readonly number[], policy: string, appProtocol?: string, ...flags: string[]): Promise<Running> {
@@ -62,8 +65,13 @@ async function start(endpoints: readonly number[], policy: string, appProtocol?:
   const file = join(scope.folder, 'mesh.yaml');
   const log = join(scope.folder, 'access.log');
   writeFileSync(file, manifests(port, endpoints, policy, appProtocol));
-  const proxy = await scope.start(file, '--access-log', 'all', '--access-log-file', log, ...flags);
-  return { port, proxy, log };
+  const metricsListen = `127.0.0.1:${await freePort()}`;
+  const proxy = await scope.start(file, '--access-log', 'all', '--access-log-file', log, '--metrics-listen', metricsListen, ...flags);
+  const metrics = async () => {
+    const text = await (await fetch(`http://${metricsListen}/metrics`)).text();
+    return text.split('\n').filter((line) => line.includes('cluster="default/s:80"'));
+  };
+  return { port, proxy, log, metrics };
 }
 
 /** Status and text; status 0: it broke. */
@@ -180,6 +188,64 @@ test('second attempts over HTTP/2 and of gRPC, where the policy is for any metho
   await isSettled(proxy);
 }, 60_000);
 
+test('beyond the limit of connections requests wait, and beyond that of waiting ones they are answered 503 with flag UO', async () => {
+  const waiting: ServerResponse[] = [];
+  const [backend] = await backends((_, response) => void waiting.push(response));
+  const { port, log, proxy, metrics } = await start([backend!], '  connections: {maxConnections: 1, maxPendingRequests: 1}');
+  const held = (count: number) =>
+    eventually(
+      async () => waiting.length,
+      (length) => length === count,
+    );
+  const first = send(port);
+  expect(await held(1)).toBe(1);
+  const [second, third] = [send(port), send(port)];
+  expect((await Promise.race([second, third])).status).toBe(503);
+  await eventually(
+    async () => accessLog(log),
+    (lines) => lines.length === 1,
+  );
+  expect(accessLog(log)[0]).toMatchObject({ status: 503, response_flag: 'UO' });
+  const lines = await metrics();
+  for (const said of ['weft_upstream_connections_active{', 'weft_upstream_requests_pending{', 'limit="pending"'])
+    expect(lines.filter((line) => line.includes(said)).map((line) => line.split(' ').at(-1))).toEqual(['1']);
+  waiting[0]!.end('one');
+  expect(await first).toEqual({ status: 200, text: 'one' });
+  expect(await held(2)).toBe(2);
+  waiting[1]!.end('two');
+  const answers = await Promise.all([second, third]);
+  expect(answers.map(({ status }) => status).sort()).toEqual([200, 503]);
+  await isSettled(proxy);
+}, 60_000);
+
+test.each(['kept', 'closed'])(
+  'workers share the places that there are: no more connections than may be, none starves, where servers have them %s',
+  async (which) => {
+    const open = new Set<Socket>();
+    let most = 0;
+    const server = createServer((_, response) => {
+      if (which === 'closed') response.setHeader('connection', 'close');
+      setTimeout(() => response.end('ok'), 2);
+    });
+    server.on('connection', (socket) => {
+      open.add(socket);
+      most = Math.max(most, open.size);
+      socket.on('close', () => open.delete(socket));
+    });
+    const { port, proxy } = await start([await scope.listen(server)], '  connections: {maxConnections: 2}');
+    const clients = Array.from({ length: 12 }, async () => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      scope.closing.push(() => agent.destroy());
+      for (let i = 0; i < 20; i++) expect((await send(port, { agent })).status).toBe(200);
+    });
+    await Promise.all(clients);
+    // Of a connection that has ended the server may hear after it has accepted the next.
+    expect(most).toBeLessThanOrEqual(which === 'closed' ? 4 : 3);
+    await isSettled(proxy);
+  },
+  60_000,
+);
+
 test('whatever endpoints and clients do, every attempt ends once', async () => {
   let count = 0;
   const moody: Handler = (incoming, response) => {
@@ -200,7 +266,8 @@ test('whatever endpoints and clients do, every attempt ends once', async () => {
     }
   };
   const policy = `  retries: {attempts: 3, on: [5xx], backoff: 1ms, perTryTimeout: 2s, anyMethod: true}
-  hedging: {after: 20ms, max: 100, anyMethod: true}`;
+  hedging: {after: 20ms, max: 100, anyMethod: true}
+  connections: {maxConnections: 8, maxPendingRequests: 100, maxRequestsPerConnection: 5}`;
   const { port, proxy } = await start(await backends(moody, moody, moody), policy);
   const agent = new Agent({ keepAlive: true, maxSockets: 24 });
   scope.closing.push(() => agent.destroy());

@@ -6,6 +6,8 @@ export const WORDS = { descriptor: 24, decision: 22, completion: 16 };
 /** Of createEngine(); limits, outstanding and counters are the test's. */
 export const ENGINE = {
   tenants: new Float64Array(1024 * 7),
+  // Of 4,096 endpoints and 64 services.
+  connectionCounts: new Int32Array(1 + 4_096 * 2 + 64 * 4),
   accessLog: null,
   heartbeat: null,
   host: null,
@@ -39,7 +41,7 @@ export const TABLES = {
 
 /** Of createTables(): the endpoint with that id on the loopback. */
 export function endpoint(id, port, protocol = 'http1') {
-  return { id, address: '127.0.0.1', port, protocol, tls: null };
+  return { id, address: '127.0.0.1', port, protocol, tls: null, connections: null };
 }
 
 /** Of listen(): a gateway's, on the loopback, where the kernel chooses. */

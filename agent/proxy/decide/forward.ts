@@ -144,7 +144,7 @@ export class Forward {
     return isAllowed && (watched === 0 || this.gate.mayRetry(watched));
   }
 
-  /** What the policy of the cluster (at `row`) says of further attempts, where the rule says nothing. How many retries there may be, as to(). */
+  /** What the policy of the cluster (at `row`) says of how long nothing may happen, and of further attempts, where the rule says nothing. How many retries there may be, as to(). */
   private planAttempts(row: number, plan: number, retries: number): number {
     const { draft } = this;
     const { clusters, plans } = draft.tables;
@@ -152,6 +152,8 @@ export class Forward {
     const hedgeMs = this.attempts.hedgeAfterMs(plan, draft.of(D_METHOD), draft.of(D_ATTEMPT) === 0);
     if (hedgeMs > 0 && clusters[row + ClusterWord.MemberCount]! > 1) draft.extend(Decision.HedgeMs, hedgeMs);
     const at = plan * PLAN_WORDS;
+    const idleMs = plans[at + PlanWord.IdleTimeoutMs]!;
+    if (idleMs > 0) draft.extend(Decision.IdleTimeoutMs, idleMs);
     const attempts = plans[at + PlanWord.RetryAttempts]!;
     if (retries >= 0 || attempts < 0) return retries;
     draft.extend(Decision.Retry, plans[at + PlanWord.Retry]!);

@@ -10,6 +10,7 @@ import { EndpointStates } from '../endpoint-states.js';
 import { MAX_FILTERS } from '../filters/filter-cells.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
 import { LimitMemory } from '../rate-limit/plan.js';
+import { MAX_CONNECTION_SERVICES } from '../resilience/connection-counts.js';
 import { MAX_ROWS, ResilienceState } from '../resilience/state.js';
 import { CapturedMemory } from '../tables/captured-addresses.js';
 import { ClusterRows } from '../tables/cluster-sections.js';
@@ -63,7 +64,7 @@ export function explainFiles(
 function newIds(upstreamTls: UpstreamTls): TableIds {
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 0, now: () => 0 });
   return {
-    clusters: new Clusters(ids(MAX_ENDPOINTS)),
+    clusters: new Clusters(ids(MAX_ENDPOINTS), ids(MAX_CONNECTION_SERVICES)),
     clusterRows: new ClusterRows(),
     captured: new CapturedMemory(),
     destinations: new DestinationMemory(),

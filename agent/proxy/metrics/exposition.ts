@@ -4,6 +4,7 @@ import { countBelow } from '../../telemetry/histogram.js';
 import type { FilterReport } from '../filters/filter-cells.js';
 import type { OverloadReport } from '../overload/monitor.js';
 import type { RateLimitReport } from '../rate-limit/plan.js';
+import type { ConnectionReport } from '../resilience/connection-counts.js';
 import type { ClusterReport } from '../resilience/resilience.js';
 import { BYTE_BUCKETS, Traffic } from './cells.js';
 import type { EdgeName, Report, SeriesReport } from './report.js';
@@ -240,15 +241,29 @@ export function balanceMetrics(balance: Balance | null): string {
   ].join('\n');
 }
 
-/** Clusters with limits or outlier detection. */
-export function resilienceMetrics(clusters: readonly ClusterReport[]): string {
-  if (clusters.length === 0) return '';
+/** Clusters with limits or outlier detection, and those with limits of connections. */
+export function resilienceMetrics(clusters: readonly ClusterReport[], connections: readonly ConnectionReport[]): string {
+  if (clusters.length === 0 && connections.length === 0) return '';
   const labelsOf = ({ name, isInbound }: ClusterReport): Labels => ({ cluster: name, direction: isInbound ? 'inbound' : 'outbound' });
   const samples = (of: (cluster: ClusterReport) => readonly (readonly [Labels, number])[]): [Labels, number][] =>
     clusters.flatMap((cluster) => of(cluster).map(([labels, value]): [Labels, number] => [{ ...labelsOf(cluster), ...labels }, value]));
   const outbound = (of: (cluster: ClusterReport) => readonly (readonly [Labels, number])[]): [Labels, number][] =>
     samples((cluster) => (cluster.isInbound ? [] : of(cluster)));
+  const ofConnections = (of: (report: ConnectionReport) => readonly (readonly [Labels, number])[]): [Labels, number][] =>
+    connections.flatMap((each) =>
+      of(each).map(([labels, value]): [Labels, number] => [{ cluster: each.name, direction: 'outbound', ...labels }, value]),
+    );
   return [
+    ...gauge(
+      'weft_upstream_connections_active',
+      'Open connections to services with limits of them, those being made too.',
+      ofConnections(({ open }) => [[{}, open]]),
+    ),
+    ...gauge(
+      'weft_upstream_requests_pending',
+      'Requests that wait for a connection.',
+      ofConnections(({ waiting }) => [[{}, waiting]]),
+    ),
     ...gauge(
       'weft_upstream_requests_active',
       'Attempts in flight.',
@@ -264,15 +279,17 @@ export function resilienceMetrics(clusters: readonly ClusterReport[]): string {
       'Retries that were made.',
       outbound(({ retries }) => [[{}, retries]]),
     ),
-    ...counter(
-      'weft_circuit_breaker_overflow_total',
-      'Requests and retries that a limit or budget refused.',
-      outbound(({ refusedRequests, refusedRetries, refusedEndpointRequests }) => [
+    ...counter('weft_circuit_breaker_overflow_total', 'Requests, retries and connections that a limit or budget refused.', [
+      ...outbound(({ refusedRequests, refusedRetries, refusedEndpointRequests }) => [
         [{ limit: 'requests' }, refusedRequests],
         [{ limit: 'retries' }, refusedRetries],
         [{ limit: 'endpoint_requests' }, refusedEndpointRequests],
       ]),
-    ),
+      ...ofConnections(({ refusedRequests, refusedConnections }) => [
+        [{ limit: 'pending' }, refusedRequests],
+        [{ limit: 'connections' }, refusedConnections],
+      ]),
+    ]),
     ...gauge(
       'weft_outlier_ejections_active',
       'Endpoints that take no work, or are on trial.',

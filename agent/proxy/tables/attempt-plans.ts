@@ -16,9 +16,10 @@ export function planSections(
   const plans: number[] = [];
   const known = new Map<string, number>();
   const planOf = ({ name, policy }: { readonly name: string; readonly policy: ClusterPolicy | undefined }): number => {
-    const { hedging, retries } = policy ?? {};
-    if (hedging === undefined && retries === undefined) return -1;
-    const row = [labels.idOf(name), ...wordsOf(hedging, retries, retryRow)];
+    const { hedging, retries, connections } = policy ?? {};
+    const idleMs = connections?.streamIdleTimeoutMs ?? 0;
+    if (hedging === undefined && retries === undefined && idleMs === 0) return -1;
+    const row = [labels.idOf(name), ...wordsOf(hedging, retries, retryRow), idleMs];
     const key = row.join();
     const at = known.get(key) ?? plans.length / PLAN_WORDS;
     if (!known.has(key)) plans.push(...row);

@@ -14,9 +14,11 @@ import {
 import { isGuarded, policyOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone } from '../../model/takes-work.js';
-import type { EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
+import type { ConnectionPolicySpec, EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
+import { MAX_CONNECTION_SERVICES } from '../resilience/connection-counts.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import { type LabelValues, NOTHING_WANTED, type ShownCertificate, subsetText, type Wanted, wantsOf } from './cluster-wants.js';
+import { connectionPolicy } from './connection-policy.js';
 import { Balancing } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
@@ -85,6 +87,8 @@ export interface Cluster {
   readonly policy: ClusterPolicy | undefined;
   /** Name under which its requests are limited and its endpoints watched, its own but for its variants; empty: they aren't. */
   readonly guard: string;
+  /** How its connections are limited and kept, and the name under which they are counted, its own but for its variants; null: there is no such policy. */
+  readonly connections: { readonly name: string; readonly policy: ConnectionPolicySpec } | null;
   readonly endpoints: readonly ClusterEndpoint[];
   /** Of those with an id. */
   readonly specs: readonly EndpointSpec[];
@@ -161,7 +165,11 @@ export class Clusters {
   private readonly seenIn: Int32Array;
   private builds = 0;
 
-  constructor(private readonly ids: StableIds) {
+  /** `counts`: of names that connections are counted under. */
+  constructor(
+    private readonly ids: StableIds,
+    private readonly counts: StableIds,
+  ) {
     this.seenIn = new Int32Array(ids.capacity);
   }
 
@@ -176,7 +184,7 @@ export class Clusters {
       const before = this.services.get(name);
       const isSame = before?.mayBeKept === true && before.service === service && before.endpoints === endpoints;
       if (isSame && before.wanted === wanted.text) services.set(name, before);
-      else services.set(name, new Builder(this.ids, contexts, warnings).build(service, endpoints, wanted));
+      else services.set(name, new Builder(this.ids, this.counts, contexts, warnings).build(service, endpoints, wanted));
     }
     // Only now: a name that both have keeps its id.
     for (const [name, before] of this.services) if (services.get(name) !== before) this.release(before);
@@ -186,7 +194,10 @@ export class Clusters {
 
   private release({ declared, subsets, variants }: ServiceClusters): void {
     for (const clusters of [declared, subsets, variants]) {
-      for (const { specs } of clusters) for (const { id } of specs) this.ids.release(id);
+      for (const { specs, connections } of clusters) {
+        for (const { id } of specs) this.ids.release(id);
+        if (connections !== null) this.counts.release(connections.policy.service);
+      }
     }
   }
 
@@ -217,6 +228,7 @@ class Builder {
 
   constructor(
     private readonly ids: StableIds,
+    private readonly counts: StableIds,
     private readonly contexts: UpstreamContexts,
     private readonly warnings: Set<string>,
   ) {}
@@ -266,21 +278,34 @@ class Builder {
     const { protocol, tls, isUsable } = spoken;
     const { name, service, port } = rest;
     const proxyProtocol = PROXY_PROTOCOLS[service.proxyProtocol] ?? null;
-    const suffix = endpointSuffix(rest, spoken, proxyProtocol);
+    const connections = this.connectionsOf(`${name}${subset}`, rest.policy);
+    const counted = connections === null ? '' : ` counted as ${connections.name}`;
+    const suffix = endpointSuffix(rest, spoken, proxyProtocol) + counted;
     const specs: EndpointSpec[] = [];
     const weights = nodeWeights(sockets, rest.policy);
     const endpoints = sockets.map((endpoint, index) => {
       const { address } = endpoint;
       const target = portOf(endpoint, port);
       const id = isUsable ? this.hold(`${socketName(address, target)}${suffix}`) : -1;
-      if (id >= 0) specs.push({ id, address, port: target, protocol, tls, proxyProtocol });
+      if (id >= 0) specs.push({ id, address, port: target, protocol, tls, proxyProtocol, connections: connections?.policy ?? null });
       else if (isUsable)
         this.warnings.add(
           `no endpoint id is free for ${socketName(address, target)} of ${name}: it gets no traffic; fewer endpoints are needed`,
         );
       return new ClusterEndpoint(id, target, endpoint, weights?.[index] ?? null);
     });
-    return { ...rest, key: `${name}${subset} ${variant}`, endpoints, specs, names };
+    return { ...rest, key: `${name}${subset} ${variant}`, connections, endpoints, specs, names };
+  }
+
+  private connectionsOf(name: string, policy: ClusterPolicy | undefined): Cluster['connections'] {
+    if (policy?.connections === undefined) return null;
+    const service = this.counts.hold(name);
+    if (service >= 0) return { name, policy: connectionPolicy(service, policy.connections) };
+    this.mayBeKept = false;
+    this.warnings.add(
+      `${name} is served without what its policy says of connections: more than ${MAX_CONNECTION_SERVICES} have such policies`,
+    );
+    return null;
   }
 
   /** -1: none is free now. */
@@ -374,7 +399,7 @@ function spokenBy({ protocol }: ServicePort): EndpointSpec['protocol'] {
 }
 
 /** A cluster before it is known how its endpoints are spoken to. */
-interface Unplaced extends Omit<Cluster, 'endpoints' | 'specs' | 'names' | 'key'> {
+interface Unplaced extends Omit<Cluster, 'connections' | 'endpoints' | 'specs' | 'names' | 'key'> {
   /** Those that have the port. */
   readonly sockets: readonly Endpoint[];
   /** In words; empty: all of them. */

@@ -357,7 +357,7 @@ export const enum GuardWord {
 }
 
 /** What few clusters' policies say of further attempts of a request. */
-export const PLAN_WORDS = 9;
+export const PLAN_WORDS = 10;
 export const enum PlanWord {
   /** Of the cluster, the same in every generation. */
   Label = 0,
@@ -374,6 +374,8 @@ export const enum PlanWord {
   /** Second attempts to a million requests. */
   HedgeParts = 7,
   HedgesAnyMethod = 8,
+  /** Of a request during which nobody does anything; 0: the proxy's own. */
+  IdleTimeoutMs = 9,
 }
 
 /** Indexes of the bodies of our own answers, the same in every generation. */

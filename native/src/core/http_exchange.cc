@@ -107,7 +107,7 @@ void HttpExchange::begin_late() {
   if (!has_target_) return carry_out_without_target();
   if (!replayable) return fail(503, Reason::Overflow);
   if (mirror_mask_ != 0 && request_ended) mirror_whole_request();
-  replay(true);
+  begin_attempt();
   if (!over_) client_->resume_request();
 }
 
@@ -124,7 +124,7 @@ void HttpExchange::try_again(const Decision& made) {
   const bool is_first = decision.target == kTargetDeferred || decision.target == kTargetCollect;
   decide(made);
   note_progress();
-  if (!is_first || made.target == kTargetDeferred) return replay(true);
+  if (!is_first || made.target == kTargetDeferred) return begin_attempt();
   // What was put off begins here.
   take_mirrors();
   if (made.delay_ms <= 0) return begin_late();
@@ -153,12 +153,15 @@ void HttpExchange::on_answered() {
   client_->requeue();
 }
 
-// Sends the kept request again: to a fresh connection of the same target, or as a new decision said.
-void HttpExchange::replay(bool with_new_decision) {
-  if (with_new_decision) {
-    if (!has_target_) return carry_out_without_target();
-    attempts++;
-  }
+// As a new decision said.
+void HttpExchange::begin_attempt() {
+  if (!has_target_) return carry_out_without_target();
+  attempts++;
+  replay(true);
+}
+
+// Sends the kept request, perhaps again.
+void HttpExchange::replay(bool may_reuse) {
   RequestForm request;
   BodyTransfer body;
   if (http2 != nullptr) {
@@ -166,7 +169,7 @@ void HttpExchange::replay(bool with_new_decision) {
     request.summary = &sent_http2().summary;
     body.bytes = raw.data();
     body.size = raw.size();
-    return start_attempt(request, body, with_new_decision);
+    return start_attempt(request, body, may_reuse);
   }
   http1::RequestHead& head = parse_kept_head();
   request.head = &head;
@@ -174,7 +177,7 @@ void HttpExchange::replay(bool with_new_decision) {
   request_body = http1::BodyReader(http1::request_body_framing(head));
   const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
   body = relay_body(&request_body, request_framing, to, raw.data() + head_size, raw.size() - head_size, reactor_->body_scratch());
-  start_attempt(request, body, with_new_decision);
+  start_attempt(request, body, may_reuse);
 }
 
 void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse) {
@@ -192,7 +195,7 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
     case Acquired::Failed:
       return on_attempt_end(AttemptEnd::ConnectFailed);
     case Acquired::Full:
-      return give_up_attempt(503, Reason::Overflow);
+      return refuse_to_wait();
     case Acquired::Waiting:
       return replayable ? void() : fail(503, Reason::Overflow);
     case Acquired::Unsupported:
@@ -208,6 +211,14 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
   send_first(body);
 }
 
+// So that no proxy in front tries again.
+void HttpExchange::refuse_to_wait() {
+  if (has_two_attempts()) return give_up_attempt(503, Reason::Overflow);
+  detach_upstream();
+  reply_local(503, "x-envoy-overloaded: true\r\ncontent-type: text/plain; charset=utf-8\r\n",
+              "weft: no connection to the service is free\n", Reason::Overflow);
+}
+
 void HttpExchange::send_first(const BodyTransfer& body) {
   if (http2 == nullptr) {
     upstream_->send_framed(body.bytes, body.size, request_ended && tunnel == Tunnel::None, request_body.trailers());
@@ -219,7 +230,7 @@ void HttpExchange::send_first(const BodyTransfer& body) {
 
 void HttpExchange::on_upstream_available() {
   hear(nullptr);
-  replay(false);
+  replay(true);
   if (!over_) client_->resume_request();
 }
 

@@ -171,7 +171,9 @@ class HttpExchange final : public Exchange,
   bool write_head(const struct HeadChanges& wanted);
   void match_by(ByteQueue head);
   void defer();
-  void replay(bool with_new_decision);
+  void begin_attempt();
+  void replay(bool may_reuse);
+  void refuse_to_wait();
   void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);
   void send_first(const BodyTransfer& body);
   http1::RequestHead& parse_kept_head();

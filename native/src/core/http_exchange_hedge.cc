@@ -30,7 +30,7 @@ void HttpExchange::hedge_with(const Decision& made) {
   look_at_other();
   decide(made);
   if (!has_target_) return give_up_attempt(503, Reason::NoHealthyUpstream);
-  replay(true);
+  begin_attempt();
 }
 
 void HttpExchange::look_at_other() {

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "core/reactor.h"
+#include "core/upstream_connect.h"
 
 namespace weft {
 
@@ -78,15 +79,22 @@ void OpaqueDownstream::dial() {
   if (!resolve_target(decision, *exchange.tables, target_context(StreamKind::Opaque), &target)) return refuse(Reason::NoHealthyUpstream);
   if (detection_ != nullptr) detection_->target = target;
   exchange.upstream = target.connect.to;
-  reactor_->counters().add(Counter::UpstreamConnects);
+  const ConnectionPolicy* policy = target.policy.get();
+  idle_timeout_ms_ =
+      policy != nullptr && policy->tcp_idle_timeout_ms != 0 ? policy->tcp_idle_timeout_ms : reactor_->limits().tcp_idle_timeout_ms;
   auto upstream = std::make_unique<OpaqueUpstream>(reactor_, this);
+  if (policy != nullptr && !upstream->counted_.take(&reactor_->connection_limits(), target)) {
+    reactor_->connection_limits().refuse_connection(target);
+    return refuse(Reason::Overflow);
+  }
+  reactor_->counters().add(Counter::UpstreamConnects);
   upstream->is_connecting_ = true;
   if (!reactor_->dial(upstream.get(), target.connect)) return on_upstream_failed(false);
   state_ = State::Connecting;
   upstream_ = upstream.release();
   if (target.proxied.as != ProxyAnnouncement::kNone) upstream_->announce(target.proxied);
   if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
-  reactor_->schedule(upstream_, reactor_->limits().connect_timeout_ms);
+  reactor_->schedule(upstream_, connect_timeout_ms(reactor_, target));
 }
 
 // Nothing of the client is read: its bytes wait in the socket.
@@ -139,8 +147,8 @@ void OpaqueDownstream::refuse(Reason reason) {
 void OpaqueDownstream::open_relay() {
   state_ = State::Open;
   note_progress();
-  if (reactor_->limits().tcp_idle_timeout_ms != 0) {
-    reactor_->schedule(this, reactor_->limits().tcp_idle_timeout_ms);
+  if (idle_timeout_ms_ != 0) {
+    reactor_->schedule(this, idle_timeout_ms_);
   } else {
     reactor_->cancel(this);
   }
@@ -268,7 +276,7 @@ void OpaqueDownstream::on_timer() {
     return;
   }
   if (state_ != State::Open) return;
-  const uint64_t due = progress_ms_ + reactor_->limits().tcp_idle_timeout_ms;
+  const uint64_t due = progress_ms_ + idle_timeout_ms_;
   if (reactor_->now_ms() < due) return reactor_->schedule_at(this, due);
   reactor_->counters().add(Counter::TimeoutsTcpIdle);
   finish(Reason::DownstreamTimeout, true);

@@ -5,6 +5,7 @@
 #pragma once
 #include <memory>
 
+#include "core/connection_limits.h"
 #include "core/counters.h"
 #include "core/deferrals.h"
 #include "core/downstream.h"
@@ -84,6 +85,8 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   std::unique_ptr<Detection> detection_;
   OpaqueUpstream* upstream_ = nullptr;
   uint64_t progress_ms_ = 0;
+  // 0: none.
+  uint32_t idle_timeout_ms_ = 0;
   State state_ = State::Queueing;
   bool client_ended_ = false;
   bool client_shut_ = false;
@@ -96,10 +99,12 @@ class OpaqueUpstream final : public Connection {
   OpaqueUpstream(Reactor* reactor, OpaqueDownstream* client) : Connection(reactor, -1, client->tenant()), client_(client) {}
   void on_events(uint32_t events) override;
   void on_timer() override;
+  void on_engine_close() override { counted_.drop(); }
 
  private:
   friend class OpaqueDownstream;
   OpaqueDownstream* client_;
+  CountedConnection counted_;
 };
 
 }  // namespace weft

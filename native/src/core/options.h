@@ -61,6 +61,10 @@ struct EngineOptions {
   // Shared by all workers; the engine only subtracts.
   int32_t* outstanding = nullptr;
   size_t outstanding_count = 0;
+  // Of connection policies, shared by all workers: how many requests wait; then LimitCounts' words of each endpoint that `outstanding` has;
+  // then those of each service. Null: nothing is counted, and nothing limited.
+  int32_t* connection_counts = nullptr;
+  size_t connection_services = 0;
   double* counters = nullptr;
   // Open connections by listener id.
   double* listener_connections = nullptr;

@@ -57,6 +57,7 @@ Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
       counters_(options.counters),
       tables_(empty_tables()),
       timers_(now_us_ / 1000),
+      connection_limits_(this, options.connection_counts, options.outstanding_count, options.connection_services),
       deferrals_(std::min<uint32_t>(options.limits.max_deferred, kMaxDeferred)),
       events_(new EventBuffer),
       read_scratch_(new uint8_t[kReadScratch + kScanPadding]),
@@ -102,7 +103,9 @@ void Reactor::update_clock() {
 
 int Reactor::wait_ms(int timeout_ms) const {
   // What was answered, accepted or said between two ticks.
-  if (!resumes_.empty() || !scheduler_.empty() || batch_.has_answered() || batch_.size() != 0 || !flushes_.empty()) return 0;
+  if (connection_limits_.has_freed() || !resumes_.empty() || !scheduler_.empty() || batch_.has_answered() || batch_.size() != 0 ||
+      !flushes_.empty())
+    return 0;
   int wait = timeout_ms;
   const auto sooner = [&wait](int other) {
     if (other >= 0 && (wait < 0 || other < wait)) wait = other;
@@ -128,6 +131,7 @@ int Reactor::run_once(int timeout_ms) {
   if (count > 0) queue_events(count);
   take_answered();
   serve();
+  if (connection_limits_.has_freed() && !closed_) connection_limits_.serve();
   flush_connections();
   if (!closed_ && (completion_is_urgent_ || (batch_.completions() != 0 && now_ms() >= completions_due_ms_))) decide_batch();
   beat();
@@ -343,6 +347,7 @@ void Reactor::close() {
 void Reactor::close_everything() {
   if (closed_) return;
   closed_ = true;
+  timers_.cancel(&connection_limits_);
   batch_.drop_requests();
   connections_.for_each([this](Connection* connection) {
     connection->on_engine_close();

@@ -13,6 +13,7 @@
 #include "core/batch.h"
 #include "core/bpf_maps.h"
 #include "core/connection.h"
+#include "core/connection_limits.h"
 #include "core/counters.h"
 #include "core/deferrals.h"
 #include "core/ended_call.h"
@@ -173,6 +174,7 @@ class Reactor {
   // The next step of its handshake, with what input_left holds. It is told by an event.
   void shake_aside(Connection* connection);
   HopLines& hop_lines() { return hop_lines_; }
+  ConnectionLimits& connection_limits() { return connection_limits_; }
   std::string_view date_line() { return hop_lines_.date(now_ms()); }
   http2::InternedField* date_field() { return hop_lines_.date_field(now_ms(), &interned_); }
   // Counts it, and keeps it for take_tls_failures().
@@ -293,6 +295,7 @@ class Reactor {
   Snapshot tables_;
   TimerWheel timers_;
   UpstreamPool pool_;
+  ConnectionLimits connection_limits_;
   // Before the connections that refer to them.
   http2::InternTable interned_;
   Deferrals deferrals_;

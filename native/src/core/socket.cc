@@ -108,10 +108,20 @@ int open_connection(const ConnectOptions& options) {
   return fd < 0 ? fd : connect_from(fd, options);
 }
 
+// What the kernel does not take of it (its bounds are 32,767 s and 127 probes) is its own.
+static void set_keepalive(int fd, const KeepaliveOptions& keepalive) {
+  if ((keepalive.time_s | keepalive.interval_s | keepalive.probes) == 0) return;
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  if (keepalive.time_s != 0) set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, static_cast<int>(keepalive.time_s));
+  if (keepalive.interval_s != 0) set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, static_cast<int>(keepalive.interval_s));
+  if (keepalive.probes != 0) set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, static_cast<int>(keepalive.probes));
+}
+
 int connect_from(int fd, const ConnectOptions& options) {
   sockaddr_storage name;
   const socklen_t length = to_sockaddr(options.to.address, options.to.port, &name);
   if (!set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) || !set_mark(fd, options.mark)) return fail(fd);
+  set_keepalive(fd, options.keepalive);
   if (options.bind_source) {
     if (is_mapped(options.source) != (name.ss_family == AF_INET)) {
       errno = EAFNOSUPPORT;

@@ -42,12 +42,19 @@ int listen_on(int fd, const ListenOptions& options);
 // or -errno (EINVAL: it does not listen; EADDRNOTAVAIL: on another address; EXDEV: in another network namespace).
 int check_listener(int fd, const Peer& at, int sibling);
 
+// Seconds and a count; 0: the kernel's own. All 0: no probes.
+struct KeepaliveOptions {
+  uint32_t time_s = 0;
+  uint32_t interval_s = 0;
+  uint32_t probes = 0;
+};
 struct ConnectOptions {
   Peer to;
   // Source address to borrow (IP_TRANSPARENT); used when `bind_source`.
   Address source;
   bool bind_source = false;
   uint32_t mark = 0;
+  KeepaliveOptions keepalive;
   // Null: the thread's own namespace.
   SharedScope scope;
 };

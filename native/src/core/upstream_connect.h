@@ -5,7 +5,9 @@
 
 namespace weft {
 
+class CountedConnection;
 class Reactor;
+struct UpstreamGroup;
 
 // Checked: only a pooled HTTP/1 connection whose end has not arrived yet, for requests that must not be sent twice. It costs a system
 // call. Never: a new HTTP/1 connection. Streams of HTTP/2 are opened on what is there: their peer says which it did not process.
@@ -15,6 +17,11 @@ enum class Reuse : uint8_t { Never, Unchecked, Checked };
 // such a request.
 enum class Acquired : uint8_t { Stream, Waiting, Failed, Full, Unsupported };
 
+// Of a new connection of the group. False: it would be beyond a limit, or it is others' turn.
+bool takes_place(Reactor* reactor, UpstreamGroup* group, CountedConnection* place);
+// Then the exchange waits for another's end, if it may.
+Acquired wait_for_connection(Reactor* reactor, UpstreamGroup* group, HttpExchange* exchange);
+uint32_t connect_timeout_ms(const Reactor* reactor, const UpstreamTarget& target);
 Acquired acquire_upstream(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamStream** stream);
 
 }  // namespace weft

@@ -17,12 +17,13 @@ namespace weft {
 UpstreamHttp1::UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group)
     : Connection(reactor, -1, group->target.tenant), group_(group), input_(reactor->buffer_account(tenant_)) {}
 
-UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse) {
+Acquired UpstreamHttp1::acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse,
+                                UpstreamHttp1** found) {
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
   while (reuse != Reuse::Never && group->idle != 0) {
-    auto* connection = static_cast<UpstreamHttp1*>(pool.take(group));
-    reactor->counters().add(Counter::UpstreamIdleOpen, -1);
+    auto* connection = static_cast<UpstreamHttp1*>(group->newest);
+    connection->leave_pool();
     // Its last end would take the group along.
     if (reuse == Reuse::Checked && has_input_or_end(connection->fd_)) {
       pool.opened(group);
@@ -32,28 +33,33 @@ UpstreamHttp1* UpstreamHttp1::acquire(Reactor* reactor, const UpstreamTarget& ta
     }
     connection->reused_ = !connection->is_connecting_;
     reactor->counters().add(Counter::UpstreamReuses);
-    return connection;
+    *found = connection;
+    return Acquired::Stream;
   }
-  reactor->counters().add(Counter::UpstreamConnects);
   auto made = std::make_unique<UpstreamHttp1>(reactor, group);
+  if (target.policy != nullptr && !takes_place(reactor, group, &made->counted_)) return wait_for_connection(reactor, group, exchange);
+  reactor->counters().add(Counter::UpstreamConnects);
   made->is_connecting_ = true;
   if (!reactor->dial(made.get(), target.connect)) {
     pool.drop_if_unused(group);
     reactor->counters().add(Counter::UpstreamConnectFailures);
-    return nullptr;
+    return Acquired::Failed;
   }
   pool.opened(group);
   UpstreamHttp1* connection = made.release();
   if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
   reactor->counters().add(Counter::UpstreamOpen);
-  return connection;
+  *found = connection;
+  return Acquired::Stream;
 }
 
 void UpstreamHttp1::park(Reactor* reactor, Connection* dialled, const UpstreamTarget& target) {
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
-  if (target.http2 || dialled->is_readable() || reactor->is_draining() || group->idle >= reactor->limits().max_idle_per_endpoint) {
+  // Nor is one kept that counts as what it was dialled for.
+  if (target.http2 || target.policy != nullptr || dialled->is_readable() || reactor->is_draining() ||
+      group->idle >= reactor->limits().max_idle_per_endpoint) {
     pool.drop_if_unused(group);
     return reactor->close(dialled);
   }
@@ -71,8 +77,10 @@ void UpstreamHttp1::begin(HttpExchange* exchange) {
   exchange_ = exchange;
   state_ = State::Head;
   interim_ = 0;
+  requests_++;
+  group_->carried++;
   if (is_connecting_) {
-    reactor_->schedule(this, reactor_->limits().connect_timeout_ms);
+    reactor_->schedule(this, connect_timeout_ms(reactor_, group_->target));
   } else {
     reactor_->cancel(this);
   }
@@ -153,6 +161,11 @@ void UpstreamHttp1::on_timer() {
 }
 
 void UpstreamHttp1::on_resume() {
+  if (state_ == State::Idle && group_->first_waiter != nullptr) {
+    auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
+    UpstreamPool::stop_waiting(exchange);
+    return exchange->on_upstream_available();
+  }
   if (state_ == State::Idle || exchange_ == nullptr) return;
   exchange_->hear(this);
   if (state_ == State::Complete && write_broken_) return exchange_->on_response_broken(Reason::UpstreamReset);
@@ -163,9 +176,7 @@ void UpstreamHttp1::on_drain() {
   if (state_ == State::Idle) close_idle();
 }
 
-int64_t UpstreamHttp1::idle_since_ms() const {
-  return state_ == State::Idle ? Connection::idle_since_ms(reactor_->limits().upstream_idle_timeout_ms) : kNotIdle;
-}
+int64_t UpstreamHttp1::idle_since_ms() const { return state_ == State::Idle ? Connection::idle_since_ms(idle_timeout_ms()) : kNotIdle; }
 
 bool UpstreamHttp1::close_if_idle() {
   close_idle();
@@ -251,22 +262,41 @@ void UpstreamHttp1::release() {
   // Readable: the last read was full, so bytes behind the answer may lie in the socket, and their event has come already.
   const bool whole = state_ == State::Complete && reusable_ && output_.empty() && !peer_finished_ && !readable_;
   if (!whole || reactor_->is_draining() || group_->idle >= reactor_->limits().max_idle_per_endpoint ||
-      !reactor_->still_wanted(group_->target)) {
+      !reactor_->still_wanted(group_->target) || !may_be_reused()) {
     return close_now();
   }
   become_idle();
+}
+
+// By the policy of its service.
+bool UpstreamHttp1::may_be_reused() const {
+  const ConnectionPolicy* policy = group_->target.policy.get();
+  if (policy == nullptr) return true;
+  if (policy->max_requests != 0 && requests_ >= policy->max_requests) return false;
+  ConnectionLimits& limits = reactor_->connection_limits();
+  return !limits.is_wanted(*group_) || (group_->first_waiter != nullptr && !limits.yields(group_));
+}
+
+uint32_t UpstreamHttp1::idle_timeout_ms() const {
+  const ConnectionPolicy* policy = group_->target.policy.get();
+  return policy != nullptr && policy->idle_timeout_ms != 0 ? policy->idle_timeout_ms : reactor_->limits().upstream_idle_timeout_ms;
 }
 
 void UpstreamHttp1::become_idle() {
   state_ = State::Idle;
   reactor_->pool().put(group_, this);
   reactor_->counters().add(Counter::UpstreamIdleOpen);
-  reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
+  reactor_->schedule(this, idle_timeout_ms());
+  if (group_->first_waiter != nullptr) reactor_->resume_later(this);
+}
+
+void UpstreamHttp1::leave_pool() {
+  reactor_->pool().remove(group_, this);
+  reactor_->counters().add(Counter::UpstreamIdleOpen, -1);
 }
 
 void UpstreamHttp1::close_idle() {
-  reactor_->pool().remove(group_, this);
-  reactor_->counters().add(Counter::UpstreamIdleOpen, -1);
+  leave_pool();
   close_now();
 }
 
@@ -274,6 +304,7 @@ void UpstreamHttp1::close_now() {
   exchange_ = nullptr;
   reactor_->counters().add(Counter::UpstreamOpen, -1);
   UpstreamPool::Group* group = group_;
+  counted_.drop();
   reactor_->close(this);
   reactor_->pool().closed(group);
 }

@@ -6,6 +6,7 @@
 
 #include "core/body_relay.h"
 #include "core/connection.h"
+#include "core/connection_limits.h"
 #include "core/http1/serialize.h"
 #include "core/http_exchange.h"
 #include "core/staged_head.h"
@@ -17,8 +18,8 @@ namespace weft {
 
 class UpstreamHttp1 final : public Connection, public UpstreamStream, public PoolLink {
  public:
-  // A pooled connection or a new one; null: none could be opened.
-  static UpstreamHttp1* acquire(Reactor* reactor, const UpstreamTarget& target, Reuse reuse);
+  // A pooled connection or a new one.
+  static Acquired acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamHttp1** connection);
   // Puts into its pool what was dialled before it was known that HTTP/1 would be spoken, connected or not. Closes it if it can't be used.
   static void park(Reactor* reactor, Connection* dialled, const UpstreamTarget& target);
   UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group);
@@ -27,6 +28,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   void on_timer() override;
   void on_resume() override;
   void on_drain() override;
+  void on_engine_close() override { counted_.drop(); }
   int64_t idle_since_ms() const override;
   bool close_if_idle() override;
 
@@ -46,6 +48,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   // Closes an idle connection.
   void close_idle();
   void give_up() override { close_idle(); }
+  bool is_resting() const override { return state_ == State::Idle; }
 
   const UpstreamTarget& target() const { return group_->target; }
 
@@ -71,8 +74,13 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   void become_idle();
   void on_idle_events(uint32_t events);
   void close_now();
+  void leave_pool();
+  uint32_t idle_timeout_ms() const;
+  bool may_be_reused() const;
 
   UpstreamPool::Group* group_;
+  CountedConnection counted_;
+  uint32_t requests_ = 0;
   HttpExchange* exchange_ = nullptr;
   // A partial response head.
   ByteQueue input_;

@@ -41,8 +41,9 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
     return Acquired::Stream;
   }
   if (group->open >= kMaxConnections) return wait(reactor, group, exchange);
-  reactor->counters().add(Counter::UpstreamConnects);
   auto made = std::make_unique<UpstreamHttp2>(reactor, group);
+  if (target.policy != nullptr && !takes_place(reactor, group, &made->counted_)) return wait_for_connection(reactor, group, exchange);
+  reactor->counters().add(Counter::UpstreamConnects);
   made->is_connecting_ = true;
   if (!reactor->dial(made.get(), target.connect)) {
     pool.drop_if_unused(group);
@@ -54,7 +55,7 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
   reactor->counters().add(Counter::UpstreamOpen);
-  reactor->schedule(connection, reactor->limits().connect_timeout_ms);
+  reactor->schedule(connection, connect_timeout_ms(reactor, target));
   connection->link_.start();
   if (extended) {
     connection->relist();
@@ -65,6 +66,7 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
 }
 
 Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpExchange* exchange) {
+  if (group->target.policy != nullptr) return wait_for_connection(reactor, group, exchange);
   if (group->waiters >= kMaxWaiters) {
     reactor->counters().add(Counter::UpstreamWaitOverflows);
     return Acquired::Full;
@@ -84,7 +86,18 @@ UpstreamHttp2::~UpstreamHttp2() {
   });
 }
 
+uint32_t UpstreamHttp2::idle_timeout_ms() const {
+  const ConnectionPolicy* policy = group_->target.policy.get();
+  return policy != nullptr && policy->idle_timeout_ms != 0 ? policy->idle_timeout_ms : reactor_->limits().upstream_idle_timeout_ms;
+}
+
 size_t UpstreamHttp2::stream_limit() const {
+  const ConnectionPolicy* policy = group_->target.policy.get();
+  const size_t peers = peers_stream_limit();
+  return policy != nullptr && policy->max_streams != 0 ? std::min<size_t>(peers, policy->max_streams) : peers;
+}
+
+size_t UpstreamHttp2::peers_stream_limit() const {
   return link_.has_settings() ? std::min(link_.peer().max_concurrent_streams, kMostStreams) : std::max(1u, group_->stream_limit);
 }
 
@@ -104,9 +117,18 @@ UpstreamHttp2Stream* UpstreamHttp2::open_stream(HttpExchange* exchange) {
   auto* stream = new UpstreamHttp2Stream(this, exchange);
   link_.open(stream, link_.next_id());
   streams_opened_++;
+  group_->carried++;
+  const ConnectionPolicy* policy = group_->target.policy.get();
+  if (policy != nullptr && !may_take_more(*policy)) closing_ = true;
   if (!is_connecting_) reactor_->cancel(this);
   relist();
   return stream;
+}
+
+bool UpstreamHttp2::may_take_more(const ConnectionPolicy& policy) const {
+  if (policy.max_requests != 0 && streams_opened_ >= policy.max_requests) return false;
+  ConnectionLimits& limits = reactor_->connection_limits();
+  return !limits.is_wanted(*group_) || !limits.yields(group_);
 }
 
 void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
@@ -118,7 +140,7 @@ void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
     if (closing_) {
       reactor_->flush_later(this);
     } else if (!is_connecting_) {
-      reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
+      reactor_->schedule(this, idle_timeout_ms());
     }
   }
 }
@@ -138,7 +160,7 @@ void UpstreamHttp2::on_events(uint32_t events) {
     }
     reactor_->cancel(this);
     // Without a stream it was dialled to hear whether it takes one: its SETTINGS are part of connecting.
-    if (link_.streams().size() == 0) reactor_->schedule(this, reactor_->limits().connect_timeout_ms);
+    if (link_.streams().size() == 0) reactor_->schedule(this, connect_timeout_ms(reactor_, group_->target));
     if (!flush()) return break_all(AttemptEnd::Reset);
     reactor_->flush_later(this);
   }
@@ -230,7 +252,7 @@ void UpstreamHttp2::on_drain() { give_up(); }
 
 int64_t UpstreamHttp2::idle_since_ms() const {
   const bool idle = !is_connecting_ && !closing_ && link_.streams().size() == 0;
-  return idle ? Connection::idle_since_ms(reactor_->limits().upstream_idle_timeout_ms) : kNotIdle;
+  return idle ? Connection::idle_since_ms(idle_timeout_ms()) : kNotIdle;
 }
 
 bool UpstreamHttp2::close_if_idle() {
@@ -249,7 +271,7 @@ void UpstreamHttp2::give_up() {
 void UpstreamHttp2::on_settings() {
   group_->stream_limit = std::min(link_.peer().max_concurrent_streams, kFirstStreams);
   relist();
-  if (link_.streams().size() == 0 && !closing_) reactor_->schedule(this, reactor_->limits().upstream_idle_timeout_ms);
+  if (link_.streams().size() == 0 && !closing_) reactor_->schedule(this, idle_timeout_ms());
   if (group_->first_waiter != nullptr) reactor_->resume_later(this);
 }
 
@@ -386,12 +408,13 @@ void UpstreamHttp2::close_now() {
   closed_ = closing_ = true;
   relist();
   reactor_->counters().add(Counter::UpstreamOpen, -1);
-  // Those that wait need another connection: the first of them dials it.
+  counted_.drop();
+  // Those that wait need another connection: the first of them dials it. Where there are limits they take their turn (ConnectionLimits).
   UpstreamPool::Group* group = group_;
   Reactor* reactor = reactor_;
   reactor->close(this);
   // This connection's place keeps the group until they are served.
-  while (group->open == 1 && group->first_waiter != nullptr) {
+  while (!group->is_limited && group->open == 1 && group->first_waiter != nullptr) {
     auto* exchange = static_cast<HttpExchange*>(group->first_waiter);
     UpstreamPool::stop_waiting(exchange);
     exchange->on_upstream_available();

@@ -2,6 +2,7 @@
 // Chooses nothing: retries and errors are the exchanges'.
 #pragma once
 #include "core/connection.h"
+#include "core/connection_limits.h"
 #include "core/http2_link.h"
 #include "core/http_exchange.h"
 #include "core/recycled.h"
@@ -48,9 +49,11 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void on_resume() override;
   void on_flush() override;
   void on_drain() override;
+  void on_engine_close() override { counted_.drop(); }
   int64_t idle_since_ms() const override;
   bool close_if_idle() override;
   void give_up() override;
+  bool is_resting() const override { return link_.streams().size() == 0 && !is_connecting_; }
 
  private:
   friend class UpstreamHttp2Stream;
@@ -69,6 +72,8 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   UpstreamHttp2Stream* open_stream(HttpExchange* exchange);
   void close_stream(UpstreamHttp2Stream* stream);
   size_t stream_limit() const;
+  size_t peers_stream_limit() const;
+  bool may_take_more(const ConnectionPolicy& policy) const;
   // On its group's list exactly while it can take a stream.
   void relist();
   void read();
@@ -80,7 +85,10 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void close_if_done();
   void close_now();
 
+  uint32_t idle_timeout_ms() const;
+
   UpstreamPool::Group* group_;
+  CountedConnection counted_;
   Http2Link link_;
   uint64_t streams_opened_ = 0;
   bool listed_ = false;

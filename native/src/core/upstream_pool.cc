@@ -5,14 +5,17 @@ namespace weft {
 
 UpstreamPool::Group* UpstreamPool::group(const UpstreamTarget& target) {
   Group*& at_hand = recent(target);
-  if (at_hand != nullptr && at_hand->target == target) return at_hand;
-  Group& group = groups_[target];
-  if (group.open == 0) {
-    group.target = target;
-    group.target.tls = nullptr;
+  if (at_hand == nullptr || !(at_hand->target == target)) {
+    Group& group = groups_[target];
+    if (group.open == 0) {
+      group.target = target;
+      group.target.tls = nullptr;
+    }
+    at_hand = &group;
   }
-  at_hand = &group;
-  return &group;
+  // The key of an endpoint is not its policy's.
+  if (at_hand->target.policy != target.policy) at_hand->target.policy = target.policy;
+  return at_hand;
 }
 
 PoolLink* UpstreamPool::take(Group* group) {
@@ -58,10 +61,11 @@ void UpstreamPool::stop_waiting(PoolWaiter* waiter) {
   waiter->next_waiter = waiter->previous_waiter = nullptr;
   waiter->waits_in = nullptr;
   group->waiters--;
+  waiter->stop_counting();
 }
 
 void UpstreamPool::drop_if_unused(Group* group) {
-  if (group->open != 0 || group->waiters != 0) return;
+  if (group->open != 0 || group->waiters != 0 || group->is_limited) return;
   // By value: erase() destroys the key it is given otherwise.
   const UpstreamTarget target = group->target;
   if (recent(target) == group) recent(target) = nullptr;

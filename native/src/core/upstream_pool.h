@@ -14,12 +14,27 @@ class PoolLink {
  public:
   // Its target is no longer wanted: closed when nothing is under way on it.
   virtual void give_up() {}
+  // Nothing is.
+  virtual bool is_resting() const { return false; }
   PoolLink* newer = nullptr;
   PoolLink* older = nullptr;
 };
 
-// Intrusive: an exchange that waits for a stream of one of the group's connections.
+// Words that all workers share (EngineOptions.connection_counts), of one endpoint and of its service; null: nobody counts.
+struct LimitCounts {
+  // Of an endpoint, and of a service, which has two more: what was refused since the start, wrapping.
+  static constexpr size_t kOpen = 0, kWaiting = 1, kEndpointWords = 2;
+  static constexpr size_t kRefusedConnections = 2, kRefusedRequests = 3, kServiceWords = 4;
+  // Requests that wait, of whatever service.
+  int32_t* all = nullptr;
+  int32_t* endpoint = nullptr;
+  int32_t* service = nullptr;
+};
+
+// Intrusive: an exchange that waits for one of the group's connections, for a stream of one, or for leave to open one.
 struct PoolWaiter {
+  void stop_counting();
+  LimitCounts waiting_counts;
   PoolWaiter* next_waiter = nullptr;
   PoolWaiter* previous_waiter = nullptr;
   // Null: it does not wait.
@@ -40,6 +55,11 @@ struct UpstreamGroup {
   PoolWaiter* first_waiter = nullptr;
   PoolWaiter* last_waiter = nullptr;
   uint32_t waiters = 0;
+  // ConnectionLimits looks after its waiters.
+  bool is_limited = false;
+  // Requests since it last left its places to others; and until when it does.
+  uint32_t carried = 0;
+  uint64_t yields_until_ms = 0;
 };
 
 class UpstreamPool {
@@ -62,6 +82,11 @@ class UpstreamPool {
   static void stop_waiting(PoolWaiter* waiter);
 
   size_t groups() const { return groups_.size(); }
+  // `visit` may close connections of the group that it is given.
+  template <typename Visit>
+  void for_each_group(Visit visit) {
+    for (auto next = groups_.begin(); next != groups_.end();) visit(&(next++)->second);
+  }
   // Every idle connection whose target `wanted` refuses.
   template <typename Wanted>
   std::vector<PoolLink*> idle_unless(Wanted wanted) const {

@@ -69,6 +69,7 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
       out->tls = endpoint->tls.get();
       out->tls_key = endpoint->tls->key;
     }
+    out->policy = endpoint->connections;
     if (endpoint->proxy != ProxyAnnouncement::kNone) {
       out->proxied = {endpoint->proxy, context.client, context.destination};
       // On a gateway: where the client connected to.
@@ -78,6 +79,9 @@ bool resolve_target(const Decision& decision, const Tables& tables, const Target
     if (decision.target != kTargetOriginal || !context.has_destination) return false;
     out->connect.to = context.destination;
     out->http2 = context.http2;
+  }
+  if (out->policy != nullptr) {
+    out->connect.keepalive = {out->policy->keepalive_time_s, out->policy->keepalive_interval_s, out->policy->keepalive_probes};
   }
   if (context.scope != nullptr) {
     bind_in_scope(context, &out->connect);

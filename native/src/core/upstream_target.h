@@ -2,6 +2,7 @@
 // exchanges may share a connection exactly if their targets are equal.
 #pragma once
 #include <cstddef>
+#include <memory>
 
 #include "core/options.h"
 #include "core/records.h"
@@ -32,6 +33,8 @@ struct UpstreamTarget {
   // How the endpoint is spoken to; valid as long as the tables that gave it, so pools know only its key. 0: plain text.
   const EndpointTls* tls = nullptr;
   uint64_t tls_key = 0;
+  // Null: none. An endpoint has one, so pools need not look at it.
+  std::shared_ptr<const ConnectionPolicy> policy;
   // Tenants share no connection: neither its turns nor its window.
   TenantId tenant = 0;
   ProxiedClient proxied;

@@ -381,6 +381,11 @@ bool read_shared(const Napi::Object& object, EngineOptions* options, EngineHandl
   size_t counters = 0;
   options->outstanding = static_cast<int32_t*>(shared_memory(object.Get("outstanding"), napi_int32_array, "outstanding",
                                                              &options->outstanding_count, &references->outstanding, error));
+  size_t counts = 0;
+  options->connection_counts = static_cast<int32_t*>(
+      shared_memory(object.Get("connectionCounts"), napi_int32_array, "connectionCounts", &counts, &references->connection_counts, error));
+  const size_t endpoint_counts = 1 + options->outstanding_count * LimitCounts::kEndpointWords;
+  options->connection_services = counts > endpoint_counts ? (counts - endpoint_counts) / LimitCounts::kServiceWords : 0;
   options->counters =
       static_cast<double*>(shared_memory(object.Get("counters"), napi_float64_array, "counters", &counters, &references->counters, error));
   size_t tenants = 0;
@@ -389,6 +394,10 @@ bool read_shared(const Napi::Object& object, EngineOptions* options, EngineHandl
   if (!error->empty()) return false;
   if (tenants < kMaxTenants * TenantAccounts::kWords) {
     *error = "tenants: shorter than MAX_TENANTS × TENANT_WORDS";
+    return false;
+  }
+  if (counts < endpoint_counts) {
+    *error = "connectionCounts: shorter than two words for each of outstanding, and one";
     return false;
   }
   if (counters < static_cast<size_t>(Counter::Count)) {

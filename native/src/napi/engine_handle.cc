@@ -94,8 +94,8 @@ void EngineHandle::shut_down() {
 }
 
 void EngineHandle::drop_references() {
-  for (napi_ref reference : {references_.decide, references_.outstanding, references_.counters, references_.access_log, references_.tenants,
-                             buffer_, resource_}) {
+  for (napi_ref reference : {references_.decide, references_.outstanding, references_.connection_counts, references_.counters,
+                             references_.access_log, references_.tenants, buffer_, resource_}) {
     if (reference != nullptr) napi_delete_reference(env_, reference);
   }
   references_ = {};

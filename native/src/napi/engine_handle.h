@@ -16,6 +16,7 @@ class EngineHandle {
   struct References {
     napi_ref decide = nullptr;
     napi_ref outstanding = nullptr;
+    napi_ref connection_counts = nullptr;
     napi_ref counters = nullptr;
     napi_ref access_log = nullptr;
     napi_ref tenants = nullptr;

@@ -96,6 +96,28 @@ std::vector<HeaderPair> SpecReader::pairs(const Napi::Object& object, const char
   return found;
 }
 
+std::shared_ptr<const ConnectionPolicy> SpecReader::connection_policy(const Napi::Value& value) {
+  if (!value.IsObject()) return nullptr;
+  const auto item = value.As<Napi::Object>();
+  const auto limit = [&](const char* name) { return static_cast<int32_t>(integer(item, name, -1, INT32_MAX)); };
+  const auto amount = [&](const char* name) { return static_cast<uint32_t>(integer(item, name, 0, INT32_MAX)); };
+  ConnectionPolicy policy;
+  policy.service = static_cast<int32_t>(integer(item, "service", 0, INT32_MAX));
+  policy.max_connections = limit("maxConnections");
+  policy.max_pending = limit("maxPending");
+  policy.max_endpoint_connections = limit("maxEndpointConnections");
+  policy.max_endpoint_pending = limit("maxEndpointPending");
+  policy.max_requests = amount("maxRequests");
+  policy.max_streams = amount("maxStreams");
+  policy.connect_timeout_ms = amount("connectTimeoutMs");
+  policy.idle_timeout_ms = amount("idleTimeoutMs");
+  policy.tcp_idle_timeout_ms = amount("tcpIdleTimeoutMs");
+  policy.keepalive_time_s = amount("keepaliveTimeS");
+  policy.keepalive_interval_s = amount("keepaliveIntervalS");
+  policy.keepalive_probes = amount("keepaliveProbes");
+  return std::make_shared<const ConnectionPolicy>(policy);
+}
+
 TableSpec SpecReader::table_spec(const Napi::Value& value) {
   TableSpec spec;
   if (!value.IsObject()) return fail("tables", "an object"), spec;
@@ -140,7 +162,8 @@ TableSpec SpecReader::table_spec(const Napi::Value& value) {
     const Protocol spoken = protocol(item);
     if (spoken == Protocol::kHttp || spoken == Protocol::kDetect || spoken == Protocol::kDetectFirst)
       fail("protocol", "http1, http2 or opaque");
-    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken, proxy_announcement(item)});
+    spec.endpoints.push_back({id, text(item, "address"), port, endpoint_tls(field(item, "tls")), spoken, proxy_announcement(item),
+                              connection_policy(field(item, "connections"))});
   });
   each_object("mutations", [&](const Napi::Object& item) {
     spec.mutations.push_back({texts(item, "remove"), pairs(item, "set"), pairs(item, "add")});

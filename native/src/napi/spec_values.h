@@ -31,6 +31,7 @@ class SpecReader {
   std::string text(const Napi::Object& object, const char* name);
   int64_t integer(const Napi::Object& object, const char* name, int64_t least, int64_t most);
   std::shared_ptr<const EndpointTls> endpoint_tls(const Napi::Value& value);
+  std::shared_ptr<const ConnectionPolicy> connection_policy(const Napi::Value& value);
   std::shared_ptr<TlsContext> tls_context(const Napi::Object& object, TlsRole role);
   TlsLimits tls_limits(const Napi::Value& value);
   std::vector<PeerMatch> peer_matches(const Napi::Object& object, const char* name);

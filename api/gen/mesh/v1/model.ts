@@ -145,8 +145,9 @@ export interface ClusterPolicy {
     | Admission
     | undefined;
   /** Absent: no second attempts beside one that is under way. */
-  hedging:
-    | Hedging
+  hedging: Hedging | undefined;
+  connections:
+    | Connections
     | undefined;
   /** Of requests whose rule says nothing of retries. */
   retries: ServiceRetries | undefined;
@@ -300,6 +301,37 @@ export interface RateLimitService {
   failsClosed: boolean;
   /** What a request counts; 0: 1. */
   hits: number;
+}
+
+/** Of all nodes' proxies each for itself. Absent limits: none. Times of 0: the proxy's own. */
+export interface Connections {
+  /** To the service, and requests that wait for one; the same of each endpoint. */
+  maxConnections?: number | undefined;
+  maxPending?: number | undefined;
+  maxEndpointConnections?: number | undefined;
+  maxEndpointPending?:
+    | number
+    | undefined;
+  /** Over one connection; 0: any number. */
+  maxRequestsPerConnection: number;
+  /** HTTP/2, over one connection at once; 0: as many as the endpoint allows. */
+  maxStreams: number;
+  connectTimeoutMs: number;
+  /** Of a connection without a request; of what is not HTTP, without bytes. */
+  idleTimeoutMs: number;
+  tcpIdleTimeoutMs: number;
+  keepalive:
+    | TcpKeepalive
+    | undefined;
+  /** Of a request during which nobody does anything. */
+  streamIdleTimeoutMs: number;
+}
+
+/** 0: the kernel's own. */
+export interface TcpKeepalive {
+  timeS: number;
+  intervalS: number;
+  probes: number;
 }
 
 export interface ServiceRetries {
@@ -1388,6 +1420,7 @@ function createBaseClusterPolicy(): ClusterPolicy {
     retryBudget: undefined,
     admission: undefined,
     hedging: undefined,
+    connections: undefined,
     retries: undefined,
   };
 }
@@ -1411,6 +1444,9 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
     }
     if (message.hedging !== undefined) {
       Hedging.encode(message.hedging, writer.uint32(42).fork()).join();
+    }
+    if (message.connections !== undefined) {
+      Connections.encode(message.connections, writer.uint32(66).fork()).join();
     }
     if (message.retries !== undefined) {
       ServiceRetries.encode(message.retries, writer.uint32(74).fork()).join();
@@ -1479,6 +1515,14 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
             message.hedging = Hedging.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.connections = Connections.decode(reader, reader.uint32());
+            continue;
+          }
           case 9: {
             if (tag !== 74) {
               break;
@@ -1521,6 +1565,9 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
       : undefined;
     message.hedging = (object.hedging !== undefined && object.hedging !== null)
       ? Hedging.fromPartial(object.hedging)
+      : undefined;
+    message.connections = (object.connections !== undefined && object.connections !== null)
+      ? Connections.fromPartial(object.connections)
       : undefined;
     message.retries = (object.retries !== undefined && object.retries !== null)
       ? ServiceRetries.fromPartial(object.retries)
@@ -2869,6 +2916,274 @@ export const RateLimitService: MessageFns<RateLimitService> = {
     message.timeoutMs = object.timeoutMs ?? 0;
     message.failsClosed = object.failsClosed ?? false;
     message.hits = object.hits ?? 0;
+    return message;
+  },
+};
+
+function createBaseConnections(): Connections {
+  return {
+    maxConnections: undefined,
+    maxPending: undefined,
+    maxEndpointConnections: undefined,
+    maxEndpointPending: undefined,
+    maxRequestsPerConnection: 0,
+    maxStreams: 0,
+    connectTimeoutMs: 0,
+    idleTimeoutMs: 0,
+    tcpIdleTimeoutMs: 0,
+    keepalive: undefined,
+    streamIdleTimeoutMs: 0,
+  };
+}
+
+export const Connections: MessageFns<Connections> = {
+  encode(message: Connections, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.maxConnections !== undefined) {
+      writer.uint32(8).uint32(message.maxConnections);
+    }
+    if (message.maxPending !== undefined) {
+      writer.uint32(16).uint32(message.maxPending);
+    }
+    if (message.maxEndpointConnections !== undefined) {
+      writer.uint32(24).uint32(message.maxEndpointConnections);
+    }
+    if (message.maxEndpointPending !== undefined) {
+      writer.uint32(32).uint32(message.maxEndpointPending);
+    }
+    if (message.maxRequestsPerConnection !== 0) {
+      writer.uint32(40).uint32(message.maxRequestsPerConnection);
+    }
+    if (message.maxStreams !== 0) {
+      writer.uint32(48).uint32(message.maxStreams);
+    }
+    if (message.connectTimeoutMs !== 0) {
+      writer.uint32(56).uint32(message.connectTimeoutMs);
+    }
+    if (message.idleTimeoutMs !== 0) {
+      writer.uint32(64).uint32(message.idleTimeoutMs);
+    }
+    if (message.tcpIdleTimeoutMs !== 0) {
+      writer.uint32(88).uint32(message.tcpIdleTimeoutMs);
+    }
+    if (message.keepalive !== undefined) {
+      TcpKeepalive.encode(message.keepalive, writer.uint32(74).fork()).join();
+    }
+    if (message.streamIdleTimeoutMs !== 0) {
+      writer.uint32(80).uint32(message.streamIdleTimeoutMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Connections {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConnections();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.maxConnections = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.maxPending = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxEndpointConnections = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.maxEndpointPending = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.maxRequestsPerConnection = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxStreams = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.connectTimeoutMs = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.idleTimeoutMs = reader.uint32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.tcpIdleTimeoutMs = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.keepalive = TcpKeepalive.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.streamIdleTimeoutMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Connections>): Connections {
+    return Connections.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Connections>): Connections {
+    const message = createBaseConnections();
+    message.maxConnections = object.maxConnections ?? undefined;
+    message.maxPending = object.maxPending ?? undefined;
+    message.maxEndpointConnections = object.maxEndpointConnections ?? undefined;
+    message.maxEndpointPending = object.maxEndpointPending ?? undefined;
+    message.maxRequestsPerConnection = object.maxRequestsPerConnection ?? 0;
+    message.maxStreams = object.maxStreams ?? 0;
+    message.connectTimeoutMs = object.connectTimeoutMs ?? 0;
+    message.idleTimeoutMs = object.idleTimeoutMs ?? 0;
+    message.tcpIdleTimeoutMs = object.tcpIdleTimeoutMs ?? 0;
+    message.keepalive = (object.keepalive !== undefined && object.keepalive !== null)
+      ? TcpKeepalive.fromPartial(object.keepalive)
+      : undefined;
+    message.streamIdleTimeoutMs = object.streamIdleTimeoutMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseTcpKeepalive(): TcpKeepalive {
+  return { timeS: 0, intervalS: 0, probes: 0 };
+}
+
+export const TcpKeepalive: MessageFns<TcpKeepalive> = {
+  encode(message: TcpKeepalive, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.timeS !== 0) {
+      writer.uint32(8).uint32(message.timeS);
+    }
+    if (message.intervalS !== 0) {
+      writer.uint32(16).uint32(message.intervalS);
+    }
+    if (message.probes !== 0) {
+      writer.uint32(24).uint32(message.probes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TcpKeepalive {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTcpKeepalive();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.timeS = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.intervalS = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.probes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TcpKeepalive>): TcpKeepalive {
+    return TcpKeepalive.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TcpKeepalive>): TcpKeepalive {
+    const message = createBaseTcpKeepalive();
+    message.timeS = object.timeS ?? 0;
+    message.intervalS = object.intervalS ?? 0;
+    message.probes = object.probes ?? 0;
     return message;
   },
 };

@@ -19,6 +19,7 @@
 #include "core/http1/serialize.h"
 #include "core/tables/byte_index.h"
 #include "core/tables/changes.h"
+#include "core/tables/connection_policy.h"
 #include "core/tables/retry_conditions.h"
 #include "core/tls/tls_spec.h"
 
@@ -67,6 +68,8 @@ struct EndpointSpec {
   /// kHttp1 or kHttp2.
   Protocol protocol = Protocol::kHttp1;
   ProxyAnnouncement proxy = ProxyAnnouncement::kNone;
+  /// Null: none.
+  std::shared_ptr<const ConnectionPolicy> connections;
 };
 /// A header or query parameter whose values TypeScript looks at itself, or the 16 bytes of the client's address.
 struct ValueSpec {
@@ -133,6 +136,7 @@ struct Endpoint {
   std::shared_ptr<const EndpointTls> tls;
   Protocol protocol = Protocol::kHttp1;
   ProxyAnnouncement proxy = ProxyAnnouncement::kNone;
+  std::shared_ptr<const ConnectionPolicy> connections;
 };
 /// Ready to send: see http1::write_local_response.
 struct LocalReply {

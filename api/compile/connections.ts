@@ -1,0 +1,70 @@
+// What a DestinationRule or a TrafficPolicy says of connections → the model's Connections. Pure.
+import type { Connections, TcpKeepalive } from '../gen/mesh/v1/model.js';
+import { durationMs } from '../resources/index.js';
+import { goDurationMs } from '../resources/istio-common.js';
+import type { Stored } from './input.js';
+
+type RulePool = NonNullable<NonNullable<Stored<'DestinationRule'>['manifest']['spec']['trafficPolicy']>['connectionPool']>;
+type OwnConnections = NonNullable<Stored<'TrafficPolicy'>['manifest']['spec']['connections']>;
+
+/** A day. */
+const MAX_MS = 86_400_000;
+const milliseconds = (ms: number | null): number => Math.min(Math.ceil(ms ?? 0), MAX_MS);
+const seconds = (ms: number | null): number => Math.ceil(milliseconds(ms) / 1_000);
+/** Istio: 0 is no limit. */
+const limitOf = (value: number | undefined): number | undefined => (value === undefined || value === 0 ? undefined : value);
+
+/** Undefined: nothing that is the connections' own. Numbers of requests and retries are the circuit breaker's. */
+export function connectionsOfRule(pool: RulePool | undefined): Connections | undefined {
+  const { tcp = {}, http = {} } = pool ?? {};
+  const { maxConnections, connectTimeout, tcpKeepalive, idleTimeout: tcpIdle } = tcp;
+  const { http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams, idleTimeout } = http;
+  const said = [maxConnections, connectTimeout, tcpKeepalive, http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams];
+  if ([...said, idleTimeout, tcpIdle].every((each) => each === undefined)) return undefined;
+  return {
+    maxConnections: limitOf(maxConnections),
+    maxPending: limitOf(http1MaxPendingRequests),
+    maxEndpointConnections: undefined,
+    maxEndpointPending: undefined,
+    maxRequestsPerConnection: maxRequestsPerConnection ?? 0,
+    maxStreams: maxConcurrentStreams ?? 0,
+    connectTimeoutMs: milliseconds(goDurationMs(connectTimeout ?? '')),
+    idleTimeoutMs: milliseconds(goDurationMs(idleTimeout ?? '')),
+    tcpIdleTimeoutMs: milliseconds(goDurationMs(tcpIdle ?? '')),
+    keepalive: keepaliveOf(tcpKeepalive, goDurationMs),
+    streamIdleTimeoutMs: 0,
+  };
+}
+
+export function connectionsOfPolicy(said: OwnConnections): Connections {
+  return {
+    maxConnections: said.maxConnections,
+    maxPending: said.maxPendingRequests,
+    maxEndpointConnections: said.maxEndpointConnections,
+    maxEndpointPending: said.maxEndpointPendingRequests,
+    maxRequestsPerConnection: said.maxRequestsPerConnection ?? 0,
+    maxStreams: said.maxConcurrentStreams ?? 0,
+    connectTimeoutMs: milliseconds(durationMs(said.connectTimeout ?? '')),
+    idleTimeoutMs: milliseconds(durationMs(said.idleTimeout ?? '')),
+    tcpIdleTimeoutMs: milliseconds(durationMs(said.tcpIdleTimeout ?? '')),
+    keepalive: keepaliveOf(said.tcpKeepalive, durationMs),
+    streamIdleTimeoutMs: milliseconds(durationMs(said.streamIdleTimeout ?? '')),
+  };
+}
+
+interface Keepalive {
+  readonly time?: string | undefined;
+  readonly interval?: string | undefined;
+  readonly probes?: number | undefined;
+}
+
+/** As Linux has them where nothing is said of one. */
+function keepaliveOf(said: Keepalive | undefined, ms: (text: string) => number | null): TcpKeepalive | undefined {
+  if (said === undefined) return undefined;
+  const { time, interval, probes } = said;
+  return {
+    timeS: time === undefined ? 7_200 : seconds(ms(time)),
+    intervalS: interval === undefined ? 75 : seconds(ms(interval)),
+    probes: Math.min(probes ?? 9, 127),
+  };
+}
