@@ -8,6 +8,7 @@ namespace {
 
 using test::accept_upstream;
 using test::Bench;
+using test::endpoint_at;
 using test::kGet;
 using test::kOk;
 using test::Peer1;
@@ -96,7 +97,7 @@ TEST("deferred: the request belongs to the tables of the moment it is answered")
   CHECK_EQ(bench.word(Descriptor::HostId), 0);
   TableSpec spec;
   spec.hosts = {"z.test", "a.test"};
-  spec.endpoints = {{0, "127.0.0.1", bench.upstream_port}};
+  spec.endpoints = {endpoint_at(0, "127.0.0.1", bench.upstream_port)};
   std::string error;
   bench.reactor->use_tables(Tables::build(spec, &error));
   bench.answer(0);

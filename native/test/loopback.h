@@ -18,6 +18,7 @@
 
 #include "check.h"
 #include "core/reactor.h"
+#include "endpoint.h"
 
 namespace weft::test {
 
@@ -115,7 +116,7 @@ struct Bench {
     spec.paths = {"/"};
     spec.listener_tenants = {0, 1, 2};
     spec.retries = retries;
-    if (with_endpoints) spec.endpoints = {{0, "127.0.0.1", upstream_port}, {1, "127.0.0.1", dead}};
+    if (with_endpoints) spec.endpoints = {endpoint_at(0, "127.0.0.1", upstream_port), endpoint_at(1, "127.0.0.1", dead)};
     for (EndpointSpec& endpoint : spec.endpoints)
       if (connection_policy) endpoint.connections = std::make_shared<const ConnectionPolicy>(*connection_policy);
     std::string error;

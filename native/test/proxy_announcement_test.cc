@@ -14,7 +14,8 @@ using test::Peer1;
 void announce(Bench* bench, ProxyAnnouncement as) {
   TableSpec spec;
   spec.hosts = {"a.test"};
-  spec.endpoints = {{0, "127.0.0.1", bench->upstream_port, nullptr, Protocol::kHttp1, as}};
+  spec.endpoints = {endpoint_at(0, "127.0.0.1", bench->upstream_port)};
+  spec.endpoints[0].proxy = as;
   std::string error;
   bench->reactor->use_tables(Tables::build(spec, &error));
 }

@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "core/upstream_target.h"
+#include "endpoint.h"
 
 namespace weft::test {
 namespace {
@@ -125,7 +126,7 @@ TEST("addresses of both families are found, mapped ones as IPv4") {
   TableSpec spec;
   spec.destinations = {{"10.0.0.1", 80, Protocol::kHttp1}, {"10.0.0.1", 81, Protocol::kOpaque}, {"fd00::1", 80, Protocol::kHttp1}};
   spec.sources = {"10.0.0.2", "fd00::2", "10.0.0.2"};
-  spec.endpoints = {{7, "10.0.0.3", 8080}, {2, "fd00::3", 9090}};
+  spec.endpoints = {endpoint_at(7, "10.0.0.3", 8080), endpoint_at(2, "fd00::3", 9090)};
   const auto tables = built(spec);
   Address address;
   CHECK(parse_address("10.0.0.1", &address));
@@ -153,7 +154,7 @@ TEST("what is bound to its client comes from the client's address of the endpoin
   TableSpec spec;
   spec.sources = {"10.0.0.2", "fd00::2", "fd00::3"};
   spec.source_twins = {1, 0};
-  spec.endpoints = {{0, "10.0.0.9", 80}, {1, "fd00::2", 80}};
+  spec.endpoints = {endpoint_at(0, "10.0.0.9", 80), endpoint_at(1, "fd00::2", 80)};
   const auto tables = built(spec);
   TargetContext context;
   context.hairpin_v4 = address_from("169.254.7.8");
@@ -204,7 +205,7 @@ TEST("a bad spec is refused and says which row") {
   spec.mutations = {{{}, {{"host", "x"}}, {}}};
   CHECK_EQ(refused(spec), "mutations[0]: \"host\" is managed by the engine and cannot be changed");
   spec = {};
-  spec.endpoints = {{1, "10.0.0.1", 1}, {1, "10.0.0.2", 1}};
+  spec.endpoints = {endpoint_at(1, "10.0.0.1", 1), endpoint_at(1, "10.0.0.2", 1)};
   CHECK_EQ(refused(spec), "endpoints[1]: id 1 stands there twice");
   spec = {};
   spec.local_replies = {{{{"x", "a\nb"}}, ""}};
