@@ -6,32 +6,6 @@ import type { ListenerProtocol, ListenerTlsSpec, TableSpec, TlsContextSpec, TlsF
 export * from './engine-records.js';
 export * from './engine-tables.js';
 
-/**
- * How connections to a service's endpoints are opened, kept and limited; counted over all workers. -1: no limit. A request that needs one connection more waits,
- * and is answered 503 with flag UO where as many wait already as may; a connection that isn't HTTP is reset. Times of 0 are EngineLimits'.
- */
-export interface ConnectionPolicySpec {
-  /** Which of the services in EngineOptions.connectionCounts it is. */
-  readonly service: number;
-  readonly maxConnections: number;
-  readonly maxPending: number;
-  /** Of each endpoint. */
-  readonly maxEndpointConnections: number;
-  readonly maxEndpointPending: number;
-  /** Over one connection, then it is closed; 0: any number. */
-  readonly maxRequests: number;
-  /** HTTP/2, over one connection at once; 0: as many as the peer allows. */
-  readonly maxStreams: number;
-  readonly connectTimeoutMs: number;
-  /** Without a request; of what is not HTTP, without bytes. */
-  readonly idleTimeoutMs: number;
-  readonly tcpIdleTimeoutMs: number;
-  /** TCP keepalive; 0: the kernel's own; all 0: none. */
-  readonly keepaliveTimeS: number;
-  readonly keepaliveIntervalS: number;
-  readonly keepaliveProbes: number;
-}
-
 /** Bounds and times; every one is enforced. 0 means off only where said. */
 export interface EngineLimits {
   readonly maxConnections: number;

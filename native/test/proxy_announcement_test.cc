@@ -14,7 +14,7 @@ using test::Peer1;
 void announce(Bench* bench, ProxyAnnouncement as) {
   TableSpec spec;
   spec.hosts = {"a.test"};
-  spec.endpoints = {endpoint_at(0, "127.0.0.1", bench->upstream_port)};
+  spec.endpoints = {test::endpoint_at(0, "127.0.0.1", bench->upstream_port)};
   spec.endpoints[0].proxy = as;
   std::string error;
   bench->reactor->use_tables(Tables::build(spec, &error));
