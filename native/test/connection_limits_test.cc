@@ -172,15 +172,16 @@ TEST("connection limits: a connection that is busy all the time gives its place 
     answered++;
   };
   const auto ask_again = [&] {
-    return bench.run([&] {
-      for (const auto& client : busy) {
-        if (!client->has("ok")) continue;
-        client->received.clear();
-        client->send(kGet);
-        return true;
-      }
-      return false;
+    Peer1* answered_one = nullptr;
+    const bool is_answered = bench.run([&] {
+      for (const auto& client : busy)
+        if (answered_one == nullptr && client->has("ok")) answered_one = client.get();
+      return answered_one != nullptr;
     });
+    if (!is_answered) return false;
+    answered_one->received.clear();
+    answered_one->send(kGet);
+    return true;
   };
   while (answered < 32) {
     answer_one(&upstream);
