@@ -165,12 +165,6 @@ class Client {
   }
 }
 
-/** For eventually(): the same, a turn of the event loop later. */
-const turn =
-  <T>(value: T): (() => Promise<T>) =>
-  () =>
-    new Promise((resolve) => setImmediate(() => resolve(value)));
-
 const late: Answer = (tls) => setTimeout(() => tls.write(`${HEAD}content-length: 2\r\n\r\nok`), 50);
 
 describe.each(['TLSv1.2', 'TLSv1.3'] as const)('a client of %s', (version) => {
@@ -183,11 +177,14 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('a client of %s', (version) => {
     answers.set('/late', late);
     const client = await Client.to(version);
     await client.ask('/late', way);
-    await eventually(turn(client), ({ heard }) => heard.endsWith('ok'));
+    await eventually(
+      async () => client.heard,
+      (heard) => heard.endsWith('ok'),
+    );
     expect(client.heard).toMatch(/^HTTP\/1.1 200 OK\r\n.*\r\n\r\nok$/s);
     // The proxy has nothing more to say to it either.
-    if (way.fin) await once(client.wire.raw, 'close');
-    else client.wire.raw.destroy();
+    if (way.fin) expect(await eventually(async () => client.wire.raw.closed, Boolean)).toBe(true);
+    client.wire.raw.destroy();
   });
 
   test('that ends without close_notify is gone, and its request is given up', async () => {
