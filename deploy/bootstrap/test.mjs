@@ -1,7 +1,7 @@
 // `npm test`: makes the checkout ready, then every test there is, and the sum of them on the last line: "N passed, N failed".
 // Plain Node: runs before `npm ci`. Arguments choose stages by name: npm test -- unit e2e. The stage fuzz runs in CI (CI=true) or by name.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { capture, main, passThrough, SetupError, say, tail } from './console.mjs';
 import { ROOT, setUp } from './setup.mjs';
@@ -76,15 +76,20 @@ async function core() {
   return { passed: Number(counts[1]), failed: Number(counts[2]), skipped: Number(counts[3]) };
 }
 
-/** Every fuzz target for a while from its corpus; one test each. */
+/** Every fuzz target for a while from its corpus; one test each. The first builds what all are made of; then there is one for each core. */
 async function fuzz() {
   const runner = join(ROOT, 'test/fuzz/run.mjs');
-  const targets = (await capture(process.execPath, [runner, '--list'])).trim().split('\n');
+  const [first, ...others] = (await capture(process.execPath, [runner, '--list'])).trim().split('\n');
   const result = { ...NOTHING };
-  for (const target of targets) {
+  const runTarget = async (target) => {
     const code = await passThrough(process.execPath, [runner, target, '--seconds', String(FUZZ_SECONDS)]);
     result[code === 0 ? 'passed' : 'failed']++;
-  }
+  };
+  const runOthers = async () => {
+    for (let target = others.shift(); target !== undefined; target = others.shift()) await runTarget(target);
+  };
+  await runTarget(first);
+  await Promise.all(Array.from({ length: availableParallelism() }, runOthers));
   return result;
 }
 
