@@ -114,10 +114,4 @@ inline std::string answer(int status, const std::string& lines = "") {
   return "HTTP/1.1 " + std::to_string(status) + " X\r\n" + lines + "Content-Length: 2\r\n\r\nno";
 }
 
-inline void reset(Peer1* peer) {
-  const linger option = {1, 0};
-  setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
-  peer->close();
-}
-
 }  // namespace weft::test

@@ -162,9 +162,7 @@ TEST("deferred: a client that goes away is reported with the token") {
     Peer1 client(Peer1::dial(port));
     if (port == bench.port) client.send(kGet);
     CHECK(bench.run_until_deferred(1));
-    const linger hard = {1, 0};
-    setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-    client.close();
+    reset(&client);
     CHECK(bench.run_until_deferred(0));
   }
   CHECK(bench.run([&] { return bench.ended.size() == 2; }));
@@ -178,14 +176,24 @@ TEST("deferred: a client that goes away is reported with the token") {
   CHECK(bench.tokens.empty());
 }
 
+TEST("deferred: a client that was reset before its request was decided on is not waited with, though its body is not read") {
+  DeferringBench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  CHECK(bench.run([&] { return bench.counter(Counter::DownstreamOpen) == 1; }));
+  client.send("PUT / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+  reset(&client);
+  CHECK(bench.run([&] { return !bench.ended.empty(); }));
+  CHECK_EQ(bench.reactor->open_downstream(), 0u);
+  CHECK_EQ(bench.ended[0].target, kTargetDeferred);
+  CHECK_EQ(bench.counter(Counter::DeferredOpen), 0.0);
+}
+
 TEST("deferred: an answered request whose client goes before its next batch is reported, not decided") {
   DeferringBench bench;
   Peer1 client(Peer1::dial(bench.port));
   client.send(kGet);
   CHECK(bench.run_until_deferred(1));
-  const linger hard = {1, 0};
-  setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-  client.close();
+  reset(&client);
   bench.answer(0);
   CHECK(bench.run([&] { return bench.ended.size() == 1; }));
   CHECK(bench.tokens.empty());

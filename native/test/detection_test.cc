@@ -250,9 +250,7 @@ TEST("detection: a client that leaves early takes what was dialled with it") {
   DetectBench bench(kPatient);
   Peer1 client(Peer1::dial(bench.at));
   Peer1 upstream(accept_upstream(bench));
-  const linger now = {1, 0};
-  setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-  client.close();
+  reset(&client);
   CHECK(bench.run([&] { return upstream.read(), upstream.reset || upstream.ended; }));
   CHECK_EQ(bench.outstanding[0], 0);
   CHECK_EQ(bench.counter(Counter::DownstreamOpen), 0.0);

@@ -81,12 +81,6 @@ struct Asked {
   }
 };
 
-void reset(Peer1* peer) {
-  const linger hard = {1, 0};
-  setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-  peer->close();
-}
-
 TEST("held answer: nothing of it is sent until its token is answered; then it goes as it came, and the connections go on") {
   HoldingBench bench;
   Asked asked(bench);

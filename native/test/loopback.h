@@ -206,6 +206,13 @@ struct Peer1 {
   }
 };
 
+/// Ends the connection with a reset.
+inline void reset(Peer1* peer) {
+  const linger option = {1, 0};
+  setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option));
+  peer->close();
+}
+
 inline int accept_upstream(Bench& bench) {
   int fd = -1;
   bench.run([&] { return fd >= 0 || (fd = accept4(bench.upstream_listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0; });

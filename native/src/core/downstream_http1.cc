@@ -36,9 +36,10 @@ void DownstreamHttp1::on_events(uint32_t events) {
   // In a tunnel the end of both directions is no end of what they carried, and a reset is met where the bytes end.
   const bool tunnel = exchange_ != nullptr && exchange_->is_tunnel;
   const uint32_t fatal = !tunnel ? EPOLLERR | EPOLLHUP : exchange_->request_complete() ? uint32_t{EPOLLERR} : 0;
-  if ((events & fatal) != 0 && state_ != State::Idle) {
-    // Reset, or both directions are finished: nobody reads an answer.
-    if (state_ != State::Deciding) return abort(Reason::DownstreamClosed);
+  if ((events & fatal) != 0) {
+    // Reset, or both directions are finished: nobody reads an answer. There is no second event to say so.
+    if (state_ != State::Idle && state_ != State::Deciding) return abort(Reason::DownstreamClosed);
+    is_gone_ = true;
   }
   if ((events & EPOLLOUT) != 0 && !(tunnel && (events & EPOLLERR) != 0) && !output_.empty()) {
     const size_t before = output_.size();

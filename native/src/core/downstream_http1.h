@@ -78,6 +78,8 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   bool client_keeps_alive_ = true;
   // The client can learn the end of the answer only from the connection's.
   bool must_close_ = false;
+  // The client's end was told before its request was decided on.
+  bool is_gone_ = false;
   State state_ = State::Idle;
 };
 

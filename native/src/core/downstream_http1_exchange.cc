@@ -41,7 +41,9 @@ void DownstreamHttp1::on_decision(const Batch::Pending& pending, const Decision&
   const Handle self = handle_;
   begin_exchange(pending, decision);
   // What came while the decision was made gave its event already.
-  if (reactor_->find(self) != nullptr && state_ == State::Busy && (readable_ || peer_finished_)) proceed();
+  if (reactor_->find(self) == nullptr || state_ != State::Busy) return;
+  if (is_gone_) return abort(Reason::DownstreamClosed);
+  if (readable_ || peer_finished_) proceed();
 }
 
 void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decision& decision) {
