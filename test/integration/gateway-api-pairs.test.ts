@@ -1,8 +1,8 @@
 // Requests and expectations of the Gateway API's own conformance suite (sigs.k8s.io/gateway-api/conformance/tests), on its own manifests and the
-// real `weft proxy --static` process. Each file of manifests has namespaces and addresses of its own, so that all are in force at once and none
-// sees another's routes and grants. Redirects, rewrites, CORS, mirrors and retries are in gateway-api-routes.test.ts.
+// real `weft proxy --static` process. Redirects, rewrites, CORS, mirrors and retries are in gateway-api-routes.test.ts, what speaks TLS and TCP in
+// gateway-api-connections.test.ts.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { Agent, createServer, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server, type IncomingHttpHeaders as Http2Headers } from 'node:http2';
 import type { AddressInfo } from 'node:net';
@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { WebSocket, WebSocketServer } from 'ws';
-import { parseAllDocuments } from 'yaml';
+import { GatewayApiManifests } from '../lab/gateway-api-manifests.js';
 import { ProxyProcess } from '../lab/proxy-process.js';
-import { hasTestdata, testdata, withTestdata } from '../lab/testdata.js';
+import { hasTestdata, withTestdata } from '../lab/testdata.js';
 
 const { describe, test } = withTestdata;
 type Headers = Readonly<Record<string, string>>;
@@ -275,6 +275,26 @@ const PAIRS: Readonly<Record<string, readonly Pair[]>> = {
     at('/disable-backend-timeout?delay=700', V1),
   ],
   'httproute-backend-protocol-websocket': [],
+  'listenerset-allowed-routes-namespaces': [
+    ['all', V1, V2, V3, 404, 404] as const,
+    ['same', V1, 404, 404, 404, 404] as const,
+    ['selector', 404, V2, 404, 404, 404] as const,
+    ['cross-ns-same', 404, 404, 404, V1, 404] as const,
+  ].flatMap(([listener, ...answers]) =>
+    ['same-namespace', 'selected-namespace', 'not-in-selected-namespace', 'listenerset-namespace', 'gateway-namespace'].map((route, at) =>
+      on(
+        `listener-set-listener-allowed-routes-${listener}.com`,
+        route.startsWith('not-') ? `/route-${route}` : `/route-in-${route}`,
+        answers[at] ?? '',
+      ),
+    ),
+  ),
+  'listenerset-dual-parentref-independence': [
+    on('gw-dual.com', '/dualboth', V1),
+    on('ls-dual.com', '/dualboth', V1),
+    on('gw-dual.com', '/dualone', 404),
+    on('ls-dual.com', '/dualone', V2),
+  ],
 };
 
 /** Each listener sees the routes attached to it alone, whatever less specific ones match. */
@@ -336,70 +356,10 @@ const GRPC_PAIRS: Readonly<Record<string, readonly Pair[]>> = {
 };
 const FILES = [...Object.keys(PAIRS), ...Object.keys(GRPC_PAIRS)];
 
-interface Doc {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string };
-  readonly spec: Record<string, unknown> & {
-    readonly parentRefs?: readonly { readonly name: string }[];
-    readonly ports?: readonly ServicePort[];
-  };
-}
-interface ServicePort {
-  readonly name?: string;
-  readonly targetPort: number;
-}
-
-/** The manifests of a file with the base, in namespaces that no other has. */
-function documents(file: string, index: number): Doc[] {
-  const parse = (name: string): Doc[] =>
-    parseAllDocuments(testdata(`gateway-api-manifests/${name}.yaml`).replaceAll('gateway-conformance-', `f${index}-`)).flatMap((doc) => {
-      const value = doc.toJS() as Doc | null;
-      return value === null || value.kind === 'EndpointSlice' ? [] : [value];
-    });
-  const own = parse(file);
-  const wanted = new Set(own.flatMap(({ spec }) => (spec?.parentRefs ?? []).map(({ name }) => name)));
-  const base = parse('manifests').filter(
-    ({ kind, metadata }) =>
-      kind === 'Namespace' || (kind === 'Service' && !metadata.name.startsWith('tls')) || (kind === 'Gateway' && wanted.has(metadata.name)),
-  );
-  return [...base, ...own];
-}
-
-const backendAddresses = new Map<string, string>();
-const names = new Map<string, string>();
-const gateways = new Map<string, string>();
-
-/** One loopback address for each backend's name: by it the servers know who they are. */
-function addressOf(name: string): string {
-  const known = backendAddresses.get(name);
-  if (known !== undefined) return known;
-  const address = `127.73.0.${backendAddresses.size + 1}`;
-  backendAddresses.set(name, address);
-  names.set(address, name);
-  return address;
-}
-
-function placed(doc: Doc, file: string, ports: { readonly http: number; readonly http2: number }): object[] {
-  if (doc.kind === 'Gateway') {
-    const address = `127.72.${1 + Math.floor(gateways.size / 200)}.${1 + (gateways.size % 200)}`;
-    gateways.set(`${file} ${doc.metadata.name}`, address);
-    return [{ ...doc, spec: { ...doc.spec, gatewayClassName: 'weft', addresses: [{ value: address }] } }];
-  }
-  if (doc.kind !== 'Service') return ['HTTPRoute', 'GRPCRoute', 'ReferenceGrant', 'Namespace'].includes(doc.kind) ? [doc] : [];
-  const { name, namespace } = doc.metadata;
-  const isHttp2 = ({ targetPort }: ServicePort): boolean => targetPort === 3001 || name.startsWith('grpc-');
-  const slice = {
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name: `${name}-1`, namespace, labels: { 'kubernetes.io/service-name': name } },
-    addressType: 'IPv4',
-    ports: (doc.spec.ports ?? []).map((port) => ({ name: port.name ?? '', port: isHttp2(port) ? ports.http2 : ports.http })),
-    endpoints: [{ addresses: [addressOf(name)] }],
-  };
-  return [doc, slice];
-}
-
+const manifests = new GatewayApiManifests('127.72', '127.73.0', (service, { targetPort }) =>
+  portOf(targetPort === 3001 || service.startsWith('grpc-') ? http2 : http),
+);
+const portOf = (server: { address(): unknown }): number => (server.address() as AddressInfo).port;
 const folder = mkdtempSync(join(tmpdir(), 'wgp-'));
 const http = createServer((asked, response) => {
   for (const line of String(asked.headers['x-echo-set-header'] ?? '').split(', ')) {
@@ -408,15 +368,15 @@ const http = createServer((asked, response) => {
   }
   const delay = Number(new URL(asked.url ?? '', 'http://a').searchParams.get('delay'));
   const answer = (): void =>
-    void response.end(JSON.stringify({ backend: names.get(asked.socket.localAddress ?? ''), headers: asked.headers }));
+    void response.end(JSON.stringify({ backend: manifests.nameAt(asked.socket.localAddress), headers: asked.headers }));
   if (delay > 0) setTimeout(answer, delay);
   else answer();
 });
 const sockets = new WebSocketServer({ server: http });
-sockets.on('connection', (socket, asked: IncomingMessage) => socket.send(names.get(asked.socket.localAddress ?? '') ?? ''));
+sockets.on('connection', (socket, asked: IncomingMessage) => socket.send(manifests.nameAt(asked.socket.localAddress) ?? ''));
 const http2 = createHttp2Server();
 http2.on('stream', (stream, headers) => {
-  const backend = names.get(stream.session?.socket.localAddress ?? '');
+  const backend = manifests.nameAt(stream.session?.socket.localAddress);
   const seen = JSON.stringify({ backend, headers: { ...headers, ':version': '2.0' } });
   if (headers['content-type'] !== 'application/grpc') {
     stream.respond({ ':status': 200 });
@@ -433,10 +393,8 @@ let proxy: ProxyProcess;
 beforeAll(async () => {
   if (!hasTestdata) return;
   for (const server of [http, http2]) await once(server.listen(0, '0.0.0.0'), 'listening');
-  const ports = { http: (http.address() as AddressInfo).port, http2: (http2.address() as AddressInfo).port };
-  const objects = FILES.flatMap((file, index) => documents(file, index).flatMap((doc) => placed(doc, file, ports)));
   const file = join(folder, 'all.yaml');
-  writeFileSync(file, objects.map((object) => JSON.stringify(object)).join('\n---\n'));
+  manifests.write(file, FILES);
   proxy = ProxyProcess.start(file, folder);
   await proxy.says('"ready"');
 }, 30_000);
@@ -451,15 +409,6 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-function gatewayOf(file: string, { gateway }: Pick<Pair, 'gateway'>): string {
-  const name =
-    gateway ??
-    (gateways.has(`${file} same-namespace`)
-      ? 'same-namespace'
-      : [...gateways.keys()].find((key) => key.startsWith(`${file} `))!.slice(file.length + 1));
-  return gateways.get(`${file} ${name}`)!;
-}
-
 interface Answered {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -469,13 +418,16 @@ interface Answered {
 function ask(file: string, pair: Pair): Promise<Answered> {
   const { path = '/', host = 'a.test', method = 'GET', port = 80, headers } = pair;
   return new Promise((resolve, reject) => {
-    const sent = request({ host: gatewayOf(file, pair), port, path, method, agent, headers: { host, ...headers } }, (response) => {
-      let text = '';
-      response.on('data', (piece) => {
-        text += piece;
-      });
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
-    });
+    const sent = request(
+      { host: manifests.addressOf(file, pair.gateway), port, path, method, agent, headers: { host, ...headers } },
+      (response) => {
+        let text = '';
+        response.on('data', (piece) => {
+          text += piece;
+        });
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
+      },
+    );
     sent.on('error', reject);
     sent.end();
   });
@@ -539,7 +491,7 @@ async function callGrpc(address: string, { path = '', host = 'a.test', headers }
 
 describe.each(Object.entries(GRPC_PAIRS).filter(([, pairs]) => pairs.length > 0))('%s', (file, pairs) => {
   test.each(pairs.map((pair) => [`${pair.host} ${pair.path} ${JSON.stringify(pair.headers)}`, pair] as const))('%s', async (_, pair) => {
-    const { status, seen } = await callGrpc(gatewayOf(file, pair), pair);
+    const { status, seen } = await callGrpc(manifests.addressOf(file, pair.gateway), pair);
     expect(status).toBe(typeof pair.answer === 'number' ? pair.answer : 0);
     if (typeof pair.answer === 'string') expect(seen?.backend).toBe(pair.answer);
     expect(only(pair.seen, seen?.headers ?? {})).toEqual(pair.seen ?? {});
@@ -562,7 +514,7 @@ test('shares are as the weights say, and weight 0 gets nothing', async () => {
   const backend = async (file: string): Promise<string> => (JSON.parse((await ask(file, at('/', ''))).text) as Seen).backend;
   const split = await count(() => backend('httproute-weight'));
   expect([isNear(split.get(V1) ?? 0, 0.7), isNear(split.get(V2) ?? 0, 0.3), split.get(V3)]).toEqual([true, true, undefined]);
-  const session = gatewayOf('grpcroute-weight', {});
+  const session = manifests.addressOf('grpcroute-weight', undefined);
   const calls = await count(async () => (await callGrpc(session, call('Echo', ''))).seen?.backend ?? '');
   expect([isNear(calls.get(G1) ?? 0, 0.7), isNear(calls.get(G2) ?? 0, 0.3), calls.get(G3)]).toEqual([true, true, undefined]);
   const changed = await count(async () => {
@@ -574,7 +526,7 @@ test('shares are as the weights say, and weight 0 gets nothing', async () => {
 });
 
 test('a WebSocket goes to the backend whose port says that it speaks it', async () => {
-  const socket = new WebSocket(`ws://${gatewayOf('httproute-backend-protocol-websocket', {})}/ws`);
+  const socket = new WebSocket(`ws://${manifests.addressOf('httproute-backend-protocol-websocket', undefined)}/ws`);
   const [message] = (await once(socket, 'message')) as [Buffer];
   expect(message.toString()).toBe(V1);
   socket.terminate();

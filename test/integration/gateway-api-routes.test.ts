@@ -28,6 +28,7 @@ const FILES = [
   'httproute-cors',
   'httproute-redirect-host-and-status',
   'httproute-redirect-path',
+  'httproute-redirect-port',
   'httproute-redirect-port-and-scheme',
   'httproute-redirect-scheme',
   'httproute-request-header-modifier-backend',
@@ -227,6 +228,10 @@ describe('redirects', () => {
     ['httproute-redirect-scheme', '/scheme', 302, 'https://HOST/scheme'],
     ['httproute-redirect-scheme', '/scheme-and-host', 302, 'https://example.org/scheme-and-host'],
     ['httproute-redirect-scheme', '/scheme-and-status', 301, 'https://HOST/scheme-and-status'],
+    ['httproute-redirect-port', '/port', 302, 'http://HOST:8083/port'],
+    ['httproute-redirect-port', '/port-and-host', 302, 'http://example.org:8083/port-and-host'],
+    ['httproute-redirect-port', '/port-and-status', 301, 'http://HOST:8083/port-and-status'],
+    ['httproute-redirect-port', '/port-and-host-and-status', 302, 'http://example.org:8083/port-and-host-and-status'],
     portAndScheme('/scheme-nil-and-port-nil', 'http://example.org/scheme-nil-and-port-nil'),
     portAndScheme('/scheme-nil-and-port-80', 'http://example.org/scheme-nil-and-port-80'),
     portAndScheme('/scheme-nil-and-port-8080', 'http://example.org:8080/scheme-nil-and-port-8080'),
@@ -285,7 +290,7 @@ describe('CORS', () => {
     'a preflight request of %s is answered',
     async (origin) => {
       const { status, headers } = await preflight('/cors-1', origin);
-      expect(status).toBe(204);
+      expect(status).toBe(200);
       expect(headers).toMatchObject({
         'access-control-allow-origin': origin,
         'access-control-allow-methods': 'GET, OPTIONS',
@@ -334,7 +339,7 @@ describe('CORS', () => {
         method: 'OPTIONS',
         headers: { origin: 'https://a.test', 'access-control-request-method': method },
       });
-    expect(await of('GET')).toMatchObject({ status: 204, headers: { 'access-control-allow-origin': 'https://a.test' } });
+    expect(await of('GET')).toMatchObject({ status: 200, headers: { 'access-control-allow-origin': 'https://a.test' } });
     expect((await of('PUT')).headers['access-control-allow-origin']).toBeUndefined();
   });
 
@@ -350,6 +355,13 @@ describe('CORS', () => {
       'access-control-allow-methods': 'PUT',
       'access-control-allow-headers': 'x-any',
     });
+    const anyMethod = await preflight('/cors-2', 'https://www.foo.com', 'POST');
+    expect(anyMethod.headers).toMatchObject({ 'access-control-allow-origin': 'https://www.foo.com', 'access-control-allow-methods': '*' });
+    for (const origin of ['https://foobar.com', 'https://foobar.com:12345']) {
+      const { headers } = await preflight('/cors-wildcard-origin', origin, 'PUT');
+      expect(headers).toMatchObject({ 'access-control-allow-origin': origin, 'access-control-allow-methods': 'PUT' });
+      expect(headers['access-control-allow-credentials']).toBeUndefined();
+    }
     const open = await preflight('/cors-wildcard-methods-headers-unauth', 'https://foobar.com', 'PUT', 'x-any');
     expect(open.headers).toMatchObject({ 'access-control-allow-methods': '*', 'access-control-allow-headers': '*' });
     expect(open.headers['access-control-allow-credentials']).toBeUndefined();
@@ -454,7 +466,7 @@ describe('over HTTP/2', () => {
     const origin = { origin: 'https://www.foo.com' };
     const asked = { ':method': 'OPTIONS', ...origin, 'access-control-request-method': 'GET' };
     expect((await call(hostOf('httproute-cors'), '/cors-1', asked)).head).toMatchObject({
-      ':status': 204,
+      ':status': 200,
       'access-control-allow-origin': origin.origin,
       'access-control-allow-methods': 'GET, OPTIONS',
     });

@@ -23,7 +23,7 @@ export class RuleExtras {
     const { extras } = draft.tables;
     const cors = extras[row + ExtrasWord.Cors]!;
     if (cors >= 0 && this.isPreflight(cors)) {
-      draft.answer(204, Reply.Preflight, service);
+      draft.answer(200, Reply.Preflight, service);
       return true;
     }
     const retry = extras[row + ExtrasWord.Retry]!;
