@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { parseAllDocuments } from 'yaml';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
+import { REDIRECTS } from '../lab/gateway-api-pairs.js';
 import { eventually, ProxyProcess } from '../lab/proxy-process.js';
 import { testdata, withTestdata } from '../lab/testdata.js';
 
@@ -214,39 +215,7 @@ async function seenBy(path: string, asked: Asked = {}): Promise<Seen> {
 }
 
 describe('redirects', () => {
-  const portAndScheme = (path: string, location: string, port = 80) =>
-    ['httproute-redirect-port-and-scheme', path, 302, location, port] as const;
-  test.each<readonly [file: string, path: string, status: number, location: string, port?: number]>([
-    ['httproute-redirect-host-and-status', '/hostname-redirect', 302, 'http://example.org/hostname-redirect'],
-    ['httproute-redirect-host-and-status', '/host-and-status?q=1', 301, 'http://example.org/host-and-status?q=1'],
-    ['httproute-redirect-path', '/original-prefix/lemon', 302, 'http://HOST/replacement-prefix/lemon'],
-    ['httproute-redirect-path', '/full/path/original', 302, 'http://HOST/full-path-replacement'],
-    ['httproute-redirect-path', '/path-and-host', 302, 'http://example.org/replacement-prefix'],
-    ['httproute-redirect-path', '/path-and-status', 301, 'http://HOST/replacement-prefix'],
-    ['httproute-redirect-path', '/full-path-and-host', 302, 'http://example.org/replacement-full'],
-    ['httproute-redirect-path', '/full-path-and-status', 301, 'http://HOST/replacement-full'],
-    ['httproute-redirect-scheme', '/scheme', 302, 'https://HOST/scheme'],
-    ['httproute-redirect-scheme', '/scheme-and-host', 302, 'https://example.org/scheme-and-host'],
-    ['httproute-redirect-scheme', '/scheme-and-status', 301, 'https://HOST/scheme-and-status'],
-    ['httproute-redirect-port', '/port', 302, 'http://HOST:8083/port'],
-    ['httproute-redirect-port', '/port-and-host', 302, 'http://example.org:8083/port-and-host'],
-    ['httproute-redirect-port', '/port-and-status', 301, 'http://HOST:8083/port-and-status'],
-    ['httproute-redirect-port', '/port-and-host-and-status', 302, 'http://example.org:8083/port-and-host-and-status'],
-    portAndScheme('/scheme-nil-and-port-nil', 'http://example.org/scheme-nil-and-port-nil'),
-    portAndScheme('/scheme-nil-and-port-80', 'http://example.org/scheme-nil-and-port-80'),
-    portAndScheme('/scheme-nil-and-port-8080', 'http://example.org:8080/scheme-nil-and-port-8080'),
-    portAndScheme('/scheme-https-and-port-nil', 'https://example.org/scheme-https-and-port-nil'),
-    portAndScheme('/scheme-https-and-port-443', 'https://example.org/scheme-https-and-port-443'),
-    portAndScheme('/scheme-https-and-port-8443', 'https://example.org:8443/scheme-https-and-port-8443'),
-    portAndScheme('/scheme-nil-and-port-nil', 'http://example.org:8080/scheme-nil-and-port-nil', 8080),
-    portAndScheme('/scheme-nil-and-port-80', 'http://example.org/scheme-nil-and-port-80', 8080),
-    portAndScheme('/scheme-https-and-port-nil', 'https://example.org/scheme-https-and-port-nil', 8080),
-    ['httproute-303-redirect', '/see-other', 303, 'http://HOST/see-other'],
-    ['httproute-307-redirect', '/temporary', 307, 'http://HOST/temporary'],
-    ['httproute-308-redirect', '/permanent', 308, 'http://HOST/permanent'],
-    ['httproute-backend-request-redirect', '/full', 302, 'http://HOST/redirected-full'],
-    ['httproute-backend-request-redirect', '/prefix/one', 302, 'http://HOST/redirected-prefix/one'],
-  ])('%s: %s is answered %i with %s', async (file, path, status, location, port = 80) => {
+  test.each(REDIRECTS)('%s: %s is answered %i with %s', async (file, path, status, location, port = 80) => {
     const { status: answered, headers } = await ask(path, { host: hostOf(file), port });
     expect([answered, headers.location]).toEqual([status, location.replace('HOST', hostOf(file))]);
   });
