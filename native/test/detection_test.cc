@@ -21,7 +21,7 @@ struct DetectBench : Bench {
   int ended = 0;
   uint16_t at = 0;
 
-  explicit DetectBench(EngineLimits limits = {}) : Bench(limits) {
+  explicit DetectBench(EngineLimits limits = {}, uint64_t (*clock)() = monotonic_ns) : Bench(limits, clock) {
     at = listen(3, Protocol::kDetect);
     on_completions = [this](int32_t count) {
       const auto* all = reinterpret_cast<const Completion*>(reactor->batch().memory() + Batch::layout().completions);
@@ -184,6 +184,24 @@ TEST("detection: where nothing listens HTTP is answered 503, and who stays silen
   CHECK_EQ(bench.counter(Counter::TimeoutsDetect), 1.0);
   CHECK(bench.reported(1, 1, 2));
   CHECK_EQ(bench.outstanding[1], 0);
+}
+
+TEST("detection: HTTP that comes while another endpoint is about to be tried ends no decision twice") {
+  // Each look at the clock ends a tick: what failed goes on in the next one, which has the client's bytes, too.
+  static uint64_t clock_ns;
+  clock_ns = monotonic_ns();
+  DetectBench bench(kPatient, [] { return clock_ns += 1'000'000; });
+  bench.decide = [](int32_t attempt) { return Bench::to(attempt == 0 ? 1 : 0, kRetry); };
+  Peer1 client(Peer1::dial(bench.at));
+  CHECK(bench.run([&] { return bench.counter(Counter::UpstreamConnectFailures) == 1; }));
+  bench.decide = [](int32_t) { return Bench::to(0); };
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("GET / "); }));
+  upstream.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok"); }));
+  CHECK(bench.reported(0, 0, 2));
+  for (const int32_t left : bench.outstanding) CHECK_EQ(left, 0);
 }
 
 TEST("detection: a decision that refuses is told to HTTP as an answer, and dials nothing") {

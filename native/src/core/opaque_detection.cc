@@ -68,7 +68,8 @@ void OpaqueDownstream::become_http(Protocol protocol) {
   DownstreamOrigin origin = origin_;
   origin.detected = true;
   origin.dialled = state_ != State::Refused && exchange_->counted_target >= 0 ? exchange_->counted_target : -1;
-  if (is_decided()) reactor_->report_detection(*exchange_, CompletionKind::Abandoned);
+  // An attempt that failed has ended, while the next one waits for its decision.
+  if (is_decided() && !exchange_->attempt_failed) reactor_->report_detection(*exchange_, CompletionKind::Abandoned);
   if (upstream_ != nullptr) {
     if (http2)
       reactor_->close(upstream_);
