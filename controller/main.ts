@@ -166,10 +166,10 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   const stop = once(async () => {
     clearInterval(gauges);
     await Promise.all([...stopSources.map((stopSource) => stopSource()), quotas.stop()]);
-    await leases.close();
+    leases.close();
     discovery.stop();
     watches.stop();
-    await registry.stop();
+    registry.stop();
     listeners?.close();
     await shutDown(server, clock);
     await access.stop();
@@ -350,7 +350,8 @@ function compileOnChange(parts: {
     problemsBefore = problemsNow;
     latest.publish(model);
   };
-  const schedule = new CompileSchedule(clock, compile, (error) => {
+  const idleMs = (): number => performance.eventLoopUtilization().idle;
+  const schedule = new CompileSchedule(clock, idleMs, compile, (error) => {
     metrics.compileFailures.inc();
     log.error(
       { err: error, revision: view.revision },

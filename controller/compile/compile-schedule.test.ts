@@ -6,6 +6,10 @@ class ManualClock implements Clock {
   #now = 0;
   #timers: { at: number; fire: () => void }[] = [];
 
+  /** Of the thread: it had something to do all that time, and no more. */
+  busyMs = 0;
+  readonly idle = (): number => this.#now - this.busyMs;
+
   now(): number {
     return this.#now;
   }
@@ -43,7 +47,7 @@ test('a compilation that throws is told, and the next change is compiled again',
     calls++;
     throw new Error(`no ${calls}`);
   };
-  const schedule = new CompileSchedule(clock, compile, (error) => failures.push((error as Error).message));
+  const schedule = new CompileSchedule(clock, clock.idle, compile, (error) => failures.push((error as Error).message));
   schedule.changed();
   clock.advance(10);
   schedule.changed();
@@ -54,7 +58,7 @@ test('a compilation that throws is told, and the next change is compiled again',
 function scheduled() {
   const clock = new ManualClock();
   const compiledAt: number[] = [];
-  return { clock, compiledAt, schedule: new CompileSchedule(clock, () => compiledAt.push(clock.now()), fail) };
+  return { clock, compiledAt, schedule: new CompileSchedule(clock, clock.idle, () => compiledAt.push(clock.now()), fail) };
 }
 
 test('the first change after quiet is compiled at once', () => {
@@ -91,12 +95,22 @@ test('what came while a long compilation ran is compiled together, not one after
     compiledAt.push(clock.now());
     clock.advance(400);
   };
-  const schedule = new CompileSchedule(clock, compile, fail);
+  const schedule = new CompileSchedule(clock, clock.idle, compile, fail);
   schedule.changed();
   // Heard of only now.
   for (let change = 0; change < 8; change++) schedule.changed();
   clock.advance(1_000);
   expect(compiledAt).toEqual([0, 450]);
+});
+
+test('while the thread is busy a gap between changes is no quiet, and a change waits no longer than a second', () => {
+  const { clock, compiledAt, schedule } = scheduled();
+  for (let change = 0; change < 30; change++) {
+    schedule.changed();
+    clock.busyMs += 90;
+    clock.advance(100);
+  }
+  expect(compiledAt).toEqual([0, 1_100, 2_100]);
 });
 
 test('nothing is compiled after the stop', () => {

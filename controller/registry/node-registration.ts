@@ -49,8 +49,9 @@ export class NodeRegistration {
 
   /** Brings etcd to the node's state. One call at a time. Throws StoreError when etcd is away. */
   async bring(state: RegisterRequest): Promise<RegistrationResult> {
+    // Should this fail, what stands in etcd is known all the same: to claim it anew would cost a thousand nodes ten times a keepalive when etcd is slow.
+    const isHeld = this.#claim !== null && (await this.#leases.keepAlive(this.#leaseId));
     try {
-      const isHeld = this.#claim !== null && (await this.#leases.keepAlive(this.#leaseId));
       if (!isHeld || this.#claim?.nodeValue !== this.#nodeValue(state)) {
         this.#claim = null;
         const failed = await this.#take(state);

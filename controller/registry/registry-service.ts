@@ -63,9 +63,9 @@ export class RegistryService {
   };
 
   /** Ends every stream. The leases live on: the agents continue them at another replica. */
-  async stop(): Promise<void> {
+  stop(): void {
     for (const call of [...this.#calls]) fail(call, status.UNAVAILABLE, 'this controller stops: another replica serves');
-    await this.#leases.close();
+    this.#leases.close();
   }
 }
 

@@ -10,6 +10,11 @@ export type EtcdService = 'KV' | 'Watch' | 'Lease' | 'Auth';
 
 /** Above any watch response: 1,000 revisions of 1.5 MiB don't come in one thanks to fragments, but one fragment may pass gRPC's 4 MiB. */
 const MAX_MESSAGE_BYTES = 128 * 1024 * 1024;
+/**
+ * Of a connection and of each stream. With 64 KiB, HTTP/2's own, a thousand nodes' acks on the watch held up the answers to transactions and keepalives on the
+ * same connection for seconds while this thread was busy: etcd may send that much before it hears from us again.
+ */
+const WINDOW_BYTES = 8 * 1024 * 1024;
 /** For calls under way: none waits longer. */
 const LEFT_MS = 3_000;
 
@@ -23,6 +28,7 @@ const CHANNEL_OPTIONS = {
   'grpc.max_reconnect_backoff_ms': 1_000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
   'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+  'grpc-node.flow_control_window': WINDOW_BYTES,
   'grpc.enable_http_proxy': 0,
   'grpc.enable_retries': 0,
   // Its books are kept for each call, and nobody can ask for them here.

@@ -84,7 +84,7 @@ async function thousandAgents(
       // The most memory is in use then.
       const isSustained = wanted('sustained-lag') || wanted('memory');
       if (isSustained) onProgress('100 changes a second');
-      const lag = isSustained ? await sustained(controller, agents, quick ? 10 : 60) : Number.NaN;
+      const lag = isSustained ? await sustained(controller, agents, quick ? 10 : 60, onProgress) : Number.NaN;
       return [
         figure('first-sync', firstSync / 1_000, 's', 5),
         figure('change-p50', quantile(changes, 0.5), 'ms', 100),
@@ -127,8 +127,14 @@ async function thousandSecured(quick: boolean, onProgress: (text: string) => voi
 }
 
 /** The longest time from a change's commit until all agents had it, ms. */
-async function sustained(controller: TestedController, agents: Agents, seconds: number): Promise<number> {
+async function sustained(
+  controller: TestedController,
+  agents: Agents,
+  seconds: number,
+  onProgress: (text: string) => void,
+): Promise<number> {
   const changes = seconds * 100;
+  const cpu = new CpuWatch({ controller: controller.pid, 'the agents': agents.pid, etcd: controller.etcdPid, 'this process': process.pid });
   const committed: { readonly revision: number; readonly atMs: number }[] = [];
   const began = performance.now();
   const running: Promise<void>[] = [];
@@ -142,6 +148,7 @@ async function sustained(controller: TestedController, agents: Agents, seconds: 
   }
   await Promise.all(running);
   const behindMs = performance.now() - began - seconds * 1_000;
+  onProgress(`${changes} changes in ${(behindMs / 1_000 + seconds).toFixed(2)} s. CPU: ${cpu.told()}`);
   // The bench itself must keep its pace for the figure to mean anything.
   if (behindMs > 1_000) throw new Error(`the controller took ${Math.round(behindMs)} ms longer than ${seconds} s for ${changes} changes`);
   await agents.allAt(Math.max(...committed.map(({ revision }) => revision)));

@@ -74,7 +74,7 @@ class Candidate extends Condition {
     closing.push(async () => {
       await this.stop();
       this.view.stop();
-      await this.leases.close();
+      this.leases.close();
     });
   }
 

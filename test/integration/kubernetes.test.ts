@@ -103,7 +103,7 @@ function ingestion(): void {
   const stop = startIngestion(context, kubernetesReader({ ...context, access: found.access, latest: new LatestModel(), times }));
   closing.push(async () => {
     await stop();
-    await leases.close();
+    leases.close();
     view.stop();
     client.close();
   });

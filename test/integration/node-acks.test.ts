@@ -59,7 +59,7 @@ test('a stream that ends while the acks of several nodes are written one by one 
     expect([...view.acks.keys()]).toEqual(['c']);
   } finally {
     acks.stop();
-    await leases.close();
+    leases.close();
     view.stop();
     client.close();
     await etcd.stop();
