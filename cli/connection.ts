@@ -42,6 +42,7 @@ import {
   type RegisteredInstance,
 } from '../api/gen/mesh/v1/registry.js';
 import { NodeStatusClient, type StatusResponse } from '../api/gen/mesh/v1/status.js';
+import { EXPLAIN_MS, HOP_MS } from '../api/grpc/explain-time.js';
 import { failureReason } from '../api/grpc/failure.js';
 import { type Dialling, dial, type Target } from './credentials.js';
 import { EXIT_FAILED, Failure } from './failure.js';
@@ -50,6 +51,7 @@ export const DEFAULT_CONTROLLER = 'unix:/run/weft/controller.sock';
 export const DEFAULT_AGENT = 'unix:/run/weft/agent.sock';
 const CALL_TIMEOUT_MS = 10_000;
 const NODE_TIMEOUT_MS = 3_000;
+const EXPLAIN_TIMEOUT_MS = EXPLAIN_MS + 3 * HOP_MS;
 
 const CHANNEL: ClientOptions = {
   'grpc.enable_http_proxy': 0,
@@ -110,6 +112,7 @@ export class Controller {
       node,
       (client, ...tail) => client.nodeExplain({ node: node.name, request }, ...tail),
       () => nodeExplain(node.name, node.statusAddress, request),
+      EXPLAIN_TIMEOUT_MS,
     );
   }
 
@@ -117,9 +120,10 @@ export class Controller {
     { statusAddress }: NodeAddress,
     byController: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall,
     itself: () => Promise<Response>,
+    timeoutMs = CALL_TIMEOUT_MS,
   ): Promise<Response> {
     try {
-      return await this.access<Response>(byController);
+      return await this.access<Response>(byController, timeoutMs);
     } catch (error) {
       const { code } = (error as { cause?: Partial<ServiceError> }).cause ?? {};
       const isUnasked = code !== undefined && (statusAddress.startsWith('unix:') || NO_AUTHORITY.includes(code));
@@ -129,8 +133,11 @@ export class Controller {
   }
 
   /** Any of what administrators do about nodes, operators and the authority. */
-  access<Response>(start: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall): Promise<Response> {
-    return this.#call((...tail) => start(this.#access, ...tail));
+  access<Response>(
+    start: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall,
+    timeoutMs = CALL_TIMEOUT_MS,
+  ): Promise<Response> {
+    return this.#call((...tail) => start(this.#access, ...tail), timeoutMs);
   }
 
   async apply(request: Omit<ApplyRequest, 'asOf'>): Promise<ApplyResponse> {
@@ -268,7 +275,7 @@ export function nodeStatus(name: string, address: string, timeoutMs = NODE_TIMEO
 }
 
 function nodeExplain(name: string, address: string, request: ExplainRequest): Promise<ExplainResponse> {
-  return askNode<ExplainResponse>(name, address, NODE_TIMEOUT_MS, (client, ...tail) => client.explain(request, ...tail));
+  return askNode<ExplainResponse>(name, address, EXPLAIN_TIMEOUT_MS, (client, ...tail) => client.explain(request, ...tail));
 }
 
 async function askNode<Response>(

@@ -118,7 +118,7 @@ function controllerOption(): Option {
 const explainOffline: ExplainOffline = async (files, request) => {
   const { explainFiles } = await import('../agent/proxy/explain/offline.js');
   const { loadAddon } = await import('../agent/native/addon.js');
-  const explained = explainFiles(files, request, loadAddon());
+  const explained = await explainFiles(files, request, loadAddon());
   if (explained.kind === 'ok') return explained.value;
   throw new Failure(explained.kind === 'refused' ? explained.message : explained.findings.join('\n'), EXIT_FAILED);
 };

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { elapsed, facts, palette, plural, table } from './terminal.js';
+import { elapsed, facts, palette, plural, printable, table } from './terminal.js';
 
 const PLAIN = palette({});
 const TERMINAL = { isTTY: true };
@@ -41,4 +41,8 @@ test('facts align their values', () => {
 test('times and counts read as people say them', () => {
   expect([0, 59.9, 60, 3_599, 3_600, 90_061].map(elapsed)).toEqual(['0s', '59s', '1m0s', '59m59s', '1h0m', '1d1h']);
   expect([plural(1, 'node'), plural(2, 'node')]).toEqual(['1 node', '2 nodes']);
+});
+
+test('what strangers said moves no cursor', () => {
+  expect(printable('\u001b[2J\u009b31m\r\u0007a\tb\nc é')).toBe('\\x1b[2J\\x9b31m\\x0d\\x07a\tb\nc é');
 });

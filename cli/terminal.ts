@@ -47,6 +47,12 @@ function width(cell: string): number {
   return cell === '' ? 1 : stripVTControlCharacters(cell).length;
 }
 
+/** What strangers said, without what moves the cursor or colours: those characters as "\\x1b". Lines stay. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: it is these that are looked for.
+  return text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
 /** Names and values below each other, the values aligned. */
 export function facts(pairs: readonly (readonly [name: string, value: string])[], colours: Palette): string {
   const widest = Math.max(...pairs.map(([name]) => name.length));

@@ -43,6 +43,8 @@ export interface EngineLimits {
   readonly maxTenantBufferedBytes: number;
 }
 
+export type HeadLimits = Pick<EngineLimits, 'maxHeadBytes' | 'maxHeaders'>;
+
 /** What an engine sheds, the cheapest first; each does what those before it do, too. Order shared with native (overload.h). */
 export const enum OverloadLevel {
   None = 0,
@@ -249,8 +251,14 @@ export interface DescribedConnection {
   readonly sourceId: number;
   /** Of the client's TLS, which ends here; empty: none was sent; null: plain text. */
   readonly serverName: string | null;
+  /** Of the client, or what trusted proxies say; null: unknown. */
+  readonly clientAddress: string | null;
+  /** Of its verified certificate; null: there is none. */
+  readonly clientIdentity: string | null;
 }
 export interface DescribedRequest {
+  /** As Engine.deferredHead() gives it, without what is known of the client. */
+  readonly head: string;
   readonly descriptor: Int32Array;
   readonly predicates: Int32Array;
   readonly arena: Uint8Array;
@@ -264,10 +272,12 @@ export interface EngineAddon {
   /** Freed when no engine uses it any more. */
   releaseTables(handle: number): void;
   /**
-   * A request head as an engine with these tables would describe it for the decision, its descriptor at the start of all three. Throws an
-   * Error with the status by which such a head is refused.
+   * A request head as an engine with these tables would describe it for the decision, its descriptor at the start of all three; or the status by
+   * which an engine with these limits refuses it.
    */
-  describeRequest(tables: number, connection: DescribedConnection, head: Uint8Array): DescribedRequest;
+  describeRequest(tables: number, connection: DescribedConnection, head: Uint8Array, limits: HeadLimits): DescribedRequest | number;
+  /** The head as Engine.changeDeferred() would leave it, or what is wrong with the changes. Throws on what is no head. */
+  changeHead(head: Uint8Array, changes: string, limits: HeadLimits): Buffer | string;
   /** A TLS configuration, built on any thread, shared by every worker. Throws on a bad spec; never logs keys. */
   createTlsContext(spec: TlsContextSpec): number;
   /** Freed when no listener, table or connection uses it any more. */

@@ -73,6 +73,8 @@ export class DataPlane {
   /** Null: nobody has asked for it yet. */
   private balanceReport: BalanceReport | null = null;
   private handle: number | null = null;
+  /** How many look at those tables. */
+  private readonly lookers = new Map<number, number>();
   private warming: NodeJS.Timeout | null = null;
   private readonly upkeep: EndpointUpkeep;
   private readonly loadWeights: LoadWeights;
@@ -181,11 +183,26 @@ export class DataPlane {
     return [...services].map(([name, service]) => this.pool.connections.report(name, service));
   }
 
-  /** What is decided by; null before the first update. */
-  get view(): View | null {
-    const { current, handle, model, pool } = this;
+  /** What is decided by is kept until `look` is through; null before the first update. */
+  async looked<Result>(look: (view: View) => Promise<Result>): Promise<Result | null> {
+    const { current, handle, model, pool, filters } = this;
     if (current === null || handle === null) return null;
-    return { model, generation: current, handle, outstanding: pool.outstanding, states: pool.states, resilience: pool.resilience };
+    const programs = { tables: current.filters, program: (key: string) => filters.program(key) };
+    const { outstanding, states, resilience } = pool;
+    this.lookers.set(handle, (this.lookers.get(handle) ?? 0) + 1);
+    try {
+      const { limits } = this.config;
+      return await look({ model, generation: current, handle, outstanding, states, resilience, filters: programs, limits });
+    } finally {
+      const others = this.lookers.get(handle)! - 1;
+      if (others > 0) this.lookers.set(handle, others);
+      else this.lookers.delete(handle);
+      if (handle !== this.handle) this.releaseUnseen(handle);
+    }
+  }
+
+  private releaseUnseen(handle: number): void {
+    if (!this.lookers.has(handle)) this.addon.releaseTables(handle);
   }
 
   /** Of the last update in force; 0 before the first. */
@@ -286,10 +303,11 @@ export class DataPlane {
     });
     this.filters.deliver();
     this.filters.retire(new Set([...next.wantedFilters.keys(), ...instead.values()]));
-    if (this.handle !== null) this.addon.releaseTables(this.handle);
+    const former = this.handle;
     this.handle = handle;
+    if (former !== null) this.releaseUnseen(former);
     this.upstreamTls.releaseUnused();
-    this.current = next;
+    this.current = { ...next, filters };
     this.balanceReport = null;
     const closed = await this.listeners.reconcile({ gateways: next.listeners, hasHostProcesses: this.hasHostProcesses() });
     for (const text of closed) this.log.error(text);

@@ -43,13 +43,17 @@ import type { RouteRow } from './tables/routes.js';
 /** Beside the engine's counters: lines of the access log that its file did not take. */
 const LOST_LINES = 'access_log_lost';
 
+/** At once: each may run filters, with all the memory that they may have. */
+const MAX_EXPLAINING = 2;
+
 export class ProxyStatus {
+  private explaining = 0;
   private readonly registry = new Registry();
   private readonly counterNames: readonly string[];
 
   constructor(
     private readonly plane: DataPlane,
-    private readonly addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes' | 'describeRequest'>,
+    private readonly addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes' | 'describeRequest' | 'changeHead'>,
     handovers: number,
     private readonly predecessors: Predecessors,
     /** Null: there is none. */
@@ -124,10 +128,17 @@ export class ProxyStatus {
     return texts.join('');
   }
 
-  /** What this proxy would do with a request now. */
-  explain(request: ExplainRequest): Explained {
-    const { view } = this.plane;
-    return view === null ? { kind: 'refused', message: 'the proxy has no configuration yet' } : explain(request, view, this.addon);
+  /** What this proxy would do with a request now. `signal`: nobody waits any more. */
+  async explain(request: ExplainRequest, signal: AbortSignal): Promise<Explained> {
+    if (this.explaining === MAX_EXPLAINING)
+      return { kind: 'refused', message: `the proxy explains ${MAX_EXPLAINING} requests already: ask again` };
+    this.explaining++;
+    try {
+      const explained = await this.plane.looked((view) => explain(request, view, this.addon, signal));
+      return explained ?? { kind: 'refused', message: 'the proxy has no configuration yet' };
+    } finally {
+      this.explaining--;
+    }
   }
 
   /** What it waits for; null: it serves by a configuration. */
@@ -255,10 +266,16 @@ export interface StatusServer {
 export async function serveStatus(status: ProxyStatus, path: string): Promise<StatusServer> {
   const handlers: ProxyStatusServer = {
     get: (_call, callback) => callback(null, status.state()),
-    explain: ({ request }, callback) => {
-      const explained = status.explain(request);
-      if (explained.kind === 'ok') callback(null, explained.value);
-      else callback({ code: grpcStatus.INVALID_ARGUMENT, details: explained.message } as ServiceError);
+    explain: (call, callback) => {
+      const left = new AbortController();
+      call.on('cancelled', () => left.abort());
+      status.explain(call.request, left.signal).then(
+        (explained) => {
+          if (explained.kind === 'ok') callback(null, explained.value);
+          else callback({ code: grpcStatus.INVALID_ARGUMENT, details: explained.message } as ServiceError);
+        },
+        (error: Error) => callback({ code: grpcStatus.INTERNAL, details: error.message } as ServiceError),
+      );
     },
     metrics: (_call, callback) => {
       status.metrics().then(

@@ -2,9 +2,10 @@
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { ExplainRequest, ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import { type ProxyMetrics, type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
+import { EXPLAIN_MS } from '../../api/grpc/explain-time.js';
 import { channelOptions, describeError } from '../link/link.js';
 
-const deadlineMs = 1_000;
+const DEADLINE_MS = 1_000;
 
 export type ProxyAnswer<T> = { readonly kind: 'ok'; readonly value: T } | { readonly kind: 'unavailable'; readonly reason: string };
 
@@ -31,6 +32,7 @@ export class ProxyStatus {
           if (error?.code === status.INVALID_ARGUMENT) refusal = error.details;
           callback(error, value);
         }),
+      EXPLAIN_MS,
     );
     return refusal === '' ? answer : { kind: 'refused', reason: refusal };
   }
@@ -40,17 +42,17 @@ export class ProxyStatus {
   }
 
   /** A connection a question: a kept one would sit out gRPC's reconnect backoff after the proxy's restart. */
-  #ask<T>(method: (client: ProxyStatusClient) => Unary<T>): Promise<ProxyAnswer<T>> {
+  #ask<T>(method: (client: ProxyStatusClient) => Unary<T>, deadlineMs = DEADLINE_MS): Promise<ProxyAnswer<T>> {
     const client = new ProxyStatusClient(`unix:${this.#socket}`, credentials.createInsecure(), channelOptions);
     return new Promise((resolve) => {
       method(client)({ deadline: Date.now() + deadlineMs }, (error, value) => {
         client.close();
-        resolve(error === null ? { kind: 'ok', value } : { kind: 'unavailable', reason: this.#explain(error) });
+        resolve(error === null ? { kind: 'ok', value } : { kind: 'unavailable', reason: this.#explain(error, deadlineMs) });
       });
     });
   }
 
-  #explain(error: ServiceError): string {
+  #explain(error: ServiceError, deadlineMs: number): string {
     if (error.code === status.DEADLINE_EXCEEDED) {
       return `the proxy does not answer on ${this.#socket} within ${deadlineMs} ms: it hangs or the machine is overloaded; look at its log`;
     }

@@ -2,19 +2,27 @@
 // own tables; with -f the same code does, by tables made of those files here.
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { type ExplainRequest, type ExplainResponse, ExplainResponse_Outcome, RuleVerdict_Verdict } from '../../api/gen/mesh/v1/explain.js';
+import {
+  type ExplainRequest,
+  type ExplainResponse,
+  ExplainResponse_Outcome,
+  FilterVerdict_Verdict,
+  RuleVerdict_Verdict,
+} from '../../api/gen/mesh/v1/explain.js';
 import type { Header } from '../../api/gen/mesh/v1/model.js';
 import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
-import { type Palette, table } from '../terminal.js';
+import { type Palette, printable, table } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption, jsonOption } from './context.js';
+import { type LoggedRequest, readLogLine } from './explain-log.js';
 
 interface Flags {
   readonly from?: string;
   readonly gateway?: string;
   readonly node?: string;
   readonly header?: readonly Header[];
+  readonly data?: string;
   readonly log?: string;
   readonly filename?: readonly string[];
   readonly all?: boolean;
@@ -39,20 +47,23 @@ export function explainCommand(offline: ExplainOffline): Command {
     .option('--gateway <gateway>', 'NAMESPACE/NAME of the gateway it comes to')
     .option('--node <node>', 'whose proxy is asked (default: the node of --from, else the first that knows the answer)')
     .addOption(new Option('-H, --header <name:value>', 'a header of the request; repeatable').argParser(headerOption))
+    .option('-d, --data <body>', 'the body of the request, for filters that read it; @FILE reads it from there')
     .option('--log <line>', 'explain the request of this line of the access log; - reads it from standard input')
     .addOption(filenameOption())
     .option('--all', 'also the rules for other hosts')
     .addOption(jsonOption())
     .action(async (method: string | undefined, url: string | undefined, flags: Flags, self: Command) => {
       const context = contextOf(self);
-      const request = requestOf(method, url, flags);
+      const { outcome, request } = requestOf(method, url, flags);
       const { filename } = flags;
+      if (request === null) return context.print(`It had ${printable(outcome)}.\nWhat it asked for is not in the line.`);
       const answer =
         filename === undefined ? await askNodes(request, flags.node, context) : await offline(await readManifests(filename), request);
-      const shown =
-        flags.all === true ? answer : { ...answer, rules: answer.rules.filter(({ why }) => !why.startsWith('is for the host ')) };
-      if (flags.output === 'json') context.print(JSON.stringify(asJson(answer), null, 2));
-      else context.print(explanation(shown, answer.rules.length - shown.rules.length, context.colours));
+      const shown = harmless(answer);
+      if (flags.all !== true) shown.rules = shown.rules.filter(({ why }) => !why.startsWith('is for the host '));
+      if (flags.output === 'json')
+        context.print(JSON.stringify({ ...(outcome === '' ? {} : { logged: outcome }), ...asJson(answer) }, null, 2));
+      else context.print(explanation(printable(outcome), shown, answer.rules.length - shown.rules.length, context.colours));
     });
   return examples(
     command,
@@ -69,44 +80,25 @@ function headerOption(text: string, before: readonly Header[] = []): Header[] {
   return [...before, { name: text.slice(0, colon), value: text.slice(colon + 1).trim() }];
 }
 
-function requestOf(
-  method: string | undefined,
-  url: string | undefined,
-  { from = '', gateway = '', header = [], log }: Flags,
-): ExplainRequest {
+function requestOf(method: string | undefined, url: string | undefined, flags: Flags): LoggedRequest {
+  const { from = '', gateway = '', header = [], data, log } = flags;
+  const given = { from, gateway, headers: [...header], body: data === undefined ? undefined : bodyOf(data) };
   if (log !== undefined) {
     if (method !== undefined) throw new Failure('explain takes either METHOD URL or --log LINE', EXIT_USAGE);
-    return requestOfLine(log === '-' ? readFileSync(0, 'utf8').trim().split('\n').at(-1)! : log, { from, gateway, header });
+    return readLogLine(log === '-' ? readFileSync(0, 'utf8').trim().split('\n').at(-1)! : log, given);
   }
   if (method === undefined || url === undefined) throw new Failure('explain needs METHOD and URL, or --log LINE', EXIT_USAGE);
-  return { from, gateway, method: method.toUpperCase(), url: /^[a-z]+:\/\//i.test(url) ? url : `http://${url}`, headers: [...header] };
+  const whole = /^[a-z]+:\/\//i.test(url) ? url : `http://${url}`;
+  return { outcome: '', request: { ...given, method: method.toUpperCase(), url: whole, client: '', clientIdentity: '' } };
 }
 
-/** What a line knows of a request: not its headers, but for those that are named besides. */
-function requestOfLine(text: string, { from, gateway, header }: Required<Pick<Flags, 'from' | 'gateway' | 'header'>>): ExplainRequest {
-  let line: Readonly<Record<string, unknown>>;
+function bodyOf(data: string): Buffer {
+  if (!data.startsWith('@')) return Buffer.from(data);
   try {
-    line = JSON.parse(text) as Record<string, unknown>;
-  } catch {
-    throw new Failure('--log: expected a line of the access log, which is JSON', EXIT_USAGE);
+    return readFileSync(data.slice(1));
+  } catch (error) {
+    throw new Failure(`--data: ${(error as Error).message}`, EXIT_USAGE);
   }
-  const of = (name: string): string => (typeof line[name] === 'string' ? (line[name] as string) : '');
-  if (of('method') === '') throw new Failure('--log: the line is of a connection, not of a request', EXIT_USAGE);
-  const source = of('source');
-  const isMesh = from !== '' || (gateway === '' && source.includes('/'));
-  const port = /:(\d+)$/.exec(of('destination_address'))?.[1] ?? '80';
-  const authority = of('authority').replace(/:\d+$/, '');
-  // A redirection on the way here may have changed nothing of it: the address that it was sent to says which service that is.
-  const host = isMesh && of('destination').includes('/') ? of('destination_address').replace(/:\d+$/, '') : authority;
-  const scheme = of('tls_version') === '' ? 'http' : 'https';
-  const headers = [...header, { name: 'Host', value: of('authority') }, { name: 'User-Agent', value: of('user_agent') }];
-  return {
-    from: from === '' && isMesh ? source : from,
-    gateway,
-    method: of('method'),
-    url: `${scheme}://${host}:${port}${of('path')}`,
-    headers: headers.filter(({ value }) => value !== ''),
-  };
 }
 
 /** The node that is named; that of the workload; or one after the other until one knows the answer. */
@@ -152,16 +144,33 @@ const VERDICTS: Readonly<Record<RuleVerdict_Verdict, string>> = {
   [RuleVerdict_Verdict.HIDDEN]: 'hidden',
 };
 
-function asJson(answer: ExplainResponse): unknown {
-  const rules = answer.rules.map(({ verdict, ...rule }) => ({ ...rule, verdict: VERDICTS[verdict] }));
-  return { ...answer, outcome: OUTCOMES[answer.outcome], rules };
+const FILTER_VERDICTS: Readonly<Record<FilterVerdict_Verdict, string>> = {
+  [FilterVerdict_Verdict.CONTINUED]: 'continued',
+  [FilterVerdict_Verdict.ANSWERED]: 'answered',
+  [FilterVerdict_Verdict.FAILED]: 'failed',
+  [FilterVerdict_Verdict.NOT_ASKED]: 'not-asked',
+};
+
+/** For a terminal: paths, headers and the words of filters are anybody's. */
+function harmless(answer: ExplainResponse): ExplainResponse {
+  return JSON.parse(JSON.stringify(answer), (_, value: unknown) =>
+    typeof value === 'string' ? printable(value) : value,
+  ) as ExplainResponse;
 }
 
-function explanation(answer: ExplainResponse, others: number, colours: Palette): string {
+function asJson(answer: ExplainResponse): object {
+  const rules = answer.rules.map(({ verdict, ...rule }) => ({ ...rule, verdict: VERDICTS[verdict] }));
+  const filters = answer.filters.map(({ verdict, ...filter }) => ({ ...filter, verdict: FILTER_VERDICTS[verdict] }));
+  return { ...answer, outcome: OUTCOMES[answer.outcome], rules, filters };
+}
+
+function explanation(logged: string, answer: ExplainResponse, others: number, colours: Palette): string {
   const isGood = answer.outcome !== ExplainResponse_Outcome.ANSWERED || answer.status < 400;
   const flag = answer.responseFlag === '' ? '' : ` (${answer.responseFlag})`;
-  const head = `Comes in at ${colours.strong(answer.entrance)} and ${(isGood ? colours.good : colours.bad)(`${answer.reason}${flag}`)}.`;
+  const before = logged === '' ? '' : `It had ${colours.strong(logged)}.\nNow it `;
+  const head = `${before}${before === '' ? 'Comes' : 'comes'} in at ${colours.strong(answer.entrance)} and ${(isGood ? colours.good : colours.bad)(`${answer.reason}${flag}`)}.`;
   const parts = [head, rulesText(answer, others, colours)];
+  if (answer.filters.length > 0) parts.push(filtersText(answer, colours));
   if (answer.changes.length > 0) parts.push(listed('Changes', answer.changes, colours));
   if (answer.plan.length > 0) parts.push(listed('It', answer.plan, colours));
   if (answer.backends.length > 0) parts.push(backendsText(answer, colours));
@@ -195,6 +204,22 @@ function rulesText({ rules }: ExplainResponse, others: number, colours: Palette)
 
 function percent(share: number): string {
   return `${Math.round(share * 1_000) / 10} %`;
+}
+
+function filtersText({ filters }: ExplainResponse, colours: Palette): string {
+  const shown = {
+    [FilterVerdict_Verdict.CONTINUED]: 'goes on',
+    [FilterVerdict_Verdict.ANSWERED]: colours.bad('answers'),
+    [FilterVerdict_Verdict.FAILED]: colours.warn('fails'),
+    [FilterVerdict_Verdict.NOT_ASKED]: colours.faint('not asked'),
+  } as const;
+  const rows = filters.flatMap(({ name, verdict, lines, busyUs, seesAnswers }) => {
+    const said = [...lines, ...(seesAnswers ? [colours.faint('sees the answer')] : [])];
+    return (said.length === 0 ? [''] : said).map((line, index) =>
+      index === 0 ? [name, shown[verdict], busyUs === 0 ? '' : `${busyUs} µs`, line] : ['', '', '', line],
+    );
+  });
+  return table([{ title: 'FILTER' }, { title: ' ' }, { title: 'TIME', align: 'right' }, { title: 'WHAT' }], rows, colours);
 }
 
 function backendsText({ backends }: ExplainResponse, colours: Palette): string {

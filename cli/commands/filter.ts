@@ -5,11 +5,12 @@ import { Command } from 'commander';
 import type { Bundled } from '../../api/filter/bundle.js';
 import type { Call, FilterChannel } from '../../api/filter/channel.js';
 import { Hook, type Outcome } from '../../api/filter/outcome.js';
+import { outcomeInWords } from '../../api/filter/outcome-words.js';
 import type { ManifestFile } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
-import { plural } from '../terminal.js';
+import { plural, printable } from '../terminal.js';
 import { type Context, contextOf, examples, printWarnings, wholeNumber } from './context.js';
 
 const IS_MANIFEST = /\.(ya?ml|json)$/i;
@@ -99,19 +100,8 @@ async function testFile(path: string, flags: TestFlags, context: Context): Promi
 }
 
 function describe(outcome: Outcome): string {
-  if (outcome.kind === 'failed') return `failed (${outcome.why}): ${outcome.detail}`;
-  if (outcome.kind === 'respond') {
-    const { status, lines, body } = outcome;
-    return [`answers ${status}`, ...inWords(lines), ...(body.length === 0 ? [] : [`body ${JSON.stringify(body.toString())}`])].join(', ');
-  }
-  const changes = [...inWords(outcome.changes), ...(outcome.body === null ? [] : [`body ${JSON.stringify(outcome.body.toString())}`])];
-  return `goes on${changes.length === 0 ? ' as it is' : `: ${changes.join(', ')}`}${outcome.reroutes ? ', routed anew' : ''}`;
-}
-
-const SIGNS: Readonly<Record<string, string>> = { '-': 'remove', '=': 'set', '+': 'add', ':': 'to' };
-
-function inWords(lines: string): string[] {
-  return lines.split('\n').flatMap((line) => (line === '' ? [] : [`${SIGNS[line[0] ?? ''] ?? ''} ${line.slice(1)}`]));
+  const words = printable(outcomeInWords(outcome).join(', '));
+  return outcome.kind === 'continue' ? `goes on${words === '' ? ' as it is' : `: ${words}`}` : words;
 }
 
 interface Recorded extends Omit<Call, 'hook'> {

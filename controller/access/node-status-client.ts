@@ -4,6 +4,7 @@ import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { isOfNode } from '../../api/access/names.js';
 import type { ExplainRequest, ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
+import { EXPLAIN_MS, HOP_MS } from '../../api/grpc/explain-time.js';
 import { failureReason } from '../../api/grpc/failure.js';
 import type { ControllerIdentity } from './controller-identity.js';
 import { Refusal } from './unary.js';
@@ -20,7 +21,7 @@ type Ask<Response> = (
 export const forStatus: Ask<StatusResponse> = (client, options, done) => client.get({}, new Metadata(), options, done);
 
 export function toExplain(request: ExplainRequest): Ask<ExplainResponse> {
-  return (client, options, done) => client.explain(request, new Metadata(), options, done);
+  return (client, _options, done) => client.explain(request, new Metadata(), { deadline: Date.now() + EXPLAIN_MS + HOP_MS }, done);
 }
 
 /** Throws Refusal. */

@@ -25,6 +25,16 @@ spec: {parentRefs: [{name: edge}], rules: [${rules}]}
 const RULES = `
   {matches: [{path: {value: /a}, headers: [{name: x-user, value: ann}]}], backendRefs: [{name: v2, port: 80}]},
   {matches: [{path: {value: /a}}], backendRefs: [{name: v1, port: 80}]}`;
+/** Counts in a variable of its own: whoever asks it changes what it says. */
+const FILTERED = `, {matches: [{path: {value: /f}}], backendRefs: [{name: v1, port: 80}],
+  filters: [{type: ExtensionRef, extensionRef: {group: mesh.weft.dev, kind: Filter, name: counts}}]}`;
+const FILTER = `
+---
+apiVersion: mesh.weft.dev/v1
+kind: Filter
+metadata: {name: counts}
+spec: {module: "let calls = 0; export const onRequest = () => ({respond: {status: 402, body: 'call ' + ++calls}});"}
+`;
 
 test('what a node answers is what its proxy does, and a line of its access log is enough to ask', async () => {
   const controller = await startTestController(etcd.endpoint, { listen: [`unix:${join(scope.folder, 'controller.sock')}`] });
@@ -36,7 +46,7 @@ test('what a node answers is what its proxy does, and a line of its access log i
   const port = await freePort();
   const backend = async (name: string) => serviceManifest(name, await scope.listen(createServer((_, response) => response.end(name))));
   const manifests = [await backend('v1'), await backend('v2'), gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)].join('');
-  await apply(controller, `${manifests}${route(RULES)}`);
+  await apply(controller, `${manifests}${route(`${RULES}${FILTERED}`)}${FILTER}`);
   const log = join(scope.folder, 'access.log');
   const proxy = scope.launchWith(...['--agent', socket, '--node', 'n1', '--access-log', 'all', '--access-log-file', log]);
   await proxy.says('"ready"');
@@ -58,14 +68,24 @@ test('what a node answers is what its proxy does, and a line of its access log i
     expect(`default/${await (await fetch(`${url}${path}`, { headers })).text()}:80`).toBe(expected);
   }
 
+  // Run, and not by the process that answers requests: its variables are the module's as it is loaded, every time.
+  for (let time = 0; time < 2; time++) {
+    const { stdout } = await weft(['explain', 'GET', `${url}/f`]);
+    expect(stdout).toContain('is answered 402 by the filter default/counts.');
+    expect(stdout).toMatch(/default\/counts +answers .*answers 402\n.*body "call 1"/);
+  }
+  expect(await (await fetch(`${url}/f`)).text()).toBe('call 1');
+
   expect((await fetch(`${url}/nowhere?q=1`)).status).toBe(404);
   const lines = await eventually(
     async () => accessLog(log),
-    ({ length }) => length === 3,
+    ({ length }) => length === 4,
   );
   const explained = await weft(['explain', '--log', '-'], `${JSON.stringify(lines.find(({ status }) => status === 404))}\n`);
   expect(explained).toMatchObject({ code: 0, stderr: '' });
-  expect(explained.stdout).toContain(`Comes in at gateway default/edge:${port} and is answered 404: no route matches this request (NR).`);
+  expect(explained.stdout).toContain(
+    `Now it comes in at gateway default/edge:${port} and is answered 404: no route matches this request (NR).`,
+  );
   expect(explained.stdout).toMatch(/✗ +default\/shop rule 1 +\* +PathPrefix \/a +the path is another/);
 
   expect(await weft(['explain', '--from', 'shop/nobody', 'GET', 'http://v1/'])).toMatchObject({

@@ -28,13 +28,18 @@ export function entranceOf(
 ): Entrance | string {
   const sourceId = request.from === '' ? -1 : sourceOf(request.from, model, spec.sources);
   if (typeof sourceId === 'string') return sourceId;
+  const client = {
+    sourceId,
+    clientAddress: request.client || model.workloads.get(request.from)?.addresses[0] || null,
+    clientIdentity: request.clientIdentity || null,
+  };
   const isTls = url.protocol === 'https:';
   const host = hostOf(url);
   if (request.gateway !== '' || request.from === '') {
     const found = gatewayListener(request.gateway, url, listeners, model);
     if (typeof found === 'object') {
       const id = found.sockets[0]!.id;
-      const connection = { listenerId: id, destinationId: -1, sourceId, serverName: isTls ? host : null };
+      const connection = { ...client, listenerId: id, destinationId: -1, serverName: isTls ? host : null };
       return { text: `gateway ${found.name}`, connection, scope: tables.listeners[id * LISTENER_WORDS + ListenerWord.Scope]! };
     }
     if (request.gateway !== '') return found;
@@ -48,7 +53,7 @@ export function entranceOf(
   const destinationId = spec.destinations.findIndex((each) => each.address === address && each.port === port);
   const isV6 = address.includes(':');
   const listenerId = MESH_LISTENERS.find(({ kind, address: at }) => kind === 'outbound' && at.includes(':') === isV6)!.id;
-  const connection = { listenerId, destinationId, sourceId, serverName: null };
+  const connection = { ...client, listenerId, destinationId, serverName: null };
   const scope = destinationId < 0 ? -1 : tables.destinations[destinationId * DESTINATION_WORDS + DestinationWord.Scope]!;
   if (scope < 0) return { text: `${socketName(address, port)}, which is no service's`, connection, scope };
   return { text: `service ${serviceNamed(model, address, port)}`, connection, scope: scopeFor(tables, scope, sourceId) };

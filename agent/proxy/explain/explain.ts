@@ -1,16 +1,20 @@
-// What the data path would do with a request, and why: describes it with the engine's own tables, has the decision's own code decide on it, and says in
-// words what came of it. On the main thread, when an operator asks; the load that it sees is a copy, so that asking changes nothing.
+// What the data path would do with a request, and why: describes it with the engine's own tables, has the decision's own code decide on it, asks its
+// filters, and says in words what came of it. On the main thread, when an operator asks; the load that it sees is a copy, so that asking changes nothing.
+import { MAX_BODY_BYTES } from '../../../api/filter/outcome.js';
 import {
   type BackendShare,
   type EndpointShare,
   type ExplainRequest,
-  type ExplainResponse,
+  ExplainResponse,
   ExplainResponse_Outcome,
+  type FilterVerdict,
+  FilterVerdict_Verdict,
   type RuleVerdict,
   RuleVerdict_Verdict,
 } from '../../../api/gen/mesh/v1/explain.js';
 import type { Model } from '../../model/model.js';
 import {
+  COLLECT,
   COMPLETION_REASONS,
   COMPLETION_WORDS,
   Completion,
@@ -21,27 +25,31 @@ import {
   DecisionFlag,
   type DescribedRequest,
   Descriptor,
+  DescriptorFlag,
   type EngineAddon,
   Header,
+  type HeadLimits,
+  type LocalReplySpec,
   MAX_TRIED,
-  type MutationSpec,
   type PathChange,
   PORT_OF_REQUEST,
   type RedirectSpec,
-  type RetrySpec,
   type TableSpec,
 } from '../../native/engine.js';
 import { reasonOf } from '../account.js';
 import { BalanceReport } from '../balance-report.js';
+import type { Learnt } from '../decide/deferral.js';
 import type { Batch } from '../decide/draft.js';
 import { Decider } from '../decide.js';
+import type { Ask } from '../deferred.js';
 import type { EndpointStates } from '../endpoint-states.js';
+import { FAILED_FILTERS, FilterCalls, type Filtered } from '../filters/filter-calls.js';
+import type { FilterBinding } from '../filters/filter-tables.js';
 import { Cells } from '../metrics/cells.js';
 import { Patterns } from '../patterns.js';
 import { mix } from '../pick.js';
 import { Limits } from '../rate-limit/limits.js';
 import type { ServiceAsker } from '../rate-limit/service-asks.js';
-import type { ServiceQuestion } from '../rate-limit/service-request.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
 import { socketName } from '../tables/clusters.js';
@@ -63,10 +71,13 @@ import {
   SCOPE_WORDS,
   ScopeWord,
 } from '../tables/layout.js';
+import { DescribedExchange, withLength } from './described-exchange.js';
 import { type Entrance, entranceOf } from './entrance.js';
+import { type FilterPrograms, FilterRuns } from './filter-runs.js';
 import { findingsOf } from './verdicts.js';
+import { askedText, mutationLines, retryInWords } from './words.js';
 
-/** What a proxy decides by at a moment. */
+/** What a proxy decides by at a moment; stays what it is while it is looked at. */
 export interface View {
   readonly model: Model;
   readonly generation: Generation;
@@ -75,34 +86,77 @@ export interface View {
   readonly outstanding: Int32Array;
   readonly states: EndpointStates;
   readonly resilience: ResilienceState;
+  readonly filters: FilterPrograms;
+  readonly limits: HeadLimits;
 }
 
+/** Descriptor.Random of the decision that is told. */
+const FIRST_DRAW = 1;
 /** Choices made to tell the endpoints' shares. */
 const DRAWS = 1_000;
-const MAX_HEAD_BYTES = 65_536;
+/** As a Filter may read at most, and one byte that is too many. */
+const MAX_BODY = MAX_BODY_BYTES + 1;
 const TEXT_BYTES = 65_536;
+/** Bytes of RFC 9110 5.5 and of what stands in a request line, one a character. */
+const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+const TARGET = /^[\x21-\x7e\x80-\xff]*$/;
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 /** Refused: in words why the request can't be one. */
 export type Explained = { readonly kind: 'ok'; readonly value: ExplainResponse } | { readonly kind: 'refused'; readonly message: string };
 
-export function explain(request: ExplainRequest, view: View, addon: Pick<EngineAddon, 'describeRequest'>): Explained {
+/** `signal`: nobody waits any more. */
+export async function explain(
+  request: ExplainRequest,
+  view: View,
+  addon: Pick<EngineAddon, 'describeRequest' | 'changeHead'>,
+  signal: AbortSignal,
+): Promise<Explained> {
   const url = URL.canParse(request.url) ? new URL(request.url) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
     return refused(`"${request.url}" is no URL: expected http://HOST[:PORT]/PATH, or https://`);
-  const { model, generation } = view;
-  const tables = new DecisionTables(generation.buffer, new Patterns(generation.patterns), new Limits(generation.limits, true));
+  if ((request.body?.length ?? 0) > MAX_BODY) return refused(`the body is longer than the ${MAX_BODY_BYTES} bytes that a filter may read`);
+  const { model, generation, limits } = view;
+  const runs = new FilterRuns(view.filters, signal);
+  const { buffer, patterns, sessions } = generation;
+  const tables = new DecisionTables(buffer, new Patterns(patterns), new Limits(generation.limits, true), sessions, runs.tables);
   const entrance = entranceOf(request, url, model, generation, tables);
   if (typeof entrance === 'string') return refused(entrance);
   const head = headOf(request, url);
   if (typeof head === 'string') return refused(head);
-  let described: DescribedRequest;
+  const describe = (bytes: Buffer): DescribedRequest | number => addon.describeRequest(view.handle, entrance.connection, bytes, limits);
+  const described = describe(head);
+  if (typeof described === 'number') return { kind: 'ok', value: refusedHead(described, model.revision, entrance) };
+  const { clientAddress, clientIdentity } = entrance.connection;
+  const client = [`:source-address: ${clientAddress ?? ''}\n`, clientIdentity === null ? '' : `:source-identity: ${clientIdentity}\n`].join(
+    '',
+  );
+  const exchange = new DescribedExchange(
+    head,
+    client,
+    (bytes) => (describe(bytes) as DescribedRequest).head,
+    addon,
+    limits,
+    (why) => runs.refused(why),
+  );
   try {
-    described = addon.describeRequest(view.handle, entrance.connection, head);
-  } catch (error) {
-    return refused((error as Error).message);
+    const body = request.body?.toString('latin1') ?? '';
+    return { kind: 'ok', value: await new Explanation(view, tables, entrance, exchange, body, runs, describe).tell() };
+  } finally {
+    runs.close();
   }
-  return { kind: 'ok', value: new Explanation(view, tables, entrance, described).tell() };
+}
+
+/** Before any rule is looked at. */
+function refusedHead(status: number, revision: number, entrance: Entrance): ExplainResponse {
+  return ExplainResponse.fromPartial({
+    revision,
+    entrance: entrance.text,
+    outcome: ExplainResponse_Outcome.ANSWERED,
+    status,
+    responseFlag: 'DPE',
+    reason: `is refused with ${status}: ${status === 431 ? 'its head is larger, or has more fields, than the proxy takes' : 'its head is none that the proxy takes'}`,
+  });
 }
 
 function refused(message: string): Explained {
@@ -110,38 +164,87 @@ function refused(message: string): Explained {
 }
 
 /** The head as HTTP/1.1 has it; or what can't stand in one, in words. */
-function headOf({ method, url: raw, headers }: ExplainRequest, url: URL): Buffer | string {
+function headOf({ method, url: raw, headers, body }: ExplainRequest, url: URL): Buffer | string {
   const name = method === '' ? 'GET' : method;
   if (!TOKEN.test(name)) return `"${name}" is no method`;
-  const wrong = headers.find((header) => !TOKEN.test(header.name) || /[\r\n\0]/.test(header.value));
+  const wrong = headers.find((header) => !TOKEN.test(header.name) || !VALUE.test(header.value));
   if (wrong !== undefined) return `header "${wrong.name}" can't stand in a request`;
   const host = headers.find((header) => header.name.toLowerCase() === 'host')?.value ?? url.host;
   // As it was written: a URL object resolves dots and encodes.
   const path = /^https?:\/\/[^/?#]*([^#]*)/i.exec(raw)?.[1] ?? '/';
+  if (!TARGET.test(path)) return `the path can't stand in a request: blanks and what is not Latin-1 are to be percent-encoded`;
   const target = name === 'CONNECT' ? host : path.startsWith('/') ? path : `/${path}`;
   const others = headers.filter((header) => header.name.toLowerCase() !== 'host').map((header) => `${header.name}: ${header.value}\r\n`);
   const head = Buffer.from(`${name} ${target} HTTP/1.1\r\nHost: ${host}\r\n${others.join('')}\r\n`, 'latin1');
-  return head.length <= MAX_HEAD_BYTES ? head : `the request's head is larger than ${MAX_HEAD_BYTES} bytes`;
+  return body === undefined ? head : withLength(head, body.length);
 }
 
 class Explanation {
   private readonly spec: TableSpec;
+  private readonly revision: number;
   private readonly outstanding: Int32Array;
   private readonly decider: Decider;
   /** What rate limit services would be asked. */
   private asked: string[] = [];
-  private readonly batch: Batch;
+  private readonly filterCalls: FilterCalls;
+  /** The decision waits for it. */
+  private question: Ask<Filtered> | null = null;
+  private learnt: Learnt = FAILED_FILTERS;
+  private described: DescribedRequest;
+  private batch: Batch;
 
   constructor(
     private readonly view: View,
     private readonly tables: DecisionTables,
     private readonly entrance: Entrance,
-    private readonly described: DescribedRequest,
+    private readonly exchange: DescribedExchange,
+    private readonly body: string,
+    private readonly runs: FilterRuns,
+    private readonly describe: (head: Buffer) => DescribedRequest | number,
   ) {
     this.spec = view.generation.spec;
+    this.revision = view.model.revision;
     this.outstanding = new Int32Array(new SharedArrayBuffer(view.outstanding.byteLength));
     this.outstanding.set(view.outstanding);
-    this.batch = {
+    const gate = new Gate(copyOf(view.resilience), allocateShare());
+    this.decider = new Decider(tables, new Cells(Cells.allocate()), this.outstanding, view.states, gate, 0);
+    this.filterCalls = new FilterCalls(exchange, { defer: (q, ask) => this.putOff(q, ask) }, runs);
+    for (const [key, channel] of runs.channels()) this.filterCalls.open(key, channel);
+    [this.described, this.batch] = this.look();
+  }
+
+  async tell(): Promise<ExplainResponse> {
+    const target = await this.decideAll();
+    const { decisions } = this.batch;
+    const rules = this.rules(decisions[Decision.RouteId]!);
+    const { row } = rules;
+    const filters = this.runs.verdicts(this.chainOf(row), target <= -100);
+    const changes = this.changes();
+    const plan = this.plan();
+    const status = target <= -100 ? -target : 0;
+    const reason = this.reason(target, row, filters);
+    const flag = this.replyOf(decisions)?.reason || reasonOf(target, 0, decisions[Decision.Token]!);
+    const shares = row < 0 || target === -1 ? { backends: [], cluster: this.clusterOfDefault(target) } : this.backends(row, target);
+    return {
+      revision: this.revision,
+      entrance: this.entrance.text,
+      rules: rules.verdicts,
+      outcome: outcomeOf(target),
+      status,
+      responseFlag: COMPLETION_REASONS[flag] ?? '',
+      reason,
+      changes,
+      plan,
+      backends: shares.backends,
+      endpoints: target < 0 || shares.cluster < 0 ? [] : this.endpoints(shares.cluster, target),
+      filters,
+    };
+  }
+
+  /** The request as rules match it now, in a batch. */
+  private look(): [DescribedRequest, Batch] {
+    const described = this.describe(this.exchange.matched) as DescribedRequest;
+    const batch = {
       header: new Int32Array(16),
       clock: Float64Array.of(Number(process.hrtime.bigint() / 1_000n)),
       descriptors: described.descriptor,
@@ -152,41 +255,48 @@ class Explanation {
       arena: described.arena,
       texts: new Uint8Array(TEXT_BYTES),
     };
-    const gate = new Gate(copyOf(view.resilience), allocateShare());
-    this.decider = new Decider(tables, new Cells(Cells.allocate()), this.outstanding, view.states, gate, 0);
     const asker: ServiceAsker = {
-      noAddress: this.spec.sources[entrance.connection.sourceId] ?? '(the client’s)',
+      noAddress: this.spec.sources[this.entrance.connection.sourceId] ?? '(the client’s)',
       putOff: (_q, _about, questions) => {
         this.asked.push(...questions.map(askedText));
         return 'passes';
       },
     };
-    this.decider.attach(this.batch, { asker });
+    const deferred = { take: () => ({ kind: 'answered' as const, answer: this.learnt }), end: () => undefined };
+    this.decider.attach(batch, { deferred, filters: this.filterCalls, asker });
+    return [described, batch];
   }
 
-  tell(): ExplainResponse {
-    const target = this.decide(1);
-    const { decisions } = this.batch;
-    const rules = this.rules(decisions[Decision.RouteId]!);
-    const { row } = rules;
-    const changes = [...this.filters(row), ...this.changes()];
-    const plan = this.plan();
-    const status = target <= -100 ? -target : 0;
-    const reason = this.reason(target, row);
-    const shares = row < 0 || target === -1 ? { backends: [], cluster: this.clusterOfDefault(target) } : this.backends(row, target);
-    return {
-      revision: this.view.model.revision,
-      entrance: this.entrance.text,
-      rules: rules.verdicts,
-      outcome: outcomeOf(target),
-      status,
-      responseFlag: COMPLETION_REASONS[reasonOf(target, 0, decisions[Decision.Token]!)] ?? '',
-      reason,
-      changes,
-      plan,
-      backends: shares.backends,
-      endpoints: target < 0 || shares.cluster < 0 ? [] : this.endpoints(shares.cluster, target),
-    };
+  /** Asks the filters that the decision waits for, as often as it does, and decides again. Decision.Target. */
+  private async decideAll(): Promise<number> {
+    let flags = 0;
+    for (;;) {
+      const target = this.decide(FIRST_DRAW);
+      // Whatever is decided from here on is decided as of a further attempt.
+      if (target !== DEFERRED && target !== COLLECT) {
+        if ((this.batch.decisions[Decision.Flags]! & DecisionFlag.Filtered) !== 0) flags |= DescriptorFlag.Filtered;
+        this.described.descriptor[Descriptor.Flags]! &= ~DescriptorFlag.Answered;
+        this.described.descriptor[Descriptor.Flags]! |= flags;
+        return target;
+      }
+      if (target === COLLECT) {
+        const isWhole = this.body.length <= this.batch.decisions[Decision.BodyBytes]!;
+        if (isWhole) this.exchange.held = this.body;
+        flags |= isWhole ? DescriptorFlag.BodyHeld : DescriptorFlag.BodyTooLong;
+      } else {
+        const { matched } = this.exchange;
+        this.learnt = (await this.question?.(this.runs.signal, 0)) ?? FAILED_FILTERS;
+        flags |= DescriptorFlag.Answered;
+        if (matched !== this.exchange.matched) [this.described, this.batch] = this.look();
+      }
+      this.described.descriptor[Descriptor.Flags]! |= flags;
+    }
+  }
+
+  private putOff(q: number, ask: Ask<Filtered>): boolean {
+    this.question = ask;
+    this.batch.decisions[q] = DEFERRED;
+    return true;
   }
 
   /** Decision.Target. */
@@ -238,44 +348,45 @@ class Explanation {
     return { verdicts, row: winner?.row ?? -1 };
   }
 
-  private reason(target: number, row: number): string {
+  private reason(target: number, row: number, filters: readonly FilterVerdict[]): string {
     const { decisions } = this.batch;
     if (target >= 0) return `goes to ${this.address(target)}`;
     if (target === DEFERRED) return 'waits until somebody else is asked';
     if (target === -1) return 'goes on to where the client sent it';
-    const reply = this.spec.localReplies[decisions[Decision.LocalReply]!];
+    const answering = filters.find(({ verdict }) => verdict === FilterVerdict_Verdict.ANSWERED);
+    if (answering !== undefined) return `is answered ${-target} by the filter ${answering.name}`;
+    const reply = this.replyOf(decisions);
     if (reply?.redirect != null) return `is redirected with ${-target}`;
     const said = reply?.body.trim().replace(/^weft: /, '') ?? '';
     const why = said === '' || said.length > 200 ? (row < 0 ? '' : ': so the rule says') : `: ${said}`;
     return `is answered ${-target}${why}`;
   }
 
-  /** Those of the rule, in the order of requests. Operators' code is no part of a decision's tables: it runs where it can be stopped. */
-  private filters(row: number): string[] {
+  /** Of the rule, in the order of requests. */
+  private chainOf(row: number): readonly FilterBinding[] {
     const { nodes, actions, extras } = this.tables;
     const extra = row < 0 ? -1 : actions[nodes[row * NODE_WORDS + NodeWord.Action]! * ACTION_WORDS + ActionWord.Extras]!;
     const chain = extra < 0 ? -1 : extras[extra * EXTRAS_WORDS + ExtrasWord.Filters]!;
-    const bindings = this.view.generation.filters?.chains[chain] ?? [];
-    const lines = bindings.map(({ name, key, onRequest, onResponse, failOpen, maxBodyBytes }) => {
-      const hooks = [onRequest ? 'onRequest' : '', onResponse ? 'onResponse' : ''].filter((hook) => hook !== '').join(', ');
-      const reads = maxBodyBytes > 0 ? `; bodies of up to ${maxBodyBytes} bytes` : '';
-      return `filter ${name}: ${key === '' ? 'its module is missing or does not compile' : hooks}${reads}; fails ${failOpen ? 'open' : 'closed'}`;
-    });
-    return lines.length === 0 ? [] : [...lines, 'what these change or answer is not shown: `weft filter test` runs their modules'];
+    return this.tables.filters?.chains[chain] ?? [];
+  }
+
+  private replyOf(decisions: Int32Array): LocalReplySpec | undefined {
+    return decisions[Decision.Target]! <= -100 ? this.spec.localReplies[decisions[Decision.LocalReply]!] : undefined;
   }
 
   private changes(): string[] {
     const { decisions, texts } = this.batch;
+    const { writesPath, writesAuthority } = this.exchange;
     const lines: string[] = [];
     const extended = (word: Decision, none: number): number =>
       (decisions[Decision.Flags]! & DecisionFlag.Extended) === 0 ? none : decisions[word]!;
     const text = extended(Decision.Text, 0);
-    if (text !== 0)
+    if (text !== 0 && !writesPath)
       lines.push(`path becomes ${Buffer.from(texts.subarray(text >>> 16, (text >>> 16) + (text & 0xffff))).toString('latin1')}`);
     const rewrite = this.spec.rewrites[extended(Decision.Rewrite, -1)];
-    if (rewrite !== undefined && rewrite.authority !== '') lines.push(`host becomes ${rewrite.authority}`);
-    if (rewrite?.path != null) lines.push(`path becomes ${this.changedPath(rewrite.path)}`);
-    const redirect = this.spec.localReplies[decisions[Decision.LocalReply]!]?.redirect ?? null;
+    if (rewrite !== undefined && rewrite.authority !== '' && !writesAuthority) lines.push(`host becomes ${rewrite.authority}`);
+    if (rewrite?.path != null && !writesPath) lines.push(`path becomes ${this.changedPath(rewrite.path)}`);
+    const redirect = this.replyOf(decisions)?.redirect ?? null;
     if (redirect !== null) lines.push(`Location: ${this.locationOf(redirect)}`);
     lines.push(...mutationLines('request', this.spec.mutations[decisions[Decision.RequestMutation]!]));
     lines.push(...mutationLines('answer', this.spec.mutations[decisions[Decision.ResponseMutation]!]));
@@ -294,8 +405,10 @@ class Explanation {
     return this.textAt(Descriptor.PathOffset, Descriptor.PathLength);
   }
 
+  /** As it is sent. */
   private textAt(offset: Descriptor, length: Descriptor): string {
-    const { descriptor, arena } = this.described;
+    const { matched, sent } = this.exchange;
+    const { descriptor, arena } = sent === matched ? this.described : (this.describe(sent) as DescribedRequest);
     const at = descriptor[offset]!;
     return Buffer.from(arena.subarray(at, at + descriptor[length]!)).toString('latin1');
   }
@@ -316,7 +429,11 @@ class Explanation {
     if (isExtended && decisions[Decision.DelayMs]! > 0)
       lines.push(`is delayed by ${decisions[Decision.DelayMs]} ms, as the rule's fault says`);
     if (decisions[Decision.Target]! >= 0)
-      lines.push(...this.retryLines(isExtended ? (this.spec.retries[decisions[Decision.Retry]!] ?? null) : null));
+      lines.push(
+        (flags & DecisionFlag.Retry) === 0
+          ? 'is not repeated'
+          : retryInWords(isExtended ? this.spec.retries[decisions[Decision.Retry]!] : undefined),
+      );
     if (isExtended && decisions[Decision.MirrorMask] !== 0) {
       const mask = decisions[Decision.MirrorMask]!;
       const copies = mask.toString(2).replace(/0/g, '').length;
@@ -331,27 +448,6 @@ class Explanation {
   private rateLimits(lines: number): string[] {
     const text = Buffer.from(this.batch.texts.subarray(lines >>> 16, (lines >>> 16) + (lines & 0xffff))).toString('latin1');
     return text.split('\r\n').flatMap((line) => (line.startsWith('ratelimit: ') ? [`its nearest rate limit: ${line.slice(11)}`] : []));
-  }
-
-  private retryLines(retry: RetrySpec | null): string[] {
-    if ((this.batch.decisions[Decision.Flags]! & DecisionFlag.Retry) === 0) return ['is not repeated'];
-    if (retry === null)
-      return ['is repeated on another endpoint where no connection was made or nothing was done with it, if the method is idempotent'];
-    const when = [
-      retry.statuses.length > 0
-        ? `status ${retry.statuses.length > 8 ? `one of ${retry.statuses.length}` : retry.statuses.join(', ')}`
-        : '',
-      retry.grpcStatuses.length > 0 ? `gRPC status ${retry.grpcStatuses.join(', ')}` : '',
-      retry.connectFailure ? 'no connection' : '',
-      retry.refused ? 'a refused stream' : '',
-      retry.reset ? 'no answer' : '',
-      retry.rateLimited ? 'x-envoy-ratelimited' : '',
-      retry.headers.length > 0 ? `a header ${retry.headers.join(' or ')}` : '',
-      retry.requestNamesHeaders ? 'a header that x-envoy-retriable-header-names names' : '',
-    ].filter((part) => part !== '');
-    const methods = retry.anyMethod ? '' : ', if the method is idempotent';
-    const backoff = retry.backoffMs > 0 ? `, after ${retry.backoffMs} ms and then longer` : '';
-    return [`is repeated on ${when.join('; ') || 'nothing'}${methods}${backoff}`];
   }
 
   /** Of the rule's row; the one that the target is an endpoint of is chosen. */
@@ -462,25 +558,8 @@ function copyOf({ rows, endpoints }: ResilienceState): ResilienceState {
   return copy;
 }
 
-function askedText({ call, request }: ServiceQuestion): string {
-  const { service, domain, timeoutMs, failsClosed } = call;
-  const descriptors = request.descriptors.map(({ entries }) => `(${entries.map(({ key, value }) => `${key}=${value}`).join(', ')})`);
-  const hits = call.hits === 1 ? '' : ` with ${call.hits} hits`;
-  const otherwise = failsClosed ? 'it is answered 500' : 'it passes';
-  return `passes if ${service} says so, asked about ${descriptors.join(' and ')} of ${domain}${hits}; without an answer in ${timeoutMs} ms ${otherwise}`;
-}
-
 function outcomeOf(target: number): ExplainResponse_Outcome {
   if (target >= 0) return ExplainResponse_Outcome.FORWARDED;
   if (target === -1) return ExplainResponse_Outcome.PASSED_ON;
   return target === DEFERRED ? ExplainResponse_Outcome.DEFERRED : ExplainResponse_Outcome.ANSWERED;
-}
-
-function mutationLines(of: string, mutation: MutationSpec | undefined): string[] {
-  if (mutation === undefined) return [];
-  return [
-    ...mutation.remove.map((name) => `${of}: ${name} is removed`),
-    ...mutation.set.map(([name, value]) => `${of}: ${name} is set to ${value}`),
-    ...mutation.add.map(([name, value]) => `${of}: ${name} gets ${value} added`),
-  ];
 }

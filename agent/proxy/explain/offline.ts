@@ -6,6 +6,7 @@ import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
 import { formatFinding, parseManifests } from '../../../api/resources/index.js';
 import { Model } from '../../model/model.js';
 import { type EngineAddon, MAX_TENANTS } from '../../native/engine.js';
+import { DEFAULT_LIMITS } from '../config.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { MAX_FILTERS } from '../filters/filter-cells.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
@@ -32,11 +33,11 @@ const FIRST_ADDRESS = 240 * 2 ** 24;
 /** `findings`: mistakes in the files, a line each. */
 export type ExplainedFiles = Explained | { readonly kind: 'mistakes'; readonly findings: readonly string[] };
 
-export function explainFiles(
+export async function explainFiles(
   files: readonly { readonly name: string; readonly content: string }[],
   request: ExplainRequest,
   addon: EngineAddon,
-): ExplainedFiles {
+): Promise<ExplainedFiles> {
   const parsed = parseManifests(files);
   if (parsed.findings.length > 0) return { kind: 'mistakes', findings: parsed.findings.map(formatFinding) };
   const objects = parsed.objects.map((object) => ({ ...object, createdAtMs: 0 }));
@@ -51,11 +52,10 @@ export function explainFiles(
   try {
     const outstanding = new Int32Array(new SharedArrayBuffer(MAX_ENDPOINTS * 4));
     const states = new EndpointStates(EndpointStates.allocate());
-    return explain(
-      request,
-      { model, generation, handle, outstanding, states, resilience: new ResilienceState(ResilienceState.allocate()) },
-      addon,
-    );
+    const resilience = new ResilienceState(ResilienceState.allocate());
+    const filters = { tables: generation.filters, program: (key: string) => generation.wantedFilters.get(key) ?? null };
+    const view = { model, generation, handle, outstanding, states, resilience, filters, limits: DEFAULT_LIMITS };
+    return await explain(request, view, addon, new AbortController().signal);
   } finally {
     addon.releaseTables(handle);
   }

@@ -41,17 +41,22 @@ const TOO_LARGE = { kind: 'too_large' } as const;
 /** Of a question that failed by itself. */
 export const FAILED_FILTERS: Filtered = { kind: 'filtered', ran: NONE, verdict: FAILED };
 
+/** What is asked of the engine about a request that waits for its filters. */
+export type FilterEngine = Pick<
+  Engine,
+  'deferredHead' | 'deferredAnswer' | 'deferredBody' | 'changeDeferred' | 'replaceBody' | 'replyDeferred'
+>;
+export type FilterCounter = Pick<FilterCells, 'called' | 'replied' | 'failed'>;
+type Channel = Pick<FilterChannel, 'call' | 'close'>;
+
 export class FilterCalls {
-  private readonly channels = new Map<string, FilterChannel>();
+  private readonly channels = new Map<string, Channel>();
   private readonly answerChains = new AnswerChains();
 
   constructor(
-    private readonly engine: Pick<
-      Engine,
-      'deferredHead' | 'deferredAnswer' | 'deferredBody' | 'changeDeferred' | 'replaceBody' | 'replyDeferred'
-    >,
+    private readonly engine: FilterEngine,
     private readonly deferred: Pick<DeferredDecisions<Filtered>, 'defer'>,
-    private readonly cells: FilterCells,
+    private readonly cells: FilterCounter,
   ) {}
 
   /** Before the first decision by these tables. */
@@ -65,7 +70,7 @@ export class FilterCalls {
   }
 
   /** In place of the one before. */
-  open(key: string, channel: FilterChannel): void {
+  open(key: string, channel: Channel): void {
     this.channels.get(key)?.close();
     this.channels.set(key, channel);
   }

@@ -120,6 +120,12 @@ export class FilterHosts {
     this.deliver();
   }
 
+  /** What runs under that key; null: nothing. */
+  program(key: string): WantedFilter | null {
+    const host = this.hosts.get(key);
+    return host === undefined || host.process === null ? null : host.wanted;
+  }
+
   get states(): readonly FilterState[] {
     return [...this.hosts.values()]
       .filter(({ isRetired }) => !isRetired)

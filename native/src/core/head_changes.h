@@ -31,6 +31,9 @@ struct HeadChanges {
   std::string framing_line;
 };
 
+// What is said where a rewrite_head() of a request is false.
+inline constexpr std::string_view kNoHead = "the request's head would be none that the proxy accepts";
+
 // False: it has neither path nor authority to change (CONNECT, "*"), or is none the parser takes, or too long.
 bool rewrite_head(const http1::RequestHead& head, const uint8_t* base, const HeadChanges& changes, const http1::HeadLimits& limits,
                   ByteQueue* out);

@@ -45,7 +45,7 @@ bool HttpExchange::change_head(std::string_view text, bool reroutes, std::string
   HeadChanges wanted;
   if (!wanted.parse(text, error)) return false;
   if (!write_head(wanted)) {
-    *error = "the request's head would be none that the proxy accepts";
+    *error = kNoHead;
     return false;
   }
   changes->path |= !wanted.path.empty();

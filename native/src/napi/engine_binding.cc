@@ -8,6 +8,7 @@
 
 #include "core/batch.h"
 #include "core/call.h"
+#include "core/head_changes.h"
 #include "core/http_exchange.h"
 #include "core/request_lines.h"
 #include "core/table_registry.h"
@@ -30,6 +31,21 @@ Napi::Value throw_system_error(Napi::Env env, int error, const std::string& what
   thrown.Set("code", Napi::String::New(env, uv_err_name(-error)));
   thrown.ThrowAsJavaScriptException();
   return env.Undefined();
+}
+
+// Texts of heads cross as strings of bytes.
+std::string bytes_of(const Napi::Value& value) {
+  size_t size = 0;
+  napi_get_value_string_latin1(value.Env(), value, nullptr, 0, &size);
+  std::string bytes(size, '\0');
+  napi_get_value_string_latin1(value.Env(), value, bytes.data(), size + 1, &size);
+  return bytes;
+}
+
+Napi::Value text_of(Napi::Env env, const std::string& bytes) {
+  napi_value text;
+  napi_create_string_latin1(env, bytes.data(), bytes.size(), &text);
+  return {env, text};
 }
 
 Napi::Value become(const Napi::CallbackInfo& info) {
@@ -63,25 +79,41 @@ Napi::Value release_tables(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// Of a described request's head, which is copied to the arena; its base is null if it is none: then `refused` is the status it is answered
+// with.
+struct DescribedHead {
+  Batch batch;
+  const uint8_t* base = nullptr;
+  http1::RequestHead* head = nullptr;
+  int refused = 431;
+
+  DescribedHead(const Napi::Uint8Array& bytes, const http1::HeadLimits& limits) : head(&batch.next()->head) {
+    uint8_t* room = batch.arena().peek(bytes.ByteLength());
+    if (room == nullptr) return;
+    memcpy(room, bytes.Data(), bytes.ByteLength());
+    const http1::ParseResult parsed = http1::parse_request_head(room, bytes.ByteLength(), limits, head);
+    if (parsed.status == http1::ParseStatus::kInvalid) refused = http1::head_error_status(parsed.error);
+    if (parsed.status != http1::ParseStatus::kComplete) return;
+    batch.arena().commit(bytes.ByteLength());
+    base = room;
+  }
+};
+
+http1::HeadLimits head_limits_of(const Napi::Value& value) {
+  const auto limits = value.As<Napi::Object>();
+  return {limits.Get("maxHeadBytes").ToNumber().Uint32Value(), limits.Get("maxHeaders").ToNumber().Uint32Value()};
+}
+
 // The words and bytes of a batch of one request, as an engine with these tables would hand it to TypeScript.
 Napi::Value describe_request(const Napi::CallbackInfo& info) {
   const auto tables = info[0].IsNumber() ? TableRegistry::instance().find(info[0].As<Napi::Number>().Uint32Value()) : nullptr;
   if (tables == nullptr) return throw_type_error(info.Env(), "describeRequest: no such tables (released already?)");
-  if (!info[1].IsObject() || !info[2].IsTypedArray())
-    return throw_type_error(info.Env(), "describeRequest: expected a connection and a head");
+  if (!info[1].IsObject() || !info[2].IsTypedArray() || !info[3].IsObject())
+    return throw_type_error(info.Env(), "describeRequest: expected a connection, a head and its limits");
   const auto connection = info[1].As<Napi::Object>();
-  const auto bytes = info[2].As<Napi::Uint8Array>();
-  Batch batch;
-  uint8_t* base = batch.arena().peek(bytes.ByteLength());
-  if (base == nullptr) return throw_type_error(info.Env(), "describeRequest: the head is too large");
-  memcpy(base, bytes.Data(), bytes.ByteLength());
-  const http1::HeadLimits limits = {static_cast<uint32_t>(Batch::kArenaBytes), http1::kMaxFields};
-  const http1::ParseResult parsed = http1::parse_request_head(base, bytes.ByteLength(), limits, &batch.next()->head);
-  if (parsed.status != http1::ParseStatus::kComplete) {
-    const int status = parsed.status == http1::ParseStatus::kInvalid ? http1::head_error_status(parsed.error) : 400;
-    return throw_type_error(info.Env(), "the proxy refuses such a request with " + std::to_string(status));
-  }
-  batch.arena().commit(bytes.ByteLength());
+  DescribedHead request(info[2].As<Napi::Uint8Array>(), head_limits_of(info[3]));
+  if (request.base == nullptr) return Napi::Number::New(info.Env(), request.refused);
+  Batch& batch = request.batch;
   const auto word = [&](const char* name) { return connection.Get(name).ToNumber().Int32Value(); };
   DescriptorContext context;
   context.listener_id = word("listenerId");
@@ -91,7 +123,13 @@ Napi::Value describe_request(const Napi::CallbackInfo& info) {
     context.server_name_id = tables->host(connection.Get("serverName").As<Napi::String>().Utf8Value());
     context.flags = kDescriptorTls;
   }
-  batch.add_request(context, *tables, base, bytes.ByteLength());
+  if (connection.Get("clientIdentity").IsString())
+    context.peer_identity_id = tables->identity(connection.Get("clientIdentity").As<Napi::String>().Utf8Value());
+  Address client;
+  if (connection.Get("clientAddress").IsString() && parse_address(connection.Get("clientAddress").As<Napi::String>().Utf8Value(), &client))
+    context.client = &client;
+  const std::string text = request_head_text(*request.head, request.base);
+  batch.add_request(context, *tables, request.base, request.head->size);
   const Batch::Layout at = Batch::layout();
   const auto words = [&](size_t offset, size_t count) {
     Napi::Int32Array copy = Napi::Int32Array::New(info.Env(), count);
@@ -104,7 +142,23 @@ Napi::Value describe_request(const Napi::CallbackInfo& info) {
   described.Set("descriptor", words(at.descriptors, kDescriptorWords));
   described.Set("predicates", words(at.predicates, tables->match_words()));
   described.Set("arena", arena);
+  described.Set("head", text_of(info.Env(), text));
   return described;
+}
+
+// The head as the changes leave it, or a string that says what is wrong with them.
+Napi::Value change_head(const Napi::CallbackInfo& info) {
+  if (!info[0].IsTypedArray() || !info[1].IsString() || !info[2].IsObject())
+    return throw_type_error(info.Env(), "changeHead: expected a head, changes and limits");
+  const http1::HeadLimits limits = head_limits_of(info[2]);
+  const DescribedHead request(info[0].As<Napi::Uint8Array>(), limits);
+  if (request.base == nullptr) return throw_type_error(info.Env(), "changeHead: no head");
+  HeadChanges changes;
+  std::string error;
+  if (!changes.parse(bytes_of(info[1]), &error)) return Napi::String::New(info.Env(), error);
+  ByteQueue written;
+  if (!rewrite_head(*request.head, request.base, changes, limits, &written)) return Napi::String::New(info.Env(), kNoHead.data());
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), written.data(), written.size());
 }
 
 Napi::Value create_tls_context(const Napi::CallbackInfo& info) {
@@ -250,15 +304,6 @@ HttpExchange* deferred_of(const Napi::CallbackInfo& info) {
   return info[0].IsNumber() ? handle_of(info)->reactor().deferred(info[0].As<Napi::Number>().Int32Value()) : nullptr;
 }
 
-// Texts of heads cross as strings of bytes.
-std::string bytes_of(const Napi::Value& value) {
-  size_t size = 0;
-  napi_get_value_string_latin1(value.Env(), value, nullptr, 0, &size);
-  std::string bytes(size, '\0');
-  napi_get_value_string_latin1(value.Env(), value, bytes.data(), size + 1, &size);
-  return bytes;
-}
-
 Napi::Value null_or(Napi::Env env, bool done, const std::string& error) {
   return done ? env.Null() : Napi::Value(Napi::String::New(env, error));
 }
@@ -266,19 +311,14 @@ Napi::Value null_or(Napi::Env env, bool done, const std::string& error) {
 Napi::Value deferred_head(const Napi::CallbackInfo& info) {
   HttpExchange* exchange = deferred_of(info);
   if (exchange == nullptr) return info.Env().Null();
-  const std::string text = exchange->head_text();
-  napi_value head;
-  napi_create_string_latin1(info.Env(), text.data(), text.size(), &head);
-  return {info.Env(), head};
+  return text_of(info.Env(), exchange->head_text());
 }
 
 Napi::Value deferred_answer(const Napi::CallbackInfo& info) {
   const HttpExchange* exchange = deferred_of(info);
   std::string text;
   if (exchange == nullptr || !exchange->answer_text(&text)) return info.Env().Null();
-  napi_value head;
-  napi_create_string_latin1(info.Env(), text.data(), text.size(), &head);
-  return {info.Env(), head};
+  return text_of(info.Env(), text);
 }
 
 Napi::Value change_deferred(const Napi::CallbackInfo& info) {
@@ -294,9 +334,7 @@ Napi::Value deferred_body(const Napi::CallbackInfo& info) {
   HttpExchange* exchange = deferred_of(info);
   std::string bytes;
   if (exchange == nullptr || !exchange->body_bytes(&bytes)) return info.Env().Null();
-  napi_value body;
-  napi_create_string_latin1(info.Env(), bytes.data(), bytes.size(), &body);
-  return {info.Env(), body};
+  return text_of(info.Env(), bytes);
 }
 
 Napi::Value replace_body(const Napi::CallbackInfo& info) {
@@ -509,6 +547,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   exports.Set("createTables", Napi::Function::New(env, create_tables, "createTables"));
   exports.Set("releaseTables", Napi::Function::New(env, release_tables, "releaseTables"));
   exports.Set("describeRequest", Napi::Function::New(env, describe_request, "describeRequest"));
+  exports.Set("changeHead", Napi::Function::New(env, change_head, "changeHead"));
   exports.Set("createTlsContext", Napi::Function::New(env, create_tls_context, "createTlsContext"));
   exports.Set("releaseTlsContext", Napi::Function::New(env, release_tls_context, "releaseTlsContext"));
   exports.Set("setTicketKeys", Napi::Function::New(env, set_ticket_keys, "setTicketKeys"));

@@ -19,6 +19,14 @@ export interface ExplainRequest {
   /** http://host[:port]/path?query, or https:// */
   url: string;
   headers: Header[];
+  /** Of the request; absent: it is not known, or there is none. */
+  body?:
+    | Buffer
+    | undefined;
+  /** Address of the client; empty: that of the workload, else unknown. */
+  client: string;
+  /** SPIFFE ID of its verified certificate; empty: none. */
+  clientIdentity: string;
 }
 
 export interface ExplainResponse {
@@ -42,6 +50,8 @@ export interface ExplainResponse {
   backends: BackendShare[];
   /** Of the backend that was chosen. */
   endpoints: EndpointShare[];
+  /** In the order in which they are asked. */
+  filters: FilterVerdict[];
 }
 
 export enum ExplainResponse_Outcome {
@@ -75,6 +85,26 @@ export enum RuleVerdict_Verdict {
   HIDDEN = 3,
 }
 
+export interface FilterVerdict {
+  /** "shop/api-key" */
+  name: string;
+  verdict: FilterVerdict_Verdict;
+  /** What it changed or answered, or why it failed, a line each. */
+  lines: string[];
+  /** Of its own time; 0: unknown. */
+  busyUs: number;
+  /** It sees the backend's answer, too. */
+  seesAnswers: boolean;
+}
+
+export enum FilterVerdict_Verdict {
+  CONTINUED = 0,
+  ANSWERED = 1,
+  FAILED = 2,
+  /** NOT_ASKED - One before it answered or failed, or it looks at answers alone. */
+  NOT_ASKED = 3,
+}
+
 export interface BackendShare {
   /** "<namespace>/<service>:<port>" */
   service: string;
@@ -101,7 +131,7 @@ export interface EndpointShare {
 }
 
 function createBaseExplainRequest(): ExplainRequest {
-  return { from: "", gateway: "", method: "", url: "", headers: [] };
+  return { from: "", gateway: "", method: "", url: "", headers: [], body: undefined, client: "", clientIdentity: "" };
 }
 
 export const ExplainRequest: MessageFns<ExplainRequest> = {
@@ -120,6 +150,15 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     }
     for (const v of message.headers) {
       Header.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.body !== undefined) {
+      writer.uint32(50).bytes(message.body);
+    }
+    if (message.client !== "") {
+      writer.uint32(58).string(message.client);
+    }
+    if (message.clientIdentity !== "") {
+      writer.uint32(66).string(message.clientIdentity);
     }
     return writer;
   },
@@ -177,6 +216,30 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
             message.headers.push(Header.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.body = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.client = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.clientIdentity = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -199,6 +262,9 @@ export const ExplainRequest: MessageFns<ExplainRequest> = {
     message.method = object.method ?? "";
     message.url = object.url ?? "";
     message.headers = object.headers?.map((e) => Header.fromPartial(e)) || [];
+    message.body = object.body ?? undefined;
+    message.client = object.client ?? "";
+    message.clientIdentity = object.clientIdentity ?? "";
     return message;
   },
 };
@@ -216,6 +282,7 @@ function createBaseExplainResponse(): ExplainResponse {
     plan: [],
     backends: [],
     endpoints: [],
+    filters: [],
   };
 }
 
@@ -253,6 +320,9 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     }
     for (const v of message.endpoints) {
       EndpointShare.encode(v!, writer.uint32(90).fork()).join();
+    }
+    for (const v of message.filters) {
+      FilterVerdict.encode(v!, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -358,6 +428,14 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
             message.endpoints.push(EndpointShare.decode(reader, reader.uint32()));
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.filters.push(FilterVerdict.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -386,6 +464,7 @@ export const ExplainResponse: MessageFns<ExplainResponse> = {
     message.plan = object.plan?.map((e) => e) || [];
     message.backends = object.backends?.map((e) => BackendShare.fromPartial(e)) || [];
     message.endpoints = object.endpoints?.map((e) => EndpointShare.fromPartial(e)) || [];
+    message.filters = object.filters?.map((e) => FilterVerdict.fromPartial(e)) || [];
     return message;
   },
 };
@@ -489,6 +568,109 @@ export const RuleVerdict: MessageFns<RuleVerdict> = {
     message.match = object.match ?? "";
     message.verdict = object.verdict ?? 0;
     message.why = object.why ?? "";
+    return message;
+  },
+};
+
+function createBaseFilterVerdict(): FilterVerdict {
+  return { name: "", verdict: 0, lines: [], busyUs: 0, seesAnswers: false };
+}
+
+export const FilterVerdict: MessageFns<FilterVerdict> = {
+  encode(message: FilterVerdict, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.verdict !== 0) {
+      writer.uint32(16).int32(message.verdict);
+    }
+    for (const v of message.lines) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.busyUs !== 0) {
+      writer.uint32(32).uint32(message.busyUs);
+    }
+    if (message.seesAnswers !== false) {
+      writer.uint32(40).bool(message.seesAnswers);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FilterVerdict {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFilterVerdict();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.verdict = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.lines.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.busyUs = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.seesAnswers = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FilterVerdict>): FilterVerdict {
+    return FilterVerdict.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FilterVerdict>): FilterVerdict {
+    const message = createBaseFilterVerdict();
+    message.name = object.name ?? "";
+    message.verdict = object.verdict ?? 0;
+    message.lines = object.lines?.map((e) => e) || [];
+    message.busyUs = object.busyUs ?? 0;
+    message.seesAnswers = object.seesAnswers ?? false;
     return message;
   },
 };
