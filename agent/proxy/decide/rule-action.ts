@@ -71,9 +71,10 @@ export class RuleAction {
     }
     if (this.extras.answer(row, service) || this.limiting.refuses(extras[row + ExtrasWord.Limits]!, service)) return;
     const retries = extras[row + ExtrasWord.RetryAttempts]!;
-    const session = draft.tables.sessions[extras[row + ExtrasWord.Session]!];
-    if (session === undefined) this.useBackend(this.drawBackend(action), -1, retries, service);
-    else this.useSession(session, action, retries, service);
+    const session = extras[row + ExtrasWord.Session]!;
+    // An array asked for what lies before it makes a string of the index and looks for a property of that name.
+    if (session < 0) this.useBackend(this.drawBackend(action), -1, retries, service);
+    else this.useSession(draft.tables.sessions[session]!, action, retries, service);
   }
 
   /** What the backend's row says; -1: there is none. `kept`, `retries`: as Forward.to() has them. */
