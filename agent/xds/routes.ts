@@ -57,7 +57,7 @@ function featuresOf(rule: HttpRule): string[] {
       'header changes',
       has(rule.requestHeaders) || has(rule.responseHeaders) || backends((each) => has(each.requestHeaders) || has(each.responseHeaders)),
     ],
-    ['mirrors', rule.mirrors.length > 0],
+    ['mirrors', rule.mirrors.length > 0 || backends(({ mirrors }) => mirrors.length > 0)],
     ['faults', rule.fault !== undefined],
   ];
   return features.flatMap(([name, isThere]) => (isThere ? [name] : []));

@@ -30,6 +30,8 @@ export const NO_BACKEND: Backend = {
   rewrite: undefined,
   answer: undefined,
   labels: {},
+  mirrors: [],
+  cors: undefined,
 };
 
 /** A reference that resolves to nothing keeps its weight with an empty service (Gateway API); what follows from that is the caller's to say. */

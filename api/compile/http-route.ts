@@ -149,23 +149,21 @@ function compileShare(
 ): Backend {
   const backend = compileBackend(route, reference, index, (message, reason) => report(path, `${message}: its share answers 500`, reason));
   const own = compileFilters(route, reference.filters ?? [], path, index, report);
-  const ofRules =
-    own.mirrors.length > 0 ? 'RequestMirror' : own.cors !== undefined ? 'CORS' : own.filters.length > 0 ? 'ExtensionRef' : undefined;
   const unsupported =
-    own.unsupported ?? (ofRules === undefined ? undefined : `filters of type ${ofRules} are not supported for one backend`);
+    own.unsupported ?? (own.filters.length > 0 ? 'filters of type ExtensionRef are not supported for one backend' : undefined);
   if (unsupported !== undefined) {
     report(`${path}.filters`, `${unsupported}: its share answers 500`, 'UnsupportedValue');
     return { ...NO_BACKEND, weight: backend.weight };
   }
   if (backend.service === '') return backend;
-  const { requestHeaders, responseHeaders, answer } = own;
-  if (answer !== undefined) return { ...NO_BACKEND, weight: backend.weight, responseHeaders, answer };
+  const { requestHeaders, responseHeaders, mirrors, cors, answer } = own;
+  if (answer !== undefined) return { ...NO_BACKEND, weight: backend.weight, responseHeaders, cors, answer };
   const { rewrite } = ofRule;
   const merged =
     rewrite === undefined || own.rewrite === undefined
       ? (own.rewrite ?? rewrite)
       : { host: own.rewrite.host || rewrite.host, path: own.rewrite.path ?? rewrite.path };
-  return { ...backend, requestHeaders, responseHeaders, rewrite: merged };
+  return { ...backend, requestHeaders, responseHeaders, rewrite: merged, mirrors, cors };
 }
 
 /** Gateway API: what fails without an answer is tried again whatever its method, since the rule asks for it. */

@@ -226,7 +226,7 @@ function factsOf(resource: CompiledResource | undefined): unknown {
 
 /** Whom requests of the rule make somebody ask. */
 function leadsOf(rule: HttpRule): { readonly service: string }[] {
-  return [...rule.backends, ...rule.mirrors, ...countersOf(rule)];
+  return [...rule.backends, ...rule.mirrors, ...rule.backends.flatMap(({ mirrors }) => mirrors), ...countersOf(rule)];
 }
 
 /** Services that count the rate limits. */

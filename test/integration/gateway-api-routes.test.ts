@@ -140,6 +140,9 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+const mirrorTo = (name: string): object => ({ type: 'RequestMirror', requestMirror: { backendRef: { name, port: 8080 } } });
+const corsOf = (origin: string): object => ({ type: 'CORS', cors: { allowOrigins: [origin], allowMethods: ['PUT'] } });
+
 /** What the conformance manifests leave to implementations: regular expressions. */
 const EXTRA_ROUTE = {
   parentRefs: [{ name: 'same-namespace' }],
@@ -164,6 +167,19 @@ const EXTRA_ROUTE = {
       matches: [{ path: { value: '/cors-of-get' }, method: 'GET' }],
       filters: [{ type: 'CORS', cors: { allowOrigins: ['https://a.test'], allowCredentials: true, exposeHeaders: ['*'] } }],
       backendRefs: [{ name: 'infra-backend-v1', port: 8080 }],
+    },
+    {
+      matches: [{ path: { value: '/own-mirror' } }],
+      filters: [mirrorTo('infra-backend-v2')],
+      backendRefs: [
+        { name: 'infra-backend-v1', port: 8080, filters: [mirrorTo('infra-backend-v3')] },
+        { name: 'infra-backend-v2', port: 8080 },
+      ],
+    },
+    {
+      matches: [{ path: { value: '/own-cors' }, method: 'PUT' }],
+      filters: [corsOf('https://rule.test')],
+      backendRefs: [{ name: 'infra-backend-v1', port: 8080, filters: [corsOf('https://backend.test')] }],
     },
     { backendRefs: [{ name: 'infra-backend-v1', port: 8080 }] },
   ],
@@ -406,6 +422,28 @@ test('the mirrors of a rule get copies, body and all, and the client the answer 
     await seenBy('/multi-mirror', { host: hostOf('httproute-request-multiple-mirrors'), method: 'POST', body: 'x'.repeat(3_000) }),
   ).toMatchObject({ backend: 'infra-backend-v1' });
   for (const seen of await mirrored()) expect(seen).toMatchObject([{ path: '/multi-mirror', method: 'POST', body: 'x'.repeat(3_000) }]);
+});
+
+test('mirrors of one backend get copies of its requests, those of the rule of all', async () => {
+  for (const backend of backends.values()) backend.seen.length = 0;
+  let ofFirst = 0;
+  const count = 40;
+  for (let i = 0; i < count; i++) if ((await seenBy('/own-mirror', { host: 'regex.test' })).backend === 'infra-backend-v1') ofFirst++;
+  const seen = () => Promise.resolve([...backends.values()].map((backend) => backend.seen.length));
+  const expected = [ofFirst, count - ofFirst + count, ofFirst];
+  expect(await eventually(seen, (found) => found.join() === expected.join())).toEqual(expected);
+  expect(ofFirst).toBeGreaterThan(0);
+});
+
+test('CORS of one backend is in place of the rule’s', async () => {
+  const asked = (origin: string, method: string) =>
+    ask('/own-cors', { host: 'regex.test', method, headers: { origin, 'access-control-request-method': 'PUT' } });
+  for (const method of ['OPTIONS', 'PUT']) {
+    const { status, headers } = await asked('https://backend.test', method);
+    expect([status, headers['access-control-allow-origin'], headers.vary]).toEqual([200, 'https://backend.test', 'origin']);
+    expect((await asked('https://rule.test', method)).headers['access-control-allow-origin']).toBeUndefined();
+  }
+  expect((await asked('https://backend.test', 'OPTIONS')).headers['access-control-allow-methods']).toBe('PUT');
 });
 
 describe('over HTTP/2', () => {

@@ -83,6 +83,8 @@ export class RuleAction {
     const { backends } = draft.tables;
     const backend = row * BACKEND_WORDS;
     const cluster = row < 0 ? -1 : backends[backend + B_CLUSTER]!;
+    const extras = row < 0 ? -1 : backends[backend + BackendWord.Extras]!;
+    if (extras >= 0 && this.extras.answerForBackend(extras * EXTRAS_WORDS, service)) return;
     if (cluster === PASS_ON) {
       this.forward.passOn(true);
       return;

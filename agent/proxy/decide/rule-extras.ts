@@ -21,11 +21,7 @@ export class RuleExtras {
   answer(row: number, service: number): boolean {
     const { draft } = this;
     const { extras } = draft.tables;
-    const cors = extras[row + ExtrasWord.Cors]!;
-    if (cors >= 0 && this.isPreflight(cors)) {
-      draft.answer(200, Reply.Preflight, service);
-      return true;
-    }
+    if (this.answerPreflight(row, service)) return true;
     const retry = extras[row + ExtrasWord.Retry]!;
     if (retry >= 0) draft.extend(Decision.Retry, retry);
     draft.retryPlace = extras[row + ExtrasWord.RetryPlace]!;
@@ -37,13 +33,31 @@ export class RuleExtras {
       draft.answer(extras[row + ExtrasWord.AbortStatus]!, extras[row + ExtrasWord.AbortReply]!, service);
       return true;
     }
-    this.drawMirrors(extras[row + ExtrasWord.Mirrors]!, extras[row + ExtrasWord.MirrorCount]!, random);
+    this.drawMirrors(row, random);
     return false;
   }
 
-  /** Each by its own share. */
-  private drawMirrors(first: number, count: number, random: number): void {
+  /** Of the one backend that was drawn. True: the decision is made. */
+  answerForBackend(row: number, service: number): boolean {
     const { draft } = this;
+    if (this.answerPreflight(row, service)) return true;
+    if (draft.of(D_ATTEMPT) === 0) this.drawMirrors(row, mix(draft.of(D_RANDOM) ^ 0x3c6ef372));
+    return false;
+  }
+
+  private answerPreflight(row: number, service: number): boolean {
+    const cors = this.draft.tables.extras[row + ExtrasWord.Cors]!;
+    if (cors < 0 || !this.isPreflight(cors)) return false;
+    this.draft.answer(200, Reply.Preflight, service);
+    return true;
+  }
+
+  /** Each by its own share. */
+  private drawMirrors(row: number, random: number): void {
+    const { draft } = this;
+    const { extras } = draft.tables;
+    const first = extras[row + ExtrasWord.Mirrors]!;
+    const count = extras[row + ExtrasWord.MirrorCount]!;
     let mask = 0;
     let word = random;
     for (let i = 0; i < count; i++) {

@@ -129,19 +129,24 @@ export class Actions {
     const known = ofRule.get(key);
     if (known !== undefined) return known;
     const cluster = (of: Destination): number => this.clusterOf(of, variant, shownBy);
-    const varying = rule.cors === undefined ? [] : [VARIES_BY_ORIGIN];
+    const isShared = rule.backends.every(({ cors, mirrors }) => cors === undefined && mirrors.length === 0);
     const row = this.add(
       rule.backends,
-      (backend) => [
-        cluster(backend),
-        this.mutationOf([rule.requestHeaders, backend.requestHeaders], []),
-        this.mutationOf([rule.responseHeaders, backend.responseHeaders, ...varying], rule.cors === undefined ? [] : CORS_HEADERS),
-        ...this.rewriteOf(backend.rewrite, match),
-        ...this.replyOf(backend.answer, [rule.responseHeaders, ...varying], match, entrance),
-      ],
+      (backend) => {
+        const cors = backend.cors ?? rule.cors;
+        const varying = cors === undefined ? [] : [VARIES_BY_ORIGIN];
+        return [
+          cluster(backend),
+          this.mutationOf([rule.requestHeaders, backend.requestHeaders], []),
+          this.mutationOf([rule.responseHeaders, backend.responseHeaders, ...varying], cors === undefined ? [] : CORS_HEADERS),
+          ...this.rewriteOf(backend.rewrite, match),
+          ...this.replyOf(backend.answer, [rule.responseHeaders, ...varying], match, entrance),
+          isShared ? -1 : this.extrasOf(ofBackend(rule, backend), match, cluster, -1, -1),
+        ];
+      },
       rule.requestTimeoutMs,
       rule.backendTimeoutMs,
-      this.extrasOf(rule, match, cluster, limits, filters),
+      this.extrasOf(isShared ? rule : { ...rule, cors: undefined, mirrors: [] }, match, cluster, limits, filters),
     );
     ofRule.set(key, row);
     return row;
@@ -149,7 +154,7 @@ export class Actions {
 
   /** Of a rule for whole connections. */
   ofConnections(backends: readonly Backend[], variant: Variant, shownBy: string): number {
-    return this.add(backends, (backend) => [this.clusterOf(backend, variant, shownBy), -1, -1, -1, -1, -1, 0], 0, 0, -1);
+    return this.add(backends, (backend) => [this.clusterOf(backend, variant, shownBy), -1, -1, -1, -1, -1, 0, -1], 0, 0, -1);
   }
 
   /** Its row; -1: there is none. */
@@ -287,6 +292,20 @@ function following(before: MutationSpec, mutation: HeaderMutation): MutationSpec
     remove: [...new Set([...before.remove, ...next.remove])],
     set: [...kept(before.set), ...next.set],
     add: [...kept(before.add), ...next.add],
+  };
+}
+
+/** What requests to the backend have besides, where it differs from that of the rule's others. */
+function ofBackend(rule: HttpRule, backend: Backend): HttpRule {
+  const mirrors = [...rule.mirrors, ...backend.mirrors];
+  return {
+    ...rule,
+    cors: backend.cors ?? rule.cors,
+    mirrors,
+    backends: [backend],
+    retry: undefined,
+    fault: undefined,
+    sessionPersistence: undefined,
   };
 }
 

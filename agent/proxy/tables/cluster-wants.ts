@@ -54,11 +54,10 @@ export function wantsOf(model: Model): ReadonlyMap<string, Wanted> {
   for (const route of model.routes.values()) {
     for (const { backends, mirrors, rateLimits } of route.rules) {
       addCounters(rateLimits);
-      for (const backend of backends) {
-        addBackend(backend);
-        if (route.kind === 'GRPCRoute') planOf(backend.service).grpcPorts.add(backend.port);
+      for (const target of [...backends, ...mirrors, ...backends.flatMap((backend) => backend.mirrors)]) {
+        addBackend(target);
+        if (route.kind === 'GRPCRoute') planOf(target.service).grpcPorts.add(target.port);
       }
-      for (const mirror of mirrors) addBackend(mirror);
       addShown(route, backends);
     }
   }

@@ -349,6 +349,8 @@ const PLAIN_BACKEND: Backend = {
   rewrite: undefined,
   answer: undefined,
   labels: {},
+  mirrors: [],
+  cors: undefined,
 };
 const PLAIN_RULE: HttpRule = {
   name: '',

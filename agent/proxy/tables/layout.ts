@@ -163,7 +163,7 @@ export const enum ActionWord {
   Extras = 5,
 }
 
-export const BACKEND_WORDS = 8;
+export const BACKEND_WORDS = 9;
 export const enum BackendWord {
   /** Sum of the weights up to and with this one. */
   UpTo = 0,
@@ -177,6 +177,8 @@ export const enum BackendWord {
   /** Index in TableSpec.localReplies, answered with Status; -1: none. */
   Reply = 6,
   Status = 7,
+  /** Row in extras, of which CORS and mirrors count: they are this backend's, the action's has none. -1: nothing. */
+  Extras = 8,
 }
 
 /** What few rules have. */

@@ -97,7 +97,8 @@ export class RouteChains {
     const variant = route.kind === 'GRPCRoute' ? 'http2' : 'declared';
     route.rules.forEach((rule, ruleIndex) => {
       const matches: (HttpMatch | null)[] = rule.matches.length === 0 ? [null] : rule.matches;
-      matches.flatMap(rule.cors === undefined ? (match) => [match] : withPreflight).forEach((match, matchIndex) => {
+      const hasCors = rule.cors !== undefined || rule.backends.some(({ cors }) => cors !== undefined);
+      matches.flatMap(hasCors ? withPreflight : (match) => [match]).forEach((match, matchIndex) => {
         if (match !== null && match.port !== 0 && match.port !== entrance.port) return;
         const action = this.actions.ofRule(rule, match, variant, shownBy, entrance);
         const candidate = {

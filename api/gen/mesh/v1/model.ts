@@ -777,6 +777,10 @@ export interface Backend {
     | undefined;
   /** Of the endpoints (a subset); empty: all. */
   labels: { [key: string]: string };
+  /** Beside the rule's. */
+  mirrors: Mirror[];
+  /** In place of the rule's. */
+  cors: Cors | undefined;
 }
 
 export interface Backend_LabelsEntry {
@@ -6410,6 +6414,8 @@ function createBaseBackend(): Backend {
     rewrite: undefined,
     answer: undefined,
     labels: {},
+    mirrors: [],
+    cors: undefined,
   };
 }
 
@@ -6439,6 +6445,12 @@ export const Backend: MessageFns<Backend> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       Backend_LabelsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
     });
+    for (const v of message.mirrors) {
+      Mirror.encode(v!, writer.uint32(74).fork()).join();
+    }
+    if (message.cors !== undefined) {
+      Cors.encode(message.cors, writer.uint32(82).fork()).join();
+    }
     return writer;
   },
 
@@ -6522,6 +6534,22 @@ export const Backend: MessageFns<Backend> = {
             }
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.mirrors.push(Mirror.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.cors = Cors.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -6563,6 +6591,8 @@ export const Backend: MessageFns<Backend> = {
       },
       {},
     );
+    message.mirrors = object.mirrors?.map((e) => Mirror.fromPartial(e)) || [];
+    message.cors = (object.cors !== undefined && object.cors !== null) ? Cors.fromPartial(object.cors) : undefined;
     return message;
   },
 };
