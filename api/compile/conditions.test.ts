@@ -18,7 +18,13 @@ interface Status {
 const NOW = '2026-11-21T10:00:00Z';
 const EARLIER = '2026-01-01T00:00:00Z';
 
-function judge(kind: string, body: Record<string, unknown>, problems: Partial<Problem>[] = [], attached: [string, number][] = []) {
+function judge(
+  kind: string,
+  body: Record<string, unknown>,
+  problems: Partial<Problem>[] = [],
+  attached: [string, number][] = [],
+  gatewaysOf: ReadonlyMap<string, readonly string[]> = new Map(),
+) {
   const object = { metadata: { name: 'a', namespace: 'shop', generation: 3 }, body };
   return statusOf(
     {
@@ -34,7 +40,7 @@ function judge(kind: string, body: Record<string, unknown>, problems: Partial<Pr
         ...problem,
       })),
       isOurGateway: (name) => name === 'shop/edge',
-      attachedRoutes: new Map(attached),
+      attachments: { routes: new Map(attached), listenerSets: new Map([['shop/a', 1]]), gatewaysOf },
       nodeAddresses: new Map([['shop/a', ['192.0.2.7']]]),
     },
     NOW,
@@ -155,6 +161,30 @@ test('a BackendTLSPolicy is judged for each Service it is for', () => {
       'Accepted=False TargetNotFound',
       'ResolvedRefs=False InvalidCACertificateRef',
     ],
+  ]);
+});
+
+test('… by the Gateways that lead to it, each once, whatever is refused of its Services', () => {
+  const targetRefs = [
+    { ...service, name: 'u' },
+    { ...service, name: 'v' },
+  ];
+  const problem = { path: 'spec.targetRefs[1]', reason: 'Conflicted' as const };
+  const of = (name: string) =>
+    new Map([
+      ['shop/u', ['shop/edge']],
+      ['shop/v', [name]],
+    ]);
+  const refusals = (name: string) =>
+    judge('BackendTLSPolicy', { spec: { targetRefs } }, [problem], [], of(name)).ancestors.map(({ ancestorRef, conditions }) => [
+      ancestorRef,
+      told(conditions)[0],
+    ]);
+  const ref = (name: string) => ({ group: 'gateway.networking.k8s.io', kind: 'Gateway', namespace: 'shop', name });
+  expect(refusals('shop/edge')).toEqual([[ref('edge'), 'Accepted=False Conflicted']]);
+  expect(refusals('shop/other')).toEqual([
+    [ref('edge'), 'Accepted=True Accepted'],
+    [ref('other'), 'Accepted=False Conflicted'],
   ]);
 });
 

@@ -1,6 +1,7 @@
 // What Weft says of an object of the Gateway API in its status, from what the compilation said of it. Pure. Owner: Gateway API v1 (conditions of
 // GatewayClass, Gateway, routes; policy status).
 import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
+import type { Attachments } from './attachments.js';
 import type { ConditionReason, Problem } from './problem.js';
 
 /** Of GatewayClasses: theirs are the Gateways that Weft serves. Also who says what Weft says in a status. */
@@ -24,8 +25,7 @@ export interface Judged {
   readonly problems: readonly Problem[];
   /** Whether the Gateway, or the one of the ListenerSet, of that name ("<namespace>/<name>") is one that Weft serves. */
   readonly isOurGateway: (name: string, kind: 'Gateway' | 'ListenerSet') => boolean;
-  /** Of a listener, "<namespace>/<gateway>/<listener>". */
-  readonly attachedRoutes: ReadonlyMap<string, number>;
+  readonly attachments: Attachments;
   /** Of the nodes that a Gateway runs on, by "<namespace>/<gateway>". */
   readonly nodeAddresses: ReadonlyMap<string, readonly string[]>;
 }
@@ -63,6 +63,7 @@ interface Condition {
 
 /** Weft's, and there only while it is true. */
 const PARTIALLY_INVALID = 'PartiallyInvalid';
+const LISTENERS_NOT_VALID = 'ListenersNotValid';
 const MAX_MESSAGE = 1_024;
 const MAX_ANCESTORS = 16;
 const MAX_ADDRESSES = 16;
@@ -132,18 +133,43 @@ function gatewayStatus(judged: Judged, nowText: string): Unchecked {
   const { tls, backendTLS } = specOf(object);
   const showsCertificate = backendTLS !== undefined || (isUnchecked(tls) && tls.backend !== undefined);
   const unresolved = problems.find(({ path }) => /^spec\.(?:tls\.backend|backendTLS)\b/.test(path));
-  const conditions = [
-    condition('Accepted', 'Accepted', refused),
-    condition('Programmed', 'Programmed', refused, 'Invalid'),
-    // Of references of the Gateway as a whole.
-    ...(showsCertificate ? [condition('ResolvedRefs', 'ResolvedRefs', unresolved)] : []),
-  ];
   const listenersBefore = itemsOf(before.listeners);
   const listeners = itemsOf(specOf(object).listeners).map((listener, position) =>
     listenerStatus(judged, listener, position, '', listenersBefore.find(({ name }) => name === listener.name)?.conditions, nowText),
   );
+  const conditions = [
+    ...(refused === undefined
+      ? acceptedWith(listeners)
+      : [condition('Accepted', 'Accepted', refused), condition('Programmed', 'Programmed', refused, 'Invalid')]),
+    // Of references of the Gateway as a whole.
+    ...(showsCertificate ? [condition('ResolvedRefs', 'ResolvedRefs', unresolved)] : []),
+  ];
   const addresses = refused === undefined ? addressesOf(judged) : [];
-  return { addresses, conditions: merged(before.conditions, conditions, object.metadata.generation, nowText), listeners };
+  const { namespace, name, generation } = object.metadata;
+  const sets = judged.attachments.listenerSets.get(`${namespace}/${name}`) ?? 0;
+  return {
+    addresses,
+    conditions: merged(before.conditions, conditions, generation, nowText),
+    listeners,
+    // A cluster without ListenerSets may know no such field.
+    ...(sets > 0 || before.attachedListenerSets !== undefined ? { attachedListenerSets: sets } : {}),
+  };
+}
+
+/** Gateway API: accepted as long as one listener is, and the reason says whether all are. */
+function acceptedWith(listeners: readonly Unchecked[]): Condition[] {
+  const refused = listeners.filter((listener) => !holds(listener, 'Accepted'));
+  const areAll = refused.length === listeners.length && listeners.length > 0;
+  const names = refused.map(({ name }) => String(name)).join(', ');
+  const message = refused.length === 0 ? '' : `not accepted: ${names}`.slice(0, MAX_MESSAGE);
+  return [
+    { type: 'Accepted', isTrue: !areAll, reason: refused.length === 0 ? 'Accepted' : LISTENERS_NOT_VALID, message },
+    { type: 'Programmed', isTrue: !areAll, reason: areAll ? 'Invalid' : 'Programmed', message: areAll ? message : '' },
+  ];
+}
+
+function holds({ conditions }: Unchecked, type: string): boolean {
+  return itemsOf(conditions).some((each) => each.type === type && each.status === 'True');
 }
 
 /** Those that it asks for, else those of the nodes on which it listens on every address. */
@@ -174,15 +200,11 @@ function listenerSetStatus(judged: Judged, nowText: string): Unchecked {
       nowText,
     ),
   );
-  const bad = listeners.filter((listener) =>
-    itemsOf(listener.conditions).some(({ type, status }) => type === 'Accepted' && status !== 'True'),
-  );
-  const noneLeft = bad.length === listeners.length ? problems[0] : undefined;
+  const noneLeft = listeners.some((listener) => holds(listener, 'Programmed')) ? undefined : problems[0];
+  const bad = refused === undefined ? LISTENERS_NOT_VALID : refused.reason === 'NotAllowed' ? 'NotAllowed' : 'Invalid';
   const conditions = [
-    refused === undefined
-      ? condition('Accepted', 'Accepted', noneLeft, 'ListenersNotValid')
-      : condition('Accepted', 'Accepted', refused, refused.reason === 'NotAllowed' ? 'NotAllowed' : 'Invalid'),
-    condition('Programmed', 'Programmed', refused ?? noneLeft, refused === undefined ? 'ListenersNotValid' : 'Invalid'),
+    condition('Accepted', 'Accepted', refused ?? noneLeft, bad),
+    condition('Programmed', 'Programmed', refused ?? noneLeft, bad),
   ];
   // Of what is not taken there are no listeners.
   return {
@@ -193,7 +215,7 @@ function listenerSetStatus(judged: Judged, nowText: string): Unchecked {
 
 /** `prefix`: of its name among the Gateway's listeners; empty: it is the Gateway's own. */
 function listenerStatus(
-  { object, problems, attachedRoutes }: Judged,
+  { object, problems, attachments }: Judged,
   listener: Unchecked,
   position: number,
   prefix: string,
@@ -205,9 +227,12 @@ function listenerStatus(
   const invalid = invalidity(problems);
   const conflict = problems.find((problem) => problem.path === path && CONFLICTS.includes(problem.reason));
   const unknownProtocol = problems.find((problem) => problem.path === `${path}.protocol` && problem.reason === 'UnsupportedProtocol');
-  const mine = (invalid?.path.startsWith(path) ? invalid : undefined) ?? conflict ?? unknownProtocol;
+  const untrusted = problems.find((problem) => problem.path === path && problem.reason === 'NoValidCACertificate');
+  const mine = (invalid?.path.startsWith(path) ? invalid : undefined) ?? conflict ?? unknownProtocol ?? untrusted;
   const closed = problems.find((problem) => problem.path === path && problem.reason === 'Invalid');
-  const unresolved = problems.find((problem) => problem.path.startsWith(`${path}.tls`) && isReference(problem));
+  const unresolved =
+    problems.find((problem) => problem.path.startsWith(`${path}.tls`) && isReference(problem)) ??
+    unresolvedTrust(object, listener, problems);
   const { supported, unknown } = routeKinds(listener);
   const badKind: Problem | undefined =
     unknown === undefined
@@ -222,7 +247,7 @@ function listenerStatus(
         };
   const resolved =
     badKind === undefined
-      ? condition('ResolvedRefs', 'ResolvedRefs', unresolved)
+      ? condition('ResolvedRefs', 'ResolvedRefs', unresolved, unresolved?.reason === 'InvalidKind' ? 'InvalidCACertificateKind' : undefined)
       : condition('ResolvedRefs', 'ResolvedRefs', badKind, 'InvalidRouteKinds');
   const conditions = [
     condition('Accepted', 'Accepted', mine),
@@ -235,17 +260,29 @@ function listenerStatus(
   return {
     name: listener.name,
     supportedKinds: supported.map((kind) => ({ group: GROUP, kind })),
-    attachedRoutes: attachedRoutes.get(`${prefix === '' ? `${namespace}/${name}/` : prefix}${String(listener.name)}`) ?? 0,
+    attachedRoutes: attachments.routes.get(`${prefix === '' ? `${namespace}/${name}/` : prefix}${String(listener.name)}`) ?? 0,
     conditions: merged(before, conditions, generation, nowText),
   };
 }
 
+/** Of the CA certificates that clients of the listener are verified by: those for its port, else the Gateway's for all. */
+function unresolvedTrust(object: Subject, { protocol, port, tls: own }: Unchecked, problems: readonly Problem[]): Problem | undefined {
+  if (protocol !== 'HTTPS' && (protocol !== 'TLS' || (isUnchecked(own) && own.mode === 'Passthrough'))) return undefined;
+  const { tls } = specOf(object);
+  const frontend = isUnchecked(tls) && isUnchecked(tls.frontend) ? tls.frontend : {};
+  const position = itemsOf(frontend.perPort).findIndex((each) => each.port === port);
+  const path = `spec.tls.frontend.${position < 0 ? 'default' : `perPort[${position}]`}.`;
+  return problems.find((problem) => problem.path.startsWith(path) && isReference(problem));
+}
+
 /** Of those that the listener allows, or its protocol takes; `unknown`: one that is allowed and none of these. */
-function routeKinds({ protocol, allowedRoutes }: Unchecked): {
+function routeKinds({ protocol, allowedRoutes, tls }: Unchecked): {
   readonly supported: readonly string[];
   readonly unknown: string | undefined;
 } {
-  const taken = KINDS_OF_PROTOCOL[String(protocol)] ?? [];
+  const passes = protocol === 'TLS' && isUnchecked(tls) && tls.mode === 'Passthrough';
+  // What is in TLS that passes through nobody sees but for its server name.
+  const taken = passes ? ['TLSRoute'] : (KINDS_OF_PROTOCOL[String(protocol)] ?? []);
   const allowed = isUnchecked(allowedRoutes) ? itemsOf(allowedRoutes.kinds) : [];
   if (allowed.length === 0) return { supported: taken, unknown: undefined };
   const isTaken = ({ group, kind }: Unchecked): boolean => (group ?? GROUP) === GROUP && taken.includes(String(kind));
@@ -315,26 +352,25 @@ function isOurs(parentRef: Unchecked, namespace: string, isOurGateway: Judged['i
   return isOurGateway(`${textOf(parentRef, 'namespace') ?? namespace}/${String(parentRef.name)}`, kind);
 }
 
-/** One entry a Service that the policy is for. */
-function policyStatus({ object, problems }: Judged, nowText: string): Unchecked {
+/** One entry a Gateway that leads to a Service of the policy's (Gateway API: the ancestor); where none does, for the mesh alone, one that Service. */
+function policyStatus({ object, problems, attachments }: Judged, nowText: string): Unchecked {
   const invalid = invalidity(problems);
   const unresolved = problems.find(isReference);
   const before = itemsOf(statusBefore(object).ancestors);
-  const own = itemsOf(specOf(object).targetRefs).map((target, position) => {
-    const ancestorRef = Object.fromEntries(
-      Object.entries({
-        group: '',
-        kind: 'Service',
-        namespace: object.metadata.namespace,
-        name: target.name,
-        sectionName: target.sectionName,
-      }).filter(([, value]) => value !== undefined),
-    );
+  const refusals = itemsOf(specOf(object).targetRefs).flatMap((target, position) => {
     const path = `spec.targetRefs[${position}]`;
-    const refused =
-      invalid ??
-      problems.find((problem) => problem.path.startsWith(path)) ??
-      problems.find(({ reason }) => reason === 'NoValidCACertificate');
+    const refused = problems.find((problem) => problem.path.startsWith(path));
+    return ancestorsOf(target, object, attachments).map((ancestorRef) => ({ ancestorRef, refused }));
+  });
+  const ancestors = new Map<string, (typeof refusals)[number]>();
+  // Of a Gateway that leads to several of them: what is refused first.
+  for (const each of refusals) {
+    const key = JSON.stringify(each.ancestorRef);
+    if (ancestors.get(key)?.refused === undefined) ancestors.set(key, each);
+  }
+  const untrusted = problems.find(({ reason }) => reason === 'NoValidCACertificate');
+  const own = [...ancestors.values()].map(({ ancestorRef, refused: ofTarget }) => {
+    const refused = invalid ?? ofTarget ?? untrusted;
     const known = before.find((each) => each.controllerName === CONTROLLER_NAME && isSame(each.ancestorRef, ancestorRef));
     const conditions = [condition('Accepted', 'Accepted', refused), condition('ResolvedRefs', 'ResolvedRefs', unresolved)];
     return {
@@ -345,6 +381,16 @@ function policyStatus({ object, problems }: Judged, nowText: string): Unchecked 
   });
   const others = before.filter(({ controllerName }) => controllerName !== CONTROLLER_NAME);
   return { ancestors: [...others, ...own].slice(0, MAX_ANCESTORS) };
+}
+
+function ancestorsOf({ name, sectionName }: Unchecked, { metadata: { namespace } }: Subject, { gatewaysOf }: Attachments): Unchecked[] {
+  const gateways = gatewaysOf.get(`${namespace}/${String(name)}`) ?? [];
+  if (gateways.length === 0)
+    return [{ group: '', kind: 'Service', namespace, name, ...(sectionName === undefined ? {} : { sectionName }) }];
+  return gateways.map((gateway) => {
+    const [ofNamespace, ofName] = gateway.split('/');
+    return { group: GROUP, kind: 'Gateway', namespace: ofNamespace, name: ofName };
+  });
 }
 
 function isSame(a: unknown, b: Unchecked): boolean {

@@ -106,7 +106,7 @@ function compileTls(
     (reference, at) => certificateOf(owner, reference, `${path}.tls.certificateRefs[${at}]`, 'clients', context) ?? [],
   );
   const clients = clientsOf(gateway, port, context);
-  if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`, 'Invalid');
+  if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`, 'NoValidCACertificate');
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`, 'Invalid');
   const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
   return clients === null

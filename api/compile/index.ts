@@ -1,4 +1,5 @@
 // What others import of api/compile.
+export { type Attachments, attachmentsOf } from './attachments.js';
 export { type CompileOutput, compileModel } from './compile.js';
 export { CONTROLLER_NAME, type Judged, type Subject, statusOf } from './conditions.js';
 export { compileConnectionRoute } from './connection-route.js';

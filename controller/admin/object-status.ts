@@ -51,7 +51,7 @@ function statusIn(
     object,
     problems,
     isOurGateway: () => true,
-    attachedRoutes: model.attachedRoutes,
+    attachments: model.attachments,
     nodeAddresses: model.nodeAddresses,
   };
   const status = statusOf(judged, '') ?? (problems.length === 0 ? {} : { conditions: [accepted(problems)] });

@@ -2,6 +2,8 @@
 import { isIP } from 'node:net';
 
 import {
+  type Attachments,
+  attachmentsOf,
   type CompiledResource,
   CompileMemo,
   compileModel,
@@ -26,8 +28,7 @@ export interface CompiledModel {
   readonly compiled: readonly CompiledResource[];
   readonly visibility: Visibility | null;
   readonly problems: readonly Problem[];
-  /** How many routes each listener of a Gateway takes, by "<namespace>/<gateway>/<listener>"; none: not in it. */
-  readonly attachedRoutes: ReadonlyMap<string, number>;
+  readonly attachments: Attachments;
   /** Addresses of the nodes that a Gateway runs on, by its "<namespace>/<name>". */
   readonly nodeAddresses: ReadonlyMap<string, readonly string[]>;
   /** Which generation of an object of Kubernetes it has seen, by "<kind>/<namespace>/<name>". */
@@ -93,7 +94,7 @@ export class ModelCompiler {
       compiled: resources,
       visibility,
       problems: [...invalid, ...problems],
-      attachedRoutes: countRoutes(resources),
+      attachments: attachmentsOf(resources),
       nodeAddresses: gatewayAddresses(resources, visibility, this.#view),
       generations,
       warnings,
@@ -163,17 +164,4 @@ function gatewayAddresses(
   const addressesOf = (gateway: string): string[] =>
     known.flatMap(({ node, address }) => (visibility === null || runsOn(visibility, gateway, node) ? [address] : [])).sort();
   return new Map([...gateways].map((gateway) => [gateway, addressesOf(gateway)]));
-}
-
-function countRoutes(resources: readonly CompiledResource[]): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const resource of resources) {
-    if (resource.type !== ResourceType.HTTP_ROUTE && resource.type !== ResourceType.CONNECTION_ROUTE) continue;
-    const listeners = resource.message.parents.flatMap(({ parent, section }) =>
-      parent?.$case === 'gateway' ? [`${parent.value}/${section}`] : [],
-    );
-    // A route may name a listener twice, by different names of it.
-    for (const listener of new Set(listeners)) counts.set(listener, (counts.get(listener) ?? 0) + 1);
-  }
-  return counts;
 }

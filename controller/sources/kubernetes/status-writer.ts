@@ -111,7 +111,7 @@ export class StatusWriter {
     kind: Kind,
     object: KubernetesObject,
     problems: ReadonlyMap<string, readonly Problem[]>,
-    { attachedRoutes, nodeAddresses, generations }: CompiledModel,
+    { attachments, nodeAddresses, generations }: CompiledModel,
     signal: AbortSignal,
   ): Promise<boolean> {
     const { source, wallClock, client, observe } = this.#parts;
@@ -128,7 +128,7 @@ export class StatusWriter {
         problems: problems.get(key) ?? [],
         isOurGateway: (gateway, kindOfParent) =>
           kindOfParent === 'Gateway' ? source.isOurGateway(gateway) : source.isOurListenerSet(gateway),
-        attachedRoutes,
+        attachments,
         nodeAddresses,
       },
       new Date(wallClock()).toISOString().replace(/\.\d+Z$/, 'Z'),
