@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeBeat } from '../link/pod-channel.js';
+import { writeBeat } from '../link/pod-beat.js';
 import {
   type CaptureAddon,
   type CaptureHandle,

@@ -1,7 +1,8 @@
 // Serves <run-dir>/pods.sock: gives every proxy of this host the namespaces of the pods that are captured by address translation, and
 // what keeps that alive. Proxies open sockets there and beat; when the last one has gone the redirection ends at once.
 import { closeSync, rmSync } from 'node:fs';
-import { type PodHello, sendPodMessage, VERSION, writeBeat } from '../link/pod-channel.js';
+import { writeBeat } from '../link/pod-beat.js';
+import { type PodHello, sendPodMessage, VERSION } from '../link/pod-channel.js';
 import type { MessageSocket, MessageSocketAddon } from '../native/message-socket.js';
 import type { CaptureLog } from './capture.js';
 import type { Beat } from './nat-beat.js';

@@ -1,6 +1,5 @@
 // What the agent says to the proxy about the pods whose namespaces it opens sockets in, one JSON object a message, descriptors beside it.
 // One way only. Both ends are ours, of two versions perhaps: what is not understood ends the conversation.
-import { writeFileSync, writeSync } from 'node:fs';
 import { z } from 'zod';
 import { MAX_MESSAGE_BYTES, type MessageSocket, type MessageSocketAddon } from '../native/message-socket.js';
 
@@ -29,15 +28,6 @@ const message = z.discriminatedUnion('type', [
   /** All pods of now have been told. */
   z.strictObject({ type: z.literal('synced') }),
 ]);
-/** One that could not be written is of a pod that is going, with its rules: there is nothing to keep alive. */
-export function writeBeat(descriptor: number, isFile: boolean, bytes: Uint8Array): void {
-  try {
-    if (isFile) writeFileSync(`/proc/self/fd/${descriptor}`, bytes, { flag: 'r+' });
-    else writeSync(descriptor, bytes);
-  } catch {
-    // See above.
-  }
-}
 
 export type PodMessage = z.infer<typeof message>;
 export type PodHello = Extract<PodMessage, { type: 'hello' }>;

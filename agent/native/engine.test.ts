@@ -425,7 +425,7 @@ describe('HTTP/1.1', () => {
     await untilTrue(() => received >= size);
     // Nearly all of it in the kernel's buffers of four sockets.
     expect(most).toBeLessThan(40_000_000);
-  }, 30_000);
+  });
 });
 
 describe('limits and times', () => {

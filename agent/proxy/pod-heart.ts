@@ -1,6 +1,6 @@
 // The heartbeat of pods that are captured by address translation: as long as every worker beats, the first one tells each pod's kernel rules
 // to live on. All of them listen there, and the kernel does not look which one is alive: without one of them the pods go direct.
-import { writeBeat } from '../link/pod-channel.js';
+import { writeBeat } from '../link/pod-beat.js';
 import type { PodBeat, PodBeatStart } from './worker-messages.js';
 
 /** Of the time that a beat holds: at least three have to be missed. */

@@ -8,10 +8,11 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const protoDir = join(root, 'api/proto');
 const genDir = join(root, 'api/gen');
 const files = readdirSync(protoDir, { recursive: true }).filter((name) => name.endsWith('.proto'));
+/** Called through the engine, by the proxy's workers: they need the messages, and not grpc-js in each thread. */
+const MESSAGES_ALONE = ['envoy/service/ratelimit/v3/rls.proto'];
 const options = [
   'env=node',
   'esModuleInterop=true',
-  'outputServices=grpc-js',
   'forceLong=number',
   'importSuffix=.js',
   'oneof=unions-value',
@@ -25,12 +26,19 @@ const options = [
 const protoc = (...args) => execFileSync('protoc', [...args, `-I${protoDir}`], { cwd: protoDir, stdio: 'inherit' });
 rmSync(genDir, { recursive: true, force: true });
 mkdirSync(genDir);
-protoc(
-  `--plugin=${join(root, 'node_modules/.bin/protoc-gen-ts_proto')}`,
-  `--ts_proto_out=${genDir}`,
-  `--ts_proto_opt=${options}`,
-  ...files,
+const generate = (services, names) =>
+  protoc(
+    `--plugin=${join(root, 'node_modules/.bin/protoc-gen-ts_proto')}`,
+    `--ts_proto_out=${genDir}`,
+    `--ts_proto_opt=${options},outputServices=${services}`,
+    ...names,
+  );
+const isMessagesAlone = (name) => MESSAGES_ALONE.includes(name);
+generate(
+  'grpc-js',
+  files.filter((name) => !isMessagesAlone(name)),
 );
+generate('none', files.filter(isMessagesAlone));
 // For gRPC server reflection: our own services alone.
 const own = files.filter((name) => name.startsWith('mesh/'));
 protoc(`--descriptor_set_out=${join(genDir, 'descriptors.bin')}`, '--include_imports', ...own);

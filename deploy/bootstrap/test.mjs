@@ -21,6 +21,8 @@ const STAGES = [
   { name: 'e2e', run: () => jest('e2e') },
   { name: 'fuzz', run: fuzz, isExtra: process.env.CI !== 'true' },
 ];
+/** Whose files run at once, one a core: integration tests wait most of their time. What measures the kernel's times must not compete with its neighbours. */
+const SIDE_BY_SIDE = new Set(['unit', 'integration']);
 const FUZZ_SECONDS = 20;
 
 await main(async () => {
@@ -98,25 +100,23 @@ async function fuzz() {
  * no reason to refuse a change. The whole file, for its tests share what they drive. What passed only then is named. Elsewhere nothing is tried again.
  */
 async function jest(project) {
-  const first = await runJest(project);
+  const first = await runJest(project, SIDE_BY_SIDE.has(project) ? '--maxWorkers=100%' : '--runInBand');
   const failed = first.files.filter(({ status }) => status === 'failed').map(({ name }) => name);
   if (process.env.CI !== 'true' || failed.length === 0) return countJest(first);
   say(`trying again: ${failed.map((file) => relative(ROOT, file)).join(', ')}`);
-  const again = await runJest(project, ['--runTestsByPath', ...failed]);
+  const again = await runJest(project, '--runInBand', '--runTestsByPath', ...failed);
   for (const { name, status } of again.files) if (status === 'passed') say(`passed only when tried again: ${relative(ROOT, name)}`);
   return countJest({ code: again.code, files: [...first.files.filter(({ status }) => status !== 'failed'), ...again.files] });
 }
 
 /** `files`: as jest reports them. */
-async function runJest(project, words = []) {
+async function runJest(project, ...words) {
   const folder = mkdtempSync(join(tmpdir(), 'weft-test-'));
   try {
     const report = join(folder, 'jest.json');
-    // What uses namespaces or CPU time must not compete with its neighbours.
-    const alone = project === 'unit' ? [] : ['--runInBand'];
     const code = await passThrough(
       'npm',
-      ['run', '-s', 'jest', '--', '--selectProjects', project, '--passWithNoTests', '--json', '--outputFile', report, ...alone, ...words],
+      ['run', '-s', 'jest', '--', '--selectProjects', project, '--passWithNoTests', '--json', '--outputFile', report, ...words],
       {
         cwd: ROOT,
         // The JSON also goes to standard output; the report for people goes to standard error.

@@ -28,7 +28,7 @@ beforeAll(async () => {
   await once(origin, 'listening');
   proxy = await ProxyProcess.start([(origin.address() as AddressInfo).port]);
   base = `http://127.0.0.1:${proxy.ports[0]}`;
-}, CLIENT_MS);
+});
 afterAll(async () => {
   await proxy.stop();
   origin.closeAllConnections();

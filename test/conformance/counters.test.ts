@@ -6,7 +6,7 @@ import { Street } from './lane.js';
 let street: Street;
 beforeAll(async () => {
   street = await Street.open();
-}, 20_000);
+});
 afterAll(() => street.close());
 
 const ASKED =

@@ -60,7 +60,7 @@ const certificates = new Certificates();
 beforeAll(async () => {
   const certificate = certificates.issue(certificates.authority('http2'), 'DNS:a.test');
   proxy = await ProxyProcess.start([await listening(origin)], certificate);
-}, 20_000);
+});
 afterAll(async () => {
   await proxy.stop();
   certificates.remove();

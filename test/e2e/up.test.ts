@@ -7,7 +7,6 @@ import { WEFT } from '../../deploy/local/cluster.js';
 import { inventory } from './machine.js';
 
 const INSTANCE = 'wlab-e2e-up';
-const TIMEOUT_MS = 120_000;
 
 let running: ChildProcess | null = null;
 
@@ -39,48 +38,36 @@ afterEach(async () => {
   await up(['--clean']).ended;
 });
 
-test(
-  'up --once carries every request through the mesh exactly once, says so, and leaves nothing behind',
-  async () => {
-    const before = inventory(INSTANCE);
-    const { code, output } = await up(['--once']).ended;
-    expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining('All was well') });
-    expect(inventory(INSTANCE)).toEqual(before);
-  },
-  TIMEOUT_MS,
-);
+test('up --once carries every request through the mesh exactly once, says so, and leaves nothing behind', async () => {
+  const before = inventory(INSTANCE);
+  const { code, output } = await up(['--once']).ended;
+  expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining('All was well') });
+  expect(inventory(INSTANCE)).toEqual(before);
+});
 
-test(
-  'SIGTERM takes the running cluster down and leaves nothing behind',
-  async () => {
-    const before = inventory(INSTANCE);
-    const { child, ended, output } = up([]);
-    await untilPrinted(output, 'Split of catalog');
-    child.kill('SIGTERM');
-    expect(await ended).toEqual({ code: 0, output: expect.stringContaining('Nothing is left') });
-    expect(inventory(INSTANCE)).toEqual(before);
-  },
-  TIMEOUT_MS,
-);
+test('SIGTERM takes the running cluster down and leaves nothing behind', async () => {
+  const before = inventory(INSTANCE);
+  const { child, ended, output } = up([]);
+  await untilPrinted(output, 'Split of catalog');
+  child.kill('SIGTERM');
+  expect(await ended).toEqual({ code: 0, output: expect.stringContaining('Nothing is left') });
+  expect(inventory(INSTANCE)).toEqual(before);
+});
 
-test(
-  'what a killed one leaves is removed by the next start, and none of its processes outlives it',
-  async () => {
-    const before = inventory(INSTANCE);
-    const first = up([]);
-    await untilPrinted(first.output, 'Split of catalog');
-    const record = JSON.parse(readFileSync(`/run/${INSTANCE}/lab.json`, 'utf8')) as { pid: number };
-    expect(record.pid).toBe(first.child.pid);
-    first.child.kill('SIGKILL');
-    await first.ended;
-    await until(() => inventory(INSTANCE).processes?.length === 0);
-    expect(existsSync(`/run/netns/${INSTANCE}-ctl`)).toBe(true);
-    const { code, output } = await up(['--clean']).ended;
-    expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(`removed namespace ${INSTANCE}-ctl`) });
-    expect(inventory(INSTANCE)).toEqual(before);
-  },
-  TIMEOUT_MS,
-);
+test('what a killed one leaves is removed by the next start, and none of its processes outlives it', async () => {
+  const before = inventory(INSTANCE);
+  const first = up([]);
+  await untilPrinted(first.output, 'Split of catalog');
+  const record = JSON.parse(readFileSync(`/run/${INSTANCE}/lab.json`, 'utf8')) as { pid: number };
+  expect(record.pid).toBe(first.child.pid);
+  first.child.kill('SIGKILL');
+  await first.ended;
+  await until(() => inventory(INSTANCE).processes?.length === 0);
+  expect(existsSync(`/run/netns/${INSTANCE}-ctl`)).toBe(true);
+  const { code, output } = await up(['--clean']).ended;
+  expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(`removed namespace ${INSTANCE}-ctl`) });
+  expect(inventory(INSTANCE)).toEqual(before);
+});
 
 async function until(condition: () => boolean): Promise<void> {
   const deadline = Date.now() + 10_000;

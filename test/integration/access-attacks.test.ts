@@ -6,7 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { Command } from 'commander';
 import { addAgentOptions, agentConfig } from '../../agent/config.js';
 import { CONTROLLER_NAME, parseToken } from '../../api/access/names.js';
@@ -18,7 +18,6 @@ import { Certificates } from '../lab/certificates.js';
 import { ask, startTestController } from './controller-lab.js';
 import { bearer, ec, type Joined, type Known, plain, refusedWith, renewalSignature, SecuredMesh, spki } from './secured-mesh.js';
 
-jest.setTimeout(30_000);
 const mesh = new SecuredMesh();
 
 /** What a caller is refused with that takes a server with the certificate of this node for a controller. */

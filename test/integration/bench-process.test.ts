@@ -16,7 +16,7 @@ test('nothing outlives a benchmark that is killed with -9', async () => {
   bench.kill('SIGKILL');
   expect(
     await eventually(
-      () => new Promise<boolean>((resolve) => setImmediate(() => resolve(existsSync(child)))),
+      async () => existsSync(child),
       (isThere) => !isThere,
     ),
   ).toBe(false);

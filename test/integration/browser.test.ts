@@ -14,7 +14,6 @@ import { accessLog, eventually } from '../lab/proxy-process.js';
 
 const PARTS = 200;
 const UPLOAD = 3_000_000;
-const TEST_MS = 60_000;
 const PAGE = `<!doctype html><title>shop</title><link rel=icon href=data:,>${Array.from(
   { length: PARTS },
   (_, i) => `<script defer src="/part/${i}.js"></script>`,
@@ -42,7 +41,7 @@ beforeAll(async () => {
     ],
   });
   page = await (await browser.newContext({ ignoreHTTPSErrors: true })).newPage();
-}, TEST_MS);
+});
 afterAll(async () => {
   await browser?.close();
   await gateway?.stop();
@@ -73,99 +72,83 @@ async function serve(incoming: IncomingMessage, response: ServerResponse): Promi
   }
 }
 
-test(
-  `a page and its ${PARTS} parts come over one HTTP/2 connection`,
-  async () => {
-    const before = await gateway.proxy.counter('downstream_accepted');
-    await page.goto(`https://${gateway.host}:${gateway.tlsPort}/`, { waitUntil: 'load' });
-    const seen = await page.evaluate(() => ({
-      parts: (globalThis as unknown as { parts: number[] }).parts,
-      protocols: performance
-        .getEntries()
-        .filter((entry) => 'nextHopProtocol' in entry)
-        .map((entry) => (entry as unknown as { nextHopProtocol: string }).nextHopProtocol),
-    }));
-    expect(seen.parts).toEqual(Array.from({ length: PARTS }, (_, i) => i));
-    expect(seen.protocols).toHaveLength(PARTS + 1);
-    expect(new Set(seen.protocols)).toEqual(new Set(['h2']));
-    // Browsers may open a spare one.
-    expect((await gateway.proxy.counter('downstream_accepted')) - before).toBeLessThanOrEqual(2);
-  },
-  TEST_MS,
-);
+test(`a page and its ${PARTS} parts come over one HTTP/2 connection`, async () => {
+  const before = await gateway.proxy.counter('downstream_accepted');
+  await page.goto(`https://${gateway.host}:${gateway.tlsPort}/`, { waitUntil: 'load' });
+  const seen = await page.evaluate(() => ({
+    parts: (globalThis as unknown as { parts: number[] }).parts,
+    protocols: performance
+      .getEntries()
+      .filter((entry) => 'nextHopProtocol' in entry)
+      .map((entry) => (entry as unknown as { nextHopProtocol: string }).nextHopProtocol),
+  }));
+  expect(seen.parts).toEqual(Array.from({ length: PARTS }, (_, i) => i));
+  expect(seen.protocols).toHaveLength(PARTS + 1);
+  expect(new Set(seen.protocols)).toEqual(new Set(['h2']));
+  // Browsers may open a spare one.
+  expect((await gateway.proxy.counter('downstream_accepted')) - before).toBeLessThanOrEqual(2);
+});
 
-test(
-  'uploads arrive whole, several at once',
-  async () => {
-    const [sent, got] = await page.evaluate(async (size) => {
-      const bodies = Array.from({ length: 4 }, (_, i) => new Uint8Array(size).map((_byte, at) => (at * (i + 3)) >> 3));
-      const hex = (bytes: ArrayBuffer): string => Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, '0')).join('');
-      const got = await Promise.all(bodies.map(async (body) => (await fetch('/upload', { method: 'POST', body })).text()));
-      const sent = await Promise.all(bodies.map(async (body) => hex(await crypto.subtle.digest('SHA-256', body))));
-      return [sent, got];
-    }, UPLOAD);
-    expect(got).toEqual(sent);
-  },
-  TEST_MS,
-);
+test('uploads arrive whole, several at once', async () => {
+  const [sent, got] = await page.evaluate(async (size) => {
+    const bodies = Array.from({ length: 4 }, (_, i) => new Uint8Array(size).map((_byte, at) => (at * (i + 3)) >> 3));
+    const hex = (bytes: ArrayBuffer): string => Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, '0')).join('');
+    const got = await Promise.all(bodies.map(async (body) => (await fetch('/upload', { method: 'POST', body })).text()));
+    const sent = await Promise.all(bodies.map(async (body) => hex(await crypto.subtle.digest('SHA-256', body))));
+    return [sent, got];
+  }, UPLOAD);
+  expect(got).toEqual(sent);
+});
 
-test(
-  'events of an EventSource come one by one, while the answer goes on',
-  async () => {
-    const events = await page.evaluate(
-      () =>
-        new Promise<string[]>((resolve) => {
-          const got: string[] = [];
-          const source = new (globalThis as unknown as { EventSource: new (url: string) => BrowserEventSource }).EventSource('/events');
-          interface BrowserEventSource {
-            onmessage: (event: { data: string }) => void;
-            close(): void;
+test('events of an EventSource come one by one, while the answer goes on', async () => {
+  const events = await page.evaluate(
+    () =>
+      new Promise<string[]>((resolve) => {
+        const got: string[] = [];
+        const source = new (globalThis as unknown as { EventSource: new (url: string) => BrowserEventSource }).EventSource('/events');
+        interface BrowserEventSource {
+          onmessage: (event: { data: string }) => void;
+          close(): void;
+        }
+        source.onmessage = ({ data }) => {
+          if (got.push(data) < 3) return;
+          source.close();
+          resolve(got);
+        };
+      }),
+  );
+  expect(events).toEqual(['event 0', 'event 1', 'event 2']);
+});
+
+test('a WebSocket on the page’s HTTP/2 connection carries text and a mebibyte of bytes both ways, and closes with its code', async () => {
+  const before = await gateway.proxy.counter('downstream_accepted');
+  const url = `wss://${gateway.host}:${gateway.tlsPort}/ws`;
+  const seen = await page.evaluate(
+    (target) =>
+      new Promise<{ text: string; size: number; code: number }>((resolve, reject) => {
+        const socket = new WebSocket(target);
+        socket.binaryType = 'arraybuffer';
+        let text = '';
+        let size = 0;
+        socket.onopen = () => socket.send('hello');
+        socket.onerror = () => reject(new Error('the WebSocket failed'));
+        socket.onmessage = ({ data }) => {
+          if (typeof data === 'string') {
+            text = data;
+            socket.send(new Uint8Array(1 << 20).fill(7));
+          } else {
+            size = new Uint8Array(data as ArrayBuffer).filter((byte) => byte === 7).length;
+            socket.close(4003, 'enough');
           }
-          source.onmessage = ({ data }) => {
-            if (got.push(data) < 3) return;
-            source.close();
-            resolve(got);
-          };
-        }),
-    );
-    expect(events).toEqual(['event 0', 'event 1', 'event 2']);
-  },
-  TEST_MS,
-);
-
-test(
-  'a WebSocket on the page’s HTTP/2 connection carries text and a mebibyte of bytes both ways, and closes with its code',
-  async () => {
-    const before = await gateway.proxy.counter('downstream_accepted');
-    const url = `wss://${gateway.host}:${gateway.tlsPort}/ws`;
-    const seen = await page.evaluate(
-      (target) =>
-        new Promise<{ text: string; size: number; code: number }>((resolve, reject) => {
-          const socket = new WebSocket(target);
-          socket.binaryType = 'arraybuffer';
-          let text = '';
-          let size = 0;
-          socket.onopen = () => socket.send('hello');
-          socket.onerror = () => reject(new Error('the WebSocket failed'));
-          socket.onmessage = ({ data }) => {
-            if (typeof data === 'string') {
-              text = data;
-              socket.send(new Uint8Array(1 << 20).fill(7));
-            } else {
-              size = new Uint8Array(data as ArrayBuffer).filter((byte) => byte === 7).length;
-              socket.close(4003, 'enough');
-            }
-          };
-          socket.onclose = ({ code }) => resolve({ text, size, code });
-        }),
-      url,
-    );
-    expect(seen).toEqual({ text: 'hello', size: 1 << 20, code: 4003 });
-    // RFC 8441: no connection of its own.
-    expect((await gateway.proxy.counter('downstream_accepted')) - before).toBe(0);
-    const logged = async () => accessLog(logFile).filter(({ path }) => path === '/ws');
-    const [socket] = await eventually(logged, (lines) => lines.length > 0);
-    expect(socket).toMatchObject({ protocol: 'http/2', status: 200 });
-  },
-  TEST_MS,
-);
+        };
+        socket.onclose = ({ code }) => resolve({ text, size, code });
+      }),
+    url,
+  );
+  expect(seen).toEqual({ text: 'hello', size: 1 << 20, code: 4003 });
+  // RFC 8441: no connection of its own.
+  expect((await gateway.proxy.counter('downstream_accepted')) - before).toBe(0);
+  const logged = async () => accessLog(logFile).filter(({ path }) => path === '/ws');
+  const [socket] = await eventually(logged, (lines) => lines.length > 0);
+  expect(socket).toMatchObject({ protocol: 'http/2', status: 200 });
+});

@@ -1,8 +1,6 @@
 // A run of seconds of `npm run chaos -- traffic`.
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { chaosTraffic } from '../chaos/traffic.js';
-
-jest.setTimeout(60_000);
 
 test('no request fails while endpoints are killed, stalled, slowed, failing and flapping one after the other', async () => {
   let state = 3;

@@ -1,10 +1,8 @@
 // The command line against a controller over real etcd, as an operator types it.
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { runWeft } from '../lab/weft-command.js';
 import { serviceYaml, startTestController, type TestController } from './controller-lab.js';
-
-jest.setTimeout(30_000);
 
 let etcd: TestEtcd;
 let controller: TestController;

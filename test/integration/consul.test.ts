@@ -2,15 +2,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeEach, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeEach, expect, test } from '@jest/globals';
 import { EndpointHealth, Protocol } from '../../api/gen/mesh/v1/model.js';
 import { Certificates } from '../lab/certificates.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { ConsulApi, type ConsulInstance } from '../lab/consul-api.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { startTestController, type TestController, TestNode } from './controller-lab.js';
-
-jest.setTimeout(30_000);
 
 const folder = mkdtempSync(join(tmpdir(), 'wconsul-'));
 const certificates = new Certificates();

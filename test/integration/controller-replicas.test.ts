@@ -1,6 +1,6 @@
 // Three controllers over one etcd, with the agents' own discovery clients: what a rolling restart under load may cost, which is nothing.
 
-import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
@@ -15,8 +15,6 @@ import { StoreView } from '../../controller/store/view.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { apply, ask, serviceYaml, startTestController, type TestController } from './controller-lab.js';
-
-jest.setTimeout(60_000);
 
 let etcd: TestEtcd;
 const closing: (() => Promise<void> | void)[] = [];

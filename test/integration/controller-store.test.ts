@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { status } from '@grpc/grpc-js';
-import { beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import { systemClock } from '../../controller/clock.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { leaseIdOfNode } from '../../controller/store/keys.js';
@@ -12,8 +12,6 @@ import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { eventually } from '../lab/proxy-process.js';
 import { StoreRecorder } from './store-recorder.js';
-
-jest.setTimeout(60_000);
 
 let etcd: TestEtcd;
 let client: EtcdClient;

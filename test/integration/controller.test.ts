@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { type ServiceError, status } from '@grpc/grpc-js';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import {
   Change_Action,
   type DeleteResponse,
@@ -29,8 +29,6 @@ import {
 let etcd: TestEtcd;
 let one: TestController;
 const closing: { close(): void }[] = [];
-
-jest.setTimeout(30_000);
 
 beforeEach(async () => {
   etcd = await startEtcd();

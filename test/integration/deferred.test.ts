@@ -5,10 +5,9 @@ import * as http2 from 'node:http2';
 import { createRequire } from 'node:module';
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { Server as GrpcServer, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
-import { afterEach, expect, jest, test } from '@jest/globals';
+import { afterEach, expect, test } from '@jest/globals';
 import type { EngineAddon, EngineLimits } from '../../agent/native/engine.js';
 import { TEST_LIMITS } from '../../agent/native/testing/limits.js';
 import { eventually } from '../lab/proxy-process.js';
@@ -28,7 +27,6 @@ const LIMITS: EngineLimits = {
 };
 
 /** None is waited for: a busy machine takes its time. */
-jest.setTimeout(30_000);
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -104,11 +102,7 @@ class Authorizer {
 
 /** What the authoriser hears takes its time over the network. */
 async function hears(isTrue: () => boolean): Promise<void> {
-  const turn = async (): Promise<boolean> => {
-    await setImmediate();
-    return isTrue();
-  };
-  expect(await eventually(turn, Boolean)).toBe(true);
+  expect(await eventually(async () => isTrue(), Boolean)).toBe(true);
 }
 
 interface Facts {

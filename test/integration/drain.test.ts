@@ -1,7 +1,7 @@
 // `weft drain`: a controller over a real etcd, real agents (redirection off), the command as an operator types it.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd } from '../lab/etcd.js';
@@ -9,7 +9,6 @@ import { runWeft } from '../lab/weft-command.js';
 import { startTestAgent } from './agent-lab.js';
 import { apply, startTestController, TestNode } from './controller-lab.js';
 
-jest.setTimeout(30_000);
 const closing = closesAfterEach();
 
 const CATALOG = `apiVersion: v1

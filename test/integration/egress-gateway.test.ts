@@ -5,12 +5,11 @@ import { request } from 'node:http';
 import { createServer } from 'node:https';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { Certificates } from '../lab/certificates.js';
 import { freePort } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
-jest.setTimeout(60_000);
 const scope = new ProxyScope();
 
 function get(port: number, host: string): Promise<{ status: number; text: string }> {

@@ -1,5 +1,5 @@
 // Elections and fenced writes against real etcd.
-import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { systemClock } from '../../controller/clock.js';
 import { Ingester, type SourceObject } from '../../controller/sources/ingester.js';
 import { Election, type Term } from '../../controller/store/election.js';
@@ -11,8 +11,6 @@ import { StoreView } from '../../controller/store/view.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-
-jest.setTimeout(30_000);
 
 const keys = new Keyspace('/t');
 let etcd: TestEtcd;

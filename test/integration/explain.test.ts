@@ -94,7 +94,7 @@ test('what a node answers is what its proxy does, and a line of its access log i
   });
   expect(await weft(['explain', 'GET'])).toMatchObject({ code: 2, stderr: expect.stringContaining('explain needs METHOD and URL') });
   expect(await weft(['explain', '--log', 'no JSON'])).toMatchObject({ code: 2, stderr: expect.stringContaining('which is JSON') });
-}, 60_000);
+});
 
 test('files are explained without a controller, and their mistakes told where they stand', async () => {
   const files = [

@@ -86,7 +86,7 @@ beforeAll(async () => {
   writeFileSync(file, manifests(FILTERS));
   proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', log, '--metrics-listen', `127.0.0.1:${metricsPort}`);
   await proxy.says('"ready"');
-}, 30_000);
+});
 
 afterAll(async () => {
   await proxy?.kill();
@@ -210,7 +210,7 @@ describe('what becomes of answers whose filter fails', () => {
     expect((await get('/ways/loop')).status).toBe(500);
     await proxy.says('filter default/ways ended: a call took longer', from);
     await proxy.says('filter default/ways runs', from);
-  }, 20_000);
+  });
 
   test('failures are counted by their kind', async () => {
     const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
@@ -249,7 +249,7 @@ test('a new version takes over under load, and no request fails', async () => {
   isOver = true;
   await load;
   expect([failures, [...seen].sort()]).toEqual([0, expect.arrayContaining(['1', '2'])]);
-}, 30_000);
+});
 
 test('a proxy that is killed takes a filter that spins with it', async () => {
   const pid = /"filter":"default\/spin","pid":(\d+)/.exec(proxy.errors)?.[1];
@@ -272,4 +272,4 @@ test('a proxy that is killed takes a filter that spins with it', async () => {
     (each) => each === 'gone' || each === 'Z',
   );
   expect([spins, ['gone', 'Z'].includes(state)]).toEqual([true, true]);
-}, 30_000);
+});

@@ -61,7 +61,7 @@ beforeAll(async () => {
   writeFileSync(file, `${gateway}${services.join('')}\n${objects.join('\n---\n')}`);
   proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', log, '--metrics-listen', `127.0.0.1:${metricsPort}`);
   await proxy.says('"ready"');
-}, 30_000);
+});
 
 afterAll(async () => {
   await proxy?.kill();

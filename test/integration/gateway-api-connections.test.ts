@@ -279,7 +279,7 @@ beforeAll(async () => {
   manifests.write(file, FILES, docs);
   proxy = ProxyProcess.start(file, folder);
   await proxy.says('"ready"');
-}, 30_000);
+});
 
 afterAll(async () => {
   await proxy?.kill();

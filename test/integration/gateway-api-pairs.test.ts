@@ -59,7 +59,7 @@ beforeAll(async () => {
   manifests.write(file, FILES);
   proxy = ProxyProcess.start(file, folder);
   await proxy.says('"ready"');
-}, 30_000);
+});
 
 afterAll(async () => {
   agent.destroy();

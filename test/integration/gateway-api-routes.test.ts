@@ -131,7 +131,7 @@ beforeAll(async () => {
   writeFileSync(file, objects.map((object) => JSON.stringify(object)).join('\n---\n'));
   proxy = ProxyProcess.start(file, folder);
   await proxy.says('"ready"');
-}, 20_000);
+});
 
 afterAll(async () => {
   agent.destroy();
@@ -410,7 +410,7 @@ describe('retries', () => {
 async function mirrored(): Promise<readonly (readonly Seen[])[]> {
   const [two, three] = [backends.get('infra-backend-v2')!.seen, backends.get('infra-backend-v3')!.seen];
   await eventually(
-    () => new Promise<number>((resolve) => setImmediate(() => resolve(two.length + three.length))),
+    async () => two.length + three.length,
     (count) => count === 2,
   );
   return [two, three];

@@ -13,7 +13,7 @@ beforeAll(async () => {
   server = await startGrpcEcho();
   gateway = await Gateway.start([{ name: 'echo', port: server.port, appProtocol: 'grpc', prefix: '/weft.test.Echo' }]);
   client = new GrpcEchoClient(gateway.port);
-}, 30_000);
+});
 afterAll(async () => {
   client?.close();
   await gateway?.stop();

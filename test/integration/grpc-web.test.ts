@@ -300,10 +300,7 @@ test('metrics and the access log tell what gRPC clients were told, and the reque
   web.end(frame('x'));
   await answerOf(web);
   type Line = { request_id: string; user_agent: string; status: number; grpc_status: number; grpc_message: string };
-  const lines = async (): Promise<Line[]> => {
-    await new Promise(setImmediate);
-    return accessLog(logFile) as Line[];
-  };
+  const lines = async (): Promise<Line[]> => accessLog(logFile) as Line[];
   const all = await eventually(lines, (found) => found.some(({ user_agent }) => user_agent === 'telemetry-test'));
   const line = (is: (line: Line) => boolean): Line | undefined => all.find(is);
   expect(line(({ request_id }) => request_id === 'native-ok')).toMatchObject({ status: 200, grpc_status: 0 });

@@ -248,7 +248,7 @@ test('with etcd away a node’s verdicts reach its own proxy, and all agree when
   expect(n2.proxy.endpoint('web')?.check).toMatchObject({ node: 'n1', detail: 'HTTP 500 from /' });
   state.status = 200;
   await becomes([n1, n2], EndpointHealth.READY);
-}, 30_000);
+});
 
 test('an agent that starts again goes on with what it knew, also without a controller', async () => {
   const { state, port } = await httpServer();
@@ -332,4 +332,4 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]
   expect(metrics).toContain('weft_proxy_clusters_none_healthy 1');
   two.state.status = 200;
   await until('two');
-}, 30_000);
+});

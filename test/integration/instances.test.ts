@@ -7,7 +7,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { credentials } from '@grpc/grpc-js';
-import { beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import type { RunningAgent } from '../../agent/main.js';
 import { type Endpoint, EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { CatalogClient, ListEndpointsRequest, type ListEndpointsResponse } from '../../api/gen/mesh/v1/registry.js';
@@ -18,8 +18,6 @@ import { startEtcd } from '../lab/etcd.js';
 import { runWeft } from '../lab/weft-command.js';
 import { startTestAgent } from './agent-lab.js';
 import { startTestController, type TestController } from './controller-lab.js';
-
-jest.setTimeout(30_000);
 
 let controller: TestController;
 let folder: string;

@@ -1,5 +1,5 @@
 // Who is told what, over real etcd and real streams: nodes hear of what their workloads can reach, as of one revision, whatever way they came to it.
-import { beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import type { ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
@@ -18,8 +18,6 @@ import {
   type TestNodeOptions,
   TestRegistration,
 } from './controller-lab.js';
-
-jest.setTimeout(30_000);
 
 let etcd: TestEtcd;
 let controller: TestController;

@@ -135,7 +135,7 @@ beforeAll(async () => {
   writeFileSync(file, manifests(), { mode: 0o600 });
   proxy = ProxyProcess.start(file, folder);
   await proxy.says('"ready"');
-}, 20_000);
+});
 
 afterAll(async () => {
   await proxy.kill();

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeEach, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeEach, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { DeleteResponse, GetResponse } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth, Listener, ResourceType, type Service, Workload } from '../../api/gen/mesh/v1/model.js';
@@ -21,8 +21,6 @@ import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { type ApiObject, KubernetesApi, type ResourceDefinition } from '../lab/kubernetes-api.js';
 import { apply, ask, serviceYaml, startTestController, type TestController, TestNode } from './controller-lab.js';
-
-jest.setTimeout(30_000);
 
 const SLICES: ResourceDefinition = {
   groupVersion: 'discovery.k8s.io/v1',

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type OutgoingHttpHeaders, request } from 'node:http';
 import { join } from 'node:path';
 import { type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import pino from 'pino';
 import { DiscoveryClient } from '../../agent/discovery/discovery-client.js';
 import { Model } from '../../agent/model/model.js';
@@ -16,7 +16,6 @@ import { ProxyScope } from '../lab/proxy-scope.js';
 import { startTestAgent } from './agent-lab.js';
 import { apply, startTestController } from './controller-lab.js';
 
-jest.setTimeout(30_000);
 const scope = new ProxyScope();
 
 const policy = (weights: string, type = 'RoundRobin'): string => `apiVersion: mesh.weft.dev/v1

@@ -64,4 +64,4 @@ test('a stream that ends while the acks of several nodes are written one by one 
     client.close();
     await etcd.stop();
   }
-}, 20_000);
+});

@@ -3,7 +3,7 @@ import { randomBytes, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ServiceError, status } from '@grpc/grpc-js';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { Enrolment } from '../../agent/identity/enrolment.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
@@ -34,7 +34,6 @@ import {
   spki,
 } from './secured-mesh.js';
 
-jest.setTimeout(30_000);
 const mesh = new SecuredMesh();
 
 /** Resolves with the error that ends it, or with null when it is served. */

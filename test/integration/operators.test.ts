@@ -4,7 +4,7 @@ import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { CONTROLLER_NAME, parseToken } from '../../api/access/names.js';
 import { AccessClient, Role } from '../../api/gen/mesh/v1/access.js';
 import { AdminClient, type ApplyResponse } from '../../api/gen/mesh/v1/admin.js';
@@ -14,7 +14,6 @@ import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { ask, serviceYaml } from './controller-lab.js';
 import { bearer, ec, eventually, pem, refusedWith, SecuredMesh, spki } from './secured-mesh.js';
 
-jest.setTimeout(30_000);
 const mesh = new SecuredMesh();
 
 test('operators have the roles they were given, by token and by certificate, until they are deleted', async () => {

@@ -53,7 +53,7 @@ test('an acked revision decides the next request, a bad resource is refused alon
   expect(await ask()).toBe('v1');
   proxy.child.kill('SIGTERM');
   expect(await once(proxy.child, 'exit')).toEqual([0, null]);
-}, 30_000);
+});
 
 test('what the engine can’t make tables with is refused alone: at a start, and later with its last good version kept', async () => {
   const address = `unix:${scope.folder}/agent.sock`;
@@ -89,4 +89,4 @@ test('what the engine can’t make tables with is refused alone: at a start, and
   stream.send({ nonce: 3, revision: 9, token: token(9), resources: [routeWith('shop/edge', 'shop/v2', 'GET')], removed: [] });
   await stream.next();
   expect(await ask()).toBe('v2');
-}, 30_000);
+});

@@ -116,7 +116,7 @@ test('a service’s retries save what another endpoint can answer, of requests t
   const posts = await Promise.all(Array.from({ length: 40 }, () => send(port, { method: 'POST', body: 'x' })));
   expect(new Set(posts.map(({ status }) => status))).toEqual(new Set([200, 503]));
   await isSettled(proxy);
-}, 60_000);
+});
 
 test('an answer with a header that the policy names is not taken; nor with one that the request names, if it isn’t anybody’s', async () => {
   const marked: Handler = (_, response) => void response.writeHead(200, { 'x-busy': '1' }).end('marked');
@@ -134,7 +134,7 @@ test('an answer with a header that the policy names is not taken; nor with one t
   expect(await texts('--trusted-hops', '1')).toEqual(new Set(['ok']));
   // At the edge clients don't say what is asked for again.
   expect(await texts()).toEqual(new Set(['ok', 'marked']));
-}, 60_000);
+});
 
 test('of two answers that nobody takes the last one is the client’s, and the log says URX', async () => {
   const { port, log, proxy } = await start(await backends(busy, busy), '  retries: {attempts: 1, on: [5xx], backoff: 1ms}');
@@ -145,7 +145,7 @@ test('of two answers that nobody takes the last one is the client’s, and the l
   );
   expect(accessLog(log)[0]).toMatchObject({ status: 503, response_flag: 'URX', attempts: 2 });
   await isSettled(proxy);
-}, 60_000);
+});
 
 test('second attempts: an endpoint that stalls costs its requests no more than the policy’s time', async () => {
   const { port, proxy } = await start(await backends(silent, ok), '  hedging: {after: 30ms, max: 100}');
@@ -154,7 +154,7 @@ test('second attempts: an endpoint that stalls costs its requests no more than t
   const all = await Promise.all(Array.from({ length: 10 }, () => send(port, { abortAfterMs: 5_000 })));
   expect(all.map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 200));
   await isSettled(proxy);
-}, 60_000);
+});
 
 test('second attempts over HTTP/2 and of gRPC, where the policy is for any method', async () => {
   const grpc = (respond: (stream: ServerHttp2Stream) => void) => {
@@ -186,7 +186,7 @@ test('second attempts over HTTP/2 and of gRPC, where the policy is for any metho
     expect(text).toBe('message');
   }
   await isSettled(proxy);
-}, 60_000);
+});
 
 test('beyond the limit of connections requests wait, and beyond that of waiting ones they are answered 503 with flag UO', async () => {
   const waiting: ServerResponse[] = [];
@@ -216,7 +216,7 @@ test('beyond the limit of connections requests wait, and beyond that of waiting 
   const answers = await Promise.all([second, third]);
   expect(answers.map(({ status }) => status).sort()).toEqual([200, 503]);
   await isSettled(proxy);
-}, 60_000);
+});
 
 test.each(['kept', 'closed'])(
   'workers share the places that there are: no more connections than may be, none starves, where servers have them %s',
@@ -243,7 +243,6 @@ test.each(['kept', 'closed'])(
     expect(most).toBeLessThanOrEqual(which === 'closed' ? 4 : 3);
     await isSettled(proxy);
   },
-  60_000,
 );
 
 test('whatever endpoints and clients do, every attempt ends once', async () => {
@@ -283,4 +282,4 @@ test('whatever endpoints and clients do, every attempt ends once', async () => {
   );
   expect(all.filter(({ status }) => status === 200).length).toBeGreaterThan(100);
   await isSettled(proxy);
-}, 60_000);
+});

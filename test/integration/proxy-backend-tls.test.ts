@@ -162,7 +162,7 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
     await write(`${base}${edge('edge', listeners, ', tls: {backend: {clientCertificateRef: {name: one}}}')}`);
     await proxy.says("spec.tls.backend.clientCertificateRef: Secret default/one doesn't exist: backends are shown no certificate");
     expect((await ask(web)).status).toBeGreaterThanOrEqual(502);
-  }, 40_000);
+  });
 
   test('is spoken to over TLS, with its hostname as server name, and only where the certificate is for it', async () => {
     const port = await freePort();
@@ -192,7 +192,7 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
     await proxy.says('untrusted');
     await write(`${base}${policy('catalog', 'hostname: catalog.test, wellKnownCACertificates: System')}`);
     expect((await ask(port)).status).toBe(503);
-  }, 40_000);
+  });
 
   test('gets nothing, and no plain text, when its policy can’t be followed, and the reason is told', async () => {
     const port = await freePort();
@@ -210,7 +210,7 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
     expect((await ask(port)).status).toBe(503);
     await proxy.says('ConfigMap default/ca, key ca.crt: expected PEM certificates, found no');
     expect(received).toBe(0);
-  }, 30_000);
+  });
 
   test('is reached over TLS by what a TLS or TCP listener ends, and untouched by TLS that passes through', async () => {
     const [ending, passing, tcp] = [await freePort(), await freePort(), await freePort()];
@@ -245,7 +245,7 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
     expect(await read(tls(ending, 'client.test'))).toBe('db.test');
     expect(await read(tls(passing, 'client.test'))).toBe('client.test');
     expect(await read(connect(tcp, '127.0.0.1'))).toBe('db.test');
-  }, 30_000);
+  });
 
   test.each([
     ['a port that declares it', 'grpc', httpRoute('grpc')],
@@ -255,45 +255,41 @@ spec: {parentRefs: [{name: ${parent}, sectionName: tcp}], rules: [{backendRefs: 
       'https',
       `${grpcRoute('grpc', '{method: Echo}')}${grpcRoute('absent', '{method: Echoes}')}`,
     ],
-  ])(
-    'gRPC by %s is spoken to by HTTP/2 over TLS',
-    async (_, appProtocol, route) => {
-      const port = await freePort();
-      const pair = certificates.issue(authority, 'DNS:grpc.test');
-      const server = new Server();
-      const echo: handleUnaryCall<Buffer, Buffer> = (call, callback) => callback(null, call.request);
-      const same = (value: Buffer): Buffer => value;
-      const method = {
-        requestStream: false,
-        responseStream: false,
-        requestSerialize: same,
-        requestDeserialize: same,
-        responseSerialize: same,
-        responseDeserialize: same,
-      } as const;
-      server.addService({ echo: { path: '/test.Echo/Echo', ...method } }, { echo });
-      const bound = await new Promise<number>((resolve, reject) =>
-        server.bindAsync(
-          '127.0.0.1:0',
-          ServerCredentials.createSsl(null, [{ private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.cert) }]),
-          (error, number) => (error === null ? resolve(number) : reject(error)),
-        ),
-      );
-      scope.closing.push(() => server.forceShutdown());
-      await start(
-        `${http(port)}${route}${service('grpc', bound, appProtocol)}${configMap('ca', authority.cert)}${policy('grpc', trusting('grpc.test'), 'main')}`,
-      );
-      const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
-      scope.closing.push(() => client.close());
-      const answer = await new Promise<Buffer | undefined>((resolve, reject) =>
-        client.makeUnaryRequest('/test.Echo/Echo', same, same, Buffer.from('hello'), (error, value) =>
-          error === null ? resolve(value) : reject(error),
-        ),
-      );
-      expect(answer?.toString()).toBe('hello');
-    },
-    30_000,
-  );
+  ])('gRPC by %s is spoken to by HTTP/2 over TLS', async (_, appProtocol, route) => {
+    const port = await freePort();
+    const pair = certificates.issue(authority, 'DNS:grpc.test');
+    const server = new Server();
+    const echo: handleUnaryCall<Buffer, Buffer> = (call, callback) => callback(null, call.request);
+    const same = (value: Buffer): Buffer => value;
+    const method = {
+      requestStream: false,
+      responseStream: false,
+      requestSerialize: same,
+      requestDeserialize: same,
+      responseSerialize: same,
+      responseDeserialize: same,
+    } as const;
+    server.addService({ echo: { path: '/test.Echo/Echo', ...method } }, { echo });
+    const bound = await new Promise<number>((resolve, reject) =>
+      server.bindAsync(
+        '127.0.0.1:0',
+        ServerCredentials.createSsl(null, [{ private_key: Buffer.from(pair.key), cert_chain: Buffer.from(pair.cert) }]),
+        (error, number) => (error === null ? resolve(number) : reject(error)),
+      ),
+    );
+    scope.closing.push(() => server.forceShutdown());
+    await start(
+      `${http(port)}${route}${service('grpc', bound, appProtocol)}${configMap('ca', authority.cert)}${policy('grpc', trusting('grpc.test'), 'main')}`,
+    );
+    const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
+    scope.closing.push(() => client.close());
+    const answer = await new Promise<Buffer | undefined>((resolve, reject) =>
+      client.makeUnaryRequest('/test.Echo/Echo', same, same, Buffer.from('hello'), (error, value) =>
+        error === null ? resolve(value) : reject(error),
+      ),
+    );
+    expect(answer?.toString()).toBe('hello');
+  });
 });
 
 test('a port declared HTTP/2 is spoken to by HTTP/2 over TLS, whatever the client speaks', async () => {
@@ -308,4 +304,4 @@ test('a port declared HTTP/2 is spoken to by HTTP/2 over TLS, whatever the clien
     `${http(port)}${httpRoute('h2')}${service('h2', (server.address() as AddressInfo).port, 'kubernetes.io/h2c')}${configMap('ca', authority.cert)}${policy('h2', trusting('h2.test'))}`,
   );
   expect(await ask(port)).toEqual({ status: 200, text: '2.0 h2' });
-}, 30_000);
+});

@@ -121,7 +121,7 @@ test('TLS passes through to the backend that its server name routes to; other na
       (count) => count > 0,
     ),
   ).toBe(1);
-}, 30_000);
+});
 
 test('TLS that ends at the gateway carries plain bytes to the backend, each name with its own certificate and route', async () => {
   const port = await freePort();
@@ -138,7 +138,7 @@ test('TLS that ends at the gateway carries plain bytes to the backend, each name
     expect(await exchange(socket)).toEqual({ text: `${name}:hello`, error: '' });
   }
   expect((await ask(port, 'c.test')).error).toMatch(/unrecognized name/);
-}, 30_000);
+});
 
 test('a TCP listener spreads connections by weight, and a change is in force for the next connection', async () => {
   const [port, other] = [await freePort(), await freePort()];
@@ -172,7 +172,7 @@ test('a TCP listener spreads connections by weight, and a change is in force for
   http.write('GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n');
   const [answer] = (await once(http, 'data')) as [Buffer];
   expect(answer.toString()).toMatch(/^HTTP\/1.1 404 /);
-}, 30_000);
+});
 
 test('a gateway that validates clients lets in those that its CAs vouch for, and no others', async () => {
   const [port, open] = [await freePort(), await freePort()];
@@ -199,7 +199,7 @@ test('a gateway that validates clients lets in those that its CAs vouch for, and
   expect((await askAs(port, certificates.issue(authority, 'DNS:client.test'))).text).toBe('');
   expect((await askAs(open, null)).text).toBe('a:hello');
   await proxy.says('no-certificate');
-}, 30_000);
+});
 
 test('a gateway with AllowInsecureFallback lets in also whoever shows no certificate, or a bad one', async () => {
   const port = await freePort();
@@ -220,7 +220,7 @@ test('a gateway with AllowInsecureFallback lets in also whoever shows no certifi
     expect(await exchange(socket)).toEqual({ text: 'a:hello', error: '' });
   }
   expect(await proxy.counter('tls_failures_untrusted')).toBe(0);
-}, 30_000);
+});
 
 test('listeners of one port have the versions and cipher suites that each of them asks for', async () => {
   const port = await freePort();
@@ -245,7 +245,7 @@ test('listeners of one port have the versions and cipher suites that each of the
   expect(await agree('strict', 'TLSv1.2')).toMatch(/alert protocol version/);
   expect(await agree('old', 'TLSv1.3')).toBe('TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384');
   await proxy.says('version');
-}, 30_000);
+});
 
 test('TLS that passes through shares a port with TLS that ends, for connections and for requests: the most specific host decides', async () => {
   const [port, web] = [await freePort(), await freePort()];
@@ -288,4 +288,4 @@ test('TLS that passes through shares a port with TLS that ends, for connections 
     (found) => found.length >= 6,
   );
   expect(lines.map(({ server_name, response_flag }) => [server_name ?? null, response_flag])).toContainEqual(['a.w.test', '-']);
-}, 30_000);
+});

@@ -78,7 +78,7 @@ beforeAll(async () => {
   writeFileSync(file, manifests(''), { mode: 0o600 });
   proxy = ProxyProcess.start(file, folder, '--access-log', 'all', '--access-log-file', log);
   await proxy.says('"ready"');
-}, 20_000);
+});
 afterAll(async () => {
   await proxy.kill();
   for (const server of backends) server.close();

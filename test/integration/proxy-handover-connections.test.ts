@@ -6,7 +6,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
-import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
 import { gatewayResources } from '../lab/gateway-resources.js';
@@ -14,7 +14,6 @@ import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManife
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.
-jest.setTimeout(60_000);
 
 const certificates = new Certificates();
 const scope = new ProxyScope();
@@ -88,7 +87,7 @@ test('connections that are not read go on in the proxy that began them, and none
     await Promise.race([
       Promise.all(loads),
       eventually(
-        () => new Promise<readonly number[]>((resolve) => setImmediate(() => resolve(answered))),
+        async () => answered,
         (counts) => counts.every((count, index) => count >= goals[index]!),
       ),
     ]);

@@ -16,14 +16,13 @@ import {
   type ServerUnaryCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { loadAddon } from '../../agent/native/addon.js';
 import type { Message, MessageSocket } from '../../agent/native/message-socket.js';
 import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.
-jest.setTimeout(60_000);
 
 const scope = new ProxyScope();
 
@@ -129,7 +128,7 @@ class Load {
   async more(count: number): Promise<void> {
     const goal = this.answered + count;
     await eventually(
-      () => new Promise<number>((resolve) => setImmediate(() => resolve(this.answered))),
+      async () => this.answered,
       (answered) => answered >= goal || this.errors.length > 0,
     );
   }

@@ -8,12 +8,11 @@ import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpHead
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 /** Each waits for two seconds of calm, and the machine may be busy. */
-jest.setTimeout(40_000);
 
 const scope = new ProxyScope();
 /** Answers that the server holds back, of requests for /held. */

@@ -6,10 +6,8 @@ import { Agent, createServer, get, type IncomingMessage, type RequestListener, t
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
-
-jest.setTimeout(30_000);
 
 const EJECTION_MS = 300;
 

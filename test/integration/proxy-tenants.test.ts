@@ -6,10 +6,8 @@ import { type Agent, type ClientRequest, createServer, get, type IncomingMessage
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
-
-jest.setTimeout(30_000);
 
 const MAX_CONNECTIONS = 6;
 const MAX_REQUESTS = 3;

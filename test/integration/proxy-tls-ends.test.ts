@@ -83,7 +83,7 @@ beforeAll(async () => {
   writeFileSync(file, manifests((backend.address() as AddressInfo).port), { mode: 0o600 });
   proxy = ProxyProcess.start(file, folder);
   await proxy.says('"ready"');
-}, 20_000);
+});
 afterAll(async () => {
   await proxy.kill();
   backend.close();

@@ -2,7 +2,7 @@
 // comes back, and clients over HTTP/1 and gRPC see what follows from it.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { EchoBackend } from '../lab/echo-backend.js';
 import { GrpcEchoClient, startGrpcEcho } from '../lab/grpc-echo.js';
 import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
@@ -10,7 +10,6 @@ import { ProxyScope } from '../lab/proxy-scope.js';
 import { type ConfiguredLimit, RateLimitService } from '../lab/rate-limit-service.js';
 import { runWeft } from '../lab/weft-command.js';
 
-jest.setTimeout(60_000);
 const scope = new ProxyScope();
 
 interface Edge {

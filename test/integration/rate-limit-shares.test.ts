@@ -2,14 +2,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, jest, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { EchoBackend } from '../lab/echo-backend.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
 import { startTestAgent } from './agent-lab.js';
 import { apply, startTestController, type TestController } from './controller-lab.js';
-
-jest.setTimeout(120_000);
 
 /** The budget, and what may pass of it beside: a request of each node. */
 const [PER_SECOND, BURST, NODES] = [100, 100, 3];

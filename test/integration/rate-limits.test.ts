@@ -2,13 +2,12 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
 import { join } from 'node:path';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { EchoBackend } from '../lab/echo-backend.js';
 import { GrpcEchoClient, startGrpcEcho } from '../lab/grpc-echo.js';
 import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
-jest.setTimeout(60_000);
 const scope = new ProxyScope();
 
 interface Policy {

@@ -4,7 +4,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { systemClock } from '../../controller/clock.js';
 import { BackupFailure, backUp, restore } from '../../controller/store/backup.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
@@ -18,7 +18,6 @@ import { startEtcd, startEtcdCluster, type TestCluster, type TestEtcd } from '..
 import { apply, serviceYaml, startTestController, TestNode } from './controller-lab.js';
 import { StoreRecorder } from './store-recorder.js';
 
-jest.setTimeout(60_000);
 const run = promisify(execFile);
 const WEFT = join(process.env.WEFT_DIST ?? join(process.cwd(), 'dist'), 'cli/main.js');
 

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { credentials, status } from '@grpc/grpc-js';
-import { expect, jest, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { AdminClient, type ApplyResponse, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
 import type { DiscoveryResponse } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
@@ -18,8 +18,6 @@ import { discoveryOfVersion1, discoveryToCome, OlderSubscriber } from '../lab/ot
 import { eventually, freePort } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 import { ask, TestRegistration } from './controller-lab.js';
-
-jest.setTimeout(60_000);
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 const scope = new ProxyScope();

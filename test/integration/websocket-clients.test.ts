@@ -34,7 +34,7 @@ beforeAll(async () => {
   gateway = await Gateway.start([{ name: 'echo', port, appProtocol: 'http', prefix: '/' }]);
   capturedPort = await freePort();
   captured = await startCaptured(gateway.folder, capturedPort, port);
-}, 30_000);
+});
 afterAll(async () => {
   captured?.kill('SIGKILL');
   await gateway?.stop();

@@ -106,7 +106,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, 'xds.json'), stdout);
   process.env.GRPC_XDS_BOOTSTRAP = join(folder, 'xds.json');
   register();
-}, 60_000);
+});
 
 /** In force on the node: its clients are told at the same time. */
 async function change(content: string): Promise<void> {
@@ -183,7 +183,7 @@ test('a real client resolves a service by name, balances over its endpoints, and
   if (heavy < 288) heavy = (await client.counts(400)).v1 ?? 0;
   expect(heavy).toBeGreaterThan(288);
   expect(heavy).toBeLessThan(352);
-}, 60_000);
+});
 
 test('an endpoint that is removed, or no longer ready, gets no more calls, and none fails', async () => {
   const client = new XdsClient('catalog.shop.svc.cluster.local:9080');
@@ -197,7 +197,7 @@ test('an endpoint that is removed, or no longer ready, gets no more calls, and n
   await client.until('v1');
   await remove('EndpointSlice', 'catalog-v2');
   await settled(client, { v1: 10 });
-}, 60_000);
+});
 
 /** Ten calls in a row are answered so, now or soon; none may fail meanwhile. */
 async function settled(client: XdsClient, wanted: Record<string, number>): Promise<void> {
@@ -228,7 +228,7 @@ test('calls follow the rules of a GRPCRoute: its split and its change, its heade
   await change(split(0, 1));
   await settled(client, { v2: 10 });
   expect(await client.call('/shop.Other/Who')).toBe('UNAVAILABLE');
-}, 60_000);
+});
 
 test('the time that a route allows is the deadline of its calls', async () => {
   const route = `---

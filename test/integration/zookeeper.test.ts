@@ -1,12 +1,10 @@
 // The controller over real etcd and a real ZooKeeper: from what services register there to what nodes are told.
-import { beforeEach, expect, jest, test } from '@jest/globals';
+import { beforeEach, expect, test } from '@jest/globals';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { ZooKeeper, ZooKeeperClient } from '../lab/zookeeper.js';
 import { startTestController, type TestController, TestNode } from './controller-lab.js';
-
-jest.setTimeout(45_000);
 
 const { READY, DRAINING } = EndpointHealth;
 let etcd: TestEtcd;

@@ -2,6 +2,7 @@
 // else. A child dies with the process that started it, even if that is killed.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
@@ -135,6 +136,8 @@ class Member implements EtcdMember {
 
   pause(): void {
     this.#child?.kill('SIGSTOP');
+    // On a busy machine its threads are told late, and until then they answer.
+    while (this.#child !== null && !isStopped(this.pid));
   }
 
   resume(): void {
@@ -155,6 +158,12 @@ class Member implements EtcdMember {
     const [status] = JSON.parse(stdout) as { Status: { header: { member_id: number }; leader: number } }[];
     return status !== undefined && status.Status.leader === status.Status.header.member_id;
   }
+}
+
+/** Each of its threads. */
+function isStopped(pid: number): boolean {
+  const states = readdirSync(`/proc/${pid}/task`).map((thread) => readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1'));
+  return states.every((stat) => stat.slice(stat.lastIndexOf(')')).startsWith(') T'));
 }
 
 function freePort(): Promise<number> {

@@ -10,10 +10,14 @@ import { credentials } from '@grpc/grpc-js';
 import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
-const DEADLINE_MS = 15_000;
+/** A proxy begins within a second; where ten others want the core, in ten. */
+const DEADLINE_MS = 30_000;
 
 export class ProxyProcess {
   errors = '';
+  /** With it all that it said is read. */
+  private hasEnded = false;
+  private readonly ended: Promise<void>;
 
   private constructor(
     readonly child: ChildProcess,
@@ -22,6 +26,12 @@ export class ProxyProcess {
     child.stderr?.on('data', (chunk: Buffer) => {
       this.errors += chunk.toString();
     });
+    this.ended = new Promise((resolve) =>
+      child.once('close', () => {
+        this.hasEnded = true;
+        resolve();
+      }),
+    );
   }
 
   /** With two workers; `runDir` is its run directory. */
@@ -34,16 +44,19 @@ export class ProxyProcess {
     return new ProxyProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] }), runDir);
   }
 
-  /** Resolves when a log line has the text. */
+  /** Resolves when a log line has the text; what was said before `from` does not count. */
   async says(text: string, from = 0): Promise<void> {
-    await until(() => {
-      if (this.child.exitCode !== null) throw new Error(`ended with ${this.child.exitCode}:\n${this.errors}`);
-      return this.errors.slice(from).includes(text);
-    }, this.child.stderr!);
+    const signal = AbortSignal.timeout(DEADLINE_MS);
+    while (!this.errors.slice(from).includes(text)) {
+      if (this.hasEnded) throw new Error(`ended with ${this.child.exitCode ?? this.child.signalCode}:\n${this.errors}`);
+      await Promise.race([once(this.child.stderr!, 'data', { signal }), this.ended]).catch(() => {
+        throw new Error(`waited ${DEADLINE_MS} ms for ${JSON.stringify(text)}; heard since then:\n${this.errors.slice(from)}`);
+      });
+    }
   }
 
   async exit(): Promise<number | null> {
-    if (this.child.exitCode === null) await once(this.child, 'close');
+    await this.ended;
     return this.child.exitCode;
   }
 
@@ -63,12 +76,6 @@ export class ProxyProcess {
   async counter(name: string): Promise<number> {
     return (await this.state()).counters.find((counter) => counter.name === name)?.value ?? 0;
   }
-}
-
-/** Looks again at every event of the stream. */
-async function until(isTrue: () => boolean, stream: NodeJS.ReadableStream): Promise<void> {
-  const signal = AbortSignal.timeout(DEADLINE_MS);
-  while (!isTrue()) await Promise.race([once(stream, 'data', { signal }), once(stream, 'end', { signal })]);
 }
 
 /**

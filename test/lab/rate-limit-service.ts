@@ -3,12 +3,22 @@
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js';
 import {
   RateLimitResponse_Code as Code,
-  type RateLimitRequest,
+  RateLimitRequest,
   RateLimitResponse,
-  RateLimitServiceService,
   RateLimitResponse_RateLimit_Unit as Unit,
 } from '../../api/gen/envoy/service/ratelimit/v3/rls.js';
 
+const DEFINITION = {
+  shouldRateLimit: {
+    path: '/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit',
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: (value: RateLimitRequest) => Buffer.from(RateLimitRequest.encode(value).finish()),
+    requestDeserialize: (bytes: Buffer) => RateLimitRequest.decode(bytes),
+    responseSerialize: (value: RateLimitResponse) => Buffer.from(RateLimitResponse.encode(value).finish()),
+    responseDeserialize: (bytes: Buffer) => RateLimitResponse.decode(bytes),
+  },
+};
 type Descriptor = RateLimitRequest['descriptors'][number];
 
 /** "key=value" of each entry, or "key" for any value. */
@@ -41,7 +51,7 @@ export class RateLimitService {
       ),
     );
     const service = new RateLimitService(limits, server, bound);
-    server.addService(RateLimitServiceService, {
+    server.addService(DEFINITION, {
       shouldRateLimit: (call: ServerUnaryCall<RateLimitRequest, RateLimitResponse>, done: sendUnaryData<RateLimitResponse>) =>
         service.answer(call.request, done),
     });

@@ -93,12 +93,12 @@ describe('Bookinfo in the mesh', () => {
     });
     await once(server.stdout!, 'data');
     proxy = await MeshProxy.start(scene.lab, 'proxy', resources());
-  }, 30_000);
+  });
   afterAll(async () => {
     await proxy?.kill();
     server?.kill('SIGKILL');
     await scene.down();
-  }, 20_000);
+  });
 
   test('everything to v1; reviews to v3; half of it to each', async () => {
     await proxy!.update(resources('virtual-service-all-v1'));
@@ -126,7 +126,7 @@ describe('Bookinfo in the mesh', () => {
     expect(late.body).toBe('ratings-v1');
     expect(late.seconds).toBeGreaterThan(6.9);
     expect(late.seconds).toBeLessThan(9);
-  }, 20_000);
+  });
 
   test('REGISTRY_ONLY refuses what is in no registry, and lets through what a ServiceEntry names, by its name', async () => {
     const curl = (...words: string[]): string => scene.lab.in('a', 'curl', ['-s', '-m', '5', '-w', ' %{http_code}', ...words]);

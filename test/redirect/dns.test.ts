@@ -72,12 +72,12 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.open(kind);
     await scene.capture.reconcile(workloads);
     proxy = await MeshProxy.start(lab, 'proxy', resources);
-  }, 30_000);
+  });
   afterAll(async () => {
     resolver?.kill();
     await proxy?.kill();
     await scene.down();
-  }, 20_000);
+  });
 
   test.each(FAMILIES)('%s: a name of a service is answered with its addresses, and the resolver hears nothing of it', async (family) => {
     const before = received().length;
@@ -165,5 +165,5 @@ describe.each(KINDS)('%s', (kind) => {
     expect(ask()).toEqual(['192.0.2.7']);
     proxy = await MeshProxy.start(lab, 'proxy', resources);
     expect(ask()).toEqual([VIP.v4]);
-  }, 20_000);
+  });
 });

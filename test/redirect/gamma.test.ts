@@ -254,7 +254,7 @@ beforeAll(async () => {
   proxy = await MeshProxy.start(scene.lab, 'proxy', resources());
   client = new PodClient(scene.lab, 'a');
   consumer = new PodClient(scene.lab, 'c');
-}, 30_000);
+});
 
 afterAll(async () => {
   client?.end();
@@ -262,7 +262,7 @@ afterAll(async () => {
   await proxy?.kill();
   server?.kill('SIGKILL');
   await scene.down();
-}, 20_000);
+});
 
 const entry = (file: string): string => addressOf(ROUTED_FILES.indexOf(file), 1);
 const only = (wanted: Pair['seen'], found: Readonly<Record<string, unknown>>): Record<string, unknown> =>
@@ -385,4 +385,4 @@ test('shares of requests and of calls are as the weights say', async () => {
   const echo = addressOf(meshIndex('mesh-grpc-weight'), 1);
   const calls = await share('echo-v1', () => client.ask({ host: echo, port: GRPC_PORT, path, headers: { host: 'echo' }, isCall: true }));
   expect([Math.abs(requests - 0.7) < 0.08, Math.abs(calls - 0.7) < 0.08]).toEqual([true, true]);
-}, 20_000);
+});

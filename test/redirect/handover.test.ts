@@ -43,7 +43,7 @@ describe.each([...KINDS, 'nftables', 'iptables'] as const)('%s', (kind) => {
     capture = await Capture.open({ ...location, mode: kind, heartbeatTimeoutMs: 1000, log });
     await capture.reconcile([workload('a'), workload('b')]);
     agent = await DiscoveryTestServer.start(`unix:${join(lab.folder, 'agent.sock')}`);
-  }, 30_000);
+  });
 
   afterAll(async () => {
     await Promise.all(proxies.map((proxy) => proxy.kill()));
@@ -51,7 +51,7 @@ describe.each([...KINDS, 'nftables', 'iptables'] as const)('%s', (kind) => {
     await capture.close();
     await Capture.uninstall(location);
     await lab.down();
-  }, 30_000);
+  });
 
   /** Serves captured traffic when it resolves: it knows no service, so everything passes through as it was addressed. */
   async function startProxy(workers: number): Promise<ProxyProcess> {
@@ -133,5 +133,5 @@ describe.each([...KINDS, 'nftables', 'iptables'] as const)('%s', (kind) => {
       expect(Number(String((await said)[0]))).toBeGreaterThan(50);
     }
     for (const proxy of proxies.slice(0, -1)) expect(await proxy.exit()).toBe(0);
-  }, 60_000);
+  });
 });

@@ -60,14 +60,14 @@ beforeAll(async () => {
   capture = await open();
   await capture.reconcile([workload()]);
   proxy = await MeshProxy.start(lab, 'proxy', resources());
-}, 30_000);
+});
 
 afterAll(async () => {
   await proxy?.kill();
   await capture?.close();
   await Capture.uninstall(location);
   await lab.down();
-}, 20_000);
+});
 
 afterEach(async () => {
   await capture.reconcile([workload()]);
@@ -205,7 +205,7 @@ describe('life cycle', () => {
     expect(lab.connect('remote', HOST.v4, PORT)).toMatchObject({ error: 'ECONNREFUSED' });
     proxy = await MeshProxy.start(lab, 'successor', resources());
     expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
-  }, 20_000);
+  });
 
   test('three upgrades under load, with more and with fewer workers: every connection is captured and answered', async () => {
     const sum = (name: RegExp) =>
@@ -229,7 +229,7 @@ describe('life cycle', () => {
       expect(attempts.filter(({ local, server }) => server?.peer === local)).toEqual([]);
     }
     expect(sum(/bypass|refused|dropped/)).toBe(bypassed);
-  }, 60_000);
+  });
 
   test('an agent restarted twice adopts what is there: one link a hook, and the traffic goes on without it', async () => {
     const before = pins();

@@ -20,8 +20,8 @@ async function startProxy(): Promise<Container> {
 const probe = (path: string): string =>
   lab.in('host', 'curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', `http://${HOST.v4}:15020${path}`]);
 
-beforeAll(() => node.up(), 30_000);
-afterAll(() => node.down(), 30_000);
+beforeAll(() => node.up());
+afterAll(() => node.down());
 
 test('the init container mounts on the node what others must see, once', async () => {
   await node.mount();
@@ -34,7 +34,7 @@ test('agent and proxy capture a pod, and the probes see it', async () => {
   expect([probe('/readyz'), probe('/healthz')]).toEqual(['200', '200']);
   proxy = await startProxy();
   expect(node.isCaptured()).toBe(true);
-}, 30_000);
+});
 
 test('the next proxy takes over beside the first, which is not ready any more and waits to be ended', async () => {
   const next = await startProxy();
@@ -45,7 +45,7 @@ test('the next proxy takes over beside the first, which is not ready any more an
   expect(next.isReady).toBe(true);
   expect(node.isCaptured()).toBe(true);
   proxy = next;
-}, 30_000);
+});
 
 test('an agent that is replaced finds everything again', async () => {
   expect(await agent.stop()).toBe(0);
@@ -53,7 +53,7 @@ test('an agent that is replaced finds everything again', async () => {
   await node.mount();
   agent = await node.startAgent();
   expect(node.isCaptured()).toBe(true);
-}, 30_000);
+});
 
 test('the uninstall leaves nothing on the node', async () => {
   await proxy.stop();
@@ -62,4 +62,4 @@ test('the uninstall leaves nothing on the node', async () => {
   expect(existsSync(node.path(MESH))).toBe(false);
   expect(existsSync(node.path('/sys/fs/bpf/weft'))).toBe(false);
   expect(node.isCaptured()).toBe(false);
-}, 30_000);
+});

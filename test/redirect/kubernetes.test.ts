@@ -32,12 +32,12 @@ beforeAll(async () => {
   const capture = await scene.open('auto');
   capture.onChange(() => changes.changed());
   scene.proxy = await lab.proxy();
-}, 20_000);
+});
 
 afterAll(async () => {
   for (const close of closing) await close();
   await scene.down();
-}, 20_000);
+});
 
 test('a pod is captured when its sandbox has come, and where its next sandbox is', async () => {
   await scene.capture.reconcile([pod()]);
@@ -54,7 +54,7 @@ test('a pod is captured when its sandbox has come, and where its next sandbox is
   await until('captured');
   scene.expectOnePass('b', POD_B.v4, REMOTE.v4, 8080, 'outbound');
   scene.expectDirect('a', POD_A.v4, REMOTE.v4);
-}, 20_000);
+});
 
 test('an agent that comes later finds it again, and its addresses may be known before or not', async () => {
   await scene.capture.close();
@@ -65,11 +65,11 @@ test('an agent that comes later finds it again, and its addresses may be known b
   scene.expectOnePass('b', POD_B.v4, REMOTE.v4, 8080, 'outbound');
   await capture.reconcile([]);
   scene.expectDirect('b', POD_B.v4, REMOTE.v4);
-}, 20_000);
+});
 
 test('the namespaces of others’ processes take CAP_SYS_PTRACE besides what an agent is started with: weft-netns looks there', () => {
   const needed = ['net_admin', 'bpf', 'perfmon', 'sys_admin', 'setpcap'];
   const agent = (capabilities: readonly string[]) => startedAgent(scene, 'auto', capabilities, [pod()]);
   expect(agent([...needed, 'sys_ptrace'])).toMatchObject({ states: ['captured'], details: [''], error: '' });
   expect(agent(needed)).toMatchObject({ states: ['failed'], details: [expect.stringContaining('CAP_SYS_PTRACE')], error: '' });
-}, 20_000);
+});

@@ -402,8 +402,10 @@ export class Lab implements Site {
 /** Resolves when so many attempts more have ended. */
 export async function more(prober: Prober, count: number): Promise<void> {
   const goal = prober.attempts().length + count;
-  const attempts = () => new Promise<number>((resolve) => setImmediate(() => resolve(prober.attempts().length)));
-  await eventually(attempts, (ended) => ended >= goal);
+  await eventually(
+    async () => prober.attempts().length,
+    (ended) => ended >= goal,
+  );
 }
 
 export class LabProxy {

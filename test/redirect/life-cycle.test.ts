@@ -16,11 +16,11 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.open(kind);
     await scene.capture.reconcile(scene.enrolled());
     scene.proxy = await lab.proxy();
-  }, 20_000);
+  });
   afterAll(async () => {
     await Capture.uninstall(otherHost);
     await scene.down();
-  }, 20_000);
+  });
 
   test('11: a killed proxy: connections go direct within 50 ms, and through its successor again', async () => {
     const { at, attempts } = await lab.probe('a', POD_B.v4, 1000, 10, () => scene.proxy.signal('SIGKILL'));
@@ -33,7 +33,7 @@ describe.each(KINDS)('%s', (kind) => {
     scene.proxy = await lab.proxy();
     expectCaptured();
     expect(scene.workloadCounter('a', 'bypass_no_listener')).toBeGreaterThan(0);
-  }, 15_000);
+  });
 
   test('11: a hung proxy: connections go direct within the heartbeat timeout and 100 ms, and through it again when it goes on', async () => {
     const { at, attempts } = await lab.probe('a', POD_B.v4, 2000, 1500, () => scene.proxy.signal('SIGSTOP'));
@@ -46,7 +46,7 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.proxy.kill();
     scene.proxy = await lab.proxy();
     expectCaptured();
-  }, 15_000);
+  });
 
   test.each(FAMILIES)('12: %s: fail-closed without a proxy is refused within 100 ms, in both directions', async (family) => {
     await scene.proxy.kill();
@@ -75,7 +75,7 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.proxy.kill();
     scene.proxy = await lab.proxy();
     await scene.capture.reconcile(scene.enrolled());
-  }, 15_000);
+  });
 
   test('every worker gets connections, and a proxy that comes back with fewer gets them all', async () => {
     await scene.proxy.kill();
@@ -146,7 +146,7 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.changed(() => stateOf() === 'pending');
     expect([lab.links(), lab.mapEntries('workloads')]).toEqual(before);
     await scene.capture.reconcile(scene.enrolled());
-  }, 15_000);
+  });
 
   test('an address that a captured pod gets a moment later is its own at the next look', async () => {
     const pod = { v4: '10.51.1.45', v6: 'fd51:1::45' };
@@ -174,7 +174,7 @@ describe.each(KINDS)('%s', (kind) => {
     scene.expectOnePass('remote', REMOTE.v4, pod.v4, 8080, 'inbound');
     lab.removeNamespace('l');
     await scene.capture.reconcile(scene.enrolled());
-  }, 15_000);
+  });
 
   test('a workload that vanishes while the agent is away is forgotten, and its address can be used again', async () => {
     const pod = { v4: '10.51.1.50', v6: 'fd51:1::50' };
@@ -191,7 +191,7 @@ describe.each(KINDS)('%s', (kind) => {
     }
     await scene.capture.reconcile(scene.enrolled());
     expect([lab.links(), lab.mapEntries('workloads')]).toEqual(before);
-  }, 15_000);
+  });
 
   test('two workloads in one namespace, and a bad exclusion, are failures that say what is wrong; the others go on', async () => {
     const twin = { ...scene.workload('b'), name: 'twin' };
@@ -241,5 +241,5 @@ describe.each(KINDS)('%s', (kind) => {
     let left = objects;
     while (left.length > 0 && Date.now() < deadline) left = left.filter((object) => lab.kernelHas(object));
     expect(left).toEqual([]);
-  }, 20_000);
+  });
 });

@@ -12,7 +12,7 @@ import {
   nftTable,
   RECENT,
 } from '../../agent/capture/nat-rules.js';
-import { writeBeat } from '../../agent/link/pod-channel.js';
+import { writeBeat } from '../../agent/link/pod-beat.js';
 import { loadAddon } from '../../agent/native/addon.js';
 import { HOST_MARK } from '../../agent/native/capture.js';
 import { Lab, type LabProxy, POD_A, POD_B, REMOTE } from './lab.js';
@@ -107,7 +107,7 @@ beforeAll(async () => {
   lab.up();
   for (const port of [8080, 8081]) for (const name of ['b', 'remote']) await lab.serve(name, port);
   proxies = { a: await lab.natProxy('a', listeners), b: await lab.natProxy('b', listeners) };
-}, 60_000);
+});
 
 afterEach(() => {
   for (const [backend, pod] of installed.splice(0)) backend.remove(pod);

@@ -16,8 +16,8 @@ const lab = new Lab(`wnetns-${process.pid}`);
 beforeAll(async () => {
   lab.up();
   await lab.serve('remote', 8080);
-}, 20_000);
-afterAll(() => lab.down(), 20_000);
+});
+afterAll(() => lab.down());
 
 /** Runs as what weft-netns becomes; `ask(bytes, descriptors)` is one request, answered with errno and descriptors, or null: closed. */
 function script(body: string): readonly string[] {

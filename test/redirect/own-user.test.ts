@@ -70,7 +70,7 @@ describe.each(['ebpf-tcx', 'nftables'] as const)('%s', (mode) => {
     const socket = join(lab.folder, 'controller.sock');
     controller = await DiscoveryTestServer.start(`unix:${socket}`);
     chmodSync(socket, 0o777);
-  }, 20_000);
+  });
   afterAll(async () => {
     for (const child of children) {
       child.kill('SIGKILL');
@@ -80,7 +80,7 @@ describe.each(['ebpf-tcx', 'nftables'] as const)('%s', (mode) => {
     await Capture.uninstall({ ...scene.location, bpfDir: join(bpffs, 'weft'), podSocket: join(runDir, POD_SOCKET) });
     execFileSync('umount', [bpffs]);
     await scene.down();
-  }, 20_000);
+  });
 
   test('18: agent, proxy and both weft-netns run as that user, and a pod is captured', async () => {
     const listen = ['--status-listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0', '--state-dir', runDir, '--capture', mode];
@@ -109,5 +109,5 @@ describe.each(['ebpf-tcx', 'nftables'] as const)('%s', (mode) => {
     }
     expect(statSync(join(runDir, 'agent.sock')).mode & 0o777).toBe(0o600);
     expect(namespaceServers(runDir)).toHaveLength(2);
-  }, 30_000);
+  });
 });

@@ -13,8 +13,8 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.open(kind);
     await scene.capture.reconcile(scene.enrolled());
     scene.proxy = await lab.proxy();
-  }, 20_000);
-  afterAll(() => scene.down(), 20_000);
+  });
+  afterAll(() => scene.down());
   afterEach(() => scene.capture.reconcile(scene.enrolled()));
 
   test('the mode is the one asked for, and both pods are captured on their veths', () => {

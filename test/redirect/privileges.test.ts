@@ -42,11 +42,11 @@ describe.each(KINDS)('%s', (kind) => {
 
   const agent = (capabilities: readonly string[], workloads = scene.enrolled()) => startedAgent(scene, kind, capabilities, workloads);
 
-  beforeAll(() => scene.up(), 20_000);
+  beforeAll(() => scene.up());
   afterAll(async () => {
     await proxy?.kill();
     await scene.down();
-  }, 20_000);
+  });
 
   test('18: with its capabilities, none of them CAP_SYS_ADMIN, the agent captures pods, and the proxy serves', async () => {
     const said = agent(NEEDED_BY_AGENT_AT_START);
@@ -61,7 +61,7 @@ describe.each(KINDS)('%s', (kind) => {
     expect(attempt).toMatchObject({ error: null });
     expect(addressOf(attempt.server?.peer ?? '')).toBe(POD_A.v4);
     expect(attempt.server?.peer).not.toBe(attempt.local);
-  }, 20_000);
+  });
 
   test('18: started in the mesh namespace the proxy serves pods without CAP_SYS_ADMIN', async () => {
     await proxy?.kill();
@@ -72,7 +72,7 @@ describe.each(KINDS)('%s', (kind) => {
     expect(addressOf(attempt.server?.peer ?? '')).toBe(POD_A.v4);
     expect(attempt.server?.peer).not.toBe(attempt.local);
     await proxy.kill();
-  }, 20_000);
+  });
 
   test('18: with the same it captures a process of the host', () => {
     const hostProcess = { ...scene.workload('cart'), networkNamespace: '', cgroup: `/${cgroup.split('/').at(-1)}`, addresses: [HOST.v4] };
@@ -113,7 +113,7 @@ describe.each(KINDS)('%s', (kind) => {
     } finally {
       child.kill('SIGKILL');
     }
-  }, 20_000);
+  });
 
   test.each(['sys_admin', 'setpcap'] as const)('18: without CAP_%s the proxy says so and serves nothing', async (missing) => {
     const held = NEEDED_AT_START.filter((name) => name !== missing);
@@ -124,11 +124,11 @@ describe.each(KINDS)('%s', (kind) => {
 
 describe.each(['nftables', 'iptables'] as const)('%s', (mode) => {
   const scene = new Scene(`wpriv-${mode}`);
-  beforeAll(() => scene.up(), 20_000);
+  beforeAll(() => scene.up());
   afterAll(async () => {
     await Capture.uninstall({ ...scene.location, podSocket: join(scene.lab.folder, 'pods.sock') });
     await scene.down();
-  }, 20_000);
+  });
 
   test('18: with its capabilities, none of them CAP_SYS_ADMIN, the agent captures pods', () => {
     const said = startedAgent(scene, mode, NEEDED_BY_AGENT_AT_START, scene.enrolled());

@@ -40,11 +40,11 @@ describe.each(['routed', 'bridge'] as const)('%s', (shape) => {
       ...workloads.map((workload) => workloadResource({ ...workload, node: 'n1' })),
       ...CROSSED.flatMap(({ name, vip, endpoint }) => serviceResources(name, [vip], { address: endpoint, port: 8080 })),
     ]);
-  }, 30_000);
+  });
   afterAll(async () => {
     await proxy?.kill();
     await scene.down();
-  }, 20_000);
+  });
 
   test.each(FAMILIES)('%s: every walk passes it once, and the server sees the client', async (family) => {
     const walks = [

@@ -48,8 +48,8 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.open(kind, { probes: [probes] });
     await scene.capture.reconcile(scene.enrolled());
     scene.proxy = await lab.proxy();
-  }, 20_000);
-  afterAll(() => scene.down(), 20_000);
+  });
+  afterAll(() => scene.down());
   afterEach(() => scene.capture.reconcile(scene.enrolled()));
 
   test('N connections made are N counted, by workload and direction, and each was given to a listener', async () => {

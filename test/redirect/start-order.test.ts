@@ -9,16 +9,16 @@ const node = new KubernetesNode('wkord');
 let agent: Container;
 let proxy: Container;
 
-beforeAll(() => node.up(), 60_000);
-beforeEach(() => node.mount(), 30_000);
+beforeAll(() => node.up());
+beforeEach(() => node.mount());
 
 afterEach(async () => {
   await proxy?.stop('SIGKILL');
   await agent?.stop('SIGKILL');
   await node.uninstall();
   expect(node.scene.lab.in('a', 'nft', ['list', 'ruleset'])).not.toMatch(/weft/i);
-}, 60_000);
-afterAll(() => node.down(), 60_000);
+});
+afterAll(() => node.down());
 
 const namespaceOf = ({ pid }: Container): number => statSync(`/proc/${pid}/ns/net`).ino;
 /** Waiting for its agent, it has entered no namespace. */
@@ -49,7 +49,7 @@ describe.each(['ebpf', 'nftables', 'iptables'] as const)('%s', (mode) => {
     await startProxyAlone();
     agent = await node.startAgent(mode);
     await expectCapturedBy(mode);
-  }, 60_000);
+  });
 });
 
 test('the agent is there first; it is replaced, its init container runs again, and the proxy after it', async () => {
@@ -66,7 +66,7 @@ test('the agent is there first; it is replaced, its init container runs again, a
   await proxy.stop();
   proxy = next;
   await expectCapturedBy('nftables');
-}, 60_000);
+});
 
 test('an agent that captures otherwise than the one before it: the proxy ends, and serves what there is now when it is started again', async () => {
   agent = await node.startAgent('ebpf');
@@ -80,7 +80,7 @@ test('an agent that captures otherwise than the one before it: the proxy ends, a
     await startProxyAgain();
     await expectCapturedBy(mode);
   }
-}, 60_000);
+});
 
 test('from nftables to iptables the proxy goes on, and the rules of nftables are gone', async () => {
   agent = await node.startAgent('nftables');
@@ -89,4 +89,4 @@ test('from nftables to iptables the proxy goes on, and the rules of nftables are
   await agent.stop();
   agent = await node.startAgent('iptables');
   await expectCapturedBy('iptables');
-}, 60_000);
+});

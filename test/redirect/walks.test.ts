@@ -16,8 +16,8 @@ describe.each(SCENES)('$kind, $shape', ({ kind, shape }) => {
     await scene.open(kind, { probes: [probes] });
     await scene.capture.reconcile(scene.enrolled());
     scene.proxy = await scene.lab.proxy();
-  }, 20_000);
-  afterAll(() => scene.down(), 20_000);
+  });
+  afterAll(() => scene.down());
 
   describe.each(CONDITIONS[shape])('$name', (condition) => {
     let lift = () => {};

@@ -1,4 +1,4 @@
-// Fills descriptors and reads decisions; the words are those of agent/native/engine.ts.
+// Fills descriptors and reads decisions; the words are those of agent/native/engine-records.ts.
 #include "core/batch.h"
 
 #include <sys/mman.h>

@@ -1,4 +1,4 @@
-// Why an exchange did not go well. The names are Envoy's response flags; the order is COMPLETION_REASONS of agent/native/engine.ts.
+// Why an exchange did not go well. The names are Envoy's response flags; the order is COMPLETION_REASONS of agent/native/engine-records.ts.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-// The words of the records that engine and TypeScript share, in the order of agent/native/engine.ts. Nothing else knows a layout.
+// The words of the records that engine and TypeScript share, in the order of agent/native/engine-records.ts. Nothing else knows a layout.
 #pragma once
 #include <cstdint>
 

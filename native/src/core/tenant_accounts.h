@@ -1,5 +1,5 @@
-// What each tenant has of this worker, in memory that other threads read (EngineOptions.tenants): TenantWord of agent/native/engine.ts.
-// One writer, so no atomics. Decides nothing; whoever admits work asks for what there is.
+// What each tenant has of this worker, in memory that other threads read (EngineOptions.tenants): TenantWord of
+// agent/native/engine-tables.ts. One writer, so no atomics. Decides nothing; whoever admits work asks for what there is.
 #pragma once
 #include <cstddef>
 #include <memory>

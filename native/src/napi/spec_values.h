@@ -1,5 +1,5 @@
-// JavaScript values → the engine's own structs. Reads what agent/native/engine.ts declares; the first thing that is not so makes ok()
-// false.
+// JavaScript values → the engine's own structs. Reads what agent/native/engine.ts and engine-tables.ts declare; the first thing that is not
+// so makes ok() false.
 #pragma once
 #include <napi.h>
 

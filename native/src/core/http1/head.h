@@ -62,7 +62,7 @@ constexpr uint64_t kFramingLookalikes = known_bit(KnownHeader::kLengthLookalike)
 /// `name` must consist of token characters only; any case. kOther if it is none of them.
 KnownHeader known_header(std::string_view name);
 
-/// Values are the ids of METHODS in agent/native/engine.ts. Methods are case-sensitive (RFC 9110 9.1).
+/// Values are the ids of METHODS in agent/native/engine-records.ts. Methods are case-sensitive (RFC 9110 9.1).
 enum class Method : uint8_t { kGet, kHead, kPost, kPut, kDelete, kOptions, kPatch, kConnect, kTrace, kOther = 255 };
 Method method_of(std::string_view token);
 

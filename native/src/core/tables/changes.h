@@ -10,7 +10,7 @@
 
 namespace weft {
 
-// The same as in agent/native/engine.ts, field by field.
+// The same as in agent/native/engine-tables.ts, field by field.
 /// What becomes of a path: `value` and all but its first `skip` bytes. Not `keeps_rest`: `value` alone. Empty `value` and 0: as it is.
 struct PathChange {
   std::string value;

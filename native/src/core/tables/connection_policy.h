@@ -5,7 +5,7 @@
 
 namespace weft {
 
-// The same as ConnectionPolicySpec in agent/native/engine.ts, field by field. Limits: -1: none; times: 0: the engine's own.
+// The same as ConnectionPolicySpec in agent/native/engine-tables.ts, field by field. Limits: -1: none; times: 0: the engine's own.
 struct ConnectionPolicy {
   /// Which of EngineOptions.connection_counts' services it is.
   int32_t service = 0;

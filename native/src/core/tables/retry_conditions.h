@@ -10,7 +10,7 @@
 
 namespace weft {
 
-// The same as in agent/native/engine.ts, field by field.
+// The same as in agent/native/engine-tables.ts, field by field.
 struct RetrySpec {
   /// Of answers that are not taken while another attempt may be made.
   std::vector<int32_t> statuses;

@@ -39,7 +39,7 @@ bool address_of(const sockaddr* from, Address* out, uint16_t* port);
 /// AF_INET for mapped addresses. Returns the length.
 socklen_t to_sockaddr(const Address& address, uint16_t port, sockaddr_storage* out);
 
-// The same as TableSpec in agent/native/engine.ts, field by field.
+// The same as TableSpec in agent/native/engine-tables.ts, field by field.
 /// kGrpcMethod: the second of a path's two elements.
 enum class PredicateKind : uint8_t { kHeader, kQuery, kMethod, kGrpcMethod, kClientAddress };
 /// kHttp: HTTP/1 or HTTP/2, told apart by the client's first bytes. kDetect: any protocol, by whose first bytes come first, while dialling.

@@ -1,5 +1,5 @@
-// What a TLS configuration is made of, as TypeScript gives it (TlsContextSpec, EndpointTlsSpec of agent/native/engine.ts), and why TLS
-// fails. Names no OpenSSL type, so that everything may include it.
+// What a TLS configuration is made of, as TypeScript gives it (TlsContextSpec, EndpointTlsSpec of agent/native/engine-tables.ts), and why
+// TLS fails. Names no OpenSSL type, so that everything may include it.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -78,7 +78,7 @@ struct EndpointTls {
   void set_key();
 };
 
-// X(identifier, name): why a handshake or a stream failed. Order shared with TLS_FAILURES of agent/native/engine.ts.
+// X(identifier, name): why a handshake or a stream failed. Order shared with TLS_FAILURES of agent/native/engine-tables.ts.
 #define WEFT_TLS_FAILURES(X)                  \
   X(None, "")                                 \
   X(Truncated, "truncated")                   \

@@ -6,18 +6,6 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import {
-  type CallOptions,
-  type ChannelCredentials,
-  Client,
-  type ClientOptions,
-  type ClientUnaryCall,
-  type handleUnaryCall,
-  makeGenericClientConstructor,
-  type Metadata,
-  type ServiceError,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
 import { Duration } from "../../../../google/protobuf/duration.js";
 import { HeaderValue } from "../../../config/core/v3/core.js";
 import { RateLimitDescriptor } from "../../../extensions/common/ratelimit/v3/ratelimit.js";
@@ -428,50 +416,6 @@ export const RateLimitResponse_DescriptorStatus: MessageFns<RateLimitResponse_De
       : undefined;
     return message;
   },
-};
-
-export type RateLimitServiceService = typeof RateLimitServiceService;
-export const RateLimitServiceService = {
-  shouldRateLimit: {
-    path: "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: RateLimitRequest): Buffer => Buffer.from(RateLimitRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): RateLimitRequest => RateLimitRequest.decode(value),
-    responseSerialize: (value: RateLimitResponse): Buffer => Buffer.from(RateLimitResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): RateLimitResponse => RateLimitResponse.decode(value),
-  },
-} as const;
-
-export interface RateLimitServiceServer extends UntypedServiceImplementation {
-  shouldRateLimit: handleUnaryCall<RateLimitRequest, RateLimitResponse>;
-}
-
-export interface RateLimitServiceClient extends Client {
-  shouldRateLimit(
-    request: RateLimitRequest,
-    callback: (error: ServiceError | null, response: RateLimitResponse) => void,
-  ): ClientUnaryCall;
-  shouldRateLimit(
-    request: RateLimitRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: RateLimitResponse) => void,
-  ): ClientUnaryCall;
-  shouldRateLimit(
-    request: RateLimitRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: RateLimitResponse) => void,
-  ): ClientUnaryCall;
-}
-
-export const RateLimitServiceClient = makeGenericClientConstructor(
-  RateLimitServiceService,
-  "envoy.service.ratelimit.v3.RateLimitService",
-) as unknown as {
-  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): RateLimitServiceClient;
-  service: typeof RateLimitServiceService;
-  serviceName: string;
 };
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
