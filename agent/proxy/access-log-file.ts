@@ -3,9 +3,9 @@
 import { closeSync, openSync, write } from 'node:fs';
 import { MAX_LINE_BYTES } from '../native/access-log.js';
 
-const CHUNK_BYTES = 2 * MAX_LINE_BYTES;
+const CHUNK_BYTES = 4 * MAX_LINE_BYTES;
 /** 16 MiB that may wait for the file. */
-const MAX_CHUNKS = 64;
+const MAX_CHUNKS = 32;
 /** When a pipe is full. */
 const RETRY_MS = 10;
 const STDOUT = 1;
@@ -29,10 +29,9 @@ export class AccessLogFile {
   private failure = '';
   private whenIdle: (() => void) | null = null;
 
-  /** Throws when the file can't be opened for appending. `onIdle`: all that was given is written; it may give more. */
+  /** Throws when the file can't be opened for appending. */
   constructor(
     private readonly file: string | null,
-    private readonly onIdle: () => void,
     /** Once for as long as it fails alike. */
     private readonly onError: (error: Error) => void,
   ) {
@@ -94,9 +93,6 @@ export class AccessLogFile {
       this.write(this.fd, filled, 0);
       return;
     }
-    this.onIdle();
-    // It may have been given more.
-    if (this.isWriting) return;
     this.whenIdle?.();
     this.whenIdle = null;
   }

@@ -4,6 +4,8 @@ import { type AccessLogLines, Missing } from '../native/access-log.js';
 import { AccessLogFile } from './access-log-file.js';
 
 const INTERVAL_MS = 20;
+/** Lines wait so long for more of them, unless they fill a chunk: the file costs by the write, not by the line. */
+const TURNS_PER_WRITE = 5;
 
 /** What it needs of the data plane. */
 export interface AccessLogSource {
@@ -22,6 +24,8 @@ export class AccessLog {
   private chunk: Buffer | null = null;
   /** Bytes of it that are lines. */
   private end = 0;
+  /** Since the last write. */
+  private turns = 0;
   private namesOf: object | null = null;
   private isClosed = false;
 
@@ -32,7 +36,7 @@ export class AccessLog {
     private readonly source: AccessLogSource,
     onError: (error: Error) => void,
   ) {
-    this.file = new AccessLogFile(file, () => this.flush(), onError);
+    this.file = new AccessLogFile(file, onError);
     this.timer = setInterval(() => this.drain(), INTERVAL_MS);
   }
 
@@ -50,6 +54,7 @@ export class AccessLog {
     clearInterval(this.timer);
     for (let isAll = false; !isAll; ) {
       isAll = this.drain();
+      this.flush();
       await this.file.idle();
     }
     this.isClosed = true;
@@ -62,7 +67,7 @@ export class AccessLog {
     if (generation !== this.namesOf) this.lines.forgetRules();
     this.namesOf = generation;
     for (const { accessLog, cells } of this.source.rings()) if (accessLog !== null && !this.drainRing(accessLog, cells.edges)) return false;
-    if (this.file.isIdle) this.flush();
+    if (++this.turns >= TURNS_PER_WRITE && this.file.isIdle) this.flush();
     return true;
   }
 
@@ -89,6 +94,7 @@ export class AccessLog {
   }
 
   private flush(): void {
+    this.turns = 0;
     if (this.chunk === null || this.end === 0) return;
     this.file.give(this.chunk, this.end);
     this.chunk = null;

@@ -50,7 +50,7 @@ import {
   WHOLE_CONNECTION,
 } from './tables/layout.js';
 
-// An enum of another module is an object to the compiler: copied once, so that the walk reads constants.
+// By their short names.
 const D_METHOD = Descriptor.Method as number;
 const D_LISTENER = Descriptor.ListenerId as number;
 const D_DESTINATION = Descriptor.DestinationId as number;

@@ -14,7 +14,7 @@ import { type Cells, Traffic } from '../metrics/cells.js';
 import { LABEL_UNKNOWN } from '../tables/labels.js';
 import { type DecisionTables, type Reply, RetryPlace } from '../tables/layout.js';
 
-// An enum of another module is an object to the compiler: copied once.
+// By their short names.
 const D_KIND = Descriptor.Kind as number;
 const D_FLAGS = Descriptor.Flags as number;
 const D_SOURCE = Descriptor.SourceId as number;

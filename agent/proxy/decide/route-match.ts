@@ -16,7 +16,7 @@ import {
   ScopeWord,
 } from '../tables/layout.js';
 
-// An enum of another module is an object to the compiler: copied once, so that the walk reads constants.
+// By their short names.
 const D_METHOD = Descriptor.Method as number;
 const D_PATH = Descriptor.PathId as number;
 const D_FLAGS = Descriptor.Flags as number;
