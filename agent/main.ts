@@ -19,6 +19,8 @@ import type { AgentConfig } from './config.js';
 import { useConfinement } from './confinement.js';
 import { DiscoveryClient } from './discovery/discovery-client.js';
 import { Enrolment } from './identity/enrolment.js';
+import { systemClock } from './link/clock.js';
+import { shuffled } from './link/link.js';
 import { Model } from './model/model.js';
 import { NodeUpdates } from './node-updates.js';
 import { QuotaRelay } from './quota/quota-relay.js';
@@ -107,11 +109,12 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   closers.push(() => updates.load.close());
   await updates.restore();
 
-  const enrolment = enrolmentOf(config, log);
+  const controllers = shuffled(config.controllers, systemClock);
+  const enrolment = enrolmentOf({ ...config, controllers }, log);
   const security = enrolment ?? undefined;
   const discovery = new DiscoveryClient({
     security,
-    addresses: config.controllers,
+    addresses: controllers,
     node: config.node,
     version: VERSION,
     resume: updates.catalog.token,
@@ -124,8 +127,8 @@ async function compose(config: AgentConfig, log: Logger, closers: (() => Promise
   const instances = new Instances({ file: config.instancesFile, onChange: () => registry.changed(), log });
   closers.push(() => instances.close());
   const state = (): RegisterRequest => ({ ...updates.registration(), instances: instances.states() });
-  const registry = new RegistryClient({ security, addresses: config.controllers, state, log });
-  const quotas = new QuotaRelay({ security, addresses: config.controllers, node: config.node, log });
+  const registry = new RegistryClient({ security, addresses: controllers, state, log });
+  const quotas = new QuotaRelay({ security, addresses: controllers, node: config.node, log });
   closers.push(() => quotas.close());
   const proxy = new ProxyStatus(config.proxySocket);
   const startedAtMs = performance.now();

@@ -40,7 +40,7 @@ export interface DiscoveryUpdate {
 }
 
 export interface DiscoveryClientOptions {
-  /** "host:port", "[v6]:port" or "unix:/path"; tried in shuffled order. */
+  /** "host:port", "[v6]:port" or "unix:/path"; tried in this order. */
   readonly addresses: readonly string[];
   readonly node: string;
   readonly version: string;

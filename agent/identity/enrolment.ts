@@ -59,6 +59,8 @@ export class Enrolment implements LinkSecurity {
   readonly #spread: number;
   readonly #watchers = new Set<() => void>();
   #identity: NodeIdentity | null;
+  /** Made last, and of what. */
+  #channel: { readonly certificate: X509Certificate; readonly trusted: string; readonly channel: SecureChannel } | null = null;
   #fault = 'the node is joining';
   /** A controller did not take the certificate although its time is not over. */
   #isDoubted = false;
@@ -116,7 +118,12 @@ export class Enrolment implements LinkSecurity {
     if (address.startsWith('unix:')) return { credentials: credentials.createInsecure(), options: {} };
     const identity = this.#identity;
     if (identity?.certificate == null || !this.#holds()) throw new Error(`no certificate: ${this.#fault}`);
-    return secureChannel({ authorities: this.#trusted(), certificate: identity.certificate.toString(), key: pemOf(identity.key) });
+    const trusted = this.#trusted();
+    const known = this.#channel;
+    if (known?.certificate === identity.certificate && known.trusted === trusted.join()) return known.channel;
+    const channel = secureChannel({ authorities: trusted, certificate: identity.certificate.toString(), key: pemOf(identity.key) });
+    this.#channel = { certificate: identity.certificate, trusted: trusted.join(), channel };
+    return channel;
   }
 
   refused(): void {

@@ -1,6 +1,6 @@
 // One long-lived bidirectional gRPC stream to any one of several equal servers: opens it, says when it is up, and when it breaks goes to
-// the next address after a jittered backoff, for ever, until stopped. The order of the addresses is drawn once, so that nodes spread over the servers; a
-// link goes back to its first one when that has returned, or the server restarted last would have no nodes. What travels on the stream is the session's business.
+// the next address after a jittered backoff, for ever, until stopped. A link goes back to its first address when that has returned, or the server restarted
+// last would have no nodes. What travels on the stream is the session's business. Links of one process to one server share one connection.
 import {
   type ChannelCredentials,
   type Client,
@@ -43,11 +43,20 @@ export const channelOptions: ClientOptions = {
   'grpc.max_send_message_length': 64 * 1024 * 1024,
 };
 
+/** One connection for all links that prove the same to the same server: a TLS handshake costs it more than all streams on it. */
+const sharedConnection: ClientOptions = {
+  'grpc.use_local_subchannel_pool': 0,
+  // One that could not be made is not tried again at once, whoever asks; links wait longer and longer themselves.
+  'grpc.initial_reconnect_backoff_ms': backoffMinMs,
+  'grpc.min_reconnect_backoff_ms': backoffMinMs,
+  'grpc.max_reconnect_backoff_ms': 1_000,
+};
+
 const RETURNS = 'the first address answers again';
 
 /** How a server is spoken to, and what proves who we are. */
 export interface LinkSecurity {
-  /** Throws while there is nothing that proves it, with why. */
+  /** Throws while there is nothing that proves it, with why. The same credentials for the same proof: by them connections are shared. */
   channel(address: string): { readonly credentials: ChannelCredentials; readonly options: ClientOptions };
   /** A server did not take what proves it. */
   refused(): void;
@@ -69,6 +78,7 @@ export interface LinkSession<Request, Response> {
 export interface LinkOptions<C extends Client, Request, Response> {
   /** For logs: what this link is to, e.g. "controller discovery". */
   readonly name: string;
+  /** Tried in this order: draw it once for a node (`shuffled`). */
   readonly addresses: readonly string[];
   /** For logs: what an operator should check when no address answers. */
   readonly hint: string;
@@ -105,7 +115,7 @@ export class Link<C extends Client, Request, Response> {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#backoff = new Backoff(backoffMinMs, backoffMaxMs, this.#clock);
-    this.#addresses = shuffled(options.addresses, this.#clock);
+    this.#addresses = options.addresses;
     this.#address = this.#addresses[0] as string;
     this.#security = options.security ?? plaintext;
   }
@@ -234,7 +244,7 @@ export class Link<C extends Client, Request, Response> {
 
   #connect(address: string): C {
     const { credentials: channelCredentials, options } = this.#security.channel(address);
-    return this.#options.connect(address, channelCredentials, { ...channelOptions, ...options });
+    return this.#options.connect(address, channelCredentials, { ...channelOptions, ...sharedConnection, ...options });
   }
 
   #connected(address: string): void {
@@ -267,8 +277,8 @@ export function describeError(error: Error | ServiceError): string {
   return `${status[error.code] ?? error.code}: ${(details === '' ? error.message : details).replace(/[.\s]+$/, '')}`;
 }
 
-/** Fisher–Yates, so that the nodes of a cluster spread over its controllers. */
-function shuffled<T>(items: readonly T[], clock: Clock): T[] {
+/** Fisher–Yates, so that the nodes of a cluster spread over its controllers; all links of a node in one order, so that they share a connection. */
+export function shuffled<T>(items: readonly T[], clock: Clock): T[] {
   const result = [...items];
   for (let i = result.length - 1; i > 0; i--) {
     const j = Math.floor(clock.random() * (i + 1));

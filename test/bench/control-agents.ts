@@ -14,18 +14,22 @@ import {
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { issue } from '../../controller/ca/certificate.js';
 
-/** To this process. */
-export interface AgentsOrder {
-  readonly kind: 'start';
-  readonly address: string;
-  readonly agents: number;
-  /** PEM, of whoever signs the agents' certificates and the controller's; null: plaintext. */
-  readonly authority: { readonly certificate: string; readonly key: string } | null;
+/** PEM, of whoever signs the agents' certificates and the controller's. */
+export interface NodeAuthority {
+  readonly certificate: string;
+  readonly key: string;
 }
+
+/** To this process: first who they are, then that they connect. */
+export type AgentsOrder =
+  /** Null: plaintext. */
+  | { readonly kind: 'prepare'; readonly agents: number; readonly authority: NodeAuthority | null }
+  | { readonly kind: 'start'; readonly address: string };
 
 /** From it. Times are milliseconds since the epoch. */
 export type AgentsReport =
   | { readonly kind: 'ready' }
+  | { readonly kind: 'prepared' }
   /** Every agent stands at `revision` or newer. */
   | { readonly kind: 'all-at'; readonly revision: number; readonly atMs: number }
   | { readonly kind: 'failed'; readonly message: string };
@@ -75,7 +79,7 @@ const PLAINTEXT: SecureChannel = { credentials: credentials.createInsecure(), op
 const HOUR_MS = 3_600_000;
 
 /** As a node that has joined. */
-function secured(node: string, { certificate, key }: NonNullable<AgentsOrder['authority']>): SecureChannel {
+function secured(node: string, { certificate, key }: NodeAuthority): SecureChannel {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const times = { notBeforeMs: Date.now() - HOUR_MS, notAfterMs: Date.now() + HOUR_MS };
   const own = issue(
@@ -90,15 +94,19 @@ function secured(node: string, { certificate, key }: NonNullable<AgentsOrder['au
 }
 
 class Agents {
+  #channels: readonly SecureChannel[] = [];
   readonly #revisions: number[] = [];
   /** How many stand behind `#told` + 1. */
   #oldest = 0;
 
-  start({ address, agents, authority }: AgentsOrder): void {
-    for (let index = 0; index < agents; index++) {
-      this.#revisions.push(0);
-      this.#run(index, address, authority === null ? PLAINTEXT : secured(`node-${index}`, authority));
-    }
+  prepare({ agents, authority }: Extract<AgentsOrder, { kind: 'prepare' }>): void {
+    this.#channels = Array.from({ length: agents }, (_, index) => (authority === null ? PLAINTEXT : secured(`node-${index}`, authority)));
+    report({ kind: 'prepared' });
+  }
+
+  start(address: string): void {
+    for (const _ of this.#channels) this.#revisions.push(0);
+    for (const [index, channel] of this.#channels.entries()) this.#run(index, address, channel);
   }
 
   #run(index: number, address: string, channel: SecureChannel): void {
@@ -161,6 +169,6 @@ class Agents {
 }
 
 const agents = new Agents();
-process.on('message', (order: AgentsOrder) => agents.start(order));
+process.on('message', (order: AgentsOrder) => (order.kind === 'prepare' ? agents.prepare(order) : agents.start(order.address)));
 process.on('disconnect', () => process.exit(0));
 report({ kind: 'ready' });

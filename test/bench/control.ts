@@ -18,7 +18,7 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { commit, type Write } from '../../controller/store/transaction.js';
 import { startEtcd } from '../lab/etcd.js';
 import { Bed, type BenchOptions, WEFT } from './bed.js';
-import type { AgentsOrder, AgentsReport } from './control-agents.js';
+import type { AgentsOrder, AgentsReport, NodeAuthority } from './control-agents.js';
 import { endpointSlice, gateway, localSlice, service } from './manifests.js';
 import { cpuTimeUs, freePorts, type Pinned } from './process.js';
 import { type Figure, quantile, rounded } from './report.js';
@@ -58,12 +58,12 @@ async function thousandAgents(
   const services = 1_000;
   return withController(services, async (controller) => {
     onProgress(`${AGENTS} agents connect, ${services * ENDPOINTS_A_SERVICE} endpoints`);
-    const agents = await Agents.start();
+    const agents = await Agents.start(null);
     const memory = new MemoryWatch(controller.pid);
     try {
       const cpu = new CpuWatch({ controller: controller.pid, 'the agents': agents.pid, etcd: controller.etcdPid });
       const began = Date.now();
-      agents.send({ kind: 'start', address: controller.address, agents: AGENTS, authority: null });
+      agents.connect(controller.address);
       const firstSync = (await agents.allAt(1)) - began;
       onProgress(`first sync after ${firstSync} ms. CPU until then: ${cpu.told()}`);
       // Until all are registered, so that `wait` waits for all of them.
@@ -107,12 +107,12 @@ async function thousandSecured(quick: boolean, onProgress: (text: string) => voi
   const services = 1_000;
   const work = async (controller: TestedController): Promise<Figure[]> => {
     onProgress(`${AGENTS} agents connect with certificates, ${services * ENDPOINTS_A_SERVICE} endpoints`);
-    const agents = await Agents.start();
+    const agents = await Agents.start(authority);
     const memory = new MemoryWatch(controller.pid);
     try {
       const cpu = new CpuWatch({ controller: controller.pid, 'the agents': agents.pid, etcd: controller.etcdPid });
       const began = Date.now();
-      agents.send({ kind: 'start', address: controller.address, agents: AGENTS, authority });
+      agents.connect(controller.address);
       const firstSync = (await agents.allAt(1)) - began;
       onProgress(`first sync after ${firstSync} ms. CPU until then: ${cpu.told()}`);
       while ((await controller.wait(1)).acked.length < AGENTS) await sleep(100);
@@ -177,7 +177,7 @@ interface TestedController {
 async function withController<T>(
   services: number,
   work: (controller: TestedController, bed: Bed) => Promise<T>,
-  authority: AgentsOrder['authority'] = null,
+  authority: NodeAuthority | null = null,
 ): Promise<T> {
   const etcd = await startEtcd();
   try {
@@ -313,8 +313,11 @@ class Agents {
     });
   }
 
-  static async start(): Promise<Agents> {
+  /** They know who they are, and connect when they are told to. */
+  static async start(authority: NodeAuthority | null): Promise<Agents> {
     const child = fork(AGENTS_PROGRAM, [], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    await new Promise((resolve) => child.once('message', resolve));
+    child.send({ kind: 'prepare', agents: AGENTS, authority } satisfies AgentsOrder);
     await new Promise((resolve) => child.once('message', resolve));
     return new Agents(child);
   }
@@ -323,8 +326,8 @@ class Agents {
     return this.child.pid!;
   }
 
-  send(order: AgentsOrder): void {
-    this.child.send(order);
+  connect(address: string): void {
+    this.child.send({ kind: 'start', address } satisfies AgentsOrder);
   }
 
   /** When the last of them came to `revision`. */

@@ -2,7 +2,7 @@
 import { randomBytes, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ServiceError, status } from '@grpc/grpc-js';
+import { credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { Enrolment } from '../../agent/identity/enrolment.js';
@@ -12,6 +12,7 @@ import { pinnedAuthority } from '../../api/access/secure-channel.js';
 import { type ListAuthoritiesResponse, type NodeCertificate, NodeIdentityClient, Role } from '../../api/gen/mesh/v1/access.js';
 import { AdminClient } from '../../api/gen/mesh/v1/admin.js';
 import { DiscoveryClient, RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery.js';
+import { LeaseRequest, QuotasClient } from '../../api/gen/mesh/v1/quota.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { listPrefix } from '../../controller/store/list.js';
@@ -189,6 +190,30 @@ test('the agent joins, renews by itself, keeps its key in a file of its own, and
   // Its certificate has ended, its token is used.
   await mesh.agent();
   await mesh.nodeIsConnected('n1');
+});
+
+test('what an agent says to its controller travels on one connection', async () => {
+  writeFileSync(join(mesh.folder, 'token'), await mesh.token('n1'));
+  await mesh.agent('--join-token-file', join(mesh.folder, 'token'));
+  const proxy = new QuotasClient(`unix:${join(mesh.folder, 'agent.sock')}`, credentials.createInsecure(), {});
+  mesh.closing.push(() => proxy.close());
+  const shares = proxy.lease();
+  mesh.closing.push(() => shares.cancel());
+  shares.on('error', () => {});
+  let isAnswered = false;
+  shares.on('data', () => {
+    isAnswered = true;
+  });
+  await eventually('the controller has answered a proxy', () => {
+    shares.write(LeaseRequest.fromPartial({ node: 'n1', holder: 'proxy' }));
+    return isAnswered;
+  });
+  await mesh.nodeIsConnected('n1');
+  const controller = Number(mesh.one.address.split(':')[1]).toString(16).toUpperCase().padStart(4, '0');
+  const established = readFileSync('/proc/self/net/tcp', 'latin1').match(
+    new RegExp(`[0-9A-F]{8}:[0-9A-F]{4} 0100007F:${controller} 01 `, 'g'),
+  );
+  expect(established).toHaveLength(1);
 });
 
 test('a certificate that ended longer ago than the window renews nothing: the node needs a token, and says so', async () => {
