@@ -1,8 +1,12 @@
 // Which of a service's policies is for the endpoints that one port, or one subset of it, leads to: the one rule of all who choose endpoints. Pure.
 import type { ClusterPolicy, Service } from '../../api/gen/mesh/v1/model.js';
 
-/** `labels`: of the subset; empty: all endpoints. Absent sections are as by default; undefined: all are. */
-export function policyOf({ policies }: Service, port: number, labels: Readonly<Record<string, string>>): ClusterPolicy | undefined {
+/** Of a service, or of what some clients have instead. `labels`: of the subset; empty: all endpoints. Absent sections are as by default; undefined: all are. */
+export function policyOf(
+  { policies }: Pick<Service, 'policies'>,
+  port: number,
+  labels: Readonly<Record<string, string>>,
+): ClusterPolicy | undefined {
   if (policies.length === 0) return undefined;
   const find = (wantedPort: number, wanted: Readonly<Record<string, string>>): ClusterPolicy | undefined =>
     policies.find((scoped) => scoped.port === wantedPort && areSame(scoped.labels, wanted))?.policy;

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net';
 import {
   type Backend,
+  type BackendTls,
   type ClusterPolicy,
   type ConnectionRoute,
   type Endpoint,
@@ -21,7 +22,6 @@ import {
   ProxyProtocol,
   type RouteParent,
   type Service,
-  type ServicePort,
   type Workload,
 } from '../../api/gen/mesh/v1/model.js';
 import { TLS_CIPHER_SUITES } from '../../api/resources/tls-options.js';
@@ -49,13 +49,14 @@ export function serviceFault(service: Service, name: string): string | null {
   if (`${service.namespace}/${service.name}` !== name) return `names ${service.namespace}/${service.name} inside, expected ${name}`;
   const addresses = firstFault(service.addresses, addressFault);
   if (addresses !== null) return addresses;
-  const policies = firstFault(service.policies, ({ policy }) => clusterPolicyFault(policy));
+  const scoped = [...service.policies, ...service.consumers.flatMap(({ policies: own }) => own)];
+  const policies = firstFault(scoped, ({ port, policy }) => clusterPolicyFault(policy) ?? backendTlsFault(port, policy?.tls?.tls));
   if (policies !== null) return policies;
   if (!(service.proxyProtocol in ProxyProtocol)) return `PROXY protocol ${service.proxyProtocol} is not known to this node`;
   return (
     firstFault(service.ports, (port) =>
       port.protocol in Protocol
-        ? (portFault(port.port) ?? backendTlsFault(port))
+        ? (portFault(port.port) ?? backendTlsFault(port.port, port.tls))
         : `port ${port.port}: protocol ${port.protocol} is not known to this node`,
     ) ??
     duplicate(
@@ -77,7 +78,7 @@ function clusterPolicyFault(policy: ClusterPolicy | undefined): string | null {
 }
 
 /** Trust that can't be read leaves the port without traffic: its tables say so. */
-function backendTlsFault({ port, tls }: ServicePort): string | null {
+function backendTlsFault(port: number, tls: BackendTls | undefined): string | null {
   if (tls === undefined) return null;
   if (tls.hostname === '') return `port ${port}: tls without a hostname`;
   return tls.hostname.startsWith('*')

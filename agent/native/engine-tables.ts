@@ -118,6 +118,8 @@ export interface TlsContextSpec {
   readonly passthrough: readonly string[];
   /** Server only. optional: one that is sent must be good. fallback: whoever shows none, or a bad one, is let in without an identity. */
   readonly clientCertificates: 'none' | 'optional' | 'required' | 'fallback';
+  /** Client only. false: whoever answers is spoken to, whatever its certificate; `trust` is not looked at. */
+  readonly verifiesServer: boolean;
   /** Any one suffices, of every peer; empty: whoever the trust bundle vouches for. */
   readonly accepts: readonly PeerMatch[];
   /** 3 × 80 bytes: current, previous, next; the same in every process that shall resume the others' sessions. null: keys of this context's own. */

@@ -69,6 +69,11 @@ export function proxyCommand(): Command {
         .argParser(integer(0, 16))
         .default(0),
     )
+    .addOption(
+      option('--tls-folder <folder>', 'certificates and keys on this host that DestinationRules may name; default: none').env(
+        'WEFT_TLS_FOLDER',
+      ),
+    )
     .addOption(option('--via <name>', 'add Via with this name to what is passed on (RFC 9110 7.6.3); off by default').env('WEFT_VIA'))
     .addOption(
       option(

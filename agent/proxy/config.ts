@@ -26,6 +26,8 @@ export interface ProxyConfig {
   readonly tenantWeights: ReadonlyMap<string, number>;
   /** Proxies in front of the gateways whose X-Forwarded-* are believed. */
   readonly trustedHops: number;
+  /** Of files of certificates and keys that operators may name; null: none. */
+  readonly tlsFolder: string | null;
   /** Name of this hop in Via; null: none is added. */
   readonly via: string | null;
   /** When what is shed; null: never. */
@@ -83,6 +85,7 @@ export interface RawConfig {
   readonly metricsListen?: string;
   readonly readyFile?: string;
   readonly trustedHops: number;
+  readonly tlsFolder?: string;
   readonly via?: string;
   readonly overload: 'on' | 'off';
   readonly overloadShrink: number;
@@ -116,6 +119,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     limits: raw.limits,
     tenantWeights: raw.tenantWeight ?? new Map(),
     trustedHops: raw.trustedHops,
+    tlsFolder: raw.tlsFolder ?? null,
     via: raw.via === undefined ? null : checkedVia(raw.via),
     overload: raw.overload === 'off' ? null : overloadThresholds(raw),
     readyFile: raw.readyFile ?? null,

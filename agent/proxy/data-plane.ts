@@ -40,10 +40,13 @@ import { type OwnPlace, placeFound } from './tables/localities.js';
 import { SourceMemory } from './tables/sources.js';
 import { StableIds } from './tables/stable-ids.js';
 import { TlsFailureLog } from './tls-failure-log.js';
+import { TlsFolder } from './tls-folder.js';
 import { UpstreamTls } from './upstream-tls.js';
 import { WorkerPool } from './worker-pool.js';
 
 const MAX_LABELS = 16_384;
+/** How soon files of certificates that change are read anew. */
+const READING_INTERVAL_MS = 2_000;
 /** Long past the life of a pool, a log record and a scrape. */
 const QUARANTINE_MS = 120_000;
 /** Of a limit that nodes share: what a node may use before it is told its share. */
@@ -58,6 +61,7 @@ export class DataPlane {
   private readonly model = new Model();
   private readonly ids: TableIds;
   private readonly upstreamTls: UpstreamTls;
+  private readonly tlsFolder: TlsFolder;
   readonly limits: LimitMemory;
   /** Null: this proxy shares no limit with others. */
   quotas: QuotaClient | null = null;
@@ -76,6 +80,7 @@ export class DataPlane {
   /** How many look at those tables. */
   private readonly lookers = new Map<number, number>();
   private warming: NodeJS.Timeout | null = null;
+  private reading: NodeJS.Timeout | null = null;
   private readonly upkeep: EndpointUpkeep;
   private readonly loadWeights: LoadWeights;
   private chain: Promise<unknown> = Promise.resolve();
@@ -91,7 +96,8 @@ export class DataPlane {
     this.isServing = new Promise((resolve) => {
       this.serve = resolve;
     });
-    this.upstreamTls = new UpstreamTls(addon);
+    this.tlsFolder = new TlsFolder(config.tlsFolder);
+    this.upstreamTls = new UpstreamTls(addon, this.tlsFolder);
     const failures = new TlsFailureLog(log);
     this.pool = new WorkerPool({
       workers: config.workers,
@@ -307,6 +313,7 @@ export class DataPlane {
     this.handle = handle;
     if (former !== null) this.releaseUnseen(former);
     this.upstreamTls.releaseUnused();
+    this.keepReading();
     this.current = { ...next, filters };
     this.balanceReport = null;
     const closed = await this.listeners.reconcile({ gateways: next.listeners, hasHostProcesses: this.hasHostProcesses() });
@@ -347,6 +354,18 @@ export class DataPlane {
       this.warming = null;
     }, WARMING_INTERVAL_MS);
     this.warming.unref();
+  }
+
+  private keepReading(): void {
+    if (this.reading !== null || !this.tlsFolder.isUsed) return;
+    this.reading = setInterval(() => {
+      if (!this.tlsFolder.hasChanged) return;
+      this.log.info('files of certificates have changed: they are read anew');
+      void this.inTurn(() => this.applyNow({ full: false, resources: [], removed: [], revision: this.model.revision })).catch(
+        (error: unknown) => this.log.error({ err: error }, 'files of certificates could not be read anew'),
+      );
+    }, READING_INTERVAL_MS);
+    this.reading.unref();
   }
 
   private tellOutlier(cluster: string, event: OutlierEvent): void {

@@ -661,12 +661,12 @@ describe('TLS to endpoints', () => {
   });
 
   test.each([
-    ['no trust', { hostname: 'catalog.test' }, 'it has no CA certificate that can be used'],
+    ['no trust', { hostname: 'catalog.test' }, 'there is no CA certificate that can be used'],
     ['bad trust', { hostname: 'catalog.test', trust: 'bad' }, 'trust: no PEM certificate in it'],
   ])('with %s nothing is sent', (_, tls, why) => {
     const tables = compiled(modelOf(...shop.slice(1), secured(tls)));
     expect(new TestProxy(tables).decide(catalog)).toMatchObject({ target: -503, localReply: Reply.NoEndpoint });
-    expect(tables.warnings).toEqual([`shop/catalog:80 gets no traffic: its BackendTLSPolicy can't be followed: ${why}`]);
+    expect(tables.warnings).toEqual([`shop/catalog:80 gets no traffic: what is asked for of TLS to it can't be done: ${why}`]);
   });
 
   test('ids of endpoints outlive a change of what is trusted', () => {

@@ -20,7 +20,7 @@ import { EndpointChoice } from './decide/endpoint-choice.js';
 import { Filtering } from './decide/filtering.js';
 import { Forward } from './decide/forward.js';
 import { Limiting } from './decide/limiting.js';
-import { ANY_HOST, hostAbove, listenerOf, matchUnder, scopeFor } from './decide/route-match.js';
+import { ANY_HOST, clientOf, hostAbove, listenerOf, matchUnder, scopeFor } from './decide/route-match.js';
 import { RuleAction } from './decide/rule-action.js';
 import type { DeferredDecisions } from './deferred.js';
 import type { EndpointStates } from './endpoint-states.js';
@@ -167,6 +167,7 @@ export class Decider {
     const { listeners } = draft.tables;
     const listener = draft.of(D_LISTENER) * LISTENER_WORDS;
     const kind = listeners[listener + ListenerWord.Kind]!;
+    draft.client = clientOf(draft.tables, draft.of(D_LISTENER), draft.of(D_SOURCE));
     draft.traffic = kind === INBOUND ? Traffic.Inbound : kind === OUTBOUND ? Traffic.Outbound : Traffic.Gateway;
     if (draft.has(HELD_ANSWER)) this.filtering.decideAnswer();
     else if (draft.has(MIRROR)) this.mirror();

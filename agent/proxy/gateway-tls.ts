@@ -120,6 +120,7 @@ export class GatewayTls {
         alpn,
         passthrough,
         clientCertificates: clientTrust === null ? 'none' : clientFallback ? 'fallback' : clientOptional ? 'optional' : 'required',
+        verifiesServer: true,
         accepts: [],
         ticketKeys: this.ticketKeys,
       });

@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import type { TlsContextSpec } from '../native/engine.js';
+import { TlsFolder } from './tls-folder.js';
 import { UpstreamTls } from './upstream-tls.js';
 
 function setUp() {
@@ -12,12 +13,12 @@ function setUp() {
     },
     releaseTlsContext: (handle: number) => void released.push(handle),
   };
-  return { specs, released, tls: new UpstreamTls(addon, () => 'the host’s') };
+  return { specs, released, tls: new UpstreamTls(addon, new TlsFolder(null), () => 'the host’s') };
 }
 
 test('a context is kept as long as each generation asks for it', () => {
   const { tls, released } = setUp();
-  const ask = (trust: string) => tls.contextFor({ trust, alpn: ['http/1.1'], certificate: null });
+  const ask = (trust: string) => tls.contextFor({ trust, alpn: ['http/1.1'], certificate: null, files: null, isVerified: true });
   expect([ask('a'), ask('a'), ask('b')]).toEqual([1, 1, 2].map((context) => ({ ok: true, context })));
   tls.releaseUnused();
   expect(released).toEqual([]);
@@ -29,18 +30,22 @@ test('a context is kept as long as each generation asks for it', () => {
 
 test('another protocol is another context, no trust is the host’s, and what OpenSSL refuses is told', () => {
   const { tls, specs } = setUp();
-  tls.contextFor({ trust: 'a', alpn: ['h2'], certificate: null });
-  tls.contextFor({ trust: null, alpn: ['h2'], certificate: null });
+  tls.contextFor({ trust: 'a', alpn: ['h2'], certificate: null, files: null, isVerified: true });
+  tls.contextFor({ trust: null, alpn: ['h2'], certificate: null, files: null, isVerified: true });
   expect(specs.map(({ role, trust, alpn }) => [role, trust, alpn])).toEqual([
     ['client', 'a', ['h2']],
     ['client', 'the host’s', ['h2']],
   ]);
-  expect(tls.contextFor({ trust: 'bad', alpn: [], certificate: null })).toEqual({ ok: false, fault: 'trust: no PEM certificate in it' });
+  expect(tls.contextFor({ trust: 'bad', alpn: [], certificate: null, files: null, isVerified: true })).toEqual({
+    ok: false,
+    fault: 'trust: no PEM certificate in it',
+  });
 });
 
 test('another certificate of our own is another context', () => {
   const { tls, specs } = setUp();
-  const ask = (key: string | null) => tls.contextFor({ trust: 'a', alpn: [], certificate: key === null ? null : { chain: 'chain', key } });
+  const ask = (key: string | null) =>
+    tls.contextFor({ trust: 'a', alpn: [], certificate: key === null ? null : { chain: 'chain', key }, files: null, isVerified: true });
   expect([ask(null), ask('one'), ask('two'), ask('one')]).toEqual([1, 2, 3, 2].map((context) => ({ ok: true, context })));
   expect(specs.map(({ certificates }) => certificates.map(({ chain, key }) => [chain, key]))).toEqual([
     [],

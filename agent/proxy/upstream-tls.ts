@@ -3,7 +3,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { rootCertificates } from 'node:tls';
+import type { TlsFiles } from '../../api/gen/mesh/v1/model.js';
+import { messageOf } from '../../api/message-of.js';
 import type { EngineAddon } from '../native/engine.js';
+import { TlsFolder } from './tls-folder.js';
 
 export interface UpstreamContextSpec {
   /** PEM; null: the CAs this host trusts. */
@@ -12,6 +15,10 @@ export interface UpstreamContextSpec {
   readonly certificate: { readonly chain: string; readonly key: string } | null;
   /** What is offered. */
   readonly alpn: readonly string[];
+  /** In place of trust and certificate, as far as they name any; null: none. */
+  readonly files: TlsFiles | null;
+  /** False: whoever answers is spoken to. */
+  readonly isVerified: boolean;
 }
 
 export type UpstreamContext = { readonly ok: true; readonly context: number } | { readonly ok: false; readonly fault: string };
@@ -30,13 +37,17 @@ export class UpstreamTls implements UpstreamContexts {
 
   constructor(
     private readonly addon: Pick<EngineAddon, 'createTlsContext' | 'releaseTlsContext'>,
+    /** Whose files may be named. */
+    private readonly folder: TlsFolder = new TlsFolder(null),
     private readonly systemTrust: () => string = readSystemTrust,
   ) {}
 
   /** The same trust, protocols and certificate have the same context, so that connections and sessions outlive generations. */
-  contextFor(spec: UpstreamContextSpec): UpstreamContext {
+  contextFor(asked: UpstreamContextSpec): UpstreamContext {
+    const spec = this.withFiles(asked);
+    if (typeof spec === 'string') return { ok: false, fault: spec };
     const key = createHash('sha256')
-      .update(JSON.stringify([spec.trust, spec.alpn, spec.certificate?.chain, spec.certificate?.key]))
+      .update(JSON.stringify([spec.trust, spec.alpn, spec.certificate?.chain, spec.certificate?.key, spec.isVerified]))
       .digest('base64');
     this.used.add(key);
     let found = this.contexts.get(key);
@@ -55,17 +66,34 @@ export class UpstreamTls implements UpstreamContexts {
       this.contexts.delete(key);
     }
     this.used.clear();
+    this.folder.forgetUnread();
   }
 
-  private build({ trust, alpn, certificate }: UpstreamContextSpec): UpstreamContext {
+  /** Read what it names; or why it can't be, in words. */
+  private withFiles(spec: UpstreamContextSpec): UpstreamContextSpec | string {
+    if (spec.files === null) return spec;
+    const { chain, key, trust } = spec.files;
+    try {
+      return {
+        ...spec,
+        certificate: chain === '' && key === '' ? spec.certificate : { chain: this.folder.read(chain), key: this.folder.read(key) },
+        trust: trust === '' ? spec.trust : this.folder.read(trust),
+      };
+    } catch (error) {
+      return messageOf(error);
+    }
+  }
+
+  private build({ trust, alpn, certificate, isVerified }: UpstreamContextSpec): UpstreamContext {
     try {
       const context = this.addon.createTlsContext({
         role: 'client',
         certificates: certificate === null ? [] : [{ serverNames: [], chain: certificate.chain, key: certificate.key, limits: null }],
-        trust: trust ?? this.systemTrust(),
+        trust: !isVerified ? null : (trust ?? this.systemTrust()),
         alpn,
         passthrough: [],
         clientCertificates: 'none',
+        verifiesServer: isVerified,
         accepts: [],
         ticketKeys: null,
       });

@@ -5,7 +5,7 @@ import { encodeResource } from '../../api/compile/wire.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
 import { testdata, withTestdata } from '../../test/lab/testdata.js';
 import { Model } from '../model/model.js';
-import { MAX_VALUES } from '../native/engine.js';
+import { type EndpointSpec, MAX_VALUES } from '../native/engine.js';
 import { compiled } from './testing/models.js';
 import { type TestDecision, TestProxy, type TestRequest } from './testing/requests.js';
 
@@ -61,10 +61,23 @@ class Mesh {
     return this.proxy.decide({ listener: 0, destination, source: PRODUCTPAGE, host: `${app}:9080`, ...request });
   }
 
+  spec({ target }: TestDecision): EndpointSpec | undefined {
+    return this.generation.spec.endpoints.find(({ id }) => id === target);
+  }
+
+  get limits(): string[] {
+    const all = [...this.generation.clusters, ...this.generation.variants].flatMap(({ connections }) => connections ?? []);
+    return all.map(({ name, policy }) => `${name}: ${policy.maxConnections}`);
+  }
+
+  /** Names under which endpoints are watched. */
+  get guards(): string[] {
+    return this.generation.guarded.map(({ name }) => name);
+  }
+
   /** Of the endpoint that is chosen; undefined: none. */
   address(app: string, request: Partial<TestRequest> = {}): string | undefined {
-    const { target } = this.decide(app, request);
-    return this.generation.spec.endpoints.find(({ id }) => id === target)?.address;
+    return this.spec(this.decide(app, request))?.address;
   }
 
   /** The version that answers, or the status that is answered instead. */
@@ -302,4 +315,49 @@ test('a route in its clients’ namespace is for them alone, and there no other 
   const status = (source: string, path: string): number => Math.min(mesh.decide('reviews', { source, path }).target, 0);
   // Its own namespace has rules for /own alone; a client of another one never meets them.
   expect([status('10.2.0.1', '/own'), status('10.2.0.1', '/'), status(PRODUCTPAGE, '/own')]).toEqual([0, -404, 0]);
+});
+
+describe('what some clients have instead', () => {
+  const client = (namespace: string, name: string, address: string): string =>
+    `apiVersion: mesh.weft.dev/v1\nkind: Workload\nmetadata: {name: ${name}, namespace: ${namespace}, labels: {app: ${name}}}\nspec: {node: a, networkNamespace: /run/netns/${name}, addresses: [${address}]}`;
+  const destinationRule = (namespace: string, name: string, spec: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: ${name}, namespace: ${namespace}}\nspec: {host: reviews.default.svc.cluster.local, ${spec}}`;
+  const [CART, TELLER, VAULT] = ['10.2.0.1', '10.3.0.1', '10.3.0.2'];
+  const clients = [client('shop', 'cart', CART), client('bank', 'teller', TELLER), client('bank', 'vault', VAULT)];
+  const tls = (sni: string): string => `trafficPolicy: {tls: {mode: SIMPLE, sni: ${sni}}}`;
+  /** What each client begins TLS with; plain: none. */
+  const spoken = (mesh: Mesh, request: Partial<TestRequest> = {}): string[] =>
+    [PRODUCTPAGE, CART, TELLER, VAULT].map(
+      (source) => mesh.spec(mesh.decide('reviews', { source, ...request }))?.tls?.serverName ?? 'plain',
+    );
+
+  test('holds by their namespaces and labels, for services with rules and without', () => {
+    const rules = [
+      destinationRule('bank', 'own', tls('bank.test')),
+      destinationRule('bank', 'vault', `${tls('vault.test')}, workloadSelector: {matchLabels: {app: vault}}`),
+    ];
+    const expected = ['plain', 'plain', 'bank.test', 'vault.test'];
+    expect(spoken(new Mesh(...clients, ...rules))).toEqual(expected);
+    const routed =
+      'apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews, namespace: default}\nspec: {hosts: [reviews], http: [{route: [{destination: {host: reviews}}]}]}';
+    expect(spoken(new Mesh(...clients, ...rules, routed))).toEqual(expected);
+    // Bytes that are not read go on as they are.
+    expect(spoken(new Mesh(...clients, ...rules), { opaque: true })).toEqual(['plain', 'plain', 'plain', 'plain']);
+  });
+
+  test('is less than the others have, too: their TLS is not for those with a rule of their own', () => {
+    const rules = [
+      destinationRule('default', 'usual', tls('all.test')),
+      destinationRule('bank', 'own', 'trafficPolicy: {loadBalancer: {simple: RANDOM}}'),
+    ];
+    expect(spoken(new Mesh(...clients, ...rules))).toEqual(['all.test', 'all.test', 'plain', 'plain']);
+  });
+
+  test('has limits, and what is found out of endpoints, of its own', () => {
+    const limits = 'connectionPool: {tcp: {maxConnections: 9}}, outlierDetection: {consecutive5xxErrors: 1}';
+    const mesh = new Mesh(...clients, destinationRule('default', 'usual', `exportTo: [shop], trafficPolicy: {${limits}}`));
+    expect(mesh.limits).toEqual(['default/reviews:9080 for shop: 9']);
+    expect(mesh.guards).toEqual(['default/reviews:9080 for shop']);
+    expect(mesh.spec(mesh.decide('reviews', { source: TELLER }))).toMatchObject({ connections: null });
+  });
 });

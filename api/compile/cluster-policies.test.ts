@@ -1,4 +1,4 @@
-import { expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { LoadBalancing_Algorithm, ResourceType, type ScopedPolicy, type Service } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../resources/index.js';
 import { CompileMemo, compileModel } from './index.js';
@@ -126,14 +126,107 @@ test('a rule that changes is compiled anew, and one that stands still is not', (
   expect(inWords(messageOf(after).policies)).toEqual(['0  ROUND_ROBIN']);
 });
 
-test('a rule that is exported to some namespaces is for all that see the service, which is told where these are more', () => {
-  const narrow = rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}, exportTo: [., bank]}');
-  const exported = (to: string): string =>
-    SERVICE.replace('namespace: shop}', `namespace: shop, annotations: {networking.istio.io/exportTo: "${to}"}}`);
-  const told = (service: string): string[] =>
-    compileModel({ objects: objectsOf(service, narrow), running: null }).problems.map(({ path, message }) => `${path}: ${message}`);
-  const wider = ['spec.exportTo: nodes do not tell clients by their namespace: the rule is for all that see the service'];
-  expect([SERVICE, exported('shop,bank,games'), exported('.'), exported('bank,shop')].map(told)).toEqual([wider, wider, [], []]);
+describe('for a client', () => {
+  const HOST = 'host: reviews.shop.svc.cluster.local';
+  const of = (simple: string, more = ''): string =>
+    `{${HOST}, trafficPolicy: {loadBalancer: {simple: ${simple}}}${more === '' ? '' : `, ${more}`}}`;
+  const compiled = (...documents: string[]) => {
+    const { resources, problems } = compileModel({ objects: objectsOf(SERVICE, ...documents), running: null });
+    const { policies, consumers } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
+    const told = consumers.map((each) => [each.namespace, ...Object.values(each.labels), ':', ...inWords(each.policies)].join(' '));
+    return { all: inWords(policies), consumers: told, problems: problems.map(({ path, message }) => `${path}: ${message}`) };
+  };
+
+  test('rules of its own namespace come first, then of the service’s, then of the root’s, each for those that see it', () => {
+    const root = rule(of('RANDOM'), 'istio-system', 'root');
+    const narrow = rule(of('ROUND_ROBIN', 'exportTo: [., bank]'), 'shop', 'service');
+    const own = rule(of('LEAST_REQUEST'), 'games', 'own');
+    expect(compiled(root, narrow, own)).toEqual({
+      all: ['0  RANDOM'],
+      consumers: ['bank : 0  ROUND_ROBIN', 'games : 0  LEAST_REQUEST', 'shop : 0  ROUND_ROBIN'],
+      problems: [],
+    });
+    expect(compiled(root, rule(of('ROUND_ROBIN'), 'shop', 'service'), own)).toMatchObject({
+      all: ['0  ROUND_ROBIN'],
+      consumers: ['games : 0  LEAST_REQUEST'],
+    });
+  });
+
+  test('a rule of its namespace hides all others, whatever it says; one that it does not see hides nothing', () => {
+    const service = rule(of('RANDOM'), 'shop', 'service');
+    const empty = rule(`{${HOST}, subsets: [{name: v1, labels: {version: v1}}]}`, 'bank', 'own');
+    expect(compiled(service, empty).consumers).toEqual(['bank :']);
+    expect(compiled(service, rule(of('ROUND_ROBIN', 'exportTo: [games]'), 'bank', 'own')).consumers).toEqual([]);
+  });
+
+  test('a rule that selects workloads is for these, and for no namespace but its own', () => {
+    const selecting = rule(of('ROUND_ROBIN', 'workloadSelector: {matchLabels: {app: cart}}'), 'bank', 'selecting');
+    expect(compiled(rule(of('RANDOM')), selecting)).toEqual({
+      all: ['0  RANDOM'],
+      consumers: ['bank cart : 0  ROUND_ROBIN'],
+      problems: [],
+    });
+    const both = [selecting, rule(of('LEAST_REQUEST'), 'bank', 'others')];
+    expect(compiled(rule(of('RANDOM')), ...both).consumers).toEqual(['bank cart : 0  ROUND_ROBIN', 'bank : 0  LEAST_REQUEST']);
+  });
+
+  test('one that no client can come to is told, and so is what only a rule for all says', () => {
+    const shadowed = [rule(of('RANDOM')), rule(of('ROUND_ROBIN', 'exportTo: [shop]'), 'istio-system', 'root')];
+    expect(compiled(...shadowed).problems).toEqual([
+      'spec.trafficPolicy: every client has another rule that comes before it: this one has no effect',
+    ]);
+    const proxied = rule(`{${HOST}, trafficPolicy: {proxyProtocol: {version: V1}}, exportTo: [bank]}`);
+    expect(compiled(proxied).problems).toEqual([
+      'spec.trafficPolicy.proxyProtocol: only a rule that is for all clients says it: it has no effect',
+    ]);
+  });
+});
+
+describe('TLS of a rule', () => {
+  const policiesOfTls = (spec: string, ...more: string[]) => {
+    const { resources, problems } = compileModel({ objects: objectsOf(SERVICE, rule(spec), ...more), running: null });
+    const { ports, policies, consumers } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
+    const scopes = [policies, ...consumers.map((each) => each.policies)].flat();
+    return {
+      ports: ports.map(({ tls }) => tls?.hostname ?? 'plain'),
+      scopes: scopes.flatMap(({ port, labels, policy }) =>
+        policy?.tls === undefined ? [] : [`${port} ${Object.values(labels)}: ${policy.tls.tls?.hostname ?? 'plain'}`],
+      ),
+      problems: problems.map(({ path, message }) => `${path}: ${message}`),
+    };
+  };
+
+  test('of a subset, and of its ports, stands in place of the service’s', () => {
+    const found = policiesOfTls(`
+  host: reviews
+  trafficPolicy: {tls: {mode: SIMPLE, sni: all.test}}
+  subsets:
+  - {name: v1, labels: {version: v1}, trafficPolicy: {tls: {mode: SIMPLE, sni: one.test}}}
+  - {name: v2, labels: {version: v2}, trafficPolicy: {tls: {mode: DISABLE}}}
+  - {name: v3, labels: {version: v3}, trafficPolicy: {portLevelSettings: [{port: {number: 90}, tls: {mode: SIMPLE, sni: ninety.test}}]}}
+  - {name: v4, labels: {version: v4}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}`);
+    expect(found).toEqual({
+      ports: ['all.test', 'all.test'],
+      scopes: ['80 v1: one.test', '90 v1: one.test', '80 v2: plain', '90 v2: plain', '90 v3: ninety.test'],
+      problems: [],
+    });
+  });
+
+  test('that not everyone sees is for those who do', () => {
+    const found = policiesOfTls('{host: reviews, exportTo: [bank], trafficPolicy: {tls: {mode: SIMPLE, sni: bank.test}}}');
+    expect(found).toEqual({ ports: ['plain', 'plain'], scopes: ['80 : bank.test', '90 : bank.test'], problems: [] });
+  });
+
+  test('that can’t be followed is told where it is said', () => {
+    const found = policiesOfTls(`
+  host: reviews
+  trafficPolicy: {tls: {mode: MUTUAL, credentialName: gone}}
+  subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {tls: {mode: SIMPLE, credentialName: gone}}}]`);
+    expect(found.problems).toEqual([
+      'spec.trafficPolicy.tls.credentialName: no Secret shop/gone: requests to its endpoints are answered 503',
+      'spec.subsets[0].trafficPolicy.tls.credentialName: no Secret shop/gone with a CA (key cacert or ca.crt): requests to its endpoints are answered 503',
+    ]);
+  });
 });
 
 test('the subsets of a rule are found from the namespaces that it is exported to', () => {

@@ -1,11 +1,22 @@
 // How clients treat the endpoints of a service: its DestinationRules, with what they say of ports and subsets, and its TrafficPolicies → the
 // model's ClusterPolicy, whole for each scope. One service at a time.
-import type { ClusterPolicy, ScopedPolicy } from '../gen/mesh/v1/model.js';
-import { ROOT_NAMESPACE, seenFrom } from '../resources/index.js';
+import type { ClusterPolicy, ConsumerPolicies, ScopedPolicy } from '../gen/mesh/v1/model.js';
 import { hedgingOfPolicy, retriesOfPolicy } from './attempts.js';
+import { type BackendTlsIndex, type Subset, TlsOfRules } from './backend-tls.js';
 import { connectionsOfPolicy, connectionsOfRule } from './connections.js';
+import {
+  type Client,
+  clientsOf,
+  clientsOfRule,
+  policyOfAll,
+  portsOf,
+  type Rule,
+  type RulePolicy,
+  rulesInForce,
+  settingsOf,
+} from './destination-rules.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import { type HostIndex, rulesOf, servicesOf } from './istio-hosts.js';
+import { servicesOf } from './istio-hosts.js';
 import { balancingOfPolicy, balancingOfRule, balancingOfService, sorted } from './load-balancing.js';
 import type { ReportProblem } from './problem.js';
 import {
@@ -17,11 +28,9 @@ import {
   retryBudgetOfPolicy,
   retryBudgetOfRule,
 } from './resilience-policies.js';
-import { exportsOf } from './visibility.js';
+import { tcpPorts } from './service-ports.js';
 
-export type PolicyIndex = HostIndex & Pick<ObjectIndex, 'policiesByService' | 'rulesByHost'>;
-type Rule = Stored<'DestinationRule'>;
-type RulePolicy = NonNullable<Rule['manifest']['spec']['trafficPolicy']>;
+export type PolicyIndex = BackendTlsIndex & Pick<ObjectIndex, 'policiesByService'>;
 type OwnSpec = Stored<'TrafficPolicy'>['manifest']['spec'];
 /** Those that are said; undefined is never among them. */
 type Sections = Partial<ClusterPolicy>;
@@ -37,6 +46,7 @@ function ofRule(policy: Omit<RulePolicy, 'portLevelSettings'>): Sections {
     hedging: undefined,
     connections: connectionsOfRule(policy.connectionPool),
     retries: undefined,
+    tls: undefined,
   });
 }
 
@@ -67,31 +77,50 @@ function said(sections: Sections): Sections {
 /**
  * As Istio inherits: what a rule says of a port stands in place of all that it says of the service; what it says of a subset replaces section by
  * section; what it says of a subset's port replaces all again. A TrafficPolicy goes before what a rule says of the service as a whole, and that
- * before what the Service says of itself.
+ * before what the Service says of itself. `client` null: of whoever has no policies of his own.
  */
-export function compileClusterPolicies(service: Stored<'Service'>, index: PolicyIndex): ScopedPolicy[] {
+export function compileClusterPolicies(service: Stored<'Service'>, client: Client | null, index: PolicyIndex): ScopedPolicy[] {
   const own = ofPolicies(index.policiesByService.get(nameOf(service)) ?? []);
   const ofService = said({ loadBalancing: balancingOfService(service.manifest) });
-  const rules = rulesInForce(service, index);
-  const top = rules.map(({ manifest }) => manifest.spec.trafficPolicy).find((policy) => policy !== undefined);
+  const rules = rulesInForce(service, client, index);
+  const top = policyOfAll(rules)?.policy;
+  const tls = new TlsOfRules(service, rules, index);
   const found: ScopedPolicy[] = [];
-  const add = (port: number, labels: Readonly<Record<string, string>>, sections: Sections): void => {
-    found.push({ port, labels: sorted(labels), policy: { ...NO_SECTIONS, ...sections } });
+  const add = (subset: Subset | undefined, ofPort: (port: number) => Sections): void => {
+    const apart = tcpPorts(service).flatMap(({ port }) => (tls.apart(port, subset) === undefined ? [] : [port]));
+    for (const port of new Set([0, ...portsOf(top), ...portsOf(subset?.policy), ...apart])) {
+      const sections = said({ ...ofPort(port), tls: port === 0 ? undefined : tls.apart(port, subset) });
+      if (port === 0 && subset === undefined && Object.keys(sections).length === 0) continue;
+      found.push({ port, labels: sorted(subset?.labels ?? {}), policy: { ...NO_SECTIONS, ...sections } });
+    }
   };
   const ofPort = (port: number): Sections => {
     const settings = settingsOf(top, port);
     return settings === undefined ? { ...ofService, ...ofRule(top ?? {}), ...own } : { ...own, ...ofRule(settings) };
   };
-  if (Object.keys(ofPort(0)).length > 0) add(0, {}, ofPort(0));
-  for (const port of portsOf(top)) add(port, {}, ofPort(port));
-  for (const { labels, trafficPolicy } of rules.flatMap(({ manifest }) => manifest.spec.subsets ?? [])) {
-    if (trafficPolicy === undefined || Object.keys(labels ?? {}).length === 0) continue;
-    for (const port of new Set([0, ...portsOf(top), ...portsOf(trafficPolicy)])) {
-      const settings = settingsOf(trafficPolicy, port);
-      add(port, labels ?? {}, settings === undefined ? { ...ofPort(port), ...ofRule(trafficPolicy) } : { ...own, ...ofRule(settings) });
-    }
-  }
+  add(undefined, ofPort);
+  for (const subset of rules.flatMap(subsetsOf))
+    add(subset, (port) => {
+      const settings = settingsOf(subset.policy, port);
+      return settings === undefined ? { ...ofPort(port), ...ofRule(subset.policy) } : { ...own, ...ofRule(settings) };
+    });
   return found;
+}
+
+/** Those that say something of their endpoints. */
+function subsetsOf(rule: Rule): Subset[] {
+  return (rule.manifest.spec.subsets ?? []).flatMap(({ labels = {}, trafficPolicy: policy }) =>
+    policy === undefined || Object.keys(labels).length === 0 ? [] : [{ rule, labels, policy }],
+  );
+}
+
+/** The first of them that a client is among holds for him. */
+export function compileConsumers(service: Stored<'Service'>, index: PolicyIndex): ConsumerPolicies[] {
+  return clientsOf(service, index).map((client) => ({
+    namespace: client.namespace,
+    labels: sorted(client.labels),
+    policies: compileClusterPolicies(service, client, index),
+  }));
 }
 
 const NO_SECTIONS: ClusterPolicy = {
@@ -103,59 +132,24 @@ const NO_SECTIONS: ClusterPolicy = {
   hedging: undefined,
   connections: undefined,
   retries: undefined,
+  tls: undefined,
 };
 
-/**
- * Istio's order: of the service's namespace, then of the root namespace; those that name the host before those whose wildcard covers it. One
- * in another namespace is for the clients there alone, which nodes don't tell apart.
- */
-export function rulesInForce(service: Stored<'Service'>, index: PolicyIndex): readonly Rule[] {
-  const rules = rulesOf(service, index);
-  const ofService = rules.filter(({ namespace }) => namespace === service.namespace);
-  const ofMesh = rules.filter(({ namespace }) => namespace === ROOT_NAMESPACE && namespace !== service.namespace);
-  const [nearest] = ofService.length > 0 ? ofService : ofMesh;
-  // Several for one host are taken together; a wildcard's are for whom no other rule is.
-  return nearest === undefined
-    ? []
-    : rules.filter(({ namespace, manifest }) => namespace === nearest.namespace && manifest.spec.host === nearest.manifest.spec.host);
-}
-
-/** What of a rule has no effect, or another one than its author may think. */
-export function checkDestinationRule(
-  rule: Rule,
-  index: PolicyIndex & Pick<ObjectIndex, 'destinationRules' | 'namespaces'>,
-  report: ReportProblem,
-): void {
-  const { host = '', trafficPolicy, exportTo } = rule.manifest.spec;
+/** What of a rule has no effect. */
+export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<ObjectIndex, 'destinationRules'>, report: ReportProblem): void {
+  const { host = '', trafficPolicy } = rule.manifest.spec;
   const services = servicesOf(host, rule.namespace, index);
   if (services.length === 0)
     report('spec.host', `no Service or ServiceEntry has the host ${host}: the rule has no effect`, 'TargetNotFound');
   if (trafficPolicy === undefined || services.length === 0) return;
-  if (services.every(({ namespace }) => namespace !== rule.namespace) && rule.namespace !== ROOT_NAMESPACE)
-    report(
-      'spec.trafficPolicy',
-      `it would be for clients in ${rule.namespace} alone, which nodes do not tell from others: it has no effect; put the rule into the service’s namespace`,
-      'UnsupportedValue',
-    );
-  else if (services.some((service) => !isForAllWhoSee(service, seenFrom(exportTo ?? [], rule.namespace), index)))
-    report('spec.exportTo', 'nodes do not tell clients by their namespace: the rule is for all that see the service', 'UnsupportedValue');
-  const older = services
-    .flatMap((service) => rulesInForce(service, index))
-    .find((other) => other !== rule && other.manifest.spec.trafficPolicy !== undefined && other.manifest.spec.host === host);
-  if (older !== undefined && index.destinationRules.indexOf(older) < index.destinationRules.indexOf(rule))
+  const [service] = services;
+  const places = clientsOfRule(rule).map((client) => rulesInForce(service!, client, index));
+  const mine = places.filter((rules) => rules.includes(rule));
+  const older = mine.map((rules) => policyOfAll(rules)?.rule).find((other) => other !== rule);
+  if (older !== undefined)
     report('spec.trafficPolicy', `DestinationRule ${nameOf(older)} is older and has one for ${host}: this one has no effect`, 'Conflicted');
-}
-
-/** `isFor`: namespaces; null: all. */
-function isForAllWhoSee(service: Stored<'Service'>, isFor: readonly string[] | null, index: Pick<ObjectIndex, 'namespaces'>): boolean {
-  return isFor === null || exportsOf(service, index)?.every((namespace) => isFor.includes(namespace)) === true;
-}
-
-function portsOf(policy: RulePolicy | undefined): number[] {
-  return (policy?.portLevelSettings ?? []).flatMap(({ port }) => port?.number ?? []);
-}
-
-/** What it says of that port alone. */
-export function settingsOf(policy: RulePolicy | undefined, port: number): Omit<RulePolicy, 'portLevelSettings'> | undefined {
-  return policy?.portLevelSettings?.find((settings) => settings.port?.number === port);
+  else if (mine.length === 0 && services.length === 1)
+    report('spec.trafficPolicy', 'every client has another rule that comes before it: this one has no effect', 'Conflicted');
+  if (trafficPolicy.proxyProtocol !== undefined && !clientsOfRule(rule).includes(null))
+    report('spec.trafficPolicy.proxyProtocol', 'only a rule that is for all clients says it: it has no effect', 'UnsupportedValue');
 }

@@ -2,17 +2,19 @@
 import { Outside, Protocol, ProxyProtocol, type Service, type ServicePort } from '../gen/mesh/v1/model.js';
 import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
-import { type BackendTlsIndex, compileBackendTls, hasTlsOfRules } from './backend-tls.js';
-import { compileClusterPolicies, type PolicyIndex, rulesInForce } from './cluster-policies.js';
+import { compileBackendTls, hasTlsOfRules } from './backend-tls.js';
+import { compileClusterPolicies, compileConsumers, type PolicyIndex } from './cluster-policies.js';
+import { rulesInForce } from './destination-rules.js';
 import { healthCheckOf } from './health-check.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { rulesOf } from './istio-hosts.js';
 import { policyOfNamespace, type RateLimitIndex, rateLimitsOfService } from './rate-limits.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 
 /** The cluster domain: Kubernetes' default, the same on bare metal. */
 const CLUSTER_DOMAIN = 'cluster.local';
 
-type ServiceIndex = PolicyIndex & RateLimitIndex & BackendTlsIndex & Pick<ObjectIndex, 'filterTargets'>;
+type ServiceIndex = PolicyIndex & RateLimitIndex & Pick<ObjectIndex, 'filterTargets'>;
 
 export function compileService(service: Stored<'Service'>, index: ServiceIndex): Service {
   const { namespace, name } = service;
@@ -31,10 +33,11 @@ export function compileService(service: Stored<'Service'>, index: ServiceIndex):
         tls: compileBackendTls(service, port, index),
       }),
     ),
-    proxyProtocol: proxyProtocolOf(policies, rulesInForce(service, index)),
+    proxyProtocol: proxyProtocolOf(policies, rulesInForce(service, null, index)),
     healthCheck: healthCheckOf(service, index),
     outside: outsideOf(service, index),
-    policies: compileClusterPolicies(service, index),
+    policies: compileClusterPolicies(service, null, index),
+    consumers: compileConsumers(service, index),
     rateLimits: rateLimitsOfService(namespace, name, index),
     filters: index.filterTargets.of('Service', nameOf(service)),
   };
@@ -52,7 +55,7 @@ export function inputsOfService(service: Stored<'Service'>, index: ServiceIndex)
   if (index.backendTlsByService.has(nameOf(service)) || index.filterTargets.of('Service', nameOf(service)).length > 0) return null;
   if (hasTlsOfRules(service, index)) return null;
   const policies = index.policiesByService.get(nameOf(service)) ?? [];
-  return [service, ...policies, policyOfNamespace(service.namespace, index), ...rulesInForce(service, index)];
+  return [service, ...policies, policyOfNamespace(service.namespace, index), ...rulesOf(service, index)];
 }
 
 /** Canonical text; empty for a headless service and for one without an address yet. */

@@ -151,10 +151,8 @@ const clientTls = withRule(
 
 function checkClientTls(value: Unchecked, report: Report): void {
   const { mode } = value;
-  if (mode === 'MUTUAL' || mode === 'ISTIO_MUTUAL') report(['mode'], `${NOT_ACTED_ON}: ${mode}`, 'warning');
-  for (const field of ['caCertificates', 'caCrl', 'insecureSkipVerify'])
-    if (mode === 'SIMPLE' && value[field] !== undefined && value[field] !== '' && value[field] !== false)
-      report([field], `${NOT_ACTED_ON}: ${field}; without a credentialName whose Secret has the CA requests are answered 503`, 'warning');
+  if (mode === 'ISTIO_MUTUAL')
+    report(['mode'], `${NOT_ACTED_ON}: ISTIO_MUTUAL, workloads have no certificates yet: what is sent is plain text`, 'warning');
   const has = (field: string): boolean => value[field] !== undefined && value[field] !== '';
   if (mode === 'ISTIO_MUTUAL') {
     for (const field of [...CERTIFICATES, 'credentialName'])
@@ -227,6 +225,6 @@ export const destinationRuleKind = istioKind(
     trafficPolicy: trafficPolicy.optional(),
     subsets: unique(listOf(subset, 4096), 'names of subsets', ['name'], (item) => textOf(item, 'name')).optional(),
     exportTo: exportTo.optional(),
-    workloadSelector: notActedOn('a selector of clients: the rule is for all of them', workloadSelector),
+    workloadSelector: workloadSelector.optional(),
   }),
 );

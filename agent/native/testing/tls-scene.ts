@@ -145,6 +145,7 @@ export class Engine {
       alpn: [],
       passthrough: [],
       clientCertificates: 'none',
+      verifiesServer: true,
       accepts: [],
       ticketKeys: null,
       ...spec,

@@ -53,6 +53,8 @@ export class Draft {
   q = 0;
   /** Set it before anything is accounted. */
   traffic: Traffic = Traffic.Gateway;
+  /** As clientOf() has it. */
+  client = 0;
   /** The request's filters have seen it. */
   isFiltered = false;
   /** Where it goes if it is a further attempt. */

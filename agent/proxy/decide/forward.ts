@@ -22,6 +22,7 @@ import {
 import type { Draft } from './draft.js';
 import { ALL_FULL, type EndpointChoice } from './endpoint-choice.js';
 import type { Limiting } from './limiting.js';
+import { clusterFor } from './route-match.js';
 
 const D_METHOD = Descriptor.Method as number;
 const D_LISTENER = Descriptor.ListenerId as number;
@@ -89,15 +90,16 @@ export class Forward {
   }
 
   /**
-   * To an endpoint of the cluster. `retries`: how many the rule wants; -1: it says nothing, so one that another endpoint is there for. `kept`:
+   * To an endpoint of the cluster, or of the one that the client has instead. `retries`: how many the rule wants; -1: it says nothing, so one that another endpoint is there for. `kept`:
    * the endpoint that the client's session stays with, -1: none.
    */
   to(chosen: number, random: number, retries: number, kept: number): void {
     const { draft } = this;
     const { tables } = draft;
     const isOutbound = draft.traffic === OUTBOUND;
+    const own = clusterFor(tables, chosen, draft.client);
     // Ids of captured listeners are even for IPv4, odd for IPv6 (MESH_LISTENERS).
-    const cluster = isOutbound ? tables.clusters[chosen * CLUSTER_WORDS + ClusterWord.Families]! + (draft.of(D_LISTENER) & 1) : chosen;
+    const cluster = isOutbound ? tables.clusters[own * CLUSTER_WORDS + ClusterWord.Families]! + (draft.of(D_LISTENER) & 1) : own;
     const row = cluster * CLUSTER_WORDS;
     const balancer = tables.clusters[row + ClusterWord.Balancer]!;
     if (balancer >= 0 && isOutbound && this.choice.balancers.isPassthrough(balancer)) {

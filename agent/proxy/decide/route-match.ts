@@ -8,6 +8,9 @@ import {
   type DecisionTables,
   HOST_FLAG_BITS,
   HostFlag,
+  LISTENER_WORDS,
+  ListenerKind,
+  ListenerWord,
   lookup,
   NODE_WORDS,
   NodePath,
@@ -58,6 +61,21 @@ export function scopeFor({ scopes, sourceTenants, consumers }: DecisionTables, s
   if (scopes[scope * SCOPE_WORDS + ScopeWord.HasConsumers] === 0 || source < 0) return scope;
   const own = lookup(consumers, scope, sourceTenants[source]!);
   return own < 0 ? scope : own;
+}
+
+/** Class of the client, by which clusterFor() goes: its workload's, or its gateway's. 0: nobody's. */
+export function clientOf(tables: DecisionTables, listener: number, source: number): number {
+  if (!tables.hasClients) return 0;
+  const row = listener * LISTENER_WORDS;
+  if (tables.listeners[row + ListenerWord.Kind] === ListenerKind.Gateway) return tables.listeners[row + ListenerWord.Client]!;
+  return source < 0 ? 0 : tables.sourceClients[source]!;
+}
+
+/** Of a cluster the one that such clients have instead, if they have. */
+export function clusterFor({ clientClusters }: DecisionTables, cluster: number, client: number): number {
+  if (client === 0 || cluster < 0) return cluster;
+  const own = lookup(clientClusters, cluster, client);
+  return own < 0 ? cluster : own;
 }
 
 /** Row of the listener's hostname: the first from the host on at which the search stops (RouteChains.stopAt); -1: no listener's. */

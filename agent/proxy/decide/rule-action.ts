@@ -25,6 +25,7 @@ import { memberOf } from './endpoint-choice.js';
 import type { Filtering } from './filtering.js';
 import type { Forward } from './forward.js';
 import type { Limiting } from './limiting.js';
+import { clusterFor } from './route-match.js';
 import { RuleExtras } from './rule-extras.js';
 
 const D_ATTEMPT = Descriptor.Attempt as number;
@@ -117,7 +118,8 @@ export class RuleAction {
       const failed = draft.of(D_PREVIOUS);
       const end = row + actions[action + ActionWord.BackendCount]!;
       for (let each = row; each < end; each++)
-        if (memberOf(draft.tables, backends[each * BACKEND_WORDS + B_CLUSTER]!, failed) >= 0) return each;
+        if (memberOf(draft.tables, clusterFor(draft.tables, backends[each * BACKEND_WORDS + B_CLUSTER]!, draft.client), failed) >= 0)
+          return each;
     }
     const drawn = below(total, draft.of(D_RANDOM));
     while (backends[row * BACKEND_WORDS + B_UP_TO]! <= drawn) row++;
@@ -137,10 +139,11 @@ export class RuleAction {
   /** Row of the backend with the endpoint of the session; null: it has gone. */
   private findSession(action: number): { readonly row: number; readonly endpoint: number } | null {
     const { actions, backends, clusters, members, sessionEndpoints } = this.draft.tables;
+    const { client } = this.draft;
     const { high, low } = this.sessions;
     const first = actions[action + ActionWord.Backends]!;
     for (let row = first; row < first + actions[action + ActionWord.BackendCount]!; row++) {
-      const cluster = backends[row * BACKEND_WORDS + B_CLUSTER]! * CLUSTER_WORDS;
+      const cluster = clusterFor(this.draft.tables, backends[row * BACKEND_WORDS + B_CLUSTER]!, client) * CLUSTER_WORDS;
       if (cluster < 0) continue;
       const member = clusters[cluster + ClusterWord.Members]!;
       for (let at = member; at < member + clusters[cluster + ClusterWord.MemberCount]!; at++) {

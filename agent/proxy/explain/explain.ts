@@ -40,6 +40,7 @@ import { reasonOf } from '../account.js';
 import { BalanceReport } from '../balance-report.js';
 import type { Learnt } from '../decide/deferral.js';
 import type { Batch } from '../decide/draft.js';
+import { clientOf, clusterFor } from '../decide/route-match.js';
 import { Decider } from '../decide.js';
 import type { Ask } from '../deferred.js';
 import type { EndpointStates } from '../endpoint-states.js';
@@ -462,7 +463,7 @@ class Explanation {
     const shares = weighted.map(({ service, port, weight, labels }): BackendShare => {
       let isChosen = false;
       if (weight > 0) {
-        const own = backends[at * BACKEND_WORDS + BackendWord.Cluster]!;
+        const own = clusterFor(this.tables, backends[at * BACKEND_WORDS + BackendWord.Cluster]!, this.client);
         isChosen = cluster < 0 && own >= 0 && this.membersOf(own).some((member) => this.endpointOf(member) === target);
         if (isChosen) cluster = own;
         at++;
@@ -481,7 +482,11 @@ class Explanation {
   /** Of a service without rules. */
   private clusterOfDefault(target: number): number {
     if (target < 0 || this.entrance.scope < 0) return -1;
-    return this.tables.scopes[this.entrance.scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!;
+    return clusterFor(this.tables, this.tables.scopes[this.entrance.scope * SCOPE_WORDS + ScopeWord.DefaultCluster]!, this.client);
+  }
+
+  private get client(): number {
+    return clientOf(this.tables, this.entrance.connection.listenerId, this.entrance.connection.sourceId);
   }
 
   private membersOf(cluster: number): number[] {

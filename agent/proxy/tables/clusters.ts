@@ -3,6 +3,7 @@
 import {
   type BackendTls,
   type ClusterPolicy,
+  type ConsumerPolicies,
   type Endpoint,
   type EndpointHealth,
   LoadBalancing_Algorithm,
@@ -17,6 +18,7 @@ import { failsChecksAlone } from '../../model/takes-work.js';
 import type { ConnectionPolicySpec, EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
 import { MAX_CONNECTION_SERVICES } from '../resilience/connection-counts.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
+import type { Consumer } from './clients.js';
 import { type LabelValues, NOTHING_WANTED, type ShownCertificate, subsetText, type Wanted, wantsOf } from './cluster-wants.js';
 import { connectionPolicy } from './connection-policy.js';
 import { Balancing } from './layout.js';
@@ -81,6 +83,7 @@ export interface Cluster {
   /** "<namespace>/<service>" */
   readonly serviceName: string;
   readonly service: Service;
+  /** With the TLS that its policy asks for. */
   readonly port: ServicePort;
   readonly balancing: Balancing;
   /** Absent sections are as by default. */
@@ -109,8 +112,16 @@ export interface ClusterSet {
   readonly variants: readonly Cluster[];
   /** By variantName(). */
   readonly rowByName: ReadonlyMap<string, number>;
+  readonly apart: readonly ApartCluster[];
   readonly endpoints: readonly EndpointSpec[];
   readonly warnings: readonly string[];
+}
+
+/** Some clients have another cluster (row `own`) in place of one: other policies hold for them. */
+export interface ApartCluster {
+  readonly row: number;
+  readonly consumer: Consumer;
+  readonly own: number;
 }
 
 export const BALANCING_NAMES: Readonly<Record<Balancing, string>> = {
@@ -156,6 +167,10 @@ interface ServiceClusters {
   /** Their endpoints with certain labels. */
   readonly subsets: readonly Cluster[];
   readonly variants: readonly Cluster[];
+  /** For clients with policies of their own: all of these again. */
+  readonly apart: readonly { readonly consumer: Consumer; readonly clusters: readonly Cluster[] }[];
+  /** Of those. */
+  readonly consumers: string;
 }
 
 /** Outlives generations. */
@@ -173,7 +188,8 @@ export class Clusters {
     this.seenIn = new Int32Array(ids.capacity);
   }
 
-  build(model: Model, contexts: UpstreamContexts): ClusterSet {
+  /** `clients`: namespaces from which requests can come. */
+  build(model: Model, contexts: UpstreamContexts, clients: ReadonlySet<string>): ClusterSet {
     const warnings = new Set<string>();
     const wants = wantsOf(model);
     const services = new Map<string, ServiceClusters>();
@@ -181,10 +197,11 @@ export class Clusters {
       const service = model.services.get(name)!;
       const endpoints = model.endpointsOf(name);
       const wanted = wants.get(name) ?? NOTHING_WANTED;
+      const consumers = service.consumers.filter(({ namespace }) => clients.has(namespace));
       const before = this.services.get(name);
       const isSame = before?.mayBeKept === true && before.service === service && before.endpoints === endpoints;
-      if (isSame && before.wanted === wanted.text) services.set(name, before);
-      else services.set(name, new Builder(this.ids, this.counts, contexts, warnings).build(service, endpoints, wanted));
+      if (isSame && before.wanted === wanted.text && before.consumers === consumerText(consumers)) services.set(name, before);
+      else services.set(name, new Builder(this.ids, this.counts, contexts, warnings, wanted).build(service, endpoints, consumers));
     }
     // Only now: a name that both have keeps its id.
     for (const [name, before] of this.services) if (services.get(name) !== before) this.release(before);
@@ -192,8 +209,8 @@ export class Clusters {
     return this.setOf([...services.values()], [...warnings]);
   }
 
-  private release({ declared, subsets, variants }: ServiceClusters): void {
-    for (const clusters of [declared, subsets, variants]) {
+  private release({ declared, subsets, variants, apart }: ServiceClusters): void {
+    for (const clusters of [declared, subsets, variants, ...apart.map((each) => each.clusters)]) {
       for (const { specs, connections } of clusters) {
         for (const { id } of specs) this.ids.release(id);
         if (connections !== null) this.counts.release(connections.policy.service);
@@ -203,7 +220,12 @@ export class Clusters {
 
   private setOf(services: readonly ServiceClusters[], warnings: readonly string[]): ClusterSet {
     const clusters = services.flatMap(({ declared }) => declared);
-    const variants = [...services.flatMap(({ subsets }) => subsets), ...services.flatMap((service) => service.variants)];
+    const apart = services.flatMap((service) => service.apart);
+    const variants = [
+      ...services.flatMap(({ subsets }) => subsets),
+      ...services.flatMap((service) => service.variants),
+      ...apart.flatMap((each) => each.clusters),
+    ];
     const rowByName = new Map<string, number>();
     const endpoints: EndpointSpec[] = [];
     this.builds++;
@@ -218,30 +240,75 @@ export class Clusters {
           endpoints.push(spec);
         }
       }
-    return { clusters, variants, rowByName, endpoints, warnings };
+    return { clusters, variants, rowByName, apart: apart.flatMap((each) => placesOf(each, rowByName)), endpoints, warnings };
   }
+}
+
+/** Of the clusters that all others have, the rows for which these stand: of several the first. */
+function placesOf({ consumer, clusters }: ServiceClusters['apart'][number], rowByName: ReadonlyMap<string, number>): ApartCluster[] {
+  const suffix = clientText(consumer);
+  const rows = new Map<number, number>();
+  for (const name of clusters.flatMap(({ names }) => names)) {
+    const row = rowByName.get(name.slice(0, -suffix.length));
+    if (row !== undefined && !rows.has(row)) rows.set(row, rowByName.get(name)!);
+  }
+  return [...rows].map(([row, own]) => ({ row, consumer, own }));
 }
 
 /** One service's. */
 class Builder {
   private mayBeKept = true;
 
+  /** Ports to which some speak TLS. */
+  private tlsPorts: ReadonlySet<number> = new Set();
+
   constructor(
     private readonly ids: StableIds,
     private readonly counts: StableIds,
     private readonly contexts: UpstreamContexts,
     private readonly warnings: Set<string>,
+    private readonly wanted: Wanted,
   ) {}
 
-  build(service: Service, endpoints: readonly Endpoint[], wanted: Wanted): ServiceClusters {
-    const whole = service.ports.map((port) => wholeOf(service, port, endpoints));
-    const parts = whole.flatMap((cluster) => (wanted.subsets.get(cluster.port.port) ?? []).map((labels) => partOf(cluster, labels)));
+  build(service: Service, endpoints: readonly Endpoint[], consumers: readonly ConsumerPolicies[]): ServiceClusters {
+    const usual = this.unplaced(service, endpoints, null);
+    const apart = consumers.map((consumer) => ({ consumer, ...this.unplaced(service, endpoints, consumer) }));
+    const withTls = [usual, ...apart].flatMap(({ whole, parts }) => [...whole, ...parts]).filter(({ port }) => port.tls !== undefined);
+    this.tlsPorts = new Set(withTls.map(({ port }) => port.port));
+    const [declared, subsets, variants] = this.placed(usual);
+    const placed = apart.map((each) => ({ consumer: each.consumer, clusters: this.placed(each).flat() }));
+    // Contexts are asked for in every generation that uses them.
+    const mayBeKept = this.mayBeKept && withTls.length === 0;
+    const { wanted } = this;
+    return {
+      service,
+      endpoints,
+      wanted: wanted.text,
+      mayBeKept,
+      declared,
+      subsets,
+      variants,
+      apart: placed,
+      consumers: consumerText(consumers),
+    };
+  }
+
+  private unplaced(
+    service: Service,
+    endpoints: readonly Endpoint[],
+    consumer: ConsumerPolicies | null,
+  ): { whole: Unplaced[]; parts: Unplaced[] } {
+    const whole = service.ports.map((port) => wholeOf(service, port, endpoints, consumer));
+    const parts = whole.flatMap((cluster) =>
+      (this.wanted.subsets.get(cluster.port.port) ?? []).map((labels) => partOf(cluster, service.ports, labels, consumer)),
+    );
+    return { whole, parts };
+  }
+
+  private placed({ whole, parts }: { whole: readonly Unplaced[]; parts: readonly Unplaced[] }): [Cluster[], Cluster[], Cluster[]] {
     const declared = whole.map((cluster) => this.planned(cluster));
     const subsets = parts.map((cluster) => this.planned(cluster));
-    const variants = [...whole, ...parts].flatMap((cluster) => this.variantsOf(cluster, wanted));
-    // Contexts are asked for in every generation that uses them.
-    const mayBeKept = this.mayBeKept && service.ports.every(({ tls }) => tls === undefined);
-    return { service, endpoints, wanted: wanted.text, mayBeKept, declared, subsets, variants };
+    return [declared, subsets, [...whole, ...parts].flatMap((cluster) => this.variantsOf(cluster))];
   }
 
   /** As its port says. */
@@ -250,8 +317,9 @@ class Builder {
     return this.place(cluster, this.spokenTo(cluster, spokenBy(cluster.port), null), '', names);
   }
 
-  private variantsOf(cluster: Unplaced, wanted: Wanted): Cluster[] {
+  private variantsOf(cluster: Unplaced): Cluster[] {
     const { port } = cluster;
+    const { wanted } = this;
     const protocol = spokenBy(port);
     const wantsHttp2 = protocol !== 'http2' && wanted.grpcPorts.has(port.port);
     const variants: Cluster[] = [];
@@ -260,9 +328,10 @@ class Builder {
       variants.push(this.place(cluster, spoken, key, names));
     };
     if (wantsHttp2) add(this.spokenTo(cluster, 'http2', null), nameAs(cluster, 'http2'));
-    if (port.tls === undefined) return variants;
+    // One for all, or what is for the one couldn't be told from what is for the other.
+    if (!this.tlsPorts.has(port.port)) return variants;
     add({ protocol, tls: null, isUsable: true, shownBy: '' }, nameAs(cluster, 'plain'));
-    for (const shown of wanted.shown.get(port.port) ?? []) {
+    for (const shown of port.tls === undefined ? [] : (wanted.shown.get(port.port) ?? [])) {
       const by = shown.gateway;
       add(this.spokenTo(cluster, protocol, shown), nameAs(cluster, 'declared', by), nameAs(cluster, 'http2', by));
       if (wantsHttp2) add(this.spokenTo(cluster, 'http2', shown), nameAs(cluster, 'http2', by));
@@ -274,13 +343,14 @@ class Builder {
     return spokenTo(cluster, protocol, shown, this.contexts, this.warnings);
   }
 
-  private place({ sockets, subset, ...rest }: Unplaced, spoken: SpokenTo, variant: string, names: readonly string[]): Cluster {
+  private place({ sockets, subset, client, ...rest }: Unplaced, spoken: SpokenTo, variant: string, names: readonly string[]): Cluster {
     const { protocol, tls, isUsable } = spoken;
     const { name, service, port } = rest;
     const proxyProtocol = PROXY_PROTOCOLS[service.proxyProtocol] ?? null;
-    const connections = this.connectionsOf(`${name}${subset}`, rest.policy);
+    const connections = this.connectionsOf(`${name}${subset}${client}`, rest.policy);
     const counted = connections === null ? '' : ` counted as ${connections.name}`;
-    const suffix = endpointSuffix(rest, spoken, proxyProtocol) + counted;
+    const apart = rest.policy?.tls === undefined ? '' : `${subset}${client}`;
+    const suffix = endpointSuffix({ name: `${name}${apart}`, guard: rest.guard }, spoken, proxyProtocol) + counted;
     const specs: EndpointSpec[] = [];
     const weights = nodeWeights(sockets, rest.policy);
     const endpoints = sockets.map((endpoint, index) => {
@@ -294,7 +364,7 @@ class Builder {
         );
       return new ClusterEndpoint(id, target, endpoint, weights?.[index] ?? null);
     });
-    return { ...rest, key: `${name}${subset} ${variant}`, connections, endpoints, specs, names };
+    return { ...rest, key: `${name}${subset}${client} ${variant}`, connections, endpoints, specs, names };
   }
 
   private connectionsOf(name: string, policy: ClusterPolicy | undefined): Cluster['connections'] {
@@ -316,20 +386,43 @@ class Builder {
   }
 }
 
-function nameAs({ name, subset }: Unplaced, variant: Variant, shownBy = ''): string {
-  return variantOf(name, variant, shownBy) + subset;
+function nameAs({ name, subset, client }: Unplaced, variant: Variant, shownBy = ''): string {
+  return variantOf(name, variant, shownBy) + subset + client;
 }
 
-function partOf(cluster: Unplaced, labels: LabelValues): Unplaced {
+/** Behind names of what is for them alone. */
+function clientText({ namespace, labels }: Consumer): string {
+  return ` for ${namespace}${subsetText(labels)}`;
+}
+
+function consumerText(consumers: readonly Consumer[]): string {
+  return consumers.map(clientText).join();
+}
+
+function partOf(cluster: Unplaced, declared: readonly ServicePort[], labels: LabelValues, consumer: ConsumerPolicies | null): Unplaced {
   const wanted = Object.entries(labels);
+  const port = declared.find((each) => each.port === cluster.port.port)!;
   const sockets = cluster.sockets.filter((socket) => wanted.every(([name, value]) => socket.labels[name] === value));
-  return { ...cluster, ...policed(cluster.name, cluster.service, cluster.port, labels), sockets, subset: subsetText(labels) };
+  return { ...cluster, ...policed(cluster.name, cluster.service, port, labels, consumer), sockets, subset: subsetText(labels) };
 }
 
-/** What its policy says of a cluster. */
-function policed(name: string, service: Service, port: ServicePort, labels: LabelValues): Pick<Cluster, 'balancing' | 'policy' | 'guard'> {
-  const policy = policyOf(service, port.port, labels);
-  return { balancing: balancingOf(policy), policy, guard: isGuarded(policy) ? `${name}${subsetText(labels)}` : '' };
+/** What its policy says of a cluster, for all (null) or for some. */
+function policed(
+  name: string,
+  service: Service,
+  port: ServicePort,
+  labels: LabelValues,
+  consumer: ConsumerPolicies | null,
+): Pick<Unplaced, 'port' | 'balancing' | 'policy' | 'guard' | 'client'> {
+  const policy = policyOf(consumer ?? service, port.port, labels);
+  const client = consumer === null ? '' : clientText(consumer);
+  return {
+    port: policy?.tls === undefined ? port : { ...port, tls: policy.tls.tls },
+    balancing: balancingOf(policy),
+    policy,
+    guard: isGuarded(policy) ? `${name}${subsetText(labels)}${client}` : '',
+    client,
+  };
 }
 
 interface SpokenTo {
@@ -351,15 +444,18 @@ function spokenTo(
   const shownBy = shown?.gateway ?? '';
   if (port.tls === undefined) return { protocol, tls: null, isUsable: true, shownBy };
   const unusable = (why: string): SpokenTo => {
-    warnings.add(`${name} gets no traffic: its BackendTLSPolicy can't be followed: ${why}`);
+    warnings.add(`${name} gets no traffic: what is asked for of TLS to it can't be done: ${why}`);
     return { protocol, tls: null, isUsable: false, shownBy };
   };
-  const { trust, systemTrust, hostname, accepts } = port.tls;
-  if (trust === '' && !systemTrust) return unusable('it has no CA certificate that can be used');
+  const { trust, systemTrust, hostname, accepts, certificate, files, unverified } = port.tls;
+  const isTrusting = trust !== '' || systemTrust || unverified || (files?.trust ?? '') !== '';
+  if (!isTrusting) return unusable('there is no CA certificate that can be used');
   const found = contexts.contextFor({
     trust: systemTrust ? null : trust,
     alpn: alpnOf(port, protocol),
-    certificate: shown?.certificate ?? null,
+    certificate: certificate ?? shown?.certificate ?? null,
+    files: files ?? null,
+    isVerified: !unverified,
   });
   if (!found.ok) return unusable(found.fault);
   return { protocol, tls: { context: found.context, serverName: hostname, accepts: accepts.map(peerMatch) }, isUsable: true, shownBy };
@@ -404,13 +500,15 @@ interface Unplaced extends Omit<Cluster, 'connections' | 'endpoints' | 'specs' |
   readonly sockets: readonly Endpoint[];
   /** In words; empty: all of them. */
   readonly subset: string;
+  /** For whom, in words; empty: for all that have none of their own. */
+  readonly client: string;
 }
 
-function wholeOf(service: Service, port: ServicePort, endpoints: readonly Endpoint[]): Unplaced {
+function wholeOf(service: Service, port: ServicePort, endpoints: readonly Endpoint[], consumer: ConsumerPolicies | null): Unplaced {
   const serviceName = `${service.namespace}/${service.name}`;
   const name = clusterName(serviceName, port.port);
   const sockets = endpoints.filter((endpoint) => portOf(endpoint, port) > 0);
-  return { name, serviceName, service, port, ...policed(name, service, port, {}), sockets, subset: '' };
+  return { name, serviceName, service, ...policed(name, service, port, {}, consumer), sockets, subset: '' };
 }
 
 /** 0: it has none of that name. */

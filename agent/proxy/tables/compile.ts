@@ -23,6 +23,7 @@ import type { Entrance } from './actions.js';
 import { planSections } from './attempt-plans.js';
 import { BalancerRows } from './balancers.js';
 import type { CapturedMemory } from './captured-addresses.js';
+import { ANYBODY, ClientClasses, clientNamespaces } from './clients.js';
 import type { ClusterRows } from './cluster-sections.js';
 import { type Cluster, type Clusters, type Variant, variantName } from './clusters.js';
 import { type DestinationMemory, NO_DESTINATIONS, type Routes } from './destinations.js';
@@ -30,7 +31,7 @@ import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LIST
 import { buildGuards } from './guards.js';
 import type { HashTables } from './hash-tables.js';
 import { LABEL_OTHER, LABEL_PASSTHROUGH, type Labels } from './labels.js';
-import { buildIndex, ListenerKind, MAX_LISTENERS, PASS_ON, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
+import { buildIndex, LISTENER_WORDS, ListenerKind, MAX_LISTENERS, PASS_ON, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
 import type { OwnPlace } from './localities.js';
 import { egressOf, type OutsideHost, outsideHosts, restrictedWorkloads } from './outside.js';
 import { RouteChains, type RouteRow } from './routes.js';
@@ -102,7 +103,7 @@ export function compileTables(
   tenantWeights: ReadonlyMap<string, number> = new Map(),
   place: OwnPlace = NOWHERE,
 ): Generation {
-  const clusterSet = ids.clusters.build(model, ids.upstreamTls);
+  const clusterSet = ids.clusters.build(model, ids.upstreamTls, clientNamespaces(model, node));
   const addresses = ids.captured.of(model, node);
   const { labels } = ids;
   const tenants = new Tenants(namespaces(model), ids.tenants);
@@ -134,6 +135,9 @@ export function compileTables(
   const sectionParts = { labels, balancers, limits: chains.limits, addresses, guardOf: guards.of };
   const clusterRows = ids.clusterRows.sections([...clusterSet.clusters, ...clusterSet.variants], sectionParts);
   ids.hashTables.settle();
+  const clients = new ClientClasses(clusterSet.apart);
+  const sourceClients = clients.ofSources(sources.sources);
+  const listenerWords = listenerRows(scopes, listeners, clients);
   const plans = planSections(clusterSet, labels, (retry) => chains.actions.retryOf(retry));
   const spec: TableSpec = {
     generation,
@@ -166,7 +170,7 @@ export function compileTables(
     cookies: balancers.cookies,
     guards: guards.rows,
     ...plans,
-    listeners: listenerRows(scopes),
+    listeners: listenerWords,
     scopes: scopes.rows,
     destinations: destinations.rows,
     sources: sources.labels,
@@ -176,11 +180,14 @@ export function compileTables(
     sourceKeys: chains.limits.looksAtSources ? sourceKeys(sources.sources, ids.limits.hashKey) : [],
     sessionEndpoints: chains.actions.sessions.length === 0 ? [] : sessionWords(clusterSet.endpoints),
     consumers: buildIndex(scopes.consumersBy(tenants)),
+    sourceClients,
+    clientClusters: buildIndex(clients.index()),
     sizes: [
       Math.ceil(chains.conditions.predicates.items.length / 32),
       chains.conditions.setWords,
       chains.conditions.values.items.length > 0 ? 1 : 0,
       outsideScopes.length > 0 ? 1 : 0,
+      clusterSet.apart.length > 0 ? 1 : 0,
     ],
   });
   ids.limits.settle();
@@ -247,8 +254,7 @@ class Scopes {
   private addScope(cluster: Cluster, clusterRow: number, { requests, connections }: Routes, consumer: string): void {
     const { name, service, port } = cluster;
     // What a client sends there goes on as it is: its own TLS, if the server asks for it.
-    const plainRow =
-      port.tls === undefined ? clusterRow : (this.clusterRows.get(variantName(cluster.serviceName, port.port, 'plain')) ?? -1);
+    const plainRow = this.clusterRows.get(variantName(cluster.serviceName, port.port, 'plain')) ?? -1;
     if (requests.length === 0 && connections.length === 0 && service.filters.length === 0) {
       this.rows.push(clusterRow, this.labels.idOf(name), plainRow, 0);
       return;
@@ -445,10 +451,15 @@ function effectiveHosts(hostnames: readonly string[], listenerHost: string): str
   return [...new Set(both)];
 }
 
-function listenerRows({ gatewayScopes }: Scopes): number[] {
-  const rows = new Array<number>(MAX_LISTENERS * 2).fill(0);
-  for (const { id, kind } of MESH_LISTENERS) rows[id * 2] = kind.endsWith('outbound') ? ListenerKind.Outbound : ListenerKind.Inbound;
-  for (const [id, scope] of gatewayScopes) rows.splice(id * 2, 2, ListenerKind.Gateway, scope);
+function listenerRows({ gatewayScopes }: Scopes, gateways: readonly GatewayListener[], clients: ClientClasses): number[] {
+  const rows = new Array<number>(MAX_LISTENERS * LISTENER_WORDS).fill(0);
+  const put = (id: number, kind: ListenerKind, scope: number, client: number): void => {
+    rows.splice(id * LISTENER_WORDS, LISTENER_WORDS, kind, scope, client);
+  };
+  for (const { id, kind } of MESH_LISTENERS) put(id, kind.endsWith('outbound') ? ListenerKind.Outbound : ListenerKind.Inbound, 0, ANYBODY);
+  // A port that gateways share is the first one's.
+  for (const { name, sockets } of gateways)
+    for (const { id } of sockets) put(id, ListenerKind.Gateway, gatewayScopes.get(id) ?? 0, clients.ofGateway(name));
   return rows;
 }
 

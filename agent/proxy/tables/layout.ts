@@ -26,6 +26,8 @@ const SECTIONS = [
   'sourceKeys',
   'sessionEndpoints',
   'consumers',
+  'sourceClients',
+  'clientClusters',
   'actions',
   'backends',
   'extras',
@@ -47,11 +49,13 @@ export type Sections = Readonly<Record<Section, ArrayLike<number>>>;
 
 /** Listener ids are 0 … MAX_LISTENERS - 1, and there is a row for each. */
 export const MAX_LISTENERS = 256;
-export const LISTENER_WORDS = 2;
+export const LISTENER_WORDS = 3;
 export const enum ListenerWord {
   Kind = 0,
   /** Gateway listeners: row in scopes. */
   Scope = 1,
+  /** Gateway listeners: class of clients, as in sourceClients. */
+  Client = 2,
 }
 export const enum ListenerKind {
   None = 0,
@@ -91,7 +95,7 @@ export const enum DestinationWord {
   Outside = 6,
 }
 
-/** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. outside: (port, 0) → scope of the hosts outside of the mesh. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
+/** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. clientClusters: (row in clusters, class of the client) → the row it has instead. outside: (port, 0) → scope of the hosts outside of the mesh. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
 const INDEX_WORDS = 3;
 const INDEX_EMPTY = -2;
 /** In place of a path: rules for connections that are not read. */
@@ -250,6 +254,8 @@ export const enum SizesWord {
   HasValues = 2,
   /** 1: there are hosts outside of the mesh. */
   HasOutside = 3,
+  /** 1: some clients have other clusters than the rest. */
+  HasClients = 4,
 }
 
 export const CLUSTER_WORDS = 11;
@@ -447,6 +453,10 @@ export class DecisionTables {
   /** SOURCE_KEY_WORDS by Descriptor.SourceId, where rate limits ask for them. */
   readonly sourceKeys: Int32Array;
   readonly consumers: Int32Array;
+  /** Class by Descriptor.SourceId, where hasClients. */
+  readonly sourceClients: Int32Array;
+  readonly clientClusters: Int32Array;
+  readonly hasClients: boolean;
   readonly actions: Int32Array;
   readonly backends: Int32Array;
   readonly extras: Int32Array;
@@ -503,6 +513,8 @@ export class DecisionTables {
     this.sourceKeys = view('sourceKeys');
     this.sessionEndpoints = view('sessionEndpoints');
     this.consumers = view('consumers');
+    this.sourceClients = view('sourceClients');
+    this.clientClusters = view('clientClusters');
     this.actions = view('actions');
     this.backends = view('backends');
     this.extras = view('extras');
@@ -513,6 +525,7 @@ export class DecisionTables {
     this.sourceSetWords = sizes[SizesWord.SourceSet]!;
     this.hasValues = sizes[SizesWord.HasValues] === 1;
     this.hasOutside = sizes[SizesWord.HasOutside] === 1;
+    this.hasClients = sizes[SizesWord.HasClients] === 1;
     this.clusters = view('clusters');
     this.members = view('members');
     this.balancers = view('balancers');

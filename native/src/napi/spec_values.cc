@@ -290,6 +290,7 @@ TlsContextSpec SpecReader::tls_context_spec(const Napi::Value& value) {
                              : clients == "optional" ? ClientCertificates::kOptional
                              : clients == "fallback" ? ClientCertificates::kFallback
                                                      : ClientCertificates::kNone;
+  spec.verifies_server = flag(object, "verifiesServer");
   spec.accepts = peer_matches(object, "accepts");
   const Napi::Value keys = field(object, "ticketKeys");
   if (keys.IsNull()) return spec;

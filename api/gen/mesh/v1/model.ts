@@ -116,6 +116,21 @@ export interface Service {
   outside: Outside;
   /** Names of filters for requests that are addressed to it, whatever their route. */
   filters: string[];
+  /** Clients for whom others hold, instead of `policies`. */
+  consumers: ConsumerPolicies[];
+}
+
+/** As a DestinationRule that not everyone sees has them. For a client the first that it is among; for one at a gateway none with labels. */
+export interface ConsumerPolicies {
+  namespace: string;
+  /** Of the clients' workloads; empty: all of the namespace. */
+  labels: { [key: string]: string };
+  policies: ScopedPolicy[];
+}
+
+export interface ConsumerPolicies_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 /** Which of a service's endpoints, reached by which port, a policy is for. */
@@ -150,7 +165,16 @@ export interface ClusterPolicy {
     | Connections
     | undefined;
   /** Of requests whose rule says nothing of retries. */
-  retries: ServiceRetries | undefined;
+  retries:
+    | ServiceRetries
+    | undefined;
+  /** Absent: as the port says. */
+  tls: EndpointTls | undefined;
+}
+
+export interface EndpointTls {
+  /** Absent: plain text. */
+  tls: BackendTls | undefined;
 }
 
 /** Endpoints that fail take no work for a while (Envoy's outlier detection). Times that it happened in a row make it longer. Counts of 0: not looked at. */
@@ -412,6 +436,23 @@ export interface BackendTls {
   trust: string;
   /** The node's own set of CAs instead. */
   systemTrust: boolean;
+  /** Shown to endpoints that ask for one, before a gateway's. It is told to every node that is told of the service. */
+  certificate:
+    | Certificate
+    | undefined;
+  /** In place of `certificate` and `trust`. */
+  files:
+    | TlsFiles
+    | undefined;
+  /** Whoever answers is spoken to: nothing is verified. */
+  unverified: boolean;
+}
+
+/** Paths on the client's node, PEM, below the folder that its proxy reads such files from; empty: none. */
+export interface TlsFiles {
+  chain: string;
+  key: string;
+  trust: string;
 }
 
 export interface LoadBalancing {
@@ -1081,6 +1122,7 @@ function createBaseService(): Service {
     rateLimits: [],
     outside: 0,
     filters: [],
+    consumers: [],
   };
 }
 
@@ -1118,6 +1160,9 @@ export const Service: MessageFns<Service> = {
     }
     for (const v of message.filters) {
       writer.uint32(122).string(v!);
+    }
+    for (const v of message.consumers) {
+      ConsumerPolicies.encode(v!, writer.uint32(130).fork()).join();
     }
     return writer;
   },
@@ -1223,6 +1268,14 @@ export const Service: MessageFns<Service> = {
             message.filters.push(reader.string());
             continue;
           }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.consumers.push(ConsumerPolicies.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1253,6 +1306,164 @@ export const Service: MessageFns<Service> = {
     message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
     message.outside = object.outside ?? 0;
     message.filters = object.filters?.map((e) => e) || [];
+    message.consumers = object.consumers?.map((e) => ConsumerPolicies.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseConsumerPolicies(): ConsumerPolicies {
+  return { namespace: "", labels: {}, policies: [] };
+}
+
+export const ConsumerPolicies: MessageFns<ConsumerPolicies> = {
+  encode(message: ConsumerPolicies, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.namespace !== "") {
+      writer.uint32(10).string(message.namespace);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      ConsumerPolicies_LabelsEntry.encode({ key: key as any, value }, writer.uint32(18).fork()).join();
+    });
+    for (const v of message.policies) {
+      ScopedPolicy.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConsumerPolicies {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConsumerPolicies();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.namespace = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            const entry2 = ConsumerPolicies_LabelsEntry.decode(reader, reader.uint32());
+            if (entry2.value !== undefined) {
+              message.labels[entry2.key] = entry2.value;
+            }
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.policies.push(ScopedPolicy.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ConsumerPolicies>): ConsumerPolicies {
+    return ConsumerPolicies.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ConsumerPolicies>): ConsumerPolicies {
+    const message = createBaseConsumerPolicies();
+    message.namespace = object.namespace ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.policies = object.policies?.map((e) => ScopedPolicy.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseConsumerPolicies_LabelsEntry(): ConsumerPolicies_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const ConsumerPolicies_LabelsEntry: MessageFns<ConsumerPolicies_LabelsEntry> = {
+  encode(message: ConsumerPolicies_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConsumerPolicies_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConsumerPolicies_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ConsumerPolicies_LabelsEntry>): ConsumerPolicies_LabelsEntry {
+    return ConsumerPolicies_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ConsumerPolicies_LabelsEntry>): ConsumerPolicies_LabelsEntry {
+    const message = createBaseConsumerPolicies_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -1426,6 +1637,7 @@ function createBaseClusterPolicy(): ClusterPolicy {
     hedging: undefined,
     connections: undefined,
     retries: undefined,
+    tls: undefined,
   };
 }
 
@@ -1454,6 +1666,9 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
     }
     if (message.retries !== undefined) {
       ServiceRetries.encode(message.retries, writer.uint32(74).fork()).join();
+    }
+    if (message.tls !== undefined) {
+      EndpointTls.encode(message.tls, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1535,6 +1750,14 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
             message.retries = ServiceRetries.decode(reader, reader.uint32());
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.tls = EndpointTls.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1576,6 +1799,62 @@ export const ClusterPolicy: MessageFns<ClusterPolicy> = {
     message.retries = (object.retries !== undefined && object.retries !== null)
       ? ServiceRetries.fromPartial(object.retries)
       : undefined;
+    message.tls = (object.tls !== undefined && object.tls !== null) ? EndpointTls.fromPartial(object.tls) : undefined;
+    return message;
+  },
+};
+
+function createBaseEndpointTls(): EndpointTls {
+  return { tls: undefined };
+}
+
+export const EndpointTls: MessageFns<EndpointTls> = {
+  encode(message: EndpointTls, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tls !== undefined) {
+      BackendTls.encode(message.tls, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndpointTls {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndpointTls();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tls = BackendTls.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<EndpointTls>): EndpointTls {
+    return EndpointTls.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndpointTls>): EndpointTls {
+    const message = createBaseEndpointTls();
+    message.tls = (object.tls !== undefined && object.tls !== null) ? BackendTls.fromPartial(object.tls) : undefined;
     return message;
   },
 };
@@ -3709,7 +3988,15 @@ export const ServicePort: MessageFns<ServicePort> = {
 };
 
 function createBaseBackendTls(): BackendTls {
-  return { hostname: "", accepts: [], trust: "", systemTrust: false };
+  return {
+    hostname: "",
+    accepts: [],
+    trust: "",
+    systemTrust: false,
+    certificate: undefined,
+    files: undefined,
+    unverified: false,
+  };
 }
 
 export const BackendTls: MessageFns<BackendTls> = {
@@ -3725,6 +4012,15 @@ export const BackendTls: MessageFns<BackendTls> = {
     }
     if (message.systemTrust !== false) {
       writer.uint32(32).bool(message.systemTrust);
+    }
+    if (message.certificate !== undefined) {
+      Certificate.encode(message.certificate, writer.uint32(42).fork()).join();
+    }
+    if (message.files !== undefined) {
+      TlsFiles.encode(message.files, writer.uint32(50).fork()).join();
+    }
+    if (message.unverified !== false) {
+      writer.uint32(56).bool(message.unverified);
     }
     return writer;
   },
@@ -3774,6 +4070,30 @@ export const BackendTls: MessageFns<BackendTls> = {
             message.systemTrust = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.certificate = Certificate.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.files = TlsFiles.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.unverified = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3795,6 +4115,92 @@ export const BackendTls: MessageFns<BackendTls> = {
     message.accepts = object.accepts?.map((e) => e) || [];
     message.trust = object.trust ?? "";
     message.systemTrust = object.systemTrust ?? false;
+    message.certificate = (object.certificate !== undefined && object.certificate !== null)
+      ? Certificate.fromPartial(object.certificate)
+      : undefined;
+    message.files = (object.files !== undefined && object.files !== null)
+      ? TlsFiles.fromPartial(object.files)
+      : undefined;
+    message.unverified = object.unverified ?? false;
+    return message;
+  },
+};
+
+function createBaseTlsFiles(): TlsFiles {
+  return { chain: "", key: "", trust: "" };
+}
+
+export const TlsFiles: MessageFns<TlsFiles> = {
+  encode(message: TlsFiles, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chain !== "") {
+      writer.uint32(10).string(message.chain);
+    }
+    if (message.key !== "") {
+      writer.uint32(18).string(message.key);
+    }
+    if (message.trust !== "") {
+      writer.uint32(26).string(message.trust);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TlsFiles {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTlsFiles();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chain = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.trust = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<TlsFiles>): TlsFiles {
+    return TlsFiles.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TlsFiles>): TlsFiles {
+    const message = createBaseTlsFiles();
+    message.chain = object.chain ?? "";
+    message.key = object.key ?? "";
+    message.trust = object.trust ?? "";
     return message;
   },
 };

@@ -221,7 +221,7 @@ std::shared_ptr<TlsContext> TlsContext::build(const TlsContextSpec& spec, std::s
   if (is_server && spec.certificates.empty()) return *error = "certificates: a server needs one", nullptr;
   if (!is_server && spec.certificates.size() > 1) return *error = "certificates: a client has at most one", nullptr;
   if (spec.certificates.size() > kMaxCertificates) return *error = "certificates: more than 1024", nullptr;
-  if (spec.trust.empty() && (!is_server || context->asks_for_certificates() || !spec.accepts.empty())) {
+  if (spec.trust.empty() && ((!is_server && spec.verifies_server) || context->asks_for_certificates() || !spec.accepts.empty())) {
     return *error = "trust: without it no peer can be verified", nullptr;
   }
   if (spec.client_certificates == ClientCertificates::kFallback && !spec.accepts.empty()) {
@@ -297,10 +297,10 @@ SSL_CTX* TlsContext::make_context(const TlsLimits& limits, std::string* error) c
     int mode = SSL_VERIFY_PEER;
     if (is_server && spec_.client_certificates == ClientCertificates::kRequired) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     SSL_CTX_set_verify(ctx, mode, nullptr);
-    set_verification(ctx, spec_.client_certificates == ClientCertificates::kFallback);
+    set_verification(ctx, falls_back());
   }
   if (!good) *error = openssl_error();
-  good = good && set_limits(ctx, limits, error) && (!verifies || load_trust(ctx, error));
+  good = good && set_limits(ctx, limits, error) && (!verifies || !spec_.verifies_server || load_trust(ctx, error));
   if (good) return ctx;
   SSL_CTX_free(ctx);
   return nullptr;

@@ -74,7 +74,7 @@ class TlsContext {
   uint64_t serial() const { return serial_; }
   const std::vector<PeerMatch>& accepts() const { return spec_.accepts; }
   bool asks_for_certificates() const { return spec_.client_certificates != ClientCertificates::kNone; }
-  bool falls_back() const { return spec_.client_certificates == ClientCertificates::kFallback; }
+  bool falls_back() const { return spec_.client_certificates == ClientCertificates::kFallback || !spec_.verifies_server; }
   // Wire format of RFC 7301.
   const std::string& alpn() const { return alpn_; }
   struct ssl_ctx_st* base() const {

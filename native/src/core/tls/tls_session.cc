@@ -231,7 +231,7 @@ bool TlsSession::recheck_resumed_peer() {
     set_failure(TlsFailure::ExpiredCertificate, "the certificate of the resumed session has expired");
     return false;
   }
-  return accepts(certificate);
+  return context_->falls_back() || accepts(certificate);
 }
 
 bool TlsSession::accepts(X509* certificate) {

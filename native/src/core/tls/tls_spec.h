@@ -59,6 +59,8 @@ struct TlsContextSpec {
   // In order of preference.
   std::vector<std::string> alpn;
   ClientCertificates client_certificates = ClientCertificates::kNone;
+  // Client: false: whoever answers is spoken to, whatever its certificate; `trust` is not looked at.
+  bool verifies_server = true;
   // Any one suffices; empty: whoever the trust bundle vouches for (client: the endpoint's names decide).
   std::vector<PeerMatch> accepts;
   // Empty: keys of OpenSSL's own, known to this context alone.
