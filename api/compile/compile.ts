@@ -1,6 +1,7 @@
 // Kinds → internal model: every object of one revision. Pure and deterministic: the same objects in any order at the same time give the same result.
 // Each kind's own function compiles one object against the index. A memo, of one compiler over its revisions, spares what is unchanged.
 import { ResourceType } from '../gen/mesh/v1/model.js';
+import { autoPassthroughRoutes } from './auto-passthrough.js';
 import { compileConnectionRoute } from './connection-route.js';
 import { compileFilter } from './filters.js';
 import { compileGateway } from './gateway.js';
@@ -91,6 +92,8 @@ function compileAll(
     const { listeners, redirects } = compileIstioGateway(gateway, { index, nowMs: nowMs ?? null, report: reporter(gateway) });
     for (const { name, message } of listeners) resources.push({ type: ResourceType.LISTENER, name, message });
     for (const message of redirects) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
+    for (const message of autoPassthroughRoutes(gateway, index))
+      resources.push({ type: ResourceType.CONNECTION_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
   }
   for (const [name, filter] of index.filters)
     resources.push({ type: ResourceType.FILTER, name, message: compileFilter(filter, index, reporter(filter)) });

@@ -1,5 +1,6 @@
 // Istio's Gateways and the VirtualServices behind them, as the model has them: what isn't supported opens nothing and is told.
 import { describe, expect, test } from '@jest/globals';
+import { type ConnectionRoute, type Listener, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../resources/index.js';
 import { compileModel } from './index.js';
 
@@ -26,7 +27,6 @@ const TO_A = '  http: [{route: [{destination: {host: a}}]}]';
 
 describe('what a server asks for and can’t be had', () => {
   test.each<[string, string, RegExp]>([
-    ['AUTO_PASSTHROUGH', server(443, 'TLS', '"*"', ', tls: {mode: AUTO_PASSTHROUGH}'), /AUTO_PASSTHROUGH.*nothing listens/],
     ['ISTIO_MUTUAL', server(443, 'HTTPS', '"*"', ', tls: {mode: ISTIO_MUTUAL}'), /ISTIO_MUTUAL.*nothing listens/],
     ['UDP', server(53, 'UDP', '"*"'), /protocol UDP is not supported/],
     ['a socket', server(80, 'HTTP', '"*"', ', bind: "unix:///run/x"'), /no IP address/],
@@ -52,6 +52,29 @@ describe('what a server asks for and can’t be had', () => {
     expect(listener?.message).toMatchObject({ hostname: 'a.test', tls: { certificates: [] } });
     expect(problems.join()).toContain('the listener is closed');
   });
+});
+
+test('AUTO_PASSTHROUGH leads by server name to the ports and subsets of services that its hosts cover and its namespace sees', () => {
+  const subsets =
+    'apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, subsets: [{name: v1, labels: {version: v1}}]}';
+  const hidden = SERVICE.replace('{name: a}', '{name: hidden, annotations: {networking.istio.io/exportTo: "~"}}');
+  const outside =
+    'apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: o}\nspec: {hosts: [o.local], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}';
+  const auto = (hosts: string): string => gateway(server(15443, 'TLS', hosts, ', tls: {mode: AUTO_PASSTHROUGH}'));
+  const named = (hosts: string): string[] => {
+    const { resources, problems } = compiled(SERVICE, subsets, hidden, outside, auto(hosts));
+    expect(problems).toEqual([]);
+    const listeners = resources.filter(({ type }) => type === ResourceType.LISTENER).map(({ message }) => (message as Listener).hostname);
+    const routes = resources.filter(({ type }) => type === ResourceType.CONNECTION_ROUTE).map(({ message }) => message as ConnectionRoute);
+    return [...listeners, ...routes.map(({ serverNames, backends: [to] }) => `${serverNames} ${to?.port} ${Object.values(to!.labels)}`)];
+  };
+  const all = ['80_._', '80_.v1_', '443_._', '443_.v1_'].sort();
+  const routes = all.map(
+    (each) => `outbound_.${each}.a.default.svc.cluster.local ${Number.parseInt(each, 10)} ${each.includes('v1') ? 'v1' : ''}`,
+  );
+  expect(named('"*.local"')).toEqual(['*.local', ...routes]);
+  expect(named('a.default.svc.cluster.local')).toEqual(['*.a.default.svc.cluster.local', ...routes]);
+  expect(named('other/*.local')).toEqual(['*.local']);
 });
 
 describe('VirtualServices behind a Gateway', () => {

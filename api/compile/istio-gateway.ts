@@ -35,8 +35,8 @@ export interface ServerHost {
   readonly hosts: readonly string[];
   /** Whose VirtualServices it takes; null: all. */
   readonly namespaces: readonly string[] | null;
-  /** Which of a VirtualService's rules; nothing: all is redirected. */
-  readonly takes: 'http' | 'tls' | 'tcp' | 'nothing';
+  /** Which of a VirtualService's rules; services: none, server names say which service; nothing: all is redirected. */
+  readonly takes: 'http' | 'tls' | 'tcp' | 'services' | 'nothing';
 }
 
 /** No name of an object: a Gateway of the Gateway API may be called alike. */
@@ -68,11 +68,15 @@ function modeOf({ mode }: ServerTls): NonNullable<ServerTls['mode']> {
 
 function passesTls(server: Server): boolean {
   const protocol = protocolOf(server);
-  return (protocol === Protocol.HTTPS || protocol === Protocol.TLS) && modeOf(server.tls ?? {}) === 'PASSTHROUGH';
+  return (protocol === Protocol.HTTPS || protocol === Protocol.TLS) && /PASSTHROUGH$/.test(modeOf(server.tls ?? {}));
+}
+
+function isAuto({ tls }: Server): boolean {
+  return tls?.mode === 'AUTO_PASSTHROUGH';
 }
 
 function takenBy(server: Server): ServerHost['takes'] {
-  if (passesTls(server)) return 'tls';
+  if (passesTls(server)) return isAuto(server) ? 'services' : 'tls';
   const protocol = protocolOf(server);
   if (protocol === Protocol.HTTP) return server.tls?.httpsRedirect === true ? 'nothing' : 'http';
   return protocol === Protocol.HTTPS ? 'http' : 'tcp';
@@ -105,7 +109,8 @@ function hostsOf({ namespace: own, manifest }: IstioGateway, server: Server, at:
   return [...byHost].map(([host, namespaces]) => ({
     ...common,
     section: hosts.length === 1 ? base : `${base}:${host}`,
-    hostname: host === '*' ? '' : host,
+    // Names of services stand behind a port and a subset there.
+    hostname: host === '*' ? '' : isAuto(server) && !host.startsWith('*') ? `*.${host}` : host,
     hosts: [host],
     namespaces,
   }));
@@ -183,9 +188,7 @@ function serverFault(server: Server): string | null {
   const { tls, bind } = server;
   if (protocolOf(server) === undefined) return `protocol ${server.port.protocol} is not supported`;
   if (bind !== undefined && bind !== '' && isIP(bind) === 0) return `bind ${bind} is no IP address`;
-  const mode = tls?.mode;
-  if (mode === 'AUTO_PASSTHROUGH') return 'TLS of mode AUTO_PASSTHROUGH, between clusters, is not supported';
-  return mode === 'ISTIO_MUTUAL' ? 'TLS of mode ISTIO_MUTUAL is not supported: there is no mutual TLS within the mesh yet' : null;
+  return tls?.mode === 'ISTIO_MUTUAL' ? 'TLS of mode ISTIO_MUTUAL is not supported: there is no mutual TLS within the mesh yet' : null;
 }
 
 /** Host and path stay; the port is that of https (Istio). */

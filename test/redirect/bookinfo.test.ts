@@ -2,13 +2,17 @@
 // follows the VirtualServices as Istio ships them. Who answers is a real server for each version. Fails where it cannot run.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
+import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { Certificates } from '../lab/certificates.js';
 import { testdata, withTestdata } from '../lab/testdata.js';
-import { POD_A, POD_B } from './lab.js';
+import { POD_A, POD_B, POD_C, REMOTE } from './lab.js';
 import { MeshProxy, NODE } from './mesh-proxy.js';
 import { Scene } from './scene.js';
 
@@ -28,6 +32,13 @@ const { createServer } = require('node:http');
 const names = JSON.parse(process.argv[1]);
 for (const [port, name] of names) createServer((request, response) => response.end(name)).listen(port, '0.0.0.0');
 console.log('ready');`;
+
+/** Says by what name and for what it was asked, from where, and by whom. */
+const TLS_SERVER = `
+const [cert, key, ca] = JSON.parse(process.argv[1]);
+require('node:https').createServer({ cert, key, ca, requestCert: true, rejectUnauthorized: true }, ({ headers, url, socket }, response) =>
+  response.end([headers.host, url, socket.remoteAddress, socket.getPeerCertificate().subjectaltname].join(' ')),
+).listen(Number(process.argv[2]), '0.0.0.0', () => console.log('ready'));`;
 
 /** Says what a server answers to what is no HTTP, or how the connection ends. */
 const BYTES = `
@@ -145,4 +156,113 @@ describe('Bookinfo in the mesh', () => {
     expect(curl('-H', 'Host: outside.test', `http://${NOWHERE}/`)).toBe('outside 200');
     expect(ask('ratings').status).toBe(200);
   });
+
+  test('the way out leads through the egress gateway: the pod speaks plain text, the gateway TLS; the server sees the gateway and its certificate', async () => {
+    const certificates = new Certificates();
+    const [authority, clients] = [certificates.authority('outside'), certificates.authority('clients')];
+    const ends = {
+      server: certificates.issue(authority, 'DNS:edition.cnn.com'),
+      gateway: certificates.issue(clients, 'URI:spiffe://td.test/egress'),
+    };
+    const egress = egressManifests(JSON.stringify(authority.cert), JSON.stringify(ends.gateway.cert), JSON.stringify(ends.gateway.key));
+    const file = join(scene.lab.folder, 'egress.yaml');
+    writeFileSync(file, egress, { mode: 0o600 });
+    const started: ChildProcess[] = [];
+    const start = async (namespace: string, says: string, ...command: string[]): Promise<void> => {
+      const child = spawn('nsenter', [`--net=${scene.lab.path(namespace)}`, process.execPath, ...command], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      started.push(child);
+      await Promise.race([said(child, says), once(child, 'exit').then(() => Promise.reject(new Error(`it ended before it said ${says}`)))]);
+    };
+    try {
+      const pems = [ends.server.cert, ends.server.key, clients.cert];
+      await start('c', 'ready', '-e', TLS_SERVER, JSON.stringify(pems), String(OUTSIDE_PORT));
+      const flags = ['--static', file, '--run-dir', join(scene.lab.folder, 'egress'), '--workers', '1'];
+      await start('remote', '"ready"', join(process.cwd(), 'dist', 'cli', 'main.js'), 'proxy', ...flags);
+      // What a node is told on which the Gateway doesn't run.
+      await proxy!.update(resources(egress).filter(({ type }) => type !== ResourceType.LISTENER));
+      const curl = (host: string): string =>
+        scene.lab.in('a', 'curl', ['-s', '-m', '5', '-w', ' %{http_code}', '-H', `Host: ${host}`, `http://${NOWHERE}/politics`]);
+      expect(curl('edition.cnn.com')).toBe(`edition.cnn.com /politics ${REMOTE.v4} URI:spiffe://td.test/egress 200`);
+      expect(curl('other.test')).toMatch(/in no registry.* 502$/s);
+    } finally {
+      for (const child of started) child.kill('SIGKILL');
+      certificates.remove();
+    }
+  }, 30_000);
 });
+
+/** Resolves when the process has written that. */
+function said(child: ChildProcess, text: string): Promise<void> {
+  let all = '';
+  return new Promise((resolve) => {
+    for (const stream of [child.stdout!, child.stderr!])
+      stream.on('data', (bytes) => {
+        all += String(bytes);
+        if (all.includes(text)) resolve();
+      });
+  });
+}
+
+/** Istio's recipe, with TLS from the gateway on; arguments are PEM in quotes. */
+function egressManifests(authority: string, cert: string, key: string): string {
+  return `
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istio-egressgateway, namespace: istio-system}
+spec: {clusterIP: 10.96.9.63, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: egress, namespace: istio-system, labels: {kubernetes.io/service-name: istio-egressgateway}}
+addressType: IPv4
+ports: [{name: http, port: 8090}]
+endpoints: [{addresses: [${REMOTE.v4}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: istio-egressgateway}
+spec:
+  selector: {istio: egressgateway}
+  servers: [{port: {number: 8090, name: http, protocol: HTTP}, hosts: [edition.cnn.com]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: cnn}
+spec:
+  hosts: [edition.cnn.com]
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 443, name: https, protocol: HTTPS, targetPort: ${OUTSIDE_PORT}}]
+  resolution: STATIC
+  endpoints: [{address: ${POD_C.v4}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: through-the-egress-gateway}
+spec:
+  hosts: [edition.cnn.com]
+  gateways: [istio-egressgateway, mesh]
+  http:
+  - match: [{gateways: [mesh], port: 80}]
+    route: [{destination: {host: istio-egressgateway.istio-system.svc.cluster.local, port: {number: 80}}}]
+  - match: [{gateways: [istio-egressgateway], port: 8090}]
+    route: [{destination: {host: edition.cnn.com, port: {number: 443}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: originate-tls}
+spec:
+  host: edition.cnn.com
+  trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: {mode: MUTUAL, credentialName: cnn-client}}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: cnn-client}
+stringData: {ca.crt: ${authority}, tls.crt: ${cert}, tls.key: ${key}}
+`;
+}
