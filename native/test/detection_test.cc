@@ -1,4 +1,5 @@
 // Protocol detection through the whole reactor over loopback: who speaks first, how the bytes come, and what fails meanwhile.
+#include "core/upstream_http1.h"
 #include "http2_loopback.h"
 #include "loopback.h"
 
@@ -120,6 +121,33 @@ TEST("detection: a connection that was dialled ahead for another endpoint ends s
   CHECK(bench.run([&] { return upstream.read(), upstream.ended; }));
   CHECK_EQ(upstream.received, std::string());
   CHECK_EQ(bench.counter(Counter::UpstreamOpen), 0.0);
+  CHECK_EQ(bench.counter(Counter::UpstreamIdleOpen), 0.0);
+}
+
+// Its TCP connection, or its socket, is waited for.
+struct Dialled final : Connection {
+  explicit Dialled(Reactor* reactor) : Connection(reactor, -1) { is_connecting_ = true; }
+  void on_events(uint32_t) override {}
+};
+
+TEST("detection: a PROXY header that what was dialled ahead has not sent yet goes with it") {
+  DetectBench bench(kPatient);
+  UpstreamTarget target;
+  target.connect.to.port = bench.upstream_port;
+  parse_address("127.0.0.1", &target.connect.to.address);
+  auto* dialled = new Dialled(bench.reactor.get());
+  CHECK(bench.reactor->dial(dialled, target.connect));
+  dialled->announce({ProxyAnnouncement::kV1, target.connect.to, target.connect.to});
+  UpstreamHttp1::park(bench.reactor.get(), dialled, target);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("PROXY TCP4 127.0.0.1 127.0.0.1 "); }));
+}
+
+TEST("detection: what waits for a socket of another namespace is kept for no request") {
+  DetectBench bench(kPatient);
+  auto* dialled = new Dialled(bench.reactor.get());
+  bench.reactor->adopt_bare(dialled);
+  UpstreamHttp1::park(bench.reactor.get(), dialled, {});
   CHECK_EQ(bench.counter(Counter::UpstreamIdleOpen), 0.0);
 }
 

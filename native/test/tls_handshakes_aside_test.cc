@@ -149,5 +149,30 @@ TEST("handshakes aside: clients that leave while theirs waits or is under way, a
   }
 }
 
+TEST("handshakes aside: a request that comes while the one to its endpoint is under way is not sent there in plain text") {
+  Site site;
+  Bench& bench = site.bench;
+  TableSpec tables;
+  tables.listener_tenants = {0, 1, 2, 1, 2, 1};
+  tables.endpoints = {test::endpoint_at(0, "127.0.0.1", bench.upstream_port), test::endpoint_at(1, "127.0.0.1", bench.dead)};
+  tables.endpoints[0].tls = std::make_shared<const EndpointTls>(site.endpoint);
+  std::string error;
+  bench.reactor->use_tables(Tables::build(tables, &error));
+  const uint16_t port = bench.listen(5, Protocol::kDetect);
+  site.share();
+  // In vain first, so that the client's own connection has no event left: its bytes come behind the turn that gives the handshake away.
+  int decisions = 0;
+  bench.decide = [&](int32_t) { return Bench::to(decisions++ == 0 ? 1 : 0, kRetry); };
+  Peer1 client(Peer1::dial(port));
+  CHECK(bench.run([&] { return bench.counter(Counter::UpstreamConnects) == 2; }));
+  client.send(kGet);
+  Peer1 dialled(test::accept_upstream(bench));
+  Peer1 upstream(test::accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.read(), !upstream.received.empty(); }));
+  CHECK_EQ(upstream.received.substr(0, 1), "\x16");
+  dialled.read();
+  CHECK(!dialled.received.starts_with("GET"));
+}
+
 }  // namespace
 }  // namespace weft

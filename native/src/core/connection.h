@@ -56,6 +56,8 @@ class Connection : public Timer {
   Handle handle() const { return handle_; }
   const ByteQueue& output() const { return output_; }
   bool is_readable() const { return readable_; }
+  // Its socket and its TLS session are here: another may go on with them (Reactor::succeed()).
+  bool is_at_hand() const { return fd_ >= 0 && handshake_at_ != HandshakeAt::Thread; }
 
   // Null: plain text, or the thread beside the loop has it. Everything below is the same with and without it; output() then holds
   // ciphertext.

@@ -192,7 +192,7 @@ class Reactor {
   // fails later is an event. False: nothing was taken.
   bool dial(Connection* connection, const ConnectOptions& options);
   Connection* find(Handle handle) const { return connections_.get(handle); }
-  // `to`, which is not adopted yet, goes on with the socket, its TLS session and what waits; `from` is closed.
+  // `to`, which is not adopted yet, goes on with the socket, its TLS session and what waits; `from`, which is_at_hand(), is closed.
   void succeed(Connection* from, Connection* to);
   void unwatch(const Connection* connection);
   void close(Connection* connection);

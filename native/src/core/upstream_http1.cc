@@ -58,7 +58,7 @@ void UpstreamHttp1::park(Reactor* reactor, Connection* dialled, const UpstreamTa
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
   // Nor is one kept that counts as what it was dialled for.
-  if (target.http2 || target.policy != nullptr || dialled->is_readable() || reactor->is_draining() ||
+  if (target.http2 || target.policy != nullptr || dialled->is_readable() || !dialled->is_at_hand() || reactor->is_draining() ||
       group->idle >= reactor->limits().max_idle_per_endpoint) {
     pool.drop_if_unused(group);
     return reactor->close(dialled);
