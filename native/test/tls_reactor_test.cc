@@ -87,27 +87,38 @@ TEST("TLS reactor: clients that leave at every stage leave nothing behind, and t
   CHECK_EQ(reactor->open_downstream(), 0u);
 }
 
+// A listener over TLS, and how its clients speak to it.
+struct TlsBench : test::Bench {
+  test::Authority authority;
+  EndpointTls endpoint;
+  uint16_t tls_port = 0;
+
+  explicit TlsBench(Protocol protocol, EngineLimits limits = {}) : Bench(limits) {
+    const test::Leaf leaf = authority.leaf("DNS:a.test");
+    TlsContextSpec spec;
+    spec.certificates = {{{}, leaf.chain, leaf.key}};
+    std::string error;
+    ListenerSpec listener;
+    listener.id = 3;
+    listener.protocol = protocol;
+    parse_address("127.0.0.1", &listener.address);
+    listener.tls = std::make_shared<ListenerTls>(ListenerTls{TlsMode::kTerminate, TlsContext::build(spec, &error)});
+    tls_port = static_cast<uint16_t>(reactor->listen(listener, &error));
+    TlsContextSpec client_spec;
+    client_spec.role = TlsRole::kClient;
+    client_spec.trust = authority.pem();
+    endpoint = EndpointTls{TlsContext::build(client_spec, &error), "a.test", {}, 0};
+    endpoint.set_key();
+  }
+};
+
 // A client that sends `asks` with the last message of its handshake.
 void check_tickets(std::string_view asks, bool waits_for_answer) {
-  const test::Authority authority;
-  const test::Leaf leaf = authority.leaf("DNS:a.test");
-  TlsContextSpec spec;
-  spec.certificates = {{{}, leaf.chain, leaf.key}};
-  std::string error;
   EngineLimits limits;
   limits.header_timeout_ms = 50;
-  test::Bench bench(limits);
-  ListenerSpec listener;
-  listener.id = 3;
-  parse_address("127.0.0.1", &listener.address);
-  listener.tls = std::make_shared<ListenerTls>(ListenerTls{TlsMode::kTerminate, TlsContext::build(spec, &error)});
-  const auto port = static_cast<uint16_t>(bench.reactor->listen(listener, &error));
-  TlsContextSpec client_spec;
-  client_spec.role = TlsRole::kClient;
-  client_spec.trust = authority.pem();
-  EndpointTls endpoint{TlsContext::build(client_spec, &error), "a.test", {}, 0};
-  endpoint.set_key();
-  Client client(port, endpoint);
+  TlsBench bench(Protocol::kHttp1, limits);
+  const EndpointTls& endpoint = bench.endpoint;
+  Client client(bench.tls_port, endpoint);
   client.shake();
   CHECK(bench.run([&] {
     return client.exchange([&] {
@@ -146,6 +157,40 @@ TEST("TLS reactor: the ticket goes with the answer to a request that is there, a
 
 TEST("TLS reactor: a ticket that was held back comes with the end of a connection that asks nothing whole") {
   check_tickets("GET / HTTP/1.1\r\n", false);
+}
+
+// The reactor's end of the client's connection.
+int far_end_of(int client) {
+  Peer near, peer;
+  CHECK(local_peer(client, &near));
+  for (int fd = 0; fd < 1024; fd++) {
+    if (remote_peer(fd, &peer) && peer == near) return fd;
+  }
+  return -1;
+}
+
+TEST("TLS reactor: close_notify that a full socket does not take goes before the FIN when it does") {
+  TlsBench bench(Protocol::kOpaque);
+  Client client(bench.tls_port, bench.endpoint);
+  CHECK(bench.run([&] { return client.shake() == TlsSession::Step::Done; }));
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return bench.counter(Counter::OpaqueOpen) == 1; }));
+  Peer1 raw(dup(client.fd));
+  raw.read();
+  raw.received.clear();
+  // No record, which nobody looks at: what the socket holds is all that matters.
+  const std::string filler(65536, 'x');
+  const int server = far_end_of(client.fd);
+  size_t sent = 0;
+  for (ssize_t count; (count = send(server, filler.data(), filler.size(), MSG_NOSIGNAL)) > 0;) sent += static_cast<size_t>(count);
+  shutdown(upstream.fd, SHUT_WR);
+  for (int turn = 0; turn < 5; turn++) bench.reactor->run_once(1);
+  CHECK(bench.run([&] { return raw.read(), raw.ended || raw.reset; }));
+  CHECK(!raw.reset);
+  CHECK(raw.received.size() > sent);
+  raw.close();
+  ::shutdown(client.fd, SHUT_WR);
+  CHECK(bench.run([&] { return bench.reactor->open_downstream() == 0; }));
 }
 
 TEST("TLS reactor: handshakes that drip in, stop, or are oversized are bounded in time and size, and counted") {

@@ -220,10 +220,10 @@ void Connection::say_goodbye() {
 }
 
 void Connection::finish_output() {
-  finishes_output_ = !output_.empty();
-  if (finishes_output_) return;
   say_goodbye();
-  shutdown(fd_, SHUT_WR);
+  // The socket may have had no room for that either: behind a FIN it would be an error.
+  finishes_output_ = !output_.empty();
+  if (!finishes_output_) shutdown(fd_, SHUT_WR);
 }
 
 void Connection::make_close_abortive() {
