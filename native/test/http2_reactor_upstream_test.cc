@@ -1,4 +1,6 @@
 // What servers get wrong on HTTP/2, and attempts that fail, through the whole reactor over loopback. For the sanitizers.
+#include <memory>
+
 #include "http2_loopback.h"
 
 namespace weft {
@@ -167,6 +169,27 @@ TEST("http2 reactor: every failed attempt is completed once, also of a client th
   const int64_t all =
       completed(bench, CompletionKind::Ended) + completed(bench, CompletionKind::Failed) + completed(bench, CompletionKind::Abandoned);
   CHECK_EQ(all, bench.decided);
+}
+
+TEST("http2 reactor: a request that waits, since there are as many connections as may be, dials when one of them is gone") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  const std::string one_stream = Peer2::settings({{http2::SettingId::kMaxConcurrentStreams, 1}});
+  std::vector<std::unique_ptr<Peer2>> upstreams;
+  const auto serve = [&](uint32_t stream) {
+    client.raw(client.get(stream));
+    upstreams.push_back(std::make_unique<Peer2>(bench.accept(), http2::Role::kServer, one_stream));
+    CHECK(bench.run([&] { return upstreams.back()->at(1).ended; }));
+  };
+  for (uint32_t i = 0; i < 16; i++) serve(1 + 2 * i);
+  client.raw(client.get(33));
+  CHECK(bench.run([&] { return bench.counter(Counter::UpstreamWaits) == 1; }));
+  upstreams.erase(upstreams.begin());
+  upstreams.push_back(std::make_unique<Peer2>(bench.accept(), http2::Role::kServer, one_stream));
+  CHECK(bench.run([&] { return upstreams.back()->at(1).ended; }));
+  upstreams.back()->raw(upstreams.back()->ok(1, true));
+  CHECK(bench.run([&] { return client.at(33).ended; }));
+  CHECK_EQ(client.at(33).fields[":status"], std::string("200"));
 }
 
 TEST("http2 reactor: a malformed answer resets its stream and is a 502; its connection goes on") {

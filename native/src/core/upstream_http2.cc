@@ -413,13 +413,15 @@ void UpstreamHttp2::close_now() {
   UpstreamPool::Group* group = group_;
   Reactor* reactor = reactor_;
   reactor->close(this);
-  // This connection's place keeps the group until they are served.
-  while (!group->is_limited && group->open == 1 && group->first_waiter != nullptr) {
+  // The last one's place keeps the group until they are served; that of one of many is theirs.
+  const bool is_last = group->open == 1;
+  if (!is_last) reactor->pool().closed(group);
+  while (!group->is_limited && group->newest == nullptr && group->open < kMaxConnections && group->first_waiter != nullptr) {
     auto* exchange = static_cast<HttpExchange*>(group->first_waiter);
     UpstreamPool::stop_waiting(exchange);
     exchange->on_upstream_available();
   }
-  reactor->pool().closed(group);
+  if (is_last) reactor->pool().closed(group);
 }
 
 }  // namespace weft
