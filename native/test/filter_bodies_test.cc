@@ -1,5 +1,6 @@
 // Bodies that filters read: requests held until theirs is whole, answers with theirs, what is written in their place, and how much is too
 // much.
+#include <optional>
 #include <vector>
 
 #include "http2_loopback.h"
@@ -15,6 +16,7 @@ struct BodyBench : Http2Bench {
   int32_t answer_bytes = 0;
   int32_t seen_flags = 0;
   int32_t undecided = 0;
+  int32_t bound = kBound;
 
   explicit BodyBench(Protocol client = Protocol::kHttp1, Protocol upstream = Protocol::kHttp1, const EngineLimits& limits = {})
       : Http2Bench(limits, upstream, client) {
@@ -30,7 +32,7 @@ struct BodyBench : Http2Bench {
       const bool is_looked_at = is_held || (flags & (kDescriptorBodyHeld | kDescriptorBodyTooLong)) != 0;
       seen_flags = flags & (kDescriptorBodyHeld | kDescriptorBodyTooLong);
       decision->target = is_looked_at ? kTargetDeferred : kTargetCollect;
-      decision->body_bytes = kBound;
+      decision->body_bytes = bound;
       if (is_looked_at) decision->token = next_token++;
     };
   }
@@ -98,6 +100,39 @@ TEST("filter bodies: chunks are read without their framing, and a body in their 
     CHECK(bench.run([&] { return client.has("\r\n\r\nok"); }));
     // What was sent behind it is a request of its own.
     CHECK(bench.run([&] { return bench.undecided >= 3; }));
+  }
+}
+
+TEST("filter bodies: one that is longer than what else is kept of a request is sent whole, in chunks") {
+  constexpr size_t kPieces = 48, kPiece = 16'000;
+  for (const Protocol spoken : {Protocol::kHttp1, Protocol::kHttp2}) {
+    BodyBench bench(spoken);
+    bench.bound = 1 << 20;
+    const std::string piece(kPiece, 'x');
+    Peer1 plain(spoken == Protocol::kHttp1 ? Peer1::dial(bench.port) : -1);
+    std::optional<Peer2> client;
+    if (spoken == Protocol::kHttp1) {
+      plain.send(kPost + "Transfer-Encoding: chunked\r\n\r\n");
+    } else {
+      client.emplace(dial(bench.port), http2::Role::kClient);
+      client->raw(client->get(1, false));
+    }
+    for (size_t i = 0; i < kPieces; i++) {
+      if (spoken == Protocol::kHttp1) {
+        plain.send("3e80\r\n" + piece + (i + 1 == kPieces ? "\r\n0\r\n\r\n" : "\r\n"));
+      } else {
+        const auto sent = static_cast<int64_t>(i * kPiece);
+        CHECK(bench.run([&] { return client->read(), 65'535 + client->windows[1] >= sent + static_cast<int64_t>(kPiece); }));
+        client->raw(Peer2::data(1, piece, i + 1 == kPieces));
+      }
+      bench.turn(1);
+    }
+    CHECK_EQ(bench.body().size(), kPieces * kPiece);
+    bench.answer();
+    Peer1 upstream(bench.accept());
+    CHECK(bench.run([&] { return upstream.read(), upstream.received.ends_with("\r\n0\r\n\r\n"); }));
+    CHECK(upstream.has("transfer-encoding: chunked\r\n"));
+    CHECK(upstream.received.size() > kPieces * kPiece);
   }
 }
 

@@ -215,7 +215,7 @@ bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool end, std:
 
 // Frames of an HTTP/2 upstream: what comes behind its HEADERS in the same read leaves with them; when the tick ends, at the latest.
 bool DownstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
-  const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
+  const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch(size));
   if (!end && head_.hold(reactor_, body.bytes, body.size)) {
     reactor_->flush_later(this);
     return true;

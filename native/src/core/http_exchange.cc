@@ -77,7 +77,7 @@ uint64_t HttpExchange::remaining_ms() const {
 
 BodyTransfer HttpExchange::take_body(const uint8_t* bytes, size_t size) {
   const http1::Framing to = !has_target_ || target_.http2 ? http1::Framing::kUntilClose : request_framing;
-  const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch());
+  const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch(size));
   received = head_size + body.consumed;
   collected_ = body.size;
   request_ended = body.done;
@@ -176,7 +176,8 @@ void HttpExchange::replay(bool may_reuse) {
   request.base = sent_head().data();
   request_body = http1::BodyReader(http1::request_body_framing(head));
   const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
-  body = relay_body(&request_body, request_framing, to, raw.data() + head_size, raw.size() - head_size, reactor_->body_scratch());
+  const size_t kept = raw.size() - head_size;
+  body = relay_body(&request_body, request_framing, to, raw.data() + head_size, kept, reactor_->body_scratch(kept));
   start_attempt(request, body, may_reuse);
 }
 
@@ -251,7 +252,7 @@ bool HttpExchange::takes_body() const {
 
 bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed) {
   const http1::Framing to = upstream_ != nullptr ? upstream_->framing() : http1::Framing::kUntilClose;
-  const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch());
+  const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch(size));
   *consumed = body.consumed;
   received += body.consumed;
   request_ended = body.done;

@@ -61,7 +61,8 @@ Reactor::Reactor(const EngineOptions& options, Decide decide, void* context)
       deferrals_(std::min<uint32_t>(options.limits.max_deferred, kMaxDeferred)),
       events_(new EventBuffer),
       read_scratch_(new uint8_t[kReadScratch + kScanPadding]),
-      body_scratch_(new uint8_t[body_relay_capacity(std::max<size_t>(kReadScratch, options.limits.max_buffered_bytes) + 64 * 1024)]),
+      body_scratch_bytes_(body_relay_capacity(std::max<size_t>(kReadScratch, options.limits.max_buffered_bytes) + 64 * 1024)),
+      body_scratch_(new uint8_t[body_scratch_bytes_]),
       head_scratch_(new char[kHeadScratch]),
       replay_head_(new http1::RequestHead),
       response_head_(new http1::ResponseHead) {
@@ -285,6 +286,15 @@ void Reactor::beat() {
   if (!heartbeat_.is_open() || now_ms() < next_beat_ms_) return;
   heartbeat_.beat();
   next_beat_ms_ = now_ms() + kBeatMs;
+}
+
+// A body that is kept for filters may be larger than what is kept otherwise.
+uint8_t* Reactor::body_scratch(size_t input) {
+  if (const size_t wanted = body_relay_capacity(input); wanted > body_scratch_bytes_) {
+    body_scratch_.reset(new uint8_t[wanted]);
+    body_scratch_bytes_ = wanted;
+  }
+  return body_scratch_.get();
 }
 
 TlsWire& Reactor::tls_wire() {

@@ -163,7 +163,8 @@ class Reactor {
   // Asked once for each of many small steps: whether the turn has become long.
   bool turn_is_long();
   uint8_t* read_scratch() { return read_scratch_.get(); }
-  uint8_t* body_scratch() { return body_scratch_.get(); }
+  // For what relay_body() or frame_payload() make of so much; what is read at once has room in any case. Until it is asked for more.
+  uint8_t* body_scratch(size_t input = 0);
   // Scratch of every TLS call; made with the first.
   TlsWire& tls_wire();
   // Whether handshakes are worked at beside the loop: while tenants share it.
@@ -307,6 +308,7 @@ class Reactor {
   std::vector<std::unique_ptr<Retired>> retired_;
   std::unique_ptr<struct EventBuffer> events_;
   std::unique_ptr<uint8_t[]> read_scratch_;
+  size_t body_scratch_bytes_;
   std::unique_ptr<uint8_t[]> body_scratch_;
   std::unique_ptr<char[]> head_scratch_;
   std::unique_ptr<http1::RequestHead> replay_head_;

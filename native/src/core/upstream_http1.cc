@@ -233,7 +233,7 @@ bool UpstreamHttp1::send_framed(const void* bytes, size_t size, bool, std::strin
 }
 
 bool UpstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
-  const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch());
+  const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch(size));
   send_framed(body.bytes, body.size, end, {});
   if (end && framing_ == http1::Framing::kTunnel && !write_broken_) finish_output();
   return true;
