@@ -71,10 +71,11 @@ export class Draft {
     readonly logFlag: 0 | DecisionFlag.Log,
   ) {}
 
-  attach(batch: Batch): void {
-    this.batch = batch;
-    this.descriptors = batch.descriptors;
-    this.decisions = batch.decisions;
+  /** The addon's object is looked up by name for each word, this copy is not. */
+  attach({ header, clock, descriptors, decisions, completions, predicates, tried, arena, texts }: Batch): void {
+    this.batch = { header, clock, descriptors, decisions, completions, predicates, tried, arena, texts };
+    this.descriptors = descriptors;
+    this.decisions = decisions;
   }
 
   /** For the request at `index` in the batch; says nothing of it yet. */
