@@ -3,23 +3,25 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { fuzz as fuzzTarget, targets as fuzzTargets } from '../../test/fuzz/run.mjs';
+import { buildSanitized, sanitized } from './build-sanitized.mjs';
 import { capture, main, passThrough, SetupError, say, tail } from './console.mjs';
 import { ROOT, setUp } from './setup.mjs';
 
 const NOTHING = { passed: 0, failed: 0, skipped: 0 };
-const SANITIZED = 'native/build-sanitize';
 
+/** `targets`: what it runs of build-sanitized.mjs. */
 const STAGES = [
   { name: 'typecheck', run: () => script('typecheck') },
   { name: 'lint', run: () => script('lint') },
   { name: 'lock', run: () => script('check:lock') },
-  { name: 'core', run: core },
   { name: 'unit', run: () => jest('unit') },
   { name: 'integration', run: () => jest('integration') },
   { name: 'conformance', run: () => jest('conformance') },
   { name: 'redirect', run: () => jest('redirect') },
   { name: 'e2e', run: () => jest('e2e') },
-  { name: 'fuzz', run: fuzz, isExtra: process.env.CI !== 'true' },
+  { name: 'core', run: core, targets: ['core_tests'] },
+  { name: 'fuzz', run: fuzz, targets: ['fuzz'], isExtra: process.env.CI !== 'true' },
 ];
 /** Whose files run at once, one a core: integration tests wait most of their time. What measures the kernel's times must not compete with its neighbours. */
 const SIDE_BY_SIDE = new Set(['unit', 'integration']);
@@ -36,17 +38,30 @@ await main(async () => {
     );
   await setUp(['build', 'run', 'test']);
   const total = { ...NOTHING };
-  for (const stage of STAGES.filter(({ name, isExtra }) => (wanted.length === 0 ? isExtra !== true : wanted.includes(name))))
-    add(total, await runStage(stage));
+  const stages = STAGES.filter(({ name, isExtra }) => (wanted.length === 0 ? isExtra !== true : wanted.includes(name)));
+  const building = buildTargets(stages);
+  for (const stage of stages) add(total, await runStage(stage, building));
   if (total.skipped > 0) say(`\n${total.skipped} skipped`);
   say(`\n${total.passed} passed, ${total.failed} failed`);
   return total.failed === 0 && total.passed > 0 ? 0 : 1;
 });
 
-async function runStage({ name, run }) {
+/** Minutes of compiling, for the last stages: in the time in which the tests before them wait. Resolves with what went wrong, or null. */
+function buildTargets(stages) {
+  const targets = stages.flatMap((stage) => stage.targets ?? []);
+  if (targets.length === 0) return null;
+  return buildSanitized(targets, { isIdle: stages[0].targets === undefined }).then(
+    () => null,
+    (error) => error,
+  );
+}
+
+async function runStage({ name, run, targets }, building) {
   say(`\n── ${name}`);
   const began = Date.now();
-  const result = await run();
+  const error = targets === undefined ? null : await building;
+  if (error !== null) say(error.message);
+  const result = error === null ? await run() : { ...NOTHING, failed: 1 };
   const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';
   say(`── ${name}: ${result.passed} passed, ${result.failed} failed${skipped} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
   return result;
@@ -60,17 +75,7 @@ async function script(name) {
 
 /** The engine's own tests, under ASan and UBSan, without Node. */
 async function core() {
-  try {
-    // With clang, as the addon is built with gcc: the warnings of both are errors.
-    const compilers = ['-DCMAKE_C_COMPILER=clang', '-DCMAKE_CXX_COMPILER=clang++'];
-    const options = ['-DWEFT_SANITIZE=ON', '-DWEFT_TESTS=ON', '-DCMAKE_BUILD_TYPE=Debug'];
-    await capture('cmake', ['-S', 'native', '-B', SANITIZED, ...compilers, ...options], { cwd: ROOT });
-    await capture('cmake', ['--build', SANITIZED, '--target', 'core_tests', '-j', '2'], { cwd: ROOT });
-  } catch (error) {
-    say(error.message);
-    return { ...NOTHING, failed: 1 };
-  }
-  const output = await capture(join(ROOT, SANITIZED, 'test/core_tests'), [], { cwd: ROOT }).catch((error) => error.message);
+  const output = await capture(sanitized('core_tests'), [], { cwd: ROOT }).catch((error) => error.message);
   say(tail(output));
   const counts = /(\d+) passed, (\d+) failed, (\d+) skipped/.exec(output);
   // A sanitizer's report ends the program before it has counted.
@@ -78,20 +83,15 @@ async function core() {
   return { passed: Number(counts[1]), failed: Number(counts[2]), skipped: Number(counts[3]) };
 }
 
-/** Every fuzz target for a while from its corpus; one test each. The first builds what all are made of; then there is one for each core. */
+/** Every fuzz target for a while from its corpus, one for each core at a time; one test each. */
 async function fuzz() {
-  const runner = join(ROOT, 'test/fuzz/run.mjs');
-  const [first, ...others] = (await capture(process.execPath, [runner, '--list'])).trim().split('\n');
   const result = { ...NOTHING };
-  const runTarget = async (target) => {
-    const code = await passThrough(process.execPath, [runner, target, '--seconds', String(FUZZ_SECONDS)]);
-    result[code === 0 ? 'passed' : 'failed']++;
+  const waiting = fuzzTargets();
+  const runSome = async () => {
+    for (let target = waiting.shift(); target !== undefined; target = waiting.shift())
+      result[(await fuzzTarget(target, FUZZ_SECONDS)) ? 'passed' : 'failed']++;
   };
-  const runOthers = async () => {
-    for (let target = others.shift(); target !== undefined; target = others.shift()) await runTarget(target);
-  };
-  await runTarget(first);
-  await Promise.all(Array.from({ length: availableParallelism() }, runOthers));
+  await Promise.all(Array.from({ length: availableParallelism() }, runSome));
   return result;
 }
 

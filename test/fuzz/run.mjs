@@ -1,19 +1,16 @@
 // `npm run fuzz -- NAME [--seconds N] [--jobs N]`, `npm run fuzz -- --list`: builds a fuzz target (test/fuzz/NAME.cc) with libFuzzer under
-// ASan and UBSan into native/build-fuzz and runs it from its corpus (test/fuzz/corpus/NAME). Exit 1 on a finding. What is found that is new
-// stays in native/build-fuzz/NAME; nothing is written to the checkout's corpus. Plain Node, no packages.
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+// ASan and UBSan and runs it from its corpus (test/fuzz/corpus/NAME). Exit 1 on a finding. What is found that is new stays in
+// native/build-fuzz/NAME; nothing is written to the checkout's corpus. Plain Node, no packages.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { buildSanitized, sanitized } from '../../deploy/bootstrap/build-sanitized.mjs';
+import { ROOT } from '../../deploy/bootstrap/setup.mjs';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const BUILD = join(ROOT, 'native', 'build-fuzz');
-const FLAGS = [
-  ...['-std=gnu++20', '-O1', '-g', '-fno-rtti', '-fno-exceptions', '-fno-omit-frame-pointer', '-Wall', '-Wextra', '-Werror'],
-  ...['-Wno-unused-parameter', '-fsanitize=fuzzer-no-link,address,undefined', '-fno-sanitize-recover=all'],
-  ...['native/src', 'native/test', 'test/fuzz'].map((folder) => `-I${folder}`),
-];
+const FOUND = join(ROOT, 'native', 'build-fuzz');
+const SIGNALS = ['SIGINT', 'SIGTERM'];
 
 export function targets() {
   return readdirSync(join(ROOT, 'test', 'fuzz'))
@@ -22,57 +19,13 @@ export function targets() {
     .sort();
 }
 
-/** The target's path. Compiles what is older than its source or than any header. */
-function build(name, jobs) {
-  mkdirSync(join(BUILD, 'objects'), { recursive: true });
-  const core = sourcesOf('native/src/core').filter((file) => file.endsWith('.cc'));
-  const headers = ['native/src/core', 'native/test', 'test/fuzz', 'bpf'].flatMap(sourcesOf).filter((file) => /\.h$/.test(file));
-  const newest = Math.max(...headers.map((file) => statSync(join(ROOT, file)).mtimeMs), statSync(fileURLToPath(import.meta.url)).mtimeMs);
-  const sources = [...core, 'native/test/transcript.cc', `test/fuzz/${name}.cc`];
-  const stale = sources.filter((source) => !isFresh(objectOf(source), Math.max(newest, statSync(join(ROOT, source)).mtimeMs)));
-  if (stale.length > 0) {
-    process.stderr.write(`building ${name}: ${stale.length} files\n`);
-    // xargs: as many compilers at once as asked for, and the first failure is ours.
-    const lines = stale.map((source) => `${source} ${objectOf(source)}`).join('\n');
-    const script = `clang++ ${FLAGS.join(' ')} -c "$1" -o "$2"`;
-    run('xargs', ['-P', String(jobs), '-L', '1', 'sh', '-c', script, 'sh'], lines);
-  }
-  const binary = join(BUILD, `${name}.bin`);
-  if (stale.length > 0 || !existsSync(binary))
-    run('clang++', ['-fsanitize=fuzzer,address,undefined', ...sources.map(objectOf), ...libraries(), '-o', binary]);
-  return binary;
-}
-
-function objectOf(source) {
-  return join(BUILD, 'objects', `${source.replaceAll('/', '_')}.o`);
-}
-
-function isFresh(output, sinceMs) {
-  return existsSync(output) && statSync(output).mtimeMs >= sinceMs;
-}
-
-/** TLS in the core is OpenSSL's; a core without it links without it. */
-function libraries() {
-  return /OpenSSL|libssl/i.test(readFileSync(join(ROOT, 'native', 'CMakeLists.txt'), 'utf8')) ? ['-lssl', '-lcrypto'] : [];
-}
-
-function sourcesOf(folder) {
-  if (!existsSync(join(ROOT, folder))) return [];
-  return readdirSync(join(ROOT, folder), { recursive: true })
-    .map((name) => join(folder, name))
-    .filter((file) => statSync(join(ROOT, file)).isFile());
-}
-
-function run(command, args, input = '') {
-  const result = spawnSync(command, args, { cwd: ROOT, input, stdio: ['pipe', 'inherit', 'inherit'] });
-  if (result.error !== undefined) throw new Error(`${command}: ${result.error.message} (Debian: apt-get install clang)`);
-  if (result.status !== 0) throw new Error(`the fuzz target can't be built: ${command} failed, see above`);
-}
-
-/** True if nothing was found. Prints what libFuzzer counted, and the end of its report when there is a finding. */
-async function fuzz(name, seconds, jobs) {
-  const binary = build(name, jobs);
-  const found = join(BUILD, name);
+/**
+ * Runs a target that has been built. True if nothing was found. Prints what libFuzzer counted, and the end of its report when there is a
+ * finding.
+ */
+export async function fuzz(name, seconds, jobs = 1) {
+  const binary = sanitized(`fuzz_${name}`);
+  const found = join(FOUND, name);
   mkdirSync(found, { recursive: true });
   const corpus = join(ROOT, 'test', 'fuzz', 'corpus', name);
   // Seconds that an input may take: those with sockets wait for a busy machine.
@@ -107,9 +60,13 @@ function follow(binary, args) {
     let text = '';
     // A report with its stack is some 20 KB; the lines of hours are not kept.
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text = (text + chunk).slice(-200_000)));
+    const stop = () => child.kill('SIGTERM');
     child.once('error', reject);
-    child.once('close', (code) => resolve({ code, text }));
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => child.kill('SIGTERM'));
+    child.once('close', (code) => {
+      for (const signal of SIGNALS) process.off(signal, stop);
+      resolve({ code, text });
+    });
+    for (const signal of SIGNALS) process.once(signal, stop);
   });
 }
 
@@ -137,6 +94,7 @@ async function main() {
     console.error(usage);
     return 2;
   }
+  await buildSanitized([`fuzz_${name}`]);
   return (await fuzz(name, seconds, jobs)) ? 0 : 1;
 }
 
