@@ -1,5 +1,5 @@
 // Requests and expectations of the Gateway API's own conformance suite (sigs.k8s.io/gateway-api/conformance/tests), on its own manifests and the
-// real `weft proxy --static` process. Redirects, rewrites, CORS, mirrors and retries are in gateway-api-routes.test.ts, what speaks TLS and TCP in
+// real `weft proxy --static` process. Redirects, CORS, mirrors and retries are in gateway-api-routes.test.ts, what speaks TLS and TCP in
 // gateway-api-connections.test.ts.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -30,7 +30,9 @@ const http = createServer((asked, response) => {
   }
   const delay = Number(new URL(asked.url ?? '', 'http://a').searchParams.get('delay'));
   const answer = (): void =>
-    void response.end(JSON.stringify({ backend: manifests.nameAt(asked.socket.localAddress), headers: asked.headers }));
+    void response.end(
+      JSON.stringify({ backend: manifests.nameAt(asked.socket.localAddress), headers: { ...asked.headers, ':path': asked.url } }),
+    );
   if (delay > 0) setTimeout(answer, delay);
   else answer();
 });

@@ -65,6 +65,19 @@ const CHANGED: readonly (readonly [path: string, before: Headers, after: Readonl
     { 'x-header-set': 'header-set', 'x-header-add': 'original-val-add, header-add', 'x-header-remove': undefined, 'another-header': 'a' },
   ],
 ];
+/** What a rule with rewrite or mirror says of headers besides, before and after. */
+export const MODIFIED = {
+  headers: { 'X-Header-Remove': 'remove-val', 'X-Header-Add-Append': 'append-val-1', 'X-Header-Set': 'set-val' },
+  seen: {
+    'x-header-add': 'header-val-1',
+    'x-header-add-append': 'append-val-1, header-val-2',
+    'x-header-set': 'set-overwrites-values',
+    'x-header-remove': undefined,
+  },
+} as const;
+/** `seen[':path']`: of the request that the backend got. */
+const rewritten = (path: string, to: string, more: Pair['seen'] = {}): Pair => ({ path, answer: V1, seen: { ':path': to, ...more } });
+const rewrittenHost = (path: string, answer: string, host: string): Pair => ({ path, host: 'rewrite.example', answer, seen: { host } });
 /** What the backend is asked to answer with. */
 const echoed = (headers: Headers): Headers => ({
   'x-echo-set-header': Object.entries(headers)
@@ -252,6 +265,29 @@ export const PAIRS: Readonly<Record<string, readonly Pair[]>> = {
       },
     },
   ],
+  'httproute-rewrite-path': [
+    rewritten('/prefix/one/two', '/one/two'),
+    rewritten('/prefix/one?a=b', '/one?a=b'),
+    rewritten('/strip-prefix/three', '/three'),
+    rewritten('/strip-prefix', '/'),
+    rewritten('/full/one/two', '/one'),
+    { ...rewritten('/full/rewrite-path-and-modify-headers/x', '/test', MODIFIED.seen), headers: MODIFIED.headers },
+    { ...rewritten('/prefix/rewrite-path-and-modify-headers/one', '/prefix/one', MODIFIED.seen), headers: MODIFIED.headers },
+  ],
+  'httproute-rewrite-host': [
+    rewrittenHost('/one', V1, 'one.example.org'),
+    rewrittenHost('/two', V2, 'example.org'),
+    {
+      ...rewrittenHost('/rewrite-host-and-modify-headers', V2, 'test.example.org'),
+      headers: MODIFIED.headers,
+      seen: { ...MODIFIED.seen, host: 'test.example.org' },
+    },
+  ],
+  'httproute-backend-url-rewrite': [
+    rewritten('/full/original', '/rewritten-full'),
+    rewritten('/prefix/original', '/rewritten-prefix/original'),
+  ],
+  'httproute-request-header-modifier-backend': CHANGED.map(([path, headers, seen]) => ({ path, headers, seen, answer: V1 })),
   'httproute-request-header-modifier-backend-weights': [],
   'httproute-weight': [],
   'httproute-timeout-request': [
@@ -367,6 +403,7 @@ export const REDIRECTS: readonly Redirected[] = [
   ['httproute-redirect-scheme', '/scheme', 302, 'https://HOST/scheme'],
   ['httproute-redirect-scheme', '/scheme-and-host', 302, 'https://example.org/scheme-and-host'],
   ['httproute-redirect-scheme', '/scheme-and-status', 301, 'https://HOST/scheme-and-status'],
+  ['httproute-redirect-scheme', '/scheme-and-host-and-status', 302, 'https://example.org/scheme-and-host-and-status'],
   ['httproute-redirect-port', '/port', 302, 'http://HOST:8083/port'],
   ['httproute-redirect-port', '/port-and-host', 302, 'http://example.org:8083/port-and-host'],
   ['httproute-redirect-port', '/port-and-status', 301, 'http://HOST:8083/port-and-status'],

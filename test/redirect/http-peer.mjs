@@ -26,7 +26,7 @@ function requestServer(backend) {
       if (value !== undefined) response.setHeader(name, value);
     }
     const delay = Number(new URL(asked.url, 'http://a').searchParams.get('delay'));
-    const end = () => response.end(JSON.stringify({ backend, path: asked.url, headers: asked.headers }));
+    const end = () => response.end(JSON.stringify({ backend, headers: { ...asked.headers, ':path': asked.url } }));
     if (delay > 0) setTimeout(end, delay);
     else end();
   });
