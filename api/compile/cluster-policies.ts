@@ -30,7 +30,7 @@ import {
 } from './resilience-policies.js';
 import { tcpPorts } from './service-ports.js';
 
-export type PolicyIndex = BackendTlsIndex & Pick<ObjectIndex, 'policiesByService'>;
+export type PolicyIndex = BackendTlsIndex & Pick<ObjectIndex, 'policiesByService' | 'backendTrafficByService'>;
 type OwnSpec = Stored<'TrafficPolicy'>['manifest']['spec'];
 /** Those that are said; undefined is never among them. */
 type Sections = Partial<ClusterPolicy>;
@@ -66,6 +66,12 @@ function ofPolicies(policies: readonly Stored<'TrafficPolicy'>[]): Sections {
   });
 }
 
+/** Of Gateway API's policies, behind Weft's own. */
+function ofConstraints(policies: readonly Stored<'XBackendTrafficPolicy'>[]): Sections {
+  const constraint = policies.map(({ manifest }) => manifest.spec.retryConstraint).find((found) => found !== undefined);
+  return constraint === undefined ? {} : { retryBudget: retryBudgetOfPolicy({ ...constraint, budget: constraint.budget ?? {} }) };
+}
+
 function map<From, To>(value: From | undefined, to: (value: From) => To): To | undefined {
   return value === undefined ? undefined : to(value);
 }
@@ -80,7 +86,8 @@ function said(sections: Sections): Sections {
  * before what the Service says of itself. `client` null: of whoever has no policies of his own.
  */
 export function compileClusterPolicies(service: Stored<'Service'>, client: Client | null, index: PolicyIndex): ScopedPolicy[] {
-  const own = ofPolicies(index.policiesByService.get(nameOf(service)) ?? []);
+  const name = nameOf(service);
+  const own = { ...ofConstraints(index.backendTrafficByService.get(name) ?? []), ...ofPolicies(index.policiesByService.get(name) ?? []) };
   const ofService = said({ loadBalancing: balancingOfService(service.manifest) });
   const rules = rulesInForce(service, client, index);
   const top = policyOfAll(rules)?.policy;

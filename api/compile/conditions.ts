@@ -46,8 +46,10 @@ export function statusOf(judged: Judged, nowText: string): Unchecked | null {
     case 'GRPCRoute':
     case 'TLSRoute':
     case 'TCPRoute':
+    case 'UDPRoute':
       return routeStatus(judged, nowText);
     case 'BackendTLSPolicy':
+    case 'XBackendTrafficPolicy':
       return policyStatus(judged, nowText);
     default:
       return null;

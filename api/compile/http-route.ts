@@ -120,7 +120,8 @@ export function compileRuleFrame(
   const references = unsupported === undefined && answer === undefined ? (rule.backendRefs ?? []) : [];
   const backends = references.map((reference, at) => compileShare(route, reference, `${path}.backendRefs[${at}]`, changes, index, report));
   const answered = answer === undefined || unsupported !== undefined ? [] : [{ ...NO_BACKEND, answer }];
-  const sessionPersistence = compileSession(route, rule.sessionPersistence, position, index, report);
+  const services = backends.flatMap(({ service }) => (service === '' ? [] : [service]));
+  const sessionPersistence = compileSession(route, rule.sessionPersistence, position, services, index, report);
   const filters = [...new Set([...changes.filters, ...index.filterTargets.of(route.kind, nameOf(route), rule.name)])];
   index.filterTargets.note(filters, parents);
   const rateLimits = rateLimitsOfRule(route.kind, nameOf(route), rule.name ?? '', index);

@@ -46,6 +46,7 @@ export interface ObjectIndex {
   readonly grpcRoutes: readonly Stored<'GRPCRoute'>[];
   readonly tlsRoutes: readonly Stored<'TLSRoute'>[];
   readonly tcpRoutes: readonly Stored<'TCPRoute'>[];
+  readonly udpRoutes: readonly Stored<'UDPRoute'>[];
   readonly virtualServices: ReadonlyMap<string, Stored<'VirtualService'>>;
   /** The oldest first. */
   readonly destinationRules: readonly Stored<'DestinationRule'>[];
@@ -68,6 +69,9 @@ export interface ObjectIndex {
   readonly limitsByTarget: ReadonlyMap<string, readonly Stored<'TrafficPolicy'>[]>;
   /** As policiesByService. */
   readonly backendTlsByService: ReadonlyMap<string, readonly Stored<'BackendTLSPolicy'>[]>;
+  readonly backendTrafficPolicies: readonly Stored<'XBackendTrafficPolicy'>[];
+  /** As policiesByService. */
+  readonly backendTrafficByService: ReadonlyMap<string, readonly Stored<'XBackendTrafficPolicy'>[]>;
   readonly configMaps: ReadonlyMap<string, Stored<'ConfigMap'>>;
   readonly backendTlsPolicies: readonly Stored<'BackendTLSPolicy'>[];
   /** By their own namespace, the oldest first. */
@@ -93,6 +97,7 @@ export function indexObjects(
   const slices = ofKind('EndpointSlice');
   const policies = oldestFirst(ofKind('TrafficPolicy'));
   const backendTlsPolicies = oldestFirst(ofKind('BackendTLSPolicy'));
+  const backendTrafficPolicies = oldestFirst(ofKind('XBackendTrafficPolicy'));
   const filters = byName(ofKind('Filter'));
   // An external name is another host's: nothing of the mesh stands behind it.
   const declared = byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
@@ -116,6 +121,7 @@ export function indexObjects(
     grpcRoutes: ofKind('GRPCRoute'),
     tlsRoutes: ofKind('TLSRoute'),
     tcpRoutes: ofKind('TCPRoute'),
+    udpRoutes: ofKind('UDPRoute'),
     virtualServices: byName(ofKind('VirtualService')),
     destinationRules,
     rulesByHost: rulesByHost(destinationRules, { services, entryHosts: outside.hosts }),
@@ -138,6 +144,10 @@ export function indexObjects(
     backendTlsByService: groupBy(backendTlsPolicies, (policy) => [
       ...new Set(policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name))),
     ]),
+    backendTrafficPolicies,
+    backendTrafficByService: groupBy(backendTrafficPolicies, ({ namespace, manifest }) =>
+      manifest.spec.targetRefs.map(({ name }) => qualifiedName(namespace, name)),
+    ),
     configMaps: byName(ofKind('ConfigMap')),
     backendTlsPolicies,
     peerAuthentications: groupBy(oldestFirst(ofKind('PeerAuthentication')), ({ namespace }) => [namespace]),

@@ -7,6 +7,7 @@ import { gatewayOfSet, nameOf, type ObjectIndex, type Running } from './input.js
 import { checkPeerAuthentications } from './peer-authentication.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { checkRateLimits } from './rate-limits.js';
+import { compileParents } from './route-parents.js';
 
 type Reporter = (object: { kind: string; namespace: string; name: string }) => ReportProblem;
 
@@ -19,6 +20,8 @@ export function checkReferences(index: ObjectIndex, running: Running, reporter: 
     checkTlsOfRule(rule, index, reporter(rule));
   }
   for (const policy of index.backendTlsPolicies) checkBackendTlsPolicy(policy, index, reporter(policy));
+  checkBackendTraffic(index, reporter);
+  for (const route of index.udpRoutes) compileParents(route, index, reporter(route));
   checkPeerAuthentications(index, reporter);
   checkNodes(index, running, reporter);
 }
@@ -81,6 +84,29 @@ function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
       }
     });
   }
+}
+
+/** Gateway API: of those that say the same of a Service the oldest holds. */
+function checkBackendTraffic(index: ObjectIndex, reporter: Reporter): void {
+  for (const policy of index.backendTrafficPolicies)
+    policy.manifest.spec.targetRefs.forEach(({ name }, position) => {
+      const path = `spec.targetRefs[${position}]`;
+      const service = qualifiedName(policy.namespace, name);
+      const report = reporter(policy);
+      if (!index.services.has(service)) {
+        report(path, `Service ${service} doesn't exist: the policy has no effect there`, 'TargetNotFound');
+        return;
+      }
+      for (const field of ['retryConstraint', 'sessionPersistence'] as const) {
+        const winner = index.backendTrafficByService.get(service)?.find(({ manifest }) => manifest.spec[field] !== undefined);
+        if (policy.manifest.spec[field] === undefined || winner === policy || winner === undefined) continue;
+        report(
+          path,
+          `XBackendTrafficPolicy ${nameOf(winner)} is older and sets ${field} of Service ${service}: this one’s has no effect there`,
+          'Conflicted',
+        );
+      }
+    });
 }
 
 function checkNodes(index: ObjectIndex, running: Running, reporter: Reporter): void {

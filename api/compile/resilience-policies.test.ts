@@ -90,6 +90,25 @@ test('a retry budget is of the requests in flight, or as Gateway API has it of a
   );
 });
 
+test('a retryConstraint is a budget of an interval, its defaults those of Gateway API, and of two the oldest’s; a TrafficPolicy’s goes before it', () => {
+  const constraint = (name: string, text: string) => `apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: ${name}, namespace: shop}
+spec: {targetRefs: [{group: "", kind: Service, name: reviews}], retryConstraint: ${text}}`;
+  const budget = (percent: number, least: number, intervalMs: number) => ({
+    ofActive: undefined,
+    ofInterval: { percent, least, intervalMs },
+  });
+  expect(policyOf(constraint('b', '{}'))?.retryBudget).toEqual(budget(20, 100, 10_000));
+  const some = constraint('b', '{budget: {percent: 50, interval: 20s}, minRetryRate: {count: 1, interval: 2s}}');
+  expect(policyOf(`${some}\n---\n${constraint('a', '{}')}`)?.retryBudget).toEqual(budget(50, 10, 20_000));
+  expect(policyOf(`${some}\n---\n${own('retryBudget: {percent: 30}')}`)?.retryBudget?.ofInterval).toBeUndefined();
+  const invalid = parseManifests([{ name: 'f', content: constraint('a', '{budget: {interval: 2h}, minRetryRate: {count: 0}}') }]);
+  expect(invalid.findings.map(formatFinding).join()).toMatch(
+    /count: .*found 0.*interval: expected 1s to 1h, found 2h|interval: expected.*count:/s,
+  );
+});
+
 test('admission is a fixed limit or one that is found, with classes of criticality', () => {
   const adaptive = {
     ...{ minConcurrency: 3, maxConcurrency: 1_000, updateIntervalMs: 100, minRttIntervalMs: 60_000, minRttRequests: 50 },

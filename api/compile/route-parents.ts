@@ -7,7 +7,7 @@ import type { ConditionReason, ReportProblem } from './problem.js';
 import { hostnameMatches } from './route-order.js';
 import { tcpPorts } from './service-ports.js';
 
-export type AnyRoute = Stored<'HTTPRoute'> | Stored<'GRPCRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'>;
+export type AnyRoute = Stored<'HTTPRoute'> | Stored<'GRPCRoute'> | Stored<'TLSRoute'> | Stored<'TCPRoute'> | Stored<'UDPRoute'>;
 type Reference = NonNullable<AnyRoute['manifest']['spec']['parentRefs']>[number];
 type Refuse = (message: string, reason: ConditionReason) => void;
 export type ParentIndex = Pick<ObjectIndex, 'services' | 'gateways' | 'gatewayListeners' | 'listenerSets' | 'namespaces'>;
@@ -19,11 +19,13 @@ const PROTOCOLS: Readonly<Record<AnyRoute['kind'], readonly string[]>> = {
   TLSRoute: ['TLS'],
   // A TLS listener that ends TLS hands the bytes within to whichever of the two is attached.
   TCPRoute: ['TCP', 'TLS'],
+  // No listener is opened for UDP.
+  UDPRoute: [],
 };
 
 /** Lower case; none: every host. */
 export function hostnamesOf(route: AnyRoute): readonly string[] {
-  return route.kind === 'TCPRoute' ? [] : (route.manifest.spec.hostnames ?? []);
+  return route.kind === 'TCPRoute' || route.kind === 'UDPRoute' ? [] : (route.manifest.spec.hostnames ?? []);
 }
 
 /** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
@@ -47,6 +49,10 @@ function serviceParent(route: AnyRoute, name: string, reference: Reference, inde
   const service = index.services.get(name);
   if (service === undefined) {
     refuse(`Service ${name} doesn't exist`, 'NoMatchingParent');
+    return [];
+  }
+  if (route.kind === 'UDPRoute') {
+    refuse('UDP passes the mesh by', 'UnsupportedValue');
     return [];
   }
   const isConsumer = service.namespace !== route.namespace;

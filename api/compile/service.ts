@@ -54,7 +54,8 @@ function outsideOf(service: Stored<'Service'>, { entryHosts }: Pick<ObjectIndex,
 export function inputsOfService(service: Stored<'Service'>, index: ServiceIndex): unknown[] | null {
   if (index.backendTlsByService.has(nameOf(service)) || index.filterTargets.of('Service', nameOf(service)).length > 0) return null;
   if (hasTlsOfRules(service, index)) return null;
-  const policies = index.policiesByService.get(nameOf(service)) ?? [];
+  const name = nameOf(service);
+  const policies = [...(index.policiesByService.get(name) ?? []), ...(index.backendTrafficByService.get(name) ?? [])];
   return [service, ...policies, policyOfNamespace(service.namespace, index), ...rulesOf(service, index)];
 }
 

@@ -50,7 +50,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
   'tlsroute-invalid-reference-grant': 'TLSRoute ResolvedRefs=RefNotPermitted',
 };
 
-/** Of these nothing is said: the kind is not acted on (docs/resources.md), or what the file is named for is supported here. */
+/** What these files are named for is supported here, or said of all UDPRoutes alike. */
 const SAID_OTHERWISE = [/^udproute-/, /^tlsroute-listener-.*-not-supported$/];
 
 const INFRA = 'gateway-conformance-infra';
@@ -217,6 +217,11 @@ const STATUSES: Readonly<Record<string, Readonly<Record<string, readonly string[
     'BackendTLSPolicy not-conflicted-with-section-name': onGateway(ACCEPTED),
     'BackendTLSPolicy not-conflicted-without-section-name': onGateway(ACCEPTED),
   },
+  'udproute-not-allowed-by-listeners': { 'UDPRoute udproute-not-allowed-by-listeners': ['Accepted=False NotAllowedByListeners'] },
+  'udproute-simple': {
+    'Gateway udp-gateway': ['Accepted=False ListenersNotValid'],
+    'UDPRoute udp-coredns': ['Accepted=False NotAllowedByListeners'],
+  },
   'backendtlspolicy-invalid-kind': {
     'BackendTLSPolicy invalid-kind': [...onGateway('Accepted=False NoValidCACertificate'), 'ResolvedRefs=False InvalidKind'],
   },
@@ -229,6 +234,7 @@ const STATUSES: Readonly<Record<string, Readonly<Record<string, readonly string[
 };
 
 interface Part {
+  readonly parents?: readonly Part[];
   readonly name?: string;
   readonly conditions?: readonly { readonly type: string; readonly status: string; readonly reason: string }[];
   readonly attachedRoutes?: number;
@@ -238,12 +244,13 @@ interface Part {
   readonly ancestors?: readonly (Part & { readonly ancestorRef: { readonly name: string } })[];
 }
 
-function wordsOf({ conditions = [], attachedRoutes, attachedListenerSets, supportedKinds, ancestors = [] }: Part): string[] {
+function wordsOf({ conditions = [], attachedRoutes, attachedListenerSets, supportedKinds, ancestors = [], parents = [] }: Part): string[] {
   return [
     ...conditions.map(({ type, status, reason }) => `${type}=${status} ${reason}`),
     `attachedRoutes ${attachedRoutes}`,
     `attachedListenerSets ${attachedListenerSets}`,
     `supportedKinds ${(supportedKinds ?? []).map(({ kind }) => kind).join(' ')}`,
+    ...parents.flatMap(wordsOf),
     ...ancestors.flatMap((each) => [`ancestor ${each.ancestorRef.name}`, ...wordsOf(each)]),
   ];
 }

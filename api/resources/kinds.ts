@@ -1,5 +1,6 @@
 // The table of kinds: the one list of what this version reads, and of what it knows but doesn't support yet.
 import { backendTlsPolicyKind } from './kind-backend-tls-policy.js';
+import { backendTrafficPolicyKind } from './kind-backend-traffic-policy.js';
 import { configMapKind } from './kind-config-map.js';
 import { tcpRouteKind, tlsRouteKind, udpRouteKind } from './kind-connection-routes.js';
 import { destinationRuleKind } from './kind-destination-rule.js';
@@ -37,6 +38,7 @@ export const KINDS = [
   tcpRouteKind,
   referenceGrantKind,
   backendTlsPolicyKind,
+  backendTrafficPolicyKind,
   secretKind,
   configMapKind,
   namespaceKind,

@@ -31,7 +31,7 @@ describe('goldens', () => {
 test('every example of docs/resources.md is valid', () => {
   const text = readFileSync(new URL('../../docs/resources.md', import.meta.url), 'utf8');
   const examples = [...text.matchAll(/```yaml\n([\s\S]*?)```/g)].map((match) => match[1] ?? '');
-  expect(examples).toHaveLength(13);
+  expect(examples).toHaveLength(14);
   for (const example of examples) expect(objectsOf(example)).toHaveLength(1);
 });
 

@@ -46,23 +46,31 @@ export const circuitBreaker = withRule(
   },
 );
 
+/** Of the requests of an interval, and how many may be in any case: also what a retryConstraint says (Gateway API). */
+export const retryShareOfInterval = fields({ percent: percent.optional(), interval: duration.optional() });
+export const minRetryRate = fields({ count: wholeNumber(1, 1_000_000).optional(), interval: duration.optional() });
+
+export function checkBudgetOfInterval(value: Unchecked, report: Report): void {
+  for (const field of ['budget', 'minRetryRate'] as const) {
+    const section = value[field];
+    if (isUnchecked(section))
+      within(section, (path, message) => report([field, ...path], message), 'interval', 1_000, 3_600_000, '1s to 1h');
+  }
+}
+
 export const retryBudget = withRule(
   fields({
     percent: percent.optional(),
     minRetryConcurrency: count.optional(),
-    budget: fields({ percent: percent.optional(), interval: duration.optional() }).optional(),
-    minRetryRate: fields({ count: wholeNumber(1, 1_000_000).optional(), interval: duration.optional() }).optional(),
+    budget: retryShareOfInterval.optional(),
+    minRetryRate: minRetryRate.optional(),
   }),
   (value, report) => {
     const isOfActive = value.percent !== undefined || value.minRetryConcurrency !== undefined;
     const isOfInterval = value.budget !== undefined || value.minRetryRate !== undefined;
     if (!isOfActive && !isOfInterval)
       report([], 'says nothing: expected percent and minRetryConcurrency (of the requests in flight), or budget and minRetryRate');
-    for (const field of ['budget', 'minRetryRate'] as const) {
-      const section = value[field];
-      if (isUnchecked(section))
-        within(section, (path, message) => report([field, ...path], message), 'interval', 1_000, 3_600_000, '1s to 1h');
-    }
+    checkBudgetOfInterval(value, report);
   },
 );
 

@@ -33,7 +33,12 @@ const rule = (path: string, session: string, refs = '{name: many, port: 80}'): s
 
 function write(many: readonly EchoBackend[]): void {
   const [first, second] = backends;
-  const manifests = `${service('many', many)}${service('one', [first!])}${service('two', [second!])}
+  const manifests = `${service('many', many)}${service('one', [first!])}${service('two', [second!])}${service('policied', many)}
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: sessions}
+spec: {targetRefs: [{group: "", kind: Service, name: policied}], sessionPersistence: {sessionName: ofservice}}
+---
 apiVersion: v1
 kind: Secret
 metadata: {name: weft-session-key}
@@ -50,6 +55,9 @@ ${rule('/permanent', 'sessionName: kept, absoluteTimeout: 1h, cookieConfig: {lif
 ${rule('/header', 'sessionName: X-Session, type: Header')}
 ${rule('/short', 'sessionName: short, absoluteTimeout: 1s')}
 ${rule('/split', 'sessionName: split', '{name: one, port: 80, weight: 1}, {name: two, port: 80, weight: 1}')}
+${rule('/route-first', 'sessionName: shop', '{name: policied, port: 80}')}
+  - {matches: [{path: {value: /policy}}], backendRefs: [{name: policied, port: 80}]}
+  - {matches: [{path: {value: /partly}}], backendRefs: [{name: policied, port: 80}, {name: many, port: 80}]}
   - {matches: [{path: {value: /none}}], backendRefs: [{name: many, port: 80}]}
 `;
   writeFileSync(file, manifests, { mode: 0o600 });
@@ -87,6 +95,14 @@ test.each(['/cookie', '/split'])('%s: who shows the cookie comes to the endpoint
     }
   }
   expect(seen.size).toBeGreaterThan(1);
+});
+
+test('of a Service’s policy, where the rule says none itself and all its backends have one', async () => {
+  const first = await ask('/policy');
+  expect(first.line).toMatch(/^ofservice=/);
+  for (let i = 0; i < 6; i++) expect((await ask('/policy', { cookie: first.cookie })).by).toBe(first.by);
+  expect((await ask('/route-first')).line).toMatch(/^shop=/);
+  expect((await ask('/partly')).line).toBe('');
 });
 
 test('a permanent cookie says how long; a header is what it is called', async () => {

@@ -36,7 +36,9 @@ export const STATUS_KINDS: readonly Kind[] = [
   'GRPCRoute',
   'TLSRoute',
   'TCPRoute',
+  'UDPRoute',
   'BackendTLSPolicy',
+  'XBackendTrafficPolicy',
 ];
 /** Changes come in swarms: one of a Gateway is one of its routes. */
 const GATHER_MS = 100;
