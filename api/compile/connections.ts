@@ -10,6 +10,8 @@ type OwnConnections = NonNullable<Stored<'TrafficPolicy'>['manifest']['spec']['c
 /** A day. */
 const MAX_MS = 86_400_000;
 const milliseconds = (ms: number | null): number => Math.min(Math.ceil(ms ?? 0), MAX_MS);
+/** Istio: 0s is never; here 0 is what the proxy has. */
+const idleMs = (said: string | undefined): number => (said === undefined ? 0 : milliseconds(goDurationMs(said) || MAX_MS));
 const seconds = (ms: number | null): number => Math.ceil(milliseconds(ms) / 1_000);
 /** Istio: 0 is no limit. */
 const limitOf = (value: number | undefined): number | undefined => (value === undefined || value === 0 ? undefined : value);
@@ -29,8 +31,8 @@ export function connectionsOfRule(pool: RulePool | undefined): Connections | und
     maxRequestsPerConnection: maxRequestsPerConnection ?? 0,
     maxStreams: maxConcurrentStreams ?? 0,
     connectTimeoutMs: milliseconds(goDurationMs(connectTimeout ?? '')),
-    idleTimeoutMs: milliseconds(goDurationMs(idleTimeout ?? '')),
-    tcpIdleTimeoutMs: milliseconds(goDurationMs(tcpIdle ?? '')),
+    idleTimeoutMs: idleMs(idleTimeout),
+    tcpIdleTimeoutMs: idleMs(tcpIdle),
     keepalive: keepaliveOf(tcpKeepalive, goDurationMs),
     streamIdleTimeoutMs: 0,
   };

@@ -29,7 +29,7 @@ describe('what a server asks for and can’t be had', () => {
   test.each<[string, string, RegExp]>([
     ['ISTIO_MUTUAL', server(443, 'HTTPS', '"*"', ', tls: {mode: ISTIO_MUTUAL}'), /ISTIO_MUTUAL.*nothing listens/],
     ['UDP', server(53, 'UDP', '"*"'), /protocol UDP is not supported/],
-    ['a socket', server(80, 'HTTP', '"*"', ', bind: "unix:///run/x"'), /no IP address/],
+    ['a socket', server(0, 'HTTP', '"*"', ', bind: "unix:///run/x"'), /no IP address/],
     [
       'two protocols on one port',
       `${server(80, 'HTTP', '"*"')}, {port: {number: 80, name: b, protocol: TCP}, hosts: ["*"]}`,

@@ -93,16 +93,19 @@ export function balancingOfService({ metadata, spec }: Stored<'Service'>['manife
 
 function hashOfRule(hash: NonNullable<RuleBalancer['consistentHash']>): Partial<LoadBalancing> {
   const { httpHeaderName, httpCookie, useSourceIp, httpQueryParameterName, ringHash, maglev, minimumRingSize } = hash;
+  const key = keyOf({
+    header: httpHeaderName,
+    // 0s: as long as the client's session; without one no cookie is given (Istio).
+    cookie:
+      httpCookie === undefined ? undefined : { ...httpCookie, ttlMs: httpCookie.ttl === undefined ? null : goDurationMs(httpCookie.ttl) },
+    sourceAddress: useSourceIp,
+    queryParameter: httpQueryParameterName,
+  });
+  // Without a key Envoy takes any place of the ring.
+  if (key === undefined) return { algorithm: RANDOM };
   return {
     algorithm: maglev === undefined ? RING_HASH : MAGLEV,
-    hash: keyOf({
-      header: httpHeaderName,
-      // 0s: as long as the client's session; without one no cookie is given (Istio).
-      cookie:
-        httpCookie === undefined ? undefined : { ...httpCookie, ttlMs: httpCookie.ttl === undefined ? null : goDurationMs(httpCookie.ttl) },
-      sourceAddress: useSourceIp,
-      queryParameter: httpQueryParameterName,
-    }),
+    hash: key,
     minRingSize: ringHash?.minimumRingSize ?? minimumRingSize ?? 0,
     tableSize: maglev?.tableSize ?? 0,
   };

@@ -51,8 +51,6 @@ test('endpoints of resolution STATIC stand behind every host, with port, weight 
       ports:
         - {number: 443, name: tls, protocol: HTTPS}
         - {number: 80, name: http, protocol: HTTP, targetPort: 8080}
-        - {number: 53, name: dns, protocol: UDP}
-        - {number: 9000, name: odd, protocol: HBONE}
       resolution: STATIC
       endpoints:
         - {address: 10.1.0.1, weight: 3, locality: eu/eu-1/rack}
@@ -68,7 +66,6 @@ test('endpoints of resolution STATIC stand behind every host, with port, weight 
   const ports = [
     ['tls', 443, Protocol.TLS],
     ['http', 80, Protocol.HTTP],
-    ['odd', 9000, Protocol.UNSPECIFIED],
   ];
   const addresses = ['192.0.2.1', '2001:db8::1'];
   expect(services.map(shape)).toEqual([
@@ -76,11 +73,17 @@ test('endpoints of resolution STATIC stand behind every host, with port, weight 
     ['api.example.com', ['api.example.com'], addresses, ports],
   ]);
   expect(sockets(endpoints, 'shop/api.example.com')).toEqual([
-    '10.1.0.1 tls=443,http=8080,odd=9000 3 eu-1',
-    '2001:db8::2 tls=443,http=9090,odd=9000 1 ',
+    '10.1.0.1 tls=443,http=8080 3 eu-1',
+    '2001:db8::2 tls=443,http=9090 1 ',
   ]);
   expect(endpoints.every(({ health }) => health === EndpointHealth.READY)).toBe(true);
   expect(new Set(endpoints.map(({ address, region }) => `${address} ${region}`))).toEqual(new Set(['10.1.0.1 eu', '2001:db8::2 ']));
+});
+
+test('ports of UDP are left out, and a protocol that the mesh does not know is found out', () => {
+  const ports = 'ports: [{number: 53, name: dns, protocol: UDP}, {number: 9000, name: odd, protocol: HBONE}]';
+  const { services } = compiled([entry(`{hosts: [a.example.com], ${ports}, resolution: STATIC}`)]);
+  expect(services.map((service) => service.ports.map(({ name, protocol }) => [name, protocol]))).toEqual([[['odd', Protocol.UNSPECIFIED]]]);
 });
 
 const PORTS = 'ports: [{number: 443, name: tls, protocol: TLS}]';

@@ -61,16 +61,15 @@ export function compileFault(fault: HttpEntry['fault']): Fault | undefined {
   const partsOf = (part: { percentage?: { value?: number | undefined } | undefined; percent?: number | undefined } | undefined): number =>
     part === undefined ? 0 : percentParts(part.percentage === undefined ? (part.percent ?? 100) : (part.percentage.value ?? 0));
   return {
-    delayMs: limitMs(delay?.fixedDelay ?? delay?.exponentialDelay),
+    delayMs: limitMs(delay?.fixedDelay),
     delayPartsPerMillion: partsOf(delay),
-    abort: abort === undefined ? undefined : abortAnswer(abort),
+    abort: abort?.httpStatus === undefined && abort?.grpcStatus === undefined ? undefined : abortAnswer(abort),
     abortPartsPerMillion: partsOf(abort),
   };
 }
 
 function abortAnswer({ httpStatus, grpcStatus }: NonNullable<NonNullable<HttpEntry['fault']>['abort']>): Answer {
-  const code = grpcStatus === undefined ? -1 : /^[0-9]+$/.test(grpcStatus) ? Number(grpcStatus) : GRPC_STATUSES.indexOf(grpcStatus);
-  // A gRPC status comes with 200, and HTTP/2's errors as what a proxy makes of them.
-  const status = httpStatus ?? (code < 0 ? 502 : 200);
-  return { status, body: Buffer.from('fault filter abort'), redirect: undefined, grpcStatusPlusOne: code + 1 };
+  const code = grpcStatus === undefined ? -1 : GRPC_STATUSES.indexOf(grpcStatus);
+  // A gRPC status comes with 200.
+  return { status: httpStatus ?? 200, body: Buffer.from('fault filter abort'), redirect: undefined, grpcStatusPlusOne: code + 1 };
 }

@@ -11,6 +11,7 @@ import {
   type ValueMatch,
   ValueMatch_Type,
 } from '../gen/mesh/v1/model.js';
+import { formattedHeader } from '../resources/header-format.js';
 import { goDurationMs } from '../resources/istio-common.js';
 import { OWNED_BY_PROXY } from '../resources/syntax.js';
 import { ANY_REQUEST, MAX_TIMEOUT_MS } from './http-route.js';
@@ -40,6 +41,8 @@ export function compileString(name: string, { exact, prefix, regex }: StringMatc
 export function compileMatch(match: Match): HttpMatch {
   const { uri, scheme, method, authority, headers, withoutHeaders, queryParams, port, sourceLabels, sourceNamespace, ignoreUriCase } =
     match;
+  // Without "*": without the header at all.
+  const absent = Object.fromEntries(Object.entries(withoutHeaders ?? {}).map(([name, value]) => [name, value.regex === '*' ? {} : value]));
   const byName = (values: Readonly<Record<string, StringMatch>> | undefined, inverted: boolean): ValueMatch[] =>
     Object.entries(values ?? {}).map(([name, value]) => compileString(name.toLowerCase(), value, inverted));
   const source =
@@ -49,7 +52,7 @@ export function compileMatch(match: Match): HttpMatch {
   return {
     ...ANY_REQUEST,
     path: uri === undefined ? undefined : compileUri(uri, ignoreUriCase ?? false),
-    headers: [...byName(headers, false), ...byName(withoutHeaders, true)],
+    headers: [...byName(headers, false), ...byName(absent, true)],
     query: Object.entries(queryParams ?? {}).map(([name, value]) => compileString(name, value)),
     method: method?.exact ?? '',
     methodPattern: method === undefined || method.exact !== undefined ? undefined : compileString('', method),
@@ -132,7 +135,9 @@ function mutationOf(changes: NonNullable<HttpEntry['headers']>['request'], refus
     return false;
   };
   const pairs = (values: Readonly<Record<string, string>> | undefined) =>
-    Object.entries(values ?? {}).flatMap(([name, value]) => (isOurs(name) ? [{ name: name.toLowerCase(), value }] : []));
+    Object.entries(values ?? {}).flatMap(([name, value]) =>
+      isOurs(name) ? [{ name: name.toLowerCase(), value: formattedHeader(value) }] : [],
+    );
   return {
     set: pairs(changes.set),
     add: pairs(changes.add),

@@ -2,9 +2,10 @@
 // webhook's validation.
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { objectOf } from './metadata.js';
+import { isWildcardHost, LABEL } from './istio-host.js';
+import { DEFAULT_NAMESPACE, objectOf } from './metadata.js';
 import { regularExpressionFault } from './regular-expression.js';
-import { choice, describe, fields, isUnchecked, portNumber, type Report, text, type Unchecked, wholeNumber, withRule } from './schema.js';
+import { describe, fields, isUnchecked, portNumber, type Report, text, textOf, type Unchecked, wholeNumber, withRule } from './schema.js';
 import { cidr, dnsSubdomain } from './syntax.js';
 
 const VERSIONS = {
@@ -32,8 +33,11 @@ interface IstioType<Kind extends string> {
   readonly notActedOn?: string;
 }
 
+/** What concerns metadata and spec together; reported at paths of the object. */
+type ObjectRule = (metadata: Unchecked, spec: Unchecked, report: Report) => void;
+
 /** The description of a kind of Istio's, made of its `spec`. */
-export function istioKind<const Kind extends string, Spec extends z.ZodType>(type: IstioType<Kind>, spec: Spec) {
+export function istioKind<const Kind extends string, Spec extends z.ZodType>(type: IstioType<Kind>, spec: Spec, rule?: ObjectRule) {
   const [newest = '', ...older] = (type.versions ?? VERSIONS[type.group]).map((version) => `${type.group}/${version}`);
   return {
     kind: type.kind,
@@ -44,8 +48,35 @@ export function istioKind<const Kind extends string, Spec extends z.ZodType>(typ
     manifestPlural: type.manifestPlural ?? type.plural,
     shortNames: type.shortNames ?? [],
     notActedOn: type.notActedOn ?? null,
-    schema: objectOf({ kind: type.manifestKind ?? type.kind, apiVersion: newest, name: dnsSubdomain }, { spec }),
+    schema: withRule(
+      objectOf({ kind: type.manifestKind ?? type.kind, apiVersion: newest, name: dnsSubdomain }, { spec }),
+      ({ metadata, spec: said }, report) => {
+        if (!isUnchecked(metadata) || !isUnchecked(said)) return;
+        checkDryRun(type.kind, metadata, said, report);
+        checkOwnNamespace(metadata, said, report);
+        rule?.(metadata, said, report);
+      },
+    ),
   } as const;
+}
+
+const DRY_RUN = 'istio.io/dry-run';
+
+function checkDryRun(kind: string, { annotations }: Unchecked, { action }: Unchecked, report: Report): void {
+  const value = isUnchecked(annotations) ? textOf(annotations, DRY_RUN) : null;
+  if (value === null) return;
+  const refuse = (message: string): void => report(['metadata', 'annotations', DRY_RUN], message);
+  if (kind !== 'AuthorizationPolicy') refuse('for AuthorizationPolicy alone: leave it out');
+  else if (action === 'AUDIT' || action === 'CUSTOM') refuse(`not with action ${action}: ALLOW and DENY can be tried out`);
+  else if (!/^(?:1|0|[tf]|true|false|TRUE|FALSE|True|False|[TF])$/.test(value))
+    refuse(`expected "true" or "false", found ${describe(value)}`);
+}
+
+/** "." is a namespace too. */
+function checkOwnNamespace(metadata: Unchecked, { exportTo }: Unchecked, report: Report): void {
+  if (!Array.isArray(exportTo) || !exportTo.includes('.')) return;
+  const own = exportTo.indexOf(textOf(metadata, 'namespace') ?? DEFAULT_NAMESPACE);
+  if (own >= 0) report(['spec', 'exportTo', own], '"." is this namespace already');
 }
 
 /** At least one character, at most `max`. */
@@ -53,28 +84,40 @@ export const filled = (expected: string, max = 1024) => text(expected, /^/, max)
 export const flag = z.boolean().optional();
 export const listOf = <Item extends z.ZodType>(item: Item, max = 256) => z.array(item).max(max);
 export const uint32 = wholeNumber(0, 4_294_967_295);
+/** `filled` text that the owner's schema does not ask for: empty it says nothing. */
+export const has = (value: Unchecked, field: string): boolean =>
+  Array.isArray(value[field]) ? value[field].length > 0 : value[field] !== undefined && value[field] !== '';
 export const percentNumber = z
   .number({ error: ({ input }) => (input === undefined ? undefined : `expected a number from 0 to 100, found ${describe(input)}`) })
   .refine((value) => value >= 0 && value <= 100, { error: ({ input }) => `expected a number from 0 to 100, found ${describe(input)}` });
 /** Percent of requests or connections. */
 export const percentage = fields({ value: percentNumber.optional() });
+/** As Envoy counts it: in millionths. */
+export const fractionalPercentage = fields({
+  value: percentNumber
+    .refine((value) => value <= 0 || value >= 0.0001, { error: ({ input }) => `expected 0, or at least 0.0001, found ${describe(input)}` })
+    .optional(),
+});
 
 const DURATION = /^(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:h|ms|m|s|us|µs|ns)){1,6}$/;
-const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1, us: 0.001, µs: 0.001, ns: 0.000_001 };
+const UNIT_NS: Readonly<Record<string, number>> = { h: 3.6e12, m: 6e10, s: 1e9, ms: 1e6, us: 1e3, µs: 1e3, ns: 1 };
 
 /** Null: it is none. */
 export function goDurationMs(value: string): number | null {
   if (value.length > 64 || !DURATION.test(value)) return null;
   let total = 0;
-  for (const [, amount, unit] of value.matchAll(/([0-9.]+)(h|ms|m|s|us|µs|ns)/g)) total += Number(amount) * (UNIT_MS[unit ?? ''] ?? 0);
-  return total;
+  for (const [, amount, unit] of value.matchAll(/([0-9.]+)(h|ms|m|s|us|µs|ns)/g))
+    total += Math.round(Number(amount) * (UNIT_NS[unit ?? ''] ?? 0));
+  return total / 1e6;
 }
 
 function durationFrom(minMs: number) {
-  const expected = `a duration of at least ${minMs} ms, such as 500ms, 1.5s or 1m30s`;
+  const expected = `a duration in whole milliseconds, at least ${minMs} ms, such as 500ms, 1.5s or 1m30s`;
   return z
     .string({ error: ({ input }) => (input === undefined ? undefined : `expected ${expected}, found ${describe(input)}`) })
-    .refine((value) => (goDurationMs(value) ?? -1) >= minMs, { error: ({ input }) => `expected ${expected}, found ${describe(input)}` });
+    .refine((value) => (goDurationMs(value) ?? -1) >= minMs && Number.isInteger(goDurationMs(value)), {
+      error: ({ input }) => `expected ${expected}, found ${describe(input)}`,
+    });
 }
 
 /** Istio's: 1 ms at least. */
@@ -95,10 +138,27 @@ export const selectorLabels = z.record(z.string(), z.string()).superRefine((map,
   }
 });
 
+function warnOfNoLabels(labels: unknown, report: Report): void {
+  if (labels === undefined || (isUnchecked(labels) && Object.keys(labels).length === 0))
+    report([], 'selects every workload of the namespace: it has no labels', 'warning');
+}
+
 /** istio.type.v1beta1.WorkloadSelector. */
-export const workloadSelector = fields({ matchLabels: selectorLabels.optional() });
+export const workloadSelector = withRule(fields({ matchLabels: selectorLabels.optional() }), ({ matchLabels }, report) =>
+  warnOfNoLabels(matchLabels, report),
+);
 /** networking's WorkloadSelector. */
-export const labelsSelector = fields({ labels: selectorLabels.optional() });
+export const labelsSelector = withRule(fields({ labels: selectorLabels.optional() }), ({ labels }, report) =>
+  warnOfNoLabels(labels, report),
+);
+
+/** What policies can be attached to, as group/kind. */
+const TARGETS = [
+  '/Service',
+  'networking.istio.io/ServiceEntry',
+  'gateway.networking.k8s.io/Gateway',
+  'gateway.networking.k8s.io/GatewayClass',
+];
 
 export const targetRef = withRule(
   fields({
@@ -112,8 +172,11 @@ export const targetRef = withRule(
     name: filled('the name of an object', 253),
     namespace: z.string().optional(),
   }),
-  ({ namespace }, report) => {
+  ({ group, kind, namespace }, report) => {
     if (namespace !== undefined && namespace !== '') report(['namespace'], 'cross namespace referencing is not supported: leave it out');
+    const found = `${group === 'core' ? '' : (group ?? '')}/${String(kind)}`;
+    if (typeof kind === 'string' && !TARGETS.includes(found))
+      report(['kind'], `expected one of ${TARGETS.map((each) => each.replace(/^\//, '')).join(', ')}, found ${describe(found)}`);
   },
 );
 
@@ -134,31 +197,31 @@ export function checkOneOf(value: Unchecked, names: readonly string[], report: R
   if (given.length === 0 && isRequired) report([names[0] ?? ''], `required: one of ${names.join(', ')}`);
 }
 
-export const regex = z
-  .string()
-  .max(1024)
-  .superRefine((value, context) => {
-    const fault = regularExpressionFault(value);
-    if (fault !== null) context.addIssue({ code: 'custom', message: `expected a regular expression of RE2: ${fault}` });
-  });
+export const regex = filled('a regular expression').superRefine((value, context) => {
+  const fault = regularExpressionFault(value);
+  if (fault !== null) context.addIssue({ code: 'custom', message: `expected a regular expression of RE2: ${fault}` });
+});
 
 const MATCHES = ['exact', 'prefix', 'regex'] as const;
-export const stringMatch = withRule(
-  fields({ exact: z.string().optional(), prefix: z.string().optional(), regex: regex.optional() }),
-  (value, report) => checkOneOf(value, MATCHES, report),
+const stringMatchOf = <Prefix extends z.ZodType, Pattern extends z.ZodType>(prefix: Prefix, pattern: Pattern) =>
+  withRule(fields({ exact: z.string().optional(), prefix: prefix.optional(), regex: pattern.optional() }), (value, report) =>
+    checkOneOf(value, MATCHES, report),
+  );
+export const stringMatch = stringMatchOf(filled('the beginning of a text', 65_536), regex);
+/** Every path begins with nothing. */
+export const uriMatch = stringMatchOf(z.string(), regex);
+/** Of what must not be there: "*" is anything. */
+export const absenceMatch = stringMatchOf(
+  filled('the beginning of a text', 65_536),
+  z.union([z.literal('*'), regex], { error: 'expected a regular expression of RE2, or "*"' }),
 );
 
-/** A name of the DNS, its first label perhaps "*" or beginning with it, its last one no number; or an address. */
-const HOST = /^(\*|\*?-?[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*\.?$/;
-export function isWildcardHost(value: string): boolean {
-  return isIP(value) !== 0 || (HOST.test(value) && !value.startsWith('-') && !/\.[0-9]+$/.test(value));
-}
-export const wildcardHost = filled('a host name, a wildcard such as *.shop.example, or an address', 253).refine(
+export const wildcardHost = filled('a host name, or a wildcard such as *.shop.example', 255).refine(
   (value) => value === '' || isWildcardHost(value),
-  {
-    error: ({ input }) => `expected a host name, a wildcard such as *.shop.example, or an address, found ${describe(input)}`,
-  },
+  { error: ({ input }) => `expected a host name, or a wildcard such as *.shop.example, found ${describe(input)}` },
 );
+
+export const portLabel = text('the name of a port (letters, digits and "-")', LABEL, 63);
 
 export const ipOrCidr = z.string().refine((value) => isIP(value) !== 0 || cidr.safeParse(value).success, {
   error: ({ input }) => `expected an address or a CIDR such as 10.0.0.0/8, found ${describe(input)}`,
@@ -174,16 +237,21 @@ export const destination = fields({
 });
 
 /** Namespaces an object is seen from. */
-export const exportTo = listOf(
-  text('a namespace, "." (its own), "*" (all) or "~" (none)', /^(\.|\*|~|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$/, 63),
-).superRefine((items, context) => {
-  if (!Array.isArray(items)) return;
-  items.forEach((item, index) => {
-    const refuse = (message: string): void => void context.addIssue({ code: 'custom', path: [index], message });
-    if (items.indexOf(item) < index) refuse(`${describe(item)} is there already`);
-    else if ((item === '*' || item === '~') && items.length > 1) refuse(`${describe(item)} stands alone: leave out the others`);
+const namespacesOf = (expected: string, pattern: RegExp) =>
+  listOf(text(expected, pattern, 63)).superRefine((items, context) => {
+    if (!Array.isArray(items)) return;
+    items.forEach((item, index) => {
+      const refuse = (message: string): void => void context.addIssue({ code: 'custom', path: [index], message });
+      if (items.indexOf(item) < index) refuse(`${describe(item)} is there already`);
+      else if ((item === '*' || item === '~') && items.length > 1) refuse(`${describe(item)} stands alone: leave out the others`);
+    });
   });
-});
+export const exportTo = namespacesOf('a namespace, "." (its own) or "*" (all)', /^(\.|\*|[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)$/);
+/** Of hosts, which may be for nobody. */
+export const exportToOrNone = namespacesOf(
+  'a namespace, "." (its own), "*" (all) or "~" (none)',
+  /^(\.|\*|~|[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)$/,
+);
 
 /** Istio's protocols, in any case. */
 const PROTOCOLS = [
@@ -205,49 +273,6 @@ const PROTOCOLS = [
 export const portProtocol = z.string().refine((value) => PROTOCOLS.includes(value.toUpperCase()), {
   error: ({ input }) => `expected a protocol, one of ${PROTOCOLS.slice(0, 12).join(', ')}, found ${describe(input)}`,
 });
-
-export const serverTls = withRule(
-  fields({
-    httpsRedirect: flag,
-    mode: choice(['PASSTHROUGH', 'SIMPLE', 'MUTUAL', 'AUTO_PASSTHROUGH', 'ISTIO_MUTUAL', 'OPTIONAL_MUTUAL']).optional(),
-    serverCertificate: z.string().optional(),
-    privateKey: z.string().optional(),
-    caCertificates: z.string().optional(),
-    caCrl: z.string().optional(),
-    caCertCredentialName: z.string().optional(),
-    credentialName: z.string().optional(),
-    credentialNames: listOf(z.string(), 2).optional(),
-    tlsCertificates: listOf(
-      fields({ serverCertificate: z.string().optional(), privateKey: z.string().optional(), caCertificates: z.string().optional() }),
-      2,
-    ).optional(),
-    subjectAltNames: listOf(z.string()).optional(),
-    verifyCertificateSpki: listOf(z.string()).optional(),
-    verifyCertificateHash: listOf(z.string()).optional(),
-    minProtocolVersion: choice(['TLS_AUTO', 'TLSV1_0', 'TLSV1_1', 'TLSV1_2', 'TLSV1_3']).optional(),
-    maxProtocolVersion: choice(['TLS_AUTO', 'TLSV1_0', 'TLSV1_1', 'TLSV1_2', 'TLSV1_3']).optional(),
-    cipherSuites: listOf(z.string()).optional(),
-  }),
-  checkServerTls,
-);
-
-function checkServerTls(value: Unchecked, report: Report): void {
-  const { mode } = value;
-  const has = (field: string): boolean => value[field] !== undefined && value[field] !== '';
-  const byName = has('credentialName') || has('credentialNames') || has('tlsCertificates');
-  if (mode === 'ISTIO_MUTUAL') {
-    for (const field of ['serverCertificate', 'privateKey', 'caCertificates', 'credentialName'])
-      if (has(field)) report([field], 'not with mode ISTIO_MUTUAL: the certificates are those of the mesh');
-  } else if ((mode === 'SIMPLE' || mode === 'MUTUAL' || mode === 'OPTIONAL_MUTUAL') && !byName) {
-    for (const field of ['serverCertificate', 'privateKey'])
-      if (!has(field)) report([field], `required by mode ${mode} without credentialName`);
-    if (mode !== 'SIMPLE' && !has('caCertificates') && !has('caCertCredentialName'))
-      report(['caCertificates'], `required by mode ${mode} without credentialName`);
-  }
-  const [min, max] = [value.minProtocolVersion, value.maxProtocolVersion];
-  if (typeof min === 'string' && typeof max === 'string' && max !== 'TLS_AUTO' && min > max)
-    report(['maxProtocolVersion'], `below minProtocolVersion (${min}): no version of TLS is left`);
-}
 
 /** A record of one kind of value by any name. */
 export const mapOf = <Value extends z.ZodType>(value: Value) => z.record(z.string(), value);

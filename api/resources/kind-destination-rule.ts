@@ -1,4 +1,6 @@
 // networking.istio.io DestinationRule. Owner: Istio API, its CRD's rules and its webhook's validation.
+
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import {
   checkOneOf,
@@ -7,6 +9,7 @@ import {
   flag,
   goDuration,
   goDurationOrZero,
+  has,
   istioKind,
   listOf,
   percentNumber,
@@ -15,6 +18,7 @@ import {
   wildcardHost,
   workloadSelector,
 } from './istio-common.js';
+import { isFqdn } from './istio-host.js';
 import { localityLbSetting } from './locality.js';
 import {
   choice,
@@ -44,30 +48,26 @@ const atLeastOne =
 
 export const connectionPool = withRule(
   fields({
-    tcp: withRule(
-      fields({
-        maxConnections: count.optional(),
-        connectTimeout: goDuration.optional(),
-        tcpKeepalive: fields({ probes: uint32.optional(), time: goDuration.optional(), interval: goDuration.optional() }).optional(),
-        maxConnectionDuration: goDuration.optional(),
-        idleTimeout: goDuration.optional(),
-      }),
-      atLeastOne('a limit or a timeout'),
-    ).optional(),
+    tcp: fields({
+      maxConnections: count.optional(),
+      connectTimeout: goDuration.optional(),
+      tcpKeepalive: fields({ probes: uint32.optional(), time: goDuration.optional(), interval: goDuration.optional() }).optional(),
+      maxConnectionDuration: goDuration.optional(),
+      idleTimeout: goDurationOrZero.optional(),
+    }).optional(),
     http: withRule(
       fields({
         http1MaxPendingRequests: count.optional(),
         http2MaxRequests: count.optional(),
         maxRequestsPerConnection: count.optional(),
         maxRetries: count.optional(),
-        idleTimeout: goDuration.optional(),
+        idleTimeout: goDurationOrZero.optional(),
         h2UpgradePolicy: choice(['DEFAULT', 'DO_NOT_UPGRADE', 'UPGRADE']).optional(),
         useClientProtocol: flag,
         maxConcurrentStreams: count.optional(),
         http2KeepAlive: fields({ interval: goDuration.optional(), timeout: goDuration.optional() }).optional(),
       }),
       (value, report) => {
-        atLeastOne('a limit, a timeout or an upgrade policy')(value, report);
         if (value.useClientProtocol === true && value.h2UpgradePolicy === 'UPGRADE')
           report(['useClientProtocol'], 'not with h2UpgradePolicy: UPGRADE: the protocol is either the client’s or HTTP/2');
       },
@@ -92,10 +92,31 @@ const consistentHash = withRule(
     minimumRingSize: count.optional(),
   }),
   (value, report) => {
-    checkOneOf(value, ['httpHeaderName', 'httpCookie', 'useSourceIp', 'httpQueryParameterName'], report, true);
+    const keys = ['httpHeaderName', 'httpCookie', 'useSourceIp', 'httpQueryParameterName'];
+    checkOneOf(value, keys, report);
+    if (!keys.some((field) => has(value, field)))
+      report([], `hashes nothing: expected one of ${keys.join(', ')}; without it endpoints are chosen at random`, 'warning');
     checkOneOf(value, ['ringHash', 'maglev'], report);
+    checkSizes(value, report);
   },
 );
+
+function checkSizes({ minimumRingSize, ringHash, maglev }: Unchecked, report: Report): void {
+  const isOld = minimumRingSize !== undefined && minimumRingSize !== 0;
+  if (isOld && (ringHash !== undefined || maglev !== undefined))
+    report(['minimumRingSize'], 'not with ringHash or maglev, which have sizes');
+  else if (isOld) report(['minimumRingSize'], 'an old way to say it: use ringHash.minimumRingSize', 'warning');
+  if (!isUnchecked(maglev)) return;
+  const size = maglev.tableSize ?? 0;
+  if (typeof size === 'number' && !(size < 5_000_011 && isPrime(size)))
+    report(['maglev', 'tableSize'], `expected a prime number below 5000011, such as 65537, found ${size}`);
+}
+
+function isPrime(value: number): boolean {
+  if (value < 2) return false;
+  for (let factor = 2; factor * factor <= value; factor++) if (value % factor === 0) return false;
+  return true;
+}
 
 const loadBalancer = withRule(
   fields({
@@ -115,22 +136,33 @@ const loadBalancer = withRule(
   (value, report) => {
     checkOneOf(value, ['simple', 'consistentHash'], report);
     checkOneOf(value, ['warmup', 'warmupDurationSecs'], report);
-    if (value.consistentHash !== undefined && value.warmup !== undefined)
-      report(['warmup'], 'not with consistentHash: only with ROUND_ROBIN and LEAST_REQUEST');
+    const { simple, consistentHash: hash } = value;
+    for (const field of ['warmup', 'warmupDurationSecs'] as const) {
+      const isOther = hash !== undefined || simple === 'RANDOM' || simple === 'PASSTHROUGH';
+      if (isOther && value[field] !== undefined) report([field], 'of no effect: with ROUND_ROBIN and LEAST_REQUEST alone', 'warning');
+    }
   },
 );
 
-const outlierDetection = fields({
-  consecutiveErrors: count.optional(),
-  splitExternalLocalOriginErrors: flag,
-  consecutiveLocalOriginFailures: uint32.optional(),
-  consecutiveGatewayErrors: uint32.optional(),
-  consecutive5xxErrors: uint32.optional(),
-  interval: goDuration.optional(),
-  baseEjectionTime: goDuration.optional(),
-  maxEjectionPercent: wholeNumber(0, 100).optional(),
-  minHealthPercent: wholeNumber(0, 100).optional(),
-});
+const outlierDetection = withRule(
+  fields({
+    consecutiveErrors: count.optional(),
+    splitExternalLocalOriginErrors: flag,
+    consecutiveLocalOriginFailures: uint32.optional(),
+    consecutiveGatewayErrors: uint32.optional(),
+    consecutive5xxErrors: uint32.optional(),
+    interval: goDuration.optional(),
+    baseEjectionTime: goDuration.optional(),
+    maxEjectionPercent: wholeNumber(0, 100).optional(),
+    minHealthPercent: wholeNumber(0, 100).optional(),
+  }),
+  ({ consecutiveErrors, consecutiveLocalOriginFailures: local, splitExternalLocalOriginErrors }, report) => {
+    if (consecutiveErrors !== undefined && consecutiveErrors !== 0)
+      report(['consecutiveErrors'], 'an old way to say it: use consecutiveGatewayErrors or consecutive5xxErrors', 'warning');
+    if (typeof local === 'number' && local > 0 && splitExternalLocalOriginErrors !== true)
+      report(['consecutiveLocalOriginFailures'], 'goes with splitExternalLocalOriginErrors: true alone, which counts them apart');
+  },
+);
 
 const CERTIFICATES = ['clientCertificate', 'privateKey', 'caCertificates'] as const;
 
@@ -153,19 +185,21 @@ function checkClientTls(value: Unchecked, report: Report): void {
   const { mode } = value;
   if (mode === 'ISTIO_MUTUAL')
     report(['mode'], `${NOT_ACTED_ON}: ISTIO_MUTUAL, workloads have no certificates yet: what is sent is plain text`, 'warning');
-  const has = (field: string): boolean => value[field] !== undefined && value[field] !== '';
+  const isOwn = mode === 'SIMPLE' || mode === 'MUTUAL';
   if (mode === 'ISTIO_MUTUAL') {
     for (const field of [...CERTIFICATES, 'credentialName'])
-      if (has(field)) report([field], 'not with mode ISTIO_MUTUAL: the certificates are those of the mesh');
-  } else if (has('credentialName')) {
-    for (const field of CERTIFICATES) if (has(field)) report([field], 'not with credentialName, which holds the certificates');
+      if (has(value, field)) report([field], 'of no effect with mode ISTIO_MUTUAL: the certificates are those of the mesh', 'warning');
+  } else if (isOwn && has(value, 'credentialName')) {
+    for (const field of [...CERTIFICATES, 'caCrl'])
+      if (has(value, field)) report([field], 'not with credentialName, which holds the certificates');
   } else if (mode === 'MUTUAL') {
     for (const field of ['clientCertificate', 'privateKey'])
-      if (!has(field)) report([field], 'required by mode MUTUAL without credentialName');
+      if (!has(value, field)) report([field], 'required by mode MUTUAL without credentialName');
   }
-  if (value.insecureSkipVerify === true)
-    for (const field of ['caCertificates', 'subjectAltNames'])
-      if (has(field)) report([field], 'not with insecureSkipVerify: nothing is verified');
+  // What MUTUAL has by name may be its own certificate alone.
+  if (isOwn && value.insecureSkipVerify === true)
+    for (const field of ['caCertificates', 'subjectAltNames', ...(mode === 'SIMPLE' ? ['credentialName'] : [])])
+      if (has(value, field)) report([field], 'not with insecureSkipVerify: nothing is verified');
 }
 
 /** What is not acted on of a connection pool: all but these. */
@@ -187,9 +221,17 @@ const policy = {
   tls: clientTls.optional(),
 };
 
-const portPolicy = withRule(fields({ ...policy, port: portSelector }), ({ port: _, ...settings }, report) =>
-  atLeastOne('loadBalancer, connectionPool, outlierDetection or tls beside the port')(settings, report),
-);
+const portPolicy = withRule(fields({ ...policy, port: portSelector }), ({ port: _, ...settings }, report) => {
+  atLeastOne('loadBalancer, connectionPool, outlierDetection or tls beside the port')(settings, report);
+  warnOfFailover(settings, report);
+});
+
+/** It is endpoints' failures that make requests go elsewhere. */
+function warnOfFailover({ loadBalancer: balancer, outlierDetection: outliers }: Unchecked, report: Report): void {
+  const locality = isUnchecked(balancer) ? balancer.localityLbSetting : undefined;
+  if (isUnchecked(locality) && outliers === undefined && (has(locality, 'failover') || has(locality, 'failoverPriority')))
+    report(['loadBalancer', 'localityLbSetting'], 'failover needs outlierDetection, which finds out what fails', 'warning');
+}
 
 const trafficPolicy = withRule(
   fields({
@@ -199,12 +241,22 @@ const trafficPolicy = withRule(
     ).optional(),
     tunnel: notActedOn(
       'tunnels',
-      fields({ protocol: choice(['CONNECT', 'POST']).optional(), targetHost: z.string().min(1), targetPort: portNumber }),
+      fields({
+        protocol: choice(['CONNECT', 'POST']).optional(),
+        targetHost: z.string().refine((value) => isFqdn(value) || isIP(value) !== 0, {
+          error: ({ input }) => `expected the name of one host, or an address, found ${describe(input)}`,
+        }),
+        targetPort: portNumber,
+      }),
     ),
     proxyProtocol: fields({ version: choice(['V1', 'V2']).optional() }).optional(),
     retryBudget: fields({ percent: percentNumber.optional(), minRetryConcurrency: uint32.optional() }).optional(),
   }),
-  atLeastOne('loadBalancer, connectionPool, outlierDetection, tls, or another policy'),
+  (value, report) => {
+    atLeastOne('loadBalancer, connectionPool, outlierDetection, tls, or another policy')(value, report);
+    if (value.tunnel !== undefined && value.proxyProtocol !== undefined) report(['proxyProtocol'], 'not with tunnel: one of them alone');
+    warnOfFailover(value, report);
+  },
 );
 
 const subset = fields({
@@ -227,4 +279,11 @@ export const destinationRuleKind = istioKind(
     exportTo: exportTo.optional(),
     workloadSelector: workloadSelector.optional(),
   }),
+  ({ namespace }, { exportTo: seenFrom, workloadSelector: clients }, report) => {
+    if (clients === undefined || !Array.isArray(seenFrom)) return;
+    seenFrom.forEach((name: unknown, index) => {
+      if (name !== '.' && name !== namespace)
+        report(['spec', 'exportTo', index], 'with workloadSelector expected its own namespace (".") alone');
+    });
+  },
 );

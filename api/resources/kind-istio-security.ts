@@ -14,6 +14,7 @@ import {
   targets,
   workloadSelector,
 } from './istio-common.js';
+import { jwksFault } from './jwks.js';
 import { choice, describe, fields, isUnchecked, type Report, text, type Unchecked, withRule } from './schema.js';
 
 const mtls = fields({ mode: choice(['UNSET', 'DISABLE', 'PERMISSIVE', 'STRICT']).optional() });
@@ -52,10 +53,20 @@ export const peerAuthenticationKind = istioKind(
 
 const jwtRule = withRule(
   fields({
-    issuer: filled('the issuer of the tokens').optional(),
+    issuer: filled('the issuer of the tokens'),
     audiences: listOf(filled('an audience')).optional(),
-    jwksUri: text('a URL with scheme http:// or https://', /^https?:\/\/[^\s\p{Cc}\\]+$/u, 2048).optional(),
-    jwks: z.string().optional(),
+    jwksUri: text('a URL with scheme http:// or https://', /^https?:\/\/[^\s\p{Cc}\\]+$/u, 2048)
+      .refine((value) => !/^https?:\/\/[^\s\p{Cc}\\]+$/u.test(value) || URL.canParse(value), {
+        error: ({ input }) => `expected a URL with scheme http:// or https://, found ${describe(input)}`,
+      })
+      .optional(),
+    jwks: z
+      .string()
+      .superRefine((value, context) => {
+        const fault = value === '' ? null : jwksFault(value);
+        if (fault !== null) context.addIssue({ code: 'custom', message: `expected a JSON Web Key Set: ${fault}` });
+      })
+      .optional(),
     fromHeaders: listOf(fields({ name: filled('the name of a header', 256), prefix: z.string().optional() })).optional(),
     fromParams: listOf(filled('the name of a parameter', 256)).optional(),
     fromCookies: listOf(filled('the name of a cookie', 256)).optional(),
@@ -89,7 +100,7 @@ const values = listOf(filled('a value'), 4096).optional();
 const addresses = listOf(ipOrCidr, 4096).optional();
 
 function isPort(value: string): boolean {
-  return /^[0-9]{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 65_535;
+  return /^[0-9]{1,5}$/.test(value) && Number(value) <= 65_535;
 }
 
 function itemsIn(value: unknown): readonly unknown[] {
@@ -98,7 +109,7 @@ function itemsIn(value: unknown): readonly unknown[] {
 
 const ports = listOf(
   z.string().refine(isPort, {
-    error: ({ input }) => `expected a port from 1 to 65535 in quotes, found ${describe(input)}`,
+    error: ({ input }) => `expected a port from 0 to 65535 in quotes, found ${describe(input)}`,
   }),
 ).optional();
 const serviceAccounts = listOf(text('a service account, or namespace/service account', /^[^/]+(\/[^/]+)?$/, 320), 16).optional();
@@ -134,11 +145,9 @@ function checkSaysSomething(value: Unchecked, report: Report): void {
     report([], `says nothing: an empty one would match everything`);
 }
 
-/** Istio's path templates: {*} and {**} are whole segments, {**} once and last of its kind. */
+/** Istio's path templates: {*} and {**} are whole segments, {**} once and last of its kind; no other "*" stands beside them. */
 const path = filled('a path').refine(
-  (value) =>
-    !/[{}]/.test(value) ||
-    (value.split('/').every((part) => !/[{}]/.test(part) || part === '{*}' || part === '{**}') && !/\{\*\*\}.*\{/.test(value)),
+  (value) => !/[{}]/.test(value) || (value.split('/').every((part) => /^([^{}*]*|\{\*\*?\})$/.test(part)) && !/\{\*\*\}.*\{/.test(value)),
   { error: ({ input }) => `expected {*} or one {**} as whole segments of a path template, found ${describe(input)}` },
 );
 const paths = listOf(path, 4096).optional();
@@ -152,11 +161,11 @@ const PLAIN_KEYS = new Set([
   ...['source.ip', 'remote.ip', 'source.namespace', 'source.serviceAccount', 'source.principal', 'source.trustDomain'],
   ...['request.auth.principal', 'request.auth.audiences', 'request.auth.presenter', 'destination.ip', 'destination.port', 'connection.sni'],
 ]);
-const KEY = /^(request\.headers\[[^\]]+\]|request\.auth\.claims(\[[^\]]+\])+|experimental\.envoy\.filters\..+)$/;
+const KEY = /^(request\.headers\[[^\]]+\]|request\.auth\.claims(\[[^\]]+\])+|experimental\.envoy\.filters\..+\[.+\])$/;
 
 const condition = withRule(fields({ key: filled('an attribute'), values, notValues: values }), (value, report) => {
   const { key } = value;
-  if (typeof key === 'string' && !PLAIN_KEYS.has(key) && !KEY.test(key))
+  if (typeof key === 'string' && key !== '' && !PLAIN_KEYS.has(key) && !KEY.test(key))
     report(
       ['key'],
       `expected an attribute, such as request.headers[x-a], request.auth.claims[iss], ${[...PLAIN_KEYS].join(', ')}, found ${describe(key)}`,
@@ -166,7 +175,7 @@ const condition = withRule(fields({ key: filled('an attribute'), values, notValu
   if (key === 'destination.port')
     for (const field of ['values', 'notValues'] as const)
       itemsIn(value[field]).forEach((item, index) => {
-        if (typeof item === 'string' && !isPort(item)) report([field, index], `expected a port from 1 to 65535, found ${describe(item)}`);
+        if (typeof item === 'string' && !isPort(item)) report([field, index], `expected a port from 0 to 65535, found ${describe(item)}`);
       });
   const check = { 'source.ip': ipOrCidr, 'remote.ip': ipOrCidr, 'destination.ip': ipOrCidr }[String(key)];
   for (const field of ['values', 'notValues'] as const) {
@@ -213,18 +222,38 @@ export const authorizationPolicyKind = istioKind(
       if (isCustom && value.provider === undefined) report(['provider'], 'required by action CUSTOM');
       if (!isCustom && value.provider !== undefined) report(['provider'], 'goes with action CUSTOM alone');
       if ((isCustom || value.action === 'DENY') && value.rules === undefined)
-        report(['rules'], `required by action ${value.action}: without rules it matches nothing`, 'warning');
-      if (isCustom) itemsOf(value.rules).forEach((item, index) => void checkCustom(item, index, report));
+        report(['rules'], `required by action ${value.action}: without rules it matches nothing, an empty rule ({}) matches everything`);
+      itemsOf(value.rules).forEach((item, index) => {
+        if (isCustom) checkCustom(item, index, report);
+        if (value.action === 'DENY' && isOfRequestsAlone(item))
+          report(['rules', index], 'denies all connections that are no HTTP: it names what requests alone have, and no port', 'warning');
+      });
     },
   ),
 );
 
-/** Attributes that a filter after the provider's sets. */
+const CLIENT_IDENTITIES = ['namespaces', 'notNamespaces', 'principals', 'notPrincipals', 'requestPrincipals', 'notRequestPrincipals'];
+
+/** Attributes that are known after the provider was asked. */
 function checkCustom(item: Unchecked, index: number, report: Report): void {
+  const message = 'not with action CUSTOM: the provider is asked before it is known';
   itemsOf(item.from).forEach(({ source: of }, at) => {
-    if (!isUnchecked(of)) return;
-    for (const field of ['requestPrincipals', 'notRequestPrincipals'])
-      if (of[field] !== undefined)
-        report(['rules', index, 'from', at, 'source', field], 'not with action CUSTOM: the provider is asked before tokens are verified');
+    for (const field of isUnchecked(of) ? CLIENT_IDENTITIES.filter((each) => of[each] !== undefined) : [])
+      report(['rules', index, 'from', at, 'source', field], message);
   });
+  itemsOf(item.when).forEach(({ key }, at) => {
+    if (typeof key === 'string' && /^(source\.(namespace|principal)$|request\.auth\.)/.test(key))
+      report(['rules', index, 'when', at, 'key'], message);
+  });
+}
+
+/** Of a connection that is not read nothing of these is known, so a rule that denies takes them to be met. */
+function isOfRequestsAlone({ from, to }: Unchecked): boolean {
+  const says = (list: unknown, of: string, fields: RegExp): boolean =>
+    itemsOf(list).some((item) => isUnchecked(item[of]) && Object.keys(item[of]).some((field) => fields.test(field)));
+  if (itemsOf(to).length > 0) return !says(to, 'operation', /ports$/i);
+  return (
+    itemsOf(from).length > 0 &&
+    !says(from, 'source', /^(principals|notPrincipals|(notN|n)amespaces|.*ipBlocks|.*serviceAccounts|.*trustDomains)$/i)
+  );
 }

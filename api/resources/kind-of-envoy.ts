@@ -1,8 +1,33 @@
 // Istio's kinds that are about Envoy itself: EnvoyFilter, WasmPlugin, ProxyConfig. Read so that whole repositories of manifests can be checked
 // and applied; there is no Envoy here for them to act on. Owner: Istio API, the rules of its CRDs.
 import { z } from 'zod';
-import { checkTargets, filled, istioKind, labelsSelector, listOf, mapOf, targetRef, targets, workloadSelector } from './istio-common.js';
-import { choice, describe, fields, portNumber, text, textOf, unique, wholeNumber, withRule } from './schema.js';
+import {
+  checkTargets,
+  filled,
+  has,
+  istioKind,
+  labelsSelector,
+  listOf,
+  mapOf,
+  regex,
+  targetRef,
+  targets,
+  workloadSelector,
+} from './istio-common.js';
+import {
+  choice,
+  describe,
+  fields,
+  isUnchecked,
+  portNumber,
+  type Report,
+  text,
+  textOf,
+  type Unchecked,
+  unique,
+  wholeNumber,
+  withRule,
+} from './schema.js';
 
 const anything = mapOf(z.unknown());
 
@@ -14,7 +39,10 @@ const filterMatch = fields({
 const match = withRule(
   fields({
     context: choice(['ANY', 'SIDECAR_INBOUND', 'SIDECAR_OUTBOUND', 'GATEWAY', 'WAYPOINT']).optional(),
-    proxy: fields({ proxyVersion: z.string().optional(), metadata: mapOf(z.string()).optional() }).optional(),
+    proxy: fields({
+      proxyVersion: z.union([z.literal(''), regex], { error: 'expected a regular expression of RE2' }).optional(),
+      metadata: mapOf(z.string()).optional(),
+    }).optional(),
     listener: anything.optional(),
     routeConfiguration: anything.optional(),
     cluster: anything.optional(),
@@ -32,43 +60,92 @@ const match = withRule(
   },
 );
 
+/** What is matched where a patch applies. */
+const OBJECT_OF: Readonly<Record<string, string>> = {
+  LISTENER: 'listener',
+  FILTER_CHAIN: 'listener',
+  NETWORK_FILTER: 'listener',
+  HTTP_FILTER: 'listener',
+  ROUTE_CONFIGURATION: 'routeConfiguration',
+  VIRTUAL_HOST: 'routeConfiguration',
+  HTTP_ROUTE: 'routeConfiguration',
+  CLUSTER: 'cluster',
+  UPSTREAM_HTTP_FILTER: 'cluster',
+};
+const CONNECTION_MANAGERS = ['envoy.filters.network.http_connection_manager', 'envoy.http_connection_manager'];
+
+function checkPatch({ applyTo, match: of, patch }: Unchecked, report: Report): void {
+  if (applyTo === undefined || applyTo === 'INVALID') report(['applyTo'], 'required: what is patched');
+  if (!isUnchecked(patch)) {
+    if (patch === undefined) report(['patch'], 'required: the operation and its value');
+  } else if (patch.operation === undefined || patch.operation === 'INVALID') report(['patch', 'operation'], 'required: what is done');
+  else if (patch.operation !== 'REMOVE' && patch.value === undefined)
+    report(['patch', 'value'], `required by operation ${patch.operation}`);
+  if (!isUnchecked(of)) return;
+  const object = OBJECT_OF[String(applyTo)];
+  for (const field of ['listener', 'routeConfiguration', 'cluster'])
+    if (object !== undefined && field !== object && of[field] !== undefined)
+      report(['match', field], `expected ${object} with applyTo: ${applyTo}`);
+  if (isUnchecked(of.listener)) checkFilterMatch(applyTo, of.listener, report);
+  const upstream = isUnchecked(of.cluster) ? of.cluster.filter : undefined;
+  if (!isUnchecked(upstream)) return;
+  if (applyTo === 'CLUSTER') report(['match', 'cluster', 'filter'], 'of no use with applyTo: CLUSTER');
+  else if (!has(upstream, 'name')) report(['match', 'cluster', 'filter', 'name'], 'required: the filter');
+}
+
+function checkFilterMatch(applyTo: unknown, { filterChain }: Unchecked, report: Report): void {
+  const filter = isUnchecked(filterChain) ? filterChain.filter : undefined;
+  if (!isUnchecked(filter)) return;
+  const at = ['match', 'listener', 'filterChain', 'filter'];
+  if (!has(filter, 'name')) report([...at, 'name'], 'required: the filter');
+  const { subFilter } = filter;
+  if (!isUnchecked(subFilter)) return;
+  if (applyTo !== 'HTTP_FILTER') report([...at, 'subFilter'], 'goes with applyTo: HTTP_FILTER alone');
+  else if (!CONNECTION_MANAGERS.includes(String(filter.name)))
+    report([...at, 'name'], `expected ${CONNECTION_MANAGERS[0]}, which has filters`);
+  else if (!has(subFilter, 'name')) report([...at, 'subFilter', 'name'], 'required: the filter');
+}
+
 const envoyFilter = fields({
   workloadSelector: labelsSelector.optional(),
   targetRefs: z.array(targetRef).max(16).optional(),
   configPatches: listOf(
-    fields({
-      applyTo: choice([
-        ...([
-          'INVALID',
-          'LISTENER',
-          'FILTER_CHAIN',
-          'NETWORK_FILTER',
-          'HTTP_FILTER',
-          'ROUTE_CONFIGURATION',
-          'VIRTUAL_HOST',
-          'HTTP_ROUTE',
-        ] as const),
-        ...(['CLUSTER', 'EXTENSION_CONFIG', 'BOOTSTRAP', 'LISTENER_FILTER'] as const),
-      ]).optional(),
-      match: match.optional(),
-      patch: fields({
-        operation: choice([
+    withRule(
+      fields({
+        applyTo: choice([
           ...([
             'INVALID',
-            'MERGE',
-            'ADD',
-            'REMOVE',
-            'INSERT_BEFORE',
-            'INSERT_AFTER',
-            'INSERT_FIRST',
-            'REPLACE',
-            'MERGE_AND_REPLACE_LIST',
+            'LISTENER',
+            'FILTER_CHAIN',
+            'NETWORK_FILTER',
+            'HTTP_FILTER',
+            'ROUTE_CONFIGURATION',
+            'VIRTUAL_HOST',
+            'HTTP_ROUTE',
           ] as const),
+          ...(['CLUSTER', 'EXTENSION_CONFIG', 'BOOTSTRAP', 'LISTENER_FILTER', 'UPSTREAM_HTTP_FILTER'] as const),
         ]).optional(),
-        value: anything.optional(),
-        filterClass: choice(['UNSPECIFIED', 'AUTHN', 'AUTHZ', 'STATS']).optional(),
-      }).optional(),
-    }),
+        match: match.optional(),
+        patch: fields({
+          operation: choice([
+            ...([
+              'INVALID',
+              'MERGE',
+              'ADD',
+              'REMOVE',
+              'INSERT_BEFORE',
+              'INSERT_AFTER',
+              'INSERT_FIRST',
+              'REPLACE',
+              'MERGE_AND_REPLACE_LIST',
+            ] as const),
+          ]).optional(),
+          value: anything.optional(),
+          filterClass: choice(['UNSPECIFIED', 'AUTHN', 'AUTHZ', 'STATS']).optional(),
+        }).optional(),
+      }),
+      checkPatch,
+    ),
     4096,
   ).optional(),
   priority: wholeNumber(-2_147_483_648, 2_147_483_647).optional(),

@@ -3,19 +3,19 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import {
   checkOneOf,
-  exportTo,
-  filled,
+  exportToOrNone,
   ipOrCidr,
   istioKind,
-  isWildcardHost,
   itemsOf,
   labelsSelector,
   listOf,
   mapOf,
+  portLabel,
   portProtocol,
   uint32,
   wildcardHost,
 } from './istio-common.js';
+import { isFqdn, isLabel } from './istio-host.js';
 import {
   choice,
   describe,
@@ -33,12 +33,10 @@ import {
 } from './schema.js';
 import { labels } from './syntax.js';
 
-const PORT_NAME = /^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$/;
-
 const namedPorts = mapOf(portNumber).superRefine((map, context) => {
   if (typeof map !== 'object' || map === null) return;
   for (const name of Object.keys(map))
-    if (name.length > 63 || !PORT_NAME.test(name))
+    if (!isLabel(name))
       context.addIssue({
         code: 'custom',
         path: [name],
@@ -63,14 +61,16 @@ const entry = withRule(fields(workload), checkEntry);
 function checkEntry(value: Unchecked, report: Report): void {
   const address = textOf(value, 'address') ?? '';
   if (address === '') {
-    if (value.network === undefined) report(['address'], 'required: an address, a host name or unix:///path (or network)');
+    const hasNetwork = (textOf(value, 'network') ?? '') !== '';
+    if (hasNetwork) report(['address'], 'none: what is in another network can be reached through its gateway alone', 'warning');
+    else report(['address'], 'required: an address, a host name or unix:///path (or network)');
   } else if (address.startsWith('unix://')) {
     const path = address.slice('unix://'.length);
     if (!path.startsWith('/') && !path.startsWith('@'))
       report(['address'], 'expected an absolute path or an abstract socket (unix://@name) after unix://');
     if (path.endsWith('/')) report(['address'], `expected a socket, found the directory ${describe(path)}`);
     if (value.ports !== undefined) report(['ports'], 'not with a unix socket, which has none');
-  } else if (isIP(address) === 0 && (address.includes('*') || !isWildcardHost(address))) {
+  } else if (isIP(address) === 0 && !isFqdn(address)) {
     report(['address'], `expected an address, a host name or unix:///path, found ${describe(address)}`);
   }
 }
@@ -78,7 +78,7 @@ function checkEntry(value: Unchecked, report: Report): void {
 const port = fields({
   number: portNumber,
   protocol: portProtocol.optional(),
-  name: filled('the name of a port', 256),
+  name: portLabel,
   targetPort: portNumber.optional(),
 });
 
@@ -101,7 +101,7 @@ const serviceEntry = withRule(
     resolution: choice(['NONE', 'STATIC', 'DNS', 'DNS_ROUND_ROBIN', 'DYNAMIC_DNS']).optional(),
     endpoints: listOf(entry, 4096).optional(),
     workloadSelector: labelsSelector.optional(),
-    exportTo: exportTo.optional(),
+    exportTo: exportToOrNone.optional(),
     subjectAltNames: notActedOn('names of the certificates behind it', listOf(z.string())),
   }),
   checkServiceEntry,
@@ -115,25 +115,34 @@ function checkServiceEntry(value: Unchecked, report: Report): void {
     report(['endpoints'], 'not with resolution NONE: requests go where they were sent');
   if (count > 1 && resolution === 'DNS_ROUND_ROBIN')
     report(['endpoints', 1], `at most one with resolution DNS_ROUND_ROBIN, found ${count}`);
-  if ((resolution === 'DNS' || resolution === 'DNS_ROUND_ROBIN') && Array.isArray(addresses)) {
+  if (isOfNames(resolution) && Array.isArray(addresses)) {
     addresses.forEach((address: unknown, index) => {
       if (typeof address === 'string' && address.includes('/'))
         report(['addresses', index], `a CIDR goes with resolution NONE or STATIC alone, found ${resolution}`);
     });
   }
-  if (
-    count === 0 &&
-    value.workloadSelector === undefined &&
-    (resolution === 'DNS' || resolution === 'DNS_ROUND_ROBIN') &&
-    Array.isArray(value.hosts)
-  )
+  if (count === 0 && value.workloadSelector === undefined && isOfNames(resolution) && Array.isArray(value.hosts))
     value.hosts.forEach((host: unknown, index) => {
       if (typeof host === 'string' && host.includes('*'))
         report(['hosts', index], `a wildcard can't be resolved: expected endpoints, or a whole name, with resolution ${resolution}`);
     });
   checkEndpointPorts(value, report);
-  if (resolution !== 'NONE' && Array.isArray(value.hosts) && value.hosts.length > 1 && itemsOf(value.ports).some(isOfBytes))
-    report(['hosts', 1], 'connections to a port of bytes name no host: they are taken to be for the first one', 'warning');
+  checkHosts(value, report);
+  if (resolution === 'NONE' && value.workloadSelector !== undefined)
+    report(['workloadSelector'], 'of no effect with resolution NONE: requests go where they were sent', 'warning');
+  itemsOf(value.ports).forEach(({ targetPort }, index) => {
+    if (resolution === 'NONE' && targetPort !== undefined && targetPort !== 0)
+      report(['ports', index, 'targetPort'], 'of no effect with resolution NONE: requests go where they were sent', 'warning');
+  });
+  if (isOfNames(resolution))
+    itemsOf(endpoints).forEach((item, index) => {
+      const address = textOf(item, 'address') ?? '';
+      if (isIP(address) === 0 && (address === '' || address.startsWith('unix://')))
+        report(
+          ['endpoints', index, 'address'],
+          `expected a host name or an address with resolution ${resolution}, found ${describe(address)}`,
+        );
+    });
   if (resolution === 'STATIC')
     itemsOf(endpoints).forEach((item, index) => {
       const address = textOf(item, 'address') ?? '';
@@ -142,9 +151,26 @@ function checkServiceEntry(value: Unchecked, report: Report): void {
     });
 }
 
-/** One whose protocol names no host. */
-function isOfBytes(of: Unchecked): boolean {
-  return /^(TCP|UDP|MONGO|REDIS|MYSQL|)$/.test((textOf(of, 'protocol') ?? '').toUpperCase());
+const isOfNames = (resolution: unknown): boolean => resolution === 'DNS' || resolution === 'DNS_ROUND_ROBIN';
+
+/** Which host a connection is for is known by its requests, or the server name of its TLS. */
+function checkHosts({ hosts, ports: all, resolution = 'NONE', addresses }: Unchecked, report: Report): void {
+  if (!Array.isArray(hosts)) return;
+  const protocols = itemsOf(all).map((of) => (textOf(of, 'protocol') ?? '').toUpperCase());
+  hosts.forEach((host: unknown, index) => {
+    if (typeof host === 'string' && /^\*[^.]/.test(host))
+      report(['hosts', index], 'expected a wildcard of whole labels, such as *.a.b', 'warning');
+  });
+  if (hosts.length < 2 || resolution === 'NONE') return;
+  if (protocols.some((protocol) => !/^(HTTP|HTTP2|HTTP_PROXY|GRPC|GRPC-WEB|HTTPS|TLS)$/.test(protocol)))
+    report(['hosts', 1], 'one host alone with a port of bytes: a connection to it does not say which one it is for');
+  else if (
+    isOfNames(resolution) &&
+    Array.isArray(addresses) &&
+    addresses.length > 0 &&
+    protocols.some((protocol) => /^(HTTPS|TLS)$/.test(protocol))
+  )
+    report(['hosts', 1], 'connections to the addresses are told apart by the server name of their TLS alone', 'warning');
 }
 
 function checkEndpointPorts(value: Unchecked, report: Report): void {
@@ -198,7 +224,7 @@ const probe = withRule(
     exec: fields({ command: z.array(z.string()).min(1).max(256) }).optional(),
     grpc: fields({ port: portNumber.optional(), service: z.string().optional() }).optional(),
   }),
-  (value, report) => checkOneOf(value, ['httpGet', 'tcpSocket', 'exec', 'grpc'], report),
+  (value, report) => checkOneOf(value, ['httpGet', 'tcpSocket', 'exec', 'grpc'], report, true),
 );
 
 export const workloadGroupKind = istioKind(

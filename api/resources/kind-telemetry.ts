@@ -1,7 +1,20 @@
 // telemetry.istio.io Telemetry. Owner: Istio API, the rules of its CRD.
 import { z } from 'zod';
-import { checkOneOf, checkTargets, filled, flag, goDuration, istioKind, listOf, mapOf, percentNumber, targets } from './istio-common.js';
-import { choice, fields, withRule } from './schema.js';
+import { celFault } from './cel-syntax.js';
+import {
+  checkOneOf,
+  checkTargets,
+  filled,
+  flag,
+  goDuration,
+  istioKind,
+  itemsOf,
+  listOf,
+  mapOf,
+  percentNumber,
+  targets,
+} from './istio-common.js';
+import { choice, describe, fields, withRule } from './schema.js';
 
 const providers = listOf(fields({ name: filled('the name of a provider', 256) })).optional();
 const mode = choice(['CLIENT_AND_SERVER', 'CLIENT', 'SERVER']).optional();
@@ -42,11 +55,17 @@ const METRICS = [
 
 const tagOverride = withRule(
   fields({ operation: choice(['UPSERT', 'REMOVE']).optional(), value: z.string().optional() }),
-  ({ operation, value }, report) => {
+  ({ operation = 'UPSERT', value }, report) => {
     if (operation === 'UPSERT' && (value === undefined || value === '')) report(['value'], 'required by operation UPSERT');
-    if (operation === 'REMOVE' && value !== undefined) report(['value'], 'must not be set with operation REMOVE');
+    if (operation === 'REMOVE' && value !== undefined && value !== '') report(['value'], 'must not be set with operation REMOVE');
   },
 );
+
+const expression = z.string().superRefine((value, context) => {
+  const fault = value === '' ? null : celFault(value);
+  if (fault !== null)
+    context.addIssue({ code: 'custom', message: `expected an expression of CEL: it can't be read at ${describe(fault)}` });
+});
 
 const override = fields({
   match: withRule(
@@ -69,10 +88,17 @@ export const telemetryKind = istioKind(
           match: fields({ mode }).optional(),
           providers,
           disabled: flag,
-          filter: fields({ expression: z.string().optional() }).optional(),
+          filter: fields({ expression: expression.optional() }).optional(),
         }),
       ).optional(),
     }),
-    checkTargets,
+    (value, report) => {
+      checkTargets(value, report);
+      const list = itemsOf(value.tracing);
+      if (list.length > 1) report(['tracing'], 'the first one alone is taken', 'warning');
+      list.forEach((item, index) => {
+        if (itemsOf(item.providers).length > 1) report(['tracing', index, 'providers'], 'the first one alone is taken', 'warning');
+      });
+    },
   ),
 );

@@ -1,14 +1,18 @@
 // networking.istio.io VirtualService. Owner: Istio API and its webhook's validation.
+import { isIP } from 'node:net';
 import { z } from 'zod';
+import { hasVariables, isHeaderFormat } from './header-format.js';
 import {
+  absenceMatch,
   checkOneOf,
   destination,
   exportTo,
   filled,
   flag,
+  fractionalPercentage,
   goDuration,
   goDurationMs,
-  goDurationOrZero,
+  has,
   ipOrCidr,
   istioKind,
   itemsOf,
@@ -17,14 +21,17 @@ import {
   percentage,
   regex,
   stringMatch,
-  wildcardHost,
+  uriMatch,
 } from './istio-common.js';
+import { covers, isFqdn, isLabel, isWildcardHost } from './istio-host.js';
 import { checkRetryCondition } from './retry-condition.js';
 import {
   choice,
   describe,
   fields,
+  formerField,
   isUnchecked,
+  NOT_ACTED_ON,
   portNumber,
   type Report,
   text,
@@ -35,33 +42,65 @@ import {
 } from './schema.js';
 import { authority, headerName, headerValue, labels, pathText } from './syntax.js';
 
-const gatewayName = text('mesh, the name of a Gateway, or namespace/name', /^([a-z0-9.-]+\/)?[a-z0-9][a-z0-9.-]*$/, 317);
+const gatewayName = z.string().refine(
+  (value) => {
+    const [first = '', second, ...rest] = value.split('/');
+    return second === undefined ? isFqdn(first) : rest.length === 0 && isLabel(first) && isLabel(second);
+  },
+  { error: ({ input }) => `expected mesh, the name of a Gateway, or namespace/name, found ${describe(input)}` },
+);
 const gateways = listOf(gatewayName).optional();
+const sourceNamespace = z.string().refine((value) => value === '' || isLabel(value), {
+  error: ({ input }) => `expected a namespace, found ${describe(input)}`,
+});
+
+function warnOfGateways({ gateways: names }: Unchecked, report: Report): void {
+  (Array.isArray(names) ? names : []).forEach((name: unknown, index) => {
+    const [, first, second] = typeof name === 'string' ? (/^([^./]+)\.([^./]+)/.exec(name) ?? []) : [];
+    if (first !== undefined) report(['gateways', index], `an old way to say it: expected ${second}/${first}`, 'warning');
+  });
+}
+
+/** A claim of the token of a request. */
+const CLAIM = /^@request\.auth\.claims(\..+|\[.+\])$/i;
+/** Envoy has the parts of a request's line as headers too. */
+const MATCHED_HEADER = /^:?[A-Za-z0-9!#$%&'*+\-.^_`|~]+$/;
+const UNMATCHED: readonly (readonly [RegExp, string])[] = [
+  [CLAIM, 'claims of tokens: no request has one'],
+  [/^:/, 'matches of pseudo-headers: expected authority, method, scheme or uri'],
+];
+
+function checkMatchedHeaders(value: Unchecked, report: Report): void {
+  for (const field of ['headers', 'withoutHeaders'] as const) {
+    const names = value[field];
+    for (const name of isUnchecked(names) ? Object.keys(names) : []) {
+      const later = UNMATCHED.find(([pattern]) => pattern.test(name))?.[1];
+      if (!CLAIM.test(name) && !MATCHED_HEADER.test(name)) report([field, name], `expected the name of a header, found ${describe(name)}`);
+      else if (later !== undefined) report([field, name], `${NOT_ACTED_ON}: ${later}`, 'warning');
+    }
+  }
+}
 
 const matchOfHttp = withRule(
   fields({
     name: z.string().optional(),
-    uri: stringMatch.optional(),
+    uri: uriMatch.optional(),
     scheme: stringMatch.optional(),
     method: stringMatch.optional(),
     authority: stringMatch.optional(),
     headers: mapOf(stringMatch).optional(),
-    withoutHeaders: mapOf(stringMatch).optional(),
+    withoutHeaders: mapOf(absenceMatch).optional(),
     queryParams: mapOf(stringMatch).optional(),
     port: portNumber.optional(),
     sourceLabels: labels.optional(),
-    sourceNamespace: z.string().optional(),
+    sourceNamespace: sourceNamespace.optional(),
     gateways,
     ignoreUriCase: flag,
     statPrefix: z.string().optional(),
   }),
   (value, report) => {
-    for (const field of ['headers', 'withoutHeaders'] as const) {
-      const names = value[field];
-      if (!isUnchecked(names)) continue;
-      for (const name of Object.keys(names))
-        if (!headerName.safeParse(name).success) report([field, name], `expected the name of a header, found ${describe(name)}`);
-    }
+    checkMatchedHeaders(value, report);
+    warnOfGateways(value, report);
   },
 );
 
@@ -77,7 +116,26 @@ const changesOf = (name: typeof headerOfRequest | typeof headerName) => {
   });
   return fields({ set: values.optional(), add: values.optional(), remove: listOf(removedHeader).optional() });
 };
-const headers = fields({ request: changesOf(headerOfRequest).optional(), response: changesOf(headerName).optional() });
+const headers = withRule(
+  fields({ request: changesOf(headerOfRequest).optional(), response: changesOf(headerName).optional() }),
+  checkChanges,
+);
+
+function checkChanges(value: Unchecked, report: Report): void {
+  for (const side of ['request', 'response'] as const)
+    for (const action of ['set', 'add'] as const) {
+      const changes = value[side];
+      const values = isUnchecked(changes) ? changes[action] : undefined;
+      for (const [name, format] of isUnchecked(values) ? Object.entries(values) : []) {
+        if (side === 'response' && name.toLowerCase() === 'host') report([side, action, name], 'no header of an answer');
+        if (typeof format !== 'string') continue;
+        if (!isHeaderFormat(format))
+          report([side, action, name], `expected %NAME% for a variable and %% for "%", found ${describe(format)}`);
+        else if (hasVariables(format)) report([side, action, name], `${NOT_ACTED_ON}: variables, which are sent as they stand`, 'warning');
+      }
+    }
+}
+
 const weight = wholeNumber(0, 2_147_483_647).optional();
 
 /** Several of them share what there is: some weight must be left. */
@@ -103,51 +161,69 @@ const redirect = withRule(
   }),
   (value, report) => {
     checkOneOf(value, ['port', 'derivePort'], report);
-    if (Object.keys(value).length === 0) report([], 'says nothing: expected uri, authority, scheme, port or redirectCode');
+    if (!['uri', 'authority', 'port', 'derivePort', 'scheme'].some((field) => has(value, field)))
+      report([], 'says nothing: expected uri, authority, scheme or port');
   },
 );
 
 const directResponse = fields({
-  status: wholeNumber(200, 599),
-  body: withRule(fields({ string: z.string().max(1_048_576).optional(), bytes: z.string().max(1_398_104).optional() }), (value, report) =>
-    checkOneOf(value, ['string', 'bytes'], report),
-  ).optional(),
+  status: wholeNumber(200, 600),
+  body: withRule(fields({ string: z.string().max(1_048_576).optional(), bytes: z.string().max(1_398_104).optional() }), (value, report) => {
+    checkOneOf(value, ['string', 'bytes'], report);
+    // Bytes are in base64.
+    for (const [field, share] of [
+      ['string', 1],
+      ['bytes', 3 / 4],
+    ] as const)
+      if ((textOf(value, field) ?? '').length * share > 102_400)
+        report([field], 'every node holds it: expected less than 100 KiB', 'warning');
+  }).optional(),
 });
 
 const rewrite = withRule(
   fields({
     uri: pathText.optional(),
     authority: authority(0).optional(),
-    uriRegexRewrite: fields({ match: regex, rewrite: pathText }).optional(),
+    uriRegexRewrite: fields({
+      match: regex,
+      rewrite: pathText.refine((value) => value !== '', { error: 'expected what to write' }),
+    }).optional(),
   }),
   (value, report) => {
     checkOneOf(value, ['uri', 'uriRegexRewrite'], report);
-    if (Object.keys(value).length === 0) report([], 'says nothing: expected uri, authority or uriRegexRewrite');
+    if (!['uri', 'authority', 'uriRegexRewrite'].some((field) => has(value, field)))
+      report([], 'says nothing: expected uri, authority or uriRegexRewrite');
   },
 );
 
 const GRPC_STATUS =
-  /^(OK|CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|PERMISSION_DENIED|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|ABORTED|OUT_OF_RANGE|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|UNAUTHENTICATED|1[0-6]|[0-9])$/;
+  /^(OK|CANCELLED|UNKNOWN|INVALID_ARGUMENT|DEADLINE_EXCEEDED|NOT_FOUND|ALREADY_EXISTS|PERMISSION_DENIED|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|ABORTED|OUT_OF_RANGE|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS|UNAUTHENTICATED)$/;
 
 const fault = withRule(
   fields({
     delay: withRule(
       fields({
         fixedDelay: goDuration.optional(),
-        exponentialDelay: goDuration.optional(),
-        percentage: percentage.optional(),
+        exponentialDelay: formerField('was never supported: use fixedDelay'),
+        percentage: fractionalPercentage.optional(),
         percent: wholeNumber(0, 100).optional(),
       }),
-      (value, report) => checkOneOf(value, ['fixedDelay', 'exponentialDelay'], report, true),
+      ({ fixedDelay, exponentialDelay }, report) => {
+        if (fixedDelay === undefined && exponentialDelay === undefined) report([], 'says nothing: expected fixedDelay', 'warning');
+      },
     ).optional(),
     abort: withRule(
       fields({
-        httpStatus: wholeNumber(200, 599).optional(),
+        httpStatus: wholeNumber(200, 600).optional(),
         grpcStatus: text('a status of gRPC such as UNAVAILABLE', GRPC_STATUS, 32).optional(),
-        http2Error: z.string().optional(),
-        percentage: percentage.optional(),
+        http2Error: formerField('was never supported: use httpStatus or grpcStatus'),
+        percentage: fractionalPercentage.optional(),
       }),
-      (value, report) => checkOneOf(value, ['httpStatus', 'grpcStatus', 'http2Error'], report, true),
+      (value, report) => {
+        checkOneOf(value, ['httpStatus', 'grpcStatus'], report);
+        if (!['httpStatus', 'grpcStatus', 'http2Error'].some((field) => has(value, field)))
+          report([], 'says nothing: expected httpStatus or grpcStatus', 'warning');
+      },
     ).optional(),
   }),
   (value, report) => {
@@ -158,29 +234,34 @@ const fault = withRule(
 const retries = withRule(
   fields({
     attempts: wholeNumber(0, 2_147_483_647).optional(),
-    perTryTimeout: goDurationOrZero.optional(),
+    perTryTimeout: goDuration.optional(),
     retryOn: z.string().max(1024).optional(),
     retryRemoteLocalities: flag,
     retryIgnorePreviousHosts: flag,
     backoff: goDuration.optional(),
   }),
   (value, report) => {
-    if (value.attempts === 0)
+    if ((value.attempts ?? 0) === 0)
       for (const field of ['perTryTimeout', 'retryOn', 'retryRemoteLocalities'] as const)
-        if (value[field] !== undefined) report([field], 'not with attempts: 0, which turns retries off');
+        if (value[field] !== undefined) report([field], 'not without attempts: 0 turns retries off');
     for (const condition of (textOf(value, 'retryOn') ?? '').split(',').map((item) => item.trim()))
       if (condition !== '') checkRetryCondition(condition, ['retryOn'], report);
   },
 );
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE'] as const;
+const corsHeader = text('the name of a header (letters, digits, "-" and "_") or "*"', /^(\*|[-_A-Za-z0-9]+)$/, 256);
 const corsPolicy = fields({
   allowOrigin: listOf(z.string()).optional(),
-  allowOrigins: listOf(stringMatch).optional(),
-  allowMethods: listOf(choice([...METHODS, '*'])).optional(),
-  allowHeaders: listOf(z.union([z.literal('*'), headerName], { error: 'expected the name of a header or "*"' })).optional(),
-  exposeHeaders: listOf(z.union([z.literal('*'), headerName], { error: 'expected the name of a header or "*"' })).optional(),
-  maxAge: goDurationOrZero
+  allowOrigins: listOf(
+    withRule(stringMatch, (value, report) => {
+      if (!['exact', 'prefix', 'regex'].some((field) => has(value, field))) report([], 'says nothing: expected exact, prefix or regex');
+    }),
+  ).optional(),
+  allowMethods: listOf(choice(METHODS)).optional(),
+  allowHeaders: listOf(corsHeader).optional(),
+  exposeHeaders: listOf(corsHeader).optional(),
+  maxAge: goDuration
     .refine((value) => (goDurationMs(value) ?? 0) % 1000 === 0, {
       error: ({ input }) => `expected whole seconds, found ${describe(input)}`,
     })
@@ -203,7 +284,7 @@ const http = withRule(
     directResponse: directResponse.optional(),
     delegate: delegate.optional(),
     rewrite: rewrite.optional(),
-    timeout: goDurationOrZero.optional(),
+    timeout: goDuration.optional(),
     retries: retries.optional(),
     fault: fault.optional(),
     mirror: destination.optional(),
@@ -227,7 +308,21 @@ function checkHttp(value: Unchecked, report: Report): void {
     for (const field of ['fault', 'rewrite'])
       if (has(action) && has(field)) report([field], `not with ${action}: the request goes nowhere`);
   checkOneOf(value, ['mirror', 'mirrors'], report);
-  checkOneOf(value, ['mirrorPercent', 'mirror_percent', 'mirrorPercentage'], report);
+  for (const field of ['mirrorPercent', 'mirror_percent'] as const)
+    if (value[field] !== undefined) report([field], 'an old way to say it: use mirrorPercentage', 'warning');
+  checkAuthority(value, report);
+}
+
+/** It is named in one place. */
+function checkAuthority({ rewrite: rewriting, headers: changes }: Unchecked, report: Report): void {
+  const request = isUnchecked(changes) && isUnchecked(changes.request) ? changes.request : {};
+  const places = (['set', 'add'] as const).flatMap((action) => {
+    const values = request[action];
+    const names = isUnchecked(values) ? Object.keys(values) : [];
+    return names.filter((name) => /^(host|:authority)$/i.test(name)).map((name) => ['headers', 'request', action, name]);
+  });
+  if (isUnchecked(rewriting) && has(rewriting, 'authority')) places.push(['rewrite', 'authority']);
+  for (const place of places.slice(1)) report(place, `the authority is set already (${places[0]?.join('.')})`);
 }
 
 const connectionMatch = {
@@ -235,11 +330,18 @@ const connectionMatch = {
   port: portNumber.optional(),
   sourceLabels: labels.optional(),
   gateways,
-  sourceNamespace: z.string().optional(),
+  sourceNamespace: sourceNamespace.optional(),
 };
 
+/** What Istio calls the ports of services where it passes TLS on. */
+const OUTBOUND = /^outbound_\.[0-8]/;
+const serverName = filled('a host name, a wildcard such as *.shop.example, or an address', 255).refine(
+  (value) => value === '' || isIP(value) !== 0 || OUTBOUND.test(value) || isWildcardHost(value),
+  { error: ({ input }) => `expected a host name, a wildcard such as *.shop.example, or an address, found ${describe(input)}` },
+);
+
 const tls = fields({
-  match: listOf(fields({ ...connectionMatch, sniHosts: z.array(wildcardHost).min(1).max(256) }), 1024).min(1),
+  match: listOf(fields({ ...connectionMatch, sniHosts: z.array(serverName).min(1).max(256) }), 1024).min(1),
   route: routes.min(1),
 });
 
@@ -250,7 +352,7 @@ const tcp = fields({
 
 const spec = withRule(
   fields({
-    hosts: listOf(wildcardHost).optional(),
+    hosts: listOf(serverName).optional(),
     gateways,
     http: listOf(http, 4096).optional(),
     tls: listOf(tls, 4096).optional(),
@@ -264,6 +366,7 @@ function checkSpec(value: Unchecked, report: Report): void {
   const hosts = Array.isArray(value.hosts) ? (value.hosts as unknown[]) : [];
   const bound = Array.isArray(value.gateways) ? (value.gateways as unknown[]) : [];
   const isOfMesh = bound.length === 0 || bound.includes('mesh');
+  warnOfGateways(value, report);
   hosts.forEach((host, index) => {
     const earlier = hosts.slice(0, index).find((other) => isSameHost(other, host));
     if (earlier !== undefined)
@@ -272,11 +375,27 @@ function checkSpec(value: Unchecked, report: Report): void {
         earlier === host ? `${describe(host)} is there already` : `${describe(host)} meets ${describe(earlier)}: one of them is enough`,
       );
     if (host === '*' && isOfMesh) report(['hosts', index], 'the host "*" is for gateways alone: expected gateways without mesh');
+    if (typeof host === 'string' && OUTBOUND.test(host) && isOfMesh) report(['hosts', index], 'such a name is for gateways alone');
   });
   if (itemsOf(value.http).length + itemsOf(value.tls).length + itemsOf(value.tcp).length === 0)
     report(['http'], 'required: http, tls or tcp');
   if (hosts.length === 0) checkDelegate(value, bound, report);
+  if (isOfMesh) refuseClaims(value, report);
   itemsOf(value.tls).forEach((rule, index) => void checkServerNames(rule, index, hosts, report));
+}
+
+/** Tokens are verified where requests enter the mesh. */
+function refuseClaims(value: Unchecked, report: Report): void {
+  itemsOf(value.http).forEach((rule, index) => {
+    itemsOf(rule.match).forEach((match, at) => {
+      for (const field of ['headers', 'withoutHeaders'] as const) {
+        const names = match[field];
+        for (const name of isUnchecked(names) ? Object.keys(names) : [])
+          if (CLAIM.test(name))
+            report(['http', index, 'match', at, field, name], 'claims are for gateways alone: expected gateways without mesh');
+      }
+    });
+  });
 }
 
 /** A wildcard is every host that it covers. */
@@ -299,17 +418,13 @@ function checkServerNames(rule: Unchecked, index: number, hosts: readonly unknow
   itemsOf(rule.match).forEach((match, at) => {
     const names = Array.isArray(match.sniHosts) ? (match.sniHosts as unknown[]) : [];
     names.forEach((name, position) => {
-      if (typeof name === 'string' && !hosts.some((host) => typeof host === 'string' && covers(host, name)))
-        report(
-          ['tls', index, 'match', at, 'sniHosts', position],
-          `${describe(name)} is covered by none of the hosts of the VirtualService`,
-        );
+      const path = ['tls', index, 'match', at, 'sniHosts', position];
+      if (typeof name !== 'string' || !serverName.safeParse(name).success) return;
+      if (isIP(name) !== 0) report(path, 'clients send no address as server name (RFC 6066, 3)', 'warning');
+      else if (!hosts.some((host) => typeof host === 'string' && covers(host, name)))
+        report(path, `${describe(name)} is covered by none of the hosts of the VirtualService`);
     });
   });
-}
-
-function covers(host: string, name: string): boolean {
-  return host === name || (host.startsWith('*') && name.endsWith(host.slice(1)));
 }
 
 export const virtualServiceKind = istioKind(

@@ -230,7 +230,7 @@ describe('refused', () => {
     [
       'AuthorizationPolicy',
       'spec: {rules: [{when: [{key: destination.port, values: ["70000"]}]}]}',
-      'when[0].values[0]: expected a port from 1 to 65535, found "70000"',
+      'when[0].values[0]: expected a port from 0 to 65535, found "70000"',
     ],
     ['VirtualService', rule('route: [{destination: {host: "*"}}]'), 'destination.host: the host "*" is no destination'],
     ['VirtualService', rule('route: [{destination: {host: a, subset: v1.2}}]'), 'destination.subset: expected the name of a subset'],
@@ -296,7 +296,7 @@ describe('refused', () => {
     [
       'ServiceEntry',
       entry('resolution: DNS', '{number: 81, name: b, protocol: TCP}').replace('[a.b]', '[a.b, c.d]'),
-      'spec.hosts[1]: connections to a port of bytes name no host',
+      'spec.hosts[1]: one host alone with a port of bytes',
     ],
     ['VirtualService', rule('redirect: {uri: "/a b"}'), 'spec.http[0].redirect.uri: expected the text of a path'],
     ['VirtualService', rule('redirect: {authority: a@b}'), 'spec.http[0].redirect.authority: expected a host name, perhaps with a port'],
