@@ -72,10 +72,7 @@ test('endpoints of resolution STATIC stand behind every host, with port, weight 
     ['*.example.org', ['*.example.org'], addresses, ports],
     ['api.example.com', ['api.example.com'], addresses, ports],
   ]);
-  expect(sockets(endpoints, 'shop/api.example.com')).toEqual([
-    '10.1.0.1 tls=443,http=8080 3 eu-1',
-    '2001:db8::2 tls=443,http=9090 1 ',
-  ]);
+  expect(sockets(endpoints, 'shop/api.example.com')).toEqual(['10.1.0.1 tls=443,http=8080 3 eu-1', '2001:db8::2 tls=443,http=9090 1 ']);
   expect(endpoints.every(({ health }) => health === EndpointHealth.READY)).toBe(true);
   expect(new Set(endpoints.map(({ address, region }) => `${address} ${region}`))).toEqual(new Set(['10.1.0.1 eu', '2001:db8::2 ']));
 });

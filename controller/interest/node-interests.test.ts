@@ -221,7 +221,7 @@ const manifest = fc.oneof(
   fc.tuple(name, name, name).map(([of, parent, backend]) => route(of, parent, `kind: Service, group: "", name: ${parent}`, backend)),
   fc.tuple(name, name).map(([of, backend]) => route(of, `edge-${backend}`, 'name: edge', backend)),
   fc
-    .tuple(name, name, name, fc.constantFrom('.', '"*"', 'a', '., b'))
+    .tuple(name, name, name, fc.constantFrom('.', '"*"', 'a', 'a, b'))
     .map(([of, host, backend, to]) => narrowed(of, `${host}.${of}`, `${backend}.a`, to)),
   fc.tuple(name, fc.constantFrom('', 'kubernetes.io/hostname=n1')).map(([of, nodes]) => gateway(of, 'edge', nodes)),
 );
