@@ -35,6 +35,28 @@ test('every example of docs/resources.md is valid', () => {
   for (const example of examples) expect(objectsOf(example)).toHaveLength(1);
 });
 
+describe('JSON', () => {
+  const object = (rest: string): string => `\n {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a:\\"b\\""}, ${rest}}\n`;
+  test.each([
+    ['valid', '"spec": {"ports": [{"port": 80, "name": null}], "selector": {"a\\u003a": "\\\\"}}'],
+    ['an unknown field', '"spec": {"prots": []}'],
+    ['a field given twice', '"spec": {"ports": [{"port": 80,\n "port": 81}]}'],
+    ['a field that is no data', '"spec": {"__proto__": {"ports": []}}'],
+    ['a merge key', '"spec": {"<<": {"ports": []}}'],
+    ['a number beyond all', '"spec": {"ports": [{"port": 1e999}]}'],
+    ['nested too deeply', `"spec": ${'['.repeat(70)}${']'.repeat(70)}`],
+    ['a list', '"spec": {"ports": [{"port": 80}]}}\n{"kind": "List", "items": [{"kind": "Service"}]'],
+    ['a comma too many', '"spec": {"ports": [{"port": 80},]}'],
+    ['a wrong value', '"spec": {"ports": [{"name": "b",\n "port": "x"}]}'],
+  ])('%s is read as the YAML that it is', (_, rest) => {
+    const content = object(rest);
+    const asYaml = parseManifests([{ name: 'f', content: `${content}# which is no JSON` }]);
+    expect(parseManifests([{ name: 'f', content }])).toEqual(asYaml);
+    const valid = content.replace('a:\\"b\\"', 'a');
+    expect(parseManifests([{ name: 'f', content: valid }])).toEqual(parseManifests([{ name: 'f', content: `${valid}# YAML` }]));
+  });
+});
+
 describe('positions', () => {
   test('an unknown field is told at its key, a wrong value at the value, a missing field at its parent', () => {
     const content = 'apiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  prots: []\n  ports:\n    - port: "x"\n    - name: b\n';

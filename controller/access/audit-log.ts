@@ -17,6 +17,8 @@ const BATCH = 30;
 /** Of each family beside a batch, and more than that writes: etcd takes 128 operations in one transaction. */
 const PRUNED = 35;
 const MAX_TEXT = 1_024;
+/** Entries of so long go together: each alone would cost an operator's change a second transaction. */
+const GATHER_MS = 200;
 const RETRY_MS = 1_000;
 const REFUSALS = { perSecond: 1, burst: 100 };
 /** Once a batch has failed so often, it is only in the log. */
@@ -37,6 +39,7 @@ export class AuditLog {
   #writing: Promise<void> | null = null;
   #unsaid = 0;
   #isStopped = false;
+  #wake: () => void = () => {};
 
   constructor(parts: { client: EtcdClient; view: StoreView; keys: Keyspace; clock: Clock; wallClock: () => number; log: Logger }) {
     this.#client = parts.client;
@@ -66,6 +69,7 @@ export class AuditLog {
   /** Writes what waits; what etcd does not take is in the log alone. */
   async stop(): Promise<void> {
     this.#isStopped = true;
+    this.#wake();
     await this.#writing;
   }
 
@@ -84,6 +88,7 @@ export class AuditLog {
   }
 
   async #write(): Promise<void> {
+    await this.#pause(GATHER_MS);
     for (let attempt = 0; this.#waiting.length > 0 && attempt < ATTEMPTS; ) {
       const batch = this.#waiting.slice(0, BATCH);
       const writes = [...batch, ...this.#outdated('audit', batch.length), ...this.#outdated('refusals', batch.length)];
@@ -95,8 +100,20 @@ export class AuditLog {
       }
       if (this.#isStopped) return;
       attempt++;
-      await new Promise<void>((resolve) => this.#clock.after(RETRY_MS, resolve));
+      await this.#pause(RETRY_MS);
     }
+  }
+
+  /** Cut short by stop(). */
+  #pause(ms: number): Promise<void> {
+    if (this.#isStopped) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(ms, resolve);
+      this.#wake = () => {
+        cancel();
+        resolve();
+      };
+    });
   }
 
   /** At most a batch more than have to go: what is written may be of the other family. */
