@@ -66,7 +66,7 @@ export interface Controller {
 
 /** An apply at its bound, with room for names and framing. */
 const MAX_REQUEST_BYTES = MAX_MANIFEST_BYTES + 1_048_576;
-/** An agent has one stream a connection, the CLI a few calls. */
+/** An agent has a few streams on its connection, the CLI a few calls. */
 const MAX_STREAMS_A_CONNECTION = 2_000;
 /** Of one without a call. */
 const IDLE_CONNECTION_MS = 300_000;

@@ -31,7 +31,7 @@ interface Limits {
 const MAX_METADATA_BYTES = 8 * 1_024;
 /** Of one stream: an agent gathers its changes for 20 ms. */
 const MESSAGES: Rate = { perSecond: 200, burst: 400 };
-/** An agent has two streams, and opens them again after 100 ms to 5 s. */
+/** An agent has two streams, and one for each of its proxies; it opens them again after 100 ms to 5 s. */
 const NODE: Limits = { calls: { perSecond: 10, burst: 50 }, concurrent: 16 };
 const OPERATOR: Limits = { calls: { perSecond: 50, burst: 200 }, concurrent: 64 };
 /** Of one address. */
