@@ -36,6 +36,7 @@ export type AgentsReport =
 
 const HEARTBEAT_MS = 3_000;
 const RETRY_MS = 1_000;
+const READY_MS = 10_000;
 /**
  * Handshakes under way at once. Each costs this process some 3 ms, real agents have cores of their own: begun all at once, with a fifth of a core, none of them is
  * done when the controller's 5 s for it are over.
@@ -156,7 +157,7 @@ class Agents {
     const serialize = (request: DiscoveryRequest): Buffer => Buffer.from(DiscoveryRequest.encode(request).finish());
     const stream = client.makeBidiStreamRequest(DiscoveryService.stream.path, serialize, identity);
     stream.on('error', failed);
-    stream.on('metadata', () => {
+    client.waitForReady(Date.now() + READY_MS, () => {
       if (!isSettled) settled();
       isSettled = true;
     });
