@@ -181,8 +181,8 @@ test('the agent joins, renews by itself, keeps its key in a file of its own, and
   const file = join(mesh.folder, 'identity.pem');
   expect(statSync(file).mode & 0o777).toBe(0o600);
   const before = readFileSync(file, 'utf8');
-  const joined = (await mesh.audit()).filter(({ method }) => method === 'NodeIdentity/Join');
-  expect(joined).toMatchObject([{ actor: 'node n1', result: 'OK', by: 'certificate' }]);
+  const joined = await mesh.audited(({ method }) => method === 'NodeIdentity/Join');
+  expect(joined).toMatchObject({ actor: 'node n1', result: 'OK', by: 'certificate' });
   await eventually('another identity on disk', () => readFileSync(file, 'utf8') !== before);
   await first.stop();
   await new Promise((resolve) => setTimeout(resolve, 3_500));
@@ -392,6 +392,8 @@ test('in Kubernetes the agent joins by its service account’s token: as the nod
   expect((await refusedWith(joinBy('a.b.api', 'n1'))).details).toContain('for the audience weft-controller');
   expect((await refusedWith(joinBy('a.b.gone', 'n1'))).details).toContain('is gone');
   expect((await refusedWith(joinBy('a.b.made-up', 'n1'))).details).toContain('invalid bearer token');
+  // What was recorded before it stands there by then.
+  await mesh.audited(({ message }) => message.includes('invalid bearer token'));
   expect((await mesh.audit()).filter(({ result }) => result === 'OK').filter(({ method }) => method === 'NodeIdentity/Join')).toEqual([]);
 
   writeFileSync(join(mesh.folder, 'token'), 'a.b.1');
