@@ -69,6 +69,8 @@ struct Bench {
   uint16_t port = 0;
   uint16_t opaque_port = 0;
   uint16_t dead = 0;
+  // Bound, so that no listener of anybody gets its port.
+  int dead_socket = bound_socket(&dead);
   std::function<Decision(int32_t attempt)> decide = [](int32_t) { return to(0); };
   // Words of the descriptor that is decided on.
   const int32_t* words = nullptr;
@@ -91,8 +93,6 @@ struct Bench {
   explicit Bench(EngineLimits limits = {}, uint64_t (*clock_ns)() = monotonic_ns) {
     upstream_listener = bound_socket(&upstream_port);
     ::listen(upstream_listener, 64);
-    uint16_t dead_port = 0;
-    ::close(bound_socket(&dead_port));
     EngineOptions options;
     options.limits = limits;
     options.clock_ns = clock_ns;
@@ -102,12 +102,14 @@ struct Bench {
     options.connection_counts = connection_counts;
     options.connection_services = 1;
     reactor = std::make_unique<Reactor>(options, make_decisions, this);
-    dead = dead_port;
     reload(true);
     port = listen(1, Protocol::kHttp1);
     opaque_port = listen(2, Protocol::kOpaque);
   }
-  ~Bench() { ::close(upstream_listener); }
+  ~Bench() {
+    ::close(upstream_listener);
+    ::close(dead_socket);
+  }
 
   // New tables, with or without the endpoints: 0 listens, at 1 nobody does.
   void reload(bool with_endpoints) {
