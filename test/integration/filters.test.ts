@@ -1,5 +1,5 @@
 // Filters on the real `weft proxy --static` process: what they change, what they answer, and that what a hostile one does stays its own.
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -274,4 +274,46 @@ test('a new version takes over under load, and no request fails', async () => {
   isOver = true;
   await load;
   expect([failures, [...seen].filter((each) => each !== undefined)]).toEqual([0, ['1', '2', '3']]);
+});
+
+describe('what was wanted a moment ago', () => {
+  const write = (filters: readonly FilterUnderTest[]): void => {
+    writeFileSync(`${file}.new`, manifests(filters));
+    renameSync(`${file}.new`, file);
+  };
+  const others = FILTERS.filter(({ name }) => name !== 'sees' && name !== 'escape');
+  const sees = (module: string): FilterUnderTest => ({ name: 'sees', module });
+  const answer = async (): Promise<string> => (await get('/sees')).text();
+  const pidOf = (name: string): string => {
+    const line = proxy.errors.split('\n').findLast((each) => each.includes(`filter default/${name} runs`));
+    return /.*"pid":(\d+)/.exec(line ?? '')?.[1] ?? '';
+  };
+  const hasEnded = (pid: string): Promise<boolean> =>
+    eventually(
+      async () => !existsSync(`/proc/${pid}`),
+      (is) => is,
+    );
+
+  test('goes on if it is wanted again, when the time of what left with it is over', async () => {
+    write([...others, sees(respond('"one"')), FILTERS.find(({ name }) => name === 'escape')!]);
+    await eventually(answer, (text) => text === 'one');
+    const pid = pidOf('escape');
+    write(others);
+    await eventually(answer, (text) => text !== 'one');
+    write([...others, sees(respond('"one"'))]);
+    await eventually(answer, (text) => text === 'one');
+    expect(await hasEnded(pid)).toBe(true);
+    expect(await answer()).toBe('one');
+  }, 40_000);
+
+  test('does not stand in for a new version that does not load', async () => {
+    const from = proxy.errors.length;
+    const pid = pidOf('sees');
+    write([...others, sees(respond('"two"'))]);
+    await eventually(answer, (text) => text === 'two');
+    write([...others, sees('throw new Error("no"); export const onRequest = () => ({});')]);
+    await proxy.says('filter default/sees ended', from);
+    expect(await hasEnded(pid)).toBe(true);
+    expect(await answer()).toBe('two');
+  }, 40_000);
 });

@@ -44,6 +44,8 @@ interface Host {
   error: string;
   retry: NodeJS.Timeout | null;
   isRetired: boolean;
+  /** Of one that is retired: when it ends. */
+  end: NodeJS.Timeout | null;
 }
 
 export interface FilterState {
@@ -68,13 +70,14 @@ export class FilterHosts {
 
   /** Resolves when all of them run, or can't: keys of those that can't and whose former version runs lead to that one's. */
   async want(wanted: ReadonlyMap<string, WantedFilter>): Promise<ReadonlyMap<string, string>> {
+    for (const key of wanted.keys()) this.recall(key);
     const added = [...wanted.values()].filter(({ key }) => !this.hosts.has(key));
     await Promise.all(added.map((each) => this.start(this.add(each))));
     const instead = new Map<string, string>();
     for (const { key, name } of added) {
       const host = this.hosts.get(key);
       if (host === undefined || host.process !== null) continue;
-      const former = [...this.hosts.values()].find((each) => each.wanted.name === name && each.process !== null);
+      const former = [...this.hosts.values()].find((each) => each.wanted.name === name && each.process !== null && !each.isRetired);
       if (former !== undefined) instead.set(key, former.wanted.key);
     }
     return instead;
@@ -98,8 +101,21 @@ export class FilterHosts {
       if (host.retry !== null) clearTimeout(host.retry);
       const { name, timeoutMs } = host.wanted;
       this.former.set(name, (this.former.get(name) ?? 0) + host.restarts);
-      setTimeout(() => this.end(host), timeoutMs + GRACE_MS).unref();
+      host.end = setTimeout(() => this.end(host), timeoutMs + GRACE_MS).unref();
     }
+  }
+
+  /** It is wanted again: it goes on, or where it has ended meanwhile is none. */
+  private recall(key: string): void {
+    const host = this.hosts.get(key);
+    if (host?.isRetired !== true) return;
+    if (host.process === null) {
+      this.end(host);
+      return;
+    }
+    if (host.end !== null) clearTimeout(host.end);
+    host.isRetired = false;
+    this.former.set(host.wanted.name, (this.former.get(host.wanted.name) ?? 0) - host.restarts);
   }
 
   /** A worker says that it does not answer. */
@@ -161,6 +177,7 @@ export class FilterHosts {
       error: '',
       retry: null,
       isRetired: false,
+      end: null,
     };
     this.hosts.set(wanted.key, host);
     return host;
@@ -170,6 +187,7 @@ export class FilterHosts {
     const { key } = host.wanted;
     host.isRetired = true;
     if (host.retry !== null) clearTimeout(host.retry);
+    if (host.end !== null) clearTimeout(host.end);
     for (let slot = 0; slot < this.workers; slot++) this.tell(slot, { kind: 'filterGone', key });
     host.process?.kill('it is not needed any more');
     this.closeEnds(host);
