@@ -31,6 +31,8 @@ export function memberOf({ clusters, members }: DecisionTables, cluster: number,
 export class EndpointChoice {
   /** Of the draft's tables. */
   balancers: Balancers;
+  /** That the request which pick() was asked for last is to try; -1: none. */
+  private onTrial = -1;
 
   constructor(
     private readonly draft: Draft,
@@ -54,6 +56,7 @@ export class EndpointChoice {
   pick(cluster: number, balancer: number, watched: number, random: number, kept: number): number {
     const { draft } = this;
     const isRetry = draft.of(D_ATTEMPT) > 0;
+    this.onTrial = -1;
     let picked = this.staysWith(cluster, balancer, kept);
     if (picked < 0 && watched !== 0 && !isRetry) picked = this.pickTrial(cluster, watched);
     if (picked < 0) {
@@ -65,6 +68,13 @@ export class EndpointChoice {
     }
     if (picked >= 0 && isRetry && draft.retryPlace !== ANYWHERE) picked = this.another(cluster, balancer, picked, random);
     return picked >= 0 && watched !== 0 ? this.withRoom(cluster, watched, picked) : picked;
+  }
+
+  /** What was picked is not sent there: whatever it was to try, another request tries. */
+  giveUp(watched: number): void {
+    if (this.onTrial < 0) return;
+    this.gate.returnTrial(watched, this.onTrial);
+    this.onTrial = -1;
   }
 
   /** An attempt of the request has been at the endpoint. */
@@ -88,7 +98,9 @@ export class EndpointChoice {
   private pickTrial(cluster: number, watched: number): number {
     const endpoint = this.gate.trial(watched);
     const member = endpoint < 0 ? -1 : memberOf(this.draft.tables, cluster, endpoint);
-    return member >= 0 && this.gate.takeTrial(watched, endpoint) ? member : -1;
+    if (member < 0 || !this.gate.takeTrial(watched, endpoint)) return -1;
+    this.onTrial = endpoint;
+    return member;
   }
 
   /** Of what the balancer tells requests apart by; -1: by nothing, or the request has it not. Who has no cookie is given one. */
@@ -116,6 +128,7 @@ export class EndpointChoice {
   private withRoom(cluster: number, watched: number, picked: number): number {
     const limit = this.gate.endpointLimit(watched);
     if (this.outstanding[this.draft.tables.members[picked * MEMBER_WORDS + M_ENDPOINT]!]! < limit) return picked;
+    this.giveUp(watched);
     const member = this.leastBelow(cluster, limit);
     if (member < 0) this.gate.refuseEndpoint(watched);
     return member;

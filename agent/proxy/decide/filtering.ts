@@ -8,6 +8,7 @@ import { Reply } from '../tables/layout.js';
 import type { Deferral } from './deferral.js';
 import type { Draft } from './draft.js';
 
+const D_ATTEMPT = Descriptor.Attempt as number;
 const FILTERED = DescriptorFlag.Filtered as number;
 const BODY_TOO_LONG = DescriptorFlag.BodyTooLong as number;
 const BODY_LOOKED_AT = (DescriptorFlag.BodyHeld as number) | BODY_TOO_LONG;
@@ -30,7 +31,8 @@ export class Filtering {
     const { filtered } = this.deferral;
     const { filters } = draft.tables;
     if (filters === null || calls === null || draft.isOpaque) return false;
-    if (!draft.has(FILTERED)) {
+    // Further attempts ask nobody, whether the rule had filters when the first one was decided or has them since.
+    if (!draft.has(FILTERED) && draft.of(D_ATTEMPT) === 0) {
       if (filtered !== null && this.isAnswered(filtered, service)) {
         draft.isFiltered = true;
         return true;

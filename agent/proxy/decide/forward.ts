@@ -127,7 +127,10 @@ export class Forward {
       return;
     }
     const isLast = tables.members[member + MemberWord.IsLast] === 1;
-    if (isLast && this.limiting.refuses(tables.clusters[row + ClusterWord.Limits]!, service)) return;
+    if (isLast && this.limiting.refuses(tables.clusters[row + ClusterWord.Limits]!, service)) {
+      this.choice.giveUp(watched);
+      return;
+    }
     const mayRetry = plan < 0 ? retries : this.planAttempts(row, plan, retries);
     Atomics.add(this.outstanding, endpoint, 1);
     this.cells.inFlight[endpoint]! += 1;

@@ -8,6 +8,7 @@ import { compiled, endpoint, modelOf, service, workload } from '../testing/model
 import { TestProxy, type TestRequest } from '../testing/requests.js';
 import { OVERFLOW } from './gate.js';
 import { Resilience } from './resilience.js';
+import { ROW_WORDS, Row } from './state.js';
 
 const OUTBOUND = 0;
 const INBOUND = 2;
@@ -103,4 +104,28 @@ test('an endpoint of a service that is watched is another one to a service that 
   const watched = new Set(Array.from({ length: 4 }, (_, random) => proxy.decide({ ...shop, random }).target));
   const other = proxy.decide({ listener: OUTBOUND, destination: ['10.0.0.2', 80] });
   expect(watched.has(other.target)).toBe(false);
+});
+
+test('a request that a rate limit refuses, or that finds no room, is no trial: the next one is', () => {
+  const rateLimits = [{ policy: 'default/shop', name: 'one', target: 'Service/default/shop', requests: 1, perMs: 60_000, burst: 1 }];
+  const policy = { outlierDetection: { consecutive5xx: 1, trialRequests: 1 }, circuitBreaker: { maxEndpointRequests: 1 } };
+  const tables = compiled(
+    modelOf(
+      service('shop', '10.0.0.1', { ...policed(policy), rateLimits } as Partial<Service>),
+      endpoint('shop', 'a', '10.1.0.1'),
+      endpoint('shop', 'b', '10.1.0.2'),
+    ),
+  );
+  const proxy = new TestProxy(tables);
+  const states = new EndpointStates(EndpointStates.allocate());
+  new Resilience(proxy.resilience, states, { now: () => 0, random: () => 0.5, onEvent: () => undefined }).configure(tables.guarded);
+  const first = proxy.decide(shop);
+  const row = tables.guarded[0]!.row * ROW_WORDS + Row.Trial;
+  proxy.resilience.rows[row] = first.target;
+  // It has a request already, and the other endpoint has none.
+  expect(proxy.decide(shop).target).toBe(-429);
+  expect(proxy.resilience.rows[row]).toBe(first.target);
+  end(proxy, first);
+  expect(proxy.decide(shop).target).toBe(-429);
+  expect(proxy.resilience.rows[row]).toBe(first.target);
 });

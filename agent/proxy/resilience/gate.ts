@@ -141,6 +141,11 @@ export class Gate {
     return Atomics.compareExchange(this.rows, row * ROW_WORDS + TRIAL, endpoint, -1) === endpoint;
   }
 
+  /** It is not sent: another one may be. */
+  returnTrial(row: number, endpoint: number): void {
+    Atomics.compareExchange(this.rows, row * ROW_WORDS + TRIAL, -1, endpoint);
+  }
+
   /** Whether the ends of attempts are wanted at once (DecisionFlag.Prompt). */
   isLimited(row: number): boolean {
     return this.rows[row * ROW_WORDS + Row.IsLimited] === 1;
