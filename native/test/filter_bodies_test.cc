@@ -194,6 +194,53 @@ TEST("filter bodies: one that is too long is not read, and goes on behind what t
   }
 }
 
+// Put off for something else, it finds filters that read bodies in the tables of then.
+TEST("filter bodies: a request that was put off before is collected then, whatever of its body has come") {
+  for (const Protocol spoken : {Protocol::kHttp1, Protocol::kHttp2}) {
+    for (const bool is_whole : {false, true}) {
+      BodyBench bench(spoken, Protocol::kHttp1);
+      const auto collect = bench.change;
+      bool was_put_off = false;
+      bench.change = [&](const int32_t* words, Decision* decision) {
+        const int32_t flags = words[static_cast<int32_t>(Descriptor::Flags)];
+        if ((flags & (kDescriptorAnswered | kDescriptorBodyHeld)) == 0) {
+          decision->target = kTargetDeferred;
+          decision->token = bench.next_token++;
+          return;
+        }
+        if (was_put_off) return collect(words, decision);
+        was_put_off = true;
+        decision->flags |= kExtended;
+        decision->target = kTargetCollect;
+        decision->body_bytes = kBound;
+      };
+      std::unique_ptr<Peer1> client1;
+      std::unique_ptr<Peer2> client2;
+      const auto send_rest = [&] { client1 != nullptr ? client1->send("more") : client2->raw(client2->data(1, "more", true)); };
+      if (spoken == Protocol::kHttp1) {
+        client1 = std::make_unique<Peer1>(Peer1::dial(bench.port));
+        client1->send(kPost + "Content-Length: 8\r\n\r\nbody");
+      } else {
+        client2 = std::make_unique<Peer2>(dial(bench.port), http2::Role::kClient);
+        client2->raw(client2->headers(1, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}}, false));
+        client2->raw(client2->data(1, "body", false));
+      }
+      bench.waiting();
+      if (is_whole) send_rest();
+      bench.turn();
+      bench.answer();
+      bench.turn();
+      if (!is_whole) send_rest();
+      CHECK_EQ(bench.body(), "bodymore");
+      bench.answer();
+      Peer1 upstream(bench.accept());
+      CHECK(bench.run([&] { return upstream.has("more"); }));
+      upstream.send(kOk);
+      CHECK(bench.is_accounted());
+    }
+  }
+}
+
 TEST("filter bodies: chunks of a byte cost no more memory than that, either") {
   BodyBench bench;
   Peer1 client(Peer1::dial(bench.port));

@@ -125,6 +125,7 @@ void HttpExchange::try_again(const Decision& made) {
   decide(made);
   note_progress();
   if (!is_first || made.target == kTargetDeferred) return begin_attempt();
+  if (made.target == kTargetCollect) return collect_late();
   // What was put off begins here.
   take_mirrors();
   if (made.delay_ms <= 0) return begin_late();

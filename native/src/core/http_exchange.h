@@ -141,6 +141,7 @@ class HttpExchange final : public Exchange,
  private:
   void decide(const Decision& decision);
   void collect_body(bool expects_continue);
+  void collect_late();
   void look_at_collected();
   void hold_answers();
   bool holds_answer() const;

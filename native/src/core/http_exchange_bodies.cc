@@ -44,6 +44,13 @@ void HttpExchange::collect_body(bool expects_continue) {
   client_->send_interim(form);
 }
 
+// It was put off for another reason, and by the tables of now its filters read bodies.
+void HttpExchange::collect_late() {
+  if (!replayable) return fail(503, Reason::Overflow);
+  collect_body(http2 != nullptr ? http2->summary.expects_continue : parse_kept_head().expects_continue);
+  if (is_collecting()) client_->resume_request();
+}
+
 void HttpExchange::look_at_collected() {
   const auto limit = static_cast<size_t>(decision.body_bytes);
   const size_t size = http2 != nullptr ? raw.size() : collected_;
