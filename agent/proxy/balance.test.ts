@@ -1,7 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
 import { EndpointHealth, Failover, type LoadBalancing, LoadBalancing_Algorithm } from '../../api/gen/mesh/v1/model.js';
 import { DecisionFlag } from '../native/engine.js';
+import { Patterns } from './patterns.js';
 import type { Generation } from './tables/compile.js';
+import { CLUSTER_WORDS, ClusterWord, DecisionTables } from './tables/layout.js';
 import type { OwnPlace } from './tables/localities.js';
 import { backend, compiled, endpoint, modelOf, newIds, route, service, toService } from './testing/models.js';
 import { TestProxy, type TestRequest } from './testing/requests.js';
@@ -514,4 +516,19 @@ describe('generations', () => {
     proxy.publish(tablesOf({ algorithm: PEAK_EWMA }, equal(2), { ids, generation: 2 }));
     for (let i = 0; i < 10; i++) expect(proxy.decide(request).target).toBe(1);
   });
+});
+
+test('tables that were discarded leave no trace: balancers go on from those in force', () => {
+  const ids = newIds();
+  const model = (...names: string[]) =>
+    modelOf(...names.flatMap((name, index) => [service(name, `10.0.${index}.1`), endpoint(name, 'e', `10.1.${index}.1`)]));
+  const rowOf = (tables: Generation, name: string): number =>
+    tables.clusters.findIndex((cluster) => cluster.name.startsWith(`shop/${name}:`));
+  const previousOf = (tables: Generation, name: string): number =>
+    new DecisionTables(tables.buffer, new Patterns([])).clusters[rowOf(tables, name) * CLUSTER_WORDS + ClusterWord.Previous]!;
+  const first = compiled(model('b', 'c'), 'n1', 1, ids);
+  // As admission.ts does with what it finds no tables for: made, thrown away, made again without.
+  compiled(model('a', 'b', 'c'), 'n1', 2, ids);
+  const second = compiled(model('b', 'c', 'd'), 'n1', 2, ids);
+  expect([rowOf(first, 'c'), previousOf(second, 'c')]).toEqual([1, 1]);
 });

@@ -86,20 +86,31 @@ interface Kept {
 
 /** Outlives generations: a balancer whose members are the same goes on where it stands. */
 export class ClusterRows {
-  /** By the keys of clusters. */
-  private kept: ReadonlyMap<string, Kept> = new Map();
+  /** By the keys of clusters: of the generation in force, and of the last that was made. */
+  private inForce: ReadonlyMap<string, Kept> = new Map();
+  private made: ReadonlyMap<string, Kept> = new Map();
+  private generation = 0;
   /** Of the generation that is made; not smaller than those before. */
   private members = new Int32Array(1_024);
   private memberWords = 0;
 
-  /** Rows of `clusters` (all clusters, then two for each) and `members`, the latter until the next call. */
-  sections(all: readonly Cluster[], context: SectionContext): { readonly clusters: Int32Array; readonly members: Int32Array } {
+  /**
+   * Rows of `clusters` (all clusters, then two for each) and `members`, the latter until the next call. Of tables that are made again for the same
+   * generation the former were discarded (admission.ts).
+   */
+  sections(
+    generation: number,
+    all: readonly Cluster[],
+    context: SectionContext,
+  ): { readonly clusters: Int32Array; readonly members: Int32Array } {
+    if (generation !== this.generation) this.inForce = this.made;
+    this.generation = generation;
     const words = new Int32Array(3 * all.length * CLUSTER_WORDS);
     const next = new Map<string, Kept>();
     this.memberWords = 0;
     all.forEach((cluster, row) => {
       const families = all.length + row * 2;
-      const before = this.kept.get(cluster.key);
+      const before = this.inForce.get(cluster.key);
       const views = viewsOf(cluster, context, before);
       const isSame = before?.views === views && before.rows[0] === row && before.rows[1] === families;
       const kept: Kept = isSame
@@ -108,7 +119,7 @@ export class ClusterRows {
       next.set(cluster.key, kept);
       this.write(words, kept, before, context);
     });
-    this.kept = next;
+    this.made = next;
     return { clusters: words, members: this.members.subarray(0, this.memberWords) };
   }
 

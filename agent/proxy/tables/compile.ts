@@ -133,7 +133,7 @@ export function compileTables(
   const listeners = gateways.ports.map(({ listener }) => listener);
   const balancers = new BalancerRows(chains.conditions, ids.hashTables, place);
   const sectionParts = { labels, balancers, limits: chains.limits, addresses, guardOf: guards.of };
-  const clusterRows = ids.clusterRows.sections([...clusterSet.clusters, ...clusterSet.variants], sectionParts);
+  const clusterRows = ids.clusterRows.sections(generation, [...clusterSet.clusters, ...clusterSet.variants], sectionParts);
   ids.hashTables.settle();
   const clients = new ClientClasses(clusterSet.apart);
   const sourceClients = clients.ofSources(sources.sources);
