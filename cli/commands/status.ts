@@ -43,7 +43,7 @@ async function status(name: string | null, json: boolean, context: Context): Pro
   const [only] = views;
   if (name !== null && only !== undefined) context.print(detail(only, context.colours));
   else context.print(overview(views, revision, context.colours));
-  const problems = views.flatMap((each) => problemsOf(each, revision));
+  const problems = views.flatMap((each) => problemsOf(each));
   if (problems.length > 0) context.print(['', ...problems.map((problem) => context.colours.bad(`! ${problem}`))].join('\n'));
 }
 
@@ -70,7 +70,9 @@ function overview(views: readonly NodeView[], revision: number, colours: Palette
     return [
       node.draining ? `${colours.strong(node.name)} ${colours.warn('draining')}` : colours.strong(node.name),
       node.connected ? colours.good('connected') : colours.bad('lost'),
-      node.ackedRevision >= revision ? String(node.ackedRevision) : colours.warn(`${node.ackedRevision} of ${revision}`),
+      node.ackedRevision >= node.wantedRevision
+        ? String(node.ackedRevision)
+        : colours.warn(`${node.ackedRevision} of ${node.wantedRevision}`),
       status?.capture?.mode ?? '?',
       status === null ? String(node.workloads.length) : `${captured}/${workloads.length} captured`,
       proxyState(status, colours),
@@ -139,12 +141,12 @@ function linkState(node: Node, status: StatusResponse | null, colours: Palette):
   return `${link.address} ${state}${link.fromDisk ? colours.warn(' (running on the snapshot from its disk)') : ''}`;
 }
 
-function problemsOf({ node, status, statusError }: NodeView, revision: number): string[] {
+function problemsOf({ node, status, statusError }: NodeView): string[] {
   const problems: string[] = [];
   if (!node.connected) problems.push(`${node.name}: its agent is not connected to the controller`);
   if (statusError !== '') problems.push(statusError.replaceAll('\n', ' '));
-  if (node.connected && node.ackedRevision < revision)
-    problems.push(`${node.name}: runs on revision ${node.ackedRevision}, newest is ${revision}`);
+  if (node.connected && node.ackedRevision < node.wantedRevision)
+    problems.push(`${node.name}: runs on revision ${node.ackedRevision}, newest is ${node.wantedRevision}`);
   if (status !== null && status.proxy === undefined)
     problems.push(`${node.name}: no proxy answers; captured traffic goes direct or is refused, as each workload says`);
   for (const { detail } of status?.proxy?.overloads ?? []) problems.push(`${node.name}: overload, ${detail}`);

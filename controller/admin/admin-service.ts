@@ -286,7 +286,9 @@ async function listNodes(parts: AdminParts): Promise<ListNodesResponse> {
       // Streams of other replicas show as acks on the node's lease.
       const connected = parts.acks.isConnected(name) || ackedRevision >= parts.view.appliedRevision;
       const rejected = [...(ack?.rejected ?? [])];
+      const wantedRevision = parts.acks.isConnected(name) ? parts.modelRevision() : parts.view.appliedRevision;
       return {
+        wantedRevision,
         ...{ name, zone, version, statusAddress, ackedRevision, connected, workloads, rejected },
         ...{ interest: interestOf(parts, name), draining: parts.view.reports.drained.has(name) },
       };

@@ -5,7 +5,7 @@ import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
 import { decodeResource } from '../../api/compile/index.js';
-import { type ApplyResponse, Change_Action, type CurrentRevisionResponse } from '../../api/gen/mesh/v1/admin.js';
+import { type ApplyResponse, Change_Action, type CurrentRevisionResponse, type ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { ObjectChanges } from '../../controller/admin/object-changes.js';
 import { systemClock as controllerClock } from '../../controller/clock.js';
@@ -14,7 +14,8 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { StoreView } from '../../controller/store/view.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { apply, ask, serviceYaml, startTestController, type TestController } from './controller-lab.js';
+import { eventually } from '../lab/proxy-process.js';
+import { apply, ask, serviceYaml, startTestController, type TestController, TestNode, TestRegistration } from './controller-lab.js';
 
 let etcd: TestEtcd;
 const closing: (() => Promise<void> | void)[] = [];
@@ -167,4 +168,38 @@ test('what a network held back is not written over what was written meanwhile', 
   await expect(send(80, revision)).rejects.toThrow(`Service shop/held was changed at revision ${again.revision}, after this was begun`);
   expect(await send(81, revision)).toMatchObject({ revision: 0, findings: [] });
   expect(await send(82, again.revision)).toMatchObject({ changes: [{ name: 'held', action: Change_Action.CONFIGURED }] });
+});
+
+test('a replica that has just started calls no node behind that another one serves', async () => {
+  const serving = await startTestController(etcd.endpoint);
+  closing.push(() => serving.stop());
+  const { revision } = await apply(serving, serviceYaml('fresh'));
+  const node = new TestNode(serving.address, 'served');
+  const registrations = [new TestRegistration(serving.address, 'served')];
+  closing.push(
+    () => node.close(),
+    () => {
+      for (const each of registrations) each.close();
+    },
+  );
+  await node.until('what was applied', () => node.revision >= revision);
+  // Who joins changes nothing for others, and is a part of the model all the same.
+  registrations.push(new TestRegistration(serving.address, 'joins'));
+  const list = (at: TestController) => ask<ListNodesResponse>((done) => at.admin.listNodes({}, done));
+  const served = ({ nodes }: ListNodesResponse) => nodes.find(({ name }) => name === 'served');
+  await eventually(
+    () => list(serving),
+    (listed) => listed.nodes.some(({ name }) => name === 'joins') && (served(listed)?.ackedRevision ?? 0) >= revision,
+  );
+  const fresh = await startTestController(etcd.endpoint);
+  closing.push(() => fresh.stop());
+  const listed = await eventually(
+    () => list(fresh),
+    (all) => (served(all)?.ackedRevision ?? 0) >= revision,
+  );
+  // Its own model is as of later, and that is nothing that the node lacks.
+  expect(listed.revision).toBeGreaterThan(served(listed)!.ackedRevision);
+  expect(served(listed)).toMatchObject({ connected: true });
+  expect(served(listed)!.ackedRevision).toBeGreaterThanOrEqual(served(listed)!.wantedRevision);
+  expect(served(listed)!.wantedRevision).toBeGreaterThanOrEqual(revision);
 });

@@ -197,6 +197,11 @@ export interface Node {
     | undefined;
   /** Its endpoints get nothing new. */
   draining: boolean;
+  /**
+   * That it is to have acked. Of a node that another replica serves no more is known than what operators applied: a revision that changes nothing
+   * is told to nobody, and replicas differ in which those are, since each compiles what came together at once.
+   */
+  wantedRevision: number;
 }
 
 export interface NodeInterest {
@@ -1939,6 +1944,7 @@ function createBaseNode(): Node {
     rejected: [],
     interest: undefined,
     draining: false,
+    wantedRevision: 0,
   };
 }
 
@@ -1973,6 +1979,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.draining !== false) {
       writer.uint32(80).bool(message.draining);
+    }
+    if (message.wantedRevision !== 0) {
+      writer.uint32(88).int64(message.wantedRevision);
     }
     return writer;
   },
@@ -2070,6 +2079,14 @@ export const Node: MessageFns<Node> = {
             message.draining = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.wantedRevision = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2099,6 +2116,7 @@ export const Node: MessageFns<Node> = {
       ? NodeInterest.fromPartial(object.interest)
       : undefined;
     message.draining = object.draining ?? false;
+    message.wantedRevision = object.wantedRevision ?? 0;
     return message;
   },
 };
