@@ -53,7 +53,7 @@ import { Limits } from '../rate-limit/limits.js';
 import type { ServiceAsker } from '../rate-limit/service-asks.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
-import { socketName } from '../tables/clusters.js';
+import { type Cluster, socketName } from '../tables/clusters.js';
 import type { Generation } from '../tables/compile.js';
 import {
   ACTION_WORDS,
@@ -76,7 +76,7 @@ import { DescribedExchange, withLength } from './described-exchange.js';
 import { type Entrance, entranceOf } from './entrance.js';
 import { type FilterPrograms, FilterRuns } from './filter-runs.js';
 import { findingsOf } from './verdicts.js';
-import { askedText, mutationLines, retryInWords } from './words.js';
+import { askedText, limitsInWords, mutationLines, retryInWords } from './words.js';
 
 /** What a proxy decides by at a moment; stays what it is while it is looked at. */
 export interface View {
@@ -221,7 +221,7 @@ class Explanation {
     const { row } = rules;
     const filters = this.runs.verdicts(this.chainOf(row), target <= -100);
     const changes = this.changes();
-    const plan = this.plan();
+    const planned = this.plan();
     const status = target <= -100 ? -target : 0;
     const reason = this.reason(target, row, filters);
     const flag = this.replyOf(decisions)?.reason || reasonOf(target, 0, decisions[Decision.Token]!);
@@ -235,7 +235,7 @@ class Explanation {
       responseFlag: COMPLETION_REASONS[flag] ?? '',
       reason,
       changes,
-      plan,
+      plan: [...planned, ...limitsInWords(this.clusterAt(shares.cluster)?.policy)],
       backends: shares.backends,
       endpoints: target < 0 || shares.cluster < 0 ? [] : this.endpoints(shares.cluster, target),
       filters,
@@ -489,6 +489,11 @@ class Explanation {
     return clientOf(this.tables, this.entrance.connection.listenerId, this.entrance.connection.sourceId);
   }
 
+  private clusterAt(row: number): Cluster | undefined {
+    const { clusters, variants } = this.view.generation;
+    return [...clusters, ...variants][row];
+  }
+
   private membersOf(cluster: number): number[] {
     const { clusters } = this.tables;
     const row = cluster * CLUSTER_WORDS;
@@ -533,7 +538,7 @@ class Explanation {
 
   /** Endpoints of the cluster's service that take no work. */
   private unready(cluster: number): EndpointShare[] {
-    const found = this.view.generation.clusters[cluster];
+    const found = this.clusterAt(cluster);
     const members = new Set(this.membersOf(cluster).map((member) => this.endpointOf(member)));
     return (found?.endpoints ?? [])
       .filter(({ id }) => !members.has(id))

@@ -12,6 +12,7 @@ import { MAX_FILTERS } from '../filters/filter-cells.js';
 import { MAX_ENDPOINTS, MAX_RULES } from '../metrics/cells.js';
 import { LimitMemory } from '../rate-limit/plan.js';
 import { MAX_CONNECTION_SERVICES } from '../resilience/connection-counts.js';
+import { Resilience } from '../resilience/resilience.js';
 import { MAX_ROWS, ResilienceState } from '../resilience/state.js';
 import { CapturedMemory } from '../tables/captured-addresses.js';
 import { ClusterRows } from '../tables/cluster-sections.js';
@@ -53,6 +54,9 @@ export async function explainFiles(
     const outstanding = new Int32Array(new SharedArrayBuffer(MAX_ENDPOINTS * 4));
     const states = new EndpointStates(EndpointStates.allocate());
     const resilience = new ResilienceState(ResilienceState.allocate());
+    const policies = new Resilience(resilience, states, { now: () => 0, random: () => 0, onEvent: () => undefined });
+    policies.configure(generation.guarded);
+    policies.stop();
     const filters = { tables: generation.filters, program: (key: string) => generation.wantedFilters.get(key) ?? null };
     const view = { model, generation, handle, outstanding, states, resilience, filters, limits: DEFAULT_LIMITS };
     return await explain(request, view, addon, new AbortController().signal);

@@ -1,4 +1,5 @@
 // Parts of a decision in words, for operators. Pure.
+import type { ClusterPolicy } from '../../../api/gen/mesh/v1/model.js';
 import type { MutationSpec, RetrySpec } from '../../native/engine.js';
 import type { ServiceQuestion } from '../rate-limit/service-request.js';
 
@@ -36,4 +37,20 @@ export function retryInWords(retry: RetrySpec | undefined): string {
   const methods = retry.anyMethod ? '' : ', if the method is idempotent';
   const backoff = retry.backoffMs > 0 ? `, after ${retry.backoffMs} ms and then longer` : '';
   return `is repeated on ${when.join('; ') || 'nothing'}${methods}${backoff}`;
+}
+
+/** Limits of the service by which requests for it are answered 503 (UO): a line, or none. */
+export function limitsInWords(policy: ClusterPolicy | undefined): string[] {
+  const { circuitBreaker, connections, admission } = policy ?? {};
+  const some = (most: number | undefined, what: string): string => (most === undefined || most === 0 ? '' : `${most} ${what}`);
+  const limits = [
+    some(circuitBreaker?.maxRequests, 'requests at once'),
+    some(circuitBreaker?.maxEndpointRequests, 'requests at once of an endpoint'),
+    some(connections?.maxConnections, 'connections'),
+    some(connections?.maxEndpointConnections, 'connections of an endpoint'),
+    connections?.maxPending === undefined ? '' : `${connections.maxPending} requests that wait for one`,
+    connections?.maxEndpointPending === undefined ? '' : `${connections.maxEndpointPending} requests that wait for one of an endpoint`,
+    admission === undefined ? '' : 'as many requests at once as its admission finds',
+  ].filter((limit) => limit !== '');
+  return limits.length === 0 ? [] : [`the service takes, from each node, at most ${limits.join(', ')}`];
 }
