@@ -1,13 +1,13 @@
 // Filters of answers on the real `weft proxy --static` process: what they change and replace, and what becomes of answers whose filter fails.
 import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { request as requestHttp1 } from 'node:http';
+import { createServer, request as requestHttp1 } from 'node:http';
 import { connect as connectHttp2, createServer as createHttp2Server, type IncomingHttpHeaders } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
-import { type FilterUnderTest, filterManifest, pathMatch, routeManifest, ruleOf } from '../lab/filter-manifests.js';
+import { extension, type FilterUnderTest, filterManifest, manifest, pathMatch, routeManifest, ruleOf } from '../lab/filter-manifests.js';
 import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'wfla-'));
@@ -31,7 +31,13 @@ const WAYS = `import type { Response } from '@weft/filter';
     loop: () => { for (;;); },
   };
   export const onResponse = (response: Response): any => ways[response.request.path.split(/[/?]/)[2]!]!(response);`;
+/** Takes all memory it can, but not before it has let go of some. */
+const BOMB = hook(`const kept: string[][] = [];
+  if (response.request.path.endsWith('/bang')) for (;;) kept.push('x'.repeat(2 ** 20).split(''));`);
 const FILTERS: readonly FilterUnderTest[] = [
+  { name: 'bomb', module: BOMB, spec: { timeout: '10s', memoryMiB: 16 } },
+  { name: 'bomb-open', module: BOMB, spec: { timeout: '10s', memoryMiB: 16, failurePolicy: 'FailOpen' } },
+  { name: 'counted', module: hook('return undefined;'), spec: { timeout: '10s' } },
   { name: 'security', module: readFileSync('api/filter/package/examples/security-headers.ts', 'utf8') },
   { name: 'ways', module: WAYS },
   { name: 'open', module: WAYS, spec: { failurePolicy: 'FailOpen', timeout: '200ms' } },
@@ -45,7 +51,9 @@ const FILTERS: readonly FilterUnderTest[] = [
   { name: 'spin', module: hook('for (;;);'), spec: { timeout: '10s' } },
 ];
 
-let [port, metricsPort, echo] = [0, 0, {} as EchoBackend];
+let [port, metricsPort, echo, copies] = [0, 0, {} as EchoBackend, {} as EchoBackend];
+/** Answers nobody: whom it has is given to another one. */
+const slow = createServer(() => undefined);
 let proxy: ProxyProcess;
 const h2Server = createHttp2Server();
 h2Server.on('stream', (stream, headers) => {
@@ -64,23 +72,39 @@ function manifests(filters: readonly FilterUnderTest[]): string {
     serviceManifest('echo', echo.port),
     serviceManifest('h2', (h2Server.address() as AddressInfo).port, 'kubernetes.io/h2c'),
     serviceManifest('nobody', 1),
+    serviceManifest('copies', copies.port),
+    serviceManifest('hedged', echo.port),
+    serviceManifest('hedged', (slow.address() as AddressInfo).port)
+      .replace('name: hedged-1', 'name: hedged-2')
+      .replace(/^.*?---/s, ''),
   ];
   const objects = [
     routeManifest(
       'all',
-      ...['security', 'ways', 'open', 'version', 'spin'].map((name) => ruleOf(`/${name}`, [name])),
+      ...['security', 'ways', 'open', 'version', 'spin', 'bomb', 'bomb-open'].map((name) => ruleOf(`/${name}`, [name])),
+      {
+        matches: [pathMatch('/mirrored')],
+        filters: [extension('counted'), { type: 'RequestMirror', requestMirror: { backendRef: { name: 'copies', port: 80 } } }],
+        backendRefs: [{ name: 'echo', port: 80 }],
+      },
+      ruleOf('/hedged', ['counted'], 'hedged'),
       ruleOf('/order', ['inner', 'outer']),
       ruleOf('/h2/grpc', ['ways'], 'h2'),
       ruleOf('/nobody/replaces', ['ways'], 'nobody'),
       { matches: [pathMatch('/')], backendRefs: [{ name: 'echo', port: 80 }] },
     ),
     ...filters.map(filterManifest),
+    manifest('TrafficPolicy', 'mesh.weft.dev/v1', 'hedged', {
+      targetRefs: [{ kind: 'Service', name: 'hedged' }],
+      hedging: { after: '10ms', max: 100 },
+    }),
   ];
   return `${gatewayManifest(`{name: http, port: ${port}, protocol: HTTP}`)}${services.join('')}\n${objects.join('\n---\n')}`;
 }
 
 beforeAll(async () => {
-  echo = await EchoBackend.start('echo');
+  [echo, copies] = await Promise.all([EchoBackend.start('echo'), EchoBackend.start('copies')]);
+  await new Promise<void>((resolve) => slow.listen(0, '127.0.0.1', resolve));
   await new Promise<void>((resolve) => h2Server.listen(0, '127.0.0.1', resolve));
   [port, metricsPort] = [await freePort(), await freePort()];
   writeFileSync(file, manifests(FILTERS));
@@ -91,6 +115,9 @@ beforeAll(async () => {
 afterAll(async () => {
   await proxy?.kill();
   echo?.close();
+  copies?.close();
+  slow.closeAllConnections();
+  slow.close();
   h2Server.close();
   rmSync(folder, { recursive: true, force: true });
 });
@@ -212,10 +239,58 @@ describe('what becomes of answers whose filter fails', () => {
     await proxy.says('filter default/ways runs', from);
   });
 
+  test.each([
+    ['bomb', 500, 'FF'],
+    ['bomb-open', 200, '-'],
+  ] as const)('%s: one that takes all memory ends alone, its answer is %d, and it begins again', async (name, status, flag) => {
+    const from = proxy.errors.length;
+    expect((await get(`/${name}/bang`)).status).toBe(status);
+    expect(await logged(`/${name}/bang`)).toMatchObject({ status, response_flag: flag });
+    await proxy.says(`filter default/${name} ended: it used more memory than it may`, from);
+    await proxy.says(`filter default/${name} runs`, from);
+    // The workers hear of it a moment later.
+    const again = await eventually(
+      async () => (await get(`/${name}/again`)).status,
+      (each) => each === 200,
+    );
+    expect(again).toBe(200);
+  });
+
   test('failures are counted by their kind', async () => {
     const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
     expect(metrics).toContain('weft_filter_failures_total{filter="default/ways",reason="threw"} 1');
     expect(metrics).toContain('weft_filter_failures_total{filter="default/open",reason="timed_out"} 1');
+  });
+});
+
+describe('answers that no client gets', () => {
+  const calls = async (): Promise<number> => {
+    const metrics = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+    return Number(/weft_filter_calls_total\{filter="default\/counted"\} (\d+)/.exec(metrics)?.[1]);
+  };
+
+  test('those of mirrors are no filter’s to see', async () => {
+    const before = await calls();
+    for (let count = 1; count <= 3; count++) {
+      await (await get(`/mirrored/${count}`)).text();
+      await eventually(
+        async () => copies.seen.length,
+        (seen) => seen === count,
+      );
+    }
+    expect(await calls()).toBe(before + 3);
+  });
+
+  test('nor are those of attempts that another one overtakes', async () => {
+    const before = await calls();
+    const attempts: unknown[] = [];
+    for (let count = 0; count < 6; count++) {
+      const path = `/hedged/${count}`;
+      expect((await seenIn(await get(path))).path).toBe(path);
+      attempts.push((await logged(path))?.attempts);
+    }
+    expect(attempts).toContain(2);
+    expect(await calls()).toBe(before + 6);
   });
 });
 
