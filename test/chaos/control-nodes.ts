@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata } from '@grpc/grpc-js';
 import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';
+import { systemClock } from '../../agent/link/clock.js';
+import { shuffled } from '../../agent/link/link.js';
 import { RegistryClient } from '../../agent/registry/registry-client.js';
 import { AdminClient, type ApplyResponse, type CurrentRevisionResponse } from '../../api/gen/mesh/v1/admin.js';
 import { RegisterRequest } from '../../api/gen/mesh/v1/discovery.js';
@@ -105,9 +107,10 @@ class Node {
       this.#judge.look(update);
       return [];
     };
-    this.#client = new DiscoveryClient({ addresses: controllers, node: name, version: 'chaos', resume: null, onUpdate, log });
+    const addresses = shuffled(controllers, systemClock);
+    this.#client = new DiscoveryClient({ addresses, node: name, version: 'chaos', resume: null, onUpdate, log });
     const state = () => RegisterRequest.fromPartial({ node: name, version: 'chaos' });
-    this.#registry = new RegistryClient({ addresses: controllers, state, log });
+    this.#registry = new RegistryClient({ addresses, state, log });
   }
 
   start(): void {

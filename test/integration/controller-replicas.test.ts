@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';
 import { type Clock, systemClock } from '../../agent/link/clock.js';
+import { shuffled } from '../../agent/link/link.js';
 import { decodeResource } from '../../api/compile/index.js';
 import { type ApplyResponse, Change_Action, type CurrentRevisionResponse, type ListNodesResponse } from '../../api/gen/mesh/v1/admin.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
@@ -38,7 +39,7 @@ class Node extends Condition {
   constructor(name: string, addresses: readonly string[]) {
     super();
     this.client = new DiscoveryClient({
-      addresses,
+      addresses: shuffled(addresses, systemClock),
       node: name,
       version: 'test',
       resume: null,
