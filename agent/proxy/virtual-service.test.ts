@@ -361,3 +361,13 @@ describe('what some clients have instead', () => {
     expect(mesh.spec(mesh.decide('reviews', { source: TELLER }))).toMatchObject({ connections: null });
   });
 });
+
+test('endpoints of HTTP/1 ports are spoken to by HTTP/2 where a rule upgrades them', () => {
+  const rule = (policy: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: up, namespace: default}\nspec: {host: reviews, trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: ${policy}}}}}`;
+  const spoken = (policy: string): string | undefined => {
+    const mesh = new Mesh(rule(policy));
+    return mesh.spec(mesh.decide('reviews'))?.protocol;
+  };
+  expect(['UPGRADE', 'DO_NOT_UPGRADE', 'DEFAULT'].map(spoken)).toEqual(['http2', 'http1', 'http1']);
+});

@@ -65,7 +65,8 @@ test('a DestinationRule’s connection pool: what it says of connections; 0 is n
     connectTimeoutMs: 30,
     idleTimeoutMs: 90_000,
     tcpIdleTimeoutMs: 3_600_000,
-    keepalive: { timeS: 7_200, intervalS: 75, probes: 9 },
+    keepalive: { timeS: 7_200, intervalS: 75, probes: 0 },
+    upgradesToHttp2: false,
     streamIdleTimeoutMs: 0,
   });
 });

@@ -77,7 +77,7 @@ export class TlsOfRules {
   }
 
   private compiled(spoken: SpokenTls | undefined): BackendTls | undefined {
-    return spoken === undefined ? undefined : readTls(spoken, hostOf(this.service, this.index), this.index).tls;
+    return spoken === undefined ? undefined : readTls(spoken, this.service, this.index).tls;
   }
 }
 
@@ -103,10 +103,11 @@ interface ReadTls {
 
 const SERVER_NAME = /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/;
 
-/** `host`: of the service. */
-function readTls({ rule, tls }: SpokenTls, host: string, { secrets }: Pick<ObjectIndex, 'secrets'>): ReadTls {
-  const { mode, sni = '', subjectAltNames, credentialName = '', insecureSkipVerify = false } = tls;
-  const asked = (sni === '' ? host : sni).toLowerCase();
+function readTls({ rule, tls }: SpokenTls, service: Stored<'Service'>, index: BackendTlsIndex): ReadTls {
+  const { secrets } = index;
+  const { mode, sni = '', credentialName = '', insecureSkipVerify = false } = tls;
+  const subjectAltNames = tls.subjectAltNames ?? index.entryHosts.get(nameOf(service))?.entry.manifest.spec.subjectAltNames;
+  const asked = (sni === '' ? hostOf(service, index) : sni).toLowerCase();
   const isName = SERVER_NAME.test(asked);
   const named = { ...NOBODY_TRUSTED, hostname: isName ? asked : 'invalid', accepts: [...(subjectAltNames ?? [])] };
   const refuse = (field: keyof ClientTls, message: string, reason: ConditionReason = 'NoValidCACertificate'): ReadTls => ({
@@ -153,7 +154,7 @@ export function checkTlsOfRule(rule: Rule, index: BackendTlsIndex & Pick<ObjectI
   for (const [tls, path] of tlsSettings(rule)) {
     const spoken = byTls(rule, tls);
     if (spoken === undefined) continue;
-    const fault = services.map((service) => readTls(spoken, hostOf(service, index), index).fault).find((found) => found !== undefined);
+    const fault = services.map((service) => readTls(spoken, service, index).fault).find((found) => found !== undefined);
     if (fault !== undefined) report(`${path}.${fault.field}`, `${fault.message}: requests to its endpoints are answered 503`, fault.reason);
     const asSent = services.find(
       (service) => (index.entryHosts.get(nameOf(service))?.entry.manifest.spec.resolution ?? 'STATIC') === 'NONE',

@@ -20,9 +20,10 @@ const limitOf = (value: number | undefined): number | undefined => (value === un
 export function connectionsOfRule(pool: RulePool | undefined): Connections | undefined {
   const { tcp = {}, http = {} } = pool ?? {};
   const { maxConnections, connectTimeout, tcpKeepalive, idleTimeout: tcpIdle } = tcp;
-  const { http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams, idleTimeout } = http;
+  const { http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams, idleTimeout, h2UpgradePolicy } = http;
   const said = [maxConnections, connectTimeout, tcpKeepalive, http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams];
-  if ([...said, idleTimeout, tcpIdle].every((each) => each === undefined)) return undefined;
+  const upgradesToHttp2 = h2UpgradePolicy === 'UPGRADE';
+  if (!upgradesToHttp2 && [...said, idleTimeout, tcpIdle].every((each) => each === undefined)) return undefined;
   return {
     maxConnections: limitOf(maxConnections),
     maxPending: limitOf(http1MaxPendingRequests),
@@ -35,6 +36,7 @@ export function connectionsOfRule(pool: RulePool | undefined): Connections | und
     tcpIdleTimeoutMs: idleMs(tcpIdle),
     keepalive: keepaliveOf(tcpKeepalive, goDurationMs),
     streamIdleTimeoutMs: 0,
+    upgradesToHttp2,
   };
 }
 
@@ -51,6 +53,7 @@ export function connectionsOfPolicy(said: OwnConnections): Connections {
     tcpIdleTimeoutMs: milliseconds(durationMs(said.tcpIdleTimeout ?? '')),
     keepalive: keepaliveOf(said.tcpKeepalive, durationMs),
     streamIdleTimeoutMs: milliseconds(durationMs(said.streamIdleTimeout ?? '')),
+    upgradesToHttp2: false,
   };
 }
 
@@ -60,13 +63,10 @@ interface Keepalive {
   readonly probes?: number | undefined;
 }
 
-/** As Linux has them where nothing is said of one. */
+/** What is not said is the kernel's own; of nothing at all the time has Linux' default, which says that there is keepalive. */
 function keepaliveOf(said: Keepalive | undefined, ms: (text: string) => number | null): TcpKeepalive | undefined {
   if (said === undefined) return undefined;
   const { time, interval, probes } = said;
-  return {
-    timeS: time === undefined ? 7_200 : seconds(ms(time)),
-    intervalS: interval === undefined ? 75 : seconds(ms(interval)),
-    probes: Math.min(probes ?? 9, 127),
-  };
+  const found = { timeS: seconds(ms(time ?? '')), intervalS: seconds(ms(interval ?? '')), probes: Math.min(probes ?? 0, 127) };
+  return found.timeS + found.intervalS + found.probes === 0 ? { ...found, timeS: 7_200 } : found;
 }

@@ -120,3 +120,11 @@ test('a selector names labels of nodes; where none has them the Gateway runs on 
   expect(on('{role: edge}')?.get('default/edge@istio')).toEqual({ matchLabels: { role: 'edge' } });
   expect(on('{istio: ingressgateway}')).toBeUndefined();
 });
+
+test('what narrows a rule for connections beyond port and server name is told, of TLS too', () => {
+  const tls = '  tls: [{match: [{sniHosts: [a.test], sourceLabels: {app: b}}], route: [{destination: {host: a, port: {number: 443}}}]}]';
+  const own = gateway(server(443, 'TLS', 'a.test', ', tls: {mode: PASSTHROUGH}'));
+  expect(compiled(SERVICE, own, virtualService('a', 'a.test', tls)).problems).toEqual([
+    'spec.tls[0].match: connections are matched by port and server name alone: this rule is for all others',
+  ]);
+});

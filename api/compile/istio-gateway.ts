@@ -243,7 +243,9 @@ function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context
     const asked = tls[field];
     if (asked !== undefined && asked.length > 0) return refuse(field, 'clients can be verified by the authority alone');
   }
-  const [name] = [tls.credentialName ?? '', ...(tls.credentialNames ?? [])].filter((each) => each !== '');
+  const [name, ...more] = [tls.credentialName ?? '', ...(tls.credentialNames ?? [])].filter((each) => each !== '');
+  if (more.length > 0)
+    report(`${path}.credentialNames`, `one certificate is served, of Secret ${name}: ${more} has no effect`, 'UnsupportedValue');
   if (name === undefined) return refuse('credentialName', 'certificates are those of Secrets, never files of a node');
   const secret = secretOf(gateway, name, context);
   const read = secret === undefined ? null : readSecret(secret.manifest);

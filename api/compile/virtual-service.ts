@@ -460,19 +460,21 @@ function compileConnections(
       ),
     ),
   });
+  const checkMatches = (path: string, matches: readonly object[]): void => {
+    const narrowing = ['sourceLabels', 'sourceNamespace', 'destinationSubnets', 'sourceSubnet'];
+    if (matches.some((each) => narrowing.some((field) => field in each)))
+      report(path, 'connections are matched by port and server name alone: this rule is for all others', 'UnsupportedValue');
+  };
   const ofNames = (kinds.includes('tls') ? (tls ?? []) : []).flatMap(({ match, route }, at) => {
-    const names = match.filter(isFor).flatMap(({ sniHosts }) => sniHosts);
+    const own = match.filter(isFor);
+    const names = own.flatMap(({ sniHosts }) => sniHosts);
+    checkMatches(`spec.tls[${at}].match`, own);
     return names.length === 0 ? [] : [make('tls', at, names, route)];
   });
   const ofBytes = (kinds.includes('tcp') ? (tcp ?? []) : []).flatMap(({ match, route }, at) => {
     const own = match?.filter(isFor) ?? [];
     if (match !== undefined && match.length > 0 && own.length === 0) return [];
-    if (own.some((each) => each.sourceLabels !== undefined || each.sourceNamespace !== undefined || each.destinationSubnets !== undefined))
-      report(
-        `spec.tcp[${at}].match`,
-        'connections are matched by port and server name alone: this rule is for all others',
-        'UnsupportedValue',
-      );
+    checkMatches(`spec.tcp[${at}].match`, own);
     return [make('tcp', at, [], route)];
   });
   return [...ofNames, ...ofBytes.slice(0, 1)];

@@ -52,7 +52,7 @@ export const connectionPool = withRule(
       maxConnections: count.optional(),
       connectTimeout: goDuration.optional(),
       tcpKeepalive: fields({ probes: uint32.optional(), time: goDuration.optional(), interval: goDuration.optional() }).optional(),
-      maxConnectionDuration: goDuration.optional(),
+      maxConnectionDuration: notActedOn('an age of connections', goDuration),
       idleTimeout: goDurationOrZero.optional(),
     }).optional(),
     http: withRule(
@@ -63,9 +63,9 @@ export const connectionPool = withRule(
         maxRetries: count.optional(),
         idleTimeout: goDurationOrZero.optional(),
         h2UpgradePolicy: choice(['DEFAULT', 'DO_NOT_UPGRADE', 'UPGRADE']).optional(),
-        useClientProtocol: flag,
+        useClientProtocol: notActedOn('the client’s version of HTTP; the port’s is spoken', flag),
         maxConcurrentStreams: count.optional(),
-        http2KeepAlive: fields({ interval: goDuration.optional(), timeout: goDuration.optional() }).optional(),
+        http2KeepAlive: notActedOn('pings of HTTP/2', fields({ interval: goDuration.optional(), timeout: goDuration.optional() })),
       }),
       (value, report) => {
         if (value.useClientProtocol === true && value.h2UpgradePolicy === 'UPGRADE')
@@ -202,21 +202,9 @@ function checkClientTls(value: Unchecked, report: Report): void {
       if (has(value, field)) report([field], 'not with insecureSkipVerify: nothing is verified');
 }
 
-/** What is not acted on of a connection pool: all but these. */
-const ACTED_ON: Readonly<Record<string, readonly string[]>> = {
-  tcp: ['maxConnections', 'connectTimeout', 'tcpKeepalive', 'idleTimeout'],
-  http: ['http1MaxPendingRequests', 'http2MaxRequests', 'maxRequestsPerConnection', 'maxRetries', 'idleTimeout', 'maxConcurrentStreams'],
-};
-
-function warnOfPool(value: Unchecked, report: Report): void {
-  for (const [section, settings] of Object.entries(value))
-    for (const field of isUnchecked(settings) ? Object.keys(settings) : [])
-      if (ACTED_ON[section]?.includes(field) !== true) report([section, field], `${NOT_ACTED_ON}: ${field}`, 'warning');
-}
-
 const policy = {
   loadBalancer: loadBalancer.optional(),
-  connectionPool: withRule(connectionPool, warnOfPool).optional(),
+  connectionPool: connectionPool.optional(),
   outlierDetection: outlierDetection.optional(),
   tls: clientTls.optional(),
 };

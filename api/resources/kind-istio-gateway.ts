@@ -69,7 +69,7 @@ const server = withRule(
     bind: bindAddress.optional(),
     hosts: z.array(scopedHost(false)).min(1).max(1024),
     tls: serverTls.optional(),
-    defaultEndpoint: z.string().optional(),
+    defaultEndpoint: notActedOn('an endpoint for what no VirtualService takes', z.string()),
     name: z.string().max(256).optional(),
   }),
   checkServer,

@@ -102,7 +102,7 @@ const serviceEntry = withRule(
     endpoints: listOf(entry, 4096).optional(),
     workloadSelector: labelsSelector.optional(),
     exportTo: exportToOrNone.optional(),
-    subjectAltNames: notActedOn('names of the certificates behind it', listOf(z.string())),
+    subjectAltNames: listOf(z.string()).optional(),
   }),
   checkServiceEntry,
 );

@@ -26,6 +26,7 @@ import {
   fields,
   isUnchecked,
   NOT_ACTED_ON,
+  notActedOn,
   portNumber,
   type Report,
   text,
@@ -90,7 +91,7 @@ const matchOfHttp = withRule(
     sourceNamespace: sourceNamespace.optional(),
     gateways,
     ignoreUriCase: flag,
-    statPrefix: z.string().optional(),
+    statPrefix: notActedOn('names of metrics', z.string()),
   }),
   (value, report) => {
     checkMatchedHeaders(value, report);

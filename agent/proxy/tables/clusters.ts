@@ -314,13 +314,13 @@ class Builder {
   /** As its port says. */
   private planned(cluster: Unplaced): Cluster {
     const names = (['declared', 'http2', 'plain'] as const).map((variant) => nameAs(cluster, variant));
-    return this.place(cluster, this.spokenTo(cluster, spokenBy(cluster.port), null), '', names);
+    return this.place(cluster, this.spokenTo(cluster, spokenBy(cluster), null), '', names);
   }
 
   private variantsOf(cluster: Unplaced): Cluster[] {
     const { port } = cluster;
     const { wanted } = this;
-    const protocol = spokenBy(port);
+    const protocol = spokenBy(cluster);
     const wantsHttp2 = protocol !== 'http2' && wanted.grpcPorts.has(port.port);
     const variants: Cluster[] = [];
     const add = (spoken: SpokenTo, ...names: string[]): void => {
@@ -489,9 +489,10 @@ const PROXY_PROTOCOLS: Readonly<Partial<Record<ProxyProtocol, 'v1' | 'v2'>>> = {
 };
 
 /** What is spoken to the endpoints of a port; what its clients may speak is for the listener to say. */
-function spokenBy({ protocol }: ServicePort): EndpointSpec['protocol'] {
-  if (protocol === Protocol.HTTP2 || protocol === Protocol.GRPC) return 'http2';
-  return protocol === Protocol.HTTP ? 'http1' : 'opaque';
+function spokenBy({ port: { protocol }, policy }: Pick<Cluster, 'port' | 'policy'>): EndpointSpec['protocol'] {
+  const isHttp2 = protocol === Protocol.HTTP2 || protocol === Protocol.GRPC;
+  if (!isHttp2 && protocol !== Protocol.HTTP) return 'opaque';
+  return isHttp2 || policy?.connections?.upgradesToHttp2 === true ? 'http2' : 'http1';
 }
 
 /** A cluster before it is known how its endpoints are spoken to. */

@@ -349,6 +349,8 @@ export interface Connections {
     | undefined;
   /** Of a request during which nobody does anything. */
   streamIdleTimeoutMs: number;
+  /** Endpoints of ports that declare HTTP/1 are spoken to by HTTP/2. */
+  upgradesToHttp2: boolean;
 }
 
 /** 0: the kernel's own. */
@@ -3216,6 +3218,7 @@ function createBaseConnections(): Connections {
     tcpIdleTimeoutMs: 0,
     keepalive: undefined,
     streamIdleTimeoutMs: 0,
+    upgradesToHttp2: false,
   };
 }
 
@@ -3253,6 +3256,9 @@ export const Connections: MessageFns<Connections> = {
     }
     if (message.streamIdleTimeoutMs !== 0) {
       writer.uint32(80).uint32(message.streamIdleTimeoutMs);
+    }
+    if (message.upgradesToHttp2 !== false) {
+      writer.uint32(96).bool(message.upgradesToHttp2);
     }
     return writer;
   },
@@ -3358,6 +3364,14 @@ export const Connections: MessageFns<Connections> = {
             message.streamIdleTimeoutMs = reader.uint32();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.upgradesToHttp2 = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3388,6 +3402,7 @@ export const Connections: MessageFns<Connections> = {
       ? TcpKeepalive.fromPartial(object.keepalive)
       : undefined;
     message.streamIdleTimeoutMs = object.streamIdleTimeoutMs ?? 0;
+    message.upgradesToHttp2 = object.upgradesToHttp2 ?? false;
     return message;
   },
 };
