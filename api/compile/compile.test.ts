@@ -549,7 +549,7 @@ describe('whole connections', () => {
 
   test('a route is not taken by a listener of another protocol or for other names', () => {
     const routes = [
-      kindOf('TLSRoute', 'v1', 'a', `{${parents('tcp')}, ${to}}`),
+      kindOf('TLSRoute', 'v1alpha2', 'a', `{${parents('tcp')}, ${to}}`),
       kindOf('TCPRoute', 'v1alpha2', 'b', `{${parents('tls')}, ${to}}`),
       kindOf('TLSRoute', 'v1', 'c', `{${parents('tls')}, hostnames: [db.example], ${to}}`),
     ];
@@ -567,7 +567,7 @@ describe('whole connections', () => {
   const TLS_ROUTES = '{group: gateway.networking.k8s.io, kind: TLSRoute, namespace: shop}';
   const across = kindOf(
     'TLSRoute',
-    'v1',
+    'v1alpha2',
     'a',
     `{${parents('tls')}, rules: [{backendRefs: [{name: catalog, namespace: other, port: 80}]}]}`,
   );

@@ -11,7 +11,8 @@ export function compileConnectionRoute(
   report: ReportProblem,
 ): ConnectionRoute {
   const { kind, namespace, name, createdAtMs, manifest } = route;
-  const references = manifest.spec.rules.flatMap(({ backendRefs }) => backendRefs);
+  // The first rule matches every connection.
+  const references = manifest.spec.rules[0]?.backendRefs ?? [];
   return {
     kind,
     namespace,

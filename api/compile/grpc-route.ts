@@ -1,6 +1,6 @@
 // GRPCRoute → HttpRoute of the model: a service and its method are a path (gRPC over HTTP/2: "/" service "/" method). One route at a time.
 import { type HttpMatch, type HttpRoute, type PathMatch, PathMatch_Type } from '../gen/mesh/v1/model.js';
-import { ANY_REQUEST, compileRuleFrame, compileValue, type RouteIndex, soundMatches } from './http-route.js';
+import { ANY_REQUEST, compileMatchedHeaders, compileRuleFrame, type RouteIndex, soundMatches } from './http-route.js';
 import type { Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
 import { compileParents } from './route-parents.js';
@@ -39,7 +39,7 @@ function compileMatch({ method, headers, path }: ReturnType<typeof withPath>): H
   return {
     ...ANY_REQUEST,
     path: path === undefined ? pathOf(method) : { type: PathMatch_Type.REGEX, value: path.value, ignoreCase: false },
-    headers: (headers ?? []).map(({ name, ...value }) => ({ ...compileValue(value), name: name.toLowerCase() })),
+    headers: compileMatchedHeaders(headers),
     grpcMethod: path === undefined && method?.service === undefined ? (method?.method ?? '') : '',
   };
 }

@@ -12,6 +12,7 @@ import {
   ValueMatch_Type,
 } from '../gen/mesh/v1/model.js';
 import { FILTERS_ACTED_ON } from '../resources/http-filter.js';
+import { OWNED_BY_PROXY } from '../resources/syntax.js';
 import { type BackendIndex, compileBackend } from './backend.js';
 import type { ObjectIndex, Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -84,11 +85,12 @@ type Modifier = NonNullable<HttpFilter['requestHeaderModifier']>;
 
 function compileHeaders(modifier: Modifier | undefined): HeaderMutation | undefined {
   if (modifier === undefined) return undefined;
-  const lower = ({ name, value }: { name: string; value: string }) => ({ name: name.toLowerCase(), value });
+  const named = (list: Modifier['set']) =>
+    (list ?? []).map(({ name, value }) => ({ name: name.toLowerCase(), value })).filter(({ name }) => !OWNED_BY_PROXY.has(name));
   return {
-    set: (modifier.set ?? []).map(lower),
-    add: (modifier.add ?? []).map(lower),
-    remove: (modifier.remove ?? []).map((name) => name.toLowerCase()),
+    set: named(modifier.set),
+    add: named(modifier.add),
+    remove: (modifier.remove ?? []).map((name) => name.toLowerCase()).filter((name) => !OWNED_BY_PROXY.has(name)),
   };
 }
 

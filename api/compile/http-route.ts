@@ -192,10 +192,20 @@ function compileMatch(match: Match): HttpMatch {
   return {
     ...ANY_REQUEST,
     path: compilePath(match.path),
-    headers: (match.headers ?? []).map(({ name, ...value }) => ({ ...compileValue(value), name: name.toLowerCase() })),
+    headers: compileMatchedHeaders(match.headers),
     query: (match.queryParams ?? []).map(({ name, ...value }) => ({ ...compileValue(value), name })),
     method: match.method ?? '',
   };
+}
+
+/** Of equivalent names the first one counts (Gateway API). */
+export function compileMatchedHeaders(headers: Match['headers']): ValueMatch[] {
+  const first = new Map<string, ValueMatch>();
+  for (const { name, ...value } of headers ?? []) {
+    const lower = name.toLowerCase();
+    if (!first.has(lower)) first.set(lower, { ...compileValue(value), name: lower });
+  }
+  return [...first.values()];
 }
 
 export const ANY_REQUEST: HttpMatch = {

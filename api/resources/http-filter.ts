@@ -5,6 +5,7 @@ import {
   choice,
   describe,
   fields,
+  NOT_ACTED_ON,
   openChoice,
   portNumber,
   type Report,
@@ -16,15 +17,38 @@ import {
   withListRule,
   withRule,
 } from './schema.js';
-import { dnsLabel, exactHostname, headerName, headerValue, OWNED_BY_PROXY, objectName, pathText, uniqueHeaderNames } from './syntax.js';
+import {
+  dnsLabel,
+  exactHostname,
+  GROUP,
+  headerName,
+  headerValue,
+  KIND,
+  OWNED_BY_PROXY,
+  objectName,
+  pathText,
+  uniqueHeaderNames,
+} from './syntax.js';
 
 const header = fields({ name: headerName, value: headerValue(4096) });
 
+/** A set, as the owner has it: as written. */
+function distinct<Schema extends z.ZodType>(list: Schema): Schema {
+  return list.superRefine(
+    (value, context) =>
+      (value as unknown[]).forEach((item, index, items) => {
+        const earlier = items.indexOf(item);
+        if (earlier < index) context.addIssue({ code: 'custom', path: [index], message: `${describe(item)} is item ${earlier} already` });
+      }),
+    { when: ({ value }) => Array.isArray(value) },
+  ) as Schema;
+}
+
 const headerModifier = withRule(
   fields({
-    set: uniqueHeaderNames(z.array(header).max(16)).optional(),
-    add: uniqueHeaderNames(z.array(header).max(16)).optional(),
-    remove: z.array(headerName).max(16).optional(),
+    set: uniqueHeaderNames(z.array(header).max(16), 'the last one stays').optional(),
+    add: uniqueHeaderNames(z.array(header).max(16), 'both are added').optional(),
+    remove: distinct(z.array(headerName).max(16)).optional(),
   }),
   checkHeaders,
 );
@@ -36,7 +60,11 @@ function checkHeaders(value: Unchecked, report: Report): void {
     items.forEach((item: unknown, index) => {
       const name = list === 'remove' ? item : (item as Unchecked | null)?.name;
       if (typeof name !== 'string' || !OWNED_BY_PROXY.has(name.toLowerCase())) return;
-      report(list === 'remove' ? [list, index] : [list, index, 'name'], `${name} can't be modified: the proxy writes it itself`);
+      report(
+        list === 'remove' ? [list, index] : [list, index, 'name'],
+        `${NOT_ACTED_ON}: changes of ${name}, which the proxy writes itself`,
+        'warning',
+      );
     });
   }
 }
@@ -82,7 +110,8 @@ const mirror = withRule(
   },
 );
 
-const ORIGIN = /^(\*|[a-z][a-z0-9+.-]*:\/\/(\*|(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(\*|[0-9]{1,5}))?)$/;
+/** CORSOrigin. */
+const ORIGIN = /^(\*|[a-zA-Z][a-zA-Z0-9+.-]+:\/\/[^:/?#]+(:[0-9]{1,5})?)$/;
 
 const alone = (items: readonly unknown[], report: Report, what: string): void => {
   const at = items.indexOf('*');
@@ -90,13 +119,10 @@ const alone = (items: readonly unknown[], report: Report, what: string): void =>
 };
 
 function starOrMore(item: z.ZodType<string>, what: string, max: number) {
-  return z
-    .array(item)
-    .max(max)
-    .superRefine((items, context) => alone(items, (path, message) => context.addIssue({ code: 'custom', path: [...path], message }), what));
+  return distinct(z.array(item).max(max)).superRefine((items, context) =>
+    alone(items, (path, message) => context.addIssue({ code: 'custom', path: [...path], message }), what),
+  );
 }
-
-const corsHeader = z.union([z.literal('*'), headerName], { error: 'expected a header name or "*"' });
 
 const cors = fields({
   allowOrigins: starOrMore(text('an origin such as https://shop.example or "*"', ORIGIN, 253), 'origins', 64).optional(),
@@ -106,8 +132,8 @@ const cors = fields({
     'methods',
     9,
   ).optional(),
-  allowHeaders: starOrMore(corsHeader, 'headers', 64).optional(),
-  exposeHeaders: starOrMore(corsHeader, 'headers', 64).optional(),
+  allowHeaders: starOrMore(headerName, 'headers', 64).optional(),
+  exposeHeaders: distinct(z.array(headerName).max(64)).optional(),
   maxAge: wholeNumber(1, 2_147_483_647).optional(),
 });
 
@@ -117,21 +143,26 @@ const externalAuth = withRule(
     backendRef: serviceObjectRef,
     grpc: fields({ allowedHeaders: z.array(z.string()).max(64).optional() }).optional(),
     http: fields({
-      path: z.string().max(1024).optional(),
+      path: text('a path of RFC 3986 characters', /^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+$/, 1024).optional(),
       allowedHeaders: z.array(z.string()).max(64).optional(),
       allowedResponseHeaders: z.array(z.string()).max(64).optional(),
     }).optional(),
     forwardBody: fields({ maxSize: wholeNumber(0, 65_535).optional() }).optional(),
   }),
   ({ protocol, http, grpc }, report) => {
-    if (protocol === 'HTTP' && grpc !== undefined) report(['grpc'], "doesn't belong to protocol HTTP");
-    if (protocol === 'GRPC' && http !== undefined) report(['http'], "doesn't belong to protocol GRPC");
+    for (const [of, field, settings] of [
+      ['HTTP', 'http', http],
+      ['GRPC', 'grpc', grpc],
+    ] as const) {
+      if (protocol === of && settings === undefined) report([field], `required by protocol: ${of}`);
+      if (protocol !== of && settings !== undefined) report([field], `doesn't belong to protocol ${describe(protocol)}`);
+    }
   },
 );
 
 const extensionRef = fields({
-  group: openChoice(['mesh.weft.dev'], 'extensions of group', []),
-  kind: openChoice(['Filter'], 'extensions of kind', []),
+  group: openChoice(['mesh.weft.dev'], 'extensions of group', [], GROUP),
+  kind: openChoice(['Filter'], 'extensions of kind', [], KIND),
   name: objectName,
   namespace: dnsLabel.optional(),
 });
@@ -151,7 +182,7 @@ const FILTER_FIELDS = {
 const OF_GRPC = ['RequestHeaderModifier', 'ResponseHeaderModifier', 'RequestMirror', 'ExtensionRef'] as const;
 /** What the data path does; a rule with any other filter answers 500, as the Gateway API asks of filters that aren't implemented. */
 export const FILTERS_ACTED_ON = [...OF_GRPC, 'RequestRedirect', 'URLRewrite', 'CORS'] as const;
-const REPEATABLE = new Set(['RequestMirror', 'ExtensionRef']);
+const REPEATABLE = new Set(['RequestMirror', 'ExtensionRef', 'ExternalAuth']);
 
 function checkFieldOfType(value: Unchecked, fieldOfType: Readonly<Record<string, string>>, report: Report): void {
   const expected = typeof value.type === 'string' ? fieldOfType[value.type] : undefined;
@@ -187,11 +218,11 @@ const grpcFilter = withRule(fields({ type: choice(OF_GRPC), ...common }), (value
 );
 
 function filterList<Filter extends z.ZodType>(filter: Filter) {
-  const distinct = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
+  const each = unique(z.array(filter).max(16), 'filter types', ['type'], (item) => {
     const type = textOf(item, 'type');
     return type === null || REPEATABLE.has(type) ? null : type;
   });
-  return withListRule(distinct, (items, report) => {
+  return withListRule(each, (items, report) => {
     const types = items.map((item) => item.type);
     const at = types.indexOf('URLRewrite');
     if (at >= 0 && types.includes('RequestRedirect'))

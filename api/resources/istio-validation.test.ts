@@ -536,7 +536,7 @@ describe('WorkloadEntry and WorkloadGroup', () => {
     ['{address: "unix:///a/b/c", ports: {"7777": 7777}}', 'spec.ports'],
     ['{address: a.com, ports: {"7777": 7777}}', ok],
     ['{address: "a.com:94", ports: {"7777": 7777}}', 'spec.address'],
-    ['{address: 1.2.3.4, labels: {".": "~"}}', 'spec.labels["."] spec.labels["."]'],
+    ['{address: 1.2.3.4, labels: {".": "~"}}', 'spec.labels["."]'],
   ]);
   cases('WorkloadGroup', [
     ['{template: {}}', ok],

@@ -16,18 +16,18 @@ import {
   unique,
   withRule,
 } from './schema.js';
-import { dnsSubdomain, exactHostname, hostname, objectName, sectionName } from './syntax.js';
+import { dnsSubdomain, exactHostname, GROUP, hostname, KIND, objectName, sectionName } from './syntax.js';
 
 const targetRef = fields({
-  group: openChoice([''], 'targets of group', []).default(''),
-  kind: openChoice(['Service'], 'targets of kind', []).default('Service'),
+  group: openChoice([''], 'targets of group', [], GROUP).default(''),
+  kind: openChoice(['Service'], 'targets of kind', [], KIND).default('Service'),
   name: objectName,
   sectionName: sectionName.optional(),
 });
 
 export const caCertificateRef = fields({
-  group: openChoice([''], 'CA certificates of group', []).default(''),
-  kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret']),
+  group: openChoice([''], 'CA certificates of group', [], GROUP).default(''),
+  kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret'], KIND),
   name: objectName,
 });
 
@@ -38,7 +38,7 @@ const subjectAltName = withRule(
   fields({
     type: choice(['Hostname', 'URI']),
     hostname: hostname.optional(),
-    uri: text('a URI', /^[A-Za-z][A-Za-z0-9+.-]*:/, 253).optional(),
+    uri: text('a URI such as spiffe://mesh.example/client', /^[^:/?#]+:\/\/[^/?#]*[^?#]*(\?[^#]*)?(#.*)?/, 253).optional(),
   }),
   (value, report) => {
     const [own, other] = value.type === 'URI' ? (['uri', 'hostname'] as const) : (['hostname', 'uri'] as const);
@@ -54,7 +54,7 @@ const validation = withRule(
   fields({
     hostname: exactHostname,
     caCertificateRefs: z.array(caCertificateRef).max(8).optional(),
-    wellKnownCACertificates: openChoice(['System'], 'well-known CA certificates', []).optional(),
+    wellKnownCACertificates: choice(['System']).optional(),
     subjectAltNames: z.array(subjectAltName).max(5).optional(),
   }),
   checkTrust,
@@ -80,10 +80,12 @@ export const backendTlsPolicyKind = {
       spec: fields({
         targetRefs: sectionsOrWhole(
           unique(z.array(targetRef).min(1).max(16), 'targetRefs', ['name'], (item) =>
-            typeof item.name === 'string' ? `${item.name} ${textOf(item, 'sectionName') ?? ''}`.trim() : null,
+            typeof item.name === 'string'
+              ? `${item.group ?? ''} ${item.kind ?? ''} ${item.name} ${textOf(item, 'sectionName') ?? ''}`.trim()
+              : null,
           ),
           (item) => `${item.group ?? ''} ${item.kind ?? ''} ${item.name}`,
-          (item) => textOf(item, 'sectionName') ?? '',
+          (item) => String(item.sectionName !== undefined),
           'sectionName',
         ),
         validation,

@@ -2,29 +2,54 @@
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import { checkConsumerRoute, defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
-import { fields, withRule } from './schema.js';
+import { fields, isUnchecked, type Report, type Unchecked, withListRule, withRule } from './schema.js';
 import { dnsSubdomain, hostname, sectionName } from './syntax.js';
 
-/** One rule: it matches whatever the route does, so a second one would never be reached. */
-const rules = z
-  .array(fields({ name: sectionName.optional(), backendRefs: z.array(serviceBackendRef({})).min(1).max(16) }))
-  .min(1)
-  .max(1);
+/** A rule matches whatever the route does: a second one is never reached. */
+const rules = withListRule(
+  z
+    .array(fields({ name: sectionName.optional(), backendRefs: z.array(serviceBackendRef({})).min(1).max(16) }))
+    .min(1)
+    .max(16),
+  (items, report) => {
+    for (const index of items.keys()) if (index > 0) report([index], 'never reached: the first rule matches every connection', 'warning');
+  },
+);
 
 const common = { parentRefs: parentRefs.optional(), useDefaultGateways: defaultGateways, rules };
+
+/** The only version in which a TLSRoute may be without hostnames, and have several rules. */
+const LENIENT = 'gateway.networking.k8s.io/v1alpha2';
+
+function checkTlsRoute(value: Unchecked, report: Report): void {
+  checkConsumerRoute(value, report);
+  if (value.apiVersion === LENIENT || !isUnchecked(value.spec)) return;
+  const { hostnames, rules: items } = value.spec;
+  if (hostnames === undefined || (Array.isArray(hostnames) && hostnames.length === 0))
+    report(['spec', 'hostnames'], 'required: the server names that clients ask for (SNI), such as shop.example or *.shop.example');
+  if (Array.isArray(items) && items.length > 1) report(['spec', 'rules'], `expected at most 1 item, found ${items.length}`);
+}
+
+/** Whether it is what a newer version doesn't allow. */
+function isOlderAlone({ apiVersion, spec }: Unchecked): boolean {
+  if (apiVersion !== LENIENT || !isUnchecked(spec)) return false;
+  const count = (list: unknown): number => (Array.isArray(list) ? list.length : 0);
+  return count(spec.hostnames) === 0 || count(spec.rules) > 1;
+}
 
 export const tlsRouteKind = {
   kind: 'TLSRoute',
   apiVersion: 'gateway.networking.k8s.io/v1',
-  olderVersions: ['gateway.networking.k8s.io/v1alpha2', 'gateway.networking.k8s.io/v1alpha3'],
+  olderVersions: [LENIENT, 'gateway.networking.k8s.io/v1alpha3'],
+  isOlderAlone,
   plural: 'tlsroutes',
   shortNames: [],
   schema: withRule(
     objectOf(
-      { kind: 'TLSRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
+      { kind: 'TLSRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain, keptVersions: [LENIENT] },
       { spec: fields({ ...common, hostnames: z.array(hostname).max(16).optional() }) },
     ),
-    checkConsumerRoute,
+    checkTlsRoute,
   ),
 } as const;
 

@@ -14,14 +14,25 @@ import {
   openChoice,
   portNumber,
   type Report,
-  text,
   textOf,
   type Unchecked,
   unique,
   withListRule,
   withRule,
 } from './schema.js';
-import { annotations, dnsLabel, dnsSubdomain, exactHostname, hostname, labels, objectName, sectionName } from './syntax.js';
+import {
+  annotations,
+  dnsLabel,
+  dnsSubdomain,
+  GROUP,
+  groupName,
+  hostname,
+  KIND,
+  kindName,
+  labels,
+  objectName,
+  sectionName,
+} from './syntax.js';
 import { tlsOptions } from './tls-options.js';
 
 const allowedRoutes = fields({
@@ -30,21 +41,21 @@ const allowedRoutes = fields({
     selector: labelSelector.optional(),
   }).prefault({}),
   kinds: z
-    .array(fields({ group: text('an API group', /^/, 253, 0).default('gateway.networking.k8s.io'), kind: objectName }))
+    .array(fields({ group: groupName.default('gateway.networking.k8s.io'), kind: kindName }))
     .max(8)
     .optional(),
 });
 
 const certificateRef = fields({
-  group: openChoice([''], 'certificates of group', []).default(''),
-  kind: openChoice(['Secret'], 'certificates of kind', []).default('Secret'),
+  group: openChoice([''], 'certificates of group', [], GROUP).default(''),
+  kind: openChoice(['Secret'], 'certificates of kind', [], KIND).default('Secret'),
   name: objectName,
   namespace: dnsLabel.optional(),
 });
 
 const caCertificateRef = fields({
-  group: openChoice([''], 'CA certificates of group', []).default(''),
-  kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret']),
+  group: openChoice([''], 'CA certificates of group', [], GROUP).default(''),
+  kind: openChoice(['ConfigMap'], 'CA certificates of kind', ['Secret'], KIND),
   name: objectName,
   namespace: dnsLabel.optional(),
 });
@@ -81,19 +92,22 @@ const listenerTls = fields({
 /** Of the core protocols, or behind a domain (Gateway API, ProtocolType). */
 const PROTOCOL = /^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+)$/;
 
-const listener = withRule(
-  fields({
-    name: sectionName,
-    hostname: hostname.optional(),
-    port: portNumber,
-    protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC'], PROTOCOL),
-    tls: listenerTls.optional(),
-    allowedRoutes: allowedRoutes.prefault({}),
-  }),
-  checkListener,
-);
+const listener = (owner: ListenerOwner) =>
+  withRule(
+    fields({
+      name: sectionName,
+      hostname: hostname.optional(),
+      port: portNumber,
+      protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC'], PROTOCOL),
+      tls: listenerTls.optional(),
+      allowedRoutes: allowedRoutes.prefault({}),
+    }),
+    (value, report) => checkListener(value, owner, report),
+  );
 
-function checkListener(value: Unchecked, report: Report): void {
+type ListenerOwner = 'Gateway' | 'ListenerSet';
+
+function checkListener(value: Unchecked, owner: ListenerOwner, report: Report): void {
   const { protocol } = value;
   if ((protocol === 'HTTP' || protocol === 'TCP' || protocol === 'UDP') && value.tls !== undefined) {
     report(['tls'], `a listener of protocol ${protocol} has no tls; use protocol HTTPS or TLS`);
@@ -101,19 +115,23 @@ function checkListener(value: Unchecked, report: Report): void {
   if ((protocol === 'TCP' || protocol === 'UDP') && typeof value.hostname === 'string' && value.hostname !== '') {
     report(['hostname'], `a listener of protocol ${protocol} has no hostname`);
   }
-  if (protocol === 'HTTPS' || protocol === 'TLS') checkCertificates(protocol, value.tls, report);
+  if (protocol === 'HTTPS' || protocol === 'TLS') checkCertificates(protocol, value.tls, owner, report);
   if (isUnchecked(value.tls) && value.tls.mode === 'Passthrough' && value.tls.options !== undefined)
-    report(['tls', 'options'], 'of no effect with mode Passthrough: the handshake is between client and backend');
+    report(['tls', 'options'], 'of no effect with mode Passthrough: the handshake is between client and backend', 'warning');
 }
 
-function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, report: Report): void {
-  if (tls === undefined) report(['tls'], `required by protocol ${protocol}: certificateRefs that name Secrets of type kubernetes.io/tls`);
+function checkCertificates(protocol: 'HTTPS' | 'TLS', tls: unknown, owner: ListenerOwner, report: Report): void {
+  const certificates = 'certificateRefs that name Secrets of type kubernetes.io/tls';
+  if (tls === undefined && protocol === 'TLS' && owner === 'ListenerSet')
+    report(['tls'], `required by protocol TLS: mode, or ${certificates}`);
+  else if (tls === undefined)
+    report(['tls'], `nothing listens for protocol ${protocol} without certificates: expected ${certificates}`, 'warning');
   else if (protocol === 'HTTPS' && isUnchecked(tls) && tls.mode === 'Passthrough')
     report(['tls', 'mode'], 'requests can be read where TLS ends alone: use mode Terminate, or protocol TLS');
   else if (
     isUnchecked(tls) &&
     tls.mode !== 'Passthrough' &&
-    tls.options === undefined &&
+    Object.keys(isUnchecked(tls.options) ? tls.options : {}).length === 0 &&
     (tls.certificateRefs === undefined || (Array.isArray(tls.certificateRefs) && tls.certificateRefs.length === 0))
   )
     report(['tls', 'certificateRefs'], 'required by mode Terminate: the Secrets (type kubernetes.io/tls) with the certificates');
@@ -150,28 +168,42 @@ export function portConflicts(items: readonly Unchecked[]): ReadonlyMap<number, 
   return conflicts;
 }
 
-export const listeners = unique(
-  unique(withListRule(z.array(listener).min(1).max(64), checkPorts), 'listener names', ['name'], (item) => textOf(item, 'name')),
-  'port, protocol and hostname together',
-  ['port'],
-  (item) =>
+export function listenersOf(owner: ListenerOwner) {
+  const items = withListRule(z.array(listener(owner)).min(1).max(64), checkPorts);
+  const named = unique(items, 'listener names', ['name'], (item) => textOf(item, 'name'));
+  return unique(named, 'port, protocol and hostname together', ['port'], (item) =>
     typeof item.port === 'number'
       ? `${item.port} ${textOf(item, 'protocol') ?? describe(item.protocol)} ${textOf(item, 'hostname') ?? '*'}`
       : null,
-);
+  );
+}
+
+/** Of its own, or behind a domain (Gateway API, AddressType). */
+const ADDRESS_TYPE =
+  /^(Hostname|IPAddress|NamedAddress|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[-A-Za-z0-9/._~%!$&'()*+,;=:]+)$/;
 
 const address = withRule(
   fields({
-    type: openChoice(['IPAddress'], 'addresses of type', ['Hostname', 'NamedAddress']).default('IPAddress'),
-    value: z.string().optional(),
+    type: openChoice(['IPAddress'], 'addresses of type', ['Hostname', 'NamedAddress'], ADDRESS_TYPE).default('IPAddress'),
+    value: z.string().max(253).optional(),
   }),
   ({ type, value }, report) => {
     if (type === 'IPAddress' && typeof value === 'string' && (isIP(value) === 0 || value.includes('%')))
       report(['value'], `expected an IPv4 or IPv6 address, found ${describe(value)}`);
-    if (type === 'Hostname' && typeof value === 'string' && !exactHostname.safeParse(value).success)
-      report(['value'], `expected one host name, found ${describe(value)}`);
+    if (type === 'Hostname' && typeof value === 'string' && !hostname.safeParse(value).success)
+      report(['value'], `expected a host name, found ${describe(value)}`);
   },
 );
+
+/** GatewayInfrastructure: labels, annotations. */
+const MAX_INFRASTRUCTURE = 8;
+
+function atMost<Map extends z.ZodType>(map: Map, max: number): Map {
+  return withRule(map, (value, report) => {
+    const count = Object.keys(value).length;
+    if (count > max) report([], `expected at most ${max} entries, found ${count}`);
+  });
+}
 
 const object = objectOf(
   { kind: 'Gateway', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
@@ -179,14 +211,16 @@ const object = objectOf(
     spec: withRule(
       fields({
         gatewayClassName: objectName,
-        listeners,
-        addresses: unique(z.array(address).max(16), 'addresses', ['value'], (item) => textOf(item, 'value')).optional(),
+        listeners: listenersOf('Gateway'),
+        addresses: unique(z.array(address).max(16), 'addresses', ['value'], ({ type = 'IPAddress', value }) =>
+          typeof value === 'string' && (type === 'IPAddress' || type === 'Hostname') ? `${type} ${value}` : null,
+        ).optional(),
         infrastructure: notActedOn(
           'infrastructure of a gateway',
           fields({
-            labels: labels.optional(),
-            annotations: annotations.optional(),
-            parametersRef: fields({ group: text('an API group', /^/, 253, 0), kind: objectName, name: objectName }).optional(),
+            labels: atMost(labels, MAX_INFRASTRUCTURE).optional(),
+            annotations: atMost(annotations, MAX_INFRASTRUCTURE).optional(),
+            parametersRef: fields({ group: groupName, kind: kindName, name: objectName }).optional(),
           }),
         ),
         allowedListeners: fields({

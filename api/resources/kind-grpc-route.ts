@@ -1,7 +1,7 @@
 // gateway.networking.k8s.io/v1 GRPCRoute: matches by gRPC service and method, otherwise as an HTTPRoute. Owner: Gateway API v1.
 import { z } from 'zod';
 import { grpcFilters } from './http-filter.js';
-import { valueMatch } from './http-match.js';
+import { REPEATED_MATCH, valueMatch, warnOfExpression } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
 import { choice, describe, fields, textOf, unique, withListRule, withRule } from './schema.js';
@@ -19,9 +19,11 @@ const method = withRule(
     service: z.string().min(1).max(1024).optional(),
     method: z.string().min(1).max(1024).optional(),
   }),
-  ({ type, service, method: name }, report) => {
+  (value, report) => {
+    const { type, service, method: name } = value;
+    for (const field of ['service', 'method'] as const) warnOfExpression(value, field, report);
     if (type !== 'RegularExpression')
-      for (const [field, value, pattern, expected] of [
+      for (const [field, found, pattern, expected] of [
         [
           'service',
           service,
@@ -30,14 +32,14 @@ const method = withRule(
         ],
         ['method', name, /^[A-Za-z_][A-Za-z0-9_]*$/, 'the name of a gRPC method'],
       ] as const)
-        if (typeof value === 'string' && !pattern.test(value)) report([field], `expected ${expected}, found ${describe(value)}`);
+        if (typeof found === 'string' && !pattern.test(found)) report([field], `expected ${expected}, found ${describe(found)}`);
     if (service === undefined && name === undefined) report(['service'], 'required: a service, a method, or both');
   },
 );
 
 const match = fields({
   method: method.optional(),
-  headers: uniqueHeaderNames(z.array(valueMatch(4096)).max(16)).optional(),
+  headers: uniqueHeaderNames(z.array(valueMatch(4096)).max(16), REPEATED_MATCH).optional(),
 });
 
 const rule = fields({

@@ -1,7 +1,7 @@
 // gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are warned of. Owner: Gateway API v1.
 import { z } from 'zod';
 import { checkFiltersOfRule, filters } from './http-filter.js';
-import { valueMatch } from './http-match.js';
+import { REPEATED_MATCH, valueMatch, warnOfExpression } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
 import { choice, describe, fields, type Report, textOf, type Unchecked, unique, wholeNumber, withListRule, withRule } from './schema.js';
@@ -22,6 +22,7 @@ const path = withRule(
 );
 
 function checkPath(value: Unchecked, report: Report): void {
+  warnOfExpression(value, 'value', report);
   const { type, value: found } = value;
   if (typeof found !== 'string' || (type !== 'PathPrefix' && type !== 'Exact')) return;
   const shown = describe(found);
@@ -38,7 +39,7 @@ function checkPath(value: Unchecked, report: Report): void {
 
 const match = fields({
   path: path.prefault({}),
-  headers: uniqueHeaderNames(z.array(valueMatch(4096)).max(16)).optional(),
+  headers: uniqueHeaderNames(z.array(valueMatch(4096)).max(16), REPEATED_MATCH).optional(),
   queryParams: unique(z.array(valueMatch(1024)).max(16), 'query parameter names', ['name'], (item) => textOf(item, 'name')).optional(),
   method: choice(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH']).optional(),
 });

@@ -1,9 +1,9 @@
 // gateway.networking.k8s.io/v1 ListenerSet: listeners that an object of its own adds to a Gateway, where that allows it. Owner: Gateway API v1.
-import { listeners } from './kind-gateway.js';
+import { listenersOf } from './kind-gateway.js';
 import { objectOf } from './metadata.js';
 import { GATEWAY_GROUP } from './route-references.js';
-import { fields, text } from './schema.js';
-import { dnsLabel, dnsSubdomain, objectName } from './syntax.js';
+import { fields } from './schema.js';
+import { dnsLabel, dnsSubdomain, groupName, kindName, objectName } from './syntax.js';
 
 export const listenerSetKind = {
   kind: 'ListenerSet',
@@ -16,12 +16,12 @@ export const listenerSetKind = {
     {
       spec: fields({
         parentRef: fields({
-          group: text('an API group', /^/, 253, 0).default(GATEWAY_GROUP),
-          kind: objectName.default('Gateway'),
+          group: groupName.default(GATEWAY_GROUP),
+          kind: kindName.default('Gateway'),
           name: objectName,
           namespace: dnsLabel.optional(),
         }),
-        listeners,
+        listeners: listenersOf('ListenerSet'),
       }),
     },
   ),

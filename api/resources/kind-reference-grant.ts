@@ -1,10 +1,8 @@
 // gateway.networking.k8s.io/v1 ReferenceGrant: which objects of other namespaces may refer to those of its own. Owner: Gateway API v1.
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
-import { fields, text } from './schema.js';
-import { dnsLabel, dnsSubdomain, objectName } from './syntax.js';
-
-const group = text('an API group ("" is the core group)', /^/, 253, 0);
+import { fields } from './schema.js';
+import { dnsLabel, dnsSubdomain, groupName, kindName, objectName } from './syntax.js';
 
 export const referenceGrantKind = {
   kind: 'ReferenceGrant',
@@ -17,11 +15,11 @@ export const referenceGrantKind = {
     {
       spec: fields({
         from: z
-          .array(fields({ group, kind: objectName, namespace: dnsLabel }))
+          .array(fields({ group: groupName, kind: kindName, namespace: dnsLabel }))
           .min(1)
           .max(16),
         to: z
-          .array(fields({ group, kind: objectName, name: objectName.optional() }))
+          .array(fields({ group: groupName, kind: kindName, name: objectName.optional() }))
           .min(1)
           .max(16),
       }),

@@ -22,13 +22,16 @@ const SERVER_FIELDS = {
 
 export const SERVER_METADATA: readonly string[] = Object.keys(SERVER_FIELDS);
 
-/** The object of one kind: its type, metadata, and `shape` beside them (usually `spec`). `status` is the cluster's: accepted and dropped. */
+/**
+ * The object of one kind: its type, metadata, and `shape` beside them (usually `spec`). `status` is the cluster's: accepted and dropped.
+ * `keptVersions`: older ones that say something else, of which an object stays.
+ */
 export function objectOf<const Kind extends string, const ApiVersion extends string, Shape extends z.ZodRawShape>(
-  type: { readonly kind: Kind; readonly apiVersion: ApiVersion; readonly name: z.ZodString },
+  type: { readonly kind: Kind; readonly apiVersion: ApiVersion; readonly name: z.ZodString; readonly keptVersions?: readonly ApiVersion[] },
   shape: Shape,
 ) {
   return fields({
-    apiVersion: z.literal(type.apiVersion),
+    apiVersion: z.literal([type.apiVersion, ...(type.keptVersions ?? [])]),
     kind: z.literal(type.kind),
     metadata: fields({
       name: type.name,

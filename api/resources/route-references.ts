@@ -10,14 +10,13 @@ import {
   portNumber,
   type Report,
   sectionsOrWhole,
-  text,
   textOf,
   type Unchecked,
   unique,
   wholeNumber,
   withRule,
 } from './schema.js';
-import { dnsLabel, objectName, sectionName } from './syntax.js';
+import { dnsLabel, groupName, kindName, objectName, sectionName } from './syntax.js';
 
 /** CommonRouteSpec.useDefaultGateways. */
 export const defaultGateways = notActedOn('default gateways', choice(['All', 'None']));
@@ -26,12 +25,10 @@ export const GATEWAY_GROUP = 'gateway.networking.k8s.io';
 /** CommonRouteSpec.parentRefs. */
 const MAX_PARENTS = 32;
 
-const group = text('an API group', /^/, 253, 0);
-
 const parentRef = withRule(
   fields({
-    group: group.default(GATEWAY_GROUP),
-    kind: objectName.default('Gateway'),
+    group: groupName.default(GATEWAY_GROUP),
+    kind: kindName.default('Gateway'),
     namespace: dnsLabel.optional(),
     name: objectName,
     sectionName: sectionName.optional(),
@@ -40,7 +37,7 @@ const parentRef = withRule(
   (value, report) => {
     const type = `${textOf(value, 'group') ?? ''}/${textOf(value, 'kind') ?? ''}`;
     if (type === `${GATEWAY_GROUP}/Gateway` || type === `${GATEWAY_GROUP}/ListenerSet` || type === '/Service') return;
-    if (value.kind === 'Service') report(['group'], `expected group: "" for a Service, found ${describe(value.group)}`);
+    if (value.kind === 'Service') report(['group'], `no Service is of group ${describe(value.group)}: expected group: ""`, 'warning');
     else
       report(
         ['kind'],
@@ -62,8 +59,8 @@ const distinctParents = unique(z.array(parentRef).max(MAX_PARENTS), 'parentRefs'
 export const parentRefs = sectionsOrWhole(
   distinctParents,
   (item) => ['group', 'kind', 'namespace', 'name'].map((field) => String(item[field] ?? '')).join(' '),
-  (item) => `${item.sectionName ?? ''}${item.port ?? ''}`,
-  'sectionName or port',
+  (item) => `${item.sectionName !== undefined} ${item.port !== undefined}`,
+  'sectionName or port, the same',
 );
 
 /** Istio's: a host of a ServiceEntry as a backend. */
@@ -79,8 +76,8 @@ export function serviceBackendRef<More extends z.ZodRawShape>(more: More) {
 function backendObjectRef<More extends z.ZodRawShape>(more: More) {
   return withRule(
     fields({
-      group: group.default(''),
-      kind: objectName.default('Service'),
+      group: groupName.default(''),
+      kind: kindName.default('Service'),
       namespace: dnsLabel.optional(),
       name: objectName,
       port: portNumber.optional(),

@@ -82,18 +82,16 @@ export function unique<Schema extends z.ZodType>(
   });
 }
 
-/** Of references to one thing all name a section of it, or one stands alone for all of it. `section`: empty for the whole. */
+/** Of several references to one thing all name its parts by the same fields, or one stands alone for all of it. `shape`: which fields they are. */
 export function sectionsOrWhole<Schema extends z.ZodType>(
   list: Schema,
   thing: (item: Unchecked) => string,
-  section: (item: Unchecked) => string,
+  shape: (item: Unchecked) => string,
   expected: string,
 ): Schema {
   return withListRule(list, (items, report) => {
     items.forEach((item, index) => {
-      const mixed = items.findIndex(
-        (other, at) => at < index && thing(other) === thing(item) && (section(other) === '') !== (section(item) === ''),
-      );
+      const mixed = items.findIndex((other, at) => at < index && thing(other) === thing(item) && shape(other) !== shape(item));
       if (mixed >= 0) report([index, 'name'], `expected ${expected} in both: item ${mixed} refers to the same ${item.kind ?? 'object'}`);
     });
   });
@@ -148,7 +146,7 @@ export function choice<const Supported extends readonly [string, ...string[]], c
     });
 }
 
-/** As `choice`, where the owner leaves the set open: any other text of the `syntax` is valid, and not acted on, but what is nearly one of the `known` values. */
+/** As `choice`, where the owner leaves the set open: any other text of the `syntax` is valid, and not acted on; what is nearly one of the `known` values is said. */
 export function openChoice(supported: readonly string[], what: string, known: readonly string[], syntax = /^/) {
   return z
     .string({ error: ({ input }) => (input === undefined ? undefined : `expected ${supported.join(' or ')}, found ${describe(input)}`) })
@@ -157,9 +155,9 @@ export function openChoice(supported: readonly string[], what: string, known: re
       if (supported.includes(value)) return;
       const only = supported.map((each) => each || '""').join(' and ');
       const nearest = known.includes(value) ? '' : suggestion(value, [...supported, ...known]);
-      if (nearest !== '' || !syntax.test(value))
+      if (!syntax.test(value))
         reporter(context)([], `expected one of ${[...supported, ...known].join(', ')}, found ${describe(value)}${nearest}`);
-      else reporter(context)([], `${NOT_ACTED_ON}: ${what} ${describe(value)}, only ${only}`, 'warning');
+      else reporter(context)([], `${NOT_ACTED_ON}: ${what} ${describe(value)}, only ${only}${nearest}`, 'warning');
     });
 }
 

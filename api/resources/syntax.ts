@@ -1,7 +1,7 @@
 // Names, labels, addresses, durations: the small grammars of Kubernetes and the Gateway API. Every pattern is linear: input is untrusted.
 import { isIP, isIPv4, isIPv6 } from 'node:net';
 import { z } from 'zod';
-import { describe, fields, text, textOf, unique } from './schema.js';
+import { describe, fields, text, textOf, unique, withListRule } from './schema.js';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/;
 const SUBDOMAIN = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/;
@@ -29,6 +29,12 @@ export const portName = text(
 
 /** Reference by name within the Gateway API: bounded, of any syntax (ObjectName). */
 export const objectName = text('the name of an object', /^/, 253);
+
+/** Gateway API Group: "" is the core group. */
+export const GROUP = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$/;
+export const groupName = text('an API group such as apps.example.com, or "" for the core group', GROUP, 253, 0);
+export const KIND = /^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$/;
+export const kindName = text('the name of a kind', KIND, 63);
 
 export function isLabelKey(key: string): boolean {
   const slash = key.indexOf('/');
@@ -130,9 +136,17 @@ export function headerValue(maxLength: number, minLength = 1) {
 /** What a request line or a Location may be made of: nothing that ends it, nor the line. Empty: it says nothing. */
 export const pathText = text('the text of a path, without spaces and control characters', /^[!-~\u0080-\uffff]*$/, 4_096, 0);
 
-/** Names are equal whatever their case (RFC 9110, 5.1). */
-export function uniqueHeaderNames<Schema extends z.ZodType>(list: Schema): Schema {
-  return unique(list, 'header names (without regard to case)', ['name'], (item) => textOf(item, 'name')?.toLowerCase() ?? null);
+/** Names are equal whatever their case (RFC 9110, 5.1): the owner refuses what is written alike alone. `consequence` for what is written otherwise. */
+export function uniqueHeaderNames<Schema extends z.ZodType>(list: Schema, consequence: string): Schema {
+  const exact = unique(list, 'header names', ['name'], (item) => textOf(item, 'name'));
+  return withListRule(exact, (items, report) => {
+    const names = items.map((item) => textOf(item, 'name'));
+    names.forEach((name, index) => {
+      const earlier = names.findIndex((each) => each?.toLowerCase() === name?.toLowerCase());
+      if (name !== null && earlier < index && !names.slice(0, index).includes(name))
+        report([index, 'name'], `one header with item ${earlier} (${names[earlier]}): ${consequence}`, 'warning');
+    });
+  });
 }
 
 const DURATION = /^([0-9]{1,5}(h|m|s|ms)){1,4}$/;

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { suggestion } from './nearest.js';
 import { describe, NOT_ACTED_ON, type Report, type Unchecked, withRule } from './schema.js';
+import { isLabelKey } from './syntax.js';
 
 /** By their names at IANA; those that the engine has (tls_context.cc), and the version each is for. All are forward secret and authenticated. */
 export const TLS_CIPHER_SUITES: ReadonlyMap<string, '1.2' | '1.3'> = new Map([
@@ -33,13 +34,16 @@ export interface TlsLimits {
   readonly cipherSuites: readonly string[];
 }
 
-const value = z.string({ error: (issue) => `expected text (in quotes), found ${describe(issue.input)}` });
+/** Gateway API, AnnotationValue. */
+const value = z.string({ error: (issue) => `expected text (in quotes), found ${describe(issue.input)}` }).max(4096);
 
 export const tlsOptions = withRule(z.record(z.string(), value), (options, report) => {
   const keys = Object.keys(options);
   if (keys.length > MAX_OPTIONS) report([], `expected at most ${MAX_OPTIONS} options, found ${keys.length}`);
   for (const key of keys)
-    if (!(KEYS as readonly string[]).includes(key))
+    if (!isLabelKey(key))
+      report([key], `expected a key ([prefix/]name, the name at most 63 letters, digits, "-", "_" and "."), found ${describe(key)}`);
+    else if (!(KEYS as readonly string[]).includes(key))
       report([key], `${NOT_ACTED_ON}: this TLS option, only ${KEYS.join(', ')}${suggestion(key, [...KEYS])}`, 'warning');
   const known = [checkVersion(options, MIN_VERSION, report), checkVersion(options, MAX_VERSION, report), checkSuites(options, report)];
   if (known.includes(false)) return;

@@ -21,8 +21,9 @@ export function checkObject(value: unknown, source: ResourceObject['source']): C
   if ('mistakes' in definition) return definition;
   const bytes = Buffer.byteLength(JSON.stringify(value));
   if (bytes > MAX_OBJECT_BYTES) return refuse([], `too large: ${bytes} bytes as JSON, at most ${MAX_OBJECT_BYTES}`);
-  // Objects of an older version have the same fields and are kept as the newest.
-  const current = value.apiVersion === definition.apiVersion ? value : { ...value, apiVersion: definition.apiVersion };
+  // Objects of an older version have the same fields and are kept as the newest, but where the older one says something else.
+  const stays = 'isOlderAlone' in definition && definition.isOlderAlone(value);
+  const current = stays || value.apiVersion === definition.apiVersion ? value : { ...value, apiVersion: definition.apiVersion };
   const { value: data, issues } = readBy(definition, current);
   const warnings = issues.filter(({ isWarning }) => isWarning === true);
   if (warnings.length < issues.length) return { ok: false, mistakes: issues };

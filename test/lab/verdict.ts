@@ -10,11 +10,7 @@ export function verdictOf(kind: string, body: string, apiVersion?: string): stri
   const head = `apiVersion: ${apiVersion ?? definition.apiVersion}\nkind: ${manifestKind(definition)}\n`;
   const name = body.includes('metadata: {name') ? '' : 'metadata: {name: a}\n';
   const { findings, warnings } = parseManifests([{ name: 'f', content: `${head}${name}${body}\n` }]);
-  const paths = (found: typeof findings): string =>
-    found
-      .map(({ path }) => path)
-      .sort()
-      .join(' ');
+  const paths = (found: typeof findings): string => [...new Set(found.map(({ path }) => path))].sort().join(' ');
   if (findings.length > 0) return paths(findings);
   const warned = paths(warnings.filter(({ message }) => !message.startsWith(NOT_ACTED_ON)));
   return warned === '' ? 'accepted' : `~ ${warned}`;
