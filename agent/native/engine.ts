@@ -71,7 +71,7 @@ export interface EngineOptions {
   readonly counters: Float64Array;
   /** MAX_TENANTS × TENANT_WORDS, over a SharedArrayBuffer; only this engine writes it. */
   readonly tenants: Float64Array;
-  /** Ring of access log records (for AccessLogLines.take()), ACCESS_LOG_HEADER_BYTES + a power of two ≥ 4096 bytes over a SharedArrayBuffer; null: no access log. */
+  /** Ring of access log records (for AccessLogLines.take()), ACCESS_LOG_HEADER_BYTES + a power of two ≥ 4096 bytes over a SharedArrayBuffer; null: no access log. Refused heads, on which nobody decides, are in it always. */
   readonly accessLog: Uint8Array | null;
   /** Where this worker beats, every 100 ms, for the redirection programs: the pinned `workers` map, its slot and how many there are; null: nowhere. */
   readonly heartbeat: { readonly map: string; readonly slot: number; readonly slots: number } | null;

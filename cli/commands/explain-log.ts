@@ -24,7 +24,7 @@ const FLAGS: Readonly<Record<string, string>> = {
 export interface LoggedRequest {
   /** What became of it then, in words. */
   readonly outcome: string;
-  /** Null: not enough of it is known to ask what would become of it now. */
+  /** Null: the line is not enough to ask what would become of it now. */
   readonly request: ExplainRequest | null;
 }
 
@@ -38,7 +38,7 @@ export function readLogLine(text: string, given: Pick<ExplainRequest, 'from' | '
   }
   const of = (name: string): string => (typeof line[name] === 'string' ? (line[name] as string) : '');
   if (of('method') === '') throw new Failure('--log: the line is of a connection, not of a request', EXIT_USAGE);
-  return { outcome: outcomeOf(line, of), request: requestOf(of, given) };
+  return { outcome: outcomeOf(line, of), request: requestOf(line, of, given) };
 }
 
 function outcomeOf(line: Readonly<Record<string, unknown>>, of: (name: string) => string): string {
@@ -51,17 +51,19 @@ function outcomeOf(line: Readonly<Record<string, unknown>>, of: (name: string) =
 }
 
 function requestOf(
+  line: Readonly<Record<string, unknown>>,
   of: (name: string) => string,
   { from, gateway, headers, body }: Pick<ExplainRequest, 'from' | 'gateway' | 'headers' | 'body'>,
 ): ExplainRequest | null {
+  // It was refused before anybody decided on it: what comes by the configuration is not what came of it.
+  if (line.source === null) return null;
   const source = of('source');
   const isMesh = from !== '' || (gateway === '' && source.includes('/'));
   const [address, port] = split(of('destination_address'));
   const [authority] = split(of('authority'));
   // A redirection on the way here may have changed nothing of it: where it was sent to says which service that is, or that it is none.
   const host = isMesh || authority === '' ? address : authority;
-  // Of a head that was refused nothing may be known.
-  if (host === '' || (of('path') === '' && of('method') === 'other')) return null;
+  if (host === '') return null;
   const scheme = of('tls_version') === '' ? 'http' : 'https';
   const known = [
     { name: 'Host', value: of('authority') },

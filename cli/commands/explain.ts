@@ -56,7 +56,10 @@ export function explainCommand(offline: ExplainOffline): Command {
       const context = contextOf(self);
       const { outcome, request } = requestOf(method, url, flags);
       const { filename } = flags;
-      if (request === null) return context.print(`It had ${printable(outcome)}.\nWhat it asked for is not in the line.`);
+      if (request === null)
+        return context.print(
+          `It had ${printable(outcome)}.\nWhat would become of it now can't be told: nothing was decided on it, or the line says too little.`,
+        );
       const answer =
         filename === undefined ? await askNodes(request, flags.node, context) : await offline(await readManifests(filename), request);
       const shown = harmless(answer);

@@ -33,6 +33,7 @@ struct Http2Bench {
   uint16_t upstream_port = 0;
   int upstream_listener = bound_socket(&upstream_port);
   uint16_t port = 0;
+  alignas(8) uint8_t access_log[kAccessLogHeaderBytes + 65'536] = {};
   int32_t flags = 0;
   int32_t timeout_ms = 0;
   int32_t decided = 0;
@@ -50,6 +51,8 @@ struct Http2Bench {
     options.counters = counters;
     options.outstanding = outstanding;
     options.outstanding_count = 2;
+    options.access_log = access_log;
+    options.access_log_bytes = sizeof(access_log);
     reactor = std::make_unique<Reactor>(options, decide, this);
     TableSpec spec;
     spec.hosts = {"a.test"};

@@ -31,6 +31,29 @@ TEST("http2 reactor: malformed requests are reset or refused, and the connection
   }));
 }
 
+TEST("http2 reactor: a request that is refused has a line in the access log, with what its head says") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  const std::string target = "/" + std::string(3000, '"');
+  client.raw(
+      client.headers(1, {{":method", "PUT"}, {":scheme", "http"}, {":path", target}, {":authority", "b.test"}, {"Upper", "x"}}, true) +
+      client.headers(3, {{":method", "GET"}, {":path", "/a"}, {":authority", "a.test"}, {"host", "c.test"}, {":scheme", "http"}}, true) +
+      client.headers(5, {{":method", "GET"}, {":scheme", "http"}, {":path", "/e"}, {":authority", "a.test"}, {"expect", "x"}}, true) +
+      client.headers(7, {{":method", "POST"}, {":scheme", "http"}, {":path", "/l"}, {":authority", "a.test"}, {"content-length", "3"}},
+                     false) +
+      Peer2::data(7, "toolong", true));
+  CHECK(bench.run([&] { return client.at(1).resets == 1 && client.at(3).resets == 1 && client.at(5).ended && client.at(7).resets == 1; }));
+  const std::string lines = test::taken_lines(bench.access_log, sizeof(bench.access_log));
+  std::string cut;
+  for (size_t i = 1; i < kAccessLogTextLimit; i++) cut += "\\\"";
+  const auto has = [&](std::string_view part) { CHECK(lines.find(part) != std::string::npos); };
+  has(R"("method":"PUT","authority":"b.test","path":"/)" + cut + R"(","status":0,"response_flag":"DPE")");
+  has(R"("method":"GET","authority":"a.test","path":"/a","status":0,"response_flag":"DPE","route":null,"source":null,)");
+  has(R"("method":"GET","authority":"a.test","path":"/e","status":417,"response_flag":"DPE")");
+  has(R"("method":"POST","authority":"a.test","path":"/l","status":0,"response_flag":"DPE")");
+  CHECK_EQ(bench.counter(Counter::AccessLogRecords), 4.0);
+}
+
 TEST("http2 reactor: connection errors are told by GOAWAY") {
   const auto code_of = [](const std::string& bytes) {
     Bench bench;

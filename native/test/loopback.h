@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/access_log_lines.h"
 #include "core/reactor.h"
 #include "endpoint.h"
 
@@ -60,6 +61,17 @@ inline std::string without_date(const std::string& answer) {
   return std::string(answer).erase(at + 2, kLine);
 }
 
+// Lines of all that is in the ring.
+inline std::string taken_lines(uint8_t* ring, size_t bytes) {
+  AccessLogLines lines({0x7ff, 12}, false);
+  std::string out(8 * AccessLogLines::kMostOfLine, '\0');
+  // Whoever decided is "other", by no rule.
+  lines.set_label(0, "\"other\"");
+  constexpr int32_t kEdges[AccessLogLines::kEdgeWords] = {};
+  out.resize(lines.take(ring, bytes, kEdges, out).written);
+  return out;
+}
+
 // A reactor, an upstream that listens, and decisions by a function.
 struct Bench {
   double counters[static_cast<size_t>(Counter::Count)] = {};
@@ -80,6 +92,7 @@ struct Bench {
   std::vector<RetrySpec> retries;
   // Of all endpoints.
   std::optional<ConnectionPolicy> connection_policy;
+  alignas(8) uint8_t access_log[kAccessLogHeaderBytes + 65'536] = {};
   int32_t connection_counts[1 + 4 * LimitCounts::kEndpointWords + LimitCounts::kServiceWords] = {};
   std::unique_ptr<Reactor> reactor;
 
@@ -99,6 +112,8 @@ struct Bench {
     options.counters = counters;
     options.outstanding = outstanding;
     options.outstanding_count = 4;
+    options.access_log = access_log;
+    options.access_log_bytes = sizeof(access_log);
     options.connection_counts = connection_counts;
     options.connection_services = 1;
     reactor = std::make_unique<Reactor>(options, make_decisions, this);

@@ -37,6 +37,40 @@ TEST("hostile: a head that is whole in the very tick its time is up is decided l
   CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
 }
 
+TEST("hostile: a head that is refused has a line in the access log, with what could be read of it") {
+  const auto line_of = [](const std::string& bytes) {
+    EngineLimits limits;
+    limits.header_timeout_ms = 20;
+    Bench bench(limits);
+    // What the parser leaves of another's head is not this one's.
+    bench.decide = [](int32_t) { return Bench::to(-404); };
+    Peer1 before(Peer1::dial(bench.port));
+    before.send("GET /before HTTP/1.1\r\nHost: before.test\r\nUser-Agent: before\r\n\r\n");
+    CHECK(bench.run([&] { return before.has("\r\n\r\n"); }));
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(bytes);
+    CHECK(bench.run([&] { return client.has("\r\n\r\n"); }));
+    CHECK_EQ(bench.counter(Counter::AccessLogRecords), 1.0);
+    const std::string line = test::taken_lines(bench.access_log, sizeof(bench.access_log));
+    CHECK(line.find("before") == std::string::npos);
+    CHECK(line.find(R"("route":null,"source":null,"client":"127.0.0.1:)") != std::string::npos);
+    CHECK(line.find("\"bytes_received\":" + std::to_string(bytes.size()) + ",\"bytes_sent\":" + std::to_string(client.received.size())) !=
+          std::string::npos);
+    return line;
+  };
+  const auto has = [&](const std::string& bytes, std::string_view parts) {
+    const std::string line = line_of(bytes);
+    if (line.find(parts) == std::string::npos) CHECK_EQ(line, std::string(parts));
+  };
+  has("GET /a?b HTTP/1.1\r\nHost: a.test\r\nUser-Agent: u\r\nContent-Length: x\r\n\r\n",
+      R"("method":"GET","authority":"a.test","path":"/a?b","status":400,"response_flag":"DPE")");
+  has("GET /a HTTP/1.1\r\nHost: a.test\r\nUser-Agent: u\r\nContent-Length: x\r\n\r\n", R"("user_agent":"u")");
+  has("GET /\"\\ HTTP/1.1\r\nA\x01: b\r\n\r\n", R"("method":"GET","authority":"","path":"/\"\\","status":400,"response_flag":"DPE")");
+  has("PUT /new HTTP/2.0\r\n\r\n", R"("method":"PUT","authority":"","path":"/new","status":505,"response_flag":"DPE")");
+  has("\x16\x03\x01\x02 \r\n", R"("method":"other","authority":"","path":"","status":400,"response_flag":"DPE")");
+  has("GET /late HTTP/1.1\r\nHost: a", R"("method":"GET","authority":"","path":"/late","status":408,"response_flag":"DT")");
+}
+
 TEST("hostile: a client that asks on and on but reads no answer costs no more than the bound") {
   EngineLimits limits;
   limits.max_buffered_bytes = 16 * 1024;

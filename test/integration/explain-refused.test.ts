@@ -122,11 +122,13 @@ test('every request that is refused is explained from its line of the access log
   await send('/limited');
   await raw(port, 'GET /bad HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n');
   await raw(port, `GET /large HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`);
+  await raw(port, '\x16\x03\x01\x00\xff\x1b[2J\r\n\r\n');
   await raw(port, 'POST /chunks HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnone\r\n');
 
   const lines = await eventually(
     async () => accessLog(log),
-    (all) => all.some(({ path }) => path === '/limited') && all.some(({ path }) => path === '/chunks' || path === '/nowhere'),
+    // Each worker's come by themselves.
+    (all) => ['/limited', '/chunks', '/nowhere', '/bad', '/large', ''].every((path) => all.some((line) => line.path === path)),
   );
   const logged = (path: string): LoggedRequest => {
     const line = lines.find((each) => each.path === path);
@@ -194,9 +196,17 @@ test('every request that is refused is explained from its line of the access log
   expect(stdout).toMatch(
     /^It had status 500 by the proxy itself, by default\/shop rule 8, FF: .*\nNow it comes in at gateway default\/edge:\d+ and is answered 500: a filter of this request failed \(FF\)\./,
   );
-  // A head that is refused is nobody's request, and has no line; a body that is none has one.
-  const refused = lines.flatMap(({ path, status }) => (status === 400 || status === 431 ? [path] : []));
-  expect(refused).toEqual(['/chunks']);
+  // Of a head that is refused there is what could be read of it, and nothing to ask the configuration.
+  for (const [path, said] of [
+    ['/bad', 'status 400 by the proxy itself, DPE: it was no request that the proxy takes: its head, its framing, or its size'],
+    ['/large', 'status 431 by the proxy itself, DPE: it was no request that the proxy takes: its head, its framing, or its size'],
+  ] as const)
+    expect(logged(path)).toEqual({ outcome: said, request: null });
+  expect(lines.find(({ path }) => path === '/bad')).toMatchObject({ method: 'GET', source: null, destination: null, route: null });
+  const garbage = await runWeft(['explain', '--log', JSON.stringify(lines.find(({ method }) => method === 'other'))], {});
+  expect(garbage.stdout).toMatch(
+    /^It had status 400 by the proxy itself, DPE: .*\nWhat would become of it now can't be told: nothing was decided on it/,
+  );
   expect(logged('/chunks').outcome).toMatch(/^status 400 by the proxy itself, DPE: it was no request that the proxy takes/);
 });
 

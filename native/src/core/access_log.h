@@ -44,7 +44,6 @@ struct AccessLogRecord {
   int32_t client_port = 0;
   int32_t destination_port = 0;
   int32_t upstream_port = 0;
-  int32_t generation = 0;
   int32_t path_length = 0;
   int32_t authority_length = 0;
   int32_t user_agent_length = 0;

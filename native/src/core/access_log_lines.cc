@@ -12,6 +12,7 @@
 
 #include "core/access_log_reader.h"
 #include "core/reasons.h"
+#include "core/records.h"
 #include "core/request_lines.h"
 #include "core/socket.h"
 
@@ -224,7 +225,8 @@ bool AccessLogLines::find(const std::vector<std::string>& all, int32_t id, std::
 }
 
 bool AccessLogLines::find_names(const AccessLogRecord& record, std::span<const int32_t> edges, Names* names, Taken* taken) const {
-  const size_t row = (static_cast<uint32_t>(record.token) & tokens_.edge_mask) * kEdgeWords;
+  const bool is_decided = record.target != kTargetUndecided;
+  const size_t row = is_decided ? (static_cast<uint32_t>(record.token) & tokens_.edge_mask) * kEdgeWords : edges.size();
   const auto label = [&](size_t word, std::string_view* out) {
     const int32_t id = row + word < edges.size() ? edges[row + word] : -1;
     if (find(labels_, id, out)) return true;

@@ -129,7 +129,7 @@ bool DownstreamHttp1::parse_head(uint8_t* base, size_t size, size_t known) {
   const http1::ParseResult result = http1::parse_request_head(base, size, limits, &reactor_->batch().next()->head);
   if (result.status == http1::ParseStatus::kIncomplete) return false;
   if (result.status == http1::ParseStatus::kInvalid) {
-    refuse_head(result.error);
+    refuse_head(http1::head_error_status(result.error), Reason::DownstreamProtocol, base, size);
     return true;
   }
   reactor_->arena().commit(size);
@@ -150,20 +150,40 @@ void DownstreamHttp1::queue_descriptor(const uint8_t* base, size_t size) {
   reactor_->batch().add_request(context, tables, base, size);
 }
 
-void DownstreamHttp1::refuse_head(http1::HeadError error) {
-  const int status = http1::head_error_status(error);
+// `bytes`: what came of the head, as the parser wants them.
+void DownstreamHttp1::refuse_head(int status, Reason reason, const uint8_t* bytes, size_t size) {
   Counters& counters = reactor_->counters();
   counters.add(status == 431   ? Counter::RequestsRefusedHeadSize
+               : status == 408 ? Counter::TimeoutsHeader
                : status == 400 ? Counter::RequestsRefusedMalformed
                                : Counter::RequestsRefusedUnsupported);
-  size_t size = 0;
-  if (!http1::write_local_response(status, reactor_->date_line(), {}, {}, http1::Method::kGet, true, reactor_->head_scratch(),
-                                   Reactor::kHeadScratch, &size) ||
-      !write(reactor_->head_scratch(), size)) {
-    return reactor_->close_downstream(this);
-  }
-  counters.add(Counter::BytesDownstreamSent, static_cast<double>(size));
+  size_t answer = 0;
+  const bool sent = http1::write_local_response(status, reactor_->date_line(), {}, {}, http1::Method::kGet, true, reactor_->head_scratch(),
+                                                Reactor::kHeadScratch, &answer) &&
+                    write(reactor_->head_scratch(), answer);
+  if (!sent) answer = 0;
+  counters.add(Counter::BytesDownstreamSent, static_cast<double>(answer));
+  if (reactor_->has_access_log()) log_refused_head(status, reason, bytes, size, answer);
+  if (!sent) return reactor_->close_downstream(this);
   finish_and_close();
+}
+
+// With what can be read of it.
+void DownstreamHttp1::log_refused_head(int status, Reason reason, const uint8_t* bytes, size_t size, size_t sent) {
+  // Anew, from nothing: the parser leaves alone what it does not reach.
+  http1::RequestHead head = {};
+  http1::parse_request_head(bytes, size, reactor_->head_limits(), &head);
+  Exchange exchange;
+  exchange.kind = StreamKind::Http1;
+  exchange.started_us = head_started_us_;
+  exchange.status = status;
+  exchange.received = size;
+  exchange.sent = sent;
+  exchange.method = http1::method_of(head.method_token.in(bytes));
+  exchange.raw.append(bytes, size);
+  exchange.describe_for_log(head);
+  exchange.has_forwarded_client = find_client(head, bytes, &exchange.forwarded_client);
+  reactor_->log_undecided(exchange, *this, reason);
 }
 
 // Whether the client took some of what waits for it within the stream's idle timeout; the timer is then set for the next look.
@@ -181,22 +201,12 @@ void DownstreamHttp1::close_late() {
 }
 
 void DownstreamHttp1::on_timer() {
-  Counters& counters = reactor_->counters();
   switch (state_) {
     case State::Idle:
-      if (head_started_us_ == 0) {
-        if (is_still_reading()) return;
-        if (!reactor_->is_draining()) counters.add(Counter::TimeoutsIdle);
-        return close_late();
-      }
-      counters.add(Counter::TimeoutsHeader);
-      {
-        size_t size = 0;
-        http1::write_local_response(408, reactor_->date_line(), {}, {}, http1::Method::kGet, true, reactor_->head_scratch(),
-                                    Reactor::kHeadScratch, &size);
-        if (!write(reactor_->head_scratch(), size)) return reactor_->close_downstream(this);
-      }
-      return finish_and_close();
+      if (head_started_us_ != 0) return refuse_head(408, Reason::DownstreamTimeout, input_.data(), input_.size());
+      if (is_still_reading()) return;
+      if (!reactor_->is_draining()) reactor_->counters().add(Counter::TimeoutsIdle);
+      return close_late();
     // The exchange has a timer of its own.
     case State::Busy:
     case State::Deciding:

@@ -186,6 +186,14 @@ void DownstreamHttp2::refuse_request(DownstreamHttp2Stream* stream, int status) 
   counters.add(status == 431   ? Counter::RequestsRefusedHeadSize
                : status == 501 ? Counter::RequestsRefusedUnsupported
                                : Counter::RequestsRefusedMalformed);
+  HttpExchange& exchange = *stream->exchange_;
+  exchange.status = status;
+  // check_request() goes no further than what it refuses.
+  const http2::HeaderBlock& block = exchange.http2->block;
+  exchange.method = http1::method_of(block.value_of(http2::Pseudo::kMethod));
+  exchange.http2->summary.target = block.value_of(http2::Pseudo::kPath);
+  exchange.http2->summary.authority = block.value_of(http2::Pseudo::kAuthority);
+  reactor_->log_undecided(exchange, *this, Reason::DownstreamProtocol);
   if (status == 0) {
     counters.add(Counter::Http2StreamErrors);
     return close_stream(stream, ErrorCode::kProtocolError);
@@ -264,6 +272,7 @@ void DownstreamHttp2::on_stream_reset(Http2Stream* base, ErrorCode, bool by_us) 
     reactor_->counters().add(Counter::DownstreamResets);
     return stream->exchange_->abort(by_us ? Reason::DownstreamProtocol : Reason::DownstreamClosed);
   }
+  if (by_us && stream->exchange_ != nullptr) reactor_->log_undecided(*stream->exchange_, *this, Reason::DownstreamProtocol);
   close_stream(stream, ErrorCode::kCancel);
 }
 

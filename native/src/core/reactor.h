@@ -212,6 +212,9 @@ class Reactor {
   void give_back(int32_t target);
   // The exchange is over: completion, access log, counters, outstanding.
   void report(Exchange& exchange, Downstream& downstream, Reason reason);
+  bool has_access_log() const { return access_log_.valid(); }
+  // Of a request that was refused before anybody decided on it, nothing but its record. In every access log: no decision says in which.
+  void log_undecided(const Exchange& exchange, Downstream& downstream, Reason reason);
   // The decision on a connection whose protocol was not known holds, or another one takes its place.
   void report_detection(Exchange& exchange, CompletionKind kind);
   // It will stand in a batch again, for another.

@@ -97,6 +97,10 @@ void Reactor::report(Exchange& exchange, Downstream& downstream, Reason reason) 
   if (exchange.decision.has(kLog) && access_log_.valid()) write_access_log(exchange, downstream, reason);
 }
 
+void Reactor::log_undecided(const Exchange& exchange, Downstream& downstream, Reason reason) {
+  if (access_log_.valid()) write_access_log(exchange, downstream, reason);
+}
+
 void Reactor::report_detection(Exchange& exchange, CompletionKind kind) {
   if (kind == CompletionKind::Abandoned) {
     give_back(exchange.counted_target);
@@ -178,7 +182,6 @@ void Reactor::write_access_log(const Exchange& exchange, Downstream& downstream,
   record.client_port = exchange.has_forwarded_client ? 0 : origin.client.port;
   record.destination_port = destination.port;
   record.upstream_port = exchange.upstream.port;
-  record.generation = exchange.tables->generation();
   record.grpc_status = exchange.grpc_status;
   AccessLogTexts texts;
   if (origin.security != nullptr) {
