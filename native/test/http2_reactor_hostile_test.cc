@@ -38,7 +38,7 @@ TEST("http2 reactor: a request that is refused has a line in the access log, wit
   client.raw(
       client.headers(1, {{":method", "PUT"}, {":scheme", "http"}, {":path", target}, {":authority", "b.test"}, {"Upper", "x"}}, true) +
       client.headers(3, {{":method", "GET"}, {":path", "/a"}, {":authority", "a.test"}, {"host", "c.test"}, {":scheme", "http"}}, true) +
-      client.headers(5, {{":method", "GET"}, {":scheme", "http"}, {":path", "/e"}, {":authority", "a.test"}, {"expect", "x"}}, true) +
+      client.headers(5, {{":method", "GET"}, {":scheme", "http"}, {":path", "/e"}, {"host", "a.test"}, {"expect", "x"}}, true) +
       client.headers(7, {{":method", "POST"}, {":scheme", "http"}, {":path", "/l"}, {":authority", "a.test"}, {"content-length", "3"}},
                      false) +
       Peer2::data(7, "toolong", true));

@@ -192,7 +192,8 @@ void DownstreamHttp2::refuse_request(DownstreamHttp2Stream* stream, int status) 
   const http2::HeaderBlock& block = exchange.http2->block;
   exchange.method = http1::method_of(block.value_of(http2::Pseudo::kMethod));
   exchange.http2->summary.target = block.value_of(http2::Pseudo::kPath);
-  exchange.http2->summary.authority = block.value_of(http2::Pseudo::kAuthority);
+  const std::string_view authority = block.value_of(http2::Pseudo::kAuthority);
+  exchange.http2->summary.authority = authority.empty() ? block.value_of(http1::KnownHeader::kHost) : authority;
   reactor_->log_undecided(exchange, *this, Reason::DownstreamProtocol);
   if (status == 0) {
     counters.add(Counter::Http2StreamErrors);
