@@ -125,7 +125,13 @@ test('replicas that start together agree on one authority, and one that has anot
   const two = await mesh.controller({ listen: ['127.0.0.1:0'] });
   const text = await mesh.token('node-a');
   const pin = parseToken(text)?.pin ?? '';
-  expect(await pinnedAuthority(two.address, pin)).toBe(await pinnedAuthority(mesh.one.address, pin));
+  // It listens before it has read the authority, and ends connections until then; agents come again.
+  let authority = '';
+  await eventually('its authority', async () => {
+    authority = await pinnedAuthority(two.address, pin).catch(() => '');
+    return authority !== '';
+  });
+  expect(authority).toBe(await pinnedAuthority(mesh.one.address, pin));
   writeFileSync(join(mesh.folder, 'other'), randomBytes(32).toString('hex'));
   const three = await mesh.controller({ listen: ['127.0.0.1:0'], authorityKeyFile: join(mesh.folder, 'other') });
   await three.logged('sealed by another key');

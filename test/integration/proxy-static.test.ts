@@ -215,7 +215,7 @@ test('bad files at the start are told with their lines, and the exit code is 1',
   writeFileSync(
     file,
     manifests(await freePort(), { v1: { port: 1, weight: 1 } })
-      .replace('protocol: HTTP', 'protocol: HTPP')
+      .replace(/weight: \d+/, 'weight: one')
       .replace('hostnames', 'hostname'),
   );
   const proxy = scope.launch(file);
