@@ -9,7 +9,7 @@ import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
 import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
-import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { formatFinding, objectKey, parseManifests, type StoredObject } from '../../api/resources/index.js';
 import { Certificates } from '../lab/certificates.js';
 import { testdata, withTestdata } from '../lab/testdata.js';
 import { POD_A, POD_B, POD_C, REMOTE } from './lab.js';
@@ -17,8 +17,8 @@ import { MeshProxy, NODE } from './mesh-proxy.js';
 import { Scene } from './scene.js';
 
 const { describe, test } = withTestdata;
-const VIPS = { reviews: '10.96.9.61', ratings: '10.96.9.62' } as const;
-const VERSIONS = { reviews: ['v1', 'v2', 'v3'], ratings: ['v1', 'v2'] } as const;
+const VIPS = { reviews: '10.96.9.61', ratings: '10.96.9.62', details: '10.96.9.64' } as const;
+const VERSIONS = { reviews: ['v1', 'v2', 'v3'], ratings: ['v1', 'v2', 'v2-mysql', 'v2-mysql-vm'], details: ['v1', 'v2'] } as const;
 type App = keyof typeof VIPS;
 const APPS = Object.keys(VIPS) as App[];
 /** Of a server that no object names. */
@@ -70,10 +70,15 @@ describe('Bookinfo in the mesh', () => {
       ]),
       ...['destination-rule-all', ...examples].map((name) => (name.includes('\n') ? name : testdata(`bookinfo/networking/${name}.yaml`))),
     ];
-    const { objects, findings } = parseManifests([{ name: 'bookinfo', content: manifests.join('\n---\n') }]);
-    expect(findings.map(formatFinding)).toEqual([]);
-    const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
-    return compileModel({ objects: stored, running: null }).resources.map(encodeResource);
+    // As when they are applied one after the other: an object takes the place of its namesake.
+    const stored = new Map<string, StoredObject>();
+    for (const [index, content] of manifests.entries()) {
+      const { objects, findings } = parseManifests([{ name: 'bookinfo', content }]);
+      expect(findings.map(formatFinding)).toEqual([]);
+      for (const object of objects)
+        stored.set(objectKey(object.kind, object.namespace, object.name), { ...object, createdAtMs: 1_000 + index });
+    }
+    return compileModel({ objects: [...stored.values()], running: null }).resources.map(encodeResource);
   }
 
   /** "<status> <body> <seconds>" of a request of the pod. */
@@ -84,12 +89,15 @@ describe('Bookinfo in the mesh', () => {
     return { status: Number(status), body, seconds: Number(seconds) };
   }
 
+  /** Over one connection: each request is decided on. */
   function counts(app: App, times: number): Record<string, number> {
+    const urls = Array.from({ length: times }, () => `http://${VIPS[app]}:9080/`);
     const found: Record<string, number> = {};
-    for (let i = 0; i < times; i++) {
-      const { body } = ask(app);
+    for (const body of scene.lab
+      .in('a', 'curl', ['-s', '-m', '10', '-w', '\n', ...urls])
+      .trim()
+      .split('\n'))
       found[body] = (found[body] ?? 0) + 1;
-    }
     return found;
   }
 
@@ -111,21 +119,44 @@ describe('Bookinfo in the mesh', () => {
     await scene.down();
   });
 
-  test('everything to v1; reviews to v3; half of it to each', async () => {
+  test('everything to v1; reviews to v3', async () => {
     await proxy!.update(resources('virtual-service-all-v1'));
     expect([counts('reviews', 6), counts('ratings', 4)]).toEqual([{ 'reviews-v1': 6 }, { 'ratings-v1': 4 }]);
     await proxy!.update(resources('virtual-service-reviews-v3'));
     expect(counts('reviews', 6)).toEqual({ 'reviews-v3': 6 });
-    await proxy!.update(resources('virtual-service-reviews-50-v3'));
-    const half = counts('reviews', 60);
-    expect(Object.keys(half).sort()).toEqual(['reviews-v1', 'reviews-v3']);
-    // Five deviations of 60 tosses of a coin: once in two million runs it is more.
-    expect(Math.abs(half['reviews-v1']! - 30)).toBeLessThan(20);
   });
 
-  test('jason sees v2, all others v3', async () => {
+  test.each([
+    ['reviews-50-v3', ['v1', 'v3'], 0.5],
+    ['reviews-v2-v3', ['v2', 'v3'], 0.5],
+    ['reviews-80-20', ['v1', 'v2'], 0.8],
+    ['reviews-90-10', ['v1', 'v2'], 0.9],
+  ])('%s', async (example, versions, share) => {
+    await proxy!.update(resources(`virtual-service-${example}`));
+    const times = 200;
+    const found = counts('reviews', times);
+    expect(Object.keys(found).sort()).toEqual(versions.map((version) => `reviews-${version}`));
+    // Five deviations: once in two million runs it is more.
+    expect(Math.abs(found[`reviews-${versions[0]}`]! - times * share)).toBeLessThan(5 * Math.sqrt(times * share * (1 - share)));
+  });
+
+  test('the versions with a database, the details of v2, and the first version’s failures', async () => {
+    const bodies = (): string[] => APPS.map((app) => ask(app).body);
+    await proxy!.update(resources('virtual-service-all-v1', 'virtual-service-ratings-db'));
+    expect(bodies()).toEqual(['reviews-v3', 'ratings-v2', 'details-v1']);
+    await proxy!.update(resources('virtual-service-all-v1', 'virtual-service-ratings-mysql', 'virtual-service-details-v2'));
+    expect(bodies()).toEqual(['reviews-v3', 'ratings-v2-mysql', 'details-v2']);
+    await proxy!.update(resources('virtual-service-all-v1', 'virtual-service-ratings-mysql-vm'));
+    expect(bodies()).toEqual(['reviews-v3', 'ratings-v2-mysql-vm', 'details-v1']);
+    await proxy!.update(resources('virtual-service-all-v1', 'fault-injection-details-v1'));
+    expect([ask('details').status, ask('reviews').body]).toEqual([555, 'reviews-v1']);
+  });
+
+  test('jason sees v2, all others v3, or v1', async () => {
     await proxy!.update(resources('virtual-service-reviews-jason-v2-v3'));
     expect([ask('reviews', 'end-user: jason').body, ask('reviews').body]).toEqual(['reviews-v2', 'reviews-v3']);
+    await proxy!.update(resources('virtual-service-reviews-test-v2'));
+    expect([ask('reviews', 'end-user: jason').body, ask('reviews').body]).toEqual(['reviews-v2', 'reviews-v1']);
   });
 
   test('the ratings of jason are aborted; or come 7 seconds late', async () => {
