@@ -156,10 +156,10 @@ struct Exchange : DecidedAttempt {
   http1::Framing request_framing = http1::Framing::kNone;
 
   // Positions in `raw`, for the access log.
-  http1::Span path;
-  http1::Span authority;
-  http1::Span user_agent;
-  http1::Span request_id;
+  http1::Span path = {};
+  http1::Span authority = {};
+  http1::Span user_agent = {};
+  http1::Span request_id = {};
 
   void describe_for_log(const http1::RequestHead& head) {
     path = head.target;
