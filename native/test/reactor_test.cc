@@ -124,6 +124,33 @@ TEST("reactor: a mirror gets the whole body, though the server said 100 before i
   CHECK_EQ(bench.counter(Counter::MirrorsSent), 1.0);
 }
 
+TEST("reactor: a mirrored copy has its own line in the access log, with all that its head says") {
+  Bench bench;
+  int calls = 0;
+  bench.decide = [&calls](int32_t) {
+    Decision decision = Bench::to(0, calls == 0 ? kLog | kExtended : kLog);
+    if (calls++ == 0) {
+      decision.mirrors = 0;
+      decision.mirror_mask = 1;
+    }
+    return decision;
+  };
+  Peer1 client(Peer1::dial(bench.port));
+  client.send("GET /own HTTP/1.1\r\nHost: a.test\r\nUser-Agent: curl/8\r\nX-Request-Id: id-1\r\n\r\n");
+  Peer1 upstream(accept_upstream(bench));
+  Peer1 mirror(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n") && mirror.has("\r\n\r\n"); }));
+  upstream.send(kOk);
+  mirror.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok") && bench.outstanding[0] == 0; }));
+  const std::string lines = test::taken_lines(bench.access_log, sizeof(bench.access_log));
+  const std::string_view parts[] = {R"("path":"/own")", R"("authority":"a.test")", R"("user_agent":"curl/8")", R"("request_id":"id-1")"};
+  for (const std::string_view part : parts) {
+    const size_t first = lines.find(part);
+    CHECK(first != std::string::npos && lines.find(part, first + 1) != std::string::npos);
+  }
+}
+
 TEST("reactor: a copy is dropped when other tables come first, whose mirrors are others") {
   Bench bench;
   int calls = 0;

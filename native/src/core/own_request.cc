@@ -55,8 +55,7 @@ void OwnRequest::begin(const Batch::Pending& pending, const Decision& decision) 
   exchange.method = pending.head.method;
   exchange.request_framing = framing.kind;
   exchange.request_body = http1::BodyReader(framing);
-  exchange.path = pending.head.target;
-  exchange.authority = pending.head.authority;
+  if (decision.has(kLog)) exchange.describe_for_log(pending.head);
   exchange.raw.append(pending.base, exchange.head_size);
   exchange.begin(decision);
   const BodyTransfer body = exchange.take_body(pending.base + exchange.head_size, pending.size - exchange.head_size);
