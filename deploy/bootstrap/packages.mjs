@@ -27,6 +27,7 @@ const PACKAGES = {
     procps: 'sysctl',
   },
   test: {
+    'etcd-client': 'etcdctl',
     nginx: 'nginx',
     haproxy: 'haproxy',
     wrk: 'wrk',

@@ -154,7 +154,11 @@ class Member implements EtcdMember {
   async leads(): Promise<boolean> {
     if (this.#child === null) return false;
     const args = ['--endpoints', this.endpoint.replace('unix:', 'unix://'), '--command-timeout', '1s', 'endpoint', 'status', '-w', 'json'];
-    const { stdout } = await run('etcdctl', args, { env: { ...process.env, ETCDCTL_API: '3' } }).catch(() => ({ stdout: '[]' }));
+    const { stdout } = await run('etcdctl', args, { env: { ...process.env, ETCDCTL_API: '3' } }).catch((error: NodeJS.ErrnoException) => {
+      // Not installed, not a member that is silent.
+      if (error.code === 'ENOENT') throw error;
+      return { stdout: '[]' };
+    });
     const [status] = JSON.parse(stdout) as { Status: { header: { member_id: number }; leader: number } }[];
     return status !== undefined && status.Status.leader === status.Status.header.member_id;
   }
