@@ -1,5 +1,6 @@
 // The three proxies of the HTTP/1 benchmarks, configured to do the same work: 50 routes by path prefix for one host, 8 endpoints by least
-// connections, keep-alive both ways, X-Forwarded-For and -Proto and a request id added, no log, one worker.
+// connections, keep-alive both ways, X-Forwarded-For and -Proto and a request id added, no log, one worker; where it is asked for, a rate limit by
+// the client's address.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gateway, httpRoute, localSlice, service, yaml } from './manifests.js';
@@ -11,6 +12,9 @@ export const HOST = 'api.bench.test';
 /** In the folder of weft's command(). */
 export const WEFT_FILE = 'weft.yaml';
 
+/** More than any proxy gets: all pass, and are counted. */
+export const MAX_PER_SECOND = 1_000_000;
+
 export interface ProxySetup {
   readonly name: string;
   /** Writes its configuration into `folder`; returns its command. */
@@ -21,12 +25,12 @@ export interface ProxySetup {
 
 export const indexes = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
-export function weft(main: string): ProxySetup {
+export function weft(main: string, isLimited = false): ProxySetup {
   return {
     name: 'weft',
     command: (folder, port, firstBackend) => {
       const file = join(folder, WEFT_FILE);
-      writeFileSync(file, yaml(manifests(port, firstBackend)));
+      writeFileSync(file, yaml([...manifests(port, firstBackend), ...(isLimited ? [addressLimit()] : [])]));
       return weftCommand(main, file, folder);
     },
     worker: (pid) => pid,
@@ -55,19 +59,34 @@ export function manifests(port: number, firstBackend: number, weight = 1): objec
   ];
 }
 
-export const nginx: ProxySetup = {
-  name: 'nginx',
-  command: (folder, port, firstBackend) => {
-    const servers = indexes(BACKENDS).map((i) => `server 127.0.0.1:${firstBackend + i};`);
-    const locations = indexes(ROUTES).map((i) => `location /svc${i}/ { proxy_pass http://pool; }`);
-    const file = join(folder, 'nginx.conf');
-    writeFileSync(
-      file,
-      `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 20000;
+function addressLimit(): object {
+  const rateLimits = [{ name: 'per-client', requests: MAX_PER_SECOND, by: [{ source: 'Address' }] }];
+  const spec = { targetRefs: [{ kind: 'Service', name: 'pool' }], rateLimits };
+  return { apiVersion: 'mesh.weft.dev/v1', kind: 'TrafficPolicy', metadata: { name: 'pool' }, spec };
+}
+
+export const nginx = nginxWith('');
+
+export const limitedNginx = nginxWith(
+  `limit_req_zone $binary_remote_addr zone=clients:1m rate=${MAX_PER_SECOND}r/s; limit_req zone=clients burst=${MAX_PER_SECOND} nodelay;`,
+);
+
+/** `lines`: of its http part. */
+function nginxWith(lines: string): ProxySetup {
+  return {
+    name: 'nginx',
+    command: (folder, port, firstBackend) => {
+      const servers = indexes(BACKENDS).map((i) => `server 127.0.0.1:${firstBackend + i};`);
+      const locations = indexes(ROUTES).map((i) => `location /svc${i}/ { proxy_pass http://pool; }`);
+      const file = join(folder, 'nginx.conf');
+      writeFileSync(
+        file,
+        `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err; worker_rlimit_nofile 20000;
 events { worker_connections 16384; }
 http {
   access_log off; keepalive_timeout 300s; keepalive_requests 1000000000; client_body_temp_path ${folder}/body; proxy_temp_path ${folder}/proxy;
   fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
+  ${lines}
   upstream pool { least_conn; ${servers.join(' ')} keepalive 512; keepalive_requests 1000000000; keepalive_timeout 300s; }
   server {
     listen 127.0.0.1:${port} backlog=1024; server_name ${HOST};
@@ -77,28 +96,38 @@ http {
   }
 }
 `,
-    );
-    return ['nginx', '-c', file, '-p', folder];
-  },
-  worker: (pid) => childrenOf(pid)[0]!,
-};
+      );
+      return ['nginx', '-c', file, '-p', folder];
+    },
+    worker: (pid) => childrenOf(pid)[0]!,
+  };
+}
 
-export const haproxy: ProxySetup = {
-  name: 'haproxy',
-  command: (folder, port, firstBackend) => {
-    // HAProxy's fastest way to many routes: 50 rules and a random id cost it 13 µs a request more.
-    const map = join(folder, 'routes.map');
-    writeFileSync(
-      map,
-      indexes(ROUTES)
-        .map((i) => `/svc${i}/ pool\n`)
-        .join(''),
-    );
-    const servers = indexes(BACKENDS).map((i) => `  server s${i} 127.0.0.1:${firstBackend + i} maxconn 4096`);
-    const file = join(folder, 'haproxy.cfg');
-    writeFileSync(
-      file,
-      `global
+export const haproxy = haproxyWith('');
+
+export const limitedHaproxy = haproxyWith(`  stick-table type ip size 100k expire 10s store http_req_rate(1s)
+  http-request track-sc0 src
+  http-request deny deny_status 429 if { sc_http_req_rate(0) gt ${MAX_PER_SECOND} }
+`);
+
+/** `lines`: of its frontend, each with its end. */
+function haproxyWith(lines: string): ProxySetup {
+  return {
+    name: 'haproxy',
+    command: (folder, port, firstBackend) => {
+      // HAProxy's fastest way to many routes: 50 rules and a random id cost it 13 µs a request more.
+      const map = join(folder, 'routes.map');
+      writeFileSync(
+        map,
+        indexes(ROUTES)
+          .map((i) => `/svc${i}/ pool\n`)
+          .join(''),
+      );
+      const servers = indexes(BACKENDS).map((i) => `  server s${i} 127.0.0.1:${firstBackend + i} maxconn 4096`);
+      const file = join(folder, 'haproxy.cfg');
+      writeFileSync(
+        file,
+        `global
   nbthread 1
   no strict-limits
   maxconn 12288
@@ -113,7 +142,7 @@ defaults
 frontend edge
   bind 127.0.0.1:${port} backlog 1024
   acl is_api hdr(host) -i ${HOST}
-  option forwardfor
+${lines}  option forwardfor
   unique-id-format %{+X}o\\ %ci:%cp_%fi:%fp_%Ts_%rt:%pid
   unique-id-header X-Request-Id
   http-request set-header X-Forwarded-Proto http
@@ -122,8 +151,9 @@ backend pool
   balance leastconn
 ${servers.join('\n')}
 `,
-    );
-    return ['haproxy', '-db', '-f', file];
-  },
-  worker: (pid) => pid,
-};
+      );
+      return ['haproxy', '-db', '-f', file];
+    },
+    worker: (pid) => pid,
+  };
+}

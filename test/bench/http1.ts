@@ -1,17 +1,26 @@
 // Benchmark http1: CPU per request of our proxy against nginx and HAProxy doing the same work (see http1-proxies.ts), by size of the
-// responses and number of connections.
-import { Bed, type BenchOptions, type Contender, chosen, interleaved } from './bed.js';
+// responses and number of connections; `bare` without the rate limit.
+import { Bed, type BenchOptions, type Contender, chosen, interleaved, WEFT } from './bed.js';
 import { loadScript, startHttp1, underLoad } from './http1-bed.js';
+import { limitedHaproxy, limitedNginx, type ProxySetup, weft } from './http1-proxies.js';
 import { type Case, compare } from './report.js';
 
-const CASES = [
+interface Http1Case {
+  readonly name: string;
+  readonly bodyBytes: number;
+  readonly connections: number;
+  readonly isBare?: boolean;
+}
+const CASES: readonly Http1Case[] = [
   { name: '100B-64c', bodyBytes: 100, connections: 64 },
   { name: '100B-512c', bodyBytes: 100, connections: 512 },
   { name: '1KiB-64c', bodyBytes: 1024, connections: 64 },
   { name: '1KiB-512c', bodyBytes: 1024, connections: 512 },
   { name: '64KiB-64c', bodyBytes: 65_536, connections: 64 },
   { name: '64KiB-512c', bodyBytes: 65_536, connections: 512 },
-] as const;
+  { name: '100B-64c-bare', bodyBytes: 100, connections: 64, isBare: true },
+];
+const LIMITED: readonly ProxySetup[] = [weft(WEFT, true), limitedNginx, limitedHaproxy];
 
 export async function http1(options: BenchOptions): Promise<Case[]> {
   const results: Case[] = [];
@@ -21,10 +30,10 @@ export async function http1(options: BenchOptions): Promise<Case[]> {
 
 async function runCase(
   bed: Bed,
-  { name, bodyBytes, connections }: (typeof CASES)[number],
+  { name, bodyBytes, connections, isBare }: Http1Case,
   { quick, onProgress }: BenchOptions,
 ): Promise<Case[]> {
-  const contenders = await startHttp1(bed, bodyBytes);
+  const contenders = await startHttp1(bed, bodyBytes, isBare ? undefined : LIMITED);
   const load = { script: loadScript(bed), connections, headers: {} };
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> =>
     (await underLoad(contender, { ...load, seconds: isWarmUp ? 1 : 2 })).cpuUs;

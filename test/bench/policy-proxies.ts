@@ -4,7 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { WEFT } from './bed.js';
-import { BACKENDS, HOST, haproxy, indexes, type ProxySetup, ROUTES, WEFT_FILE, weftCommand } from './http1-proxies.js';
+import { BACKENDS, HOST, haproxy, indexes, MAX_PER_SECOND, type ProxySetup, ROUTES, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { gateway, httpRoute, localSlice, routeTo, service, yaml } from './manifests.js';
 
 /** In the folder of command(). */
@@ -13,8 +13,6 @@ export const ACCESS_LOG = 'access.log';
 const CLIENT_HEADER = 'x-client';
 /** What every route asks for. */
 export const MATCHED_HEADERS = { [CLIENT_HEADER]: 'mobile', 'x-version': 'v2' };
-/** More than any proxy gets: all pass, and are counted. */
-const MAX_PER_SECOND = 1_000_000;
 
 export const weftPolicy: ProxySetup = {
   name: 'weft',
