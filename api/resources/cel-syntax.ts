@@ -23,32 +23,33 @@ export function celFault(expression: string): string | null {
   const frames: Frame[] = [{ closing: '', isList: false, choices: 0 }];
   let isAfterValue = false;
   let previous = '';
+  const text = expression.trimEnd();
   TOKEN.lastIndex = 0;
-  while (expression.slice(TOKEN.lastIndex).trim() !== '') {
-    const rest = expression.slice(TOKEN.lastIndex).trim();
-    const [, literal, name, sign = ''] = TOKEN.exec(expression) ?? [];
+  while (TOKEN.lastIndex < text.length) {
+    const at = TOKEN.lastIndex;
+    const [, literal, name, sign = ''] = TOKEN.exec(text) ?? [];
     const frame = frames.at(-1);
-    if (frame === undefined || (literal ?? name ?? sign) === '') return rest;
+    if (frame === undefined || (literal ?? name ?? sign) === '') return text.slice(at).trim();
     if (literal !== undefined || (name !== undefined && name !== 'in')) {
-      if (isAfterValue) return rest;
+      if (isAfterValue) return text.slice(at).trim();
       isAfterValue = true;
     } else if (sign in CLOSING) {
-      if (isAfterValue && sign !== '[' && !/^[A-Za-z_]/.test(previous)) return rest;
+      if (isAfterValue && sign !== '[' && !/^[A-Za-z_]/.test(previous)) return text.slice(at).trim();
       frames.push({ closing: CLOSING[sign] ?? '', isList: isAfterValue ? sign !== '[' : sign !== '(', choices: 0 });
       isAfterValue = false;
     } else if (sign !== '' && sign === frame.closing) {
-      if (frame.choices > 0 || !(isAfterValue || (frame.isList && (previous in CLOSING || previous === ',')))) return rest;
+      if (frame.choices > 0 || !(isAfterValue || (frame.isList && (previous in CLOSING || previous === ',')))) return text.slice(at).trim();
       frames.pop();
       isAfterValue = true;
     } else if (!isAfterValue) {
-      if (sign !== '!' && sign !== '-' && sign !== '.') return rest;
+      if (sign !== '!' && sign !== '-' && sign !== '.') return text.slice(at).trim();
     } else {
       if (sign === '?') frame.choices++;
       else if (sign === ':' && frame.choices > 0) frame.choices--;
       else if (
         !(name === 'in' || BINARY.has(sign) || sign === '.' || (sign === ':' && frame.closing === '}') || (sign === ',' && frame.isList))
       )
-        return rest;
+        return text.slice(at).trim();
       isAfterValue = false;
     }
     previous = literal ?? name ?? sign;

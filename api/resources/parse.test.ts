@@ -154,6 +154,30 @@ describe('bounds', () => {
     expect(process.cpuUsage(started).user).toBeLessThan(10_000_000);
   });
 
+  const listed = (count: number, item: (index: number) => string): string =>
+    Array.from({ length: count }, (_, index) => item(index)).join();
+  test.each([
+    [
+      'an expression of CEL with room behind it',
+      `apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: a}\nspec: {accessLogging: [{filter: {expression: "${'a+'.repeat(150_000)}${' '.repeat(400_000)}"}}]}`,
+      'at "its end"',
+    ],
+    [
+      'localities',
+      `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec: {host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {${listed(40_000, (index) => `r${index}: 1`)}}}]}}}}`,
+      'must sum up to 100, found 40000',
+    ],
+    [
+      'cipher suites',
+      `apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/cipher-suites: "${listed(100_000, (index) => `a${index}`)}"}}}]}`,
+      'names of cipher suites',
+    ],
+  ])('many %s take no quadratic time', (_, content, message) => {
+    const started = process.cpuUsage();
+    expect(findingsOf(content).join('\n')).toContain(message);
+    expect(process.cpuUsage(started).user).toBeLessThan(10_000_000);
+  });
+
   test('40,000 keys take no quadratic time', () => {
     const started = process.cpuUsage();
     expect(findingsOf(`${SERVICE}${Array.from({ length: 40_000 }, (_, index) => `k${index}: 1`).join('\n')}`)).toHaveLength(1001);

@@ -85,7 +85,8 @@ function checkSuites(options: Unchecked, report: Report): boolean {
   if (typeof found !== 'string') return false;
   const names = suitesIn(found);
   const unknown = names.find((name) => !TLS_CIPHER_SUITES.has(name));
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  const seen = new Set<string>();
+  const twice = names.find((name) => seen.size === seen.add(name).size);
   if (unknown !== undefined) {
     const all = [...TLS_CIPHER_SUITES.keys()];
     const more = suggestion(unknown, all) || `: there are ${all.join(', ')}`;
