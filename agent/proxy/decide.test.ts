@@ -584,6 +584,12 @@ describe('detection', () => {
 });
 
 describe('TLS to endpoints', () => {
+  const edgeCertificate = () => {
+    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=edge', '-keyout', '-'];
+    const pem = execFileSync('openssl', made, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    const at = pem.indexOf('-----BEGIN CERTIFICATE');
+    return { chain: pem.slice(at), key: pem.slice(0, at) };
+  };
   const secured = (tls: object, protocol = Protocol.HTTP) =>
     service('catalog', '10.0.0.1', { ports: [{ name: 'http', port: 80, protocol, tls }] });
   const trusted = { hostname: 'catalog.test', trust: 'ca' };
@@ -619,10 +625,6 @@ describe('TLS to endpoints', () => {
   });
 
   test('on gateways with a certificate for backends shows it, over HTTP/2 too; other gateways and the mesh show none', () => {
-    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=edge', '-keyout', '-'];
-    const pem = execFileSync('openssl', made, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-    const at = pem.indexOf('-----BEGIN CERTIFICATE');
-    const backendCertificate = { chain: pem.slice(at), key: pem.slice(0, at) };
     const parents = [toGateway('edge'), toGateway('inner')];
     const grpc = HttpRoute.fromPartial({
       kind: 'GRPCRoute',
@@ -635,7 +637,7 @@ describe('TLS to endpoints', () => {
       modelOf(
         ...shop.slice(1),
         secured(trusted),
-        listener('edge', 'web', 80, '', { backendCertificate }),
+        listener('edge', 'web', 80, '', { backendCertificate: edgeCertificate() }),
         listener('inner', 'web', 81),
         route('r', { parents, rules: [{ backends: [backend('catalog')] }] }),
         Resource.fromPartial({
@@ -658,6 +660,27 @@ describe('TLS to endpoints', () => {
     expect(found[1]).toBe(found[0]);
     expect(new Set(found).size).toBe(4);
     expect(found).not.toContain(undefined);
+  });
+
+  test('is that of the gateway’s own namespace, whatever others have, with the certificate for backends or without', () => {
+    const edge = listener('edge', 'web', 80, '', { backendCertificate: edgeCertificate() });
+    const inner = listener('inner', 'web', 81);
+    const own = (tls: object, ports: object) =>
+      service('catalog', '10.0.0.1', {
+        ports: [{ name: 'http', port: 80, protocol: Protocol.HTTP, ...ports }],
+        consumers: [{ namespace: 'shop', policies: [{ policy: { tls } }] }],
+      });
+    const all = route('r', { parents: [toGateway('edge'), toGateway('inner')], rules: [{ backends: [backend('catalog')] }] });
+    const spoken = (...resources: Resource[]) => {
+      const tables = compiled(modelOf(...shop.slice(1), ...resources, edge, inner, all));
+      const ids = Object.fromEntries(tables.listeners.map(({ name, sockets }) => [name, sockets[0]!.id]));
+      const proxy = new TestProxy(tables);
+      return ['shop/edge:80', 'shop/inner:81'].map((name) => tlsOf(tables, proxy.decide({ listener: ids[name]! }).target)?.context ?? null);
+    };
+    expect(spoken(own({}, { tls: trusted }))).toEqual([null, null]);
+    const [withCertificate, without] = spoken(own({ tls: trusted }, {}));
+    expect([withCertificate, without]).not.toContain(null);
+    expect(withCertificate).not.toBe(without);
   });
 
   test.each([

@@ -353,6 +353,21 @@ describe('what some clients have instead', () => {
     expect(spoken(new Mesh(...clients, ...rules))).toEqual(['all.test', 'all.test', 'plain', 'plain']);
   });
 
+  test('by HTTP/1 leaves gRPC what it is where all others are upgraded', () => {
+    const rules = [
+      destinationRule('default', 'usual', 'trafficPolicy: {connectionPool: {http: {h2UpgradePolicy: UPGRADE}}}'),
+      destinationRule('bank', 'own', 'trafficPolicy: {loadBalancer: {simple: RANDOM}}'),
+    ];
+    const route = (kind: string): string =>
+      `apiVersion: gateway.networking.k8s.io/v1\nkind: ${kind}\nmetadata: {name: own, namespace: default}\nspec: {parentRefs: [{group: "", kind: Service, name: reviews}], rules: [{backendRefs: [{name: reviews, port: 9080}]}]}`;
+    const protocols = (kind: string): (string | undefined)[] => {
+      const mesh = new Mesh(...clients, ...rules, route(kind));
+      return [CART, TELLER].map((source) => mesh.spec(mesh.decide('reviews', { source, path: '/a.B/c', method: 'POST' }))?.protocol);
+    };
+    expect(protocols('HTTPRoute')).toEqual(['http2', 'http1']);
+    expect(protocols('GRPCRoute')).toEqual(['http2', 'http2']);
+  });
+
   test('has limits, and what is found out of endpoints, of its own', () => {
     const limits = 'connectionPool: {tcp: {maxConnections: 9}}, outlierDetection: {consecutive5xxErrors: 1}';
     const mesh = new Mesh(...clients, destinationRule('default', 'usual', `exportTo: [shop], trafficPolicy: {${limits}}`));

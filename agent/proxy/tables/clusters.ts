@@ -258,9 +258,10 @@ function placesOf({ consumer, clusters }: ServiceClusters['apart'][number], rowB
 /** One service's. */
 class Builder {
   private mayBeKept = true;
-
-  /** Ports to which some speak TLS. */
+  /** Ports to which some speak TLS, others plain text perhaps. What all want there is for all, or what is for the one couldn't be told from what is for the other. */
   private tlsPorts: ReadonlySet<number> = new Set();
+  /** So, those to which some don't speak HTTP/2. */
+  private otherPorts: ReadonlySet<number> = new Set();
 
   constructor(
     private readonly ids: StableIds,
@@ -273,12 +274,14 @@ class Builder {
   build(service: Service, endpoints: readonly Endpoint[], consumers: readonly ConsumerPolicies[]): ServiceClusters {
     const usual = this.unplaced(service, endpoints, null);
     const apart = consumers.map((consumer) => ({ consumer, ...this.unplaced(service, endpoints, consumer) }));
-    const withTls = [usual, ...apart].flatMap(({ whole, parts }) => [...whole, ...parts]).filter(({ port }) => port.tls !== undefined);
-    this.tlsPorts = new Set(withTls.map(({ port }) => port.port));
+    const all = [usual, ...apart].flatMap(({ whole, parts }) => [...whole, ...parts]);
+    const portsOf = (clusters: readonly Unplaced[]): Set<number> => new Set(clusters.map(({ port }) => port.port));
+    this.tlsPorts = portsOf(all.filter(({ port }) => port.tls !== undefined));
+    this.otherPorts = portsOf(all.filter((cluster) => spokenBy(cluster) !== 'http2'));
     const [declared, subsets, variants] = this.placed(usual);
     const placed = apart.map((each) => ({ consumer: each.consumer, clusters: this.placed(each).flat() }));
     // Contexts are asked for in every generation that uses them.
-    const mayBeKept = this.mayBeKept && withTls.length === 0;
+    const mayBeKept = this.mayBeKept && this.tlsPorts.size === 0;
     const { wanted } = this;
     return {
       service,
@@ -314,24 +317,20 @@ class Builder {
   /** As its port says. */
   private planned(cluster: Unplaced): Cluster {
     const names = (['declared', 'http2', 'plain'] as const).map((variant) => nameAs(cluster, variant));
-    return this.place(cluster, this.spokenTo(cluster, spokenBy(cluster), null), '', names);
+    return this.place(cluster, this.spokenTo(cluster, spokenBy(cluster), null), names);
   }
 
   private variantsOf(cluster: Unplaced): Cluster[] {
     const { port } = cluster;
     const { wanted } = this;
     const protocol = spokenBy(cluster);
-    const wantsHttp2 = protocol !== 'http2' && wanted.grpcPorts.has(port.port);
+    const wantsHttp2 = wanted.grpcPorts.has(port.port) && this.otherPorts.has(port.port);
     const variants: Cluster[] = [];
-    const add = (spoken: SpokenTo, ...names: string[]): void => {
-      const key = `${spoken.protocol} ${spoken.tls === null ? 'plain' : 'tls'} ${spoken.shownBy}`;
-      variants.push(this.place(cluster, spoken, key, names));
-    };
+    const add = (spoken: SpokenTo, ...names: string[]): void => void variants.push(this.place(cluster, spoken, names));
     if (wantsHttp2) add(this.spokenTo(cluster, 'http2', null), nameAs(cluster, 'http2'));
-    // One for all, or what is for the one couldn't be told from what is for the other.
     if (!this.tlsPorts.has(port.port)) return variants;
     add({ protocol, tls: null, isUsable: true, shownBy: '' }, nameAs(cluster, 'plain'));
-    for (const shown of port.tls === undefined ? [] : (wanted.shown.get(port.port) ?? [])) {
+    for (const shown of wanted.shown.get(port.port) ?? []) {
       const by = shown.gateway;
       add(this.spokenTo(cluster, protocol, shown), nameAs(cluster, 'declared', by), nameAs(cluster, 'http2', by));
       if (wantsHttp2) add(this.spokenTo(cluster, 'http2', shown), nameAs(cluster, 'http2', by));
@@ -343,7 +342,8 @@ class Builder {
     return spokenTo(cluster, protocol, shown, this.contexts, this.warnings);
   }
 
-  private place({ sockets, subset, client, ...rest }: Unplaced, spoken: SpokenTo, variant: string, names: readonly string[]): Cluster {
+  /** `names`: the first is no other cluster's first. */
+  private place({ sockets, subset, client, ...rest }: Unplaced, spoken: SpokenTo, names: readonly string[]): Cluster {
     const { protocol, tls, isUsable } = spoken;
     const { name, service, port } = rest;
     const proxyProtocol = PROXY_PROTOCOLS[service.proxyProtocol] ?? null;
@@ -364,7 +364,7 @@ class Builder {
         );
       return new ClusterEndpoint(id, target, endpoint, weights?.[index] ?? null);
     });
-    return { ...rest, key: `${name}${subset}${client} ${variant}`, connections, endpoints, specs, names };
+    return { ...rest, key: names[0]!, connections, endpoints, specs, names };
   }
 
   private connectionsOf(name: string, policy: ClusterPolicy | undefined): Cluster['connections'] {
