@@ -21,7 +21,10 @@ export interface UpstreamContextSpec {
   readonly isVerified: boolean;
 }
 
-export type UpstreamContext = { readonly ok: true; readonly context: number } | { readonly ok: false; readonly fault: string };
+/** `outdated`: why it is not of its files as they are now; null: it is. */
+export type UpstreamContext =
+  | { readonly ok: true; readonly context: number; readonly outdated: string | null }
+  | { readonly ok: false; readonly fault: string };
 
 /** What tables ask for while they are built. */
 export interface UpstreamContexts {
@@ -34,6 +37,8 @@ const SYSTEM_BUNDLES = ['/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/cert
 export class UpstreamTls implements UpstreamContexts {
   private readonly contexts = new Map<string, UpstreamContext>();
   private readonly used = new Set<string>();
+  /** By what was asked for of files: the context that it came to when they were good last. */
+  private readonly lastGood = new Map<string, string>();
 
   constructor(
     private readonly addon: Pick<EngineAddon, 'createTlsContext' | 'releaseTlsContext'>,
@@ -42,19 +47,31 @@ export class UpstreamTls implements UpstreamContexts {
     private readonly systemTrust: () => string = readSystemTrust,
   ) {}
 
-  /** The same trust, protocols and certificate have the same context, so that connections and sessions outlive generations. */
+  /**
+   * The same trust, protocols and certificate have the same context, so that connections and sessions outlive generations. Files are replaced one
+   * after the other: while they don't go together what they were before is used.
+   */
   contextFor(asked: UpstreamContextSpec): UpstreamContext {
+    if (asked.files === null) return this.contextOf(digestOf(asked), asked);
+    const name = digestOf(asked);
     const spec = this.withFiles(asked);
-    if (typeof spec === 'string') return { ok: false, fault: spec };
-    const key = createHash('sha256')
-      .update(JSON.stringify([spec.trust, spec.alpn, spec.certificate?.chain, spec.certificate?.key, spec.isVerified]))
-      .digest('base64');
-    this.used.add(key);
-    let found = this.contexts.get(key);
-    if (found === undefined) {
-      found = this.build(spec);
-      this.contexts.set(key, found);
+    const key = digestOf(spec);
+    const found: UpstreamContext = typeof spec === 'string' ? { ok: false, fault: spec } : this.contextOf(key, spec);
+    if (found.ok) {
+      this.lastGood.set(name, key);
+      return found;
     }
+    const before = this.lastGood.get(name);
+    const known = before === undefined ? undefined : this.contexts.get(before);
+    if (before === undefined || known?.ok !== true) return found;
+    this.used.add(before);
+    return { ...known, outdated: found.fault };
+  }
+
+  private contextOf(key: string, spec: UpstreamContextSpec): UpstreamContext {
+    this.used.add(key);
+    const found = this.contexts.get(key) ?? this.build(spec);
+    this.contexts.set(key, found);
     return found;
   }
 
@@ -66,6 +83,7 @@ export class UpstreamTls implements UpstreamContexts {
       this.contexts.delete(key);
     }
     this.used.clear();
+    for (const [name, key] of this.lastGood) if (!this.contexts.has(key)) this.lastGood.delete(name);
     this.folder.forgetUnread();
   }
 
@@ -76,6 +94,7 @@ export class UpstreamTls implements UpstreamContexts {
     try {
       return {
         ...spec,
+        files: null,
         certificate: chain === '' && key === '' ? spec.certificate : { chain: this.folder.read(chain), key: this.folder.read(key) },
         trust: trust === '' ? spec.trust : this.folder.read(trust),
       };
@@ -97,11 +116,15 @@ export class UpstreamTls implements UpstreamContexts {
         accepts: [],
         ticketKeys: null,
       });
-      return { ok: true, context };
+      return { ok: true, context, outdated: null };
     } catch (error) {
       return { ok: false, fault: (error as Error).message };
     }
   }
+}
+
+function digestOf(value: UpstreamContextSpec | string): string {
+  return createHash('sha256').update(JSON.stringify(value)).digest('base64');
 }
 
 /** SSL_CERT_FILE as OpenSSL reads it, else the distribution's bundle, else the one Node.js brings. */

@@ -458,6 +458,7 @@ function spokenTo(
     isVerified: !unverified,
   });
   if (!found.ok) return unusable(found.fault);
+  if (found.outdated !== null) warnings.add(`${name} is spoken to with what its files of certificates were before: ${found.outdated}`);
   return { protocol, tls: { context: found.context, serverName: hostname, accepts: accepts.map(peerMatch) }, isUsable: true, shownBy };
 }
 

@@ -108,7 +108,7 @@ class NumberedContexts implements UpstreamContexts {
     if (spec.trust === 'bad') return { ok: false, fault: 'trust: no PEM certificate in it' };
     const key = JSON.stringify(spec);
     if (!this.known.includes(key)) this.known.push(key);
-    return { ok: true, context: this.known.indexOf(key) + 1 };
+    return { ok: true, context: this.known.indexOf(key) + 1, outdated: null };
   }
 }
 
