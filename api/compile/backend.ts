@@ -5,7 +5,7 @@ import { isHostname } from '../resources/route-references.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ConditionReason } from './problem.js';
 import { isGranted, notGranted } from './reference-grants.js';
-import type { AnyRoute } from './route-parents.js';
+import { type AnyRoute, isService } from './route-parents.js';
 import { resolvableName } from './service-entry.js';
 import { tcpPorts } from './service-ports.js';
 
@@ -98,7 +98,7 @@ function isParentOf(route: AnyRoute, service: string): boolean {
   return (
     parents.length > 0 &&
     parents.every(
-      ({ kind, namespace, name }) => kind === 'Service' && nameOf({ namespace: namespace ?? route.namespace, name }) === service,
+      ({ namespace, name, ...type }) => isService(type) && nameOf({ namespace: namespace ?? route.namespace, name }) === service,
     )
   );
 }

@@ -349,7 +349,7 @@ function partialInvalidity(problems: readonly Problem[]): Condition[] {
 function isOurs(parentRef: Unchecked, namespace: string, isOurGateway: Judged['isOurGateway']): boolean {
   const kind = parentRef.kind ?? 'Gateway';
   const group = parentRef.group ?? GROUP;
-  if (kind === 'Service') return group === '' || group === 'core';
+  if (kind === 'Service') return group === '';
   if (group !== GROUP || (kind !== 'Gateway' && kind !== 'ListenerSet')) return false;
   return isOurGateway(`${textOf(parentRef, 'namespace') ?? namespace}/${String(parentRef.name)}`, kind);
 }

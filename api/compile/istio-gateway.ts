@@ -39,9 +39,15 @@ export interface ServerHost {
   readonly takes: 'http' | 'tls' | 'tcp' | 'services' | 'nothing';
 }
 
+const MARK = '@istio';
+
 /** No name of an object: a Gateway of the Gateway API may be called alike. */
 export function istioGatewayName(gateway: { readonly namespace: string; readonly name: string }): string {
-  return `${nameOf(gateway)}@istio`;
+  return `${nameOf(gateway)}${MARK}`;
+}
+
+export function isIstioGateway(name: string): boolean {
+  return name.endsWith(MARK);
 }
 
 const PROTOCOLS: Readonly<Record<string, Protocol>> = {
@@ -178,7 +184,7 @@ export function compileIstioGateway(gateway: IstioGateway, context: IstioGateway
 }
 
 /** What the model can name: a host, or "*." and a suffix. */
-function isNameable(hostname: string, path: string, report: ReportProblem): boolean {
+export function isNameable(hostname: string, path: string, report: ReportProblem): boolean {
   if (!hostname.includes('*') || /^\*\.[^*]+$/.test(hostname)) return true;
   report(`${path}.hosts`, `${hostname} is no whole label before a suffix ("*.shop.example"): it has no effect`, 'UnsupportedValue');
   return false;

@@ -28,12 +28,17 @@ export function hostnamesOf(route: AnyRoute): readonly string[] {
   return route.kind === 'TCPRoute' || route.kind === 'UDPRoute' ? [] : (route.manifest.spec.hostnames ?? []);
 }
 
+/** Of the core group alone: by default references are to a Gateway's. */
+export function isService({ group, kind }: { readonly group: string; readonly kind: string }): boolean {
+  return group === '' && kind === 'Service';
+}
+
 /** A parent that doesn't take the route is left out and reported. A gateway parent names its listener always. */
 export function compileParents(route: AnyRoute, index: ParentIndex, report: ReportProblem): RouteParent[] {
   return (route.manifest.spec.parentRefs ?? []).flatMap((reference, position) => {
     const refuse: Refuse = (message, reason) => report(`spec.parentRefs[${position}]`, `${message}: the route doesn't apply there`, reason);
     const name = nameOf({ namespace: reference.namespace ?? route.namespace, name: reference.name });
-    if (reference.kind === 'Service') return serviceParent(route, name, reference, index, refuse);
+    if (isService(reference)) return serviceParent(route, name, reference, index, refuse);
     if (reference.group === GATEWAY_GROUP && reference.kind === 'Gateway')
       return gatewayParents(route, name, index.gateways.get(name), name, reference, index, refuse);
     if (reference.group === GATEWAY_GROUP && reference.kind === 'ListenerSet') {

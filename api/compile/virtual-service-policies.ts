@@ -36,7 +36,7 @@ const DEFAULT_BACKOFF_MS = 25;
 export function compileRetry(retries: HttpEntry['retries']): Retry | undefined {
   if (retries === undefined) return undefined;
   return {
-    attempts: Math.min(retries.attempts ?? 2, MAX_RETRIES),
+    attempts: Math.min(retries.attempts ?? 0, MAX_RETRIES),
     ...retryConditions(retries.retryOn ? retries.retryOn.split(',').map((condition) => condition.trim()) : DEFAULT_RETRY_ON),
     anyMethod: true,
     heedsRetryAfter: false,

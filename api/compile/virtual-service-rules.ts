@@ -86,7 +86,10 @@ function merge(one: HttpMatch, other: HttpMatch): HttpMatch | null {
   const narrowed = narrowedPath(one.path, other.path);
   if (narrowed === null || !isSame(one.scheme, other.scheme) || !isSame(one.authority, other.authority)) return null;
   if (one.method !== '' && other.method !== '' && one.method !== other.method) return null;
+  if (!isSame(one.methodPattern, other.methodPattern)) return null;
   if (one.port !== 0 && other.port !== 0 && one.port !== other.port) return null;
+  const source = mergedSource(one.source, other.source);
+  if (source === null) return null;
   return {
     ...ANY_REQUEST,
     path: narrowed,
@@ -97,8 +100,16 @@ function merge(one: HttpMatch, other: HttpMatch): HttpMatch | null {
     scheme: other.scheme ?? one.scheme,
     authority: other.authority ?? one.authority,
     port: one.port || other.port,
-    source: other.source ?? one.source,
+    source,
   };
+}
+
+/** Null: nobody is of both. */
+function mergedSource(one: HttpMatch['source'], other: HttpMatch['source']): HttpMatch['source'] | null {
+  if (one === undefined || other === undefined) return one ?? other;
+  const isOther = Object.entries(one.labels).some(([name, value]) => (other.labels[name] ?? value) !== value);
+  if (isOther || (one.namespace !== '' && other.namespace !== '' && one.namespace !== other.namespace)) return null;
+  return { namespace: one.namespace || other.namespace, labels: { ...one.labels, ...other.labels } };
 }
 
 /** The inner path must lie within the outer one (Istio: else the rules conflict); null: it does not. */
@@ -120,8 +131,9 @@ export interface HeaderChanges {
 }
 
 export function compileHeaders(headers: HttpEntry['headers'], refuse: (message: string) => void): HeaderChanges {
-  const requestSet = headers?.request?.set ?? {};
-  const host = Object.entries(requestSet).find(([name]) => ['host', ':authority'].includes(name.toLowerCase()))?.[1] ?? '';
+  const hostIn = (values: Readonly<Record<string, string>> | undefined): string | undefined =>
+    Object.entries(values ?? {}).find(([name]) => ['host', ':authority'].includes(name.toLowerCase()))?.[1];
+  const host = hostIn(headers?.request?.set) || hostIn(headers?.request?.add) || '';
   return { request: mutationOf(headers?.request, refuse), response: mutationOf(headers?.response, refuse), host };
 }
 
@@ -152,10 +164,10 @@ export function compileRewrite(rewrite: HttpEntry['rewrite'], host: string): Rew
   const path =
     uriRegexRewrite !== undefined
       ? { kind: PathRewrite_Kind.REGEX, value: uriRegexRewrite.rewrite, pattern: uriRegexRewrite.match }
-      : uri === undefined
+      : uri === undefined || uri === ''
         ? undefined
         : { kind: PathRewrite_Kind.TEXT_PREFIX, value: uri, pattern: '' };
-  return { host: authority ?? host, path };
+  return { host: authority || host, path };
 }
 
 /** Undefined: the rule forwards. */

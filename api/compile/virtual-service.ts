@@ -14,11 +14,12 @@ import { seenFrom } from '../resources/index.js';
 import { covers, fullHost } from '../resources/istio-host.js';
 import { NO_BACKEND } from './backend.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
-import { type IstioGateway, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
-import { type HostIndex, hostOf, knownHost, servicesOf } from './istio-hosts.js';
+import { type IstioGateway, isNameable, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
+import { type HostIndex, knownHost, rulesOf, servicesOf } from './istio-hosts.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { rateLimitsOfRule } from './rate-limits.js';
 import { takesEverything } from './route-order.js';
+import { isService } from './route-parents.js';
 import { protocolOf } from './service.js';
 import { type DeclaredPort, tcpPorts } from './service-ports.js';
 import { compileCors, compileFault, compileRetry, percentParts } from './virtual-service-policies.js';
@@ -38,8 +39,7 @@ export type HttpEntry = NonNullable<Spec['http']>[number];
 type Share = NonNullable<HttpEntry['route']>[number];
 type Destination = Share['destination'];
 
-export type VirtualServiceIndex = HostIndex &
-  Pick<ObjectIndex, 'virtualServices' | 'destinationRules' | 'istioGateways' | 'limitsByTarget'>;
+export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'rulesByHost' | 'istioGateways' | 'limitsByTarget'>;
 
 /** Where its rules apply: a port of a service, for requests in the mesh, or of a Gateway. */
 interface Place {
@@ -97,11 +97,14 @@ function compileForMesh(
       report(`spec.hosts[${at}]`, `no Service has the host ${host}: the rules do not apply to it`, 'NoMatchingParent');
     for (const service of services) {
       for (const port of tcpPorts(service)) {
-        const place = placeInMesh(object, service, port.port);
+        const whole = placeInMesh(object, service, port.port);
         const isBytes = isOpaque(port);
         if (isBytes ? !hasConnectionRules(spec, port.port) : (spec.http ?? []).length === 0) continue;
-        const key = placeKey(service, port.port);
-        if (!isFree(object, key, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted'))) continue;
+        const parents = whole.parents.filter((parent) =>
+          isFree(object, parent, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted')),
+        );
+        if (parents.length === 0) continue;
+        const place = { ...whole, parents };
         if (isBytes) routes.connections.push(...compileConnections(object, place, ['tls', 'tcp'], index, report));
         else routes.http.push(compileHttp(object, place, index, report));
       }
@@ -142,10 +145,12 @@ function compileForGateway(
   );
   if (taking.length === 0)
     refuse(`no server of Gateway ${name} has one of its hosts for namespace ${object.namespace}`, 'NoMatchingListenerHostname');
-  // What only ends like it the model can't name.
-  const nameable = own.filter((host) => !host.includes('*') || host.startsWith('*.'));
+  const isForAll = own.includes('*');
+  const named = isForAll || rules.http === undefined ? [] : own.filter((host) => isNameable(host, 'spec', report));
   for (const takes of ['http', 'tls', 'tcp'] as const) {
     if ((rules[takes] ?? []).length === 0) continue;
+    // For no name at all would be for every host of the server.
+    if (takes === 'http' && !isForAll && named.length === 0) continue;
     const servers = taking.filter((server) => server.takes === takes);
     for (const port of new Set(servers.map((server) => server.port))) {
       const place: Place = {
@@ -153,7 +158,7 @@ function compileForGateway(
         port,
         gateway: name,
         parents: servers.flatMap((server) => (server.port === port ? [gatewayParent(gateway, server)] : [])),
-        hostnames: own.includes('*') ? [] : nameable,
+        hostnames: named,
       };
       if (takes === 'http') routes.http.push(compileHttp(object, place, index, report));
       else routes.connections.push(...compileConnections(object, place, [takes], index, report));
@@ -175,15 +180,18 @@ function hasConnectionRules({ tls, tcp }: Spec, port: number): boolean {
   return [...(tls ?? []), ...(tcp ?? [])].some(isFor);
 }
 
-/** Routes of the Gateway API go first, then the oldest VirtualService: one port of a service has the rules of one. */
-function isFree(object: VirtualService, key: string, claimed: Map<string, string>, refuse: (message: string) => void): boolean {
+/** Routes of the Gateway API go first, then the oldest VirtualService: one port of a service has for the same clients the rules of one. */
+function isFree(object: VirtualService, parent: RouteParent, claimed: Map<string, string>, refuse: (message: string) => void): boolean {
+  const { consumerNamespace: clients, port } = parent;
+  const service = parent.parent?.value ?? '';
+  const key = placeKey(service, port, clients);
   const other = claimed.get(key);
-  if (other !== undefined) refuse(`${other} has Service ${key}: the rules do not apply there`);
-  else claimed.set(key, `VirtualService ${nameOf(object)}`);
+  if (other === undefined) claimed.set(key, `VirtualService ${nameOf(object)}`);
+  else refuse(`${other} has Service ${service}:${port}${clients === '' ? '' : ` for clients of ${clients}`}: the rules do not apply there`);
   return other === undefined;
 }
 
-/** What routes of the Gateway API have of services of their own namespaces, as compileVirtualService() wants it. */
+/** What routes of the Gateway API have of services, as compileVirtualService() wants it. */
 export function claimedByRoutes({
   routes,
   grpcRoutes,
@@ -191,20 +199,23 @@ export function claimedByRoutes({
 }: Pick<ObjectIndex, 'routes' | 'grpcRoutes' | 'services'>): Map<string, string> {
   const claimed = new Map<string, string>();
   for (const route of [...routes.values(), ...grpcRoutes]) {
-    for (const { kind, namespace = route.namespace, name, port: only } of route.manifest.spec.parentRefs ?? []) {
-      const service = kind === 'Service' && namespace === route.namespace ? services.get(nameOf({ namespace, name })) : undefined;
+    for (const { namespace = route.namespace, name, port: only, sectionName, ...type } of route.manifest.spec.parentRefs ?? []) {
+      const service = isService(type) ? services.get(nameOf({ namespace, name })) : undefined;
       if (service === undefined) continue;
-      for (const port of tcpPorts(service)) {
-        const key = placeKey(service, port.port);
-        if ((only === undefined || only === port.port) && !claimed.has(key)) claimed.set(key, `${route.kind} ${nameOf(route)}`);
+      const clients = namespace === route.namespace ? '' : route.namespace;
+      for (const { port, name: portName } of tcpPorts(service)) {
+        const key = placeKey(nameOf(service), port, clients);
+        const isMeant = (only === undefined || only === port) && (sectionName === undefined || sectionName === portName);
+        if (isMeant && !claimed.has(key)) claimed.set(key, `${route.kind} ${nameOf(route)}`);
       }
     }
   }
   return claimed;
 }
 
-function placeKey(service: Stored<'Service'>, port: number): string {
-  return `${nameOf(service)}:${port}`;
+/** `clients`: the namespace of those that it is for; empty: all others. */
+function placeKey(service: string, port: number, clients: string): string {
+  return `${service}:${port} ${clients}`;
 }
 
 /** Seen from some namespaces only, it is for their clients alone. */
@@ -264,7 +275,7 @@ function compileEntry(
   if ((entry.match ?? []).length > 0 && own.length === 0) return [];
   const matches = mergedMatches(outer, own.length === 0 ? [null] : own.map(compileMatch));
   if (matches.length === 0) return [];
-  if (entry.delegate !== undefined) return delegated(object, entry.delegate, matches, place, path, index, report);
+  if (entry.delegate !== undefined) return delegated(object, entry, entry.delegate, matches, place, path, index, report);
   return [
     ruleOf(
       object,
@@ -280,6 +291,7 @@ function compileEntry(
 
 function delegated(
   object: VirtualService,
+  outer: HttpEntry,
   { name, namespace }: NonNullable<HttpEntry['delegate']>,
   matches: readonly (HttpMatch | null)[],
   place: Place,
@@ -287,18 +299,34 @@ function delegated(
   index: VirtualServiceIndex,
   report: ReportProblem,
 ): HttpRule[] {
-  const target = index.virtualServices.get(`${namespace ?? object.namespace}/${name}`);
-  if (target === undefined || (target.manifest.spec.hosts ?? []).length > 0) {
+  const of = namespace || object.namespace;
+  const target = index.virtualServices.get(`${of}/${name}`);
+  const { hosts = [], exportTo = [] } = target?.manifest.spec ?? {};
+  if (target === undefined || hosts.length > 0 || seenFrom(exportTo, of)?.includes(object.namespace) === false) {
     report(
       `${path}.delegate`,
-      `there is no VirtualService ${namespace ?? object.namespace}/${name} without hosts: the rule is left out`,
+      `there is no VirtualService ${of}/${name} without hosts that namespace ${object.namespace} sees: the rule is left out`,
       'BackendNotFound',
     );
     return [];
   }
+  const shared = inherited(outer, object, index);
   return (target.manifest.spec.http ?? []).flatMap((entry) =>
-    entry.delegate === undefined ? compileEntry(target, entry, matches, place, path, index, report) : [],
+    entry.delegate === undefined ? compileEntry(target, { ...shared, ...entry }, matches, place, path, index, report) : [],
   );
+}
+
+/** What a rule says beside where requests go is for those of its delegate, too, that say nothing of it (Istio). */
+function inherited(outer: HttpEntry, { namespace }: VirtualService, index: HostIndex): HttpEntry {
+  const { name: _name, match: _match, delegate: _delegate, ...shared } = outer;
+  const mirrored = (to: Destination): Destination => ({ ...to, host: knownHost(to.host, namespace, index) });
+  return {
+    ...shared,
+    ...(shared.mirror === undefined ? {} : { mirror: mirrored(shared.mirror) }),
+    ...(shared.mirrors === undefined
+      ? {}
+      : { mirrors: shared.mirrors.map((each) => ({ ...each, destination: mirrored(each.destination) })) }),
+  };
 }
 
 function ruleOf(
@@ -398,15 +426,12 @@ function subsetLabels(
   subset: string,
   index: VirtualServiceIndex,
 ): Record<string, string> | null {
-  const host = hostOf(service, index);
   const rank = ({ namespace }: { namespace: string }): number =>
     namespace === object.namespace ? 0 : namespace === service.namespace ? 1 : 2;
-  const rules = index.destinationRules.filter(
-    ({ namespace, manifest: { spec } }) =>
-      knownHost(spec.host ?? '', namespace, index) === host &&
-      seenFrom(spec.exportTo ?? [], namespace)?.includes(object.namespace) !== false,
+  const rules = rulesOf(service, index).filter(
+    ({ namespace, manifest: { spec } }) => seenFrom(spec.exportTo ?? [], namespace)?.includes(object.namespace) !== false,
   );
-  for (const { manifest } of [...rules].sort((a, b) => rank(a) - rank(b))) {
+  for (const { manifest } of rules.sort((a, b) => rank(a) - rank(b))) {
     const found = (manifest.spec.subsets ?? []).find(({ name }) => name === subset);
     if (found !== undefined) return { ...(found.labels ?? {}) };
   }

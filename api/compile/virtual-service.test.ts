@@ -1,0 +1,120 @@
+// VirtualServices as the model has them: what delegates add to each other, and that nothing is for more requests than it says.
+import { expect, test } from '@jest/globals';
+import type { HttpRoute } from '../gen/mesh/v1/model.js';
+import { formatFinding, parseManifests } from '../resources/index.js';
+import { compileModel } from './index.js';
+
+function compiled(...manifests: string[]) {
+  const { objects, findings } = parseManifests([{ name: 'f', content: manifests.join('\n---\n') }]);
+  expect(findings.map(formatFinding)).toEqual([]);
+  const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
+  const { resources, problems } = compileModel({ objects: stored, running: null });
+  const routes = resources.flatMap(({ name, message }) => ('rules' in message && name.startsWith('VirtualService/') ? [message] : []));
+  return { routes, problems: problems.map(({ path, message }) => `${path}: ${message}`) };
+}
+
+const rulesOf = ({ routes }: { routes: HttpRoute[] }) => routes.flatMap(({ rules }) => rules);
+const istio = (kind: string, metadata: string, spec: string): string =>
+  `apiVersion: networking.istio.io/v1\nkind: ${kind}\nmetadata: {${metadata}}\nspec: {${spec}}`;
+const service = (name: string): string =>
+  `apiVersion: v1\nkind: Service\nmetadata: {name: ${name}}\nspec: {ports: [{name: http, port: 80}]}`;
+const TO_A = 'route: [{destination: {host: a}}]';
+const root = (rule: string): string => istio('VirtualService', 'name: root', `hosts: [a], http: [${rule}]`);
+const inner = (rule: string, metadata = 'name: inner', more = ''): string => istio('VirtualService', metadata, `http: [${rule}]${more}`);
+
+test('of a rule and its delegate both matches must hold, whatever they are of', () => {
+  const matches = (outer: string, own: string) =>
+    rulesOf(compiled(service('a'), root(`{match: [{${outer}}], delegate: {name: inner}}`), inner(`{match: [{${own}}], ${TO_A}}`))).flatMap(
+      (rule) => rule.matches,
+    );
+  const labelled = (labels: Record<string, string>, namespace = '') => [{ source: { namespace, labels } }];
+  expect(matches('sourceNamespace: prod', 'sourceLabels: {app: x}')).toMatchObject(labelled({ app: 'x' }, 'prod'));
+  expect(matches('sourceLabels: {app: x}', 'sourceLabels: {tier: y}')).toMatchObject(labelled({ app: 'x', tier: 'y' }));
+  expect(matches('sourceNamespace: prod', 'uri: {prefix: /b}')).toMatchObject(labelled({}, 'prod'));
+  expect(matches('sourceNamespace: prod', 'sourceNamespace: test')).toEqual([]);
+  expect(matches('sourceLabels: {app: x}', 'sourceLabels: {app: y}')).toEqual([]);
+  expect(matches('method: {regex: GET|HEAD}', 'method: {regex: GET|POST}')).toEqual([]);
+});
+
+test('what a rule says beside routing is for its delegate’s rules that say nothing of it; a mirror is a host of its own namespace', () => {
+  const outer =
+    '{timeout: 3s, rewrite: {uri: /x}, mirror: {host: b}, headers: {request: {set: {x-by: root}}}, delegate: {name: inner, namespace: other}}';
+  const own = `{${TO_A.replace('host: a', 'host: a.default.svc.cluster.local')}, timeout: 1s}`;
+  const { routes, problems } = compiled(service('a'), service('b'), root(outer), inner(own, 'name: inner, namespace: other'));
+  expect(problems).toEqual([]);
+  expect(rulesOf({ routes })).toMatchObject([
+    {
+      requestTimeoutMs: 1_000,
+      backends: [{ service: 'default/a', rewrite: { path: { value: '/x' } } }],
+      mirrors: [{ service: 'default/b' }],
+      requestHeaders: { set: [{ name: 'x-by', value: 'root' }] },
+    },
+  ]);
+});
+
+test('a delegate is seen where its exportTo says', () => {
+  const of = (exportTo: string) =>
+    compiled(
+      service('a'),
+      root('{delegate: {name: inner, namespace: other}}'),
+      inner(`{redirect: {uri: /x}}`, 'name: inner, namespace: other', `, exportTo: [${exportTo}]`),
+    );
+  expect(rulesOf(of('default'))).toHaveLength(1);
+  const hidden = of('"."');
+  expect(rulesOf(hidden)).toEqual([]);
+  expect(hidden.problems.join()).toMatch(/no VirtualService other\/inner without hosts that namespace default sees/);
+});
+
+test('a host that the model can’t name is not every host of the gateway', () => {
+  const gateway = istio('Gateway', 'name: edge', 'servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*.a.test"]}]');
+  const bound = (hosts: string) =>
+    compiled(service('a'), gateway, istio('VirtualService', 'name: v', `hosts: [${hosts}], gateways: [edge], http: [{${TO_A}}]`));
+  expect(bound('"*.a.test"').routes).toMatchObject([{ hostnames: ['*.a.test'] }]);
+  const { routes, problems } = bound('"*b.a.test"');
+  expect(routes).toEqual([]);
+  expect(problems).toEqual([expect.stringMatching(/^spec\.hosts: \*b\.a\.test is no whole label/)]);
+  expect(bound('"*b.a.test", c.a.test').routes).toMatchObject([{ hostnames: ['c.a.test'] }]);
+});
+
+test('the authority is that of headers that are set or added, and of a rewrite that says one', () => {
+  const hostOf = (rule: string) => rulesOf(compiled(service('a'), root(`{${TO_A}, ${rule}}`)))[0]?.backends[0]?.rewrite;
+  expect(hostOf('headers: {request: {add: {Host: x.test}}}')).toEqual({ host: 'x.test', path: undefined });
+  expect(hostOf('headers: {request: {set: {Host: x.test}}}, rewrite: {uri: /y, authority: ""}')).toMatchObject({ host: 'x.test' });
+  expect(hostOf('rewrite: {uri: "", authority: x.test}')).toEqual({ host: 'x.test', path: undefined });
+});
+
+test('retries without attempts are none', () => {
+  expect(rulesOf(compiled(service('a'), root(`{${TO_A}, retries: {backoff: 10ms}}`)))[0]?.retry?.attempts).toBe(0);
+});
+
+test('the subsets of a rule for a wildcard are those of every host that it covers', () => {
+  const rule = istio('DestinationRule', 'name: r', 'host: "*.default.svc.cluster.local", subsets: [{name: v1, labels: {version: v1}}]');
+  const { routes, problems } = compiled(service('a'), rule, root('{route: [{destination: {host: a, subset: v1}}]}'));
+  expect(problems).toEqual([]);
+  expect(rulesOf({ routes })[0]?.backends).toMatchObject([{ labels: { version: 'v1' } }]);
+});
+
+test('one that is for some clients takes a port from nobody else’s, and two are in conflict for the same ones alone', () => {
+  const own = (name: string, exportTo: string) =>
+    istio(
+      'VirtualService',
+      `name: ${name}, namespace: ${name}`,
+      `hosts: [a.default.svc.cluster.local], exportTo: [${exportTo}], http: [{${TO_A.replace('host: a', 'host: a.default.svc.cluster.local')}}]`,
+    );
+  const route = (metadata: string, parent: string) =>
+    `apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {${metadata}}\nspec: {parentRefs: [{group: "", kind: Service, ${parent}}]}`;
+  const of = (...manifests: string[]) => {
+    const { routes, problems } = compiled(service('a'), ...manifests);
+    return { clients: routes.map(({ namespace, parents }) => `${namespace}: ${parents.map((each) => each.consumerNamespace)}`), problems };
+  };
+  expect(of(own('bank', '.'), own('games', '"*"'))).toEqual({ clients: ['bank: bank', 'games: '], problems: [] });
+  expect(of(own('bank', 'games'), own('games', 'games, shop'))).toEqual({
+    clients: ['bank: games', 'games: shop'],
+    problems: [expect.stringMatching(/VirtualService bank\/bank has Service default\/a:80 for clients of games/)],
+  });
+  expect(of(route('name: r, namespace: bank', 'name: a, namespace: default'), own('bank', '.'), own('games', '"*"')).clients).toEqual([
+    'games: ',
+  ]);
+  expect(of(route('name: r', 'name: a, sectionName: other'), own('games', '"*"')).clients).toEqual(['games: ']);
+  expect(of(route('name: r', 'name: a, sectionName: http'), own('games', '"*"')).clients).toEqual([]);
+});
