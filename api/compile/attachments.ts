@@ -1,6 +1,7 @@
 // What is attached to what in a compiled model, as statuses of the Gateway API tell it: routes to listeners, ListenerSets to Gateways, and the Gateways
 // that lead to a Service. Pure.
 import { ResourceType } from '../gen/mesh/v1/model.js';
+import { isIstioGateway } from './istio-gateway.js';
 import type { CompiledResource } from './wire.js';
 
 export interface Attachments {
@@ -20,7 +21,7 @@ export function attachmentsOf(resources: readonly CompiledResource[]): Attachmen
     if (type === ResourceType.LISTENER) noteSet(message, sets);
     if (type !== ResourceType.HTTP_ROUTE && type !== ResourceType.CONNECTION_ROUTE) continue;
     const listeners = message.parents.flatMap(({ parent, section }) =>
-      parent?.$case === 'gateway' ? [{ of: parent.value, section }] : [],
+      parent?.$case === 'gateway' && !isIstioGateway(parent.value) ? [{ of: parent.value, section }] : [],
     );
     // A route may name a listener twice, by different names of it.
     for (const listener of new Set(listeners.map(({ of, section }) => `${of}/${section}`)))

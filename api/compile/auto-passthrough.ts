@@ -16,11 +16,17 @@ type PassthroughIndex = RuleIndex & Pick<ObjectIndex, 'namespaces'>;
 export function autoPassthroughRoutes(gateway: IstioGateway, index: PassthroughIndex): ConnectionRoute[] {
   const servers = serverHosts(gateway).filter(({ takes }) => takes === 'services');
   if (servers.length === 0) return [];
-  return [...index.services.values()].flatMap((service) => {
+  const found = [...index.services.values()].flatMap((service) => {
     const parents = servers.filter((server) => isFor(server, service, index));
     const isSeen = exportsOf(service, index)?.includes(gateway.namespace) !== false;
-    return parents.length === 0 || !isSeen || isExternal(service, index) ? [] : routesTo(service, gateway, parents, index);
+    return parents.length === 0 || !isSeen || isExternal(service, index) ? [] : [{ service, parents }];
   });
+  // Several namespaces may have one host: its own first, as for destinations.
+  found.sort((a, b) => Number(b.service.namespace === gateway.namespace) - Number(a.service.namespace === gateway.namespace));
+  const routes = new Map<string, ConnectionRoute>();
+  for (const { service, parents } of found)
+    for (const route of routesTo(service, gateway, parents, index)) if (!routes.has(route.name)) routes.set(route.name, route);
+  return [...routes.values()];
 }
 
 function isFor({ hosts, namespaces }: ServerHost, service: Stored<'Service'>, index: PassthroughIndex): boolean {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { LoadBalancing_Algorithm, ResourceType, type ScopedPolicy, type Service } from '../gen/mesh/v1/model.js';
+import { LoadBalancing_Algorithm, ProxyProtocol, ResourceType, type ScopedPolicy, type Service } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../resources/index.js';
 import { CompileMemo, compileModel } from './index.js';
 
@@ -180,6 +180,22 @@ describe('for a client', () => {
       'spec.trafficPolicy.proxyProtocol: only a rule that is for all clients says it: it has no effect',
     ]);
   });
+});
+
+test('the PROXY protocol is that of the rule in force; a subset has none of its own', () => {
+  const said = (...specs: string[]) => {
+    const documents = specs.map((spec, index) => rule(`{host: reviews.shop.svc.cluster.local, ${spec}}`, 'shop', `r${index}`));
+    const { resources, problems } = compileModel({ objects: objectsOf(SERVICE, ...documents), running: null });
+    const { proxyProtocol } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
+    return [proxyProtocol, ...problems.map(({ path }) => path)];
+  };
+  const proxied = 'trafficPolicy: {proxyProtocol: {version: V2}}';
+  expect(said(proxied)).toEqual([ProxyProtocol.V2]);
+  expect(said('trafficPolicy: {loadBalancer: {simple: RANDOM}}', proxied)).toEqual([ProxyProtocol.UNSPECIFIED, 'spec.trafficPolicy']);
+  expect(said(`subsets: [{name: v1, labels: {version: v1}, ${proxied}}]`)).toEqual([
+    ProxyProtocol.UNSPECIFIED,
+    'spec.subsets[0].trafficPolicy.proxyProtocol',
+  ]);
 });
 
 describe('TLS of a rule', () => {

@@ -148,6 +148,10 @@ export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<Objec
   const services = servicesOf(host, rule.namespace, index);
   if (services.length === 0)
     report('spec.host', `no Service or ServiceEntry has the host ${host}: the rule has no effect`, 'TargetNotFound');
+  rule.manifest.spec.subsets?.forEach(({ trafficPolicy: ofSubset }, at) => {
+    if (ofSubset?.proxyProtocol !== undefined)
+      report(`spec.subsets[${at}].trafficPolicy.proxyProtocol`, 'it is for all endpoints or none: it has no effect', 'UnsupportedValue');
+  });
   if (trafficPolicy === undefined || services.length === 0) return;
   const [service] = services;
   const places = clientsOfRule(rule).map((client) => rulesInForce(service!, client, index));

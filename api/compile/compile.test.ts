@@ -426,6 +426,36 @@ test('a gateway takes routes by listener, namespace and hostname', () => {
   ]);
 });
 
+test('a parent of kind Service and another group is no Service', () => {
+  const objects = stored(
+    CATALOG,
+    route('{parentRefs: [{kind: Service, name: catalog}], rules: [{backendRefs: [{name: catalog, port: 80}]}]}'),
+  );
+  const { resources, problems } = compileModel({ objects, running: null });
+  expect(messages(resources, ResourceType.HTTP_ROUTE)).toMatchObject([{ parents: [] }]);
+  expect(problems.map(({ path, reason }) => `${path} ${reason}`)).toEqual(['spec.parentRefs[0] InvalidKind']);
+});
+
+test('a filter for a listener of a Gateway is for none of the same name that a ListenerSet adds', () => {
+  const listener = (port: number) => `listeners: [{name: web, port: ${port}, protocol: HTTP}]`;
+  const set = `apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {name: more, namespace: shop}\nspec: {parentRef: {name: edge}, ${listener(81)}}`;
+  const filter = `apiVersion: mesh.weft.dev/v1\nkind: Filter\nmetadata: {name: f, namespace: shop}\nspec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: edge, sectionName: web}], module: 'export const onRequest = () => undefined'}`;
+  const objects = stored(gateway(`allowedListeners: {namespaces: {from: Same}}, ${listener(80)}`), set, filter);
+  const listeners = messages(compileModel({ objects, running: null }).resources, ResourceType.LISTENER);
+  expect(listeners.map(({ name, filters }) => [name, ...filters])).toEqual([['shop/more/web'], ['web', 'shop/f']]);
+});
+
+test('whatever an older policy sets too is told', () => {
+  const policy = (name: string, spec: string) =>
+    `apiVersion: mesh.weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: ${name}, namespace: shop}\nspec: {targetRefs: [{kind: Service, name: catalog}], ${spec}}`;
+  const both = 'retries: {attempts: 1}, connections: {maxConnections: 9}';
+  const { problems } = compileModel({ objects: stored(CATALOG, policy('a', both), policy('b', both)), running: null });
+  expect(problems.map(({ name, message }) => [name, / sets (\w+) /.exec(message)?.[1]])).toEqual([
+    ['b', 'retries'],
+    ['b', 'connections'],
+  ]);
+});
+
 test('the oldest policy sets the load balancer; the others are told', () => {
   const policy = (name: string, type: string) =>
     `apiVersion: mesh.weft.dev/v1\nkind: TrafficPolicy\nmetadata: {name: ${name}, namespace: shop}\nspec: {targetRefs: [{kind: Service, name: catalog}], loadBalancer: {type: ${type}}}`;

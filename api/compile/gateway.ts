@@ -78,7 +78,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         forwardClientCert,
         shared: false,
         rateLimits,
-        filters: context.index.filterTargets.of('Gateway', nameOf(gateway), listener.name),
+        filters: context.index.filterTargets.of('Gateway', nameOf(gateway), section),
       },
     }));
   });

@@ -2,6 +2,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { type ConnectionRoute, type Listener, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../resources/index.js';
+import { attachmentsOf } from './attachments.js';
 import { compileModel } from './index.js';
 
 function compiled(...manifests: string[]) {
@@ -75,6 +76,23 @@ test('AUTO_PASSTHROUGH leads by server name to the ports and subsets of services
   expect(named('"*.local"')).toEqual(['*.local', ...routes]);
   expect(named('a.default.svc.cluster.local')).toEqual(['*.a.default.svc.cluster.local', ...routes]);
   expect(named('other/*.local')).toEqual(['*.local']);
+});
+
+test('of a host that several namespaces have AUTO_PASSTHROUGH leads to that of its own', () => {
+  const entry = (namespace: string) =>
+    `apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: ${namespace}}\nspec: {hosts: [e.local], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}]}`;
+  const { resources } = compiled(
+    entry('a'),
+    entry('default'),
+    gateway(server(15443, 'TLS', '"*.local"', ', tls: {mode: AUTO_PASSTHROUGH}')),
+  );
+  const routes = resources.filter(({ type }) => type === ResourceType.CONNECTION_ROUTE).map(({ message }) => message as ConnectionRoute);
+  expect(routes).toMatchObject([{ backends: [{ service: 'default/e.local' }] }]);
+});
+
+test('what is attached to a Gateway of Istio’s stands in no status of the Gateway API', () => {
+  const { resources } = compiled(SERVICE, gateway(server(80, 'HTTP', '"*"')), virtualService('v', '"*"', TO_A));
+  expect(attachmentsOf(resources)).toEqual({ routes: new Map(), listenerSets: new Map(), gatewaysOf: new Map() });
 });
 
 describe('VirtualServices behind a Gateway', () => {

@@ -56,26 +56,17 @@ function checkSlices(index: ObjectIndex, reporter: Reporter): void {
   }
 }
 
-const POLICY_SECTIONS = [
-  'loadBalancer',
-  'outlierDetection',
-  'circuitBreaker',
-  'retryBudget',
-  'admission',
-  'proxyProtocol',
-  'healthCheck',
-] as const;
-
 function checkPolicies(index: ObjectIndex, reporter: Reporter): void {
   for (const policy of index.policies) {
     checkRateLimits(policy, index, reporter(policy));
-    policy.manifest.spec.targetRefs.forEach((target, position) => {
+    const { targetRefs, rateLimits: _, ...sections } = policy.manifest.spec;
+    targetRefs.forEach((target, position) => {
       const path = `spec.targetRefs[${position}]`;
       const service = qualifiedName(policy.namespace, target.name);
       if (target.kind !== 'Service' || !index.services.has(service)) return;
-      for (const field of POLICY_SECTIONS) {
+      for (const field of Object.keys(sections) as (keyof typeof sections)[]) {
         const winner = index.policiesByService.get(service)?.find((other) => other.manifest.spec[field] !== undefined);
-        if (winner === undefined || winner === policy || policy.manifest.spec[field] === undefined) continue;
+        if (winner === undefined || winner === policy) continue;
         reporter(policy)(
           path,
           `TrafficPolicy ${nameOf(winner)} is older and sets ${field} of Service ${service}: this one’s has no effect there`,

@@ -4,7 +4,7 @@ import { protocolNamed } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import { compileBackendTls, hasTlsOfRules } from './backend-tls.js';
 import { compileClusterPolicies, compileConsumers, type PolicyIndex } from './cluster-policies.js';
-import { rulesInForce } from './destination-rules.js';
+import { policyOfAll, rulesInForce } from './destination-rules.js';
 import { healthCheckOf } from './health-check.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { rulesOf } from './istio-hosts.js';
@@ -74,9 +74,9 @@ export function protocolOf(port: DeclaredPort): Protocol {
 
 const PROXY_PROTOCOLS = { v1: ProxyProtocol.V1, v2: ProxyProtocol.V2, V1: ProxyProtocol.V1, V2: ProxyProtocol.V2 } as const;
 
-/** Of the first policy that says something, else of the first rule; its default is V1 (Istio). */
+/** Of the first policy that says something, else of the rule that is in force; its default is V1 (Istio). */
 function proxyProtocolOf(policies: readonly Stored<'TrafficPolicy'>[], rules: readonly Stored<'DestinationRule'>[]): ProxyProtocol {
-  const ofRules = rules.map(({ manifest }) => manifest.spec.trafficPolicy?.proxyProtocol).find((found) => found !== undefined);
+  const ofRules = policyOfAll(rules)?.policy.proxyProtocol;
   const ofPolicies = policies.map((policy) => policy.manifest.spec.proxyProtocol).find((found) => found !== undefined);
   const version = ofPolicies ?? (ofRules === undefined ? undefined : (ofRules.version ?? 'V1'));
   return version === undefined ? ProxyProtocol.UNSPECIFIED : PROXY_PROTOCOLS[version];
