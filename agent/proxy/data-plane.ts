@@ -131,7 +131,13 @@ export class DataPlane {
       random: Math.random,
       onEvent: (cluster, event) => this.tellOutlier(cluster, event),
     });
-    this.filters = new FilterHosts(config.workers, addon, (slot, message) => this.pool.tellFilters(slot, message), log);
+    this.filters = new FilterHosts(
+      config.workers,
+      addon,
+      (slot, message) => this.pool.tellFilters(slot, message),
+      () => this.applyAgain('a filter runs now whose former version stood in for it'),
+      log,
+    );
     this.overload = config.overload === null ? null : new OverloadMonitor(this.pool, config.workers, config.overload, log);
     this.overload?.start();
     // A proxy on files is alone with its limits.
@@ -359,13 +365,17 @@ export class DataPlane {
   private keepReading(): void {
     if (this.reading !== null || !this.tlsFolder.isUsed) return;
     this.reading = setInterval(() => {
-      if (!this.tlsFolder.hasChanged) return;
-      this.log.info('files of certificates have changed: they are read anew');
-      void this.inTurn(() => this.applyNow({ full: false, resources: [], removed: [], revision: this.model.revision })).catch(
-        (error: unknown) => this.log.error({ err: error }, 'files of certificates could not be read anew'),
-      );
+      if (this.tlsFolder.hasChanged) this.applyAgain('files of certificates have changed: they are read anew');
     }, READING_INTERVAL_MS);
     this.reading.unref();
+  }
+
+  /** The model is what it was; what it leads to is not. */
+  private applyAgain(why: string): void {
+    this.log.info(why);
+    void this.inTurn(() => this.applyNow({ full: false, resources: [], removed: [], revision: this.model.revision })).catch(
+      (error: unknown) => this.log.error({ err: error }, `${why}; tables could not be made`),
+    );
   }
 
   private tellOutlier(cluster: string, event: OutlierEvent): void {

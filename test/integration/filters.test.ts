@@ -311,9 +311,28 @@ describe('what was wanted a moment ago', () => {
     const pid = pidOf('sees');
     write([...others, sees(respond('"two"'))]);
     await eventually(answer, (text) => text === 'two');
-    write([...others, sees('throw new Error("no"); export const onRequest = () => ({});')]);
+    const broken = sees('throw new Error("no"); export const onRequest = () => ({});');
+    write([...others, broken]);
     await proxy.says('filter default/sees ended', from);
     expect(await hasEnded(pid)).toBe(true);
     expect(await answer()).toBe('two');
+    // The version before that goes on for as long, whatever else changes meanwhile.
+    const rest = others.filter(({ name }) => name !== 'loop');
+    for (const filters of [rest, others]) {
+      const then = proxy.errors.length;
+      write([...filters, broken]);
+      await proxy.says('is in force', then);
+      expect(await answer()).toBe('two');
+    }
+  }, 40_000);
+
+  test('makes room for the new version as soon as that runs, though nothing else changes', async () => {
+    const from = proxy.errors.length;
+    const late = `if (Date.now() < ${Date.now() + 3_000}) throw new Error("not yet"); ${respond('"three"')}`;
+    write([...others, sees(late)]);
+    await proxy.says('filter default/sees ended', from);
+    await proxy.says('is in force', from);
+    expect(await answer()).toBe('two');
+    expect(await eventually(answer, (text) => text === 'three')).toBe('three');
   }, 40_000);
 });

@@ -59,27 +59,32 @@ export class FilterHosts {
   private readonly hosts = new Map<string, Host>();
   /** Restarts of those that have gone, by name. */
   private readonly former = new Map<string, number>();
+  /** Keys of those that another version stands in for. */
+  private waitedFor: ReadonlySet<string> = new Set();
   private isClosed = false;
 
   constructor(
     private readonly workers: number,
     private readonly pipes: FilterPipes,
     private readonly tell: TellWorker,
+    /** One that a former version stands in for runs now. */
+    private readonly onReady: () => void,
     private readonly log: Logger,
   ) {}
 
-  /** Resolves when all of them run, or can't: keys of those that can't and whose former version runs lead to that one's. */
+  /** Resolves when all of them run, or can't: keys of those that can't, now or since an earlier call, and whose former version runs lead to that one's. */
   async want(wanted: ReadonlyMap<string, WantedFilter>): Promise<ReadonlyMap<string, string>> {
     for (const key of wanted.keys()) this.recall(key);
     const added = [...wanted.values()].filter(({ key }) => !this.hosts.has(key));
     await Promise.all(added.map((each) => this.start(this.add(each))));
     const instead = new Map<string, string>();
-    for (const { key, name } of added) {
+    for (const { key, name } of wanted.values()) {
       const host = this.hosts.get(key);
       if (host === undefined || host.process !== null) continue;
       const former = [...this.hosts.values()].find((each) => each.wanted.name === name && each.process !== null && !each.isRetired);
       if (former !== undefined) instead.set(key, former.wanted.key);
     }
+    this.waitedFor = new Set(instead.keys());
     return instead;
   }
 
@@ -233,7 +238,10 @@ export class FilterHosts {
     this.log.error({ filter: name, delayMs }, `filter ${name} ended: ${why}; it is started again in ${delayMs} ms`);
     host.retry = setTimeout(() => {
       host.restarts++;
-      void this.start(host).then(() => this.deliver());
+      void this.start(host).then(() => {
+        this.deliver();
+        if (host.process !== null && this.waitedFor.has(host.wanted.key)) this.onReady();
+      });
     }, delayMs);
     host.retry.unref();
   }
