@@ -1,5 +1,5 @@
 // Which of a service's policies is for the endpoints that one port, or one subset of it, leads to: the one rule of all who choose endpoints. Pure.
-import type { ClusterPolicy, Service } from '../../api/gen/mesh/v1/model.js';
+import type { BackendTls, ClusterPolicy, Service, ServicePort } from '../../api/gen/mesh/v1/model.js';
 
 /** Of a service, or of what some clients have instead. `labels`: of the subset; empty: all endpoints. Absent sections are as by default; undefined: all are. */
 export function policyOf(
@@ -12,6 +12,11 @@ export function policyOf(
     policies.find((scoped) => scoped.port === wantedPort && areSame(scoped.labels, wanted))?.policy;
   const ofSubset = Object.keys(labels).length === 0 ? undefined : (find(port, labels) ?? find(0, labels));
   return ofSubset ?? find(port, {}) ?? find(0, {});
+}
+
+/** TLS to the endpoints of the port where that policy is for them; undefined: plain text. */
+export function tlsOf({ tls }: ServicePort, policy: ClusterPolicy | undefined): BackendTls | undefined {
+  return policy?.tls === undefined ? tls : policy.tls.tls;
 }
 
 /** Whether it says anything of endpoints that fail, or of too many requests. */

@@ -5,6 +5,7 @@ import type { ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints } from '../
 import { ClientSideWeightedRoundRobin } from '../../api/gen/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.js';
 import { WrrLocality } from '../../api/gen/envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.js';
 import {
+  type ClusterPolicy,
   type Endpoint,
   EndpointHealth,
   type LoadBalancing,
@@ -13,7 +14,7 @@ import {
   LoadWeights_Source,
   ProxyProtocol,
 } from '../../api/gen/mesh/v1/model.js';
-import { policyOf } from '../model/cluster-policy.js';
+import { policyOf, tlsOf } from '../model/cluster-policy.js';
 import { failsChecksAlone, takeWork } from '../model/takes-work.js';
 import { circuitBreakersOf, outlierDetectionOf } from './cluster-limits.js';
 import { durationMs } from './routes.js';
@@ -26,8 +27,7 @@ const POLICIES = 'type.googleapis.com/envoy.extensions.load_balancing_policies';
 
 /** `target` null: a cluster without endpoints. */
 export function cluster(name: string, target: Target | null): Cluster {
-  const labels = Object.fromEntries(labelsOfCluster(name));
-  const policy = target === null ? undefined : policyOf(target.service, target.port.port, labels);
+  const policy = target === null ? undefined : policyFor(name, target);
   return {
     name,
     type: DiscoveryType.EDS,
@@ -37,6 +37,18 @@ export function cluster(name: string, target: Target | null): Cluster {
     outlierDetection: policy === undefined ? undefined : outlierDetectionOf(policy),
     loadBalancingPolicy: pickerOf(policy?.loadBalancing),
   };
+}
+
+/** Of whoever has none of his own: whose a client is isn't known. */
+function policyFor(name: string, { service, port }: Target): ClusterPolicy | undefined {
+  return policyOf(service, port.port, Object.fromEntries(labelsOfCluster(name)));
+}
+
+/** What of its policies proxyless clients don't have, in words. */
+export function unheededPolicies({ service }: Target): string[] {
+  const namespaces = [...new Set(service.consumers.map(({ namespace }) => namespace))].sort().join(', ');
+  const name = `${service.namespace}/${service.name}`;
+  return namespaces === '' ? [] : [`${name} is treated otherwise by clients of ${namespaces}: proxyless clients treat it as all others do`];
 }
 
 const LEAST: ReadonlySet<LoadBalancing_Algorithm> = new Set([
@@ -75,9 +87,11 @@ function policies(list: LoadBalancingPolicy['policies']): LoadBalancingPolicy {
   return { policies: list };
 }
 
-/** Why its endpoints can't be spoken to without a proxy: then it has none, rather than plain text where TLS was asked for. Null: they can. */
-export function whyUnreachable({ service, port }: Target): string | null {
-  if (port.tls !== undefined) return 'its BackendTLSPolicy asks for TLS, which is not handed to proxyless clients';
+/** Why the endpoints of the cluster can't be spoken to without a proxy: then it has none, rather than plain text where TLS was asked for. Null: they can. */
+export function whyUnreachable(name: string, target: Target): string | null {
+  const { service, port } = target;
+  if (tlsOf(port, policyFor(name, target)) !== undefined)
+    return 'TLS is asked for (BackendTLSPolicy, DestinationRule), which is not handed to them';
   if (service.proxyProtocol !== ProxyProtocol.UNSPECIFIED)
     return 'its TrafficPolicy asks for a PROXY protocol header, which gRPC clients do not send';
   return null;
@@ -86,7 +100,7 @@ export function whyUnreachable({ service, port }: Target): string | null {
 const MAX_UINT32 = 4_294_967_295;
 
 export function loadAssignment(name: string, target: Target | null, endpoints: Iterable<Endpoint>): ClusterLoadAssignment {
-  if (target === null || whyUnreachable(target) !== null) return { clusterName: name, endpoints: [] };
+  if (target === null || whyUnreachable(name, target) !== null) return { clusterName: name, endpoints: [] };
   const labels = labelsOfCluster(name);
   const groups = new Map<string, Group>();
   // One socket twice would have clients refuse the whole.

@@ -302,6 +302,33 @@ test('a subset is a cluster of its own, with those of the endpoints that have it
   expect(resources.get('cluster', 'shop/other:80 app=c')).toBeNull();
 });
 
+test('a port or a subset whose rule asks for TLS has no endpoints here, rather than plain text; one whose rule asks for none has', () => {
+  const tls = { hostname: 'catalog.test', systemTrust: true };
+  const told = (port: object, policies: object[], consumers: object[] = []) => {
+    const ports = [{ name: 'http', port: 80, ...port }];
+    const ofV2 = endpoint('catalog', 'a', '10.1.0.1', { labels: { version: 'v2' } });
+    const resources = new XdsResources(modelOf(service('catalog', '10.0.0.1', { ports, policies, consumers }), ofV2));
+    return ['shop/catalog:80', 'shop/catalog:80 version=v2'].map((name) => [
+      decoded(resources, 'endpoints', name, ClusterLoadAssignment)?.endpoints.length,
+      ...resources.faults('endpoints', name),
+      ...resources.faults('cluster', name),
+    ]);
+  };
+  const without = (name: string) => [
+    0,
+    `${name} has no endpoints for proxyless clients: TLS is asked for (BackendTLSPolicy, DestinationRule), which is not handed to them`,
+  ];
+  const ofSubset = (policy: object): object[] => [{ labels: { version: 'v2' }, policy }];
+  expect(told({ tls }, [])).toEqual([without('shop/catalog:80'), without('shop/catalog:80 version=v2')]);
+  expect(told({}, ofSubset({ tls: { tls } }))).toEqual([[1], without('shop/catalog:80 version=v2')]);
+  expect(told({ tls }, ofSubset({ tls: {} }))).toEqual([without('shop/catalog:80'), [1]]);
+  const ofSome = 'shop/catalog is treated otherwise by clients of bank: proxyless clients treat it as all others do';
+  expect(told({}, [], [{ namespace: 'bank', policies: [{ policy: { tls: { tls } } }] }])).toEqual([
+    [1, ofSome],
+    [1, ofSome],
+  ]);
+});
+
 test('calls are retried where the rule says so of requests that are not idempotent; what clients do without is told', () => {
   const rules = [
     {

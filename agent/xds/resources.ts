@@ -7,7 +7,7 @@ import { HttpConnectionManager } from '../../api/gen/envoy/extensions/filters/ne
 import type { Any } from '../../api/gen/google/protobuf/any.js';
 import type { Service } from '../../api/gen/mesh/v1/model.js';
 import type { Model } from '../model/model.js';
-import { cluster, loadAssignment, OVER_ADS, whyUnreachable } from './clusters.js';
+import { cluster, loadAssignment, OVER_ADS, unheededPolicies, whyUnreachable } from './clusters.js';
 import { NO_BACKEND, routeConfiguration, unheeded } from './routes.js';
 import { clusterName, serviceOfCluster, servicesByHostname, type Target, targetOfCluster, targetOfName } from './target.js';
 
@@ -68,7 +68,8 @@ export class XdsResources {
     const target = targetOfCluster(name, this.#model.services);
     if (target === null) return [];
     if (kind === 'routes') return unheeded(target, this.#model.routes);
-    const why = kind === 'endpoints' ? whyUnreachable(target) : null;
+    if (kind === 'cluster') return unheededPolicies(target);
+    const why = kind === 'endpoints' ? whyUnreachable(name, target) : null;
     return why === null ? [] : [`${name} has no endpoints for proxyless clients: ${why}`];
   }
 

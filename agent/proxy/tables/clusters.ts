@@ -12,7 +12,7 @@ import {
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
-import { isGuarded, policyOf } from '../../model/cluster-policy.js';
+import { isGuarded, policyOf, tlsOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone } from '../../model/takes-work.js';
 import type { ConnectionPolicySpec, EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
@@ -417,7 +417,7 @@ function policed(
   const policy = policyOf(consumer ?? service, port.port, labels);
   const client = consumer === null ? '' : clientText(consumer);
   return {
-    port: policy?.tls === undefined ? port : { ...port, tls: policy.tls.tls },
+    port: { ...port, tls: tlsOf(port, policy) },
     balancing: balancingOf(policy),
     policy,
     guard: isGuarded(policy) ? `${name}${subsetText(labels)}${client}` : '',
