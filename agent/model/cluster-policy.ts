@@ -19,6 +19,13 @@ export function tlsOf({ tls }: ServicePort, policy: ClusterPolicy | undefined): 
   return policy?.tls === undefined ? tls : policy.tls.tls;
 }
 
+/** Who begins TLS to the endpoints of the port, of all its clients and to whichever subset. */
+export function whoBeginsTls({ policies, consumers }: Service, port: ServicePort): 'all' | 'some' | 'nobody' {
+  const scoped = [...policies, ...consumers.flatMap((consumer) => consumer.policies)].filter((each) => each.port === port.port);
+  const ways = new Set([undefined, ...scoped.map(({ policy }) => policy)].map((policy) => tlsOf(port, policy) !== undefined));
+  return ways.size > 1 ? 'some' : ways.has(true) ? 'all' : 'nobody';
+}
+
 /** Whether it says anything of endpoints that fail, or of too many requests. */
 export function isGuarded(policy: ClusterPolicy | undefined): boolean {
   return [policy?.outlierDetection, policy?.circuitBreaker, policy?.retryBudget, policy?.admission].some(

@@ -65,6 +65,11 @@ class Mesh {
     return this.generation.spec.endpoints.find(({ id }) => id === target);
   }
 
+  /** How its own proxy reads what comes to the service's first endpoint. */
+  inbound(app: string): string | undefined {
+    return this.generation.spec.destinations.find(({ address }) => address === `10.1.${NAMES.indexOf(app)}.1`)?.protocol;
+  }
+
   get limits(): string[] {
     const all = [...this.generation.clusters, ...this.generation.variants].flatMap(({ connections }) => connections ?? []);
     return all.map(({ name, policy }) => `${name}: ${policy.maxConnections}`);
@@ -375,6 +380,19 @@ describe('what some clients have instead', () => {
     expect(mesh.guards).toEqual(['default/reviews:9080 for shop']);
     expect(mesh.spec(mesh.decide('reviews', { source: TELLER }))).toMatchObject({ connections: null });
   });
+});
+
+test('what comes to endpoints is read unless all begin TLS, and looked at first where some do, on whatever node those are', () => {
+  const rule = (namespace: string, spec: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: tls, namespace: ${namespace}}\nspec: {host: reviews.default.svc.cluster.local, ${spec}}`;
+  const [tls, none] = ['trafficPolicy: {tls: {mode: SIMPLE, sni: a.test}}', 'trafficPolicy: {tls: {mode: DISABLE}}'];
+  const inbound = (...rules: string[]): string | undefined => new Mesh(...rules).inbound('reviews');
+  expect(inbound()).toBe('http');
+  expect(inbound(rule('default', tls))).toBe('opaque');
+  expect(inbound(rule('default', `subsets: [{name: v2, labels: {version: v2}, ${tls}}]`))).toBe('detect-first');
+  expect(inbound(rule('default', `${tls}, subsets: [{name: v2, labels: {version: v2}, ${none}}]`))).toBe('detect-first');
+  expect(inbound(rule('elsewhere', `exportTo: ["."], ${tls}`))).toBe('detect-first');
+  expect(inbound(rule('default', tls), rule('elsewhere', `exportTo: ["."], ${none}`))).toBe('detect-first');
 });
 
 test('endpoints of HTTP/1 ports are spoken to by HTTP/2 where a rule upgrades them', () => {

@@ -2,6 +2,7 @@
 // then what can be called directly, endpoints and declared ports of local workloads. Of equal ones the engine finds the first. What is made of a
 // cluster's endpoints is kept as long as all that it is made of stands.
 import { type ConnectionRoute, type HttpRoute, Protocol, ProxyProtocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
+import { whoBeginsTls } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import type { DestinationSpec } from '../../native/engine.js';
 import type { LimitPlan } from '../rate-limit/plan.js';
@@ -74,9 +75,7 @@ export class DestinationMemory {
 
   private ofEndpoints(cluster: Cluster, { attachedTo, addresses, labels, tenants, guards, limits, outside }: DestinationParts): Kept {
     const before = this.kept.get(cluster.key);
-    // Other nodes' proxies begin TLS to such endpoints, or put a PROXY header before all: it is none of ours to read.
-    const isOpaque = cluster.port.tls !== undefined || cluster.service.proxyProtocol !== ProxyProtocol.UNSPECIFIED;
-    const protocol = isOpaque ? 'opaque' : endpointProtocolOf(cluster, attachedTo(cluster));
+    const protocol = inboundProtocolOf(cluster, attachedTo(cluster));
     const guard = guards.ofInbound(cluster);
     const held = limits.setOf(cluster.service.rateLimits);
     const isAsked = isOutside(cluster) && outside.size > 0;
@@ -165,6 +164,15 @@ class Rows {
     const { specs, rows, tenants } = this;
     return { specs, rows, tenants };
   }
+}
+
+/** Other nodes' proxies begin TLS to such endpoints, or put a PROXY header before all: it is none of ours to read. Where some begin it, that is seen first. */
+function inboundProtocolOf(cluster: Cluster, routes: Routes): DestinationSpec['protocol'] {
+  const { service, port } = cluster;
+  const tls = whoBeginsTls(service, port);
+  if (tls === 'all' || service.proxyProtocol !== ProxyProtocol.UNSPECIFIED) return 'opaque';
+  const protocol = endpointProtocolOf(cluster, routes);
+  return tls === 'some' && protocol === 'http' ? 'detect-first' : protocol;
 }
 
 /**
