@@ -1,18 +1,7 @@
 // What the schemas and CEL rules of Gateway API accept and refuse, case by case, kind by kind. Owner: Gateway API.
-import { describe, expect, test } from '@jest/globals';
-import { verdictOf } from '../../test/lab/verdict.js';
+import { describe } from '@jest/globals';
+import { type Case, cases } from '../../test/lab/verdict.js';
 
-/** Accepted: nothing is said but what is not acted on. "~ path": accepted with a warning there. "path": refused there. */
-type Case = readonly [body: string, verdict: string];
-
-const cases = (
-  kind: string,
-  table: readonly Case[],
-  wrap: (body: string) => string = (body) => `spec: ${body}`,
-  version?: string,
-): void => {
-  test.each(table)(`${kind} %s: %s`, (body, verdict) => expect(verdictOf(kind, wrap(body), version)).toBe(verdict));
-};
 const ok = 'accepted';
 const times = (count: number, item: (at: number) => string): string => Array.from({ length: count }, (_, at) => item(at)).join(', ');
 const rule = (body: string) => `spec: {rules: [{${body}}]}`;

@@ -1,13 +1,7 @@
 // What Istio's webhook and the rules of its CRDs accept, warn of and refuse, case by case, kind by kind. Owner: Istio.
 import { describe, expect, test } from '@jest/globals';
-import { verdictOf } from '../../test/lab/verdict.js';
+import { type Case, cases, verdictOf } from '../../test/lab/verdict.js';
 
-/** Accepted: nothing is said but what is not acted on. "~ path": accepted with a warning there. "path": refused there. */
-type Case = readonly [body: string, verdict: string];
-
-const cases = (kind: string, table: readonly Case[], wrap: (body: string) => string = (body) => `spec: ${body}`): void => {
-  test.each(table)(`${kind} %s: %s`, (body, verdict) => expect(verdictOf(kind, wrap(body))).toBe(verdict));
-};
 const ok = 'accepted';
 
 describe('Gateway of Istio', () => {

@@ -1,4 +1,5 @@
-// What validation makes of one object, in a line: how the tables of the owners' cases state it.
+// What validation makes of one object, in a line, and tables of it: what the owners accept and refuse, case by case.
+import { expect, test } from '@jest/globals';
 import { KINDS, manifestKind } from '../../api/resources/kinds.js';
 import { parseManifests } from '../../api/resources/parse.js';
 import { NOT_ACTED_ON } from '../../api/resources/schema.js';
@@ -14,4 +15,16 @@ export function verdictOf(kind: string, body: string, apiVersion?: string): stri
   if (findings.length > 0) return paths(findings);
   const warned = paths(warnings.filter(({ message }) => !message.startsWith(NOT_ACTED_ON)));
   return warned === '' ? 'accepted' : `~ ${warned}`;
+}
+
+export type Case = readonly [body: string, verdict: string];
+
+/** A test for each. `wrap` puts the body where it belongs. */
+export function cases(
+  kind: string,
+  table: readonly Case[],
+  wrap: (body: string) => string = (body) => `spec: ${body}`,
+  apiVersion?: string,
+): void {
+  test.each(table)(`${kind} %s: %s`, (body, verdict) => expect(verdictOf(kind, wrap(body), apiVersion)).toBe(verdict));
 }
