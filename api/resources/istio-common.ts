@@ -197,8 +197,9 @@ export function checkOneOf(value: Unchecked, names: readonly string[], report: R
   if (given.length === 0 && isRequired) report([names[0] ?? ''], `required: one of ${names.join(', ')}`);
 }
 
-export const regex = filled('a regular expression').superRefine((value, context) => {
-  const fault = regularExpressionFault(value);
+const MAX_EXPRESSION = 1_024;
+export const regex = filled('a regular expression', MAX_EXPRESSION).superRefine((value, context) => {
+  const fault = value.length > MAX_EXPRESSION ? null : regularExpressionFault(value);
   if (fault !== null) context.addIssue({ code: 'custom', message: `expected a regular expression of RE2: ${fault}` });
 });
 

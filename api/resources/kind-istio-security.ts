@@ -161,7 +161,7 @@ const PLAIN_KEYS = new Set([
   ...['source.ip', 'remote.ip', 'source.namespace', 'source.serviceAccount', 'source.principal', 'source.trustDomain'],
   ...['request.auth.principal', 'request.auth.audiences', 'request.auth.presenter', 'destination.ip', 'destination.port', 'connection.sni'],
 ]);
-const KEY = /^(request\.headers\[[^\]]+\]|request\.auth\.claims(\[[^\]]+\])+|experimental\.envoy\.filters\..+\[.+\])$/;
+const KEY = /^(request\.headers\[[^\]]+\]|request\.auth\.claims(\[[^\]]+\])+|experimental\.envoy\.filters\..[^[]*\[.+\])$/;
 
 const condition = withRule(fields({ key: filled('an attribute'), values, notValues: values }), (value, report) => {
   const { key } = value;

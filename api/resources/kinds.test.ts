@@ -22,7 +22,10 @@ describe('accepted', () => {
   test.each([
     ['Service', 'spec: {ports: [{port: 80}]}'],
     ['Service', 'spec: {clusterIP: None, selector: {app: a}}'],
-    ['Service', 'metadata: {name: a, annotations: {networking.istio.io/exportTo: "., shop"}}\nspec: {ports: [{port: 80}]}'],
+    [
+      'Service',
+      'metadata: {name: a, annotations: {networking.istio.io/exportTo: "., shop", Example.com/a: b}}\nspec: {ports: [{port: 80}]}',
+    ],
     ['Sidecar', 'spec: {workloadSelector: {labels: {app: a}}, egress: [{hosts: [./*, shop/*.shop.svc.cluster.local]}]}'],
     ['Service', 'spec: {ports: [{name: a, port: 53}, {name: b, port: 53, protocol: UDP}]}'],
     [

@@ -168,6 +168,16 @@ describe('bounds', () => {
       'must sum up to 100, found 40000',
     ],
     [
+      'brackets in an attribute',
+      `apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {rules: [{when: [{key: "experimental.envoy.filters.${'['.repeat(400_000)}", values: [a]}]}]}`,
+      'expected an attribute',
+    ],
+    [
+      'repetitions in expressions',
+      `apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec: {hosts: [a], http: [{match: [${listed(200, () => `{uri: {regex: "${'x{1000}'.repeat(140)}"}}`)}], route: [{destination: {host: a}}]}]}`,
+      'compiles to about 140000 instructions',
+    ],
+    [
       'cipher suites',
       `apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/cipher-suites: "${listed(100_000, (index) => `a${index}`)}"}}}]}`,
       'names of cipher suites',

@@ -68,7 +68,8 @@ function isMap(payload: { value: unknown }): boolean {
 function checkKeys(keys: readonly string[], what: string, context: z.core.$RefinementCtx): void {
   if (keys.length > MAX_ENTRIES) context.addIssue({ code: 'custom', message: `at most ${MAX_ENTRIES} ${what}s, found ${keys.length}` });
   for (const key of keys) {
-    if (!isLabelKey(key))
+    // Of annotations Kubernetes looks at it in lower case.
+    if (!isLabelKey(what === 'annotation' ? key.toLowerCase() : key))
       context.addIssue({
         code: 'custom',
         path: [key],
