@@ -24,7 +24,8 @@ export class AccessLogFile {
   private readonly free: Buffer[] = [];
   private made = 0;
   private readonly filled: Filled[] = [];
-  private isWriting = false;
+  /** The descriptor that is being written to; null: none is. */
+  private writing: number | null = null;
   /** What it said the last time; empty: it took it. */
   private failure = '';
   private whenIdle: (() => void) | null = null;
@@ -40,7 +41,7 @@ export class AccessLogFile {
 
   /** Takes more at once. */
   get isIdle(): boolean {
-    return !this.isWriting;
+    return this.writing === null;
   }
 
   /** An empty chunk; null: as many wait as may. */
@@ -55,7 +56,7 @@ export class AccessLogFile {
   /** Whole lines up to `end`, in a chunk of take(). */
   give(chunk: Buffer, end: number): void {
     this.filled.push({ chunk, end });
-    if (!this.isWriting) this.next();
+    if (this.writing === null) this.next();
   }
 
   /** Keeps the old file when the new one can't be opened. */
@@ -68,13 +69,13 @@ export class AccessLogFile {
       this.onError(error as Error);
       return;
     }
-    // What is being written is the old one's.
-    if (!this.isWriting) closeSync(old);
+    // Else it is closed when that is written.
+    if (old !== this.writing) closeSync(old);
   }
 
   /** When all that was given is written. */
   idle(): Promise<void> {
-    return this.isWriting ? new Promise((resolve) => (this.whenIdle = resolve)) : Promise.resolve();
+    return this.isIdle ? Promise.resolve() : new Promise((resolve) => (this.whenIdle = resolve));
   }
 
   /** When it is idle. */
@@ -88,7 +89,7 @@ export class AccessLogFile {
 
   private next(): void {
     const filled = this.filled.shift();
-    this.isWriting = filled !== undefined;
+    this.writing = filled === undefined ? null : this.fd;
     if (filled !== undefined) {
       this.write(this.fd, filled, 0);
       return;

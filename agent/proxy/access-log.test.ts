@@ -1,5 +1,5 @@
 // The access log between the workers' rings and its file: what a line says is the formatter's (native/test/access_log_lines_test.cc).
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
@@ -162,6 +162,23 @@ test('a file that is being written to is closed when that is done; where no new 
   await log.idle();
   expect(readFileSync(file, 'utf8')).toBe('b\nc\n');
   log.close();
+});
+
+test('reopened twice while it is being written to, it leaves no descriptor open', async () => {
+  const log = new AccessLogFile(file, (error) => errors.push(error.message));
+  const open = (): number =>
+    readdirSync('/proc/self/fd').filter((descriptor) => {
+      const path = `/proc/self/fd/${descriptor}`;
+      return existsSync(path) && readlinkSync(path) === file;
+    }).length;
+  const chunk = log.take()!;
+  log.give(chunk, chunk.write('a\n'));
+  log.reopen();
+  log.reopen();
+  await log.idle();
+  expect(open()).toBe(1);
+  log.close();
+  expect(open()).toBe(0);
 });
 
 test('lines that the file does not take are counted, and it is told once', async () => {
