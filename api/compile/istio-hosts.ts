@@ -3,8 +3,9 @@ import { qualifiedName } from '../resources/index.js';
 import { covers, fullHost, SERVICE_DOMAIN } from '../resources/istio-host.js';
 import type { ObjectIndex, Stored } from './input.js';
 
-/** As fullHost(), and "reviews.shop" where that is a Service. */
-export function knownHost(host: string, namespace: string, { services }: HostIndex): string {
+/** As fullHost(), in lower case and without a dot at its end, as hosts of ServiceEntries are known; and "reviews.shop" where that is a Service. */
+export function knownHost(written: string, namespace: string, { services }: HostIndex): string {
+  const host = written.toLowerCase().replace(/\.$/, '');
   const [name, of, ...more] = host.split('.');
   return of !== undefined && more.length === 0 && services.has(`${of}/${name}`) ? `${host}.${SERVICE_DOMAIN}` : fullHost(host, namespace);
 }

@@ -118,3 +118,16 @@ test('one that is for some clients takes a port from nobody else’s, and two ar
   expect(of(route('name: r', 'name: a, sectionName: other'), own('games', '"*"')).clients).toEqual(['games: ']);
   expect(of(route('name: r', 'name: a, sectionName: http'), own('games', '"*"')).clients).toEqual([]);
 });
+
+test('a host of a ServiceEntry is the same in capitals', () => {
+  const entry = istio(
+    'ServiceEntry',
+    'name: e',
+    'hosts: [Api.Example.com], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]',
+  );
+  const rule = istio('DestinationRule', 'name: r', 'host: API.example.com, subsets: [{name: v1, labels: {version: v1}}]');
+  const to = 'http: [{route: [{destination: {host: Api.Example.com, subset: v1}}]}]';
+  const { routes, problems } = compiled(entry, rule, istio('VirtualService', 'name: v', `hosts: [Api.Example.com], ${to}`));
+  expect(problems).toEqual([]);
+  expect(rulesOf({ routes })[0]?.backends).toMatchObject([{ service: 'default/api.example.com', labels: { version: 'v1' } }]);
+});
