@@ -31,38 +31,33 @@ export interface CompileOutput {
 /** The result doesn't depend on what the memo holds. */
 export function compileModel(input: CompileInput, memo = new CompileMemo()): CompileOutput {
   const outside = outsideServices(input.objects, input.resolved ?? new Map());
-  const index = indexObjects(input.objects, outside, input.registry);
+  const index = indexObjects(input.objects, outside, input.registry, memo.index);
   const problems: Problem[] = [...outside.problems];
   const reporter =
     (object: { kind: string; namespace: string; name: string }): ReportProblem =>
     (path, message, reason) =>
       problems.push({ kind: object.kind, namespace: object.namespace, name: object.name, path, reason, message });
-  const resources = compileAll(index, input, memo, reporter);
+  const { services, endpoints } = memo.resourcesOf(index, input.running, reporter);
+  const others = compileOthers(index, input, reporter);
   checkReferences(index, input.running, reporter);
-  return { resources: inOrder(resources), problems, visibility: compileVisibility(index) };
+  const { gateways, istioGateways, namespaces, nodes, sidecars, virtualServices } = index;
+  const inputs = [index.services, gateways, istioGateways, namespaces, nodes, sidecars, virtualServices];
+  const visibility = memo.index.kept('visibility', inputs, () => compileVisibility(index));
+  // The types are in this order.
+  return { resources: services.concat(endpoints, inOrder(others)), problems, visibility };
 }
 
-/** By type, then by name. Within a type they come nearly so, which sorting takes few looks at: of a large model it was half of the compilation. */
 function inOrder(resources: readonly CompiledResource[]): CompiledResource[] {
-  const byType = new Map<ResourceType, CompiledResource[]>();
-  for (const resource of resources) {
-    const known = byType.get(resource.type);
-    if (known === undefined) byType.set(resource.type, [resource]);
-    else known.push(resource);
-  }
-  const types = [...byType].sort(([a], [b]) => a - b);
-  return types.flatMap(([, ofType]) => ofType.sort((a, b) => compareText(a.name, b.name)));
+  return [...resources].sort((a, b) => a.type - b.type || compareText(a.name, b.name));
 }
 
-function compileAll(
+/** All but services and their endpoints, anew each time. */
+function compileOthers(
   index: ObjectIndex,
   { running, nowMs }: CompileInput,
-  memo: CompileMemo,
   reporter: (object: { kind: string; namespace: string; name: string }) => ReportProblem,
 ): CompiledResource[] {
   const resources: CompiledResource[] = [];
-  for (const [name, service] of index.services)
-    resources.push(...memo.resourcesOf(service, index, running, reporter(index.entryHosts.get(name)?.entry ?? service)));
   for (const [name, route] of index.routes) {
     resources.push({ type: ResourceType.HTTP_ROUTE, name, message: compileHttpRoute(route, index, reporter(route)) });
   }

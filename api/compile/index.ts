@@ -8,6 +8,7 @@ export { compileGateway, type GatewayContext, type NamedListener } from './gatew
 export { compileGrpcRoute } from './grpc-route.js';
 export { compileHttpRoute } from './http-route.js';
 export { type CompileInput, indexObjects, type ObjectIndex, type Running, type RunningWorkload, type Stored } from './input.js';
+export { sameEnds } from './kept.js';
 export { CompileMemo } from './memo.js';
 export type { ConditionReason, Problem, ReportProblem } from './problem.js';
 export { type FailingCheck, type LiveNode, NO_REPORTS, type RegisteredInstance, type RegistryReports } from './registry.js';

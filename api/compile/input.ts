@@ -5,6 +5,7 @@ import { GATEWAY_GROUP } from '../resources/route-references.js';
 import { FilterTargets } from './filter-targets.js';
 import { type GatewayListener, listenersOf } from './gateway-listeners.js';
 import { type RulesByHost, rulesByHost } from './istio-hosts.js';
+import { areSame, KeptOrder, KeptResults } from './kept.js';
 import { keyOfTarget } from './rate-limit-targets.js';
 import { impliedServices, NO_REPORTS, type RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
@@ -85,76 +86,146 @@ export interface ObjectIndex {
   readonly registry: RegistryReports;
 }
 
+/** What one compiler made of its objects before: a map of the index is the same object while the objects in it are. */
+export class IndexMemo {
+  readonly #orders = new Map<Kind, KeptOrder<StoredObject>>();
+  readonly #results = new KeptResults();
+  #slices: ReadonlyMap<string, readonly Stored<'EndpointSlice'>[]> = new Map();
+
+  /** By name; a store gives its objects in this order already. */
+  inOrder<K extends Kind>(kind: K, objects: readonly StoredObject[]): readonly Stored<K>[] {
+    let order = this.#orders.get(kind);
+    if (order === undefined) {
+      order = new KeptOrder<StoredObject>(sortedByName);
+      this.#orders.set(kind, order);
+    }
+    return order.of(objects) as readonly Stored<K>[];
+  }
+
+  get kept(): KeptResults['get'] {
+    return (name, inputs, make) => this.#results.get(name, inputs, make);
+  }
+
+  /** Those of a service are the same array while they are the same. */
+  slicesByService(slices: readonly Stored<'EndpointSlice'>[]): ReadonlyMap<string, readonly Stored<'EndpointSlice'>[]> {
+    return this.#results.get('slicesByService', [slices], () => {
+      const groups = groupBy(slices, (slice) => serviceOfSlice(slice) ?? []);
+      for (const [service, group] of groups) {
+        const before = this.#slices.get(service);
+        if (before !== undefined && areSame(before, group)) groups.set(service, before);
+      }
+      this.#slices = groups;
+      return groups;
+    });
+  }
+}
+
 /** Independent of the order of `objects`. */
 export function indexObjects(
   objects: readonly StoredObject[],
   outside: OutsideServices,
   registry: RegistryReports = NO_REPORTS,
+  memo = new IndexMemo(),
 ): ObjectIndex {
-  const kinds = groupBy([...objects, ...outside.objects], ({ kind }) => [kind]);
-  const ofKind = <K extends Kind>(kind: K): Stored<K>[] => inOrder((kinds.get(kind) ?? []) as Stored<K>[]);
-  const workloads = ofKind('Workload');
+  const kinds = new Map<Kind, StoredObject[]>();
+  for (const object of [...objects, ...outside.objects]) {
+    const known = kinds.get(object.kind);
+    if (known === undefined) kinds.set(object.kind, [object]);
+    else known.push(object);
+  }
+  const { kept } = memo;
+  const ofKind = <K extends Kind>(kind: K): readonly Stored<K>[] => memo.inOrder(kind, kinds.get(kind) ?? []);
+  const oldest = <K extends Kind>(kind: K): readonly Stored<K>[] => kept(`oldest ${kind}`, [ofKind(kind)], () => oldestFirst(ofKind(kind)));
+  const named = <K extends Kind>(kind: K): ReadonlyMap<string, Stored<K>> =>
+    kept(`named ${kind}`, [ofKind(kind)], () => byName(ofKind(kind)));
+  const unqualified = <K extends Kind>(kind: K): ReadonlyMap<string, Stored<K>> =>
+    kept(`unqualified ${kind}`, [ofKind(kind)], () => new Map(ofKind(kind).map((object) => [object.name, object])));
   const slices = ofKind('EndpointSlice');
-  const policies = oldestFirst(ofKind('TrafficPolicy'));
-  const backendTlsPolicies = oldestFirst(ofKind('BackendTLSPolicy'));
-  const backendTrafficPolicies = oldestFirst(ofKind('XBackendTrafficPolicy'));
-  const filters = byName(ofKind('Filter'));
+  const workloads = ofKind('Workload');
+  const policies = oldest('TrafficPolicy');
+  const backendTlsPolicies = oldest('BackendTLSPolicy');
+  const backendTrafficPolicies = oldest('XBackendTrafficPolicy');
+  const filters = named('Filter');
+  const gateways = named('Gateway');
+  const listenerSets = oldest('ListenerSet');
+  const namespaces = unqualified('Namespace');
+  const destinationRules = oldest('DestinationRule');
+  const peerAuthentications = oldest('PeerAuthentication');
   // An external name is another host's: nothing of the mesh stands behind it.
-  const declared = byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName'));
-  const gateways = byName(ofKind('Gateway'));
-  const listenerSets = oldestFirst(ofKind('ListenerSet'));
-  const setsByGateway = groupBy(listenerSets, (set) => [gatewayOfSet(set)]);
-  const namespaces = new Map(ofKind('Namespace').map((namespace) => [namespace.name, namespace]));
+  const declared = kept('declared', [ofKind('Service')], () =>
+    byName(ofKind('Service').filter(({ manifest }) => manifest.spec.type !== 'ExternalName')),
+  );
   const implied = impliedServices(registry, (name) => declared.has(name));
-  const services = implied.length === 0 ? declared : byName([...declared.values(), ...implied]);
-  const destinationRules = oldestFirst(ofKind('DestinationRule'));
+  const services = kept('services', [declared, ...implied], () =>
+    implied.length === 0 ? declared : byName([...declared.values(), ...implied]),
+  );
+  const ofEntries = [...outside.hosts].flatMap(([name, { entry }]) => [name, entry]);
+  const entryHosts = kept('entryHosts', ofEntries, () => outside.hosts);
   return {
     services,
-    entryHosts: outside.hosts,
+    entryHosts,
     gateways,
-    gatewayListeners: new Map(
-      [...gateways].map(([name, gateway]) => [name, listenersOf(gateway, setsByGateway.get(name) ?? [], namespaces)]),
-    ),
-    listenerSets: byName(listenerSets),
-    istioGateways: byName(ofKind('IstioGateway')),
-    routes: byName(ofKind('HTTPRoute')),
+    gatewayListeners: kept('gatewayListeners', [gateways, listenerSets, namespaces], () => {
+      const setsByGateway = groupBy(listenerSets, (set) => [gatewayOfSet(set)]);
+      return new Map([...gateways].map(([name, gateway]) => [name, listenersOf(gateway, setsByGateway.get(name) ?? [], namespaces)]));
+    }),
+    listenerSets: kept('listenerSets', [listenerSets], () => byName(listenerSets)),
+    istioGateways: named('IstioGateway'),
+    routes: named('HTTPRoute'),
     grpcRoutes: ofKind('GRPCRoute'),
     tlsRoutes: ofKind('TLSRoute'),
     tcpRoutes: ofKind('TCPRoute'),
     udpRoutes: ofKind('UDPRoute'),
-    virtualServices: byName(ofKind('VirtualService')),
+    virtualServices: named('VirtualService'),
     destinationRules,
-    rulesByHost: rulesByHost(destinationRules, { services, entryHosts: outside.hosts }),
-    grantsByNamespace: groupBy(ofKind('ReferenceGrant'), ({ namespace }) => [namespace]),
-    secrets: byName(ofKind('Secret')),
+    rulesByHost: kept('rulesByHost', [destinationRules, services, entryHosts], () =>
+      rulesByHost(destinationRules, { services, entryHosts }),
+    ),
+    grantsByNamespace: kept('grantsByNamespace', [ofKind('ReferenceGrant')], () =>
+      groupBy(ofKind('ReferenceGrant'), ({ namespace }) => [namespace]),
+    ),
+    secrets: named('Secret'),
     namespaces,
-    nodes: new Map(ofKind('Node').map((node) => [node.name, node])),
-    workloads: byName(workloads),
-    workloadsByLabel: groupBy(
-      workloads.filter(({ manifest }) => manifest.spec.podUID === undefined),
-      ({ namespace, manifest }) => Object.entries(manifest.metadata.labels ?? {}).map(([key, value]) => labelKey(namespace, key, value)),
+    nodes: unqualified('Node'),
+    workloads: named('Workload'),
+    workloadsByLabel: kept('workloadsByLabel', [workloads], () =>
+      groupBy(
+        workloads.filter(({ manifest }) => manifest.spec.podUID === undefined),
+        ({ namespace, manifest }) => Object.entries(manifest.metadata.labels ?? {}).map(([key, value]) => labelKey(namespace, key, value)),
+      ),
     ),
-    slicesByService: groupBy(slices, (slice) => serviceOfSlice(slice)),
-    policiesByService: groupBy(policies, (policy) =>
-      policy.manifest.spec.targetRefs.flatMap(({ kind, name }) => (kind === 'Service' ? [qualifiedName(policy.namespace, name)] : [])),
+    slicesByService: memo.slicesByService(slices),
+    policiesByService: kept('policiesByService', [policies], () =>
+      groupBy(policies, (policy) =>
+        policy.manifest.spec.targetRefs.flatMap(({ kind, name }) => (kind === 'Service' ? [qualifiedName(policy.namespace, name)] : [])),
+      ),
     ),
-    limitsByTarget: groupBy(policies, ({ namespace, manifest: { spec } }) =>
-      spec.rateLimits === undefined ? [] : spec.targetRefs.map((target) => keyOfTarget(namespace, target)),
+    limitsByTarget: kept('limitsByTarget', [policies], () =>
+      groupBy(policies, ({ namespace, manifest: { spec } }) =>
+        spec.rateLimits === undefined ? [] : spec.targetRefs.map((target) => keyOfTarget(namespace, target)),
+      ),
     ),
-    backendTlsByService: groupBy(backendTlsPolicies, (policy) => [
-      ...new Set(policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name))),
-    ]),
+    backendTlsByService: kept('backendTlsByService', [backendTlsPolicies], () =>
+      groupBy(backendTlsPolicies, (policy) => [
+        ...new Set(policy.manifest.spec.targetRefs.map((target) => qualifiedName(policy.namespace, target.name))),
+      ]),
+    ),
     backendTrafficPolicies,
-    backendTrafficByService: groupBy(backendTrafficPolicies, ({ namespace, manifest }) =>
-      manifest.spec.targetRefs.map(({ name }) => qualifiedName(namespace, name)),
+    backendTrafficByService: kept('backendTrafficByService', [backendTrafficPolicies], () =>
+      groupBy(backendTrafficPolicies, ({ namespace, manifest }) =>
+        manifest.spec.targetRefs.map(({ name }) => qualifiedName(namespace, name)),
+      ),
     ),
-    configMaps: byName(ofKind('ConfigMap')),
+    configMaps: named('ConfigMap'),
     backendTlsPolicies,
-    peerAuthentications: groupBy(oldestFirst(ofKind('PeerAuthentication')), ({ namespace }) => [namespace]),
+    peerAuthentications: kept('peerAuthentications', [peerAuthentications], () =>
+      groupBy(peerAuthentications, ({ namespace }) => [namespace]),
+    ),
     slices,
-    sidecars: oldestFirst(ofKind('Sidecar')),
+    sidecars: oldest('Sidecar'),
     policies,
     filters,
+    // It takes notes of the routes that are compiled.
     filterTargets: new FilterTargets(filters),
     registry,
   };
@@ -180,29 +251,42 @@ export function oldestFirst<T extends StoredObject>(objects: Iterable<T>): T[] {
   return [...objects].sort((a, b) => a.createdAtMs - b.createdAtMs || compareText(nameOf(a), nameOf(b)));
 }
 
-function serviceOfSlice(slice: Stored<'EndpointSlice'>): string[] {
-  const service = slice.manifest.metadata.labels?.[SERVICE_NAME_LABEL];
-  return service === undefined ? [] : [qualifiedName(slice.namespace, service)];
+/** Made once of a slice, and so hashed once. */
+const servicesOfSlices = new WeakMap<Stored<'EndpointSlice'>, string | null>();
+
+/** "<namespace>/<name>" by its label; null: it has none. */
+export function serviceOfSlice(slice: Stored<'EndpointSlice'>): string | null {
+  let service = servicesOfSlices.get(slice);
+  if (service === undefined) {
+    const label = slice.manifest.metadata.labels?.[SERVICE_NAME_LABEL];
+    service = label === undefined ? null : qualifiedName(slice.namespace, label);
+    servicesOfSlices.set(slice, service);
+  }
+  return service;
 }
 
-/** By name. The names are made once, and a store gives its objects in this order already. */
-function inOrder<T extends StoredObject>(objects: readonly T[]): T[] {
-  const named = objects.map((object) => ({ name: nameOf(object), object }));
-  return named.sort((a, b) => compareText(a.name, b.name)).map(({ object }) => object);
+/** Positions. The names are made once. */
+function sortedByName(objects: readonly { readonly namespace: string; readonly name: string }[]): number[] {
+  const named = objects.map((object, index) => ({ name: nameOf(object), index }));
+  return named.sort((a, b) => compareText(a.name, b.name)).map(({ index }) => index);
 }
 
 function byName<T extends { readonly namespace: string; readonly name: string }>(objects: readonly T[]): Map<string, T> {
   return new Map(objects.map((object) => [nameOf(object), object]));
 }
 
-function groupBy<T>(items: readonly T[], keysOf: (item: T) => readonly string[]): Map<string, T[]> {
+/** One key, or several. */
+function groupBy<T>(items: readonly T[], keysOf: (item: T) => string | readonly string[]): Map<string, readonly T[]> {
   const groups = new Map<string, T[]>();
+  const add = (key: string, item: T): void => {
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [item]);
+    else group.push(item);
+  };
   for (const item of items) {
-    for (const key of keysOf(item)) {
-      const group = groups.get(key);
-      if (group === undefined) groups.set(key, [item]);
-      else group.push(item);
-    }
+    const keys = keysOf(item);
+    if (typeof keys === 'string') add(keys, item);
+    else for (const key of keys) add(key, item);
   }
   return groups;
 }

@@ -90,12 +90,18 @@ kind: WorkloadEntry
 metadata: {name: ${entry}}
 spec: {address: 10.4.0.${address}, labels: {app: ${app}}, ports: {p1: 8081, p2: 8082}}`,
   ),
+  fc.record({ name, host: fc.constantFrom('a', 'a.default', 'b.x', '*.x'), type: fc.constantFrom('RANDOM', 'LEAST_REQUEST') }).map(
+    ({ name: rule, host, type }) => `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ${rule}}
+spec: {host: '${host}', trafficPolicy: {loadBalancer: {simple: ${type}}}}`,
+  ),
 );
 
 const running = fc.record({ name, node: name, address: small, health: fc.constantFrom(EndpointHealth.READY, EndpointHealth.UNHEALTHY) });
-const step = fc.oneof(
-  manifest.map((content) => ({ kind: 'put' as const, content })),
-  fc.nat(20).map((index) => ({ kind: 'remove' as const, index })),
+const put = manifest.map((content) => ({ kind: 'put' as const, content }));
+const report = fc.oneof(
   running.map((report) => ({ kind: 'runs' as const, report })),
   name.map((workload) => ({ kind: 'ended' as const, workload })),
   fc.record({
@@ -119,9 +125,20 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant('resolved' as const), host: name, of: fc.constantFrom('x', 'y', 'z'), address: small, error: name }),
 );
 
-test('over any changes the result is that of compiling anew, and what is unchanged is the same object', () => {
+const step = fc.oneof(
+  { weight: 1, arbitrary: put },
+  { weight: 1, arbitrary: fc.nat(20).map((index) => ({ kind: 'remove' as const, index })) },
+  { weight: 8, arbitrary: report },
+);
+/** A mesh, and what is said of it while it stands: then most of it is not looked at again. */
+const standing = fc.tuple(fc.array(put, { minLength: 15, maxLength: 30 }), fc.array(report, { minLength: 5, maxLength: 15 }));
+
+test.each([
+  ['changes', fc.array(step, { maxLength: 25 }), 150],
+  ['reports', standing.map(([objects, reports]) => [...objects, ...reports]), 60],
+])('over any %s the result is that of compiling anew, and what is unchanged is the same object', (_, sequence, numRuns) => {
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
+    fc.property(sequence, (steps) => {
       const memo = new CompileMemo();
       const objects = new Map<string, StoredObject>();
       const reports = new Map<string, RunningWorkload>();
@@ -187,6 +204,40 @@ test('over any changes the result is that of compiling anew, and what is unchang
         for (const [index, resource] of kept(again).entries()) expect(resource).toBe(kept(compiled)[index]);
       }
     }),
-    { numRuns: 150 },
+    { numRuns },
   );
+});
+
+test('a verdict on an endpoint alone is heard', () => {
+  const text = `
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: a, labels: {kubernetes.io/service-name: a}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.1]}]
+---
+apiVersion: mesh.weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: a}
+spec: {targetRefs: [{kind: Service, name: a}], healthCheck: {tcp: {}}}`;
+  const objects = parseManifests([{ name: 'x', content: text }]).objects.map((object) => ({ ...object, createdAtMs: 1 }));
+  const nodes = new Map([['n', { zone: '', region: '', checks: true }]]);
+  const failing = new Map<string, ReadonlyMap<string, readonly FailingCheck[]>>();
+  const input = {
+    objects,
+    running: new Map(),
+    registry: { nodes, instances: new Map(), failing, drained: new Set<string>(), idlePercent: new Map() },
+  };
+  const memo = new CompileMemo();
+  const health = (): unknown[] =>
+    compileModel(input, memo).resources.flatMap((resource) => (resource.type === ResourceType.ENDPOINT ? [resource.message.health] : []));
+  expect(health()).toEqual([EndpointHealth.READY]);
+  failing.set('default/a', new Map([['10.0.0.1', [{ node: 'n', detail: '' }]]]));
+  expect(health()).toEqual([EndpointHealth.UNHEALTHY]);
 });

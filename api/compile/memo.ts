@@ -2,57 +2,88 @@
 // revisions; a result is used again only while everything it was made of is the same object.
 import { ResourceType } from '../gen/mesh/v1/model.js';
 import { compileEndpoints, inputsOfEndpoints } from './endpoints.js';
-import { nameOf, type ObjectIndex, type Running, type Stored } from './input.js';
+import { IndexMemo, type ObjectIndex, type Running, type Stored } from './input.js';
+import { areSame, KeptUnion } from './kept.js';
 import type { ReportProblem } from './problem.js';
+import { compareText } from './route-order.js';
 import { compileService, inputsOfService } from './service.js';
 import type { CompiledResource } from './wire.js';
 
-interface Known {
-  readonly inputs: readonly unknown[];
+/** Of a service: itself, or its endpoints. */
+interface Made {
+  /** Null: made anew each time. */
+  readonly inputs: readonly unknown[] | null;
   readonly resources: readonly CompiledResource[];
   readonly problems: readonly Parameters<ReportProblem>[];
 }
 
-type Results = WeakMap<Stored<'Service'>, Known>;
+interface Known {
+  /** What there is under its name: with what is the same for all services this is all that is read. */
+  readonly own: readonly unknown[];
+  readonly itself: Made;
+  readonly endpoints: Made;
+}
+
+type Reporter = (object: Stored<'Service'> | Stored<'ServiceEntry'>) => ReportProblem;
 
 export class CompileMemo {
-  readonly #services: Results = new WeakMap();
-  readonly #endpoints: Results = new WeakMap();
+  readonly index = new IndexMemo();
+  readonly #known = new WeakMap<Stored<'Service'>, Known>();
+  /** What was the same for all when #known was last looked at; null: not all of it was. */
+  #shared: readonly unknown[] | null = null;
+  readonly #services = new KeptUnion<CompiledResource>(byName);
+  readonly #endpoints = new KeptUnion<CompiledResource>(byName);
 
-  /** Itself and its endpoints; unchanged ones are the same objects as before. */
-  resourcesOf(service: Stored<'Service'>, index: ObjectIndex, running: Running, report: ReportProblem): CompiledResource[] {
-    const name = nameOf(service);
-    const itself = recall(this.#services, service, inputsOfService(service, index), report, () => [
-      { type: ResourceType.SERVICE, name, message: compileService(service, index) },
-    ]);
-    const endpoints = recall(this.#endpoints, service, inputsOfEndpoints(service, index, running), report, (toReport) =>
-      compileEndpoints(service, index, running, toReport).map(
-        (message): CompiledResource => ({ type: ResourceType.ENDPOINT, name: `${name}/${message.id}`, message }),
-      ),
-    );
-    return [...itself, ...endpoints];
+  /** All of them, by name; unchanged ones are the same objects as before. */
+  resourcesOf(index: ObjectIndex, running: Running, reporter: Reporter): Record<'services' | 'endpoints', readonly CompiledResource[]> {
+    const shared = sharedInputs(index, running);
+    const isShared = this.#shared !== null && areSame(this.#shared, shared);
+    this.#shared = null;
+    const services: (readonly CompiledResource[])[] = [];
+    const endpoints: (readonly CompiledResource[])[] = [];
+    for (const [name, service] of index.services) {
+      const own = [index.slicesByService.get(name), index.registry.instances.get(name), index.registry.failing.get(name)];
+      let known = this.#known.get(service);
+      if (!isShared || known === undefined || known.itself.inputs === null || !areSame(known.own, own)) {
+        known = {
+          own,
+          itself: recall(known?.itself, inputsOfService(service, index), () => [
+            { type: ResourceType.SERVICE, name, message: compileService(service, index) },
+          ]),
+          endpoints: recall(known?.endpoints, inputsOfEndpoints(service, index, running), (report) =>
+            compileEndpoints(service, index, running, report).map(
+              (message): CompiledResource => ({ type: ResourceType.ENDPOINT, name: `${name}/${message.id}`, message }),
+            ),
+          ),
+        };
+        this.#known.set(service, known);
+      }
+      services.push(known.itself.resources);
+      endpoints.push(known.endpoints.resources);
+      for (const { problems } of [known.itself, known.endpoints])
+        for (const problem of problems) reporter(index.entryHosts.get(name)?.entry ?? service)(...problem);
+    }
+    this.#shared = shared;
+    return { services: this.#services.of(services), endpoints: this.#endpoints.of(endpoints) };
   }
 }
 
-/** Inputs null: always made anew. */
-function recall(
-  results: Results,
-  service: Stored<'Service'>,
-  inputs: readonly unknown[] | null,
-  report: ReportProblem,
-  make: (report: ReportProblem) => CompiledResource[],
-): readonly CompiledResource[] {
-  if (inputs === null) return make(report);
-  let known = results.get(service);
-  if (known === undefined || !areSame(known.inputs, inputs)) {
-    const problems: Parameters<ReportProblem>[] = [];
-    known = { inputs, resources: make((...problem) => void problems.push(problem)), problems };
-    results.set(service, known);
-  }
-  for (const problem of known.problems) report(...problem);
-  return known.resources;
+/** What a service has under its own name, what is made of the rest, and what changes within. */
+const NOT_SHARED = new Set(['slices', 'slicesByService', 'instances', 'failing', 'filterTargets', 'registry', 'idlePercent']);
+
+/** By identity all else that there is: while it stands, one service that changes costs no look at the others. */
+function sharedInputs(index: ObjectIndex, running: Running): unknown[] {
+  const fields = [...Object.entries(index), ...Object.entries(index.registry)];
+  const contents = [index.registry.idlePercent, running ?? []].flatMap((entries) => [...entries].flat());
+  return [...fields.flatMap(([name, value]) => (NOT_SHARED.has(name) ? [] : [value])), running === null, ...contents];
 }
 
-function areSame(a: readonly unknown[], b: readonly unknown[]): boolean {
-  return a.length === b.length && a.every((each, index) => each === b[index]);
+function recall(known: Made | undefined, inputs: readonly unknown[] | null, make: (report: ReportProblem) => CompiledResource[]): Made {
+  if (known !== undefined && known.inputs !== null && inputs !== null && areSame(known.inputs, inputs)) return known;
+  const problems: Parameters<ReportProblem>[] = [];
+  return { inputs, resources: make((...problem) => void problems.push(problem)), problems };
+}
+
+function byName(a: CompiledResource, b: CompiledResource): number {
+  return compareText(a.name, b.name);
 }

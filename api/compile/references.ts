@@ -3,7 +3,7 @@ import { qualifiedName, SERVICE_NAME_LABEL } from '../resources/index.js';
 import { checkBackendTlsPolicy, checkTlsOfRule } from './backend-tls.js';
 import { checkDestinationRule } from './cluster-policies.js';
 import { allowsListenersOf } from './gateway-listeners.js';
-import { gatewayOfSet, nameOf, type ObjectIndex, type Running } from './input.js';
+import { gatewayOfSet, nameOf, type ObjectIndex, type Running, serviceOfSlice } from './input.js';
 import { checkPeerAuthentications } from './peer-authentication.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { checkRateLimits } from './rate-limits.js';
@@ -43,16 +43,11 @@ function checkSlices(index: ObjectIndex, reporter: Reporter): void {
   for (const slice of index.slices) {
     if (slice.manifest.addressType === 'FQDN')
       reporter(slice)('addressType', 'addresses of type FQDN are not supported yet: they are not used', 'UnsupportedValue');
-    const service = slice.manifest.metadata.labels?.[SERVICE_NAME_LABEL];
-    if (service === undefined)
+    const service = serviceOfSlice(slice);
+    if (service === null)
       reporter(slice)('metadata.labels', `no label ${SERVICE_NAME_LABEL}: its endpoints belong to no service`, 'TargetNotFound');
-    else if (!index.services.has(qualifiedName(slice.namespace, service))) {
-      reporter(slice)(
-        'metadata.labels',
-        `Service ${qualifiedName(slice.namespace, service)} doesn't exist: its endpoints are not used`,
-        'TargetNotFound',
-      );
-    }
+    else if (!index.services.has(service))
+      reporter(slice)('metadata.labels', `Service ${service} doesn't exist: its endpoints are not used`, 'TargetNotFound');
   }
 }
 

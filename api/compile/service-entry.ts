@@ -79,10 +79,12 @@ export function outsideServices(objects: readonly StoredObject[], resolved: Reso
 
 /** All names that somebody has to resolve. */
 export function namesToResolve(objects: readonly StoredObject[]): Set<string> {
-  const workloads = objects.filter((object): object is WorkloadEntry => object.kind === 'WorkloadEntry');
   const names = new Set<string>();
-  for (const entry of objects) {
-    if (entry.kind !== 'ServiceEntry' || !isByDns(entry)) continue;
+  const entries = objects.filter((object): object is Entry => object.kind === 'ServiceEntry');
+  if (entries.length === 0) return names;
+  const workloads = objects.filter((object): object is WorkloadEntry => object.kind === 'WorkloadEntry');
+  for (const entry of entries) {
+    if (!isByDns(entry)) continue;
     entry.manifest.spec.hosts.forEach((host) => {
       for (const { template } of templatesOf(entry, host, selectedBy(entry, workloads)))
         if (isName(template.address)) names.add(resolvableName(template.address ?? ''));

@@ -11,6 +11,7 @@ import {
   namesToResolve,
   type Problem,
   runsOn,
+  sameEnds,
   type Visibility,
 } from '../../api/compile/index.js';
 import { ResourceType } from '../../api/gen/mesh/v1/model.js';
@@ -48,6 +49,9 @@ export class ModelCompiler {
 
   readonly #memo = new CompileMemo();
   readonly #encoded = new WeakMap<CompiledResource, VisibleResource>();
+  /** Of the last compilation, and the same as they are sent. */
+  #compiled: readonly CompiledResource[] = [];
+  #resources: VisibleResource[] = [];
 
   constructor(view: StoreView) {
     this.#view = view;
@@ -88,18 +92,28 @@ export class ModelCompiler {
       },
       this.#memo,
     );
+    this.#resources = this.#encodeAll(resources);
+    this.#compiled = resources;
+    const routing = resources.slice(firstRouting(resources));
     return {
       revision: this.#view.revision,
-      resources: resources.map((resource) => this.#encode(resource)),
+      resources: this.#resources,
       compiled: resources,
       visibility,
       problems: [...invalid, ...problems],
-      attachments: attachmentsOf(resources),
-      nodeAddresses: gatewayAddresses(resources, visibility, this.#view),
+      attachments: attachmentsOf(routing),
+      nodeAddresses: gatewayAddresses(routing, visibility, this.#view),
       generations,
       warnings,
       names: namesToResolve(objects),
     };
+  }
+
+  /** What stands where it stood, at either end, is not even looked at. */
+  #encodeAll(resources: readonly CompiledResource[]): VisibleResource[] {
+    const { start, end } = sameEnds(this.#compiled, resources);
+    const between = resources.slice(start, resources.length - end).map((resource) => this.#encode(resource));
+    return this.#resources.slice(0, start).concat(between, this.#resources.slice(this.#resources.length - end));
   }
 
   /** What the memo gave again is the same object again, so that the history need not compare its bytes. */
@@ -150,17 +164,29 @@ export function reportedBy(reports: Iterable<ReportedWorkload>, objects: readonl
   return chosen;
 }
 
+/** Behind services and endpoints, which are nearly all of a large model. */
+function firstRouting(resources: readonly CompiledResource[]): number {
+  let [low, high] = [0, resources.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (resources[middle]!.type <= ResourceType.ENDPOINT) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** As the nodes' agents advertise themselves; whoever balances over them goes round those that are drained. */
 function gatewayAddresses(
   resources: readonly CompiledResource[],
   visibility: Visibility | null,
   { nodes, reports: { drained } }: StoreView,
 ): Map<string, string[]> {
+  const gateways = new Set(resources.flatMap((each) => (each.type === ResourceType.LISTENER ? [each.message.gateway] : [])));
+  if (gateways.size === 0) return new Map();
   const known = [...nodes].flatMap(([node, { statusAddress }]) => {
     const [, address = ''] = /^\[?([^\]]*)\]?:\d+$/.exec(statusAddress) ?? [];
     return isIP(address) === 0 || drained.has(node) ? [] : [{ node, address }];
   });
-  const gateways = new Set(resources.flatMap((each) => (each.type === ResourceType.LISTENER ? [each.message.gateway] : [])));
   const addressesOf = (gateway: string): string[] =>
     known.flatMap(({ node, address }) => (visibility === null || runsOn(visibility, gateway, node) ? [address] : [])).sort();
   return new Map([...gateways].map((gateway) => [gateway, addressesOf(gateway)]));
