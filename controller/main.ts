@@ -87,6 +87,8 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   const acks = new NodeAcks(client, view, keys, clock);
   const barrier = storeBarrier(client, view, keys, clock);
   const interests = new NodeInterests();
+  /** By node: as the metric says. To set it anew with each ack of each node took as long as to read the ack. */
+  const refused = new Map<string, number>();
   const discovery = new DiscoveryService({
     acks,
     interests,
@@ -98,6 +100,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     observe: {
       connected: (node, resumed) => log.info({ node, resumed }, 'node connected'),
       disconnected: (node) => {
+        refused.delete(node);
         metrics.rejectedResources.remove({ node });
         log.info({ node }, 'node disconnected');
       },
@@ -105,7 +108,8 @@ export async function startController(config: ControllerConfig, log: Logger, clo
       sent: () => metrics.pushes.inc(),
       acked: (node, latencyMs, rejected) => {
         metrics.pushSeconds.observe(latencyMs / 1_000);
-        metrics.rejectedResources.set({ node }, rejected);
+        if (refused.get(node) !== rejected) metrics.rejectedResources.set({ node }, rejected);
+        refused.set(node, rejected);
         if (rejected > 0) log.warn({ node, rejected }, 'node refuses resources: weft status names them');
       },
     },

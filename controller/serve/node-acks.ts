@@ -9,6 +9,8 @@ import { commit, type Write } from '../store/transaction.js';
 import type { StoreView } from '../store/view.js';
 
 const WRITE_INTERVAL_MS = 50;
+/** The nodes ack a revision at about the same time: one transaction for those of a small mesh, and behind the last ack of a large one. */
+const GATHER_MS = 10;
 const RETRY_MS = 1_000;
 const WRITES_PER_TRANSACTION = 100;
 
@@ -22,7 +24,7 @@ interface Wait {
   readonly revision: number;
   /** Live nodes that have not acked it. */
   readonly pending: Set<string>;
-  readonly finish: () => void;
+  readonly finish: (outcome: WaitOutcome) => void;
 }
 
 export class NodeAcks {
@@ -32,6 +34,8 @@ export class NodeAcks {
   readonly #clock: Clock;
   /** By node: of the streams this replica serves. */
   readonly #own = new Map<string, AckRecord>();
+  /** Of those. */
+  readonly #leases = new Map<string, string>();
   readonly #dirty = new Set<string>();
   readonly #waits = new Set<Wait>();
   #cancelTimer: (() => void) | null = null;
@@ -70,17 +74,19 @@ export class NodeAcks {
   /** The node's stream is served here; it has acked nothing on it yet. */
   connected(node: string): void {
     this.#own.set(node, { revision: 0, rejected: [] });
+    this.#leases.set(node, leaseIdOfNode(this.#keys.root, node));
   }
 
   disconnected(node: string): void {
     this.#own.delete(node);
+    this.#leases.delete(node);
   }
 
   acked(node: string, ack: AckRecord): void {
     this.#own.set(node, { revision: ack.revision, rejected: ack.rejected.slice(0, MAX_REJECTIONS) });
     this.#dirty.add(node);
     this.#notify(node);
-    this.#schedule(Math.max(0, this.#lastWriteMs + WRITE_INTERVAL_MS - this.#clock.now()));
+    this.#schedule(Math.max(GATHER_MS, this.#lastWriteMs + WRITE_INTERVAL_MS - this.#clock.now()));
   }
 
   /** Of the nodes whose lease lives: returns when all have acked `revision`, at the timeout, or when `signal` ends it. */
@@ -88,15 +94,16 @@ export class NodeAcks {
     const outcome = this.#outcome(revision);
     if (outcome.pending.length === 0 || timeoutMs === 0 || signal.aborted) return Promise.resolve(outcome);
     return new Promise((resolve) => {
-      const finish = (): void => {
+      const finish = (reached: WaitOutcome): void => {
         cancel();
         this.#waits.delete(wait);
-        signal.removeEventListener('abort', finish);
-        resolve(this.#outcome(revision));
+        signal.removeEventListener('abort', giveUp);
+        resolve(reached);
       };
+      const giveUp = (): void => finish(this.#outcome(revision));
       const wait: Wait = { revision, pending: new Set(outcome.pending), finish };
-      const cancel = this.#clock.after(timeoutMs, finish);
-      signal.addEventListener('abort', finish);
+      const cancel = this.#clock.after(timeoutMs, giveUp);
+      signal.addEventListener('abort', giveUp);
       this.#waits.add(wait);
     });
   }
@@ -132,9 +139,9 @@ export class NodeAcks {
 
   /** Unless a stream that acked has ended since, and its ack stands nowhere. */
   #finish(wait: Wait): void {
-    const { pending } = this.#outcome(wait.revision);
-    if (pending.length === 0) wait.finish();
-    for (const node of pending) wait.pending.add(node);
+    const outcome = this.#outcome(wait.revision);
+    if (outcome.pending.length === 0) wait.finish(outcome);
+    for (const node of outcome.pending) wait.pending.add(node);
   }
 
   #schedule(delayMs: number): void {
@@ -161,10 +168,10 @@ export class NodeAcks {
   /** False: to be tried again. */
   async #commit(nodes: readonly string[]): Promise<boolean> {
     const writes = nodes.flatMap((node): Write[] => {
-      const ack = this.#own.get(node);
+      const [ack, lease] = [this.#own.get(node), this.#leases.get(node)];
       // Its stream has ended meanwhile: whoever serves it now writes.
-      if (ack === undefined) return [];
-      return [{ key: this.#keys.ack(node), value: JSON.stringify(ack), lease: leaseIdOfNode(this.#keys.root, node) }];
+      if (ack === undefined || lease === undefined) return [];
+      return [{ key: this.#keys.ack(node), value: JSON.stringify(ack), lease }];
     });
     if (writes.length === 0) return true;
     const result = await commit(this.#client, { expect: new Map(), writes });
