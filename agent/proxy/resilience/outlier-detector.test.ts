@@ -213,6 +213,24 @@ describe('recovery', () => {
     expect(bed.gate.trial(ROW)).toBe(1);
   });
 
+  test('ends with the first failure though more are ejected by now than may be, and begins again after the time', () => {
+    const bed = new Bed({ maxEjectionPercent: 50 }, [0, 1, 2, 3]);
+    bed.results(0, 0, 5);
+    bed.results(1, 0, 5);
+    expect(bed.sweep()).toEqual(['0 consecutive_5xx', '1 consecutive_5xx']);
+    // It is scaled down meanwhile.
+    bed.detector.configure({ ...POLICY, maxEjectionPercent: 50 }, [0, 1, 2]);
+    bed.sweep(30_000);
+    expect(bed.trial(503)).toBe(0);
+    expect(bed.sweep()).toEqual(['0 trial']);
+    expect(bed.trial(503)).toBe(1);
+    expect(bed.sweep()).toEqual(['1 trial']);
+    for (let turn = 0; turn < 10; turn++) expect([bed.sweep(), bed.trial(503)]).toEqual([[], -1]);
+    expect(bed.detector.overflows).toBe(0);
+    bed.sweep(60_000);
+    expect(bed.trial(200)).toBe(0);
+  });
+
   test('goes on when a trial request is lost', () => {
     const bed = onTrial();
     expect(bed.gate.takeTrial(ROW, 1)).toBe(true);

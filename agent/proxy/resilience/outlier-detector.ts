@@ -149,12 +149,14 @@ export class OutlierDetector {
 
   private eject(each: Watched, reason: EjectionReason, nowMs: number, events: OutlierEvent[]): void {
     const { maxEjectionPercent, baseEjectionMs, maxEjectionMs } = this.policy;
-    const already = this.active - (each.phase === 'healthy' ? 0 : 1);
-    if (already > 0 && (already + 1) * 100 > maxEjectionPercent * this.watched.length) {
-      this.overflows += 1;
-      return;
+    // One on trial is among the ejected: there are no more of them when it fails.
+    if (each.phase === 'healthy') {
+      if (this.active > 0 && (this.active + 1) * 100 > maxEjectionPercent * this.watched.length) {
+        this.overflows += 1;
+        return;
+      }
+      this.active += 1;
     }
-    if (each.phase === 'healthy') this.active += 1;
     each.times += 1;
     const forMs = Math.min(baseEjectionMs * each.times, Math.max(maxEjectionMs, baseEjectionMs));
     each.phase = 'ejected';
