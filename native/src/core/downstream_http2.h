@@ -41,7 +41,6 @@ class DownstreamHttp2Stream final : public Http2Stream, public ClientStream, pub
   // Of the body, what no upstream has taken yet.
   ByteQueue held_;
   std::unique_ptr<http2::HeaderBlock> held_trailers_;
-  bool requeued_ = false;
 };
 
 class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
