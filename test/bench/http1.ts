@@ -1,7 +1,7 @@
 // Benchmark http1: CPU per request of our proxy against nginx and HAProxy doing the same work (see http1-proxies.ts), by size of the
 // responses and number of connections; `bare` without the rate limit.
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, WEFT } from './bed.js';
-import { loadScript, startHttp1, underLoad } from './http1-bed.js';
+import { startHttp1, underLoad } from './http1-bed.js';
 import { limitedHaproxy, limitedNginx, type ProxySetup, weft } from './http1-proxies.js';
 import { type Case, compare } from './report.js';
 
@@ -33,10 +33,9 @@ async function runCase(
   { name, bodyBytes, connections, isBare }: Http1Case,
   { quick, onProgress }: BenchOptions,
 ): Promise<Case[]> {
-  const contenders = await startHttp1(bed, bodyBytes, isBare ? undefined : LIMITED);
-  const load = { script: loadScript(bed), connections, headers: {} };
+  const { contenders, load } = await startHttp1(bed, bodyBytes, isBare ? {} : { setups: LIMITED });
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> =>
-    (await underLoad(contender, { ...load, seconds: isWarmUp ? 1 : 2 })).cpuUs;
+    (await underLoad(load, contender, connections, isWarmUp ? 1 : 2)).cpuUs;
   const values = await interleaved(contenders, quick ? 5 : 9, measure, (text) => onProgress(`${name} ${text} µs`));
   return contenders.slice(1).map((peer) => compare(name, peer.name, values.get('weft')!, values.get(peer.name)!));
 }

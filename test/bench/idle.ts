@@ -20,7 +20,7 @@ export async function idle(options: BenchOptions): Promise<Case[]> {
   // Memory that was freed is not given back: every round has new processes.
   for (let round = 0; round < (options.quick ? 1 : 5); round++) {
     await Bed.use(async (bed) => {
-      const contenders = await startHttp1(bed, 100);
+      const { contenders } = await startHttp1(bed, 100);
       for (const contender of contenders) await warm(bed, contender);
       const bytes = await Promise.all(contenders.map((contender) => hold(bed, contender)));
       for (const [index, { name }] of contenders.entries()) {

@@ -4,7 +4,7 @@ import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bed, type BenchOptions, type Contender, chosen, interleaved } from './bed.js';
-import { folderOf, loadScript, startHttp1, underLoad } from './http1-bed.js';
+import { folderOf, startHttp1, underLoad } from './http1-bed.js';
 import { ACCESS_LOG, bare, haproxyPolicy, MATCHED_HEADERS, weftPolicy } from './policy-proxies.js';
 import { type Case, compare } from './report.js';
 
@@ -26,10 +26,9 @@ async function runCase(
   { name, bodyBytes, connections }: (typeof CASES)[number],
   { quick, onProgress }: BenchOptions,
 ): Promise<Case[]> {
-  const contenders = await startHttp1(bed, bodyBytes, [weftPolicy, bare, haproxyPolicy]);
-  const load = { script: loadScript(bed), connections, headers: MATCHED_HEADERS };
+  const { contenders, load } = await startHttp1(bed, bodyBytes, { setups: [weftPolicy, bare, haproxyPolicy], headers: MATCHED_HEADERS });
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
-    const { requests, cpuUs } = await underLoad(contender, { ...load, seconds: isWarmUp ? 1 : 2 });
+    const { requests, cpuUs } = await underLoad(load, contender, connections, isWarmUp ? 1 : 2);
     if (contender.name !== bare.name) await logged(contender.name, join(folderOf(bed, contender, bodyBytes), ACCESS_LOG), requests);
     return cpuUs;
   };

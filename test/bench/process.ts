@@ -30,7 +30,7 @@ export class Pinned {
   ) {
     const pinned = core === null ? command : ['taskset', '-c', String(core), ...command];
     // It ends with the benchmark, also with one that was killed.
-    this.child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...pinned], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...pinned], { stdio: ['pipe', 'pipe', 'pipe'] });
     const keep = (chunk: Buffer): void => {
       this.output = (this.output + chunk.toString()).slice(-20_000);
     };
@@ -67,6 +67,27 @@ export class Pinned {
         throw new Error(`${this.command.join(' ')} doesn't say "${text}":\n${this.output}`);
       await sleep(20);
     }
+  }
+
+  /** Writes a line to its input; resolves with the line that it says next. Throws if it ends instead. */
+  ask(line: string): Promise<string> {
+    const { stdin, stdout } = this.child;
+    return new Promise((resolve, reject) => {
+      let said = '';
+      const hear = (chunk: Buffer): void => {
+        said += chunk.toString();
+        if (said.includes('\n')) settle(() => resolve(said.slice(0, said.indexOf('\n'))));
+      };
+      const end = (): void => settle(() => reject(new Error(`${this.command.join(' ')} ended:\n${this.output}`)));
+      const settle = (done: () => void): void => {
+        stdout?.off('data', hear);
+        this.child.off('close', end);
+        done();
+      };
+      stdout?.on('data', hear);
+      this.child.on('close', end);
+      stdin?.write(`${line}\n`);
+    });
   }
 
   async stop(): Promise<void> {

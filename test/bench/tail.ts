@@ -57,7 +57,7 @@ async function measureCase(
   { name, rate, connections, updates }: (typeof CASES)[number],
   { quick, onProgress }: BenchOptions,
 ): Promise<Case[]> {
-  const contenders = await startHttp1(bed, 100, [feed.proxy(WEFT), nginx]);
+  const { contenders } = await startHttp1(bed, 100, { setups: [feed.proxy(WEFT), nginx] });
   const seen = new Map<string, Latencies[]>(contenders.map((contender) => [contender.name, []]));
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
     if (updates && contender.name === 'weft') feed.startUpdates(isWarmUp ? WARM_UP_UPDATE_MS : UPDATE_MS);
