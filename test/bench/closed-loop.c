@@ -1,8 +1,9 @@
-// A closed-loop HTTP/1.1 load generator and the backends behind the proxy, in one thread that never sleeps while it measures: a proxy with a core of its
-// own is what is waited for, and no contender pays for waking it. Every client connection has one request under way: GET /svc<i>/item, i in turn.
-// Usage: closed-loop FIRST_BACKEND BACKENDS BODY_BYTES HOST ROUTES [HEADER_LINE ...] (backends on 127.0.0.1, ports FIRST_BACKEND …). Prints "ready".
-// Each line "PORT CONNECTIONS MS" on its input is a run against that port, answered with one JSON line: {"requests","failed"}; failed: what was not
-// answered with 200 and a whole body, connections that ended, and what had no answer 5 s after the end. Ends with its input.
+// A closed-loop HTTP/1.1 load generator and the backends behind the proxy, in one thread that never sleeps while it measures: a proxy with
+// a core of its own is what is waited for, and no contender pays for waking it. Every client connection has one request under way: GET
+// /svc<i>/item, i in turn. Usage: closed-loop FIRST_BACKEND BACKENDS BODY_BYTES HOST ROUTES [HEADER_LINE ...] (backends on 127.0.0.1, ports
+// FIRST_BACKEND …). Prints "ready". Each line "PORT CONNECTIONS MS" on its input is a run against that port, answered with one JSON line:
+// {"requests","failed"}; failed: what was not answered with 200 and a whole body, connections that ended, and what had no answer 5 s after
+// the end. Ends with its input.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,8 +24,8 @@ static const uint64_t kGraceNs = 5000000000ull;
 enum Role { kNone, kInput, kListener, kBackend, kClient };
 struct Socket {
   enum Role role;
-  uint64_t left;    // Bytes: of a backend's answer that could not be sent yet; of a client's body that are to come.
-  size_t have;      // Of the head.
+  uint64_t left;  // Bytes: of a backend's answer that could not be sent yet; of a client's body that are to come.
+  size_t have;    // Of the head.
   int in_body;
   char head[kHeadMax];
 };
@@ -168,11 +169,20 @@ static int turn(int timeout_ms) {
   for (int i = 0; i < count; i++) {
     const int fd = events[i].data.fd;
     switch (sockets[fd].role) {
-      case kInput: has_input = 1; break;
-      case kListener: accept_one(fd); break;
-      case kBackend: serve(fd); break;
-      case kClient: hear(fd); break;
-      case kNone: break;
+      case kInput:
+        has_input = 1;
+        break;
+      case kListener:
+        accept_one(fd);
+        break;
+      case kBackend:
+        serve(fd);
+        break;
+      case kClient:
+        hear(fd);
+        break;
+      case kNone:
+        break;
     }
   }
   return has_input;
@@ -223,7 +233,8 @@ int main(int argc, char** argv) {
   answer_size += body;
   for (int i = 0; i < routes; i++) {
     int size = snprintf(requests[i], kRequestMax, "GET /svc%d/item HTTP/1.1\r\nHost: %s\r\n", i, argv[4]);
-    for (int line = 6; line < argc && size < kRequestMax; line++) size += snprintf(requests[i] + size, (size_t)(kRequestMax - size), "%s\r\n", argv[line]);
+    for (int line = 6; line < argc && size < kRequestMax; line++)
+      size += snprintf(requests[i] + size, (size_t)(kRequestMax - size), "%s\r\n", argv[line]);
     if (size < kRequestMax) size += snprintf(requests[i] + size, (size_t)(kRequestMax - size), "\r\n");
     if (size >= kRequestMax) return 2;
     request_sizes[i] = (size_t)size;
