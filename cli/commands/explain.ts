@@ -58,7 +58,9 @@ export function explainCommand(offline: ExplainOffline): Command {
       const { filename } = flags;
       if (request === null)
         return context.print(
-          `It had ${printable(outcome)}.\nWhat would become of it now can't be told: nothing was decided on it, or the line says too little.`,
+          flags.output === 'json'
+            ? JSON.stringify({ logged: outcome }, null, 2)
+            : `It had ${printable(outcome)}.\nWhat would become of it now can't be told: nothing was decided on it, or the line says too little.`,
         );
       const answer =
         filename === undefined ? await askNodes(request, flags.node, context) : await offline(await readManifests(filename), request);

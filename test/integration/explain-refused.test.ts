@@ -203,10 +203,13 @@ test('every request that is refused is explained from its line of the access log
   ] as const)
     expect(logged(path)).toEqual({ outcome: said, request: null });
   expect(lines.find(({ path }) => path === '/bad')).toMatchObject({ method: 'GET', source: null, destination: null, route: null });
-  const garbage = await runWeft(['explain', '--log', JSON.stringify(lines.find(({ method }) => method === 'other'))], {});
+  const unread = JSON.stringify(lines.find(({ method }) => method === 'other'));
+  const garbage = await runWeft(['explain', '--log', unread], {});
   expect(garbage.stdout).toMatch(
     /^It had status 400 by the proxy itself, DPE: .*\nWhat would become of it now can't be told: nothing was decided on it/,
   );
+  const asJson = await runWeft(['explain', '--log', unread, '-o', 'json'], {});
+  expect(JSON.parse(asJson.stdout)).toEqual({ logged: expect.stringMatching(/^status 400 by the proxy itself/) });
   expect(logged('/chunks').outcome).toMatch(/^status 400 by the proxy itself, DPE: it was no request that the proxy takes/);
 });
 
