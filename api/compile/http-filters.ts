@@ -155,11 +155,11 @@ function compileCors({
   };
 }
 
-/** "*" in a host stands for one label or more, in a port for any. */
+/** "*" in a host stands for one label or more. */
 function compileOrigin(origin: string): ValueMatch {
   const of = (type: ValueMatch_Type, value: string): ValueMatch => ({ name: '', value, type, inverted: false });
   if (origin === '*') return of(ValueMatch_Type.PRESENT, '');
   if (!origin.includes('*')) return of(ValueMatch_Type.EXACT, origin);
-  const quoted = origin.replace(/[\\^$.|?+()[\]{}]/g, '\\$&').replace(/:\*$/, '(:[0-9]+)?');
+  const quoted = origin.replace(/[\\^$.|?+()[\]{}]/g, '\\$&');
   return of(ValueMatch_Type.REGEX, quoted.replace(/\*/g, '.+'));
 }

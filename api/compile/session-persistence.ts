@@ -1,4 +1,4 @@
-// SessionPersistence of a route's rule, else of the Services that it leads to (XBackendTrafficPolicy) → the model's. Its key is that of a Secret of the route's namespace, so that all nodes read each other's tokens.
+// SessionPersistence of a route's rule, else of the Services that it leads to (XBackendTrafficPolicy) → the model's. Its key is that of a Secret in the namespace of whoever asks for it, so that all nodes read each other's tokens.
 import { createHash } from 'node:crypto';
 import { type SessionPersistence, SessionPersistence_Type } from '../gen/mesh/v1/model.js';
 import { durationMs, secretBytes } from '../resources/index.js';

@@ -1,6 +1,7 @@
-// Matches on one value of a request, as HTTPRoute and GRPCRoute have them. Owner: Gateway API v1.
+// Matches on one value of a request, and the list of rules with them, as HTTPRoute and GRPCRoute have them. Owner: Gateway API v1.
+import { z } from 'zod';
 import { regularExpressionFault } from './regular-expression.js';
-import { choice, describe, fields, type Report, textOf, type Unchecked, withRule } from './schema.js';
+import { choice, describe, fields, type Report, textOf, type Unchecked, unique, withListRule, withRule } from './schema.js';
 import { headerName, headerValue } from './syntax.js';
 
 export function valueMatch(maxLength: number) {
@@ -28,3 +29,19 @@ const MAX_EXPRESSION = 4_096;
 
 /** By equivalent names the first one counts alone. */
 export const REPEATED_MATCH = 'it is not matched, the first one counts';
+
+/** HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
+const MAX_RULES = 16;
+export const MAX_MATCHES = 64;
+const MAX_MATCHES_OF_ROUTE = 128;
+
+export function ruleList<Rule extends z.ZodType>(rule: Rule) {
+  return withListRule(
+    unique(z.array(rule).min(1).max(MAX_RULES), 'rule names', ['name'], (item) => textOf(item, 'name')),
+    (items, report) => {
+      let total = 0;
+      for (const item of items) total += Array.isArray(item.matches) ? item.matches.length : 1;
+      if (total > MAX_MATCHES_OF_ROUTE) report([], `at most ${MAX_MATCHES_OF_ROUTE} matches in all rules together, found ${total}`);
+    },
+  );
+}

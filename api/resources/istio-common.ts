@@ -6,7 +6,7 @@ import { isWildcardHost, LABEL } from './istio-host.js';
 import { DEFAULT_NAMESPACE, objectOf } from './metadata.js';
 import { regularExpressionFault } from './regular-expression.js';
 import { describe, fields, isUnchecked, portNumber, type Report, text, textOf, type Unchecked, wholeNumber, withRule } from './schema.js';
-import { cidr, dnsSubdomain } from './syntax.js';
+import { cidr, dnsSubdomain, groupName, kindName } from './syntax.js';
 
 const VERSIONS = {
   'networking.istio.io': ['v1', 'v1beta1', 'v1alpha3'],
@@ -162,13 +162,8 @@ const TARGETS = [
 
 export const targetRef = withRule(
   fields({
-    group: text(
-      'an API group ("" is the core group)',
-      /^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$/,
-      253,
-      0,
-    ).optional(),
-    kind: text('a kind', /^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$/, 63),
+    group: groupName.optional(),
+    kind: kindName,
     name: filled('the name of an object', 253),
     namespace: z.string().optional(),
   }),
@@ -233,7 +228,7 @@ export const portSelector = fields({ number: portNumber });
 /** A service of the mesh, perhaps one subset of it. */
 export const destination = fields({
   host: wildcardHost.refine((value) => value !== '*', { error: 'the host "*" is no destination: name one' }),
-  subset: text('the name of a subset (letters, digits and "-")', /^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$/, 63).optional(),
+  subset: text('the name of a subset (letters, digits and "-")', LABEL, 63).optional(),
   port: portSelector.optional(),
 });
 

@@ -37,6 +37,7 @@ import {
   withRule,
 } from './schema.js';
 import { cookieAttribute, cookieName, cookiePart, headerName, labels } from './syntax.js';
+import { isPrime } from './traffic-policy-load-balancer.js';
 
 const count = wholeNumber(0, 2_147_483_647);
 
@@ -110,12 +111,6 @@ function checkSizes({ minimumRingSize, ringHash, maglev }: Unchecked, report: Re
   const size = maglev.tableSize ?? 0;
   if (typeof size === 'number' && !(size < 5_000_011 && isPrime(size)))
     report(['maglev', 'tableSize'], `expected a prime number below 5000011, such as 65537, found ${size}`);
-}
-
-function isPrime(value: number): boolean {
-  if (value < 2) return false;
-  for (let factor = 2; factor * factor <= value; factor++) if (value % factor === 0) return false;
-  return true;
 }
 
 const loadBalancer = withRule(

@@ -1,17 +1,12 @@
 // gateway.networking.k8s.io/v1 GRPCRoute: matches by gRPC service and method, otherwise as an HTTPRoute. Owner: Gateway API v1.
 import { z } from 'zod';
 import { grpcFilters } from './http-filter.js';
-import { REPEATED_MATCH, valueMatch, warnOfExpression } from './http-match.js';
+import { MAX_MATCHES, REPEATED_MATCH, ruleList, valueMatch, warnOfExpression } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
-import { choice, describe, fields, textOf, unique, withListRule, withRule } from './schema.js';
+import { choice, describe, fields, withRule } from './schema.js';
 import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
-
-/** GRPCRouteSpec.rules, GRPCRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
-const MAX_RULES = 16;
-const MAX_MATCHES = 64;
-const MAX_MATCHES_OF_ROUTE = 128;
 
 const method = withRule(
   fields({
@@ -53,15 +48,6 @@ const rule = fields({
   sessionPersistence: sessionPersistence.optional(),
 });
 
-const rules = withListRule(
-  unique(z.array(rule).min(1).max(MAX_RULES), 'rule names', ['name'], (item) => textOf(item, 'name')),
-  (items, report) => {
-    let total = 0;
-    for (const item of items) total += Array.isArray(item.matches) ? item.matches.length : 1;
-    if (total > MAX_MATCHES_OF_ROUTE) report([], `at most ${MAX_MATCHES_OF_ROUTE} matches in all rules together, found ${total}`);
-  },
-);
-
 export const grpcRouteKind = {
   kind: 'GRPCRoute',
   apiVersion: 'gateway.networking.k8s.io/v1',
@@ -75,7 +61,7 @@ export const grpcRouteKind = {
         parentRefs: parentRefs.optional(),
         useDefaultGateways: defaultGateways,
         hostnames: z.array(hostname).max(16).optional(),
-        rules: rules.prefault([{}]),
+        rules: ruleList(rule).prefault([{}]),
       }),
     },
   ),

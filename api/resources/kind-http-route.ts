@@ -1,17 +1,12 @@
 // gateway.networking.k8s.io/v1 HTTPRoute: every field is known, those without behaviour are warned of. Owner: Gateway API v1.
 import { z } from 'zod';
 import { checkFiltersOfRule, filters } from './http-filter.js';
-import { REPEATED_MATCH, valueMatch, warnOfExpression } from './http-match.js';
+import { MAX_MATCHES, REPEATED_MATCH, ruleList, valueMatch, warnOfExpression } from './http-match.js';
 import { objectOf } from './metadata.js';
 import { defaultGateways, parentRefs, serviceBackendRef } from './route-references.js';
-import { choice, describe, fields, type Report, textOf, type Unchecked, unique, wholeNumber, withListRule, withRule } from './schema.js';
+import { choice, describe, fields, type Report, textOf, type Unchecked, unique, wholeNumber, withRule } from './schema.js';
 import { sessionPersistence } from './session-persistence.js';
 import { dnsSubdomain, duration, durationMs, hostname, sectionName, uniqueHeaderNames } from './syntax.js';
-
-/** HTTPRouteSpec.rules, HTTPRouteRule.matches; the sum over all rules is bounded by a rule of the CRD. */
-const MAX_RULES = 16;
-const MAX_MATCHES = 64;
-const MAX_MATCHES_OF_ROUTE = 128;
 
 const path = withRule(
   fields({
@@ -73,15 +68,6 @@ const rule = withRule(
   checkFiltersOfRule,
 );
 
-const rules = withListRule(
-  unique(z.array(rule).min(1).max(MAX_RULES), 'rule names', ['name'], (item) => textOf(item, 'name')),
-  (items, report) => {
-    let total = 0;
-    for (const item of items) total += Array.isArray(item.matches) ? item.matches.length : 1;
-    if (total > MAX_MATCHES_OF_ROUTE) report([], `at most ${MAX_MATCHES_OF_ROUTE} matches in all rules together, found ${total}`);
-  },
-);
-
 const schema = objectOf(
   { kind: 'HTTPRoute', apiVersion: 'gateway.networking.k8s.io/v1', name: dnsSubdomain },
   {
@@ -89,7 +75,7 @@ const schema = objectOf(
       parentRefs: parentRefs.optional(),
       useDefaultGateways: defaultGateways,
       hostnames: z.array(hostname).max(16).optional(),
-      rules: rules.prefault([{}]),
+      rules: ruleList(rule).prefault([{}]),
     }),
   },
 );

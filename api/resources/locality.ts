@@ -32,7 +32,7 @@ function checkPlaces(places: readonly unknown[], refuse: (index: number, message
   });
 }
 
-export function checkLocality(value: Unchecked, report: Report): void {
+function checkLocality(value: Unchecked, report: Report): void {
   checkOneOf(value, ['distribute', 'failover'], report);
   if (value.distribute !== undefined && value.failoverPriority !== undefined)
     report(['failoverPriority'], 'not with distribute: shares say where requests go');
