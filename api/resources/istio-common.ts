@@ -225,10 +225,13 @@ export const ipOrCidr = z.string().refine((value) => isIP(value) !== 0 || cidr.s
 
 export const portSelector = fields({ number: portNumber });
 
+const SUBSET = 'the name of a subset (letters, digits and "-")';
+export const subsetName = text(SUBSET, LABEL, 63);
+
 /** A service of the mesh, perhaps one subset of it. */
 export const destination = fields({
   host: wildcardHost.refine((value) => value !== '*', { error: 'the host "*" is no destination: name one' }),
-  subset: text('the name of a subset (letters, digits and "-")', LABEL, 63).optional(),
+  subset: text(SUBSET, /^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)?$/, 63, 0).optional(),
   port: portSelector.optional(),
 });
 

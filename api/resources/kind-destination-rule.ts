@@ -4,7 +4,6 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import {
   checkOneOf,
-  destination,
   exportTo,
   flag,
   goDuration,
@@ -14,6 +13,7 @@ import {
   listOf,
   percentNumber,
   portSelector,
+  subsetName,
   uint32,
   wildcardHost,
   workloadSelector,
@@ -243,7 +243,7 @@ const trafficPolicy = withRule(
 );
 
 const subset = fields({
-  name: destination.shape.subset.unwrap(),
+  name: subsetName,
   labels: labels.optional(),
   trafficPolicy: trafficPolicy.optional(),
 });

@@ -21,11 +21,17 @@ export const redirect = withRule(
   },
 );
 
+const base64 = z
+  .string()
+  .max(1_398_104)
+  .refine((value) => /^[A-Za-z0-9+/_-]*={0,2}$/.test(value), {
+    error: ({ input }) => `expected bytes in base64, found ${describe(input)}`,
+  });
+
 export const directResponse = fields({
   status: wholeNumber(200, 600),
-  body: withRule(fields({ string: z.string().max(1_048_576).optional(), bytes: z.string().max(1_398_104).optional() }), (value, report) => {
+  body: withRule(fields({ string: z.string().max(1_048_576).optional(), bytes: base64.optional() }), (value, report) => {
     checkOneOf(value, ['string', 'bytes'], report);
-    // Bytes are in base64.
     for (const [field, share] of [
       ['string', 1],
       ['bytes', 3 / 4],
