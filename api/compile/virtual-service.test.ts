@@ -131,3 +131,11 @@ test('a host of a ServiceEntry is the same in capitals', () => {
   expect(problems).toEqual([]);
   expect(rulesOf({ routes })[0]?.backends).toMatchObject([{ service: 'default/api.example.com', labels: { version: 'v1' } }]);
 });
+
+test('delegates that multiply beyond all bounds are left out, and the rest stays', () => {
+  const many = `match: [${Array.from({ length: 1_000 }, (_, index) => `{uri: {prefix: /${index}}}`).join()}]`;
+  const own = root(`{${many}, delegate: {name: inner}}, {${TO_A}}`);
+  const { routes, problems } = compiled(service('a'), own, inner(`{${many}, ${TO_A}}`));
+  expect(rulesOf({ routes })).toHaveLength(1);
+  expect(problems).toEqual([expect.stringMatching(/^spec\.http: its delegates make 1000000 matches of it, at most 65536/)]);
+});

@@ -65,6 +65,8 @@ interface Routes {
 
 const MESH = 'mesh';
 const MAX_WEIGHT = 1_000_000;
+/** Of the rules of a place that others delegate to: a few kilobytes could ask for more than there is memory. */
+const MAX_MERGED = 65_536;
 
 /** `claimed`: ports of services that routes or an older VirtualService have; its own are added. */
 export function compileVirtualService(
@@ -239,8 +241,12 @@ function isOf(gateways: readonly string[] | undefined, object: VirtualService, {
 
 function compileHttp(object: VirtualService, place: Place, index: VirtualServiceIndex, report: ReportProblem): HttpRoute {
   const { namespace, createdAtMs, manifest } = object;
-  const rules = (manifest.spec.http ?? []).flatMap((entry, at) =>
-    compileEntry(object, entry, [null], place, `spec.http[${at}]`, index, report),
+  const entries = manifest.spec.http ?? [];
+  const count = mergedCount(object, entries, index);
+  if (count > MAX_MERGED)
+    report('spec.http', `its delegates make ${count} matches of it, at most ${MAX_MERGED}: their rules are left out`, 'UnsupportedValue');
+  const rules = entries.flatMap((entry, at) =>
+    entry.delegate !== undefined && count > MAX_MERGED ? [] : compileEntry(object, entry, [null], place, `spec.http[${at}]`, index, report),
   );
   return {
     namespace,
@@ -252,6 +258,19 @@ function compileHttp(object: VirtualService, place: Place, index: VirtualService
     kind: 'VirtualService',
     inOrder: true,
   };
+}
+
+/** How many matches rules and those of their delegates could have together: each of one with each of the other. */
+function mergedCount(object: VirtualService, entries: readonly HttpEntry[], index: VirtualServiceIndex): number {
+  const countOf = ({ match = [] }: HttpEntry): number => Math.max(1, match.length);
+  const inner = new Map<VirtualService | undefined, number>();
+  return entries.reduce((sum, entry) => {
+    if (entry.delegate === undefined) return sum;
+    const target = index.virtualServices.get(`${entry.delegate.namespace || object.namespace}/${entry.delegate.name}`);
+    const known = inner.get(target) ?? (target?.manifest.spec.http ?? []).reduce((all, each) => all + countOf(each), 0);
+    inner.set(target, known);
+    return sum + countOf(entry) * known;
+  }, 0);
 }
 
 /** What follows a rule that takes everything is never reached (Istio leaves it out). */
