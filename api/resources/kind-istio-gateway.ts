@@ -207,9 +207,11 @@ function warnOfHosts(list: readonly Unchecked[], own: string, report: Report): v
     const all = found.indexOf('*/*');
     if (all >= 0 && found.length > 1)
       report(['spec', 'egress', index, 'hosts', all], 'is everything: the other hosts add nothing', 'warning');
+    const before = new Set<string>();
     found.forEach((host, at) => {
       const namespace = host.slice(0, host.indexOf('/'));
-      const isThere = found.slice(0, at).some((other) => other === host || (namespace !== '*' && other === `${namespace}/*`));
+      const isThere = before.has(host) || (namespace !== '*' && before.has(`${namespace}/*`));
+      before.add(host);
       if (isThere) report(['spec', 'egress', index, 'hosts', at], `${describe(host)} is there already`, 'warning');
     });
   });
