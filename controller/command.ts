@@ -17,7 +17,7 @@ import { Keyspace } from './store/keys.js';
 const HEAP_GROWTH = 50;
 /**
  * A change that a thousand nodes ack allocates 13 MiB: one scavenge. Shared out it waits for V8's threads, and those for a core while etcd and others are at
- * work: in six pairs of runs at a load average of 2 to 3 the longest change was 172 to 307 ms, alone 129 to 244. V8 reads this at each scavenge.
+ * work: in five pairs of runs at a load average of 2 to 3 the longest change was 172 to 307 ms, alone 129 to 244. V8 reads this at each scavenge.
  */
 const SCAVENGE_ALONE = '--no-parallel-scavenge';
 
