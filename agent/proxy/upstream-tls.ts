@@ -55,17 +55,21 @@ export class UpstreamTls implements UpstreamContexts {
     if (asked.files === null) return this.contextOf(digestOf(asked), asked);
     const name = digestOf(asked);
     const spec = this.withFiles(asked);
+    if (typeof spec === 'string') return this.formerOf(name, spec);
     const key = digestOf(spec);
-    const found: UpstreamContext = typeof spec === 'string' ? { ok: false, fault: spec } : this.contextOf(key, spec);
-    if (found.ok) {
-      this.lastGood.set(name, key);
-      return found;
-    }
-    const before = this.lastGood.get(name);
-    const known = before === undefined ? undefined : this.contexts.get(before);
-    if (before === undefined || known?.ok !== true) return found;
-    this.used.add(before);
-    return { ...known, outdated: found.fault };
+    const found = this.contextOf(key, spec);
+    if (!found.ok) return this.formerOf(name, found.fault);
+    this.lastGood.set(name, key);
+    return found;
+  }
+
+  /** What its files came to when they were good last; the fault, where they never were. */
+  private formerOf(name: string, fault: string): UpstreamContext {
+    const key = this.lastGood.get(name);
+    const known = key === undefined ? undefined : this.contexts.get(key);
+    if (key === undefined || known?.ok !== true) return { ok: false, fault };
+    this.used.add(key);
+    return { ...known, outdated: fault };
   }
 
   private contextOf(key: string, spec: UpstreamContextSpec): UpstreamContext {
@@ -123,8 +127,8 @@ export class UpstreamTls implements UpstreamContexts {
   }
 }
 
-function digestOf(value: UpstreamContextSpec | string): string {
-  return createHash('sha256').update(JSON.stringify(value)).digest('base64');
+function digestOf(spec: UpstreamContextSpec): string {
+  return createHash('sha256').update(JSON.stringify(spec)).digest('base64');
 }
 
 /** SSL_CERT_FILE as OpenSSL reads it, else the distribution's bundle, else the one Node.js brings. */

@@ -22,6 +22,8 @@ import { compileWorkload } from './workload.js';
 export interface CompileOutput {
   /** By type, then by name; a name occurs once in its type. */
   readonly resources: CompiledResource[];
+  /** Of those, all but services and their endpoints: few of a large model. */
+  readonly others: readonly CompiledResource[];
   /** In no way fatal: what is listed here was compiled to what its message says. */
   readonly problems: Problem[];
   /** Null: everything is everyone's. */
@@ -38,13 +40,13 @@ export function compileModel(input: CompileInput, memo = new CompileMemo()): Com
     (path, message, reason) =>
       problems.push({ kind: object.kind, namespace: object.namespace, name: object.name, path, reason, message });
   const { services, endpoints } = memo.resourcesOf(index, input.running, reporter);
-  const others = compileOthers(index, input, reporter);
+  const others = inOrder(compileOthers(index, input, reporter));
   checkReferences(index, input.running, reporter);
   const { gateways, istioGateways, namespaces, nodes, sidecars, virtualServices } = index;
-  const inputs = [index.services, gateways, istioGateways, namespaces, nodes, sidecars, virtualServices];
-  const visibility = memo.index.kept('visibility', inputs, () => compileVisibility(index));
+  const seen = { services: index.services, gateways, istioGateways, namespaces, nodes, sidecars, virtualServices };
+  const visibility = memo.index.kept('visibility', Object.values(seen), () => compileVisibility(seen));
   // The types are in this order.
-  return { resources: services.concat(endpoints, inOrder(others)), problems, visibility };
+  return { resources: services.concat(endpoints, others), others, problems, visibility };
 }
 
 function inOrder(resources: readonly CompiledResource[]): CompiledResource[] {

@@ -5,6 +5,7 @@ import { compileEndpoints, inputsOfEndpoints } from './endpoints.js';
 import { IndexMemo, type ObjectIndex, type Running, type Stored } from './input.js';
 import { areSame, KeptUnion } from './kept.js';
 import type { ReportProblem } from './problem.js';
+import type { RegistryReports } from './registry.js';
 import { compareText } from './route-order.js';
 import { compileService, inputsOfService } from './service.js';
 import type { CompiledResource } from './wire.js';
@@ -69,7 +70,15 @@ export class CompileMemo {
 }
 
 /** What a service has under its own name, what is made of the rest, and what changes within. */
-const NOT_SHARED = new Set(['slices', 'slicesByService', 'instances', 'failing', 'filterTargets', 'registry', 'idlePercent']);
+const NOT_SHARED: ReadonlySet<string> = new Set<keyof ObjectIndex | keyof RegistryReports>([
+  'slices',
+  'slicesByService',
+  'instances',
+  'failing',
+  'filterTargets',
+  'registry',
+  'idlePercent',
+]);
 
 /** By identity all else that there is: while it stands, one service that changes costs no look at the others. */
 function sharedInputs(index: ObjectIndex, running: Running): unknown[] {

@@ -27,29 +27,30 @@ export function celFault(expression: string): string | null {
   TOKEN.lastIndex = 0;
   while (TOKEN.lastIndex < text.length) {
     const at = TOKEN.lastIndex;
+    const rest = (): string => text.slice(at).trim();
     const [, literal, name, sign = ''] = TOKEN.exec(text) ?? [];
     const frame = frames.at(-1);
-    if (frame === undefined || (literal ?? name ?? sign) === '') return text.slice(at).trim();
+    if (frame === undefined || (literal ?? name ?? sign) === '') return rest();
     if (literal !== undefined || (name !== undefined && name !== 'in')) {
-      if (isAfterValue) return text.slice(at).trim();
+      if (isAfterValue) return rest();
       isAfterValue = true;
     } else if (sign in CLOSING) {
-      if (isAfterValue && sign !== '[' && !/^[A-Za-z_]/.test(previous)) return text.slice(at).trim();
+      if (isAfterValue && sign !== '[' && !/^[A-Za-z_]/.test(previous)) return rest();
       frames.push({ closing: CLOSING[sign] ?? '', isList: isAfterValue ? sign !== '[' : sign !== '(', choices: 0 });
       isAfterValue = false;
     } else if (sign !== '' && sign === frame.closing) {
-      if (frame.choices > 0 || !(isAfterValue || (frame.isList && (previous in CLOSING || previous === ',')))) return text.slice(at).trim();
+      if (frame.choices > 0 || !(isAfterValue || (frame.isList && (previous in CLOSING || previous === ',')))) return rest();
       frames.pop();
       isAfterValue = true;
     } else if (!isAfterValue) {
-      if (sign !== '!' && sign !== '-' && sign !== '.') return text.slice(at).trim();
+      if (sign !== '!' && sign !== '-' && sign !== '.') return rest();
     } else {
       if (sign === '?') frame.choices++;
       else if (sign === ':' && frame.choices > 0) frame.choices--;
       else if (
         !(name === 'in' || BINARY.has(sign) || sign === '.' || (sign === ':' && frame.closing === '}') || (sign === ',' && frame.isList))
       )
-        return text.slice(at).trim();
+        return rest();
       isAfterValue = false;
     }
     previous = literal ?? name ?? sign;

@@ -82,7 +82,7 @@ export class ModelCompiler {
       objects.push(validated.object);
       if (validated.warnings.length > 0) warnings.set(objectKey(ref.kind, ref.namespace, ref.name), validated.warnings);
     }
-    const { resources, problems, visibility } = compileModel(
+    const { resources, others, problems, visibility } = compileModel(
       {
         objects,
         running: reportedBy(this.#view.running.values(), objects),
@@ -94,15 +94,14 @@ export class ModelCompiler {
     );
     this.#resources = this.#encodeAll(resources);
     this.#compiled = resources;
-    const routing = resources.slice(firstRouting(resources));
     return {
       revision: this.#view.revision,
       resources: this.#resources,
       compiled: resources,
       visibility,
       problems: [...invalid, ...problems],
-      attachments: attachmentsOf(routing),
-      nodeAddresses: gatewayAddresses(routing, visibility, this.#view),
+      attachments: attachmentsOf(others),
+      nodeAddresses: gatewayAddresses(others, visibility, this.#view),
       generations,
       warnings,
       names: namesToResolve(objects),
@@ -162,17 +161,6 @@ export function reportedBy(reports: Iterable<ReportedWorkload>, objects: readonl
     if (isBetter) chosen.set(name, report);
   }
   return chosen;
-}
-
-/** Behind services and endpoints, which are nearly all of a large model. */
-function firstRouting(resources: readonly CompiledResource[]): number {
-  let [low, high] = [0, resources.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (resources[middle]!.type <= ResourceType.ENDPOINT) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** As the nodes' agents advertise themselves; whoever balances over them goes round those that are drained. */

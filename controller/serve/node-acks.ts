@@ -33,9 +33,7 @@ export class NodeAcks {
   readonly #keys: Keyspace;
   readonly #clock: Clock;
   /** By node: of the streams this replica serves. */
-  readonly #own = new Map<string, AckRecord>();
-  /** Of those. */
-  readonly #leases = new Map<string, string>();
+  readonly #own = new Map<string, { readonly lease: string; ack: AckRecord }>();
   readonly #dirty = new Set<string>();
   readonly #waits = new Set<Wait>();
   #cancelTimer: (() => void) | null = null;
@@ -51,7 +49,7 @@ export class NodeAcks {
     // A node may register after its first ack, and lose its key with a lease that ran out.
     view.watch(({ nodes }) => {
       for (const node of nodes) {
-        const ack = this.#own.get(node);
+        const ack = this.#own.get(node)?.ack;
         if (ack !== undefined && view.nodes.has(node) && isNewer(ack, view.acks.get(node))) this.#dirty.add(node);
         this.#notify(node);
       }
@@ -61,7 +59,7 @@ export class NodeAcks {
 
   /** Of all replicas. null: none yet. */
   of(node: string): AckRecord | null {
-    const own = this.#own.get(node) ?? null;
+    const own = this.#own.get(node)?.ack ?? null;
     const stored = this.#view.acks.get(node) ?? null;
     if (own === null || stored === null) return own ?? stored;
     return stored.revision > own.revision ? stored : own;
@@ -73,17 +71,18 @@ export class NodeAcks {
 
   /** The node's stream is served here; it has acked nothing on it yet. */
   connected(node: string): void {
-    this.#own.set(node, { revision: 0, rejected: [] });
-    this.#leases.set(node, leaseIdOfNode(this.#keys.root, node));
+    this.#own.set(node, { lease: leaseIdOfNode(this.#keys.root, node), ack: { revision: 0, rejected: [] } });
   }
 
   disconnected(node: string): void {
     this.#own.delete(node);
-    this.#leases.delete(node);
   }
 
-  acked(node: string, ack: AckRecord): void {
-    this.#own.set(node, { revision: ack.revision, rejected: ack.rejected.slice(0, MAX_REJECTIONS) });
+  /** Between connected() and disconnected(). */
+  acked(node: string, { revision, rejected }: AckRecord): void {
+    const own = this.#own.get(node);
+    if (own === undefined) return;
+    own.ack = { revision, rejected: rejected.slice(0, MAX_REJECTIONS) };
     this.#dirty.add(node);
     this.#notify(node);
     this.#schedule(Math.max(GATHER_MS, this.#lastWriteMs + WRITE_INTERVAL_MS - this.#clock.now()));
@@ -168,10 +167,10 @@ export class NodeAcks {
   /** False: to be tried again. */
   async #commit(nodes: readonly string[]): Promise<boolean> {
     const writes = nodes.flatMap((node): Write[] => {
-      const [ack, lease] = [this.#own.get(node), this.#leases.get(node)];
+      const own = this.#own.get(node);
       // Its stream has ended meanwhile: whoever serves it now writes.
-      if (ack === undefined || lease === undefined) return [];
-      return [{ key: this.#keys.ack(node), value: JSON.stringify(ack), lease }];
+      if (own === undefined) return [];
+      return [{ key: this.#keys.ack(node), value: JSON.stringify(own.ack), lease: own.lease }];
     });
     if (writes.length === 0) return true;
     const result = await commit(this.#client, { expect: new Map(), writes });

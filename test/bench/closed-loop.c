@@ -44,18 +44,20 @@ static uint64_t now_ns(void) {
   return (uint64_t)at.tv_sec * 1000000000ull + (uint64_t)at.tv_nsec;
 }
 
-static void watch(int fd, enum Role role, int operation, uint32_t events) {
+static void watch(int fd, int operation, uint32_t events) {
+  epoll_ctl(poller, operation, fd, &(struct epoll_event){.events = events, .data.fd = fd});
+}
+
+static void adopt(int fd, enum Role role) {
   if (fd >= kMaxFds) {
     fprintf(stderr, "too many descriptors\n");
     exit(1);
   }
-  if (operation == EPOLL_CTL_ADD) {
-    struct Socket* s = &sockets[fd];
-    s->role = role;
-    s->left = s->have = 0;
-    s->in_body = 0;
-  }
-  epoll_ctl(poller, operation, fd, &(struct epoll_event){.events = events, .data.fd = fd});
+  struct Socket* s = &sockets[fd];
+  s->role = role;
+  s->left = s->have = 0;
+  s->in_body = 0;
+  watch(fd, EPOLL_CTL_ADD, EPOLLIN);
 }
 
 static void drop(int fd) {
@@ -77,14 +79,14 @@ static void listen_on(int port) {
     perror("bind");
     exit(1);
   }
-  watch(fd, kListener, EPOLL_CTL_ADD, EPOLLIN);
+  adopt(fd, kListener);
 }
 
 static void accept_one(int listener) {
   const int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
   if (fd < 0) return;
   no_delay(fd);
-  watch(fd, kBackend, EPOLL_CTL_ADD, EPOLLIN);
+  adopt(fd, kBackend);
 }
 
 // A proxy sends one request at a time on a connection, and here none has a body: what ends with an empty line is a whole one.
@@ -106,7 +108,7 @@ static void serve(int fd) {
   const ssize_t sent = send(fd, answer + (answer_size - s->left), s->left, MSG_NOSIGNAL);
   if (sent < 0 && errno != EAGAIN) return drop(fd);
   if (sent > 0) s->left -= (uint64_t)sent;
-  if (s->left != 0 || waited) watch(fd, kBackend, EPOLL_CTL_MOD, s->left != 0 ? EPOLLOUT : EPOLLIN);
+  if (s->left != 0 || waited) watch(fd, EPOLL_CTL_MOD, s->left != 0 ? EPOLLOUT : EPOLLIN);
 }
 
 static void ask(int fd) {
@@ -197,7 +199,7 @@ static void dial(int port, int connections) {
       exit(1);
     }
     no_delay(fd);
-    watch(fd, kClient, EPOLL_CTL_ADD, EPOLLIN);
+    adopt(fd, kClient);
     ask(fd);
   }
 }
@@ -242,7 +244,7 @@ int main(int argc, char** argv) {
   sockets = calloc(kMaxFds, sizeof(*sockets));
   poller = epoll_create1(0);
   for (int i = 0; i < atoi(argv[2]); i++) listen_on(atoi(argv[1]) + i);
-  watch(STDIN_FILENO, kInput, EPOLL_CTL_ADD, EPOLLIN);
+  adopt(STDIN_FILENO, kInput);
   setvbuf(stdin, NULL, _IONBF, 0);
   puts("ready");
   fflush(stdout);

@@ -52,6 +52,12 @@ export function httpRoute(name: string, parent: string, host: string, rules: rea
   };
 }
 
+/** Called like the service. */
+export function trafficPolicy(service: string, sections: object): object {
+  const spec = { targetRefs: [{ kind: 'Service', name: service }], ...sections };
+  return { apiVersion: 'mesh.weft.dev/v1', kind: 'TrafficPolicy', metadata: { name: service }, spec };
+}
+
 /** Everything to the service's port 80. */
 export function routeTo(name: string, parent: string, host: string): object {
   return httpRoute(name, parent, host, [{ backendRefs: [{ name, port: 80 }] }]);

@@ -4,8 +4,19 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { WEFT } from './bed.js';
-import { BACKENDS, HOST, haproxy, indexes, MAX_PER_SECOND, type ProxySetup, ROUTES, WEFT_FILE, weftCommand } from './http1-proxies.js';
-import { gateway, httpRoute, localSlice, routeTo, service, yaml } from './manifests.js';
+import {
+  BACKENDS,
+  HOST,
+  haproxy,
+  indexes,
+  MAX_PER_SECOND,
+  type ProxySetup,
+  ROUTES,
+  routesMap,
+  WEFT_FILE,
+  weftCommand,
+} from './http1-proxies.js';
+import { gateway, httpRoute, localSlice, routeTo, service, trafficPolicy, yaml } from './manifests.js';
 
 /** In the folder of command(). */
 export const ACCESS_LOG = 'access.log';
@@ -18,7 +29,7 @@ export const weftPolicy: ProxySetup = {
   name: 'weft',
   command: (folder, port, firstBackend) => {
     const file = join(folder, WEFT_FILE);
-    writeFileSync(file, yaml([...pool(port, firstBackend), ...routes(), trafficPolicy()]));
+    writeFileSync(file, yaml([...pool(port, firstBackend), ...routes(), policies()]));
     return [...weftCommand(WEFT, file, folder), '--access-log', 'all', '--access-log-file', join(folder, ACCESS_LOG)];
   },
   worker: (pid) => pid,
@@ -53,30 +64,18 @@ function routes(): object[] {
   return indexes(Math.ceil(ROUTES / 16)).map((i) => httpRoute(`routes-${i}`, 'edge', HOST, rules.slice(i * 16, i * 16 + 16)));
 }
 
-function trafficPolicy(): object {
-  return {
-    apiVersion: 'mesh.weft.dev/v1',
-    kind: 'TrafficPolicy',
-    metadata: { name: 'pool' },
-    spec: {
-      targetRefs: [{ kind: 'Service', name: 'pool' }],
-      loadBalancer: { type: 'PeakEWMA' },
-      outlierDetection: { consecutive5xxErrors: 5, successRate: {}, failurePercentage: {} },
-      rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, by: [{ header: CLIENT_HEADER }] }],
-    },
-  };
+function policies(): object {
+  return trafficPolicy('pool', {
+    loadBalancer: { type: 'PeakEWMA' },
+    outlierDetection: { consecutive5xxErrors: 5, successRate: {}, failurePercentage: {} },
+    rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, by: [{ header: CLIENT_HEADER }] }],
+  });
 }
 
 export const haproxyPolicy: ProxySetup = {
   ...haproxy,
   command: (folder, port, firstBackend) => {
-    const map = join(folder, 'routes.map');
-    writeFileSync(
-      map,
-      indexes(ROUTES)
-        .map((i) => `/svc${i}/ pool\n`)
-        .join(''),
-    );
+    const map = routesMap(folder);
     const conditions = Object.keys(MATCHED_HEADERS).map((_, i) => `has_${i}`);
     const file = join(folder, 'haproxy.cfg');
     writeFileSync(

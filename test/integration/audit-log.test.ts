@@ -1,4 +1,5 @@
 // The audit log over an etcd that is silent for a while.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { type AuditFacts, AuditLog } from '../../controller/access/audit-log.js';
@@ -23,7 +24,7 @@ test('what comes while a batch is under way takes the place of nothing that was 
     etcd.pause();
     // The first batch is sent to an etcd that does not answer; then the log is full.
     for (let i = 0; i < 30; i++) log.done(entry(`first ${i}`));
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await sleep(500);
     for (let i = 0; i < 1_000; i++) log.done(entry(`then ${i}`));
     etcd.resume();
     await log.stop();
