@@ -67,7 +67,7 @@ test('what is left out is spelled out', () => {
     `{targetRefs: [{kind: Service, name: a}], rateLimits: [
       {name: bucket, requests: 5, by: [{header: X-Key}, {source: Address}]},
       {name: window, requests: 7, per: 1m, algorithm: SlidingWindow},
-      {name: shared, requests: 9, burst: 3, scope: Mesh}]}`,
+      {name: shared, requests: 9, burst: 3, scope: Mesh, headers: None}]}`,
   ]);
   expect(services.get('a')).toMatchObject([
     {
@@ -76,10 +76,11 @@ test('what is left out is spelled out', () => {
       burst: 5,
       algorithm: RateLimit_Algorithm.TOKEN_BUCKET,
       meshWide: false,
+      untold: false,
       keys: [{ key: { $case: 'header', value: 'x-key' } }, { key: { $case: 'clientAddress' } }],
     },
     { perMs: 60_000, burst: 0, algorithm: RateLimit_Algorithm.SLIDING_WINDOW },
-    { burst: 3, meshWide: true },
+    { burst: 3, meshWide: true, untold: true },
   ]);
 });
 

@@ -40,7 +40,7 @@ function limitsFor(key: string, target: string, { limitsByTarget: byTarget }: Ra
 }
 
 function compileLimit(policy: Policy, declared: Declared, target: string): RateLimit {
-  const { name, requests = 0, per, burst, algorithm, scope, by = [], service } = declared;
+  const { name, requests = 0, per, burst, algorithm, scope, by = [], headers, service } = declared;
   const isWindow = algorithm === 'SlidingWindow';
   return {
     policy: nameOf(policy),
@@ -53,6 +53,7 @@ function compileLimit(policy: Policy, declared: Declared, target: string): RateL
     meshWide: scope === 'Mesh',
     keys: by.map((key) => compileKey(key, target)),
     service: service === undefined ? undefined : compileService(policy, service),
+    untold: headers === 'None',
   };
 }
 

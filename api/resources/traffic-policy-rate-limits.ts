@@ -55,6 +55,7 @@ const rateLimit = withRule(
     algorithm: choice(['TokenBucket', 'SlidingWindow']).optional(),
     scope: choice(['Node', 'Mesh']).optional(),
     by: z.array(key).min(1).max(MAX_KEYS).optional(),
+    headers: choice(['RateLimit', 'None']).optional(),
     service: service.optional(),
   }),
   (value, report) => {

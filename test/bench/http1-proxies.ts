@@ -59,8 +59,11 @@ export function manifests(port: number, firstBackend: number, weight = 1): objec
   ];
 }
 
+/** Peers' answers say nothing of theirs. */
 function addressLimit(): object {
-  return trafficPolicy('pool', { rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, by: [{ source: 'Address' }] }] });
+  return trafficPolicy('pool', {
+    rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, headers: 'None', by: [{ source: 'Address' }] }],
+  });
 }
 
 export const nginx = nginxWith('');

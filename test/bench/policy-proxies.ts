@@ -68,7 +68,7 @@ function policies(): object {
   return trafficPolicy('pool', {
     loadBalancer: { type: 'PeakEWMA' },
     outlierDetection: { consecutive5xxErrors: 5, successRate: {}, failurePercentage: {} },
-    rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, by: [{ header: CLIENT_HEADER }] }],
+    rateLimits: [{ name: 'per-client', requests: MAX_PER_SECOND, headers: 'None', by: [{ header: CLIENT_HEADER }] }],
   });
 }
 

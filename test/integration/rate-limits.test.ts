@@ -120,6 +120,30 @@ test('what one limit refuses counts for no other one, and the nearest is told', 
   expect([refused.status, refused.headers.get('ratelimit')?.split(';')[0]]).toEqual([429, '"all"']);
 });
 
+test('of limits that are not told clients hear when to come again, and nothing else', async () => {
+  const limits =
+    '{name: all, requests: 9, per: 1h}, {name: key, requests: 2, per: 1h, headers: None, by: [{header: k}]}, {name: far, requests: 99, per: 1h}';
+  const { get, proxy } = await edge(
+    policy({ limits }) + policy({ target: 'kind: Service, name: shop', limits: '{name: own, requests: 50, headers: None}' }, 's'),
+  );
+  const first = await get({ k: '1' });
+  expect(first.headers.get('ratelimit-policy')).toBe('"all";q=9;w=3600, "far";q=99;w=3600');
+  expect(first.headers.get('ratelimit')).toMatch(/^"all";r=8;/);
+  const other = await get({}, '/other');
+  expect([other.status, other.headers.get('ratelimit-policy'), other.headers.get('ratelimit')]).toEqual([200, null, null]);
+  await get({ k: '1' });
+  const refused = await get({ k: '1' });
+  expect([refused.status, refused.headers.get('ratelimit-policy'), refused.headers.get('ratelimit')]).toEqual([429, null, null]);
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(1_000);
+
+  const file = join(scope.folder, 'edge.yaml');
+  const from = proxy.errors.length;
+  writeFileSync(file, readFileSync(file, 'utf8').replace(', headers: None, by', ', by'));
+  await proxy.says('revision 2 is in force', from);
+  const still = await get({ k: '1' });
+  expect([still.status, still.headers.get('ratelimit')?.split(';')[0]]).toEqual([429, '"key"']);
+});
+
 test('limits of a gateway, of a rule by its name and of a service hold beside each other', async () => {
   const { get } = await edge(
     policy({ target: 'kind: Gateway, name: edge', limits: '{name: gateway, requests: 9, per: 1h}' }, 'g') +

@@ -14,6 +14,8 @@ export const SOURCE_KEY_WORDS = 4;
 /** In the place of a text that the request has not: whoever leaves it out is counted with all others who do. */
 const ABSENT = -1;
 const MAX_LIMITS = 64;
+/** In the place of an index of a limit. */
+const NONE = MAX_LIMITS;
 const [RETRY_AFTER, RESET, LINE_END] = ['retry-after: ', ';t=', '\r\n'].map((text) => Buffer.from(text)) as [Buffer, Buffer, Buffer];
 const DIGIT_0 = 0x30;
 const US = 1_000_000;
@@ -21,8 +23,9 @@ const US = 1_000_000;
 interface CountedLimit {
   readonly limiter: Limiter;
   readonly keys: readonly KeyPart[];
-  /** What an answer is told of it, up to the number that remains: the whole of RateLimit-Policy, of all limits of the set, and 'ratelimit: "NAME";r='. */
+  /** What an answer says of it, up to the number that remains: RateLimit-Policy of all limits of the set that are told, and 'ratelimit: "NAME";r='. */
   readonly head: Uint8Array;
+  readonly isTold: boolean;
 }
 
 interface LimitSet extends Pick<LimitSetSpec, 'calls' | 'key'> {
@@ -36,7 +39,7 @@ export class Limits {
   readonly services: LimitsSpec['services'];
   readonly clients: LimitsSpec['clients'];
 
-  /** `isDry`: nothing is counted, requests are only told whether they would pass. */
+  /** `isDry`: nothing is counted, requests are only told whether they would pass, and of all limits. */
   constructor(
     { hashKey, limiters, sets, services, clients }: LimitsSpec,
     readonly isDry = false,
@@ -44,16 +47,18 @@ export class Limits {
     this.services = services;
     this.clients = clients;
     this.hash = new KeyHash(hashKey as HashKey);
-    const made = limiters.map(({ shape, keys, memory, name }) => ({
+    const made = limiters.map(({ shape, keys, memory, name, isTold }) => ({
       limiter: Limiter.of(shape, memory),
       keys,
+      isTold: isTold || isDry,
       line: `ratelimit: ${quoted(name)};r=`,
       item: `${quoted(name)};q=${shape.requests};w=${Math.max(1, Math.round(shape.perMs / 1_000))}`,
     }));
     this.sets = sets.map(({ limiters: indexes, calls, key }: LimitSetSpec) => {
       const all = indexes.map((index) => made[index]!);
-      const policy = `ratelimit-policy: ${all.map(({ item }) => item).join(', ')}\r\n`;
-      return { limits: all.map(({ limiter, keys, line }) => ({ limiter, keys, head: Buffer.from(policy + line) })), calls, key };
+      const told = all.flatMap(({ item, isTold }) => (isTold ? [item] : []));
+      const policy = `ratelimit-policy: ${told.join(', ')}\r\n`;
+      return { limits: all.map(({ line, ...limit }) => ({ ...limit, head: Buffer.from(policy + line) })), calls, key };
     });
   }
 }
@@ -82,16 +87,14 @@ export class RateLimits {
     if (limits.length === 0) return true;
     const nowUs = batch.clock[0]!;
     const isCounted = isFirst && !tables.limits.isDry;
-    const closest = isCounted ? this.count(batch, tables, d, limits, nowUs) : this.look(batch, tables, d, limits, nowUs);
-    const limit = limits[closest < 0 ? ~closest : closest]!;
-    const isRefused = closest < 0 || (isFirst && limit.limiter.remaining === 0 && !isCounted);
-    this.lines = this.write(batch, limit, isRefused);
-    return !isRefused;
+    const nearest = isCounted ? this.count(batch, tables, d, limits, nowUs) : this.look(batch, tables, d, limits, nowUs, isFirst);
+    if (nearest !== NONE) this.lines = this.write(batch, limits[nearest < 0 ? ~nearest : nearest]!, nearest < 0);
+    return nearest >= 0;
   }
 
-  /** Index of the limit that is nearest; of one that refuses its complement. */
+  /** Index of the limit that is nearest, of those that are told (NONE: none is); of one that refuses its complement. */
   private count(batch: Batch, tables: DecisionTables, d: number, limits: readonly CountedLimit[], nowUs: number): number {
-    let closest = 0;
+    let nearest = NONE;
     for (let i = 0; i < limits.length; i++) {
       const { limiter, keys } = limits[i]!;
       const slot = this.slotOf(batch, tables, d, limiter, keys, nowUs);
@@ -101,20 +104,21 @@ export class RateLimits {
         for (let taken = 0; taken < i; taken++) limits[taken]!.limiter.giveBack(this.slots[taken]!, nowUs);
         return ~i;
       }
-      if (limiter.remaining < limits[closest]!.limiter.remaining) closest = i;
+      nearest = nearer(limits, i, nearest);
     }
     for (let i = 0; i < limits.length; i++) limits[i]!.limiter.count(LimitWord.Admitted);
-    return closest;
+    return nearest;
   }
 
-  private look(batch: Batch, tables: DecisionTables, d: number, limits: readonly CountedLimit[], nowUs: number): number {
-    let closest = 0;
+  private look(batch: Batch, tables: DecisionTables, d: number, limits: readonly CountedLimit[], nowUs: number, refuses: boolean): number {
+    let nearest = NONE;
     for (let i = 0; i < limits.length; i++) {
       const { limiter, keys } = limits[i]!;
       limiter.look(this.slotOf(batch, tables, d, limiter, keys, nowUs), nowUs);
-      if (limiter.remaining < limits[closest]!.limiter.remaining) closest = i;
+      if (refuses && limiter.remaining === 0) return ~i;
+      nearest = nearer(limits, i, nearest);
     }
-    return closest;
+    return nearest;
   }
 
   private slotOf(batch: Batch, tables: DecisionTables, d: number, limiter: Limiter, keys: readonly KeyPart[], nowUs: number): number {
@@ -145,17 +149,20 @@ export class RateLimits {
   }
 
   /** Its place in `texts`; 0: there is no room. */
-  private write({ header, texts }: Batch, { limiter, head }: CountedLimit, isRefused: boolean): number {
+  private write({ header, texts }: Batch, { limiter, head, isTold }: CountedLimit, isRefused: boolean): number {
     const first = header[Header.TextBytes]!;
     // Four numbers of ten digits, with what is between. Half of the room is for paths, without which requests fail.
     if (first + head.length + 64 > texts.length / 2) return 0;
     const seconds = Math.ceil(limiter.waitUs / US);
     const wait = isRefused && seconds < 1 ? 1 : seconds;
-    texts.set(head, first);
-    let at = putNumber(texts, first + head.length, limiter.remaining);
-    at = put(texts, at, RESET);
-    at = putNumber(texts, at, wait);
-    at = put(texts, at, LINE_END);
+    let at = first;
+    if (isTold) {
+      texts.set(head, at);
+      at = putNumber(texts, at + head.length, limiter.remaining);
+      at = put(texts, at, RESET);
+      at = putNumber(texts, at, wait);
+      at = put(texts, at, LINE_END);
+    }
     if (isRefused) {
       at = put(texts, at, RETRY_AFTER);
       at = putNumber(texts, at, wait);
@@ -164,6 +171,12 @@ export class RateLimits {
     header[Header.TextBytes] = at;
     return (first << 16) | (at - first);
   }
+}
+
+/** Of the limit at `i` and the nearest of those before it. */
+function nearer(limits: readonly CountedLimit[], i: number, nearest: number): number {
+  const { limiter, isTold } = limits[i]!;
+  return isTold && (nearest === NONE || limiter.remaining < limits[nearest]!.limiter.remaining) ? i : nearest;
 }
 
 function put(texts: Uint8Array, at: number, bytes: Uint8Array): number {

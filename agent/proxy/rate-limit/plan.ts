@@ -18,7 +18,7 @@ const SWEEP_MS = 2_000;
 /** Of one limit. */
 export interface HeldLimit {
   readonly limit: RateLimit;
-  readonly spec: Omit<LimiterSpec, 'keys'>;
+  readonly spec: Pick<LimiterSpec, 'shape' | 'memory' | 'name'>;
   readonly limiter: Limiter;
   /** Of a limit that nodes share: what this one has of it before it is told. */
   readonly firstShare: number;
@@ -104,7 +104,7 @@ export class LimitPlan {
 
   private askedOf(limit: RateLimit): AskedLimitSpec {
     const entries = limit.keys.map((key) => ({ key: key.descriptorKey, part: this.partOf(key) }));
-    return { name: limit.name, entries, words: this.memory.asked.hold(limit) };
+    return { name: limit.name, isTold: !limit.untold, entries, words: this.memory.asked.hold(limit) };
   }
 
   private limiterOf(limit: RateLimit): number | null {
@@ -115,7 +115,8 @@ export class LimitPlan {
       this.warnings.add(`rate limits beyond ${MAX_LIMITERS} are not held, such as ${limit.name} of ${limit.policy} for ${limit.target}`);
       return null;
     }
-    const index = this.limiters.push({ ...this.memory.hold(limit).spec, keys: limit.keys.map((key) => this.partOf(key)) }) - 1;
+    const keys = limit.keys.map((key) => this.partOf(key));
+    const index = this.limiters.push({ ...this.memory.hold(limit).spec, keys, isTold: !limit.untold }) - 1;
     this.indexes.set(identity, index);
     return index;
   }

@@ -7,8 +7,12 @@ import {
 } from '../../../api/gen/envoy/service/ratelimit/v3/rls.js';
 import { readAnswer } from './service-answer.js';
 
-const answer = (response: Parameters<typeof RateLimitResponse.fromPartial>[0], names = ['a', 'b']) =>
-  readAnswer(Buffer.from(RateLimitResponse.encode(RateLimitResponse.fromPartial(response)).finish()), names);
+const answer = (response: Parameters<typeof RateLimitResponse.fromPartial>[0], names = ['a', 'b'], untold = '') =>
+  readAnswer(
+    Buffer.from(RateLimitResponse.encode(RateLimitResponse.fromPartial(response)).finish()),
+    names.map((name) => ({ name, isTold: name !== untold })),
+  );
+const ONE = [{ name: 'a', isTold: true }];
 const limit = (requestsPerUnit: number, unit: Unit, name = '') => ({ requestsPerUnit, unit, name });
 
 test('the nearest of its limits is told, each by its name or that of ours', () => {
@@ -33,6 +37,15 @@ test('the nearest of its limits is told, each by its name or that of ours', () =
       '+x-ratelimit-reset: 60',
     ],
   });
+});
+
+test('of a limit that is not told nothing is said but when to come again', () => {
+  const status = (limitRemaining: number) => ({ code: Code.OK, currentLimit: limit(5, Unit.DAY), limitRemaining });
+  const found = answer({ overallCode: Code.OK, statuses: [status(4), status(2)] }, ['a', 'b'], 'b');
+  expect(found?.forAnswer.slice(0, 2)).toEqual(['+ratelimit-policy: "a";q=5;w=86400', '+ratelimit: "a";r=4;t=0']);
+  const over = { ...status(0), code: Code.OVER_LIMIT, durationUntilReset: { seconds: 9, nanos: 0 } };
+  const refused = answer({ overallCode: Code.OVER_LIMIT, statuses: [over] }, ['b'], 'b');
+  expect(refused).toMatchObject({ over: [true], forAnswer: ['+x-envoy-ratelimited: true', '+retry-after: 9'] });
 });
 
 test('a refusal says when to come again, by the limit that lasts longest, unless the service says so itself', () => {
@@ -62,8 +75,8 @@ test('what can’t stand in a message is left out, and there is a bound to all o
 });
 
 test('what is no answer is none', () => {
-  expect(readAnswer(null, ['a'])).toBeNull();
-  expect(readAnswer(Buffer.alloc(0), ['a'])).toBeNull();
-  expect(readAnswer(Buffer.from([0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]), ['a'])).toBeNull();
+  expect(readAnswer(null, ONE)).toBeNull();
+  expect(readAnswer(Buffer.alloc(0), ONE)).toBeNull();
+  expect(readAnswer(Buffer.from([0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]), ONE)).toBeNull();
   expect(answer({ statuses: [{ code: Code.OK }] })).toBeNull();
 });

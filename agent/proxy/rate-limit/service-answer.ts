@@ -7,6 +7,7 @@ import {
   type RateLimitResponse_DescriptorStatus as Status,
   RateLimitResponse_RateLimit_Unit as Unit,
 } from '../../../api/gen/envoy/service/ratelimit/v3/rls.js';
+import type { AskedLimitSpec } from './spec.js';
 
 const MAX_HEADERS = 32;
 const MAX_VALUE_BYTES = 4_096;
@@ -26,6 +27,8 @@ const UNIT_SECONDS: Readonly<Record<number, number>> = {
   [Unit.YEAR]: 365 * DAY,
 };
 
+type AskedLimit = Pick<AskedLimitSpec, 'name' | 'isTold'>;
+
 export interface ServiceAnswer {
   readonly passes: boolean;
   /** By descriptor: whether that one is over its limit. */
@@ -37,18 +40,18 @@ export interface ServiceAnswer {
   readonly body: Buffer;
 }
 
-/** `names`: of the limits, by descriptor. Null: it is no answer. */
-export function readAnswer(message: Buffer | null, names: readonly string[]): ServiceAnswer | null {
+/** `limits`: by descriptor. Null: it is no answer. */
+export function readAnswer(message: Buffer | null, limits: readonly AskedLimit[]): ServiceAnswer | null {
   const response = message === null ? null : decoded(message);
   if (response === null || response.overallCode === Code.UNKNOWN) return null;
   const passes = response.overallCode !== Code.OVER_LIMIT;
-  const statuses = response.statuses.slice(0, names.length);
+  const statuses = response.statuses.slice(0, limits.length);
   const own = headerLines(response.responseHeadersToAdd);
   return {
     passes,
     over: statuses.map(({ code }) => code === Code.OVER_LIMIT),
     forRequest: headerLines(response.requestHeadersToAdd),
-    forAnswer: [...limitLines(statuses, names), ...(passes ? [] : refusalLines(statuses, own)), ...own],
+    forAnswer: [...limitLines(statuses, limits), ...(passes ? [] : refusalLines(statuses, own)), ...own],
     body: passes ? Buffer.alloc(0) : Buffer.from(response.rawBody.subarray(0, MAX_BODY_BYTES)),
   };
 }
@@ -70,12 +73,13 @@ function headerLines(headers: readonly HeaderValue[]): string[] {
   });
 }
 
-/** Of the limit that is nearest: RateLimit and RateLimit-Policy as for the limits that are counted here, and X-RateLimit-* as Envoy has them. */
-function limitLines(statuses: readonly Status[], names: readonly string[]): string[] {
+/** Of the limit that is nearest, of those that are told: RateLimit and RateLimit-Policy as for the limits that are counted here, and X-RateLimit-* as Envoy has them. */
+function limitLines(statuses: readonly Status[], limits: readonly AskedLimit[]): string[] {
   const limited = statuses.flatMap((status, index) => {
     const { currentLimit, limitRemaining } = status;
-    if (currentLimit === undefined) return [];
-    const name = `"${(currentLimit.name || names[index]!).replace(/[^\x20-\x7e]|["\\]/g, '_').slice(0, 256)}"`;
+    const { name: ownName, isTold } = limits[index]!;
+    if (currentLimit === undefined || !isTold) return [];
+    const name = `"${(currentLimit.name || ownName).replace(/[^\x20-\x7e]|["\\]/g, '_').slice(0, 256)}"`;
     const quota = `q=${currentLimit.requestsPerUnit};w=${UNIT_SECONDS[currentLimit.unit] ?? 0}`;
     return [{ name, quota, limit: currentLimit.requestsPerUnit, remaining: limitRemaining, reset: secondsOf(status) }];
   });

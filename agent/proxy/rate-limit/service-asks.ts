@@ -65,8 +65,7 @@ export class ServiceAsks implements ServiceAsker {
     const { service, timeoutMs } = call;
     const plan = { service, timeoutMs: Math.min(timeoutMs, Math.max(1, this.mostMs - SPARE_MS)) };
     const message = await this.calls.call(plan, METHOD, RateLimitRequest.encode(request).finish());
-    const names = limits.map(({ name }) => name);
-    const answer = readAnswer(message, names);
+    const answer = readAnswer(message, limits);
     for (const [index, limit] of limits.entries())
       if (answer !== null) this.count(limit, answer.over[index] === true ? AskedWord.OverLimit : AskedWord.Ok);
     return answer;

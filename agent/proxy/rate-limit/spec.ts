@@ -16,11 +16,13 @@ export interface LimiterSpec {
   readonly memory: SharedArrayBuffer;
   /** As clients are told it. */
   readonly name: string;
+  readonly isTold: boolean;
 }
 
 /** A limit that a service counts: one descriptor. */
 export interface AskedLimitSpec {
   readonly name: string;
+  readonly isTold: boolean;
   readonly entries: readonly { readonly key: string; readonly part: KeyPart }[];
   /** AskedWord of all workers. */
   readonly words: SharedArrayBuffer;

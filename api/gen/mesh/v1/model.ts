@@ -284,7 +284,11 @@ export interface RateLimit {
   /** Requests are counted apart by all of these together; none: all together. */
   keys: RateLimitKey[];
   /** Asked about each request instead; then requests, per_ms, algorithm, burst and mesh_wide say nothing. */
-  service: RateLimitService | undefined;
+  service:
+    | RateLimitService
+    | undefined;
+  /** Clients are told nothing of it, but by Retry-After when it refuses. */
+  untold: boolean;
 }
 
 export enum RateLimit_Algorithm {
@@ -2748,6 +2752,7 @@ function createBaseRateLimit(): RateLimit {
     meshWide: false,
     keys: [],
     service: undefined,
+    untold: false,
   };
 }
 
@@ -2782,6 +2787,9 @@ export const RateLimit: MessageFns<RateLimit> = {
     }
     if (message.service !== undefined) {
       RateLimitService.encode(message.service, writer.uint32(82).fork()).join();
+    }
+    if (message.untold !== false) {
+      writer.uint32(88).bool(message.untold);
     }
     return writer;
   },
@@ -2879,6 +2887,14 @@ export const RateLimit: MessageFns<RateLimit> = {
             message.service = RateLimitService.decode(reader, reader.uint32());
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.untold = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2908,6 +2924,7 @@ export const RateLimit: MessageFns<RateLimit> = {
     message.service = (object.service !== undefined && object.service !== null)
       ? RateLimitService.fromPartial(object.service)
       : undefined;
+    message.untold = object.untold ?? false;
     return message;
   },
 };
