@@ -106,10 +106,15 @@ const SERVER_NAME = /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a
 function readTls({ rule, tls }: SpokenTls, service: Stored<'Service'>, index: BackendTlsIndex): ReadTls {
   const { secrets } = index;
   const { mode, sni = '', credentialName = '', insecureSkipVerify = false } = tls;
-  const subjectAltNames = tls.subjectAltNames ?? index.entryHosts.get(nameOf(service))?.entry.manifest.spec.subjectAltNames;
+  // An empty list is none, as in protobuf.
+  const accepted = [tls.subjectAltNames, index.entryHosts.get(nameOf(service))?.entry.manifest.spec.subjectAltNames];
   const asked = (sni === '' ? hostOf(service, index) : sni).toLowerCase();
   const isName = SERVER_NAME.test(asked);
-  const named = { ...NOBODY_TRUSTED, hostname: isName ? asked : 'invalid', accepts: [...(subjectAltNames ?? [])] };
+  const named = {
+    ...NOBODY_TRUSTED,
+    hostname: isName ? asked : 'invalid',
+    accepts: [...(accepted.find((names) => names !== undefined && names.length > 0) ?? [])],
+  };
   const refuse = (field: keyof ClientTls, message: string, reason: ConditionReason = 'NoValidCACertificate'): ReadTls => ({
     tls: named,
     fault: { field, message, reason },

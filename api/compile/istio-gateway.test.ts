@@ -1,5 +1,6 @@
 // Istio's Gateways and the VirtualServices behind them, as the model has them: what isn't supported opens nothing and is told.
 import { describe, expect, test } from '@jest/globals';
+import { Certificates, secretManifest } from '../../test/lab/certificates.js';
 import { type ConnectionRoute, type Listener, ResourceType } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../resources/index.js';
 import { attachmentsOf } from './attachments.js';
@@ -53,6 +54,18 @@ describe('what a server asks for and can’t be had', () => {
     expect(listener?.message).toMatchObject({ hostname: 'a.test', tls: { certificates: [] } });
     expect(problems.join()).toContain('the listener is closed');
   });
+});
+
+test('of versions older than TLS 1.2 it is told that they are not spoken', () => {
+  const certificates = new Certificates();
+  const secret = secretManifest('shop', certificates.issue(certificates.authority('root'), 'DNS:a.test')).replace('\n---', '');
+  certificates.remove();
+  const tls = 'credentialName: shop, minProtocolVersion: TLSV1_0, maxProtocolVersion: TLSV1_1, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]';
+  const { problems } = compiled(secret, gateway(server(443, 'HTTPS', 'a.test', `, tls: {mode: SIMPLE, ${tls}}`)));
+  expect(problems.map((each) => each.split(':').slice(0, 2).join())).toEqual([
+    'spec.servers[0].tls.minProtocolVersion, TLSV1_0 is not spoken',
+    'spec.servers[0].tls.maxProtocolVersion, TLSV1_1 is not spoken',
+  ]);
 });
 
 test('AUTO_PASSTHROUGH leads by server name to the ports and subsets of services that its hosts cover and its namespace sees', () => {

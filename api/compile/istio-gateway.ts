@@ -320,6 +320,9 @@ function limitsOf(
       );
     return suite ?? [];
   });
+  for (const [field, version] of Object.entries({ minProtocolVersion, maxProtocolVersion }))
+    if (version === 'TLSV1_0' || version === 'TLSV1_1')
+      report(`${path}.${field}`, `${version} is not spoken: TLSV1_2 is the oldest and stands in its place`, 'UnsupportedValue');
   const newest = [...TLS_CIPHER_SUITES].flatMap(([suite, version]) => (version === '1.3' ? [suite] : []));
   return {
     minVersion: MIN_VERSIONS[minProtocolVersion ?? ''] ?? TlsVersion.TLS_VERSION_1_2,

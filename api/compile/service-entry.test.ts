@@ -43,6 +43,16 @@ const sockets = (endpoints: readonly Endpoint[], of?: string): string[] =>
 
 const good = (...addresses: string[]): ResolvedName => ({ addresses, error: '' });
 
+test('its subjectAltNames hold for a DestinationRule that has none, or an empty list of them, and give way to those it has', () => {
+  const one = '{hosts: [api.test], ports: [{number: 443, name: http, protocol: HTTP}], resolution: STATIC, subjectAltNames: [e.test]}';
+  const rule = (names: string): string =>
+    `apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r, namespace: shop}\nspec: {host: api.test, trafficPolicy: {tls: {mode: SIMPLE${names}}}}`;
+  const accepted = (names: string) => compiled([entry(one), rule(names)]).services[0]?.ports[0]?.tls?.accepts;
+  expect(accepted('')).toEqual(['e.test']);
+  expect(accepted(', subjectAltNames: []')).toEqual(['e.test']);
+  expect(accepted(', subjectAltNames: [r.test]')).toEqual(['r.test']);
+});
+
 test('endpoints of resolution STATIC stand behind every host, with port, weight and zone of their own', () => {
   const { services, endpoints, problems } = compiled([
     entry(`
