@@ -139,3 +139,12 @@ test('delegates that multiply beyond all bounds are left out, and the rest stays
   expect(rulesOf({ routes })).toHaveLength(1);
   expect(problems).toEqual([expect.stringMatching(/^spec\.http: its delegates make 1000000 matches of it, at most 65536/)]);
 });
+
+test('matches that multiply by the services of a host beyond all bounds do not apply to it, and to others they do', () => {
+  const many = `match: [${Array.from({ length: 1_000 }, (_, index) => `{uri: {prefix: /${index}}}`).join()}]`;
+  const services = Array.from({ length: 263 }, (_, index) => service(`s${index}`));
+  const own = istio('VirtualService', 'name: v', `hosts: ["*.default.svc.cluster.local", s7], http: [{${many}, ${TO_A}}]`);
+  const { routes, problems } = compiled(service('a'), ...services, own);
+  expect(routes.map(({ name }) => name)).toEqual(['v@s7.default:80']);
+  expect(problems).toEqual([expect.stringMatching(/^spec\.hosts\[0\]: 1000 matches for 264 ports of 264 services are more than 262144/)]);
+});

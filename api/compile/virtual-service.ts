@@ -67,6 +67,8 @@ const MESH = 'mesh';
 const MAX_WEIGHT = 1_000_000;
 /** Of the rules of a place that others delegate to: a few kilobytes could ask for more than there is memory. */
 const MAX_MERGED = 65_536;
+/** Of all places in the mesh together: a host with a wildcard has every port of all services that it covers. */
+const MAX_SPREAD = 262_144;
 
 /** `claimed`: ports of services that routes or an older VirtualService have; its own are added. */
 export function compileVirtualService(
@@ -93,10 +95,19 @@ function compileForMesh(
   routes: Routes,
 ): void {
   const { spec } = object.manifest;
+  const count = [spec.http, spec.tls, spec.tcp].reduce((sum, entries) => sum + matchCount(entries), 0);
+  let spread = 0;
   for (const [at, host] of (spec.hosts ?? []).entries()) {
     const services = servicesOf(host, object.namespace, index);
     if (services.length === 0)
       report(`spec.hosts[${at}]`, `no Service has the host ${host}: the rules do not apply to it`, 'NoMatchingParent');
+    const ports = services.reduce((sum, service) => sum + tcpPorts(service).length, 0);
+    if (spread + ports * count > MAX_SPREAD) {
+      const many = `${count} matches for ${ports} ports of ${services.length} services are more than ${MAX_SPREAD - spread}`;
+      report(`spec.hosts[${at}]`, `${many}: the rules do not apply to it; name fewer hosts, or write fewer matches`, 'UnsupportedValue');
+      continue;
+    }
+    spread += ports * count;
     for (const service of services) {
       for (const port of tcpPorts(service)) {
         const whole = placeInMesh(object, service, port.port);
@@ -262,15 +273,19 @@ function compileHttp(object: VirtualService, place: Place, index: VirtualService
 
 /** How many matches rules and those of their delegates could have together: each of one with each of the other. */
 function mergedCount(object: VirtualService, entries: readonly HttpEntry[], index: VirtualServiceIndex): number {
-  const countOf = ({ match = [] }: HttpEntry): number => Math.max(1, match.length);
   const inner = new Map<VirtualService | undefined, number>();
   return entries.reduce((sum, entry) => {
     if (entry.delegate === undefined) return sum;
     const target = index.virtualServices.get(`${entry.delegate.namespace || object.namespace}/${entry.delegate.name}`);
-    const known = inner.get(target) ?? (target?.manifest.spec.http ?? []).reduce((all, each) => all + countOf(each), 0);
+    const known = inner.get(target) ?? matchCount(target?.manifest.spec.http);
     inner.set(target, known);
-    return sum + countOf(entry) * known;
+    return sum + matchCount([entry]) * known;
   }, 0);
+}
+
+/** A rule without any takes everything. */
+function matchCount(entries: readonly { readonly match?: readonly unknown[] | undefined }[] = []): number {
+  return entries.reduce((sum, { match = [] }) => sum + Math.max(1, match.length), 0);
 }
 
 /** What follows a rule that takes everything is never reached (Istio leaves it out). */
