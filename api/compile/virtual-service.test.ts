@@ -146,5 +146,25 @@ test('matches that multiply by the services of a host beyond all bounds do not a
   const own = istio('VirtualService', 'name: v', `hosts: ["*.default.svc.cluster.local", s7], http: [{${many}, ${TO_A}}]`);
   const { routes, problems } = compiled(service('a'), ...services, own);
   expect(routes.map(({ name }) => name)).toEqual(['v@s7.default:80']);
-  expect(problems).toEqual([expect.stringMatching(/^spec\.hosts\[0\]: 1000 matches for 264 ports of 264 services are more than 262144/)]);
+  expect(problems).toEqual([
+    expect.stringMatching(/^spec\.hosts\[0\]: 1000 matches for 264 ports make 264000, and of 262144 there are 262144 left/),
+  ]);
+});
+
+test('of gateways too, and a gateway that is named twice is one', () => {
+  const many = `match: [${Array.from({ length: 1_000 }, (_, index) => `{uri: {prefix: /${index}}}`).join()}]`;
+  const edge = (name: string, ports: number) => {
+    const servers = Array.from({ length: ports }, (_, at) => `{port: {number: ${at + 1}, name: p${at}, protocol: HTTP}, hosts: ["*"]}`);
+    return istio('Gateway', `name: ${name}`, `servers: [${servers.join()}]`);
+  };
+  const own = istio(
+    'VirtualService',
+    'name: v',
+    `hosts: [a.test], gateways: [big, small, default/small, other], http: [{${many}, ${TO_A}}]`,
+  );
+  const { routes, problems } = compiled(service('a'), edge('big', 250), edge('small', 1), edge('other', 12), own);
+  expect(routes).toHaveLength(251);
+  expect(problems).toEqual([
+    expect.stringMatching(/^spec\.gateways\[3\]: 1000 matches for 12 ports make 12000, and of 262144 there are 11144 left/),
+  ]);
 });

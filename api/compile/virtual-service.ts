@@ -61,13 +61,15 @@ export interface CompiledVirtualService {
 interface Routes {
   readonly http: HttpRoute[];
   readonly connections: ConnectionRoute[];
+  /** That there may be more. */
+  matchesLeft: number;
 }
 
 const MESH = 'mesh';
 const MAX_WEIGHT = 1_000_000;
 /** Of the rules of a place that others delegate to: a few kilobytes could ask for more than there is memory. */
 const MAX_MERGED = 65_536;
-/** Of all places in the mesh together: a host with a wildcard has every port of all services that it covers. */
+/** Of all places together: a host with a wildcard has every port of all services that it covers, and Gateways have ports by the hundred. */
 const MAX_SPREAD = 262_144;
 
 /** `claimed`: ports of services that routes or an older VirtualService have; its own are added. */
@@ -78,11 +80,12 @@ export function compileVirtualService(
   report: ReportProblem,
 ): CompiledVirtualService {
   const { hosts = [], gateways = [] } = object.manifest.spec;
-  const routes: Routes = { http: [], connections: [] };
+  const routes: Routes = { http: [], connections: [], matchesLeft: MAX_SPREAD };
   if (hosts.length === 0) return routes;
   if (gateways.length === 0 || gateways.includes(MESH)) compileForMesh(object, index, claimed, report, routes);
-  gateways.forEach((name, at) => {
-    if (name !== MESH) compileForGateway(object, gatewayNamed(name, object), `spec.gateways[${at}]`, index, report, routes);
+  const named = gateways.map((name) => (name === MESH ? MESH : gatewayNamed(name, object)));
+  named.forEach((name, at) => {
+    if (name !== MESH && named.indexOf(name) === at) compileForGateway(object, name, `spec.gateways[${at}]`, index, report, routes);
   });
   return routes;
 }
@@ -95,19 +98,13 @@ function compileForMesh(
   routes: Routes,
 ): void {
   const { spec } = object.manifest;
-  const count = [spec.http, spec.tls, spec.tcp].reduce((sum, entries) => sum + matchCount(entries), 0);
-  let spread = 0;
+  const count = httpCount(object, index) + matchCount(spec.tls) + matchCount(spec.tcp);
   for (const [at, host] of (spec.hosts ?? []).entries()) {
     const services = servicesOf(host, object.namespace, index);
     if (services.length === 0)
       report(`spec.hosts[${at}]`, `no Service has the host ${host}: the rules do not apply to it`, 'NoMatchingParent');
     const ports = services.reduce((sum, service) => sum + tcpPorts(service).length, 0);
-    if (spread + ports * count > MAX_SPREAD) {
-      const many = `${count} matches for ${ports} ports of ${services.length} services are more than ${MAX_SPREAD - spread}`;
-      report(`spec.hosts[${at}]`, `${many}: the rules do not apply to it; name fewer hosts, or write fewer matches`, 'UnsupportedValue');
-      continue;
-    }
-    spread += ports * count;
+    if (!hasRoom(routes, count, ports, (message) => report(`spec.hosts[${at}]`, `${message} to it`, 'UnsupportedValue'))) continue;
     for (const service of services) {
       for (const port of tcpPorts(service)) {
         const whole = placeInMesh(object, service, port.port);
@@ -165,7 +162,10 @@ function compileForGateway(
     // For no name at all would be for every host of the server.
     if (takes === 'http' && !isForAll && named.length === 0) continue;
     const servers = taking.filter((server) => server.takes === takes);
-    for (const port of new Set(servers.map((server) => server.port))) {
+    const ports = new Set(servers.map((server) => server.port));
+    const count = takes === 'http' ? httpCount(object, index) : matchCount(rules[takes]);
+    if (!hasRoom(routes, count, ports.size, (message) => report(path, `${message} there`, 'UnsupportedValue'))) continue;
+    for (const port of ports) {
       const place: Place = {
         name: `gateway ${name}:${port}`,
         port,
@@ -281,6 +281,24 @@ function mergedCount(object: VirtualService, entries: readonly HttpEntry[], inde
     inner.set(target, known);
     return sum + matchCount([entry]) * known;
   }, 0);
+}
+
+function httpCount(object: VirtualService, index: VirtualServiceIndex): number {
+  const entries = object.manifest.spec.http ?? [];
+  const merged = mergedCount(object, entries, index);
+  return matchCount(entries) + (merged > MAX_MERGED ? 0 : merged);
+}
+
+/** For the matches of each of these ports; if so, they have it. */
+function hasRoom(routes: Routes, count: number, ports: number, refuse: (message: string) => void): boolean {
+  if (count * ports > routes.matchesLeft) {
+    refuse(
+      `${count} matches for ${ports} ports make ${count * ports}, and of ${MAX_SPREAD} there are ${routes.matchesLeft} left: the rules do not apply`,
+    );
+    return false;
+  }
+  routes.matchesLeft -= count * ports;
+  return true;
 }
 
 /** A rule without any takes everything. */
