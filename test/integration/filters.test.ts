@@ -39,6 +39,7 @@ const FILTERS: readonly FilterUnderTest[] = [
     name: 'second',
     module: `export const onRequest = (r: any) => ({ headers: { set: { 'x-order': r.headers.get('x-order') + ' second' } } });`,
   },
+  { name: 'untyped', module: `export const onRequest = () => ({ headers: { remove: ['content-type'] } });` },
   { name: 'loop', module: 'export const onRequest = () => { for (;;); };', spec: { timeout: '200ms' } },
   { name: 'loop-open', module: 'export const onRequest = () => { for (;;); };', spec: OPEN },
   {
@@ -104,6 +105,7 @@ function manifests(filters: readonly FilterUnderTest[]): string {
       'others',
       ruleOf('/gone', ['gone']),
       ruleOf('/h2', ['changes'], 'h2'),
+      ruleOf('/h2-untyped', ['untyped'], 'h2'),
       ruleOf('/canary', ['canary']),
       {
         matches: [pathMatch('/canary', [{ name: 'x-track', value: 'canary' }])],
@@ -166,6 +168,16 @@ describe('what a filter may do', () => {
     }
     client.close();
     expect((await seenAt('/h2')).path).toBe('/elsewhere?q=1');
+  });
+
+  test('gRPC-Web stays gRPC-Web without its content type', async () => {
+    const headers = { 'content-type': 'application/grpc-web+json' };
+    const one = await fetch(`http://127.0.0.1:${port}/h2-untyped`, { method: 'POST', headers, body: '' });
+    const client = connectHttp2(`http://127.0.0.1:${port}`);
+    let two = '';
+    for await (const piece of client.request({ ':path': '/h2-untyped', ':method': 'POST', ...headers })) two += piece;
+    client.close();
+    for (const text of [await one.text(), two]) expect((JSON.parse(text) as Seen).headers['content-type']).toBe('application/grpc+proto');
   });
 
   test('it sees method, path, authority, headers, who asks and for whom', async () => {
