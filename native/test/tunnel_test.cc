@@ -178,6 +178,22 @@ TEST("tunnel: an upstream that declines is heard, and what the client sent ahead
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
+TEST("tunnel: an HTTP/1.1 upstream that answers the handshake with a page opens nothing, and its client is not told that it did") {
+  for (const std::string answer : {"200 OK\r\nContent-Length: 6\r\n\r\na page", "204 No Content\r\n\r\n", "206 Part\r\n\r\na page"}) {
+    Http2Bench bench({}, Protocol::kHttp1);
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(client.headers(1, kConnect, false));
+    Wire upstream(bench.accept());
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.send("HTTP/1.1 " + answer);
+    CHECK(bench.run([&] { return client.at(1).ended; }));
+    CHECK_EQ(client.at(1).fields[":status"], "502");
+    CHECK_EQ(client.at(1).body, "");
+    CHECK_EQ(bench.counter(Counter::UpstreamProtocolErrors), 1.0);
+    CHECK_EQ(bench.outstanding[0], 0);
+  }
+}
+
 TEST("tunnel: a reset on either side is a reset on the other") {
   {
     Crossed tunnel;

@@ -51,7 +51,9 @@ UpstreamHttp1::Step UpstreamHttp1::on_head(const uint8_t* bytes, size_t size) {
     input_.append(bytes, size);
     return Step::More;
   }
-  if (result.status == http1::ParseStatus::kInvalid || (head.status == 101 && !may_switch(head, bytes)) ||
+  // RFC 8441 5: a 2xx tells an HTTP/2 client that its tunnel is open, and a page would be read as its bytes.
+  const bool misleads = accept_ != nullptr && head.status / 100 == 2;
+  if (result.status == http1::ParseStatus::kInvalid || (head.status == 101 && !may_switch(head, bytes)) || misleads ||
       (head.status < 200 && head.status != 101 && interim_ == kMaxInterim)) {
     reactor_->counters().add(Counter::UpstreamProtocolErrors);
     exchange_->on_attempt_end(AttemptEnd::BadResponse);
