@@ -105,6 +105,12 @@ TEST("content-length, expect, CONNECT") {
   CHECK_EQ(request_error({{":method", "CONNECT"}, {":authority", "a:1"}, {":path", "/"}}), "pseudo_not_allowed");
   const FieldList extended = with(replaced(kGet, ":method", "CONNECT"), {{":protocol", "websocket"}});
   CHECK_EQ(request_error(extended, false, true), "none");
+  // For routes too, also of one that filters have written anew.
+  InternTable table;
+  const HeaderBlock block = block_of(extended, &table);
+  RequestSummary asked;
+  CHECK_EQ(check_request(block, false, true, &asked), BlockError::kNone);
+  CHECK_EQ(asked.method, Method::kGet);
   CHECK_EQ(request_error(extended, false, false), "pseudo_not_allowed");
   CHECK_EQ(request_error(with(kGet, {{":protocol", "websocket"}}), false, true), "pseudo_not_allowed");
 }

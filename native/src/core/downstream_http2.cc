@@ -150,8 +150,6 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bo
   if (summary.is_extended_connect) {
     if (summary.protocol != "websocket") return refuse_request(stream, 501);
     exchange.tunnel = Tunnel::WebSocket;
-    // As which HTTP/1 asks for it: routes and logs tell them not apart.
-    summary.method = http1::Method::kGet;
   }
   if (summary.method == http1::Method::kConnect) exchange.tunnel = Tunnel::Connect;
   if (exchange.tunnel != Tunnel::None && summary.content_length > 0) return refuse_request(stream, 400);

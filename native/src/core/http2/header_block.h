@@ -191,6 +191,7 @@ struct MessageSummary {
 };
 
 struct RequestSummary : MessageSummary {
+  /// GET of an extended CONNECT, as which HTTP/1 asks for the same: routes and logs tell them not apart.
   http1::Method method = http1::Method::kOther;
   /// OPTIONS *.
   bool is_asterisk = false;
@@ -200,7 +201,7 @@ struct RequestSummary : MessageSummary {
   /// RFC 8441: CONNECT with :protocol (the only CONNECT that has a path).
   bool is_extended_connect = false;
   /// RFC 9113 8.5: has neither scheme nor path.
-  bool is_plain_connect() const { return method == http1::Method::kConnect && !is_extended_connect; }
+  bool is_plain_connect() const { return method == http1::Method::kConnect; }
   std::string_view method_token;
   std::string_view scheme;
   /// From :authority, else Host; never empty.

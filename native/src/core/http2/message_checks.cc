@@ -182,7 +182,10 @@ BlockError check_request(const HeaderBlock& block, bool end_stream, bool extende
   summary->method = http1::method_of(summary->method_token);
   if ((error = check_pseudo(survey, extended_connect, summary)) != BlockError::kNone) return error;
   if (const HeaderField* scheme = survey.pseudo[static_cast<size_t>(Pseudo::kScheme)]) summary->scheme = block.value(*scheme);
-  if (summary->is_extended_connect) summary->protocol = block.value(*survey.pseudo[static_cast<size_t>(Pseudo::kProtocol)]);
+  if (summary->is_extended_connect) {
+    summary->method = http1::Method::kGet;
+    summary->protocol = block.value(*survey.pseudo[static_cast<size_t>(Pseudo::kProtocol)]);
+  }
   if (const HeaderField* path = survey.pseudo[static_cast<size_t>(Pseudo::kPath)]) error = take_path(block, *path, summary);
   if (error == BlockError::kNone) error = take_authority(block, survey, summary);
   if (error == BlockError::kNone && summary->is_plain_connect() && !http1::is_connect_authority(summary->authority))
