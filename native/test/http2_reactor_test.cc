@@ -278,6 +278,60 @@ TEST("http2 reactor: a client that says GOAWAY is served whatever it asks yet, a
   }
 }
 
+TEST("http2 reactor: a drained connection ends with its last stream, though its client does not answer the PING behind the notice") {
+  for (const uint64_t served_after_ms : {100, 3000}) {
+    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return stopped_clock_ns; });
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(client.get(1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream.at(1).ended; }));
+    bench.reactor->drain(5000);
+    stopped_clock_ns += served_after_ms * 1'000'000;
+    for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
+    upstream.raw(upstream.ok(1, true));
+    CHECK(bench.run([&] { return client.at(1).ended; }));
+    CHECK_EQ(client.at(1).fields[":status"], "200");
+    stopped_clock_ns += 3'000'000'000;
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    CHECK_EQ(client.goaway_code, 0u);
+    CHECK_EQ(bench.counter(Counter::TimeoutsIdle), 0.0);
+  }
+}
+
+TEST("http2 reactor: a client that has asked nothing yet may rest as long as one that has; what it begins must come in time") {
+  for (const bool asks_before : {false, true}) {
+    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return stopped_clock_ns; });
+    const EngineLimits limits;
+    const auto pass = [&](uint64_t ms) {
+      stopped_clock_ns += ms * 1'000'000;
+      for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
+    };
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    if (asks_before) {
+      client.raw(client.get(1));
+      Peer2 upstream(bench.accept(), http2::Role::kServer);
+      CHECK(bench.run([&] { return upstream.at(1).ended; }));
+      upstream.raw(upstream.ok(1, true));
+      CHECK(bench.run([&] { return client.at(1).ended; }));
+    }
+    pass(0);
+    pass(limits.idle_timeout_ms - 1000);
+    client.read();
+    CHECK(!client.closed);
+    const std::string request = client.get(3);
+    client.raw(request.substr(0, request.size() - 1));
+    pass(0);
+    pass(limits.header_timeout_ms - 1000);
+    client.read();
+    CHECK(!client.closed);
+    pass(2000);
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    CHECK_EQ(client.goaway_code, 0u);
+    CHECK_EQ(bench.counter(Counter::TimeoutsHeader), 1.0);
+    CHECK_EQ(bench.counter(Counter::TimeoutsIdle), 0.0);
+  }
+}
+
 TEST("http2 reactor: an upstream that dies in the middle resets what it had begun, and answers 503 for what it had not") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);

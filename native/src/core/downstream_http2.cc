@@ -52,7 +52,6 @@ void DownstreamHttp2::take_over(Reactor* reactor, Connection* opening, const Dow
 
 void DownstreamHttp2::begin() {
   link_.start();
-  // The preface and SETTINGS must come first.
   reactor_->schedule(this, reactor_->limits().header_timeout_ms);
   if (reactor_->is_draining()) on_drain();
 }
@@ -108,7 +107,18 @@ void DownstreamHttp2::read() {
     if (reactor_->find(self) == nullptr) return;
     if (!good) return finish_and_close();
     if (link_.is_paused()) return reactor_->resume_later(this);
+    watch_head();
   }
+}
+
+// What is under way has times of its own.
+void DownstreamHttp2::watch_head() {
+  const bool is_whole = link_.has_settings() && !link_.in_block() && link_.input().empty();
+  const bool begins = link_.streams().size() == 0 && !is_whole;
+  if (begins == begins_ || reactor_->is_draining()) return;
+  if (!begins) return set_idle_timer();
+  begins_ = true;
+  reactor_->schedule(this, reactor_->limits().header_timeout_ms);
 }
 
 // After a rest in read(), once the peer has taken what we owed it.
@@ -298,8 +308,11 @@ void DownstreamHttp2::close_stream(DownstreamHttp2Stream* stream, ErrorCode code
 }
 
 void DownstreamHttp2::set_idle_timer() {
+  begins_ = false;
   const uint64_t idle_ms = reactor_->limits().idle_timeout_ms;
   const bool leaves = client_leaves_ && link_.streams().size() == 0;
+  // The timer is that of the notice.
+  if (state_ == State::Open && reactor_->is_draining() && !leaves) return;
   reactor_->schedule(this, leaves ? std::min(idle_ms, kLeaveMs) : idle_ms);
 }
 
@@ -307,7 +320,8 @@ void DownstreamHttp2::on_timer() {
   Counters& counters = reactor_->counters();
   switch (state_) {
     case State::Open:
-      if (!link_.has_settings() || link_.in_block()) {
+      if (reactor_->is_draining()) return finish_drain();
+      if (begins_) {
         counters.add(Counter::TimeoutsHeader);
       } else if (link_.streams().size() != 0) {
         // Each exchange has times of its own.
@@ -326,7 +340,7 @@ void DownstreamHttp2::on_timer() {
 }
 
 int64_t DownstreamHttp2::idle_since_ms() const {
-  const bool idle = state_ == State::Open && link_.has_settings() && !link_.in_block() && link_.streams().size() == 0;
+  const bool idle = state_ == State::Open && !begins_ && link_.streams().size() == 0;
   return idle ? Connection::idle_since_ms(reactor_->limits().idle_timeout_ms) : kNotIdle;
 }
 

@@ -89,6 +89,7 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   // The socket is gone: every exchange hears of it.
   void abort();
   void set_idle_timer();
+  void watch_head();
 
   Http2Link link_;
   // Streams that want to stand in a batch again.
@@ -97,6 +98,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   bool rests_ = false;
   // It has said that it goes.
   bool client_leaves_ = false;
+  // With nothing under way it has begun to say something, the preface and SETTINGS first: the timer is that of a head.
+  bool begins_ = true;
   State state_ = State::Open;
 };
 
