@@ -1,5 +1,6 @@
 // PROXY protocol headers to endpoints: what they say, before what, and who shares a connection.
 #include "core/sniff/proxy_protocol.h"
+#include "core/tls/tls_context.h"
 #include "loopback.h"
 
 namespace weft {
@@ -11,11 +12,12 @@ using test::kGet;
 using test::kOk;
 using test::Peer1;
 
-void announce(Bench* bench, ProxyAnnouncement as) {
+void announce(Bench* bench, ProxyAnnouncement as, std::shared_ptr<const EndpointTls> tls = nullptr) {
   TableSpec spec;
   spec.hosts = {"a.test"};
   spec.endpoints = {test::endpoint_at(0, "127.0.0.1", bench->upstream_port)};
   spec.endpoints[0].proxy = as;
+  spec.endpoints[0].tls = std::move(tls);
   std::string error;
   bench->reactor->use_tables(Tables::build(spec, &error));
 }
@@ -89,6 +91,30 @@ TEST("proxy announcement: opaque connections begin with it, version 2 in binary"
   CHECK_EQ(header.size + 4, upstream.received.size());
   CHECK_EQ(header.source.port, port_of(client.fd));
   CHECK_EQ(header.destination.port, bench.opaque_port);
+}
+
+TEST("proxy announcement: it waits for no word of a client whose server speaks first") {
+  Bench bench;
+  announce(&bench, ProxyAnnouncement::kV1);
+  Peer1 client(Peer1::dial(bench.opaque_port));
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has(v1_header(client, bench.opaque_port)); }));
+}
+
+TEST("proxy announcement: before TLS, in plain text") {
+  Bench bench;
+  TlsContextSpec spec;
+  spec.role = TlsRole::kClient;
+  spec.verifies_server = false;
+  std::string error;
+  auto tls = std::make_shared<EndpointTls>(EndpointTls{TlsContext::build(spec, &error), "a.test", {}, 0});
+  tls->set_key();
+  announce(&bench, ProxyAnnouncement::kV1, tls);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  // A handshake's record.
+  CHECK(bench.run([&] { return upstream.has(v1_header(client, bench.port) + "\x16\x03"); }));
 }
 
 }  // namespace

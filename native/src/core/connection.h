@@ -3,7 +3,6 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "core/byte_queue.h"
 #include "core/slab.h"
@@ -74,10 +73,10 @@ class Connection : public Timer {
   int64_t receive(uint8_t* out, size_t capacity);
   // Before the socket is connected: TLS follows.
   void begin_tls(const EndpointTls& tls, const struct Peer& peer);
-  // Before the socket is connected: the header is the first that it sends, before TLS too.
+  // Before the socket is connected, behind begin_tls(), before write(): the header is the first that it sends, before TLS too.
   void announce(const struct ProxiedClient& client);
-  // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false and what was written under
-  // way.
+  // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false, and flush() sends what was
+  // written.
   Opening continue_opening(uint32_t events);
   // Before the last write: over TLS, close_notify leaves with it.
   void end_with_write() { ends_with_write_ = true; }
@@ -97,7 +96,6 @@ class Connection : public Timer {
   friend class Reactor;
   // For both ends; the handshake's own output goes out, plain output_ waits.
   Opening continue_handshake();
-  bool send_announcement();
   bool write_tls(const void* first, size_t first_count, const void* second, size_t second_count);
   int64_t receive_tls(uint8_t* out, size_t capacity);
   bool send_wire(ByteQueue* unsent);
@@ -109,7 +107,6 @@ class Connection : public Timer {
   Handle handle_;
   ByteQueue output_;
   std::unique_ptr<TlsSession> tls_;
-  std::unique_ptr<const std::string> announcement_;
   // The kernel may hold bytes (or the end) that were not read.
   bool readable_ = false;
   // The peer has finished sending (EPOLLRDHUP) or is gone.

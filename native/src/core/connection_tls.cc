@@ -113,7 +113,6 @@ Opening Connection::continue_opening(uint32_t events) {
   if (handshake_at_ == HandshakeAt::Loop && (tls_ == nullptr || !tls_->handshake_begun)) {
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return Opening::Waiting;
     if ((events & (EPOLLERR | EPOLLHUP)) != 0 && pending_error(fd_) != 0) return Opening::Failed;
-    if (!send_announcement()) return Opening::Failed;
     if (tls_ == nullptr) {
       is_connecting_ = false;
       return Opening::Done;
@@ -128,14 +127,7 @@ void Connection::announce(const ProxiedClient& client) {
   uint8_t header[kProxyHeaderCapacity];
   const ProxyVersion version = client.as == ProxyAnnouncement::kV1 ? ProxyVersion::kV1 : ProxyVersion::kV2;
   const size_t size = write_proxy_header(version, client.source, client.destination, header);
-  announcement_ = std::make_unique<const std::string>(reinterpret_cast<const char*>(header), size);
-}
-
-// A socket that was just connected takes it whole.
-bool Connection::send_announcement() {
-  if (announcement_ == nullptr) return true;
-  const auto header = std::move(announcement_);
-  return send(fd_, header->data(), header->size(), MSG_NOSIGNAL) == static_cast<ssize_t>(header->size());
+  (tls_ != nullptr ? tls_->output_left : output_).append(header, size);
 }
 
 Opening Connection::continue_handshake() {

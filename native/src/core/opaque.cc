@@ -92,8 +92,8 @@ void OpaqueDownstream::dial() {
   if (!reactor_->dial(upstream.get(), target.connect)) return on_upstream_failed(false);
   state_ = State::Connecting;
   upstream_ = upstream.release();
-  if (target.proxied.as != ProxyAnnouncement::kNone) upstream_->announce(target.proxied);
   if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
+  if (target.proxied.as != ProxyAnnouncement::kNone) upstream_->announce(target.proxied);
   reactor_->schedule(upstream_, connect_timeout_ms(reactor_, target));
 }
 
@@ -175,7 +175,7 @@ void OpaqueUpstream::on_events(uint32_t events) {
   if (is_connecting_) {
     const Opening opening = continue_opening(events);
     if (opening == Opening::Waiting) return;
-    if (opening == Opening::Failed) return client_->on_upstream_failed(false);
+    if (opening == Opening::Failed || !flush()) return client_->on_upstream_failed(false);
     if ((events & (EPOLLIN | EPOLLRDHUP)) != 0) readable_ = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) != 0) readable_ = peer_finished_ = true;
     return client_->on_upstream_connected();

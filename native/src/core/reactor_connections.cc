@@ -73,7 +73,6 @@ void Reactor::take_namespace_sockets() {
 void Reactor::succeed(Connection* from, Connection* to) {
   to->fd_ = std::exchange(from->fd_, -1);
   to->tls_ = std::move(from->tls_);
-  to->announcement_ = std::move(from->announcement_);
   to->output_ = std::move(from->output_);
   // What the first bytes' reader left unread is not announced again.
   to->readable_ = from->readable_ || (to->tls_ != nullptr && !to->tls_->input_left.empty());

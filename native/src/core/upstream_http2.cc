@@ -52,8 +52,8 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   }
   pool.opened(group);
   connection = made.release();
-  if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
+  if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
   reactor->counters().add(Counter::UpstreamOpen);
   reactor->schedule(connection, connect_timeout_ms(reactor, target));
   connection->link_.start();
