@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "core/recycled.h"
 
@@ -21,117 +22,122 @@ class ByteQueue {
   explicit ByteQueue(double* account) : account_(account) {}
   ByteQueue(const ByteQueue&) = delete;
   ByteQueue& operator=(const ByteQueue&) = delete;
-  ByteQueue(ByteQueue&& other) noexcept : account_(other.account_) { take(&other); }
+  ByteQueue(ByteQueue&& other) noexcept : block_(other.take()), account_(other.account_) {}
   // Each keeps its account.
   ByteQueue& operator=(ByteQueue&& other) noexcept {
     if (this != &other) {
       clear();
-      other.charge(-static_cast<double>(other.capacity_));
-      take(&other);
-      charge(capacity_);
+      other.charge(-1);
+      block_ = other.take();
+      charge(1);
     }
     return *this;
   }
   ~ByteQueue() { clear(); }
   void set_account(double* account) {
-    charge(-static_cast<double>(capacity_));
+    charge(-1);
     account_ = account;
-    charge(capacity_);
+    charge(1);
   }
 
-  const uint8_t* data() const { return memory_ + begin_; }
-  size_t size() const { return size_; }
-  bool empty() const { return size_ == 0; }
+  const uint8_t* data() const { return block_->bytes() + block_->begin; }
+  size_t size() const { return block_->size; }
+  bool empty() const { return block_->size == 0; }
 
   // Memory is readable 64 bytes past the end, as the head scanner wants it.
   void append(const void* bytes, size_t count) {
     if (count == 0) return;
-    if (size_t{begin_} + size_ + count + kPadding > capacity_) grow(count);
-    memcpy(memory_ + begin_ + size_, bytes, count);
-    size_ += static_cast<uint32_t>(count);
+    memcpy(reserve(count), bytes, count);
+    commit(count);
   }
   // Room for `count` bytes behind the content; commit() makes the first of them content.
   uint8_t* reserve(size_t count) {
-    if (size_t{begin_} + size_ + count + kPadding > capacity_) grow(count);
-    return memory_ + begin_ + size_;
+    if (size_t{block_->begin} + block_->size + count + kPadding > block_->capacity) grow(count);
+    return block_->bytes() + block_->begin + block_->size;
   }
-  void commit(size_t count) { size_ += static_cast<uint32_t>(count); }
+  // Behind reserve().
+  void commit(size_t count) { block_->size += static_cast<uint32_t>(count); }
   void consume(size_t count) {
-    begin_ += static_cast<uint32_t>(count);
-    size_ -= static_cast<uint32_t>(count);
-    if (size_ == 0) clear();
+    if (count == size()) return clear();
+    block_->begin += static_cast<uint32_t>(count);
+    block_->size -= static_cast<uint32_t>(count);
   }
   void clear() {
-    if (memory_ == nullptr) return;
-    charge(-static_cast<double>(capacity_));
+    if (block_ == none()) return;
+    charge(-1);
     give_back();
-    memory_ = nullptr;
-    begin_ = size_ = capacity_ = 0;
+    block_ = none();
   }
 
  private:
   static constexpr size_t kPadding = 64;
   static constexpr size_t kGrown = 2048;
+  // What it holds, behind how much that is.
+  struct alignas(16) Block {
+    uint32_t begin;
+    uint32_t size;
+    uint32_t capacity;
+
+    uint8_t* bytes() { return reinterpret_cast<uint8_t*>(this + 1); }
+  };
+  // The block of those that hold nothing, which has room for nothing and is never written.
+  static constexpr Block kNone = {};
+  static Block* none() { return const_cast<Block*>(&kNone); }
   // Of the two usual sizes: a small message, as waits for its decision with each request, and the frames of a connection in one tick. They
   // come and go too many at once for malloc's cache.
   struct Small : Recycled<Small> {
+    Block block;
     uint8_t bytes[256];
   };
   struct Large : Recycled<Large, 64> {
+    Block block;
     uint8_t bytes[kTickBytes + kPadding];
   };
-  void charge(double bytes) {
-    if (account_ != nullptr) *account_ += bytes;
+  void charge(int times) {
+    if (account_ != nullptr) *account_ += times * static_cast<double>(block_->capacity);
   }
   void grow(size_t count) {
-    const size_t needed = size_ + count + kPadding;
+    const size_t needed = size() + count + kPadding;
     // What has grown once is a connection's output: sixteen answers in one send.
-    size_t capacity = capacity_ == 0 ? needed : std::max(2 * needed, kGrown);
+    size_t capacity = block_->capacity == 0 ? needed : std::max(2 * needed, kGrown);
     capacity = (capacity + 63) & ~size_t{63};
     // Whoever lets so much wait knows no bound.
     if (capacity > UINT32_MAX) abort();
-    uint8_t* memory = take_memory(&capacity);
-    if (size_ != 0) memcpy(memory, memory_ + begin_, size_);
-    give_back();
-    charge(static_cast<double>(capacity) - capacity_);
-    memory_ = memory;
-    capacity_ = static_cast<uint32_t>(capacity);
-    begin_ = 0;
+    Block* grown = make_block(capacity);
+    grown->size = block_->size;
+    if (!empty()) memcpy(grown->bytes(), data(), size());
+    clear();
+    block_ = grown;
+    charge(1);
   }
-  static uint8_t* take_memory(size_t* capacity) {
-    if (*capacity <= sizeof(Small)) {
-      *capacity = sizeof(Small);
-      return (new Small)->bytes;
+  static Block* make_block(size_t capacity) {
+    Block* block;
+    if (capacity <= sizeof(Small::bytes)) {
+      capacity = sizeof(Small::bytes);
+      block = &(new Small)->block;
+    } else if (capacity == sizeof(Large::bytes)) {
+      block = &(new Large)->block;
+    } else {
+      block = static_cast<Block*>(malloc(sizeof(Block) + capacity));
+      if (block == nullptr) abort();
     }
-    if (*capacity == sizeof(Large)) return (new Large)->bytes;
-    void* memory = malloc(*capacity);
-    if (memory == nullptr) abort();
-    return static_cast<uint8_t*>(memory);
+    block->begin = 0;
+    block->capacity = static_cast<uint32_t>(capacity);
+    return block;
   }
   void give_back() {
-    if (capacity_ == sizeof(Small)) {
-      delete reinterpret_cast<Small*>(memory_);
-    } else if (capacity_ == sizeof(Large)) {
-      delete reinterpret_cast<Large*>(memory_);
+    if (block_->capacity == sizeof(Small::bytes)) {
+      delete reinterpret_cast<Small*>(block_);
+    } else if (block_->capacity == sizeof(Large::bytes)) {
+      delete reinterpret_cast<Large*>(block_);
     } else {
-      free(memory_);
+      free(block_);
     }
   }
-  // What is charged stays where it is.
-  void take(ByteQueue* other) {
-    memory_ = other->memory_;
-    begin_ = other->begin_;
-    size_ = other->size_;
-    capacity_ = other->capacity_;
-    other->memory_ = nullptr;
-    other->begin_ = other->size_ = other->capacity_ = 0;
-  }
+  Block* take() { return std::exchange(block_, none()); }
 
-  uint8_t* memory_ = nullptr;
+  Block* block_ = none();
   double* account_ = nullptr;
-  uint32_t begin_ = 0;
-  uint32_t size_ = 0;
-  uint32_t capacity_ = 0;
 };
 
 }  // namespace weft
