@@ -25,17 +25,9 @@ void TimerWheel::link(TimerNode* node) {
   slot->previous_ = node;
 }
 
-void TimerWheel::schedule(TimerNode* node, uint64_t deadline_ms) {
-  node->deadline_ms_ = deadline_ms;
-  if (node->is_scheduled()) {
-    if (node->visit_ * kSlotMs <= deadline_ms) return;
-    unlink(node);
-  }
+void TimerWheel::relink(TimerNode* node) {
+  cancel(node);
   link(node);
-}
-
-void TimerWheel::cancel(TimerNode* node) {
-  if (node->is_scheduled()) unlink(node);
 }
 
 void TimerWheel::advance(uint64_t now_ms, Expired expired, void* context) {

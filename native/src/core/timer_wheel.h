@@ -42,14 +42,20 @@ class TimerWheel {
 
   explicit TimerWheel(uint64_t now_ms);
   // Replaces the node's deadline.
-  void schedule(TimerNode* node, uint64_t deadline_ms);
-  void cancel(TimerNode* node);
+  void schedule(TimerNode* node, uint64_t deadline_ms) {
+    node->deadline_ms_ = deadline_ms;
+    if (!node->is_scheduled() || node->visit_ * kSlotMs > deadline_ms) relink(node);
+  }
+  void cancel(TimerNode* node) {
+    if (node->is_scheduled()) unlink(node);
+  }
   // Calls `expired` for each node whose deadline has come; it may schedule and cancel any node.
   void advance(uint64_t now_ms, Expired expired, void* context);
   // Ms until the next slot that holds a node; -1 without one.
   int next_timeout_ms(uint64_t now_ms) const;
 
  private:
+  void relink(TimerNode* node);
   void link(TimerNode* node);
   static void unlink(TimerNode* node);
 
