@@ -8,6 +8,14 @@
 
 namespace weft {
 
+namespace {
+DownstreamOrigin no_client() {
+  DownstreamOrigin origin;
+  origin.listener = Shared(ListenerInfo{});
+  return origin;
+}
+}  // namespace
+
 bool Call::send(Reactor* reactor, int32_t number, const uint8_t* request, size_t size) {
   if (reactor->calls() >= kMost) return false;
   auto* call = new Call(reactor, number, request, size);
@@ -17,7 +25,7 @@ bool Call::send(Reactor* reactor, int32_t number, const uint8_t* request, size_t
 }
 
 Call::Call(Reactor* reactor, int32_t number, const uint8_t* request, size_t size)
-    : OwnRequest(reactor, DownstreamOrigin{}, kDescriptorCall, number, request, size), ended_{number, -1, {}} {
+    : OwnRequest(reactor, no_client(), kDescriptorCall, number, request, size), ended_{number, -1, {}} {
   reactor_->count_calls(1);
 }
 

@@ -15,7 +15,7 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
   if (ids_generation_ != tables->generation()) {
     ids_generation_ = tables->generation();
     source_id_ = tables->source(origin_.client.address);
-    destination_id_ = origin_.listener.is_captured() ? tables->destination(origin_.destination.address, origin_.destination.port).id : -1;
+    destination_id_ = origin_.listener->is_captured() ? tables->destination(origin_.destination.address, origin_.destination.port).id : -1;
     if (const ClientSecurity* security = origin_.security.get()) {
       server_name_id_ = security->server_name.empty() ? -1 : tables->host(security->server_name);
       identity_id_ = security->identity.empty() ? -1 : tables->identity(security->identity);
@@ -23,7 +23,7 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
   }
   DescriptorContext context;
   context.handle = handle_;
-  context.listener_id = origin_.listener.id;
+  context.listener_id = origin_.listener->id;
   context.destination_id = destination_id_;
   context.source_id = source_id_;
   context.server_name_id = server_name_id_;
@@ -44,9 +44,9 @@ DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
     context.previous_target = kTargetDeferred;
     context.previous_token = exchange->decision.token;
   }
-  if (origin_.dialled >= 0 && context.attempt == 0 && (context.flags & kDescriptorAnswered) == 0) {
+  if (dialled_ >= 0 && context.attempt == 0 && (context.flags & kDescriptorAnswered) == 0) {
     context.flags |= kDescriptorDialled;
-    context.previous_target = std::exchange(origin_.dialled, -1);
+    context.previous_target = std::exchange(dialled_, -1);
   }
   return context;
 }
@@ -61,7 +61,7 @@ const uint8_t* Downstream::stage_request(const uint8_t* bytes, size_t size) {
 }
 
 const Peer& Downstream::reached() {
-  if (origin_.destination.port == 0 && !origin_.listener.is_captured()) local_peer(fd_, &origin_.destination);
+  if (origin_.destination.port == 0 && !origin_.listener->is_captured()) local_peer(fd_, &origin_.destination);
   return origin_.destination;
 }
 
@@ -70,8 +70,8 @@ TargetContext Downstream::target_context(StreamKind kind) const {
   context.client = origin_.client;
   context.destination = origin_.destination;
   // A connection made straight to the listener's port has no original destination but the listener: dialling it would never end.
-  context.has_destination = origin_.listener.is_captured() && origin_.destination.port != origin_.listener.port;
-  context.scope = origin_.scope;
+  context.has_destination = origin_.listener->is_captured() && origin_.destination.port != origin_.listener->port;
+  context.scope = origin_.listener->scope;
   context.source = origin_.scope_source;
   context.socket = fd_;
   context.http2 = kind == StreamKind::Http2;

@@ -3,17 +3,21 @@
 #include "core/batch.h"
 #include "core/connection.h"
 #include "core/options.h"
+#include "core/shared.h"
 #include "core/socket.h"
 #include "core/upstream_target.h"
 
 namespace weft {
 
-// What a connection keeps of its listener, which may be gone before it.
+// What connections keep of their listener, which may be gone before them.
 struct ListenerInfo {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
-  Forwarding forwarding;
+  // A connection to it was made straight to the listener. 0: all were captured, whatever port they were to.
   uint16_t port = 0;
+  Forwarding forwarding;
+  // Null: the proxy's own namespace.
+  SharedScope scope;
 
   bool is_captured() const { return kind != ListenerKind::Gateway; }
 };
@@ -37,27 +41,24 @@ struct ClientSecurity {
 };
 
 struct DownstreamOrigin {
-  ListenerInfo listener;
+  // Not null.
+  Shared<ListenerInfo> listener;
+  // Null: plain text.
+  Shared<ClientSecurity> security;
   Peer client;
   // Original destination of captured traffic; unset on gateway listeners until reached() was asked for.
   Peer destination;
-  // Of the listener; null: the proxy's own namespace.
-  SharedScope scope;
-  // What connections into that scope are bound to.
-  ScopeSource scope_source = ScopeSource::Any;
-  // Null: plain text.
-  std::shared_ptr<const ClientSecurity> security;
   TenantId tenant = 0;
+  // What connections into the listener's scope are bound to.
+  ScopeSource scope_source = ScopeSource::Any;
   // Its protocol was declared by nobody: what it is sent to speaks the same, unless that is declared.
   bool detected = false;
-  // Endpoint that was chosen, and perhaps dialled, while the protocol was not known yet; until the first request asks for it. -1: none.
-  int32_t dialled = -1;
 };
 
 class Downstream : public Connection {
  public:
   Downstream(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Connection(reactor, fd, origin.tenant), origin_(origin) {}
-  int32_t listener_id() const override { return origin_.listener.id; }
+  int32_t listener_id() const override { return origin_.listener->id; }
   const DownstreamOrigin& origin() const { return origin_; }
   // The decision on what this connection put into the batch.
   virtual void on_decision(const Batch::Pending& pending, const Decision& decision) = 0;
@@ -72,6 +73,8 @@ class Downstream : public Connection {
   const uint8_t* stage_request(const uint8_t* bytes, size_t size);
 
   DownstreamOrigin origin_;
+  // Endpoint that was chosen, and perhaps dialled, while the protocol was not known yet; until the first request asks for it. -1: none.
+  int32_t dialled_ = -1;
 
  private:
   int32_t ids_generation_ = -1;

@@ -14,8 +14,12 @@ constexpr size_t kHeadReadBytes = 16 * 1024;
 constexpr uint64_t kLingerMs = 2'000;
 }  // namespace
 
-DownstreamHttp1::DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin)
-    : Downstream(reactor, fd, origin), input_(reactor->buffer_account(tenant_)) {}
+DownstreamHttp1::DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin) : Downstream(reactor, fd, origin) {}
+
+DownstreamHttp1::Request& DownstreamHttp1::request() {
+  if (request_ == nullptr) request_ = std::make_unique<Request>(reactor_->buffer_account(tenant_));
+  return *request_;
+}
 
 size_t DownstreamHttp1::buffer_share() const { return reactor_->buffer_bytes(tenant_); }
 
@@ -25,8 +29,9 @@ void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& o
   reactor->schedule(connection, reactor->idle_timeout_ms());
 }
 
-void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
+void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, int32_t dialled) {
   auto* connection = new DownstreamHttp1(reactor, -1, origin);
+  connection->dialled_ = dialled;
   reactor->succeed(opening, connection);
   reactor->schedule(connection, reactor->idle_timeout_ms());
   reactor->resume_later(connection);
@@ -34,8 +39,9 @@ void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const Dow
 
 void DownstreamHttp1::on_events(uint32_t events) {
   // In a tunnel the end of both directions is no end of what they carried, and a reset is met where the bytes end.
-  const bool tunnel = exchange_ != nullptr && exchange_->is_tunnel;
-  const uint32_t fatal = !tunnel ? EPOLLERR | EPOLLHUP : exchange_->request_complete() ? uint32_t{EPOLLERR} : 0;
+  HttpExchange* const under_way = exchange();
+  const bool tunnel = under_way != nullptr && under_way->is_tunnel;
+  const uint32_t fatal = !tunnel ? EPOLLERR | EPOLLHUP : under_way->request_complete() ? uint32_t{EPOLLERR} : 0;
   if ((events & fatal) != 0) {
     // Reset, or both directions are finished: nobody reads an answer. There is no second event to say so.
     if (state_ != State::Idle && state_ != State::Deciding) return abort(Reason::DownstreamClosed);
@@ -48,11 +54,11 @@ void DownstreamHttp1::on_events(uint32_t events) {
     // read_head() waited for this room; without it a client could pile up answers that it never reads.
     // The bound may have grown since.
     const size_t bound = reactor_->buffer_bytes(tenant_);
-    if (state_ == State::Idle && output_.size() < bound && (readable_ || !input_.empty())) reactor_->resume_later(this);
+    if (state_ == State::Idle && output_.size() < bound && (readable_ || has_input())) reactor_->resume_later(this);
     if (output_.size() != before) progress_ms_ = reactor_->now_ms();
-    if (exchange_ != nullptr && output_.size() < bound && output_.size() != before) {
+    if (under_way != nullptr && output_.size() < bound && output_.size() != before) {
       const Handle self = handle_;
-      exchange_->on_client_writable();
+      under_way->on_client_writable();
       if (reactor_->find(self) == nullptr) return;
     }
   }
@@ -69,7 +75,7 @@ void DownstreamHttp1::proceed() {
     case State::Idle:
       return read_head();
     case State::Busy:
-      if (!exchange_->request_complete()) return pump_request();
+      if (!exchange()->request_complete()) return pump_request();
       return read_ahead_check();
     case State::Lingering:
       return linger();
@@ -85,18 +91,18 @@ void DownstreamHttp1::proceed() {
 // far as HTTP/1 proxies can tell (nginx and Envoy see it so too), and its request need not be finished. But close_notify says in so many
 // words that its own direction alone is over (RFC 8446 6.1): what follows it, a FIN too, takes no answer away.
 void DownstreamHttp1::read_ahead_check() {
-  if (exchange_->is_tunnel || !peer_finished_ || !input_.empty() || has_unread()) return;
+  if (exchange()->is_tunnel || !peer_finished_ || has_input() || has_unread()) return;
   if (tls_ != nullptr && tls_->peer_has_ended()) return;
   abort(Reason::DownstreamClosed);
 }
 
 void DownstreamHttp1::read_head() {
-  while (state_ == State::Idle && (readable_ || !input_.empty()) && output_.size() < reactor_->buffer_bytes(tenant_)) {
-    const size_t have = input_.size();
-    const size_t known = known_partial_;
+  while (state_ == State::Idle && (readable_ || has_input()) && output_.size() < reactor_->buffer_bytes(tenant_)) {
+    const size_t have = has_input() ? request_->input.size() : 0;
+    const size_t known = have != 0 ? request_->known_partial : 0;
     uint8_t* base = reactor_->arena().peek(have + kHeadReadBytes);
     if (base == nullptr || !reactor_->has_batch_room()) return reactor_->resume_later(this);
-    if (have != 0) memcpy(base, input_.data(), have);
+    if (have != 0) memcpy(base, request_->input.data(), have);
     int64_t count = 0;
     // Bytes that were never looked at come first: a pipelined request needs no recv.
     if (have == 0 || known == have) {
@@ -108,15 +114,15 @@ void DownstreamHttp1::read_head() {
       }
       if (count < 0) return;
     }
-    if (head_started_us_ == 0) {
-      head_started_us_ = reactor_->now_us();
-      reactor_->schedule(this, reactor_->limits().header_timeout_ms);
-    }
+    Request& coming = request();
+    const bool begins = coming.started_us == 0;
+    if (begins) coming.started_us = reactor_->now_us();
     const size_t size = have + static_cast<size_t>(count);
     if (parse_head(base, size, known)) return;
     if (state_ != State::Idle) return;
-    input_.append(base + have, static_cast<size_t>(count));
-    known_partial_ = static_cast<uint32_t>(size);
+    if (begins) reactor_->schedule(this, reactor_->limits().header_timeout_ms);
+    coming.input.append(base + have, static_cast<size_t>(count));
+    coming.known_partial = static_cast<uint32_t>(size);
     // TLS gives it record by record, if need be.
     if (reactor_->turn_is_long()) return reactor_->resume_later(this);
   }
@@ -133,8 +139,7 @@ bool DownstreamHttp1::parse_head(uint8_t* base, size_t size, size_t known) {
     return true;
   }
   reactor_->arena().commit(size);
-  input_.clear();
-  known_partial_ = 0;
+  request_->input.clear();
   queue_descriptor(base, size);
   return true;
 }
@@ -142,10 +147,10 @@ bool DownstreamHttp1::parse_head(uint8_t* base, size_t size, size_t known) {
 void DownstreamHttp1::queue_descriptor(const uint8_t* base, size_t size) {
   state_ = State::Deciding;
   const Tables& tables = *reactor_->tables();
-  DescriptorContext context = descriptor_context(exchange_.get());
+  DescriptorContext context = descriptor_context(exchange());
   // Of a request that has no exchange yet.
   Address forwarded;
-  if (tables.client_value() >= 0 && exchange_ == nullptr && find_client(reactor_->batch().next()->head, base, &forwarded))
+  if (tables.client_value() >= 0 && exchange() == nullptr && find_client(reactor_->batch().next()->head, base, &forwarded))
     context.client = &forwarded;
   reactor_->batch().add_request(context, tables, base, size);
 }
@@ -175,7 +180,7 @@ void DownstreamHttp1::log_refused_head(int status, Reason reason, const uint8_t*
   http1::parse_request_head(bytes, size, reactor_->head_limits(), &head);
   Exchange exchange;
   exchange.kind = StreamKind::Http1;
-  exchange.started_us = head_started_us_;
+  exchange.started_us = request_->started_us;
   exchange.status = status;
   exchange.received = size;
   exchange.sent = sent;
@@ -203,7 +208,7 @@ void DownstreamHttp1::close_late() {
 void DownstreamHttp1::on_timer() {
   switch (state_) {
     case State::Idle:
-      if (head_started_us_ != 0) return refuse_head(408, Reason::DownstreamTimeout, input_.data(), input_.size());
+      if (awaits_head()) return refuse_head(408, Reason::DownstreamTimeout, request_->input.data(), request_->input.size());
       if (is_still_reading()) return;
       if (!reactor_->is_draining()) reactor_->counters().add(Counter::TimeoutsIdle);
       return close_late();
@@ -221,16 +226,16 @@ void DownstreamHttp1::on_timer() {
 }
 
 void DownstreamHttp1::on_flush() {
-  if (head_.is_held()) send_framed(nullptr, 0, false, {});
+  if (request_ != nullptr && request_->head.is_held()) send_framed(nullptr, 0, false, {});
 }
 
 void DownstreamHttp1::on_drain() {
   // Not closed at once: a request may be under way, which would be lost. Its answer says "connection: close".
-  if (state_ == State::Idle && head_started_us_ == 0) reactor_->schedule(this, reactor_->idle_timeout_ms());
+  if (state_ == State::Idle && !awaits_head()) reactor_->schedule(this, reactor_->idle_timeout_ms());
 }
 
 int64_t DownstreamHttp1::idle_since_ms() const {
-  const bool idle = state_ == State::Idle && head_started_us_ == 0 && input_.empty() && output_.empty();
+  const bool idle = state_ == State::Idle && request_ == nullptr && output_.empty();
   return idle ? Connection::idle_since_ms(reactor_->limits().idle_timeout_ms) : kNotIdle;
 }
 
@@ -241,16 +246,13 @@ bool DownstreamHttp1::close_if_idle() {
 }
 
 void DownstreamHttp1::on_engine_close() {
-  if (exchange_ != nullptr) exchange_->on_engine_close();
+  if (exchange() != nullptr) exchange()->on_engine_close();
 }
 
 void DownstreamHttp1::become_idle() {
   state_ = State::Idle;
-  must_close_ = false;
-  head_started_us_ = 0;
-  known_partial_ = 0;
   reactor_->schedule(this, reactor_->idle_timeout_ms());
-  if (readable_ || !input_.empty() || peer_finished_) {
+  if (readable_ || has_input() || peer_finished_) {
     if (peer_finished_) readable_ = true;
     reactor_->resume_later(this);
   }
@@ -268,7 +270,7 @@ void DownstreamHttp1::linger() {
     state_ = State::Lingering;
     finish_output();
     reactor_->schedule(this, kLingerMs);
-    input_.clear();
+    request_.reset();
   }
   for (int i = 0; i < reactor_->reads_per_turn(); i++) {
     // Not the read scratch: the one who ends the exchange may be reading there.

@@ -2,11 +2,13 @@
 // Asks the batch for decisions and writes what the exchange's other side gives; the exchange itself is http_exchange.h's.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "core/downstream.h"
 #include "core/http1/serialize.h"
 #include "core/http_exchange.h"
+#include "core/recycled.h"
 #include "core/staged_head.h"
 #include "core/streams.h"
 
@@ -16,8 +18,8 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
  public:
   DownstreamHttp1(Reactor* reactor, int fd, const DownstreamOrigin& origin);
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
-  // Goes on with the socket (and TLS) of one whose first bytes were read by another.
-  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
+  // Goes on with the socket (and TLS) of one whose first bytes were read by another, which has `dialled` an endpoint; -1: none.
+  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, int32_t dialled = -1);
 
   void on_events(uint32_t events) override;
   void on_timer() override;
@@ -45,6 +47,33 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
  private:
   enum class State : uint8_t { Idle, Deciding, Busy, Requeue, Closing, Lingering };
 
+  // From its first byte to the end of its answer.
+  struct Request final : Retired, Recycled<Request> {
+    explicit Request(double* buffer_account) : input(buffer_account) {}
+
+    // 0: what there is of it came with the one before, and was not looked at.
+    uint64_t started_us = 0;
+    // Bytes read but not used: a partial head, or what followed the request.
+    ByteQueue input;
+    // Bytes of `input` known not to be a whole head.
+    uint32_t known_partial = 0;
+    uint8_t client_minor = 1;
+    bool client_keeps_alive = true;
+    // The client can learn the end of the answer only from the connection's.
+    bool must_close = false;
+    // From the first decision on.
+    std::optional<HttpExchange> exchange;
+    // The answer's.
+    StagedHead head;
+  };
+
+  // Made, if there is none.
+  Request& request();
+  // Null: nothing is decided on.
+  HttpExchange* exchange() const { return request_ != nullptr && request_->exchange ? &*request_->exchange : nullptr; }
+  bool has_input() const { return request_ != nullptr && !request_->input.empty(); }
+  // A head has begun to come, and is not whole.
+  bool awaits_head() const { return state_ == State::Idle && request_ != nullptr && request_->started_us != 0; }
   void proceed();
   void read_head();
   bool parse_head(uint8_t* base, size_t size, size_t known);
@@ -66,22 +95,13 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   bool is_still_reading();
   void close_late();
 
-  std::unique_ptr<HttpExchange> exchange_;
-  // Bytes read but not used: a partial head, or what followed a request.
-  ByteQueue input_;
-  uint64_t head_started_us_ = 0;
-  // The client last took something of the output.
-  uint64_t progress_ms_ = 0;
-  // Bytes of input_ known not to be a whole head.
-  uint32_t known_partial_ = 0;
-  StagedHead head_;
-  uint8_t client_minor_ = 1;
-  bool client_keeps_alive_ = true;
-  // The client can learn the end of the answer only from the connection's.
-  bool must_close_ = false;
+  State state_ = State::Idle;
   // The client's end was told before its request was decided on.
   bool is_gone_ = false;
-  State state_ = State::Idle;
+  // Null: it rests.
+  std::unique_ptr<Request> request_;
+  // The client last took something of the output.
+  uint64_t progress_ms_ = 0;
 };
 
 }  // namespace weft

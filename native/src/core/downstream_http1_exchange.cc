@@ -48,12 +48,12 @@ void DownstreamHttp1::on_decision(const Batch::Pending& pending, const Decision&
 
 void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decision& decision) {
   state_ = State::Busy;
-  if (exchange_ != nullptr) return exchange_->try_again(decision);
-  exchange_ = std::make_unique<HttpExchange>(reactor_, this, this);
-  HttpExchange& exchange = *exchange_;
-  exchange.started_us = head_started_us_;
-  client_minor_ = pending.head.minor;
-  client_keeps_alive_ = pending.head.keep_alive;
+  Request& decided = *request_;
+  if (decided.exchange) return decided.exchange->try_again(decision);
+  HttpExchange& exchange = decided.exchange.emplace(reactor_, this, this);
+  exchange.started_us = decided.started_us;
+  decided.client_minor = pending.head.minor;
+  decided.client_keeps_alive = pending.head.keep_alive;
   describe(pending.head, pending.base, decision.has(kLog), &exchange);
   exchange.has_forwarded_client = find_client(pending.head, pending.base, &exchange.forwarded_client);
   exchange.raw.append(pending.base, exchange.head_size);
@@ -65,7 +65,7 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
   const size_t available = pending.size - exchange.head_size;
   const uint8_t* body_begin = pending.base + exchange.head_size;
   const BodyTransfer body = exchange.take_body(body_begin, available);
-  if (available > body.consumed) input_.append(body_begin + body.consumed, available - body.consumed);
+  if (available > body.consumed) decided.input.append(body_begin + body.consumed, available - body.consumed);
   RequestForm request;
   request.head = &pending.head;
   request.base = pending.base;
@@ -73,8 +73,8 @@ void DownstreamHttp1::begin_exchange(const Batch::Pending& pending, const Decisi
 }
 
 bool DownstreamHttp1::find_client(const http1::RequestHead& head, const uint8_t* base, Address* client) const {
-  if (origin_.listener.forwarding.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return false;
-  ForwardedClient forwarded(origin_.listener.forwarding.trusted_hops);
+  if (origin_.listener->forwarding.trusted_hops <= 0 || !head.has(http1::KnownHeader::kXForwardedFor)) return false;
+  ForwardedClient forwarded(origin_.listener->forwarding.trusted_hops);
   for (size_t i = 0; i < head.field_count; i++) {
     const http1::Field& field = head.fields[i];
     if (field.known == http1::KnownHeader::kXForwardedFor && !field.named_by_connection) forwarded.add(field.value.in(base));
@@ -83,14 +83,14 @@ bool DownstreamHttp1::find_client(const http1::RequestHead& head, const uint8_t*
 }
 
 void DownstreamHttp1::resume_request() {
-  if (state_ == State::Busy && !exchange_->request_complete()) pump_request();
+  if (state_ == State::Busy && !exchange()->request_complete()) pump_request();
 }
 
 void DownstreamHttp1::pump_request() {
-  HttpExchange& exchange = *exchange_;
-  if (exchange.is_tunnel && !input_.empty()) {
+  HttpExchange& exchange = *request_->exchange;
+  if (exchange.is_tunnel && has_input()) {
     // What came behind the request, before the answer.
-    const ByteQueue early = std::move(input_);
+    const ByteQueue early = std::move(request_->input);
     size_t consumed = 0;
     if (!exchange.give_body(early.data(), early.size(), &consumed)) return;
   }
@@ -106,7 +106,7 @@ void DownstreamHttp1::pump_request() {
     const auto size = static_cast<size_t>(count);
     size_t consumed = 0;
     const bool given = exchange.give_body(bytes, size, &consumed);
-    if (given && size > consumed) input_.append(bytes + consumed, size - consumed);
+    if (given && size > consumed) request().input.append(bytes + consumed, size - consumed);
     if (!given || exchange.is_over()) return;
   }
   if (peer_finished_ && exchange.request_complete()) read_ahead_check();
@@ -119,25 +119,26 @@ void DownstreamHttp1::requeue() {
 }
 
 void DownstreamHttp1::enter_batch_again() {
-  const size_t size = exchange_->head_size;
-  const uint8_t* base = stage_request(exchange_->raw.data(), size);
+  const size_t size = exchange()->head_size;
+  const uint8_t* base = stage_request(exchange()->raw.data(), size);
   if (base == nullptr) return reactor_->resume_later(this);
   queue_descriptor(base, size);
 }
 
 bool DownstreamHttp1::send_output(const void* first, size_t first_count, const void* second, size_t second_count) {
-  exchange_->sent += first_count + second_count;
+  HttpExchange& exchange = *request_->exchange;
+  exchange.sent += first_count + second_count;
   if (!write(first, first_count, second, second_count)) {
     abort(Reason::DownstreamClosed);
     return false;
   }
-  if (output_.empty()) exchange_->note_progress();
+  if (output_.empty()) exchange.note_progress();
   return true;
 }
 
 bool DownstreamHttp1::send_interim(const ResponseForm& response) {
   // RFC 9110 15.2: an HTTP/1.0 client must not get one.
-  if (client_minor_ == 0) return true;
+  if (request_->client_minor == 0) return true;
   http1::ResponseHeadOptions options;
   options.via_line = reactor_->hop_lines().via(response);
   char* out = reactor_->head_scratch();
@@ -149,9 +150,9 @@ bool DownstreamHttp1::send_interim(const ResponseForm& response) {
 }
 
 bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
-  const HttpExchange& exchange = *exchange_;
+  const HttpExchange& exchange = *request_->exchange;
   http1::ResponseHeadOptions options;
-  options.close = !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
+  options.close = !request_->client_keeps_alive || !exchange.request_complete() || reactor_->is_draining();
   options.mutations = exchange.response_mutations();
   options.via_line = reactor_->hop_lines().via(response);
   options.date_line = reactor_->hop_lines().date_for(response, options.mutations, reactor_->now_ms());
@@ -160,9 +161,9 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
     options.drop_known = http1::known_bit(http1::KnownHeader::kContentType);
   }
   if (response.head != nullptr) {
-    http1::set_forwarded_framing(*response.head, exchange.method, client_minor_, &options);
+    http1::set_forwarded_framing(*response.head, exchange.method, request_->client_minor, &options);
   } else {
-    http2::set_forwarded_framing(*response.summary, ends, exchange.method, client_minor_, &options);
+    http2::set_forwarded_framing(*response.summary, ends, exchange.method, request_->client_minor, &options);
   }
   const bool tunnel = exchange.opens_tunnel(response);
   // What its client sent ahead is no request, whatever it looks like.
@@ -179,7 +180,7 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
   }
   std::string lines;
   if (!exchange.answer_lines.empty()) options.extra_lines = lines = std::string(options.extra_lines) + exchange.lines_of_answer(response);
-  options.keep_alive = client_minor_ == 0 && !options.close && !tunnel;
+  options.keep_alive = request_->client_minor == 0 && !options.close && !tunnel;
   char* out = reactor_->head_scratch();
   size_t size = 0;
   const bool fits =
@@ -187,15 +188,15 @@ bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
           ? http1::write_response_head(*response.head, response.base, options, out, Reactor::kHeadScratch, &size)
           : http2::write_response_head(*response.block, *response.summary, status, options, out, Reactor::kHeadScratch, &size);
   if (!fits) return false;
-  head_.stage(size);
+  request_->head.stage(size);
   framing_ = ends ? http1::Framing::kNone : options.framing.kind;
-  must_close_ = options.close || tunnel;
+  request_->must_close = options.close || tunnel;
   return true;
 }
 
 // RFC 6455 4.2.2, for an upstream whose protocol has no such proof.
 std::string_view DownstreamHttp1::websocket_accept_line(char (&out)[64]) const {
-  const ByteQueue& raw = exchange_->raw;
+  const ByteQueue& raw = exchange()->raw;
   http1::RequestHead& head = reactor_->replay_head();
   http1::parse_request_head(raw.data(), raw.size(), reactor_->head_limits(), &head);
   const std::array<char, 28> accept = http2::websocket_accept(http2::websocket_key_of(head, raw.data()));
@@ -207,16 +208,17 @@ std::string_view DownstreamHttp1::websocket_accept_line(char (&out)[64]) const {
 }
 
 bool DownstreamHttp1::send_framed(const void* bytes, size_t size, bool end, std::string_view) {
-  if (end && must_close_) end_with_write();
-  return head_.send_with(reactor_, bytes, size, [this](const void* first, size_t first_count, const void* second, size_t second_count) {
-    return send_output(first, first_count, second, second_count);
-  });
+  if (end && request_->must_close) end_with_write();
+  return request_->head.send_with(reactor_, bytes, size,
+                                  [this](const void* first, size_t first_count, const void* second, size_t second_count) {
+                                    return send_output(first, first_count, second, second_count);
+                                  });
 }
 
 // Frames of an HTTP/2 upstream: what comes behind its HEADERS in the same read leaves with them; when the tick ends, at the latest.
 bool DownstreamHttp1::send_payload(const void* bytes, size_t size, bool end) {
   const BodyTransfer body = frame_payload(framing_, bytes, size, end, reactor_->body_scratch(size));
-  if (!end && head_.hold(reactor_, body.bytes, body.size)) {
+  if (!end && request_->head.hold(reactor_, body.bytes, body.size)) {
     reactor_->flush_later(this);
     return true;
   }
@@ -232,16 +234,16 @@ bool DownstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
 }
 
 bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
-  const HttpExchange& exchange = *exchange_;
+  const HttpExchange& exchange = *request_->exchange;
   const bool must = reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout || exchange.tunnel == Tunnel::Connect;
-  const bool close = must || !client_keeps_alive_ || !exchange.request_complete() || reactor_->is_draining();
+  const bool close = must || !request_->client_keeps_alive || !exchange.request_complete() || reactor_->is_draining();
   char* out = reactor_->head_scratch();
   size_t size = 0;
   const std::string_view date = reactor_->date_line();
   if (!http1::write_local_response(status, date, lines, body, exchange.method, close, out, Reactor::kHeadScratch, &size)) {
     http1::write_local_response(status, date, {}, {}, exchange.method, close, out, Reactor::kHeadScratch, &size);
   }
-  must_close_ = close;
+  request_->must_close = close;
   if (close) end_with_write();
   return send_output(out, size, nullptr, 0);
 }
@@ -250,9 +252,10 @@ void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
   // What came before it broke is heard before the reset.
   if (!whole) on_flush();
   // Not because the engine drains: a client that was not told so may have sent its next request.
-  const bool close = must_close_ || !client_keeps_alive_ || !exchange_->request_complete();
-  reactor_->retire(std::move(exchange_));
-  head_.drop();
+  const bool close = request_->must_close || !request_->client_keeps_alive || !request_->exchange->request_complete();
+  std::unique_ptr<Request> ended = std::move(request_);
+  if (!ended->input.empty()) request().input = std::move(ended->input);
+  reactor_->retire(std::move(ended));
   if (whole) return close ? finish_and_close() : become_idle();
   // The client is gone, or must be told by a reset that the answer is not whole.
   make_close_abortive();
@@ -261,7 +264,7 @@ void DownstreamHttp1::on_exchange_end(bool whole, Reason) {
 }
 
 void DownstreamHttp1::abort(Reason reason) {
-  if (exchange_ != nullptr) return exchange_->abort(reason);
+  if (exchange() != nullptr) return exchange()->abort(reason);
   reactor_->close_downstream(this);
 }
 

@@ -43,8 +43,9 @@ void DownstreamHttp2::accept(Reactor* reactor, int fd, const DownstreamOrigin& o
   connection->begin();
 }
 
-void DownstreamHttp2::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin) {
+void DownstreamHttp2::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, int32_t dialled) {
   auto* connection = new DownstreamHttp2(reactor, -1, origin);
+  connection->dialled_ = dialled;
   reactor->succeed(opening, connection);
   connection->begin();
   reactor->resume_later(connection);
@@ -165,7 +166,7 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bo
   if (exchange.tunnel != Tunnel::None && summary.content_length > 0) return refuse_request(stream, 400);
   exchange.method = summary.method;
   stream->length_left = summary.has_content_length && !ends ? static_cast<int64_t>(summary.content_length) : -1;
-  if (origin_.listener.forwarding.trusted_hops > 0 && summary.has(http1::KnownHeader::kXForwardedFor)) find_client(&exchange);
+  if (origin_.listener->forwarding.trusted_hops > 0 && summary.has(http1::KnownHeader::kXForwardedFor)) find_client(&exchange);
   if ((summary.method == http1::Method::kOptions || summary.method == http1::Method::kTrace) &&
       summary.has(http1::KnownHeader::kMaxForwards)) {
     const http2::HeaderBlock& request = exchange.http2->block;
@@ -180,7 +181,7 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bo
 }
 
 void DownstreamHttp2::find_client(HttpExchange* exchange) const {
-  ForwardedClient client(origin_.listener.forwarding.trusted_hops);
+  ForwardedClient client(origin_.listener->forwarding.trusted_hops);
   const http2::HeaderBlock& block = exchange->http2->block;
   for (const http2::HeaderField& field : block) {
     if (field.traits.known == http1::KnownHeader::kXForwardedFor) client.add(block.value(field));

@@ -46,8 +46,8 @@ class DownstreamHttp2Stream final : public Http2Stream, public ClientStream, pub
 class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
  public:
   static void accept(Reactor* reactor, int fd, const DownstreamOrigin& origin);
-  // Goes on with the socket (and TLS) of one whose first bytes were read by another.
-  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin);
+  // Goes on with the socket (and TLS) of one whose first bytes were read by another, which has `dialled` an endpoint; -1: none.
+  static void take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, int32_t dialled = -1);
   DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigin& origin);
   ~DownstreamHttp2() override;
 

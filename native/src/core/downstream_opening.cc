@@ -181,9 +181,9 @@ bool DownstreamOpening::read_passing_hello() {
     begin_stage(Stage::Handshake);
     return true;
   }
-  auto security = std::make_shared<ClientSecurity>();
-  security->server_name = hello.name();
-  origin_.security = std::move(security);
+  ClientSecurity security;
+  security.server_name = hello.name();
+  origin_.security = Shared(std::move(security));
   start_protocol(Protocol::kOpaque);
   return false;
 }
@@ -199,15 +199,15 @@ bool DownstreamOpening::shake_hands() {
     make_last_words();
     return false;
   }
-  auto security = std::make_shared<ClientSecurity>();
-  security->terminated = true;
-  security->server_name = tls_->server_name();
-  security->identity = tls_->peer_identity();
-  security->tls_version = tls_->version_number();
-  security->has_certificate = tls_->has_verified_peer();
-  security->certificate_name = tls_->peer_name();
-  if (origin_.listener.forwarding.tells_certificate()) security->certificate_line = tls_->forwarded_certificate_line();
-  origin_.security = std::move(security);
+  ClientSecurity security;
+  security.terminated = true;
+  security.server_name = tls_->server_name();
+  security.identity = tls_->peer_identity();
+  security.tls_version = tls_->version_number();
+  security.has_certificate = tls_->has_verified_peer();
+  security.certificate_name = tls_->peer_name();
+  if (origin_.listener->forwarding.tells_certificate()) security.certificate_line = tls_->forwarded_certificate_line();
+  origin_.security = Shared(std::move(security));
   // What was negotiated needs no guess.
   if (plan_.protocol != Protocol::kOpaque && tls_->alpn() == "h2") plan_.protocol = Protocol::kHttp2;
   if (plan_.protocol != Protocol::kOpaque && tls_->alpn() == "http/1.1") plan_.protocol = Protocol::kHttp1;

@@ -13,10 +13,7 @@ Hedge* Hedge::ask(Reactor* reactor, HttpExchange* exchange, const DownstreamOrig
 }
 
 Hedge::Hedge(Reactor* reactor, HttpExchange* exchange, const DownstreamOrigin& origin)
-    : Downstream(reactor, -1, origin), exchange_(exchange) {
-  // What was dialled for the client is its own.
-  origin_.dialled = -1;
-}
+    : Downstream(reactor, -1, origin), exchange_(exchange) {}
 
 void Hedge::on_resume() {
   if (exchange_ != nullptr && !enter_batch()) reactor_->resume_later(this);

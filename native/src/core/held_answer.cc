@@ -182,10 +182,7 @@ void HeldAnswer::drop() {
 }
 
 AnswerQuestion::AnswerQuestion(Reactor* reactor, HttpExchange* exchange, HeldAnswer* held, const DownstreamOrigin& origin)
-    : Downstream(reactor, -1, origin), exchange_(exchange), held_(held) {
-  // What was dialled for the client is its own.
-  origin_.dialled = -1;
-}
+    : Downstream(reactor, -1, origin), exchange_(exchange), held_(held) {}
 
 void AnswerQuestion::again() {
   is_answered_ = true;

@@ -114,7 +114,7 @@ bool HttpExchange::has_retriable_header(const ResponseForm& response, const Retr
     if (response.has(name)) return true;
   }
   // At the edge clients may say anything: they'd have every answer asked for again.
-  const bool heeds_client = conditions.request_names_headers() && connection_->origin().listener.forwarding.trusted_hops != 0;
+  const bool heeds_client = conditions.request_names_headers() && connection_->origin().listener->forwarding.trusted_hops != 0;
   std::string_view names = heeds_client ? retriable_names() : std::string_view();
   std::string name;
   for (size_t looked_at = 0; !names.empty() && looked_at < kMaxNamedHeaders; looked_at++) {

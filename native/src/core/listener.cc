@@ -17,7 +17,25 @@ namespace {
 constexpr uint64_t kRestMs = 100;
 // As many as the kernel keeps waiting.
 constexpr int kAcceptsAtStop = 4096;
+
+ListenerInfo info_of(const ListenerSpec& spec, SharedScope scope) {
+  // By address translation or by the host's hooks, never straight.
+  const bool all_captured =
+      spec.place == ListenerPlace::kPod || (spec.place == ListenerPlace::kHost && spec.kind == ListenerKind::Outbound);
+  return {spec.id, spec.kind, all_captured ? uint16_t{0} : spec.port, spec.forwarding, std::move(scope)};
+}
 }  // namespace
+
+Listener::Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedScope scope)
+    : Connection(reactor, fd), spec_(spec), info_(info_of(spec, std::move(scope))) {
+  is_common_ = spec.is_captured();
+}
+
+void Listener::set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding) {
+  spec_.tls = std::move(tls);
+  spec_.forwarding = forwarding;
+  info_ = Shared(info_of(spec_, info_->scope));
+}
 
 void Listener::on_events(uint32_t) { accept_some(); }
 void Listener::on_resume() { accept_some(); }
@@ -44,10 +62,7 @@ void Listener::accept_some() {
 // listener itself: dialling it would never end.
 bool Listener::find_destination(int fd, DownstreamOrigin* origin) const {
   const bool is_outbound = spec_.kind == ListenerKind::Outbound;
-  if (spec_.place == ListenerPlace::kPod) {
-    origin->listener.port = 0;
-    return translated_peer(fd, &origin->destination);
-  }
+  if (spec_.place == ListenerPlace::kPod) return translated_peer(fd, &origin->destination);
   if (spec_.place == ListenerPlace::kHost && !is_outbound) origin->scope_source = ScopeSource::Destination;
   if (spec_.place == ListenerPlace::kOwn || !is_outbound) return local_peer(fd, &origin->destination);
   HostFlow flow;
@@ -55,8 +70,6 @@ bool Listener::find_destination(int fd, DownstreamOrigin* origin) const {
   origin->destination = flow.destination;
   if (flow.source != Address{}) origin->client.address = flow.source;
   if (flow.bound) origin->scope_source = ScopeSource::Client;
-  // Known to be captured: its destination may well have the number of this listener's port.
-  origin->listener.port = 0;
   return true;
 }
 
@@ -97,8 +110,7 @@ void Listener::accept_one(int fd, const sockaddr_storage& client) {
     return;
   }
   DownstreamOrigin origin;
-  origin.listener = {spec_.id, spec_.kind, spec_.forwarding, spec_.port};
-  origin.scope = scope_;
+  origin.listener = info_;
   Protocol protocol = spec_.protocol;
   if (!address_of(reinterpret_cast<const sockaddr*>(&client), &origin.client.address, &origin.client.port) ||
       (spec_.is_captured() && !find_destination(fd, &origin))) {

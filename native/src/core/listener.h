@@ -9,17 +9,11 @@ namespace weft {
 class Listener : public Connection {
  public:
   // `scope`: where its socket is; null: the proxy's own namespace.
-  Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedScope scope)
-      : Connection(reactor, fd), spec_(spec), scope_(std::move(scope)) {
-    is_common_ = spec.is_captured();
-  }
+  Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedScope scope);
   const ListenerSpec& spec() const { return spec_; }
-  const SharedScope& scope() const { return scope_; }
+  const ListenerInfo& info() const { return *info_.get(); }
   void set_tenant(TenantId tenant) { tenant_ = tenant; }
-  void set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding) {
-    spec_.tls = std::move(tls);
-    spec_.forwarding = forwarding;
-  }
+  void set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding);
   void on_events(uint32_t events) override;
   void on_resume() override;
   void on_timer() override;
@@ -35,7 +29,7 @@ class Listener : public Connection {
   void admit(int fd, const DownstreamOrigin& origin, Protocol protocol);
 
   ListenerSpec spec_;
-  SharedScope scope_;
+  Shared<ListenerInfo> info_;
 };
 
 }  // namespace weft

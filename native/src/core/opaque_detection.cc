@@ -56,9 +56,9 @@ void OpaqueDownstream::note_server_name() {
   const ssize_t size = recv(fd_, reactor_->read_scratch(), kMost, MSG_PEEK);
   ClientHello hello;
   if (size <= 0 || sniff_client_hello(reactor_->read_scratch(), static_cast<size_t>(size), &hello) != SniffStatus::kComplete) return;
-  auto security = std::make_shared<ClientSecurity>();
-  security->server_name = hello.name();
-  origin_.security = std::move(security);
+  ClientSecurity security;
+  security.server_name = hello.name();
+  origin_.security = Shared(std::move(security));
 }
 
 // The decision on the request is another one. It is told of the endpoint of this one, to whose connection the request can go.
@@ -67,7 +67,7 @@ void OpaqueDownstream::become_http(Protocol protocol) {
   reactor_->counters().add(http2 ? Counter::DetectedHttp2 : Counter::DetectedHttp1);
   DownstreamOrigin origin = origin_;
   origin.detected = true;
-  origin.dialled = state_ != State::Refused && exchange_->counted_target >= 0 ? exchange_->counted_target : -1;
+  const int32_t chosen = state_ != State::Refused && exchange_->counted_target >= 0 ? exchange_->counted_target : -1;
   // An attempt that failed has ended, while the next one waits for its decision.
   if (is_decided() && !exchange_->attempt_failed) reactor_->report_detection(*exchange_, CompletionKind::Abandoned);
   if (upstream_ != nullptr) {
@@ -77,8 +77,8 @@ void OpaqueDownstream::become_http(Protocol protocol) {
       UpstreamHttp1::park(reactor_, upstream_, detection_->target);
     upstream_ = nullptr;
   }
-  if (http2) return DownstreamHttp2::take_over(reactor_, this, origin);
-  DownstreamHttp1::take_over(reactor_, this, origin);
+  if (http2) return DownstreamHttp2::take_over(reactor_, this, origin, chosen);
+  DownstreamHttp1::take_over(reactor_, this, origin, chosen);
 }
 
 bool OpaqueDownstream::is_decided() const {

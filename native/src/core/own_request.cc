@@ -14,8 +14,6 @@ OwnRequest::OwnRequest(Reactor* reactor, const DownstreamOrigin& origin, int32_t
       request_(reactor->buffer_account(origin.tenant)),
       started_us_(reactor->now_us()) {
   framing_ = http1::Framing::kUntilClose;
-  // What was dialled for the client is its own.
-  origin_.dialled = -1;
   request_.append(request, size);
 }
 

@@ -160,13 +160,13 @@ void Reactor::leave_pod(int64_t key) {
   const SharedScope scope = known->second;
   pods_.erase(known);
   std::erase_if(listeners_, [&](Listener* listener) {
-    if (listener->scope() != scope) return false;
+    if (listener->info().scope != scope) return false;
     close(listener);
     return true;
   });
   for (PoolLink* link : pool_.idle_unless([&](const UpstreamTarget& target) { return target.connect.scope != scope; })) link->give_up();
   connections_.for_each([&](Connection* connection) {
-    if (!connection->is_downstream() || static_cast<Downstream*>(connection)->origin().scope != scope) return;
+    if (!connection->is_downstream() || static_cast<Downstream*>(connection)->origin().listener->scope != scope) return;
     // Its end comes as an event, as any other. Without linger no socket stays behind to hold the namespace.
     set_abortive_close(connection->fd());
     ::shutdown(connection->fd(), SHUT_RDWR);

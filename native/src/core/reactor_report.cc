@@ -170,7 +170,7 @@ void Reactor::write_access_log(const Exchange& exchange, Downstream& downstream,
   record.target = exchange.decision.target;
   record.token = exchange.decision.token;
   record.route_id = exchange.decision.route_id;
-  record.listener_id = origin.listener.id;
+  record.listener_id = origin.listener->id;
   record.method = exchange.kind != StreamKind::Opaque ? static_cast<int32_t>(exchange.method) : 255;
   record.attempts = exchange.attempts;
   record.received = static_cast<double>(exchange.received);

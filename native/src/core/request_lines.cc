@@ -87,7 +87,7 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
   using http1::known_bit;
   using http1::KnownHeader;
   if (exchange->max_forwards > 0) put_max_forwards(exchange->max_forwards - 1);
-  const Forwarding& forwarding = connection.origin().listener.forwarding;
+  const Forwarding& forwarding = connection.origin().listener->forwarding;
   const int32_t hops = forwarding.trusted_hops;
   if (hops < 0) return;
   dropped_ |= known_bit(KnownHeader::kForwardedLookalike);

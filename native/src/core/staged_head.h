@@ -15,10 +15,6 @@ class StagedHead {
  public:
   // `size` bytes of the head scratch.
   void stage(size_t size) { size_ = static_cast<uint32_t>(size); }
-  void drop() {
-    size_ = 0;
-    held_.reset();
-  }
   // More of the body comes soon: the head waits for it, with `bytes` of it, and the scratch is free. False: no head waits, or enough does.
   bool hold(Reactor* reactor, const void* bytes, size_t size) {
     const size_t waiting = is_held() ? held_->size() : size_;

@@ -79,11 +79,8 @@ void UpstreamHttp1::begin(HttpExchange* exchange) {
   interim_ = 0;
   requests_++;
   group_->carried++;
-  if (is_connecting_) {
-    reactor_->schedule(this, connect_timeout_ms(reactor_, group_->target));
-  } else {
-    reactor_->cancel(this);
-  }
+  // The timer of a connection that rested stays: it means nothing until the connection rests again, and moving it then is a store.
+  if (is_connecting_) reactor_->schedule(this, connect_timeout_ms(reactor_, group_->target));
 }
 
 void UpstreamHttp1::on_events(uint32_t events) {
