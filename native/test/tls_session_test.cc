@@ -109,7 +109,12 @@ struct Pair {
     std::string got;
     std::string buffer(piece, '\0');
     for (;;) {
-      const int64_t count = at(end, [&] { return end->read(&wire, reinterpret_cast<uint8_t*>(buffer.data()), buffer.size()); });
+      const int64_t count = at(end, [&] {
+        const bool is_dry = end->is_dry(wire);
+        const int64_t result = end->read(&wire, reinterpret_cast<uint8_t*>(buffer.data()), buffer.size());
+        CHECK(!is_dry || result == TlsSession::kWantsInput);
+        return result;
+      });
       if (count > 0) {
         got.append(buffer, 0, static_cast<size_t>(count));
         continue;
@@ -149,6 +154,7 @@ TEST("TLS: a ciphertext cut at every byte is read the same") {
     got += pair.receive(pair.server.get());
   }
   CHECK_EQ(got, "hello");
+  CHECK(pair.server->is_dry(pair.wire));
 }
 
 TEST("TLS: close_notify is an end, a missing one is not") {
@@ -168,11 +174,10 @@ struct RawClient {
   SSL* ssl = SSL_new(ctx);
   BIO* in = BIO_new(BIO_s_mem());
   BIO* out = BIO_new(BIO_s_mem());
-  std::shared_ptr<TlsContext> context = build(server_spec());
-  std::unique_ptr<TlsSession> server = TlsSession::accept(context);
+  std::unique_ptr<TlsSession> server;
   TlsWire wire;
 
-  explicit RawClient(int version) {
+  explicit RawClient(int version, const TlsContextSpec& spec = server_spec()) : server(TlsSession::accept(build(spec))) {
     SSL_set_bio(ssl, in, out);
     SSL_set_connect_state(ssl);
     SSL_set_min_proto_version(ssl, version);
@@ -311,6 +316,14 @@ TEST("TLS: the client trusts its bundle alone") {
   CHECK(pair.run().first == Step::Failed);
   CHECK(pair.client->failure() == TlsFailure::UntrustedCertificate);
   CHECK(pair.server->failure() == TlsFailure::PeerAlert);
+}
+
+TEST("TLS: the chain is sent as it was given, whatever the trust bundle holds") {
+  TlsContextSpec spec = server_spec();
+  spec.trust = authority().pem();
+  spec.client_certificates = ClientCertificates::kOptional;
+  const RawClient client(TLS1_3_VERSION, spec);
+  CHECK_EQ(sk_X509_num(SSL_get_peer_cert_chain(client.ssl)), 1);
 }
 
 TEST("TLS: an expired certificate is named so") {

@@ -71,7 +71,8 @@ int64_t Connection::receive_tls(uint8_t* out, size_t capacity) {
   bool fetched = false;
   bool is_cut_short = false;
   while (got < capacity && !is_cut_short) {
-    const int64_t count = tls_->read(&wire, out + got, capacity - got);
+    // Asked in vain OpenSSL takes a record's buffer and gives it back.
+    const int64_t count = tls_->is_dry(wire) ? TlsSession::kWantsInput : tls_->read(&wire, out + got, capacity - got);
     if (count > 0) {
       got += static_cast<size_t>(count);
       // A record costs a microsecond even if it holds a byte: 11,000 of these come with one read.

@@ -276,8 +276,9 @@ SSL_CTX* TlsContext::make_context(const TlsLimits& limits, std::string* error) c
   SSL_CTX* ctx = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
   if (ctx == nullptr) return *error = openssl_error(), nullptr;
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-  // Idle connections give their record buffers back; written ranges need not stay where they are between calls.
-  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  // Idle connections give their record buffers back; written ranges need not stay where they are between calls; the chain is sent as it was
+  // given: otherwise each handshake looks for what is missing in it among the anchors that peers are verified against.
+  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_timeout(ctx, kSessionSeconds);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(ctx, 1);

@@ -277,6 +277,10 @@ void TlsSession::record_failure(int error) {
   ERR_clear_error();
 }
 
+bool TlsSession::is_dry(const TlsWire& wire) const {
+  return wire.input_size == 0 && failure_ == TlsFailure::None && !has_pending() && !peer_has_ended();
+}
+
 int64_t TlsSession::read(TlsWire* wire, uint8_t* out, size_t capacity) {
   if (failure_ != TlsFailure::None) return kFailed;
   clear_errors();

@@ -56,6 +56,8 @@ class TlsSession {
   bool may_hold_output(const TlsWire& wire) const;
   // The handshake goes no further without input: a server's before its first, either's after Step::WantsInput.
   bool awaits_input() const { return awaits_input_; }
+  // read() would say kWantsInput.
+  bool is_dry(const TlsWire& wire) const;
   // Decrypts; a count, kEnd after the peer's close_notify, kWantsInput or kFailed.
   int64_t read(TlsWire* wire, uint8_t* out, size_t capacity);
   // Encrypts all of it into as few records as can be. False: failed, or more than the wire holds.
