@@ -29,7 +29,14 @@ export async function startHttp1(
   const firstPort = await freePorts(BACKENDS + setups.length);
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
   const numbers = [firstPort, BACKENDS, bodyBytes].map(String);
-  const load = bed.start(LOAD_CORE, [...BEFORE_OTHERS, bed.tool('closed-loop'), ...numbers, HOST, String(ROUTES), ...lines]);
+  const load = bed.start(LOAD_CORE, [
+    ...BEFORE_OTHERS,
+    bed.tool('closed-loop', ['ssl', 'crypto']),
+    ...numbers,
+    HOST,
+    String(ROUTES),
+    ...lines,
+  ]);
   await load.says('ready');
   const contenders: Contender[] = [];
   for (const [index, setup] of setups.entries()) {
@@ -49,15 +56,28 @@ export interface Measured {
   readonly requests: number;
   /** CPU µs per request. */
   readonly cpuUs: number;
+  /** How much of the time it was at work, 0 to 1: near 1 it was what was waited for. */
+  readonly busy: number;
 }
 
+/** What closed-loop.c calls them. */
+export type LoadKind = 'plain' | 'kept' | 'resumed' | 'full';
+
 /** One request at a time on each of `connections`, every route in turn. Throws if one was not answered. */
-export async function underLoad(load: Pinned, { name, port, pid }: Contender, connections: number, seconds: number): Promise<Measured> {
+export async function underLoad(
+  load: Pinned,
+  { name, port, pid }: Contender,
+  connections: number,
+  seconds: number,
+  kind: LoadKind = 'plain',
+): Promise<Measured> {
   const before = cpuTimeUs(pid);
-  const { requests, failed } = JSON.parse(await load.ask(`${port} ${connections} ${seconds * 1000}`)) as {
+  const began = performance.now();
+  const { requests, failed } = JSON.parse(await load.ask(`${port} ${connections} ${seconds * 1000} ${kind}`)) as {
     requests: number;
     failed: number;
   };
   if (!(requests > 0) || failed > 0) throw new Error(`${name} did not answer every request: ${requests} answered, ${failed} not`);
-  return { requests, cpuUs: (cpuTimeUs(pid) - before) / requests };
+  const cpuUs = cpuTimeUs(pid) - before;
+  return { requests, cpuUs: cpuUs / requests, busy: cpuUs / 1000 / (performance.now() - began) };
 }

@@ -1,88 +1,50 @@
-// Benchmark tls: CPU per request with TLS 1.3 terminated by the proxy, HTTP/1.1 on both sides, 100-byte responses: on kept connections;
-// with a new connection for every request that resumes its session (PSK with a key exchange: wrk offers the ticket that it had last); with a
-// new connection and a full handshake (X25519, ECDSA P-256).
+// Benchmark tls: CPU per request with TLS 1.3 terminated by the proxy, HTTP/1.1 on both sides: on kept connections, 100 bytes and 64 KiB;
+// with a new connection for every request that resumes its session (a ticket with a key exchange); with a new connection and a full
+// handshake (X25519, ECDSA P-256). AES-128-GCM for all: the load (closed-loop.c) offers nothing else.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { request } from 'node:https';
 import { join } from 'node:path';
-import { Bed, type BenchOptions, type Contender, interleaved, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
-import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
+import { Bed, type BenchOptions, type Contender, chosen, interleaved, WEFT } from './bed.js';
+import { type LoadKind, startHttp1, underLoad } from './http1-bed.js';
+import { HOST, haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { gateway, localSlice, routeTo, service, yaml } from './manifests.js';
-import { cpuTimeUs, freePorts, Pinned } from './process.js';
 import { type Case, compare } from './report.js';
-
-const HOST = 'tls.bench.test';
 
 interface TlsCase {
   readonly name: string;
-  /** How many requests were answered in that time, all. */
-  readonly load: (port: number, seconds: number, bed: Bed) => Promise<number>;
+  readonly bodyBytes: number;
+  readonly connections: number;
+  readonly kind: LoadKind;
 }
 const CASES: readonly TlsCase[] = [
-  { name: 'kept-64c', load: (port, seconds) => wrk(port, 64, seconds, true) },
-  { name: 'resumed-16c', load: (port, seconds) => wrk(port, 16, seconds, false) },
-  { name: 'full-16c', load: fullHandshakes },
+  { name: 'kept-64c', bodyBytes: 100, connections: 64, kind: 'kept' },
+  { name: 'kept-64KiB-64c', bodyBytes: 65_536, connections: 64, kind: 'kept' },
+  { name: 'resumed-16c', bodyBytes: 100, connections: 16, kind: 'resumed' },
+  { name: 'full-16c', bodyBytes: 100, connections: 16, kind: 'full' },
 ];
 
-export async function tls({ quick, only, peersOnly, onProgress }: BenchOptions): Promise<Case[]> {
-  const cases = CASES.filter(({ name }) => (only === null ? true : name === only));
-  if (cases.length === 0) throw new Error(`no case ${only}; there are: ${CASES.map(({ name }) => name).join(', ')}`);
-  return Bed.use(async (bed) => {
-    const certificate = makeCertificate(bed.folder, HOST, ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256']);
-    const setups = [...(peersOnly ? [] : [weftTls(certificate)]), nginxTls(certificate), haproxyTls(certificate)];
-    const backendPort = await freePorts(1 + setups.length);
-    await bed.start(LOAD_CORE, [bed.tool('backend'), String(backendPort), '1']).listensOn(backendPort);
-    const contenders: Contender[] = [];
-    for (const [index, setup] of setups.entries()) {
-      const port = backendPort + 1 + index;
-      const process = bed.start(PROXY_CORE, setup.command(bed.subfolder(setup.name), port, backendPort));
-      const fault = await process.listensOn(port).then(
-        () => faultOfRequest(port, certificate),
-        (error: Error) => error.message,
-      );
-      if (fault !== null && setup.name === 'weft') throw new Error(`this build of weft doesn't terminate TLS on a gateway: ${fault}`);
-      if (fault !== null) throw new Error(`${setup.name} doesn't serve HTTPS: ${fault}`);
-      contenders.push({ name: setup.name, port, firstBackend: backendPort, pid: setup.worker(process.pid) });
-    }
-    const results: Case[] = [];
-    for (const one of cases) {
-      const measure = (contender: Contender, isWarmUp: boolean): Promise<number> => cpuTime(bed, contender, one, isWarmUp || quick ? 1 : 2);
-      const values = await interleaved(contenders, quick ? 3 : 9, measure, (text) => onProgress(`${one.name} ${text} µs`));
-      const [ours, ...peers] = contenders as [Contender, ...Contender[]];
-      results.push(...peers.map((peer) => compare(one.name, peer.name, values.get(ours.name)!, values.get(peer.name)!)));
-    }
-    return results;
-  });
+export async function tls(options: BenchOptions): Promise<Case[]> {
+  const results: Case[] = [];
+  for (const one of chosen(CASES, options)) results.push(...(await Bed.use((bed) => runCase(bed, one, options))));
+  return results;
 }
 
-/** µs per request. */
-async function cpuTime(bed: Bed, { name, port, pid }: Contender, one: TlsCase, seconds: number): Promise<number> {
-  const before = cpuTimeUs(pid);
-  try {
-    const requests = await one.load(port, seconds, bed);
-    return (cpuTimeUs(pid) - before) / requests;
-  } catch (error) {
-    throw new Error(`${name} did not answer every request:\n${(error as Error).message}`);
-  }
-}
-
-/** On connections that are closed wrk takes the end for an error. */
-async function wrk(port: number, connections: number, seconds: number, isKept: boolean): Promise<number> {
-  const headers = ['-H', `Host: ${HOST}`, ...(isKept ? [] : ['-H', 'Connection: close'])];
-  const command = ['wrk', '-t1', `-c${connections}`, `-d${seconds}s`, ...headers, `https://127.0.0.1:${port}/item`];
-  const output = await new Pinned(LOAD_CORE, command).result();
-  const requests = Number(/(\d+) requests in/.exec(output)?.[1]);
-  const isBad = /Non-2xx or 3xx responses|Socket errors/.test(output) && isKept;
-  if (!(requests > 0) || isBad) throw new Error(output);
-  return requests;
-}
-
-async function fullHandshakes(port: number, seconds: number, bed: Bed): Promise<number> {
-  const command = [bed.tool('tls-connections', ['ssl', 'crypto']), String(port), HOST, '16', String(seconds)];
-  const output = await new Pinned(LOAD_CORE, command).result();
-  const { count, resumed, faults } = JSON.parse(output) as { count: number; resumed: number; faults: number };
-  if (count === 0 || resumed + faults > 0) throw new Error(output);
-  return count;
+async function runCase(
+  bed: Bed,
+  { name, bodyBytes, connections, kind }: TlsCase,
+  { quick, peersOnly, onProgress }: BenchOptions,
+): Promise<Case[]> {
+  const certificate = makeCertificate(bed.folder, HOST, ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256']);
+  const setups = [...(peersOnly ? [] : [weftTls(certificate)]), nginxTls(certificate), haproxyTls(certificate)];
+  const { contenders, load } = await startHttp1(bed, bodyBytes, { setups });
+  const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
+    const { cpuUs, busy } = await underLoad(load, contender, connections, isWarmUp ? 1 : 2, kind);
+    onProgress(`${contender.name} was at work ${Math.round(busy * 100)} % of the time`);
+    return cpuUs;
+  };
+  const values = await interleaved(contenders, quick ? 5 : 9, measure, (text) => onProgress(`${name} ${text} µs`));
+  const [ours, ...peers] = contenders as [Contender, ...Contender[]];
+  return peers.map((peer) => compare(name, peer.name, values.get(ours.name)!, values.get(peer.name)!));
 }
 
 export interface Certificate {
@@ -100,33 +62,6 @@ export function makeCertificate(folder: string, host: string, kind: readonly str
   execFileSync('openssl', ['req', '-x509', ...key, '-out', certFile, '-days', '2', ...subject], { stdio: 'ignore' });
   writeFileSync(bothFile, readFileSync(certFile, 'utf8') + readFileSync(keyFile, 'utf8'));
   return { certFile, keyFile, bothFile };
-}
-
-/** Null: a request with a verified certificate was answered with 200 and 100 bytes over TLS 1.3. */
-function faultOfRequest(port: number, { certFile }: Certificate): Promise<string | null> {
-  return new Promise((resolve) => {
-    const options = {
-      host: '127.0.0.1',
-      port,
-      path: '/item',
-      servername: HOST,
-      headers: { host: HOST },
-      ca: readFileSync(certFile),
-      agent: false,
-    };
-    const sent = request({ ...options, minVersion: 'TLSv1.3', timeout: 5_000 }, (response) => {
-      let size = 0;
-      response.on('data', (chunk: Buffer) => {
-        size += chunk.length;
-      });
-      response.on('end', () =>
-        resolve(response.statusCode === 200 && size === 100 ? null : `status ${response.statusCode}, ${size} bytes`),
-      );
-    });
-    sent.on('timeout', () => sent.destroy(new Error('no answer within 5 s')));
-    sent.on('error', (error) => resolve(error.message));
-    sent.end();
-  });
 }
 
 function weftTls({ certFile, keyFile }: Certificate): ProxySetup {
