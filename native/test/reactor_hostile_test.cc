@@ -248,6 +248,27 @@ TEST("hostile: an upstream that takes requests and never answers is waited for n
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
+TEST("hostile: an answer that rests is given up by the idle timeout if its client has gone behind a pipelined request, else not") {
+  for (const bool leaves : {true, false}) {
+    EngineLimits limits;
+    limits.stream_idle_timeout_ms = 60;
+    Bench bench(limits);
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(std::string(kGet) + kGet);
+    if (leaves) shutdown(client.fd, SHUT_WR);
+    Peer1 upstream(accept_upstream(bench));
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+    CHECK(bench.run([&] { return client.has("\r\n\r\no"); }));
+    const uint64_t begun = bench.reactor->now_ms();
+    const bool ended =
+        bench.run([&] { return upstream.read(), upstream.ended || upstream.reset || bench.reactor->now_ms() > begun + 200; });
+    CHECK(ended);
+    CHECK_EQ(upstream.ended || upstream.reset, leaves);
+    CHECK_EQ(bench.counter(Counter::TimeoutsIdle), leaves ? 1.0 : 0.0);
+  }
+}
+
 TEST("hostile: an upstream that does not take an upload is given up; one whose route has a timeout has that long") {
   EngineLimits limits;
   limits.stream_idle_timeout_ms = 60;

@@ -124,6 +124,29 @@ TEST("reactor: a mirror gets the whole body, though the server said 100 before i
   CHECK_EQ(bench.counter(Counter::MirrorsSent), 1.0);
 }
 
+TEST("reactor: a mirror's answer that goes on and on ends by the stream's idle timeout") {
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 100;
+  Bench bench(limits);
+  int calls = 0;
+  mirror_first(&bench, &calls);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  Peer1 mirror(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n") && mirror.has("\r\n\r\n"); }));
+  upstream.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok"); }));
+  mirror.send("HTTP/1.1 200 OK\r\n\r\n");
+  for (int turn = 0; turn < 400 && !mirror.ended && !mirror.reset; turn++) {
+    if (turn % 4 == 0) mirror.send("event");
+    bench.reactor->run_once(5);
+    mirror.read();
+  }
+  CHECK(mirror.ended || mirror.reset);
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
 TEST("reactor: a mirrored copy has its own line in the access log, with all that its head says") {
   Bench bench;
   int calls = 0;

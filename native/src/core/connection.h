@@ -55,6 +55,8 @@ class Connection : public Timer {
   Handle handle() const { return handle_; }
   const ByteQueue& output() const { return output_; }
   bool is_readable() const { return readable_; }
+  // It says nothing more, or there is nobody: whether it still listens only bytes for it would tell.
+  bool peer_has_finished() const { return fd_ < 0 || peer_finished_ || (tls_ != nullptr && tls_->peer_has_ended()); }
   // Its socket and its TLS session are here: another may go on with them (Reactor::succeed()).
   bool is_at_hand() const { return fd_ >= 0 && handshake_at_ != HandshakeAt::Thread; }
 

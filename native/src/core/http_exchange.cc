@@ -545,6 +545,11 @@ void HttpExchange::on_timer() {
     counters.add(Counter::TimeoutsAnswer);
     return fail(504, Reason::UpstreamTimeout);
   }
+  // Nobody would end an answer that rests for a client that has left behind pipelined bytes or close_notify, or for nobody (mirrors).
+  if (expires_ms == 0 && connection_->peer_has_finished()) {
+    counters.add(Counter::TimeoutsIdle);
+    return fail(408, Reason::DownstreamTimeout);
+  }
   set_timer();
 }
 
