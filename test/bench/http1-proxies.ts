@@ -132,7 +132,7 @@ function haproxyWith(lines: string): ProxySetup {
         `global
   nbthread 1
   no strict-limits
-  maxconn 12288
+  maxconn 16384
 defaults
   mode http
   timeout connect 5s
