@@ -299,6 +299,35 @@ TEST("http2 reactor: streams whose answers are never read end by their idle time
   CHECK(bench.run([&] { return upstream.at(2 * kStreams + 1).ended; }));
 }
 
+TEST("http2 reactor: a client that goes with a hundred requests under way, or breaks the protocol, does not end them all in one turn") {
+  constexpr uint32_t kStreams = 100;
+  static uint64_t clock_ns, step_ns;
+  for (const bool goes : {true, false}) {
+    clock_ns = 1'000'000'000;
+    step_ns = 0;
+    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return clock_ns += step_ns; });
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).ended; }));
+    step_ns = 2'000'000;
+    if (goes) {
+      ::shutdown(client.fd, SHUT_RDWR);
+    } else {
+      client.raw(Peer2::data(0, "x", false));
+    }
+    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) < kStreams; }));
+    CHECK(bench.counter(Counter::Http2StreamsOpen) >= kStreams / 2);
+    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) == 0; }));
+    step_ns = 0;
+    if (!goes) ::shutdown(client.fd, SHUT_RDWR);
+    CHECK(bench.run([&] { return bench.counter(Counter::DownstreamOpen) == 0; }));
+    CHECK_EQ(bench.outstanding[0], 0);
+    CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).resets == 1; }));
+    CHECK_EQ(upstream.at(1).resets, 1);
+  }
+}
+
 TEST("http2 reactor: a server that never answers is waited for no longer than the stream's idle timeout, but in a gRPC call") {
   EngineLimits limits;
   limits.stream_idle_timeout_ms = 60;

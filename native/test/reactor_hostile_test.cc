@@ -373,5 +373,16 @@ TEST("hostile: more interim answers than anyone needs end the exchange") {
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
+TEST("reactor: a client that goes before its answer leaves no port in TIME_WAIT: its upstream hears a reset") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(test::accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  client.close();
+  CHECK(bench.run([&] { return upstream.read(), upstream.reset; }));
+  CHECK_EQ(bench.counter(Counter::UpstreamOpen), 0.0);
+}
+
 }  // namespace
 }  // namespace weft

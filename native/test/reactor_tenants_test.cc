@@ -22,6 +22,9 @@ uint64_t test_clock_ns = 0;
 uint64_t test_clock() { return test_clock_ns; }
 uint64_t ticking_clock() { return test_clock_ns += 1'000; }
 
+// Before it the two had nothing to do with each other for long enough.
+constexpr uint64_t kLongAgoNs = 11'000'000'000;
+
 // A socket that has something to say, which takes as long as a send.
 class Talker : public Connection {
  public:
@@ -54,7 +57,7 @@ class Talker : public Connection {
 };
 
 TEST("reactor: what one turn gives a hundred connections to send lets another tenant in after a tick's time") {
-  test_clock_ns = 1'000'000'000;
+  test_clock_ns = kLongAgoNs;
   Bench bench({}, test_clock);
   auto* teller = new Talker(bench.reactor.get(), 1);
   auto* victim = new Talker(bench.reactor.get(), 2);
@@ -69,32 +72,100 @@ TEST("reactor: what one turn gives a hundred connections to send lets another te
   CHECK(victim->heard_ns != 0);
   // The turn under way, and no more.
   CHECK(victim->heard_ns - woken_ns <= Talker::kFlushNs);
-  CHECK(test_clock_ns - 1'000'000'000 < 20 * Talker::kFlushNs);
+  CHECK(test_clock_ns - kLongAgoNs < 20 * Talker::kFlushNs);
   for (int i = 0; i < 200; i++) bench.reactor->run_once(0);
   for (const Talker* each : teller->tells) CHECK_EQ(each->flushes, 1);
 }
 
 TEST("reactor: alone a tenant's sends all go out in their tick") {
-  test_clock_ns = 1'000'000'000;
+  test_clock_ns = kLongAgoNs;
   Bench bench({}, test_clock);
   auto* teller = new Talker(bench.reactor.get(), 1);
   for (int i = 0; i < 100; i++) teller->tells.push_back(new Talker(bench.reactor.get(), 1));
   bench.reactor->run_once(0);
-  test_clock_ns += 1'000'000'000;
+  test_clock_ns += kLongAgoNs;
   teller->wake();
   bench.reactor->run_once(0);
   for (const Talker* each : teller->tells) CHECK_EQ(each->flushes, 1);
 }
 
-// Requests that come at one moment, on connections of tenant 1; how many decisions are made at once.
-double requests_per_call(bool with_other) {
-  test_clock_ns = 1'000'000'000;
+// A socket whose peer reads when it is asked to.
+class Sender : public Connection {
+ public:
+  Sender(Reactor* reactor, TenantId tenant) : Connection(reactor, -1, tenant) {
+    int ends[2];
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    for (const int end : ends) {
+      const int bytes = 1 << 20;
+      setsockopt(end, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes));
+    }
+    fd_ = ends[0];
+    peer.fd = ends[1];
+    reactor->adopt(this);
+  }
+  void on_events(uint32_t events) override {
+    if ((events & EPOLLOUT) != 0) CHECK(flush());
+  }
+  size_t arrived() {
+    peer.read();
+    return peer.received.size();
+  }
+
+  Peer1 peer{-1};
+};
+
+TEST("reactor: while tenants share it a connection sends 64 KiB in a turn, of one write and of what waits; alone all at once") {
+  const std::string much(200 * 1024, 'x');
+  for (const bool with_other : {true, false}) {
+    test_clock_ns = kLongAgoNs;
+    // A look at the clock takes more than a tick.
+    Bench bench({}, [] { return test_clock_ns += 2 * Talker::kFlushNs; });
+    auto* sender = new Sender(bench.reactor.get(), 1);
+    auto* other = new Sender(bench.reactor.get(), 2);
+    bench.reactor->run_once(0);
+    if (!with_other) test_clock_ns += kLongAgoNs;
+    bench.reactor->run_once(0);
+    CHECK(sender->write(much.data(), 1, much.data() + 1, much.size() - 1));
+    for (size_t sent = with_other ? 64 * 1024 : much.size(); sent < much.size(); sent += 64 * 1024) {
+      CHECK_EQ(sender->arrived(), sent);
+      bench.reactor->run_once(0);
+    }
+    CHECK_EQ(sender->arrived(), much.size());
+    CHECK(sender->output().empty());
+    CHECK_EQ(other->arrived(), size_t{0});
+  }
+}
+
+TEST("reactor: thousands of timers that come at one moment take no longer than a tick before others have their turn") {
+  static uint64_t step_ns;
+  step_ns = 0;
+  test_clock_ns = kLongAgoNs;
+  Bench bench({}, [] { return test_clock_ns += step_ns; });
+  std::vector<std::unique_ptr<Peer1>> clients;
+  for (int i = 0; i < 60; i++) clients.push_back(std::make_unique<Peer1>(Peer1::dial(bench.port)));
+  for (const auto& client : clients) client->send("GET ");
+  CHECK(bench.run([&] { return bench.counter(Counter::DownstreamAccepted) == 60; }));
+  for (int i = 0; i < 4; i++) bench.reactor->run_once(0);
+  test_clock_ns += uint64_t{bench.reactor->limits().header_timeout_ms + 100} * 1'000'000;
+  step_ns = 2'000'000;
+  bench.reactor->run_once(0);
+  const double at_once = bench.counter(Counter::TimeoutsHeader);
+  CHECK(at_once > 0 && at_once <= 16);
+  CHECK(bench.run([&] { return bench.counter(Counter::TimeoutsHeader) == 60; }));
+}
+
+// Requests that come at one moment, on connections of tenant 1; how many decisions are made at once, each of which takes `cost_ns`.
+double requests_per_call(bool with_other, uint64_t cost_ns = 0, uint64_t pause_ns = 0) {
+  test_clock_ns = kLongAgoNs;
   Bench bench({}, test_clock);
-  bench.decide = [](int32_t) { return Bench::to(-204); };
+  bench.decide = [cost_ns](int32_t) {
+    test_clock_ns += cost_ns;
+    return Bench::to(-204);
+  };
   std::vector<std::unique_ptr<Peer1>> clients;
   for (int i = 0; i < 64; i++) clients.push_back(std::make_unique<Peer1>(Peer1::dial(bench.port)));
   for (int i = 0; i < 8; i++) bench.reactor->run_once(0);
-  test_clock_ns += 1'000'000'000;
+  test_clock_ns += kLongAgoNs;
   Peer1 other(Peer1::dial(bench.listen(2, Protocol::kHttp1)));
   if (with_other) {
     other.send(kGet);
@@ -102,6 +173,7 @@ double requests_per_call(bool with_other) {
     clients[0]->send(kGet);
     CHECK(bench.run([&] { return clients[0]->has("204"); }));
   }
+  test_clock_ns += pause_ns;
   const double before = bench.counter(Counter::DecideCalls);
   for (const auto& client : clients) client->send(kGet);
   CHECK(bench.run([&] { return clients[63]->has("204"); }));
@@ -113,8 +185,48 @@ TEST("reactor: while tenants share it, no more than 8 requests are decided and s
   CHECK(requests_per_call(false) > 30);
 }
 
+TEST("reactor: tenants share it for seconds after the last word of all but one, not for ever") {
+  CHECK(requests_per_call(true, 0, 5'000'000'000) <= 8);
+  CHECK(requests_per_call(true, 0, kLongAgoNs) > 30);
+}
+
+TEST("reactor: what is decided and sent on at once takes no longer than a tick, if each request takes long") {
+  CHECK(requests_per_call(true, 3'000) > 5);
+  CHECK(requests_per_call(true, 25'000) < 2);
+}
+
+TEST("reactor: what a tenant asks that is new is decided before the turns of one that floods") {
+  test_clock_ns = kLongAgoNs;
+  Bench bench({}, ticking_clock);
+  // Of each decision: the call that it was made by, and its listener.
+  std::vector<std::pair<double, int32_t>> made;
+  bench.decide = [&](int32_t) {
+    made.emplace_back(bench.counter(Counter::DecideCalls), bench.word(Descriptor::ListenerId));
+    return Bench::to(-204);
+  };
+  Peer1 victim(Peer1::dial(bench.listen(2, Protocol::kHttp1)));
+  victim.send(kGet);
+  CHECK(bench.run([&] { return victim.has("204"); }));
+  std::string requests;
+  for (int i = 0; i < 50; i++) requests += kGet;
+  std::vector<std::unique_ptr<Peer1>> flood;
+  for (int i = 0; i < 20; i++) flood.push_back(std::make_unique<Peer1>(Peer1::dial(bench.port)));
+  for (const auto& client : flood) client->send(requests);
+  for (int i = 0; i < 20; i++) bench.reactor->run_once(0);
+  made.clear();
+  victim.send(kGet);
+  for (int i = 0; i < 20; i++) bench.reactor->run_once(0);
+  int with_victim = 0;
+  double call = -1;
+  for (const auto& [by, listener] : made) call = listener == 2 ? by : call;
+  for (const auto& [by, listener] : made) with_victim += by == call;
+  CHECK(call >= 0);
+  CHECK_EQ(with_victim, 1);
+  CHECK(made.size() > 40);
+}
+
 TEST("reactor: an accepted connection is paid for by its tenant, and a common listener makes nobody share") {
-  test_clock_ns = 1'000'000'000;
+  test_clock_ns = kLongAgoNs;
   Bench bench({}, ticking_clock);
   TableSpec tables;
   tables.sources = {"127.0.0.1"};
@@ -138,7 +250,7 @@ TEST("reactor: an accepted connection is paid for by its tenant, and a common li
   CHECK(tenants.get(3, TenantWord::CpuUs) > 0);
   for (int i = 0; i < 4; i++) bench.reactor->run_once(0);
   // Tenant 3's turns and the listener's in turn.
-  test_clock_ns += 1'000'000'000;
+  test_clock_ns += kLongAgoNs;
   Peer1 second(Peer1::dial(spec.port));
   for (int i = 0; i < 4; i++) bench.reactor->run_once(0);
   CHECK_EQ(tenants.get(3, TenantWord::Connections), 2.0);

@@ -18,7 +18,10 @@ struct Timer : TimerNode {
   int fired = 0;
 };
 
-void count(void*, TimerNode* node) { static_cast<Timer*>(node)->fired++; }
+bool count(void*, TimerNode* node) {
+  static_cast<Timer*>(node)->fired++;
+  return true;
+}
 
 TEST("slab: a released handle is stale, its slot is used again, its item lives until reap") {
   static int alive = 0;
@@ -88,11 +91,34 @@ TEST("timer wheel: a callback may schedule itself and cancel its neighbour; a lo
         static_cast<Timer*>(node)->fired++;
         both->wheel.cancel(node == &both->first ? &both->second : &both->first);
         both->wheel.schedule(node, 100'000'050);
+        return true;
       },
       &pair);
   CHECK_EQ(pair.first.fired + pair.second.fired, 1);
   pair.wheel.advance(100'000'100, count, nullptr);
   CHECK_EQ(pair.first.fired + pair.second.fired, 2);
+}
+
+TEST("timer wheel: one that is told no more goes on with the next call, and says that it is due; what was moved meanwhile is not") {
+  TimerWheel wheel(0);
+  Timer timers[4];
+  for (Timer& timer : timers) wheel.schedule(&timer, 10);
+  const auto one = [](void*, TimerNode* node) {
+    static_cast<Timer*>(node)->fired++;
+    return false;
+  };
+  wheel.advance(100, one, nullptr);
+  CHECK_EQ(timers[0].fired, 1);
+  CHECK_EQ(timers[1].fired, 0);
+  CHECK_EQ(wheel.next_timeout_ms(100), 0);
+  wheel.cancel(&timers[1]);
+  wheel.schedule(&timers[2], 1'000);
+  wheel.advance(100, count, nullptr);
+  CHECK_EQ(timers[3].fired, 1);
+  CHECK_EQ(timers[1].fired + timers[2].fired, 0);
+  wheel.advance(2'000, count, nullptr);
+  CHECK_EQ(timers[2].fired, 1);
+  CHECK_EQ(wheel.next_timeout_ms(2'000), -1);
 }
 
 TEST("byte queue: keeps order over growth and consumption, and holds nothing when empty") {

@@ -103,6 +103,29 @@ TEST("scheduler: who comes rarely waits for the turn that is under way and no mo
   CHECK_EQ(turn.tenant, TenantId{2});
 }
 
+TEST("scheduler: asked for new tenants alone it passes over the others, who lose nothing by it") {
+  TenantScheduler scheduler;
+  TenantScheduler::Turn turn;
+  for (uint32_t i = 0; i < 3; i++) scheduler.make_ready(1, handle(i));
+  CHECK(scheduler.next(&turn, true));
+  CHECK(turn.is_new);
+  scheduler.charge(1, 40 * kUs);
+  scheduler.make_ready(2, handle(9));
+  CHECK(scheduler.next(&turn, true));
+  CHECK_EQ(turn.tenant, TenantId{2});
+  CHECK(turn.is_new);
+  scheduler.charge(2, 10 * kUs);
+  CHECK(!scheduler.next(&turn, true));
+  CHECK_EQ(scheduler.ready(), size_t{2});
+  for (const uint32_t slot : {1u, 2u}) {
+    CHECK(scheduler.next(&turn));
+    CHECK_EQ(turn.tenant, TenantId{1});
+    CHECK_EQ(turn.handle.slot, slot);
+    CHECK(!turn.is_new);
+    scheduler.charge(1, 10 * kUs);
+  }
+}
+
 TEST("scheduler: coming back again and again makes nobody new: a flood can't pass the others") {
   TenantScheduler scheduler;
   scheduler.make_ready(1, handle(1));

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
+
 #include "core/reactor.h"
 #include "core/socket.h"
 
@@ -24,11 +26,16 @@ bool Connection::write(const void* first, size_t first_count, const void* second
     output_.append(second, second_count);
     return true;
   }
+  size_t first_part = first_count, second_part = second_count;
+  if (const size_t most = reactor_->send_bytes(); first_count + second_count > most) {
+    first_part = std::min(first_count, most);
+    second_part = most - first_part;
+  }
   ssize_t sent;
-  if (second_count == 0) {
-    sent = send_bytes(fd_, first, first_count);
+  if (second_part == 0) {
+    sent = send_bytes(fd_, first, first_part);
   } else {
-    iovec ranges[2] = {{const_cast<void*>(first), first_count}, {const_cast<void*>(second), second_count}};
+    iovec ranges[2] = {{const_cast<void*>(first), first_part}, {const_cast<void*>(second), second_part}};
     msghdr message = {};
     message.msg_iov = ranges;
     message.msg_iovlen = 2;
@@ -39,20 +46,26 @@ bool Connection::write(const void* first, size_t first_count, const void* second
     sent = 0;
   }
   const auto taken = static_cast<size_t>(sent);
+  if (taken == first_count + second_count) return true;
   if (taken < first_count) {
     output_.append(static_cast<const uint8_t*>(first) + taken, first_count - taken);
     output_.append(second, second_count);
   } else {
     output_.append(static_cast<const uint8_t*>(second) + (taken - first_count), second_count - (taken - first_count));
   }
+  // The socket may have room for more: it will not say so again.
+  if (taken == first_part + second_part) reactor_->flush_in_next_turn(this);
   return true;
 }
 
 bool Connection::flush() {
+  size_t left = reactor_->send_bytes();
   while (!output_.empty()) {
-    const ssize_t sent = send_bytes(fd_, output_.data(), output_.size());
+    if (left == 0) return reactor_->flush_in_next_turn(this), true;
+    const ssize_t sent = send_bytes(fd_, output_.data(), std::min(output_.size(), left));
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     output_.consume(static_cast<size_t>(sent));
+    left -= static_cast<size_t>(sent);
   }
   if (finishes_output_) finish_output();
   return true;

@@ -64,11 +64,11 @@ class Connection : public Timer {
   // ciphertext.
   const TlsSession* tls() const { return tls_.get(); }
 
-  // Sends, or keeps what the socket does not take. False: the socket is broken.
+  // Sends, or keeps what the socket does not take, or what is more than a turn may send. False: the socket is broken.
   bool write(const void* bytes, size_t count) { return write(bytes, count, nullptr, 0); }
   // Two ranges in one system call.
   bool write(const void* first, size_t first_count, const void* second, size_t second_count);
-  // Sends what waits; false: the socket is broken.
+  // Sends what waits, or as much as a turn may: for the rest the next is as if the socket had room again. False: the socket is broken.
   bool flush();
   // Up to `capacity` bytes; 0: end of input; -1: nothing now; -2: broken. Clears readable_ on a short read.
   // Over TLS, 0 is the peer's close_notify; an end without it is -2, so that a truncated body is never taken for a whole one.

@@ -58,6 +58,7 @@ void DownstreamHttp2::begin() {
 }
 
 void DownstreamHttp2::on_events(uint32_t events) {
+  if (state_ == State::Ending) return;
   if ((events & EPOLLERR) != 0) return abort();
   if ((events & EPOLLOUT) != 0 && !output_.empty()) {
     if (!flush()) return abort();
@@ -73,6 +74,8 @@ void DownstreamHttp2::on_events(uint32_t events) {
 }
 
 void DownstreamHttp2::on_resume() {
+  if (state_ == State::Ending) return abort();
+  if (state_ > State::Draining && !end_streams(true)) return;
   std::vector<uint32_t> again;
   again.swap(requeued_);
   if (state_ == State::Open || state_ == State::Draining) link_.send_pending();
@@ -95,13 +98,11 @@ void DownstreamHttp2::read() {
     const size_t have = link_.input().size();
     if (have != 0) memcpy(bytes, link_.input().data(), have);
     int64_t count = 0;
-    if (readable_ && have < Reactor::kReadScratch / 2) {
+    // What was left for this turn comes first: with ever more behind it, each turn would copy all of that.
+    if (readable_ && !link_.is_paused()) {
       count = receive(bytes + have, std::min(Reactor::kReadScratch - have, reactor_->read_bytes()));
       if (count == 0 || count == -2) return abort();
-      if (count < 0) {
-        if (!link_.is_paused()) return;
-        count = 0;
-      }
+      if (count < 0) return;
     }
     link_.input().clear();
     const bool good = link_.receive(bytes, have + static_cast<size_t>(count));
@@ -129,6 +130,7 @@ void DownstreamHttp2::listen_again() {
 
 void DownstreamHttp2::on_flush() {
   ByteQueue& out = link_.output();
+  if (state_ == State::Ending) return out.clear();
   if (!out.empty()) {
     const bool sent = write(out.data(), out.size());
     out.clear();
@@ -220,8 +222,9 @@ bool DownstreamHttp2::enter_batch(DownstreamHttp2Stream* stream) {
 
 void DownstreamHttp2::on_decision(const Batch::Pending& pending, const Decision& decision) {
   auto* stream = static_cast<DownstreamHttp2Stream*>(link_.streams().find(pending.stream));
-  // Reset meanwhile.
-  if (stream == nullptr || stream->exchange_ == nullptr || stream->exchange_->is_over()) return reactor_->abandon(decision);
+  // Reset meanwhile, or about to be.
+  if (stream == nullptr || stream->exchange_ == nullptr || stream->exchange_->is_over() || state_ > State::Draining)
+    return reactor_->abandon(decision);
   begin_exchange(stream, decision);
 }
 
@@ -336,6 +339,7 @@ void DownstreamHttp2::on_timer() {
       return finish_drain();
     case State::Closing:
     case State::Lingering:
+    case State::Ending:
       return abort();
   }
 }
@@ -375,12 +379,9 @@ void DownstreamHttp2::finish_drain() {
 }
 
 void DownstreamHttp2::finish_and_close() {
-  if (state_ == State::Closing || state_ == State::Lingering) return;
+  if (state_ > State::Draining) return;
   state_ = State::Closing;
-  link_.streams().for_each([this](Http2Stream* stream) {
-    stream->local_ended = stream->remote_ended = true;
-    on_stream_reset(stream, ErrorCode::kCancel, true);
-  });
+  end_streams(true);
   reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
   reactor_->flush_later(this);
 }
@@ -400,12 +401,24 @@ void DownstreamHttp2::linger() {
   abort();
 }
 
-void DownstreamHttp2::abort() {
-  state_ = State::Lingering;
-  link_.streams().for_each([this](Http2Stream* stream) {
+// A hundred that each close a connection take a millisecond.
+bool DownstreamHttp2::end_streams(bool by_us) {
+  bool is_long = false;
+  link_.streams().for_each([this, by_us, &is_long](Http2Stream* stream) {
+    if (is_long) return;
     stream->local_ended = stream->remote_ended = true;
-    on_stream_reset(stream, ErrorCode::kCancel, false);
+    on_stream_reset(stream, ErrorCode::kCancel, by_us);
+    is_long = reactor_->turn_is_long();
   });
+  if (!is_long || link_.streams().size() == 0) return true;
+  reactor_->resume_later(this);
+  return false;
+}
+
+void DownstreamHttp2::abort() {
+  state_ = State::Ending;
+  reactor_->cancel(this);
+  if (!end_streams(false)) return;
   reactor_->counters().add(Counter::Http2ConnectionsOpen, -1);
   reactor_->close_downstream(this);
 }

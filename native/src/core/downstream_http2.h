@@ -63,7 +63,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
 
  private:
   friend class DownstreamHttp2Stream;
-  enum class State : uint8_t { Open, Draining, Closing, Lingering };
+  // Ending: the socket is gone, and exchanges hear of it one after the other.
+  enum class State : uint8_t { Open, Draining, Closing, Lingering, Ending };
 
   // Http2Link::Owner
   void on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) override;
@@ -86,6 +87,8 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   void finish_drain();
   void finish_and_close();
   void linger();
+  // As many as the turn has time for; false: the next goes on.
+  bool end_streams(bool by_us);
   // The socket is gone: every exchange hears of it.
   void abort();
   void set_idle_timer();

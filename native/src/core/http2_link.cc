@@ -111,7 +111,7 @@ bool Http2Link::receive_frames(const uint8_t* bytes, size_t size) {
   paused_ = false;
   for (size_t at = 0;;) {
     // What is left of a flood of small frames waits for the connection's next turn.
-    if ((role_ == http2::Role::kServer && !reactor_->has_batch_room()) || reactor_->turn_is_long()) {
+    if ((role_ == http2::Role::kServer && !reactor_->has_batch_room()) || (at != 0 && reactor_->turn_is_long())) {
       paused_ = true;
       input_.append(bytes + at, size - at);
       return true;

@@ -47,6 +47,7 @@ void Listener::accept_some() {
   for (int i = 0; i < reactor_->accepts_per_turn(); i++) {
     switch (accept_next()) {
       case Accepted::One:
+        if (reactor_->turn_is_long()) return reactor_->resume_later(this);
         continue;
       case Accepted::None:
         return;

@@ -158,9 +158,11 @@ class Reactor {
   size_t read_bytes() const { return is_shared() ? kSharedReadBytes : kReadScratch; }
   int reads_per_turn() const { return is_shared() ? 1 : 4; }
   int accepts_per_turn() const { return is_shared() ? 8 : 64; }
+  // What one turn may send of what waits, or with one write.
+  size_t send_bytes() const { return is_shared() ? kSharedSendBytes : SIZE_MAX; }
   // The time since the clock was last updated is the tenant's.
   void charge(TenantId tenant);
-  // Asked once for each of many small steps: whether the turn has become long.
+  // Asked once for each of many steps: whether the turn has become long.
   bool turn_is_long();
   uint8_t* read_scratch() { return read_scratch_.get(); }
   // For what relay_body() or frame_payload() make of so much; what is read at once has room in any case. Until it is asked for more.
@@ -204,6 +206,8 @@ class Reactor {
   void cancel(Timer* timer) { timers_.cancel(timer); }
   // on_resume() soon, in a turn of its own: after the decisions of this round.
   void resume_later(Connection* connection);
+  // on_events(EPOLLOUT) soon, in a turn of its own.
+  void flush_in_next_turn(Connection* connection);
   // on_flush() once, when the tick has nothing more to say.
   void flush_later(Connection* connection);
   // Frees it when the tick ends: functions further up the stack may still look at it.
@@ -242,9 +246,13 @@ class Reactor {
   void take_handshake();
   void set_weights(TenantScheduler* scheduler) const;
   static constexpr size_t kSharedReadBytes = 32 * 1024;
+  // More than what one read makes a connection write: that is not to be cut in two.
+  static constexpr size_t kSharedSendBytes = 64 * 1024;
   // More than one tenant had a turn not long ago.
   bool is_shared() const { return now_ns_ < shared_until_ns_; }
   uint64_t tick_ns() const;
+  int32_t shared_batch() const;
+  void note_decision_cost(uint64_t ns);
   int add_listener(const ListenerSpec& spec, int fd, SharedScope scope);
   int listen_dns(const ListenerSpec& spec, std::string* error);
   void update_clock();
@@ -279,6 +287,8 @@ class Reactor {
   uint64_t now_us_ = 0;
   uint64_t turn_began_ns_ = 0;
   uint64_t shared_until_ns_ = 0;
+  // What a request of the last batches took from the call on, about.
+  uint64_t decision_ns_ = 0;
   uint32_t steps_ = 0;
   TenantId last_tenant_ = 0;
   TenantScheduler scheduler_;

@@ -47,6 +47,7 @@ void Reactor::execute_decisions(int32_t count, bool made) {
     static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
   }
   charge(paying);
+  note_decision_cost((now_ns_ - called_ns) / static_cast<uint64_t>(count));
 }
 
 void Reactor::take_answered() {

@@ -30,8 +30,8 @@ void TenantScheduler::make_ready(TenantId id, Handle handle) {
   (owes ? others_ : fresh_).append(&tenant);
 }
 
-bool TenantScheduler::next(Turn* turn) {
-  while (ready_ != 0) {
+bool TenantScheduler::next(Turn* turn, bool only_new) {
+  while (ready_ != 0 && !(only_new && fresh_.first == nullptr)) {
     List& list = fresh_.first != nullptr ? fresh_ : others_;
     Tenant* tenant = list.first;
     if (tenant->deficit_ns <= 0) {
@@ -52,6 +52,7 @@ bool TenantScheduler::next(Turn* turn) {
     }
     turn->tenant = id_of(tenant);
     turn->handle = pop_ready(tenant);
+    turn->is_new = &list == &fresh_;
     ready_--;
     return true;
   }

@@ -29,6 +29,8 @@ class TenantScheduler {
   struct Turn {
     TenantId tenant = 0;
     Handle handle;
+    // Of a tenant that is new: it waits behind nobody.
+    bool is_new = false;
   };
 
   TenantScheduler() : tenants_(new Tenant[kMaxTenants]) {}
@@ -37,8 +39,8 @@ class TenantScheduler {
 
   // The same handle may stand in the queue more than once: that is the caller's affair.
   void make_ready(TenantId tenant, Handle handle);
-  // Takes the next turn; false: nothing is ready.
-  bool next(Turn* turn);
+  // Takes the next turn; false: nothing is ready, or, if only new tenants are asked for, nothing of theirs.
+  bool next(Turn* turn, bool only_new = false);
   void charge(TenantId tenant, uint64_t ns);
   // kMinWeight … kMaxWeight: its share of the time, against others', while all have work.
   void set_weight(TenantId tenant, int32_t weight) { tenants_[tenant].weight = weight; }

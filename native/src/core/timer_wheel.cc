@@ -1,10 +1,13 @@
 // The wheel's lists; knows nothing of what its nodes time.
 #include "core/timer_wheel.h"
 
+#include <algorithm>
+
 namespace weft {
 
 TimerWheel::TimerWheel(uint64_t now_ms) : slot_time_(now_ms / kSlotMs) {
   for (TimerNode& slot : slots_) slot.previous_ = slot.next_ = &slot;
+  due_.previous_ = due_.next_ = &due_;
 }
 
 void TimerWheel::unlink(TimerNode* node) {
@@ -32,35 +35,29 @@ void TimerWheel::relink(TimerNode* node) {
 
 void TimerWheel::advance(uint64_t now_ms, Expired expired, void* context) {
   const uint64_t target = now_ms / kSlotMs;
-  uint64_t steps = target > slot_time_ ? target - slot_time_ : 0;
-  if (steps > kSlots) {
-    slot_time_ = target - kSlots;
-    steps = kSlots;
-  }
-  for (; steps > 0; steps--) {
-    slot_time_++;
-    TimerNode* slot = &slots_[slot_time_ % kSlots];
-    // Taken off first: nodes that are put back must not be seen again in this step.
-    TimerNode due;
-    if (slot->next_ == slot) continue;
-    due.next_ = slot->next_;
-    due.previous_ = slot->previous_;
-    due.next_->previous_ = &due;
-    due.previous_->next_ = &due;
-    slot->previous_ = slot->next_ = slot;
-    while (due.next_ != &due) {
-      TimerNode* node = due.next_;
+  for (;;) {
+    while (due_.next_ != &due_) {
+      TimerNode* node = due_.next_;
       unlink(node);
-      if (node->deadline_ms_ <= now_ms) {
-        expired(context, node);
-      } else {
+      if (node->deadline_ms_ > now_ms) {
         link(node);
+      } else if (!expired(context, node)) {
+        return;
       }
     }
+    if (slot_time_ >= target) return;
+    slot_time_ = std::max(slot_time_ + 1, target - std::min(target, kSlots - 1));
+    TimerNode* slot = &slots_[slot_time_ % kSlots];
+    if (slot->next_ == slot) continue;
+    due_.next_ = slot->next_;
+    due_.previous_ = slot->previous_;
+    due_.next_->previous_ = due_.previous_->next_ = &due_;
+    slot->previous_ = slot->next_ = slot;
   }
 }
 
 int TimerWheel::next_timeout_ms(uint64_t now_ms) const {
+  if (due_.next_ != &due_) return 0;
   for (uint64_t ahead = 1; ahead < kSlots; ahead++) {
     const TimerNode* slot = &slots_[(slot_time_ + ahead) % kSlots];
     if (slot->next_ == slot) continue;

@@ -38,7 +38,8 @@ class TimerWheel {
  public:
   static constexpr uint64_t kSlotMs = 16;
   static constexpr size_t kSlots = 1024;
-  using Expired = void (*)(void* context, TimerNode* node);
+  // False: no more now.
+  using Expired = bool (*)(void* context, TimerNode* node);
 
   explicit TimerWheel(uint64_t now_ms);
   // Replaces the node's deadline.
@@ -49,7 +50,8 @@ class TimerWheel {
   void cancel(TimerNode* node) {
     if (node->is_scheduled()) unlink(node);
   }
-  // Calls `expired` for each node whose deadline has come; it may schedule and cancel any node.
+  // Calls `expired` for each node whose deadline has come, or until it says no more: the next call goes on there. It may schedule and
+  // cancel any node.
   void advance(uint64_t now_ms, Expired expired, void* context);
   // Ms until the next slot that holds a node; -1 without one.
   int next_timeout_ms(uint64_t now_ms) const;
@@ -61,6 +63,8 @@ class TimerWheel {
 
   uint64_t slot_time_;
   TimerNode slots_[kSlots];
+  // Of the slot whose time it is, what was not looked at yet: taken off first, so that what is put back is not seen again at once.
+  TimerNode due_;
 };
 
 }  // namespace weft

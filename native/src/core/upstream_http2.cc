@@ -195,11 +195,10 @@ void UpstreamHttp2::read() {
     const size_t have = link_.input().size();
     if (have != 0) memcpy(bytes, link_.input().data(), have);
     int64_t count = 0;
-    if (readable_ && have < Reactor::kReadScratch / 2) {
+    if (readable_ && !link_.is_paused()) {
       count = receive(bytes + have, std::min(Reactor::kReadScratch - have, reactor_->read_bytes()));
-      if (count == -1 && !link_.is_paused()) return;
+      if (count == -1) return;
       if (count == 0 || count == -2) return break_all(AttemptEnd::Reset);
-      count = std::max<int64_t>(count, 0);
     }
     link_.input().clear();
     if (!link_.receive(bytes, have + static_cast<size_t>(count))) {
