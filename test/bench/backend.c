@@ -1,5 +1,6 @@
 // A backend that costs next to nothing: answers every HTTP/1.1 request without a body with a fixed one. One thread, epoll.
-// Usage: backend PORT COUNT [BODY_BYTES] (listens on 127.0.0.1, ports PORT … PORT+COUNT-1; 100 bytes by default). Prints "ready".
+// Usage: backend PORT COUNT [BODY_BYTES|none] (listens on 127.0.0.1, ports PORT … PORT+COUNT-1; 100 bytes by default; none: it takes
+// all that comes and never answers). Prints "ready".
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,6 +20,7 @@ static unsigned char seen[kMaxFds];
 static uint64_t owed[kMaxFds];
 static unsigned char waits_for_room[kMaxFds];
 static unsigned char is_listener[kMaxFds];
+static int never_answers;
 
 // `answers`: several whole ones in a row, `length` each, `size` in all.
 static int pay(int fd, const char* answers, size_t length, size_t size) {
@@ -34,9 +36,11 @@ static int pay(int fd, const char* answers, size_t length, size_t size) {
 
 static int serve(int fd, size_t length) {
   char in[65536];
-  const ssize_t got = recv(fd, in, sizeof(in), 0);
+  // MSG_TRUNC: nothing is copied.
+  const ssize_t got = recv(fd, in, sizeof(in), never_answers ? MSG_TRUNC : 0);
   if (got == 0) return -1;
   if (got < 0) return errno == EAGAIN ? 0 : -1;
+  if (never_answers) return 0;
   for (ssize_t i = 0; i < got; i++) {
     const char expected = seen[fd] % 2 == 0 ? '\r' : '\n';
     seen[fd] = in[i] == expected ? seen[fd] + 1 : in[i] == '\r' ? 1 : 0;
@@ -49,6 +53,7 @@ static int serve(int fd, size_t length) {
 
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
+  never_answers = argc > 3 && strcmp(argv[3], "none") == 0;
   const size_t body = argc > 3 ? strtoul(argv[3], NULL, 10) : 100;
   struct rlimit files;
   getrlimit(RLIMIT_NOFILE, &files);

@@ -13,7 +13,9 @@ import { busiestThread, cpuTimeUs, FIRST, freePorts, heldUpDuring, Pinned, putFi
 import { type Case, compare } from './report.js';
 import { type Certificate, makeCertificate } from './tls.js';
 
-const CASES = [{ name: 'connections' }, { name: 'headers' }, { name: 'slow-reads' }, { name: 'bodies' }, { name: 'handshakes' }] as const;
+const CASES = ['connections', 'headers', 'slow-reads', 'bodies', 'given-up', 'handshakes'].map((name) => ({ name }));
+/** Whose backend takes all that comes and never answers: an answer would end what it is about. */
+const UNANSWERED: ReadonlySet<string> = new Set(['bodies', 'given-up']);
 const RATE = 1_000;
 /** Of the control. Not a divisor of RATE: the two must not be due at the same moment again and again. */
 const CONTROL_RATE = 331;
@@ -124,7 +126,8 @@ async function runCase(bed: Bed, fairSetup: FairSetup, kind: string, { quick, on
   const backend = await freePorts(4);
   const port = backend + 2;
   await bed.start(LOAD_CORE, [...FIRST, bed.tool('backend'), String(backend), '1', '100']).listensOn(backend);
-  await bed.start(LOAD_CORE, [bed.tool('backend'), String(backend + 1), '1', String(FLOOD_ANSWER_BYTES)]).listensOn(backend + 1);
+  const answer = UNANSWERED.has(kind) ? 'none' : String(FLOOD_ANSWER_BYTES);
+  await bed.start(LOAD_CORE, [bed.tool('backend'), String(backend + 1), '1', answer]).listensOn(backend + 1);
   const proxy = bed.start(PROXY_CORE, setup.command(bed.subfolder(setup.name), port, backend));
   await proxy.listensOn(port + 1);
   const worker = setup.worker(proxy.pid);

@@ -8,6 +8,8 @@ const PIECE = Buffer.alloc(64 * 1024, 'x');
 /** A fresh connection each, closed by a reset: no port stays in TIME_WAIT, the flood does not end by itself. */
 const CONNECTIONS_AT_ONCE = 256;
 
+const GIVES_UP_MS = 20;
+
 type Attack = (port: number, host: string) => Socket;
 
 /** The first bytes of a real client, again and again: they cost the server a signature, and us nothing. */
@@ -46,6 +48,13 @@ const ATTACKS: Readonly<Record<string, Attack>> = {
       while (!socket.destroyed && socket.write(PIECE)) {}
     };
     socket.on('drain', push).on('connect', push);
+    return socket;
+  },
+  // Asks, and is gone before the answer: each leaves the proxy with a connection to end on either side.
+  'given-up': (port, host) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.write(`GET /item HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    socket.once('connect', () => setTimeout(() => socket.resetAndDestroy(), GIVES_UP_MS));
     return socket;
   },
   handshakes: (port) => {
