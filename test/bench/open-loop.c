@@ -1,8 +1,8 @@
 // An open-loop HTTP/1.1 load generator: requests are due at a fixed rate whatever the server does, and a latency counts from when its
 // request was due, so that a stall is seen by every request it delayed (no coordinated omission). One thread, epoll.
-// Usage: open-loop PORT HOST RATE CONNECTIONS SECONDS ROUTES. GET /svc<i>/item, i in turn below ROUTES. The first second is not counted.
-// Prints one JSON line: {"count","errors","unanswered","p50","p99","p999","max"}, latencies in µs. It waits 5 s at the end; what is not
-// answered by then counts with the time it has waited. Exit 1 if a connection ends.
+// Usage: open-loop PORT HOST RATE CONNECTIONS SECONDS ROUTES [WARM]. GET /svc<i>/item, i in turn below ROUTES. The first WARM seconds (1)
+// are not counted. Prints one JSON line: {"count","errors","unanswered","p50","p99","p999","max"}, latencies in µs. It waits 5 s at the
+// end; what is not answered by then counts with the time it has waited. Exit 1 if a connection ends.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,7 +19,7 @@
 
 enum { kMaxConnections = 4096, kHeadMax = 16 * 1024 };
 enum { kSubBits = 7, kSub = 1 << kSubBits, kBuckets = 40 * kSub };  // Within 0.8 % of the value, as HdrHistogram at two digits.
-static const uint64_t kWarmNs = 1000000000ull, kGraceNs = 5000000000ull;
+static const uint64_t kGraceNs = 5000000000ull;
 
 struct Connection {
   int fd;
@@ -131,7 +131,7 @@ static void receive(int index, uint64_t counted_from) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 7) return 2;
+  if (argc != 7 && argc != 8) return 2;
   const int port = atoi(argv[1]), count = atoi(argv[4]), routes = atoi(argv[6]);
   const uint64_t every_ns = (uint64_t)(1e9 / atof(argv[3]));
   if (count > kMaxConnections) return 2;
@@ -143,7 +143,8 @@ int main(int argc, char** argv) {
     idle[idle_count++] = i;
     epoll_ctl(poll, EPOLL_CTL_ADD, connections[i].fd, &(struct epoll_event){.events = EPOLLIN, .data.u32 = (uint32_t)i});
   }
-  const uint64_t begin = now_ns(), counted_from = begin + kWarmNs, end = counted_from + (uint64_t)(atof(argv[5]) * 1e9);
+  const uint64_t warm_ns = (uint64_t)(1e9 * (argc > 7 ? atof(argv[7]) : 1));
+  const uint64_t begin = now_ns(), counted_from = begin + warm_ns, end = counted_from + (uint64_t)(atof(argv[5]) * 1e9);
   uint64_t due = begin;
   int route = 0;
   for (;;) {
