@@ -52,7 +52,7 @@ async function edge() {
     down: await freePort(),
     holds: await scope.listen(createServer((_, response) => void held.push(response))),
     resets: await scope.listen(createServer((message) => void message.socket.destroy())),
-    nonsense: await scope.listen(createTcpServer((socket) => void socket.end('HTTP/1.1 what\r\n\r\n'))),
+    nonsense: await scope.listen(createTcpServer((socket) => void socket.on('error', () => undefined).end('HTTP/1.1 what\r\n\r\n'))),
   };
   const rules = [
     rule('/nobody', 'nobody'),

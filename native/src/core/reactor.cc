@@ -89,6 +89,16 @@ Reactor::~Reactor() {
 }
 
 // xorshift128+: for load balancing and ids that must not collide, not for secrets.
+bool Reactor::many_cut_off() {
+  constexpr uint32_t kClosedInSecond = 64;
+  const uint64_t second = now_ms() / 1000;
+  if (second != cut_off_second_) {
+    cut_off_second_ = second;
+    cut_offs_ = 0;
+  }
+  return ++cut_offs_ > kClosedInSecond;
+}
+
 uint64_t Reactor::random() {
   uint64_t x = random_state_[0];
   const uint64_t y = random_state_[1];

@@ -154,6 +154,10 @@ class Reactor {
   uint64_t now_us() const { return now_us_; }
   uint64_t now_ms() const { return now_us_ / 1000; }
   uint64_t random();
+  // Told of each upstream connection that ends before its exchange. True: this second has so many that it is to be reset. Each that is
+  // closed leaves a port in TIME_WAIT, and where clients that give up have left as many as there are the kernel looks for a free one for
+  // milliseconds.
+  bool many_cut_off();
   // How much one connection may do in its turn: little while other tenants have work too, since a turn is what they wait for.
   size_t read_bytes() const { return is_shared() ? kSharedReadBytes : kReadScratch; }
   int reads_per_turn() const { return is_shared() ? 1 : 4; }
@@ -285,6 +289,8 @@ class Reactor {
   int epoll_ = -1;
   uint64_t now_ns_ = 0;
   uint64_t now_us_ = 0;
+  uint64_t cut_off_second_ = 0;
+  uint32_t cut_offs_ = 0;
   uint64_t turn_began_ns_ = 0;
   uint64_t shared_until_ns_ = 0;
   // What a request of the last batches took from the call on, about.

@@ -251,9 +251,9 @@ void UpstreamHttp1::on_write_broken() {
 }
 
 void UpstreamHttp1::release() {
-  // What is cut off ends in a reset: the peer must not take what it has for the whole, and no port stays in TIME_WAIT. When a client that
-  // gives up again and again has left as many as there are, the kernel looks for a free one for milliseconds.
-  if (state_ != State::Complete || !exchange_->request_complete() || !output_.empty()) make_close_abortive();
+  // A tunnel that is cut off ends in a reset: the peer must not take what it has for the whole.
+  const bool is_cut_off = state_ != State::Complete || !exchange_->request_complete() || !output_.empty();
+  if (is_cut_off && (framing_in_ == http1::Framing::kTunnel || reactor_->many_cut_off())) make_close_abortive();
   accept_.reset();
   exchange_ = nullptr;
   // Readable: the last read was full, so bytes behind the answer may lie in the socket, and their event has come already.
