@@ -137,7 +137,8 @@ TEST("detection: a PROXY header that what was dialled ahead has not sent yet goe
   parse_address("127.0.0.1", &target.connect.to.address);
   auto* dialled = new Dialled(bench.reactor.get());
   CHECK(bench.reactor->dial(dialled, target.connect));
-  dialled->announce({ProxyAnnouncement::kV1, target.connect.to, target.connect.to});
+  target.proxied = {ProxyAnnouncement::kV1, target.connect.to, target.connect.to};
+  dialled->open_as(target);
   UpstreamHttp1::park(bench.reactor.get(), dialled, target);
   Peer1 upstream(accept_upstream(bench));
   CHECK(bench.run([&] { return upstream.has("PROXY TCP4 127.0.0.1 127.0.0.1 "); }));

@@ -73,10 +73,8 @@ class Connection : public Timer {
   // Up to `capacity` bytes; 0: end of input; -1: nothing now; -2: broken. Clears readable_ on a short read.
   // Over TLS, 0 is the peer's close_notify; an end without it is -2, so that a truncated body is never taken for a whole one.
   int64_t receive(uint8_t* out, size_t capacity);
-  // Before the socket is connected: TLS follows.
-  void begin_tls(const EndpointTls& tls, const struct Peer& peer);
-  // Before the socket is connected, behind begin_tls(), before write(): the header is the first that it sends, before TLS too.
-  void announce(const struct ProxiedClient& client);
+  // Before the socket is connected, and before write(): what the endpoint wants first, a PROXY header, then TLS.
+  void open_as(const struct UpstreamTarget& target);
   // While is_connecting_: goes on with TCP's connect, then with the handshake. Done: is_connecting_ is false, and flush() sends what was
   // written.
   Opening continue_opening(uint32_t events);
@@ -96,6 +94,9 @@ class Connection : public Timer {
   // What epoll's `events` say about reading.
   void note_readable(uint32_t events);
   friend class Reactor;
+  void begin_tls(const EndpointTls& tls, const struct Peer& peer);
+  // Behind begin_tls(): the header is the first that it sends, before TLS too.
+  void announce(const struct ProxiedClient& client);
   // For both ends; the handshake's own output goes out, plain output_ waits.
   Opening continue_handshake();
   bool write_tls(const void* first, size_t first_count, const void* second, size_t second_count);

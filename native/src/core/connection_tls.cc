@@ -124,6 +124,12 @@ Opening Connection::continue_opening(uint32_t events) {
   return continue_handshake();
 }
 
+void Connection::open_as(const UpstreamTarget& target) {
+  if (target.tls != nullptr) begin_tls(*target.tls, target.connect.to);
+  // To where the handshake's output goes, if there is one.
+  if (target.proxied.as != ProxyAnnouncement::kNone) announce(target.proxied);
+}
+
 void Connection::announce(const ProxiedClient& client) {
   uint8_t header[kProxyHeaderCapacity];
   const ProxyVersion version = client.as == ProxyAnnouncement::kV1 ? ProxyVersion::kV1 : ProxyVersion::kV2;

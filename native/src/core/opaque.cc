@@ -92,8 +92,7 @@ void OpaqueDownstream::dial() {
   if (!reactor_->dial(upstream.get(), target.connect)) return on_upstream_failed(false);
   state_ = State::Connecting;
   upstream_ = upstream.release();
-  if (target.tls != nullptr) upstream_->begin_tls(*target.tls, target.connect.to);
-  if (target.proxied.as != ProxyAnnouncement::kNone) upstream_->announce(target.proxied);
+  upstream_->open_as(target);
   reactor_->schedule(upstream_, connect_timeout_ms(reactor_, target));
 }
 

@@ -88,7 +88,6 @@ Reactor::~Reactor() {
   close_everything();
 }
 
-// xorshift128+: for load balancing and ids that must not collide, not for secrets.
 bool Reactor::many_cut_off() {
   constexpr uint32_t kClosedInSecond = 64;
   const uint64_t second = now_ms() / 1000;
@@ -99,6 +98,7 @@ bool Reactor::many_cut_off() {
   return ++cut_offs_ > kClosedInSecond;
 }
 
+// xorshift128+: for load balancing and ids that must not collide, not for secrets.
 uint64_t Reactor::random() {
   uint64_t x = random_state_[0];
   const uint64_t y = random_state_[1];
@@ -273,15 +273,16 @@ void Reactor::charge(TenantId tenant, uint64_t ns) {
 }
 
 void Reactor::resume_later(Connection* connection) {
-  if (connection->resume_pending_) return;
-  connection->resume_pending_ = true;
-  if (connection->ready_) return;
-  connection->ready_ = true;
-  resumes_.push_back(connection->handle_);
+  if (std::exchange(connection->resume_pending_, true)) return;
+  queue_turn(connection);
 }
 
 void Reactor::flush_in_next_turn(Connection* connection) {
   connection->ready_events_ |= EPOLLOUT;
+  queue_turn(connection);
+}
+
+void Reactor::queue_turn(Connection* connection) {
   if (std::exchange(connection->ready_, true)) return;
   resumes_.push_back(connection->handle_);
 }

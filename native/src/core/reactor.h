@@ -154,9 +154,9 @@ class Reactor {
   uint64_t now_us() const { return now_us_; }
   uint64_t now_ms() const { return now_us_ / 1000; }
   uint64_t random();
-  // Told of each upstream connection that ends before its exchange. True: this second has so many that it is to be reset. Each that is
-  // closed leaves a port in TIME_WAIT, and where clients that give up have left as many as there are the kernel looks for a free one for
-  // milliseconds.
+  // Told of each upstream connection but tunnels that ends before its exchange. True: this second has so many that it is to be reset. Each
+  // that is closed leaves a port in TIME_WAIT, and where clients that give up have left as many as there are the kernel looks for a free
+  // one for milliseconds.
   bool many_cut_off();
   // How much one connection may do in its turn: little while other tenants have work too, since a turn is what they wait for.
   size_t read_bytes() const { return is_shared() ? kSharedReadBytes : kReadScratch; }
@@ -245,6 +245,7 @@ class Reactor {
   int listen_in(const SocketScope& scope, const ListenOptions& options) const;
   bool watch(int fd, uint64_t as) const;
   void watch(const Connection* connection, int operation) const;
+  void queue_turn(Connection* connection);
   void take_namespace_sockets();
   void begin_next_handshake();
   void take_handshake();

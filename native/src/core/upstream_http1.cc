@@ -47,8 +47,7 @@ Acquired UpstreamHttp1::acquire(Reactor* reactor, HttpExchange* exchange, const 
   }
   pool.opened(group);
   UpstreamHttp1* connection = made.release();
-  if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
-  if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
+  connection->open_as(target);
   reactor->counters().add(Counter::UpstreamOpen);
   *found = connection;
   return Acquired::Stream;

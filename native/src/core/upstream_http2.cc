@@ -52,8 +52,7 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   }
   pool.opened(group);
   connection = made.release();
-  if (target.tls != nullptr) connection->begin_tls(*target.tls, target.connect.to);
-  if (target.proxied.as != ProxyAnnouncement::kNone) connection->announce(target.proxied);
+  connection->open_as(target);
   reactor->counters().add(Counter::UpstreamOpen);
   reactor->schedule(connection, connect_timeout_ms(reactor, target));
   connection->link_.start();
