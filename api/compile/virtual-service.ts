@@ -103,21 +103,19 @@ function compileForMesh(
     const services = servicesOf(host, object.namespace, index);
     if (services.length === 0)
       report(`spec.hosts[${at}]`, `no Service has the host ${host}: the rules do not apply to it`, 'NoMatchingParent');
-    const ports = services.reduce((sum, service) => sum + tcpPorts(service).length, 0);
-    if (!hasRoom(routes, count, ports, (message) => report(`spec.hosts[${at}]`, `${message} to it`, 'UnsupportedValue'))) continue;
-    for (const service of services) {
-      for (const port of tcpPorts(service)) {
-        const whole = placeInMesh(object, service, port.port);
-        const isBytes = isOpaque(port);
-        if (isBytes ? !hasConnectionRules(spec, port.port) : (spec.http ?? []).length === 0) continue;
-        const parents = whole.parents.filter((parent) =>
-          isFree(object, parent, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted')),
-        );
-        if (parents.length === 0) continue;
-        const place = { ...whole, parents };
-        if (isBytes) routes.connections.push(...compileConnections(object, place, ['tls', 'tcp'], index, report));
-        else routes.http.push(compileHttp(object, place, index, report));
-      }
+    const ports = services.flatMap((service) => tcpPorts(service).map((port) => ({ service, port })));
+    if (!hasRoom(routes, count, ports.length, (message) => report(`spec.hosts[${at}]`, `${message} to it`, 'UnsupportedValue'))) continue;
+    for (const { service, port } of ports) {
+      const whole = placeInMesh(object, service, port.port);
+      const isBytes = isOpaque(port);
+      if (isBytes ? !hasConnectionRules(spec, port.port) : (spec.http ?? []).length === 0) continue;
+      const parents = whole.parents.filter((parent) =>
+        isFree(object, parent, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted')),
+      );
+      if (parents.length === 0) continue;
+      const place = { ...whole, parents };
+      if (isBytes) routes.connections.push(...compileConnections(object, place, ['tls', 'tcp'], index, report));
+      else routes.http.push(compileHttp(object, place, index, report));
     }
   }
 }
