@@ -50,6 +50,8 @@ export class Bed {
     process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
     try {
       return await work(bed);
+    } catch (error) {
+      throw new Error([error instanceof Error ? error.message : String(error), ...bed.said()].join('\n'), { cause: error });
     } finally {
       await bed.stop();
       process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
@@ -77,6 +79,10 @@ export class Bed {
     const process = new Pinned(core, command);
     this.running.push(process);
     return process;
+  }
+
+  private said(): string[] {
+    return this.running.filter(({ output }) => output !== '').map(({ command, output }) => `${command.join(' ')} said:\n${output}`);
   }
 
   private async stop(): Promise<void> {

@@ -2,10 +2,11 @@
 // a core of its own is what is waited for, and no contender pays for waking it. Every client connection has one request under way: GET
 // /svc<i>/item, i in turn. Usage: closed-loop FIRST_BACKEND BACKENDS BODY_BYTES HOST ROUTES [HEADER_LINE ...] (backends on 127.0.0.1, ports
 // FIRST_BACKEND …). Prints "ready". Each line "PORT CONNECTIONS MS KIND" on its input is a run against that port, answered with one line of
-// JSON: {"requests","failed"}; failed: what was not answered with 200 and a whole body, connections that ended, and what had no answer 5 s
-// after the end. Ends with its input. KIND: plain; kept: the same over TLS 1.3; full, resumed: with a connection for each request, which
-// the proxy ends with close_notify, and on which no session is offered, or that of a ticket that came before, which must be taken (the
-// first of CONNECTIONS have none). All with the same cipher and group; the certificate is not verified.
+// JSON: {"requests","failed","why"}; failed: what was not answered with 200 and a whole body, connections that ended, and what had no
+// answer 5 s after the end; why: of the first, empty if there is none. Ends with its input. KIND: plain; kept: the same over TLS 1.3; full,
+// resumed: with a connection for each request, which the proxy ends with close_notify, and on which no session is offered, or that of a
+// ticket that came before, which must be taken (the first of CONNECTIONS have none). All with the same cipher and group; the certificate is
+// not verified.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -49,6 +50,8 @@ static size_t answer_size, request_sizes[kMaxRoutes];
 static int routes, route;
 static const char* host;
 static uint64_t done, failed, under_way;
+// Of the first that failed: the line that it was answered with, or what became of its connection.
+static char why[256];
 static int is_over;
 // Of the run.
 static enum Kind kind;
@@ -56,6 +59,8 @@ static struct sockaddr_in proxy;
 static SSL_CTX* context;
 static SSL_SESSION* tickets[kMaxTickets];
 static int ticket_count;
+
+static int is_one_request_each(void) { return kind == kResumed || kind == kFull; }
 
 static uint64_t now_ns(void) {
   struct timespec at;
@@ -149,7 +154,9 @@ static ssize_t receive(struct Socket* s, int fd, char* out, size_t size) {
 }
 
 static void fail(int fd) {
-  failed++;
+  const struct Socket* s = &sockets[fd];
+  const char* reason = s->have != 0 ? s->head : errno == 0 || errno == EAGAIN ? "closed without an answer" : strerror(errno);
+  if (failed++ == 0) snprintf(why, sizeof(why), "%.*s", (int)strcspn(reason, "\r\n\"\\"), reason);
   under_way--;
   drop(fd);
 }
@@ -217,13 +224,12 @@ static void dial(void) {
 static void ended(int fd) {
   under_way--;
   done++;
-  const int is_kept = kind == kPlain || kind == kKept;
-  if (is_over || !is_kept) drop(fd);
+  if (is_over || is_one_request_each()) drop(fd);
   if (is_over) return;
-  if (is_kept) {
-    ask(fd);
-  } else {
+  if (is_one_request_each()) {
     dial();
+  } else {
+    ask(fd);
   }
 }
 
@@ -254,7 +260,7 @@ static void hear(int fd) {
     if (got <= 0) return fail(fd);
     s->left -= (uint64_t)got;
   }
-  if (kind == kResumed || kind == kFull) {
+  if (is_one_request_each()) {
     const ssize_t got = receive(s, fd, NULL, 1);
     if (got == -1) return;
     if (got != 0) return fail(fd);
@@ -290,10 +296,9 @@ static int turn(int timeout_ms) {
 
 // False: too long.
 static int make_requests(int lines, char** line) {
-  const int is_closed = kind == kResumed || kind == kFull;
   for (int i = 0; i < routes; i++) {
-    int size =
-        snprintf(requests[i], kRequestMax, "GET /svc%d/item HTTP/1.1\r\nHost: %s\r\n%s", i, host, is_closed ? "Connection: close\r\n" : "");
+    int size = snprintf(requests[i], kRequestMax, "GET /svc%d/item HTTP/1.1\r\nHost: %s\r\n%s", i, host,
+                        is_one_request_each() ? "Connection: close\r\n" : "");
     for (int l = 0; l < lines && size < kRequestMax; l++)
       size += snprintf(requests[i] + size, (size_t)(kRequestMax - size), "%s\r\n", line[l]);
     if (size < kRequestMax) size += snprintf(requests[i] + size, (size_t)(kRequestMax - size), "\r\n");
@@ -317,6 +322,7 @@ static void make_context(void) {
 
 static void run(int port, int connections, int ms) {
   done = failed = under_way = 0;
+  why[0] = 0;
   is_over = 0;
   while (ticket_count != 0) SSL_SESSION_free(tickets[--ticket_count]);
   proxy = local(port);
@@ -325,11 +331,12 @@ static void run(int port, int connections, int ms) {
   while (now_ns() < end && under_way != 0) turn(0);
   is_over = 1;
   while (under_way != 0 && now_ns() < end + kGraceNs) turn(0);
+  if (failed == 0 && under_way != 0) strcpy(why, "no answer in time");
   failed += under_way;
   for (int fd = 0; fd < kMaxFds; fd++) {
     if (sockets[fd].role == kClient) drop(fd);
   }
-  printf("{\"requests\":%lu,\"failed\":%lu}\n", done, failed);
+  printf("{\"requests\":%lu,\"failed\":%lu,\"why\":\"%s\"}\n", done, failed, why);
   fflush(stdout);
 }
 

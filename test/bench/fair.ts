@@ -14,13 +14,26 @@ import { busiestThread, cpuTimeUs, FIRST, freePorts, heldUpDuring, Pinned, putFi
 import { type Case, compare } from './report.js';
 import { type Certificate, makeCertificate } from './tls.js';
 
-const CASES = ['connections', 'headers', 'slow-reads', 'bodies', 'given-up', 'handshakes'].map((name) => ({ name }));
-/** Take all that the worker's core has. */
-const SATURATING: ReadonlySet<string> = new Set(['bodies']);
-/** Left out of a quick run, which ends within 50 s. */
-const SLOW_CASE = 'given-up';
-/** Whose backend takes all that comes and never answers: an answer would end what it is about. */
-const UNANSWERED: ReadonlySet<string> = new Set(['bodies', 'given-up']);
+interface FairCase {
+  /** Of the flood, as flood.ts knows it. */
+  readonly name: string;
+  /** Takes all that the worker's core has. */
+  readonly isSaturating?: true;
+  /** Its backend takes all that comes and never answers: an answer would end what it is about. */
+  readonly isUnanswered?: true;
+  readonly isTls?: true;
+  /** Left out of a quick run, which ends within 50 s. */
+  readonly isSlow?: true;
+}
+
+const CASES: readonly FairCase[] = [
+  { name: 'connections' },
+  { name: 'headers' },
+  { name: 'slow-reads' },
+  { name: 'bodies', isSaturating: true, isUnanswered: true },
+  { name: 'given-up', isUnanswered: true, isSlow: true },
+  { name: 'handshakes', isTls: true },
+];
 const RATE = 1_000;
 /** Of the control. Not a divisor of RATE: the two must not be due at the same moment again and again. */
 const CONTROL_RATE = 331;
@@ -104,11 +117,11 @@ ${tenantOf(1)}
 export async function fair(options: BenchOptions): Promise<Case[]> {
   if (FIRST.length === 0)
     options.onProgress('not allowed to use real-time priorities: the flood and the victim’s client will hold each other up');
-  const cases = options.only !== null ? chosen(CASES, options) : CASES.filter(({ name }) => !options.quick || name !== SLOW_CASE);
+  const cases = options.only !== null ? chosen(CASES, options) : CASES.filter(({ isSlow }) => !options.quick || isSlow !== true);
   const setups = options.quick ? [weftFair] : [weftFair, nginxFair, haproxyFair];
   const results: Case[] = [];
   for (const setup of setups) {
-    for (const { name } of cases) results.push(...(await Bed.use((bed) => runCase(bed, setup, name, options))));
+    for (const one of cases) results.push(...(await Bed.use((bed) => runCase(bed, setup, one, options))));
   }
   return results;
 }
@@ -139,12 +152,12 @@ const REST_TIMEOUT_MS = 10_000;
 const DISTURBED = 0.005;
 
 /** A new proxy for each flood: one must not suffer from the one before. The case and its control. */
-async function runCase(bed: Bed, fairSetup: FairSetup, kind: string, { quick, only, onProgress }: BenchOptions): Promise<Case[]> {
-  const setup = fairSetup(kind === 'handshakes' ? makeCertificate(bed.folder, FLOODER, ['rsa:2048']) : null);
+async function runCase(bed: Bed, fairSetup: FairSetup, one: FairCase, { quick, only, onProgress }: BenchOptions): Promise<Case[]> {
+  const setup = fairSetup(one.isTls === true ? makeCertificate(bed.folder, FLOODER, ['rsa:2048']) : null);
   const backend = await freePorts(4);
   const port = backend + 2;
   await bed.start(LOAD_CORE, [...FIRST, bed.tool('backend'), String(backend), '1', '100']).listensOn(backend);
-  const answer = UNANSWERED.has(kind) ? 'none' : String(FLOOD_ANSWER_BYTES);
+  const answer = one.isUnanswered === true ? 'none' : String(FLOOD_ANSWER_BYTES);
   await bed.start(LOAD_CORE, [bed.tool('backend'), String(backend + 1), '1', answer]).listensOn(backend + 1);
   const proxy = bed.start(PROXY_CORE, setup.command(bed.subfolder(setup.name), port, backend));
   await proxy.listensOn(port + 1);
@@ -154,17 +167,17 @@ async function runCase(bed: Bed, fairSetup: FairSetup, kind: string, { quick, on
     leastDisturbed(tries, () => latencies(bed, port, backend, { pid: worker, thread }, times, flood));
   // What other people's processes do to the proxy's core is not what is measured. Also: whatever runs for the first time has run.
   const thread = await busiestThread(worker, () => victim(bed, port, 4 * RATE, SHORT));
-  putFirst(worker, thread, { coreOfOthers: LOAD_CORE, takesAll: SATURATING.has(kind) });
+  putFirst(worker, thread, { coreOfOthers: LOAD_CORE, takesAll: one.isSaturating === true });
   const [alone, flooded]: [Latencies[], Latencies[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
     alone.push(await measure(null));
-    flooded.push(await measure([process.execPath, FLOOD, kind, String(port + 1), FLOODER]));
-    onProgress(`${setup.name} ${kind} round ${round + 1}: alone ${inWords(alone.at(-1)!)}; flooded ${inWords(flooded.at(-1)!)}`);
+    flooded.push(await measure([process.execPath, FLOOD, one.name, String(port + 1), FLOODER]));
+    onProgress(`${setup.name} ${one.name} round ${round + 1}: alone ${inWords(alone.at(-1)!)}; flooded ${inWords(flooded.at(-1)!)}`);
   }
   const column = (all: readonly Latencies[], key: 'through' | 'past'): number[] => all.map((one) => one[key]);
   return [
-    compare(kind, setup.name, column(alone, 'through'), column(flooded, 'through')),
-    compare(kind, `${setup.name}'s control`, column(alone, 'past'), column(flooded, 'past')),
+    compare(one.name, setup.name, column(alone, 'through'), column(flooded, 'through')),
+    compare(one.name, `${setup.name}'s control`, column(alone, 'past'), column(flooded, 'past')),
   ];
 }
 

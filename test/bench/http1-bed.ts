@@ -73,11 +73,12 @@ export async function underLoad(
 ): Promise<Measured> {
   const before = cpuTimeUs(pid);
   const began = performance.now();
-  const { requests, failed } = JSON.parse(await load.ask(`${port} ${connections} ${seconds * 1000} ${kind}`)) as {
+  const { requests, failed, why } = JSON.parse(await load.ask(`${port} ${connections} ${seconds * 1000} ${kind}`)) as {
     requests: number;
     failed: number;
+    why: string;
   };
-  if (!(requests > 0) || failed > 0) throw new Error(`${name} did not answer every request: ${requests} answered, ${failed} not`);
+  if (!(requests > 0) || failed > 0) throw new Error(`${name} did not answer every request: ${requests} answered, ${failed} not (${why})`);
   const cpuUs = cpuTimeUs(pid) - before;
   return { requests, cpuUs: cpuUs / requests, busy: cpuUs / 1000 / (performance.now() - began) };
 }

@@ -21,7 +21,8 @@ function mayRunFirst(): boolean {
 
 /** `command` pinned to `core`; null: to none. Its output is kept for the error text, should it end early. */
 export class Pinned {
-  private output = '';
+  /** What it has said, the end of it. */
+  output = '';
   private readonly child: ChildProcess;
 
   constructor(
