@@ -2,8 +2,8 @@
 // examples, and what becomes of the rest.
 import { describe, expect, test } from '@jest/globals';
 import { compileModel } from '../../api/compile/index.js';
+import { stored } from '../../api/compile/testing/manifests.js';
 import { encodeResource } from '../../api/compile/wire.js';
-import { formatFinding, parseManifests } from '../../api/resources/index.js';
 import { Model } from '../model/model.js';
 import { compiled } from './testing/models.js';
 import { TestProxy, type TestRequest } from './testing/requests.js';
@@ -23,10 +23,7 @@ const CNN_ENTRY = entry('edition.cnn.com', `resolution: STATIC, endpoints: [{add
 const PODS = [workload('cart', POD, '{app: cart}'), workload('other', '10.1.0.2', '{}', 'elsewhere')];
 
 function mesh(...manifests: string[]) {
-  const { objects, findings } = parseManifests([{ name: 'f', content: [...PODS, ...manifests].join('\n---\n') }]);
-  expect(findings.map(formatFinding)).toEqual([]);
-  const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
-  const { resources } = compileModel({ objects: stored, running: null });
+  const { resources } = compileModel({ objects: stored(...PODS, ...manifests), running: null });
   const model = new Model();
   expect(model.apply({ full: true, resources: resources.map(encodeResource), removed: [], revision: 1 })).toEqual([]);
   const generation = compiled(model);

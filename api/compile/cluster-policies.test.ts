@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { LoadBalancing_Algorithm, ProxyProtocol, ResourceType, type ScopedPolicy, type Service } from '../gen/mesh/v1/model.js';
-import { formatFinding, parseManifests } from '../resources/index.js';
 import { CompileMemo, compileModel } from './index.js';
+import { stored } from './testing/manifests.js';
 
 const SERVICE = `apiVersion: v1
 kind: Service
@@ -14,14 +14,8 @@ kind: TrafficPolicy
 metadata: {name: reviews, namespace: shop}
 spec: {targetRefs: [{kind: Service, name: reviews}], loadBalancer: ${loadBalancer}}`;
 
-const objectsOf = (...documents: string[]) => {
-  const { objects, findings } = parseManifests([{ name: 'f', content: documents.join('\n---\n') }]);
-  expect(findings.map(formatFinding)).toEqual([]);
-  return objects.map((object, index) => ({ ...object, createdAtMs: 1000 + index }));
-};
-
 const policiesOf = (...documents: string[]): ScopedPolicy[] => {
-  const { resources } = compileModel({ objects: objectsOf(SERVICE, ...documents), running: null });
+  const { resources } = compileModel({ objects: stored(SERVICE, ...documents), running: null });
   const service = resources.find(({ type }) => type === ResourceType.SERVICE);
   return (service!.message as Service).policies;
 };
@@ -100,7 +94,7 @@ test.each([
 
 test('what a Service says of itself holds where no policy says anything', () => {
   const near = SERVICE.replace('spec: {', 'spec: {trafficDistribution: PreferSameNode, sessionAffinity: ClientIP, ');
-  const found = (compileModel({ objects: objectsOf(near), running: null }).resources[0]!.message as Service).policies;
+  const found = (compileModel({ objects: stored(near), running: null }).resources[0]!.message as Service).policies;
   expect(found).toMatchObject([
     {
       policy: {
@@ -112,14 +106,14 @@ test('what a Service says of itself holds where no policy says anything', () => 
       },
     },
   ]);
-  const both = compileModel({ objects: objectsOf(near, policy('{type: Random}')), running: null }).resources[0]!.message as Service;
+  const both = compileModel({ objects: stored(near, policy('{type: Random}')), running: null }).resources[0]!.message as Service;
   expect(inWords(both.policies)).toEqual(['0  RANDOM']);
 });
 
 test('a rule that changes is compiled anew, and one that stands still is not', () => {
   const memo = new CompileMemo();
-  const before = objectsOf(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}}'));
-  const after = [before[0]!, objectsOf(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}'))[1]!];
+  const before = stored(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: RANDOM}}}'));
+  const after = [before[0]!, stored(SERVICE, rule('{host: reviews, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}'))[1]!];
   const messageOf = (objects: typeof before) => compileModel({ objects, running: null }, memo).resources[0]!.message as Service;
   const first = messageOf(before);
   expect(messageOf(before)).toBe(first);
@@ -131,7 +125,7 @@ describe('for a client', () => {
   const of = (simple: string, more = ''): string =>
     `{${HOST}, trafficPolicy: {loadBalancer: {simple: ${simple}}}${more === '' ? '' : `, ${more}`}}`;
   const compiled = (...documents: string[]) => {
-    const { resources, problems } = compileModel({ objects: objectsOf(SERVICE, ...documents), running: null });
+    const { resources, problems } = compileModel({ objects: stored(SERVICE, ...documents), running: null });
     const { policies, consumers } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
     const told = consumers.map((each) => [each.namespace, ...Object.values(each.labels), ':', ...inWords(each.policies)].join(' '));
     return { all: inWords(policies), consumers: told, problems: problems.map(({ path, message }) => `${path}: ${message}`) };
@@ -185,7 +179,7 @@ describe('for a client', () => {
 test('the PROXY protocol is that of the rule in force; a subset has none of its own', () => {
   const said = (...specs: string[]) => {
     const documents = specs.map((spec, index) => rule(`{host: reviews.shop.svc.cluster.local, ${spec}}`, 'shop', `r${index}`));
-    const { resources, problems } = compileModel({ objects: objectsOf(SERVICE, ...documents), running: null });
+    const { resources, problems } = compileModel({ objects: stored(SERVICE, ...documents), running: null });
     const { proxyProtocol } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
     return [proxyProtocol, ...problems.map(({ path }) => path)];
   };
@@ -200,7 +194,7 @@ test('the PROXY protocol is that of the rule in force; a subset has none of its 
 
 describe('TLS of a rule', () => {
   const policiesOfTls = (spec: string, ...more: string[]) => {
-    const { resources, problems } = compileModel({ objects: objectsOf(SERVICE, rule(spec), ...more), running: null });
+    const { resources, problems } = compileModel({ objects: stored(SERVICE, rule(spec), ...more), running: null });
     const { ports, policies, consumers } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
     const scopes = [policies, ...consumers.map((each) => each.policies)].flat();
     return {
@@ -252,7 +246,7 @@ test('the subsets of a rule are found from the namespaces that it is exported to
 kind: VirtualService
 metadata: {name: reviews, namespace: bank}
 spec: {hosts: [reviews.shop.svc.cluster.local], http: [{route: [{destination: {host: reviews.shop.svc.cluster.local, subset: v1}}]}]}`;
-    return compileModel({ objects: objectsOf(SERVICE, subsets, route), running: null }).problems.map(({ message }) => message);
+    return compileModel({ objects: stored(SERVICE, subsets, route), running: null }).problems.map(({ message }) => message);
   };
   expect(problemsOf('bank')).toEqual([]);
   expect(problemsOf('.')).toEqual([

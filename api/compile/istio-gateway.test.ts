@@ -2,15 +2,12 @@
 import { describe, expect, test } from '@jest/globals';
 import { Certificates, secretManifest } from '../../test/lab/certificates.js';
 import { type ConnectionRoute, type Listener, ResourceType } from '../gen/mesh/v1/model.js';
-import { formatFinding, parseManifests } from '../resources/index.js';
 import { attachmentsOf } from './attachments.js';
 import { compileModel } from './index.js';
+import { stored } from './testing/manifests.js';
 
 function compiled(...manifests: string[]) {
-  const { objects, findings } = parseManifests([{ name: 'f', content: manifests.join('\n---\n') }]);
-  expect(findings.map(formatFinding)).toEqual([]);
-  const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
-  const { resources, problems, visibility } = compileModel({ objects: stored, running: null });
+  const { resources, problems, visibility } = compileModel({ objects: stored(...manifests), running: null });
   return {
     resources,
     problems: problems.map(({ path, message }) => `${path}: ${message}`),

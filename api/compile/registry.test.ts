@@ -5,12 +5,7 @@ import { formatFinding, parseManifests, type StoredObject } from '../resources/i
 import { compileModel } from './compile.js';
 import { chosenNode } from './health-check.js';
 import { NO_REPORTS, type RegistryReports } from './registry.js';
-
-function stored(...documents: string[]): StoredObject[] {
-  const { objects, findings } = parseManifests([{ name: 'f', content: documents.join('\n---\n') }]);
-  expect(findings.map(formatFinding)).toEqual([]);
-  return objects.map((object) => ({ ...object, createdAtMs: 1 }));
-}
+import { stored } from './testing/manifests.js';
 
 function compile(objects: readonly StoredObject[], reports: Partial<RegistryReports>) {
   const registry = { ...NO_REPORTS, ...reports };

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { ResourceType, type Service } from '../gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../resources/index.js';
 import { compileModel } from './index.js';
+import { stored } from './testing/manifests.js';
 
 const SERVICE = `apiVersion: v1
 kind: Service
@@ -15,9 +16,7 @@ metadata: {name: reviews, namespace: shop}
 spec: {targetRefs: [{kind: Service, name: reviews}], ${sections}}`;
 
 function policyOf(document: string) {
-  const { objects, findings } = parseManifests([{ name: 'f', content: `${SERVICE}\n---\n${document}` }]);
-  expect(findings.map(formatFinding)).toEqual([]);
-  const { resources } = compileModel({ objects: objects.map((object, index) => ({ ...object, createdAtMs: index })), running: null });
+  const { resources } = compileModel({ objects: stored(SERVICE, document), running: null });
   return (resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service).policies[0]?.policy;
 }
 

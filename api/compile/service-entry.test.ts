@@ -1,16 +1,9 @@
 import { expect, test } from '@jest/globals';
 import { type Endpoint, EndpointHealth, Protocol, ResourceType, type Service } from '../gen/mesh/v1/model.js';
-import { parseManifests, type StoredObject } from '../resources/index.js';
 import { compileModel } from './compile.js';
 import { CompileMemo } from './memo.js';
 import { namesToResolve, type ResolvedName } from './service-entry.js';
-
-/** The first is the oldest. */
-function stored(...documents: string[]): StoredObject[] {
-  const { objects, findings } = parseManifests([{ name: 'f', content: documents.join('\n---\n') }]);
-  expect(findings).toEqual([]);
-  return objects.map((object, index) => ({ ...object, createdAtMs: index }));
-}
+import { stored } from './testing/manifests.js';
 
 const entry = (spec: string, name = 'e'): string =>
   `apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: ${name}, namespace: shop}\nspec: ${spec}`;

@@ -1,14 +1,11 @@
 // VirtualServices as the model has them: what delegates add to each other, and that nothing is for more requests than it says.
 import { expect, test } from '@jest/globals';
 import type { HttpRoute } from '../gen/mesh/v1/model.js';
-import { formatFinding, parseManifests } from '../resources/index.js';
 import { compileModel } from './index.js';
+import { stored } from './testing/manifests.js';
 
 function compiled(...manifests: string[]) {
-  const { objects, findings } = parseManifests([{ name: 'f', content: manifests.join('\n---\n') }]);
-  expect(findings.map(formatFinding)).toEqual([]);
-  const stored = objects.map((object, index) => ({ ...object, createdAtMs: 1_000 + index }));
-  const { resources, problems } = compileModel({ objects: stored, running: null });
+  const { resources, problems } = compileModel({ objects: stored(...manifests), running: null });
   const routes = resources.flatMap(({ name, message }) => ('rules' in message && name.startsWith('VirtualService/') ? [message] : []));
   return { routes, problems: problems.map(({ path, message }) => `${path}: ${message}`) };
 }

@@ -5,8 +5,8 @@
 // JSON: {"requests","failed","why"}; failed: what was not answered with 200 and a whole body, connections that ended, and what had no
 // answer 5 s after the end; why: of the first, empty if there is none. Ends with its input. KIND: plain; kept: the same over TLS 1.3; full,
 // resumed: with a connection for each request, which the proxy ends with close_notify, and on which no session is offered, or that of a
-// ticket that came before, which must be taken (the first of CONNECTIONS have none). All with the same cipher and group; the certificate is
-// not verified.
+// ticket that came before, which must be taken (the first of CONNECTIONS have none). All with the same cipher and group; the certificate
+// is not verified.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
