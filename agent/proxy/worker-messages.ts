@@ -61,8 +61,10 @@ export interface PodBeat {
 export const PULSE_WORDS = 4;
 /** How often a worker beats. */
 export const PULSE_MS = 100;
+/** A loop is as late as each of so many beats in a row was: one that was stopped once, however long, is not overloaded. */
+export const LATE_BEATS = 3;
 export const enum Pulse {
-  /** The worker's: when its event loop beat last, and how late that was. 0: it has not begun to. */
+  /** The worker's: when its event loop beat last, and how late LATE_BEATS were at least. 0: it has not begun to. */
   BeatMs = 0,
   DelayMs = 1,
   /** Main's, heard with the next beat: what to shed, and the index of why in OVERLOAD_REASONS. */

@@ -27,6 +27,7 @@ import { giveWay, takeBack } from './thread-priority.js';
 import {
   type Answer,
   type FromWorker,
+  LATE_BEATS,
   type PodBeat,
   PULSE_MS,
   PULSE_WORDS,
@@ -168,8 +169,8 @@ export class WorkerPool {
   }
 
   /**
-   * To every worker: what it sheds from its next beat on. Returns how late each one's event loop is, ms: of its last beat, or of the one
-   * that is due.
+   * To every worker: what it sheds from its next beat on. Returns how late each one's event loop is, ms: as its last beats
+   * say, or as late for each of so many as it has been silent.
    */
   tellOverload(of: (slot: number) => { readonly level: OverloadLevel; readonly reason: number }): readonly number[] {
     const now = Number(process.hrtime.bigint()) / 1e6;
@@ -179,7 +180,7 @@ export class WorkerPool {
       pulse[Pulse.Reason] = reason;
       pulse[Pulse.Level] = level;
       const beatMs = pulse[Pulse.BeatMs]!;
-      return beatMs === 0 ? 0 : Math.max(pulse[Pulse.DelayMs]!, now - beatMs - PULSE_MS);
+      return beatMs === 0 ? 0 : Math.max(pulse[Pulse.DelayMs]!, (now - beatMs - PULSE_MS) / LATE_BEATS);
     });
   }
 

@@ -19,7 +19,16 @@ import { ServiceAsks } from './rate-limit/service-asks.js';
 import { Gate } from './resilience/gate.js';
 import { ResilienceState } from './resilience/state.js';
 import { DecisionTables } from './tables/layout.js';
-import { type Answer, type FromWorker, PULSE_MS, type PublishedTables, Pulse, type ToWorker, type WorkerStart } from './worker-messages.js';
+import {
+  type Answer,
+  type FromWorker,
+  LATE_BEATS,
+  PULSE_MS,
+  type PublishedTables,
+  Pulse,
+  type ToWorker,
+  type WorkerStart,
+} from './worker-messages.js';
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
@@ -151,10 +160,13 @@ function beat(pulse: Float64Array, setOverload: (level: OverloadLevel, reason: n
   // A worker that hangs before its first beat is noticed too.
   pulse[Pulse.BeatMs] = now();
   let due = now() + PULSE_MS;
+  const delays = new Float64Array(LATE_BEATS);
+  let beats = 0;
   let before = OverloadLevel.None;
   const timer = setInterval(() => {
     const at = now();
-    pulse[Pulse.DelayMs] = Math.max(0, at - due);
+    delays[beats++ % LATE_BEATS] = Math.max(0, at - due);
+    pulse[Pulse.DelayMs] = Math.min(...delays);
     pulse[Pulse.BeatMs] = at;
     due = at + PULSE_MS;
     const level: OverloadLevel = pulse[Pulse.Level]!;

@@ -291,6 +291,25 @@ function busiestThreadSince(pid: number, before: ReadonlyMap<string, number>): s
   return worked.sort(([, one], [, other]) => other - one)[0]![0];
 }
 
+(FREEZER === null ? test.skip : test)('a worker that was stopped once for less than three delays answers everything', async () => {
+  const group = cgroup(FREEZER!);
+  const { proxy, port } = await start('--overload-loop-delay-ms', '500');
+  const agent = keptAlive();
+  const before = cpuTimes(proxy.child.pid!);
+  for (let i = 0; i < 300; i++) await ask(port, '/', agent);
+  writeFileSync(join(group, 'tasks'), busiestThreadSince(proxy.child.pid!, before));
+  const thaw = (): void => writeFileSync(join(group, 'freezer.state'), 'THAWED');
+  scope.closing.push(thaw);
+  writeFileSync(join(group, 'freezer.state'), 'FROZEN');
+  const waiting = ask(port, '/', agent);
+  await sleep(900);
+  thaw();
+  expect(await waiting).toMatchObject({ status: 200 });
+  const until = performance.now() + 1_000;
+  while (performance.now() < until) expect(await ask(port, '/', agent)).toMatchObject({ status: 200 });
+  expect(await proxy.counter('shed_requests_loop_delay')).toBe(0);
+});
+
 (FREEZER === null ? test.skip : test)(
   'a worker whose event loop hangs is noticed while it hangs, answers what waited, sheds a while and recovers',
   async () => {

@@ -9,8 +9,6 @@ import { descriptors, memory, type Usage } from './resources.js';
 const INTERVAL_MS = 100;
 /** Memory and descriptors are looked at with every so many: reading the kernel's files is nearly all that a look costs, half a ms. */
 const LOOKS_PER_READ = 5;
-/** A delay counts when this many looks in a row have seen it: a process that was stopped for a moment is not overloaded. */
-const DELAY_LOOKS = 3;
 
 export interface OverloadThresholds {
   /** Pressure, 0 to 1, of OverloadLevel 1, 2 and 3. */
@@ -62,7 +60,6 @@ export class OverloadMonitor {
   private readonly memory: Watched;
   private readonly descriptors: Watched;
   private readonly loops: readonly Watched[];
-  private readonly delays: readonly number[][];
   private timer: NodeJS.Timeout | null = null;
   private looks = 0;
 
@@ -83,7 +80,6 @@ export class OverloadMonitor {
     this.memory = watched('memory', null, 'bytes');
     this.descriptors = watched('descriptors', null, 'open');
     this.loops = Array.from({ length: workers }, (_, worker) => watched('loop_delay', worker, 'ms'));
-    this.delays = Array.from({ length: workers }, () => new Array<number>(DELAY_LOOKS).fill(0));
   }
 
   start(): void {
@@ -129,10 +125,7 @@ export class OverloadMonitor {
     }
     const delays = this.pool.tellOverload((slot) => this.levelOf(slot));
     for (const [worker, delay] of delays.entries()) {
-      const looks = this.delays[worker]!;
-      looks.shift();
-      looks.push(delay);
-      this.update(this.loops[worker]!, { used: Math.round(Math.min(...looks)), limit: this.thresholds.loopDelayMs }, nowMs);
+      this.update(this.loops[worker]!, { used: Math.round(delay), limit: this.thresholds.loopDelayMs }, nowMs);
     }
   }
 
