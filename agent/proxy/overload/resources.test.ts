@@ -53,3 +53,13 @@ test('without a limit it is the resident pages, of these and what the host has l
   put('proc/self/cgroup', '0::/\n');
   expect(memory(kernel)).toEqual({ used: 100 * MIB, limit: 400 * MIB });
 });
+
+test('what the host has left is no limit where the kernel does not say it', () => {
+  put('proc/self/cgroup', '0::/\n');
+  put('proc/meminfo', 'MemTotal: 9999999 kB\nMemFree:  307200 kB\n');
+  expect(memory(kernel)).toEqual({ used: 100 * MIB, limit: 0 });
+  rmSync(join(folder, 'proc/meminfo'));
+  expect(memory(kernel)).toEqual({ used: 100 * MIB, limit: 0 });
+  put('proc/meminfo', 'MemAvailable:  0 kB\n');
+  expect(memory(kernel)).toEqual({ used: 100 * MIB, limit: 100 * MIB });
+});

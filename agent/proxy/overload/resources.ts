@@ -43,11 +43,14 @@ export function memory(kernel: KernelPaths = KERNEL): Usage {
 
 function hostMemory({ proc }: KernelPaths): Usage {
   const resident = kilobytes(read(join(proc, 'status')), 'VmRSS');
-  return { used: resident, limit: resident + kilobytes(read(join(proc, '..', 'meminfo')), 'MemAvailable') };
+  const available = kilobytes(read(join(proc, '..', 'meminfo')), 'MemAvailable');
+  return { used: resident ?? 0, limit: resident === null || available === null ? 0 : resident + available };
 }
 
-function kilobytes(text: string, name: string): number {
-  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024;
+/** In bytes; null: the text does not say. */
+function kilobytes(text: string, name: string): number | null {
+  const found = new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text);
+  return found === null ? null : Number(found[1]) * 1024;
 }
 
 /** Names of one hierarchy's files. What is inactive page cache the kernel takes back before it kills: not counted (as by the kubelet). */
