@@ -174,6 +174,22 @@ TEST("held answer: what is no answer, or would change where it ends, changes not
   CHECK(asked.hears("\r\n\r\nok"));
 }
 
+TEST("held answer: a tunnel that was refused is not opened by a filter that makes it a 200") {
+  for (const bool is_replaced : {false, true}) {
+    HoldingBench bench;
+    Asked asked(bench, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n");
+    asked.upstream.send("HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno");
+    HttpExchange* exchange = bench.waiting();
+    std::string error;
+    CHECK(!exchange->change_head(":status: 200\n", false, &error));
+    CHECK(!error.empty());
+    CHECK(exchange->change_head(":status: 403\n", false, &error));
+    if (is_replaced) bench.status = 200;
+    bench.answer();
+    CHECK(asked.hears(is_replaced ? "HTTP/1.1 405 " : "HTTP/1.1 403 "));
+  }
+}
+
 TEST("held answer: another one in its place: the endpoint is told of as one that answered, the request as answered here") {
   for (const char* body : {"\r\nContent-Length: 2\r\n\r\nok", "\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"}) {
     HoldingBench bench;

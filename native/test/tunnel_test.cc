@@ -541,6 +541,39 @@ TEST("tunnel: what came behind a CONNECT that was refused is no request: the con
   CHECK_EQ(bench.counter(Counter::Requests), 1.0);
 }
 
+// RFC 9110 9.3.6, RFC 8441 5: a 2xx says that the tunnel is open.
+TEST("tunnel: a filter or rule that answers 200 opens no tunnel: who asked for one is told 405") {
+  const auto answer_200 = [](const int32_t*, Decision* decision) { decision->target = -200; };
+  {
+    Http2Bench bench({}, Protocol::kHttp1, Protocol::kHttp1);
+    bench.change = answer_200;
+    Wire client(dial(bench.port));
+    client.send(std::string(kConnectHead) + "early ");
+    CHECK(bench.run([&] { return client.has("\r\n\r\n") && client.ended; }));
+    CHECK_EQ(without_date(client.got).substr(0, 34), "HTTP/1.1 405 Method Not Allowed\r\na");
+    CHECK(client.has("allow: GET, "));
+    // Who asks for a WebSocket reads a page as a page.
+    Wire upgrade(dial(bench.port));
+    upgrade.send(kUpgrade);
+    CHECK(bench.run([&] { return upgrade.has("HTTP/1.1 200 OK\r\n"); }));
+  }
+  Http2Bench bench;
+  bench.change = answer_200;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  auto typed = kConnectFields;
+  typed.emplace_back("content-type", "application/grpc");
+  client.raw(client.headers(1, kConnectFields, false));
+  client.raw(client.headers(3, kConnect, false));
+  client.raw(client.headers(5, typed, false));
+  for (const uint32_t id : {1, 3, 5}) {
+    CHECK(bench.run([&] { return client.at(id).ended; }));
+    CHECK_EQ(client.at(id).fields[":status"], "405");
+  }
+  client.raw(client.get(7));
+  CHECK(bench.run([&] { return client.at(7).ended; }));
+  CHECK_EQ(client.at(7).fields[":status"], "200");
+}
+
 TEST("tunnel: a CONNECT that names no port, or has content, is refused") {
   const char* heads[] = {"CONNECT db.test HTTP/1.1\r\nHost: db.test\r\n\r\n",
                          "CONNECT db.test: HTTP/1.1\r\nHost: db.test\r\n\r\n",

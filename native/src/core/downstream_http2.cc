@@ -174,7 +174,8 @@ void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bo
     const http2::HeaderBlock& request = exchange.http2->block;
     exchange.max_forwards = parse_max_forwards(request.value(*request.find(http1::KnownHeader::kMaxForwards)));
   }
-  if (summary.has(http1::KnownHeader::kContentType)) {
+  // An error of gRPC's is a 200, which would open a tunnel.
+  if (summary.has(http1::KnownHeader::kContentType) && exchange.tunnel == Tunnel::None) {
     const http2::HeaderBlock& request = exchange.http2->block;
     exchange.grpc = grpc_form_of(request.value(*request.find(http1::KnownHeader::kContentType)));
     if (is_grpc_web(exchange.grpc) && summary.method != http1::Method::kPost) exchange.grpc = GrpcForm::None;

@@ -114,7 +114,9 @@ bool HeldAnswer::set_body(std::string_view bytes, std::string* error) {
 
 bool HeldAnswer::change_head(std::string_view text, std::string* error) {
   HeadChanges wanted;
-  return wanted.parse(text, error) && write_head(wanted, error);
+  if (!wanted.parse(text, error)) return false;
+  if (wanted.status / 100 == 2 && exchange_->is_opened_by_2xx()) return *error = "a 2xx would open the tunnel that was refused", false;
+  return write_head(wanted, error);
 }
 
 bool HeldAnswer::write_head(const HeadChanges& wanted, std::string* error) {

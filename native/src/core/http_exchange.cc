@@ -14,6 +14,8 @@ namespace weft {
 namespace {
 // Bytes kept for the access log.
 constexpr size_t kMaxGrpcMessage = 512;
+// Of a 405.
+constexpr std::string_view kAllow = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 }  // namespace
 
 HttpExchange::HttpExchange(Reactor* reactor, Downstream* connection, ClientStream* client)
@@ -302,7 +304,6 @@ void HttpExchange::refuse_over_limit() {
 // RFC 9110 7.6.2: who may not pass it on answers as the final recipient. What we are asked about is no resource of ours, and TRACE would
 // show what proxies in front have added.
 void HttpExchange::answer_as_last_hop() {
-  static constexpr std::string_view kAllow = "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
   if (max_forwards == kBadMaxForwards) return fail(400, Reason::DownstreamProtocol);
   reactor_->counters().add(Counter::LocalReplies);
   reply_local(method == http1::Method::kOptions ? 200 : 405, kAllow, {}, Reason::None);
@@ -422,6 +423,12 @@ void HttpExchange::fail(int answer_status, Reason reason) {
 
 void HttpExchange::reply_local(int answer_status, std::string_view lines, std::string_view body, Reason reason) {
   give_back_outstanding();
+  // A page would be read as the tunnel's bytes.
+  if (answer_status / 100 == 2 && is_opened_by_2xx()) {
+    answer_status = 405;
+    lines = kAllow;
+    body = {};
+  }
   status = answer_status;
   response_started = true;
   if (grpc != GrpcForm::None) {

@@ -103,6 +103,8 @@ class HttpExchange final : public Exchange,
   void on_response_complete();
   // Whether the answer makes a tunnel of the exchange.
   bool opens_tunnel(const ResponseForm& response) const;
+  // RFC 9110 9.3.6, RFC 8441 5: a 2xx, whoever answers, tells the client that its tunnel is open.
+  bool is_opened_by_2xx() const { return tunnel == Tunnel::Connect || (tunnel == Tunnel::WebSocket && http2 != nullptr); }
   // Behind on_response_begun(). Reads nothing.
   void open_tunnel();
 
