@@ -260,8 +260,8 @@ TEST("hedge: gRPC over HTTP/2, message, trailers and all; the slower call's stre
     CHECK(second.at(1).fields == first.at(1).fields);
     Peer2& winner = second_wins ? second : first;
     Peer2& loser = second_wins ? first : second;
-    winner.raw(winner.headers(1, {{":status", "200"}, {"content-type", "application/grpc"}}, false) + Peer2::data(1, "answer", false) +
-               winner.headers(1, {{"grpc-status", "0"}}, true));
+    winner.raw(Peer2::in_order({winner.headers(1, {{":status", "200"}, {"content-type", "application/grpc"}}, false),
+                                Peer2::data(1, "answer", false), winner.headers(1, {{"grpc-status", "0"}}, true)}));
     CHECK(bench.run([&] { return client.at(1).ended && loser.at(1).resets == 1; }));
     CHECK_EQ(client.at(1).body, "answer");
     CHECK_EQ(client.at(1).fields["grpc-status"], "0");

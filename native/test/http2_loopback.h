@@ -6,8 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -137,6 +139,12 @@ struct Peer2 {
   ~Peer2() { ::close(fd); }
 
   void raw(const std::string& bytes) const { (void)!::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  // Blocks must leave in the order they were encoded in, which a + of them does not promise.
+  static std::string in_order(std::initializer_list<std::string> parts) {
+    std::string all;
+    for (const std::string& part : parts) all += part;
+    return all;
+  }
   std::string headers(uint32_t stream, const std::vector<std::pair<std::string, std::string>>& fields, bool ends) {
     uint8_t bytes[8192];
     uint8_t* end = encoder.begin(bytes + http2::kFrameHeaderBytes);
@@ -224,5 +232,20 @@ struct Peer2 {
     return streams[stream];
   }
 };
+
+// Sends what the windows allow; true: all of it.
+inline bool upload(Peer2& client, uint32_t stream, size_t* left, bool ends) {
+  client.read();
+  for (;;) {
+    const int64_t window = std::min(65535 + client.windows[0], 65535 + client.windows[stream]);
+    const size_t part = std::min<size_t>({*left, 16384, static_cast<size_t>(std::max<int64_t>(window, 0))});
+    if (part == 0) return *left == 0;
+    *left -= part;
+    client.raw(Peer2::data(stream, std::string(part, 'u'), ends && *left == 0));
+    client.windows[0] -= static_cast<int64_t>(part);
+    client.windows[stream] -= static_cast<int64_t>(part);
+    if (*left != 0 && part == 16384) return false;
+  }
+}
 
 }  // namespace weft::test

@@ -7,6 +7,7 @@ namespace {
 using http2::ErrorCode;
 using test::dial;
 using test::Peer2;
+using test::upload;
 using Bench = test::Http2Bench;
 
 TEST("http2 reactor: a request and its answer, at every byte split") {
@@ -22,7 +23,8 @@ TEST("http2 reactor: a request and its answer, at every byte split") {
     if (upstream == nullptr) upstream = std::make_unique<Peer2>(bench.accept(), http2::Role::kServer);
     CHECK(bench.run([&] { return upstream->at(id).ended; }));
     CHECK_EQ(upstream->at(id).body, "ping");
-    const std::string answer = upstream->ok(id, false) + Peer2::data(id, "pong", false) + upstream->headers(id, {{"x-end", "1"}}, true);
+    const std::string answer =
+        Peer2::in_order({upstream->ok(id, false), Peer2::data(id, "pong", false), upstream->headers(id, {{"x-end", "1"}}, true)});
     upstream->raw(answer.substr(0, split % answer.size()));
     bench.reactor->run_once(1);
     upstream->raw(answer.substr(split % answer.size()));
@@ -38,10 +40,10 @@ TEST("http2 reactor: a request and its answer, at every byte split") {
 TEST("http2 reactor: an answer waits for its windows, byte by byte if need be, and holds up no other") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
-  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 3}}) + client.get(1) + client.get(3));
+  client.raw(Peer2::in_order({Peer2::settings({{http2::SettingId::kInitialWindowSize, 3}}), client.get(1), client.get(3)}));
   Peer2 upstream(bench.accept(), http2::Role::kServer);
   CHECK(bench.run([&] { return upstream.at(1).ended && upstream.at(3).ended; }));
-  upstream.raw(upstream.ok(1, false) + Peer2::data(1, "abcdefghij", false) + upstream.headers(1, {{"x-end", "1"}}, true));
+  upstream.raw(Peer2::in_order({upstream.ok(1, false), Peer2::data(1, "abcdefghij", false), upstream.headers(1, {{"x-end", "1"}}, true)}));
   upstream.raw(upstream.ok(3, false) + Peer2::data(3, "abc", true));
   CHECK(bench.run([&] { return client.at(3).ended && client.at(1).body == "abc"; }));
   CHECK_EQ(bench.outstanding[0], 1);
@@ -77,21 +79,6 @@ TEST("http2 reactor: an upload waits for the upstream's window, and the client's
   CHECK_EQ(upstream.at(1).body.size(), size_t{66535});
   upstream.raw(upstream.ok(1, true));
   CHECK(bench.run([&] { return client.at(1).ended; }));
-}
-
-// Sends what the windows allow; true: all of it.
-bool upload(Peer2& client, uint32_t stream, size_t* left, bool ends) {
-  client.read();
-  for (;;) {
-    const int64_t window = std::min(65535 + client.windows[0], 65535 + client.windows[stream]);
-    const size_t part = std::min<size_t>({*left, 16384, static_cast<size_t>(std::max<int64_t>(window, 0))});
-    if (part == 0) return *left == 0;
-    *left -= part;
-    client.raw(Peer2::data(stream, std::string(part, 'u'), ends && *left == 0));
-    client.windows[0] -= static_cast<int64_t>(part);
-    client.windows[stream] -= static_cast<int64_t>(part);
-    if (*left != 0 && part == 16384) return false;
-  }
 }
 
 TEST("http2 reactor: uploads that are stuck hold up no other on their connection, and hold bounded memory") {
@@ -198,7 +185,7 @@ TEST("http2 reactor: a client that ignores its stream window is refused") {
 TEST("http2 reactor: what an upstream refuses, or never looked at before its GOAWAY, is sent again") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
-  client.raw(client.get(1, false) + Peer2::data(1, "body", true) + client.get(3, false) + Peer2::data(3, "body", true));
+  client.raw(Peer2::in_order({client.get(1, false), Peer2::data(1, "body", true), client.get(3, false), Peer2::data(3, "body", true)}));
   Peer2 first(bench.accept(), http2::Role::kServer);
   CHECK(bench.run([&] { return first.at(1).ended && first.at(3).ended; }));
   first.raw(Peer2::reset(1, ErrorCode::kRefusedStream));
@@ -254,7 +241,7 @@ TEST("http2 reactor: a client that says GOAWAY is served whatever it asks yet, a
     if (has_stream) client.raw(client.get(1));
     client.raw(Peer2::goaway(0));
     for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
-    client.raw(client.get(3) + client.get(5));
+    client.raw(Peer2::in_order({client.get(3), client.get(5)}));
     Peer2 upstream(bench.accept(), http2::Role::kServer);
     const uint32_t streams = has_stream ? 3 : 2;
     CHECK(bench.run([&] { return upstream.at(2 * streams - 1).ended; }));
@@ -335,7 +322,7 @@ TEST("http2 reactor: a client that has asked nothing yet may rest as long as one
 TEST("http2 reactor: an upstream that dies in the middle resets what it had begun, and answers 503 for what it had not") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
-  client.raw(client.get(1, false) + Peer2::data(1, "x", true) + client.get(3));
+  client.raw(Peer2::in_order({client.get(1, false), Peer2::data(1, "x", true), client.get(3)}));
   {
     Peer2 upstream(bench.accept(), http2::Role::kServer);
     CHECK(bench.run([&] { return upstream.at(1).ended && upstream.at(3).ended; }));
@@ -394,7 +381,7 @@ TEST("http2 reactor: over HTTP/1 upstreams, at every byte split of the answer") 
 TEST("http2 reactor: closing in the middle of everything frees everything") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
-  client.raw(client.get(1) + client.get(3, false) + Peer2::data(3, "half", false));
+  client.raw(Peer2::in_order({client.get(1), client.get(3, false), Peer2::data(3, "half", false)}));
   Peer2 upstream(bench.accept(), http2::Role::kServer);
   CHECK(bench.run([&] { return upstream.at(1).ended; }));
   upstream.raw(upstream.ok(1, false));
@@ -409,7 +396,7 @@ TEST("http2 reactor: a vanished client ends its exchanges") {
   Bench bench;
   {
     Peer2 client(dial(bench.port), http2::Role::kClient);
-    client.raw(client.get(1) + client.get(3, false));
+    client.raw(Peer2::in_order({client.get(1), client.get(3, false)}));
     Peer2 upstream(bench.accept(), http2::Role::kServer);
     CHECK(bench.run([&] { return upstream.at(1).ended; }));
   }

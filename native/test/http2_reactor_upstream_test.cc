@@ -136,7 +136,7 @@ int64_t completed(const Bench& bench, CompletionKind kind) {
 TEST("http2 reactor: a decision whose request has gone since its batch was made is completed as abandoned") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
-  client.raw(client.get(1) + Peer2::reset(1, ErrorCode::kCancel) + client.get(3));
+  client.raw(Peer2::in_order({client.get(1), Peer2::reset(1, ErrorCode::kCancel), client.get(3)}));
   Peer2 upstream(bench.accept(), http2::Role::kServer);
   CHECK(bench.run([&] { return upstream.at(1).ended; }));
   upstream.raw(upstream.ok(1, true));
