@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/reactor.h"
 
@@ -145,6 +146,7 @@ void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
 }
 
 void UpstreamHttp2::on_events(uint32_t events) {
+  if (broken_) return;
   if (is_connecting_) {
     const Opening opening = continue_opening(events);
     if (opening == Opening::Waiting) return;
@@ -176,7 +178,9 @@ void UpstreamHttp2::on_events(uint32_t events) {
 }
 
 void UpstreamHttp2::on_resume() {
-  if (!closed_) link_.send_pending();
+  if (!end_streams()) return;
+  if (broken_) return close_now();
+  link_.send_pending();
   // Each once: those that another connection must say something to wait on.
   for (uint32_t left = group_->waiters; left != 0 && listed_ && group_->first_waiter != nullptr; left--) {
     auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
@@ -188,7 +192,7 @@ void UpstreamHttp2::on_resume() {
 }
 
 void UpstreamHttp2::read() {
-  for (int turn = 0; (readable_ || link_.is_paused()) && !is_connecting_ && !closed_; turn++) {
+  for (int turn = 0; (readable_ || link_.is_paused()) && !is_connecting_ && !broken_ && !closed_; turn++) {
     if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const size_t have = link_.input().size();
@@ -204,15 +208,15 @@ void UpstreamHttp2::read() {
       reactor_->counters().add(Counter::UpstreamProtocolErrors);
       // The GOAWAY that says why.
       on_flush();
-      if (!closed_) break_all(AttemptEnd::BadResponse);
-      return;
+      return break_all(AttemptEnd::BadResponse);
     }
-    if (link_.is_paused() && !closed_) return reactor_->resume_later(this);
+    if (link_.is_paused() && !broken_ && !closed_) return reactor_->resume_later(this);
   }
 }
 
 void UpstreamHttp2::on_flush() {
   ByteQueue& out = link_.output();
+  if (broken_) return out.clear();
   if (!out.empty()) {
     const bool sent = write(out.data(), out.size());
     out.clear();
@@ -222,7 +226,7 @@ void UpstreamHttp2::on_flush() {
       readable_ = peer_finished_ = true;
       return reactor_->resume_later(this);
     }
-    if (output_.size() > kMaxUnread && !closed_) {
+    if (output_.size() > kMaxUnread) {
       reactor_->counters().add(Counter::UpstreamProtocolErrors);
       return break_all(AttemptEnd::Reset);
     }
@@ -277,12 +281,9 @@ void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
   reactor_->counters().add(Counter::Http2UpstreamGoaways);
   closing_ = true;
   relist();
-  // RFC 9113 6.8: those above were not processed and may be tried elsewhere.
-  link_.streams().for_each([&](Http2Stream* stream) {
-    if (stream->id <= last_stream) return;
-    stream->local_ended = stream->remote_ended = true;
-    break_stream(static_cast<UpstreamHttp2Stream*>(stream), AttemptEnd::Refused);
-  });
+  last_processed_ = std::min(last_processed_, last_stream);
+  ending_ = true;
+  end_streams();
   reactor_->flush_later(this);
 }
 
@@ -362,6 +363,8 @@ void UpstreamHttp2::on_stream_reset(Http2Stream* base, ErrorCode code, bool by_u
 void UpstreamHttp2::break_stream(UpstreamHttp2Stream* stream, AttemptEnd end) {
   HttpExchange* exchange = stream->exchange_;
   if (exchange == nullptr || exchange->is_over()) return;
+  // RFC 9113 6.8: these may be tried elsewhere.
+  if (stream->id > last_processed_) end = AttemptEnd::Refused;
   exchange->hear(stream);
   if (stream->head_received_) {
     return exchange->on_response_broken(end == AttemptEnd::BadResponse ? Reason::UpstreamProtocol : Reason::UpstreamReset);
@@ -370,16 +373,29 @@ void UpstreamHttp2::break_stream(UpstreamHttp2Stream* stream, AttemptEnd end) {
 }
 
 void UpstreamHttp2::break_all(AttemptEnd end) {
-  if (closed_) return;
-  closing_ = broken_ = true;
+  if (broken_ || closed_) return;
+  closing_ = broken_ = ending_ = true;
+  end_ = end;
+  reactor_->cancel(this);
   relist();
   if (end == AttemptEnd::Reset && link_.streams().size() != 0) reactor_->counters().add(Counter::UpstreamResets);
   if (!link_.has_settings()) fail_waiters(end);
-  link_.streams().for_each([&](Http2Stream* stream) {
+  if (end_streams()) close_now();
+}
+
+// A thousand that are each tried again, or answered, take milliseconds.
+bool UpstreamHttp2::end_streams() {
+  if (!std::exchange(ending_, false)) return true;
+  link_.streams().for_each([this](Http2Stream* stream) {
+    if (!broken_ && stream->id <= last_processed_) return;
+    // Nothing more is said of those that hear of it in another turn.
     stream->local_ended = stream->remote_ended = true;
-    break_stream(static_cast<UpstreamHttp2Stream*>(stream), end);
+    if (ending_) return;
+    break_stream(static_cast<UpstreamHttp2Stream*>(stream), end_);
+    ending_ = reactor_->turn_is_long();
   });
-  close_now();
+  if (ending_) reactor_->resume_later(this);
+  return !ending_;
 }
 
 // Those that wait for the SETTINGS of a connection hear of its end as its streams do; else they would dial again and again.

@@ -79,8 +79,10 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void read();
   void answer_complete(UpstreamHttp2Stream* stream);
   void break_stream(UpstreamHttp2Stream* stream, AttemptEnd end);
-  // The connection is no more: all its exchanges hear of it.
+  // The connection is no more: all its exchanges hear of it, as many in a turn as it has time for.
   void break_all(AttemptEnd end);
+  // Of those that the server has given up. False: the next turn goes on.
+  bool end_streams();
   void fail_waiters(AttemptEnd end);
   void close_if_done();
   void close_now();
@@ -91,6 +93,12 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   CountedConnection counted_;
   Http2Link link_;
   uint64_t streams_opened_ = 0;
+  // What GOAWAY said: those above were not processed.
+  uint32_t last_processed_ = http2::kMaxStreamId;
+  // Of the others, once it is broken.
+  AttemptEnd end_ = AttemptEnd::Reset;
+  // There may be streams of which their exchanges have to hear.
+  bool ending_ = false;
   bool listed_ = false;
   // No new streams: GOAWAY, drained, or out of ids.
   bool closing_ = false;
