@@ -8,6 +8,7 @@ using http2::ErrorCode;
 using http2::FrameType;
 using test::dial;
 using test::Peer2;
+using test::upload;
 using Bench = test::Http2Bench;
 
 TEST("http2 reactor: malformed requests are reset or refused, and the connection lives on") {
@@ -35,13 +36,13 @@ TEST("http2 reactor: a request that is refused has a line in the access log, wit
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
   const std::string target = "/" + std::string(3000, '"');
-  client.raw(
-      client.headers(1, {{":method", "PUT"}, {":scheme", "http"}, {":path", target}, {":authority", "b.test"}, {"Upper", "x"}}, true) +
-      client.headers(3, {{":method", "GET"}, {":path", "/a"}, {":authority", "a.test"}, {"host", "c.test"}, {":scheme", "http"}}, true) +
-      client.headers(5, {{":method", "GET"}, {":scheme", "http"}, {":path", "/e"}, {"host", "a.test"}, {"expect", "x"}}, true) +
-      client.headers(7, {{":method", "POST"}, {":scheme", "http"}, {":path", "/l"}, {":authority", "a.test"}, {"content-length", "3"}},
-                     false) +
-      Peer2::data(7, "toolong", true));
+  client.raw(Peer2::in_order(
+      {client.headers(1, {{":method", "PUT"}, {":scheme", "http"}, {":path", target}, {":authority", "b.test"}, {"Upper", "x"}}, true),
+       client.headers(3, {{":method", "GET"}, {":path", "/a"}, {":authority", "a.test"}, {"host", "c.test"}, {":scheme", "http"}}, true),
+       client.headers(5, {{":method", "GET"}, {":scheme", "http"}, {":path", "/e"}, {"host", "a.test"}, {"expect", "x"}}, true),
+       client.headers(7, {{":method", "POST"}, {":scheme", "http"}, {":path", "/l"}, {":authority", "a.test"}, {"content-length", "3"}},
+                      false),
+       Peer2::data(7, "toolong", true)}));
   CHECK(bench.run([&] { return client.at(1).resets == 1 && client.at(3).resets == 1 && client.at(5).ended && client.at(7).resets == 1; }));
   const std::string lines = test::taken_lines(bench.access_log, sizeof(bench.access_log));
   std::string cut;
@@ -171,16 +172,156 @@ TEST("http2 reactor: an upstream that does not read what it asks for is given up
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
-TEST("http2 reactor: requests that the client makes us reset count as its own resets") {
-  Bench bench;
+// What makes us reset a stream, by what the client did.
+std::string provoked(Peer2& client, int kind, uint32_t id) {
+  const std::vector<std::pair<std::string, std::string>> head = {{":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}};
+  const auto with = [&](std::pair<std::string, std::string> first, std::pair<std::string, std::string> last, bool ends) {
+    std::vector<std::pair<std::string, std::string>> fields = {std::move(first)};
+    fields.insert(fields.end(), head.begin(), head.end());
+    fields.push_back(std::move(last));
+    return client.headers(id, fields, ends);
+  };
+  std::string block = std::string(
+      "\0\0\0\0\x10\x82\x86\x84\x41\x06"
+      "a.test",
+      16);
+  for (int i = 0; i < 4; i++) block[static_cast<size_t>(i)] = static_cast<char>(id >> (24 - 8 * i));
+  uint8_t frame[http2::kFrameHeaderBytes];
+  switch (kind) {
+    case 0:
+      return client.get(id, false) + Peer2::window(id, 0);
+    case 1:
+      return client.get(id, false) + Peer2::window(id, 0x7fffffff);
+    case 2:
+      return client.get(id) + Peer2::data(id, "x", true);
+    case 3:
+      return with({":method", "POST"}, {"content-length", "3"}, false) + Peer2::data(id, "toolong", true);
+    case 4:
+      return with({":method", "GET"}, {"Upper", "x"}, true);
+    case 5:
+      http2::write_frame_header(static_cast<uint32_t>(block.size()), FrameType::kHeaders,
+                                http2::kFlagEndHeaders | http2::kFlagEndStream | http2::kFlagPriority, id, frame);
+      return std::string(reinterpret_cast<char*>(frame), sizeof(frame)) + block;
+    case 6:
+      http2::write_frame_header(5, FrameType::kPriority, 0, id, frame);
+      return std::string(reinterpret_cast<char*>(frame), sizeof(frame)) + block.substr(0, 5);
+    case 7:
+      return Peer2::in_order({client.get(id, false), client.get(id, true)});
+    default:
+      // Beyond the limit, once it knows it.
+      return client.get(id);
+  }
+}
+
+TEST("http2 reactor: requests that the client makes us reset, in whatever way, count as its own resets") {
+  for (int kind = 0; kind <= 8; kind++) {
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(client.get(1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return client.read(), upstream.at(1).ended; }));
+    std::string requests;
+    for (uint32_t id = 3; id < 2 * 800; id += 2) requests += provoked(client, kind, id);
+    client.raw(requests);
+    if (!bench.run([&] { return client.read(), client.closed; }) ||
+        client.goaway_code != static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm)) {
+      test::fail(__FILE__, __LINE__, "kind " + std::to_string(kind));
+    }
+    CHECK_EQ(bench.counter(Counter::Http2RapidResets), 1.0);
+    CHECK(bench.run([&] { return bench.outstanding[0] == 0; }));
+  }
+}
+
+TEST("http2 reactor: resets that are no fault of the client's cost it nothing") {
+  constexpr uint32_t kRequests = 800;
+  const auto lives = [](Bench& bench, Peer2& client) {
+    client.read();
+    CHECK(!client.closed);
+    CHECK_EQ(bench.counter(Counter::Http2RapidResets), 0.0);
+  };
+  {
+    // It does not know the limit yet.
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.acknowledges = false;
+    std::string requests;
+    for (uint32_t i = 0; i < kRequests; i++) requests += client.get(2 * i + 1);
+    client.raw(requests);
+    CHECK(bench.run([&] { return client.at(2 * kRequests - 1).resets == 1; }));
+    CHECK_EQ(bench.counter(Counter::Http2RefusedStreams), kRequests - 128.0);
+    client.raw(Peer2::reset(1, ErrorCode::kCancel) + client.get(2 * kRequests + 1));
+    CHECK(bench.run([&] { return bench.decided == 129; }));
+    lives(bench, client);
+  }
+  {
+    // The server resets what it began to answer.
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.raw(client.get(1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    for (uint32_t id = 1; id < 2 * kRequests; id += 2) {
+      if (id != 1) client.raw(client.get(id));
+      CHECK(bench.run([&] { return upstream.at(id).ended; }));
+      upstream.raw(upstream.ok(id, false) + Peer2::reset(id, ErrorCode::kInternalError));
+      CHECK(bench.run([&] { return client.at(id).resets == 1; }));
+    }
+    lives(bench, client);
+  }
+  {
+    // Answered before their bodies have come.
+    Bench bench;
+    bench.change = [](const int32_t*, Decision* decision) { decision->target = -413; };
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    for (uint32_t id = 1; id < 2 * kRequests; id += 2) {
+      client.raw(client.get(id, false));
+      CHECK(bench.run([&] { return client.at(id).ended; }));
+    }
+    lives(bench, client);
+  }
+}
+
+TEST("http2 reactor: a connection that ends is cut off when its client takes nothing of what waits for it") {
+  static uint64_t clock_ns;
+  clock_ns = 1'000'000'000'000;
+  EngineLimits limits;
+  limits.max_buffered_bytes = 8 << 20;
+  Bench bench(limits, Protocol::kHttp2, Protocol::kHttp2, [] { return clock_ns; });
   Peer2 client(dial(bench.port), http2::Role::kClient);
-  std::string requests;
-  for (uint32_t id = 1; id < 2 * 800; id += 2) requests += client.get(id, false) + Peer2::window(id, 0);
-  client.raw(requests);
-  CHECK(bench.run([&] { return client.read(), client.closed; }));
-  CHECK_EQ(client.goaway_code, static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
-  CHECK_EQ(bench.counter(Counter::Http2RapidResets), 1.0);
-  CHECK_EQ(bench.outstanding[0], 0);
+  client.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 30}}) + Peer2::window(0, 1u << 30) + client.get(1));
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended; }));
+  upstream.raw(upstream.ok(1, false));
+  // Until nothing more of it is taken.
+  size_t left = 64u << 20;
+  for (int quiet = 0; quiet < 50; quiet++) {
+    const size_t before = left;
+    upload(upstream, 1, &left, false);
+    bench.reactor->run_once(0);
+    if (left != before) quiet = 0;
+  }
+  client.raw(Peer2::data(0, "x", false));
+  const auto pass = [&](uint64_t ms) {
+    clock_ns += ms * 1'000'000;
+    for (int turn = 0; turn < 20; turn++) bench.reactor->run_once(1);
+  };
+  pass(0);
+  CHECK_EQ(bench.counter(Counter::Http2StreamsOpen), 0.0);
+  CHECK_EQ(bench.counter(Counter::DownstreamOpen), 1.0);
+  // Who still takes some has the time anew.
+  pass(limits.stream_idle_timeout_ms / 2);
+  // More than what the kernel keeps free before it says that there is room.
+  size_t taken = 0;
+  std::string bytes(65536, '\0');
+  CHECK(bench.run([&] {
+    for (ssize_t count; (count = recv(client.fd, bytes.data(), bytes.size(), MSG_DONTWAIT)) > 0;) taken += static_cast<size_t>(count);
+    return taken > (3 << 20);
+  }));
+  for (int turn = 0; turn < 5; turn++) pass(0);
+  pass(limits.stream_idle_timeout_ms - 1000);
+  CHECK_EQ(bench.counter(Counter::DownstreamOpen), 1.0);
+  pass(2000);
+  CHECK_EQ(bench.counter(Counter::DownstreamOpen), 0.0);
+  CHECK_EQ(bench.counter(Counter::TimeoutsIdle), 1.0);
 }
 
 TEST("http2 reactor: blocks that grow, by compression or by CONTINUATION, end the connection and are counted") {
@@ -325,6 +466,48 @@ TEST("http2 reactor: a client that goes with a hundred requests under way, or br
     CHECK_EQ(bench.outstanding[0], 0);
     CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).resets == 1; }));
     CHECK_EQ(upstream.at(1).resets, 1);
+  }
+}
+
+TEST("http2 reactor: an upstream that goes with a hundred requests under way, or leaves them, does not end them all in one turn") {
+  constexpr uint32_t kStreams = 100;
+  static uint64_t clock_ns, step_ns;
+  for (const bool goes : {true, false}) {
+    clock_ns = 1'000'000'000;
+    step_ns = 0;
+    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return clock_ns += step_ns; });
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).ended; }));
+    // Begun answers are not asked for again.
+    for (uint32_t i = 0; goes && i < kStreams; i++) upstream.raw(upstream.ok(2 * i + 1, false));
+    if (goes) CHECK(bench.run([&] { return !client.at(2 * kStreams - 1).fields.empty(); }));
+    step_ns = 2'000'000;
+    if (goes) {
+      ::shutdown(upstream.fd, SHUT_RDWR);
+      CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) < kStreams; }));
+      CHECK(bench.counter(Counter::Http2StreamsOpen) >= kStreams / 2);
+      CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) == 0; }));
+      CHECK(bench.run([&] { return bench.counter(Counter::UpstreamOpen) == 0; }));
+      CHECK_EQ(bench.counter(Counter::UpstreamResets), 1.0);
+      for (uint32_t i = 0; i < kStreams; i++) CHECK(bench.run([&] { return client.at(2 * i + 1).resets == 1; }));
+    } else {
+      upstream.raw(Peer2::goaway(0));
+      CHECK(bench.run([&] { return bench.counter(Counter::RetriesStale) != 0; }));
+      CHECK(bench.counter(Counter::RetriesStale) <= kStreams / 2);
+      Peer2 second(bench.accept(), http2::Role::kServer);
+      CHECK(bench.run([&] { return second.at(2 * kStreams - 1).ended; }));
+      for (uint32_t i = 0; i < kStreams; i++) second.raw(second.ok(2 * i + 1, true));
+      CHECK(bench.run([&] {
+        client.read();
+        uint32_t ended = 0;
+        for (uint32_t i = 0; i < kStreams; i++) ended += client.streams[2 * i + 1].ended ? 1 : 0;
+        return ended == kStreams;
+      }));
+      CHECK(bench.run([&] { return upstream.read(), upstream.closed; }));
+    }
+    CHECK_EQ(bench.outstanding[0], 0);
   }
 }
 

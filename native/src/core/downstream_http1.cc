@@ -219,6 +219,7 @@ void DownstreamHttp1::on_timer() {
       return;
     case State::Closing:
       if (is_still_reading()) return;
+      reactor_->counters().add(Counter::TimeoutsIdle);
       return close_late();
     case State::Lingering:
       return reactor_->close_downstream(this);

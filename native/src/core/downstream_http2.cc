@@ -61,8 +61,12 @@ void DownstreamHttp2::on_events(uint32_t events) {
   if (state_ == State::Ending) return;
   if ((events & EPOLLERR) != 0) return abort();
   if ((events & EPOLLOUT) != 0 && !output_.empty()) {
+    const size_t before = output_.size();
     if (!flush()) return abort();
-    if (state_ == State::Closing && output_.empty()) return linger();
+    if (state_ == State::Closing) {
+      if (output_.empty()) return linger();
+      if (output_.size() != before) reactor_->schedule(this, reactor_->limits().stream_idle_timeout_ms);
+    }
     link_.send_pending();
     listen_again();
   }
@@ -76,6 +80,7 @@ void DownstreamHttp2::on_events(uint32_t events) {
 void DownstreamHttp2::on_resume() {
   if (state_ == State::Ending) return abort();
   if (state_ > State::Draining && !end_streams(true)) return;
+  if (state_ == State::Lingering) return linger();
   std::vector<uint32_t> again;
   again.swap(requeued_);
   if (state_ == State::Open || state_ == State::Draining) link_.send_pending();
@@ -142,10 +147,11 @@ void DownstreamHttp2::on_flush() {
 }
 
 void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) {
-  // What it opens before it knows the limit is refused too.
-  const bool refused = state_ != State::Open || link_.streams().size() >= reactor_->limits().max_streams;
-  if (refused) {
+  const bool is_beyond = link_.streams().size() >= reactor_->limits().max_streams;
+  if (is_beyond || state_ != State::Open) {
     reactor_->counters().add(Counter::Http2RefusedStreams);
+    // What it opens before it knows the limit, or that we go, is no fault of its own.
+    if (is_beyond && state_ == State::Open && link_.has_acknowledged_settings()) return link_.refuse(id, ErrorCode::kRefusedStream);
     return link_.reset(id, ErrorCode::kRefusedStream);
   }
   auto* stream = new DownstreamHttp2Stream(this, reactor_->now_us());
@@ -339,6 +345,9 @@ void DownstreamHttp2::on_timer() {
     case State::Draining:
       return finish_drain();
     case State::Closing:
+      counters.add(Counter::TimeoutsIdle);
+      make_close_abortive();
+      return abort();
     case State::Lingering:
     case State::Ending:
       return abort();
@@ -383,7 +392,7 @@ void DownstreamHttp2::finish_and_close() {
   if (state_ > State::Draining) return;
   state_ = State::Closing;
   end_streams(true);
-  reactor_->schedule(this, reactor_->limits().idle_timeout_ms);
+  reactor_->schedule(this, reactor_->limits().stream_idle_timeout_ms);
   reactor_->flush_later(this);
 }
 
@@ -394,12 +403,12 @@ void DownstreamHttp2::linger() {
     finish_output();
     reactor_->schedule(this, kLingerMs);
   }
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < reactor_->reads_per_turn(); i++) {
     const int64_t count = receive(reactor_->body_scratch(), reactor_->read_bytes());
     if (count == -1) return;
-    if (count <= 0) break;
+    if (count <= 0) return abort();
   }
-  abort();
+  reactor_->resume_later(this);
 }
 
 // A hundred that each close a connection take a millisecond.

@@ -181,7 +181,7 @@ bool Http2Link::on_frame(const Frame& frame) {
         if (Http2Stream* stream = streams_.find(frame.stream)) {
           refuse(stream, frame.stream_error);
         } else {
-          reset(frame.stream, frame.stream_error);
+          refuse(frame.stream, frame.stream_error);
         }
       }
       return spend_control();
@@ -247,8 +247,8 @@ bool Http2Link::on_headers(const Frame& frame) {
   const http2::HpackFault fault = decoder_.decode(frame.payload, frame.size, limits, &block);
   if (fault == http2::HpackFault::kBomb) reactor_->counters().add(Counter::Http2BlockFloods);
   if (fault != http2::HpackFault::kNone) return fail(http2::hpack_fault_code(fault), http2::hpack_fault_name(fault));
-  control_.earn(1);
   if (Http2Stream* stream = streams_.find(frame.stream)) {
+    control_.earn(1);
     if (frame.stream_error != ErrorCode::kNoError) return refuse(stream, frame.stream_error), true;
     if (stream->remote_ended) return refuse(stream, ErrorCode::kStreamClosed), true;
     if (ends && stream->length_left > 0 && role_ == http2::Role::kServer) return refuse(stream, ErrorCode::kProtocolError), true;
@@ -266,7 +266,8 @@ bool Http2Link::on_headers(const Frame& frame) {
   const uint32_t expected = last_peer_stream_ == 0 ? 1 : last_peer_stream_ + 2;
   if (frame.stream != expected) skipped_from_ = expected, skipped_to_ = frame.stream;
   last_peer_stream_ = frame.stream;
-  if (frame.stream_error != ErrorCode::kNoError) return reset(frame.stream, frame.stream_error), true;
+  control_.earn(1);
+  if (frame.stream_error != ErrorCode::kNoError) return refuse(frame.stream, frame.stream_error), true;
   owner_->on_new_headers(frame.stream, std::move(block), ends);
   return true;
 }
@@ -284,7 +285,7 @@ bool Http2Link::on_rst_stream(const Frame& frame) {
 
 bool Http2Link::on_settings(const Frame& frame) {
   if (!spend_control()) return false;
-  if (frame.has(http2::kFlagAck)) return true;
+  if (frame.has(http2::kFlagAck)) return settings_acknowledged_ = true;
   settings_seen_ = true;
   const uint32_t window = peer_.initial_window_size;
   const http2::Role sender = role_ == http2::Role::kServer ? http2::Role::kClient : http2::Role::kServer;

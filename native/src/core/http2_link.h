@@ -136,6 +136,8 @@ class Http2Link {
   bool is_paused() const { return paused_; }
   bool in_block() const { return parser_.in_block(); }
   bool has_settings() const { return settings_seen_; }
+  // It knows our limits.
+  bool has_acknowledged_settings() const { return settings_acknowledged_; }
 
   // Output of this tick; the connection writes it with one call.
   ByteQueue& output() { return output_; }
@@ -149,7 +151,7 @@ class Http2Link {
 
   // A new stream of ours, or of the peer's.
   void open(Http2Stream* stream, uint32_t id);
-  // Off the table. Resets it if the peer was not told the end, with `code`.
+  // Off the table. Resets it if the peer was not told the end, with `code`; PROTOCOL_ERROR is the peer's fault.
   void close(Http2Stream* stream, http2::ErrorCode code);
   Http2StreamTable& streams() { return streams_; }
   const Http2StreamTable& streams() const { return streams_; }
@@ -180,8 +182,11 @@ class Http2Link {
   void send_pending();
   void send_goaway(uint32_t last_stream, http2::ErrorCode code, std::string_view debug);
   void send_ping();
-  // An error in what came on one stream.
+  // Resets that are the peer's fault cost it what its own do (CVE-2025-8671). An error in what came on one stream: its owner is told.
   void refuse(Http2Stream* stream, http2::ErrorCode code);
+  // One that is not in the table.
+  void refuse(uint32_t stream, http2::ErrorCode code);
+  // Nobody's fault.
   void reset(uint32_t stream, http2::ErrorCode code);
   // A request was served to its end: such a client may reset others.
   void earn_reset() { resets_.earn(1); }
@@ -247,6 +252,7 @@ class Http2Link {
   uint32_t ended_count_ = 0;
   http2::Role role_;
   bool settings_seen_ = false;
+  bool settings_acknowledged_ = false;
   bool paused_ = false;
   bool windows_opened_ = false;
   bool resets_spent_ = false;

@@ -67,7 +67,10 @@ void Http2Link::open(Http2Stream* stream, uint32_t id) {
 
 void Http2Link::close(Http2Stream* stream, ErrorCode code) {
   unblock(stream);
-  if (!stream->local_ended || !stream->remote_ended) reset(stream->id, code);
+  if (!stream->local_ended || !stream->remote_ended) {
+    if (code == ErrorCode::kProtocolError) spend_reset();
+    reset(stream->id, code);
+  }
   stream->local_ended = stream->remote_ended = true;
   streams_.remove(stream->id);
 }
@@ -78,10 +81,14 @@ void Http2Link::reset(uint32_t stream, ErrorCode code) {
   commit_to(out, http2::write_rst_stream(stream, code, out));
 }
 
-void Http2Link::refuse(Http2Stream* stream, ErrorCode code) {
+void Http2Link::refuse(uint32_t stream, ErrorCode code) {
   reactor_->counters().add(Counter::Http2StreamErrors);
   spend_reset();
-  reset(stream->id, code);
+  reset(stream, code);
+}
+
+void Http2Link::refuse(Http2Stream* stream, ErrorCode code) {
+  refuse(stream->id, code);
   stream->local_ended = stream->remote_ended = true;
   owner_->on_stream_reset(stream, code, true);
 }
