@@ -63,14 +63,20 @@ export interface Measured {
 /** What closed-loop.c calls them. */
 export type LoadKind = 'plain' | 'kept' | 'resumed' | 'full';
 
+/** Short, so that what is compared was measured within two seconds: a core of a virtual machine is faster and slower by the second. */
+const SECONDS = 0.5;
+const WARM_UP_SECONDS = 1;
+export const roundsOf = (quick: boolean): number => (quick ? 20 : 36);
+
 /** One request at a time on each of `connections`, every route in turn. Throws if one was not answered. */
 export async function underLoad(
   load: Pinned,
   { name, port, pid }: Contender,
   connections: number,
-  seconds: number,
+  isWarmUp: boolean,
   kind: LoadKind = 'plain',
 ): Promise<Measured> {
+  const seconds = isWarmUp ? WARM_UP_SECONDS : SECONDS;
   const before = cpuTimeUs(pid);
   const began = performance.now();
   const { requests, failed, why } = JSON.parse(await load.ask(`${port} ${connections} ${seconds * 1000} ${kind}`)) as {

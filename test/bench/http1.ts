@@ -1,7 +1,7 @@
 // Benchmark http1: CPU per request of our proxy against nginx and HAProxy doing the same work (see http1-proxies.ts), by size of the
 // responses and number of connections; `bare` without the rate limit.
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, WEFT } from './bed.js';
-import { startHttp1, underLoad } from './http1-bed.js';
+import { roundsOf, startHttp1, underLoad } from './http1-bed.js';
 import { limitedHaproxy, limitedNginx, type ProxySetup, weft } from './http1-proxies.js';
 import { type Case, compare } from './report.js';
 
@@ -35,7 +35,7 @@ async function runCase(
 ): Promise<Case[]> {
   const { contenders, load } = await startHttp1(bed, bodyBytes, isBare ? {} : { setups: LIMITED });
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> =>
-    (await underLoad(load, contender, connections, isWarmUp ? 1 : 2)).cpuUs;
-  const values = await interleaved(contenders, quick ? 5 : 9, measure, (text) => onProgress(`${name} ${text} µs`));
+    (await underLoad(load, contender, connections, isWarmUp)).cpuUs;
+  const values = await interleaved(contenders, roundsOf(quick), measure, (text) => onProgress(`${name} ${text} µs`));
   return contenders.slice(1).map((peer) => compare(name, peer.name, values.get('weft')!, values.get(peer.name)!));
 }

@@ -4,7 +4,7 @@ import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bed, type BenchOptions, type Contender, chosen, interleaved } from './bed.js';
-import { folderOf, startHttp1, underLoad } from './http1-bed.js';
+import { folderOf, roundsOf, startHttp1, underLoad } from './http1-bed.js';
 import { ACCESS_LOG, bare, haproxyPolicy, MATCHED_HEADERS, weftPolicy } from './policy-proxies.js';
 import { type Case, compare } from './report.js';
 
@@ -28,11 +28,11 @@ async function runCase(
 ): Promise<Case[]> {
   const { contenders, load } = await startHttp1(bed, bodyBytes, { setups: [weftPolicy, bare, haproxyPolicy], headers: MATCHED_HEADERS });
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
-    const { requests, cpuUs } = await underLoad(load, contender, connections, isWarmUp ? 1 : 2);
+    const { requests, cpuUs } = await underLoad(load, contender, connections, isWarmUp);
     if (contender.name !== bare.name) await logged(contender.name, join(folderOf(bed, contender, bodyBytes), ACCESS_LOG), requests);
     return cpuUs;
   };
-  const values = await interleaved(contenders, quick ? 5 : 9, measure, (text) => onProgress(`${name} ${text} µs`));
+  const values = await interleaved(contenders, roundsOf(quick), measure, (text) => onProgress(`${name} ${text} µs`));
   return contenders.slice(1).map((peer) => compare(name, peer.name, values.get(weftPolicy.name)!, values.get(peer.name)!));
 }
 

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, WEFT } from './bed.js';
-import { type LoadKind, startHttp1, underLoad } from './http1-bed.js';
+import { type LoadKind, roundsOf, startHttp1, underLoad } from './http1-bed.js';
 import { HOST, haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { gateway, localSlice, routeTo, service, yaml } from './manifests.js';
 import { type Case, compare } from './report.js';
@@ -38,11 +38,11 @@ async function runCase(
   const setups = [...(peersOnly ? [] : [weftTls(certificate)]), nginxTls(certificate), haproxyTls(certificate)];
   const { contenders, load } = await startHttp1(bed, bodyBytes, { setups });
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
-    const { cpuUs, busy } = await underLoad(load, contender, connections, isWarmUp ? 1 : 2, kind);
+    const { cpuUs, busy } = await underLoad(load, contender, connections, isWarmUp, kind);
     onProgress(`${contender.name} was at work ${Math.round(busy * 100)} % of the time`);
     return cpuUs;
   };
-  const values = await interleaved(contenders, quick ? 5 : 9, measure, (text) => onProgress(`${name} ${text} µs`));
+  const values = await interleaved(contenders, roundsOf(quick), measure, (text) => onProgress(`${name} ${text} µs`));
   const [ours, ...peers] = contenders as [Contender, ...Contender[]];
   return peers.map((peer) => compare(name, peer.name, values.get(ours.name)!, values.get(peer.name)!));
 }
