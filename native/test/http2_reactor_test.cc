@@ -217,9 +217,6 @@ TEST("http2 reactor: a request beyond the buffer that its upstream refuses by GO
   first.raw(Peer2::goaway(0));
   CHECK(bench.run([&] { return client.at(1).ended; }));
   CHECK_EQ(client.at(1).fields[":status"], "503");
-  // RFC 9113 8.1: the rest is not wanted.
-  CHECK(bench.run([&] { return client.at(1).resets == 1; }));
-  CHECK_EQ(client.at(1).reset_code, static_cast<uint32_t>(ErrorCode::kNoError));
   client.raw(Peer2::data(1, piece, true));
   Peer2 second(bench.accept(), http2::Role::kServer);
   CHECK(bench.run([&] { return second.at(1).ended; }));
@@ -227,11 +224,82 @@ TEST("http2 reactor: a request beyond the buffer that its upstream refuses by GO
   second.raw(second.ok(1, true));
   CHECK(bench.run([&] { return client.at(3).ended; }));
   CHECK_EQ(client.at(3).fields[":status"], "200");
+  CHECK_EQ(client.at(1).resets, 0);
   CHECK_EQ(client.goaway_code, UINT32_MAX);
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
 uint64_t stopped_clock_ns = 1'000'000'000'000;
+
+// RFC 9113 8.1.
+TEST("http2 reactor: who is answered before the request's end may send what its window allows, for a while, and its mistakes are told") {
+  Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return stopped_clock_ns; });
+  bench.change = [](const int32_t*, Decision* decision) { decision->target = -403; };
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  const auto answered = [&](uint32_t id, const std::string& length = {}) {
+    std::vector<std::pair<std::string, std::string>> fields = {
+        {":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}};
+    if (!length.empty()) fields.emplace_back("content-length", length);
+    client.raw(client.headers(id, fields, false));
+    CHECK(bench.run([&] { return client.at(id).ended; }));
+    CHECK_EQ(client.at(id).fields[":status"], "403");
+  };
+  const auto open = [&] {
+    for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(2);
+    return bench.counter(Counter::Http2StreamsOpen);
+  };
+  const auto reset_by = [&](uint32_t id) {
+    CHECK(bench.run([&] { return client.at(id).resets == 1; }));
+    return static_cast<ErrorCode>(client.at(id).reset_code);
+  };
+  answered(1);
+  client.raw(Peer2::data(1, std::string(16384, 'x'), false) + Peer2::data(1, "x", true));
+  answered(3, "3");
+  client.raw(Peer2::in_order({Peer2::data(3, "abc", false), client.headers(3, {{"x-end", "1"}}, true)}));
+  CHECK_EQ(open(), 0.0);
+  CHECK_EQ(client.at(1).resets + client.at(3).resets, 0);
+
+  answered(5, "3");
+  client.raw(Peer2::data(5, "toolong", true));
+  CHECK(reset_by(5) == ErrorCode::kProtocolError);
+  answered(7);
+  client.raw(Peer2::window(7, 0));
+  CHECK(reset_by(7) == ErrorCode::kProtocolError);
+  answered(9);
+  client.raw(client.headers(9, {{"x", "y"}}, false));
+  CHECK(reset_by(9) == ErrorCode::kProtocolError);
+
+  // More than it may send.
+  answered(11, "65536");
+  CHECK(reset_by(11) == ErrorCode::kNoError);
+  answered(13);
+  for (int i = 0; i < 3; i++) client.raw(Peer2::data(13, std::string(16384, 'x'), false));
+  CHECK_EQ(open(), 1.0);
+  client.raw(Peer2::data(13, std::string(16383, 'x'), false));
+  CHECK(reset_by(13) == ErrorCode::kNoError);
+
+  // Later than it may.
+  answered(15);
+  stopped_clock_ns += 1'900'000'000;
+  answered(17);
+  CHECK_EQ(open(), 2.0);
+  stopped_clock_ns += 200'000'000;
+  CHECK(reset_by(15) == ErrorCode::kNoError);
+  CHECK_EQ(open(), 1.0);
+  stopped_clock_ns += 2'000'000'000;
+  CHECK(reset_by(17) == ErrorCode::kNoError);
+
+  // More of them than may be.
+  for (uint32_t id = 101; id <= 101 + 2 * 32; id += 2) answered(id);
+  CHECK(reset_by(101) == ErrorCode::kNoError);
+  CHECK_EQ(open(), 32.0);
+  CHECK_EQ(client.at(103).resets, 0);
+  // A stream that both have ended is closed.
+  client.raw(Peer2::data(103, "", true) + Peer2::data(103, "x", true));
+  CHECK(bench.run([&] { return client.read(), client.closed; }));
+  CHECK_EQ(client.goaway_code, static_cast<uint32_t>(ErrorCode::kStreamClosed));
+  CHECK_EQ(open(), 0.0);
+}
 
 // RFC 9113 6.8: a client's GOAWAY forbids streams that the server opens. nghttp2 sends it before requests that were made before it.
 TEST("http2 reactor: a client that says GOAWAY is served whatever it asks yet, and its connection ends soon after") {

@@ -1,5 +1,7 @@
-// RFC 9113 and RFC 7541 on a real proxy: every case in one write, a frame at a time behind a finished handshake, byte by byte, and over TLS.
+// RFC 9113 and RFC 7541 on a real proxy: every case in one write, a frame at a time behind a finished handshake, with pauses, byte by byte, and over
+// TLS.
 import { createServer } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates } from '../lab/certificates.js';
 import { SECTIONS } from './http2-cases.js';
@@ -9,7 +11,9 @@ import { Client, PREFACE, settings } from './http2-wire.js';
 import { listening, ProxyProcess } from './proxy-process.js';
 
 type Case = Sections[string][number];
-const WAYS = ['in one write', 'a frame at a time', 'byte by byte', 'over TLS'] as const;
+const WAYS = ['in one write', 'a frame at a time', 'with pauses', 'byte by byte', 'over TLS'] as const;
+/** In which an origin answers what was sent so far. */
+const PAUSE_MS = 8;
 /** Longer cases are not sent in single bytes. */
 const MAX_SINGLE_BYTES = 700;
 
@@ -30,6 +34,7 @@ async function play({ sends, expects, raw = false }: Case, way: (typeof WAYS)[nu
     if (!Buffer.isBuffer(step)) await step(client);
     else if (way !== 'byte by byte' || step.length > MAX_SINGLE_BYTES) await client.send(step);
     else for (const byte of step) await client.send(Buffer.from([byte]));
+    if (way === 'with pauses') await pause(PAUSE_MS);
   }
   await expects(client);
 }

@@ -23,6 +23,9 @@ constexpr uint64_t kLingerMs = 2'000;
 constexpr uint64_t kDrainNoticeMs = 1'000;
 // For a client that leaves with nothing under way, instead of the idle timeout: what it asked before it left may come behind its GOAWAY.
 constexpr uint64_t kLeaveMs = 500;
+// For the rest of a request that was answered before its end, of so many of a connection.
+constexpr uint64_t kFinishMs = 2'000;
+constexpr size_t kMostUnfinished = 32;
 }  // namespace
 
 DownstreamHttp2::DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigin& origin)
@@ -31,6 +34,7 @@ DownstreamHttp2::DownstreamHttp2(Reactor* reactor, int fd, const DownstreamOrigi
 }
 
 DownstreamHttp2::~DownstreamHttp2() {
+  reactor_->cancel(&unfinished_);
   link_.streams().for_each([this](Http2Stream* stream) {
     link_.streams().remove(stream->id);
     delete static_cast<DownstreamHttp2Stream*>(stream);
@@ -86,7 +90,7 @@ void DownstreamHttp2::on_resume() {
   if (state_ == State::Open || state_ == State::Draining) link_.send_pending();
   for (const uint32_t id : again) {
     auto* stream = static_cast<DownstreamHttp2Stream*>(link_.streams().find(id));
-    if (stream != nullptr && !enter_batch(stream)) stream->requeue();
+    if (stream != nullptr && stream->exchange_ != nullptr && !enter_batch(stream)) stream->requeue();
   }
   read();
 }
@@ -266,8 +270,10 @@ void DownstreamHttp2::begin_exchange(DownstreamHttp2Stream* stream, const Decisi
 void DownstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, bool ends) {
   auto* stream = static_cast<DownstreamHttp2Stream*>(base);
   // RFC 9113 8.1: a second HEADERS is trailers and ends the request. 8.5: a tunnel has none.
-  if (!ends || stream->exchange_->tunnel != Tunnel::None || http2::check_trailers(block) != http2::BlockError::kNone)
+  const bool is_tunnel = stream->exchange_ != nullptr && stream->exchange_->tunnel != Tunnel::None;
+  if (!ends || is_tunnel || http2::check_trailers(block) != http2::BlockError::kNone)
     return link_.refuse(stream, ErrorCode::kProtocolError);
+  if (stream->exchange_ == nullptr) return drop_rest(stream, ends);
   stream->exchange_->received += block.list_size();
   stream->held_trailers_ = std::make_unique<http2::HeaderBlock>(std::move(block));
   stream->resume_request();
@@ -275,6 +281,7 @@ void DownstreamHttp2::on_headers(Http2Stream* base, http2::HeaderBlock&& block, 
 
 void DownstreamHttp2::on_data(Http2Stream* base, const uint8_t* bytes, size_t size, bool ends) {
   auto* stream = static_cast<DownstreamHttp2Stream*>(base);
+  if (stream->exchange_ == nullptr) return drop_rest(stream, ends);
   HttpExchange& exchange = *stream->exchange_;
   exchange.received += size;
   if (exchange.is_over()) return;
@@ -316,6 +323,35 @@ void DownstreamHttp2::close_stream(DownstreamHttp2Stream* stream, ErrorCode code
   if (link_.streams().size() != 0) return;
   if (state_ == State::Draining) return finish_and_close();
   set_idle_timer();
+}
+
+// RFC 9113 8.1 allows a reset without an error. Some clients take it for one, and lose the answer: who may send all that is left without
+// another window is let do so, and its mistakes are still told.
+bool DownstreamHttp2::let_finish(DownstreamHttp2Stream* stream) {
+  const bool has_room = stream->receive_window > 0 && stream->length_left <= stream->receive_window;
+  if (state_ != State::Open || !stream->local_ended || stream->remote_ended || !has_room) return false;
+  reactor_->retire(std::move(stream->exchange_));
+  const ByteQueue dropped = std::move(stream->held_);
+  reset_unfinished(kMostUnfinished - 1);
+  unfinished_.entries.push_back({stream->id, reactor_->now_ms() + kFinishMs});
+  if (!unfinished_.is_scheduled()) reactor_->schedule(&unfinished_, kFinishMs);
+  return true;
+}
+
+void DownstreamHttp2::drop_rest(DownstreamHttp2Stream* stream, bool ends) {
+  if (ends || stream->receive_window <= 0) close_stream(stream, ErrorCode::kNoError);
+}
+
+void DownstreamHttp2::reset_unfinished(size_t most) {
+  std::vector<Unfinished::Entry>& entries = unfinished_.entries;
+  const uint64_t now = reactor_->now_ms();
+  size_t over = 0;
+  while (over < entries.size() && (now >= entries[over].until_ms || (most != 0 && entries.size() - over > most))) {
+    Http2Stream* stream = link_.streams().find(entries[over++].stream);
+    if (stream != nullptr) close_stream(static_cast<DownstreamHttp2Stream*>(stream), ErrorCode::kNoError);
+  }
+  entries.erase(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(over));
+  if (!entries.empty()) reactor_->schedule_at(&unfinished_, entries.front().until_ms);
 }
 
 void DownstreamHttp2::set_idle_timer() {
@@ -428,6 +464,7 @@ bool DownstreamHttp2::end_streams(bool by_us) {
 void DownstreamHttp2::abort() {
   state_ = State::Ending;
   reactor_->cancel(this);
+  reactor_->cancel(&unfinished_);
   if (!end_streams(false)) return;
   reactor_->counters().add(Counter::Http2ConnectionsOpen, -1);
   reactor_->close_downstream(this);

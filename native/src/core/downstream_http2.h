@@ -37,6 +37,7 @@ class DownstreamHttp2Stream final : public Http2Stream, public ClientStream, pub
   void reply_grpc_error(int status, Reason reason);
 
   DownstreamHttp2* connection_;
+  // Null: it was answered, and what still comes of its body is dropped.
   std::unique_ptr<HttpExchange> exchange_;
   // Of the body, what no upstream has taken yet.
   ByteQueue held_;
@@ -66,6 +67,20 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   // Ending: the socket is gone, and exchanges hear of it one after the other.
   enum class State : uint8_t { Open, Draining, Closing, Lingering, Ending };
 
+  // The streams that were answered last before their requests had ended, and are given time for the rest.
+  struct Unfinished final : Timer {
+    explicit Unfinished(DownstreamHttp2* connection) : connection(connection) {}
+    void on_timer() override { connection->reset_unfinished(0); }
+
+    struct Entry {
+      uint32_t stream;
+      uint64_t until_ms;
+    };
+    DownstreamHttp2* connection;
+    // The eldest first; some have ended.
+    std::vector<Entry> entries;
+  };
+
   // Http2Link::Owner
   void on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) override;
   void on_headers(Http2Stream* stream, http2::HeaderBlock&& block, bool ends) override;
@@ -84,6 +99,11 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   void find_client(HttpExchange* exchange) const;
   void refuse_request(DownstreamHttp2Stream* stream, int status);
   void close_stream(DownstreamHttp2Stream* stream, http2::ErrorCode code);
+  // It was answered, and its request has not ended. False: that is to be reset at once.
+  bool let_finish(DownstreamHttp2Stream* stream);
+  void drop_rest(DownstreamHttp2Stream* stream, bool ends);
+  // Those whose time is over, and the eldest that are more than `most`; 0: any number may be.
+  void reset_unfinished(size_t most);
   void finish_drain();
   void finish_and_close();
   void linger();
@@ -97,6 +117,7 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   Http2Link link_;
   // Streams that want to stand in a batch again.
   std::vector<uint32_t> requeued_;
+  Unfinished unfinished_{this};
   // Nothing is read until the client reads.
   bool rests_ = false;
   // It has said that it goes.

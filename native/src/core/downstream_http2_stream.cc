@@ -165,6 +165,8 @@ void DownstreamHttp2Stream::requeue() {
 
 void DownstreamHttp2Stream::on_exchange_end(bool whole, Reason reason) {
   if (whole) connection_->link_.earn_reset();
+  const bool is_faulty = reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout;
+  if (whole && !is_faulty && !exchange_->is_tunnel && connection_->let_finish(this)) return;
   connection_->close_stream(this, whole ? ErrorCode::kNoError : reset_code(reason, exchange_->is_tunnel));
 }
 
