@@ -24,6 +24,12 @@ test('a failure is told with its address, its reason and what to do', () => {
   ]);
 });
 
+test('of versions it is said that the listener may take fewer: 1.2 is refused where it says 1.3', () => {
+  expect(lines((log) => log.add([failure('version')]))).toEqual([
+    'TLS from 10.0.0.1 port 5 failed: version: said: the client offers no version that this listener takes, which are 1.2 and 1.3 unless it says less',
+  ]);
+});
+
 test('a flood of failures is ten lines in ten seconds, and then how many there were', () => {
   const written = lines((log, advance) => {
     for (let i = 0; i < 100; i++) log.add([failure('protocol')]);

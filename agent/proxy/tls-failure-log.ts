@@ -9,7 +9,7 @@ const WINDOW_MS = 10_000;
 const HINTS: Partial<Record<TlsFailure['reason'], string>> = {
   'not-tls': 'plain text came to a TLS port: use https://',
   'unknown-server-name': 'no listener of this port has that host name and a certificate',
-  version: 'the client offers nothing newer than TLS 1.1',
+  version: 'the client offers no version that this listener takes, which are 1.2 and 1.3 unless it says less',
   'peer-alert': "the client refuses our side: does it trust the certificate's issuer, is the certificate valid and for that name?",
   'timed-out': 'the handshake did not end in time',
   flood: 'the peer makes work (key updates, renegotiations, tickets) and sends next to nothing else',
