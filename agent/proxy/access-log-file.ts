@@ -84,7 +84,14 @@ export class AccessLogFile {
   }
 
   private open(): number {
-    return this.file === null ? STDOUT : openSync(this.file, 'a', 0o640);
+    if (this.file === null) return STDOUT;
+    try {
+      return openSync(this.file, 'a', 0o640);
+    } catch (error) {
+      throw new Error(
+        `can't open ${this.file}: ${(error as NodeJS.ErrnoException).code}. Make its folder, writable for this user, or give another --access-log-file`,
+      );
+    }
   }
 
   private next(): void {

@@ -142,6 +142,12 @@ test('after a rotation lines go to a new file', async () => {
   expect(existsSync(file)).toBe(false);
 });
 
+test('a file that can not be opened is told by its name, with what to do', () => {
+  expect(() => new AccessLogFile(join(folder, 'none', 'access.log'), () => undefined)).toThrow(
+    /^can't open .*\/none\/access\.log: ENOENT\. Make its folder/,
+  );
+});
+
 test('a file that is being written to is closed when that is done; where no new one can be made the old one goes on', async () => {
   const log = new AccessLogFile(file, (error) => errors.push(error.message));
   const give = (line: string): void => {
