@@ -68,7 +68,7 @@ function registerCommand(): Command {
         .argParser(ports)
         .makeOptionMandatory(),
     )
-    .addOption(new Option('--version <version>', 'of its software (default: as its labels say)').default('', 'none'))
+    .addOption(new Option('--version <version>', 'of its software').default('', 'as its labels say'))
     .addOption(new Option('-l, --label <key=value>', 'repeatable').argParser(labels))
     .addOption(new Option('--weight <weight>', 'its share against the others’').argParser(whole).default(1))
     .addOption(new Option('--ttl <duration>', 'gone when so long nobody registers it again: 1s to 24h').argParser(duration))
