@@ -6,7 +6,7 @@ import { withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readCheckedManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
-import { type Context, contextOf, examples, filenameOption } from './context.js';
+import { type Context, contextOf, examples, filenamesOption } from './context.js';
 
 interface AnalyzeFlags {
   readonly filename?: readonly string[];
@@ -23,7 +23,7 @@ export function analyzeCommand(): Command {
     .description(
       'Find what is wrong between objects: dangling references, rules that are never reached, conflicting hosts, missing subsets, wrong ports.',
     )
-    .addOption(filenameOption())
+    .addOption(filenamesOption())
     .option('--live', 'the files on top of what the controller has; without -f that alone, which is the default then')
     .addOption(new Option('--fail-on <severity>', 'exit 1 from this severity on').choices(['error', 'warning', 'info']).default('error'))
     .addOption(

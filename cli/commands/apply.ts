@@ -7,7 +7,7 @@ import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readCheckedManifests, readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
-import { type Context, contextOf, examples, filenameOption, printWarnings } from './context.js';
+import { type Context, contextOf, examples, filenamesOption, printWarnings } from './context.js';
 
 export interface WaitFlags {
   readonly wait?: boolean;
@@ -29,7 +29,7 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 export function applyCommand(): Command {
   const command = new Command('apply')
     .description('Create or change the objects in these files: all of them in one revision, or none.')
-    .addOption(filenameOption().makeOptionMandatory())
+    .addOption(filenamesOption().makeOptionMandatory())
     .option('--wait', 'return when every live node runs on the new revision')
     .addOption(timeoutOption())
     .option('--dry-run', 'validate on the controller and say what would change; change nothing')
@@ -64,7 +64,7 @@ export function deleteCommand(): Command {
     .argument('[kind]', 'service, workload, httproute, …')
     .argument('[name]', 'its name')
     .option('-n, --namespace <namespace>', 'namespace of the name', 'default')
-    .addOption(filenameOption())
+    .addOption(filenamesOption())
     .option('--wait', 'return when every live node runs on the new revision')
     .addOption(timeoutOption())
     .action(async (kind: string | undefined, name: string | undefined, flags: DeleteFlags, self: Command) =>

@@ -66,7 +66,12 @@ export function wholeNumber(maxDigits: number): (value: string) => number {
   };
 }
 
-/** `-f`, given once or more. */
+/** `-f`, with one or more behind it (so a shell may write out `-f *.yaml`), given once or more. For commands without arguments of their own. */
+export function filenamesOption(): Option {
+  return new Option('-f, --filename <path...>', 'files, folders (recursively) or - for standard input; repeatable');
+}
+
+/** `-f`, each with a file of its own: what comes behind it are the command's arguments. */
 export function filenameOption(): Option {
   return new Option('-f, --filename <path>', 'file, folder (recursively) or - for standard input; repeatable').argParser(
     (value: string, previous: readonly string[] = []) => [...previous, value],

@@ -8,7 +8,7 @@ import { readCheckedManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
 import { unifiedDiff } from '../text-diff.js';
 import { identity } from './apply.js';
-import { type Context, contextOf, examples, filenameOption, printWarnings } from './context.js';
+import { type Context, contextOf, examples, filenamesOption, printWarnings } from './context.js';
 
 interface DiffFlags {
   readonly filename: readonly string[];
@@ -18,7 +18,7 @@ interface DiffFlags {
 export function diffCommand(): Command {
   const command = new Command('diff')
     .description('Show what applying these files would change, against what is stored. Changes nothing.')
-    .addOption(filenameOption().makeOptionMandatory())
+    .addOption(filenamesOption().makeOptionMandatory())
     .option('--exit-code', 'exit 1 when something differs')
     .action(async (flags: DiffFlags, self: Command) => diff(flags, contextOf(self)));
   return examples(

@@ -4,12 +4,12 @@ import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
 import { readCheckedManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
-import { contextOf, examples, filenameOption, printWarnings } from './context.js';
+import { contextOf, examples, filenamesOption, printWarnings } from './context.js';
 
 export function validateCommand(): Command {
   const command = new Command('validate')
     .description('Check manifests offline, with the checks that apply makes. References to objects in no file are not followed.')
-    .addOption(filenameOption().makeOptionMandatory())
+    .addOption(filenamesOption().makeOptionMandatory())
     .action(async ({ filename }: { filename: string[] }, self: Command) => {
       const { files, warnings: ofModules } = await readCheckedManifests(filename);
       const { checkManifests } = await import('../kinds.js');

@@ -1,5 +1,7 @@
 // The command's contract with shells and scripts: exit codes, which stream, no controller needed where none is asked.
 import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { WEFT } from '../../deploy/local/cluster.js';
 import { source } from '../../deploy/local/compiled.js';
@@ -44,6 +46,8 @@ test('without a controller a command fails with 1 and says where it looked and w
 
 test('validate needs no controller: the shop is good, and a mistake is placed by line and column', () => {
   expect(weft(['validate', '-f', SHOP])).toEqual({ code: 0, stdout: '11 objects in 3 files: all good\n', stderr: '' });
+  const files = readdirSync(SHOP).map((name) => join(SHOP, name));
+  expect(weft(['validate', '-f', ...files]).stdout).toBe('11 objects in 3 files: all good\n');
   const { code, stderr } = weft(['validate', '-f', '-'], 'apiVersion: v1\nkind: Service\nmetadata: { name: a }\nspec: { prots: [] }\n');
   expect(code).toBe(1);
   expect(stderr).toMatch(/^<stdin>:4:\d+: spec\.prots: .*ports/m);
