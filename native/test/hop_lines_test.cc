@@ -17,6 +17,16 @@ namespace {
 timespec wall = {};
 timespec wall_clock() { return wall; }
 
+TEST("an address is written as inet_ntop writes it, whatever its bytes") {
+  for (unsigned byte = 0; byte < 256; byte++) {
+    const std::string number = std::to_string(byte);
+    const std::string text = number + ".7." + number + "." + std::to_string(255 - byte);
+    Address address;
+    CHECK(parse_address(text, &address));
+    CHECK_EQ(AddressText().format(address), text);
+  }
+}
+
 TEST("hop lines: the date is an IMF-fixdate, made again when the engine's clock has come to the next whole second") {
   HopLines lines("", wall_clock);
   wall = {784'111'777, 250'000'000};

@@ -140,6 +140,15 @@ TEST("replaced fields and the engine's own lines") {
            "GET / HTTP/1.1\r\nhost: a\r\nx-request-id: new\r\nconnection: close\r\n\r\n");
 }
 
+TEST("an answer's status line is HTTP/1.1's, with the reason as it came and the space before one that is empty") {
+  CHECK_EQ(answered("HTTP/1.1 404 Nothing\there\r\nA: b\r\n", Method::kHead, 1), "HTTP/1.1 404 Nothing\there\r\nA: b\r\n\r\n");
+  CHECK_EQ(answered("HTTP/1.1 404 x\r\nConnection: keep-alive\r\nA: b\r\n", Method::kHead, 1), "HTTP/1.1 404 x\r\nA: b\r\n\r\n");
+  CHECK_EQ(answered("HTTP/1.0 404 x\r\nA: b\r\n", Method::kHead, 1), "HTTP/1.1 404 x\r\nA: b\r\n\r\n");
+  for (const char* line : {"HTTP/1.1 404\r\n", "HTTP/1.1 404 \r\n", "HTTP/1.0 404\r\n"}) {
+    CHECK_EQ(answered(std::string(line) + "A: b\r\n", Method::kHead, 1), "HTTP/1.1 404 \r\nA: b\r\n\r\n");
+  }
+}
+
 TEST("a response body until close becomes chunks, or closes an HTTP/1.0 client's connection") {
   CHECK_EQ(answered("HTTP/1.0 200 OK\r\nServer: x\r\n", Method::kGet, 1),
            "HTTP/1.1 200 OK\r\nServer: x\r\ntransfer-encoding: chunked\r\n\r\n");

@@ -95,8 +95,9 @@ class Reader {
 
   void show_response(const ResponseHead& head, const uint8_t* base) {
     log_ += "response " + std::to_string(head.status) + " \"" + escaped(head.reason.in(base)) + "\" 1." + std::to_string(head.minor);
-    if (!response_allows_reuse(head, options_.request_method)) log_ += " no-reuse";
-    show_block(head, base, response_body_framing(head, options_.request_method));
+    const BodyFraming framing = response_body_framing(head, options_.request_method);
+    if (!response_allows_reuse(head, framing.kind)) log_ += " no-reuse";
+    show_block(head, base, framing);
   }
 
   void show_block(const FieldBlock& head, const uint8_t* base, BodyFraming framing) {

@@ -24,7 +24,7 @@ void describe(const http1::RequestHead& head, const uint8_t* base, bool log, Exc
   if (head.method == http1::Method::kConnect) exchange->tunnel = Tunnel::Connect;
   const http1::BodyFraming framing = http1::request_body_framing(head);
   exchange->request_framing = framing.kind;
-  exchange->request_body = http1::BodyReader(framing);
+  exchange->request_body.begin(framing);
   if (head.method == http1::Method::kPost && head.has(http1::KnownHeader::kContentType)) {
     const GrpcForm form = grpc_form_of(head.value_of(http1::KnownHeader::kContentType).in(base));
     if (is_grpc_web(form)) exchange->grpc = form;

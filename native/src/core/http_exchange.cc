@@ -38,7 +38,7 @@ void HttpExchange::decide(const Decision& made) {
   is_filtered |= made.has(kFiltered);
   decided_us = reactor_->now_us();
   counted_target = decision.target >= 0 ? decision.target : -1;
-  target_ = UpstreamTarget{};
+  if (has_begun_) target_ = UpstreamTarget{};
   has_target_ = !decision.is_local() && resolve_target(decision, *tables, connection_->target_context(kind), &target_);
   prepare_changes();
   // A tunnel leads straight there.
@@ -177,7 +177,7 @@ void HttpExchange::replay(bool may_reuse) {
   http1::RequestHead& head = parse_kept_head();
   request.head = &head;
   request.base = sent_head().data();
-  request_body = http1::BodyReader(http1::request_body_framing(head));
+  request_body.begin(http1::request_body_framing(head));
   const http1::Framing to = target_.http2 ? http1::Framing::kUntilClose : request_framing;
   const size_t kept = raw.size() - head_size;
   body = relay_body(&request_body, request_framing, to, raw.data() + head_size, kept, reactor_->body_scratch(kept));
@@ -397,7 +397,7 @@ void HttpExchange::open_tunnel() {
   if (http2 != nullptr) return client_->resume_request();
   request_ended = false;
   request_framing = http1::Framing::kTunnel;
-  request_body = http1::BodyReader({http1::Framing::kTunnel});
+  request_body.begin({http1::Framing::kTunnel});
   reactor_->resume_later(connection_);
 }
 

@@ -52,7 +52,7 @@ void OwnRequest::begin(const Batch::Pending& pending, const Decision& decision) 
   exchange.head_size = pending.head.size;
   exchange.method = pending.head.method;
   exchange.request_framing = framing.kind;
-  exchange.request_body = http1::BodyReader(framing);
+  exchange.request_body.begin(framing);
   if (decision.has(kLog)) exchange.describe_for_log(pending.head);
   exchange.raw.append(pending.base, exchange.head_size);
   exchange.begin(decision);

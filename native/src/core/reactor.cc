@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/body_relay.h"
 #include "core/dns_listener.h"
@@ -25,6 +26,8 @@ constexpr int kRounds = 8;
 // How long before epoll is asked again, with one tenant at work and with several.
 constexpr uint64_t kTickNs = 1'000'000;
 constexpr uint64_t kSharedTickNs = 30'000;
+// A look at the clock takes as long as 150 instructions: while a tenant is alone one charges so many turns, of no more than kSharedTickNs.
+constexpr uint64_t kTurnsPerLook = 4;
 // Somebody's second request after seconds is not to wait for ticks and turns of a millisecond.
 constexpr uint64_t kSharedForNs = 10'000'000'000;
 // Requests that are decided and sent on at once while there are several tenants: what takes a tick's time, and no more than these.
@@ -218,6 +221,7 @@ void Reactor::serve_round(uint64_t until_ns) {
     give_turn(turn);
     only_new = turn.is_new && batch_.size() != 0 && is_shared();
   }
+  charge_turns();
 }
 
 void Reactor::give_turn(const TenantScheduler::Turn& turn) {
@@ -227,6 +231,8 @@ void Reactor::give_turn(const TenantScheduler::Turn& turn) {
     last_tenant_ = turn.tenant;
     shared_until_ns_ = now_ns_ + kSharedForNs;
   }
+  if (turn.tenant != turns_of_) charge_turns();
+  turns_of_ = turn.tenant;
   turn_began_ns_ = now_ns_;
   connection->ready_ = false;
   const uint32_t events = std::exchange(connection->ready_events_, uint16_t{0});
@@ -234,7 +240,15 @@ void Reactor::give_turn(const TenantScheduler::Turn& turn) {
   if (events != 0) connection->on_events(events);
   if (resumes && connections_.get(turn.handle) != nullptr) connection->on_resume();
   if (connection->flush_due_ && connections_.get(turn.handle) != nullptr) flush(connection);
-  charge(turn.tenant);
+  if (++turns_due_ >= turns_per_look_ || is_shared()) charge_turns();
+}
+
+void Reactor::charge_turns() {
+  if (turns_due_ == 0) return;
+  const uint64_t since = now_ns_;
+  charge(turns_of_);
+  const uint64_t turn_ns = (now_ns_ - since) / std::exchange(turns_due_, 0);
+  turns_per_look_ = std::clamp<uint64_t>(kSharedTickNs / std::max<uint64_t>(turn_ns, 1), 1, kTurnsPerLook);
 }
 
 // After the events: what lay in the socket while the process was held up is no timeout. Nor is what still waits for its turn. What came at
@@ -368,6 +382,14 @@ bool Reactor::still_wanted(const UpstreamTarget& target) const {
   return endpoint != nullptr && endpoint->address == target.connect.to.address && endpoint->port == target.connect.to.port &&
          (endpoint->protocol == Protocol::kOpaque ? target.opaque : (endpoint->protocol == Protocol::kHttp2) == target.http2) &&
          endpoint->proxy == target.proxied.as && (endpoint->tls == nullptr ? 0 : endpoint->tls->key) == target.tls_key;
+}
+
+bool Reactor::still_wanted(UpstreamGroup* group) const {
+  if (group->judged_by != tables_->serial()) {
+    group->judged_by = tables_->serial();
+    group->is_wanted = still_wanted(group->target);
+  }
+  return group->is_wanted;
 }
 
 void Reactor::drain(uint32_t idle_ms) {

@@ -233,6 +233,8 @@ class Reactor {
   void abandon(const Decision& decision);
   // Whether idle connections to the target are worth keeping under the tables of now.
   bool still_wanted(const UpstreamTarget& target) const;
+  // The same, looked up once for all requests.
+  bool still_wanted(UpstreamGroup* group) const;
 
  private:
   // What epoll says of descriptors that are no connection's: no handle has such a generation.
@@ -262,6 +264,7 @@ class Reactor {
   int listen_dns(const ListenerSpec& spec, std::string* error);
   void update_clock();
   void charge(TenantId tenant, uint64_t ns);
+  void charge_turns();
   void fire_timers();
   int wait_ms(int timeout_ms) const;
   void take_answered();
@@ -298,6 +301,10 @@ class Reactor {
   uint64_t decision_ns_ = 0;
   uint32_t steps_ = 0;
   TenantId last_tenant_ = 0;
+  // Turns that were given and not charged yet, of one tenant, and how many may be.
+  TenantId turns_of_ = 0;
+  uint64_t turns_due_ = 0;
+  uint64_t turns_per_look_ = 1;
   TenantScheduler scheduler_;
   TenantAccounts accounts_;
   uint64_t random_state_[2];

@@ -1,5 +1,6 @@
 // Decisions: asked for with the batch, carried out, put off until somebody else has answered (deferrals.h).
 #include <algorithm>
+#include <utility>
 
 #include "core/downstream.h"
 #include "core/reactor.h"
@@ -28,6 +29,11 @@ void Reactor::execute_decisions(int32_t count, bool made) {
   update_clock();
   const uint64_t share_ns = (now_ns_ - called_ns) / static_cast<uint64_t>(count);
   TenantId paying = 0;
+  uint64_t shares_ns = 0;
+  const auto pay = [&] {
+    charge(paying, std::exchange(shares_ns, 0));
+    charge(paying);
+  };
   for (int32_t i = 0; i < count; i++) {
     Decision decision = batch_.decision(i);
     Connection* connection = connections_.get(batch_.pending(i).handle);
@@ -40,13 +46,13 @@ void Reactor::execute_decisions(int32_t count, bool made) {
       continue;
     }
     if (connection->tenant_ != paying) {
-      if (i != 0) charge(paying);
+      if (i != 0) pay();
       paying = connection->tenant_;
     }
-    charge(paying, share_ns);
+    shares_ns += share_ns;
     static_cast<Downstream*>(connection)->on_decision(batch_.pending(i), decision);
   }
-  charge(paying);
+  pay();
   note_decision_cost((now_ns_ - called_ns) / static_cast<uint64_t>(count));
 }
 

@@ -18,11 +18,25 @@ namespace weft {
 
 namespace {
 
+// Up to three digits for each byte, then how many.
+struct DecimalDigits {
+  char of[256][4];
+  constexpr DecimalDigits() : of() {
+    for (int i = 0; i < 256; i++) {
+      char* digits = of[i];
+      if (i >= 100) *digits++ = static_cast<char>('0' + i / 100);
+      if (i >= 10) *digits++ = static_cast<char>('0' + i / 10 % 10);
+      *digits++ = static_cast<char>('0' + i % 10);
+      of[i][3] = static_cast<char>(digits - of[i]);
+    }
+  }
+};
+constexpr DecimalDigits kDecimal;
+
+// Writes four bytes, of which the last ones mean nothing.
 char* put_byte(char* out, uint8_t byte) {
-  if (byte >= 100) *out++ = static_cast<char>('0' + byte / 100);
-  if (byte >= 10) *out++ = static_cast<char>('0' + byte / 10 % 10);
-  *out++ = static_cast<char>('0' + byte % 10);
-  return out;
+  memcpy(out, kDecimal.of[byte], 4);
+  return out + kDecimal.of[byte][3];
 }
 
 // Two digits for each byte.
@@ -34,9 +48,11 @@ struct HexDigits {
 };
 constexpr HexDigits kHex;
 
-// The highest `bytes` of it.
-char* put_hex(uint64_t value, int bytes, char* out) {
-  for (; bytes != 0; bytes--, value <<= 8, out += 2) memcpy(out, kHex.of[value >> 56], 2);
+// The highest bytes of it.
+template <int kBytes>
+char* put_hex(uint64_t value, char* out) {
+#pragma GCC unroll 6
+  for (int i = 0; i < kBytes; i++, value <<= 8, out += 2) memcpy(out, kHex.of[value >> 56], 2);
   return out;
 }
 
@@ -70,15 +86,15 @@ std::string_view RequestIdLine::format(uint64_t high, uint64_t low) {
   high = (high & ~uint64_t{0xf000}) | 0x4000;
   low = (low & ~(uint64_t{3} << 62)) | uint64_t{1} << 63;
   memcpy(text_, kName.data(), kName.size());
-  char* out = put_hex(high, 4, text_ + kName.size());
+  char* out = put_hex<4>(high, text_ + kName.size());
   *out++ = '-';
-  out = put_hex(high << 32, 2, out);
+  out = put_hex<2>(high << 32, out);
   *out++ = '-';
-  out = put_hex(high << 48, 2, out);
+  out = put_hex<2>(high << 48, out);
   *out++ = '-';
-  out = put_hex(low, 2, out);
+  out = put_hex<2>(low, out);
   *out++ = '-';
-  out = put_hex(low << 16, 6, out);
+  out = put_hex<6>(low << 16, out);
   memcpy(out, "\r\n", 2);
   return {text_, kName.size() + kIdBytes + 2};
 }

@@ -257,8 +257,8 @@ void UpstreamHttp1::release() {
   exchange_ = nullptr;
   // Readable: the last read was full, so bytes behind the answer may lie in the socket, and their event has come already.
   const bool whole = state_ == State::Complete && reusable_ && output_.empty() && !peer_finished_ && !readable_;
-  if (!whole || reactor_->is_draining() || group_->idle >= reactor_->limits().max_idle_per_endpoint ||
-      !reactor_->still_wanted(group_->target) || !may_be_reused()) {
+  if (!whole || reactor_->is_draining() || group_->idle >= reactor_->limits().max_idle_per_endpoint || !reactor_->still_wanted(group_) ||
+      !may_be_reused()) {
     return close_now();
   }
   become_idle();

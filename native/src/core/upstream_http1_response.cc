@@ -99,9 +99,9 @@ UpstreamHttp1::Step UpstreamHttp1::begin_response(const http1::ResponseHead& hea
   }
   exchange_->on_response_begun(head.status);
   state_ = State::Body;
-  body_ = http1::BodyReader(framing);
+  body_.begin(framing);
   framing_in_ = framing.kind;
-  reusable_ = http1::response_allows_reuse(head, exchange_->method) && exchange_->request_complete();
+  reusable_ = http1::response_allows_reuse(head, framing.kind) && exchange_->request_complete();
   const size_t head_size = head.size;
   const BodyTransfer body =
       relay_body(&body_, framing_in_, client->framing(), bytes + head_size, size - head_size, reactor_->body_scratch());

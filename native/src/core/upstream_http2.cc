@@ -136,7 +136,7 @@ void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
   reactor_->retire(std::unique_ptr<Retired>(stream));
   relist();
   if (link_.streams().size() == 0 && !broken_) {
-    if (!closing_ && !reactor_->still_wanted(group_->target)) give_up();
+    if (!closing_ && !reactor_->still_wanted(group_)) give_up();
     if (closing_) {
       reactor_->flush_later(this);
     } else if (!is_connecting_) {

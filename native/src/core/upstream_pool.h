@@ -55,6 +55,9 @@ struct UpstreamGroup {
   PoolWaiter* first_waiter = nullptr;
   PoolWaiter* last_waiter = nullptr;
   uint32_t waiters = 0;
+  // Whether the tables of that serial still want its connections; of 0: none was asked.
+  uint64_t judged_by = 0;
+  bool is_wanted = false;
   // ConnectionLimits looks after its waiters.
   bool is_limited = false;
   // Requests since it last left its places to others; and until when it does.

@@ -40,8 +40,7 @@ BodyFraming response_body_framing(const ResponseHead& head, Method request_metho
   return sized(head);
 }
 
-bool response_allows_reuse(const ResponseHead& head, Method request_method) {
-  const Framing framing = response_body_framing(head, request_method).kind;
+bool response_allows_reuse(const ResponseHead& head, Framing framing) {
   if (!head.keep_alive || framing == Framing::kUntilClose || framing == Framing::kTunnel) return false;
   // RFC 9110 8.6, RFC 9112 6.1 forbid these fields there: a sender that breaks the rule may well send the bytes too.
   const bool bodiless = head.status < 200 || head.status == 204;
@@ -50,7 +49,12 @@ bool response_allows_reuse(const ResponseHead& head, Method request_method) {
 
 const char* body_error_name(BodyError error) { return error < BodyError::kCount ? kBodyErrorNames[static_cast<size_t>(error)] : "?"; }
 
-BodyReader::BodyReader(BodyFraming framing) : remaining_(framing.length) {
+void BodyReader::begin(BodyFraming framing) {
+  digits_ = 0;
+  extension_bytes_ = 0;
+  line_begin_ = 0;
+  remaining_ = framing.length;
+  if (!trailers_.empty()) trailers_ = std::string();
   switch (framing.kind) {
     case Framing::kNone:
       state_ = State::kDone;

@@ -31,8 +31,9 @@ struct BodyFraming {
 BodyFraming request_body_framing(const RequestHead& head);
 /// RFC 9112 6.3: no body for HEAD, 1xx, 204, 304 whatever the fields say.
 BodyFraming response_body_framing(const ResponseHead& head, Method request_method);
-/// Whether the upstream connection may serve another request after this response: what the peer said, and the framing leaves no doubt.
-bool response_allows_reuse(const ResponseHead& head, Method request_method);
+/// Whether the upstream connection may serve another request after this response, of that framing: what the peer said, and there is no
+/// doubt where it ends.
+bool response_allows_reuse(const ResponseHead& head, Framing framing);
 
 #define WEFT_HTTP1_BODY_ERRORS(X)          \
   X(None, "none")                          \
@@ -85,7 +86,10 @@ struct BodyStep {
 class BodyReader {
  public:
   BodyReader() = default;
-  explicit BodyReader(BodyFraming framing);
+  explicit BodyReader(BodyFraming framing) { begin(framing); }
+
+  /// Another body.
+  void begin(BodyFraming framing);
 
   BodyStep next(const uint8_t* data, size_t size);
 

@@ -55,9 +55,11 @@ class Cursor {
     // The end is of every class, so that no search needs to look for it; what lies behind is never reached.
     const size_t end = size_ - from;
     if (end < window_size_) {
-      for (uint64_t* bitmap : {bitmaps_.non_token, bitmaps_.control, bitmaps_.non_target}) {
-        bitmap[end / kBlockBytes] |= 1ull << (end % kBlockBytes);
-      }
+      const size_t block = end / kBlockBytes;
+      const uint64_t bit = 1ull << (end % kBlockBytes);
+      bitmaps_.non_token[block] |= bit;
+      bitmaps_.control[block] |= bit;
+      bitmaps_.non_target[block] |= bit;
     }
   }
 
@@ -240,6 +242,10 @@ HeadError check_framing(const uint8_t* data, FieldBlock* block) {
 
 /// "HTTP/" DIGIT "." DIGIT at `text`.
 HeadError parse_version(const uint8_t* text, uint8_t* minor) {
+  if (memcmp(text, "HTTP/1.1", 8) == 0) [[likely]] {
+    *minor = 1;
+    return HeadError::kNone;
+  }
   if (memcmp(text, "HTTP/", 5) != 0 || !is_digit(text[5]) || text[6] != '.' || !is_digit(text[7])) return HeadError::kVersion;
   if (text[5] != '1' || text[7] > '1') return HeadError::kVersionNotSupported;
   *minor = static_cast<uint8_t>(text[7] - '0');

@@ -35,6 +35,12 @@ bool is(const char* token, const char (&literal)[N]) {
   }
 }
 
+/// Compares bytes that are as many: what both sizes are, the compiler need not ask.
+template <size_t N>
+bool is_exactly(std::string_view token, const char (&literal)[N]) {
+  return memcmp(token.data(), literal, N - 1) == 0;
+}
+
 /// The same but for "_" in place of some "-".
 bool is_lookalike(std::string_view token, std::string_view literal) {
   if ((token[0] | 0x20) != literal[0]) return false;
@@ -133,23 +139,23 @@ KnownHeader known_header(std::string_view name) {
 Method method_of(std::string_view token) {
   switch (token.size()) {
     case 3:
-      if (token == "GET") return Method::kGet;
-      if (token == "PUT") return Method::kPut;
+      if (is_exactly(token, "GET")) return Method::kGet;
+      if (is_exactly(token, "PUT")) return Method::kPut;
       break;
     case 4:
-      if (token == "POST") return Method::kPost;
-      if (token == "HEAD") return Method::kHead;
+      if (is_exactly(token, "POST")) return Method::kPost;
+      if (is_exactly(token, "HEAD")) return Method::kHead;
       break;
     case 5:
-      if (token == "PATCH") return Method::kPatch;
-      if (token == "TRACE") return Method::kTrace;
+      if (is_exactly(token, "PATCH")) return Method::kPatch;
+      if (is_exactly(token, "TRACE")) return Method::kTrace;
       break;
     case 6:
-      if (token == "DELETE") return Method::kDelete;
+      if (is_exactly(token, "DELETE")) return Method::kDelete;
       break;
     case 7:
-      if (token == "OPTIONS") return Method::kOptions;
-      if (token == "CONNECT") return Method::kConnect;
+      if (is_exactly(token, "OPTIONS")) return Method::kOptions;
+      if (is_exactly(token, "CONNECT")) return Method::kConnect;
       break;
     default:
       break;

@@ -7,9 +7,10 @@
 
 namespace weft::http1 {
 
-/// Blocks classified by one call; one window covers most heads, so that the indirect call is paid once or twice a head.
+/// Blocks classified by one call; one window covers most heads, so that the indirect call is paid once or twice a head, and little of the
+/// body that came behind it is looked at.
 inline constexpr size_t kBlockBytes = 64;
-inline constexpr size_t kWindowBlocks = 8;
+inline constexpr size_t kWindowBlocks = 4;
 inline constexpr size_t kWindowBytes = kBlockBytes * kWindowBlocks;
 
 /// Bit i of word b belongs to byte b * 64 + i of the window.

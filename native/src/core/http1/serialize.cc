@@ -19,9 +19,10 @@ std::string_view bytes(const uint8_t* base, uint32_t begin, uint32_t end) {
   return {reinterpret_cast<const char*>(base) + begin, end - begin};
 }
 
-/// Kept field lines, neighbours in one copy.
-void put_fields(const FieldBlock& head, const uint8_t* base, uint64_t drop_known, const MutationSet* mutations, HeadWriter* out) {
-  uint32_t run = head.fields_begin;
+/// Kept field lines, neighbours in one copy, and with them whatever stands between `begin` and the first.
+void put_fields(const FieldBlock& head, const uint8_t* base, uint32_t begin, uint64_t drop_known, const MutationSet* mutations,
+                HeadWriter* out) {
+  uint32_t run = begin;
   for (size_t i = 0; i < head.field_count; i++) {
     const Field& field = head.fields[i];
     const bool known = field.known != KnownHeader::kOther && (drop_known >> static_cast<unsigned>(field.known) & 1) != 0;
@@ -44,13 +45,14 @@ void put_forwarded_for(const RequestHead& head, const uint8_t* base, std::string
   out->put("\r\n");
 }
 
-void put_request_line(const RequestHead& head, const uint8_t* base, std::string_view target, HeadWriter* out) {
-  out->put(head.method_token.in(base));
-  out->put(" ");
+void put_method_and_target(const RequestHead& head, const uint8_t* base, std::string_view target, HeadWriter* out) {
+  const uint32_t method = head.method_token.offset;
+  // One space stands between them.
+  if (target.empty() && (head.form == TargetForm::kOrigin || head.form == TargetForm::kAuthority))
+    return out->put(bytes(base, method, head.target.offset + head.target.size));
+  out->put(bytes(base, method, head.target.offset));
   if (!target.empty()) {
     out->put(target);
-  } else if (head.form == TargetForm::kOrigin || head.form == TargetForm::kAuthority) {
-    out->put(head.target.in(base));
   } else if (head.form == TargetForm::kAsterisk) {
     out->put("*");
   } else {
@@ -60,7 +62,6 @@ void put_request_line(const RequestHead& head, const uint8_t* base, std::string_
       out->put(head.query.in(base));
     }
   }
-  out->put(" HTTP/1.1\r\n");
 }
 
 bool promises_content(const RequestHead& head) {
@@ -107,23 +108,31 @@ void put_framing(const BodyFraming& framing, bool zero, HeadWriter* out) {
 }
 
 void HeadWriter::put_number(uint64_t number) {
-  char digits[20];
-  const auto result = std::to_chars(digits, digits + sizeof(digits), number);
-  put({digits, static_cast<size_t>(result.ptr - digits)});
+  const auto result = std::to_chars(at_, end_, number);
+  if (result.ec != std::errc()) return fail();
+  at_ = result.ptr;
+}
+
+void HeadWriter::put_status_line(int status, std::string_view reason) {
+  put("HTTP/1.1 ");
+  put_number(static_cast<uint64_t>(status));
+  put(" ");
+  put(reason);
+  put("\r\n");
 }
 
 bool write_request_head(const RequestHead& head, const uint8_t* base, const RequestHeadOptions& options, char* out, size_t capacity,
                         size_t* size) {
   HeadWriter writer(out, capacity);
-  put_request_line(head, base, options.target, &writer);
-  put_line("host: ", options.authority.empty() ? head.authority.in(base) : options.authority, &writer);
+  put_method_and_target(head, base, options.target, &writer);
+  put_line(" HTTP/1.1\r\nhost: ", options.authority.empty() ? head.authority.in(base) : options.authority, &writer);
 
   uint64_t drop = hop_by_hop(options.framing, options.keep_upgrade) | known_bit(KnownHeader::kHost) | options.drop_known;
   // In HTTP/1.0 it means nothing, and in the 1.1 that we write it would ask for a 100 (RFC 9110 10.1.1).
   if (head.minor == 0) drop |= known_bit(KnownHeader::kExpect);
   if (!options.forwarded_for.empty()) drop |= known_bit(KnownHeader::kXForwardedFor);
   if (!options.forwarded_proto.empty()) drop |= known_bit(KnownHeader::kXForwardedProto);
-  put_fields(head, base, drop, options.mutations, &writer);
+  put_fields(head, base, head.fields_begin, drop, options.mutations, &writer);
 
   if (!options.forwarded_for.empty()) put_forwarded_for(head, base, options.forwarded_for, &writer);
   if (!options.forwarded_proto.empty()) put_line("x-forwarded-proto: ", options.forwarded_proto, &writer);
@@ -144,12 +153,11 @@ bool write_request_head(const RequestHead& head, const uint8_t* base, const Requ
 bool write_response_head(const ResponseHead& head, const uint8_t* base, const ResponseHeadOptions& options, char* out, size_t capacity,
                          size_t* size) {
   HeadWriter writer(out, capacity);
-  writer.put("HTTP/1.1 ");
-  writer.put_number(head.status);
-  writer.put(" ");
-  writer.put(head.reason.in(base));
-  writer.put("\r\n");
-  put_fields(head, base, hop_by_hop(options.framing, options.keep_upgrade) | options.drop_known, options.mutations, &writer);
+  // As we would write it.
+  const bool keeps_status_line = head.minor == 1 && head.reason.size != 0;
+  if (!keeps_status_line) writer.put_status_line(head.status, head.reason.in(base));
+  put_fields(head, base, keeps_status_line ? 0 : head.fields_begin, hop_by_hop(options.framing, options.keep_upgrade) | options.drop_known,
+             options.mutations, &writer);
   writer.put(options.via_line);
   writer.put(options.date_line);
   writer.put(options.extra_lines);
@@ -196,11 +204,7 @@ void set_forwarded_framing(const ResponseHead& head, Method request_method, uint
 bool write_local_response(int status, std::string_view date_line, std::string_view lines, std::string_view body, Method request_method,
                           bool close, char* out, size_t capacity, size_t* size) {
   HeadWriter writer(out, capacity);
-  writer.put("HTTP/1.1 ");
-  writer.put_number(static_cast<uint64_t>(status));
-  writer.put(" ");
-  writer.put(reason_phrase(status));
-  writer.put("\r\n");
+  writer.put_status_line(status, reason_phrase(status));
   writer.put(date_line);
   writer.put(lines);
   if (!is_bodiless_status(status)) put_framing({Framing::kLength, body.size()}, true, &writer);

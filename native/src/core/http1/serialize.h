@@ -51,6 +51,7 @@ class HeadWriter {
     at_ += text.size();
   }
   void put_number(uint64_t number);
+  void put_status_line(int status, std::string_view reason);
   size_t size() const { return static_cast<size_t>(at_ - begin_); }
   bool failed() const { return failed_; }
 

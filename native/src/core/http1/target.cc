@@ -9,10 +9,12 @@
 namespace weft::http1 {
 namespace {
 
+constexpr uint64_t kOnes = 0x0101010101010101ull;
+
+/// High bits of the bytes that are equal to `byte`, and perhaps of some behind such a one.
 uint64_t bytes_equal(uint64_t word, uint8_t byte) {
-  const uint64_t ones = 0x0101010101010101ull, high = 0x8080808080808080ull;
-  const uint64_t x = word ^ (ones * byte);
-  return ~((((x & ~high) + ~high) | x) | ~high);
+  const uint64_t x = word ^ (kOnes * byte);
+  return (x - kOnes) & ~x & (kOnes * 0x80);
 }
 
 uint64_t load8(const uint8_t* bytes) {
@@ -33,7 +35,8 @@ bool may_be_ambiguous(const uint8_t* path, size_t size) {
   uint64_t hits = 0;
   for (size_t at = 0; at < size; at += 8) {
     const uint64_t word = load8(path + at), next = load8(path + at + 1);
-    hits |= bytes_equal(word, '%') | bytes_equal(word, '\\') | (bytes_equal(word, '/') & (bytes_equal(next, '/') | bytes_equal(next, '.')));
+    // "." and "/" differ in the lowest bit alone.
+    hits |= bytes_equal(word, '%') | bytes_equal(word, '\\') | (bytes_equal(word, '/') & bytes_equal(next | kOnes, '/'));
   }
   return hits != 0;
 }

@@ -143,11 +143,7 @@ bool write_response_head(const HeaderBlock& block, const ResponseSummary& summar
                          char* out, size_t capacity, size_t* size) {
   if (status == 0) status = summary.status;
   HeadWriter writer(out, capacity);
-  writer.put("HTTP/1.1 ");
-  writer.put_number(static_cast<uint64_t>(status));
-  writer.put(" ");
-  writer.put(http1::reason_phrase(status));
-  writer.put("\r\n");
+  writer.put_status_line(status, http1::reason_phrase(status));
   put_fields(block, hop_by_hop(options.framing) | options.drop_known, options.mutations, false, &writer,
              status == 101 ? "sec-websocket-accept" : "");
   writer.put(options.via_line);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,7 +31,8 @@ enum class Reason : int32_t;
 /// IPv6, or IPv4 mapped (::ffff:a.b.c.d), network byte order.
 struct Address {
   std::array<uint8_t, 16> bytes{};
-  bool operator==(const Address&) const = default;
+  // Not std::array's: gcc makes a call of that.
+  bool operator==(const Address& other) const { return memcmp(bytes.data(), other.bytes.data(), sizeof(bytes)) == 0; }
 };
 /// False if `text` is neither an IPv4 nor an IPv6 address.
 bool parse_address(const std::string& text, Address* out);
