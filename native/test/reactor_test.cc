@@ -1,4 +1,6 @@
 // The whole reactor over loopback sockets, with decisions made in C++: what the sanitizers are to watch.
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "loopback.h"
@@ -277,6 +279,62 @@ TEST("reactor: closing in the middle of everything frees everything, and tells w
   for (const Completion& completion : ended) {
     CHECK_EQ(completion.target, 0);
     CHECK_EQ(completion.reason, static_cast<int32_t>(Reason::LocalReset));
+  }
+}
+
+uint64_t resting_clock_ns;
+uint64_t rest_to_come_ns;
+int looks_before_rest;
+
+// As if epoll_wait() had taken it: the tick has looked at the clock before.
+uint64_t rests_in_wait() {
+  if (rest_to_come_ns != 0 && looks_before_rest-- == 0) resting_clock_ns += std::exchange(rest_to_come_ns, 0);
+  return resting_clock_ns;
+}
+
+TEST("reactor: however long it rested, clients that come all at once behind it are served, on connections that are pooled or new") {
+  // Shorter and longer than the wheel of timers is round, than pooled connections rest, than clients may.
+  for (const uint64_t rest_ms : {100u, 3'000u, 8'000u, 16'384u, 17'000u, 29'990u, 31'000u, 7'200'000u}) {
+    resting_clock_ns = 1'000'000'000'000;
+    rest_to_come_ns = 0;
+    Bench bench({}, rests_in_wait);
+    std::vector<std::unique_ptr<Peer1>> upstreams;
+    const auto serve = [&] {
+      for (int fd; (fd = accept4(bench.upstream_listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;)
+        upstreams.push_back(std::make_unique<Peer1>(fd));
+      for (const auto& upstream : upstreams) {
+        if (!upstream->has("\r\n\r\n")) continue;
+        upstream->received.clear();
+        upstream->send(kOk);
+      }
+    };
+    const auto ask = [&](int count) {
+      std::vector<std::unique_ptr<Peer1>> clients;
+      for (int i = 0; i < count; i++) {
+        clients.push_back(std::make_unique<Peer1>(Peer1::dial(bench.port)));
+        if (i % 2 == 0) clients.back()->send(kGet);
+      }
+      for (int turn = 0; turn < 3; turn++) bench.reactor->run_once(1);
+      for (int i = 1; i < count; i += 2) clients[static_cast<size_t>(i)]->send(kGet);
+      for (const auto& client : clients) {
+        CHECK(bench.run([&] { return serve(), client->has("\r\n\r\nok"); }));
+        CHECK_EQ(client->received.substr(0, 17), "HTTP/1.1 200 OK\r\n");
+      }
+      // Nor are they closed behind their answers.
+      for (int turn = 0; turn < 5; turn++) bench.reactor->run_once(1);
+      for (const auto& client : clients) CHECK((client->read(), !client->ended && !client->reset));
+    };
+    ask(8);
+    // Before the tick has looked at the clock, and while it waits.
+    for (int looks = 0; looks < 2; looks++) {
+      // Those before have gone.
+      CHECK(bench.run([&] { return bench.counter(Counter::DownstreamOpen) == 0; }));
+      rest_to_come_ns = rest_ms * 1'000'000;
+      looks_before_rest = looks;
+      ask(64);
+    }
+    CHECK_EQ(bench.counter(Counter::Requests), 8.0 + 2 * 64);
+    CHECK_EQ(bench.outstanding[0], 0);
   }
 }
 
