@@ -87,8 +87,8 @@ class Soak {
 
   private progress(second: number, memory: readonly (readonly Memory[])[]): void {
     const sizes = memory.map((samples) => {
-      const { native, malloc, heap } = samples.at(-1)!;
-      return `native ${mib(native)}, malloc ${mib(malloc)}, heap ${mib(heap)}`;
+      const last = Object.entries(samples.at(-1)!) as [string, number | null][];
+      return last.flatMap(([name, bytes]) => (bytes === null ? [] : [`${name} ${mib(bytes)}`])).join(', ');
     });
     console.error(`${second} s: ${this.kinds.map(({ name, done }) => `${name} ${done}`).join(', ')}; MiB ${sizes.join('; ')}`);
   }
@@ -101,9 +101,11 @@ class Soak {
 
   private judgeMemory(proxy: string, samples: readonly Memory[]): void {
     const warm = samples.slice(Math.floor(samples.length * 0.4));
-    const judge = (name: string, of: (memory: Memory) => number, parts: number, sizeOf = median): void => {
-      const length = Math.max(1, Math.floor(warm.length / parts));
-      const [first, last] = [sizeOf(warm.slice(0, length).map(of)), sizeOf(warm.slice(-length).map(of))];
+    const judge = (name: string, of: (memory: Memory) => number | null, parts: number, sizeOf = median): void => {
+      const sizes = warm.map(of).filter((size) => size !== null);
+      if (sizes.length === 0) return;
+      const length = Math.max(1, Math.floor(sizes.length / parts));
+      const [first, last] = [sizeOf(sizes.slice(0, length)), sizeOf(sizes.slice(-length))];
       const text = `${mib(first)} MiB once warm, ${mib(last)} MiB at the end`;
       console.log(`${proxy}: ${name} ${text}`);
       if (last - first > MOST_GROWTH_BYTES) this.find(`${proxy}: ${name} grows: ${text}`);

@@ -23,10 +23,10 @@ export interface Upstreams {
 export interface Memory {
   /** Anonymous pages, without those of the main thread's JavaScript heap, which V8 lets grow as it likes: by 25 MiB within two minutes. */
   readonly native: number;
-  /** Given out by malloc. */
-  readonly malloc: number;
-  /** In use in the main thread's JavaScript heap; garbage too. */
-  readonly heap: number;
+  /** Given out by malloc; null: the process does not say. */
+  readonly malloc: number | null;
+  /** In use in the main thread's JavaScript heap, garbage too; null: the process does not say. */
+  readonly heap: number | null;
 }
 
 export interface Watched {
@@ -99,8 +99,14 @@ function watch(name: string, process: Pinned, metricsPort: number | null): Watch
   return {
     name,
     memory: async () => {
-      const text = metricsPort === null ? '' : await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
-      const gauge = (metric: string): number => Number(new RegExp(`^weft_proxy_${metric} (\\S+)$`, 'm').exec(text)?.[1] ?? 0);
+      if (metricsPort === null) return { native: ownMemoryBytes(process.pid), malloc: null, heap: null };
+      const text = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+      const gauge = (metric: string): number => {
+        const found = new RegExp(`^weft_proxy_${metric} (\\S+)$`, 'm').exec(text);
+        // A 0 would never grow.
+        if (found === null) throw new Error(`${name} has no metric weft_proxy_${metric}`);
+        return Number(found[1]);
+      };
       const native = ownMemoryBytes(process.pid) - gauge('nodejs_heap_size_total_bytes');
       return { native, malloc: gauge('native_heap_bytes'), heap: gauge('nodejs_heap_size_used_bytes') };
     },
