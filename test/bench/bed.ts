@@ -58,9 +58,10 @@ export class Bed {
     }
   }
 
-  /** A program of test/bench/<name>.c; its path. */
+  /** A program of test/bench/<name>.c, built once for all beds; its path. */
   tool(name: string, libraries: readonly string[] = []): string {
-    const path = join(this.folder, name);
+    tools ??= makeTools();
+    const path = join(tools, name);
     const linked = libraries.map((library) => `-l${library}`);
     if (!existsSync(path)) execFileSync('cc', ['-O2', '-o', path, join(ROOT, 'test', 'bench', `${name}.c`), ...linked]);
     return path;
@@ -117,6 +118,15 @@ export function chosen<C extends { readonly name: string }>(cases: readonly C[],
   const found = cases.filter(({ name }) => name === only);
   if (found.length === 0) throw new Error(`no case ${only}; there are: ${cases.map(({ name }) => name).join(', ')}`);
   return found;
+}
+
+/** Where tool() builds; null: not yet. */
+let tools: string | null = null;
+
+function makeTools(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'weft-bench-tools-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
 }
 
 function projectRoot(): string {

@@ -42,6 +42,8 @@ const CONNECTIONS = 64;
 const VICTIM = 'victim.test';
 const FLOODER = 'flooder.test';
 const FLOOD_ANSWER_BYTES = 65_536;
+/** The proxy's and the load's. */
+const CORES = 2;
 
 /** `port` is the victim's, the flooder's is the next; so are their backends. With a certificate the flooder's port takes TLS. */
 type FairSetup = (flooder: Certificate | null) => ProxySetup;
@@ -130,6 +132,8 @@ export async function fair(options: BenchOptions): Promise<Case[]> {
 interface Latencies {
   readonly through: number;
   readonly past: number;
+  /** Of the victim's requests: under way while a core stood still. */
+  readonly leftOut: number;
   /** Of the time: the proxy worked, all its threads; the one that serves was ready and others had its core. */
   readonly busy: number;
   readonly heldUp: number;
@@ -142,14 +146,16 @@ interface Times {
 }
 const LONG: Times = { seconds: 4, warm: 1 };
 const SHORT: Times = { seconds: 0.7, warm: 0.7 };
+/** For all to have run once. */
+const FIRST_REQUESTS: Times = { seconds: 0.3, warm: 0 };
 
 /** A proxy that works less than this in so long a time has nothing left of a flood. */
 const REST_SHARE = 0.1;
 const REST_MS = 50;
 const REST_TIMEOUT_MS = 10_000;
 
-/** So much more than this is others' work on the proxy's core that the p99 is theirs. */
-const DISTURBED = 0.005;
+/** Where the proxy was held up for more of the time, by others than who looks whether the core stands still, the p99 is theirs. */
+const DISTURBED = 0.05;
 
 /** A new proxy for each flood: one must not suffer from the one before. The case and its control. */
 async function runCase(bed: Bed, fairSetup: FairSetup, one: FairCase, { quick, only, onProgress }: BenchOptions): Promise<Case[]> {
@@ -166,7 +172,7 @@ async function runCase(bed: Bed, fairSetup: FairSetup, one: FairCase, { quick, o
   const measure = (flood: readonly string[] | null): Promise<Latencies> =>
     leastDisturbed(tries, () => latencies(bed, port, backend, { pid: worker, thread }, times, flood));
   // What other people's processes do to the proxy's core is not what is measured. Also: whatever runs for the first time has run.
-  const thread = await busiestThread(worker, () => victim(bed, port, 4 * RATE, SHORT));
+  const thread = await busiestThread(worker, () => victim(bed, port, 4 * RATE, FIRST_REQUESTS));
   putFirst(worker, thread, { coreOfOthers: LOAD_CORE, takesAll: one.isSaturating === true });
   const [alone, flooded]: [Latencies[], Latencies[]] = [[], []];
   for (let round = 0; round < rounds; round++) {
@@ -203,12 +209,16 @@ async function latencies(
 ): Promise<Latencies> {
   const flooding = flood === null ? null : new Pinned(LOAD_CORE, flood);
   const [used, began] = [cpuTimeUs(worker.pid), performance.now()];
-  let [through, past] = [0, 0];
+  let [through, past] = [
+    { p99: 0, leftOut: 0 },
+    { p99: 0, leftOut: 0 },
+  ];
   try {
     const heldUp = await heldUpDuring(worker.pid, worker.thread, async () => {
       [through, past] = await Promise.all([victim(bed, port, RATE, times), victim(bed, backend, CONTROL_RATE, times)]);
     });
-    return { through, past, busy: (cpuTimeUs(worker.pid) - used) / (performance.now() - began) / 1000, heldUp };
+    const busy = (cpuTimeUs(worker.pid) - used) / (performance.now() - began) / 1000;
+    return { through: through.p99, past: past.p99, leftOut: through.leftOut, busy, heldUp };
   } finally {
     await flooding?.stop();
     await resting(worker.pid);
@@ -227,20 +237,20 @@ async function resting(pid: number): Promise<void> {
   }
 }
 
-function inWords({ through, past, busy, heldUp }: Latencies): string {
+function inWords({ through, past, leftOut, busy, heldUp }: Latencies): string {
   const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
-  return `p99 ${through.toFixed(0)} µs (past the proxy ${past.toFixed(0)} µs; the proxy worked ${percent(busy)}, was held up ${percent(heldUp)})`;
+  return `p99 ${through.toFixed(0)} µs (past the proxy ${past.toFixed(0)} µs; the proxy worked ${percent(busy)}, was held up ${percent(heldUp)}; ${percent(leftOut)} left out)`;
 }
 
-/** p99, µs. */
-async function victim(bed: Bed, port: number, rate: number, { seconds, warm }: Times): Promise<number> {
-  const numbers = [rate, CONNECTIONS, seconds, 1, warm].map(String);
+/** p99, µs, and the part of its requests that are left out, since a core stood still meanwhile. */
+async function victim(bed: Bed, port: number, rate: number, { seconds, warm }: Times): Promise<{ p99: number; leftOut: number }> {
+  const numbers = [rate, CONNECTIONS, seconds, 1, warm, CORES].map(String);
   const command = [...FIRST, bed.tool('open-loop'), String(port), VICTIM, ...numbers];
   const output = await new Pinned(LOAD_CORE, command).result();
-  const { p99, errors, count } = JSON.parse(output) as { p99: number; errors: number; count: number };
-  if (errors > 0) throw new Error(`${errors} of the victim's ${count} requests failed`);
+  const { p99, errors, count, left_out } = JSON.parse(output) as { p99: number; errors: number; count: number; left_out: number };
+  if (errors > 0) throw new Error(`${errors} of the victim's ${count + left_out} requests failed`);
   // What was not answered within 5 s is in the p99 with the time it waited.
-  return p99;
+  return { p99, leftOut: left_out / (count + left_out) };
 }
 
 function tenant(namespace: string, host: string, port: number, backend: number, certificate: Certificate | null): object[] {
