@@ -10,6 +10,8 @@ import { Pinned } from './process.js';
 /** The proxy that is measured has one core; load and backends have the other. */
 export const PROXY_CORE = 0;
 export const LOAD_CORE = 1;
+/** Both: what open-loop.c watches for stops of the machine. */
+export const CORES = 2;
 
 export interface BenchOptions {
   /** Ends within 50 s. */

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Bed, type BenchOptions, chosen, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
+import { Bed, type BenchOptions, CORES, chosen, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
 import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { yaml } from './manifests.js';
 import { busiestThread, cpuTimeUs, FIRST, freePorts, heldUpDuring, Pinned, putFirst } from './process.js';
@@ -42,8 +42,6 @@ const CONNECTIONS = 64;
 const VICTIM = 'victim.test';
 const FLOODER = 'flooder.test';
 const FLOOD_ANSWER_BYTES = 65_536;
-/** The proxy's and the load's. */
-const CORES = 2;
 
 /** `port` is the victim's, the flooder's is the next; so are their backends. With a certificate the flooder's port takes TLS. */
 type FairSetup = (flooder: Certificate | null) => ProxySetup;

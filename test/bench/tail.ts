@@ -2,7 +2,7 @@
 // new revision every second: the weights of all routes, and a service of 1,000 endpoints that all change. nginx is left in peace. Ratio:
 // of the p99, nginx's over ours.
 import { AgentFeed } from './agent-feed.js';
-import { Bed, type BenchOptions, type Contender, chosen, interleaved, LOAD_CORE, WEFT } from './bed.js';
+import { Bed, type BenchOptions, CORES, type Contender, chosen, interleaved, LOAD_CORE, WEFT } from './bed.js';
 import { startHttp1 } from './http1-bed.js';
 import { HOST, manifests, nginx, ROUTES } from './http1-proxies.js';
 import { endpointSlice, service } from './manifests.js';
@@ -81,7 +81,17 @@ async function measureCase(
 }
 
 async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<Latencies> {
-  const command = [bed.tool('open-loop'), String(port), HOST, String(rate), String(connections), String(seconds), String(ROUTES)];
+  const command = [
+    bed.tool('open-loop'),
+    String(port),
+    HOST,
+    String(rate),
+    String(connections),
+    String(seconds),
+    String(ROUTES),
+    '1',
+    String(CORES),
+  ];
   const latencies = JSON.parse(await new Pinned(LOAD_CORE, command).result()) as Latencies;
   if (latencies.errors > 0) throw new Error(`${name}: ${latencies.errors} of ${latencies.count} requests failed`);
   return latencies;
