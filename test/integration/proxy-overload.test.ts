@@ -291,46 +291,43 @@ function busiestThreadSince(pid: number, before: ReadonlyMap<string, number>): s
   return worked.sort(([, one], [, other]) => other - one)[0]![0];
 }
 
-(FREEZER === null ? test.skip : test)('a worker that was stopped once for less than three delays answers everything', async () => {
+/** A proxy, a client that its worker has served, and what stops that thread and lets it go on. */
+async function startStoppable(...flags: string[]) {
   const group = cgroup(FREEZER!);
-  const { proxy, port } = await start('--overload-loop-delay-ms', '500');
+  const { proxy, port } = await start(...flags);
   const agent = keptAlive();
   const before = cpuTimes(proxy.child.pid!);
   for (let i = 0; i < 300; i++) await ask(port, '/', agent);
   writeFileSync(join(group, 'tasks'), busiestThreadSince(proxy.child.pid!, before));
-  const thaw = (): void => writeFileSync(join(group, 'freezer.state'), 'THAWED');
-  scope.closing.push(thaw);
-  writeFileSync(join(group, 'freezer.state'), 'FROZEN');
-  const waiting = ask(port, '/', agent);
+  const become = (state: string): void => writeFileSync(join(group, 'freezer.state'), state);
+  scope.closing.push(() => become('THAWED'));
+  return { proxy, askAgain: () => ask(port, '/', agent), freeze: () => become('FROZEN'), thaw: () => become('THAWED') };
+}
+
+(FREEZER === null ? test.skip : test)('a worker that was stopped once for less than three delays answers everything', async () => {
+  const { proxy, askAgain, freeze, thaw } = await startStoppable('--overload-loop-delay-ms', '500');
+  freeze();
+  const waiting = askAgain();
   await sleep(900);
   thaw();
   expect(await waiting).toMatchObject({ status: 200 });
   const until = performance.now() + 1_000;
-  while (performance.now() < until) expect(await ask(port, '/', agent)).toMatchObject({ status: 200 });
+  while (performance.now() < until) expect(await askAgain()).toMatchObject({ status: 200 });
   expect(await proxy.counter('shed_requests_loop_delay')).toBe(0);
 });
 
 (FREEZER === null ? test.skip : test)(
   'a worker whose event loop hangs is noticed while it hangs, answers what waited, sheds a while and recovers',
   async () => {
-    const group = cgroup(FREEZER!);
-    const { proxy, port } = await start('--overload-loop-delay-ms', '500');
-    const agent = keptAlive();
-    const before = cpuTimes(proxy.child.pid!);
-    for (let i = 0; i < 300; i++) await ask(port, '/', agent);
-    writeFileSync(join(group, 'tasks'), busiestThreadSince(proxy.child.pid!, before));
-    scope.closing.push(() => writeFileSync(join(group, 'freezer.state'), 'THAWED'));
-    const shed = eventually(
-      () => ask(port, '/', agent),
-      ({ status }) => status === 503,
-    );
-    writeFileSync(join(group, 'freezer.state'), 'FROZEN');
+    const { proxy, askAgain, freeze, thaw } = await startStoppable('--overload-loop-delay-ms', '500');
+    const shed = eventually(askAgain, ({ status }) => status === 503);
+    freeze();
     await proxy.says('overload, event loop of worker 0');
     await proxy.says('answering new requests 503');
-    writeFileSync(join(group, 'freezer.state'), 'THAWED');
+    thaw();
     expect(await shed).toMatchObject({ status: 503, retryAfter: '1' });
     await proxy.says('nothing is shed any more');
-    expect(await ask(port, '/')).toMatchObject({ status: 200, text: 'ok' });
+    expect(await askAgain()).toMatchObject({ status: 200, text: 'ok' });
     expect(await proxy.counter('shed_requests_loop_delay')).toBeGreaterThan(0);
   },
 );
