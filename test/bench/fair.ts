@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { Bed, type BenchOptions, CORES, chosen, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
 import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { yaml } from './manifests.js';
+import { openLoad } from './open-loop.js';
 import { busiestThread, cpuTimeUs, FIRST, freePorts, heldUpDuring, Pinned, putFirst } from './process.js';
 import { type Case, compare } from './report.js';
 import { type Certificate, makeCertificate } from './tls.js';
@@ -242,10 +243,8 @@ function inWords({ through, past, leftOut, busy, heldUp }: Latencies): string {
 
 /** p99, µs, and the part of its requests that are left out, since a core stood still meanwhile. */
 async function victim(bed: Bed, port: number, rate: number, { seconds, warm }: Times): Promise<{ p99: number; leftOut: number }> {
-  const numbers = [rate, CONNECTIONS, seconds, 1, warm, CORES].map(String);
-  const command = [...FIRST, bed.tool('open-loop'), String(port), VICTIM, ...numbers];
-  const output = await new Pinned(LOAD_CORE, command).result();
-  const { p99, errors, count, left_out } = JSON.parse(output) as { p99: number; errors: number; count: number; left_out: number };
+  const load = { port, host: VICTIM, rate, connections: CONNECTIONS, seconds, routes: 1, warm, cores: CORES, as: FIRST };
+  const { p99, errors, count, left_out } = await openLoad(bed, load);
   if (errors > 0) throw new Error(`${errors} of the victim's ${count + left_out} requests failed`);
   // What was not answered within 5 s is in the p99 with the time it waited.
   return { p99, leftOut: left_out / (count + left_out) };

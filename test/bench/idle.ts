@@ -4,7 +4,8 @@
 import { Bed, type BenchOptions, type Contender, chosen, LOAD_CORE } from './bed.js';
 import { startHttp1 } from './http1-bed.js';
 import { HOST, ROUTES } from './http1-proxies.js';
-import { memoryBesideV8Bytes, Pinned } from './process.js';
+import { openLoad } from './open-loop.js';
+import { memoryBesideV8Bytes } from './process.js';
 import { type Case, compare } from './report.js';
 
 const CONNECTIONS = 10_000;
@@ -34,7 +35,7 @@ export async function idle(options: BenchOptions): Promise<Case[]> {
 }
 
 async function warm(bed: Bed, { port }: Contender): Promise<void> {
-  await new Pinned(LOAD_CORE, [bed.tool('open-loop'), String(port), HOST, '1000', '16', '1', String(ROUTES)]).result();
+  await openLoad(bed, { port, host: HOST, rate: 1_000, connections: 16, seconds: 1, routes: ROUTES });
 }
 
 /** Bytes that each of so many takes. */

@@ -2,11 +2,11 @@
 // new revision every second: the weights of all routes, and a service of 1,000 endpoints that all change. nginx is left in peace. Ratio:
 // of the p99, nginx's over ours.
 import { AgentFeed } from './agent-feed.js';
-import { Bed, type BenchOptions, CORES, type Contender, chosen, interleaved, LOAD_CORE, WEFT } from './bed.js';
+import { Bed, type BenchOptions, CORES, type Contender, chosen, interleaved, WEFT } from './bed.js';
 import { startHttp1 } from './http1-bed.js';
 import { HOST, manifests, nginx, ROUTES } from './http1-proxies.js';
 import { endpointSlice, service } from './manifests.js';
-import { Pinned } from './process.js';
+import { type OpenLoadResult, openLoad } from './open-loop.js';
 import { type Case, compare, median } from './report.js';
 
 const CASES = [
@@ -22,17 +22,6 @@ const UPDATE_MS = 1_000;
 /** A proxy that has been running for a while is measured, not V8 compiling what it had never run. */
 const WARM_UP_UPDATE_MS = 20;
 const GENERATIONS = 8;
-
-interface Latencies {
-  readonly count: number;
-  readonly errors: number;
-  /** Within 5 s after the end; they are in the latencies with the time they waited. */
-  readonly unanswered: number;
-  readonly p50: number;
-  readonly p99: number;
-  readonly p999: number;
-  readonly max: number;
-}
 
 export async function tail(options: BenchOptions): Promise<Case[]> {
   const results: Case[] = [];
@@ -58,7 +47,7 @@ async function measureCase(
   { quick, onProgress }: BenchOptions,
 ): Promise<Case[]> {
   const { contenders } = await startHttp1(bed, 100, { setups: [feed.proxy(WEFT), nginx] });
-  const seen = new Map<string, Latencies[]>(contenders.map((contender) => [contender.name, []]));
+  const seen = new Map<string, OpenLoadResult[]>(contenders.map((contender) => [contender.name, []]));
   const measure = async (contender: Contender, isWarmUp: boolean): Promise<number> => {
     if (updates && contender.name === 'weft') feed.startUpdates(isWarmUp ? WARM_UP_UPDATE_MS : UPDATE_MS);
     try {
@@ -80,19 +69,8 @@ async function measureCase(
   return [compare(name, 'nginx', values.get('weft')!, values.get('nginx')!)];
 }
 
-async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<Latencies> {
-  const command = [
-    bed.tool('open-loop'),
-    String(port),
-    HOST,
-    String(rate),
-    String(connections),
-    String(seconds),
-    String(ROUTES),
-    '1',
-    String(CORES),
-  ];
-  const latencies = JSON.parse(await new Pinned(LOAD_CORE, command).result()) as Latencies;
+async function load(bed: Bed, { name, port }: Contender, rate: number, connections: number, seconds: number): Promise<OpenLoadResult> {
+  const latencies = await openLoad(bed, { port, host: HOST, rate, connections, seconds, routes: ROUTES, cores: CORES });
   if (latencies.errors > 0) throw new Error(`${name}: ${latencies.errors} of ${latencies.count} requests failed`);
   return latencies;
 }
