@@ -1,9 +1,10 @@
 // The connections to one etcd server: etcd3's generated stubs over channels whose sockets are known here, so that what is left is closed for certain.
 // grpc-js ends its side of a connection and waits for the other: one that is silent (stopped, cut off) would keep each socket, with its HTTP/2 session, for
 // as long as it is, and every attempt to reach it adds some.
-import type { Socket } from 'node:net';
-import { ChannelCredentials, type Client, credentials } from '@grpc/grpc-js';
+import { isIP, type Socket } from 'node:net';
+import { ChannelCredentials, type ChannelOptions, type Client, credentials } from '@grpc/grpc-js';
 import { Host } from 'etcd3/lib/connection-pool.js';
+import { heldTo } from '../../api/access/server-identity.js';
 import type { EtcdTls } from './etcd-client.js';
 
 export type EtcdService = 'KV' | 'Watch' | 'Lease' | 'Auth';
@@ -49,7 +50,8 @@ export class EtcdConnection {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
     };
-    this.#host = new Host(endpoint, new WatchedCredentials(credentialsOf(tls), opened), CHANNEL_OPTIONS);
+    const { channel, options } = tls === null ? PLAINTEXT : secured(endpoint, tls);
+    this.#host = new Host(endpoint, new WatchedCredentials(channel, opened), { ...CHANNEL_OPTIONS, ...options });
   }
 
   /** Throws after close(). */
@@ -68,9 +70,22 @@ export class EtcdConnection {
   }
 }
 
-function credentialsOf(tls: EtcdTls | null): ChannelCredentials {
-  if (tls === null) return credentials.createInsecure();
-  return credentials.createSsl(tls.ca, tls.client?.key ?? null, tls.client?.cert ?? null);
+interface Secured {
+  readonly channel: ChannelCredentials;
+  readonly options: ChannelOptions;
+}
+
+const PLAINTEXT: Secured = { channel: credentials.createInsecure(), options: {} };
+
+/** grpc-js would have TLS tell the server its address, where that is all the endpoint has (server-identity.ts): some name is told then. */
+function secured(endpoint: string, { ca, client }: EtcdTls): Secured {
+  const host = new URL(endpoint).hostname.replace(/^\[|\]$/g, '');
+  const pair = [ca, client?.key ?? null, client?.cert ?? null] as const;
+  if (isIP(host) === 0) return { channel: credentials.createSsl(...pair), options: {} };
+  return {
+    channel: credentials.createSsl(...pair, heldTo(host)),
+    options: { 'grpc.ssl_target_name_override': 'etcd.weft.internal' },
+  };
 }
 
 type Connector = ReturnType<ChannelCredentials['_createSecureConnector']>;

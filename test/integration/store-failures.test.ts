@@ -1,8 +1,10 @@
 // The store layer over a cluster of three etcds, over TLS with a login, and its backups.
 import { execFile } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, isIP } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createServer, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { systemClock } from '../../controller/clock.js';
@@ -189,6 +191,32 @@ describe('TLS and a login', () => {
     });
     const outside = await commit(connect(), { expect: new Map(), writes: [{ key: '/other', value: 'x', lease: null }] });
     expect(outside).toMatchObject({ kind: 'unavailable', isKnown: true, message: expect.stringContaining('permission denied') });
+  });
+
+  test('etcd at an address is told no address as its name, and its certificate has to be of that address', async () => {
+    const told: (string | false)[] = [];
+    const isOf = (name: string) => {
+      const { certFile, keyFile } = certificates.issue(authority, name);
+      const decoy = createServer({ cert: readFileSync(certFile), key: readFileSync(keyFile), ALPNProtocols: ['h2'] });
+      decoy.on('secureConnection', (socket) => {
+        told.push((socket as TLSSocket & { servername: string | false }).servername);
+        closing.push(() => void socket.destroy());
+      });
+      decoy.on('tlsClientError', () => {});
+      closing.push(() => void decoy.close());
+      return new Promise<string>((resolve) =>
+        decoy.listen(0, '127.0.0.1', () => resolve(`https://127.0.0.1:${(decoy.address() as AddressInfo).port}`)),
+      );
+    };
+    const asked = async (endpoint: string) => {
+      const client = new EtcdClient({ endpoints: [endpoint], secrets: secretsOf({ ...files, user: null, passwordFile: null }) });
+      closing.push(() => client.close());
+      return put(client, 'x');
+    };
+    await asked(await isOf('IP:127.0.0.1'));
+    expect(told).not.toEqual([]);
+    for (const name of told) expect(isIP(name || '')).toBe(0);
+    expect(await asked(await isOf('IP:127.0.0.2'))).toMatchObject({ message: expect.stringContaining('not in the cert') });
   });
 
   test('a rotated certificate is used for the next connection', async () => {

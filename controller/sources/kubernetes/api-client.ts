@@ -1,6 +1,8 @@
 // HTTP to one Kubernetes API server: requests whose answers are read whole, and watches that are read line by line. Owns connections, credentials
 // on them, times and bounds. Doesn't retry, but for a token that may have been replaced; knows no kinds.
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http';
+import { isIP } from 'node:net';
+import { heldTo } from '../../../api/access/server-identity.js';
 import { messageOf } from '../../../api/message-of.js';
 import { isUnchecked, textOf } from '../../../api/resources/schema.js';
 import { isTls, JSON_HEADERS, OK, openPool, readText, send, TooLarge } from '../http.js';
@@ -149,7 +151,7 @@ export class ApiClient {
       rejectUnauthorized: isVerified,
       ...(ca === null ? {} : { ca }),
       ...(cert === null || key === null ? {} : { cert, key }),
-      ...(serverName === null ? {} : { servername: serverName }),
+      ...(serverName === null ? {} : isIP(serverName) === 0 ? { servername: serverName } : heldTo(serverName)),
     });
     return this.#pool;
   }
