@@ -1,9 +1,11 @@
 // Flags and environment of `weft agent`, as one frozen, typed configuration. The only file of the agent that reads either.
+
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { isLocalAddress } from '../api/access/secure-channel.js';
+import { type HostPort, parseHostPort } from '../api/host-port.js';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 import { POD_SOCKET } from './link/pod-channel.js';
 
@@ -37,7 +39,7 @@ export interface AgentConfig {
   readonly instancesListen: string | null;
   /** Where operators and the CLI reach this node's status. */
   readonly statusAdvertise: string;
-  readonly metricsListen: { readonly host: string; readonly port: number };
+  readonly metricsListen: HostPort;
   /** For proxyless gRPC clients; empty: none are served. */
   readonly xdsListen: readonly string[];
   readonly logLevel: LogLevel;
@@ -200,7 +202,7 @@ export function agentConfig(command: Command): AgentConfig {
     statusListen,
     instancesListen: flags.instancesListen ?? null,
     statusAdvertise: flags.statusAdvertise ?? reachable(statusListen[0] ?? defaultStatusListen),
-    metricsListen: splitTcp(flags.metricsListen),
+    metricsListen: parseHostPort(flags.metricsListen)!,
     xdsListen: flags.xdsListen ?? [],
     logLevel: flags.logLevel,
     uninstall: flags.uninstall ?? false,
@@ -276,14 +278,9 @@ function localAddresses(value: string, previous: readonly string[] | undefined):
 }
 
 function tcpAddress(value: string): string {
-  const port = Number(/^(?:\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/.exec(value)?.[1] ?? Number.NaN);
-  if (!(port <= 65_535)) throw new InvalidArgumentError('expected host:port, [v6]:port, or where a socket is possible unix:/path.');
+  if (parseHostPort(value) === null)
+    throw new InvalidArgumentError('expected host:port, [v6]:port, or where a socket is possible unix:/path.');
   return value;
-}
-
-function splitTcp(address: string): { host: string; port: number } {
-  const colon = address.lastIndexOf(':');
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
 }
 
 /** The host's name as the node's. Not changed where it doesn't fit: the proxy, and others on this host, would call the node otherwise. */

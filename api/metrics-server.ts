@@ -2,6 +2,7 @@
 // work). Bounded in connections and time; serves nothing else.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { hostPort } from './host-port.js';
 import { messageOf } from './message-of.js';
 
 export interface MetricsServerOptions {
@@ -37,7 +38,9 @@ export class MetricsServer {
     server.maxRequestsPerSocket = 1_000;
     server.setTimeout(30_000);
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(new Error(`can't serve metrics on ${hostPort(options)}: ${error.message}`)));
+      server.once('error', (error) =>
+        reject(new Error(`can't serve metrics on ${hostPort(options.host, options.port)}: ${error.message}`)),
+      );
       server.listen(options.port, options.host, resolve);
     });
     return new MetricsServer(server, options.host);
@@ -50,7 +53,7 @@ export class MetricsServer {
 
   /** As in a URL. */
   get address(): string {
-    return hostPort({ host: this.#host, port: this.port });
+    return hostPort(this.#host, this.port);
   }
 
   close(): Promise<void> {
@@ -79,8 +82,4 @@ async function answer(options: MetricsServerOptions, request: IncomingMessage, r
     default:
       return text(404, 'try /metrics, /healthz or /readyz\n');
   }
-}
-
-function hostPort({ host, port }: { readonly host: string; readonly port: number }): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -1,10 +1,12 @@
 // What proves to a controller who is asking, and whom it is told to: a file, or a token in the environment.
+
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type ChannelCredentials, type ClientOptions, credentials, Metadata } from '@grpc/grpc-js';
 import { parseToken } from '../api/access/names.js';
 import { isLocalAddress, pinnedAuthority, secureChannel } from '../api/access/secure-channel.js';
+import { parseHostPort } from '../api/host-port.js';
 import type { Credentials } from './credentials-file.js';
 import { EXIT_USAGE, Failure } from './failure.js';
 
@@ -27,12 +29,9 @@ function usualFile(): string {
   return join(process.env.XDG_CONFIG_HOME || join(homedir(), '.config'), 'weft', 'credentials.yaml');
 }
 
-/** As grpc writes them; more forms than it takes would be a guess. */
-const ADDRESS = /^(unix:.+|(\[[0-9a-fA-F:.]+\]|[^:/\s[\]]+):\d{1,5})$/;
-
 /** Throws Failure with what is missing. */
 export async function dial({ address, credentialsFile, isInsecure }: Target): Promise<Dialling> {
-  if (!ADDRESS.test(address))
+  if (!/^unix:./.test(address) && parseHostPort(address) === null)
     throw new Failure(`--controller ${address}: expected host:port, [v6]:port or unix:/path (WEFT_CONTROLLER says it too)`, EXIT_USAGE);
   const plain = { credentials: credentials.createInsecure(), options: {}, metadata: new Metadata() };
   if (address.startsWith('unix:') || isInsecure) return plain;

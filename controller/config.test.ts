@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { controllerConfig, DEFAULT_FLAGS, parseHostPort } from './config.js';
+import { controllerConfig, DEFAULT_FLAGS } from './config.js';
 
 test('the defaults are valid, and the configuration is frozen', () => {
   const config = controllerConfig(DEFAULT_FLAGS);
@@ -29,12 +29,4 @@ test('a bad flag is named with what was expected', () => {
 test('etcd may be given by socket, name or address', () => {
   const etcd = ['unix:/run/etcd.sock', 'http://etcd-0.etcd:2379', '127.0.0.1:2379', 'http://[::1]:2379'];
   expect(controllerConfig({ ...DEFAULT_FLAGS, etcd }).etcdEndpoints).toEqual(etcd);
-});
-
-test('an address is host and port, IPv6 in brackets', () => {
-  expect(parseHostPort('[::1]:80')).toEqual({ host: '::1', port: 80 });
-  expect(parseHostPort('localhost:0')).toEqual({ host: 'localhost', port: 0 });
-  expect(parseHostPort('::1:80')).toBeNull();
-  expect(parseHostPort('[nonsense]:80')).toBeNull();
-  expect(parseHostPort('a:70000')).toBeNull();
 });

@@ -3,6 +3,7 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isLocalAddress } from '../api/access/secure-channel.js';
+import { type HostPort, parseHostPort } from '../api/host-port.js';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 import type { AuthorityPlace } from './ca/authority.js';
 import { readSealingKey } from './ca/sealed.js';
@@ -10,11 +11,6 @@ import type { ConsulAccess } from './sources/consul/consul-client.js';
 import { type ClusterAccess, inClusterAccess, kubeconfigAccess } from './sources/kubernetes/cluster-access.js';
 import type { ZooKeeperAccess } from './sources/zookeeper/session.js';
 import type { EtcdSecretFiles } from './store/etcd-secrets.js';
-
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface ControllerConfig {
   /** "http://host:port", "https://host:port" or "unix:/path". */
@@ -319,14 +315,4 @@ function checkEndpoint(endpoint: string): void {
   const address = endpoint.replace(/^https?:\/\//, '');
   if (address.startsWith('unix:/') || parseHostPort(address) !== null) return;
   throw new Error(`--etcd "${endpoint}": expected http://host:port, https://host:port or unix:/path`);
-}
-
-/** "host:port" or "[v6]:port"; null if it is neither. */
-export function parseHostPort(address: string): HostPort | null {
-  const match = /^(?:\[([^\]]+)\]|([^:/\s]+)):(\d{1,5})$/.exec(address);
-  if (match === null) return null;
-  const [, v6, name, digits] = match;
-  const port = Number(digits);
-  if (port > 65_535 || (v6 !== undefined && isIP(v6) !== 6)) return null;
-  return { host: v6 ?? name ?? '', port };
 }

@@ -2,8 +2,9 @@
 // tells of verdicts that changed. Goes on without a controller; does not know what becomes of the verdicts.
 
 import { type Endpoint, type HealthCheck, HealthCheck_Type, type Service } from '../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../api/host-port.js';
 import { checkFault } from '../../api/instances.js';
-import { authorityOf, type ProbeResult, type ProbeTarget, probe } from './probe.js';
+import { type ProbeResult, type ProbeTarget, probe } from './probe.js';
 import { type Verdict, VerdictState } from './verdict.js';
 
 export interface CheckedEndpoint {
@@ -239,5 +240,5 @@ function typeName(type: HealthCheck_Type): string {
 
 function titleOf(check: HealthCheck, at: ProbeTarget): string {
   const what = check.type === HealthCheck_Type.HTTP ? check.path : check.grpcService === '' ? '' : `/${check.grpcService}`;
-  return `${typeName(check.type)}${check.tls ? ' over TLS' : ''} ${authorityOf(at)}${what}`;
+  return `${typeName(check.type)}${check.tls ? ' over TLS' : ''} ${hostPort(at.address, at.port)}${what}`;
 }

@@ -6,6 +6,7 @@ import { request as httpsRequest } from 'node:https';
 import { type Socket, connect as tcpConnect } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { type HealthCheck, HealthCheck_Type } from '../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../api/host-port.js';
 
 export interface ProbeTarget {
   readonly address: string;
@@ -79,7 +80,7 @@ const probeHttp: Probe = (check, at, settle) => {
     host: at.address,
     port: at.port,
     path: check.path,
-    headers: { host: check.host || authorityOf(at), 'user-agent': 'weft-health-check', connection: 'close' },
+    headers: { host: check.host || hostPort(at.address, at.port), 'user-agent': 'weft-health-check', connection: 'close' },
     agent: false,
     maxHeaderSize: MAX_HEADER_BYTES,
     ...(check.tls ? tlsOptions(check) : {}),
@@ -101,7 +102,7 @@ function isExpected({ statuses }: HealthCheck, status: number): boolean {
 
 /** grpc.health.v1.Health/Check (github.com/grpc/grpc/blob/master/doc/health-checking.md), one call. */
 const probeGrpc: Probe = (check, at, settle) => {
-  const session = http2Connect(`${check.tls ? 'https' : 'http'}://${authorityOf(at)}`, {
+  const session = http2Connect(`${check.tls ? 'https' : 'http'}://${hostPort(at.address, at.port)}`, {
     settings: { enablePush: false },
     ...(check.tls ? { ...tlsOptions(check), ALPNProtocols: ['h2'] } : {}),
   });
@@ -163,9 +164,4 @@ function grpcResult(status: string, message: string, body: Buffer): ProbeResult 
   const fields = body.subarray(GRPC_PREFIX_BYTES);
   const serving = fields.length === 0 ? 0 : fields[0] === 0x08 ? (fields[1] ?? 0) : -1;
   return serving === 1 ? WELL : failed(`gRPC ${SERVING_STATUSES[serving] ?? 'an unknown status'}`);
-}
-
-/** "10.0.0.1:8080", "[fd00::1]:8080" */
-export function authorityOf({ address, port }: ProbeTarget): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

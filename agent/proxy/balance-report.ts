@@ -1,9 +1,10 @@
 // What balancers of the generation in force make of their clusters now: who has which part of the load, who is unavailable, how fast who answers,
 // for status and metrics. On the main thread, from what the workers share with it; they see the same.
+import { hostPort } from '../../api/host-port.js';
 import { Balancers } from './balance.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { NO_PATTERNS } from './patterns.js';
-import { type Cluster, socketName } from './tables/clusters.js';
+import type { Cluster } from './tables/clusters.js';
 import type { Generation } from './tables/compile.js';
 import {
   BALANCER_WORDS,
@@ -104,7 +105,7 @@ export class BalanceReport {
       const weights = this.weights(index);
       return cluster.endpoints.flatMap(({ id, address, port }) => {
         const weight = weights.get(id);
-        return weight === undefined ? [] : [{ ...weight, cluster: cluster.name, endpoint: socketName(address, port) }];
+        return weight === undefined ? [] : [{ ...weight, cluster: cluster.name, endpoint: hostPort(address, port) }];
       });
     });
   }

@@ -1,6 +1,8 @@
 // The proxy's configuration, typed and frozen; the one place that knows defaults and what combinations make sense.
 // command.ts reads flags and environment into RawConfig; nothing else in the proxy looks at either.
+
 import { availableParallelism } from 'node:os';
+import { type HostPort, parseHostPort } from '../../api/host-port.js';
 import type { LogLevel } from '../../api/log.js';
 import type { EngineLimits } from '../native/engine.js';
 import type { OverloadThresholds } from './overload/monitor.js';
@@ -20,7 +22,7 @@ export interface ProxyConfig {
   /** Captured traffic: the namespace to enter, and where the redirection programs' maps are pinned. Null: gateway listeners only. */
   readonly mesh: { readonly netns: string; readonly bpfDir: string } | null;
   readonly accessLog: { readonly mode: AccessLogMode; readonly file: string | null };
-  readonly metricsListen: { readonly host: string; readonly port: number } | null;
+  readonly metricsListen: HostPort | null;
   readonly limits: EngineLimits;
   /** By namespace, MIN_TENANT_WEIGHT … MAX_TENANT_WEIGHT; who is not named has 100. */
   readonly tenantWeights: ReadonlyMap<string, number>;
@@ -115,7 +117,7 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
     workers: raw.workers ?? availableParallelism(),
     mesh: raw.meshNetns === undefined ? null : { netns: raw.meshNetns, bpfDir: raw.bpfDir },
     accessLog: { mode: raw.accessLog, file: raw.accessLogFile ?? null },
-    metricsListen: raw.metricsListen === undefined ? null : parseListen(raw.metricsListen),
+    metricsListen: raw.metricsListen === undefined ? null : metricsAddress(raw.metricsListen),
     limits: raw.limits,
     tenantWeights: raw.tenantWeight ?? new Map(),
     trustedHops: raw.trustedHops,
@@ -144,12 +146,10 @@ function overloadThresholds(raw: RawConfig): OverloadThresholds {
   return { levels: [overloadShrink, overloadStopAccepting, overloadStopRequests], loopDelayMs: overloadLoopDelayMs };
 }
 
-/** "host:port" or "[v6]:port". */
-function parseListen(text: string): { host: string; port: number } {
-  const parts = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
-  const port = Number(parts?.[3] ?? Number.NaN);
-  if (parts === null || port > 65_535) throw new Error(`"${text}": expected host:port or [v6]:port`);
-  return { host: (parts[1] ?? parts[2])!, port };
+function metricsAddress(text: string): HostPort {
+  const at = parseHostPort(text);
+  if (at === null) throw new Error(`--metrics-listen "${text}": expected host:port or [v6]:port`);
+  return at;
 }
 
 function deepFreeze<T>(value: T): T {

@@ -1,8 +1,10 @@
 // The model in force: applies updates, compiles them off the hot path, publishes each generation to every worker, has its listeners opened and
 // closed. One update after the other; an update has been applied when the next request is decided by it.
+
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
+import { hostPort } from '../../api/host-port.js';
 import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
 import { HOST_MARK } from '../native/capture.js';
 import { type EngineAddon, type EngineOptions, MAX_TENANTS } from '../native/engine.js';
@@ -30,7 +32,7 @@ import { sessionKeyOf } from './sessions.js';
 import { admit } from './tables/admission.js';
 import { CapturedMemory } from './tables/captured-addresses.js';
 import { ClusterRows } from './tables/cluster-sections.js';
-import { Clusters, socketName } from './tables/clusters.js';
+import { Clusters } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import { DestinationMemory } from './tables/destinations.js';
 import { MAX_GATEWAY_LISTENERS } from './tables/gateway-ports.js';
@@ -380,7 +382,7 @@ export class DataPlane {
 
   private tellOutlier(cluster: string, event: OutlierEvent): void {
     const found = this.current?.spec.endpoints.find(({ id }) => id === event.endpoint);
-    const endpoint = found === undefined ? `endpoint ${event.endpoint}` : socketName(found.address, found.port);
+    const endpoint = found === undefined ? `endpoint ${event.endpoint}` : hostPort(found.address, found.port);
     if (event.kind === 'returned') this.log.info({ cluster, endpoint }, `${endpoint} of ${cluster} takes work again`);
     else this.log.warn({ ...event, cluster, endpoint }, `${endpoint} of ${cluster} is ejected for ${event.forMs} ms: ${event.reason}`);
   }

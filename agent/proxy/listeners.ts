@@ -1,8 +1,10 @@
 // The sockets that the proxy serves, in all workers: those for captured traffic (of the mesh namespace, of the host's processes, of each pod), for DNS
 // queries and of gateways, with their TLS. Opens and closes what the generation in force wants, tries again what can't be opened, hands them to a
 // successor. Knows nothing of routes.
+
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { hostPort } from '../../api/host-port.js';
 import type { PodHello } from '../link/pod-channel.js';
 import type { EngineAddon, ForwardingSpec, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
@@ -11,7 +13,6 @@ import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './g
 import type { HandedSocket } from './handover/channel.js';
 import type { InheritedSocket } from './handover/successor.js';
 import type { Pod, PodLink } from './pod-link.js';
-import { socketName } from './tables/clusters.js';
 import { DNS_LISTENERS, type GatewayListener, isHostListener, MESH_LISTENERS, POD_LISTENERS } from './tables/gateway-ports.js';
 import type { ListenerOf, WorkerPool } from './worker-pool.js';
 
@@ -331,10 +332,10 @@ export class Listeners {
     const { port, error } = await this.listen(listener, specOf, ports);
     if (error === null) {
       this.opened.set(listener.id, { ...listener, port });
-      this.options.log.info({ listener: listener.name }, `${listener.name} listens on ${socketName(listener.address, port)}`);
+      this.options.log.info({ listener: listener.name }, `${listener.name} listens on ${hostPort(listener.address, port)}`);
       return [];
     }
-    return [`${listener.name} can't listen on ${socketName(listener.address, listener.port)}: ${error}`];
+    return [`${listener.name} can't listen on ${hostPort(listener.address, listener.port)}: ${error}`];
   }
 
   private async listen({ id, name, kind, address, port }: OpenListener, specOf: ListenerOf, ports: 'shared' | 'each') {

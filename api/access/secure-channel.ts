@@ -1,8 +1,10 @@
 // TLS to a controller, from agents and the CLI: whom they trust, and by what certificate they are known. Owns no connection but the one that looks at a
 // controller's authorities.
+
 import { X509Certificate } from 'node:crypto';
 import { connect as connectTls, type DetailedPeerCertificate } from 'node:tls';
 import { type ChannelCredentials, type ClientOptions, credentials } from '@grpc/grpc-js';
+import { parseHostPort } from '../host-port.js';
 import { CONTROLLER_NAME, pinOf } from './names.js';
 
 /** PEM throughout. */
@@ -40,11 +42,11 @@ export function isLocalAddress(address: string): boolean {
  * by the channel made with this authority. Rejects with what is wrong.
  */
 export function pinnedAuthority(address: string, pin: string, timeoutMs = TIMEOUT_MS): Promise<string> {
-  const colon = address.lastIndexOf(':');
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, '');
+  const at = parseHostPort(address);
+  if (at === null) return Promise.reject(new Error(`"${address}": expected host:port or [v6]:port`));
   return new Promise((resolve, reject) => {
     const socket = connectTls({
-      ...{ host, port: Number(address.slice(colon + 1)), servername: CONTROLLER_NAME, ALPNProtocols: ['h2'] },
+      ...{ ...at, servername: CONTROLLER_NAME, ALPNProtocols: ['h2'] },
       // Not trusted, looked at.
       rejectUnauthorized: false,
     });

@@ -1,8 +1,10 @@
 // Binds a gRPC server to an address as weft writes them: "host:port", "[v6]:port" or "unix:/path". Owns the life of the socket file.
+
 import { mkdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
+import { type HostPort, parseHostPort } from '../host-port.js';
 
 const UNIX = 'unix:';
 
@@ -23,17 +25,15 @@ export async function listenGrpc(
     await listenUnix(server, address, mode, credentials);
     return address;
   }
-  hostAndPort(address);
+  listenHostPort(address);
   return withPort(address, await bind(server, address, credentials));
 }
 
-/** Of "host:port" or "[v6]:port". Throws on anything else. */
-export function hostAndPort(address: string): { readonly host: string; readonly port: number } {
-  const colon = address.lastIndexOf(':');
-  if (colon < 1 || !/^\d+$/.test(address.slice(colon + 1))) {
-    throw new Error(`can't listen on "${address}": expected host:port, [v6]:port or unix:/path`);
-  }
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(address.slice(colon + 1)) };
+/** Throws on what is neither "host:port" nor "[v6]:port". */
+export function listenHostPort(address: string): HostPort {
+  const at = parseHostPort(address);
+  if (at === null) throw new Error(`can't listen on "${address}": expected host:port, [v6]:port or unix:/path`);
+  return at;
 }
 
 /** The same address with the port that was bound. */

@@ -1,8 +1,10 @@
 // `weft routes|endpoints|clusters|listeners|capture NODE`: what a node runs on, told by the node itself.
+
 import { Command } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';
 import type { Counter, EndpointState, ProxyState, StatusResponse, WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
+import { hostPort } from '../../api/host-port.js';
 import { withController } from '../connection.js';
 import { Failure } from '../failure.js';
 import { facts, type Palette, plural, table } from '../terminal.js';
@@ -129,7 +131,7 @@ function endpointTable(proxy: ProxyState, colours: Palette): string {
   const some = BALANCING_COLUMNS.filter(({ text }) => all.some(({ endpoint }) => text(endpoint) !== ''));
   const rows = all.map(({ cluster, endpoint }) => [
     cluster.name,
-    socketAddress(endpoint.address, endpoint.port),
+    hostPort(endpoint.address, endpoint.port),
     endpoint.node,
     endpoint.workload,
     endpoint.unavailable ? colours.bad('ejected') : healthText(endpoint.health, colours),
@@ -185,7 +187,7 @@ function listenerTable(proxy: ProxyState, colours: Palette): string {
   ];
   const rows = proxy.listeners.map((listener) => [
     listener.name,
-    socketAddress(listener.address || '*', listener.port),
+    hostPort(listener.address || '*', listener.port),
     listener.kind,
     listener.protocol,
     String(listener.connections),
@@ -234,8 +236,4 @@ export function workloadTable(workloads: readonly WorkloadCapture[], colours: Pa
 function captureState(state: string, colours: Palette): string {
   if (state === 'captured') return colours.good(state);
   return state === 'failed' ? colours.bad(state) : colours.warn(state);
-}
-
-function socketAddress(address: string, port: number): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

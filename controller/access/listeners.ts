@@ -1,7 +1,7 @@
 // The addresses a controller listens on, each behind the guard: unix sockets by their file mode, TCP by TLS where there is an authority.
 import { experimental, type Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
-import { cannotListen, hostAndPort, listenGrpc, withPort } from '../../api/grpc/listen.js';
+import { cannotListen, listenGrpc, listenHostPort, withPort } from '../../api/grpc/listen.js';
 import { listenPaced, type PacedListener } from '../../api/grpc/paced-listener.js';
 import type { ListenerSecurity } from './authenticator.js';
 import type { Guard } from './guard.js';
@@ -33,7 +33,7 @@ export async function listenGuarded(server: Server, addresses: readonly string[]
     for (const address of addresses) {
       const isSocket = address.startsWith('unix:');
       if (!isSocket && credentials !== null) {
-        const { host, port } = hostAndPort(address);
+        const { host, port } = listenHostPort(address);
         const { injectConnection } = server.createConnectionInjector(credentials);
         const listener = await listenPaced({ host, port, begin: injectConnection, now: () => performance.now() }).catch((error: Error) => {
           throw cannotListen(address, error);

@@ -11,12 +11,12 @@ import type { TLSSocket } from 'node:tls';
 import type { ServerProof } from '../../api/access/rotating-credentials.js';
 import { type Endpoint, EndpointHealth, Protocol } from '../../api/gen/mesh/v1/model.js';
 import type { ListEndpointsRequest, ListServicesResponse } from '../../api/gen/mesh/v1/registry.js';
+import { type HostPort, hostPort } from '../../api/host-port.js';
 import { messageOf } from '../../api/message-of.js';
 import { durationMs } from '../../api/resources/index.js';
 import type { RequestHead, RequestRefusal } from '../access/guard.js';
 import type { Clock } from '../clock.js';
 import type { LatestModel } from '../compile/latest-model.js';
-import type { HostPort } from '../config.js';
 import { type Answer, listEndpoints, listServices } from './catalog.js';
 import { type CatalogWatches, NOT_READY, STOPS, type Tagged, tagged, type Watched } from './catalog-watch.js';
 
@@ -76,7 +76,9 @@ export class CatalogHttp {
     server.maxConnections = MAX_CONNECTIONS;
     server.setTimeout(MAX_WAIT_MS + 30_000);
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(new Error(`can't serve the registry on ${address.host}:${address.port}: ${error.message}`)));
+      server.once('error', (error) =>
+        reject(new Error(`can't serve the registry on ${hostPort(address.host, address.port)}: ${error.message}`)),
+      );
       server.listen(address.port, address.host, resolve);
     });
     return new CatalogHttp(server);
@@ -85,7 +87,7 @@ export class CatalogHttp {
   /** As bound, as in a URL. */
   get address(): string {
     const { address, port } = this.#server.address() as AddressInfo;
-    return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+    return hostPort(address, port);
   }
 
   close(): Promise<void> {

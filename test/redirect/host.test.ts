@@ -1,11 +1,14 @@
 // Processes of the host itself, captured by cgroup, on this machine's kernel with the real proxy: outbound, inbound, life cycle, removal.
 // Fails where it cannot run.
+
 import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../api/host-port.js';
 import { type Attempt, type ClientOptions, HOST, Lab, more, POD_C, REMOTE, VIP } from './lab.js';
 import { MeshProxy, NODE, serviceResources, workloadResource } from './mesh-proxy.js';
+import { addressOf } from './scene.js';
 
 const FAMILIES = ['v4', 'v6'] as const;
 const PORT = 7070;
@@ -32,8 +35,6 @@ let capture: Capture;
 let proxy: MeshProxy;
 
 const open = () => Capture.open({ ...location, mode: 'auto', heartbeatTimeoutMs: 1000, log });
-const host = (address: string, port: number) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
-const addressOf = (text = '') => text.slice(0, text.lastIndexOf(':')).replace(/^\[|\]$/g, '');
 const counterOf = (name: string) => capture.state().workloads[0]?.counters.find((counter) => counter.name === name)?.value ?? 0;
 /** As a process of the workload, or of another cgroup (null). */
 const connect = (address: string, port = 8080, options: ClientOptions = {}) =>
@@ -42,7 +43,7 @@ const connect = (address: string, port = 8080, options: ClientOptions = {}) =>
 function expectCaptured(attempt: Attempt, destination: string, source: string): void {
   // The client sees the destination that it asked for; the server a connection of the host that is not the client's own socket.
   expect(attempt).toMatchObject({ error: null, peer: destination });
-  expect(addressOf(attempt.server?.peer)).toBe(source);
+  expect(addressOf(attempt.server?.peer ?? '')).toBe(source);
   expect(attempt.server?.peer).not.toBe(attempt.local);
 }
 
@@ -76,23 +77,23 @@ afterEach(async () => {
 describe('15: outbound', () => {
   test.each(FAMILIES)('%s: to a remote node, to a pod of this host, and to a service that only the proxy knows', async (family) => {
     const { connections } = await traffic();
-    expectCaptured(connect(REMOTE[family]), host(REMOTE[family], 8080), HOST[family]);
+    expectCaptured(connect(REMOTE[family]), hostPort(REMOTE[family], 8080), HOST[family]);
     // The address that the host has on the pod's veth, as for a direct connection.
-    expectCaptured(connect(POD_C[family]), host(POD_C[family], 8080), family === 'v4' ? '169.254.1.1' : HOST.v6);
-    expectCaptured(connect(VIP[family], 80), host(VIP[family], 80), HOST[family]);
+    expectCaptured(connect(POD_C[family]), hostPort(POD_C[family], 8080), family === 'v4' ? '169.254.1.1' : HOST.v6);
+    expectCaptured(connect(VIP[family], 80), hostPort(VIP[family], 80), HOST[family]);
     expect((await traffic()).connections - connections).toBe(3);
     expect((await traffic()).sources).toContain('shop/cart');
   });
 
   test('an IPv4 address within IPv6 is IPv4', () => {
-    expectCaptured(connect(`::ffff:${REMOTE.v4}`), host(REMOTE.v4, 8080), HOST.v4);
+    expectCaptured(connect(`::ffff:${REMOTE.v4}`), hostPort(REMOTE.v4, 8080), HOST.v4);
   });
 
   test.each(FAMILIES)('%s: a source address that the process bound is what the server sees', (family) => {
     const own = family === 'v4' ? '10.61.0.77' : 'fd61::77';
     lab.ip('host', `addr add ${own}/${family === 'v4' ? '32 dev up0' : '128 dev up0 nodad'}`);
     lab.ip('remote', `route add ${own} dev up0`);
-    expectCaptured(connect(REMOTE[family], 8080, { option: `bind=${own}` }), host(REMOTE[family], 8080), own);
+    expectCaptured(connect(REMOTE[family], 8080, { option: `bind=${own}` }), hostPort(REMOTE[family], 8080), own);
   });
 
   test('an upstream that refuses is a reset, not a connection that hangs', () => {
@@ -108,7 +109,7 @@ describe('15: outbound', () => {
   });
 
   test('a multipath TCP socket is captured as well', () => {
-    expect(addressOf(connect(REMOTE.v4, 8080, { option: 'mptcp' }).server?.peer)).toBe(HOST.v4);
+    expect(addressOf(connect(REMOTE.v4, 8080, { option: 'mptcp' }).server?.peer ?? '')).toBe(HOST.v4);
     expect(counterOf('captured_outbound')).toBeGreaterThan(0);
   });
 
@@ -126,7 +127,7 @@ describe('15: outbound', () => {
   test('a process in a cgroup below is the workload too', () => {
     const child = lab.addCgroup('cart/worker');
     try {
-      expectCaptured(connect(REMOTE.v4, 8080, { cgroup: child }), host(REMOTE.v4, 8080), HOST.v4);
+      expectCaptured(connect(REMOTE.v4, 8080, { cgroup: child }), hostPort(REMOTE.v4, 8080), HOST.v4);
     } finally {
       lab.removeCgroup(child);
     }
@@ -135,7 +136,7 @@ describe('15: outbound', () => {
   test('excluded networks and ports stay direct, a longer included prefix does not, and a workload can opt out', async () => {
     await capture.reconcile([workload({ excludeOutboundCidrs: ['10.51.0.0/16'], includeOutboundCidrs: ['10.51.2.0/24'] })]);
     expectDirect(connect(POD_C.v4));
-    expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
+    expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
     await capture.reconcile([workload({ excludeOutboundPorts: [8080] })]);
     expectDirect(connect(REMOTE.v4));
     await capture.reconcile([workload({ outbound: false })]);
@@ -160,14 +161,14 @@ describe('16: inbound', () => {
       const attempt = lab.connect(from, HOST[family], PORT);
       expect(attempt.error).toBeNull();
       // The proxy's connection comes from the address that it goes to: that is how it is told from a client's.
-      expect(addressOf(attempt.server?.peer)).toBe(HOST[family]);
+      expect(addressOf(attempt.server?.peer ?? '')).toBe(HOST[family]);
     }
     expect((await traffic()).connections - connections).toBe(2);
   });
 
   test('a process of the workload that calls its own address goes through the proxy once', async () => {
     const { connections } = await traffic();
-    expectCaptured(connect(HOST.v4, PORT), host(HOST.v4, PORT), HOST.v4);
+    expectCaptured(connect(HOST.v4, PORT), hostPort(HOST.v4, PORT), HOST.v4);
     expect((await traffic()).connections - connections).toBe(1);
   });
 
@@ -178,7 +179,7 @@ describe('16: inbound', () => {
     expectDirect(lab.connect('remote', HOST.v4, PORT));
     await capture.reconcile([workload({ excludeInboundCidrs: ['10.51.0.0/16', '10.61.0.0/16'], includeInboundCidrs: ['10.51.1.0/24'] })]);
     expectDirect(lab.connect('remote', HOST.v4, PORT));
-    expect(addressOf(lab.connect('c', HOST.v4, PORT).server?.peer)).toBe(HOST.v4);
+    expect(addressOf(lab.connect('c', HOST.v4, PORT).server?.peer ?? '')).toBe(HOST.v4);
     await capture.reconcile([workload({ inbound: false })]);
     expectDirect(lab.connect('remote', HOST.v4, PORT));
   });
@@ -191,7 +192,7 @@ describe('16: inbound', () => {
       state: 'failed',
       detail: expect.stringContaining(`port ${PORT} belongs to another`),
     });
-    expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
+    expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
   });
 });
 
@@ -204,7 +205,7 @@ describe('life cycle', () => {
     expect(connect(REMOTE.v4)).toMatchObject({ error: 'EPERM' });
     expect(lab.connect('remote', HOST.v4, PORT)).toMatchObject({ error: 'ECONNREFUSED' });
     proxy = await MeshProxy.start(lab, 'successor', resources());
-    expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
+    expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
   });
 
   test('three upgrades under load, with more and with fewer workers: every connection is captured and answered', async () => {
@@ -236,9 +237,9 @@ describe('life cycle', () => {
     expect(before).toHaveLength(6);
     for (let i = 0; i < 2; i++) {
       await capture.close();
-      expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
+      expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
       capture = await open();
-      expectCaptured(connect(REMOTE.v4), host(REMOTE.v4, 8080), HOST.v4);
+      expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
       await capture.reconcile([workload()]);
     }
     expect(pins()).toEqual(before);
@@ -252,7 +253,7 @@ describe('life cycle', () => {
       const path = lab.addCgroup('late');
       await capture.reconcile([late(path)]);
       expect(state()).toBe('captured');
-      expectCaptured(connect(REMOTE.v4, 8080, { cgroup: path }), host(REMOTE.v4, 8080), HOST.v4);
+      expectCaptured(connect(REMOTE.v4, 8080, { cgroup: path }), hostPort(REMOTE.v4, 8080), HOST.v4);
       lab.removeCgroup(path);
       await capture.reconcile([late(path)]);
       expect(state()).toBe('pending');

@@ -1,5 +1,6 @@
 // The rules of the fallback on a real kernel: what nft, iptables-nft and iptables-legacy do to a pod's connections with the text that
 // agent/capture/nat-rules.ts makes. Fails where it cannot run.
+
 import { closeSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { nftBeat, recentBeat } from '../../agent/capture/nat-beat.js';
@@ -15,6 +16,7 @@ import {
 import { writeBeat } from '../../agent/link/pod-beat.js';
 import { loadAddon } from '../../agent/native/addon.js';
 import { HOST_MARK } from '../../agent/native/capture.js';
+import { hostPort } from '../../api/host-port.js';
 import { Lab, type LabProxy, POD_A, POD_B, REMOTE } from './lab.js';
 
 const addon = loadAddon();
@@ -101,8 +103,6 @@ function passesOf(pod: 'a' | 'b', action: () => void): string[] {
     .map(({ direction, destination }) => `${direction} ${destination}`);
 }
 
-const at = (address: string, port: number) => (address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
-
 beforeAll(async () => {
   lab.up();
   for (const port of [8080, 8081]) for (const name of ['b', 'remote']) await lab.serve(name, port);
@@ -124,10 +124,10 @@ test.each(cases)(
     install(backend, 'a', both);
     const passes = passesOf('a', () => {
       const attempt = lab.connect('a', REMOTE[v], 8080);
-      expect(attempt).toMatchObject({ error: null, peer: at(REMOTE[v], 8080) });
+      expect(attempt).toMatchObject({ error: null, peer: hostPort(REMOTE[v], 8080) });
       expect(attempt.server?.peer).toContain(POD_A[v]);
     });
-    expect(passes).toEqual([`outbound ${at(REMOTE[v], 8080)}`]);
+    expect(passes).toEqual([`outbound ${hostPort(REMOTE[v], 8080)}`]);
     expect(proxies.a.passes().at(-1)?.source).toContain(POD_A[v]);
   },
 );
@@ -136,10 +136,10 @@ test.each(cases)('%s %s: a connection is captured on its way in, and the server 
   install(backend, 'b', both);
   const passes = passesOf('b', () => {
     const attempt = lab.connect('remote', POD_B[v], 8080, 100_000);
-    expect(attempt).toMatchObject({ error: null, peer: at(POD_B[v], 8080) });
+    expect(attempt).toMatchObject({ error: null, peer: hostPort(POD_B[v], 8080) });
     expect(attempt.server?.peer).toContain(POD_B[v]);
   });
-  expect(passes).toEqual([`inbound ${at(POD_B[v], 8080)}`]);
+  expect(passes).toEqual([`inbound ${hostPort(POD_B[v], 8080)}`]);
   expect(proxies.b.passes().at(-1)?.source).toContain(REMOTE[v]);
 });
 
@@ -168,7 +168,7 @@ test.each(cases)('14: %s %s: the longest prefix decides between excluded and cap
     expect(lab.connect('remote', POD_B[v], 8080).error).toBeNull();
     expect(lab.connect('a', POD_B[v], 8080).error).toBeNull();
   });
-  expect(passes).toEqual([`outbound ${at(REMOTE[v], 8080)}`, `inbound ${at(POD_B[v], 8080)}`]);
+  expect(passes).toEqual([`outbound ${hostPort(REMOTE[v], 8080)}`, `inbound ${hostPort(POD_B[v], 8080)}`]);
 });
 
 test.each(cases)('17: %s %s: without a beat connections are direct, with the next they are captured again', (_, v, backend) => {

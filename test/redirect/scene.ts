@@ -1,9 +1,11 @@
 // One lab with its redirection and its proxy, and what is expected of a connection in it. Shared by the tests that run over every kind of
 // capture; owns the capture and the proxy, starts nothing by itself.
+
 import { basename } from 'node:path';
 import { expect } from '@jest/globals';
 import { Capture, type CaptureOptions } from '../../agent/capture/capture.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../api/host-port.js';
 import { type Addresses, type ClientOptions, Lab, type LabProxy, type Pass, POD_A, POD_B, POD_C, REMOTE, type Shape } from './lab.js';
 
 /** What the acceptance tests run over. WEFT_CAPTURE_KINDS chooses some of them. */
@@ -13,10 +15,6 @@ export const KINDS: readonly Kind[] = ALL_KINDS.filter((kind) => process.env.WEF
 
 const silent = { info() {}, warn() {} };
 export const log = process.env.WEFT_TEST_LOG === undefined ? silent : { info: console.error, warn: console.error };
-
-export function hostPort(address: string, port: number | string): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-}
 
 /** The address without the port. */
 export function addressOf(text: string): string {

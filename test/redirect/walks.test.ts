@@ -1,9 +1,11 @@
 // Acceptance tests 1 to 8 and 10 (README.md): how connections walk through the redirection, for every kind of capture, both shapes of
 // CNI and both families, on a plain host and on hostile ones. Fails where it cannot run.
+
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { hostPort } from '../../api/host-port.js';
 import { CONDITIONS, impose } from './conditions.js';
 import { FAMILIES, HAIRPIN, HOST, MASQUERADE, NODE_PORT, POD_A, POD_B, POD_C, REMOTE, REMOTE_VIP, SELF_VIP, VIP } from './lab.js';
-import { hostPort, KINDS, Scene } from './scene.js';
+import { KINDS, Scene } from './scene.js';
 
 const SCENES = KINDS.flatMap((kind) => (['routed', 'bridge'] as const).map((shape) => ({ kind, shape })));
 

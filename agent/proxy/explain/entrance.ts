@@ -1,11 +1,12 @@
 // Where a request that somebody describes in words would come in: at a gateway's listener, or captured on its way to an address. Knows names
 // and addresses; routes nothing.
+
 import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
 import type { Service } from '../../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../../api/host-port.js';
 import type { Model } from '../../model/model.js';
 import type { DescribedConnection } from '../../native/engine.js';
 import { scopeFor } from '../decide/route-match.js';
-import { socketName } from '../tables/clusters.js';
 import type { Generation } from '../tables/compile.js';
 import { covers, type GatewayListener, MESH_LISTENERS } from '../tables/gateway-ports.js';
 import { DESTINATION_WORDS, type DecisionTables, DestinationWord, LISTENER_WORDS, ListenerWord } from '../tables/layout.js';
@@ -55,7 +56,7 @@ export function entranceOf(
   const listenerId = MESH_LISTENERS.find(({ kind, address: at }) => kind === 'outbound' && at.includes(':') === isV6)!.id;
   const connection = { ...client, listenerId, destinationId, serverName: null };
   const scope = destinationId < 0 ? -1 : tables.destinations[destinationId * DESTINATION_WORDS + DestinationWord.Scope]!;
-  if (scope < 0) return { text: `${socketName(address, port)}, which is no service's`, connection, scope };
+  if (scope < 0) return { text: `${hostPort(address, port)}, which is no service's`, connection, scope };
   return { text: `service ${serviceNamed(model, address, port)}`, connection, scope: scopeFor(tables, scope, sourceId) };
 }
 

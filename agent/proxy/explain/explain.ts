@@ -1,5 +1,6 @@
 // What the data path would do with a request, and why: describes it with the engine's own tables, has the decision's own code decide on it, asks its
 // filters, and says in words what came of it. On the main thread, when an operator asks; the load that it sees is a copy, so that asking changes nothing.
+
 import { MAX_BODY_BYTES } from '../../../api/filter/outcome.js';
 import {
   type BackendShare,
@@ -12,6 +13,7 @@ import {
   type RuleVerdict,
   RuleVerdict_Verdict,
 } from '../../../api/gen/mesh/v1/explain.js';
+import { hostPort } from '../../../api/host-port.js';
 import type { Model } from '../../model/model.js';
 import {
   COLLECT,
@@ -53,7 +55,7 @@ import { Limits } from '../rate-limit/limits.js';
 import type { ServiceAsker } from '../rate-limit/service-asks.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
-import { type Cluster, socketName } from '../tables/clusters.js';
+import type { Cluster } from '../tables/clusters.js';
 import type { Generation } from '../tables/compile.js';
 import {
   ACTION_WORDS,
@@ -543,7 +545,7 @@ class Explanation {
     return (found?.endpoints ?? [])
       .filter(({ id }) => !members.has(id))
       .map(({ address, port, weight, healthReason, health }) => ({
-        address: socketName(address, port),
+        address: hostPort(address, port),
         weight,
         outstanding: 0,
         latencyMs: 0,
@@ -556,7 +558,7 @@ class Explanation {
 
   private address(id: number): string {
     const endpoint = this.spec.endpoints.find((each) => each.id === id);
-    return endpoint === undefined ? `endpoint ${id}` : socketName(endpoint.address, endpoint.port);
+    return endpoint === undefined ? `endpoint ${id}` : hostPort(endpoint.address, endpoint.port);
   }
 }
 

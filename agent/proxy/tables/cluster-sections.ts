@@ -1,12 +1,14 @@
 // Clusters → rows of `clusters` and `members`. A cluster has three rows: of all its members, of those for IPv4 clients and of those for IPv6 clients, which
 // mostly are the same members. What a cluster's rows are made of is kept as long as the cluster stands; a generation copies it.
+
 import { EndpointHealth } from '../../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../../api/host-port.js';
 import { takeWork } from '../../model/takes-work.js';
 import type { LimitPlan } from '../rate-limit/plan.js';
 import type { BalancerRows, Candidate } from './balancers.js';
 import type { CapturedAddresses } from './captured-addresses.js';
 import type { LabelValues } from './cluster-wants.js';
-import { type Cluster, type ClusterEndpoint, socketName } from './clusters.js';
+import type { Cluster, ClusterEndpoint } from './clusters.js';
 import type { Labels } from './labels.js';
 import { CLUSTER_WORDS, ClusterWord, MEMBER_WORDS, MemberWord } from './layout.js';
 import type { Grouping, OwnPlace } from './localities.js';
@@ -34,7 +36,7 @@ class Member implements Candidate {
     return this.endpoint.id;
   }
   get name(): string {
-    return socketName(this.endpoint.address, this.endpoint.port);
+    return hostPort(this.endpoint.address, this.endpoint.port);
   }
   get weight(): number {
     return this.endpoint.weight;
@@ -193,7 +195,7 @@ function candidatesOf({ endpoints }: Cluster, { labels, addresses }: SectionCont
   for (const endpoint of endpoints) {
     if (endpoint.id < 0 || (endpoint.health !== EndpointHealth.READY && !endpoint.isFallback)) continue;
     const { address, port, workload } = endpoint;
-    const label = labels.idOf(workload === '' ? socketName(address, port) : workload);
+    const label = labels.idOf(workload === '' ? hostPort(address, port) : workload);
     members.push(new Member(endpoint, label, addresses.isLocal(address), addresses.isLast(address)));
   }
   return members;

@@ -1,5 +1,6 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its endpoints with their ids) and the engine's endpoints. The clusters of a
 // service that stands as it did are those of the generation before, the same objects: what is made of a cluster may be kept as long as that is.
+
 import {
   type BackendTls,
   type ClusterPolicy,
@@ -12,6 +13,7 @@ import {
   type Service,
   type ServicePort,
 } from '../../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../../api/host-port.js';
 import { isGuarded, policyOf, tlsOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone } from '../../model/takes-work.js';
@@ -148,11 +150,6 @@ export function variantName(service: string, port: number, variant: Variant, sho
 
 function variantOf(cluster: string, variant: Variant, shownBy: string): string {
   return `${cluster} ${variant}${shownBy === '' ? '' : ` by ${shownBy}`}`;
-}
-
-/** "10.0.0.1:80", "[fd00::1]:80" */
-export function socketName(address: string, port: number): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** A service's clusters, and what they were made of. */
@@ -356,11 +353,11 @@ class Builder {
     const endpoints = sockets.map((endpoint, index) => {
       const { address } = endpoint;
       const target = portOf(endpoint, port);
-      const id = isUsable ? this.hold(`${socketName(address, target)}${suffix}`) : -1;
+      const id = isUsable ? this.hold(`${hostPort(address, target)}${suffix}`) : -1;
       if (id >= 0) specs.push({ id, address, port: target, protocol, tls, proxyProtocol, connections: connections?.policy ?? null });
       else if (isUsable)
         this.warnings.add(
-          `no endpoint id is free for ${socketName(address, target)} of ${name}: it gets no traffic; fewer endpoints are needed`,
+          `no endpoint id is free for ${hostPort(address, target)} of ${name}: it gets no traffic; fewer endpoints are needed`,
         );
       return new ClusterEndpoint(id, target, endpoint, weights?.[index] ?? null);
     });

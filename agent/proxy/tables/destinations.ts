@@ -1,13 +1,15 @@
 // Addresses and ports that captured connections are made to → the engine's destinations and their rows: first those of services, which may not be shadowed,
 // then what can be called directly, endpoints and declared ports of local workloads. Of equal ones the engine finds the first. What is made of a
 // cluster's endpoints is kept as long as all that it is made of stands.
+
 import { type ConnectionRoute, type HttpRoute, Protocol, ProxyProtocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../../api/host-port.js';
 import { whoBeginsTls } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import type { DestinationSpec } from '../../native/engine.js';
 import type { LimitPlan } from '../rate-limit/plan.js';
 import { type CapturedAddresses, isCaptured } from './captured-addresses.js';
-import { type Cluster, socketName } from './clusters.js';
+import type { Cluster } from './clusters.js';
 import type { Guards } from './guards.js';
 import { LABEL_UNKNOWN, type Labels } from './labels.js';
 import { DESTINATION_WORDS, DestinationWord } from './layout.js';
@@ -90,7 +92,7 @@ export class DestinationMemory {
       made.add({ address, port, protocol: byName }, tenants.of(workload === '' ? cluster.name : workload), {
         isLocal,
         service,
-        workload: labels.idOf(workload === '' ? socketName(address, port) : workload),
+        workload: labels.idOf(workload === '' ? hostPort(address, port) : workload),
         guard: isLocal ? guard : 0,
         limits: held,
         outside: asked?.scope ?? -1,

@@ -1,6 +1,8 @@
 // Listeners of the model → gateway ports: which share a socket, whose a host name is, and which certificate answers which server name.
+
 import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
 import { type Certificate, type Listener, type ListenerTls, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
+import { hostPort } from '../../../api/host-port.js';
 import { certificateNames } from '../../../api/resources/tls-pem.js';
 import type { Model } from '../../model/model.js';
 import {
@@ -10,7 +12,6 @@ import {
   type TlsCertificateSpec,
   type TlsLimits,
 } from '../../native/engine.js';
-import { socketName } from './clusters.js';
 import { MAX_LISTENERS } from './layout.js';
 import type { StableIds } from './stable-ids.js';
 
@@ -102,7 +103,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
   const warnings: string[] = [];
   const bySocket = new Map<string, Listener[]>();
   for (const [name, listener] of [...model.listeners].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const socket = socketName(listener.address, listener.port);
+    const socket = hostPort(listener.address, listener.port);
     const members = bySocket.get(socket) ?? [];
     const fault = conflictOf(listener, members, socket);
     if (fault === null) bySocket.set(socket, [...members, listener]);
@@ -110,7 +111,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
   }
   const open = [...bySocket.values()].filter((members) => members.some(isServed));
   const socketsOf = ({ address, port }: Listener): { address: string; key: string }[] =>
-    (address === '' ? ['0.0.0.0', '::'] : [address]).map((each) => ({ address: each, key: socketName(each, port) }));
+    (address === '' ? ['0.0.0.0', '::'] : [address]).map((each) => ({ address: each, key: hostPort(each, port) }));
   const idByKey = ids.assign(open.flatMap((members) => socketsOf(members[0]!).map(({ key }) => key)));
   const ports = open.map((members) => {
     const [first] = members as [Listener, ...Listener[]];

@@ -1,6 +1,7 @@
 // What a service registers of one instance in ZooKeeper → an instance. Pure. Three forms are known: Apache Curator's service discovery
 // (curator-x-discovery, ServiceInstance as JSON; Spring Cloud adds metadata), Finagle's server sets (ServiceInstance as JSON), and a node called "host:port".
 import { isIPv4, isIPv6 } from 'node:net';
+import { parseHostPort } from '../../../api/host-port.js';
 import { REGION_LABEL } from '../../../api/resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import { type Instance, isPort, labelsOf, weightOf } from '../instances.js';
@@ -11,12 +12,12 @@ const MAX_SHOWN = 120;
 /** A text: why it can't be used. `node` is the last part of the znode's path. */
 export function instanceOf(node: string, data: Buffer): Instance | string {
   const text = data.toString('utf8').trim();
-  if (text === '') return reached(node, ...hostPort(node), {}, true);
+  if (text === '') return reachedAt(node, node);
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    return reached(node, ...hostPort(text), {}, true);
+    return reachedAt(node, text);
   }
   if (!isUnchecked(value)) return `${node}: its data is no object`;
   if (isUnchecked(value.serviceEndpoint)) {
@@ -51,8 +52,7 @@ function reached(node: string, host: unknown, port: unknown, metadata: Unchecked
   };
 }
 
-/** "10.0.0.1:80", "[fd00::1]:80" */
-function hostPort(text: string): [host: string, port: number] {
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
-  return [match?.[1] ?? match?.[2] ?? text, Number(match?.[3] ?? Number.NaN)];
+function reachedAt(node: string, text: string): Instance | string {
+  const at = parseHostPort(text);
+  return reached(node, at?.host ?? text, at?.port, {}, true);
 }
