@@ -2,7 +2,8 @@
 // One worker's own; its state goes on over generations. Hot path: nothing allocated but with new tables.
 import { METHODS } from '../native/engine.js';
 import { MAX_ENDPOINTS } from './metrics/cells.js';
-import { CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord, PLAN_WORDS, PlanWord } from './tables/layout.js';
+import type { DecisionTables } from './tables/decision-tables.js';
+import { CLUSTER_WORDS, ClusterWord, MEMBER_WORDS, MemberWord, PLAN_WORDS, PlanWord } from './tables/layout.js';
 
 const P_LABEL = PlanWord.Label as number;
 const P_HEDGES = PlanWord.Hedges as number;

@@ -6,12 +6,12 @@ import type { EndpointStates } from './endpoint-states.js';
 import { NO_PATTERNS } from './patterns.js';
 import type { Cluster } from './tables/clusters.js';
 import type { Generation } from './tables/compile.js';
+import { DecisionTables } from './tables/decision-tables.js';
 import {
   BALANCER_WORDS,
   BalancerWord,
   CLUSTER_WORDS,
   ClusterWord,
-  DecisionTables,
   GROUP_WORDS,
   GroupWord,
   MEMBER_WORDS,

@@ -3,7 +3,8 @@ import { EndpointHealth, Failover, type LoadBalancing, LoadBalancing_Algorithm }
 import { DecisionFlag } from '../native/engine.js';
 import { Patterns } from './patterns.js';
 import type { Generation } from './tables/compile.js';
-import { CLUSTER_WORDS, ClusterWord, DecisionTables } from './tables/layout.js';
+import { DecisionTables } from './tables/decision-tables.js';
+import { CLUSTER_WORDS, ClusterWord } from './tables/layout.js';
 import type { OwnPlace } from './tables/localities.js';
 import { backend, compiled, endpoint, modelOf, newIds, route, service, toService } from './testing/models.js';
 import { TestProxy, type TestRequest } from './testing/requests.js';

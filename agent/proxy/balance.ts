@@ -4,13 +4,13 @@ import { Failover } from '../../api/gen/mesh/v1/model.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { finalised } from './hash.js';
 import { below, mix } from './pick.js';
+import type { DecisionTables } from './tables/decision-tables.js';
 import { ringPoint } from './tables/hash-tables.js';
 import {
   ALL_CHOICES,
   BALANCER_WORDS,
   BalancerWord,
   Balancing,
-  type DecisionTables,
   GROUP_WORDS,
   GroupWord,
   MEMBER_WORDS,

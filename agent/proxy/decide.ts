@@ -29,17 +29,16 @@ import { type Cells, Traffic } from './metrics/cells.js';
 import type { ServiceAsker } from './rate-limit/service-asks.js';
 import { RequestText } from './request-text.js';
 import type { Gate } from './resilience/gate.js';
+import type { DecisionTables } from './tables/decision-tables.js';
 import { LABEL_UNKNOWN } from './tables/labels.js';
 import {
   DESTINATION_WORDS,
-  type DecisionTables,
   DestinationWord,
   HOST_FLAG_BITS,
   HostFlag,
   LISTENER_WORDS,
   ListenerKind,
   ListenerWord,
-  lookup,
   MIRROR_WORDS,
   MirrorWord,
   NODE_WORDS,
@@ -49,6 +48,7 @@ import {
   ScopeWord,
   WHOLE_CONNECTION,
 } from './tables/layout.js';
+import { lookup } from './tables/pair-index.js';
 
 // By their short names.
 const D_METHOD = Descriptor.Method as number;

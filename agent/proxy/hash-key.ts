@@ -4,7 +4,8 @@ import { type Engine, Header } from '../native/engine.js';
 import { murmur3 } from './hash.js';
 import { mix } from './pick.js';
 import type { RequestText } from './request-text.js';
-import { BALANCER_WORDS, BalancerWord, CookieWord, type DecisionTables, Subject } from './tables/layout.js';
+import type { DecisionTables } from './tables/decision-tables.js';
+import { BALANCER_WORDS, BalancerWord, CookieWord, Subject } from './tables/layout.js';
 
 const [SPACE, TAB, SEMICOLON, COMMA, EQUALS] = [0x20, 0x09, 0x3b, 0x2c, 0x3d];
 /** Hexadecimal digits of the value of a cookie that is given. */

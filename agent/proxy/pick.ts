@@ -1,7 +1,8 @@
 // The load balancers: which member of a cluster takes the next request. Hot path: integers only, nothing allocated, nothing kept but the
 // balancers' own state in the worker's tables.
 import { finalised } from './hash.js';
-import { Balancing, CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord } from './tables/layout.js';
+import type { DecisionTables } from './tables/decision-tables.js';
+import { Balancing, CLUSTER_WORDS, ClusterWord, MEMBER_WORDS, MemberWord } from './tables/layout.js';
 
 const W_BALANCING = ClusterWord.Balancing as number;
 const W_MEMBERS = ClusterWord.Members as number;

@@ -1,7 +1,8 @@
 // Where the texts of a request lie that rules' patterns are tested on: its path, authority, scheme, method, and the values that the engine
 // was asked for. On a worker's thread, for the requests alone that a rule asks it of. Allocates and copies nothing; tests nothing itself.
 import { Descriptor, DescriptorFlag, type Engine, METHODS } from '../native/engine.js';
-import { type DecisionTables, Subject } from './tables/layout.js';
+import type { DecisionTables } from './tables/decision-tables.js';
+import { Subject } from './tables/layout.js';
 
 const [COLON, DIGIT_0, DIGIT_9] = [0x3a, 0x30, 0x39];
 const HTTP_TEXT = Buffer.from('http');

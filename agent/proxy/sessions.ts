@@ -5,7 +5,7 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { Descriptor, DescriptorFlag, Header } from '../native/engine.js';
 import type { Batch } from './decide/draft.js';
 import type { RequestText } from './request-text.js';
-import type { DecisionTables } from './tables/layout.js';
+import type { DecisionTables } from './tables/decision-tables.js';
 
 export interface SessionSpec {
   /** The header where the token stands, as RequestText has it. */

@@ -2,7 +2,8 @@
 // what failed: integers only, nothing allocated.
 import { MAX_TRIED } from '../native/engine.js';
 import { below, mix } from './pick.js';
-import { CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord } from './tables/layout.js';
+import type { DecisionTables } from './tables/decision-tables.js';
+import { CLUSTER_WORDS, ClusterWord, MEMBER_WORDS, MemberWord } from './tables/layout.js';
 
 const W_MEMBERS = ClusterWord.Members as number;
 const W_COUNT = ClusterWord.MemberCount as number;

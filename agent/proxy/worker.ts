@@ -18,7 +18,7 @@ import { Limits } from './rate-limit/limits.js';
 import { ServiceAsks } from './rate-limit/service-asks.js';
 import { Gate } from './resilience/gate.js';
 import { ResilienceState } from './resilience/state.js';
-import { DecisionTables } from './tables/layout.js';
+import { DecisionTables } from './tables/decision-tables.js';
 import {
   type Answer,
   type FromWorker,

@@ -11,8 +11,9 @@ import {
   StreamKind,
 } from '../../native/engine.js';
 import { type Cells, Traffic } from '../metrics/cells.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
 import { LABEL_UNKNOWN } from '../tables/labels.js';
-import { type DecisionTables, type Reply, RetryPlace } from '../tables/layout.js';
+import { type Reply, RetryPlace } from '../tables/layout.js';
 
 // By their short names.
 const D_KIND = Descriptor.Kind as number;

@@ -7,7 +7,8 @@ import { giveCookie, givesCookie, keyHash } from '../hash-key.js';
 import { pickMember } from '../pick.js';
 import type { RequestText } from '../request-text.js';
 import type { Gate } from '../resilience/gate.js';
-import { CLUSTER_WORDS, ClusterWord, type DecisionTables, MEMBER_WORDS, MemberWord, RetryPlace } from '../tables/layout.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
+import { CLUSTER_WORDS, ClusterWord, MEMBER_WORDS, MemberWord, RetryPlace } from '../tables/layout.js';
 import { isTried, untried } from '../tried.js';
 import type { Draft } from './draft.js';
 

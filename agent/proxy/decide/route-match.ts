@@ -2,22 +2,22 @@
 // the decision tables, for the decision and for who explains one; what is not met they say as a number. Hot path: nothing allocated.
 import { Descriptor, DescriptorFlag, type Engine, METHODS } from '../../native/engine.js';
 import type { RequestText } from '../request-text.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
 import {
   ANY_PATH,
   ConditionWord,
-  type DecisionTables,
   HOST_FLAG_BITS,
   HostFlag,
   LISTENER_WORDS,
   ListenerKind,
   ListenerWord,
-  lookup,
   NODE_WORDS,
   NodePath,
   NodeWord,
   SCOPE_WORDS,
   ScopeWord,
 } from '../tables/layout.js';
+import { lookup } from '../tables/pair-index.js';
 
 // By their short names.
 const D_METHOD = Descriptor.Method as number;

@@ -8,8 +8,9 @@ import type { Model } from '../../model/model.js';
 import type { DescribedConnection } from '../../native/engine.js';
 import { scopeFor } from '../decide/route-match.js';
 import type { Generation } from '../tables/compile.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
 import { covers, type GatewayListener, MESH_LISTENERS } from '../tables/gateway-ports.js';
-import { DESTINATION_WORDS, type DecisionTables, DestinationWord, LISTENER_WORDS, ListenerWord } from '../tables/layout.js';
+import { DESTINATION_WORDS, DestinationWord, LISTENER_WORDS, ListenerWord } from '../tables/layout.js';
 
 export interface Entrance {
   /** "gateway shop/edge:8080" */

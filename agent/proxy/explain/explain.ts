@@ -57,6 +57,7 @@ import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
 import type { Cluster } from '../tables/clusters.js';
 import type { Generation } from '../tables/compile.js';
+import { DecisionTables } from '../tables/decision-tables.js';
 import {
   ACTION_WORDS,
   ActionWord,
@@ -64,7 +65,6 @@ import {
   BackendWord,
   CLUSTER_WORDS,
   ClusterWord,
-  DecisionTables,
   EXTRAS_WORDS,
   ExtrasWord,
   MEMBER_WORDS,

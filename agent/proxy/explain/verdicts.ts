@@ -5,17 +5,9 @@ import { type DescribedRequest, Descriptor, METHODS, type TableSpec } from '../.
 import { ANY_HOST, type DescribedRequests, hostAbove, isOnPath, MET, OTHER_METHOD, unmetOf } from '../decide/route-match.js';
 import { RequestText } from '../request-text.js';
 import type { Generation } from '../tables/compile.js';
-import {
-  ANY_PATH,
-  ConditionWord,
-  type DecisionTables,
-  HOST_FLAG_BITS,
-  HostFlag,
-  lookup,
-  NODE_WORDS,
-  NodeWord,
-  Subject,
-} from '../tables/layout.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
+import { ANY_PATH, ConditionWord, HOST_FLAG_BITS, HostFlag, NODE_WORDS, NodeWord, Subject } from '../tables/layout.js';
+import { lookup } from '../tables/pair-index.js';
 
 /** A row of Generation.routes and what is to be said of it, the winner among those that match not told yet. */
 export interface Finding {

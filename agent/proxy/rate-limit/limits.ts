@@ -2,7 +2,7 @@
 // Retry-After where they don't). On a worker's thread, for the requests alone that a limit is for: allocates nothing, makes no strings.
 import { Descriptor, type Engine, Header } from '../../native/engine.js';
 import type { RequestText } from '../request-text.js';
-import type { DecisionTables } from '../tables/layout.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
 import { type HashKey, KeyHash } from './key-hash.js';
 import { Limiter, LimitWord } from './limiter.js';
 import type { KeyPart, LimitSetSpec, LimitsSpec } from './spec.js';

@@ -3,7 +3,7 @@ import type { RateLimitRequest } from '../../../api/gen/envoy/service/ratelimit/
 import { Descriptor, type Engine } from '../../native/engine.js';
 import { addressText } from '../address-text.js';
 import type { RequestText } from '../request-text.js';
-import type { DecisionTables } from '../tables/layout.js';
+import type { DecisionTables } from '../tables/decision-tables.js';
 import type { AskedLimitSpec, CallSpec, KeyPart } from './spec.js';
 
 type Batch = Pick<Engine, 'descriptors' | 'predicates' | 'arena'>;

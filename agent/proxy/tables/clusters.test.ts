@@ -5,13 +5,13 @@ import { Model } from '../../model/model.js';
 import { NO_PATTERNS } from '../patterns.js';
 import { backend, balanced, compiled, endpoint, modelOf, newIds, route, service, toService, workload } from '../testing/models.js';
 import type { Generation, TableIds } from './compile.js';
+import { DecisionTables } from './decision-tables.js';
 import {
   BALANCER_WORDS,
   BalancerWord,
   CLUSTER_WORDS,
   ClusterWord,
   DESTINATION_WORDS,
-  DecisionTables,
   GROUP_WORDS,
   GroupWord,
   MEMBER_WORDS,

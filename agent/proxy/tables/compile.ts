@@ -26,14 +26,16 @@ import type { CapturedMemory } from './captured-addresses.js';
 import { ANYBODY, ClientClasses, clientNamespaces } from './clients.js';
 import type { ClusterRows } from './cluster-sections.js';
 import { type Cluster, type Clusters, type Variant, variantName } from './clusters.js';
+import { packTables } from './decision-tables.js';
 import { type DestinationMemory, NO_DESTINATIONS, type Routes } from './destinations.js';
 import { covers, type GatewayListener, gatewayPorts, isHttp, isServed, MESH_LISTENERS, ownerOf, passesTls } from './gateway-ports.js';
 import { buildGuards } from './guards.js';
 import type { HashTables } from './hash-tables.js';
 import { LABEL_OTHER, LABEL_PASSTHROUGH, type Labels } from './labels.js';
-import { buildIndex, LISTENER_WORDS, ListenerKind, MAX_LISTENERS, PASS_ON, packTables, SCOPE_WORDS, ScopeWord } from './layout.js';
+import { LISTENER_WORDS, ListenerKind, MAX_LISTENERS, PASS_ON, SCOPE_WORDS, ScopeWord } from './layout.js';
 import type { OwnPlace } from './localities.js';
 import { egressOf, type OutsideHost, outsideHosts, restrictedWorkloads } from './outside.js';
+import { buildPairIndex } from './pair-index.js';
 import { RouteChains, type RouteRow } from './routes.js';
 import type { SourceMemory } from './sources.js';
 import type { StableIds } from './stable-ids.js';
@@ -176,12 +178,12 @@ export function compileTables(
     sources: sources.labels,
     sourceTenants: sources.tenants,
     sourceEgress: egressOf(model, sources.owners),
-    outside: buildIndex(outsideScopes),
+    outside: buildPairIndex(outsideScopes),
     sourceKeys: chains.limits.looksAtSources ? sourceKeys(sources.sources, ids.limits.hashKey) : [],
     sessionEndpoints: chains.actions.sessions.length === 0 ? [] : sessionWords(clusterSet.endpoints),
-    consumers: buildIndex(scopes.consumersBy(tenants)),
+    consumers: buildPairIndex(scopes.consumersBy(tenants)),
     sourceClients,
-    clientClusters: buildIndex(clients.index()),
+    clientClusters: buildPairIndex(clients.index()),
     sizes: [
       Math.ceil(chains.conditions.predicates.items.length / 32),
       chains.conditions.setWords,

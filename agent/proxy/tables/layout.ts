@@ -1,13 +1,8 @@
-// The decision tables of one generation: integers in one SharedArrayBuffer, packed on the main thread and read by every worker.
-// Owns their layout, packing and lookup; knows nothing of the model they were compiled from nor of the engine's own tables.
-
-import type { FilterTables } from '../filters/filter-tables.js';
-import type { Patterns } from '../patterns.js';
-import { type Limits, NO_LIMITS } from '../rate-limit/limits.js';
-import type { SessionSpec } from '../sessions.js';
+// What stands where in the decision tables of a generation (decision-tables.ts): their sections, and the words of a row of each.
+// Knows nothing of the model they were compiled from nor of the engine's own tables.
 
 /** Sections in the order in which they lie in the buffer. Each is an Int32Array of rows as described by the enums below. */
-const SECTIONS = [
+export const SECTIONS = [
   'listeners',
   'scopes',
   'destinations',
@@ -95,9 +90,10 @@ export const enum DestinationWord {
   Outside = 6,
 }
 
-/** hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the client) → its scope instead. clientClusters: (row in clusters, class of the client) → the row it has instead. outside: (port, 0) → scope of the hosts outside of the mesh. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node. */
-const INDEX_WORDS = 3;
-const INDEX_EMPTY = -2;
+// Sections that are indexes (pair-index.ts). hostIndex: (scope, host id or -1) → row × 8 + HostFlag. consumers: (scope, tenant of the
+// client) → its scope instead. clientClusters: (row in clusters, class of the client) → the row it has instead. outside: (port, 0) →
+// scope of the hosts outside of the mesh. pathIndex: (row, path id, or WHOLE_CONNECTION) → first node.
+
 /** In place of a path: rules for connections that are not read. */
 export const WHOLE_CONNECTION = -1;
 /** In place of a path: rules that are found by none, tried in their order after exact paths and before prefixes. */
@@ -402,187 +398,4 @@ export const enum Reply {
   FilterFailed = 9,
   RateLimitFailed = 10,
   BodyTooLarge = 11,
-}
-
-/** Word 0: generation; then offset and length of every section, in words. */
-const HEADER_WORDS = 1 + 2 * SECTIONS.length;
-
-export function packTables(generation: number, sections: Sections): SharedArrayBuffer {
-  const words = SECTIONS.reduce((sum, name) => sum + sections[name].length, HEADER_WORDS);
-  const buffer = new SharedArrayBuffer(words * Int32Array.BYTES_PER_ELEMENT);
-  const all = new Int32Array(buffer);
-  all[0] = generation;
-  let offset = HEADER_WORDS;
-  SECTIONS.forEach((name, index) => {
-    const rows = sections[name];
-    all[1 + 2 * index] = offset;
-    all[2 + 2 * index] = rows.length;
-    all.set(rows, offset);
-    offset += rows.length;
-  });
-  return buffer;
-}
-
-/** A worker's view of one generation, with the balancers' state, which is the worker's own. */
-export class DecisionTables {
-  readonly generation: number;
-  readonly listeners: Int32Array;
-  readonly scopes: Int32Array;
-  readonly destinations: Int32Array;
-  /** Label by Descriptor.SourceId. */
-  readonly sources: Int32Array;
-  /** Next more general host by host id; -1: any. */
-  readonly hostParents: Int32Array;
-  /** Next shorter registered path by path id; -1: none. */
-  readonly pathParents: Int32Array;
-  /** Bytes by path id. */
-  readonly pathLengths: Int32Array;
-  readonly hostIndex: Int32Array;
-  readonly pathIndex: Int32Array;
-  readonly nodes: Int32Array;
-  readonly predicates: Int32Array;
-  readonly sourceSets: Int32Array;
-  /** Tenant by Descriptor.SourceId. */
-  readonly sourceTenants: Int32Array;
-  /** By Descriptor.SourceId: 1, who may reach what is in the registry alone; empty: everybody reaches everything. */
-  readonly sourceEgress: Int32Array;
-  readonly outside: Int32Array;
-  /** Two words by endpoint id, as tokens of sessions have them; empty: no rule has sessions. */
-  readonly sessionEndpoints: Int32Array;
-  readonly hasOutside: boolean;
-  /** SOURCE_KEY_WORDS by Descriptor.SourceId, where rate limits ask for them. */
-  readonly sourceKeys: Int32Array;
-  readonly consumers: Int32Array;
-  /** Class by Descriptor.SourceId, where hasClients. */
-  readonly sourceClients: Int32Array;
-  readonly clientClusters: Int32Array;
-  readonly hasClients: boolean;
-  readonly actions: Int32Array;
-  readonly backends: Int32Array;
-  readonly extras: Int32Array;
-  readonly mirrors: Int32Array;
-  readonly origins: Int32Array;
-  readonly predicateWords: number;
-  readonly sourceSetWords: number;
-  readonly hasValues: boolean;
-  readonly clusters: Int32Array;
-  readonly members: Int32Array;
-  readonly balancers: Int32Array;
-  readonly groups: Int32Array;
-  readonly hashTables: Int32Array;
-  readonly cookies: Int32Array;
-  readonly guards: Int32Array;
-  readonly plans: Int32Array;
-  /** Row in plans by row in clusters; -1: none. */
-  readonly attemptPlans: Int32Array;
-  /** Round robin: where each cluster stands. */
-  readonly rotation: Int32Array;
-  /** Smooth weighted round robin: credit of each member. */
-  readonly credit: Float64Array;
-
-  constructor(
-    buffer: SharedArrayBuffer,
-    readonly patterns: Patterns,
-    readonly limits: Limits = NO_LIMITS,
-    readonly sessions: readonly SessionSpec[] = [],
-    /** Null: no rule has any. */
-    readonly filters: FilterTables | null = null,
-  ) {
-    const all = new Int32Array(buffer);
-    this.generation = all[0]!;
-    const view = (name: Section): Int32Array => {
-      const index = SECTIONS.indexOf(name);
-      const offset = all[1 + 2 * index]!;
-      return all.subarray(offset, offset + all[2 + 2 * index]!);
-    };
-    this.listeners = view('listeners');
-    this.scopes = view('scopes');
-    this.destinations = view('destinations');
-    this.sources = view('sources');
-    this.hostParents = view('hostParents');
-    this.pathParents = view('pathParents');
-    this.pathLengths = view('pathLengths');
-    this.hostIndex = view('hostIndex');
-    this.pathIndex = view('pathIndex');
-    this.nodes = view('nodes');
-    this.predicates = view('predicates');
-    this.sourceSets = view('sourceSets');
-    this.sourceTenants = view('sourceTenants');
-    this.sourceEgress = view('sourceEgress');
-    this.outside = view('outside');
-    this.sourceKeys = view('sourceKeys');
-    this.sessionEndpoints = view('sessionEndpoints');
-    this.consumers = view('consumers');
-    this.sourceClients = view('sourceClients');
-    this.clientClusters = view('clientClusters');
-    this.actions = view('actions');
-    this.backends = view('backends');
-    this.extras = view('extras');
-    this.mirrors = view('mirrors');
-    this.origins = view('origins');
-    const sizes = view('sizes');
-    this.predicateWords = sizes[SizesWord.Predicates]!;
-    this.sourceSetWords = sizes[SizesWord.SourceSet]!;
-    this.hasValues = sizes[SizesWord.HasValues] === 1;
-    this.hasOutside = sizes[SizesWord.HasOutside] === 1;
-    this.hasClients = sizes[SizesWord.HasClients] === 1;
-    this.clusters = view('clusters');
-    this.members = view('members');
-    this.balancers = view('balancers');
-    this.groups = view('groups');
-    this.hashTables = view('hashTables');
-    this.cookies = view('cookies');
-    this.guards = view('guards');
-    this.plans = view('plans');
-    this.attemptPlans = view('attemptPlans');
-    this.rotation = new Int32Array(this.clusters.length / CLUSTER_WORDS);
-    this.credit = new Float64Array(this.members.length / MEMBER_WORDS);
-  }
-
-  /** Goes on where balancers of the generation before stand, as far as their clusters have the same members. */
-  inherit(before: DecisionTables): void {
-    if (before.generation !== this.generation - 1) return;
-    const { clusters } = this;
-    for (let row = 0, at = 0; at < clusters.length; row++, at += CLUSTER_WORDS) {
-      const previous = clusters[at + ClusterWord.Previous]!;
-      if (previous < 0) continue;
-      this.rotation[row] = before.rotation[previous]!;
-      const from = before.clusters[previous * CLUSTER_WORDS + ClusterWord.Members]!;
-      const to = clusters[at + ClusterWord.Members]!;
-      for (let i = 0; i < clusters[at + ClusterWord.MemberCount]!; i++) this.credit[to + i] = before.credit[from + i]!;
-    }
-  }
-}
-
-function hashPair(a: number, b: number): number {
-  let hash = Math.imul(a ^ 0x5bd1e995, 0x9e3779b1) ^ Math.imul(b + 1, 0x85ebca6b);
-  hash ^= hash >>> 15;
-  hash = Math.imul(hash, 0x2c1b3c6d);
-  return hash ^ (hash >>> 13);
-}
-
-/** Open addressing, at most half full, so that every search ends. Keys must differ; a ≥ 0. */
-export function buildIndex(entries: readonly (readonly [a: number, b: number, value: number])[]): Int32Array {
-  let rows = 2;
-  while (rows < entries.length * 2) rows *= 2;
-  const index = new Int32Array(rows * INDEX_WORDS).fill(INDEX_EMPTY);
-  for (const [a, b, value] of entries) {
-    let row = hashPair(a, b) & (rows - 1);
-    while (index[row * INDEX_WORDS] !== INDEX_EMPTY) row = (row + 1) & (rows - 1);
-    index[row * INDEX_WORDS] = a;
-    index[row * INDEX_WORDS + 1] = b;
-    index[row * INDEX_WORDS + 2] = value;
-  }
-  return index;
-}
-
-/** The value of (a, b); -1: none. */
-export function lookup(index: Int32Array, a: number, b: number): number {
-  const mask = index.length / INDEX_WORDS - 1;
-  for (let row = hashPair(a, b) & mask; ; row = (row + 1) & mask) {
-    const at = row * INDEX_WORDS;
-    const found = index[at]!;
-    if (found === INDEX_EMPTY) return -1;
-    if (found === a && index[at + 1] === b) return index[at + 2]!;
-  }
 }

@@ -18,7 +18,8 @@ import { Actions, type Entrance } from './actions.js';
 import { type Variant, variantName } from './clusters.js';
 import { Conditions, type Source } from './conditions.js';
 import { Interner } from './interner.js';
-import { ANY_PATH, buildIndex, HOST_FLAG_BITS, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
+import { ANY_PATH, HOST_FLAG_BITS, HostFlag, NODE_WORDS, NodePath, NodeWord, WHOLE_CONNECTION } from './layout.js';
+import { buildPairIndex } from './pair-index.js';
 import type { StableIds } from './stable-ids.js';
 
 /** A rule's match under one host of one scope, as it is tried: what the node at the same row of `nodes` says in words. */
@@ -244,7 +245,7 @@ class Chains {
 
   sections(): Pick<RouteSections, 'hostIndex' | 'pathIndex' | 'nodes' | 'predicates'> {
     const hosts = [...this.hostRows.values()].map(({ scope, host, row, flags }) => [scope, host, (row << HOST_FLAG_BITS) + flags] as const);
-    return { hostIndex: buildIndex(hosts), pathIndex: buildIndex(this.heads), nodes: this.nodes, predicates: this.predicates };
+    return { hostIndex: buildPairIndex(hosts), pathIndex: buildPairIndex(this.heads), nodes: this.nodes, predicates: this.predicates };
   }
 }
 

@@ -26,7 +26,7 @@ import { Limits } from '../rate-limit/limits.js';
 import { Gate } from '../resilience/gate.js';
 import { allocateShare, ResilienceState } from '../resilience/state.js';
 import type { Generation } from '../tables/compile.js';
-import { DecisionTables } from '../tables/layout.js';
+import { DecisionTables } from '../tables/decision-tables.js';
 
 export interface TestRequest {
   readonly listener: number;
