@@ -22,7 +22,7 @@ import { Gate } from '../../agent/proxy/resilience/gate.js';
 import { type ClusterReport, Resilience, SWEEP_MS } from '../../agent/proxy/resilience/resilience.js';
 import { allocateShare, ResilienceState } from '../../agent/proxy/resilience/state.js';
 import type { Generation } from '../../agent/proxy/tables/compile.js';
-import { DecisionTables } from '../../agent/proxy/tables/layout.js';
+import { DecisionTables } from '../../agent/proxy/tables/decision-tables.js';
 import { compiled, endpoint, modelOf, service } from '../../agent/proxy/testing/models.js';
 import { Events } from './events.js';
 
