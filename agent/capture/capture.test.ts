@@ -1,4 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { Workload } from '../../api/gen/mesh/v1/model.js';
 import { Capture } from './capture.js';
@@ -23,6 +25,19 @@ test('with redirection off nothing is captured, the states say so, and workloads
   expect(capture.running()).toMatchObject([{ workload: { name: 'here' }, addresses: ['10.0.0.1'] }]);
   expect(changes).toBe(1);
   await capture.close();
+});
+
+test('with redirection off, what an earlier agent left is not touched, and the log says so', async () => {
+  const earlier = mkdtempSync(join(tmpdir(), 'weft-pins-'));
+  const said: [object, string][] = [];
+  const log = { info() {}, warn: (fields: object, message: string) => void said.push([fields, message]) };
+  const off = { meshNetns: '/nowhere', mode: 'off', heartbeatTimeoutMs: 1000, log } as const;
+  await (await Capture.open({ ...off, bpfDir: '/nowhere', podSocket: '/nowhere/pod.sock' })).close();
+  expect(said).toEqual([]);
+  await (await Capture.open({ ...off, bpfDir: earlier })).close();
+  expect(said).toEqual([[{ earlier: [earlier] }, expect.stringContaining('weft agent --uninstall')]]);
+  expect(existsSync(earlier)).toBe(true);
+  rmdirSync(earlier);
 });
 
 test('docs/agent.md tells every reason for which a connection is not captured, in the words of the programs', () => {

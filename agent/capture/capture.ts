@@ -58,6 +58,9 @@ const FULL_POLLS = 10;
 /** A client's TCP sends its SYN again after 1 s and 3 s. */
 const HOLD_MS = 5_000;
 
+const EARLIER_GOES_ON =
+  "an earlier agent's redirection is still there and nobody keeps it up to date: remove it with weft agent --uninstall, then start again";
+
 function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): CaptureLocation {
   return { bpfDir: options.bpfDir, meshNetns: options.meshNetns, hostNetns: options.hostNetns ?? null };
 }
@@ -138,12 +141,17 @@ export class Capture {
 
   /** Makes or adopts the host's redirection. Rejects with what is missing and what to do: capabilities, bpffs, kernel. */
   static async open(options: CaptureOptions): Promise<Capture> {
-    if (options.mode === 'off') return new Capture(options.log, null, null, null, 'switched off by --capture', 0, []);
+    const earlier = [options.bpfDir, options.podSocket ?? ''].filter((path) => existsSync(path));
+    const without = (reason: string): Capture => {
+      if (earlier.length > 0) options.log.warn({ earlier }, EARLIER_GOES_ON);
+      return new Capture(options.log, null, null, null, reason, 0, []);
+    };
+    if (options.mode === 'off') return without('switched off by --capture');
     const addon = loadAddon();
     const choice = chooseMode(addon, options);
     if (choice.mode === 'off') {
       options.log.warn({ reason: choice.reason }, 'redirection does not work on this host: connections go direct');
-      return new Capture(options.log, null, null, null, choice.reason, 0, []);
+      return without(choice.reason);
     }
     const handle = openHandle(addon, options, { ...choice, mode: choice.mode });
     const reason = choice.reason || handle.reason;
