@@ -1,5 +1,4 @@
 // Flags and environment of `weft agent`, as one frozen, typed configuration. The only file of the agent that reads either.
-
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';

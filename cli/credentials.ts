@@ -1,5 +1,4 @@
 // What proves to a controller who is asking, and whom it is told to: a file, or a token in the environment.
-
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,5 @@
 // The proxy's configuration, typed and frozen; the one place that knows defaults and what combinations make sense.
 // command.ts reads flags and environment into RawConfig; nothing else in the proxy looks at either.
-
 import { availableParallelism } from 'node:os';
 import { type HostPort, parseHostPort } from '../../api/host-port.js';
 import type { LogLevel } from '../../api/log.js';

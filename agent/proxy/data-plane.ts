@@ -1,6 +1,5 @@
 // The model in force: applies updates, compiles them off the hot path, publishes each generation to every worker, has its listeners opened and
 // closed. One update after the other; an update has been applied when the next request is decided by it.
-
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';

@@ -1,7 +1,6 @@
 // The sockets that the proxy serves, in all workers: those for captured traffic (of the mesh namespace, of the host's processes, of each pod), for DNS
 // queries and of gateways, with their TLS. Opens and closes what the generation in force wants, tries again what can't be opened, hands them to a
 // successor. Knows nothing of routes.
-
 import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { hostPort } from '../../api/host-port.js';

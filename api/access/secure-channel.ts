@@ -1,6 +1,5 @@
 // TLS to a controller, from agents and the CLI: whom they trust, and by what certificate they are known. Owns no connection but the one that looks at a
 // controller's authorities.
-
 import { X509Certificate } from 'node:crypto';
 import { connect as connectTls, type DetailedPeerCertificate } from 'node:tls';
 import { type ChannelCredentials, type ClientOptions, credentials } from '@grpc/grpc-js';

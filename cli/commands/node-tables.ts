@@ -1,5 +1,4 @@
 // `weft routes|endpoints|clusters|listeners|capture NODE`: what a node runs on, told by the node itself.
-
 import { Command } from 'commander';
 import type { Node } from '../../api/gen/mesh/v1/admin.js';
 import { EndpointHealth } from '../../api/gen/mesh/v1/model.js';

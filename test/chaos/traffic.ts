@@ -8,7 +8,8 @@ import { Agent, get, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
 import type { Manner } from './traffic-endpoint.js';
 
 const ENDPOINTS = 4;

@@ -1,9 +1,9 @@
 // `weft up` as its users run it: from outside, as a process, with a look at the machine before and after.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, test } from '@jest/globals';
 import { WEFT } from '../../deploy/local/cluster.js';
+import { until } from '../lab/eventually.js';
 import { inventory } from './machine.js';
 
 const INSTANCE = 'wlab-e2e-up';
@@ -24,14 +24,6 @@ function up(flags: readonly string[]): { readonly child: ChildProcess; readonly 
   return { child, ended, output: () => output };
 }
 
-async function untilPrinted(output: () => string, text: string): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  while (!output().includes(text)) {
-    if (Date.now() > deadline) throw new Error(`"${text}" was not printed:\n${output()}`);
-    await delay(20);
-  }
-}
-
 afterEach(async () => {
   running?.kill('SIGKILL');
   running = null;
@@ -48,7 +40,7 @@ test('up --once carries every request through the mesh exactly once, says so, an
 test('SIGTERM takes the running cluster down and leaves nothing behind', async () => {
   const before = inventory(INSTANCE);
   const { child, ended, output } = up([]);
-  await untilPrinted(output, 'Split of catalog');
+  await until('Split of catalog', () => output().includes('Split of catalog'), output);
   child.kill('SIGTERM');
   expect(await ended).toEqual({ code: 0, output: expect.stringContaining('Nothing is left') });
   expect(inventory(INSTANCE)).toEqual(before);
@@ -57,22 +49,14 @@ test('SIGTERM takes the running cluster down and leaves nothing behind', async (
 test('what a killed one leaves is removed by the next start, and none of its processes outlives it', async () => {
   const before = inventory(INSTANCE);
   const first = up([]);
-  await untilPrinted(first.output, 'Split of catalog');
+  await until('Split of catalog', () => first.output().includes('Split of catalog'), first.output);
   const record = JSON.parse(readFileSync(`/run/${INSTANCE}/lab.json`, 'utf8')) as { pid: number };
   expect(record.pid).toBe(first.child.pid);
   first.child.kill('SIGKILL');
   await first.ended;
-  await until(() => inventory(INSTANCE).processes?.length === 0);
+  await until('its processes ended', () => inventory(INSTANCE).processes?.length === 0);
   expect(existsSync(`/run/netns/${INSTANCE}-ctl`)).toBe(true);
   const { code, output } = await up(['--clean']).ended;
   expect({ code, output }).toEqual({ code: 0, output: expect.stringContaining(`removed namespace ${INSTANCE}-ctl`) });
   expect(inventory(INSTANCE)).toEqual(before);
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error('still not so after 10 s');
-    await delay(20);
-  }
-}

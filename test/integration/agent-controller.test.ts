@@ -11,6 +11,7 @@ import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/sta
 import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
 import { type Controller, startController } from '../../controller/main.js';
 import { startEtcd } from '../lab/etcd.js';
+import { eventually } from '../lab/eventually.js';
 import { startTestAgent } from './agent-lab.js';
 
 const log = pino({ level: 'silent' });
@@ -78,17 +79,6 @@ async function status(agent: RunningAgent): Promise<StatusResponse> {
     return await ask<StatusResponse>((done) => client.get({}, done));
   } finally {
     client.close();
-  }
-}
-
-/** Until the condition is true of a fresh look; each look is a round trip, so this does not spin. */
-async function eventually<T>(look: () => Promise<T>, holds: (value: T) => boolean): Promise<T> {
-  const deadline = Date.now() + 15_000;
-  for (;;) {
-    const value = await look();
-    if (holds(value)) return value;
-    if (Date.now() > deadline) throw new Error(`not within 15 s: ${JSON.stringify(value)}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 

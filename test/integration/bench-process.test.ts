@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 
 test('nothing outlives a benchmark that is killed with -9', async () => {
   const module = join(process.env.WEFT_DIST ?? join(process.cwd(), 'dist'), 'test', 'bench', 'process.js');

@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { WebSocketServer } from 'ws';
+import { eventually } from '../lab/eventually.js';
 import { Gateway } from '../lab/gateway.js';
-import { accessLog, eventually } from '../lab/proxy-process.js';
+import { accessLog } from '../lab/proxy-process.js';
 
 const PARTS = 200;
 const UPLOAD = 3_000_000;

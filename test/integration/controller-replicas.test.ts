@@ -15,7 +15,7 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { StoreView } from '../../controller/store/view.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { apply, ask, serviceYaml, startTestController, type TestController, TestNode, TestRegistration } from './controller-lab.js';
 
 let etcd: TestEtcd;

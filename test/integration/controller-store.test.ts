@@ -10,7 +10,7 @@ import { Leases } from '../../controller/store/lease.js';
 import { commit, MAX_OPERATIONS, type Write } from '../../controller/store/transaction.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { StoreRecorder } from './store-recorder.js';
 
 let etcd: TestEtcd;

@@ -10,7 +10,7 @@ import { Server as GrpcServer, ServerCredentials, type sendUnaryData } from '@gr
 import { afterEach, expect, test } from '@jest/globals';
 import type { EngineAddon, EngineLimits } from '../../agent/native/engine.js';
 import { TEST_LIMITS } from '../../agent/native/testing/limits.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 
 const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
 const DIST = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
@@ -102,7 +102,7 @@ class Authorizer {
 
 /** What the authoriser hears takes its time over the network. */
 async function hears(isTrue: () => boolean): Promise<void> {
-  expect(await eventually(async () => isTrue(), Boolean)).toBe(true);
+  await eventually(isTrue, Boolean);
 }
 
 interface Facts {

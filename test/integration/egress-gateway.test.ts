@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { expect, test } from '@jest/globals';
 import { Certificates } from '../lab/certificates.js';
-import { freePort } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 const scope = new ProxyScope();

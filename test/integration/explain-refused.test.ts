@@ -11,8 +11,10 @@ import { COMPLETION_REASONS } from '../../agent/native/engine.js';
 import { type ExplainResponse, ExplainResponse_Outcome } from '../../api/gen/mesh/v1/explain.js';
 import { type LoggedRequest, readLogLine } from '../../cli/commands/explain-log.js';
 import { EchoBackend } from '../lab/echo-backend.js';
+import { eventually } from '../lab/eventually.js';
 import { extension, filterManifest, manifest, pathMatch } from '../lab/filter-manifests.js';
-import { accessLog, eventually, freePort, gatewayManifest, serviceManifest } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 import { runWeft } from '../lab/weft-command.js';
 

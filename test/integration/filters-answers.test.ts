@@ -7,8 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
+import { eventually } from '../lab/eventually.js';
 import { extension, type FilterUnderTest, filterManifest, manifest, pathMatch, routeManifest, ruleOf } from '../lab/filter-manifests.js';
-import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'wfla-'));
 const [file, log] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];

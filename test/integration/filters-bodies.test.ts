@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
+import { eventually } from '../lab/eventually.js';
 import { type FilterUnderTest, filterManifest, pathMatch, routeManifest, ruleOf } from '../lab/filter-manifests.js';
-import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'wflb-'));
 const [file, log] = [join(folder, 'edge.yaml'), join(folder, 'access.log')];

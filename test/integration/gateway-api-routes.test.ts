@@ -11,8 +11,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect } from '@jest/globals';
 import { parseAllDocuments } from 'yaml';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
+import { eventually } from '../lab/eventually.js';
 import { MODIFIED, REDIRECTS } from '../lab/gateway-api-pairs.js';
-import { eventually, ProxyProcess } from '../lab/proxy-process.js';
+import { ProxyProcess } from '../lab/proxy-process.js';
 import { testdata, withTestdata } from '../lab/testdata.js';
 
 const { describe, test } = withTestdata;

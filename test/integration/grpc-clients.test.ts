@@ -2,9 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { eventually } from '../lab/eventually.js';
 import { Gateway } from '../lab/gateway.js';
 import { GrpcEchoClient, SCATTERED, startGrpcEcho } from '../lab/grpc-echo.js';
-import { eventually } from '../lab/proxy-process.js';
 
 let server: Awaited<ReturnType<typeof startGrpcEcho>>;
 let gateway: Gateway;

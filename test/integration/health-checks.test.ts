@@ -15,7 +15,8 @@ import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/sta
 import { closesAfterEach } from '../lab/closing.js';
 import { Condition } from '../lab/condition.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { ProxyProcess } from '../lab/proxy-process.js';
 import { startTestAgent } from './agent-lab.js';
 import { apply, ask, startTestController, type TestController } from './controller-lab.js';
 

@@ -7,7 +7,7 @@ import { Keyspace } from '../../controller/store/keys.js';
 import { commit } from '../../controller/store/transaction.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { runWeft } from '../lab/weft-command.js';
 import {
   apply,

@@ -11,7 +11,8 @@ import { connect as connectTls, createServer as createTlsServer, type TLSSocket 
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { EchoBackend } from '../lab/echo-backend.js';
-import { freePort, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { hasTestdata, testdata, withTestdata } from '../lab/testdata.js';
 
 const ADDRESS = '127.0.0.1';

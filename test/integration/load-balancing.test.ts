@@ -5,7 +5,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect, test } from '@jest/globals';
-import { eventually, freePort } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 const scope = new ProxyScope();

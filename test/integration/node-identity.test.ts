@@ -18,13 +18,13 @@ import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { listPrefix } from '../../controller/store/list.js';
 import { Certificates } from '../lab/certificates.js';
 import { Condition } from '../lab/condition.js';
+import { until } from '../lab/eventually.js';
 import { KubernetesApi } from '../lab/kubernetes-api.js';
 import { stallableEtcd } from '../lab/stalled-watch.js';
 import { ask } from './controller-lab.js';
 import {
   bearer,
   ec,
-  eventually,
   type Joined,
   type KeyPair,
   type Known,
@@ -127,7 +127,7 @@ test('replicas that start together agree on one authority, and one that has anot
   const pin = parseToken(text)?.pin ?? '';
   // It listens before it has read the authority, and ends connections until then; agents come again.
   let authority = '';
-  await eventually('its authority', async () => {
+  await until('its authority', async () => {
     authority = await pinnedAuthority(two.address, pin).catch(() => '');
     return authority !== '';
   });
@@ -189,7 +189,7 @@ test('the agent joins, renews by itself, keeps its key in a file of its own, and
   const before = readFileSync(file, 'utf8');
   const joined = await mesh.audited(({ method }) => method === 'NodeIdentity/Join');
   expect(joined).toMatchObject({ actor: 'node n1', result: 'OK', by: 'certificate' });
-  await eventually('another identity on disk', () => readFileSync(file, 'utf8') !== before);
+  await until('another identity on disk', () => readFileSync(file, 'utf8') !== before);
   await first.stop();
   await new Promise((resolve) => setTimeout(resolve, 3_500));
   await expect(mesh.agent('--node', 'n2')).rejects.toThrow(/identity of URI:weft:\/\/node\/n1, this agent is of node n2/);
@@ -210,7 +210,7 @@ test('what an agent says to its controller travels on one connection', async () 
   shares.on('data', () => {
     isAnswered = true;
   });
-  await eventually('the controller has answered a proxy', () => {
+  await until('the controller has answered a proxy', () => {
     shares.write(LeaseRequest.fromPartial({ node: 'n1', holder: 'proxy' }));
     return isAnswered;
   });
@@ -273,7 +273,7 @@ test('a certificate that a replica renews from a revoked one, of which it has no
   const behind = await mesh.controller({ listen: ['127.0.0.1:0'], etcd: [etcd.endpoint] });
   const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
   // Both know the authority, and the node by its certificate.
-  await eventually('a renewal', async () => (await renewed(known, behind.address).catch(() => null))?.lineage === 0);
+  await until('a renewal', async () => (await renewed(known, behind.address).catch(() => null))?.lineage === 0);
   etcd.stall();
   await ask((done) => mesh.local.access.revokeNode({ node: 'node-a', away: false }, done));
   expect((await refusedWith(renewed(known))).details).toContain('were revoked');
@@ -345,7 +345,7 @@ test('a new authority is taken up step by step: old and new nodes are served all
   const [first] = await pins();
   const rotated = await ask<ListAuthoritiesResponse>((done) => mesh.local.access.rotateAuthority({ immediately: false }, done));
   expect(rotated.authorities).toMatchObject([{ pin: first?.pin, state: 'signs' }, { state: 'trusted, signs later' }]);
-  const stateOf = (wanted: string) => eventually(wanted, async () => (await pins()).map(({ state }) => state).join(' | ') === wanted);
+  const stateOf = (wanted: string) => until(wanted, async () => (await pins()).map(({ state }) => state).join(' | ') === wanted);
   await stateOf('signs | trusted, signs later');
   await stateOf('trusted, signed before | signs');
   await mesh.nodeIsConnected('n1');

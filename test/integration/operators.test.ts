@@ -11,8 +11,9 @@ import { AdminClient, type ApplyResponse } from '../../api/gen/mesh/v1/admin.js'
 import { RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
+import { until } from '../lab/eventually.js';
 import { ask, serviceYaml } from './controller-lab.js';
-import { bearer, ec, eventually, pem, refusedWith, SecuredMesh, spki } from './secured-mesh.js';
+import { bearer, ec, pem, refusedWith, SecuredMesh, spki } from './secured-mesh.js';
 
 const mesh = new SecuredMesh();
 
@@ -156,7 +157,7 @@ test('a node tells its status to controllers alone; operators ask through one, a
   const register = mesh.client(RegistryClient, mine).register();
   register.on('error', () => undefined);
   register.write(RegisterRequest.fromPartial({ node: 'n1', statusAddress: address }));
-  await eventually('the status by way of the controller', () =>
+  await until('the status by way of the controller', () =>
     asked('n1').then(
       ({ node }) => node === 'n1',
       () => false,
@@ -169,7 +170,7 @@ test('a node tells its status to controllers alone; operators ask through one, a
   await mesh.nodeIsRegistered('n2');
   expect((await refusedWith(asked('n2'))).details).toContain('it is not node n2 that answers there, but URI:weft://node/n1');
   second.write(RegisterRequest.fromPartial({ node: 'n2', statusAddress: `unix:${join(mesh.folder, 'controller.sock')}` }));
-  await eventually('another address', async () => (await refusedWith(asked('n2'))).details.includes('on its own host alone'));
+  await until('another address', async () => (await refusedWith(asked('n2'))).details.includes('on its own host alone'));
 });
 
 test('an operator’s own name in a header, or a forged certificate header, changes nothing', async () => {
@@ -197,7 +198,7 @@ test('the registry over HTTP has TLS where there is an authority, and answers vi
   expect(await get({})).toMatchObject({ status: 401, body: expect.stringContaining('weft operator create') });
   expect(await get({ authorization: 'Bearer nonsense' })).toMatchObject({ status: 401 });
   expect(await get({ authorization: '\xff\xfe' })).toMatchObject({ status: 401 });
-  await eventually('the operator is known there', async () => (await get({ authorization: `Bearer ${viewer.token}` })).status === 200);
+  await until('the operator is known there', async () => (await get({ authorization: `Bearer ${viewer.token}` })).status === 200);
   await mesh.audited(({ method, result }) => method === 'Catalog/ListEndpoints' && result === 'UNAUTHENTICATED');
   const plainText = await fetch(`http://${secure.controller.registryAddress}/v1/services`).then(
     () => 'answered',
@@ -205,7 +206,7 @@ test('the registry over HTTP has TLS where there is an authority, and answers vi
   );
   expect(plainText).toBe('closed');
   await ask((done) => mesh.local.access.deleteOperator({ name: 'vera' }, done));
-  await eventually('the operator is gone there', async () => (await get({ authorization: `Bearer ${viewer.token}` })).status === 401);
+  await until('the operator is gone there', async () => (await get({ authorization: `Bearer ${viewer.token}` })).status === 401);
   // Without one it is for this host alone.
   const flags = { ...DEFAULT_FLAGS, listen: ['127.0.0.1:0'], registryListen: '0.0.0.0:15022' };
   expect(() => controllerConfig(flags)).toThrow('--registry-listen 0.0.0.0:15022: without an authority it would be plaintext');

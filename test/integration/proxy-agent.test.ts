@@ -7,7 +7,7 @@ import { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { HttpRoute, ResourceType } from '../../api/gen/mesh/v1/model.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
 import { endpointResource, listenerResource, routeResource, serviceResource } from '../lab/gateway-resources.js';
-import { freePort } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 const scope = new ProxyScope();

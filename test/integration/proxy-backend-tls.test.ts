@@ -10,7 +10,9 @@ import { connect as connectTls, createServer as createTlsServer } from 'node:tls
 import { Client, credentials, type handleUnaryCall, Server, ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 let certificates: Certificates;

@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test } from '@jest/globals';
-import { freePort } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 /** Everyone has an address of its own, as in a mesh; clients have 127.0.0.1. */

@@ -11,7 +11,9 @@ import { join } from 'node:path';
 import { connect as connectTls, type SecureVersion } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { accessLog, eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, ProxyProcess } from '../lab/proxy-process.js';
 
 const CART = 'spiffe://cluster.local/ns/shop/sa/cart';
 const certificates = new Certificates();

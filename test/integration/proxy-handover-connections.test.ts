@@ -9,8 +9,10 @@ import { connect as connectTls, createServer as createTlsServer } from 'node:tls
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
+import { eventually } from '../lab/eventually.js';
 import { gatewayResources } from '../lab/gateway-resources.js';
-import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.

@@ -19,7 +19,9 @@ import {
 import { expect, test } from '@jest/globals';
 import { loadAddon } from '../../agent/native/addon.js';
 import type { Message, MessageSocket } from '../../agent/native/message-socket.js';
-import { eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 // Every one starts several processes.

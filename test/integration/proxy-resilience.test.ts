@@ -7,7 +7,9 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { accessLog, eventually, freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
 
 const EJECTION_MS = 300;
 
@@ -101,14 +103,10 @@ async function metric(name: string, labels: string): Promise<number> {
 
 /** Asked again after each answer of the proxy. */
 async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
-  const holds = await eventually(
-    async () => {
-      await (await fetch(`http://127.0.0.1:${metricsPort}/healthz`)).arrayBuffer();
-      return isTrue();
-    },
-    (value) => value,
-  );
-  expect(holds).toBe(true);
+  await eventually(async () => {
+    await (await fetch(`http://127.0.0.1:${metricsPort}/healthz`)).arrayBuffer();
+    return isTrue();
+  }, Boolean);
 }
 
 /** Flags of the access log's lines for a host. */

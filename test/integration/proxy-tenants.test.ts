@@ -7,7 +7,9 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { ProxyProcess } from '../lab/proxy-process.js';
 
 const MAX_CONNECTIONS = 6;
 const MAX_REQUESTS = 3;

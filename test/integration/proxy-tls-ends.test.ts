@@ -10,7 +10,9 @@ import { Duplex } from 'node:stream';
 import { connect as connectTls, createSecureContext, TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Certificates, type KeyPair, secretManifest } from '../lab/certificates.js';
-import { eventually, freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
 
 /** What the backend does with a request. */
 type Answer = (tls: TLSSocket, raw: Socket) => void;

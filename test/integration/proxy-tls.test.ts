@@ -11,7 +11,9 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { type KeyPair, secretManifest } from '../lab/certificates.js';
-import { eventually, freePort, serviceManifest } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 type Pair = Pick<KeyPair, 'cert' | 'key'>;

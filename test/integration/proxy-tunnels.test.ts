@@ -8,7 +8,9 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { WebSocket, WebSocketServer } from 'ws';
-import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, type ProxyProcess } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 const scope = new ProxyScope();

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { EchoBackend } from '../lab/echo-backend.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
-import { eventually, freePort, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { freePort } from '../lab/ports.js';
+import { ProxyProcess } from '../lab/proxy-process.js';
 import { startTestAgent } from './agent-lab.js';
 import { apply, startTestController, type TestController } from './controller-lab.js';
 

@@ -4,8 +4,10 @@ import { connect as connectHttp2 } from 'node:http2';
 import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { EchoBackend } from '../lab/echo-backend.js';
+import { eventually } from '../lab/eventually.js';
 import { GrpcEchoClient, startGrpcEcho } from '../lab/grpc-echo.js';
-import { accessLog, eventually, freePort, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { accessLog, gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 const scope = new ProxyScope();

@@ -21,6 +21,7 @@ import {
 import { AdminClient, type ListNodesResponse, type Node } from '../../api/gen/mesh/v1/admin.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { until } from '../lab/eventually.js';
 import { runWeft, type WeftEnded } from '../lab/weft-command.js';
 import { startTestAgent } from './agent-lab.js';
 import { ask, startTestController, type TestController } from './controller-lab.js';
@@ -63,14 +64,6 @@ export async function refusedWith(promise: Promise<unknown>): Promise<ServiceErr
   );
   if (outcome === null) throw new Error('it was not refused');
   return outcome;
-}
-
-export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 500; attempt++) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error(`waited in vain for: ${what}`);
 }
 
 /** Made once by a test file: another mesh for each of its tests. */
@@ -172,7 +165,7 @@ export class SecuredMesh {
   }
 
   #hasNode(what: string, is: (node: Node) => boolean): Promise<void> {
-    return eventually(what, async () => {
+    return until(what, async () => {
       const { nodes } = await ask<ListNodesResponse>((done) => this.local.admin.listNodes({}, done));
       return nodes.some(is);
     });

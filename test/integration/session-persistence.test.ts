@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { EchoBackend, type Seen } from '../lab/echo-backend.js';
-import { freePort, gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
+import { gatewayManifest, ProxyProcess } from '../lab/proxy-process.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'wsp-'));
 const file = join(folder, 'sessions.yaml');

@@ -13,9 +13,10 @@ import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/sta
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
 import { startEtcd } from '../lab/etcd.js';
+import { eventually } from '../lab/eventually.js';
 import { gatewayResources } from '../lab/gateway-resources.js';
 import { discoveryOfVersion1, discoveryToCome, OlderSubscriber } from '../lab/other-version.js';
-import { eventually, freePort } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 import { ask, TestRegistration } from './controller-lab.js';
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type ClientOptions, type RawData, WebSocket, WebSocketServer } from 'ws';
 import { Gateway } from '../lab/gateway.js';
-import { freePort } from '../lab/proxy-process.js';
+import { freePort } from '../lab/ports.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 /** A service's own address; nothing else on the machine has it. */

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, ProxyProcess } from './proxy-process.js';
+import { freePort } from './ports.js';
+import { ProxyProcess } from './proxy-process.js';
 
 export interface KeyPair {
   readonly cert: string;

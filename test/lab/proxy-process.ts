@@ -2,10 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
 import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
 
@@ -76,27 +73,6 @@ export class ProxyProcess {
   async counter(name: string): Promise<number> {
     return (await this.state()).counters.find((counter) => counter.name === name)?.value ?? 0;
   }
-}
-
-/**
- * What completions tell comes with the engine's next batch, or within a timer of its own: asks again until `isTrue`. Between two questions this process does its own work, for what
- * is asked may be what it does itself.
- */
-export async function eventually<T>(ask: () => Promise<T>, isTrue: (value: T) => boolean): Promise<T> {
-  const deadline = performance.now() + DEADLINE_MS;
-  for (;;) {
-    const value = await ask();
-    if (isTrue(value) || performance.now() > deadline) return value;
-    await setImmediate();
-  }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }
 
 /** A Service of that name with one endpoint on the loopback; ends with "---". */

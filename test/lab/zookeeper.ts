@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { promisify } from 'node:util';
 import zookeeper, { type Client } from 'node-zookeeper-client';
-import { freePort } from './proxy-process.js';
+import { freePort } from './ports.js';
 
 /** Debian's package zookeeper. */
 const JAR = '/usr/share/java/zookeeper.jar';

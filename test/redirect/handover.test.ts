@@ -11,7 +11,8 @@ import { POD_SOCKET } from '../../agent/link/pod-channel.js';
 import { loadAddon } from '../../agent/native/addon.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
-import { eventually, ProxyProcess } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
+import { ProxyProcess } from '../lab/proxy-process.js';
 import { Lab, more, POD_B, REMOTE } from './lab.js';
 import { KINDS, log } from './scene.js';
 

@@ -1,6 +1,5 @@
 // Processes of the host itself, captured by cgroup, on this machine's kernel with the real proxy: outbound, inbound, life cycle, removal.
 // Fails where it cannot run.
-
 import { existsSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect } from '@jest/globals';
 import { Workload } from '../../api/gen/mesh/v1/model.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { type Container, Node, podOf } from './containers.js';
 import { HOST, POD_A, REMOTE } from './lab.js';
 import { workloadResource } from './mesh-proxy.js';
@@ -95,9 +95,11 @@ export class KubernetesNode {
 
   /** Until a connection of the pod goes through a proxy: under the fallback from its first beat on. */
   async expectCaptured(container: Container): Promise<void> {
-    expect({ isCaptured: await eventually(async () => this.isCaptured(), Boolean), output: container.output }).toMatchObject({
-      isCaptured: true,
-    });
+    await eventually(
+      () => this.isCaptured(),
+      Boolean,
+      () => container.output,
+    );
   }
 
   /** Whether another socket than the client's reached the server. Throws where none did. */
@@ -106,14 +108,5 @@ export class KubernetesNode {
     expect(error).toBeNull();
     expect(addressOf(server?.peer ?? '')).toBe(POD_A.v4);
     return server?.peer !== local;
-  }
-}
-
-/** Until it holds; an answer takes a process, so this is no busy loop. */
-export async function until(what: string, holds: () => boolean, container: Container): Promise<void> {
-  const deadline = performance.now() + 15_000;
-  while (!holds()) {
-    if (performance.now() > deadline) throw new Error(`waited for: ${what}\n${container.output}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

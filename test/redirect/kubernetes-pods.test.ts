@@ -2,8 +2,9 @@
 // Each test goes on where the one before ended. Fails where it cannot run.
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { until } from '../lab/eventually.js';
 import type { Container } from './containers.js';
-import { KubernetesNode, MESH, until } from './kubernetes-node.js';
+import { KubernetesNode, MESH } from './kubernetes-node.js';
 import { HOST } from './lab.js';
 
 const node = new KubernetesNode('wkpod');
@@ -13,7 +14,11 @@ let proxy: Container;
 
 async function startProxy(): Promise<Container> {
   const started = node.startProxy();
-  await until('a proxy that is ready', () => started.isReady, started);
+  await until(
+    'a proxy that is ready',
+    () => started.isReady,
+    () => started.output,
+  );
   return started;
 }
 
@@ -39,7 +44,11 @@ test('agent and proxy capture a pod, and the probes see it', async () => {
 test('the next proxy takes over beside the first, which is not ready any more and waits to be ended', async () => {
   const next = await startProxy();
   expect(node.isCaptured()).toBe(true);
-  await until('the first that waits', () => proxy.output.includes('waiting for SIGTERM'), proxy);
+  await until(
+    'the first that waits',
+    () => proxy.output.includes('waiting for SIGTERM'),
+    () => proxy.output,
+  );
   expect(proxy.isReady).toBe(false);
   expect(await proxy.stop()).toBe(0);
   expect(next.isReady).toBe(true);

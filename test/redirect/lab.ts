@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cgroupRoot } from '../../agent/capture/cgroups.js';
 import { loadAddon, netnsProgram } from '../../agent/native/addon.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { type Addresses, buildTopology, connectPod, HAIRPIN, routeToRemote, type Shape, type Site } from './topology.js';
 
 export * from './topology.js';

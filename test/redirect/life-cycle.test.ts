@@ -1,6 +1,5 @@
 // Acceptance tests 11, 12, 19 and 20: what becomes of captured pods when the proxy, the agent, a pod or the redirection itself goes. Over
 // every kind of capture. Fails where it cannot run.
-
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { hostPort } from '../../api/host-port.js';

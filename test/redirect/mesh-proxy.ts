@@ -9,7 +9,7 @@ import type { Resource } from '../../api/gen/mesh/v1/discovery.js';
 import { Endpoint, Protocol, ResourceType, Service, type Workload } from '../../api/gen/mesh/v1/model.js';
 import { type ProxyState, ProxyStatusClient } from '../../api/gen/mesh/v1/status.js';
 import { DiscoveryTestServer, type ScriptedStream } from '../lab/discovery-server.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import type { Lab } from './lab.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');

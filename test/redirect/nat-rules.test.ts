@@ -1,6 +1,5 @@
 // The rules of the fallback on a real kernel: what nft, iptables-nft and iptables-legacy do to a pod's connections with the text that
 // agent/capture/nat-rules.ts makes. Fails where it cannot run.
-
 import { closeSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { nftBeat, recentBeat } from '../../agent/capture/nat-beat.js';

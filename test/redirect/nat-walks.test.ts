@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { POD_SOCKET } from '../../agent/link/pod-channel.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { CONDITIONS, impose } from './conditions.js';
 import { type Addresses, FAMILIES, HOST, Lab, NODE_PORT, POD_A, POD_B, POD_C, REMOTE, REMOTE_VIP, VIP } from './lab.js';
 import { MeshProxy, NODE, workloadResource } from './mesh-proxy.js';

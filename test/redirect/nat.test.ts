@@ -10,7 +10,7 @@ import { POD_SOCKET } from '../../agent/link/pod-channel.js';
 import { loadAddon } from '../../agent/native/addon.js';
 import type { NamespaceCommand } from '../../agent/native/capture.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { Lab, namespaceServers, POD_A, POD_B, POD_C, REMOTE, VIP } from './lab.js';
 import { MeshProxy, NODE, serviceResources, workloadResource } from './mesh-proxy.js';
 

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { netnsProgram } from '../../agent/native/addon.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { Lab, namespaceServers, REMOTE } from './lab.js';
 
 const dist = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { POD_SOCKET } from '../../agent/link/pod-channel.js';
 import { DiscoveryTestServer } from '../lab/discovery-server.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { namespaceServers, POD_A, REMOTE } from './lab.js';
 import { workloadResource } from './mesh-proxy.js';
 import { addressOf, Scene } from './scene.js';
@@ -101,8 +101,7 @@ describe.each(['ebpf-tcx', 'nftables'] as const)('%s', (mode) => {
       const { error, local, server } = lab.connect('a', REMOTE.v4, 8080);
       return error === null && server?.peer !== local && addressOf(server?.peer ?? '') === POD_A.v4;
     };
-    const isDone = await eventually(isCaptured, Boolean);
-    if (!isDone) throw new Error(`not captured: ${said}`);
+    await eventually(isCaptured, Boolean, () => said);
     for (const pid of [agent.pid, proxy.pid, ...namespaceServers(runDir)]) {
       const status = readFileSync(`/proc/${pid}/status`, 'utf8');
       expect(/^Uid:\s+(.*)$/m.exec(status)?.[1]).toBe([USER, USER, USER, USER].join('\t'));

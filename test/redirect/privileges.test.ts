@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
-import { eventually } from '../lab/proxy-process.js';
+import { eventually } from '../lab/eventually.js';
 import { confined, startedAgent } from './confined-agent.js';
 import { HOST, namespaceServers, POD_A, REMOTE } from './lab.js';
 import { MeshProxy, workloadResource } from './mesh-proxy.js';

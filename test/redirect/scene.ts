@@ -1,6 +1,5 @@
 // One lab with its redirection and its proxy, and what is expected of a connection in it. Shared by the tests that run over every kind of
 // capture; owns the capture and the proxy, starts nothing by itself.
-
 import { basename } from 'node:path';
 import { expect } from '@jest/globals';
 import { Capture, type CaptureOptions } from '../../agent/capture/capture.js';

@@ -2,8 +2,9 @@
 // leads connections to, and in no other namespace. Fails where it cannot run.
 import { statSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { until } from '../lab/eventually.js';
 import type { Container } from './containers.js';
-import { KubernetesNode, MESH, until } from './kubernetes-node.js';
+import { KubernetesNode, MESH } from './kubernetes-node.js';
 
 const node = new KubernetesNode('wkord');
 let agent: Container;
@@ -24,7 +25,11 @@ const namespaceOf = ({ pid }: Container): number => statSync(`/proc/${pid}/ns/ne
 /** Waiting for its agent, it has entered no namespace. */
 async function startProxyAlone(): Promise<void> {
   proxy = node.startProxy();
-  await until('a proxy that waits', () => proxy.output.includes('waiting for'), proxy);
+  await until(
+    'a proxy that waits',
+    () => proxy.output.includes('waiting for'),
+    () => proxy.output,
+  );
   expect(namespaceOf(proxy)).toBe(statSync(node.scene.lab.path('host')).ino);
 }
 /** As Kubernetes starts it again. */
@@ -34,7 +39,11 @@ async function startProxyAgain(): Promise<void> {
 }
 async function expectCapturedBy(mode: 'ebpf' | 'nftables' | 'iptables'): Promise<void> {
   await node.expectCaptured(proxy);
-  await until('a proxy that is ready', () => proxy.isReady, proxy);
+  await until(
+    'a proxy that is ready',
+    () => proxy.isReady,
+    () => proxy.output,
+  );
   const inMesh = mode === 'ebpf' && namespaceOf(proxy) === statSync(node.path(MESH)).ino;
   const rules = node.scene.lab.in('a', 'nft', ['list', 'ruleset']);
   expect({ inMesh, nftables: rules.includes('table inet weft'), iptables: rules.includes('WEFT-') }).toEqual({
@@ -59,10 +68,18 @@ test('the agent is there first; it is replaced, its init container runs again, a
   await agent.stop();
   await node.mount();
   const next = node.startProxy();
-  await until('a proxy that waits', () => next.output.includes('waiting for'), next);
+  await until(
+    'a proxy that waits',
+    () => next.output.includes('waiting for'),
+    () => next.output,
+  );
   expect(node.isCaptured()).toBe(true);
   agent = await node.startAgent('nftables');
-  await until('a successor that is ready', () => next.isReady, next);
+  await until(
+    'a successor that is ready',
+    () => next.isReady,
+    () => next.output,
+  );
   await proxy.stop();
   proxy = next;
   await expectCapturedBy('nftables');

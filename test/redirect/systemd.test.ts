@@ -3,8 +3,8 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { until } from '../lab/eventually.js';
 
 const UNITS = ['weft-controller', 'weft-agent', 'weft-proxy@a'];
 const unified = /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(readFileSync('/proc/self/mountinfo', 'utf8'))?.[1] ?? '/sys/fs/cgroup';
@@ -28,18 +28,6 @@ function shown(unit: string): Record<string, string> {
 
 const weft = (...args: string[]) => inside('node', '/opt/weft/dist/cli/main.js', ...args, '--controller', 'unix:/run/weft/controller.sock');
 
-async function eventually(what: string, holds: () => boolean): Promise<void> {
-  let error = '';
-  for (const deadline = Date.now() + 20_000; Date.now() < deadline; await delay(50)) {
-    try {
-      if (holds()) return;
-    } catch (failure) {
-      error = String(failure);
-    }
-  }
-  throw new Error(`waited in vain for: ${what} ${error}`);
-}
-
 /** Whole, as `weft status` shows it. */
 function serves(): boolean {
   const { nodes } = JSON.parse(weft('status', '-o', 'json')) as {
@@ -54,7 +42,7 @@ beforeAll(async () => {
   const script = join(process.cwd(), 'test/lab/boot-systemd.sh');
   const modules = realpathSync(join(process.cwd(), 'node_modules'));
   booting = spawn(script, [root, process.cwd(), modules, cgroup], { stdio: 'ignore' });
-  await eventually('a systemd', () => {
+  await until('a systemd', () => {
     init = Number(readFileSync(join(cgroup, 'init.scope/cgroup.procs'), 'utf8').split('\n')[0]);
     return init > 0;
   });
@@ -65,7 +53,7 @@ afterAll(async () => {
   if (init > 0) process.kill(init, 'SIGKILL');
   booting.kill('SIGKILL');
   await ended;
-  await eventually('an empty cgroup', () => {
+  await until('an empty cgroup', () => {
     removeCgroup(cgroup);
     return !existsSync(cgroup);
   });
@@ -78,7 +66,7 @@ function removeCgroup(folder: string): void {
 }
 
 test('a host boots into a mesh: all units run as weft, the agent before what is to be captured', async () => {
-  await eventually('the node serves', serves);
+  await until('the node serves', serves);
   for (const unit of UNITS) {
     const { ActiveState, MainPID, NRestarts } = shown(unit);
     // The controller may find that etcd is not there yet: it waits for it, and does not end.
@@ -95,19 +83,19 @@ test('the agent is restarted, the proxy crashes: redirection and sockets outlive
   const mesh = inside('stat', '-c', '%i', '/run/netns/weft-mesh');
   const [agent, proxy] = [shown('weft-agent').MainPID, shown('weft-proxy@a').MainPID];
   inside('systemctl', 'restart', 'weft-agent');
-  await eventually('the node serves again', serves);
+  await until('the node serves again', serves);
   expect(shown('weft-agent').MainPID).not.toBe(agent);
   expect(shown('weft-proxy@a').MainPID).toBe(proxy);
   expect(inside('stat', '-c', '%i', '/run/netns/weft-mesh')).toBe(mesh);
   inside('kill', '-9', proxy ?? '');
-  await eventually('another proxy', () => shown('weft-proxy@a').NRestarts === '1' && serves());
+  await until('another proxy', () => shown('weft-proxy@a').NRestarts === '1' && serves());
 });
 
 test('the proxy is upgraded by its second unit, and the first one ends well by itself', async () => {
   inside('systemctl', 'start', 'weft-proxy@b');
-  await eventually('the end of the first', () => shown('weft-proxy@a').ActiveState === 'inactive');
+  await until('the end of the first', () => shown('weft-proxy@a').ActiveState === 'inactive');
   expect(shown('weft-proxy@a')).toMatchObject({ Result: 'success', ExecMainStatus: '0', NRestarts: '1' });
-  await eventually('the second serves', serves);
+  await until('the second serves', serves);
 });
 
 test('all are stopped in time and well, and the agent takes its redirection down when it is asked to', () => {

@@ -1,6 +1,5 @@
 // Acceptance tests 1 to 8 and 10 (README.md): how connections walk through the redirection, for every kind of capture, both shapes of
 // CNI and both families, on a plain host and on hostile ones. Fails where it cannot run.
-
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { hostPort } from '../../api/host-port.js';
 import { CONDITIONS, impose } from './conditions.js';

@@ -1,6 +1,5 @@
 // Where a request that somebody describes in words would come in: at a gateway's listener, or captured on its way to an address. Knows names
 // and addresses; routes nothing.
-
 import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
 import type { Service } from '../../../api/gen/mesh/v1/model.js';
 import { hostPort } from '../../../api/host-port.js';

@@ -1,6 +1,5 @@
 // What the data path would do with a request, and why: describes it with the engine's own tables, has the decision's own code decide on it, asks its
 // filters, and says in words what came of it. On the main thread, when an operator asks; the load that it sees is a copy, so that asking changes nothing.
-
 import { MAX_BODY_BYTES } from '../../../api/filter/outcome.js';
 import {
   type BackendShare,

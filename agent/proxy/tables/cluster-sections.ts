@@ -1,6 +1,5 @@
 // Clusters → rows of `clusters` and `members`. A cluster has three rows: of all its members, of those for IPv4 clients and of those for IPv6 clients, which
 // mostly are the same members. What a cluster's rows are made of is kept as long as the cluster stands; a generation copies it.
-
 import { EndpointHealth } from '../../../api/gen/mesh/v1/model.js';
 import { hostPort } from '../../../api/host-port.js';
 import { takeWork } from '../../model/takes-work.js';

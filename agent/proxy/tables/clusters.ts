@@ -1,6 +1,5 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its endpoints with their ids) and the engine's endpoints. The clusters of a
 // service that stands as it did are those of the generation before, the same objects: what is made of a cluster may be kept as long as that is.
-
 import {
   type BackendTls,
   type ClusterPolicy,

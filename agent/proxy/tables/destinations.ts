@@ -1,7 +1,6 @@
 // Addresses and ports that captured connections are made to → the engine's destinations and their rows: first those of services, which may not be shadowed,
 // then what can be called directly, endpoints and declared ports of local workloads. Of equal ones the engine finds the first. What is made of a
 // cluster's endpoints is kept as long as all that it is made of stands.
-
 import { type ConnectionRoute, type HttpRoute, Protocol, ProxyProtocol, type Workload } from '../../../api/gen/mesh/v1/model.js';
 import { hostPort } from '../../../api/host-port.js';
 import { whoBeginsTls } from '../../model/cluster-policy.js';

@@ -1,5 +1,4 @@
 // Listeners of the model → gateway ports: which share a socket, whose a host name is, and which certificate answers which server name.
-
 import { compareHostnames, hostnameMatches } from '../../../api/compile/route-order.js';
 import { type Certificate, type Listener, type ListenerTls, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { hostPort } from '../../../api/host-port.js';
