@@ -1,4 +1,4 @@
-// The worker thread of engine-http2.test.ts: one engine; host "eN.test" goes to endpoint N. Plain JavaScript, since jest transforms no workers.
+// The worker thread of engine-http2.test.ts and engine-grpc.test.ts: one engine; host "eN.test" goes to endpoint N. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ENGINE, endpoint, gateway, TABLES, WORDS } from './testing/specs.mjs';
