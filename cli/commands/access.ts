@@ -18,16 +18,14 @@ import {
 } from '../../api/gen/mesh/v1/access.js';
 import { type Tail, withController } from '../connection.js';
 import { elapsed, instant, table } from '../terminal.js';
-import { type Context, contextOf, examples, type JsonFlags, jsonOption, wholeNumber } from './context.js';
+import { type Context, contextOf, durationMs, examples, type JsonFlags, jsonOption, wholeNumber } from './context.js';
 
 const ROLES = { viewer: Role.VIEWER, operator: Role.OPERATOR, admin: Role.ADMIN } as const;
-const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
 
-/** "30m" → seconds. */
-function duration(value: string): number {
-  const [, count, unit] = /^([0-9]{1,6})([smhd])$/.exec(value) ?? [];
-  if (count === undefined || unit === undefined) throw new InvalidArgumentError('Expected a number and s, m, h or d, such as 30m.');
-  return Number(count) * (UNITS[unit] ?? 1);
+function durationSeconds(value: string): number {
+  const ms = durationMs(value);
+  if (ms % 1_000 !== 0) throw new InvalidArgumentError('Expected whole seconds, such as 30m.');
+  return ms / 1_000;
 }
 
 function access<Response>(context: Context, start: (client: AccessClient, ...tail: Tail<Response>) => ClientUnaryCall): Promise<Response> {
@@ -38,7 +36,7 @@ export function tokenCommand(): Command {
   const create = new Command('create')
     .description('Make a token by which one node joins once. It is printed alone on standard output.')
     .requiredOption('--node <name>', 'the node that may use it')
-    .addOption(new Option('--ttl <duration>', 'how long it is good: 30m, 24h, at most 7d').argParser(duration).default(3_600, '1h'))
+    .addOption(new Option('--ttl <duration>', 'how long it is good: 30m, 24h, at most 7d').argParser(durationSeconds).default(3_600, '1h'))
     .action(async ({ node, ttl }: { node: string; ttl: number }, self: Command) => {
       const context = contextOf(self);
       const { token, info } = await access<CreateJoinTokenResponse>(context, (client, ...tail) =>
@@ -116,7 +114,9 @@ export function operatorCommand(): Command {
         .choices(Object.keys(ROLES))
         .makeOptionMandatory(),
     )
-    .addOption(new Option('--ttl <duration>', 'how long it is good (default: until it is deleted; a certificate 365d)').argParser(duration))
+    .addOption(
+      new Option('--ttl <duration>', 'how long it is good (default: until it is deleted; a certificate 365d)').argParser(durationSeconds),
+    )
     .option('--certificate', 'a client certificate in place of a token')
     .option('--out <file>', 'write the credentials there, for --credentials (default: standard output)')
     .action(async (name: string, flags: CreateOperator, self: Command) => createOperator(name, flags, contextOf(self)));

@@ -7,7 +7,7 @@ import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readCheckedManifests, readManifests } from '../manifest-files.js';
 import { plural } from '../terminal.js';
-import { type Context, contextOf, examples, filenamesOption, printWarnings } from './context.js';
+import { type Context, contextOf, durationMs, examples, filenamesOption, printWarnings } from './context.js';
 
 export interface WaitFlags {
   readonly wait?: boolean;
@@ -142,15 +142,12 @@ function explainWait(revision: number, timeoutMs: number, answer: WaitResponse):
 
 export function timeoutOption(): Option {
   return new Option('--timeout <duration>', 'how long --wait waits, at most 10m: 500ms, 30s, 2m')
-    .argParser(parseDuration)
+    .argParser(waitMs)
     .default(DEFAULT_TIMEOUT_MS, '30s');
 }
 
-const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 };
-
-function parseDuration(value: string): number {
-  const match = /^(\d+)(ms|s|m)$/.exec(value);
-  const ms = match === null ? Number.NaN : Number(match[1]) * (UNITS[match[2] ?? ''] ?? Number.NaN);
-  if (!(ms > 0 && ms <= MAX_WAIT_MS)) throw new InvalidArgumentError('Expected a duration of at most 10m, such as 500ms, 30s or 2m.');
+function waitMs(value: string): number {
+  const ms = durationMs(value);
+  if (ms === 0 || ms > MAX_WAIT_MS) throw new InvalidArgumentError('Expected at most 10m, and more than nothing.');
   return ms;
 }

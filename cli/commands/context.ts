@@ -66,6 +66,15 @@ export function wholeNumber(maxDigits: number): (value: string) => number {
   };
 }
 
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** "500ms", "30s", "2m", "24h", "7d" → milliseconds. */
+export function durationMs(value: string): number {
+  const [, count, unit = ''] = /^([0-9]{1,6})(ms|s|m|h|d)$/.exec(value) ?? [];
+  if (count === undefined) throw new InvalidArgumentError('Expected a duration such as 500ms, 30s, 2m, 24h or 7d.');
+  return Number(count) * (UNIT_MS[unit] ?? 0);
+}
+
 /** `-f`, with one or more behind it (so a shell may write out `-f *.yaml`), given once or more. For commands without arguments of their own. */
 export function filenamesOption(): Option {
   return new Option('-f, --filename <path...>', 'files, folders (recursively) or - for standard input; repeatable');

@@ -5,7 +5,7 @@ import { EndpointHealth, HealthCheck, HealthCheck_Type } from '../../api/gen/mes
 import type { RegisteredInstance } from '../../api/gen/mesh/v1/registry.js';
 import { DEFAULT_AGENT, type InstanceAgent, withAgent } from '../connection.js';
 import { elapsed, type Palette, table } from '../terminal.js';
-import { type Context, contextOf, examples, jsonOption } from './context.js';
+import { type Context, contextOf, durationMs, examples, jsonOption } from './context.js';
 import { healthText, labels, portsText } from './registry.js';
 
 interface AgentFlags {
@@ -71,11 +71,11 @@ function registerCommand(): Command {
     .addOption(new Option('--version <version>', 'of its software').default('', 'as its labels say'))
     .addOption(new Option('-l, --label <key=value>', 'repeatable').argParser(labels))
     .addOption(new Option('--weight <weight>', 'its share against the others’').argParser(whole).default(1))
-    .addOption(new Option('--ttl <duration>', 'gone when so long nobody registers it again: 1s to 24h').argParser(duration))
+    .addOption(new Option('--ttl <duration>', 'gone when so long nobody registers it again: 1s to 24h').argParser(durationMs))
     .option('--keep', 'stay, send heartbeats (--ttl 15s unless it says otherwise), and deregister it at SIGTERM or SIGINT')
     .addOption(new Option('--check <what>', 'tcp, http:/PATH, grpc or grpc:SERVICE: asked of it by the agent').argParser(check))
-    .addOption(new Option('--check-interval <duration>', 'between checks').argParser(duration).default(10_000, '10s'))
-    .addOption(new Option('--check-timeout <duration>', 'of one check').argParser(duration).default(1_000, '1s'))
+    .addOption(new Option('--check-interval <duration>', 'between checks').argParser(durationMs).default(10_000, '10s'))
+    .addOption(new Option('--check-timeout <duration>', 'of one check').argParser(durationMs).default(1_000, '1s'))
     .action((service: string, flags: RegisterFlags, self: Command) => register(service, flags, contextOf(self)));
   return examples(
     command,
@@ -199,14 +199,6 @@ function ports(value: string, previous: InstanceState['ports'] | undefined): Ins
 function whole(value: string): number {
   if (!/^[1-9]\d{0,6}$/.test(value)) throw new InvalidArgumentError('expected a whole number from 1.');
   return Number(value);
-}
-
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
-
-function duration(value: string): number {
-  const match = /^(\d{1,6})(ms|s|m|h)$/.exec(value);
-  if (match === null) throw new InvalidArgumentError('expected a duration such as 500ms, 10s or 1h.');
-  return Number(match[1]) * (UNIT_MS[match[2] ?? ''] ?? 0);
 }
 
 /** Interval and timeout are others' flags. */

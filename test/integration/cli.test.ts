@@ -80,6 +80,13 @@ test('what is mistyped is answered by what was expected, and exit code 2', async
     [['analyze', '--suppress', 'WX'], '--suppress WX: there are '],
     [['get', 'services', '--controller', 'localhost'], '--controller localhost: expected host:port, [v6]:port or unix:/path'],
     [['get', 'services', '--controller', 'http://10.0.0.1:15010'], '--controller http://10.0.0.1:15010: expected host:port'],
+    [['get', 'services', '--controller', '10.0.0.1:65536'], '--controller 10.0.0.1:65536: expected host:port'],
+    [['drain', 'n', '--timeout', '1w'], "error: option '--timeout <duration>' argument '1w' is invalid. Expected a duration such as 500ms"],
+    [['drain', 'n', '--timeout', '1h'], "error: option '--timeout <duration>' argument '1h' is invalid. Expected at most 10m"],
+    [
+      ['token', 'create', '--node', 'n', '--ttl', '1500ms'],
+      "error: option '--ttl <duration>' argument '1500ms' is invalid. Expected whole s",
+    ],
   ] as const) {
     const { code, stderr } = await weft(args);
     expect([code, stderr.slice(0, text.length)]).toEqual([2, text]);
