@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { nodeNameFault } from '../api/access/names.js';
 import { isLocalAddress } from '../api/access/secure-channel.js';
 import { type HostPort, parseHostPort } from '../api/host-port.js';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
@@ -79,7 +80,6 @@ interface AgentFlags {
   readonly uninstall?: boolean;
 }
 
-const NODE_NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 const defaultController = '127.0.0.1:15010';
 const defaultStatusListen = '0.0.0.0:15011';
 
@@ -284,14 +284,14 @@ function tcpAddress(value: string): string {
 
 /** The host's name as the node's. Not changed where it doesn't fit: the proxy, and others on this host, would call the node otherwise. */
 export function nodeOfHost(host: string, command: Pick<Command, 'error'>): string {
-  if (NODE_NAME.test(host)) return host;
+  if (nodeNameFault(host) === null) return host;
   return command.error(`error: this host is called "${host}", a node needs a DNS name in lower case: give --node NAME to agent and proxy`, {
     exitCode: 2,
   });
 }
 
 function nodeName(value: string): string {
-  if (!NODE_NAME.test(value)) throw new InvalidArgumentError('expected a DNS name in lower case.');
+  if (nodeNameFault(value) !== null) throw new InvalidArgumentError('expected a DNS name in lower case.');
   return value;
 }
 

@@ -8,6 +8,14 @@ const NODE = 'weft://node/';
 const LINEAGE = 'weft://lineage/';
 const OPERATOR = 'weft://operator/';
 
+/** It becomes part of etcd keys and the value of a metric's label. */
+const NODE_NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+
+/** Null: a node may be called so. */
+export function nodeNameFault(name: string): string | null {
+  return NODE_NAME.test(name) ? null : `${JSON.stringify(name)} is no node name: expected lower-case letters, digits, "-" and "."`;
+}
+
 /** What a node's certificate says in its subjectAltName. */
 export const nodeUris = (node: string, lineage: number): string[] => [`${NODE}${node}`, ...(lineage === 0 ? [] : [`${LINEAGE}${lineage}`])];
 export const operatorUri = (operator: string): string => `${OPERATOR}${operator}`;

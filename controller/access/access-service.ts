@@ -1,7 +1,7 @@
 // Access: what administrators do about nodes, operators and the authority. Owns the texts they read and the writes of operators and revocations.
 import { randomBytes, randomUUID, type X509Certificate } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
-import { pinOf, tokenText } from '../../api/access/names.js';
+import { nodeNameFault, pinOf, tokenText } from '../../api/access/names.js';
 import {
   type AccessServer,
   type AdmitNodeRequest,
@@ -40,7 +40,6 @@ import type { ExplainResponse } from '../../api/gen/mesh/v1/explain.js';
 import type { StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { type Authority, type AuthorityView, parsePublicKey } from '../ca/authority.js';
 import type { Clock } from '../clock.js';
-import { nodeNameFault } from '../node-name.js';
 import type { JoinTokenRecord, OperatorRecord, OperatorRole, RevocationRecord } from '../store/access-records.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';

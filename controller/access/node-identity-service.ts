@@ -3,10 +3,9 @@
 // the replica knows; so a certificate made of a revoked one is as worthless as that, also where its maker had not heard of the revocation.
 import { type KeyObject, verify, X509Certificate } from 'node:crypto';
 import { type Metadata, status } from '@grpc/grpc-js';
-import { RENEWAL_CONTEXT } from '../../api/access/names.js';
+import { nodeNameFault, RENEWAL_CONTEXT } from '../../api/access/names.js';
 import type { JoinRequest, NodeCertificate, NodeIdentityServer, RenewRequest } from '../../api/gen/mesh/v1/access.js';
 import { type Authority, parsePublicKey } from '../ca/authority.js';
-import { nodeNameFault } from '../node-name.js';
 import type { RevocationRecord } from '../store/access-records.js';
 import { type Authenticator, bearerOf } from './authenticator.js';
 import type { JoinTokens } from './join-tokens.js';

@@ -2,10 +2,10 @@
 // stream, so that its node asks the next replica. Owns streams and terms; who gets what is the ledger's.
 import { type handleBidiStreamingCall, type ServerDuplexStream, status } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { nodeNameFault } from '../../api/access/names.js';
 import type { LeaseRequest, LeaseResponse } from '../../api/gen/mesh/v1/quota.js';
 import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
-import { nodeNameFault } from '../node-name.js';
 import { Election, type ElectionParts, type Term } from '../store/election.js';
 import { QuotaLedger } from './quota-ledger.js';
 

@@ -1,11 +1,11 @@
 // Registry.Register: nodes tell what they are and run. Owns the streams; each stream's state is written by a NodeRegistration.
 import { isIP } from 'node:net';
 import { type handleBidiStreamingCall, type ServerDuplexStream, status } from '@grpc/grpc-js';
+import { nodeNameFault } from '../../api/access/names.js';
 import type { InstanceState, RegisterRequest, RegisterResponse } from '../../api/gen/mesh/v1/discovery.js';
 import { instanceFault, MAX_INSTANCES } from '../../api/instances.js';
 import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
-import { nodeNameFault } from '../node-name.js';
 import type { EtcdClient } from '../store/etcd-client.js';
 import { storeError } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';

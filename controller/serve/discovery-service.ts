@@ -2,6 +2,7 @@
 // pushes.
 import { createHash } from 'node:crypto';
 import { type handleBidiStreamingCall, status } from '@grpc/grpc-js';
+import { nodeNameFault } from '../../api/access/names.js';
 import type { DiscoveryRequest, ResumeToken, Subscribe } from '../../api/gen/mesh/v1/discovery.js';
 import type { EncodedDiscoveryServer } from '../../api/grpc/encoded-discovery.js';
 import { protocolFault } from '../../api/grpc/protocol.js';
@@ -11,7 +12,6 @@ import type { Clock } from '../clock.js';
 import type { Interest } from '../interest/interest.js';
 import type { NodeInterests } from '../interest/node-interests.js';
 import type { VisibleResource } from '../interest/units.js';
-import { nodeNameFault } from '../node-name.js';
 import { type DiscoveryCall, DiscoverySession, type Reader, type SessionHost, type Standing } from './discovery-session.js';
 import { ModelHistory } from './model-history.js';
 import type { NodeAcks } from './node-acks.js';

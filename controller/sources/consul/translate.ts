@@ -1,6 +1,7 @@
 // Consul's instances of one service → those of any catalogue. Pure. Field names: Consul HTTP API, "List Service Instances for Service"
 // (/v1/health/service/:service).
 import { isIPv4, isIPv6 } from 'node:net';
+import { nodeNameFault } from '../../../api/access/names.js';
 import { protocolNamed, REGION_LABEL } from '../../../api/resources/index.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import type { SourceObject } from '../ingester.js';
@@ -62,10 +63,10 @@ function conditionsOf(checks: readonly Unchecked[]): Instance['conditions'] {
   return failing.length > 0 ? { ready: false } : { ready: false, serving: true, terminating: true };
 }
 
-/** An endpoint's node has a DNS name, or none. */
+/** As the mesh calls nodes; empty: it has another kind of name. */
 function nodeName(name: string): string {
   const lower = name.toLowerCase();
-  return /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(lower) ? lower : '';
+  return nodeNameFault(lower) === null ? lower : '';
 }
 
 function part(value: Unchecked, field: string): Unchecked {
