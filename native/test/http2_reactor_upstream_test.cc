@@ -192,6 +192,25 @@ TEST("http2 reactor: a request that waits, since there are as many connections a
   CHECK_EQ(client.at(33).fields[":status"], std::string("200"));
 }
 
+TEST("http2 reactor: an upload whose upstream took nothing, and refuses it, goes on where all that was kept is taken at once") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 2 * 16384;
+  Bench bench(limits);
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false));
+  Peer2 upstream(bench.accept(), http2::Role::kServer, Peer2::settings({{http2::SettingId::kInitialWindowSize, 0}}));
+  CHECK(bench.run([&] { return !upstream.at(1).fields.empty(); }));
+  // As much as is kept, and more that waits behind it.
+  for (int i = 0; i < 3; i++) {
+    client.raw(Peer2::data(1, std::string(16384, 'u'), i == 2));
+    CHECK(bench.run([&, before = bench.reactor->now_ms()] { return bench.reactor->now_ms() > before + 5; }));
+  }
+  upstream.raw(Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 20}}) + Peer2::reset(1, ErrorCode::kRefusedStream));
+  CHECK(bench.run([&] { return upstream.at(3).ended; }));
+  CHECK_EQ(upstream.at(3).body.size(), size_t{3} * 16384);
+  CHECK_EQ(bench.counter(Counter::RetriesStale), 1.0);
+}
+
 TEST("http2 reactor: a malformed answer resets its stream and is a 502; its connection goes on") {
   using Fields = std::vector<std::pair<std::string, std::string>>;
   const std::vector<Fields> heads = {

@@ -184,6 +184,14 @@ void HttpExchange::replay(bool may_reuse) {
   start_attempt(request, body, may_reuse);
 }
 
+// A stream that takes all that was kept at once asks for no more by itself. Whoever led here may have bytes in the memory that an HTTP/1
+// connection reads into: that has a turn of its own.
+void HttpExchange::go_on_with_request() {
+  if (over_ || request_ended) return;
+  if (http2 != nullptr) return client_->resume_request();
+  reactor_->resume_later(connection_);
+}
+
 void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse) {
   upstream = target_.connect.to;
   // An HTTP/2 upstream knows no key; who sent none would be told that it was answered.

@@ -176,6 +176,7 @@ class HttpExchange final : public Exchange,
   void defer();
   void begin_attempt();
   void replay(bool may_reuse);
+  void go_on_with_request();
   void refuse_to_wait();
   void start_attempt(const RequestForm& request, const BodyTransfer& body, bool may_reuse);
   void send_first(const BodyTransfer& body);

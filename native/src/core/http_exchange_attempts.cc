@@ -61,7 +61,8 @@ void HttpExchange::on_attempt_end(AttemptEnd end) {
   if (asks_again || (end == AttemptEnd::Reset && may_retry_stale())) {
     reactor_->counters().add(Counter::RetriesStale);
     detach_upstream();
-    return replay(false);
+    replay(false);
+    return go_on_with_request();
   }
   const bool wanted = replayable && wants_another(end, unsent);
   detach_upstream();
