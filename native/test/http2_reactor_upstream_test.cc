@@ -211,6 +211,18 @@ TEST("http2 reactor: an upload whose upstream took nothing, and refuses it, goes
   CHECK_EQ(bench.counter(Counter::RetriesStale), 1.0);
 }
 
+TEST("http2 reactor: a request of HTTP/1.0 without a host is refused before an HTTP/2 upstream hears of it") {
+  Bench bench({}, Protocol::kHttp2, Protocol::kHttp1);
+  const int client = dial(bench.port);
+  constexpr std::string_view request = "GET / HTTP/1.0\r\n\r\n";
+  CHECK_EQ(::send(client, request.data(), request.size(), MSG_NOSIGNAL), static_cast<ssize_t>(request.size()));
+  char answer[13];
+  CHECK(bench.run([&] { return recv(client, answer, sizeof(answer), MSG_DONTWAIT | MSG_PEEK) == sizeof(answer); }));
+  CHECK_EQ(std::string_view(answer, sizeof(answer)), "HTTP/1.1 400 ");
+  CHECK_EQ(bench.counter(Counter::UpstreamConnects), 0.0);
+  ::close(client);
+}
+
 TEST("http2 reactor: a malformed answer resets its stream and is a 502; its connection goes on") {
   using Fields = std::vector<std::pair<std::string, std::string>>;
   const std::vector<Fields> heads = {

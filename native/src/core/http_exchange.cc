@@ -199,6 +199,9 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
       http2::websocket_key_of(*request.head, request.base).empty()) {
     return fail(400, Reason::DownstreamProtocol);
   }
+  // RFC 9113 8.3.1: nor does it take what HTTP/1.0 may ask, a request without a host: it would reset that, and be blamed for it.
+  if (target_.http2 && request.head != nullptr && request.head->authority.size == 0 && authority_to_send().empty())
+    return fail(400, Reason::DownstreamProtocol);
   const Reuse reuse = !may_reuse ? Reuse::Never : is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
   attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->now_ms() + static_cast<uint32_t>(decision.attempt_timeout_ms) : 0;
   hedge_at_ms_ = decision.hedge_ms > 0 && hedge_ == nullptr ? reactor_->now_ms() + static_cast<uint32_t>(decision.hedge_ms) : 0;
