@@ -61,5 +61,14 @@ TEST("grpc-web: content types are told apart, and keep their format") {
   CHECK_EQ(grpc_web_type_line(GrpcForm::WebText, "application/grpc+json"), std::string("content-type: application/grpc-web-text+json\r\n"));
 }
 
+TEST("grpc: a timeout is handed on in milliseconds, and beyond what eight digits of them say in whole seconds") {
+  GrpcTimeoutLine line;
+  CHECK_EQ(line.format(parse_grpc_timeout("99999999m")), "grpc-timeout: 99999999m\r\n");
+  CHECK_EQ(line.format(parse_grpc_timeout("100000S")), "grpc-timeout: 100000S\r\n");
+  CHECK_EQ(line.format(parse_grpc_timeout("48H")), "grpc-timeout: 172800S\r\n");
+  CHECK_EQ(line.format(parse_grpc_timeout("48H") + 1), "grpc-timeout: 172801S\r\n");
+  CHECK_EQ(line.format(parse_grpc_timeout("99999999H")), "grpc-timeout: 99999999S\r\n");
+}
+
 }  // namespace
 }  // namespace weft

@@ -13,7 +13,7 @@ namespace weft {
 namespace {
 // The specification's bound on digits.
 constexpr size_t kMaxDigits = 8;
-constexpr uint64_t kMaxMs = 99'999'999;
+constexpr uint64_t kMost = 99'999'999;
 }  // namespace
 
 GrpcForm grpc_form_of(std::string_view content_type) {
@@ -57,8 +57,10 @@ uint64_t parse_grpc_timeout(std::string_view value) {
 std::string_view GrpcTimeoutLine::format(uint64_t ms) {
   static constexpr std::string_view kName = "grpc-timeout: ";
   memcpy(text_, kName.data(), kName.size());
-  char* out = std::to_chars(text_ + kName.size(), text_ + sizeof(text_), std::min(ms, kMaxMs)).ptr;
-  memcpy(out, "m\r\n", 3);
+  const bool in_seconds = ms > kMost;
+  const uint64_t number = in_seconds ? std::min((ms + 999) / 1000, kMost) : ms;
+  char* out = std::to_chars(text_ + kName.size(), text_ + sizeof(text_), number).ptr;
+  memcpy(out, in_seconds ? "S\r\n" : "m\r\n", 3);
   return {text_, static_cast<size_t>(out + 3 - text_)};
 }
 

@@ -16,7 +16,7 @@ uint64_t parse_grpc_timeout(std::string_view value);
 
 class GrpcTimeoutLine {
  public:
-  // "grpc-timeout: …m" CRLF.
+  // "grpc-timeout: …m" CRLF; "…S", rounded up, where milliseconds would take more than eight digits.
   std::string_view format(uint64_t ms);
 
  private:
