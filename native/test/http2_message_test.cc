@@ -242,6 +242,18 @@ std::string from_http1(const std::string& lines, bool upgrade, const ForwardOpti
   return shown_list(hop.received());
 }
 
+TEST("RFC 9110 8.6: what has no body by its status is told without a length") {
+  for (const char* status : {"100", "103", "204"}) {
+    InternTable table;
+    const HeaderBlock block = block_of({{":status", status}, {"content-length", "0"}, {"x", "y"}}, &table);
+    ResponseSummary summary;
+    CHECK_EQ(check_response(block, &summary), BlockError::kNone);
+    Transcoder hop;
+    CHECK(write_response_block(block, summary, {}, &hop.encoder, hop.out.data(), hop.out.size(), &hop.size));
+    CHECK_EQ(shown_list(hop.received()), shown_list({{":status", status}, {"x", "y"}}));
+  }
+}
+
 TEST("HTTP/1 to HTTP/2: lower case, no hop-by-hop fields, :authority") {
   ForwardOptions options;
   options.forwarded_for = "10.0.0.9";

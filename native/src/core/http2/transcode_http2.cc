@@ -93,7 +93,10 @@ bool write_response_block(const HeaderBlock& block, const ResponseSummary& summa
     if (field.traits.pseudo == Pseudo::kNone) break;
     at = encoder->write(block, field, at);
   }
-  at = write_regular(block, options.drop_known, options.mutations, encoder, at);
+  // RFC 9110 8.6.
+  const bool has_no_length = summary.is_interim() || summary.status == 204;
+  const uint64_t drop = options.drop_known | (has_no_length ? known_bit(KnownHeader::kContentLength) : 0);
+  at = write_regular(block, drop, options.mutations, encoder, at);
   at = write_additions(options, encoder, at);
   return finish(out, at, size);
 }
