@@ -440,75 +440,88 @@ TEST("http2 reactor: streams whose answers are never read end by their idle time
   CHECK(bench.run([&] { return upstream.at(2 * kStreams + 1).ended; }));
 }
 
-TEST("http2 reactor: a client that goes with a hundred requests under way, or breaks the protocol, does not end them all in one turn") {
-  constexpr uint32_t kStreams = 100;
-  static uint64_t clock_ns, step_ns;
-  for (const bool goes : {true, false}) {
-    clock_ns = 1'000'000'000;
-    step_ns = 0;
-    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return clock_ns += step_ns; });
-    Peer2 client(dial(bench.port), http2::Role::kClient);
-    for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
-    Peer2 upstream(bench.accept(), http2::Role::kServer);
+// A hundred requests that an upstream has and does not answer. The clock goes on by `step_ns` whenever it is looked at.
+struct HundredUnderWay {
+  static constexpr uint32_t kStreams = 100;
+  static inline uint64_t clock_ns = 1'000'000'000, step_ns = 0;
+  Bench bench{{}, Protocol::kHttp2, Protocol::kHttp2, [] { return clock_ns += step_ns; }};
+  Peer2 client{dial(bench.port), http2::Role::kClient};
+  Peer2 upstream{asked(), http2::Role::kServer};
+
+  HundredUnderWay() {
     CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).ended; }));
-    step_ns = 2'000'000;
+  }
+  ~HundredUnderWay() { step_ns = 0; }
+
+  int asked() {
+    for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
+    return bench.accept();
+  }
+  // From now on a turn has time for few of them.
+  void slow_down() { step_ns = 2'000'000; }
+  void check_ends_in_turns() {
+    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) < kStreams; }));
+    CHECK(bench.counter(Counter::Http2StreamsOpen) >= kStreams / 2);
+    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) == 0; }));
+  }
+};
+
+TEST("http2 reactor: a client that goes with a hundred requests under way, or breaks the protocol, does not end them all in one turn") {
+  for (const bool goes : {true, false}) {
+    HundredUnderWay all;
+    Bench& bench = all.bench;
+    Peer2 &client = all.client, &upstream = all.upstream;
+    all.slow_down();
     if (goes) {
       ::shutdown(client.fd, SHUT_RDWR);
     } else {
       client.raw(Peer2::data(0, "x", false));
     }
-    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) < kStreams; }));
-    CHECK(bench.counter(Counter::Http2StreamsOpen) >= kStreams / 2);
-    CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) == 0; }));
-    step_ns = 0;
+    all.check_ends_in_turns();
+    all.step_ns = 0;
     if (!goes) ::shutdown(client.fd, SHUT_RDWR);
     CHECK(bench.run([&] { return bench.counter(Counter::DownstreamOpen) == 0; }));
     CHECK_EQ(bench.outstanding[0], 0);
-    CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).resets == 1; }));
+    CHECK(bench.run([&] { return upstream.at(2 * all.kStreams - 1).resets == 1; }));
     CHECK_EQ(upstream.at(1).resets, 1);
   }
 }
 
-TEST("http2 reactor: an upstream that goes with a hundred requests under way, or leaves them, does not end them all in one turn") {
-  constexpr uint32_t kStreams = 100;
-  static uint64_t clock_ns, step_ns;
-  for (const bool goes : {true, false}) {
-    clock_ns = 1'000'000'000;
-    step_ns = 0;
-    Bench bench({}, Protocol::kHttp2, Protocol::kHttp2, [] { return clock_ns += step_ns; });
-    Peer2 client(dial(bench.port), http2::Role::kClient);
-    for (uint32_t i = 0; i < kStreams; i++) client.raw(client.get(2 * i + 1));
-    Peer2 upstream(bench.accept(), http2::Role::kServer);
-    CHECK(bench.run([&] { return upstream.at(2 * kStreams - 1).ended; }));
-    // Begun answers are not asked for again.
-    for (uint32_t i = 0; goes && i < kStreams; i++) upstream.raw(upstream.ok(2 * i + 1, false));
-    if (goes) CHECK(bench.run([&] { return !client.at(2 * kStreams - 1).fields.empty(); }));
-    step_ns = 2'000'000;
-    if (goes) {
-      ::shutdown(upstream.fd, SHUT_RDWR);
-      CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) < kStreams; }));
-      CHECK(bench.counter(Counter::Http2StreamsOpen) >= kStreams / 2);
-      CHECK(bench.run([&] { return bench.counter(Counter::Http2StreamsOpen) == 0; }));
-      CHECK(bench.run([&] { return bench.counter(Counter::UpstreamOpen) == 0; }));
-      CHECK_EQ(bench.counter(Counter::UpstreamResets), 1.0);
-      for (uint32_t i = 0; i < kStreams; i++) CHECK(bench.run([&] { return client.at(2 * i + 1).resets == 1; }));
-    } else {
-      upstream.raw(Peer2::goaway(0));
-      CHECK(bench.run([&] { return bench.counter(Counter::RetriesStale) != 0; }));
-      CHECK(bench.counter(Counter::RetriesStale) <= kStreams / 2);
-      Peer2 second(bench.accept(), http2::Role::kServer);
-      CHECK(bench.run([&] { return second.at(2 * kStreams - 1).ended; }));
-      for (uint32_t i = 0; i < kStreams; i++) second.raw(second.ok(2 * i + 1, true));
-      CHECK(bench.run([&] {
-        client.read();
-        uint32_t ended = 0;
-        for (uint32_t i = 0; i < kStreams; i++) ended += client.streams[2 * i + 1].ended ? 1 : 0;
-        return ended == kStreams;
-      }));
-      CHECK(bench.run([&] { return upstream.read(), upstream.closed; }));
-    }
-    CHECK_EQ(bench.outstanding[0], 0);
-  }
+TEST("http2 reactor: an upstream that goes with a hundred requests under way does not end them all in one turn") {
+  HundredUnderWay all;
+  Bench& bench = all.bench;
+  Peer2 &client = all.client, &upstream = all.upstream;
+  // Begun answers are not asked for again.
+  for (uint32_t i = 0; i < all.kStreams; i++) upstream.raw(upstream.ok(2 * i + 1, false));
+  CHECK(bench.run([&] { return !client.at(2 * all.kStreams - 1).fields.empty(); }));
+  all.slow_down();
+  ::shutdown(upstream.fd, SHUT_RDWR);
+  all.check_ends_in_turns();
+  CHECK(bench.run([&] { return bench.counter(Counter::UpstreamOpen) == 0; }));
+  CHECK_EQ(bench.counter(Counter::UpstreamResets), 1.0);
+  for (uint32_t i = 0; i < all.kStreams; i++) CHECK(bench.run([&] { return client.at(2 * i + 1).resets == 1; }));
+  CHECK_EQ(bench.outstanding[0], 0);
+}
+
+TEST("http2 reactor: an upstream that leaves a hundred requests does not have them all asked again in one turn") {
+  HundredUnderWay all;
+  Bench& bench = all.bench;
+  Peer2 &client = all.client, &upstream = all.upstream;
+  all.slow_down();
+  upstream.raw(Peer2::goaway(0));
+  CHECK(bench.run([&] { return bench.counter(Counter::RetriesStale) != 0; }));
+  CHECK(bench.counter(Counter::RetriesStale) <= all.kStreams / 2);
+  Peer2 second(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return second.at(2 * all.kStreams - 1).ended; }));
+  for (uint32_t i = 0; i < all.kStreams; i++) second.raw(second.ok(2 * i + 1, true));
+  CHECK(bench.run([&] {
+    client.read();
+    uint32_t ended = 0;
+    for (uint32_t i = 0; i < all.kStreams; i++) ended += client.streams[2 * i + 1].ended ? 1 : 0;
+    return ended == all.kStreams;
+  }));
+  CHECK(bench.run([&] { return upstream.read(), upstream.closed; }));
+  CHECK_EQ(bench.outstanding[0], 0);
 }
 
 TEST("http2 reactor: a server that never answers is waited for no longer than the stream's idle timeout, but in a gRPC call") {
