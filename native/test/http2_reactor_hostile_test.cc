@@ -11,6 +11,12 @@ using test::Peer2;
 using test::upload;
 using Bench = test::Http2Bench;
 
+std::string priority(uint32_t stream, const std::string& payload) {
+  uint8_t head[http2::kFrameHeaderBytes];
+  http2::write_frame_header(static_cast<uint32_t>(payload.size()), FrameType::kPriority, 0, stream, head);
+  return std::string(reinterpret_cast<char*>(head), sizeof(head)) + payload;
+}
+
 TEST("http2 reactor: malformed requests are reset or refused, and the connection lives on") {
   Bench bench;
   Peer2 client(dial(bench.port), http2::Role::kClient);
@@ -67,6 +73,9 @@ TEST("http2 reactor: connection errors are told by GOAWAY") {
   CHECK_EQ(code_of(Peer2::window(0, 0x7fffffff)), static_cast<uint32_t>(ErrorCode::kFlowControlError));
   CHECK_EQ(code_of(Peer2::window(5, 1)), static_cast<uint32_t>(ErrorCode::kProtocolError));
   CHECK_EQ(code_of(Peer2::reset(1, ErrorCode::kCancel)), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  // Errors of a stream that is idle, which may not be reset (RFC 9113 6.4).
+  CHECK_EQ(code_of(priority(1, std::string("\0\0\0\1\x10", 5))), static_cast<uint32_t>(ErrorCode::kProtocolError));
+  CHECK_EQ(code_of(priority(1, std::string(4, '\0'))), static_cast<uint32_t>(ErrorCode::kFrameSizeError));
   std::string pings;
   uint8_t ping[http2::kPingFrameBytes];
   http2::write_ping(7, false, ping);
@@ -115,6 +124,7 @@ TEST("http2 reactor: bodies that waited for the output alone go on when the sock
 
 TEST("http2 reactor: a client that does not read what it asks for is not read either") {
   Bench bench;
+  bench.change = [](const int32_t*, Decision* decision) { decision->target = -404; };
   Peer2 client(dial(bench.port), http2::Role::kClient);
   // An ACK in the middle of what was sent in part would be garbage.
   client.acknowledges = false;
@@ -139,12 +149,7 @@ TEST("http2 reactor: a client that does not read what it asks for is not read ei
   CHECK(stuck());
   const size_t before = sent;
   // Once it reads, it is read.
-  for (int i = 0; i < 50; i++) {
-    client.read();
-    bench.reactor->run_once(0);
-  }
-  stuck();
-  CHECK(sent > before);
+  CHECK(bench.run([&] { return client.read(), stuck(), sent > before; }));
   CHECK_EQ(client.goaway_code, UINT32_MAX);
 }
 
@@ -203,8 +208,7 @@ std::string provoked(Peer2& client, int kind, uint32_t id) {
                                 http2::kFlagEndHeaders | http2::kFlagEndStream | http2::kFlagPriority, id, frame);
       return std::string(reinterpret_cast<char*>(frame), sizeof(frame)) + block;
     case 6:
-      http2::write_frame_header(5, FrameType::kPriority, 0, id, frame);
-      return std::string(reinterpret_cast<char*>(frame), sizeof(frame)) + block.substr(0, 5);
+      return client.get(id) + priority(id, block.substr(0, 5));
     case 7:
       return Peer2::in_order({client.get(id, false), client.get(id, true)});
     default:
@@ -228,6 +232,34 @@ TEST("http2 reactor: requests that the client makes us reset, in whatever way, c
       test::fail(__FILE__, __LINE__, "kind " + std::to_string(kind));
     }
     CHECK_EQ(bench.counter(Counter::Http2RapidResets), 1.0);
+    CHECK(bench.run([&] { return bench.outstanding[0] == 0; }));
+  }
+}
+
+TEST("http2 reactor: a client that goes on opening streams beyond a limit that it doesn't acknowledge, or behind GOAWAY, is ended") {
+  for (const bool is_drained : {false, true}) {
+    Bench bench;
+    Peer2 client(dial(bench.port), http2::Role::kClient);
+    client.acknowledges = is_drained;
+    client.raw(client.get(1));
+    Peer2 upstream(bench.accept(), http2::Role::kServer);
+    CHECK(bench.run([&] { return client.read(), upstream.at(1).ended; }));
+    if (is_drained) {
+      bench.reactor->drain(60'000);
+      CHECK(bench.run([&] { return client.read(), client.goaway_code != UINT32_MAX; }));
+      uint8_t pong[http2::kPingFrameBytes];
+      http2::write_ping(0, true, pong);
+      client.raw({reinterpret_cast<char*>(pong), sizeof(pong)});
+    }
+    std::string requests;
+    for (uint32_t id = 3; id < 2 * 2000; id += 2) requests += client.get(id);
+    client.raw(requests);
+    CHECK(bench.run([&] { return client.read(), client.closed; }));
+    CHECK_EQ(client.goaway_code, static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm));
+    CHECK_EQ(bench.counter(Counter::Http2ControlFloods), 1.0);
+    CHECK_EQ(bench.counter(Counter::Http2RapidResets), 0.0);
+    CHECK(bench.counter(Counter::Http2RefusedStreams) >= 1000);
+    CHECK(bench.counter(Counter::Http2RefusedStreams) < 1200);
     CHECK(bench.run([&] { return bench.outstanding[0] == 0; }));
   }
 }
@@ -278,6 +310,27 @@ TEST("http2 reactor: resets that are no fault of the client's cost it nothing") 
     }
     lives(bench, client);
   }
+}
+
+TEST("http2 reactor: what was under way to streams that we gave up is let pass, however many they were") {
+  constexpr uint32_t kStreams = 300;
+  EngineLimits limits;
+  limits.max_streams = 2 * kStreams;
+  Bench bench(limits);
+  bench.change = [](const int32_t*, Decision* decision) { decision->target = -413; };
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::string heads, bodies;
+  for (uint32_t id = 1; id < 2 * kStreams; id += 2) {
+    // More than its window allows.
+    heads += client.headers(
+        id, {{":method", "POST"}, {":scheme", "http"}, {":path", "/"}, {":authority", "a.test"}, {"content-length", "90000"}}, false);
+    bodies += Peer2::data(id, "under way", false);
+  }
+  client.raw(heads);
+  CHECK(bench.run([&] { return client.at(2 * kStreams - 1).resets == 1; }));
+  client.raw(bodies + client.get(2 * kStreams + 1));
+  CHECK(bench.run([&] { return client.at(2 * kStreams + 1).ended; }));
+  CHECK_EQ(client.goaway_code, UINT32_MAX);
 }
 
 TEST("http2 reactor: a connection that ends is cut off when its client takes nothing of what waits for it") {
@@ -362,7 +415,7 @@ std::vector<std::pair<const char*, std::string>> empty_frames(uint32_t stream) {
       {"SETTINGS ACK", frame(FrameType::kSettings, http2::kFlagAck, 0, "")},
       {"WINDOW_UPDATE of the connection", Peer2::window(0, 1)},
       {"WINDOW_UPDATE of a stream", Peer2::window(stream, 1)},
-      {"PRIORITY", frame(FrameType::kPriority, 0, stream, std::string("\0\0\0\0\x10", 5))},
+      {"PRIORITY", priority(stream, std::string("\0\0\0\0\x10", 5))},
       {"DATA", Peer2::data(stream, "", false)},
       {"padded DATA", frame(FrameType::kData, http2::kFlagPadded, stream, std::string("\3\0\0\0", 4))},
       {"an unknown type", frame(static_cast<FrameType>(0xbb), 0, stream, "")},

@@ -139,7 +139,9 @@ export const SECTIONS: Sections = {
       [frame(HEADERS, WHOLE | WITH_PRIORITY, 1, Buffer.concat([Buffer.from([0, 0, 0, 1, 16]), base]))],
       malformed,
     ),
-    a('PRIORITY that depends on itself', [frame(PRIORITY, 0, 1, [0, 0, 0, 1, 16])], malformed),
+    a('PRIORITY that depends on itself', [hanging(), frame(PRIORITY, 0, 1, [0, 0, 0, 1, 16])], malformed),
+    // Which may not be reset (RFC 9113 6.4).
+    a('PRIORITY of an idle stream that depends on itself', [frame(PRIORITY, 0, 1, [0, 0, 0, 1, 16])], protocolError),
   ],
   'RFC 9113 5.4.1': [
     a('GOAWAY names the last stream, then comes the end', [hanging(3), frame(PING, 0, 0, 'short')], async (client) => {
@@ -171,7 +173,8 @@ export const SECTIONS: Sections = {
   ],
   'RFC 9113 6.3': [
     a('PRIORITY on stream 0', [frame(PRIORITY, 0, 0, [0, 0, 0, 1, 16])], protocolError),
-    a('PRIORITY of 4 bytes', [frame(PRIORITY, 0, 1, [0, 0, 0, 1])], streamError(1, 'FRAME_SIZE_ERROR')),
+    a('PRIORITY of 4 bytes', [hanging(), frame(PRIORITY, 0, 1, [0, 0, 0, 1])], streamError(1, 'FRAME_SIZE_ERROR')),
+    a('PRIORITY of 4 bytes on an idle stream', [frame(PRIORITY, 0, 1, [0, 0, 0, 1])], sizeError),
     a('PRIORITY on an idle stream', [frame(PRIORITY, 0, 5, [0, 0, 0, 1, 16]), get(7)], answered(7)),
   ],
   'RFC 9113 6.4': [

@@ -150,14 +150,21 @@ void DownstreamHttp2::on_flush() {
   listen_again();
 }
 
-void DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) {
+bool DownstreamHttp2::on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) {
   const bool is_beyond = link_.streams().size() >= reactor_->limits().max_streams;
-  if (is_beyond || state_ != State::Open) {
-    reactor_->counters().add(Counter::Http2RefusedStreams);
-    // What it opens before it knows the limit, or that we go, is no fault of its own.
-    if (is_beyond && state_ == State::Open && link_.has_acknowledged_settings()) return link_.refuse(id, ErrorCode::kRefusedStream);
-    return link_.reset(id, ErrorCode::kRefusedStream);
+  if (!is_beyond && state_ == State::Open) return open_stream(id, std::move(block), ends), true;
+  reactor_->counters().add(Counter::Http2RefusedStreams);
+  // What it opens before it knows the limit, or that we go, is no fault of its own.
+  const bool is_its_fault = state_ == State::Open && link_.has_acknowledged_settings();
+  if (is_its_fault) {
+    link_.refuse(id, ErrorCode::kRefusedStream);
+  } else {
+    link_.reset(id, ErrorCode::kRefusedStream);
   }
+  return is_its_fault;
+}
+
+void DownstreamHttp2::open_stream(uint32_t id, http2::HeaderBlock&& block, bool ends) {
   auto* stream = new DownstreamHttp2Stream(this, reactor_->now_us());
   stream->remote_ended = ends;
   link_.open(stream, id);

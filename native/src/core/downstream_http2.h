@@ -82,7 +82,7 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   };
 
   // Http2Link::Owner
-  void on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) override;
+  bool on_new_headers(uint32_t id, http2::HeaderBlock&& block, bool ends) override;
   void on_headers(Http2Stream* stream, http2::HeaderBlock&& block, bool ends) override;
   void on_data(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends) override;
   void on_stream_reset(Http2Stream* stream, http2::ErrorCode code, bool by_us) override;
@@ -94,6 +94,7 @@ class DownstreamHttp2 final : public Downstream, private Http2Link::Owner {
   void begin();
   void read();
   void listen_again();
+  void open_stream(uint32_t id, http2::HeaderBlock&& block, bool ends);
   bool enter_batch(DownstreamHttp2Stream* stream);
   void begin_exchange(DownstreamHttp2Stream* stream, const Decision& decision);
   void find_client(HttpExchange* exchange) const;

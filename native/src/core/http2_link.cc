@@ -178,11 +178,10 @@ bool Http2Link::on_frame(const Frame& frame) {
     }
     case FrameType::kPriority:
       if (frame.stream_error != ErrorCode::kNoError) {
-        if (Http2Stream* stream = streams_.find(frame.stream)) {
-          refuse(stream, frame.stream_error);
-        } else {
-          refuse(frame.stream, frame.stream_error);
-        }
+        Http2Stream* stream = streams_.find(frame.stream);
+        // RFC 9113 6.4, 5.1: a stream that is idle or closed may not be reset.
+        if (stream == nullptr) return fail(frame.stream_error, "PRIORITY that is none");
+        refuse(stream, frame.stream_error);
       }
       return spend_control();
     default:
@@ -204,10 +203,11 @@ void Http2Link::note_remote_end(Http2Stream* stream) {
 
 bool Http2Link::has_ended(uint32_t stream) const { return std::find(ended_ids_.begin(), ended_ids_.end(), stream) != ended_ids_.end(); }
 
-// RFC 9113 5.1: what was under way when we gave the stream up is let pass; anything else is the peer's mistake. A server's stream of which
-// we know no more was perhaps given up: many are at once when their clients go.
+// RFC 9113 5.1: what was under way when we gave the stream up is let pass; anything else is the peer's mistake. A stream of which we know
+// no more was perhaps given up: many are at once when their clients go, or find us busy.
 bool Http2Link::on_closed_stream(const Frame& frame) {
-  const bool mistaken = role_ == http2::Role::kServer ? !was_reset(frame.stream) : has_ended(frame.stream);
+  const bool knows_all = reset_count_ <= reset_ids_.size();
+  const bool mistaken = role_ == http2::Role::kServer ? knows_all && !was_reset(frame.stream) : has_ended(frame.stream);
   return mistaken ? fail(ErrorCode::kStreamClosed, "frame on a closed stream") : spend_control();
 }
 
@@ -266,9 +266,10 @@ bool Http2Link::on_headers(const Frame& frame) {
   const uint32_t expected = last_peer_stream_ == 0 ? 1 : last_peer_stream_ + 2;
   if (frame.stream != expected) skipped_from_ = expected, skipped_to_ = frame.stream;
   last_peer_stream_ = frame.stream;
-  control_.earn(1);
   if (frame.stream_error != ErrorCode::kNoError) return refuse(frame.stream, frame.stream_error), true;
-  owner_->on_new_headers(frame.stream, std::move(block), ends);
+  // One that is refused carried nothing: who never acknowledges our limit, or hears no GOAWAY, may not go on for ever.
+  if (!owner_->on_new_headers(frame.stream, std::move(block), ends)) return spend_control();
+  control_.earn(1);
   return true;
 }
 

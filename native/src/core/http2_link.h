@@ -105,9 +105,9 @@ class Http2Link {
  public:
   class Owner {
    public:
-    // HEADERS of a stream that is not open: the server's new request; the client's own stream that was given up. The block is checked for
-    // nothing but its compression.
-    virtual void on_new_headers(uint32_t stream, http2::HeaderBlock&& block, bool ends) = 0;
+    // HEADERS of a stream that the client opens. The block is checked for nothing but its compression. False: it was refused, and that is
+    // not the client's fault.
+    virtual bool on_new_headers(uint32_t stream, http2::HeaderBlock&& block, bool ends) = 0;
     virtual void on_headers(Http2Stream* stream, http2::HeaderBlock&& block, bool ends) = 0;
     // `size` bytes of payload; the window's bytes are counted in stream->untaken already.
     virtual void on_data(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends) = 0;

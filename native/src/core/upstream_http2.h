@@ -59,7 +59,7 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   friend class UpstreamHttp2Stream;
 
   // Http2Link::Owner
-  void on_new_headers(uint32_t, http2::HeaderBlock&&, bool) override {}
+  bool on_new_headers(uint32_t, http2::HeaderBlock&&, bool) override { return false; }
   void on_headers(Http2Stream* stream, http2::HeaderBlock&& block, bool ends) override;
   void on_data(Http2Stream* stream, const uint8_t* bytes, size_t size, bool ends) override;
   void on_stream_reset(Http2Stream* stream, http2::ErrorCode code, bool by_us) override;
