@@ -1,38 +1,11 @@
 import { expect, test } from '@jest/globals';
-import type { Clock } from '../clock.js';
+import { ManualClock } from '../testing/manual-clock.js';
 import { CompileSchedule } from './compile-schedule.js';
 
-class ManualClock implements Clock {
-  #now = 0;
-  #timers: { at: number; fire: () => void }[] = [];
-
+class ThreadClock extends ManualClock {
   /** Of the thread: it had something to do all that time, and no more. */
   busyMs = 0;
-  readonly idle = (): number => this.#now - this.busyMs;
-
-  now(): number {
-    return this.#now;
-  }
-
-  after(delayMs: number, fire: () => void): () => void {
-    const timer = { at: this.#now + delayMs, fire };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter((other) => other !== timer);
-    };
-  }
-
-  advance(ms: number): void {
-    const end = this.#now + ms;
-    for (;;) {
-      const due = this.#timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
-      if (due === undefined) break;
-      this.#timers = this.#timers.filter((other) => other !== due);
-      this.#now = due.at;
-      due.fire();
-    }
-    this.#now = end;
-  }
+  readonly idle = (): number => this.now() - this.busyMs;
 }
 
 function fail(error: unknown): never {
@@ -40,7 +13,7 @@ function fail(error: unknown): never {
 }
 
 test('a compilation that throws is told, and the next change is compiled again', () => {
-  const clock = new ManualClock();
+  const clock = new ThreadClock();
   const failures: unknown[] = [];
   let calls = 0;
   const compile = (): void => {
@@ -56,7 +29,7 @@ test('a compilation that throws is told, and the next change is compiled again',
 });
 
 function scheduled() {
-  const clock = new ManualClock();
+  const clock = new ThreadClock();
   const compiledAt: number[] = [];
   return { clock, compiledAt, schedule: new CompileSchedule(clock, clock.idle, () => compiledAt.push(clock.now()), fail) };
 }
@@ -89,7 +62,7 @@ test('a storm waits no longer than a second', () => {
 });
 
 test('what came while a long compilation ran is compiled together, not one after the other', () => {
-  const clock = new ManualClock();
+  const clock = new ThreadClock();
   const compiledAt: number[] = [];
   const compile = (): void => {
     compiledAt.push(clock.now());

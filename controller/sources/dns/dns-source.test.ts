@@ -3,7 +3,7 @@ import { afterEach, expect, test } from '@jest/globals';
 import type { ResolvedName } from '../../../api/compile/index.js';
 import { Condition } from '../../../test/lab/condition.js';
 import { startDns, type TestDns } from '../../../test/lab/dns-server.js';
-import type { Clock } from '../../clock.js';
+import { ManualClock } from '../../testing/manual-clock.js';
 import type { Ingest } from '../ingester.js';
 import { DnsSource, MAX_NAMES } from './dns-source.js';
 import { dnsLookup, type Lookup } from './lookup.js';
@@ -12,31 +12,6 @@ const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
-
-/** Stands still but when told. */
-class ManualClock implements Clock {
-  #now = 0;
-  #timers: { readonly at: number; readonly fire: () => void }[] = [];
-
-  now(): number {
-    return this.#now;
-  }
-
-  after(delayMs: number, fire: () => void): () => void {
-    const timer = { at: this.#now + delayMs, fire };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter((each) => each !== timer);
-    };
-  }
-
-  advance(ms: number): void {
-    this.#now += ms;
-    const due = this.#timers.filter(({ at }) => at <= this.#now);
-    this.#timers = this.#timers.filter(({ at }) => at > this.#now);
-    for (const { fire } of due) fire();
-  }
-}
 
 class Lab extends Condition implements Ingest {
   readonly clock = new ManualClock();
