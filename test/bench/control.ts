@@ -20,7 +20,7 @@ import { startEtcd } from '../lab/etcd.js';
 import { Bed, type BenchOptions, WEFT } from './bed.js';
 import type { AgentsOrder, AgentsReport, NodeAuthority } from './control-agents.js';
 import { endpointSlice, gateway, localSlice, service } from './manifests.js';
-import { cpuTimeUs, freePorts, type Pinned } from './process.js';
+import { consecutivePorts, cpuTimeUs, type Pinned } from './process.js';
 import { type Figure, quantile, rounded } from './report.js';
 
 const AGENTS = 1_000;
@@ -183,7 +183,7 @@ async function withController<T>(
   try {
     await fill(etcd.endpoint, services);
     return await Bed.use(async (bed) => {
-      const port = await freePorts(2);
+      const port = await consecutivePorts(2);
       const address = `127.0.0.1:${port}`;
       const began = performance.now();
       const socket = `unix:${join(bed.folder, 'controller.sock')}`;
@@ -395,7 +395,7 @@ async function applyToRequest(rounds: number, onProgress: (text: string) => void
     await Promise.all(backends.map((server) => once(server, 'listening')));
     const ports = backends.map((server) => (server.address() as AddressInfo).port);
     const took = await withController(0, async (controller, bed) => {
-      const port = await freePorts(3);
+      const port = await consecutivePorts(3);
       const agent = [
         '--node',
         'bench',

@@ -11,7 +11,7 @@ import { Bed, type BenchOptions, CORES, chosen, LOAD_CORE, PROXY_CORE, WEFT } fr
 import { haproxy, nginx, type ProxySetup, WEFT_FILE, weftCommand } from './http1-proxies.js';
 import { yaml } from './manifests.js';
 import { openLoad } from './open-loop.js';
-import { busiestThread, cpuTimeUs, FIRST, freePorts, heldUpDuring, Pinned, putFirst } from './process.js';
+import { busiestThread, consecutivePorts, cpuTimeUs, FIRST, heldUpDuring, Pinned, putFirst } from './process.js';
 import { type Case, compare } from './report.js';
 import { type Certificate, makeCertificate } from './tls.js';
 
@@ -159,7 +159,7 @@ const DISTURBED = 0.05;
 /** A new proxy for each flood: one must not suffer from the one before. The case and its control. */
 async function runCase(bed: Bed, fairSetup: FairSetup, one: FairCase, { quick, only, onProgress }: BenchOptions): Promise<Case[]> {
   const setup = fairSetup(one.isTls === true ? makeCertificate(bed.folder, FLOODER, ['rsa:2048']) : null);
-  const backend = await freePorts(4);
+  const backend = await consecutivePorts(4);
   const port = backend + 2;
   await bed.start(LOAD_CORE, [...FIRST, bed.tool('backend'), String(backend), '1', '100']).listensOn(backend);
   const answer = one.isUnanswered === true ? 'none' : String(FLOOD_ANSWER_BYTES);

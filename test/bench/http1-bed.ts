@@ -2,7 +2,7 @@
 // and the load that CPU per request is measured under.
 import { type Bed, type Contender, LOAD_CORE, PROXY_CORE, WEFT } from './bed.js';
 import { BACKENDS, HOST, haproxy, nginx, type ProxySetup, ROUTES, weft } from './http1-proxies.js';
-import { cpuTimeUs, freePorts, type Pinned } from './process.js';
+import { consecutivePorts, cpuTimeUs, type Pinned } from './process.js';
 
 /** Not FIRST: what never sleeps would keep the kernel's own threads from its core. */
 const BEFORE_OTHERS = ['nice', '-n', '-20'];
@@ -26,7 +26,7 @@ export async function startHttp1(
   bodyBytes: number,
   { setups = [weft(WEFT), nginx, haproxy], headers = {} }: Http1Setup = {},
 ): Promise<Http1Bed> {
-  const firstPort = await freePorts(BACKENDS + setups.length);
+  const firstPort = await consecutivePorts(BACKENDS + setups.length);
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
   const numbers = [firstPort, BACKENDS, bodyBytes].map(String);
   const load = bed.start(LOAD_CORE, [

@@ -5,7 +5,7 @@ import { connect } from 'node:http2';
 import { join } from 'node:path';
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, LOAD_CORE, PROXY_CORE } from './bed.js';
 import { GRPC_PATH, grpcMessage, H2_HOST, haproxyH2, nghttpx, nginxH2, weftH2 } from './http2-proxies.js';
-import { cpuTimeUs, freePorts, Pinned } from './process.js';
+import { consecutivePorts, cpuTimeUs, Pinned } from './process.js';
 import { type Case, compare } from './report.js';
 
 const CASES = [
@@ -27,7 +27,7 @@ export async function http2(options: BenchOptions): Promise<Case[]> {
 
 async function runCase(bed: Bed, one: H2Case, { quick, peersOnly, onProgress }: BenchOptions): Promise<Case[]> {
   const setups = [...(peersOnly ? [] : [weftH2]), nghttpx, haproxyH2, nginxH2];
-  const backendPort = await freePorts(1 + setups.length);
+  const backendPort = await consecutivePorts(1 + setups.length);
   const backend = bed.start(LOAD_CORE, [bed.tool('h2-backend'), String(backendPort), String(one.bodyBytes)]);
   await backend.listensOn(backendPort);
   const contenders: Contender[] = [];

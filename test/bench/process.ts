@@ -182,8 +182,8 @@ function accepts(port: number, address: string): Promise<boolean> {
   });
 }
 
-/** `count` consecutive ports that were free a moment ago. */
-export async function freePorts(count: number): Promise<number> {
+/** The first of `count` ports in a row that were free a moment ago. */
+export async function consecutivePorts(count: number): Promise<number> {
   for (let tries = 0; tries < 50; tries++) {
     const first = 12_000 + Math.floor(Math.random() * 18_000);
     const free = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)));

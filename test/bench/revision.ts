@@ -6,7 +6,7 @@ import { AgentFeed, type Manifests } from './agent-feed.js';
 import { Bed, type BenchOptions, chosen, WEFT } from './bed.js';
 import { manifests } from './http1-proxies.js';
 import { endpointSlice, service } from './manifests.js';
-import { freePorts } from './process.js';
+import { consecutivePorts } from './process.js';
 import { type Figure, rounded } from './report.js';
 import { changingConfiguration } from './tail.js';
 
@@ -48,7 +48,7 @@ async function measure(
   const feed = await AgentFeed.start(bed.subfolder('agent'), configuration, generations);
   try {
     const trace = join(bed.folder, 'trace');
-    const command = feed.proxy(WEFT, ['--trace-gc']).command(bed.subfolder('weft'), await freePorts(1), 1);
+    const command = feed.proxy(WEFT, ['--trace-gc']).command(bed.subfolder('weft'), await consecutivePorts(1), 1);
     const proxy = bed.start(null, ['sh', '-c', 'exec "$@" > "$0"', trace, ...command]);
     await feed.connected();
     for (let i = 0; i < WARM_UP; i++) await feed.apply();

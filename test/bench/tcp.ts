@@ -1,7 +1,7 @@
 // Benchmark tcp: CPU of an opaque relay, per MiB carried over a few long connections, and per connection of 100 bytes. Every byte is counted
 // at the client.
 import { Bed, type BenchOptions, type Contender, chosen, interleaved, LOAD_CORE, PROXY_CORE } from './bed.js';
-import { cpuTimeUs, freePorts, Pinned } from './process.js';
+import { consecutivePorts, cpuTimeUs, Pinned } from './process.js';
 import { type Case, compare } from './report.js';
 import { haproxyTcp, nginxTcp, SERVICE_ADDRESS, weftTcp } from './tcp-proxies.js';
 
@@ -54,6 +54,6 @@ async function load(bed: Bed, { port, pid }: Contender, one: (typeof CASES)[numb
 }
 
 async function consecutive(count: number): Promise<number[]> {
-  const first = await freePorts(count);
+  const first = await consecutivePorts(count);
   return Array.from({ length: count }, (_, i) => first + i);
 }

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Bed, PROXY_CORE, WEFT } from '../bench/bed.js';
-import { freePorts, ownMemoryBytes } from '../bench/process.js';
+import { consecutivePorts, ownMemoryBytes } from '../bench/process.js';
 import { gatewayManifests, selfSigned } from '../lab/gateway.js';
 import { GrpcEchoClient, startGrpcEcho } from '../lab/grpc-echo.js';
 import { anySlice, bytesOf, Fault } from './bytes.js';
@@ -26,7 +26,7 @@ interface Tally {
 export function grpcCalls(count: number): Promise<boolean> {
   return Bed.use(async (bed) => {
     const server = await startGrpcEcho();
-    const port = await freePorts(2);
+    const port = await consecutivePorts(2);
     const folder = bed.subfolder('grpc');
     const file = join(folder, 'grpc.yaml');
     const backend = { name: 'echo', port: server.port, appProtocol: 'grpc', prefix: '/' };

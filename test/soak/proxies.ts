@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Bed, PROXY_CORE, WEFT } from '../bench/bed.js';
 import { yaml } from '../bench/manifests.js';
-import { freePorts, ownMemoryBytes, type Pinned } from '../bench/process.js';
+import { consecutivePorts, ownMemoryBytes, type Pinned } from '../bench/process.js';
 import { SERVICE_ADDRESS, serviceManifests } from '../bench/tcp-proxies.js';
 import { type KeyPair, selfSigned } from '../lab/gateway.js';
 import { HOST } from './http-traffic.js';
@@ -56,7 +56,7 @@ export class Proxies {
 
   static async start(bed: Bed, upstreams: Upstreams): Promise<Proxies> {
     const folder = bed.subfolder('proxies');
-    const httpPort = await freePorts(4);
+    const httpPort = await consecutivePorts(4);
     const tcp = { address: SERVICE_ADDRESS, port: httpPort + 1 };
     const pair = selfSigned(folder, HOST);
     const tls = { port: httpPort + 2, certificate: pair.cert };
