@@ -197,7 +197,7 @@ struct Peer1 {
     fcntl(fd, F_SETFL, O_NONBLOCK);
     return fd;
   }
-  void send(const std::string& text) const {
+  void send(std::string_view text) const {
     CHECK_EQ(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
   }
   void read() {
@@ -213,10 +213,12 @@ struct Peer1 {
       return;
     }
   }
-  bool has(const std::string& text) {
+  bool has(std::string_view text) {
     read();
     return received.find(text) != std::string::npos;
   }
+  /// Sends no more, goes on reading.
+  void finish() const { shutdown(fd, SHUT_WR); }
   void close() {
     if (fd >= 0) ::close(fd);
     fd = -1;
