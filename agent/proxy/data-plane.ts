@@ -34,7 +34,7 @@ import { ClusterRows } from './tables/cluster-sections.js';
 import { Clusters } from './tables/clusters.js';
 import { compileTables, type Generation, type TableIds } from './tables/compile.js';
 import { DestinationMemory } from './tables/destinations.js';
-import { MAX_GATEWAY_LISTENERS } from './tables/gateway-ports.js';
+import { gatewaySocketIds } from './tables/gateway-ports.js';
 import { HashTables } from './tables/hash-tables.js';
 import { Labels } from './tables/labels.js';
 import { type OwnPlace, placeFound } from './tables/localities.js';
@@ -169,7 +169,11 @@ export class DataPlane {
           this.ruleBase[id] = this.sum((cells) => cells.ruleRequests[id]!);
         },
       }),
-      listeners: ids(MAX_GATEWAY_LISTENERS),
+      listeners: gatewaySocketIds({
+        quarantineMs: QUARANTINE_MS,
+        now: () => performance.now(),
+        connectionsOf: (listener) => this.pool.connectionsOf(listener),
+      }),
       tenants: ids(MAX_TENANTS - 1, {
         isBusy: (id) => this.tenantTotals.isBusy(id + 1),
         onReuse: (id) => this.tenantTotals.forget(id + 1),

@@ -117,6 +117,11 @@ export class WorkerPool {
     return this.seats.map(({ memory }) => memory);
   }
 
+  /** Open ones of clients, by the listener's engine id. */
+  connectionsOf(listener: number): number {
+    return this.memories.reduce((total, { counters }) => total + counters[this.options.counters + listener]!, 0);
+  }
+
   /** Resolves when every worker decides by these tables; starts the workers the first time. Calls must not overlap. */
   async publish(tables: PublishedTables): Promise<void> {
     this.tables = tables;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { ForwardClientCert, Listener, Protocol, TlsVersion } from '../../../api/gen/mesh/v1/model.js';
 import { newIds } from '../testing/models.js';
-import { gatewayPorts } from './gateway-ports.js';
+import { FIRST_GATEWAY_LISTENER, gatewayPorts, gatewaySocketIds, MAX_GATEWAY_LISTENERS } from './gateway-ports.js';
 
 let folder = '';
 beforeAll(() => {
@@ -121,4 +121,16 @@ test('listeners of one port ask for the same certificates of clients, and each h
 
 test('a listener that ends TLS and has no certificate serves nothing', () => {
   expect(ports({ name: 'a', protocol: Protocol.TLS, tls: { certificates: [] } }).ports).toEqual([]);
+});
+
+test('the id of a socket that is gone is no other’s while connections to it are open', () => {
+  const open = new Map<number, number>();
+  const ids = gatewaySocketIds({ quarantineMs: 0, now: () => 0, connectionsOf: (listener) => open.get(listener) ?? 0 });
+  const all = Array.from({ length: MAX_GATEWAY_LISTENERS }, (_, port) => `a:${port}`);
+  const gone = ids.assign(all).get('a:7')!;
+  open.set(gone + FIRST_GATEWAY_LISTENER, 1);
+  const others = [...all.filter((name) => name !== 'a:7'), 'another'];
+  expect(ids.assign(others).has('another')).toBe(false);
+  open.clear();
+  expect(ids.assign(others).get('another')).toBe(gone);
 });

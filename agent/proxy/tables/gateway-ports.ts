@@ -12,7 +12,7 @@ import {
   type TlsLimits,
 } from '../../native/engine.js';
 import { MAX_LISTENERS } from './layout.js';
-import type { StableIds } from './stable-ids.js';
+import { StableIds, type StableIdsOptions } from './stable-ids.js';
 
 /** Engine ids of the listeners for captured traffic; also their order in the `listeners` sockmap. */
 export const MESH_LISTENERS = [
@@ -41,6 +41,18 @@ export const POD_LISTENERS = [
 export const isHostListener = ({ kind }: { readonly kind: ListenerSpec['kind'] }): boolean => kind.startsWith('host-');
 export const FIRST_GATEWAY_LISTENER = MESH_LISTENERS.length + DNS_LISTENERS.length;
 export const MAX_GATEWAY_LISTENERS = MAX_LISTENERS - FIRST_GATEWAY_LISTENER;
+
+/**
+ * Ids of gateways' sockets, from 0. One rests as long as it has connections (`connectionsOf` an engine id): they would be the next owner's, whom its
+ * clients never asked for and perhaps may not.
+ */
+export function gatewaySocketIds(
+  options: Pick<StableIdsOptions, 'quarantineMs' | 'now'> & { readonly connectionsOf: (listener: number) => number },
+): StableIds {
+  const { quarantineMs, now, connectionsOf } = options;
+  const isBusy = (id: number): boolean => connectionsOf(id + FIRST_GATEWAY_LISTENER) > 0;
+  return new StableIds({ capacity: MAX_GATEWAY_LISTENERS, quarantineMs, now, isBusy });
+}
 
 /** One port of a gateway address; every address is two sockets, one for each IP version. */
 export interface GatewayListener {
