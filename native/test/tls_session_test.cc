@@ -586,6 +586,59 @@ TEST("TLS: sessions are kept apart by what the endpoint must be, and given out o
   CHECK(!second.server->is_resumed());
 }
 
+// What the server says of the ticket that it has just given; the session stays where it is.
+uint64_t ticket_seconds(const TlsContext& client, const TlsSession& session) {
+  SSL_SESSION* ticket = client.sessions().take(session.session_key());
+  CHECK(ticket != nullptr);
+  const uint64_t seconds = SSL_SESSION_get_ticket_lifetime_hint(ticket);
+  client.sessions().put(session.session_key(), ticket);
+  return seconds;
+}
+
+TEST("TLS: a ticket lasts no longer than what was verified for it, however often it is renewed") {
+  TlsContextSpec spec = server_spec();
+  spec.trust = authority().pem();
+  for (const auto mode : {ClientCertificates::kRequired, ClientCertificates::kOptional, ClientCertificates::kFallback}) {
+    for (const TlsVersion version : {TlsVersion::k12, TlsVersion::k13}) {
+      spec.client_certificates = mode;
+      spec.certificates[0].limits.max_version = version;
+      const auto server = build(spec);
+      const test::Leaf leaf = authority().leaf("URI:spiffe://td.test/a", -60, 600);
+      TlsContextSpec with_certificate = client_spec();
+      with_certificate.certificates = {{{}, leaf.chain, leaf.key}};
+      const auto client = build(with_certificate);
+      for (const bool resumed : {false, true, true}) {
+        Pair pair(endpoint(client), server);
+        CHECK(pair.shakes_hands());
+        pair.settle();
+        CHECK_EQ(pair.server->is_resumed(), resumed);
+        CHECK_EQ(pair.server->peer_identity(), "spiffe://td.test/a");
+        const uint64_t seconds = ticket_seconds(*client, *pair.client);
+        CHECK(seconds > 500);
+        CHECK(seconds <= 600);
+      }
+    }
+  }
+}
+
+TEST("TLS: a session of a server certificate that has expired since is not offered: the one of now is looked at") {
+  const test::Leaf former = authority().leaf("DNS:a.test", -7200, -3600);
+  TlsContextSpec spec = server_spec();
+  spec.certificates = {{{}, former.chain, former.key}};
+  // Who looks at no certificate has a session of one that has expired.
+  TlsContextSpec careless = client_spec();
+  careless.verifies_server = false;
+  const auto taker = build(careless);
+  Pair one(endpoint(taker), build(spec));
+  CHECK(one.shakes_hands());
+  one.settle();
+  const auto client = build(client_spec());
+  Pair two(endpoint(client), build(server_spec()));
+  client->sessions().put(two.client->session_key(), taker->sessions().take(one.client->session_key()));
+  CHECK(two.shakes_hands());
+  CHECK(!two.client->is_resumed());
+}
+
 TEST("TLS: the cache of sessions is bounded") {
   SessionCache cache;
   for (size_t i = 0; i < SessionCache::kMaxSessions + 10; i++) cache.put("peer" + std::to_string(i), SSL_SESSION_new());

@@ -6,8 +6,11 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 
+#include <algorithm>
 #include <cstring>
+#include <ctime>
 
 #include "core/tls/peer_identity.h"
 #include "core/tls/tls_context.h"
@@ -107,6 +110,36 @@ int on_ticket_key(SSL* ssl, uint8_t* name, uint8_t* iv, EVP_CIPHER_CTX* cipher, 
   return result;
 }
 
+long seconds_left(const X509* certificate) {
+  int days = 0;
+  int seconds = 0;
+  if (ASN1_TIME_diff(&days, &seconds, nullptr, X509_get0_notAfter(certificate)) != 1) return 0;
+  return long{days} * 86'400 + seconds;
+}
+
+// A ticket stands for the certificates that were verified, so it ends with the first of them. Who resumes by one that has ended shakes
+// hands anew, with the certificate of now; and resuming, for which TLS 1.3 gives a new ticket, makes nothing last longer: else a client that
+// comes once an hour would be whom an authority vouched for long ago.
+int on_ticket_made(SSL* ssl, void*) {
+  SSL_SESSION* ticket = SSL_get_session(ssl);
+  long left = SSL_SESSION_get_timeout(ticket);
+  if (SSL_session_reused(ssl) == 1) {
+    if (SSL_version(ssl) != TLS1_3_VERSION) return 1;
+    left = std::min(left, static_cast<long>(session_of(ssl)->ticket_end_s() - time(nullptr)));
+  } else if (const STACK_OF(X509)* chain = SSL_get0_verified_chain(ssl); SSL_get_verify_result(ssl) == X509_V_OK) {
+    for (int i = 0; i < sk_X509_num(chain); i++) left = std::min(left, seconds_left(sk_X509_value(chain, i)));
+  }
+  SSL_SESSION_set_timeout(ticket, std::max(left, 0L));
+  return 1;
+}
+
+// What OpenSSL does by itself, but for the note.
+SSL_TICKET_RETURN on_ticket_read(SSL* ssl, SSL_SESSION* ticket, const unsigned char*, size_t, SSL_TICKET_STATUS status, void*) {
+  if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) return SSL_TICKET_RETURN_IGNORE_RENEW;
+  session_of(ssl)->set_ticket_end_s(int64_t{SSL_SESSION_get_time(ticket)} + SSL_SESSION_get_timeout(ticket));
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 // OpenSSL's own verification of the chain, then who it is.
 int on_verify(X509_STORE_CTX* store, void*) {
   if (X509_verify_cert(store) != 1) return 0;
@@ -145,6 +178,8 @@ void set_server_callbacks(SSL_CTX* ctx, bool own_ticket_keys) {
   SSL_CTX_set_alpn_select_cb(ctx, on_alpn, nullptr);
   if (own_ticket_keys) SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket_key);
 }
+
+void bound_tickets(SSL_CTX* ctx) { SSL_CTX_set_session_ticket_cb(ctx, on_ticket_made, on_ticket_read, nullptr); }
 
 void set_client_callbacks(SSL_CTX* ctx) {
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);

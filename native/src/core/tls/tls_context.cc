@@ -40,7 +40,7 @@ constexpr CipherSuite kCipherSuites[] = {
     {TlsVersion::k12, "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"},
 };
 constexpr char kGroups[] = "X25519:P-256";
-// Bounds how long a revoked or re-issued identity lives on in tickets.
+// Bounds how long a revoked or re-issued identity lives on in tickets (bound_tickets()).
 constexpr long kSessionSeconds = 3600;
 constexpr size_t kMaxCertificates = 1024;
 constexpr size_t kMaxTrustAnchors = 1024;
@@ -299,6 +299,7 @@ SSL_CTX* TlsContext::make_context(const TlsLimits& limits, std::string* error) c
     if (is_server && spec_.client_certificates == ClientCertificates::kRequired) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     SSL_CTX_set_verify(ctx, mode, nullptr);
     set_verification(ctx, falls_back());
+    if (is_server) bound_tickets(ctx);
   }
   if (!good) *error = openssl_error();
   good = good && set_limits(ctx, limits, error) && (!verifies || !spec_.verifies_server || load_trust(ctx, error));

@@ -141,10 +141,7 @@ bool TlsSession::begin() {
   // RFC 6066 3: no addresses in SNI.
   if (!endpoint_->server_name.empty() && !parse_address(endpoint_->server_name, &literal))
     SSL_set_tlsext_host_name(ssl_, endpoint_->server_name.c_str());
-  if (SSL_SESSION* known = context_->sessions().take(session_key_)) {
-    SSL_set_session(ssl_, known);
-    SSL_SESSION_free(known);
-  }
+  offer_session();
   SSL_set_connect_state(ssl_);
   return true;
 }
@@ -180,7 +177,6 @@ TlsSession::Step TlsSession::handshake(TlsWire* wire) {
   const int result = SSL_do_handshake(ssl_);
   wire_ = nullptr;
   if (result == 1) {
-    if (SSL_session_reused(ssl_) == 1 && !recheck_resumed_peer()) return Step::Failed;
     finish_handshake();
     return Step::Done;
   }
@@ -218,20 +214,16 @@ void TlsSession::finish_handshake() {
   if (SSL_SESSION* again = SSL_get1_session(ssl_)) context_->sessions().put(session_key_, again);
 }
 
-// A resumed session brings the certificate of then: it may have expired, and what is accepted may be another. The chain needs no second
-// look, since the session id context (server) and the key of the cache (client) bind sessions to their trust.
-bool TlsSession::recheck_resumed_peer() {
-  X509* certificate = SSL_get0_peer_certificate(ssl_);
-  if (certificate == nullptr) return true;
-  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
-    if (context_->falls_back()) {
-      SSL_set_verify_result(ssl_, X509_V_ERR_CERT_HAS_EXPIRED);
-      return true;
-    }
-    set_failure(TlsFailure::ExpiredCertificate, "the certificate of the resumed session has expired");
-    return false;
+// A resumed session brings the server's certificate of then, which may have expired: the one of now is asked for instead. Neither the chain nor
+// who it is needs a second look, since the key of the cache binds sessions to their trust and to what is accepted.
+void TlsSession::offer_session() {
+  while (SSL_SESSION* known = context_->sessions().take(session_key_)) {
+    X509* certificate = SSL_SESSION_get0_peer(known);
+    const bool is_good = context_->falls_back() || (certificate != nullptr && X509_cmp_current_time(X509_get0_notAfter(certificate)) > 0);
+    if (is_good) SSL_set_session(ssl_, known);
+    SSL_SESSION_free(known);
+    if (is_good) return;
   }
-  return context_->falls_back() || accepts(certificate);
 }
 
 bool TlsSession::accepts(X509* certificate) {

@@ -110,6 +110,9 @@ class TlsSession {
   const EndpointTls* endpoint() const { return endpoint_.get(); }
   const std::string& session_key() const { return session_key_; }
   void set_failure(TlsFailure failure, std::string text);
+  // When the ticket ends that the peer resumes by; seconds since 1970.
+  int64_t ticket_end_s() const { return ticket_end_s_; }
+  void set_ticket_end_s(int64_t end_s) { ticket_end_s_ = end_s; }
   // Whether the verified certificate is one of those that may speak here; says why not.
   bool accepts(struct x509_st* certificate);
 
@@ -120,7 +123,7 @@ class TlsSession {
   bool attach(struct ssl_ctx_st* ctx);
   void record_failure(int result);
   struct x509_st* verified_peer() const;
-  bool recheck_resumed_peer();
+  void offer_session();
   void finish_handshake();
 
   struct ssl_st* ssl_ = nullptr;
@@ -132,6 +135,7 @@ class TlsSession {
   TlsFailure failure_ = TlsFailure::None;
   uint64_t asides_ = 0;
   uint64_t bytes_read_ = 0;
+  int64_t ticket_end_s_ = 0;
   bool awaits_input_ = false;
   bool established_ = false;
   bool closed_ = false;
