@@ -79,7 +79,8 @@ TEST("hand-over: a listener that goes serves what waits for it first") {
   first.send(kGet);
   bench.reactor->unlisten(1);
   CHECK_EQ(bench.counter(Counter::DownstreamAccepted), 2.0);
-  answer(bench, first, "HTTP/1.1 200 OK");
+  // And lets nobody ask again.
+  answer(bench, first, "connection: close");
   Peer1 late(Peer1::dial(bench.port));
   CHECK_EQ(::send(late.fd, "x", 1, MSG_NOSIGNAL), ssize_t{-1});
 }

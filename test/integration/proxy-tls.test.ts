@@ -89,6 +89,8 @@ async function gateway(names: readonly string[], secrets: Readonly<Record<string
 
 interface Answer {
   readonly status: number;
+  /** It says "connection: close". */
+  readonly leaves: boolean;
   readonly text: string;
 }
 
@@ -101,7 +103,7 @@ function get(port: number, host: string, ca: string, options: { servername?: str
       response.on('data', (chunk) => {
         text += chunk;
       });
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, leaves: response.headers.connection === 'close', text }));
     });
     sent.on('error', reject);
     sent.end();
@@ -163,6 +165,48 @@ test('a renewed certificate is for new connections, and those that are open live
   // The same agent has one socket, whose handshake was the old certificate's.
   expect((await get(port, 'a.test', old.cert, { agent })).status).toBe(200);
   expect(await proxy.counter('downstream_accepted')).toBe(3);
+});
+
+/** Clients of the gateway must show a certificate that this one vouches for. */
+function withClientTrust(manifest: string, { cert }: Pair): string {
+  const map = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: clients}
+data: {ca.crt: ${JSON.stringify(cert)}}
+---`;
+  const validation = '{caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}';
+  return map + manifest.replace('gatewayClassName: weft\n', (line) => `${line}  tls: {frontend: {default: {validation: ${validation}}}}\n`);
+}
+
+test('who was let in by what holds no more leaves with the next answer: certificates are asked for now, or the listener is gone', async () => {
+  const a = keyPair('a.test');
+  const { proxy, port, file } = await gateway(['a'], { a });
+  const agents = [0, 1].map(() => new Agent({ keepAlive: true, maxSockets: 1 }));
+  for (const agent of agents) scope.closing.push(() => agent.destroy());
+  const session = connectHttp2(`https://127.0.0.1:${port}`, { ca: a.cert, servername: 'a.test' });
+  scope.closing.push(() => session.destroy());
+  await once(session, 'remoteSettings');
+  for (const agent of agents) expect(await get(port, 'a.test', a.cert, { agent })).toMatchObject({ status: 200, leaves: false });
+  const told = once(session, 'goaway', { signal: AbortSignal.timeout(10_000) });
+  const open = readFileSync(file, 'utf8');
+  const change = async (text: string): Promise<void> => {
+    const from = proxy.errors.length;
+    writeFileSync(file, text);
+    await proxy.says('is in force', from);
+  };
+  await change(withClientTrust(open, a));
+  expect((await told)[0]).toBe(0);
+  await expect(get(port, 'a.test', a.cert)).rejects.toThrow();
+  // What may be under way is answered.
+  expect(await get(port, 'a.test', a.cert, { agent: agents[0]! })).toMatchObject({ status: 200, leaves: true });
+  await expect(get(port, 'a.test', a.cert, { agent: agents[0]! })).rejects.toThrow();
+  // The other has asked nothing since; nor has it been asked for a certificate.
+  await change(open);
+  expect(await get(port, 'a.test', a.cert, { agent: agents[1]! })).toMatchObject({ status: 200, leaves: true });
+  expect(await get(port, 'a.test', a.cert, { agent: agents[0]! })).toMatchObject({ status: 200, leaves: false });
+  await change(open.replace(`port: ${port}, protocol`, `port: ${await freePort()}, protocol`));
+  expect(await get(port, 'a.test', a.cert, { agent: agents[0]! })).toMatchObject({ status: 404, leaves: true });
 });
 
 test('a port that was plain text becomes TLS without being closed, and the reverse', async () => {

@@ -10,6 +10,16 @@
 
 namespace weft {
 
+bool Downstream::is_leaving() const { return origin_.retired || reactor_->is_draining(); }
+
+uint64_t Downstream::idle_timeout_ms() const { return reactor_->idle_timeout_ms(is_leaving()); }
+
+void Downstream::retire() {
+  if (origin_.retired) return;
+  origin_.retired = true;
+  on_drain();
+}
+
 DescriptorContext Downstream::descriptor_context(const Exchange* exchange) {
   const Snapshot& tables = reactor_->tables();
   if (ids_generation_ != tables->generation()) {

@@ -51,8 +51,11 @@ struct DownstreamOrigin {
   TenantId tenant = 0;
   // What connections into the listener's scope are bound to.
   ScopeSource scope_source = ScopeSource::Any;
-  // Its protocol was declared by nobody: what it is sent to speaks the same, unless that is declared.
-  bool detected = false;
+  // Two bits of one byte: with another an idle connection has eight more. Its protocol was declared by nobody: what it is sent to speaks
+  // the same, unless that is declared.
+  bool detected : 1 = false;
+  // Who connects now is let in otherwise, or by nobody: see Downstream::retire().
+  bool retired : 1 = false;
 };
 
 class Downstream : public Connection {
@@ -65,12 +68,18 @@ class Downstream : public Connection {
   TargetContext target_context(StreamKind kind) const;
   // The original destination, or of a gateway's listener this end of the connection: the kernel is asked for it once.
   const Peer& reached();
+  // What it was let in by holds no more (Reactor::retire_connections()): leaves as when the engine drains.
+  void retire();
 
  protected:
   // Ids of this connection's addresses in the tables of now.
   DescriptorContext descriptor_context(const struct Exchange* exchange);
   // Bytes of an HTTP/1 request that was kept, for the next descriptor: in the arena, its head parsed. Null: there is no room now.
   const uint8_t* stage_request(const uint8_t* bytes, size_t size);
+
+  // What is under way ends, and nothing new begins.
+  bool is_leaving() const;
+  uint64_t idle_timeout_ms() const;
 
   DownstreamOrigin origin_;
   // Endpoint that was chosen, and perhaps dialled, while the protocol was not known yet; until the first request asks for it. -1: none.

@@ -26,14 +26,14 @@ size_t DownstreamHttp1::buffer_share() const { return reactor_->buffer_bytes(ten
 void DownstreamHttp1::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin) {
   auto* connection = new DownstreamHttp1(reactor, fd, origin);
   reactor->adopt(connection);
-  reactor->schedule(connection, reactor->idle_timeout_ms());
+  reactor->schedule(connection, connection->idle_timeout_ms());
 }
 
 void DownstreamHttp1::take_over(Reactor* reactor, Connection* opening, const DownstreamOrigin& origin, int32_t dialled) {
   auto* connection = new DownstreamHttp1(reactor, -1, origin);
   connection->dialled_ = dialled;
   reactor->succeed(opening, connection);
-  reactor->schedule(connection, reactor->idle_timeout_ms());
+  reactor->schedule(connection, connection->idle_timeout_ms());
   reactor->resume_later(connection);
 }
 
@@ -210,7 +210,7 @@ void DownstreamHttp1::on_timer() {
     case State::Idle:
       if (awaits_head()) return refuse_head(408, Reason::DownstreamTimeout, request_->input.data(), request_->input.size());
       if (is_still_reading()) return;
-      if (!reactor_->is_draining()) reactor_->counters().add(Counter::TimeoutsIdle);
+      if (!is_leaving()) reactor_->counters().add(Counter::TimeoutsIdle);
       return close_late();
     // The exchange has a timer of its own.
     case State::Busy:
@@ -232,7 +232,7 @@ void DownstreamHttp1::on_flush() {
 
 void DownstreamHttp1::on_drain() {
   // Not closed at once: a request may be under way, which would be lost. Its answer says "connection: close".
-  if (state_ == State::Idle && !awaits_head()) reactor_->schedule(this, reactor_->idle_timeout_ms());
+  if (state_ == State::Idle && !awaits_head()) reactor_->schedule(this, idle_timeout_ms());
 }
 
 int64_t DownstreamHttp1::idle_since_ms() const {
@@ -252,7 +252,7 @@ void DownstreamHttp1::on_engine_close() {
 
 void DownstreamHttp1::become_idle() {
   state_ = State::Idle;
-  reactor_->schedule(this, reactor_->idle_timeout_ms());
+  reactor_->schedule(this, idle_timeout_ms());
   if (readable_ || has_input() || peer_finished_) {
     if (peer_finished_) readable_ = true;
     reactor_->resume_later(this);

@@ -152,7 +152,7 @@ bool DownstreamHttp1::send_interim(const ResponseForm& response) {
 bool DownstreamHttp1::begin_response(const ResponseForm& response, bool ends) {
   const HttpExchange& exchange = *request_->exchange;
   http1::ResponseHeadOptions options;
-  options.close = !request_->client_keeps_alive || !exchange.request_complete() || reactor_->is_draining();
+  options.close = !request_->client_keeps_alive || !exchange.request_complete() || is_leaving();
   options.mutations = exchange.response_mutations();
   options.via_line = reactor_->hop_lines().via(response);
   options.date_line = reactor_->hop_lines().date_for(response, options.mutations, reactor_->now_ms());
@@ -236,7 +236,7 @@ bool DownstreamHttp1::send_trailers(const http2::HeaderBlock& block) {
 bool DownstreamHttp1::reply_local(int status, std::string_view lines, std::string_view body, Reason reason) {
   const HttpExchange& exchange = *request_->exchange;
   const bool must = reason == Reason::DownstreamProtocol || reason == Reason::DownstreamTimeout || exchange.tunnel == Tunnel::Connect;
-  const bool close = must || !request_->client_keeps_alive || !exchange.request_complete() || reactor_->is_draining();
+  const bool close = must || !request_->client_keeps_alive || !exchange.request_complete() || is_leaving();
   char* out = reactor_->head_scratch();
   size_t size = 0;
   const std::string_view date = reactor_->date_line();

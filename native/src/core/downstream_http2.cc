@@ -58,7 +58,7 @@ void DownstreamHttp2::take_over(Reactor* reactor, Connection* opening, const Dow
 void DownstreamHttp2::begin() {
   link_.start();
   reactor_->schedule(this, reactor_->limits().header_timeout_ms);
-  if (reactor_->is_draining()) on_drain();
+  if (is_leaving()) on_drain();
 }
 
 void DownstreamHttp2::on_events(uint32_t events) {
@@ -126,7 +126,7 @@ void DownstreamHttp2::read() {
 void DownstreamHttp2::watch_head() {
   const bool is_whole = link_.has_settings() && !link_.in_block() && link_.input().empty();
   const bool begins = link_.streams().size() == 0 && !is_whole;
-  if (begins == begins_ || reactor_->is_draining()) return;
+  if (begins == begins_ || is_leaving()) return;
   if (!begins) return set_idle_timer();
   begins_ = true;
   reactor_->schedule(this, reactor_->limits().header_timeout_ms);
@@ -366,7 +366,7 @@ void DownstreamHttp2::set_idle_timer() {
   const uint64_t idle_ms = reactor_->limits().idle_timeout_ms;
   const bool leaves = client_leaves_ && link_.streams().size() == 0;
   // The timer is that of the notice.
-  if (state_ == State::Open && reactor_->is_draining() && !leaves) return;
+  if (state_ == State::Open && is_leaving() && !leaves) return;
   reactor_->schedule(this, leaves ? std::min(idle_ms, kLeaveMs) : idle_ms);
 }
 
@@ -374,7 +374,7 @@ void DownstreamHttp2::on_timer() {
   Counters& counters = reactor_->counters();
   switch (state_) {
     case State::Open:
-      if (reactor_->is_draining()) return finish_drain();
+      if (is_leaving()) return finish_drain();
       if (begins_) {
         counters.add(Counter::TimeoutsHeader);
       } else if (link_.streams().size() != 0) {
@@ -419,7 +419,7 @@ void DownstreamHttp2::on_drain() {
 }
 
 void DownstreamHttp2::on_ping_ack() {
-  if (reactor_->is_draining() && state_ == State::Open) finish_drain();
+  if (is_leaving() && state_ == State::Open) finish_drain();
 }
 
 void DownstreamHttp2::finish_drain() {

@@ -54,14 +54,14 @@ void DownstreamOpening::begin_stage(Stage stage) {
 uint64_t DownstreamOpening::first_bytes_ms() const {
   constexpr uint64_t kSilenceMs = 100;
   const uint32_t detect_ms = reactor_->limits().detect_timeout_ms;
-  if (is_http(plan_.protocol)) return reactor_->idle_timeout_ms();
+  if (is_http(plan_.protocol)) return idle_timeout_ms();
   return detect_ms != 0 ? detect_ms : kSilenceMs;
 }
 
 bool DownstreamOpening::may_idle() const { return (stage_ == Stage::Detection || stage_ == Stage::TlsOrPlain) && is_http(plan_.protocol); }
 
 void DownstreamOpening::on_drain() {
-  if (may_idle()) reactor_->schedule(this, reactor_->idle_timeout_ms());
+  if (may_idle()) reactor_->schedule(this, idle_timeout_ms());
 }
 
 int64_t DownstreamOpening::idle_since_ms() const {
@@ -257,7 +257,7 @@ void DownstreamOpening::on_timer() {
         if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(Counter::TimeoutsDetect);
         return start_protocol(Protocol::kOpaque);
       }
-      if (!reactor_->is_draining()) reactor_->counters().add(Counter::TimeoutsIdle);
+      if (!is_leaving()) reactor_->counters().add(Counter::TimeoutsIdle);
       return refuse();
     case Stage::Handshake:
       if (tls_ != nullptr) tls_->set_failure(TlsFailure::TimedOut, "the handshake took too long");

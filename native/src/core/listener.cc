@@ -10,6 +10,7 @@
 #include "core/downstream_opening.h"
 #include "core/opaque.h"
 #include "core/reactor.h"
+#include "core/tls/tls_context.h"
 
 namespace weft {
 
@@ -24,6 +25,13 @@ ListenerInfo info_of(const ListenerSpec& spec, SharedScope scope) {
       spec.place == ListenerPlace::kPod || (spec.place == ListenerPlace::kHost && spec.kind == ListenerKind::Outbound);
   return {spec.id, spec.kind, all_captured ? uint16_t{0} : spec.port, spec.forwarding, std::move(scope)};
 }
+
+// By plain text or TLS, and by which client certificates.
+bool lets_in_alike(const ListenerTls* one, const ListenerTls* other) {
+  const TlsContext* before = one == nullptr ? nullptr : one->context.get();
+  const TlsContext* now = other == nullptr ? nullptr : other->context.get();
+  return before == nullptr || now == nullptr ? before == now : before->lets_in_as(*now);
+}
 }  // namespace
 
 Listener::Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedScope scope)
@@ -31,10 +39,12 @@ Listener::Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedSco
   is_common_ = spec.is_captured();
 }
 
-void Listener::set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding) {
+bool Listener::set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding) {
+  const bool lets_in_others = !lets_in_alike(spec_.tls.get(), tls.get());
   spec_.tls = std::move(tls);
   spec_.forwarding = forwarding;
   info_ = Shared(info_of(spec_, info_->scope));
+  return lets_in_others;
 }
 
 void Listener::on_events(uint32_t) { accept_some(); }

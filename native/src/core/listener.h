@@ -13,7 +13,8 @@ class Listener : public Connection {
   const ListenerSpec& spec() const { return spec_; }
   const ListenerInfo& info() const { return *info_.get(); }
   void set_tenant(TenantId tenant) { tenant_ = tenant; }
-  void set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding);
+  // True: it lets in others than before.
+  bool set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding);
   void on_events(uint32_t events) override;
   void on_resume() override;
   void on_timer() override;

@@ -405,10 +405,13 @@ void Reactor::drain(uint32_t idle_ms) {
   connections_.for_each([](Connection* connection) { connection->on_drain(); });
 }
 
-// While draining spread over twice the time, so that the clients do not come back all at once.
-uint64_t Reactor::idle_timeout_ms() {
-  if (!draining_) return limits().idle_timeout_ms;
-  return drain_idle_ms_ + (drain_idle_ms_ == 0 ? 0 : random() % drain_idle_ms_);
+// Of those who leave spread over twice the time, so that the clients do not come back all at once.
+uint64_t Reactor::idle_timeout_ms(bool leaves) {
+  if (!leaves) return limits().idle_timeout_ms;
+  // A client's request may be under way, which would be lost.
+  constexpr uint32_t kRetiredIdleMs = 5'000;
+  const uint32_t least_ms = draining_ ? drain_idle_ms_ : kRetiredIdleMs;
+  return least_ms + (least_ms == 0 ? 0 : random() % least_ms);
 }
 
 void Reactor::close() {

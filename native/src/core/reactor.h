@@ -74,7 +74,7 @@ class Reactor {
   int adopt_listener(const ListenerSpec& spec, int fd, std::string* error);
   // Duplicates, the caller's to close, of all listening sockets.
   std::vector<SharedListener> share_listeners() const;
-  // Its waiting connections are accepted first.
+  // Its waiting connections are accepted first; all of them leave with their next answer.
   void unlisten(int32_t id);
   // Nothing of the pod's namespace is held any more: its listeners close, and its connections are reset.
   void leave_pod(int64_t key);
@@ -86,7 +86,8 @@ class Reactor {
   // Closes every socket, and tells decide() what had not ended as well: Reason::LocalReset. Within decide(): when that has returned.
   // Idempotent.
   void close();
-  // The listener's next connections use it; those that are open keep what they began with. False: no such listener.
+  // The listener's next connections use it; those that are open keep what they began with, and leave with their next answer where clients
+  // are let in otherwise now. False: no such listener.
   bool set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding);
   // The last failures since the last call, at most kMaxTlsFailures: the counters have them all.
   std::vector<TlsFailureNote> take_tls_failures() { return std::exchange(tls_failures_, {}); }
@@ -149,8 +150,8 @@ class Reactor {
   Arena& arena() { return batch_.arena(); }
   const Snapshot& tables() const { return tables_; }
   bool is_draining() const { return draining_; }
-  // A connection without a request.
-  uint64_t idle_timeout_ms();
+  // A client's connection without a request.
+  uint64_t idle_timeout_ms(bool leaves);
   uint64_t now_us() const { return now_us_; }
   uint64_t now_ms() const { return now_us_ / 1000; }
   uint64_t random();
@@ -250,6 +251,7 @@ class Reactor {
   void queue_turn(Connection* connection);
   void take_namespace_sockets();
   void begin_next_handshake();
+  void retire_connections(int32_t listener_id);
   void take_handshake();
   void set_weights(TenantScheduler* scheduler) const;
   static constexpr size_t kSharedReadBytes = 32 * 1024;

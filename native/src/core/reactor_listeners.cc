@@ -129,12 +129,21 @@ std::vector<SharedListener> Reactor::share_listeners() const {
 
 bool Reactor::set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding) {
   bool found = false;
+  bool lets_in_others = false;
   for (Listener* listener : listeners_) {
     if (listener->spec().id != id) continue;
-    listener->set(tls, forwarding);
+    lets_in_others |= listener->set(tls, forwarding);
     found = true;
   }
+  if (lets_in_others) retire_connections(id);
   return found;
+}
+
+// They were let in by what holds no more: new ones must come as it is wanted now. What is under way is not cut.
+void Reactor::retire_connections(int32_t id) {
+  connections_.for_each([id](Connection* connection) {
+    if (connection->listener_id() == id) static_cast<Downstream*>(connection)->retire();
+  });
 }
 
 void Reactor::unlisten(int32_t id) {
@@ -151,6 +160,7 @@ void Reactor::unlisten(int32_t id) {
       ++at;
     }
   }
+  retire_connections(id);
   if (!deciding_) reap();
 }
 

@@ -118,8 +118,8 @@ long seconds_left(const X509* certificate) {
 }
 
 // A ticket stands for the certificates that were verified, so it ends with the first of them. Who resumes by one that has ended shakes
-// hands anew, with the certificate of now; and resuming, for which TLS 1.3 gives a new ticket, makes nothing last longer: else a client that
-// comes once an hour would be whom an authority vouched for long ago.
+// hands anew, with the certificate of now; and resuming, for which TLS 1.3 gives a new ticket, makes nothing last longer: else a client
+// that comes once an hour would be whom an authority vouched for long ago.
 int on_ticket_made(SSL* ssl, void*) {
   SSL_SESSION* ticket = SSL_get_session(ssl);
   long left = SSL_SESSION_get_timeout(ticket);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <tuple>
 
 #include "core/http1/ascii.h"
 #include "core/tables/byte_index.h"
@@ -351,6 +352,11 @@ bool TlsContext::load_certificate(SSL_CTX* ctx, const TlsCertificateSpec& certif
   EVP_PKEY_free(key);
   if (!good) *error = "key: " + openssl_error();
   return good;
+}
+
+bool TlsContext::lets_in_as(const TlsContext& other) const {
+  const auto of = [](const TlsContextSpec& spec) { return std::tie(spec.client_certificates, spec.trust, spec.accepts); };
+  return of(spec_) == of(other.spec_);
 }
 
 SSL_CTX* TlsContext::for_server_name(std::string_view name) const {

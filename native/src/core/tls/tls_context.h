@@ -74,6 +74,8 @@ class TlsContext {
   uint64_t serial() const { return serial_; }
   const std::vector<PeerMatch>& accepts() const { return spec_.accepts; }
   bool asks_for_certificates() const { return spec_.client_certificates != ClientCertificates::kNone; }
+  // Whether clients are asked for certificates as by the other, and those vouched for by the same.
+  bool lets_in_as(const TlsContext& other) const;
   bool falls_back() const { return spec_.client_certificates == ClientCertificates::kFallback || !spec_.verifies_server; }
   // Wire format of RFC 7301.
   const std::string& alpn() const { return alpn_; }

@@ -214,8 +214,8 @@ void TlsSession::finish_handshake() {
   if (SSL_SESSION* again = SSL_get1_session(ssl_)) context_->sessions().put(session_key_, again);
 }
 
-// A resumed session brings the server's certificate of then, which may have expired: the one of now is asked for instead. Neither the chain nor
-// who it is needs a second look, since the key of the cache binds sessions to their trust and to what is accepted.
+// A resumed session brings the server's certificate of then, which may have expired: the one of now is asked for instead. Neither the chain
+// nor who it is needs a second look, since the key of the cache binds sessions to their trust and to what is accepted.
 void TlsSession::offer_session() {
   while (SSL_SESSION* known = context_->sessions().take(session_key_)) {
     X509* certificate = SSL_SESSION_get0_peer(known);

@@ -32,6 +32,7 @@ struct PeerMatch {
   enum class Kind : uint8_t { kSpiffeId, kTrustDomain, kDnsName };
   Kind kind = Kind::kSpiffeId;
   std::string value;
+  bool operator==(const PeerMatch&) const = default;
 };
 
 struct TlsCertificateSpec {
