@@ -3,11 +3,12 @@
 //
 // Format: one line of text, "weft-snapshot 1 <sha256 of the body, hex> <bytes of the body> <node>\n", then a DiscoveryResponse.
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { DiscoveryResponse } from '../../api/gen/mesh/v1/discovery.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
+import { makeFolder } from '../../api/make-folder.js';
 import { messageOf } from '../../api/message-of.js';
 import type { Catalog } from './catalog.js';
 import type { DiscoveryUpdate } from './discovery-client.js';
@@ -175,7 +176,7 @@ function decode(file: Buffer, node: string): Decoded {
 
 /** Either the old file or the new one is there, whatever happens: content is on disk before the name points to it. */
 async function writeAtomically(path: string, parts: readonly Uint8Array[]): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(path), 0o700);
   const temporary = `${path}.tmp`;
   try {
     const handle = await open(temporary, 'w', 0o600);

@@ -1,9 +1,10 @@
 // Binds a gRPC server to an address as weft writes them: "host:port", "[v6]:port" or "unix:/path". Owns the life of the socket file.
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { type HostPort, parseHostPort } from '../host-port.js';
+import { makeFolder } from '../make-folder.js';
 
 const UNIX = 'unix:';
 
@@ -51,7 +52,7 @@ export async function assertUnserved(path: string): Promise<void> {
 
 async function listenUnix(server: Server, address: string, mode: SocketMode, credentials: ServerCredentials): Promise<void> {
   const path = address.slice(UNIX.length);
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path), 0o777);
   await assertUnserved(path);
   await rm(path, { force: true });
   // The socket is born with its mode: a chmod afterwards would leave a moment for others.
