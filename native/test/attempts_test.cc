@@ -114,6 +114,65 @@ TEST("attempts: nobody listens: another is made for the condition connect-failur
   }
 }
 
+TEST("attempts: of a long body no more is read than can be kept, as long as nobody is connected to: the next endpoint gets all of it") {
+  EngineLimits limits;
+  limits.connect_timeout_ms = 50;
+  constexpr size_t kBody = 600'000;
+  for (const Protocol from : {Protocol::kHttp1, Protocol::kHttp2}) {
+    for (const Protocol to : {Protocol::kHttp1, Protocol::kHttp2}) {
+      AttemptsBench attempts(retry_on([](RetrySpec* spec) { spec->connect_failure = true; }), to, limits);
+      Bench& bench = attempts.bench;
+      // Its queue is full: who connects waits.
+      ::listen(bench.upstream_listener, 0);
+      const Peer1 other(Peer1::dial(bench.upstream_port));
+      const uint16_t port = bench.listen(7, from);
+      std::optional<Peer1> client1;
+      std::optional<Peer2> client2;
+      size_t left = kBody;
+      if (from == Protocol::kHttp1) {
+        client1.emplace(Peer1::dial(port));
+        client1->send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + std::to_string(kBody) + "\r\n\r\n");
+      } else {
+        client2.emplace(dial(port), http2::Role::kClient);
+        client2->raw(client2->get(1, false));
+      }
+      const auto upload_more = [&] {
+        if (client2) return upload(*client2, 1, &left, true);
+        const ssize_t count = ::send(client1->fd, std::string(left, 'u').data(), left, MSG_NOSIGNAL);
+        if (count > 0) left -= static_cast<size_t>(count);
+        return left == 0;
+      };
+      int fd = -1;
+      fcntl(attempts.second_listener, F_SETFL, O_NONBLOCK);
+      CHECK(bench.run([&] {
+        upload_more();
+        return fd >= 0 || (fd = accept4(attempts.second_listener, nullptr, nullptr, SOCK_NONBLOCK)) >= 0;
+      }));
+      if (to == Protocol::kHttp1) {
+        Peer1 second(fd);
+        const auto body_size = [&] {
+          second.read();
+          const size_t head = second.received.find("\r\n\r\n");
+          if (head == std::string::npos) return size_t{0};
+          return static_cast<size_t>(std::count(second.received.begin() + static_cast<ptrdiff_t>(head), second.received.end(), 'u'));
+        };
+        CHECK(bench.run([&] { return upload_more(), body_size() == kBody; }));
+        second.send(kOk);
+        CHECK(bench.run([&] { return client1 ? client1->has("200 OK") : client2->at(1).ended; }));
+      } else {
+        Peer2 second(fd, http2::Role::kServer);
+        second.raw(Peer2::window(0, 1'000'000));
+        second.raw(Peer2::window(1, 1'000'000));
+        CHECK(bench.run([&] { return upload_more(), second.at(1).ended; }));
+        CHECK_EQ(second.at(1).body.size(), kBody);
+        second.raw(second.ok(1, true));
+        CHECK(bench.run([&] { return client1 ? client1->has("200 OK") : client2->at(1).ended; }));
+      }
+      CHECK(attempts.ended() && attempts.is_accounted());
+    }
+  }
+}
+
 TEST("attempts: one that asks to be left alone is; who limits rates is asked again only for envoy-ratelimited") {
   AttemptsBench overloaded(retry_on([](RetrySpec* spec) { spec->statuses = {503}; }));
   fcntl(overloaded.second_listener, F_SETFL, O_NONBLOCK);

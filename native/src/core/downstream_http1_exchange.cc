@@ -95,11 +95,12 @@ void DownstreamHttp1::pump_request() {
     if (!exchange.give_body(early.data(), early.size(), &consumed)) return;
   }
   for (int turn = 0; readable_ && !exchange.request_complete(); turn++) {
-    if (!exchange.takes_body()) return;
+    const size_t room = exchange.body_room();
+    if (room == 0) return;
     if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const uint64_t wanted = exchange.is_tunnel ? Reactor::kReadScratch : exchange.request_body.remaining() + kReadBeyondBody;
-    const int64_t count = receive(bytes, std::min<uint64_t>(wanted, reactor_->read_bytes()));
+    const int64_t count = receive(bytes, std::min<uint64_t>({wanted, room, reactor_->read_bytes()}));
     if (count == -1) return;
     if (count == 0 && exchange.is_tunnel) return exchange.end_tunnel_input();
     if (count <= 0) return abort(Reason::DownstreamClosed);

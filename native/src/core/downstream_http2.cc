@@ -292,7 +292,7 @@ void DownstreamHttp2::on_data(Http2Stream* base, const uint8_t* bytes, size_t si
   HttpExchange& exchange = *stream->exchange_;
   exchange.received += size;
   if (exchange.is_over()) return;
-  if (!stream->held_.empty() || !exchange.takes_body()) {
+  if (!stream->held_.empty() || !exchange.takes_body() || size > exchange.body_room()) {
     stream->held_.append(bytes, size);
     return;
   }

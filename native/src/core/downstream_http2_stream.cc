@@ -141,7 +141,7 @@ void DownstreamHttp2Stream::resume_request() {
   HttpExchange& exchange = *exchange_;
   const bool has_end = remote_ended && !exchange.request_ended;
   if (!held_.empty() || has_end || held_trailers_ != nullptr) {
-    if (!exchange.takes_body()) return;
+    if (!exchange.takes_body() || held_.size() > exchange.body_room()) return;
     const ByteQueue body = std::move(held_);
     const bool ends = remote_ended && held_trailers_ == nullptr;
     if ((!body.empty() || ends) && !exchange.give_payload(body.data(), body.size(), ends)) return;

@@ -264,6 +264,13 @@ bool HttpExchange::takes_body() const {
   return upstream_ != nullptr && !request_ended && (tunnel == Tunnel::None || is_tunnel) && upstream_->unsent() < client_->buffer_share();
 }
 
+size_t HttpExchange::body_room() const {
+  if (!takes_body()) return 0;
+  if (is_collecting() || !replayable || !upstream_->is_unconnected()) return SIZE_MAX;
+  const size_t share = client_->buffer_share();
+  return share - std::min(share, raw.size());
+}
+
 bool HttpExchange::give_body(const uint8_t* bytes, size_t size, size_t* consumed) {
   const http1::Framing to = upstream_ != nullptr ? upstream_->framing() : http1::Framing::kUntilClose;
   const BodyTransfer body = relay_body(&request_body, request_framing, to, bytes, size, reactor_->body_scratch(size));
@@ -547,7 +554,8 @@ void HttpExchange::on_timer() {
   }
   // Whom filters keep waiting is waited for by nobody else.
   if (holds_answer()) return set_timer();
-  const bool waits_for_upstream = !is_collecting() && (upstream_ == nullptr || upstream_->unsent() >= client_->buffer_share());
+  const bool waits_for_upstream =
+      !is_collecting() && (upstream_ == nullptr || upstream_->is_unconnected() || upstream_->unsent() >= client_->buffer_share());
   // A call that streams both ways may rest in its middle; over HTTP/2 its connection has timeouts of its own.
   const bool may_rest = http2 != nullptr && !is_collecting() && (response_started || grpc != GrpcForm::None);
   const bool waits_for_client = client_->unsent() != 0 || (!request_ended && tunnel == Tunnel::None && !waits_for_upstream && !may_rest);

@@ -51,6 +51,8 @@ class HttpExchange final : public Exchange,
   bool is_collecting() const { return !awaits_decision_ && decision.target == kTargetCollect; }
   // May more of the request's body be given?
   bool takes_body() const;
+  // Bytes of it that may be: as long as nobody is connected to, no more than can be kept for another endpoint.
+  size_t body_room() const;
   // HTTP/1: reads as they came; false: the exchange is over or its upstream gone. Sets `consumed`.
   bool give_body(const uint8_t* bytes, size_t size, size_t* consumed);
   // HTTP/2: payload. False as above.

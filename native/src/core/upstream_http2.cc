@@ -164,6 +164,8 @@ void UpstreamHttp2::on_events(uint32_t events) {
     if (link_.streams().size() == 0) reactor_->schedule(this, connect_timeout_ms(reactor_, group_->target));
     if (!flush()) return break_all(AttemptEnd::Reset);
     reactor_->flush_later(this);
+    // Their clients may have been held up till here.
+    link_.streams().for_each([this](Http2Stream* stream) { on_stream_writable(stream); });
   }
   if ((events & EPOLLOUT) != 0 && !output_.empty()) {
     // What the peer said before it closed comes first.
