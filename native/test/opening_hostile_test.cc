@@ -38,6 +38,19 @@ TEST("opening: a PROXY header that drips in has the header timeout as a whole, a
   CHECK_EQ(bench.reactor->open_downstream(), uint32_t{0});
 }
 
+TEST("opening: who has begun a request, were it by a byte, has the time of a head, not of a connection that rests") {
+  EngineLimits limits;
+  limits.header_timeout_ms = 60;
+  for (const std::string& begin : {"G", "GET ", "P", "PRI * HTTP/2.0"}) {
+    Bench bench(limits);
+    Peer1 client(Peer1::dial(bench.listen(7, Protocol::kHttp)));
+    client.send(begin);
+    CHECK(bench.run([&] { return client.has("HTTP/1.1 408 "); }));
+    CHECK_EQ(bench.counter(Counter::TimeoutsHeader), 1.0);
+    CHECK_EQ(bench.counter(Counter::TimeoutsIdle), 0.0);
+  }
+}
+
 TEST("opening: a connection without the PROXY header that it must begin with is closed, and counted") {
   Bench bench;
   Peer1 client(Peer1::dial(listen_behind_proxies(&bench)));

@@ -112,6 +112,13 @@ TEST("Protocol detection: at every prefix undecided or right") {
       {Bytes("\x16\x02\x01\x02", 4), FirstBytes::kOpaque},
       {Bytes("\0\0\0\x08\x04\xd2\x16\x2f", 8), FirstBytes::kOpaque},
       {"A1 LOGIN x y\r\n", FirstBytes::kOpaque},
+      {"GET HTTPS://a.test/ HTTP/1.1\r\n", FirstBytes::kHttp1},
+      {Bytes(20, 'M') + " http://a.test/ HTTP/1.1\r\n", FirstBytes::kHttp1},
+      {"CONNECT [::1]:443 HTTP/1.1\r\n", FirstBytes::kHttp1},
+      {"NICK joe\r\n", FirstBytes::kOpaque},
+      {"SET key value\r\n", FirstBytes::kOpaque},
+      {"HELO http.test\r\n", FirstBytes::kOpaque},
+      {"OPTIONS rtsp://a.test/ RTSP/1.0\r\n", FirstBytes::kOpaque},
   };
   for (const auto& [bytes, expected] : cases) {
     CHECK(detect(bytes) == expected);

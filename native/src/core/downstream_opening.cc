@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "core/downstream_http1.h"
 #include "core/downstream_http2.h"
 #include "core/opaque.h"
@@ -58,7 +60,13 @@ uint64_t DownstreamOpening::first_bytes_ms() const {
   return detect_ms != 0 ? detect_ms : kSilenceMs;
 }
 
-bool DownstreamOpening::may_idle() const { return (stage_ == Stage::Detection || stage_ == Stage::TlsOrPlain) && is_http(plan_.protocol); }
+bool DownstreamOpening::may_idle() const {
+  return !awaits_head_ && (stage_ == Stage::Detection || stage_ == Stage::TlsOrPlain) && is_http(plan_.protocol);
+}
+
+void DownstreamOpening::await_head() {
+  if (is_http(plan_.protocol) && !std::exchange(awaits_head_, true)) reactor_->schedule(this, reactor_->limits().header_timeout_ms);
+}
 
 void DownstreamOpening::on_drain() {
   if (may_idle()) reactor_->schedule(this, idle_timeout_ms());
@@ -160,7 +168,7 @@ bool DownstreamOpening::choose_tls_or_plain() {
     return true;
   }
   // Only a handshake record's first bytes are worth waiting for.
-  if (reactor_->read_scratch()[0] == 22 && first == FirstBytes::kUndecided && !peer_finished_) return false;
+  if (reactor_->read_scratch()[0] == 22 && first == FirstBytes::kUndecided && !peer_finished_) return await_head(), false;
   after_tls();
   return true;
 }
@@ -224,7 +232,9 @@ bool DownstreamOpening::detect() {
   const size_t size = peek(kFirstBytesNeeded);
   if (size == 0) return false;
   const FirstBytes first = detect_protocol(reactor_->read_scratch(), size);
-  if (first == FirstBytes::kUndecided && !peer_finished_) return false;
+  // Where it is HTTP in any case, what can't become HTTP/2 is HTTP/1, whose timer its head has.
+  const bool may_become_another = plan_.protocol != Protocol::kHttp || begins_as_http2(reactor_->read_scratch(), size);
+  if (first == FirstBytes::kUndecided && may_become_another && !peer_finished_) return await_head(), false;
   if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(counter_of(first));
   if (first == FirstBytes::kTls && plan_.protocol == Protocol::kDetectFirst) {
     begin_stage(Stage::PassingHello);
@@ -257,7 +267,9 @@ void DownstreamOpening::on_timer() {
         if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(Counter::TimeoutsDetect);
         return start_protocol(Protocol::kOpaque);
       }
-      if (!is_leaving()) reactor_->counters().add(Counter::TimeoutsIdle);
+      // "P" may be the beginning of "POST".
+      if (awaits_head_ && stage_ == Stage::Detection) return start_protocol(Protocol::kHttp1);
+      if (awaits_head_ || !is_leaving()) reactor_->counters().add(awaits_head_ ? Counter::TimeoutsHeader : Counter::TimeoutsIdle);
       return refuse();
     case Stage::Handshake:
       if (tls_ != nullptr) tls_->set_failure(TlsFailure::TimedOut, "the handshake took too long");

@@ -48,6 +48,8 @@ class DownstreamOpening final : public Downstream {
   bool shake_hands();
   bool detect();
   uint64_t first_bytes_ms() const;
+  // Its first bytes are not all of what they may become.
+  void await_head();
   void start_protocol(Protocol protocol);
   // Closes so that an alert still arrives.
   void make_last_words();
@@ -55,6 +57,8 @@ class DownstreamOpening final : public Downstream {
 
   OpeningPlan plan_;
   Stage stage_ = Stage::ProxyHeader;
+  // It does not rest any more: a head has begun.
+  bool awaits_head_ = false;
 };
 
 }  // namespace weft
