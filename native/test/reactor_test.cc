@@ -1,4 +1,5 @@
 // The whole reactor over loopback sockets, with decisions made in C++: what the sanitizers are to watch.
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -224,6 +225,66 @@ TEST("reactor: opaque bytes and half-closes go both ways") {
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
+TEST("reactor: opaque bytes that are still being read, behind their sender's end, are no rest; such that nobody reads are") {
+  static uint64_t clock_ns;
+  clock_ns = 1'000'000'000'000;
+  EngineLimits limits;
+  limits.tcp_idle_timeout_ms = 500;
+  for (const bool reads : {true, false}) {
+    Bench bench(limits, [] { return clock_ns; });
+    // What has arrived there is out of the engine's sight.
+    const int kept_by_reader = 128 * 1024;
+    setsockopt(bench.upstream_listener, SOL_SOCKET, SO_RCVBUF, &kept_by_reader, sizeof(kept_by_reader));
+    Peer1 client(Peer1::dial(bench.opaque_port));
+    Peer1 upstream(accept_upstream(bench));
+    const std::string piece(65'536, 'b');
+    size_t sent = 0;
+    for (int quiet = 0; quiet < 20;) {
+      const ssize_t count = ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
+      quiet = count > 0 ? 0 : quiet + 1;
+      if (count > 0) sent += static_cast<size_t>(count);
+      bench.reactor->run_once(1);
+    }
+    shutdown(client.fd, SHUT_WR);
+    size_t received = 0;
+    bool ended = false;
+    for (int turn = 0; turn < 1'000 && !ended && !client.reset; turn++) {
+      const size_t before = received;
+      char bytes[65'536];
+      // So much that the kernel opens the window that was closed; the clock waits for it.
+      for (int i = 0; i < 8 && reads && !ended; i++) {
+        const ssize_t count = recv(upstream.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        if (count > 0) received += static_cast<size_t>(count);
+        ended = count == 0;
+      }
+      if (!reads || received != before) clock_ns += 100'000'000;
+      for (int i = 0; i < 3; i++) bench.reactor->run_once(1);
+      client.read();
+    }
+    CHECK_EQ(client.reset, !reads);
+    CHECK_EQ(received, reads ? sent : 0);
+    CHECK_EQ(bench.counter(Counter::TimeoutsTcpIdle), reads ? 0.0 : 1.0);
+  }
+}
+
+TEST("reactor: a connection that lasted for hours has all of them in the access log") {
+  static uint64_t clock_ns;
+  clock_ns = 1'000'000'000'000;
+  Bench bench({}, [] { return clock_ns; });
+  bench.decide = [](int32_t) { return Bench::to(0, kLog); };
+  Peer1 client(Peer1::dial(bench.opaque_port));
+  Peer1 upstream(accept_upstream(bench));
+  client.send("ping");
+  CHECK(bench.run([&] { return upstream.has("ping"); }));
+  clock_ns += 3 * 3'600'000'000'000;
+  bench.reactor->run_once(0);
+  upstream.close();
+  client.close();
+  CHECK(bench.run([&] { return bench.counter(Counter::OpaqueOpen) == 0; }));
+  const std::string line = test::taken_lines(bench.access_log, sizeof(bench.access_log));
+  CHECK(line.find("\"duration_ms\":10800000") != std::string::npos);
+}
+
 TEST("reactor: an opaque client hears a reset when nothing listens behind") {
   Bench bench;
   bench.decide = [](int32_t) { return Bench::to(1); };
@@ -254,6 +315,49 @@ TEST("reactor: a slow reader stops its source within the bound, an unread reques
     upstream.received.clear();
     return received >= sent;
   }));
+}
+
+TEST("reactor: the end of an answer that its client does not take has the stream's idle timeout, not that of a connection that rests") {
+  static uint64_t clock_ns;
+  clock_ns = 1'000'000'000'000;
+  EngineLimits limits;
+  limits.stream_idle_timeout_ms = 1'000;
+  limits.idle_timeout_ms = 60'000;
+  // Beyond what the kernel's buffers may yet take.
+  limits.max_buffered_bytes = 8 << 20;
+  for (const bool takes : {false, true}) {
+    Bench bench(limits, [] { return clock_ns; });
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kGet);
+    Peer1 upstream(accept_upstream(bench));
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    const auto is_over = [&] { return bench.outstanding[0] == 0; };
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 24000000\r\n\r\n" + std::string(24'000'000, 'x');
+    const size_t size = answer.size();
+    size_t sent = 0, taken = 0;
+    char bytes[65'536];
+    // No more is taken than that the upstream's end can be sent.
+    CHECK(bench.run([&] {
+      for (int i = 0; i < 20 && !is_over(); i++) {
+        sent += static_cast<size_t>(std::max<ssize_t>(0, ::send(upstream.fd, answer.data() + sent, size - sent, MSG_NOSIGNAL)));
+        bench.reactor->run_once(0);
+        taken += static_cast<size_t>(std::max<ssize_t>(0, recv(client.fd, bytes, is_over() ? 0 : sizeof(bytes), MSG_DONTWAIT)));
+      }
+      return is_over();
+    }));
+    if (takes) {
+      CHECK(bench.run([&] {
+        for (ssize_t count; (count = recv(client.fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0;) taken += static_cast<size_t>(count);
+        return taken >= size;
+      }));
+    }
+    for (int i = 0; i < 10; i++) {
+      clock_ns += 200'000'000;
+      bench.reactor->run_once(0);
+    }
+    CHECK_EQ(bench.counter(Counter::TimeoutsIdle), takes ? 0.0 : 1.0);
+    CHECK_EQ(bench.reactor->open_downstream(), uint32_t{takes ? 1u : 0u});
+  }
 }
 
 TEST("reactor: closing in the middle of everything frees everything, and tells what was cut") {

@@ -26,7 +26,7 @@ struct AccessLogRecord {
   uint32_t size = 0;
   uint32_t kind = 0;
   double started_ms = 0;
-  int32_t latency_us = 0;
+  uint64_t latency_us = 0;
   int32_t first_byte_us = -1;
   int32_t status = 0;
   int32_t reason = 0;
@@ -36,6 +36,7 @@ struct AccessLogRecord {
   int32_t listener_id = 0;
   int32_t method = 0;
   int32_t attempts = 0;
+  int32_t grpc_status = -1;
   double received = 0;
   double sent = 0;
   uint8_t client[16] = {};
@@ -49,7 +50,6 @@ struct AccessLogRecord {
   int32_t user_agent_length = 0;
   int32_t request_id_length = 0;
   int32_t grpc_message_length = 0;
-  int32_t grpc_status = -1;
   int32_t client_identity_length = 0;
   int32_t tls_version = 0;
 };

@@ -65,12 +65,11 @@ char* put_three_digits(char* out, uint32_t value) {
 }
 
 // µs as ms, without zeros at the end.
-char* put_ms(char* out, int32_t us) {
-  const uint32_t value = static_cast<uint32_t>(std::max(us, 0));
-  out = put_number(out, value / 1000);
-  if (value % 1000 == 0) return out;
+char* put_ms(char* out, uint64_t us) {
+  out = put_number(out, us / 1000);
+  if (us % 1000 == 0) return out;
   *out++ = '.';
-  out = put_three_digits(out, value % 1000);
+  out = put_three_digits(out, static_cast<uint32_t>(us % 1000));
   while (out[-1] == '0') out--;
   return out;
 }
@@ -330,7 +329,7 @@ char* AccessLogLines::write(const AccessLogRecord& record, const uint8_t* bytes,
   out = put_number(put(out, R"(,"bytes_sent":)"), static_cast<uint64_t>(record.sent));
   out = put_ms(put(out, R"(,"duration_ms":)"), record.latency_us);
   out = put(out, R"(,"upstream_first_byte_ms":)");
-  out = record.first_byte_us < 0 ? put(out, "null") : put_ms(out, record.first_byte_us);
+  out = record.first_byte_us < 0 ? put(out, "null") : put_ms(out, static_cast<uint64_t>(record.first_byte_us));
   if (is_request) {
     out = put_text(put(out, R"(,"user_agent":)"), texts.user_agent);
     out = put_text(put(out, R"(,"request_id":)"), texts.request_id);

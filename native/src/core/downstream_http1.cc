@@ -4,6 +4,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+
 #include "core/reactor.h"
 
 namespace weft {
@@ -56,6 +58,7 @@ void DownstreamHttp1::on_events(uint32_t events) {
     const size_t bound = reactor_->buffer_bytes(tenant_);
     if (state_ == State::Idle && output_.size() < bound && (readable_ || has_input())) reactor_->resume_later(this);
     if (output_.size() != before) progress_ms_ = reactor_->now_ms();
+    if (state_ == State::Idle && output_.empty() && !awaits_head()) reactor_->schedule(this, idle_timeout_ms());
     if (under_way != nullptr && output_.size() < bound && output_.size() != before) {
       const Handle self = handle_;
       under_way->on_client_writable();
@@ -252,7 +255,10 @@ void DownstreamHttp1::on_engine_close() {
 
 void DownstreamHttp1::become_idle() {
   state_ = State::Idle;
-  reactor_->schedule(this, idle_timeout_ms());
+  // Who has not taken the answer yet has the time of one that is under way for that.
+  const uint64_t idle_ms = idle_timeout_ms();
+  reactor_->schedule(this, output_.empty() ? idle_ms : std::min<uint64_t>(idle_ms, reactor_->limits().stream_idle_timeout_ms));
+  progress_ms_ = reactor_->now_ms();
   if (readable_ || has_input() || peer_finished_) {
     if (peer_finished_) readable_ = true;
     reactor_->resume_later(this);

@@ -4,6 +4,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <utility>
+
 #include "core/reactor.h"
 #include "core/upstream_connect.h"
 
@@ -277,8 +279,18 @@ void OpaqueDownstream::on_timer() {
   if (state_ != State::Open) return;
   const uint64_t due = progress_ms_ + idle_timeout_ms_;
   if (reactor_->now_ms() < due) return reactor_->schedule_at(this, due);
+  // A reader that takes what it was sent long ago is at work, and no event tells of it.
+  if (const size_t now = bytes_on_their_way(); now != std::exchange(seen_on_their_way_, now)) {
+    note_progress();
+    return reactor_->schedule(this, idle_timeout_ms_);
+  }
   reactor_->counters().add(Counter::TimeoutsTcpIdle);
   finish(Reason::DownstreamTimeout, true);
+}
+
+size_t OpaqueDownstream::bytes_on_their_way() const {
+  const auto unacknowledged = static_cast<size_t>(unacknowledged_bytes(fd()) + unacknowledged_bytes(upstream_->fd()));
+  return output().size() + upstream_->output().size() + unacknowledged;
 }
 
 void OpaqueDownstream::on_engine_close() { account(Reason::LocalReset); }

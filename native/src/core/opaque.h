@@ -79,6 +79,8 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   void break_off();
   void continue_breaking();
   void note_progress();
+  // What was received and its reader has not acknowledged, both ways, here and in the kernel.
+  size_t bytes_on_their_way() const;
   void account(Reason reason);
 
   std::unique_ptr<Exchange> exchange_;
@@ -87,6 +89,8 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   uint64_t progress_ms_ = 0;
   // 0: none.
   uint32_t idle_timeout_ms_ = 0;
+  // bytes_on_their_way() when it last seemed to rest.
+  size_t seen_on_their_way_ = 0;
   State state_ = State::Queueing;
   bool client_ended_ = false;
   bool client_shut_ = false;

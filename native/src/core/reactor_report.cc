@@ -162,8 +162,9 @@ void Reactor::write_access_log(const Exchange& exchange, Downstream& downstream,
   const DownstreamOrigin& origin = downstream.origin();
   const Peer& destination = downstream.reached();
   record.kind = access_log_kind(exchange.kind);
-  record.latency_us = clipped_us(exchange.started_us, now_us_);
-  record.started_ms = unix_ms() - record.latency_us / 1e3;
+  // Streams and tunnels may have lasted for days.
+  record.latency_us = now_us_ - std::min(now_us_, exchange.started_us);
+  record.started_ms = unix_ms() - static_cast<double>(record.latency_us) / 1e3;
   record.first_byte_us = exchange.first_byte_us == 0 ? -1 : clipped_us(exchange.decided_us, exchange.first_byte_us);
   record.status = exchange.status;
   record.reason = static_cast<int32_t>(reason);
