@@ -210,22 +210,23 @@ async function startSource(config: ProxyConfig, plane: DataPlane, log: Logger): 
 
 async function startStatic(files: readonly string[], plane: DataPlane, log: Logger): Promise<(() => Promise<void>) | null> {
   let revision = 1;
-  const load = async (): Promise<readonly string[]> => {
+  /** What is wrong; of what is refused for it, `then` says what happens meanwhile. */
+  const load = async (then: string): Promise<readonly string[]> => {
     const loaded = await loadManifests(files, revision);
-    if (!loaded.ok) return loaded.findings;
+    if (!loaded.ok) return loaded.findings.map((finding) => `${finding}${then}`);
     for (const problem of loaded.problems) log.warn(problem);
     revision++;
     const { rejected, closed } = await plane.apply(loaded.update);
-    return [...rejected.map(({ name, error }) => `${name}: ${error}`), ...closed];
+    return [...rejected.map(({ name, error }) => `${name}: ${error}${then}`), ...closed];
   };
-  const findings = await load();
+  const findings = await load('');
   if (findings.length > 0) {
     process.stderr.write(`${findings.join('\n')}\n`);
     return null;
   }
   const reload = async (): Promise<void> => {
     try {
-      for (const finding of await load()) log.error(`${finding} (what was served before stays)`);
+      for (const finding of await load(' (what was served before stays)')) log.error(finding);
     } catch (error) {
       log.error({ err: error }, 'the changed files could not be applied; what was served before stays');
     }

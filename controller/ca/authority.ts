@@ -174,7 +174,7 @@ export class Authority {
     if (authority === null) {
       // A key that can't be read is no reason to replace it.
       if (view.authorityRevision > 0 || view.isRestoring || this.#isWriting) return;
-      void this.#add(sealingKey, true);
+      void this.#addByItself(sealingKey, true);
       return;
     }
     this.#record = authority;
@@ -187,6 +187,12 @@ export class Authority {
     this.#fault = 'the authority in etcd was sealed by another key: give every replica the same --authority-key-file';
     if (!isWhole) log.error(this.#fault);
     this.#changed();
+  }
+
+  /** Tried again with the next change that the store tells, at the latest a day later. */
+  async #addByItself(sealingKey: Buffer, isOnly: boolean): Promise<void> {
+    const done = await this.#add(sealingKey, isOnly);
+    if (typeof done === 'string') this.#parts.log.warn({}, `no new authority of nodes and controllers was made: ${done}`);
   }
 
   /** One more, or one instead of all. Of replicas that do so at the same time the first wins. */
@@ -233,7 +239,7 @@ export class Authority {
     const { place } = this.#parts;
     const newest = this.#known.at(-1);
     if (place.kind === 'store' && newest !== undefined && Date.parse(newest.certificate.validTo) - nowMs < SUCCESSION_MS) {
-      void this.#add(place.sealingKey, false);
+      void this.#addByItself(place.sealingKey, false);
     }
     const wake = Math.min((this.nextChangeMs ?? Number.POSITIVE_INFINITY) - nowMs, DAY_MS);
     this.#timer = setTimeout(() => this.#changed(), wake);

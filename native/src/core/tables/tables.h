@@ -249,8 +249,6 @@ class Tables {
 
   /// Null for an id that this generation lacks. Valid as long as the tables.
   const Endpoint* endpoint(int32_t id) const;
-  /// Ids of all endpoints, ascending.
-  const std::vector<int32_t>& endpoint_ids() const { return endpoint_ids_; }
   /// Null for -1 and for an index out of range.
   const http1::MutationSet* mutation(int32_t id) const;
   const LocalReply* local_reply(int32_t id) const;
@@ -324,7 +322,6 @@ class Tables {
   std::vector<std::vector<Address>> name_addresses_;
   std::vector<Endpoint> endpoints_;
   std::vector<int32_t> endpoint_slots_;
-  std::vector<int32_t> endpoint_ids_;
   std::vector<http1::MutationSet> mutations_;
   std::vector<LocalReply> local_replies_;
   std::vector<RewriteSpec> rewrites_;

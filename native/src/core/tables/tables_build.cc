@@ -220,9 +220,7 @@ bool Tables::add_addresses(const TableSpec& spec, std::string* error) {
     }
     endpoint_slots_[id] = static_cast<int32_t>(i);
     endpoints_.push_back({address, endpoint.port, endpoint.tls, endpoint.protocol, endpoint.proxy, endpoint.connections});
-    endpoint_ids_.push_back(endpoint.id);
   }
-  std::sort(endpoint_ids_.begin(), endpoint_ids_.end());
   return true;
 }
 
