@@ -111,6 +111,11 @@ export interface ListenerSettings {
   readonly tls: ListenerTlsSpec | null;
   /** null: fields are left as they come (captured traffic keeps the client's address by itself). */
   readonly forwarding: ForwardingSpec | null;
+  /**
+   * Every connection begins with a PROXY protocol header (v1 or v2), whose source is the client, and is refused without: only where none but
+   * trusted proxies connect.
+   */
+  readonly proxyProtocol: boolean;
 }
 
 export interface ListenerSpec extends ListenerSettings {
@@ -129,8 +134,6 @@ export interface ListenerSpec extends ListenerSettings {
   readonly port: number;
   /** Protocol of connections whose destination is not in the tables. */
   readonly protocol: ListenerProtocol;
-  /** Every connection begins with a PROXY protocol header (v1 or v2) and is refused without: only where none but trusted proxies connect. */
-  readonly proxyProtocol: boolean;
   /** Register in this pinned SOCKMAP at this key, so that the redirection programs find it; null: don't. */
   readonly sockmap: { readonly map: string; readonly key: number } | null;
 }

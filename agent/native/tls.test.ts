@@ -133,14 +133,16 @@ describe('termination', () => {
       }
       return found;
     });
-    expect(await engine.call('setListener', 1, { tls: { mode: 'terminate', context: second }, forwarding: null })).toBe(true);
+    expect(
+      await engine.call('setListener', 1, { tls: { mode: 'terminate', context: second }, forwarding: null, proxyProtocol: false }),
+    ).toBe(true);
     swapped = true;
     await Promise.all(load);
     const fresh = await secured(open(at));
     expect(serial(fresh)).not.toBe(serials[0]);
     expect(serial(kept)).toBe(serials[0]);
     expect(await get(kept)).toContain('200');
-    expect(await engine.call('setListener', 99, { tls: null, forwarding: null })).toBe(false);
+    expect(await engine.call('setListener', 99, { tls: null, forwarding: null, proxyProtocol: false })).toBe(false);
   });
 
   test('a body of megabytes goes through both ways unchanged', async () => {

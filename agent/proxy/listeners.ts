@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { hostPort } from '../../api/host-port.js';
 import type { PodHello } from '../link/pod-channel.js';
-import type { EngineAddon, ForwardingSpec, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
+import type { EngineAddon, ForwardingSpec, ListenerSettings, ListenerSpec, ListenerTlsSpec } from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { Namespaces } from '../native/netns.js';
 import { type GatewayContext, GatewayTls, HTTP_ALPN, type TicketKeys } from './gateway-tls.js';
@@ -32,6 +32,11 @@ export interface OpenListener {
   readonly tls: ListenerTlsSpec | null;
   /** Null: of captured traffic. */
   readonly forwarding: ForwardingSpec | null;
+  readonly proxyProtocol: boolean;
+}
+
+interface GatewaySettings extends ListenerSettings {
+  readonly forwarding: ForwardingSpec;
 }
 
 /**
@@ -182,7 +187,7 @@ export class Listeners {
         proxyProtocol: false,
       });
       const errors = await this.openListener(
-        { id, name, kind, address, port, protocol: 'detect', tls: null, forwarding: null },
+        { id, name, kind, address, port, protocol: 'detect', tls: null, forwarding: null, proxyProtocol: false },
         spec,
         isHostListener(listener) ? 'each' : 'shared',
       );
@@ -203,13 +208,12 @@ export class Listeners {
     for (const [index, { id, kind, address, port }] of DNS_LISTENERS.entries()) {
       if (this.opened.has(id)) continue;
       const name = `dns-${address.includes(':') ? 'v6' : 'v4'}`;
-      const common = { id, kind, address, port, tls: null, forwarding: null } as const;
+      const common = { id, kind, address, port, tls: null, forwarding: null, proxyProtocol: false } as const;
       const spec = (slot: number): ListenerSpec => ({
         ...common,
         pod: null,
         protocol: 'opaque',
         sockmap: { map, key: slot * DNS_LISTENERS.length + index },
-        proxyProtocol: false,
       });
       failures.push(...(await this.openListener({ ...common, name, protocol: 'opaque' }, spec)));
     }
@@ -264,21 +268,23 @@ export class Listeners {
     const contexts = new Set<GatewayContext>();
     const listeners = wanted.flatMap((listener) => {
       const tls = this.tlsOf(listener, contexts);
-      const forwarding = { trustedHops: listener.trustedHops ?? this.options.trustedHops, clientCert: listener.forwardClientCert };
-      return tls === 'none can be served' ? [] : listener.sockets.map(({ id, address }) => ({ ...listener, id, address, tls, forwarding }));
+      if (tls === 'none can be served') return [];
+      const { trustedHops, forwardClientCert: clientCert, proxyProtocol } = listener;
+      const settings = { tls, forwarding: { trustedHops: trustedHops ?? this.options.trustedHops, clientCert }, proxyProtocol };
+      return listener.sockets.map(({ id, address }) => ({ ...listener, id, address, settings }));
     });
     const keep = new Map(listeners.map(({ id, protocol }) => [id, protocol]));
     for (const { id, kind, protocol } of [...this.opened.values()]) {
       if (kind === 'gateway' && keep.get(id) !== protocol) this.closeListener(id);
     }
     const failures: string[] = [];
-    for (const { id, name, port, address, protocol, tls, forwarding } of listeners) {
+    for (const { id, name, port, address, protocol, settings } of listeners) {
       const open = this.opened.get(id);
       if (open !== undefined) {
-        await this.resetListener(open, tls, forwarding);
+        await this.resetListener(open, settings);
         continue;
       }
-      const wantedListener: OpenListener = { id, name, kind: 'gateway', address, port, protocol, tls, forwarding };
+      const wantedListener: OpenListener = { id, name, kind: 'gateway', address, port, protocol, ...settings };
       const errors = await this.openListener(wantedListener, () => gatewaySpec(wantedListener));
       // A host without IPv6 still has its "every address".
       if (address === '::' && this.opened.size > 0 && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
@@ -305,21 +311,12 @@ export class Listeners {
   }
 
   /** Connections that are open go on with what they began with. */
-  private async resetListener(open: OpenListener, tls: ListenerTlsSpec | null, forwarding: ForwardingSpec): Promise<void> {
-    const isSameTls = open.tls?.context === tls?.context;
-    const { trustedHops, clientCert } = forwarding;
-    if (isSameTls && open.forwarding?.trustedHops === trustedHops && open.forwarding.clientCert === clientCert) return;
-    await this.options.pool.setListener(open.id, { tls, forwarding });
-    this.opened.set(open.id, { ...open, tls, forwarding });
-    if (isSameTls) {
-      const text = `${open.name} believes ${trustedHops} proxies in front, and forwards client certificates as ${clientCert}`;
-      this.options.log.info({ listener: open.name }, text);
-      return;
-    }
-    this.options.log.info(
-      { listener: open.name },
-      `${open.name} has ${tls === null ? 'no TLS any more' : tls.mode === 'passthrough' ? 'TLS that passes through' : 'new certificates'}`,
-    );
+  private async resetListener(open: OpenListener, settings: GatewaySettings): Promise<void> {
+    const news = newsOf(open, settings);
+    if (news.length === 0) return;
+    await this.options.pool.setListener(open.id, settings);
+    this.opened.set(open.id, { ...open, ...settings });
+    this.options.log.info({ listener: open.name }, `${open.name} ${news.join(', ')}`);
   }
 
   private closeListener(id: number): void {
@@ -378,6 +375,18 @@ function podListeners({ key, netns }: Pod, { outboundPort, inboundPort, mark }: 
   }));
 }
 
-function gatewaySpec({ id, address, port, protocol, tls, forwarding }: OpenListener): ListenerSpec {
-  return { id, kind: 'gateway', pod: null, address, port, protocol, sockmap: null, forwarding, tls, proxyProtocol: false };
+function gatewaySpec({ id, address, port, protocol, tls, forwarding, proxyProtocol }: OpenListener): ListenerSpec {
+  return { id, kind: 'gateway', pod: null, address, port, protocol, sockmap: null, forwarding, tls, proxyProtocol };
+}
+
+/** What is other than before, in words. */
+function newsOf(before: OpenListener, { tls, forwarding: { trustedHops, clientCert }, proxyProtocol }: GatewaySettings): string[] {
+  const news: string[] = [];
+  if (before.tls?.context !== tls?.context)
+    news.push(`has ${tls === null ? 'no TLS any more' : tls.mode === 'passthrough' ? 'TLS that passes through' : 'new certificates'}`);
+  if (before.forwarding?.trustedHops !== trustedHops || before.forwarding.clientCert !== clientCert)
+    news.push(`believes ${trustedHops} proxies in front, and forwards client certificates as ${clientCert}`);
+  if (before.proxyProtocol !== proxyProtocol)
+    news.push(proxyProtocol ? 'takes only what begins with a PROXY header' : 'takes no PROXY headers any more');
+  return news;
 }

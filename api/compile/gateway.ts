@@ -45,7 +45,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
   }
   const addresses = addressesOf(gateway, context);
   const backendCertificate = backendCertificateOf(gateway, context);
-  const { trustedHops, clientCert } = gatewayForwarding(gateway.manifest.metadata.annotations);
+  const { trustedHops, clientCert, proxyProtocol } = gatewayForwarding(gateway.manifest.metadata.annotations);
   const forwardClientCert = ForwardClientCert[clientCert];
   const rateLimits = rateLimitsOfGateway(nameOf(gateway), context.index);
   return (context.index.gatewayListeners.get(nameOf(gateway)) ?? []).flatMap((each) => {
@@ -76,6 +76,7 @@ export function compileGateway(gateway: Stored<'Gateway'>, context: GatewayConte
         backendCertificate,
         trustedHops,
         forwardClientCert,
+        proxyProtocol,
         shared: false,
         rateLimits,
         filters: context.index.filterTargets.of('Gateway', nameOf(gateway), section),

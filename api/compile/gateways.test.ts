@@ -104,11 +104,12 @@ test('what a gateway believes and tells of its clients is said by its annotation
     messages(
       compileModel({ objects: stored(text.replace('metadata: {', `metadata: {${annotations}`)), running: null }).resources,
       ResourceType.LISTENER,
-    ).map(({ trustedHops, forwardClientCert }) => [trustedHops, forwardClientCert]);
-  expect(said('')).toEqual([[undefined, ForwardClientCert.SANITIZE]]);
+    ).map(({ trustedHops, forwardClientCert, proxyProtocol }) => [trustedHops, forwardClientCert, proxyProtocol]);
+  expect(said('')).toEqual([[undefined, ForwardClientCert.SANITIZE, false]]);
   expect(said('annotations: {mesh.weft.dev/trusted-hops: "0", mesh.weft.dev/forward-client-cert: SANITIZE_SET}, ')).toEqual([
-    [0, ForwardClientCert.SANITIZE_SET],
+    [0, ForwardClientCert.SANITIZE_SET, false],
   ]);
+  expect(said('annotations: {mesh.weft.dev/proxy-protocol: "true"}, ')).toEqual([[undefined, ForwardClientCert.SANITIZE, true]]);
 });
 
 describe('certificates of clients', () => {

@@ -136,7 +136,7 @@ export interface CompiledIstioGateway {
 
 export function compileIstioGateway(gateway: IstioGateway, context: IstioGatewayContext): CompiledIstioGateway {
   const { servers } = gateway.manifest.spec;
-  const { trustedHops, clientCert } = gatewayForwarding(gateway.manifest.metadata.annotations);
+  const { trustedHops, clientCert, proxyProtocol } = gatewayForwarding(gateway.manifest.metadata.annotations);
   const conflicts = portConflicts(
     servers.map((server) => ({
       port: server.port.number,
@@ -174,6 +174,7 @@ export function compileIstioGateway(gateway: IstioGateway, context: IstioGateway
         backendCertificate: undefined,
         trustedHops,
         forwardClientCert: ForwardClientCert[clientCert],
+        proxyProtocol,
         shared: protocol === Protocol.HTTP,
         rateLimits: [],
         filters: [],

@@ -139,6 +139,11 @@ describe('refused', () => {
     ],
     [
       'Gateway',
+      'metadata: {name: a, annotations: {mesh.weft.dev/proxy-protocol: v2}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
+      'metadata.annotations["mesh.weft.dev/proxy-protocol"]: expected "true" or "false", found "v2"',
+    ],
+    [
+      'Gateway',
       'metadata: {name: a, annotations: {mesh.weft.dev/node-selector: "role=edge,"}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
       'metadata.annotations["mesh.weft.dev/node-selector"]: expected labels of nodes such as "role=edge,zone in (a,b)", found "role=edge,"',
     ],
@@ -161,7 +166,7 @@ describe('refused', () => {
     [
       'Gateway',
       'metadata: {name: a, annotations: {mesh.weft.dev/trusted-hop: "1"}}\nspec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}',
-      'no annotation of a Gateway, only mesh.weft.dev/trusted-hops, mesh.weft.dev/forward-client-cert, mesh.weft.dev/node-selector; did you mean',
+      'no annotation of a Gateway, only mesh.weft.dev/trusted-hops, mesh.weft.dev/forward-client-cert, mesh.weft.dev/proxy-protocol, mesh.weft.dev/node-selector; did you mean',
     ],
     [
       'Gateway',

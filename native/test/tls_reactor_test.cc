@@ -58,7 +58,7 @@ TEST("TLS reactor: clients that leave at every stage leave nothing behind, and t
   EndpointTls endpoint{TlsContext::build(client_spec, &error), "a.test", {}, 0};
   endpoint.set_key();
   for (int i = 0; i < 120; i++) {
-    if (i == 60) CHECK(reactor->set_listener(0, listener_tls(), {}));
+    if (i == 60) CHECK(reactor->set_listener(0, {.tls = listener_tls()}));
     Client client(port, endpoint);
     const int leave_after = i % 4;
     for (int turn = 0; turn < leave_after; turn++) {

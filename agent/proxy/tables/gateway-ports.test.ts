@@ -59,15 +59,20 @@ test('what is believed and told of clients holds for a whole port', () => {
     plain('b', { trustedHops: 1, forwardClientCert: ForwardClientCert.APPEND_FORWARD }),
     plain('c', { forwardClientCert: ForwardClientCert.APPEND_FORWARD }),
     plain('d', { trustedHops: 1 }),
-    plain('e', { port: 80 }),
+    plain('e', { port: 80, proxyProtocol: true }),
+    plain('f', { port: 80, proxyProtocol: true }),
+    plain('g', { port: 80 }),
   );
-  expect(found.map(({ listener, members }) => [listener.trustedHops, listener.forwardClientCert, members.length])).toEqual([
-    [1, 'append-forward', 2],
-    [null, 'sanitize', 1],
+  expect(
+    found.map(({ listener, members }) => [listener.trustedHops, listener.forwardClientCert, listener.proxyProtocol, members.length]),
+  ).toEqual([
+    [1, 'append-forward', false, 2],
+    [null, 'sanitize', true, 2],
   ]);
-  expect(warnings).toEqual(
-    ['c', 'd'].map((name) => expect.stringContaining(`listener shop/edge/${name}: 10.0.0.1:443 has other trusted hops`)),
-  );
+  expect(warnings).toEqual([
+    ...['c', 'd'].map((name) => expect.stringContaining(`listener shop/edge/${name}: 10.0.0.1:443 has other trusted hops`)),
+    'listener shop/edge/g: 10.0.0.1:80 takes PROXY headers for shop/edge/e; it stays closed',
+  ]);
 });
 
 test('a port speaks one protocol, the first listener’s by name; a port without any certificate is closed', () => {

@@ -75,6 +75,8 @@ export interface GatewayListener {
   /** Proxies in front whose X-Forwarded-* are believed; null: as this proxy is told. */
   readonly trustedHops: number | null;
   readonly forwardClientCert: ForwardClientCert;
+  /** Connections begin with a PROXY protocol header. */
+  readonly proxyProtocol: boolean;
 }
 
 export interface GatewayPort {
@@ -146,6 +148,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
       clientOptional: end?.clientOptional ?? false,
       trustedHops: first.trustedHops ?? null,
       forwardClientCert: forwardClientCertOf(first),
+      proxyProtocol: first.proxyProtocol,
     };
     return { listener, members };
   });
@@ -171,6 +174,8 @@ function conflictOf(listener: Listener, members: readonly Listener[], socket: st
   const [first] = members;
   if (first !== undefined && (first.trustedHops !== listener.trustedHops || first.forwardClientCert !== listener.forwardClientCert))
     return `${socket} has other trusted hops or client certificates forwarded otherwise for ${first.gateway}/${first.name}; it stays closed`;
+  if (first !== undefined && first.proxyProtocol !== listener.proxyProtocol)
+    return `${socket} ${first.proxyProtocol ? 'takes' : 'takes no'} PROXY headers for ${first.gateway}/${first.name}; it stays closed`;
   const twin = members.find((other) => other.hostname === hostname && !(other.shared && listener.shared));
   return twin === undefined ? null : `${socket} host "${hostname}" already belongs to ${twin.gateway}/${twin.name}; it is ignored`;
 }

@@ -26,10 +26,11 @@ ListenerInfo info_of(const ListenerSpec& spec, SharedScope scope) {
   return {spec.id, spec.kind, all_captured ? uint16_t{0} : spec.port, spec.forwarding, std::move(scope)};
 }
 
-// By plain text or TLS, and by which client certificates.
-bool lets_in_alike(const ListenerTls* one, const ListenerTls* other) {
-  const TlsContext* before = one == nullptr ? nullptr : one->context.get();
-  const TlsContext* now = other == nullptr ? nullptr : other->context.get();
+// By plain text or TLS, by which client certificates, and who the client is said to be.
+bool lets_in_alike(const ListenerSettings& one, const ListenerSettings& other) {
+  if (one.proxy_protocol != other.proxy_protocol) return false;
+  const TlsContext* before = one.tls == nullptr ? nullptr : one.tls->context.get();
+  const TlsContext* now = other.tls == nullptr ? nullptr : other.tls->context.get();
   return before == nullptr || now == nullptr ? before == now : before->lets_in_as(*now);
 }
 }  // namespace
@@ -39,10 +40,9 @@ Listener::Listener(Reactor* reactor, int fd, const ListenerSpec& spec, SharedSco
   is_common_ = spec.is_captured();
 }
 
-bool Listener::set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding) {
-  const bool lets_in_others = !lets_in_alike(spec_.tls.get(), tls.get());
-  spec_.tls = std::move(tls);
-  spec_.forwarding = forwarding;
+bool Listener::set(const ListenerSettings& settings) {
+  const bool lets_in_others = !lets_in_alike(spec_, settings);
+  static_cast<ListenerSettings&>(spec_) = settings;
   info_ = Shared(info_of(spec_, info_->scope));
   return lets_in_others;
 }

@@ -14,7 +14,7 @@ class Listener : public Connection {
   const ListenerInfo& info() const { return *info_.get(); }
   void set_tenant(TenantId tenant) { tenant_ = tenant; }
   // True: it lets in others than before.
-  bool set(std::shared_ptr<const ListenerTls> tls, const Forwarding& forwarding);
+  bool set(const ListenerSettings& settings);
   void on_events(uint32_t events) override;
   void on_resume() override;
   void on_timer() override;

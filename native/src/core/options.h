@@ -128,7 +128,16 @@ struct Forwarding {
   }
 };
 
-struct ListenerSpec {
+// What may change while it listens.
+struct ListenerSettings {
+  Forwarding forwarding;
+  // Null: none.
+  std::shared_ptr<const ListenerTls> tls;
+  // Every connection begins with a PROXY protocol header, v1 or v2, whose source stands for the socket's.
+  bool proxy_protocol = false;
+};
+
+struct ListenerSpec : ListenerSettings {
   int32_t id = 0;
   ListenerKind kind = ListenerKind::Gateway;
   ListenerPlace place = ListenerPlace::kOwn;
@@ -140,11 +149,6 @@ struct ListenerSpec {
   // Empty: not registered.
   std::string sockmap;
   uint32_t sockmap_key = 0;
-  Forwarding forwarding;
-  // Null: none.
-  std::shared_ptr<const ListenerTls> tls;
-  // Every connection begins with a PROXY protocol header, v1 or v2, whose addresses stand for the socket's.
-  bool proxy_protocol = false;
 
   bool is_captured() const { return kind != ListenerKind::Gateway; }
 };

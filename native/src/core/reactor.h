@@ -88,7 +88,7 @@ class Reactor {
   void close();
   // The listener's next connections use it; those that are open keep what they began with, and leave with their next answer where clients
   // are let in otherwise now. False: no such listener.
-  bool set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding);
+  bool set_listener(int32_t id, const ListenerSettings& settings);
   // The last failures since the last call, at most kMaxTlsFailures: the counters have them all.
   std::vector<TlsFailureNote> take_tls_failures() { return std::exchange(tls_failures_, {}); }
   bool is_closed() const { return closed_; }

@@ -127,12 +127,12 @@ std::vector<SharedListener> Reactor::share_listeners() const {
   return shared;
 }
 
-bool Reactor::set_listener(int32_t id, const std::shared_ptr<const ListenerTls>& tls, const Forwarding& forwarding) {
+bool Reactor::set_listener(int32_t id, const ListenerSettings& settings) {
   bool found = false;
   bool lets_in_others = false;
   for (Listener* listener : listeners_) {
     if (listener->spec().id != id) continue;
-    lets_in_others |= listener->set(tls, forwarding);
+    lets_in_others |= listener->set(settings);
     found = true;
   }
   if (lets_in_others) retire_connections(id);

@@ -251,11 +251,11 @@ Napi::Value leave_pod(const Napi::CallbackInfo& info) {
 
 Napi::Value set_listener(const Napi::CallbackInfo& info) {
   SpecReader reader(info.Env());
-  ListenerSpec settings;
+  ListenerSettings settings;
   reader.read_listener_settings(info[1], &settings);
   if (!reader.ok() || !info[0].IsNumber()) return throw_type_error(info.Env(), "setListener: " + reader.error());
   const int32_t id = info[0].As<Napi::Number>().Int32Value();
-  return Napi::Boolean::New(info.Env(), handle_of(info)->reactor().set_listener(id, settings.tls, settings.forwarding));
+  return Napi::Boolean::New(info.Env(), handle_of(info)->reactor().set_listener(id, settings));
 }
 
 Napi::Value take_tls_failures(const Napi::CallbackInfo& info) {

@@ -369,11 +369,12 @@ Forwarding SpecReader::forwarding(const Napi::Value& value) {
   return forwarding;
 }
 
-void SpecReader::read_listener_settings(const Napi::Value& value, ListenerSpec* spec) {
+void SpecReader::read_listener_settings(const Napi::Value& value, ListenerSettings* settings) {
   if (!value.IsObject()) return fail("listener", "an object");
   const auto object = value.As<Napi::Object>();
-  spec->tls = listener_tls(field(object, "tls"));
-  spec->forwarding = forwarding(field(object, "forwarding"));
+  settings->tls = listener_tls(field(object, "tls"));
+  settings->forwarding = forwarding(field(object, "forwarding"));
+  settings->proxy_protocol = flag(object, "proxyProtocol");
 }
 
 ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
@@ -400,7 +401,6 @@ ListenerSpec SpecReader::listener_spec(const Napi::Value& value) {
   spec.port = static_cast<uint16_t>(integer(object, "port", 0, 65535));
   spec.protocol = protocol(object);
   read_listener_settings(value, &spec);
-  spec.proxy_protocol = flag(object, "proxyProtocol");
   const Napi::Value sockmap = field(object, "sockmap");
   if (sockmap.IsObject()) {
     spec.sockmap = text(sockmap.As<Napi::Object>(), "map");

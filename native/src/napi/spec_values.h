@@ -18,7 +18,7 @@ class SpecReader {
   TableSpec table_spec(const Napi::Value& value);
   ListenerSpec listener_spec(const Napi::Value& value);
   // Of it, what can be set while it listens.
-  void read_listener_settings(const Napi::Value& value, ListenerSpec* spec);
+  void read_listener_settings(const Napi::Value& value, ListenerSettings* settings);
   TlsContextSpec tls_context_spec(const Napi::Value& value);
   // Null for null.
   std::shared_ptr<const ListenerTls> listener_tls(const Napi::Value& value);

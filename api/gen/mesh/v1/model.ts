@@ -1001,6 +1001,8 @@ export interface Listener {
   rateLimits: RateLimit[];
   /** Names of filters for requests that come in here, whatever their route. */
   filters: string[];
+  /** Connections begin with a PROXY protocol header, version 1 or 2, that says who the client is; without one they are refused. */
+  proxyProtocol: boolean;
 }
 
 /** Code of an operator's that sees requests and answers, in a process of its own. Resource name: "<namespace>/<name>". */
@@ -8260,6 +8262,7 @@ function createBaseListener(): Listener {
     shared: false,
     rateLimits: [],
     filters: [],
+    proxyProtocol: false,
   };
 }
 
@@ -8303,6 +8306,9 @@ export const Listener: MessageFns<Listener> = {
     }
     for (const v of message.filters) {
       writer.uint32(122).string(v!);
+    }
+    if (message.proxyProtocol !== false) {
+      writer.uint32(128).bool(message.proxyProtocol);
     }
     return writer;
   },
@@ -8424,6 +8430,14 @@ export const Listener: MessageFns<Listener> = {
             message.filters.push(reader.string());
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.proxyProtocol = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8456,6 +8470,7 @@ export const Listener: MessageFns<Listener> = {
     message.shared = object.shared ?? false;
     message.rateLimits = object.rateLimits?.map((e) => RateLimit.fromPartial(e)) || [];
     message.filters = object.filters?.map((e) => e) || [];
+    message.proxyProtocol = object.proxyProtocol ?? false;
     return message;
   },
 };
