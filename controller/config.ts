@@ -1,5 +1,4 @@
 // The controller's configuration: the one place that turns flags and environment into typed, checked, frozen values.
-
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { isLocalAddress } from '../api/access/secure-channel.js';

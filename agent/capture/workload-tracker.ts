@@ -1,6 +1,5 @@
 // One workload as the host has it: is its namespace there, which veth is its, is it attached. Decides when to attach and detach;
 // knows neither the list of workloads nor time.
-
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { WorkloadCapture } from '../../api/gen/mesh/v1/status.js';
 import { messageOf } from '../../api/message-of.js';

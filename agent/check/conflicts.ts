@@ -1,6 +1,5 @@
 // What is on this host that redirection would have to share its place with: another mesh, a CNI's own BPF programs, firewall rules on our
 // mark bit, ports and source ports in use.
-
 import { messageOf } from '../../api/message-of.js';
 import type { CaptureAddon, HookProgram } from '../native/capture.js';
 import { bad, type Check, good, type HostFacts, unknown, warning } from './check.js';

@@ -1,5 +1,4 @@
 // DiscoveryClient against a real gRPC server over loopback.
-
 import { Metadata } from '@grpc/grpc-js';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import pino from 'pino';

@@ -1,6 +1,5 @@
 // The active checks of this node: of the endpoints that the model has it check, each at its interval, some at a time. Owns timers and verdicts;
 // tells of verdicts that changed. Goes on without a controller; does not know what becomes of the verdicts.
-
 import { type Endpoint, type HealthCheck, HealthCheck_Type, type Service } from '../../api/gen/mesh/v1/model.js';
 import { hostPort } from '../../api/host-port.js';
 import { checkFault } from '../../api/instances.js';

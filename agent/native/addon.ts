@@ -1,5 +1,4 @@
 // Loads the addon: the only file that knows where it and the program beside it lie.
-
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';

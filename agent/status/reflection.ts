@@ -1,6 +1,5 @@
 // gRPC server reflection, v1 and v1alpha (the messages are the same), so that grpcurl and its kind can ask a node without our .proto files.
 // Source: grpc/reflection/v1/reflection.proto. The few messages are coded by hand, to keep grpc's packages out of api/.
-
 import type { FileRegistry } from '@bufbuild/protobuf';
 import { BinaryReader, BinaryWriter } from '@bufbuild/protobuf/wire';
 import { type Server, type ServerDuplexStream, type ServiceDefinition, status } from '@grpc/grpc-js';

@@ -1,5 +1,4 @@
 // Filters → filters of the model. One at a time, when all routes were compiled: filter-targets.ts knows then which of them refer to it.
-
 import { bundleModule } from '../filter/bundle.js';
 import type { Filter, RouteParent } from '../gen/mesh/v1/model.js';
 import { durationMs } from '../resources/index.js';

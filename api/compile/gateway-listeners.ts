@@ -1,6 +1,5 @@
 // All listeners of a Gateway: its own, and those that ListenerSets add where it allows them. One Gateway at a time. Owner: Gateway API v1
 // (ListenerSet, distinct listeners).
-
 import { portConflicts } from '../resources/kind-gateway.js';
 import { selects } from '../resources/label-selector.js';
 import type { Stored } from './input.js';

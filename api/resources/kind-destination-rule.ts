@@ -1,5 +1,4 @@
 // networking.istio.io DestinationRule. Owner: Istio API, its CRD's rules and its webhook's validation.
-
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import {

@@ -1,5 +1,4 @@
 // What one node is told of. Immutable; nodes that are told the same have the same object.
-
 import { NO_UNITS, type UnitNumbers, type UnitSet } from './unit-set.js';
 import type { VisibleResource } from './units.js';
 

@@ -1,6 +1,5 @@
 // The calls to etcd: etcd3's generated stubs, called raw. Owns deadlines, the choice of a member, login, and errors with a
 // code. Uses none of etcd3's own watcher, lease, login, retry or circuit breaker: they lose events or hang (docs/controller.md says which).
-
 import { type CallOptions, type Client, type ClientDuplexStream, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import type { IRangeRequest, IRangeResponse } from 'etcd3';
 import { failureReason } from '../../api/grpc/failure.js';

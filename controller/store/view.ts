@@ -1,6 +1,5 @@
 // The store as the controller's parts read it: typed, in memory, as of one revision. Owns the reflector and who is told of changes. Writes
 // nothing; goes on answering from memory while etcd is away.
-
 import type { FailingCheck, LiveNode, RegisteredInstance, RegistryReports, ResolvedName } from '../../api/compile/index.js';
 import type { ObjectRef } from '../../api/gen/mesh/v1/admin.js';
 import type { WorkloadState } from '../../api/gen/mesh/v1/discovery.js';

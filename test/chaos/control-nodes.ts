@@ -1,7 +1,6 @@
 // Nodes and writers of the chaos test of the control plane, in a namespace of their own. A writer applies one group of Services after the other version,
 // all of a group in one apply, again and again until it is acknowledged. A node is the agent's own discovery client, and what it gets is judged
 // (control-judge.ts).
-
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata } from '@grpc/grpc-js';
 import pino from 'pino';

@@ -1,5 +1,4 @@
 // Three controllers over one etcd, with the agents' own discovery clients: what a rolling restart under load may cost, which is nothing.
-
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import pino from 'pino';
 import { DiscoveryClient, type DiscoveryUpdate } from '../../agent/discovery/discovery-client.js';

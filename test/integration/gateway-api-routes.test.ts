@@ -1,6 +1,5 @@
 // The manifests of the Gateway API's own conformance tests, on the real `weft proxy --static` process with real backends: what its HTTPRoutes ask
 // for is what clients see. Gateways stand on a loopback address of this file's own, so that they have the ports of the manifests.
-
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';

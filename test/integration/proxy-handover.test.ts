@@ -1,5 +1,4 @@
 // A running `weft proxy` replaced by its successor, as an upgrade does it: real processes, under load of every kind.
-
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,5 @@
 // Model → one generation: the engine's TableSpec, the decision tables in shared memory, and what status shows of them.
 // Runs on the main thread, never on the hot path. Puts together what is made beside it.
-
 import type { Model } from '../../model/model.js';
 import type { EndpointSpec, TableSpec } from '../../native/engine.js';
 import { FilterChains, type FilterTables, type WantedFilter } from '../filters/filter-tables.js';

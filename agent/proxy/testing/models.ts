@@ -1,5 +1,4 @@
 // For tests: small models in few words, through the same decoding as real ones.
-
 import { Resource } from '../../../api/gen/mesh/v1/discovery.js';
 import {
   ConnectionRoute,
