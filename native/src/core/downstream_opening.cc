@@ -267,8 +267,6 @@ void DownstreamOpening::on_timer() {
         if (plan_.protocol == Protocol::kDetectFirst) reactor_->counters().add(Counter::TimeoutsDetect);
         return start_protocol(Protocol::kOpaque);
       }
-      // "P" may be the beginning of "POST".
-      if (awaits_head_ && stage_ == Stage::Detection) return start_protocol(Protocol::kHttp1);
       if (awaits_head_ || !is_leaving()) reactor_->counters().add(awaits_head_ ? Counter::TimeoutsHeader : Counter::TimeoutsIdle);
       return refuse();
     case Stage::Handshake:
