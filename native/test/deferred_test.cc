@@ -12,6 +12,7 @@ using test::endpoint_at;
 using test::kGet;
 using test::kOk;
 using test::Peer1;
+using test::send_what_is_taken;
 
 // Defers what was not answered yet; what was goes to endpoint 0.
 struct DeferringBench : Bench {
@@ -221,14 +222,7 @@ TEST("deferred: a body larger than the bound waits in the client's socket") {
   Peer1 client(Peer1::dial(bench.port));
   client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000000\r\n\r\n");
   CHECK(bench.run_until_deferred(1));
-  const std::string piece(65536, 'b');
-  size_t sent = 0;
-  for (int quiet = 0; quiet < 20;) {
-    const ssize_t count = ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
-    quiet = count > 0 ? 0 : quiet + 1;
-    if (count > 0) sent += static_cast<size_t>(count);
-    bench.reactor->run_once(1);
-  }
+  const size_t sent = send_what_is_taken(bench, client);
   CHECK(sent < 40'000'000);
   bench.answer(0);
   Peer1 upstream(accept_upstream(bench));

@@ -238,6 +238,18 @@ inline int accept_upstream(Bench& bench) {
   return fd;
 }
 
+/// Sends as much as is taken, till nothing is for 20 turns; returns how many bytes that were.
+inline size_t send_what_is_taken(Bench& bench, const Peer1& client) {
+  const std::string piece(65'536, 'b');
+  size_t sent = 0;
+  for (int quiet = 0; quiet < 20; bench.reactor->run_once(1)) {
+    const ssize_t count = ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
+    quiet = count > 0 ? 0 : quiet + 1;
+    if (count > 0) sent += static_cast<size_t>(count);
+  }
+  return sent;
+}
+
 inline constexpr char kGet[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 inline constexpr char kOk[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 

@@ -14,6 +14,7 @@ using test::Bench;
 using test::kGet;
 using test::kOk;
 using test::Peer1;
+using test::send_what_is_taken;
 
 TEST("reactor: one request through, and its upstream connection again for the next, at every byte split") {
   Bench bench;
@@ -237,14 +238,7 @@ TEST("reactor: opaque bytes that are still being read, behind their sender's end
     setsockopt(bench.upstream_listener, SOL_SOCKET, SO_RCVBUF, &kept_by_reader, sizeof(kept_by_reader));
     Peer1 client(Peer1::dial(bench.opaque_port));
     Peer1 upstream(accept_upstream(bench));
-    const std::string piece(65'536, 'b');
-    size_t sent = 0;
-    for (int quiet = 0; quiet < 20;) {
-      const ssize_t count = ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
-      quiet = count > 0 ? 0 : quiet + 1;
-      if (count > 0) sent += static_cast<size_t>(count);
-      bench.reactor->run_once(1);
-    }
+    const size_t sent = send_what_is_taken(bench, client);
     shutdown(client.fd, SHUT_WR);
     size_t received = 0;
     bool ended = false;
@@ -299,14 +293,7 @@ TEST("reactor: a slow reader stops its source within the bound, an unread reques
   Peer1 client(Peer1::dial(bench.port));
   client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000000\r\n\r\n");
   Peer1 upstream(accept_upstream(bench));
-  const std::string piece(65536, 'b');
-  size_t sent = 0;
-  for (int quiet = 0; quiet < 20;) {
-    const ssize_t count = ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
-    quiet = count > 0 ? 0 : quiet + 1;
-    if (count > 0) sent += static_cast<size_t>(count);
-    bench.reactor->run_once(1);
-  }
+  const size_t sent = send_what_is_taken(bench, client);
   CHECK(sent < 40'000'000);
   size_t received = 0;
   CHECK(bench.run([&] {
