@@ -3,7 +3,8 @@ import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type AccessLogAddon, MAX_LINE_BYTES, Missing } from './access-log.js';
 import type { EngineAddon } from './engine.js';
-import { addon, Bench, Client, GET, heads, OK, sockets } from './testing/http1-scene.js';
+import { addon } from './testing/addon.js';
+import { Bench, Client, GET, heads, OK, sockets } from './testing/http1-scene.js';
 import { untilTrue } from './testing/until-true.js';
 
 const to = (host: string) => GET.replace('up.test', host);

@@ -2,17 +2,18 @@
 import { once } from 'node:events';
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
-import { createRequire } from 'node:module';
-import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { Server as GrpcServer, ServerCredentials, type sendUnaryData } from '@grpc/grpc-js';
-import { afterEach, expect, test } from '@jest/globals';
-import type { EngineAddon, EngineLimits } from '../../agent/native/engine.js';
+import { expect, test } from '@jest/globals';
+import type { EngineLimits } from '../../agent/native/engine.js';
+import { ADDON, addon } from '../../agent/native/testing/addon.js';
 import { TEST_LIMITS } from '../../agent/native/testing/limits.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { eventually } from '../lab/eventually.js';
+import { listenOnLoopback } from '../lab/listening.js';
 
-const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
 const DIST = process.env.WEFT_DIST ?? join(process.cwd(), 'dist');
 const DEFERRED = -2;
 const [TIMEOUT, CLIENT_GONE, OVERFLOW] = [5, 7, 10];
@@ -26,24 +27,7 @@ const LIMITS: EngineLimits = {
   deferredTimeoutMs: 30_000,
 };
 
-/** None is waited for: a busy machine takes its time. */
-
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-async function portOf(server: Server): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => sockets.add(socket.on('error', () => {})));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  cleanups.push(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
-}
+const cleanups = closesAfterEach();
 
 /** Says "yes" to all but "/denied"; keeps what asks for "/held…" until release(), after which nothing is kept. */
 class Authorizer {
@@ -138,8 +122,8 @@ class Bench {
         dist: DIST,
         limits: { ...LIMITS, ...limits },
         endpoints: [
-          { port: await portOf(echo), protocol: 'http1' },
-          { port: await portOf(h2), protocol: 'http2' },
+          { port: await listenOnLoopback(echo, cleanups), protocol: 'http1' },
+          { port: await listenOnLoopback(h2, cleanups), protocol: 'http2' },
         ],
         authorizer: authorizer.address,
         askTimeoutMs,
@@ -154,8 +138,7 @@ class Bench {
   }
 
   counter(name: string): number {
-    const addon = createRequire(join(process.cwd(), 'package.json'))(ADDON) as EngineAddon;
-    return this.counters[addon.counterNames().indexOf(name)]!;
+    return this.counters[addon().counterNames().indexOf(name)]!;
   }
 
   async facts(): Promise<Facts> {

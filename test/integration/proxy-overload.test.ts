@@ -14,8 +14,6 @@ import { freePort } from '../lab/ports.js';
 import { gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
-/** Each waits for two seconds of calm, and the machine may be busy. */
-
 const scope = new ProxyScope();
 /** Answers that the server holds back, of requests for /held. */
 let held: ServerResponse[] = [];

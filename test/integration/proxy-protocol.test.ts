@@ -8,20 +8,18 @@ import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { Certificates, secretManifest } from '../lab/certificates.js';
+import { closesAfterEach } from '../lab/closing.js';
 import { eventually } from '../lab/eventually.js';
 import { freePort } from '../lab/ports.js';
 import { accessLog, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 
-const cleanups: (() => unknown)[] = [];
+const cleanups = closesAfterEach();
 let folder = '';
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'weft-proxy-protocol-'));
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-});
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 async function serve(command: string, args: readonly string[], port: number): Promise<void> {

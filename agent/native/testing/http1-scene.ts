@@ -1,15 +1,11 @@
 // What the tests of the engine share that speak HTTP/1 and bytes to it: one engine in a worker, raw clients and upstreams. All of it ends with the tests.
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type { EngineAddon, EngineLimits } from '../engine.js';
+import type { EngineLimits } from '../engine.js';
+import { ADDON, addon } from './addon.js';
 import { TEST_LIMITS } from './limits.js';
-
-const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
-if (!existsSync(ADDON)) throw new Error(`${ADDON} is missing: run \`npm run build:native\``);
 
 interface Ports {
   readonly http: number;
@@ -83,10 +79,6 @@ export class Bench {
     sockets.clear();
     await Promise.all(closed);
   }
-}
-
-export function addon(): EngineAddon {
-  return createRequire(join(process.cwd(), 'package.json'))(ADDON) as EngineAddon;
 }
 
 /** Those of the test's clients and upstreams. */

@@ -2,15 +2,14 @@
 import { once } from 'node:events';
 import * as http from 'node:http';
 import * as http2 from 'node:http2';
-import { createRequire } from 'node:module';
-import type { AddressInfo, Server, Socket } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterEach } from '@jest/globals';
-import type { EngineAddon, EngineLimits } from '../engine.js';
+import { closesAfterEach } from '../../../test/lab/closing.js';
+import { listenOnLoopback } from '../../../test/lab/listening.js';
+import type { EngineLimits } from '../engine.js';
+import { ADDON, addon } from './addon.js';
 import { TEST_LIMITS } from './limits.js';
 
-const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
 const LIMITS: EngineLimits = { ...TEST_LIMITS, requestTimeoutMs: 0 };
 
 export interface Upstream {
@@ -19,25 +18,11 @@ export interface Upstream {
 }
 
 /** What ends with the test, the last first. */
-export const closers: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close();
-});
+export const closers = closesAfterEach();
 
 /** On the loopback; ends with the test, with all its connections. */
-export async function listening(server: Server | http2.Http2Server | http.Server): Promise<number> {
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {});
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  closers.push(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
+export function listening(server: Parameters<typeof listenOnLoopback>[0]): Promise<number> {
+  return listenOnLoopback(server, closers);
 }
 
 export async function http2Upstream(
@@ -98,10 +83,6 @@ export class Bench {
     this.worker.postMessage('close');
     await once(this.worker, 'exit');
   }
-}
-
-function addon(): EngineAddon {
-  return createRequire(join(process.cwd(), 'package.json'))(ADDON) as EngineAddon;
 }
 
 export interface Answer {

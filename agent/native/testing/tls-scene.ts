@@ -3,17 +3,17 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
-import { createRequire } from 'node:module';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import { Worker } from 'node:worker_threads';
-import { afterAll, afterEach } from '@jest/globals';
-import type { EndpointTlsSpec, EngineAddon, EngineLimits, ListenerSpec, TlsContextSpec, TlsFailure } from '../engine.js';
+import { afterAll } from '@jest/globals';
+import { closesAfterEach } from '../../../test/lab/closing.js';
+import type { EndpointTlsSpec, EngineLimits, ListenerSpec, TlsContextSpec, TlsFailure } from '../engine.js';
+import { ADDON, addon } from './addon.js';
 import { TEST_LIMITS } from './limits.js';
 
-const ADDON = process.env.WEFT_ADDON ?? join(process.cwd(), 'native/build/Release/weft.node');
 const LIMITS: EngineLimits = { ...TEST_LIMITS, maxConnections: 500, maxBufferedBytes: 262_144, headerTimeoutMs: 2_000 };
 const HOSTS = ['a.test', 'b.test', '*.w.test'];
 export const CART = 'spiffe://td.test/ns/shop/sa/cart';
@@ -99,20 +99,13 @@ makeLeaf('cart', `URI:${CART}`);
 makeLeaf('intruder', `URI:${CART}`, 'foreign');
 
 /** What ends with the test. */
-export const closing: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
+export const closing = closesAfterEach();
 
 /** A certificate of the trusted authority's, but for "intruder". */
 export function leaf(name: string): Leaf {
   const found = leaves.get(name);
   if (found === undefined) throw new Error(`no leaf ${name}`);
   return found;
-}
-
-function addon(): EngineAddon {
-  return createRequire(join(process.cwd(), 'package.json'))(ADDON) as EngineAddon;
 }
 
 export class Engine {
