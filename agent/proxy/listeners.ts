@@ -174,23 +174,9 @@ export class Listeners {
       if (this.opened.has(id) || (isHostListener(listener) && !hasHostProcesses)) continue;
       const name = `${kind}-${address.includes(':') ? 'v6' : 'v4'}`;
       const sockmap = (slot: number) => ({ map: `${captured.bpfDir}/maps/listeners`, key: slot * MESH_LISTENERS.length + index });
-      const spec = (slot: number): ListenerSpec => ({
-        id,
-        kind,
-        pod: null,
-        address,
-        port,
-        protocol: 'detect',
-        sockmap: sockmap(slot),
-        forwarding: null,
-        tls: null,
-        proxyProtocol: false,
-      });
-      const errors = await this.openListener(
-        { id, name, kind, address, port, protocol: 'detect', tls: null, forwarding: null, proxyProtocol: false },
-        spec,
-        isHostListener(listener) ? 'each' : 'shared',
-      );
+      const common = { id, kind, address, port, protocol: 'detect', tls: null, forwarding: null, proxyProtocol: false } as const;
+      const spec = (slot: number): ListenerSpec => ({ ...common, pod: null, sockmap: sockmap(slot) });
+      const errors = await this.openListener({ ...common, name }, spec, isHostListener(listener) ? 'each' : 'shared');
       // A host without IPv6: its processes have no connections to capture.
       if (address === '::1' && errors.some((error) => /EAFNOSUPPORT|EADDRNOTAVAIL/.test(error))) continue;
       failures.push(...errors);

@@ -210,23 +210,26 @@ async function startSource(config: ProxyConfig, plane: DataPlane, log: Logger): 
 
 async function startStatic(files: readonly string[], plane: DataPlane, log: Logger): Promise<(() => Promise<void>) | null> {
   let revision = 1;
-  /** What is wrong; of what is refused for it, `then` says what happens meanwhile. */
-  const load = async (then: string): Promise<readonly string[]> => {
+  /** What is wrong: refused, so that what was served before stays, and ports that are closed. */
+  const load = async (): Promise<{ refused: readonly string[]; closed: readonly string[] }> => {
     const loaded = await loadManifests(files, revision);
-    if (!loaded.ok) return loaded.findings.map((finding) => `${finding}${then}`);
+    if (!loaded.ok) return { refused: loaded.findings, closed: [] };
     for (const problem of loaded.problems) log.warn(problem);
     revision++;
     const { rejected, closed } = await plane.apply(loaded.update);
-    return [...rejected.map(({ name, error }) => `${name}: ${error}${then}`), ...closed];
+    return { refused: rejected.map(({ name, error }) => `${name}: ${error}`), closed };
   };
-  const findings = await load('');
+  const first = await load();
+  const findings = [...first.refused, ...first.closed];
   if (findings.length > 0) {
     process.stderr.write(`${findings.join('\n')}\n`);
     return null;
   }
   const reload = async (): Promise<void> => {
     try {
-      for (const finding of await load(' (what was served before stays)')) log.error(finding);
+      const { refused, closed } = await load();
+      for (const finding of refused) log.error(`${finding} (what was served before stays)`);
+      for (const finding of closed) log.error(finding);
     } catch (error) {
       log.error({ err: error }, 'the changed files could not be applied; what was served before stays');
     }

@@ -118,15 +118,13 @@ function entranceOf({ protocol, port, rateLimits, filters }: Listener): Entrance
 }
 
 /** Namespaces whose clients alone the route is for; none: it is for all. */
-function consumersOf(parents: HttpRoute['parents'], { serviceName: name, port }: Cluster): string[] {
-  return parents.flatMap((parent) =>
-    parent.consumerNamespace !== '' &&
-    parent.parent?.$case === 'service' &&
-    parent.parent.value === name &&
-    (parent.port === 0 || parent.port === port.port)
-      ? [parent.consumerNamespace]
-      : [],
-  );
+function consumersOf(parents: HttpRoute['parents'], cluster: Cluster): string[] {
+  return parents.flatMap((parent) => (parent.consumerNamespace !== '' && isOf(parent, cluster) ? [parent.consumerNamespace] : []));
+}
+
+/** The parent is the service, all its ports or this one. */
+function isOf({ parent, port: wanted }: HttpRoute['parents'][number], { serviceName, port }: Cluster): boolean {
+  return parent?.$case === 'service' && parent.value === serviceName && (wanted === 0 || wanted === port.port);
 }
 
 /** `consumer` empty: those that are for no namespace's clients alone. */
@@ -160,15 +158,12 @@ export function routesByService<Route extends WithParents>(routes: readonly Rout
   return byService;
 }
 
-export function attachedTo(attached: RoutesByService, { serviceName: name, port }: Cluster): Routes {
-  const requests = attached.requests.get(name);
-  const connections = attached.connections.get(name);
+export function attachedTo(attached: RoutesByService, cluster: Cluster): Routes {
+  const requests = attached.requests.get(cluster.serviceName);
+  const connections = attached.connections.get(cluster.serviceName);
   if (requests === undefined && connections === undefined) return NO_ROUTES;
-  const isAttached = (route: WithParents): boolean =>
-    route.parents.some(
-      (parent) => parent.parent?.$case === 'service' && parent.parent.value === name && (parent.port === 0 || parent.port === port.port),
-    );
-  return { requests: (requests ?? []).filter(isAttached), connections: (connections ?? []).filter(isAttached) };
+  const isMeant = ({ parents }: WithParents): boolean => parents.some((parent) => isOf(parent, cluster));
+  return { requests: (requests ?? []).filter(isMeant), connections: (connections ?? []).filter(isMeant) };
 }
 
 function isAttached(route: WithParents, listener: Listener): boolean {
