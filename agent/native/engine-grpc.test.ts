@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import * as http from 'node:http';
 import * as grpc from '@grpc/grpc-js';
 import { describe, expect, test } from '@jest/globals';
+import { until } from '../../test/lab/eventually.js';
 import { Bench, call, closers, http2Upstream, listening, type Upstream } from './testing/http2-scene.js';
-import { untilTrue } from './testing/until-true.js';
 
 const identity = { serialize: (value: Buffer): Buffer => value, deserialize: (bytes: Buffer): Buffer => bytes };
 const method = (name: string, requestStream: boolean, responseStream: boolean) => ({
@@ -129,7 +129,7 @@ describe('gRPC', () => {
     expect((await unary(clientOf('local.test'), 'x')).error?.code).toBe(grpc.status.UNAVAILABLE);
     expect((await unary(clientOf('e1.test'), 'x')).error?.code).toBe(grpc.status.UNAVAILABLE);
     expect((await unary(clientOf('slow.test'), 'sleep')).error?.code).toBe(grpc.status.DEADLINE_EXCEEDED);
-    await untilTrue(() => bench.outstanding.every((count) => count === 0));
+    await until('no attempt outstanding', () => bench.outstanding.every((count) => count === 0));
   });
 
   test('the deadline is kept by the proxy, and told shortened to the upstream', async () => {

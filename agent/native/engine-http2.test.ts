@@ -4,8 +4,8 @@ import * as http from 'node:http';
 import * as http2 from 'node:http2';
 import { connect as dial } from 'node:net';
 import { describe, expect, test } from '@jest/globals';
+import { until } from '../../test/lab/eventually.js';
 import { Bench, call, http1Upstream, http2Upstream, listening } from './testing/http2-scene.js';
-import { untilTrue } from './testing/until-true.js';
 
 function plainGet(
   port: number,
@@ -57,7 +57,7 @@ describe('HTTP/2', () => {
     const large = await call(session, { ':path': '/?n=3000000', ':authority': 'e0.test' });
     expect([large.body.length, large.trailers['x-size']]).toEqual([3_000_000, '0']);
     expect(bench.counter('upstream_connects')).toBe(1);
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('becomes HTTP/1 for an upstream that speaks it, chunked where the length is not known, and trailers go along', async () => {
@@ -115,7 +115,7 @@ describe('HTTP/2', () => {
     expect([local.status, local.headers['retry-after'], local.body]).toEqual([503, '1', 'not now\n']);
     expect((await call(session, { ':path': '/', ':authority': 'nowhere.test' })).status).toBe(404);
     expect((await call(session, { ':path': '/', ':method': 'POST', ':authority': 'retry.test' }, 'body')).trailers['x-size']).toBe('4');
-    await untilTrue(() => bench.outstanding[0] === 0 && bench.outstanding[1] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0 && bench.outstanding[1] === 0);
   });
 
   test('holds little of a large answer while its client does not read, and does not hold up the other streams', async () => {
@@ -138,7 +138,7 @@ describe('HTTP/2', () => {
     const session = bench.session();
     const slow = session.request({ ':path': '/large', ':authority': 'e0.test' });
     slow.pause();
-    await untilTrue(() => written > 100_000);
+    await until('100 kB written', () => written > 100_000);
     for (let i = 0; i < 50; i++) expect((await call(session, { ':path': '/small', ':authority': 'e0.test' })).status).toBe(200);
     expect(written).toBeLessThan(5_000_000);
     let received = 0;
@@ -161,7 +161,7 @@ describe('HTTP/2', () => {
     const stream = bench.session().request({ ':path': '/', ':method': 'POST', ':authority': 'e0.test' });
     let written = 0;
     while (stream.write(Buffer.alloc(65_536)) && written < 1e8) written += 65_536;
-    await untilTrue(() => reading !== undefined);
+    await until('a reader', () => reading !== undefined);
     const total = 20_000_000;
     stream.end(Buffer.alloc(total));
     let received = 0;
@@ -192,15 +192,15 @@ describe('HTTP/2', () => {
     ]);
     const session = bench.session();
     const given = session.request({ ':path': '/', ':authority': 'e0.test' });
-    await untilTrue(() => bench.outstanding[0] === 1);
+    await until('an attempt outstanding', () => bench.outstanding[0] === 1);
     given.close(http2.constants.NGHTTP2_CANCEL);
-    await untilTrue(() => resets.length === 1 && bench.outstanding[0] === 0);
+    await until('the reset', () => resets.length === 1 && bench.outstanding[0] === 0);
     expect(resets).toEqual([http2.constants.NGHTTP2_CANCEL]);
     const broken = session.request({ ':path': '/broken', ':authority': 'e0.test' });
     broken.resume();
     const [error] = (await once(broken, 'error')) as [Error];
     expect(error.message).toContain('NGHTTP2_INTERNAL_ERROR');
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('a GOAWAY of the upstream ends nothing that it serves, and what it refuses goes to a new connection', async () => {
@@ -220,7 +220,7 @@ describe('HTTP/2', () => {
     expect(answers.map(({ status }) => status)).toEqual(new Array(20).fill(200));
     expect((await call(session, { ':path': '/', ':authority': 'e0.test' })).status).toBe(200);
     expect(connections).toBeGreaterThan(1);
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('respects the upstream’s stream limit: what is too much waits its turn', async () => {
@@ -242,7 +242,7 @@ describe('HTTP/2', () => {
     const answers = await Promise.all(Array.from({ length: 120 }, () => call(session, { ':path': '/', ':authority': 'e0.test' })));
     expect(answers.filter(({ status }) => status === 200)).toHaveLength(120);
     expect(bench.counter('upstream_waits')).toBeGreaterThan(0);
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('a client that resets request after request is shown out', async () => {
@@ -260,10 +260,10 @@ describe('HTTP/2', () => {
       }
       await new Promise(setImmediate);
     }
-    await untilTrue(() => goaway >= 0);
+    await until('the GOAWAY', () => goaway >= 0);
     expect(goaway).toBe(http2.constants.NGHTTP2_ENHANCE_YOUR_CALM);
     expect(bench.counter('http2_closed_rapid_reset')).toBe(1);
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('a client that pings without end is shown out', async () => {
@@ -287,12 +287,12 @@ describe('HTTP/2', () => {
     ]);
     const session = bench.session();
     const busy = call(session, { ':path': '/', ':authority': 'e0.test' });
-    await untilTrue(() => bench.outstanding[0] === 1);
+    await until('an attempt outstanding', () => bench.outstanding[0] === 1);
     bench.worker.postMessage('drain');
     const closed = once(session, 'close');
     expect((await busy).status).toBe(200);
     await closed;
-    await untilTrue(() => bench.counter('downstream_open') === 0);
+    await until('0 connections open', () => bench.counter('downstream_open') === 0);
   });
 
   test('loses none of 10,000 requests of many connections, bodies and paths', async () => {
@@ -318,7 +318,7 @@ describe('HTTP/2', () => {
     };
     await Promise.all(Array.from({ length: 100 }, (_, worker) => one(worker)));
     expect(done).toBe(10_000);
-    await untilTrue(() => bench.outstanding[0] === 0 && bench.outstanding[1] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0 && bench.outstanding[1] === 0);
     expect(bench.counter('http2_streams_open')).toBe(0);
   });
 });

@@ -1,11 +1,11 @@
 // The engine over real sockets: one worker thread, raw node:net clients and upstreams. The core's own units are in native/test.
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { until } from '../../test/lab/eventually.js';
 import { type AccessLogAddon, MAX_LINE_BYTES, Missing } from './access-log.js';
 import type { EngineAddon } from './engine.js';
 import { addon } from './testing/addon.js';
 import { Bench, Client, GET, heads, OK, sockets } from './testing/http1-scene.js';
-import { untilTrue } from './testing/until-true.js';
 
 const to = (host: string) => GET.replace('up.test', host);
 
@@ -29,7 +29,7 @@ describe('HTTP/1.1', () => {
     }
     expect(connections).toBe(1);
     expect(bench.counter('upstream_reuses')).toBe(9);
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('answers pipelined requests in order, one at a time', async () => {
@@ -123,10 +123,10 @@ describe('HTTP/1.1', () => {
     client.socket.write(to('retry.test'));
     await client.answers(1);
     // The engine gives back just after it has sent the answer.
-    await untilTrue(() => bench.outstanding.subarray(0, 3).every((count) => count === 0));
+    await until('no attempt outstanding', () => bench.outstanding.subarray(0, 3).every((count) => count === 0));
     client.socket.write(to('dead.test'));
     await client.until((at) => at.received.includes('503 Service Unavailable'));
-    await untilTrue(() => bench.outstanding[1] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[1] === 0);
   });
 
   test('answers locally, with the prepared body, and goes on', async () => {
@@ -186,7 +186,7 @@ describe('HTTP/1.1', () => {
     client.socket.end();
     await client.until((at) => at.ended);
     expect(client.received).toMatch(/bye$/);
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('resets the client when an answer breaks off, and reports UC', async () => {
@@ -203,7 +203,7 @@ describe('HTTP/1.1', () => {
     answering!.end();
     await client.closed();
     expect(client.failed).toBe(true);
-    await untilTrue(() => bench.counter('decide_calls') >= 2);
+    await until('a second call to decide', () => bench.counter('decide_calls') >= 2);
     const [completion] = await bench.ask<number[][]>('completions');
     expect(completion!.slice(0, 4)).toEqual([0, 7, 200, 4]);
   });
@@ -217,9 +217,9 @@ describe('HTTP/1.1', () => {
     });
     const client = new Client(bench.ports.http);
     client.socket.write(GET);
-    await untilTrue(() => bench.outstanding[0] === 1);
+    await until('an attempt outstanding', () => bench.outstanding[0] === 1);
     client.socket.destroy();
-    await untilTrue(() => closed === 1 && bench.outstanding[0] === 0);
+    await until('its end', () => closed === 1 && bench.outstanding[0] === 0);
   });
 
   test('holds little of a 100 MB answer while its client does not read, and delivers it whole', async () => {
@@ -253,7 +253,7 @@ describe('HTTP/1.1', () => {
       }
     });
     client.resume();
-    await untilTrue(() => received >= size);
+    await until('every byte', () => received >= size);
     // Nearly all of it in the kernel's buffers of four sockets.
     expect(most).toBeLessThan(40_000_000);
   });
@@ -277,7 +277,7 @@ describe('limits and times', () => {
   test('closes connections above the limit and idle ones', async () => {
     bench = await Bench.start(() => {}, { maxConnections: 2, idleTimeoutMs: 300 });
     const kept = [new Client(bench.ports.http), new Client(bench.ports.http)];
-    await untilTrue(() => bench.counter('downstream_open') === 2);
+    await until('2 connections open', () => bench.counter('downstream_open') === 2);
     const third = new Client(bench.ports.http);
     await third.until((at) => at.ended || at.failed);
     expect(bench.counter('downstream_refused_limit')).toBe(1);
@@ -326,7 +326,7 @@ describe('opaque TCP', () => {
     client.socket.end('first half');
     await client.until((at) => at.ended);
     expect(client.received).toBe('got first half');
-    await untilTrue(() => bench.outstanding[0] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[0] === 0);
   });
 
   test('resets the client when nothing listens behind', async () => {
@@ -334,7 +334,7 @@ describe('opaque TCP', () => {
     const client = new Client(bench.ports.deadOpaque);
     await client.closed();
     expect(client.failed).toBe(true);
-    await untilTrue(() => bench.outstanding[1] === 0);
+    await until('no attempt outstanding', () => bench.outstanding[1] === 0);
   });
 });
 
@@ -354,7 +354,7 @@ describe('life', () => {
     await client.answers(1);
     expect(head).toMatch(/x-forwarded-for: 10\.9\.9\.9, 127\.0\.0\.1\r\n/i);
     expect(head).toMatch(/x-request-id: [0-9a-f-]{36}\r\n/);
-    await untilTrue(() => bench.counter('access_log_records') === 1);
+    await until('the record', () => bench.counter('access_log_records') === 1);
     const lines = new (addon() as EngineAddon & AccessLogAddon).AccessLogLines(0xff, 12, false);
     const edges = new Int32Array(32).fill(-1);
     const out = Buffer.alloc(MAX_LINE_BYTES);
@@ -381,7 +381,7 @@ describe('life', () => {
     await idle.answers(1);
     const busy = new Client(bench.ports.http);
     busy.socket.write(GET);
-    await untilTrue(() => bench.outstanding[0] === 1);
+    await until('an attempt outstanding', () => bench.outstanding[0] === 1);
     bench.worker.postMessage('drain');
     await busy.until((at) => at.ended);
     expect(busy.received).toContain('connection: close');
@@ -398,7 +398,7 @@ describe('life', () => {
       client.socket.on('data', () => client.socket.write(GET));
       client.socket.write(GET);
     }
-    await untilTrue(() => bench.counter('requests') > 500);
+    await until('500 requests', () => bench.counter('requests') > 500);
     expect(await bench.terminate()).toBe(1);
     bench = await Bench.start(() => {});
   });

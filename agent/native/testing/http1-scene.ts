@@ -35,7 +35,7 @@ export class Bench {
     const counters = new Float64Array(new SharedArrayBuffer(8 * 128));
     const outstanding = new Int32Array(new SharedArrayBuffer(4 * 16));
     const accessLog = withLog ? new Uint8Array(new SharedArrayBuffer(64 + 65536)) : null;
-    const worker = new Worker(join(process.cwd(), 'agent/native/engine-test-worker.mjs'), {
+    const worker = new Worker(join(process.cwd(), 'agent/native/testing/http1-worker.mjs'), {
       workerData: {
         addon: ADDON,
         limits: { ...TEST_LIMITS, ...limits },

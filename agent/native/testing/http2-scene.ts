@@ -58,7 +58,7 @@ export class Bench {
   ): Promise<Bench> {
     const counters = new Float64Array(new SharedArrayBuffer(8 * 256));
     const outstanding = new Int32Array(new SharedArrayBuffer(4 * 16));
-    const worker = new Worker(join(process.cwd(), 'agent/native/engine-http2-test-worker.mjs'), {
+    const worker = new Worker(join(process.cwd(), 'agent/native/testing/http2-worker.mjs'), {
       workerData: { addon: ADDON, limits: { ...LIMITS, ...limits }, endpoints, counters, outstanding, trustedHops },
     });
     const [ports] = (await once(worker, 'message')) as [Bench['ports']];

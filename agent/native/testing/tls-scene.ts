@@ -113,7 +113,7 @@ export class Engine {
   private readonly outstanding = new Int32Array(new SharedArrayBuffer(64));
   private readonly worker: Worker;
   constructor(limits: Partial<EngineLimits> = {}) {
-    this.worker = new Worker(join(process.cwd(), 'agent/native/tls-test-worker.mjs'), {
+    this.worker = new Worker(join(process.cwd(), 'agent/native/testing/tls-worker.mjs'), {
       workerData: { addon: ADDON, limits: { ...LIMITS, ...limits }, counters: this.counters, outstanding: this.outstanding },
     });
     closing.push(async () => {

@@ -1,7 +1,7 @@
 // The worker thread of engine.test.ts: one engine whose decisions follow the host's name. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, endpoint, gateway, TABLES, WORDS } from './testing/specs.mjs';
+import { ENGINE, endpoint, gateway, TABLES, WORDS } from './specs.mjs';
 
 const { addon: addonPath, limits, ports, counters, outstanding, accessLog } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);

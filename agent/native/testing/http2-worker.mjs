@@ -1,7 +1,7 @@
 // The worker thread of engine-http2.test.ts and engine-grpc.test.ts: one engine; host "eN.test" goes to endpoint N. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, endpoint, gateway, TABLES, WORDS } from './testing/specs.mjs';
+import { ENGINE, endpoint, gateway, TABLES, WORDS } from './specs.mjs';
 
 const { addon: addonPath, limits, endpoints, counters, outstanding, trustedHops } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);

@@ -2,7 +2,7 @@
 // saw. HTTP goes to the endpoint with the host's index, opaque connections to that of their server name, else to endpoint 0.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, TABLES, WORDS } from './testing/specs.mjs';
+import { ENGINE, TABLES, WORDS } from './specs.mjs';
 
 const { addon: addonPath, limits, counters, outstanding } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
