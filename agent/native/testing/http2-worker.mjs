@@ -7,11 +7,9 @@ const { addon: addonPath, limits, endpoints, counters, outstanding, trustedHops 
 const addon = createRequire(import.meta.url)(addonPath);
 const HOSTS = ['e0.test', 'e1.test', 'e2.test', 'e3.test', 'local.test', 'retry.test', 'slow.test'];
 const RETRY = 16;
-const completions = [];
 
 function decide() {
   const { header, descriptors, decisions } = engine;
-  for (let i = 0; i < header[1]; i++) completions.push([...engine.completions.subarray(i * WORDS.completion, (i + 1) * WORDS.completion)]);
   for (let i = 0; i < header[0]; i++) {
     const d = i * WORDS.descriptor;
     const q = i * WORDS.decision;
@@ -58,10 +56,6 @@ parentPort.on('message', (message) => {
     parentPort.close();
   } else if (message === 'drain') {
     engine.drain(50);
-  } else if (message === 'completions') {
-    parentPort.postMessage(completions.splice(0));
-  } else if (message === 'rss') {
-    parentPort.postMessage(process.memoryUsage.rss());
   }
 });
 parentPort.postMessage(listening);

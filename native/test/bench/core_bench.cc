@@ -1,5 +1,4 @@
 // ns a head on this machine: parse with each scanner, table lookups, serialise, and all three as a request meets them.
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -7,31 +6,12 @@
 
 #include "core/http1/serialize.h"
 #include "core/tables/tables.h"
+#include "timing.h"
 
 namespace {
 
 using namespace weft;
 using namespace weft::http1;
-
-/// Stops the compiler from leaving the work out.
-template <typename T>
-void keep(const T& value) {
-  asm volatile("" : : "r"(&value) : "memory");
-}
-
-/// Best of several rounds: what the code costs when nothing else runs.
-template <typename Body>
-double nanoseconds(Body body) {
-  constexpr int kRounds = 20, kTimes = 5000;
-  double best = 1e9;
-  for (int round = 0; round < kRounds; round++) {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < kTimes; i++) body();
-    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count() / kTimes);
-  }
-  return best;
-}
 
 /// `fields` header fields, padded to exactly `bytes`.
 std::string sample(size_t fields, size_t bytes) {

@@ -1,5 +1,4 @@
 // ns a gRPC-shaped header block on this machine: decode, checks and matching, encode for the next hop, and all of it as a request meets it.
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -9,30 +8,12 @@
 #include "core/http2/hpack_huffman.h"
 #include "core/http2/match.h"
 #include "core/http2/transcode.h"
+#include "timing.h"
 
 namespace {
 
 using namespace weft;
 using namespace weft::http2;
-
-template <typename T>
-void keep(const T& value) {
-  asm volatile("" : : "r"(&value) : "memory");
-}
-
-/// Best of several rounds: what the code costs when nothing else runs.
-template <typename Body>
-double nanoseconds(Body body) {
-  constexpr int kRounds = 20, kTimes = 20000;
-  double best = 1e9;
-  for (int round = 0; round < kRounds; round++) {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int i = 0; i < kTimes; i++) body();
-    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count() / kTimes);
-  }
-  return best;
-}
 
 std::shared_ptr<const Tables> tables() {
   TableSpec spec;
