@@ -17,8 +17,16 @@ const BYTE_BOUNDS = Array.from({ length: BYTE_BUCKETS - 1 }, (_, power) => 8 ** 
 type Labels = Readonly<Record<string, string>>;
 
 export function istioMetrics({ series, opened, refusedEdges, refusedSeries }: Report): string {
-  const http = series.filter(({ edge }) => !edge.isTcp).map((one) => ({ one, labels: seriesLabels(one) }));
-  const tcp = series.filter(({ edge }) => edge.isTcp).map((one) => ({ one, labels: seriesLabels(one) }));
+  const labelled = summed(
+    series.map((one) => ({ labels: seriesLabels(one), one })),
+    ({ labels, one }, other) => ({ labels, one: sumOf(one, other.one) }),
+  );
+  const http = labelled.filter(({ one }) => !one.edge.isTcp);
+  const tcp = labelled.filter(({ one }) => one.edge.isTcp);
+  const connections = summed(
+    opened.map(({ edge, count }) => ({ labels: edgeLabels(edge), count })),
+    ({ labels, count }, other) => ({ labels, count: count + other.count }),
+  );
   const durations = (one: SeriesReport): [string, number][] =>
     DURATION_BOUNDS_MS.map((ms) => [String(ms), countBelow(one.durations, ms * 1000)]);
   return [
@@ -55,7 +63,7 @@ export function istioMetrics({ series, opened, refusedEdges, refusedSeries }: Re
     ...counter(
       'istio_tcp_connections_opened_total',
       'TCP connections opened.',
-      opened.map(({ edge, count }) => [edgeLabels(edge), count]),
+      connections.map(({ labels, count }) => [labels, count]),
     ),
     ...counter(
       'istio_tcp_connections_closed_total',
@@ -353,6 +361,34 @@ function edgeLabels({ source, service, workload, traffic, isTcp }: EdgeName): La
     destination_workload_namespace: workloadNamespace,
     request_protocol: isTcp ? 'tcp' : 'http',
     connection_security_policy: traffic === Traffic.Inbound ? 'none' : 'unknown',
+  };
+}
+
+/** Istio's labels say neither the port nor whether it was through a gateway: what differs in that alone is one sample, or Prometheus keeps the first. */
+function summed<Sample extends { readonly labels: Labels }>(
+  samples: readonly Sample[],
+  sum: (one: Sample, other: Sample) => Sample,
+): Sample[] {
+  const byLabels = new Map<string, Sample>();
+  for (const sample of samples) {
+    const name = text(sample.labels);
+    const before = byLabels.get(name);
+    byLabels.set(name, before === undefined ? sample : sum(before, sample));
+  }
+  return [...byLabels.values()];
+}
+
+function sumOf(one: SeriesReport, other: SeriesReport): SeriesReport {
+  const added = (to: Float64Array, counts: Float64Array): Float64Array => to.map((count, bucket) => count + counts[bucket]!);
+  return {
+    ...one,
+    count: one.count + other.count,
+    durationUs: one.durationUs + other.durationUs,
+    receivedBytes: one.receivedBytes + other.receivedBytes,
+    sentBytes: one.sentBytes + other.sentBytes,
+    durations: added(one.durations, other.durations),
+    receivedBuckets: added(one.receivedBuckets, other.receivedBuckets),
+    sentBuckets: added(one.sentBuckets, other.sentBuckets),
   };
 }
 
