@@ -96,6 +96,18 @@ describe('by weight and load', () => {
     expect(Math.max(...found) - Math.min(...found)).toBeLessThanOrEqual(spread);
   });
 
+  test.each([
+    ['all of a few', {}, [3, 1]],
+    ['all of a few, by a policy', BALANCED, [5, 1, 2]],
+    ['all of many', { choices: ALL }, [...new Array<number>(10).fill(1), ...new Array<number>(10).fill(4)]],
+    ['two of many', {}, [...new Array<number>(10).fill(1), ...new Array<number>(10).fill(4)]],
+    ['two of many, by a policy', BALANCED, [...new Array<number>(10).fill(1), ...new Array<number>(10).fill(4)]],
+    ['five of many', { choices: 5 }, [...new Array<number>(10).fill(1), ...new Array<number>(10).fill(4)]],
+  ])('least request among endpoints at rest follows weights: %s', (_, setting, weights) => {
+    const found = share({ algorithm: LEAST_REQUEST, ...setting }, weighted(...weights), { requests: 5_000, seed: 5 });
+    expect(chiSquareRatio(found, weights)).toBeLessThan(1);
+  });
+
   test('least request gives unfinished work in proportion to weights', () => {
     expect(share({ algorithm: LEAST_REQUEST, choices: ALL }, weighted(1, 1, 2), { requests: 40, seed: 5, finish: false })).toEqual([
       10, 10, 20,

@@ -3,7 +3,7 @@
 import { Failover } from '../../api/gen/mesh/v1/model.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { finalised } from './hash.js';
-import { below, mix } from './pick.js';
+import { below, drawnCost, mix } from './pick.js';
 import type { DecisionTables } from './tables/decision-tables.js';
 import { ringPoint } from './tables/hash-tables.js';
 import {
@@ -370,8 +370,8 @@ export class Balancers {
         return this.byWeight(first, count, random);
       default:
         return choices === ALL_CHOICES || (choices === 0 && count <= SCAN_LIMIT)
-          ? this.cheapest(cluster, kind, first, count, avoid)
-          : this.cheapestOf(choices === 0 ? 2 : choices, kind, first, count, random, avoid);
+          ? this.cheapest(cluster, kind, group, first, count, random, avoid)
+          : this.cheapestOf(choices === 0 ? 2 : choices, kind, group, first, count, random, avoid);
     }
   }
 
@@ -409,15 +409,21 @@ export class Balancers {
   }
 
   /** Begins at another member each time, so that equal costs are spread in turn. */
-  private cheapest(cluster: number, kind: number, first: number, count: number, avoid: number): number {
+  private cheapest(cluster: number, kind: number, group: number, first: number, count: number, random: number, avoid: number): number {
     const { rotation } = this.tables;
+    const isDrawn = this.isEven[group] === 0 && kind !== Balancing.PeakEwma;
+    let word = random;
     let at = rotation[cluster]! % count;
     rotation[cluster] = at + 1;
     let best = this.live[first + at]!;
     let least = Number.POSITIVE_INFINITY;
     for (let k = 0; k < count; k++) {
       const member = this.live[first + at]!;
-      const cost = this.endpointOf(member) === avoid ? Number.POSITIVE_INFINITY : this.costOf(member, kind);
+      let cost = Number.POSITIVE_INFINITY;
+      if (this.endpointOf(member) !== avoid) {
+        if (isDrawn) word = mix(word ^ 0x2545f491);
+        cost = isDrawn ? drawnCost(this.waitingAt(member), this.weights[member]!, word) : this.costOf(member, kind);
+      }
       if (cost < least) {
         least = cost;
         best = member;
@@ -427,9 +433,9 @@ export class Balancers {
     return best;
   }
 
-  /** `choices` different members by chance (Mitzenmacher 2001). Weights count in the cost alone. */
-  private cheapestOf(choices: number, kind: number, first: number, count: number, random: number, avoid: number): number {
-    // A stride without a common divisor reaches every member once.
+  /** `choices` members by chance (Mitzenmacher 2001), by their weights where those differ. */
+  private cheapestOf(choices: number, kind: number, group: number, first: number, count: number, random: number, avoid: number): number {
+    if (this.isEven[group] === 0 && kind !== Balancing.PeakEwma) return this.leastOf(choices, first, count, random, avoid);
     let at = below(count, random);
     const stride = count < 3 ? 1 : 1 + below(count - 1, mix(random ^ 0x2545f491));
     let best = this.live[first + at]!;
@@ -446,13 +452,35 @@ export class Balancers {
     return best;
   }
 
+  /** Of some that are drawn by weight, the one with least to do by its weight; at rest the first. */
+  private leastOf(choices: number, first: number, count: number, random: number, avoid: number): number {
+    let word = random;
+    let best = this.byWeight(first, count, word);
+    let least = Number.POSITIVE_INFINITY;
+    for (let k = 0; k < choices && k < count; k++) {
+      const member = k === 0 ? best : this.byWeight(first, count, word);
+      const load = this.endpointOf(member) === avoid ? Number.POSITIVE_INFINITY : this.waitingAt(member) / this.weights[member]!;
+      if (load < least) {
+        least = load;
+        best = member;
+      }
+      word = mix(word ^ 0x2545f491);
+    }
+    return best;
+  }
+
+  /** Requests under way, as heavy as the member is cold. */
+  private waitingAt(member: number): number {
+    const endpoint = this.endpointOf(member);
+    const cold = this.states.coldness[endpoint]!;
+    return cold === 0 ? this.outstanding[endpoint]! : this.outstanding[endpoint]! * (WARM / Math.max(1, WARM - cold));
+  }
+
   /** What the member would cost with one request more: the requests it has, or those times how long it takes, by its weight. */
   private costOf(member: number, kind: number): number {
-    const { members } = this.tables;
-    const endpoint = members[member * MEMBER_WORDS + M_ENDPOINT]!;
+    const endpoint = this.endpointOf(member);
     const weight = this.weights[member]!;
-    const cold = this.states.coldness[endpoint]!;
-    const waiting = cold === 0 ? this.outstanding[endpoint]! : this.outstanding[endpoint]! * (WARM / Math.max(1, WARM - cold));
+    const waiting = this.waitingAt(member);
     if (kind !== Balancing.PeakEwma) return (waiting + 1) / weight;
     const ewmaUs = this.states.ewmaUs[endpoint]!;
     if (ewmaUs === 0) return waiting === 0 ? 0 : (UNKNOWN_US * waiting) / weight;
@@ -507,7 +535,7 @@ export class Balancers {
     const strategy = balancers[row + BalancerWord.Failover]!;
     if (strategy === FAIL_FAST) return isThere ? owner : -1;
     if (count === 1) return this.live[first]!;
-    if (strategy === DYNAMIC) return this.cheapest(cluster, Balancing.LeastRequest, first, count, avoid);
+    if (strategy === DYNAMIC) return this.cheapest(cluster, Balancing.LeastRequest, group, first, count, random, avoid);
     if (strategy === AT_RANDOM) return this.another(row, group, avoid, random);
     return isRing ? this.nextOnRing(group, first, owners, size, at, avoid) : this.nextInTable(group, first, table, size, hash, avoid);
   }

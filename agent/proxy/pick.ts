@@ -44,7 +44,7 @@ export function pickMember(tables: DecisionTables, cluster: number, random: numb
   if (balancing === ROUND_ROBIN)
     member = clusters[row + W_EVEN] === 1 ? rotate(tables, cluster, first, count) : smooth(tables, first, count, clusters[row + W_TOTAL]!);
   else if (balancing === RANDOM) member = byWeight(tables.members, first, count, below(clusters[row + W_TOTAL]!, random));
-  else if (count <= SCAN_LIMIT) return leastOfAll(tables, cluster, first, count, avoid, outstanding);
+  else if (count <= SCAN_LIMIT) return leastOfAll(tables, cluster, first, count, random, avoid, outstanding);
   else member = leastOfTwo(tables.members, first, count, clusters[row + W_TOTAL]!, random, outstanding);
   if (avoid < 0 || tables.members[member * MEMBER_WORDS + M_ENDPOINT] !== avoid) return member;
   return first + ((member - first + 1 + below(count - 1, mix(random ^ 0x51ed270b))) % count);
@@ -79,23 +79,38 @@ function byWeight(members: Int32Array, first: number, count: number, at: number)
   return low;
 }
 
-/** The load a member would have with one request more, by its weight. */
-function load(members: Int32Array, member: number, outstanding: Int32Array): number {
-  const row = member * MEMBER_WORDS;
-  return (outstanding[members[row + M_ENDPOINT]!]! + 1) / members[row + M_WEIGHT]!;
+/**
+ * What a member that has so many requests costs by its weight, with a time drawn from the exponential distribution: among members at rest each is
+ * the cheapest as often as its weight says, and under load what they have decides. Without it the heaviest had all requests that come one by one.
+ */
+export function drawnCost(waiting: number, weight: number, random: number): number {
+  return (waiting - Math.log(1 - random / 0x80000000)) / weight;
 }
 
 /** Starts at another member each time, so that equal loads are spread in turn. */
-function leastOfAll(tables: DecisionTables, cluster: number, first: number, count: number, avoid: number, outstanding: Int32Array): number {
+function leastOfAll(
+  tables: DecisionTables,
+  cluster: number,
+  first: number,
+  count: number,
+  random: number,
+  avoid: number,
+  outstanding: Int32Array,
+): number {
   const members = tables.members;
+  const isEven = tables.clusters[cluster * CLUSTER_WORDS + W_EVEN] === 1;
   let at = tables.rotation[cluster]! % count;
   tables.rotation[cluster] = at + 1;
   let best = first + at;
   let least = Number.POSITIVE_INFINITY;
+  let word = random;
   for (let k = 0; k < count; k++) {
     const member = first + at;
-    if (members[member * MEMBER_WORDS + M_ENDPOINT] !== avoid) {
-      const score = load(members, member, outstanding);
+    const row = member * MEMBER_WORDS;
+    const endpoint = members[row + M_ENDPOINT]!;
+    if (endpoint !== avoid) {
+      if (!isEven) word = mix(word ^ 0x2545f491);
+      const score = isEven ? outstanding[endpoint]! : drawnCost(outstanding[endpoint]!, members[row + M_WEIGHT]!, word);
       if (score < least) {
         least = score;
         best = member;
@@ -106,8 +121,14 @@ function leastOfAll(tables: DecisionTables, cluster: number, first: number, coun
   return best;
 }
 
+/** Of two that are drawn by weight, the one with less to do by its weight; at rest the first. */
 function leastOfTwo(members: Int32Array, first: number, count: number, total: number, random: number, outstanding: Int32Array): number {
   const one = byWeight(members, first, count, below(total, random));
   const two = byWeight(members, first, count, below(total, mix(random ^ 0x2545f491)));
   return load(members, two, outstanding) < load(members, one, outstanding) ? two : one;
+}
+
+function load(members: Int32Array, member: number, outstanding: Int32Array): number {
+  const row = member * MEMBER_WORDS;
+  return outstanding[members[row + M_ENDPOINT]!]! / members[row + M_WEIGHT]!;
 }
