@@ -257,6 +257,22 @@ describe('rules', () => {
     expect(decided('/service/foo/v1/api').text).toBe('/v1/api/instance/foo');
   });
 
+  test('a rule that asks for no path rewrites the prefix "/", as Istio has it: what follows stays', () => {
+    const rules = of(
+      `  - {match: [{headers: {v: {exact: "2"}}}], rewrite: {uri: /v2/}, ${to('v1')}}\n  - {rewrite: {uri: /}, ${to('v1')}}`,
+    );
+    const path = (headers: Record<string, string>) => rules.rewrite(rules.decide('reviews', { path: '/items/7', headers }))?.path;
+    expect(path({ v: '2' })).toEqual({ value: '/v2/', skip: 1, keepsRest: true });
+    expect(path({})).toEqual({ value: '/', skip: 1, keepsRest: true });
+  });
+
+  test('faults are for nobody where their share is not said (Istio)', () => {
+    const share = (part: string): string => `  - {fault: {abort: {httpStatus: 418${part}}, delay: {fixedDelay: 7s${part}}}, ${to('v1')}}`;
+    expect(of(share('')).shares('reviews')).toEqual({ v1: 100 });
+    expect(of(share('')).decide('reviews')).toMatchObject({ delayMs: 0 });
+    expect(of(share(', percentage: {value: 100}')).shares('reviews')).toEqual({ 418: 100 });
+  });
+
   test('a path that can’t be rewritten goes nowhere, one of which nothing is left is the root', () => {
     const rules = of(`  - {rewrite: {uriRegexRewrite: {match: "^/(a*)$", rewrite: '\\1'}}, ${to('v1')}}`);
     expect(rules.decide('reviews', { path: `/${'a'.repeat(5_000)}` }).target).toBe(-414);

@@ -54,12 +54,12 @@ const GRPC_STATUSES = [
   'UNAUTHENTICATED',
 ];
 
-/** Where no share is said it is all of them. */
+/** Where no share is said it is none of them (Istio). */
 export function compileFault(fault: HttpEntry['fault']): Fault | undefined {
   if (fault === undefined) return undefined;
   const { delay, abort } = fault;
   const partsOf = (part: { percentage?: { value?: number | undefined } | undefined; percent?: number | undefined } | undefined): number =>
-    part === undefined ? 0 : percentParts(part.percentage === undefined ? (part.percent ?? 100) : (part.percentage.value ?? 0));
+    percentParts(part?.percentage === undefined ? (part?.percent ?? 0) : (part.percentage.value ?? 0));
   return {
     delayMs: limitMs(delay?.fixedDelay),
     delayPartsPerMillion: partsOf(delay),

@@ -321,7 +321,8 @@ function pathChange(path: PathRewrite | undefined, match: HttpMatch | null): Pat
   if (path.kind === PathRewrite_Kind.FULL) return whole;
   const matched = match?.path?.value ?? '/';
   if (path.kind === PathRewrite_Kind.TEXT_PREFIX) {
-    if (match?.path?.type !== PathMatch_Type.TEXT_PREFIX) return whole;
+    // Who asks for no path has every one that begins with "/" (Istio).
+    if (match?.path !== undefined && match.path.type !== PathMatch_Type.TEXT_PREFIX) return whole;
     return { value: path.value, skip: Buffer.byteLength(matched), keepsRest: true };
   }
   // By whole elements: what follows the prefix begins with its slash, or is nothing.
