@@ -205,21 +205,22 @@ export class Gate {
       (reason === RETRIES_EXHAUSTED && firstByteUs < 0);
     // The client went away before there was an answer, or it was never asked.
     if (!isLocal && firstByteUs < 0 && reason !== 0) return;
+    const grpc = completions[c + C_GRPC]!;
+    const isFailure = isLocal || status >= 500 || (grpc >= 0 && ((GRPC_FAILURES >>> grpc) & 1) === 1);
+    // Before the results, which are read first: no success is taken for a failure that isn't counted yet.
+    if (!isFailure) Atomics.add(endpoints, endpoint + Endpoint.Successes, 1);
     if (this.rows[at + Row.SplitsLocal] === 1) {
+      if (!isLocal) Atomics.add(endpoints, endpoint + Endpoint.LocalSuccesses, 1);
       Atomics.add(endpoints, endpoint + Endpoint.LocalResults, 1);
       if (isLocal) {
         Atomics.add(endpoints, endpoint + Endpoint.ConsecutiveLocal, 1);
         Atomics.add(this.rows, at + Row.Failures, 1);
         return;
       }
-      Atomics.add(endpoints, endpoint + Endpoint.LocalSuccesses, 1);
       clear(endpoints, endpoint + Endpoint.ConsecutiveLocal);
     }
-    const grpc = completions[c + C_GRPC]!;
-    const isFailure = isLocal || status >= 500 || (grpc >= 0 && ((GRPC_FAILURES >>> grpc) & 1) === 1);
     Atomics.add(endpoints, endpoint + Endpoint.Results, 1);
     if (!isFailure) {
-      Atomics.add(endpoints, endpoint + Endpoint.Successes, 1);
       clear(endpoints, endpoint + Endpoint.Consecutive5xx);
       clear(endpoints, endpoint + Endpoint.ConsecutiveGateway);
       return;

@@ -201,6 +201,17 @@ describe('recovery', () => {
     expect(bed.gate.trial(ROW)).toBe(-1);
   });
 
+  test('takes as many requests where what the proxy finds is counted apart', () => {
+    const bed = new Bed({ splitsLocal: true });
+    bed.results(1, 0, 5);
+    bed.sweep();
+    bed.sweep(30_000);
+    for (const event of [[], [], ['1 returned']]) {
+      expect(bed.trial(200)).toBe(1);
+      expect(bed.sweep()).toEqual(event);
+    }
+  });
+
   test('ends with the first failure, and the ejection is longer', () => {
     const bed = onTrial();
     bed.trial(200);

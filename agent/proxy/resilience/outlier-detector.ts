@@ -58,7 +58,7 @@ interface Watched {
   untilMs: number;
   /** Of the interval: what the counts were when it began. */
   readonly before: Int32Array;
-  /** Of the trial: requests given, and what Results and Failures were when it began. */
+  /** Of the trial: requests given, and what results() and successes() were when it began. */
   given: number;
   trialResults: number;
   trialSuccesses: number;
@@ -256,15 +256,15 @@ export class OutlierDetector {
     return (this.words(each)[word]! - each.before[word]!) | 0;
   }
 
-  /** Of either kind. */
-  private results(each: Watched): number {
-    const words = this.words(each);
-    return (words[Endpoint.Results]! + words[Endpoint.LocalResults]!) | 0;
+  /** Of requests, one each: where what the proxy finds is counted apart, all are among those. */
+  private results({ endpoint }: Watched): number {
+    const word = this.policy.splitsLocal ? Endpoint.LocalResults : Endpoint.Results;
+    return Atomics.load(this.state.endpoints, endpoint * ENDPOINT_WORDS + word);
   }
 
-  private successes(each: Watched): number {
-    const words = this.words(each);
-    return (words[Endpoint.Successes]! + words[Endpoint.LocalSuccesses]!) | 0;
+  /** Read it behind results(): a worker counts it first (Gate.judge). */
+  private successes({ endpoint }: Watched): number {
+    return Atomics.load(this.state.endpoints, endpoint * ENDPOINT_WORDS + Endpoint.Successes);
   }
 
   private rowWord(word: Row): number {
