@@ -29,6 +29,8 @@ const TAG_BYTES = 16;
 const CONTENT_BYTES = 16;
 const TOKEN_LENGTH = Math.ceil(((NONCE_BYTES + CONTENT_BYTES + TAG_BYTES) * 4) / 3);
 const [SPACE, TAB, SEMICOLON, COMMA, EQUALS] = [0x20, 0x09, 0x3b, 0x2c, 0x3d];
+/** Of a permanent cookie whose session has no end, seconds: browsers keep none for longer (RFC 6265bis, 400 days). */
+const LASTING_SECONDS = 34_560_000;
 /** A token that is used is made anew when so much of its idle time is over. */
 const RENEWED_AFTER = 0.1;
 
@@ -105,7 +107,8 @@ export class Sessions {
     const cipher = createCipheriv('aes-256-gcm', spec.key, nonce, { authTagLength: TAG_BYTES });
     const token = Buffer.concat([nonce, cipher.update(content), cipher.final(), cipher.getAuthTag()]).toString('base64url');
     const isTls = (descriptors[d + Descriptor.Flags]! & DescriptorFlag.Tls) !== 0;
-    const age = spec.isPermanent ? `; Max-Age=${begun + spec.absoluteSeconds - now}` : '';
+    const left = spec.absoluteSeconds === 0 ? LASTING_SECONDS : begun + spec.absoluteSeconds - now;
+    const age = spec.isPermanent ? `; Max-Age=${left}` : '';
     const line = Buffer.from(
       spec.isCookie
         ? `set-cookie: ${spec.name}=${token}; Path=/; HttpOnly${isTls ? '; Secure' : ''}${age}\r\n`

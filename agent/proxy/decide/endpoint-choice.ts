@@ -78,6 +78,17 @@ export class EndpointChoice {
     this.onTrial = -1;
   }
 
+  /** `member`: row in `members`, of the cluster: it is not ejected, and ready, or nobody there is. */
+  takesWork(cluster: number, member: number): boolean {
+    const { clusters, members } = this.draft.tables;
+    if (this.states.unavailable[members[member * MEMBER_WORDS + M_ENDPOINT]!] === 1) return false;
+    if (members[member * MEMBER_WORDS + MemberWord.IsReady] === 1) return true;
+    const first = clusters[cluster * CLUSTER_WORDS + ClusterWord.Members]!;
+    const end = first + clusters[cluster * CLUSTER_WORDS + ClusterWord.MemberCount]!;
+    for (let other = first; other < end; other++) if (members[other * MEMBER_WORDS + MemberWord.IsReady] === 1) return false;
+    return true;
+  }
+
   /** An attempt of the request has been at the endpoint. */
   wasAt(endpoint: number): boolean {
     return isTried(this.draft.batch.tried, this.triedAt, endpoint);

@@ -136,19 +136,21 @@ export class RuleAction {
     this.keepSession(session, isOfSession);
   }
 
-  /** Row of the backend with the endpoint of the session; null: it has gone. */
+  /** Row of the backend with the endpoint of the session; null: it has gone, or takes no work while others do. */
   private findSession(action: number): { readonly row: number; readonly endpoint: number } | null {
     const { actions, backends, clusters, members, sessionEndpoints } = this.draft.tables;
     const { client } = this.draft;
     const { high, low } = this.sessions;
     const first = actions[action + ActionWord.Backends]!;
     for (let row = first; row < first + actions[action + ActionWord.BackendCount]!; row++) {
-      const cluster = clusterFor(this.draft.tables, backends[row * BACKEND_WORDS + B_CLUSTER]!, client) * CLUSTER_WORDS;
+      const cluster = clusterFor(this.draft.tables, backends[row * BACKEND_WORDS + B_CLUSTER]!, client);
       if (cluster < 0) continue;
-      const member = clusters[cluster + ClusterWord.Members]!;
-      for (let at = member; at < member + clusters[cluster + ClusterWord.MemberCount]!; at++) {
+      const member = clusters[cluster * CLUSTER_WORDS + ClusterWord.Members]!;
+      const end = member + clusters[cluster * CLUSTER_WORDS + ClusterWord.MemberCount]!;
+      for (let at = member; at < end; at++) {
         const endpoint = members[at * MEMBER_WORDS + MemberWord.EndpointId]!;
-        if (sessionEndpoints[endpoint * 2] === high && sessionEndpoints[endpoint * 2 + 1] === low) return { row, endpoint };
+        if (sessionEndpoints[endpoint * 2] !== high || sessionEndpoints[endpoint * 2 + 1] !== low) continue;
+        return this.forward.choice.takesWork(cluster, at) ? { row, endpoint } : null;
       }
     }
     return null;
