@@ -53,6 +53,51 @@ test('a rule is inherited as in Istio: subsets replace sections, ports replace e
   ]);
 });
 
+describe('outlier detection says nothing of the algorithm', () => {
+  const detects = 'outlierDetection: {minHealthPercent: 30}';
+  const subset = (spec: string) => `subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {${spec}}}]`;
+  /** "algorithm, panic threshold, near first" of each scope. */
+  const found = (...documents: string[]): string[] =>
+    policiesOf(...documents).map(({ policy: of }) => {
+      const { algorithm, panicPercent, locality } = of!.loadBalancing!;
+      return `${LoadBalancing_Algorithm[algorithm]} ${panicPercent}${locality === undefined ? '' : ' near'}`;
+    });
+
+  test('of a subset, which inherits it, as it does the other way round', () => {
+    const hashed = 'loadBalancer: {consistentHash: {httpHeaderName: x}}';
+    expect(found(rule(`{host: reviews, trafficPolicy: {${hashed}}, ${subset(detects)}}`))).toEqual(['RING_HASH 0', 'RING_HASH 30 near']);
+    expect(found(rule(`{host: reviews, trafficPolicy: {${detects}}, ${subset(hashed)}}`))).toEqual([
+      'UNSPECIFIED 30 near',
+      'RING_HASH 30 near',
+    ]);
+    const placed = 'loadBalancer: {simple: RANDOM, localityLbSetting: {enabled: false}}';
+    expect(found(rule(`{host: reviews, trafficPolicy: {${placed}}, ${subset(detects)}}`))).toEqual(['RANDOM 0', 'RANDOM 30']);
+  });
+
+  test('of a subset or a port, where a TrafficPolicy says it', () => {
+    expect(found(policy('{type: PeakEWMA}'), rule(`{host: reviews, ${subset(detects)}}`))).toEqual(['PEAK_EWMA 0', 'PEAK_EWMA 30']);
+    const port = `portLevelSettings: [{port: {number: 90}, ${detects}}]`;
+    expect(found(policy('{type: PeakEWMA, panicThreshold: 50}'), rule(`{host: reviews, trafficPolicy: {${port}}}`))).toEqual([
+      'PEAK_EWMA 50',
+      'PEAK_EWMA 50',
+    ]);
+  });
+
+  test('of a Service with an affinity of its own', () => {
+    const sticky = SERVICE.replace('spec: {', 'spec: {sessionAffinity: ClientIP, ');
+    const { resources } = compileModel({ objects: stored(sticky, rule(`{host: reviews, trafficPolicy: {${detects}}}`)), running: null });
+    const { policies } = resources.find(({ type }) => type === ResourceType.SERVICE)!.message as Service;
+    expect(policies[0]!.policy!.loadBalancing).toMatchObject({ algorithm: LoadBalancing_Algorithm.RING_HASH, panicPercent: 30 });
+  });
+
+  test('of a TrafficPolicy: its minHealthPercent is a threshold too', () => {
+    const own = (spec: string) => policy('X').replace('loadBalancer: X', spec);
+    expect(found(own(detects))).toEqual(['UNSPECIFIED 30']);
+    expect(found(own(`loadBalancer: {type: Random}, ${detects}`))).toEqual(['RANDOM 30']);
+    expect(found(own(`loadBalancer: {type: Random, panicThreshold: 40}, ${detects}`))).toEqual(['RANDOM 40']);
+  });
+});
+
 test('a TrafficPolicy goes before what a rule says of the whole service, not before what it says of a port or a subset', () => {
   const found = policiesOf(
     policy('{type: PeakEWMA}'),

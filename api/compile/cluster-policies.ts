@@ -17,7 +17,7 @@ import {
 } from './destination-rules.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { servicesOf } from './istio-hosts.js';
-import { balancingOfPolicy, balancingOfRule, balancingOfService, sorted } from './load-balancing.js';
+import { balancingOfPolicy, balancingOfRule, balancingOfService, heedingOutliers, sorted } from './load-balancing.js';
 import type { ReportProblem } from './problem.js';
 import {
   admissionOfPolicy,
@@ -33,13 +33,23 @@ import { tcpPorts } from './service-ports.js';
 export type PolicyIndex = BackendTlsIndex & Pick<ObjectIndex, 'policiesByService' | 'backendTrafficByService'>;
 type OwnSpec = Stored<'TrafficPolicy'>['manifest']['spec'];
 /** Those that are said; undefined is never among them. */
-type Sections = Partial<ClusterPolicy>;
+interface Sections extends Partial<ClusterPolicy> {
+  /** With outlierDetection: fewer that take work are too few; 0: nothing is said. */
+  readonly minHealthPercent?: number;
+  /** Who detects outliers by a DestinationRule prefers near endpoints (Istio). */
+  readonly prefersNear?: boolean;
+  /** With loadBalancing: it says itself which endpoints are near, or that it is all the same. */
+  readonly isPlaced?: boolean;
+}
 
 /** One entry for each section of a policy: the only place that lists them. */
 function ofRule(policy: Omit<RulePolicy, 'portLevelSettings'>): Sections {
   return said({
-    loadBalancing: balancingOfRule(policy),
+    loadBalancing: map(policy.loadBalancer, balancingOfRule),
+    isPlaced: map(policy.loadBalancer, ({ localityLbSetting }) => localityLbSetting !== undefined),
     outlierDetection: outliersOfRule(policy),
+    minHealthPercent: map(policy.outlierDetection, ({ minHealthPercent = 0 }) => minHealthPercent),
+    prefersNear: map(policy.outlierDetection, () => true),
     circuitBreaker: circuitBreakerOfRule(policy),
     retryBudget: retryBudgetOfRule(policy),
     admission: undefined,
@@ -56,7 +66,9 @@ function ofPolicies(policies: readonly Stored<'TrafficPolicy'>[]): Sections {
     policies.map(({ manifest }) => manifest.spec[section]).find((found) => found !== undefined);
   return said({
     loadBalancing: map(first('loadBalancer'), balancingOfPolicy),
+    isPlaced: map(first('loadBalancer'), () => true),
     outlierDetection: map(first('outlierDetection'), outliersOfPolicy),
+    minHealthPercent: map(first('outlierDetection'), ({ minHealthPercent = 0 }) => minHealthPercent),
     circuitBreaker: map(first('circuitBreaker'), circuitBreakerOfPolicy),
     retryBudget: map(first('retryBudget'), retryBudgetOfPolicy),
     admission: map(first('admission'), admissionOfPolicy),
@@ -76,8 +88,13 @@ function map<From, To>(value: From | undefined, to: (value: From) => To): To | u
   return value === undefined ? undefined : to(value);
 }
 
-function said(sections: Sections): Sections {
+function said(sections: { readonly [Section in keyof Sections]: Sections[Section] | undefined }): Sections {
   return Object.fromEntries(Object.entries(sections).filter(([, section]) => section !== undefined));
+}
+
+function policyWith({ minHealthPercent = 0, prefersNear = false, isPlaced = false, ...sections }: Sections): ClusterPolicy {
+  const loadBalancing = heedingOutliers(sections.loadBalancing, { minHealthPercent, prefersNear: prefersNear && !isPlaced });
+  return { ...NO_SECTIONS, ...sections, loadBalancing };
 }
 
 /**
@@ -88,7 +105,8 @@ function said(sections: Sections): Sections {
 export function compileClusterPolicies(service: Stored<'Service'>, client: Client | null, index: PolicyIndex): ScopedPolicy[] {
   const name = nameOf(service);
   const own = { ...ofConstraints(index.backendTrafficByService.get(name) ?? []), ...ofPolicies(index.policiesByService.get(name) ?? []) };
-  const ofService = said({ loadBalancing: balancingOfService(service.manifest) });
+  const balancing = balancingOfService(service.manifest);
+  const ofService = said({ loadBalancing: balancing, isPlaced: map(balancing, ({ locality }) => locality !== undefined) });
   const rules = rulesInForce(service, client, index);
   const top = policyOfAll(rules)?.policy;
   const tls = new TlsOfRules(service, rules, index);
@@ -98,7 +116,7 @@ export function compileClusterPolicies(service: Stored<'Service'>, client: Clien
     for (const port of new Set([0, ...portsOf(top), ...portsOf(subset?.policy), ...apart])) {
       const sections = said({ ...ofPort(port), tls: port === 0 ? undefined : tls.apart(port, subset) });
       if (port === 0 && subset === undefined && Object.keys(sections).length === 0) continue;
-      found.push({ port, labels: sorted(subset?.labels ?? {}), policy: { ...NO_SECTIONS, ...sections } });
+      found.push({ port, labels: sorted(subset?.labels ?? {}), policy: policyWith(sections) });
     }
   };
   const ofPort = (port: number): Sections => {

@@ -45,19 +45,20 @@ const SIMPLE = {
   PASSTHROUGH,
 } as const;
 
-/** Of a DestinationRule; undefined: it says nothing. Who detects outliers prefers near endpoints, as in Istio, unless told otherwise. */
+/** Of a DestinationRule. */
 export function balancingOfRule({
-  loadBalancer,
-  outlierDetection,
-}: Pick<RulePolicy, 'loadBalancer' | 'outlierDetection'>): LoadBalancing | undefined {
-  if (loadBalancer === undefined && outlierDetection === undefined) return undefined;
-  const { simple = 'UNSPECIFIED', consistentHash, localityLbSetting, warmup, warmupDurationSecs } = loadBalancer ?? {};
+  simple = 'UNSPECIFIED',
+  consistentHash,
+  localityLbSetting,
+  warmup,
+  warmupDurationSecs,
+}: RuleBalancer): LoadBalancing {
   const window = warmup?.duration ?? warmupDurationSecs;
   return {
     ...NOTHING,
     algorithm: SIMPLE[simple],
     ...(consistentHash === undefined ? {} : hashOfRule(consistentHash)),
-    locality: localityOf(localityLbSetting ?? {}, localityLbSetting !== undefined || outlierDetection !== undefined),
+    locality: localityOf(localityLbSetting ?? {}, localityLbSetting !== undefined),
     slowStart:
       window === undefined
         ? undefined
@@ -66,8 +67,17 @@ export function balancingOfRule({
             aggression: warmup?.aggression ?? 0,
             minimumPercent: Math.round(warmup?.minimumPercent ?? 10),
           },
-    panicPercent: outlierDetection?.minHealthPercent ?? 0,
   };
+}
+
+/** With what outlier detection says of it: the threshold of panic, where there is none, and whether near endpoints go first. */
+export function heedingOutliers(
+  balancing: LoadBalancing | undefined,
+  { minHealthPercent, prefersNear }: { readonly minHealthPercent: number; readonly prefersNear: boolean },
+): LoadBalancing | undefined {
+  if (minHealthPercent === 0 && !prefersNear) return balancing;
+  const { locality, panicPercent, ...rest } = balancing ?? NOTHING;
+  return { ...rest, locality: prefersNear ? localityOf({}, true) : locality, panicPercent: panicPercent || minHealthPercent };
 }
 
 const REGION_AND_ZONE = [REGION_LABEL, ZONE_LABEL];
