@@ -42,3 +42,11 @@ test('what has the same labels is one sample: ports of a service, calls through 
   expect(valuesOf('istio_tcp_connections_opened_total')).toEqual([12]);
   expect(valuesOf('istio_tcp_connections_closed_total')).toEqual([9]);
 });
+
+test('the service is the host that clients ask for: of a ServiceEntry its own', () => {
+  const services = ['shop/catalog:80', 'shop/api.example.com:443', 'passthrough'];
+  const counted = services.map((service) => series({ service }, 1));
+  const metrics = istioMetrics({ series: counted, opened: [], refusedEdges: 0, refusedSeries: 0 });
+  const found = [...metrics.matchAll(/^istio_requests_total.*destination_service="([^"]*)"/gm)].map(([, host]) => host);
+  expect(found).toEqual(['catalog.shop.svc.cluster.local', 'api.example.com', 'passthrough']);
+});

@@ -354,7 +354,8 @@ function edgeLabels({ source, service, workload, traffic, isTcp }: EdgeName): La
     reporter: traffic === Traffic.Inbound ? 'destination' : 'source',
     source_workload: sourceName,
     source_workload_namespace: sourceNamespace,
-    destination_service: named === null ? name : `${name}.${namespace}.svc.cluster.local`,
+    // Names of Services have no dots: the others are hosts of ServiceEntries.
+    destination_service: named === null || name.includes('.') ? name : `${name}.${namespace}.svc.cluster.local`,
     destination_service_name: name,
     destination_service_namespace: namespace,
     destination_workload: destinationWorkload,
