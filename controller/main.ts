@@ -117,6 +117,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
   const registry = new RegistryService({
     client,
     keys,
+    view,
     clock,
     ttlMs: config.nodeTtlMs,
     observe: {

@@ -7,6 +7,7 @@ import { type Keyspace, leaseIdOfNode } from '../store/keys.js';
 import type { Leases } from '../store/lease.js';
 import { readNode } from '../store/records.js';
 import { type CommitResult, commit, type Write } from '../store/transaction.js';
+import type { StoreView } from '../store/view.js';
 
 export type RegistrationResult =
   /** The state stands in etcd and the lease lives for the TTL from now. */
@@ -31,6 +32,7 @@ export class NodeRegistration {
   readonly #client: EtcdClient;
   readonly #leases: Leases;
   readonly #keys: Keyspace;
+  readonly #view: StoreView;
   readonly #ttlMs: number;
   readonly #leaseId: string;
   readonly #session = randomUUID();
@@ -38,17 +40,19 @@ export class NodeRegistration {
   #claim: Claim | null = null;
   #wasClaimed = false;
 
-  constructor(parts: { node: string; client: EtcdClient; leases: Leases; keys: Keyspace; ttlMs: number }) {
+  constructor(parts: { node: string; client: EtcdClient; leases: Leases; keys: Keyspace; view: StoreView; ttlMs: number }) {
     this.node = parts.node;
     this.#client = parts.client;
     this.#leases = parts.leases;
     this.#keys = parts.keys;
+    this.#view = parts.view;
     this.#ttlMs = parts.ttlMs;
     this.#leaseId = leaseIdOfNode(parts.keys.root, parts.node);
   }
 
   /** Brings etcd to the node's state. One call at a time. Throws StoreError when etcd is away. */
   async bring(state: RegisterRequest): Promise<RegistrationResult> {
+    if (this.#isOvertaken()) return { kind: 'superseded' };
     // Should this fail, what stands in etcd is known all the same: to claim it anew would cost a thousand nodes ten times a keepalive when etcd is slow.
     const isHeld = this.#claim !== null && (await this.#leases.keepAlive(this.#leaseId));
     try {
@@ -62,6 +66,16 @@ export class NodeRegistration {
       this.#claim = null;
       throw error;
     }
+  }
+
+  /**
+   * Another session has the node's key, and took out what it doesn't run itself. Both keep the same lease, so one that has nothing new to write would never
+   * hear of it, and what runs there would stay away when the other one has gone.
+   */
+  #isOvertaken(): boolean {
+    if (this.#claim === null || this.#view.revision < this.#claim.nodeRevision) return false;
+    const owner = this.#view.nodes.get(this.node);
+    return owner !== undefined && owner.session !== this.#session;
   }
 
   #nodeValue({ zone, region, version, statusAddress, health }: RegisterRequest): string {

@@ -7,14 +7,16 @@ import { instanceFault, MAX_INSTANCES } from '../../api/instances.js';
 import { principalOf, refusalAsNode } from '../access/principal.js';
 import type { Clock } from '../clock.js';
 import type { EtcdClient } from '../store/etcd-client.js';
-import { storeError } from '../store/etcd-client.js';
+import { storeError, unavailableMessage } from '../store/etcd-client.js';
 import type { Keyspace } from '../store/keys.js';
 import { Leases } from '../store/lease.js';
+import type { StoreView } from '../store/view.js';
 import { NodeRegistration, type RegistrationResult } from './node-registration.js';
 
 export interface RegistryParts {
   readonly client: EtcdClient;
   readonly keys: Keyspace;
+  readonly view: StoreView;
   readonly clock: Clock;
   readonly ttlMs: number;
   readonly observe: RegistryObserver;
@@ -108,9 +110,12 @@ class RegisterStream {
   async #work(registration: NodeRegistration): Promise<void> {
     this.#isBusy = true;
     for (let request = this.#take(); request !== null; request = this.#take()) {
-      const result = await registration
-        .bring(request)
-        .catch((error: unknown): RegistrationResult => ({ kind: 'failed', message: storeError(error).details }));
+      const result = await registration.bring(request).catch(
+        (error: unknown): RegistrationResult => ({
+          kind: 'failed',
+          message: unavailableMessage(this.parts.client.endpoints, storeError(error).details),
+        }),
+      );
       this.#tell(registration.node, result);
     }
     this.#isBusy = false;

@@ -251,8 +251,16 @@ export function isTokenRefused({ code, details }: StoreError): boolean {
   return code === status.UNAUTHENTICATED || /invalid auth token|revision of auth store is old|user name is empty/.test(details);
 }
 
-/** What an operator reads when etcd can't be reached. */
+/** etcd answers, and takes no writes until somebody has made room and disarmed its alarm. */
+export function isFull(details: string): boolean {
+  return details.includes('database space exceeded');
+}
+
+/** What an operator reads when etcd can't be reached, or takes nothing. */
 export function unavailableMessage(endpoints: string, details: string): string {
+  if (isFull(details)) {
+    return `etcd at ${endpoints} is full (${failureReason(details)}) and takes no writes: compact and defragment it (or raise --quota-backend-bytes), then etcdctl alarm disarm`;
+  }
   if (/login as|invalid auth token|user name is empty|permission denied/.test(details)) {
     return `etcd at ${endpoints} refuses this controller (${failureReason(details)}): check --etcd-user, --etcd-password-file and what that user's role may read and write`;
   }

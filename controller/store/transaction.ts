@@ -1,7 +1,7 @@
 // One atomic change of the store: compare, then write. Owns etcd's size limits and the question whether a lost reply was a success.
 import { status } from '@grpc/grpc-js';
 import type { IRequestOp, ITxnResponse } from 'etcd3';
-import { type EtcdClient, isTokenRefused, storeError, unavailableMessage } from './etcd-client.js';
+import { type EtcdClient, isFull, isTokenRefused, storeError, unavailableMessage } from './etcd-client.js';
 import { prefixEnd } from './keys.js';
 import { type Entry, entryOf } from './reflector.js';
 
@@ -82,6 +82,7 @@ export async function commit(client: EtcdClient, transaction: Transaction): Prom
   } catch (error) {
     const failure = storeError(error);
     if (failure.details.includes('requested lease not found')) return { kind: 'lease-lost' };
+    if (isFull(failure.details)) return unavailable(client, failure.details, true);
     const isRefused = failure.code === status.INVALID_ARGUMENT || failure.code === status.RESOURCE_EXHAUSTED;
     if (isRefused && !isTokenRefused(failure)) {
       return { kind: 'too-large', message: `etcd refused the change: ${failure.details}` };

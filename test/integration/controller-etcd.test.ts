@@ -143,6 +143,21 @@ describe('etcd goes away', () => {
     await until('a write after the return', async () => (await apply(scope.one, serviceYaml('order'))).findings.length === 0);
   });
 
+  test('full: writes say so and what to do, nothing is written, and all goes on when it has room', async () => {
+    await apply(scope.one, serviceYaml('catalog'));
+    await scope.etcd.alarm('Activate');
+    await expect(apply(scope.one, serviceYaml('cart'))).rejects.toMatchObject({
+      code: status.UNAVAILABLE,
+      details: expect.stringMatching(/is full .*etcdctl alarm disarm.*Nothing was written/),
+    });
+    const registration = scope.register(scope.one, 'node-a');
+    await scope.one.logged('node can’t be written to etcd');
+    expect(scope.one.logs.find((line) => line.includes('can’t be written'))).toContain('etcdctl alarm disarm');
+    await scope.etcd.alarm('Deactivate');
+    await registration.until('the registration', () => registration.responses > 0);
+    await apply(scope.one, serviceYaml('cart'));
+  });
+
   test('SIGSTOP: a write fails within 3 s, and what was acked late is not lost', async () => {
     const node = scope.discover(scope.one, 'node-a');
     await node.until('the first model', () => node.responses.length > 0);

@@ -228,6 +228,20 @@ test('a second agent with the same name ends the first one’s streams with the 
   await first.until('the end', () => first.error !== null);
 });
 
+test('a first agent that says nothing new hears of a second one too, and what runs there comes back when it registers anew', async () => {
+  const watcher = scope.discover(scope.one, 'node-w');
+  await apply(scope.one, `${serviceYaml('catalog')}---\n${workloadYaml('catalog', 'node-a', '10.1.0.1')}`);
+  const first = scope.register(scope.one, 'node-a', ['shop/catalog']);
+  await watcher.until('the endpoint', () => watcher.named(ResourceType.ENDPOINT).length === 1);
+  const second = scope.register(scope.one, 'node-a');
+  await watcher.until('no endpoint', () => watcher.named(ResourceType.ENDPOINT).length === 0);
+  await first.until('the end', () => first.error !== null);
+  expect(first.error).toMatchObject({ code: status.ABORTED, details: expect.stringContaining('second agent') });
+  second.close();
+  scope.register(scope.one, 'node-a', ['shop/catalog']);
+  await watcher.until('the endpoint again', () => watcher.named(ResourceType.ENDPOINT).length === 1);
+});
+
 test('what would become a part of keys, addresses or labels is checked on every stream', async () => {
   const stranger = scope.discover(scope.one, 'a"}/../b');
   await stranger.until('the refusal', () => stranger.error !== null);

@@ -7,6 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { Etcd3, type IAlarmRequest } from 'etcd3';
 import { freePort } from './ports.js';
 
 const run = promisify(execFile);
@@ -30,6 +31,8 @@ export interface TestEtcd extends EtcdMember {
   stop(): Promise<void>;
   /** As if it had been set up anew under the same names: restarts without its data. */
   wipe(): Promise<void>;
+  /** NOSPACE on or off: it answers, and takes no writes. */
+  alarm(action: 'Activate' | 'Deactivate'): Promise<void>;
 }
 
 export interface TestCluster {
@@ -66,6 +69,12 @@ export async function startEtcd(tls: EtcdServerTls | null = null): Promise<TestE
       await member.kill();
       await rm(join(directory, 'm0-data'), { recursive: true });
       await member.restart();
+    },
+    alarm: async (action) => {
+      const client = new Etcd3({ hosts: member.endpoint });
+      // The loader takes enums by name, etcd3's types say numbers.
+      const request = { action, memberID: 0, alarm: 'Nospace' };
+      await client.maintenance.alarm(request as unknown as IAlarmRequest).finally(() => client.close());
     },
     stop: async () => {
       await member.kill();
