@@ -130,7 +130,11 @@ export class DataPlane {
     this.resilience = new Resilience(this.pool.resilience, this.pool.states, {
       now: () => performance.now(),
       random: Math.random,
-      onEvent: (cluster, event) => this.tellOutlier(cluster, event),
+      onEvent: (cluster, event) => {
+        if (event.kind === 'returned') this.upkeep.restart(event.endpoint);
+        this.keepWarming();
+        this.tellOutlier(cluster, event);
+      },
     });
     this.filters = new FilterHosts(
       config.workers,

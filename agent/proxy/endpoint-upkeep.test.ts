@@ -52,6 +52,19 @@ test('one that becomes ready again begins anew; one that goes is forgotten; wher
   expect(warmth()).toEqual([100, 100, 100]);
 });
 
+test('one that comes back from an ejection begins anew, where the policy has a slow start', () => {
+  const { clock, upkeep, prepare, warmth } = harness({ slowStart: { windowMs: 10_000, minimumPercent: 10 } });
+  prepare(true, true);
+  upkeep.restart(1);
+  expect([warmth(), upkeep.isWarming]).toEqual([[100, 10, 100], true]);
+  clock.now += 10_000;
+  upkeep.warm();
+  expect(warmth()).toEqual([100, 100, 100]);
+  prepare(true, false);
+  upkeep.restart(1);
+  expect(upkeep.isWarming).toBe(false);
+});
+
 test('aggression bends the line: part of the window, to the power of its inverse', () => {
   const { clock, upkeep, prepare, warmth } = harness({ slowStart: { windowMs: 10_000, aggression: 2, minimumPercent: 0 } });
   prepare(true);

@@ -1,5 +1,5 @@
 // What the main thread writes of endpoints for their balancers (EndpointStates): which are observed, and how cold those are that begin to take
-// work. Looks at each generation before it is published; between generations only while some endpoint is in its slow start.
+// work. Looks at each generation before it is published; between generations only while some endpoint is in its slow start, and when one comes back.
 import { EndpointHealth, type SlowStart } from '../../api/gen/mesh/v1/model.js';
 import type { EndpointStates } from './endpoint-states.js';
 import type { Cluster } from './tables/clusters.js';
@@ -22,6 +22,8 @@ export class EndpointUpkeep {
   /** By cluster with a slow start: its ready endpoints. */
   private ready: Known = new Map();
   private readonly warming = new Map<number, Warming>();
+  /** Of endpoints that are ready. */
+  private slowStarts: ReadonlyMap<number, SlowStart> = new Map();
 
   constructor(
     private readonly states: EndpointStates,
@@ -33,7 +35,7 @@ export class EndpointUpkeep {
   prepare(clusters: readonly Cluster[]): void {
     this.observe(clusters);
     const ready = new Map<string, ReadonlySet<number>>();
-    const stillThere = new Set<number>();
+    const slowStarts = new Map<number, SlowStart>();
     for (const { key, policy, endpoints } of clusters) {
       const slowStart = policy?.loadBalancing?.slowStart;
       if (slowStart === undefined) continue;
@@ -41,13 +43,22 @@ export class EndpointUpkeep {
       ready.set(key, ids);
       const before = this.ready.get(key) ?? new Set<number>();
       for (const id of ids) {
-        stillThere.add(id);
+        slowStarts.set(id, slowStart);
         // Where all begin at once nobody is there to take what they don't.
         if (before.size > 0 && !before.has(id)) this.warming.set(id, { sinceMs: this.nowMs(), slowStart });
       }
     }
     this.ready = ready;
-    for (const id of this.warming.keys()) if (!stillThere.has(id)) this.end(id);
+    this.slowStarts = slowStarts;
+    for (const id of this.warming.keys()) if (!slowStarts.has(id)) this.end(id);
+    this.warm();
+  }
+
+  /** It was ejected, and takes work again. */
+  restart(id: number): void {
+    const slowStart = this.slowStarts.get(id);
+    if (slowStart === undefined) return;
+    this.warming.set(id, { sinceMs: this.nowMs(), slowStart });
     this.warm();
   }
 

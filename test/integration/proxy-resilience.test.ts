@@ -142,6 +142,15 @@ beforeAll(async () => {
         ),
       ) +
       service(
+        'eased',
+        [ports.flaky, ...ports.good],
+        '',
+        ownPolicy(
+          'eased',
+          `outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: ${EJECTION_MS}ms, maxEjectionPercent: 50, trialRequests: 2}, loadBalancer: {type: RoundRobin, slowStart: {window: 1h, minimumPercent: 1}}`,
+        ),
+      ) +
+      service(
         'limited',
         [hold],
         '',
@@ -188,12 +197,29 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-test('an endpoint that answers 503 is ejected, and comes back by a few trial requests when it is well', async () => {
+/** The server that is ejected from the service answers 503 until it is. */
+async function ejectFrom(name: string): Promise<void> {
   flakyStatus = 503;
   await until(async () => {
-    await ask('ejected');
-    return (await metric('weft_outlier_ejections_active', 'ejected')) === 1;
+    await ask(name);
+    return (await metric('weft_outlier_ejections_active', name)) === 1;
   });
+}
+
+/** It is well again, and tried until it is back; returns how many of the next requests it has. */
+async function shareOfReturned(name: string, requests: number): Promise<number> {
+  flakyStatus = 200;
+  await until(async () => {
+    expect((await ask(name)).status).toBe(200);
+    return (await metric('weft_outlier_ejections_active', name)) === 0;
+  });
+  const before = asked.flaky;
+  for (let i = 0; i < requests; i++) await ask(name);
+  return asked.flaky - before;
+}
+
+test('an endpoint that answers 503 is ejected, and comes back by a few trial requests when it is well', async () => {
+  await ejectFrom('ejected');
   const before = asked.flaky;
   const from = performance.now();
   let failed = 0;
@@ -203,14 +229,12 @@ test('an endpoint that answers 503 is ejected, and comes back by a few trial req
   expect(tries).toBeLessThanOrEqual(1 + (performance.now() - from) / EJECTION_MS);
   expect(failed).toBe(tries);
   expect(await metric('weft_outlier_ejections_total', 'ejected:80",direction="outbound",type="consecutive_5xx"')).toBe(1);
-  flakyStatus = 200;
-  await until(async () => {
-    expect((await ask('ejected')).status).toBe(200);
-    return (await metric('weft_outlier_ejections_active', 'ejected')) === 0;
-  });
-  const returned = asked.flaky;
-  for (let i = 0; i < 12; i++) await ask('ejected');
-  expect(asked.flaky - returned).toBeGreaterThanOrEqual(3);
+  expect(await shareOfReturned('ejected', 12)).toBeGreaterThanOrEqual(3);
+});
+
+test('an endpoint that comes back begins slowly, where the policy has a slow start', async () => {
+  await ejectFrom('eased');
+  expect(await shareOfReturned('eased', 40)).toBeLessThanOrEqual(2);
 });
 
 test('requests beyond a service’s limit are answered 503 at once, with the flag UO, and let in again when others end', async () => {
