@@ -471,6 +471,35 @@ TEST("held answer: HTTP/2 leaves its body's rest with the endpoint, too") {
   CHECK(bench.is_accounted());
 }
 
+TEST("held answer: an attempt that was decided when its filters were gone is not held for those of the one before") {
+  for (const Protocol upstream_protocol : {Protocol::kHttp1, Protocol::kHttp2}) {
+    HoldingBench bench(Protocol::kHttp1, upstream_protocol);
+    bench.change = [&bench](const int32_t* words, Decision* decision) {
+      CHECK_EQ(words[static_cast<int32_t>(Descriptor::Flags)] & kDescriptorHeldAnswer, 0);
+      decision->flags |= kExtended | kRetry;
+      decision->answer_filters = bench.decided == 1 ? kChain : -1;
+    };
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kGet);
+    Peer1 first(bench.accept());
+    CHECK(bench.run([&] { return first.has("\r\n\r\n"); }));
+    reset(&first);
+    const int fd = bench.accept();
+    if (upstream_protocol == Protocol::kHttp1) {
+      Peer1 second(fd);
+      CHECK(bench.run([&] { return second.has("\r\n\r\n"); }));
+      second.send(kOk);
+      CHECK(bench.run([&] { return client.has("\r\n\r\nok"); }));
+    } else {
+      Peer2 second(fd, http2::Role::kServer);
+      CHECK(bench.run([&] { return second.at(1).ended; }));
+      second.raw(second.ok(1, false) + Peer2::data(1, "ok", true));
+      CHECK(bench.run([&] { return client.has("ok\r\n"); }));
+    }
+    CHECK_EQ(bench.outstanding[0], 0);
+  }
+}
+
 TEST("held answer: the engine closes over it") {
   HoldingBench bench;
   Asked asked(bench);

@@ -20,9 +20,9 @@ HeldAnswer::HeldAnswer(Reactor* reactor, HttpExchange* exchange, ClientStream* c
       head_(reactor->buffer_account(exchange->connection().tenant())),
       body_(reactor->buffer_account(exchange->connection().tenant())) {}
 
-// A tunnel is none to look into: what opens it passes.
+// A tunnel is none to look into: what opens it passes. So does the answer to an attempt that was decided when the filters were gone.
 bool HeldAnswer::begin_response(const ResponseForm& response, bool ends) {
-  if (exchange_->opens_tunnel(response)) {
+  if (exchange_->opens_tunnel(response) || exchange_->decision.answer_filters < 0) {
     const bool begun = client_->begin_response(response, ends);
     framing_ = client_->framing();
     return begun;
