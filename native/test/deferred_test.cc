@@ -222,7 +222,7 @@ TEST("deferred: a body larger than the bound waits in the client's socket") {
   Peer1 client(Peer1::dial(bench.port));
   client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000000\r\n\r\n");
   CHECK(bench.run_until_deferred(1));
-  const size_t sent = send_what_is_taken(bench, client);
+  const size_t sent = send_what_is_taken(*bench.reactor, client);
   CHECK(sent < 40'000'000);
   bench.answer(0);
   Peer1 upstream(accept_upstream(bench));

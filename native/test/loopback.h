@@ -92,7 +92,10 @@ struct Bench {
   std::vector<RetrySpec> retries;
   // Of all endpoints.
   std::optional<ConnectionPolicy> connection_policy;
+  // Endpoint 3: 0 by HTTP/2.
+  bool has_http2_endpoint = false;
   alignas(8) uint8_t access_log[kAccessLogHeaderBytes + 65'536] = {};
+  std::vector<double> tenants = std::vector<double>(kMaxTenants * TenantAccounts::kWords);
   int32_t connection_counts[1 + 4 * LimitCounts::kEndpointWords + LimitCounts::kServiceWords] = {};
   std::unique_ptr<Reactor> reactor;
 
@@ -116,6 +119,7 @@ struct Bench {
     options.access_log_bytes = sizeof(access_log);
     options.connection_counts = connection_counts;
     options.connection_services = 1;
+    options.tenants = tenants.data();
     reactor = std::make_unique<Reactor>(options, make_decisions, this);
     reload(true);
     port = listen(1, Protocol::kHttp1);
@@ -134,6 +138,10 @@ struct Bench {
     spec.listener_tenants = {0, 1, 2};
     spec.retries = retries;
     if (with_endpoints) spec.endpoints = {endpoint_at(0, "127.0.0.1", upstream_port), endpoint_at(1, "127.0.0.1", dead)};
+    if (with_endpoints && has_http2_endpoint) {
+      spec.endpoints.push_back(endpoint_at(3, "127.0.0.1", upstream_port));
+      spec.endpoints.back().protocol = Protocol::kHttp2;
+    }
     for (EndpointSpec& endpoint : spec.endpoints)
       if (connection_policy) endpoint.connections = std::make_shared<const ConnectionPolicy>(*connection_policy);
     std::string error;
@@ -239,10 +247,10 @@ inline int accept_upstream(Bench& bench) {
 }
 
 /// Sends as much as is taken, till nothing is for 20 turns; returns how many bytes that were.
-inline size_t send_what_is_taken(Bench& bench, const Peer1& client) {
+inline size_t send_what_is_taken(Reactor& reactor, const Peer1& client) {
   const std::string piece(65'536, 'b');
   size_t sent = 0;
-  for (int quiet = 0; quiet < 20; bench.reactor->run_once(1)) {
+  for (int quiet = 0; quiet < 20; reactor.run_once(1)) {
     const ssize_t count = ::send(client.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
     quiet = count > 0 ? 0 : quiet + 1;
     if (count > 0) sent += static_cast<size_t>(count);

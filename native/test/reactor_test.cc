@@ -238,7 +238,7 @@ TEST("reactor: opaque bytes that are still being read, behind their sender's end
     setsockopt(bench.upstream_listener, SOL_SOCKET, SO_RCVBUF, &kept_by_reader, sizeof(kept_by_reader));
     Peer1 client(Peer1::dial(bench.opaque_port));
     Peer1 upstream(accept_upstream(bench));
-    const size_t sent = send_what_is_taken(bench, client);
+    const size_t sent = send_what_is_taken(*bench.reactor, client);
     shutdown(client.fd, SHUT_WR);
     size_t received = 0;
     bool ended = false;
@@ -293,7 +293,7 @@ TEST("reactor: a slow reader stops its source within the bound, an unread reques
   Peer1 client(Peer1::dial(bench.port));
   client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100000000\r\n\r\n");
   Peer1 upstream(accept_upstream(bench));
-  const size_t sent = send_what_is_taken(bench, client);
+  const size_t sent = send_what_is_taken(*bench.reactor, client);
   CHECK(sent < 40'000'000);
   size_t received = 0;
   CHECK(bench.run([&] {

@@ -251,6 +251,45 @@ TEST("tunnel: one that carries nothing for the TCP idle timeout is cut off on bo
   tunnel.check_nothing_left();
 }
 
+TEST("tunnel: bytes that are still being read are no rest; such that nobody reads are") {
+  static uint64_t clock_ns;
+  clock_ns = 1'000'000'000'000;
+  EngineLimits limits;
+  limits.tcp_idle_timeout_ms = 500;
+  for (const bool reads : {true, false}) {
+    Http2Bench bench(limits, Protocol::kHttp1, Protocol::kHttp1, [] { return clock_ns; });
+    // What has arrived there is out of the engine's sight.
+    const int kept_by_reader = 128 * 1024;
+    setsockopt(bench.upstream_listener, SOL_SOCKET, SO_RCVBUF, &kept_by_reader, sizeof(kept_by_reader));
+    Peer1 client(dial(bench.port));
+    client.send(kWebSocketHead);
+    Peer1 upstream(bench.accept());
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.send(switching(upstream.received));
+    CHECK(bench.run([&] { return client.has("\r\n\r\n"); }));
+    const size_t sent = test::send_what_is_taken(*bench.reactor, client);
+    client.finish();
+    size_t received = 0;
+    bool ended = false;
+    for (int turn = 0; turn < 1'000 && !ended && !client.reset; turn++) {
+      const size_t before = received;
+      char bytes[65'536];
+      // So much that the kernel opens the window that was closed; the clock waits for it.
+      for (int i = 0; i < 8 && reads && !ended; i++) {
+        const ssize_t count = recv(upstream.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        if (count > 0) received += static_cast<size_t>(count);
+        ended = count == 0;
+      }
+      if (!reads || received != before) clock_ns += 100'000'000;
+      for (int i = 0; i < 3; i++) bench.reactor->run_once(1);
+      client.read();
+    }
+    CHECK_EQ(client.reset, !reads);
+    CHECK_EQ(received, reads ? sent : 0);
+    CHECK_EQ(bench.counter(Counter::TimeoutsTcpIdle), reads ? 0.0 : 1.0);
+  }
+}
+
 TEST("tunnel: other protocols than websocket, trailers, and content are refused") {
   Http2Bench bench({}, Protocol::kHttp1);
   Peer2 client(dial(bench.port), http2::Role::kClient);

@@ -58,6 +58,8 @@ bool Connection::write(const void* first, size_t first_count, const void* second
   return true;
 }
 
+size_t Connection::unacknowledged() const { return output_.size() + static_cast<size_t>(unacknowledged_bytes(fd_)); }
+
 bool Connection::flush() {
   size_t left = reactor_->send_bytes();
   while (!output_.empty()) {

@@ -54,6 +54,8 @@ class Connection : public Timer {
   TenantId tenant() const { return tenant_; }
   Handle handle() const { return handle_; }
   const ByteQueue& output() const { return output_; }
+  // Of what was written, the bytes that the peer has not acknowledged: here and in the kernel.
+  size_t unacknowledged() const;
   bool is_readable() const { return readable_; }
   // It says nothing more, or there is nobody: whether it still listens only bytes for it would tell.
   bool peer_has_finished() const { return fd_ < 0 || peer_finished_ || (tls_ != nullptr && tls_->peer_has_ended()); }

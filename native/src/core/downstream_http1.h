@@ -33,6 +33,7 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
 
   // ClientStream
   size_t unsent() const override { return output_.size(); }
+  size_t undelivered() const override { return unacknowledged(); }
   size_t buffer_share() const override;
   bool send_interim(const ResponseForm& response) override;
   bool begin_response(const ResponseForm& response, bool ends) override;

@@ -581,6 +581,12 @@ void HttpExchange::on_timer() {
 
 void HttpExchange::on_tunnel_timer() {
   if (reactor_->now_ms() < progress_ms_ + reactor_->limits().tcp_idle_timeout_ms) return set_timer();
+  // A reader that takes what it was sent long ago is at work, and no event tells of it.
+  const size_t undelivered = client_->undelivered() + (upstream_ != nullptr ? upstream_->undelivered() : 0);
+  if (undelivered != std::exchange(seen_undelivered_, undelivered)) {
+    note_progress();
+    return set_timer();
+  }
   reactor_->counters().add(Counter::TimeoutsTcpIdle);
   abort(Reason::DownstreamTimeout);
 }

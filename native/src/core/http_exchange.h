@@ -229,6 +229,8 @@ class HttpExchange final : public Exchange,
   // Null: no second attempt is under way, or asked for.
   Hedge* hedge_ = nullptr;
   uint64_t progress_ms_ = 0;
+  // In a tunnel, what was on its way both ways when it last seemed to rest.
+  size_t seen_undelivered_ = 0;
   // Still to be sent, when the request is whole: Decision's words, and the serial of the tables that they are rows of.
   int32_t mirrors_ = -1;
   int32_t mirror_mask_ = 0;

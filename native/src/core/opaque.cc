@@ -253,7 +253,7 @@ void OpaqueDownstream::break_off() {
 
 // A reset drops what the socket's queue still holds, and overtakes nothing that was acknowledged.
 void OpaqueDownstream::continue_breaking() {
-  const bool is_drained = (output_.empty() && unacknowledged_bytes(fd()) == 0) || is_torn_down(fd());
+  const bool is_drained = unacknowledged() == 0 || is_torn_down(fd());
   if (is_drained || reactor_->now_ms() >= progress_ms_ + kBreakMs) return finish(Reason::UpstreamReset, true);
   // No event tells of acknowledgements.
   reactor_->schedule(this, TimerWheel::kSlotMs);
@@ -289,8 +289,7 @@ void OpaqueDownstream::on_timer() {
 }
 
 size_t OpaqueDownstream::bytes_on_their_way() const {
-  const auto unacknowledged = static_cast<size_t>(unacknowledged_bytes(fd()) + unacknowledged_bytes(upstream_->fd()));
-  return output().size() + upstream_->output().size() + unacknowledged;
+  return unacknowledged() + upstream_->unacknowledged();
 }
 
 void OpaqueDownstream::on_engine_close() { account(Reason::LocalReset); }

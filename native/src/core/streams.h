@@ -56,6 +56,8 @@ class BodySink {
   http1::Framing framing() const { return framing_; }
   // Bytes that wait for the peer to take them. From ClientStream::buffer_share() on, the source rests.
   virtual size_t unsent() const = 0;
+  // And those in the kernel that the peer has not acknowledged, where the connection is this exchange's alone.
+  virtual size_t undelivered() const { return unsent(); }
   // In a tunnel `end` is that of this direction alone. The three senders. False: this side is broken, and the exchange is over. They read
   // nothing: their callers' bytes lie in scratch memory. `bytes` in framing(), with `end` and `trailer_lines` (CRLF each) already in them
   // where that framing has room for them.

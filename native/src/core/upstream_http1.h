@@ -36,6 +36,7 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
 
   // UpstreamStream
   size_t unsent() const override { return output_.size(); }
+  size_t undelivered() const override { return unacknowledged(); }
   bool begin_request(const RequestForm& request, bool ends) override;
   bool send_framed(const void* bytes, size_t size, bool end, std::string_view trailer_lines) override;
   bool send_payload(const void* bytes, size_t size, bool end) override;
