@@ -261,6 +261,24 @@ TEST("connection limits: HTTP/2 waits for a stream of the one connection that ma
   CHECK_EQ(bench.connections() + bench.pending(), 0);
 }
 
+TEST("connection limits: one request a connection bounds nothing else, over HTTP/2 too") {
+  AttemptsBench attempts(RetrySpec{}, Protocol::kHttp2, {}, policy_of([](ConnectionPolicy* policy) { policy->max_requests = 1; }));
+  Bench& bench = attempts.bench;
+  Peer2 client(dial(bench.listen(7, Protocol::kHttp2)), http2::Role::kClient);
+  std::vector<std::unique_ptr<Peer2>> upstreams;
+  for (uint32_t i = 0; i < 20; i++) {
+    client.raw(client.get(1 + 2 * i));
+    upstreams.push_back(std::make_unique<Peer2>(attempts.accept(0), http2::Role::kServer));
+    CHECK(bench.run([&] { return upstreams.back()->at(1).ended; }));
+  }
+  CHECK_EQ(bench.connections(), 20);
+  for (uint32_t i = 0; i < 20; i++) {
+    upstreams[i]->raw(upstreams[i]->ok(1, true));
+    CHECK(bench.run([&] { return client.at(1 + 2 * i).ended; }));
+  }
+  CHECK(bench.run([&] { return bench.connections() == 0; }));
+}
+
 TEST("connection limits: requests that wait are answered when their time is over, and leave nothing behind") {
   LimitedBench bench(only_one);
   bench.decide = [](int32_t) {

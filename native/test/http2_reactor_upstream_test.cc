@@ -192,6 +192,79 @@ TEST("http2 reactor: a request that waits, since there are as many connections a
   CHECK_EQ(client.at(33).fields[":status"], std::string("200"));
 }
 
+TEST("http2 reactor: a server that rests is not given up for what it was let owe, however much that is") {
+  EngineLimits limits;
+  limits.max_buffered_bytes = 8u << 20;
+  Bench bench(limits);
+  const int kept_by_reader = 64 * 1024;
+  setsockopt(bench.upstream_listener, SOL_SOCKET, SO_RCVBUF, &kept_by_reader, sizeof(kept_by_reader));
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  client.raw(client.get(1, false));
+  const int fd = bench.accept();
+  Peer2 upstream(fd, http2::Role::kServer,
+                 Peer2::settings({{http2::SettingId::kInitialWindowSize, 1u << 30}}) + Peer2::window(0, 1u << 30));
+  CHECK(bench.run([&] { return !upstream.at(1).fields.empty(); }));
+  constexpr size_t kSize = 40u << 20;
+  size_t left = kSize;
+  for (int quiet = 0; quiet < 50; bench.reactor->run_once(1)) {
+    const size_t before = left;
+    test::upload(client, 1, &left, true);
+    quiet = left == before ? quiet + 1 : 0;
+  }
+  CHECK(left != 0);
+  CHECK_EQ(client.at(1).resets, 0);
+  CHECK_EQ(bench.counter(Counter::UpstreamProtocolErrors), 0.0);
+  for (int turn = 0; turn < 20'000 && !upstream.at(1).ended; turn++) {
+    test::upload(client, 1, &left, true);
+    bench.reactor->run_once(1);
+  }
+  CHECK_EQ(upstream.at(1).body.size(), kSize);
+}
+
+// A server that ends connections by age (gRPC's MAX_CONNECTION_AGE) leaves long calls on each.
+TEST("http2 reactor: connections that take no more, and still carry calls, are none of those that there may be") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  std::vector<std::unique_ptr<Peer2>> upstreams;
+  for (uint32_t i = 0; i < 20; i++) {
+    client.raw(client.get(1 + 2 * i));
+    upstreams.push_back(std::make_unique<Peer2>(bench.accept(), http2::Role::kServer));
+    Peer2& upstream = *upstreams.back();
+    CHECK(bench.run([&] { return upstream.at(1).ended; }));
+    upstream.raw(Peer2::goaway(1));
+    CHECK(bench.run([&] { return bench.counter(Counter::Http2UpstreamGoaways) == i + 1.0; }));
+  }
+  CHECK_EQ(bench.counter(Counter::UpstreamOpen), 20.0);
+  for (uint32_t i = 0; i < 20; i++) {
+    upstreams[i]->raw(upstreams[i]->ok(1, true));
+    CHECK(bench.run([&] { return client.at(1 + 2 * i).ended; }));
+  }
+  CHECK(bench.run([&] { return bench.counter(Counter::UpstreamOpen) == 0; }));
+}
+
+TEST("http2 reactor: a request that waits dials when one of the connections takes no more") {
+  Bench bench;
+  Peer2 client(dial(bench.port), http2::Role::kClient);
+  const std::string one_stream = Peer2::settings({{http2::SettingId::kMaxConcurrentStreams, 1}});
+  std::vector<std::unique_ptr<Peer2>> upstreams;
+  const auto accept = [&] {
+    upstreams.push_back(std::make_unique<Peer2>(bench.accept(), http2::Role::kServer, one_stream));
+    CHECK(bench.run([&] { return upstreams.back()->at(1).ended; }));
+  };
+  for (uint32_t i = 0; i < 16; i++) {
+    client.raw(client.get(1 + 2 * i));
+    accept();
+  }
+  client.raw(client.get(33));
+  CHECK(bench.run([&] { return bench.counter(Counter::UpstreamWaits) == 1; }));
+  upstreams.front()->raw(Peer2::goaway(1));
+  accept();
+  upstreams.back()->raw(upstreams.back()->ok(1, true));
+  CHECK(bench.run([&] { return client.at(33).ended; }));
+  upstreams.front()->raw(upstreams.front()->ok(1, true));
+  CHECK(bench.run([&] { return client.at(1).ended; }));
+}
+
 TEST("http2 reactor: an upload whose upstream took nothing, and refuses it, goes on where all that was kept is taken at once") {
   EngineLimits limits;
   limits.max_buffered_bytes = 2 * 16384;

@@ -18,10 +18,11 @@ constexpr uint8_t kMaxInterim = 16;
 // At most, before the peer's SETTINGS say what it takes, and after.
 constexpr uint32_t kFirstStreams = 100;
 constexpr uint32_t kMostStreams = 1000;
-// Of one target, in one worker.
+// Of one target, in one worker, beside those that take no more.
 constexpr uint32_t kMaxConnections = 16;
 constexpr uint32_t kMaxWaiters = 4096;
-// What a peer that does not read may leave with us: above the first it gets no more streams, above the second it is given up.
+// What a peer that does not read may leave with us: above the first it gets no more streams; above the second, beside bodies, it is given
+// up.
 constexpr size_t kUnreadForStreams = 512 * 1024;
 constexpr size_t kMaxUnread = 4 * 1024 * 1024;
 }  // namespace
@@ -41,7 +42,7 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
     *stream = connection->open_stream(exchange);
     return Acquired::Stream;
   }
-  if (group->open >= kMaxConnections) return wait(reactor, group, exchange);
+  if (!may_dial(*group)) return wait(reactor, group, exchange);
   auto made = std::make_unique<UpstreamHttp2>(reactor, group);
   if (target.policy != nullptr && !takes_place(reactor, group, &made->counted_)) return wait_for_connection(reactor, group, exchange);
   reactor->counters().add(Counter::UpstreamConnects);
@@ -75,6 +76,8 @@ Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpE
   UpstreamPool::wait(group, exchange);
   return Acquired::Waiting;
 }
+
+bool UpstreamHttp2::may_dial(const UpstreamPool::Group& group) { return group.open - group.leaving < kMaxConnections; }
 
 UpstreamHttp2::UpstreamHttp2(Reactor* reactor, UpstreamPool::Group* group)
     : Connection(reactor, -1, group->target.tenant), group_(group), link_(reactor, this, this, http2::Role::kClient) {}
@@ -113,13 +116,20 @@ void UpstreamHttp2::relist() {
   }
 }
 
+void UpstreamHttp2::take_no_more() {
+  if (std::exchange(closing_, true)) return;
+  group_->leaving++;
+  relist();
+  if (group_->first_waiter != nullptr) reactor_->resume_later(this);
+}
+
 UpstreamHttp2Stream* UpstreamHttp2::open_stream(HttpExchange* exchange) {
   auto* stream = new UpstreamHttp2Stream(this, exchange);
   link_.open(stream, link_.next_id());
   streams_opened_++;
   group_->carried++;
   const ConnectionPolicy* policy = group_->target.policy.get();
-  if (policy != nullptr && !may_take_more(*policy)) closing_ = true;
+  if (policy != nullptr && !may_take_more(*policy)) take_no_more();
   if (!is_connecting_) reactor_->cancel(this);
   relist();
   return stream;
@@ -184,7 +194,8 @@ void UpstreamHttp2::on_resume() {
   if (broken_) return close_now();
   link_.send_pending();
   // Each once: those that another connection must say something to wait on.
-  for (uint32_t left = group_->waiters; left != 0 && listed_ && group_->first_waiter != nullptr; left--) {
+  const auto has_room = [this] { return listed_ || (!group_->is_limited && group_->newest == nullptr && may_dial(*group_)); };
+  for (uint32_t left = group_->waiters; left != 0 && group_->first_waiter != nullptr && has_room(); left--) {
     auto* exchange = static_cast<HttpExchange*>(group_->first_waiter);
     UpstreamPool::stop_waiting(exchange);
     exchange->on_upstream_available();
@@ -228,7 +239,7 @@ void UpstreamHttp2::on_flush() {
       readable_ = peer_finished_ = true;
       return reactor_->resume_later(this);
     }
-    if (output_.size() > kMaxUnread) {
+    if (output_.size() > kMaxUnread + reactor_->limits().max_buffered_bytes) {
       reactor_->counters().add(Counter::UpstreamProtocolErrors);
       return break_all(AttemptEnd::Reset);
     }
@@ -266,8 +277,7 @@ bool UpstreamHttp2::close_if_idle() {
 
 void UpstreamHttp2::give_up() {
   if (closing_) return;
-  closing_ = true;
-  relist();
+  take_no_more();
   link_.send_goaway(0, ErrorCode::kNoError, {});
 }
 
@@ -281,8 +291,7 @@ void UpstreamHttp2::on_settings() {
 
 void UpstreamHttp2::on_goaway(uint32_t last_stream, ErrorCode) {
   reactor_->counters().add(Counter::Http2UpstreamGoaways);
-  closing_ = true;
-  relist();
+  take_no_more();
   last_processed_ = std::min(last_processed_, last_stream);
   ending_ = true;
   end_streams();
@@ -376,10 +385,10 @@ void UpstreamHttp2::break_stream(UpstreamHttp2Stream* stream, AttemptEnd end) {
 
 void UpstreamHttp2::break_all(AttemptEnd end) {
   if (broken_ || closed_) return;
-  closing_ = broken_ = ending_ = true;
+  take_no_more();
+  broken_ = ending_ = true;
   end_ = end;
   reactor_->cancel(this);
-  relist();
   if (end == AttemptEnd::Reset && link_.streams().size() != 0) reactor_->counters().add(Counter::UpstreamResets);
   if (!link_.has_settings()) fail_waiters(end);
   if (end_streams()) close_now();
@@ -421,8 +430,8 @@ void UpstreamHttp2::on_stream_writable(Http2Stream* base) {
 }
 
 void UpstreamHttp2::close_now() {
-  closed_ = closing_ = true;
-  relist();
+  take_no_more();
+  closed_ = true;
   reactor_->counters().add(Counter::UpstreamOpen, -1);
   counted_.drop();
   // Those that wait need another connection: the first of them dials it. Where there are limits they take their turn (ConnectionLimits).
@@ -431,8 +440,9 @@ void UpstreamHttp2::close_now() {
   reactor->close(this);
   // The last one's place keeps the group until they are served; that of one of many is theirs.
   const bool is_last = group->open == 1;
+  group->leaving--;
   if (!is_last) reactor->pool().closed(group);
-  while (!group->is_limited && group->newest == nullptr && group->open < kMaxConnections && group->first_waiter != nullptr) {
+  while (!group->is_limited && group->newest == nullptr && may_dial(*group) && group->first_waiter != nullptr) {
     auto* exchange = static_cast<HttpExchange*>(group->first_waiter);
     UpstreamPool::stop_waiting(exchange);
     exchange->on_upstream_available();

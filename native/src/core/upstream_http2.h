@@ -69,6 +69,7 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void on_ping_ack() override {}
 
   static Acquired wait(Reactor* reactor, UpstreamPool::Group* group, HttpExchange* exchange);
+  static bool may_dial(const UpstreamPool::Group& group);
   UpstreamHttp2Stream* open_stream(HttpExchange* exchange);
   void close_stream(UpstreamHttp2Stream* stream);
   size_t stream_limit() const;
@@ -76,6 +77,8 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   bool may_take_more(const ConnectionPolicy& policy) const;
   // On its group's list exactly while it can take a stream.
   void relist();
+  // Another connection may be made in its place.
+  void take_no_more();
   void read();
   void answer_complete(UpstreamHttp2Stream* stream);
   void break_stream(UpstreamHttp2Stream* stream, AttemptEnd end);

@@ -50,6 +50,8 @@ struct UpstreamGroup {
   uint32_t idle = 0;
   // Connections of this target, idle or busy.
   uint32_t open = 0;
+  // HTTP/2: those of them that take no more streams, and end with those they have.
+  uint32_t leaving = 0;
   // HTTP/2: streams a connection could have when its peer last said; what a new one begins with.
   uint32_t stream_limit = 100;
   PoolWaiter* first_waiter = nullptr;
