@@ -1,6 +1,7 @@
-// Whole exchanges: a reactor over loopback sockets, with clients and upstreams that say, hear and end what the input tells them, in the
-// order the input tells them. Whatever they do: memory and undefined behaviour are clean, nothing hangs, and every decision is accounted
-// for once. What the bytes on the wire mean is for transfer.cc, native/test/smuggling_test.cc and test/soak.
+// Whole exchanges: a reactor over loopback sockets, with clients and upstreams of HTTP/1 and HTTP/2 that say, hear and end what the input
+// tells them, in the order the input tells them. Whatever they do: memory and undefined behaviour are clean, nothing hangs, every decision
+// is accounted for once, and whatever was taken is given back. What the bytes on the wire mean is for transfer.cc,
+// native/test/smuggling_test.cc and test/soak.
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,7 +11,7 @@
 #include <vector>
 
 #include "http1_fuzz.h"
-#include "loopback.h"
+#include "http2_loopback.h"
 
 using namespace weft;
 
@@ -98,6 +99,123 @@ const std::string& upstream_piece(uint8_t which) {
   return pieces[which % pieces.size()];
 }
 
+std::string headers(uint32_t stream, bool ends, std::string_view block) {
+  const uint8_t flags = http2::kFlagEndHeaders | (ends ? http2::kFlagEndStream : 0);
+  uint8_t head[http2::kFrameHeaderBytes];
+  http2::write_frame_header(static_cast<uint32_t>(block.size()), http2::FrameType::kHeaders, flags, stream, head);
+  return std::string(reinterpret_cast<char*>(head), sizeof(head)) + std::string(block);
+}
+
+// Blocks without the dynamic table, so that any order of them is right.
+std::string client_frames(uint8_t which) {
+  using test::Peer2;
+  const uint32_t stream = 1 + 2 * (which / 16 % 4);
+  const std::string end =
+      "\x86\x84\x01\x06"
+      "a.test";
+  switch (which % 16) {
+    case 0:
+      return headers(stream, true, "\x82" + end);
+    case 1:
+      return headers(stream, false, "\x83" + end);
+    case 2:
+      return Peer2::data(stream, "hello", false);
+    case 3:
+      return Peer2::data(stream, "x", true);
+    case 4:
+      return Peer2::data(stream, std::string(16'000, 'L'), false);
+    case 5:
+      return Peer2::reset(stream, http2::ErrorCode::kCancel);
+    case 6:
+      return Peer2::window(0, 65'535) + Peer2::window(stream, 65'535);
+    case 7:
+      return Peer2::settings({{http2::SettingId::kInitialWindowSize, stream == 1 ? 0 : stream * 10'000}});
+    case 8:
+      return headers(stream, true,
+                     std::string_view("\0\3x-t\1"
+                                      "1",
+                                      7));
+    case 9:
+      return headers(stream, false,
+                     std::string("\x02\x07"
+                                 "CONNECT\0\x09:protocol\x09websocket",
+                                 29) +
+                         end);
+    case 10:
+      return headers(stream, false,
+                     "\x83" + end +
+                         "\x0f\x10\x10"
+                         "application/grpc");
+    case 11:
+      return headers(stream, false,
+                     "\x83" + end +
+                         "\x0f\x10\x19"
+                         "application/grpc-web-text");
+    case 12:
+      return Peer2::data(stream, "AAAAAAA=", false);
+    case 13:
+      return headers(stream, false,
+                     "\x83" + end +
+                         "\x0f\x14\x0c"
+                         "100-continue");
+    case 14:
+      return Peer2::goaway(0);
+    default:
+      return headers(stream, true,
+                     "\x02\x04"
+                     "HEAD" +
+                         end);
+  }
+}
+
+std::string upstream_frames(uint8_t which) {
+  using test::Peer2;
+  const uint32_t stream = 1 + 2 * (which / 16 % 4);
+  switch (which % 16) {
+    case 0:
+      return headers(stream, false, "\x88");
+    case 1:
+      return headers(stream, true, "\x88");
+    case 2:
+      return Peer2::data(stream, "abc", false);
+    case 3:
+      return Peer2::data(stream, "end", true);
+    case 4:
+      return Peer2::data(stream, std::string(16'000, 'U'), false);
+    case 5:
+      return Peer2::reset(stream, http2::ErrorCode::kRefusedStream);
+    case 6:
+      return Peer2::reset(stream, http2::ErrorCode::kInternalError);
+    case 7:
+      return Peer2::settings({{http2::SettingId::kInitialWindowSize, (stream - 1) * 10'000}});
+    case 8:
+      return Peer2::window(0, 65'535) + Peer2::window(stream, 65'535);
+    case 9:
+      return Peer2::settings({{http2::SettingId::kMaxConcurrentStreams, stream / 2}, {http2::SettingId::kEnableConnectProtocol, 1}});
+    case 10:
+      return Peer2::goaway(stream - 1);
+    case 11:
+      return headers(stream, false,
+                     "\x08\x03"
+                     "100");
+    case 12:
+      return headers(stream, true,
+                     std::string_view("\0\x0bgrpc-status\1"
+                                      "0",
+                                      15));
+    case 13:
+      return headers(stream, false,
+                     "\x88\x0f\x10\x10"
+                     "application/grpc");
+    case 14:
+      return headers(stream, true,
+                     "\x08\x03"
+                     "503");
+    default:
+      return Peer2::settings({{http2::SettingId::kHeaderTableSize, stream == 1 ? 0u : 4'096u}});
+  }
+}
+
 struct Ledger {
   uint64_t completed = 0;
   /// Decisions for an endpoint, and their ends.
@@ -123,8 +241,10 @@ class World {
     retry.statuses = {200, 503};
     retry.connect_failure = retry.refused = retry.reset = retry.any_method = true;
     bench_.retries = {retry};
+    bench_.has_http2_endpoint = true;
     bench_.reload(true);
     detect_port_ = bench_.listen(3, Protocol::kDetect);
+    http2_port_ = bench_.listen(4, Protocol::kHttp2);
     bench_.on_completions = [this](int32_t count) {
       const auto* all = reinterpret_cast<const Completion*>(bench_.reactor->batch().memory() + Batch::layout().completions);
       for (int32_t i = 0; i < count; i++) {
@@ -153,11 +273,18 @@ class World {
     bench_.reactor->close();
     for (const int32_t left : bench_.outstanding) fuzz::require(left == 0, "outstanding is given back exactly once");
     fuzz::require(bench_.counter(Counter::DownstreamOpen) == 0, "downstream_open returns to 0");
-    fuzz::require(bench_.counter(Counter::OpaqueOpen) == 0, "opaque_open returns to 0");
+    for (const Counter open : {Counter::OpaqueOpen, Counter::DeferredOpen, Counter::Http2ConnectionsOpen, Counter::Http2StreamsOpen})
+      fuzz::require(bench_.counter(open) == 0, "what is open returns to 0");
+    for (size_t i = 0; i + 2 < std::size(bench_.connection_counts); i++)
+      fuzz::require(bench_.connection_counts[i] == 0, "limited connections, and who waits for them, return to 0");
     const auto exchanges = static_cast<uint64_t>(bench_.counter(Counter::Requests) + bench_.counter(Counter::OpaqueConnections));
     fuzz::require(ledger_.completed <= exchanges, "at most one completion an exchange");
     fuzz::require(ledger_.ended == ledger_.decided, "every decision for an endpoint ends once");
     fuzz::require(waiting_.empty(), "everything that was put off comes again, or its end is told");
+    bench_.reactor.reset();
+    for (size_t tenant = 0; tenant < kMaxTenants; tenant++)
+      for (const TenantWord word : {TenantWord::Connections, TenantWord::Requests, TenantWord::BufferedBytes})
+        fuzz::require(bench_.tenants[tenant * TenantAccounts::kWords + static_cast<size_t>(word)] == 0, "what a tenant has returns to 0");
   }
 
  private:
@@ -215,7 +342,10 @@ class World {
   Decision decision(int32_t attempt) {
     const int32_t flags = bench_.word(Descriptor::Flags);
     const bool is_answered = (flags & kDescriptorAnswered) != 0;
-    if (is_answered) forget(bench_.word(Descriptor::PreviousToken));
+    // A stream of HTTP/2 may be reset while it stands in the batch: then it has ended already, and whatever is decided is for nobody.
+    const bool may_have_ended = bench_.word(Descriptor::Kind) == static_cast<int32_t>(StreamKind::Http2);
+    if (is_answered && (!may_have_ended || waiting_.contains(bench_.word(Descriptor::PreviousToken))))
+      forget(bench_.word(Descriptor::PreviousToken));
     if ((flags & kDescriptorHeldAnswer) != 0) return of_answer(is_answered);
     const uint8_t kind = static_cast<uint8_t>(choice_ + attempt);
     if (choice_ >= 128 && attempt == 0 && !is_answered && (flags & kDescriptorTentative) == 0) {
@@ -226,6 +356,16 @@ class World {
       return collect;
     }
     Decision decision = test::Bench::to(0, kRetry);
+    if (kind % 16 == 1 || kind % 16 == 6 || kind % 16 == 12 || kind % 16 == 13) decision.target = 3;
+    if (kind % 16 == 15 && (flags & kDescriptorMirror) == 0) {
+      decision.flags |= kExtended;
+      decision.mirrors = 0;
+      decision.mirror_mask = 1;
+    }
+    if (kind % 32 == 14) {
+      decision.flags |= kExtended;
+      decision.delay_ms = 5;
+    }
     if (kind % 16 == 3) decision.target = 1;
     if (kind % 16 == 7) decision.target = -404;
     if (kind % 16 == 9) decision.target = kTargetUndecided;
@@ -246,6 +386,15 @@ class World {
     return decision;
   }
 
+  void set_policy(uint8_t detail) {
+    ConnectionPolicy policy;
+    if (detail % 4 < 2) policy.max_connections = 1 + detail % 4;
+    policy.max_pending = detail / 4 % 4;
+    policy.max_requests = detail / 16 % 4;
+    policy.max_streams = detail / 8 % 3;
+    bench_.connection_policy = policy;
+  }
+
   void turn(int wait_ms = 0) {
     bench_.reactor->run_once(wait_ms);
     for (int& fd : upstreams_) {
@@ -255,6 +404,30 @@ class World {
 
   void say(int fd, const std::string& text) {
     if (fd >= 0) (void)::send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+
+  void say_near(size_t client, uint8_t detail) {
+    int& near = clients_[client];
+    if (near < 0) {
+      near_http2_[client] = detail % 8 == 5 && detail >= 64;
+      near = test::Peer1::dial(near_http2_[client] ? http2_port_
+                               : detail % 8 == 7   ? bench_.opaque_port
+                               : detail % 8 == 6   ? detect_port_
+                                                   : bench_.port);
+      if (near_http2_[client]) say(near, std::string(http2::kClientPreface) + test::Peer2::settings({}));
+    }
+    say(near, near_http2_[client] ? client_frames(detail) : client_piece(detail, client));
+  }
+
+  /// In the protocol that it was asked in.
+  void say_far(int fd, uint8_t detail) {
+    if (fd >= 0 && !far_http2_.contains(fd)) {
+      char first[3] = {};
+      if (recv(fd, first, sizeof(first), MSG_PEEK | MSG_DONTWAIT) == sizeof(first)) far_http2_[fd] = memcmp(first, "PRI", 3) == 0;
+      if (far_http2_.contains(fd) && far_http2_[fd]) say(fd, test::Peer2::settings({}));
+    }
+    const bool is_http2 = far_http2_.contains(fd) && far_http2_[fd];
+    say(fd, is_http2 ? upstream_frames(detail) : upstream_piece(detail));
   }
 
   void hear(int fd, size_t most) {
@@ -271,11 +444,10 @@ class World {
     switch (verb & 15) {
       case 0:
       case 1:
-        if (near < 0) near = test::Peer1::dial((detail & 7) == 7 ? bench_.opaque_port : (detail & 7) == 6 ? detect_port_ : bench_.port);
-        return say(near, client_piece(detail, client));
+        return say_near(client, detail);
       case 2:
       case 3:
-        return say(far, upstream_piece(detail));
+        return say_far(far, detail);
       case 4:
         return say(near, script_->text(detail % 48));
       case 5:
@@ -293,6 +465,7 @@ class World {
       case 10:
         return end(&near);
       case 11:
+        far_http2_.erase(far);
         return end(&far);
       case 12:
         choice_ = detail;
@@ -303,6 +476,7 @@ class World {
         return;
       case 14:
         if (detail < 32) bench_.reactor->drain(0);
+        if (detail >= 128) set_policy(detail);
         return bench_.reload((detail & 1) != 0);
       case 15:
         // Silent.
@@ -317,12 +491,16 @@ class World {
   Script* script_;
   test::Bench bench_;
   uint16_t detect_port_ = 0;
+  uint16_t http2_port_ = 0;
   Ledger ledger_;
   uint8_t choice_ = 0;
   /// Tokens.
   std::set<int32_t> waiting_;
   int32_t uses_ = 0;
   int clients_[kClients] = {-1, -1, -1};
+  bool near_http2_[kClients] = {};
+  /// Of upstreams' sockets that were asked something.
+  std::map<int, bool> far_http2_;
   int upstreams_[kUpstreams] = {-1, -1, -1, -1, -1, -1};
 };
 

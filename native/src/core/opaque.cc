@@ -288,9 +288,7 @@ void OpaqueDownstream::on_timer() {
   finish(Reason::DownstreamTimeout, true);
 }
 
-size_t OpaqueDownstream::bytes_on_their_way() const {
-  return unacknowledged() + upstream_->unacknowledged();
-}
+size_t OpaqueDownstream::bytes_on_their_way() const { return unacknowledged() + upstream_->unacknowledged(); }
 
 void OpaqueDownstream::on_engine_close() { account(Reason::LocalReset); }
 
