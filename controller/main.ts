@@ -365,6 +365,12 @@ function compileOnChange(parts: {
   });
   view.watch((change) => {
     isRestart ||= change.restarted;
+    if (change.restarted) {
+      log.error(
+        { objects: view.objects.size },
+        'etcd is another one, or has lost what it had: nodes are told what it has now. If that was not meant, stop the controllers and bring back a backup: weft controller restore',
+      );
+    }
     isTold ||= change.applied;
     if (change.model) schedule.changed();
   });

@@ -43,6 +43,14 @@ test('a token of an etcd that was set up anew fits no longer, even when the new 
   expect(back.named(ResourceType.SERVICE)).toEqual(['shop/new']);
 });
 
+test('an etcd that lost its data while the controller ran is told in its log, with what to do', async () => {
+  const node = scope.discover(scope.one, 'node-a');
+  for (const name of ['a', 'b', 'c']) await apply(scope.one, serviceYaml(name));
+  await node.until('the services', () => node.resources.size === 3);
+  await scope.etcd.wipe();
+  await scope.one.logged('weft controller restore');
+});
+
 describe('two replicas over one etcd', () => {
   let two: TestController;
   beforeEach(async () => {
