@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Rejection } from '../../api/gen/mesh/v1/discovery.js';
 import { hostPort } from '../../api/host-port.js';
+import { messageOf } from '../../api/message-of.js';
 import { isHostProcess, Model, type ModelUpdate } from '../model/model.js';
 import { HOST_MARK } from '../native/capture.js';
 import { type EngineAddon, type EngineOptions, MAX_TENANTS } from '../native/engine.js';
@@ -98,6 +99,7 @@ export class DataPlane {
       this.serve = resolve;
     });
     this.tlsFolder = new TlsFolder(config.tlsFolder);
+    const sessionKeyFile = join(config.runDir, 'session.key');
     this.upstreamTls = new UpstreamTls(addon, this.tlsFolder);
     const failures = new TlsFailureLog(log);
     this.pool = new WorkerPool({
@@ -186,7 +188,9 @@ export class DataPlane {
       filters: ids(MAX_FILTERS, { onReuse: (slot) => void this.filterBase.set(slot, this.filterCounts(slot)) }),
       labels: this.labels,
       upstreamTls: this.upstreamTls,
-      sessionKey: sessionKeyOf(join(config.runDir, 'session.key')),
+      sessionKey: sessionKeyOf(sessionKeyFile, (error) => {
+        log.warn({ file: sessionKeyFile }, `the key of sessions can't be kept, they end with this process: ${messageOf(error)}`);
+      }),
       hashTables: new HashTables(),
       limits: this.limits,
     };

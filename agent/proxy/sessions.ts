@@ -40,8 +40,8 @@ export function sessionEndpoint(address: string, port: number): [number, number]
   return [digest.readInt32LE(0), digest.readInt32LE(4)];
 }
 
-/** Of the node, in a file that is nobody else's: tokens outlive the process. */
-export function sessionKeyOf(file: string): Uint8Array {
+/** Of the node, in a file that is nobody else's: tokens outlive the process. Where it can't be written `failed` hears why, and they end with the process. */
+export function sessionKeyOf(file: string, failed: (error: unknown) => void): Uint8Array {
   try {
     const known = readFileSync(file);
     if (known.length === SESSION_KEY_BYTES) return known;
@@ -49,8 +49,12 @@ export function sessionKeyOf(file: string): Uint8Array {
     // The first time.
   }
   const made = randomBytes(SESSION_KEY_BYTES);
-  writeFileSync(file, made, { mode: 0o600 });
-  chmodSync(file, 0o600);
+  try {
+    writeFileSync(file, made, { mode: 0o600 });
+    chmodSync(file, 0o600);
+  } catch (error) {
+    failed(error);
+  }
   return made;
 }
 

@@ -1,6 +1,6 @@
 // The real `weft proxy --static` process (from dist, as users run it) between real HTTP clients and servers.
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent, createServer, type IncomingMessage, request, type Server } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
@@ -224,6 +224,14 @@ test('bad files at the start are told with their lines, and the exit code is 1',
   expect(await proxy.exit()).toBe(1);
   const findings = proxy.errors.split('\n').filter((line) => /bad\.yaml:\d+:\d+: spec/.test(line));
   expect(findings).toHaveLength(2);
+});
+
+test('a key of sessions that can’t be kept is a warning: the traffic is served', async () => {
+  const file = join(scope.folder, 'shop.yaml');
+  writeFileSync(file, manifests(await freePort(), { v1: { port: 1, weight: 1 } }));
+  mkdirSync(join(scope.folder, 'session.key'));
+  const proxy = await scope.start(file);
+  expect(proxy.errors).toMatch(/"warn".*session\.key.*sessions can't be kept/);
 });
 
 test('draining ends what runs and takes nothing new', async () => {
