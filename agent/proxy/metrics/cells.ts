@@ -1,6 +1,6 @@
 // What one worker counts, in shared memory that only it writes and the main thread reads: edges (who called whom), series (an edge and
 // how it went), endpoints, rules. Bounded; what finds no room is counted on the first edge or series, "other". Nothing is allocated after
-// the start. An aligned Float64 or Uint32 is read whole; a row is published by storing its table's count last.
+// the start. An aligned Float64 is read whole; a row is published by storing its table's count last.
 import { bucketOf, HISTOGRAM_BUCKETS } from '../../telemetry/histogram.js';
 
 export const MAX_EDGES = 2_048;
@@ -60,7 +60,7 @@ const LAYOUT = {
   endpointRequests: MAX_ENDPOINTS * 8,
   endpointErrors: MAX_ENDPOINTS * 8,
   ruleRequests: MAX_RULES * 8,
-  counts: MAX_SERIES * SERIES_COUNTS * 4,
+  counts: MAX_SERIES * SERIES_COUNTS * 8,
   inFlight: MAX_ENDPOINTS * 4,
   edges: MAX_EDGES * EDGE_WORDS * 4,
   series: MAX_SERIES * SERIES_WORDS * 4,
@@ -88,7 +88,7 @@ export class Cells {
   readonly endpointRequests: Float64Array;
   readonly endpointErrors: Float64Array;
   readonly ruleRequests: Float64Array;
-  readonly counts: Uint32Array;
+  readonly counts: Float64Array;
   /** This worker's part of `outstanding`: what to give back should it crash. */
   readonly inFlight: Int32Array;
   readonly edges: Int32Array;
@@ -111,7 +111,7 @@ export class Cells {
     this.endpointRequests = doubles('endpointRequests');
     this.endpointErrors = doubles('endpointErrors');
     this.ruleRequests = doubles('ruleRequests');
-    this.counts = new Uint32Array(buffer, place('counts'), LAYOUT.counts / 4);
+    this.counts = doubles('counts');
     this.inFlight = words('inFlight');
     this.edges = words('edges');
     this.series = words('series');
@@ -129,10 +129,10 @@ export class Cells {
   }
   /** How often something was counted as "other" for want of room. */
   get refusedEdges(): number {
-    return Atomics.load(this.head, 2);
+    return Atomics.load(this.head, 2) >>> 0;
   }
   get refusedSeries(): number {
-    return Atomics.load(this.head, 3);
+    return Atomics.load(this.head, 3) >>> 0;
   }
 
   /** The edge's row, made when new. Writer only. */

@@ -125,7 +125,7 @@ function emptySeries(edge: EdgeName, outcome: number): SeriesReport {
   };
 }
 
-function addTo(total: Float64Array, counts: Uint32Array, offset: number): void {
+function addTo(total: Float64Array, counts: Float64Array, offset: number): void {
   for (let i = 0; i < total.length; i++) total[i]! += counts[offset + i]!;
 }
 
