@@ -127,6 +127,25 @@ describe('a retry budget', () => {
     expect(made).toBeLessThanOrEqual(106);
   });
 
+  test('of an hour holds what its rate adds up to, and what a busy minute pays in', () => {
+    const hour = 3_600_000;
+    const rich = new Bed({ retryBudget: { active: null, interval: { percent: 20, least: 1_000 * 3_600, ms: hour } } });
+    expect(rich.workers[0]!.mayRetry(ROW)).toBe(true);
+    rich.pass(hour);
+    expect(rich.workers[0]!.mayRetry(ROW)).toBe(true);
+    const busy = new Bed({ retryBudget: { active: null, interval: { percent: 100, least: 1, ms: hour } } });
+    for (let second = 0; second < 60; second++) {
+      for (let i = 0; i < 50_000; i++) busy.end(busy.begin());
+      busy.pass(1_000);
+    }
+    expect(busy.workers[0]!.mayRetry(ROW)).toBe(true);
+    const slow = new Bed({ retryBudget: { active: null, interval: { percent: 0, least: 1, ms: hour } } });
+    slow.begin(true);
+    expect(slow.workers[0]!.mayRetry(ROW)).toBe(false);
+    for (let second = 0; second <= 3_600; second++) slow.pass(1_000);
+    expect(slow.workers[0]!.mayRetry(ROW)).toBe(true);
+  });
+
   test('that is taken away allows any number', () => {
     const bed = new Bed({ retryBudget: { active: null, interval: { percent: 0, least: 0, ms: 1_000 } } });
     expect(bed.workers[0]!.mayRetry(ROW)).toBe(false);

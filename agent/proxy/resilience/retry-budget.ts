@@ -11,11 +11,15 @@ export interface IntervalShare {
 
 /** What requests add may be saved for this part of the interval: a retry is for the load of now. */
 const SAVED = 10;
+/** What requests add until it is looked at, and what is saved besides, are words of 31 bits together. */
+const [MAX_STEP_MS, MAX_TOKENS] = [1_000, 2 ** 30];
 
 export class IntervalBudget {
   /** Of the step before. */
   private requests: number;
   private atMs: number;
+  /** Of what is added in any case, the part of a token that is left over. */
+  private owed = 0;
 
   constructor(
     private readonly state: ResilienceState,
@@ -25,7 +29,7 @@ export class IntervalBudget {
   ) {
     this.requests = this.word(Row.Requests);
     this.atMs = nowMs;
-    this.state.rows[this.at + Row.Tokens] = share.least * RETRY;
+    this.state.rows[this.at + Row.Tokens] = Math.min(MAX_TOKENS, share.least * RETRY);
     this.configure(share);
   }
 
@@ -37,14 +41,17 @@ export class IntervalBudget {
   sweep(nowMs: number): void {
     const { percent, least, ms } = this.share;
     const elapsed = nowMs - this.atMs;
-    if (elapsed < ms / SAVED) return;
+    if (elapsed < Math.min(MAX_STEP_MS, ms / SAVED)) return;
     const requests = this.word(Row.Requests);
     const perInterval = (((requests - this.requests) | 0) * ms) / elapsed;
     this.requests = requests;
     this.atMs = nowMs;
-    const most = Math.floor((least + Math.max(1, (perInterval * percent) / 100 / SAVED)) * RETRY);
-    const tokens = this.word(Row.Tokens) + Math.round((least * RETRY * elapsed) / ms);
-    Atomics.add(this.state.rows, this.at + Row.Tokens, Math.min(most, tokens) - this.word(Row.Tokens));
+    const most = Math.min(MAX_TOKENS, (least + Math.max(1, (perInterval * percent) / 100 / SAVED)) * RETRY);
+    this.owed += (least * RETRY * elapsed) / ms;
+    const before = this.word(Row.Tokens);
+    const tokens = Math.floor(Math.min(most, before + this.owed));
+    this.owed %= 1;
+    Atomics.add(this.state.rows, this.at + Row.Tokens, tokens - before);
   }
 
   close(): void {
