@@ -127,6 +127,15 @@ test('a sliding window never lets more pass in any window, and refuses only afte
   );
 });
 
+test('a sliding window counts what a worker has counted whose clock is a moment ahead', () => {
+  for (let part = 1; part <= 40; part++) {
+    const window = make({ algorithm: 'sliding-window', requests: 1, perMs: 800 });
+    const boundary = part * 100_000;
+    expect(window.take(window.slotOf(0, 0, boundary), boundary + 1)).toBe(true);
+    expect(window.take(window.slotOf(0, 0, boundary), boundary - 1)).toBe(false);
+  }
+});
+
 test('what a refusal says to wait is what has to be waited', () => {
   for (const algorithm of ['token-bucket', 'sliding-window'] as const) {
     const limiter = make({ algorithm, requests: 5, burst: 5 });

@@ -317,9 +317,11 @@ function usedAt(full: number, now: number): number {
 export class SlidingWindow extends Limiter {
   private readonly partUs: number;
   private readonly most: number;
-  /** Of the part that nowUs is in. */
+  /** Of the part that nowUs is in, and of the next: the clocks of workers are not quite the same. */
   private place = 0;
   private turn = 0;
+  private nextPlace = 0;
+  private nextTurn = 0;
 
   constructor(shape: LimiterShape, memory: SharedArrayBuffer) {
     super(shape, memory);
@@ -371,6 +373,8 @@ export class SlidingWindow extends Limiter {
     const part = Math.floor(nowUs / this.partUs);
     this.place = part % PART_WORDS;
     this.turn = Math.floor(part / PART_WORDS) & 0xff;
+    this.nextPlace = (part + 1) % PART_WORDS;
+    this.nextTurn = Math.floor((part + 1) / PART_WORDS) & 0xff;
   }
 
   private sum(slot: number, nowUs: number): number {
@@ -384,7 +388,8 @@ export class SlidingWindow extends Limiter {
   private countOf(slot: number, place: number): number {
     const word = Atomics.load(this.words, slot + STATE + place);
     const turn = place <= this.place ? this.turn : (this.turn - 1) & 0xff;
-    return word >>> 24 === turn ? word & PART_COUNT : 0;
+    const isNext = place === this.nextPlace && word >>> 24 === this.nextTurn;
+    return word >>> 24 === turn || isNext ? word & PART_COUNT : 0;
   }
 
   /** Until so many are past that one passes. */
