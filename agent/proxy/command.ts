@@ -6,35 +6,53 @@ import { type EngineLimits, MAX_TENANT_WEIGHT, MIN_TENANT_WEIGHT } from '../nati
 import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig } from './config.js';
 import { confineEarly } from './confinement.js';
 
-/** Flag, field, what it bounds. Every one has a default in DEFAULT_LIMITS. */
-const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, text: string])[] = [
-  ['max-connections', 'maxConnections', 'downstream connections of one worker'],
-  ['max-head-bytes', 'maxHeadBytes', 'bytes of a request or response head'],
-  ['max-headers', 'maxHeaders', 'header fields of a message'],
-  ['max-buffered-bytes', 'maxBufferedBytes', 'bytes that wait for one slow reader before its source is no longer read'],
-  ['max-idle-per-endpoint', 'maxIdlePerEndpoint', 'idle upstream connections kept for one endpoint and worker'],
-  ['max-streams', 'maxStreams', 'HTTP/2 streams of one client connection at once; at most 1000'],
-  ['header-timeout-ms', 'headerTimeoutMs', 'for a whole request head to come'],
-  ['idle-timeout-ms', 'idleTimeoutMs', 'a downstream connection may be idle'],
+const DAY_MS = 86_400_000;
+
+/** Flag, field, the least and most that the engine takes (SpecReader::engine_options), what it bounds. Every one has a default in DEFAULT_LIMITS. */
+export const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits, least: number, most: number, text: string])[] = [
+  ['max-connections', 'maxConnections', 1, 10_000_000, 'downstream connections of one worker'],
+  ['max-head-bytes', 'maxHeadBytes', 1_024, 65_536, 'bytes of a request or response head'],
+  ['max-headers', 'maxHeaders', 1, 128, 'header fields of a message'],
+  ['max-buffered-bytes', 'maxBufferedBytes', 4_096, 4_194_304, 'bytes that wait for one slow reader before its source is no longer read'],
+  ['max-idle-per-endpoint', 'maxIdlePerEndpoint', 0, 100_000, 'idle upstream connections kept for one endpoint and worker'],
+  ['max-streams', 'maxStreams', 1, 1_000, 'HTTP/2 streams of one client connection at once'],
+  ['header-timeout-ms', 'headerTimeoutMs', 1, DAY_MS, 'for a whole request head to come'],
+  ['idle-timeout-ms', 'idleTimeoutMs', 1, DAY_MS, 'a downstream connection may be idle'],
   [
     'stream-idle-timeout-ms',
     'streamIdleTimeoutMs',
+    1,
+    DAY_MS,
     'a client may neither send its body nor take its answer; an upstream may not begin its answer, where its route has no timeout',
   ],
-  ['upstream-idle-timeout-ms', 'upstreamIdleTimeoutMs', 'an upstream connection may be idle; keep it below the applications’ own'],
-  ['connect-timeout-ms', 'connectTimeoutMs', 'for an upstream connection to be made'],
-  ['request-timeout-ms', 'requestTimeoutMs', 'for a whole exchange where its route says nothing; 0: no limit'],
-  ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 'an opaque connection or a tunnel may be idle; 0: no limit'],
+  [
+    'upstream-idle-timeout-ms',
+    'upstreamIdleTimeoutMs',
+    1,
+    DAY_MS,
+    'an upstream connection may be idle; keep it below the applications’ own',
+  ],
+  ['connect-timeout-ms', 'connectTimeoutMs', 1, DAY_MS, 'for an upstream connection to be made'],
+  ['request-timeout-ms', 'requestTimeoutMs', 0, DAY_MS, 'for a whole exchange where its route says nothing; 0: no limit'],
+  ['tcp-idle-timeout-ms', 'tcpIdleTimeoutMs', 0, DAY_MS, 'an opaque connection or a tunnel may be idle; 0: no limit'],
   [
     'detect-timeout-ms',
     'detectTimeoutMs',
+    0,
+    DAY_MS,
     'until a captured connection of undeclared protocol is taken for opaque; 0: undeclared ports are opaque',
   ],
-  ['max-deferred', 'maxDeferred', 'requests of one worker that wait for a decision made elsewhere'],
-  ['deferred-timeout-ms', 'deferredTimeoutMs', 'for such a decision; then the request is answered 504'],
-  ['max-tenant-connections', 'maxTenantConnections', 'of those connections that one namespace may have; 0: no limit'],
-  ['max-tenant-requests', 'maxTenantRequests', 'requests in flight of one namespace and worker; 0: no limit'],
-  ['max-tenant-buffered-bytes', 'maxTenantBufferedBytes', 'bytes that wait in memory for one namespace and worker; 0: no limit'],
+  ['max-deferred', 'maxDeferred', 0, 16_384, 'requests of one worker that wait for a decision made elsewhere'],
+  ['deferred-timeout-ms', 'deferredTimeoutMs', 1, DAY_MS, 'for such a decision; then the request is answered 504'],
+  ['max-tenant-connections', 'maxTenantConnections', 0, 10_000_000, 'of those connections that one namespace may have; 0: no limit'],
+  ['max-tenant-requests', 'maxTenantRequests', 0, 10_000_000, 'requests in flight of one namespace and worker; 0: no limit'],
+  [
+    'max-tenant-buffered-bytes',
+    'maxTenantBufferedBytes',
+    0,
+    4_000_000_000,
+    'bytes that wait in memory for one namespace and worker; 0: no limit',
+  ],
 ];
 
 export function proxyCommand(): Command {
@@ -146,9 +164,9 @@ export function proxyCommand(): Command {
         .choices([...LOG_LEVELS])
         .default('info'),
     );
-  for (const [flag, field, text] of LIMITS) {
-    const limit = option(`--${flag} <n>`, text).env(`WEFT_${flag.toUpperCase().replaceAll('-', '_')}`);
-    command.addOption(limit.argParser(integer(0, 2 ** 31 - 1)).default(DEFAULT_LIMITS[field]));
+  for (const [flag, field, least, most, text] of LIMITS) {
+    const limit = option(`--${flag} <n>`, `${text} (${least} to ${most})`).env(`WEFT_${flag.toUpperCase().replaceAll('-', '_')}`);
+    command.addOption(limit.argParser(integer(least, most)).default(DEFAULT_LIMITS[field]));
   }
   return command.action(async (flags: Record<string, unknown>, self: Command) => {
     let config: ProxyConfig;
