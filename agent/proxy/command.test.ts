@@ -25,7 +25,7 @@ function engineRefusal(limits: Partial<EngineLimits>): string | null {
   const options: EngineOptions = {
     limits: { ...DEFAULT_LIMITS, ...limits },
     outstanding: new Int32Array(1),
-    connectionCounts: new Int32Array(1),
+    connectionCounts: new Int32Array(3),
     counters: new Float64Array(loadAddon().counterNames().length),
     tenants: new Float64Array(MAX_TENANTS * TENANT_WORDS),
     accessLog: null,
