@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
@@ -31,6 +31,24 @@ test('a unit is found in whatever slice it runs, and not inside of other units',
   expect(findCgroup({ systemdUnit: 'cart.service', cgroup: '' }, root)).toBe(join(root, 'shop.slice/shop-web.slice/cart.service'));
   expect(findCgroup({ systemdUnit: 'user.slice', cgroup: '' }, root)).toBe(join(root, 'user.slice'));
   expect(findCgroup({ systemdUnit: 'gone.service', cgroup: '' }, root)).toBeNull();
+});
+
+/** Who may not look into folders of mode 0, as root may. */
+function asNobody<T>(action: () => T): T {
+  if (process.geteuid?.() !== 0) return action();
+  process.seteuid?.(65_534);
+  try {
+    return action();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+test('a slice that went while it was looked into, or may not be, has no unit: the others are searched', () => {
+  const root = tree('a.slice', 'b.slice/cart.service');
+  chmodSync(root, 0o755);
+  chmodSync(join(root, 'a.slice'), 0);
+  expect(asNobody(() => findCgroup({ systemdUnit: 'cart.service', cgroup: '' }, root))).toBe(join(root, 'b.slice/cart.service'));
 });
 
 test('a path is taken below the root, and is absent until it is there', () => {

@@ -23,12 +23,21 @@ function findUnit(unit: string, folder: string, depth: number): string | null {
   const path = join(folder, unit);
   if (existsSync(path)) return path;
   if (depth === MAX_SLICE_DEPTH) return null;
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    if (!entry.isDirectory() || !entry.name.endsWith('.slice')) continue;
-    const found = findUnit(unit, join(folder, entry.name), depth + 1);
+  for (const slice of slicesIn(folder)) {
+    const found = findUnit(unit, join(folder, slice), depth + 1);
     if (found !== null) return found;
   }
   return null;
+}
+
+/** Slices come and go at any time: one that has gone has none. */
+function slicesIn(folder: string): string[] {
+  try {
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory() && entry.name.endsWith('.slice')).map(({ name }) => name);
+  } catch {
+    return [];
+  }
 }
 
 /** Whether this process is in the cgroup: to capture the agent by its own hand would cut it off from its controller. */
