@@ -17,7 +17,17 @@ import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { CaptureLog } from './capture.js';
 import { inodeOrNull } from './inode.js';
 import { nftBeat, nftRelease, recentBeat, recentRelease } from './nat-beat.js';
-import { HELD, iptablesJumps, iptablesRemoval, iptablesRules, type NatListeners, NFT_REMOVAL, nftTable, RECENT } from './nat-rules.js';
+import {
+  HELD,
+  iptablesJumps,
+  iptablesRemoval,
+  iptablesRules,
+  isWhole,
+  type NatListeners,
+  NFT_REMOVAL,
+  nftTable,
+  RECENT,
+} from './nat-rules.js';
 import { PodServer, type ServedPod } from './pod-server.js';
 
 export type NatMode = 'nftables' | 'iptables';
@@ -121,25 +131,30 @@ const nftables: Tool = {
 const iptables: Tool = {
   rules: (spec, aliveMs, comment) => FAMILIES.map(([family]) => iptablesRules(spec, LISTENERS, family, aliveMs, comment)).join(''),
   install: (addon, path, spec, aliveMs, comment) => {
-    const isNew = iptables.installed(addon, path) === null;
     for (const [family, prefix] of FAMILIES) {
       const restore = (text: string) => inNamespace(addon, path, `${prefix}-restore --noflush`, text);
+      const jumps = iptablesJumps(inNamespace(addon, path, `${prefix}-save -c`));
       restore(iptablesRules(spec, LISTENERS, family, aliveMs, comment));
-      if (isNew && spec.failClosed && spec.holdMs > 0) holdFirst(addon, path, family);
-      if (isNew) restore(iptablesJumps());
+      if (jumps === '') continue;
+      if (spec.failClosed && spec.holdMs > 0) holdFirst(addon, path, family);
+      restore(jumps);
     }
   },
   remove: (addon, path) => {
-    for (const [, prefix] of FAMILIES) {
-      const isThere = inNamespace(addon, path, `${prefix}-save -c`).includes(':WEFT-');
-      if (isThere) inNamespace(addon, path, `${prefix}-restore --noflush`, iptablesRemoval());
+    // IPv4 last: by its comment it is known whose they are.
+    for (const [, prefix] of [...FAMILIES].reverse()) {
+      const removal = iptablesRemoval(inNamespace(addon, path, `${prefix}-save -c`));
+      if (removal !== '') inNamespace(addon, path, `${prefix}-restore --noflush`, removal);
     }
   },
   installed: (addon, path) => {
     // To ask the older iptables for a table is to make it.
     if (isLegacy() && !inNamespace(addon, path, 'cat /proc/net/ip_tables_names').includes('nat')) return null;
     const saved = inNamespace(addon, path, 'iptables-save -c');
-    return saved.includes(':WEFT-') ? (COMMENT.exec(saved)?.[0] ?? 'weft') : null;
+    if (!saved.includes(':WEFT-')) return null;
+    const comment = COMMENT.exec(saved)?.[0] ?? 'weft';
+    const saved6 = inNamespace(addon, path, 'ip6tables-save -c');
+    return isWhole(saved) && isWhole(saved6) && saved6.includes(comment) ? comment : `${comment} in part`;
   },
   beats: (addon, path, _aliveMs, isFailClosed) =>
     FAMILIES.map(([family]) => ({

@@ -194,7 +194,8 @@ function iptablesTable(table: 'nat' | 'raw', rules: readonly string[]): string {
 }
 
 /**
- * Input for `iptables-restore --noflush`, or ip6tables-restore. Replaces the chains' rules in one transaction; the beats go on. xt_recent
+ * Input for `iptables-restore --noflush`, or ip6tables-restore. Replaces the chains' rules, each table's in one transaction, first the one
+ * with the comment, by which it is known whose they are; the beats go on. xt_recent
  * counts in seconds: an iptables rule can't be given a life, but it can ask how long ago an address, here that of everybody, was seen.
  */
 export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family, aliveMs: number, comment: string): string {
@@ -209,18 +210,44 @@ export function iptablesRules(spec: NatSpec, listeners: NatListeners, of: Family
     return [NOT_FIRST, ...steps, ...capture].map((rule) => `-A ${chain} ${rule}\n`).join('');
   });
   const mark = `-A ${CHAINS.outbound.chain} -m comment --comment "${comment}"\n`;
-  return iptablesTable('raw', iptablesHolds(spec, listeners, of)) + iptablesTable('nat', [mark, ...chains]);
+  return iptablesTable('nat', [mark, ...chains]) + iptablesTable('raw', iptablesHolds(spec, listeners, of));
 }
 
-/** Once per namespace and family, after the chains are there: what leads into them. */
-export function iptablesJumps(): string {
-  const jumps = Object.values(CHAINS).map(({ chain, hook }) => `-I ${hook} 1 -p tcp -j ${chain}\n`);
-  return IPTABLES_TABLES.map((table) => `*${table}\n${jumps.join('')}COMMIT\n`).join('');
+/** A table's part of what iptables-save says; empty: there is none. */
+function tableOf(saved: string, table: string): string {
+  return saved.split(/^\*/m).find((part) => part.startsWith(`${table}\n`)) ?? '';
 }
 
-export function iptablesRemoval(): string {
+function hasJump(saved: string, table: string, { chain, hook }: (typeof CHAINS)[Direction]): boolean {
+  return tableOf(saved, table).includes(`-A ${hook} -p tcp -j ${chain}\n`);
+}
+
+function hasChains(saved: string, table: string): boolean {
+  return tableOf(saved, table).includes(`:${CHAINS.outbound.chain} `);
+}
+
+/** Whether all is there that iptablesRules() and iptablesJumps() write: whoever wrote it may have been killed in the middle. `saved`: of iptables-save. */
+export function isWhole(saved: string): boolean {
+  return IPTABLES_TABLES.every((table) => hasChains(saved, table)) && iptablesJumps(saved) === '';
+}
+
+/** After the chains are there: what leads into them, where `saved` (iptables-save) lacks it. Empty: nowhere. */
+export function iptablesJumps(saved: string): string {
+  return IPTABLES_TABLES.map((table) => {
+    const missing = Object.values(CHAINS).filter((each) => !hasJump(saved, table, each));
+    const jumps = missing.map(({ chain, hook }) => `-I ${hook} 1 -p tcp -j ${chain}\n`);
+    return jumps.length === 0 ? '' : `*${table}\n${jumps.join('')}COMMIT\n`;
+  }).join('');
+}
+
+/** Of what `saved` (iptables-save) has. Last the table with the comment: until then it is known whose it is. */
+export function iptablesRemoval(saved: string): string {
   const all = Object.values(CHAINS);
-  const jumps = all.map(({ chain, hook }) => `-D ${hook} -p tcp -j ${chain}\n`);
-  const chains = all.map(({ chain }) => `-F ${chain}\n-X ${chain}\n`);
-  return IPTABLES_TABLES.map((table) => `*${table}\n${jumps.join('')}${chains.join('')}COMMIT\n`).join('');
+  return IPTABLES_TABLES.filter((table) => hasChains(saved, table))
+    .map((table) => {
+      const jumps = all.filter((each) => hasJump(saved, table, each)).map(({ chain, hook }) => `-D ${hook} -p tcp -j ${chain}\n`);
+      const chains = all.map(({ chain }) => `-F ${chain}\n-X ${chain}\n`);
+      return `*${table}\n${jumps.join('')}${chains.join('')}COMMIT\n`;
+    })
+    .join('');
 }

@@ -63,9 +63,14 @@ const nftables: Backend = {
 };
 
 function iptables(variant: 'nft' | 'legacy'): Backend {
-  const each = (pod: string, text: (family: 4 | 6) => string) => {
-    lab.in(pod, `iptables-${variant}-restore`, ['--noflush'], text(4));
-    lab.in(pod, `ip6tables-${variant}-restore`, ['--noflush'], text(6));
+  const each = (pod: string, text: (family: 4 | 6, saved: string) => string) => {
+    for (const [family, v] of [
+      [4, ''],
+      [6, '6'],
+    ] as const) {
+      const saved = lab.in(pod, `ip${v}tables-${variant}-save`, []);
+      lab.in(pod, `ip${v}tables-${variant}-restore`, ['--noflush'], text(family, saved));
+    }
   };
   const recent = (pod: string, what: 'renew' | 'expire') => {
     for (const family of [4, 6] as const) write(pod, `xt_recent/${RECENT[family].name}`, recentBeat(family)[what]);
@@ -74,13 +79,13 @@ function iptables(variant: 'nft' | 'legacy'): Backend {
     name: `iptables-${variant}`,
     install: (pod, spec) => {
       each(pod, (family) => iptablesRules(spec, listeners, family, LONG_MS, COMMENT));
-      each(pod, iptablesJumps);
+      each(pod, (_, saved) => iptablesJumps(saved));
       // Fail-closed rules ask for no beat, so there is no file to write to.
       if (!spec.failClosed) recent(pod, 'renew');
     },
     beat: (pod) => recent(pod, 'renew'),
     expire: (pod) => recent(pod, 'expire'),
-    remove: (pod) => each(pod, iptablesRemoval),
+    remove: (pod) => each(pod, (_, saved) => iptablesRemoval(saved)),
     rules: (pod) => ['', '6'].map((v) => lab.in(pod, `ip${v}tables-${variant}-save`, ['-t', 'nat'])).join(''),
   };
 }
