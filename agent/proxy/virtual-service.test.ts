@@ -266,6 +266,12 @@ describe('rules', () => {
     expect(path({})).toEqual({ value: '/', skip: 1, keepsRest: true });
   });
 
+  test('a mirror has all where nothing is said of its share, and none where the share is nothing (Istio)', () => {
+    const mask = (said: string) => of(`  - {mirror: {host: ratings}${said}, ${to('v1')}}`).decide('reviews').mirrorMask;
+    const shares = ['', ', mirrorPercentage: {value: 100}', ', mirrorPercentage: {}', ', mirrorPercentage: {value: 0}'];
+    expect(shares.map(mask)).toEqual([1, 1, 0, 0]);
+  });
+
   test('faults are for nobody where their share is not said (Istio)', () => {
     const share = (part: string): string => `  - {fault: {abort: {httpStatus: 418${part}}, delay: {fixedDelay: 7s${part}}}, ${to('v1')}}`;
     expect(of(share('')).shares('reviews')).toEqual({ v1: 100 });

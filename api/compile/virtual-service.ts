@@ -497,7 +497,14 @@ function mirrorsOf(
   report: ReportProblem,
 ): Mirror[] {
   const all = [
-    ...(mirror === undefined ? [] : [{ destination: mirror, percent: mirrorPercentage?.value ?? mirrorPercent ?? mirror_percent ?? 100 }]),
+    ...(mirror === undefined
+      ? []
+      : [
+          {
+            destination: mirror,
+            percent: mirrorPercentage === undefined ? (mirrorPercent ?? mirror_percent ?? 100) : (mirrorPercentage.value ?? 0),
+          },
+        ]),
     ...(mirrors ?? []).map(({ destination, percentage }) => ({
       destination,
       percent: percentage === undefined ? 100 : (percentage.value ?? 0),
