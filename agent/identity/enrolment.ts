@@ -217,6 +217,9 @@ export class Enrolment implements LinkSecurity {
     if (this.#identity === null) writeIdentity(file, identity);
     this.#identity = identity;
     const pin = parseToken(token)?.pin ?? null;
+    if (pin === null && this.#options.authoritiesFile === null) {
+      throw new Error(`${tokenFile} holds no join token: expected what weft token create prints, weft1-join_…`);
+    }
     const authorities = this.#trusted();
     if (pin !== null && this.#options.authoritiesFile === null) authorities.push(await pinnedAuthority(address, pin));
     const metadata = new Metadata();

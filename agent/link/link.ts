@@ -12,6 +12,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
+import { failureReason } from '../../api/grpc/failure.js';
 import { messageOf } from '../../api/message-of.js';
 import { Backoff } from './backoff.js';
 import { type Clock, systemClock } from './clock.js';
@@ -273,8 +274,7 @@ export class Link<C extends Client, Request, Response> {
 /** gRPC's error without its repetitions; a stream that was destroyed on our side gives a plain Error. */
 export function describeError(error: Error | ServiceError): string {
   if (!('details' in error)) return error.message;
-  const details = error.details.replace(/^No connection established\. Last error: (Error: )?/, '').replace(/ Resolution note:.*$/, '');
-  return `${status[error.code] ?? error.code}: ${(details === '' ? error.message : details).replace(/[.\s]+$/, '')}`;
+  return `${status[error.code] ?? error.code}: ${failureReason(error.details === '' ? error.message : error.details)}`;
 }
 
 /** Fisher–Yates, so that the nodes of a cluster spread over its controllers; all links of a node in one order, so that they share a connection. */

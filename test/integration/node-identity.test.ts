@@ -13,6 +13,7 @@ import { type ListAuthoritiesResponse, type NodeCertificate, NodeIdentityClient,
 import { AdminClient } from '../../api/gen/mesh/v1/admin.js';
 import { DiscoveryClient, RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery.js';
 import { LeaseRequest, QuotasClient } from '../../api/gen/mesh/v1/quota.js';
+import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { EtcdClient } from '../../controller/store/etcd-client.js';
 import { listPrefix } from '../../controller/store/list.js';
@@ -320,6 +321,18 @@ test('a node to whose clock every certificate is old does not ask for one after 
   await waiting.until('a pause', () => waits.length > 0);
   expect(waits[0]).toBe(60_000);
   expect(enrolment.fault).toBe('');
+});
+
+test('a file that holds no join token is named as such, before anybody is asked', async () => {
+  const file = join(mesh.folder, 'token');
+  writeFileSync(file, (await mesh.token('n1')).slice(0, 40));
+  await mesh.agent('--join-token-file', file);
+  const client = new NodeStatusClient(`unix:${mesh.folder}/agent.sock`, credentials.createInsecure());
+  mesh.closing.push(() => client.close());
+  await until('the reason', async () => {
+    const { controller } = await ask<StatusResponse>((done) => client.get({}, done));
+    return controller?.error.includes(`${file} holds no join token`) === true;
+  });
 });
 
 test('a revoked agent joins anew by the token it is given', async () => {
