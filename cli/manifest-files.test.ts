@@ -35,6 +35,15 @@ test('"-" is standard input, and characters split between chunks survive', async
   expect(files).toEqual([{ name: '<stdin>', content: 'kind: Ünïcode' }]);
 });
 
+test('bytes that are no UTF-8 are refused with their line, for they would be applied as others', async () => {
+  const path = join(folder, 'latin.yaml');
+  writeFileSync(path, Buffer.from('kind: Secret\nname: caf\u00e9\n', 'latin1'));
+  await expect(readManifests([path])).rejects.toThrow(`${path}: line 2 is not UTF-8`);
+  await expect(readManifests(['-'], Readable.from([Buffer.from('kind: a', 'utf16le'), Buffer.from([0xff])]))).rejects.toThrow(
+    '<stdin>: line 1 is not UTF-8',
+  );
+});
+
 test('what is not there, and a folder without manifests, are bad usage and named', async () => {
   await expect(readManifests([join(folder, 'nix.yaml')])).rejects.toMatchObject({
     exitCode: EXIT_USAGE,

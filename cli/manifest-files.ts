@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream';
 import type { Finding, ManifestFile } from '../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../api/resources/finding.js';
 import { MAX_MANIFEST_BYTES } from '../api/resources/limits.js';
+import { manifestText } from '../api/resources/manifest-text.js';
 import { EXIT_USAGE, Failure } from './failure.js';
 
 const MANIFEST = /\.(ya?ml|json)$/i;
@@ -25,10 +26,10 @@ export async function readManifests(paths: readonly string[], stdin: Readable = 
   let total = 0;
   for (const path of paths) {
     for (const name of path === '-' ? ['-'] : await expand(path)) {
-      const content = name === '-' ? await readAll(stdin) : await read(name);
+      const content = await read(name, stdin);
       total += Buffer.byteLength(content);
       if (total > MAX_MANIFEST_BYTES) throw new Failure(`${name}: more than 8 MiB of manifests in one go: apply them in parts`);
-      files.push({ name: name === '-' ? '<stdin>' : name, content });
+      files.push({ name: nameOf(name), content });
     }
   }
   return files;
@@ -45,8 +46,14 @@ async function expand(path: string): Promise<string[]> {
   return files.sort();
 }
 
-function read(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => unreadable(path, error));
+function read(path: string, stdin: Readable): Promise<string> {
+  return (path === '-' ? readAll(stdin) : readFile(path))
+    .then(manifestText)
+    .catch((error: NodeJS.ErrnoException) => unreadable(nameOf(path), error));
+}
+
+function nameOf(path: string): string {
+  return path === '-' ? '<stdin>' : path;
 }
 
 function unreadable(path: string, error: NodeJS.ErrnoException): never {
@@ -54,8 +61,8 @@ function unreadable(path: string, error: NodeJS.ErrnoException): never {
   throw new Failure(`${path}: ${reason}`, error.code === 'ENOENT' ? EXIT_USAGE : undefined);
 }
 
-async function readAll(stream: Readable): Promise<string> {
+async function readAll(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of stream) chunks.push(Buffer.from(chunk as Uint8Array));
-  return Buffer.concat(chunks).toString('utf8');
+  return Buffer.concat(chunks);
 }

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { compileModel } from '../../api/compile/index.js';
 import { encodeResource } from '../../api/compile/wire.js';
 import { formatFinding, parseManifests } from '../../api/resources/index.js';
+import { manifestText } from '../../api/resources/manifest-text.js';
 import type { ModelUpdate } from '../model/model.js';
 
 /** Editors write a file in several steps: read it when they have come to rest. */
@@ -23,7 +24,7 @@ export async function loadManifests(files: readonly string[], revision: number):
   const findings: string[] = [];
   for (const name of files) {
     try {
-      read.push({ name, content: await readFile(name, 'utf8') });
+      read.push({ name, content: manifestText(await readFile(name)) });
     } catch (error) {
       findings.push(`${name}: can't be read: ${(error as Error).message}`);
     }

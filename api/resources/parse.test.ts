@@ -304,3 +304,10 @@ describe('arbitrary input', () => {
     );
   });
 });
+
+test('a template that was not rendered is one mistake, and told as what it may be', () => {
+  const content = '{{ if .Values.on }}\napiVersion: v1\nkind: Service\nmetadata: {name: {{ .Values.name }}}\n{{ end }}\n';
+  const { findings } = parseManifests([{ name: 'chart.yaml', content }]);
+  expect(findings).toHaveLength(1);
+  expect(findings[0]?.message).toContain('if this is a template, render it first');
+});

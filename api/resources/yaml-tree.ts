@@ -133,7 +133,7 @@ function* readYaml(text: string): Generator<TreeDocument> {
     prettyErrors: false,
     logLevel: 'silent',
   });
-  for (const document of composer.compose(tokens)) yield readDocument(document, lines);
+  for (const document of composer.compose(tokens)) yield readDocument(document, lines, text);
 }
 
 /**
@@ -165,17 +165,21 @@ function positionOf(lines: LineCounter, offset: number): Position {
   return { line: Math.max(1, line), column: Math.max(1, col) };
 }
 
-function readDocument(document: Document.Parsed, lines: LineCounter): TreeDocument {
+function readDocument(document: Document.Parsed, lines: LineCounter, text: string): TreeDocument {
   const at = (offset: number): Position => positionOf(lines, offset);
-  const mistakes: TreeMistake[] = document.errors.map((error) => ({ ...at(error.pos[0]), path: [], message: syntaxMessage(error) }));
+  // What the library finds behind the first one follows from it: a template of Helm's had one for each word.
+  const mistakes: TreeMistake[] = document.errors.slice(0, 1).map((error) => {
+    return { ...at(error.pos[0]), path: [], message: syntaxMessage(error, text) };
+  });
   const locate = (path: FieldPath, part: Part): Position => at(offsetOf(document, path, part));
   if (mistakes.length > 0) return { value: undefined, mistakes, locate };
   const value = new JsonReader(document, (node, path, message) => mistakes.push({ ...at(startOf(node) ?? 0), path, message })).read();
   return { value, mistakes, locate };
 }
 
-function syntaxMessage(error: { readonly message: string }): string {
-  return `not valid YAML: ${error.message.split('\n')[0] ?? ''}`;
+function syntaxMessage(error: { readonly message: string }, text: string): string {
+  const hint = /\{\{.*\}\}/.test(text) ? '; if this is a template, render it first' : '';
+  return `not valid YAML: ${error.message.split('\n')[0] ?? ''}${hint}`;
 }
 
 type NodeMistake = (node: Node | null, path: FieldPath, message: string) => void;
