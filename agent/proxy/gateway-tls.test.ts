@@ -16,6 +16,7 @@ const of = (...certificates: TlsCertificateSpec[]) => ({
   clientTrust: null,
   clientFallback: false,
   clientOptional: false,
+  clientAccepts: [],
 });
 
 /** Records what the addon is asked for; refuses certificates of "bad". */

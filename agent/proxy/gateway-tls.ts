@@ -1,7 +1,7 @@
 // The TLS contexts of gateway listeners: one for each set of certificates, built once for all workers, and the ticket keys that they share.
 // Owns their handles; knows neither sockets nor workers.
 import { createHash, randomBytes } from 'node:crypto';
-import type { EngineAddon, TlsCertificateSpec } from '../native/engine.js';
+import type { EngineAddon, PeerMatch, TlsCertificateSpec } from '../native/engine.js';
 
 /** Of one ticket key, as TlsContextSpec.ticketKeys has them. */
 const TICKET_KEY_BYTES = 80;
@@ -23,6 +23,8 @@ export interface GatewayTlsSpec {
   readonly clientFallback: boolean;
   /** Those without any are. */
   readonly clientOptional: boolean;
+  /** Whom of those that clientTrust vouches for; empty: all. */
+  readonly clientAccepts: readonly PeerMatch[];
 }
 
 export interface GatewayContext {
@@ -62,7 +64,17 @@ export class GatewayTls {
   /** The same has the same object. Its context is the caller's until keepOnly() leaves it out. */
   contextFor(spec: GatewayTlsSpec): GatewayContext {
     const key = createHash('sha256')
-      .update(JSON.stringify([spec.certificates, spec.alpn, spec.passthrough, spec.clientTrust, spec.clientFallback, spec.clientOptional]))
+      .update(
+        JSON.stringify([
+          spec.certificates,
+          spec.alpn,
+          spec.passthrough,
+          spec.clientTrust,
+          spec.clientFallback,
+          spec.clientOptional,
+          spec.clientAccepts,
+        ]),
+      )
       .digest('base64');
     const known = this.contexts.get(key);
     if (known !== undefined) return known;
@@ -111,7 +123,15 @@ export class GatewayTls {
   }
 
   /** The handle, or what OpenSSL says. */
-  private create({ certificates, alpn, passthrough, clientTrust, clientFallback, clientOptional }: GatewayTlsSpec): number | string {
+  private create({
+    certificates,
+    alpn,
+    passthrough,
+    clientTrust,
+    clientFallback,
+    clientOptional,
+    clientAccepts,
+  }: GatewayTlsSpec): number | string {
     try {
       return this.addon.createTlsContext({
         role: 'server',
@@ -121,7 +141,7 @@ export class GatewayTls {
         passthrough,
         clientCertificates: clientTrust === null ? 'none' : clientFallback ? 'fallback' : clientOptional ? 'optional' : 'required',
         verifiesServer: true,
-        accepts: [],
+        accepts: clientAccepts,
         ticketKeys: this.ticketKeys,
       });
     } catch (error) {

@@ -282,13 +282,13 @@ export class Listeners {
 
   /** Null: plain text. `used` gets the context, so that it is kept. Certificates that can't be served are told once. */
   private tlsOf(
-    { name, protocol, passthrough, certificates, clientTrust, clientFallback, clientOptional }: GatewayListener,
+    { name, protocol, passthrough, certificates, clientTrust, clientFallback, clientOptional, clientAccepts }: GatewayListener,
     used: Set<GatewayContext>,
   ): ListenerTlsSpec | null | 'none can be served' {
     const rest: ListenerTlsSpec | null = passthrough.length > 0 ? { mode: 'passthrough', context: null } : null;
     if (certificates === null || (certificates.length === 0 && rest !== null)) return rest;
     const alpn = protocol === 'http' ? HTTP_ALPN : [];
-    const found = this.tls.contextFor({ certificates, passthrough, clientTrust, clientFallback, clientOptional, alpn });
+    const found = this.tls.contextFor({ certificates, passthrough, clientTrust, clientFallback, clientOptional, clientAccepts, alpn });
     used.add(found);
     if (!this.toldFaults.has(found)) for (const fault of found.faults) this.options.log.error({ listener: name }, `${name}: ${fault}`);
     this.toldFaults.add(found);

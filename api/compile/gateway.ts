@@ -111,8 +111,8 @@ function compileTls(
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`, 'Invalid');
   const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
   return clients === null
-    ? { certificates: [], clientTrust: '', clientFallback: false, clientOptional: false, limits }
-    : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, clientOptional: false, limits };
+    ? { certificates: [], clientTrust: '', clientFallback: false, clientOptional: false, clientAccepts: [], limits }
+    : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, clientOptional: false, clientAccepts: [], limits };
 }
 
 /** Backends that ask for a certificate and are shown none decide for themselves. */

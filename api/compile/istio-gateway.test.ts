@@ -42,7 +42,6 @@ describe('what a server asks for and can’t be had', () => {
 
   test.each<[string, string]>([
     ['a Secret that is missing', 'credentialName: nowhere'],
-    ['names of clients', 'credentialName: shop, subjectAltNames: [a.test]'],
     ['hashes of certificates', 'credentialName: shop, verifyCertificateHash: [ab]'],
     ['certificates of files', 'serverCertificate: /a.crt, privateKey: /a.key'],
   ])('%s closes the server', (_, tls) => {
@@ -50,6 +49,38 @@ describe('what a server asks for and can’t be had', () => {
     const [listener] = resources;
     expect(listener?.message).toMatchObject({ hostname: 'a.test', tls: { certificates: [] } });
     expect(problems.join()).toContain('the listener is closed');
+  });
+});
+
+describe('names of clients', () => {
+  const certificates = new Certificates();
+  const authority = certificates.authority('clients');
+  const pair = certificates.issue(authority, 'DNS:a.test');
+  certificates.remove();
+  const secret = `apiVersion: v1
+kind: Secret
+metadata: {name: shop}
+stringData: {cert: ${JSON.stringify(pair.cert)}, key: ${JSON.stringify(pair.key)}, cacert: ${JSON.stringify(authority.cert)}}`;
+  const asked = (mode: string, names: string) => {
+    const tls = `, tls: {mode: ${mode}, credentialName: shop, subjectAltNames: [${names}]}`;
+    const { resources, problems } = compiled(secret, gateway(server(443, 'HTTPS', 'a.test', tls)));
+    const { message } = resources.find(({ name }) => name.includes('edge@istio'))!;
+    return { message, problems: problems.join() };
+  };
+
+  test.each(['MUTUAL', 'OPTIONAL_MUTUAL'])('%s: SPIFFE IDs, DNS names and addresses; others are left out', (mode) => {
+    const { message, problems } = asked(mode, '"spiffe://td.test/ns/a/sa/b", c.test, 192.0.2.1, ".d.test", "http://e", ""');
+    expect(message).toMatchObject({ tls: { clientAccepts: ['spiffe://td.test/ns/a/sa/b', 'c.test', '192.0.2.1'] } });
+    expect(problems.match(/subjectAltNames\[\d\]/g)).toEqual(['subjectAltNames[3]', 'subjectAltNames[4]', 'subjectAltNames[5]']);
+  });
+
+  test.each([
+    ['none of which can be', 'MUTUAL', '"http://e"'],
+    ['where clients are not asked', 'SIMPLE', 'c.test'],
+  ])('%s close the server', (_, mode, names) => {
+    const { message, problems } = asked(mode, names);
+    expect(message).toMatchObject({ tls: { certificates: [] } });
+    expect(problems).toContain('the listener is closed');
   });
 });
 

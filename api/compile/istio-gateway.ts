@@ -12,7 +12,9 @@ import {
   TlsVersion,
 } from '../gen/mesh/v1/model.js';
 import { caBundle, gatewayForwarding, ROOT_NAMESPACE, TLS_CIPHER_SUITES, trustFault } from '../resources/index.js';
+import { SPIFFE_ID } from '../resources/kind-backend-tls-policy.js';
 import { portConflicts } from '../resources/kind-gateway.js';
+import { dnsSubdomain } from '../resources/syntax.js';
 import { canonicalAddress } from './address.js';
 import { NO_BACKEND } from './backend.js';
 import type { NamedListener } from './gateway.js';
@@ -238,7 +240,14 @@ function redirectOf({ namespace, name, createdAtMs }: IstioGateway, hosts: reado
 }
 
 /** The listener owns its hosts and serves nothing: what is asked for can't be had, and less is not given instead. */
-const CLOSED: ListenerTls = { certificates: [], clientTrust: '', clientFallback: false, clientOptional: false, limits: undefined };
+const CLOSED: ListenerTls = {
+  certificates: [],
+  clientTrust: '',
+  clientFallback: false,
+  clientOptional: false,
+  clientAccepts: [],
+  limits: undefined,
+};
 
 function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context: IstioGatewayContext): ListenerTls {
   const { report } = context;
@@ -246,9 +255,9 @@ function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context
     report(`${path}.${field}`, `${why}: the listener is closed`, 'InvalidCertificateRef');
     return CLOSED;
   };
-  for (const field of ['subjectAltNames', 'verifyCertificateSpki', 'verifyCertificateHash', 'caCrl'] as const) {
+  for (const field of ['verifyCertificateSpki', 'verifyCertificateHash', 'caCrl'] as const) {
     const asked = tls[field];
-    if (asked !== undefined && asked.length > 0) return refuse(field, 'clients can be verified by the authority alone');
+    if (asked !== undefined && asked.length > 0) return refuse(field, 'clients can be verified by the authority and subjectAltNames alone');
   }
   const [name, ...more] = [tls.credentialName ?? '', ...(tls.credentialNames ?? [])].filter((each) => each !== '');
   if (more.length > 0)
@@ -267,13 +276,30 @@ function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context
     );
   const served = { certificates: [read.pair] satisfies Certificate[], clientFallback: false, limits: limitsOf(tls, path, report) };
   const mode = modeOf(tls);
-  if (mode === 'SIMPLE') return { ...served, clientTrust: '', clientOptional: false };
+  if (mode === 'SIMPLE' && (tls.subjectAltNames?.length ?? 0) > 0)
+    return refuse('subjectAltNames', 'clients show no certificate with mode SIMPLE: MUTUAL asks for one');
+  if (mode === 'SIMPLE') return { ...served, clientTrust: '', clientOptional: false, clientAccepts: [] };
   const trust = authoritiesOf(gateway, tls, name, context);
   if (trust === null || trust === '')
     return refuse('credentialName', `no authority for clients: expected ca.crt in Secret ${nameOf(secret)}, or a Secret ${name}-cacert`);
   const bad = trustFault(trust);
   if (bad !== null) return refuse('credentialName', `the authority for clients: ${bad}`);
-  return { ...served, clientTrust: trust, clientOptional: mode === 'OPTIONAL_MUTUAL' };
+  const clientAccepts = acceptedNames(tls, path, report);
+  if (clientAccepts === null) return refuse('subjectAltNames', 'no certificate of a client has any of these names');
+  return { ...served, clientTrust: trust, clientOptional: mode === 'OPTIONAL_MUTUAL', clientAccepts };
+}
+
+/** Of clients, any one; empty: whoever the authority vouches for. Null: there are names, and none that is looked for. */
+function acceptedNames({ subjectAltNames = [] }: ServerTls, path: string, report: ReportProblem): string[] | null {
+  const names = subjectAltNames.filter((name) => SPIFFE_ID.test(name) || isIP(name) !== 0 || dnsSubdomain.safeParse(name).success);
+  for (const [index, name] of subjectAltNames.entries())
+    if (!names.includes(name))
+      report(
+        `${path}.subjectAltNames[${index}]`,
+        `expected a SPIFFE ID, a DNS name or an address, found "${name}": it is left out`,
+        'UnsupportedValue',
+      );
+  return names.length === 0 && subjectAltNames.length > 0 ? null : names;
 }
 
 function authoritiesOf(gateway: IstioGateway, tls: ServerTls, name: string, context: IstioGatewayContext): string | null {

@@ -32,7 +32,7 @@ export const caCertificateRef = fields({
 });
 
 /** The characters of a SPIFFE ID (SPIFFE, 2). */
-const SPIFFE_ID = /^spiffe:\/\/[a-z0-9._-]{1,255}(\/[A-Za-z0-9._-]+)*$/;
+export const SPIFFE_ID = /^spiffe:\/\/[a-z0-9._-]{1,255}(\/[A-Za-z0-9._-]+)*$/;
 
 const subjectAltName = withRule(
   fields({

@@ -22,7 +22,7 @@ const backends: EchoBackend[] = [];
 const authority = certificates.authority('clients');
 const edge = certificates.issue(authority, 'DNS:shop.test', 'DNS:*.shop.test');
 const stranger = certificates.authority('strangers');
-let ports = { http: 0, redirect: 0, https: 0, mutual: 0, optional: 0, passthrough: 0, tcp: 0 };
+let ports = { http: 0, redirect: 0, https: 0, mutual: 0, optional: 0, named: 0, passthrough: 0, tcp: 0 };
 let proxy: ProxyProcess;
 
 /** Bytes answered as they came, behind a mark. */
@@ -91,6 +91,7 @@ spec:
   - ${server(ports.https, 'HTTPS', 'https', 'shop.test, other/other.shop.test', 'mode: SIMPLE, credentialName: shop-credential, minProtocolVersion: TLSV1_3')}
   - ${server(ports.mutual, 'HTTPS', 'mutual', 'shop.test', 'mode: MUTUAL, credentialName: shop-mutual, maxProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-ECDSA-AES256-GCM-SHA384]')}
   - ${server(ports.optional, 'HTTPS', 'optional', 'shop.test', 'mode: OPTIONAL_MUTUAL, credentialName: shop-mutual')}
+  - ${server(ports.named, 'HTTPS', 'named', 'shop.test', 'mode: OPTIONAL_MUTUAL, credentialName: shop-mutual, subjectAltNames: ["spiffe://td.test/cart", client.test]')}
   - ${server(ports.passthrough, 'TLS', 'tls', 'secure.shop.test', 'mode: PASSTHROUGH')}
   - ${server(ports.tcp, 'TCP', 'tcp', '"*"')}
 ---
@@ -245,6 +246,14 @@ describe('servers of a Gateway', () => {
     expect((await ask(ports.optional, '/x', { tls: true })).by).toBe('reviews');
     expect((await ask(ports.optional, '/x', { tls: true, pair: own })).by).toBe('reviews');
     await expect(ask(ports.optional, '/x', { tls: true, pair: other })).rejects.toThrow();
+  });
+
+  test('subjectAltNames: only certificates with one of these names', async () => {
+    for (const name of ['DNS:client.test', 'URI:spiffe://td.test/cart'])
+      expect(await ask(ports.named, '/x', { tls: true, pair: certificates.issue(authority, name) })).toMatchObject({ by: 'reviews' });
+    for (const name of ['DNS:other.test', 'URI:spiffe://td.test/other'])
+      await expect(ask(ports.named, '/x', { tls: true, pair: certificates.issue(authority, name) })).rejects.toThrow();
+    expect((await ask(ports.named, '/x', { tls: true })).by).toBe('reviews');
   });
 
   test('PASSTHROUGH: the client’s TLS ends at the service that its server name leads to', async () => {

@@ -1,7 +1,6 @@
 // Services and their endpoints → clusters (a service's port, its balancing, its endpoints with their ids) and the engine's endpoints. The clusters of a
 // service that stands as it did are those of the generation before, the same objects: what is made of a cluster may be kept as long as that is.
 import {
-  type BackendTls,
   type ClusterPolicy,
   type ConsumerPolicies,
   type Endpoint,
@@ -16,13 +15,14 @@ import { hostPort } from '../../../api/host-port.js';
 import { isGuarded, policyOf, tlsOf } from '../../model/cluster-policy.js';
 import type { Model } from '../../model/model.js';
 import { failsChecksAlone } from '../../model/takes-work.js';
-import type { ConnectionPolicySpec, EndpointSpec, EndpointTlsSpec, PeerMatch } from '../../native/engine.js';
+import type { ConnectionPolicySpec, EndpointSpec, EndpointTlsSpec } from '../../native/engine.js';
 import { MAX_CONNECTION_SERVICES } from '../resilience/connection-counts.js';
 import type { UpstreamContexts } from '../upstream-tls.js';
 import type { Consumer } from './clients.js';
 import { type LabelValues, NOTHING_WANTED, type ShownCertificate, subsetText, type Wanted, wantsOf } from './cluster-wants.js';
 import { connectionPolicy } from './connection-policy.js';
 import { Balancing } from './layout.js';
+import { peerMatch } from './peer-match.js';
 import type { StableIds } from './stable-ids.js';
 
 /** An endpoint of the model, under the port that the cluster's leads to. */
@@ -461,10 +461,6 @@ function spokenTo(
 function alpnOf({ protocol }: ServicePort, spoken: EndpointSpec['protocol']): string[] {
   if (spoken === 'http2') return ['h2'];
   return protocol === Protocol.TCP ? [] : ['http/1.1'];
-}
-
-function peerMatch(name: BackendTls['accepts'][number]): PeerMatch {
-  return { kind: name.startsWith('spiffe://') ? 'spiffeId' : 'dnsName', value: name };
 }
 
 /**

@@ -124,6 +124,19 @@ test('listeners of one port ask for the same certificates of clients, and each h
   expect(warnings).toEqual(['listener shop/edge/c: 10.0.0.1:443 asks for other client certificates for shop/edge/a; it stays closed']);
 });
 
+test('listeners of one port accept the same names of clients', () => {
+  const named = (name: string, ...clientAccepts: string[]) => {
+    const of = https(name, `${name}.test`, certificate(name, [`${name}.test`]));
+    return { ...of, tls: { ...of.tls, clientTrust: 'ca', clientAccepts } };
+  };
+  const { ports: open, warnings } = ports(named('a', 'spiffe://td.test/x', 'y.test'), named('b', 'spiffe://td.test/x'));
+  expect(open[0]?.listener.clientAccepts).toEqual([
+    { kind: 'spiffeId', value: 'spiffe://td.test/x' },
+    { kind: 'dnsName', value: 'y.test' },
+  ]);
+  expect(warnings).toEqual(['listener shop/edge/b: 10.0.0.1:443 asks for other client certificates for shop/edge/a; it stays closed']);
+});
+
 test('a listener that ends TLS and has no certificate serves nothing', () => {
   expect(ports({ name: 'a', protocol: Protocol.TLS, tls: { certificates: [] } }).ports).toEqual([]);
 });

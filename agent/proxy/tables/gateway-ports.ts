@@ -8,10 +8,12 @@ import {
   FORWARD_CLIENT_CERT,
   type ForwardClientCert,
   type ListenerSpec,
+  type PeerMatch,
   type TlsCertificateSpec,
   type TlsLimits,
 } from '../../native/engine.js';
 import { MAX_LISTENERS } from './layout.js';
+import { peerMatch } from './peer-match.js';
 import { StableIds, type StableIdsOptions } from './stable-ids.js';
 
 /** Engine ids of the listeners for captured traffic; also their order in the `listeners` sockmap. */
@@ -72,6 +74,8 @@ export interface GatewayListener {
   readonly clientFallback: boolean;
   /** Those who show none are let in. */
   readonly clientOptional: boolean;
+  /** Whom of those that clientTrust vouches for; empty: all. */
+  readonly clientAccepts: readonly PeerMatch[];
   /** Proxies in front whose X-Forwarded-* are believed; null: as this proxy is told. */
   readonly trustedHops: number | null;
   readonly forwardClientCert: ForwardClientCert;
@@ -146,6 +150,7 @@ export function gatewayPorts(model: Pick<Model, 'listeners'>, ids: StableIds): {
       clientTrust: end?.clientTrust || null,
       clientFallback: end?.clientFallback ?? false,
       clientOptional: end?.clientOptional ?? false,
+      clientAccepts: end?.clientAccepts.map(peerMatch) ?? [],
       trustedHops: first.trustedHops ?? null,
       forwardClientCert: forwardClientCertOf(first),
       proxyProtocol: first.proxyProtocol,
@@ -182,7 +187,11 @@ function conflictOf(listener: Listener, members: readonly Listener[], socket: st
 
 function asksAlike(one: ListenerTls, other: ListenerTls): boolean {
   return (
-    one.clientTrust === other.clientTrust && one.clientFallback === other.clientFallback && one.clientOptional === other.clientOptional
+    one.clientTrust === other.clientTrust &&
+    one.clientFallback === other.clientFallback &&
+    one.clientOptional === other.clientOptional &&
+    one.clientAccepts.length === other.clientAccepts.length &&
+    one.clientAccepts.every((name, index) => name === other.clientAccepts[index])
   );
 }
 

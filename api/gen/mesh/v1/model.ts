@@ -1043,6 +1043,8 @@ export interface ListenerTls {
     | undefined;
   /** Clients that show none are let in; one that is shown must be good. */
   clientOptional: boolean;
+  /** SPIFFE IDs, DNS names, addresses: a client's certificate must have one of them too. Empty: whoever client_trust vouches for. */
+  clientAccepts: string[];
 }
 
 /** What a handshake may agree on. */
@@ -8663,7 +8665,14 @@ export const Filter: MessageFns<Filter> = {
 };
 
 function createBaseListenerTls(): ListenerTls {
-  return { certificates: [], clientTrust: "", clientFallback: false, limits: undefined, clientOptional: false };
+  return {
+    certificates: [],
+    clientTrust: "",
+    clientFallback: false,
+    limits: undefined,
+    clientOptional: false,
+    clientAccepts: [],
+  };
 }
 
 export const ListenerTls: MessageFns<ListenerTls> = {
@@ -8682,6 +8691,9 @@ export const ListenerTls: MessageFns<ListenerTls> = {
     }
     if (message.clientOptional !== false) {
       writer.uint32(40).bool(message.clientOptional);
+    }
+    for (const v of message.clientAccepts) {
+      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -8739,6 +8751,14 @@ export const ListenerTls: MessageFns<ListenerTls> = {
             message.clientOptional = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.clientAccepts.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -8763,6 +8783,7 @@ export const ListenerTls: MessageFns<ListenerTls> = {
       ? TlsLimits.fromPartial(object.limits)
       : undefined;
     message.clientOptional = object.clientOptional ?? false;
+    message.clientAccepts = object.clientAccepts?.map((e) => e) || [];
     return message;
   },
 };
