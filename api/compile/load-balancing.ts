@@ -10,6 +10,7 @@ import {
 } from '../gen/mesh/v1/model.js';
 import { durationMs, REGION_LABEL, ZONE_LABEL } from '../resources/index.js';
 import { goDurationMs } from '../resources/istio-common.js';
+import { TRAFFIC_DISTRIBUTION } from '../resources/kind-service.js';
 import type { Stored } from './input.js';
 
 type RulePolicy = NonNullable<Stored<'DestinationRule'>['manifest']['spec']['trafficPolicy']>;
@@ -86,8 +87,6 @@ const NEAR: Readonly<Record<string, readonly string[]>> = {
   PreferSameZone: REGION_AND_ZONE,
   PreferSameNode: [...REGION_AND_ZONE, 'kubernetes.io/hostname'],
 };
-/** Istio's own, for Kubernetes without the field. */
-const TRAFFIC_DISTRIBUTION = 'networking.istio.io/traffic-distribution';
 
 /** Of a Service: its session affinity, and what of its endpoints goes first (Kubernetes); undefined: it says nothing. */
 export function balancingOfService({ metadata, spec }: Stored<'Service'>['manifest']): LoadBalancing | undefined {

@@ -22,6 +22,11 @@ import {
 } from './schema.js';
 import { dnsLabel, ipAddress, labels, portName } from './syntax.js';
 
+/** How near endpoints are to be. */
+export const TRAFFIC_DISTRIBUTIONS = ['PreferClose', 'PreferSameZone', 'PreferSameNode'] as const;
+/** Annotation, Istio's own, for Kubernetes without the field. */
+export const TRAFFIC_DISTRIBUTION = 'networking.istio.io/traffic-distribution';
+
 const appProtocol = z.string().superRefine((value, context) => {
   if (protocolNamed(value) !== undefined) return;
   context.addIssue({
@@ -82,7 +87,7 @@ const spec = withRule(
     // How long it lasts: as long as the endpoint, here.
     sessionAffinityConfig: ownedElsewhere(),
     internalTrafficPolicy: choice(['Cluster'], ['Local'], 'internal traffic policy').optional(),
-    trafficDistribution: choice(['PreferClose', 'PreferSameZone', 'PreferSameNode']).optional(),
+    trafficDistribution: choice(TRAFFIC_DISTRIBUTIONS).optional(),
     // The way in from outside the cluster is Kubernetes' and the cloud's.
     externalIPs: ownedElsewhere(),
     externalTrafficPolicy: ownedElsewhere(),

@@ -19,6 +19,7 @@ import { StoreView } from '../../controller/store/view.js';
 import { Certificates, secretManifest } from '../lab/certificates.js';
 import { closesAfterEach } from '../lab/closing.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
+import { eventually } from '../lab/eventually.js';
 import { type ApiObject, KubernetesApi, type ResourceDefinition } from '../lab/kubernetes-api.js';
 import { apply, ask, serviceYaml, startTestController, type TestController, TestNode } from './controller-lab.js';
 
@@ -365,6 +366,21 @@ test('Gateways of Weft’s classes are read, with the Secrets they name and no o
   expect(api.requests.filter(({ path }) => path === '/api/v1/secrets')).toEqual([]);
   api.delete('gateway.networking.k8s.io/v1/gatewayclasses', 'weft');
   await node.until('no listener', () => node.named(ResourceType.LISTENER).length === 0);
+});
+
+test('Secrets that the TLS of a DestinationRule names are read, as long as it names them', async () => {
+  api.serve({ groupVersion: 'networking.istio.io/v1', plural: 'destinationrules', kind: 'DestinationRule', namespaced: true });
+  const at = await controller();
+  const secrets = async (): Promise<string> => {
+    const { objects } = await ask<GetResponse>((done) => at.admin.get({ kind: 'secret', namespace: '', name: '' }, done));
+    return objects.map((text) => (JSON.parse(text) as ApiObject).metadata.name).join();
+  };
+  for (const name of ['client', 'client-cacert', 'unused']) api.put('v1/secrets', namespaced(name, { type: 'Opaque', data: {} }));
+  const rule = (mode: string) => ({ host: 'api.test', trafficPolicy: { tls: { mode, credentialName: 'client' } } });
+  api.put('networking.istio.io/v1/destinationrules', namespaced('tls', { spec: rule('MUTUAL') }));
+  await eventually(secrets, (names) => names === 'client,client-cacert');
+  api.put('networking.istio.io/v1/destinationrules', namespaced('tls', { spec: { host: 'api.test' } }));
+  await eventually(secrets, (names) => names === '');
 });
 
 test('what is read from the cluster is not changed by apply or delete; what was applied before holds', async () => {

@@ -10,7 +10,14 @@ import type { ApiClient } from './api-client.js';
 import { discover, type Served } from './api-discovery.js';
 import { ListWatch, type ListWatchSink, type ListWatchState, type ListWatchTimes, type ObjectName } from './list-watch.js';
 import type { KubernetesObject } from './object.js';
-import { gatewaysOfListenerSet, type Reference, referencesOfGateway, referencesOfIstioGateway, referencesOfPolicy } from './references.js';
+import {
+  gatewaysOfListenerSet,
+  type Reference,
+  referencesOfGateway,
+  referencesOfIstioGateway,
+  referencesOfPolicy,
+  referencesOfRule,
+} from './references.js';
 import { REFERENCED_TYPES, RESOURCE_TYPES, sourceObject } from './resource-types.js';
 
 export interface KubernetesObserver {
@@ -50,7 +57,7 @@ const MAX_REFERENCES = 256;
 /** Kept as they came: what is to be said in their status depends on what they are. */
 const GATEWAY_GROUP = 'gateway.networking.k8s.io';
 /** They name Secrets and ConfigMaps. */
-const REFERRING: readonly Kind[] = ['Gateway', 'ListenerSet', 'IstioGateway', 'BackendTLSPolicy'];
+const REFERRING: readonly Kind[] = ['Gateway', 'ListenerSet', 'IstioGateway', 'BackendTLSPolicy', 'DestinationRule'];
 
 /** What is followed, and how to end that. */
 interface Following {
@@ -283,6 +290,7 @@ export class KubernetesSource {
       ),
       ...[...this.objectsOf('IstioGateway').values()].flatMap(({ metadata, body }) => referencesOfIstioGateway(metadata.namespace, body)),
       ...[...this.objectsOf('BackendTLSPolicy').values()].flatMap(({ metadata, body }) => referencesOfPolicy(metadata.namespace, body)),
+      ...[...this.objectsOf('DestinationRule').values()].flatMap(({ metadata, body }) => referencesOfRule(metadata.namespace, body)),
     ];
   }
 

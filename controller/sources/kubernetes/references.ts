@@ -50,6 +50,17 @@ export function referencesOfPolicy(namespace: string, body: Unchecked): Referenc
   return itemsOf(at(body.spec, 'validation', 'caCertificateRefs')).flatMap((reference) => named('ConfigMap', namespace, reference));
 }
 
+/** Of a DestinationRule: what clients show and trust, each a Secret that may have its authorities in another one. */
+export function referencesOfRule(namespace: string, { spec }: Unchecked): Reference[] {
+  const policies = [at(spec, 'trafficPolicy'), ...itemsOf(at(spec, 'subsets')).map(({ trafficPolicy }) => trafficPolicy)];
+  const settings = policies.flatMap((policy) => [policy, ...itemsOf(at(policy, 'portLevelSettings'))]);
+  return settings.flatMap((each) => {
+    const { mode, credentialName: name } = one(at(each, 'tls'))[0] ?? {};
+    if (typeof name !== 'string' || (mode !== 'SIMPLE' && mode !== 'MUTUAL')) return [];
+    return [name, `${name}-cacert`].flatMap((secret) => (name === '' ? [] : named('Secret', namespace, { kind: 'Secret', name: secret })));
+  });
+}
+
 function one(value: unknown): Unchecked[] {
   return isUnchecked(value) ? [value] : [];
 }

@@ -9,6 +9,7 @@ import {
   manifestPlural,
   SERVICE_NAME_LABEL,
 } from '../../../api/resources/index.js';
+import { TRAFFIC_DISTRIBUTION } from '../../../api/resources/kind-service.js';
 import { isUnchecked } from '../../../api/resources/schema.js';
 import type { SourceObject } from '../ingester.js';
 import { type KubernetesObject, textsOf } from './object.js';
@@ -107,10 +108,12 @@ export function sourceObject(type: ResourceType, version: string, object: Kubern
   return { ref: { kind: type.kind, namespace, name }, manifest, createdAtMs, generation };
 }
 
+const ANNOTATIONS: readonly string[] = [EXPORT_TO, TRAFFIC_DISTRIBUTION];
+
 /** Those that mean something to Weft: others change as they like. */
 function ownAnnotations({ body }: KubernetesObject): Record<string, string> {
   const annotations = isUnchecked(body.metadata) ? textsOf(body.metadata.annotations) : {};
-  return Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith('mesh.weft.dev/') || key === EXPORT_TO));
+  return Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith('mesh.weft.dev/') || ANNOTATIONS.includes(key)));
 }
 
 function isCustom(type: ResourceType): boolean {

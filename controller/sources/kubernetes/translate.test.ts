@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { formatFinding, validateObject } from '../../../api/resources/index.js';
 import { objectOf } from './object.js';
-import { referencesOfGateway, referencesOfPolicy } from './references.js';
+import { referencesOfGateway, referencesOfPolicy, referencesOfRule } from './references.js';
 import { RESOURCE_TYPES, sourceObject } from './resource-types.js';
 
 /** What is stored of an object of that collection, and what a compilation says of it. */
@@ -28,6 +28,8 @@ describe('a Service', () => {
         ipFamilyPolicy: 'RequireDualStack',
         selector: { app: 'a' },
         sessionAffinity: 'ClientIP',
+        sessionAffinityConfig: { clientIP: { timeoutSeconds: 10_800 } },
+        trafficDistribution: 'PreferSameZone',
         internalTrafficPolicy: 'Local',
         externalIPs: ['1.2.3.4'],
         ports: [
@@ -48,11 +50,26 @@ describe('a Service', () => {
         clusterIPs: ['fd00::1', '10.0.0.1'],
         ipFamilies: ['IPv6', 'IPv4'],
         selector: { app: 'a' },
+        sessionAffinity: 'ClientIP',
+        trafficDistribution: 'PreferSameZone',
         ports: [
           { name: 'http', protocol: 'TCP', port: 80, targetPort: 'web' },
           { name: 'dns', protocol: 'UDP', port: 53, targetPort: 53 },
         ],
       },
+    });
+  });
+
+  test('is balanced as it says of itself; what a newer Kubernetes calls it is no reason to leave it out', () => {
+    const annotations = { 'networking.istio.io/traffic-distribution': 'PreferClose', other: 'x' };
+    const ports = [{ port: 80 }];
+    const found = stored('services', { spec: { sessionAffinity: 'None', trafficDistribution: 'PreferMoon', ports } }, { annotations });
+    expect(found?.findings).toEqual([]);
+    expect(found?.manifest).toEqual({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'a', namespace: 'shop', annotations: { 'networking.istio.io/traffic-distribution': 'PreferClose' } },
+      spec: { type: 'ClusterIP', ports },
     });
   });
 
@@ -220,4 +237,14 @@ test('Secrets and ConfigMaps are found wherever a Gateway or a policy names them
   const names = referencesOfGateway('shop', { spec }).map(({ kind, namespace, name }) => `${kind}/${namespace}/${name}`);
   expect([...new Set(names)]).toEqual(['Secret/shop/one', 'Secret/other/two', 'Secret/shop/five', 'ConfigMap/shop/ca']);
   expect(referencesOfPolicy('shop', { spec: { validation } })).toEqual([{ kind: 'ConfigMap', namespace: 'shop', name: 'ca' }]);
+});
+
+test('Secrets are found wherever a DestinationRule names them for TLS, with those of their authorities', () => {
+  const tls = (credentialName: unknown, mode = 'SIMPLE') => ({ tls: { mode, credentialName } });
+  const spec = {
+    trafficPolicy: { ...tls('one', 'MUTUAL'), portLevelSettings: [tls('two'), tls(7), tls(''), {}] },
+    subsets: [{ trafficPolicy: { ...tls('three'), portLevelSettings: [tls('four')] } }, { trafficPolicy: tls('five', 'DISABLE') }, {}],
+  };
+  const names = referencesOfRule('shop', { spec }).map(({ kind, namespace, name }) => `${kind}/${namespace}/${name}`);
+  expect(names).toEqual(['one', 'two', 'three', 'four'].flatMap((name) => [`Secret/shop/${name}`, `Secret/shop/${name}-cacert`]));
 });

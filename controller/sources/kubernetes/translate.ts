@@ -1,6 +1,7 @@
 // Objects of Kubernetes' own kinds → the manifests that `weft apply` would take. Pure. Picks what Weft reads and leaves the rest: the API server has
-// validated it, and a field that is another's business (a Service's session affinity, a Pod's volumes) is no reason to leave the object out.
+// validated it, and a field that is another's business (a Service's node ports, a Pod's volumes) is no reason to leave the object out.
 import { protocolNamed, SERVICE_NAME_LABEL } from '../../../api/resources/index.js';
+import { TRAFFIC_DISTRIBUTIONS } from '../../../api/resources/kind-service.js';
 import { isUnchecked, textOf, type Unchecked } from '../../../api/resources/schema.js';
 import { itemsOf, type KubernetesObject, textsOf } from './object.js';
 
@@ -24,7 +25,7 @@ export function translateService(object: KubernetesObject): Translated {
   const type = textOf(spec, 'type') ?? 'ClusterIP';
   if (!TYPES.includes(type)) return null;
   const selector = textsOf(spec.selector);
-  const { clusterIP, clusterIPs, ipFamilies, publishNotReadyAddresses } = spec;
+  const { clusterIP, clusterIPs, ipFamilies, publishNotReadyAddresses, sessionAffinity, trafficDistribution } = spec;
   return {
     spec: only({
       type,
@@ -32,6 +33,9 @@ export function translateService(object: KubernetesObject): Translated {
       clusterIPs,
       ipFamilies,
       publishNotReadyAddresses,
+      // A name that a newer Kubernetes gives it says nothing here.
+      sessionAffinity: sessionAffinity === 'ClientIP' ? sessionAffinity : undefined,
+      trafficDistribution: TRAFFIC_DISTRIBUTIONS.find((known) => known === trafficDistribution),
       selector: Object.keys(selector).length === 0 ? undefined : selector,
       ports: itemsOf(spec.ports).map(({ name, protocol, port, targetPort, appProtocol }) =>
         only({
