@@ -4,7 +4,7 @@ import type { Service } from '../../../api/gen/mesh/v1/model.js';
 import { CompletionKind, DecisionFlag } from '../../native/engine.js';
 import { EndpointStates } from '../endpoint-states.js';
 import { Reply } from '../tables/layout.js';
-import { compiled, endpoint, modelOf, service, workload } from '../testing/models.js';
+import { backend, compiled, endpoint, modelOf, route, service, toService, workload } from '../testing/models.js';
 import { TestProxy, type TestRequest } from '../testing/requests.js';
 import { OVERFLOW } from './gate.js';
 import { Resilience } from './resilience.js';
@@ -128,4 +128,30 @@ test('a request that a rate limit refuses, or that finds no room, is no trial: t
   end(proxy, first);
   expect(proxy.decide(shop).target).toBe(-429);
   expect(proxy.resilience.rows[row]).toBe(first.target);
+});
+
+test('no more endpoints are ejected than may be of those that requests are for, whoever else speaks to them in another way', () => {
+  const outlierDetection = { consecutive5xx: 1, intervalMs: 10_000, baseEjectionMs: 30_000, maxEjectionMs: 30_000, maxEjectionPercent: 50 };
+  const calls = route('calls', { kind: 'GRPCRoute', parents: [toService('shop')], rules: [{ backends: [backend('shop', 1)] }] });
+  const tables = compiled(
+    modelOf(
+      service('shop', '10.0.0.1', policed({ outlierDetection })),
+      ...[1, 2, 3, 4].map((host) => endpoint('shop', `e${host}`, `10.1.0.${host}`)),
+      { ...calls, name: 'GRPCRoute/shop/calls' },
+    ),
+  );
+  const proxy = new TestProxy(tables);
+  let now = 0;
+  const options = { now: () => now, random: () => 0.5, onEvent: () => undefined };
+  const resilience = new Resilience(proxy.resilience, proxy.states, options);
+  resilience.configure(tables.guarded);
+  resilience.stop();
+  for (let random = 0; random < 64; random++) {
+    const decision = proxy.decide({ ...shop, method: 'POST', random: random * 1_000_003 });
+    if (decision.target >= 0) proxy.complete(decision, 200, 0, 1_000, 0, 0, 14);
+    now += 20;
+    resilience.sweep();
+  }
+  expect(tables.spec.endpoints.filter(({ id }) => proxy.states.unavailable[id] === 1)).toHaveLength(2);
+  expect(proxy.decide(shop).target).toBeGreaterThanOrEqual(0);
 });

@@ -25,7 +25,7 @@ class Bed {
   }
 
   configure(policy: Partial<ResiliencePolicy>): void {
-    this.resilience.configure([{ row: ROW, name: 'shop', isInbound: false, policy: { ...NOTHING, ...policy }, endpoints: [1, 2] }]);
+    this.resilience.configure([{ row: ROW, name: 'shop', isInbound: false, policy: { ...NOTHING, ...policy }, endpoints: [[1, 2]] }]);
     this.resilience.stop();
   }
 

@@ -30,7 +30,7 @@ class Bed {
 
   constructor(policy: Partial<OutlierPolicy> = {}, endpoints: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]) {
     this.detector = new OutlierDetector({ ...POLICY, ...policy }, this.state, this.endpoints, ROW, 0);
-    this.detector.configure({ ...POLICY, ...policy }, endpoints);
+    this.detector.configure({ ...POLICY, ...policy }, [endpoints]);
     if (policy.splitsLocal === true) this.state.rows[ROW * ROW_WORDS + Row.SplitsLocal] = 1;
   }
 
@@ -172,7 +172,7 @@ describe('ejection', () => {
     bed.results(1, 0, 5);
     bed.results(2, 0, 5);
     bed.sweep();
-    bed.detector.configure(POLICY, [0, 2]);
+    bed.detector.configure(POLICY, [[0, 2]]);
     expect(bed.ejected).toEqual([2]);
     bed.detector.close();
     expect(bed.ejected).toEqual([]);
@@ -230,7 +230,7 @@ describe('recovery', () => {
     bed.results(1, 0, 5);
     expect(bed.sweep()).toEqual(['0 consecutive_5xx', '1 consecutive_5xx']);
     // It is scaled down meanwhile.
-    bed.detector.configure({ ...POLICY, maxEjectionPercent: 50 }, [0, 1, 2]);
+    bed.detector.configure({ ...POLICY, maxEjectionPercent: 50 }, [[0, 1, 2]]);
     bed.sweep(30_000);
     expect(bed.trial(503)).toBe(0);
     expect(bed.sweep()).toEqual(['0 trial']);

@@ -17,7 +17,7 @@ export interface OutlierPolicy {
   readonly intervalMs: number;
   readonly baseEjectionMs: number;
   readonly maxEjectionMs: number;
-  /** Of the cluster's endpoints; one may be ejected in any case. */
+  /** Of the cluster's endpoints, as they are spoken to in one way; one may be ejected in any case. */
   readonly maxEjectionPercent: number;
   /** An endpoint whose rate of successes is more than so many standard deviations below the mean. */
   readonly successRate: (Volume & { readonly deviations: number }) | null;
@@ -51,6 +51,8 @@ export type OutlierEvent =
 
 interface Watched {
   readonly endpoint: number;
+  /** Which of configure()'s lists it is in. */
+  group: number;
   phase: 'healthy' | 'ejected' | 'trial';
   reason: EjectionReason | null;
   /** Ejected so many times in a row: each interval that goes well takes one off. */
@@ -91,12 +93,14 @@ export class OutlierDetector {
     this.intervalEndsMs = nowMs + policy.intervalMs;
   }
 
-  /** Of a new generation. Whoever stays keeps its history; who is gone is let go. */
-  configure(policy: OutlierPolicy, endpoints: readonly number[]): void {
+  /** Of a new generation; `endpoints` as GuardedCluster has them. Whoever stays keeps its history; who is gone is let go. */
+  configure(policy: OutlierPolicy, endpoints: readonly (readonly number[])[]): void {
     this.policy = policy;
     const known = new Map(this.watched.map((each) => [each.endpoint, each]));
-    this.watched = endpoints.map((endpoint) => known.get(endpoint) ?? this.newcomer(endpoint));
-    const stays = new Set(endpoints);
+    this.watched = endpoints.flatMap((ids, group) =>
+      ids.map((endpoint) => Object.assign(known.get(endpoint) ?? this.newcomer(endpoint), { group })),
+    );
+    const stays = new Set(endpoints.flat());
     for (const { endpoint } of known.values()) if (!stays.has(endpoint)) this.endpoints.setUnavailable(endpoint, false);
     this.active = this.watched.filter(({ phase }) => phase !== 'healthy').length;
   }
@@ -151,7 +155,9 @@ export class OutlierDetector {
     const { maxEjectionPercent, baseEjectionMs, maxEjectionMs } = this.policy;
     // One on trial is among the ejected: there are no more of them when it fails.
     if (each.phase === 'healthy') {
-      if (this.active > 0 && (this.active + 1) * 100 > maxEjectionPercent * this.watched.length) {
+      const others = this.watched.filter(({ group }) => group === each.group);
+      const active = others.filter(({ phase }) => phase !== 'healthy').length;
+      if (active > 0 && (active + 1) * 100 > maxEjectionPercent * others.length) {
         this.overflows += 1;
         return;
       }
@@ -233,7 +239,7 @@ export class OutlierDetector {
   private newcomer(endpoint: number): Watched {
     const before = new Int32Array(ENDPOINT_WORDS);
     const each: Watched = {
-      ...{ endpoint, phase: 'healthy', reason: null, times: 0, untilMs: 0, before },
+      ...{ endpoint, group: 0, phase: 'healthy', reason: null, times: 0, untilMs: 0, before },
       ...{ given: 0, trialResults: 0, trialSuccesses: 0, givenAtMs: 0 },
     };
     this.forget(each);

@@ -37,8 +37,8 @@ export interface GuardedCluster {
   readonly name: string;
   readonly isInbound: boolean;
   readonly policy: ResiliencePolicy;
-  /** Ids. */
-  readonly endpoints: readonly number[];
+  /** Ids: by each way in which they are spoken to, which some requests are for and others not. */
+  readonly endpoints: readonly (readonly number[])[];
 }
 
 interface Guarded {

@@ -31,13 +31,15 @@ export function buildGuards(
   const wanted = new Map<string, Omit<GuardedCluster, 'row'> & { readonly criticality: Criticality | undefined }>();
   for (const cluster of [...declared, ...variants]) {
     if (cluster.guard === '') continue;
-    // Variants of a cluster differ in how its endpoints are spoken to, and have ids of their own for them.
-    const endpoints = new Set([...(wanted.get(cluster.guard)?.endpoints ?? []), ...cluster.endpoints.map(({ id }) => id)]);
+    // Variants of a cluster differ in how its endpoints are spoken to, and have ids of their own for them where they do.
+    const before = wanted.get(cluster.guard)?.endpoints ?? [];
+    const known = new Set(before.flat());
+    const own = cluster.endpoints.flatMap(({ id }) => (id >= 0 && !known.has(id) ? [id] : []));
     wanted.set(cluster.guard, {
       name: cluster.guard,
       isInbound: false,
       policy: resilienceOf(cluster.policy),
-      endpoints: [...endpoints].filter((id) => id >= 0),
+      endpoints: [...before, own],
       criticality: cluster.policy?.admission?.criticality,
     });
   }
