@@ -20,7 +20,7 @@ import { statusCommand } from './commands/status.js';
 import { validateCommand } from './commands/validate.js';
 import { xdsCommand } from './commands/xds.js';
 import { DEFAULT_CONTROLLER } from './connection.js';
-import { EXIT_FAILED, EXIT_USAGE, Failure } from './failure.js';
+import { EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_USAGE, Failure } from './failure.js';
 
 interface Daemon {
   readonly name: string;
@@ -149,7 +149,24 @@ function exitCodeOf(error: unknown): number {
   return 1;
 }
 
+/** Whoever read it has gone (weft diff | head), or its disk is full. Who cleans up at SIGTERM (weft up, instance register --keep) does; others end at once. */
+function endWithStandardOutput(): void {
+  let isEnding = false;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (isEnding) return;
+    isEnding = true;
+    if (process.listenerCount('SIGTERM') > 0) {
+      process.kill(process.pid, 'SIGTERM');
+      return;
+    }
+    if (error.code === 'EPIPE') process.exit(EXIT_BROKEN_PIPE);
+    process.stderr.write(`weft: standard output: ${error.message}\n`);
+    process.exit(EXIT_FAILED);
+  });
+}
+
 const args = process.argv.slice(2);
+endWithStandardOutput();
 try {
   await (await buildProgram(args)).parseAsync(args, { from: 'user' });
 } catch (error) {

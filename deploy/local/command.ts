@@ -203,7 +203,7 @@ interface StopSignal {
   orAfter(ms: number): Promise<void>;
 }
 
-/** From the first SIGINT, SIGTERM, SIGHUP or loss of standard output on; later ones change nothing, or the taking down would be cut short. */
+/** From the first SIGINT, SIGTERM (which the loss of standard output is told as) or SIGHUP on; later ones change nothing, or the taking down would be cut short. */
 function stopSignal(): StopSignal {
   let requested = false;
   let resolve: (nothing: undefined) => void = () => undefined;
@@ -217,8 +217,6 @@ function stopSignal(): StopSignal {
     print('\nStopping …');
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, request);
-  // Whoever read our output has gone (`weft up | head`): clean up all the same.
-  process.stdout.on('error', request);
   return {
     requested: promise,
     isRequested: () => requested,

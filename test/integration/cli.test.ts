@@ -1,5 +1,9 @@
 // The command line against a controller over real etcd, as an operator types it.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { WEFT } from '../../deploy/local/cluster.js';
 import { startEtcd, type TestEtcd } from '../lab/etcd.js';
 import { runWeft } from '../lab/weft-command.js';
 import { serviceYaml, startTestController, type TestController } from './controller-lab.js';
@@ -91,4 +95,11 @@ test('what is mistyped is answered by what was expected, and exit code 2', async
     const { code, stderr } = await weft(args);
     expect([code, stderr.slice(0, text.length)]).toEqual([2, text]);
   }
+});
+
+test('a reader that has seen enough, as head has, ends the command without a word', async () => {
+  const child = spawn(process.execPath, [WEFT, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')]);
+  expect({ said, code }).toEqual({ said: '', code: 141 });
 });
