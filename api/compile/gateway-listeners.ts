@@ -1,6 +1,6 @@
 // All listeners of a Gateway: its own, and those that ListenerSets add where it allows them. One Gateway at a time. Owner: Gateway API v1
 // (ListenerSet, distinct listeners).
-import { portConflicts } from '../resources/kind-gateway.js';
+import { isOpened, portConflicts } from '../resources/kind-gateway.js';
 import { selects } from '../resources/label-selector.js';
 import type { Stored } from './input.js';
 
@@ -33,7 +33,7 @@ export function listenersOf(gateway: Stored<'Gateway'>, sets: readonly Stored<'L
   );
   const conflicts = portConflicts(found.map(({ listener }) => listener));
   return found.map((each, at) => {
-    const { port, protocol, hostname } = each.listener;
+    const { port, hostname } = each.listener;
     const rival = conflicts.get(at);
     if (rival !== undefined)
       return {
@@ -41,9 +41,10 @@ export function listenersOf(gateway: Stored<'Gateway'>, sets: readonly Stored<'L
         conflict: { reason: 'ProtocolConflict', message: `port ${port} has the protocol of listener ${found[rival]?.section}` },
       };
     const twin = found.findIndex(
-      ({ listener }, earlier) => earlier < at && !conflicts.has(earlier) && listener.port === port && listener.hostname === hostname,
+      ({ listener }, earlier) =>
+        earlier < at && !conflicts.has(earlier) && listener.port === port && listener.hostname === hostname && isOpened(listener),
     );
-    if (twin < 0 || protocol === 'UDP') return { ...each, conflict: null };
+    if (twin < 0 || !isOpened(each.listener)) return { ...each, conflict: null };
     const message = `listener ${found[twin]?.section} has port ${port} for ${hostname ?? 'every host'}`;
     return { ...each, conflict: { reason: 'HostnameConflict', message } };
   });

@@ -150,6 +150,17 @@ test('the first listener of a port has it; nothing listens for other protocols a
   ]);
 });
 
+test('what nothing listens for takes no port away: TCP has the port that UDP has, too', () => {
+  const listeners =
+    '{name: u, protocol: UDP, port: 53}, {name: t, protocol: TCP, port: 53}, {name: q, protocol: QUIC, port: 80}, {name: h, protocol: HTTP, port: 80}';
+  const { resources, problems } = compileModel({ objects: stored(gateway(`listeners: [${listeners}]`)), running: null });
+  expect(messages(resources, ResourceType.LISTENER).map(({ name }) => name)).toEqual(['h', 't']);
+  expect(problems.map(({ path, reason }) => `${path} ${reason}`)).toEqual([
+    'spec.listeners[0].protocol UnsupportedProtocol',
+    'spec.listeners[2].protocol UnsupportedProtocol',
+  ]);
+});
+
 test('a gateway of unsupported addresses alone listens nowhere, not everywhere', () => {
   const objects = stored(gateway('addresses: [{type: Hostname, value: a.b}], listeners: [{name: a, port: 80, protocol: HTTP}]'));
   expect(messages(compileModel({ objects, running: null }).resources, ResourceType.LISTENER)).toEqual([]);

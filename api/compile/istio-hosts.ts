@@ -19,7 +19,7 @@ export function hostOf(service: Stored<'Service'>, { entryHosts }: HostIndex): s
     : `${service.name}.${service.namespace}.${SERVICE_DOMAIN}`;
 }
 
-/** Those of its own namespace first, where several have one name. */
+/** Where several have one name those of its own namespace first, then the oldest. */
 export function servicesOf(host: string, namespace: string, index: HostIndex): Stored<'Service'>[] {
   const wanted = knownHost(host, namespace, index);
   const own = wanted.endsWith(`.${SERVICE_DOMAIN}`) ? wanted.slice(0, -SERVICE_DOMAIN.length - 1).split('.') : [];
@@ -27,7 +27,7 @@ export function servicesOf(host: string, namespace: string, index: HostIndex): S
   if (direct !== undefined && !index.entryHosts.has(qualifiedName(direct.namespace, direct.name))) return [direct];
   return [...index.services.values()]
     .filter((service) => covers(wanted, hostOf(service, index)))
-    .sort((a, b) => Number(b.namespace === namespace) - Number(a.namespace === namespace));
+    .sort((a, b) => Number(b.namespace === namespace) - Number(a.namespace === namespace) || a.createdAtMs - b.createdAtMs);
 }
 
 /** DestinationRules that name the service's host, the oldest first; then those whose wildcard covers it, the longest first. */

@@ -49,6 +49,19 @@ test('what a rule says beside routing is for its delegate’s rules that say not
   ]);
 });
 
+test('of hosts of one name a rule means its own namespace’s, else the oldest that its namespace sees', () => {
+  const entry = (namespace: string, exportTo = '"*"'): string => {
+    const spec = `hosts: [api.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, exportTo: [${exportTo}]`;
+    return istio('ServiceEntry', `name: e, namespace: ${namespace}`, spec);
+  };
+  const rule = root('{route: [{destination: {host: api.test}}]}');
+  const chosen = (...entries: string[]) => rulesOf(compiled(service('a'), ...entries, rule)).map((each) => each.backends[0]?.service);
+  expect(chosen(entry('a'), entry('default'))).toEqual(['default/api.test']);
+  expect(chosen(entry('c'), entry('b'))).toEqual(['c/api.test']);
+  expect(chosen(entry('b', '"."'), entry('c'))).toEqual(['c/api.test']);
+  expect(chosen(entry('b', 'default'), entry('c'))).toEqual(['b/api.test']);
+});
+
 test('a delegate is seen where its exportTo says', () => {
   const of = (exportTo: string) =>
     compiled(

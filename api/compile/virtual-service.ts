@@ -32,6 +32,7 @@ import {
   limitMs,
   mergedMatches,
 } from './virtual-service-rules.js';
+import { exportsOf } from './visibility.js';
 
 export type VirtualService = Stored<'VirtualService'>;
 type Spec = VirtualService['manifest']['spec'];
@@ -39,7 +40,8 @@ export type HttpEntry = NonNullable<Spec['http']>[number];
 type Share = NonNullable<HttpEntry['route']>[number];
 type Destination = Share['destination'];
 
-export type VirtualServiceIndex = HostIndex & Pick<ObjectIndex, 'virtualServices' | 'rulesByHost' | 'istioGateways' | 'limitsByTarget'>;
+export type VirtualServiceIndex = HostIndex &
+  Pick<ObjectIndex, 'virtualServices' | 'rulesByHost' | 'namespaces' | 'istioGateways' | 'limitsByTarget'>;
 
 /** Where its rules apply: a port of a service, for requests in the mesh, or of a Gateway. */
 interface Place {
@@ -450,7 +452,8 @@ function resolve(
   index: VirtualServiceIndex,
   refuse: (message: string, reason: ConditionReason) => void,
 ): Resolved | null {
-  const [service] = servicesOf(host, object.namespace, index);
+  const found = servicesOf(host, object.namespace, index);
+  const service = found.find((each) => exportsOf(each, index)?.includes(object.namespace) !== false) ?? found[0];
   if (service === undefined) {
     refuse(`no Service has the host ${host}`, 'BackendNotFound');
     return null;

@@ -92,13 +92,16 @@ const listenerTls = fields({
 /** Of the core protocols, or behind a domain (Gateway API, ProtocolType). */
 const PROTOCOL = /^([a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?|[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/[A-Za-z0-9]+)$/;
 
+/** Of listeners that can be opened. */
+const PROTOCOLS = ['HTTP', 'HTTPS', 'TLS', 'TCP'] as const;
+
 const listener = (owner: ListenerOwner) =>
   withRule(
     fields({
       name: sectionName,
       hostname: hostname.optional(),
       port: portNumber,
-      protocol: openChoice(['HTTP', 'HTTPS', 'TLS', 'TCP'], 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC'], PROTOCOL),
+      protocol: openChoice(PROTOCOLS, 'listeners of protocol', ['UDP', 'HTTP3', 'QUIC'], PROTOCOL),
       tls: listenerTls.optional(),
       allowedRoutes: allowedRoutes.prefault({}),
     }),
@@ -151,7 +154,7 @@ function checkPorts(items: readonly Unchecked[], report: Report): void {
 
 /**
  * Listeners that can't share their port with an earlier one, and that one. One port reads its first bytes in one way (Gateway API, distinct
- * listeners): TLS that passes through goes with TLS that ends, of one protocol.
+ * listeners): TLS that passes through goes with TLS that ends, of one protocol. What nothing listens for takes none, such as UDP.
  */
 export function portConflicts(items: readonly Unchecked[]): ReadonlyMap<number, number> {
   const conflicts = new Map<number, number>();
@@ -160,12 +163,17 @@ export function portConflicts(items: readonly Unchecked[]): ReadonlyMap<number, 
   const goTogether = (one: Unchecked, other: Unchecked): boolean =>
     isPassthrough(one) || isPassthrough(other) ? isTls(one) && isTls(other) : one.protocol === other.protocol;
   items.forEach((item, index) => {
+    if (!isOpened(item)) return;
     const earlier = items.findIndex(
-      (other, at) => at < index && !conflicts.has(at) && other.port === item.port && !goTogether(other, item),
+      (other, at) => at < index && !conflicts.has(at) && other.port === item.port && isOpened(other) && !goTogether(other, item),
     );
     if (earlier >= 0) conflicts.set(index, earlier);
   });
   return conflicts;
+}
+
+export function isOpened({ protocol }: { readonly protocol?: unknown }): boolean {
+  return PROTOCOLS.some((known) => known === protocol);
 }
 
 export function listenersOf(owner: ListenerOwner) {
