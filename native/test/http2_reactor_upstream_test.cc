@@ -9,6 +9,7 @@ namespace {
 using http2::ErrorCode;
 using http2::FrameType;
 using test::dial;
+using test::Peer1;
 using test::Peer2;
 using Bench = test::Http2Bench;
 
@@ -294,6 +295,27 @@ TEST("http2 reactor: a request of HTTP/1.0 without a host is refused before an H
   CHECK_EQ(std::string_view(answer, sizeof(answer)), "HTTP/1.1 400 ");
   CHECK_EQ(bench.counter(Counter::UpstreamConnects), 0.0);
   ::close(client);
+}
+
+TEST("http2 reactor: the copy of a gRPC-Web call is gRPC to its mirror") {
+  Bench bench({}, Protocol::kHttp2, Protocol::kHttp1);
+  bench.change = [](const int32_t* words, Decision* decision) {
+    if ((words[static_cast<int32_t>(Descriptor::Flags)] & kDescriptorMirror) != 0) return;
+    decision->flags |= kExtended;
+    decision->mirrors = 0;
+    decision->mirror_mask = 1;
+  };
+  Peer1 client(dial(bench.port));
+  client.send("POST /a.B/C HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc-web-text+proto\r\nContent-Length: 8\r\n\r\nAAAAAAA=");
+  Peer2 upstream(bench.accept(), http2::Role::kServer);
+  CHECK(bench.run([&] { return upstream.at(1).ended && upstream.at(3).ended; }));
+  for (const uint32_t stream : {1, 3}) {
+    CHECK_EQ(upstream.at(stream).fields["content-type"], std::string("application/grpc+proto"));
+    CHECK_EQ(upstream.at(stream).fields["te"], std::string("trailers"));
+    CHECK_EQ(upstream.at(stream).body, std::string(5, '\0'));
+    upstream.raw(upstream.headers(stream, {{":status", "200"}, {"content-type", "application/grpc"}, {"grpc-status", "0"}}, true));
+  }
+  CHECK(bench.run([&] { return client.has("grpc-status: 0") && bench.outstanding[0] == 0; }));
 }
 
 TEST("http2 reactor: a malformed answer resets its stream and is a 502; its connection goes on") {

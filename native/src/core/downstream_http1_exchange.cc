@@ -25,10 +25,7 @@ void describe(const http1::RequestHead& head, const uint8_t* base, bool log, Exc
   const http1::BodyFraming framing = http1::request_body_framing(head);
   exchange->request_framing = framing.kind;
   exchange->request_body.begin(framing);
-  if (head.method == http1::Method::kPost && head.has(http1::KnownHeader::kContentType)) {
-    const GrpcForm form = grpc_form_of(head.value_of(http1::KnownHeader::kContentType).in(base));
-    if (is_grpc_web(form)) exchange->grpc = form;
-  }
+  exchange->note_grpc_web(head, base);
   if ((head.method == http1::Method::kOptions || head.method == http1::Method::kTrace) && head.has(http1::KnownHeader::kMaxForwards)) {
     exchange->max_forwards = parse_max_forwards(head.value_of(http1::KnownHeader::kMaxForwards).in(base));
   }

@@ -167,6 +167,12 @@ struct Exchange : DecidedAttempt {
     user_agent = head.value_of(http1::KnownHeader::kUserAgent);
     request_id = head.value_of(http1::KnownHeader::kXRequestId);
   }
+  // HTTP/1 carries no other gRPC.
+  void note_grpc_web(const http1::RequestHead& head, const uint8_t* base) {
+    if (head.method != http1::Method::kPost || !head.has(http1::KnownHeader::kContentType)) return;
+    const GrpcForm form = grpc_form_of(head.value_of(http1::KnownHeader::kContentType).in(base));
+    if (is_grpc_web(form)) grpc = form;
+  }
   bool request_complete() const { return request_ended; }
   // An attempt is, or was, made there.
   void note_tried(int32_t endpoint) {

@@ -53,6 +53,7 @@ void OwnRequest::begin(const Batch::Pending& pending, const Decision& decision) 
   exchange.method = pending.head.method;
   exchange.request_framing = framing.kind;
   exchange.request_body.begin(framing);
+  exchange.note_grpc_web(pending.head, pending.base);
   if (decision.has(kLog)) exchange.describe_for_log(pending.head);
   exchange.raw.append(pending.base, exchange.head_size);
   exchange.begin(decision);
