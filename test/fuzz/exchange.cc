@@ -348,7 +348,8 @@ class World {
       forget(bench_.word(Descriptor::PreviousToken));
     if ((flags & kDescriptorHeldAnswer) != 0) return of_answer(is_answered);
     const uint8_t kind = static_cast<uint8_t>(choice_ + attempt);
-    if (choice_ >= 128 && attempt == 0 && !is_answered && (flags & kDescriptorTentative) == 0) {
+    // Nobody puts mirrors off.
+    if (choice_ >= 128 && attempt == 0 && !is_answered && (flags & (kDescriptorTentative | kDescriptorMirror)) == 0) {
       const bool may_collect = (flags & kDescriptorHasBody) != 0 && (flags & (kDescriptorBodyHeld | kDescriptorBodyTooLong)) == 0;
       if (!may_collect || choice_ % 2 == 0) return put_off();
       Decision collect = test::Bench::to(kTargetCollect, kExtended);
@@ -398,7 +399,8 @@ class World {
   void turn(int wait_ms = 0) {
     bench_.reactor->run_once(wait_ms);
     for (int& fd : upstreams_) {
-      if (fd < 0) fd = accept4(bench_.upstream_listener, nullptr, nullptr, SOCK_NONBLOCK);
+      if (fd >= 0 || (fd = accept4(bench_.upstream_listener, nullptr, nullptr, SOCK_NONBLOCK)) < 0) continue;
+      test::send_at_once(fd);
     }
   }
 
@@ -414,6 +416,7 @@ class World {
                                : detail % 8 == 7   ? bench_.opaque_port
                                : detail % 8 == 6   ? detect_port_
                                                    : bench_.port);
+      test::send_at_once(near);
       if (near_http2_[client]) say(near, std::string(http2::kClientPreface) + test::Peer2::settings({}));
     }
     say(near, near_http2_[client] ? client_frames(detail) : client_piece(detail, client));
