@@ -54,13 +54,13 @@ export function controllerCommand(): Command {
         .default(DEFAULT_FLAGS.nodeRejoinWindow),
     )
     .addOption(
-      new Option('--node-service-account <namespace/name>', 'whose tokens agents in Kubernetes join with')
+      new Option('--node-service-account <ns/name>', 'whose tokens agents in Kubernetes join with')
         .env('WEFT_NODE_SERVICE_ACCOUNT')
         .default(DEFAULT_FLAGS.nodeServiceAccount),
     )
     .addOption(
       optional(
-        '--publish-authorities <namespace/name>',
+        '--publish-authorities <ns/name>',
         'keep a ConfigMap with the authorities (ca.crt), for agents in Kubernetes to know whom to trust',
         'WEFT_PUBLISH_AUTHORITIES',
       ),

@@ -31,6 +31,11 @@ test.each([
   expect(stderr).not.toBe('');
 });
 
+test.each(['controller', 'agent', 'proxy'])('the help of %s fits a terminal of 80 columns', (daemon) => {
+  const { stdout } = weft([daemon, '--help']);
+  expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
+});
+
 test('without a controller a command fails with 1 and says where it looked and what to do', () => {
   for (const args of [
     ['status', ...NOWHERE],
