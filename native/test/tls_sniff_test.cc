@@ -146,6 +146,7 @@ TEST("PROXY protocol: what is written is read back, and every prefix is incomple
       {peer("10.1.2.3", 65535), peer("192.0.2.1", 1)},
       {peer("2001:db8::1", 443), peer("fe80::2", 8443)},
       {peer("10.1.2.3", 5), peer("2001:db8::1", 6)},
+      {peer("2001:db8::1", 5), peer("10.1.2.3", 6)},
   };
   for (const ProxyVersion version : {ProxyVersion::kV1, ProxyVersion::kV2}) {
     for (const auto& [source, destination] : cases) {
@@ -154,9 +155,7 @@ TEST("PROXY protocol: what is written is read back, and every prefix is incomple
       ProxyHeader header;
       CHECK(parse(bytes + "GET /", &header) == ProxyStatus::kComplete);
       CHECK_EQ(header.size, bytes.size());
-      const bool mixed = is_mapped(source.address) != is_mapped(destination.address);
-      CHECK_EQ(header.is_local, mixed && version == ProxyVersion::kV1);
-      if (!header.is_local) CHECK(header.source == source && header.destination == destination);
+      CHECK(!header.is_local && header.source == source && header.destination == destination);
       for (size_t size = 0; size < bytes.size(); size++) CHECK(parse(bytes.substr(0, size), &header) == ProxyStatus::kIncomplete);
     }
   }

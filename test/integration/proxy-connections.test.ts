@@ -117,6 +117,7 @@ test('TLS passes through to the backend that its server name routes to; other na
   // What is no TLS is refused before any decision.
   const plain = await exchange(connectTcp(port, '127.0.0.1'));
   expect(plain.text).toBe('');
+  await proxy.says('plain text came to a TLS port');
   expect(
     await eventually(
       () => proxy.counter('tls_failures_not_tls'),

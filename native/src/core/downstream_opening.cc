@@ -180,7 +180,7 @@ bool DownstreamOpening::read_passing_hello() {
   const SniffStatus status = sniff_client_hello(reactor_->read_scratch(), size, &hello);
   if (status == SniffStatus::kIncomplete && !peer_finished_ && size < ClientHello::kMaxBytes + 1024) return false;
   if (status != SniffStatus::kComplete) {
-    reactor_->counters().add(Counter::TlsNotTls);
+    reactor_->note_tls_failure(*this, TlsFailure::NotTls, "");
     refuse();
     return false;
   }

@@ -187,6 +187,8 @@ class Reactor {
   http2::InternedField* date_field() { return hop_lines_.date_field(now_ms(), &interned_); }
   // Counts it, and keeps it for take_tls_failures().
   void note_tls_failure(const Connection& connection);
+  // The same of what failed before there was a session.
+  void note_tls_failure(const Connection& connection, TlsFailure failure, const std::string& text);
   char* head_scratch() { return head_scratch_.get(); }
   http2::InternTable& interned() { return interned_; }
   http1::RequestHead& replay_head() { return *replay_head_; }

@@ -49,16 +49,19 @@ std::string_view text(const Exchange& exchange, http1::Span span) {
 
 void Reactor::note_tls_failure(const Connection& connection) {
   const TlsSession* tls = connection.tls();
-  if (tls == nullptr || tls->failure() == TlsFailure::None) return;
+  if (tls != nullptr && tls->failure() != TlsFailure::None) note_tls_failure(connection, tls->failure(), tls->failure_text());
+}
+
+void Reactor::note_tls_failure(const Connection& connection, TlsFailure failure, const std::string& text) {
   constexpr size_t kFirst = static_cast<size_t>(Counter::TlsTruncated);
   static_assert(static_cast<size_t>(Counter::TlsFlood) - kFirst == static_cast<size_t>(TlsFailure::Flood) - 1);
-  counters_.add(static_cast<Counter>(kFirst + static_cast<size_t>(tls->failure()) - 1));
+  counters_.add(static_cast<Counter>(kFirst + static_cast<size_t>(failure) - 1));
   if (tls_failures_.size() == kMaxTlsFailures) return;
   TlsFailureNote note;
-  note.failure = tls->failure();
+  note.failure = failure;
   note.downstream = connection.is_downstream();
   remote_peer(connection.fd(), &note.peer);
-  note.text = tls->failure_text();
+  note.text = text;
   tls_failures_.push_back(std::move(note));
 }
 

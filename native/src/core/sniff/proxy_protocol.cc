@@ -124,8 +124,8 @@ void put_port(uint16_t port, uint8_t* out) {
 
 size_t write_v1(const Peer& source, const Peer& destination, uint8_t* out) {
   auto* text = reinterpret_cast<char*>(out);
-  const bool v4 = is_mapped(source.address);
-  if (v4 != is_mapped(destination.address)) return static_cast<size_t>(snprintf(text, kProxyHeaderCapacity, "PROXY UNKNOWN\r\n"));
+  // Of two families both are written as IPv6, as in version 2: UNKNOWN would have the server take us for its client.
+  const bool v4 = is_mapped(source.address) && is_mapped(destination.address);
   char from[INET6_ADDRSTRLEN];
   char to[INET6_ADDRSTRLEN];
   const int family = v4 ? AF_INET : AF_INET6;
