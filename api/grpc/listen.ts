@@ -42,7 +42,9 @@ export function withPort(address: string, port: number): string {
 }
 
 export function cannotListen(address: string, { message }: Error): Error {
-  return new Error(`can't listen on ${address}: ${message}. Is another weft running, or the address not of this host?`);
+  // grpc-js has the kernel's words in brackets, behind its own.
+  const reason = /errors: \[(.+)\]$/s.exec(message)?.[1] ?? message;
+  return new Error(`can't listen on ${address}: ${reason}. Is another weft running, or the address not of this host?`);
 }
 
 /** Throws when a live process serves the unix socket. */

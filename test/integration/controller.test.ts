@@ -242,6 +242,13 @@ test('a first agent that says nothing new hears of a second one too, and what ru
   await watcher.until('the endpoint again', () => watcher.named(ResourceType.ENDPOINT).length === 1);
 });
 
+test('a port that is taken is told in the kernel’s words', async () => {
+  const { address } = scope.one;
+  await expect(startTestController(scope.etcd.endpoint, { listen: [address] })).rejects.toThrow(
+    `can't listen on ${address}: listen EADDRINUSE: address already in use ${address}. Is another weft running`,
+  );
+});
+
 test('what would become a part of keys, addresses or labels is checked on every stream', async () => {
   const stranger = scope.discover(scope.one, 'a"}/../b');
   await stranger.until('the refusal', () => stranger.error !== null);
