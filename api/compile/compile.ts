@@ -14,7 +14,7 @@ import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
 import { outsideServices } from './service-entry.js';
-import { claimedByRoutes, compileVirtualService } from './virtual-service.js';
+import { claimsOf, compileVirtualService } from './virtual-service.js';
 import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
@@ -71,9 +71,9 @@ function compileOthers(
     const name = `${route.kind}/${nameOf(route)}`;
     resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
-  const claimed = index.virtualServices.size === 0 ? new Map<string, string>() : claimedByRoutes(index);
+  const claims = index.virtualServices.size === 0 ? { owners: new Map(), services: new Map() } : claimsOf(index);
   for (const object of oldestFirst(index.virtualServices.values())) {
-    const { http, connections } = compileVirtualService(object, index, claimed, reporter(object));
+    const { http, connections } = compileVirtualService(object, index, claims, reporter(object));
     for (const message of http) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });
     for (const message of connections)
       resources.push({ type: ResourceType.CONNECTION_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });

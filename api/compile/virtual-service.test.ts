@@ -62,6 +62,21 @@ test('of hosts of one name a rule means its own namespace’s, else the oldest t
   expect(chosen(entry('b', 'default'), entry('c'))).toEqual(['b/api.test']);
 });
 
+test('who names a host goes before an older wildcard that covers it, a longer wildcard before a shorter one, and no rule is in its own way', () => {
+  const of = (name: string, hosts: string): string => istio('VirtualService', `name: ${name}`, `hosts: [${hosts}], http: [{${TO_A}}]`);
+  const { routes, problems } = compiled(
+    ...[service('a'), service('ab'), service('c')],
+    of('all', '"*.default.svc.cluster.local"'),
+    of('some', '"*b.default.svc.cluster.local"'),
+    of('one', 'a, a.default.svc.cluster.local'),
+    of('late', 'a'),
+  );
+  expect(routes.map(({ name }) => name)).toEqual(['all@c.default:80', 'one@a.default:80', 'some@ab.default:80']);
+  const has = (other: string, place: string) =>
+    `spec.hosts[0]: VirtualService default/${other} has Service default/${place}: the rules do not apply there`;
+  expect(problems).toEqual([has('one', 'a:80'), has('some', 'ab:80'), has('one', 'a:80')]);
+});
+
 test('a delegate is seen where its exportTo says', () => {
   const of = (exportTo: string) =>
     compiled(

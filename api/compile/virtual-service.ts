@@ -13,7 +13,7 @@ import {
 import { seenFrom } from '../resources/index.js';
 import { covers, fullHost } from '../resources/istio-host.js';
 import { NO_BACKEND } from './backend.js';
-import { nameOf, type ObjectIndex, type Stored } from './input.js';
+import { nameOf, type ObjectIndex, oldestFirst, type Stored } from './input.js';
 import { type IstioGateway, isNameable, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
 import { type HostIndex, knownHost, rulesOf, servicesOf } from './istio-hosts.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
@@ -74,17 +74,16 @@ const MAX_MERGED = 65_536;
 /** Of all places together: a host with a wildcard has every port of all services that it covers, and Gateways have ports by the hundred. */
 const MAX_SPREAD = 262_144;
 
-/** `claimed`: ports of services that routes or an older VirtualService have; its own are added. */
 export function compileVirtualService(
   object: VirtualService,
   index: VirtualServiceIndex,
-  claimed: Map<string, string>,
+  claims: Claims,
   report: ReportProblem,
 ): CompiledVirtualService {
   const { hosts = [], gateways = [] } = object.manifest.spec;
   const routes: Routes = { http: [], connections: [], matchesLeft: MAX_SPREAD };
   if (hosts.length === 0) return routes;
-  if (gateways.length === 0 || gateways.includes(MESH)) compileForMesh(object, index, claimed, report, routes);
+  if (isForMesh(object)) compileForMesh(object, index, claims, report, routes);
   const named = gateways.map((name) => (name === MESH ? MESH : gatewayNamed(name, object)));
   named.forEach((name, at) => {
     if (name !== MESH && named.indexOf(name) === at) compileForGateway(object, name, `spec.gateways[${at}]`, index, report, routes);
@@ -92,17 +91,17 @@ export function compileVirtualService(
   return routes;
 }
 
-function compileForMesh(
-  object: VirtualService,
-  index: VirtualServiceIndex,
-  claimed: Map<string, string>,
-  report: ReportProblem,
-  routes: Routes,
-): void {
+function isForMesh({ manifest }: VirtualService): boolean {
+  const { gateways = [] } = manifest.spec;
+  return gateways.length === 0 || gateways.includes(MESH);
+}
+
+function compileForMesh(object: VirtualService, index: VirtualServiceIndex, claims: Claims, report: ReportProblem, routes: Routes): void {
   const { spec } = object.manifest;
   const count = httpCount(object, index) + matchCount(spec.tls) + matchCount(spec.tcp);
+  const taken = new Set<string>();
   for (const [at, host] of (spec.hosts ?? []).entries()) {
-    const services = servicesOf(host, object.namespace, index);
+    const services = claims.services.get(object)?.[at] ?? [];
     if (services.length === 0)
       report(`spec.hosts[${at}]`, `no Service has the host ${host}: the rules do not apply to it`, 'NoMatchingParent');
     const ports = services.flatMap((service) => tcpPorts(service).map((port) => ({ service, port })));
@@ -110,9 +109,9 @@ function compileForMesh(
     for (const { service, port } of ports) {
       const whole = placeInMesh(object, service, port.port);
       const isBytes = isOpaque(port);
-      if (isBytes ? !hasConnectionRules(spec, port.port) : (spec.http ?? []).length === 0) continue;
+      if (!hasRulesFor(spec, port)) continue;
       const parents = whole.parents.filter((parent) =>
-        isFree(object, parent, claimed, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted')),
+        isFree(object, parent, claims, taken, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted')),
       );
       if (parents.length === 0) continue;
       const place = { ...whole, parents };
@@ -187,29 +186,76 @@ function isOpaque(port: DeclaredPort): boolean {
   return [Protocol.TCP, Protocol.TLS].includes(protocolOf(port));
 }
 
+function hasRulesFor(spec: Spec, port: DeclaredPort): boolean {
+  return isOpaque(port) ? hasConnectionRules(spec, port.port) : (spec.http ?? []).length > 0;
+}
+
 function hasConnectionRules({ tls, tcp }: Spec, port: number): boolean {
   const isFor = ({ match }: { match?: readonly { port?: number | undefined }[] | undefined }): boolean =>
     match === undefined || match.some((each) => each.port === undefined || each.port === port);
   return [...(tls ?? []), ...(tcp ?? [])].some(isFor);
 }
 
-/** Routes of the Gateway API go first, then the oldest VirtualService: one port of a service has for the same clients the rules of one. */
-function isFree(object: VirtualService, parent: RouteParent, claimed: Map<string, string>, refuse: (message: string) => void): boolean {
+/** One port of a service has for the same clients the rules of one. `taken`: by other hosts of the same; what is free is added. */
+function isFree(
+  object: VirtualService,
+  parent: RouteParent,
+  { owners }: Claims,
+  taken: Set<string>,
+  refuse: (message: string) => void,
+): boolean {
   const { consumerNamespace: clients, port } = parent;
   const service = parent.parent?.value ?? '';
-  const key = placeKey(service, port, clients);
-  const other = claimed.get(key);
-  if (other === undefined) claimed.set(key, `VirtualService ${nameOf(object)}`);
-  else refuse(`${other} has Service ${service}:${port}${clients === '' ? '' : ` for clients of ${clients}`}: the rules do not apply there`);
-  return other === undefined;
+  const key = keyOfParent(parent);
+  const owner = owners.get(key);
+  if (owner !== labelOf(object)) {
+    refuse(`${owner} has Service ${service}:${port}${clients === '' ? '' : ` for clients of ${clients}`}: the rules do not apply there`);
+    return false;
+  }
+  const isFirst = !taken.has(key);
+  taken.add(key);
+  return isFirst;
 }
 
-/** What routes of the Gateway API have of services, as compileVirtualService() wants it. */
-export function claimedByRoutes({
-  routes,
-  grpcRoutes,
-  services,
-}: Pick<ObjectIndex, 'routes' | 'grpcRoutes' | 'services'>): Map<string, string> {
+function labelOf(object: VirtualService): string {
+  return `VirtualService ${nameOf(object)}`;
+}
+
+function keyOfParent({ parent, port, consumerNamespace }: RouteParent): string {
+  return placeKey(parent?.value ?? '', port, consumerNamespace);
+}
+
+/** Of all VirtualServices that are for the mesh. */
+export interface Claims {
+  /** Whose rules a port of a service has for clients of a namespace, by placeKey(). */
+  readonly owners: ReadonlyMap<string, string>;
+  /** What their hosts name, in the order of the hosts. */
+  readonly services: ReadonlyMap<VirtualService, readonly (readonly Stored<'Service'>[])[]>;
+}
+
+/** Routes of the Gateway API go first, then who names the host, then the longest wildcard that covers it (Istio); of these the oldest. */
+export function claimsOf(index: VirtualServiceIndex & Pick<ObjectIndex, 'routes' | 'grpcRoutes'>): Claims {
+  const objects = oldestFirst(index.virtualServices.values()).filter(isForMesh);
+  const hostsOf = ({ manifest }: VirtualService): readonly string[] => manifest.spec.hosts ?? [];
+  const services = new Map(
+    objects.map((object) => [object, hostsOf(object).map((host) => servicesOf(host, object.namespace, index))] as const),
+  );
+  const owners = claimedByRoutes(index);
+  const hosts = objects.flatMap((object) => hostsOf(object).map((host, at) => ({ object, at, exactness: exactnessOf(host) })));
+  for (const { object, at } of hosts.sort((a, b) => b.exactness - a.exactness))
+    for (const service of services.get(object)?.[at] ?? [])
+      for (const port of tcpPorts(service))
+        for (const parent of hasRulesFor(object.manifest.spec, port) ? placeInMesh(object, service, port.port).parents : [])
+          if (!owners.has(keyOfParent(parent))) owners.set(keyOfParent(parent), labelOf(object));
+  return { owners, services };
+}
+
+function exactnessOf(host: string): number {
+  return host.startsWith('*') ? host.length : Number.MAX_SAFE_INTEGER;
+}
+
+/** Of what routes of the Gateway API have of services. */
+function claimedByRoutes({ routes, grpcRoutes, services }: Pick<ObjectIndex, 'routes' | 'grpcRoutes' | 'services'>): Map<string, string> {
   const claimed = new Map<string, string>();
   for (const route of [...routes.values(), ...grpcRoutes]) {
     for (const { namespace = route.namespace, name, port: only, sectionName, ...type } of route.manifest.spec.parentRefs ?? []) {
