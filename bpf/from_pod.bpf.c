@@ -29,7 +29,7 @@ INLINE int take_query(struct __sk_buff *skb, const struct weft_config *cfg, __u3
 }
 
 // Precedence; the numbers stand again at the returns.
-//  1 injected by the proxy, not a workload's, not TCP      → pass (a DNS query: take_query)
+//  1 injected by the proxy, not a workload's, not TCP      → pass (a DNS query: take_query; unreadable, and outbound captured: drop)
 //  2 from an address that is not this workload's           → pass (fail-closed: drop)
 //  3 not a first packet                                    → the proxy's if its DELIVER socket has the flow, else pass
 //  4 outbound not captured, excluded port, excluded network → pass
@@ -43,8 +43,13 @@ int from_pod(struct __sk_buff *skb) {
   if (!cfg || skb->mark & cfg->host_mark) return TC_ACT_UNSPEC;  // 1
   struct weft_workload *workload = bpf_map_lookup_elem(&workloads, &ifindex);
   struct packet packet = {};
-  if (!workload || !parse_packet(skb, &packet)) return TC_ACT_UNSPEC;  // 1
-  if (packet.protocol != IPPROTO_TCP) {                                // 1
+  if (!workload) return TC_ACT_UNSPEC;  // 1
+  if (!parse_packet(skb, &packet)) {    // 1
+    if (!packet.unreadable || !(workload->flags & WEFT_CAPTURE_OUTBOUND)) return TC_ACT_UNSPEC;
+    count_connection(WEFT_PROGRAM_FROM_POD, WEFT_REASON_DROPPED_UNREADABLE, ifindex);
+    return TC_ACT_SHOT;
+  }
+  if (packet.protocol != IPPROTO_TCP) {  // 1
     return workload->flags & WEFT_CAPTURE_DNS ? take_query(skb, cfg, ifindex, &packet) : TC_ACT_UNSPEC;
   }
   bool closed = workload->flags & WEFT_FAIL_CLOSED;

@@ -28,7 +28,7 @@ INLINE bool owns(__u32 ifindex, const struct weft_address *address) {
 // Precedence; the numbers stand again at the returns.
 //  1 injected by the proxy (so it has been through it), not a workload's → pass
 //  2 ICMP error about a flow of the proxy                                → the proxy's, though addressed to the workload
-//  3 not TCP                                                             → pass
+//  3 not TCP                                                             → pass (unreadable, and inbound captured: drop)
 //  4 not a first packet                                                  → the proxy's if it has the flow, else pass
 //  5 inbound not captured, exempt sender, excluded port or client         → pass
 //    to an address that is not the workload's: it could not be delivered  → pass (fail-closed: the proxy's, and in vain)
@@ -50,8 +50,13 @@ int to_pod(struct __sk_buff *skb) {
     return redirect(skb, cfg, ifindex, WEFT_FLOW);
   }
   struct packet packet = {};
-  if (!parse_packet(skb, &packet) || packet.protocol != IPPROTO_TCP) return TC_ACT_UNSPEC;  // 3
-  if (!packet.first) {                                                                      // 4
+  if (!parse_packet(skb, &packet)) {  // 3
+    if (!packet.unreadable || !(workload->flags & WEFT_CAPTURE_INBOUND)) return TC_ACT_UNSPEC;
+    count_connection(WEFT_PROGRAM_TO_POD, WEFT_REASON_DROPPED_UNREADABLE, ifindex);
+    return TC_ACT_SHOT;
+  }
+  if (packet.protocol != IPPROTO_TCP) return TC_ACT_UNSPEC;  // 3
+  if (!packet.first) {                                       // 4
     if (!mesh_mark(skb, &packet, cfg)) return TC_ACT_UNSPEC;
     count(WEFT_PROGRAM_TO_POD, WEFT_REASON_FLOW);
     if (packet.accepting) remember_neighbour(skb, &packet, workload);

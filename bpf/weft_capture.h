@@ -237,6 +237,7 @@ static_assert(sizeof(struct weft_host_flow) == 40, "weft_host_flow");
   X(REFUSED_NO_LISTENER, "refused_no_listener", "connection refused (fail-closed): no proxy is listening")                      \
   X(REFUSED_STALE_WORKER, "refused_stale_worker", "connection refused (fail-closed): no worker beats")                          \
   X(DROPPED_FOREIGN_SOURCE, "dropped_foreign_source", "fail-closed workload used an address not its own")                       \
+  X(DROPPED_UNREADABLE, "dropped_unreadable", "packet whose TCP header is cut in two, or behind too many extension headers")    \
   X(DROPPED_NO_WORKLOAD, "dropped_no_workload", "packet from the proxy for an address of no local workload")                    \
   X(DROPPED_UNPARSED, "dropped_unparsed", "packet from the mesh namespace that is neither TCP nor UDP")                         \
   X(ASSIGN_FAILED, "assign_failed", "the kernel refused the listener chosen")

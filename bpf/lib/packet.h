@@ -1,5 +1,6 @@
 // Reads addresses and ports of a TCP or UDP packet, or those inside an ICMP error. Nothing is decided here.
-// IPv6 extension headers and later IPv4 fragments are not followed: such packets are "not TCP" and go direct.
+// Later fragments are not followed: they are "not TCP" and go direct, where without their first nobody takes them. What could be TCP
+// and does not show its ports is unreadable: who sends it would have its connection past the proxy.
 #pragma once
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -21,7 +22,27 @@ struct packet {
   bool first;
   // SYN with it.
   bool accepting;
+  // It may be TCP, and can't be told: its header is cut in two (RFC 1858), or behind more extension headers than are followed.
+  bool unreadable;
 };
+
+// Kernel 5.3: a loop that ends. RFC 8200 knows six, one of them twice; each more is 8 bytes of somebody's making.
+enum { MAX_EXTENSIONS = 8 };
+
+// Offset of what follows IPv6's extension headers at `offset`, and its protocol; 0: not the start of a datagram, or unreadable.
+INLINE __u32 skip_extensions(struct __sk_buff *skb, __u32 offset, struct packet *packet) {
+#pragma clang loop unroll(disable)
+  for (int i = 0; i < MAX_EXTENSIONS; i++) {
+    __u8 type = packet->protocol, header[4];
+    if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING && type != IPPROTO_DSTOPTS && type != IPPROTO_FRAGMENT) return offset;
+    if (bpf_skb_load_bytes(skb, offset, header, sizeof(header))) break;
+    if (type == IPPROTO_FRAGMENT && (header[2] | (header[3] & 0xf8))) return 0;
+    packet->protocol = header[0];
+    offset += type == IPPROTO_FRAGMENT ? 8 : (header[1] + 1) * 8;
+  }
+  packet->unreadable = true;
+  return 0;
+}
 
 // Offset of what follows the IP header at `offset`; 0: not IP, or not the start of a datagram.
 INLINE __u32 parse_ip(struct __sk_buff *skb, __u32 offset, struct packet *packet) {
@@ -42,7 +63,7 @@ INLINE __u32 parse_ip(struct __sk_buff *skb, __u32 offset, struct packet *packet
     __builtin_memcpy(&packet->destination, &ip.daddr, sizeof(packet->destination));
     packet->protocol = ip.nexthdr;
     packet->v6 = true;
-    return offset + sizeof(ip);
+    return skip_extensions(skb, offset + sizeof(ip), packet);
   }
   return 0;
 }
@@ -52,7 +73,8 @@ INLINE bool parse_packet(struct __sk_buff *skb, struct packet *packet) {
   if (!offset) return false;
   if (packet->protocol == IPPROTO_TCP) {
     struct tcphdr tcp;
-    if (bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp))) return false;
+    packet->unreadable = bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp));
+    if (packet->unreadable) return false;
     packet->source_port = tcp.source;
     packet->destination_port = tcp.dest;
     packet->first = tcp.syn && !tcp.ack;

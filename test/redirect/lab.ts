@@ -241,6 +241,11 @@ export class Lab implements Site {
     this.in(namespace, this.peer, ['ping', address]);
   }
 
+  /** One packet, its IP header included. */
+  sendRaw(namespace: string, address: string, packet: Buffer): void {
+    this.in(namespace, this.peer, ['raw', address, packet.toString('hex')]);
+  }
+
   /** The fallback's: inside the pod's own namespace, with its own record of passes. */
   async natProxy(namespace: string, ports: { outboundPort: number; inboundPort: number; mark: number }): Promise<LabProxy> {
     const output = join(this.folder, `nat-proxy-${namespace}.jsonl`);

@@ -6,12 +6,14 @@
 //                                        are echoed afterwards, and closed by the server when it reads "q"
 //   peer connect ADDRESS PORT [TIMEOUT_MS [BYTES [OPTION]]]      BYTES: sent and wanted back after the answer
 //     OPTION: bind=ADDRESS | device=NAME | mptcp | from=PORT | reuse=PORT (from that source port; with reuse the server closes first)
+//             | hopopts | dstopts (every packet with that IPv6 extension header, of padding)
 //   peer udp ADDRESS PORT connected|unconnected                  one datagram and its answer
 //   peer stream ADDRESS PORT             says its own address, then sends its standard input and prints what is echoed
 //   peer probe ADDRESS PORT MS INTERVAL_MS
 //   peer proxy BPF_DIR WORKERS HAIRPIN4 HAIRPIN6
 //   peer odd-proxy BPF_DIR silent|misfiled                      as none should be (odd_proxy)
 //   peer ping ADDRESS                    one ICMP packet
+//   peer raw ADDRESS HEX                 one packet, its IP header included
 //   peer nat-proxy OUTBOUND_PORT INBOUND_PORT MARK   inside a pod's namespace: for connections that address translation redirects to it
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -163,6 +165,11 @@ static void prepare(int fd, int family, const char *option) {
     struct sockaddr_storage own = is_bound ? parse(value, 0) : parse(family == AF_INET ? "0.0.0.0" : "::", atoi(value));
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     must(bind(fd, (void *)&own, size_of(&own)) == 0, option);
+  }
+  bool is_hop = !strcmp(option, "hopopts");
+  if (is_hop || !strcmp(option, "dstopts")) {
+    const unsigned char padding[8] = {0, 0, 1, 4};
+    must(setsockopt(fd, IPPROTO_IPV6, is_hop ? IPV6_HOPOPTS : IPV6_DSTOPTS, padding, sizeof padding) == 0, option);
   }
   if (!strncmp(option, "device=", 7)) must(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, option + 7, strlen(option + 7)) == 0, option);
 }
@@ -425,6 +432,16 @@ static void ping(const char *address) {
   must(sendto(fd, request, sizeof request, 0, (void *)&to, size_of(&to)) == sizeof request, "ping");
 }
 
+static void send_raw(const char *address, const char *hex) {
+  struct sockaddr_storage to = parse(address, 0);
+  unsigned char packet[256];
+  size_t size = strlen(hex) / 2;
+  must(size <= sizeof packet, hex);
+  for (size_t i = 0; i < size; i++) must(sscanf(hex + 2 * i, "%2hhx", &packet[i]) == 1, hex);
+  int fd = socket(to.ss_family, SOCK_RAW, IPPROTO_RAW);
+  must(sendto(fd, packet, size, 0, (void *)&to, size_of(&to)) == (ssize_t)size, "raw");
+}
+
 static void proxy(unsigned count) {
   int listeners = open_map("listeners"), beats = open_map("workers");
   addresses = open_map("addresses");
@@ -527,6 +544,10 @@ int main(int count, char **words) {
   }
   if (!strcmp(role, "ping") && count == 3) {
     ping(words[2]);
+    return 0;
+  }
+  if (!strcmp(role, "raw") && count == 4) {
+    send_raw(words[2], words[3]);
     return 0;
   }
   if (!strcmp(role, "nat-proxy") && count == 5) nat_proxy(atoi(words[2]), atoi(words[3]), atoi(words[4]));

@@ -122,6 +122,13 @@ describe.each(KINDS)('%s', (kind) => {
     expect(await counted(() => lab.ping('mesh', POD_A.v4))).toEqual({ 'mesh0_in.dropped_unparsed': 1 });
   });
 
+  test('dropped_unreadable: a TCP header that is cut in two', async () => {
+    const addresses = [POD_A.v4, REMOTE.v4].flatMap((address) => address.split('.').map(Number));
+    // The first of two fragments, with 8 bytes of TCP in it: to port 8080.
+    const packet = Buffer.from([0x45, 0, 0, 28, 0, 7, 0x20, 0, 64, 6, 0, 0, ...addresses, 0xee, 0x48, 0x1f, 0x90, 0, 0, 0, 1]);
+    expect(await counted(() => lab.sendRaw('a', REMOTE.v4, packet))).toEqual({ 'shop/a dropped_unreadable': 1 });
+  });
+
   test('dropped_no_workload: packets of the proxy for a workload that has gone', async () => {
     const end = await lab.hold('a', REMOTE.v4, 8080);
     await scene.capture.reconcile([scene.workload('b')]);
