@@ -78,11 +78,15 @@ const schema = withRule(
   },
 );
 
+export function isWeight(text: string): boolean {
+  return /^[1-9]\d{0,6}$/.test(text) && Number(text) <= MAX_WEIGHT;
+}
+
 function checkWeight({ metadata }: Unchecked, report: Report): void {
   const labels = (metadata as Unchecked | null | undefined)?.labels;
   const weight = isUnchecked(labels) ? labels[WEIGHT_LABEL] : undefined;
   if (typeof weight !== 'string') return;
-  if (/^[1-9]\d{0,6}$/.test(weight) && Number(weight) <= MAX_WEIGHT) return;
+  if (isWeight(weight)) return;
   report(['metadata', 'labels', WEIGHT_LABEL], `expected a whole number from 1 to ${MAX_WEIGHT}, found ${describe(weight)}`);
 }
 

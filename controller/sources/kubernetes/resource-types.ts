@@ -8,7 +8,9 @@ import {
   manifestKind,
   manifestPlural,
   SERVICE_NAME_LABEL,
+  WEIGHT_LABEL,
 } from '../../../api/resources/index.js';
+import { isWeight } from '../../../api/resources/kind-endpoint-slice.js';
 import { TRAFFIC_DISTRIBUTION } from '../../../api/resources/kind-service.js';
 import { isUnchecked } from '../../../api/resources/schema.js';
 import type { SourceObject } from '../ingester.js';
@@ -35,7 +37,7 @@ export interface ResourceType {
   readonly isNamespaced: boolean;
   readonly translate: (object: KubernetesObject) => Translated;
   /** Which of its labels are kept: others change, and mean nothing to Weft. */
-  readonly keepsLabel: (label: string) => boolean;
+  readonly keepsLabel: (label: string, value: string) => boolean;
 }
 
 const all = (): boolean => true;
@@ -59,7 +61,7 @@ const OWN: readonly ResourceType[] = [
     plural: 'endpointslices',
     isNamespaced: true,
     translate: translateEndpointSlice,
-    keepsLabel: (label) => label === SERVICE_NAME_LABEL,
+    keepsLabel: (label, value) => label === SERVICE_NAME_LABEL || (label === WEIGHT_LABEL && isWeight(value)),
   },
 ];
 
@@ -94,7 +96,7 @@ export function sourceObject(type: ResourceType, version: string, object: Kubern
   const generation = isCustom(type) ? object.metadata.generation : 0;
   const namespace = object.metadata.namespace || DEFAULT_NAMESPACE;
   const apiVersion = apiVersionOf(type, version);
-  const kept = Object.fromEntries(Object.entries(labels).filter(([label]) => type.keepsLabel(label)));
+  const kept = Object.fromEntries(Object.entries(labels).filter(([label, value]) => type.keepsLabel(label, value)));
   const annotations = type.kind === 'Workload' ? {} : ownAnnotations(object);
   const metadata = {
     name,

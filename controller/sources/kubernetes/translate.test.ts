@@ -116,6 +116,13 @@ describe('an EndpointSlice', () => {
     });
   });
 
+  test('has the weight of its label; one that is no weight is no reason to leave its endpoints out', () => {
+    const weight = (value: string) =>
+      stored('endpointslices', { addressType: 'IPv4' }, { labels: { ...labels, 'mesh.weft.dev/weight': value } });
+    expect(weight('5')).toMatchObject({ manifest: { metadata: { labels: { 'mesh.weft.dev/weight': '5' } } } });
+    expect(weight('much')).toMatchObject({ findings: [], manifest: { metadata: { labels: { 'kubernetes.io/service-name': 's' } } } });
+  });
+
   test('of names, or of no service, is of no use', () => {
     expect(of({ addressType: 'FQDN' })).toBeNull();
     expect(stored('endpointslices', { addressType: 'IPv4' })).toBeNull();
