@@ -95,6 +95,11 @@ function byTls(rule: Rule, tls: ClientTls | undefined): SpokenTls | undefined {
   return tls?.mode === 'SIMPLE' || tls?.mode === 'MUTUAL' ? { rule, tls } : undefined;
 }
 
+/** Of the service, or of one of its ports. */
+export function asksForTls(policy: RulePolicy | undefined): boolean {
+  return [policy, ...(policy?.portLevelSettings ?? [])].some((each) => each?.tls?.mode === 'SIMPLE' || each?.tls?.mode === 'MUTUAL');
+}
+
 interface ReadTls {
   readonly tls: BackendTls;
   /** What can't be followed, so that endpoints get no traffic. */

@@ -14,6 +14,7 @@ import {
   type RulePolicy,
   rulesInForce,
   settingsOf,
+  sharedPolicy,
 } from './destination-rules.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { servicesOf } from './istio-hosts.js';
@@ -169,6 +170,10 @@ export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<Objec
   rule.manifest.spec.subsets?.forEach(({ trafficPolicy: ofSubset }, at) => {
     if (ofSubset?.proxyProtocol !== undefined)
       report(`spec.subsets[${at}].trafficPolicy.proxyProtocol`, 'it is for all endpoints or none: it has no effect', 'UnsupportedValue');
+  });
+  rule.manifest.spec.subsets?.forEach((_, at) => {
+    const shared = sharedPolicy(rule, at);
+    if (shared !== null) report(`spec.subsets[${at}].trafficPolicy`, shared, 'UnsupportedValue');
   });
   if (trafficPolicy === undefined || services.length === 0) return;
   const [service] = services;

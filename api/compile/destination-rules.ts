@@ -74,6 +74,17 @@ export function policyOfAll(rules: readonly Rule[]): { readonly rule: Rule; read
   return undefined;
 }
 
+/** Endpoints of subsets are known by their labels alone. Of one whose policy is therefore not its own: why, in words; null: it is. */
+export function sharedPolicy({ manifest: { spec } }: Rule, at: number): string | null {
+  const subsets = spec.subsets ?? [];
+  const { labels = {}, trafficPolicy } = subsets[at] ?? {};
+  if (trafficPolicy === undefined) return null;
+  if (Object.keys(labels).length === 0)
+    return 'without labels a subset is all endpoints, which have the policy of the rule: it has no effect';
+  const twin = subsets.find((other, earlier) => earlier < at && areSame(other.labels ?? {}, labels));
+  return twin === undefined ? null : `subset ${twin.name} has the same labels: of two the first that has a policy says it for both`;
+}
+
 function holdsFor(rule: Rule, client: Client | null): boolean {
   const namespaces = seenBy(rule);
   if (client === null) return namespaces === null && !selects(rule);

@@ -119,6 +119,25 @@ test('the subsets of a rule for a wildcard are those of every host that it cover
   expect(rulesOf({ routes })[0]?.backends).toMatchObject([{ labels: { version: 'v1' } }]);
 });
 
+test('what a subset without labels, or with those of another one, can’t have of its own is told; plain text is not sent in place of its TLS', () => {
+  const of = (subsets: string, more = '') => {
+    const rule = istio('DestinationRule', 'name: r', `host: a, subsets: [${subsets}]${more}`);
+    const { routes, problems } = compiled(service('a'), rule, root('{route: [{destination: {host: a, subset: s}}]}'));
+    return { to: rulesOf({ routes })[0]?.backends[0]?.service, problems: problems.map((problem) => problem.split(':')[0]) };
+  };
+  const random = 'trafficPolicy: {loadBalancer: {simple: RANDOM}}';
+  const tls = 'trafficPolicy: {tls: {mode: SIMPLE}}';
+  expect(of(`{name: s, ${random}}`)).toEqual({ to: 'default/a', problems: ['spec.subsets[0].trafficPolicy'] });
+  expect(of(`{name: t, labels: {v: x}}, {name: s, labels: {v: x}, ${random}}`)).toEqual({
+    to: 'default/a',
+    problems: ['spec.subsets[1].trafficPolicy'],
+  });
+  expect(of(`{name: t, labels: {v: y}, ${random}}, {name: s, labels: {v: x}, ${random}}`)).toEqual({ to: 'default/a', problems: [] });
+  expect(of('{name: s}')).toEqual({ to: 'default/a', problems: [] });
+  expect(of(`{name: s, ${tls}}`)).toEqual({ to: '', problems: ['spec.http[0].route[0].destination', 'spec.subsets[0].trafficPolicy'] });
+  expect(of(`{name: s, ${tls}}`, `, ${tls}`)).toEqual({ to: 'default/a', problems: ['spec.subsets[0].trafficPolicy'] });
+});
+
 test('one that is for some clients takes a port from nobody else’s, and two are in conflict for the same ones alone', () => {
   const own = (name: string, exportTo: string) =>
     istio(

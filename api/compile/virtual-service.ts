@@ -13,6 +13,7 @@ import {
 import { seenFrom } from '../resources/index.js';
 import { covers, fullHost } from '../resources/istio-host.js';
 import { NO_BACKEND } from './backend.js';
+import { asksForTls } from './backend-tls.js';
 import { nameOf, type ObjectIndex, oldestFirst, type Stored } from './input.js';
 import { type IstioGateway, isNameable, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
 import { type HostIndex, knownHost, rulesOf, servicesOf } from './istio-hosts.js';
@@ -498,8 +499,8 @@ function resolve(
   index: VirtualServiceIndex,
   refuse: (message: string, reason: ConditionReason) => void,
 ): Resolved | null {
-  const found = servicesOf(host, object.namespace, index);
-  const service = found.find((each) => exportsOf(each, index)?.includes(object.namespace) !== false) ?? found[0];
+  const services = servicesOf(host, object.namespace, index);
+  const service = services.find((each) => exportsOf(each, index)?.includes(object.namespace) !== false) ?? services[0];
   if (service === undefined) {
     refuse(`no Service has the host ${host}`, 'BackendNotFound');
     return null;
@@ -512,27 +513,33 @@ function resolve(
   }
   const resolved = { service: nameOf(service), port: wanted, labels: {} };
   if (subset === undefined || subset === '') return resolved;
-  const labels = subsetLabels(object, service, subset, index);
-  if (labels !== null) return { ...resolved, labels };
-  refuse(`no DestinationRule for ${host} has a subset ${subset}`, 'BackendNotFound');
-  return null;
+  const found = subsetOf(object, service, subset, index);
+  if (found === null) {
+    refuse(`no DestinationRule for ${host} has a subset ${subset}`, 'BackendNotFound');
+    return null;
+  }
+  const { rule, labels = {}, trafficPolicy } = found;
+  // Less than what is asked for is not given instead.
+  if (Object.keys(labels).length === 0 && asksForTls(trafficPolicy) && !asksForTls(rule.manifest.spec.trafficPolicy)) {
+    refuse(`subset ${subset} has TLS and no labels, so that it can't have it apart from the others`, 'UnsupportedValue');
+    return null;
+  }
+  return { ...resolved, labels: { ...labels } };
 }
 
+type Rule = Stored<'DestinationRule'>;
+type FoundSubset = NonNullable<Rule['manifest']['spec']['subsets']>[number] & { readonly rule: Rule };
+
 /** Istio's order: the client's namespace, for which ours stands, then the service's, then any. */
-function subsetLabels(
-  object: VirtualService,
-  service: Stored<'Service'>,
-  subset: string,
-  index: VirtualServiceIndex,
-): Record<string, string> | null {
+function subsetOf(object: VirtualService, service: Stored<'Service'>, subset: string, index: VirtualServiceIndex): FoundSubset | null {
   const rank = ({ namespace }: { namespace: string }): number =>
     namespace === object.namespace ? 0 : namespace === service.namespace ? 1 : 2;
   const rules = rulesOf(service, index).filter(
     ({ namespace, manifest: { spec } }) => seenFrom(spec.exportTo ?? [], namespace)?.includes(object.namespace) !== false,
   );
-  for (const { manifest } of rules.sort((a, b) => rank(a) - rank(b))) {
-    const found = (manifest.spec.subsets ?? []).find(({ name }) => name === subset);
-    if (found !== undefined) return { ...(found.labels ?? {}) };
+  for (const rule of rules.sort((a, b) => rank(a) - rank(b))) {
+    const found = (rule.manifest.spec.subsets ?? []).find(({ name }) => name === subset);
+    if (found !== undefined) return { ...found, rule };
   }
   return null;
 }
