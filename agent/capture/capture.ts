@@ -3,6 +3,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import type { Workload } from '../../api/gen/mesh/v1/model.js';
 import type { CaptureState } from '../../api/gen/mesh/v1/status.js';
+import { messageOf } from '../../api/message-of.js';
 import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
@@ -117,6 +118,8 @@ export class Capture {
   private readonly places: Places;
   private readonly timer: NodeJS.Timeout;
   private polls = 0;
+  /** Something may be attached that is nobody's on the list. */
+  private hasStrangers = false;
   /** For how many polls more each is looked at every time: a pod gets its addresses one after the other, and is captured at the first. */
   private readonly fresh = new Map<WorkloadTracker, number>();
   /** Ids of the cgroups that are exempt now; null: those of an earlier agent. */
@@ -180,7 +183,7 @@ export class Capture {
     }
     for (const [name, tracker] of this.trackers) {
       if (this.workloads.has(name)) continue;
-      tracker.detach();
+      this.letGo(name, () => tracker.detach());
       this.trackers.delete(name);
       this.fresh.delete(tracker);
     }
@@ -263,6 +266,7 @@ export class Capture {
     const isDue = (tracker: WorkloadTracker): boolean =>
       this.hasMoved(tracker.name, tracker.path) || this.isFresh(tracker) || isFull || !tracker.isSettled;
     if (this.inspect(isDue)) this.changed();
+    if (isFull && this.hasStrangers) this.detachStrangers(this.handle);
   }
 
   /** Whether something else stands there, or it is found elsewhere, than at the last call. */
@@ -322,11 +326,24 @@ export class Capture {
     return true;
   }
 
-  /** Attached by an earlier agent and not on the list any more. */
+  /** Attached by an earlier agent and not on the list any more, or not let go when it left the list. */
   private detachStrangers(handle: CaptureHandle): void {
+    // Whose is what is attached, where one on the list could not be looked at?
+    this.hasStrangers = [...this.trackers.values()].some(({ isUnknown }) => isUnknown);
+    if (this.hasStrangers) return;
     const wanted = new Set([...this.trackers.values()].map(({ key }) => key));
     for (const key of handle.attached()) {
-      if (!wanted.has(key)) handle.detach(key);
+      if (!wanted.has(key)) this.letGo(String(key), () => handle.detach(key));
+    }
+  }
+
+  /** One that can't be (its namespace goes at this moment) holds up no other, and is tried again. */
+  private letGo(what: string, detach: () => void): void {
+    try {
+      detach();
+    } catch (error) {
+      this.hasStrangers = true;
+      this.log.warn({ workload: what, err: error }, `what was captured can't be let go, trying again: ${messageOf(error)}`);
     }
   }
 

@@ -77,7 +77,8 @@ export class Pods {
     try {
       return this.look(path) === inode;
     } catch {
-      return false;
+      // Not gone: it can't be looked at now.
+      return true;
     }
   }
 

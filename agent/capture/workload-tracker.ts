@@ -80,11 +80,15 @@ function codeOf(error: unknown): unknown {
   return typeof error === 'object' && error !== null && 'code' in error ? error.code : null;
 }
 
+/** Out of descriptors or memory, or weft-netns is not there: they say nothing about what was looked at. */
+const NOT_NOW: ReadonlySet<unknown> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPIPE', 'ETIMEDOUT']);
+
 export class WorkloadTracker {
   private condition: Condition = { kind: 'pending', detail: 'not looked at yet', found: null };
   /** Another workload that names the same namespace and came first. */
   private rival: string | null = null;
   private attachment: Attachment | null = null;
+  private isSeen = true;
 
   constructor(
     readonly name: string,
@@ -121,17 +125,36 @@ export class WorkloadTracker {
     return this.attachment?.key ?? null;
   }
 
+  /** It could not be looked at, and whether an earlier agent captured it is not known. */
+  get isUnknown(): boolean {
+    return this.attachment === null && !this.isSeen;
+  }
+
   /** Brings the kernel in line with what is there now. Returns whether the condition changed. */
   reconcile(): boolean {
     const before = JSON.stringify(this.condition);
     try {
-      const finding = this.find();
+      const finding = this.look();
+      if (finding === null) return JSON.stringify(this.condition) !== before;
       if (finding.kind !== 'found') this.detach();
       this.condition = finding.kind === 'found' ? this.capture(finding) : { kind: finding.kind, detail: finding.detail, found: null };
     } catch (error) {
       this.condition = { kind: 'failed', detail: messageOf(error), found: null };
     }
     return JSON.stringify(this.condition) !== before;
+  }
+
+  /** Null: it could not be looked at. What is captured stays so: a fail-closed one would be open. */
+  private look(): Finding | null {
+    try {
+      const finding = this.find();
+      this.isSeen = true;
+      return finding;
+    } catch (error) {
+      this.isSeen = false;
+      this.condition = { kind: 'failed', detail: messageOf(error), found: this.condition.found };
+      return null;
+    }
   }
 
   detach(): void {
@@ -175,7 +198,9 @@ export class WorkloadTracker {
       }
       return hostProcess(this.workload, path, this.addon.inspectCgroup(path, this.hostNetns));
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') return { kind: 'pending', detail: `waiting for ${path}` };
+      const code = codeOf(error);
+      if (code === 'ENOENT') return { kind: 'pending', detail: `waiting for ${path}` };
+      if (NOT_NOW.has(code)) throw error;
       return { kind: 'failed', detail: messageOf(error) };
     }
   }

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { POD_SOCKET } from '../../agent/link/pod-channel.js';
 import { Capture as CaptureSpec, Workload } from '../../api/gen/mesh/v1/model.js';
+import { until } from '../lab/eventually.js';
 import { Lab } from './lab.js';
 
 const silent = { info() {}, warn() {} };
@@ -64,4 +65,23 @@ test.each(points)('killed %i transactions before the end of capturing: an uninst
   for (const each of undo.slice(0, at)) each();
   await Capture.uninstall(location);
   expect(rules()).not.toMatch(/weft/i);
+});
+
+test('a pod that can’t be let go holds up nobody else, and is let go when it can be', async () => {
+  const other = { ...pod, name: 'b', networkNamespace: lab.path('b') };
+  const capture = await Capture.open({ ...location, mode: 'iptables', heartbeatTimeoutMs: 1_000, log: silent });
+  try {
+    await capture.reconcile([pod]);
+    // As when the pod goes at this very moment: the command fails.
+    const keep = (word: string) => lab.in('c', 'iptables', ['-t', 'raw', word, 'OUTPUT', '-d', '192.0.2.1', '-j', 'WEFT-INBOUND']);
+    keep('-A');
+    await capture.reconcile([other]);
+    expect(capture.state().workloads).toMatchObject([{ workload: 'shop/b', state: 'captured' }]);
+    expect(rules()).toMatch(/weft/i);
+    keep('-D');
+    await until('its rules are gone', () => !/weft/i.test(rules()));
+  } finally {
+    await capture.close();
+    await Capture.uninstall(location);
+  }
 });

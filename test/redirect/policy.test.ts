@@ -1,5 +1,8 @@
 // Acceptance test 14 and the anti-spoof check: which connections of a captured pod are taken, and how the others are counted. Over every
 // kind of capture. Fails where it cannot run.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { FAMILIES, POD_A, POD_B, POD_C, REMOTE } from './lab.js';
 import { KINDS, Scene } from './scene.js';
@@ -49,6 +52,24 @@ describe.each(KINDS)('%s', (kind) => {
     scene.expectDirect('a', POD_A.v4, REMOTE.v4);
     scene.expectDirect('remote', REMOTE.v6, POD_B.v6);
     expect(['bypass_excluded_cidr', 'bypass_excluded_port'].map((name) => scene.workloadCounter('b', name))).toEqual([3, 1]);
+  });
+
+  test('an agent that is out of descriptors lets nothing go, and forgets no pod', async () => {
+    const workloads = [scene.workload('a', { failClosed: true }), scene.workload('b')];
+    await scene.capture.reconcile(workloads);
+    const hooks = lab.hookPrograms();
+    const soft = /Max open files +(\d+)/.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+    // In another process: this one can start none while it has no descriptor left.
+    const limit = (count: number | string) => `prlimit --pid ${process.pid} --nofile=${count}:`;
+    const limiter = spawn('sh', ['-c', `${limit(3)} && echo low && read -r go; ${limit(soft!)}`], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(limiter.stdout, 'data');
+    const seen = await scene.capture.reconcile(workloads).then(() => [scene.capture.state().workloads, scene.capture.running()] as const);
+    limiter.stdin.end('go\n');
+    await once(limiter, 'exit');
+    expect(lab.hookPrograms()).toEqual(hooks);
+    expect(seen[0]).toMatchObject([{ state: 'failed', detail: expect.stringMatching(/open files/) }, { state: 'failed' }]);
+    expect(seen[1]).toHaveLength(2);
+    await scene.changed(() => scene.capture.state().workloads.every(({ state }) => state === 'captured'));
   });
 
   test('14: a pod that opts out is direct, in one direction or in both', async () => {
