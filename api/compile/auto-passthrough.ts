@@ -6,7 +6,7 @@ import { NO_BACKEND } from './backend.js';
 import { type RuleIndex, rulesInForce } from './destination-rules.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type IstioGateway, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
-import { hostOf } from './istio-hosts.js';
+import { hostOf, ownFirst } from './istio-hosts.js';
 import { tcpPorts } from './service-ports.js';
 import { exportsOf } from './visibility.js';
 
@@ -21,8 +21,8 @@ export function autoPassthroughRoutes(gateway: IstioGateway, index: PassthroughI
     const isSeen = exportsOf(service, index)?.includes(gateway.namespace) !== false;
     return parents.length === 0 || !isSeen || isExternal(service, index) ? [] : [{ service, parents }];
   });
-  // Several namespaces may have one host: its own first, as for destinations.
-  found.sort((a, b) => Number(b.service.namespace === gateway.namespace) - Number(a.service.namespace === gateway.namespace));
+  const order = ownFirst(gateway.namespace);
+  found.sort((a, b) => order(a.service, b.service));
   const routes = new Map<string, ConnectionRoute>();
   for (const { service, parents } of found)
     for (const route of routesTo(service, gateway, parents, index)) if (!routes.has(route.name)) routes.set(route.name, route);

@@ -119,16 +119,16 @@ test('AUTO_PASSTHROUGH leads by server name to the ports and subsets of services
   expect(named('other/*.local')).toEqual(['*.local']);
 });
 
-test('of a host that several namespaces have AUTO_PASSTHROUGH leads to that of its own', () => {
+test('of a host that several namespaces have AUTO_PASSTHROUGH leads to that of its own, else to the oldest', () => {
   const entry = (namespace: string) =>
     `apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e, namespace: ${namespace}}\nspec: {hosts: [e.local], location: MESH_INTERNAL, resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}]}`;
-  const { resources } = compiled(
-    entry('a'),
-    entry('default'),
-    gateway(server(15443, 'TLS', '"*.local"', ', tls: {mode: AUTO_PASSTHROUGH}')),
-  );
-  const routes = resources.filter(({ type }) => type === ResourceType.CONNECTION_ROUTE).map(({ message }) => message as ConnectionRoute);
-  expect(routes).toMatchObject([{ backends: [{ service: 'default/e.local' }] }]);
+  const ledTo = (...namespaces: string[]): (string | undefined)[] => {
+    const { resources } = compiled(...namespaces.map(entry), gateway(server(15443, 'TLS', '"*.local"', ', tls: {mode: AUTO_PASSTHROUGH}')));
+    const routes = resources.filter(({ type }) => type === ResourceType.CONNECTION_ROUTE).map(({ message }) => message as ConnectionRoute);
+    return routes.flatMap(({ backends }) => backends.map(({ service }) => service));
+  };
+  expect(ledTo('a', 'default')).toEqual(['default/e.local']);
+  expect(ledTo('b', 'a')).toEqual(['b/e.local']);
 });
 
 test('what is attached to a Gateway of Istio’s stands in no status of the Gateway API', () => {

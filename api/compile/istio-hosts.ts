@@ -25,9 +25,13 @@ export function servicesOf(host: string, namespace: string, index: HostIndex): S
   const own = wanted.endsWith(`.${SERVICE_DOMAIN}`) ? wanted.slice(0, -SERVICE_DOMAIN.length - 1).split('.') : [];
   const direct = own.length === 2 ? index.services.get(`${own[1]}/${own[0]}`) : undefined;
   if (direct !== undefined && !index.entryHosts.has(qualifiedName(direct.namespace, direct.name))) return [direct];
-  return [...index.services.values()]
-    .filter((service) => covers(wanted, hostOf(service, index)))
-    .sort((a, b) => Number(b.namespace === namespace) - Number(a.namespace === namespace) || a.createdAtMs - b.createdAtMs);
+  return [...index.services.values()].filter((service) => covers(wanted, hostOf(service, index))).sort(ownFirst(namespace));
+}
+
+/** Of services of one host those of the namespace, then the oldest. */
+export function ownFirst(namespace: string) {
+  return (a: Stored<'Service'>, b: Stored<'Service'>): number =>
+    Number(b.namespace === namespace) - Number(a.namespace === namespace) || a.createdAtMs - b.createdAtMs;
 }
 
 /** DestinationRules that name the service's host, the oldest first; then those whose wildcard covers it, the longest first. */
