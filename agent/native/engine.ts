@@ -291,6 +291,8 @@ export interface EngineAddon {
   createEngine(options: EngineOptions, decide: () => void): Engine;
   /** Names of EngineOptions.counters, in order. */
   counterNames(): readonly string[];
+  /** What each of them counts, in the same order. */
+  counterHelp(): readonly string[];
   /** What malloc has given out in the whole process: engines, TLS, Node.js itself. Not what it keeps free, nor JavaScript's heaps. */
   nativeHeapBytes(): number;
 }

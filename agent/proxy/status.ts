@@ -40,8 +40,9 @@ import type { TenantReport } from './metrics/tenant-report.js';
 import { BALANCING_NAMES, type ClusterEndpoint } from './tables/clusters.js';
 import type { RouteRow } from './tables/routes.js';
 
-/** Beside the engine's counters: lines of the access log that its file did not take. */
+/** Beside the engine's counters. */
 const LOST_LINES = 'access_log_lost';
+const LOST_LINES_HELP = 'Lines of the access log that its file did not take.';
 
 /** At once: each may run filters, with all the memory that they may have. */
 const MAX_EXPLAINING = 2;
@@ -50,16 +51,19 @@ export class ProxyStatus {
   private explaining = 0;
   private readonly registry = new Registry();
   private readonly counterNames: readonly string[];
+  private readonly counterHelp: ReadonlyMap<string, string>;
 
   constructor(
     private readonly plane: DataPlane,
-    private readonly addon: Pick<EngineAddon, 'counterNames' | 'nativeHeapBytes' | 'describeRequest' | 'changeHead'>,
+    private readonly addon: Pick<EngineAddon, 'counterNames' | 'counterHelp' | 'nativeHeapBytes' | 'describeRequest' | 'changeHead'>,
     handovers: number,
     private readonly predecessors: Predecessors,
     /** Null: there is none. */
     private readonly accessLog: { readonly lost: number } | null,
   ) {
     this.counterNames = addon.counterNames();
+    const help = addon.counterHelp();
+    this.counterHelp = new Map([...this.counterNames.map((name, slot) => [name, help[slot]!] as const), [LOST_LINES, LOST_LINES_HELP]]);
     // At the default, 10 ms, an idle proxy takes 1 % of a core for it.
     collectDefaultMetrics({ register: this.registry, prefix: 'weft_proxy_', eventLoopMonitoringPrecision: 100 });
     const gauge = (name: string, help: string, value: () => number): void => {
@@ -116,7 +120,7 @@ export class ProxyStatus {
   async metrics(): Promise<string> {
     const texts = [
       await this.registry.metrics(),
-      engineMetrics(this.counters()),
+      engineMetrics(this.counters(), this.counterHelp),
       istioMetrics(this.report()),
       tenantMetrics(this.tenants()),
       filterMetrics(this.plane.filterReports()),

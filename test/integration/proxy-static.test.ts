@@ -285,6 +285,8 @@ test('metrics have Istio’s names and labels, over HTTP too', async () => {
   }
   expect(text).toMatch(/istio_request_duration_milliseconds_bucket\{.*le="\+Inf"\} 2/);
   expect(text).toMatch(/weft_proxy_requests_total 2/);
+  const named = (what: string): string[] => text.split('\n').flatMap((line) => new RegExp(`^# ${what} (\\S+) .`).exec(line)?.[1] ?? []);
+  expect(named('HELP')).toEqual(named('TYPE'));
   expect((await send(metricsPort, '/healthz')).text).toBe('ok\n');
   expect((await send(metricsPort, '/readyz')).text).toBe('ok\n');
 });

@@ -78,12 +78,13 @@ export function istioMetrics({ series, opened, refusedEdges, refusedSeries }: Re
   ].join('\n');
 }
 
-/** Counters and gauges by name; names that end in "_open" are gauges. */
-export function engineMetrics(counters: ReadonlyMap<string, number>): string {
+/** Counters and gauges by name, with what they count; names that end in "_open" are gauges. */
+export function engineMetrics(counters: ReadonlyMap<string, number>, help: ReadonlyMap<string, string>): string {
   const lines = [...counters].flatMap(([name, value]) => {
-    const isGauge = name.endsWith('_open');
-    const full = `weft_proxy_${name}${isGauge ? '' : '_total'}`;
-    return [`# TYPE ${full} ${isGauge ? 'gauge' : 'counter'}`, `${full} ${value}`];
+    const says = help.get(name)!;
+    return name.endsWith('_open')
+      ? gauge(`weft_proxy_${name}`, says, [[{}, value]])
+      : counter(`weft_proxy_${name}_total`, says, [[{}, value]]);
   });
   return [...lines, ''].join('\n');
 }
@@ -440,5 +441,5 @@ function text(labels: Labels): string {
   const pairs = Object.entries(labels).map(
     ([name, value]) => `${name}="${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`,
   );
-  return `{${pairs.join(',')}}`;
+  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <span>
 
 #include "core/batch.h"
 #include "core/call.h"
@@ -529,11 +530,15 @@ Napi::Value create_engine(const Napi::CallbackInfo& info) {
   return engine;
 }
 
-Napi::Value counter_names(const Napi::CallbackInfo& info) {
-  Napi::Array names = Napi::Array::New(info.Env(), std::size(kCounterNames));
-  for (uint32_t i = 0; i < std::size(kCounterNames); i++) names.Set(i, Napi::String::New(info.Env(), kCounterNames[i]));
-  return names;
+Napi::Array array_of(Napi::Env env, std::span<const char* const> texts) {
+  Napi::Array array = Napi::Array::New(env, texts.size());
+  for (uint32_t i = 0; i < texts.size(); i++) array.Set(i, Napi::String::New(env, texts[i]));
+  return array;
 }
+
+Napi::Value counter_names(const Napi::CallbackInfo& info) { return array_of(info.Env(), kCounterNames); }
+
+Napi::Value counter_help(const Napi::CallbackInfo& info) { return array_of(info.Env(), kCounterHelp); }
 
 Napi::Value native_heap_bytes(const Napi::CallbackInfo& info) {
   const struct mallinfo2 heap = mallinfo2();
@@ -554,6 +559,7 @@ void register_engine(Napi::Env env, Napi::Object exports) {
   exports.Set("createEngine", Napi::Function::New(env, create_engine, "createEngine"));
   exports.Set("nativeHeapBytes", Napi::Function::New(env, native_heap_bytes, "nativeHeapBytes"));
   exports.Set("counterNames", Napi::Function::New(env, counter_names, "counterNames"));
+  exports.Set("counterHelp", Napi::Function::New(env, counter_help, "counterHelp"));
 }
 
 }  // namespace weft
