@@ -8,7 +8,7 @@ import { loadAddon } from '../native/addon.js';
 import { type CaptureAddon, type CaptureHandle, type CaptureLocation, HOST_MARK } from '../native/capture.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import { cgroupRoot, findCgroup } from './cgroups.js';
-import { inodeOrNull } from './inode.js';
+import { inodeOrNull, standingAt } from './inode.js';
 import { EBPF_MODES, firstWorking, isNatMode, NAT_MODES } from './modes.js';
 import { NatCapture, removeNatRules, testNat } from './nat-capture.js';
 import { Places } from './places.js';
@@ -271,7 +271,7 @@ export class Capture {
 
   /** Whether something else stands there, or it is found elsewhere, than at the last call. */
   private hasMoved(name: string, path: string): boolean {
-    const now = `${inodeOrNull(path, this.addon)} ${path}`;
+    const now = `${standingAt(path, this.addon)} ${path}`;
     const before = this.standing.get(name);
     this.standing.set(name, now);
     return before !== now;

@@ -25,3 +25,18 @@ export function inodeOrNull(path: string, addon: Pick<CaptureAddon, 'namespaceIn
     return null;
   }
 }
+
+/**
+ * Another text when something else stands there. The kernel gives the number of a namespace that has gone to the next one: a mounted one is
+ * told by its time too. Not so below /proc, where every look makes the time, nor of cgroups, whose numbers come once and whose times move.
+ */
+export function standingAt(path: string, addon: Pick<CaptureAddon, 'namespaceInode'> | null): string {
+  const isMounted = !path.startsWith('/proc/') && !path.startsWith('/sys/');
+  try {
+    const mounted = isMounted ? statSync(path, { throwIfNoEntry: false }) : undefined;
+    if (mounted !== undefined) return `${mounted.ino} of ${mounted.ctimeMs}`;
+  } catch {
+    // Asked for in the other way.
+  }
+  return String(inodeOrNull(path, addon));
+}

@@ -1,7 +1,10 @@
 // Acceptance tests 11, 12, 19 and 20: what becomes of captured pods when the proxy, the agent, a pod or the redirection itself goes. Over
 // every kind of capture. Fails where it cannot run.
+import { execFileSync } from 'node:child_process';
+import { statSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
+import { standingAt } from '../../agent/capture/inode.js';
 import { hostPort } from '../../api/host-port.js';
 import { FAMILIES, POD_A, POD_B, REMOTE } from './lab.js';
 import { KINDS, log, portOf, Scene } from './scene.js';
@@ -147,6 +150,24 @@ describe.each(KINDS)('%s', (kind) => {
     await scene.changed(() => stateOf() === 'pending');
     expect([lab.links(), lab.mapEntries('workloads')]).toEqual(before);
     await scene.capture.reconcile(scene.enrolled());
+  });
+
+  test('a namespace in the place of another, of the same name and number, is seen to be another', () => {
+    const path = lab.path('n');
+    lab.addNamespace('n');
+    const before = [statSync(path).ino, standingAt(path, null)];
+    expect(standingAt(path, null)).toBe(before[1]);
+    const found = Array.from({ length: 8 }, () => {
+      lab.removeNamespace('n');
+      // Numbers come back when the kernel has cleaned up, a moment later.
+      execFileSync('sleep', ['0.1']);
+      lab.addNamespace('n');
+      return [statSync(path).ino, standingAt(path, null)];
+    });
+    lab.removeNamespace('n');
+    const alike = found.filter(([ino], at) => ino === (found[at - 1] ?? before)[0]);
+    expect(alike.length).toBeGreaterThan(0);
+    expect(new Set([before, ...found].map(([, standing]) => standing)).size).toBe(found.length + 1);
   });
 
   test('an address that a captured pod gets a moment later is its own at the next look', async () => {
