@@ -82,10 +82,12 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     if (takeover === null) await assertUnserved(statusSocket(config));
     const plane = new DataPlane(config, addon, captured, log, takeover);
     plane.listeners.followPods();
-    const stopSource = await startSource(config, plane, log);
+    const starting = startSource(config, plane, log);
+    // It waits for workers, and those may never come up.
+    const stopSource = await Promise.race([starting, signals.until(1).then(() => null)]);
     if (stopSource === null || (takeover !== null && !(await isServing(plane, signals)))) {
       takeover?.abandon();
-      await stopSource?.();
+      void starting.then((stop) => stop?.()).catch(() => undefined);
       await plane.quotas?.stop();
       plane.pool.close();
       await plane.pool.drain(0);
@@ -95,7 +97,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       signals.stop();
       if (plane.listeners.lost.length > 0)
         log.fatal(`not taking over: ${plane.listeners.lost.join(', ')} would be closed; the errors are above`);
-      return stopSource !== null && signals.received > 0 ? 0 : 1;
+      return signals.received > 0 ? 0 : 1;
     }
     const running = await serve(config, addon, plane, takeover, predecessors, stopSource, log);
     void plane.isServing.then(() => readyFile.serves());

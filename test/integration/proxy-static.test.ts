@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { eventually } from '../lab/eventually.js';
 import { freePort } from '../lab/ports.js';
-import { accessLog, gatewayManifest, serviceManifest } from '../lab/proxy-process.js';
+import { accessLog, gatewayManifest, ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
 
 const scope = new ProxyScope();
@@ -260,6 +260,19 @@ test('a second signal ends it at once', async () => {
   proxy.child.kill('SIGTERM');
   expect(await proxy.exit()).toBe(0);
   expect(await slow).toBe('broken');
+});
+
+test('a signal ends a proxy whose workers never come up', async () => {
+  const file = join(scope.folder, 'shop.yaml');
+  writeFileSync(file, manifests(await freePort(), { v1: { port: 1, weight: 1 } }));
+  const breaks = join(scope.folder, 'breaks.mjs');
+  // Of a worker of the proxy, not of Node's own.
+  writeFileSync(breaks, `import { workerData } from 'node:worker_threads';\nif (workerData?.limits) throw new Error('no worker');\n`);
+  const proxy = ProxyProcess.startWith(['--static', file], scope.folder, { ...process.env, NODE_OPTIONS: `--import=${breaks}` });
+  scope.closing.push(() => proxy.kill());
+  await proxy.says('no worker');
+  proxy.child.kill('SIGTERM');
+  expect(await proxy.exit()).toBe(0);
 });
 
 test('metrics have Istio’s names and labels, over HTTP too', async () => {

@@ -36,9 +36,9 @@ export class ProxyProcess {
     return ProxyProcess.startWith(['--static', file, ...flags], runDir);
   }
 
-  static startWith(flags: readonly string[], runDir: string): ProxyProcess {
+  static startWith(flags: readonly string[], runDir: string, env: NodeJS.ProcessEnv = process.env): ProxyProcess {
     const args = [join(dist, 'cli', 'main.js'), 'proxy', '--workers', '2', '--run-dir', runDir, ...flags];
-    return new ProxyProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] }), runDir);
+    return new ProxyProcess(spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env }), runDir);
   }
 
   /** Resolves when a log line has the text; what was said before `from` does not count. */
